@@ -1,0 +1,139 @@
+//! `cargo xtask CHORE`: the chores of this repository, one file each.
+//!
+//! Place in the flow: what a person or CI types first on a fresh machine. Each chore calls [`setup`] for the tools it
+//! needs, says what it runs, and leaves the work to cargo.
+//! Keeps true: only the standard library is used, so this crate links on a machine that has no C compiler yet.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a chore talks to the person at the terminal"
+)]
+
+mod bench;
+mod command;
+mod demo;
+mod docs;
+mod fault;
+mod json;
+mod policies;
+mod setup;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use fault::Fault;
+
+/// One chore: its name on the command line, one line of what it does, examples, and what runs.
+struct Chore {
+    name: &'static str,
+    summary: &'static str,
+    examples: &'static [&'static str],
+    run: fn(&[String]) -> Result<(), Fault>,
+}
+
+/// Every chore, in the order a newcomer meets them.
+const CHORES: &[Chore] = &[
+    Chore {
+        name: "demo",
+        summary: "build and start a small network on this machine and show a file's whole road",
+        examples: &[
+            "cargo xtask demo                      the shipped samples, until Ctrl-C",
+            "cargo xtask demo photo.jpg film.mp4   your own files",
+            "cargo xtask demo --check              the same as assertions, then end",
+        ],
+        run: demo::run,
+    },
+    Chore {
+        name: "test",
+        summary: "every test of every crate, then the demo as a check",
+        examples: &[
+            "cargo xtask test",
+            "cargo xtask test -p format   only this crate, no demo",
+        ],
+        run: test::run,
+    },
+    Chore {
+        name: "setup",
+        summary: "install what this machine lacks; the other chores call it, so it is seldom typed",
+        examples: &[
+            "cargo xtask setup                     what building and testing need",
+            "cargo xtask setup --build             only what building needs",
+            "cargo xtask setup --bench             also what the measurements need",
+            "cargo xtask setup --tools             also cargo-deny and cargo-audit, which CI needs",
+            "cargo xtask setup --dry-run --tools   only say what would be installed",
+        ],
+        run: setup::run,
+    },
+    Chore {
+        name: "policies",
+        summary: "build the ready-made policies into policies/prebuilt",
+        examples: &[
+            "cargo xtask policies",
+            "cargo xtask policies --check   rebuild and compare with the committed bytes",
+        ],
+        run: policies::run,
+    },
+    Chore {
+        name: "tidy",
+        summary: "prove the layers, the homes of dependencies, pure code, file sizes and links in documents",
+        examples: &["cargo xtask tidy"],
+        run: tidy::run,
+    },
+    Chore {
+        name: "docs",
+        summary: "the API documentation, with every warning an error",
+        examples: &["cargo xtask docs", "cargo xtask docs --open"],
+        run: docs::run,
+    },
+    Chore {
+        name: "bench",
+        summary: "the measurements beside their peers, in release mode",
+        examples: &[
+            "cargo xtask bench",
+            "cargo xtask bench --help   what it can measure",
+        ],
+        run: bench::run,
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match chore(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("xtask: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the chore that the first argument names, with the arguments after it.
+fn chore(arguments: &[String]) -> Result<(), Fault> {
+    let Some((name, rest)) = arguments.split_first() else {
+        print_help();
+        return Ok(());
+    };
+    if matches!(name.as_str(), "help" | "--help" | "-h") {
+        print_help();
+        return Ok(());
+    }
+    match CHORES.iter().find(|chore| chore.name == name) {
+        Some(chore) => (chore.run)(rest),
+        None => Err(Fault::new(
+            format!("there is no chore named `{name}`"),
+            "`cargo xtask help` lists them",
+        )),
+    }
+}
+
+fn print_help() {
+    println!("usage: cargo xtask CHORE [ARGUMENTS]\n");
+    for chore in CHORES {
+        println!("{:<9} {}", chore.name, chore.summary);
+        for example in chore.examples {
+            println!("            {example}");
+        }
+    }
+    println!("\nEvery chore installs what it lacks (apt-get, rustup) before it starts.");
+}

@@ -1,0 +1,146 @@
+//! The chore `setup`: installs what a fresh Debian or Ubuntu with rustup lacks, and nothing that is already there.
+//!
+//! Place in the flow: every other chore calls [`install`] with the purposes it has; when all is there it costs a few
+//! look-ups of files.
+//! Keeps true: it says what it installs and why before it does; it asks no package server when nothing is missing.
+
+mod apt;
+mod needs;
+mod rust;
+
+use crate::fault::Fault;
+use needs::{NEEDS, Need};
+
+/// What the machine is to be ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Compiling the workspace.
+    Build,
+    /// Compiling policies to WebAssembly.
+    Guests,
+    /// Running all tests.
+    Test,
+    /// Measuring beside peers.
+    Bench,
+    /// The checks that only CI runs: cargo-deny, cargo-audit, rustfmt, clippy.
+    Tools,
+}
+
+/// Installs what the options name; building, guests and tests when they name nothing.
+pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
+    let (purposes, act) = purposes(arguments)?;
+    match act {
+        Act::Install => {
+            install(&purposes)?;
+            println!("setup: this machine has what is needed");
+        }
+        Act::Tell => tell(&purposes),
+    }
+    Ok(())
+}
+
+/// Makes the machine ready for these purposes.
+///
+/// # Errors
+/// When something is missing and cannot be installed; the fault names it.
+pub(crate) fn install(purposes: &[Purpose]) -> Result<(), Fault> {
+    let missing = missing(purposes);
+    if !missing.is_empty() {
+        apt::install(&missing)?;
+    }
+    if purposes.contains(&Purpose::Guests) {
+        rust::install_wasm_target()?;
+    }
+    if purposes.contains(&Purpose::Tools) {
+        rust::install_components()?;
+        rust::install_tools()?;
+    }
+    Ok(())
+}
+
+/// Whether to install or only to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    Install,
+    Tell,
+}
+
+fn purposes(arguments: &[String]) -> Result<(Vec<Purpose>, Act), Fault> {
+    let mut purposes = Vec::new();
+    let mut act = Act::Install;
+    for argument in arguments {
+        match argument.as_str() {
+            "--build" => purposes.push(Purpose::Build),
+            "--test" => purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Test]),
+            "--bench" => purposes.extend([Purpose::Build, Purpose::Test, Purpose::Bench]),
+            "--tools" => purposes.extend([
+                Purpose::Build,
+                Purpose::Guests,
+                Purpose::Test,
+                Purpose::Tools,
+            ]),
+            "--dry-run" => act = Act::Tell,
+            other => {
+                return Err(Fault::new(
+                    format!("setup does not know `{other}`"),
+                    "use --build, --test, --bench, --tools or --dry-run; `cargo xtask help` has examples",
+                ));
+            }
+        }
+    }
+    if purposes.is_empty() {
+        purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Test]);
+    }
+    Ok((purposes, act))
+}
+
+fn missing(purposes: &[Purpose]) -> Vec<&'static Need> {
+    NEEDS
+        .iter()
+        .filter(|need| purposes.contains(&need.purpose) && !need.is_met())
+        .collect()
+}
+
+fn tell(purposes: &[Purpose]) {
+    for need in NEEDS.iter().filter(|need| purposes.contains(&need.purpose)) {
+        let state = if need.is_met() { "there" } else { "missing" };
+        println!("{state:<8} {:<18} {}", need.package, need.why);
+    }
+    if purposes.contains(&Purpose::Tools) {
+        rust::tell_tools();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn without_options_it_readies_for_building_and_testing() {
+        let (purposes, act) = purposes(&[]).unwrap();
+        assert_eq!(purposes, [Purpose::Build, Purpose::Guests, Purpose::Test]);
+        assert_eq!(act, Act::Install);
+    }
+
+    #[test]
+    fn a_dry_run_installs_nothing() {
+        assert_eq!(
+            purposes(&words("--build --dry-run")).unwrap(),
+            (vec![Purpose::Build], Act::Tell)
+        );
+    }
+
+    #[test]
+    fn an_unknown_option_is_a_fault_that_names_it() {
+        assert!(
+            purposes(&words("--tool"))
+                .unwrap_err()
+                .to_string()
+                .contains("`--tool`")
+        );
+    }
+}

@@ -1,0 +1,193 @@
+//! The list of what a machine needs: per executable its Debian package, its purpose and why.
+//!
+//! Place in the flow: read by `setup`. A line added here is installed on every machine, CI included, at the next run.
+//! Keeps true: names are those of Debian 12 and later and of Ubuntu 22.04 and later.
+
+use std::path::Path;
+
+use super::Purpose;
+use crate::command;
+
+/// One thing a machine needs.
+#[derive(Debug)]
+pub(super) struct Need {
+    /// Any one of these executables or files (absolute paths) meets the need.
+    pub(super) any_of: &'static [&'static str],
+    /// The Debian package that brings it.
+    pub(super) package: &'static str,
+    pub(super) purpose: Purpose,
+    pub(super) why: &'static str,
+    pub(super) weight: Weight,
+}
+
+/// What follows when a need cannot be met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// The chore stops.
+    Must,
+    /// The chore goes on; tests that want it say that they skip.
+    May,
+}
+
+impl Need {
+    /// Returns whether this machine has it.
+    pub(super) fn is_met(&self) -> bool {
+        let (files, executables): (Vec<&str>, Vec<&str>) =
+            self.any_of.iter().partition(|name| name.starts_with('/'));
+        files.iter().any(|file| Path::new(file).exists()) || command::find(&executables).is_some()
+    }
+}
+
+const fn must(
+    purpose: Purpose,
+    any_of: &'static [&'static str],
+    package: &'static str,
+    why: &'static str,
+) -> Need {
+    Need {
+        any_of,
+        package,
+        purpose,
+        why,
+        weight: Weight::Must,
+    }
+}
+
+const fn may(
+    purpose: Purpose,
+    any_of: &'static [&'static str],
+    package: &'static str,
+    why: &'static str,
+) -> Need {
+    Need {
+        any_of,
+        package,
+        purpose,
+        why,
+        weight: Weight::May,
+    }
+}
+
+/// Everything the chores need beyond rustup and git.
+pub(super) const NEEDS: &[Need] = &[
+    must(
+        Purpose::Build,
+        &["cc"],
+        "gcc",
+        "links Rust programs; compiles aws-lc, SQLite, zstd and the erasure code",
+    ),
+    must(
+        Purpose::Build,
+        &["/usr/include/stdlib.h"],
+        "libc6-dev",
+        "the C library's headers, which gcc only recommends",
+    ),
+    must(
+        Purpose::Build,
+        &["c++"],
+        "g++",
+        "cmake projects of our dependencies may ask for a C++ compiler",
+    ),
+    must(
+        Purpose::Build,
+        &["cmake"],
+        "cmake",
+        "builds zlib-ng, which pingora wants",
+    ),
+    must(Purpose::Build, &["make"], "make", "what cmake drives"),
+    must(
+        Purpose::Build,
+        &["pkg-config"],
+        "pkg-config",
+        "finds C libraries of the system",
+    ),
+    must(
+        Purpose::Build,
+        &["/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem"],
+        "ca-certificates",
+        "lets cargo trust crates.io",
+    ),
+    must(
+        Purpose::Test,
+        &["curl"],
+        "curl",
+        "asks the HTTP door as viewers do",
+    ),
+    must(
+        Purpose::Test,
+        &["dig"],
+        "bind9-dnsutils",
+        "asks the DNS door, with client subnets",
+    ),
+    must(
+        Purpose::Test,
+        &["kdig"],
+        "knot-dnsutils",
+        "a second opinion on the DNS door",
+    ),
+    must(
+        Purpose::Test,
+        &["ffprobe"],
+        "ffmpeg",
+        "plays the sample film through an edge, with seeks",
+    ),
+    must(
+        Purpose::Test,
+        &["strace"],
+        "strace",
+        "makes the disk fail at a chosen call",
+    ),
+    may(
+        Purpose::Test,
+        &["chromium", "chromium-browser", "google-chrome"],
+        "chromium",
+        "shows the image and plays the film in a real browser",
+    ),
+    must(
+        Purpose::Bench,
+        &["nginx"],
+        "nginx-light",
+        "the peer for cached hits",
+    ),
+    must(
+        Purpose::Bench,
+        &["/usr/bin/time"],
+        "time",
+        "measures peak memory",
+    ),
+    must(
+        Purpose::Tools,
+        &["zstd"],
+        "zstd",
+        "unpacks the database of known faults",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_stands_in_the_list_once() {
+        let mut packages: Vec<&str> = NEEDS.iter().map(|need| need.package).collect();
+        packages.sort_unstable();
+        let count = packages.len();
+        packages.dedup();
+        assert_eq!(packages.len(), count);
+    }
+
+    #[test]
+    fn a_file_and_an_executable_both_meet_a_need() {
+        assert!(must(Purpose::Build, &["/"], "none", "").is_met());
+        assert!(must(Purpose::Build, &["sh"], "none", "").is_met());
+        assert!(
+            !must(
+                Purpose::Build,
+                &["/no/such/file", "no-such-program"],
+                "none",
+                ""
+            )
+            .is_met()
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! Installs what rustup and cargo bring: the target of policies, rustfmt and clippy, and the two tools of CI.
+//!
+//! Place in the flow: called by `setup`. The compiler itself comes from `rust-toolchain.toml`, by rustup, before any
+//! chore runs.
+//! Keeps true: tools have pinned versions and lie in a cache folder of ours, so they never replace a person's own.
+
+use std::path::{Path, PathBuf};
+
+use crate::command;
+use crate::fault::Fault;
+
+const WASM_TARGET: &str = "wasm32-unknown-unknown";
+
+/// A tool of CI: crate, pinned version, and features beyond its default.
+struct Tool {
+    name: &'static str,
+    version: &'static str,
+    options: &'static [&'static str],
+    why: &'static str,
+}
+
+const TOOLS: &[Tool] = &[
+    Tool {
+        name: "cargo-deny",
+        version: "0.20.2",
+        options: &[],
+        why: "licences, bans and sources of dependencies",
+    },
+    Tool {
+        name: "cargo-audit",
+        version: "0.22.2",
+        // Scanning binaries is its only default feature; we scan Cargo.lock.
+        options: &["--no-default-features"],
+        why: "dependencies with known faults",
+    },
+];
+
+/// How the tools are compiled: they run for seconds, so the time to build them is all that counts.
+const QUICK_BUILD: &[(&str, &str)] = &[
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+    ("CARGO_PROFILE_RELEASE_DEBUG", "0"),
+    ("CARGO_PROFILE_RELEASE_PANIC", "unwind"),
+    ("CARGO_INCREMENTAL", "0"),
+];
+
+/// Installs the target that policies are compiled to, when it is missing.
+///
+/// # Errors
+/// When rustup cannot.
+pub(super) fn install_wasm_target() -> Result<(), Fault> {
+    let arguments = ["--print", "target-libdir", "--target", WASM_TARGET];
+    let folder = command::output(&mut command::program("rustc", &arguments))?;
+    if Path::new(folder.trim()).exists() {
+        return Ok(());
+    }
+    rustup(&["target", "add", WASM_TARGET])
+}
+
+/// Installs rustfmt and clippy, when they are missing.
+///
+/// # Errors
+/// When rustup cannot.
+pub(super) fn install_components() -> Result<(), Fault> {
+    let sysroot = command::output(&mut command::program("rustc", &["--print", "sysroot"]))?;
+    let programs = Path::new(sysroot.trim()).join("bin");
+    if programs.join("cargo-fmt").exists() && programs.join("cargo-clippy").exists() {
+        return Ok(());
+    }
+    rustup(&["component", "add", "rustfmt", "clippy"])
+}
+
+fn rustup(arguments: &[&str]) -> Result<(), Fault> {
+    if command::find(&["rustup"]).is_none() {
+        return Err(Fault::new(
+            format!(
+                "there is no rustup here to run `rustup {}`",
+                arguments.join(" ")
+            ),
+            "install rustup (https://rustup.rs), or bring the same by the means that brought this compiler",
+        ));
+    }
+    command::run(&mut command::program("rustup", arguments))
+}
+
+/// Installs cargo-deny and cargo-audit, when the pinned versions are missing: minutes the first time.
+///
+/// # Errors
+/// When a tool does not build.
+pub(super) fn install_tools() -> Result<(), Fault> {
+    let folder = tools_folder();
+    // One folder for both: they share half of what they are built from.
+    let build = command::target_folder().join("tools");
+    for tool in TOOLS.iter().filter(|tool| !tool.is_met(&folder)) {
+        println!(
+            "setup: building {} {} ({}), once, into {}",
+            tool.name,
+            tool.version,
+            tool.why,
+            folder.display()
+        );
+        let crate_version = format!("{}@{}", tool.name, tool.version);
+        let mut install =
+            command::cargo(&["install", "--quiet", "--locked", "--force", &crate_version]);
+        install.args(tool.options).envs(QUICK_BUILD.iter().copied());
+        install
+            .arg("--root")
+            .arg(&folder)
+            .arg("--target-dir")
+            .arg(&build);
+        command::run(&mut install)?;
+    }
+    if build.exists() && std::fs::remove_dir_all(&build).is_err() {
+        println!("setup: {} may be removed", build.display());
+    }
+    Ok(())
+}
+
+/// Says which tools of CI are there.
+pub(super) fn tell_tools() {
+    let folder = tools_folder();
+    for tool in TOOLS {
+        let state = if tool.is_met(&folder) {
+            "there"
+        } else {
+            "missing"
+        };
+        println!(
+            "{state:<8} {:<18} {}",
+            format!("{} {}", tool.name, tool.version),
+            tool.why
+        );
+    }
+}
+
+impl Tool {
+    /// Returns whether the pinned version is there: cargo lists what it installed beside the programs.
+    fn is_met(&self, folder: &Path) -> bool {
+        let list = std::fs::read_to_string(folder.join(".crates.toml")).unwrap_or_default();
+        list.contains(&format!("\"{} {} ", self.name, self.version))
+            && folder.join("bin").join(self.name).exists()
+    }
+}
+
+/// Returns where tools of CI lie: outside `target/`, or each fresh clone would build them again.
+/// `.ci/run` spells the same path.
+fn tools_folder() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache =
+        cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+    cache
+        .unwrap_or_else(command::target_folder)
+        .join("evernear/tools")
+}
