@@ -1,0 +1,177 @@
+//! A directory: the body of an object of kind directory. It maps names to capabilities, so one label opens a whole tree.
+
+use std::collections::BTreeMap;
+
+use minicbor::Decoder;
+use zeroize::Zeroizing;
+
+use crate::{
+    Capability, Kind,
+    cbor::{self, CborError, Fields, FieldsWriter, Written},
+    limits::{DIRECTORY_BYTES_MAX, DIRECTORY_ENTRIES_MAX, MIME_BYTES_MAX, NAME_BYTES_MAX},
+};
+
+mod key {
+    pub(super) const CAPABILITY: u64 = 0;
+    pub(super) const LENGTH: u64 = 1;
+    pub(super) const MIME: u64 = 2;
+    pub(super) const KIND: u64 = 3;
+}
+
+/// One name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Opens the object.
+    pub capability: Capability,
+    /// Plaintext bytes; of a directory, the bytes of its body.
+    pub length: u64,
+    /// Media type.
+    pub mime: String,
+    /// File or directory.
+    pub kind: Kind,
+}
+
+/// Names and what they open, in order of the names' bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Directory {
+    entries: BTreeMap<String, Entry>,
+}
+
+/// Why something is no directory or no name in one. The fault is the writer's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DirectoryError {
+    /// Malformed or out of bounds.
+    #[error("the directory is malformed")]
+    Cbor(#[from] CborError),
+    /// A name that no path can have.
+    #[error(
+        "{name:?} cannot be a name in a directory: 1 to {NAME_BYTES_MAX} bytes, no '/', not '.' or '..', no control characters"
+    )]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// Too many names.
+    #[error("a directory holds at most {DIRECTORY_ENTRIES_MAX} names; use sub-directories")]
+    Full,
+}
+
+impl Directory {
+    /// Adds a name.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Name`] and [`DirectoryError::Full`].
+    pub fn insert(&mut self, name: &str, entry: Entry) -> Result<(), DirectoryError> {
+        if !is_name(name) {
+            return Err(DirectoryError::Name { name: name.chars().take(300).collect() });
+        }
+        if self.entries.len() >= DIRECTORY_ENTRIES_MAX {
+            return Err(DirectoryError::Full);
+        }
+        self.entries.insert(name.to_owned(), entry);
+        Ok(())
+    }
+
+    /// Returns what a name opens.
+    #[must_use]
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    /// Returns all names in order.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = (&str, &Entry)> {
+        self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// Encodes the directory. The bytes hold capabilities and are wiped after use.
+    #[must_use]
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut names: Vec<_> = self.entries.iter().collect();
+        // Deterministic CBOR sorts text keys by length first: the head comes before the letters.
+        names.sort_by_key(|(name, _)| (name.len(), *name));
+        let mut out = Zeroizing::new(Vec::new());
+        let mut to = minicbor::Encoder::new(&mut *out);
+        let written: Written = to.map(names.len() as u64).map(drop);
+        written.expect(cbor::INFALLIBLE);
+        for (name, entry) in names {
+            to.str(name).expect(cbor::INFALLIBLE);
+            let entry = FieldsWriter::default()
+                .bytes(key::CAPABILITY, entry.capability.expose())
+                .uint(key::LENGTH, entry.length)
+                .text(key::MIME, &entry.mime)
+                .uint(key::KIND, u8::from(entry.kind == Kind::Directory))
+                .finish();
+            to.writer_mut().extend_from_slice(&entry);
+        }
+        out
+    }
+
+    /// Decodes a directory.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, DirectoryError> {
+        if bytes.len() > DIRECTORY_BYTES_MAX {
+            return Err(CborError::TooLong { found: bytes.len(), max: DIRECTORY_BYTES_MAX }.into());
+        }
+        cbor::check(bytes)?;
+        let shape = || CborError::Shape { expected: "a map of names" };
+        let mut decoder = Decoder::new(bytes);
+        let count = decoder.map().ok().flatten().ok_or_else(shape)?;
+        let mut directory = Self::default();
+        for _ in 0..count {
+            let name = decoder.str().map_err(|_| shape())?;
+            let start = decoder.position();
+            decoder.skip().map_err(|_| shape())?;
+            directory.insert(name, read_entry(&bytes[start..decoder.position()])?)?;
+        }
+        Ok(directory)
+    }
+}
+
+fn read_entry(item: &[u8]) -> Result<Entry, CborError> {
+    let mut fields = Fields::read(item, item.len())?;
+    Ok(Entry {
+        capability: Capability::from_bytes(fields.array32(key::CAPABILITY)?),
+        length: fields.uint(key::LENGTH)?,
+        mime: fields.text(key::MIME, MIME_BYTES_MAX)?.to_owned(),
+        kind: match fields.uint::<u8>(key::KIND)? {
+            0 => Kind::File,
+            1 => Kind::Directory,
+            _ => return Err(CborError::Value { key: key::KIND, expected: "a kind this program knows" }),
+        },
+    })
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && !name.contains(|c: char| c == '/' || c.is_control())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(byte: u8) -> Entry {
+        Entry { capability: Capability::from_bytes([byte; 32]), length: 7, mime: "text/plain".into(), kind: Kind::File }
+    }
+
+    #[test]
+    fn names_of_every_length_survive() {
+        let mut directory = Directory::default();
+        for (byte, name) in ["b", "aa", "index.html", "é", &"x".repeat(255)].into_iter().enumerate() {
+            directory.insert(name, entry(u8::try_from(byte).unwrap())).unwrap();
+        }
+        assert_eq!(Directory::decode(&directory.encode()), Ok(directory));
+        assert_eq!(Directory::decode(&Directory::default().encode()), Ok(Directory::default()));
+    }
+
+    #[test]
+    fn names_that_would_escape_are_refused() {
+        for name in ["", ".", "..", "a/b", "/", "a\0", "a\n", &"x".repeat(256)] {
+            assert!(Directory::default().insert(name, entry(1)).is_err(), "{name:?}");
+        }
+    }
+}

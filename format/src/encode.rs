@@ -1,0 +1,366 @@
+//! The streaming encoder: plaintext in at any chunking, strips out stripe by stripe, manifests at the end.
+//!
+//! ```text
+//! write(bytes)* -> EncodedStripe*        end() -> Ending: EncodedStripe*        Ending::seal() -> Sealed
+//! ```
+//!
+//! Memory: one stripe of plaintext being filled and one stripe of strips being handed out. Blocks of a stripe are
+//! compressed, sealed and hashed over all cores.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use rayon::prelude::*;
+
+use crate::{
+    BlockPosition, Capability, Compression, DataKey, Erasure, Geometry, Kind, Locator, OwnerId, Profile,
+    PublicManifest, Redundancy, ReedSolomon, Root, SealedManifest, StripHash, StripList, Suite,
+    cbor::CborError,
+    geometry::StripeIndex,
+    limits::{BLOCK_BYTES, INLINE_BYTES_MAX, STRIPES_MAX},
+    profile::TOP_TIER_BYTES,
+    public::{Layout, StripRun},
+    seal::Sealer,
+    sealed, strip,
+};
+
+/// How an object is to be encoded.
+#[derive(Debug, Clone, Copy)]
+pub struct EncoderOptions {
+    /// Redundancy by size.
+    pub profile: Profile,
+    /// The AEAD of the blocks.
+    pub suite: Suite,
+    /// Whether blocks may be compressed.
+    pub compression: Compression,
+    /// The owner whose leases will count for the object.
+    pub owner: OwnerId,
+}
+
+/// What a reader is told about an object.
+#[derive(Debug, Clone)]
+pub struct Attributes {
+    /// Media type, at most 255 bytes.
+    pub mime: String,
+    /// File name, at most 255 bytes, or empty.
+    pub name: String,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// File or directory.
+    pub kind: Kind,
+    /// Marks for policies, at most 64.
+    pub tags: BTreeMap<String, u32>,
+}
+
+/// Why an object cannot be encoded; the uploader's fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// More bytes than an object may have.
+    #[error("an object of redundancy {redundancy} holds at most {max} bytes; use more data columns or several objects")]
+    TooLarge {
+        /// The redundancy.
+        redundancy: Redundancy,
+        /// Bytes allowed.
+        max: u64,
+    },
+    /// A name, type or tag is out of bounds.
+    #[error("the object's name, type or tags are out of bounds")]
+    Attributes(#[from] CborError),
+}
+
+/// One stripe, ready to be scattered.
+#[derive(Debug, Clone)]
+pub struct EncodedStripe {
+    /// Which stripe.
+    pub index: StripeIndex,
+    /// Columns of the object, the same for all its stripes.
+    pub redundancy: Redundancy,
+    /// For each column its strip; none where the tail leaves a column empty.
+    pub strips: Vec<Option<Bytes>>,
+}
+
+/// An object as it will be filed.
+#[derive(Debug, Clone)]
+pub struct Sealed {
+    /// The public manifest.
+    pub public: PublicManifest,
+    /// The sealed manifest.
+    pub sealed: Bytes,
+    /// The key in the label.
+    pub capability: Capability,
+    /// Where nodes file the record.
+    pub locator: Locator,
+    /// Plaintext bytes.
+    pub length: u64,
+    /// For each column its list of strip hashes.
+    pub lists: Vec<StripList>,
+}
+
+/// Cuts plaintext into stripes once the size tier is known. Shared by the encoder and the de-duplication fingerprint.
+pub(crate) struct Splitter {
+    profile: Profile,
+    redundancy: Option<Redundancy>,
+    pending: Vec<u8>,
+    taken: u64,
+}
+
+/// Plaintext of one stripe.
+pub(crate) struct PlainStripe {
+    pub(crate) index: StripeIndex,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) last: bool,
+    pub(crate) redundancy: Redundancy,
+}
+
+impl Splitter {
+    pub(crate) fn new(profile: Profile) -> Self {
+        Self { profile, redundancy: None, pending: Vec::new(), taken: 0 }
+    }
+
+    /// Consumes input until a stripe is full and known not to be the last, or the input is used up.
+    pub(crate) fn write(&mut self, input: &mut &[u8]) -> Result<Option<PlainStripe>, EncodeError> {
+        loop {
+            if let Some(stripe) = self.full_stripe()? {
+                return Ok(Some(stripe));
+            }
+            if input.is_empty() {
+                return Ok(None);
+            }
+            let until = match self.redundancy {
+                Some(redundancy) => stripe_bytes(redundancy),
+                None => usize::try_from(TOP_TIER_BYTES).expect("4 MiB fit every usize"),
+            };
+            let take = (until + 1).saturating_sub(self.pending.len()).min(input.len());
+            let (head, rest) = input.split_at(take);
+            self.pending.extend_from_slice(head);
+            *input = rest;
+            if self.redundancy.is_none() && self.pending.len() as u64 > TOP_TIER_BYTES {
+                self.redundancy = self.profile.redundancy(self.pending.len() as u64);
+            }
+        }
+    }
+
+    /// Takes a stripe that is followed by at least one byte.
+    fn full_stripe(&mut self) -> Result<Option<PlainStripe>, EncodeError> {
+        match self.redundancy {
+            Some(redundancy) if self.pending.len() > stripe_bytes(redundancy) => self.cut(redundancy, false).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns the next stripe after the end of the input; none when all were taken or the object is inline.
+    pub(crate) fn drain(&mut self) -> Result<Option<PlainStripe>, EncodeError> {
+        if self.redundancy.is_none() {
+            self.redundancy = self.profile.redundancy(self.pending.len() as u64);
+        }
+        match self.redundancy {
+            Some(redundancy) if !self.pending.is_empty() => {
+                let last = self.pending.len() <= stripe_bytes(redundancy);
+                self.cut(redundancy, last).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns what was not cut into stripes: the whole of an inline object.
+    pub(crate) fn rest(self) -> Vec<u8> {
+        self.pending
+    }
+
+    fn cut(&mut self, redundancy: Redundancy, last: bool) -> Result<PlainStripe, EncodeError> {
+        if self.taken == STRIPES_MAX {
+            return Err(EncodeError::TooLarge { redundancy, max: STRIPES_MAX * stripe_bytes(redundancy) as u64 });
+        }
+        let size = stripe_bytes(redundancy);
+        let rest = if last { Vec::new() } else { self.pending.split_off(size) };
+        let mut bytes = std::mem::replace(&mut self.pending, rest);
+        bytes.shrink_to(size);
+        let index = StripeIndex(self.taken);
+        self.taken += 1;
+        Ok(PlainStripe { index, bytes, last, redundancy })
+    }
+}
+
+fn stripe_bytes(redundancy: Redundancy) -> usize {
+    redundancy.data() * BLOCK_BYTES
+}
+
+impl PlainStripe {
+    /// Returns the stripe's blocks with their positions in the whole object.
+    pub(crate) fn blocks(&self) -> Vec<(BlockPosition, &[u8])> {
+        let here =
+            Geometry::new(self.redundancy, self.bytes.len() as u64).expect("a stripe is neither empty nor large");
+        let blocks = here.blocks();
+        (0..blocks)
+            .map(|column| {
+                let range = here.range(crate::BlockIndex(column));
+                let [start, end] = [range.start, range.end].map(|at| usize::try_from(at).expect("inside a slice"));
+                let index = crate::BlockIndex(self.index.0 * self.redundancy.data() as u64 + column);
+                (BlockPosition { index, last: self.last && column + 1 == blocks }, &self.bytes[start..end])
+            })
+            .collect()
+    }
+}
+
+/// Encodes one object. See the module for the order of calls.
+pub struct Encoder {
+    options: EncoderOptions,
+    key: DataKey,
+    sealer: Box<dyn Sealer>,
+    splitter: Splitter,
+    code: Option<ReedSolomon>,
+    hasher: blake3::Hasher,
+    length: u64,
+    layout: Option<Layout>,
+    lists: Vec<StripList>,
+}
+
+impl Encoder {
+    /// Starts an object under a key that no other object has.
+    #[must_use]
+    pub fn new(options: EncoderOptions, key: DataKey) -> Self {
+        Self {
+            sealer: options.suite.sealer(&key.0),
+            splitter: Splitter::new(options.profile),
+            options,
+            key,
+            code: None,
+            hasher: blake3::Hasher::new(),
+            length: 0,
+            layout: None,
+            lists: Vec::new(),
+        }
+    }
+
+    /// Consumes input until a stripe is ready or the input is used up; call again while it returns a stripe.
+    ///
+    /// CPU work of up to one stripe (some milliseconds): keep it off a reactor.
+    ///
+    /// # Errors
+    /// [`EncodeError::TooLarge`].
+    pub fn write(&mut self, input: &mut &[u8]) -> Result<Option<EncodedStripe>, EncodeError> {
+        let plain = self.splitter.write(input)?;
+        Ok(plain.map(|plain| self.encode(&plain)))
+    }
+
+    /// Ends the input.
+    #[must_use]
+    pub fn end(self) -> Ending {
+        Ending { encoder: self }
+    }
+
+    fn encode(&mut self, plain: &PlainStripe) -> EncodedStripe {
+        let redundancy = plain.redundancy;
+        let code = self.code.get_or_insert_with(|| ReedSolomon::new(redundancy));
+        let (options, sealer, hasher) = (self.options, &*self.sealer, &mut self.hasher);
+        let blocks = plain.blocks();
+        let ((), mut data) = rayon::join(
+            || {
+                hasher.update(&plain.bytes);
+            },
+            || {
+                let seal = |(position, block): &(BlockPosition, &[u8])| {
+                    strip::seal(block, options.compression, *position, options.suite, sealer)
+                };
+                blocks.par_iter().map(seal).collect::<Vec<_>>()
+            },
+        );
+        let strip_bytes = data.iter().map(Vec::len).max().expect("a stripe has a block");
+        data.iter_mut().for_each(|strip| strip.resize(strip_bytes, 0));
+        let zeros = vec![0; if data.len() < redundancy.data() { strip_bytes } else { 0 }];
+        let mut parity = vec![vec![0; strip_bytes]; redundancy.parity()];
+        let columns: Vec<&[u8]> =
+            (0..redundancy.data()).map(|c| data.get(c).map_or(&zeros[..], Vec::as_slice)).collect();
+        let mut outputs: Vec<&mut [u8]> = parity.iter_mut().map(Vec::as_mut_slice).collect();
+        code.encode(&columns, &mut outputs).expect("all columns were made of one length");
+
+        let absent = redundancy.data() - data.len();
+        let tail_columns = data.len();
+        let present = data.into_iter().map(Some).chain((0..absent).map(|_| None)).chain(parity.into_iter().map(Some));
+        let strips: Vec<Option<Bytes>> = present.map(|strip| strip.map(Bytes::from)).collect();
+        let hashes: Vec<Option<StripHash>> =
+            strips.par_iter().map(|strip| strip.as_deref().map(StripHash::of)).collect();
+        self.note(plain, tail_columns, strip_bytes, &hashes);
+        EncodedStripe { index: plain.index, redundancy, strips }
+    }
+
+    fn note(&mut self, plain: &PlainStripe, tail_columns: usize, strip_bytes: usize, hashes: &[Option<StripHash>]) {
+        self.length += plain.bytes.len() as u64;
+        self.lists.resize_with(hashes.len(), StripList::default);
+        for (list, hash) in self.lists.iter_mut().zip(hashes) {
+            if let Some(hash) = hash {
+                list.push(*hash);
+            }
+        }
+        let layout = self.layout.get_or_insert_with(|| Layout {
+            redundancy: plain.redundancy,
+            tail_columns: 0,
+            runs: Vec::new(),
+            roots: Vec::new(),
+        });
+        layout.tail_columns = tail_columns;
+        let strip_bytes = u32::try_from(strip_bytes).expect("a strip is at most 256 KiB and some");
+        match layout.runs.last_mut() {
+            Some(run) if run.strip_bytes == strip_bytes => run.stripes += 1,
+            _ => layout.runs.push(StripRun { stripes: 1, strip_bytes }),
+        }
+    }
+}
+
+/// The end of an object: the last stripes, then the manifests.
+pub struct Ending {
+    encoder: Encoder,
+}
+
+impl Ending {
+    /// Returns the next of the last stripes; none when all were handed out.
+    ///
+    /// # Errors
+    /// [`EncodeError::TooLarge`].
+    pub fn stripe(&mut self) -> Result<Option<EncodedStripe>, EncodeError> {
+        let plain = self.encoder.splitter.drain()?;
+        Ok(plain.map(|plain| self.encoder.encode(&plain)))
+    }
+
+    /// Makes both manifests. `random` are 32 fresh random bytes. Call it after [`Self::stripe`] returned none; stripes not
+    /// taken by then are encoded and lost, so the object would have no shards to be read from.
+    ///
+    /// # Errors
+    /// [`EncodeError`].
+    pub fn seal(mut self, attributes: Attributes, random: [u8; 32]) -> Result<Sealed, EncodeError> {
+        while self.stripe()?.is_some() {}
+        let Encoder { options, key, splitter, mut hasher, mut length, layout, lists, .. } = self.encoder;
+        let rest = splitter.rest();
+        let inline = layout.is_none().then(|| {
+            debug_assert!(rest.len() <= INLINE_BYTES_MAX);
+            hasher.update(&rest);
+            length = rest.len() as u64;
+            rest
+        });
+        let layout =
+            layout.map(|layout| Layout { roots: lists.iter().map(StripList::root).collect::<Vec<Root>>(), ..layout });
+        let public = PublicManifest::new(options.suite, options.owner, layout);
+        let manifest = SealedManifest {
+            suite: options.suite,
+            data_key: key,
+            object: public.id(),
+            length,
+            hash: *hasher.finalize().as_bytes(),
+            mime: attributes.mime,
+            name: attributes.name,
+            created: attributes.created,
+            kind: attributes.kind,
+            inline,
+            random,
+            tags: attributes.tags,
+            unknown: Vec::new(),
+        };
+        let encoded = manifest.encode();
+        // What no reader would accept must not be stored: the bounds are checked by reading it back.
+        SealedManifest::decode(&encoded)?;
+        let capability = Capability::of_manifest(&encoded);
+        let sealed = sealed::seal(&encoded, &capability, &public.id()).into();
+        let locator = capability.locator();
+        Ok(Sealed { public, sealed, capability, locator, length, lists })
+    }
+}

@@ -1,0 +1,114 @@
+//! The erasure code: Reed-Solomon over GF(2^8), polynomial 0x11d, systematic Vandermonde. The wire code is frozen, the engine
+//! behind [`Erasure`] is not; the cross-check test holds a second engine to the same bytes.
+//!
+//! No engine notices a corrupt strip. Every strip's hash is verified before it comes here.
+
+use rayon::prelude::*;
+use reed_solomon_erasure::galois_8;
+
+use crate::Redundancy;
+
+/// Bytes of each strip that are coded at a time: k + m such pieces stay in the second-level cache, and the pieces of a stripe spread over
+/// the cores.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// Why strips could not be coded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ErasureError {
+    /// Fewer strips than data columns are there; more nodes must answer.
+    #[error("{have} strips where {need} are needed")]
+    TooFew {
+        /// Strips there.
+        have: usize,
+        /// Strips needed.
+        need: usize,
+    },
+    /// The strips have different lengths or another number than the code; the caller's fault.
+    #[error("strips of a stripe must be {columns} of one length")]
+    Shape {
+        /// Columns of the code.
+        columns: usize,
+    },
+}
+
+/// An engine for the frozen wire code with k data and m parity columns.
+pub trait Erasure: Send + Sync {
+    /// Computes all m parity strips of k data strips of one length.
+    ///
+    /// # Errors
+    /// [`ErasureError::Shape`].
+    fn encode(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) -> Result<(), ErasureError>;
+
+    /// Fills in every absent data strip of a stripe of k + m from any k present ones.
+    ///
+    /// # Errors
+    /// [`ErasureError`].
+    fn recover_data(&self, strips: &mut [Option<Vec<u8>>]) -> Result<(), ErasureError>;
+
+    /// Fills in every absent strip, data and parity.
+    ///
+    /// # Errors
+    /// [`ErasureError`].
+    fn recover_all(&self, strips: &mut [Option<Vec<u8>>]) -> Result<(), ErasureError>;
+}
+
+/// The engine in use: reed-solomon-erasure with SIMD.
+pub struct ReedSolomon {
+    redundancy: Redundancy,
+    code: galois_8::ReedSolomon,
+}
+
+impl ReedSolomon {
+    /// Prepares the code; costs a matrix inversion of k x k.
+    #[must_use]
+    pub fn new(redundancy: Redundancy) -> Self {
+        let (k, m) = (redundancy.data(), redundancy.parity());
+        let code = galois_8::ReedSolomon::new(k, m).expect("a Redundancy is in the bounds of the code");
+        Self { redundancy, code }
+    }
+
+    fn check(&self, strips: &[Option<Vec<u8>>]) -> Result<(), ErasureError> {
+        let columns = self.redundancy.columns();
+        let mut lengths = strips.iter().flatten().map(Vec::len);
+        let Some(first) = lengths.next() else {
+            return Err(ErasureError::TooFew { have: 0, need: self.redundancy.data() });
+        };
+        if strips.len() != columns || first == 0 || lengths.any(|length| length != first) {
+            return Err(ErasureError::Shape { columns });
+        }
+        let have = strips.iter().flatten().count();
+        let need = self.redundancy.data();
+        if have < need { Err(ErasureError::TooFew { have, need }) } else { Ok(()) }
+    }
+}
+
+impl Erasure for ReedSolomon {
+    fn encode(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) -> Result<(), ErasureError> {
+        let shape = ErasureError::Shape { columns: self.redundancy.columns() };
+        let length = data.first().map_or(0, |strip| strip.len());
+        if data.iter().any(|strip| strip.len() != length) || parity.iter().any(|strip| strip.len() != length) {
+            return Err(shape);
+        }
+        let mut rows: Vec<_> = parity.iter_mut().map(|strip| strip.chunks_mut(PIECE_BYTES)).collect();
+        let pieces: Vec<Vec<&mut [u8]>> =
+            (0..length.div_ceil(PIECE_BYTES)).map(|_| rows.iter_mut().filter_map(Iterator::next).collect()).collect();
+        pieces.into_par_iter().enumerate().try_for_each(|(index, mut parity)| {
+            let start = index * PIECE_BYTES;
+            let end = (start + PIECE_BYTES).min(length);
+            let data: Vec<&[u8]> = data.iter().map(|strip| &strip[start..end]).collect();
+            self.code.encode_sep(&data, &mut parity).map_err(|_| shape.clone())
+        })
+    }
+
+    fn recover_data(&self, strips: &mut [Option<Vec<u8>>]) -> Result<(), ErasureError> {
+        self.check(strips)?;
+        let shape = ErasureError::Shape { columns: self.redundancy.columns() };
+        self.code.reconstruct_data(strips).map_err(|_| shape)
+    }
+
+    fn recover_all(&self, strips: &mut [Option<Vec<u8>>]) -> Result<(), ErasureError> {
+        self.check(strips)?;
+        let shape = ErasureError::Shape { columns: self.redundancy.columns() };
+        self.code.reconstruct(strips).map_err(|_| shape)
+    }
+}

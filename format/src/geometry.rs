@@ -1,0 +1,323 @@
+//! Where each byte of an object lies: blocks, stripes, columns, and the tail rule. Pure arithmetic, no allocation.
+
+use std::{fmt, ops::Range, str::FromStr};
+
+use crate::limits::{BLOCK_BYTES, COLUMNS_MAX, STRIPES_MAX, TAIL_COLUMN_BYTES, TAIL_ROUND_BYTES};
+
+/// Data and parity columns of an object: any `parity` losses in each stripe are survived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Redundancy {
+    data: u8,
+    parity: u8,
+}
+
+/// Why two numbers are not a redundancy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RedundancyError {
+    /// No data or no parity column, or more than the code has.
+    #[error("redundancy {data}+{parity} is out of bounds: at least 1+1, at most 256 columns, at most 255 of either")]
+    Bounds {
+        /// Data columns asked.
+        data: usize,
+        /// Parity columns asked.
+        parity: usize,
+    },
+    /// Not of the form `k+m`.
+    #[error("redundancy is written data+parity, for example 4+2")]
+    Spelling,
+}
+
+impl Redundancy {
+    /// Takes k data and m parity columns.
+    ///
+    /// # Errors
+    /// [`RedundancyError::Bounds`].
+    pub fn new(data: usize, parity: usize) -> Result<Self, RedundancyError> {
+        let out = RedundancyError::Bounds { data, parity };
+        if data == 0 || parity == 0 || data.saturating_add(parity) > COLUMNS_MAX {
+            return Err(out);
+        }
+        match (u8::try_from(data), u8::try_from(parity)) {
+            (Ok(data), Ok(parity)) => Ok(Self { data, parity }),
+            _ => Err(out),
+        }
+    }
+
+    pub(crate) const fn of(data: u8, parity: u8) -> Self {
+        Self { data, parity }
+    }
+
+    /// Returns k.
+    #[must_use]
+    pub fn data(self) -> usize {
+        usize::from(self.data)
+    }
+
+    /// Returns m.
+    #[must_use]
+    pub fn parity(self) -> usize {
+        usize::from(self.parity)
+    }
+
+    /// Returns k + m.
+    #[must_use]
+    pub fn columns(self) -> usize {
+        self.data() + self.parity()
+    }
+
+    /// Returns how many columns must be durable before an upload is acknowledged: k + ceil(m / 2).
+    #[must_use]
+    pub fn quorum(self) -> usize {
+        self.data() + self.parity().div_ceil(2)
+    }
+}
+
+impl fmt::Display for Redundancy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}+{}", self.data, self.parity)
+    }
+}
+
+impl FromStr for Redundancy {
+    type Err = RedundancyError;
+
+    fn from_str(text: &str) -> Result<Self, RedundancyError> {
+        let (data, parity) = text.split_once('+').ok_or(RedundancyError::Spelling)?;
+        match (data.parse(), parity.parse()) {
+            (Ok(data), Ok(parity)) => Self::new(data, parity),
+            _ => Err(RedundancyError::Spelling),
+        }
+    }
+}
+
+/// A block's index: `stripe * k + column`. Also its nonce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockIndex(pub u64);
+
+/// A stripe's index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StripeIndex(pub u64);
+
+/// One block's share of a byte range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockSlice {
+    /// The block.
+    pub block: BlockIndex,
+    /// The wanted bytes inside the block.
+    pub within: Range<usize>,
+}
+
+/// The layout of an object of a given plaintext length over k data columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    data: u64,
+    length: u64,
+}
+
+impl Geometry {
+    /// Lays out `length` plaintext bytes, at least one; none when that takes more than [`STRIPES_MAX`] stripes.
+    #[must_use]
+    pub fn new(redundancy: Redundancy, length: u64) -> Option<Self> {
+        let it = Self { data: u64::from(redundancy.data), length };
+        (length > 0 && length <= STRIPES_MAX * it.stripe_bytes()).then_some(it)
+    }
+
+    /// Returns the plaintext bytes of a full stripe.
+    fn stripe_bytes(self) -> u64 {
+        self.data * BLOCK_BYTES as u64
+    }
+
+    /// Returns the plaintext length.
+    #[must_use]
+    pub fn length(self) -> u64 {
+        self.length
+    }
+
+    /// Returns the number of stripes, at least one.
+    #[must_use]
+    pub fn stripes(self) -> u64 {
+        self.length.div_ceil(self.stripe_bytes())
+    }
+
+    /// Returns the number of blocks, at least one.
+    #[must_use]
+    pub fn blocks(self) -> u64 {
+        (self.stripes() - 1) * self.data + self.tail_columns() as u64
+    }
+
+    /// Returns the data columns that the last stripe fills (k').
+    #[must_use]
+    pub fn tail_columns(self) -> usize {
+        tail_columns(self.tail_bytes(), self.data)
+    }
+
+    fn tail_bytes(self) -> u64 {
+        self.length - (self.stripes() - 1) * self.stripe_bytes()
+    }
+
+    /// Returns the data columns that a stripe fills.
+    #[must_use]
+    pub fn columns(self, stripe: StripeIndex) -> usize {
+        if stripe.0 + 1 == self.stripes() {
+            self.tail_columns()
+        } else {
+            usize::try_from(self.data).unwrap_or(COLUMNS_MAX)
+        }
+    }
+
+    /// Returns the stripe and the column of a block.
+    #[must_use]
+    pub fn place(self, block: BlockIndex) -> (StripeIndex, usize) {
+        let column = usize::try_from(block.0 % self.data).unwrap_or(COLUMNS_MAX);
+        (StripeIndex(block.0 / self.data), column)
+    }
+
+    /// Returns the block at a stripe and column.
+    #[must_use]
+    pub fn block(self, stripe: StripeIndex, column: usize) -> BlockIndex {
+        BlockIndex(stripe.0 * self.data + column as u64)
+    }
+
+    /// Returns whether a block is the object's last.
+    #[must_use]
+    pub fn is_last(self, block: BlockIndex) -> bool {
+        block.0 + 1 == self.blocks()
+    }
+
+    /// Returns the plaintext range of a block; empty past the end.
+    #[must_use]
+    pub fn range(self, block: BlockIndex) -> Range<u64> {
+        let (stripe, column) = self.place(block);
+        let stripe_start = stripe.0.saturating_mul(self.stripe_bytes());
+        let size = if stripe.0 + 1 == self.stripes() {
+            tail_block_bytes(self.tail_bytes(), self.tail_columns())
+        } else {
+            BLOCK_BYTES as u64
+        };
+        let start = (stripe_start + column as u64 * size).min(self.length);
+        start..(start + size).min(self.length)
+    }
+
+    /// Returns the plaintext bytes of a block.
+    #[must_use]
+    pub fn block_bytes(self, block: BlockIndex) -> usize {
+        let range = self.range(block);
+        usize::try_from(range.end - range.start).unwrap_or(BLOCK_BYTES)
+    }
+
+    /// Returns the block that holds a plaintext offset below the length.
+    #[must_use]
+    pub fn block_at(self, offset: u64) -> BlockIndex {
+        let stripe = StripeIndex(offset / self.stripe_bytes());
+        let within = offset % self.stripe_bytes();
+        let size = if stripe.0 + 1 == self.stripes() {
+            tail_block_bytes(self.tail_bytes(), self.tail_columns())
+        } else {
+            BLOCK_BYTES as u64
+        };
+        BlockIndex(stripe.0 * self.data + within / size)
+    }
+
+    /// Cuts a plaintext range, clamped to the length, into slices of blocks, in order.
+    pub fn slices(self, range: Range<u64>) -> impl Iterator<Item = BlockSlice> {
+        let end = range.end.min(self.length);
+        let mut at = range.start.min(end);
+        std::iter::from_fn(move || {
+            if at >= end {
+                return None;
+            }
+            let block = self.block_at(at);
+            let held = self.range(block);
+            let stop = held.end.min(end);
+            let within = offset_in(at, &held)..offset_in(stop, &held);
+            at = stop;
+            Some(BlockSlice { block, within })
+        })
+    }
+}
+
+fn offset_in(at: u64, block: &Range<u64>) -> usize {
+    usize::try_from(at - block.start).unwrap_or(BLOCK_BYTES)
+}
+
+/// The tail rule: `clamp(ceil(bytes / 64 KiB), 1, k)` columns.
+fn tail_columns(bytes: u64, data: u64) -> usize {
+    usize::try_from(bytes.div_ceil(TAIL_COLUMN_BYTES as u64).clamp(1, data)).unwrap_or(COLUMNS_MAX)
+}
+
+/// Bytes of all tail blocks but the last, which is what remains.
+fn tail_block_bytes(bytes: u64, columns: usize) -> u64 {
+    let exact = bytes.div_ceil(columns as u64);
+    exact.next_multiple_of(TAIL_ROUND_BYTES as u64).min(BLOCK_BYTES as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn geometry(data: usize, length: u64) -> Geometry {
+        Geometry::new(Redundancy::new(data, 1).unwrap(), length).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_tile_the_plaintext(data in 1usize..=32, length in 1u64..40_000_000) {
+            let it = geometry(data, length);
+            let mut at = 0;
+            for block in (0..it.blocks()).map(BlockIndex) {
+                let range = it.range(block);
+                prop_assert_eq!(range.start, at);
+                prop_assert!(range.end > at && range.end - at <= BLOCK_BYTES as u64);
+                prop_assert_eq!(it.block_at(range.start), block);
+                prop_assert_eq!(it.block_at(range.end - 1), block);
+                let (stripe, column) = it.place(block);
+                prop_assert_eq!(it.block(stripe, column), block);
+                prop_assert!(column < it.columns(stripe));
+                at = range.end;
+            }
+            prop_assert_eq!(at, length);
+            prop_assert_eq!(it.range(BlockIndex(it.blocks() + 40)).count(), 0);
+        }
+
+        #[test]
+        fn slices_are_exactly_the_range(length in 1u64..9_000_000, a in 0u64..9_500_000, b in 0u64..9_500_000) {
+            let it = geometry(4, length);
+            let range = a.min(b)..a.max(b);
+            let mut at = range.start.min(length);
+            for slice in it.slices(range.clone()) {
+                prop_assert_eq!(it.range(slice.block).start + slice.within.start as u64, at);
+                at += slice.within.len() as u64;
+            }
+            prop_assert_eq!(at, range.end.min(length));
+        }
+    }
+
+    #[test]
+    fn the_tail_rule_at_its_edges() {
+        const KIB: u64 = 1024;
+        for (length, columns) in
+            [(1, 1), (64 * KIB, 1), (64 * KIB + 1, 2), (128 * KIB, 2), (256 * KIB, 4), (1024 * KIB, 4)]
+        {
+            assert_eq!(geometry(4, length).tail_columns(), columns, "{length}");
+        }
+        let full = geometry(4, 1024 * KIB);
+        assert_eq!((full.stripes(), full.block_bytes(BlockIndex(3))), (1, BLOCK_BYTES));
+        let next = geometry(4, 1024 * KIB + 1);
+        assert_eq!((next.stripes(), next.tail_columns(), next.block_bytes(BlockIndex(4))), (2, 1, 1));
+    }
+
+    #[test]
+    fn redundancy_is_bounded_and_spelled_one_way() {
+        assert_eq!("16+8".parse(), Redundancy::new(16, 8));
+        assert_eq!(Redundancy::new(16, 8).unwrap().quorum(), 20);
+        assert_eq!(Redundancy::new(1, 3).unwrap().quorum(), 3);
+        for bad in ["", "4", "4+", "+2", "0+1", "1+0", "200+57", "256+0", "-1+2"] {
+            assert!(bad.parse::<Redundancy>().is_err(), "{bad}");
+        }
+        let most = Redundancy::new(4, 2).unwrap();
+        assert!(Geometry::new(most, STRIPES_MAX << 20).is_some());
+        assert!(Geometry::new(most, (STRIPES_MAX << 20) + 1).is_none() && Geometry::new(most, 0).is_none());
+    }
+}

@@ -1,0 +1,179 @@
+//! The lease: the mutable part of a record. The object's owner signs it, its version only grows.
+
+use crate::{
+    Locator, OwnerId, OwnerKeys, PolicyName, Profile,
+    cbor::{CborError, Fields, FieldsWriter, Unknown},
+    limits::{LEASE_BYTES_MAX, LEASE_PLACES_MAX, POLICY_NAME_BYTES_MAX},
+    place::Domain,
+    signed::{self, Signed, SignedError},
+};
+
+/// Keys of the CBOR map; `docs/format.md` section 7.
+mod key {
+    pub(super) const LOCATOR: u64 = 0;
+    pub(super) const OWNER: u64 = 1;
+    pub(super) const VERSION: u64 = 2;
+    pub(super) const PROFILE: u64 = 3;
+    pub(super) const WANTED: u64 = 4;
+    pub(super) const REFUSED: u64 = 5;
+    pub(super) const KEEP_UNTIL: u64 = 6;
+    pub(super) const EXPIRES: u64 = 7;
+    pub(super) const POLICY: u64 = 8;
+    pub(super) const ERASED: u64 = 9;
+}
+
+/// How long an object stays. Seconds since 1970; zero means no bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// Erasure is refused before this second.
+    pub keep_until: u64,
+    /// The lease ends at this second.
+    pub expires: u64,
+}
+
+/// What the owner last said about an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The object's locator.
+    pub locator: Locator,
+    /// The owner; must be the one that the public manifest names.
+    pub owner: OwnerId,
+    /// Grows with every change; a node keeps the highest it has seen.
+    pub version: u64,
+    /// The redundancy the owner wants.
+    pub profile: Profile,
+    /// Shards lie only in these places; anywhere when empty.
+    pub wanted: Vec<Domain>,
+    /// Shards lie in none of these.
+    pub refused: Vec<Domain>,
+    /// How long the object stays.
+    pub retention: Retention,
+    /// The owner's policy for the object.
+    pub policy: PolicyName,
+    /// The object is erased: nodes destroy its sealed manifest and forget its shards.
+    pub erased: bool,
+    /// Extensions this version does not know.
+    pub unknown: Unknown,
+}
+
+/// Why a lease does not count.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseError {
+    /// The envelope or a signature is wrong; the sender's fault.
+    #[error("the lease's envelope does not verify")]
+    Signed(#[from] SignedError),
+    /// The payload is malformed; the owner's software is at fault.
+    #[error("the lease is malformed")]
+    Cbor(#[from] CborError),
+    /// It is signed by another than it names.
+    #[error("the lease names owner {named} but {signed} signed it")]
+    Owner {
+        /// The owner in the lease.
+        named: OwnerId,
+        /// The owner of the signature.
+        signed: OwnerId,
+    },
+}
+
+impl Lease {
+    /// Signs the lease and returns its envelope.
+    #[must_use]
+    pub fn sign(&self, keys: &OwnerKeys) -> Vec<u8> {
+        Signed::seal(keys, signed::Domain::Lease, &self.encode())
+    }
+
+    /// Verifies an envelope and returns the lease in it.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub fn open(envelope: &[u8]) -> Result<Self, LeaseError> {
+        let signed = Signed::open(envelope, signed::Domain::Lease, LEASE_BYTES_MAX)?;
+        let lease = Self::decode(&signed.payload)?;
+        if lease.owner == signed.owner {
+            Ok(lease)
+        } else {
+            Err(LeaseError::Owner { named: lease.owner, signed: signed.owner })
+        }
+    }
+
+    /// Returns whether the object may be read at `now` (seconds since 1970).
+    #[must_use]
+    pub fn is_alive(&self, now: u64) -> bool {
+        !self.erased && (self.retention.expires == 0 || now < self.retention.expires)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let texts = |domains: &[Domain]| domains.iter().map(ToString::to_string).collect::<Vec<_>>();
+        FieldsWriter::default()
+            .bytes(key::LOCATOR, &self.locator.0)
+            .bytes(key::OWNER, &self.owner.0)
+            .uint(key::VERSION, self.version)
+            .text(key::PROFILE, &self.profile.to_string())
+            .texts(key::WANTED, &texts(&self.wanted))
+            .texts(key::REFUSED, &texts(&self.refused))
+            .uint(key::KEEP_UNTIL, self.retention.keep_until)
+            .uint(key::EXPIRES, self.retention.expires)
+            .text(key::POLICY, self.policy.as_str())
+            .uint(key::ERASED, u8::from(self.erased))
+            .unknown(&self.unknown)
+            .finish()
+    }
+
+    fn decode(payload: &[u8]) -> Result<Self, CborError> {
+        let mut fields = Fields::read(payload, LEASE_BYTES_MAX)?;
+        Ok(Self {
+            locator: Locator(fields.array32(key::LOCATOR)?),
+            owner: OwnerId(fields.array32(key::OWNER)?),
+            version: fields.uint(key::VERSION)?,
+            profile: parse(fields.text(key::PROFILE, 32)?, key::PROFILE, "a profile")?,
+            wanted: read_domains(&mut fields, key::WANTED)?,
+            refused: read_domains(&mut fields, key::REFUSED)?,
+            retention: Retention { keep_until: fields.uint(key::KEEP_UNTIL)?, expires: fields.uint(key::EXPIRES)? },
+            policy: parse(fields.text(key::POLICY, POLICY_NAME_BYTES_MAX)?, key::POLICY, "a policy name")?,
+            erased: match fields.uint::<u8>(key::ERASED)? {
+                0 => false,
+                1 => true,
+                _ => return Err(CborError::Value { key: key::ERASED, expected: "0 or 1" }),
+            },
+            unknown: fields.unknown(),
+        })
+    }
+}
+
+fn parse<T: std::str::FromStr>(text: &str, key: u64, expected: &'static str) -> Result<T, CborError> {
+    text.parse().map_err(|_| CborError::Value { key, expected })
+}
+
+fn read_domains(fields: &mut Fields<'_>, key: u64) -> Result<Vec<Domain>, CborError> {
+    let texts = fields.texts(key, LEASE_PLACES_MAX)?;
+    texts.into_iter().map(|text| parse(text, key, "places")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::OwnerSecret;
+
+    #[test]
+    fn a_lease_survives_its_envelope_and_only_its_owner_signs_it() {
+        let keys = OwnerSecret::from_bytes([1; 32]).keys();
+        let lease = Lease {
+            locator: Locator([4; 32]),
+            owner: keys.id(),
+            version: 9,
+            profile: Profile::SmallCluster,
+            wanted: vec!["country:BE".parse().unwrap(), "zone:bru1".parse().unwrap()],
+            refused: vec![],
+            retention: Retention { keep_until: 5, expires: 10 },
+            policy: PolicyName::default(),
+            erased: false,
+            unknown: vec![(99, vec![0x01])],
+        };
+        assert_eq!(Lease::open(&lease.sign(&keys)), Ok(lease.clone()));
+        let thief = OwnerSecret::from_bytes([2; 32]).keys();
+        let named = LeaseError::Owner { named: keys.id(), signed: thief.id() };
+        assert_eq!(Lease::open(&lease.sign(&thief)), Err(named));
+        assert!(lease.is_alive(9) && !lease.is_alive(10));
+        assert!(!Lease { erased: true, ..lease }.is_alive(9));
+    }
+}

@@ -1,0 +1,58 @@
+//! The object format of Evernear: names, keys, seals, erasure code, manifests, and every byte on a wire or a disk.
+//!
+//! This crate is pure. It opens no file and no socket, reads no clock and draws no randomness: whoever needs them passes
+//! them in, so that the same input always gives the same output. `docs/format.md` draws the bytes; the golden vectors in
+//! `tests/it/golden` pin them for ever.
+//!
+//! The road of an upload is [`Encoder`] (bytes in, [`EncodedStripe`]s out, [`Sealed`] at the end); the road of a reader is
+//! [`Label`] -> [`Capability`] -> [`Locator`] -> [`Record`] -> [`Object`] -> blocks.
+
+pub mod cbor;
+pub mod limits;
+pub mod rendezvous;
+pub mod wire;
+
+mod capability;
+mod compress;
+mod dedup;
+mod directory;
+mod encode;
+mod erasure;
+mod geometry;
+mod ids;
+mod label;
+mod lease;
+mod object;
+mod owner;
+mod place;
+mod policy;
+mod profile;
+mod proof;
+mod public;
+mod record;
+mod seal;
+mod sealed;
+mod signed;
+mod strip;
+
+pub use capability::Capability;
+pub use compress::Compression;
+pub use dedup::Fingerprint;
+pub use directory::{Directory, DirectoryError, Entry};
+pub use encode::{Attributes, EncodeError, EncodedStripe, Encoder, EncoderOptions, Ending, Sealed};
+pub use erasure::{Erasure, ErasureError, ReedSolomon};
+pub use geometry::{BlockIndex, BlockSlice, Geometry, Redundancy, RedundancyError, StripeIndex};
+pub use ids::{BlobId, IdError, Locator, ObjectId, OwnerId, Root, StripHash};
+pub use label::{Label, LabelError, Mode};
+pub use lease::{Lease, LeaseError, Retention};
+pub use object::{DecodeError, Object, OpenError, verify_strip};
+pub use owner::{OwnerKeys, OwnerPublic, OwnerSecret};
+pub use place::{Country, Domain, NodeName, Place, PlaceError};
+pub use policy::{PolicyLink, PolicyManifest, PolicyManifestError, PolicyName};
+pub use profile::{Profile, ProfileError, Tier};
+pub use proof::{ListProof, ProofError, StripList};
+pub use public::{PublicManifest, StripRun};
+pub use record::{Record, RecordError};
+pub use seal::{BlockPosition, DataKey, Engine, SealError, Sealer, Suite};
+pub use sealed::{Kind, SealedManifest};
+pub use signed::{Domain as SigningDomain, Signed, SignedError};

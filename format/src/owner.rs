@@ -1,0 +1,153 @@
+//! An owner's keys: one master secret, from it the signing keys of two families and the keys of the owner's own data.
+//!
+//! Every signature is Ed25519 **and** ML-DSA-65 (FIPS 204), and both must verify: a break of either alone forges nothing.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{
+    ED25519, Ed25519KeyPair, KeyPair, ML_DSA_65, ML_DSA_65_SIGNING, PqdsaKeyPair, UnparsedPublicKey,
+};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::OwnerId;
+
+const ED25519_SEED: &str = "evernear 2026 v1 owner ed25519";
+const ML_DSA_SEED: &str = "evernear 2026 v1 owner ml-dsa-65";
+const DEDUP_KEY: &str = "evernear 2026 v1 owner dedup";
+const INDEX_KEY: &str = "evernear 2026 v1 owner index";
+/// The only suite of owner keys so far; part of the id.
+const SUITE: u8 = 1;
+
+pub(crate) const ED25519_KEY_BYTES: usize = 32;
+pub(crate) const ED25519_SIGNATURE_BYTES: usize = 64;
+/// FIPS 204 table 2.
+pub(crate) const ML_DSA_KEY_BYTES: usize = 1952;
+pub(crate) const ML_DSA_SIGNATURE_BYTES: usize = 3309;
+pub(crate) const SIGNATURE_BYTES: usize = ED25519_SIGNATURE_BYTES + ML_DSA_SIGNATURE_BYTES;
+pub(crate) const PUBLIC_BYTES: usize = 1 + ED25519_KEY_BYTES + ML_DSA_KEY_BYTES;
+
+/// The 32 bytes everything of an owner derives from. Wiped on drop, never printed.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct OwnerSecret([u8; 32]);
+
+impl OwnerSecret {
+    /// Takes 32 random bytes, fresh or from the owner's key file.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the bytes, for the key file.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Derives the signing keys. Costs about 0.2 ms.
+    #[must_use]
+    pub fn keys(&self) -> OwnerKeys {
+        let ed25519_seed = Zeroizing::new(blake3::derive_key(ED25519_SEED, &self.0));
+        let ml_dsa_seed = Zeroizing::new(blake3::derive_key(ML_DSA_SEED, &self.0));
+        let ed25519 = Ed25519KeyPair::from_seed_unchecked(&*ed25519_seed).expect("every 32 bytes are an Ed25519 seed");
+        let ml_dsa =
+            PqdsaKeyPair::from_seed(&ML_DSA_65_SIGNING, &*ml_dsa_seed).expect("every 32 bytes are an ML-DSA seed");
+        let mut public = vec![SUITE];
+        public.extend_from_slice(ed25519.public_key().as_ref());
+        public.extend_from_slice(ml_dsa.public_key().as_ref());
+        OwnerKeys { ed25519, ml_dsa, public: OwnerPublic(public) }
+    }
+
+    /// Derives the key under which equal uploads of this owner share shards.
+    #[must_use]
+    pub fn dedup_key(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(blake3::derive_key(DEDUP_KEY, &self.0))
+    }
+
+    /// Derives the key of the owner's own encrypted index of uploads.
+    #[must_use]
+    pub fn index_key(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(blake3::derive_key(INDEX_KEY, &self.0))
+    }
+}
+
+impl fmt::Debug for OwnerSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OwnerSecret(..)")
+    }
+}
+
+/// An owner's signing keys.
+pub struct OwnerKeys {
+    ed25519: Ed25519KeyPair,
+    ml_dsa: PqdsaKeyPair,
+    public: OwnerPublic,
+}
+
+impl OwnerKeys {
+    /// Returns the public keys.
+    #[must_use]
+    pub fn public(&self) -> &OwnerPublic {
+        &self.public
+    }
+
+    /// Returns the owner's id.
+    #[must_use]
+    pub fn id(&self) -> OwnerId {
+        self.public.id()
+    }
+
+    /// Signs with both keys. Costs about 0.15 ms.
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let mut signature = self.ed25519.sign(message).as_ref().to_vec();
+        signature.resize(SIGNATURE_BYTES, 0);
+        let written = self.ml_dsa.sign(message, &mut signature[ED25519_SIGNATURE_BYTES..]);
+        let written = written.expect("signing fails only when the system is out of memory");
+        debug_assert_eq!(written, ML_DSA_SIGNATURE_BYTES);
+        signature
+    }
+}
+
+impl fmt::Debug for OwnerKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OwnerKeys({})", self.id())
+    }
+}
+
+/// An owner's public keys: suite u8 ‖ Ed25519 32 B ‖ ML-DSA-65 1,952 B.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OwnerPublic(Vec<u8>);
+
+impl OwnerPublic {
+    /// Takes the encoded form; none when suite or length are unknown.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        (bytes.len() == PUBLIC_BYTES && bytes[0] == SUITE).then(|| Self(bytes.to_vec()))
+    }
+
+    /// Returns the encoded form.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Returns BLAKE3 of the encoded form.
+    #[must_use]
+    pub fn id(&self) -> OwnerId {
+        OwnerId(*blake3::hash(&self.0).as_bytes())
+    }
+
+    /// Returns whether both signatures are the owner's. Costs about 0.1 ms.
+    #[must_use]
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        let Some((ed25519, ml_dsa)) = signature.split_at_checked(ED25519_SIGNATURE_BYTES) else { return false };
+        let (ed25519_key, ml_dsa_key) = self.0[1..].split_at(ED25519_KEY_BYTES);
+        UnparsedPublicKey::new(&ED25519, ed25519_key).verify(message, ed25519).is_ok()
+            && UnparsedPublicKey::new(&ML_DSA_65, ml_dsa_key).verify(message, ml_dsa).is_ok()
+    }
+}
+
+impl fmt::Debug for OwnerPublic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OwnerPublic({})", self.id())
+    }
+}

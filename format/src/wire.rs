@@ -1,0 +1,246 @@
+//! The node API: paths, JSON bodies and binary frames that origins, edges and twins exchange over HTTP/2.
+//!
+//! | method and path | body | answer |
+//! |---|---|---|
+//! | `POST /v1/uploads` | | [`UploadCreated`] |
+//! | `PUT /v1/uploads/{upload}?first=N` | [`frame_strips`] | 204 |
+//! | `POST /v1/uploads/{upload}/commit?column=C` | public manifest | 204 once durable |
+//! | `DELETE /v1/uploads/{upload}` | | 204 |
+//! | `GET /v1/shards/{object}/{column}?first=S&count=N` | | [`ShardSlice`] |
+//! | `GET`, `PUT /v1/records/{locator}` | record | record, 204 |
+//! | `PUT /v1/leases/{locator}` | lease envelope | 204 |
+//! | `GET /v1/records?after=L&owner=O` | | [`LocatorPage`] |
+//! | `GET`, `PUT /v1/policies/{owner}/{name}` | policy envelope | policy envelope, 204 |
+//! | `GET`, `PUT /v1/blobs/{blob}` | blob | blob, 204 |
+//! | `GET /v1/nodes`, `PUT /v1/nodes/{name}` | [`NodeEntry`] | list of [`NodeEntry`], 204 |
+//! | `GET /v1/changes?since=N&wait=S` | | [`ChangePage`] |
+//! | `GET /health`, `GET /metrics` | | |
+//!
+//! Errors are [`ApiError`] with the matching HTTP status.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::{Buf, Bytes};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ListProof, Locator, NodeName, OwnerId, Place, PolicyName,
+    limits::{PROOF_BYTES_MAX, STRIP_BYTES_MAX},
+};
+
+/// Version of the object format; first byte of the authenticated data.
+pub const FORMAT_VERSION: u8 = 1;
+/// What the error answers say about whose fault it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fault {
+    /// The request was wrong; sending it again will not help.
+    Caller,
+    /// The node failed; another node, or later, may do.
+    Node,
+}
+
+/// The body of every error answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// What happened and what to do, for people.
+    pub error: String,
+    /// Whose fault it was.
+    pub fault: Fault,
+}
+
+/// The answer to a new upload session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadCreated {
+    /// The session, for the paths of its appends and its commit.
+    pub upload: String,
+}
+
+/// What a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Stores shards.
+    Origin,
+    /// Answers viewers.
+    Edge,
+    /// Acts for an owner.
+    Twin,
+}
+
+/// A node as the catalog knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeEntry {
+    /// The name in its certificate.
+    pub name: NodeName,
+    /// What it is.
+    pub role: Role,
+    /// Where its node API listens; none for edges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    /// Addresses that viewers reach; empty for origins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub public: Vec<IpAddr>,
+    /// Where it is.
+    pub place: Place,
+    /// Bytes of its disk that shards may use.
+    pub capacity_bytes: u64,
+    /// Bytes of these that are free.
+    pub free_bytes: u64,
+    /// How full it is, 0 to 100, coarse.
+    pub load: u8,
+    /// Seconds since 1970 when it last said so, by the catalog's clock; zero in its own report.
+    #[serde(default)]
+    pub seen: u64,
+}
+
+/// What changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum ChangeKind {
+    /// A record was stored or its lease renewed.
+    Record {
+        /// Its locator.
+        locator: Locator,
+    },
+    /// An object was erased.
+    Erased {
+        /// Its locator.
+        locator: Locator,
+    },
+    /// A policy has a new version.
+    Policy {
+        /// Its owner.
+        owner: OwnerId,
+        /// Its name.
+        name: PolicyName,
+    },
+    /// A node is new or moved.
+    Node {
+        /// Its name.
+        name: NodeName,
+    },
+}
+
+/// One entry of the change feed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Grows by at least one with every change.
+    pub sequence: u64,
+    /// What changed.
+    #[serde(flatten)]
+    pub kind: ChangeKind,
+}
+
+/// One page of the change feed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangePage {
+    /// Changes after `since`, oldest first.
+    pub changes: Vec<Change>,
+    /// What to ask `since` next.
+    pub next: u64,
+    /// The feed no longer reaches back to `since`: forget everything held and start from `next`.
+    pub reset: bool,
+}
+
+/// One page of an owner's locators.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocatorPage {
+    /// Locators in order.
+    pub locators: Vec<Locator>,
+    /// What to ask `after` next; none at the end.
+    pub next: Option<Locator>,
+}
+
+/// Why a body is not the frame it should be. The fault is the sender's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The body ends early or late.
+    #[error("the body is {found} bytes long where {expected} were announced")]
+    Length {
+        /// Bytes found.
+        found: usize,
+        /// Bytes announced.
+        expected: usize,
+    },
+    /// An announced length is over its bound.
+    #[error("a part of {found} bytes is announced where at most {max} are allowed")]
+    TooLong {
+        /// Bytes announced.
+        found: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+}
+
+/// Writes strips for an append: each as length u32 ‖ bytes. Returned as parts so that no strip is copied.
+#[must_use]
+pub fn frame_strips(strips: &[Bytes]) -> Vec<Bytes> {
+    let mut parts = Vec::with_capacity(strips.len() * 2);
+    for strip in strips {
+        let length = u32::try_from(strip.len()).unwrap_or(u32::MAX);
+        parts.push(Bytes::copy_from_slice(&length.to_le_bytes()));
+        parts.push(strip.clone());
+    }
+    parts
+}
+
+/// Reads the body of an append without copying.
+///
+/// # Errors
+/// [`FrameError`].
+pub fn read_strips(mut body: Bytes) -> Result<Vec<Bytes>, FrameError> {
+    let mut strips = Vec::new();
+    while !body.is_empty() {
+        let strip = take_part(&mut body, STRIP_BYTES_MAX)?;
+        strips.push(strip);
+    }
+    Ok(strips)
+}
+
+fn take_part(body: &mut Bytes, max: usize) -> Result<Bytes, FrameError> {
+    let have = body.len();
+    let announced = body.try_get_u32_le().map_err(|_| FrameError::Length { found: have, expected: 4 })?;
+    let length = usize::try_from(announced).unwrap_or(usize::MAX);
+    if length > max {
+        return Err(FrameError::TooLong { found: length, max });
+    }
+    if length > body.len() {
+        return Err(FrameError::Length { found: body.len(), expected: length });
+    }
+    Ok(body.split_to(length))
+}
+
+/// The answer to a shard read: proof length u32 ‖ proof ‖ strips back to back.
+#[derive(Debug, Clone)]
+pub struct ShardSlice {
+    /// Proves the strips' hashes under the shard's root.
+    pub proof: ListProof,
+    /// The strips.
+    pub strips: Vec<Bytes>,
+}
+
+impl ShardSlice {
+    /// Writes what comes before the strips.
+    #[must_use]
+    pub fn head(proof: &ListProof) -> Bytes {
+        let length = u32::try_from(proof.as_bytes().len()).unwrap_or(u32::MAX);
+        [&length.to_le_bytes()[..], proof.as_bytes()].concat().into()
+    }
+
+    /// Reads an answer whose strips have these lengths, without copying the strips.
+    ///
+    /// # Errors
+    /// [`FrameError`].
+    pub fn read(mut body: Bytes, lengths: &[usize]) -> Result<Self, FrameError> {
+        let proof = take_part(&mut body, PROOF_BYTES_MAX)?;
+        let proof = ListProof::from_bytes(proof.to_vec())
+            .ok_or(FrameError::TooLong { found: proof.len(), max: PROOF_BYTES_MAX })?;
+        let expected: usize = lengths.iter().sum();
+        if body.len() != expected {
+            return Err(FrameError::Length { found: body.len(), expected });
+        }
+        let strips = lengths.iter().map(|length| body.split_to(*length)).collect();
+        Ok(Self { proof, strips })
+    }
+}

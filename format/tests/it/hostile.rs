@@ -1,0 +1,59 @@
+//! Foreign bytes: any input gives a value or a typed error, in bounded memory, and what is read is written back the same.
+
+use bytes::Bytes;
+use format::{
+    Directory, Kind, Label, Lease, ListProof, PolicyManifest, Profile, PublicManifest, Record, Root, Suite, cbor,
+    wire::{ShardSlice, read_strips},
+};
+use proptest::prelude::*;
+
+use crate::made::{make, noise, options};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_bytes_are_a_value_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let shared = Bytes::from(bytes.clone());
+        let _ = (Label::parse(&bytes), cbor::check(&bytes), Lease::open(&bytes), PolicyManifest::open(&bytes));
+        let _ = (Record::decode(&shared), read_strips(shared.clone()), ShardSlice::read(shared.clone(), &[7, 9]));
+        if let Ok(directory) = Directory::decode(&bytes) {
+            prop_assert_eq!(&*directory.encode(), &bytes);
+        }
+        if let Some(proof) = ListProof::from_bytes(bytes) {
+            let _ = proof.verify(&Root([0; 32]), 100, 3..50);
+        }
+        let _ = PublicManifest::decode(shared);
+    }
+
+    #[test]
+    fn a_mutated_manifest_is_itself_or_an_error(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
+        let made = make(&noise(3_000_000), options(Profile::Eco, Suite::Aes256Gcm), Kind::File);
+        let good = made.sealed.public.encoded();
+        let mut bad = good.to_vec();
+        bad[at.index(good.len())] = byte;
+        if let Ok(public) = PublicManifest::decode(bad.clone().into()) {
+            prop_assert!(public.id() != made.sealed.public.id() || bad == good[..]);
+            // Whatever it says, its arithmetic stays in bounds.
+            for column in 0..public.columns() + 1 {
+                let _ = (public.shard_bytes(column), public.column_strips(column), public.root(column));
+            }
+        }
+        prop_assert!(PublicManifest::decode(good.slice(..cut.index(good.len()))).is_err());
+    }
+}
+
+#[test]
+fn announced_lengths_allocate_nothing() {
+    // A map of 2^32 entries, an array of 2^63, a byte string of 2^40: each a few bytes long.
+    for bytes in [
+        &[0xba, 0xff, 0xff, 0xff, 0xff][..],
+        &[0xa1, 0x06, 0x9b, 0x80, 0, 0, 0, 0, 0, 0, 0],
+        &[0xa1, 0, 0x5b, 0, 0, 1, 0, 0, 0, 0, 0],
+    ] {
+        assert!(PublicManifest::decode(Bytes::copy_from_slice(bytes)).is_err());
+        assert!(Directory::decode(bytes).is_err());
+    }
+    let frame = Bytes::from_static(&[0xff, 0xff, 0xff, 0x7f, 1, 2, 3]);
+    assert!(read_strips(frame.clone()).is_err() && ShardSlice::read(frame, &[]).is_err());
+}

@@ -1,0 +1,10 @@
+//! What the format promises, tried from outside: golden vectors, losses, flipped bits, hostile bytes, a second engine.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod engines;
+mod flips;
+mod golden;
+mod hostile;
+mod losses;
+mod made;
+mod streaming;

@@ -1,0 +1,77 @@
+//! The encoder takes any chunking, the fingerprint keys follow the bytes, objects refuse what is not theirs.
+
+use format::{
+    Attributes, Compression, DataKey, Encoder, EncoderOptions, Fingerprint, Kind, Object, OpenError, Profile, Suite,
+};
+use proptest::prelude::*;
+
+use crate::made::{attributes, make, make_in_chunks, mixed, noise, options};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn chunking_does_not_matter(length in 0usize..5_500_000, cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6)) {
+        let plain = mixed(length);
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(length + 1)).collect();
+        cuts.extend([0, length]);
+        cuts.sort_unstable();
+        let chunks: Vec<&[u8]> = cuts.windows(2).map(|w| &plain[w[0]..w[1]]).collect();
+        let options = options(Profile::Standard, Suite::Aes256Gcm);
+        prop_assert_eq!(make_in_chunks(&chunks, options, Kind::File).digest(), make(&plain, options, Kind::File).digest());
+    }
+}
+
+#[test]
+fn equal_uploads_share_a_key_and_others_do_not() {
+    let key = |bytes: &[u8], options: EncoderOptions, dedup: [u8; 32]| {
+        let mut fingerprint = Fingerprint::new(options);
+        bytes.chunks(100_000).for_each(|chunk| fingerprint.write(chunk).unwrap());
+        let mut encoder = Encoder::new(options, fingerprint.finish(&dedup).unwrap());
+        let mut input = bytes;
+        while encoder.write(&mut input).unwrap().is_some() {}
+        encoder.end().seal(attributes(Kind::File), [9; 32]).unwrap().public.id()
+    };
+    let standard = options(Profile::Standard, Suite::Aes256Gcm);
+    let (a, b) = (mixed(2_000_000), noise(2_000_000));
+    assert_eq!(key(&a, standard, [1; 32]), key(&a, standard, [1; 32]));
+    assert_ne!(key(&a, standard, [1; 32]), key(&a, standard, [2; 32]), "owners do not share");
+    assert_ne!(key(&a, standard, [1; 32]), key(&b, standard, [1; 32]));
+    assert_ne!(
+        key(&a, standard, [1; 32]),
+        key(&a, EncoderOptions { compression: Compression::Off, ..standard }, [1; 32]),
+        "other bytes enter the AEAD"
+    );
+}
+
+#[test]
+fn objects_refuse_the_manifests_of_others() {
+    let options = options(Profile::Standard, Suite::Aes256Gcm);
+    let (a, b) = (make(&noise(50_000), options, Kind::File).sealed, make(&noise(50_001), options, Kind::File).sealed);
+    let open = |of: &format::Sealed, public: &format::Sealed, sealed: &format::Sealed| {
+        Object::from_manifests(&of.capability, &of.locator, public.public.clone(), &sealed.sealed)
+            .map(|object| object.length())
+    };
+    assert_eq!(open(&a, &a, &a), Ok(50_000));
+    assert!(matches!(open(&a, &b, &a), Err(OpenError::Seal(_))));
+    assert!(matches!(open(&a, &a, &b), Err(OpenError::Seal(_))));
+    assert!(matches!(open(&a, &b, &b), Err(OpenError::Seal(_))));
+    let wrong = Object::from_manifests(&a.capability, &b.locator, b.public.clone(), &b.sealed).map(|o| o.length());
+    assert_eq!(wrong, Err(OpenError::Locator));
+}
+
+#[test]
+fn attributes_out_of_bounds_are_refused_before_anything_is_stored() {
+    let encoder = || Encoder::new(options(Profile::Standard, Suite::Aes256Gcm), DataKey::fresh([1; 32])).end();
+    let good = attributes(Kind::File);
+    let long = "x".repeat(256);
+    for bad in [
+        Attributes { name: long.clone(), ..good.clone() },
+        Attributes { mime: long.clone(), ..good.clone() },
+        Attributes { tags: [(long, 1)].into(), ..good.clone() },
+        Attributes { tags: (0..65).map(|i| (i.to_string(), i)).collect(), ..good.clone() },
+    ] {
+        assert!(encoder().seal(bad, [0; 32]).is_err());
+    }
+    assert!(encoder().seal(good, [0; 32]).is_ok());
+}
