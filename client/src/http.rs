@@ -1,0 +1,296 @@
+//! The transport over the network: HTTP/2 with mutual TLS, one connection for each node, kept as long as it lives.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use format::{
+    BlobId, Locator, NodeName, OwnerId, PolicyName,
+    limits::{
+        LEASE_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX, SHARD_BODY_BYTES_MAX,
+    },
+    wire::{ApiError, ChangePage, LocatorPage, NodeEntry, Role, UploadCreated, frame_strips},
+};
+use futures::stream;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Limited, StreamBody};
+use hyper::{body::Frame, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use serde::de::DeserializeOwned;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    ShardAsk, Topology, Transport, TransportError,
+    tls::{Identity, TlsError, server_name},
+};
+
+/// TCP and TLS together.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+/// One call, its body included: 16 MiB in this time is the slowest link worth using.
+const CALL_DEADLINE: Duration = Duration::from_secs(20);
+/// A long poll ends this much after the wait it asked for.
+const WAIT_GRACE: Duration = Duration::from_secs(5);
+/// Flow-control windows: one full shard read on a stream, four on a connection.
+const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// A dead peer is noticed after this much silence.
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// JSON answers: a page of a thousand entries of some hundred bytes.
+const JSON_BYTES_MAX: usize = 1024 * 1024;
+/// Error answers are cut here.
+const ERROR_BYTES_MAX: usize = 8 * 1024;
+
+type Parts = StreamBody<stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>>;
+type Connection = http2::SendRequest<Parts>;
+/// Connecting is single flight for each node: whoever comes second waits for the first, bounded by the connect deadline.
+type Slot = Arc<tokio::sync::Mutex<Option<(SocketAddr, Connection)>>>;
+
+/// Calls nodes by the addresses of a topology.
+pub struct HttpTransport {
+    topology: Arc<Topology>,
+    connector: TlsConnector,
+    slots: Mutex<HashMap<NodeName, Slot>>,
+}
+
+impl HttpTransport {
+    /// Makes a transport that is known to nodes as `identity`.
+    ///
+    /// # Errors
+    /// [`TlsError`] when the identity's parts do not fit each other.
+    pub fn new(identity: &Identity, topology: Arc<Topology>) -> Result<Self, TlsError> {
+        let connector = TlsConnector::from(identity.client_config()?);
+        Ok(Self { topology, connector, slots: Mutex::default() })
+    }
+
+    async fn connection(&self, node: &NodeName) -> Result<Connection, TransportError> {
+        let unknown = || TransportError::Unknown { node: node.clone() };
+        let address = self.topology.node(node).and_then(|entry| entry.address).ok_or_else(unknown)?;
+        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(node.clone()).or_default().clone();
+        let mut held = slot.lock().await;
+        if let Some((to, connection)) = &*held
+            && *to == address
+            && !connection.is_closed()
+        {
+            return Ok(connection.clone());
+        }
+        let connected = timeout(CONNECT_DEADLINE, self.connect(node, address)).await;
+        let connection = connected.map_err(|_| TransportError::TimedOut { node: node.clone() })??;
+        *held = Some((address, connection.clone()));
+        Ok(connection)
+    }
+
+    async fn connect(&self, node: &NodeName, address: SocketAddr) -> Result<Connection, TransportError> {
+        let tcp = TcpStream::connect(address).await.map_err(|error| unreachable(node, &error))?;
+        tcp.set_nodelay(true).map_err(|error| unreachable(node, &error))?;
+        let tls = self.connector.connect(server_name(node, Role::Origin), tcp).await;
+        let tls = tls.map_err(|error| unreachable(node, &error))?;
+        let (connection, driver) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .keep_alive_interval(PING_EVERY)
+            .handshake(TokioIo::new(tls))
+            .await
+            .map_err(|error| unreachable(node, &error))?;
+        // Ends by itself when the last handle is dropped or the peer is gone.
+        tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "a connection to a node ended");
+            }
+        });
+        Ok(connection)
+    }
+
+    /// Makes one call and returns the body of its answer, at most `max` bytes; none for 404.
+    async fn call(&self, node: &NodeName, call: Call, max: usize) -> Result<Option<Bytes>, TransportError> {
+        let deadline = call.deadline;
+        timeout(deadline, self.call_unbounded(node, call, max))
+            .await
+            .map_err(|_| TransportError::TimedOut { node: node.clone() })?
+    }
+
+    async fn call_unbounded(&self, node: &NodeName, call: Call, max: usize) -> Result<Option<Bytes>, TransportError> {
+        let mut connection = self.connection(node).await?;
+        let frames: Vec<_> = call.parts.into_iter().map(|part| Ok(Frame::data(part))).collect();
+        let request = Request::builder()
+            .method(call.method)
+            .uri(format!("https://{node}{}", call.path))
+            .body(StreamBody::new(stream::iter(frames)))
+            .expect("paths are made of names, numbers and hex digits");
+        let response = connection.send_request(request).await.map_err(|error| unreachable(node, &error))?;
+        let status = response.status();
+        let max = if status.is_success() { max } else { ERROR_BYTES_MAX };
+        let body = Limited::new(response.into_body(), max).collect().await;
+        let body = body.map_err(|error| unreachable(node, &*error))?.to_bytes();
+        if status.is_success() {
+            return Ok(Some(body));
+        }
+        if status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let reason = serde_json::from_slice::<ApiError>(&body).map_or_else(|_| status.to_string(), |error| error.error);
+        let (node, status_code) = (node.clone(), status.as_u16());
+        Err(if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
+            TransportError::Refused { node, status: status_code, reason }
+        } else {
+            TransportError::Failed { node, status: status_code, reason }
+        })
+    }
+
+    async fn put(&self, node: &NodeName, path: String, body: Bytes) -> Result<(), TransportError> {
+        self.done(node, Call::new(Method::PUT, path).with(vec![body])).await
+    }
+
+    /// Makes a call whose answer has no body of interest; 404 is a refusal.
+    async fn done(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
+        self.call(node, call, JSON_BYTES_MAX).await?.map(drop).ok_or_else(|| gone(node))
+    }
+
+    async fn json<T: DeserializeOwned>(&self, node: &NodeName, call: Call) -> Result<T, TransportError> {
+        let body = self.call(node, call, JSON_BYTES_MAX).await?.ok_or_else(|| gone(node))?;
+        serde_json::from_slice(&body)
+            .map_err(|error| TransportError::Nonsense { node: node.clone(), reason: error.to_string() })
+    }
+}
+
+struct Call {
+    method: Method,
+    path: String,
+    parts: Vec<Bytes>,
+    deadline: Duration,
+}
+
+impl Call {
+    fn new(method: Method, path: String) -> Self {
+        Self { method, path, parts: Vec::new(), deadline: CALL_DEADLINE }
+    }
+
+    fn get(path: String) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    fn with(self, parts: Vec<Bytes>) -> Self {
+        Self { parts, ..self }
+    }
+}
+
+fn unreachable(node: &NodeName, error: &(dyn std::error::Error + 'static)) -> TransportError {
+    let mut reason = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        reason = format!("{reason}: {cause}");
+        source = cause.source();
+    }
+    TransportError::Unreachable { node: node.clone(), reason }
+}
+
+fn gone(node: &NodeName) -> TransportError {
+    TransportError::Refused { node: node.clone(), status: 404, reason: "not there".to_owned() }
+}
+
+#[async_trait]
+impl Transport for HttpTransport {
+    async fn read_shard(&self, node: &NodeName, ask: ShardAsk) -> Result<Bytes, TransportError> {
+        let ShardAsk { object, column, first, count } = ask;
+        let path = format!("/v1/shards/{object}/{column}?first={first}&count={count}");
+        self.call(node, Call::get(path), SHARD_BODY_BYTES_MAX).await?.ok_or_else(|| gone(node))
+    }
+
+    async fn record(&self, node: &NodeName, locator: &Locator) -> Result<Option<Bytes>, TransportError> {
+        self.call(node, Call::get(format!("/v1/records/{locator}")), RECORD_BYTES_MAX).await
+    }
+
+    async fn put_record(&self, node: &NodeName, locator: &Locator, record: Bytes) -> Result<(), TransportError> {
+        self.put(node, format!("/v1/records/{locator}"), record).await
+    }
+
+    async fn put_lease(&self, node: &NodeName, locator: &Locator, envelope: Bytes) -> Result<(), TransportError> {
+        debug_assert!(envelope.len() <= LEASE_BYTES_MAX);
+        self.put(node, format!("/v1/leases/{locator}"), envelope).await
+    }
+
+    async fn locators(
+        &self,
+        node: &NodeName,
+        owner: &OwnerId,
+        after: Option<&Locator>,
+    ) -> Result<LocatorPage, TransportError> {
+        let after = after.map_or_else(String::new, |after| format!("&after={after}"));
+        self.json(node, Call::get(format!("/v1/records?owner={owner}{after}"))).await
+    }
+
+    async fn create_upload(&self, node: &NodeName) -> Result<String, TransportError> {
+        let created: UploadCreated = self.json(node, Call::new(Method::POST, "/v1/uploads".to_owned())).await?;
+        if !created.upload.is_empty()
+            && created.upload.len() <= 64
+            && created.upload.bytes().all(|b| b.is_ascii_alphanumeric())
+        {
+            Ok(created.upload)
+        } else {
+            Err(TransportError::Nonsense { node: node.clone(), reason: "an upload id that is none".to_owned() })
+        }
+    }
+
+    async fn append(&self, node: &NodeName, upload: &str, first: u64, strips: &[Bytes]) -> Result<(), TransportError> {
+        let path = format!("/v1/uploads/{upload}?first={first}");
+        self.done(node, Call::new(Method::PUT, path).with(frame_strips(strips))).await
+    }
+
+    async fn commit(&self, node: &NodeName, upload: &str, column: usize, public: Bytes) -> Result<(), TransportError> {
+        let path = format!("/v1/uploads/{upload}/commit?column={column}");
+        self.done(node, Call::new(Method::POST, path).with(vec![public])).await
+    }
+
+    async fn abort(&self, node: &NodeName, upload: &str) -> Result<(), TransportError> {
+        self.done(node, Call::new(Method::DELETE, format!("/v1/uploads/{upload}"))).await
+    }
+
+    async fn policy(
+        &self,
+        node: &NodeName,
+        owner: &OwnerId,
+        name: &PolicyName,
+    ) -> Result<Option<Bytes>, TransportError> {
+        self.call(node, Call::get(format!("/v1/policies/{owner}/{name}")), POLICY_MANIFEST_BYTES_MAX).await
+    }
+
+    async fn put_policy(
+        &self,
+        node: &NodeName,
+        owner: &OwnerId,
+        name: &PolicyName,
+        envelope: Bytes,
+    ) -> Result<(), TransportError> {
+        self.put(node, format!("/v1/policies/{owner}/{name}"), envelope).await
+    }
+
+    async fn blob(&self, node: &NodeName, id: &BlobId) -> Result<Option<Bytes>, TransportError> {
+        self.call(node, Call::get(format!("/v1/blobs/{id}")), POLICY_COMPONENT_BYTES_MAX).await
+    }
+
+    async fn put_blob(&self, node: &NodeName, id: &BlobId, blob: Bytes) -> Result<(), TransportError> {
+        self.put(node, format!("/v1/blobs/{id}"), blob).await
+    }
+
+    async fn nodes(&self, node: &NodeName) -> Result<Vec<NodeEntry>, TransportError> {
+        self.json(node, Call::get("/v1/nodes".to_owned())).await
+    }
+
+    async fn announce(&self, node: &NodeName, entry: &NodeEntry) -> Result<(), TransportError> {
+        let body = serde_json::to_vec(entry).expect("an entry has only JSON types");
+        self.put(node, format!("/v1/nodes/{}", entry.name), body.into()).await
+    }
+
+    async fn changes(&self, node: &NodeName, since: u64, wait_seconds: u32) -> Result<ChangePage, TransportError> {
+        let mut call = Call::get(format!("/v1/changes?since={since}&wait={wait_seconds}"));
+        call.deadline = Duration::from_secs(wait_seconds.into()) + WAIT_GRACE;
+        self.json(node, call).await
+    }
+}

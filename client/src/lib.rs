@@ -1,0 +1,27 @@
+//! Talks to origins: gather, scatter and rebuild as state machines without IO or clock, and the transport that drives them.
+//!
+//! [`Reader`] turns a capability into verified blocks, [`Uploader`] turns encoded stripes into durable shards. Both work over
+//! any [`Transport`]: [`HttpTransport`] for the network, [`MemoryTransport`] and [`FaultyTransport`] for tests.
+
+pub mod tls;
+
+mod gather;
+mod http;
+mod memory;
+mod pace;
+mod placement;
+mod reader;
+mod scatter;
+mod topology;
+mod transport;
+mod uploader;
+
+pub use gather::{Gather, Progress, Source};
+pub use http::HttpTransport;
+pub use memory::{Fault, FaultyTransport, MemoryTransport};
+pub use placement::{Placement, PlacementAsk, PlacementError, place};
+pub use reader::{ReadError, Reader, ReaderOptions, StripeRead};
+pub use scatter::{Scatter, ScatterLost};
+pub use topology::Topology;
+pub use transport::{ShardAsk, Transport, TransportError};
+pub use uploader::{Receipt, UploadError, Uploader};

@@ -1,0 +1,108 @@
+//! How fast each node answers, from its last answers: what the gather plans by.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use format::{NodeName, Place};
+
+/// Answers of a node that are remembered.
+const SAMPLES: usize = 64;
+/// After a wrong answer a node is asked last for this long.
+const DISTRUST: Duration = Duration::from_secs(30);
+/// Answers of light in fibre with detours, per kilometre there and back, and what a node itself takes at first.
+const PER_KILOMETRE: Duration = Duration::from_micros(15);
+const AT_FIRST: Duration = Duration::from_millis(5);
+/// No answer is doubted before this: below it the clock of a busy machine is noise.
+const DOUBT_AFTER_MIN: Duration = Duration::from_millis(30);
+
+#[derive(Debug, Default)]
+struct Answers {
+    times: Vec<Duration>,
+    next: usize,
+    distrusted_until: Option<Instant>,
+    wrong: u64,
+}
+
+/// Remembered answering times of all nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    nodes: Mutex<HashMap<NodeName, Answers>>,
+}
+
+/// What to expect of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expectation {
+    pub(crate) expected: Duration,
+    pub(crate) doubted_after: Duration,
+}
+
+impl Pace {
+    pub(crate) fn answered(&self, node: &NodeName, took: Duration) {
+        self.with(node, |answers| {
+            if answers.times.len() < SAMPLES {
+                answers.times.push(took);
+            } else {
+                answers.times[answers.next] = took;
+            }
+            answers.next = (answers.next + 1) % SAMPLES;
+        });
+    }
+
+    /// Notes an answer that was wrong or did not come. Returns how many there were.
+    pub(crate) fn failed(&self, node: &NodeName, now: Instant) -> u64 {
+        self.with(node, |answers| {
+            answers.distrusted_until = Some(now + DISTRUST);
+            answers.wrong += 1;
+            answers.wrong
+        })
+    }
+
+    /// Returns what to expect of a node; by distance as long as it has not answered.
+    pub(crate) fn expect(&self, node: &NodeName, kilometres: f64, now: Instant) -> Expectation {
+        let by_distance = AT_FIRST + PER_KILOMETRE.mul_f64(kilometres.clamp(0.0, 20_100.0));
+        self.with(node, |answers| {
+            let mut times = answers.times.clone();
+            times.sort_unstable();
+            let median = times.get(times.len() / 2).copied().unwrap_or(by_distance);
+            let slowest = times.get(times.len() * 95 / 100).copied().unwrap_or(by_distance * 3);
+            let distrusted = answers.distrusted_until.is_some_and(|until| now < until);
+            Expectation {
+                expected: if distrusted { median + DISTRUST } else { median },
+                doubted_after: slowest.max(median * 2).max(DOUBT_AFTER_MIN),
+            }
+        })
+    }
+
+    fn with<T>(&self, node: &NodeName, act: impl FnOnce(&mut Answers) -> T) -> T {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        match nodes.get_mut(node) {
+            Some(answers) => act(answers),
+            None => act(nodes.entry(node.clone()).or_default()),
+        }
+    }
+}
+
+/// Distance of a node from here, or half the world when it is not known.
+pub(crate) fn kilometres(here: &Place, node: Option<&format::wire::NodeEntry>) -> f64 {
+    node.map_or(10_000.0, |node| here.kilometres_to(&node.place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expects_by_distance_then_by_answers_and_distrusts_after_a_failure() {
+        let pace = Pace::default();
+        let (node, now) = ("o1".parse().unwrap(), Instant::now());
+        assert!(pace.expect(&node, 9000.0, now).expected > pace.expect(&node, 100.0, now).expected);
+        (0..200).for_each(|_| pace.answered(&node, Duration::from_millis(7)));
+        assert_eq!(pace.expect(&node, 9000.0, now).expected, Duration::from_millis(7));
+        assert_eq!(pace.failed(&node, now), 1);
+        assert!(pace.expect(&node, 0.0, now).expected > DISTRUST);
+        assert_eq!(pace.expect(&node, 0.0, now + DISTRUST).expected, Duration::from_millis(7));
+    }
+}

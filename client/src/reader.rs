@@ -1,0 +1,363 @@
+//! Verified reads: a capability becomes an opened object, a stripe becomes plaintext blocks. Drives [`Gather`] over a
+//! [`Transport`]; every strip is proven under its root before it is used.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use format::{
+    BlockIndex, Capability, DecodeError, Locator, NodeName, Object, OpenError, Place, Record, StripeIndex, rendezvous,
+    verify_strip, wire::ShardSlice,
+};
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    Topology, Transport, TransportError,
+    gather::{Gather, Progress, Source},
+    pace::{Pace, kilometres},
+    transport::ShardAsk,
+};
+
+/// Nodes asked for a record before it counts as unknown: records lie on the first m + 1 of the locator's order.
+const RECORD_NODES_MAX: usize = 9;
+
+/// Deadlines of a reader.
+#[derive(Debug, Clone, Copy)]
+pub struct ReaderOptions {
+    /// One stripe, with all its hedges.
+    pub stripe_deadline: Duration,
+    /// One record, over all nodes asked.
+    pub record_deadline: Duration,
+    /// After so long without an answer the next node is asked for a record too.
+    pub record_hedge: Duration,
+}
+
+impl Default for ReaderOptions {
+    fn default() -> Self {
+        Self {
+            stripe_deadline: Duration::from_secs(15),
+            record_deadline: Duration::from_secs(5),
+            record_hedge: Duration::from_millis(250),
+        }
+    }
+}
+
+/// Why something cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// No node has a record under this locator; the viewer's fault, or it is too new.
+    #[error("no node knows an object {locator}")]
+    NotFound {
+        /// The locator.
+        locator: Locator,
+    },
+    /// Nodes could not be asked; try again.
+    #[error("no node could be asked for the record of {locator}")]
+    Unavailable {
+        /// The locator.
+        locator: Locator,
+        /// The last failure.
+        source: Option<TransportError>,
+    },
+    /// The record does not open; erased objects among them.
+    #[error("the record does not open")]
+    Open(#[from] OpenError),
+    /// Too few strips are intact and reachable; the nodes' fault, try again.
+    #[error("stripe {} is lost for now: {have} of {need} strips can be had", stripe.0)]
+    Lost {
+        /// The stripe.
+        stripe: StripeIndex,
+        /// Strips that can be had.
+        have: usize,
+        /// Strips needed.
+        need: usize,
+    },
+    /// The nodes are too slow; try again.
+    #[error("stripe {} did not arrive in time", stripe.0)]
+    TooSlow {
+        /// The stripe.
+        stripe: StripeIndex,
+    },
+    /// The strips are as written but make no block: whoever stored the object broke it.
+    #[error("the object is broken as it was stored")]
+    Decode(#[from] DecodeError),
+}
+
+/// Blocks of one stripe, and what they cost.
+#[derive(Debug, Clone)]
+pub struct StripeRead {
+    /// The asked blocks in column order, plaintext.
+    pub blocks: Vec<(BlockIndex, Bytes)>,
+    /// Distinct nodes whose strips were used.
+    pub nodes: BTreeSet<NodeName>,
+    /// Bytes of strips that were pulled, used or not.
+    pub bytes: u64,
+    /// Whether strips had to be recovered.
+    pub recovered: bool,
+    /// Nodes that sent wrong bytes, with the column.
+    pub wrong: Vec<(NodeName, usize)>,
+}
+
+/// Reads objects from the nearest nodes.
+pub struct Reader {
+    transport: Arc<dyn Transport>,
+    topology: Arc<Topology>,
+    here: Place,
+    options: ReaderOptions,
+    pace: Pace,
+}
+
+enum Fetched {
+    Strip(Bytes),
+    /// The node answered with something that is not the strip.
+    Wrong,
+    /// The node did not answer.
+    Absent,
+}
+
+impl Reader {
+    /// Makes a reader at a place.
+    #[must_use]
+    pub fn new(transport: Arc<dyn Transport>, topology: Arc<Topology>, here: Place, options: ReaderOptions) -> Self {
+        Self { transport, topology, here, options, pace: Pace::default() }
+    }
+
+    /// Returns the transport.
+    #[must_use]
+    pub fn transport(&self) -> &Arc<dyn Transport> {
+        &self.transport
+    }
+
+    /// Returns the topology.
+    #[must_use]
+    pub fn topology(&self) -> &Arc<Topology> {
+        &self.topology
+    }
+
+    /// Fetches a record; its lease is verified, its manifests are not opened. Cancel safe.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] when every node asked has none, [`ReadError::Unavailable`] when none has it and some did not
+    /// answer.
+    pub async fn record(&self, locator: &Locator) -> Result<Record, ReadError> {
+        let unavailable = || ReadError::Unavailable { locator: *locator, source: None };
+        timeout(self.options.record_deadline, self.ask_record(locator)).await.map_err(|_| unavailable())?
+    }
+
+    async fn ask_record(&self, locator: &Locator) -> Result<Record, ReadError> {
+        let mut nodes = self.record_nodes(locator).into_iter();
+        let mut asked = FuturesUnordered::new();
+        let mut failure = None;
+        let ask = |node: NodeName| async move { (self.transport.record(&node, locator).await, node) };
+        loop {
+            match nodes.next() {
+                Some(node) => asked.push(ask(node)),
+                None if asked.is_empty() => break,
+                None => {}
+            }
+            // The next node is asked when this one has no answer, or takes its time.
+            let answer = if nodes.len() == 0 {
+                asked.next().await
+            } else {
+                timeout(self.options.record_hedge, asked.next()).await.ok().flatten()
+            };
+            match answer {
+                None | Some((Ok(None), _)) => {}
+                Some((Err(error), _)) => failure = Some(error),
+                Some((Ok(Some(bytes)), node)) => match Record::decode(&bytes) {
+                    Ok(record) if record.locator() == *locator => return Ok(record),
+                    Ok(_) => failure = Some(nonsense(&node, "a record of another locator")),
+                    Err(error) => failure = Some(nonsense(&node, &error.to_string())),
+                },
+            }
+        }
+        match failure {
+            None => Err(ReadError::NotFound { locator: *locator }),
+            source => Err(ReadError::Unavailable { locator: *locator, source }),
+        }
+    }
+
+    /// The first of the locator's rendezvous order, nearest first.
+    fn record_nodes(&self, locator: &Locator) -> Vec<NodeName> {
+        let origins = self.topology.origins();
+        let mut names = rendezvous::order(locator.as_bytes(), origins.iter().map(|node| &node.name));
+        names.truncate(RECORD_NODES_MAX);
+        let now = Instant::now();
+        let expected = |name: &NodeName| {
+            let node = origins.iter().find(|node| node.name == *name);
+            self.pace.expect(name, kilometres(&self.here, node), now).expected
+        };
+        let mut names: Vec<NodeName> = names.into_iter().cloned().collect();
+        names.sort_by_key(expected);
+        names
+    }
+
+    /// Fetches and opens an object. Cancel safe.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn object(&self, capability: &Capability) -> Result<(Arc<Object>, Record), ReadError> {
+        let record = self.record(&capability.locator()).await?;
+        let object = Object::open(capability, &record)?;
+        Ok((Arc::new(object), record))
+    }
+
+    /// Reads blocks of one stripe: the data columns `columns`, ascending. Cancel safe.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn blocks(
+        &self,
+        object: &Arc<Object>,
+        placement: &[Option<NodeName>],
+        stripe: StripeIndex,
+        columns: &[usize],
+    ) -> Result<StripeRead, ReadError> {
+        let deadline = self.options.stripe_deadline;
+        let gathered = timeout(deadline, self.gather(object, placement, stripe, columns)).await;
+        let (mut read, strips) = gathered.map_err(|_| ReadError::TooSlow { stripe })??;
+        read.recovered = columns.iter().any(|column| strips[*column].is_none());
+        let (object, columns) = (object.clone(), columns.to_vec());
+        let decoded = tokio::task::spawn_blocking(move || decode(&object, stripe, &columns, strips));
+        read.blocks = decoded.await.expect("decoding does not panic and is not cancelled")?;
+        Ok(read)
+    }
+
+    async fn gather(
+        &self,
+        object: &Arc<Object>,
+        placement: &[Option<NodeName>],
+        stripe: StripeIndex,
+        columns: &[usize],
+    ) -> Result<(StripeRead, Vec<Option<Bytes>>), ReadError> {
+        let Some(geometry) = object.geometry().filter(|geometry| stripe.0 < geometry.stripes()) else {
+            return Err(DecodeError::OutOfRange { block: BlockIndex(stripe.0) }.into());
+        };
+        let need = geometry.columns(stripe);
+        let mut gather = Gather::new(need, columns, self.sources(object, placement, stripe));
+        let mut read =
+            StripeRead { blocks: Vec::new(), nodes: BTreeSet::new(), bytes: 0, recovered: false, wrong: Vec::new() };
+        let mut strips = vec![None; object.public().columns()];
+        let mut fetches = FuturesUnordered::new();
+        let start = Instant::now();
+        loop {
+            for column in gather.fetch(start.elapsed()) {
+                if let Some(node) = placement.get(column).cloned().flatten() {
+                    fetches.push(self.fetch(object.clone(), node, column, stripe));
+                }
+            }
+            match gather.progress() {
+                Progress::Direct | Progress::Decode => return Ok((read, strips)),
+                Progress::Lost { have, need } => return Err(ReadError::Lost { stripe, have, need }),
+                Progress::Waiting => {}
+            }
+            let nap = gather.wake_at().map_or(self.options.stripe_deadline, |at| at.saturating_sub(start.elapsed()));
+            tokio::select! {
+                Some((column, node, fetched)) = fetches.next() => match fetched {
+                    Fetched::Strip(strip) => {
+                        read.bytes += strip.len() as u64;
+                        read.nodes.insert(node);
+                        strips[column] = Some(strip);
+                        gather.arrived(column);
+                    }
+                    Fetched::Wrong => {
+                        read.wrong.push((node, column));
+                        gather.failed(column);
+                    }
+                    Fetched::Absent => gather.failed(column),
+                },
+                () = sleep(nap) => {}
+            }
+        }
+    }
+
+    fn sources(&self, object: &Object, placement: &[Option<NodeName>], stripe: StripeIndex) -> Vec<Source> {
+        let nodes = self.topology.snapshot();
+        let now = Instant::now();
+        let source = |(column, node): (usize, &Option<NodeName>)| {
+            let node = node.as_ref()?;
+            if stripe.0 >= object.public().column_strips(column) {
+                return None;
+            }
+            let entry = nodes.iter().find(|entry| entry.name == *node);
+            let expectation = self.pace.expect(node, kilometres(&self.here, entry), now);
+            Some(Source { column, expected: expectation.expected, doubted_after: expectation.doubted_after })
+        };
+        placement.iter().enumerate().filter_map(source).collect()
+    }
+
+    async fn fetch(
+        &self,
+        object: Arc<Object>,
+        node: NodeName,
+        column: usize,
+        stripe: StripeIndex,
+    ) -> (usize, NodeName, Fetched) {
+        let ask = ShardAsk { object: object.public().id(), column, first: stripe.0, count: 1 };
+        let start = Instant::now();
+        let body = match self.transport.read_shard(&node, ask).await {
+            Ok(body) => body,
+            Err(error) => {
+                self.pace.failed(&node, Instant::now());
+                tracing::debug!(%node, column, %error, "a strip could not be fetched");
+                return (column, node, Fetched::Absent);
+            }
+        };
+        let took = start.elapsed();
+        let verified = tokio::task::spawn_blocking(move || verify(&object, column, stripe, body)).await;
+        let fetched = match verified.ok().flatten() {
+            Some(strip) => {
+                self.pace.answered(&node, took);
+                Fetched::Strip(strip)
+            }
+            None => {
+                let wrong = self.pace.failed(&node, Instant::now());
+                tracing::warn!(%node, column, stripe = stripe.0, wrong, "a node sent a wrong strip");
+                Fetched::Wrong
+            }
+        };
+        (column, node, fetched)
+    }
+}
+
+fn nonsense(node: &NodeName, reason: &str) -> TransportError {
+    TransportError::Nonsense { node: node.clone(), reason: reason.to_owned() }
+}
+
+/// Returns the strip if the body proves it under the column's root.
+fn verify(object: &Object, column: usize, stripe: StripeIndex, body: Bytes) -> Option<Bytes> {
+    let public = object.public();
+    let slice = ShardSlice::read(body, &[public.strip_bytes(stripe)?]).ok()?;
+    let count = usize::try_from(public.column_strips(column)).ok()?;
+    let at = usize::try_from(stripe.0).ok()?;
+    let hashes = slice.proof.verify(public.root(column)?, count, at..at + 1).ok()?;
+    let strip = slice.strips.into_iter().next()?;
+    verify_strip(&strip, hashes.first()?).then_some(strip)
+}
+
+fn decode(
+    object: &Object,
+    stripe: StripeIndex,
+    columns: &[usize],
+    strips: Vec<Option<Bytes>>,
+) -> Result<Vec<(BlockIndex, Bytes)>, DecodeError> {
+    let geometry = object.geometry().ok_or(DecodeError::OutOfRange { block: BlockIndex(stripe.0) })?;
+    let block = |column: usize, strip: &[u8]| {
+        let index = geometry.block(stripe, column);
+        Ok((index, Bytes::from(object.decode(index, strip)?)))
+    };
+    if columns.iter().all(|column| strips.get(*column).is_some_and(Option::is_some)) {
+        return columns
+            .iter()
+            .filter_map(|column| Some((*column, strips[*column].as_ref()?)))
+            .map(|(c, s)| block(c, s))
+            .collect();
+    }
+    let mut owned: Vec<Option<Vec<u8>>> = strips.into_iter().map(|strip| strip.map(Vec::from)).collect();
+    object.recover(stripe, &mut owned)?;
+    columns.iter().filter_map(|column| Some((*column, owned[*column].as_ref()?))).map(|(c, s)| block(c, s)).collect()
+}

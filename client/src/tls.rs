@@ -1,0 +1,384 @@
+//! Mutual TLS between nodes: version 1.3 only, key exchange X25519MLKEM768 only, certificates of the cluster's own
+//! authority with ML-DSA-65 keys. Nothing here is classical only.
+//!
+//! A certificate says who its holder is by one DNS name, `NAME.ROLE.evernear.internal`; the name is never resolved.
+
+use std::sync::Arc;
+
+use aws_lc_rs::signature::{KeyPair as _, ML_DSA_65_SIGNING, PqdsaKeyPair};
+use format::{NodeName, wire::Role};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ML_DSA_65, PublicKeyData, SignatureAlgorithm, SigningKey,
+};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::{self, CryptoProvider},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject},
+    server::WebPkiClientVerifier,
+    version::TLS13,
+};
+use time::{Duration, OffsetDateTime};
+use x509_parser::{extensions::GeneralName, prelude::FromDer};
+use zeroize::Zeroizing;
+
+const DOMAIN: &str = "evernear.internal";
+/// Clocks of nodes may differ by this much when a certificate is fresh.
+const CLOCK_SKEW: Duration = Duration::hours(1);
+const AUTHORITY_LIFETIME: Duration = Duration::days(20 * 365);
+const NODE_LIFETIME: Duration = Duration::days(2 * 365);
+/// The one protocol of the node API (RFC 9113 section 3.2).
+const ALPN: &[u8] = b"h2";
+
+/// Why TLS material cannot be made or used. The fault is the operator's unless said otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A PEM text has no usable item.
+    #[error("no usable {what} in the PEM text")]
+    Pem {
+        /// Certificate or private key.
+        what: &'static str,
+    },
+    /// A certificate could not be made.
+    #[error("a certificate cannot be made")]
+    Make(#[from] rcgen::Error),
+    /// rustls refuses the material.
+    #[error("the certificate, its key and its authority do not fit each other")]
+    Refused(#[from] rustls::Error),
+    /// The authority cannot verify anybody.
+    #[error("the authority's certificate cannot verify anybody")]
+    Authority(#[from] rustls::server::VerifierBuilderError),
+    /// A certificate names no node of a cluster; a peer's fault when it is a peer's.
+    #[error("the certificate names no node: expected one name NAME.ROLE.{DOMAIN}")]
+    Name,
+}
+
+/// The name that a node's certificate carries and its callers expect.
+#[must_use]
+pub fn server_name(name: &NodeName, role: Role) -> ServerName<'static> {
+    ServerName::try_from(dns_name(name, role)).expect("a node name and a role are DNS labels")
+}
+
+fn dns_name(name: &NodeName, role: Role) -> String {
+    let role = match role {
+        Role::Origin => "origin",
+        Role::Edge => "edge",
+        Role::Twin => "twin",
+    };
+    format!("{name}.{role}.{DOMAIN}")
+}
+
+fn parse_dns_name(text: &str) -> Option<(NodeName, Role)> {
+    let (name, role) = text.strip_suffix(DOMAIN)?.strip_suffix('.')?.split_once('.')?;
+    let role = match role {
+        "origin" => Role::Origin,
+        "edge" => Role::Edge,
+        "twin" => Role::Twin,
+        _ => return None,
+    };
+    Some((name.parse().ok()?, role))
+}
+
+/// Returns who the holder of a verified chain is.
+///
+/// # Errors
+/// [`TlsError::Name`].
+pub fn peer_of(certificates: &[CertificateDer<'_>]) -> Result<(NodeName, Role), TlsError> {
+    let leaf = certificates.first().ok_or(TlsError::Name)?;
+    let (_, leaf) = x509_parser::certificate::X509Certificate::from_der(leaf).map_err(|_| TlsError::Name)?;
+    let names = leaf.subject_alternative_name().ok().flatten().ok_or(TlsError::Name)?;
+    match names.value.general_names[..] {
+        [GeneralName::DNSName(name)] => parse_dns_name(name).ok_or(TlsError::Name),
+        _ => Err(TlsError::Name),
+    }
+}
+
+/// A certificate and its key, as PEM.
+pub struct Issued {
+    /// The certificate.
+    pub certificate: String,
+    /// PKCS #8 private key; wiped on drop.
+    pub key: Zeroizing<String>,
+}
+
+/// The authority's signing key. rcgen makes ML-DSA keys but does not read them back, so AWS-LC does.
+struct AuthorityKey {
+    pair: PqdsaKeyPair,
+    pem: Zeroizing<String>,
+}
+
+impl AuthorityKey {
+    fn from_pem(pem: &str) -> Result<Self, TlsError> {
+        let wrong = TlsError::Pem { what: "ML-DSA-65 private key" };
+        let der =
+            PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| TlsError::Pem { what: "private key" })?;
+        let pair = PqdsaKeyPair::from_pkcs8(&ML_DSA_65_SIGNING, der.secret_pkcs8_der()).map_err(|_| wrong)?;
+        Ok(Self { pair, pem: Zeroizing::new(pem.to_owned()) })
+    }
+}
+
+impl PublicKeyData for AuthorityKey {
+    fn der_bytes(&self) -> &[u8] {
+        self.pair.public_key().as_ref()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ML_DSA_65
+    }
+}
+
+impl SigningKey for AuthorityKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let mut signature = vec![0; self.pair.algorithm().signature_len()];
+        let written = self.pair.sign(message, &mut signature).map_err(|_| rcgen::Error::RingUnspecified)?;
+        signature.truncate(written);
+        Ok(signature)
+    }
+}
+
+/// The cluster's own certificate authority.
+pub struct Authority {
+    certificate: String,
+    issuer: Issuer<'static, AuthorityKey>,
+}
+
+impl Authority {
+    /// Makes a new authority.
+    ///
+    /// # Errors
+    /// [`TlsError::Make`].
+    pub fn create() -> Result<Self, TlsError> {
+        let key = AuthorityKey::from_pem(&Zeroizing::new(KeyPair::generate_for(&PKCS_ML_DSA_65)?.serialize_pem()))?;
+        let mut params = params(AUTHORITY_LIFETIME);
+        params.distinguished_name.push(DnType::CommonName, "Evernear cluster authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key)?.pem();
+        Ok(Self { certificate, issuer: Issuer::new(params, key) })
+    }
+
+    /// Reads an authority back from its certificate and key.
+    ///
+    /// # Errors
+    /// [`TlsError::Pem`] and [`TlsError::Make`].
+    pub fn from_pem(certificate: &str, key: &str) -> Result<Self, TlsError> {
+        let key = AuthorityKey::from_pem(key)?;
+        Ok(Self { certificate: certificate.to_owned(), issuer: Issuer::from_ca_cert_pem(certificate, key)? })
+    }
+
+    /// Returns the certificate that every node must know.
+    #[must_use]
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate
+    }
+
+    /// Returns the private key: whoever has it can join the cluster under any name.
+    #[must_use]
+    pub fn key_pem(&self) -> Zeroizing<String> {
+        self.issuer.key().pem.clone()
+    }
+
+    /// Issues the certificate of a node, valid for two years.
+    ///
+    /// # Errors
+    /// [`TlsError::Make`].
+    pub fn issue(&self, name: &NodeName, role: Role) -> Result<Issued, TlsError> {
+        let key = KeyPair::generate_for(&PKCS_ML_DSA_65)?;
+        let mut params = params(NODE_LIFETIME);
+        params.subject_alt_names = vec![rcgen::SanType::DnsName(dns_name(name, role).try_into()?)];
+        params.distinguished_name.push(DnType::CommonName, name.as_str());
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&key, &self.issuer)?.pem();
+        Ok(Issued { certificate, key: Zeroizing::new(key.serialize_pem()) })
+    }
+}
+
+fn params(lifetime: Duration) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    let now = OffsetDateTime::now_utc();
+    params.not_before = now - CLOCK_SKEW;
+    params.not_after = now + lifetime;
+    params.distinguished_name = DistinguishedName::new();
+    params
+}
+
+/// Who this process is to other nodes.
+pub struct Identity {
+    name: NodeName,
+    role: Role,
+    authority: CertificateDer<'static>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Takes PEM texts as [`Authority`] makes them.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn from_pem(authority: &str, certificate: &str, key: &str) -> Result<Self, TlsError> {
+        let read = |pem: &str| {
+            CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| TlsError::Pem { what: "certificate" })
+        };
+        let chain = vec![read(certificate)?];
+        let (name, role) = peer_of(&chain)?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| TlsError::Pem { what: "private key" })?;
+        Ok(Self { name, role, authority: read(authority)?, chain, key })
+    }
+
+    /// Returns the node's name.
+    #[must_use]
+    pub fn name(&self) -> &NodeName {
+        &self.name
+    }
+
+    /// Returns the node's role.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Returns what a server of the node API needs; callers without a certificate of the cluster are refused.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let provider = provider();
+        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots()?, provider.clone()).build()?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(self.chain.clone(), self.key.clone_key())?;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    /// Returns what a caller of the node API needs.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])?
+            .with_root_certificates(self.roots()?)
+            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())?;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    fn roots(&self) -> Result<Arc<RootCertStore>, TlsError> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority.clone())?;
+        Ok(Arc::new(roots))
+    }
+}
+
+/// AWS-LC with the hybrid group alone: a peer that cannot do it is refused.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(CryptoProvider {
+        kx_groups: vec![crypto::aws_lc_rs::kx_group::X25519MLKEM768],
+        ..crypto::aws_lc_rs::default_provider()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{ClientConnection, Connection, NamedGroup, ServerConnection, SignatureScheme};
+
+    use super::*;
+
+    fn identity(authority: &Authority, name: &str, role: Role) -> Identity {
+        let issued = authority.issue(&name.parse().unwrap(), role).unwrap();
+        Identity::from_pem(authority.certificate_pem(), &issued.certificate, &issued.key).unwrap()
+    }
+
+    fn shake(
+        client: Arc<ClientConfig>,
+        server: Arc<ServerConfig>,
+        expected: ServerName<'static>,
+    ) -> Result<(Connection, Connection), rustls::Error> {
+        let mut client = Connection::from(ClientConnection::new(client, expected)?);
+        let mut server = Connection::from(ServerConnection::new(server)?);
+        for _ in 0..10 {
+            for turn in 0..2 {
+                let (from, to) = if turn == 0 { (&mut client, &mut server) } else { (&mut server, &mut client) };
+                let mut bytes = Vec::new();
+                while from.wants_write() {
+                    from.write_tls(&mut bytes).unwrap();
+                }
+                let mut bytes = &bytes[..];
+                while !bytes.is_empty() {
+                    to.read_tls(&mut bytes).unwrap();
+                    to.process_new_packets()?;
+                }
+            }
+        }
+        Ok((client, server))
+    }
+
+    #[test]
+    fn nodes_agree_on_the_hybrid_group_and_know_each_other() {
+        let authority = Authority::create().unwrap();
+        let again = Authority::from_pem(authority.certificate_pem(), &authority.key_pem()).unwrap();
+        let origin = identity(&authority, "o1", Role::Origin);
+        let edge = identity(&again, "e1", Role::Edge);
+        let (client, server) = shake(
+            edge.client_config().unwrap(),
+            origin.server_config().unwrap(),
+            server_name(origin.name(), Role::Origin),
+        )
+        .unwrap();
+        for side in [&client, &server] {
+            assert!(!side.is_handshaking());
+            assert_eq!(side.negotiated_key_exchange_group().unwrap().name(), NamedGroup::X25519MLKEM768);
+            assert_eq!(side.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+        }
+        assert_eq!(peer_of(server.peer_certificates().unwrap()).unwrap(), ("e1".parse().unwrap(), Role::Edge));
+        assert!(provider().signature_verification_algorithms.supported_schemes().contains(&SignatureScheme::ML_DSA_65));
+    }
+
+    #[test]
+    fn strangers_and_impostors_are_refused() {
+        let (ours, theirs) = (Authority::create().unwrap(), Authority::create().unwrap());
+        let origin = identity(&ours, "o1", Role::Origin);
+        let stranger = identity(&theirs, "e1", Role::Edge);
+        let name = || server_name(origin.name(), Role::Origin);
+        assert!(shake(stranger.client_config().unwrap(), origin.server_config().unwrap(), name()).is_err());
+        let impostor = identity(&ours, "o2", Role::Origin);
+        let edge = identity(&ours, "e1", Role::Edge);
+        assert!(shake(edge.client_config().unwrap(), impostor.server_config().unwrap(), name()).is_err());
+        let provider = CryptoProvider {
+            kx_groups: vec![crypto::aws_lc_rs::kx_group::X25519],
+            ..crypto::aws_lc_rs::default_provider()
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(edge.authority.clone()).unwrap();
+        let classical = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(edge.chain.clone(), edge.key.clone_key())
+            .unwrap();
+        assert!(shake(Arc::new(classical), origin.server_config().unwrap(), name()).is_err());
+    }
+
+    #[test]
+    fn only_the_one_form_of_name_is_a_node() {
+        let of = |name: &str| {
+            let key = KeyPair::generate_for(&PKCS_ML_DSA_65).unwrap();
+            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            peer_of(&[params.self_signed(&key).unwrap().der().clone()])
+        };
+        assert!(of("o1.origin.evernear.internal").is_ok());
+        for bad in [
+            "o1.evernear.internal",
+            "a.b.origin.evernear.internal",
+            "o1.root.evernear.internal",
+            "o1.origin.example.org",
+        ] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The nodes of the cluster as last heard: a snapshot that readers take without a lock.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use format::{
+    NodeName, Place,
+    wire::{NodeEntry, Role},
+};
+
+/// The known nodes. Cheap to read, replaced as a whole.
+#[derive(Debug)]
+pub struct Topology {
+    nodes: ArcSwap<Vec<NodeEntry>>,
+}
+
+impl Topology {
+    /// Starts with these nodes, for example the seeds of a configuration.
+    #[must_use]
+    pub fn new(nodes: Vec<NodeEntry>) -> Self {
+        Self { nodes: ArcSwap::from_pointee(nodes) }
+    }
+
+    /// Returns the nodes as they are now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Vec<NodeEntry>> {
+        self.nodes.load_full()
+    }
+
+    /// Replaces all nodes. An empty list is ignored: a node that knows nobody must not make us forget everybody.
+    pub fn replace(&self, nodes: Vec<NodeEntry>) {
+        if !nodes.is_empty() {
+            self.nodes.store(Arc::new(nodes));
+        }
+    }
+
+    /// Returns a node by name.
+    #[must_use]
+    pub fn node(&self, name: &NodeName) -> Option<NodeEntry> {
+        self.nodes.load().iter().find(|node| node.name == *name).cloned()
+    }
+
+    /// Returns all origins.
+    #[must_use]
+    pub fn origins(&self) -> Vec<NodeEntry> {
+        self.nodes.load().iter().filter(|node| node.role == Role::Origin).cloned().collect()
+    }
+
+    /// Returns the names of all origins, nearest to `place` first.
+    #[must_use]
+    pub fn origins_by_distance(&self, place: &Place) -> Vec<NodeName> {
+        let mut origins: Vec<_> =
+            self.origins().into_iter().map(|node| (place.kilometres_to(&node.place), node.name)).collect();
+        origins.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+        origins.into_iter().map(|(_, name)| name).collect()
+    }
+}

@@ -1,0 +1,292 @@
+//! Uploads of encoded objects: drives [`Scatter`] over a [`Transport`], one bounded lane for each column.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use format::{EncodedStripe, NodeName, Record, RecordError, Redundancy, Sealed, rendezvous};
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout},
+};
+
+use crate::{
+    Placement, PlacementAsk, PlacementError, Topology, Transport, TransportError,
+    placement::place,
+    scatter::{Scatter, ScatterLost},
+};
+
+/// Strips that wait for one node: with the stripe being encoded, that is what an upload holds in memory.
+const LANE_STRIPS: usize = 2;
+/// A node that does not take a strip for so long has failed, as long as enough others go on.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// After the quorum the other columns have this long to become durable before the record is filed without them.
+const STRAGGLERS: Duration = Duration::from_secs(2);
+/// Copies of a record beyond those beside the shards, and of inline objects: the parity of the smallest profiles.
+const INLINE_COPIES: usize = 4;
+
+/// Why an upload failed. Nothing was acknowledged; shards already stored are collected by their origins.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The cluster is too small for the redundancy and the places.
+    #[error("the object cannot be placed")]
+    Placement(#[from] PlacementError),
+    /// Too many origins failed.
+    #[error("too few shards could be stored; last failure: {}", last.as_ref().map_or("none".to_owned(), ToString::to_string))]
+    Lost {
+        /// How many.
+        source: ScatterLost,
+        /// The last failure of an origin.
+        last: Option<TransportError>,
+    },
+    /// Too few origins took the record.
+    #[error("{stored} origins took the record where {need} must; try again")]
+    Record {
+        /// Origins that took it.
+        stored: usize,
+        /// Origins needed.
+        need: usize,
+        /// The last failure.
+        source: Option<TransportError>,
+    },
+    /// The record's parts do not fit each other; the caller's fault.
+    #[error("the record does not fit its object")]
+    Inconsistent(#[from] RecordError),
+}
+
+/// What is durable.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// The node of each durable column; none where it failed.
+    pub placement: Vec<Option<NodeName>>,
+    /// Columns durable.
+    pub durable: usize,
+    /// Copies of the record.
+    pub records: usize,
+    /// What the spread survives; none for inline objects.
+    pub spread: Option<Placement>,
+}
+
+struct Lane {
+    strips: mpsc::Sender<(u64, Bytes)>,
+    task: JoinHandle<Result<String, TransportError>>,
+}
+
+/// One object on its way to its origins.
+///
+/// Dropping it abandons the upload; origins collect the sessions.
+pub struct Uploader {
+    transport: Arc<dyn Transport>,
+    topology: Arc<Topology>,
+    ask: PlacementAskBase,
+    sharded: Option<Sharded>,
+}
+
+/// All of a [`PlacementAsk`] but the redundancy, which the first stripe tells.
+#[derive(Debug, Clone)]
+struct PlacementAskBase {
+    seed: [u8; 32],
+    wanted: Vec<format::Domain>,
+    refused: Vec<format::Domain>,
+}
+
+struct Sharded {
+    placement: Placement,
+    scatter: Scatter,
+    lanes: Vec<Option<Lane>>,
+    last: Option<TransportError>,
+}
+
+impl Uploader {
+    /// Begins an upload; `seed` are 32 random bytes that fix the draw of nodes.
+    #[must_use]
+    pub fn begin(
+        transport: Arc<dyn Transport>,
+        topology: Arc<Topology>,
+        seed: [u8; 32],
+        wanted: Vec<format::Domain>,
+        refused: Vec<format::Domain>,
+    ) -> Self {
+        Self { transport, topology, ask: PlacementAskBase { seed, wanted, refused }, sharded: None }
+    }
+
+    /// Hands a stripe to its nodes. Waits while their lanes are full. Not cancel safe: a stripe half handed out is lost.
+    ///
+    /// # Errors
+    /// [`UploadError::Placement`] on the first stripe, [`UploadError::Lost`] when too many nodes failed.
+    pub async fn send(&mut self, stripe: EncodedStripe) -> Result<(), UploadError> {
+        let mut sharded = match self.sharded.take() {
+            Some(sharded) => sharded,
+            None => self.open(stripe.redundancy)?,
+        };
+        let sent = sharded.send(stripe).await;
+        self.sharded = Some(sharded);
+        sent
+    }
+
+    fn open(&self, redundancy: Redundancy) -> Result<Sharded, UploadError> {
+        let PlacementAskBase { seed, wanted, refused } = self.ask.clone();
+        let placement = place(&PlacementAsk { redundancy, seed, wanted, refused }, &self.topology.snapshot())?;
+        let lanes = placement.nodes.iter().map(|node| Some(Lane::open(self.transport.clone(), node.clone()))).collect();
+        Ok(Sharded { placement, scatter: Scatter::new(redundancy), lanes, last: None })
+    }
+
+    /// Makes the shards durable and files the record. Returns once k + ceil(m / 2) columns and enough copies of the record
+    /// are durable; slower columns had [`STRAGGLERS`] to join.
+    ///
+    /// # Errors
+    /// [`UploadError`].
+    pub async fn commit(self, sealed: &Sealed, lease_envelope: Bytes) -> Result<Receipt, UploadError> {
+        let Self { transport, topology, ask, sharded } = self;
+        let (placement, spread, durable) = match sharded {
+            None => (Vec::new(), None, 0),
+            Some(mut sharded) => {
+                sharded.commit(&transport, sealed).await?;
+                let durable = sharded.scatter.count_durable();
+                (sharded.durable_placement(), Some(sharded.placement), durable)
+            }
+        };
+        let record =
+            Record::new(sealed.public.clone(), Some(sealed.sealed.clone()), lease_envelope, placement.clone())?;
+        let nodes = record_nodes(&record, &topology, &ask);
+        let records = file_record(&*transport, &record, &nodes).await?;
+        Ok(Receipt { placement, durable, records, spread })
+    }
+}
+
+impl Lane {
+    fn open(transport: Arc<dyn Transport>, node: NodeName) -> Self {
+        let (strips, mut waiting) = mpsc::channel::<(u64, Bytes)>(LANE_STRIPS);
+        let task = tokio::spawn(async move {
+            let upload = transport.create_upload(&node).await?;
+            while let Some((first, strip)) = waiting.recv().await {
+                if let Err(error) = transport.append(&node, &upload, first, &[strip]).await {
+                    // The session is of no use any more; if the node is down, it collects it itself.
+                    let _ = transport.abort(&node, &upload).await;
+                    return Err(error);
+                }
+            }
+            Ok(upload)
+        });
+        Self { strips, task }
+    }
+}
+
+impl Sharded {
+    async fn send(&mut self, stripe: EncodedStripe) -> Result<(), UploadError> {
+        let hand = |(column, strip): (usize, Option<Bytes>)| {
+            let lane = self.lanes[column].as_ref().map(|lane| lane.strips.clone());
+            async move {
+                let (Some(strip), Some(lane)) = (strip, lane) else { return (column, true) };
+                let handed = timeout(PATIENCE, lane.send((stripe.index.0, strip))).await;
+                (column, matches!(handed, Ok(Ok(()))))
+            }
+        };
+        let handed = join_all(stripe.strips.into_iter().enumerate().map(hand)).await;
+        for (column, ok) in handed {
+            if !ok {
+                self.fail(column).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a column up and keeps the reason.
+    async fn fail(&mut self, column: usize) -> Result<(), UploadError> {
+        if let Some(Lane { strips, task }) = self.lanes[column].take() {
+            drop(strips);
+            if task.is_finished()
+                && let Ok(Err(error)) = task.await
+            {
+                tracing::warn!(node = %self.placement.nodes[column], column, %error, "an origin failed during an upload");
+                self.last = Some(error);
+            }
+        }
+        let last = self.last.clone();
+        self.scatter.failed(column).map_err(|source| UploadError::Lost { source, last })
+    }
+
+    async fn commit(&mut self, transport: &Arc<dyn Transport>, sealed: &Sealed) -> Result<(), UploadError> {
+        let mut commits = FuturesUnordered::new();
+        for (column, lane) in self.lanes.iter_mut().enumerate() {
+            let Some(Lane { strips, task }) = lane.take() else { continue };
+            drop(strips);
+            let (transport, node) = (transport.clone(), self.placement.nodes[column].clone());
+            let public = sealed.public.encoded().clone();
+            // A task of its own: a straggler goes on after the acknowledgement.
+            commits.push(tokio::spawn(async move {
+                let committed = async {
+                    let upload = task.await.map_err(|_| unfinished(&node))??;
+                    transport.commit(&node, &upload, column, public).await
+                };
+                (column, committed.await)
+            }));
+        }
+        let mut until = None;
+        while !self.scatter.is_settled() {
+            let straggling = async {
+                match until {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(Ok((column, committed))) = commits.next() => match committed {
+                    Ok(()) => self.scatter.durable(column),
+                    Err(error) => {
+                        tracing::warn!(node = %self.placement.nodes[column], column, %error, "a shard was not stored");
+                        self.last = Some(error);
+                        self.fail(column).await?;
+                    }
+                },
+                () = straggling => break,
+                else => break,
+            }
+            if self.scatter.may_acknowledge() && until.is_none() {
+                until = Some(Instant::now() + STRAGGLERS);
+            }
+        }
+        Ok(())
+    }
+
+    fn durable_placement(&self) -> Vec<Option<NodeName>> {
+        let durable = |(column, node): (usize, &NodeName)| self.scatter.is_durable(column).then(|| node.clone());
+        self.placement.nodes.iter().enumerate().map(durable).collect()
+    }
+}
+
+fn unfinished(node: &NodeName) -> TransportError {
+    TransportError::Unreachable { node: node.clone(), reason: "its lane was cancelled".to_owned() }
+}
+
+/// All nodes with shards, and the first m + 1 of the locator's rendezvous order.
+fn record_nodes(record: &Record, topology: &Topology, ask: &PlacementAskBase) -> Vec<NodeName> {
+    let copies = record.public.redundancy().map_or(INLINE_COPIES, |redundancy| redundancy.parity() + 1);
+    let origins = topology.origins();
+    let allowed = origins.iter().filter(|node| {
+        // The record of an inline object holds its bytes, so the owner's places bind it as they bind shards.
+        record.public.redundancy().is_some()
+            || (ask.wanted.is_empty() || ask.wanted.iter().any(|domain| domain.holds(&node.place)))
+                && !ask.refused.iter().any(|domain| domain.holds(&node.place))
+    });
+    let locator = record.locator();
+    let order = rendezvous::order(locator.as_bytes(), allowed.map(|node| &node.name));
+    let nodes: BTreeSet<NodeName> =
+        order.into_iter().take(copies).chain(record.placement.iter().flatten()).cloned().collect();
+    nodes.into_iter().collect()
+}
+
+async fn file_record(transport: &dyn Transport, record: &Record, nodes: &[NodeName]) -> Result<usize, UploadError> {
+    let need = nodes.len() / 2 + 1;
+    let (locator, bytes) = (record.locator(), Bytes::from(record.encode()));
+    let puts = nodes.iter().map(|node| transport.put_record(node, &locator, bytes.clone()));
+    let (mut stored, mut source) = (0, None);
+    for put in join_all(puts).await {
+        match put {
+            Ok(()) => stored += 1,
+            Err(error) => source = Some(error),
+        }
+    }
+    if stored < need || stored == 0 { Err(UploadError::Record { stored, need, source }) } else { Ok(stored) }
+}
