@@ -335,7 +335,7 @@ impl<T> FaultyTransport<T> {
 macro_rules! forward {
     ($($name:ident($($arg:ident: $type:ty),*) -> $out:ty;)*) => {
         #[async_trait]
-        impl<T: Transport> Transport for FaultyTransport<T> {
+        impl<T: Transport> Transport for FaultyTransport<Arc<T>> {
             async fn read_shard(&self, node: &NodeName, ask: ShardAsk) -> Result<Bytes, TransportError> {
                 let fault = self.suffer(node).await?;
                 let mut body = self.inner.read_shard(node, ask).await?.to_vec();

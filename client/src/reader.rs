@@ -238,6 +238,9 @@ impl Reader {
             return Err(DecodeError::OutOfRange { block: BlockIndex(stripe.0) }.into());
         };
         let need = geometry.columns(stripe);
+        if let Some(column) = columns.iter().find(|column| **column >= need) {
+            return Err(DecodeError::OutOfRange { block: geometry.block(stripe, *column) }.into());
+        }
         let mut gather = Gather::new(need, columns, self.sources(object, placement, stripe));
         let mut read =
             StripeRead { blocks: Vec::new(), nodes: BTreeSet::new(), bytes: 0, recovered: false, wrong: Vec::new() };

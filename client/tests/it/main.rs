@@ -1,0 +1,6 @@
+//! Scatter and gather together: objects over nodes in memory that are down, late, lying or gone.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod cluster;
+mod reads;
+mod uploads;

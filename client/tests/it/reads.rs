@@ -1,0 +1,120 @@
+//! Reads from clusters with faults.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use client::{Fault, FaultyTransport, MemoryTransport, ReadError, ShardAsk, Topology};
+use format::{Locator, NodeName, Profile, StripeIndex};
+
+use crate::cluster::{Cluster, holders, noise, nodes, read, reader, store};
+
+#[tokio::test]
+async fn objects_of_every_size_come_back() {
+    let cluster = Cluster::new(8);
+    for length in [0, 1, 16_384, 16_385, 100_000, 300_000, 2_000_000, 5_300_000] {
+        let bytes = noise(length);
+        let (sealed, _) = cluster.store(&bytes).await;
+        assert!(read(&cluster.reader(), &sealed).await.unwrap() == bytes, "{length}");
+    }
+}
+
+#[tokio::test]
+async fn any_m_nodes_may_go_and_one_more_is_an_error() {
+    let cluster = Cluster::new(6);
+    let bytes = noise(3_000_000);
+    let (sealed, receipt) = cluster.store(&bytes).await;
+    let holders = holders(&receipt);
+    cluster.transport.remove(&holders[0]);
+    cluster.transport.remove(&holders[2]);
+    assert!(read(&cluster.reader(), &sealed).await.unwrap() == bytes);
+    cluster.transport.remove(&holders[5]);
+    let lost = read(&cluster.reader(), &sealed).await.unwrap_err();
+    assert!(matches!(lost, ReadError::Lost { have: 3, need: 4, .. }), "{lost}");
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_noticed_and_read_around() {
+    let cluster = Cluster::new(6);
+    let bytes = noise(1_000_000);
+    let (sealed, receipt) = cluster.store(&bytes).await;
+    let liar = receipt.placement[1].clone().unwrap();
+    let ask = ShardAsk { object: sealed.public.id(), column: 1, first: 0, count: 1 };
+    assert!(cluster.transport.flip(&liar, ask, 12_345));
+    let reader = cluster.reader();
+    let (object, record) = reader.object(&sealed.capability).await.unwrap();
+    let read = reader.blocks(&object, &record.placement, StripeIndex(0), &[1]).await.unwrap();
+    assert_eq!(read.wrong, [(liar, 1)]);
+    assert!(read.recovered);
+    let range = object.geometry().unwrap().range(read.blocks[0].0);
+    let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+    assert!(read.blocks[0].1 == bytes[range]);
+}
+
+#[tokio::test]
+async fn one_block_costs_one_strip() {
+    let cluster = Cluster::new(6);
+    let (sealed, _) = cluster.store(&noise(2_000_000)).await;
+    let reader = cluster.reader();
+    let (object, record) = reader.object(&sealed.capability).await.unwrap();
+    let read = reader.blocks(&object, &record.placement, StripeIndex(0), &[2]).await.unwrap();
+    assert_eq!((read.nodes.len(), read.recovered), (1, false));
+    assert_eq!(read.bytes, sealed.public.strip_bytes(StripeIndex(0)).unwrap() as u64);
+    let parity = reader.blocks(&object, &record.placement, StripeIndex(0), &[4]).await.unwrap_err();
+    assert!(matches!(parity, ReadError::Decode(_)), "{parity}");
+}
+
+#[tokio::test]
+async fn two_stuck_nodes_do_not_hold_a_read_up() {
+    let nodes = nodes(6);
+    let topology = Arc::new(Topology::new(nodes.clone()));
+    let memory = Arc::new(MemoryTransport::new(&nodes));
+    let bytes = noise(3_000_000);
+    let (sealed, receipt) = store(memory.clone(), topology.clone(), &bytes, Profile::SmallCluster).await.unwrap();
+    let stuck: Vec<NodeName> = holders(&receipt)[..2].to_vec();
+    let fault = move |node: &NodeName| if stuck.contains(node) { Fault::Late(Duration::from_secs(60)) } else { Fault::None };
+    let start = Instant::now();
+    assert!(read(&reader(Arc::new(FaultyTransport::new(memory, fault)), topology), &sealed).await.unwrap() == bytes);
+    assert!(start.elapsed() < Duration::from_secs(30), "the stuck nodes were waited for");
+}
+
+#[tokio::test]
+async fn nodes_that_lie_on_every_answer_are_read_around() {
+    let nodes = nodes(6);
+    let topology = Arc::new(Topology::new(nodes.clone()));
+    let memory = Arc::new(MemoryTransport::new(&nodes));
+    let bytes = noise(2_500_000);
+    let (sealed, receipt) = store(memory.clone(), topology.clone(), &bytes, Profile::SmallCluster).await.unwrap();
+    let liars: Vec<NodeName> = holders(&receipt)[3..5].to_vec();
+    let lies = Arc::new(AtomicU64::new(0));
+    let counted = lies.clone();
+    let fault = move |node: &NodeName| {
+        if liars.contains(node) {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Fault::Flip
+        } else {
+            Fault::None
+        }
+    };
+    let reader = reader(Arc::new(FaultyTransport::new(memory, fault)), topology);
+    for _ in 0..10 {
+        assert!(read(&reader, &sealed).await.unwrap() == bytes);
+    }
+    // Three stripes ten times over: after their first lies the two are asked last, and not at all when four others do.
+    assert!(lies.load(Ordering::Relaxed) <= 12, "{lies:?}");
+}
+
+#[tokio::test]
+async fn unknown_and_unreachable_are_told_apart() {
+    let cluster = Cluster::new(6);
+    let nowhere = Locator([9; 32]);
+    assert!(matches!(cluster.reader().record(&nowhere).await, Err(ReadError::NotFound { .. })));
+    for node in nodes(6) {
+        cluster.transport.remove(&node.name);
+    }
+    assert!(matches!(cluster.reader().record(&nowhere).await, Err(ReadError::Unavailable { .. })));
+}
