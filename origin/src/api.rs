@@ -1,0 +1,70 @@
+//! The node API over HTTP: `format::wire` has the table of paths, bodies and answers. Here are the routes, the deadline and
+//! the counting that all calls share; each file below holds the calls of one noun.
+
+mod blobs;
+mod changes;
+mod extract;
+mod health;
+mod nodes;
+mod policies;
+mod records;
+mod refusal;
+mod shards;
+mod uploads;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request, State},
+    http::Method,
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use tokio::time::timeout;
+
+pub(crate) use self::nodes::read_entry;
+use self::refusal::Refusal;
+use crate::{metrics::Answered, node::Node};
+
+/// Builds the service of a node. Every request carries its [`crate::peer::Peer`] as an extension.
+pub(crate) fn router(node: Arc<Node>) -> Router {
+    Router::new()
+        .route("/v1/uploads", post(uploads::open))
+        .route("/v1/uploads/{upload}", put(uploads::append).delete(uploads::abort))
+        .route("/v1/uploads/{upload}/commit", post(uploads::commit))
+        .route("/v1/shards/{object}/{column}", get(shards::read))
+        .route("/v1/records", get(records::list))
+        .route("/v1/records/{locator}", get(records::read).put(records::file))
+        .route("/v1/leases/{locator}", put(records::renew))
+        .route("/v1/policies/{owner}/{name}", get(policies::read).put(policies::publish))
+        .route("/v1/blobs/{blob}", get(blobs::read).put(blobs::file))
+        .route("/v1/nodes", get(nodes::list))
+        .route("/v1/nodes/{name}", put(nodes::announce))
+        .route("/v1/changes", get(changes::read))
+        .route("/health", get(health::health))
+        .route("/metrics", get(health::metrics))
+        .fallback(async || Refusal::no_route())
+        .method_not_allowed_fallback(async || Refusal::no_method())
+        .layer(from_fn_with_state(node.clone(), observe))
+        .with_state(node)
+}
+
+/// Ends what takes too long, and counts what came of each call.
+async fn observe(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    // A peer may make methods up; a label may not grow with them.
+    let method = match *request.method() {
+        Method::GET => "GET",
+        Method::PUT => "PUT",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    };
+    let answer = timeout(node.config.limits.request(), next.run(request)).await;
+    let answer = answer.unwrap_or_else(|_| Refusal::too_slow().into_response());
+    let status = answer.status().as_u16();
+    node.metrics.requests.get_or_create(&Answered { route, method, status }).inc();
+    answer
+}

@@ -1,0 +1,75 @@
+//! What calls take from a request's head, with refusals in the API's own form.
+
+use axum::{
+    extract::{FromRequestParts, Path, Query},
+    http::{StatusCode, request::Parts},
+};
+use serde::de::DeserializeOwned;
+
+use super::Refusal;
+use crate::peer::{Action, Peer};
+
+/// The parts of the path, parsed.
+pub(super) struct InPath<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let found = Path::from_request_parts(parts, state).await;
+        found.map(|Path(value)| Self(value)).map_err(|error| Refusal::caller(StatusCode::BAD_REQUEST, &error))
+    }
+}
+
+/// The query, parsed; unknown keys are refused.
+pub(super) struct InQuery<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InQuery<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let found = Query::from_request_parts(parts, state).await;
+        found.map(|Query(value)| Self(value)).map_err(|error| Refusal::caller(StatusCode::BAD_REQUEST, &error))
+    }
+}
+
+/// A caller that may read.
+pub(super) struct Reader;
+
+impl<S: Send + Sync> FromRequestParts<S> for Reader {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        allowed(parts, Action::Read).map(|_| Self)
+    }
+}
+
+/// A caller that may write.
+pub(super) struct Writer(pub(super) Peer);
+
+impl<S: Send + Sync> FromRequestParts<S> for Writer {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        allowed(parts, Action::Write).map(Self)
+    }
+}
+
+/// A caller that may announce itself.
+pub(super) struct Announcer(pub(super) Peer);
+
+impl<S: Send + Sync> FromRequestParts<S> for Announcer {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        allowed(parts, Action::Announce).map(Self)
+    }
+}
+
+fn allowed(parts: &Parts, action: Action) -> Result<Peer, Refusal> {
+    match parts.extensions.get::<Peer>() {
+        Some(peer) if peer.may(action) => Ok(peer.clone()),
+        Some(_) => Err(Refusal::wrong(StatusCode::FORBIDDEN, "the role in your certificate may not do this")),
+        None => Err(Refusal::wrong(StatusCode::UNAUTHORIZED, "no certificate came with the connection")),
+    }
+}

@@ -1,0 +1,124 @@
+//! Records and leases. A write is in the catalog before it is on the own disk, and on both before it is acknowledged.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use format::{
+    Lease, Locator, OwnerId, Record,
+    limits::{LEASE_BYTES_MAX, PAGE_ENTRIES_MAX, RECORD_BYTES_MAX},
+    wire::LocatorPage,
+};
+use serde::Deserialize;
+
+use super::{
+    Refusal,
+    extract::{InPath, InQuery, Reader, Writer},
+};
+use crate::{
+    copies,
+    node::{Lost, Node},
+    store::StoreError,
+};
+
+/// The query of a listing.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct List {
+    /// Whose records.
+    owner: OwnerId,
+    /// From the one after this; absent: from the first.
+    after: Option<Locator>,
+}
+
+pub(super) async fn read(
+    State(node): State<Arc<Node>>,
+    _: Reader,
+    InPath(locator): InPath<Locator>,
+) -> Result<Response, Refusal> {
+    let local = node.off_reactor(move |store| store.record(&locator)).await?;
+    let local = local.unwrap_or_else(|error| {
+        if matches!(error, StoreError::Damaged { .. }) {
+            node.metrics.failed("record");
+        }
+        tracing::warn!(%error, "a copy of a record cannot be read, asking the catalog");
+        None
+    });
+    let record = match local {
+        Some(record) => record,
+        None => node
+            .catalog
+            .record(&locator)
+            .await?
+            .ok_or_else(|| Refusal::not_found("no record is filed under this locator"))?,
+    };
+    Ok(([(CONTENT_TYPE, "application/cbor")], record.encode()).into_response())
+}
+
+pub(super) async fn file(
+    State(node): State<Arc<Node>>,
+    Writer(_): Writer,
+    InPath(locator): InPath<Locator>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Refusal> {
+    let body = node.body(&headers, body, RECORD_BYTES_MAX).await?;
+    let record = node.off_reactor(move |_| Record::decode(&body.bytes)).await?;
+    let record = record.inspect_err(|_| node.metrics.failed("record"))?;
+    same_locator(&locator, &record.locator())?;
+    // A task of its own: a caller that hangs up does not leave catalog and disk apart.
+    let work = node.clone();
+    let task = node.tasks.spawn(async move {
+        work.catalog.put_record(&record).await?;
+        work.feed.written();
+        work.off_reactor(move |store| store.put_record(&record)).await??;
+        Ok::<_, Refusal>(())
+    });
+    task.await.map_err(|_| Lost)??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn renew(
+    State(node): State<Arc<Node>>,
+    Writer(_): Writer,
+    InPath(locator): InPath<Locator>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Refusal> {
+    let envelope = node.small_body(&headers, body, LEASE_BYTES_MAX).await?;
+    let opened = envelope.clone();
+    let lease = node.off_reactor(move |_| Lease::open(&opened)).await?;
+    let lease = lease.inspect_err(|_| node.metrics.failed("lease"))?;
+    same_locator(&locator, &lease.locator)?;
+    let work = node.clone();
+    let task = node.tasks.spawn(async move {
+        work.catalog.put_lease(&lease, &envelope).await?;
+        work.feed.written();
+        copies::refresh(&work, locator).await?;
+        Ok::<_, Refusal>(())
+    });
+    task.await.map_err(|_| Lost)??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn list(
+    State(node): State<Arc<Node>>,
+    _: Reader,
+    InQuery(List { owner, after }): InQuery<List>,
+) -> Result<Json<LocatorPage>, Refusal> {
+    let locators = node.catalog.locators(&owner, after.as_ref(), PAGE_ENTRIES_MAX).await?;
+    let next = locators.last().copied().filter(|_| locators.len() == PAGE_ENTRIES_MAX);
+    Ok(Json(LocatorPage { locators, next }))
+}
+
+fn same_locator(path: &Locator, body: &Locator) -> Result<(), Refusal> {
+    if path == body {
+        return Ok(());
+    }
+    Err(Refusal::wrong(StatusCode::BAD_REQUEST, "the locator in the path is not the one that the owner signed"))
+}

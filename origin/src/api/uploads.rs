@@ -1,0 +1,170 @@
+//! Upload sessions: strips of one column are appended in order and become a durable shard when they match its root.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
+use format::{
+    PublicManifest,
+    limits::{PUBLIC_MANIFEST_BYTES_MAX, SHARD_BODY_BYTES_MAX, SHARD_READ_STRIPS_MAX},
+    wire::{UploadCreated, read_strips},
+};
+use serde::Deserialize;
+
+use super::{
+    Refusal,
+    extract::{InPath, InQuery, Writer},
+};
+use crate::{
+    catalog::ShardRow,
+    node::{Lost, Node},
+    store::CommitError,
+    upload::{Taken, UploadError, UploadId},
+};
+
+/// The query of an append.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Append {
+    /// The first strip.
+    first: u64,
+}
+
+/// The query of a commit.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Commit {
+    /// The column.
+    column: usize,
+}
+
+pub(super) async fn open(State(node): State<Arc<Node>>, Writer(peer): Writer) -> Result<Json<UploadCreated>, Refusal> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|_| Lost)?;
+    let id = UploadId::from_bytes(random);
+    let room = node.clone();
+    let draft = node
+        .off_reactor(move |store| -> Result<_, Refusal> {
+            room.check_room()?;
+            Ok(store.draft(&id.to_string())?)
+        })
+        .await??;
+    node.uploads.open(id, peer.name, draft, Instant::now())?;
+    Ok(Json(UploadCreated { upload: id.to_string() }))
+}
+
+pub(super) async fn append(
+    State(node): State<Arc<Node>>,
+    Writer(peer): Writer,
+    InPath(upload): InPath<String>,
+    InQuery(query): InQuery<Append>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Refusal> {
+    let id: UploadId = upload.parse()?;
+    let mut taken = node.uploads.take(id, &peer.name)?;
+    let body = node.body(&headers, body, SHARD_BODY_BYTES_MAX).await?;
+    let strips = read_strips(body.bytes.clone())?;
+    if strips.len() as u64 > SHARD_READ_STRIPS_MAX {
+        return Err(Refusal::wrong(StatusCode::PAYLOAD_TOO_LARGE, "an append has at most 64 strips"));
+    }
+    let room = node.clone();
+    node.off_reactor(move |_| -> Result<(), Refusal> {
+        room.check_room()?;
+        let done = taken.draft().append(query.first, &strips);
+        if let Err(crate::store::AppendError::Store(_)) = &done {
+            // Some of the strips may be in the file: what the session holds is no longer known.
+            drop(taken.into_draft());
+        }
+        drop((body, strips));
+        Ok(done?)
+    })
+    .await??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn abort(
+    State(node): State<Arc<Node>>,
+    Writer(peer): Writer,
+    InPath(upload): InPath<String>,
+) -> Result<StatusCode, Refusal> {
+    let taken = node.uploads.take(upload.parse()?, &peer.name)?;
+    node.off_reactor(move |_| drop(taken.into_draft())).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn commit(
+    State(node): State<Arc<Node>>,
+    Writer(peer): Writer,
+    InPath(upload): InPath<String>,
+    InQuery(Commit { column }): InQuery<Commit>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Refusal> {
+    let body = node.body(&headers, body, PUBLIC_MANIFEST_BYTES_MAX).await?;
+    let id: UploadId = upload.parse()?;
+    let public = node.off_reactor(move |_| PublicManifest::decode(body.bytes.clone())).await??;
+    let taken = match node.uploads.take(id, &peer.name) {
+        Ok(taken) => Some(taken),
+        Err(UploadError::Unknown) => None,
+        Err(error) => return Err(error.into()),
+    };
+    // A task of its own: when the caller hangs up, a shard that became durable still gets its row.
+    let work = node.clone();
+    let task = node.tasks.spawn(async move { store(&work, taken, column, public).await });
+    task.await.map_err(|_| Lost)??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn store(node: &Arc<Node>, taken: Option<Taken>, column: usize, public: PublicManifest) -> Result<(), Refusal> {
+    let (object, bytes) = (public.id(), public.shard_bytes(column));
+    let had = node
+        .off_reactor(move |store| -> Result<bool, StoreRefusal> {
+            let had = store.has_shard(&object, column);
+            match taken {
+                Some(taken) => {
+                    taken.into_draft().commit(column, &public)?;
+                }
+                // The acknowledgement of an earlier commit may have been lost on its way.
+                None if store.confirm_shard(&object, column) => {}
+                None => return Err(UploadError::Unknown.into()),
+            }
+            Ok(had)
+        })
+        .await?
+        .inspect_err(|error| {
+            if matches!(error, StoreRefusal::Commit(CommitError::Root { .. })) {
+                node.metrics.failed("shard");
+            }
+        })?;
+    let row = ShardRow { node: node.config.name.clone(), object, column, bytes };
+    node.catalog.place_shard(&row).await?;
+    if !had {
+        node.gained(bytes);
+    }
+    Ok(())
+}
+
+/// Why an upload became no shard.
+#[derive(Debug, thiserror::Error)]
+enum StoreRefusal {
+    /// There is no such upload, and no such shard.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// What was sent is not the shard.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+impl From<StoreRefusal> for Refusal {
+    fn from(error: StoreRefusal) -> Self {
+        match error {
+            StoreRefusal::Upload(error) => error.into(),
+            StoreRefusal::Commit(error) => error.into(),
+        }
+    }
+}

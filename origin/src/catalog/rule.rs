@@ -1,0 +1,186 @@
+//! The rules of the catalog as pure functions: which lease replaces which, whatever the engine.
+
+use format::{BlobId, Lease, ObjectId, OwnerId, PolicyName, wire::Role};
+
+/// Why a write is refused; the writer's fault, and sending it again will not help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No record is filed under the locator.
+    #[error("no record is filed under this locator; file the record first")]
+    NoRecord,
+    /// Another object is filed under the locator.
+    #[error("the locator belongs to object {held}")]
+    OtherObject {
+        /// The object filed.
+        held: ObjectId,
+    },
+    /// Another owner's object is filed under the locator.
+    #[error("the object belongs to owner {held}")]
+    OtherOwner {
+        /// The owner of the object filed.
+        held: OwnerId,
+    },
+    /// The held version is newer.
+    #[error("version {asked} is older than version {held}, which is held; read the record and sign a higher version")]
+    Older {
+        /// The version held.
+        held: u64,
+        /// The version sent.
+        asked: u64,
+    },
+    /// Another text of the same version is held.
+    #[error("version {held} is held with other bytes; sign a higher version")]
+    SameVersion {
+        /// The version.
+        held: u64,
+    },
+    /// The version cannot be stored.
+    #[error("version {asked} is above 2^63 - 1")]
+    VersionTooLarge {
+        /// The version sent.
+        asked: u64,
+    },
+    /// The object was erased for good.
+    #[error("the object was erased; what is erased never comes back")]
+    Erased,
+    /// The owner promised to keep the object.
+    #[error(
+        "the lease promises to keep the object until second {until}; it can neither be erased nor shortened before"
+    )]
+    Kept {
+        /// Seconds since 1970.
+        until: u64,
+    },
+    /// A node of another role has the name; the cluster's operator gave it twice.
+    #[error("the name belongs to a node of role {held:?}; names are unique in a cluster")]
+    OtherRole {
+        /// The role of the node known.
+        held: Role,
+    },
+    /// A policy names a blob that is not there.
+    #[error("policy {policy} needs blob {blob}, which is not here; send the blobs first")]
+    NoBlob {
+        /// The policy.
+        policy: PolicyName,
+        /// The blob.
+        blob: BlobId,
+    },
+}
+
+/// What the catalog holds of a record when a lease arrives.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    pub(crate) object: ObjectId,
+    pub(crate) owner: OwnerId,
+    pub(crate) version: u64,
+    pub(crate) envelope: Vec<u8>,
+    pub(crate) keep_until: u64,
+    pub(crate) erased: bool,
+}
+
+/// What a lease that is not refused means for the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The held lease, byte for byte.
+    Same,
+    /// A newer lease of a living record.
+    Renew,
+    /// The record dies, or has died before.
+    Erase,
+}
+
+/// Decides whether a verified lease may follow the held one. `now` in seconds since 1970.
+pub(crate) fn judge(held: &Held, lease: &Lease, envelope: &[u8], now: u64) -> Result<Verdict, Refused> {
+    if lease.owner != held.owner {
+        return Err(Refused::OtherOwner { held: held.owner });
+    }
+    if lease.version < held.version {
+        return Err(Refused::Older { held: held.version, asked: lease.version });
+    }
+    if lease.version == held.version {
+        let same = held.envelope == envelope;
+        return if same { Ok(Verdict::Same) } else { Err(Refused::SameVersion { held: held.version }) };
+    }
+    if lease.version > MAX_STORED {
+        return Err(Refused::VersionTooLarge { asked: lease.version });
+    }
+    if held.erased {
+        return if lease.erased { Ok(Verdict::Erase) } else { Err(Refused::Erased) };
+    }
+    let promised = held.keep_until > now;
+    if promised && (lease.erased || lease.retention.keep_until < held.keep_until) {
+        return Err(Refused::Kept { until: held.keep_until });
+    }
+    Ok(if lease.erased { Verdict::Erase } else { Verdict::Renew })
+}
+
+/// SQL engines have signed integers of 64 bits.
+const MAX_STORED: u64 = i64::MAX.unsigned_abs();
+
+/// Decides whether a policy's sequence may follow the held one.
+pub(crate) fn judge_sequence(held: Option<(u64, &[u8])>, asked: u64, envelope: &[u8]) -> Result<Verdict, Refused> {
+    match held {
+        Some((held, _)) if asked < held => Err(Refused::Older { held, asked }),
+        Some((held, bytes)) if asked == held && bytes != envelope => Err(Refused::SameVersion { held }),
+        Some((held, _)) if asked == held => Ok(Verdict::Same),
+        _ if asked > MAX_STORED => Err(Refused::VersionTooLarge { asked }),
+        _ => Ok(Verdict::Renew),
+    }
+}
+
+/// Refuses a first version that cannot be stored.
+pub(crate) fn storable(version: u64) -> Result<i64, Refused> {
+    i64::try_from(version).map_err(|_| Refused::VersionTooLarge { asked: version })
+}
+
+#[cfg(test)]
+mod tests {
+    use format::{Locator, OwnerSecret, Profile, Retention};
+
+    use super::*;
+
+    fn lease(owner: OwnerId, version: u64) -> Lease {
+        Lease {
+            locator: Locator([1; 32]),
+            owner,
+            version,
+            profile: Profile::Standard,
+            wanted: vec![],
+            refused: vec![],
+            retention: Retention::default(),
+            policy: PolicyName::default(),
+            erased: false,
+            unknown: vec![],
+        }
+    }
+
+    #[test]
+    fn only_a_higher_version_of_the_same_owner_follows() {
+        let owner = OwnerSecret::from_bytes([1; 32]).keys().id();
+        let held =
+            Held { object: ObjectId([2; 32]), owner, version: 5, envelope: vec![5], keep_until: 0, erased: false };
+        let ask = |version, envelope: &[u8]| judge(&held, &lease(owner, version), envelope, 100);
+        assert_eq!(ask(4, &[4]), Err(Refused::Older { held: 5, asked: 4 }));
+        assert_eq!(ask(5, &[5]), Ok(Verdict::Same));
+        assert_eq!(ask(5, &[6]), Err(Refused::SameVersion { held: 5 }));
+        assert_eq!(ask(6, &[6]), Ok(Verdict::Renew));
+        assert_eq!(ask(MAX_STORED, &[6]), Ok(Verdict::Renew));
+        assert_eq!(ask(MAX_STORED + 1, &[6]), Err(Refused::VersionTooLarge { asked: MAX_STORED + 1 }));
+        let thief = OwnerId([9; 32]);
+        assert_eq!(judge(&held, &lease(thief, 6), &[6], 100), Err(Refused::OtherOwner { held: owner }));
+    }
+
+    #[test]
+    fn the_erased_stay_dead_and_the_promised_stay() {
+        let owner = OwnerId([1; 32]);
+        let held =
+            Held { object: ObjectId([2; 32]), owner, version: 5, envelope: vec![5], keep_until: 200, erased: false };
+        let erase = Lease { erased: true, retention: Retention { keep_until: 200, expires: 0 }, ..lease(owner, 6) };
+        assert_eq!(judge(&held, &erase, &[6], 199), Err(Refused::Kept { until: 200 }));
+        assert_eq!(judge(&held, &erase, &[6], 200), Ok(Verdict::Erase));
+        assert_eq!(judge(&held, &lease(owner, 6), &[6], 199), Err(Refused::Kept { until: 200 }));
+        let dead = Held { erased: true, ..held };
+        assert_eq!(judge(&dead, &lease(owner, 6), &[6], 200), Err(Refused::Erased));
+        assert_eq!(judge(&dead, &erase, &[6], 200), Ok(Verdict::Erase));
+    }
+}

@@ -1,0 +1,274 @@
+//! What an operator chooses. Read from TOML, unknown keys refused, checked whole before a port opens.
+//! `origin.sample.toml` shows every key; a test reads it.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use client::tls::{Identity, TlsError};
+use format::{NodeName, Place, PlaceError};
+use serde::Deserialize;
+
+/// Configuration files are small; a larger file is not one.
+const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+
+/// The configuration of one origin.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The node's name, as in its certificate. No default.
+    pub name: NodeName,
+    /// Address and port of the node API; port 0 takes a free one. No default.
+    pub listen: SocketAddr,
+    /// Address under which other nodes reach the node API. Absent: the address listened on, which must then be a concrete
+    /// one.
+    pub advertise: Option<SocketAddr>,
+    /// Folder of the shards; made when it is not there. No default.
+    pub data_dir: PathBuf,
+    /// Where the catalog is: `sqlite:///absolute/path`, one file for all origins of a machine. No default.
+    pub catalog: CatalogUrl,
+    /// Bytes that shards may take in all. Absent: all of the file system but its reserve of 5 %.
+    pub capacity_bytes: Option<u64>,
+    /// Where the node is. No default.
+    pub place: Place,
+    /// Files of the node's certificate. Absent: the program that embeds the origin brings an identity itself.
+    pub tls: Option<TlsFiles>,
+    /// Bounds. Absent: the defaults of each.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// The files that say who the node is, PEM.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// Certificate of the cluster's authority. No default.
+    pub authority: PathBuf,
+    /// The node's certificate. No default.
+    pub certificate: PathBuf,
+    /// The node's private key, readable by this user alone. No default.
+    pub key: PathBuf,
+}
+
+/// Bounds an operator may choose; every one must be above zero unless it says otherwise.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections at once; more wait in the kernel's queue. Absent: 1,024.
+    pub connections_max: u32,
+    /// Requests at once on one connection. Absent: 128.
+    pub streams_max: u32,
+    /// Calls into the disk at once; more wait. Absent: 32.
+    pub disk_calls_max: u32,
+    /// Bytes of request bodies in memory at once; more wait. At least 32 MiB. Absent: 512 MiB.
+    pub bodies_bytes_max: u64,
+    /// Upload sessions at once. Absent: 1,024.
+    pub uploads_max: u32,
+    /// Seconds after which an upload session that nobody used is dropped. Absent: 600.
+    pub upload_idle_seconds: u64,
+    /// Seconds a caller has to finish the TLS handshake. Absent: 10.
+    pub handshake_seconds: u64,
+    /// Seconds a request has until its answer begins, its body included; at least 40, because a caller may wait 30 for
+    /// changes. Absent: 60.
+    pub request_seconds: u64,
+    /// Seconds that requests under way have to end when the node stops. Absent: 10.
+    pub drain_seconds: u64,
+    /// Seconds between the erasure of an object and the removal of its shards; zero removes them at the next sweep.
+    /// Absent: 86,400 (24 hours).
+    pub erase_grace_seconds: u64,
+    /// Seconds between sweeps for idle uploads and dead shards. Absent: 60.
+    pub sweep_seconds: u64,
+    /// Seconds between announcements of this node. Absent: 10.
+    pub announce_seconds: u64,
+    /// Newest changes that the feed keeps; a reader further behind starts anew. Absent: 100,000.
+    pub changes_kept: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            streams_max: 128,
+            disk_calls_max: 32,
+            bodies_bytes_max: 512 << 20,
+            uploads_max: 1024,
+            upload_idle_seconds: 600,
+            handshake_seconds: 10,
+            request_seconds: 60,
+            drain_seconds: 10,
+            erase_grace_seconds: 24 * 3600,
+            sweep_seconds: 60,
+            announce_seconds: 10,
+            changes_kept: 100_000,
+        }
+    }
+}
+
+/// Smallest budget for bodies: two of the largest.
+const BODIES_BYTES_MIN: u64 = 32 << 20;
+const _: () = assert!(format::limits::RECORD_BYTES_MAX + format::limits::SHARD_BODY_BYTES_MAX <= 32 << 20);
+/// Shortest request: the longest wait for changes, and some time to answer.
+const REQUEST_SECONDS_MIN: u64 = format::limits::CHANGES_WAIT_SECONDS_MAX as u64 + 10;
+
+/// Where the catalog is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CatalogUrl {
+    /// A file on this machine.
+    Sqlite(PathBuf),
+}
+
+impl std::str::FromStr for CatalogUrl {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        match text.strip_prefix("sqlite://") {
+            Some(path) if path.starts_with('/') && path.len() > 1 => Ok(Self::Sqlite(path.into())),
+            _ => Err(ConfigError::Catalog { found: text.chars().take(80).collect() }),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for CatalogUrl {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Why a configuration cannot be used; the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("{path} cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A file is too large to be what it should be.
+    #[error("{path} is larger than 64 KiB, which no configuration, certificate or key is")]
+    Large {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The text is not this configuration.
+    #[error("the configuration does not read")]
+    Toml(#[from] toml::de::Error),
+    /// Not a catalog.
+    #[error("{found:?} is no catalog; write sqlite:///absolute/path")]
+    Catalog {
+        /// What was given.
+        found: String,
+    },
+    /// The place is out of bounds.
+    #[error("the place is out of bounds")]
+    Place(#[from] PlaceError),
+    /// A bound is too small.
+    #[error("limits.{key} is {found}, and must be at least {min}")]
+    Limit {
+        /// The key.
+        key: &'static str,
+        /// What was given.
+        found: u64,
+        /// The least that works.
+        min: u64,
+    },
+    /// Other nodes cannot connect to "any address".
+    #[error("{listen} is no address that other nodes can reach; write advertise = \"ADDRESS:PORT\"")]
+    Advertise {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// The files of the certificate are not named.
+    #[error("the configuration names no certificate; add [tls] with authority, certificate and key")]
+    NoTls,
+    /// The certificate cannot be used.
+    #[error("the node's certificate cannot be used")]
+    Tls(#[from] TlsError),
+}
+
+impl Config {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::from_toml(&read_text(path)?)
+    }
+
+    /// Reads the identity from the files that `tls` names.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn identity(&self) -> Result<Identity, ConfigError> {
+        let files = self.tls.as_ref().ok_or(ConfigError::NoTls)?;
+        let [authority, certificate, key] =
+            [&files.authority, &files.certificate, &files.key].map(|path| read_text(path));
+        Ok(Identity::from_pem(&authority?, &certificate?, &key?)?)
+    }
+
+    /// Checks what the types do not say.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.place.check()?;
+        if self.advertise.unwrap_or(self.listen).ip().is_unspecified() {
+            return Err(ConfigError::Advertise { listen: self.listen });
+        }
+        self.limits.check()
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), ConfigError> {
+        let bounds = [
+            ("connections_max", self.connections_max.into(), 1),
+            ("streams_max", self.streams_max.into(), 1),
+            ("disk_calls_max", self.disk_calls_max.into(), 1),
+            ("bodies_bytes_max", self.bodies_bytes_max, BODIES_BYTES_MIN),
+            ("uploads_max", self.uploads_max.into(), 1),
+            ("upload_idle_seconds", self.upload_idle_seconds, 1),
+            ("handshake_seconds", self.handshake_seconds, 1),
+            ("request_seconds", self.request_seconds, REQUEST_SECONDS_MIN),
+            ("drain_seconds", self.drain_seconds, 1),
+            ("sweep_seconds", self.sweep_seconds, 1),
+            ("announce_seconds", self.announce_seconds, 1),
+            ("changes_kept", self.changes_kept.into(), 1),
+        ];
+        match bounds.into_iter().find(|(_, found, min)| found < min) {
+            Some((key, found, min)) => Err(ConfigError::Limit { key, found, min }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn upload_idle(&self) -> Duration {
+        Duration::from_secs(self.upload_idle_seconds)
+    }
+
+    pub(crate) fn request(&self) -> Duration {
+        Duration::from_secs(self.request_seconds)
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    use std::io::Read as _;
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = fs::File::open(path).map_err(failed)?;
+    let read = file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    if read as u64 > CONFIG_BYTES_MAX { Err(ConfigError::Large { path: path.to_owned() }) } else { Ok(text) }
+}

@@ -1,0 +1,65 @@
+//! The decoders of foreign bytes, each as one function of bytes: none may panic, loop or allocate beyond its bound. Fuzz
+//! targets are one line each; the normal tests feed them random and cut bytes.
+
+use bytes::Bytes;
+use format::{Lease, PolicyManifest, PublicManifest, Record, wire::read_strips};
+
+use crate::{Config, api};
+
+/// One decoder and its name.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All decoders.
+pub const TARGETS: [Target; 7] = [
+    ("append", append),
+    ("public_manifest", public_manifest),
+    ("record", record),
+    ("lease", lease),
+    ("policy", policy),
+    ("announcement", announcement),
+    ("config", config),
+];
+
+/// The body of an append.
+pub fn append(bytes: &[u8]) {
+    if let Ok(strips) = read_strips(Bytes::copy_from_slice(bytes)) {
+        assert!(strips.iter().map(Bytes::len).sum::<usize>() <= bytes.len());
+    }
+}
+
+/// The body of a commit.
+pub fn public_manifest(bytes: &[u8]) {
+    if let Ok(public) = PublicManifest::decode(Bytes::copy_from_slice(bytes)) {
+        for column in 0..=public.columns() {
+            // What a read computes of a manifest that some uploader wrote.
+            let _ = (public.column_strips(column), public.shard_bytes(column), public.root(column));
+        }
+    }
+}
+
+/// The body of a filed record.
+pub fn record(bytes: &[u8]) {
+    let _ = Record::decode(&Bytes::copy_from_slice(bytes));
+}
+
+/// The body of a renewed lease.
+pub fn lease(bytes: &[u8]) {
+    let _ = Lease::open(bytes);
+}
+
+/// The body of a published policy.
+pub fn policy(bytes: &[u8]) {
+    let _ = PolicyManifest::open(bytes);
+}
+
+/// The body of an announcement.
+pub fn announcement(bytes: &[u8]) {
+    let _ = api::read_entry(bytes);
+}
+
+/// A configuration file.
+pub fn config(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = Config::from_toml(text);
+    }
+}

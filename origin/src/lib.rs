@@ -1,0 +1,30 @@
+//! The origin node: stores shards, serves them with proofs, files records, and keeps the catalog.
+//!
+//! ```text
+//! accept (TCP, mutual TLS, HTTP/2) -> api (routes, roles, refusals) -> upload -> store (files of this node)
+//!                                                                   -> catalog (SQLite file of this machine)
+//! copies (follows the change feed)    upkeep (announces, sweeps)    feed (who waits for changes)
+//! ```
+//!
+//! An origin sees ciphertext and hashes, never a key. It takes a shard only when every strip hashes into the root that the
+//! object's public manifest names, and acknowledges it only when file, name and catalog row are durable.
+
+pub mod catalog;
+pub mod config;
+pub mod fuzz;
+pub mod store;
+
+mod accept;
+mod api;
+mod copies;
+mod feed;
+mod intake;
+mod metrics;
+mod node;
+mod peer;
+mod run;
+mod upkeep;
+mod upload;
+
+pub use config::Config;
+pub use run::{Origin, Running, StartError};

@@ -1,0 +1,95 @@
+//! What the origin counts, in the OpenMetrics text format. No label ever holds an object, a locator or an address.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// A request by what it asked and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Answered {
+    /// The route's pattern.
+    pub(crate) route: String,
+    /// HTTP method.
+    pub(crate) method: &'static str,
+    /// HTTP status.
+    pub(crate) status: u16,
+}
+
+/// What did not verify.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Failed {
+    /// `shard`, `record`, `lease`, `policy`, `blob`.
+    pub(crate) what: &'static str,
+}
+
+type ByteGauge = Gauge<u64, AtomicU64>;
+
+/// The counters of one origin.
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) requests: Family<Answered, Counter>,
+    pub(crate) bytes_in: Counter,
+    pub(crate) bytes_out: Counter,
+    pub(crate) verify_failures: Family<Failed, Counter>,
+    pub(crate) handshake_failures: Counter,
+    pub(crate) connections: Gauge,
+    pub(crate) uploads: Gauge,
+    pub(crate) shards: ByteGauge,
+    pub(crate) shard_bytes: ByteGauge,
+    pub(crate) disk_free_bytes: ByteGauge,
+    pub(crate) feed_position: ByteGauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("evernear_origin"),
+            requests: Family::default(),
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
+            verify_failures: Family::default(),
+            handshake_failures: Counter::default(),
+            connections: Gauge::default(),
+            uploads: Gauge::default(),
+            shards: Gauge::default(),
+            shard_bytes: Gauge::default(),
+            disk_free_bytes: Gauge::default(),
+            feed_position: Gauge::default(),
+        };
+        let to = &mut metrics.registry;
+        to.register("requests", "Requests answered", metrics.requests.clone());
+        to.register("received_bytes", "Bytes of request bodies", metrics.bytes_in.clone());
+        to.register("sent_bytes", "Bytes of shard reads", metrics.bytes_out.clone());
+        to.register(
+            "verify_failures",
+            "What peers sent or the disk held and did not verify",
+            metrics.verify_failures.clone(),
+        );
+        to.register(
+            "handshake_failures",
+            "Connections that did not get through TLS",
+            metrics.handshake_failures.clone(),
+        );
+        to.register("connections", "Connections open", metrics.connections.clone());
+        to.register("uploads", "Upload sessions open", metrics.uploads.clone());
+        to.register("shards", "Shards held", metrics.shards.clone());
+        to.register("shard_bytes", "Bytes of the shards held", metrics.shard_bytes.clone());
+        to.register("disk_free_bytes", "Bytes that shards may still take", metrics.disk_free_bytes.clone());
+        to.register("feed_position", "Last change applied to the own disk", metrics.feed_position.clone());
+        metrics
+    }
+
+    pub(crate) fn failed(&self, what: &'static str) {
+        self.verify_failures.get_or_create(&Failed { what }).inc();
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string cannot fail");
+        text
+    }
+}

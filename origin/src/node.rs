@@ -1,0 +1,165 @@
+//! One running origin: its files, its catalog, its sessions, and the bounds they share. The API's calls and the background
+//! tasks work on it.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use format::wire::{NodeEntry, Role};
+use hyper::HeaderMap;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    catalog::{Catalog, CatalogError, ShardTotals},
+    config::Config,
+    feed::Feed,
+    intake::{Intake, IntakeError, Taken},
+    metrics::Metrics,
+    store::{Space, Store, StoreError},
+    upload::Uploads,
+};
+
+/// A call into the disk that did not come back with an answer.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("a call into the disk did not end; the node is stopping or has a fault")]
+pub(crate) struct Lost;
+
+/// Why the node has no room for more shards.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RoomError {
+    /// The share of the disk that shards may take is full.
+    #[error("the node is full; use another")]
+    Full,
+    /// The disk cannot say.
+    #[error("the node's disk does not answer")]
+    Store(#[from] StoreError),
+}
+
+/// One running origin.
+pub(crate) struct Node {
+    pub(crate) config: Config,
+    /// Where other nodes reach it.
+    pub(crate) address: SocketAddr,
+    pub(crate) store: Arc<Store>,
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) uploads: Arc<Uploads>,
+    pub(crate) feed: Feed,
+    pub(crate) metrics: Metrics,
+    /// Owns every task and every call into the disk.
+    pub(crate) tasks: TaskTracker,
+    /// Stops all of them.
+    pub(crate) stop: CancellationToken,
+    intake: Intake,
+    disk_calls: Arc<Semaphore>,
+    shards: AtomicU64,
+    shard_bytes: AtomicU64,
+}
+
+impl Node {
+    pub(crate) fn new(
+        config: Config,
+        address: SocketAddr,
+        store: Store,
+        catalog: Arc<dyn Catalog>,
+        stop: CancellationToken,
+    ) -> Self {
+        let limits = &config.limits;
+        let at_most = |bound: u32| usize::try_from(bound).unwrap_or(usize::MAX);
+        Self {
+            address,
+            store: Arc::new(store),
+            feed: Feed::new(catalog.clone()),
+            catalog,
+            uploads: Arc::new(Uploads::new(at_most(limits.uploads_max))),
+            metrics: Metrics::new(),
+            tasks: TaskTracker::new(),
+            stop,
+            intake: Intake::new(limits.bodies_bytes_max),
+            disk_calls: Arc::new(Semaphore::new(at_most(limits.disk_calls_max))),
+            shards: AtomicU64::new(0),
+            shard_bytes: AtomicU64::new(0),
+            config,
+        }
+    }
+
+    /// Runs work that blocks or computes for long off the reactor, so many at once as the configuration says. Dropped, it
+    /// still runs to its end.
+    pub(crate) async fn off_reactor<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Store>) -> T + Send + 'static,
+    ) -> Result<T, Lost> {
+        let permit = self.disk_calls.clone().acquire_owned().await.map_err(|_| Lost)?;
+        let store = self.store.clone();
+        let work = move || {
+            let done = work(&store);
+            drop(permit);
+            done
+        };
+        self.tasks.spawn_blocking(work).await.map_err(|_| Lost)
+    }
+
+    /// Reads a request's body of at most `max` bytes.
+    pub(crate) async fn body(&self, headers: &HeaderMap, body: Body, max: usize) -> Result<Taken, IntakeError> {
+        let taken = self.intake.read(headers, body, max).await?;
+        self.metrics.bytes_in.inc_by(taken.bytes.len() as u64);
+        Ok(taken)
+    }
+
+    /// Reads a small body whose share of the budget need not be kept.
+    pub(crate) async fn small_body(&self, headers: &HeaderMap, body: Body, max: usize) -> Result<Bytes, IntakeError> {
+        Ok(self.body(headers, body, max).await?.bytes)
+    }
+
+    /// Counts a shard that came.
+    pub(crate) fn gained(&self, bytes: u64) {
+        self.shards.fetch_add(1, Ordering::Relaxed);
+        self.shard_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes the catalog's word for what is here; in between the node counts itself.
+    pub(crate) async fn recount(&self) -> Result<(), CatalogError> {
+        let ShardTotals { shards, bytes } = self.catalog.shard_totals(&self.config.name).await?;
+        self.shards.store(shards, Ordering::Relaxed);
+        self.shard_bytes.store(bytes, Ordering::Relaxed);
+        self.metrics.shards.set(shards);
+        self.metrics.shard_bytes.set(bytes);
+        Ok(())
+    }
+
+    /// Refuses when shards may take no more. One call into the disk.
+    pub(crate) fn check_room(&self) -> Result<(), RoomError> {
+        if self.room(self.store.space()?).1 == 0 { Err(RoomError::Full) } else { Ok(()) }
+    }
+
+    /// Returns the bytes shards may take, and those of them that are free.
+    fn room(&self, space: Space) -> (u64, u64) {
+        let held = self.shard_bytes.load(Ordering::Relaxed);
+        let capacity = self.config.capacity_bytes.unwrap_or_else(|| space.usable_bytes().saturating_add(held));
+        (capacity, capacity.saturating_sub(held).min(space.usable_bytes()))
+    }
+
+    /// Returns what the node says of itself.
+    pub(crate) fn entry(&self) -> Result<NodeEntry, StoreError> {
+        let space = self.store.space()?;
+        let (capacity_bytes, free_bytes) = self.room(space);
+        self.metrics.disk_free_bytes.set(free_bytes);
+        Ok(NodeEntry {
+            name: self.config.name.clone(),
+            role: Role::Origin,
+            address: Some(self.address),
+            public: Vec::new(),
+            place: self.config.place.clone(),
+            capacity_bytes,
+            free_bytes,
+            load: self.intake.load(),
+            seen: 0,
+        })
+    }
+}

@@ -1,0 +1,173 @@
+//! Starting and stopping an origin. A process may run several.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use client::tls::{Identity, TlsError};
+use format::{NodeName, wire::Role};
+use tokio::{
+    net::TcpListener,
+    task::{JoinError, JoinHandle},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    accept::accept,
+    api,
+    catalog::{Catalog, CatalogError, OpenError, SqliteCatalog},
+    config::{CatalogUrl, Config, ConfigError},
+    copies::{self, RefreshError},
+    node::Node,
+    store::{Disk, RealDisk, Store, StoreError},
+    upkeep,
+};
+
+/// Why an origin does not start; the operator's to mend unless the cause says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration cannot be used.
+    #[error("the configuration cannot be used")]
+    Config(#[from] ConfigError),
+    /// The certificate is of another kind of node.
+    #[error("the certificate is of role {found:?}; issue one of role origin")]
+    Role {
+        /// The role in the certificate.
+        found: Role,
+    },
+    /// The certificate is another node's.
+    #[error("the certificate names {certificate}, the configuration {configured}")]
+    Name {
+        /// The name in the certificate.
+        certificate: NodeName,
+        /// The name in the configuration.
+        configured: NodeName,
+    },
+    /// TLS cannot be set up.
+    #[error("the node's certificate cannot be used")]
+    Tls(#[from] TlsError),
+    /// The data folder cannot be used.
+    #[error("the data folder cannot be used")]
+    Store(#[from] StoreError),
+    /// The catalog cannot be opened.
+    #[error("the catalog cannot be opened")]
+    Open(#[from] OpenError),
+    /// The catalog does not answer.
+    #[error("the catalog does not answer")]
+    Catalog(#[from] CatalogError),
+    /// The port cannot be had.
+    #[error("{address} cannot be listened on")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A look at the disk did not come back.
+    #[error("the data folder does not answer")]
+    Lost,
+}
+
+impl From<RefreshError> for StartError {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::Catalog(error) => error.into(),
+            RefreshError::Store(error) => error.into(),
+            RefreshError::Lost(_) => Self::Lost,
+        }
+    }
+}
+
+/// The origin node.
+pub struct Origin;
+
+/// An origin that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub local_addr: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits until the origin has stopped, which its shutdown token begins: requests under way end first, as long as the
+    /// configuration allows.
+    ///
+    /// # Errors
+    /// [`JoinError`] when its main task panicked.
+    pub async fn stopped(self) -> Result<(), JoinError> {
+        self.task.await
+    }
+}
+
+impl Origin {
+    /// Starts an origin on the current runtime: checks the configuration, takes the data folder, opens the catalog, opens the
+    /// port and announces the node. It runs until `shutdown` is cancelled.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub async fn start(config: Config, identity: Identity, shutdown: CancellationToken) -> Result<Running, StartError> {
+        Self::start_on(config, identity, shutdown, Arc::new(RealDisk)).await
+    }
+
+    /// As [`Self::start`], on another disk than the real one.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub async fn start_on(
+        config: Config,
+        identity: Identity,
+        shutdown: CancellationToken,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Running, StartError> {
+        config.check()?;
+        if identity.role() != Role::Origin {
+            return Err(StartError::Role { found: identity.role() });
+        }
+        if *identity.name() != config.name {
+            return Err(StartError::Name { certificate: identity.name().clone(), configured: config.name });
+        }
+        let acceptor = TlsAcceptor::from(identity.server_config()?);
+        let data_dir = config.data_dir.clone();
+        let store =
+            tokio::task::spawn_blocking(move || Store::open(&data_dir, disk)).await.map_err(|_| StartError::Lost)??;
+        let CatalogUrl::Sqlite(path) = &config.catalog;
+        let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(path, config.limits.changes_kept).await?);
+
+        let listen = config.listen;
+        let failed = |source| StartError::Listen { address: listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let local_addr = listener.local_addr().map_err(failed)?;
+        let address = config.advertise.unwrap_or(local_addr);
+
+        // The node's own token: a start that fails cancels nobody else's.
+        let node = Arc::new(Node::new(config, address, store, catalog, shutdown.child_token()));
+        node.recount().await?;
+        upkeep::announce(&node).await?;
+        tracing::info!(node = %node.config.name, %local_addr, "origin started");
+        Ok(Running { local_addr, task: tokio::spawn(run(node, listener, acceptor)) })
+    }
+}
+
+/// Runs all tasks of a node and ends when the last of them has.
+async fn run(node: Arc<Node>, listener: TcpListener, acceptor: TlsAcceptor) {
+    let cut = CancellationToken::new();
+    let router = api::router(node.clone());
+    node.tasks.spawn(accept(node.clone(), listener, acceptor, router, cut.clone()));
+    node.tasks.spawn(copies::follow(node.clone()));
+    node.tasks.spawn(upkeep::announce_often(node.clone()));
+    node.tasks.spawn(upkeep::sweep_often(node.clone()));
+    let watched = node.clone();
+    node.tasks.spawn(async move { watched.feed.run(&watched.stop).await });
+
+    node.stop.cancelled().await;
+    node.tasks.close();
+    let drain = Duration::from_secs(node.config.limits.drain_seconds);
+    if tokio::time::timeout(drain, node.tasks.wait()).await.is_err() {
+        tracing::warn!(node = %node.config.name, "some requests did not end in time and are cut");
+        cut.cancel();
+        // What is left are calls into the disk; a disk that hangs must not keep the process.
+        let _ = tokio::time::timeout(drain, node.tasks.wait()).await;
+    }
+    node.catalog.close().await;
+    tracing::info!(node = %node.config.name, "origin stopped");
+}

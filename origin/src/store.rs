@@ -1,0 +1,291 @@
+//! The files of one origin. Everything here blocks and is called off the reactor.
+//!
+//! ```text
+//! lock                                 held while the origin runs
+//! tmp/<upload>                         strips of an upload, appended; emptied at boot
+//! shards/aa/bb/<object>.<column>       a whole shard: its strips back to back
+//! shards/aa/bb/<object>.<column>.list  the hash of each strip
+//! shards/aa/bb/<object>.public         the public manifest, which says where each strip starts
+//! records/aa/<locator>                 a copy of the record, so that reads need no catalog
+//! feed                                 how far the change feed was followed
+//! ```
+//!
+//! A shard is there exactly when its strip file is: that file is renamed into place last, after everything it needs is
+//! durable beside it. `draft.rs` has the order of a commit.
+
+mod disk;
+mod draft;
+mod record;
+mod slice;
+mod space;
+
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use format::ObjectId;
+
+pub use self::{
+    disk::{Disk, RealDisk, Step, SyncFailure},
+    draft::{AppendError, CommitError, Draft},
+    slice::Slice,
+    space::Space,
+};
+
+/// Locks over all ids: enough that two ids seldom share one, few enough to make at once.
+const GUARDS: usize = 64;
+
+/// Why the store cannot do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk failed or is full; our fault, another node may do.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Another process runs on this folder; the operator's fault.
+    #[error("another origin runs on {path}")]
+    InUse {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// A file is not what was written; our fault, another node may do.
+    #[error("{path} is damaged")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no such shard here; the caller's fault.
+    #[error("shard {object}.{column} is not here")]
+    NoShard {
+        /// The object.
+        object: ObjectId,
+        /// The column.
+        column: usize,
+    },
+    /// The asked strips are not in the shard; the caller's fault.
+    #[error("strips {first} and {count} more are not in a shard of {strips}, or more than one read may have")]
+    Range {
+        /// First strip asked.
+        first: u64,
+        /// Strips asked.
+        count: u64,
+        /// Strips there are.
+        strips: u64,
+    },
+}
+
+/// The files of one origin.
+pub struct Store {
+    root: PathBuf,
+    disk: Arc<dyn Disk>,
+    /// Folders whose own entry is durable.
+    folders: Mutex<HashSet<PathBuf>>,
+    guards: Vec<Mutex<()>>,
+    /// Keeps other processes out until it is dropped.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens or creates the folder, takes its lock and clears what uploads a crash left behind.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open(root: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        for folder in [root.to_owned(), root.join("tmp"), root.join("shards"), root.join("records")] {
+            fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+        }
+        let lock = root.join("lock");
+        let file =
+            File::options().create(true).truncate(false).write(true).open(&lock).map_err(failed("open", &lock))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(StoreError::InUse { path: lock }),
+            Err(fs::TryLockError::Error(source)) => return Err(StoreError::Io { action: "lock", path: lock, source }),
+        }
+        let guards = (0..GUARDS).map(|_| Mutex::new(())).collect();
+        let store = Self { root: root.to_owned(), disk, folders: Mutex::default(), guards, _lock: file };
+        store.clear_uploads()?;
+        store.sync_folder(root);
+        Ok(store)
+    }
+
+    fn clear_uploads(&self) -> Result<(), StoreError> {
+        let folder = self.root.join("tmp");
+        for entry in fs::read_dir(&folder).map_err(failed("list", &folder))? {
+            let path = entry.map_err(failed("list", &folder))?.path();
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Returns how much room the file system has.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn space(&self) -> Result<Space, StoreError> {
+        Space::of(&self.root).map_err(failed("measure", &self.root))
+    }
+
+    /// Returns whether a shard is here, whole; its name may not be durable yet.
+    #[must_use]
+    pub fn has_shard(&self, object: &ObjectId, column: usize) -> bool {
+        self.shard_path(object, column).exists()
+    }
+
+    /// Returns whether a shard is here, whole and durable: waits for a commit under way, and makes its name durable again,
+    /// because the process that renamed it may have died before it could.
+    #[must_use]
+    pub fn confirm_shard(&self, object: &ObjectId, column: usize) -> bool {
+        let _guard = self.guard(&object.0);
+        let is_here = self.has_shard(object, column);
+        if is_here {
+            self.sync_folder(&self.shard_folder(object));
+        }
+        is_here
+    }
+
+    /// Removes a shard, unless it was written after `before`: then it was uploaded again since somebody decided that it may
+    /// go, and false is returned. A shard that is not here is as good as removed.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn remove_shard(&self, object: &ObjectId, column: usize, before: SystemTime) -> Result<bool, StoreError> {
+        // Under the guard of commits, so that none comes between the look and the removal.
+        let _guard = self.guard(&object.0);
+        let shard = self.shard_path(object, column);
+        if let Some(file) = open(&shard)? {
+            let written = file.metadata().and_then(|about| about.modified()).map_err(failed("measure", &shard))?;
+            if written > before {
+                return Ok(false);
+            }
+        }
+        let folder = self.shard_folder(object);
+        // The strips first: without them the rest means nothing, the other way round a shard would lack its list.
+        remove(&shard)?;
+        remove(&self.list_path(object, column))?;
+        if !self.has_any_shard(object)? {
+            remove(&self.public_path(object))?;
+        }
+        if folder.exists() {
+            self.sync_folder(&folder);
+        }
+        Ok(true)
+    }
+
+    fn has_any_shard(&self, object: &ObjectId) -> Result<bool, StoreError> {
+        let folder = self.shard_folder(object);
+        let prefix = format!("{object}.");
+        let entries = match fs::read_dir(&folder) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other.map_err(failed("list", &folder))?,
+        };
+        for entry in entries {
+            let name = entry.map_err(failed("list", &folder))?.file_name();
+            let column = name.to_str().and_then(|name| name.strip_prefix(&prefix));
+            if column.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit())) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Serialises work on one id. Never held across an await: the store has none.
+    fn guard(&self, id: &[u8; 32]) -> MutexGuard<'_, ()> {
+        let guard = &self.guards[usize::from(id[0]) % GUARDS];
+        guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Creates a folder below the root, durably: each new entry on the way is synced before anything is put behind it.
+    fn make_folder(&self, folder: &Path) -> Result<(), StoreError> {
+        let mut durable = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        if durable.contains(folder) {
+            return Ok(());
+        }
+        fs::create_dir_all(folder).map_err(failed("create", folder))?;
+        let below = folder.ancestors().skip(1).take_while(|parent| parent.starts_with(&self.root));
+        for parent in below {
+            self.sync_folder(parent);
+        }
+        durable.insert(folder.to_owned());
+        Ok(())
+    }
+
+    /// Makes a file's bytes durable. Whether a failed fsync kept or lost them cannot be known, and asking again would be
+    /// told "fine" of pages the kernel dropped (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+    fn sync(&self, file: &File, path: &Path) {
+        if let Err(source) = self.disk.sync(file) {
+            self.disk.crash(&SyncFailure { path: path.to_owned(), source });
+        }
+    }
+
+    /// Makes a folder's entries durable.
+    fn sync_folder(&self, folder: &Path) {
+        let done = File::open(folder).and_then(|file| self.disk.sync(&file));
+        if let Err(source) = done {
+            self.disk.crash(&SyncFailure { path: folder.to_owned(), source });
+        }
+    }
+
+    fn tmp_path(&self, name: &str) -> PathBuf {
+        self.root.join("tmp").join(name)
+    }
+
+    fn shard_folder(&self, object: &ObjectId) -> PathBuf {
+        let hex = object.to_string();
+        self.root.join("shards").join(&hex[..2]).join(&hex[2..4])
+    }
+
+    fn shard_path(&self, object: &ObjectId, column: usize) -> PathBuf {
+        self.shard_folder(object).join(format!("{object}.{column}"))
+    }
+
+    fn list_path(&self, object: &ObjectId, column: usize) -> PathBuf {
+        self.shard_folder(object).join(format!("{object}.{column}.list"))
+    }
+
+    fn public_path(&self, object: &ObjectId) -> PathBuf {
+        self.shard_folder(object).join(format!("{object}.public"))
+    }
+}
+
+/// Names the file and the action of an IO error.
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io { action, path, source }
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(source)),
+        _ => Ok(()),
+    }
+}
+
+/// Opens a file to read; none when there is none.
+fn open(path: &Path) -> Result<Option<File>, StoreError> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(failed("open", path)(source)),
+    }
+}
+
+/// Reads a whole small file of at most `max` bytes; none when there is none.
+fn read(path: &Path, max: usize) -> Result<Option<Vec<u8>>, StoreError> {
+    use std::io::Read as _;
+    let Some(file) = open(path)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
+    if bytes.len() > max { Err(StoreError::Damaged { path: path.to_owned() }) } else { Ok(Some(bytes)) }
+}

@@ -1,0 +1,84 @@
+//! Copies of records beside the shards, so that a reader who reaches this node needs no catalog.
+
+use std::{fs, path::PathBuf};
+
+use bytes::Bytes;
+use format::{Locator, Record, limits::RECORD_BYTES_MAX};
+
+use super::{Store, StoreError, draft::Scrap, failed, read};
+
+impl Store {
+    /// Returns the copy of a record. It is verified again, because a disk may have changed it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn record(&self, locator: &Locator) -> Result<Option<Record>, StoreError> {
+        let path = self.record_path(locator);
+        let Some(bytes) = read(&path, RECORD_BYTES_MAX)? else { return Ok(None) };
+        match Record::decode(&Bytes::from(bytes)) {
+            Ok(record) if record.locator() == *locator => Ok(Some(record)),
+            _ => Err(StoreError::Damaged { path }),
+        }
+    }
+
+    /// Keeps a copy of a record, unless a newer one is here or the object was erased. Durable on return.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn put_record(&self, record: &Record) -> Result<(), StoreError> {
+        let locator = record.locator();
+        let path = self.record_path(&locator);
+        let folder = path.parent().expect("a record lies in a folder");
+        self.make_folder(folder)?;
+        let _guard = self.guard(&locator.0);
+        // A damaged copy is replaced.
+        let held = self.record(&locator).ok().flatten();
+        let stays =
+            |held: &Record| held.lease.version > record.lease.version || (held.lease.erased && !record.lease.erased);
+        if held.as_ref().is_some_and(stays) {
+            return Ok(());
+        }
+        let scrap = Scrap::write(self, &format!("record-{locator}"), &record.encode())?;
+        scrap.rename(&path)?;
+        self.sync_folder(folder);
+        Ok(())
+    }
+
+    /// Returns the locators of all copies.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn records(&self) -> Result<Vec<Locator>, StoreError> {
+        let root = self.root.join("records");
+        let mut locators = Vec::new();
+        for folder in fs::read_dir(&root).map_err(failed("list", &root))? {
+            let folder = folder.map_err(failed("list", &root))?.path();
+            for entry in fs::read_dir(&folder).map_err(failed("list", &folder))? {
+                let name = entry.map_err(failed("list", &folder))?.file_name();
+                locators.extend(name.to_str().and_then(|name| name.parse::<Locator>().ok()));
+            }
+        }
+        Ok(locators)
+    }
+
+    /// Returns how far the change feed was followed.
+    #[must_use]
+    pub fn feed_position(&self) -> Option<u64> {
+        let text = read(&self.root.join("feed"), 32).ok().flatten()?;
+        std::str::from_utf8(&text).ok()?.trim().parse().ok()
+    }
+
+    /// Notes how far the change feed was followed. An old position only makes work twice.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn put_feed_position(&self, position: u64) -> Result<(), StoreError> {
+        let scrap = Scrap::write(self, "feed", position.to_string().as_bytes())?;
+        scrap.rename(&self.root.join("feed"))
+    }
+
+    fn record_path(&self, locator: &Locator) -> PathBuf {
+        let hex = locator.to_string();
+        self.root.join("records").join(&hex[..2]).join(&hex)
+    }
+}

@@ -1,0 +1,74 @@
+//! What an origin does by the clock: it announces itself, drops idle uploads, and removes the shards of erased objects once
+//! their grace is over.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{copies::RefreshError, node::Node};
+
+/// Dead shards removed in one go, so that a large erasure leaves the disk time for readers.
+const SWEEP_MAX: usize = 256;
+
+/// Announces the node until it stops.
+pub(crate) async fn announce_often(node: Arc<Node>) {
+    let every = Duration::from_secs(node.config.limits.announce_seconds);
+    while pause(every, &node.stop).await {
+        if let Err(error) = announce(&node).await {
+            tracing::warn!(%error, "the node cannot be announced");
+        }
+    }
+}
+
+/// Announces the node once.
+pub(crate) async fn announce(node: &Arc<Node>) -> Result<(), RefreshError> {
+    let asked = node.clone();
+    let entry = node.off_reactor(move |_| asked.entry()).await??;
+    node.catalog.announce(&entry).await?;
+    Ok(())
+}
+
+/// Sweeps until the node stops.
+pub(crate) async fn sweep_often(node: Arc<Node>) {
+    let every = Duration::from_secs(node.config.limits.sweep_seconds);
+    while pause(every, &node.stop).await {
+        if let Err(error) = sweep(&node).await {
+            tracing::warn!(%error, "a sweep failed");
+        }
+    }
+}
+
+async fn sweep(node: &Arc<Node>) -> Result<(), RefreshError> {
+    let (uploads, idle) = (node.uploads.clone(), node.config.limits.upload_idle());
+    node.off_reactor(move |_| uploads.sweep(idle, Instant::now())).await?;
+    remove_dead_shards(node).await?;
+    node.catalog.purge().await?;
+    node.recount().await?;
+    Ok(())
+}
+
+async fn remove_dead_shards(node: &Arc<Node>) -> Result<(), RefreshError> {
+    let grace = Duration::from_secs(node.config.limits.erase_grace_seconds);
+    let dead = node.catalog.dead_shards(&node.config.name, grace, SWEEP_MAX).await?;
+    for shard in dead {
+        let (object, column) = (shard.object, shard.column);
+        let before = SystemTime::now().checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
+        if node.off_reactor(move |store| store.remove_shard(&object, column, before)).await?? {
+            // The row last: one whose shard is gone already is found and removed again.
+            node.catalog.forget_shard(&shard, grace).await?;
+            tracing::info!(%object, column, "removed a shard of an erased object");
+        }
+    }
+    Ok(())
+}
+
+/// Waits; false when the node stops.
+async fn pause(time: Duration, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(time) => true,
+    }
+}

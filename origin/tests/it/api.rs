@@ -1,0 +1,335 @@
+//! The node API over real mutual TLS and HTTP/2, as twins, edges and other origins call it.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use client::{HttpTransport, ShardAsk, Topology, Transport};
+use format::{
+    BlobId, PolicyLink, PolicyManifest, Record, StripHash,
+    wire::{ApiError, ChangeKind, Fault, NodeEntry, Role, ShardSlice},
+};
+use hyper::StatusCode;
+use origin::{Origin, StartError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    sample::Sample,
+    world::{World, status, until, upload},
+};
+
+/// Reads strips through the API and verifies them as a reader does.
+async fn read(
+    caller: &HttpTransport,
+    world: &World,
+    sample: &Sample,
+    column: usize,
+    first: usize,
+    count: usize,
+) -> Vec<Bytes> {
+    let public = &sample.sealed.public;
+    let ask = ShardAsk { object: public.id(), column, first: first as u64, count: count as u64 };
+    let body = caller.read_shard(&world.name(1), ask).await.unwrap();
+    let lengths: Vec<usize> = sample.columns[column][first..first + count].iter().map(Bytes::len).collect();
+    let slice = ShardSlice::read(body, &lengths).unwrap();
+    let hashes =
+        slice.proof.verify(public.root(column).unwrap(), sample.columns[column].len(), first..first + count).unwrap();
+    assert!(slice.strips.iter().zip(hashes).all(|(strip, hash)| StripHash::of(strip) == hash));
+    slice.strips
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_uploaded_is_read_with_a_proof_also_after_a_restart() {
+    let world = World::start(1, "").await;
+    let (twin, edge) = (world.caller("t1", Role::Twin), world.caller("e1", Role::Edge));
+    // Large enough that one read is several pieces of 1 MiB.
+    let sample = Sample::new(1, 9 << 20);
+    for column in [0, 5] {
+        upload(&twin, &world.name(1), &sample.columns[column], column, &sample.sealed.public).await.unwrap();
+        let all = sample.columns[column].len();
+        for (first, count) in [(0, all), (0, 1), (all - 1, 1), (1, all - 1)] {
+            let strips = read(&edge, &world, &sample, column, first, count).await;
+            assert_eq!(strips, sample.columns[column][first..first + count]);
+        }
+    }
+    let held = twin.nodes(&world.name(1)).await.unwrap();
+    assert_eq!((held.len(), &held[0].name, held[0].address), (1, &world.name(1), world.nodes[0].address));
+
+    let world = World::start_in(world.end().await, 1, "").await;
+    let edge = world.caller("e1", Role::Edge);
+    assert_eq!(read(&edge, &world, &sample, 5, 0, 1).await, sample.columns[5][..1]);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_that_do_not_match_are_refused_and_leave_nothing() {
+    let world = World::start(1, "").await;
+    let (twin, other) = (world.caller("t1", Role::Twin), world.caller("t2", Role::Twin));
+    let (node, sample) = (world.name(1), Sample::new(1, 3 << 20));
+    let (strips, public) = (&sample.columns[0], &sample.sealed.public);
+
+    assert_eq!(status(upload(&twin, &node, strips, 1, public).await), 422, "another column's root");
+    assert_eq!(status(upload(&twin, &node, &strips[..1], 0, public).await), 422, "too few strips");
+    assert_eq!(status(upload(&twin, &node, strips, 6, public).await), 400, "no such column");
+    let mut flipped = strips.clone();
+    let mut bytes = flipped[1].to_vec();
+    bytes[100] ^= 1;
+    flipped[1] = bytes.into();
+    assert_eq!(status(upload(&twin, &node, &flipped, 0, public).await), 422, "a flipped bit");
+
+    let session = twin.create_upload(&node).await.unwrap();
+    assert_eq!(status(twin.append(&node, &session, 1, &strips[..1]).await), 409, "not in order");
+    assert_eq!(status(other.append(&node, &session, 0, &strips[..1]).await), 404, "another's upload");
+    let oversize = Bytes::from(vec![0; format::limits::STRIP_BYTES_MAX + 1]);
+    assert_eq!(status(twin.append(&node, &session, 0, &[oversize]).await), 400);
+    let endless = vec![strips[0].clone(); 80];
+    assert_eq!(status(twin.append(&node, &session, 0, &endless).await), 413, "an append of more than 64 strips");
+    assert_eq!(status(twin.commit(&node, &session, 0, Bytes::from_static(b"\xa0")).await), 400, "no manifest");
+    twin.abort(&node, &session).await.unwrap();
+    assert_eq!(status(twin.abort(&node, &session).await), 404);
+    assert_eq!(status(twin.commit(&node, &session, 0, public.encoded().clone()).await), 404);
+
+    let ask = |column| ShardAsk { object: public.id(), column, first: 0, count: 1 };
+    assert_eq!(status(twin.read_shard(&node, ask(0)).await), 404);
+    assert_eq!(fs::read_dir(world.data_dir("o1").join("tmp")).unwrap().count(), 0);
+
+    upload(&twin, &node, strips, 0, public).await.unwrap();
+    // The acknowledgement was lost and the caller sends its commit again.
+    let gone = "0".repeat(32);
+    twin.commit(&node, &gone, 0, public.encoded().clone()).await.unwrap();
+    assert_eq!(status(twin.commit(&node, &gone, 1, public.encoded().clone()).await), 404);
+    let outside = ShardAsk { first: strips.len() as u64, ..ask(0) };
+    assert_eq!(status(twin.read_shard(&node, outside).await), 416);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_and_leases_travel_and_only_grow() {
+    let world = World::start(2, "").await;
+    let (twin, edge) = (world.caller("t1", Role::Twin), world.caller("e1", Role::Edge));
+    let (sample, locator) = (Sample::new(1, 40_000), Sample::new(1, 40_000).sealed.locator);
+    let [one, two] = [world.name(1), world.name(2)];
+    let version = |node: format::NodeName| {
+        let edge = &edge;
+        async move { Record::decode(&edge.record(&node, &locator).await.unwrap().unwrap()).unwrap().lease.version }
+    };
+    assert_eq!(edge.record(&one, &locator).await.unwrap(), None);
+    let record = sample.record(&sample.lease(1), &one);
+    for node in [&one, &two] {
+        twin.put_record(node, &locator, record.encode().into()).await.unwrap();
+        twin.put_record(node, &locator, record.encode().into()).await.unwrap();
+    }
+    let mut copies = world.data_dir("o2").join("records");
+    copies.push(&locator.to_string()[..2]);
+    assert!(copies.join(locator.to_string()).exists());
+
+    // A lease renewed at one node reaches the copy on the other.
+    let renewed = sample.sign(&sample.lease(5));
+    twin.put_lease(&one, &locator, renewed.clone()).await.unwrap();
+    twin.put_lease(&two, &locator, renewed).await.unwrap();
+    assert_eq!(version(one.clone()).await, 5);
+    until("the renewed lease at the other node", || async { version(two.clone()).await == 5 }).await;
+    assert_eq!(status(twin.put_lease(&two, &locator, sample.sign(&sample.lease(4))).await), 409);
+    assert_eq!(status(twin.put_record(&two, &locator, record.encode().into()).await), 409);
+    let elsewhere = Sample::new(2, 40_000);
+    assert_eq!(status(twin.put_lease(&one, &locator, elsewhere.sign(&elsewhere.lease(9))).await), 400);
+    assert_eq!(status(twin.put_record(&one, &locator, Bytes::from_static(b"no record")).await), 400);
+    let mut forged = sample.sign(&sample.lease(6)).to_vec();
+    let at = forged.len() / 2;
+    forged[at] ^= 1;
+    assert_eq!(status(twin.put_lease(&one, &locator, forged.into()).await), 400);
+
+    let page = edge.locators(&two, &sample.owner.id(), None).await.unwrap();
+    assert_eq!((page.locators, page.next), (vec![locator], None));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erased_object_is_gone_from_answers_disks_and_catalog() {
+    let world = World::start(2, "limits.erase_grace_seconds = 0\nlimits.sweep_seconds = 1").await;
+    let (twin, edge) = (world.caller("t1", Role::Twin), world.caller("e1", Role::Edge));
+    let (sample, other) = (Sample::new(1, 40_000), Sample::new(2, 40_000));
+    let [one, two] = [world.name(1), world.name(2)];
+    for sample in [&sample, &other] {
+        upload(&twin, &one, &sample.columns[0], 0, &sample.sealed.public).await.unwrap();
+        let record = Bytes::from(sample.record(&sample.lease(1), &one).encode());
+        for node in [&one, &two] {
+            twin.put_record(node, &sample.sealed.locator, record.clone()).await.unwrap();
+        }
+    }
+    let locator = sample.sealed.locator;
+    let window = &sample.sealed.sealed[..32];
+    assert!(holds(world.dir.path(), window), "the search finds what is there");
+
+    let since = edge.changes(&one, 0, 0).await.unwrap().next;
+    let waits = tokio::spawn(async move {
+        let begun = Instant::now();
+        (edge.changes(&two, since, 30).await.unwrap(), begun.elapsed(), edge)
+    });
+    twin.put_lease(&one, &locator, sample.sign(&sample.erasure(2))).await.unwrap();
+    let sealed_at = async |node: &format::NodeName| {
+        Record::decode(&twin.record(node, &locator).await.unwrap().unwrap()).unwrap().sealed.is_some()
+    };
+    assert!(!sealed_at(&one).await, "gone at once where it was erased");
+    let (page, waited, edge) = waits.await.unwrap();
+    assert!(page.changes.iter().any(|change| change.kind == ChangeKind::Erased { locator }));
+    assert!(waited < Duration::from_secs(2), "edges hear of an erasure within two seconds: {waited:?}");
+    let two = world.name(2);
+    until("the erasure of the copy", || async { !sealed_at(&two).await }).await;
+    until("the removal of the sealed bytes", || async { !holds(world.dir.path(), window) }).await;
+
+    let ask = |sample: &Sample| ShardAsk { object: sample.sealed.public.id(), column: 0, first: 0, count: 1 };
+    until("the removal of the shard", || async { twin.read_shard(&one, ask(&sample)).await.is_err() }).await;
+    assert_eq!(
+        status(twin.put_record(&one, &locator, sample.record(&sample.lease(3), &one).encode().into()).await),
+        410
+    );
+    assert_eq!(status(twin.put_lease(&two, &locator, sample.sign(&sample.lease(3))).await), 410);
+    // The neighbour lives.
+    edge.read_shard(&one, ask(&other)).await.unwrap();
+    assert!(holds(world.dir.path(), &other.sealed.sealed[..32]));
+    world.end().await;
+}
+
+/// Searches all files below a folder.
+fn holds(folder: &Path, window: &[u8]) -> bool {
+    fs::read_dir(folder).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return holds(&path, window);
+        }
+        // A file of `tmp` may be gone by now.
+        fs::read(&path).is_ok_and(|bytes| bytes.windows(window.len()).any(|part| part == window))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_need_their_blobs_and_nodes_speak_for_themselves() {
+    let world = World::start(1, "").await;
+    let (twin, edge) = (world.caller("t1", Role::Twin), world.caller("e1", Role::Edge));
+    let (node, keys) = (world.name(1), Sample::new(1, 10).owner);
+    let blob = Bytes::from(vec![7; 100_000]);
+    let id = BlobId::of(&blob);
+    let link = PolicyLink { component: id, component_bytes: 100_000, config: id, config_bytes: 10 };
+    let sign = |sequence| {
+        let name = "geo".parse().unwrap();
+        let manifest = PolicyManifest {
+            owner: keys.id(),
+            name,
+            sequence,
+            links: vec![link],
+            not_before: 0,
+            expires: 0,
+            parent: None,
+            unknown: vec![],
+        };
+        Bytes::from(manifest.sign(&keys))
+    };
+    let (owner, name, first) = (keys.id(), "geo".parse().unwrap(), sign(2));
+    assert_eq!(status(twin.put_policy(&node, &owner, &name, first.clone()).await), 409);
+    assert_eq!(status(twin.put_blob(&node, &id, Bytes::from_static(b"another")).await), 422);
+    twin.put_blob(&node, &id, blob.clone()).await.unwrap();
+    assert_eq!(edge.blob(&node, &id).await.unwrap(), Some(blob));
+    assert_eq!(edge.policy(&node, &owner, &name).await.unwrap(), None);
+    twin.put_policy(&node, &owner, &name, first.clone()).await.unwrap();
+    assert_eq!(edge.policy(&node, &owner, &name).await.unwrap(), Some(first.clone()));
+    assert_eq!(status(twin.put_policy(&node, &owner, &name, sign(1)).await), 409);
+    assert_eq!(status(twin.put_policy(&node, &owner, &"other".parse().unwrap(), first).await), 400);
+
+    let entry = NodeEntry { public: vec!["127.0.0.9".parse().unwrap()], ..world.entry("e1", Role::Edge, None) };
+    edge.announce(&node, &entry).await.unwrap();
+    let nodes = twin.nodes(&node).await.unwrap();
+    assert_eq!(nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["e1", "o1"]);
+    assert_eq!(nodes[0].public, entry.public);
+    assert_eq!(status(twin.announce(&node, &entry).await), 403, "a twin is not that edge");
+    let pretender = NodeEntry { role: Role::Origin, ..entry };
+    assert_eq!(status(edge.announce(&node, &pretender).await), 403, "an edge is no origin");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edges_do_not_write_and_strangers_do_not_connect() {
+    let world = World::start(1, "").await;
+    let (edge, node, sample) = (world.caller("e1", Role::Edge), world.name(1), Sample::new(1, 40_000));
+    let lease = sample.sign(&sample.lease(1));
+    assert_eq!(status(edge.create_upload(&node).await), 403);
+    assert_eq!(status(edge.put_lease(&node, &sample.sealed.locator, lease).await), 403);
+    assert_eq!(status(edge.put_blob(&node, &BlobId::of(b""), Bytes::new()).await), 403);
+    let stranger = World::start(0, "").await;
+    let topology = Arc::new(Topology::new(world.nodes.clone()));
+    let stranger = HttpTransport::new(&stranger.identity("e1", Role::Edge), topology).unwrap();
+    assert!(stranger.nodes(&node).await.is_err());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_calls_are_refused_in_the_form_of_the_api() {
+    let world = World::start(1, "").await;
+    let twin = world.identity("t1", Role::Twin);
+    let id = "0".repeat(64);
+    for (method, path, expected) in [
+        ("GET", "/", StatusCode::NOT_FOUND),
+        ("GET", "/v1/shards/zz/0?first=0&count=1", StatusCode::BAD_REQUEST),
+        ("GET", &format!("/v1/shards/{id}/0?first=0"), StatusCode::BAD_REQUEST),
+        ("GET", &format!("/v1/shards/{id}/0?first=-1&count=1"), StatusCode::BAD_REQUEST),
+        ("GET", &format!("/v1/shards/{id}/0?first=0&count=1&x=1"), StatusCode::BAD_REQUEST),
+        ("GET", &format!("/v1/shards/{id}/0?first=0&count=1"), StatusCode::NOT_FOUND),
+        ("DELETE", &format!("/v1/records/{id}"), StatusCode::METHOD_NOT_ALLOWED),
+        ("GET", &format!("/v1/records/{}", "A".repeat(64)), StatusCode::BAD_REQUEST),
+        ("GET", "/v1/records", StatusCode::BAD_REQUEST),
+        ("PUT", "/v1/uploads/nonsense?first=0", StatusCode::NOT_FOUND),
+        ("PUT", "/v1/nodes/t1", StatusCode::BAD_REQUEST),
+        ("GET", "/v1/changes?since=0&wait=99999999999", StatusCode::BAD_REQUEST),
+    ] {
+        let (status, body) = world.raw(&twin, method, path, Bytes::new()).await;
+        assert_eq!(status, expected, "{method} {path}");
+        let error: ApiError = serde_json::from_slice(&body).unwrap();
+        assert_eq!(error.fault, Fault::Caller, "{method} {path}");
+    }
+    let large = Bytes::from(vec![0; 20 * 1024]);
+    let (status, _) = world.raw(&twin, "PUT", &format!("/v1/leases/{id}"), large).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    let (status, body) = world.raw(&twin, "GET", "/health", Bytes::new()).await;
+    assert_eq!((status, serde_json::from_slice::<NodeEntry>(&body).unwrap().name), (StatusCode::OK, world.name(1)));
+    let (status, body) = world.raw(&twin, "GET", "/metrics", Bytes::new()).await;
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    assert_eq!(status, StatusCode::OK);
+    for line in ["evernear_origin_requests_total{route=\"/v1/records\",method=\"GET\",status=\"400\"} 1", "# EOF"] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_node_and_idle_uploads() {
+    let full = World::start(1, "capacity_bytes = 0").await;
+    assert_eq!(status(full.caller("t1", Role::Twin).create_upload(&full.name(1)).await), 507);
+    full.end().await;
+
+    let world =
+        World::start(1, "limits.upload_idle_seconds = 1\nlimits.sweep_seconds = 1\nlimits.uploads_max = 2").await;
+    let (twin, node) = (world.caller("t1", Role::Twin), world.name(1));
+    for _ in 0..2 {
+        twin.create_upload(&node).await.unwrap();
+    }
+    assert_eq!(status(twin.create_upload(&node).await), 503);
+    let tmp = world.data_dir("o1").join("tmp");
+    until("the end of the idle uploads", || async { !has_uploads(&tmp) }).await;
+    twin.create_upload(&node).await.unwrap();
+    world.end().await;
+}
+
+/// Whether an upload's file is in `tmp`; its names are 32 hex digits.
+fn has_uploads(tmp: &Path) -> bool {
+    fs::read_dir(tmp).unwrap().any(|entry| entry.unwrap().file_name().len() == 32)
+}
+
+#[tokio::test]
+async fn an_identity_that_does_not_fit_the_configuration_is_refused() {
+    let world = World::start(0, "").await;
+    let start =
+        |name: &str, role| Origin::start(world.config("o1", ""), world.identity(name, role), CancellationToken::new());
+    assert!(matches!(start("o2", Role::Origin).await, Err(StartError::Name { .. })));
+    assert!(matches!(start("o1", Role::Edge).await, Err(StartError::Role { found: Role::Edge })));
+    assert!(!world.data_dir("o1").exists(), "refused before anything was made");
+}

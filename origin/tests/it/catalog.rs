@@ -1,0 +1,357 @@
+//! What every catalog engine promises, written against the trait alone. An engine joins by one
+//! more test in the macro `promise`.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use format::{
+    BlobId, NodeName, PolicyLink, PolicyManifest, Retention,
+    wire::{ChangeKind, NodeEntry, Role},
+};
+use origin::catalog::{Applied, Catalog, CatalogError, Refused, ShardRow, SqliteCatalog};
+
+use crate::sample::Sample;
+
+const KEPT: u32 = 20;
+
+async fn sqlite(path: &Path) -> Arc<dyn Catalog> {
+    Arc::new(SqliteCatalog::open(path, KEPT).await.unwrap())
+}
+
+/// Runs a promise on every engine.
+macro_rules! promise {
+    ($name:ident) => {
+        mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                let dir = tempfile::tempdir().unwrap();
+                super::promises::$name(&*super::sqlite(&dir.path().join("catalog.db")).await).await;
+            }
+        }
+    };
+}
+
+promise!(leases_only_grow);
+promise!(the_erased_stay_erased);
+promise!(promises_to_keep_are_kept);
+promise!(placement_follows_the_shards);
+promise!(dead_shards_are_those_without_a_living_record);
+promise!(owners_see_their_living_locators_in_pages);
+promise!(policies_only_grow_and_need_their_blobs);
+promise!(nodes_are_news_when_they_move);
+promise!(the_feed_pages_and_resets);
+
+fn refused<T: std::fmt::Debug>(result: Result<T, CatalogError>) -> Refused {
+    match result {
+        Err(CatalogError::Refused(refused)) => refused,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn node(name: &str) -> NodeName {
+    name.parse().unwrap()
+}
+
+mod promises {
+    use super::*;
+
+    pub(super) async fn leases_only_grow(catalog: &dyn Catalog) {
+        let sample = Sample::new(1, 40_000);
+        let put = |version| sample.record(&sample.lease(version), &node("o1"));
+        let (two, three) = (put(2), put(3));
+        let renewal = |version| (sample.lease(version), sample.sign(&sample.lease(version)));
+        let (lease, envelope) = renewal(1);
+        assert_eq!(refused(catalog.put_lease(&lease, &envelope).await), Refused::NoRecord);
+        assert_eq!(catalog.put_record(&two).await.unwrap(), Applied::Stored);
+        assert_eq!(catalog.put_record(&two).await.unwrap(), Applied::Unchanged);
+        assert_eq!(refused(catalog.put_lease(&lease, &envelope).await), Refused::Older { held: 2, asked: 1 });
+        // The same version in other bytes: signatures are randomised, so signing again is enough.
+        let other = format::Lease { retention: Retention { keep_until: 0, expires: 99 }, ..sample.lease(2) };
+        assert_eq!(refused(catalog.put_lease(&other, &sample.sign(&other)).await), Refused::SameVersion { held: 2 });
+        assert_eq!(catalog.put_record(&three).await.unwrap(), Applied::Stored);
+        assert_eq!(refused(catalog.put_record(&two).await), Refused::Older { held: 3, asked: 2 });
+        let (lease, envelope) = renewal(4);
+        assert_eq!(catalog.put_lease(&lease, &envelope).await.unwrap(), Applied::Stored);
+        assert_eq!(catalog.put_lease(&lease, &envelope).await.unwrap(), Applied::Unchanged);
+        let held = catalog.record(&sample.sealed.locator).await.unwrap().unwrap();
+        assert_eq!((held.lease.version, &held.lease_envelope), (4, &envelope));
+        assert_eq!(held.sealed, Some(sample.sealed.sealed.clone()));
+        assert_eq!(held.public.id(), sample.sealed.public.id());
+        let huge = sample.lease(1 << 63);
+        assert_eq!(
+            refused(catalog.put_lease(&huge, &sample.sign(&huge)).await),
+            Refused::VersionTooLarge { asked: 1 << 63 }
+        );
+        let thief = Sample::new(7, 40_000);
+        let stolen = format::Lease { locator: sample.sealed.locator, ..thief.lease(9) };
+        let stolen = (stolen.clone(), thief.sign(&stolen));
+        assert_eq!(
+            refused(catalog.put_lease(&stolen.0, &stolen.1).await),
+            Refused::OtherOwner { held: sample.owner.id() }
+        );
+        let under = thief.record(&stolen.0, &node("o1"));
+        assert_eq!(refused(catalog.put_record(&under).await), Refused::OtherObject { held: sample.sealed.public.id() });
+        assert!(catalog.record(&thief.sealed.locator).await.unwrap().is_none());
+    }
+
+    pub(super) async fn the_erased_stay_erased(catalog: &dyn Catalog) {
+        let sample = Sample::new(1, 40_000);
+        catalog.put_record(&sample.record(&sample.lease(1), &node("o1"))).await.unwrap();
+        let erasure = sample.erasure(2);
+        catalog.put_lease(&erasure, &sample.sign(&erasure)).await.unwrap();
+        let dead = || async {
+            let held = catalog.record(&sample.sealed.locator).await.unwrap().unwrap();
+            assert!(held.sealed.is_none() && held.lease.erased);
+            held.lease.version
+        };
+        assert_eq!(dead().await, 2);
+        assert_eq!(refused(catalog.put_record(&sample.record(&sample.lease(3), &node("o1"))).await), Refused::Erased);
+        let alive = sample.lease(4);
+        assert_eq!(refused(catalog.put_lease(&alive, &sample.sign(&alive)).await), Refused::Erased);
+        catalog.put_record(&sample.record(&sample.erasure(5), &node("o1"))).await.unwrap();
+        assert_eq!(dead().await, 5);
+        let kinds: Vec<_> =
+            catalog.changes(0, 10).await.unwrap().changes.into_iter().map(|change| change.kind).collect();
+        let locator = sample.sealed.locator;
+        assert_eq!(
+            kinds,
+            [ChangeKind::Record { locator }, ChangeKind::Erased { locator }, ChangeKind::Erased { locator }]
+        );
+        // Erased before it was ever filed: the tombstone holds the place.
+        let late = Sample::new(2, 40_000);
+        catalog.put_record(&late.record(&late.erasure(2), &node("o1"))).await.unwrap();
+        assert_eq!(refused(catalog.put_record(&late.record(&late.lease(3), &node("o1"))).await), Refused::Erased);
+        catalog.purge().await.unwrap();
+    }
+
+    pub(super) async fn promises_to_keep_are_kept(catalog: &dyn Catalog) {
+        let sample = Sample::new(1, 40_000);
+        let until = 1 << 40;
+        let kept = |version, keep_until| format::Lease {
+            retention: Retention { keep_until, expires: 0 },
+            ..sample.lease(version)
+        };
+        catalog.put_record(&sample.record(&kept(1, until), &node("o1"))).await.unwrap();
+        for lease in [sample.erasure(2), kept(2, until - 1), format::Lease { erased: true, ..kept(2, until) }] {
+            assert_eq!(refused(catalog.put_lease(&lease, &sample.sign(&lease)).await), Refused::Kept { until });
+        }
+        let longer = kept(2, u64::MAX);
+        assert_eq!(catalog.put_lease(&longer, &sample.sign(&longer)).await.unwrap(), Applied::Stored);
+    }
+
+    pub(super) async fn placement_follows_the_shards(catalog: &dyn Catalog) {
+        let sample = Sample::new(1, 40_000);
+        let object = sample.sealed.public.id();
+        let row = |name: &str, column| ShardRow { node: node(name), object, column, bytes: 10 };
+        catalog.put_record(&sample.record(&sample.lease(1), &node("hint"))).await.unwrap();
+        catalog.place_shard(&row("o2", 1)).await.unwrap();
+        catalog.place_shard(&row("o2", 1)).await.unwrap();
+        catalog.place_shard(&row("hint", 0)).await.unwrap();
+        catalog.place_shard(&row("a", 0)).await.unwrap();
+        let placement = || async {
+            let held = catalog.record(&sample.sealed.locator).await.unwrap().unwrap();
+            held.placement.into_iter().map(|name| name.unwrap().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(placement().await, ["hint", "o2", "hint"]);
+        assert_eq!(catalog.shard_totals(&node("o2")).await.unwrap().bytes, 10);
+        // Committed a moment ago: a removal that was decided an hour ago is not about this one.
+        catalog.forget_shard(&row("o2", 1), Duration::from_secs(3600)).await.unwrap();
+        assert_eq!(placement().await, ["hint", "o2", "hint"]);
+        catalog.forget_shard(&row("o2", 1), Duration::ZERO).await.unwrap();
+        catalog.forget_shard(&row("hint", 0), Duration::ZERO).await.unwrap();
+        assert_eq!(placement().await, ["a", "hint", "hint"]);
+        assert_eq!(catalog.shard_totals(&node("o2")).await.unwrap().shards, 0);
+        // The same lease with another placement is a change of placement.
+        let record = sample.record(&sample.lease(2), &node("hint"));
+        catalog.put_record(&record).await.unwrap();
+        let moved = format::Record { placement: vec![None, None, Some(node("o3"))], ..record };
+        assert_eq!(catalog.put_record(&moved).await.unwrap(), Applied::Stored);
+        assert_eq!(catalog.put_record(&moved).await.unwrap(), Applied::Unchanged);
+        let held = catalog.record(&sample.sealed.locator).await.unwrap().unwrap();
+        assert_eq!(held.placement, [Some(node("a")), None, Some(node("o3"))]);
+    }
+
+    pub(super) async fn dead_shards_are_those_without_a_living_record(catalog: &dyn Catalog) {
+        // Two names of one object, as de-duplication makes them, and an object whose record is not there yet.
+        let (one, two) = (Sample::of(1, [1; 32], &[7; 40_000]), Sample::of(1, [2; 32], &[7; 40_000]));
+        assert_eq!(one.sealed.public.id(), two.sealed.public.id());
+        assert_ne!(one.sealed.locator, two.sealed.locator);
+        let young = Sample::new(3, 40_000);
+        let row =
+            |sample: &Sample| ShardRow { node: node("o1"), object: sample.sealed.public.id(), column: 0, bytes: 10 };
+        catalog.place_shard(&row(&one)).await.unwrap();
+        catalog.place_shard(&row(&young)).await.unwrap();
+        for sample in [&one, &two] {
+            catalog.put_record(&sample.record(&sample.lease(1), &node("o1"))).await.unwrap();
+        }
+        let o1 = node("o1");
+        let at_once = Duration::ZERO;
+        assert_eq!(catalog.dead_shards(&o1, at_once, 10).await.unwrap(), []);
+        catalog.put_record(&one.record(&one.erasure(2), &o1)).await.unwrap();
+        assert_eq!(catalog.dead_shards(&o1, at_once, 10).await.unwrap(), []);
+        catalog.put_record(&two.record(&two.erasure(2), &o1)).await.unwrap();
+        assert_eq!(catalog.dead_shards(&o1, at_once, 10).await.unwrap(), [row(&one)]);
+        assert_eq!(catalog.dead_shards(&node("o2"), at_once, 10).await.unwrap(), []);
+        assert_eq!(catalog.dead_shards(&o1, Duration::from_secs(3600), 10).await.unwrap(), []);
+    }
+
+    pub(super) async fn owners_see_their_living_locators_in_pages(catalog: &dyn Catalog) {
+        let mut all = Vec::new();
+        for random in 0..5 {
+            let sample = Sample::of(1, [random; 32], b"inline");
+            catalog.put_record(&sample.record(&sample.lease(1), &node("o1"))).await.unwrap();
+            all.push(sample);
+        }
+        all.sort_by_key(|sample| sample.sealed.locator);
+        let (owner, other) = (all[0].owner.id(), Sample::new(2, 10).owner.id());
+        let expected: Vec<_> = all.iter().map(|sample| sample.sealed.locator).collect();
+        assert_eq!(catalog.locators(&owner, None, 10).await.unwrap(), expected);
+        assert_eq!(catalog.locators(&owner, None, 2).await.unwrap(), expected[..2]);
+        assert_eq!(catalog.locators(&owner, Some(&expected[1]), 2).await.unwrap(), expected[2..4]);
+        assert_eq!(catalog.locators(&other, None, 2).await.unwrap(), []);
+        let erasure = all[0].erasure(2);
+        catalog.put_lease(&erasure, &all[0].sign(&erasure)).await.unwrap();
+        assert_eq!(catalog.locators(&owner, None, 10).await.unwrap(), expected[1..]);
+    }
+
+    pub(super) async fn policies_only_grow_and_need_their_blobs(catalog: &dyn Catalog) {
+        let keys = Sample::new(1, 10).owner;
+        let [component, config] = [Bytes::from_static(b"component"), Bytes::from_static(b"config")];
+        let link = PolicyLink {
+            component: BlobId::of(&component),
+            component_bytes: 9,
+            config: BlobId::of(&config),
+            config_bytes: 6,
+        };
+        let manifest = |sequence| PolicyManifest {
+            owner: keys.id(),
+            name: "geo".parse().unwrap(),
+            sequence,
+            links: vec![link, link],
+            not_before: 0,
+            expires: 0,
+            parent: None,
+            unknown: vec![],
+        };
+        let sign = |sequence| (manifest(sequence), Bytes::from(manifest(sequence).sign(&keys)));
+        let (one, first) = sign(1);
+        assert!(matches!(refused(catalog.put_policy(&one, &first).await), Refused::NoBlob { .. }));
+        assert_eq!(catalog.policy(&keys.id(), &one.name).await.unwrap(), None);
+        for blob in [&component, &config, &component] {
+            catalog.put_blob(&BlobId::of(blob), blob).await.unwrap();
+        }
+        assert_eq!(catalog.blob(&BlobId::of(&config)).await.unwrap(), Some(config));
+        assert_eq!(catalog.blob(&BlobId([0; 32])).await.unwrap(), None);
+        assert_eq!(catalog.put_policy(&one, &first).await.unwrap(), Applied::Stored);
+        assert_eq!(catalog.put_policy(&one, &first).await.unwrap(), Applied::Unchanged);
+        let (three, third) = sign(3);
+        assert_eq!(catalog.put_policy(&three, &third).await.unwrap(), Applied::Stored);
+        let (two, second) = sign(2);
+        assert_eq!(refused(catalog.put_policy(&two, &second).await), Refused::Older { held: 3, asked: 2 });
+        assert_eq!(catalog.policy(&keys.id(), &one.name).await.unwrap(), Some(third));
+        let news = catalog.changes(0, 10).await.unwrap().changes;
+        assert_eq!(news.len(), 2);
+        assert_eq!(news[0].kind, ChangeKind::Policy { owner: keys.id(), name: one.name });
+    }
+
+    pub(super) async fn nodes_are_news_when_they_move(catalog: &dyn Catalog) {
+        let entry = |name: &str, zone: &str, free_bytes| NodeEntry {
+            name: node(name),
+            role: Role::Origin,
+            address: Some("127.0.0.1:7".parse().unwrap()),
+            public: vec![],
+            place: format::Place {
+                country: "BE".parse().unwrap(),
+                region: "r".into(),
+                zone: zone.into(),
+                latitude: 1.0,
+                longitude: 2.0,
+            },
+            capacity_bytes: 100,
+            free_bytes,
+            load: 0,
+            seen: 0,
+        };
+        assert_eq!(catalog.announce(&entry("b", "z1", 5)).await.unwrap(), Applied::Stored);
+        assert_eq!(catalog.announce(&entry("a", "z1", 5)).await.unwrap(), Applied::Stored);
+        assert_eq!(catalog.announce(&entry("a", "z1", 4)).await.unwrap(), Applied::Unchanged);
+        assert_eq!(catalog.announce(&entry("a", "z2", 3)).await.unwrap(), Applied::Stored);
+        let usurper = NodeEntry { role: Role::Edge, ..entry("a", "z1", 5) };
+        assert_eq!(refused(catalog.announce(&usurper).await), Refused::OtherRole { held: Role::Origin });
+        let nodes = catalog.nodes().await.unwrap();
+        assert!(nodes.iter().all(|node| node.seen > 1_700_000_000));
+        let bare: Vec<_> = nodes.into_iter().map(|node| NodeEntry { seen: 0, ..node }).collect();
+        assert_eq!(bare, [entry("a", "z2", 3), entry("b", "z1", 5)]);
+        assert_eq!(catalog.changes(0, 10).await.unwrap().changes.len(), 3);
+    }
+
+    pub(super) async fn the_feed_pages_and_resets(catalog: &dyn Catalog) {
+        assert_eq!(catalog.newest_change().await.unwrap(), 0);
+        let empty = catalog.changes(0, 10).await.unwrap();
+        assert!(empty.changes.is_empty() && !empty.reset && empty.next == 0);
+        let sample = Sample::of(1, [1; 32], b"inline");
+        catalog.put_record(&sample.record(&sample.lease(1), &node("o1"))).await.unwrap();
+        for version in 2..=u64::from(KEPT) {
+            let lease = sample.lease(version);
+            catalog.put_lease(&lease, &sample.sign(&lease)).await.unwrap();
+        }
+        let newest = catalog.newest_change().await.unwrap();
+        assert_eq!(newest, u64::from(KEPT));
+        let page = catalog.changes(0, 15).await.unwrap();
+        assert!(!page.reset && page.changes.len() == 15 && page.next == page.changes[14].sequence);
+        assert!(page.changes.windows(2).all(|pair| pair[0].sequence < pair[1].sequence));
+        let rest = catalog.changes(page.next, 15).await.unwrap();
+        assert_eq!((rest.changes.len(), rest.next, rest.reset), (5, newest, false));
+        // One more change pushes the oldest out: who knew nothing must start anew, who knew the first need not.
+        let lease = sample.lease(1000);
+        catalog.put_lease(&lease, &sample.sign(&lease)).await.unwrap();
+        let page = catalog.changes(0, 15).await.unwrap();
+        assert_eq!((page.changes.len(), page.next, page.reset), (0, newest + 1, true));
+        assert!(!catalog.changes(1, 15).await.unwrap().reset);
+        // Ahead of the feed: the catalog was restored from an older copy.
+        assert!(catalog.changes(newest + 2, 15).await.unwrap().reset);
+        assert!(!catalog.changes(newest + 1, 15).await.unwrap().reset);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_processes_that_race_for_a_lease_the_growing_version_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("catalog.db");
+    // Opened at once, so that both race for the schema too.
+    let (a, b) = tokio::join!(sqlite(&path), sqlite(&path));
+    let sample = Arc::new(Sample::of(1, [1; 32], b"inline"));
+    a.put_record(&sample.record(&sample.lease(1), &node("o1"))).await.unwrap();
+    for version in 2..20 {
+        let envelopes = [(); 2].map(|()| sample.sign(&sample.lease(version)));
+        let put = |catalog: Arc<dyn Catalog>, envelope: Bytes| {
+            let lease = sample.lease(version);
+            tokio::spawn(async move { catalog.put_lease(&lease, &envelope).await })
+        };
+        let (left, right) = tokio::join!(put(a.clone(), envelopes[0].clone()), put(b.clone(), envelopes[1].clone()));
+        let (left, right) = (left.unwrap(), right.unwrap());
+        let winner = match (&left, &right) {
+            (Ok(Applied::Stored), Err(_)) => &envelopes[0],
+            (Err(_), Ok(Applied::Stored)) => &envelopes[1],
+            other => panic!("one wins and one is refused: {other:?}"),
+        };
+        let loser = if left.is_err() { left } else { right };
+        assert_eq!(refused(loser), Refused::SameVersion { held: version });
+        for catalog in [&a, &b] {
+            let held = catalog.record(&sample.sealed.locator).await.unwrap().unwrap();
+            assert_eq!((held.lease.version, &held.lease_envelope), (version, winner));
+        }
+    }
+    let feed = a.changes(0, 100).await.unwrap().changes;
+    assert_eq!(feed.len(), 19, "one change for each version that won");
+}
+
+#[tokio::test]
+async fn what_is_no_catalog_is_refused_and_a_catalog_opens_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("catalog.db");
+    sqlite(&path).await.close().await;
+    std::fs::write(dir.path().join("other.db"), b"this is no database, it only has the name of one").unwrap();
+    assert!(SqliteCatalog::open(&dir.path().join("other.db"), KEPT).await.is_err());
+    assert!(SqliteCatalog::open(&path, KEPT).await.is_ok());
+}

@@ -1,0 +1,55 @@
+//! What an operator may write.
+
+use origin::{Config, config::ConfigError};
+
+const SAMPLE: &str = include_str!("../../origin.sample.toml");
+
+#[test]
+fn the_sample_is_a_configuration_and_its_comments_are_the_defaults() {
+    let config = Config::from_toml(SAMPLE).unwrap();
+    // Every commented key, taken in, must read and change nothing.
+    let spelled_out: String = SAMPLE
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|rest| is_setting(rest)).unwrap_or(line).to_owned() + "\n")
+        .collect();
+    assert_ne!(spelled_out, SAMPLE);
+    let mut spelled_out = Config::from_toml(&spelled_out).unwrap();
+    assert_eq!(spelled_out.advertise.take(), Some(config.listen));
+    assert_eq!(format!("{spelled_out:?}"), format!("{config:?}"));
+}
+
+fn is_setting(text: &str) -> bool {
+    text.split_once(" = ").is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+}
+
+#[test]
+fn unknown_keys_are_refused_at_every_depth() {
+    for (at, key) in [
+        ("name =", "nmae = 1\n"),
+        ("country =", "planet = 1\n"),
+        ("authority =", "ca = 1\n"),
+        ("# connections_max", "x = 1\n"),
+    ] {
+        let text = SAMPLE.replacen(at, &format!("{key}{at}"), 1);
+        assert!(matches!(Config::from_toml(&text), Err(ConfigError::Toml(_))), "{key}");
+    }
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_anything_opens() {
+    let with = |from: &str, to: &str| {
+        assert!(SAMPLE.contains(from), "{from}");
+        Config::from_toml(&SAMPLE.replacen(from, to, 1))
+    };
+    assert!(matches!(with("192.0.2.10:7400", "0.0.0.0:7400"), Err(ConfigError::Advertise { .. })));
+    assert!(matches!(with("latitude = 50.85", "latitude = 99.0"), Err(ConfigError::Place(_))));
+    assert!(matches!(
+        with("# sweep_seconds = 60", "sweep_seconds = 0"),
+        Err(ConfigError::Limit { key: "sweep_seconds", .. })
+    ));
+    assert!(matches!(with("# request_seconds = 60", "request_seconds = 39"), Err(ConfigError::Limit { .. })));
+    for bad in ["sqlite://relative.db", "sqlite:///", "postgres://db", "/var/catalog.db"] {
+        assert!(with("sqlite:///var/lib/evernear/catalog.db", bad).is_err(), "{bad}");
+    }
+    assert!(with("name = \"bru1-a\"", "name = \"Bru1\"").is_err());
+}

@@ -1,0 +1,11 @@
+//! The origin from outside: its files, its catalog, and its API over real TLS.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod api;
+mod catalog;
+mod config;
+mod crash;
+mod foreign;
+mod sample;
+mod store;
+mod world;

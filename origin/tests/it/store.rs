@@ -1,0 +1,195 @@
+//! The files of an origin: what matches becomes a shard, anything else leaves nothing.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use format::{ListProof, StripHash, limits::SHARD_READ_STRIPS_MAX};
+use origin::store::{AppendError, CommitError, RealDisk, Store, StoreError};
+
+use crate::sample::Sample;
+
+pub(crate) fn open(root: &Path) -> Arc<Store> {
+    Arc::new(Store::open(root, Arc::new(RealDisk)).unwrap())
+}
+
+fn upload(store: &Arc<Store>, sample: &Sample, column: usize) -> Result<u64, CommitError> {
+    let mut draft = store.draft(&format!("upload-{column}")).unwrap();
+    for (first, strip) in sample.columns[column].iter().enumerate() {
+        draft.append(first as u64, std::slice::from_ref(strip)).unwrap();
+    }
+    draft.commit(column, &sample.sealed.public)
+}
+
+/// Reads a whole shard and verifies it as a reader does.
+pub(crate) fn assert_whole(store: &Store, sample: &Sample, column: usize) {
+    let (public, strips) = (&sample.sealed.public, &sample.columns[column]);
+    let count = strips.len();
+    let mut slice = store.slice(&public.id(), column, 0, count as u64).unwrap();
+    let proof: ListProof = slice.proof().clone();
+    let hashes = proof.verify(public.root(column).unwrap(), count, 0..count).unwrap();
+    let mut bytes = Vec::new();
+    while let Some(piece) = slice.piece().unwrap() {
+        bytes.extend_from_slice(&piece);
+    }
+    assert_eq!(bytes, strips.concat());
+    assert!(strips.iter().zip(hashes).all(|(strip, hash)| StripHash::of(strip) == hash));
+}
+
+/// Asserts that nothing of a shard can be read and that no upload is left.
+pub(crate) fn assert_nothing(root: &Path, store: &Store, sample: &Sample, column: usize) {
+    let object = sample.sealed.public.id();
+    assert!(!store.has_shard(&object, column));
+    assert!(matches!(store.slice(&object, column, 0, 1), Err(StoreError::NoShard { .. })));
+    assert_eq!(std::fs::read_dir(root.join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn every_column_becomes_a_shard_and_every_range_of_it_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    // 3 stripes of 4+2, with a tail that leaves columns empty.
+    let sample = Sample::new(1, (2 << 20) + 70_000);
+    for column in 0..6 {
+        let bytes = upload(&store, &sample, column).unwrap();
+        assert_eq!(bytes, sample.sealed.public.shard_bytes(column));
+        assert_whole(&store, &sample, column);
+        let strips = sample.columns[column].len() as u64;
+        for first in 0..strips {
+            for count in 1..=strips - first {
+                let slice = store.slice(&sample.sealed.public.id(), column, first, count).unwrap();
+                let range = usize::try_from(first).unwrap()..usize::try_from(first + count).unwrap();
+                let wanted: usize = sample.columns[column][range.clone()].iter().map(bytes::Bytes::len).sum();
+                assert_eq!(slice.left_bytes(), wanted as u64);
+                let root = sample.sealed.public.root(column).unwrap();
+                slice.proof().verify(root, sample.columns[column].len(), range).unwrap();
+            }
+        }
+        for (first, count) in [(0, 0), (0, strips + 1), (strips, 1), (u64::MAX, 1), (0, SHARD_READ_STRIPS_MAX + 1)] {
+            let read = store.slice(&sample.sealed.public.id(), column, first, count);
+            assert!(matches!(read, Err(StoreError::Range { .. })), "{first} {count}");
+        }
+    }
+}
+
+#[test]
+fn a_flip_of_any_bit_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    // Zeros shrink to a strip of some dozen bytes, so that every bit can have its turn.
+    let sample = Sample::of(2, [2; 32], &[0; 17_000]);
+    let strip = sample.columns[0][0].to_vec();
+    for bit in 0..strip.len() * 8 {
+        let mut bad = strip.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        let mut draft = store.draft("flip").unwrap();
+        draft.append(0, &[bad.into()]).unwrap();
+        assert!(matches!(draft.commit(0, &sample.sealed.public), Err(CommitError::Root { .. })), "{bit}");
+    }
+    assert_nothing(dir.path(), &store, &sample, 0);
+    upload(&store, &sample, 0).unwrap();
+    assert_whole(&store, &sample, 0);
+}
+
+#[test]
+fn what_does_not_match_the_manifest_is_refused_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (sample, other) = (Sample::new(1, 3 << 20), Sample::new(9, 3 << 20));
+    let (strips, public) = (&sample.columns[0], &sample.sealed.public);
+    let try_with = |strips: &[bytes::Bytes], column: usize, public| {
+        let mut draft = store.draft("try").unwrap();
+        draft.append(0, strips).unwrap();
+        draft.commit(column, public)
+    };
+    assert!(matches!(try_with(strips, 1, public), Err(CommitError::Root { .. })));
+    assert!(matches!(
+        try_with(strips, 0, &other.sealed.public),
+        Err(CommitError::Root { .. } | CommitError::Length { .. })
+    ));
+    assert!(matches!(try_with(strips, 6, public), Err(CommitError::Column { columns: 6, .. })));
+    assert!(matches!(try_with(&strips[1..], 0, public), Err(CommitError::Count { .. })));
+    assert!(matches!(try_with(&[&strips[..], &strips[..1]].concat(), 0, public), Err(CommitError::Count { .. })));
+    let swapped: Vec<_> = strips.iter().rev().cloned().collect();
+    assert!(try_with(&swapped, 0, public).is_err());
+    let shorter: Vec<_> = strips.iter().map(|strip| strip.slice(..strip.len() - 1)).collect();
+    assert!(matches!(try_with(&shorter, 0, public), Err(CommitError::Length { strip: 0, .. })));
+    assert_nothing(dir.path(), &store, &sample, 0);
+
+    let mut draft = store.draft("order").unwrap();
+    draft.append(0, &strips[..1]).unwrap();
+    for first in [0, 2, u64::MAX] {
+        assert!(matches!(draft.append(first, &strips[1..2]), Err(AppendError::Order { expected: 1, .. })));
+    }
+    assert!(matches!(
+        draft.append(1, &[bytes::Bytes::from_static(&[0; 24])]),
+        Err(AppendError::Length { strip: 1, found: 24 })
+    ));
+    assert!(matches!(
+        draft.append(1, &[vec![0; format::limits::STRIP_BYTES_MAX + 1].into()]),
+        Err(AppendError::Length { .. })
+    ));
+    // What was refused did not touch the draft.
+    draft.append(1, &strips[1..]).unwrap();
+    draft.commit(0, public).unwrap();
+    assert_whole(&store, &sample, 0);
+}
+
+#[test]
+fn removing_one_shard_keeps_the_other_columns_of_the_object() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let sample = Sample::new(1, 40_000);
+    let object = sample.sealed.public.id();
+    for column in [0, 1] {
+        upload(&store, &sample, column).unwrap();
+    }
+    let now = SystemTime::now();
+    // Uploaded again after somebody decided that it may go.
+    assert!(!store.remove_shard(&object, 0, now - Duration::from_secs(60)).unwrap());
+    assert_whole(&store, &sample, 0);
+    assert!(store.remove_shard(&object, 0, now).unwrap());
+    assert_nothing(dir.path(), &store, &sample, 0);
+    assert_whole(&store, &sample, 1);
+    assert!(store.remove_shard(&object, 1, now).unwrap());
+    assert!(store.remove_shard(&object, 1, now).unwrap());
+    assert!(store.public(&object).unwrap().is_none());
+}
+
+#[test]
+fn damage_on_the_disk_is_told_and_a_second_origin_is_kept_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let sample = Sample::new(1, 40_000);
+    upload(&store, &sample, 0).unwrap();
+    let object = sample.sealed.public.id();
+    let hex = object.to_string();
+    let shard = dir.path().join("shards").join(&hex[..2]).join(&hex[2..4]).join(format!("{object}.0"));
+    std::fs::OpenOptions::new().write(true).open(&shard).unwrap().set_len(10).unwrap();
+    assert!(matches!(store.slice(&object, 0, 0, 1), Err(StoreError::Damaged { .. })));
+    assert!(matches!(Store::open(dir.path(), Arc::new(RealDisk)), Err(StoreError::InUse { .. })));
+}
+
+#[test]
+fn copies_of_records_never_go_back_and_the_erased_stay_erased() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let sample = Sample::new(1, 40_000);
+    let node = "o1".parse().unwrap();
+    let locator = sample.sealed.locator;
+    assert!(store.record(&locator).unwrap().is_none());
+    for (version, expected) in [(2, 2), (1, 2), (3, 3)] {
+        store.put_record(&sample.record(&sample.lease(version), &node)).unwrap();
+        assert_eq!(store.record(&locator).unwrap().unwrap().lease.version, expected);
+    }
+    store.put_record(&sample.record(&sample.erasure(4), &node)).unwrap();
+    store.put_record(&sample.record(&sample.lease(5), &node)).unwrap();
+    let held = store.record(&locator).unwrap().unwrap();
+    assert!(held.sealed.is_none() && held.lease.erased && held.lease.version == 4);
+    assert_eq!(store.records().unwrap(), [locator]);
+    assert_eq!(store.feed_position(), None);
+    store.put_feed_position(77).unwrap();
+    assert_eq!(store.feed_position(), Some(77));
+}

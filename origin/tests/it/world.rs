@@ -1,0 +1,171 @@
+//! Running origins on loopback, with callers of every role.
+
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use client::{
+    HttpTransport, Topology, Transport, TransportError,
+    tls::{Authority, Identity, server_name},
+};
+use format::{
+    NodeName, Place,
+    wire::{NodeEntry, Role},
+};
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, StatusCode, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use origin::{Config, Origin, Running};
+use tempfile::TempDir;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+
+/// No test waits longer for anything.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+pub(crate) struct World {
+    pub(crate) dir: TempDir,
+    pub(crate) authority: Authority,
+    pub(crate) stop: CancellationToken,
+    pub(crate) nodes: Vec<NodeEntry>,
+    running: Vec<Running>,
+}
+
+impl World {
+    /// Starts so many origins on one catalog; `settings` are lines of their `[limits]`.
+    pub(crate) async fn start(origins: usize, settings: &str) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), origins, settings).await
+    }
+
+    /// The same in a folder where others may have run before.
+    pub(crate) async fn start_in(dir: TempDir, origins: usize, settings: &str) -> Self {
+        let mut world = Self {
+            dir,
+            authority: Authority::create().unwrap(),
+            stop: CancellationToken::new(),
+            nodes: Vec::new(),
+            running: Vec::new(),
+        };
+        for number in 1..=origins {
+            let name = format!("o{number}");
+            let config = world.config(&name, settings);
+            let running =
+                Origin::start(config.clone(), world.identity(&name, Role::Origin), world.stop.clone()).await.unwrap();
+            world.nodes.push(world.entry(&name, Role::Origin, Some(running.local_addr)));
+            world.running.push(running);
+        }
+        world
+    }
+
+    pub(crate) fn config(&self, name: &str, settings: &str) -> Config {
+        let (data, catalog) = (self.data_dir(name), self.dir.path().join("catalog.db"));
+        let text = format!(
+            "name = \"{name}\"\nlisten = \"127.0.0.1:0\"\ndata_dir = {data:?}\ncatalog = \"sqlite://{}\"\n{settings}\n\
+             [place]\ncountry = \"BE\"\nregion = \"eu-west\"\nzone = \"z-{name}\"\nlatitude = 50.8\nlongitude = 4.3\n",
+            catalog.display()
+        );
+        Config::from_toml(&text).unwrap()
+    }
+
+    pub(crate) fn data_dir(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn identity(&self, name: &str, role: Role) -> Identity {
+        let issued = self.authority.issue(&name.parse().unwrap(), role).unwrap();
+        Identity::from_pem(self.authority.certificate_pem(), &issued.certificate, &issued.key).unwrap()
+    }
+
+    pub(crate) fn entry(&self, name: &str, role: Role, address: Option<std::net::SocketAddr>) -> NodeEntry {
+        NodeEntry {
+            name: name.parse().unwrap(),
+            role,
+            address,
+            public: vec![],
+            place: Place {
+                country: "BE".parse().unwrap(),
+                region: "r".into(),
+                zone: "z".into(),
+                latitude: 0.0,
+                longitude: 0.0,
+            },
+            capacity_bytes: 0,
+            free_bytes: 0,
+            load: 0,
+            seen: 0,
+        }
+    }
+
+    pub(crate) fn name(&self, number: usize) -> NodeName {
+        self.nodes[number - 1].name.clone()
+    }
+
+    /// A caller of some name and role.
+    pub(crate) fn caller(&self, name: &str, role: Role) -> HttpTransport {
+        HttpTransport::new(&self.identity(name, role), Arc::new(Topology::new(self.nodes.clone()))).unwrap()
+    }
+
+    /// One raw call to the first origin.
+    pub(crate) async fn raw(&self, caller: &Identity, method: &str, path: &str, body: Bytes) -> (StatusCode, Bytes) {
+        let node = &self.nodes[0];
+        let tcp = TcpStream::connect(node.address.unwrap()).await.unwrap();
+        let connector = TlsConnector::from(caller.client_config().unwrap());
+        let tls = connector.connect(server_name(&node.name, Role::Origin), tcp).await.unwrap();
+        let (mut send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("https://{}{path}", node.name))
+            .body(Full::new(body))
+            .unwrap();
+        let response = timeout(DEADLINE, send.send_request(request)).await.unwrap().unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        driver.abort();
+        (status, body)
+    }
+
+    /// Stops all origins and waits for their end.
+    pub(crate) async fn end(self) -> TempDir {
+        self.stop.cancel();
+        for running in self.running {
+            timeout(DEADLINE, running.stopped()).await.expect("an origin stops in time").unwrap();
+        }
+        self.dir
+    }
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Uploads one column through the API.
+pub(crate) async fn upload(
+    caller: &HttpTransport,
+    node: &NodeName,
+    strips: &[Bytes],
+    column: usize,
+    public: &format::PublicManifest,
+) -> Result<(), TransportError> {
+    let upload = caller.create_upload(node).await?;
+    for (first, part) in strips.chunks(2).enumerate() {
+        caller.append(node, &upload, first as u64 * 2, part).await?;
+    }
+    caller.commit(node, &upload, column, public.encoded().clone()).await
+}
+
+/// The status of a refusal.
+pub(crate) fn status<T: std::fmt::Debug>(result: Result<T, TransportError>) -> u16 {
+    match result {
+        Err(TransportError::Refused { status, .. } | TransportError::Failed { status, .. }) => status,
+        other => panic!("not refused: {other:?}"),
+    }
+}
