@@ -1,0 +1,373 @@
+//! Structural admission: what is checked before a compiler sees a policy.
+//!
+//! A valid component of 256 KiB can keep Cranelift busy for 47 s, so bodies, locals, nesting and tables have limits. Pure:
+//! the same bytes give the same answer, at publish and again on every edge. A decoder of foreign bytes: cannot panic.
+//! Order: cheap structure first (linear in the bytes, no allocation an owner could steer), then wasmparser's validation,
+//! then names of imports and exports.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use wasmparser::component_types::ComponentEntityType;
+use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload, Validator, WasmFeatures};
+
+use crate::limits::{Class, Limits};
+use crate::question::Hook;
+
+mod module;
+
+use module::Module;
+
+/// The contract's package. Minor versions of it are compatible, another major is another package.
+const PACKAGE: &str = "evernear:policy/";
+const MAJOR: &str = "1.";
+const WASM_PAGE_BYTES: u64 = 64 * 1024;
+
+/// A component that passed; the only thing the engine compiles.
+#[derive(Debug, Clone)]
+pub struct Admitted<'a> {
+    wasm: &'a [u8],
+    summary: Summary,
+}
+
+/// What a component is and looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Its row of limits.
+    pub class: Class,
+    /// All host functions that it can call; what is not here it cannot see.
+    pub imports: BTreeSet<Import>,
+    /// The hooks it exports, in the order of the contract.
+    pub hooks: Vec<Hook>,
+    /// Functions in all core modules.
+    pub functions: u32,
+    /// The biggest function body in bytes.
+    pub function_bytes: usize,
+}
+
+/// A host function, displayed like `client.country`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Import {
+    /// The interface: `client`.
+    pub interface: Box<str>,
+    /// The function: `country`.
+    pub function: Box<str>,
+}
+
+impl fmt::Display for Import {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.interface, self.function)
+    }
+}
+
+/// Where a function is: which core module and which function of it, both counted from 0 as tools do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionPlace {
+    /// Index of the core module.
+    pub module: u32,
+    /// Index of the function, imports included.
+    pub function: u32,
+    /// Its name, when the module has a name section.
+    pub name: Option<String>,
+}
+
+impl fmt::Display for FunctionPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "function {} of core module {}", self.function, self.module)?;
+        self.name.as_ref().map_or(Ok(()), |name| write!(f, " ({name})"))
+    }
+}
+
+/// Why a component is refused: always the owner's fault, never worth a retry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AdmitError {
+    /// Bigger than any policy may be.
+    #[error("component has {bytes} bytes, at most {limit} are allowed")]
+    Component {
+        /// Bytes of the file.
+        bytes: usize,
+        /// Most allowed.
+        limit: usize,
+    },
+    /// Not WebAssembly, or with features that policies do not have.
+    #[error("not a valid component: {reason} (at byte {offset})")]
+    Invalid {
+        /// What the validator says.
+        reason: String,
+        /// Where.
+        offset: usize,
+    },
+    /// A core module, not a component.
+    #[error("not a component but a core module; wrap it with wit-component")]
+    CoreModule,
+    /// An import from outside the contract, like WASI.
+    #[error("imports {name}, which policies do not have; only evernear:policy/*@1 is there")]
+    Import {
+        /// The import's name.
+        name: String,
+    },
+    /// No hook of the contract is exported.
+    #[error("exports no hook; export at least one of steer, serve, hold, place of evernear:policy@1")]
+    NoHook,
+    /// A function body is too big.
+    #[error("{place} has a body of {bytes} bytes, at most {limit} are allowed; split it")]
+    FunctionBytes {
+        /// Which.
+        place: FunctionPlace,
+        /// Bytes of the body.
+        bytes: usize,
+        /// Most allowed.
+        limit: usize,
+    },
+    /// A function has too many parameters and locals.
+    #[error("{place} has {locals} parameters and locals, at most {limit} are allowed")]
+    Locals {
+        /// Which.
+        place: FunctionPlace,
+        /// How many.
+        locals: u32,
+        /// Most allowed.
+        limit: u32,
+    },
+    /// Blocks are nested too deep.
+    #[error("{place} nests blocks deeper than {limit}")]
+    Nesting {
+        /// Which.
+        place: FunctionPlace,
+        /// Deepest allowed.
+        limit: u32,
+    },
+    /// A jump table is too long.
+    #[error("{place} has a br_table of {targets} targets, at most {limit} are allowed")]
+    BrTable {
+        /// Which.
+        place: FunctionPlace,
+        /// How many.
+        targets: u32,
+        /// Most allowed.
+        limit: u32,
+    },
+    /// A function type has too many values.
+    #[error("a type of core module {module} has {values} parameters or results, at most {limit} are allowed")]
+    TypeValues {
+        /// Index of the core module.
+        module: u32,
+        /// How many.
+        values: usize,
+        /// Most allowed.
+        limit: usize,
+    },
+    /// Memory is too big from the start.
+    #[error("core module {module} starts with {bytes} bytes of memory, at most {limit} are allowed")]
+    Memory {
+        /// Index of the core module.
+        module: u32,
+        /// Bytes.
+        bytes: u64,
+        /// Most allowed.
+        limit: usize,
+    },
+    /// Tables are too big.
+    #[error("core module {module} has tables of {elements} elements, at most {limit} are allowed")]
+    Table {
+        /// Index of the core module.
+        module: u32,
+        /// How many.
+        elements: u64,
+        /// Most allowed.
+        limit: u64,
+    },
+    /// Code that would run before a hook is called.
+    #[error("core module {module} has a start function; do its work in the hook")]
+    Start {
+        /// Index of the core module.
+        module: u32,
+    },
+    /// Too many functions in all.
+    #[error("component has {functions} functions, at most {limit} are allowed")]
+    Functions {
+        /// How many.
+        functions: u32,
+        /// Most allowed.
+        limit: u32,
+    },
+    /// Too many core modules or components inside.
+    #[error("component has {parts} core modules or inner components, at most {limit} are allowed")]
+    Parts {
+        /// How many of the sort that is too many.
+        parts: u32,
+        /// Most allowed.
+        limit: u32,
+    },
+}
+
+/// Checks a component's structure, imports and exports. About 0.2 ms for 256 KiB.
+///
+/// `engines` are the BLAKE3 hashes of code sections of JavaScript engines that the operator allows; a component that has
+/// one of them falls under [`Class::Script`].
+///
+/// # Errors
+/// The first limit that is broken, with its number and place.
+pub fn admit<'a>(wasm: &'a [u8], engines: &[[u8; 32]]) -> Result<Admitted<'a>, AdmitError> {
+    let limit = Limits::SCRIPT.component_bytes_max;
+    if wasm.len() > limit {
+        return Err(AdmitError::Component { bytes: wasm.len(), limit });
+    }
+    let structure = Structure::read(wasm, engines)?;
+    let types = Validator::new_with_features(features()).validate_all(wasm).map_err(invalid)?;
+    let mut imports = BTreeSet::new();
+    for name in &structure.imports {
+        let interface = interface(name).ok_or_else(|| AdmitError::Import { name: name.clone() })?;
+        let item = types.component_item_for_import(name);
+        let Some(ComponentEntityType::Instance(id)) = item.map(|item| item.ty) else {
+            return Err(AdmitError::Import { name: name.clone() });
+        };
+        for (function, item) in &types[id].exports {
+            if matches!(item.ty, ComponentEntityType::Func(_)) {
+                imports.insert(Import { interface: interface.into(), function: function.as_str().into() });
+            }
+        }
+    }
+    let hooks: Vec<Hook> = Hook::ALL
+        .into_iter()
+        .filter(|hook| structure.exports.iter().any(|name| interface(name) == Some(hook.name())))
+        .collect();
+    if hooks.is_empty() {
+        return Err(AdmitError::NoHook);
+    }
+    let Structure { class, functions, function_bytes, .. } = structure;
+    Ok(Admitted { wasm, summary: Summary { class, imports, hooks, functions, function_bytes } })
+}
+
+impl<'a> Admitted<'a> {
+    /// The component's bytes.
+    #[must_use]
+    pub fn wasm(&self) -> &'a [u8] {
+        self.wasm
+    }
+
+    /// What the component is and looks at.
+    #[must_use]
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+}
+
+/// What policies may use: WebAssembly 2 and tail calls; no threads, no 64-bit memory, no relaxed SIMD (it differs by machine).
+fn features() -> WasmFeatures {
+    WasmFeatures::WASM2
+        | WasmFeatures::TAIL_CALL
+        | WasmFeatures::EXTENDED_CONST
+        | WasmFeatures::MULTI_MEMORY
+        | WasmFeatures::COMPONENT_MODEL
+}
+
+/// `serve` of `evernear:policy/serve@1.0.0`.
+fn interface(name: &str) -> Option<&str> {
+    let (interface, version) = name.strip_prefix(PACKAGE)?.split_once('@')?;
+    version.starts_with(MAJOR).then_some(interface)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn invalid(error: wasmparser::BinaryReaderError) -> AdmitError {
+    AdmitError::Invalid { reason: error.message().to_owned(), offset: error.offset() }
+}
+
+/// What the first pass finds.
+#[derive(Debug, Default)]
+struct Structure {
+    class: Class,
+    modules: u32,
+    components: u32,
+    functions: u32,
+    function_bytes: usize,
+    imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+/// What the parser is inside of.
+enum Inside {
+    Component,
+    Module(Box<Module>),
+}
+
+impl Structure {
+    fn read(wasm: &[u8], engines: &[[u8; 32]]) -> Result<Self, AdmitError> {
+        let mut found = Self::default();
+        let mut stack: Vec<Inside> = Vec::new();
+        for payload in Parser::new(0).parse_all(wasm) {
+            let payload = payload.map_err(invalid)?;
+            let depth = stack.len();
+            match (&payload, stack.last_mut()) {
+                (Payload::Version { encoding: Encoding::Module, .. }, None) => return Err(AdmitError::CoreModule),
+                (Payload::Version { encoding: Encoding::Module, .. }, Some(_)) => {
+                    stack.push(Inside::Module(Box::new(Module::new(found.modules))));
+                    found.modules += 1;
+                }
+                (Payload::Version { encoding: Encoding::Component, .. }, _) => {
+                    found.components += u32::from(depth > 0);
+                    stack.push(Inside::Component);
+                }
+                (Payload::End(_), Some(_)) => {
+                    if let Some(Inside::Module(module)) = stack.pop() {
+                        found.take(*module, engines)?;
+                    }
+                }
+                (_, Some(Inside::Module(module))) => module.read(&payload).map_err(invalid)?,
+                (_, Some(Inside::Component)) if depth == 1 => found.read_outermost(&payload).map_err(invalid)?,
+                _ => {}
+            }
+            // Checked as they come, so that a file of nothing but tiny parts ends early.
+            found.check_parts(&Limits::SCRIPT)?;
+        }
+        let limits = Limits::of(found.class);
+        found.check_parts(limits)?;
+        if wasm.len() > limits.component_bytes_max {
+            return Err(AdmitError::Component { bytes: wasm.len(), limit: limits.component_bytes_max });
+        }
+        Ok(found)
+    }
+
+    fn read_outermost(&mut self, payload: &Payload<'_>) -> Result<(), wasmparser::BinaryReaderError> {
+        match payload {
+            Payload::ComponentImportSection(section) => {
+                for import in section.clone() {
+                    self.imports.push(import?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section.clone() {
+                    let export = export?;
+                    if export.kind == ComponentExternalKind::Instance {
+                        self.exports.push(export.name.name.to_owned());
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes a module in: its broken limits count unless its code is an allow-listed engine.
+    fn take(&mut self, module: Module, engines: &[[u8; 32]]) -> Result<(), AdmitError> {
+        self.functions = self.functions.saturating_add(module.functions());
+        self.function_bytes = self.function_bytes.max(module.function_bytes);
+        if engines.contains(&module.code_hash()) {
+            self.class = Class::Script;
+            return module.check_memory(&Limits::SCRIPT);
+        }
+        module.broken.map_or(Ok(()), Err)
+    }
+
+    fn check_parts(&self, limits: &Limits) -> Result<(), AdmitError> {
+        for (parts, limit) in [(self.modules, limits.modules_max), (self.components, limits.components_max)] {
+            if parts > limit {
+                return Err(AdmitError::Parts { parts, limit });
+            }
+        }
+        if self.functions > limits.functions_max {
+            return Err(AdmitError::Functions { functions: self.functions, limit: limits.functions_max });
+        }
+        Ok(())
+    }
+}

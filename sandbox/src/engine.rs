@@ -1,0 +1,267 @@
+//! The engine: one per process, with its pool of instances and its clock.
+//!
+//! Flow: [`Engine::compile`] turns an [`Admitted`] component into machine code (here, or better in a child, see
+//! [`crate::guard`]), [`Engine::load`] links it. Keeps true: only admitted components are compiled, only artefacts of our own
+//! are loaded, only the contract's functions can be imported.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{
+    Config as WasmtimeConfig, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    WasmBacktraceDetails,
+};
+
+use crate::admit::Admitted;
+use crate::artefact::Artefact;
+use crate::bindings::evernear::policy as contract;
+use crate::host::{CORE_INSTANCES_MAX, MEMORIES_MAX, State, TABLES_MAX};
+use crate::limits::{Limits, WASM_STACK_BYTES};
+use crate::policy::Policy;
+
+const MEMORY_RESERVATION_BYTES: u64 = 64 * 1024 * 1024;
+const MEMORY_GUARD_BYTES: u64 = 64 * 1024;
+/// What stays mapped of an instance for the next one; without it an instance costs 9-14 us instead of 5.6.
+const KEEP_RESIDENT_BYTES: usize = 64 * 1024;
+/// The epoch advances this often; runs get their time limit rounded up to ticks, plus the running one.
+const TICK: Duration = Duration::from_micros(2500);
+
+/// Choices of the operator.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineOptions {
+    /// Runs at the same time in all threads; each reserves 64 MiB of address space, not memory. 64 when absent.
+    pub instances: u32,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { instances: 64 }
+    }
+}
+
+/// Why the engine cannot do it.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// This machine cannot run the engine: the operator's to mend.
+    #[error("policy engine cannot start on this machine: {reason}")]
+    Start {
+        /// What wasmtime says.
+        reason: String,
+    },
+    /// The compiler refused an admitted component: the owner's fault.
+    #[error("policy cannot be compiled: {reason}")]
+    Compile {
+        /// What wasmtime says.
+        reason: String,
+    },
+    /// The artefact is not of this engine: compile again.
+    #[error("compiled policy is not of this engine; compile it again: {reason}")]
+    Load {
+        /// What wasmtime says.
+        reason: String,
+    },
+    /// The component imports a function that this version of the contract does not have: the owner's fault, or this edge is too old.
+    #[error("policy does not fit the contract of this edge: {reason}")]
+    Link {
+        /// What wasmtime says.
+        reason: String,
+    },
+}
+
+/// Compiles and loads policies; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: wasmtime::Engine,
+    linker: Linker<State>,
+    /// Ends the clock when dropped, before the thread is joined.
+    _clock: Clock,
+}
+
+impl Engine {
+    /// Reserves the pool and starts the clock, a thread of its own.
+    ///
+    /// # Errors
+    /// [`EngineError::Start`], when the address space or the thread cannot be had.
+    pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
+        let start = |error: wasmtime::Error| EngineError::Start { reason: format!("{error:#}") };
+        let mut config = compiler_config();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(options)));
+        let engine = wasmtime::Engine::new(&config).map_err(start)?;
+        let linker = linker(&engine).map_err(start)?;
+        let clock = Clock::start(&engine).map_err(|error| EngineError::Start { reason: error.to_string() })?;
+        Ok(Self { inner: Arc::new(Inner { engine, linker, _clock: clock }) })
+    }
+
+    /// Compiles in this process. Admission keeps it to some 100 ms; for owners one does not know, use [`crate::guard::compile`].
+    ///
+    /// # Errors
+    /// [`EngineError::Compile`].
+    pub fn compile(&self, admitted: &Admitted<'_>) -> Result<Artefact, EngineError> {
+        precompile(&self.inner.engine, admitted)
+    }
+
+    /// Loads machine code that this installation compiled. `admitted` must be the component that it came from.
+    ///
+    /// # Errors
+    /// [`EngineError::Load`] when another version or machine made the artefact, [`EngineError::Link`] when the component
+    /// imports what the contract does not have.
+    pub fn load(&self, admitted: &Admitted<'_>, artefact: &Artefact) -> Result<Policy, EngineError> {
+        if !artefact.is_of(admitted) {
+            return Err(EngineError::Load { reason: "it was compiled from another component".to_owned() });
+        }
+        // SAFETY: an `Artefact` is made only by `precompile` in this process, by the guarded child that this process started
+        // from its own executable, or by `Artefact::open` after its keyed MAC proved that this installation sealed it. None of
+        // these take machine code from an owner or a peer. wasmtime checks version and settings of its own.
+        #[expect(unsafe_code, reason = "the only way to load compiled code; see SAFETY")]
+        let component = unsafe { Component::deserialize(&self.inner.engine, artefact.code()) }
+            .map_err(|error| EngineError::Load { reason: format!("{error:#}") })?;
+        let pre = self
+            .inner
+            .linker
+            .instantiate_pre(&component)
+            .map_err(|error| EngineError::Link { reason: format!("{error:#}") })?;
+        Policy::new(self.clone(), pre, admitted.summary().clone())
+    }
+
+    /// Identifies compiler, settings and machine: part of the key under which an artefact is kept.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = StableHasher(blake3::Hasher::new());
+        self.inner.engine.precompile_compatibility_hash().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.inner.engine
+    }
+}
+
+/// BLAKE3 behind std's trait, because the standard hasher is not promised to stay the same from one build to the next.
+struct StableHasher(blake3::Hasher);
+
+impl Hasher for StableHasher {
+    fn finish(&self) -> u64 {
+        let mut first = [0; 8];
+        self.0.finalize_xof().fill(&mut first);
+        u64::from_le_bytes(first)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+}
+
+/// How many ticks of the clock `time` is, rounded up, and one for the tick already running.
+pub(crate) fn ticks(time: Duration) -> u64 {
+    let ticks = time.as_micros().div_ceil(TICK.as_micros()) + 1;
+    u64::try_from(ticks).unwrap_or(u64::MAX)
+}
+
+/// Compiles without a pool, as the child does, whose address space is limited.
+pub(crate) fn compile_poolless(admitted: &Admitted<'_>) -> Result<Artefact, EngineError> {
+    let engine = wasmtime::Engine::new(&compiler_config())
+        .map_err(|error| EngineError::Start { reason: format!("{error:#}") })?;
+    precompile(&engine, admitted)
+}
+
+fn precompile(engine: &wasmtime::Engine, admitted: &Admitted<'_>) -> Result<Artefact, EngineError> {
+    let code = engine
+        .precompile_component(admitted.wasm())
+        .map_err(|error| EngineError::Compile { reason: format!("{error:#}") })?;
+    Ok(Artefact::new(admitted, code))
+}
+
+/// All that shapes the machine code; the same with and without a pool, so that artefacts fit both.
+fn compiler_config() -> WasmtimeConfig {
+    let mut config = WasmtimeConfig::new();
+    config
+        .wasm_component_model(true)
+        .concurrency_support(false)
+        .consume_fuel(true)
+        .epoch_interruption(true)
+        .cranelift_opt_level(OptLevel::Speed)
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false)
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .memory_init_cow(true)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .memory_reservation(MEMORY_RESERVATION_BYTES)
+        .memory_guard_size(MEMORY_GUARD_BYTES);
+    config
+}
+
+fn pool(options: EngineOptions) -> PoolingAllocationConfig {
+    let each = |count: u32| options.instances.saturating_mul(count);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(options.instances)
+        .total_core_instances(each(CORE_INSTANCES_MAX))
+        .total_memories(each(MEMORIES_MAX))
+        .total_tables(each(TABLES_MAX))
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_tables_per_component(TABLES_MAX)
+        .max_memory_size(Limits::SCRIPT.memory_bytes_max)
+        .table_elements(usize::try_from(Limits::SCRIPT.table_elements_max).unwrap_or(usize::MAX))
+        .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
+        .table_keep_resident(KEEP_RESIDENT_BYTES)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}
+
+/// Unknown imports stay unknown: `define_unknown_imports_as_traps` would shadow semver-compatible ones.
+fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
+    type Add = fn(&mut Linker<State>, fn(&mut State) -> &mut State) -> wasmtime::Result<()>;
+    let interfaces: [Add; 8] = [
+        contract::types::add_to_linker::<State, HasSelf<State>>,
+        contract::client::add_to_linker::<State, HasSelf<State>>,
+        contract::request::add_to_linker::<State, HasSelf<State>>,
+        contract::object::add_to_linker::<State, HasSelf<State>>,
+        contract::edge::add_to_linker::<State, HasSelf<State>>,
+        contract::time::add_to_linker::<State, HasSelf<State>>,
+        contract::config::add_to_linker::<State, HasSelf<State>>,
+        contract::effect::add_to_linker::<State, HasSelf<State>>,
+    ];
+    let mut linker = Linker::new(engine);
+    for add in interfaces {
+        add(&mut linker, |state| state)?;
+    }
+    Ok(linker)
+}
+
+/// The thread that advances the epoch; ends with the engine.
+struct Clock {
+    stop: Option<mpsc::SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Clock {
+    fn start(engine: &wasmtime::Engine) -> std::io::Result<Self> {
+        let (stop, stopped) = mpsc::sync_channel(0);
+        let engine = engine.clone();
+        let tick = move || {
+            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                engine.increment_epoch();
+            }
+        };
+        let thread = thread::Builder::new().name("policy-clock".to_owned()).spawn(tick)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // It cannot have panicked: it only waits and counts.
+            let _ = thread.join();
+        }
+    }
+}

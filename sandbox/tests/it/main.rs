@@ -1,0 +1,10 @@
+//! The sandbox from outside: ready-made policies, hostile ones, and the memory of decisions.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod admission;
+mod chain;
+mod config;
+mod limits;
+mod memory;
+mod prebuilt;
+mod world;
