@@ -1,0 +1,67 @@
+//! Metrics and health for the operator, on an address of their own.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{StatusCode, header};
+use pingora_core::{
+    apps::{HttpServerApp, ReusedHttpStream, ServerApp},
+    protocols::{http::ServerSession, l4::stream::Stream},
+    server::ShutdownWatch,
+};
+use pingora_http::ResponseHeader;
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::timeout};
+
+use crate::node::Node;
+
+/// Operators are few.
+const CONNECTIONS_MAX: usize = 16;
+/// A scrape takes milliseconds.
+const CONNECTION_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
+
+struct Admin(Arc<Node>);
+
+#[async_trait]
+impl HttpServerApp for Admin {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        _shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if !session.read_request().await.ok()? {
+            return None;
+        }
+        let (status, text) = match session.req_header().uri.path() {
+            "/metrics" => (StatusCode::OK, self.0.metrics.text()),
+            "/health" => (StatusCode::OK, "ok\n".to_owned()),
+            _ => (StatusCode::NOT_FOUND, "there are /metrics and /health\n".to_owned()),
+        };
+        let mut head = ResponseHeader::build(status, Some(2)).ok()?;
+        head.insert_header(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8").ok()?;
+        head.insert_header(header::CONTENT_LENGTH, text.len().to_string()).ok()?;
+        session.set_keepalive(None);
+        session.write_response_header(Box::new(head)).await.ok()?;
+        session.write_response_body(text.into(), true).await.ok()?;
+        session.finish().await.ok()?;
+        None
+    }
+}
+
+/// Answers until dropped.
+pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, shutdown: ShutdownWatch) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let app = Arc::new(Admin(node));
+    let mut tasks = JoinSet::new();
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        while tasks.try_join_next().is_some() {}
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+        tasks.spawn(async move {
+            let stream: Stream = stream.into();
+            // Too late is as good as answered: the operator asks again.
+            let _ = timeout(CONNECTION_DEADLINE, app.process_new(Box::new(stream), &shutdown)).await;
+            drop(place);
+        });
+    }
+}

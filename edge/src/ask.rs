@@ -1,0 +1,208 @@
+//! What a policy may ask about one request or DNS question: the facts, gathered once, owned, without a clock.
+
+use std::{borrow::Cow, sync::Arc};
+
+use format::{Country, Object, Place};
+use http::HeaderMap;
+use sandbox::{ContentKind, Continent as PolicyContinent, CountryCode, Facts, Method, RefererState};
+
+use crate::places::{Continent, ViewerPlace};
+
+/// The edge that answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EdgeFacts {
+    pub(crate) country: CountryCode,
+    pub(crate) continent: PolicyContinent,
+    /// 0..=100 in steps of ten, so that decisions can be remembered.
+    pub(crate) load: u8,
+}
+
+/// What is asked for; absent in DNS.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestFacts {
+    pub(crate) method: Method,
+    pub(crate) range: bool,
+    pub(crate) host: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) headers: HeaderMap,
+}
+
+/// All facts of one request.
+pub(crate) struct Ask {
+    /// Seconds since 1970.
+    pub(crate) now: u64,
+    pub(crate) viewer: ViewerPlace,
+    pub(crate) ipv6: bool,
+    pub(crate) edge: EdgeFacts,
+    pub(crate) request: Option<RequestFacts>,
+    pub(crate) object: Option<Arc<Object>>,
+}
+
+impl EdgeFacts {
+    pub(crate) fn of(place: &Place, load: u8) -> Self {
+        let known = ViewerPlace::of_country(place.country);
+        Self { country: country_code(place.country), continent: continent(known.continent), load: load / 10 * 10 }
+    }
+}
+
+impl Facts for Ask {
+    fn now(&self) -> u32 {
+        u32::try_from(self.now).unwrap_or(u32::MAX)
+    }
+
+    fn client_country(&self) -> CountryCode {
+        country_code(self.viewer.country)
+    }
+
+    fn client_continent(&self) -> PolicyContinent {
+        continent(self.viewer.continent)
+    }
+
+    fn client_asn(&self) -> u32 {
+        self.viewer.asn
+    }
+
+    fn client_ipv6(&self) -> bool {
+        self.ipv6
+    }
+
+    fn request_method(&self) -> Method {
+        self.request.as_ref().map_or(Method::Other, |request| request.method)
+    }
+
+    fn request_range(&self) -> bool {
+        self.request.as_ref().is_some_and(|request| request.range)
+    }
+
+    fn request_referer(&self) -> RefererState {
+        let Some(request) = &self.request else { return RefererState::Absent };
+        let Some(referer) = request.headers.get(http::header::REFERER) else { return RefererState::Absent };
+        let host = referer.to_str().ok().and_then(|text| text.parse::<http::Uri>().ok());
+        match host.as_ref().and_then(http::Uri::host) {
+            Some(host) if host.eq_ignore_ascii_case(&request.host) => RefererState::SameSite,
+            _ => RefererState::Other,
+        }
+    }
+
+    fn request_host(&self) -> &str {
+        self.request.as_ref().map_or("", |request| &request.host)
+    }
+
+    fn request_path(&self) -> &str {
+        self.request.as_ref().map_or("", |request| &request.path)
+    }
+
+    fn request_header(&self, name: &str) -> Option<Cow<'_, str>> {
+        let mut lines =
+            self.request.as_ref()?.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let first = lines.next()?;
+        Some(lines.fold(first, |all, line| Cow::Owned(format!("{all}, {line}"))))
+    }
+
+    fn request_query(&self, name: &str) -> Option<Cow<'_, str>> {
+        let fields = self.request.as_ref()?.query.split('&');
+        let mut fields = fields.map(|field| field.split_once('=').unwrap_or((field, "")));
+        fields.find(|(field, _)| *field == name).map(|(_, value)| Cow::Borrowed(value))
+    }
+
+    fn object_kind(&self) -> ContentKind {
+        self.object.as_ref().map_or(ContentKind::Other, |object| content_kind(&object.manifest().mime))
+    }
+
+    fn object_size(&self) -> u32 {
+        let kib = self.object.as_ref().map_or(0, |object| object.length().div_ceil(1024));
+        u32::try_from(kib).unwrap_or(u32::MAX)
+    }
+
+    fn object_immutable(&self) -> bool {
+        true
+    }
+
+    fn object_created(&self) -> u32 {
+        let created = self.object.as_ref().map_or(0, |object| object.manifest().created);
+        u32::try_from(created).unwrap_or(u32::MAX)
+    }
+
+    fn object_tagged(&self, tag: &str) -> bool {
+        self.object.as_ref().is_some_and(|object| object.manifest().tags.contains_key(tag))
+    }
+
+    fn object_tag_number(&self, tag: &str) -> Option<u32> {
+        self.object.as_ref()?.manifest().tags.get(tag).copied()
+    }
+
+    fn edge_country(&self) -> CountryCode {
+        self.edge.country
+    }
+
+    fn edge_continent(&self) -> PolicyContinent {
+        self.edge.continent
+    }
+
+    fn edge_load(&self) -> u8 {
+        self.edge.load
+    }
+}
+
+pub(crate) fn country_code(country: Country) -> CountryCode {
+    if country == Country::UNKNOWN {
+        return CountryCode::UNKNOWN;
+    }
+    CountryCode::from_letters(country.packed().to_be_bytes()).unwrap_or(CountryCode::UNKNOWN)
+}
+
+pub(crate) fn continent(continent: Option<Continent>) -> PolicyContinent {
+    match continent {
+        None => PolicyContinent::Unknown,
+        Some(Continent::Africa) => PolicyContinent::Africa,
+        Some(Continent::Antarctica) => PolicyContinent::Antarctica,
+        Some(Continent::Asia) => PolicyContinent::Asia,
+        Some(Continent::Europe) => PolicyContinent::Europe,
+        Some(Continent::NorthAmerica) => PolicyContinent::NorthAmerica,
+        Some(Continent::Oceania) => PolicyContinent::Oceania,
+        Some(Continent::SouthAmerica) => PolicyContinent::SouthAmerica,
+    }
+}
+
+/// Sorts a media type into the kinds that policies know.
+fn content_kind(mime: &str) -> ContentKind {
+    let essence = mime.split(';').next().unwrap_or("").trim();
+    let (top, sub) = essence.split_once('/').unwrap_or((essence, ""));
+    match (top, sub) {
+        ("text", "html") | ("application", "xhtml+xml") => ContentKind::Html,
+        ("text", "css") => ContentKind::Style,
+        ("text" | "application", "javascript" | "ecmascript") | ("application", "wasm") => ContentKind::Script,
+        ("image", _) => ContentKind::Image,
+        ("video", _) => ContentKind::Video,
+        ("audio", _) => ContentKind::Audio,
+        ("font", _) => ContentKind::Font,
+        ("model", _) => ContentKind::Model3d,
+        ("application", "zip" | "gzip" | "zstd" | "x-tar" | "x-7z-compressed" | "x-xz" | "x-bzip2") => {
+            ContentKind::Archive
+        }
+        ("application", "vnd.apple.mpegurl" | "dash+xml") => ContentKind::Manifest,
+        ("application", "pdf" | "epub+zip" | "msword") | ("text", _) => ContentKind::Document,
+        ("application", "json" | "xml" | "octet-stream" | "cbor") => ContentKind::Data,
+        _ => ContentKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_follow_the_media_type() {
+        for (mime, kind) in [
+            ("text/html; charset=utf-8", ContentKind::Html),
+            ("image/svg+xml", ContentKind::Image),
+            ("video/mp4", ContentKind::Video),
+            ("application/pdf", ContentKind::Document),
+            ("", ContentKind::Other),
+            ("nonsense", ContentKind::Other),
+        ] {
+            assert_eq!(content_kind(mime), kind, "{mime}");
+        }
+    }
+}

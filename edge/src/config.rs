@@ -1,0 +1,362 @@
+//! The configuration of an edge: one TOML file, every field documented, checked whole before a port opens.
+//!
+//! Unknown keys are errors. `edge.sample.toml` beside this crate is a working file and a test.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use format::{NodeName, Place, wire};
+use serde::Deserialize;
+
+use crate::{
+    places::PrefixPlace,
+    zone::{Zone, ZoneError},
+};
+
+/// Least cache: below it one stripe of the widest profile evicts itself.
+const CACHE_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// Most prefixes written by hand; more belong in a database.
+const PREFIXES_MAX: usize = 4096;
+
+/// Everything an edge is told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The edge's name, the one in its certificate.
+    pub name: NodeName,
+    /// Where the edge stands.
+    pub place: Place,
+    /// The zone whose labels are objects, for example `localhost` or `evernear.example`.
+    pub zone: Zone,
+    /// Addresses that DNS tells viewers. Absent: the address of `http.listen`, which then must be a definite one.
+    #[serde(default)]
+    pub public: Vec<IpAddr>,
+    /// The DNS door.
+    pub dns: DnsConfig,
+    /// The HTTP door.
+    pub http: HttpConfig,
+    /// Where `/metrics` and `/health` are served; keep it off the public network. Absent: nowhere.
+    #[serde(default)]
+    pub admin: Option<SocketAddr>,
+    /// What is kept in memory. Absent: 256 MiB of blocks.
+    #[serde(default)]
+    pub cache: CacheConfig,
+    /// Where viewers are. Absent: nobody knows, and everybody counts as being where this edge is.
+    #[serde(default)]
+    pub places: PlacesConfig,
+    /// Files of the identity for talking to origins. Absent: whoever starts the edge brings its own transport.
+    #[serde(default)]
+    pub tls: Option<TlsPaths>,
+    /// Origins to ask first; the node list they give replaces this one. At least one.
+    pub seeds: Vec<Seed>,
+}
+
+/// The DNS door.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DnsConfig {
+    /// UDP and TCP address.
+    pub listen: SocketAddr,
+    /// Names of the zone's name servers, as in its parent zone. Absent: `ns1.ZONE`.
+    #[serde(default)]
+    pub nameservers: Vec<String>,
+    /// Mailbox of the zone's keeper in the form of a name. Absent: `hostmaster.ZONE`.
+    #[serde(default)]
+    pub mailbox: Option<String>,
+    /// What a viewer is told whose place the owner's policy gives no edge at all. Absent: `nxdomain`.
+    #[serde(default)]
+    pub refused: RefusedName,
+    /// Whether HTTPS records (RFC 9460) are published. Absent: no, because this version serves HTTP in clear and browsers
+    /// that find the record insist on TLS (RFC 9460 section 9.5).
+    #[serde(default)]
+    pub https_records: bool,
+}
+
+/// What DNS says of a name whose policy allows no edge for the viewer's place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RefusedName {
+    /// The name does not exist there.
+    #[default]
+    Nxdomain,
+    /// The nearest edges, which answer 451 over HTTP.
+    Answer,
+}
+
+/// The HTTP door.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConfig {
+    /// HTTP/1.1 and HTTP/2 (prior knowledge) in clear.
+    pub listen: SocketAddr,
+    /// Connections at one time; more are closed at once. Absent: 8,192.
+    #[serde(default = "default_connections_max")]
+    pub connections_max: usize,
+    /// Connections at one time from one address (IPv6: one /64). Absent: 512.
+    #[serde(default = "default_connections_per_address_max")]
+    pub connections_per_address_max: usize,
+}
+
+/// What is kept in memory.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheConfig {
+    /// Bytes of decoded blocks. Absent: 256 MiB.
+    #[serde(default = "default_block_bytes_max")]
+    pub block_bytes_max: u64,
+    /// Bytes of decoded blocks on their way from origins at one time; a fill beyond it waits. Absent: 64 MiB.
+    #[serde(default = "default_fill_bytes_max")]
+    pub fill_bytes_max: u64,
+    /// Objects kept open, with their records. Absent: 65,536.
+    #[serde(default = "default_objects_max")]
+    pub objects_max: u64,
+    /// Seconds after which a record is asked for again although nobody told of a change. Absent: 300.
+    #[serde(default = "default_record_seconds")]
+    pub record_seconds: u64,
+    /// Seconds for which a name stays unknown once no node knew it. Absent: 5.
+    #[serde(default = "default_unknown_seconds")]
+    pub unknown_seconds: u64,
+}
+
+/// Where viewers are.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlacesConfig {
+    /// A `MaxMind` database (`country_code`, or `country.iso_code` with `location`). Absent: only the prefixes count.
+    #[serde(default)]
+    pub database: Option<PathBuf>,
+    /// Prefixes by hand; they win over the database, the longest over the shorter.
+    #[serde(default)]
+    pub prefix: Vec<PrefixPlace>,
+}
+
+/// Files of the node's identity, PEM.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsPaths {
+    /// Certificate of the cluster's authority.
+    pub authority: PathBuf,
+    /// The node's certificate.
+    pub certificate: PathBuf,
+    /// The node's key.
+    pub key: PathBuf,
+}
+
+/// An origin to begin with.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seed {
+    /// The name in its certificate.
+    pub name: NodeName,
+    /// Its node API.
+    pub address: SocketAddr,
+}
+
+/// Why a configuration cannot be used; the operator's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not TOML, an unknown key, or a value of the wrong kind.
+    #[error("the configuration is not understood")]
+    Toml(#[from] toml::de::Error),
+    /// The place is out of range.
+    #[error("`place` is wrong")]
+    Place(#[from] format::PlaceError),
+    /// A name server or mailbox is no name.
+    #[error("`{field}` is no DNS name")]
+    Name {
+        /// The field.
+        field: &'static str,
+        /// Why.
+        source: ZoneError,
+    },
+    /// A number is out of bounds.
+    #[error("`{field}` is {found}, but must be {bound}")]
+    Bound {
+        /// The field.
+        field: &'static str,
+        /// What was given.
+        found: u64,
+        /// What is allowed.
+        bound: &'static str,
+    },
+    /// No address to tell viewers.
+    #[error("`public` is missing and `http.listen` is on every address; write the addresses that viewers reach")]
+    Public,
+    /// No origin to ask.
+    #[error("`seeds` is empty; name at least one origin")]
+    Seeds,
+}
+
+impl Config {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the field.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks what the types do not say. [`crate::Edge::start`] checks again, so that a configuration made in code counts too.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the field.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.place.check()?;
+        for name in &self.dns.nameservers {
+            Zone::parse(name).map_err(|source| ConfigError::Name { field: "dns.nameservers", source })?;
+        }
+        if let Some(mailbox) = &self.dns.mailbox {
+            Zone::parse(mailbox).map_err(|source| ConfigError::Name { field: "dns.mailbox", source })?;
+        }
+        let bounds = [
+            ("cache.block_bytes_max", self.cache.block_bytes_max, CACHE_BYTES_MIN..=u64::MAX, "at least 16 MiB"),
+            ("cache.fill_bytes_max", self.cache.fill_bytes_max, CACHE_BYTES_MIN..=1 << 40, "from 16 MiB to 1 TiB"),
+            ("cache.objects_max", self.cache.objects_max, 16..=u64::MAX, "at least 16"),
+            ("cache.record_seconds", self.cache.record_seconds, 1..=86_400, "from 1 to 86400"),
+            ("cache.unknown_seconds", self.cache.unknown_seconds, 1..=300, "from 1 to 300"),
+            ("http.connections_max", self.http.connections_max as u64, 1..=1 << 20, "from 1 to 1048576"),
+            (
+                "http.connections_per_address_max",
+                self.http.connections_per_address_max as u64,
+                1..=1 << 20,
+                "from 1 to 1048576",
+            ),
+            (
+                "places.prefix (entries)",
+                self.places.prefix.len() as u64,
+                0..=PREFIXES_MAX as u64,
+                "at most 4096; use a database",
+            ),
+        ];
+        for (field, found, range, bound) in bounds {
+            if !range.contains(&found) {
+                return Err(ConfigError::Bound { field, found, bound });
+            }
+        }
+        if self.public.is_empty() && self.http.listen.ip().is_unspecified() {
+            return Err(ConfigError::Public);
+        }
+        if self.seeds.is_empty() {
+            return Err(ConfigError::Seeds);
+        }
+        Ok(())
+    }
+
+    /// Returns the addresses that viewers reach.
+    #[must_use]
+    pub fn public_addresses(&self) -> Vec<IpAddr> {
+        if self.public.is_empty() { vec![self.http.listen.ip()] } else { self.public.clone() }
+    }
+
+    /// Returns the seeds as a first node list. Their places are not known yet, so they count as being where the edge is.
+    #[must_use]
+    pub fn seed_nodes(&self) -> Vec<wire::NodeEntry> {
+        let entry = |seed: &Seed| wire::NodeEntry {
+            name: seed.name.clone(),
+            role: wire::Role::Origin,
+            address: Some(seed.address),
+            public: Vec::new(),
+            place: self.place.clone(),
+            capacity_bytes: 0,
+            free_bytes: 0,
+            load: 0,
+            seen: 0,
+        };
+        self.seeds.iter().map(entry).collect()
+    }
+}
+
+impl CacheConfig {
+    pub(crate) fn record_time(&self) -> Duration {
+        Duration::from_secs(self.record_seconds)
+    }
+
+    pub(crate) fn unknown_time(&self) -> Duration {
+        Duration::from_secs(self.unknown_seconds)
+    }
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            block_bytes_max: default_block_bytes_max(),
+            fill_bytes_max: default_fill_bytes_max(),
+            objects_max: default_objects_max(),
+            record_seconds: default_record_seconds(),
+            unknown_seconds: default_unknown_seconds(),
+        }
+    }
+}
+
+fn default_block_bytes_max() -> u64 {
+    256 * 1024 * 1024
+}
+
+fn default_fill_bytes_max() -> u64 {
+    64 * 1024 * 1024
+}
+
+fn default_objects_max() -> u64 {
+    65_536
+}
+
+fn default_record_seconds() -> u64 {
+    300
+}
+
+fn default_unknown_seconds() -> u64 {
+    5
+}
+
+fn default_connections_max() -> usize {
+    8192
+}
+
+fn default_connections_per_address_max() -> usize {
+    512
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../edge.sample.toml");
+
+    #[test]
+    fn the_sample_is_a_working_file() {
+        let config = Config::from_toml(SAMPLE).unwrap();
+        assert_eq!((config.name.as_str(), config.zone.as_str()), ("edge-brussels", "evernear.example"));
+        assert_eq!(config.seed_nodes().len(), config.seeds.len());
+        assert!(!config.places.prefix.is_empty());
+    }
+
+    #[test]
+    fn unknown_keys_and_values_out_of_bounds_are_refused() {
+        for (from, to) in [
+            ("zone = ", "zones = "),
+            ("evernear.example", "-evernear.example"),
+            ("\ncountry = \"BE\"", "\ncountry = \"be\""),
+            ("block_bytes_max = 268435456", "block_bytes_max = 1000"),
+            ("\nlatitude = 50.85", "\nlatitude = 150.85"),
+            ("prefix = \"10.0.0.0/8\"", "prefix = \"10.0.0.1/8\""),
+            ("refused = \"nxdomain\"", "refused = \"servfail\""),
+            ("public = [\"192.0.2.1\", \"2001:db8::1\"]", ""),
+        ] {
+            assert!(SAMPLE.contains(from), "{from}");
+            assert!(Config::from_toml(&SAMPLE.replacen(from, to, 1)).is_err(), "{to}");
+        }
+    }
+
+    #[test]
+    fn a_definite_listener_is_its_own_public_address() {
+        let text = SAMPLE
+            .replace("public = [\"192.0.2.1\", \"2001:db8::1\"]", "")
+            .replace("listen = \"0.0.0.0:80\"", "listen = \"127.0.0.9:80\"");
+        assert_eq!(Config::from_toml(&text).unwrap().public_addresses(), ["127.0.0.9".parse::<IpAddr>().unwrap()]);
+    }
+}

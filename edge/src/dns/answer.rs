@@ -1,0 +1,238 @@
+//! What the zone answers: edges for objects, its own records for itself, NXDOMAIN with the SOA for the rest.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use format::{Label, Locator};
+use hickory_proto::{
+    op::ResponseCode,
+    rr::{
+        LowerName, Name, RData, Record, RecordType,
+        rdata::{
+            A, AAAA, HINFO, HTTPS, NS, SOA, SVCB, TXT,
+            svcb::{Alpn, IpHint, SvcParamKey, SvcParamValue},
+        },
+    },
+};
+use tokio::time::timeout;
+
+use super::{question::Asked, subnet::Viewer};
+use crate::{
+    config::{Config, ConfigError, RefusedName},
+    error::{Fault, NameAnswer},
+    node::{Node, Steered},
+    objects::Opened,
+    zone::ZoneError,
+};
+
+/// Lifetime of what says who we are, in seconds.
+const ZONE_SECONDS: u32 = 3600;
+/// Lifetime of a no, in seconds: a name that is unknown now may be stored the next moment (RFC 2308 section 5).
+const NEGATIVE_SECONDS: u32 = 5;
+/// A resolver gives up after some seconds; before that it gets the nearest edges on a guess.
+const LOOK_UP_DEADLINE: Duration = Duration::from_millis(1500);
+
+/// What the zone says of itself, made once.
+pub(crate) struct ZoneFacts {
+    pub(super) apex: LowerName,
+    pub(super) nameservers: Vec<LowerName>,
+    soa: SOA,
+    refused: RefusedName,
+    https_records: bool,
+}
+
+/// An answer, ready to be sent.
+pub(super) struct Answer {
+    pub(super) rcode: ResponseCode,
+    pub(super) authoritative: bool,
+    pub(super) answers: Vec<Record>,
+    pub(super) authority: Vec<Record>,
+    /// Whether another viewer may get another answer.
+    pub(super) depends_on_viewer: bool,
+}
+
+impl ZoneFacts {
+    /// Reads the zone's own records from the configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError::Name`] when a name does not fit into DNS.
+    pub(crate) fn of(config: &Config) -> Result<Self, ConfigError> {
+        let name = |field, text: &str| {
+            let wrong = || ConfigError::Name { field, source: ZoneError { found: text.chars().take(80).collect() } };
+            let mut name = Name::from_ascii(text).map_err(|_| wrong())?;
+            name.set_fqdn(true);
+            Ok::<_, ConfigError>(name)
+        };
+        let zone = config.zone.as_str();
+        let apex = name("zone", zone)?;
+        let mut nameservers = Vec::new();
+        for server in &config.dns.nameservers {
+            nameservers.push(name("dns.nameservers", server)?);
+        }
+        if nameservers.is_empty() {
+            nameservers.push(name("zone", &format!("ns1.{zone}"))?);
+        }
+        let mailbox = config.dns.mailbox.clone().unwrap_or_else(|| format!("hostmaster.{zone}"));
+        let mailbox = name("dns.mailbox", &mailbox)?;
+        // Nobody transfers the zone, so its serial has nothing to say; every edge must say the same.
+        let soa = SOA::new(nameservers[0].clone(), mailbox, 1, 7200, 900, 1_209_600, NEGATIVE_SECONDS);
+        Ok(Self {
+            apex: LowerName::new(&apex),
+            nameservers: nameservers.iter().map(LowerName::new).collect(),
+            soa,
+            refused: config.dns.refused,
+            https_records: config.dns.https_records,
+        })
+    }
+
+    fn apex(&self) -> Name {
+        Name::from(&self.apex)
+    }
+
+    fn soa_record(&self, seconds: u32) -> Record {
+        Record::from_rdata(self.apex(), seconds, RData::SOA(self.soa.clone()))
+    }
+}
+
+impl Answer {
+    pub(super) fn refusal(rcode: ResponseCode) -> Self {
+        Self { rcode, authoritative: false, answers: Vec::new(), authority: Vec::new(), depends_on_viewer: false }
+    }
+
+    fn positive(answers: Vec<Record>) -> Self {
+        Self { answers, authoritative: true, ..Self::refusal(ResponseCode::NoError) }
+    }
+
+    //= https://www.rfc-editor.org/rfc/rfc2308#section-3
+    //# Name servers authoritative for a zone MUST include the SOA record of the zone in the authority section of the
+    //# response when reporting an NXDOMAIN or indicating that no data of the requested type exists.
+    fn negative(rcode: ResponseCode, zone: &ZoneFacts) -> Self {
+        Self { authority: vec![zone.soa_record(NEGATIVE_SECONDS)], authoritative: true, ..Self::refusal(rcode) }
+    }
+
+    fn of(records: Vec<RData>, name: &Name, seconds: u32, zone: &ZoneFacts) -> Self {
+        if records.is_empty() {
+            return Self::negative(ResponseCode::NoError, zone);
+        }
+        Self::positive(records.into_iter().map(|data| Record::from_rdata(name.clone(), seconds, data)).collect())
+    }
+}
+
+pub(super) async fn decide(
+    node: &Arc<Node>,
+    zone: &ZoneFacts,
+    asked: Asked,
+    kind: RecordType,
+    viewer: &Viewer,
+) -> Answer {
+    match asked {
+        Asked::Elsewhere => Answer::refusal(ResponseCode::Refused),
+        Asked::Nothing(_) => Answer::negative(ResponseCode::NXDomain, zone),
+        Asked::Apex => apex(node, zone, kind, viewer),
+        Asked::NameServer(name) => {
+            let own = addresses(&node.public, kind);
+            Answer::of(own, &Name::from(&name), ZONE_SECONDS, zone)
+        }
+        Asked::Object(name, label) => object(node, zone, &name, &label, kind, viewer).await,
+    }
+}
+
+fn apex(node: &Node, zone: &ZoneFacts, kind: RecordType, viewer: &Viewer) -> Answer {
+    let of = |records, seconds| Answer::of(records, &zone.apex(), seconds, zone);
+    match kind {
+        RecordType::SOA => of(vec![RData::SOA(zone.soa.clone())], ZONE_SECONDS),
+        RecordType::NS => {
+            of(zone.nameservers.iter().map(|server| RData::NS(NS(Name::from(server)))).collect(), ZONE_SECONDS)
+        }
+        RecordType::ANY => of(vec![minimal_any()], ZONE_SECONDS),
+        RecordType::A | RecordType::AAAA => {
+            // The page at the apex is the same everywhere: any fixed key spreads it.
+            let nearest = node.nearest(viewer.place, &Locator([0; 32]));
+            Answer { depends_on_viewer: true, ..of(addresses(&nearest, kind), 60) }
+        }
+        _ => Answer::negative(ResponseCode::NoError, zone),
+    }
+}
+
+async fn object(
+    node: &Arc<Node>,
+    zone: &ZoneFacts,
+    name: &Name,
+    label: &Label,
+    kind: RecordType,
+    viewer: &Viewer,
+) -> Answer {
+    let now = std::time::SystemTime::now();
+    let capability = label.capability();
+    let opened = match timeout(LOOK_UP_DEADLINE, node.objects.open(capability)).await {
+        Err(_) => Err(Fault::Slow),
+        Ok(opened) => opened.and_then(|opened| opened.check_lease(now).map(|()| opened)),
+    };
+    let (steered, opened) = match opened {
+        Ok(opened) => (node.steer_to(&opened, viewer.place, now).await, Some(opened)),
+        Err(fault) if fault.name_answer() == NameAnswer::NoSuchName => {
+            return Answer::negative(ResponseCode::NXDomain, zone);
+        }
+        // Better an edge that explains itself than no answer: it may know by the time the viewer comes.
+        Err(_) => (node.guess(viewer.place, &capability.locator()), None),
+    };
+    let steered = match (steered.addresses.is_empty(), zone.refused) {
+        (false, _) => steered,
+        (true, RefusedName::Answer) => {
+            Steered { addresses: node.nearest(viewer.place, &capability.locator()), seconds: steered.seconds }
+        }
+        (true, RefusedName::Nxdomain) => {
+            return Answer { depends_on_viewer: true, ..Answer::negative(ResponseCode::NXDomain, zone) };
+        }
+    };
+    let records = match kind {
+        RecordType::A | RecordType::AAAA => addresses(&steered.addresses, kind),
+        RecordType::HTTPS if zone.https_records => vec![https(&steered.addresses)],
+        RecordType::TXT => opened.as_deref().map(describe).into_iter().collect(),
+        RecordType::ANY => vec![minimal_any()],
+        _ => Vec::new(),
+    };
+    Answer { depends_on_viewer: true, ..Answer::of(records, name, steered.seconds, zone) }
+}
+
+/// Keeps the addresses of the family asked for, in their order.
+fn addresses(addresses: &[IpAddr], kind: RecordType) -> Vec<RData> {
+    let record = |address: &IpAddr| match (address, kind) {
+        (IpAddr::V4(address), RecordType::A) => Some(RData::A(A(*address))),
+        (IpAddr::V6(address), RecordType::AAAA) => Some(RData::AAAA(AAAA(*address))),
+        _ => None,
+    };
+    addresses.iter().filter_map(record).collect()
+}
+
+/// RFC 9460: the same edges as hints, over HTTP/2.
+fn https(addresses: &[IpAddr]) -> RData {
+    let mut v4 = Vec::new();
+    let mut v6 = Vec::new();
+    for address in addresses {
+        match address {
+            IpAddr::V4(address) => v4.push(A(*address)),
+            IpAddr::V6(address) => v6.push(AAAA(*address)),
+        }
+    }
+    let mut params = vec![(SvcParamKey::Alpn, SvcParamValue::Alpn(Alpn(vec!["h2".to_owned()])))];
+    if !v4.is_empty() {
+        params.push((SvcParamKey::Ipv4Hint, SvcParamValue::Ipv4Hint(IpHint(v4))));
+    }
+    if !v6.is_empty() {
+        params.push((SvcParamKey::Ipv6Hint, SvcParamValue::Ipv6Hint(IpHint(v6))));
+    }
+    RData::HTTPS(HTTPS(SVCB::new(1, Name::root(), params)))
+}
+
+fn describe(opened: &Opened) -> RData {
+    let manifest = opened.object.manifest();
+    // A character string holds 255 bytes (RFC 1035 section 3.3); a media type may be as long as that alone.
+    let mime: String = manifest.mime.chars().filter(char::is_ascii_graphic).take(200).collect();
+    RData::TXT(TXT::new(vec![format!("v=1 size={} type={mime}", manifest.length)]))
+}
+
+//= https://www.rfc-editor.org/rfc/rfc8482#section-4.2
+//# the CPU field of the HINFO RDATA SHOULD be set to "RFC8482".
+fn minimal_any() -> RData {
+    RData::HINFO(HINFO::new("RFC8482".to_owned(), String::new()))
+}

@@ -1,0 +1,205 @@
+//! Starting and ending an edge: everything is checked and bound before the first question is answered.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use client::{Reader, ReaderOptions, Topology, Transport};
+use sandbox::{Engine, EngineOptions, guard::ChildCommand};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+
+use crate::{
+    admin,
+    cache::BlockCache,
+    config::{Config, ConfigError},
+    dns::{DnsSockets, ZoneFacts},
+    follow,
+    http::HttpDoor,
+    metrics::Metrics,
+    miss::Fills,
+    node::Node,
+    objects::Objects,
+    places::{PlaceTable, PlacesError},
+    policies::Policies,
+};
+
+/// Answers under way get so long to end.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What an edge works with and does not make itself.
+pub struct Parts {
+    /// How to reach origins.
+    pub transport: Arc<dyn Transport>,
+    /// The nodes known so far, at least one origin; the edge keeps it up to date.
+    pub topology: Arc<Topology>,
+    /// The policy engine; several edges in one process share one. Absent: a new one.
+    pub engine: Option<Engine>,
+    /// The child process that compiles owners' policies. Absent: they are compiled in this process, which only a process
+    /// that knows its owners may do.
+    pub compiler: Option<ChildCommand>,
+}
+
+/// Why an edge does not start; the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error("the configuration cannot be used")]
+    Config(#[from] ConfigError),
+    /// The place table is wrong.
+    #[error("the place table cannot be used")]
+    Places(#[from] PlacesError),
+    /// The policy engine does not start.
+    #[error("the policy engine does not start")]
+    Engine(#[from] sandbox::EngineError),
+    /// The built-in policy does not run.
+    #[error("the built-in policy does not run: {reason}")]
+    DefaultPolicy {
+        /// Why.
+        reason: String,
+    },
+    /// An address cannot be bound.
+    #[error("{door} cannot listen on {address}")]
+    Bind {
+        /// Which door.
+        door: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// An edge that answers.
+#[derive(Debug)]
+pub struct Running {
+    /// The DNS door, UDP and TCP.
+    pub dns: SocketAddr,
+    /// The HTTP door.
+    pub http: SocketAddr,
+    /// Metrics and health.
+    pub admin: Option<SocketAddr>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits until the edge has ended, which it does some seconds after the shutdown at most.
+    pub async fn join(self) {
+        // The task neither panics nor is aborted; if it did, it has ended all the same.
+        let _ = self.task.await;
+    }
+}
+
+/// An edge node.
+pub struct Edge;
+
+impl Edge {
+    /// Checks the configuration, binds all doors and starts answering. Ends when `shutdown` turns true or its sender goes.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub async fn start(config: Config, parts: Parts, shutdown: watch::Receiver<bool>) -> Result<Running, StartError> {
+        config.check()?;
+        let zone = ZoneFacts::of(&config)?;
+        let node = Arc::new(build(config, &parts)?);
+        let bind = |door, address| move |source| StartError::Bind { door, address, source };
+
+        let address = node.config.dns.listen;
+        let dns = DnsSockets::bind(address).await.map_err(bind("dns", address))?;
+        let dns_address = dns.address;
+        let address = node.config.http.listen;
+        let http = TcpListener::bind(address).await.map_err(bind("http", address))?;
+        let http_address = http.local_addr().map_err(bind("http", address))?;
+        let admin = match node.config.admin {
+            None => None,
+            Some(address) => {
+                let listener = TcpListener::bind(address).await.map_err(bind("admin", address))?;
+                Some((listener.local_addr().map_err(bind("admin", address))?, listener))
+            }
+        };
+        let admin_address = admin.as_ref().map(|(address, _)| *address);
+
+        tracing::info!(edge = %node.config.name, dns = %dns_address, http = %http_address, "edge answers");
+        let task =
+            tokio::spawn(run(node, parts.transport, zone, dns, http, admin.map(|(_, listener)| listener), shutdown));
+        Ok(Running { dns: dns_address, http: http_address, admin: admin_address, task })
+    }
+}
+
+fn build(config: Config, parts: &Parts) -> Result<Node, StartError> {
+    let places = PlaceTable::load(&config.places)?;
+    let engine = match &parts.engine {
+        Some(engine) => engine.clone(),
+        None => Engine::new(EngineOptions::default())?,
+    };
+    let (transport, topology) = (&parts.transport, &parts.topology);
+    let policies = Policies::new(
+        Arc::clone(transport),
+        Arc::clone(topology),
+        config.place.clone(),
+        engine,
+        parts.compiler.clone(),
+    );
+    let policies = policies.map_err(|error| StartError::DefaultPolicy { reason: error.to_string() })?;
+    let reader = Arc::new(Reader::new(
+        Arc::clone(transport),
+        Arc::clone(topology),
+        config.place.clone(),
+        ReaderOptions::default(),
+    ));
+    let metrics = Arc::new(Metrics::new());
+    let cache = BlockCache::new(config.cache.block_bytes_max);
+    let fills = Fills::new(Arc::clone(&reader), cache.clone(), config.cache.fill_bytes_max, Arc::clone(&metrics));
+    Ok(Node {
+        public: config.public_addresses(),
+        objects: Arc::new(Objects::new(reader, &config.cache)),
+        policies: Arc::new(policies),
+        topology: Arc::clone(topology),
+        fills: Arc::new(fills),
+        places,
+        cache,
+        metrics,
+        config,
+    })
+}
+
+async fn run(
+    node: Arc<Node>,
+    transport: Arc<dyn Transport>,
+    zone: ZoneFacts,
+    dns: DnsSockets,
+    http: TcpListener,
+    admin: Option<TcpListener>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut followers = JoinSet::new();
+    followers.spawn(follow::changes(Arc::clone(&node), Arc::clone(&transport)));
+    followers.spawn(follow::announce(Arc::clone(&node), transport));
+    // pingora takes "the sender is gone" for "go on"; our own pair says it in so many words.
+    let (down, going_down) = watch::channel(false);
+    if let Some(listener) = admin {
+        followers.spawn(admin::serve(Arc::clone(&node), listener, going_down.clone()));
+    }
+    let mut dns = dns.serve(Arc::clone(&node), zone);
+    let mut doors = JoinSet::new();
+    doors.spawn(Arc::new(HttpDoor::new(Arc::clone(&node))).serve(http, going_down));
+
+    // An error means that whoever could call the shutdown is gone.
+    let _ = shutdown.wait_for(|down| *down).await;
+    tracing::info!(edge = %node.config.name, "edge ends");
+    let _ = down.send(true);
+    followers.shutdown().await;
+    let drained = timeout(DRAIN_DEADLINE, async {
+        if let Err(error) = dns.shutdown_gracefully().await {
+            tracing::debug!(%error, "the DNS door ended with an error");
+        }
+        while doors.join_next().await.is_some() {}
+    });
+    if drained.await.is_err() {
+        tracing::warn!("answers under way were cut at the deadline");
+    }
+    doors.shutdown().await;
+    node.fills.stop();
+}

@@ -1,0 +1,127 @@
+//! Keeps the edge in step with the cluster: the change feed by long poll, the announcement and the node list every 5 s.
+//!
+//! An erasure or a new policy is told within the round trip of a long poll; when no origin answers, the edge goes on with
+//! what it has and tries again.
+
+use std::{sync::Arc, time::Duration};
+
+use client::{Transport, TransportError};
+use format::{
+    NodeName,
+    limits::CHANGES_WAIT_SECONDS_MAX,
+    wire::{ChangeKind, ChangePage},
+};
+use tokio::time::{sleep, timeout};
+
+use crate::node::Node;
+
+/// How long the origin may sit on a question for news.
+const WAIT_SECONDS: u32 = 20;
+const _: () = assert!(WAIT_SECONDS <= CHANGES_WAIT_SECONDS_MAX);
+/// An answer later than this is none.
+const CHANGES_DEADLINE: Duration = Duration::from_secs(WAIT_SECONDS as u64 + 10);
+/// Between tries when an origin failed; also what an erasure may take longer when the nearest origin dies.
+const RETRY: Duration = Duration::from_millis(500);
+/// Between announcements.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(5);
+/// An announcement must be taken by then.
+const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Applies changes for ever. Cancel safe: a change half applied is applied again.
+pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>) {
+    let mut since = 0;
+    let mut turn = 0;
+    loop {
+        let origins = node.topology.origins_by_distance(&node.config.place);
+        let Some(origin) = pick(&origins, turn) else {
+            sleep(RETRY).await;
+            continue;
+        };
+        match timeout(CHANGES_DEADLINE, transport.changes(origin, since, WAIT_SECONDS)).await {
+            Ok(Ok(page)) => since = apply(&node, page, since).await,
+            Ok(Err(error)) => {
+                node.metrics.change_faults.inc();
+                tracing::debug!(%origin, error = &error as &dyn std::error::Error, "no news");
+                turn += 1;
+                sleep(RETRY).await;
+            }
+            Err(_) => {
+                node.metrics.change_faults.inc();
+                turn += 1;
+            }
+        }
+    }
+}
+
+/// Applies one page and returns where to go on.
+async fn apply(node: &Node, page: ChangePage, since: u64) -> u64 {
+    // A feed that goes backwards is another feed.
+    if page.reset || page.next < since {
+        tracing::info!(since, next = page.next, "change feed begins anew; forgetting everything");
+        node.objects.forget_all();
+        node.cache.forget_all();
+        node.policies.changed_all().await;
+        return page.next;
+    }
+    for change in page.changes {
+        node.metrics.changes.inc();
+        match change.kind {
+            ChangeKind::Record { locator } => node.objects.changed(locator).await,
+            ChangeKind::Erased { locator } => {
+                node.objects.erased(locator).await;
+                node.cache.forget(locator);
+            }
+            ChangeKind::Policy { owner, name } => {
+                // A policy may take seconds to compile; erasures behind it must not wait.
+                let policies = Arc::clone(&node.policies);
+                tokio::spawn(async move { policies.changed(owner, &name).await });
+            }
+            // The node list is read every 5 s anyway; a new node can wait that long.
+            ChangeKind::Node { .. } => {}
+        }
+    }
+    page.next
+}
+
+/// Announces this edge and reads the node list for ever.
+pub(crate) async fn announce(node: Arc<Node>, transport: Arc<dyn Transport>) {
+    let mut turn = 0;
+    loop {
+        let origins = node.topology.origins_by_distance(&node.config.place);
+        if let Some(origin) = pick(&origins, turn) {
+            let round = timeout(ANNOUNCE_DEADLINE, one_round(&node, &*transport, origin)).await;
+            if !matches!(round, Ok(Ok(()))) {
+                tracing::debug!(%origin, "not announced");
+                turn += 1;
+                sleep(RETRY).await;
+                continue;
+            }
+        }
+        node.metrics.cache_bytes.set(node.cache.bytes());
+        sleep(ANNOUNCE_EVERY).await;
+    }
+}
+
+async fn one_round(node: &Node, transport: &dyn Transport, origin: &NodeName) -> Result<(), TransportError> {
+    transport.announce(origin, &node.entry()).await?;
+    node.topology.replace(transport.nodes(origin).await?);
+    Ok(())
+}
+
+/// The nearest origin, and after each failure the next.
+fn pick(origins: &[NodeName], turn: usize) -> Option<&NodeName> {
+    origins.get(turn.checked_rem(origins.len())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_move_on_to_the_next_origin_and_come_round() {
+        let origins: Vec<NodeName> = ["a", "b", "c"].iter().map(|name| name.parse().unwrap()).collect();
+        let picked: Vec<&str> = (0..4).filter_map(|turn| pick(&origins, turn)).map(NodeName::as_str).collect();
+        assert_eq!(picked, ["a", "b", "c", "a"]);
+        assert_eq!(pick(&[], 7), None);
+    }
+}

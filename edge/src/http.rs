@@ -1,0 +1,215 @@
+//! The HTTP door: HTTP/1.1 and HTTP/2 in clear, a pingora `HttpServerApp` behind our own accept loop, so that several edges
+//! run in one process.
+//!
+//! connection (caps, deadline) -> request (framing checked, header bounded) -> [`answer`] -> [`reply`].
+
+mod answer;
+mod body;
+mod conditions;
+mod connections;
+mod headers;
+mod page;
+mod range;
+mod reply;
+mod request;
+mod tree;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use pingora_core::{
+    apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
+    protocols::{
+        http::{ServerSession, v2::server::H2Options},
+        l4::stream::Stream,
+    },
+    server::ShutdownWatch,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use self::{connections::Connections, request::Intake};
+use crate::node::Node;
+
+pub(crate) use tree::Directories;
+
+/// The first header of a connection must be whole by then.
+const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// An idle connection is closed after so long.
+const IDLE_SECONDS: u64 = 60;
+/// Requests on one connection: now and then a new one, so that memory of a connection does not only grow.
+const REQUESTS_PER_CONNECTION_MAX: u32 = 10_000;
+/// A viewer that takes fewer bytes per second is cut off; slow modems are faster.
+const SEND_BYTES_PER_SECOND_MIN: usize = 2 * 1024;
+/// A write of up to 64 KiB must end by then on HTTP/2, where pingora has no rate.
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// Streams at one time on an HTTP/2 connection.
+const H2_STREAMS_MAX: u32 = 64;
+/// Header list of an HTTP/2 request in bytes.
+const H2_HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// After a failed accept (out of descriptors) the next try waits, or the loop would spin.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// The door.
+pub(crate) struct HttpDoor {
+    pub(crate) node: Arc<Node>,
+    pub(crate) directories: Directories,
+    options: HttpServerOptions,
+}
+
+impl HttpDoor {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        let mut options = HttpServerOptions::default();
+        options.h2c = true;
+        options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION_MAX);
+        options.h2_idle_timeout = Some(Duration::from_secs(IDLE_SECONDS));
+        Self { node, directories: Directories::new(), options }
+    }
+
+    /// Accepts connections until the shutdown is called, then lets those under way end; dropping it cuts them.
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, mut shutdown: ShutdownWatch) {
+        let http = &self.node.config.http;
+        let connections = Connections::new(http.connections_max, http.connections_per_address_max);
+        let mut tasks = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = shutdown.wait_for(|down| *down) => break,
+            };
+            while tasks.try_join_next().is_some() {}
+            match accepted {
+                Err(error) => {
+                    tracing::warn!(%error, "connection not accepted");
+                    sleep(ACCEPT_RETRY).await;
+                }
+                Ok((stream, peer)) => match connections.admit(peer.ip()) {
+                    None => {
+                        self.node.metrics.http_connections_refused.inc();
+                    }
+                    Some(admitted) => {
+                        let (door, shutdown) = (Arc::clone(&self), shutdown.clone());
+                        tasks.spawn(async move {
+                            let gauge = Gauged::new(&door.node);
+                            connection(&door, stream, peer, &shutdown).await;
+                            drop((gauge, admitted));
+                        });
+                    }
+                },
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Counts a connection while it lives.
+struct Gauged(Arc<Node>);
+
+impl Gauged {
+    fn new(node: &Arc<Node>) -> Self {
+        node.metrics.http_connections.inc();
+        Self(Arc::clone(node))
+    }
+}
+
+impl Drop for Gauged {
+    fn drop(&mut self) {
+        self.0.metrics.http_connections.dec();
+    }
+}
+
+async fn connection(door: &Arc<HttpDoor>, stream: TcpStream, peer: SocketAddr, shutdown: &ShutdownWatch) {
+    // Answers are written whole; waiting for more to send only delays their last packet.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let app =
+        Arc::new(Connection { door: Arc::clone(door), peer, begun: AtomicBool::new(false), first: Notify::new() });
+    let late = async {
+        // A connection on which no request begins holds a place for nothing; pingora's own deadlines are per read.
+        if timeout(HEADER_DEADLINE, app.first.notified()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let stream: Stream = stream.into();
+    tokio::select! {
+        _ = app.process_new(Box::new(stream), shutdown) => {}
+        () = late => {}
+    }
+}
+
+/// One connection: pingora asks it for each request.
+struct Connection {
+    door: Arc<HttpDoor>,
+    peer: SocketAddr,
+    begun: AtomicBool,
+    first: Notify,
+}
+
+#[async_trait]
+impl HttpServerApp for Connection {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        session.set_read_timeout(Some(HEADER_DEADLINE));
+        session.set_write_timeout(Some(WRITE_DEADLINE));
+        session.set_min_send_rate(Some(SEND_BYTES_PER_SECOND_MIN));
+        // The first header has its own deadline; later ones may idle before they begin.
+        let is_first = !self.begun.swap(true, Ordering::Relaxed);
+        let patience = if is_first { HEADER_DEADLINE } else { HEADER_DEADLINE + Duration::from_secs(IDLE_SECONDS) };
+        let read = timeout(patience, session.read_request()).await;
+        self.first.notify_one();
+        let start = Instant::now();
+        let intake = match read {
+            // The other side closed, or was silent for too long.
+            Ok(Ok(false)) | Err(_) => return None,
+            // No header was understood, so there is nothing to answer in the other side's terms.
+            Ok(Err(_)) => Intake::Garbled,
+            Ok(Ok(true)) => Intake::read(&mut session, self.peer),
+        };
+        let request = match intake {
+            Intake::Garbled => {
+                // pingora holds no request to answer to; it sends 400 and closes.
+                let _ = session.respond_error(400).await;
+                return None;
+            }
+            Intake::Refused(request, fault) => {
+                reply::refusal(&request, &fault).send(&self.door, &mut session, request, start).await
+            }
+            Intake::Ready(request) => {
+                let reply = answer::answer(&self.door, &request).await;
+                reply.send(&self.door, &mut session, request, start).await
+            }
+        };
+        let sent = request?;
+        if sent.close || *shutdown.borrow() {
+            session.set_keepalive(None);
+        }
+        let settings = HttpPersistentSettings::for_session(&session);
+        let reusable = session.finish().await.ok()??;
+        Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        let mut options = H2Options::new();
+        options.max_concurrent_streams(H2_STREAMS_MAX);
+        options.max_header_list_size(H2_HEADER_BYTES_MAX);
+        Some(options)
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.door.options)
+    }
+}

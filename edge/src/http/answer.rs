@@ -1,0 +1,291 @@
+//! From a request to its answer: host -> object -> path -> the owner's verdict -> conditions -> range.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, header};
+use sandbox::{Marks, Method as PolicyMethod};
+
+use super::{
+    HttpDoor,
+    body::Body,
+    conditions::{Validators, Verdict},
+    headers, page,
+    range::{Wanted, wanted},
+    reply::{Content, Reply, Source, refusal},
+    request::Request,
+    tree::Found,
+};
+use crate::{
+    ask::{Ask, RequestFacts},
+    clock,
+    decide::Decision,
+    error::Fault,
+    objects::Opened,
+    zone::HostName,
+};
+
+const SERVER_TIMING: http::HeaderName = http::HeaderName::from_static("server-timing");
+const CACHE_STATUS: http::HeaderName = http::HeaderName::from_static("cache-status");
+const ROBOTS: http::HeaderName = http::HeaderName::from_static("x-robots-tag");
+const PREFLIGHT_SECONDS: &str = "86400";
+
+/// Answers a request whose framing is good.
+pub(super) async fn answer(door: &Arc<HttpDoor>, request: &Request) -> Reply {
+    let zone = &door.node.config.zone;
+    match zone.read_host(&request.authority) {
+        HostName::Elsewhere => refusal(request, &Fault::Host),
+        HostName::Malformed(error) => refusal(request, &Fault::Label(error)),
+        HostName::Apex if request.path == "/" => apex(zone.as_str()),
+        HostName::Apex => refusal(request, &Fault::Path),
+        HostName::Object(_) if request.method == Method::OPTIONS => preflight(),
+        HostName::Object(label) => {
+            let locator = label.capability().locator();
+            let opened = door.node.objects.open(label.capability()).await;
+            let reply = match opened {
+                Ok(root) => object(door, request, root).await,
+                Err(fault) => Err(fault),
+            };
+            let reply = reply.unwrap_or_else(|fault| with_proxy_status(refusal(request, &fault), door, &fault));
+            Reply { locator: Some(locator), ..reply }
+        }
+    }
+}
+
+/// How long the parts of an answer took, for Server-Timing.
+struct Timing {
+    last: Instant,
+    text: String,
+}
+
+impl Timing {
+    fn new() -> Self {
+        Self { last: Instant::now(), text: String::new() }
+    }
+
+    fn part(&mut self, name: &str) {
+        let took: Duration = self.last.elapsed();
+        self.last = Instant::now();
+        let comma = if self.text.is_empty() { "" } else { ", " };
+        self.text.push_str(&format!("{comma}{name};dur={:.2}", took.as_secs_f64() * 1000.0));
+    }
+}
+
+async fn object(door: &Arc<HttpDoor>, request: &Request, root: Arc<Opened>) -> Result<Reply, Fault> {
+    let now = SystemTime::now();
+    let mut timing = Timing::new();
+    root.check_lease(now)?;
+    let found = door.directories.walk(&door.node, &root, &request.path).await;
+    timing.part("open");
+    let leaf = match &found {
+        Ok(Found::File(leaf) | Found::Listing(leaf, _)) => leaf,
+        Ok(Found::Slash) | Err(_) => &root,
+    };
+    leaf.check_lease(now)?;
+    // Whoever is refused learns nothing of what lies below the name, so the verdict comes before the path's own fault.
+    let ask = ask(door, request, leaf, now);
+    let decision = door.node.decide(&root, leaf, &ask).await.inspect_err(|_| {
+        door.node.metrics.policy_faults.inc();
+    })?;
+    timing.part("policy");
+    if let Some(fault) = decision.refusal() {
+        let mut reply = refusal(request, &fault);
+        if fault.status() != StatusCode::NOT_FOUND {
+            headers::set(
+                &mut reply.fields,
+                header::CACHE_CONTROL,
+                format!("private, max-age={}", decision.viewer_seconds),
+            );
+        }
+        headers::of_owner(&mut reply.fields, &decision.served.served.headers, &decision.served.effects);
+        return Ok(reply);
+    }
+    if let Some((status, target)) = decision.redirect() {
+        return redirect(status, target, &decision);
+    }
+    //= https://www.w3.org/TR/service-workers/#service-worker-script-request
+    //# Service-Worker: script
+    if request.fields.get("service-worker").is_some_and(|field| field.as_bytes() == b"script") {
+        return Err(Fault::Denied { status: 403 });
+    }
+    match found? {
+        Found::Slash => {
+            let target = format!("{}/", request.path);
+            redirect(308, &target, &decision)
+        }
+        Found::Listing(_, directory) => Ok(listing(&directory, request, &decision)),
+        Found::File(file) => self::file(door, request, file, &decision, timing).await,
+    }
+}
+
+fn ask(door: &HttpDoor, request: &Request, leaf: &Opened, now: SystemTime) -> Arc<Ask> {
+    let method = if request.is_head() { PolicyMethod::Head } else { PolicyMethod::Get };
+    let host = request.authority.split(':').next().unwrap_or("").to_ascii_lowercase();
+    Arc::new(Ask {
+        now: clock::unix_seconds(now),
+        viewer: door.node.places.locate(request.peer).place,
+        ipv6: request.peer.is_ipv6(),
+        edge: door.node.edge_facts(),
+        request: Some(RequestFacts {
+            method,
+            range: request.fields.contains_key(header::RANGE),
+            host,
+            path: request.path.clone(),
+            query: request.query.clone(),
+            headers: request.fields.clone(),
+        }),
+        object: Some(Arc::clone(&leaf.object)),
+    })
+}
+
+async fn file(
+    door: &Arc<HttpDoor>,
+    request: &Request,
+    file: Arc<Opened>,
+    decision: &Decision,
+    mut timing: Timing,
+) -> Result<Reply, Fault> {
+    let node = &door.node;
+    let manifest = file.object.manifest();
+    let length = manifest.length;
+    let validators = Validators::of(&file.object.locator(), manifest.created);
+    let mut fields = object_fields(decision, &validators);
+    match validators.weigh(&request.fields) {
+        Verdict::Failed => return Err(Fault::Precondition),
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-15.4.5
+        //# The server generating a 304 response MUST generate any of the following header fields that would have been sent in a
+        //# 200 (OK) response to the same request
+        Verdict::NotModified => return Ok(Reply::of(StatusCode::NOT_MODIFIED, fields, Content::None, Source::Own)),
+        Verdict::Answer => {}
+    }
+    content_fields(&mut fields, decision, &manifest.mime, &manifest.name);
+    //= https://www.rfc-editor.org/rfc/rfc9110#section-14.2
+    //# A server MUST ignore a Range header field received with a request method that is unrecognized or for which range
+    //# handling is not defined.
+    let ranged = request.method == Method::GET && validators.range_counts(&request.fields);
+    let field = request.field(header::RANGE).filter(|_| ranged);
+    let (status, range) = match field.map_or(Wanted::Whole, |field| wanted(field, length)) {
+        Wanted::Unsatisfiable => return Err(Fault::Range { length }),
+        Wanted::Whole => (StatusCode::OK, 0..length),
+        Wanted::Part(range) => {
+            let part = format!("bytes {}-{}/{length}", range.start, range.end - 1);
+            headers::set(&mut fields, header::CONTENT_RANGE, part);
+            (StatusCode::PARTIAL_CONTENT, range)
+        }
+    };
+    let (content, source) = match (file.object.inline(), file.object.geometry()) {
+        (Some(inline), _) => {
+            let bounds = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(inline.len());
+            (Content::Bytes(Bytes::copy_from_slice(&inline[bounds(range.start)..bounds(range.end)])), Source::Hit)
+        }
+        (None, Some(geometry)) => {
+            let body = Body::new(node, file, geometry, range);
+            let source = body.source;
+            let body = if request.is_head() { body } else { body.begin(node).await? };
+            timing.part("fetch");
+            (Content::Blocks(body), source)
+        }
+        (None, None) => return Err(Fault::Damaged),
+    };
+    let said = match source {
+        Source::Hit => "hit",
+        Source::Miss | Source::Own => "fwd=uri-miss; stored",
+    };
+    headers::set(&mut fields, CACHE_STATUS, format!("\"{}\"; {said}", node.config.name));
+    headers::set(&mut fields, SERVER_TIMING, &timing.text);
+    headers::of_owner(&mut fields, &decision.served.served.headers, &decision.served.effects);
+    Ok(Reply::of(status, fields, content, source))
+}
+
+impl Reply {
+    fn of(status: StatusCode, fields: HeaderMap, content: Content, source: Source) -> Self {
+        Self { status, fields, content, source, locator: None, close: false }
+    }
+}
+
+/// Fields that a 304 repeats.
+fn object_fields(decision: &Decision, validators: &Validators) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    headers::secure(&mut fields);
+    headers::set(&mut fields, header::ETAG, &validators.etag);
+    headers::set(&mut fields, header::CACHE_CONTROL, decision.cache_control());
+    if let Some(modified) = validators.last_modified() {
+        headers::set(&mut fields, header::LAST_MODIFIED, modified);
+    }
+    fields
+}
+
+fn content_fields(fields: &mut HeaderMap, decision: &Decision, mime: &str, name: &str) {
+    headers::set(fields, header::ACCEPT_RANGES, "bytes");
+    // Without a type a browser would guess, and nosniff forbids that.
+    fields.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/octet-stream"));
+    if !mime.is_empty() {
+        headers::set(fields, header::CONTENT_TYPE, mime);
+    }
+    let marks = decision.marks();
+    if marks.contains(Marks::ATTACHMENT) {
+        // RFC 8187: an encoded name survives every character.
+        let name = page::percent_encode(name);
+        let name = if name.is_empty() { String::new() } else { format!("; filename*=UTF-8''{name}") };
+        headers::set(fields, header::CONTENT_DISPOSITION, format!("attachment{name}"));
+    }
+    if marks.contains(Marks::NOINDEX) {
+        headers::set(fields, ROBOTS, "noindex");
+    }
+}
+
+fn redirect(status: u16, target: &str, decision: &Decision) -> Result<Reply, Fault> {
+    let status = StatusCode::from_u16(status).ok().filter(StatusCode::is_redirection).ok_or(Fault::Policy)?;
+    let mut fields = HeaderMap::new();
+    headers::secure(&mut fields);
+    headers::set(&mut fields, header::LOCATION, target);
+    headers::set(&mut fields, header::CACHE_CONTROL, decision.cache_control());
+    Ok(Reply::of(status, fields, Content::Bytes(Bytes::new()), Source::Own))
+}
+
+fn own_page(text: String, lifetime: String) -> Reply {
+    let mut fields = HeaderMap::new();
+    headers::secure(&mut fields);
+    headers::own_page(&mut fields);
+    headers::set(&mut fields, header::CONTENT_TYPE, "text/html; charset=utf-8");
+    headers::set(&mut fields, header::CACHE_CONTROL, lifetime);
+    Reply::of(StatusCode::OK, fields, Content::Bytes(text.into()), Source::Own)
+}
+
+fn listing(directory: &format::Directory, request: &Request, decision: &Decision) -> Reply {
+    let path = page::decoded(&request.path);
+    own_page(page::listing(directory, &path), decision.cache_control())
+}
+
+fn apex(zone: &str) -> Reply {
+    own_page(page::apex(zone), "public, max-age=300".to_owned())
+}
+
+/// Any page may ask for any range of any object.
+fn preflight() -> Reply {
+    let mut fields = HeaderMap::new();
+    headers::secure(&mut fields);
+    headers::set(&mut fields, header::ALLOW, "GET, HEAD, OPTIONS");
+    headers::set(&mut fields, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD");
+    headers::set(
+        &mut fields,
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        "range, if-range, if-none-match, if-modified-since",
+    );
+    headers::set(&mut fields, header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
+    Reply::of(StatusCode::NO_CONTENT, fields, Content::None, Source::Own)
+}
+
+//= https://www.rfc-editor.org/rfc/rfc9209#section-2
+//# The Proxy-Status HTTP response field allows an intermediary to convey additional information about its handling of an
+//# HTTP response
+fn with_proxy_status(mut reply: Reply, door: &HttpDoor, fault: &Fault) -> Reply {
+    if let Some(error) = fault.proxy_error() {
+        let text = format!("\"{}\"; error={error}", door.node.config.name);
+        headers::set(&mut reply.fields, http::HeaderName::from_static("proxy-status"), text);
+    }
+    reply
+}

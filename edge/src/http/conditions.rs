@@ -1,0 +1,182 @@
+//! Conditional requests: `ETag`, Last-Modified and what a request says about them. Pure.
+//!
+//! Objects never change, so a strong `ETag` made of the locator is exact for ever, and the time of storing is the last change.
+
+use std::time::{Duration, SystemTime};
+
+use format::Locator;
+use http::{HeaderMap, header};
+
+/// What names the current bytes of an object.
+#[derive(Debug, Clone)]
+pub(crate) struct Validators {
+    /// Strong, in quotes.
+    pub(crate) etag: String,
+    /// When the object was stored, whole seconds.
+    pub(crate) modified: SystemTime,
+}
+
+/// What the conditions of a request come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Answer it.
+    Answer,
+    /// The viewer has these bytes: 304.
+    NotModified,
+    /// The viewer wants other bytes than there are: 412.
+    Failed,
+}
+
+impl Validators {
+    /// Names the bytes of the object at `locator`, stored at `created` (seconds since 1970).
+    pub(crate) fn of(locator: &Locator, created: u64) -> Self {
+        // The locator itself finds the record at any node; half of it names the bytes just as well.
+        let id = &locator.to_string()[..32];
+        let modified =
+            SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(created)).unwrap_or(SystemTime::UNIX_EPOCH);
+        Self { etag: format!("\"{id}\""), modified }
+    }
+
+    /// Returns Last-Modified as sent; an unknown time is not sent.
+    pub(crate) fn last_modified(&self) -> Option<String> {
+        // Years of more than four digits have no HTTP-date.
+        let year_10000 = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800);
+        (self.modified > SystemTime::UNIX_EPOCH && self.modified < year_10000)
+            .then(|| httpdate::fmt_http_date(self.modified))
+    }
+
+    /// Weighs the conditions of a GET or HEAD in the order of the standard.
+    //= https://www.rfc-editor.org/rfc/rfc9110#section-13.2.2
+    //# When more than one conditional request header field is present in a request, the order in which the fields are
+    //# evaluated becomes important.
+    pub(crate) fn weigh(&self, fields: &HeaderMap) -> Verdict {
+        if fields.contains_key(header::IF_MATCH) {
+            if !self.listed(fields, header::IF_MATCH, Comparison::Strong) {
+                return Verdict::Failed;
+            }
+        } else if let Some(since) = date(fields, header::IF_UNMODIFIED_SINCE)
+            && self.modified > since
+        {
+            return Verdict::Failed;
+        }
+        if fields.contains_key(header::IF_NONE_MATCH) {
+            if self.listed(fields, header::IF_NONE_MATCH, Comparison::Weak) {
+                return Verdict::NotModified;
+            }
+        } else if let Some(since) = date(fields, header::IF_MODIFIED_SINCE)
+            && self.modified <= since
+        {
+            return Verdict::NotModified;
+        }
+        Verdict::Answer
+    }
+
+    /// Returns whether a Range field counts: always without If-Range, else only when it names these bytes.
+    //= https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5
+    //# A recipient of an If-Range header field MUST ignore the Range header field if the If-Range condition evaluates as
+    //# false.
+    pub(crate) fn range_counts(&self, fields: &HeaderMap) -> bool {
+        let Some(field) = fields.get(header::IF_RANGE) else { return true };
+        let Ok(text) = field.to_str() else { return false };
+        if text.starts_with('"') || text.starts_with("W/") {
+            return text == self.etag;
+        }
+        httpdate::parse_http_date(text).is_ok_and(|since| since == self.modified)
+    }
+
+    fn listed(&self, fields: &HeaderMap, name: header::HeaderName, comparison: Comparison) -> bool {
+        let names_it = |tag: &str| match (comparison, tag.strip_prefix("W/")) {
+            (_, None) => tag == "*" || tag == self.etag,
+            (Comparison::Weak, Some(tag)) => tag == self.etag,
+            (Comparison::Strong, Some(_)) => false,
+        };
+        // Our tags hold no comma, so cutting at commas finds ours in any well-formed list.
+        fields
+            .get_all(name)
+            .iter()
+            .filter_map(|field| field.to_str().ok())
+            .any(|field| field.split(',').map(str::trim).any(names_it))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Comparison {
+    Strong,
+    Weak,
+}
+
+fn date(fields: &HeaderMap, name: header::HeaderName) -> Option<SystemTime> {
+    httpdate::parse_http_date(fields.get(name)?.to_str().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    const DAY: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+
+    fn validators() -> Validators {
+        Validators::of(&Locator([0xab; 32]), 784_111_777)
+    }
+
+    fn fields(pairs: &[(&'static str, String)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, String)| {
+            (header::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    //= https://www.rfc-editor.org/rfc/rfc9110#section-13.2.2
+    //= type=test
+    //# evaluate the If-None-Match precondition
+    #[test]
+    fn conditions_are_weighed_in_order() {
+        let it = validators();
+        let tag = it.etag.clone();
+        assert_eq!(it.last_modified().as_deref(), Some(DAY));
+        for (pairs, verdict) in [
+            (vec![], Verdict::Answer),
+            (vec![("if-none-match", tag.clone())], Verdict::NotModified),
+            (vec![("if-none-match", format!("\"x\", W/{tag}"))], Verdict::NotModified),
+            (vec![("if-none-match", "*".into())], Verdict::NotModified),
+            (vec![("if-none-match", "\"x\"".into())], Verdict::Answer),
+            (vec![("if-none-match", "\"x\"".into()), ("if-modified-since", DAY.into())], Verdict::Answer),
+            (vec![("if-modified-since", DAY.into())], Verdict::NotModified),
+            (vec![("if-modified-since", BEFORE.into())], Verdict::Answer),
+            (vec![("if-modified-since", "yesterday".into())], Verdict::Answer),
+            (vec![("if-match", tag.clone())], Verdict::Answer),
+            (vec![("if-match", format!("W/{tag}"))], Verdict::Failed),
+            (vec![("if-match", "\"x\"".into()), ("if-none-match", tag.clone())], Verdict::Failed),
+            (vec![("if-match", tag.clone()), ("if-none-match", tag.clone())], Verdict::NotModified),
+            (vec![("if-unmodified-since", BEFORE.into())], Verdict::Failed),
+            (vec![("if-unmodified-since", DAY.into())], Verdict::Answer),
+        ] {
+            assert_eq!(it.weigh(&fields(&pairs)), verdict, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn if_range_needs_the_very_bytes() {
+        let it = validators();
+        for (value, counts) in [
+            (it.etag.clone(), true),
+            (format!("W/{}", it.etag), false),
+            ("\"x\"".into(), false),
+            (DAY.into(), true),
+            (BEFORE.into(), false),
+            ("nonsense".into(), false),
+        ] {
+            assert_eq!(it.range_counts(&fields(&[("if-range", value.clone())])), counts, "{value}");
+        }
+        assert!(it.range_counts(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn an_unknown_time_is_not_told() {
+        assert_eq!(Validators::of(&Locator([0; 32]), 0).last_modified(), None);
+        assert_eq!(Validators::of(&Locator([0; 32]), u64::MAX).last_modified(), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! An answer on its way out: status, fields, content; written, measured and logged.
+
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use format::Locator;
+use http::{HeaderMap, StatusCode, header};
+use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
+
+use super::{HttpDoor, body::Body, headers, page, request::Request};
+use crate::{error::Fault, metrics::HttpLabels};
+
+/// Largest piece handed to the connection at a time: small enough for HTTP/2 streams to take turns.
+pub(super) const PIECE_BYTES: usize = 64 * 1024;
+
+/// What is sent after the header.
+pub(super) enum Content {
+    /// Nothing, and no length is told (204, 304).
+    None,
+    /// A text of ours or a small object.
+    Bytes(Bytes),
+    /// A range of an object, block by block.
+    Blocks(Body),
+}
+
+/// Where the content came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// All of it was held.
+    Hit,
+    /// Some of it had to be read from origins.
+    Miss,
+    /// There was none to read.
+    Own,
+}
+
+/// An answer.
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) fields: HeaderMap,
+    pub(super) content: Content,
+    pub(super) source: Source,
+    pub(super) locator: Option<Locator>,
+    pub(super) close: bool,
+}
+
+/// What became of an answer that was written whole.
+pub(super) struct Sent {
+    pub(super) close: bool,
+}
+
+/// Makes the answer to a fault: a small page, or JSON for those who ask for it.
+pub(super) fn refusal(request: &Request, fault: &Fault) -> Reply {
+    let style = request.style();
+    let mut fields = HeaderMap::new();
+    headers::secure(&mut fields);
+    headers::own_page(&mut fields);
+    headers::set(&mut fields, header::CONTENT_TYPE, style.mime());
+    let seconds = fault.time_to_live().as_secs();
+    let lifetime = if seconds == 0 { "no-store".to_owned() } else { format!("public, max-age={seconds}") };
+    headers::set(&mut fields, header::CACHE_CONTROL, lifetime);
+    // The page hangs on Accept.
+    headers::set(&mut fields, header::VARY, "accept");
+    if let Some(retry) = fault.retry_after() {
+        headers::set(&mut fields, header::RETRY_AFTER, retry.as_secs().to_string());
+    }
+    match fault {
+        Fault::Method => headers::set(&mut fields, header::ALLOW, "GET, HEAD, OPTIONS"),
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-15.5.17
+        //# A server that generates a 416 response to a byte-range request SHOULD generate a Content-Range header field
+        //# specifying the current length of the selected representation.
+        Fault::Range { length } => headers::set(&mut fields, header::CONTENT_RANGE, format!("bytes */{length}")),
+        _ => {}
+    }
+    let text = page::refusal(style, fault, &request.id);
+    Reply {
+        status: fault.status(),
+        fields,
+        content: Content::Bytes(text.into()),
+        source: Source::Own,
+        locator: None,
+        close: fault.closes(),
+    }
+}
+
+impl Reply {
+    /// Writes the answer. None when the connection is of no more use: the viewer left, or the rest of the content could not be
+    /// had, which cuts the connection, for a short body must never look like a whole one.
+    pub(super) async fn send(
+        self,
+        door: &Arc<HttpDoor>,
+        session: &mut ServerSession,
+        request: Request,
+        start: Instant,
+    ) -> Option<Sent> {
+        let (status, source, locator, close) = (self.status, self.source, self.locator, self.close);
+        let first_byte = start.elapsed();
+        let metrics = &door.node.metrics;
+        metrics.first_byte_seconds.observe(first_byte.as_secs_f64());
+        let written = self.write(door, session, &request).await;
+        let (bytes, outcome) = match &written {
+            Ok(bytes) => (*bytes, "whole"),
+            Err(Broken { bytes, why }) => (*bytes, *why),
+        };
+        metrics.http_body_bytes.inc_by(bytes);
+        let cache = match source {
+            Source::Hit => "hit",
+            Source::Miss => "miss",
+            Source::Own => "none",
+        };
+        metrics.http_answers.get_or_create(&HttpLabels { status: status.as_u16(), cache }).inc();
+        // Never the host or the path: a label is a key.
+        tracing::info!(
+            target: "access",
+            request = request.id,
+            viewer = %request.peer_for_logs(),
+            version = ?request.version,
+            method = %request.method,
+            locator = locator.map(|locator| locator.to_string()),
+            status = status.as_u16(),
+            cache,
+            bytes,
+            first_byte_ms = first_byte.as_millis(),
+            ms = start.elapsed().as_millis(),
+            outcome,
+        );
+        if written.is_err() {
+            // HTTP/1.1 closes short of its Content-Length, HTTP/2 resets the stream.
+            session.shutdown().await;
+            return None;
+        }
+        Some(Sent { close })
+    }
+
+    async fn write(self, door: &Arc<HttpDoor>, session: &mut ServerSession, request: &Request) -> Result<u64, Broken> {
+        let left = |bytes| Broken { bytes, why: "viewer left" };
+        let length = match &self.content {
+            Content::None => None,
+            Content::Bytes(bytes) => Some(bytes.len() as u64),
+            Content::Blocks(body) => Some(body.length()),
+        };
+        let head = self.head(length, request).map_err(|_| Broken { bytes: 0, why: "header not made" })?;
+        if self.close {
+            session.set_keepalive(None);
+        }
+        session.write_response_header(Box::new(head)).await.map_err(|_| left(0))?;
+        if request.is_head() {
+            return Ok(0);
+        }
+        match self.content {
+            Content::None => Ok(0),
+            Content::Bytes(bytes) => {
+                let length = bytes.len() as u64;
+                session.write_response_body(bytes, true).await.map_err(|_| left(0))?;
+                Ok(length)
+            }
+            Content::Blocks(body) => body.send(door, session).await,
+        }
+    }
+
+    fn head(&self, length: Option<u64>, request: &Request) -> pingora_core::Result<ResponseHeader> {
+        let mut head = ResponseHeader::build(self.status, Some(self.fields.len() + 4))?;
+        for (name, value) in &self.fields {
+            head.append_header(name.clone(), value.clone())?;
+        }
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
+        //# An origin server with a clock MUST generate a Date header field in all 2xx (Successful), 3xx (Redirection), and 4xx
+        //# (Client Error) responses
+        head.insert_header(header::DATE, httpdate::fmt_http_date(SystemTime::now()))?;
+        head.insert_header("x-request-id", &request.id)?;
+        if let Some(length) = length {
+            head.insert_header(header::CONTENT_LENGTH, length.to_string())?;
+        }
+        Ok(head)
+    }
+}
+
+/// An answer that ended early.
+pub(super) struct Broken {
+    pub(super) bytes: u64,
+    pub(super) why: &'static str,
+}

@@ -1,0 +1,173 @@
+//! A request as the door sees it: framing checked, header bounded, taken out of the session.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, Method, Version, header};
+use pingora_core::protocols::http::ServerSession;
+
+use super::page::Style;
+use crate::{error::Fault, places::cut};
+
+/// Names, values and separators of all fields, and the request line.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Fields of one request.
+const FIELDS_MAX: usize = 100;
+
+/// A request whose header was read.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) id: String,
+    pub(super) peer: IpAddr,
+    pub(super) version: Version,
+    pub(super) method: Method,
+    /// The host asked for, with port.
+    pub(super) authority: String,
+    pub(super) path: String,
+    pub(super) query: String,
+    pub(super) fields: HeaderMap,
+}
+
+/// What became of reading a header.
+pub(super) enum Intake {
+    /// It was no HTTP.
+    Garbled,
+    /// It is HTTP that is not served.
+    Refused(Request, Fault),
+    /// It may be answered.
+    Ready(Request),
+}
+
+impl Intake {
+    /// Takes the request out of a session whose header was read.
+    pub(super) fn read(session: &mut ServerSession, peer: SocketAddr) -> Self {
+        let has_body = !session.is_body_empty();
+        let head = session.req_header();
+        let fields = head.headers.clone();
+        let authority = fields.get(header::HOST).and_then(|host| host.to_str().ok());
+        let authority = head.uri.authority().map(http::uri::Authority::as_str).or(authority).unwrap_or("").to_owned();
+        let request = Request {
+            id: id(),
+            peer: peer.ip().to_canonical(),
+            version: head.version,
+            method: head.method.clone(),
+            authority,
+            path: head.uri.path().to_owned(),
+            query: head.uri.query().unwrap_or("").to_owned(),
+            fields,
+        };
+        let line = head.raw_path().len() + request.method.as_str().len();
+        match check(&request, line, has_body) {
+            Ok(()) => Self::Ready(request),
+            Err(fault) => Self::Refused(request, fault),
+        }
+    }
+}
+
+impl Request {
+    pub(super) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
+    pub(super) fn field(&self, name: header::HeaderName) -> Option<&str> {
+        self.fields.get(name)?.to_str().ok()
+    }
+
+    /// How an error is best shown to whoever asked.
+    pub(super) fn style(&self) -> Style {
+        Style::preferred(self.field(header::ACCEPT).unwrap_or(""))
+    }
+
+    /// What of the viewer's address may stand in a log.
+    pub(super) fn peer_for_logs(&self) -> IpAddr {
+        cut(self.peer, if self.peer.is_ipv4() { 24 } else { 56 })
+    }
+}
+
+/// Refuses what no viewer sends, so that nothing in front of us or behind us can read it another way.
+fn check(request: &Request, line_bytes: usize, has_body: bool) -> Result<(), Fault> {
+    let malformed = |reason| Err(Fault::Request { reason });
+    let field_bytes =
+        |(name, value): (&header::HeaderName, &header::HeaderValue)| name.as_str().len() + value.len() + 4;
+    let bytes = line_bytes + request.fields.iter().map(field_bytes).sum::<usize>();
+    if bytes > HEADER_BYTES_MAX || request.fields.len() > FIELDS_MAX {
+        return Err(Fault::HeaderTooLarge);
+    }
+    //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2
+    //# A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a Host header
+    //# field and to any request message that contains more than one Host header field line
+    if request.authority.is_empty() || request.fields.get_all(header::HOST).iter().count() > 1 {
+        return malformed("one Host is needed");
+    }
+    if request.method == Method::CONNECT || request.fields.contains_key(header::UPGRADE) {
+        return malformed("this is not a proxy and nothing to upgrade to");
+    }
+    if !matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return Err(Fault::Method);
+    }
+    // pingora takes Content-Length away when both are there; what is left still says that a body follows.
+    if has_body || request.fields.contains_key(header::TRANSFER_ENCODING) {
+        return malformed("a GET or HEAD has no body here");
+    }
+    Ok(())
+}
+
+/// A name for the request in pages and logs: 64 bits, unique enough to find one among a day's.
+fn id() -> String {
+    use std::{
+        hash::{BuildHasher, RandomState},
+        sync::{
+            LazyLock,
+            atomic::{AtomicU64, Ordering},
+        },
+    };
+    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{:016x}", SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed)))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn request(method: Method, fields: &[(&'static str, &str)]) -> Request {
+        let field = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        Request {
+            id: id(),
+            peer: "192.0.2.77".parse().unwrap(),
+            version: Version::HTTP_11,
+            method,
+            authority: "localhost".into(),
+            path: "/".into(),
+            query: String::new(),
+            fields: fields.iter().map(field).collect(),
+        }
+    }
+
+    #[test]
+    fn framing_that_could_be_read_two_ways_is_refused() {
+        let fault = |method, fields: &[(&'static str, &str)], body| check(&request(method, fields), 5, body).err();
+        assert_eq!(fault(Method::GET, &[], false), None);
+        assert_eq!(fault(Method::HEAD, &[], false), None);
+        assert!(matches!(fault(Method::GET, &[], true), Some(Fault::Request { .. })));
+        assert!(matches!(fault(Method::GET, &[("transfer-encoding", "chunked")], false), Some(Fault::Request { .. })));
+        assert!(matches!(fault(Method::GET, &[("upgrade", "websocket")], false), Some(Fault::Request { .. })));
+        assert!(matches!(fault(Method::CONNECT, &[], false), Some(Fault::Request { .. })));
+        assert_eq!(fault(Method::POST, &[], true), Some(Fault::Method));
+        assert_eq!(
+            fault(Method::GET, &[("cookie", &"x".repeat(HEADER_BYTES_MAX))], false),
+            Some(Fault::HeaderTooLarge)
+        );
+        let nobody = Request { authority: String::new(), ..request(Method::GET, &[]) };
+        assert!(matches!(check(&nobody, 5, false), Err(Fault::Request { .. })));
+    }
+
+    #[test]
+    fn ids_differ_and_logs_show_no_whole_address() {
+        assert_ne!(id(), id());
+        assert_eq!(request(Method::GET, &[]).peer_for_logs().to_string(), "192.0.2.0");
+    }
+}

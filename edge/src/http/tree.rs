@@ -1,0 +1,171 @@
+//! From a path to an object: a file answers at its root and at any one name below it, a directory is walked.
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::Bytes;
+use format::{
+    BlockIndex, Directory, Kind, Locator,
+    limits::{DIRECTORY_BYTES_MAX, PATH_SEGMENTS_MAX},
+};
+use moka::sync::Cache;
+
+use crate::{error::Fault, node::Node, objects::Opened};
+
+/// Decoded directories kept, by the bytes of their bodies.
+const DIRECTORIES_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// A decoded directory takes about so many times its body.
+const DECODED_FACTOR: u64 = 3;
+/// Decoding more than this leaves the reactor.
+const DECODE_INLINE_BYTES_MAX: usize = 64 * 1024;
+const INDEX: &str = "index.html";
+
+/// Directories that were walked lately.
+pub(crate) struct Directories(Cache<Locator, Arc<Directory>>);
+
+/// What a path leads to.
+pub(super) enum Found {
+    /// A file.
+    File(Arc<Opened>),
+    /// A directory without an index.
+    Listing(Arc<Opened>, Arc<Directory>),
+    /// A directory asked for without its final slash: relative links in it would lead astray.
+    Slash,
+}
+
+impl Directories {
+    pub(super) fn new() -> Self {
+        let weigh = |_: &Locator, directory: &Arc<Directory>| {
+            let bytes: usize = directory.entries().map(|(name, entry)| name.len() + entry.mime.len() + 160).sum();
+            u32::try_from(bytes).unwrap_or(u32::MAX)
+        };
+        Self(Cache::builder().max_capacity(DIRECTORIES_BYTES_MAX * DECODED_FACTOR).weigher(weigh).build())
+    }
+
+    /// Returns what a path below `root` leads to. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Fault::Path`], [`Fault::Request`] for a path that is none, or the faults of reading.
+    pub(super) async fn walk(&self, node: &Node, root: &Arc<Opened>, path: &str) -> Result<Found, Fault> {
+        let segments = segments(path)?;
+        if root.object.kind() == Kind::File {
+            // A name is for players and people; it is not looked at.
+            return if segments.len() <= 1 { Ok(Found::File(Arc::clone(root))) } else { Err(Fault::Path) };
+        }
+        let mut at = Arc::clone(root);
+        let mut segments = segments.iter().peekable();
+        loop {
+            // Names ran out on a directory: its own slash is missing.
+            let Some(segment) = segments.next() else { return Ok(Found::Slash) };
+            let directory = self.read(node, &at).await?;
+            if segment.is_empty() {
+                if segments.peek().is_some() {
+                    return Err(Fault::Path);
+                }
+                return match directory.entry(INDEX).filter(|entry| entry.kind == Kind::File) {
+                    Some(index) => Ok(Found::File(node.objects.open(&index.capability).await?)),
+                    None => Ok(Found::Listing(at, directory)),
+                };
+            }
+            let entry = directory.entry(segment).ok_or(Fault::Path)?;
+            at = node.objects.open(&entry.capability).await?;
+            if at.object.kind() != entry.kind {
+                return Err(Fault::Damaged);
+            }
+            if entry.kind == Kind::File {
+                return if segments.next().is_none() { Ok(Found::File(at)) } else { Err(Fault::Path) };
+            }
+        }
+    }
+
+    async fn read(&self, node: &Node, opened: &Arc<Opened>) -> Result<Arc<Directory>, Fault> {
+        let locator = opened.object.locator();
+        if let Some(directory) = self.0.get(&locator) {
+            return Ok(directory);
+        }
+        let body = whole(node, opened).await?;
+        let decode = move || Directory::decode(&body).map(Arc::new).map_err(|_| Fault::Damaged);
+        let directory = if opened.object.length() <= DECODE_INLINE_BYTES_MAX as u64 {
+            decode()?
+        } else {
+            tokio::task::spawn_blocking(decode).await.map_err(|_| Fault::Busy)??
+        };
+        self.0.insert(locator, Arc::clone(&directory));
+        Ok(directory)
+    }
+}
+
+/// Reads a directory's whole body; the only object that is ever whole in memory, hence its bound.
+async fn whole(node: &Node, opened: &Arc<Opened>) -> Result<Bytes, Fault> {
+    if let Some(inline) = opened.object.inline() {
+        return Ok(Bytes::copy_from_slice(inline));
+    }
+    let geometry = opened.object.geometry().ok_or(Fault::Damaged)?;
+    let length = usize::try_from(geometry.length())
+        .ok()
+        .filter(|length| *length <= DIRECTORY_BYTES_MAX)
+        .ok_or(Fault::Damaged)?;
+    let mut body = Vec::with_capacity(length);
+    for block in 0..geometry.blocks() {
+        let block = BlockIndex(block);
+        let (stripe, column) = geometry.place(block);
+        if column == 0 {
+            node.fills.prefetch(opened, geometry, stripe, 0..geometry.columns(stripe));
+        }
+        body.extend_from_slice(&node.fills.block(opened, geometry, block).await?);
+    }
+    Ok(body.into())
+}
+
+/// Cuts a path into decoded names; the last is empty when the path ends with a slash.
+fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Fault> {
+    let malformed = Fault::Request { reason: "the path is malformed" };
+    let below = path.strip_prefix('/').ok_or_else(|| malformed.clone())?;
+    if below.split('/').count() > PATH_SEGMENTS_MAX {
+        return Err(Fault::Path);
+    }
+    below.split('/').map(|segment| decode(segment).ok_or_else(|| malformed.clone())).collect()
+}
+
+/// Undoes percent-encoding (RFC 3986 section 2.1); none when it is broken or hides a slash or what is not UTF-8.
+pub(super) fn decode(segment: &str) -> Option<Cow<'_, str>> {
+    if !segment.contains('%') {
+        return Some(Cow::Borrowed(segment));
+    }
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        if *first == b'%' {
+            let (hex, after) = after.split_at_checked(2)?;
+            if !hex.iter().all(u8::is_ascii_hexdigit) {
+                return None;
+            }
+            bytes.push(u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?);
+            rest = after;
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok().filter(|name| !name.contains('/') && !name.contains('\0')).map(Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(path: &str) -> Option<Vec<String>> {
+        segments(path).ok().map(|names| names.into_iter().map(Cow::into_owned).collect())
+    }
+
+    #[test]
+    fn paths_are_cut_and_decoded() {
+        assert_eq!(names("/"), Some(vec![String::new()]));
+        assert_eq!(names("/a/b.png"), Some(vec!["a".into(), "b.png".into()]));
+        assert_eq!(names("/a%20b/%C3%A9/"), Some(vec!["a b".into(), "é".into(), String::new()]));
+        for bad in ["", "a", "/%", "/%4", "/%zz", "/%+1", "/%ff", "/a%2Fb", "/%00"] {
+            assert_eq!(names(bad), None, "{bad}");
+        }
+        assert!(segments(&"/a".repeat(PATH_SEGMENTS_MAX)).is_ok());
+        assert_eq!(segments(&"/a".repeat(PATH_SEGMENTS_MAX + 1)), Err(Fault::Path));
+    }
+}

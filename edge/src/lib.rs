@@ -1,0 +1,39 @@
+//! The edge node: answers DNS and HTTP for viewers and holds nothing durable.
+//!
+//! ```text
+//! DNS question -> dns::question (label checked) -> objects -> policies (weights) -> steer -> nearest allowed edges
+//! HTTP request -> http::request (framing) -> objects -> http::tree (path) -> decide (the owner's verdict)
+//!              -> http::conditions, http::range -> cache | miss (origins, once for all) -> http::body
+//! follow: change feed, announcements, node list
+//! ```
+//!
+//! Keeps true: bytes come from [`client::Reader`] alone, which verified them; nobody is served while the owner's policy
+//! cannot be asked; a body is whole or its connection is cut. Logs: the target `access` has one event for each HTTP answer,
+//! with locators and cut addresses. hickory-server logs whole questions at `info`, and a label is a key: whoever sets up
+//! telemetry keeps `hickory_server`, `hickory_net` and `hickory_proto` at `warn`, `pingora_core` at `error`.
+
+pub mod config;
+pub mod error;
+pub mod places;
+pub mod zone;
+
+mod admin;
+mod ask;
+mod cache;
+mod clock;
+mod decide;
+mod dns;
+mod edge;
+mod follow;
+mod gazetteer;
+mod http;
+mod metrics;
+mod miss;
+mod node;
+mod objects;
+mod policies;
+mod steer;
+
+pub use config::{Config, ConfigError};
+pub use edge::{Edge, Parts, Running, StartError};
+pub use error::Fault;

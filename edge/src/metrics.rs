@@ -1,0 +1,123 @@
+//! What an edge counts, as Prometheus text. Names never carry labels of objects.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+/// Labels of a DNS answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct DnsLabels {
+    /// The type asked for, "other" for the rare ones.
+    pub(crate) kind: &'static str,
+    /// The rcode.
+    pub(crate) rcode: &'static str,
+}
+
+/// Labels of an HTTP answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct HttpLabels {
+    /// The status.
+    pub(crate) status: u16,
+    /// "hit", "miss" or "none".
+    pub(crate) cache: &'static str,
+}
+
+/// All counters of one edge.
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) dns_answers: Family<DnsLabels, Counter>,
+    pub(crate) dns_failed_open: Counter,
+    pub(crate) http_answers: Family<HttpLabels, Counter>,
+    pub(crate) http_body_bytes: Counter,
+    pub(crate) http_cut: Counter,
+    pub(crate) http_connections: Gauge,
+    pub(crate) http_connections_refused: Counter,
+    pub(crate) first_byte_seconds: Histogram,
+    pub(crate) block_hits: Counter,
+    pub(crate) block_misses: Counter,
+    pub(crate) cache_bytes: Gauge<u64, AtomicU64>,
+    pub(crate) fills: Counter,
+    pub(crate) fills_recovered: Counter,
+    pub(crate) fill_bytes: Counter,
+    pub(crate) fill_faults: Counter,
+    pub(crate) changes: Counter,
+    pub(crate) change_faults: Counter,
+    pub(crate) policy_faults: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let seconds = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+        let mut it = Self {
+            registry: Registry::with_prefix("evernear_edge"),
+            dns_answers: Family::default(),
+            dns_failed_open: Counter::default(),
+            http_answers: Family::default(),
+            http_body_bytes: Counter::default(),
+            http_cut: Counter::default(),
+            http_connections: Gauge::default(),
+            http_connections_refused: Counter::default(),
+            first_byte_seconds: Histogram::new(seconds),
+            block_hits: Counter::default(),
+            block_misses: Counter::default(),
+            cache_bytes: Gauge::default(),
+            fills: Counter::default(),
+            fills_recovered: Counter::default(),
+            fill_bytes: Counter::default(),
+            fill_faults: Counter::default(),
+            changes: Counter::default(),
+            change_faults: Counter::default(),
+            policy_faults: Counter::default(),
+        };
+        let to = &mut it.registry;
+        to.register("dns_answers", "DNS answers by type and rcode", it.dns_answers.clone());
+        to.register("dns_failed_open", "DNS answers given without knowing the object", it.dns_failed_open.clone());
+        to.register("http_answers", "HTTP answers by status and cache", it.http_answers.clone());
+        to.register("http_body_bytes", "Bytes of bodies sent", it.http_body_bytes.clone());
+        to.register("http_cut", "Bodies cut because the rest could not be had", it.http_cut.clone());
+        to.register("http_connections", "Open connections", it.http_connections.clone());
+        to.register("http_connections_refused", "Connections closed at a limit", it.http_connections_refused.clone());
+        to.register("first_byte_seconds", "From the request's header to the answer's", it.first_byte_seconds.clone());
+        to.register("block_hits", "Blocks found in the cache", it.block_hits.clone());
+        to.register("block_misses", "Blocks fetched", it.block_misses.clone());
+        to.register("cache_bytes", "Bytes of blocks in the cache", it.cache_bytes.clone());
+        to.register("fills", "Reads of a stripe from origins", it.fills.clone());
+        to.register("fills_recovered", "Reads that needed the erasure code", it.fills_recovered.clone());
+        to.register("fill_bytes", "Bytes read from origins", it.fill_bytes.clone());
+        to.register("fill_faults", "Reads of a stripe that failed", it.fill_faults.clone());
+        to.register("changes", "Changes applied from the feed", it.changes.clone());
+        to.register("change_faults", "Failed asks for changes", it.change_faults.clone());
+        to.register(
+            "policy_faults",
+            "Requests refused because the policy could not be had or gave no verdict",
+            it.policy_faults.clone(),
+        );
+        it
+    }
+
+    /// Writes all of it as Prometheus text.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            text.clear();
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_written() {
+        let metrics = Metrics::new();
+        metrics.http_answers.get_or_create(&HttpLabels { status: 206, cache: "hit" }).inc();
+        let text = metrics.text();
+        assert!(text.contains("evernear_edge_http_answers_total{status=\"206\",cache=\"hit\"} 1"), "{text}");
+    }
+}

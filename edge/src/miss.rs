@@ -1,0 +1,171 @@
+//! The miss path: blocks that are not held are read from origins, once for all who want them.
+//!
+//! A fill is a task of its own, so it goes on when the viewer who caused it leaves; it puts its blocks into the cache. All
+//! wanted columns of a stripe are read together. Keeps true: at most `fill_bytes_max` of decoded bytes are on their way at
+//! one time, every fill ends by a deadline, and one block is read once however many wait for it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use client::Reader;
+use format::{BlockIndex, Geometry, StripeIndex, limits::BLOCK_BYTES};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    task::JoinSet,
+    time::timeout,
+};
+
+use crate::{
+    cache::{BlockCache, BlockKey},
+    error::Fault,
+    metrics::Metrics,
+    objects::{Opened, fault_of_read},
+};
+
+/// A stripe must be there by then; origins that are merely slow are hedged long before.
+const FILL_DEADLINE: Duration = Duration::from_secs(25);
+/// Waiting for room among the fills; beyond it the edge is overloaded and says so.
+const ROOM_DEADLINE: Duration = Duration::from_secs(5);
+/// A block may be evicted before the one who waited for it looks; then it is read again, but not for ever.
+const TRIES_MAX: usize = 3;
+
+type Blocks = Arc<Vec<(BlockIndex, Bytes)>>;
+type Flight = Shared<BoxFuture<'static, Result<Blocks, Fault>>>;
+
+/// All reads from origins that are on their way.
+pub(crate) struct Fills {
+    reader: Arc<Reader>,
+    cache: BlockCache,
+    /// One permit for each block of 256 KiB, `room_blocks` in all.
+    room: Semaphore,
+    room_blocks: u32,
+    state: Mutex<State>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct State {
+    flights: HashMap<BlockKey, Flight>,
+    tasks: JoinSet<()>,
+}
+
+impl Fills {
+    pub(crate) fn new(reader: Arc<Reader>, cache: BlockCache, fill_bytes_max: u64, metrics: Arc<Metrics>) -> Self {
+        let room_blocks = u32::try_from(fill_bytes_max / BLOCK_BYTES as u64).unwrap_or(u32::MAX);
+        let permits = usize::try_from(room_blocks).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let room = Semaphore::new(permits);
+        Self { reader, cache, room, room_blocks, state: Mutex::default(), metrics }
+    }
+
+    /// Returns a block, from the cache or from origins. Cancel safe: the fill goes on.
+    ///
+    /// # Errors
+    /// The nodes' faults, or [`Fault::Busy`].
+    pub(crate) async fn block(
+        self: &Arc<Self>,
+        opened: &Arc<Opened>,
+        geometry: Geometry,
+        block: BlockIndex,
+    ) -> Result<Bytes, Fault> {
+        let key = BlockKey { locator: opened.object.locator(), block };
+        for _ in 0..TRIES_MAX {
+            if let Some(found) = self.cache.get(&key) {
+                self.metrics.block_hits.inc();
+                return Ok(found);
+            }
+            let (stripe, column) = geometry.place(block);
+            self.prefetch(opened, geometry, stripe, column..column + 1);
+            let flight = self.state().flights.get(&key).cloned();
+            let Some(flight) = flight else { continue };
+            self.metrics.block_misses.inc();
+            let blocks = flight.await?;
+            if let Some((_, found)) = blocks.iter().find(|(index, _)| *index == block) {
+                return Ok(found.clone());
+            }
+        }
+        Err(Fault::Busy)
+    }
+
+    /// Begins to read those of a stripe's data columns that are neither held nor on their way. Never waits.
+    pub(crate) fn prefetch(
+        self: &Arc<Self>,
+        opened: &Arc<Opened>,
+        geometry: Geometry,
+        stripe: StripeIndex,
+        columns: std::ops::Range<usize>,
+    ) {
+        let locator = opened.object.locator();
+        let key = |column| BlockKey { locator, block: geometry.block(stripe, column) };
+        let mut state = self.state();
+        // A fill puts its blocks into the cache before its flight is taken away, so under the lock none slips through.
+        let missing: Vec<usize> = columns
+            .filter(|column| *column < geometry.columns(stripe))
+            .filter(|column| !state.flights.contains_key(&key(*column)) && !self.cache.holds(&key(*column)))
+            .collect();
+        if missing.is_empty() {
+            return;
+        }
+        let (done, filled) = oneshot::channel();
+        let flight: Flight = filled.map(|result| result.unwrap_or(Err(Fault::Busy))).boxed().shared();
+        for column in &missing {
+            state.flights.insert(key(*column), flight.clone());
+        }
+        // Ended tasks are taken out here, so that the set stays as small as the work under way.
+        while state.tasks.try_join_next().is_some() {}
+        let (fills, opened) = (Arc::clone(self), Arc::clone(opened));
+        state.tasks.spawn(async move {
+            let result = fills.fill(&opened, stripe, &missing).await;
+            if let Ok(blocks) = &result {
+                for (block, bytes) in blocks.iter() {
+                    fills.cache.insert(BlockKey { locator, block: *block }, bytes.clone());
+                }
+            } else {
+                fills.metrics.fill_faults.inc();
+            }
+            {
+                let mut state = fills.state();
+                for column in &missing {
+                    state.flights.remove(&BlockKey { locator, block: geometry.block(stripe, *column) });
+                }
+            }
+            // Nobody may be waiting any more; the cache has the blocks.
+            let _ = done.send(result);
+        });
+    }
+
+    async fn fill(&self, opened: &Opened, stripe: StripeIndex, columns: &[usize]) -> Result<Blocks, Fault> {
+        // A stripe wider than all the room takes all of it, alone.
+        let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX).min(self.room_blocks);
+        let room = timeout(ROOM_DEADLINE, self.room.acquire_many(wanted)).await;
+        let _room = room.map_err(|_| Fault::Busy)?.map_err(|_| Fault::Busy)?;
+        let read = self.reader.blocks(&opened.object, &opened.record.placement, stripe, columns);
+        let read = timeout(FILL_DEADLINE, read).await.map_err(|_| Fault::Slow)?.map_err(|error| {
+            let locator = opened.object.locator();
+            tracing::warn!(%locator, stripe = stripe.0, error = &error as &dyn std::error::Error, "stripe cannot be read");
+            fault_of_read(&error)
+        })?;
+        self.metrics.fills.inc();
+        self.metrics.fill_bytes.inc_by(read.bytes);
+        self.metrics.fills_recovered.inc_by(u64::from(read.recovered));
+        Ok(Arc::new(read.blocks))
+    }
+
+    /// Ends all fills; whoever waits gets [`Fault::Busy`].
+    pub(crate) fn stop(&self) {
+        let mut state = self.state();
+        state.tasks.abort_all();
+        state.flights.clear();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

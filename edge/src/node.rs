@@ -1,0 +1,196 @@
+//! What both doors of one edge share: the objects, the policies, the places, the list of nodes.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use client::Topology;
+use format::{
+    Locator,
+    wire::{NodeEntry, Role},
+};
+use sandbox::{Candidate as PolicyCandidate, CountryCode};
+use tokio::time::timeout;
+
+use crate::{
+    ask::{Ask, EdgeFacts, continent, country_code},
+    cache::BlockCache,
+    clock,
+    config::Config,
+    decide::{Decision, Program},
+    error::Fault,
+    metrics::Metrics,
+    miss::Fills,
+    objects::{Objects, Opened},
+    places::{Coordinates, PlaceTable, ViewerPlace},
+    policies::Policies,
+    steer::{Candidate, steer},
+};
+
+/// An edge that was not heard of for so long, by the catalog's clock, counts as silent: four announcements missed.
+const SILENT_SECONDS: u64 = 20;
+/// How long a DNS question waits for the owner's policy.
+const POLICY_PATIENCE: Duration = Duration::from_secs(2);
+/// Lifetime of a DNS answer given without knowing the owner's wishes.
+const GUESS_SECONDS: u32 = 5;
+
+/// One edge.
+pub(crate) struct Node {
+    pub(crate) config: Config,
+    pub(crate) public: Vec<IpAddr>,
+    pub(crate) places: PlaceTable,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) policies: Arc<Policies>,
+    pub(crate) cache: BlockCache,
+    pub(crate) fills: Arc<Fills>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Which edges to name, best first, and for how long.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Steered {
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) seconds: u32,
+}
+
+impl Node {
+    /// Returns this edge as others see it.
+    pub(crate) fn entry(&self) -> NodeEntry {
+        NodeEntry {
+            name: self.config.name.clone(),
+            role: Role::Edge,
+            address: None,
+            public: self.public.clone(),
+            place: self.config.place.clone(),
+            capacity_bytes: 0,
+            free_bytes: 0,
+            load: self.load(),
+            seen: 0,
+        }
+    }
+
+    /// Returns how full the edge is: its connections against the most it takes.
+    fn load(&self) -> u8 {
+        let open = u64::try_from(self.metrics.http_connections.get()).unwrap_or(0);
+        let most = (self.config.http.connections_max as u64).max(1);
+        u8::try_from((open * 100 / most).min(100)).unwrap_or(100)
+    }
+
+    pub(crate) fn edge_facts(&self) -> EdgeFacts {
+        EdgeFacts::of(&self.config.place, self.load())
+    }
+
+    /// Returns all edges with addresses, this one among them even when nobody told us of ourselves yet.
+    fn edges(&self) -> Vec<(NodeEntry, bool)> {
+        let nodes = self.topology.snapshot();
+        // Health is measured against the newest word in the same list, so a list that grows old as a whole accuses nobody.
+        let newest = nodes.iter().map(|node| node.seen).max().unwrap_or(0);
+        let others = nodes
+            .iter()
+            .filter(|node| node.role == Role::Edge && node.name != self.config.name && !node.public.is_empty());
+        let mut edges: Vec<_> =
+            others.map(|node| (node.clone(), newest.saturating_sub(node.seen) <= SILENT_SECONDS)).collect();
+        edges.push((self.entry(), true));
+        // One order at every edge, so that the same question has the same answer everywhere.
+        edges.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+        edges
+    }
+
+    /// Decides about one object's DNS answer for a viewer; no addresses where the owner allows no edge.
+    pub(crate) async fn steer_to(&self, opened: &Arc<Opened>, viewer: ViewerPlace, now: SystemTime) -> Steered {
+        let lease = &opened.record.lease;
+        let locator = opened.object.locator();
+        // A resolver does not wait for a policy to be compiled; by its next question it is.
+        let program = timeout(POLICY_PATIENCE, self.policies.program(lease.owner, &lease.policy)).await;
+        let Ok(Ok(program)) = program else { return self.guess(viewer, &locator) };
+        let ask = Arc::new(Ask {
+            now: clock::unix_seconds(now),
+            viewer,
+            ipv6: false,
+            edge: self.edge_facts(),
+            request: None,
+            object: Some(Arc::clone(&opened.object)),
+        });
+        let edges = self.edges();
+        let candidates: Vec<PolicyCandidate> =
+            edges.iter().map(|(edge, _)| self.policy_candidate(edge, &locator)).collect();
+        match program.steer(&ask, &candidates) {
+            Err(_) => {
+                self.metrics.policy_faults.inc();
+                self.guess(viewer, &locator)
+            }
+            Ok(steering) => {
+                Steered { addresses: self.order(&edges, &steering.weights, viewer, &locator), seconds: steering.ttl }
+            }
+        }
+    }
+
+    /// Names the nearest edges without knowing the object or its owner's wishes; HTTP decides again anyway.
+    pub(crate) fn guess(&self, viewer: ViewerPlace, locator: &Locator) -> Steered {
+        self.metrics.dns_failed_open.inc();
+        Steered { addresses: self.nearest(viewer, locator), seconds: GUESS_SECONDS }
+    }
+
+    /// Names the nearest edges.
+    pub(crate) fn nearest(&self, viewer: ViewerPlace, locator: &Locator) -> Vec<IpAddr> {
+        let edges = self.edges();
+        self.order(&edges, &vec![1; edges.len()], viewer, locator)
+    }
+
+    fn order(
+        &self,
+        edges: &[(NodeEntry, bool)],
+        weights: &[u8],
+        viewer: ViewerPlace,
+        locator: &Locator,
+    ) -> Vec<IpAddr> {
+        let candidates: Vec<Candidate<'_>> = edges
+            .iter()
+            .zip(weights)
+            .map(|((edge, healthy), weight)| Candidate {
+                name: edge.name.as_str(),
+                place: &edge.place,
+                healthy: *healthy,
+                load: edge.load,
+                weight: *weight,
+            })
+            .collect();
+        // A viewer of whom nothing is known most likely came to the edge near it.
+        let from = viewer.coordinates.unwrap_or_else(|| Coordinates::of(&self.config.place));
+        steer(&candidates, from, locator).into_iter().flat_map(|at| edges[at].0.public.iter().copied()).collect()
+    }
+
+    fn policy_candidate(&self, edge: &NodeEntry, locator: &Locator) -> PolicyCandidate {
+        let known = ViewerPlace::of_country(edge.place.country);
+        let country: CountryCode = country_code(edge.place.country);
+        PolicyCandidate {
+            country,
+            continent: continent(known.continent),
+            region: 0,
+            rtt_ms: 0,
+            load: edge.load / 10 * 10,
+            holds: edge.name == self.config.name && self.objects.holds(locator),
+        }
+    }
+
+    /// Decides about one request by the policy of the name asked for and, where it is another, of the object itself.
+    ///
+    /// # Errors
+    /// [`Fault::Policy`] while a policy cannot be had.
+    pub(crate) async fn decide(&self, root: &Opened, leaf: &Opened, ask: &Arc<Ask>) -> Result<Decision, Fault> {
+        let of_root = self.program_of(root).await?.serve(ask)?;
+        let (a, b) = (&root.record.lease, &leaf.record.lease);
+        if (a.owner, &a.policy) == (b.owner, &b.policy) {
+            return Ok(of_root);
+        }
+        Ok(of_root.and(self.program_of(leaf).await?.serve(ask)?))
+    }
+
+    async fn program_of(&self, opened: &Opened) -> Result<Arc<Program>, Fault> {
+        let lease = &opened.record.lease;
+        self.policies.program(lease.owner, &lease.policy).await
+    }
+}

@@ -1,0 +1,93 @@
+//! The DNS door, asked by dig.
+
+use crate::site::{Site, label_of_nothing, noise, other_edge};
+
+async fn world() -> Site {
+    let others = vec![
+        other_edge("edge-tyo", "JP", 35.7, 139.7, "127.0.0.2"),
+        other_edge("edge-nyc", "US", 40.7, -74.0, "127.0.0.3"),
+    ];
+    Site::with(|_| {}, others).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_of_three_continents_get_three_nearest_edges() {
+    let site = world().await;
+    let stored = site.store("a.bin", "application/octet-stream", noise(50_000, 1)).await;
+    let name = format!("{}.evernear.example", stored.label);
+    for (subnet, nearest, scope) in [
+        ("192.0.2.0/24", "127.0.0.1", "192.0.2.0/24/24"),
+        ("198.51.100.0/24", "127.0.0.2", "198.51.100.0/24/24"),
+        ("203.0.113.0/24", "127.0.0.3", "203.0.113.0/24/24"),
+    ] {
+        let answer = site.dig(&[&name, "A", &format!("+subnet={subnet}")]).await;
+        let first = answer.lines().find(|line| line.starts_with(&name)).unwrap_or_else(|| panic!("{answer}"));
+        assert!(first.ends_with(nearest), "{answer}");
+        assert!(answer.contains(&format!("CLIENT-SUBNET: {scope}")) && answer.contains("flags: qr aa rd;"), "{answer}");
+    }
+    // Over TCP, in capitals, and by the resolver's own address.
+    let answer = site.dig(&[&name.to_uppercase(), "A", "+tcp", "+short"]).await;
+    assert_eq!(answer.lines().next(), Some("127.0.0.1"));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_not_there_do_not_exist() {
+    let site = world().await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let mut wrong = stored.label.clone().into_bytes();
+    wrong[20] = if wrong[20] == b'a' { b'b' } else { b'a' };
+    let wrong = String::from_utf8(wrong).unwrap();
+    for (name, status) in [
+        (format!("{wrong}.evernear.example"), "NXDOMAIN"),
+        (format!("{}.evernear.example", label_of_nothing()), "NXDOMAIN"),
+        (format!("x.{}.evernear.example", stored.label), "NXDOMAIN"),
+        ("_acme-challenge.evernear.example".into(), "NXDOMAIN"),
+        ("example.com".into(), "REFUSED"),
+        (".".into(), "REFUSED"),
+    ] {
+        let answer = site.dig(&[&name, "A"]).await;
+        assert!(answer.contains(&format!("status: {status}")), "{answer}");
+        assert_eq!(answer.contains("SOA"), status == "NXDOMAIN", "{answer}");
+    }
+    // A wrong label cost no look-up: only the well-formed one nobody knows did.
+    let aaaa = site.dig(&[&format!("{}.evernear.example", stored.label), "AAAA"]).await;
+    assert!(aaaa.contains("status: NOERROR") && aaaa.contains("ANSWER: 0") && aaaa.contains("SOA"), "{aaaa}");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_zone_speaks_for_itself() {
+    let site = world().await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let name = format!("{}.evernear.example", stored.label);
+    let soa = site.dig(&["evernear.example", "SOA", "+short"]).await;
+    assert!(soa.starts_with("ns1.evernear.example. hostmaster.evernear.example. 1 "), "{soa}");
+    assert_eq!(site.dig(&["evernear.example", "NS", "+short"]).await.trim(), "ns1.evernear.example.");
+    assert_eq!(site.dig(&["ns1.evernear.example", "A", "+short"]).await.trim(), "127.0.0.1");
+    assert_eq!(site.dig(&[&name, "TXT", "+short"]).await.trim(), "\"v=1 size=5 type=text/plain\"");
+    assert_eq!(site.dig(&[&name, "ANY", "+short", "+notcp"]).await.trim(), "\"RFC8482\" \"\"");
+    let https = site.dig(&[&name, "HTTPS"]).await;
+    assert!(https.contains("ANSWER: 0"), "no HTTPS record without TLS: {https}");
+    let version = site.dig(&[&name, "A", "+edns=1", "+noednsnegotiation"]).await;
+    assert!(version.contains("status: BADVERS"), "{version}");
+    let chaos = site.dig(&["version.bind", "CH", "TXT"]).await;
+    assert!(chaos.contains("status: REFUSED"), "{chaos}");
+    let large = site.dig(&[&name, "A", "+bufsize=4096"]).await;
+    assert!(large.contains("udp: 1232"), "{large}");
+    assert!(site.metrics().await.contains("evernear_edge_dns_answers_total{kind=\"SOA\",rcode=\"NOERROR\"} 1"));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zone_without_origins_still_answers_with_the_nearest() {
+    let site = world().await;
+    let stored = site.store("a.bin", "application/octet-stream", noise(50_000, 1)).await;
+    site.weather.down();
+    let name = format!("{}.evernear.example", stored.label);
+    let answer = site.dig(&[&name, "A", "+subnet=198.51.100.0/24"]).await;
+    let first = answer.lines().find(|line| line.starts_with(&name)).unwrap_or_else(|| panic!("{answer}"));
+    assert!(first.ends_with("127.0.0.2") && first.contains(" 5 IN A "), "{answer}");
+    assert_eq!(site.counter("evernear_edge_dns_failed_open_total").await, 1);
+    site.stop().await;
+}

@@ -1,0 +1,254 @@
+//! The HTTP door, asked by curl and by raw sockets.
+
+use format::Kind;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::site::{DEADLINE, Site, eventually, label_of_nothing, noise};
+
+const MIB: usize = 1024 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_is_exact_cold_and_hit_whole_and_in_ranges() {
+    let site = Site::start().await;
+    let stored = site.store("clip.mp4", "video/mp4", noise(9 * MIB + 12_345, 3)).await;
+    let cold = site.get(&stored, "/clip.mp4", &[]).await;
+    assert_eq!((cold.status(), cold.field("content-type")), (200, Some("video/mp4")));
+    assert!(cold.body() == stored.bytes, "the body differs");
+    assert_eq!(cold.field("cache-status"), Some("\"edge-bru\"; fwd=uri-miss; stored"));
+    let hit = site.get(&stored, "/", &[]).await;
+    assert!(hit.body() == stored.bytes && hit.field("cache-status") == Some("\"edge-bru\"; hit"), "{}", hit.head);
+    assert!(hit.field("server-timing").unwrap().contains("policy;dur="));
+    for (range, from, to) in [
+        ("0-1", 0, 2),
+        ("1000000-1999999", 1_000_000, 2_000_000),
+        ("-5", stored.bytes.len() - 5, stored.bytes.len()),
+        ("9437184-", 9 * MIB, stored.bytes.len()),
+        ("262143-262144", 262_143, 262_145),
+    ] {
+        let part = site.get(&stored, "/", &["-r", range]).await;
+        assert_eq!((part.status(), part.body()), (206, &stored.bytes[from..to]), "{range}");
+        let expected = format!("bytes {from}-{}/{}", to - 1, stored.bytes.len());
+        assert_eq!(part.field("content-range"), Some(&*expected));
+    }
+    let beyond = site.get(&stored, "/", &["-r", "99999999-"]).await;
+    assert_eq!(
+        (beyond.status(), beyond.field("content-range")),
+        (416, Some(&*format!("bytes */{}", stored.bytes.len())))
+    );
+    let two = site.get(&stored, "/", &["-r", "0-1,5-6"]).await;
+    assert_eq!((two.status(), two.body().len()), (200, stored.bytes.len()));
+    let h2 = site.get(&stored, "/", &["--http2-prior-knowledge"]).await;
+    assert!(h2.head.starts_with("HTTP/2 200") && h2.body() == stored.bytes, "{}", h2.head);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_reads_only_its_own_blocks_and_the_same_block_once() {
+    let site = Site::start().await;
+    let stored = site.store("big.bin", "application/octet-stream", noise(8 * MIB, 4)).await;
+    let asks: Vec<_> = (0..8).map(|_| site.get(&stored, "/", &["-r", "0-99"])).collect();
+    for part in futures::future::join_all(asks).await {
+        assert_eq!(part.body(), &stored.bytes[..100]);
+    }
+    assert_eq!(site.counter("evernear_edge_fills_total").await, 1);
+    assert!(site.counter("evernear_edge_fill_bytes_total").await < 2 * 262_168 + 1);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fill_goes_on_when_its_viewer_leaves() {
+    let site = Site::start().await;
+    let stored = site.store("big.bin", "application/octet-stream", noise(MIB, 5)).await;
+    let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
+    let ask = format!("GET / HTTP/1.1\r\nHost: {}.localhost\r\n\r\n", stored.label);
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    drop(stream);
+    eventually("the fill", || async { site.counter("evernear_edge_fills_total").await >= 1 }).await;
+    eventually("a hit", || async {
+        site.get(&stored, "/", &["-r", "0-9"]).await.field("cache-status") == Some("\"edge-bru\"; hit")
+    })
+    .await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_heads_and_security_fields() {
+    let site = Site::start().await;
+    let stored = site.store("a.html", "text/html", b"<p>hello".to_vec()).await;
+    let full = site.get(&stored, "/", &[]).await;
+    let etag = full.field("etag").unwrap().to_owned();
+    assert!(etag.starts_with('"') && etag.len() == 34, "{etag}");
+    for (name, value) in [
+        ("cache-control", "public, max-age=31536000, stale-while-revalidate=86400, stale-if-error=31536000, immutable"),
+        ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        ("accept-ranges", "bytes"),
+        ("x-content-type-options", "nosniff"),
+        ("content-security-policy", "sandbox"),
+        ("cross-origin-resource-policy", "cross-origin"),
+        ("access-control-allow-origin", "*"),
+        ("referrer-policy", "no-referrer"),
+        ("origin-agent-cluster", "?1"),
+        ("content-length", "8"),
+    ] {
+        assert_eq!(full.field(name), Some(value), "{}", full.head);
+    }
+    assert!(full.field("date").is_some() && full.field("set-cookie").is_none());
+    let same = site.get(&stored, "/", &["-H", &format!("if-none-match: {etag}")]).await;
+    assert_eq!((same.status(), same.body().len(), same.field("etag")), (304, 0, Some(&*etag)));
+    let head = site.get(&stored, "/x.html", &["-I"]).await;
+    assert_eq!((head.status(), head.field("content-length"), head.field("etag")), (200, Some("8"), Some(&*etag)));
+    let stale = site.get(&stored, "/", &["-r", "0-1", "-H", "if-range: \"other\""]).await;
+    assert_eq!((stale.status(), stale.body().len()), (200, 8));
+    let fresh = site.get(&stored, "/", &["-r", "0-1", "-H", &format!("if-range: {etag}")]).await;
+    assert_eq!((fresh.status(), fresh.body()), (206, &b"<p"[..]));
+    let failed = site.get(&stored, "/", &["-H", "if-match: \"other\""]).await;
+    assert_eq!(failed.status(), 412);
+    let worker = site.get(&stored, "/", &["-H", "service-worker: script"]).await;
+    assert_eq!(worker.status(), 403);
+    let preflight = site.get(&stored, "/", &["-X", "OPTIONS"]).await;
+    assert_eq!((preflight.status(), preflight.field("access-control-allow-methods")), (204, Some("GET, HEAD")));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_say_why() {
+    let site = Site::start().await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let zone = "evernear.example";
+    for (host, path, arguments, status) in [
+        (zone.to_owned(), "/", vec![], 200),
+        (zone.to_owned(), "/x", vec![], 404),
+        (format!("www.{zone}"), "/", vec![], 400),
+        (format!("{}.{zone}", label_of_nothing()), "/", vec![], 404),
+        ("example.com".to_owned(), "/", vec![], 421),
+        (format!("{}.{zone}", stored.label), "/", vec!["-X", "DELETE"], 405),
+        (format!("{}.{zone}", stored.label), "/", vec!["-d", "body"], 405),
+        (format!("{}.{zone}", stored.label), "/", vec!["-X", "GET", "-d", "body"], 400),
+        (format!("{}.{zone}", stored.label), "/a/b", vec![], 404),
+        (format!("{}.localhost", stored.label), "/any.txt?x=1", vec![], 200),
+        (format!("{}.{zone}", stored.label.to_uppercase()), "/", vec![], 200),
+    ] {
+        let answer = site.curl(&host, path, &arguments).await;
+        assert_eq!(answer.status(), status, "{host}{path} {arguments:?}: {}", answer.head);
+        assert!(answer.field("x-request-id").is_some() && answer.field("x-content-type-options").is_some());
+    }
+    let json = site.curl(&format!("www.{zone}"), "/", &["-H", "accept: application/json"]).await;
+    assert!(
+        json.body().starts_with(b"{\"error\":\"the address is not one of ours"),
+        "{}",
+        String::from_utf8_lossy(json.body())
+    );
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_is_walked() {
+    let site = Site::start().await;
+    let page = site.store("index.html", "text/html; charset=utf-8", b"<img src=img/a.png>".to_vec()).await;
+    let image = site.store("a.png", "image/png", noise(300_000, 9)).await;
+    let images = site.store_directory(&[("a.png", &image, Kind::File), ("b c.png", &image, Kind::File)]).await;
+    let root = site.store_directory(&[("index.html", &page, Kind::File), ("img", &images, Kind::Directory)]).await;
+    let index = site.get(&root, "/", &[]).await;
+    assert_eq!((index.field("content-type"), index.body()), (Some("text/html; charset=utf-8"), &page.bytes[..]));
+    let found = site.get(&root, "/img/a.png", &[]).await;
+    assert!(found.field("content-type") == Some("image/png") && found.body() == image.bytes, "{}", found.head);
+    assert!(site.get(&root, "/img/b%20c.png", &[]).await.body() == image.bytes);
+    let slash = site.get(&root, "/img", &[]).await;
+    assert_eq!((slash.status(), slash.field("location")), (308, Some("/img/")));
+    let listing = site.get(&root, "/img/", &[]).await;
+    assert!(String::from_utf8_lossy(listing.body()).contains("href=\"./b%20c.png\""));
+    for (path, status) in
+        [("/x", 404), ("/img/x", 404), ("/img//a.png", 404), ("/img/a.png/x", 404), ("/../x", 404), ("/%zz", 400)]
+    {
+        assert_eq!(site.get(&root, path, &[]).await.status(), status, "{path}");
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_cannot_be_finished_is_cut_and_never_short() {
+    // Little is read ahead and nothing kept, so the middle has to be fetched while the storm is on.
+    let site = Site::start().await;
+    let stored = site.store("big.bin", "application/octet-stream", noise(40 * MIB, 6)).await;
+    let ask = format!("GET / HTTP/1.1\r\nHost: {}.localhost\r\n\r\n", stored.label);
+    let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let mut first = vec![0; 4096];
+    let begun = stream.read(&mut first).await.unwrap();
+    assert!(first[..begun].starts_with(b"HTTP/1.1 200"));
+    site.weather.lying();
+    let mut rest = Vec::new();
+    // An end or a reset are both honest; only the whole length would be a lie.
+    let _ = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut rest)).await.unwrap();
+    assert!(begun + rest.len() < stored.bytes.len(), "{}", rest.len());
+    assert_eq!(site.counter("evernear_edge_http_cut_total").await, 1);
+    // What never begins gets an honest status instead.
+    site.weather.lying();
+    let other = {
+        site.weather.fair();
+        let other = site.store("other.bin", "application/octet-stream", noise(MIB, 8)).await;
+        site.weather.lying();
+        other
+    };
+    let refused = site.get(&other, "/", &[]).await;
+    assert_eq!((refused.status(), refused.field("retry-after")), (502, Some("5")), "{}", refused.head);
+    assert_eq!(refused.field("proxy-status"), Some("\"edge-bru\"; error=http_response_incomplete"));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_smuggle_or_dawdle_are_refused_and_cut() {
+    let site = Site::start().await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let host = format!("Host: {}.localhost\r\n", stored.label);
+    let large = format!("GET / HTTP/1.1\r\n{host}X: {}\r\n\r\n", "x".repeat(20_000));
+    for (ask, status) in [
+        (format!("GET / HTTP/1.1\r\n{host}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), "400"),
+        (format!("GET / HTTP/1.1\r\n{host}Content-Length: 5\r\n\r\nhello"), "400"),
+        (format!("GET / HTTP/1.1\r\n{host}Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello"), "400"),
+        ("GET /index.html HTTP/1.1\r\nAccept: */*\r\n\r\n".to_owned(), "400"),
+        (format!("GET / HTTP/1.1\r\n{host}Host: other\r\n\r\n"), "400"),
+        (format!("GET / HTTP/1.1\r\n{host}Upgrade: websocket\r\nConnection: upgrade\r\n\r\n"), "400"),
+        (large, "431"),
+    ] {
+        let answer = raw(&site, &ask).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{ask:.120} -> {answer:.300}");
+    }
+    // A good connection stays open for the next request.
+    let two = format!("GET / HTTP/1.1\r\n{host}\r\n");
+    let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
+    for _ in 0..2 {
+        stream.write_all(two.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"hello") {
+            let mut piece = [0; 2048];
+            let read = tokio::time::timeout(DEADLINE, stream.read(&mut piece)).await.unwrap().unwrap();
+            assert!(read > 0, "closed after {}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&piece[..read]);
+        }
+    }
+    // Over 10 s by nature: the header's deadline itself is what is claimed. One silent connection, one that never ends.
+    let mut silent = TcpStream::connect(site.edge.http).await.unwrap();
+    let mut endless = TcpStream::connect(site.edge.http).await.unwrap();
+    endless.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ").await.unwrap();
+    for stream in [&mut silent, &mut endless] {
+        let mut rest = Vec::new();
+        let _ =
+            tokio::time::timeout(DEADLINE, stream.read_to_end(&mut rest)).await.expect("the connection was not closed");
+    }
+    site.stop().await;
+}
+
+/// Sends bytes as they are and reads until the edge closes.
+async fn raw(site: &Site, ask: &str) -> String {
+    let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A reset after the answer is as good as an end: what we sent beyond it was not read.
+    let _ =
+        tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("the connection was not closed");
+    String::from_utf8_lossy(&answer).into_owned()
+}

@@ -1,0 +1,8 @@
+//! One edge over nodes in memory, asked by other people's tools: `dig`, `curl`, and raw sockets where those are too polite.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod dns;
+mod follow;
+mod http;
+mod policy;
+mod site;

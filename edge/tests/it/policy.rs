@@ -1,0 +1,89 @@
+//! Owners' policies at the edge: published at the origins, taken up from the feed, and closed while they cannot be had.
+
+use std::time::Duration;
+
+use client::Transport;
+use format::{BlobId, Kind, PolicyLink, PolicyManifest, PolicyName};
+
+use crate::site::{Site, eventually, other_edge};
+
+const GEO: &[u8] = include_bytes!("../../../policies/prebuilt/geo.wasm");
+
+async fn publish(site: &Site, name: &PolicyName, sequence: u64, config: &str) {
+    let node = &site.nodes[0].name;
+    for blob in [GEO, config.as_bytes()] {
+        site.origins.put_blob(node, &BlobId::of(blob), blob.to_vec().into()).await.unwrap();
+    }
+    let link = PolicyLink {
+        component: BlobId::of(GEO),
+        component_bytes: GEO.len().try_into().unwrap(),
+        config: BlobId::of(config.as_bytes()),
+        config_bytes: config.len().try_into().unwrap(),
+    };
+    let manifest = PolicyManifest {
+        owner: site.owner.id(),
+        name: name.clone(),
+        sequence,
+        links: vec![link],
+        not_before: 0,
+        expires: 0,
+        parent: None,
+        unknown: vec![],
+    };
+    let envelope = manifest.sign(&site.owner);
+    site.origins.put_policy(node, &site.owner.id(), name, envelope.into()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_country_gets_451_and_a_new_version_opens_within_two_seconds() {
+    let site = Site::start().await;
+    let name: PolicyName = "only-japan".parse().unwrap();
+    publish(&site, &name, 1, "receive-allow = [\"JP\"]\nttl = 120").await;
+    let stored = site.store_as("a.txt", "text/plain", b"hello".to_vec(), Kind::File, &name).await;
+    let refused = site.get(&stored, "/", &["-H", "accept: application/json"]).await;
+    assert_eq!(refused.status(), 451, "{}", refused.head);
+    assert!(
+        refused.body().starts_with(b"{") && refused.field("cache-control").unwrap().starts_with("private"),
+        "{}",
+        refused.head
+    );
+
+    publish(&site, &name, 2, "receive-allow = [\"JP\", \"BE\"]\nttl = 120").await;
+    let took = eventually("the new version", || async { site.get(&stored, "/", &[]).await.status() == 200 }).await;
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let served = site.get(&stored, "/", &[]).await;
+    assert_eq!(served.field("cache-control"), Some("public, max-age=120"));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_policy_closes_and_opens_once_it_is_there() {
+    let site = Site::start().await;
+    let name: PolicyName = "to-come".parse().unwrap();
+    let stored = site.store_as("a.txt", "text/plain", b"hello".to_vec(), Kind::File, &name).await;
+    let closed = site.get(&stored, "/", &[]).await;
+    assert_eq!((closed.status(), closed.field("retry-after")), (503, Some("2")));
+    publish(&site, &name, 1, "").await;
+    eventually("the opening", || async { site.get(&stored, "/", &[]).await.status() == 200 }).await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dns_names_only_edges_that_may_hold_and_hides_names_on_request() {
+    let others = vec![other_edge("edge-tyo", "JP", 35.7, 139.7, "127.0.0.2")];
+    let site = Site::with(|_| {}, others).await;
+    let name: PolicyName = "stays-home".parse().unwrap();
+    publish(&site, &name, 1, "hold-allow = [\"eu\"]\nreceive-deny = [\"US\"]\nhide-name = true\ndns-ttl = 17").await;
+    let stored = site.store_as("a.txt", "text/plain", b"hello".to_vec(), Kind::File, &name).await;
+    let asked = format!("{}.evernear.example", stored.label);
+    let from_japan = site.dig(&[&asked, "A", "+subnet=198.51.100.0/24", "+short"]).await;
+    assert_eq!(from_japan.trim(), "127.0.0.1");
+    let ttl = site.dig(&[&asked, "A", "+subnet=198.51.100.0/24", "+noall", "+answer"]).await;
+    assert!(ttl.contains(" 17 IN A "), "{ttl}");
+    let from_america = site.dig(&[&asked, "A", "+subnet=203.0.113.0/24"]).await;
+    assert!(
+        from_america.contains("status: NXDOMAIN") && from_america.contains("CLIENT-SUBNET: 203.0.113.0/24/24"),
+        "{from_america}"
+    );
+    site.stop().await;
+}

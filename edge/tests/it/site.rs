@@ -1,0 +1,347 @@
+//! A small site for tests: six origins in memory, an owner who stores, and edges before them.
+
+use std::{
+    collections::BTreeMap,
+    process::Output,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use client::{FaultyTransport, MemoryTransport, Topology, Transport, Uploader};
+use edge::{Config, Edge, Parts, Running};
+use format::{
+    Attributes, Capability, Compression, DataKey, Directory, Encoder, EncoderOptions, Entry, Kind, Label, Lease,
+    Locator, NodeName, OwnerKeys, OwnerSecret, Place, PolicyName, Profile, Retention, Sealed, Suite,
+    wire::{NodeEntry, Role},
+};
+use tokio::{process::Command, sync::watch, time::sleep};
+
+/// No answer takes this long on a loopback.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Faults that a test may switch on for the way from the edge to the origins.
+#[derive(Default)]
+pub(crate) struct Weather {
+    /// 0 fair, 1 all down, 2 all lie.
+    state: AtomicU8,
+}
+
+impl Weather {
+    pub(crate) fn down(&self) {
+        self.state.store(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn lying(&self) {
+        self.state.store(2, Ordering::SeqCst);
+    }
+
+    pub(crate) fn fair(&self) {
+        self.state.store(0, Ordering::SeqCst);
+    }
+}
+
+/// Origins, an owner, and one edge.
+pub(crate) struct Site {
+    pub(crate) origins: Arc<MemoryTransport>,
+    pub(crate) nodes: Vec<NodeEntry>,
+    pub(crate) owner: OwnerKeys,
+    pub(crate) weather: Arc<Weather>,
+    pub(crate) edge: Running,
+    stop: watch::Sender<bool>,
+}
+
+/// What was stored.
+pub(crate) struct Stored {
+    pub(crate) label: String,
+    pub(crate) sealed: Sealed,
+    pub(crate) bytes: Vec<u8>,
+}
+
+pub(crate) fn place(country: &str, zone: &str, latitude: f64, longitude: f64) -> Place {
+    Place { country: country.parse().unwrap(), region: "test".into(), zone: zone.into(), latitude, longitude }
+}
+
+fn origin(number: usize) -> NodeEntry {
+    NodeEntry {
+        name: format!("origin-{number}").parse().unwrap(),
+        role: Role::Origin,
+        address: None,
+        public: vec![],
+        place: place("BE", &format!("zone-{number}"), 50.0, 4.0 + number as f64),
+        capacity_bytes: 1 << 40,
+        free_bytes: 1 << 40,
+        load: 0,
+        seen: 1_000,
+    }
+}
+
+/// Another edge of the cluster, far away or near.
+pub(crate) fn other_edge(name: &str, country: &str, latitude: f64, longitude: f64, address: &str) -> NodeEntry {
+    NodeEntry {
+        name: name.parse().unwrap(),
+        role: Role::Edge,
+        public: vec![address.parse().unwrap()],
+        place: place(country, name, latitude, longitude),
+        ..origin(0)
+    }
+}
+
+const CONFIG: &str = r#"
+name = "edge-bru"
+zone = "evernear.example"
+public = ["127.0.0.1"]
+admin = "127.0.0.1:0"
+[place]
+country = "BE"
+region = "eu"
+zone = "bru1"
+latitude = 50.85
+longitude = 4.35
+[dns]
+listen = "127.0.0.1:0"
+[http]
+listen = "127.0.0.1:0"
+[cache]
+unknown_seconds = 1
+[[places.prefix]]
+prefix = "192.0.2.0/24"
+country = "BE"
+[[places.prefix]]
+prefix = "198.51.100.0/24"
+country = "JP"
+[[places.prefix]]
+prefix = "203.0.113.0/24"
+country = "US"
+[[places.prefix]]
+prefix = "127.0.0.0/8"
+country = "BE"
+[[seeds]]
+name = "origin-1"
+address = "127.0.0.1:1"
+"#;
+
+impl Site {
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}, vec![]).await
+    }
+
+    /// Starts with a changed configuration and other edges on the list of nodes.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config), others: Vec<NodeEntry>) -> Self {
+        let nodes: Vec<NodeEntry> = (1..=6).map(origin).chain(others).collect();
+        let origins = Arc::new(MemoryTransport::new(&nodes));
+        let weather = Arc::new(Weather::default());
+        let over = Arc::clone(&weather);
+        let road =
+            FaultyTransport::new(Arc::clone(&origins), move |_: &NodeName| match over.state.load(Ordering::SeqCst) {
+                1 => client::Fault::Down,
+                2 => client::Fault::Flip,
+                _ => client::Fault::None,
+            });
+        let mut config = Config::from_toml(CONFIG).unwrap();
+        change(&mut config);
+        let (stop, stopped) = watch::channel(false);
+        let parts = Parts {
+            transport: Arc::new(road),
+            topology: Arc::new(Topology::new(nodes.clone())),
+            engine: Some(engine()),
+            compiler: None,
+        };
+        let edge = Edge::start(config, parts, stopped).await.unwrap();
+        Self { origins, nodes, owner: OwnerSecret::from_bytes([7; 32]).keys(), weather, edge, stop }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.send(true).unwrap();
+        tokio::time::timeout(DEADLINE, self.edge.join()).await.unwrap();
+    }
+
+    /// Stores a file under the default policy.
+    pub(crate) async fn store(&self, name: &str, mime: &str, bytes: Vec<u8>) -> Stored {
+        self.store_as(name, mime, bytes, Kind::File, &PolicyName::default()).await
+    }
+
+    pub(crate) async fn store_as(
+        &self,
+        name: &str,
+        mime: &str,
+        bytes: Vec<u8>,
+        kind: Kind,
+        policy: &PolicyName,
+    ) -> Stored {
+        let seed = blake3_of(&[name.as_bytes(), &bytes].concat());
+        let options = EncoderOptions {
+            profile: Profile::SmallCluster,
+            suite: Suite::ChaCha20Poly1305,
+            compression: Compression::Auto,
+            owner: self.owner.id(),
+        };
+        let transport: Arc<dyn Transport> = Arc::clone(&self.origins) as Arc<dyn Transport>;
+        let mut encoder = Encoder::new(options, DataKey::fresh(seed));
+        let mut upload = Uploader::begin(transport, Arc::new(Topology::new(self.nodes.clone())), seed, vec![], vec![]);
+        let mut rest = &bytes[..];
+        while let Some(stripe) = encoder.write(&mut rest).unwrap() {
+            upload.send(stripe).await.unwrap();
+        }
+        let mut ending = encoder.end();
+        while let Some(stripe) = ending.stripe().unwrap() {
+            upload.send(stripe).await.unwrap();
+        }
+        let attributes =
+            Attributes { mime: mime.into(), name: name.into(), created: 784_111_777, kind, tags: BTreeMap::new() };
+        let sealed = ending.seal(attributes, seed).unwrap();
+        let lease = self.lease(sealed.locator, policy, 1, false).sign(&self.owner);
+        upload.commit(&sealed, lease.into()).await.unwrap();
+        let label = Label::open(sealed.capability.clone()).to_string();
+        Stored { label, sealed, bytes }
+    }
+
+    pub(crate) fn lease(&self, locator: Locator, policy: &PolicyName, version: u64, erased: bool) -> Lease {
+        Lease {
+            locator,
+            owner: self.owner.id(),
+            version,
+            profile: Profile::SmallCluster,
+            wanted: vec![],
+            refused: vec![],
+            retention: Retention::default(),
+            policy: policy.clone(),
+            erased,
+            unknown: vec![],
+        }
+    }
+
+    /// Stores a directory of entries.
+    pub(crate) async fn store_directory(&self, entries: &[(&str, &Stored, Kind)]) -> Stored {
+        let mut directory = Directory::default();
+        for (name, stored, kind) in entries {
+            let entry = Entry {
+                capability: stored.sealed.capability.clone(),
+                length: stored.bytes.len() as u64,
+                mime: String::new(),
+                kind: *kind,
+            };
+            directory.insert(name, entry).unwrap();
+        }
+        self.store_as("", "", directory.encode().to_vec(), Kind::Directory, &PolicyName::default()).await
+    }
+
+    /// Renews an object's lease at the origins.
+    pub(crate) async fn put_lease(&self, lease: &Lease) {
+        let envelope: Bytes = lease.sign(&self.owner).into();
+        self.origins.put_lease(&self.nodes[0].name, &lease.locator, envelope).await.unwrap();
+    }
+
+    /// Asks with curl: `-s` and the host resolved to the edge are given.
+    pub(crate) async fn curl(&self, host: &str, path: &str, arguments: &[&str]) -> Curl {
+        let (address, port) = (self.edge.http.ip(), self.edge.http.port());
+        let head = tempfile::NamedTempFile::new().unwrap();
+        let output = Command::new("curl")
+            .args(["-sS", "--path-as-is", "--max-time", "20", "--resolve", &format!("{host}:{port}:{address}"), "-D"])
+            .arg(head.path())
+            .args(arguments)
+            .arg(format!("http://{host}:{port}{path}"))
+            .output()
+            .await
+            .unwrap();
+        let head = std::fs::read_to_string(head.path()).unwrap();
+        Curl { head, output }
+    }
+
+    /// Fetches an object by its name under the zone.
+    pub(crate) async fn get(&self, stored: &Stored, path: &str, arguments: &[&str]) -> Curl {
+        self.curl(&format!("{}.evernear.example", stored.label), path, arguments).await
+    }
+
+    /// Asks with dig; the first line is the rcode, then what it prints.
+    pub(crate) async fn dig(&self, arguments: &[&str]) -> String {
+        let (address, port) = (self.edge.dns.ip(), self.edge.dns.port());
+        let output = Command::new("dig")
+            .args([&format!("@{address}"), "-p", &port.to_string(), "+tries=1", "+time=5"])
+            .args(arguments)
+            .output()
+            .await
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Reads the edge's metrics.
+    pub(crate) async fn metrics(&self) -> String {
+        let output =
+            Command::new("curl").args(["-sS", &format!("http://{}/metrics", self.edge.admin.unwrap())]).output();
+        String::from_utf8(output.await.unwrap().stdout).unwrap()
+    }
+
+    /// The value of a counter.
+    pub(crate) async fn counter(&self, name: &str) -> u64 {
+        let text = self.metrics().await;
+        let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name));
+        line.and_then(|line| line.rsplit(' ').next()).unwrap_or("0").parse().unwrap()
+    }
+}
+
+/// What curl says.
+pub(crate) struct Curl {
+    pub(crate) head: String,
+    pub(crate) output: Output,
+}
+
+impl Curl {
+    pub(crate) fn status(&self) -> u16 {
+        let line = self
+            .head
+            .lines()
+            .next()
+            .unwrap_or_else(|| panic!("no answer: {}", String::from_utf8_lossy(&self.output.stderr)));
+        line.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.output.stdout
+    }
+}
+
+/// Waits for a condition with a deadline.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) -> Duration {
+    let start = Instant::now();
+    while !holds().await {
+        assert!(start.elapsed() < DEADLINE, "{what} did not happen in time");
+        sleep(Duration::from_millis(20)).await;
+    }
+    start.elapsed()
+}
+
+/// Bytes that neither compress nor repeat.
+pub(crate) fn noise(length: usize, seed: u8) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let mut state = u64::from(seed) * 2 + 1;
+    for chunk in bytes.chunks_mut(8) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
+    }
+    bytes
+}
+
+pub(crate) fn label_of_nothing() -> String {
+    Label::open(Capability::from_bytes([0xee; 32])).to_string()
+}
+
+fn blake3_of(bytes: &[u8]) -> [u8; 32] {
+    *format::StripHash::of(bytes).as_bytes()
+}
+
+/// One engine for all tests of the process: each reserves address space for its pool.
+fn engine() -> sandbox::Engine {
+    static ENGINE: std::sync::OnceLock<sandbox::Engine> = std::sync::OnceLock::new();
+    ENGINE.get_or_init(|| sandbox::Engine::new(sandbox::EngineOptions::default()).unwrap()).clone()
+}
