@@ -1,0 +1,95 @@
+//! All subcommands, one file each; this file is the list and what they share.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::owner_access::StateFolder;
+
+mod cluster;
+mod edge;
+mod get;
+mod ls;
+mod origin;
+mod owner;
+mod policy;
+mod profiles;
+mod put;
+mod renew;
+mod rm;
+mod signals;
+mod stat;
+
+/// Options of every subcommand.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Answer with one JSON document on standard output; errors too
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Folder of the owner key, the index of uploads and twin.toml [default: ~/.evernear]
+    #[arg(long, global = true, env = "EVERNEAR_STATE", value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+impl Options {
+    pub(crate) fn state(&self) -> anyhow::Result<StateFolder> {
+        StateFolder::new(self.state.as_deref())
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make, show or relock the owner key
+    Owner(owner::Owner),
+    /// Store a file, a folder, or standard input
+    Put(Box<put::Put>),
+    /// Fetch an object and verify it end to end
+    Get(get::Get),
+    /// Show what an object is and where it lies
+    Stat(stat::Stat),
+    /// List what this owner stored
+    Ls(ls::Ls),
+    /// End the lease of an object and erase its key
+    Rm(rm::Rm),
+    /// Change the policy or the times of an object
+    Renew(renew::Renew),
+    /// Check and publish policies
+    Policy(policy::Policy),
+    /// Make a cluster's authority and its nodes' certificates
+    Cluster(cluster::Cluster),
+    /// Run an origin node
+    Origin(origin::Origin),
+    /// Run an edge node
+    Edge(edge::Edge),
+    /// Show redundancy by profile and size: overhead, and losses survived
+    Profiles,
+    /// The policy compiler's child process; speaks on standard input and output
+    #[command(hide = true)]
+    PolicyCompile,
+}
+
+impl Command {
+    /// Returns whether it runs until it is told to stop.
+    pub(crate) fn is_node(&self) -> bool {
+        matches!(self, Self::Origin(_) | Self::Edge(_))
+    }
+
+    pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
+        match self {
+            Self::Owner(owner) => owner.run(options).await,
+            Self::Put(put) => put.run(options).await,
+            Self::Get(get) => get.run(options).await,
+            Self::Stat(stat) => stat.run(options).await,
+            Self::Ls(ls) => ls.run(options).await,
+            Self::Rm(rm) => rm.run(options).await,
+            Self::Renew(renew) => renew.run(options).await,
+            Self::Policy(policy) => policy.run(options).await,
+            Self::Cluster(cluster) => cluster.run(options),
+            Self::Origin(origin) => origin.run().await,
+            Self::Edge(edge) => edge.run().await,
+            Self::Profiles => profiles::run(options),
+            Self::PolicyCompile => anyhow::bail!("the compiler runs before everything else"),
+        }
+    }
+}

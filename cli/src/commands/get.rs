@@ -1,0 +1,139 @@
+//! `evernear get`.
+
+use std::{
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use format::Kind;
+use serde::Serialize;
+use twin::{ByteRange, Delivered, Found, GetError, Target};
+
+use super::Options;
+use crate::{
+    output::bytes,
+    owner_access::{ClusterAccess, connect},
+};
+
+/// Fetch an object and verify it end to end.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  evernear get LABEL > cat.jpg
+  evernear get https://LABEL.cdn.example/cat.jpg -o cat.jpg
+  evernear get LABEL img/cat.jpg -o cat.jpg        a file in a stored folder
+  evernear get LABEL -o site                       a stored folder, into a new folder
+  evernear get LABEL --range 1000000-1999999 -o part
+
+Nodes are trusted with nothing: every byte is checked against the label. A file appears when it is whole.
+No owner key is needed.")]
+pub(crate) struct Get {
+    /// A label, or a URL whose host begins with one
+    target: String,
+    /// Path inside a stored folder
+    path: Option<String>,
+    /// Bytes, both ends included: FIRST-LAST, FIRST- or -COUNT
+    #[arg(long)]
+    range: Option<ByteRange>,
+    /// Where to write [default: standard output]
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterAccess,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    output: PathBuf,
+    bytes: u64,
+    pulled_bytes: u64,
+    nodes: Vec<String>,
+    recovered_stripes: u64,
+    /// Nodes that sent wrong bytes; none of them were used.
+    wrong_nodes: Vec<String>,
+}
+
+impl Get {
+    pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
+        if options.json && self.output.is_none() {
+            bail!("with --json the object cannot go to standard output too; name a file with -o");
+        }
+        let (_, network) = connect(&options.state()?, &self.cluster).await?;
+        let found = find(&network, &self.target, self.path.as_deref()).await?;
+        let Some(output) = self.output else { return to_stdout(&network, &found, self.range).await };
+        let delivered = match (found.object.kind(), self.range) {
+            (Kind::Directory, Some(_)) => bail!(GetError::Directory),
+            (Kind::Directory, None) => network.fetch_tree(&found, &output).await?,
+            (Kind::File, range) => network.fetch_file(&found, resolve(&found, range)?, &output).await?,
+        };
+        let answer = Answer::of(delivered, output);
+        options.answer(&answer, || answer.text())
+    }
+}
+
+/// Opens what a label or URL leads to. A path behind a file in a URL is only a name for players that look at it.
+pub(super) async fn find(network: &twin::Network, target: &str, path: Option<&str>) -> anyhow::Result<Found> {
+    let target: Target = target.parse().context("the object cannot be looked for")?;
+    let segments =
+        |path: &str| path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let capability = target.label.capability();
+    let found = match path {
+        Some(path) => network.find(capability, &segments(path)).await?,
+        None => match network.find(capability, &[]).await? {
+            found if found.object.kind() == Kind::File => found,
+            _ => network.find(capability, &target.path).await?,
+        },
+    };
+    Ok(found)
+}
+
+async fn to_stdout(network: &twin::Network, found: &Found, range: Option<ByteRange>) -> anyhow::Result<()> {
+    if found.object.kind() == Kind::Directory {
+        bail!(GetError::Directory);
+    }
+    if io::stdout().is_terminal() && !found.object.manifest().mime.starts_with("text/") {
+        bail!(
+            "the object is {}, no text; name a file with -o, or redirect standard output",
+            found.object.manifest().mime
+        );
+    }
+    network.read(found, resolve(found, range)?, io::stdout(), Path::new("standard output")).await?;
+    Ok(())
+}
+
+fn resolve(found: &Found, range: Option<ByteRange>) -> Result<std::ops::Range<u64>, GetError> {
+    let length = found.object.length();
+    match range {
+        None => Ok(0..length),
+        Some(range) => range.of(length).ok_or(GetError::Range { length }),
+    }
+}
+
+impl Answer {
+    fn of(delivered: Delivered, output: PathBuf) -> Self {
+        let names =
+            |nodes: &std::collections::BTreeSet<format::NodeName>| nodes.iter().map(ToString::to_string).collect();
+        Self {
+            output,
+            bytes: delivered.bytes,
+            pulled_bytes: delivered.pulled,
+            nodes: names(&delivered.nodes),
+            recovered_stripes: delivered.recovered,
+            wrong_nodes: names(&delivered.wrong),
+        }
+    }
+
+    fn text(&self) -> String {
+        let wrong: String =
+            self.wrong_nodes.iter().map(|node| format!("wrong bytes from {node}, healed around\n")).collect();
+        let Self { output, recovered_stripes, .. } = self;
+        let (bytes, pulled) = (bytes(self.bytes), bytes(self.pulled_bytes));
+        let nodes = self.nodes.len();
+        format!(
+            "{}: {bytes}, verified; {pulled} from {nodes} nodes, {recovered_stripes} stripes recovered\n{wrong}",
+            output.display()
+        )
+    }
+}

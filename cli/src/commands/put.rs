@@ -1,0 +1,209 @@
+//! `evernear put`.
+
+use std::{io, path::PathBuf};
+
+use clap::Args;
+use format::{Compression, Domain, Kind, PolicyName, Profile, Retention};
+use serde::Serialize;
+use twin::{Deduplication, PutOptions, Stored, Tenure};
+
+use super::Options;
+use crate::{
+    moment,
+    output::bytes,
+    owner_access::{ClusterAccess, KeyAccess, open_twin},
+    progress_bar,
+};
+
+/// Store a file, a folder, or standard input.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  evernear put cat.jpg
+  evernear put site/ --policy europe-only --name site
+  tar c . | evernear put - --name backup.tar --profile archive --keep-until +365d
+  evernear put film.mp4 --places country:BE,region:eu-west --places '!country:US' --tag premium=1
+
+twin.toml says how to reach the cluster:
+  url = \"https://{label}.cdn.example/{name}\"
+  profile = \"small-cluster\"
+  [identity]
+  authority = \"authority.pem\"
+  certificate = \"me.pem\"
+  key = \"me.key\"
+  [[node]]
+  name = \"o1\"
+  address = \"192.0.2.10:7443\"
+
+Hidden files of a folder are stored too; links, sockets and devices are left out and told.
+The label is the read key: whoever has the link reads the file.")]
+pub(crate) struct Put {
+    /// What to store; `-` is standard input
+    path: PathBuf,
+    /// Redundancy: standard, eco, archive, small-cluster, or data+parity such as 4+2 [default: as twin.toml says]
+    #[arg(long)]
+    profile: Option<Profile>,
+    /// Media type [default: found out from the bytes and the name]
+    #[arg(long = "type", value_name = "MIME")]
+    mime: Option<String>,
+    /// One of the owner's policies [default: as twin.toml says]
+    #[arg(long)]
+    policy: Option<PolicyName>,
+    /// Where shards may lie, such as country:BE, region:eu-west, zone:bru1; with ! in front where they may not
+    #[arg(long, value_delimiter = ',', value_name = "PLACE", value_parser = parse_place)]
+    places: Vec<PlaceChoice>,
+    /// A mark that the policy may ask for, with a number
+    #[arg(long = "tag", value_name = "NAME[=NUMBER]", value_parser = parse_tag)]
+    tags: Vec<(String, u32)>,
+    /// Do not compress: the stored size then tells only the length
+    #[arg(long)]
+    no_compress: bool,
+    /// Share shards with equal files of this owner; nodes then see that they are equal. Reads the file twice
+    #[arg(long)]
+    dedup: bool,
+    /// Name of the object [default: the file's]
+    #[arg(long)]
+    name: Option<String>,
+    /// Refuse to erase before: 2027-01-31, 2027-01-31T12:00:00Z, +30d
+    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
+    keep_until: Option<u64>,
+    /// The lease ends at: 2027-01-31, 2027-01-31T12:00:00Z, +30d
+    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
+    expires: Option<u64>,
+    #[command(flatten)]
+    keys: KeyAccess,
+    #[command(flatten)]
+    cluster: ClusterAccess,
+}
+
+#[derive(Debug, Clone)]
+enum PlaceChoice {
+    Wanted(Domain),
+    Refused(Domain),
+}
+
+#[derive(Serialize)]
+struct Answer {
+    label: String,
+    url: String,
+    html: String,
+    locator: String,
+    kind: &'static str,
+    name: String,
+    mime: String,
+    /// Of the file, or of all files of the folder.
+    bytes: u64,
+    objects: usize,
+    profile: String,
+    policy: String,
+    /// Shards of the object itself that are durable; zero for one that needs none.
+    durable_shards: usize,
+    shards: usize,
+    record_copies: usize,
+    /// Whole zones that may be lost at once; none for an object without shards.
+    zones_survived: Option<usize>,
+    skipped: Vec<PathBuf>,
+}
+
+impl Put {
+    pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
+        let (config, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
+        let (wanted, refused) = split(self.places);
+        let put = PutOptions {
+            tenure: Tenure {
+                profile: self.profile.unwrap_or(config.profile),
+                policy: self.policy.unwrap_or_else(|| config.policy.clone()),
+                wanted,
+                refused,
+                retention: Retention { keep_until: self.keep_until.unwrap_or(0), expires: self.expires.unwrap_or(0) },
+                ..Tenure::default()
+            },
+            compression: if self.no_compress { Compression::Off } else { Compression::Auto },
+            deduplication: if self.dedup { Deduplication::On } else { Deduplication::Off },
+            mime: self.mime,
+            name: self.name,
+            tags: self.tags.into_iter().collect(),
+            ..PutOptions::default()
+        };
+        let (progress, bar) = progress_bar::start(options.json);
+        let stored = if self.path.as_os_str() == "-" {
+            twin.put_stream(Box::new(io::stdin()), &put, &progress).await
+        } else {
+            twin.put(&self.path, &put, &progress).await
+        };
+        bar.finish_and_clear();
+        let answer = Answer::of(stored?, &config);
+        options.answer(&answer, || answer.text())
+    }
+}
+
+impl Answer {
+    fn of(stored: Stored, config: &twin::TwinConfig) -> Self {
+        let Stored { label, entry, receipt, objects, bytes, skipped } = stored;
+        let (kind, shown) = match entry.kind {
+            Kind::File => ("file", entry.path.as_str()),
+            Kind::Directory => ("directory", ""),
+        };
+        let url = config.url.url(&label, shown);
+        let name = if entry.path.is_empty() { "file" } else { &entry.path };
+        Self {
+            label: label.to_string(),
+            html: twin::embed(&url, &entry.mime, name),
+            url,
+            locator: label.capability().locator().to_string(),
+            kind,
+            name: entry.path,
+            mime: entry.mime,
+            bytes,
+            objects,
+            profile: entry.tenure.profile.to_string(),
+            policy: entry.tenure.policy.to_string(),
+            durable_shards: receipt.durable,
+            shards: receipt.placement.len(),
+            record_copies: receipt.records,
+            zones_survived: receipt.spread.map(|spread| spread.zones_survived),
+            skipped,
+        }
+    }
+
+    fn text(&self) -> String {
+        let how = match (self.kind, self.zones_survived) {
+            ("directory", _) => format!("{} objects, {}", self.objects, bytes(self.bytes)),
+            (_, None) => format!("{}, inside its record on {} nodes", bytes(self.bytes), self.record_copies),
+            (_, Some(zones)) => {
+                let Self { durable_shards, shards, .. } = self;
+                format!(
+                    "{}, {durable_shards} of {shards} shards durable, any {zones} zones may be lost",
+                    bytes(self.bytes)
+                )
+            }
+        };
+        let skipped: String = self.skipped.iter().map(|path| format!("left out  {}\n", path.display())).collect();
+        let Self { label, url, html, mime, .. } = self;
+        format!("label  {label}\nurl    {url}\nhtml   {html}\ntype   {mime}\nstored {how}\n{skipped}")
+    }
+}
+
+fn split(places: Vec<PlaceChoice>) -> (Vec<Domain>, Vec<Domain>) {
+    let (mut wanted, mut refused) = (Vec::new(), Vec::new());
+    for place in places {
+        match place {
+            PlaceChoice::Wanted(domain) => wanted.push(domain),
+            PlaceChoice::Refused(domain) => refused.push(domain),
+        }
+    }
+    (wanted, refused)
+}
+
+fn parse_place(text: &str) -> Result<PlaceChoice, format::PlaceError> {
+    match text.strip_prefix('!') {
+        Some(refused) => refused.parse().map(PlaceChoice::Refused),
+        None => text.parse().map(PlaceChoice::Wanted),
+    }
+}
+
+fn parse_tag(text: &str) -> Result<(String, u32), String> {
+    let (name, number) = text.split_once('=').unwrap_or((text, "1"));
+    let number = number.parse().map_err(|_| format!("{number:?} is not a number from 0 to {}", u32::MAX))?;
+    if name.is_empty() { Err("a tag has a name".to_owned()) } else { Ok((name.to_owned(), number)) }
+}

@@ -1,0 +1,66 @@
+//! `evernear renew`.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use format::{PolicyName, Retention};
+use serde::Serialize;
+use twin::{Renewal, Target};
+
+use super::Options;
+use crate::{
+    moment,
+    owner_access::{ClusterAccess, KeyAccess, open_twin},
+};
+
+/// Change the policy or the times of an object.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  evernear renew LABEL --policy europe-only
+  evernear renew LABEL --expires +365d --keep-until +30d
+
+A stored folder is renewed with all in it. The two times are set together: one that is not named is taken away.")]
+pub(crate) struct Renew {
+    /// A label, or a URL whose host begins with one
+    target: String,
+    /// The policy from now on
+    #[arg(long)]
+    policy: Option<PolicyName>,
+    /// Refuse to erase before: 2027-01-31, 2027-01-31T12:00:00Z, +30d
+    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
+    keep_until: Option<u64>,
+    /// The lease ends at: 2027-01-31, 2027-01-31T12:00:00Z, +30d
+    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
+    expires: Option<u64>,
+    #[command(flatten)]
+    keys: KeyAccess,
+    #[command(flatten)]
+    cluster: ClusterAccess,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    renewed: usize,
+    missed_nodes: Vec<String>,
+}
+
+impl Renew {
+    pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
+        let times = (self.keep_until, self.expires);
+        let retention = (times != (None, None))
+            .then(|| Retention { keep_until: self.keep_until.unwrap_or(0), expires: self.expires.unwrap_or(0) });
+        if self.policy.is_none() && retention.is_none() {
+            bail!("nothing to change: name --policy, --keep-until or --expires");
+        }
+        let target: Target = self.target.parse().context("the object cannot be looked for")?;
+        let (_, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
+        let renewal = Renewal { policy: self.policy, retention };
+        let told = twin.renew(&target.label.capability().locator(), &renewal).await?;
+        let missed: std::collections::BTreeSet<_> =
+            told.values().flat_map(|told| &told.missed).map(ToString::to_string).collect();
+        let answer = Answer { renewed: told.len(), missed_nodes: missed.into_iter().collect() };
+        options.answer(&answer, || {
+            format!("renewed {} objects, {} nodes not reached\n", answer.renewed, answer.missed_nodes.len())
+        })
+    }
+}

@@ -1,0 +1,70 @@
+//! `evernear rm`.
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+use twin::{Removed, Target};
+
+use super::Options;
+use crate::owner_access::{ClusterAccess, KeyAccess, open_twin};
+
+/// End the lease of an object and erase its key.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  evernear rm LABEL        a file, or a stored folder with all in it
+
+Nodes destroy the sealed manifest, this owner's index forgets the name: then no key to the bytes is left.
+Refused before the time of --keep-until. What a viewer already fetched cannot be taken back.")]
+pub(crate) struct Rm {
+    /// A label, or a URL whose host begins with one
+    target: String,
+    #[command(flatten)]
+    keys: KeyAccess,
+    #[command(flatten)]
+    cluster: ClusterAccess,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    erased: Vec<Erased>,
+    /// Objects that no node knew: expired, erased before, or never committed.
+    unknown: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Erased {
+    locator: String,
+    nodes: usize,
+    missed_nodes: Vec<String>,
+}
+
+impl Rm {
+    pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
+        let target: Target = self.target.parse().context("the object cannot be looked for")?;
+        let (_, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
+        let answer = Answer::of(twin.remove(&target.label.capability().locator()).await?);
+        options.answer(&answer, || answer.text())
+    }
+}
+
+impl Answer {
+    fn of(removed: Removed) -> Self {
+        let erased = removed.ended.into_iter().map(|(locator, told)| Erased {
+            locator: locator.to_string(),
+            nodes: told.nodes.len(),
+            missed_nodes: told.missed.iter().map(ToString::to_string).collect(),
+        });
+        Self { erased: erased.collect(), unknown: removed.unknown.iter().map(ToString::to_string).collect() }
+    }
+
+    fn text(&self) -> String {
+        let missed: std::collections::BTreeSet<_> =
+            self.erased.iter().flat_map(|erased| &erased.missed_nodes).collect();
+        let missed: String =
+            missed.into_iter().map(|node| format!("not reached, will learn of it later: {node}\n")).collect();
+        let unknown =
+            if self.unknown.is_empty() { String::new() } else { format!("{} were gone already\n", self.unknown.len()) };
+        format!("erased {} objects\n{unknown}{missed}", self.erased.len())
+    }
+}

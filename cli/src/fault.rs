@@ -1,0 +1,183 @@
+//! How a command fails: the exit code, what happened, why, and what to try. The only table of the three.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use anyhow::Error;
+use client::{ReadError, UploadError};
+use format::OpenError;
+use serde::Serialize;
+use twin::{ConfigError, GetError, IndexError, LeaseChangeError, NetworkError, OwnerError, PublishError};
+
+use crate::commands::Options;
+
+/// What `--help` says.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed: the message says why
+  2  the command line is wrong
+  3  not found, erased, or no such name in the directory
+  4  the cluster failed: too few nodes reached or intact; trying again may help
+  5  the owner key is absent, or the passphrase or key file does not open it
+
+With --json the answer is one JSON document on standard output, errors too.";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Failed,
+    NotFound,
+    Cluster,
+    Owner,
+}
+
+impl Class {
+    fn code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::NotFound => 3,
+            Self::Cluster => 4,
+            Self::Owner => 5,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    error: String,
+    causes: Vec<String>,
+    #[serde(rename = "try", skip_serializing_if = "Option::is_none")]
+    advice: Option<&'static str>,
+    code: u8,
+}
+
+/// Says what went wrong and returns the exit code.
+pub(crate) fn report(error: &Error, options: &Options) -> ExitCode {
+    let (class, advice) = judge(error);
+    let report = Report {
+        error: error.to_string(),
+        causes: error.chain().skip(1).map(ToString::to_string).collect(),
+        advice,
+        code: class.code(),
+    };
+    // Nobody is left to tell when even this cannot be written.
+    let _ = if options.json {
+        options.answer(&report, String::new).map_err(io::Error::other)
+    } else {
+        io::stderr().lock().write_all(report.text().as_bytes())
+    };
+    ExitCode::from(report.code)
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let causes: String = self.causes.iter().map(|cause| format!("cause: {cause}\n")).collect();
+        let advice = self.advice.map(|advice| format!("try: {advice}\n")).unwrap_or_default();
+        format!("error: {}\n{causes}{advice}", self.error)
+    }
+}
+
+/// Finds the first error of the chain that says whose fault it is.
+fn judge(error: &Error) -> (Class, Option<&'static str>) {
+    error.chain().find_map(|cause| judge_one(cause)).unwrap_or((Class::Failed, None))
+}
+
+fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option<&'static str>)> {
+    let read = |error: &ReadError| match error {
+        ReadError::NotFound { .. } => {
+            Some((Class::NotFound, Some("check the link; a new object may take some seconds to be known")))
+        }
+        ReadError::Open(OpenError::Erased) => Some((Class::NotFound, None)),
+        ReadError::Unavailable { .. } | ReadError::Lost { .. } | ReadError::TooSlow { .. } => {
+            Some((Class::Cluster, Some("again in a moment: nodes may be restarting")))
+        }
+        ReadError::Open(_) | ReadError::Decode(_) => None,
+    };
+    if let Some(error) = cause.downcast_ref::<ReadError>() {
+        return read(error);
+    }
+    if let Some(error) = cause.downcast_ref::<GetError>() {
+        return match error {
+            GetError::NoEntry { .. } => Some((Class::NotFound, Some("`evernear stat` lists the names of a directory"))),
+            GetError::NotDirectory { .. } => Some((Class::NotFound, None)),
+            GetError::Directory => Some((Class::Failed, Some("`evernear get LABEL PATH`, or -o FOLDER for all of it"))),
+            _ => None,
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<LeaseChangeError>() {
+        return match error {
+            LeaseChangeError::Unknown | LeaseChangeError::Erased => Some((Class::NotFound, None)),
+            LeaseChangeError::TooFew { .. } => {
+                Some((Class::Cluster, Some("again: sending a lease twice does no harm")))
+            }
+            LeaseChangeError::Kept { .. } => Some((Class::Failed, Some("again after that time"))),
+            _ => None,
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<UploadError>() {
+        return match error {
+            UploadError::Placement(_) => Some((
+                Class::Cluster,
+                Some("a smaller profile (`evernear profiles`), for example --profile small-cluster"),
+            )),
+            UploadError::Inconsistent(_) => None,
+            _ => Some((Class::Cluster, Some("again; `evernear ls` shows uploads that did not end"))),
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<NetworkError>() {
+        return match error {
+            NetworkError::NoNode { .. } => {
+                Some((Class::Cluster, Some("check that the nodes of twin.toml run and are reachable")))
+            }
+            _ => Some((
+                Class::Failed,
+                Some("`evernear cluster issue DIR NAME --role twin` makes the files of an identity"),
+            )),
+        };
+    }
+    if cause.is::<PublishError>() {
+        return Some((Class::Cluster, Some("again: the version before stays in force until then")));
+    }
+    if let Some(error) = cause.downcast_ref::<OwnerError>() {
+        return match error {
+            OwnerError::Absent { .. } => Some((Class::Owner, Some("`evernear owner new` makes one"))),
+            OwnerError::Wrong { .. } => Some((Class::Owner, Some("again, looking at keyboard layout and capitals"))),
+            OwnerError::LockKind { .. } => Some((Class::Owner, Some("--key-file FILE or --passphrase-file FILE"))),
+            OwnerError::Exists { .. } => Some((Class::Failed, Some("another --state DIR for another owner"))),
+            _ => None,
+        };
+    }
+    if let Some(ConfigError::Io { .. }) = cause.downcast_ref::<ConfigError>() {
+        return Some((
+            Class::Failed,
+            Some("--config FILE, or a twin.toml in the state folder (`evernear help put` shows one)"),
+        ));
+    }
+    matches!(cause.downcast_ref::<IndexError>(), Some(IndexError::Busy { .. }))
+        .then_some((Class::Failed, Some("again when the other program has ended")))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_known_fault_decides_whatever_is_wrapped_around_it() {
+        let erased =
+            Err::<(), _>(GetError::Read(ReadError::Open(OpenError::Erased))).context("a").context("b").unwrap_err();
+        assert_eq!(judge(&erased).0, Class::NotFound);
+        let wrong = Error::new(OwnerError::Wrong { lock: twin::LockKind::Passphrase }).context("c");
+        assert_eq!(judge(&wrong).0, Class::Owner);
+        assert_eq!(judge(&anyhow::anyhow!("else")), (Class::Failed, None));
+    }
+
+    #[test]
+    fn a_report_has_error_causes_and_advice_on_lines_of_their_own() {
+        let report = Report { error: "a".into(), causes: vec!["b".into(), "c".into()], advice: Some("d"), code: 1 };
+        assert_eq!(report.text(), "error: a\ncause: b\ncause: c\ntry: d\n");
+    }
+}

@@ -1,0 +1,65 @@
+//! Judges a policy as an edge will: structure, configuration, and a real compilation inside the compiler's limits.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use sandbox::guard::{self, ChildCommand};
+use serde::Serialize;
+use twin::PolicySource;
+
+/// The compiler has 10 s of CPU; the rest is for a busy machine.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What a link is and sees.
+#[derive(Debug, Serialize)]
+pub(crate) struct CheckedLink {
+    /// The ready-made name or the file.
+    component: String,
+    component_bytes: usize,
+    config_bytes: usize,
+    /// The decisions it takes part in.
+    hooks: Vec<String>,
+    /// All that it can ask; what is not here it cannot see.
+    reads: Vec<String>,
+    functions: u32,
+}
+
+/// The child process that compiles owners' policies: this program, with its hidden subcommand.
+pub(crate) fn compiler() -> anyhow::Result<ChildCommand> {
+    let program = std::env::current_exe().context("this program does not know where it lies")?;
+    Ok(ChildCommand { program, arguments: vec!["policy-compile".into()], deadline: DEADLINE })
+}
+
+/// Judges every link. Blocks up to the deadline for each; keep it off a reactor.
+pub(crate) fn check(source: &PolicySource) -> anyhow::Result<Vec<CheckedLink>> {
+    let compiler = compiler()?;
+    let judge = |(link, of): (usize, &twin::LinkSource)| {
+        let at = || format!("link {link} ({}) is refused", of.title);
+        sandbox::Config::parse(&of.config).with_context(at)?;
+        let admitted = sandbox::admit(&of.component, &[]).with_context(at)?;
+        guard::compile(&admitted, &[], &compiler).with_context(at)?;
+        let summary = admitted.summary();
+        Ok(CheckedLink {
+            component: of.title.clone(),
+            component_bytes: of.component.len(),
+            config_bytes: of.config.len(),
+            hooks: summary.hooks.iter().map(|hook| hook.to_string()).collect(),
+            reads: summary.imports.iter().map(ToString::to_string).collect(),
+            functions: summary.functions,
+        })
+    };
+    (1..).zip(&source.links).map(judge).collect()
+}
+
+/// Writes it for people.
+pub(crate) fn text(links: &[CheckedLink]) -> String {
+    let line = |link: &CheckedLink| {
+        let reads = if link.reads.is_empty() { "nothing".to_owned() } else { link.reads.join(", ") };
+        let CheckedLink { component, component_bytes, config_bytes, .. } = link;
+        format!(
+            "{component}: {component_bytes} B, config {config_bytes} B; decides {}; reads {reads}\n",
+            link.hooks.join(", ")
+        )
+    };
+    links.iter().map(line).collect()
+}

@@ -1,0 +1,10 @@
+//! The program as a person or a script meets it: help, exit codes, JSON, and one road through real nodes.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod cluster;
+mod help;
+mod owner;
+mod policy;
+mod profiles;
+mod program;
+mod road;

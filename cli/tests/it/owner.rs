@@ -1,0 +1,55 @@
+//! `evernear owner`: makes, shows, relocks; never replaces; says what is wrong.
+
+use crate::program::Home;
+
+#[test]
+fn an_owner_is_made_once_shown_and_relocked() {
+    let home = Home::new();
+    home.write("words", "correct horse battery\n");
+    let made = home.good(&["owner", "new"]);
+    assert_eq!((made["lock"].as_str(), made["owner"].as_str().map(str::len)), (Some("passphrase"), Some(64)));
+    assert_eq!(home.good(&["owner", "show"]), made);
+
+    let (code, again) = home.json(&["owner", "new"]);
+    assert_eq!((code, again["code"].as_u64()), (1, Some(1)));
+    assert!(again["error"].as_str().unwrap().contains("never replaced"));
+
+    home.write("new-words", "another passphrase\n");
+    let relocked = home.good(&["owner", "passwd", "--new-passphrase-file", "new-words"]);
+    assert_eq!(relocked["owner"], made["owner"]);
+    let (code, wrong) = home.json(&["ls"]);
+    assert_eq!((code, wrong["error"].as_str()), (5, Some("this passphrase does not open this owner key")));
+    home.write("words", "another passphrase\n");
+    assert_eq!(home.good(&["ls"]), serde_json::json!([]));
+}
+
+#[test]
+fn a_key_file_locks_too() {
+    let home = Home::new();
+    let made = home.run(&["owner", "new", "--new-key-file", "key"]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    assert!(made.text().contains("key-file"));
+    assert_eq!(home.run(&["ls", "--key-file", "key"]).code, 0);
+    let unnamed = home.run(&["ls"]);
+    assert!(unnamed.code == 1 && unnamed.err.contains("--key-file"), "{}", unnamed.err);
+    assert_eq!(
+        home.run(&["owner", "new", "--state", "other", "--new-key-file", "key"]).code,
+        1,
+        "a key file is never replaced"
+    );
+}
+
+#[test]
+fn an_absent_owner_and_a_short_passphrase_say_what_to_do() {
+    let home = Home::new();
+    let absent = home.run(&["ls"]);
+    assert_eq!(absent.code, 5);
+    assert!(absent.err.starts_with("error: there is no owner key"), "{}", absent.err);
+    assert!(absent.err.ends_with("try: `evernear owner new` makes one\n"), "{}", absent.err);
+    let no_terminal = home.run(&["owner", "new"]);
+    assert!(no_terminal.code == 1 && no_terminal.err.contains("--passphrase-file"), "{}", no_terminal.err);
+    home.write("words", "short\n");
+    let short = home.run(&["owner", "new", "--passphrase-file", "words"]);
+    assert!(short.code == 1 && short.err.contains("cause: a passphrase has at least"), "{}", short.err);
+    assert!(!home.path().join(".evernear/owner.key").exists());
+}

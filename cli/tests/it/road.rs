@@ -1,0 +1,170 @@
+//! The whole road with real processes: an authority, three origins over mutual TLS, an owner who stores, reads and erases.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    process::{Child, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::program::Home;
+
+/// A node that ends with its test.
+struct Node {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts an origin on a free port and reads from its log which one.
+fn origin(home: &Home, name: &str) -> Node {
+    home.good(&["cluster", "issue", "keys", name, "--role", "origin"]);
+    let folder = home.path().display();
+    let config = format!(
+        r#"
+        name = "{name}"
+        listen = "127.0.0.1:0"
+        data_dir = "{folder}/{name}"
+        catalog = "sqlite://{folder}/catalog.db"
+        [place]
+        country = "BE"
+        region = "eu-west"
+        zone = "{name}"
+        latitude = 50.0
+        longitude = 4.0
+        [tls]
+        authority = "{folder}/keys/authority.pem"
+        certificate = "{folder}/keys/{name}.pem"
+        key = "{folder}/keys/{name}.key"
+        "#
+    );
+    home.write(&format!("{name}.toml"), config);
+    let mut command = home.command(&["origin", "run", "--config", &format!("{name}.toml"), "--json"]);
+    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut seen = String::new();
+    // The log ends when the process does, so this waits for a start or a failure, never for ever.
+    let address = log.by_ref().map_while(Result::ok).find_map(|line| {
+        seen.push_str(&line);
+        let event: Value = serde_json::from_str(&line).ok()?;
+        event["fields"]["local_addr"].as_str()?.parse().ok()
+    });
+    let address = address.unwrap_or_else(|| panic!("{name} does not start: {seen}"));
+    // Somebody must go on reading, or the node would wait for its log.
+    std::thread::spawn(move || log.for_each(drop));
+    Node { child, address }
+}
+
+fn set_up() -> (Home, Vec<Node>) {
+    let home = Home::new();
+    home.write("words", "correct horse battery\n");
+    home.good(&["cluster", "init", "keys"]);
+    let nodes: Vec<_> = ["o1", "o2", "o3"].map(|name| origin(&home, name)).into();
+    home.good(&["cluster", "issue", "keys", "me", "--role", "twin"]);
+    home.good(&["owner", "new"]);
+    let config = format!(
+        r#"
+        profile = "small-cluster"
+        [identity]
+        authority = "../keys/authority.pem"
+        certificate = "../keys/me.pem"
+        key = "../keys/me.key"
+        [[node]]
+        name = "o1"
+        address = "{}"
+        "#,
+        nodes[0].address
+    );
+    home.write(".evernear/twin.toml", config);
+    (home, nodes)
+}
+
+#[test]
+fn a_file_is_stored_read_listed_and_erased() {
+    let (home, mut nodes) = set_up();
+    let bytes: Vec<u8> =
+        (0..100_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).take(100_000).collect();
+    home.write("cat.jpg", [b"\xff\xd8\xff\xe0\0\x10JFIF\0", &bytes[..]].concat());
+    let whole = std::fs::read(home.path().join("cat.jpg")).unwrap();
+
+    let put = home.good(&["put", "cat.jpg", "--tag", "cats=3"]);
+    let (label, url) = (put["label"].as_str().unwrap(), put["url"].as_str().unwrap());
+    assert_eq!(url, format!("http://{label}.localhost:8080/cat.jpg"));
+    assert_eq!(put["html"], format!("<img src=\"{url}\" alt=\"cat.jpg\">"));
+    assert_eq!((put["mime"].as_str(), put["shards"].as_u64()), (Some("image/jpeg"), Some(3)));
+
+    let got = home.run(&["get", label]);
+    assert!(got.code == 0 && got.out == whole, "{}", got.err);
+    let got = home.good(&["get", url, "--range", "1000-1999", "-o", "part"]);
+    assert_eq!(got["bytes"], 1000);
+    assert_eq!(std::fs::read(home.path().join("part")).unwrap(), whole[1000..2000]);
+    assert_eq!(home.run(&["get", label, "--range", "200000-", "-o", "none"]).code, 1);
+    assert_eq!(home.run(&["get", label, "inside"]).code, 3);
+
+    let stat = home.good(&["stat", label]);
+    assert_eq!((stat["bytes"].as_u64(), stat["redundancy"].as_str()), (Some(whole.len() as u64), Some("1+2")));
+    assert_eq!(stat["tags"], serde_json::json!({ "cats": 3 }));
+    let listed = home.good(&["ls"]);
+    assert_eq!((listed[0]["label"].as_str(), listed[0]["complete"].as_bool()), (Some(label), Some(true)));
+
+    // Any one origin of three holds a record and a shard of 1+2.
+    let lost = nodes.pop().unwrap();
+    drop(lost);
+    let got = home.run(&["get", label]);
+    assert!(got.code == 0 && got.out == whole, "{}", got.err);
+
+    let erased = home.good(&["rm", label]);
+    assert_eq!(erased["erased"][0]["nodes"], 2, "{erased}");
+    assert_eq!(home.good(&["ls"]), serde_json::json!([]));
+    let gone = home.run(&["get", label]);
+    assert!(gone.code == 3 && gone.err.contains("erased"), "{}", gone.err);
+    drop(nodes);
+    let (code, down) = home.json(&["get", label, "-o", "x"]);
+    assert_eq!((code, down["code"].as_u64()), (4, Some(4)), "{down}");
+    assert!(down["try"].as_str().unwrap().contains("twin.toml"));
+}
+
+#[test]
+fn a_folder_and_a_policy_and_a_stream() {
+    let (home, _nodes) = set_up();
+    std::fs::create_dir_all(home.path().join("site/img")).unwrap();
+    home.write("site/index.html", "<!doctype html><img src=img/a.svg>");
+    home.write("site/img/a.svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"/>");
+    home.write("policy.toml", "[[link]]\nuse = \"geo\"\nreceive-deny = [\"KP\"]\n");
+    let published = home.good(&["policy", "publish", "not-kp", "policy.toml"]);
+    assert_eq!((published["sequence"].as_u64(), published["nodes"].as_u64()), (Some(1), Some(3)));
+    assert_eq!(home.good(&["policy", "publish", "not-kp", "policy.toml"])["sequence"], 2);
+
+    let put = home.good(&["put", "site", "--policy", "not-kp"]);
+    let label = put["label"].as_str().unwrap();
+    assert_eq!((put["objects"].as_u64(), put["kind"].as_str()), (Some(4), Some("directory")));
+    assert!(put["url"].as_str().unwrap().ends_with(":8080/"));
+    assert_eq!(home.run(&["get", label, "img/a.svg"]).text(), "<svg xmlns=\"http://www.w3.org/2000/svg\"/>");
+    assert_eq!(home.run(&["get", &format!("{}img/a.svg", put["url"].as_str().unwrap())]).code, 0);
+    let absent = home.run(&["get", label, "img/b.svg"]);
+    assert!(absent.code == 3 && absent.err.contains("try: `evernear stat`"), "{}", absent.err);
+    home.good(&["get", label, "-o", "back"]);
+    assert!(std::fs::read(home.path().join("back/index.html")).unwrap().starts_with(b"<!doctype"));
+    let stat = home.good(&["stat", label]);
+    assert_eq!((stat["policy"].as_str(), stat["entries"][1]["name"].as_str()), (Some("not-kp"), Some("index.html")));
+
+    let renewed = home.good(&["renew", label, "--policy", "nft-immutable", "--expires", "+1d"]);
+    assert_eq!((renewed["renewed"].as_u64(), renewed["missed_nodes"].as_array().map(Vec::len)), (Some(4), Some(0)));
+    assert_eq!(home.good(&["stat", label, "index.html"])["policy"], "nft-immutable");
+    assert_eq!(home.good(&["rm", label])["erased"].as_array().unwrap().len(), 4);
+
+    let mut put = home.command(&["put", "-", "--name", "kept.txt", "--keep-until", "+1d", "--json"]);
+    let file = std::fs::File::open(home.path().join("policy.toml")).unwrap();
+    let put = put.env("EVERNEAR_PASSPHRASE_FILE", "words").stdin(file).output().unwrap();
+    let put: Value = serde_json::from_slice(&put.stdout).unwrap();
+    assert_eq!((put["name"].as_str(), put["zones_survived"].as_u64()), (Some("kept.txt"), None));
+    let (code, kept) = home.json(&["rm", put["label"].as_str().unwrap()]);
+    assert_eq!((code, kept["try"].as_str()), (1, Some("again after that time")));
+}

@@ -1,0 +1,209 @@
+//! `twin.toml`: how an owner's programs reach their cluster. Checked whole before anything is sent. `twin.sample.toml` shows
+//! every key; a test reads it.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use format::{NodeName, Place, PolicyName, Profile};
+use serde::Deserialize;
+
+use crate::urls::{UrlTemplate, UrlTemplateError};
+
+/// Bytes of a configuration file; ours have less than one KiB.
+const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The twin's configuration.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TwinConfig {
+    /// How URLs of objects look: `{label}` must stand in it, `{name}` may. Absent: `http://{label}.localhost:8080/{name}`,
+    /// which a browser on this machine resolves by itself.
+    #[serde(default)]
+    pub url: UrlTemplate,
+    /// Redundancy of what is stored without `--profile`. Absent: `standard`, which wants 24 nodes for large files.
+    #[serde(default, deserialize_with = "profile")]
+    pub profile: Profile,
+    /// Policy of what is stored without `--policy`. Absent: `nft-immutable`.
+    #[serde(default)]
+    pub policy: PolicyName,
+    /// Where this program runs, to read from the nearest nodes. Absent: nowhere in particular.
+    #[serde(default = "nowhere")]
+    pub place: Place,
+    /// Who this program is to the nodes.
+    pub identity: IdentityConfig,
+    /// Origins to ask for all others; at least one.
+    #[serde(rename = "node")]
+    pub nodes: Vec<SeedConfig>,
+}
+
+/// The files of `evernear cluster issue`; relative paths start at the configuration's folder.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityConfig {
+    /// The cluster authority's certificate.
+    pub authority: PathBuf,
+    /// Our certificate.
+    pub certificate: PathBuf,
+    /// Our private key.
+    pub key: PathBuf,
+}
+
+/// An origin to ask first.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeedConfig {
+    /// The name in its certificate.
+    pub name: NodeName,
+    /// Where its node API listens.
+    pub address: SocketAddr,
+}
+
+/// Why a configuration does not serve; its writer's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration {} cannot be read", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The file is too large to be a configuration.
+    #[error("{} has over {CONFIG_BYTES_MAX} bytes; it is no configuration", path.display())]
+    Large {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Not TOML, an unknown key, or a value out of bounds.
+    #[error("the configuration {} is wrong", path.display())]
+    Toml {
+        /// Which file.
+        path: PathBuf,
+        /// What and where.
+        source: Box<toml::de::Error>,
+    },
+    /// No node to ask.
+    #[error("the configuration {} names no [[node]]; it needs at least one origin to ask", path.display())]
+    NoNode {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The place is out of bounds.
+    #[error("the place in {} is wrong", path.display())]
+    Place {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: format::PlaceError,
+    },
+}
+
+impl TwinConfig {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let owned = || path.to_owned();
+        let io = |source| ConfigError::Io { path: owned(), source };
+        if std::fs::metadata(path).map_err(io)?.len() > CONFIG_BYTES_MAX {
+            return Err(ConfigError::Large { path: owned() });
+        }
+        let text = std::fs::read_to_string(path).map_err(io)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut config: Self =
+            toml::from_str(&text).map_err(|source| ConfigError::Toml { path: owned(), source: Box::new(source) })?;
+        if config.nodes.is_empty() {
+            return Err(ConfigError::NoNode { path: owned() });
+        }
+        config.place.check().map_err(|source| ConfigError::Place { path: owned(), source })?;
+        for file in [&mut config.identity.authority, &mut config.identity.certificate, &mut config.identity.key] {
+            *file = folder.join(&*file);
+        }
+        Ok(config)
+    }
+}
+
+fn nowhere() -> Place {
+    Place {
+        country: format::Country::UNKNOWN,
+        region: "unknown".to_owned(),
+        zone: "unknown".to_owned(),
+        latitude: 0.0,
+        longitude: 0.0,
+    }
+}
+
+fn profile<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Profile, D::Error> {
+    String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+}
+
+impl<'de> Deserialize<'de> for UrlTemplate {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(|error: UrlTemplateError| serde::de::Error::custom(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = r#"
+        profile = "small-cluster"
+        [identity]
+        authority = "authority.pem"
+        certificate = "twin.pem"
+        key = "/keys/twin.key"
+        [[node]]
+        name = "o1"
+        address = "127.0.0.1:7001"
+    "#;
+
+    fn read(text: &str) -> Result<TwinConfig, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("twin.toml");
+        std::fs::write(&path, text).unwrap();
+        let mut config = TwinConfig::read(&path)?;
+        config.identity.authority = config.identity.authority.strip_prefix(folder.path()).unwrap().to_owned();
+        Ok(config)
+    }
+
+    #[test]
+    fn what_is_absent_has_its_default_and_paths_start_at_the_folder() {
+        let config = read(SAMPLE).unwrap();
+        assert_eq!(config.profile, Profile::SmallCluster);
+        assert_eq!(config.policy, PolicyName::default());
+        assert_eq!(config.url, UrlTemplate::default());
+        assert_eq!(config.identity.authority, Path::new("authority.pem"));
+        assert_eq!(config.identity.key, Path::new("/keys/twin.key"));
+    }
+
+    #[test]
+    fn the_sample_is_a_configuration() {
+        let config = TwinConfig::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("twin.sample.toml")).unwrap();
+        assert_eq!((config.nodes.len(), config.place.zone.as_str()), (2, "home"));
+        assert_eq!((config.profile, config.policy), (Profile::default(), PolicyName::default()));
+    }
+
+    #[test]
+    fn unknown_keys_and_values_out_of_bounds_are_refused() {
+        for (from, to) in [
+            ("profile =", "profil ="),
+            ("small-cluster", "fast"),
+            ("[[node]]", "[[nodes]]"),
+            ("\"o1\"", "\"O1\""),
+            ("127.0.0.1:7001", "localhost"),
+        ] {
+            let text = SAMPLE.replace(from, to);
+            assert_ne!(text, SAMPLE);
+            assert!(matches!(read(&text), Err(ConfigError::Toml { .. })), "{to}");
+        }
+        let url = format!("url = \"http://example.org/\"\n{SAMPLE}");
+        assert!(matches!(read(&url), Err(ConfigError::Toml { .. })));
+        let none = SAMPLE.split("[[node]]").next().unwrap().replace("[identity]", "node = []\n[identity]");
+        assert!(matches!(read(&none), Err(ConfigError::NoNode { .. })));
+    }
+}

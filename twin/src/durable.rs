@@ -1,0 +1,96 @@
+//! Files that are either the old or the new one after a crash, and that only their owner may read.
+//!
+//! Order of a write: temporary file beside the target (mode 0600), bytes, fsync, rename or link, fsync of the folder. A
+//! crash leaves at most a temporary file, `NAME.PID.N.new`, which nothing reads.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// Puts `bytes` in the place of what `path` held.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = write_beside(path, bytes)?;
+    std::fs::rename(&temporary, path)?;
+    sync_folder(path)
+}
+
+/// Puts `bytes` at `path`, which must not exist: the error is then [`io::ErrorKind::AlreadyExists`].
+pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = write_beside(path, bytes)?;
+    // A link, unlike a rename, never replaces: two programs that create at once cannot both win.
+    let linked = std::fs::hard_link(&temporary, path);
+    let removed = std::fs::remove_file(&temporary);
+    linked.and(removed)?;
+    sync_folder(path)
+}
+
+/// Makes the folder that will hold private files, readable by its owner alone.
+pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Opens with the mode of a private file, should it be made by this call.
+pub(crate) fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options.open(path)
+}
+
+/// Names a temporary file of a target; another one at each call, so that two writers do not mix their bytes.
+pub(crate) fn temporary_of(path: &Path) -> PathBuf {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.{call}.new", std::process::id()));
+    path.with_file_name(name)
+}
+
+/// Makes the renames and links of a file's folder durable.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    let temporary = temporary_of(path);
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = open_private(OpenOptions::new().write(true).create_new(true), &temporary)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // A full disk should not stay full of halves; when even this fails, the error that matters is the first.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written.map(|()| temporary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn creating_never_replaces_and_files_are_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        create(&path, b"first").unwrap();
+        assert_eq!(create(&path, b"second").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        replace(&path, b"third").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"third");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        #[cfg(unix)]
+        {
+            let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Reading: a capability and a path lead to an object, its verified blocks go to a sink in order.
+//!
+//! ```text
+//! find -> Found        read: stripes ahead (2) -> slices of blocks -> writer thread: BLAKE3 of the whole, write
+//! ```
+//!
+//! Every byte was verified under the capability before it reaches the sink; of a whole object the hash of the plaintext is
+//! checked too. A file appears under its name only when it is whole: a failed read leaves nothing that looks like it.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use client::ReadError;
+use format::{
+    Capability, Directory, DirectoryError, Geometry, Kind, NodeName, Object, Record, StripeIndex,
+    limits::{DIRECTORY_BYTES_MAX, PATH_SEGMENTS_MAX},
+};
+use futures::{StreamExt, TryStreamExt};
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+use crate::{durable, network::Network};
+
+/// Stripes being fetched while an earlier one is written; with blocks decoded, 2 x 6 MiB of a standard object.
+const STRIPES_AHEAD: usize = 2;
+/// Slices of blocks on their way to the sink: 2 MiB.
+const SLICES_AHEAD: usize = 8;
+/// Files and folders of one tree that is fetched as a whole; as many as can be stored.
+const NODES_MAX: usize = 1_000_000;
+
+/// An object at the end of a path.
+pub struct Found {
+    /// Opens it.
+    pub capability: Capability,
+    /// The opened object.
+    pub object: Arc<Object>,
+    /// Its record: lease and placement.
+    pub record: Record,
+}
+
+/// What a read cost.
+#[derive(Debug, Clone, Default)]
+pub struct Delivered {
+    /// Plaintext bytes delivered.
+    pub bytes: u64,
+    /// Bytes pulled from nodes.
+    pub pulled: u64,
+    /// Nodes whose strips were used.
+    pub nodes: BTreeSet<NodeName>,
+    /// Stripes of which strips had to be recovered.
+    pub recovered: u64,
+    /// Nodes that sent wrong bytes, none of which were used.
+    pub wrong: BTreeSet<NodeName>,
+}
+
+/// Why something cannot be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum GetError {
+    /// The object cannot be read.
+    #[error("the object cannot be read")]
+    Read(#[from] ReadError),
+    /// A directory has no such name; the caller's fault.
+    #[error("the directory has no {name:?}")]
+    NoEntry {
+        /// The name.
+        name: String,
+    },
+    /// A path goes on behind a file; the caller's fault.
+    #[error("{name:?} is looked for inside a file")]
+    NotDirectory {
+        /// The first name behind the file.
+        name: String,
+    },
+    /// A directory where a file is needed.
+    #[error("it is a directory; name a file in it, or a folder to fetch it into")]
+    Directory,
+    /// The stored directory is malformed; whoever stored it broke it.
+    #[error("the directory is broken as it was stored")]
+    BrokenDirectory(#[from] DirectoryError),
+    /// All blocks are sound but the whole is not what the manifest says; whoever stored it broke it.
+    #[error("the object as a whole is not what its manifest says; it is broken as it was stored")]
+    Hash,
+    /// The range names no byte of the object; the caller's fault.
+    #[error("the range lies outside of the object's {length} bytes")]
+    Range {
+        /// Bytes of the object.
+        length: u64,
+    },
+    /// A tree too large to fetch as a whole.
+    #[error(
+        "the tree has over {NODES_MAX} files and folders, or is more than {PATH_SEGMENTS_MAX} deep; fetch its parts"
+    )]
+    Large,
+    /// The disk or pipe refuses.
+    #[error("{} cannot be written", path.display())]
+    Write {
+        /// Where the bytes go.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// There is something where the tree should go.
+    #[error("{} exists already; trees are fetched into a new folder", path.display())]
+    Exists {
+        /// Where.
+        path: PathBuf,
+    },
+}
+
+impl Delivered {
+    fn add(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.pulled += other.pulled;
+        self.nodes.extend(other.nodes);
+        self.recovered += other.recovered;
+        self.wrong.extend(other.wrong);
+    }
+}
+
+impl Network {
+    /// Opens an object, or what a path inside a directory leads to.
+    ///
+    /// # Errors
+    /// [`GetError`].
+    pub async fn find(&self, capability: &Capability, path: &[String]) -> Result<Found, GetError> {
+        let mut found = self.open(capability).await?;
+        for name in path {
+            if found.object.kind() != Kind::Directory {
+                return Err(GetError::NotDirectory { name: name.clone() });
+            }
+            let directory = self.directory(&found).await?;
+            let entry = directory.entry(name).ok_or_else(|| GetError::NoEntry { name: name.clone() })?;
+            found = self.open(&entry.capability).await?;
+        }
+        Ok(found)
+    }
+
+    async fn open(&self, capability: &Capability) -> Result<Found, GetError> {
+        let (object, record) = self.reader.object(capability).await?;
+        Ok(Found { capability: capability.clone(), object, record })
+    }
+
+    /// Reads the names of a directory.
+    ///
+    /// # Errors
+    /// [`GetError`].
+    pub async fn directory(&self, found: &Found) -> Result<Directory, GetError> {
+        let length = found.object.length();
+        if length > DIRECTORY_BYTES_MAX as u64 {
+            return Err(GetError::Large);
+        }
+        let (body, _) = self.read(found, 0..length, Vec::new(), Path::new("memory")).await?;
+        Ok(Directory::decode(&body)?)
+    }
+
+    /// Writes a range of an object to a sink, in order, and gives the sink back. `name` is what errors call the sink.
+    ///
+    /// When it fails the sink holds a prefix of the range: what it wrote is right, but not all.
+    ///
+    /// # Errors
+    /// [`GetError`].
+    pub async fn read<W: Write + Send + 'static>(
+        &self,
+        found: &Found,
+        range: Range<u64>,
+        sink: W,
+        name: &Path,
+    ) -> Result<(W, Delivered), GetError> {
+        let object = &found.object;
+        let whole = (range == (0..object.length())).then_some(object.manifest().hash);
+        let (to, from) = mpsc::channel(SLICES_AHEAD);
+        let writer = spawn_blocking(move || write(from, sink, whole));
+        // When the writer is gone, its own error says more than the closed channel.
+        let sent = self.send(found, range, to).await;
+        let written = writer.await.expect("the writer neither panics nor is cancelled");
+        let (sink, fault) = written.map_err(|source| GetError::Write { path: name.to_owned(), source })?;
+        let delivered = sent?;
+        if fault { Err(GetError::Hash) } else { Ok((sink, delivered)) }
+    }
+
+    async fn send(&self, found: &Found, range: Range<u64>, to: mpsc::Sender<Bytes>) -> Result<Delivered, GetError> {
+        let mut delivered = Delivered::default();
+        let Some(geometry) = found.object.geometry() else {
+            let slice = slice_of(found.object.inline().unwrap_or_default(), &range);
+            delivered.bytes = slice.len() as u64;
+            // A closed channel is the writer's failure, which the caller sees.
+            let _ = to.send(slice).await;
+            return Ok(delivered);
+        };
+        if range.is_empty() {
+            return Ok(delivered);
+        }
+        let (first, _) = geometry.place(geometry.block_at(range.start));
+        let (last, _) = geometry.place(geometry.block_at(range.end - 1));
+        let stripes = futures::stream::iter(first.0..=last.0)
+            .map(|stripe| self.stripe(found, geometry, StripeIndex(stripe), &range));
+        let mut stripes = stripes.buffered(STRIPES_AHEAD);
+        while let Some((slices, cost)) = stripes.try_next().await? {
+            delivered.add(cost);
+            for slice in slices {
+                delivered.bytes += slice.len() as u64;
+                if to.send(slice).await.is_err() {
+                    return Ok(delivered);
+                }
+            }
+        }
+        Ok(delivered)
+    }
+
+    /// Reads what a range wants of one stripe.
+    async fn stripe(
+        &self,
+        found: &Found,
+        geometry: Geometry,
+        stripe: StripeIndex,
+        range: &Range<u64>,
+    ) -> Result<(Vec<Bytes>, Delivered), GetError> {
+        let columns = geometry.columns(stripe);
+        let start = geometry.range(geometry.block(stripe, 0)).start;
+        let end = geometry.range(geometry.block(stripe, columns - 1)).end;
+        let slices: Vec<_> = geometry.slices(range.start.max(start)..range.end.min(end)).collect();
+        let wanted: Vec<_> = slices.iter().map(|slice| geometry.place(slice.block).1).collect();
+        let read = self.reader.blocks(&found.object, &found.record.placement, stripe, &wanted).await?;
+        let cost = Delivered {
+            bytes: 0,
+            pulled: read.bytes,
+            nodes: read.nodes,
+            recovered: u64::from(read.recovered),
+            wrong: read.wrong.into_iter().map(|(node, _)| node).collect(),
+        };
+        let bytes = slices.into_iter().zip(read.blocks).map(|(slice, (block, bytes))| {
+            debug_assert_eq!(slice.block, block);
+            bytes.slice(slice.within)
+        });
+        Ok((bytes.collect(), cost))
+    }
+
+    /// Fetches a whole file to a path, or a range of it. What was there is replaced, when all bytes are there and durable.
+    ///
+    /// # Errors
+    /// [`GetError`]; nothing has changed at `path` then.
+    pub async fn fetch_file(&self, found: &Found, range: Range<u64>, path: &Path) -> Result<Delivered, GetError> {
+        if found.object.kind() == Kind::Directory {
+            return Err(GetError::Directory);
+        }
+        let fault = |source| GetError::Write { path: path.to_owned(), source };
+        let temporary = durable::temporary_of(path);
+        let file = std::fs::File::create_new(&temporary).map_err(fault)?;
+        let read = self.read(found, range, file, path).await;
+        let (target, from) = (path.to_owned(), temporary.clone());
+        let finish = move |file: std::fs::File| {
+            file.sync_all()?;
+            std::fs::rename(&from, &target)?;
+            durable::sync_folder(&target)
+        };
+        let done = match read {
+            Ok((file, delivered)) => {
+                let finished = spawn_blocking(move || finish(file)).await.expect("a rename does not panic");
+                finished.map(|()| delivered).map_err(fault)
+            }
+            Err(error) => Err(error),
+        };
+        if done.is_err() {
+            let _ = std::fs::remove_file(&temporary);
+        }
+        done
+    }
+
+    /// Fetches a directory with all in it into a new folder, which appears when it is whole.
+    ///
+    /// # Errors
+    /// [`GetError`]; there is no folder at `path` then.
+    pub async fn fetch_tree(&self, found: &Found, path: &Path) -> Result<Delivered, GetError> {
+        if path.symlink_metadata().is_ok() {
+            return Err(GetError::Exists { path: path.to_owned() });
+        }
+        let temporary = durable::temporary_of(path);
+        let fetched = self.fetch_into(found, &temporary).await;
+        let renamed = fetched.and_then(|delivered| {
+            let renamed = std::fs::rename(&temporary, path).map(|()| delivered);
+            renamed.map_err(|source| GetError::Write { path: path.to_owned(), source })
+        });
+        if renamed.is_err() {
+            let _ = std::fs::remove_dir_all(&temporary);
+        }
+        renamed
+    }
+
+    async fn fetch_into(&self, top: &Found, folder: &Path) -> Result<Delivered, GetError> {
+        let mut delivered = Delivered::default();
+        let mut nodes = 0;
+        let mut waiting = vec![(top.capability.clone(), folder.to_owned(), 0)];
+        while let Some((capability, path, depth)) = waiting.pop() {
+            if depth > PATH_SEGMENTS_MAX {
+                return Err(GetError::Large);
+            }
+            let found = self.open(&capability).await?;
+            if found.object.kind() == Kind::File {
+                delivered.add(self.fetch_file(&found, 0..found.object.length(), &path).await?);
+                continue;
+            }
+            std::fs::create_dir(&path).map_err(|source| GetError::Write { path: path.clone(), source })?;
+            let directory = self.directory(&found).await?;
+            nodes += directory.entries().len();
+            if nodes > NODES_MAX {
+                return Err(GetError::Large);
+            }
+            // `Directory` lets no name pass that would lead out of its folder.
+            waiting.extend(
+                directory.entries().map(|(name, entry)| (entry.capability.clone(), path.join(name), depth + 1)),
+            );
+        }
+        Ok(delivered)
+    }
+}
+
+fn slice_of(inline: &[u8], range: &Range<u64>) -> Bytes {
+    let [start, end] = [range.start, range.end].map(|at| usize::try_from(at).unwrap_or(usize::MAX).min(inline.len()));
+    Bytes::copy_from_slice(&inline[start.min(end)..end])
+}
+
+/// Writes slices until the channel closes. Returns the sink, and whether the whole is not what it should be.
+fn write<W: Write>(mut from: mpsc::Receiver<Bytes>, mut sink: W, whole: Option<[u8; 32]>) -> io::Result<(W, bool)> {
+    let mut hasher = blake3::Hasher::new();
+    while let Some(slice) = from.blocking_recv() {
+        if whole.is_some() {
+            hasher.update(&slice);
+        }
+        sink.write_all(&slice)?;
+    }
+    sink.flush()?;
+    let hash = *hasher.finalize().as_bytes();
+    Ok((sink, whole.is_some_and(|whole| whole != hash)))
+}

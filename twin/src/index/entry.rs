@@ -1,0 +1,184 @@
+//! One upload as its owner remembers it.
+
+use format::{
+    Capability, Domain, Kind, Lease, Locator, OwnerId, PolicyName, Profile, Retention,
+    cbor::{CborError, Fields, FieldsWriter},
+    limits::{LEASE_PLACES_MAX, MIME_BYTES_MAX, POLICY_NAME_BYTES_MAX},
+};
+
+/// Bytes of a path in the tree that one `put` stored: as long as Linux takes one.
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Bytes of one encoded entry: the texts above, two lists of places, and small numbers.
+pub(crate) const ENTRY_BYTES_MAX: usize = 32 * 1024;
+const PLACE_BYTES_MAX: usize = 80;
+const _: () = assert!(2 * LEASE_PLACES_MAX * PLACE_BYTES_MAX + PATH_BYTES_MAX + MIME_BYTES_MAX + 512 < ENTRY_BYTES_MAX);
+
+/// Keys of the CBOR map.
+mod key {
+    pub(super) const CAPABILITY: u64 = 0;
+    pub(super) const STATE: u64 = 1;
+    pub(super) const PATH: u64 = 2;
+    pub(super) const LENGTH: u64 = 3;
+    pub(super) const MIME: u64 = 4;
+    pub(super) const KIND: u64 = 5;
+    pub(super) const CREATED: u64 = 6;
+    pub(super) const POLICY: u64 = 7;
+    pub(super) const PROFILE: u64 = 8;
+    pub(super) const LEASE_VERSION: u64 = 9;
+    pub(super) const WANTED: u64 = 10;
+    pub(super) const REFUSED: u64 = 11;
+    pub(super) const KEEP_UNTIL: u64 = 12;
+    pub(super) const EXPIRES: u64 = 13;
+    pub(super) const BATCH: u64 = 14;
+    pub(super) const PLACE_IN_BATCH: u64 = 15;
+}
+
+/// How far an upload got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Written just before the nodes were asked to commit. Should the program die then, the name is not lost.
+    Committing,
+    /// Acknowledged as durable.
+    Stored,
+}
+
+/// The `put` that an entry belongs to, so that removing a tree removes what was stored with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Batch(pub [u8; 16]);
+
+/// Whether an entry is what `put` was asked to store, or a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// The file or directory that was asked for.
+    Top,
+    /// Something inside that directory.
+    Inner,
+}
+
+/// One upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Finds, opens and authenticates it.
+    pub capability: Capability,
+    /// How far it got.
+    pub state: State,
+    /// File name; inside a directory the path from its top.
+    pub path: String,
+    /// Plaintext bytes.
+    pub length: u64,
+    /// Media type.
+    pub mime: String,
+    /// File or directory.
+    pub kind: Kind,
+    /// Seconds since 1970 when it was stored.
+    pub created: u64,
+    /// What the owner last said to the nodes about it.
+    pub tenure: Tenure,
+    /// The `put` it belongs to.
+    pub batch: Batch,
+    /// Its place in that `put`.
+    pub position: Position,
+}
+
+/// The part of a lease that the owner chooses.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tenure {
+    /// Version of the lease last sent.
+    pub version: u64,
+    /// Redundancy.
+    pub profile: Profile,
+    /// Policy.
+    pub policy: PolicyName,
+    /// Shards lie only in these places; anywhere when empty.
+    pub wanted: Vec<Domain>,
+    /// Shards lie in none of these.
+    pub refused: Vec<Domain>,
+    /// How long it stays.
+    pub retention: Retention,
+}
+
+impl Tenure {
+    /// Makes the lease that says this to nodes.
+    #[must_use]
+    pub fn lease(&self, locator: Locator, owner: OwnerId) -> Lease {
+        Lease {
+            locator,
+            owner,
+            version: self.version,
+            profile: self.profile,
+            wanted: self.wanted.clone(),
+            refused: self.refused.clone(),
+            retention: self.retention,
+            policy: self.policy.clone(),
+            erased: false,
+            unknown: Vec::new(),
+        }
+    }
+}
+
+impl Entry {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let texts = |domains: &[Domain]| domains.iter().map(ToString::to_string).collect::<Vec<_>>();
+        FieldsWriter::default()
+            .bytes(key::CAPABILITY, self.capability.expose())
+            .uint(key::STATE, u8::from(self.state == State::Stored))
+            .text(key::PATH, &self.path)
+            .uint(key::LENGTH, self.length)
+            .text(key::MIME, &self.mime)
+            .uint(key::KIND, u8::from(self.kind == Kind::Directory))
+            .uint(key::CREATED, self.created)
+            .text(key::POLICY, self.tenure.policy.as_str())
+            .text(key::PROFILE, &self.tenure.profile.to_string())
+            .uint(key::LEASE_VERSION, self.tenure.version)
+            .texts(key::WANTED, &texts(&self.tenure.wanted))
+            .texts(key::REFUSED, &texts(&self.tenure.refused))
+            .uint(key::KEEP_UNTIL, self.tenure.retention.keep_until)
+            .uint(key::EXPIRES, self.tenure.retention.expires)
+            .bytes(key::BATCH, &self.batch.0)
+            .uint(key::PLACE_IN_BATCH, u8::from(self.position == Position::Inner))
+            .finish()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CborError> {
+        let mut fields = Fields::read(bytes, ENTRY_BYTES_MAX)?;
+        let mut flag = |key| match fields.uint::<u8>(key)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(CborError::Value { key, expected: "0 or 1" }),
+        };
+        let (stored, directory, inner) = (flag(key::STATE)?, flag(key::KIND)?, flag(key::PLACE_IN_BATCH)?);
+        Ok(Self {
+            capability: Capability::from_bytes(fields.array32(key::CAPABILITY)?),
+            state: if stored { State::Stored } else { State::Committing },
+            path: fields.text(key::PATH, PATH_BYTES_MAX)?.to_owned(),
+            length: fields.uint(key::LENGTH)?,
+            mime: fields.text(key::MIME, MIME_BYTES_MAX)?.to_owned(),
+            kind: if directory { Kind::Directory } else { Kind::File },
+            created: fields.uint(key::CREATED)?,
+            tenure: Tenure {
+                version: fields.uint(key::LEASE_VERSION)?,
+                profile: parse(fields.text(key::PROFILE, 32)?, key::PROFILE, "a profile")?,
+                policy: parse(fields.text(key::POLICY, POLICY_NAME_BYTES_MAX)?, key::POLICY, "a policy name")?,
+                wanted: read_domains(&mut fields, key::WANTED)?,
+                refused: read_domains(&mut fields, key::REFUSED)?,
+                retention: Retention { keep_until: fields.uint(key::KEEP_UNTIL)?, expires: fields.uint(key::EXPIRES)? },
+            },
+            batch: Batch(
+                fields
+                    .bytes(key::BATCH)?
+                    .try_into()
+                    .map_err(|_| CborError::Value { key: key::BATCH, expected: "16 bytes" })?,
+            ),
+            position: if inner { Position::Inner } else { Position::Top },
+        })
+    }
+}
+
+fn parse<T: std::str::FromStr>(text: &str, key: u64, expected: &'static str) -> Result<T, CborError> {
+    text.parse().map_err(|_| CborError::Value { key, expected })
+}
+
+fn read_domains(fields: &mut Fields<'_>, key: u64) -> Result<Vec<Domain>, CborError> {
+    let texts = fields.texts(key, LEASE_PLACES_MAX)?;
+    texts.into_iter().map(|text| parse(text, key, "places")).collect()
+}

@@ -1,0 +1,140 @@
+//! The bytes of the index: a head, then one sealed frame for each thing that happened.
+//!
+//! ```text
+//! head   0   8  magic "evernear"            frame   0   4  length n of what follows the salt
+//!        8   1  what the file is: 2 = index         4   4  check of the length
+//!        9   1  version: 1                          8  32  salt
+//!       10   2  zero                               40   n  entry in CBOR, sealed with ChaCha20-Poly1305, tag last
+//!       12  32  owner id
+//! ```
+//!
+//! Why the nonce may be zero: each frame draws 32 random bytes of salt and is sealed with `keyed_hash(index key, context ‖
+//! salt)`, a key that seals this frame and nothing else. No counter has to survive a crash, a copy of the folder brought back
+//! or two programs at once, which is what would repeat a nonce.
+//!
+//! The AAD of a frame is the BLAKE3 of all bytes before it. Frames cannot be changed, swapped, dropped from the middle or
+//! brought in from another file; only a cut at the end leaves a valid, older index (as does putting back an old copy).
+
+use format::{OwnerId, Suite, limits::TAG_BYTES};
+use zeroize::Zeroizing;
+
+use super::entry::{ENTRY_BYTES_MAX, Entry};
+
+const MAGIC: &[u8; 8] = b"evernear";
+const FILE_INDEX: u8 = 2;
+const VERSION: u8 = 1;
+const OWNER_AT: usize = 12;
+pub(crate) const HEAD_BYTES: usize = OWNER_AT + 32;
+const CHECK_AT: usize = 4;
+const SALT_AT: usize = CHECK_AT + 4;
+const SEALED_AT: usize = SALT_AT + 32;
+const SEALED_BYTES_MAX: usize = ENTRY_BYTES_MAX + TAG_BYTES;
+const CONTEXT: &[u8] = b"evernear 2026 v1 index frame";
+
+/// Makes the head of an owner's index.
+pub(crate) fn head(owner: &OwnerId) -> [u8; HEAD_BYTES] {
+    let mut head = [0; HEAD_BYTES];
+    head[..8].copy_from_slice(MAGIC);
+    head[8..10].copy_from_slice(&[FILE_INDEX, VERSION]);
+    head[OWNER_AT..].copy_from_slice(owner.as_bytes());
+    head
+}
+
+/// Says what is wrong with a head, if anything is.
+pub(crate) fn check_head(bytes: &[u8], owner: &OwnerId) -> Result<(), &'static str> {
+    match bytes.get(..HEAD_BYTES) {
+        Some(found) if found == head(owner) => Ok(()),
+        Some(found) if found[..9] == head(owner)[..9] && found[9] != VERSION => Err("it is of a later version"),
+        Some(found) if found[..12] == head(owner)[..12] => Err("it belongs to another owner"),
+        _ => Err("it does not begin as one"),
+    }
+}
+
+/// All bytes so far, as one hash: what the next frame is bound to.
+#[derive(Clone)]
+pub(crate) struct Chain(blake3::Hasher);
+
+impl Chain {
+    pub(crate) fn new(head: &[u8]) -> Self {
+        Self(blake3::Hasher::new_derive_key("evernear 2026 v1 index chain")).then(head)
+    }
+
+    pub(crate) fn then(mut self, bytes: &[u8]) -> Self {
+        self.0.update(bytes);
+        self
+    }
+
+    fn aad(&self) -> [u8; 32] {
+        *self.0.finalize().as_bytes()
+    }
+}
+
+/// Seals the next frame.
+pub(crate) fn seal(index_key: &[u8; 32], chain: &Chain, salt: [u8; 32], entry: &Entry) -> Vec<u8> {
+    let text = Zeroizing::new(entry.encode());
+    let mut frame = Vec::with_capacity(SEALED_AT + text.len() + TAG_BYTES);
+    let length = u32::try_from(text.len() + TAG_BYTES).expect("an entry is a few hundred bytes");
+    frame.extend_from_slice(&length.to_le_bytes());
+    frame.extend_from_slice(&check(chain, length));
+    frame.extend_from_slice(&salt);
+    frame.extend_from_slice(&text);
+    let tag = Suite::ChaCha20Poly1305.sealer(&frame_key(index_key, &salt)).seal(
+        [0; 12],
+        &chain.aad(),
+        &mut frame[SEALED_AT..],
+    );
+    frame.extend_from_slice(&tag);
+    frame
+}
+
+/// What stands at the front of the rest of an index.
+pub(crate) enum Front {
+    /// A whole frame of so many bytes.
+    Frame(Box<Entry>, usize),
+    /// The last frame, of which a crash let only a part or nonsense reach the disk. It was never acknowledged.
+    Torn,
+    /// A frame that more follow, and that does not open.
+    Damaged,
+}
+
+/// Opens the frame at the front of `rest`, which is not empty.
+pub(crate) fn open(index_key: &[u8; 32], chain: &Chain, rest: &[u8]) -> Front {
+    let Some(sealed_bytes) = length(chain, rest) else {
+        // A file may have grown before the bytes were written: then there are zeros where the frame should be.
+        let nothing_follows = rest.iter().skip(SALT_AT).all(|byte| *byte == 0);
+        return if nothing_follows { Front::Torn } else { Front::Damaged };
+    };
+    let frame_bytes = SEALED_AT + sealed_bytes;
+    match rest.get(..frame_bytes).and_then(|frame| open_whole(index_key, chain, frame)) {
+        Some(entry) => Front::Frame(Box::new(entry), frame_bytes),
+        None if frame_bytes >= rest.len() => Front::Torn,
+        None => Front::Damaged,
+    }
+}
+
+/// Reads the length of what is sealed; none when it is cut, changed or out of bounds.
+fn length(chain: &Chain, rest: &[u8]) -> Option<usize> {
+    let length = u32::from_le_bytes(*rest.first_chunk()?);
+    let bounded = usize::try_from(length).ok().filter(|length| (TAG_BYTES..=SEALED_BYTES_MAX).contains(length));
+    bounded.filter(|_| rest.get(CHECK_AT..SALT_AT) == Some(&check(chain, length)))
+}
+
+fn open_whole(index_key: &[u8; 32], chain: &Chain, frame: &[u8]) -> Option<Entry> {
+    let salt: &[u8; 32] = frame[SALT_AT..].first_chunk()?;
+    let sealed = &frame[SEALED_AT..];
+    let mut text = Zeroizing::new(vec![0; sealed.len() - TAG_BYTES]);
+    let sealer = Suite::ChaCha20Poly1305.sealer(&frame_key(index_key, salt));
+    sealer.open([0; 12], &chain.aad(), sealed, &mut text).ok()?;
+    Entry::decode(&text).ok()
+}
+
+fn check(chain: &Chain, length: u32) -> [u8; 4] {
+    let hash = *chain.clone().then(&length.to_le_bytes()).0.finalize().as_bytes();
+    *hash.first_chunk().expect("a hash is longer than the check")
+}
+
+fn frame_key(index_key: &[u8; 32], salt: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new_keyed(index_key);
+    hasher.update(CONTEXT).update(salt);
+    Zeroizing::new(*hasher.finalize().as_bytes())
+}

@@ -1,0 +1,275 @@
+//! After storing: renewing a lease and ending it. The owner signs a lease of a higher version and tells every node that
+//! should hold the record.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use client::{ReadError, Transport, TransportError};
+use format::{Lease, Locator, NodeName, PolicyName, Record, Retention, rendezvous};
+use futures::{StreamExt, future::join_all};
+use tokio::task::spawn_blocking;
+
+use crate::{
+    index::{Entry, IndexError, Tenure},
+    twin::{Twin, now},
+};
+
+/// Objects of a tree whose leases are ended at once.
+const OBJECTS_AT_ONCE: usize = 8;
+/// Copies of an inline object's record, as `client::Uploader` files them.
+const INLINE_COPIES: usize = 4;
+
+/// What a renewal changes; none leaves as it is.
+#[derive(Debug, Clone, Default)]
+pub struct Renewal {
+    /// The policy.
+    pub policy: Option<PolicyName>,
+    /// How long the object stays.
+    pub retention: Option<Retention>,
+}
+
+/// What became of one object's new lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Nodes that hold the new lease.
+    pub nodes: BTreeSet<NodeName>,
+    /// Nodes that should but could not be told; they learn it from the others' catalog and change feed.
+    pub missed: BTreeSet<NodeName>,
+}
+
+/// What was removed.
+#[derive(Debug, Clone, Default)]
+pub struct Removed {
+    /// Objects whose lease ended, with the nodes told.
+    pub ended: BTreeMap<Locator, Told>,
+    /// Objects that no node knew: expired, erased before, or never committed.
+    pub unknown: BTreeSet<Locator>,
+}
+
+/// Why a lease was not renewed or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseChangeError {
+    /// Another owner stored it.
+    #[error("the object belongs to another owner; only its owner ends or renews its lease")]
+    NotOurs,
+    /// No node knows it.
+    #[error("no node knows the object: it has expired, was erased, or was never stored")]
+    Unknown,
+    /// It was erased.
+    #[error("the object was erased; an erased object cannot come back")]
+    Erased,
+    /// The owner promised to keep it.
+    #[error("the object is to be kept until {until} (seconds since 1970)")]
+    Kept {
+        /// Seconds since 1970.
+        until: u64,
+    },
+    /// The record cannot be read now.
+    #[error("the object's record cannot be read")]
+    Read(#[source] ReadError),
+    /// Too few nodes took the lease; sent again, it does no harm.
+    #[error("{told} of {asked} nodes took the new lease; try again")]
+    TooFew {
+        /// Nodes that took it.
+        told: usize,
+        /// Nodes asked.
+        asked: usize,
+        /// The last failure.
+        source: Option<TransportError>,
+    },
+    /// The nodes were told but the index cannot be written; the same call again does it.
+    #[error("the index of uploads cannot be written")]
+    Index(#[from] IndexError),
+}
+
+impl Twin {
+    /// Returns all uploads by their locators.
+    pub async fn list(&self) -> BTreeMap<Locator, Entry> {
+        self.with_index(|index| index.entries().map(|(locator, entry)| (*locator, entry.clone())).collect()).await
+    }
+
+    /// Changes what nodes were told about an object, and of a stored tree about all objects in it. Returns the objects
+    /// changed.
+    ///
+    /// # Errors
+    /// [`LeaseChangeError`]; objects before the failing one are changed.
+    pub async fn renew(
+        &self,
+        locator: &Locator,
+        renewal: &Renewal,
+    ) -> Result<BTreeMap<Locator, Told>, LeaseChangeError> {
+        let mut renewed = BTreeMap::new();
+        let family = self.family(locator).await;
+        let of_it = family.keys().copied().chain([*locator]).collect::<BTreeSet<_>>();
+        for member in of_it {
+            let record = self.own_record(&member).await?;
+            let (tenure, told) = self.renew_one(&record, family.get(&member), renewal).await?;
+            renewed.insert(member, told);
+            if let Some(entry) = family.get(&member) {
+                self.record(Entry { tenure, ..entry.clone() }).await?;
+            }
+        }
+        Ok(renewed)
+    }
+
+    async fn renew_one(
+        &self,
+        record: &Record,
+        entry: Option<&Entry>,
+        renewal: &Renewal,
+    ) -> Result<(Tenure, Told), LeaseChangeError> {
+        if record.lease.erased {
+            return Err(LeaseChangeError::Erased);
+        }
+        let held = &record.lease;
+        let tenure = Tenure {
+            version: next_version(held, entry),
+            profile: held.profile,
+            policy: renewal.policy.clone().unwrap_or_else(|| held.policy.clone()),
+            wanted: held.wanted.clone(),
+            refused: held.refused.clone(),
+            retention: renewal.retention.unwrap_or(held.retention),
+        };
+        let lease = Lease { unknown: held.unknown.clone(), ..tenure.lease(held.locator, self.owner()) };
+        let told = self.tell(record, lease).await?;
+        Ok((tenure, told))
+    }
+
+    /// Ends the lease of an object, and of a stored tree of all objects in it: nodes destroy the sealed manifests, and the
+    /// index forgets the names. After that no key to the bytes exists, wherever copies of shards may lie.
+    ///
+    /// # Errors
+    /// [`LeaseChangeError`]; what was ended before the failing object is forgotten, the rest stays listed.
+    pub async fn remove(&self, locator: &Locator) -> Result<Removed, LeaseChangeError> {
+        let family = self.family(locator).await;
+        let now = now();
+        // Look at all before ending any: a tree is not torn up to the first member that must stay.
+        if let Some(until) = family.values().map(|entry| entry.tenure.retention.keep_until).find(|until| *until > now) {
+            return Err(LeaseChangeError::Kept { until });
+        }
+        let of_it = family.keys().copied().chain([*locator]).collect::<BTreeSet<_>>();
+        let end = |member: Locator| {
+            let entry = family.get(&member);
+            async move { (member, self.end_one(&member, entry, now).await) }
+        };
+        let mut ends = futures::stream::iter(of_it.into_iter().map(end)).buffer_unordered(OBJECTS_AT_ONCE);
+        let mut removed = Removed::default();
+        let mut failure = None;
+        while let Some((member, ended)) = ends.next().await {
+            match ended {
+                Ok(Some(told)) => drop(removed.ended.insert(member, told)),
+                Ok(None) => drop(removed.unknown.insert(member)),
+                Err(error) => failure = Some(error),
+            }
+        }
+        drop(ends);
+        let gone: BTreeSet<_> =
+            removed.ended.keys().chain(&removed.unknown).copied().filter(|gone| family.contains_key(gone)).collect();
+        if !gone.is_empty() {
+            self.forget(gone).await?;
+        }
+        match failure {
+            Some(error) => Err(error),
+            None if family.is_empty() && removed.ended.is_empty() => Err(LeaseChangeError::Unknown),
+            None => Ok(removed),
+        }
+    }
+
+    /// Ends one lease; none when no node knows the object.
+    async fn end_one(
+        &self,
+        locator: &Locator,
+        entry: Option<&Entry>,
+        now: u64,
+    ) -> Result<Option<Told>, LeaseChangeError> {
+        let record = match self.own_record(locator).await {
+            Err(LeaseChangeError::Unknown) => return Ok(None),
+            other => other?,
+        };
+        let held = &record.lease;
+        if held.erased {
+            return Ok(None);
+        }
+        if held.retention.keep_until > now {
+            return Err(LeaseChangeError::Kept { until: held.retention.keep_until });
+        }
+        let lease = Lease { version: next_version(held, entry), erased: true, ..held.clone() };
+        self.tell(&record, lease).await.map(Some)
+    }
+
+    /// Reads a record and makes sure that it is the owner's own.
+    async fn own_record(&self, locator: &Locator) -> Result<Record, LeaseChangeError> {
+        let record = self.network.reader.record(locator).await.map_err(|error| match error {
+            ReadError::NotFound { .. } => LeaseChangeError::Unknown,
+            error => LeaseChangeError::Read(error),
+        })?;
+        if record.public.owner() == self.owner() { Ok(record) } else { Err(LeaseChangeError::NotOurs) }
+    }
+
+    /// Signs a lease and sends it to all nodes that hold the record: those with shards and the first of the locator's order.
+    async fn tell(&self, record: &Record, lease: Lease) -> Result<Told, LeaseChangeError> {
+        let locator = record.locator();
+        let nodes = self.record_nodes(record);
+        let (keys, version) = (self.keys.clone(), lease.version);
+        let envelope = spawn_blocking(move || Bytes::from(lease.sign(&keys))).await.expect("signing does not panic");
+        let transport = &*self.network.transport;
+        let sends = nodes.iter().map(|node| {
+            let envelope = envelope.clone();
+            async move { (node.clone(), send(transport, node, &locator, envelope, version).await) }
+        });
+        let mut told = Told { nodes: BTreeSet::new(), missed: BTreeSet::new() };
+        let mut source = None;
+        for (node, sent) in join_all(sends).await {
+            match sent {
+                Ok(()) => drop(told.nodes.insert(node)),
+                Err(error) => {
+                    tracing::warn!(%node, %error, "a node did not take a new lease");
+                    told.missed.insert(node);
+                    source = Some(error);
+                }
+            }
+        }
+        // As many as the record itself needs: one of them is among any majority that is asked later.
+        if told.nodes.len() > nodes.len() / 2 {
+            Ok(told)
+        } else {
+            Err(LeaseChangeError::TooFew { told: told.nodes.len(), asked: nodes.len(), source })
+        }
+    }
+
+    fn record_nodes(&self, record: &Record) -> BTreeSet<NodeName> {
+        let copies = record.public.redundancy().map_or(INLINE_COPIES, |redundancy| redundancy.parity() + 1);
+        let origins = self.network.topology.origins();
+        let locator = record.locator();
+        let order = rendezvous::order(locator.as_bytes(), origins.iter().map(|node| &node.name));
+        order.into_iter().take(copies).chain(record.placement.iter().flatten()).cloned().collect()
+    }
+
+    async fn family(&self, locator: &Locator) -> BTreeMap<Locator, Entry> {
+        let locator = *locator;
+        self.with_index(move |index| index.family(&locator)).await
+    }
+}
+
+/// Sends a lease to one node. A refusal counts as taken when the node holds this version: nodes that share a catalog have it
+/// from each other.
+async fn send(
+    transport: &dyn Transport,
+    node: &NodeName,
+    locator: &Locator,
+    envelope: Bytes,
+    version: u64,
+) -> Result<(), TransportError> {
+    match transport.put_lease(node, locator, envelope.clone()).await {
+        Err(refused @ TransportError::Refused { .. }) => {
+            let held = transport.record(node, locator).await?.and_then(|bytes| Record::decode(&bytes).ok());
+            let taken = held.is_some_and(|held| held.lease.version == version && held.lease_envelope == envelope);
+            if taken { Ok(()) } else { Err(refused) }
+        }
+        sent => sent,
+    }
+}
+
+fn next_version(held: &Lease, entry: Option<&Entry>) -> u64 {
+    held.version.max(entry.map_or(0, |entry| entry.tenure.version)).saturating_add(1)
+}

@@ -1,0 +1,46 @@
+//! The owner's digital twin: keeps the owner's keys, stores and fetches files, ends leases, publishes policies.
+//!
+//! | noun | what it does |
+//! |---|---|
+//! | [`OwnerStore`] | the owner secret in a file, sealed by a passphrase or a key file ([`Unlock`]) |
+//! | [`Index`] | the owner's own encrypted log of uploads: the capabilities live here and in the labels handed out |
+//! | [`Network`] | the cluster; reads with a label alone, without any owner |
+//! | [`Twin`] | owner, index and network together: `put`, `list`, `renew`, `remove`, `publish` |
+//!
+//! A library: it prints nothing and reads no command line. What it keeps true: a name is written down before nodes commit
+//! to it; a fetched file appears whole or not at all; secrets are wiped and never logged.
+
+mod byte_range;
+mod config;
+mod durable;
+mod get;
+mod index;
+mod leases;
+mod media;
+mod network;
+mod owner_store;
+mod policy_source;
+mod progress;
+mod publish;
+mod put;
+mod tree;
+mod twin;
+mod unlock;
+mod urls;
+
+pub use byte_range::{ByteRange, ByteRangeError};
+pub use config::{ConfigError, IdentityConfig, SeedConfig, TwinConfig};
+pub use get::{Delivered, Found, GetError};
+pub use index::{Batch, Entry, Index, IndexError, PATH_BYTES_MAX, Position, State, Tenure};
+pub use leases::{LeaseChangeError, Removed, Renewal, Told};
+pub use media::{SAMPLE_BYTES, media_type};
+pub use network::{Network, NetworkError};
+pub use owner_store::{OwnerCard, OwnerError, OwnerStore};
+pub use policy_source::{LinkSource, PolicySource, PolicySourceError};
+pub use progress::Progress;
+pub use publish::{PublishError, Published};
+pub use put::{Deduplication, EncodingError, PutError, PutOptions, Stored};
+pub use tree::{Node, NodeKind, Tree, TreeError};
+pub use twin::Twin;
+pub use unlock::{Cost, KEY_FILE_BYTES, LockKind, PASSPHRASE_BYTES_MIN, Unlock, UnlockError};
+pub use urls::{Target, TargetError, UrlTemplate, UrlTemplateError, embed};

@@ -1,0 +1,114 @@
+//! The cluster as a twin sees it: how to reach nodes, which there are, and a reader that verifies what they send.
+
+use std::{path::PathBuf, sync::Arc};
+
+use client::{
+    HttpTransport, Reader, ReaderOptions, Topology, Transport, TransportError,
+    tls::{Identity, TlsError},
+};
+use format::{
+    Place,
+    wire::{NodeEntry, Role},
+};
+use zeroize::Zeroizing;
+
+use crate::config::{IdentityConfig, TwinConfig};
+
+/// Reaches a cluster. Needs no owner: whoever has a label reads with it.
+pub struct Network {
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) reader: Reader,
+}
+
+/// Why the cluster cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// A file of our identity cannot be read.
+    #[error("the identity file {} cannot be read", path.display())]
+    IdentityFile {
+        /// Which file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Our identity does not serve.
+    #[error("the identity of this twin does not serve; `evernear cluster issue` makes one")]
+    Identity(#[from] TlsError),
+    /// No node of the configuration answers; their fault or the network's.
+    #[error("none of the {asked} configured nodes answers")]
+    NoNode {
+        /// How many were asked.
+        asked: usize,
+        /// The last answer.
+        source: TransportError,
+    },
+}
+
+impl Network {
+    /// Makes a network of nodes that are known already.
+    #[must_use]
+    pub fn new(transport: Arc<dyn Transport>, topology: Arc<Topology>, here: Place) -> Self {
+        let reader = Reader::new(transport.clone(), topology.clone(), here, ReaderOptions::default());
+        Self { transport, topology, reader }
+    }
+
+    /// Asks the configured nodes for all others, one after the other until one answers. Each has the transport's deadline.
+    ///
+    /// # Errors
+    /// [`NetworkError`].
+    pub async fn connect(config: &TwinConfig) -> Result<Self, NetworkError> {
+        let identity = read_identity(&config.identity)?;
+        let seeds = config.nodes.iter().map(|seed| NodeEntry {
+            name: seed.name.clone(),
+            role: Role::Origin,
+            address: Some(seed.address),
+            public: Vec::new(),
+            place: config.place.clone(),
+            capacity_bytes: 0,
+            free_bytes: 0,
+            load: 0,
+            seen: 0,
+        });
+        let topology = Arc::new(Topology::new(seeds.collect()));
+        let transport: Arc<dyn Transport> = Arc::new(HttpTransport::new(&identity, topology.clone())?);
+        let network = Self::new(transport, topology, config.place.clone());
+        let mut failure = None;
+        for seed in &config.nodes {
+            match network.transport.nodes(&seed.name).await {
+                Ok(nodes) => {
+                    network.topology.replace(nodes);
+                    return Ok(network);
+                }
+                Err(error) => {
+                    tracing::warn!(node = %seed.name, %error, "a configured node does not answer");
+                    failure = Some(error);
+                }
+            }
+        }
+        Err(NetworkError::NoNode {
+            asked: config.nodes.len(),
+            source: failure.expect("a checked configuration names a node"),
+        })
+    }
+
+    /// Returns the reader.
+    #[must_use]
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Returns the nodes.
+    #[must_use]
+    pub fn topology(&self) -> &Arc<Topology> {
+        &self.topology
+    }
+}
+
+fn read_identity(files: &IdentityConfig) -> Result<Identity, NetworkError> {
+    let read = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).map(Zeroizing::new);
+        text.map_err(|source| NetworkError::IdentityFile { path: path.clone(), source })
+    };
+    Ok(Identity::from_pem(&read(&files.authority)?, &read(&files.certificate)?, &read(&files.key)?)?)
+}

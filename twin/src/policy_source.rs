@@ -1,0 +1,205 @@
+//! An owner's policy as a TOML text: an ordered list of links, each a ready-made component or a file, and its configuration.
+//!
+//! ```toml
+//! [[link]]
+//! use = "geo"              # ready-made: geo, ttl, nft-immutable
+//! receive-deny = ["KP"]    # everything else in the table is the component's configuration
+//!
+//! [[link]]
+//! component = "mine.wasm"  # a file, from the TOML's own folder
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use format::{
+    BlobId, PolicyLink,
+    limits::{POLICY_COMPONENT_BYTES_MAX, POLICY_CONFIG_BYTES_MAX, POLICY_LINKS_MAX},
+};
+
+/// Components that come with the program, by name; `cargo xtask policies` builds them.
+const READY_MADE: [(&str, &[u8]); 3] = [
+    ("geo", include_bytes!("../../policies/prebuilt/geo.wasm")),
+    ("nft-immutable", include_bytes!("../../policies/prebuilt/nft-immutable.wasm")),
+    ("ttl", include_bytes!("../../policies/prebuilt/ttl.wasm")),
+];
+
+/// A policy, read and bounded, not yet judged: a sandbox does that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicySource {
+    /// Asked in order.
+    pub links: Vec<LinkSource>,
+}
+
+/// One link of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkSource {
+    /// The ready-made name or the file, for people.
+    pub title: String,
+    /// The component.
+    pub component: Bytes,
+    /// Its configuration, TOML text.
+    pub config: String,
+}
+
+/// Why a text is no policy; its writer's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicySourceError {
+    /// A file cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Not TOML.
+    #[error("the policy is not TOML")]
+    Toml(#[from] Box<toml::de::Error>),
+    /// Something else than links.
+    #[error("a policy has only [[link]] tables, 1 to {POLICY_LINKS_MAX} of them")]
+    Shape,
+    /// A link says nothing, or twice, what runs.
+    #[error("link {link} needs either use = \"NAME\" ({}) or component = \"FILE.wasm\"", ready_made())]
+    Component {
+        /// Counted from 1.
+        link: usize,
+    },
+    /// A file or text is too large.
+    #[error("{what} of link {link} has {found} bytes where at most {max} are allowed")]
+    Large {
+        /// Counted from 1.
+        link: usize,
+        /// The component or the configuration.
+        what: &'static str,
+        /// Bytes found.
+        found: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// A value that TOML cannot write back.
+    #[error("the configuration of link {link} cannot be written")]
+    Config {
+        /// Counted from 1.
+        link: usize,
+        /// The cause.
+        source: Box<toml::ser::Error>,
+    },
+}
+
+impl PolicySource {
+    /// Reads a policy file and the components it names.
+    ///
+    /// # Errors
+    /// [`PolicySourceError`].
+    pub fn read(path: &Path) -> Result<Self, PolicySourceError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| PolicySourceError::Io { path: path.to_owned(), source })?;
+        Self::parse(&text, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Reads a policy text; files of components are looked for in `folder`.
+    ///
+    /// # Errors
+    /// [`PolicySourceError`].
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, PolicySourceError> {
+        let mut document: toml::Table = toml::from_str(text).map_err(Box::new)?;
+        let Some(toml::Value::Array(tables)) = document.remove("link") else { return Err(PolicySourceError::Shape) };
+        if !document.is_empty() || !(1..=POLICY_LINKS_MAX).contains(&tables.len()) {
+            return Err(PolicySourceError::Shape);
+        }
+        let links = (1..).zip(tables).map(|(link, table)| match table {
+            toml::Value::Table(table) => LinkSource::from_table(link, table, folder),
+            _ => Err(PolicySourceError::Shape),
+        });
+        Ok(Self { links: links.collect::<Result<_, _>>()? })
+    }
+}
+
+impl LinkSource {
+    /// Returns the link as the signed manifest names it.
+    #[must_use]
+    pub fn link(&self) -> PolicyLink {
+        let bytes = |length| u32::try_from(length).expect("both were bounded when they were read");
+        PolicyLink {
+            component: BlobId::of(&self.component),
+            component_bytes: bytes(self.component.len()),
+            config: BlobId::of(self.config.as_bytes()),
+            config_bytes: bytes(self.config.len()),
+        }
+    }
+
+    fn from_table(link: usize, mut table: toml::Table, folder: &Path) -> Result<Self, PolicySourceError> {
+        let (title, component) = match (table.remove("use"), table.remove("component")) {
+            (Some(toml::Value::String(name)), None) => {
+                let found = READY_MADE.iter().find(|(known, _)| *known == name);
+                let (_, component) = found.ok_or(PolicySourceError::Component { link })?;
+                (name, Bytes::from_static(component))
+            }
+            (None, Some(toml::Value::String(file))) => {
+                let component = read_component(link, &folder.join(&file))?;
+                (file, component)
+            }
+            _ => return Err(PolicySourceError::Component { link }),
+        };
+        let config =
+            toml::to_string(&table).map_err(|source| PolicySourceError::Config { link, source: Box::new(source) })?;
+        bounded(link, "the configuration", config.len(), POLICY_CONFIG_BYTES_MAX)?;
+        Ok(Self { title, component, config })
+    }
+}
+
+fn read_component(link: usize, path: &Path) -> Result<Bytes, PolicySourceError> {
+    let io = |source| PolicySourceError::Io { path: path.to_owned(), source };
+    let found = std::fs::metadata(path).map_err(io)?.len();
+    bounded(link, "the component", usize::try_from(found).unwrap_or(usize::MAX), POLICY_COMPONENT_BYTES_MAX)?;
+    Ok(std::fs::read(path).map_err(io)?.into())
+}
+
+fn bounded(link: usize, what: &'static str, found: usize, max: usize) -> Result<(), PolicySourceError> {
+    if found > max { Err(PolicySourceError::Large { link, what, found, max }) } else { Ok(()) }
+}
+
+fn ready_made() -> String {
+    READY_MADE.map(|(name, _)| name).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<PolicySource, PolicySourceError> {
+        PolicySource::parse(text, Path::new("/nowhere"))
+    }
+
+    #[test]
+    fn the_rest_of_a_link_is_its_configuration() {
+        let text = "[[link]]\nuse = \"geo\"\ndeny = [\"KP\"]\n[link.more]\nstatus = 451\n[[link]]\nuse = \"ttl\"\n";
+        let source = parse(text).unwrap();
+        let [geo, ttl] = &source.links[..] else { panic!("two links") };
+        let config: toml::Table = toml::from_str(&geo.config).unwrap();
+        assert_eq!(config["more"]["status"].as_integer(), Some(451));
+        assert_eq!((config.len(), ttl.config.as_str()), (2, ""));
+        assert_eq!(geo.link().component_bytes as usize, READY_MADE[0].1.len());
+        assert_ne!(geo.link().component, ttl.link().component);
+    }
+
+    #[test]
+    fn what_is_no_policy_says_why() {
+        for text in ["", "link = 3", "[[link]]\nuse=\"geo\"\n[other]\n", &"[[link]]\nuse=\"geo\"\n".repeat(9)] {
+            assert!(matches!(parse(text), Err(PolicySourceError::Shape)), "{text}");
+        }
+        for text in [
+            "[[link]]\n",
+            "[[link]]\nuse=\"nothing\"\n",
+            "[[link]]\nuse=\"geo\"\ncomponent=\"x\"\n",
+            "[[link]]\nuse=1\n",
+        ] {
+            assert!(matches!(parse(text), Err(PolicySourceError::Component { link: 1 })), "{text}");
+        }
+        assert!(matches!(parse("[[link]]\ncomponent=\"absent.wasm\"\n"), Err(PolicySourceError::Io { .. })));
+        assert!(matches!(parse("[["), Err(PolicySourceError::Toml(_))));
+        let large = format!("[[link]]\nuse=\"geo\"\nx=\"{}\"\n", "y".repeat(POLICY_CONFIG_BYTES_MAX));
+        assert!(matches!(parse(&large), Err(PolicySourceError::Large { what: "the configuration", .. })));
+    }
+}

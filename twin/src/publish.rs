@@ -1,0 +1,115 @@
+//! Publishing a policy: its components and configurations as blobs, then the signed manifest that names them.
+
+use bytes::Bytes;
+use client::TransportError;
+use format::{BlobId, PolicyManifest, PolicyManifestError, PolicyName};
+use futures::future::join_all;
+use tokio::task::spawn_blocking;
+
+use crate::{policy_source::PolicySource, twin::Twin};
+
+/// Nodes a policy is sent to directly; all others have it from the catalog they share with one of them.
+const NODES_TOLD_MAX: usize = 8;
+
+/// A published version.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// The manifest as signed.
+    pub manifest: PolicyManifest,
+    /// Nodes that took it.
+    pub nodes: usize,
+}
+
+/// Why a policy was not published. The version before stays in force.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// No node takes it or can be asked.
+    #[error("no node took the policy; the version before stays in force")]
+    NoNode {
+        /// The last failure.
+        source: Option<TransportError>,
+    },
+    /// The manifest would not be accepted by anybody.
+    #[error("the policy cannot be a manifest")]
+    Manifest(#[from] PolicyManifestError),
+}
+
+impl Twin {
+    /// Publishes a new version of a policy. Nothing judges it here: run it through a sandbox first.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub async fn publish(&self, name: &PolicyName, source: &PolicySource) -> Result<Published, PublishError> {
+        let mut nodes: Vec<_> = self.network.topology.origins().into_iter().map(|node| node.name).collect();
+        nodes.truncate(NODES_TOLD_MAX);
+        let transport = &self.network.transport;
+        let owner = self.owner();
+        let mut failure = None;
+
+        let mut before: Option<(PolicyManifest, BlobId)> = None;
+        for answer in join_all(nodes.iter().map(|node| transport.policy(node, &owner, name))).await {
+            match answer {
+                Ok(Some(envelope)) => {
+                    let held =
+                        PolicyManifest::open(&envelope).ok().filter(|held| held.owner == owner && held.name == *name);
+                    let newer =
+                        |held: &PolicyManifest| before.as_ref().is_none_or(|(known, _)| held.sequence > known.sequence);
+                    if let Some(held) = held.filter(newer) {
+                        before = Some((held, BlobId::of(&envelope)));
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        let manifest = PolicyManifest {
+            owner,
+            name: name.clone(),
+            sequence: before.as_ref().map_or(1, |(held, _)| held.sequence.saturating_add(1)),
+            links: source.links.iter().map(|link| link.link()).collect(),
+            not_before: 0,
+            expires: 0,
+            parent: before.map(|(_, id)| id),
+            unknown: Vec::new(),
+        };
+        let (keys, to_sign) = (self.keys.clone(), manifest.clone());
+        let envelope = spawn_blocking(move || Bytes::from(to_sign.sign(&keys))).await.expect("signing does not panic");
+        PolicyManifest::open(&envelope)?;
+
+        let mut taken = 0;
+        // One node after the other: where they share a catalog, the second has nothing left to do.
+        for node in &nodes {
+            match self.send_policy(node, name, source, &envelope).await {
+                Ok(()) => taken += 1,
+                Err(error) => {
+                    tracing::warn!(%node, %error, "a node did not take a policy");
+                    failure = Some(error);
+                }
+            }
+        }
+        if taken == 0 {
+            Err(PublishError::NoNode { source: failure })
+        } else {
+            Ok(Published { manifest, nodes: taken })
+        }
+    }
+
+    async fn send_policy(
+        &self,
+        node: &format::NodeName,
+        name: &PolicyName,
+        source: &PolicySource,
+        envelope: &Bytes,
+    ) -> Result<(), TransportError> {
+        let (transport, owner) = (&self.network.transport, self.owner());
+        if transport.policy(node, &owner, name).await?.as_ref() == Some(envelope) {
+            return Ok(());
+        }
+        for link in &source.links {
+            for blob in [link.component.clone(), Bytes::from(link.config.clone())] {
+                transport.put_blob(node, &BlobId::of(&blob), blob).await?;
+            }
+        }
+        transport.put_policy(node, &owner, name, envelope.clone()).await
+    }
+}

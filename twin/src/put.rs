@@ -1,0 +1,425 @@
+//! Storing: a file, a stream or a whole folder becomes objects on nodes, and their names are written down.
+//!
+//! ```text
+//! source -> encoding thread -> channel of one stripe -> client::Uploader      (a file that reaches its end)
+//!        -> index: "committing" -> lease signed -> commit -> index: "stored"
+//! ```
+//!
+//! The name is in the index before nodes are asked to commit: an upload that a crash interrupts can be listed and removed.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::Cursor,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use client::{Receipt, UploadError, Uploader};
+use format::{
+    Compression, Directory, DirectoryError, EncoderOptions, Entry as DirectoryEntry, Kind, Label, Suite,
+    limits::{MIME_BYTES_MAX, NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
+};
+use futures::{StreamExt, TryStreamExt};
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+use crate::{
+    index::{Batch, Entry, IndexError, PATH_BYTES_MAX, Position, State, Tenure},
+    progress::Progress,
+    tree::{Node, NodeKind, Tree, TreeError},
+    twin::{Twin, now},
+};
+
+mod encoding;
+
+pub use encoding::{Deduplication, EncodingError};
+use encoding::{Encoding, Outgoing, Source};
+
+/// Media type of a directory object; edges never send it, they list the names.
+const DIRECTORY_MIME: &str = "inode/directory";
+/// Files of a folder on their way at once: small files wait for round trips, large ones fill the machine alone.
+const FILES_AT_ONCE: usize = 4;
+
+/// How something is to be stored.
+#[derive(Debug, Clone)]
+pub struct PutOptions {
+    /// Policy, profile, places and retention; the version is chosen by the twin.
+    pub tenure: Tenure,
+    /// The AEAD of the blocks.
+    pub suite: Suite,
+    /// Whether blocks may be compressed.
+    pub compression: Compression,
+    /// Whether equal uploads share shards.
+    pub deduplication: Deduplication,
+    /// Media type of a file; none to find it out.
+    pub mime: Option<String>,
+    /// Name of the object; none for the file's own.
+    pub name: Option<String>,
+    /// Marks that a policy may ask for, put on every object.
+    pub tags: BTreeMap<String, u32>,
+}
+
+impl Default for PutOptions {
+    fn default() -> Self {
+        Self {
+            tenure: Tenure::default(),
+            suite: Suite::auto(),
+            compression: Compression::Auto,
+            deduplication: Deduplication::Off,
+            mime: None,
+            name: None,
+            tags: BTreeMap::new(),
+        }
+    }
+}
+
+/// What was stored.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// The name of the whole.
+    pub label: Label,
+    /// What the index says of it.
+    pub entry: Entry,
+    /// How the last object, the whole's own, lies on nodes.
+    pub receipt: Receipt,
+    /// Objects stored: one, or all of a tree.
+    pub objects: usize,
+    /// Plaintext bytes of all files.
+    pub bytes: u64,
+    /// What of a folder was left out: links, sockets, pipes, devices.
+    pub skipped: Vec<PathBuf>,
+}
+
+/// Why something was not stored. What had been stored of a tree before stays listed, and `remove` ends it.
+#[derive(Debug, thiserror::Error)]
+pub enum PutError {
+    /// The folder cannot be stored.
+    #[error("the folder cannot be stored")]
+    Tree(#[from] TreeError),
+    /// The source cannot be read or is no object.
+    #[error("the upload cannot be encoded")]
+    Encoding(#[from] EncodingError),
+    /// The nodes do not take it.
+    #[error("{} was not stored", path.display())]
+    Upload {
+        /// What was to be stored.
+        path: PathBuf,
+        /// The cause.
+        source: UploadError,
+    },
+    /// The names of a folder cannot be a directory.
+    #[error("the folder {} cannot be a directory", path.display())]
+    Directory {
+        /// Which folder.
+        path: PathBuf,
+        /// The cause.
+        source: DirectoryError,
+    },
+    /// The name cannot be written down, so nothing was committed.
+    #[error("the index of uploads cannot be written")]
+    Index(#[from] IndexError),
+    /// Name, type or tags are out of bounds.
+    #[error("the {what} is out of bounds: at most {max}")]
+    Bounds {
+        /// Which.
+        what: &'static str,
+        /// The bound.
+        max: usize,
+    },
+    /// A pipe, a device or a socket given as a path.
+    #[error("{} is neither file nor folder; give a pipe on standard input", path.display())]
+    Kind {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// The path cannot be looked at.
+    #[error("{} cannot be read", path.display())]
+    Path {
+        /// What was given.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The system has no randomness.
+    #[error("the system gives no random bytes")]
+    Random(#[from] getrandom::Error),
+}
+
+/// One object to be stored.
+struct Item {
+    source: Source,
+    /// For errors and progress.
+    path: PathBuf,
+    /// Name in the manifest.
+    name: String,
+    /// Path in the index.
+    inner: String,
+    mime: Option<String>,
+    kind: Kind,
+    batch: Batch,
+    position: Position,
+}
+
+impl Twin {
+    /// Stores a file, or a folder with all in it.
+    ///
+    /// # Errors
+    /// [`PutError`].
+    pub async fn put(
+        &self,
+        path: &Path,
+        options: &PutOptions,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Stored, PutError> {
+        let fault = |source| PutError::Path { path: path.to_owned(), source };
+        let metadata = tokio::fs::metadata(path).await.map_err(fault)?;
+        if metadata.is_dir() {
+            return self.put_tree(path, options, progress).await;
+        }
+        if !metadata.is_file() {
+            return Err(PutError::Kind { path: path.to_owned() });
+        }
+        let name = match &options.name {
+            Some(name) => name.clone(),
+            None => path
+                .file_name()
+                .unwrap_or_default()
+                .to_str()
+                .map(str::to_owned)
+                .ok_or_else(|| TreeError::Name { path: path.to_owned() })?,
+        };
+        progress.file(path, Some(metadata.len()));
+        self.put_one(Source::File(path.to_owned()), path, name, options, progress).await
+    }
+
+    /// Stores what a stream gives. It has no name but the one in the options, and cannot be de-duplicated.
+    ///
+    /// # Errors
+    /// [`PutError`].
+    pub async fn put_stream(
+        &self,
+        stream: Box<dyn std::io::Read + Send>,
+        options: &PutOptions,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Stored, PutError> {
+        let path = Path::new("standard input");
+        progress.file(path, None);
+        self.put_one(Source::Stream(stream), path, options.name.clone().unwrap_or_default(), options, progress).await
+    }
+
+    async fn put_one(
+        &self,
+        source: Source,
+        path: &Path,
+        name: String,
+        options: &PutOptions,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Stored, PutError> {
+        check(options)?;
+        let item = Item {
+            source,
+            path: path.to_owned(),
+            inner: name.clone(),
+            name,
+            mime: options.mime.clone(),
+            kind: Kind::File,
+            batch: new_batch()?,
+            position: Position::Top,
+        };
+        let (entry, receipt) = self.store(item, options, progress).await?;
+        let (label, bytes) = (Label::open(entry.capability.clone()), entry.length);
+        Ok(Stored { label, entry, receipt, objects: 1, bytes, skipped: Vec::new() })
+    }
+
+    /// Stores all files of a folder, some at once, then its directories from the leaves to the top.
+    async fn put_tree(
+        &self,
+        path: &Path,
+        options: &PutOptions,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Stored, PutError> {
+        check(options)?;
+        let top = path.to_owned();
+        let tree = spawn_blocking(move || Tree::walk(&top)).await.expect("a walk neither panics nor is cancelled")?;
+        let batch = new_batch()?;
+        let files = (0..tree.nodes.len()).filter(|at| matches!(tree.nodes[*at].kind, NodeKind::File { .. }));
+        let mut directories: HashMap<usize, Directory> = HashMap::new();
+        let mut bytes = 0;
+        let put_file = |at: usize| {
+            let node = &tree.nodes[at];
+            async move { Ok::<_, PutError>((at, self.put_file_of(node, batch, options, progress).await?)) }
+        };
+        let mut stored = futures::stream::iter(files.map(put_file)).buffer_unordered(FILES_AT_ONCE);
+        while let Some((at, entry)) = stored.try_next().await? {
+            bytes += entry.length;
+            insert(&mut directories, &tree, at, &entry)?;
+        }
+        drop(stored);
+        for at in (0..tree.nodes.len()).rev().filter(|at| tree.nodes[*at].kind == NodeKind::Folder) {
+            let directory = directories.remove(&at).unwrap_or_default();
+            let (entry, receipt) = self.put_folder_of(&tree.nodes[at], &directory, batch, options, progress).await?;
+            if at == 0 {
+                let label = Label::open(entry.capability.clone());
+                return Ok(Stored { label, entry, receipt, objects: tree.nodes.len(), bytes, skipped: tree.skipped });
+            }
+            insert(&mut directories, &tree, at, &entry)?;
+        }
+        unreachable!("the first node of a tree is its top folder, and the loop ends with it")
+    }
+
+    async fn put_file_of(
+        &self,
+        node: &Node,
+        batch: Batch,
+        options: &PutOptions,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Entry, PutError> {
+        if let NodeKind::File { length } = node.kind {
+            progress.file(&node.path, Some(length));
+        }
+        let item = Item {
+            source: Source::File(node.path.clone()),
+            path: node.path.clone(),
+            name: node.name.clone(),
+            inner: node.inner.clone(),
+            mime: None,
+            kind: Kind::File,
+            batch,
+            position: Position::Inner,
+        };
+        Ok(self.store(item, options, progress).await?.0)
+    }
+
+    async fn put_folder_of(
+        &self,
+        node: &Node,
+        directory: &Directory,
+        batch: Batch,
+        options: &PutOptions,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<(Entry, Receipt), PutError> {
+        let top = node.parent.is_none();
+        let name = options.name.clone().filter(|_| top).unwrap_or_else(|| node.name.clone());
+        let item = Item {
+            source: Source::Stream(Box::new(Cursor::new(directory.encode()))),
+            path: node.path.clone(),
+            inner: if top { name.clone() } else { node.inner.clone() },
+            name,
+            mime: Some(DIRECTORY_MIME.to_owned()),
+            kind: Kind::Directory,
+            batch,
+            position: if top { Position::Top } else { Position::Inner },
+        };
+        // A directory's body holds capabilities: it is never shared, even when files are.
+        let options = PutOptions { deduplication: Deduplication::Off, ..options.clone() };
+        let quiet: Arc<dyn Progress> = Arc::new(());
+        let (entry, receipt) = self.store(item, &options, &quiet).await?;
+        progress.durable(&node.path, receipt.durable);
+        Ok((entry, receipt))
+    }
+
+    /// Stores one object. Dropping it abandons the upload.
+    async fn store(
+        &self,
+        item: Item,
+        options: &PutOptions,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<(Entry, Receipt), PutError> {
+        let Item { source, path, name, inner, mime, kind, batch, position } = item;
+        if inner.len() > PATH_BYTES_MAX {
+            return Err(PutError::Bounds { what: "path", max: PATH_BYTES_MAX });
+        }
+        let created = now();
+        let tenure = Tenure { version: 1, ..options.tenure.clone() };
+        let encoding = Encoding {
+            source,
+            path: path.clone(),
+            options: EncoderOptions {
+                profile: tenure.profile,
+                suite: options.suite,
+                compression: options.compression,
+                owner: self.owner(),
+            },
+            dedup_key: (options.deduplication == Deduplication::On).then(|| self.dedup_key.clone()),
+            name,
+            mime,
+            created,
+            kind,
+            tags: options.tags.clone(),
+            progress: progress.clone(),
+        };
+        let fault = |source| PutError::Upload { path: path.clone(), source };
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)?;
+        let network = &self.network;
+        let mut uploader = Uploader::begin(
+            network.transport.clone(),
+            network.topology.clone(),
+            seed,
+            tenure.wanted.clone(),
+            tenure.refused.clone(),
+        );
+
+        let (to, mut from) = mpsc::channel(1);
+        // Not awaited when the nodes fail: it may sit in a read of standard input. It ends when the channel is gone.
+        let encoder = spawn_blocking(move || encoding.run(&to));
+        let mut sent = 0;
+        while let Some(Outgoing { read, stripe }) = from.recv().await {
+            uploader.send(stripe).await.map_err(fault)?;
+            progress.sent(read - sent);
+            sent = read;
+        }
+        let (sealed, mime) = encoder.await.expect("the encoder neither panics nor is cancelled")?;
+
+        let (keys, locator, lease) = (self.keys.clone(), sealed.locator, tenure.lease(sealed.locator, self.owner()));
+        let envelope = spawn_blocking(move || Bytes::from(lease.sign(&keys))).await.expect("signing does not panic");
+        let mut entry = Entry {
+            capability: sealed.capability.clone(),
+            state: State::Committing,
+            path: inner,
+            length: sealed.length,
+            mime,
+            kind,
+            created,
+            tenure,
+            batch,
+            position,
+        };
+        self.record(entry.clone()).await?;
+        let receipt = uploader.commit(&sealed, envelope).await.map_err(fault)?;
+        entry.state = State::Stored;
+        self.record(entry.clone()).await?;
+        tracing::debug!(%locator, durable = receipt.durable, records = receipt.records, "an object is stored");
+        progress.durable(&path, receipt.durable);
+        Ok((entry, receipt))
+    }
+}
+
+/// Adds a stored object to the directory of its folder.
+fn insert(directories: &mut HashMap<usize, Directory>, tree: &Tree, at: usize, entry: &Entry) -> Result<(), PutError> {
+    let node = &tree.nodes[at];
+    let parent = node.parent.expect("all but the top have a folder, and the top is not inserted");
+    let named = DirectoryEntry {
+        capability: entry.capability.clone(),
+        length: entry.length,
+        mime: entry.mime.clone(),
+        kind: entry.kind,
+    };
+    let inserted = directories.entry(parent).or_default().insert(&node.name, named);
+    inserted.map_err(|source| PutError::Directory { path: tree.nodes[parent].path.clone(), source })
+}
+
+/// Refuses before anything is read what the format would refuse at the end.
+fn check(options: &PutOptions) -> Result<(), PutError> {
+    let bounded = |what, found: usize, max| if found > max { Err(PutError::Bounds { what, max }) } else { Ok(()) };
+    bounded("name", options.name.as_ref().map_or(0, String::len), NAME_BYTES_MAX)?;
+    bounded("media type", options.mime.as_ref().map_or(0, String::len), MIME_BYTES_MAX)?;
+    bounded("number of tags", options.tags.len(), TAGS_MAX)?;
+    bounded("tag", options.tags.keys().map(String::len).max().unwrap_or(0), TAG_NAME_BYTES_MAX)
+}
+
+fn new_batch() -> Result<Batch, getrandom::Error> {
+    let mut batch = [0; 16];
+    getrandom::fill(&mut batch)?;
+    Ok(Batch(batch))
+}

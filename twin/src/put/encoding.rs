@@ -1,0 +1,286 @@
+//! The CPU half of an upload: one blocking thread reads, compresses, seals and hashes, and hands stripes over a bounded
+//! channel. Memory: the encoder's two stripes, and the one that waits in the channel.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read, Seek},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use format::{Attributes, DataKey, EncodeError, EncodedStripe, Encoder, EncoderOptions, Fingerprint, Kind, Sealed};
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+use crate::{
+    media::{SAMPLE_BYTES, media_type},
+    progress::Progress,
+};
+
+/// One read of the source; also the unit in which a de-duplicated file proves that it did not change between its two reads.
+const CHUNK_BYTES: usize = 1024 * 1024;
+const _: () = assert!(SAMPLE_BYTES <= CHUNK_BYTES);
+
+/// Where the bytes of an object come from.
+pub(super) enum Source {
+    /// A file on disk.
+    File(PathBuf),
+    /// Anything that is read once: standard input, a directory's body.
+    Stream(Box<dyn Read + Send>),
+}
+
+/// Whether equal uploads of one owner share shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deduplication {
+    /// Every upload has a key of its own: nobody can tell that two are equal.
+    #[default]
+    Off,
+    /// The key comes from the bytes and the owner's secret, so nodes see that two uploads of this owner are equal. Reads
+    /// the file twice.
+    On,
+}
+
+/// What the encoding thread needs.
+pub(super) struct Encoding {
+    pub(super) source: Source,
+    /// What progress calls it.
+    pub(super) path: PathBuf,
+    pub(super) options: EncoderOptions,
+    /// The owner's key for de-duplication, when it is on.
+    pub(super) dedup_key: Option<Zeroizing<[u8; 32]>>,
+    pub(super) name: String,
+    /// The media type, when it is not to be found out.
+    pub(super) mime: Option<String>,
+    pub(super) created: u64,
+    pub(super) kind: Kind,
+    pub(super) tags: BTreeMap<String, u32>,
+    pub(super) progress: Arc<dyn Progress>,
+}
+
+/// One stripe on its way to the nodes.
+pub(super) struct Outgoing {
+    /// Plaintext bytes read until this stripe was ready.
+    pub(super) read: u64,
+    pub(super) stripe: EncodedStripe,
+}
+
+/// Why bytes do not become an object; none is worth a retry without a change.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodingError {
+    /// The source cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Read {
+        /// What was read.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A stream cannot be read twice.
+    #[error("only a file can be de-duplicated: it is read twice")]
+    Twice,
+    /// The file changed between its two reads. Going on would seal other bytes under the same key.
+    #[error("{} changed while it was read; store it again when nobody writes to it", path.display())]
+    Changed {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The object breaks a bound of the format.
+    #[error("{} cannot be an object", path.display())]
+    Encode {
+        /// What was read.
+        path: PathBuf,
+        /// Which bound.
+        source: EncodeError,
+    },
+    /// The system has no randomness.
+    #[error("the system gives no random bytes")]
+    Random(#[from] getrandom::Error),
+    /// Nobody takes the stripes any more; the upload has an error of its own.
+    #[error("the upload was given up")]
+    GivenUp,
+}
+
+impl Encoding {
+    /// Encodes everything. Blocks on disk and CPU; ends early when the receiver is gone.
+    pub(super) fn run(self, to: &mpsc::Sender<Outgoing>) -> Result<(Sealed, String), EncodingError> {
+        let Self { source, path, options, dedup_key, name, mime, created, kind, tags, progress } = self;
+        let fault = |source| EncodingError::Encode { path: path.clone(), source };
+        let (mut chunks, key) = Chunks::begin(source, &path, options, dedup_key)?;
+        let mut encoder = Encoder::new(options, key);
+        let mut found = None;
+        let mut read = 0;
+        let send = |read: u64, stripe| to.blocking_send(Outgoing { read, stripe }).map_err(|_| EncodingError::GivenUp);
+        while let Some(chunk) = chunks.next()? {
+            found.get_or_insert_with(|| media_type(&name, chunk));
+            let mut input = chunk;
+            while let Some(stripe) = encoder.write(&mut input).map_err(fault)? {
+                send(read + (chunk.len() - input.len()) as u64, stripe)?;
+            }
+            read += chunk.len() as u64;
+            progress.read(chunk.len() as u64);
+        }
+        let mut ending = encoder.end();
+        while let Some(stripe) = ending.stripe().map_err(fault)? {
+            send(read, stripe)?;
+        }
+        let mime = mime.or(found).unwrap_or_else(|| media_type(&name, &[]));
+        let attributes = Attributes { mime: mime.clone(), name, created, kind, tags };
+        Ok((ending.seal(attributes, random()?).map_err(fault)?, mime))
+    }
+}
+
+/// The source, chunk by chunk.
+struct Chunks<'p> {
+    reader: Box<dyn Read + Send>,
+    path: &'p Path,
+    chunk: Vec<u8>,
+    /// Of a de-duplicated file: the hashes that its chunks must have, 32 B for each MiB.
+    expected: Option<std::vec::IntoIter<blake3::Hash>>,
+}
+
+impl<'p> Chunks<'p> {
+    /// Opens the source and returns the key of the object.
+    fn begin(
+        source: Source,
+        path: &'p Path,
+        options: EncoderOptions,
+        dedup_key: Option<Zeroizing<[u8; 32]>>,
+    ) -> Result<(Self, DataKey), EncodingError> {
+        let fault = |source| EncodingError::Read { path: path.to_owned(), source };
+        let chunk = vec![0; CHUNK_BYTES];
+        match (source, dedup_key) {
+            (Source::Stream(reader), None) => {
+                Ok((Self { reader, path, chunk, expected: None }, DataKey::fresh(random()?)))
+            }
+            (Source::Stream(_), Some(_)) => Err(EncodingError::Twice),
+            (Source::File(file), None) => {
+                let reader = Box::new(File::open(file).map_err(fault)?);
+                Ok((Self { reader, path, chunk, expected: None }, DataKey::fresh(random()?)))
+            }
+            (Source::File(file), Some(dedup_key)) => {
+                let mut file = File::open(file).map_err(fault)?;
+                let again = file.try_clone().map_err(fault)?;
+                let mut first = Self { reader: Box::new(again), path, chunk, expected: None };
+                let (key, hashes) = first.fingerprint(options, &dedup_key)?;
+                file.rewind().map_err(fault)?;
+                let expected = Some(hashes.into_iter());
+                Ok((Self { reader: Box::new(file), path, chunk: first.chunk, expected }, key))
+            }
+        }
+    }
+
+    /// Reads everything once, for the key that only these bytes have.
+    fn fingerprint(
+        &mut self,
+        options: EncoderOptions,
+        dedup_key: &[u8; 32],
+    ) -> Result<(DataKey, Vec<blake3::Hash>), EncodingError> {
+        let path = self.path.to_owned();
+        let fault = |source| EncodingError::Encode { path: path.clone(), source };
+        let mut fingerprint = Fingerprint::new(options);
+        let mut hashes = Vec::new();
+        while let Some(chunk) = self.next()? {
+            hashes.push(blake3::hash(chunk));
+            fingerprint.write(chunk).map_err(fault)?;
+        }
+        Ok((fingerprint.finish(dedup_key).map_err(fault)?, hashes))
+    }
+
+    /// Returns the next chunk, full but for the last; none at the end.
+    fn next(&mut self) -> Result<Option<&[u8]>, EncodingError> {
+        let mut filled = 0;
+        while filled < self.chunk.len() {
+            match self.reader.read(&mut self.chunk[filled..]) {
+                Ok(0) => break,
+                Ok(bytes) => filled += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(EncodingError::Read { path: self.path.to_owned(), source }),
+            }
+        }
+        let chunk = &self.chunk[..filled];
+        if let Some(expected) = &mut self.expected {
+            let hash = (filled > 0).then(|| blake3::hash(chunk));
+            if expected.next() != hash {
+                return Err(EncodingError::Changed { path: self.path.to_owned() });
+            }
+        }
+        Ok((filled > 0).then_some(chunk))
+    }
+}
+
+fn random() -> Result<[u8; 32], getrandom::Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use format::{Compression, OwnerId, Profile, Suite};
+
+    use super::*;
+
+    fn encoding(path: &Path, dedup_key: Option<[u8; 32]>) -> Encoding {
+        let options = EncoderOptions {
+            profile: Profile::SmallCluster,
+            suite: Suite::ChaCha20Poly1305,
+            compression: Compression::Auto,
+            owner: OwnerId([1; 32]),
+        };
+        Encoding {
+            source: Source::File(path.to_owned()),
+            path: path.to_owned(),
+            options,
+            dedup_key: dedup_key.map(Zeroizing::new),
+            name: "a.txt".into(),
+            mime: None,
+            created: 1,
+            kind: Kind::File,
+            tags: BTreeMap::new(),
+            progress: Arc::new(()),
+        }
+    }
+
+    fn run(encoding: Encoding) -> Sealed {
+        let (to, _from) = mpsc::channel(64);
+        let (sealed, mime) = encoding.run(&to).unwrap();
+        assert_eq!(mime, "text/plain; charset=utf-8");
+        sealed
+    }
+
+    #[test]
+    fn equal_files_share_shards_only_when_asked_and_only_of_one_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, vec![b'a'; 3 << 20]).unwrap();
+        let id = |key| run(encoding(&path, key)).public.id();
+        assert_eq!(id(Some([1; 32])), id(Some([1; 32])));
+        assert_ne!(id(Some([1; 32])), id(Some([2; 32])));
+        assert_ne!(id(None), id(None));
+    }
+
+    #[test]
+    fn a_file_that_changes_between_its_reads_is_never_sealed_under_the_old_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let old = vec![b'a'; (2 << 20) + 5];
+        for change in 0..3 {
+            std::fs::write(&path, &old).unwrap();
+            let it = encoding(&path, None);
+            let (mut chunks, _) = Chunks::begin(it.source, &path, it.options, Some(Zeroizing::new([1; 32]))).unwrap();
+            match change {
+                0 => std::fs::write(&path, [&old[..], b"longer"].concat()).unwrap(),
+                1 => std::fs::write(&path, &old[..1 << 20]).unwrap(),
+                _ => std::fs::write(&path, vec![b'b'; old.len()]).unwrap(),
+            }
+            let end = loop {
+                match chunks.next() {
+                    Ok(Some(_)) => {}
+                    end => break end.map(drop),
+                }
+            };
+            assert!(matches!(end, Err(EncodingError::Changed { .. })), "change {change}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Links: an object's URL from its label, the label from a URL that somebody was given, and the HTML that shows it.
+
+use std::{fmt, str::FromStr};
+
+use format::{Label, LabelError, limits::PATH_SEGMENTS_MAX};
+
+const LABEL: &str = "{label}";
+const NAME: &str = "{name}";
+const DEFAULT: &str = "http://{label}.localhost:8080/{name}";
+
+/// How URLs of objects look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UrlTemplate(String);
+
+/// Why a text is no template; its writer's to mend.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlTemplateError {
+    /// The label has no place.
+    #[error("a URL template needs {LABEL} right after :// such as in {DEFAULT}")]
+    Label,
+    /// Not http or https.
+    #[error("a URL template begins with http:// or https://")]
+    Scheme,
+}
+
+/// What somebody was given: a label, or a URL with one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The label.
+    pub label: Label,
+    /// The path of the URL, decoded, without empty segments; empty for a bare label.
+    pub path: Vec<String>,
+}
+
+/// Why a text leads to no object; the fault of who wrote or cut it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// No label where one should be.
+    #[error("no label in it: give 60 characters of a-z and 2-7, or a URL whose host begins with them")]
+    Label(#[from] LabelError),
+    /// A path with a broken percent sign, or not UTF-8.
+    #[error("the path {path:?} is not percent-encoded UTF-8")]
+    Path {
+        /// The path, cut at 200 characters.
+        path: String,
+    },
+    /// A path with too many segments.
+    #[error("the path has over {PATH_SEGMENTS_MAX} segments")]
+    Deep,
+}
+
+impl UrlTemplate {
+    /// Returns the URL of an object. `name` may have slashes; a folder's URL ends with the slash that relative links need.
+    #[must_use]
+    pub fn url(&self, label: &Label, name: &str) -> String {
+        self.0.replace(LABEL, &label.to_string()).replace(NAME, &encode(name))
+    }
+}
+
+impl Default for UrlTemplate {
+    fn default() -> Self {
+        Self(DEFAULT.to_owned())
+    }
+}
+
+impl fmt::Display for UrlTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for UrlTemplate {
+    type Err = UrlTemplateError;
+
+    fn from_str(text: &str) -> Result<Self, UrlTemplateError> {
+        let rest =
+            text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).ok_or(UrlTemplateError::Scheme)?;
+        if rest.starts_with(LABEL) { Ok(Self(text.to_owned())) } else { Err(UrlTemplateError::Label) }
+    }
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let text = text.trim();
+        let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let end = rest.find(['?', '#']).unwrap_or(rest.len());
+        let (host, path) = rest[..end].split_once('/').unwrap_or((&rest[..end], ""));
+        let first = host.split(['.', ':']).next().unwrap_or(host);
+        Ok(Self { label: first.parse()?, path: segments(path)? })
+    }
+}
+
+/// Cuts a path as a URL writes it into decoded segments.
+fn segments(path: &str) -> Result<Vec<String>, TargetError> {
+    let wrong = || TargetError::Path { path: path.chars().take(200).collect() };
+    let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    if segments.len() > PATH_SEGMENTS_MAX {
+        return Err(TargetError::Deep);
+    }
+    segments.into_iter().map(|segment| decode(segment).ok_or_else(wrong)).collect()
+}
+
+/// Returns the HTML that shows an object in a page, by its media type.
+#[must_use]
+pub fn embed(url: &str, mime: &str, name: &str) -> String {
+    let (url, name) = (escape(url), escape(name));
+    match mime.split_once('/').map_or("", |(kind, _)| kind) {
+        "image" => format!(r#"<img src="{url}" alt="{name}">"#),
+        "video" => format!(r#"<video src="{url}" controls playsinline></video>"#),
+        "audio" => format!(r#"<audio src="{url}" controls></audio>"#),
+        _ => format!(r#"<a href="{url}">{name}</a>"#),
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// Encodes all but the unreserved characters of RFC 3986 section 2.3 and the slash.
+fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        if *byte != b'%' {
+            out.push(*byte);
+            continue;
+        }
+        let (digits, after) = rest.split_at_checked(2)?;
+        let [high, low] = [digits[0], digits[1]].map(|digit| char::from(digit).to_digit(16));
+        out.push(u8::try_from(high? * 16 + low?).ok()?);
+        rest = after;
+    }
+    String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use format::Capability;
+
+    use super::*;
+
+    fn label() -> Label {
+        Label::open(Capability::from_bytes([5; 32]))
+    }
+
+    #[test]
+    fn a_url_leads_back_to_its_label_and_path() {
+        let url = UrlTemplate::default().url(&label(), "größe/a b%.png");
+        assert!(url.ends_with(".localhost:8080/gr%C3%B6%C3%9Fe/a%20b%25.png"), "{url}");
+        let target: Target = url.parse().unwrap();
+        assert_eq!(target, Target { label: label(), path: vec!["größe".into(), "a b%.png".into()] });
+        for text in [label().to_string(), format!("https://{}/", label()), format!(" http://{}:8080?x=1#y ", label())] {
+            assert_eq!(text.parse(), Ok(Target { label: label(), path: vec![] }), "{text}");
+        }
+        assert!(matches!("https://example.org/".parse::<Target>(), Err(TargetError::Label(_))));
+        for bad in ["%", "%4", "%zz", "%ff"] {
+            assert!(matches!(format!("{}/{bad}", label()).parse::<Target>(), Err(TargetError::Path { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_template_needs_its_label_in_the_host() {
+        assert!("https://{label}.cdn.example/{name}".parse::<UrlTemplate>().is_ok());
+        assert_eq!("https://cdn.example/{label}".parse::<UrlTemplate>(), Err(UrlTemplateError::Label));
+        assert_eq!("{label}.example".parse::<UrlTemplate>(), Err(UrlTemplateError::Scheme));
+    }
+
+    #[test]
+    fn names_cannot_break_out_of_the_html() {
+        assert_eq!(
+            embed("http://x/", "image/png", "\"><script>"),
+            r#"<img src="http://x/" alt="&quot;&gt;&lt;script&gt;">"#
+        );
+        assert!(embed("u", "video/mp4", "n").starts_with("<video"));
+        assert!(embed("u", "audio/ogg", "n").starts_with("<audio"));
+        assert_eq!(embed("u", "text/html; charset=utf-8", "n"), r#"<a href="u">n</a>"#);
+    }
+}

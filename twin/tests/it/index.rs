@@ -1,0 +1,174 @@
+//! The index of uploads: what was written down is there after a crash at any byte, and nowhere else than sealed.
+
+use std::{collections::BTreeSet, path::Path};
+
+use format::{Capability, Kind, OwnerSecret};
+use twin::{Batch, Entry, Index, IndexError, Position, State, Tenure};
+
+fn secret() -> OwnerSecret {
+    OwnerSecret::from_bytes([7; 32])
+}
+
+fn entry(byte: u8) -> Entry {
+    Entry {
+        capability: Capability::from_bytes([byte; 32]),
+        state: State::Stored,
+        path: format!("photos of summer/cat {byte}.jpg"),
+        length: u64::from(byte) << 32,
+        mime: "image/jpeg".into(),
+        kind: Kind::File,
+        created: 1_700_000_000,
+        tenure: Tenure { version: 1, wanted: vec!["country:BE".parse().unwrap()], ..Tenure::default() },
+        batch: Batch([byte / 10; 16]),
+        position: if byte.is_multiple_of(10) { Position::Top } else { Position::Inner },
+    }
+}
+
+fn entries(index: &Index) -> Vec<Entry> {
+    let mut entries: Vec<_> = index.entries().map(|(_, entry)| entry.clone()).collect();
+    entries.sort_by_key(|entry| entry.length);
+    entries
+}
+
+fn open(path: &Path) -> Result<Index, IndexError> {
+    Index::open(path, &secret())
+}
+
+#[test]
+fn entries_come_back_superseded_and_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let mut index = open(&path).unwrap();
+    assert_eq!(entries(&index), []);
+    for byte in [10, 11, 12, 20] {
+        index.record(Entry { state: State::Committing, ..entry(byte) }).unwrap();
+        index.record(entry(byte)).unwrap();
+    }
+    assert_eq!(entries(&open(&path).unwrap()), [10, 11, 12, 20].map(entry));
+    let top = entry(10).capability.locator();
+    let inner = entry(11).capability.locator();
+    assert_eq!(index.family(&top).len(), 3);
+    assert_eq!(index.family(&inner).len(), 1);
+    index.forget(&index.family(&top).into_keys().collect()).unwrap();
+    index.record(entry(30)).unwrap();
+    assert_eq!(entries(&open(&path).unwrap()), [20, 30].map(entry));
+}
+
+#[test]
+fn a_cut_at_any_byte_leaves_what_was_acknowledged_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let mut ends = vec![44];
+    let mut index = open(&path).unwrap();
+    for byte in 1..=3 {
+        index.record(entry(byte)).unwrap();
+        ends.push(std::fs::metadata(&path).unwrap().len());
+    }
+    let whole = std::fs::read(&path).unwrap();
+    for cut in 44..=whole.len() {
+        let acknowledged = ends.iter().filter(|end| **end <= cut as u64).count() - 1;
+        let expected: Vec<_> = (1..=u8::try_from(acknowledged).unwrap()).map(entry).collect();
+        // The end may be missing, or the file may have grown before the bytes were written.
+        let end = ends.iter().find(|end| **end >= cut as u64).unwrap();
+        for grown in [cut, usize::try_from(*end).unwrap()] {
+            let mut bytes = whole[..cut].to_vec();
+            bytes.resize(grown, 0);
+            std::fs::write(&path, &bytes).unwrap();
+            let mut index = open(&path).unwrap();
+            assert_eq!(entries(&index), expected, "cut at {cut}, grown to {grown}");
+            // And the next write goes on from there.
+            index.record(entry(9)).unwrap();
+            assert_eq!(entries(&open(&path).unwrap()).len(), acknowledged + 1);
+        }
+    }
+}
+
+#[test]
+fn a_crash_between_writing_anew_and_renaming_leaves_the_old_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let mut index = open(&path).unwrap();
+    index.record(entry(1)).unwrap();
+    index.record(entry(2)).unwrap();
+    let old = std::fs::read(&path).unwrap();
+    index.forget(&BTreeSet::from([entry(1).capability.locator()])).unwrap();
+    let new = std::fs::read(&path).unwrap();
+    // Whatever part of the new file a crash left under its temporary name, the index is the old one and can be written.
+    for cut in (0..=new.len()).step_by(13) {
+        std::fs::write(&path, &old).unwrap();
+        std::fs::write(folder.path().join(format!("index.{}.0.new", std::process::id())), &new[..cut]).unwrap();
+        let mut index = open(&path).unwrap();
+        assert_eq!(entries(&index), [1, 2].map(entry));
+        index.forget(&BTreeSet::from([entry(2).capability.locator()])).unwrap();
+        assert_eq!(entries(&open(&path).unwrap()), [entry(1)]);
+    }
+}
+
+#[test]
+fn a_changed_byte_is_damage_or_costs_the_last_entry_which_is_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let mut index = open(&path).unwrap();
+    index.record(entry(1)).unwrap();
+    index.record(entry(2)).unwrap();
+    let last = usize::try_from(std::fs::metadata(&path).unwrap().len()).unwrap();
+    index.record(entry(3)).unwrap();
+    drop(index);
+    let good = std::fs::read(&path).unwrap();
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1 << (at % 8);
+        std::fs::write(&path, &bad).unwrap();
+        match open(&path) {
+            Err(IndexError::Damaged { .. }) => {}
+            Ok(index) => {
+                assert!(at >= last, "byte {at} of an older frame went unseen");
+                assert_eq!(entries(&index), [1, 2].map(entry));
+            }
+            Err(other) => panic!("byte {at}: {other}"),
+        }
+    }
+    let mut bad = good.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, &bad).unwrap();
+    open(&path).unwrap().record(entry(4)).unwrap();
+    assert_eq!(std::fs::read(path.with_extension("torn")).unwrap(), bad[last..]);
+}
+
+#[test]
+fn two_programs_write_one_index_and_neither_loses() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let write = |from: u8| {
+        let path = path.clone();
+        std::thread::spawn(move || {
+            let mut index = open(&path).unwrap();
+            for byte in from..from + 10 {
+                index.record(entry(byte)).unwrap();
+                if byte == from + 5 {
+                    index.forget(&BTreeSet::from([entry(from).capability.locator()])).unwrap();
+                }
+            }
+        })
+    };
+    [write(100), write(200)].into_iter().for_each(|thread| thread.join().unwrap());
+    let expected: Vec<_> = (101..110).chain(201..210).map(entry).collect();
+    assert_eq!(entries(&open(&path).unwrap()), expected);
+}
+
+#[test]
+fn only_its_owner_reads_it_and_a_forgotten_name_is_gone_from_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let mut index = open(&path).unwrap();
+    index.record(entry(1)).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    for window in [&[1; 32][..], b"photos", b"image/jpeg"] {
+        assert!(!bytes.windows(window.len()).any(|found| found == window));
+    }
+    let other = Index::open(&path, &OwnerSecret::from_bytes([8; 32]));
+    assert!(matches!(other, Err(IndexError::Damaged { at: 0, .. })));
+    let before = bytes.len();
+    index.forget(&BTreeSet::from([entry(1).capability.locator()])).unwrap();
+    assert_eq!((std::fs::read(&path).unwrap().len(), before > 44), (44, true));
+}

@@ -1,0 +1,69 @@
+//! Leases: only the owner changes them, versions only grow, what is promised to stay stays.
+
+use client::ReadError;
+use format::{OpenError, Retention};
+use twin::{GetError, LeaseChangeError, PutOptions, Renewal, Tenure};
+
+use crate::small_cluster::{SmallCluster, noise, options, quiet};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_object_is_gone_for_readers_and_from_the_index() {
+    let cluster = SmallCluster::start();
+    let twin = cluster.twin(1);
+    for size in [10, 300_000] {
+        let stored = twin.put(&cluster.file("a", &noise(size)), &options(), &quiet()).await.unwrap();
+        let locator = stored.entry.capability.locator();
+        let stranger = cluster.twin(2).remove(&locator).await;
+        assert!(matches!(stranger, Err(LeaseChangeError::NotOurs)), "{stranger:?}");
+        let removed = twin.remove(&locator).await.unwrap();
+        assert!(removed.ended[&locator].missed.is_empty() && removed.ended[&locator].nodes.len() >= 3);
+        let gone = cluster.network.find(&stored.entry.capability, &[]).await.err().unwrap();
+        assert!(matches!(gone, GetError::Read(ReadError::Open(OpenError::Erased))), "{gone:?}");
+        let again = twin.remove(&locator).await;
+        assert!(matches!(again, Err(LeaseChangeError::Unknown)), "{again:?}");
+        assert!(matches!(twin.renew(&locator, &Renewal::default()).await, Err(LeaseChangeError::Erased)));
+    }
+    assert!(twin.list().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_index_does_not_keep_an_owner_from_ending_a_lease() {
+    let cluster = SmallCluster::start();
+    let stored = cluster.twin(1).put(&cluster.file("a", b"x"), &options(), &quiet()).await.unwrap();
+    std::fs::remove_file(cluster.folder.path().join("owner-1/index")).unwrap();
+    let twin = cluster.twin(1);
+    assert!(twin.list().await.is_empty());
+    assert_eq!(twin.remove(&stored.entry.capability.locator()).await.unwrap().ended.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_kept_cannot_be_ended_before_its_time() {
+    let cluster = SmallCluster::start();
+    let twin = cluster.twin(1);
+    let retention = Retention { keep_until: u64::MAX, expires: 0 };
+    let tenure = Tenure { retention, ..options().tenure };
+    let stored = twin.put(&cluster.file("a", b"x"), &PutOptions { tenure, ..options() }, &quiet()).await.unwrap();
+    let locator = stored.entry.capability.locator();
+    let kept = twin.remove(&locator).await;
+    assert!(matches!(kept, Err(LeaseChangeError::Kept { until: u64::MAX })), "{kept:?}");
+    assert!(cluster.network.find(&stored.entry.capability, &[]).await.is_ok());
+    assert_eq!(twin.list().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_reaches_nodes_and_index_with_a_higher_version() {
+    let cluster = SmallCluster::start();
+    let twin = cluster.twin(1);
+    let stored = twin.put(&cluster.file("a", &noise(300_000)), &options(), &quiet()).await.unwrap();
+    let locator = stored.entry.capability.locator();
+    let expires = Retention { keep_until: 0, expires: u64::MAX };
+    for version in 2..4 {
+        let renewal = Renewal { policy: Some("geo".parse().unwrap()), retention: Some(expires) };
+        let renewed = twin.renew(&locator, &renewal).await.unwrap();
+        assert!(renewed[&locator].missed.is_empty());
+        let found = cluster.network.find(&stored.entry.capability, &[]).await.unwrap();
+        assert_eq!((found.record.lease.version, found.record.lease.policy.as_str()), (version, "geo"));
+        let tenure = twin.list().await[&locator].tenure.clone();
+        assert_eq!((tenure.version, tenure.retention, tenure.profile), (version, expires, options().tenure.profile));
+    }
+}

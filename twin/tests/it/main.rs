@@ -1,0 +1,10 @@
+//! The twin's promises, one file for each.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod directory;
+mod index;
+mod lease;
+mod owner;
+mod policy;
+mod small_cluster;
+mod store;

@@ -1,0 +1,41 @@
+//! Publishing: each version follows the one before, and its blobs are there before its manifest.
+
+use std::path::Path;
+
+use client::Transport;
+use format::{BlobId, PolicyManifest};
+use twin::{PolicySource, PublishError};
+
+use crate::small_cluster::{ORIGINS, SmallCluster, name};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_follow_each_other_and_blobs_are_there() {
+    let cluster = SmallCluster::start();
+    let twin = cluster.twin(1);
+    let policy = "europe".parse().unwrap();
+    let mut parent = None;
+    for sequence in 1..4 {
+        let text = format!("[[link]]\nuse = \"geo\"\nttl = {sequence}\n[[link]]\nuse = \"ttl\"\n");
+        let source = PolicySource::parse(&text, Path::new("")).unwrap();
+        let published = twin.publish(&policy, &source).await.unwrap();
+        assert_eq!((published.manifest.sequence, published.manifest.parent), (sequence, parent));
+        assert_eq!(published.nodes, ORIGINS);
+        let envelope = cluster.memory.policy(&name(7), &twin.owner(), &policy).await.unwrap().unwrap();
+        assert_eq!(PolicyManifest::open(&envelope).unwrap(), published.manifest);
+        parent = Some(BlobId::of(&envelope));
+        for link in &published.manifest.links {
+            for blob in [link.component, link.config] {
+                assert!(cluster.memory.blob(&name(0), &blob).await.unwrap().is_some());
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_node_nothing_is_published() {
+    let cluster = SmallCluster::start();
+    (0..ORIGINS).for_each(|origin| cluster.memory.remove(&name(origin)));
+    let source = PolicySource::parse("[[link]]\nuse = \"geo\"\n", Path::new("")).unwrap();
+    let failed = cluster.twin(1).publish(&"europe".parse().unwrap(), &source).await;
+    assert!(matches!(failed, Err(PublishError::NoNode { source: Some(_) })));
+}

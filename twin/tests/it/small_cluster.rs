@@ -1,0 +1,98 @@
+//! Eight origins in memory, in as many zones, and owners who use them.
+
+use std::{path::Path, sync::Arc};
+
+use client::{MemoryTransport, Topology, Transport};
+use format::{
+    Domain, NodeName, OwnerSecret, Place, Profile,
+    wire::{NodeEntry, Role},
+};
+use tempfile::TempDir;
+use twin::{Found, GetError, Index, Network, Progress, PutOptions, Tenure, Twin};
+
+pub(crate) const ORIGINS: usize = 8;
+
+pub(crate) struct SmallCluster {
+    pub(crate) memory: Arc<MemoryTransport>,
+    pub(crate) network: Arc<Network>,
+    pub(crate) folder: TempDir,
+}
+
+impl SmallCluster {
+    pub(crate) fn start() -> Self {
+        Self::over(|memory| memory)
+    }
+
+    /// Puts another transport before the nodes.
+    pub(crate) fn over<T: Transport>(wrap: impl FnOnce(Arc<MemoryTransport>) -> Arc<T>) -> Self {
+        let nodes: Vec<_> = (0..ORIGINS).map(node).collect();
+        let memory = Arc::new(MemoryTransport::new(&nodes));
+        let network = Network::new(wrap(memory.clone()), Arc::new(Topology::new(nodes)), place(0));
+        Self { memory, network: Arc::new(network), folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn twin(&self, owner: u8) -> Twin {
+        let secret = OwnerSecret::from_bytes([owner; 32]);
+        let index = Index::open(self.folder.path().join(format!("owner-{owner}/index")), &secret).unwrap();
+        Twin::new(&secret, index, self.network.clone())
+    }
+
+    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> std::path::PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+pub(crate) fn name(origin: usize) -> NodeName {
+    format!("o{origin}").parse().unwrap()
+}
+
+fn place(origin: usize) -> Place {
+    Place {
+        country: "BE".parse().unwrap(),
+        region: "eu-west".into(),
+        zone: format!("z{origin}"),
+        latitude: 50.0,
+        longitude: 4.0,
+    }
+}
+
+fn node(origin: usize) -> NodeEntry {
+    NodeEntry {
+        name: name(origin),
+        role: Role::Origin,
+        address: None,
+        public: vec![],
+        place: place(origin),
+        capacity_bytes: 1 << 40,
+        free_bytes: 1 << 40,
+        load: 0,
+        seen: 0,
+    }
+}
+
+pub(crate) fn options() -> PutOptions {
+    PutOptions { tenure: Tenure { profile: Profile::SmallCluster, ..Tenure::default() }, ..PutOptions::default() }
+}
+
+pub(crate) fn zone(origin: usize) -> Domain {
+    Domain::Zone(format!("z{origin}"))
+}
+
+pub(crate) fn quiet() -> Arc<dyn Progress> {
+    Arc::new(())
+}
+
+/// Bytes that do not compress and differ everywhere.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+pub(crate) async fn read_all(network: &Network, found: &Found) -> Result<Vec<u8>, GetError> {
+    let whole = 0..found.object.length();
+    Ok(network.read(found, whole, Vec::new(), Path::new("memory")).await?.0)
+}
