@@ -18,7 +18,7 @@ use format::{
     wire::{ApiError, ChangePage, LocatorPage, NodeEntry, Role, UploadCreated, frame_strips},
 };
 use futures::stream;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, header::CONTENT_LENGTH};
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::{body::Frame, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -118,10 +118,13 @@ impl HttpTransport {
 
     async fn call_unbounded(&self, node: &NodeName, call: Call, max: usize) -> Result<Option<Bytes>, TransportError> {
         let mut connection = self.connection(node).await?;
+        // Known beforehand, so that the node reserves memory for this body and not for the largest one.
+        let length: usize = call.parts.iter().map(Bytes::len).sum();
         let frames: Vec<_> = call.parts.into_iter().map(|part| Ok(Frame::data(part))).collect();
         let request = Request::builder()
             .method(call.method)
             .uri(format!("https://{node}{}", call.path))
+            .header(CONTENT_LENGTH, length)
             .body(StreamBody::new(stream::iter(frames)))
             .expect("paths are made of names, numbers and hex digits");
         let response = connection.send_request(request).await.map_err(|error| unreachable(node, &error))?;

@@ -303,20 +303,15 @@ pub enum Fault {
 type FaultOf = dyn Fn(&NodeName) -> Fault + Send + Sync;
 
 /// Wraps a transport with faults.
-pub struct FaultyTransport<T> {
-    inner: T,
+pub struct FaultyTransport {
+    inner: Arc<dyn Transport>,
     fault: Arc<FaultOf>,
 }
 
-impl<T> FaultyTransport<T> {
+impl FaultyTransport {
     /// Wraps `inner`.
-    pub fn new(inner: T, fault: impl Fn(&NodeName) -> Fault + Send + Sync + 'static) -> Self {
+    pub fn new<T: Transport>(inner: Arc<T>, fault: impl Fn(&NodeName) -> Fault + Send + Sync + 'static) -> Self {
         Self { inner, fault: Arc::new(fault) }
-    }
-
-    /// Returns the wrapped transport.
-    pub fn inner(&self) -> &T {
-        &self.inner
     }
 
     async fn suffer(&self, node: &NodeName) -> Result<Fault, TransportError> {
@@ -335,7 +330,7 @@ impl<T> FaultyTransport<T> {
 macro_rules! forward {
     ($($name:ident($($arg:ident: $type:ty),*) -> $out:ty;)*) => {
         #[async_trait]
-        impl<T: Transport> Transport for FaultyTransport<Arc<T>> {
+        impl Transport for FaultyTransport {
             async fn read_shard(&self, node: &NodeName, ask: ShardAsk) -> Result<Bytes, TransportError> {
                 let fault = self.suffer(node).await?;
                 let mut body = self.inner.read_shard(node, ask).await?.to_vec();

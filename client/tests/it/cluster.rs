@@ -4,14 +4,20 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use client::{MemoryTransport, Reader, ReaderOptions, Receipt, Topology, Transport, UploadError, Uploader};
 use format::{
-    Attributes, Compression, DataKey, Encoder, EncoderOptions, Kind, Lease, NodeName, OwnerKeys, OwnerSecret, Place, PolicyName,
-    Profile, Retention, Sealed, StripeIndex, Suite,
+    Attributes, Compression, DataKey, Encoder, EncoderOptions, Kind, Lease, NodeName, OwnerKeys, OwnerSecret, Place,
+    PolicyName, Profile, Retention, Sealed, StripeIndex, Suite,
     wire::{NodeEntry, Role},
 };
 
 pub(crate) fn place(zone: usize) -> Place {
     let degrees = f64::from(u8::try_from(zone % 80).unwrap());
-    Place { country: "BE".parse().unwrap(), region: "eu".into(), zone: format!("z{zone}"), latitude: degrees, longitude: degrees }
+    Place {
+        country: "BE".parse().unwrap(),
+        region: "eu".into(),
+        zone: format!("z{zone}"),
+        latitude: degrees,
+        longitude: degrees,
+    }
 }
 
 pub(crate) fn nodes(count: usize) -> Vec<NodeEntry> {

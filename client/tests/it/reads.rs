@@ -11,7 +11,7 @@ use std::{
 use client::{Fault, FaultyTransport, MemoryTransport, ReadError, ShardAsk, Topology};
 use format::{Locator, NodeName, Profile, StripeIndex};
 
-use crate::cluster::{Cluster, holders, noise, nodes, read, reader, store};
+use crate::cluster::{Cluster, holders, nodes, noise, read, reader, store};
 
 #[tokio::test]
 async fn objects_of_every_size_come_back() {
@@ -76,7 +76,8 @@ async fn two_stuck_nodes_do_not_hold_a_read_up() {
     let bytes = noise(3_000_000);
     let (sealed, receipt) = store(memory.clone(), topology.clone(), &bytes, Profile::SmallCluster).await.unwrap();
     let stuck: Vec<NodeName> = holders(&receipt)[..2].to_vec();
-    let fault = move |node: &NodeName| if stuck.contains(node) { Fault::Late(Duration::from_secs(60)) } else { Fault::None };
+    let fault =
+        move |node: &NodeName| if stuck.contains(node) { Fault::Late(Duration::from_secs(60)) } else { Fault::None };
     let start = Instant::now();
     assert!(read(&reader(Arc::new(FaultyTransport::new(memory, fault)), topology), &sealed).await.unwrap() == bytes);
     assert!(start.elapsed() < Duration::from_secs(30), "the stuck nodes were waited for");

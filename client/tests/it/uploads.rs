@@ -5,7 +5,7 @@ use std::sync::Arc;
 use client::{Fault, FaultyTransport, MemoryTransport, PlacementError, Topology, UploadError};
 use format::{NodeName, Profile};
 
-use crate::cluster::{Cluster, noise, nodes, read, reader, store};
+use crate::cluster::{Cluster, nodes, noise, read, reader, store};
 
 async fn store_with_down(count: usize, down: usize, profile: Profile) -> Result<usize, UploadError> {
     let nodes = nodes(count);
@@ -31,7 +31,10 @@ async fn acknowledged_at_the_quorum_and_refused_below_it() {
 #[tokio::test]
 async fn a_cluster_that_is_too_small_says_so() {
     let placement = store_with_down(5, 0, "4+2".parse().unwrap()).await.unwrap_err();
-    assert!(matches!(placement, UploadError::Placement(PlacementError::TooFew { need: 6, have: 5, .. })), "{placement}");
+    assert!(
+        matches!(placement, UploadError::Placement(PlacementError::TooFew { need: 6, have: 5, .. })),
+        "{placement}"
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,42 @@
+//! Measurements of the whole, side by side with peers on the same machine in the same run.
+//!
+//! `cargo xtask bench hits` and `cargo xtask bench memory` print what goes into `bench/results/`. They run the real programs
+//! as processes of their own; the codec and the sandbox have criterion benches beside their code.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measurement prints its result")]
+
+mod hits;
+mod machine;
+mod memory;
+mod processes;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: bench hits | bench memory [GIGABYTES]
+
+  hits     CPU microseconds per cached request of an edge, beside nginx, interleaved, median of 5
+  memory   peak memory of put and of an edge that serves a large file, 5 GB unless said otherwise
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words[..] {
+        ["hits"] => hits::run(),
+        ["memory"] => memory::run(5),
+        ["memory", gigabytes] => gigabytes.parse().map_err(anyhow::Error::from).and_then(memory::run),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(table) => {
+            println!("{table}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The demo: stores files, prints how to read them, and shows each promise kept as it happens. With `--check` a broken promise
+//! is an error, so the demo is also the test of the whole road.
+#![expect(clippy::print_stdout, reason = "a demo talks to the person in front of it")]
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use twin::{PolicySource, PutOptions, Stored, Tenure, embed};
+
+use crate::{
+    Distance,
+    judge::{Answer, curl, dig},
+    network::{Network, NetworkOptions, ZONE},
+    world::{EDGES, ORIGINS, VIEWERS},
+};
+
+/// What the demo is asked to do.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo holiday.mp4 my-site/\n  cargo xtask demo --check"
+)]
+pub struct DemoOptions {
+    /// Files and folders to store; the shipped samples when none is given.
+    pub files: Vec<PathBuf>,
+    /// Fail when anything is not as promised, and end instead of staying up.
+    #[arg(long)]
+    pub check: bool,
+    /// Port of the HTTP doors on 127.0.0.1, .2 and .3; 0 takes a free one.
+    #[arg(long, default_value_t = 8080)]
+    pub http_port: u16,
+    /// Port of the DNS doors on the same addresses; 0 takes a free one.
+    #[arg(long, default_value_t = 5300)]
+    pub dns_port: u16,
+}
+
+/// One stored file or folder, and what to read of it to see all of its bytes.
+struct Shown {
+    stored: Stored,
+    url: String,
+    /// A file on disk whose bytes `url` must give; none for folders.
+    original: Option<PathBuf>,
+}
+
+/// Runs the demo until Ctrl-C, or to its end with `--check`.
+///
+/// # Errors
+/// When the network does not start, a file cannot be stored, or a promise is broken.
+pub async fn demo(options: &DemoOptions) -> Result<()> {
+    let folder = tempfile::Builder::new().prefix("evernear-demo-").tempdir()?;
+    let (http_port, dns_port) = if options.check { (0, 0) } else { (options.http_port, options.dns_port) };
+    let network_options =
+        NetworkOptions { http_port, dns_port, distance: Distance::Simulated, ..NetworkOptions::default() };
+    let mut network = Network::start(folder.path(), &network_options)
+        .await
+        .context("the network does not start; is a port taken? try --http-port 0 --dns-port 0")?;
+    introduce(&network, folder.path());
+
+    let mut shown = Vec::new();
+    for path in files(options)? {
+        shown.push(store(&network, &path).await?);
+    }
+    let show = Show { scratch: folder.path().join("scratch") };
+    std::fs::create_dir_all(&show.scratch)?;
+    show.nearest(&network, &shown).await?;
+    show.reads(&network, &shown).await?;
+    show.flip(&network, &shown).await?;
+    show.losses(&mut network, &shown).await?;
+    show.geography(&network, folder.path()).await?;
+    show.erasure(&network).await?;
+
+    if options.check {
+        println!("\nEverything is as promised.");
+    } else {
+        println!("\nThe network stays up; open the URLs above in a browser. Ctrl-C ends it and removes its folder.");
+        tokio::signal::ctrl_c().await?;
+    }
+    network.stop().await
+}
+
+fn files(options: &DemoOptions) -> Result<Vec<PathBuf>> {
+    if !options.files.is_empty() {
+        return Ok(options.files.clone());
+    }
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
+    let files: Vec<PathBuf> = ["cat.jpg", "clip.mp4", "site"].iter().map(|name| samples.join(name)).collect();
+    for file in &files {
+        ensure!(file.exists(), "the sample {} is missing; is the checkout complete?", file.display());
+    }
+    Ok(files)
+}
+
+fn introduce(network: &Network, folder: &Path) {
+    println!("A whole network in one process, in {}:\n", folder.display());
+    for (site, node) in ORIGINS.iter().zip(&network.origins) {
+        println!("  origin  {:<15} {}  {}", site.name, site.country, node.folder.display());
+    }
+    for (site, edge) in EDGES.iter().zip(&network.edges) {
+        println!("  edge    {:<15} {}  http {}  dns {}", site.name, site.country, edge.http, edge.dns);
+    }
+}
+
+async fn store(network: &Network, path: &Path) -> Result<Shown> {
+    let options = PutOptions { tenure: network.tenure(), ..PutOptions::default() };
+    let stored = put(network, path, &options).await?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let folder = path.is_dir();
+    let url = network.url(&stored.label, if folder { "" } else { &name });
+    let nodes: Vec<&str> = stored.receipt.placement.iter().flatten().map(format::NodeName::as_str).collect();
+    let what = if folder { format!("{} objects", stored.objects) } else { stored.entry.mime.clone() };
+    println!("\n{name}  {} bytes, {what}", stored.bytes);
+    match &stored.receipt.spread {
+        Some(spread) => println!("  lies on   {}; any {} zones may go", nodes.join(", "), spread.zones_survived),
+        None => println!("  lies on   {} origins, inline in its manifest", stored.receipt.records),
+    }
+    println!("  open      {url}");
+    println!("  embed     {}", embed(&url, &stored.entry.mime, &name));
+    Ok(Shown { stored, url, original: (!folder).then(|| path.to_owned()) })
+}
+
+async fn put(network: &Network, path: &Path, options: &PutOptions) -> Result<Stored> {
+    let progress: Arc<dyn twin::Progress> = Arc::new(());
+    network.twin.put(path, options, &progress).await.with_context(|| format!("{} cannot be stored", path.display()))
+}
+
+/// The acts of the show. Each prints what it saw, and fails when that is not what was promised.
+struct Show {
+    scratch: PathBuf,
+}
+
+impl Show {
+    async fn nearest(&self, network: &Network, shown: &[Shown]) -> Result<()> {
+        println!("\nThe name leads everybody to the nearest edge:");
+        let label = &shown[0].stored.label;
+        let dns = network.edges[0].dns;
+        let mut seen = std::collections::BTreeSet::new();
+        for viewer in VIEWERS.iter().take(3) {
+            let name = format!("{label}.{ZONE}");
+            let answers = dig(dns, &name, &["A", &format!("+subnet={}", viewer.subnet)]).await?;
+            let first = answers.first().context("the name has no address")?.clone();
+            println!("  dig @{} -p {} {name} A +short +subnet={}", dns.ip(), dns.port(), viewer.subnet);
+            println!("    {:<8} {} -> {}", viewer.continent, viewer.country, answers.join(" "));
+            seen.insert(first);
+        }
+        ensure!(seen.len() == 3, "three continents were led to {} edges", seen.len());
+        Ok(())
+    }
+
+    /// Fetches from an edge, compares with the original and tells what it cost.
+    async fn fetch(&self, network: &Network, edge: usize, what: &str, it: &Shown, more: &[&str]) -> Result<Answer> {
+        let body = self.scratch.join("body");
+        network.links[edge].take_pulled();
+        let answer = curl(network.edges[edge].http, &it.url, &body, more).await?;
+        let pulled = network.links[edge].take_pulled();
+        println!(
+            "  {what:<34} {} {:>9} bytes {:>7.1} ms  {}",
+            answer.status,
+            answer.bytes,
+            answer.seconds * 1000.0,
+            if pulled.is_empty() {
+                "nothing pulled".to_owned()
+            } else {
+                format!("{} bytes pulled from {} origins", pulled.values().sum::<u64>(), pulled.len())
+            }
+        );
+        Ok(answer)
+    }
+
+    fn body_is(&self, original: &Path, range: Option<std::ops::Range<usize>>) -> Result<()> {
+        let want = std::fs::read(original)?;
+        let want = range.map_or(&want[..], |range| &want[range]);
+        ensure!(std::fs::read(self.scratch.join("body"))? == want, "the bytes are not those of {}", original.display());
+        Ok(())
+    }
+
+    async fn reads(&self, network: &Network, shown: &[Shown]) -> Result<()> {
+        println!("\nAt {}:", EDGES[0].name);
+        for it in shown {
+            let name = it.stored.entry.path.clone();
+            let cold = self.fetch(network, 0, &format!("{name}: cold"), it, &[]).await?;
+            ensure!(cold.status == 200, "status {} for {}", cold.status, it.url);
+            let Some(original) = &it.original else { continue };
+            self.body_is(original, None)?;
+            let hit = self.fetch(network, 0, &format!("{name}: hit"), it, &[]).await?;
+            self.body_is(original, None)?;
+            ensure!(
+                hit.field("cache-status").is_some_and(|status| status.contains("hit")),
+                "the second read was no hit"
+            );
+            let length = usize::try_from(it.stored.bytes)?;
+            if length < 2000 {
+                continue;
+            }
+            let middle = length / 3..length / 3 + 1000;
+            let range = format!("{}-{}", middle.start, middle.end - 1);
+            let part = self.fetch(network, 0, &format!("{name}: bytes {range}"), it, &["-r", &range]).await?;
+            ensure!(part.status == 206, "a range was answered with {}", part.status);
+            self.body_is(original, Some(middle))?;
+        }
+        Ok(())
+    }
+
+    /// The largest object with shards.
+    fn sharded(shown: &[Shown]) -> Option<(&Shown, &PathBuf)> {
+        let sharded = shown.iter().filter(|it| it.stored.receipt.spread.is_some());
+        sharded.filter_map(|it| Some((it, it.original.as_ref()?))).max_by_key(|(it, _)| it.stored.bytes)
+    }
+
+    async fn flip(&self, network: &Network, shown: &[Shown]) -> Result<()> {
+        let Some((it, original)) = Self::sharded(shown) else { return Ok(()) };
+        let holder = it.stored.receipt.placement[0].clone().context("column 0 is durable")?;
+        let node = network.origins.iter().find(|node| node.name == holder).context("the holder is ours")?;
+        let shard = flip_a_bit(&node.folder)?;
+        println!("\nA bit flips on the disk of {holder} ({shard} shards); read at {}:", EDGES[2].name);
+        let answer = self.fetch(network, 2, "exact all the same", it, &[]).await?;
+        ensure!(answer.status == 200, "status {}", answer.status);
+        self.body_is(original, None)
+    }
+
+    async fn losses(&self, network: &mut Network, shown: &[Shown]) -> Result<()> {
+        let Some((it, original)) = Self::sharded(shown) else { return Ok(()) };
+        // The flipped one is among them: two of six may go, not three.
+        let down: Vec<usize> = it.stored.receipt.placement[..2]
+            .iter()
+            .flatten()
+            .filter_map(|name| network.origins.iter().position(|node| node.name == *name))
+            .collect();
+        for origin in &down {
+            network.kill(*origin).await?;
+        }
+        let names: Vec<&str> = down.iter().map(|origin| ORIGINS[*origin].name).collect();
+        println!("\n{} are down; read at {}:", names.join(" and "), EDGES[1].name);
+        let answer = self.fetch(network, 1, "exact all the same", it, &[]).await?;
+        ensure!(answer.status == 200, "status {}", answer.status);
+        self.body_is(original, None)?;
+        for origin in &down {
+            network.revive(*origin).await?;
+        }
+        Ok(())
+    }
+
+    async fn geography(&self, network: &Network, folder: &Path) -> Result<()> {
+        let [allowed, refused] = [&VIEWERS[0], &VIEWERS[3]];
+        println!("\nThe owner's policy decides who may read:");
+        let toml = format!("[[link]]\nuse = \"geo\"\nreceive-deny = [\"{}\"]\n", refused.country);
+        let name = "not-there".parse()?;
+        network.twin.publish(&name, &PolicySource::parse(&toml, folder)?).await?;
+        let file = folder.join("letter.txt");
+        std::fs::write(&file, "Not for everybody.\n")?;
+        let tenure = Tenure { policy: name, ..network.tenure() };
+        let stored = put(network, &file, &PutOptions { tenure, ..PutOptions::default() }).await?;
+        let url = network.url(&stored.label, "letter.txt");
+        let it = Shown { stored, url, original: Some(file) };
+        for (viewer, status) in [(allowed, 200), (refused, 451)] {
+            let what = format!("from {} ({})", viewer.country, viewer.address);
+            let answer = self.fetch(network, 0, &what, &it, &["--interface", viewer.address]).await?;
+            ensure!(answer.status == status, "{} got {} where {status} was promised", viewer.country, answer.status);
+        }
+        Ok(())
+    }
+
+    async fn erasure(&self, network: &Network) -> Result<()> {
+        println!("\nThe owner erases:");
+        let file = self.scratch.join("gone.txt");
+        std::fs::write(&file, "Soon gone.\n")?;
+        let stored = put(network, &file, &PutOptions { tenure: network.tenure(), ..PutOptions::default() }).await?;
+        let url = network.url(&stored.label, "gone.txt");
+        let locator = stored.label.capability().locator();
+        let it = Shown { stored, url, original: Some(file) };
+        let before = self.fetch(network, 0, "before", &it, &[]).await?;
+        ensure!(before.status == 200, "status {}", before.status);
+        network.twin.remove(&locator).await?;
+        let start = std::time::Instant::now();
+        loop {
+            let body = self.scratch.join("body");
+            let answer = curl(network.edges[0].http, &it.url, &body, &[]).await?;
+            if answer.status == 410 {
+                println!("  410 at {} after {:.2} s", EDGES[0].name, start.elapsed().as_secs_f64());
+                return Ok(());
+            }
+            if start.elapsed().as_secs() >= 10 {
+                bail!(
+                    "{} seconds after the erasure the edge still answers {}",
+                    start.elapsed().as_secs(),
+                    answer.status
+                );
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Flips one bit in the first strip of every shard in an origin's folder. Returns how many shards there were.
+///
+/// # Errors
+/// When there is no shard.
+fn flip_a_bit(origin: &Path) -> Result<usize> {
+    let mut flipped = 0;
+    for entry in walkdir::WalkDir::new(origin.join("shards")) {
+        let entry = entry?;
+        let is_shard =
+            entry.path().extension().is_some_and(|column| column.to_str().is_some_and(|c| c.parse::<u8>().is_ok()));
+        if entry.file_type().is_file() && is_shard {
+            let mut bytes = std::fs::read(entry.path())?;
+            let middle = bytes.len() / 3;
+            *bytes.get_mut(middle).context("a shard is not empty")? ^= 0x10;
+            std::fs::write(entry.path(), bytes)?;
+            flipped += 1;
+        }
+    }
+    ensure!(flipped > 0, "{} holds no shard", origin.display());
+    Ok(flipped)
+}

@@ -1,0 +1,17 @@
+//! A whole small network in one process: six origins in six zones on four continents, three edges, DNS, a cluster authority
+//! and an owner, made on the spot in a temporary folder. The demo shows it, the tests break it.
+//!
+//! Everything in it is the real thing, over real sockets on loopback; only distance is simulated, by a delay in front of
+//! every call to a node ([`Links`]).
+
+mod demo;
+mod judge;
+mod links;
+mod network;
+mod world;
+
+pub use demo::{DemoOptions, demo};
+pub use judge::{Answer, curl, dig};
+pub use links::{Distance, Links};
+pub use network::{Network, NetworkOptions, OriginNode};
+pub use world::{EDGES, ORIGINS, Site, VIEWERS, Viewer};

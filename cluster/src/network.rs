@@ -1,0 +1,289 @@
+//! Starting and stopping the network: authority, origins, edges and an owner, each as it would be on a machine of its own.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use client::{
+    HttpTransport, Topology, Transport,
+    tls::{Authority, Identity},
+};
+use edge::{Edge, Parts};
+use format::{
+    NodeName, OwnerSecret, Profile,
+    wire::{NodeEntry, Role},
+};
+use origin::Origin;
+use sandbox::{Engine, EngineOptions};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use twin::{Index, Tenure, Twin};
+
+use crate::{
+    Distance, Links,
+    world::{EDGES, ORIGINS, Site, VIEWERS},
+};
+
+/// All names of the demo end in this: browsers resolve it to loopback by themselves (RFC 6761 section 6.3).
+pub(crate) const ZONE: &str = "localhost";
+/// Edges know each other and all origins within this.
+const READY_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How the network is made.
+#[derive(Debug, Clone)]
+pub struct NetworkOptions {
+    /// Port of the HTTP doors; zero takes a free one.
+    pub http_port: u16,
+    /// Port of the DNS doors; zero takes a free one.
+    pub dns_port: u16,
+    /// Whether distance takes time.
+    pub distance: Distance,
+    /// Bytes of blocks that each edge keeps.
+    pub cache_bytes: u64,
+}
+
+impl Default for NetworkOptions {
+    fn default() -> Self {
+        Self { http_port: 0, dns_port: 0, distance: Distance::None, cache_bytes: 256 << 20 }
+    }
+}
+
+/// One origin.
+pub struct OriginNode {
+    /// Its name.
+    pub name: NodeName,
+    /// Its folder.
+    pub folder: PathBuf,
+    config: origin::Config,
+    identity: (String, String),
+    running: Option<(origin::Running, CancellationToken)>,
+}
+
+/// The running network. Stop it with [`Network::stop`].
+pub struct Network {
+    /// The origins, in the order of [`ORIGINS`].
+    pub origins: Vec<OriginNode>,
+    /// The edges, in the order of [`EDGES`].
+    pub edges: Vec<edge::Running>,
+    /// What each edge reads over.
+    pub links: Vec<Arc<Links>>,
+    /// The owner.
+    pub twin: Twin,
+    /// The owner's secret, for tests that search for it.
+    pub secret: OwnerSecret,
+    authority: Authority,
+    down: watch::Sender<bool>,
+}
+
+impl Network {
+    /// Starts everything under `folder` and returns when every edge knows every node.
+    ///
+    /// # Errors
+    /// When a port is taken or something does not start.
+    pub async fn start(folder: &Path, options: &NetworkOptions) -> Result<Self> {
+        let authority = Authority::create()?;
+        let mut origins = Vec::new();
+        for (at, site) in (11..).zip(&ORIGINS) {
+            let mut node = OriginNode::new(folder, site, Ipv4Addr::new(127, 0, 0, at), &authority)?;
+            node.start(&authority).await?;
+            origins.push(node);
+        }
+        let seeds: Vec<NodeEntry> = origins.iter().map(OriginNode::entry).collect::<Result<_>>()?;
+        let (down, shutdown) = watch::channel(false);
+        let engine = Engine::new(EngineOptions::default())?;
+        let ports = Ports::choose(options)?;
+        let (mut edges, mut links, mut topologies) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, site) in (1..).zip(&EDGES) {
+            let config = edge_config(site, Ipv4Addr::new(127, 0, 0, at), &ports, &seeds, options)?;
+            let identity = identity(&authority, site.name, Role::Edge)?;
+            let topology = Arc::new(Topology::new(seeds.clone()));
+            let http: Arc<dyn Transport> = Arc::new(HttpTransport::new(&identity, topology.clone())?);
+            let link = Arc::new(Links::new(http, topology.clone(), site.place(), options.distance));
+            links.push(link.clone());
+            topologies.push(topology.clone());
+            let parts = Parts { transport: link, topology, engine: Some(engine.clone()), compiler: None };
+            edges.push(Edge::start(config, parts, shutdown.clone()).await.context("an edge does not start")?);
+        }
+        let secret = OwnerSecret::from_bytes(random()?);
+        let index = Index::open(folder.join("owner/index"), &secret)?;
+        let topology = Arc::new(Topology::new(seeds));
+        let identity = identity(&authority, "owner", Role::Twin)?;
+        let transport: Arc<dyn Transport> = Arc::new(HttpTransport::new(&identity, topology.clone())?);
+        let network = Arc::new(twin::Network::new(transport, topology, EDGES[0].place()));
+        let it = Self { origins, edges, links, twin: Twin::new(&secret, index, network), secret, authority, down };
+        it.ready(&topologies).await?;
+        Ok(it)
+    }
+
+    /// Waits until every edge knows all nodes, and tells the owner.
+    async fn ready(&self, edges: &[Arc<Topology>]) -> Result<()> {
+        let all = ORIGINS.len() + EDGES.len();
+        let deadline = Instant::now() + READY_DEADLINE;
+        while Instant::now() < deadline {
+            if edges.iter().all(|edge| edge.snapshot().len() >= all) {
+                self.twin.network().topology().replace(edges[0].snapshot().to_vec());
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("the nodes did not find each other within {READY_DEADLINE:?}")
+    }
+
+    /// Returns how objects are stored here unless said otherwise: any two of the six nodes may go.
+    #[must_use]
+    pub fn tenure(&self) -> Tenure {
+        Tenure { profile: Profile::SmallCluster, ..Tenure::default() }
+    }
+
+    /// Returns the URL of a label, and of a name under it, at the first edge.
+    #[must_use]
+    pub fn url(&self, label: &format::Label, name: &str) -> String {
+        format!("http://{label}.{ZONE}:{}/{name}", self.edges[0].http.port())
+    }
+
+    /// Stops an origin, as a crash would for its callers.
+    ///
+    /// # Errors
+    /// When its task panicked.
+    pub async fn kill(&mut self, origin: usize) -> Result<()> {
+        if let Some((running, stop)) = self.origins[origin].running.take() {
+            stop.cancel();
+            running.stopped().await?;
+        }
+        Ok(())
+    }
+
+    /// Starts a stopped origin again, on the same folder and address.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn revive(&mut self, origin: usize) -> Result<()> {
+        self.origins[origin].start(&self.authority).await
+    }
+
+    /// Stops everything.
+    ///
+    /// # Errors
+    /// When a task panicked.
+    pub async fn stop(mut self) -> Result<()> {
+        let _ = self.down.send(true);
+        for edge in self.edges.drain(..) {
+            edge.join().await;
+        }
+        for origin in 0..self.origins.len() {
+            self.kill(origin).await?;
+        }
+        Ok(())
+    }
+}
+
+impl OriginNode {
+    fn new(folder: &Path, site: &Site, address: Ipv4Addr, authority: &Authority) -> Result<Self> {
+        let name: NodeName = site.name.parse()?;
+        let data = folder.join("origins").join(site.name);
+        let issued = authority.issue(&name, Role::Origin)?;
+        let config = toml::from_str(&format!(
+            "name = \"{name}\"\nlisten = \"{address}:0\"\ndata_dir = {data:?}\ncatalog = \"sqlite://{}\"\n\
+             capacity_bytes = {}\n[place]\n{}[limits]\nerase_grace_seconds = 1\nsweep_seconds = 1\ndrain_seconds = 1\n",
+            folder.join("catalog.sqlite").display(),
+            1u64 << 40,
+            place_toml(site),
+        ))?;
+        let identity = (issued.certificate, issued.key.to_string());
+        Ok(Self { name, folder: data, config, identity, running: None })
+    }
+
+    async fn start(&mut self, authority: &Authority) -> Result<()> {
+        let (certificate, key) = &self.identity;
+        let identity = Identity::from_pem(authority.certificate_pem(), certificate, key)?;
+        let stop = CancellationToken::new();
+        let running = Origin::start(self.config.clone(), identity, stop.clone()).await?;
+        // The port stays the same when the origin is started again.
+        self.config.listen = running.local_addr;
+        self.running = Some((running, stop));
+        Ok(())
+    }
+
+    fn entry(&self) -> Result<NodeEntry> {
+        let (running, _) = self.running.as_ref().context("the origin is stopped")?;
+        Ok(NodeEntry {
+            name: self.name.clone(),
+            role: Role::Origin,
+            address: Some(running.local_addr),
+            public: Vec::new(),
+            place: self.config.place.clone(),
+            capacity_bytes: 1,
+            free_bytes: 1,
+            load: 0,
+            seen: 0,
+        })
+    }
+}
+
+struct Ports {
+    http: u16,
+    dns: u16,
+}
+
+impl Ports {
+    /// All edges have the same ports on addresses of their own, as they would have in the world.
+    fn choose(options: &NetworkOptions) -> Result<Self> {
+        let free = |wanted: u16| -> Result<u16> {
+            if wanted != 0 {
+                return Ok(wanted);
+            }
+            Ok(TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0))?.local_addr()?.port())
+        };
+        Ok(Self { http: free(options.http_port)?, dns: free(options.dns_port)? })
+    }
+}
+
+fn edge_config(
+    site: &Site,
+    address: Ipv4Addr,
+    ports: &Ports,
+    seeds: &[NodeEntry],
+    options: &NetworkOptions,
+) -> Result<edge::Config> {
+    let mut text = format!(
+        "name = \"{}\"\nzone = \"{ZONE}\"\n[place]\n{}[dns]\nlisten = \"{address}:{}\"\nrefused = \"answer\"\n\
+         [http]\nlisten = \"{address}:{}\"\n[cache]\nblock_bytes_max = {}\n",
+        site.name,
+        place_toml(site),
+        ports.dns,
+        ports.http,
+        options.cache_bytes,
+    );
+    for viewer in VIEWERS {
+        for prefix in [viewer.subnet, viewer.prefix] {
+            text += &format!("[[places.prefix]]\nprefix = \"{prefix}\"\ncountry = \"{}\"\n", viewer.country);
+        }
+    }
+    for seed in seeds {
+        let address: SocketAddr = seed.address.context("an origin has an address")?;
+        text += &format!("[[seeds]]\nname = \"{}\"\naddress = \"{address}\"\n", seed.name);
+    }
+    Ok(edge::Config::from_toml(&text)?)
+}
+
+fn identity(authority: &Authority, name: &str, role: Role) -> Result<Identity> {
+    let issued = authority.issue(&name.parse()?, role)?;
+    Ok(Identity::from_pem(authority.certificate_pem(), &issued.certificate, &issued.key)?)
+}
+
+fn place_toml(site: &Site) -> String {
+    let Site { name, country, region, latitude, longitude } = site;
+    format!(
+        "country = \"{country}\"\nregion = \"{region}\"\nzone = \"{name}\"\nlatitude = {latitude:?}\nlongitude = {longitude:?}\n"
+    )
+}
+
+fn random() -> Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).context("the system gives no random bytes")?;
+    Ok(bytes)
+}

@@ -1,0 +1,116 @@
+//! Where everything stands: sites of origins and edges, and the addresses from which viewers of each country come.
+
+use format::Place;
+
+/// A node's name and where it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Site {
+    /// Name of the node, and of its zone.
+    pub name: &'static str,
+    /// Country code.
+    pub country: &'static str,
+    /// Region.
+    pub region: &'static str,
+    /// Degrees north.
+    pub latitude: f64,
+    /// Degrees east.
+    pub longitude: f64,
+}
+
+const fn site(name: &'static str, country: &'static str, region: &'static str, latitude: f64, longitude: f64) -> Site {
+    Site { name, country, region, latitude, longitude }
+}
+
+/// Six origins, six zones, four continents.
+pub const ORIGINS: [Site; 6] = [
+    site("ghent", "BE", "europe", 51.05, 3.72),
+    site("milan", "IT", "europe", 45.46, 9.19),
+    site("virginia", "US", "america", 39.04, -77.49),
+    site("sao-paulo", "BR", "america", -23.55, -46.63),
+    site("tokyo", "JP", "asia", 35.68, 139.69),
+    site("nairobi", "KE", "africa", -1.29, 36.82),
+];
+
+/// Three edges; the first is the one a browser on this machine reaches.
+pub const EDGES: [Site; 3] = [
+    site("edge-brussels", "BE", "europe", 50.85, 4.35),
+    site("edge-new-york", "US", "america", 40.71, -74.01),
+    site("edge-singapore", "SG", "asia", 1.35, 103.82),
+];
+
+/// Viewers of one country: a network from which DNS resolvers ask on their behalf, and one from which they connect.
+#[derive(Debug, Clone, Copy)]
+pub struct Viewer {
+    /// Country code.
+    pub country: &'static str,
+    /// Continent, for people.
+    pub continent: &'static str,
+    /// A documentation prefix (RFC 5737, RFC 2544) for EDNS client subnet.
+    pub subnet: &'static str,
+    /// A loopback prefix whose addresses count as that country's.
+    pub prefix: &'static str,
+    /// An address in it to connect from.
+    pub address: &'static str,
+}
+
+/// Viewers on four continents; nobody else's place is known.
+pub const VIEWERS: [Viewer; 4] = [
+    Viewer {
+        country: "DE",
+        continent: "Europe",
+        subnet: "192.0.2.0/24",
+        prefix: "127.10.0.0/16",
+        address: "127.10.0.1",
+    },
+    Viewer {
+        country: "CA",
+        continent: "America",
+        subnet: "198.51.100.0/24",
+        prefix: "127.20.0.0/16",
+        address: "127.20.0.1",
+    },
+    Viewer {
+        country: "AU",
+        continent: "Oceania",
+        subnet: "203.0.113.0/24",
+        prefix: "127.30.0.0/16",
+        address: "127.30.0.1",
+    },
+    Viewer {
+        country: "KP",
+        continent: "Asia",
+        subnet: "198.18.0.0/24",
+        prefix: "127.40.0.0/16",
+        address: "127.40.0.1",
+    },
+];
+
+impl Site {
+    /// Returns the place of the site; its zone is its own.
+    ///
+    /// # Panics
+    /// Never: the tables above are tested.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place {
+            country: self.country.parse().expect("the tables hold country codes"),
+            region: self.region.to_owned(),
+            zone: self.name.to_owned(),
+            latitude: self.latitude,
+            longitude: self.longitude,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_hold_places() {
+        for site in ORIGINS.iter().chain(&EDGES) {
+            site.place().check().unwrap();
+            site.name.parse::<format::NodeName>().unwrap();
+        }
+    }
+}

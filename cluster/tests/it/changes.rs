@@ -1,0 +1,57 @@
+//! What the owner changes reaches every edge without a restart.
+
+use twin::{PolicySource, Tenure};
+
+use crate::made::Made;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_and_an_erasure_reach_every_edge() {
+    let made = Made::new().await;
+    let publish = async |toml: &str| {
+        let source = PolicySource::parse(toml, made.folder.path()).unwrap();
+        made.network.twin.publish(&"places".parse().unwrap(), &source).await.unwrap();
+    };
+    publish("[[link]]\nuse = \"geo\"\nreceive-deny = [\"KP\"]\n").await;
+    let tenure = Tenure { policy: "places".parse().unwrap(), ..made.network.tenure() };
+    let stored = made.put_as(&made.file("letter.txt", b"a letter"), tenure).await;
+    let (german, korean) = (["--interface", "127.10.0.1"], ["--interface", "127.40.0.1"]);
+    for edge in 0..3 {
+        made.until(edge, &stored, 200, &german).await;
+        made.until(edge, &stored, 451, &korean).await;
+    }
+    // The next version turns it round; edges that have answered by the last one follow.
+    publish("[[link]]\nuse = \"geo\"\nreceive-deny = [\"DE\"]\n").await;
+    for edge in 0..3 {
+        made.until(edge, &stored, 451, &german).await;
+        made.until(edge, &stored, 200, &korean).await;
+    }
+    made.network.twin.remove(&stored.label.capability().locator()).await.unwrap();
+    for edge in 0..3 {
+        made.until(edge, &stored, 410, &korean).await;
+    }
+    made.network.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_is_walked_and_refused_where_it_has_no_name() {
+    let made = Made::new().await;
+    let site = made.folder.path().join("site");
+    std::fs::create_dir_all(site.join("deep/er")).unwrap();
+    std::fs::write(site.join("index.html"), "<h1>hello</h1>").unwrap();
+    std::fs::write(site.join("deep/er/page.html"), "<p>deep</p>").unwrap();
+    let stored = made.put(&site).await;
+    for (path, status, content) in [
+        ("", 200, "<h1>hello</h1>"),
+        ("index.html", 200, "<h1>hello</h1>"),
+        ("deep/er/page.html", 200, "<p>deep</p>"),
+        ("deep/er/none.html", 404, ""),
+        ("../secret", 404, ""),
+    ] {
+        let (answer, body) = made.get(1, &stored, path, &["--path-as-is"]).await;
+        assert!(answer.status == status || status == 404 && answer.status == 400, "{path}: {}", answer.status);
+        if status == 200 {
+            assert_eq!(String::from_utf8_lossy(&body), content, "{path}");
+        }
+    }
+    made.network.stop().await.unwrap();
+}

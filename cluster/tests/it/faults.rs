@@ -1,0 +1,31 @@
+//! Origins that are gone or come back, at any edge, cold: exact bytes or an error.
+
+use crate::made::{Made, noise};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_two_of_six_origins_may_be_down_and_a_third_is_an_error() {
+    let mut made = Made::new().await;
+    let bytes = noise(2_700_000);
+    let stored = made.put(&made.file("film.bin", &bytes)).await;
+    for origin in [1, 4] {
+        made.network.kill(origin).await.unwrap();
+    }
+    let (answer, body) = made.get(0, &stored, "", &[]).await;
+    assert!(answer.status == 200 && body == bytes, "{}", answer.header);
+    let (answer, body) = made.get(1, &stored, "", &["-r", "1000000-1999999"]).await;
+    assert!(answer.status == 206 && body == bytes[1_000_000..2_000_000], "{}", answer.header);
+
+    made.network.kill(2).await.unwrap();
+    let (answer, body) = made.get(2, &stored, "", &[]).await;
+    assert!(answer.status >= 500 || body != bytes, "three of six are down: {}", answer.status);
+    assert!(bytes.starts_with(&body) || answer.status >= 500, "what came before the cut must be right");
+    // What an edge holds it goes on serving.
+    let (answer, body) = made.get(0, &stored, "", &[]).await;
+    assert!(answer.status == 200 && body == bytes);
+
+    for origin in [1, 2, 4] {
+        made.network.revive(origin).await.unwrap();
+    }
+    made.until(2, &stored, 200, &[]).await;
+    made.network.stop().await.unwrap();
+}

@@ -1,0 +1,69 @@
+//! What lies on origins tells nothing: no window of the plaintext, no key.
+
+use std::collections::HashMap;
+
+use crate::made::{Made, noise};
+
+const WINDOW: usize = 32;
+
+/// All windows of some bytes by their first eight, so that a disk is searched in one pass.
+struct Windows<'b> {
+    bytes: &'b [u8],
+    at: HashMap<[u8; 8], Vec<usize>>,
+}
+
+impl<'b> Windows<'b> {
+    fn of(bytes: &'b [u8]) -> Self {
+        let mut at: HashMap<[u8; 8], Vec<usize>> = HashMap::new();
+        for (start, window) in bytes.windows(WINDOW).enumerate() {
+            at.entry(*window.first_chunk().unwrap()).or_default().push(start);
+        }
+        Self { bytes, at }
+    }
+
+    fn found_in(&self, disk: &[u8]) -> bool {
+        disk.windows(WINDOW).any(|window| {
+            let starts = self.at.get(window.first_chunk().unwrap());
+            starts.into_iter().flatten().any(|start| &self.bytes[*start..*start + WINDOW] == window)
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn origins_hold_no_plaintext_and_no_key() {
+    let made = Made::new().await;
+    let text: String = (0..40_000).map(|line| format!("line {line} of a text that compresses well\n")).collect();
+    let files = [
+        ("noise.bin", noise(1_300_000)),
+        ("text.txt", text.into_bytes()),
+        ("small.txt", b"a small text that lies inline, 40 bytes".to_vec()),
+    ];
+    let mut keys =
+        vec![*made.network.secret.expose(), *made.network.secret.dedup_key(), *made.network.secret.index_key()];
+    for (name, bytes) in &files {
+        let stored = made.put(&made.file(name, bytes)).await;
+        let (answer, body) = made.get(0, &stored, "", &[]).await;
+        assert!(answer.status == 200 && body == *bytes, "{name}: {}", answer.header);
+        keys.push(*stored.label.capability().expose());
+    }
+    let windows: Vec<Windows<'_>> = files.iter().map(|(_, bytes)| Windows::of(bytes)).collect();
+    let mut searched = 0;
+    let root = made.folder.path();
+    let disks = ["origins", "catalog.sqlite", "catalog.sqlite-wal"].map(|name| root.join(name));
+    for entry in
+        disks.iter().flat_map(walkdir::WalkDir::new).filter_map(Result::ok).filter(|entry| entry.file_type().is_file())
+    {
+        let disk = std::fs::read(entry.path()).unwrap();
+        searched += disk.len();
+        for (windows, (name, _)) in windows.iter().zip(&files) {
+            assert!(!windows.found_in(&disk), "{} holds a window of {name}", entry.path().display());
+        }
+        for key in &keys {
+            assert!(!disk.windows(32).any(|window| window == key), "{} holds a key", entry.path().display());
+        }
+    }
+    assert!(searched > 2_000_000, "only {searched} bytes were searched");
+    // The search itself finds what is there.
+    assert!(windows[0].found_in(&files[0].1[77..200]));
+    made.network.stop().await.unwrap();
+}
