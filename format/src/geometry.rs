@@ -83,10 +83,10 @@ impl FromStr for Redundancy {
 
     fn from_str(text: &str) -> Result<Self, RedundancyError> {
         let (data, parity) = text.split_once('+').ok_or(RedundancyError::Spelling)?;
-        match (data.parse(), parity.parse()) {
-            (Ok(data), Ok(parity)) => Self::new(data, parity),
-            _ => Err(RedundancyError::Spelling),
-        }
+        let (Ok(data), Ok(parity)) = (data.parse(), parity.parse()) else { return Err(RedundancyError::Spelling) };
+        let redundancy = Self::new(data, parity)?;
+        // Numbers also parse with a plus sign or zeros before them; a signed lease has one spelling.
+        if redundancy.to_string() == text { Ok(redundancy) } else { Err(RedundancyError::Spelling) }
     }
 }
 
@@ -313,7 +313,7 @@ mod tests {
         assert_eq!("16+8".parse(), Redundancy::new(16, 8));
         assert_eq!(Redundancy::new(16, 8).unwrap().quorum(), 20);
         assert_eq!(Redundancy::new(1, 3).unwrap().quorum(), 3);
-        for bad in ["", "4", "4+", "+2", "0+1", "1+0", "200+57", "256+0", "-1+2"] {
+        for bad in ["", "4", "4+", "+2", "0+1", "1+0", "200+57", "256+0", "-1+2", "04+2", "4++2"] {
             assert!(bad.parse::<Redundancy>().is_err(), "{bad}");
         }
         let most = Redundancy::new(4, 2).unwrap();

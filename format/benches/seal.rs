@@ -1,0 +1,36 @@
+//! The engines of both suites on one block: the ratio of the two for suite 1 decides `Suite::sealer`, the ratio of the suites
+//! decides `Suite::auto`.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use format::{Engine, Suite, limits::BLOCK_BYTES};
+
+const AAD: [u8; 12] = [0; 12];
+
+fn engines(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("seal");
+    group.throughput(Throughput::BytesDecimal(BLOCK_BYTES as u64));
+    for suite in Suite::ALL {
+        for engine in [Engine::AwsLc, Engine::RustCrypto] {
+            let Some(sealer) = engine.sealer(suite, &[7; 32]) else { continue };
+            let name = format!("suite {}, {engine:?}", suite.id());
+            let mut block = vec![0x5a; BLOCK_BYTES];
+            // The nonce repeats: the key seals nothing but this bench.
+            group.bench_function(BenchmarkId::new("seal", &name), |bencher| {
+                bencher.iter(|| black_box(sealer.seal([0; 12], &AAD, &mut block)));
+            });
+            let tag = sealer.seal([0; 12], &AAD, &mut block);
+            let sealed = [&block[..], &tag].concat();
+            let mut plain = vec![0; BLOCK_BYTES];
+            group.bench_function(BenchmarkId::new("open", &name), |bencher| {
+                bencher.iter(|| sealer.open([0; 12], &AAD, black_box(&sealed), &mut plain).unwrap());
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(seal, engines);
+criterion_main!(seal);

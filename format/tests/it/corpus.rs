@@ -1,0 +1,173 @@
+//! Every seed of `fuzz/corpus` through the body of its fuzz target, so that what once broke a decoder is tried on every run.
+//!
+//! `EVERNEAR_BLESS=1 cargo test -p format corpus` writes the seeds that are missing; those that are there stay.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use format::{
+    BlobId, Capability, Directory, Entry, Kind, Label, Lease, PolicyLink, PolicyManifest, PolicyName, Record,
+    Retention, Signed, SigningDomain, wire::ShardSlice, wire::frame_strips,
+};
+
+#[expect(unreachable_pub, reason = "public for the fuzz targets, which are another crate")]
+#[path = "../../../fuzz/src/decoders.rs"]
+mod decoders;
+
+use decoders::{BODIES, SLICE_STRIP_BYTES, fixed, list, owner};
+
+fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus")
+}
+
+#[test]
+fn every_seed_is_survived_and_every_decoder_has_seeds() {
+    if std::env::var_os("EVERNEAR_BLESS").is_some() {
+        write_missing_seeds();
+    }
+    for (target, body) in BODIES {
+        let seeds: Vec<_> = fs::read_dir(corpus().join(target)).unwrap().map(|seed| seed.unwrap().path()).collect();
+        assert!(!seeds.is_empty(), "{target}");
+        for seed in seeds {
+            let bytes = fs::read(&seed).unwrap();
+            body(&bytes);
+            // Cut anywhere, with any of its first bytes changed: cheap neighbours of a good input.
+            for at in (0..bytes.len()).step_by(bytes.len().div_ceil(64).max(1)) {
+                body(&bytes[..at]);
+                let mut changed = bytes.clone();
+                changed[at] ^= 0x41;
+                body(&changed);
+            }
+        }
+    }
+}
+
+fn lease() -> Lease {
+    Lease {
+        locator: fixed().sealed.locator,
+        owner: owner().id(),
+        version: 3,
+        profile: "2+1".parse().unwrap(),
+        wanted: vec!["country:BE".parse().unwrap()],
+        refused: vec!["region:eu-west".parse().unwrap(), "zone:bru1".parse().unwrap()],
+        retention: Retention { keep_until: 1_800_000_000, expires: 1_900_000_000 },
+        policy: PolicyName::default(),
+        erased: false,
+        unknown: vec![(70, vec![0x01])],
+    }
+}
+
+fn policy() -> PolicyManifest {
+    let link =
+        PolicyLink { component: BlobId([1; 32]), component_bytes: 3000, config: BlobId([2; 32]), config_bytes: 70 };
+    PolicyManifest {
+        owner: owner().id(),
+        name: "geo".parse().unwrap(),
+        sequence: 3,
+        links: vec![link; 2],
+        not_before: 1_795_000_000,
+        expires: 0,
+        parent: Some(BlobId([3; 32])),
+        unknown: vec![],
+    }
+}
+
+fn payload(envelope: &[u8], domain: SigningDomain) -> Vec<u8> {
+    Signed::open(envelope, domain, envelope.len()).unwrap().payload
+}
+
+/// The lease with its profile spelled `02+1`: once read as 2+1, so that one meaning had two spellings.
+fn zero_before_the_profile() -> Vec<u8> {
+    let payload = payload(&lease().sign(owner()), SigningDomain::Lease);
+    let at = payload.windows(4).position(|window| window == b"\x632+1").unwrap();
+    [&payload[..at], b"\x6402+1", &payload[at + 4..]].concat()
+}
+
+fn directory() -> Vec<u8> {
+    let mut directory = Directory::default();
+    for (name, byte, kind) in [("index.html", 1, Kind::File), ("a", 2, Kind::Directory), ("é.png", 3, Kind::File)] {
+        let entry = Entry { capability: Capability::from_bytes([byte; 32]), length: 5, mime: "text/html".into(), kind };
+        directory.insert(name, entry).unwrap();
+    }
+    directory.encode().to_vec()
+}
+
+fn record(placement: &[&str]) -> Vec<u8> {
+    let sealed = if placement.is_empty() { &fixed().inline } else { &fixed().sealed };
+    let lease = Lease { locator: sealed.locator, ..lease() }.sign(owner());
+    let placement = placement.iter().map(|name| name.parse().ok()).collect();
+    Record::new(sealed.public.clone(), Some(sealed.sealed.clone()), lease.into(), placement).unwrap().encode()
+}
+
+/// M of a sealed object, as its hostile owner would have it.
+fn manifest(sealed: &format::Sealed) -> Vec<u8> {
+    let key = blake3::derive_key("evernear 2026 v1 manifest", sealed.capability.expose());
+    let aad = [sealed.locator.as_bytes().as_slice(), sealed.public.id().as_bytes()].concat();
+    let mut plain = vec![0; sealed.sealed.len() - 16];
+    format::Suite::ChaCha20Poly1305.sealer(&key).open([0; 12], &aad, &sealed.sealed, &mut plain).unwrap();
+    plain
+}
+
+fn proof(count: u8, first: u8, asked: u8) -> Vec<u8> {
+    let (from, to) = (usize::from(first), usize::from(first) + usize::from(asked));
+    let proof = list(usize::from(count) + 1).prove(from..to).unwrap();
+    [&[count, first, asked], proof.as_bytes()].concat()
+}
+
+fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let label = Label::open(fixed().sealed.capability.clone()).to_string().into_bytes();
+    let strip = &fixed().strips[0];
+    let two = [0x11u8, 0x22].map(|byte| Bytes::from(vec![byte; SLICE_STRIP_BYTES]));
+    let slice = [&ShardSlice::head(&list(2).prove(0..2).unwrap())[..], &two[0], &two[1]].concat();
+    let half = b"A block that compresses. ".repeat(3000)[37_504..].to_vec();
+    vec![
+        ("directory", "three-names", directory()),
+        ("directory", "empty", Directory::default().encode().to_vec()),
+        ("label", "good", label.clone()),
+        ("label", "upper-case", label.to_ascii_uppercase()),
+        ("label", "wrong-check", [b"aa", &label[2..]].concat()),
+        ("lease", "all-fields", payload(&lease().sign(owner()), SigningDomain::Lease)),
+        (
+            "lease",
+            "erased",
+            payload(
+                &Lease { erased: true, wanted: vec![], refused: vec![], unknown: vec![], ..lease() }.sign(owner()),
+                SigningDomain::Lease,
+            ),
+        ),
+        ("lease", "zero-before-the-profile", zero_before_the_profile()),
+        ("list_proof", "one-chunk", proof(19, 3, 2)),
+        ("list_proof", "three-chunks-middle", proof(79, 40, 1)),
+        ("list_proof", "across-chunks", proof(255, 30, 64)),
+        ("policy_manifest", "two-links", payload(&policy().sign(owner()), SigningDomain::Policy)),
+        ("policy_manifest", "whole-envelope", policy().sign(owner())),
+        ("public_manifest", "two-plus-one", fixed().sealed.public.encoded().to_vec()),
+        ("public_manifest", "inline", fixed().inline.public.encoded().to_vec()),
+        ("record", "with-shards", record(&["o1", "", "o3"])),
+        ("record", "inline", record(&[])),
+        ("sealed_block", "stored", [&[0], &half[..]].concat()),
+        ("sealed_block", "not-a-frame", b"\x01not a frame".to_vec()),
+        ("sealed_manifest", "with-shards", manifest(&fixed().sealed)),
+        ("sealed_manifest", "inline", manifest(&fixed().inline)),
+        ("shard_slice", "two-strips", slice),
+        ("strip", "first-block", strip.to_vec()),
+        ("strip", "second-block", fixed().strips[1].to_vec()),
+        ("strips", "two", frame_strips(&two).concat()),
+        ("strips", "longest-announced", vec![0x18, 0x00, 0x04, 0x00]),
+        ("whole_lease", "all-fields", lease().sign(owner())),
+    ]
+}
+
+fn write_missing_seeds() {
+    for (target, name, bytes) in seeds() {
+        let folder = corpus().join(target);
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(format!("{name}.seed"));
+        if !path.exists() {
+            fs::write(path, bytes).unwrap();
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! What the fuzz targets do: each body is one function of bytes that must return, whatever the bytes are.
+//!
+//! A target in `fuzz_targets/` is one call of one body. The bodies of [`decoders`] also replay `corpus/` in the normal tests
+//! (`format/tests/it/corpus.rs` includes that file), so an input that once broke something is tried on every run.
+//!
+//! ```text
+//! cargo +nightly fuzz run record -- -max_total_time=60      what libFuzzer finds is under fuzz/artifacts/record/
+//! ```
+//!
+//! To keep an input, mend the fault and copy the input to `corpus/TARGET/what-it-is.seed`; other names are not committed.
+
+pub mod decoders;
+pub mod policies;
