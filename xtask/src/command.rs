@@ -14,17 +14,13 @@ use crate::fault::Fault;
 ///
 /// The variable that `cargo run` sets wins over the compiled-in path: two clones may share one target folder.
 pub(crate) fn root() -> PathBuf {
-    let here = std::env::var("CARGO_MANIFEST_DIR")
-        .unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
-    Path::new(&here)
-        .parent()
-        .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+    let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
+    Path::new(&here).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// Returns the folder where cargo puts what it builds.
 pub(crate) fn target_folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| root().join("target"), |folder| root().join(folder))
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder))
 }
 
 /// Returns a command in the repository's root.
@@ -36,10 +32,7 @@ pub(crate) fn program(name: impl AsRef<Path>, arguments: &[&str]) -> Command {
 
 /// Returns a cargo command in the repository's root.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
-    program(
-        std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()),
-        arguments,
-    )
+    program(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), arguments)
 }
 
 /// Shows a command and runs it to its end.
@@ -48,14 +41,8 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
 /// When it can't start, or ends with another status than 0.
 pub(crate) fn run(command: &mut Command) -> Result<(), Fault> {
     println!("$ {}", shown(command));
-    let status = command
-        .status()
-        .map_err(|error| not_started(command, &error))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(failed(command, &status.to_string()))
-    }
+    let status = command.status().map_err(|error| not_started(command, &error))?;
+    if status.success() { Ok(()) } else { Err(failed(command, &status.to_string())) }
 }
 
 /// Shows a command, runs it and passes its standard output on, line by line, to the terminal and to `see`.
@@ -63,23 +50,14 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Fault> {
 ///
 /// # Errors
 /// When it can't start.
-pub(crate) fn run_and_read(
-    command: &mut Command,
-    mut see: impl FnMut(&str),
-) -> Result<bool, Fault> {
+pub(crate) fn run_and_read(command: &mut Command, mut see: impl FnMut(&str)) -> Result<bool, Fault> {
     println!("$ {}", shown(command));
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| not_started(command, &error))?;
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| not_started(command, &error))?;
     if let Some(stdout) = child.stdout.take() {
         let mut lines = BufReader::new(stdout);
         let mut line = Vec::new();
         // Bytes, not `lines()`: a test may print what is not UTF-8.
-        while lines
-            .read_until(b'\n', &mut line)
-            .is_ok_and(|length| length > 0)
-        {
+        while lines.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
             let text = String::from_utf8_lossy(&line);
             print!("{text}");
             see(text.trim_end());
@@ -102,10 +80,7 @@ pub(crate) fn become_program(command: &mut Command) -> Fault {
 /// # Errors
 /// When it can't start, or ends with another status than 0.
 pub(crate) fn output(command: &mut Command) -> Result<String, Fault> {
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| not_started(command, &error))?;
+    let output = command.stderr(Stdio::inherit()).output().map_err(|error| not_started(command, &error))?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
@@ -117,45 +92,26 @@ pub(crate) fn output(command: &mut Command) -> Result<String, Fault> {
 /// user's `PATH` often lacks.
 pub(crate) fn find(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .collect();
-    names.iter().find_map(|name| {
-        folders
-            .iter()
-            .map(|folder| folder.join(name))
-            .find(|file| is_executable(file))
-    })
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from)).collect();
+    names.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|file| is_executable(file)))
 }
 
 fn is_executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    file.metadata()
-        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 fn shown(command: &Command) -> String {
-    let name = Path::new(command.get_program())
-        .file_name()
-        .unwrap_or_default();
+    let name = Path::new(command.get_program()).file_name().unwrap_or_default();
     let words = std::iter::once(name).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 fn not_started(command: &Command, error: &std::io::Error) -> Fault {
     let name = command.get_program().to_string_lossy().into_owned();
-    Fault::new(
-        format!("`{name}` does not start: {error}"),
-        format!("check that `{name}` is installed and in PATH"),
-    )
+    Fault::new(format!("`{name}` does not start: {error}"), format!("check that `{name}` is installed and in PATH"))
 }
 
 fn failed(command: &Command, status: &str) -> Fault {
-    Fault::new(
-        format!("`{}` ended with {status}", shown(command)),
-        "read its output above, mend, run again",
-    )
+    Fault::new(format!("`{}` ended with {status}", shown(command)), "read its output above, mend, run again")
 }

@@ -11,17 +11,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     setup::install(&[Purpose::Build])?;
     let manifest = command::root().join("Cargo.toml");
     let manifest = manifest.to_string_lossy();
-    let mut demo = command::cargo(&[
-        "run",
-        "--manifest-path",
-        &manifest,
-        "--package",
-        "cluster",
-        "--",
-        "demo",
-    ]);
+    let mut demo = command::cargo(&["run", "--manifest-path", &manifest, "--package", "cluster", "--", "demo"]);
     // The files given are named from where the person stands, not from the repository's root.
-    demo.args(arguments)
-        .current_dir(std::env::current_dir().unwrap_or_else(|_| command::root()));
+    demo.args(arguments).current_dir(std::env::current_dir().unwrap_or_else(|_| command::root()));
     Err(command::become_program(&mut demo))
 }

@@ -15,10 +15,7 @@ pub(crate) struct Fault {
 impl Fault {
     /// Makes a fault of what is wrong and the next step, both without a full stop.
     pub(crate) fn new(what: impl Into<String>, next: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            next: next.into(),
-        }
+        Self { what: what.into(), next: next.into() }
     }
 }
 

@@ -31,10 +31,7 @@ impl Json {
     /// Returns an object's field.
     pub(crate) fn field(&self, name: &str) -> Option<&Self> {
         match self {
-            Self::Object(fields) => fields
-                .iter()
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value),
+            Self::Object(fields) => fields.iter().find(|(key, _)| key == name).map(|(_, value)| value),
             _ => None,
         }
     }
@@ -114,8 +111,7 @@ impl Reader<'_> {
                     'u' => {
                         let digits: String = characters.by_ref().take(4).collect();
                         // Halves of a surrogate pair are no character of their own; nothing we compare has them.
-                        char::from_u32(u32::from_str_radix(&digits, 16).ok()?)
-                            .unwrap_or(char::REPLACEMENT_CHARACTER)
+                        char::from_u32(u32::from_str_radix(&digits, 16).ok()?).unwrap_or(char::REPLACEMENT_CHARACTER)
                     }
                     other => other,
                 }),
@@ -128,11 +124,8 @@ impl Reader<'_> {
 
     /// A number, `true`, `false` or `null`.
     fn word(&mut self) -> Option<Json> {
-        let is_end =
-            |character: char| matches!(character, ',' | ']' | '}') || character.is_whitespace();
-        let (word, rest) = self
-            .rest
-            .split_at(self.rest.find(is_end).unwrap_or(self.rest.len()));
+        let is_end = |character: char| matches!(character, ',' | ']' | '}') || character.is_whitespace();
+        let (word, rest) = self.rest.split_at(self.rest.find(is_end).unwrap_or(self.rest.len()));
         self.rest = rest;
         match word {
             "null" => Some(Json::Null),
@@ -158,9 +151,7 @@ mod tests {
 
     #[test]
     fn reads_what_cargo_writes() {
-        let json =
-            Json::parse(r#" {"a": [1, -2.5e3, true, null, {}], "b\n\u00e9": "x\"\\y", "c": []} "#)
-                .unwrap();
+        let json = Json::parse(r#" {"a": [1, -2.5e3, true, null, {}], "b\n\u00e9": "x\"\\y", "c": []} "#).unwrap();
         assert_eq!(json.field("a").unwrap().elements().len(), 5);
         assert_eq!(json.field("b\né").unwrap().text(), Some("x\"\\y"));
         assert_eq!(json.field("c").unwrap().elements(), []);
@@ -169,18 +160,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_cut_wrong_or_too_deep() {
-        for text in [
-            "",
-            "{",
-            "[1",
-            "[1 2]",
-            "{\"a\"}",
-            "\"a",
-            "\"\\u12\"",
-            "nul",
-            "[] []",
-            "{\"a\":1,}",
-        ] {
+        for text in ["", "{", "[1", "[1 2]", "{\"a\"}", "\"a", "\"\\u12\"", "nul", "[] []", "{\"a\":1,}"] {
             assert_eq!(Json::parse(text), None, "{text}");
         }
         assert!(Json::parse(&"[".repeat(100_000)).is_none());

@@ -3,11 +3,7 @@
 //! Place in the flow: what a person or CI types first on a fresh machine. Each chore calls [`setup`] for the tools it
 //! needs, says what it runs, and leaves the work to cargo.
 //! Keeps true: only the standard library is used, so this crate links on a machine that has no C compiler yet.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a chore talks to the person at the terminal"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person at the terminal")]
 
 mod bench;
 mod command;
@@ -47,10 +43,7 @@ const CHORES: &[Chore] = &[
     Chore {
         name: "test",
         summary: "every test of every crate, then the demo as a check",
-        examples: &[
-            "cargo xtask test",
-            "cargo xtask test -p format   only this crate, no demo",
-        ],
+        examples: &["cargo xtask test", "cargo xtask test -p format   only this crate, no demo"],
         run: test::run,
     },
     Chore {
@@ -89,10 +82,7 @@ const CHORES: &[Chore] = &[
     Chore {
         name: "bench",
         summary: "the measurements beside their peers, in release mode",
-        examples: &[
-            "cargo xtask bench",
-            "cargo xtask bench --help   what it can measure",
-        ],
+        examples: &["cargo xtask bench", "cargo xtask bench --help   what it can measure"],
         run: bench::run,
     },
 ];
@@ -120,10 +110,7 @@ fn chore(arguments: &[String]) -> Result<(), Fault> {
     }
     match CHORES.iter().find(|chore| chore.name == name) {
         Some(chore) => (chore.run)(rest),
-        None => Err(Fault::new(
-            format!("there is no chore named `{name}`"),
-            "`cargo xtask help` lists them",
-        )),
+        None => Err(Fault::new(format!("there is no chore named `{name}`"), "`cargo xtask help` lists them")),
     }
 }
 

@@ -10,14 +10,6 @@ use crate::setup::{self, Purpose};
 /// Installs what building guests needs, then runs `componentize ARGUMENTS`.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     setup::install(&[Purpose::Build, Purpose::Guests])?;
-    let manifest = [
-        "run",
-        "--quiet",
-        "--manifest-path",
-        "policies/Cargo.toml",
-        "--package",
-        "componentize",
-        "--",
-    ];
+    let manifest = ["run", "--quiet", "--manifest-path", "policies/Cargo.toml", "--package", "componentize", "--"];
     command::run(command::cargo(&manifest).args(arguments))
 }

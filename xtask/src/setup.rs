@@ -73,12 +73,7 @@ fn purposes(arguments: &[String]) -> Result<(Vec<Purpose>, Act), Fault> {
             "--build" => purposes.push(Purpose::Build),
             "--test" => purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Test]),
             "--bench" => purposes.extend([Purpose::Build, Purpose::Test, Purpose::Bench]),
-            "--tools" => purposes.extend([
-                Purpose::Build,
-                Purpose::Guests,
-                Purpose::Test,
-                Purpose::Tools,
-            ]),
+            "--tools" => purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Test, Purpose::Tools]),
             "--dry-run" => act = Act::Tell,
             other => {
                 return Err(Fault::new(
@@ -95,10 +90,7 @@ fn purposes(arguments: &[String]) -> Result<(Vec<Purpose>, Act), Fault> {
 }
 
 fn missing(purposes: &[Purpose]) -> Vec<&'static Need> {
-    NEEDS
-        .iter()
-        .filter(|need| purposes.contains(&need.purpose) && !need.is_met())
-        .collect()
+    NEEDS.iter().filter(|need| purposes.contains(&need.purpose) && !need.is_met()).collect()
 }
 
 fn tell(purposes: &[Purpose]) {
@@ -128,19 +120,11 @@ mod tests {
 
     #[test]
     fn a_dry_run_installs_nothing() {
-        assert_eq!(
-            purposes(&words("--build --dry-run")).unwrap(),
-            (vec![Purpose::Build], Act::Tell)
-        );
+        assert_eq!(purposes(&words("--build --dry-run")).unwrap(), (vec![Purpose::Build], Act::Tell));
     }
 
     #[test]
     fn an_unknown_option_is_a_fault_that_names_it() {
-        assert!(
-            purposes(&words("--tool"))
-                .unwrap_err()
-                .to_string()
-                .contains("`--tool`")
-        );
+        assert!(purposes(&words("--tool")).unwrap_err().to_string().contains("`--tool`"));
     }
 }

@@ -14,32 +14,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     if arguments.is_empty() {
         // Programs and tests in one build, so that the demo runs what the tests ran: `cargo run -p cluster` would
         // compile half the tree again with the features of that one package.
-        command::run(&mut command::cargo(&[
-            "build",
-            "--workspace",
-            "--bins",
-            "--tests",
-            "--examples",
-        ]))?;
+        command::run(&mut command::cargo(&["build", "--workspace", "--bins", "--tests", "--examples"]))?;
         run_tests(&["--workspace"], &mut tally)?;
         check_demo(&mut tally)?;
     } else {
-        run_tests(
-            &arguments.iter().map(String::as_str).collect::<Vec<_>>(),
-            &mut tally,
-        )?;
+        run_tests(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &mut tally)?;
     }
-    println!(
-        "\n{} passed, {} failed, {} skipped",
-        tally.passed, tally.failed, tally.skipped
-    );
+    println!("\n{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
     if tally.failed == 0 {
         Ok(())
     } else {
-        Err(Fault::new(
-            format!("{} tests failed", tally.failed),
-            "look for `FAILED` and `panicked` above",
-        ))
+        Err(Fault::new(format!("{} tests failed", tally.failed), "look for `FAILED` and `panicked` above"))
     }
 }
 
@@ -57,8 +42,7 @@ fn run_tests(arguments: &[&str], tally: &mut Tally) -> Result<(), Fault> {
 /// Runs the demo as assertions; it counts as one test.
 fn check_demo(tally: &mut Tally) -> Result<(), Fault> {
     let demo = command::target_folder().join("debug/cluster");
-    let ended_well =
-        command::run_and_read(&mut command::program(demo, &["demo", "--check"]), |_| ())?;
+    let ended_well = command::run_and_read(&mut command::program(demo, &["demo", "--check"]), |_| ())?;
     if ended_well {
         tally.passed += 1;
     } else {
@@ -78,10 +62,7 @@ struct Tally {
 impl Tally {
     /// Adds what a closing line of the test harness counts; other lines count nothing.
     fn read(&mut self, line: &str) {
-        let Some((_, counts)) = line
-            .split_once("test result: ")
-            .and_then(|(_, rest)| rest.split_once(". "))
-        else {
+        let Some((_, counts)) = line.split_once("test result: ").and_then(|(_, rest)| rest.split_once(". ")) else {
             return;
         };
         for part in counts.split("; ") {
@@ -112,13 +93,6 @@ mod tests {
         tally.read("test names::reads ... ok");
         tally.read("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s");
         tally.read("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 5 filtered out; finished in 2.5s");
-        assert_eq!(
-            tally,
-            Tally {
-                passed: 15,
-                failed: 2,
-                skipped: 1
-            }
-        );
+        assert_eq!(tally, Tally { passed: 15, failed: 2, skipped: 1 });
     }
 }

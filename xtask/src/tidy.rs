@@ -25,10 +25,7 @@ struct Findings {
 /// Runs all checks.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     if let Some(argument) = arguments.first() {
-        return Err(Fault::new(
-            format!("tidy does not know `{argument}`"),
-            "run `cargo xtask tidy` without arguments",
-        ));
+        return Err(Fault::new(format!("tidy does not know `{argument}`"), "run `cargo xtask tidy` without arguments"));
     }
     let root = command::root();
     let members = workspace::members()?;
@@ -44,11 +41,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
         println!("tidy: {fault}");
     }
     if findings.faults.is_empty() {
-        println!(
-            "tidy: {} crates and {} files are in order",
-            members.len(),
-            files.len()
-        );
+        println!("tidy: {} crates and {} files are in order", members.len(), files.len());
         Ok(())
     } else {
         let count = findings.faults.len();

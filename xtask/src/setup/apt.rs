@@ -19,8 +19,7 @@ pub(super) fn install(missing: &[&Need]) -> Result<(), Fault> {
     for need in missing {
         println!("  {:<16} {}", need.package, need.why);
     }
-    let (must, may): (Vec<&Need>, Vec<&Need>) =
-        missing.iter().partition(|need| need.weight == Weight::Must);
+    let (must, may): (Vec<&Need>, Vec<&Need>) = missing.iter().partition(|need| need.weight == Weight::Must);
     let apt = Apt::of_this_machine(&must)?;
     // Lists of an image are empty or old: a package that has moved on since answers 404.
     command::run(&mut apt.get(&["update"]))?;
@@ -29,20 +28,13 @@ pub(super) fn install(missing: &[&Need]) -> Result<(), Fault> {
     }
     for need in &may {
         if command::run(&mut apt.get(&install_arguments(&[need]))).is_err() {
-            println!(
-                "setup: going on without {}; the tests that want it skip",
-                need.package
-            );
+            println!("setup: going on without {}; the tests that want it skip", need.package);
         }
     }
     match must.iter().find(|need| !need.is_met()) {
         None => Ok(()),
         Some(need) => Err(Fault::new(
-            format!(
-                "{} is installed, but none of {} is there",
-                need.package,
-                need.any_of.join(", ")
-            ),
+            format!("{} is installed, but none of {} is there", need.package, need.any_of.join(", ")),
             "look at `apt-get install` above; is the package's folder in PATH?",
         )),
     }
@@ -61,17 +53,11 @@ struct Apt {
 
 impl Apt {
     fn of_this_machine(must: &[&Need]) -> Result<Self, Fault> {
-        let names = must
-            .iter()
-            .map(|need| need.package)
-            .collect::<Vec<_>>()
-            .join(" ");
+        let names = must.iter().map(|need| need.package).collect::<Vec<_>>().join(" ");
         if command::find(&["apt-get"]).is_none() {
             return Err(Fault::new(
                 "there is no apt-get here, and setup knows only Debian's and Ubuntu's packages",
-                format!(
-                    "install what matches {names} by this system's own means, then run the same chore again"
-                ),
+                format!("install what matches {names} by this system's own means, then run the same chore again"),
             ));
         }
         if command::output(&mut command::program("id", &["-u"]))?.trim() == "0" {
@@ -85,24 +71,12 @@ impl Apt {
         }
         // Without a terminal nobody can type a password: fail at once instead of waiting.
         let interactive: &'static [&'static str] = &[];
-        Ok(Self {
-            sudo: Some(if std::io::stdin().is_terminal() {
-                interactive
-            } else {
-                &["--non-interactive"]
-            }),
-        })
+        Ok(Self { sudo: Some(if std::io::stdin().is_terminal() { interactive } else { &["--non-interactive"] }) })
     }
 
     fn get(&self, arguments: &[&str]) -> Command {
         // Another apt (a first boot's updates) may hold the lock: 300 s is longer than those take.
-        let fixed = [
-            "DEBIAN_FRONTEND=noninteractive",
-            "apt-get",
-            "-q",
-            "-o",
-            "DPkg::Lock::Timeout=300",
-        ];
+        let fixed = ["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"];
         let mut command = match self.sudo {
             None => command::program("env", &[]),
             Some(options) => command::program("sudo", &[options, &["env"]].concat()),

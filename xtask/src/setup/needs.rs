@@ -32,135 +32,47 @@ pub(super) enum Weight {
 impl Need {
     /// Returns whether this machine has it.
     pub(super) fn is_met(&self) -> bool {
-        let (files, executables): (Vec<&str>, Vec<&str>) =
-            self.any_of.iter().partition(|name| name.starts_with('/'));
+        let (files, executables): (Vec<&str>, Vec<&str>) = self.any_of.iter().partition(|name| name.starts_with('/'));
         files.iter().any(|file| Path::new(file).exists()) || command::find(&executables).is_some()
     }
 }
 
-const fn must(
-    purpose: Purpose,
-    any_of: &'static [&'static str],
-    package: &'static str,
-    why: &'static str,
-) -> Need {
-    Need {
-        any_of,
-        package,
-        purpose,
-        why,
-        weight: Weight::Must,
-    }
+const fn must(purpose: Purpose, any_of: &'static [&'static str], package: &'static str, why: &'static str) -> Need {
+    Need { any_of, package, purpose, why, weight: Weight::Must }
 }
 
-const fn may(
-    purpose: Purpose,
-    any_of: &'static [&'static str],
-    package: &'static str,
-    why: &'static str,
-) -> Need {
-    Need {
-        any_of,
-        package,
-        purpose,
-        why,
-        weight: Weight::May,
-    }
+const fn may(purpose: Purpose, any_of: &'static [&'static str], package: &'static str, why: &'static str) -> Need {
+    Need { any_of, package, purpose, why, weight: Weight::May }
 }
 
 /// Everything the chores need beyond rustup and git.
 pub(super) const NEEDS: &[Need] = &[
-    must(
-        Purpose::Build,
-        &["cc"],
-        "gcc",
-        "links Rust programs; compiles aws-lc, SQLite, zstd and the erasure code",
-    ),
-    must(
-        Purpose::Build,
-        &["/usr/include/stdlib.h"],
-        "libc6-dev",
-        "the C library's headers, which gcc only recommends",
-    ),
-    must(
-        Purpose::Build,
-        &["c++"],
-        "g++",
-        "cmake projects of our dependencies may ask for a C++ compiler",
-    ),
-    must(
-        Purpose::Build,
-        &["cmake"],
-        "cmake",
-        "builds zlib-ng, which pingora wants",
-    ),
+    must(Purpose::Build, &["cc"], "gcc", "links Rust programs; compiles aws-lc, SQLite, zstd and the erasure code"),
+    must(Purpose::Build, &["/usr/include/stdlib.h"], "libc6-dev", "the C library's headers, which gcc only recommends"),
+    must(Purpose::Build, &["c++"], "g++", "cmake projects of our dependencies may ask for a C++ compiler"),
+    must(Purpose::Build, &["cmake"], "cmake", "builds zlib-ng, which pingora wants"),
     must(Purpose::Build, &["make"], "make", "what cmake drives"),
-    must(
-        Purpose::Build,
-        &["pkg-config"],
-        "pkg-config",
-        "finds C libraries of the system",
-    ),
+    must(Purpose::Build, &["pkg-config"], "pkg-config", "finds C libraries of the system"),
     must(
         Purpose::Build,
         &["/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem"],
         "ca-certificates",
         "lets cargo trust crates.io",
     ),
-    must(
-        Purpose::Test,
-        &["curl"],
-        "curl",
-        "asks the HTTP door as viewers do",
-    ),
-    must(
-        Purpose::Test,
-        &["dig"],
-        "bind9-dnsutils",
-        "asks the DNS door, with client subnets",
-    ),
-    must(
-        Purpose::Test,
-        &["kdig"],
-        "knot-dnsutils",
-        "a second opinion on the DNS door",
-    ),
-    must(
-        Purpose::Test,
-        &["ffprobe"],
-        "ffmpeg",
-        "plays the sample film through an edge, with seeks",
-    ),
-    must(
-        Purpose::Test,
-        &["strace"],
-        "strace",
-        "makes the disk fail at a chosen call",
-    ),
+    must(Purpose::Test, &["curl"], "curl", "asks the HTTP door as viewers do"),
+    must(Purpose::Test, &["dig"], "bind9-dnsutils", "asks the DNS door, with client subnets"),
+    must(Purpose::Test, &["kdig"], "knot-dnsutils", "a second opinion on the DNS door"),
+    must(Purpose::Test, &["ffprobe"], "ffmpeg", "plays the sample film through an edge, with seeks"),
+    must(Purpose::Test, &["strace"], "strace", "makes the disk fail at a chosen call"),
     may(
         Purpose::Test,
         &["chromium", "chromium-browser", "google-chrome"],
         "chromium",
         "shows the image and plays the film in a real browser",
     ),
-    must(
-        Purpose::Bench,
-        &["nginx"],
-        "nginx-light",
-        "the peer for cached hits",
-    ),
-    must(
-        Purpose::Bench,
-        &["/usr/bin/time"],
-        "time",
-        "measures peak memory",
-    ),
-    must(
-        Purpose::Tools,
-        &["zstd"],
-        "zstd",
-        "unpacks the database of known faults",
-    ),
+    must(Purpose::Bench, &["nginx"], "nginx-light", "the peer for cached hits"),
+    must(Purpose::Bench, &["/usr/bin/time"], "time", "measures peak memory"),
+    must(Purpose::Tools, &["zstd"], "zstd", "unpacks the database of known faults"),
 ];
 
 #[cfg(test)]
@@ -180,14 +92,6 @@ mod tests {
     fn a_file_and_an_executable_both_meet_a_need() {
         assert!(must(Purpose::Build, &["/"], "none", "").is_met());
         assert!(must(Purpose::Build, &["sh"], "none", "").is_met());
-        assert!(
-            !must(
-                Purpose::Build,
-                &["/no/such/file", "no-such-program"],
-                "none",
-                ""
-            )
-            .is_met()
-        );
+        assert!(!must(Purpose::Build, &["/no/such/file", "no-such-program"], "none", "").is_met());
     }
 }

@@ -20,12 +20,7 @@ struct Tool {
 }
 
 const TOOLS: &[Tool] = &[
-    Tool {
-        name: "cargo-deny",
-        version: "0.20.2",
-        options: &[],
-        why: "licences, bans and sources of dependencies",
-    },
+    Tool { name: "cargo-deny", version: "0.20.2", options: &[], why: "licences, bans and sources of dependencies" },
     Tool {
         name: "cargo-audit",
         version: "0.22.2",
@@ -74,10 +69,7 @@ pub(super) fn install_components() -> Result<(), Fault> {
 fn rustup(arguments: &[&str]) -> Result<(), Fault> {
     if command::find(&["rustup"]).is_none() {
         return Err(Fault::new(
-            format!(
-                "there is no rustup here to run `rustup {}`",
-                arguments.join(" ")
-            ),
+            format!("there is no rustup here to run `rustup {}`", arguments.join(" ")),
             "install rustup (https://rustup.rs), or bring the same by the means that brought this compiler",
         ));
     }
@@ -93,22 +85,11 @@ pub(super) fn install_tools() -> Result<(), Fault> {
     // One folder for both: they share half of what they are built from.
     let build = command::target_folder().join("tools");
     for tool in TOOLS.iter().filter(|tool| !tool.is_met(&folder)) {
-        println!(
-            "setup: building {} {} ({}), once, into {}",
-            tool.name,
-            tool.version,
-            tool.why,
-            folder.display()
-        );
+        println!("setup: building {} {} ({}), once, into {}", tool.name, tool.version, tool.why, folder.display());
         let crate_version = format!("{}@{}", tool.name, tool.version);
-        let mut install =
-            command::cargo(&["install", "--quiet", "--locked", "--force", &crate_version]);
+        let mut install = command::cargo(&["install", "--quiet", "--locked", "--force", &crate_version]);
         install.args(tool.options).envs(QUICK_BUILD.iter().copied());
-        install
-            .arg("--root")
-            .arg(&folder)
-            .arg("--target-dir")
-            .arg(&build);
+        install.arg("--root").arg(&folder).arg("--target-dir").arg(&build);
         command::run(&mut install)?;
     }
     if build.exists() && std::fs::remove_dir_all(&build).is_err() {
@@ -121,16 +102,8 @@ pub(super) fn install_tools() -> Result<(), Fault> {
 pub(super) fn tell_tools() {
     let folder = tools_folder();
     for tool in TOOLS {
-        let state = if tool.is_met(&folder) {
-            "there"
-        } else {
-            "missing"
-        };
-        println!(
-            "{state:<8} {:<18} {}",
-            format!("{} {}", tool.name, tool.version),
-            tool.why
-        );
+        let state = if tool.is_met(&folder) { "there" } else { "missing" };
+        println!("{state:<8} {:<18} {}", format!("{} {}", tool.name, tool.version), tool.why);
     }
 }
 
@@ -138,8 +111,7 @@ impl Tool {
     /// Returns whether the pinned version is there: cargo lists what it installed beside the programs.
     fn is_met(&self, folder: &Path) -> bool {
         let list = std::fs::read_to_string(folder.join(".crates.toml")).unwrap_or_default();
-        list.contains(&format!("\"{} {} ", self.name, self.version))
-            && folder.join("bin").join(self.name).exists()
+        list.contains(&format!("\"{} {} ", self.name, self.version)) && folder.join("bin").join(self.name).exists()
     }
 }
 
@@ -147,9 +119,6 @@ impl Tool {
 /// `.ci/run` spells the same path.
 fn tools_folder() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache =
-        cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-    cache
-        .unwrap_or_else(command::target_folder)
-        .join("evernear/tools")
+    let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+    cache.unwrap_or_else(command::target_folder).join("evernear/tools")
 }

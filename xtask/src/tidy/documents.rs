@@ -7,17 +7,12 @@ use std::path::{Component, Path, PathBuf};
 use super::Findings;
 
 /// Endings that make a word in backticks the name of a file.
-const ENDINGS: &[&str] = &[
-    ".rs", ".md", ".toml", ".wit", ".wasm", ".sh", ".py", ".svg", ".html", ".json", ".bin",
-];
+const ENDINGS: &[&str] = &[".rs", ".md", ".toml", ".wit", ".wasm", ".sh", ".py", ".svg", ".html", ".json", ".bin"];
 
 /// Judges every Markdown file.
 pub(super) fn check(root: &Path, files: &[PathBuf], findings: &mut Findings) {
     let exists = |path: &Path| root.join(path).exists();
-    for file in files
-        .iter()
-        .filter(|file| file.extension().is_some_and(|extension| extension == "md"))
-    {
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")) {
         let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
         findings.faults.extend(judge(file, &text, exists));
     }
@@ -38,10 +33,7 @@ fn judge(file: &Path, text: &str, exists: impl Fn(&Path) -> bool) -> Vec<String>
             let at_root = exists(Path::new(name));
             let beside = inside(&folder.join(name)).is_some_and(|path| exists(&path));
             // The first folder tells our files from those of other projects and from paths on a node's disk.
-            let is_ours = name
-                .split('/')
-                .next()
-                .is_some_and(|first| exists(Path::new(first)));
+            let is_ours = name.split('/').next().is_some_and(|first| exists(Path::new(first)));
             if is_ours && !at_root && !beside {
                 fault(format!("names `{name}`, which is not there"));
             }
@@ -62,30 +54,18 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 /// Returns the paths that a line's Markdown links lead to, without anchors; links to other hosts are left out.
 fn links(line: &str) -> impl Iterator<Item = &str> {
-    let targets = line
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split([')', ' ']).next());
+    let targets = line.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next());
     let paths = targets.map(|target| target.split('#').next().unwrap_or(target));
     paths.filter(|path| !path.is_empty() && !path.contains(':'))
 }
 
 /// Returns the words in backticks that are paths of files: a folder, and a known ending or a closing slash.
 fn named_files(line: &str) -> impl Iterator<Item = &str> {
-    let is_plain = |word: &str| {
-        word.chars()
-            .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
-    };
-    let is_placeholder =
-        |word: &str| word.contains("NNNN") || word.contains("LABEL") || word.contains("NAME");
+    let is_plain = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+    let is_placeholder = |word: &str| word.contains("NNNN") || word.contains("LABEL") || word.contains("NAME");
     line.split('`').skip(1).step_by(2).filter(move |word| {
-        let ends_as_file =
-            ENDINGS.iter().any(|ending| word.ends_with(ending)) || word.ends_with('/');
-        word.contains('/')
-            && !word.starts_with('/')
-            && ends_as_file
-            && is_plain(word)
-            && !is_placeholder(word)
+        let ends_as_file = ENDINGS.iter().any(|ending| word.ends_with(ending)) || word.ends_with('/');
+        word.contains('/') && !word.starts_with('/') && ends_as_file && is_plain(word) && !is_placeholder(word)
     })
 }
 
@@ -112,17 +92,8 @@ mod tests {
     use super::*;
 
     fn faults_of(file: &str, text: &str) -> Vec<String> {
-        let there = [
-            "format",
-            "format/",
-            "format/src/names.rs",
-            "docs",
-            "docs/format.md",
-            "README.md",
-        ];
-        judge(Path::new(file), text, |path| {
-            there.iter().any(|name| Path::new(name) == path)
-        })
+        let there = ["format", "format/", "format/src/names.rs", "docs", "docs/format.md", "README.md"];
+        judge(Path::new(file), text, |path| there.iter().any(|name| Path::new(name) == path))
     }
 
     #[test]
@@ -139,32 +110,19 @@ mod tests {
 
     #[test]
     fn files_of_ours_in_backticks_exist() {
-        assert_eq!(
-            faults_of(
-                "README.md",
-                "see `format/src/names.rs`, `format/` and `docs/format.md`"
-            ),
-            [""; 0]
-        );
-        assert_eq!(
-            faults_of("docs/format.md", "see `format/src/names.rs`"),
-            [""; 0]
-        );
+        assert_eq!(faults_of("README.md", "see `format/src/names.rs`, `format/` and `docs/format.md`"), [""; 0]);
+        assert_eq!(faults_of("docs/format.md", "see `format/src/names.rs`"), [""; 0]);
         assert_eq!(faults_of("README.md", "see `format/src/gone.rs`").len(), 1);
     }
 
     #[test]
     fn other_peoples_files_and_placeholders_are_left_alone() {
-        let text =
-            "`src/util/migrate.rs` `shards/ab/cd.bin` `docs/NNNN-title.md` `a/b` `let x = a/b.rs`";
+        let text = "`src/util/migrate.rs` `shards/ab/cd.bin` `docs/NNNN-title.md` `a/b` `let x = a/b.rs`";
         assert_eq!(faults_of("README.md", text), [""; 0]);
     }
 
     #[test]
     fn fenced_code_is_not_read() {
-        assert_eq!(
-            faults_of("README.md", "```\n[a](gone.md)\n```\n[b](README.md)"),
-            [""; 0]
-        );
+        assert_eq!(faults_of("README.md", "```\n[a](gone.md)\n```\n[b](README.md)"), [""; 0]);
     }
 }

@@ -63,12 +63,7 @@ const FAMILIES: &[Family] = &[
         in_tests: InTests::AtHome,
         why: "what runs an owner's code has one border",
     },
-    Family {
-        prefix: "moka",
-        homes: &["edge"],
-        in_tests: InTests::AtHome,
-        why: "plaintext is cached in one place",
-    },
+    Family { prefix: "moka", homes: &["edge"], in_tests: InTests::AtHome, why: "plaintext is cached in one place" },
     Family {
         prefix: "clap",
         homes: &["cli", "cluster"],
@@ -78,47 +73,25 @@ const FAMILIES: &[Family] = &[
 ];
 
 /// Crates that bring a clock, a socket, a file or chance into `format`, which has none of them.
-const IMPURE: &[&str] = &[
-    "tokio",
-    "hyper",
-    "axum",
-    "sqlx",
-    "mio",
-    "getrandom",
-    "rand",
-    "time",
-    "chrono",
-    "tracing",
-];
+const IMPURE: &[&str] = &["tokio", "hyper", "axum", "sqlx", "mio", "getrandom", "rand", "time", "chrono", "tracing"];
 
 /// Judges every member.
 pub(super) fn check(members: &[Member], findings: &mut Findings) {
     for member in members {
         for dependency in &member.dependencies {
-            findings
-                .faults
-                .extend(layer_fault(&member.name, &dependency.name));
-            findings
-                .faults
-                .extend(family_fault(&member.name, dependency));
-            findings
-                .faults
-                .extend(purity_fault(&member.name, dependency));
+            findings.faults.extend(layer_fault(&member.name, &dependency.name));
+            findings.faults.extend(family_fault(&member.name, dependency));
+            findings.faults.extend(purity_fault(&member.name, dependency));
         }
         if room(&member.name).is_none() {
             let name = &member.name;
-            findings.faults.push(format!(
-                "{name}: a crate without a layer; name it in xtask/src/tidy/layers.rs"
-            ));
+            findings.faults.push(format!("{name}: a crate without a layer; name it in xtask/src/tidy/layers.rs"));
         }
     }
 }
 
 fn room(name: &str) -> Option<(u8, Reach)> {
-    ROOMS
-        .iter()
-        .find(|(room, ..)| *room == name)
-        .map(|&(_, layer, reach)| (layer, reach))
+    ROOMS.iter().find(|(room, ..)| *room == name).map(|&(_, layer, reach)| (layer, reach))
 }
 
 fn layer_fault(user: &str, used: &str) -> Option<String> {
@@ -134,37 +107,27 @@ fn layer_fault(user: &str, used: &str) -> Option<String> {
 }
 
 fn family_fault(user: &str, dependency: &Dependency) -> Option<String> {
-    let family = FAMILIES
-        .iter()
-        .find(|family| is_of(&dependency.name, family.prefix))?;
-    let allowed = family.homes.contains(&user)
-        || (dependency.kind == Kind::Dev && family.in_tests == InTests::Anywhere);
+    let family = FAMILIES.iter().find(|family| is_of(&dependency.name, family.prefix))?;
+    let allowed =
+        family.homes.contains(&user) || (dependency.kind == Kind::Dev && family.in_tests == InTests::Anywhere);
     let homes = family.homes.join(", ");
-    (!allowed).then(|| {
-        format!(
-            "{user} names {}, which only {homes} may: {}",
-            dependency.name, family.why
-        )
-    })
+    (!allowed).then(|| format!("{user} names {}, which only {homes} may: {}", dependency.name, family.why))
 }
 
 fn purity_fault(user: &str, dependency: &Dependency) -> Option<String> {
     let name = &dependency.name;
     match (user, dependency.kind) {
-        ("xtask", _) => Some(format!(
-            "xtask names {name}, but it must link before a C compiler is there: std only"
-        )),
-        ("format", Kind::Shipped) if IMPURE.iter().any(|impure| is_of(name, impure)) => Some(
-            format!("format names {name}; it has no clock, socket, file or chance of its own"),
-        ),
+        ("xtask", _) => Some(format!("xtask names {name}, but it must link before a C compiler is there: std only")),
+        ("format", Kind::Shipped) if IMPURE.iter().any(|impure| is_of(name, impure)) => {
+            Some(format!("format names {name}; it has no clock, socket, file or chance of its own"))
+        }
         _ => None,
     }
 }
 
 /// Returns whether a crate is the family's own or one of its parts: `clap` and `clap_derive`, not `clapper`.
 fn is_of(name: &str, family: &str) -> bool {
-    name.strip_prefix(family)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
+    name.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
 }
 
 #[cfg(test)]
@@ -172,51 +135,20 @@ mod tests {
     use super::*;
 
     fn faults_of(user: &str, used: &str, kind: Kind) -> Vec<String> {
-        let dependencies = vec![Dependency {
-            name: used.to_owned(),
-            kind,
-        }];
+        let dependencies = vec![Dependency { name: used.to_owned(), kind }];
         let mut findings = Findings::default();
-        check(
-            &[Member {
-                name: user.to_owned(),
-                dependencies,
-            }],
-            &mut findings,
-        );
+        check(&[Member { name: user.to_owned(), dependencies }], &mut findings);
         findings.faults
     }
 
     #[test]
     fn lower_layers_may_be_used_and_equal_or_higher_ones_may_not() {
-        for (user, used) in [
-            ("client", "format"),
-            ("edge", "sandbox"),
-            ("edge", "client"),
-            ("cluster", "twin"),
-        ] {
-            assert_eq!(
-                faults_of(user, used, Kind::Shipped),
-                [""; 0],
-                "{user} -> {used}"
-            );
+        for (user, used) in [("client", "format"), ("edge", "sandbox"), ("edge", "client"), ("cluster", "twin")] {
+            assert_eq!(faults_of(user, used, Kind::Shipped), [""; 0], "{user} -> {used}");
         }
-        for (user, used) in [
-            ("edge", "origin"),
-            ("client", "sandbox"),
-            ("format", "client"),
-            ("sandbox", "format"),
-        ] {
-            assert_eq!(
-                faults_of(user, used, Kind::Shipped).len(),
-                1,
-                "{user} -> {used}"
-            );
-            assert_eq!(
-                faults_of(user, used, Kind::Dev).len(),
-                1,
-                "{user} -> {used}"
-            );
+        for (user, used) in [("edge", "origin"), ("client", "sandbox"), ("format", "client"), ("sandbox", "format")] {
+            assert_eq!(faults_of(user, used, Kind::Shipped).len(), 1, "{user} -> {used}");
+            assert_eq!(faults_of(user, used, Kind::Dev).len(), 1, "{user} -> {used}");
         }
     }
 
@@ -225,10 +157,7 @@ mod tests {
         assert_eq!(faults_of("edge", "pingora-core", Kind::Shipped), [""; 0]);
         assert_eq!(faults_of("origin", "pingora-core", Kind::Dev).len(), 1);
         assert_eq!(faults_of("cluster", "hickory-proto", Kind::Dev), [""; 0]);
-        assert_eq!(
-            faults_of("cluster", "hickory-proto", Kind::Shipped).len(),
-            1
-        );
+        assert_eq!(faults_of("cluster", "hickory-proto", Kind::Shipped).len(), 1);
         assert_eq!(faults_of("twin", "clap", Kind::Shipped).len(), 1);
         assert_eq!(faults_of("twin", "clapper", Kind::Shipped), [""; 0]);
     }
@@ -243,13 +172,7 @@ mod tests {
     #[test]
     fn a_crate_without_a_layer_is_a_fault() {
         let mut findings = Findings::default();
-        check(
-            &[Member {
-                name: "stranger".to_owned(),
-                dependencies: Vec::new(),
-            }],
-            &mut findings,
-        );
+        check(&[Member { name: "stranger".to_owned(), dependencies: Vec::new() }], &mut findings);
         assert_eq!(findings.faults.len(), 1);
     }
 }

@@ -11,13 +11,8 @@ const LINES_THINK: usize = 500;
 const LINES_MAX: usize = 800;
 
 /// Code that decides without acting; a folder or a file, without its extension.
-const PURE: &[&str] = &[
-    "format/src",
-    "client/src/gather",
-    "client/src/scatter",
-    "client/src/rebuild",
-    "edge/src/decide",
-];
+const PURE: &[&str] =
+    &["format/src", "client/src/gather", "client/src/scatter", "client/src/rebuild", "edge/src/decide"];
 
 /// Words that act: files, sockets, clocks, chance, the environment. A `clippy.toml` holds for the whole workspace, so
 /// these cannot be banned there for some files only.
@@ -38,10 +33,7 @@ const ACTS: &[&str] = &[
 
 /// Judges every Rust file.
 pub(super) fn check(root: &Path, files: &[PathBuf], findings: &mut Findings) {
-    for file in files
-        .iter()
-        .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
-    {
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs")) {
         let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
         judge(&file.to_string_lossy(), &text, findings);
     }
@@ -50,27 +42,20 @@ pub(super) fn check(root: &Path, files: &[PathBuf], findings: &mut Findings) {
 fn judge(file: &str, text: &str, findings: &mut Findings) {
     let mut fault = |what: String| findings.faults.push(format!("{file}: {what}"));
     if !text.starts_with("//!") {
-        fault(
-            "does not open with `//!`: what it is, its place in the flow, what it keeps true"
-                .to_owned(),
-        );
+        fault("does not open with `//!`: what it is, its place in the flow, what it keeps true".to_owned());
     }
     if file.ends_with("/mod.rs") {
         fault("is called mod.rs; a module is name.rs, with its parts in name/".to_owned());
     }
     if is_pure(file) {
         for (line, act) in acts(text) {
-            fault(format!(
-                "line {line} uses `{act}`, but this code is pure: pass it in"
-            ));
+            fault(format!("line {line} uses `{act}`, but this code is pure: pass it in"));
         }
     }
     match text.lines().count() {
         lines if lines > LINES_MAX => fault(format!("{lines} lines; {LINES_MAX} is the most")),
         lines if lines > LINES_THINK => {
-            findings
-                .warnings
-                .push(format!("{file}: {lines} lines; is it two things?"));
+            findings.warnings.push(format!("{file}: {lines} lines; is it two things?"));
         }
         _ => {}
     }
@@ -78,17 +63,12 @@ fn judge(file: &str, text: &str, findings: &mut Findings) {
 
 fn is_pure(file: &str) -> bool {
     let of = |rest: &str| rest.starts_with('/') || rest == ".rs";
-    PURE.iter()
-        .any(|pure| file.strip_prefix(pure).is_some_and(of))
-        && !file.ends_with("/tests.rs")
+    PURE.iter().any(|pure| file.strip_prefix(pure).is_some_and(of)) && !file.ends_with("/tests.rs")
 }
 
 /// Finds acting words above the file's tests, in code rather than in comments: (line, word).
 fn acts(text: &str) -> Vec<(usize, &'static str)> {
-    let lines = text
-        .lines()
-        .enumerate()
-        .take_while(|(_, line)| line.trim() != "#[cfg(test)]");
+    let lines = text.lines().enumerate().take_while(|(_, line)| line.trim() != "#[cfg(test)]");
     let code = lines.filter(|(_, line)| !line.trim_start().starts_with("//"));
     code.flat_map(|(index, line)| {
         let found = ACTS.iter().filter(move |act| names(line, act));
@@ -117,27 +97,14 @@ mod tests {
 
     #[test]
     fn a_file_opens_with_its_purpose() {
-        assert_eq!(
-            findings_of("edge/src/dns.rs", "//! The DNS door.\n"),
-            Findings::default()
-        );
-        assert_eq!(
-            findings_of("edge/src/dns.rs", "use std::net;\n")
-                .faults
-                .len(),
-            1
-        );
+        assert_eq!(findings_of("edge/src/dns.rs", "//! The DNS door.\n"), Findings::default());
+        assert_eq!(findings_of("edge/src/dns.rs", "use std::net;\n").faults.len(), 1);
         assert_eq!(findings_of("edge/src/dns.rs", "").faults.len(), 1);
     }
 
     #[test]
     fn no_file_is_called_mod() {
-        assert_eq!(
-            findings_of("edge/src/dns/mod.rs", "//! The DNS door.\n")
-                .faults
-                .len(),
-            1
-        );
+        assert_eq!(findings_of("edge/src/dns/mod.rs", "//! The DNS door.\n").faults.len(), 1);
     }
 
     #[test]
@@ -145,11 +112,7 @@ mod tests {
         let lines = |count: usize| "//!\n".repeat(count);
         for (count, faults, warnings) in [(500, 0, 0), (501, 0, 1), (800, 0, 1), (801, 1, 0)] {
             let findings = findings_of("edge/src/dns.rs", &lines(count));
-            assert_eq!(
-                (findings.faults.len(), findings.warnings.len()),
-                (faults, warnings),
-                "{count} lines"
-            );
+            assert_eq!((findings.faults.len(), findings.warnings.len()), (faults, warnings), "{count} lines");
         }
     }
 
@@ -158,20 +121,11 @@ mod tests {
         let acting = "//! x\nlet now = Instant::now();\n";
         assert_eq!(findings_of("format/src/names.rs", acting).faults.len(), 1);
         assert_eq!(findings_of("client/src/gather.rs", acting).faults.len(), 1);
-        assert_eq!(
-            findings_of("client/src/gather/plan.rs", acting)
-                .faults
-                .len(),
-            1
-        );
-        assert_eq!(
-            findings_of("client/src/gather_loop.rs", acting)
-                .faults
-                .len(),
-            0
-        );
+        assert_eq!(findings_of("client/src/gather/plan.rs", acting).faults.len(), 1);
+        assert_eq!(findings_of("client/src/gather_loop.rs", acting).faults.len(), 0);
         assert_eq!(findings_of("edge/src/http.rs", acting).faults.len(), 0);
-        let quiet = "//! x\n/// Not `Instant::now`.\nlet operand::A = 1;\n#[cfg(test)]\nmod tests { std::fs::read(); }\n";
+        let quiet =
+            "//! x\n/// Not `Instant::now`.\nlet operand::A = 1;\n#[cfg(test)]\nmod tests { std::fs::read(); }\n";
         assert_eq!(findings_of("format/src/names.rs", quiet).faults.len(), 0);
     }
 }

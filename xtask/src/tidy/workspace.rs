@@ -34,50 +34,25 @@ pub(super) enum Kind {
 /// # Errors
 /// When cargo fails, or answers what this cannot read.
 pub(super) fn members() -> Result<Vec<Member>, Fault> {
-    let text = command::output(&mut command::cargo(&[
-        "metadata",
-        "--format-version",
-        "1",
-        "--no-deps",
-    ]))?;
+    let text = command::output(&mut command::cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
     read(&text).ok_or_else(|| {
-        Fault::new(
-            "cannot read what `cargo metadata` printed",
-            "its form has changed: see xtask/src/tidy/workspace.rs",
-        )
+        Fault::new("cannot read what `cargo metadata` printed", "its form has changed: see xtask/src/tidy/workspace.rs")
     })
 }
 
 fn read(text: &str) -> Option<Vec<Member>> {
-    Json::parse(text)?
-        .field("packages")?
-        .elements()
-        .iter()
-        .map(member)
-        .collect()
+    Json::parse(text)?.field("packages")?.elements().iter().map(member).collect()
 }
 
 fn member(package: &Json) -> Option<Member> {
     let name = package.field("name")?.text()?.to_owned();
-    let dependencies = package
-        .field("dependencies")?
-        .elements()
-        .iter()
-        .map(dependency)
-        .collect::<Option<_>>()?;
+    let dependencies = package.field("dependencies")?.elements().iter().map(dependency).collect::<Option<_>>()?;
     Some(Member { name, dependencies })
 }
 
 fn dependency(json: &Json) -> Option<Dependency> {
-    let kind = if json.field("kind")?.text() == Some("dev") {
-        Kind::Dev
-    } else {
-        Kind::Shipped
-    };
-    Some(Dependency {
-        name: json.field("name")?.text()?.to_owned(),
-        kind,
-    })
+    let kind = if json.field("kind")?.text() == Some("dev") { Kind::Dev } else { Kind::Shipped };
+    Some(Dependency { name: json.field("name")?.text()?.to_owned(), kind })
 }
 
 #[cfg(test)]
@@ -91,14 +66,8 @@ mod tests {
         let expected = Member {
             name: "edge".to_owned(),
             dependencies: vec![
-                Dependency {
-                    name: "format".to_owned(),
-                    kind: Kind::Shipped,
-                },
-                Dependency {
-                    name: "proptest".to_owned(),
-                    kind: Kind::Dev,
-                },
+                Dependency { name: "format".to_owned(), kind: Kind::Shipped },
+                Dependency { name: "proptest".to_owned(), kind: Kind::Dev },
             ],
         };
         assert_eq!(read(text).unwrap(), [expected]);
