@@ -50,7 +50,8 @@ pub(crate) fn run() -> Result<String> {
         let edge = || load(&stored.url, &processes.http.to_string(), case.requests, &[processes.edge_pid()]);
         let peer = || load(&nginx_url, &format!("127.0.0.1:{}", nginx.port), case.requests, &nginx.pids);
         // The first pass fills caches on both sides.
-        (edge()?, peer()?);
+        edge()?;
+        peer()?;
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
             rounds.push((edge()?, peer()?));

@@ -180,7 +180,7 @@ pub(crate) fn cpu_seconds(pids: &[u32]) -> Result<f64> {
     Ok(f64::from(ticks) / 100.0)
 }
 
-/// Returns the most memory a process ever had, in KiB (proc(5), VmHWM).
+/// Returns the most memory a process ever had, in KiB (proc(5), `VmHWM`).
 pub(crate) fn peak_kib(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("status has VmHWM")?;

@@ -81,7 +81,7 @@ impl Report {
 
 /// Finds the first error of the chain that says whose fault it is.
 fn judge(error: &Error) -> (Class, Option<&'static str>) {
-    error.chain().find_map(|cause| judge_one(cause)).unwrap_or((Class::Failed, None))
+    error.chain().find_map(judge_one).unwrap_or((Class::Failed, None))
 }
 
 fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option<&'static str>)> {

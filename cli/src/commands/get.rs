@@ -68,7 +68,7 @@ impl Get {
             (Kind::Directory, None) => network.fetch_tree(&found, &output).await?,
             (Kind::File, range) => network.fetch_file(&found, resolve(&found, range)?, &output).await?,
         };
-        let answer = Answer::of(delivered, output);
+        let answer = Answer::of(&delivered, output);
         options.answer(&answer, || answer.text())
     }
 }
@@ -112,7 +112,7 @@ fn resolve(found: &Found, range: Option<ByteRange>) -> Result<std::ops::Range<u6
 }
 
 impl Answer {
-    fn of(delivered: Delivered, output: PathBuf) -> Self {
+    fn of(delivered: &Delivered, output: PathBuf) -> Self {
         let names =
             |nodes: &std::collections::BTreeSet<format::NodeName>| nodes.iter().map(ToString::to_string).collect();
         Self {
