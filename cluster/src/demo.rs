@@ -18,6 +18,9 @@ use crate::{
     world::{EDGES, ORIGINS, VIEWERS},
 };
 
+/// Room for a film of some hundred megabytes, so that its second read is a hit.
+const CACHE_BYTES: u64 = 512 << 20;
+
 /// What the demo is asked to do.
 #[derive(Debug, Clone, Args)]
 #[command(
@@ -53,7 +56,7 @@ pub async fn demo(options: &DemoOptions) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("evernear-demo-").tempdir()?;
     let (http_port, dns_port) = if options.check { (0, 0) } else { (options.http_port, options.dns_port) };
     let network_options =
-        NetworkOptions { http_port, dns_port, distance: Distance::Simulated, ..NetworkOptions::default() };
+        NetworkOptions { http_port, dns_port, distance: Distance::Simulated, cache_bytes: CACHE_BYTES };
     let mut network = Network::start(folder.path(), &network_options)
         .await
         .context("the network does not start; is a port taken? try --http-port 0 --dns-port 0")?;

@@ -8,7 +8,7 @@ use crate::setup::{self, Purpose};
 
 /// Installs what building and measuring need, then becomes `bench ARGUMENTS`.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
-    setup::install(&[Purpose::Build, Purpose::Test, Purpose::Bench])?;
+    setup::install(&[Purpose::Build, Purpose::Judges, Purpose::Bench])?;
     let mut bench = command::cargo(&["run", "--release", "--package", "bench", "--"]);
     Err(command::become_program(bench.args(arguments)))
 }

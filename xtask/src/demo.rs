@@ -6,9 +6,9 @@ use crate::command;
 use crate::fault::Fault;
 use crate::setup::{self, Purpose};
 
-/// Installs what building needs, then becomes `cluster demo ARGUMENTS`.
+/// Installs what building and the demo's judges need, then becomes `cluster demo ARGUMENTS`.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
-    setup::install(&[Purpose::Build])?;
+    setup::install(&[Purpose::Build, Purpose::Judges])?;
     let manifest = command::root().join("Cargo.toml");
     let manifest = manifest.to_string_lossy();
     let mut demo = command::cargo(&["run", "--manifest-path", &manifest, "--package", "cluster", "--", "demo"]);

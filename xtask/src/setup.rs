@@ -18,6 +18,8 @@ pub(crate) enum Purpose {
     Build,
     /// Compiling policies to WebAssembly.
     Guests,
+    /// Asking the doors as viewers do: the demo, and the tests.
+    Judges,
     /// Running all tests.
     Test,
     /// Measuring beside peers.
@@ -71,9 +73,9 @@ fn purposes(arguments: &[String]) -> Result<(Vec<Purpose>, Act), Fault> {
     for argument in arguments {
         match argument.as_str() {
             "--build" => purposes.push(Purpose::Build),
-            "--test" => purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Test]),
-            "--bench" => purposes.extend([Purpose::Build, Purpose::Test, Purpose::Bench]),
-            "--tools" => purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Test, Purpose::Tools]),
+            "--test" => purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Judges, Purpose::Test]),
+            "--bench" => purposes.extend([Purpose::Build, Purpose::Judges, Purpose::Test, Purpose::Bench]),
+            "--tools" => purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Judges, Purpose::Test, Purpose::Tools]),
             "--dry-run" => act = Act::Tell,
             other => {
                 return Err(Fault::new(
@@ -84,7 +86,7 @@ fn purposes(arguments: &[String]) -> Result<(Vec<Purpose>, Act), Fault> {
         }
     }
     if purposes.is_empty() {
-        purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Test]);
+        purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Judges, Purpose::Test]);
     }
     Ok((purposes, act))
 }
@@ -114,7 +116,7 @@ mod tests {
     #[test]
     fn without_options_it_readies_for_building_and_testing() {
         let (purposes, act) = purposes(&[]).unwrap();
-        assert_eq!(purposes, [Purpose::Build, Purpose::Guests, Purpose::Test]);
+        assert_eq!(purposes, [Purpose::Build, Purpose::Guests, Purpose::Judges, Purpose::Test]);
         assert_eq!(act, Act::Install);
     }
 

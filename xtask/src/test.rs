@@ -9,7 +9,7 @@ use crate::setup::{self, Purpose};
 
 /// Installs what building and testing need, then runs all tests; with arguments, `cargo test ARGUMENTS` only.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
-    setup::install(&[Purpose::Build, Purpose::Guests, Purpose::Test])?;
+    setup::install(&[Purpose::Build, Purpose::Guests, Purpose::Judges, Purpose::Test])?;
     let mut tally = Tally::default();
     if arguments.is_empty() {
         // Programs and tests in one build, so that the demo runs what the tests ran: `cargo run -p cluster` would

@@ -59,8 +59,8 @@ pub(super) const NEEDS: &[Need] = &[
         "ca-certificates",
         "lets cargo trust crates.io",
     ),
-    must(Purpose::Test, &["curl"], "curl", "asks the HTTP door as viewers do"),
-    must(Purpose::Test, &["dig"], "bind9-dnsutils", "asks the DNS door, with client subnets"),
+    must(Purpose::Judges, &["curl"], "curl", "asks the HTTP door as viewers do"),
+    must(Purpose::Judges, &["dig"], "bind9-dnsutils", "asks the DNS door, with client subnets"),
     must(Purpose::Test, &["kdig"], "knot-dnsutils", "a second opinion on the DNS door"),
     must(Purpose::Test, &["ffprobe"], "ffmpeg", "plays the sample film through an edge, with seeks"),
     must(Purpose::Test, &["strace"], "strace", "makes the disk fail at a chosen call"),
@@ -71,6 +71,7 @@ pub(super) const NEEDS: &[Need] = &[
         "shows the image and plays the film in a real browser",
     ),
     must(Purpose::Bench, &["nginx"], "nginx-light", "the peer for cached hits"),
+    must(Purpose::Bench, &["h2load"], "nghttp2-client", "the load on both"),
     must(Purpose::Bench, &["/usr/bin/time"], "time", "measures peak memory"),
     must(Purpose::Tools, &["zstd"], "zstd", "unpacks the database of known faults"),
 ];
