@@ -24,4 +24,4 @@ pub use reader::{ReadError, Reader, ReaderOptions, StripeRead};
 pub use scatter::{Scatter, ScatterLost};
 pub use topology::Topology;
 pub use transport::{ShardAsk, Transport, TransportError};
-pub use uploader::{Receipt, UploadError, Uploader};
+pub use uploader::{Receipt, UploadError, Uploader, record_copies};

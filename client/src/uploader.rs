@@ -23,7 +23,7 @@ const LANE_STRIPS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// After the quorum the other columns have this long to become durable before the record is filed without them.
 const STRAGGLERS: Duration = Duration::from_secs(2);
-/// Copies of a record beyond those beside the shards, and of inline objects: the parity of the smallest profiles.
+/// Copies of the record of an inline object, which holds its bytes: as many as the smallest sharded objects have shards.
 const INLINE_COPIES: usize = 4;
 
 /// Why an upload failed. Nothing was acknowledged; shards already stored are collected by their origins.
@@ -260,9 +260,16 @@ fn unfinished(node: &NodeName) -> TransportError {
     TransportError::Unreachable { node: node.clone(), reason: "its lane was cancelled".to_owned() }
 }
 
+/// Returns how many of the first nodes of the locator's rendezvous order hold the record, besides those with shards: m + 1, so
+/// that it survives what the shards survive.
+#[must_use]
+pub fn record_copies(record: &Record) -> usize {
+    record.public.redundancy().map_or(INLINE_COPIES, |redundancy| redundancy.parity() + 1)
+}
+
 /// All nodes with shards, and the first m + 1 of the locator's rendezvous order.
 fn record_nodes(record: &Record, topology: &Topology, ask: &PlacementAskBase) -> Vec<NodeName> {
-    let copies = record.public.redundancy().map_or(INLINE_COPIES, |redundancy| redundancy.parity() + 1);
+    let copies = record_copies(record);
     let origins = topology.origins();
     let allowed = origins.iter().filter(|node| {
         // The record of an inline object holds its bytes, so the owner's places bind it as they bind shards.

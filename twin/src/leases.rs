@@ -16,8 +16,6 @@ use crate::{
 
 /// Objects of a tree whose leases are ended at once.
 const OBJECTS_AT_ONCE: usize = 8;
-/// Copies of an inline object's record, as `client::Uploader` files them.
-const INLINE_COPIES: usize = 4;
 
 /// What a renewal changes; none leaves as it is.
 #[derive(Debug, Clone, Default)]
@@ -238,7 +236,7 @@ impl Twin {
     }
 
     fn record_nodes(&self, record: &Record) -> BTreeSet<NodeName> {
-        let copies = record.public.redundancy().map_or(INLINE_COPIES, |redundancy| redundancy.parity() + 1);
+        let copies = client::record_copies(record);
         let origins = self.network.topology.origins();
         let locator = record.locator();
         let order = rendezvous::order(locator.as_bytes(), origins.iter().map(|node| &node.name));
