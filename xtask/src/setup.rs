@@ -75,7 +75,9 @@ fn purposes(arguments: &[String]) -> Result<(Vec<Purpose>, Act), Fault> {
             "--build" => purposes.push(Purpose::Build),
             "--test" => purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Judges, Purpose::Test]),
             "--bench" => purposes.extend([Purpose::Build, Purpose::Judges, Purpose::Test, Purpose::Bench]),
-            "--tools" => purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Judges, Purpose::Test, Purpose::Tools]),
+            "--tools" => {
+                purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Judges, Purpose::Test, Purpose::Tools])
+            }
             "--dry-run" => act = Act::Tell,
             other => {
                 return Err(Fault::new(
