@@ -13,7 +13,8 @@ const ALWAYS: &str = "hickory_server=warn,hickory_net=warn,hickory_proto=warn,pi
 pub(crate) fn start(command: &Command, options: &Options) {
     let level = if command.is_node() { "info" } else { "warn" };
     let wanted = std::env::var("EVERNEAR_LOG").unwrap_or_else(|_| level.to_owned());
-    let filter = EnvFilter::try_new(format!("{wanted},{ALWAYS}")).unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::try_new(format!("{wanted},{ALWAYS}"))
+        .unwrap_or_else(|_| EnvFilter::new(format!("{level},{ALWAYS}")));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     if options.json {
         logs.json().init();

@@ -201,7 +201,7 @@ pub enum AdmitError {
     },
 }
 
-/// Checks a component's structure, imports and exports. About 0.2 ms for 256 KiB.
+/// Checks a component's structure, imports and exports. `bench/results/policy.md` has the cost.
 ///
 /// `engines` are the BLAKE3 hashes of code sections of JavaScript engines that the operator allows; a component that has
 /// one of them falls under [`Class::Script`].

@@ -25,7 +25,7 @@ use crate::policy::Policy;
 
 const MEMORY_RESERVATION_BYTES: u64 = 64 * 1024 * 1024;
 const MEMORY_GUARD_BYTES: u64 = 64 * 1024;
-/// What stays mapped of an instance for the next one; without it an instance costs 9-14 us instead of 5.6.
+/// What stays mapped of an instance for the next one; without it every run maps its memory anew.
 const KEEP_RESIDENT_BYTES: usize = 64 * 1024;
 /// The epoch advances this often; runs get their time limit rounded up to ticks, plus the running one.
 const TICK: Duration = Duration::from_micros(2500);

@@ -1,7 +1,8 @@
 //! Named groups of countries, as versioned data.
 //!
 //! Group data is part of a decision's identity: whoever remembers decisions drops them when [`VERSION`] changes.
-//! These are facts of law at the time of the version, not legal advice.
+//! These tables were written from general knowledge and have not been checked against their sources: an owner with a legal duty
+//! lists the countries itself. Not legal advice.
 
 use crate::country::CountryCode;
 

@@ -95,7 +95,7 @@ impl Policy {
         self.summary.hooks.contains(&hook)
     }
 
-    /// Decides about a request. About 5 us.
+    /// Decides about a request. `bench/results/policy.md` has the cost.
     ///
     /// # Errors
     /// See [`Fault`].
@@ -110,7 +110,7 @@ impl Policy {
         })
     }
 
-    /// Decides how long this edge keeps an object. About 5 us.
+    /// Decides how long this edge keeps an object.
     ///
     /// # Errors
     /// See [`Fault`].

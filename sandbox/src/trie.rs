@@ -83,7 +83,7 @@ impl<V> Trie<V> {
         Self { nodes: Vec::new(), bytes: 0, bytes_max, forgotten: 0 }
     }
 
-    /// The verdict that a run over these facts would reach, if it is remembered. Tens of nanoseconds.
+    /// The verdict that a run over these facts would reach, if it is remembered. `bench/results/policy.md` has the cost.
     pub fn lookup(&self, facts: &impl Respondent) -> Option<&V> {
         let mut node = self.nodes.first()?;
         loop {

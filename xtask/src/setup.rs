@@ -76,7 +76,7 @@ fn purposes(arguments: &[String]) -> Result<(Vec<Purpose>, Act), Fault> {
             "--test" => purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Judges, Purpose::Test]),
             "--bench" => purposes.extend([Purpose::Build, Purpose::Judges, Purpose::Test, Purpose::Bench]),
             "--tools" => {
-                purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Judges, Purpose::Test, Purpose::Tools])
+                purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Judges, Purpose::Test, Purpose::Tools]);
             }
             "--dry-run" => act = Act::Tell,
             other => {
