@@ -10,7 +10,6 @@ use std::{
 use bytes::Bytes;
 use format::{
     BlockIndex, Capability, DecodeError, Locator, NodeName, Object, OpenError, Place, Record, StripeIndex, rendezvous,
-    verify_strip, wire::ShardSlice,
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{sleep, timeout};
@@ -19,6 +18,7 @@ use crate::{
     Topology, Transport, TransportError,
     gather::{Gather, Progress, Source},
     pace::{Pace, kilometres},
+    slice,
     transport::ShardAsk,
 };
 
@@ -311,8 +311,8 @@ impl Reader {
             }
         };
         let took = start.elapsed();
-        let verified = tokio::task::spawn_blocking(move || verify(&object, column, stripe, body)).await;
-        let fetched = match verified.ok().flatten() {
+        let verified = tokio::task::spawn_blocking(move || slice::verify(object.public(), ask, body)).await;
+        let fetched = match verified.ok().flatten().and_then(|strips| strips.into_iter().next()) {
             Some(strip) => {
                 self.pace.answered(&node, took);
                 Fetched::Strip(strip)
@@ -329,17 +329,6 @@ impl Reader {
 
 fn nonsense(node: &NodeName, reason: &str) -> TransportError {
     TransportError::Nonsense { node: node.clone(), reason: reason.to_owned() }
-}
-
-/// Returns the strip if the body proves it under the column's root.
-fn verify(object: &Object, column: usize, stripe: StripeIndex, body: Bytes) -> Option<Bytes> {
-    let public = object.public();
-    let slice = ShardSlice::read(body, &[public.strip_bytes(stripe)?]).ok()?;
-    let count = usize::try_from(public.column_strips(column)).ok()?;
-    let at = usize::try_from(stripe.0).ok()?;
-    let hashes = slice.proof.verify(public.root(column)?, count, at..at + 1).ok()?;
-    let strip = slice.strips.into_iter().next()?;
-    verify_strip(&strip, hashes.first()?).then_some(strip)
 }
 
 fn decode(

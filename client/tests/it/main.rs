@@ -3,4 +3,5 @@
 
 mod cluster;
 mod reads;
+mod repair;
 mod uploads;

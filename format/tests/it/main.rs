@@ -8,4 +8,5 @@ mod golden;
 mod hostile;
 mod losses;
 mod made;
+mod rebuild;
 mod streaming;

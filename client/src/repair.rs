@@ -1,0 +1,336 @@
+//! Makes lost shards again and moves shards, over any [`Transport`]: reads k columns in windows of stripes, computes the lost
+//! strips, appends them to upload sessions on their new nodes. Everything read is proven under its root; everything written is
+//! checked by the node that takes it. No key is needed anywhere.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use format::{
+    NodeName, PublicManifest, Rebuild, RebuildError, StripeIndex,
+    limits::{SHARD_BODY_BYTES_MAX, SHARD_READ_STRIPS_MAX, STRIP_BYTES_MAX},
+};
+use futures::future::join_all;
+use tokio::time::sleep;
+
+use crate::{
+    ShardAsk, Transport, TransportError,
+    rebuild::{RebuildSource, SourceChoice, TooFewSources},
+    slice,
+};
+
+/// Strips in memory during one rebuild: what is read of one window of stripes. As much again is computed and sent.
+const WINDOW_BYTES: usize = 16 << 20;
+const _: () = assert!(WINDOW_BYTES <= SHARD_BODY_BYTES_MAX);
+
+/// What to make or move, and from where.
+#[derive(Debug, Clone)]
+pub struct RepairPlan {
+    /// The object.
+    pub public: PublicManifest,
+    /// Columns that can be read, best first. A target among them is moved: only its own column is read.
+    pub sources: Vec<(usize, NodeName)>,
+    /// Columns to store, each with its new node.
+    pub targets: Vec<(usize, NodeName)>,
+    /// Bytes read and written in a second; unbounded when none.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Repaired {
+    /// Columns that are durable on their new nodes.
+    pub durable: Vec<(usize, NodeName)>,
+    /// Columns whose new node did not take them, and why.
+    pub failed: Vec<(usize, TransportError)>,
+    /// Bytes of strips read.
+    pub read_bytes: u64,
+    /// Bytes of strips written.
+    pub written_bytes: u64,
+    /// Columns whose node sent wrong bytes.
+    pub wrong: Vec<(usize, NodeName)>,
+    /// Columns whose node did not give them, and why.
+    pub absent: Vec<(usize, NodeName, TransportError)>,
+}
+
+/// Why an object cannot be repaired now.
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    /// Too few columns can be read.
+    #[error("too few columns can be read")]
+    Sources {
+        /// How many.
+        #[from]
+        source: TooFewSources,
+    },
+    /// The ask does not fit the object, or strips of it do not; ours.
+    #[error("the rebuild went wrong")]
+    Rebuild(#[from] RebuildError),
+    /// The work was cut short: the process is stopping.
+    #[error("the rebuild was cut short")]
+    Stopped,
+}
+
+/// One repair under way.
+struct Repair<'r> {
+    transport: &'r Arc<dyn Transport>,
+    public: PublicManifest,
+    done: Repaired,
+    sessions: Vec<Session>,
+    bytes_per_second: Option<u64>,
+}
+
+/// A column on its way to its new node.
+struct Session {
+    column: usize,
+    node: NodeName,
+    upload: String,
+}
+
+/// Repairs one object. Dropped, it leaves upload sessions that their nodes collect, and shards that were already durable.
+///
+/// # Errors
+/// [`RepairError`]; a target that fails alone is in [`Repaired::failed`] instead.
+pub async fn repair(transport: &Arc<dyn Transport>, ask: RepairPlan) -> Result<Repaired, RepairError> {
+    let RepairPlan { public, mut sources, targets, bytes_per_second } = ask;
+    let mut repair = Repair { transport, public, done: Repaired::default(), sessions: Vec::new(), bytes_per_second };
+    let is_source = |column: usize| sources.iter().any(|(source, _)| *source == column);
+    let (moved, mut lost): (Vec<_>, Vec<_>) = targets.into_iter().partition(|(column, _)| is_source(*column));
+    for (column, to) in moved {
+        let from = sources.iter().find(|(source, _)| *source == column).map(|(_, node)| node.clone());
+        if let Some(from) = from
+            && !repair.copy(column, from, to.clone()).await?
+        {
+            sources.retain(|(source, _)| *source != column);
+            lost.push((column, to));
+        }
+    }
+    if !lost.is_empty() {
+        repair.rebuild(&sources, lost).await?;
+    }
+    Ok(repair.done)
+}
+
+impl Repair<'_> {
+    /// Moves one column. False when its node cannot or will not give it: then it is lost like others.
+    async fn copy(&mut self, column: usize, from: NodeName, to: NodeName) -> Result<bool, RepairError> {
+        self.open(vec![(column, to)]).await;
+        let strips = self.public.column_strips(column);
+        let mut first = 0;
+        while first < strips && !self.sessions.is_empty() {
+            let started = Instant::now();
+            let count = self.window(first, strips, 1);
+            let source = RebuildSource { column, node: Some(from.clone()) };
+            let Ok(read) = self.fetch(&source, first, count).await else {
+                self.abandon().await;
+                return Ok(false);
+            };
+            let moved = read.iter().map(Bytes::len).sum::<usize>();
+            self.append(first, vec![(column, read)]).await;
+            self.pace(moved, started).await;
+            first += count;
+        }
+        self.commit().await;
+        Ok(true)
+    }
+
+    /// Makes all lost columns in one pass over k others.
+    async fn rebuild(
+        &mut self,
+        sources: &[(usize, NodeName)],
+        lost: Vec<(usize, NodeName)>,
+    ) -> Result<(), RepairError> {
+        let mut choice = SourceChoice::new(&self.public, sources)?;
+        self.open(lost).await;
+        let mut first = 0;
+        while first < self.public.stripes() && !self.sessions.is_empty() {
+            let started = Instant::now();
+            let count = self.window(first, self.public.stripes(), choice.chosen().len());
+            let strips = self.read(&mut choice, first, count).await?;
+            let read: usize = strips.iter().flatten().map(Bytes::len).sum();
+            let columns: Vec<usize> = choice.chosen().iter().map(|source| source.column).collect();
+            let wanted: Vec<usize> = self.sessions.iter().map(|session| session.column).collect();
+            let public = self.public.clone();
+            let work = move || compute(public, &columns, &wanted, first, count, &strips);
+            let made = tokio::task::spawn_blocking(work).await.map_err(|_| RepairError::Stopped)??;
+            self.append(first, made).await;
+            self.pace(read, started).await;
+            first += count;
+        }
+        self.commit().await;
+        Ok(())
+    }
+
+    /// Returns how many stripes from `first` on fit a window that reads `columns` strips of each. All have strips of one length.
+    fn window(&self, first: u64, end: u64, columns: usize) -> u64 {
+        let strip = self.public.strip_bytes(StripeIndex(first)).unwrap_or(STRIP_BYTES_MAX).max(1);
+        let fit = (WINDOW_BYTES / (strip * columns.max(1))).max(1) as u64;
+        let same = (first..end).take_while(|stripe| self.public.strip_bytes(StripeIndex(*stripe)) == Some(strip));
+        let limit = usize::try_from(fit.min(SHARD_READ_STRIPS_MAX)).unwrap_or(1);
+        (same.take(limit).count() as u64).max(1)
+    }
+
+    /// Reads a window of all chosen columns; replaces those that fail. Each column's strips stand in stripe order.
+    async fn read(
+        &mut self,
+        choice: &mut SourceChoice,
+        first: u64,
+        count: u64,
+    ) -> Result<Vec<Vec<Bytes>>, RepairError> {
+        let mut strips: Vec<Option<Vec<Bytes>>> = vec![None; choice.chosen().len()];
+        loop {
+            let missing: Vec<usize> = (0..strips.len()).filter(|at| strips[*at].is_none()).collect();
+            if missing.is_empty() {
+                return Ok(strips.into_iter().flatten().collect());
+            }
+            let this = &*self;
+            let asked = missing.iter().map(|at| {
+                let source = choice.chosen()[*at].clone();
+                async move { (*at, this.ask(&source, first, count).await, source) }
+            });
+            for (at, answer, source) in join_all(asked).await {
+                match self.note(&source, answer) {
+                    Ok(read) => strips[at] = Some(read),
+                    Err(()) => choice.replace(source.column)?,
+                }
+            }
+        }
+    }
+
+    async fn fetch(&mut self, source: &RebuildSource, first: u64, count: u64) -> Result<Vec<Bytes>, ()> {
+        let answer = self.ask(source, first, count).await;
+        self.note(source, answer)
+    }
+
+    /// Asks a column for those strips of a window that it has.
+    async fn ask(&self, source: &RebuildSource, first: u64, count: u64) -> Result<Option<Vec<Bytes>>, TransportError> {
+        let there = self.public.column_strips(source.column).saturating_sub(first).min(count);
+        let (Some(node), 1..) = (&source.node, there) else { return Ok(Some(Vec::new())) };
+        let ask = ShardAsk { object: self.public.id(), column: source.column, first, count: there };
+        let body = self.transport.read_shard(node, ask).await?;
+        let public = self.public.clone();
+        let verified = tokio::task::spawn_blocking(move || slice::verify(&public, ask, body)).await;
+        Ok(verified.ok().flatten())
+    }
+
+    /// Keeps what an answer says of its node.
+    fn note(
+        &mut self,
+        source: &RebuildSource,
+        answer: Result<Option<Vec<Bytes>>, TransportError>,
+    ) -> Result<Vec<Bytes>, ()> {
+        let (column, node) = (source.column, &source.node);
+        match answer {
+            Ok(Some(strips)) => {
+                self.done.read_bytes += strips.iter().map(|strip| strip.len() as u64).sum::<u64>();
+                return Ok(strips);
+            }
+            Ok(None) => {
+                tracing::warn!(?node, column, "a node sent wrong strips to a repair");
+                self.done.wrong.extend(node.clone().map(|node| (column, node)));
+            }
+            Err(error) => {
+                tracing::warn!(?node, column, %error, "a repair cannot read a column");
+                self.done.absent.extend(node.clone().map(|node| (column, node, error)));
+            }
+        }
+        Err(())
+    }
+
+    async fn open(&mut self, targets: Vec<(usize, NodeName)>) {
+        let transport = self.transport;
+        let opened = targets.into_iter().map(async |(column, node)| {
+            let upload = transport.create_upload(&node).await;
+            (column, node, upload)
+        });
+        for (column, node, upload) in join_all(opened).await {
+            match upload {
+                Ok(upload) => self.sessions.push(Session { column, node, upload }),
+                Err(error) => self.done.failed.push((column, error)),
+            }
+        }
+    }
+
+    /// Hands each column its strips; a node that does not take them is given up.
+    async fn append(&mut self, first: u64, made: Vec<(usize, Vec<Bytes>)>) {
+        let transport = self.transport;
+        let sent = self.sessions.drain(..).map(|session| {
+            let strips = made.iter().find(|(column, _)| *column == session.column).map(|(_, strips)| &strips[..]);
+            let strips = strips.unwrap_or_default();
+            async move {
+                let done = match strips {
+                    [] => Ok(0),
+                    _ => transport.append(&session.node, &session.upload, first, strips).await.map(|()| size(strips)),
+                };
+                (session, done)
+            }
+        });
+        for (session, done) in join_all(sent).await {
+            match done {
+                Ok(bytes) => {
+                    self.done.written_bytes += bytes;
+                    self.sessions.push(session);
+                }
+                Err(error) => self.done.failed.push((session.column, error)),
+            }
+        }
+    }
+
+    async fn commit(&mut self) {
+        let (transport, public) = (self.transport, self.public.encoded());
+        let committed = self.sessions.drain(..).map(async |session| {
+            let done = transport.commit(&session.node, &session.upload, session.column, public.clone()).await;
+            (session, done)
+        });
+        for (session, done) in join_all(committed).await {
+            match done {
+                Ok(()) => self.done.durable.push((session.column, session.node)),
+                Err(error) => self.done.failed.push((session.column, error)),
+            }
+        }
+    }
+
+    /// Drops the sessions; nodes that cannot be told collect them by themselves.
+    async fn abandon(&mut self) {
+        let transport = self.transport;
+        join_all(self.sessions.drain(..).map(async |session| transport.abort(&session.node, &session.upload).await))
+            .await;
+    }
+
+    /// Waits until the bytes of a window are worth its time.
+    async fn pace(&self, bytes: usize, started: Instant) {
+        let Some(rate) = self.bytes_per_second else { return };
+        #[expect(clippy::cast_precision_loss, reason = "a pause; a rounding of it does not matter")]
+        let worth = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
+        sleep(worth.saturating_sub(started.elapsed())).await;
+    }
+}
+
+fn size(strips: &[Bytes]) -> u64 {
+    strips.iter().map(|strip| strip.len() as u64).sum()
+}
+
+/// Makes the lost strips of a window. CPU work.
+fn compute(
+    public: PublicManifest,
+    sources: &[usize],
+    lost: &[usize],
+    first: u64,
+    count: u64,
+    strips: &[Vec<Bytes>],
+) -> Result<Vec<(usize, Vec<Bytes>)>, RebuildError> {
+    let rebuild = Rebuild::new(public, sources, lost)?;
+    let mut made: Vec<(usize, Vec<Bytes>)> = lost.iter().map(|column| (*column, Vec::new())).collect();
+    for at in 0..count {
+        let place = usize::try_from(at).unwrap_or(usize::MAX);
+        let of_stripe: Vec<Option<Bytes>> = strips.iter().map(|column| column.get(place).cloned()).collect();
+        for (column, strip) in rebuild.stripe(StripeIndex(first + at), &of_stripe)? {
+            if let Some((_, strips)) = made.iter_mut().find(|(lost, _)| *lost == column) {
+                strips.push(strip);
+            }
+        }
+    }
+    Ok(made)
+}

@@ -1,0 +1,19 @@
+//! Strips of a shard as a node sent them, proven under the shard's root before anybody uses them.
+
+use bytes::Bytes;
+use format::{PublicManifest, StripeIndex, verify_strip, wire::ShardSlice};
+
+use crate::ShardAsk;
+
+/// Returns the asked strips if the body proves each of them under the column's root. CPU work on all their bytes.
+pub(crate) fn verify(public: &PublicManifest, ask: ShardAsk, body: Bytes) -> Option<Vec<Bytes>> {
+    let stripes = ask.first..ask.first.checked_add(ask.count)?;
+    let lengths: Option<Vec<usize>> = stripes.clone().map(|stripe| public.strip_bytes(StripeIndex(stripe))).collect();
+    let slice = ShardSlice::read(body, &lengths?).ok()?;
+    let count = usize::try_from(public.column_strips(ask.column)).ok()?;
+    let range = usize::try_from(stripes.start).ok()?..usize::try_from(stripes.end).ok()?;
+    let hashes = slice.proof.verify(public.root(ask.column)?, count, range).ok()?;
+    let all = hashes.len() == slice.strips.len()
+        && slice.strips.iter().zip(&hashes).all(|(strip, hash)| verify_strip(strip, hash));
+    all.then_some(slice.strips)
+}

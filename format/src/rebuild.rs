@@ -1,0 +1,108 @@
+//! Lost strips made again from others of their stripe, by the public manifest alone: what a repairer does, without any key.
+//!
+//! The code is linear: every strip is a sum of k others, each times a constant of the field. The constants are found once
+//! for a choice of sources, by letting the engine recover unit vectors; then each lost strip costs k passes over its bytes
+//! and nothing is computed that was not lost.
+
+use bytes::Bytes;
+use rayon::prelude::*;
+use reed_solomon_erasure::galois_8;
+
+use crate::{Erasure, ErasureError, PublicManifest, ReedSolomon, StripeIndex};
+
+/// Bytes of a strip that are computed at a time: with its sources it stays in the second-level cache.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// Why strips cannot be made again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RebuildError {
+    /// The object has no shards, or no such columns; the caller's fault.
+    #[error("the object has {columns} columns, and not all of those named")]
+    Columns {
+        /// Columns of the object.
+        columns: usize,
+    },
+    /// The object has no such stripe; the caller's fault.
+    #[error("the object has no stripe {}", stripe.0)]
+    Stripe {
+        /// The stripe.
+        stripe: StripeIndex,
+    },
+    /// Too few or unequal strips.
+    #[error("the strips cannot be made again")]
+    Erasure(#[from] ErasureError),
+}
+
+/// Makes strips of `lost` columns from those of k `sources`, for any stripe of one object.
+#[derive(Debug)]
+pub struct Rebuild {
+    public: PublicManifest,
+    sources: Vec<usize>,
+    /// For each lost column its constants, one for each source.
+    lost: Vec<(usize, Vec<u8>)>,
+}
+
+impl Rebuild {
+    /// Finds the constants; costs an inversion of a k x k matrix. `sources` are exactly k distinct columns.
+    ///
+    /// # Errors
+    /// [`RebuildError`].
+    pub fn new(public: PublicManifest, sources: &[usize], lost: &[usize]) -> Result<Self, RebuildError> {
+        let unknown = RebuildError::Columns { columns: public.columns() };
+        let Some(redundancy) = public.redundancy() else { return Err(unknown) };
+        let (k, columns) = (redundancy.data(), redundancy.columns());
+        if sources.iter().chain(lost).any(|column| *column >= columns) {
+            return Err(unknown);
+        }
+        let mut units: Vec<Option<Vec<u8>>> = vec![None; columns];
+        for (place, source) in sources.iter().take(k).enumerate() {
+            let mut unit = vec![0; k];
+            unit[place] = 1;
+            units[*source] = Some(unit);
+        }
+        let have = units.iter().flatten().count();
+        if have != k || sources.len() != k {
+            return Err(ErasureError::TooFew { have, need: k }.into());
+        }
+        ReedSolomon::new(redundancy).recover_all(&mut units)?;
+        let lost = lost.iter().filter_map(|column| Some((*column, units[*column].clone()?))).collect();
+        Ok(Self { public, sources: sources.to_vec(), lost })
+    }
+
+    /// Makes the lost strips of one stripe from verified `strips`, which stand in the order of the sources; a source that the
+    /// tail leaves empty has none. Returns each lost column that has a strip in this stripe, with its strip.
+    ///
+    /// CPU work of k passes over each lost strip, spread over the cores. What comes out still has to hash into the column's
+    /// root: the node that takes the shard checks that.
+    ///
+    /// # Errors
+    /// [`RebuildError`].
+    pub fn stripe(&self, stripe: StripeIndex, strips: &[Option<Bytes>]) -> Result<Vec<(usize, Bytes)>, RebuildError> {
+        let strip_bytes = self.public.strip_bytes(stripe).ok_or(RebuildError::Stripe { stripe })?;
+        let has_strip = |column: usize| stripe.0 < self.public.column_strips(column);
+        let fits = |(source, strip): (&usize, &Option<Bytes>)| match strip {
+            Some(strip) => strip.len() == strip_bytes,
+            None => !has_strip(*source),
+        };
+        if strips.len() != self.sources.len() || !self.sources.iter().zip(strips).all(fits) {
+            return Err(ErasureError::Shape { columns: self.public.columns() }.into());
+        }
+        let lost = self.lost.iter().filter(|(column, _)| has_strip(*column));
+        let made = lost.map(|(column, factors)| (*column, combine(factors, strips, strip_bytes)));
+        Ok(made.collect())
+    }
+}
+
+/// Returns the sum of all strips, each times its factor.
+fn combine(factors: &[u8], strips: &[Option<Bytes>], strip_bytes: usize) -> Bytes {
+    let mut sum = vec![0; strip_bytes];
+    sum.par_chunks_mut(PIECE_BYTES).enumerate().for_each(|(index, piece)| {
+        let start = index * PIECE_BYTES;
+        for (factor, strip) in factors.iter().zip(strips) {
+            if let (1.., Some(strip)) = (*factor, strip) {
+                galois_8::mul_slice_xor(*factor, &strip[start..start + piece.len()], piece);
+            }
+        }
+    });
+    sum.into()
+}
