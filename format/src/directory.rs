@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Capability, Kind,
-    cbor::{self, CborError, Fields, FieldsWriter, Written},
+    cbor::{self, CborError, Fields, FieldsWriter, Unknown, Written},
     limits::{DIRECTORY_BYTES_MAX, DIRECTORY_ENTRIES_MAX, MIME_BYTES_MAX, NAME_BYTES_MAX},
 };
 
@@ -29,6 +29,8 @@ pub struct Entry {
     pub mime: String,
     /// File or directory.
     pub kind: Kind,
+    /// Extensions this version does not know.
+    pub unknown: Unknown,
 }
 
 /// Names and what they open, in order of the names' bytes.
@@ -100,6 +102,7 @@ impl Directory {
                 .uint(key::LENGTH, entry.length)
                 .text(key::MIME, &entry.mime)
                 .uint(key::KIND, u8::from(entry.kind == Kind::Directory))
+                .unknown(&entry.unknown)
                 .finish();
             to.writer_mut().extend_from_slice(&entry);
         }
@@ -140,6 +143,7 @@ fn read_entry(item: &[u8]) -> Result<Entry, CborError> {
             1 => Kind::Directory,
             _ => return Err(CborError::Value { key: key::KIND, expected: "a kind this program knows" }),
         },
+        unknown: fields.unknown(),
     })
 }
 
@@ -155,7 +159,25 @@ mod tests {
     use super::*;
 
     fn entry(byte: u8) -> Entry {
-        Entry { capability: Capability::from_bytes([byte; 32]), length: 7, mime: "text/plain".into(), kind: Kind::File }
+        Entry {
+            capability: Capability::from_bytes([byte; 32]),
+            length: 7,
+            mime: "text/plain".into(),
+            kind: Kind::File,
+            unknown: vec![],
+        }
+    }
+
+    #[test]
+    fn what_a_later_version_says_of_a_name_survives() {
+        let mut directory = Directory::default();
+        let later = vec![(4, vec![0x62, b'n', b'o']), (70, vec![0x81, 0x05])];
+        directory.insert("a", Entry { unknown: later.clone(), ..entry(1) }).unwrap();
+        directory.insert("b", entry(2)).unwrap();
+        let bytes = directory.encode();
+        let read = Directory::decode(&bytes).unwrap();
+        assert_eq!(read.entry("a").map(|entry| &entry.unknown), Some(&later));
+        assert_eq!(read.encode(), bytes);
     }
 
     #[test]

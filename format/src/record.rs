@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     Capability, Lease, LeaseError, Locator, NodeName, PublicManifest,
-    cbor::{CborError, Fields, FieldsWriter},
+    cbor::{CborError, Fields, FieldsWriter, Unknown},
     limits::{COLUMNS_MAX, LEASE_BYTES_MAX, RECORD_BYTES_MAX, SEALED_MANIFEST_BYTES_MAX},
 };
 
@@ -31,6 +31,8 @@ pub struct Record {
     pub lease_envelope: Bytes,
     /// For each column the node that holds it, if one does.
     pub placement: Vec<Option<NodeName>>,
+    /// Extensions this version does not know, signed by nobody; none once the object is erased.
+    pub unknown: Unknown,
 }
 
 /// Why bytes are not a record. The fault is of whoever sent them.
@@ -75,7 +77,7 @@ impl Record {
         }
         // An erased object has no sealed manifest, whatever a node still sends.
         let sealed = sealed.filter(|_| !lease.erased);
-        Ok(Self { public, sealed, lease, lease_envelope, placement })
+        Ok(Self { public, sealed, lease, lease_envelope, placement, unknown: Unknown::new() })
     }
 
     /// Returns the locator the record is filed under.
@@ -99,7 +101,8 @@ impl Record {
             .item(key::PLACEMENT, |to| {
                 to.array(self.placement.len() as u64)?;
                 self.placement.iter().try_for_each(|node| to.str(node.as_ref().map_or("", NodeName::as_str)).map(drop))
-            });
+            })
+            .unknown(&self.unknown);
         if let Some(sealed) = &self.sealed {
             to = to.bytes(key::SEALED, sealed);
         }
@@ -128,7 +131,12 @@ impl Record {
                 Some(bytes.slice_ref(bounded(sealed, SEALED_MANIFEST_BYTES_MAX)?))
             }
         };
-        Self::new(public, sealed, lease, placement)
+        let mut record = Self::new(public, sealed, lease, placement)?;
+        // Nobody can tell what an extension holds, so it does not outlive the object.
+        if !record.lease.erased {
+            record.unknown = fields.unknown();
+        }
+        Ok(record)
     }
 }
 

@@ -404,6 +404,7 @@ fn insert(directories: &mut HashMap<usize, Directory>, tree: &Tree, at: usize, e
         length: entry.length,
         mime: entry.mime.clone(),
         kind: entry.kind,
+        unknown: vec![],
     };
     let inserted = directories.entry(parent).or_default().insert(&node.name, named);
     inserted.map_err(|source| PutError::Directory { path: tree.nodes[parent].path.clone(), source })

@@ -168,8 +168,8 @@ mod tests {
     #[test]
     fn nothing_of_a_name_becomes_markup() {
         let mut directory = Directory::default();
-        let entry =
-            Entry { capability: Capability::from_bytes([1; 32]), length: 7, mime: String::new(), kind: Kind::File };
+        let capability = Capability::from_bytes([1; 32]);
+        let entry = Entry { capability, length: 7, mime: String::new(), kind: Kind::File, unknown: vec![] };
         directory.insert("<img src=x>\"&.png", entry.clone()).unwrap();
         directory.insert("javascript:alert(1)", entry).unwrap();
         let html = listing(&directory, "/<b>/");

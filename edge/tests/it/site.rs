@@ -223,6 +223,7 @@ impl Site {
                 length: stored.bytes.len() as u64,
                 mime: String::new(),
                 kind: *kind,
+                unknown: vec![],
             };
             directory.insert(name, entry).unwrap();
         }

@@ -89,7 +89,8 @@ fn zero_before_the_profile() -> Vec<u8> {
 fn directory() -> Vec<u8> {
     let mut directory = Directory::default();
     for (name, byte, kind) in [("index.html", 1, Kind::File), ("a", 2, Kind::Directory), ("é.png", 3, Kind::File)] {
-        let entry = Entry { capability: Capability::from_bytes([byte; 32]), length: 5, mime: "text/html".into(), kind };
+        let capability = Capability::from_bytes([byte; 32]);
+        let entry = Entry { capability, length: 5, mime: "text/html".into(), kind, unknown: vec![] };
         directory.insert(name, entry).unwrap();
     }
     directory.encode().to_vec()

@@ -57,6 +57,21 @@ fn every_bit_of_a_record_counts() {
 }
 
 #[test]
+fn what_a_later_version_says_of_an_object_survives_until_it_is_erased() {
+    let (_, record) = recorded(300);
+    let later = vec![(4, vec![0x01]), (99, vec![0x63, b'n', b'e', b'w'])];
+    let bytes = Bytes::from(Record { unknown: later.clone(), ..record.clone() }.encode());
+    let read = Record::decode(&bytes).unwrap();
+    assert_eq!(read.unknown, later);
+    assert_eq!(read.encode(), bytes);
+
+    let keys = OwnerSecret::from_bytes([1; 32]).keys();
+    let ended = Lease { version: 2, erased: true, ..record.lease.clone() }.sign(&keys);
+    let erased = Record { lease_envelope: ended.into(), ..read };
+    assert_eq!(Record::decode(&erased.encode().into()).unwrap().unknown, []);
+}
+
+#[test]
 fn every_bit_of_a_label_counts() {
     let (made, record) = recorded(300);
     let text = Label::open(made.sealed.capability.clone()).to_string();

@@ -67,7 +67,8 @@ fn vectors() -> String {
     let mut directory = Directory::default();
     for (name, byte) in [("index.html", 1), ("a", 2), ("é.png", 3)] {
         let capability = Capability::from_bytes([byte; 32]);
-        directory.insert(name, Entry { capability, length: 5, mime: "text/html".into(), kind: Kind::File }).unwrap();
+        let entry = Entry { capability, length: 5, mime: "text/html".into(), kind: Kind::File, unknown: vec![] };
+        directory.insert(name, entry).unwrap();
     }
     describe(&mut out, "directory", Profile::Standard, Suite::ChaCha20Poly1305, &directory.encode(), Kind::Directory);
     writeln!(out, "owner of 32 times 01\n  id      {}", OwnerSecret::from_bytes([1; 32]).keys().id()).unwrap();
