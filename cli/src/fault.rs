@@ -93,7 +93,7 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
         ReadError::Unavailable { .. } | ReadError::Lost { .. } | ReadError::TooSlow { .. } => {
             Some((Class::Cluster, Some("again in a moment: nodes may be restarting")))
         }
-        ReadError::Open(_) | ReadError::Decode(_) => None,
+        ReadError::Open(_) | ReadError::Decode(_) | ReadError::Ending { .. } => None,
     };
     if let Some(error) = cause.downcast_ref::<ReadError>() {
         return read(error);

@@ -5,8 +5,10 @@
 
 pub mod tls;
 
+mod faulty;
 mod gather;
 mod http;
+mod intercept;
 mod memory;
 mod pace;
 mod placement;
@@ -19,9 +21,11 @@ mod topology;
 mod transport;
 mod uploader;
 
+pub use faulty::{Fault, Faults, FaultyTransport};
 pub use gather::{Gather, Progress, Source};
 pub use http::HttpTransport;
-pub use memory::{Fault, FaultyTransport, MemoryTransport};
+pub use intercept::{Call, Intercept, Intercepted};
+pub use memory::MemoryTransport;
 pub use placement::{Placement, PlacementAsk, PlacementError, place};
 pub use reader::{ReadError, Reader, ReaderOptions, StripeRead};
 pub use rebuild::{RebuildSource, SourceChoice, TooFewSources};

@@ -1,10 +1,9 @@
-//! The transport without a network, for tests: nodes that keep shards and records in memory and check what they take, and a
-//! wrapper that makes any transport fail, lie or dawdle.
+//! The transport without a network, for tests: nodes that keep shards and records in memory and check what they take.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -285,82 +284,4 @@ impl Transport for MemoryTransport {
         }
         Ok(ChangePage { changes: Vec::new(), next: since, reset: false })
     }
-}
-
-/// What a [`FaultyTransport`] does to one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// Nothing.
-    None,
-    /// The node cannot be reached.
-    Down,
-    /// The call takes this much longer.
-    Late(Duration),
-    /// One bit of the answer of a shard read is flipped.
-    Flip,
-}
-
-type FaultOf = dyn Fn(&NodeName) -> Fault + Send + Sync;
-
-/// Wraps a transport with faults.
-pub struct FaultyTransport {
-    inner: Arc<dyn Transport>,
-    fault: Arc<FaultOf>,
-}
-
-impl FaultyTransport {
-    /// Wraps `inner`.
-    pub fn new<T: Transport>(inner: Arc<T>, fault: impl Fn(&NodeName) -> Fault + Send + Sync + 'static) -> Self {
-        Self { inner, fault: Arc::new(fault) }
-    }
-
-    async fn suffer(&self, node: &NodeName) -> Result<Fault, TransportError> {
-        let fault = (self.fault)(node);
-        match fault {
-            Fault::Down => Err(TransportError::Unreachable { node: node.clone(), reason: "made so".to_owned() }),
-            Fault::Late(by) => {
-                tokio::time::sleep(by).await;
-                Ok(fault)
-            }
-            Fault::None | Fault::Flip => Ok(fault),
-        }
-    }
-}
-
-macro_rules! forward {
-    ($($name:ident($($arg:ident: $type:ty),*) -> $out:ty;)*) => {
-        #[async_trait]
-        impl Transport for FaultyTransport {
-            async fn read_shard(&self, node: &NodeName, ask: ShardAsk) -> Result<Bytes, TransportError> {
-                let fault = self.suffer(node).await?;
-                let mut body = self.inner.read_shard(node, ask).await?.to_vec();
-                if fault == Fault::Flip && let Some(byte) = body.last_mut() {
-                    *byte ^= 1;
-                }
-                Ok(body.into())
-            }
-            $(async fn $name(&self, node: &NodeName, $($arg: $type),*) -> Result<$out, TransportError> {
-                self.suffer(node).await?;
-                self.inner.$name(node, $($arg),*).await
-            })*
-        }
-    };
-}
-
-forward! {
-    record(locator: &Locator) -> Option<Bytes>;
-    put_record(locator: &Locator, record: Bytes) -> ();
-    put_lease(locator: &Locator, envelope: Bytes) -> ();
-    locators(owner: &OwnerId, after: Option<&Locator>) -> LocatorPage;
-    create_upload() -> String;
-    append(upload: &str, first: u64, strips: &[Bytes]) -> ();
-    commit(upload: &str, column: usize, public: Bytes) -> ();
-    abort(upload: &str) -> ();
-    policy(owner: &OwnerId, name: &PolicyName) -> Option<Bytes>;
-    put_policy(owner: &OwnerId, name: &PolicyName, envelope: Bytes) -> ();
-    blob(id: &BlobId) -> Option<Bytes>;
-    put_blob(id: &BlobId, blob: Bytes) -> ();
-    nodes() -> Vec<NodeEntry>;
-    announce(entry: &NodeEntry) -> ();
-    changes(since: u64, wait_seconds: u32) -> ChangePage;
 }

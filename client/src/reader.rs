@@ -12,7 +12,10 @@ use format::{
     BlockIndex, Capability, DecodeError, Locator, NodeName, Object, OpenError, Place, Record, StripeIndex, rendezvous,
 };
 use futures::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::JoinError,
+    time::{sleep, timeout},
+};
 
 use crate::{
     Topology, Transport, TransportError,
@@ -24,6 +27,8 @@ use crate::{
 
 /// Nodes asked for a record before it counts as unknown: records lie on the first m + 1 of the locator's order.
 const RECORD_NODES_MAX: usize = 9;
+/// After a record that does not open, the other nodes have this long to give one that does.
+const DOUBT: Duration = Duration::from_secs(1);
 
 /// Deadlines of a reader.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +68,7 @@ pub enum ReadError {
         /// The last failure.
         source: Option<TransportError>,
     },
-    /// The record does not open; erased objects among them.
+    /// No node's record opens; erased objects among them.
     #[error("the record does not open")]
     Open(#[from] OpenError),
     /// Too few strips are intact and reachable; the nodes' fault, try again.
@@ -85,6 +90,14 @@ pub enum ReadError {
     /// The strips are as written but make no block: whoever stored the object broke it.
     #[error("the object is broken as it was stored")]
     Decode(#[from] DecodeError),
+    /// The program ends before the strips are decoded.
+    #[error("stripe {} was not decoded, as this program is ending", stripe.0)]
+    Ending {
+        /// The stripe.
+        stripe: StripeIndex,
+        /// What became of the decoding.
+        source: JoinError,
+    },
 }
 
 /// Blocks of one stripe, and what they cost.
@@ -144,14 +157,22 @@ impl Reader {
     /// [`ReadError::NotFound`] when every node asked has none, [`ReadError::Unavailable`] when none has it and some did not
     /// answer.
     pub async fn record(&self, locator: &Locator) -> Result<Record, ReadError> {
-        let unavailable = || ReadError::Unavailable { locator: *locator, source: None };
-        timeout(self.options.record_deadline, self.ask_record(locator)).await.map_err(|_| unavailable())?
+        let found = self.ask_record(locator, |_, record| Some(record)).await?;
+        found.ok_or(ReadError::NotFound { locator: *locator })
     }
 
-    async fn ask_record(&self, locator: &Locator) -> Result<Record, ReadError> {
+    /// Returns what `accept` makes of the first record it takes, or none when nodes gave only such as it does not take.
+    async fn ask_record<T>(
+        &self,
+        locator: &Locator,
+        mut accept: impl FnMut(&NodeName, Record) -> Option<T>,
+    ) -> Result<Option<T>, ReadError> {
+        let start = Instant::now();
         let mut nodes = self.record_nodes(locator).into_iter();
         let mut asked = FuturesUnordered::new();
         let mut failure = None;
+        let mut deadline = self.options.record_deadline;
+        let mut doubted = false;
         let ask = |node: NodeName| async move { (self.transport.record(&node, locator).await, node) };
         loop {
             match nodes.next() {
@@ -159,25 +180,37 @@ impl Reader {
                 None if asked.is_empty() => break,
                 None => {}
             }
+            let left = deadline.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                failure.get_or_insert(None);
+                break;
+            }
             // The next node is asked when this one has no answer, or takes its time.
-            let answer = if nodes.len() == 0 {
-                asked.next().await
-            } else {
-                timeout(self.options.record_hedge, asked.next()).await.ok().flatten()
-            };
-            match answer {
+            let patience = if nodes.len() == 0 { left } else { left.min(self.options.record_hedge) };
+            match timeout(patience, asked.next()).await.ok().flatten() {
                 None | Some((Ok(None), _)) => {}
-                Some((Err(error), _)) => failure = Some(error),
+                Some((Err(error), _)) => failure = Some(Some(error)),
                 Some((Ok(Some(bytes)), node)) => match Record::decode(&bytes) {
-                    Ok(record) if record.locator() == *locator => return Ok(record),
-                    Ok(_) => failure = Some(nonsense(&node, "a record of another locator")),
-                    Err(error) => failure = Some(nonsense(&node, &error.to_string())),
+                    Ok(record) if record.locator() == *locator => {
+                        if let Some(accepted) = accept(&node, record) {
+                            return Ok(Some(accepted));
+                        }
+                        // All others at once: that an object is gone, its reader should hear soon.
+                        asked.extend(nodes.by_ref().map(ask));
+                        if !doubted {
+                            deadline = deadline.min(start.elapsed() + DOUBT);
+                        }
+                        doubted = true;
+                    }
+                    Ok(_) => failure = Some(Some(nonsense(&node, "a record of another locator"))),
+                    Err(error) => failure = Some(Some(nonsense(&node, &error.to_string()))),
                 },
             }
         }
         match failure {
+            _ if doubted => Ok(None),
             None => Err(ReadError::NotFound { locator: *locator }),
-            source => Err(ReadError::Unavailable { locator: *locator, source }),
+            Some(source) => Err(ReadError::Unavailable { locator: *locator, source }),
         }
     }
 
@@ -198,11 +231,38 @@ impl Reader {
 
     /// Fetches and opens an object. Cancel safe.
     ///
+    /// A record that does not open proves nothing: anybody can sign one under this locator with keys of its own. So other
+    /// nodes are asked, and an erasure counts against a record that opens only when the object's own owner signed it later.
+    ///
     /// # Errors
     /// [`ReadError`].
     pub async fn object(&self, capability: &Capability) -> Result<(Arc<Object>, Record), ReadError> {
-        let record = self.record(&capability.locator()).await?;
-        let object = Object::open(capability, &record)?;
+        let locator = capability.locator();
+        let mut doubted: Vec<(NodeName, Record, OpenError)> = Vec::new();
+        let opened = self.ask_record(&locator, |node, record| match Object::open(capability, &record) {
+            Ok(object) => Some((object, record)),
+            Err(error) => {
+                doubted.push((node.clone(), record, error));
+                None
+            }
+        });
+        let Some((object, mut record)) = opened.await? else {
+            let erased = doubted.iter().position(|(_, _, error)| *error == OpenError::Erased).unwrap_or(0);
+            let (_, _, error) = doubted.into_iter().nth(erased).ok_or(ReadError::NotFound { locator })?;
+            return Err(error.into());
+        };
+        for (node, other, error) in doubted {
+            if other.lease.owner != record.lease.owner {
+                self.pace.failed(&node, Instant::now());
+                tracing::warn!(%node, %locator, %error, "a node has a record that does not open");
+            } else if other.lease.version > record.lease.version {
+                // What opened proves who the owner is, so this is the owner's later word.
+                if other.lease.erased {
+                    return Err(OpenError::Erased.into());
+                }
+                (record.lease, record.lease_envelope) = (other.lease, other.lease_envelope);
+            }
+        }
         Ok((Arc::new(object), record))
     }
 
@@ -223,7 +283,7 @@ impl Reader {
         read.recovered = columns.iter().any(|column| strips[*column].is_none());
         let (object, columns) = (object.clone(), columns.to_vec());
         let decoded = tokio::task::spawn_blocking(move || decode(&object, stripe, &columns, strips));
-        read.blocks = decoded.await.expect("decoding does not panic and is not cancelled")?;
+        read.blocks = decoded.await.map_err(|source| ReadError::Ending { stripe, source })??;
         Ok(read)
     }
 

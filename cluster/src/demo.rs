@@ -155,9 +155,9 @@ impl Show {
     /// Fetches from an edge, compares with the original and tells what it cost.
     async fn fetch(&self, network: &Network, edge: usize, what: &str, it: &Shown, more: &[&str]) -> Result<Answer> {
         let body = self.scratch.join("body");
-        network.links[edge].take_pulled();
+        network.links[edge].intercept().take_pulled();
         let answer = curl(network.edges[edge].http, &it.url, &body, more).await?;
-        let pulled = network.links[edge].take_pulled();
+        let pulled = network.links[edge].intercept().take_pulled();
         println!(
             "  {what:<34} {} {:>9} bytes {:>7.1} ms  {}",
             answer.status,

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use client::{
-    HttpTransport, Topology, Transport,
+    HttpTransport, Intercepted, Topology, Transport,
     tls::{Authority, Identity},
 };
 use edge::{Edge, Parts};
@@ -70,7 +70,7 @@ pub struct Network {
     /// The edges, in the order of [`EDGES`].
     pub edges: Vec<edge::Running>,
     /// What each edge reads over.
-    pub links: Vec<Arc<Links>>,
+    pub links: Vec<Arc<Intercepted<Links>>>,
     /// The owner.
     pub twin: Twin,
     /// The owner's secret, for tests that search for it.
@@ -102,7 +102,8 @@ impl Network {
             let identity = identity(&authority, site.name, Role::Edge)?;
             let topology = Arc::new(Topology::new(seeds.clone()));
             let http: Arc<dyn Transport> = Arc::new(HttpTransport::new(&identity, topology.clone())?);
-            let link = Arc::new(Links::new(http, topology.clone(), site.place(), options.distance));
+            let links_of = Links::new(topology.clone(), site.place(), options.distance);
+            let link = Arc::new(Intercepted::over(http, links_of));
             links.push(link.clone());
             topologies.push(topology.clone());
             let parts = Parts { transport: link, topology, engine: Some(engine.clone()), compiler: None };

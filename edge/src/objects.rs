@@ -188,6 +188,7 @@ pub(crate) fn fault_of_read(error: &ReadError) -> Fault {
         // Another node may have the right record, and strips may come back; what was broken when stored stays so.
         ReadError::Open(_) | ReadError::Lost { .. } => Fault::TooFewShards,
         ReadError::TooSlow { .. } => Fault::Slow,
+        ReadError::Ending { .. } => Fault::Busy,
         ReadError::Decode(_) => Fault::Damaged,
     }
 }

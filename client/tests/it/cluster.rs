@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use client::{MemoryTransport, Reader, ReaderOptions, Receipt, Topology, Transport, UploadError, Uploader};
 use format::{
     Attributes, Compression, DataKey, Encoder, EncoderOptions, Kind, Lease, NodeName, OwnerKeys, OwnerSecret, Place,
-    PolicyName, Profile, Retention, Sealed, StripeIndex, Suite,
+    PolicyName, Profile, PublicManifest, Retention, Sealed, StripeIndex, Suite,
     wire::{NodeEntry, Role},
 };
 
@@ -79,11 +79,20 @@ pub(crate) async fn store(
     while let Some(stripe) = ending.stripe().unwrap() {
         uploader.send(stripe).await?;
     }
-    let attributes =
-        Attributes { mime: "a/b".into(), name: String::new(), created: 0, kind: Kind::File, tags: BTreeMap::new() };
-    let sealed = ending.seal(attributes, [5; 32]).unwrap();
+    let sealed = ending.seal(attributes(), [5; 32]).unwrap();
     let receipt = uploader.commit(&sealed, lease(&sealed, &keys).sign(&keys).into()).await?;
     Ok((sealed, receipt))
+}
+
+fn attributes() -> Attributes {
+    Attributes { mime: "a/b".into(), name: String::new(), created: 0, kind: Kind::File, tags: BTreeMap::new() }
+}
+
+/// The public manifest of an owner's inline objects.
+pub(crate) fn inline_public(keys: &OwnerKeys) -> PublicManifest {
+    let profile = Profile::SmallCluster;
+    let options = EncoderOptions { profile, suite: Suite::auto(), compression: Compression::Off, owner: keys.id() };
+    Encoder::new(options, DataKey::fresh([3; 32])).end().seal(attributes(), [5; 32]).unwrap().public
 }
 
 pub(crate) struct Cluster {

@@ -8,10 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use client::{Fault, FaultyTransport, MemoryTransport, ReadError, ShardAsk, Topology};
-use format::{Locator, NodeName, Profile, StripeIndex};
+use async_trait::async_trait;
+use bytes::Bytes;
+use client::{
+    Call, Fault, FaultyTransport, Intercept, Intercepted, MemoryTransport, ReadError, ShardAsk, Topology, TransportError,
+};
+use format::{Lease, Locator, NodeName, OpenError, OwnerKeys, OwnerSecret, Profile, Record, StripeIndex};
 
-use crate::cluster::{Cluster, holders, nodes, noise, read, reader, store};
+use crate::cluster::{Cluster, holders, inline_public, lease, nodes, noise, owner, read, reader, store};
 
 #[tokio::test]
 async fn objects_of_every_size_come_back() {
@@ -118,4 +122,58 @@ async fn unknown_and_unreachable_are_told_apart() {
         cluster.transport.remove(&node.name);
     }
     assert!(matches!(cluster.reader().record(&nowhere).await, Err(ReadError::Unavailable { .. })));
+}
+
+/// Nodes that answer every question for a record with one of their own.
+struct Forgers {
+    nodes: Vec<NodeName>,
+    record: Bytes,
+}
+
+#[async_trait]
+impl Intercept for Forgers {
+    type Pass = ();
+
+    async fn before(&self, _: &NodeName, _: Call) -> Result<(), TransportError> {
+        Ok(())
+    }
+
+    fn record(&self, node: &NodeName, (): (), record: Option<Bytes>) -> Option<Bytes> {
+        if self.nodes.contains(node) { Some(self.record.clone()) } else { record }
+    }
+}
+
+/// An object's record as somebody would sign it, under the object's own locator.
+fn forged(sealed: &format::Sealed, keys: &OwnerKeys, lease: Lease) -> Bytes {
+    let public = if keys.id() == owner().id() { sealed.public.clone() } else { inline_public(keys) };
+    let placement = vec![None; public.columns()];
+    Record::new(public, None, lease.sign(keys).into(), placement).unwrap().encode().into()
+}
+
+#[tokio::test]
+async fn a_forged_record_denies_nobody_an_object_but_its_owner_may() {
+    let cluster = Cluster::new(6);
+    let bytes = noise(200_000);
+    let (sealed, _) = cluster.store(&bytes).await;
+    let names: Vec<NodeName> = nodes(6).into_iter().map(|node| node.name).collect();
+    let thief = OwnerSecret::from_bytes([9; 32]).keys();
+    let own = lease(&sealed, &owner());
+    let over = |nodes: &[NodeName], record| {
+        let forgers = Forgers { nodes: nodes.to_vec(), record };
+        reader(Arc::new(Intercepted::over(cluster.transport.clone(), forgers)), cluster.topology.clone())
+    };
+    let erased = |owner, version| Lease { owner, version, erased: true, ..own.clone() };
+
+    let stranger = forged(&sealed, &thief, erased(thief.id(), 99));
+    for honest in 0..6 {
+        let liars: Vec<NodeName> = names.iter().filter(|name| **name != names[honest]).cloned().collect();
+        assert!(read(&over(&liars, stranger.clone()), &sealed).await.unwrap() == bytes, "only {honest} is honest");
+    }
+    let all = read(&over(&names, stranger), &sealed).await.unwrap_err();
+    assert!(matches!(all, ReadError::Open(OpenError::Erased)), "{all}");
+
+    // The nearest is asked first; that all others still give the record changes nothing.
+    let ended = forged(&sealed, &owner(), erased(owner().id(), 2));
+    let gone = read(&over(&names[..1], ended), &sealed).await.unwrap_err();
+    assert!(matches!(gone, ReadError::Open(OpenError::Erased)), "{gone}");
 }

@@ -9,12 +9,8 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use client::{Fault, FaultyTransport, MemoryTransport, ReadError, ShardAsk, Transport, TransportError, UploadError};
-use format::{
-    BlobId, Capability, Locator, NodeName, OwnerId, PolicyName, Profile,
-    wire::{ChangePage, LocatorPage, NodeEntry},
-};
+use client::{Call, Fault, FaultyTransport, Intercept, Intercepted, ReadError, ShardAsk, TransportError, UploadError};
+use format::{Capability, NodeName, Profile};
 use twin::{ByteRange, Deduplication, GetError, Progress, PutError, PutOptions, State, Tenure};
 
 use crate::small_cluster::{ORIGINS, SmallCluster, name, noise, options, quiet, read_all, zone};
@@ -184,7 +180,7 @@ async fn an_unknown_name_is_not_found_and_a_file_has_no_inside() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_dies_at_its_commit_is_listed_and_can_be_removed() {
-    let cluster = SmallCluster::over(|inner| Arc::new(NoRecords { inner }));
+    let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, NoRecords)));
     let twin = cluster.twin(1);
     let failed = twin.put(&cluster.file("a", &noise(1 << 20)), &options(), &quiet()).await.unwrap_err();
     assert!(matches!(failed, PutError::Upload { source: UploadError::Record { .. }, .. }), "{failed:?}");
@@ -209,52 +205,14 @@ async fn slow_and_dead_origins_within_the_tolerance_do_not_fail_an_upload() {
     assert_eq!(read_all(&cluster.network, &found).await.unwrap(), bytes);
 }
 
-/// Forwards every call to a shared transport, but for what a test takes away.
-macro_rules! forward {
-    ($wrapper:ident, $($name:ident($($arg:ident: $type:ty),*) -> $out:ty;)*) => {
-        #[async_trait]
-        impl Transport for $wrapper {
-            async fn put_record(&self, node: &NodeName, locator: &Locator, record: Bytes) -> Result<(), TransportError> {
-                self.file(node, locator, record).await
-            }
-            $(async fn $name(&self, node: &NodeName, $($arg: $type),*) -> Result<$out, TransportError> {
-                self.inner.$name(node, $($arg),*).await
-            })*
-        }
-    };
-}
-
-macro_rules! forward_all {
-    ($wrapper:ident) => {
-        forward! { $wrapper,
-            read_shard(ask: ShardAsk) -> Bytes;
-            record(locator: &Locator) -> Option<Bytes>;
-            put_lease(locator: &Locator, envelope: Bytes) -> ();
-            locators(owner: &OwnerId, after: Option<&Locator>) -> LocatorPage;
-            create_upload() -> String;
-            append(upload: &str, first: u64, strips: &[Bytes]) -> ();
-            commit(upload: &str, column: usize, public: Bytes) -> ();
-            abort(upload: &str) -> ();
-            policy(owner: &OwnerId, name: &PolicyName) -> Option<Bytes>;
-            put_policy(owner: &OwnerId, name: &PolicyName, envelope: Bytes) -> ();
-            blob(id: &BlobId) -> Option<Bytes>;
-            put_blob(id: &BlobId, blob: Bytes) -> ();
-            nodes() -> Vec<NodeEntry>;
-            announce(entry: &NodeEntry) -> ();
-            changes(since: u64, wait_seconds: u32) -> ChangePage;
-        }
-    };
-}
-
 /// Nodes that take shards and then die before the record.
-struct NoRecords {
-    inner: Arc<MemoryTransport>,
-}
+struct NoRecords;
 
-impl NoRecords {
-    async fn file(&self, node: &NodeName, _: &Locator, _: Bytes) -> Result<(), TransportError> {
-        Err(TransportError::TimedOut { node: node.clone() })
+#[async_trait]
+impl Intercept for NoRecords {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
+        if call == Call::PutRecord { Err(TransportError::TimedOut { node: node.clone() }) } else { Ok(()) }
     }
 }
-
-forward_all!(NoRecords);

@@ -1,0 +1,99 @@
+//! A transport with something before every call: one place forwards the whole node API, so that distance, faults and whatever
+//! a test wants are each one small type. For tests and the demo.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use format::{
+    BlobId, Locator, NodeName, OwnerId, PolicyName,
+    wire::{ChangePage, LocatorPage, NodeEntry},
+};
+
+use crate::{ShardAsk, Transport, TransportError};
+
+/// What stands before the calls of an [`Intercepted`] transport.
+#[async_trait]
+pub trait Intercept: Send + Sync + 'static {
+    /// What a call that may go on takes with it to its answer.
+    type Pass: Send;
+
+    /// Lets a call go on, late or at once, or ends it with an error.
+    async fn before(&self, node: &NodeName, call: Call) -> Result<Self::Pass, TransportError>;
+
+    /// Sees, and may change, what a node answered to the read of a shard.
+    fn shard(&self, _node: &NodeName, _pass: Self::Pass, body: Bytes) -> Bytes {
+        body
+    }
+
+    /// Sees, and may change, what a node answered to the read of a record.
+    fn record(&self, _node: &NodeName, _pass: Self::Pass, record: Option<Bytes>) -> Option<Bytes> {
+        record
+    }
+}
+
+/// A transport that asks an [`Intercept`] before every call.
+pub struct Intercepted<I> {
+    inner: Arc<dyn Transport>,
+    intercept: I,
+}
+
+impl<I: Intercept> Intercepted<I> {
+    /// Puts `intercept` before every call of `inner`.
+    #[must_use]
+    pub fn over(inner: Arc<dyn Transport>, intercept: I) -> Self {
+        Self { inner, intercept }
+    }
+
+    /// Returns what stands before the calls.
+    pub fn intercept(&self) -> &I {
+        &self.intercept
+    }
+}
+
+macro_rules! forward {
+    ($($call:ident: $name:ident($($arg:ident: $type:ty),*) -> $out:ty;)*) => {
+        /// A method of [`Transport`].
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Call {
+            /// [`Transport::read_shard`].
+            ReadShard,
+            /// [`Transport::record`].
+            Record,
+            $(#[doc = concat!("[`Transport::", stringify!($name), "`].")] $call,)*
+        }
+
+        #[async_trait]
+        impl<I: Intercept> Transport for Intercepted<I> {
+            async fn read_shard(&self, node: &NodeName, ask: ShardAsk) -> Result<Bytes, TransportError> {
+                let pass = self.intercept.before(node, Call::ReadShard).await?;
+                Ok(self.intercept.shard(node, pass, self.inner.read_shard(node, ask).await?))
+            }
+            async fn record(&self, node: &NodeName, locator: &Locator) -> Result<Option<Bytes>, TransportError> {
+                let pass = self.intercept.before(node, Call::Record).await?;
+                Ok(self.intercept.record(node, pass, self.inner.record(node, locator).await?))
+            }
+            $(async fn $name(&self, node: &NodeName, $($arg: $type),*) -> Result<$out, TransportError> {
+                self.intercept.before(node, Call::$call).await?;
+                self.inner.$name(node, $($arg),*).await
+            })*
+        }
+    };
+}
+
+forward! {
+    PutRecord: put_record(locator: &Locator, record: Bytes) -> ();
+    PutLease: put_lease(locator: &Locator, envelope: Bytes) -> ();
+    Locators: locators(owner: &OwnerId, after: Option<&Locator>) -> LocatorPage;
+    CreateUpload: create_upload() -> String;
+    Append: append(upload: &str, first: u64, strips: &[Bytes]) -> ();
+    Commit: commit(upload: &str, column: usize, public: Bytes) -> ();
+    Abort: abort(upload: &str) -> ();
+    Policy: policy(owner: &OwnerId, name: &PolicyName) -> Option<Bytes>;
+    PutPolicy: put_policy(owner: &OwnerId, name: &PolicyName, envelope: Bytes) -> ();
+    Blob: blob(id: &BlobId) -> Option<Bytes>;
+    PutBlob: put_blob(id: &BlobId, blob: Bytes) -> ();
+    Nodes: nodes() -> Vec<NodeEntry>;
+    Announce: announce(entry: &NodeEntry) -> ();
+    Changes: changes(since: u64, wait_seconds: u32) -> ChangePage;
+}
