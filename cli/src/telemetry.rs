@@ -2,23 +2,87 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, filter::filter_fn, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 use crate::commands::{Command, Options};
 
-/// A viewer's DNS question holds a label, and a label is a key: hickory logs whole questions at `info`.
-const ALWAYS: &str = "hickory_server=warn,hickory_net=warn,hickory_proto=warn,pingora_core=error";
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Json,
+    Coloured,
+    Plain,
+}
 
 /// Starts logging: warnings for commands, more for nodes; `EVERNEAR_LOG` says otherwise in the syntax of `tracing`.
 pub(crate) fn start(command: &Command, options: &Options) {
     let level = if command.is_node() { "info" } else { "warn" };
+    let look = match options.json {
+        true => Look::Json,
+        false if io::stderr().is_terminal() => Look::Coloured,
+        false => Look::Plain,
+    };
     let wanted = std::env::var("EVERNEAR_LOG").unwrap_or_else(|_| level.to_owned());
-    let filter = EnvFilter::try_new(format!("{wanted},{ALWAYS}"))
-        .unwrap_or_else(|_| EnvFilter::new(format!("{level},{ALWAYS}")));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    if options.json {
-        logs.json().init();
-    } else {
-        logs.with_ansi(io::stderr().is_terminal()).init();
+    subscriber(&wanted, level, look, io::stderr).init();
+}
+
+fn subscriber(
+    wanted: &str,
+    level: &str,
+    look: Look,
+    writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
+) -> impl Subscriber + Send + Sync {
+    let filter = EnvFilter::try_new(wanted).unwrap_or_else(|_| EnvFilter::new(level));
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(look == Look::Coloured);
+    let lines = if look == Look::Json { lines.json().boxed() } else { lines.boxed() };
+    Registry::default().with(filter_fn(edge::may_log)).with(filter).with(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Heard(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Heard {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_directive_makes_the_doors_libraries_log_labels() {
+        for wanted in ["trace", "hickory_server::server=trace,h2=debug", "[{}]=trace", "off,hickory_server=info", "no=such"] {
+            for look in [Look::Json, Look::Plain] {
+                let heard = Heard::default();
+                let writer = heard.clone();
+                let logs = subscriber(wanted, "trace", look, move || writer.clone());
+                tracing::subscriber::with_default(logs, || {
+                    tracing::info!(target: "hickory_server::server", "query:LABEL.evernear.example");
+                    tracing::warn!(target: "hickory_proto::op", "LABEL");
+                    tracing::debug!(target: "h2::codec::framed_read", "LABEL");
+                    tracing::trace!(target: "pingora_core::protocols", "LABEL");
+                    tracing::info_span!(target: "hickory_net", "span", name = "LABEL").in_scope(|| {
+                        tracing::error!("ours in a span");
+                        tracing::error!(target: "hickory_server::server", "theirs");
+                    });
+                });
+                let heard = String::from_utf8(heard.0.lock().unwrap().clone()).unwrap();
+                assert!(!heard.contains("LABEL"), "{wanted}: {heard}");
+                let errors = !wanted.starts_with("off") && wanted != "no=such";
+                assert!(!errors || heard.contains("theirs"), "{wanted}: {heard}");
+            }
+        }
     }
 }

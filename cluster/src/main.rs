@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cluster::{DemoOptions, demo};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Registry, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// A whole small Evernear network on this machine.
 #[derive(Parser)]
@@ -23,7 +23,8 @@ enum Command {
 fn main() -> ExitCode {
     // What nodes warn of is part of the show only when asked for: RUST_LOG=warn.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    Registry::default().with(filter_fn(edge::may_log)).with(filter).with(lines).init();
     let Command::Demo(options) = Arguments::parse().command;
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

@@ -73,6 +73,12 @@ pub struct DnsConfig {
     /// that find the record insist on TLS (RFC 9460 section 9.5).
     #[serde(default)]
     pub https_records: bool,
+    /// TCP connections at one time; more are closed at once. Absent: 1,024.
+    #[serde(default = "default_dns_connections_max")]
+    pub connections_max: usize,
+    /// TCP connections at one time from one address (IPv6: one /64). Absent: 32.
+    #[serde(default = "default_dns_connections_per_address_max")]
+    pub connections_per_address_max: usize,
 }
 
 /// What DNS says of a name whose policy allows no edge for the viewer's place.
@@ -220,6 +226,13 @@ impl Config {
             ("cache.record_seconds", self.cache.record_seconds, 1..=86_400, "from 1 to 86400"),
             ("cache.unknown_seconds", self.cache.unknown_seconds, 1..=300, "from 1 to 300"),
             ("http.connections_max", self.http.connections_max as u64, 1..=1 << 20, "from 1 to 1048576"),
+            ("dns.connections_max", self.dns.connections_max as u64, 1..=1 << 20, "from 1 to 1048576"),
+            (
+                "dns.connections_per_address_max",
+                self.dns.connections_per_address_max as u64,
+                1..=1 << 20,
+                "from 1 to 1048576",
+            ),
             (
                 "http.connections_per_address_max",
                 self.http.connections_per_address_max as u64,
@@ -311,6 +324,14 @@ fn default_record_seconds() -> u64 {
 
 fn default_unknown_seconds() -> u64 {
     5
+}
+
+fn default_dns_connections_max() -> usize {
+    1024
+}
+
+fn default_dns_connections_per_address_max() -> usize {
+    32
 }
 
 fn default_connections_max() -> usize {

@@ -1,4 +1,4 @@
-//! The DNS door: authoritative answers for one zone over UDP and TCP (hickory-server, our own handler).
+//! The DNS door: authoritative answers for one zone over UDP (hickory-server, our own handler) and TCP ([`tcp`]).
 //!
 //! question -> [`question`] (label checked, no look-up for wrong ones) -> [`subnet`] (where the viewer is) -> [`answer`].
 //! Left to a later version: `_acme-challenge`, DNSSEC, cookies, response rate limiting.
@@ -6,8 +6,9 @@
 mod answer;
 mod question;
 mod subnet;
+mod tcp;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use async_trait::async_trait;
 use hickory_net::runtime::Time;
@@ -21,17 +22,13 @@ use hickory_server::{
 };
 use tokio::net::{TcpListener, UdpSocket};
 
-pub(crate) use self::answer::ZoneFacts;
+pub(crate) use self::{answer::ZoneFacts, tcp::TcpDoor};
 use self::{answer::Answer, question::Asked, subnet::Viewer};
-use crate::{metrics::DnsLabels, node::Node};
+use crate::{connections::Connections, metrics::DnsLabels, node::Node};
 
 /// Largest UDP answer: what fits the least IPv6 path without fragments, as DNS Flag Day 2020 agreed.
 const UDP_BYTES_MAX: u16 = 1232;
 const UDP_BYTES_MIN: u16 = 512;
-/// A TCP connection that asks nothing for so long is closed.
-const TCP_IDLE: Duration = Duration::from_secs(5);
-/// Answers waiting to be written on one TCP connection.
-const TCP_ANSWERS_MAX: usize = 32;
 
 /// The listening sockets of the door, bound but not yet answering.
 pub(crate) struct DnsSockets {
@@ -59,19 +56,22 @@ impl DnsSockets {
         Err(last)
     }
 
-    /// Starts answering.
-    pub(crate) fn serve(self, node: Arc<Node>, zone: ZoneFacts) -> Server<DnsDoor> {
-        let mut server = Server::new(DnsDoor { node, zone });
+    /// Starts answering over UDP and returns what answers over TCP.
+    pub(crate) fn serve(self, node: Arc<Node>, zone: ZoneFacts) -> (Server<DnsDoor>, TcpDoor) {
+        let config = &node.config.dns;
+        let connections = Connections::new(config.connections_max, config.connections_per_address_max);
+        let door = DnsDoor { node, zone: Arc::new(zone) };
+        let mut server = Server::new(door.clone());
         server.register_socket(self.udp);
-        server.register_listener(self.tcp, TCP_IDLE, TCP_ANSWERS_MAX);
-        server
+        (server, TcpDoor { listener: self.tcp, door, connections })
     }
 }
 
 /// Answers questions.
+#[derive(Clone)]
 pub(crate) struct DnsDoor {
     node: Arc<Node>,
-    zone: ZoneFacts,
+    zone: Arc<ZoneFacts>,
 }
 
 impl DnsDoor {

@@ -182,8 +182,9 @@ async fn run(
     if let Some(listener) = admin {
         followers.spawn(admin::serve(Arc::clone(&node), listener, going_down.clone()));
     }
-    let mut dns = dns.serve(Arc::clone(&node), zone);
+    let (mut dns, dns_tcp) = dns.serve(Arc::clone(&node), zone);
     let mut doors = JoinSet::new();
+    doors.spawn(dns_tcp.serve(going_down.clone()));
     doors.spawn(Arc::new(HttpDoor::new(Arc::clone(&node))).serve(http, going_down));
 
     // An error means that whoever could call the shutdown is gone.

@@ -6,7 +6,6 @@
 mod answer;
 mod body;
 mod conditions;
-mod connections;
 mod headers;
 mod page;
 mod range;
@@ -39,8 +38,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::{connections::Connections, request::Intake};
-use crate::node::Node;
+use self::request::Intake;
+use crate::{connections::Connections, node::Node};
 
 pub(crate) use tree::Directories;
 

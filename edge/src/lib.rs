@@ -10,9 +10,10 @@
 //! Keeps true: bytes come from [`client::Reader`] alone, which verified them; nobody is served while the owner's policy
 //! cannot be asked; a body is whole or its connection is cut. Logs: the target `access` has one event for each HTTP answer,
 //! with locators and cut addresses. hickory-server logs whole questions at `info`, and a label is a key: whoever sets up
-//! telemetry keeps `hickory_server`, `hickory_net` and `hickory_proto` at `warn`, `pingora_core` at `error`.
+//! telemetry puts [`may_log`] before its own filter.
 
 pub mod config;
+mod connections;
 pub mod error;
 pub mod places;
 pub mod zone;
@@ -27,6 +28,7 @@ mod edge;
 mod follow;
 mod gazetteer;
 mod http;
+mod log;
 mod metrics;
 mod miss;
 mod node;
@@ -36,4 +38,5 @@ mod steer;
 
 pub use config::{Config, ConfigError};
 pub use edge::{Edge, Parts, Running, StartError};
+pub use log::may_log;
 pub use error::Fault;

@@ -31,6 +31,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) dns_answers: Family<DnsLabels, Counter>,
     pub(crate) dns_failed_open: Counter,
+    pub(crate) dns_connections_refused: Counter,
     pub(crate) http_answers: Family<HttpLabels, Counter>,
     pub(crate) http_body_bytes: Counter,
     pub(crate) http_cut: Counter,
@@ -56,6 +57,7 @@ impl Metrics {
             registry: Registry::with_prefix("evernear_edge"),
             dns_answers: Family::default(),
             dns_failed_open: Counter::default(),
+            dns_connections_refused: Counter::default(),
             http_answers: Family::default(),
             http_body_bytes: Counter::default(),
             http_cut: Counter::default(),
@@ -76,6 +78,11 @@ impl Metrics {
         let to = &mut it.registry;
         to.register("dns_answers", "DNS answers by type and rcode", it.dns_answers.clone());
         to.register("dns_failed_open", "DNS answers given without knowing the object", it.dns_failed_open.clone());
+        to.register(
+            "dns_connections_refused",
+            "DNS connections closed at a limit",
+            it.dns_connections_refused.clone(),
+        );
         to.register("http_answers", "HTTP answers by status and cache", it.http_answers.clone());
         to.register("http_body_bytes", "Bytes of bodies sent", it.http_body_bytes.clone());
         to.register("http_cut", "Bodies cut because the rest could not be had", it.http_cut.clone());

@@ -1,6 +1,12 @@
-//! The DNS door, asked by dig.
+//! The DNS door, asked by dig, and over bare TCP where dig is too well-behaved.
 
-use crate::site::{Site, label_of_nothing, noise, other_edge};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::site::{DEADLINE, Site, label_of_nothing, noise, other_edge};
 
 async fn world() -> Site {
     let others = vec![
@@ -89,5 +95,48 @@ async fn a_zone_without_origins_still_answers_with_the_nearest() {
     let first = answer.lines().find(|line| line.starts_with(&name)).unwrap_or_else(|| panic!("{answer}"));
     assert!(first.ends_with("127.0.0.2") && first.contains(" 5 IN A "), "{answer}");
     assert_eq!(site.counter("evernear_edge_dns_failed_open_total").await, 1);
+    site.stop().await;
+}
+
+/// `evernear.example SOA?`, framed for TCP.
+fn question(id: u8) -> Vec<u8> {
+    let head = [0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    let message = [&head[..], b"\x08evernear\x07example\0", &[0, 6, 0, 1]].concat();
+    [&[0, u8::try_from(message.len()).unwrap()][..], &message].concat()
+}
+
+async fn answer(stream: &mut TcpStream) -> Vec<u8> {
+    let length = usize::from(stream.read_u16().await.unwrap());
+    let mut message = vec![0; length];
+    stream.read_exact(&mut message).await.unwrap();
+    message
+}
+
+/// Whether the other side closes the connection without another byte.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    timeout(DEADLINE, stream.read(&mut [0])).await.unwrap().is_ok_and(|read| read == 0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tcp_connections_are_counted_answered_in_order_and_closed_when_idle() {
+    let site = Site::with(|config| config.dns.connections_per_address_max = 2, vec![]).await;
+    let connect = || TcpStream::connect(site.edge.dns);
+    let (mut first, mut idle) = (connect().await.unwrap(), connect().await.unwrap());
+    first.write_all(&[question(1), question(2)].concat()).await.unwrap();
+    for id in [1, 2] {
+        let message = answer(&mut first).await;
+        // The same id, an answer, no error, one record.
+        assert_eq!((message[1], message[2] & 0x80, message[3] & 0x0f, message[7]), (id, 0x80, 0, 1));
+    }
+    assert!(is_closed(&mut connect().await.unwrap()).await, "a third connection was taken");
+    // Half a question is as good as none.
+    idle.write_all(&question(3)[..9]).await.unwrap();
+    assert!(is_closed(&mut idle).await);
+    let mut other = connect().await.unwrap();
+    // An answer is no question.
+    let mut reflected = question(4);
+    reflected[4] |= 0x80;
+    other.write_all(&reflected).await.unwrap();
+    assert!(is_closed(&mut other).await);
     site.stop().await;
 }

@@ -1,4 +1,4 @@
-//! How many connections there may be, in all and from one address.
+//! How many connections a door may have, in all and from one address.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use crate::places::cut;
 
 /// The connections that are open.
 #[derive(Clone)]
-pub(super) struct Connections(Arc<Inner>);
+pub(crate) struct Connections(Arc<Inner>);
 
 struct Inner {
     max: usize,
@@ -25,18 +25,18 @@ struct Open {
 }
 
 /// One open connection; closing is dropping it.
-pub(super) struct Admitted {
+pub(crate) struct Admitted {
     connections: Connections,
     address: IpAddr,
 }
 
 impl Connections {
-    pub(super) fn new(max: usize, per_address_max: usize) -> Self {
+    pub(crate) fn new(max: usize, per_address_max: usize) -> Self {
         Self(Arc::new(Inner { max, per_address_max, open: Mutex::default() }))
     }
 
     /// Counts a connection, or refuses it at a limit.
-    pub(super) fn admit(&self, address: IpAddr) -> Option<Admitted> {
+    pub(crate) fn admit(&self, address: IpAddr) -> Option<Admitted> {
         // One household has a whole IPv6 /64.
         let address = match address.to_canonical() {
             v6 @ IpAddr::V6(_) => cut(v6, 64),

@@ -1,0 +1,144 @@
+//! DNS over TCP (RFC 7766): an accept loop of our own, because hickory's takes as many connections as come.
+//!
+//! Keeps true: no more connections at once, in all and from one address, than configured; one question at a time on each; a
+//! connection that sends none, or takes too long to send it or to read its answer, is closed.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use hickory_net::{NetError, runtime::TokioTime, xfer::Protocol};
+use hickory_proto::{op::MessageType, rr::Record, serialize::binary::BinEncoder};
+use hickory_server::{
+    server::{Request, RequestHandler, ResponseHandler, ResponseInfo},
+    zone_handler::MessageResponse,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use super::DnsDoor;
+use crate::connections::Connections;
+
+/// A whole question must be here so long after the last answer, and an answer be read in as much time.
+//= https://www.rfc-editor.org/rfc/rfc7766#section-6.2.3
+//# It is RECOMMENDED that the default server application-level idle period be on the order of seconds
+const IDLE: Duration = Duration::from_secs(5);
+/// After a failed accept (out of descriptors) the next try waits, or the loop would spin.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// The TCP half of the door.
+pub(crate) struct TcpDoor {
+    pub(super) listener: TcpListener,
+    pub(super) door: DnsDoor,
+    pub(super) connections: Connections,
+}
+
+impl TcpDoor {
+    /// Answers until the shutdown is called, then lets the answers under way end; dropping it cuts them.
+    pub(crate) async fn serve(self, mut shutdown: watch::Receiver<bool>) {
+        let mut tasks = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = shutdown.wait_for(|down| *down) => break,
+            };
+            while tasks.try_join_next().is_some() {}
+            match accepted {
+                Err(error) => {
+                    tracing::warn!(%error, "DNS connection not accepted");
+                    sleep(ACCEPT_RETRY).await;
+                }
+                Ok((stream, peer)) => match self.connections.admit(peer.ip()) {
+                    None => {
+                        self.door.node.metrics.dns_connections_refused.inc();
+                    }
+                    Some(admitted) => {
+                        let (door, shutdown) = (self.door.clone(), shutdown.clone());
+                        tasks.spawn(async move {
+                            // What went wrong is the other side's to know: it sees the connection closed.
+                            let _ = converse(&door, stream, peer, shutdown).await;
+                            drop(admitted);
+                        });
+                    }
+                },
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn converse(
+    door: &DnsDoor,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    mut shutdown: watch::Receiver<bool>,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    loop {
+        let question = tokio::select! {
+            question = timeout(IDLE, read(&mut stream)) => question??,
+            _ = shutdown.wait_for(|down| *down) => return Ok(()),
+        };
+        let Ok(request) = Request::from_bytes(question, peer, Protocol::Tcp) else { return Ok(()) };
+        if request.metadata.message_type == MessageType::Response {
+            return Ok(());
+        }
+        let answer = Answer::default();
+        door.handle_request::<_, TokioTime>(&request, answer.clone()).await;
+        let framed = answer.take();
+        if framed.is_empty() {
+            return Ok(());
+        }
+        timeout(IDLE, stream.write_all(&framed)).await??;
+    }
+}
+
+//= https://www.rfc-editor.org/rfc/rfc1035#section-4.2.2
+//# The message is prefixed with a two byte length field which gives the message length, excluding the two byte length field.
+async fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut message = vec![0; usize::from(stream.read_u16().await?)];
+    stream.read_exact(&mut message).await?;
+    Ok(message)
+}
+
+/// Takes an answer as it goes over TCP: its length, then itself.
+#[derive(Clone, Default)]
+struct Answer(Arc<Mutex<Vec<u8>>>);
+
+impl Answer {
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[async_trait]
+impl ResponseHandler for Answer {
+    async fn send_response<'a>(
+        &mut self,
+        response: MessageResponse<
+            '_,
+            'a,
+            impl Iterator<Item = &'a Record> + Send + 'a,
+            impl Iterator<Item = &'a Record> + Send + 'a,
+            impl Iterator<Item = &'a Record> + Send + 'a,
+            impl Iterator<Item = &'a Record> + Send + 'a,
+        >,
+    ) -> Result<ResponseInfo, NetError> {
+        let mut message = Vec::with_capacity(512);
+        let mut encoder = BinEncoder::new(&mut message);
+        encoder.set_max_size(u16::MAX);
+        let sent = response.destructive_emit(&mut encoder)?;
+        let length = u16::try_from(message.len()).map_err(|_| NetError::from("an answer too long for DNS"))?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = [&length.to_be_bytes()[..], &message].concat();
+        Ok(sent)
+    }
+}
