@@ -38,6 +38,11 @@ impl BlockCache {
         self.0.insert(key, block);
     }
 
+    /// Forgets one block and returns it.
+    pub(crate) fn remove(&self, key: &BlockKey) -> Option<Bytes> {
+        self.0.remove(key)
+    }
+
     /// Forgets all blocks of an object.
     pub(crate) fn forget(&self, locator: Locator) {
         let refused = self.0.invalidate_entries_if(move |key, _| key.locator == locator);

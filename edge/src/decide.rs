@@ -9,7 +9,7 @@ use std::{
 };
 
 use sandbox::{
-    Area, Asked, Candidate, Chain, Effect, Facts, Hook, Marks, Outcome, Served, Steering, Trie, valid_until,
+    Area, Asked, Candidate, Chain, Effect, Facts, Hook, Marks, Outcome, Served, Steering, Tier, Trie, valid_until,
 };
 
 use crate::{ask::Ask, error::Fault};
@@ -17,6 +17,7 @@ use crate::{ask::Ask, error::Fault};
 /// Bytes of remembered decisions of one policy version; when full it forgets all and costs some runs.
 const SERVED_BYTES_MAX: usize = 1024 * 1024;
 const STEERED_BYTES_MAX: usize = 256 * 1024;
+const HELD_BYTES_MAX: usize = 64 * 1024;
 /// Lifetime of a DNS answer when the policy has no say in it, in seconds.
 const DNS_SECONDS_DEFAULT: u32 = 60;
 /// The weight of every edge when the policy has no say in it.
@@ -47,6 +48,7 @@ pub(crate) struct Program {
     /// Seconds since 1970 from which it no longer counts; zero for never.
     pub(crate) expires: u64,
     served: RwLock<Trie<Arc<Said>>>,
+    held: RwLock<Trie<Tier>>,
     steered: Mutex<Steered>,
 }
 
@@ -63,6 +65,7 @@ impl Program {
             sequence,
             expires,
             served: RwLock::new(Trie::new(SERVED_BYTES_MAX)),
+            held: RwLock::new(Trie::new(HELD_BYTES_MAX)),
             steered: Mutex::new(Steered { candidates: 0, trie: Trie::new(STEERED_BYTES_MAX) }),
         }
     }
@@ -102,6 +105,37 @@ impl Program {
             *trie = Trie::new(SERVED_BYTES_MAX);
         }
         Ok(said)
+    }
+
+    /// Says where blocks of an object may lie at this edge. A run without a verdict keeps none: that costs reads, where a guess
+    /// could keep what the owner forbids.
+    pub(crate) fn hold(&self, ask: &Arc<Ask>) -> Tier {
+        if !self.chain.has(Hook::Hold) {
+            return Tier::Disk;
+        }
+        let known = {
+            let trie = self.held.read().unwrap_or_else(PoisonError::into_inner);
+            trie.lookup(&self.chain.respondent(&**ask)).copied()
+        };
+        if let Some(tier) = known {
+            return tier;
+        }
+        let facts: Arc<dyn Facts> = Arc::clone(ask) as Arc<dyn Facts>;
+        let run = match self.chain.hold(&facts) {
+            Ok(Some(run)) => run,
+            Ok(None) => return Tier::Disk,
+            Err(fault) => {
+                tracing::warn!(link = fault.link.0, fault = %fault.source, "policy did not say what may be kept");
+                return Tier::None;
+            }
+        };
+        let tier = if run.verdict.ttl == 0 { Tier::None } else { run.verdict.tier };
+        let mut trie = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = trie.insert(&run.trace, tier, 0) {
+            tracing::error!(%error, "decisions are not remembered");
+            *trie = Trie::new(HELD_BYTES_MAX);
+        }
+        tier
     }
 
     /// Weighs the edges that DNS could answer with.

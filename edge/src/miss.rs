@@ -1,11 +1,12 @@
 //! The miss path: blocks that are not held are read from origins, once for all who want them.
 //!
-//! A fill is a task of its own, so it goes on when the viewer who caused it leaves; it puts its blocks into the cache. All
-//! wanted columns of a stripe are read together. Keeps true: at most `fill_bytes_max` of decoded bytes are on their way at
+//! A fill is a task of its own, so it goes on when the viewer who caused it leaves; it puts its blocks into the cache, unless the
+//! owner lets none be kept: then only who waits has them. All wanted columns of a stripe are read together. Keeps true: at most `fill_bytes_max` of decoded bytes are on their way at
 //! one time, every fill ends by a deadline, and one block is read once however many wait for it.
 
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -40,6 +41,13 @@ const TRIES_MAX: usize = 3;
 type Blocks = Arc<Vec<(BlockIndex, Bytes)>>;
 type Flight = Shared<BoxFuture<'static, Result<Blocks, Fault>>>;
 
+/// Whether what is read goes into the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Yes,
+    No,
+}
+
 /// All reads from origins that are on their way.
 pub(crate) struct Fills {
     reader: Arc<Reader>,
@@ -65,7 +73,7 @@ impl Fills {
         Self { reader, cache, room, room_blocks, state: Mutex::default(), metrics }
     }
 
-    /// Returns a block, from the cache or from origins. Cancel safe: the fill goes on.
+    /// Returns a block that may be kept, from the cache or from origins. Cancel safe: the fill goes on.
     ///
     /// # Errors
     /// The nodes' faults, or [`Fault::Busy`].
@@ -82,14 +90,47 @@ impl Fills {
                 return Ok(found);
             }
             let (stripe, column) = geometry.place(block);
-            self.prefetch(opened, geometry, stripe, column..column + 1);
-            let flight = self.state().flights.get(&key).cloned();
-            let Some(flight) = flight else { continue };
+            let Some((_, Some(flight))) = self.launch(opened, geometry, stripe, column..column + 1, Keep::Yes).pop() else {
+                continue;
+            };
             self.metrics.block_misses.inc();
             let blocks = flight.await?;
             if let Some((_, found)) = blocks.iter().find(|(index, _)| *index == block) {
                 return Ok(found.clone());
             }
+        }
+        Err(Fault::Busy)
+    }
+
+    /// Returns some blocks of one stripe, in order, for an object of which none may be kept: what the cache still has from before the owner
+    /// said so leaves it. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Self::block`].
+    pub(crate) async fn unkept(
+        self: &Arc<Self>,
+        opened: &Arc<Opened>,
+        geometry: Geometry,
+        stripe: StripeIndex,
+        columns: Range<usize>,
+    ) -> Result<Vec<(BlockIndex, Bytes)>, Fault> {
+        let locator = opened.object.locator();
+        'again: for _ in 0..TRIES_MAX {
+            let mut found = Vec::with_capacity(columns.len());
+            let mut wanted = self.launch(opened, geometry, stripe, columns.clone(), Keep::No);
+            wanted.sort_by_key(|(block, _)| block.0);
+            for (block, flight) in wanted {
+                let blocks = match flight {
+                    Some(flight) => flight.await?,
+                    None => match self.cache.remove(&BlockKey { locator, block }) {
+                        Some(held) => Arc::new(vec![(block, held)]),
+                        None => continue 'again,
+                    },
+                };
+                found.extend(blocks.iter().find(|(index, _)| *index == block).cloned());
+            }
+            self.metrics.block_misses.inc_by(found.len() as u64);
+            return Ok(found);
         }
         Err(Fault::Busy)
     }
@@ -100,23 +141,44 @@ impl Fills {
         opened: &Arc<Opened>,
         geometry: Geometry,
         stripe: StripeIndex,
-        columns: std::ops::Range<usize>,
+        columns: Range<usize>,
     ) {
+        self.launch(opened, geometry, stripe, columns, Keep::Yes);
+    }
+
+    /// Returns, for each of the columns, its block and the read that brings it; no read where the cache has it.
+    fn launch(
+        self: &Arc<Self>,
+        opened: &Arc<Opened>,
+        geometry: Geometry,
+        stripe: StripeIndex,
+        columns: Range<usize>,
+        keep: Keep,
+    ) -> Vec<(BlockIndex, Option<Flight>)> {
         let locator = opened.object.locator();
         let key = |column| BlockKey { locator, block: geometry.block(stripe, column) };
         let mut state = self.state();
         // A fill puts its blocks into the cache before its flight is taken away, so under the lock none slips through.
-        let missing: Vec<usize> = columns
-            .filter(|column| *column < geometry.columns(stripe))
-            .filter(|column| !state.flights.contains_key(&key(*column)) && !self.cache.holds(&key(*column)))
-            .collect();
+        let columns = columns.start..columns.end.min(geometry.columns(stripe));
+        let (mut wanted, mut missing) = (Vec::with_capacity(columns.len()), Vec::new());
+        for column in columns {
+            let key = key(column);
+            let flight = state.flights.get(&key).cloned();
+            if flight.is_none() && !self.cache.holds(&key) {
+                missing.push(column);
+            } else {
+                wanted.push((key.block, flight));
+            }
+        }
         if missing.is_empty() {
-            return;
+            return wanted;
         }
         let (done, filled) = oneshot::channel();
         let flight: Flight = filled.map(|result| result.unwrap_or(Err(Fault::Busy))).boxed().shared();
         for column in &missing {
-            state.flights.insert(key(*column), flight.clone());
+            let key = key(*column);
+            state.flights.insert(key, flight.clone());
+            wanted.push((key.block, Some(flight.clone())));
         }
         // Ended tasks are taken out here, so that the set stays as small as the work under way.
         while state.tasks.try_join_next().is_some() {}
@@ -124,7 +186,7 @@ impl Fills {
         state.tasks.spawn(async move {
             let result = fills.fill(&opened, stripe, &missing).await;
             if let Ok(blocks) = &result {
-                for (block, bytes) in blocks.iter() {
+                for (block, bytes) in blocks.iter().filter(|_| keep == Keep::Yes) {
                     fills.cache.insert(BlockKey { locator, block: *block }, bytes.clone());
                 }
             } else {
@@ -136,9 +198,10 @@ impl Fills {
                     state.flights.remove(&BlockKey { locator, block: geometry.block(stripe, *column) });
                 }
             }
-            // Nobody may be waiting any more; the cache has the blocks.
+            // Nobody may be waiting any more; the cache has what may be kept.
             let _ = done.send(result);
         });
+        wanted
     }
 
     async fn fill(&self, opened: &Opened, stripe: StripeIndex, columns: &[usize]) -> Result<Blocks, Fault> {

@@ -11,7 +11,7 @@ use format::{
     Locator,
     wire::{NodeEntry, Role},
 };
-use sandbox::{Candidate as PolicyCandidate, CountryCode};
+use sandbox::{Candidate as PolicyCandidate, CountryCode, Tier};
 use tokio::time::timeout;
 
 use crate::{
@@ -187,6 +187,21 @@ impl Node {
             return Ok(of_root);
         }
         Ok(of_root.and(self.program_of(leaf).await?.serve(ask)?))
+    }
+
+    /// Says where blocks of `leaf` may lie here: what both policies allow.
+    ///
+    /// # Errors
+    /// [`Fault::Policy`] while a policy cannot be had.
+    pub(crate) async fn hold(&self, root: &Opened, leaf: &Opened, ask: &Arc<Ask>) -> Result<Tier, Fault> {
+        let of_root = self.program_of(root).await?.hold(ask);
+        let (a, b) = (&root.record.lease, &leaf.record.lease);
+        if of_root == Tier::None || (a.owner, &a.policy) == (b.owner, &b.policy) {
+            return Ok(of_root);
+        }
+        let of_leaf = self.program_of(leaf).await?.hold(ask);
+        // The tiers stand in order of how much they permit.
+        Ok(if (of_leaf as u8) < (of_root as u8) { of_leaf } else { of_root })
     }
 
     async fn program_of(&self, opened: &Opened) -> Result<Arc<Program>, Fault> {

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
-use sandbox::{Marks, Method as PolicyMethod};
+use sandbox::{Marks, Method as PolicyMethod, Tier};
 
 use super::{
     HttpDoor,
@@ -117,7 +117,14 @@ async fn object(door: &Arc<HttpDoor>, request: &Request, root: Arc<Opened>) -> R
             redirect(308, &target, &decision)
         }
         Found::Listing(_, directory) => Ok(listing(&directory, request, &decision)),
-        Found::File(file) => self::file(door, request, file, &decision, timing).await,
+        Found::File(file) => {
+            // Only blocks are kept by themselves; a small file is part of its open manifest.
+            let tier = match file.object.geometry() {
+                Some(_) => door.node.hold(&root, &file, &ask).await?,
+                None => Tier::Memory,
+            };
+            self::file(door, request, file, tier, &decision, timing).await
+        }
     }
 }
 
@@ -145,6 +152,7 @@ async fn file(
     door: &Arc<HttpDoor>,
     request: &Request,
     file: Arc<Opened>,
+    tier: Tier,
     decision: &Decision,
     mut timing: Timing,
 ) -> Result<Reply, Fault> {
@@ -182,7 +190,7 @@ async fn file(
             (Content::Bytes(Bytes::copy_from_slice(&inline[bounds(range.start)..bounds(range.end)])), Source::Hit)
         }
         (None, Some(geometry)) => {
-            let body = Body::new(node, file, geometry, range);
+            let body = Body::new(node, file, geometry, range, tier);
             let source = body.source;
             let body = if request.is_head() { body } else { body.begin(node).await? };
             timing.part("fetch");
@@ -192,6 +200,7 @@ async fn file(
     };
     let said = match source {
         Source::Hit => "hit",
+        Source::Miss | Source::Own if tier == Tier::None => "fwd=uri-miss",
         Source::Miss | Source::Own => "fwd=uri-miss; stored",
     };
     headers::set(&mut fields, CACHE_STATUS, format!("\"{}\"; {said}", node.config.name));

@@ -1,11 +1,12 @@
 //! A range of an object on its way out, block by block. One block is in hand at a time; the stripes ahead are asked for while
 //! it is written, so memory does not grow with the object.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use format::{BlockIndex, BlockSlice, Geometry, StripeIndex, limits::BLOCK_BYTES};
 use pingora_core::protocols::http::ServerSession;
+use sandbox::Tier;
 
 use super::{
     HttpDoor,
@@ -17,24 +18,30 @@ use crate::{cache::BlockKey, error::Fault, node::Node, objects::Opened};
 const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Blocks looked at to say hit or miss; of a larger range the rest is taken to be like them.
 const LOOKED_AT_MAX: usize = 1024;
+/// Blocks read together of an object of which none may be kept. All that one viewer of it holds; fewer cost more round trips,
+/// and, while a node is down, more strips for each.
+const UNKEPT_BLOCKS_MAX: usize = 4;
 
 /// A range of an object with shards, its first block already here.
 pub(super) struct Body {
     opened: Arc<Opened>,
     geometry: Geometry,
     range: Range<u64>,
-    first: Option<Bytes>,
+    /// Where the owner lets the blocks lie.
+    tier: Tier,
+    /// Blocks that are here and not yet written.
+    ready: VecDeque<(BlockIndex, Bytes)>,
     pub(super) source: Source,
 }
 
 impl Body {
     /// Takes a non-empty range and says whether all of it is held. Reads nothing yet.
-    pub(super) fn new(node: &Node, opened: Arc<Opened>, geometry: Geometry, range: Range<u64>) -> Self {
+    pub(super) fn new(node: &Node, opened: Arc<Opened>, geometry: Geometry, range: Range<u64>, tier: Tier) -> Self {
         let locator = opened.object.locator();
         let held = |slice: BlockSlice| node.cache.holds(&BlockKey { locator, block: slice.block });
         let is_hit = geometry.slices(range.clone()).take(LOOKED_AT_MAX).all(held);
         let source = if is_hit { Source::Hit } else { Source::Miss };
-        Self { opened, geometry, range, first: None, source }
+        Self { opened, geometry, range, tier, ready: VecDeque::new(), source }
     }
 
     /// Reads the first block, so that what fails at once still gets an honest status.
@@ -43,10 +50,38 @@ impl Body {
     /// The faults of reading.
     pub(super) async fn begin(mut self, node: &Node) -> Result<Self, Fault> {
         let Some(first) = self.geometry.slices(self.range.clone()).next() else { return Ok(self) };
-        let ahead = ReadAhead::new(&self);
-        ahead.stripe(node, &self, self.geometry.place(first.block).0);
-        self.first = Some(node.fills.block(&self.opened, self.geometry, first.block).await?);
+        if self.tier != Tier::None {
+            ReadAhead::new(&self).stripe(node, &self, self.geometry.place(first.block).0);
+        }
+        let bytes = self.block(node, first.block).await?;
+        self.ready.push_front((first.block, bytes));
         Ok(self)
+    }
+
+    async fn block(&mut self, node: &Node, block: BlockIndex) -> Result<Bytes, Fault> {
+        if let Some((_, bytes)) = self.ready.pop_front_if(|(index, _)| *index == block) {
+            return Ok(bytes);
+        }
+        if self.tier != Tier::None {
+            return node.fills.block(&self.opened, self.geometry, block).await;
+        }
+        let (stripe, column) = self.geometry.place(block);
+        let columns = column..self.columns(stripe).end.min(column + UNKEPT_BLOCKS_MAX);
+        self.ready = node.fills.unkept(&self.opened, self.geometry, stripe, columns).await?.into();
+        self.ready.pop_front().map(|(_, bytes)| bytes).ok_or(Fault::Busy)
+    }
+
+    /// What the range wants of a stripe.
+    fn columns(&self, stripe: StripeIndex) -> Range<usize> {
+        let start = match self.geometry.place(self.geometry.block_at(self.range.start)) {
+            (first, column) if first == stripe => column,
+            _ => 0,
+        };
+        let end = match self.geometry.place(self.geometry.block_at(self.range.end - 1)) {
+            (last, column) if last == stripe => column + 1,
+            _ => self.geometry.columns(stripe),
+        };
+        start..end
     }
 
     /// Returns the bytes of the range.
@@ -64,14 +99,13 @@ impl Body {
         let mut ahead = ReadAhead::new(&self);
         let mut sent = 0;
         for slice in self.geometry.slices(self.range.clone()) {
-            ahead.reach(node, &self, slice.block);
-            let block = match self.first.take() {
-                Some(first) => first,
-                None => node.fills.block(&self.opened, self.geometry, slice.block).await.map_err(|_| {
-                    node.metrics.http_cut.inc();
-                    Broken { bytes: sent, why: "cut: the rest could not be had" }
-                })?,
-            };
+            if self.tier != Tier::None {
+                ahead.reach(node, &self, slice.block);
+            }
+            let block = self.block(node, slice.block).await.map_err(|_| {
+                node.metrics.http_cut.inc();
+                Broken { bytes: sent, why: "cut: the rest could not be had" }
+            })?;
             let mut rest = block.slice(slice.within);
             while !rest.is_empty() {
                 let piece = rest.split_to(rest.len().min(PIECE_BYTES));
@@ -118,15 +152,8 @@ impl ReadAhead {
 
     /// Asks for what the range wants of one stripe.
     fn stripe(&self, node: &Node, body: &Body, stripe: StripeIndex) {
-        let (last_stripe, last_column) = body.geometry.place(self.last);
-        if stripe > last_stripe {
-            return;
+        if stripe <= body.geometry.place(self.last).0 {
+            node.fills.prefetch(&body.opened, body.geometry, stripe, body.columns(stripe));
         }
-        let first_column = match body.geometry.place(body.geometry.block_at(body.range.start)) {
-            (first, column) if first == stripe => column,
-            _ => 0,
-        };
-        let end = if stripe == last_stripe { last_column + 1 } else { body.geometry.columns(stripe) };
-        node.fills.prefetch(&body.opened, body.geometry, stripe, first_column..end);
     }
 }

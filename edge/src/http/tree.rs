@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use format::{
-    BlockIndex, Directory, Kind, Locator,
+    Directory, Kind, Locator, StripeIndex,
     limits::{DIRECTORY_BYTES_MAX, PATH_SEGMENTS_MAX},
 };
 use moka::sync::Cache;
@@ -105,13 +105,11 @@ async fn whole(node: &Node, opened: &Arc<Opened>) -> Result<Bytes, Fault> {
         .filter(|length| *length <= DIRECTORY_BYTES_MAX)
         .ok_or(Fault::Damaged)?;
     let mut body = Vec::with_capacity(length);
-    for block in 0..geometry.blocks() {
-        let block = BlockIndex(block);
-        let (stripe, column) = geometry.place(block);
-        if column == 0 {
-            node.fills.prefetch(opened, geometry, stripe, 0..geometry.columns(stripe));
+    for stripe in (0..geometry.stripes()).map(StripeIndex) {
+        // Kept decoded, so the blocks need not be; and the owner is asked only once the path is known.
+        for (_, block) in node.fills.unkept(opened, geometry, stripe, 0..geometry.columns(stripe)).await? {
+            body.extend_from_slice(&block);
         }
-        body.extend_from_slice(&node.fills.block(opened, geometry, block).await?);
     }
     Ok(body.into())
 }
