@@ -1,7 +1,7 @@
 //! What the fuzz targets do: each body is one function of bytes that must return, whatever the bytes are.
 //!
-//! A target in `fuzz_targets/` is one call of one body. The bodies of [`decoders`] also replay `corpus/` in the normal tests
-//! (`format/tests/it/corpus.rs` includes that file), so an input that once broke something is tried on every run.
+//! A target in `fuzz_targets/` is one call of one body, here or in `origin::fuzz`. All replay `corpus/` in the normal tests
+//! (`tests/it/corpus.rs` of `format`, `sandbox` and `origin`), so an input that once broke something is tried on every run.
 //!
 //! ```text
 //! cargo +nightly fuzz run record -- -max_total_time=60      what libFuzzer finds is under fuzz/artifacts/record/

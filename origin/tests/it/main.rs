@@ -4,6 +4,7 @@
 mod api;
 mod catalog;
 mod config;
+mod corpus;
 mod crash;
 mod foreign;
 mod sample;

@@ -4,6 +4,7 @@
 mod admission;
 mod chain;
 mod config;
+mod corpus;
 mod limits;
 mod memory;
 mod prebuilt;
