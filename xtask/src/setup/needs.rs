@@ -25,7 +25,7 @@ pub(super) struct Need {
 pub(super) enum Weight {
     /// The chore stops.
     Must,
-    /// The chore goes on; tests that want it say that they skip.
+    /// The chore goes on; tests that want it fail and say so.
     May,
 }
 

@@ -1,0 +1,173 @@
+//! What people use: Chromium shows a picture and plays a film from an edge, and runs no script of an upload; ffprobe seeks in the
+//! film. A program that is missing fails the test: `cargo xtask setup --test` installs it.
+
+use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::made::Made;
+
+/// A browser starts in a second or two; a busy machine takes longer.
+const DEADLINE: Duration = Duration::from_secs(60);
+const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+
+fn sample(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name)
+}
+
+/// Starts the browser without a window on `url`; names of the demo's zone lead to `edge`.
+fn browser(edge: SocketAddr, profile: &Path, more: &[&str], url: &str) -> Child {
+    let start = |name: &str| {
+        let mut command = Command::new(name);
+        command
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--mute-audio"])
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .arg(format!("--host-resolver-rules=MAP *.localhost {}", edge.ip()))
+            .args(more)
+            .arg(url);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().ok()
+    };
+    NAMES.into_iter().find_map(start).expect("a browser is installed: `cargo xtask setup --test`")
+}
+
+/// The document as the browser has it once all of it is loaded.
+async fn dom(edge: SocketAddr, profile: &Path, url: &str) -> String {
+    let child = browser(edge, profile, &["--dump-dom"], url);
+    let output = timeout(DEADLINE, child.wait_with_output()).await.unwrap().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A page of another site that embeds a picture and a film, waits until both are there, and says what it sees.
+fn page(picture: &str, film: &str) -> String {
+    format!(
+        r#"<!doctype html><title>other site</title>
+<img id="picture" src="{picture}"><video id="film" muted autoplay src="{film}"></video>
+<script>
+let told = false;
+const tell = (text) => {{ if (!told) {{ told = true; fetch("/told", {{ method: "POST", body: text + "\n" }}); }} }};
+const look = () => {{
+  if (picture.complete && film.currentTime > 1) {{
+    tell(`${{picture.naturalWidth}}x${{picture.naturalHeight}} ${{film.videoWidth}}x${{film.videoHeight}}`);
+  }}
+}};
+film.addEventListener("timeupdate", look);
+picture.addEventListener("load", look);
+picture.addEventListener("error", () => tell("the picture does not load"));
+film.addEventListener("error", () => tell("the film does not play: " + film.error.message));
+</script>"#
+    )
+}
+
+/// Serves one document to whoever asks, until the browser posts a line, and returns the line.
+async fn serve_until_told(listener: &TcpListener, kind: &str, document: &str) -> String {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        if let Some(told) = answer(stream, kind, document).await {
+            return told;
+        }
+    }
+}
+
+/// Answers one request; returns the body of a post.
+async fn answer(stream: TcpStream, kind: &str, document: &str) -> Option<String> {
+    let mut stream = BufReader::new(stream);
+    let (mut method, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.ok()? <= 2 {
+            break;
+        }
+        if method.is_empty() {
+            method = line.split(' ').next()?.to_owned();
+        } else if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        document.len()
+    );
+    stream.write_all(head.as_bytes()).await.ok()?;
+    stream.write_all(document.as_bytes()).await.ok()?;
+    stream.shutdown().await.ok()?;
+    (method == "POST").then(|| String::from_utf8_lossy(&body).trim().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium_shows_the_picture_and_plays_the_film() {
+    let made = Made::new().await;
+    let picture = made.put(&sample("cat.jpg")).await;
+    let film = made.put(&sample("clip.mp4")).await;
+    let url = |stored: &twin::Stored, name| made.network.url(&stored.label, name);
+    let page = page(&url(&picture, "cat.jpg"), &url(&film, "clip.mp4"));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let site = format!("http://{}/", listener.local_addr().unwrap());
+    let profile = made.folder.path().join("browser");
+    let mut child = browser(made.network.edges[1].http, &profile, &[], &site);
+    let told = timeout(DEADLINE, serve_until_told(&listener, "text/html", &page)).await;
+    child.kill().await.unwrap();
+    assert_eq!(told.unwrap(), "1600x1067 640x360");
+    made.network.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium_runs_no_script_of_an_upload() {
+    let made = Made::new().await;
+    let edge = made.network.edges[0].http;
+    let profile = made.folder.path().join("browser");
+    for (name, kind, document) in [
+        (
+            "page.html",
+            "text/html",
+            "<!doctype html><title>a</title><p id=mark>quiet</p><script>document.getElementById('mark').textContent = 'ran';</script>",
+        ),
+        (
+            "drawing.svg",
+            "image/svg+xml",
+            "<svg xmlns='http://www.w3.org/2000/svg'><text id='mark'>quiet</text><script>document.getElementById('mark').textContent = 'ran';</script></svg>",
+        ),
+    ] {
+        let stored = made.put(&made.file(name, document.as_bytes())).await;
+        let shown = dom(edge, &profile, &made.network.url(&stored.label, name)).await;
+        assert!(shown.contains(">quiet<") && !shown.contains(">ran<"), "{name}: {shown}");
+
+        // From any other server the same bytes run.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let site = format!("http://{}/", listener.local_addr().unwrap());
+        let elsewhere = tokio::select! {
+            shown = dom(edge, &profile, &site) => shown,
+            told = serve_until_told(&listener, kind, document) => panic!("told {told}"),
+        };
+        assert!(elsewhere.contains(">ran<"), "{name}: {elsewhere}");
+    }
+    made.network.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ffprobe_seeks_in_the_film() {
+    let made = Made::new().await;
+    let film = made.put(&sample("clip.mp4")).await;
+    let edge = made.network.edges[2].http;
+    // ffprobe resolves names by the system, which need not know those below localhost: the name goes into the header.
+    let name = format!("{}.localhost", film.label);
+    let mut command = Command::new("ffprobe");
+    command
+        .args(["-v", "error", "-headers", &format!("Host: {name}\r\n"), "-read_intervals", "3%+#1"])
+        .args(["-show_entries", "stream=codec_type,width,height:packet=pts_time", "-of", "default=noprint_wrappers=1"])
+        .arg(format!("http://{edge}/clip.mp4"));
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = timeout(DEADLINE, output).await.unwrap().expect("ffprobe is installed: `cargo xtask setup --test`");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("width=640") && said.contains("height=360"), "{said}");
+    assert!(said.lines().any(|line| line == "pts_time=2.000000"), "{said}");
+    made.network.stop().await.unwrap();
+}
