@@ -1,12 +1,13 @@
 //! What people use: Chromium shows a picture and plays a film from an edge, and runs no script of an upload; ffprobe seeks in the
 //! film. A program that is missing fails the test: `cargo xtask setup --test` installs it.
 
-use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
+use std::{net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     process::{Child, Command},
+    task::JoinSet,
     time::timeout,
 };
 
@@ -64,17 +65,22 @@ film.addEventListener("error", () => tell("the film does not play: " + film.erro
 }
 
 /// Serves one document to whoever asks, until the browser posts a line, and returns the line.
-async fn serve_until_told(listener: &TcpListener, kind: &str, document: &str) -> String {
+async fn serve_until_told(listener: &TcpListener, kind: &'static str, document: &str) -> String {
+    let document: Arc<str> = document.into();
+    // A browser opens connections that it says nothing on.
+    let mut answers = JoinSet::new();
     loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        if let Some(told) = answer(stream, kind, document).await {
-            return told;
+        tokio::select! {
+            accepted = listener.accept() => {
+                answers.spawn(answer(accepted.unwrap().0, kind, document.clone()));
+            }
+            Some(Ok(Some(told))) = answers.join_next() => return told,
         }
     }
 }
 
 /// Answers one request; returns the body of a post.
-async fn answer(stream: TcpStream, kind: &str, document: &str) -> Option<String> {
+async fn answer(stream: TcpStream, kind: &'static str, document: Arc<str>) -> Option<String> {
     let mut stream = BufReader::new(stream);
     let (mut method, mut length) = (String::new(), 0);
     loop {
