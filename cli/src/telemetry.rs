@@ -63,7 +63,9 @@ mod tests {
 
     #[test]
     fn no_directive_makes_the_doors_libraries_log_labels() {
-        for wanted in ["trace", "hickory_server::server=trace,h2=debug", "[{}]=trace", "off,hickory_server=info", "no=such"] {
+        for wanted in
+            ["trace", "hickory_server::server=trace,h2=debug", "[{}]=trace", "off,hickory_server=info", "no=such"]
+        {
             for look in [Look::Json, Look::Plain] {
                 let heard = Heard::default();
                 let writer = heard.clone();

@@ -26,7 +26,7 @@ pub use gather::{Gather, Progress, Source};
 pub use http::HttpTransport;
 pub use intercept::{Call, Intercept, Intercepted};
 pub use memory::MemoryTransport;
-pub use placement::{Placement, PlacementAsk, PlacementError, place};
+pub use placement::{Placement, PlacementAsk, PlacementError, Weight, place};
 pub use reader::{ReadError, Reader, ReaderOptions, StripeRead};
 pub use rebuild::{RebuildSource, SourceChoice, TooFewSources};
 pub use repair::{RepairError, RepairPlan, Repaired, repair};

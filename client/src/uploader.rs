@@ -89,6 +89,7 @@ struct PlacementAskBase {
     seed: [u8; 32],
     wanted: Vec<format::Domain>,
     refused: Vec<format::Domain>,
+    caps: Vec<format::Cap>,
 }
 
 struct Sharded {
@@ -108,7 +109,14 @@ impl Uploader {
         wanted: Vec<format::Domain>,
         refused: Vec<format::Domain>,
     ) -> Self {
-        Self { transport, topology, ask: PlacementAskBase { seed, wanted, refused }, sharded: None }
+        Self { transport, topology, ask: PlacementAskBase { seed, wanted, refused, caps: Vec::new() }, sharded: None }
+    }
+
+    /// Bounds the columns in one place.
+    #[must_use]
+    pub fn with_caps(mut self, caps: Vec<format::Cap>) -> Self {
+        self.ask.caps = caps;
+        self
     }
 
     /// Hands a stripe to its nodes. Waits while their lanes are full. Not cancel safe: a stripe half handed out is lost.
@@ -126,8 +134,9 @@ impl Uploader {
     }
 
     fn open(&self, redundancy: Redundancy) -> Result<Sharded, UploadError> {
-        let PlacementAskBase { seed, wanted, refused } = self.ask.clone();
-        let placement = place(&PlacementAsk { redundancy, seed, wanted, refused }, &self.topology.snapshot())?;
+        let PlacementAskBase { seed, wanted, refused, caps } = self.ask.clone();
+        let ask = PlacementAsk { wanted, refused, caps, ..PlacementAsk::new(redundancy, seed) };
+        let placement = place(&ask, &self.topology.snapshot())?;
         let lanes = placement.nodes.iter().map(|node| Some(Lane::open(self.transport.clone(), node.clone()))).collect();
         Ok(Sharded { placement, scatter: Scatter::new(redundancy), lanes, last: None })
     }

@@ -277,9 +277,9 @@ fn identity(authority: &Authority, name: &str, role: Role) -> Result<Identity> {
 }
 
 fn place_toml(site: &Site) -> String {
-    let Site { name, country, region, latitude, longitude } = site;
+    let Site { name, country, region, operator, latitude, longitude } = site;
     format!(
-        "country = \"{country}\"\nregion = \"{region}\"\nzone = \"{name}\"\nlatitude = {latitude:?}\nlongitude = {longitude:?}\n"
+        "country = \"{country}\"\nregion = \"{region}\"\nzone = \"{name}\"\noperator = \"{operator}\"\ndatacentre = \"{name}-1\"\nlatitude = {latitude:?}\nlongitude = {longitude:?}\n"
     )
 }
 

@@ -11,31 +11,38 @@ pub struct Site {
     pub country: &'static str,
     /// Region.
     pub region: &'static str,
+    /// Who runs it.
+    pub operator: &'static str,
     /// Degrees north.
     pub latitude: f64,
     /// Degrees east.
     pub longitude: f64,
 }
 
-const fn site(name: &'static str, country: &'static str, region: &'static str, latitude: f64, longitude: f64) -> Site {
-    Site { name, country, region, latitude, longitude }
+const fn site(
+    name: &'static str,
+    [country, region, operator]: [&'static str; 3],
+    latitude: f64,
+    longitude: f64,
+) -> Site {
+    Site { name, country, region, operator, latitude, longitude }
 }
 
-/// Six origins, six zones, four continents.
+/// Six origins, six zones, four continents, three operators.
 pub const ORIGINS: [Site; 6] = [
-    site("ghent", "BE", "europe", 51.05, 3.72),
-    site("milan", "IT", "europe", 45.46, 9.19),
-    site("virginia", "US", "america", 39.04, -77.49),
-    site("sao-paulo", "BR", "america", -23.55, -46.63),
-    site("tokyo", "JP", "asia", 35.68, 139.69),
-    site("nairobi", "KE", "africa", -1.29, 36.82),
+    site("ghent", ["BE", "europe", "north"], 51.05, 3.72),
+    site("milan", ["IT", "europe", "south"], 45.46, 9.19),
+    site("virginia", ["US", "america", "north"], 39.04, -77.49),
+    site("sao-paulo", ["BR", "america", "south"], -23.55, -46.63),
+    site("tokyo", ["JP", "asia", "east"], 35.68, 139.69),
+    site("nairobi", ["KE", "africa", "east"], -1.29, 36.82),
 ];
 
 /// Three edges; the first is the one a browser on this machine reaches.
 pub const EDGES: [Site; 3] = [
-    site("edge-brussels", "BE", "europe", 50.85, 4.35),
-    site("edge-new-york", "US", "america", 40.71, -74.01),
-    site("edge-singapore", "SG", "asia", 1.35, 103.82),
+    site("edge-brussels", ["BE", "europe", "north"], 50.85, 4.35),
+    site("edge-new-york", ["US", "america", "north"], 40.71, -74.01),
+    site("edge-singapore", ["SG", "asia", "east"], 1.35, 103.82),
 ];
 
 /// Viewers of one country: a network from which DNS resolvers ask on their behalf, and one from which they connect.
@@ -86,7 +93,7 @@ pub const VIEWERS: [Viewer; 4] = [
 ];
 
 impl Site {
-    /// Returns the place of the site; its zone is its own.
+    /// Returns the place of the site; its zone and its building are its own.
     ///
     /// # Panics
     /// Never: the tables above are tested.
@@ -96,6 +103,8 @@ impl Site {
             country: self.country.parse().expect("the tables hold country codes"),
             region: self.region.to_owned(),
             zone: self.name.to_owned(),
+            operator: self.operator.to_owned(),
+            datacentre: format!("{}-1", self.name),
             latitude: self.latitude,
             longitude: self.longitude,
         }

@@ -22,8 +22,8 @@ use hickory_server::{
 };
 use tokio::net::{TcpListener, UdpSocket};
 
-pub(crate) use self::{answer::ZoneFacts, tcp::TcpDoor};
 use self::{answer::Answer, question::Asked, subnet::Viewer};
+pub(crate) use self::{answer::ZoneFacts, tcp::TcpDoor};
 use crate::{connections::Connections, metrics::DnsLabels, node::Node};
 
 /// Largest UDP answer: what fits the least IPv6 path without fragments, as DNS Flag Day 2020 agreed.

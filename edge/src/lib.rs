@@ -38,5 +38,5 @@ mod steer;
 
 pub use config::{Config, ConfigError};
 pub use edge::{Edge, Parts, Running, StartError};
-pub use log::may_log;
 pub use error::Fault;
+pub use log::may_log;

@@ -78,11 +78,7 @@ impl Metrics {
         let to = &mut it.registry;
         to.register("dns_answers", "DNS answers by type and rcode", it.dns_answers.clone());
         to.register("dns_failed_open", "DNS answers given without knowing the object", it.dns_failed_open.clone());
-        to.register(
-            "dns_connections_refused",
-            "DNS connections closed at a limit",
-            it.dns_connections_refused.clone(),
-        );
+        to.register("dns_connections_refused", "DNS connections closed at a limit", it.dns_connections_refused.clone());
         to.register("http_answers", "HTTP answers by status and cache", it.http_answers.clone());
         to.register("http_body_bytes", "Bytes of bodies sent", it.http_body_bytes.clone());
         to.register("http_cut", "Bodies cut because the rest could not be had", it.http_cut.clone());

@@ -90,7 +90,8 @@ impl Fills {
                 return Ok(found);
             }
             let (stripe, column) = geometry.place(block);
-            let Some((_, Some(flight))) = self.launch(opened, geometry, stripe, column..column + 1, Keep::Yes).pop() else {
+            let Some((_, Some(flight))) = self.launch(opened, geometry, stripe, column..column + 1, Keep::Yes).pop()
+            else {
                 continue;
             };
             self.metrics.block_misses.inc();

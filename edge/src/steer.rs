@@ -69,7 +69,16 @@ mod tests {
     use super::*;
 
     fn place(latitude: f64, longitude: f64) -> Place {
-        Place { country: Country::UNKNOWN, region: "r".into(), zone: "z".into(), latitude, longitude }
+        let (operator, datacentre) = (String::new(), String::new());
+        Place {
+            country: Country::UNKNOWN,
+            region: "r".into(),
+            zone: "z".into(),
+            operator,
+            datacentre,
+            latitude,
+            longitude,
+        }
     }
 
     fn candidate<'e>(name: &'e str, place: &'e Place) -> Candidate<'e> {

@@ -106,6 +106,12 @@ impl<'b> Fields<'b> {
         Some(self.entries.remove(at).1)
     }
 
+    /// Returns whether a key is there and not yet taken.
+    #[must_use]
+    pub fn has(&self, key: u64) -> bool {
+        self.entries.iter().any(|(k, _)| *k == key)
+    }
+
     fn need(&mut self, key: u64) -> Result<&'b [u8], CborError> {
         self.take(key).ok_or(CborError::Missing { key })
     }

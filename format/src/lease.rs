@@ -1,7 +1,7 @@
 //! The lease: the mutable part of a record. The object's owner signs it, its version only grows.
 
 use crate::{
-    Locator, OwnerId, OwnerKeys, PolicyName, Profile,
+    Cap, Level, Locator, OwnerId, OwnerKeys, PolicyName, Profile,
     cbor::{CborError, Fields, FieldsWriter, Unknown},
     limits::{LEASE_BYTES_MAX, LEASE_PLACES_MAX, POLICY_NAME_BYTES_MAX},
     place::Domain,
@@ -20,6 +20,7 @@ mod key {
     pub(super) const EXPIRES: u64 = 7;
     pub(super) const POLICY: u64 = 8;
     pub(super) const ERASED: u64 = 9;
+    pub(super) const CAPS: u64 = 10;
 }
 
 /// How long an object stays. Seconds since 1970; zero means no bound.
@@ -52,6 +53,8 @@ pub struct Lease {
     pub policy: PolicyName,
     /// The object is erased: nodes destroy its sealed manifest and forget its shards.
     pub erased: bool,
+    /// How many columns may lie in one place; at most one cap for each level.
+    pub caps: Vec<Cap>,
     /// Extensions this version does not know.
     pub unknown: Unknown,
 }
@@ -104,7 +107,7 @@ impl Lease {
 
     fn encode(&self) -> Vec<u8> {
         let texts = |domains: &[Domain]| domains.iter().map(ToString::to_string).collect::<Vec<_>>();
-        FieldsWriter::default()
+        let mut fields = FieldsWriter::default()
             .bytes(key::LOCATOR, &self.locator.0)
             .bytes(key::OWNER, &self.owner.0)
             .uint(key::VERSION, self.version)
@@ -115,8 +118,12 @@ impl Lease {
             .uint(key::EXPIRES, self.retention.expires)
             .text(key::POLICY, self.policy.as_str())
             .uint(key::ERASED, u8::from(self.erased))
-            .unknown(&self.unknown)
-            .finish()
+            .unknown(&self.unknown);
+        // Absent rather than empty: leases from before caps keep their bytes.
+        if !self.caps.is_empty() {
+            fields = fields.texts(key::CAPS, &self.caps.iter().map(ToString::to_string).collect::<Vec<_>>());
+        }
+        fields.finish()
     }
 
     fn decode(payload: &[u8]) -> Result<Self, CborError> {
@@ -135,6 +142,7 @@ impl Lease {
                 1 => true,
                 _ => return Err(CborError::Value { key: key::ERASED, expected: "0 or 1" }),
             },
+            caps: read_caps(&mut fields)?,
             unknown: fields.unknown(),
         })
     }
@@ -147,6 +155,19 @@ fn parse<T: std::str::FromStr>(text: &str, key: u64, expected: &'static str) -> 
 fn read_domains(fields: &mut Fields<'_>, key: u64) -> Result<Vec<Domain>, CborError> {
     let texts = fields.texts(key, LEASE_PLACES_MAX)?;
     texts.into_iter().map(|text| parse(text, key, "places")).collect()
+}
+
+fn read_caps(fields: &mut Fields<'_>) -> Result<Vec<Cap>, CborError> {
+    if !fields.has(key::CAPS) {
+        return Ok(Vec::new());
+    }
+    let texts = fields.texts(key::CAPS, Level::ALL.len())?;
+    let caps: Vec<Cap> = texts.into_iter().map(|text| parse(text, key::CAPS, "caps")).collect::<Result<_, _>>()?;
+    let is_one_each = |level: &Level| caps.iter().filter(|cap| cap.level == *level).count() <= 1;
+    if caps.is_empty() || !Level::ALL.iter().all(is_one_each) {
+        return Err(CborError::Value { key: key::CAPS, expected: "one cap or more, and one for each level at most" });
+    }
+    Ok(caps)
 }
 
 #[cfg(test)]
@@ -167,12 +188,17 @@ mod tests {
             retention: Retention { keep_until: 5, expires: 10 },
             policy: PolicyName::default(),
             erased: false,
+            caps: vec!["zone=2".parse().unwrap(), "operator=4".parse().unwrap()],
             unknown: vec![(99, vec![0x01])],
         };
         assert_eq!(Lease::open(&lease.sign(&keys)), Ok(lease.clone()));
         let thief = OwnerSecret::from_bytes([2; 32]).keys();
         let named = LeaseError::Owner { named: keys.id(), signed: thief.id() };
         assert_eq!(Lease::open(&lease.sign(&thief)), Err(named));
+        let twice = Lease { caps: vec![lease.caps[0]; 2], ..lease.clone() };
+        assert!(matches!(Lease::open(&twice.sign(&keys)), Err(LeaseError::Cbor(CborError::Value { key: 10, .. }))));
+        let [with, without] = [&lease, &Lease { caps: vec![], ..lease.clone() }].map(|lease| lease.encode().len());
+        assert_eq!(with - without, 1 + 1 + (1 + "zone=2".len()) + (1 + "operator=4".len()), "key, array, two texts");
         assert!(lease.is_alive(9) && !lease.is_alive(10));
         assert!(!Lease { erased: true, ..lease }.is_alive(9));
     }

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod rendezvous;
 pub mod wire;
 
+mod cap;
 mod capability;
 mod compress;
 mod dedup;
@@ -36,6 +37,7 @@ mod sealed;
 mod signed;
 mod strip;
 
+pub use cap::{Cap, CapError, Level};
 pub use capability::Capability;
 pub use compress::Compression;
 pub use dedup::Fingerprint;

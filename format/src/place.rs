@@ -22,8 +22,14 @@ pub enum PlaceError {
         found: String,
     },
     /// Not a domain.
-    #[error("{found:?} is not a place: use country:BE, region:eu-west or zone:bru1")]
+    #[error("{found:?} is not a place: use country:BE, region:eu-west, zone:bru1, operator:acme or datacentre:bru-dc2")]
     Domain {
+        /// What was given.
+        found: String,
+    },
+    /// Not the name of a region, zone, operator or datacentre.
+    #[error("{found:?} is not a name of a place: 1 to {DOMAIN_NAME_BYTES_MAX} of a-z, 0-9 and hyphens")]
+    Name {
         /// What was given.
         found: String,
     },
@@ -153,6 +159,12 @@ pub struct Place {
     pub region: String,
     /// The failure domain: what one fire, flood or cut cable takes away together.
     pub zone: String,
+    /// Who runs the node: what one bankruptcy, court or stolen password takes away together. Empty when not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub operator: String,
+    /// The building. Empty when not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub datacentre: String,
     /// Degrees north.
     pub latitude: f64,
     /// Degrees east.
@@ -165,9 +177,10 @@ impl Place {
     /// # Errors
     /// [`PlaceError`] naming the field.
     pub fn check(&self) -> Result<(), PlaceError> {
-        for name in [&self.region, &self.zone] {
+        let known = [&self.operator, &self.datacentre].into_iter().filter(|name| !name.is_empty());
+        for name in [&self.region, &self.zone].into_iter().chain(known) {
             if !is_domain_name(name) {
-                return Err(PlaceError::Domain { found: cut(name) });
+                return Err(PlaceError::Name { found: cut(name) });
             }
         }
         if !(-90.0..=90.0).contains(&self.latitude) || !(-180.0..=180.0).contains(&self.longitude) {
@@ -201,6 +214,10 @@ pub enum Domain {
     Region(String),
     /// `zone:bru1`.
     Zone(String),
+    /// `operator:acme`.
+    Operator(String),
+    /// `datacentre:bru-dc2`.
+    Datacentre(String),
 }
 
 impl Domain {
@@ -211,6 +228,8 @@ impl Domain {
             Self::Country(country) => *country == place.country,
             Self::Region(region) => *region == place.region,
             Self::Zone(zone) => *zone == place.zone,
+            Self::Operator(operator) => *operator == place.operator,
+            Self::Datacentre(datacentre) => *datacentre == place.datacentre,
         }
     }
 }
@@ -221,6 +240,8 @@ impl fmt::Display for Domain {
             Self::Country(country) => write!(f, "country:{country}"),
             Self::Region(region) => write!(f, "region:{region}"),
             Self::Zone(zone) => write!(f, "zone:{zone}"),
+            Self::Operator(operator) => write!(f, "operator:{operator}"),
+            Self::Datacentre(datacentre) => write!(f, "datacentre:{datacentre}"),
         }
     }
 }
@@ -233,6 +254,8 @@ impl FromStr for Domain {
             Some(("country", code)) => code.parse().map(Self::Country),
             Some(("region", name)) if is_domain_name(name) => Ok(Self::Region(name.to_owned())),
             Some(("zone", name)) if is_domain_name(name) => Ok(Self::Zone(name.to_owned())),
+            Some(("operator", name)) if is_domain_name(name) => Ok(Self::Operator(name.to_owned())),
+            Some(("datacentre", name)) if is_domain_name(name) => Ok(Self::Datacentre(name.to_owned())),
             _ => Err(PlaceError::Domain { found: cut(text) }),
         }
     }
@@ -250,6 +273,8 @@ mod tests {
             country: Country::UNKNOWN,
             region: "r".into(),
             zone: "z".into(),
+            operator: String::new(),
+            datacentre: String::new(),
             latitude,
             longitude,
         };
@@ -269,9 +294,23 @@ mod tests {
         for bad in ["", "-a", "a-", "A", "a.b", &"a".repeat(33)] {
             assert!(bad.parse::<NodeName>().is_err(), "{bad}");
         }
-        for good in ["country:BE", "region:eu-west", "zone:bru1"] {
+        for good in ["country:BE", "region:eu-west", "zone:bru1", "operator:acme", "datacentre:bru-dc2"] {
             assert_eq!(good.parse::<Domain>().map(|d| d.to_string()).as_deref(), Ok(good));
         }
         assert!("planet:earth".parse::<Domain>().is_err() && "zone:".parse::<Domain>().is_err());
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_written_and_lies_in_no_place_of_its_kind() {
+        let text = r#"{"country":"BE","region":"eu","zone":"z","latitude":50.0,"longitude":4.0}"#;
+        let place: Place = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&place).unwrap(), text);
+        let known = Place { operator: "acme".into(), datacentre: "dc1".into(), ..place.clone() };
+        for domain in ["operator:acme", "datacentre:dc1"].map(|text| text.parse::<Domain>().unwrap()) {
+            assert!(domain.holds(&known) && !domain.holds(&place));
+        }
+        assert!(place.check().is_ok() && known.check().is_ok());
+        assert!(Place { operator: "Acme".into(), ..place }.check().is_err());
+        assert_eq!(serde_json::from_str::<Place>(&serde_json::to_string(&known).unwrap()).unwrap(), known);
     }
 }

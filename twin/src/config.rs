@@ -132,6 +132,8 @@ fn nowhere() -> Place {
         country: format::Country::UNKNOWN,
         region: "unknown".to_owned(),
         zone: "unknown".to_owned(),
+        operator: String::new(),
+        datacentre: String::new(),
         latitude: 0.0,
         longitude: 0.0,
     }

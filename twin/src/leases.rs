@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use client::{ReadError, Transport, TransportError};
-use format::{Lease, Locator, NodeName, PolicyName, Record, Retention, rendezvous};
+use format::{Cap, Lease, Level, Locator, NodeName, PolicyName, Record, Retention, rendezvous};
 use futures::{StreamExt, future::join_all};
 use tokio::task::spawn_blocking;
 
@@ -24,6 +24,8 @@ pub struct Renewal {
     pub policy: Option<PolicyName>,
     /// How long the object stays.
     pub retention: Option<Retention>,
+    /// How many shards may lie in one place.
+    pub caps: Option<Vec<Cap>>,
 }
 
 /// What became of one object's new lease.
@@ -61,6 +63,12 @@ pub enum LeaseChangeError {
     Kept {
         /// Seconds since 1970.
         until: u64,
+    },
+    /// Two caps for one level.
+    #[error("{level} is capped twice; name one number")]
+    Caps {
+        /// The level.
+        level: Level,
     },
     /// The record cannot be read now.
     #[error("the object's record cannot be read")]
@@ -119,6 +127,12 @@ impl Twin {
         if record.lease.erased {
             return Err(LeaseChangeError::Erased);
         }
+        let caps = renewal.caps.as_deref().unwrap_or_default();
+        if let Some(cap) =
+            caps.iter().enumerate().find(|(at, cap)| caps[..*at].iter().any(|other| other.level == cap.level))
+        {
+            return Err(LeaseChangeError::Caps { level: cap.1.level });
+        }
         let held = &record.lease;
         let tenure = Tenure {
             version: next_version(held, entry),
@@ -126,6 +140,7 @@ impl Twin {
             policy: renewal.policy.clone().unwrap_or_else(|| held.policy.clone()),
             wanted: held.wanted.clone(),
             refused: held.refused.clone(),
+            caps: renewal.caps.clone().unwrap_or_else(|| held.caps.clone()),
             retention: renewal.retention.unwrap_or(held.retention),
         };
         let lease = Lease { unknown: held.unknown.clone(), ..tenure.lease(held.locator, self.owner()) };

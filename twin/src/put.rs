@@ -8,7 +8,7 @@
 //! The name is in the index before nodes are asked to commit: an upload that a crash interrupts can be listed and removed.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io::Cursor,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use client::{Receipt, UploadError, Uploader};
 use format::{
-    Compression, Directory, DirectoryError, EncoderOptions, Entry as DirectoryEntry, Kind, Label, Suite,
+    Compression, Directory, DirectoryError, EncoderOptions, Entry as DirectoryEntry, Kind, Label, Level, Suite,
     limits::{MIME_BYTES_MAX, NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
 };
 use futures::{StreamExt, TryStreamExt};
@@ -358,7 +358,8 @@ impl Twin {
             seed,
             tenure.wanted.clone(),
             tenure.refused.clone(),
-        );
+        )
+        .with_caps(tenure.caps.clone());
 
         let (to, mut from) = mpsc::channel(1);
         // Not awaited when the nodes fail: it may sit in a read of standard input. It ends when the channel is gone.
@@ -416,7 +417,9 @@ fn check(options: &PutOptions) -> Result<(), PutError> {
     bounded("name", options.name.as_ref().map_or(0, String::len), NAME_BYTES_MAX)?;
     bounded("media type", options.mime.as_ref().map_or(0, String::len), MIME_BYTES_MAX)?;
     bounded("number of tags", options.tags.len(), TAGS_MAX)?;
-    bounded("tag", options.tags.keys().map(String::len).max().unwrap_or(0), TAG_NAME_BYTES_MAX)
+    bounded("tag", options.tags.keys().map(String::len).max().unwrap_or(0), TAG_NAME_BYTES_MAX)?;
+    let levels: BTreeSet<Level> = options.tenure.caps.iter().map(|cap| cap.level).collect();
+    bounded("number of caps for one level", options.tenure.caps.len() + 1 - levels.len(), 1)
 }
 
 fn new_batch() -> Result<Batch, getrandom::Error> {

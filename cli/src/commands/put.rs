@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use clap::Args;
-use format::{Compression, Domain, Kind, PolicyName, Profile, Retention};
+use format::{Cap, Compression, Domain, Kind, PolicyName, Profile, Retention};
 use serde::Serialize;
 use twin::{Deduplication, PutOptions, Stored, Tenure};
 
@@ -23,6 +23,7 @@ Examples:
   evernear put site/ --policy europe-only --name site
   tar c . | evernear put - --name backup.tar --profile archive --keep-until +365d
   evernear put film.mp4 --places country:BE,region:eu-west --places '!country:US' --tag premium=1
+  evernear put ledger.db --at-most zone=2,operator=4
 
 twin.toml says how to reach the cluster:
   url = \"https://{label}.cdn.example/{name}\"
@@ -49,9 +50,12 @@ pub(crate) struct Put {
     /// One of the owner's policies [default: as twin.toml says]
     #[arg(long)]
     policy: Option<PolicyName>,
-    /// Where shards may lie, such as country:BE, region:eu-west, zone:bru1; with ! in front where they may not
+    /// Where shards may lie, such as country:BE, region:eu-west, operator:acme, zone:bru1; with ! in front where they may not
     #[arg(long, value_delimiter = ',', value_name = "PLACE", value_parser = parse_place)]
     places: Vec<PlaceChoice>,
+    /// How many shards may lie in one country, region, operator, datacentre or zone [default: half the parity in a zone]
+    #[arg(long, value_delimiter = ',', value_name = "LEVEL=NUMBER")]
+    at_most: Vec<Cap>,
     /// A mark that the policy may ask for, with a number
     #[arg(long = "tag", value_name = "NAME[=NUMBER]", value_parser = parse_tag)]
     tags: Vec<(String, u32)>,
@@ -115,6 +119,7 @@ impl Put {
                 policy: self.policy.unwrap_or_else(|| config.policy.clone()),
                 wanted,
                 refused,
+                caps: self.at_most,
                 retention: Retention { keep_until: self.keep_until.unwrap_or(0), expires: self.expires.unwrap_or(0) },
                 ..Tenure::default()
             },

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
-use format::{PolicyName, Retention};
+use format::{Cap, PolicyName, Retention};
 use serde::Serialize;
 use twin::{Renewal, Target};
 
@@ -12,14 +12,16 @@ use crate::{
     owner_access::{ClusterAccess, KeyAccess, open_twin},
 };
 
-/// Change the policy or the times of an object.
+/// Change the policy, the times or the caps of an object.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   evernear renew LABEL --policy europe-only
   evernear renew LABEL --expires +365d --keep-until +30d
+  evernear renew LABEL --at-most zone=2,operator=4
 
-A stored folder is renewed with all in it. The two times are set together: one that is not named is taken away.")]
+A stored folder is renewed with all in it. The two times are set together: one that is not named is
+taken away; so are caps. Shards that lie otherwise than new caps say are moved by the nodes' repair, not by this command.")]
 pub(crate) struct Renew {
     /// A label, or a URL whose host begins with one
     target: String,
@@ -32,6 +34,9 @@ pub(crate) struct Renew {
     /// The lease ends at: 2027-01-31, 2027-01-31T12:00:00Z, +30d
     #[arg(long, value_name = "TIME", value_parser = moment::parse)]
     expires: Option<u64>,
+    /// How many shards may lie in one country, region, operator, datacentre or zone from now on
+    #[arg(long, value_delimiter = ',', value_name = "LEVEL=NUMBER")]
+    at_most: Vec<Cap>,
     #[command(flatten)]
     keys: KeyAccess,
     #[command(flatten)]
@@ -49,12 +54,13 @@ impl Renew {
         let times = (self.keep_until, self.expires);
         let retention = (times != (None, None))
             .then(|| Retention { keep_until: self.keep_until.unwrap_or(0), expires: self.expires.unwrap_or(0) });
-        if self.policy.is_none() && retention.is_none() {
-            bail!("nothing to change: name --policy, --keep-until or --expires");
+        let caps = (!self.at_most.is_empty()).then_some(self.at_most);
+        if self.policy.is_none() && retention.is_none() && caps.is_none() {
+            bail!("nothing to change: name --policy, --keep-until, --expires or --at-most");
         }
         let target: Target = self.target.parse().context("the object cannot be looked for")?;
         let (_, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
-        let renewal = Renewal { policy: self.policy, retention };
+        let renewal = Renewal { policy: self.policy, retention, caps };
         let told = twin.renew(&target.label.capability().locator(), &renewal).await?;
         let missed: std::collections::BTreeSet<_> =
             told.values().flat_map(|told| &told.missed).map(ToString::to_string).collect();

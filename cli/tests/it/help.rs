@@ -48,6 +48,7 @@ fn a_wrong_command_line_is_exit_code_2() {
         &["put"],
         &["put", "x", "--profile", "fast"],
         &["put", "x", "--places", "planet:earth"],
+        &["put", "x", "--at-most", "zone=0"],
         &["put", "x", "--tag", "=3"],
         &["put", "x", "--keep-until", "tomorrow"],
         &["get", "x", "--range", "5-4"],

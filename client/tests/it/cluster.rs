@@ -15,6 +15,8 @@ pub(crate) fn place(zone: usize) -> Place {
         country: "BE".parse().unwrap(),
         region: "eu".into(),
         zone: format!("z{zone}"),
+        operator: String::new(),
+        datacentre: String::new(),
         latitude: degrees,
         longitude: degrees,
     }
@@ -56,6 +58,7 @@ pub(crate) fn lease(sealed: &Sealed, keys: &OwnerKeys) -> Lease {
         retention: Retention::default(),
         policy: PolicyName::default(),
         erased: false,
+        caps: vec![],
         unknown: vec![],
     }
 }

@@ -11,7 +11,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::{
-    Call, Fault, FaultyTransport, Intercept, Intercepted, MemoryTransport, ReadError, ShardAsk, Topology, TransportError,
+    Call, Fault, FaultyTransport, Intercept, Intercepted, MemoryTransport, ReadError, ShardAsk, Topology,
+    TransportError,
 };
 use format::{Lease, Locator, NodeName, OpenError, OwnerKeys, OwnerSecret, Profile, Record, StripeIndex};
 
@@ -144,7 +145,7 @@ impl Intercept for Forgers {
 }
 
 /// An object's record as somebody would sign it, under the object's own locator.
-fn forged(sealed: &format::Sealed, keys: &OwnerKeys, lease: Lease) -> Bytes {
+fn forged(sealed: &format::Sealed, keys: &OwnerKeys, lease: &Lease) -> Bytes {
     let public = if keys.id() == owner().id() { sealed.public.clone() } else { inline_public(keys) };
     let placement = vec![None; public.columns()];
     Record::new(public, None, lease.sign(keys).into(), placement).unwrap().encode().into()
@@ -164,7 +165,7 @@ async fn a_forged_record_denies_nobody_an_object_but_its_owner_may() {
     };
     let erased = |owner, version| Lease { owner, version, erased: true, ..own.clone() };
 
-    let stranger = forged(&sealed, &thief, erased(thief.id(), 99));
+    let stranger = forged(&sealed, &thief, &erased(thief.id(), 99));
     for honest in 0..6 {
         let liars: Vec<NodeName> = names.iter().filter(|name| **name != names[honest]).cloned().collect();
         assert!(read(&over(&liars, stranger.clone()), &sealed).await.unwrap() == bytes, "only {honest} is honest");
@@ -173,7 +174,7 @@ async fn a_forged_record_denies_nobody_an_object_but_its_owner_may() {
     assert!(matches!(all, ReadError::Open(OpenError::Erased)), "{all}");
 
     // The nearest is asked first; that all others still give the record changes nothing.
-    let ended = forged(&sealed, &owner(), erased(owner().id(), 2));
+    let ended = forged(&sealed, &owner(), &erased(owner().id(), 2));
     let gone = read(&over(&names[..1], ended), &sealed).await.unwrap_err();
     assert!(matches!(gone, ReadError::Open(OpenError::Erased)), "{gone}");
 }

@@ -62,7 +62,8 @@ pub(crate) struct Stored {
 }
 
 pub(crate) fn place(country: &str, zone: &str, latitude: f64, longitude: f64) -> Place {
-    Place { country: country.parse().unwrap(), region: "test".into(), zone: zone.into(), latitude, longitude }
+    let (country, operator, datacentre) = (country.parse().unwrap(), String::new(), String::new());
+    Place { country, region: "test".into(), zone: zone.into(), operator, datacentre, latitude, longitude }
 }
 
 fn origin(number: usize) -> NodeEntry {
@@ -210,6 +211,7 @@ impl Site {
             retention: Retention::default(),
             policy: policy.clone(),
             erased,
+            caps: vec![],
             unknown: vec![],
         }
     }

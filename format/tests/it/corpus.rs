@@ -56,8 +56,13 @@ fn lease() -> Lease {
         retention: Retention { keep_until: 1_800_000_000, expires: 1_900_000_000 },
         policy: PolicyName::default(),
         erased: false,
+        caps: vec![],
         unknown: vec![(70, vec![0x01])],
     }
+}
+
+fn capped() -> Lease {
+    Lease { caps: vec!["zone=2".parse().unwrap(), "operator=4".parse().unwrap()], ..lease() }
 }
 
 fn policy() -> PolicyManifest {
@@ -139,6 +144,7 @@ fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
                 SigningDomain::Lease,
             ),
         ),
+        ("lease", "caps", payload(&capped().sign(owner()), SigningDomain::Lease)),
         ("lease", "zero-before-the-profile", zero_before_the_profile()),
         ("list_proof", "one-chunk", proof(19, 3, 2)),
         ("list_proof", "three-chunks-middle", proof(79, 40, 1)),

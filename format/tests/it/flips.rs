@@ -28,6 +28,7 @@ fn recorded(length: usize) -> (Made, Record) {
         retention: Retention::default(),
         policy: PolicyName::default(),
         erased: false,
+        caps: vec![],
         unknown: vec![],
     };
     let placement = (0..made.sealed.public.columns()).map(|c| Some(format!("o{c}").parse().unwrap())).collect();

@@ -150,6 +150,7 @@ mod tests {
             retention: Retention::default(),
             policy: PolicyName::default(),
             erased: false,
+            caps: vec![],
             unknown: vec![],
         }
     }

@@ -264,6 +264,8 @@ mod promises {
                 country: "BE".parse().unwrap(),
                 region: "r".into(),
                 zone: zone.into(),
+                operator: String::new(),
+                datacentre: String::new(),
                 latitude: 1.0,
                 longitude: 2.0,
             },

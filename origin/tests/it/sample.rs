@@ -63,6 +63,7 @@ impl Sample {
             retention: Retention::default(),
             policy: PolicyName::default(),
             erased: false,
+            caps: vec![],
             unknown: vec![],
         }
     }

@@ -89,6 +89,8 @@ impl World {
                 country: "BE".parse().unwrap(),
                 region: "r".into(),
                 zone: "z".into(),
+                operator: String::new(),
+                datacentre: String::new(),
                 latitude: 0.0,
                 longitude: 0.0,
             },

@@ -1,7 +1,7 @@
 //! One upload as its owner remembers it.
 
 use format::{
-    Capability, Domain, Kind, Lease, Locator, OwnerId, PolicyName, Profile, Retention,
+    Cap, Capability, Domain, Kind, Lease, Level, Locator, OwnerId, PolicyName, Profile, Retention,
     cbor::{CborError, Fields, FieldsWriter},
     limits::{LEASE_PLACES_MAX, MIME_BYTES_MAX, POLICY_NAME_BYTES_MAX},
 };
@@ -31,6 +31,7 @@ mod key {
     pub(super) const EXPIRES: u64 = 13;
     pub(super) const BATCH: u64 = 14;
     pub(super) const PLACE_IN_BATCH: u64 = 15;
+    pub(super) const CAPS: u64 = 16;
 }
 
 /// How far an upload got.
@@ -93,6 +94,8 @@ pub struct Tenure {
     pub wanted: Vec<Domain>,
     /// Shards lie in none of these.
     pub refused: Vec<Domain>,
+    /// How many shards may lie in one place; at most one cap for each level.
+    pub caps: Vec<Cap>,
     /// How long it stays.
     pub retention: Retention,
 }
@@ -111,6 +114,7 @@ impl Tenure {
             retention: self.retention,
             policy: self.policy.clone(),
             erased: false,
+            caps: self.caps.clone(),
             unknown: Vec::new(),
         }
     }
@@ -119,7 +123,7 @@ impl Tenure {
 impl Entry {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let texts = |domains: &[Domain]| domains.iter().map(ToString::to_string).collect::<Vec<_>>();
-        FieldsWriter::default()
+        let fields = FieldsWriter::default()
             .bytes(key::CAPABILITY, self.capability.expose())
             .uint(key::STATE, u8::from(self.state == State::Stored))
             .text(key::PATH, &self.path)
@@ -135,8 +139,9 @@ impl Entry {
             .uint(key::KEEP_UNTIL, self.tenure.retention.keep_until)
             .uint(key::EXPIRES, self.tenure.retention.expires)
             .bytes(key::BATCH, &self.batch.0)
-            .uint(key::PLACE_IN_BATCH, u8::from(self.position == Position::Inner))
-            .finish()
+            .uint(key::PLACE_IN_BATCH, u8::from(self.position == Position::Inner));
+        let caps: Vec<String> = self.tenure.caps.iter().map(ToString::to_string).collect();
+        if caps.is_empty() { fields.finish() } else { fields.texts(key::CAPS, &caps).finish() }
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CborError> {
@@ -161,6 +166,7 @@ impl Entry {
                 policy: parse(fields.text(key::POLICY, POLICY_NAME_BYTES_MAX)?, key::POLICY, "a policy name")?,
                 wanted: read_domains(&mut fields, key::WANTED)?,
                 refused: read_domains(&mut fields, key::REFUSED)?,
+                caps: read_caps(&mut fields)?,
                 retention: Retention { keep_until: fields.uint(key::KEEP_UNTIL)?, expires: fields.uint(key::EXPIRES)? },
             },
             batch: Batch(
@@ -176,6 +182,15 @@ impl Entry {
 
 fn parse<T: std::str::FromStr>(text: &str, key: u64, expected: &'static str) -> Result<T, CborError> {
     text.parse().map_err(|_| CborError::Value { key, expected })
+}
+
+/// Entries from before there were caps have none.
+fn read_caps(fields: &mut Fields<'_>) -> Result<Vec<Cap>, CborError> {
+    if !fields.has(key::CAPS) {
+        return Ok(Vec::new());
+    }
+    let texts = fields.texts(key::CAPS, Level::ALL.len())?;
+    texts.into_iter().map(|text| parse(text, key::CAPS, "caps")).collect()
 }
 
 fn read_domains(fields: &mut Fields<'_>, key: u64) -> Result<Vec<Domain>, CborError> {

@@ -1,8 +1,8 @@
 //! Leases: only the owner changes them, versions only grow, what is promised to stay stays.
 
-use client::ReadError;
-use format::{OpenError, Retention};
-use twin::{GetError, LeaseChangeError, PutOptions, Renewal, Tenure};
+use client::{PlacementError, ReadError, UploadError};
+use format::{Cap, OpenError, Retention};
+use twin::{GetError, LeaseChangeError, PutError, PutOptions, Renewal, Tenure};
 
 use crate::small_cluster::{SmallCluster, noise, options, quiet};
 
@@ -58,7 +58,7 @@ async fn a_renewal_reaches_nodes_and_index_with_a_higher_version() {
     let locator = stored.entry.capability.locator();
     let expires = Retention { keep_until: 0, expires: u64::MAX };
     for version in 2..4 {
-        let renewal = Renewal { policy: Some("geo".parse().unwrap()), retention: Some(expires) };
+        let renewal = Renewal { policy: Some("geo".parse().unwrap()), retention: Some(expires), ..Renewal::default() };
         let renewed = twin.renew(&locator, &renewal).await.unwrap();
         assert!(renewed[&locator].missed.is_empty());
         let found = cluster.network.find(&stored.entry.capability, &[]).await.unwrap();
@@ -66,4 +66,36 @@ async fn a_renewal_reaches_nodes_and_index_with_a_higher_version() {
         let tenure = twin.list().await[&locator].tenure.clone();
         assert_eq!((tenure.version, tenure.retention, tenure.profile), (version, expires, options().tenure.profile));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn caps_bind_where_shards_lie_and_stand_in_the_lease() {
+    let cluster = SmallCluster::start();
+    let twin = cluster.twin(1);
+    let path = cluster.file("a", &noise(5 << 20));
+    let caps = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Cap>>();
+    let under = |texts| PutOptions { tenure: Tenure { caps: caps(texts), ..options().tenure }, ..options() };
+
+    let refused = twin.put(&path, &under(&["operator=1"]), &quiet()).await.unwrap_err();
+    let PutError::Upload { source: UploadError::Placement(PlacementError::Capped { need: 6, room: 4, .. }), .. } =
+        refused
+    else {
+        panic!("{refused:?}")
+    };
+    let twice = twin.put(&path, &under(&["zone=1", "zone=2"]), &quiet()).await.unwrap_err();
+    assert!(matches!(twice, PutError::Bounds { .. }), "{twice:?}");
+    assert!(twin.list().await.is_empty());
+
+    let stored = twin.put(&path, &under(&["operator=2", "zone=1"]), &quiet()).await.unwrap();
+    let locator = stored.entry.capability.locator();
+    let lease = || async { cluster.network.find(&stored.entry.capability, &[]).await.unwrap().record.lease };
+    assert_eq!(lease().await.caps, caps(&["operator=2", "zone=1"]));
+
+    let renew = |texts| Renewal { caps: Some(caps(texts)), ..Renewal::default() };
+    let twice = twin.renew(&locator, &renew(&["node=1", "node=2"])).await;
+    assert!(matches!(twice, Err(LeaseChangeError::Caps { .. })), "{twice:?}");
+    twin.renew(&locator, &renew(&["country=6"])).await.unwrap();
+    assert_eq!(lease().await.caps, caps(&["country=6"]));
+    drop(twin);
+    assert_eq!(cluster.twin(1).list().await[&locator].tenure.caps, caps(&["country=6"]), "the index forgot");
 }

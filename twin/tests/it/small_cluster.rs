@@ -1,4 +1,4 @@
-//! Eight origins in memory, in as many zones, and owners who use them.
+//! Eight origins in memory, in as many zones, two of each operator, and owners who use them.
 
 use std::{path::Path, sync::Arc};
 
@@ -54,6 +54,8 @@ fn place(origin: usize) -> Place {
         country: "BE".parse().unwrap(),
         region: "eu-west".into(),
         zone: format!("z{origin}"),
+        operator: format!("op{}", origin / 2),
+        datacentre: String::new(),
         latitude: 50.0,
         longitude: 4.0,
     }

@@ -1,0 +1,81 @@
+//! Why an object cannot be placed, so that whoever reads it knows which cap or place to change, and by how much.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use format::{Cap, Domain, Redundancy};
+
+/// Why an object cannot be placed. Asking again helps once nodes, places or caps are others.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlacementError {
+    /// The cluster, or what the owner allows of it, is too small.
+    #[error(
+        "{need} more origins are needed for {redundancy}, and {have} of {known} known ones {}; {} short: use a smaller profile or allow more places",
+        fitting(wanted, refused), need - have
+    )]
+    TooFew {
+        /// The redundancy.
+        redundancy: Redundancy,
+        /// Origins needed besides those that hold columns already.
+        need: usize,
+        /// Origins that fit.
+        have: usize,
+        /// Origins known.
+        known: usize,
+        /// Places wanted.
+        wanted: Vec<Domain>,
+        /// Places refused.
+        refused: Vec<Domain>,
+    },
+    /// The caps leave too little room.
+    #[error(
+        "{need} more origins are needed for {redundancy}, and caps leave room for {room}, {} short: {}; raise a cap or allow more places",
+        need - room, full(binding)
+    )]
+    Capped {
+        /// The redundancy.
+        redundancy: Redundancy,
+        /// Origins needed besides those that hold columns already.
+        need: usize,
+        /// The most that the caps allow.
+        room: usize,
+        /// The caps that bind, each with the places that are full under it.
+        binding: BTreeMap<Cap, BTreeSet<String>>,
+    },
+    /// The caps are of places that lie across each other in three ways, and no placement was found, though one may exist.
+    #[error(
+        "no placement of {redundancy} was found under caps for places that cross in three ways; drop one of {}",
+        list(caps)
+    )]
+    Tangled {
+        /// The redundancy.
+        redundancy: Redundancy,
+        /// The caps.
+        caps: Vec<Cap>,
+    },
+}
+
+/// Places named in a message before it says how many more.
+const NAMED_MAX: usize = 4;
+
+fn list<T: ToString>(items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>) -> String {
+    let items = items.into_iter();
+    let more = items.len().saturating_sub(NAMED_MAX);
+    let named = items.take(NAMED_MAX).map(|item| item.to_string()).collect::<Vec<_>>().join(", ");
+    if more == 0 { named } else { format!("{named} and {more} more") }
+}
+
+fn fitting(wanted: &[Domain], refused: &[Domain]) -> String {
+    match (wanted, refused) {
+        ([], []) => "can be used".to_owned(),
+        (wanted, []) => format!("lie in the wanted places ({})", list(wanted)),
+        ([], refused) => format!("lie outside the refused places ({})", list(refused)),
+        (wanted, refused) => format!("fit the wanted ({}) and refused places ({})", list(wanted), list(refused)),
+    }
+}
+
+fn full(binding: &BTreeMap<Cap, BTreeSet<String>>) -> String {
+    let name = |name: &String| if name.is_empty() { "unknown ones".to_owned() } else { name.clone() };
+    let caps =
+        binding.iter().map(|(cap, names)| format!("{cap} for {}", list(names.iter().map(name).collect::<Vec<_>>())));
+    caps.collect::<Vec<_>>().join("; ")
+}
