@@ -1,0 +1,74 @@
+//! What it costs to choose the nodes of one object: by the zones alone, under caps that cross, where they are scarce, for two lost
+//! columns, and when it cannot be.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
+
+use std::hint::black_box;
+
+use client::{PlacementAsk, place};
+use criterion::{Criterion, criterion_group, criterion_main};
+use format::{
+    Place,
+    wire::{NodeEntry, Role},
+};
+
+/// Nodes of 40 operators in 250 datacentres of 125 zones of 25 countries; every operator is everywhere.
+fn nodes(count: usize) -> Vec<NodeEntry> {
+    let node = |i: usize| {
+        let datacentre = i % 250;
+        let country = u8::try_from(datacentre % 25).unwrap();
+        NodeEntry {
+            name: format!("n{i}").parse().unwrap(),
+            role: Role::Origin,
+            address: None,
+            public: vec![],
+            place: Place {
+                country: format!("X{}", char::from(b'A' + country)).parse().unwrap(),
+                region: format!("r{}", country / 5),
+                zone: format!("z{}", datacentre % 125),
+                operator: format!("op{}", i / 250 % 40),
+                datacentre: format!("dc{datacentre}"),
+                latitude: 0.0,
+                longitude: 0.0,
+            },
+            capacity_bytes: 1 << 42,
+            free_bytes: (1 << 40) + i as u64 * 7919 % (1 << 41),
+            load: 0,
+            seen: 0,
+        }
+    };
+    (0..count).map(node).collect()
+}
+
+fn placement(criterion: &mut Criterion) {
+    for count in [100, 10_000] {
+        let nodes = nodes(count);
+        let ask = |caps: &[&str]| PlacementAsk {
+            caps: caps.iter().map(|cap| cap.parse().unwrap()).collect(),
+            ..PlacementAsk::new("16+8".parse().unwrap(), [7; 32])
+        };
+        let crossing = ask(&["operator=2", "datacentre=1", "zone=2", "country=3"]);
+        let scarce = PlacementAsk {
+            wanted: ["r0", "r1"].map(|region| format!("region:{region}").parse().unwrap()).to_vec(),
+            ..ask(&["operator=1", "country=3"])
+        };
+        let mut held: Vec<_> =
+            place(&ask(&["operator=3"]), &nodes).map(|it| it.nodes.into_iter().map(Some).collect()).unwrap_or_default();
+        held.iter_mut().take(2).for_each(|node| *node = None);
+        let healing = PlacementAsk { held, ..ask(&["operator=3"]) };
+        let impossible = ask(&["region=4", "operator=2"]);
+        for (name, ask) in [
+            ("zones alone", &ask(&[])),
+            ("caps that cross", &crossing),
+            ("scarce", &scarce),
+            ("two columns of 24", &healing),
+            ("impossible", &impossible),
+        ] {
+            criterion.bench_function(&format!("place 16+8 among {count}, {name}"), |bencher| {
+                bencher.iter(|| place(black_box(ask), black_box(&nodes)));
+            });
+        }
+    }
+}
+
+criterion_group!(placing, placement);
+criterion_main!(placing);
