@@ -149,6 +149,8 @@ fn spread_out(
         let (mut low, mut high) = (zones.least_cap(need).max(ask.redundancy.parity() / 2).max(1), columns);
         if fits(low) {
             high = low;
+        } else if !fits(high) {
+            low = high;
         }
         while low < high {
             let middle = low.midpoint(high);

@@ -43,11 +43,12 @@ async fn dom(edge: SocketAddr, profile: &Path, url: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A page of another site that embeds a picture and a film, waits until both are there, and says what it sees.
+/// A page of another site that embeds a picture and a film, waits until both are there, and says what it sees. Both fit into
+/// the window, as browsers start no film that is not seen.
 fn page(picture: &str, film: &str) -> String {
     format!(
         r#"<!doctype html><title>other site</title>
-<img id="picture" src="{picture}"><video id="film" muted autoplay src="{film}"></video>
+<img id="picture" width="300" src="{picture}"><video id="film" width="300" muted autoplay src="{film}"></video>
 <script>
 let told = false;
 const tell = (text) => {{ if (!told) {{ told = true; fetch("/told", {{ method: "POST", body: text + "\n" }}); }} }};
@@ -74,7 +75,11 @@ async fn serve_until_told(listener: &TcpListener, kind: &'static str, document: 
             accepted = listener.accept() => {
                 answers.spawn(answer(accepted.unwrap().0, kind, document.clone()));
             }
-            Some(Ok(Some(told))) = answers.join_next() => return told,
+            Some(answered) = answers.join_next() => {
+                if let Ok(Some(told)) = answered {
+                    return told;
+                }
+            }
         }
     }
 }
