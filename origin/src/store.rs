@@ -7,6 +7,7 @@
 //! shards/aa/bb/<object>.<column>.list  the hash of each strip
 //! shards/aa/bb/<object>.public         the public manifest, which says where each strip starts
 //! records/aa/<locator>                 a copy of the record, so that reads need no catalog
+//! quarantine/<number>-<object>.<column>  damaged shards, the newest of them
 //! feed                                 how far the change feed was followed
 //! ```
 //!
@@ -15,9 +16,12 @@
 
 mod disk;
 mod draft;
+mod quarantine;
 mod record;
+mod shards;
 mod slice;
 mod space;
+mod verify;
 
 use std::{
     collections::HashSet,
@@ -33,8 +37,10 @@ use format::ObjectId;
 pub use self::{
     disk::{Disk, RealDisk, Step, SyncFailure},
     draft::{AppendError, CommitError, Draft},
+    shards::{HeldShard, ShardId},
     slice::Slice,
     space::Space,
+    verify::{Checked, Found, Harm},
 };
 
 /// Locks over all ids: enough that two ids seldom share one, few enough to make at once.
@@ -184,20 +190,7 @@ impl Store {
     }
 
     fn has_any_shard(&self, object: &ObjectId) -> Result<bool, StoreError> {
-        let folder = self.shard_folder(object);
-        let prefix = format!("{object}.");
-        let entries = match fs::read_dir(&folder) {
-            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
-            other => other.map_err(failed("list", &folder))?,
-        };
-        for entry in entries {
-            let name = entry.map_err(failed("list", &folder))?.file_name();
-            let column = name.to_str().and_then(|name| name.strip_prefix(&prefix));
-            if column.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit())) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(shards::shards_in(&self.shard_folder(object))?.iter().any(|shard| shard.object == *object))
     }
 
     /// Serialises work on one id. Never held across an await: the store has none.

@@ -13,6 +13,10 @@ use super::{Store, StoreError, failed, open, read};
 /// Bytes of one piece: large enough for a disk, small enough that a slow reader holds little memory.
 const PIECE_BYTES: u64 = 1 << 20;
 
+/// Largest list: one hash for each strip a shard can have.
+#[expect(clippy::cast_possible_truncation, reason = "32 MiB")]
+pub(super) const LIST_BYTES_MAX: usize = STRIPES_MAX as usize * 32;
+
 /// Strips that are being read.
 #[derive(Debug)]
 pub struct Slice {
@@ -39,7 +43,7 @@ impl Store {
         let Some(end) = end else { return Err(outside) };
 
         let list_path = self.list_path(object, column);
-        let list = read(&list_path, usize::try_from(STRIPES_MAX * 32).unwrap_or(usize::MAX))?.ok_or_else(no_shard)?;
+        let list = read(&list_path, LIST_BYTES_MAX)?.ok_or_else(no_shard)?;
         let length = file.metadata().map_err(failed("measure", &path))?.len();
         if length != public.shard_bytes(column) {
             return Err(StoreError::Damaged { path });

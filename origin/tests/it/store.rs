@@ -1,13 +1,13 @@
 //! The files of an origin: what matches becomes a shard, anything else leaves nothing.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use format::{ListProof, StripHash, limits::SHARD_READ_STRIPS_MAX};
-use origin::store::{AppendError, CommitError, RealDisk, Store, StoreError};
+use format::{ListProof, ObjectId, StripHash, StripeIndex, limits::SHARD_READ_STRIPS_MAX};
+use origin::store::{AppendError, Checked, CommitError, Found, Harm, RealDisk, Store, StoreError};
 
 use crate::sample::Sample;
 
@@ -192,4 +192,132 @@ fn copies_of_records_never_go_back_and_the_erased_stay_erased() {
     assert_eq!(store.feed_position(), None);
     store.put_feed_position(77).unwrap();
     assert_eq!(store.feed_position(), Some(77));
+}
+
+/// The path of a shard's strips.
+pub(crate) fn strips_path(root: &Path, object: &ObjectId, column: usize) -> PathBuf {
+    let hex = object.to_string();
+    root.join("shards").join(&hex[..2]).join(&hex[2..4]).join(format!("{object}.{column}"))
+}
+
+pub(crate) fn flip(path: &Path, at: u64) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[usize::try_from(at).unwrap()] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn pages_of_shards_have_each_once_in_one_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut expected = Vec::new();
+    for seed in 1..=5 {
+        let sample = Sample::new(seed, 140_000);
+        for column in [0, 1, 3] {
+            let bytes = upload(&store, &sample, column).unwrap();
+            expected.push((sample.sealed.public.id(), column, bytes));
+        }
+    }
+    expected.sort_unstable();
+    for limit in [1, 2, 4, 15, 100] {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.shards(after.as_ref(), limit).unwrap();
+            assert!(page.len() <= limit);
+            let Some(last) = page.last() else { break };
+            after = Some(last.shard);
+            found.extend(page.iter().map(|held| (held.shard.object, held.shard.column, held.bytes)));
+        }
+        assert_eq!(found, expected, "{limit}");
+    }
+}
+
+#[test]
+fn a_look_in_steps_finds_exactly_the_strip_that_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    // 4 stripes of 4+2.
+    let sample = Sample::new(1, 4 << 20);
+    let (public, object) = (&sample.sealed.public, sample.sealed.public.id());
+    upload(&store, &sample, 0).unwrap();
+    let look = |from, budget| store.verify_shard(&object, 0, from, budget).unwrap();
+    assert_eq!(look(0, u64::MAX), Checked { bytes: public.shard_bytes(0), found: Found::Intact });
+    let mut next = 0;
+    for step in 1..=4 {
+        let checked = look(next, 1);
+        assert_eq!(checked.bytes, public.strip_bytes(StripeIndex(step - 1)).unwrap() as u64);
+        match checked.found {
+            Found::More { next: strip } if step < 4 => next = strip,
+            Found::Intact if step == 4 => {}
+            other => panic!("{step}: {other:?}"),
+        }
+    }
+    let path = strips_path(dir.path(), &object, 0);
+    for strip in 0..4 {
+        let (start, end) = (public.shard_offset(StripeIndex(strip)), public.shard_offset(StripeIndex(strip + 1)));
+        for at in [start, end - 1] {
+            flip(&path, at);
+            for from in 0..=strip {
+                assert_eq!(look(from, u64::MAX).found, Found::Damaged(Harm::Strip { strip }));
+            }
+            assert!(!store.mend_shard(&object, 0).unwrap());
+            flip(&path, at);
+        }
+    }
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(public.shard_bytes(0) - 1).unwrap();
+    assert!(matches!(look(0, u64::MAX).found, Found::Damaged(Harm::Length { .. })));
+    assert!(matches!(store.verify_shard(&object, 1, 0, 1), Err(StoreError::NoShard { .. })));
+}
+
+#[test]
+fn lost_sidecars_are_written_anew_from_strips_and_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let sample = Sample::new(1, 4 << 20);
+    let object = sample.sealed.public.id();
+    upload(&store, &sample, 0).unwrap();
+    let strips = strips_path(dir.path(), &object, 0);
+    let (list, public) = (strips.with_extension("0.list"), strips.with_extension("public"));
+    let look = || store.verify_shard(&object, 0, 0, u64::MAX).unwrap().found;
+    for harm in [Harm::List, Harm::Public] {
+        let path = if harm == Harm::List { &list } else { &public };
+        for damage in [|path: &Path| std::fs::remove_file(path).unwrap(), |path: &Path| flip(path, 40)] {
+            damage(path);
+            assert_eq!(look(), Found::Damaged(harm));
+            if harm == Harm::Public && store.records().unwrap().is_empty() {
+                assert!(!store.mend_shard(&object, 0).unwrap(), "P is nowhere");
+                store.put_record(&sample.record(&sample.lease(1), &"o1".parse().unwrap())).unwrap();
+            }
+            assert!(store.mend_shard(&object, 0).unwrap());
+            assert_eq!(look(), Found::Intact);
+            assert_whole(&store, &sample, 0);
+        }
+    }
+}
+
+#[test]
+fn quarantine_takes_the_damaged_shard_alone_and_stays_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let sample = Sample::new(1, 140_000);
+    let object = sample.sealed.public.id();
+    let quarantine = dir.path().join("quarantine");
+    let harm = Harm::Strip { strip: 0 };
+    upload(&store, &sample, 1).unwrap();
+    for round in 0..300 {
+        upload(&store, &sample, 0).unwrap();
+        if round % 100 == 0 {
+            assert!(!store.quarantine(&object, 0, &harm).unwrap(), "it is intact");
+            assert_whole(&store, &sample, 0);
+        }
+        flip(&strips_path(dir.path(), &object, 0), 9);
+        assert!(store.quarantine(&object, 0, &harm).unwrap());
+        assert_nothing(dir.path(), &store, &sample, 0);
+    }
+    assert_whole(&store, &sample, 1);
+    let mut names: Vec<_> =
+        std::fs::read_dir(quarantine).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names.len(), 512, "strips and list of each of 256");
+    assert!(names[0].starts_with("00000044-") && names[511].starts_with("00000299-"), "the oldest went");
 }
