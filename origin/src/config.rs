@@ -83,6 +83,8 @@ pub struct Limits {
     pub sweep_seconds: u64,
     /// Seconds between announcements of this node. Absent: 10.
     pub announce_seconds: u64,
+    /// Days within which every shard is hashed again. Absent: 14.
+    pub scrub_days: u32,
     /// Newest changes that the feed keeps; a reader further behind starts anew. Absent: 100,000.
     pub changes_kept: u32,
 }
@@ -102,6 +104,7 @@ impl Default for Limits {
             erase_grace_seconds: 24 * 3600,
             sweep_seconds: 60,
             announce_seconds: 10,
+            scrub_days: 14,
             changes_kept: 100_000,
         }
     }
@@ -247,6 +250,7 @@ impl Limits {
             ("drain_seconds", self.drain_seconds, 1),
             ("sweep_seconds", self.sweep_seconds, 1),
             ("announce_seconds", self.announce_seconds, 1),
+            ("scrub_days", self.scrub_days.into(), 1),
             ("changes_kept", self.changes_kept.into(), 1),
         ];
         match bounds.into_iter().find(|(_, found, min)| found < min) {
@@ -257,6 +261,11 @@ impl Limits {
 
     pub(crate) fn upload_idle(&self) -> Duration {
         Duration::from_secs(self.upload_idle_seconds)
+    }
+
+    /// The time a pass over all shards shall take: traffic may put off its end by a third.
+    pub(crate) fn scrub_pass(&self) -> Duration {
+        Duration::from_secs(u64::from(self.scrub_days) * 24 * 3600) / 4 * 3
     }
 
     pub(crate) fn request(&self) -> Duration {

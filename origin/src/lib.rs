@@ -3,7 +3,7 @@
 //! ```text
 //! accept (TCP, mutual TLS, HTTP/2) -> api (routes, roles, refusals) -> upload -> store (files of this node)
 //!                                                                   -> catalog (SQLite file of this machine)
-//! copies (follows the change feed)    upkeep (announces, sweeps)    feed (who waits for changes)
+//! copies (follows the change feed)    upkeep (announces, sweeps)    feed (who waits for changes)    scrub (hashes again)
 //! ```
 //!
 //! An origin sees ciphertext and hashes, never a key. It takes a shard only when every strip hashes into the root that the
@@ -23,8 +23,10 @@ mod metrics;
 mod node;
 mod peer;
 mod run;
+mod scrub;
 mod upkeep;
 mod upload;
 
 pub use config::Config;
-pub use run::{Origin, Running, StartError};
+pub use run::{Origin, Running, ScrubError, StartError};
+pub use scrub::Scrubbed;

@@ -26,6 +26,7 @@ pub(crate) struct Failed {
     pub(crate) what: &'static str,
 }
 
+/// A gauge of bytes, positions or times, none of which is below zero.
 type ByteGauge = Gauge<u64, AtomicU64>;
 
 /// The counters of one origin.
@@ -42,6 +43,10 @@ pub(crate) struct Metrics {
     pub(crate) shard_bytes: ByteGauge,
     pub(crate) disk_free_bytes: ByteGauge,
     pub(crate) feed_position: ByteGauge,
+    pub(crate) scrubbed_bytes: Counter,
+    pub(crate) scrub_mended: Counter,
+    pub(crate) scrub_quarantined: Counter,
+    pub(crate) scrubbed_since: ByteGauge,
 }
 
 impl Metrics {
@@ -59,6 +64,10 @@ impl Metrics {
             shard_bytes: Gauge::default(),
             disk_free_bytes: Gauge::default(),
             feed_position: Gauge::default(),
+            scrubbed_bytes: Counter::default(),
+            scrub_mended: Counter::default(),
+            scrub_quarantined: Counter::default(),
+            scrubbed_since: Gauge::default(),
         };
         let to = &mut metrics.registry;
         to.register("requests", "Requests answered", metrics.requests.clone());
@@ -80,6 +89,14 @@ impl Metrics {
         to.register("shard_bytes", "Bytes of the shards held", metrics.shard_bytes.clone());
         to.register("disk_free_bytes", "Bytes that shards may still take", metrics.disk_free_bytes.clone());
         to.register("feed_position", "Last change applied to the own disk", metrics.feed_position.clone());
+        to.register("scrubbed_bytes", "Bytes of shards hashed again", metrics.scrubbed_bytes.clone());
+        to.register("scrub_mended", "Damaged shards whose sidecars were written anew", metrics.scrub_mended.clone());
+        to.register("scrub_quarantined", "Damaged shards taken out of service", metrics.scrub_quarantined.clone());
+        to.register(
+            "scrubbed_since_timestamp_seconds",
+            "Every shard was hashed after this time; 0 before the first whole pass",
+            metrics.scrubbed_since.clone(),
+        );
         metrics
     }
 

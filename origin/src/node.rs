@@ -133,6 +133,19 @@ impl Node {
         Ok(())
     }
 
+    /// Returns the bytes of the shards held, by the node's own count.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.shard_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns how busy the node is, 0 to 100: the memory of bodies or the calls into the disk, whichever is fuller.
+    pub(crate) fn load(&self) -> u8 {
+        let max = u64::from(self.config.limits.disk_calls_max);
+        let free = u64::try_from(self.disk_calls.available_permits()).unwrap_or(u64::MAX);
+        let calls = u8::try_from(max.saturating_sub(free) * 100 / max.max(1)).unwrap_or(100);
+        calls.max(self.intake.load())
+    }
+
     /// Refuses when shards may take no more. One call into the disk.
     pub(crate) fn check_room(&self) -> Result<(), RoomError> {
         if self.room(self.store.space()?).1 == 0 { Err(RoomError::Full) } else { Ok(()) }

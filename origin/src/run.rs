@@ -18,6 +18,7 @@ use crate::{
     config::{CatalogUrl, Config, ConfigError},
     copies::{self, RefreshError},
     node::Node,
+    scrub::{self, Scrubbed},
     store::{Disk, RealDisk, Store, StoreError},
     upkeep,
 };
@@ -81,12 +82,23 @@ impl From<RefreshError> for StartError {
 pub struct Origin;
 
 /// An origin that runs.
-#[derive(Debug)]
 pub struct Running {
     /// Where it listens.
     pub local_addr: SocketAddr,
+    node: Arc<Node>,
     task: JoinHandle<()>,
 }
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("local_addr", &self.local_addr).finish_non_exhaustive()
+    }
+}
+
+/// Why a pass over all shards broke off; ours, and it can be tried again.
+#[derive(Debug, thiserror::Error)]
+#[error("the scrub broke off")]
+pub struct ScrubError(#[source] RefreshError);
 
 impl Running {
     /// Waits until the origin has stopped, which its shutdown token begins: requests under way end first, as long as the
@@ -95,7 +107,17 @@ impl Running {
     /// # Errors
     /// [`JoinError`] when its main task panicked.
     pub async fn stopped(self) -> Result<(), JoinError> {
+        // Nothing of the node may outlive its end: another may open the folder then.
+        drop(self.node);
         self.task.await
+    }
+
+    /// Hashes every shard again now, without rests, and deals with the damaged ones as the scrub in the background does.
+    ///
+    /// # Errors
+    /// [`ScrubError`]; what was done until then stays done.
+    pub async fn scrub(&self) -> Result<Scrubbed, ScrubError> {
+        scrub::scrub_now(&self.node).await.map_err(ScrubError)
     }
 }
 
@@ -144,7 +166,7 @@ impl Origin {
         node.recount().await?;
         upkeep::announce(&node).await?;
         tracing::info!(node = %node.config.name, %local_addr, "origin started");
-        Ok(Running { local_addr, task: tokio::spawn(run(node, listener, acceptor)) })
+        Ok(Running { local_addr, node: node.clone(), task: tokio::spawn(run(node, listener, acceptor)) })
     }
 }
 
@@ -156,6 +178,7 @@ async fn run(node: Arc<Node>, listener: TcpListener, acceptor: TlsAcceptor) {
     node.tasks.spawn(copies::follow(node.clone()));
     node.tasks.spawn(upkeep::announce_often(node.clone()));
     node.tasks.spawn(upkeep::sweep_often(node.clone()));
+    node.tasks.spawn(scrub::scrub_often(node.clone()));
     let watched = node.clone();
     node.tasks.spawn(async move { watched.feed.run(&watched.stop).await });
 

@@ -8,7 +8,7 @@
 //! shards/aa/bb/<object>.public         the public manifest, which says where each strip starts
 //! records/aa/<locator>                 a copy of the record, so that reads need no catalog
 //! quarantine/<number>-<object>.<column>  damaged shards, the newest of them
-//! feed                                 how far the change feed was followed
+//! feed, scrub                          how far the change feed was followed, and the scrub came
 //! ```
 //!
 //! A shard is there exactly when its strip file is: that file is renamed into place last, after everything it needs is
@@ -16,6 +16,7 @@
 
 mod disk;
 mod draft;
+mod note;
 mod quarantine;
 mod record;
 mod shards;

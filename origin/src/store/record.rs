@@ -77,22 +77,6 @@ impl Store {
         Ok(None)
     }
 
-    /// Returns how far the change feed was followed.
-    #[must_use]
-    pub fn feed_position(&self) -> Option<u64> {
-        let text = read(&self.root.join("feed"), 32).ok().flatten()?;
-        std::str::from_utf8(&text).ok()?.trim().parse().ok()
-    }
-
-    /// Notes how far the change feed was followed. An old position only makes work twice.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`].
-    pub fn put_feed_position(&self, position: u64) -> Result<(), StoreError> {
-        let scrap = Scrap::write(self, "feed", position.to_string().as_bytes())?;
-        scrap.rename(&self.root.join("feed"))
-    }
-
     fn record_path(&self, locator: &Locator) -> PathBuf {
         let hex = locator.to_string();
         self.root.join("records").join(&hex[..2]).join(&hex)

@@ -8,5 +8,6 @@ mod corpus;
 mod crash;
 mod foreign;
 mod sample;
+mod scrub;
 mod store;
 mod world;

@@ -105,6 +105,11 @@ impl World {
         self.nodes[number - 1].name.clone()
     }
 
+    /// The running origin of a number.
+    pub(crate) fn origin(&self, number: usize) -> &Running {
+        &self.running[number - 1]
+    }
+
     /// A caller of some name and role.
     pub(crate) fn caller(&self, name: &str, role: Role) -> HttpTransport {
         HttpTransport::new(&self.identity(name, role), Arc::new(Topology::new(self.nodes.clone()))).unwrap()
