@@ -1,11 +1,14 @@
-//! The catalog: records, leases, placement, policies, blobs, nodes and the change feed, behind one trait.
+//! The catalog: records, leases, placement, policies, blobs, nodes, the change feed, and the work that origins share,
+//! behind one trait.
 //!
 //! Every engine keeps the same promises, written down once in the conformance suite `tests/it/catalog.rs`: a lease's
 //! version only grows, an erased record never shows sealed bytes again, and a change is in the feed exactly when what it
 //! tells of is committed. Reads of shards and of records that lie on a disk do not depend on it.
 
 mod rule;
+mod sql;
 mod sqlite;
+mod work;
 
 use std::time::Duration;
 
@@ -19,14 +22,18 @@ use format::{
 pub use self::{
     rule::Refused,
     sqlite::{OpenError, SqliteCatalog},
+    work::{
+        CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, OBJECTS_MAX, ObjectPage, ObjectRow,
+        PAGE_BYTES_MAX, Repair, RepairAsk, RepairCause, RepairEnd, RepairQueue, TICKETS_MAX, Ticket, UnknownCause,
+    },
 };
 
 /// What a write did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
-    /// The catalog now says what the write asked, and the feed tells of it.
+    /// The catalog now says what the write asked. Of records, policies and nodes the feed tells.
     Stored,
-    /// The catalog said so before: the same write came twice.
+    /// The catalog said so, or better, before: the same write came twice.
     Unchanged,
 }
 
@@ -95,18 +102,100 @@ pub trait Catalog: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Locator>, CatalogError>;
 
+    /// Ends the leases that are past their expiry, at most `limit`, and returns how many: the sealed manifest is destroyed,
+    /// the record becomes a tombstone under the lease it has, and the feed tells of an erasure. Nothing ends before the
+    /// second until which it is promised to be kept. Fewer than `limit`: no more are due.
+    async fn expire(&self, limit: usize) -> Result<u64, CatalogError>;
+
+    /// Returns a living object.
+    async fn object(&self, object: &ObjectId) -> Result<Option<ObjectRow>, CatalogError>;
+
+    /// Returns living objects that have columns, in order of their ids from the one after `after`; those that lie inline in
+    /// their manifests have none. At most `limit` and at most [`OBJECTS_MAX`].
+    async fn objects(&self, after: Option<&ObjectId>, limit: usize) -> Result<ObjectPage, CatalogError>;
+
+    /// Returns those living objects of which a node holds a shard, as [`Self::objects`] does.
+    async fn objects_on(
+        &self,
+        node: &NodeName,
+        after: Option<&ObjectId>,
+        limit: usize,
+    ) -> Result<ObjectPage, CatalogError>;
+
     /// Notes that a shard is durable on a node.
     async fn place_shard(&self, shard: &ShardRow) -> Result<(), CatalogError>;
 
     /// Notes that a node no longer holds a shard, unless it was committed again within `grace`.
     async fn forget_shard(&self, shard: &ShardRow, grace: Duration) -> Result<(), CatalogError>;
 
+    /// Notes that a node's shard was found corrupt or missing: the row goes at once, however young.
+    async fn lose_shard(&self, shard: &ShardRow) -> Result<(), CatalogError>;
+
     /// Returns shards of a node, at most `limit`, all of whose records were erased at least `grace` ago. A shard that was
     /// committed within `grace` is not among them: its record may be on its way.
     async fn dead_shards(&self, node: &NodeName, grace: Duration, limit: usize) -> Result<Vec<ShardRow>, CatalogError>;
 
+    /// Returns what the catalog believes a node to hold, in order of object and column, at most `limit`, from the one after
+    /// `after`.
+    async fn shards_on(
+        &self,
+        node: &NodeName,
+        after: Option<(ObjectId, usize)>,
+        limit: usize,
+    ) -> Result<Vec<ShardRow>, CatalogError>;
+
     /// Returns what a node holds.
     async fn shard_totals(&self, node: &NodeName) -> Result<ShardTotals, CatalogError>;
+
+    /// Asks for an object's repair. An object waits once: of two asks the lower margin counts, attempts stay, and one that was
+    /// given up stays so until [`Self::revive_repairs`]. Erasing the object takes it out.
+    async fn queue_repair(&self, repair: &RepairAsk) -> Result<Applied, CatalogError>;
+
+    /// Takes the repair of the lowest margin, of those the one that waits longest, that is due and that nobody holds. It is
+    /// `holder`'s alone for `hold`.
+    async fn take_repair(&self, holder: &NodeName, hold: Duration) -> Result<Option<Repair>, CatalogError>;
+
+    /// Holds on to a repair for another `hold` from now. False: another holder has it now, or it is gone; stop.
+    async fn keep_repair(&self, object: &ObjectId, holder: &NodeName, hold: Duration) -> Result<bool, CatalogError>;
+
+    /// Says how a repair ended. The word of one who lost the hold changes nothing.
+    async fn end_repair(&self, object: &ObjectId, holder: &NodeName, end: &RepairEnd) -> Result<(), CatalogError>;
+
+    /// Counts the repairs; reads the whole queue.
+    async fn repair_queue(&self) -> Result<RepairQueue, CatalogError>;
+
+    /// Returns repairs given up, the oldest first, at most `limit`.
+    async fn dead_repairs(&self, limit: usize) -> Result<Vec<DeadRepair>, CatalogError>;
+
+    /// Lets all repairs given up wait anew, and returns how many.
+    async fn revive_repairs(&self) -> Result<u64, CatalogError>;
+
+    /// Notes a reader's word of a bad shard; several about one shard are one.
+    ///
+    /// # Errors
+    /// [`Refused::TooManyTickets`] at [`TICKETS_MAX`].
+    async fn report(&self, ticket: &Ticket) -> Result<Applied, CatalogError>;
+
+    /// Takes tickets that nobody holds, the oldest first, at most `limit`. They are `holder`'s alone for `hold`, then anyone's
+    /// again unless [`Self::end_ticket`] came before.
+    async fn take_tickets(&self, holder: &NodeName, hold: Duration, limit: usize) -> Result<Vec<Ticket>, CatalogError>;
+
+    /// Removes a ticket that was looked into.
+    async fn end_ticket(&self, ticket: &Ticket) -> Result<(), CatalogError>;
+
+    /// Takes named work for `hold` and returns the cursor that its last holder left; empty at first. None while another
+    /// holder has it; one that holds it already takes it again, as a node that restarted does.
+    async fn take_work(&self, name: &str, holder: &NodeName, hold: Duration) -> Result<Option<Bytes>, CatalogError>;
+
+    /// Holds on to named work for another `hold` from now and leaves a cursor of at most [`CURSOR_BYTES_MAX`]; a hold of zero
+    /// lets go. False: another holder has it now, and the cursor is not kept; stop.
+    async fn keep_work(
+        &self,
+        name: &str,
+        holder: &NodeName,
+        hold: Duration,
+        cursor: &[u8],
+    ) -> Result<bool, CatalogError>;
 
     /// Files a policy whose manifest was verified in `envelope`.
     ///
@@ -137,6 +226,9 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Returns the sequence of the newest change; zero before the first.
     async fn newest_change(&self) -> Result<u64, CatalogError>;
+
+    /// Returns the catalog's clock, seconds since 1970: what [`NodeEntry::seen`] is measured by.
+    async fn now(&self) -> Result<u64, CatalogError>;
 
     /// Drops what the engine's own files (its log) still hold of erased records. Best effort; called now and then.
     async fn purge(&self) -> Result<(), CatalogError>;

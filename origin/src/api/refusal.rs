@@ -96,6 +96,7 @@ fn refused_status(refused: &Refused) -> StatusCode {
         Refused::NoRecord => StatusCode::NOT_FOUND,
         Refused::VersionTooLarge { .. } => StatusCode::BAD_REQUEST,
         Refused::Erased => StatusCode::GONE,
+        Refused::TooManyTickets { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refused::OtherObject { .. }
         | Refused::OtherOwner { .. }
         | Refused::Older { .. }

@@ -65,6 +65,12 @@ pub enum Refused {
         /// The blob.
         blob: BlobId,
     },
+    /// So many reports of bad shards wait already.
+    #[error("{max} tickets wait already; report the shard again when it is read again")]
+    TooManyTickets {
+        /// Tickets that may wait.
+        max: usize,
+    },
 }
 
 /// What the catalog holds of a record when a lease arrives.

@@ -2,13 +2,7 @@
 //!
 //! WAL, so that readers never wait for the writer; `synchronous=FULL`, so that a commit survives power loss; every write
 //! starts with `BEGIN IMMEDIATE`, so that what it read is what it overwrites, whichever process came first. One connection
-//! writes and a few read. Methods are cancel safe: a dropped transaction rolls back.
-
-mod feed;
-mod nodes;
-mod policies;
-mod records;
-mod shards;
+//! writes and a few read.
 
 use std::{
     fs::File,
@@ -16,19 +10,13 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use format::{
-    BlobId, Lease, Locator, NodeName, OwnerId, PolicyManifest, PolicyName, Record,
-    wire::{ChangePage, NodeEntry},
-};
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    AssertSqlSafe, SqlSafeStr, Sqlite,
     migrate::MigrateError,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
-use super::{Applied, Catalog, CatalogError, ShardRow, ShardTotals};
+use super::sql::{Driver, SqlCatalog, driver};
 
 /// Longest wait for another process that writes, and for a free connection.
 const BUSY: Duration = Duration::from_secs(5);
@@ -59,11 +47,7 @@ pub enum OpenError {
 }
 
 /// A catalog in one SQLite file.
-pub struct SqliteCatalog {
-    writer: SqlitePool,
-    readers: SqlitePool,
-    changes_kept: u32,
-}
+pub type SqliteCatalog = SqlCatalog<Sqlite>;
 
 impl SqliteCatalog {
     /// Opens or creates the file and brings its schema up to date. The feed keeps the newest `changes_kept` changes.
@@ -84,13 +68,9 @@ impl SqliteCatalog {
             .pragma("secure_delete", "ON");
         let pool = || SqlitePoolOptions::new().acquire_timeout(BUSY).idle_timeout(None).max_lifetime(None);
         let writer = pool().max_connections(1).connect_with(options.clone()).await?;
-        sqlx::migrate!("./migrations").run(&writer).await?;
+        sqlx::migrate!("./migrations/sqlite").run(&writer).await?;
         let readers = pool().max_connections(READERS).connect_with(options.pragma("query_only", "ON")).await?;
-        Ok(Self { writer, readers, changes_kept })
-    }
-
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, CatalogError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        Ok(Self { writers: writer, readers, changes_kept })
     }
 }
 
@@ -112,101 +92,27 @@ async fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Reads a 32-byte identifier back.
-fn id(bytes: &[u8], table: &'static str) -> Result<[u8; 32], CatalogError> {
-    bytes.try_into().map_err(|_| CatalogError::Damaged { table })
+driver!(cells SqliteRow);
+
+impl Driver for Sqlite {
+    const WRITE: &'static str = "BEGIN IMMEDIATE";
+    const READ: &'static str = "BEGIN";
+    // There is one writer.
+    const ALONE: Option<&'static str> = None;
+    // Busy readers only make it do less; the next call catches up.
+    const PURGE: Option<&'static str> = Some("PRAGMA wal_checkpoint(TRUNCATE)");
+
+    driver!(calls with text);
 }
 
-/// Reads a number back that was stored from an unsigned one.
-fn unsigned(number: i64, table: &'static str) -> Result<u64, CatalogError> {
-    u64::try_from(number).map_err(|_| CatalogError::Damaged { table })
-}
-
-/// Stores what may be anything: above 2^63 a bound is as good as none.
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-#[async_trait]
-impl Catalog for SqliteCatalog {
-    async fn put_record(&self, record: &Record) -> Result<Applied, CatalogError> {
-        records::put(self, record).await
+/// Says in SQLite's words what it has no words for: the clock in milliseconds, and locks on rows, of which one writer needs
+/// none.
+fn text(statement: &'static str) -> sqlx::SqlStr {
+    const CLOCK: &str = "unixepoch_ms()";
+    const ROW_LOCK: &str = " FOR UPDATE SKIP LOCKED";
+    if !statement.contains(CLOCK) && !statement.contains(ROW_LOCK) {
+        return statement.into_sql_str();
     }
-
-    async fn put_lease(&self, lease: &Lease, envelope: &Bytes) -> Result<Applied, CatalogError> {
-        records::renew(self, lease, envelope).await
-    }
-
-    async fn record(&self, locator: &Locator) -> Result<Option<Record>, CatalogError> {
-        records::read(self, locator).await
-    }
-
-    async fn locators(
-        &self,
-        owner: &OwnerId,
-        after: Option<&Locator>,
-        limit: usize,
-    ) -> Result<Vec<Locator>, CatalogError> {
-        records::list(self, owner, after, limit).await
-    }
-
-    async fn place_shard(&self, shard: &ShardRow) -> Result<(), CatalogError> {
-        shards::place(self, shard).await
-    }
-
-    async fn forget_shard(&self, shard: &ShardRow, grace: Duration) -> Result<(), CatalogError> {
-        shards::forget(self, shard, grace).await
-    }
-
-    async fn dead_shards(&self, node: &NodeName, grace: Duration, limit: usize) -> Result<Vec<ShardRow>, CatalogError> {
-        shards::dead(self, node, grace, limit).await
-    }
-
-    async fn shard_totals(&self, node: &NodeName) -> Result<ShardTotals, CatalogError> {
-        shards::totals(self, node).await
-    }
-
-    async fn put_policy(&self, manifest: &PolicyManifest, envelope: &Bytes) -> Result<Applied, CatalogError> {
-        policies::put(self, manifest, envelope).await
-    }
-
-    async fn policy(&self, owner: &OwnerId, name: &PolicyName) -> Result<Option<Bytes>, CatalogError> {
-        policies::read(self, owner, name).await
-    }
-
-    async fn put_blob(&self, id: &BlobId, blob: &Bytes) -> Result<(), CatalogError> {
-        policies::put_blob(self, id, blob).await
-    }
-
-    async fn blob(&self, id: &BlobId) -> Result<Option<Bytes>, CatalogError> {
-        policies::read_blob(self, id).await
-    }
-
-    async fn announce(&self, entry: &NodeEntry) -> Result<Applied, CatalogError> {
-        nodes::announce(self, entry).await
-    }
-
-    async fn nodes(&self) -> Result<Vec<NodeEntry>, CatalogError> {
-        nodes::list(self).await
-    }
-
-    async fn changes(&self, since: u64, limit: usize) -> Result<ChangePage, CatalogError> {
-        feed::page(self, since, limit).await
-    }
-
-    async fn newest_change(&self) -> Result<u64, CatalogError> {
-        feed::newest(self).await
-    }
-
-    async fn purge(&self) -> Result<(), CatalogError> {
-        // Busy readers only make it do less; the next call catches up.
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.writer).await?;
-        Ok(())
-    }
-
-    async fn close(&self) {
-        // The writer last: the last connection to close folds the log into the file, which a reader may not.
-        self.readers.close().await;
-        self.writer.close().await;
-    }
+    let said = statement.replace(CLOCK, "CAST(unixepoch('subsec') * 1000 AS INTEGER)").replace(ROW_LOCK, "");
+    AssertSqlSafe(said).into_sql_str()
 }

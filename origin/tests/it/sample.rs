@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use format::{
-    Attributes, Compression, DataKey, Encoder, EncoderOptions, Kind, Lease, NodeName, OwnerKeys, OwnerSecret,
+    Attributes, Compression, DataKey, Encoder, EncoderOptions, Kind, Lease, NodeName, ObjectId, OwnerKeys, OwnerSecret,
     PolicyName, Profile, Record, Retention, Sealed, Suite,
 };
 
@@ -50,6 +50,10 @@ impl Sample {
         let strips_of = |column: usize| stripes.iter().filter_map(|stripe| stripe.strips[column].clone()).collect();
         let columns = (0..sealed.public.columns()).map(strips_of).collect();
         Self { owner, sealed, columns }
+    }
+
+    pub(crate) fn id(&self) -> ObjectId {
+        self.sealed.public.id()
     }
 
     pub(crate) fn lease(&self, version: u64) -> Lease {

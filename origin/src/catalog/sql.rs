@@ -1,0 +1,249 @@
+//! What the SQL engines have in common, which is nearly all: tables of the same names, and statements written once.
+//!
+//! A statement is plain SQL that both engines understand, with `$1` for its arguments. An engine is a [`Driver`]: how its
+//! transactions begin and how it keeps writers apart. Two words of a statement are not everybody's, and the drivers see to
+//! them: `unixepoch()` and `unixepoch_ms()`, the database's clock, and `FOR UPDATE SKIP LOCKED`.
+//!
+//! Every call has a deadline. Methods are cancel safe: a dropped transaction rolls back.
+
+mod driver;
+mod expiry;
+mod feed;
+mod nodes;
+mod objects;
+mod policies;
+mod records;
+mod repairs;
+mod session;
+mod shards;
+mod tickets;
+mod works;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use format::{
+    BlobId, Lease, Locator, NodeName, ObjectId, OwnerId, PolicyManifest, PolicyName, Record,
+    wire::{ChangePage, NodeEntry},
+};
+use sqlx::{Database, Pool};
+
+pub(super) use self::{
+    driver::{Arg, Cells, Driver, driver},
+    session::Session,
+};
+use super::{
+    Applied, Catalog, CatalogError, DeadRepair, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd, RepairQueue,
+    ShardRow, ShardTotals, Ticket,
+};
+
+/// A catalog in an SQL database.
+pub struct SqlCatalog<D: Database> {
+    pub(super) writers: Pool<D>,
+    pub(super) readers: Pool<D>,
+    /// Newest changes that the feed keeps.
+    pub(super) changes_kept: u32,
+}
+
+/// Reads a 32-byte identifier back.
+fn id(bytes: &[u8], table: &'static str) -> Result<[u8; 32], CatalogError> {
+    bytes.try_into().map_err(|_| CatalogError::Damaged { table })
+}
+
+/// Reads a number back that was stored from a smaller or an unsigned one.
+fn number<T: TryFrom<i64>>(number: i64, table: &'static str) -> Result<T, CatalogError> {
+    T::try_from(number).map_err(|_| CatalogError::Damaged { table })
+}
+
+/// Reads a name back.
+fn parse<T: std::str::FromStr>(text: &str, table: &'static str) -> Result<T, CatalogError> {
+    text.parse().map_err(|_| CatalogError::Damaged { table })
+}
+
+/// Stores what may be anything: above 2^63 a bound is as good as none.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Stores a length of time as milliseconds.
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 2).min(i64::MAX / 2)
+}
+
+#[async_trait]
+impl<D: Driver> Catalog for SqlCatalog<D> {
+    async fn put_record(&self, record: &Record) -> Result<Applied, CatalogError> {
+        records::put(self, record).await
+    }
+
+    async fn put_lease(&self, lease: &Lease, envelope: &Bytes) -> Result<Applied, CatalogError> {
+        records::renew(self, lease, envelope).await
+    }
+
+    async fn record(&self, locator: &Locator) -> Result<Option<Record>, CatalogError> {
+        records::read(self, locator).await
+    }
+
+    async fn locators(
+        &self,
+        owner: &OwnerId,
+        after: Option<&Locator>,
+        limit: usize,
+    ) -> Result<Vec<Locator>, CatalogError> {
+        records::list(self, owner, after, limit).await
+    }
+
+    async fn expire(&self, limit: usize) -> Result<u64, CatalogError> {
+        expiry::expire(self, limit).await
+    }
+
+    async fn object(&self, object: &ObjectId) -> Result<Option<ObjectRow>, CatalogError> {
+        objects::read(self, object).await
+    }
+
+    async fn objects(&self, after: Option<&ObjectId>, limit: usize) -> Result<ObjectPage, CatalogError> {
+        objects::page(self, after, limit).await
+    }
+
+    async fn objects_on(
+        &self,
+        node: &NodeName,
+        after: Option<&ObjectId>,
+        limit: usize,
+    ) -> Result<ObjectPage, CatalogError> {
+        objects::page_on(self, node, after, limit).await
+    }
+
+    async fn place_shard(&self, shard: &ShardRow) -> Result<(), CatalogError> {
+        shards::place(self, shard).await
+    }
+
+    async fn forget_shard(&self, shard: &ShardRow, grace: Duration) -> Result<(), CatalogError> {
+        shards::forget(self, shard, grace).await
+    }
+
+    async fn lose_shard(&self, shard: &ShardRow) -> Result<(), CatalogError> {
+        shards::lose(self, shard).await
+    }
+
+    async fn dead_shards(&self, node: &NodeName, grace: Duration, limit: usize) -> Result<Vec<ShardRow>, CatalogError> {
+        shards::dead(self, node, grace, limit).await
+    }
+
+    async fn shards_on(
+        &self,
+        node: &NodeName,
+        after: Option<(ObjectId, usize)>,
+        limit: usize,
+    ) -> Result<Vec<ShardRow>, CatalogError> {
+        shards::list(self, node, after, limit).await
+    }
+
+    async fn shard_totals(&self, node: &NodeName) -> Result<ShardTotals, CatalogError> {
+        shards::totals(self, node).await
+    }
+
+    async fn queue_repair(&self, repair: &RepairAsk) -> Result<Applied, CatalogError> {
+        repairs::queue(self, repair).await
+    }
+
+    async fn take_repair(&self, holder: &NodeName, hold: Duration) -> Result<Option<Repair>, CatalogError> {
+        repairs::take(self, holder, hold).await
+    }
+
+    async fn keep_repair(&self, object: &ObjectId, holder: &NodeName, hold: Duration) -> Result<bool, CatalogError> {
+        repairs::keep(self, object, holder, hold).await
+    }
+
+    async fn end_repair(&self, object: &ObjectId, holder: &NodeName, end: &RepairEnd) -> Result<(), CatalogError> {
+        repairs::end(self, object, holder, end).await
+    }
+
+    async fn repair_queue(&self) -> Result<RepairQueue, CatalogError> {
+        repairs::count(self).await
+    }
+
+    async fn dead_repairs(&self, limit: usize) -> Result<Vec<DeadRepair>, CatalogError> {
+        repairs::dead(self, limit).await
+    }
+
+    async fn revive_repairs(&self) -> Result<u64, CatalogError> {
+        repairs::revive(self).await
+    }
+
+    async fn report(&self, ticket: &Ticket) -> Result<Applied, CatalogError> {
+        tickets::report(self, ticket).await
+    }
+
+    async fn take_tickets(&self, holder: &NodeName, hold: Duration, limit: usize) -> Result<Vec<Ticket>, CatalogError> {
+        tickets::take(self, holder, hold, limit).await
+    }
+
+    async fn end_ticket(&self, ticket: &Ticket) -> Result<(), CatalogError> {
+        tickets::end(self, ticket).await
+    }
+
+    async fn take_work(&self, name: &str, holder: &NodeName, hold: Duration) -> Result<Option<Bytes>, CatalogError> {
+        works::take(self, name, holder, hold).await
+    }
+
+    async fn keep_work(
+        &self,
+        name: &str,
+        holder: &NodeName,
+        hold: Duration,
+        cursor: &[u8],
+    ) -> Result<bool, CatalogError> {
+        works::keep(self, name, holder, hold, cursor).await
+    }
+
+    async fn put_policy(&self, manifest: &PolicyManifest, envelope: &Bytes) -> Result<Applied, CatalogError> {
+        policies::put(self, manifest, envelope).await
+    }
+
+    async fn policy(&self, owner: &OwnerId, name: &PolicyName) -> Result<Option<Bytes>, CatalogError> {
+        policies::read(self, owner, name).await
+    }
+
+    async fn put_blob(&self, id: &BlobId, blob: &Bytes) -> Result<(), CatalogError> {
+        policies::put_blob(self, id, blob).await
+    }
+
+    async fn blob(&self, id: &BlobId) -> Result<Option<Bytes>, CatalogError> {
+        policies::read_blob(self, id).await
+    }
+
+    async fn announce(&self, entry: &NodeEntry) -> Result<Applied, CatalogError> {
+        nodes::announce(self, entry).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeEntry>, CatalogError> {
+        nodes::list(self).await
+    }
+
+    async fn changes(&self, since: u64, limit: usize) -> Result<ChangePage, CatalogError> {
+        feed::page(self, since, limit).await
+    }
+
+    async fn newest_change(&self) -> Result<u64, CatalogError> {
+        feed::newest(self).await
+    }
+
+    async fn now(&self) -> Result<u64, CatalogError> {
+        let row = self.reader().await?.one("SELECT unixepoch()", &[]).await?;
+        number(row.number(0)?, "clock")
+    }
+
+    async fn purge(&self) -> Result<(), CatalogError> {
+        let Some(statement) = D::PURGE else { return Ok(()) };
+        self.writer().await?.run(statement, &[]).await?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        // The writers last: of SQLite the last connection to close folds the log into the file, which a reader may not.
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+}

@@ -1,0 +1,57 @@
+//! The change feed: one row for each change, numbered in the order of commits.
+//!
+//! A reader asks for what came after the last number it saw, so a smaller number must never become visible after a larger
+//! one. A database's own sequence does not promise that: a transaction may draw 7 and commit after another drew 8 and
+//! committed. Hence a number is drawn only by who holds [`Alone::Feed`], which ends with the transaction: after its commit is
+//! visible. Changes therefore commit one after the other; it is asked for last, so that all other work goes side by side.
+
+use format::wire::{Change, ChangeKind, ChangePage};
+
+use super::{Cells, Driver, Session, SqlCatalog, number, session::Alone, signed};
+use crate::catalog::CatalogError;
+
+const TABLE: &str = "changes";
+
+/// Adds a change to the transaction that makes it, as the last thing before its commit, and trims the oldest beyond what is
+/// kept.
+pub(super) async fn tell<D: Driver>(write: &mut Session<D>, kind: &ChangeKind) -> Result<(), CatalogError> {
+    let text = serde_json::to_string(kind).map_err(|_| CatalogError::Damaged { table: TABLE })?;
+    write.alone(Alone::Feed).await?;
+    let row = write.one("INSERT INTO changes (kind) VALUES ($1) RETURNING sequence", &[text.as_str().into()]).await?;
+    let oldest = row.number(0)?.saturating_sub(i64::from(write.changes_kept));
+    write.run("DELETE FROM changes WHERE sequence <= $1", &[oldest.into()]).await?;
+    Ok(())
+}
+
+pub(super) async fn newest<D: Driver>(catalog: &SqlCatalog<D>) -> Result<u64, CatalogError> {
+    let row = catalog.reader().await?.one("SELECT coalesce(max(sequence), 0) FROM changes", &[]).await?;
+    number(row.number(0)?, TABLE)
+}
+
+pub(super) async fn page<D: Driver>(
+    catalog: &SqlCatalog<D>,
+    since: u64,
+    limit: usize,
+) -> Result<ChangePage, CatalogError> {
+    // One transaction, so that both answers are of one moment.
+    let mut read = catalog.snapshot().await?;
+    let row = read.one("SELECT coalesce(min(sequence), 0), coalesce(max(sequence), 0) FROM changes", &[]).await?;
+    let (oldest, newest): (u64, u64) = (number(row.number(0)?, TABLE)?, number(row.number(1)?, TABLE)?);
+    // Behind what is kept, or ahead of it because the catalog was restored from an older copy.
+    if since.saturating_add(1) < oldest || since > newest {
+        return Ok(ChangePage { changes: Vec::new(), next: newest, reset: true });
+    }
+    let rows = read
+        .all(
+            "SELECT sequence, kind FROM changes WHERE sequence > $1 ORDER BY sequence LIMIT $2",
+            &[signed(since).into(), signed(limit as u64).into()],
+        )
+        .await?;
+    let mut changes = Vec::with_capacity(rows.len());
+    for row in rows {
+        let kind = serde_json::from_str(row.text(1)?).map_err(|_| CatalogError::Damaged { table: TABLE })?;
+        changes.push(Change { sequence: number(row.number(0)?, TABLE)?, kind });
+    }
+    let next = changes.last().map_or(since, |change| change.sequence);
+    Ok(ChangePage { changes, next, reset: false })
+}

@@ -1,0 +1,47 @@
+//! The nodes of the cluster as rows.
+
+use format::wire::{ChangeKind, NodeEntry};
+
+use super::{Cells, Driver, SqlCatalog, feed, number, session::Alone};
+use crate::catalog::{Applied, CatalogError, Refused};
+
+const TABLE: &str = "nodes";
+
+pub(super) async fn announce<D: Driver>(catalog: &SqlCatalog<D>, entry: &NodeEntry) -> Result<Applied, CatalogError> {
+    let mut write = catalog.write().await?;
+    let name = entry.name.as_str();
+    write.alone(Alone::Node(name)).await?;
+    let held = write.first("SELECT entry FROM nodes WHERE name = $1", &[name.into()]).await?;
+    let held = held.map(|row| read(row.text(0)?)).transpose()?;
+    if let Some(held) = held.as_ref().filter(|held| held.role != entry.role) {
+        return Err(Refused::OtherRole { held: held.role }.into());
+    }
+    let text = serde_json::to_string(entry).map_err(|_| CatalogError::Damaged { table: TABLE })?;
+    write
+        .run(
+            "INSERT INTO nodes (name, entry, seen) VALUES ($1, $2, unixepoch())
+             ON CONFLICT (name) DO UPDATE SET entry = excluded.entry, seen = excluded.seen",
+            &[name.into(), text.as_str().into()],
+        )
+        .await?;
+    let moved = held.is_none_or(|held| topology(&held) != topology(entry));
+    if moved {
+        feed::tell(&mut write, &ChangeKind::Node { name: entry.name.clone() }).await?;
+    }
+    write.commit().await?;
+    Ok(if moved { Applied::Stored } else { Applied::Unchanged })
+}
+
+/// What readers plan by; how full a node is changes with every beat and is no news.
+fn topology(entry: &NodeEntry) -> NodeEntry {
+    NodeEntry { capacity_bytes: 0, free_bytes: 0, load: 0, seen: 0, ..entry.clone() }
+}
+
+pub(super) async fn list<D: Driver>(catalog: &SqlCatalog<D>) -> Result<Vec<NodeEntry>, CatalogError> {
+    let rows = catalog.reader().await?.all("SELECT entry, seen FROM nodes ORDER BY name", &[]).await?;
+    rows.iter().map(|row| Ok(NodeEntry { seen: number(row.number(1)?, TABLE)?, ..read(row.text(0)?)? })).collect()
+}
+
+fn read(text: &str) -> Result<NodeEntry, CatalogError> {
+    serde_json::from_str(text).map_err(|_| CatalogError::Damaged { table: TABLE })
+}

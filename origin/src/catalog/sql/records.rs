@@ -1,0 +1,216 @@
+//! Records and leases as rows. The lease's version is compared and swapped in one statement inside one transaction.
+
+use bytes::Bytes;
+use format::{Lease, Locator, NodeName, ObjectId, OwnerId, PublicManifest, Record, Retention, wire::ChangeKind};
+
+use super::{Arg, Cells, Driver, Session, SqlCatalog, feed, id, number, parse, repairs, session::Alone, signed};
+use crate::catalog::{
+    Applied, CatalogError,
+    rule::{Held, Refused, Verdict, judge, storable},
+};
+
+const TABLE: &str = "records";
+
+pub(super) async fn put<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<Applied, CatalogError> {
+    let placement = encode_placement(&record.placement)?;
+    let (locator, object) = (record.locator(), record.public.id());
+    let mut write = catalog.write().await?;
+    write.alone(Alone::Record(&locator.0)).await?;
+    let Some((held, now)) = held(&mut write, &locator).await? else {
+        insert(&mut write, record, &placement).await?;
+        return finish(write, &record.lease, &object).await;
+    };
+    if held.object != object {
+        return Err(Refused::OtherObject { held: held.object }.into());
+    }
+    let verdict = judge(&held, &record.lease, &record.lease_envelope, now)?;
+    if verdict == Verdict::Same {
+        return replace_placement(write, &locator, &placement).await;
+    }
+    swap(&mut write, &record.lease, &record.lease_envelope, verdict).await?;
+    let statement = "UPDATE records SET placement = $1 WHERE locator = $2";
+    write.run(statement, &[placement.as_str().into(), (&locator.0).into()]).await?;
+    finish(write, &record.lease, &object).await
+}
+
+pub(super) async fn renew<D: Driver>(
+    catalog: &SqlCatalog<D>,
+    lease: &Lease,
+    envelope: &Bytes,
+) -> Result<Applied, CatalogError> {
+    let mut write = catalog.write().await?;
+    write.alone(Alone::Record(&lease.locator.0)).await?;
+    let (held, now) = held(&mut write, &lease.locator).await?.ok_or(Refused::NoRecord)?;
+    let verdict = judge(&held, lease, envelope, now)?;
+    if verdict == Verdict::Same {
+        return Ok(Applied::Unchanged);
+    }
+    swap(&mut write, lease, envelope, verdict).await?;
+    finish(write, lease, &held.object).await
+}
+
+/// Reads what is held, and the database's clock.
+async fn held<D: Driver>(write: &mut Session<D>, locator: &Locator) -> Result<Option<(Held, u64)>, CatalogError> {
+    let statement = "SELECT object, owner, lease_version, lease, keep_until, erased_at, unixepoch()
+        FROM records WHERE locator = $1";
+    let Some(row) = write.first(statement, &[(&locator.0).into()]).await? else { return Ok(None) };
+    let held = Held {
+        object: ObjectId(id(row.bytes(0)?, TABLE)?),
+        owner: OwnerId(id(row.bytes(1)?, TABLE)?),
+        version: number(row.number(2)?, TABLE)?,
+        envelope: row.bytes(3)?.to_vec(),
+        keep_until: number(row.number(4)?, TABLE)?,
+        erased: row.maybe_number(5)?.is_some(),
+    };
+    Ok(Some((held, number(row.number(6)?, TABLE)?)))
+}
+
+/// Returns the second at which a lease ends by itself; zero for never. What is promised to be kept outlives its expiry.
+pub(super) fn end(retention: &Retention) -> i64 {
+    match retention.expires {
+        0 => 0,
+        expires => signed(expires.max(retention.keep_until)),
+    }
+}
+
+async fn insert<D: Driver>(write: &mut Session<D>, record: &Record, placement: &str) -> Result<(), CatalogError> {
+    let lease = &record.lease;
+    write
+        .run(
+            "INSERT INTO records
+                 (locator, object, owner, public, sealed, lease, lease_version, keep_until, ends_at, placement, erased_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 THEN unixepoch() END)",
+            &[
+                (&lease.locator.0).into(),
+                (&record.public.id().0).into(),
+                (&lease.owner.0).into(),
+                record.public.encoded()[..].into(),
+                Arg::Bytes(record.sealed.as_deref()),
+                record.lease_envelope[..].into(),
+                storable(lease.version)?.into(),
+                signed(lease.retention.keep_until).into(),
+                end(&lease.retention).into(),
+                placement.into(),
+                lease.erased.into(),
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Compare and swap: the row changes only while its version is lower than the new one.
+async fn swap<D: Driver>(
+    write: &mut Session<D>,
+    lease: &Lease,
+    envelope: &Bytes,
+    verdict: Verdict,
+) -> Result<(), CatalogError> {
+    let swapped = write
+        .run(
+            "UPDATE records SET lease = $1, lease_version = $2, keep_until = $3, ends_at = $4,
+                 sealed = CASE WHEN $5 THEN NULL ELSE sealed END,
+                 erased_at = CASE WHEN $5 THEN coalesce(erased_at, unixepoch()) ELSE erased_at END
+             WHERE locator = $6 AND lease_version < $2",
+            &[
+                envelope[..].into(),
+                storable(lease.version)?.into(),
+                signed(lease.retention.keep_until).into(),
+                end(&lease.retention).into(),
+                (verdict == Verdict::Erase).into(),
+                (&lease.locator.0).into(),
+            ],
+        )
+        .await?;
+    if swapped == 1 { Ok(()) } else { Err(Refused::Older { held: lease.version, asked: lease.version }.into()) }
+}
+
+/// The same lease with another placement: a shard moved. Readers look it up again only when they hear of it.
+async fn replace_placement<D: Driver>(
+    mut write: Session<D>,
+    locator: &Locator,
+    placement: &str,
+) -> Result<Applied, CatalogError> {
+    let statement = "UPDATE records SET placement = $1 WHERE locator = $2 AND placement <> $1 AND erased_at IS NULL";
+    if write.run(statement, &[placement.into(), (&locator.0).into()]).await? == 0 {
+        return Ok(Applied::Unchanged);
+    }
+    feed::tell(&mut write, &ChangeKind::Record { locator: *locator }).await?;
+    write.commit().await?;
+    Ok(Applied::Stored)
+}
+
+async fn finish<D: Driver>(mut write: Session<D>, lease: &Lease, object: &ObjectId) -> Result<Applied, CatalogError> {
+    let locator = lease.locator;
+    if lease.erased {
+        bury(&mut write, &locator, object).await?;
+    } else {
+        feed::tell(&mut write, &ChangeKind::Record { locator }).await?;
+    }
+    write.commit().await?;
+    Ok(Applied::Stored)
+}
+
+/// What follows from a record's death, in the transaction that brings it.
+pub(super) async fn bury<D: Driver>(
+    write: &mut Session<D>,
+    locator: &Locator,
+    object: &ObjectId,
+) -> Result<(), CatalogError> {
+    repairs::forget_erased(write, object).await?;
+    feed::tell(write, &ChangeKind::Erased { locator: *locator }).await
+}
+
+pub(super) async fn read<D: Driver>(
+    catalog: &SqlCatalog<D>,
+    locator: &Locator,
+) -> Result<Option<Record>, CatalogError> {
+    let damaged = || CatalogError::Damaged { table: TABLE };
+    let mut read = catalog.snapshot().await?;
+    let statement = "SELECT public, sealed, lease, placement, object FROM records WHERE locator = $1";
+    let Some(row) = read.first(statement, &[(&locator.0).into()]).await? else { return Ok(None) };
+    let mut placement: Vec<Option<NodeName>> = serde_json::from_str(row.text(3)?).map_err(|_| damaged())?;
+    let statement = "SELECT shard_column, node FROM shards WHERE object = $1 ORDER BY shard_column, node";
+    let mut known: Vec<Vec<NodeName>> = vec![Vec::new(); placement.len()];
+    for shard in read.all(statement, &[row.bytes(4)?.into()]).await? {
+        let column: usize = number(shard.number(0)?, TABLE)?;
+        if let Some(nodes) = known.get_mut(column) {
+            nodes.push(parse(shard.text(1)?, TABLE)?);
+        }
+    }
+    for (hint, nodes) in placement.iter_mut().zip(known) {
+        if hint.as_ref().is_none_or(|hint| !nodes.contains(hint)) {
+            *hint = nodes.into_iter().next().or_else(|| hint.take());
+        }
+    }
+    let public = PublicManifest::decode(Bytes::copy_from_slice(row.bytes(0)?)).map_err(|_| damaged())?;
+    let sealed = row.maybe_bytes(1)?.map(Bytes::copy_from_slice);
+    let lease = Bytes::copy_from_slice(row.bytes(2)?);
+    Ok(Some(Record::new(public, sealed, lease, placement).map_err(|_| damaged())?))
+}
+
+pub(super) async fn list<D: Driver>(
+    catalog: &SqlCatalog<D>,
+    owner: &OwnerId,
+    after: Option<&Locator>,
+    limit: usize,
+) -> Result<Vec<Locator>, CatalogError> {
+    let rows = catalog
+        .reader()
+        .await?
+        .all(
+            "SELECT locator FROM records
+             WHERE owner = $1 AND locator > $2 AND erased_at IS NULL ORDER BY locator LIMIT $3",
+            &[(&owner.0).into(), after_id(after.map(|after| &after.0)), signed(limit as u64).into()],
+        )
+        .await?;
+    rows.iter().map(|row| Ok(Locator(id(row.bytes(0)?, TABLE)?))).collect()
+}
+
+/// What a page begins after: nothing sorts before the empty string.
+pub(super) fn after_id(after: Option<&[u8; 32]>) -> Arg<'_> {
+    Arg::Bytes(Some(after.map_or(&[][..], |after| &after[..])))
+}
+
+fn encode_placement(placement: &[Option<NodeName>]) -> Result<String, CatalogError> {
+    serde_json::to_string(placement).map_err(|_| CatalogError::Damaged { table: TABLE })
+}

@@ -1,0 +1,171 @@
+//! The repair queue: one row for each object that lacks shards, taken by risk.
+
+use std::time::Duration;
+
+use format::{NodeName, ObjectId};
+
+use super::{Cells, Driver, Session, SqlCatalog, id, milliseconds, number, parse, signed};
+use crate::catalog::{
+    Applied, CatalogError, DeadRepair, Repair, RepairAsk, RepairEnd, RepairQueue, work::ERROR_CHARS_MAX,
+};
+
+const TABLE: &str = "repairs";
+
+pub(super) async fn queue<D: Driver>(catalog: &SqlCatalog<D>, ask: &RepairAsk) -> Result<Applied, CatalogError> {
+    // The riskier ask replaces the safer one. One that comes while somebody repairs is counted: what it tells of may have
+    // been lost after that repair looked.
+    let written = catalog
+        .writer()
+        .await?
+        .run(
+            "INSERT INTO repairs (object, margin, lost_bytes, cause, asked_at_ms)
+             VALUES ($1, $2, $3, $4, unixepoch_ms())
+             ON CONFLICT (object) DO UPDATE SET
+                 lost_bytes = CASE WHEN excluded.margin < repairs.margin THEN excluded.lost_bytes ELSE repairs.lost_bytes END,
+                 cause = CASE WHEN excluded.margin < repairs.margin THEN excluded.cause ELSE repairs.cause END,
+                 margin = CASE WHEN excluded.margin < repairs.margin THEN excluded.margin ELSE repairs.margin END,
+                 asks = repairs.asks + CASE WHEN repairs.holder IS NULL THEN 0 ELSE 1 END
+             WHERE repairs.dead_at_ms IS NULL
+               AND (excluded.margin < repairs.margin OR repairs.holder IS NOT NULL)",
+            &[(&ask.object.0).into(), i64::from(ask.margin).into(), signed(ask.bytes).into(), ask.cause.as_str().into()],
+        )
+        .await?;
+    Ok(if written == 0 { Applied::Unchanged } else { Applied::Stored })
+}
+
+pub(super) async fn take<D: Driver>(
+    catalog: &SqlCatalog<D>,
+    holder: &NodeName,
+    hold: Duration,
+) -> Result<Option<Repair>, CatalogError> {
+    let row = catalog
+        .writer()
+        .await?
+        .first(
+            "WITH picked AS MATERIALIZED (
+                 SELECT object AS picked_object FROM repairs
+                 WHERE dead_at_ms IS NULL AND not_before_ms <= unixepoch_ms() AND held_until_ms <= unixepoch_ms()
+                 ORDER BY margin, asked_at_ms, object LIMIT 1 FOR UPDATE SKIP LOCKED)
+             UPDATE repairs SET holder = $1, held_until_ms = unixepoch_ms() + $2, attempts = attempts + 1, asks_taken = asks
+             FROM picked WHERE object = picked_object
+             RETURNING object, margin, lost_bytes, cause, attempts",
+            &[holder.as_str().into(), milliseconds(hold).into()],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Repair {
+        object: ObjectId(id(row.bytes(0)?, TABLE)?),
+        margin: number(row.number(1)?, TABLE)?,
+        bytes: number(row.number(2)?, TABLE)?,
+        cause: parse(row.text(3)?, TABLE)?,
+        attempts: number(row.number(4)?, TABLE)?,
+    }))
+}
+
+pub(super) async fn keep<D: Driver>(
+    catalog: &SqlCatalog<D>,
+    object: &ObjectId,
+    holder: &NodeName,
+    hold: Duration,
+) -> Result<bool, CatalogError> {
+    // Also when the time was over: as long as nobody else took it, nothing was lost.
+    let kept = catalog
+        .writer()
+        .await?
+        .run(
+            "UPDATE repairs SET held_until_ms = unixepoch_ms() + $1 WHERE object = $2 AND holder = $3",
+            &[milliseconds(hold).into(), (&object.0).into(), holder.as_str().into()],
+        )
+        .await?;
+    Ok(kept == 1)
+}
+
+pub(super) async fn end<D: Driver>(
+    catalog: &SqlCatalog<D>,
+    object: &ObjectId,
+    holder: &NodeName,
+    end: &RepairEnd,
+) -> Result<(), CatalogError> {
+    let (object, holder) = (&object.0, holder.as_str());
+    let mut write = catalog.write().await?;
+    match end {
+        RepairEnd::Done => {
+            // The removal first: it waits for who asks in this moment, and the rest then sees that they did.
+            let done = "DELETE FROM repairs WHERE object = $1 AND holder = $2 AND asks = asks_taken";
+            write.run(done, &[object.into(), holder.into()]).await?;
+            let again =
+                "UPDATE repairs SET holder = NULL, held_until_ms = 0, not_before_ms = 0, attempts = 0, error = NULL
+                WHERE object = $1 AND holder = $2";
+            write.run(again, &[object.into(), holder.into()]).await?;
+        }
+        RepairEnd::Again { error, after } => {
+            let statement = "UPDATE repairs SET holder = NULL, held_until_ms = 0, error = $3,
+                not_before_ms = unixepoch_ms() + $4 WHERE object = $1 AND holder = $2";
+            let error = cut(error);
+            let args = [object.into(), holder.into(), error.as_str().into(), milliseconds(*after).into()];
+            write.run(statement, &args).await?;
+        }
+        RepairEnd::Dead { error } => {
+            let statement =
+                "UPDATE repairs SET holder = NULL, held_until_ms = 0, error = $3, dead_at_ms = unixepoch_ms()
+                WHERE object = $1 AND holder = $2";
+            write.run(statement, &[object.into(), holder.into(), cut(error).as_str().into()]).await?;
+        }
+    }
+    write.commit().await
+}
+
+/// Keeps the head of an error. `PostgreSQL` takes no zero byte in a text.
+fn cut(error: &str) -> String {
+    error.chars().filter(|c| *c != '\0').take(ERROR_CHARS_MAX).collect()
+}
+
+pub(super) async fn count<D: Driver>(catalog: &SqlCatalog<D>) -> Result<RepairQueue, CatalogError> {
+    let row = catalog
+        .reader()
+        .await?
+        .one(
+            "SELECT count(*) FILTER (WHERE dead_at_ms IS NULL AND held_until_ms <= unixepoch_ms()),
+                 count(*) FILTER (WHERE dead_at_ms IS NULL AND held_until_ms > unixepoch_ms()),
+                 count(*) FILTER (WHERE dead_at_ms IS NOT NULL),
+                 CAST(coalesce(sum(lost_bytes) FILTER (WHERE dead_at_ms IS NULL AND held_until_ms <= unixepoch_ms()), 0)
+                      AS BIGINT)
+             FROM repairs",
+            &[],
+        )
+        .await?;
+    Ok(RepairQueue {
+        waiting: number(row.number(0)?, TABLE)?,
+        running: number(row.number(1)?, TABLE)?,
+        dead: number(row.number(2)?, TABLE)?,
+        waiting_bytes: number(row.number(3)?, TABLE)?,
+    })
+}
+
+pub(super) async fn dead<D: Driver>(catalog: &SqlCatalog<D>, limit: usize) -> Result<Vec<DeadRepair>, CatalogError> {
+    let statement = "SELECT object, attempts, error FROM repairs
+        WHERE dead_at_ms IS NOT NULL ORDER BY dead_at_ms, object LIMIT $1";
+    let rows = catalog.reader().await?.all(statement, &[signed(limit as u64).into()]).await?;
+    let read = |row: &D::Row| {
+        Ok(DeadRepair {
+            object: ObjectId(id(row.bytes(0)?, TABLE)?),
+            attempts: number(row.number(1)?, TABLE)?,
+            error: row.maybe_text(2)?.unwrap_or_default().to_owned(),
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+pub(super) async fn revive<D: Driver>(catalog: &SqlCatalog<D>) -> Result<u64, CatalogError> {
+    let statement =
+        "UPDATE repairs SET dead_at_ms = NULL, attempts = 0, not_before_ms = 0 WHERE dead_at_ms IS NOT NULL";
+    catalog.writer().await?.run(statement, &[]).await
+}
+
+/// Takes an object out of the queue once its last living record is gone.
+pub(super) async fn forget_erased<D: Driver>(write: &mut Session<D>, object: &ObjectId) -> Result<(), CatalogError> {
+    let statement = "DELETE FROM repairs WHERE object = $1
+        AND NOT EXISTS (SELECT 1 FROM records r WHERE r.object = $1 AND r.erased_at IS NULL)";
+    write.run(statement, &[(&object.0).into()]).await?;
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! One connection of a catalog for as long as a call needs it, with or without a transaction.
+
+use std::{future::Future, io, time::Duration};
+
+use sqlx::{Error, Transaction, pool::PoolConnection};
+
+use super::{Arg, Driver, SqlCatalog};
+use crate::catalog::CatalogError;
+
+/// Longest wait for one statement. Engines give up before; this is for those that do not answer at all.
+const CALL: Duration = Duration::from_secs(15);
+
+/// A transaction.
+pub(in crate::catalog) struct Session<D: Driver> {
+    transaction: Transaction<'static, D>,
+    pub(super) changes_kept: u32,
+}
+
+/// A connection without a transaction: each statement stands for itself.
+pub(super) struct Single<D: Driver>(PoolConnection<D>);
+
+/// What only one transaction at a time may do.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Alone<'a> {
+    /// Deciding what a record becomes.
+    Record(&'a [u8; 32]),
+    /// Deciding what a policy becomes.
+    Policy(&'a [u8; 32], &'a str),
+    /// Deciding what a node becomes.
+    Node(&'a str),
+    /// Counting tickets and adding one.
+    Tickets,
+    /// Numbering a change.
+    Feed,
+}
+
+impl Alone<'_> {
+    /// Two that fall on one number only wait for each other without need.
+    fn number(self) -> i64 {
+        let mut hash = blake3::Hasher::new_derive_key("evernear 2026 v1 catalog lock");
+        match self {
+            Self::Record(locator) => hash.update(b"record").update(locator),
+            Self::Policy(owner, name) => hash.update(b"policy").update(owner).update(name.as_bytes()),
+            Self::Node(name) => hash.update(b"node").update(name.as_bytes()),
+            Self::Tickets => hash.update(b"tickets"),
+            Self::Feed => hash.update(b"feed"),
+        };
+        let hash = hash.finalize();
+        i64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"))
+    }
+}
+
+impl<D: Driver> SqlCatalog<D> {
+    /// Begins a transaction that writes.
+    pub(super) async fn write(&self) -> Result<Session<D>, CatalogError> {
+        let transaction = answer(self.writers.begin_with(D::WRITE)).await?;
+        Ok(Session { transaction, changes_kept: self.changes_kept })
+    }
+
+    /// Begins a transaction whose reads are all of one moment.
+    pub(super) async fn snapshot(&self) -> Result<Session<D>, CatalogError> {
+        let transaction = answer(self.readers.begin_with(D::READ)).await?;
+        Ok(Session { transaction, changes_kept: self.changes_kept })
+    }
+
+    /// Returns a connection for one statement that reads.
+    pub(super) async fn reader(&self) -> Result<Single<D>, CatalogError> {
+        Ok(Single(answer(self.readers.acquire()).await?))
+    }
+
+    /// Returns a connection for one statement that writes: by itself it happens or not, so it needs no transaction.
+    pub(super) async fn writer(&self) -> Result<Single<D>, CatalogError> {
+        Ok(Single(answer(self.writers.acquire()).await?))
+    }
+}
+
+/// The calls that [`Session`] and [`Single`] have in common.
+macro_rules! calls {
+    () => {
+        /// Returns the rows of a statement.
+        pub(super) async fn all(
+            &mut self,
+            statement: &'static str,
+            args: &[Arg<'_>],
+        ) -> Result<Vec<D::Row>, CatalogError> {
+            answer(D::rows(self.connection(), statement, args)).await
+        }
+
+        /// Returns the first row of a statement, if there is one.
+        pub(super) async fn first(
+            &mut self,
+            statement: &'static str,
+            args: &[Arg<'_>],
+        ) -> Result<Option<D::Row>, CatalogError> {
+            Ok(self.all(statement, args).await?.into_iter().next())
+        }
+
+        /// Returns the row of a statement that always has one.
+        pub(super) async fn one(&mut self, statement: &'static str, args: &[Arg<'_>]) -> Result<D::Row, CatalogError> {
+            Ok(self.first(statement, args).await?.ok_or(Error::RowNotFound)?)
+        }
+
+        /// Runs a statement and returns how many rows it wrote.
+        pub(super) async fn run(&mut self, statement: &'static str, args: &[Arg<'_>]) -> Result<u64, CatalogError> {
+            answer(D::run(self.connection(), statement, args)).await
+        }
+    };
+}
+
+impl<D: Driver> Session<D> {
+    calls!();
+
+    fn connection(&mut self) -> &mut D::Connection {
+        &mut self.transaction
+    }
+
+    /// Waits until no other transaction does this, and keeps others out until this one ends. Asked for before the first read
+    /// that a decision rests on. Whoever asks for two asks for [`Alone::Feed`] last, so that none wait in a circle.
+    pub(super) async fn alone(&mut self, what: Alone<'_>) -> Result<(), CatalogError> {
+        if let Some(statement) = D::ALONE {
+            self.all(statement, &[what.number().into()]).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes what was written durable and visible.
+    pub(super) async fn commit(self) -> Result<(), CatalogError> {
+        answer(self.transaction.commit()).await
+    }
+}
+
+impl<D: Driver> Single<D> {
+    calls!();
+
+    fn connection(&mut self) -> &mut D::Connection {
+        &mut self.0
+    }
+}
+
+/// Waits for an engine's answer, but not for ever.
+async fn answer<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, CatalogError> {
+    match tokio::time::timeout(CALL, call).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Error::Io(io::ErrorKind::TimedOut.into()).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_excludes_each_other_has_one_number_and_what_does_not_has_another() {
+        let all = [
+            Alone::Record(&[1; 32]),
+            Alone::Record(&[2; 32]),
+            Alone::Policy(&[1; 32], "a"),
+            Alone::Policy(&[1; 32], "b"),
+            Alone::Node("a"),
+            Alone::Tickets,
+            Alone::Feed,
+        ];
+        for (i, one) in all.iter().enumerate() {
+            assert!(all.iter().enumerate().all(|(j, other)| (i == j) == (one.number() == other.number())));
+        }
+    }
+}

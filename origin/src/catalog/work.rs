@@ -1,0 +1,192 @@
+//! What repair, scrub and retention say to the catalog and hear from it.
+//!
+//! Origins share this work without a leader: whoever takes a piece holds it for a while, says now and then that it is still
+//! at it, and loses it to the next one when it falls silent. Holds are told apart by the holder's name and measured by the
+//! catalog's clock alone.
+
+use std::{fmt, str::FromStr};
+
+use format::{Lease, Locator, NodeName, ObjectId, PublicManifest};
+
+/// Living records of one object that [`ObjectRow`] names; de-duplicated uploads may have more.
+pub const LOCATORS_MAX: usize = 16;
+/// Objects of one page; a page also ends at [`PAGE_BYTES_MAX`].
+pub const OBJECTS_MAX: usize = 256;
+/// Bytes of manifests and leases after which a page ends: a manifest of 11 MiB is rare, 256 of them would not fit.
+pub const PAGE_BYTES_MAX: usize = 16 << 20;
+/// Tickets that wait at once, hours of looking. More are refused: who reads the same bad shard again reports it again.
+pub const TICKETS_MAX: usize = 1_000;
+/// Bytes of a work's cursor.
+pub const CURSOR_BYTES_MAX: usize = 1024;
+/// Characters of an error that are kept with a repair.
+pub const ERROR_CHARS_MAX: usize = 500;
+
+/// A living object: what it is, what its owner wants, and where its shards are.
+#[derive(Debug, Clone)]
+pub struct ObjectRow {
+    /// The public manifest.
+    pub public: PublicManifest,
+    /// The lease; of several living records of one object the one with the highest version.
+    pub lease: Lease,
+    /// Locators of its living records, that of `lease` first, at most [`LOCATORS_MAX`].
+    pub locators: Vec<Locator>,
+    /// Columns and the nodes that hold them, in order; a column may be on several nodes or on none.
+    pub shards: Vec<(usize, NodeName)>,
+}
+
+impl ObjectRow {
+    /// Returns the object's id.
+    #[must_use]
+    pub fn id(&self) -> ObjectId {
+        self.public.id()
+    }
+}
+
+/// One page of objects in order of their ids.
+#[derive(Debug, Clone, Default)]
+pub struct ObjectPage {
+    /// The objects; those whose rows are damaged are left out and logged, so that one bad row does not end a scan.
+    pub objects: Vec<ObjectRow>,
+    /// What to ask `after` next; none when there are no more.
+    pub next: Option<ObjectId>,
+}
+
+/// Why an object is to be repaired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RepairCause {
+    /// The scan over all objects found columns missing.
+    Scan,
+    /// A reader reported a bad strip and it proved true.
+    Ticket,
+    /// A node is to be emptied.
+    Drain,
+    /// Its shards lie where the lease does not want them, or too many in one zone.
+    Place,
+}
+
+impl RepairCause {
+    const NAMES: [(Self, &'static str); 4] =
+        [(Self::Scan, "scan"), (Self::Ticket, "ticket"), (Self::Drain, "drain"), (Self::Place, "place")];
+
+    /// Returns the name in rows, logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::NAMES.iter().find(|(cause, _)| *cause == self).expect("every cause has a name").1
+    }
+}
+
+impl fmt::Display for RepairCause {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(self.as_str())
+    }
+}
+
+/// Not the name of a cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a repair's cause is scan, ticket, drain or place")]
+pub struct UnknownCause;
+
+impl FromStr for RepairCause {
+    type Err = UnknownCause;
+
+    fn from_str(text: &str) -> Result<Self, UnknownCause> {
+        Self::NAMES.iter().find(|(_, name)| *name == text).map(|(cause, _)| *cause).ok_or(UnknownCause)
+    }
+}
+
+/// An object that somebody found in need of repair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepairAsk {
+    /// The object.
+    pub object: ObjectId,
+    /// Healthy columns above k: how many may still be lost. Below zero it cannot be read.
+    pub margin: i32,
+    /// Bytes of the shards to make again or to move.
+    pub bytes: u64,
+    /// Why.
+    pub cause: RepairCause,
+}
+
+/// A repair that was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repair {
+    /// The object.
+    pub object: ObjectId,
+    /// The lowest margin it was asked with.
+    pub margin: i32,
+    /// Bytes asked with that margin.
+    pub bytes: u64,
+    /// The cause asked with that margin.
+    pub cause: RepairCause,
+    /// How often it was taken since it last succeeded, this time included; so it also counts holders that died of it.
+    pub attempts: u32,
+}
+
+/// How a repair ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RepairEnd {
+    /// The object is whole. Asked for again since it was taken, it waits once more.
+    Done,
+    /// It did not work; somebody tries again.
+    Again {
+        /// Why; the first [`ERROR_CHARS_MAX`] characters are kept.
+        error: String,
+        /// Not before so long.
+        after: std::time::Duration,
+    },
+    /// It will not work; an operator must look.
+    Dead {
+        /// Why; the first [`ERROR_CHARS_MAX`] characters are kept.
+        error: String,
+    },
+}
+
+/// How much repair there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RepairQueue {
+    /// Objects that wait, also those not due yet.
+    pub waiting: u64,
+    /// Objects under repair.
+    pub running: u64,
+    /// Objects given up.
+    pub dead: u64,
+    /// Bytes of those that wait.
+    pub waiting_bytes: u64,
+}
+
+/// A repair given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadRepair {
+    /// The object.
+    pub object: ObjectId,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why the last time failed.
+    pub error: String,
+}
+
+/// A reader's word that a node sent a wrong strip: a hint, until somebody read that shard and saw it too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// The node.
+    pub node: NodeName,
+    /// The object.
+    pub object: ObjectId,
+    /// The column.
+    pub column: usize,
+    /// The stripe; of several bad ones of one shard the first that was reported.
+    pub stripe: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_read_as_they_are_written() {
+        for (cause, name) in RepairCause::NAMES {
+            assert_eq!((cause.to_string().as_str(), name.parse()), (name, Ok(cause)));
+        }
+        assert_eq!("Scan".parse::<RepairCause>(), Err(UnknownCause));
+    }
+}
