@@ -5,9 +5,11 @@
 //! version only grows, an erased record never shows sealed bytes again, and a change is in the feed exactly when what it
 //! tells of is committed. Reads of shards and of records that lie on a disk do not depend on it.
 
+mod postgres;
 mod rule;
 mod sql;
 mod sqlite;
+mod url;
 mod work;
 
 use std::time::Duration;
@@ -20,8 +22,10 @@ use format::{
 };
 
 pub use self::{
+    postgres::PostgresCatalog,
     rule::Refused,
-    sqlite::{OpenError, SqliteCatalog},
+    sqlite::SqliteCatalog,
+    url::{CatalogUrl, CatalogUrlError, OpenError, PostgresUrl},
     work::{
         CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, OBJECTS_MAX, ObjectPage, ObjectRow,
         PAGE_BYTES_MAX, Repair, RepairAsk, RepairCause, RepairEnd, RepairQueue, TICKETS_MAX, Ticket, UnknownCause,

@@ -12,6 +12,8 @@ use client::tls::{Identity, TlsError};
 use format::{NodeName, Place, PlaceError};
 use serde::Deserialize;
 
+use crate::catalog::CatalogUrl;
+
 /// Configuration files are small; a larger file is not one.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 
@@ -28,7 +30,8 @@ pub struct Config {
     pub advertise: Option<SocketAddr>,
     /// Folder of the shards; made when it is not there. No default.
     pub data_dir: PathBuf,
-    /// Where the catalog is: `sqlite:///absolute/path`, one file for all origins of a machine. No default.
+    /// Where the catalog is: `sqlite:///absolute/path`, one file for all origins of one machine, or
+    /// `postgres://USER@HOST/DATABASE`, one database for all origins. No default.
     pub catalog: CatalogUrl,
     /// Bytes that shards may take in all. Absent: all of the file system but its reserve of 5 %.
     pub capacity_bytes: Option<u64>,
@@ -116,24 +119,6 @@ const _: () = assert!(format::limits::RECORD_BYTES_MAX + format::limits::SHARD_B
 /// Shortest request: the longest wait for changes, and some time to answer.
 const REQUEST_SECONDS_MIN: u64 = format::limits::CHANGES_WAIT_SECONDS_MAX as u64 + 10;
 
-/// Where the catalog is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CatalogUrl {
-    /// A file on this machine.
-    Sqlite(PathBuf),
-}
-
-impl std::str::FromStr for CatalogUrl {
-    type Err = ConfigError;
-
-    fn from_str(text: &str) -> Result<Self, ConfigError> {
-        match text.strip_prefix("sqlite://") {
-            Some(path) if path.starts_with('/') && path.len() > 1 => Ok(Self::Sqlite(path.into())),
-            _ => Err(ConfigError::Catalog { found: text.chars().take(80).collect() }),
-        }
-    }
-}
-
 impl<'de> Deserialize<'de> for CatalogUrl {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
@@ -160,12 +145,6 @@ pub enum ConfigError {
     /// The text is not this configuration.
     #[error("the configuration does not read")]
     Toml(#[from] toml::de::Error),
-    /// Not a catalog.
-    #[error("{found:?} is no catalog; write sqlite:///absolute/path")]
-    Catalog {
-        /// What was given.
-        found: String,
-    },
     /// The place is out of bounds.
     #[error("the place is out of bounds")]
     Place(#[from] PlaceError),

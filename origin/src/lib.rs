@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! accept (TCP, mutual TLS, HTTP/2) -> api (routes, roles, refusals) -> upload -> store (files of this node)
-//!                                                                   -> catalog (SQLite file of this machine)
-//! copies (follows the change feed)    upkeep (announces, sweeps)    feed (who waits for changes)    scrub (hashes again)
+//!                                                                   -> catalog (SQLite file of this machine, or PostgreSQL)
+//! copies (follows the change feed)    upkeep (announces, sweeps)    feed (who waits for changes)
 //! ```
 //!
 //! An origin sees ciphertext and hashes, never a key. It takes a shard only when every strip hashes into the root that the

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     accept::accept,
     api,
-    catalog::{Catalog, CatalogError, OpenError, SqliteCatalog},
-    config::{CatalogUrl, Config, ConfigError},
+    catalog::{CatalogError, OpenError},
+    config::{Config, ConfigError},
     copies::{self, RefreshError},
     node::Node,
     scrub::{self, Scrubbed},
@@ -152,8 +152,7 @@ impl Origin {
         let data_dir = config.data_dir.clone();
         let store =
             tokio::task::spawn_blocking(move || Store::open(&data_dir, disk)).await.map_err(|_| StartError::Lost)??;
-        let CatalogUrl::Sqlite(path) = &config.catalog;
-        let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(path, config.limits.changes_kept).await?);
+        let catalog = config.catalog.open(config.limits.changes_kept).await?;
 
         let listen = config.listen;
         let failed = |source| StartError::Listen { address: listen, source };

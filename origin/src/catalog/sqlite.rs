@@ -4,19 +4,17 @@
 //! starts with `BEGIN IMMEDIATE`, so that what it read is what it overwrites, whichever process came first. One connection
 //! writes and a few read.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs::File, path::Path, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, SqlSafeStr, Sqlite,
-    migrate::MigrateError,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
-use super::sql::{Driver, SqlCatalog, driver};
+use super::{
+    sql::{Driver, SqlCatalog, driver},
+    url::OpenError,
+};
 
 /// Longest wait for another process that writes, and for a free connection.
 const BUSY: Duration = Duration::from_secs(5);
@@ -24,27 +22,6 @@ const BUSY: Duration = Duration::from_secs(5);
 const MIGRATION: Duration = Duration::from_secs(30);
 /// Connections that read; more than cores only queue inside SQLite.
 const READERS: u32 = 4;
-
-/// Why a catalog file cannot be opened. The operator's to solve.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The lock beside the file cannot be had.
-    #[error(
-        "the lock {path} beside the catalog cannot be taken; is its folder writable, does another program hold it?"
-    )]
-    Lock {
-        /// The lock file.
-        path: PathBuf,
-        /// The cause; none when another process held it for too long.
-        source: Option<std::io::Error>,
-    },
-    /// The file is no catalog, or cannot be opened.
-    #[error("the catalog file cannot be opened")]
-    Engine(#[from] sqlx::Error),
-    /// The schema is not one this program can bring up to date: it was written by a newer one, or edited.
-    #[error("the catalog's schema does not fit this program")]
-    Migration(#[from] MigrateError),
-}
 
 /// A catalog in one SQLite file.
 pub type SqliteCatalog = SqlCatalog<Sqlite>;

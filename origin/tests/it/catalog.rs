@@ -9,26 +9,57 @@ use format::{
     wire::{ChangeKind, NodeEntry, Role},
 };
 use origin::catalog::{
-    Applied, CURSOR_BYTES_MAX, Catalog, CatalogError, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, Refused, Repair,
-    RepairAsk, RepairCause, RepairEnd, RepairQueue, ShardRow, SqliteCatalog, TICKETS_MAX, Ticket,
+    Applied, CURSOR_BYTES_MAX, Catalog, CatalogError, CatalogUrl, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, Refused,
+    Repair, RepairAsk, RepairCause, RepairEnd, RepairQueue, ShardRow, SqliteCatalog, TICKETS_MAX, Ticket,
 };
 
-use crate::sample::Sample;
+use crate::{postgres::Server, sample::Sample};
 
 const KEPT: u32 = 20;
+
+/// Longest wait for a server that comes back.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 async fn sqlite(path: &Path) -> Arc<dyn Catalog> {
     Arc::new(SqliteCatalog::open(path, KEPT).await.unwrap())
 }
 
+fn sqlite_url(dir: &tempfile::TempDir) -> CatalogUrl {
+    CatalogUrl::Sqlite(dir.path().join("catalog.db"))
+}
+
 /// Runs a promise on every engine.
 macro_rules! promise {
     ($name:ident) => {
+        promise!($name(open));
+    };
+    // The promise opens the catalog itself, several times.
+    ($name:ident(url)) => {
         mod $name {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn sqlite() {
                 let dir = tempfile::tempdir().unwrap();
-                super::promises::$name(&*super::sqlite(&dir.path().join("catalog.db")).await).await;
+                super::promises::$name(super::sqlite_url(&dir)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                super::promises::$name(super::Server::shared().database().await).await;
+            }
+        }
+    };
+    ($name:ident(open)) => {
+        mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                let dir = tempfile::tempdir().unwrap();
+                super::promises::$name(&*super::sqlite_url(&dir).open(super::KEPT).await.unwrap()).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                let url = super::Server::shared().database().await;
+                super::promises::$name(&*url.open(super::KEPT).await.unwrap()).await;
             }
         }
     };
@@ -54,6 +85,9 @@ promise!(tickets_merge_and_are_bounded);
 promise!(named_work_has_one_holder_and_goes_on_where_it_was);
 promise!(leases_end_by_themselves_but_no_promise_is_broken);
 promise!(many_takers_never_share_a_repair_or_a_ticket);
+promise!(of_two_processes_that_race_for_a_lease_the_growing_version_wins(url));
+promise!(the_feed_never_shows_a_smaller_number_after_a_larger_one(url));
+promise!(a_call_that_is_dropped_happens_or_not(url));
 
 fn refused<T: std::fmt::Debug>(result: Result<T, CatalogError>) -> Refused {
     match result {
@@ -68,6 +102,26 @@ fn node(name: &str) -> NodeName {
 
 /// Long enough that no hold ends while a test runs.
 const HOLD: Duration = Duration::from_secs(3600);
+
+fn entry(name: &str, zone: &str, free_bytes: u64) -> NodeEntry {
+    NodeEntry {
+        name: node(name),
+        role: Role::Origin,
+        address: Some("127.0.0.1:7".parse().unwrap()),
+        public: vec![],
+        place: format::Place {
+            country: "BE".parse().unwrap(),
+            region: "r".into(),
+            zone: zone.into(),
+            latitude: 1.0,
+            longitude: 2.0,
+        },
+        capacity_bytes: 100,
+        free_bytes,
+        load: 0,
+        seen: 0,
+    }
+}
 
 fn ask(object: u8, margin: i32) -> RepairAsk {
     RepairAsk { object: ObjectId([object; 32]), margin, bytes: 10, cause: RepairCause::Scan }
@@ -276,25 +330,6 @@ mod promises {
     }
 
     pub(super) async fn nodes_are_news_when_they_move(catalog: &dyn Catalog) {
-        let entry = |name: &str, zone: &str, free_bytes| NodeEntry {
-            name: node(name),
-            role: Role::Origin,
-            address: Some("127.0.0.1:7".parse().unwrap()),
-            public: vec![],
-            place: format::Place {
-                country: "BE".parse().unwrap(),
-                region: "r".into(),
-                zone: zone.into(),
-                operator: String::new(),
-                datacentre: String::new(),
-                latitude: 1.0,
-                longitude: 2.0,
-            },
-            capacity_bytes: 100,
-            free_bytes,
-            load: 0,
-            seen: 0,
-        };
         assert_eq!(catalog.announce(&entry("b", "z1", 5)).await.unwrap(), Applied::Stored);
         assert_eq!(catalog.announce(&entry("a", "z1", 5)).await.unwrap(), Applied::Stored);
         assert_eq!(catalog.announce(&entry("a", "z1", 4)).await.unwrap(), Applied::Unchanged);
@@ -620,38 +655,83 @@ mod promises {
         let each: Vec<_> = (0..EACH).collect();
         assert_eq!((&repairs, &tickets), (&each, &each));
     }
-}
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_processes_that_race_for_a_lease_the_growing_version_wins() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("catalog.db");
-    // Opened at once, so that both race for the schema too.
-    let (a, b) = tokio::join!(sqlite(&path), sqlite(&path));
-    let sample = Arc::new(Sample::of(1, [1; 32], b"inline"));
-    a.put_record(&sample.record(&sample.lease(1), &node("o1"))).await.unwrap();
-    for version in 2..20 {
-        let envelopes = [(); 2].map(|()| sample.sign(&sample.lease(version)));
-        let put = |catalog: Arc<dyn Catalog>, envelope: Bytes| {
-            let lease = sample.lease(version);
-            tokio::spawn(async move { catalog.put_lease(&lease, &envelope).await })
-        };
-        let (left, right) = tokio::join!(put(a.clone(), envelopes[0].clone()), put(b.clone(), envelopes[1].clone()));
-        let (left, right) = (left.unwrap(), right.unwrap());
-        let winner = match (&left, &right) {
-            (Ok(Applied::Stored), Err(_)) => &envelopes[0],
-            (Err(_), Ok(Applied::Stored)) => &envelopes[1],
-            other => panic!("one wins and one is refused: {other:?}"),
-        };
-        let loser = if left.is_err() { left } else { right };
-        assert_eq!(refused(loser), Refused::SameVersion { held: version });
-        for catalog in [&a, &b] {
-            let held = catalog.record(&sample.sealed.locator).await.unwrap().unwrap();
-            assert_eq!((held.lease.version, &held.lease_envelope), (version, winner));
+    pub(super) async fn of_two_processes_that_race_for_a_lease_the_growing_version_wins(url: CatalogUrl) {
+        // Opened at once, so that both race for the schema too.
+        let (a, b) = tokio::join!(url.open(KEPT), url.open(KEPT));
+        let (a, b) = (a.unwrap(), b.unwrap());
+        let sample = Arc::new(Sample::of(1, [1; 32], b"inline"));
+        let record = sample.record(&sample.lease(1), &node("o1"));
+        let (left, right) = tokio::join!(a.put_record(&record), b.put_record(&record));
+        assert!(matches!(
+            (left.unwrap(), right.unwrap()),
+            (Applied::Stored, Applied::Unchanged) | (Applied::Unchanged, Applied::Stored)
+        ));
+        for version in 2..20 {
+            let envelopes = [(); 2].map(|()| sample.sign(&sample.lease(version)));
+            let put = |catalog: Arc<dyn Catalog>, envelope: Bytes| {
+                let lease = sample.lease(version);
+                tokio::spawn(async move { catalog.put_lease(&lease, &envelope).await })
+            };
+            let (left, right) =
+                tokio::join!(put(a.clone(), envelopes[0].clone()), put(b.clone(), envelopes[1].clone()));
+            let (left, right) = (left.unwrap(), right.unwrap());
+            let winner = match (&left, &right) {
+                (Ok(Applied::Stored), Err(_)) => &envelopes[0],
+                (Err(_), Ok(Applied::Stored)) => &envelopes[1],
+                other => panic!("one wins and one is refused: {other:?}"),
+            };
+            let loser = if left.is_err() { left } else { right };
+            assert_eq!(refused(loser), Refused::SameVersion { held: version });
+            for catalog in [&a, &b] {
+                let held = catalog.record(&sample.sealed.locator).await.unwrap().unwrap();
+                assert_eq!((held.lease.version, &held.lease_envelope), (version, winner));
+            }
         }
+        let feed = a.changes(0, 100).await.unwrap().changes;
+        assert_eq!(feed.len(), 19, "one change for each version that won");
     }
-    let feed = a.changes(0, 100).await.unwrap().changes;
-    assert_eq!(feed.len(), 19, "one change for each version that won");
+
+    pub(super) async fn the_feed_never_shows_a_smaller_number_after_a_larger_one(url: CatalogUrl) {
+        const WRITERS: usize = 8;
+        const EACH: usize = 40;
+        let writer = |number: usize, catalog: Arc<dyn Catalog>| {
+            tokio::spawn(async move {
+                for moves in 0..EACH {
+                    catalog.announce(&entry(&format!("n{number}"), &format!("z{moves}"), 0)).await.unwrap();
+                }
+            })
+        };
+        let (a, b) = (url.open(10_000).await.unwrap(), url.open(10_000).await.unwrap());
+        let writers: Vec<_> = (0..WRITERS).map(|n| writer(n, [&a, &b][n % 2].clone())).collect();
+        let (mut since, mut seen) = (0, Vec::new());
+        loop {
+            let all_written = writers.iter().all(tokio::task::JoinHandle::is_finished);
+            let page = a.changes(since, 1000).await.unwrap();
+            assert!(!page.reset && page.changes.iter().all(|change| change.sequence > since));
+            since = page.next;
+            seen.extend(page.changes.iter().map(|change| change.sequence));
+            if all_written && page.changes.is_empty() {
+                break;
+            }
+        }
+        let all: Vec<_> = b.changes(0, 1000).await.unwrap().changes.iter().map(|change| change.sequence).collect();
+        assert_eq!((seen.len(), seen), (WRITERS * EACH, all));
+    }
+
+    pub(super) async fn a_call_that_is_dropped_happens_or_not(url: CatalogUrl) {
+        let catalog = url.open(10_000).await.unwrap();
+        let mut ended = 0;
+        for moves in 0..200_u64 {
+            let entry = entry("n", &format!("z{moves}"), 0);
+            let announced = tokio::time::timeout(Duration::from_micros(moves * 20), catalog.announce(&entry));
+            ended += u64::from(announced.await.is_ok());
+        }
+        // Whatever was left half done is neither seen nor in the way.
+        catalog.announce(&entry("n", "last", 0)).await.unwrap();
+        assert_eq!(catalog.nodes().await.unwrap()[0].place.zone, "last");
+        assert!((ended..=200).contains(&(catalog.changes(0, 1000).await.unwrap().changes.len() as u64 - 1)));
+    }
 }
 
 #[tokio::test]
@@ -682,4 +762,32 @@ async fn what_is_no_catalog_is_refused_and_a_catalog_opens_again() {
     std::fs::write(dir.path().join("other.db"), b"this is no database, it only has the name of one").unwrap();
     assert!(SqliteCatalog::open(&dir.path().join("other.db"), KEPT).await.is_err());
     assert!(SqliteCatalog::open(&path, KEPT).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stops_is_unavailable_and_one_that_comes_back_serves() {
+    // A server of its own: 5 seconds, most of them to make its folder and to stop and start.
+    let server = Server::start("stopped");
+    let catalog = server.database().await.open(KEPT).await.unwrap();
+    let sample = Sample::new(1, 40_000);
+    let locator = sample.sealed.locator;
+    catalog.put_record(&sample.record(&sample.lease(1), &node("o1"))).await.unwrap();
+    server.stop();
+    let (lease, envelope) = (sample.lease(2), sample.sign(&sample.lease(2)));
+    let unavailable = |error| matches!(error, CatalogError::Unavailable(_));
+    for _ in 0..10 {
+        assert!(unavailable(catalog.record(&locator).await.unwrap_err()));
+        assert!(unavailable(catalog.put_lease(&lease, &envelope).await.unwrap_err()));
+        assert!(unavailable(catalog.take_repair(&node("o1"), HOLD).await.unwrap_err()));
+        assert!(unavailable(catalog.newest_change().await.unwrap_err()));
+    }
+    server.resume();
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while catalog.put_lease(&lease, &envelope).await.is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "the catalog does not come back");
+    }
+    assert_eq!(catalog.record(&locator).await.unwrap().unwrap().lease.version, 2);
+    assert_eq!(catalog.newest_change().await.unwrap(), 2);
+    catalog.close().await;
+    server.stop();
 }

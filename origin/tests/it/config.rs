@@ -51,5 +51,6 @@ fn what_cannot_work_is_refused_before_anything_opens() {
     for bad in ["sqlite://relative.db", "sqlite:///", "postgres://db", "/var/catalog.db"] {
         assert!(with("sqlite:///var/lib/evernear/catalog.db", bad).is_err(), "{bad}");
     }
+    assert!(with("sqlite:///var/lib/evernear/catalog.db", "postgres://evernear@db.example/evernear").is_ok());
     assert!(with("name = \"bru1-a\"", "name = \"Bru1\"").is_err());
 }

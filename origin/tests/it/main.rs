@@ -7,6 +7,7 @@ mod config;
 mod corpus;
 mod crash;
 mod foreign;
+mod postgres;
 mod sample;
 mod scrub;
 mod store;

@@ -64,6 +64,18 @@ pub(super) const NEEDS: &[Need] = &[
     must(Purpose::Test, &["kdig"], "knot-dnsutils", "a second opinion on the DNS door"),
     must(Purpose::Test, &["ffprobe"], "ffmpeg", "plays the sample film through an edge, with seeks"),
     must(Purpose::Test, &["strace"], "strace", "makes the disk fail at a chosen call"),
+    must(
+        Purpose::Test,
+        &[
+            "/usr/lib/postgresql/14/bin/initdb",
+            "/usr/lib/postgresql/15/bin/initdb",
+            "/usr/lib/postgresql/16/bin/initdb",
+            "/usr/lib/postgresql/17/bin/initdb",
+            "/usr/lib/postgresql/18/bin/initdb",
+        ],
+        "postgresql",
+        "the second engine of the catalog; tests start a server of their own",
+    ),
     may(
         Purpose::Test,
         &["chromium", "chromium-browser", "google-chrome"],

@@ -1,0 +1,151 @@
+//! Where the catalog is, and how it is opened.
+
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
+
+use sqlx::{
+    migrate::MigrateError,
+    postgres::{PgConnectOptions, PgSslMode},
+};
+
+use super::{Catalog, PostgresCatalog, SqliteCatalog};
+
+/// Where the catalog is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CatalogUrl {
+    /// A file on this machine.
+    Sqlite(PathBuf),
+    /// A database server.
+    Postgres(PostgresUrl),
+}
+
+/// The URL of a `PostgreSQL` database that reads well. It may hold a password: neither its debug form nor an error shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresUrl(String);
+
+/// Not the URL of a catalog; the operator's to mend.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this is no catalog; write sqlite:///absolute/path or postgres://USER@HOST/DATABASE")]
+pub struct CatalogUrlError;
+
+/// Why a catalog cannot be opened; the operator's to solve.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The lock beside a file cannot be had.
+    #[error(
+        "the lock {path} beside the catalog cannot be taken; is its folder writable, does another program hold it?"
+    )]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// The cause; none when another process held it for too long.
+        source: Option<std::io::Error>,
+    },
+    /// The file is no catalog or cannot be opened, or the server cannot be reached or lets nobody in.
+    #[error("the catalog's database cannot be opened")]
+    Engine(#[from] sqlx::Error),
+    /// The schema is not one this program can bring up to date: it was written by a newer one, or edited.
+    #[error("the catalog's schema does not fit this program")]
+    Migration(#[from] MigrateError),
+    /// The schema could not be brought up to date in time.
+    #[error("the catalog's schema was not up to date after {seconds} s; does another program hold its lock?")]
+    Slow {
+        /// How long was waited.
+        seconds: u64,
+    },
+}
+
+impl CatalogUrl {
+    /// Opens the catalog and brings its schema up to date. The feed keeps the newest `changes_kept` changes.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(&self, changes_kept: u32) -> Result<Arc<dyn Catalog>, OpenError> {
+        Ok(match self {
+            Self::Sqlite(path) => Arc::new(SqliteCatalog::open(path, changes_kept).await?),
+            Self::Postgres(url) => Arc::new(PostgresCatalog::connect(url, changes_kept).await?),
+        })
+    }
+}
+
+impl FromStr for CatalogUrl {
+    type Err = CatalogUrlError;
+
+    fn from_str(text: &str) -> Result<Self, CatalogUrlError> {
+        match text.split_once("://") {
+            Some(("sqlite", path)) if path.starts_with('/') && path.len() > 1 => Ok(Self::Sqlite(path.into())),
+            Some(("postgres" | "postgresql", _)) => text.parse().map(Self::Postgres),
+            _ => Err(CatalogUrlError),
+        }
+    }
+}
+
+impl FromStr for PostgresUrl {
+    type Err = CatalogUrlError;
+
+    fn from_str(text: &str) -> Result<Self, CatalogUrlError> {
+        let url = Self(text.to_owned());
+        // A database of the user's name is what a missing one would mean; that would rather be a slip.
+        url.read().ok().filter(|options| options.get_database().is_some()).ok_or(CatalogUrlError)?;
+        Ok(url)
+    }
+}
+
+impl PostgresUrl {
+    /// Returns how to connect. A server on another machine must prove its name, unless the URL itself says otherwise:
+    /// `sslmode=prefer`, the default of the protocol's own library, sends records to whoever answers.
+    pub(super) fn options(&self) -> Result<PgConnectOptions, sqlx::Error> {
+        let options = self.read()?;
+        let is_here = options.get_socket().is_some() || matches!(options.get_host(), "localhost" | "127.0.0.1" | "::1");
+        let is_chosen = self.0.contains("sslmode=") || self.0.contains("ssl-mode=");
+        Ok(if is_here || is_chosen { options } else { options.ssl_mode(PgSslMode::VerifyFull) })
+    }
+
+    fn read(&self) -> Result<PgConnectOptions, sqlx::Error> {
+        self.0.parse()
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let read = self.read().ok();
+        let (host, database) = read.as_ref().map_or(("", None), |read| (read.get_host(), read.get_database()));
+        to.debug_struct("PostgresUrl").field("host", &host).field("database", &database).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn postgres(text: &str) -> PostgresUrl {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_catalog_is_a_file_with_its_whole_path_or_a_database_with_a_name() {
+        assert_eq!("sqlite:///a/b.db".parse(), Ok(CatalogUrl::Sqlite("/a/b.db".into())));
+        for good in ["postgres://u:p@db:5432/evernear", "postgresql://u@%2Frun%2Fpostgresql/evernear"] {
+            assert!(matches!(good.parse(), Ok(CatalogUrl::Postgres(_))), "{good}");
+        }
+        for bad in ["sqlite://a.db", "sqlite:///", "postgres://db", "postgres://db/", "mysql://u@db/x", "/a/b.db", ""] {
+            assert_eq!(bad.parse::<CatalogUrl>(), Err(CatalogUrlError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let url: CatalogUrl = "postgres://me:sesame@db.example/evernear?password=sesame".parse().unwrap();
+        let shown = format!("{url:?}");
+        assert!(!shown.contains("sesame") && shown.contains("db.example"), "{shown}");
+    }
+
+    #[test]
+    fn a_server_elsewhere_must_prove_its_name() {
+        let mode = |text| postgres(text).options().unwrap().get_ssl_mode();
+        assert!(matches!(mode("postgres://u@db.example/x"), PgSslMode::VerifyFull));
+        assert!(matches!(mode("postgres://u@192.0.2.1/x"), PgSslMode::VerifyFull));
+        assert!(matches!(mode("postgres://u@db.example/x?sslmode=require"), PgSslMode::Require));
+        assert!(matches!(mode("postgres://u@localhost/x"), PgSslMode::Prefer));
+        assert!(matches!(mode("postgres://u@%2Frun%2Fpostgresql/x"), PgSslMode::Prefer));
+    }
+}

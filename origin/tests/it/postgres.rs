@@ -1,0 +1,141 @@
+//! A `PostgreSQL` server of Debian's package for tests: in a folder of its own, on a socket in it, without a port. It ends
+//! with the process that started it and leaves nothing behind.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use origin::catalog::CatalogUrl;
+use sqlx::{Connection, PgConnection};
+
+/// No start takes longer.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Whom the server runs as when the tests run as root, which it refuses; the package makes this user.
+const USER: &str = "postgres";
+/// Runs the server. When the tests are gone (SIGTERM, by setpriv), the server and its folder go too.
+const KEEPER: &str = r#"
+dir=$1; shift
+trap 'kill -QUIT $server; wait $server; rm -rf "$dir"; exit' TERM
+"$@" >"$dir/log" 2>&1 &
+server=$!
+wait $server
+"#;
+
+/// A running server.
+pub(crate) struct Server {
+    dir: PathBuf,
+    bin: PathBuf,
+    databases: AtomicU32,
+}
+
+impl Server {
+    /// The server that all tests of this process share.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<Server> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start("shared"))
+    }
+
+    /// Starts a server of its own for a test that stops it.
+    pub(crate) fn start(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("evernear-postgres-{}-{name}", std::process::id()));
+        let server = Self { dir, bin: bin(), databases: AtomicU32::new(0) };
+        must(as_user("mkdir").arg("-m").arg("0700").arg(&server.dir));
+        let options = ["--username=evernear", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"];
+        must(as_user(server.bin.join("initdb")).args(options).arg("-D").arg(server.data()));
+        server.resume();
+        server
+    }
+
+    /// Makes an empty database and returns where it is.
+    pub(crate) async fn database(&self) -> CatalogUrl {
+        let name = format!("d{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let mut connection = PgConnection::connect(&self.url("postgres")).await.unwrap();
+        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE template0"));
+        sqlx::raw_sql(create).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        self.url(&name).parse().unwrap()
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://evernear@{}/{database}", self.dir.to_str().unwrap().replace('/', "%2F"))
+    }
+
+    /// Starts the server, also again after [`Self::stop`].
+    pub(crate) fn resume(&self) {
+        let mut keeper = as_user("sh");
+        keeper.arg("-c").arg(KEEPER).arg("keeper").arg(&self.dir);
+        keeper.arg(self.bin.join("postgres")).arg("-D").arg(self.data()).arg("-k").arg(&self.dir);
+        // What a test commits need not survive the machine.
+        for setting in ["listen_addresses=", "fsync=off", "max_connections=200", "shared_buffers=32MB"] {
+            keeper.arg("-c").arg(setting);
+        }
+        // A child is told of the death of the thread that made it, so that thread lives as long as the process.
+        let (ended, end) = mpsc::sync_channel(1);
+        thread::spawn(move || {
+            let status = keeper.stdout(Stdio::null()).stderr(Stdio::null()).status();
+            ended.send(status).ok();
+            loop {
+                thread::park();
+            }
+        });
+        let log = || fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let deadline = Instant::now() + DEADLINE;
+        while !self.is_ready() {
+            if let Ok(status) = end.try_recv() {
+                panic!("PostgreSQL ended, {status:?}: {}", log());
+            }
+            assert!(Instant::now() < deadline, "PostgreSQL does not start: {}", log());
+        }
+    }
+
+    /// Stops the server and cuts its connections.
+    pub(crate) fn stop(&self) {
+        must(as_user(self.bin.join("pg_ctl")).args(["stop", "--mode=fast", "--wait", "-D"]).arg(self.data()));
+    }
+
+    fn is_ready(&self) -> bool {
+        let asked = Command::new(self.bin.join("pg_isready")).arg("-q").arg("-h").arg(&self.dir).status();
+        asked.unwrap().success()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+}
+
+/// The programs of the newest server here.
+fn bin() -> PathBuf {
+    let root = Path::new("/usr/lib/postgresql");
+    let versions =
+        fs::read_dir(root).into_iter().flatten().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let newest = versions.filter(|version| root.join(version).join("bin/initdb").exists());
+    let newest = newest.max_by_key(|version| version.parse::<u32>().unwrap_or(0));
+    root.join(newest.expect("PostgreSQL is not installed; `cargo xtask setup` installs it")).join("bin")
+}
+
+/// A command that is not root's and ends when we do.
+fn as_user(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM"]).current_dir("/");
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        command.args(["--reuid", USER, "--regid", USER, "--clear-groups"]);
+    }
+    command.arg(program);
+    command
+}
+
+fn must(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
