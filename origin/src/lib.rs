@@ -22,6 +22,7 @@ mod intake;
 mod metrics;
 mod node;
 mod peer;
+mod retention;
 mod run;
 mod scrub;
 mod upkeep;

@@ -8,7 +8,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{copies::RefreshError, node::Node};
+use crate::{copies::RefreshError, node::Node, retention};
 
 /// Dead shards removed in one go, so that a large erasure leaves the disk time for readers.
 const SWEEP_MAX: usize = 256;
@@ -44,6 +44,7 @@ pub(crate) async fn sweep_often(node: Arc<Node>) {
 async fn sweep(node: &Arc<Node>) -> Result<(), RefreshError> {
     let (uploads, idle) = (node.uploads.clone(), node.config.limits.upload_idle());
     node.off_reactor(move |_| uploads.sweep(idle, Instant::now())).await?;
+    retention::end_leases(node).await?;
     remove_dead_shards(node).await?;
     node.catalog.purge().await?;
     node.recount().await?;

@@ -104,8 +104,12 @@ pub(crate) fn judge(held: &Held, lease: &Lease, envelope: &[u8], now: u64) -> Re
         return Err(Refused::Older { held: held.version, asked: lease.version });
     }
     if lease.version == held.version {
-        let same = held.envelope == envelope;
-        return if same { Ok(Verdict::Same) } else { Err(Refused::SameVersion { held: held.version }) };
+        return match held.envelope == envelope {
+            // It ended by itself: under the lease it had, which therefore brings nothing back either.
+            true if held.erased && !lease.erased => Err(Refused::Erased),
+            true => Ok(Verdict::Same),
+            false => Err(Refused::SameVersion { held: held.version }),
+        };
     }
     if lease.version > MAX_STORED {
         return Err(Refused::VersionTooLarge { asked: lease.version });
@@ -189,5 +193,8 @@ mod tests {
         let dead = Held { erased: true, ..held };
         assert_eq!(judge(&dead, &lease(owner, 6), &[6], 200), Err(Refused::Erased));
         assert_eq!(judge(&dead, &erase, &[6], 200), Ok(Verdict::Erase));
+        assert_eq!(judge(&dead, &lease(owner, 5), &[5], 200), Err(Refused::Erased), "it ended by itself");
+        let erased = Lease { version: 5, ..erase };
+        assert_eq!(judge(&dead, &erased, &[5], 200), Ok(Verdict::Same));
     }
 }

@@ -8,6 +8,7 @@ mod corpus;
 mod crash;
 mod foreign;
 mod postgres;
+mod retention;
 mod sample;
 mod scrub;
 mod store;
