@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use crate::owner_access::StateFolder;
 
+mod catalog;
 mod cluster;
 mod edge;
 mod get;
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     Policy(policy::Policy),
     /// Make a cluster's authority and its nodes' certificates
     Cluster(cluster::Cluster),
+    /// Look after a cluster's catalog
+    Catalog(catalog::Catalog),
     /// Run an origin node
     Origin(origin::Origin),
     /// Run an edge node
@@ -86,6 +89,7 @@ impl Command {
             Self::Renew(renew) => renew.run(options).await,
             Self::Policy(policy) => policy.run(options).await,
             Self::Cluster(cluster) => cluster.run(options),
+            Self::Catalog(catalog) => catalog.run(options).await,
             Self::Origin(origin) => origin.run().await,
             Self::Edge(edge) => edge.run().await,
             Self::Profiles => profiles::run(options),

@@ -231,6 +231,11 @@ pub trait Catalog: Send + Sync + 'static {
     /// Returns the sequence of the newest change; zero before the first.
     async fn newest_change(&self) -> Result<u64, CatalogError>;
 
+    /// Empties the feed and numbers what follows above everything before, so that everybody who follows it starts anew. For a
+    /// catalog made again: its numbers would begin anew too, and who saw higher ones would miss what hides below. `node` is
+    /// who did it; the feed tells that it is news.
+    async fn restart_feed(&self, node: &NodeName) -> Result<(), CatalogError>;
+
     /// Returns the catalog's clock, seconds since 1970: what [`NodeEntry::seen`] is measured by.
     async fn now(&self) -> Result<u64, CatalogError>;
 

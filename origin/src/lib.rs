@@ -12,6 +12,7 @@
 pub mod catalog;
 pub mod config;
 pub mod fuzz;
+pub mod rebuild;
 pub mod store;
 
 mod accept;

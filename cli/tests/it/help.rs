@@ -15,6 +15,7 @@ fn help_names_every_command_and_exit_code_but_not_the_hidden_one() {
         "rm",
         "renew",
         "policy",
+        "catalog",
         "cluster",
         "origin",
         "edge",

@@ -46,6 +46,10 @@ fn origin(home: &Home, name: &str) -> Node {
         "#
     );
     home.write(&format!("{name}.toml"), config);
+    run_origin(home, name)
+}
+
+fn run_origin(home: &Home, name: &str) -> Node {
     let mut command = home.command(&["origin", "run", "--config", &format!("{name}.toml"), "--json"]);
     let mut child = command.stdout(Stdio::null()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -69,6 +73,12 @@ fn set_up() -> (Home, Vec<Node>) {
     let nodes: Vec<_> = ["o1", "o2", "o3"].map(|name| origin(&home, name)).into();
     home.good(&["cluster", "issue", "keys", "me", "--role", "twin"]);
     home.good(&["owner", "new"]);
+    know(&home, &nodes[0]);
+    (home, nodes)
+}
+
+/// Tells the owner's twin where the first origin is.
+fn know(home: &Home, node: &Node) {
     let config = format!(
         r#"
         profile = "small-cluster"
@@ -80,10 +90,9 @@ fn set_up() -> (Home, Vec<Node>) {
         name = "o1"
         address = "{}"
         "#,
-        nodes[0].address
+        node.address
     );
     home.write(".evernear/twin.toml", config);
-    (home, nodes)
 }
 
 #[test]
@@ -167,4 +176,39 @@ fn a_folder_and_a_policy_and_a_stream() {
     assert_eq!((put["name"].as_str(), put["zones_survived"].as_u64()), (Some("kept.txt"), None));
     let (code, kept) = home.json(&["rm", put["label"].as_str().unwrap()]);
     assert_eq!((code, kept["try"].as_str()), (1, Some("again after that time")));
+}
+
+#[test]
+fn a_lost_catalog_is_made_again_from_the_origins_disks() {
+    let (home, nodes) = set_up();
+    let files = ["kept.bin", "erased.bin"].map(|name| {
+        let bytes: Vec<u8> = (0..25_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        home.write(name, [name.as_bytes(), &bytes[..]].concat());
+        home.good(&["put", name])["label"].as_str().unwrap().to_owned()
+    });
+    home.good(&["rm", &files[1]]);
+    let configs = ["o1", "o2", "o3"].map(|name| format!("{name}.toml"));
+    let arguments: Vec<_> =
+        ["catalog", "rebuild"].into_iter().chain(configs.iter().flat_map(|c| ["--config", c])).collect();
+    let early = home.run(&arguments);
+    assert!(early.code == 1 && early.err.contains("another origin runs"), "{}", early.err);
+
+    drop(nodes);
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        std::fs::remove_file(home.path().join(file)).ok();
+    }
+    let done = home.good(&arguments);
+    let sum = |key: &str| done.as_array().unwrap().iter().map(|line| line[key].as_u64().unwrap()).sum::<u64>();
+    // Both have three columns; a shard goes only when its grace is over.
+    assert!(sum("records_filed") >= 2, "{done}");
+    assert_eq!((sum("shards_filed"), sum("records_damaged")), (6, 0), "{done}");
+    assert_eq!(home.good(&arguments)[0]["shards_filed"], 0);
+
+    let nodes = ["o1", "o2", "o3"].map(|name| run_origin(&home, name));
+    know(&home, &nodes[0]);
+    let got = home.run(&["get", &files[0]]);
+    assert!(got.code == 0 && got.out == std::fs::read(home.path().join("kept.bin")).unwrap(), "{}", got.err);
+    let gone = home.run(&["get", &files[1]]);
+    assert!(gone.code == 3 && gone.err.contains("erased"), "{}", gone.err);
+    assert_eq!(home.good(&["stat", &files[0]])["redundancy"], "1+2");
 }

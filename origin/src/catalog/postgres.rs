@@ -82,5 +82,8 @@ impl Driver for Postgres {
     // What was erased stays in pages until VACUUM and in the log until it is recycled; docs/operate.md says what to do.
     const PURGE: Option<&'static str> = None;
 
+    const RENUMBER: &'static [&'static str] = &["SELECT setval(pg_get_serial_sequence('changes', 'sequence'),
+         (SELECT greatest(unixepoch_ms(), coalesce(max(sequence), 0) + 1) FROM changes))"];
+
     driver!(calls with std::convert::identity);
 }

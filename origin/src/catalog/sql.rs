@@ -230,6 +230,10 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
         feed::newest(self).await
     }
 
+    async fn restart_feed(&self, node: &NodeName) -> Result<(), CatalogError> {
+        feed::restart(self, node).await
+    }
+
     async fn now(&self) -> Result<u64, CatalogError> {
         let row = self.reader().await?.one("SELECT unixepoch()", &[]).await?;
         number(row.number(0)?, "clock")

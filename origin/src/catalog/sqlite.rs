@@ -79,6 +79,13 @@ impl Driver for Sqlite {
     // Busy readers only make it do less; the next call catches up.
     const PURGE: Option<&'static str> = Some("PRAGMA wal_checkpoint(TRUNCATE)");
 
+    // The row that AUTOINCREMENT counts in.
+    const RENUMBER: &'static [&'static str] = &[
+        "DELETE FROM sqlite_sequence WHERE name = 'changes'",
+        "INSERT INTO sqlite_sequence (name, seq)
+         SELECT 'changes', max(unixepoch_ms(), coalesce(max(sequence), 0) + 1) FROM changes",
+    ];
+
     driver!(calls with text);
 }
 

@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod api;
+mod backup;
 mod catalog;
 mod config;
 mod corpus;
 mod crash;
 mod foreign;
 mod postgres;
+mod rebuild;
 mod retention;
 mod sample;
 mod scrub;

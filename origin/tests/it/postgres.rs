@@ -59,15 +59,25 @@ impl Server {
 
     /// Makes an empty database and returns where it is.
     pub(crate) async fn database(&self) -> CatalogUrl {
+        self.url(&self.new_database().await).parse().unwrap()
+    }
+
+    /// Makes an empty database and returns its name.
+    pub(crate) async fn new_database(&self) -> String {
         let name = format!("d{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let mut connection = PgConnection::connect(&self.url("postgres")).await.unwrap();
         let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE template0"));
         sqlx::raw_sql(create).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
-        self.url(&name).parse().unwrap()
+        name
     }
 
-    fn url(&self, database: &str) -> String {
+    /// Runs one of the programs that come with the server; it must succeed.
+    pub(crate) fn client(&self, program: &str, arguments: &[&str]) {
+        must(Command::new(self.bin.join(program)).args(arguments));
+    }
+
+    pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://evernear@{}/{database}", self.dir.to_str().unwrap().replace('/', "%2F"))
     }
 
@@ -111,6 +121,14 @@ impl Server {
 
     fn data(&self) -> PathBuf {
         self.dir.join("data")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Of a test that failed it may still run.
+        as_user(self.bin.join("pg_ctl")).args(["stop", "--mode=immediate", "-D"]).arg(self.data()).output().ok();
+        as_user("rm").arg("-rf").arg(&self.dir).status().ok();
     }
 }
 

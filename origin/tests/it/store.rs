@@ -15,7 +15,7 @@ pub(crate) fn open(root: &Path) -> Arc<Store> {
     Arc::new(Store::open(root, Arc::new(RealDisk)).unwrap())
 }
 
-fn upload(store: &Arc<Store>, sample: &Sample, column: usize) -> Result<u64, CommitError> {
+pub(crate) fn upload(store: &Arc<Store>, sample: &Sample, column: usize) -> Result<u64, CommitError> {
     let mut draft = store.draft(&format!("upload-{column}")).unwrap();
     for (first, strip) in sample.columns[column].iter().enumerate() {
         draft.append(first as u64, std::slice::from_ref(strip)).unwrap();

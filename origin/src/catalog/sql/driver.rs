@@ -74,6 +74,10 @@ pub trait Driver: Database<Row: Cells> {
     /// Drops what the engine's own files still hold of erased rows; none when it has no such call.
     const PURGE: Option<&'static str>;
 
+    /// Lets the numbers of changes go on at the clock in milliseconds or, if that is more, beyond a gap, so that nobody has
+    /// seen the number before the next. Run before the changes are removed.
+    const RENUMBER: &'static [&'static str];
+
     /// Runs a statement and returns its rows.
     fn rows<'c>(
         on: &'c mut Self::Connection,

@@ -5,7 +5,10 @@
 //! committed. Hence a number is drawn only by who holds [`Alone::Feed`], which ends with the transaction: after its commit is
 //! visible. Changes therefore commit one after the other; it is asked for last, so that all other work goes side by side.
 
-use format::wire::{Change, ChangeKind, ChangePage};
+use format::{
+    NodeName,
+    wire::{Change, ChangeKind, ChangePage},
+};
 
 use super::{Cells, Driver, Session, SqlCatalog, number, session::Alone, signed};
 use crate::catalog::CatalogError;
@@ -21,6 +24,17 @@ pub(super) async fn tell<D: Driver>(write: &mut Session<D>, kind: &ChangeKind) -
     let oldest = row.number(0)?.saturating_sub(i64::from(write.changes_kept));
     write.run("DELETE FROM changes WHERE sequence <= $1", &[oldest.into()]).await?;
     Ok(())
+}
+
+/// Numbers go on at the clock in milliseconds: above what any feed of this cluster reached by counting.
+pub(super) async fn restart<D: Driver>(catalog: &SqlCatalog<D>, node: &NodeName) -> Result<(), CatalogError> {
+    let mut write = catalog.write().await?;
+    write.alone(Alone::Feed).await?;
+    for statement in D::RENUMBER.iter().chain(&["DELETE FROM changes"]) {
+        write.run(statement, &[]).await?;
+    }
+    tell(&mut write, &ChangeKind::Node { name: node.clone() }).await?;
+    write.commit().await
 }
 
 pub(super) async fn newest<D: Driver>(catalog: &SqlCatalog<D>) -> Result<u64, CatalogError> {

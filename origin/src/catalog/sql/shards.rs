@@ -16,7 +16,8 @@ pub(super) async fn place<D: Driver>(catalog: &SqlCatalog<D>, shard: &ShardRow) 
         .await?
         .run(
             "INSERT INTO shards (node, object, shard_column, shard_bytes, committed_at) VALUES ($1, $2, $3, $4, unixepoch())
-             ON CONFLICT (node, object, shard_column) DO UPDATE SET committed_at = excluded.committed_at",
+             ON CONFLICT (node, object, shard_column)
+             DO UPDATE SET shard_bytes = excluded.shard_bytes, committed_at = excluded.committed_at",
             &[node, object, column, signed(shard.bytes).into()],
         )
         .await?;

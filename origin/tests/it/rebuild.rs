@@ -1,0 +1,103 @@
+//! A catalog made again from disks alone, on every engine.
+
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use format::{Lease, Retention};
+use origin::{
+    Config,
+    catalog::{Applied, CatalogError, CatalogUrl, Refused},
+    rebuild::{RebuildError, Rebuilt, rebuild},
+    store::StoreError,
+};
+
+use crate::{
+    postgres::Server,
+    sample::Sample,
+    store::{open, upload},
+};
+
+fn config(name: &str, dir: &Path, catalog: &CatalogUrl) -> Config {
+    let text = format!(
+        "name = \"{name}\"\nlisten = \"127.0.0.1:0\"\ndata_dir = {:?}\ncatalog = \"sqlite:///unused\"\n\
+         [place]\ncountry = \"BE\"\nregion = \"eu-west\"\nzone = \"z\"\nlatitude = 50.8\nlongitude = 4.3\n",
+        dir.join(name)
+    );
+    Config { catalog: catalog.clone(), ..Config::from_toml(&text).unwrap() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_has_all_that_disks_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = CatalogUrl::Sqlite(dir.path().join("catalog.db"));
+    has_all_that_disks_have(dir.path(), url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_has_all_that_disks_have() {
+    let dir = tempfile::tempdir().unwrap();
+    has_all_that_disks_have(dir.path(), Server::shared().database().await).await;
+}
+
+async fn has_all_that_disks_have(dir: &Path, url: CatalogUrl) {
+    let [alive, erased, ended, torn] = [1, 2, 3, 4].map(|seed| Sample::new(seed, 40_000));
+    let configs = ["o1", "o2"].map(|name| config(name, dir, &url));
+    let (o1, o2) = (configs[0].name.clone(), configs[1].name.clone());
+    let ends = Lease { retention: Retention { keep_until: 0, expires: 9 }, ..ended.lease(1) };
+    {
+        let [first, second] = [&configs[0], &configs[1]].map(|config| open(&config.data_dir));
+        for (store, column) in [(&first, 0), (&first, 1), (&second, 2)] {
+            upload(store, &alive, column).unwrap();
+        }
+        upload(&first, &ended, 0).unwrap();
+        // The second was down when the lease was renewed, the first when the object was erased.
+        first.put_record(&alive.record(&alive.lease(2), &o1)).unwrap();
+        second.put_record(&alive.record(&alive.lease(1), &o1)).unwrap();
+        first.put_record(&erased.record(&erased.lease(1), &o1)).unwrap();
+        second.put_record(&erased.record(&erased.erasure(2), &o1)).unwrap();
+        first.put_record(&ended.record(&ends, &o1)).unwrap();
+        for store in [&first, &second] {
+            store.put_record(&torn.record(&torn.lease(1), &o1)).unwrap();
+        }
+    }
+    let name = torn.sealed.locator.to_string();
+    let copy = configs[0].data_dir.join("records").join(&name[..2]).join(&name);
+    let whole = std::fs::read(&copy).unwrap();
+    std::fs::write(&copy, &whole[..whole.len() - 1]).unwrap();
+
+    let first = Rebuilt { records_filed: 3, records_damaged: 1, shards_filed: 3, ..Rebuilt::default() };
+    assert_eq!(rebuild(&configs[0]).await.unwrap(), first);
+    let second = Rebuilt { records_filed: 2, records_older: 1, shards_filed: 1, ..Rebuilt::default() };
+    assert_eq!(rebuild(&configs[1]).await.unwrap(), second);
+
+    let catalog = url.open(100).await.unwrap();
+    let read = |sample: &Sample| {
+        let (catalog, locator) = (&catalog, sample.sealed.locator);
+        async move { catalog.record(&locator).await.unwrap().unwrap() }
+    };
+    let held = read(&alive).await;
+    assert_eq!((held.lease.version, held.sealed), (2, Some(alive.sealed.sealed.clone())));
+    assert_eq!(held.placement, [&o1, &o1, &o2].map(|node| Some(node.clone())));
+    assert!(read(&erased).await.lease.erased && read(&erased).await.sealed.is_none());
+    assert!(read(&ended).await.sealed.is_none(), "its time was over");
+    assert!(read(&torn).await.sealed.is_some(), "the other origin had it");
+    for (sample, version) in [(&erased, 3), (&ended, 2)] {
+        let back = catalog.put_record(&sample.record(&sample.lease(version), &o1)).await;
+        assert!(matches!(back, Err(CatalogError::Refused(Refused::Erased))), "{back:?}");
+    }
+    let renewed = alive.record(&alive.lease(3), &o1);
+    assert_eq!(catalog.put_record(&renewed).await.unwrap(), Applied::Stored);
+
+    // Once more, after the disk lost a shard: only that is news.
+    let store = open(&configs[0].data_dir);
+    assert!(matches!(rebuild(&configs[0]).await, Err(RebuildError::Store(StoreError::InUse { .. }))));
+    let later = SystemTime::now() + Duration::from_secs(3600);
+    assert!(store.remove_shard(&alive.id(), 1, later).unwrap());
+    drop(store);
+    let again = Rebuilt { records_older: 3, records_damaged: 1, shards_known: 2, shards_gone: 1, ..Rebuilt::default() };
+    assert_eq!(rebuild(&configs[0]).await.unwrap(), again);
+    assert_eq!(catalog.shard_totals(&o1).await.unwrap().shards, 2);
+    catalog.close().await;
+}
