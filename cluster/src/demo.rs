@@ -217,7 +217,7 @@ impl Show {
         let holder = it.stored.receipt.placement[0].clone().context("column 0 is durable")?;
         let node = network.origins.iter().find(|node| node.name == holder).context("the holder is ours")?;
         let shard = flip_a_bit(&node.folder)?;
-        println!("\nA bit flips on the disk of {holder} ({shard} shards); read at {}:", EDGES[2].name);
+        println!("\nA bit flips on the disk of {holder} ({shard} files); read at {}:", EDGES[2].name);
         let answer = self.fetch(network, 2, "exact all the same", it, &[]).await?;
         ensure!(answer.status == 200, "status {}", answer.status);
         self.body_is(original, None)
@@ -296,20 +296,26 @@ impl Show {
     }
 }
 
-/// Flips one bit in the first strip of every shard in an origin's folder. Returns how many shards there were.
+/// Flips one bit in the first strip of every large shard in an origin's folder, and one in every 4 KiB of the packs of small
+/// ones. Returns how many files there were.
 ///
 /// # Errors
 /// When there is no shard.
 fn flip_a_bit(origin: &Path) -> Result<usize> {
     let mut flipped = 0;
-    for entry in walkdir::WalkDir::new(origin.join("shards")) {
+    let files = ["shards", "packs"].map(|folder| origin.join(folder)).into_iter().filter(|folder| folder.exists());
+    for entry in files.flat_map(walkdir::WalkDir::new) {
         let entry = entry?;
-        let is_shard =
-            entry.path().extension().is_some_and(|column| column.to_str().is_some_and(|c| c.parse::<u8>().is_ok()));
-        if entry.file_type().is_file() && is_shard {
+        let kind = entry.path().extension().and_then(|kind| kind.to_str()).unwrap_or_default();
+        let is_pack = kind == "log";
+        if entry.file_type().is_file() && (is_pack || kind.parse::<u8>().is_ok()) {
             let mut bytes = std::fs::read(entry.path())?;
-            let middle = bytes.len() / 3;
-            *bytes.get_mut(middle).context("a shard is not empty")? ^= 0x10;
+            let places = if is_pack {
+                (2048..bytes.len()).step_by(4096)
+            } else {
+                (bytes.len() / 3..bytes.len()).step_by(bytes.len().max(1))
+            };
+            places.for_each(|at| bytes[at] ^= 0x10);
             std::fs::write(entry.path(), bytes)?;
             flipped += 1;
         }

@@ -140,7 +140,7 @@ async fn step(node: &Arc<Node>, pass: &mut Pass, scrubbed: &mut Scrubbed) -> Res
 
 async fn settle(node: &Arc<Node>, held: HeldShard, harm: Harm) -> Result<Settled, RefreshError> {
     let (object, column) = (held.shard.object, held.shard.column);
-    if matches!(harm, Harm::Public | Harm::List) {
+    if harm.is_beside_strips() {
         match node.off_reactor(move |store| store.mend_shard(&object, column)).await? {
             Ok(true) => {
                 tracing::warn!(%object, column, %harm, "a damaged shard was mended");

@@ -3,7 +3,8 @@
 //! ```text
 //! lock                                 held while the origin runs
 //! tmp/<upload>                         strips of an upload, appended; emptied at boot
-//! shards/aa/bb/<object>.<column>       a whole shard: its strips back to back
+//! packs/<number>-<salt>.log, .index    small shards, many to a log
+//! shards/aa/bb/<object>.<column>       a large shard: its strips back to back
 //! shards/aa/bb/<object>.<column>.list  the hash of each strip
 //! shards/aa/bb/<object>.public         the public manifest, which says where each strip starts
 //! records/aa/<locator>                 a copy of the record, so that reads need no catalog
@@ -11,12 +12,19 @@
 //! feed, scrub                          how far the change feed was followed, and the scrub came
 //! ```
 //!
-//! A shard is there exactly when its strip file is: that file is renamed into place last, after everything it needs is
-//! durable beside it. `draft.rs` has the order of a commit.
+//! A large shard is there exactly when its strip file is: that file is renamed into place last, after everything it needs is
+//! durable beside it. A small one is there exactly when its last entry in the packs is not a tombstone. `draft.rs` has the
+//! order of a commit, `held.rs` hides the difference from readers.
 
 mod disk;
 mod draft;
+mod entry;
+mod files;
+mod held;
+mod index;
 mod note;
+mod pack;
+mod packs;
 mod quarantine;
 mod record;
 mod shards;
@@ -30,14 +38,16 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use format::ObjectId;
 
+use self::packs::{Killed, Packs};
 pub use self::{
     disk::{Disk, RealDisk, Step, SyncFailure},
     draft::{AppendError, CommitError, Draft},
+    packs::{PACK_BYTES_MAX, PackDamage},
     shards::{HeldShard, ShardId},
     slice::Slice,
     space::Space,
@@ -45,7 +55,7 @@ pub use self::{
 };
 
 /// Locks over all ids: enough that two ids seldom share one, few enough to make at once.
-const GUARDS: usize = 64;
+const GUARDS: usize = 1024;
 
 /// Why the store cannot do its work.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +106,7 @@ pub enum StoreError {
 pub struct Store {
     root: PathBuf,
     disk: Arc<dyn Disk>,
+    packs: Packs,
     /// Folders whose own entry is durable.
     folders: Mutex<HashSet<PathBuf>>,
     guards: Vec<Mutex<()>>,
@@ -104,11 +115,19 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens or creates the folder, takes its lock and clears what uploads a crash left behind.
+    /// Opens or creates the folder, takes its lock, reads what the packs hold and clears what uploads a crash left behind.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn open(root: &Path, disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        Self::open_with(root, disk, PACK_BYTES_MAX)
+    }
+
+    /// The same, with packs of another size; at least one entry has room.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open_with(root: &Path, disk: Arc<dyn Disk>, pack_bytes_max: u32) -> Result<Self, StoreError> {
         for folder in [root.to_owned(), root.join("tmp"), root.join("shards"), root.join("records")] {
             fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
         }
@@ -121,8 +140,10 @@ impl Store {
             Err(fs::TryLockError::Error(source)) => return Err(StoreError::Io { action: "lock", path: lock, source }),
         }
         let guards = (0..GUARDS).map(|_| Mutex::new(())).collect();
-        let store = Self { root: root.to_owned(), disk, folders: Mutex::default(), guards, _lock: file };
+        let packs = Packs::new(pack_bytes_max);
+        let mut store = Self { root: root.to_owned(), disk, packs, folders: Mutex::default(), guards, _lock: file };
         store.clear_uploads()?;
+        store.open_packs()?;
         store.sync_folder(root);
         Ok(store)
     }
@@ -136,6 +157,12 @@ impl Store {
         Ok(())
     }
 
+    /// Returns what [`Self::open`] found damaged in packs so that it cannot say which shard was there.
+    #[must_use]
+    pub fn damage(&self) -> &[PackDamage] {
+        &self.packs.damage
+    }
+
     /// Returns how much room the file system has.
     ///
     /// # Errors
@@ -147,7 +174,8 @@ impl Store {
     /// Returns whether a shard is here, whole; its name may not be durable yet.
     #[must_use]
     pub fn has_shard(&self, object: &ObjectId, column: usize) -> bool {
-        self.shard_path(object, column).exists()
+        let packed = self.packs.index().find(&ShardId { object: *object, column });
+        packed.is_some() || self.shard_path(object, column).exists()
     }
 
     /// Returns whether a shard is here, whole and durable: waits for a commit under way, and makes its name durable again,
@@ -155,7 +183,12 @@ impl Store {
     #[must_use]
     pub fn confirm_shard(&self, object: &ObjectId, column: usize) -> bool {
         let _guard = self.guard(&object.0);
-        let is_here = self.has_shard(object, column);
+        let packed = self.packs.index().find(&ShardId { object: *object, column });
+        if let Some((_, place)) = packed {
+            self.sync_packs(place.pack, place.span.end());
+            return true;
+        }
+        let is_here = self.shard_path(object, column).exists();
         if is_here {
             self.sync_folder(&self.shard_folder(object));
         }
@@ -170,6 +203,11 @@ impl Store {
     pub fn remove_shard(&self, object: &ObjectId, column: usize, before: SystemTime) -> Result<bool, StoreError> {
         // Under the guard of commits, so that none comes between the look and the removal.
         let _guard = self.guard(&object.0);
+        let id = ShardId { object: *object, column };
+        let written = |ns: u64| UNIX_EPOCH + Duration::from_nanos(ns);
+        if self.kill_packed(&id, |place| written(place.written) <= before)? == Killed::Kept {
+            return Ok(false);
+        }
         let shard = self.shard_path(object, column);
         if let Some(file) = open(&shard)? {
             let written = file.metadata().and_then(|about| about.modified()).map_err(failed("measure", &shard))?;
@@ -177,26 +215,13 @@ impl Store {
                 return Ok(false);
             }
         }
-        let folder = self.shard_folder(object);
-        // The strips first: without them the rest means nothing, the other way round a shard would lack its list.
-        remove(&shard)?;
-        remove(&self.list_path(object, column))?;
-        if !self.has_any_shard(object)? {
-            remove(&self.public_path(object))?;
-        }
-        if folder.exists() {
-            self.sync_folder(&folder);
-        }
+        self.remove_files(&id)?;
         Ok(true)
-    }
-
-    fn has_any_shard(&self, object: &ObjectId) -> Result<bool, StoreError> {
-        Ok(shards::shards_in(&self.shard_folder(object))?.iter().any(|shard| shard.object == *object))
     }
 
     /// Serialises work on one id. Never held across an await: the store has none.
     fn guard(&self, id: &[u8; 32]) -> MutexGuard<'_, ()> {
-        let guard = &self.guards[usize::from(id[0]) % GUARDS];
+        let guard = &self.guards[usize::from(u16::from_le_bytes([id[0], id[1]])) % GUARDS];
         guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -234,29 +259,26 @@ impl Store {
     fn tmp_path(&self, name: &str) -> PathBuf {
         self.root.join("tmp").join(name)
     }
-
-    fn shard_folder(&self, object: &ObjectId) -> PathBuf {
-        let hex = object.to_string();
-        self.root.join("shards").join(&hex[..2]).join(&hex[2..4])
-    }
-
-    fn shard_path(&self, object: &ObjectId, column: usize) -> PathBuf {
-        self.shard_folder(object).join(format!("{object}.{column}"))
-    }
-
-    fn list_path(&self, object: &ObjectId, column: usize) -> PathBuf {
-        self.shard_folder(object).join(format!("{object}.{column}.list"))
-    }
-
-    fn public_path(&self, object: &ObjectId) -> PathBuf {
-        self.shard_folder(object).join(format!("{object}.public"))
-    }
 }
 
 /// Names the file and the action of an IO error.
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { action, path, source }
+}
+
+/// Returns whether an error tells of the bytes that were to be read, not of the machine.
+fn is_of_the_sector(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// Turns what is damaged, or cannot be read at its place on the disk, into nothing.
+fn intact<T>(read: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Err(StoreError::Damaged { .. }) => Ok(None),
+        Err(StoreError::Io { source, .. }) if is_of_the_sector(&source) => Ok(None),
+        other => other,
+    }
 }
 
 fn remove(path: &Path) -> Result<(), StoreError> {

@@ -1,5 +1,5 @@
 //! What an origin does by the clock: it announces itself, drops idle uploads, and removes the shards of erased objects once
-//! their grace is over.
+//! their grace is over, and packs of which little is left.
 
 use std::{
     sync::Arc,
@@ -46,6 +46,10 @@ async fn sweep(node: &Arc<Node>) -> Result<(), RefreshError> {
     node.off_reactor(move |_| uploads.sweep(idle, Instant::now())).await?;
     retention::end_leases(node).await?;
     remove_dead_shards(node).await?;
+    // One pack at a time: it is up to 256 MiB of copying, and the next sweep is soon.
+    if let Err(error) = node.off_reactor(|store| store.compact()).await? {
+        tracing::warn!(%error, "a pack cannot be rewritten");
+    }
     node.catalog.purge().await?;
     node.recount().await?;
     Ok(())

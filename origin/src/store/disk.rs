@@ -3,7 +3,7 @@
 
 use std::{fs::File, io, path::PathBuf, process};
 
-/// What a commit has done so far; `docs/format.md` and object-format section 6 give the order.
+/// What the store has done so far, in the order in which it does it; `docs/format.md` section 16 says why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// The strips are durable in `tmp`.
@@ -18,17 +18,41 @@ pub enum Step {
     ShardRenamed,
     /// Their name is durable: the shard is there for good.
     ShardNamed,
+    /// A full pack is durable as a whole.
+    PackSynced,
+    /// Its index is durable beside it.
+    PackIndexed,
+    /// A new pack is there, empty, and its name is durable.
+    PackNamed,
+    /// An entry, of a shard or of its removal, was written to the newest pack.
+    EntryWritten,
+    /// It is durable, and all that were written before.
+    EntrySynced,
+    /// What of a sparse pack is alive is durable elsewhere.
+    CopiesSynced,
+    /// The sparse pack was unlinked.
+    PackDropped,
 }
 
 impl Step {
-    /// All steps, in order.
-    pub const ALL: [Self; 6] = [
+    /// The steps of a commit of a shard that is a file of its own.
+    pub const FILE: [Self; 6] = [
         Self::StripsSynced,
         Self::SidecarsSynced,
         Self::SidecarsRenamed,
         Self::SidecarsNamed,
         Self::ShardRenamed,
         Self::ShardNamed,
+    ];
+    /// The steps of all that happens in packs.
+    pub const PACK: [Self; 7] = [
+        Self::PackSynced,
+        Self::PackIndexed,
+        Self::PackNamed,
+        Self::EntryWritten,
+        Self::EntrySynced,
+        Self::CopiesSynced,
+        Self::PackDropped,
     ];
 }
 
@@ -50,7 +74,7 @@ pub trait Disk: Send + Sync + 'static {
     /// What the system says.
     fn sync(&self, file: &File) -> io::Result<()>;
 
-    /// Is told of each step of a commit as it is done.
+    /// Is told of each step as it is done.
     fn reached(&self, step: Step);
 
     /// Ends the process, because it no longer knows what its disk holds.

@@ -1,14 +1,17 @@
 //! A shard that is being uploaded: strips are appended and hashed, and at the end all of it becomes a shard or nothing.
 //!
-//! Order of a commit, so that a crash anywhere leaves a whole shard or none (`Step` names the points between):
-//! strips synced in `tmp`; list and public manifest written and synced in `tmp`, renamed, folder synced; strips renamed,
-//! folder synced. The catalog row and the acknowledgement come after.
+//! A small shard becomes an entry of a pack (`packs.rs`). A large one becomes files, in an order by which a crash anywhere
+//! leaves a whole shard or none (`Step` names the points between): strips synced in `tmp`; list and public manifest written
+//! and synced in `tmp`, renamed, folder synced; strips renamed, folder synced. The catalog row and the acknowledgement come
+//! after.
 
 use std::{
     fs::{self, File},
     io::Write,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::UNIX_EPOCH,
 };
 
 use bytes::Bytes;
@@ -17,7 +20,12 @@ use format::{
     limits::{STRIP_BYTES_MAX, STRIP_HEADER_BYTES, STRIPES_MAX, TAG_BYTES},
 };
 
-use super::{Step, Store, StoreError, failed};
+use super::{
+    ShardId, Step, Store, StoreError,
+    entry::{Body, PACKED_BYTES_MAX},
+    failed,
+    packs::Killed,
+};
 
 /// Why strips cannot be appended. The draft is as it was before, except after [`Self::Store`].
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +120,8 @@ impl Store {
     /// [`StoreError::Io`].
     pub fn draft(self: &Arc<Self>, name: &str) -> Result<Draft, StoreError> {
         let path = self.tmp_path(name);
-        let file = File::options().create_new(true).append(true).open(&path).map_err(failed("create", &path))?;
+        let file =
+            File::options().create_new(true).read(true).append(true).open(&path).map_err(failed("create", &path))?;
         Ok(Draft {
             store: self.clone(),
             name: name.to_owned(),
@@ -170,7 +179,38 @@ impl Draft {
     /// [`CommitError`]; nothing is left of the draft then.
     pub fn commit(self, column: usize, public: &PublicManifest) -> Result<u64, CommitError> {
         self.check(column, public)?;
-        let (store, object) = (&*self.store, public.id());
+        let shard = ShardId { object: public.id(), column };
+        let bytes = self.bytes.saturating_add((self.list.as_bytes().len() + public.encoded().len()) as u64);
+        match usize::try_from(bytes) {
+            Ok(small) if small <= PACKED_BYTES_MAX => self.keep_in_pack(&shard, public)?,
+            _ => self.keep_as_files(&shard, public)?,
+        }
+        Ok(self.bytes)
+    }
+
+    fn keep_in_pack(&self, shard: &ShardId, public: &PublicManifest) -> Result<(), StoreError> {
+        let (store, path) = (&*self.store, self.store.tmp_path(&self.name));
+        let mut strips = vec![0; usize::try_from(self.bytes).expect("a packed shard is small")];
+        self.file.read_exact_at(&mut strips, 0).map_err(failed("read", &path))?;
+        let body = Body { public: public.encoded(), list: self.list.as_bytes(), strips: &strips };
+        // The strips came back from a file: what is in the pack must be what was hashed.
+        if !body.is_whole(shard) {
+            return Err(StoreError::Damaged { path });
+        }
+        let written = self.file.metadata().and_then(|about| about.modified()).map_err(failed("measure", &path))?;
+        let written = written.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let _guard = store.guard(&shard.object.0);
+        store.pack_shard(shard, u64::try_from(written).unwrap_or(u64::MAX), &body)?;
+        // Before there were packs, small shards were files too.
+        if store.shard_path(&shard.object, shard.column).exists() {
+            store.remove_files(shard)?;
+        }
+        Ok(())
+    }
+
+    fn keep_as_files(&self, shard: &ShardId, public: &PublicManifest) -> Result<(), StoreError> {
+        let ShardId { object, column } = *shard;
+        let store = &*self.store;
         let strips = store.tmp_path(&self.name);
         store.sync(&self.file, &strips);
         store.disk.reached(Step::StripsSynced);
@@ -188,12 +228,13 @@ impl Draft {
         store.sync_folder(&folder);
         store.disk.reached(Step::SidecarsNamed);
 
-        let shard = store.shard_path(&object, column);
-        fs::rename(&strips, &shard).map_err(failed("rename", &strips))?;
+        fs::rename(&strips, store.shard_path(&object, column)).map_err(failed("rename", &strips))?;
         store.disk.reached(Step::ShardRenamed);
         store.sync_folder(&folder);
         store.disk.reached(Step::ShardNamed);
-        Ok(self.bytes)
+        // What is smaller may once have been the bound of a pack.
+        let _: Killed = store.kill_packed(shard, |_| true)?;
+        Ok(())
     }
 
     fn check(&self, column: usize, public: &PublicManifest) -> Result<(), CommitError> {

@@ -2,13 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
 use format::ObjectId;
 
-use super::{Found, Harm, Store, StoreError, failed, remove};
+use super::{Found, Harm, ShardId, Store, StoreError, entry::Span, failed, held::Beside, remove};
 
 /// Shards kept; the oldest go.
 const SHARDS_MAX: usize = 256;
@@ -34,22 +36,27 @@ impl Store {
         self.make_folder(&quarantine)?;
         let kept = self.quarantined()?;
         let number = kept.last_key_value().map_or(0, |(number, _)| number + 1);
-        let folder = self.shard_folder(object);
-        // The strips first, as when a shard is removed.
-        for (from, kind) in [(self.shard_path(object, column), ""), (self.list_path(object, column), ".list")] {
-            let to = quarantine.join(format!("{number:08}-{object}.{column}{kind}"));
-            match fs::rename(&from, &to) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(failed("quarantine", &from)(source));
+        let to = quarantine.join(format!("{number:08}-{object}.{column}"));
+        let held = self.held(object, column)?.ok_or(StoreError::NoShard { object: *object, column })?;
+        match held.beside() {
+            Beside::Pack(_, place) => {
+                // The evidence is welcome, but a disk that cannot give it must not keep the shard in service.
+                if let Err(error) = copy(&held.file, &place.span, &to) {
+                    tracing::warn!(%object, column, %error, "the damaged entry cannot be kept");
                 }
-                _ => {}
+                self.kill_packed(&ShardId { object: *object, column }, |_| true)?;
+            }
+            Beside::Files { list, .. } => {
+                // The strips first, as when a shard is removed.
+                move_to(&held.path, &to)?;
+                move_to(list, &to.with_extension(format!("{column}.list")))?;
+                if !self.has_any_file(object)? {
+                    remove(&self.public_path(object))?;
+                }
+                self.sync_folder(&quarantine);
+                self.sync_folder(&self.shard_folder(object));
             }
         }
-        if !self.has_any_shard(object)? {
-            remove(&self.public_path(object))?;
-        }
-        self.sync_folder(&quarantine);
-        self.sync_folder(&folder);
         tracing::error!(%object, column, %why, "a damaged shard went into quarantine");
         self.trim_quarantine()?;
         Ok(true)
@@ -81,6 +88,20 @@ impl Store {
         }
         Ok(kept)
     }
+}
+
+fn move_to(from: &Path, to: &Path) -> Result<(), StoreError> {
+    match fs::rename(from, to) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("quarantine", from)(source)),
+        _ => Ok(()),
+    }
+}
+
+fn copy(pack: &File, span: &Span, to: &Path) -> io::Result<()> {
+    let bytes = usize::try_from(span.entry_bytes()).map_err(io::Error::other)?;
+    let mut entry = vec![0; bytes];
+    pack.read_exact_at(&mut entry, span.start.into())?;
+    fs::write(to, entry)
 }
 
 fn number_of(path: &Path) -> Option<u64> {

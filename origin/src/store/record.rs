@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use bytes::Bytes;
 use format::{Locator, ObjectId, PublicManifest, Record, limits::RECORD_BYTES_MAX};
 
-use super::{Store, StoreError, draft::Scrap, failed, read};
+use super::{Store, StoreError, draft::Scrap, failed, intact, read};
 
 /// Copies that are read to find one public manifest, 0.1 ms each.
 const RECORDS_SEARCHED_MAX: usize = 10_000;
@@ -68,10 +68,9 @@ impl Store {
     /// back from other nodes is cheaper than looking on.
     pub(super) fn public_in_records(&self, object: &ObjectId) -> Result<Option<PublicManifest>, StoreError> {
         for locator in self.records()?.iter().take(RECORDS_SEARCHED_MAX) {
-            match self.record(locator) {
-                Ok(Some(record)) if record.public.id() == *object => return Ok(Some(record.public)),
-                Ok(_) | Err(StoreError::Damaged { .. }) => {}
-                Err(error) => return Err(error),
+            match intact(self.record(locator))? {
+                Some(record) if record.public.id() == *object => return Ok(Some(record.public)),
+                _ => {}
             }
         }
         Ok(None)

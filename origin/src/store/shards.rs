@@ -31,6 +31,16 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn shards(&self, after: Option<&ShardId>, limit: usize) -> Result<Vec<HeldShard>, StoreError> {
+        let mut page = self.packs.index().page(after, limit);
+        page.extend(self.files(after, limit)?);
+        page.sort_unstable_by_key(|held| held.shard);
+        page.dedup_by_key(|held| held.shard);
+        page.truncate(limit);
+        Ok(page)
+    }
+
+    /// The same, of those that are files of their own.
+    fn files(&self, after: Option<&ShardId>, limit: usize) -> Result<Vec<HeldShard>, StoreError> {
         let mut page = Vec::new();
         let root = self.root.join("shards");
         let from = after.map(|after| after.object.to_string()).unwrap_or_default();

@@ -3,19 +3,12 @@
 use std::{fs::File, os::unix::fs::FileExt, path::PathBuf};
 
 use bytes::Bytes;
-use format::{
-    ListProof, ObjectId, PublicManifest, StripList, StripeIndex,
-    limits::{PUBLIC_MANIFEST_BYTES_MAX, SHARD_READ_STRIPS_MAX, STRIPES_MAX},
-};
+use format::{ListProof, ObjectId, StripList, StripeIndex, limits::SHARD_READ_STRIPS_MAX};
 
-use super::{Store, StoreError, failed, open, read};
+use super::{Store, StoreError, failed};
 
 /// Bytes of one piece: large enough for a disk, small enough that a slow reader holds little memory.
 const PIECE_BYTES: u64 = 1 << 20;
-
-/// Largest list: one hash for each strip a shard can have.
-#[expect(clippy::cast_possible_truncation, reason = "32 MiB")]
-pub(super) const LIST_BYTES_MAX: usize = STRIPES_MAX as usize * 32;
 
 /// Strips that are being read.
 #[derive(Debug)]
@@ -33,40 +26,25 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn slice(&self, object: &ObjectId, column: usize, first: u64, count: u64) -> Result<Slice, StoreError> {
-        let path = self.shard_path(object, column);
         let no_shard = || StoreError::NoShard { object: *object, column };
-        let file = open(&path)?.ok_or_else(no_shard)?;
-        let public = self.public(object)?.ok_or_else(no_shard)?;
+        let held = self.held(object, column)?.ok_or_else(no_shard)?;
+        let public = held.public(object)?.ok_or_else(no_shard)?;
         let strips = public.column_strips(column);
         let outside = StoreError::Range { first, count, strips };
         let end = first.checked_add(count).filter(|end| *end <= strips && (1..=SHARD_READ_STRIPS_MAX).contains(&count));
         let Some(end) = end else { return Err(outside) };
 
-        let list_path = self.list_path(object, column);
-        let list = read(&list_path, LIST_BYTES_MAX)?.ok_or_else(no_shard)?;
-        let length = file.metadata().map_err(failed("measure", &path))?.len();
-        if length != public.shard_bytes(column) {
-            return Err(StoreError::Damaged { path });
+        let list = held.list()?.ok_or_else(no_shard)?;
+        if held.strips_bytes != public.shard_bytes(column) {
+            return Err(StoreError::Damaged { path: held.path });
         }
         let list = StripList::from_bytes(list).filter(|list| list.len() as u64 == strips);
         let range = usize::try_from(first).ok().zip(usize::try_from(end).ok());
         let proof = list.zip(range).and_then(|(list, (first, end))| list.prove(first..end));
-        let proof = proof.ok_or(StoreError::Damaged { path: list_path })?;
-        let at = public.shard_offset(StripeIndex(first));
-        Ok(Slice { file, path, proof, at, left: public.shard_offset(StripeIndex(end)) - at })
-    }
-
-    /// Returns the public manifest of an object of which a shard is, or was, here.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn public(&self, object: &ObjectId) -> Result<Option<PublicManifest>, StoreError> {
-        let path = self.public_path(object);
-        let Some(bytes) = read(&path, PUBLIC_MANIFEST_BYTES_MAX)? else { return Ok(None) };
-        match PublicManifest::decode(bytes.into()) {
-            Ok(public) if public.id() == *object => Ok(Some(public)),
-            _ => Err(StoreError::Damaged { path }),
-        }
+        let Some(proof) = proof else { return Err(StoreError::Damaged { path: held.path }) };
+        let from = public.shard_offset(StripeIndex(first));
+        let left = public.shard_offset(StripeIndex(end)) - from;
+        Ok(Slice { file: held.file, path: held.path, proof, at: held.strips_at + from, left })
     }
 }
 

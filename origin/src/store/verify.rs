@@ -1,13 +1,20 @@
 //! Whether a shard still is what its object's public manifest says: strips under the list, list under the root, root in P.
 //!
-//! Goes in steps, so that whoever looks at terabytes can rest in between and go on after a restart. What only the sidecars
-//! lost is mended here: the list is rebuilt from the strips, P taken from a copy of the record.
+//! Goes in steps, so that whoever looks at terabytes can rest in between and go on after a restart. Where only what lies
+//! beside the strips is damaged, it is mended: the list is rebuilt from the strips, P taken from a copy of the record.
 
-use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
+use std::os::unix::fs::FileExt;
 
 use format::{ObjectId, PublicManifest, Root, StripHash, StripList, StripeIndex, limits::STRIP_BYTES_MAX};
 
-use super::{Store, StoreError, draft::Scrap, failed, open, read, slice::LIST_BYTES_MAX};
+use super::{
+    ShardId, Store, StoreError,
+    draft::Scrap,
+    entry::Body,
+    failed,
+    held::{Beside, Held},
+    intact, is_of_the_sector,
+};
 
 /// What is wrong with a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +25,9 @@ pub enum Harm {
     /// The list of strip hashes is missing or not under the root.
     #[error("the list of strip hashes is missing or damaged")]
     List,
+    /// What surrounds the shard in its pack cannot be read, so the shard would not be found again without an index.
+    #[error("the entry around the shard is damaged")]
+    Entry,
     /// The strips are not as many bytes as the manifest says.
     #[error("the strips are {found} bytes where the manifest says {expected}")]
     Length {
@@ -32,6 +42,14 @@ pub enum Harm {
         /// The first such strip of the step.
         strip: u64,
     },
+}
+
+impl Harm {
+    /// Returns whether [`Store::mend_shard`] may help: the strips themselves were not found damaged.
+    #[must_use]
+    pub fn is_beside_strips(&self) -> bool {
+        matches!(self, Self::Public | Self::List | Self::Entry)
+    }
 }
 
 /// How far a look at a shard came.
@@ -71,24 +89,22 @@ impl Store {
         budget_bytes: u64,
     ) -> Result<Checked, StoreError> {
         let damaged = |harm| Ok(Checked { bytes: 0, found: Found::Damaged(harm) });
-        let path = self.shard_path(object, column);
-        let file = open(&path)?.ok_or(StoreError::NoShard { object: *object, column })?;
-        let public = match self.public(object) {
-            Ok(Some(public)) => public,
-            Ok(None) | Err(StoreError::Damaged { .. }) => return damaged(Harm::Public),
-            Err(error) => return Err(error),
-        };
+        let held = self.held(object, column)?.ok_or(StoreError::NoShard { object: *object, column })?;
+        let Some(public) = intact(held.public(object))? else { return damaged(Harm::Public) };
         let Some(root) = public.root(column) else { return damaged(Harm::Public) };
-        let (expected, found) = (public.shard_bytes(column), length(&file, &path)?);
+        let (expected, found) = (public.shard_bytes(column), held.strips_bytes);
         if found != expected {
             return damaged(Harm::Length { expected, found });
         }
-        let Some(list) = self.list(object, column, root, from_strip)? else { return damaged(Harm::List) };
+        let Some(list) = checked_list(&held, root, from_strip)? else { return damaged(Harm::List) };
+        if from_strip == 0 && !held.has_marks()? {
+            return damaged(Harm::Entry);
+        }
         let strips = public.column_strips(column);
         let mut strip = from_strip;
         let mut bytes = 0;
         while strip < strips && (bytes < budget_bytes || strip == from_strip) {
-            let hash = hash_strip(&file, &path, &public, strip)?;
+            let hash = hash_strip(&held, &public, strip)?;
             let listed = usize::try_from(strip).ok().and_then(|strip| list.hash(strip));
             if hash.is_none() || hash != listed {
                 return Ok(Checked { bytes, found: Found::Damaged(Harm::Strip { strip }) });
@@ -100,80 +116,91 @@ impl Store {
         Ok(Checked { bytes, found })
     }
 
-    /// Returns the list, unless it is missing or damaged. Its root is looked at in the first step of a shard only: a list may
-    /// be 32 MiB, and a shard thousands of steps.
-    fn list(
-        &self,
-        object: &ObjectId,
-        column: usize,
-        root: &Root,
-        from_strip: u64,
-    ) -> Result<Option<StripList>, StoreError> {
-        let bytes = match read(&self.list_path(object, column), LIST_BYTES_MAX) {
-            Err(StoreError::Damaged { .. }) => None,
-            other => other?,
-        };
-        let list = bytes.and_then(StripList::from_bytes);
-        Ok(list.filter(|list| from_strip > 0 || list.root() == *root))
-    }
-
-    /// Writes the list and the public manifest of a shard anew, when its strips still hash to the root in the object's P.
+    /// Writes all that lies beside the strips of a shard anew, when they still hash to the root in the object's P.
     /// Returns whether the shard is whole then. Costs one read of all its strips, and when P itself is lost, a look at the
     /// copies of records.
     ///
     /// # Errors
     /// [`StoreError::NoShard`], [`StoreError::Io`].
     pub fn mend_shard(&self, object: &ObjectId, column: usize) -> Result<bool, StoreError> {
-        let path = self.shard_path(object, column);
-        let file = open(&path)?.ok_or(StoreError::NoShard { object: *object, column })?;
-        let public = match self.public(object) {
-            Ok(Some(public)) => Some(public),
-            Ok(None) | Err(StoreError::Damaged { .. }) => self.public_in_records(object)?,
-            Err(error) => return Err(error),
+        let held = self.held(object, column)?.ok_or(StoreError::NoShard { object: *object, column })?;
+        let public = match intact(held.public(object))? {
+            None => self.public_in_records(object)?,
+            held => held,
         };
         let Some(public) = public else { return Ok(false) };
         let Some(root) = public.root(column) else { return Ok(false) };
-        if length(&file, &path)? != public.shard_bytes(column) {
+        if held.strips_bytes != public.shard_bytes(column) {
             return Ok(false);
         }
         let mut list = StripList::default();
         for strip in 0..public.column_strips(column) {
-            let Some(hash) = hash_strip(&file, &path, &public, strip)? else { return Ok(false) };
+            let Some(hash) = hash_strip(&held, &public, strip)? else { return Ok(false) };
             list.push(hash);
         }
         if list.root() != *root {
             return Ok(false);
         }
-        let _guard = self.guard(&object.0);
-        if !self.has_shard(object, column) {
-            return Err(StoreError::NoShard { object: *object, column });
-        }
-        let scrap = |kind: &str, bytes: &[u8]| Scrap::write(self, &format!("mend-{object}.{column}.{kind}"), bytes);
-        scrap("list", list.as_bytes())?.rename(&self.list_path(object, column))?;
-        scrap("public", public.encoded())?.rename(&self.public_path(object))?;
-        self.sync_folder(&self.shard_folder(object));
+        self.write_beside(&held, &ShardId { object: *object, column }, &public, &list)?;
         Ok(true)
+    }
+
+    /// Writes list and P beside strips that were hashed, unless the shard is no longer where it was.
+    fn write_beside(
+        &self,
+        held: &Held,
+        shard: &ShardId,
+        public: &PublicManifest,
+        list: &StripList,
+    ) -> Result<(), StoreError> {
+        let ShardId { object, column } = *shard;
+        let gone = StoreError::NoShard { object, column };
+        let _guard = self.guard(&object.0);
+        match held.beside() {
+            Beside::Files { public: public_path, list: list_path } => {
+                if !held.path.exists() {
+                    return Err(gone);
+                }
+                let scrap =
+                    |kind: &str, bytes: &[u8]| Scrap::write(self, &format!("mend-{object}.{column}.{kind}"), bytes);
+                scrap("list", list.as_bytes())?.rename(list_path)?;
+                scrap("public", public.encoded())?.rename(public_path)?;
+                self.sync_folder(&self.shard_folder(&object));
+                Ok(())
+            }
+            Beside::Pack(_, place) => {
+                if self.packs.index().find(shard).is_none_or(|(_, found)| found != *place) {
+                    return Err(gone);
+                }
+                let mut strips = vec![0; usize::try_from(held.strips_bytes).expect("a packed shard is small")];
+                held.file.read_exact_at(&mut strips, held.strips_at).map_err(failed("read", &held.path))?;
+                let body = Body { public: public.encoded(), list: list.as_bytes(), strips: &strips };
+                if !body.is_whole(shard) {
+                    return Err(StoreError::Damaged { path: held.path.clone() });
+                }
+                self.pack_shard(shard, place.written, &body)
+            }
+        }
     }
 }
 
-fn length(file: &File, path: &Path) -> Result<u64, StoreError> {
-    Ok(file.metadata().map_err(failed("measure", path))?.len())
+/// Returns the list, unless it is missing or damaged. Its root is looked at in the first step of a shard only: a list may be
+/// 32 MiB, and a shard thousands of steps.
+fn checked_list(held: &Held, root: &Root, from_strip: u64) -> Result<Option<StripList>, StoreError> {
+    let list = intact(held.list())?.and_then(StripList::from_bytes);
+    Ok(list.filter(|list| from_strip > 0 || list.root() == *root))
 }
 
 /// Hashes one strip; none when the disk cannot read it.
-fn hash_strip(file: &File, path: &Path, public: &PublicManifest, strip: u64) -> Result<Option<StripHash>, StoreError> {
+fn hash_strip(held: &Held, public: &PublicManifest, strip: u64) -> Result<Option<StripHash>, StoreError> {
     let at = public.shard_offset(StripeIndex(strip));
     let bytes = public.shard_offset(StripeIndex(strip + 1)) - at;
     let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= STRIP_BYTES_MAX);
     let mut strip = vec![0; bytes.expect("the format bounds a strip")];
-    match file.read_exact_at(&mut strip, at) {
+    match held.file.read_exact_at(&mut strip, held.strips_at + at) {
         Ok(()) => Ok(Some(StripHash::of(&strip))),
         // A sector that cannot be read is damage of this shard; any other error is trouble of the whole machine.
         Err(source) if is_of_the_sector(&source) => Ok(None),
-        Err(source) => Err(failed("read", path)(source)),
+        Err(source) => Err(failed("read", &held.path)(source)),
     }
-}
-
-fn is_of_the_sector(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::UnexpectedEof || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }

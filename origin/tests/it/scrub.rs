@@ -10,7 +10,7 @@ use origin::{
 
 use crate::{
     sample::Sample,
-    store::{assert_whole, flip, open, strips_path},
+    store::{assert_whole, flip_strips, locate, open},
     world::{World, until, upload},
 };
 
@@ -52,8 +52,8 @@ async fn a_pass_takes_the_damaged_shard_out_and_mends_what_only_lost_its_list() 
     assert_eq!(rows(&world).await, 3);
 
     let data = world.data_dir("o1");
-    flip(&strips_path(&data, &id(&shards[0]), 0), 70_000);
-    std::fs::remove_file(strips_path(&data, &id(&shards[2]), 0).with_extension("0.list")).unwrap();
+    flip_strips(&data, &shards[0].0, 0, 69_000);
+    std::fs::remove_file(locate(&data, &shards[2].0, 0).0.with_extension("0.list")).unwrap();
     let found = scrub().await;
     assert_eq!((found.mended, found.quarantined), (1, 1));
     assert_eq!(rows(&world).await, 2);
@@ -84,12 +84,11 @@ async fn a_restart_goes_on_where_the_pass_was() {
     });
     std::fs::write(data.join("scrub"), position.to_string()).unwrap();
     for shard in &shards[..2] {
-        flip(&strips_path(&data, &id(shard), 0), 9);
+        flip_strips(&data, &shard.0, 0, 9);
     }
 
     let world = World::start_in(dir, 1, "").await;
-    until("the scrub", || async { !strips_path(&data, &id(&shards[1]), 0).exists() }).await;
-    until("its row", || async { rows(&world).await == 2 }).await;
+    until("the scrub", || async { rows(&world).await == 2 }).await;
     let dir = world.end().await;
     let store = open(&data);
     assert!(store.has_shard(&id(&shards[0]), 0), "what an earlier run left behind is not looked at again");

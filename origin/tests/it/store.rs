@@ -139,30 +139,34 @@ fn what_does_not_match_the_manifest_is_refused_and_leaves_nothing() {
 
 #[test]
 fn removing_one_shard_keeps_the_other_columns_of_the_object() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let sample = Sample::new(1, 40_000);
-    let object = sample.sealed.public.id();
-    for column in [0, 1] {
-        upload(&store, &sample, column).unwrap();
+    // In a pack, and as files.
+    for length in [40_000, 3 << 20] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let sample = Sample::new(1, length);
+        let object = sample.sealed.public.id();
+        for column in [0, 1] {
+            upload(&store, &sample, column).unwrap();
+        }
+        let now = SystemTime::now();
+        // Uploaded again after somebody decided that it may go.
+        assert!(!store.remove_shard(&object, 0, now - Duration::from_secs(60)).unwrap());
+        assert_whole(&store, &sample, 0);
+        assert!(store.remove_shard(&object, 0, now).unwrap());
+        assert_nothing(dir.path(), &store, &sample, 0);
+        assert_whole(&store, &sample, 1);
+        assert_eq!(store.public(&object).unwrap().unwrap().id(), object);
+        assert!(store.remove_shard(&object, 1, now).unwrap());
+        assert!(store.remove_shard(&object, 1, now).unwrap());
+        assert!(store.public(&object).unwrap().is_none());
     }
-    let now = SystemTime::now();
-    // Uploaded again after somebody decided that it may go.
-    assert!(!store.remove_shard(&object, 0, now - Duration::from_secs(60)).unwrap());
-    assert_whole(&store, &sample, 0);
-    assert!(store.remove_shard(&object, 0, now).unwrap());
-    assert_nothing(dir.path(), &store, &sample, 0);
-    assert_whole(&store, &sample, 1);
-    assert!(store.remove_shard(&object, 1, now).unwrap());
-    assert!(store.remove_shard(&object, 1, now).unwrap());
-    assert!(store.public(&object).unwrap().is_none());
 }
 
 #[test]
 fn damage_on_the_disk_is_told_and_a_second_origin_is_kept_out() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let sample = Sample::new(1, 40_000);
+    let sample = Sample::new(1, 3 << 20);
     upload(&store, &sample, 0).unwrap();
     let object = sample.sealed.public.id();
     let hex = object.to_string();
@@ -194,10 +198,34 @@ fn copies_of_records_never_go_back_and_the_erased_stay_erased() {
     assert_eq!(store.feed_position(), Some(77));
 }
 
-/// The path of a shard's strips.
-pub(crate) fn strips_path(root: &Path, object: &ObjectId, column: usize) -> PathBuf {
+/// The path of the strips of a shard that is a file of its own.
+fn strips_path(root: &Path, object: &ObjectId, column: usize) -> PathBuf {
     let hex = object.to_string();
     root.join("shards").join(&hex[..2]).join(&hex[2..4]).join(format!("{object}.{column}"))
+}
+
+/// Finds the file of a folder that holds a shard's strips, and where in it: the last such place in the newest pack.
+pub(crate) fn locate(root: &Path, sample: &Sample, column: usize) -> (PathBuf, u64) {
+    let path = strips_path(root, &sample.sealed.public.id(), column);
+    if path.exists() {
+        return (path, 0);
+    }
+    let strips = sample.columns[column].concat();
+    let mut logs: Vec<_> = std::fs::read_dir(root.join("packs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+    logs.sort_unstable();
+    let found = logs.into_iter().rev().find_map(|path| {
+        let bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(strips.len()).rposition(|window| window == strips)?;
+        Some((path, at as u64))
+    });
+    found.expect("the shard is in a pack")
+}
+
+/// Flips a bit of a shard's strips.
+pub(crate) fn flip_strips(root: &Path, sample: &Sample, column: usize, at: u64) {
+    let (path, start) = locate(root, sample, column);
+    flip(&path, start + at);
 }
 
 pub(crate) fn flip(path: &Path, at: u64) {
@@ -212,7 +240,8 @@ fn pages_of_shards_have_each_once_in_one_order() {
     let store = open(dir.path());
     let mut expected = Vec::new();
     for seed in 1..=5 {
-        let sample = Sample::new(seed, 140_000);
+        // Some in packs, some as files.
+        let sample = Sample::new(seed, if seed % 2 == 0 { 140_000 } else { 3 << 20 });
         for column in [0, 1, 3] {
             let bytes = upload(&store, &sample, column).unwrap();
             expected.push((sample.sealed.public.id(), column, bytes));
@@ -299,25 +328,27 @@ fn lost_sidecars_are_written_anew_from_strips_and_record() {
 fn quarantine_takes_the_damaged_shard_alone_and_stays_small() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let sample = Sample::new(1, 140_000);
-    let object = sample.sealed.public.id();
-    let quarantine = dir.path().join("quarantine");
     let harm = Harm::Strip { strip: 0 };
-    upload(&store, &sample, 1).unwrap();
-    for round in 0..300 {
-        upload(&store, &sample, 0).unwrap();
-        if round % 100 == 0 {
-            assert!(!store.quarantine(&object, 0, &harm).unwrap(), "it is intact");
-            assert_whole(&store, &sample, 0);
+    // In a pack, and as files.
+    for (length, rounds) in [(17_000, 258), (3 << 20, 2)] {
+        let sample = Sample::new(1, length);
+        let object = sample.sealed.public.id();
+        upload(&store, &sample, 1).unwrap();
+        for round in 0..rounds {
+            upload(&store, &sample, 0).unwrap();
+            if round % 100 == 0 {
+                assert!(!store.quarantine(&object, 0, &harm).unwrap(), "it is intact");
+                assert_whole(&store, &sample, 0);
+            }
+            flip_strips(dir.path(), &sample, 0, 9);
+            assert!(store.quarantine(&object, 0, &harm).unwrap());
+            assert_nothing(dir.path(), &store, &sample, 0);
         }
-        flip(&strips_path(dir.path(), &object, 0), 9);
-        assert!(store.quarantine(&object, 0, &harm).unwrap());
-        assert_nothing(dir.path(), &store, &sample, 0);
+        assert_whole(&store, &sample, 1);
     }
-    assert_whole(&store, &sample, 1);
-    let mut names: Vec<_> =
-        std::fs::read_dir(quarantine).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let kept = std::fs::read_dir(dir.path().join("quarantine")).unwrap();
+    let mut names: Vec<_> = kept.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort_unstable();
-    assert_eq!(names.len(), 512, "strips and list of each of 256");
-    assert!(names[0].starts_with("00000044-") && names[511].starts_with("00000299-"), "the oldest went");
+    assert_eq!(names.len(), 258, "one entry of each of 254, strips and list of two");
+    assert!(names[0].starts_with("00000004-") && names[257].starts_with("00000259-"), "the oldest went");
 }
