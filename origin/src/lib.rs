@@ -17,6 +17,7 @@ pub mod store;
 
 mod accept;
 mod api;
+mod codec;
 mod copies;
 mod feed;
 mod intake;
@@ -29,6 +30,7 @@ mod scrub;
 mod upkeep;
 mod upload;
 
+pub use codec::CodecFault;
 pub use config::Config;
 pub use run::{Origin, Running, ScrubError, StartError};
 pub use scrub::Scrubbed;

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     accept::accept,
     api,
-    catalog::{CatalogError, OpenError},
-    config::{Config, ConfigError},
+    catalog::{Catalog, CatalogError, OpenError, SqliteCatalog},
+    codec::{self, CodecFault},
+    config::{CatalogUrl, Config, ConfigError},
     copies::{self, RefreshError},
     node::Node,
     scrub::{self, Scrubbed},
@@ -26,6 +27,9 @@ use crate::{
 /// Why an origin does not start; the operator's to mend unless the cause says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The machine or the build computes wrongly.
+    #[error("the self-test failed")]
+    Codec(#[from] CodecFault),
     /// The configuration cannot be used.
     #[error("the configuration cannot be used")]
     Config(#[from] ConfigError),
@@ -122,7 +126,7 @@ impl Running {
 }
 
 impl Origin {
-    /// Starts an origin on the current runtime: checks the configuration, takes the data folder, opens the catalog, opens the
+    /// Starts an origin on the current runtime: checks configuration and machine, takes the data folder, opens the catalog, opens the
     /// port and announces the node. It runs until `shutdown` is cancelled.
     ///
     /// # Errors
@@ -150,9 +154,13 @@ impl Origin {
         }
         let acceptor = TlsAcceptor::from(identity.server_config()?);
         let data_dir = config.data_dir.clone();
-        let store =
-            tokio::task::spawn_blocking(move || Store::open(&data_dir, disk)).await.map_err(|_| StartError::Lost)??;
-        let catalog = config.catalog.open(config.limits.changes_kept).await?;
+        let open = move || -> Result<Store, StartError> {
+            codec::prove()?;
+            Ok(Store::open(&data_dir, disk)?)
+        };
+        let store = tokio::task::spawn_blocking(open).await.map_err(|_| StartError::Lost)??;
+        let CatalogUrl::Sqlite(path) = &config.catalog;
+        let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(path, config.limits.changes_kept).await?);
 
         let listen = config.listen;
         let failed = |source| StartError::Listen { address: listen, source };
