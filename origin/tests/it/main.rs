@@ -11,5 +11,6 @@ mod foreign;
 mod packs;
 mod sample;
 mod scrub;
+mod space;
 mod store;
 mod world;
