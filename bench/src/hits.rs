@@ -11,10 +11,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{
-    machine,
-    processes::{Processes, cpu_seconds, free_port},
-};
+use cluster::processes::{ProcessOptions, Processes, cpu_seconds, free_port};
+
+use crate::machine;
 
 const ROUNDS: usize = 5;
 const CONNECTIONS: &str = "16";
@@ -32,7 +31,7 @@ const CASES: [Case; 2] = [
 
 /// Measures and returns the table.
 pub(crate) fn run() -> Result<String> {
-    let processes = Processes::start(256 << 20)?;
+    let processes = Processes::start(&ProcessOptions::default())?;
     let nginx = Nginx::start(&processes)?;
     let mut table = format!(
         "{}\n\nh2load --h1, {CONNECTIONS} connections, one client thread; CPU of the server's processes, user and system;\n\

@@ -9,16 +9,15 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{
-    machine,
-    processes::{Processes, peak_kib, read_stored},
-};
+use cluster::processes::{ProcessOptions, Processes, peak_kib, read_stored};
+
+use crate::machine;
 
 const CACHE_BYTES: u64 = 256 << 20;
 
 /// Stores a sparse file of so many gigabytes, reads it through the edge, and returns the table.
 pub(crate) fn run(gigabytes: u64) -> Result<String> {
-    let processes = Processes::start(CACHE_BYTES)?;
+    let processes = Processes::start(&ProcessOptions { cache_bytes: CACHE_BYTES, ..ProcessOptions::default() })?;
     let idle = peak_kib(processes.edge_pid())?;
     let length = gigabytes * 1_000_000_000;
     let file = processes.path("large.bin");

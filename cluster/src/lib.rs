@@ -4,14 +4,18 @@
 //! Everything in it is the real thing, over real sockets on loopback; only distance is simulated, by a delay in front of
 //! every call to a node ([`Links`]).
 
+pub mod processes;
+
 mod demo;
 mod judge;
 mod links;
 mod network;
+mod torture;
 mod world;
 
 pub use demo::{DemoOptions, demo};
 pub use judge::{Answer, curl, dig};
 pub use links::{Distance, Links};
 pub use network::{Network, NetworkOptions, OriginNode};
+pub use torture::{TortureOptions, torture};
 pub use world::{EDGES, ORIGINS, Site, VIEWERS, Viewer};

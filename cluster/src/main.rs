@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use cluster::{DemoOptions, demo};
+use cluster::{DemoOptions, TortureOptions, demo, torture};
 use tracing_subscriber::{EnvFilter, Registry, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// A whole small Evernear network on this machine.
@@ -18,6 +18,8 @@ struct Arguments {
 enum Command {
     /// Stores files and shows how they are read: from the nearest edge, with origins down, with bits flipped.
     Demo(DemoOptions),
+    /// Kills processes, flips bits and deletes folders under load; nothing acknowledged may be lost.
+    Torture(TortureOptions),
 }
 
 fn main() -> ExitCode {
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     Registry::default().with(filter_fn(edge::may_log)).with(filter).with(lines).init();
-    let Command::Demo(options) = Arguments::parse().command;
+    let command = Arguments::parse().command;
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -33,7 +35,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(demo(&options)) {
+    let done = runtime.block_on(async {
+        match command {
+            Command::Demo(options) => demo(&options).await,
+            Command::Torture(options) => torture(&options).await,
+        }
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -15,6 +15,7 @@ mod policies;
 mod setup;
 mod test;
 mod tidy;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,15 @@ const CHORES: &[Chore] = &[
         summary: "every test of every crate, then the demo as a check",
         examples: &["cargo xtask test", "cargo xtask test -p format   only this crate, no demo"],
         run: test::run,
+    },
+    Chore {
+        name: "torture",
+        summary: "kill processes, flip bits, delete folders under load; nothing acknowledged may be lost",
+        examples: &[
+            "cargo xtask torture                        one minute",
+            "cargo xtask torture --minutes 60 --seed 7  the long lane",
+        ],
+        run: torture::run,
     },
     Chore {
         name: "setup",

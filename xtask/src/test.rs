@@ -1,4 +1,4 @@
-//! The chore `test`: every test there is, then the demo as a check, then one line that counts them.
+//! The chore `test`: every test there is, then the demo as a check and a short torture, then one line that counts them.
 //!
 //! Place in the flow: the second command of the README, and the last step of `.ci/run`.
 //! Keeps true: a test program that crashes before it counts its tests still counts as a failure.
@@ -16,7 +16,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
         // compile half the tree again with the features of that one package.
         command::run(&mut command::cargo(&["build", "--workspace", "--bins", "--tests", "--examples"]))?;
         run_tests(&["--workspace"], &mut tally)?;
-        check_demo(&mut tally)?;
+        check(&["demo", "--check"], &mut tally)?;
+        check(&["torture", "--minutes", "0.3"], &mut tally)?;
     } else {
         run_tests(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &mut tally)?;
     }
@@ -39,10 +40,10 @@ fn run_tests(arguments: &[&str], tally: &mut Tally) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Runs the demo as assertions; it counts as one test.
-fn check_demo(tally: &mut Tally) -> Result<(), Fault> {
-    let demo = command::target_folder().join("debug/cluster");
-    let ended_well = command::run_and_read(&mut command::program(demo, &["demo", "--check"]), |_| ())?;
+/// Runs the cluster's program as assertions; it counts as one test.
+fn check(arguments: &[&str], tally: &mut Tally) -> Result<(), Fault> {
+    let program = command::target_folder().join("debug/cluster");
+    let ended_well = command::run_and_read(&mut command::program(program, arguments), |_| ())?;
     if ended_well {
         tally.passed += 1;
     } else {

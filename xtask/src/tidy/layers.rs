@@ -25,7 +25,7 @@ const ROOMS: &[(&str, u8, Reach)] = &[
     ("twin", 2, Reach::Lower),
     ("cli", 3, Reach::Lower),
     ("cluster", 3, Reach::Lower),
-    ("bench", 3, Reach::Lower),
+    ("bench", 4, Reach::Lower),
     ("xtask", 3, Reach::Nothing),
 ];
 

@@ -1,4 +1,5 @@
-//! A cluster of real processes: six origins and an edge, each `evernear ... run` with a configuration of its own, and an owner.
+//! A cluster of real processes: origins and an edge, each `evernear ... run` with a configuration of its own, and an owner. For
+//! measurements, and for tests that kill them.
 
 use std::{
     fs,
@@ -12,63 +13,93 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-const ORIGINS: u8 = 6;
 /// A process listens within this.
 const START_DEADLINE: Duration = Duration::from_secs(20);
 
+/// What is started.
+#[derive(Debug, Clone)]
+pub struct ProcessOptions {
+    /// Origins, each in a zone of its own.
+    pub origins: u8,
+    /// Lines of `[limits]` in each origin's configuration.
+    pub limits: String,
+    /// Bytes of blocks that the edge keeps.
+    pub cache_bytes: u64,
+}
+
+impl Default for ProcessOptions {
+    fn default() -> Self {
+        Self { origins: 6, limits: String::new(), cache_bytes: 256 << 20 }
+    }
+}
+
 /// The running processes; they end when it is dropped.
-pub(crate) struct Processes {
+pub struct Processes {
     folder: TempDir,
     evernear: PathBuf,
-    children: Vec<Child>,
+    /// The origins in order, then the edge.
+    nodes: Vec<Node>,
     /// HTTP door of the edge.
-    pub(crate) http: SocketAddr,
+    pub http: SocketAddr,
+}
+
+struct Node {
+    kind: &'static str,
+    name: String,
+    address: SocketAddr,
+    child: Option<Child>,
 }
 
 /// Something the owner stored.
-pub(crate) struct Stored {
-    pub(crate) url: String,
+pub struct StoredFile {
+    /// Where it is read.
+    pub url: String,
     /// Host and port of the URL.
-    pub(crate) authority: String,
+    pub authority: String,
 }
 
 impl Processes {
     /// Starts everything. `evernear` is looked for beside this program.
-    pub(crate) fn start(cache_bytes: u64) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When something does not start; its log is in the error.
+    pub fn start(options: &ProcessOptions) -> Result<Self> {
         let evernear = std::env::current_exe()?.with_file_name("evernear");
-        ensure!(evernear.exists(), "{} is not built; run `cargo build --release -p cli`", evernear.display());
-        let folder = tempfile::Builder::new().prefix("evernear-bench-").tempdir()?;
+        ensure!(evernear.exists(), "{} is not built; `cargo build` builds it", evernear.display());
+        let folder = tempfile::Builder::new().prefix("evernear-processes-").tempdir()?;
         let http = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), free_port()?);
-        let mut it = Self { folder, evernear, children: Vec::new(), http };
+        let mut it = Self { folder, evernear, nodes: Vec::new(), http };
         let keys = it.path("keys");
         it.evernear(&["cluster", "init", &keys])?;
         let mut seeds = Vec::new();
-        for origin in 0..ORIGINS {
+        for origin in 0..options.origins {
             let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), free_port()?);
             let name = format!("o{origin}");
             it.evernear(&["cluster", "issue", &keys, &name, "--role", "origin"])?;
             let config = format!(
-                "name = \"{name}\"\nlisten = \"{address}\"\ndata_dir = \"{}\"\ncatalog = \"sqlite://{}\"\n{}{}",
+                "name = \"{name}\"\nlisten = \"{address}\"\ndata_dir = \"{}\"\ncatalog = \"sqlite://{}\"\n{}{}[limits]\n{}",
                 it.path(&name),
                 it.path("catalog.sqlite"),
                 place(&name),
                 tls(&keys, &name),
+                options.limits,
             );
-            it.run_node("origin", &name, &config, address)?;
+            it.add_node("origin", &name, &config, address)?;
             seeds.push((name, address));
         }
         it.evernear(&["cluster", "issue", &keys, "e0", "--role", "edge"])?;
         let mut config = format!(
             "name = \"e0\"\nzone = \"localhost\"\n{}[dns]\nlisten = \"127.0.0.1:{}\"\n[http]\nlisten = \"{http}\"\n\
-             connections_per_address_max = 4096\n[cache]\nblock_bytes_max = {cache_bytes}\n{}",
+             connections_per_address_max = 4096\n[cache]\nblock_bytes_max = {}\n{}",
             place("e0"),
             free_port()?,
+            options.cache_bytes,
             tls(&keys, "e0"),
         );
         for (name, address) in &seeds {
             config += &format!("[[seeds]]\nname = \"{name}\"\naddress = \"{address}\"\n");
         }
-        it.run_node("edge", "e0", &config, http)?;
+        it.add_node("edge", "e0", &config, http)?;
         it.make_owner(&keys, &seeds)?;
         Ok(it)
     }
@@ -90,34 +121,65 @@ impl Processes {
         Ok(())
     }
 
-    fn run_node(&mut self, kind: &str, name: &str, config: &str, address: SocketAddr) -> Result<()> {
-        let file = self.path(&format!("{name}.toml"));
-        fs::write(&file, config)?;
-        let log = fs::File::create(self.path(&format!("{name}.log")))?;
-        let child = Command::new(&self.evernear)
+    fn add_node(&mut self, kind: &'static str, name: &str, config: &str, address: SocketAddr) -> Result<()> {
+        fs::write(self.path(&format!("{name}.toml")), config)?;
+        self.nodes.push(Node { kind, name: name.to_owned(), address, child: None });
+        self.start_node(self.nodes.len() - 1)?;
+        Ok(())
+    }
+
+    /// Starts a node that does not run, and returns how long it took to listen.
+    ///
+    /// # Errors
+    /// When it does not listen in time; its log is in the error.
+    pub fn start_node(&mut self, number: usize) -> Result<Duration> {
+        let Node { kind, name, address, .. } = &self.nodes[number];
+        let (file, log_path) = (self.path(&format!("{name}.toml")), self.path(&format!("{name}.log")));
+        let log = fs::File::options().create(true).append(true).open(&log_path)?;
+        let start = Instant::now();
+        let mut child = Command::new(&self.evernear)
             .args([kind, "run", "--config", &file])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        self.children.push(child);
-        let deadline = Instant::now() + START_DEADLINE;
         while TcpStream::connect(address).is_err() {
-            if Instant::now() > deadline {
-                bail!("{name} does not listen: {}", fs::read_to_string(self.path(&format!("{name}.log")))?);
+            if start.elapsed() > START_DEADLINE || child.try_wait()?.is_some() {
+                bail!("{name} does not listen: {}", fs::read_to_string(&log_path)?);
             }
-            thread::park_timeout(Duration::from_millis(20));
+            thread::park_timeout(Duration::from_millis(5));
+        }
+        self.nodes[number].child = Some(child);
+        Ok(start.elapsed())
+    }
+
+    /// Ends a node as a power cut would: SIGKILL, nothing is flushed or told.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn kill_node(&mut self, number: usize) -> Result<()> {
+        if let Some(mut child) = self.nodes[number].child.take() {
+            child.kill()?;
+            child.wait()?;
         }
         Ok(())
     }
 
+    /// Returns the folder of an origin's data.
+    #[must_use]
+    pub fn data_dir(&self, number: usize) -> PathBuf {
+        self.folder.path().join(&self.nodes[number].name)
+    }
+
     /// Returns a path in the folder of this run.
-    pub(crate) fn path(&self, name: &str) -> String {
+    #[must_use]
+    pub fn path(&self, name: &str) -> String {
         self.folder.path().join(name).to_string_lossy().into_owned()
     }
 
     /// Returns a command of the owner's program.
-    pub(crate) fn command(&self, program: &Path, arguments: &[&str]) -> Command {
+    #[must_use]
+    pub fn command(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command
             .args(arguments)
@@ -128,7 +190,10 @@ impl Processes {
     }
 
     /// Runs the owner's program and returns what it printed.
-    pub(crate) fn evernear(&self, arguments: &[&str]) -> Result<String> {
+    ///
+    /// # Errors
+    /// When it fails; what it said is in the error.
+    pub fn evernear(&self, arguments: &[&str]) -> Result<String> {
         let output = self.command(&self.evernear, arguments).output()?;
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "evernear {} failed: {errors}", arguments.join(" "));
@@ -136,24 +201,29 @@ impl Processes {
     }
 
     /// Returns the program under test.
-    pub(crate) fn program(&self) -> &Path {
+    #[must_use]
+    pub fn program(&self) -> &Path {
         &self.evernear
     }
 
     /// Stores a file and returns where it is read.
-    pub(crate) fn put(&self, file: &str) -> Result<Stored> {
+    ///
+    /// # Errors
+    /// When `evernear put` fails.
+    pub fn put(&self, file: &str) -> Result<StoredFile> {
         read_stored(&self.evernear(&["put", file, "--json"])?)
     }
 
     /// Returns the process id of the edge.
-    pub(crate) fn edge_pid(&self) -> u32 {
-        self.children.last().map_or(0, Child::id)
+    #[must_use]
+    pub fn edge_pid(&self) -> u32 {
+        self.nodes.last().and_then(|node| node.child.as_ref()).map_or(0, Child::id)
     }
 }
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        for child in &mut self.children {
+        for child in self.nodes.iter_mut().filter_map(|node| node.child.as_mut()) {
             // It has ended already when it cannot be killed.
             let _ = (child.kill(), child.wait());
         }
@@ -161,15 +231,21 @@ impl Drop for Processes {
 }
 
 /// Reads what `evernear put --json` printed.
-pub(crate) fn read_stored(json: &str) -> Result<Stored> {
+///
+/// # Errors
+/// When it is not that.
+pub fn read_stored(json: &str) -> Result<StoredFile> {
     let stored: serde_json::Value = serde_json::from_str(json)?;
     let url = stored["url"].as_str().context("put --json tells the URL")?.to_owned();
     let authority = url.split('/').nth(2).context("a URL has a host")?.to_owned();
-    Ok(Stored { url, authority })
+    Ok(StoredFile { url, authority })
 }
 
 /// Returns the CPU time that processes have used, in seconds (proc(5), fields 14 and 15 of stat; 100 ticks a second).
-pub(crate) fn cpu_seconds(pids: &[u32]) -> Result<f64> {
+///
+/// # Errors
+/// When a process is gone.
+pub fn cpu_seconds(pids: &[u32]) -> Result<f64> {
     let mut ticks = 0;
     for pid in pids {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -181,13 +257,20 @@ pub(crate) fn cpu_seconds(pids: &[u32]) -> Result<f64> {
 }
 
 /// Returns the most memory a process ever had, in KiB (proc(5), `VmHWM`).
-pub(crate) fn peak_kib(pid: u32) -> Result<u64> {
+///
+/// # Errors
+/// When the process is gone.
+pub fn peak_kib(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("status has VmHWM")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
-pub(crate) fn free_port() -> Result<u16> {
+/// Returns a port that nobody listens on now.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
