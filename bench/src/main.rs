@@ -4,17 +4,18 @@
 //! as processes of their own; the codec and the sandbox have criterion benches beside their code.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measurement prints its result")]
 
+mod durability;
 mod hits;
 mod machine;
 mod memory;
-mod processes;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: bench hits | bench memory [GIGABYTES]
+const USAGE: &str = "usage: bench hits | bench memory [GIGABYTES] | bench durability [KEY=NUMBER...]
 
-  hits     CPU microseconds per cached request of an edge, beside nginx, interleaved, median of 5
-  memory   peak memory of put and of an edge that serves a large file, 5 GB unless said otherwise
+  hits        CPU microseconds per cached request of an edge, beside nginx, interleaved, median of 5
+  memory      peak memory of put and of an edge that serves a large file, 5 GB unless said otherwise
+  durability  a model: how likely an object is lost in a year; afr, bad (shares a year), scrub (days), repair (hours)
 ";
 
 fn main() -> ExitCode {
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         ["hits"] => hits::run(),
         ["memory"] => memory::run(5),
         ["memory", gigabytes] => gigabytes.parse().map_err(anyhow::Error::from).and_then(memory::run),
+        ["durability", ref words @ ..] => durability::Assumptions::read(words).and_then(durability::run),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
