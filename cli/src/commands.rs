@@ -11,12 +11,15 @@ mod cluster;
 mod edge;
 mod get;
 mod ls;
+mod node;
+mod object;
 mod origin;
 mod owner;
 mod policy;
 mod profiles;
 mod put;
 mod renew;
+mod repair;
 mod rm;
 mod signals;
 mod stat;
@@ -65,6 +68,12 @@ pub(crate) enum Command {
     Origin(origin::Origin),
     /// Run an edge node
     Edge(edge::Edge),
+    /// See how an object is kept
+    Object(object::Object),
+    /// See the nodes of a cluster, or empty one
+    Node(node::Node),
+    /// See what is being repaired
+    Repair(repair::Repair),
     /// Show redundancy by profile and size: overhead, and losses survived
     Profiles,
     /// The policy compiler's child process; speaks on standard input and output
@@ -92,6 +101,9 @@ impl Command {
             Self::Catalog(catalog) => catalog.run(options).await,
             Self::Origin(origin) => origin.run().await,
             Self::Edge(edge) => edge.run().await,
+            Self::Object(object) => object.run(options).await,
+            Self::Node(node) => node.run(options).await,
+            Self::Repair(repair) => repair.run(options).await,
             Self::Profiles => profiles::run(options),
             Self::PolicyCompile => anyhow::bail!("the compiler runs before everything else"),
         }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use tokio::task::spawn_blocking;
-use twin::{Index, LockKind, Network, OwnerStore, Twin, TwinConfig, Unlock};
+use twin::{Index, LockKind, Network, Operator, OwnerStore, Twin, TwinConfig, Unlock};
 use zeroize::Zeroizing;
 
 /// Bytes of a passphrase file that are looked at.
@@ -93,6 +93,11 @@ pub(crate) async fn connect(state: &StateFolder, access: &ClusterAccess) -> anyh
     let config = state.config(access)?;
     let network = Network::connect(&config).await?;
     Ok((config, network))
+}
+
+/// Reads `twin.toml` and reaches the cluster as its operator.
+pub(crate) async fn connect_operator(state: &StateFolder, access: &ClusterAccess) -> anyhow::Result<Operator> {
+    Ok(Operator::connect(&state.config(access)?).await?)
 }
 
 /// Opens the owner key and the index, and connects.

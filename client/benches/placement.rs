@@ -33,6 +33,7 @@ fn nodes(count: usize) -> Vec<NodeEntry> {
             capacity_bytes: 1 << 42,
             free_bytes: (1 << 40) + i as u64 * 7919 % (1 << 41),
             load: 0,
+            draining: false,
             seen: 0,
         }
     };

@@ -15,7 +15,10 @@ use format::{
     limits::{
         LEASE_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX, SHARD_BODY_BYTES_MAX,
     },
-    wire::{ApiError, ChangePage, LocatorPage, NodeEntry, Role, UploadCreated, frame_strips},
+    wire::{
+        ApiError, ChangePage, Drain, LocatorPage, NodeEntry, ObjectHealth, RepairStatus, Retried, Role, Ticket,
+        UploadCreated, frame_strips,
+    },
 };
 use futures::stream;
 use http::{Method, Request, StatusCode, header::CONTENT_LENGTH};
@@ -108,6 +111,41 @@ impl HttpTransport {
         Ok(connection)
     }
 
+    /// Asks how an object is; none when no record is filed under the locator.
+    ///
+    /// # Errors
+    /// [`TransportError`].
+    pub async fn health(&self, node: &NodeName, locator: &Locator) -> Result<Option<ObjectHealth>, TransportError> {
+        let call = Call::get(format!("/v1/records/{locator}/health"));
+        let body = self.call(node, call, JSON_BYTES_MAX).await?;
+        body.map(|body| read_json(node, &body)).transpose()
+    }
+
+    /// Asks what there is to repair.
+    ///
+    /// # Errors
+    /// [`TransportError`].
+    pub async fn repairs(&self, node: &NodeName) -> Result<RepairStatus, TransportError> {
+        self.json(node, Call::get("/v1/repairs".to_owned())).await
+    }
+
+    /// Lets repairs that were given up wait again.
+    ///
+    /// # Errors
+    /// [`TransportError`].
+    pub async fn retry_repairs(&self, node: &NodeName) -> Result<Retried, TransportError> {
+        self.json(node, Call::new(Method::POST, "/v1/repairs/retry".to_owned())).await
+    }
+
+    /// Empties the node, or fills it again; only with its own identity.
+    ///
+    /// # Errors
+    /// [`TransportError`].
+    pub async fn drain(&self, node: &NodeName, draining: bool) -> Result<(), TransportError> {
+        let body = serde_json::to_vec(&Drain { draining }).expect("a flag is JSON");
+        self.put(node, format!("/v1/nodes/{node}/drain"), body.into()).await
+    }
+
     /// Makes one call and returns the body of its answer, at most `max` bytes; none for 404.
     async fn call(&self, node: &NodeName, call: Call, max: usize) -> Result<Option<Bytes>, TransportError> {
         let deadline = call.deadline;
@@ -158,9 +196,13 @@ impl HttpTransport {
 
     async fn json<T: DeserializeOwned>(&self, node: &NodeName, call: Call) -> Result<T, TransportError> {
         let body = self.call(node, call, JSON_BYTES_MAX).await?.ok_or_else(|| gone(node))?;
-        serde_json::from_slice(&body)
-            .map_err(|error| TransportError::Nonsense { node: node.clone(), reason: error.to_string() })
+        read_json(node, &body)
     }
+}
+
+fn read_json<T: DeserializeOwned>(node: &NodeName, body: &[u8]) -> Result<T, TransportError> {
+    serde_json::from_slice(body)
+        .map_err(|error| TransportError::Nonsense { node: node.clone(), reason: error.to_string() })
 }
 
 struct Call {
@@ -289,6 +331,11 @@ impl Transport for HttpTransport {
     async fn announce(&self, node: &NodeName, entry: &NodeEntry) -> Result<(), TransportError> {
         let body = serde_json::to_vec(entry).expect("an entry has only JSON types");
         self.put(node, format!("/v1/nodes/{}", entry.name), body.into()).await
+    }
+
+    async fn report(&self, node: &NodeName, ticket: &Ticket) -> Result<(), TransportError> {
+        let body = serde_json::to_vec(ticket).expect("a ticket has only JSON types");
+        self.put(node, "/v1/tickets".to_owned(), body.into()).await
     }
 
     async fn changes(&self, node: &NodeName, since: u64, wait_seconds: u32) -> Result<ChangePage, TransportError> {

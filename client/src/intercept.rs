@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
     BlobId, Locator, NodeName, OwnerId, PolicyName,
-    wire::{ChangePage, LocatorPage, NodeEntry},
+    wire::{ChangePage, LocatorPage, NodeEntry, Ticket},
 };
 
 use crate::{ShardAsk, Transport, TransportError};
@@ -95,5 +95,6 @@ forward! {
     PutBlob: put_blob(id: &BlobId, blob: Bytes) -> ();
     Nodes: nodes() -> Vec<NodeEntry>;
     Announce: announce(entry: &NodeEntry) -> ();
+    Report: report(ticket: &Ticket) -> ();
     Changes: changes(since: u64, wait_seconds: u32) -> ChangePage;
 }

@@ -15,7 +15,7 @@ use format::{
     BlobId, Lease, Locator, NodeName, ObjectId, OwnerId, PolicyManifest, PolicyName, PublicManifest, Record, StripHash,
     StripList,
     limits::SHARD_READ_STRIPS_MAX,
-    wire::{Change, ChangeKind, ChangePage, LocatorPage, NodeEntry, ShardSlice},
+    wire::{Change, ChangeKind, ChangePage, LocatorPage, NodeEntry, ShardSlice, Ticket},
 };
 
 use crate::{ShardAsk, Transport, TransportError};
@@ -40,6 +40,7 @@ struct Catalog {
     blobs: HashMap<BlobId, Bytes>,
     nodes: BTreeMap<NodeName, NodeEntry>,
     changes: Vec<Change>,
+    tickets: Vec<Ticket>,
 }
 
 impl Catalog {
@@ -104,6 +105,12 @@ impl MemoryTransport {
             .into_iter()
             .flat_map(|node| node.shards.values().flat_map(|shard| shard.strips.clone()))
             .collect()
+    }
+
+    /// Returns what readers reported.
+    #[must_use]
+    pub fn tickets(&self) -> Vec<Ticket> {
+        lock(&self.catalog).tickets.clone()
     }
 
     fn at<T>(
@@ -269,6 +276,11 @@ impl Transport for MemoryTransport {
         let mut catalog = self.up(node)?;
         catalog.nodes.insert(entry.name.clone(), entry.clone());
         catalog.note(ChangeKind::Node { name: entry.name.clone() });
+        Ok(())
+    }
+
+    async fn report(&self, node: &NodeName, ticket: &Ticket) -> Result<(), TransportError> {
+        self.up(node)?.tickets.push(ticket.clone());
         Ok(())
     }
 

@@ -10,8 +10,12 @@ use format::{NodeName, Place};
 
 /// Answers of a node that are remembered.
 const SAMPLES: usize = 64;
-/// After a wrong answer a node is asked last for this long.
+/// After an answer that was wrong or did not come, a node is asked last for this long.
 const DISTRUST: Duration = Duration::from_secs(30);
+/// Each further wrong answer doubles that, so many times at most: one and a half hours.
+const DOUBLINGS_MAX: u32 = 7;
+/// So many right answers make one wrong one forgotten.
+const RIGHT_FOR_WRONG: u32 = 64;
 /// Answers of light in fibre with detours, per kilometre there and back, and what a node itself takes at first.
 const PER_KILOMETRE: Duration = Duration::from_micros(15);
 const AT_FIRST: Duration = Duration::from_millis(5);
@@ -23,7 +27,17 @@ struct Answers {
     times: Vec<Duration>,
     next: usize,
     distrusted_until: Option<Instant>,
-    wrong: u64,
+    wrong: u32,
+    right: u32,
+}
+
+/// How a node failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// It did not answer.
+    Silent,
+    /// It answered with wrong bytes: its disk is bad, or it lies.
+    Wrong,
 }
 
 /// Remembered answering times of all nodes.
@@ -48,14 +62,23 @@ impl Pace {
                 answers.times[answers.next] = took;
             }
             answers.next = (answers.next + 1) % SAMPLES;
+            answers.right += 1;
+            if answers.right >= RIGHT_FOR_WRONG {
+                answers.right = 0;
+                answers.wrong = answers.wrong.saturating_sub(1);
+            }
         });
     }
 
-    /// Notes an answer that was wrong or did not come. Returns how many there were.
-    pub(crate) fn failed(&self, node: &NodeName, now: Instant) -> u64 {
+    /// Notes an answer that was wrong or did not come. Returns how many wrong ones are remembered.
+    pub(crate) fn failed(&self, node: &NodeName, how: Failure, now: Instant) -> u32 {
         self.with(node, |answers| {
-            answers.distrusted_until = Some(now + DISTRUST);
-            answers.wrong += 1;
+            if how == Failure::Wrong {
+                answers.wrong = answers.wrong.saturating_add(1);
+                answers.right = 0;
+            }
+            let doublings = answers.wrong.saturating_sub(1).min(DOUBLINGS_MAX);
+            answers.distrusted_until = Some(now + DISTRUST * (1 << doublings));
             answers.wrong
         })
     }
@@ -101,8 +124,25 @@ mod tests {
         assert!(pace.expect(&node, 9000.0, now).expected > pace.expect(&node, 100.0, now).expected);
         (0..200).for_each(|_| pace.answered(&node, Duration::from_millis(7)));
         assert_eq!(pace.expect(&node, 9000.0, now).expected, Duration::from_millis(7));
-        assert_eq!(pace.failed(&node, now), 1);
+        assert_eq!(pace.failed(&node, Failure::Silent, now), 0);
         assert!(pace.expect(&node, 0.0, now).expected > DISTRUST);
         assert_eq!(pace.expect(&node, 0.0, now + DISTRUST).expected, Duration::from_millis(7));
+    }
+
+    #[test]
+    fn who_goes_on_lying_is_asked_last_for_ever_longer() {
+        let pace = Pace::default();
+        let (node, now) = ("o1".parse().unwrap(), Instant::now());
+        (0..64).for_each(|_| pace.answered(&node, Duration::from_millis(7)));
+        let distrusted_after = |time| pace.expect(&node, 0.0, now + time).expected > DISTRUST;
+        assert_eq!(pace.failed(&node, Failure::Wrong, now), 1);
+        assert!(distrusted_after(DISTRUST / 2) && !distrusted_after(DISTRUST));
+        for wrong in 2..=10 {
+            assert_eq!(pace.failed(&node, Failure::Wrong, now), wrong);
+        }
+        assert!(distrusted_after(DISTRUST * 127) && !distrusted_after(DISTRUST * 128));
+        // Right answers win trust back, slowly.
+        (0..64 * 9).for_each(|_| pace.answered(&node, Duration::from_millis(7)));
+        assert_eq!(pace.failed(&node, Failure::Wrong, now), 2);
     }
 }

@@ -91,7 +91,8 @@ pub fn place(ask: &PlacementAsk, nodes: &[NodeEntry]) -> Result<Placement, Place
 
     let mut scored: Vec<(f64, &NodeEntry)> = known
         .iter()
-        .filter(|node| !held.contains(&node.name) && !ask.excluded.contains(&node.name) && allows(ask, node))
+        .filter(|node| !held.contains(&node.name) && !node.draining && !ask.excluded.contains(&node.name))
+        .filter(|node| Domain::allow(&ask.wanted, &ask.refused, &node.place))
         .map(|node| (rendezvous::score(&ask.seed, node.name.as_str(), weight(ask.weight, node)), *node))
         .filter(|(score, _)| *score > 0.0)
         .collect();
@@ -116,6 +117,38 @@ pub fn place(ask: &PlacementAsk, nodes: &[NodeEntry]) -> Result<Placement, Place
         per_zone: zones.values().copied().max().unwrap_or(0),
         zones_survived: zones_survived(zones.into_values().collect(), ask.redundancy.parity()),
     })
+}
+
+/// Returns the most columns that [`place`] puts into one zone: the owner's cap for zones, else m / 2 or the smallest number that
+/// fits. None when caps for other levels decide with it: then only a whole placement says. Costs one pass over the nodes.
+#[must_use]
+pub fn zone_columns_max(
+    redundancy: Redundancy,
+    wanted: &[Domain],
+    refused: &[Domain],
+    caps: &[Cap],
+    nodes: &[NodeEntry],
+) -> Option<usize> {
+    if caps.iter().any(|cap| !matches!(cap.level, Level::Zone | Level::Node)) {
+        return None;
+    }
+    let own = caps.iter().filter(|cap| cap.level == Level::Zone).map(|cap| usize::from(cap.columns_max)).min();
+    if own.is_some() {
+        return own;
+    }
+    let mut zones: HashMap<&str, usize> = HashMap::new();
+    let fits = |node: &&NodeEntry| node.role == Role::Origin && Domain::allow(wanted, refused, &node.place);
+    for node in nodes.iter().filter(fits) {
+        *zones.entry(&node.place.zone).or_default() += 1;
+    }
+    let need = redundancy.columns();
+    let room = |cap: usize| zones.values().map(|count| (*count).min(cap)).sum::<usize>();
+    (zone_columns_best(redundancy)..=need).find(|cap| room(*cap) >= need)
+}
+
+/// Returns the cap for zones when there are enough of them: a lost zone then leaves half the parity.
+fn zone_columns_best(redundancy: Redundancy) -> usize {
+    (redundancy.parity() / 2).max(1)
 }
 
 /// Chooses `need` of the candidates under the caps of the ask, and under the smallest cap for zones that fits when it has none.
@@ -146,7 +179,7 @@ fn spread_out(
             fits
         };
         // From the least that the zones by themselves allow up to all columns, where only the owner's caps bind.
-        let (mut low, mut high) = (zones.least_cap(need).max(ask.redundancy.parity() / 2).max(1), columns);
+        let (mut low, mut high) = (zones.least_cap(need).max(zone_columns_best(ask.redundancy)), columns);
         if fits(low) {
             high = low;
         } else if !fits(high) {
@@ -220,11 +253,6 @@ impl Groups {
         let room = self.held.iter().map(|held| columns_max.saturating_sub(*held)).collect();
         Family { of: self.of.clone(), room }
     }
-}
-
-fn allows(ask: &PlacementAsk, node: &NodeEntry) -> bool {
-    let wanted = ask.wanted.is_empty() || ask.wanted.iter().any(|domain| domain.holds(&node.place));
-    wanted && !ask.refused.iter().any(|domain| domain.holds(&node.place))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a weight; sizes of disks are exact to a few bytes")]

@@ -10,9 +10,11 @@ use std::{
 use bytes::Bytes;
 use format::{
     BlockIndex, Capability, DecodeError, Locator, NodeName, Object, OpenError, Place, Record, StripeIndex, rendezvous,
+    wire::Ticket,
 };
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{
+    sync::Semaphore,
     task::JoinError,
     time::{sleep, timeout},
 };
@@ -20,8 +22,8 @@ use tokio::{
 use crate::{
     Topology, Transport, TransportError,
     gather::{Gather, Progress, Source},
-    pace::{Pace, kilometres},
-    slice,
+    pace::{Failure, Pace, kilometres},
+    slice::verify_slice,
     transport::ShardAsk,
 };
 
@@ -29,6 +31,10 @@ use crate::{
 const RECORD_NODES_MAX: usize = 9;
 /// After a record that does not open, the other nodes have this long to give one that does.
 const DOUBT: Duration = Duration::from_secs(1);
+
+/// Reports of wrong strips on their way at once, and nodes tried for each.
+const REPORTS_MAX: usize = 8;
+const REPORT_NODES_MAX: usize = 2;
 
 /// Deadlines of a reader.
 #[derive(Debug, Clone, Copy)]
@@ -122,6 +128,7 @@ pub struct Reader {
     here: Place,
     options: ReaderOptions,
     pace: Pace,
+    reports: Arc<Semaphore>,
 }
 
 enum Fetched {
@@ -136,7 +143,14 @@ impl Reader {
     /// Makes a reader at a place.
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, topology: Arc<Topology>, here: Place, options: ReaderOptions) -> Self {
-        Self { transport, topology, here, options, pace: Pace::default() }
+        Self {
+            transport,
+            topology,
+            here,
+            options,
+            pace: Pace::default(),
+            reports: Arc::new(Semaphore::new(REPORTS_MAX)),
+        }
     }
 
     /// Returns the transport.
@@ -253,7 +267,7 @@ impl Reader {
         };
         for (node, other, error) in doubted {
             if other.lease.owner != record.lease.owner {
-                self.pace.failed(&node, Instant::now());
+                self.pace.failed(&node, Failure::Wrong, Instant::now());
                 tracing::warn!(%node, %locator, %error, "a node has a record that does not open");
             } else if other.lease.version > record.lease.version {
                 // What opened proves who the owner is, so this is the owner's later word.
@@ -266,7 +280,8 @@ impl Reader {
         Ok((Arc::new(object), record))
     }
 
-    /// Reads blocks of one stripe: the data columns `columns`, ascending. Cancel safe.
+    /// Reads blocks of one stripe: the data columns `columns`, ascending. When too few strips are where `placement` says, other
+    /// copies of the record are asked where the shards have moved. Cancel safe.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -278,13 +293,41 @@ impl Reader {
         columns: &[usize],
     ) -> Result<StripeRead, ReadError> {
         let deadline = self.options.stripe_deadline;
-        let gathered = timeout(deadline, self.gather(object, placement, stripe, columns)).await;
-        let (mut read, strips) = gathered.map_err(|_| ReadError::TooSlow { stripe })??;
+        let gathered = timeout(deadline, async {
+            match self.gather(object, placement, stripe, columns).await {
+                Err(ReadError::Lost { stripe, have, need }) => match self.moved(object, placement).await {
+                    Some(moved) => self.gather(object, &moved, stripe, columns).await,
+                    None => Err(ReadError::Lost { stripe, have, need }),
+                },
+                gathered => gathered,
+            }
+        });
+        let (mut read, strips) = gathered.await.map_err(|_| ReadError::TooSlow { stripe })??;
         read.recovered = columns.iter().any(|column| strips[*column].is_none());
         let (object, columns) = (object.clone(), columns.to_vec());
         let decoded = tokio::task::spawn_blocking(move || decode(&object, stripe, &columns, strips));
         read.blocks = decoded.await.map_err(|source| ReadError::Ending { stripe, source })??;
         Ok(read)
+    }
+
+    /// Asks all who should have the record where its shards are now; none when nobody says anything new. A copy may be as old as
+    /// the placement in hand, so any other word about a column counts more: a wrong one costs a fetch, never a wrong byte.
+    async fn moved(&self, object: &Object, placement: &[Option<NodeName>]) -> Option<Vec<Option<NodeName>>> {
+        let locator = object.locator();
+        let asked = self.record_nodes(&locator).into_iter().map(async |node| {
+            let copy = timeout(self.options.record_deadline, self.transport.record(&node, &locator)).await;
+            let record = Record::decode(&copy.ok()?.ok()??).ok()?;
+            (record.public.id() == object.public().id()).then_some(record.placement)
+        });
+        let mut moved = placement.to_vec();
+        for told in join_all(asked).await.into_iter().flatten() {
+            for ((column, now), before) in told.into_iter().enumerate().zip(placement) {
+                if now.is_some() && now != *before {
+                    moved[column] = now;
+                }
+            }
+        }
+        (moved != placement).then_some(moved)
     }
 
     async fn gather(
@@ -365,25 +408,46 @@ impl Reader {
         let body = match self.transport.read_shard(&node, ask).await {
             Ok(body) => body,
             Err(error) => {
-                self.pace.failed(&node, Instant::now());
+                self.pace.failed(&node, Failure::Silent, Instant::now());
                 tracing::debug!(%node, column, %error, "a strip could not be fetched");
+                if matches!(error, TransportError::Refused { status: 404, .. }) {
+                    self.report(Ticket { node: node.clone(), object: ask.object, column, stripe: stripe.0 });
+                }
                 return (column, node, Fetched::Absent);
             }
         };
         let took = start.elapsed();
-        let verified = tokio::task::spawn_blocking(move || slice::verify(object.public(), ask, body)).await;
+        let verified = tokio::task::spawn_blocking(move || verify_slice(object.public(), ask, body)).await;
         let fetched = match verified.ok().flatten().and_then(|strips| strips.into_iter().next()) {
             Some(strip) => {
                 self.pace.answered(&node, took);
                 Fetched::Strip(strip)
             }
             None => {
-                let wrong = self.pace.failed(&node, Instant::now());
+                let wrong = self.pace.failed(&node, Failure::Wrong, Instant::now());
                 tracing::warn!(%node, column, stripe = stripe.0, wrong, "a node sent a wrong strip");
+                self.report(Ticket { node: node.clone(), object: ask.object, column, stripe: stripe.0 });
                 Fetched::Wrong
             }
         };
         (column, node, fetched)
+    }
+
+    /// Tells an origin of a strip that was wrong or missing, in the background. When many are on their way this one is not sent:
+    /// who reads the strip again reports it again.
+    fn report(&self, ticket: Ticket) {
+        let Ok(permit) = self.reports.clone().try_acquire_owned() else { return };
+        let (transport, origins) = (self.transport.clone(), self.topology.origins_by_distance(&self.here));
+        tokio::spawn(async move {
+            // Not the node itself: it may be the liar.
+            for node in origins.iter().filter(|node| **node != ticket.node).take(REPORT_NODES_MAX) {
+                match transport.report(node, &ticket).await {
+                    Ok(()) => break,
+                    Err(error) => tracing::debug!(%node, %error, "a wrong strip could not be reported"),
+                }
+            }
+            drop(permit);
+        });
     }
 }
 

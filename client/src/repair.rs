@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use crate::{
     ShardAsk, Transport, TransportError,
     rebuild::{RebuildSource, SourceChoice, TooFewSources},
-    slice,
+    slice::verify_slice,
 };
 
 /// Strips in memory during one rebuild: what is read of one window of stripes. As much again is computed and sent.
@@ -211,7 +211,7 @@ impl Repair<'_> {
         let ask = ShardAsk { object: self.public.id(), column: source.column, first, count: there };
         let body = self.transport.read_shard(node, ask).await?;
         let public = self.public.clone();
-        let verified = tokio::task::spawn_blocking(move || slice::verify(&public, ask, body)).await;
+        let verified = tokio::task::spawn_blocking(move || verify_slice(&public, ask, body)).await;
         Ok(verified.ok().flatten())
     }
 

@@ -6,7 +6,8 @@ use format::{PublicManifest, StripeIndex, verify_strip, wire::ShardSlice};
 use crate::ShardAsk;
 
 /// Returns the asked strips if the body proves each of them under the column's root. CPU work on all their bytes.
-pub(crate) fn verify(public: &PublicManifest, ask: ShardAsk, body: Bytes) -> Option<Vec<Bytes>> {
+#[must_use]
+pub fn verify_slice(public: &PublicManifest, ask: ShardAsk, body: Bytes) -> Option<Vec<Bytes>> {
     let stripes = ask.first..ask.first.checked_add(ask.count)?;
     let lengths: Option<Vec<usize>> = stripes.clone().map(|stripe| public.strip_bytes(StripeIndex(stripe))).collect();
     let slice = ShardSlice::read(body, &lengths?).ok()?;

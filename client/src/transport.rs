@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
     BlobId, Locator, NodeName, ObjectId, OwnerId, PolicyName,
-    wire::{ChangePage, LocatorPage, NodeEntry},
+    wire::{ChangePage, LocatorPage, NodeEntry, Ticket},
 };
 
 /// Which strips of which shard.
@@ -135,6 +135,8 @@ pub trait Transport: Send + Sync + 'static {
     async fn nodes(&self, node: &NodeName) -> Result<Vec<NodeEntry>, TransportError>;
     /// Tells `node` about this process.
     async fn announce(&self, node: &NodeName, entry: &NodeEntry) -> Result<(), TransportError>;
+    /// Tells `node` that a strip read was wrong; it is looked into before anything comes of it.
+    async fn report(&self, node: &NodeName, ticket: &Ticket) -> Result<(), TransportError>;
     /// Waits up to `wait_seconds` for changes after `since`.
     async fn changes(&self, node: &NodeName, since: u64, wait_seconds: u32) -> Result<ChangePage, TransportError>;
 }

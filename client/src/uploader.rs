@@ -282,9 +282,7 @@ fn record_nodes(record: &Record, topology: &Topology, ask: &PlacementAskBase) ->
     let origins = topology.origins();
     let allowed = origins.iter().filter(|node| {
         // The record of an inline object holds its bytes, so the owner's places bind it as they bind shards.
-        record.public.redundancy().is_some()
-            || (ask.wanted.is_empty() || ask.wanted.iter().any(|domain| domain.holds(&node.place)))
-                && !ask.refused.iter().any(|domain| domain.holds(&node.place))
+        record.public.redundancy().is_some() || format::Domain::allow(&ask.wanted, &ask.refused, &node.place)
     });
     let locator = record.locator();
     let order = rendezvous::order(locator.as_bytes(), allowed.map(|node| &node.name));

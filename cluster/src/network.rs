@@ -220,6 +220,7 @@ impl OriginNode {
             capacity_bytes: 1,
             free_bytes: 1,
             load: 0,
+            draining: false,
             seen: 0,
         })
     }

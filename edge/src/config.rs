@@ -278,6 +278,7 @@ impl Config {
             capacity_bytes: 0,
             free_bytes: 0,
             load: 0,
+            draining: false,
             seen: 0,
         };
         self.seeds.iter().map(entry).collect()

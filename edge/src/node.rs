@@ -68,6 +68,7 @@ impl Node {
             capacity_bytes: 0,
             free_bytes: 0,
             load: self.load(),
+            draining: false,
             seen: 0,
         }
     }

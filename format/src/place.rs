@@ -221,6 +221,13 @@ pub enum Domain {
 }
 
 impl Domain {
+    /// Returns whether shards may lie at a place: in one of `wanted`, when there are any, and in none of `refused`.
+    #[must_use]
+    pub fn allow(wanted: &[Self], refused: &[Self], place: &Place) -> bool {
+        let is_in = |domains: &[Self]| domains.iter().any(|domain| domain.holds(place));
+        (wanted.is_empty() || is_in(wanted)) && !is_in(refused)
+    }
+
     /// Returns whether a place is in the domain.
     #[must_use]
     pub fn holds(&self, place: &Place) -> bool {

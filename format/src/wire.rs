@@ -13,7 +13,12 @@
 //! | `GET`, `PUT /v1/policies/{owner}/{name}` | policy envelope | policy envelope, 204 |
 //! | `GET`, `PUT /v1/blobs/{blob}` | blob | blob, 204 |
 //! | `GET /v1/nodes`, `PUT /v1/nodes/{name}` | [`NodeEntry`] | list of [`NodeEntry`], 204 |
+//! | `PUT /v1/nodes/{name}/drain` | [`Drain`], by the node's own certificate | 204 |
 //! | `GET /v1/changes?since=N&wait=S` | | [`ChangePage`] |
+//! | `PUT /v1/tickets` | [`Ticket`] | 204 |
+//! | `GET /v1/records/{locator}/health` | | [`ObjectHealth`] |
+//! | `GET /v1/repairs` | | [`RepairStatus`] |
+//! | `POST /v1/repairs/retry` | | [`Retried`] |
 //! | `GET /health`, `GET /metrics` | | |
 //!
 //! Errors are [`ApiError`] with the matching HTTP status.
@@ -24,7 +29,7 @@ use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ListProof, Locator, NodeName, OwnerId, Place, PolicyName,
+    ListProof, Locator, NodeName, ObjectId, OwnerId, Place, PolicyName,
     limits::{PROOF_BYTES_MAX, STRIP_BYTES_MAX},
 };
 
@@ -89,9 +94,109 @@ pub struct NodeEntry {
     pub free_bytes: u64,
     /// How full it is, 0 to 100, coarse.
     pub load: u8,
+    /// Its operator wants it empty: it takes no new shards, and those it has move away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// Seconds since 1970 when it last said so, by the catalog's clock; zero in its own report.
     #[serde(default)]
     pub seen: u64,
+}
+
+/// Whether a node is to be emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// True empties it, false fills it again.
+    pub draining: bool,
+}
+
+/// A reader's word that a node sent a wrong strip: a hint, until somebody read that strip and saw it too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ticket {
+    /// The node.
+    pub node: NodeName,
+    /// The object.
+    pub object: ObjectId,
+    /// The column.
+    pub column: usize,
+    /// The stripe; of several bad ones of one shard the first that was reported.
+    pub stripe: u64,
+}
+
+/// How one column of an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColumnState {
+    /// It lies well.
+    Healthy,
+    /// It can be read and is to move: its node is to be emptied, or the lease or the spread forbids the place.
+    Displaced,
+    /// No node that is up has it.
+    Lost,
+    /// It has no bytes: the object is too short to fill it.
+    Empty,
+}
+
+/// One column of an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnHealth {
+    /// How it is.
+    pub state: ColumnState,
+    /// The nodes that hold it, by the catalog; those that are down among them.
+    pub nodes: Vec<NodeName>,
+    /// Bytes of its shard.
+    pub bytes: u64,
+}
+
+/// How an object is, by what the catalog knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectHealth {
+    /// The object.
+    pub object: ObjectId,
+    /// `data+parity`; none for an object inside its record, which has no columns.
+    pub redundancy: Option<String>,
+    /// Columns that may still go before the object cannot be read; below zero it cannot.
+    pub margin: i32,
+    /// The columns in order.
+    pub columns: Vec<ColumnHealth>,
+    /// Why it is to be repaired now: `scan`, `ticket`, `drain` or `place`; none when it need not be.
+    pub repair: Option<String>,
+}
+
+/// What there is to repair, and what the asked node did of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairStatus {
+    /// Objects that wait.
+    pub waiting: u64,
+    /// Objects under repair, at all nodes.
+    pub running: u64,
+    /// Objects given up.
+    pub dead: u64,
+    /// Bytes of the shards that wait to be made or moved.
+    pub waiting_bytes: u64,
+    /// Bytes of shards this node made or moved since it started.
+    pub repaired_bytes: u64,
+    /// Why repairs were given up, at most 20 of them.
+    pub given_up: Vec<GivenUp>,
+}
+
+/// A repair that was given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenUp {
+    /// The object.
+    pub object: ObjectId,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why the last time failed.
+    pub error: String,
+}
+
+/// How many repairs that were given up wait again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retried {
+    /// Objects.
+    pub objects: u64,
 }
 
 /// What changed.

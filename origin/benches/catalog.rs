@@ -128,6 +128,7 @@ fn record(owner: &OwnerKeys, number: usize, node: &NodeName) -> Record {
         profile: Profile::SmallCluster,
         wanted: vec![],
         refused: vec![],
+        caps: vec![],
         retention: Retention::default(),
         policy: PolicyName::default(),
         erased: false,

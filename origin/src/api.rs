@@ -9,6 +9,7 @@ mod nodes;
 mod policies;
 mod records;
 mod refusal;
+mod repairs;
 mod shards;
 mod uploads;
 
@@ -26,6 +27,7 @@ use tokio::time::timeout;
 
 pub(crate) use self::nodes::read_entry;
 use self::refusal::Refusal;
+pub(crate) use self::refusal::causes;
 use crate::{metrics::Answered, node::Node};
 
 /// Builds the service of a node. Every request carries its [`crate::peer::Peer`] as an extension.
@@ -42,7 +44,12 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/blobs/{blob}", get(blobs::read).put(blobs::file))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{name}", put(nodes::announce))
+        .route("/v1/nodes/{name}/drain", put(repairs::drain))
         .route("/v1/changes", get(changes::read))
+        .route("/v1/tickets", put(repairs::report))
+        .route("/v1/records/{locator}/health", get(repairs::health))
+        .route("/v1/repairs", get(repairs::status))
+        .route("/v1/repairs/retry", post(repairs::retry))
         .route("/health", get(health::health))
         .route("/metrics", get(health::metrics))
         .fallback(async || Refusal::no_route())

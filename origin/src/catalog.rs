@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
     BlobId, Lease, Locator, NodeName, ObjectId, OwnerId, PolicyManifest, PolicyName, Record,
-    wire::{ChangePage, NodeEntry},
+    wire::{ChangePage, NodeEntry, Ticket},
 };
 
 pub use self::{
@@ -28,7 +28,7 @@ pub use self::{
     url::{CatalogUrl, CatalogUrlError, OpenError, PostgresUrl},
     work::{
         CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, OBJECTS_MAX, ObjectPage, ObjectRow,
-        PAGE_BYTES_MAX, Repair, RepairAsk, RepairCause, RepairEnd, RepairQueue, TICKETS_MAX, Ticket, UnknownCause,
+        PAGE_BYTES_MAX, Repair, RepairAsk, RepairCause, RepairEnd, RepairQueue, TICKETS_MAX, UnknownCause,
     },
 };
 

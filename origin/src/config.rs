@@ -86,8 +86,18 @@ pub struct Limits {
     pub sweep_seconds: u64,
     /// Seconds between announcements of this node. Absent: 10.
     pub announce_seconds: u64,
-    /// Days within which every shard is hashed again. Absent: 14.
-    pub scrub_days: u32,
+    /// Seconds without a word after which a node counts as down and its shards as lost, so that a restart moves nothing; at least
+    /// three announcements. Absent: 900 (15 minutes).
+    pub down_seconds: u64,
+    /// Seconds between walks over all objects to find what needs repair, and over the own ones to find what is surplus.
+    /// Absent: 3,600.
+    pub scan_seconds: u64,
+    /// Objects that this node repairs at once; zero leaves repair to others. Absent: 2.
+    pub repairs_max: u32,
+    /// Bytes that one repair reads in a second. Absent: 67,108,864 (64 MiB); zero for as fast as it goes.
+    pub repair_bytes_per_second: u64,
+    /// Seconds within which every shard is hashed again. Absent: 1,209,600 (14 days).
+    pub scrub_seconds: u64,
     /// Newest changes that the feed keeps; a reader further behind starts anew. Absent: 100,000.
     pub changes_kept: u32,
 }
@@ -107,7 +117,11 @@ impl Default for Limits {
             erase_grace_seconds: 24 * 3600,
             sweep_seconds: 60,
             announce_seconds: 10,
-            scrub_days: 14,
+            down_seconds: 900,
+            scan_seconds: 3600,
+            repairs_max: 2,
+            repair_bytes_per_second: 64 << 20,
+            scrub_seconds: 14 * 24 * 3600,
             changes_kept: 100_000,
         }
     }
@@ -229,7 +243,9 @@ impl Limits {
             ("drain_seconds", self.drain_seconds, 1),
             ("sweep_seconds", self.sweep_seconds, 1),
             ("announce_seconds", self.announce_seconds, 1),
-            ("scrub_days", self.scrub_days.into(), 1),
+            ("down_seconds", self.down_seconds, self.announce_seconds.saturating_mul(3)),
+            ("scan_seconds", self.scan_seconds, 1),
+            ("scrub_seconds", self.scrub_seconds, 4),
             ("changes_kept", self.changes_kept.into(), 1),
         ];
         match bounds.into_iter().find(|(_, found, min)| found < min) {
@@ -242,9 +258,13 @@ impl Limits {
         Duration::from_secs(self.upload_idle_seconds)
     }
 
+    pub(crate) fn repair_rate(&self) -> Option<u64> {
+        Some(self.repair_bytes_per_second).filter(|rate| *rate > 0)
+    }
+
     /// The time a pass over all shards shall take: traffic may put off its end by a third.
     pub(crate) fn scrub_pass(&self) -> Duration {
-        Duration::from_secs(u64::from(self.scrub_days) * 24 * 3600) / 4 * 3
+        Duration::from_secs(self.scrub_seconds) / 4 * 3
     }
 
     pub(crate) fn request(&self) -> Duration {

@@ -4,6 +4,7 @@
 //! accept (TCP, mutual TLS, HTTP/2) -> api (routes, roles, refusals) -> upload -> store (files of this node)
 //!                                                                   -> catalog (SQLite file of this machine, or PostgreSQL)
 //! copies (follows the change feed)    upkeep (announces, sweeps)    feed (who waits for changes)
+//! scrub (hashes again)    repair (makes again what is lost)    reconcile (disk against catalog, at boot)
 //! ```
 //!
 //! An origin sees ciphertext and hashes, never a key. It takes a shard only when every strip hashes into the root that the
@@ -24,6 +25,8 @@ mod intake;
 mod metrics;
 mod node;
 mod peer;
+mod reconcile;
+mod repair;
 mod retention;
 mod run;
 mod scrub;

@@ -43,6 +43,11 @@ pub(crate) struct Metrics {
     pub(crate) shard_bytes: ByteGauge,
     pub(crate) disk_free_bytes: ByteGauge,
     pub(crate) feed_position: ByteGauge,
+    pub(crate) scans: Counter,
+    pub(crate) repaired_shards: Counter,
+    pub(crate) repairs_failed: Counter,
+    pub(crate) repair_read_bytes: Counter,
+    pub(crate) repair_written_bytes: Counter,
     pub(crate) scrubbed_bytes: Counter,
     pub(crate) scrub_mended: Counter,
     pub(crate) scrub_quarantined: Counter,
@@ -64,6 +69,11 @@ impl Metrics {
             shard_bytes: Gauge::default(),
             disk_free_bytes: Gauge::default(),
             feed_position: Gauge::default(),
+            scans: Counter::default(),
+            repaired_shards: Counter::default(),
+            repairs_failed: Counter::default(),
+            repair_read_bytes: Counter::default(),
+            repair_written_bytes: Counter::default(),
             scrubbed_bytes: Counter::default(),
             scrub_mended: Counter::default(),
             scrub_quarantined: Counter::default(),
@@ -89,6 +99,11 @@ impl Metrics {
         to.register("shard_bytes", "Bytes of the shards held", metrics.shard_bytes.clone());
         to.register("disk_free_bytes", "Bytes that shards may still take", metrics.disk_free_bytes.clone());
         to.register("feed_position", "Last change applied to the own disk", metrics.feed_position.clone());
+        to.register("scans", "Walks over all objects that this node finished", metrics.scans.clone());
+        to.register("repaired_shards", "Shards this node made again or moved", metrics.repaired_shards.clone());
+        to.register("repairs_failed", "Repairs that this node tried in vain", metrics.repairs_failed.clone());
+        to.register("repair_read_bytes", "Bytes of strips read for repair", metrics.repair_read_bytes.clone());
+        to.register("repair_written_bytes", "Bytes of strips made or moved", metrics.repair_written_bytes.clone());
         to.register("scrubbed_bytes", "Bytes of shards hashed again", metrics.scrubbed_bytes.clone());
         to.register("scrub_mended", "Damaged shards whose sidecars were written anew", metrics.scrub_mended.clone());
         to.register("scrub_quarantined", "Damaged shards taken out of service", metrics.scrub_quarantined.clone());

@@ -5,24 +5,27 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use axum::body::Body;
 use bytes::Bytes;
+use client::{Topology, Transport};
 use format::wire::{NodeEntry, Role};
 use hyper::HeaderMap;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     catalog::{Catalog, CatalogError, ShardTotals},
     config::Config,
+    copies::RefreshError,
     feed::Feed,
     intake::{Intake, IntakeError, Taken},
     metrics::Metrics,
     store::{Space, Store, StoreError},
+    upkeep,
     upload::Uploads,
 };
 
@@ -37,6 +40,9 @@ pub(crate) enum RoomError {
     /// The share of the disk that shards may take is full.
     #[error("the node is full; use another")]
     Full,
+    /// The operator wants the node empty.
+    #[error("the node is being emptied; use another")]
+    Draining,
     /// The disk cannot say.
     #[error("the node's disk does not answer")]
     Store(#[from] StoreError),
@@ -52,6 +58,12 @@ pub(crate) struct Node {
     pub(crate) uploads: Arc<Uploads>,
     pub(crate) feed: Feed,
     pub(crate) metrics: Metrics,
+    /// Reaches the other nodes; what moves between origins goes over it.
+    pub(crate) transport: Arc<dyn Transport>,
+    /// The nodes, as the catalog last listed them.
+    pub(crate) topology: Arc<Topology>,
+    /// Rings when something may have to be repaired.
+    pub(crate) repair_wanted: Notify,
     /// Owns every task and every call into the disk.
     pub(crate) tasks: TaskTracker,
     /// Stops all of them.
@@ -60,25 +72,33 @@ pub(crate) struct Node {
     disk_calls: Arc<Semaphore>,
     shards: AtomicU64,
     shard_bytes: AtomicU64,
+    draining: AtomicBool,
+}
+
+/// What a node works on.
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) topology: Arc<Topology>,
 }
 
 impl Node {
-    pub(crate) fn new(
-        config: Config,
-        address: SocketAddr,
-        store: Store,
-        catalog: Arc<dyn Catalog>,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(crate) fn new(config: Config, address: SocketAddr, parts: Parts, stop: CancellationToken) -> Self {
+        let Parts { store, catalog, transport, topology } = parts;
         let limits = &config.limits;
         let at_most = |bound: u32| usize::try_from(bound).unwrap_or(usize::MAX);
         Self {
             address,
+            draining: AtomicBool::new(store.is_draining()),
             store: Arc::new(store),
             feed: Feed::new(catalog.clone()),
             catalog,
             uploads: Arc::new(Uploads::new(at_most(limits.uploads_max))),
             metrics: Metrics::new(),
+            transport,
+            topology,
+            repair_wanted: Notify::new(),
             tasks: TaskTracker::new(),
             stop,
             intake: Intake::new(limits.bodies_bytes_max),
@@ -148,6 +168,9 @@ impl Node {
 
     /// Refuses when shards may take no more. One call into the disk.
     pub(crate) fn check_room(&self) -> Result<(), RoomError> {
+        if self.is_draining() {
+            return Err(RoomError::Draining);
+        }
         if self.room(self.store.space()?).1 == 0 { Err(RoomError::Full) } else { Ok(()) }
     }
 
@@ -172,7 +195,21 @@ impl Node {
             capacity_bytes,
             free_bytes,
             load: self.intake.load(),
+            draining: self.is_draining(),
             seen: 0,
         })
+    }
+
+    /// Whether the operator wants the node empty.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Empties the node, or fills it again; remembered over restarts and told to all.
+    pub(crate) async fn drain(self: &Arc<Self>, draining: bool) -> Result<(), RefreshError> {
+        self.off_reactor(move |store| store.put_draining(draining)).await??;
+        self.draining.store(draining, Ordering::Relaxed);
+        tracing::info!(node = %self.config.name, draining, "told by the operator");
+        upkeep::announce(self).await
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use client::tls::{Identity, TlsError};
+use client::{
+    HttpTransport, Topology,
+    tls::{Identity, TlsError},
+};
 use format::{NodeName, wire::Role};
 use tokio::{
     net::TcpListener,
@@ -14,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     accept::accept,
     api,
-    catalog::{Catalog, CatalogError, OpenError, SqliteCatalog},
+    catalog::{CatalogError, OpenError},
     codec::{self, CodecFault},
-    config::{CatalogUrl, Config, ConfigError},
+    config::{Config, ConfigError},
     copies::{self, RefreshError},
-    node::Node,
+    node::{Node, Parts},
+    repair,
     scrub::{self, Scrubbed},
     store::{Disk, RealDisk, Store, StoreError},
     upkeep,
@@ -159,8 +163,7 @@ impl Origin {
             Ok(Store::open(&data_dir, disk)?)
         };
         let store = tokio::task::spawn_blocking(open).await.map_err(|_| StartError::Lost)??;
-        let CatalogUrl::Sqlite(path) = &config.catalog;
-        let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::open(path, config.limits.changes_kept).await?);
+        let catalog = config.catalog.open(config.limits.changes_kept).await?;
 
         let listen = config.listen;
         let failed = |source| StartError::Listen { address: listen, source };
@@ -169,7 +172,10 @@ impl Origin {
         let address = config.advertise.unwrap_or(local_addr);
 
         // The node's own token: a start that fails cancels nobody else's.
-        let node = Arc::new(Node::new(config, address, store, catalog, shutdown.child_token()));
+        let topology = Arc::new(Topology::new(catalog.nodes().await?));
+        let transport = Arc::new(HttpTransport::new(&identity, topology.clone())?);
+        let parts = Parts { store, catalog, transport, topology };
+        let node = Arc::new(Node::new(config, address, parts, shutdown.child_token()));
         node.recount().await?;
         upkeep::announce(&node).await?;
         tracing::info!(node = %node.config.name, %local_addr, "origin started");
@@ -185,6 +191,7 @@ async fn run(node: Arc<Node>, listener: TcpListener, acceptor: TlsAcceptor) {
     node.tasks.spawn(copies::follow(node.clone()));
     node.tasks.spawn(upkeep::announce_often(node.clone()));
     node.tasks.spawn(upkeep::sweep_often(node.clone()));
+    repair::spawn(&node);
     node.tasks.spawn(scrub::scrub_often(node.clone()));
     let watched = node.clone();
     node.tasks.spawn(async move { watched.feed.run(&watched.stop).await });

@@ -1,6 +1,6 @@
-//! Scrub: every shard on this disk is hashed again within the operator's days, because disks forget without saying so.
+//! Scrub: every shard on this disk is hashed again within the operator's time, because disks forget without saying so.
 //!
-//! A pass walks the shards in the order of their names, in steps of a few MiB, spread over its days; after each step it
+//! A pass walks the shards in the order of their names, in steps of a few MiB, spread over that time; after each step it
 //! rests at least as long as the step took, and the longer the busier the node is, so that traffic goes first. Where it is
 //! survives restarts. A shard that only lost its sidecars is mended; one that is damaged leaves the catalog, so that repair
 //! brings it back, and goes into quarantine. `scrub/pace.rs` decides when the next step is.
@@ -18,9 +18,10 @@ use self::{
     pass::{Pass, Position},
 };
 use crate::{
-    catalog::{CatalogError, ShardRow},
+    catalog::{RepairCause, ShardRow},
     copies::RefreshError,
     node::{Lost, Node},
+    repair,
     store::{Harm, HeldShard, StoreError},
 };
 
@@ -153,7 +154,7 @@ async fn settle(node: &Arc<Node>, held: HeldShard, harm: Harm) -> Result<Settled
     }
     // The row first: when this breaks off, the shard is still here and the next pass finds it again.
     let row = ShardRow { node: node.config.name.clone(), object, column, bytes: held.bytes };
-    lose(node, &row).await?;
+    repair::lost(node, &row, RepairCause::Scan).await?;
     match node.off_reactor(move |store| store.quarantine(&object, column, &harm)).await? {
         Ok(true) => Ok(Settled::Quarantined),
         Ok(false) => {
@@ -163,11 +164,6 @@ async fn settle(node: &Arc<Node>, held: HeldShard, harm: Harm) -> Result<Settled
         Err(StoreError::NoShard { .. }) => Ok(Settled::Gone),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Tells the catalog that this node lost a shard. The one place from which repair of it is asked for.
-async fn lose(node: &Node, row: &ShardRow) -> Result<(), CatalogError> {
-    node.catalog.forget_shard(row, Duration::ZERO).await
 }
 
 /// Goes on where the last run was. The first pass of a node begins at a time of its own, so that a cluster started at once

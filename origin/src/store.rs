@@ -9,6 +9,7 @@
 //! shards/aa/bb/<object>.public         the public manifest, which says where each strip starts
 //! records/aa/<locator>                 a copy of the record, so that reads need no catalog
 //! quarantine/<number>-<object>.<column>  damaged shards, the newest of them
+//! draining                             there when the operator wants the node empty
 //! feed, scrub                          how far the change feed was followed, and the scrub came
 //! ```
 //!

@@ -1,5 +1,5 @@
-//! What an origin does by the clock: it announces itself, drops idle uploads, and removes the shards of erased objects once
-//! their grace is over, and packs of which little is left.
+//! What an origin does by the clock: it announces itself, drops idle uploads, ends leases that are past their expiry,
+//! removes the shards of erased objects once their grace is over, and rewrites packs of which little is left.
 
 use std::{
     sync::Arc,
@@ -23,11 +23,12 @@ pub(crate) async fn announce_often(node: Arc<Node>) {
     }
 }
 
-/// Announces the node once.
+/// Announces the node once, and reads who else there is.
 pub(crate) async fn announce(node: &Arc<Node>) -> Result<(), RefreshError> {
     let asked = node.clone();
     let entry = node.off_reactor(move |_| asked.entry()).await??;
     node.catalog.announce(&entry).await?;
+    node.topology.replace(node.catalog.nodes().await?);
     Ok(())
 }
 
@@ -71,7 +72,7 @@ async fn remove_dead_shards(node: &Arc<Node>) -> Result<(), RefreshError> {
 }
 
 /// Waits; false when the node stops.
-async fn pause(time: Duration, stop: &CancellationToken) -> bool {
+pub(crate) async fn pause(time: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,
         () = tokio::time::sleep(time) => true,

@@ -18,6 +18,7 @@ mod index;
 mod leases;
 mod media;
 mod network;
+mod operator;
 mod owner_store;
 mod policy_source;
 mod progress;
@@ -35,6 +36,7 @@ pub use index::{Batch, Entry, Index, IndexError, PATH_BYTES_MAX, Position, State
 pub use leases::{LeaseChangeError, Removed, Renewal, Told};
 pub use media::{SAMPLE_BYTES, media_type};
 pub use network::{Network, NetworkError};
+pub use operator::{Operator, OperatorError};
 pub use owner_store::{OwnerCard, OwnerError, OwnerStore};
 pub use policy_source::{LinkSource, PolicySource, PolicySourceError};
 pub use progress::Progress;

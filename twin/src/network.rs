@@ -58,38 +58,8 @@ impl Network {
     /// # Errors
     /// [`NetworkError`].
     pub async fn connect(config: &TwinConfig) -> Result<Self, NetworkError> {
-        let identity = read_identity(&config.identity)?;
-        let seeds = config.nodes.iter().map(|seed| NodeEntry {
-            name: seed.name.clone(),
-            role: Role::Origin,
-            address: Some(seed.address),
-            public: Vec::new(),
-            place: config.place.clone(),
-            capacity_bytes: 0,
-            free_bytes: 0,
-            load: 0,
-            seen: 0,
-        });
-        let topology = Arc::new(Topology::new(seeds.collect()));
-        let transport: Arc<dyn Transport> = Arc::new(HttpTransport::new(&identity, topology.clone())?);
-        let network = Self::new(transport, topology, config.place.clone());
-        let mut failure = None;
-        for seed in &config.nodes {
-            match network.transport.nodes(&seed.name).await {
-                Ok(nodes) => {
-                    network.topology.replace(nodes);
-                    return Ok(network);
-                }
-                Err(error) => {
-                    tracing::warn!(node = %seed.name, %error, "a configured node does not answer");
-                    failure = Some(error);
-                }
-            }
-        }
-        Err(NetworkError::NoNode {
-            asked: config.nodes.len(),
-            source: failure.expect("a checked configuration names a node"),
-        })
+        let (transport, topology) = reach(config).await?;
+        Ok(Self::new(transport, topology, config.place.clone()))
     }
 
     /// Returns the reader.
@@ -103,6 +73,42 @@ impl Network {
     pub fn topology(&self) -> &Arc<Topology> {
         &self.topology
     }
+}
+
+/// Asks the configured nodes for all others, one after the other until one answers.
+pub(crate) async fn reach(config: &TwinConfig) -> Result<(Arc<HttpTransport>, Arc<Topology>), NetworkError> {
+    let identity = read_identity(&config.identity)?;
+    let seeds = config.nodes.iter().map(|seed| NodeEntry {
+        name: seed.name.clone(),
+        role: Role::Origin,
+        address: Some(seed.address),
+        public: Vec::new(),
+        place: config.place.clone(),
+        capacity_bytes: 0,
+        free_bytes: 0,
+        load: 0,
+        draining: false,
+        seen: 0,
+    });
+    let topology = Arc::new(Topology::new(seeds.collect()));
+    let transport = Arc::new(HttpTransport::new(&identity, topology.clone())?);
+    let mut failure = None;
+    for seed in &config.nodes {
+        match transport.nodes(&seed.name).await {
+            Ok(nodes) => {
+                topology.replace(nodes);
+                return Ok((transport, topology));
+            }
+            Err(error) => {
+                tracing::warn!(node = %seed.name, %error, "a configured node does not answer");
+                failure = Some(error);
+            }
+        }
+    }
+    Err(NetworkError::NoNode {
+        asked: config.nodes.len(),
+        source: failure.expect("a checked configuration names a node"),
+    })
 }
 
 fn read_identity(files: &IdentityConfig) -> Result<Identity, NetworkError> {

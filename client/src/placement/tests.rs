@@ -23,6 +23,7 @@ fn node(name: &str, zone: &str, free_bytes: u64) -> NodeEntry {
         capacity_bytes: free_bytes,
         free_bytes,
         load: 0,
+        draining: false,
         seen: 0,
     }
 }

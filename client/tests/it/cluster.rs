@@ -32,6 +32,7 @@ pub(crate) fn nodes(count: usize) -> Vec<NodeEntry> {
         capacity_bytes: 1 << 40,
         free_bytes: 1 << 40,
         load: 0,
+        draining: false,
         seen: 0,
     };
     (0..count).map(node).collect()

@@ -48,16 +48,18 @@ async fn lost_columns_come_back_for_k_reads() {
         cluster.transport.remove(node);
     }
     let reader = cluster.reader();
-    let (object, _) = reader.object(&sealed.capability).await.unwrap();
-    let mut placement = receipt.placement.clone();
+    let (object, mut record) = reader.object(&sealed.capability).await.unwrap();
+    let old = record.placement.clone();
     for (column, node) in targets {
-        placement[column] = Some(node);
+        record.placement[column] = Some(node.clone());
+        cluster.transport.put_record(&node, &sealed.locator, record.encode().into()).await.unwrap();
     }
+    // A reader that still has the old placement asks where they are.
     let geometry = object.geometry().unwrap();
     let mut found = Vec::new();
     for stripe in (0..geometry.stripes()).map(format::StripeIndex) {
         let columns: Vec<usize> = (0..geometry.columns(stripe)).collect();
-        let stripe = reader.blocks(&object, &placement, stripe, &columns).await.unwrap();
+        let stripe = reader.blocks(&object, &old, stripe, &columns).await.unwrap();
         stripe.blocks.iter().for_each(|(_, block)| found.extend_from_slice(block));
     }
     assert!(found == bytes);

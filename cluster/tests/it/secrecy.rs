@@ -29,6 +29,40 @@ impl<'b> Windows<'b> {
     }
 }
 
+/// Whether any file of any origin, or of their catalog, holds a window.
+fn is_on_disk(made: &Made, windows: &Windows<'_>) -> bool {
+    let disks = ["origins", "catalog.sqlite", "catalog.sqlite-wal"].map(|name| made.folder.path().join(name));
+    let files = disks.iter().flat_map(walkdir::WalkDir::new).filter_map(Result::ok);
+    files.filter(|entry| entry.file_type().is_file()).any(|entry| {
+        // A file may go while it is looked for.
+        std::fs::read(entry.path()).is_ok_and(|disk| windows.found_in(&disk))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_erasure_no_disk_holds_what_opens_the_object() {
+    let made = Made::new().await;
+    let stored = made.put(&made.file("secret.bin", &noise(700_000))).await;
+    let capability = stored.label.capability();
+    let found = made.network.twin.network().find(capability, &[]).await.unwrap();
+    let sealed = found.record.sealed.clone().unwrap();
+    let windows = Windows::of(&sealed);
+    assert!(is_on_disk(&made, &windows), "the search finds it while it is there");
+    for edge in 0..3 {
+        made.until(edge, &stored, 200, &[]).await;
+    }
+    made.network.twin.remove(&capability.locator()).await.unwrap();
+    for edge in 0..3 {
+        made.until(edge, &stored, 410, &[]).await;
+    }
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while is_on_disk(&made, &windows) {
+        assert!(std::time::Instant::now() < deadline, "the sealed manifest is still on a disk");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    made.network.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn origins_hold_no_plaintext_and_no_key() {
     let made = Made::new().await;

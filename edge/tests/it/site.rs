@@ -76,6 +76,7 @@ fn origin(number: usize) -> NodeEntry {
         capacity_bytes: 1 << 40,
         free_bytes: 1 << 40,
         load: 0,
+        draining: false,
         seen: 1_000,
     }
 }

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     copies,
     node::{Lost, Node},
+    repair,
     store::StoreError,
 };
 
@@ -100,6 +101,8 @@ pub(super) async fn renew(
         work.catalog.put_lease(&lease, &envelope).await?;
         work.feed.written();
         copies::refresh(&work, locator).await?;
+        // The owner may want other places now.
+        repair::look_at(&work, &locator).await?;
         Ok::<_, Refusal>(())
     });
     task.await.map_err(|_| Lost)??;

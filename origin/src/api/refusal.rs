@@ -70,7 +70,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-fn causes(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -168,7 +168,7 @@ impl From<IntakeError> for Refusal {
 impl From<RoomError> for Refusal {
     fn from(error: RoomError) -> Self {
         match error {
-            RoomError::Full => Self::node(StatusCode::INSUFFICIENT_STORAGE, &error),
+            RoomError::Full | RoomError::Draining => Self::node(StatusCode::INSUFFICIENT_STORAGE, &error),
             RoomError::Store(error) => error.into(),
         }
     }

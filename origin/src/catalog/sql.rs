@@ -25,7 +25,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
     BlobId, Lease, Locator, NodeName, ObjectId, OwnerId, PolicyManifest, PolicyName, Record,
-    wire::{ChangePage, NodeEntry},
+    wire::{ChangePage, NodeEntry, Ticket},
 };
 use sqlx::{Database, Pool};
 
@@ -35,7 +35,7 @@ pub(super) use self::{
 };
 use super::{
     Applied, Catalog, CatalogError, DeadRepair, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd, RepairQueue,
-    ShardRow, ShardTotals, Ticket,
+    ShardRow, ShardTotals,
 };
 
 /// A catalog in an SQL database.

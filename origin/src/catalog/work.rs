@@ -165,19 +165,6 @@ pub struct DeadRepair {
     pub error: String,
 }
 
-/// A reader's word that a node sent a wrong strip: a hint, until somebody read that shard and saw it too.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ticket {
-    /// The node.
-    pub node: NodeName,
-    /// The object.
-    pub object: ObjectId,
-    /// The column.
-    pub column: usize,
-    /// The stripe; of several bad ones of one shard the first that was reported.
-    pub stripe: u64,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use bytes::Bytes;
 use format::{Locator, ObjectId, PublicManifest, Record, limits::RECORD_BYTES_MAX};
 
-use super::{Store, StoreError, draft::Scrap, failed, intact, read};
+use super::{Store, StoreError, draft::Scrap, failed, intact, read, remove};
 
 /// Copies that are read to find one public manifest, 0.1 ms each.
 const RECORDS_SEARCHED_MAX: usize = 10_000;
@@ -74,6 +74,27 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// Returns whether the operator wants this node empty.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.root.join("draining").exists()
+    }
+
+    /// Remembers whether the operator wants this node empty. Durable on return.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn put_draining(&self, draining: bool) -> Result<(), StoreError> {
+        let path = self.root.join("draining");
+        if draining {
+            Scrap::write(self, "draining", b"")?.rename(&path)?;
+        } else {
+            remove(&path)?;
+        }
+        self.sync_folder(&self.root);
+        Ok(())
     }
 
     fn record_path(&self, locator: &Locator) -> PathBuf {

@@ -110,12 +110,15 @@ fn entry(name: &str, zone: &str, free_bytes: u64) -> NodeEntry {
             country: "BE".parse().unwrap(),
             region: "r".into(),
             zone: zone.into(),
+            operator: String::new(),
+            datacentre: String::new(),
             latitude: 1.0,
             longitude: 2.0,
         },
         capacity_bytes: 100,
         free_bytes,
         load: 0,
+        draining: false,
         seen: 0,
     }
 }

@@ -31,7 +31,8 @@ pub(crate) struct World {
     pub(crate) authority: Authority,
     pub(crate) stop: CancellationToken,
     pub(crate) nodes: Vec<NodeEntry>,
-    running: Vec<Running>,
+    running: Vec<Option<(Running, CancellationToken)>>,
+    settings: String,
 }
 
 impl World {
@@ -48,16 +49,31 @@ impl World {
             stop: CancellationToken::new(),
             nodes: Vec::new(),
             running: Vec::new(),
+            settings: settings.to_owned(),
         };
         for number in 1..=origins {
-            let name = format!("o{number}");
-            let config = world.config(&name, settings);
-            let running =
-                Origin::start(config.clone(), world.identity(&name, Role::Origin), world.stop.clone()).await.unwrap();
-            world.nodes.push(world.entry(&name, Role::Origin, Some(running.local_addr)));
-            world.running.push(running);
+            world.nodes.push(world.entry(&format!("o{number}"), Role::Origin, None));
+            world.running.push(None);
+            world.start_node(number).await;
         }
         world
+    }
+
+    /// Starts a node that is not running, on what its folder holds.
+    pub(crate) async fn start_node(&mut self, number: usize) {
+        let name = self.name(number);
+        let (stop, identity) = (self.stop.child_token(), self.identity(name.as_str(), Role::Origin));
+        let config = self.config(name.as_str(), &self.settings);
+        let running = Origin::start(config, identity, stop.clone()).await.unwrap();
+        self.nodes[number - 1].address = Some(running.local_addr);
+        self.running[number - 1] = Some((running, stop));
+    }
+
+    /// Stops one node.
+    pub(crate) async fn stop_node(&mut self, number: usize) {
+        let (running, stop) = self.running[number - 1].take().expect("the node runs");
+        stop.cancel();
+        timeout(DEADLINE, running.stopped()).await.expect("an origin stops in time").unwrap();
     }
 
     pub(crate) fn config(&self, name: &str, settings: &str) -> Config {
@@ -97,6 +113,7 @@ impl World {
             capacity_bytes: 0,
             free_bytes: 0,
             load: 0,
+            draining: false,
             seen: 0,
         }
     }
@@ -107,7 +124,7 @@ impl World {
 
     /// The running origin of a number.
     pub(crate) fn origin(&self, number: usize) -> &Running {
-        &self.running[number - 1]
+        &self.running[number - 1].as_ref().expect("the node runs").0
     }
 
     /// A caller of some name and role.
@@ -138,7 +155,7 @@ impl World {
     /// Stops all origins and waits for their end.
     pub(crate) async fn end(self) -> TempDir {
         self.stop.cancel();
-        for running in self.running {
+        for (running, _) in self.running.into_iter().flatten() {
             timeout(DEADLINE, running.stopped()).await.expect("an origin stops in time").unwrap();
         }
         self.dir

@@ -71,6 +71,7 @@ fn node(origin: usize) -> NodeEntry {
         capacity_bytes: 1 << 40,
         free_bytes: 1 << 40,
         load: 0,
+        draining: false,
         seen: 0,
     }
 }

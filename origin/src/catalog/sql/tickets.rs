@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use format::{NodeName, ObjectId};
+use format::{NodeName, ObjectId, wire::Ticket};
 
 use super::{Arg, Cells, Driver, SqlCatalog, id, milliseconds, number, parse, session::Alone, signed};
-use crate::catalog::{Applied, CatalogError, Refused, Ticket, work::TICKETS_MAX};
+use crate::catalog::{Applied, CatalogError, Refused, work::TICKETS_MAX};
 
 const TABLE: &str = "tickets";
 

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use format::{ObjectId, Retention, wire::ChangeKind};
+use format::{
+    ObjectId, Retention,
+    wire::{ChangeKind, Ticket},
+};
 use origin::catalog::{
     Applied, CURSOR_BYTES_MAX, Catalog, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, Refused, Repair, RepairAsk,
-    RepairCause, RepairEnd, RepairQueue, ShardRow, TICKETS_MAX, Ticket,
+    RepairCause, RepairEnd, RepairQueue, ShardRow, TICKETS_MAX,
 };
 
 use super::{node, refused};

@@ -1,0 +1,102 @@
+//! Repair seen from outside: tickets in, health and the queue out, a node emptied by its operator.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
+use format::{
+    Locator, NodeName,
+    wire::{Drain, GivenUp, ObjectHealth, RepairStatus, Retried, Ticket},
+};
+
+use super::{
+    Refusal,
+    extract::{Announcer, InPath, Reader, Writer},
+};
+use crate::{node::Node, repair};
+
+/// A ticket or a drain in JSON.
+const SMALL_BYTES_MAX: usize = 1024;
+/// Repairs given up that a status names.
+const GIVEN_UP_MAX: usize = 20;
+
+/// Takes a reader's word. Whoever may announce itself may give it: it is verified before anything comes of it.
+pub(super) async fn report(
+    State(node): State<Arc<Node>>,
+    Announcer(_): Announcer,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Refusal> {
+    let body = node.small_body(&headers, body, SMALL_BYTES_MAX).await?;
+    let ticket = read_ticket(&body)?;
+    node.catalog.report(&ticket).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Reads a ticket; foreign bytes.
+pub(crate) fn read_ticket(body: &[u8]) -> Result<Ticket, Refusal> {
+    let ticket: Ticket =
+        serde_json::from_slice(body).map_err(|error| Refusal::caller(StatusCode::BAD_REQUEST, &error))?;
+    let bounds = (format::limits::COLUMNS_MAX, format::limits::STRIPES_MAX);
+    if ticket.column >= bounds.0 || ticket.stripe >= bounds.1 {
+        return Err(Refusal::wrong(StatusCode::BAD_REQUEST, "no object has such a column or stripe"));
+    }
+    Ok(ticket)
+}
+
+pub(super) async fn health(
+    State(node): State<Arc<Node>>,
+    _: Reader,
+    InPath(locator): InPath<Locator>,
+) -> Result<Json<ObjectHealth>, Refusal> {
+    let record = node.catalog.record(&locator).await?;
+    let record = record.ok_or_else(|| Refusal::not_found("no record is filed under this locator"))?;
+    if record.lease.erased || record.sealed.is_none() {
+        return Err(Refusal::wrong(StatusCode::GONE, "the object was erased"));
+    }
+    Ok(Json(repair::health(&node, &record).await?))
+}
+
+pub(super) async fn status(State(node): State<Arc<Node>>, _: Reader) -> Result<Json<RepairStatus>, Refusal> {
+    let queue = node.catalog.repair_queue().await?;
+    let dead = node.catalog.dead_repairs(GIVEN_UP_MAX).await?;
+    Ok(Json(RepairStatus {
+        waiting: queue.waiting,
+        running: queue.running,
+        dead: queue.dead,
+        waiting_bytes: queue.waiting_bytes,
+        repaired_bytes: node.metrics.repair_written_bytes.get(),
+        given_up: dead
+            .into_iter()
+            .map(|dead| GivenUp { object: dead.object, attempts: dead.attempts, error: dead.error })
+            .collect(),
+    }))
+}
+
+pub(super) async fn retry(State(node): State<Arc<Node>>, Writer(_): Writer) -> Result<Json<Retried>, Refusal> {
+    Ok(Json(Retried { objects: node.catalog.revive_repairs().await? }))
+}
+
+/// Empties this node, or fills it again. Only its own certificate may say so: its operator has it.
+pub(super) async fn drain(
+    State(node): State<Arc<Node>>,
+    Writer(peer): Writer,
+    InPath(name): InPath<NodeName>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Refusal> {
+    let body = node.small_body(&headers, body, SMALL_BYTES_MAX).await?;
+    let ask: Drain = serde_json::from_slice(&body).map_err(|error| Refusal::caller(StatusCode::BAD_REQUEST, &error))?;
+    if name != node.config.name || peer.name != name {
+        return Err(Refusal::wrong(
+            StatusCode::FORBIDDEN,
+            "a node is emptied by itself: use its own address and its own certificate",
+        ));
+    }
+    node.drain(ask.draining).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

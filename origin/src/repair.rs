@@ -1,0 +1,137 @@
+//! Repair: what is lost is made again elsewhere, what lies wrong moves, and nobody leads.
+//!
+//! ```text
+//! scan (one origin at a time, a cursor in the catalog) -> Diagnosis -> repair queue
+//! tickets (readers' words, each verified here first)   -> lose the shard -> repair queue
+//! scrub, boot (a node's own disk)                      -> lose the shard -> repair queue
+//! repair queue -> workers of every origin, the least margin first -> client::repair -> new node, record, feed
+//! surplus (each node for its own disk): what moved is removed here once it is proven elsewhere
+//! ```
+//!
+//! A repairer sees ciphertext and roots. What it makes is checked against the root by the node that takes it, so a repairer that
+//! lies wastes time and nothing else.
+
+mod diagnosis;
+mod scan;
+mod standing;
+mod surplus;
+mod tickets;
+mod worker;
+
+use std::{sync::Arc, time::Duration};
+
+use format::{
+    Lease, Locator, NodeName, ObjectId, Record,
+    wire::{ColumnHealth, ColumnState, ObjectHealth},
+};
+
+use self::{diagnosis::Diagnosis, standing::Standings};
+use crate::{
+    catalog::{CatalogError, ObjectRow, RepairAsk, RepairCause, ShardRow},
+    node::Node,
+    reconcile::{Reconciled, reconcile},
+};
+
+/// How long a taken piece of work is held without a word: what a killed repairer delays its work.
+const HOLD: Duration = Duration::from_secs(30);
+/// Between words that the work goes on.
+const KEEP_EVERY: Duration = Duration::from_secs(10);
+const _: () = assert!(KEEP_EVERY.as_secs() * 2 < HOLD.as_secs());
+
+/// Compares the own disk with the catalog, then starts all tasks of repair.
+pub(crate) fn spawn(node: &Arc<Node>) {
+    let booted = node.clone();
+    node.tasks.spawn(async move {
+        match reconcile(&booted).await {
+            Ok(Reconciled { placed: 0, lost: 0 }) => {}
+            Ok(done) => tracing::warn!(placed = done.placed, lost = done.lost, "disk and catalog differed"),
+            Err(error) => tracing::warn!(%error, "disk and catalog cannot be compared"),
+        }
+    });
+    node.tasks.spawn(scan::run(node.clone()));
+    node.tasks.spawn(tickets::run(node.clone()));
+    node.tasks.spawn(surplus::run(node.clone()));
+    for _ in 0..node.config.limits.repairs_max {
+        node.tasks.spawn(worker::run(node.clone()));
+    }
+}
+
+/// Returns how all nodes stand now.
+async fn standings(node: &Node) -> Result<Standings, CatalogError> {
+    let grace = Duration::from_secs(node.config.limits.down_seconds);
+    Ok(Standings::judge(node.catalog.nodes().await?, node.catalog.now().await?, grace))
+}
+
+/// Judges an object.
+fn diagnose(row: &ObjectRow, standings: &Standings) -> Diagnosis {
+    let zone_columns_max = row.public.redundancy().and_then(|redundancy| {
+        let Lease { wanted, refused, caps, .. } = &row.lease;
+        client::zone_columns_max(redundancy, wanted, refused, caps, &standings.takers())
+    });
+    Diagnosis::of(row, standings, zone_columns_max.unwrap_or(usize::MAX))
+}
+
+/// Asks for the repair of an object whose diagnosis says so, or at once when `cause` is given and anything is wrong with it.
+async fn queue(
+    node: &Node,
+    row: &ObjectRow,
+    standings: &Standings,
+    cause: Option<RepairCause>,
+) -> Result<bool, CatalogError> {
+    let found = diagnose(row, standings);
+    let wrong = !found.lost.is_empty() || !found.displaced.is_empty();
+    let Some(cause) = cause.filter(|_| wrong).or(found.act) else { return Ok(false) };
+    let ask = RepairAsk { object: row.id(), margin: found.margin, bytes: found.bytes(&row.public), cause };
+    node.catalog.queue_repair(&ask).await?;
+    Ok(true)
+}
+
+/// Notes that a shard is not, or no longer, where the catalog says, and asks for its repair.
+pub(crate) async fn lost(node: &Node, shard: &ShardRow, cause: RepairCause) -> Result<(), CatalogError> {
+    tracing::warn!(object = %shard.object, column = shard.column, at = %shard.node, %cause, "a shard is lost");
+    node.catalog.lose_shard(shard).await?;
+    let object: ObjectId = shard.object;
+    if let Some(row) = node.catalog.object(&object).await? {
+        queue(node, &row, &standings(node).await?, Some(cause)).await?;
+    }
+    node.repair_wanted.notify_one();
+    Ok(())
+}
+
+/// Asks for the repair of an object whose lease changed, when its shards lie where the lease does not want them.
+pub(crate) async fn look_at(node: &Node, locator: &Locator) -> Result<(), CatalogError> {
+    let Some(record) = node.catalog.record(locator).await? else { return Ok(()) };
+    let Some(row) = node.catalog.object(&record.public.id()).await? else { return Ok(()) };
+    if queue(node, &row, &standings(node).await?, None).await? {
+        node.repair_wanted.notify_one();
+    }
+    Ok(())
+}
+
+/// Returns how an object is.
+pub(crate) async fn health(node: &Node, record: &Record) -> Result<ObjectHealth, CatalogError> {
+    let public = &record.public;
+    let object = public.id();
+    let row = node.catalog.object(&object).await?;
+    let redundancy = public.redundancy().map(|redundancy| redundancy.to_string());
+    let Some(row) = row else {
+        return Ok(ObjectHealth { object, redundancy, margin: 0, columns: Vec::new(), repair: None });
+    };
+    let found = diagnose(&row, &standings(node).await?);
+    let is_in = |list: &[(usize, NodeName)], column| list.iter().any(|(held, _)| *held == column);
+    let columns = (0..public.columns()).map(|column| ColumnHealth {
+        state: if public.column_strips(column) == 0 {
+            ColumnState::Empty
+        } else if is_in(&found.kept, column) {
+            ColumnState::Healthy
+        } else if is_in(&found.displaced, column) {
+            ColumnState::Displaced
+        } else {
+            ColumnState::Lost
+        },
+        nodes: row.shards.iter().filter(|(held, _)| *held == column).map(|(_, at)| at.clone()).collect(),
+        bytes: public.shard_bytes(column),
+    });
+    let repair = found.act.map(|cause| cause.to_string());
+    Ok(ObjectHealth { object, redundancy, margin: found.margin, columns: columns.collect(), repair })
+}

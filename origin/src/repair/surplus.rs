@@ -1,0 +1,75 @@
+//! What a node holds and need not: columns that were moved or made again elsewhere while it was to be emptied, down, or in the
+//! wrong place. Each node removes its own, after it has read a proven strip of the same column from the node that keeps it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use client::{ShardAsk, verify_slice};
+use format::{NodeName, PublicManifest};
+
+use super::{diagnose, standing::Standing, standings};
+use crate::{
+    catalog::{OBJECTS_MAX, ShardRow},
+    copies::RefreshError,
+    node::Node,
+    upkeep::pause,
+};
+
+/// Between looks while the node is to be emptied: its operator waits for it.
+const DRAIN_LOOK: Duration = Duration::from_secs(2);
+
+/// Removes surplus until the node stops.
+pub(crate) async fn run(node: Arc<Node>) {
+    let often = Duration::from_secs(node.config.limits.scan_seconds);
+    while pause(if node.is_draining() { often.min(DRAIN_LOOK) } else { often }, &node.stop).await {
+        if let Err(error) = sweep(&node).await {
+            tracing::warn!(%error, "what is surplus here cannot be removed");
+        }
+    }
+}
+
+async fn sweep(node: &Arc<Node>) -> Result<(), RefreshError> {
+    let me = &node.config.name;
+    let mut after = None;
+    loop {
+        let page = node.catalog.objects_on(me, after.as_ref(), OBJECTS_MAX).await?;
+        let standings = standings(node).await?;
+        for row in &page.objects {
+            let doubled = |column: usize| row.shards.iter().filter(|(held, _)| *held == column).count() > 1;
+            let mine = row.shards.iter().filter(|(column, at)| at == me && doubled(*column)).map(|(column, _)| *column);
+            let mine: Vec<usize> = mine.collect();
+            if mine.is_empty() {
+                continue;
+            }
+            let found = diagnose(row, &standings);
+            for (column, keeper) in found.kept.iter().filter(|(column, keeper)| mine.contains(column) && keeper != me) {
+                if standings.of(keeper) == Standing::Up && holds(node, keeper, &row.public, *column).await {
+                    remove(node, &row.public, *column).await?;
+                }
+            }
+        }
+        after = page.next;
+        if after.is_none() || node.stop.is_cancelled() {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether a node proves the last strip of a column: its disk has the list and the whole length.
+async fn holds(node: &Node, keeper: &NodeName, public: &PublicManifest, column: usize) -> bool {
+    let Some(first) = public.column_strips(column).checked_sub(1) else { return true };
+    let ask = ShardAsk { object: public.id(), column, first, count: 1 };
+    let read = node.transport.read_shard(keeper, ask).await;
+    read.is_ok_and(|body| verify_slice(public, ask, body).is_some())
+}
+
+async fn remove(node: &Arc<Node>, public: &PublicManifest, column: usize) -> Result<(), RefreshError> {
+    let (object, bytes) = (public.id(), public.shard_bytes(column));
+    // The row first: a shard without a row is found at the next boot, a row without its shard would send readers in vain.
+    node.catalog.lose_shard(&ShardRow { node: node.config.name.clone(), object, column, bytes }).await?;
+    node.off_reactor(move |store| store.remove_shard(&object, column, SystemTime::now())).await??;
+    tracing::info!(%object, column, "removed a shard that another node keeps");
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! One repairer: takes the most urgent object, decides what to make and where, lets `client::repair` do it, and tells everybody
+//! where the shards are now.
+
+use std::{sync::Arc, time::Duration};
+
+use client::{PlacementAsk, RepairError, RepairPlan, Repaired, TransportError, place};
+use format::{Lease, NodeName, rendezvous};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::{Diagnosis, HOLD, KEEP_EVERY, Standings, diagnose, standings};
+use crate::{
+    catalog::{CatalogError, ObjectRow, Repair, RepairCause, RepairEnd, ShardRow},
+    copies::RefreshError,
+    node::Node,
+};
+
+/// Between looks at the queue when nobody says that there is work.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+/// After so many attempts a repair is given up until a node comes back or an operator says so.
+const ATTEMPTS_MAX: u32 = 8;
+/// First pause after an attempt that failed; it doubles up to the last.
+const AGAIN_FIRST: Duration = Duration::from_secs(2);
+const AGAIN_LAST: Duration = Duration::from_secs(600);
+
+/// Why an object was not repaired this time.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the catalog does not answer")]
+    Catalog(#[from] CatalogError),
+    #[error("the copy of the record cannot be renewed")]
+    Copy(#[from] RefreshError),
+    #[error("no nodes for the shards")]
+    Placement(#[from] client::PlacementError),
+    #[error("the shards cannot be made")]
+    Repair(#[from] RepairError),
+    #[error("{count} of {of} shards were not taken by their new nodes; the last: {last}")]
+    Targets { count: usize, of: usize, last: TransportError },
+    #[error("another repairer has it now")]
+    HoldLost,
+}
+
+/// Repairs until the node stops.
+pub(crate) async fn run(node: Arc<Node>) {
+    loop {
+        match node.catalog.take_repair(&node.config.name, HOLD).await {
+            Ok(Some(taken)) => {
+                tokio::select! {
+                    () = node.stop.cancelled() => return,
+                    done = finish(&node, &taken) => if let Err(error) = done {
+                        tracing::warn!(object = %taken.object, %error, "how a repair ended cannot be noted");
+                    }
+                }
+                continue;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the repair queue cannot be read"),
+        }
+        tokio::select! {
+            () = node.stop.cancelled() => return,
+            _ = timeout(LOOK_EVERY, node.repair_wanted.notified()) => {}
+        }
+    }
+}
+
+/// Repairs one object and notes how it ended.
+async fn finish(node: &Arc<Node>, taken: &Repair) -> Result<(), CatalogError> {
+    let done = tokio::select! {
+        done = attempt(node, taken) => done,
+        () = keep(node, taken) => Err(Failure::HoldLost),
+    };
+    let end = match done {
+        Ok(()) => RepairEnd::Done,
+        Err(Failure::HoldLost) => return Ok(()),
+        Err(error) => {
+            let text = crate::api::causes(&error);
+            tracing::warn!(object = %taken.object, attempts = taken.attempts, error = text, "a repair failed");
+            node.metrics.repairs_failed.inc();
+            if taken.attempts >= ATTEMPTS_MAX {
+                RepairEnd::Dead { error: text }
+            } else {
+                RepairEnd::Again { error: text, after: again_after(taken.attempts) }
+            }
+        }
+    };
+    node.catalog.end_repair(&taken.object, &node.config.name, &end).await
+}
+
+fn again_after(attempts: u32) -> Duration {
+    AGAIN_FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(AGAIN_LAST)
+}
+
+/// Says that the work goes on; returns when another has it.
+async fn keep(node: &Arc<Node>, taken: &Repair) {
+    let mut ticks = interval(KEEP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match node.catalog.keep_repair(&taken.object, &node.config.name, HOLD).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            // The hold outlasts a few of these; when it does not, the next answer is false.
+            Err(error) => tracing::warn!(%error, "the hold of a repair cannot be renewed"),
+        }
+    }
+}
+
+async fn attempt(node: &Arc<Node>, taken: &Repair) -> Result<(), Failure> {
+    let Some(row) = node.catalog.object(&taken.object).await? else { return Ok(()) };
+    let standings = standings(node).await?;
+    let found = diagnose(&row, &standings);
+    if found.lost.is_empty() && found.displaced.is_empty() {
+        return Ok(());
+    }
+    let plan = plan(node, &row, &found, &standings)?;
+    let wanted = plan.targets.len();
+    let started = tokio::time::Instant::now();
+    let done = client::repair(&node.transport, plan).await?;
+    note(node, &row, &done).await?;
+    if !done.durable.is_empty() {
+        tell(node, &row, &done).await?;
+        tracing::info!(
+            object = %row.id(), columns = done.durable.len(), margin = found.margin, cause = %taken.cause,
+            read = done.read_bytes, written = done.written_bytes, milliseconds = started.elapsed().as_millis(), "repaired"
+        );
+    }
+    match done.failed.last() {
+        Some((_, last)) => Err(Failure::Targets { count: done.failed.len(), of: wanted, last: last.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Decides what is read where and written where.
+fn plan(node: &Node, row: &ObjectRow, found: &Diagnosis, standings: &Standings) -> Result<RepairPlan, Failure> {
+    let redundancy = row.public.redundancy().expect("an object without columns has a diagnosis without losses");
+    let mut held = vec![None; row.public.columns()];
+    for (column, at) in &found.kept {
+        held[*column] = Some(at.clone());
+    }
+    let Lease { wanted, refused, caps, .. } = row.lease.clone();
+    let ask = PlacementAsk { wanted, refused, caps, held, ..PlacementAsk::new(redundancy, row.id().0) };
+    let placed = place(&ask, &standings.takers())?;
+    let moves = found.displaced.iter().map(|(column, _)| *column);
+    let columns = found.lost.iter().copied().chain(moves);
+    let targets = columns.map(|column| (column, placed.nodes[column].clone())).collect();
+    let mut sources = [found.kept.clone(), found.displaced.clone()].concat();
+    let here = &node.config.place;
+    let far = |name: &NodeName| standings.entry(name).map_or(f64::MAX, |entry| here.kilometres_to(&entry.place));
+    sources.sort_by(|a, b| far(&a.1).total_cmp(&far(&b.1)).then(a.0.cmp(&b.0)));
+    Ok(RepairPlan { public: row.public.clone(), sources, targets, bytes_per_second: node.config.limits.repair_rate() })
+}
+
+/// Counts, and takes back what the catalog said of nodes that do not have what they should.
+async fn note(node: &Arc<Node>, row: &ObjectRow, done: &Repaired) -> Result<(), CatalogError> {
+    node.metrics.repair_read_bytes.inc_by(done.read_bytes);
+    node.metrics.repair_written_bytes.inc_by(done.written_bytes);
+    node.metrics.repaired_shards.inc_by(done.durable.len() as u64);
+    let not_there =
+        done.absent.iter().filter(|(.., error)| matches!(error, TransportError::Refused { status: 404, .. }));
+    let not_there = not_there.map(|(column, at, _)| (*column, at.clone()));
+    for (column, at) in done.wrong.iter().cloned().chain(not_there) {
+        super::lost(node, &ShardRow { node: at, object: row.id(), column, bytes: 0 }, RepairCause::Ticket).await?;
+    }
+    Ok(())
+}
+
+/// Renews the record everywhere it lies: the catalog and its feed, the nodes with shards, and the first of the locator's order.
+async fn tell(node: &Arc<Node>, row: &ObjectRow, done: &Repaired) -> Result<(), Failure> {
+    for locator in &row.locators {
+        let Some(mut record) = node.catalog.record(locator).await? else { continue };
+        for (column, at) in &done.durable {
+            record.placement[*column] = Some(at.clone());
+        }
+        node.catalog.put_record(&record).await?;
+        let origins = node.topology.origins();
+        let order = rendezvous::order(locator.as_bytes(), origins.iter().map(|origin| &origin.name));
+        let first = order.into_iter().take(client::record_copies(&record));
+        let holders: std::collections::BTreeSet<&NodeName> =
+            first.chain(done.durable.iter().map(|(_, at)| at)).collect();
+        let bytes = bytes::Bytes::from(record.encode());
+        for holder in holders {
+            // A copy is a convenience of readers: the next renewal or the feed brings it.
+            if let Err(error) = node.transport.put_record(holder, locator, bytes.clone()).await {
+                tracing::warn!(node = %holder, %error, "a copy of a record was not renewed");
+            }
+        }
+    }
+    node.feed.written();
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! Repair over real origins: what is lost is made again elsewhere, what moves moves, and reads are exact throughout.
+
+use std::{fs, sync::Arc};
+
+use client::{HttpTransport, Reader, ReaderOptions, Topology, Transport, Uploader};
+use format::{
+    Domain, EncodedStripe, Lease, StripeIndex,
+    wire::{ColumnState, ObjectHealth, Role, Ticket},
+};
+
+use crate::{
+    sample::Sample,
+    world::{World, until},
+};
+
+/// Nodes count as down after three seconds, and everything is looked at every second.
+const QUICK: &str = "[limits]\nannounce_seconds = 1\ndown_seconds = 3\nscan_seconds = 1\n";
+/// More than one window of stripes would be slow here; a tail and a few full stripes are enough.
+const BYTES: usize = 3 << 20;
+
+/// A cluster with one object on six of its nine nodes.
+struct Stored {
+    world: World,
+    twin: HttpTransport,
+    sample: Sample,
+    /// The node of each column, by number.
+    holders: Vec<usize>,
+}
+
+async fn stored(settings: &str) -> Stored {
+    let world = World::start(9, settings).await;
+    let twin = world.caller("t1", Role::Twin);
+    let topology = topology(&world, &twin).await;
+    let sample = Sample::new(3, BYTES);
+    let transport: Arc<dyn Transport> = Arc::new(world.caller("t2", Role::Twin));
+    let mut uploader = Uploader::begin(transport, topology, [7; 32], vec![], vec![]);
+    let stripes = sample.columns.iter().map(Vec::len).max().unwrap();
+    for stripe in 0..stripes {
+        let strips = sample.columns.iter().map(|column| column.get(stripe).cloned()).collect();
+        let redundancy = sample.sealed.public.redundancy().unwrap();
+        uploader.send(EncodedStripe { index: StripeIndex(stripe as u64), redundancy, strips }).await.unwrap();
+    }
+    let lease = sample.sign(&sample.lease(1));
+    let receipt = uploader.commit(&sample.sealed, lease).await.unwrap();
+    assert_eq!(receipt.durable, 6);
+    let number = |name: &format::NodeName| world.nodes.iter().position(|node| node.name == *name).unwrap() + 1;
+    let holders = receipt.placement.iter().flatten().map(number).collect();
+    Stored { world, twin, sample, holders }
+}
+
+async fn topology(world: &World, twin: &HttpTransport) -> Arc<Topology> {
+    for node in &world.nodes {
+        if let Ok(nodes) = twin.nodes(&node.name).await {
+            return Arc::new(Topology::new(nodes));
+        }
+    }
+    panic!("no node answers");
+}
+
+impl Stored {
+    /// Reads the whole object as an edge would, from the records that nodes hold now.
+    async fn read(&self, reader: &Reader) -> Option<Vec<u8>> {
+        let (object, record) = reader.object(&self.sample.sealed.capability).await.ok()?;
+        let geometry = object.geometry().unwrap();
+        let mut bytes = Vec::new();
+        for stripe in (0..geometry.stripes()).map(StripeIndex) {
+            let columns: Vec<usize> = (0..geometry.columns(stripe)).collect();
+            let read = reader.blocks(&object, &record.placement, stripe, &columns).await.ok()?;
+            read.blocks.iter().for_each(|(_, block)| bytes.extend_from_slice(block));
+        }
+        Some(bytes)
+    }
+
+    async fn reader(&self) -> Reader {
+        let edge = Arc::new(
+            HttpTransport::new(
+                &self.world.identity("e1", Role::Edge),
+                topology(&self.world, &self.world.caller("e2", Role::Edge)).await,
+            )
+            .unwrap(),
+        );
+        let topology = topology(&self.world, &edge).await;
+        Reader::new(edge, topology, self.world.nodes[0].place.clone(), ReaderOptions::default())
+    }
+
+    async fn health(&self) -> Option<ObjectHealth> {
+        for node in &self.world.nodes {
+            if let Ok(Some(health)) = self.twin.health(&node.name, &self.sample.sealed.locator).await {
+                return Some(health);
+            }
+        }
+        None
+    }
+
+    /// Waits until every column lies well, on nodes that `allowed` allows alone.
+    async fn heals(&self, what: &str, allowed: impl Fn(&str) -> bool) {
+        until(what, || async {
+            self.health().await.is_some_and(|health| {
+                health.columns.iter().all(|column| {
+                    column.state == ColumnState::Healthy && column.nodes.iter().any(|node| allowed(node.as_str()))
+                })
+            })
+        })
+        .await;
+    }
+
+    fn shard_file(&self, column: usize) -> std::path::PathBuf {
+        let object = self.sample.sealed.public.id().to_string();
+        let node = self.world.data_dir(&format!("o{}", self.holders[column]));
+        node.join("shards").join(&object[..2]).join(&object[2..4]).join(format!("{object}.{column}"))
+    }
+}
+
+fn plain(sample: &Sample) -> [u8; 32] {
+    let object = format::Object::from_manifests(
+        &sample.sealed.capability,
+        &sample.sealed.locator,
+        sample.sealed.public.clone(),
+        &sample.sealed.sealed,
+    );
+    object.unwrap().manifest().hash
+}
+
+fn hash(bytes: &[u8]) -> [u8; 32] {
+    *blake3::hash(bytes).as_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_that_go_for_good_are_replaced_and_reads_are_exact_throughout() {
+    let mut it = stored(QUICK).await;
+    let gone = [it.holders[0], it.holders[4]];
+    for number in gone {
+        it.world.stop_node(number).await;
+    }
+    let before = it.reader().await;
+    assert_eq!(it.read(&before).await.map(|bytes| hash(&bytes)), Some(plain(&it.sample)), "read around the losses");
+    let names = gone.map(|number| format!("o{number}"));
+    it.heals("the two columns on other nodes", |node| !names.iter().any(|name| name == node)).await;
+
+    // The rebuilt columns carry the object when two of the first nodes go as well.
+    for number in [it.holders[1], it.holders[5]] {
+        it.world.stop_node(number).await;
+    }
+    // The copies of the record learn of it just after the catalog.
+    until("the object is read from where it lies now", || async {
+        let reader = it.reader().await;
+        it.read(&reader).await.is_some_and(|bytes| hash(&bytes) == plain(&it.sample))
+    })
+    .await;
+    it.world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_node_ends_empty_and_others_have_its_shards() {
+    let mut it = stored(QUICK).await;
+    let number = it.holders[2];
+    let name = it.world.name(number);
+    let operator = it.world.caller(name.as_str(), Role::Origin);
+    let stranger = it.world.caller(it.world.name(it.holders[3]).as_str(), Role::Origin);
+    assert_eq!(crate::world::status(stranger.drain(&name, true).await), 403, "only a node itself");
+    operator.drain(&name, true).await.unwrap();
+    assert_eq!(crate::world::status(operator.create_upload(&name).await), 507, "it takes nothing new");
+    let empty = || async { !it.shard_file(2).exists() };
+    until("the drained node is empty", empty).await;
+    let health = it.health().await.unwrap();
+    assert_eq!(health.margin, 2);
+    assert!(health.columns.iter().all(|column| !column.nodes.contains(&name)));
+
+    // It stays so over a restart, and takes shards again when told.
+    it.world.stop_node(number).await;
+    it.world.start_node(number).await;
+    let operator = it.world.caller(name.as_str(), Role::Origin);
+    let listed = operator.nodes(&name).await.unwrap();
+    assert!(listed.iter().any(|node| node.name == name && node.draining));
+    operator.drain(&name, false).await.unwrap();
+    operator.create_upload(&name).await.unwrap();
+    it.world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_readers_word_is_verified_before_a_shard_is_given_up() {
+    let it = stored(QUICK).await;
+    let ticket = |column: usize| Ticket {
+        node: it.world.name(it.holders[column]),
+        object: it.sample.sealed.public.id(),
+        column,
+        stripe: 1,
+    };
+    let edge = it.world.caller("e1", Role::Edge);
+    // A lie about a good shard, and the truth about a bad one.
+    let file = it.shard_file(3);
+    let mut strips = fs::read(&file).unwrap();
+    let last = it.sample.columns[3][0].len() + 99;
+    strips[last] ^= 4;
+    fs::write(&file, strips).unwrap();
+    edge.report(&it.world.name(1), &ticket(1)).await.unwrap();
+    edge.report(&it.world.name(1), &ticket(3)).await.unwrap();
+    let bad = it.world.name(it.holders[3]);
+    it.heals("the bad column elsewhere", |_| true).await;
+    until("the bad shard is no longer counted on", || async {
+        it.health().await.is_some_and(|health| !health.columns[3].nodes.contains(&bad) && health.margin == 2)
+    })
+    .await;
+    let health = it.health().await.unwrap();
+    assert_eq!(health.columns[1].nodes, [it.world.name(it.holders[1])], "the lie moved nothing");
+    let reader = it.reader().await;
+    assert_eq!(it.read(&reader).await.map(|bytes| hash(&bytes)), Some(plain(&it.sample)));
+    it.world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unreadable_object_is_said_to_be_so_and_heals_when_its_nodes_return() {
+    let mut it = stored(QUICK).await;
+    let gone = [it.holders[0], it.holders[1], it.holders[2]];
+    for number in gone {
+        it.world.stop_node(number).await;
+    }
+    until("the margin falls below zero", || async { it.health().await.is_some_and(|health| health.margin == -1) })
+        .await;
+    assert_eq!(it.read(&it.reader().await).await, None);
+    for number in gone {
+        it.world.start_node(number).await;
+    }
+    it.twin = it.world.caller("t1", Role::Twin);
+    it.heals("all columns", |_| true).await;
+    let reader = it.reader().await;
+    assert_eq!(it.read(&reader).await.map(|bytes| hash(&bytes)), Some(plain(&it.sample)));
+    it.world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shards_leave_a_place_that_a_renewed_lease_refuses() {
+    let it = stored(QUICK).await;
+    let name = it.world.name(it.holders[1]);
+    let refused: Domain = format!("zone:z-{name}").parse().unwrap();
+    let lease = Lease { refused: vec![refused], ..it.sample.lease(2) };
+    it.twin.put_lease(&it.world.name(1), &it.sample.sealed.locator, it.sample.sign(&lease)).await.unwrap();
+    until("the shard has moved", || async { !it.shard_file(1).exists() }).await;
+    let health = it.health().await.unwrap();
+    assert_eq!((health.margin, health.repair), (2, None));
+    assert!(health.columns.iter().all(|column| !column.nodes.contains(&name)));
+    it.world.end().await;
+}

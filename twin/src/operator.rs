@@ -1,0 +1,113 @@
+//! The cluster as its operator sees it: how objects are kept, what is being repaired. Needs no owner.
+
+use std::sync::Arc;
+
+use client::{HttpTransport, Topology, TransportError};
+use format::{
+    Locator, NodeName,
+    wire::{ObjectHealth, RepairStatus, Retried},
+};
+use futures::future::join_all;
+
+use crate::{
+    config::TwinConfig,
+    network::{NetworkError, reach},
+};
+
+/// Asks origins how the cluster is.
+pub struct Operator {
+    transport: Arc<HttpTransport>,
+    topology: Arc<Topology>,
+    origins: Vec<NodeName>,
+}
+
+/// Why an operator has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// No origin answers; theirs or the network's fault.
+    #[error("none of {asked} origins answers")]
+    NoAnswer {
+        /// How many were asked.
+        asked: usize,
+        /// The last answer; none when there is no origin.
+        source: Option<TransportError>,
+    },
+    /// Nobody has a record of the object; the asker's fault.
+    #[error("no record is filed under locator {locator}")]
+    NoRecord {
+        /// The locator.
+        locator: Locator,
+    },
+    /// An origin refused.
+    #[error("the question was refused")]
+    Refused(#[source] TransportError),
+}
+
+impl Operator {
+    /// Reaches the cluster of a configuration.
+    ///
+    /// # Errors
+    /// [`NetworkError`].
+    pub async fn connect(config: &TwinConfig) -> Result<Self, NetworkError> {
+        let (transport, topology) = reach(config).await?;
+        let origins = topology.origins_by_distance(&config.place);
+        Ok(Self { transport, topology, origins })
+    }
+
+    /// Returns the nodes.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Asks how an object is.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn health(&self, locator: &Locator) -> Result<ObjectHealth, OperatorError> {
+        let found = self.first(async |node| self.transport.health(node, locator).await).await?;
+        found.ok_or(OperatorError::NoRecord { locator: *locator })
+    }
+
+    /// Asks what is being repaired. The queue is the cluster's; the bytes repaired are summed over all origins that answer.
+    ///
+    /// # Errors
+    /// [`OperatorError::NoAnswer`].
+    pub async fn repairs(&self) -> Result<RepairStatus, OperatorError> {
+        let answers = join_all(self.origins.iter().map(|node| self.transport.repairs(node))).await;
+        let (mut status, mut repaired_bytes, mut source) = (None, 0, None);
+        for answer in answers {
+            match answer {
+                Ok(answer) => {
+                    repaired_bytes += answer.repaired_bytes;
+                    status = Some(answer);
+                }
+                Err(error) => source = Some(error),
+            }
+        }
+        let asked = self.origins.len();
+        let status = status.ok_or(OperatorError::NoAnswer { asked, source })?;
+        Ok(RepairStatus { repaired_bytes, ..status })
+    }
+
+    /// Lets repairs that were given up wait again.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn retry_repairs(&self) -> Result<Retried, OperatorError> {
+        self.first(async |node| self.transport.retry_repairs(node).await).await
+    }
+
+    /// Asks the origins, nearest first, until one answers.
+    async fn first<T>(&self, ask: impl AsyncFn(&NodeName) -> Result<T, TransportError>) -> Result<T, OperatorError> {
+        let mut source = None;
+        for node in &self.origins {
+            match ask(node).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) if error.is_retryable() => source = Some(error),
+                Err(error) => return Err(OperatorError::Refused(error)),
+            }
+        }
+        Err(OperatorError::NoAnswer { asked: self.origins.len(), source })
+    }
+}
