@@ -15,7 +15,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -85,6 +85,8 @@ struct Scene {
     operator: Operator,
     kept: Mutex<Vec<Kept>>,
     tally: Tally,
+    /// When bits were flipped last, in seconds since 1970: the catalog does not know of them before a whole scrub.
+    flipped_at: AtomicU64,
     /// Held shared by every upload, alone by harm that lasts.
     uploads: RwLock<()>,
     ends: AtomicBool,
@@ -129,6 +131,7 @@ impl Scene {
             operator: Operator::connect(&config).await?,
             kept: Mutex::default(),
             tally: Tally::default(),
+            flipped_at: AtomicU64::new(0),
             uploads: RwLock::new(()),
             ends: AtomicBool::new(false),
         })
@@ -146,8 +149,13 @@ impl Scene {
         Ok(blake3::hash(&bytes) == kept.hash)
     }
 
-    /// Whether every column of every object lies well.
+    /// Whether every column of every object lies well, by all that the last harm did.
     async fn is_whole(&self) -> bool {
+        let flipped_at = self.flipped_at.load(Ordering::Relaxed);
+        let status = self.operator.repairs().await;
+        if !status.is_ok_and(|status| flipped_at == 0 || status.scrubbed_since > flipped_at) {
+            return false;
+        }
         let kept = self.kept();
         let asked = stream::iter(&kept).map(async |kept| {
             let health = self.operator.health(&kept.capability.locator()).await;
@@ -303,6 +311,8 @@ async fn harm(scene: &Scene, processes: &mut Processes, rng: &mut Rng, time: Dur
                     let flipped = flip(&processes.data_dir(*number), rng, 40)?;
                     scene.tally.flips.fetch_add(flipped, Ordering::Relaxed);
                 }
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                scene.flipped_at.store(now, Ordering::Relaxed);
             }
             _ => {
                 for number in victims {

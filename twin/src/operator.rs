@@ -69,25 +69,30 @@ impl Operator {
         found.ok_or(OperatorError::NoRecord { locator: *locator })
     }
 
-    /// Asks what is being repaired. The queue is the cluster's; the bytes repaired are summed over all origins that answer.
+    /// Asks what is being repaired. The queue is the cluster's; the bytes repaired are summed over all origins that answer; the
+    /// scrub is that of the one furthest behind, zero when one does not answer.
     ///
     /// # Errors
     /// [`OperatorError::NoAnswer`].
     pub async fn repairs(&self) -> Result<RepairStatus, OperatorError> {
         let answers = join_all(self.origins.iter().map(|node| self.transport.repairs(node))).await;
-        let (mut status, mut repaired_bytes, mut source) = (None, 0, None);
+        let (mut status, mut repaired_bytes, mut scrubbed_since, mut source) = (None, 0, u64::MAX, None);
         for answer in answers {
             match answer {
                 Ok(answer) => {
                     repaired_bytes += answer.repaired_bytes;
+                    scrubbed_since = scrubbed_since.min(answer.scrubbed_since);
                     status = Some(answer);
                 }
-                Err(error) => source = Some(error),
+                Err(error) => {
+                    scrubbed_since = 0;
+                    source = Some(error);
+                }
             }
         }
         let asked = self.origins.len();
         let status = status.ok_or(OperatorError::NoAnswer { asked, source })?;
-        Ok(RepairStatus { repaired_bytes, ..status })
+        Ok(RepairStatus { repaired_bytes, scrubbed_since, ..status })
     }
 
     /// Lets repairs that were given up wait again.

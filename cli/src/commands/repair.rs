@@ -10,6 +10,7 @@ use twin::Operator;
 
 use super::Options;
 use crate::{
+    moment,
     output::{bytes, table},
     owner_access::{ClusterAccess, connect_operator},
 };
@@ -51,6 +52,8 @@ struct Answer {
     bytes_per_second: u64,
     /// Seconds until nothing waits at this pace; none when nothing moves or nothing waits.
     seconds_left: Option<u64>,
+    /// Every shard was hashed after this second since 1970; zero before the first whole scrub, or when an origin is down.
+    scrubbed_since: u64,
     given_up: Vec<GivenUp>,
 }
 
@@ -91,6 +94,7 @@ async fn measure(operator: &Operator) -> anyhow::Result<Answer> {
         waiting_bytes: status.waiting_bytes,
         bytes_per_second,
         seconds_left: status.waiting_bytes.checked_div(bytes_per_second).filter(|_| status.waiting > 0),
+        scrubbed_since: status.scrubbed_since,
         given_up: status.given_up,
     })
 }
@@ -109,6 +113,7 @@ impl Answer {
             row("pace", format!("{}/s", bytes(self.bytes_per_second))),
             row("left", left),
             row("given up", format!("{} objects", self.dead)),
+            row("all shards hashed since", moment::show(self.scrubbed_since)),
         ];
         let dead =
             self.given_up.iter().map(|it| vec![it.object.to_string(), it.attempts.to_string(), it.error.clone()]);
