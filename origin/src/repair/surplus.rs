@@ -3,7 +3,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use client::{ShardAsk, verify_slice};
@@ -23,7 +23,12 @@ const DRAIN_LOOK: Duration = Duration::from_secs(2);
 /// Removes surplus until the node stops.
 pub(crate) async fn run(node: Arc<Node>) {
     let often = Duration::from_secs(node.config.limits.scan_seconds);
-    while pause(if node.is_draining() { often.min(DRAIN_LOOK) } else { often }, &node.stop).await {
+    let mut swept = Instant::now();
+    while pause(often.min(DRAIN_LOOK), &node.stop).await {
+        if !node.is_draining() && swept.elapsed() < often {
+            continue;
+        }
+        swept = Instant::now();
         if let Err(error) = sweep(&node).await {
             tracing::warn!(%error, "what is surplus here cannot be removed");
         }
