@@ -26,9 +26,9 @@ Examples:
   evernear catalog rebuild --config o1.toml
   evernear catalog rebuild --config o1.toml --config o2.toml
 
-For a catalog that was lost, or restored from an older copy. Stop the origins of this machine, run it with their
-configurations, start them; then the next machine. Origins elsewhere may run on. The catalog is the one that each
-configuration names; a missing one is made. Running it again does no harm.
+For a catalog that was lost, or restored from an older copy. Stop all origins, run it on every machine with the
+configurations of its origins, then start them: one that runs would repair what is not filed yet. The catalog is the
+one that each configuration names; a missing one is made. Running it again does no harm.
 Owners publish their policies again: no disk of an origin has them.")]
     Rebuild {
         /// The configuration of an origin that is stopped; once for each
