@@ -31,8 +31,16 @@ pub(crate) fn program(name: impl AsRef<Path>, arguments: &[&str]) -> Command {
 }
 
 /// Returns a cargo command in the repository's root.
+///
+/// It does not see what `cargo run` says of xtask's own package: build scripts of some crates (ring) look at these variables,
+/// and would run again each time that somebody changes between `cargo` and `cargo xtask`.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
-    program(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), arguments)
+    let mut command = program(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), arguments);
+    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)) {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// Shows a command and runs it to its end.
