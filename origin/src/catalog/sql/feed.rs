@@ -49,7 +49,10 @@ pub(super) async fn page<D: Driver>(
 ) -> Result<ChangePage, CatalogError> {
     // One transaction, so that both answers are of one moment.
     let mut read = catalog.snapshot().await?;
-    let row = read.one("SELECT coalesce(min(sequence), 0), coalesce(max(sequence), 0) FROM changes", &[]).await?;
+    // Each a look-up at one end of the index; SQLite reads all rows for both in one SELECT.
+    let ends =
+        "SELECT coalesce((SELECT min(sequence) FROM changes), 0), coalesce((SELECT max(sequence) FROM changes), 0)";
+    let row = read.one(ends, &[]).await?;
     let (oldest, newest): (u64, u64) = (number(row.number(0)?, TABLE)?, number(row.number(1)?, TABLE)?);
     // Behind what is kept, or ahead of it because the catalog was restored from an older copy.
     if since.saturating_add(1) < oldest || since > newest {
