@@ -42,6 +42,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use client::{Bug, planted};
 use format::ObjectId;
 
 use self::packs::{Killed, Packs};
@@ -206,13 +207,14 @@ impl Store {
         let _guard = self.guard(&object.0);
         let id = ShardId { object: *object, column };
         let written = |ns: u64| UNIX_EPOCH + Duration::from_nanos(ns);
-        if self.kill_packed(&id, |place| written(place.written) <= before)? == Killed::Kept {
+        if self.kill_packed(&id, |place| written(place.written) <= before || planted(Bug::Collection))? == Killed::Kept
+        {
             return Ok(false);
         }
         let shard = self.shard_path(object, column);
         if let Some(file) = open(&shard)? {
             let written = file.metadata().and_then(|about| about.modified()).map_err(failed("measure", &shard))?;
-            if written > before {
+            if written > before && !planted(Bug::Collection) {
                 return Ok(false);
             }
         }
@@ -244,6 +246,9 @@ impl Store {
     /// Makes a file's bytes durable. Whether a failed fsync kept or lost them cannot be known, and asking again would be
     /// told "fine" of pages the kernel dropped (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
     fn sync(&self, file: &File, path: &Path) {
+        if planted(Bug::FileSync) {
+            return;
+        }
         if let Err(source) = self.disk.sync(file) {
             self.disk.crash(&SyncFailure { path: path.to_owned(), source });
         }
@@ -251,6 +256,9 @@ impl Store {
 
     /// Makes a folder's entries durable.
     fn sync_folder(&self, folder: &Path) {
+        if planted(Bug::FolderSync) {
+            return;
+        }
         let done = File::open(folder).and_then(|file| self.disk.sync(&file));
         if let Err(source) = done {
             self.disk.crash(&SyncFailure { path: folder.to_owned(), source });

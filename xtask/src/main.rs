@@ -11,6 +11,7 @@ mod demo;
 mod docs;
 mod fault;
 mod json;
+mod planted;
 mod policies;
 mod setup;
 mod test;
@@ -55,6 +56,12 @@ const CHORES: &[Chore] = &[
             "cargo xtask torture --minutes 60 --seed 7  the long lane",
         ],
         run: torture::run,
+    },
+    Chore {
+        name: "planted",
+        summary: "plant twelve bugs one after another; the tests must find each",
+        examples: &["cargo xtask planted", "cargo xtask planted FolderSync   only this one"],
+        run: planted::run,
     },
     Chore {
         name: "setup",

@@ -1,5 +1,6 @@
 //! The rules of the catalog as pure functions: which lease replaces which, whatever the engine.
 
+use client::{Bug, planted};
 use format::{BlobId, Lease, ObjectId, OwnerId, PolicyName, wire::Role};
 
 /// Why a write is refused; the writer's fault, and sending it again will not help.
@@ -100,7 +101,7 @@ pub(crate) fn judge(held: &Held, lease: &Lease, envelope: &[u8], now: u64) -> Re
     if lease.owner != held.owner {
         return Err(Refused::OtherOwner { held: held.owner });
     }
-    if lease.version < held.version {
+    if lease.version < held.version && !planted(Bug::LeaseVersion) {
         return Err(Refused::Older { held: held.version, asked: lease.version });
     }
     if lease.version == held.version {
@@ -114,7 +115,7 @@ pub(crate) fn judge(held: &Held, lease: &Lease, envelope: &[u8], now: u64) -> Re
     if lease.version > MAX_STORED {
         return Err(Refused::VersionTooLarge { asked: lease.version });
     }
-    if held.erased {
+    if held.erased && !planted(Bug::Erasure) {
         return if lease.erased { Ok(Verdict::Erase) } else { Err(Refused::Erased) };
     }
     let promised = held.keep_until > now;

@@ -15,6 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use client::{Bug, planted};
 use format::{
     PublicManifest, Root, StripHash, StripList, StripeIndex,
     limits::{STRIP_BYTES_MAX, STRIP_HEADER_BYTES, STRIPES_MAX, TAG_BYTES},
@@ -254,7 +255,11 @@ impl Draft {
             }
         }
         let found = self.list.root();
-        if found == *expected_root { Ok(()) } else { Err(CommitError::Root { expected: *expected_root, found }) }
+        if found == *expected_root || planted(Bug::RootCheck) {
+            Ok(())
+        } else {
+            Err(CommitError::Root { expected: *expected_root, found })
+        }
     }
 }
 

@@ -17,6 +17,8 @@ use std::{
     },
 };
 
+use client::{Bug, planted};
+
 use super::{
     ShardId, Step, Store, StoreError,
     draft::Scrap,
@@ -386,7 +388,7 @@ impl Store {
         match mark.kind {
             Kind::Shard => found.is_some_and(|(_, place)| place.pack == name.number && place.span == mark.span),
             // What was uploaded again needs no tombstone; before the oldest pack there is nothing to keep dead.
-            Kind::Tombstone => found.is_none() && !is_oldest,
+            Kind::Tombstone => found.is_none() && !is_oldest && !planted(Bug::Tombstone),
         }
     }
 

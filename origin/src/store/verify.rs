@@ -5,6 +5,7 @@
 
 use std::os::unix::fs::FileExt;
 
+use client::{Bug, planted};
 use format::{ObjectId, PublicManifest, Root, StripHash, StripList, StripeIndex, limits::STRIP_BYTES_MAX};
 
 use super::{
@@ -99,6 +100,9 @@ impl Store {
         let Some(list) = checked_list(&held, root, from_strip)? else { return damaged(Harm::List) };
         if from_strip == 0 && !held.has_marks()? {
             return damaged(Harm::Entry);
+        }
+        if planted(Bug::Scrub) {
+            return Ok(Checked { bytes: found, found: Found::Intact });
         }
         let strips = public.column_strips(column);
         let mut strip = from_strip;
