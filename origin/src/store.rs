@@ -39,7 +39,8 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use client::{Bug, planted};
@@ -58,6 +59,9 @@ pub use self::{
 
 /// Locks over all ids: enough that two ids seldom share one, few enough to make at once.
 const GUARDS: usize = 1024;
+/// How long another process may still have the lock, and how often it is asked for.
+const LOCK_DEADLINE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why the store cannot do its work.
 #[derive(Debug, thiserror::Error)]
@@ -133,17 +137,10 @@ impl Store {
         for folder in [root.to_owned(), root.join("tmp"), root.join("shards"), root.join("records")] {
             fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
         }
-        let lock = root.join("lock");
-        let file =
-            File::options().create(true).truncate(false).write(true).open(&lock).map_err(failed("open", &lock))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(StoreError::InUse { path: lock }),
-            Err(fs::TryLockError::Error(source)) => return Err(StoreError::Io { action: "lock", path: lock, source }),
-        }
+        let lock = take_lock(root.join("lock"))?;
         let guards = (0..GUARDS).map(|_| Mutex::new(())).collect();
         let packs = Packs::new(pack_bytes_max);
-        let mut store = Self { root: root.to_owned(), disk, packs, folders: Mutex::default(), guards, _lock: file };
+        let mut store = Self { root: root.to_owned(), disk, packs, folders: Mutex::default(), guards, _lock: lock };
         store.clear_uploads()?;
         store.open_packs()?;
         store.sync_folder(root);
@@ -267,6 +264,21 @@ impl Store {
 
     fn tmp_path(&self, name: &str) -> PathBuf {
         self.root.join("tmp").join(name)
+    }
+}
+
+/// Locks a file against other processes. One that is ending may have it a moment longer, and so may a child between its fork and
+/// its exec.
+fn take_lock(path: PathBuf) -> Result<File, StoreError> {
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed("open", &path))?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if begun.elapsed() < LOCK_DEADLINE => thread::park_timeout(LOCK_PAUSE),
+            Err(fs::TryLockError::WouldBlock) => return Err(StoreError::InUse { path }),
+            Err(fs::TryLockError::Error(source)) => return Err(StoreError::Io { action: "lock", path, source }),
+        }
     }
 }
 
