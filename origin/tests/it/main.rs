@@ -7,6 +7,7 @@ mod catalog;
 mod config;
 mod corpus;
 mod crash;
+mod crash_states;
 mod foreign;
 mod packs;
 mod postgres;
