@@ -4,6 +4,7 @@
 //! Everything in it is the real thing, over real sockets on loopback; only distance is simulated, by a delay in front of
 //! every call to a node ([`Links`]).
 
+pub mod keeper;
 pub mod processes;
 
 mod demo;

@@ -165,6 +165,20 @@ impl Processes {
         Ok(())
     }
 
+    /// Returns the process id of a node that runs.
+    ///
+    /// # Errors
+    /// When it does not run, or has ended by itself; its log is in the error.
+    pub fn pid(&mut self, number: usize) -> Result<u32> {
+        let Node { name, child, .. } = &mut self.nodes[number];
+        let child = child.as_mut().with_context(|| format!("{name} was not started"))?;
+        if let Some(status) = child.try_wait()? {
+            let log = self.folder.path().join(format!("{name}.log"));
+            bail!("{name} has ended, {status}: {}", fs::read_to_string(log)?);
+        }
+        Ok(child.id())
+    }
+
     /// Returns the folder of an origin's data.
     #[must_use]
     pub fn data_dir(&self, number: usize) -> PathBuf {

@@ -1,0 +1,74 @@
+//! The load under which a torture's harm is done: owners who store, remove and read.
+
+use std::{sync::Arc, time::Duration};
+
+use fastrand::Rng;
+use format::limits::INLINE_BYTES_MAX;
+use tokio::time::sleep;
+
+use super::{Act, Scene, WRITERS};
+
+/// Objects in the first act: enough that every node has some, few enough to heal in seconds.
+const FEW: usize = 300;
+/// A pause of those who have nothing to do now.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Stores objects, and removes some, until the end.
+pub(super) async fn write(scene: Arc<Scene>, number: usize, mut rng: Rng) {
+    while !scene.is(Act::End) {
+        let floods = scene.is(Act::Flood);
+        if !floods && (number >= WRITERS[0] || scene.keeper.len() >= FEW && rng.u8(..10) > 0) {
+            sleep(PAUSE).await;
+            continue;
+        }
+        let _change = scene.changes.read().await;
+        if rng.u8(..100) < 5 || (!floods && scene.keeper.len() >= FEW) {
+            match scene.keeper.remove_any(&mut rng).await {
+                Ok(()) => scene.tally.removals.add(1),
+                Err(error) => {
+                    tracing::info!(%error, "a removal failed");
+                    scene.tally.refused_removals.add(1);
+                }
+            }
+            continue;
+        }
+        let length = match (floods, rng.u8(..100)) {
+            // In the record itself; of one strip; of several; of several stripes.
+            (false, 0..20) | (true, 0..80) => rng.usize(1..INLINE_BYTES_MAX),
+            (true, 80..98) => rng.usize(INLINE_BYTES_MAX..64 << 10),
+            (false, 20..90) | (true, _) => rng.usize(64 << 10..256 << 10),
+            (false, _) => rng.usize(256 << 10..3 << 20),
+        };
+        match scene.keeper.put(&mut rng, length).await {
+            Ok(kept) => {
+                scene.tally.puts.add(1);
+                scene.tally.put_bytes.add(kept.length);
+            }
+            Err(error) => {
+                tracing::info!(%error, "an upload failed");
+                scene.tally.refused_puts.add(1);
+            }
+        }
+    }
+}
+
+/// Reads what was acknowledged until the end.
+pub(super) async fn read(scene: Arc<Scene>, mut rng: Rng) {
+    while !scene.is(Act::End) {
+        let Some(kept) = scene.keeper.any(&mut rng) else {
+            sleep(PAUSE).await;
+            continue;
+        };
+        scene.tally.reads.add(1);
+        match scene.keeper.is_exact(&kept).await {
+            Ok(true) => {}
+            Ok(false) => scene.tally.wrong_reads.add(1),
+            Err(error) => {
+                tracing::info!(%error, "a read failed");
+                scene.tally.failed_reads.add(1);
+            }
+        }
+        // So that the writers have their share of a small machine.
+        sleep(if scene.is(Act::Flood) { PAUSE } else { PAUSE / 20 }).await;
+    }
+}
