@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 const DOMAIN: &str = "evernear.internal";
 /// Clocks of nodes may differ by this much when a certificate is fresh.
-const CLOCK_SKEW: Duration = Duration::hours(1);
+const CLOCK_SKEW: Duration = Duration::days(2);
 const AUTHORITY_LIFETIME: Duration = Duration::days(20 * 365);
 const NODE_LIFETIME: Duration = Duration::days(2 * 365);
 /// The one protocol of the node API (RFC 9113 section 3.2).
