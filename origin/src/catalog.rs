@@ -27,7 +27,7 @@ pub use self::{
     sqlite::SqliteCatalog,
     url::{CatalogUrl, CatalogUrlError, OpenError, PostgresUrl},
     work::{
-        CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, OBJECTS_MAX, ObjectPage, ObjectRow,
+        AHEAD_MAX, CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, OBJECTS_MAX, ObjectPage, ObjectRow,
         PAGE_BYTES_MAX, Repair, RepairAsk, RepairCause, RepairEnd, RepairQueue, TICKETS_MAX, UnknownCause,
     },
 };

@@ -18,6 +18,7 @@ pub mod store;
 
 mod accept;
 mod api;
+mod clock;
 mod codec;
 mod copies;
 mod feed;

@@ -4,9 +4,10 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use axum::body::Body;
@@ -19,6 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     catalog::{Catalog, CatalogError, ShardTotals},
+    clock::CatalogClock,
     config::Config,
     copies::RefreshError,
     feed::Feed,
@@ -68,6 +70,7 @@ pub(crate) struct Node {
     pub(crate) tasks: TaskTracker,
     /// Stops all of them.
     pub(crate) stop: CancellationToken,
+    clock: Mutex<CatalogClock>,
     intake: Intake,
     disk_calls: Arc<Semaphore>,
     shards: AtomicU64,
@@ -101,6 +104,7 @@ impl Node {
             repair_wanted: Notify::new(),
             tasks: TaskTracker::new(),
             stop,
+            clock: Mutex::new(CatalogClock::new(Duration::from_secs(limits.announce_seconds))),
             intake: Intake::new(limits.bodies_bytes_max),
             disk_calls: Arc::new(Semaphore::new(at_most(limits.disk_calls_max))),
             shards: AtomicU64::new(0),
@@ -141,6 +145,20 @@ impl Node {
     pub(crate) fn gained(&self, bytes: u64) {
         self.shards.fetch_add(1, Ordering::Relaxed);
         self.shard_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns the catalog's clock, seconds since 1970.
+    pub(crate) async fn catalog_now(&self) -> Result<u64, CatalogError> {
+        let now = self.catalog.now().await?;
+        if self.clock().look(now, Instant::now()) {
+            tracing::error!(now, "the catalog's clock was set: nothing is judged by it for a while");
+        }
+        Ok(now)
+    }
+
+    /// What is remembered of the catalog's clock.
+    pub(crate) fn clock(&self) -> MutexGuard<'_, CatalogClock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the catalog's word for what is here; in between the node counts itself.

@@ -18,7 +18,10 @@ mod surplus;
 mod tickets;
 mod worker;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use format::{
     Lease, Locator, NodeName, ObjectId, Record,
@@ -58,8 +61,16 @@ pub(crate) fn spawn(node: &Arc<Node>) {
 
 /// Returns how all nodes stand now.
 async fn standings(node: &Node) -> Result<Standings, CatalogError> {
-    let grace = Duration::from_secs(node.config.limits.down_seconds);
-    Ok(Standings::judge(node.catalog.nodes().await?, node.catalog.now().await?, grace))
+    let limits = &node.config.limits;
+    // The nodes before the clock: who announces itself in between is not older than it is.
+    let (nodes, now) = (node.catalog.nodes().await?, node.catalog_now().await?);
+    let grace = if may_judge(node) { Duration::from_secs(limits.down_seconds) } else { Duration::MAX };
+    Ok(Standings::judge(nodes, now, grace, Duration::from_secs(limits.announce_seconds)))
+}
+
+/// Whether the catalog's clock says who is down. Nothing is repaired, and no repair ends, on a view in which nobody can be.
+fn may_judge(node: &Node) -> bool {
+    node.clock().may_judge(Instant::now())
 }
 
 /// Judges an object.

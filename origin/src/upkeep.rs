@@ -28,6 +28,7 @@ pub(crate) async fn announce(node: &Arc<Node>) -> Result<(), RefreshError> {
     let asked = node.clone();
     let entry = node.off_reactor(move |_| asked.entry()).await??;
     node.catalog.announce(&entry).await?;
+    node.catalog_now().await?;
     node.topology.replace(node.catalog.nodes().await?);
     Ok(())
 }
@@ -45,8 +46,13 @@ pub(crate) async fn sweep_often(node: Arc<Node>) {
 async fn sweep(node: &Arc<Node>) -> Result<(), RefreshError> {
     let (uploads, idle) = (node.uploads.clone(), node.config.limits.upload_idle());
     node.off_reactor(move |_| uploads.sweep(idle, Instant::now())).await?;
-    retention::end_leases(node).await?;
-    remove_dead_shards(node).await?;
+    // What is destroyed does not come back when the clock is put right again.
+    let grace = Duration::from_secs(node.config.limits.erase_grace_seconds);
+    node.catalog_now().await?;
+    if node.clock().may_destroy(Instant::now(), grace) {
+        retention::end_leases(node).await?;
+        remove_dead_shards(node, grace).await?;
+    }
     // One pack at a time: it is up to 256 MiB of copying, and the next sweep is soon.
     if let Err(error) = node.off_reactor(|store| store.compact()).await? {
         tracing::warn!(%error, "a pack cannot be rewritten");
@@ -56,8 +62,7 @@ async fn sweep(node: &Arc<Node>) -> Result<(), RefreshError> {
     Ok(())
 }
 
-async fn remove_dead_shards(node: &Arc<Node>) -> Result<(), RefreshError> {
-    let grace = Duration::from_secs(node.config.limits.erase_grace_seconds);
+async fn remove_dead_shards(node: &Arc<Node>, grace: Duration) -> Result<(), RefreshError> {
     let dead = node.catalog.dead_shards(&node.config.name, grace, SWEEP_MAX).await?;
     for shard in dead {
         let (object, column) = (shard.object, shard.column);

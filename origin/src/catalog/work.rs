@@ -4,7 +4,7 @@
 //! at it, and loses it to the next one when it falls silent. Holds are told apart by the holder's name and measured by the
 //! catalog's clock alone.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use format::{Lease, Locator, NodeName, ObjectId, PublicManifest};
 
@@ -18,6 +18,9 @@ pub const PAGE_BYTES_MAX: usize = 16 << 20;
 pub const TICKETS_MAX: usize = 1_000;
 /// Bytes of a work's cursor.
 pub const CURSOR_BYTES_MAX: usize = 1024;
+/// No hold and no pause between attempts is longer. What ends later was written before the catalog's clock was set back, and
+/// has ended.
+pub const AHEAD_MAX: Duration = Duration::from_secs(2 * 3600);
 /// Characters of an error that are kept with a repair.
 pub const ERROR_CHARS_MAX: usize = 500;
 
@@ -132,7 +135,7 @@ pub enum RepairEnd {
         /// Why; the first [`ERROR_CHARS_MAX`] characters are kept.
         error: String,
         /// Not before so long.
-        after: std::time::Duration,
+        after: Duration,
     },
     /// It will not work; an operator must look.
     Dead {

@@ -171,7 +171,7 @@ mod tests {
             change(number, &mut entry);
             entry
         };
-        Standings::judge((0..8).map(node).collect(), 1000, Duration::from_secs(60))
+        Standings::judge((0..8).map(node).collect(), 1000, Duration::from_secs(60), Duration::ZERO)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use format::{NodeName, ObjectId};
 use tokio::time::Instant;
 
-use super::{HOLD, queue, standing::Standing, standings};
+use super::{HOLD, may_judge, queue, standing::Standing, standings};
 use crate::{
     catalog::{CatalogError, OBJECTS_MAX, ObjectPage},
     node::Node,
@@ -45,6 +45,9 @@ pub(crate) async fn run(node: Arc<Node>) {
 /// Takes or keeps the scan, looks at the nodes and walks for a while. Returns what to remember; none when another has it.
 async fn step(node: &Arc<Node>, walk: Option<Walk>) -> Result<Option<Walk>, CatalogError> {
     let name = &node.config.name;
+    if !may_judge(node) {
+        return Ok(walk);
+    }
     let Some(cursor) = node.catalog.take_work(WORK, name, HOLD).await? else { return Ok(None) };
     let mut walk = walk.unwrap_or_else(|| Walk { cursor: read_cursor(&cursor), ..Walk::default() });
     look_at_nodes(node, &mut walk).await?;

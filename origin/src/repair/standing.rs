@@ -25,11 +25,19 @@ pub(crate) struct Standings {
 }
 
 impl Standings {
-    /// Judges the nodes. `now` by the catalog's clock, seconds since 1970; a node is down after `grace` without a word.
-    pub(crate) fn judge(nodes: Vec<NodeEntry>, now: u64, grace: Duration) -> Self {
-        let origins = nodes.into_iter().filter(|node| node.role == Role::Origin);
-        let judged = origins.map(|node| {
-            let standing = if now.saturating_sub(node.seen) > grace.as_secs() {
+    /// Judges the nodes. `now` by the catalog's clock, seconds since 1970; a node is down after `grace` without a word. Nodes
+    /// announce themselves every `announce`: what goes down together is judged together, although the last words of its nodes
+    /// lie that far apart, so that objects which lost several columns are read once for all of them.
+    pub(crate) fn judge(nodes: Vec<NodeEntry>, now: u64, grace: Duration, announce: Duration) -> Self {
+        let origins: Vec<NodeEntry> = nodes.into_iter().filter(|node| node.role == Role::Origin).collect();
+        // A word from the future was said before the clock was set back.
+        let silence = |node: &NodeEntry| now.abs_diff(node.seen);
+        let longest = origins.iter().map(silence).max().unwrap_or(0);
+        let together =
+            if longest > grace.as_secs() { announce.saturating_mul(2).min(grace / 2) } else { Duration::ZERO };
+        let grace = (grace - together).as_secs();
+        let judged = origins.into_iter().map(|node| {
+            let standing = if silence(&node) > grace {
                 Standing::Down
             } else if node.draining {
                 Standing::Draining
@@ -58,5 +66,40 @@ impl Standings {
     pub(crate) fn takers(&self) -> Vec<NodeEntry> {
         let up = self.nodes.values().filter(|(standing, _)| *standing == Standing::Up);
         up.map(|(_, entry)| entry.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nodes that were last heard at these seconds.
+    fn downs(seen: &[u64]) -> Vec<bool> {
+        let node = |(number, seen): (usize, &u64)| {
+            let entry = serde_json::json!({
+                "name": format!("o{number}"), "role": "origin", "address": null, "public": [],
+                "place": {"country": "BE", "region": "r", "zone": "z", "operator": "", "datacentre": "",
+                          "latitude": 0.0, "longitude": 0.0},
+                "capacity_bytes": 1, "free_bytes": 1, "load": 0, "draining": false, "seen": seen,
+            });
+            serde_json::from_value(entry).unwrap()
+        };
+        let nodes: Vec<NodeEntry> = seen.iter().enumerate().map(node).collect();
+        let names: Vec<NodeName> = nodes.iter().map(|node: &NodeEntry| node.name.clone()).collect();
+        let judged = Standings::judge(nodes, 10_000, Duration::from_secs(900), Duration::from_secs(10));
+        names.iter().map(|name| judged.of(name) == Standing::Down).collect()
+    }
+
+    #[test]
+    fn a_node_is_down_after_the_grace_and_what_fell_silent_with_it_too() {
+        assert_eq!(downs(&[9_100, 9_990]), [false, false]);
+        assert_eq!(downs(&[9_099, 9_990]), [true, false]);
+        assert_eq!(downs(&[9_099, 9_119, 9_120, 9_990]), [true, true, false, false]);
+        assert_eq!(downs(&[9_119, 9_120]), [false, false], "alone they are not");
+    }
+
+    #[test]
+    fn a_word_from_the_future_is_a_word_of_another_clock() {
+        assert_eq!(downs(&[10_000 + 86_400, 10_005]), [true, false]);
     }
 }

@@ -7,9 +7,9 @@ use client::{PlacementAsk, RepairError, RepairPlan, Repaired, TransportError, pl
 use format::{Lease, NodeName, rendezvous};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Diagnosis, HOLD, KEEP_EVERY, Standings, diagnose, standings};
+use super::{Diagnosis, HOLD, KEEP_EVERY, Standings, diagnose, may_judge, standings};
 use crate::{
-    catalog::{CatalogError, ObjectRow, Repair, RepairCause, RepairEnd, ShardRow},
+    catalog::{AHEAD_MAX, CatalogError, ObjectRow, Repair, RepairCause, RepairEnd, ShardRow},
     copies::RefreshError,
     node::Node,
 };
@@ -21,6 +21,7 @@ const ATTEMPTS_MAX: u32 = 8;
 /// First pause after an attempt that failed; it doubles up to the last.
 const AGAIN_FIRST: Duration = Duration::from_secs(2);
 const AGAIN_LAST: Duration = Duration::from_secs(600);
+const _: () = assert!(AGAIN_LAST.as_secs() < AHEAD_MAX.as_secs());
 
 /// Why an object was not repaired this time.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,8 @@ enum Failure {
     Repair(#[from] RepairError),
     #[error("{count} of {of} shards were not taken by their new nodes; the last: {last}")]
     Targets { count: usize, of: usize, last: TransportError },
+    #[error("the catalog's clock was set, so nobody can say which nodes are down")]
+    Clock,
     #[error("another repairer has it now")]
     HoldLost,
 }
@@ -42,7 +45,8 @@ enum Failure {
 /// Repairs until the node stops.
 pub(crate) async fn run(node: Arc<Node>) {
     loop {
-        match node.catalog.take_repair(&node.config.name, HOLD).await {
+        let taken = if may_judge(&node) { node.catalog.take_repair(&node.config.name, HOLD).await } else { Ok(None) };
+        match taken {
             Ok(Some(taken)) => {
                 tokio::select! {
                     () = node.stop.cancelled() => return,
@@ -107,6 +111,9 @@ async fn keep(node: &Arc<Node>, taken: &Repair) {
 async fn attempt(node: &Arc<Node>, taken: &Repair) -> Result<(), Failure> {
     let Some(row) = node.catalog.object(&taken.object).await? else { return Ok(()) };
     let standings = standings(node).await?;
+    if !may_judge(node) {
+        return Err(Failure::Clock);
+    }
     let found = diagnose(&row, &standings);
     if found.lost.is_empty() && found.displaced.is_empty() {
         return Ok(());
@@ -145,7 +152,8 @@ fn plan(node: &Node, row: &ObjectRow, found: &Diagnosis, standings: &Standings) 
     let mut sources = [found.kept.clone(), found.displaced.clone()].concat();
     let here = &node.config.place;
     let far = |name: &NodeName| standings.entry(name).map_or(f64::MAX, |entry| here.kilometres_to(&entry.place));
-    sources.sort_by(|a, b| far(&a.1).total_cmp(&far(&b.1)).then(a.0.cmp(&b.0)));
+    let bytes = |column: usize| row.public.shard_bytes(column);
+    sources.sort_by(|a, b| far(&a.1).total_cmp(&far(&b.1)).then((bytes(a.0), a.0).cmp(&(bytes(b.0), b.0))));
     Ok(RepairPlan { public: row.public.clone(), sources, targets, bytes_per_second: node.config.limits.repair_rate() })
 }
 

@@ -83,6 +83,7 @@ promise!(what_is_lost_during_a_repair_is_repaired_after_it);
 promise!(the_erased_need_no_repair);
 promise!(tickets_merge_and_are_bounded);
 promise!(named_work_has_one_holder_and_goes_on_where_it_was);
+promise!(a_hold_from_before_the_clock_was_set_back_holds_nothing);
 promise!(leases_end_by_themselves_but_no_promise_is_broken);
 promise!(many_takers_never_share_a_repair_or_a_ticket);
 promise!(of_two_processes_that_race_for_a_lease_the_growing_version_wins(url));

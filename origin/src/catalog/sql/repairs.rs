@@ -6,7 +6,7 @@ use format::{NodeName, ObjectId};
 
 use super::{Cells, Driver, Session, SqlCatalog, id, milliseconds, number, parse, signed};
 use crate::catalog::{
-    Applied, CatalogError, DeadRepair, Repair, RepairAsk, RepairEnd, RepairQueue, work::ERROR_CHARS_MAX,
+    AHEAD_MAX, Applied, CatalogError, DeadRepair, Repair, RepairAsk, RepairEnd, RepairQueue, work::ERROR_CHARS_MAX,
 };
 
 const TABLE: &str = "repairs";
@@ -44,12 +44,13 @@ pub(super) async fn take<D: Driver>(
         .first(
             "WITH picked AS MATERIALIZED (
                  SELECT object AS picked_object FROM repairs
-                 WHERE dead_at_ms IS NULL AND not_before_ms <= unixepoch_ms() AND held_until_ms <= unixepoch_ms()
+                 WHERE dead_at_ms IS NULL AND not_before_ms NOT BETWEEN unixepoch_ms() + 1 AND unixepoch_ms() + $3
+                   AND held_until_ms NOT BETWEEN unixepoch_ms() + 1 AND unixepoch_ms() + $3
                  ORDER BY margin, asked_at_ms, object LIMIT 1 FOR UPDATE SKIP LOCKED)
              UPDATE repairs SET holder = $1, held_until_ms = unixepoch_ms() + $2, attempts = attempts + 1, asks_taken = asks
              FROM picked WHERE object = picked_object
              RETURNING object, margin, lost_bytes, cause, attempts",
-            &[holder.as_str().into(), milliseconds(hold).into()],
+            &[holder.as_str().into(), milliseconds(hold).into(), milliseconds(AHEAD_MAX).into()],
         )
         .await?;
     let Some(row) = row else { return Ok(None) };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use format::{NodeName, ObjectId, wire::Ticket};
 
 use super::{Arg, Cells, Driver, SqlCatalog, id, milliseconds, number, parse, session::Alone, signed};
-use crate::catalog::{Applied, CatalogError, Refused, work::TICKETS_MAX};
+use crate::catalog::{AHEAD_MAX, Applied, CatalogError, Refused, work::TICKETS_MAX};
 
 const TABLE: &str = "tickets";
 
@@ -44,12 +44,17 @@ pub(super) async fn take<D: Driver>(
         .all(
             "WITH picked AS MATERIALIZED (
                  SELECT node AS picked_node, object AS picked_object, shard_column AS picked_column FROM tickets
-                 WHERE held_until_ms <= unixepoch_ms()
+                 WHERE held_until_ms NOT BETWEEN unixepoch_ms() + 1 AND unixepoch_ms() + $4
                  ORDER BY reported_at_ms, node, object, shard_column LIMIT $3 FOR UPDATE SKIP LOCKED)
              UPDATE tickets SET holder = $1, held_until_ms = unixepoch_ms() + $2
              FROM picked WHERE node = picked_node AND object = picked_object AND shard_column = picked_column
              RETURNING node, object, shard_column, stripe",
-            &[holder.as_str().into(), milliseconds(hold).into(), signed(limit as u64).into()],
+            &[
+                holder.as_str().into(),
+                milliseconds(hold).into(),
+                signed(limit as u64).into(),
+                milliseconds(AHEAD_MAX).into(),
+            ],
         )
         .await?;
     let read = |row: &D::Row| {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use format::NodeName;
 
 use super::{Cells, Driver, SqlCatalog, milliseconds};
-use crate::catalog::CatalogError;
+use crate::catalog::{AHEAD_MAX, CatalogError};
 
 pub(super) async fn take<D: Driver>(
     catalog: &SqlCatalog<D>,
@@ -20,9 +20,16 @@ pub(super) async fn take<D: Driver>(
         .first(
             "INSERT INTO works (name, reached, holder, held_until_ms) VALUES ($1, $2, $3, unixepoch_ms() + $4)
              ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, held_until_ms = excluded.held_until_ms
-             WHERE works.held_until_ms <= unixepoch_ms() OR works.holder = excluded.holder
+             WHERE works.holder = excluded.holder
+                OR works.held_until_ms NOT BETWEEN unixepoch_ms() + 1 AND unixepoch_ms() + $5
              RETURNING reached",
-            &[name.into(), (&[][..]).into(), holder.as_str().into(), milliseconds(hold).into()],
+            &[
+                name.into(),
+                (&[][..]).into(),
+                holder.as_str().into(),
+                milliseconds(hold).into(),
+                milliseconds(AHEAD_MAX).into(),
+            ],
         )
         .await?;
     row.map(|row| Ok(Bytes::copy_from_slice(row.bytes(0)?))).transpose()

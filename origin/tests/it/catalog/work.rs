@@ -8,8 +8,8 @@ use format::{
     wire::{ChangeKind, Ticket},
 };
 use origin::catalog::{
-    Applied, CURSOR_BYTES_MAX, Catalog, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, Refused, Repair, RepairAsk,
-    RepairCause, RepairEnd, RepairQueue, ShardRow, TICKETS_MAX,
+    AHEAD_MAX, Applied, CURSOR_BYTES_MAX, Catalog, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, Refused, Repair,
+    RepairAsk, RepairCause, RepairEnd, RepairQueue, ShardRow, TICKETS_MAX,
 };
 
 use super::{node, refused};
@@ -240,6 +240,29 @@ pub(in crate::catalog) async fn named_work_has_one_holder_and_goes_on_where_it_w
     assert_eq!(catalog.take_work("scan", &o2, HOLD).await.unwrap(), Some(Bytes::from(longest)));
     assert!(!catalog.keep_work("scan", &o1, HOLD, b"late").await.unwrap());
     assert!(catalog.now().await.unwrap() > 1_700_000_000);
+}
+
+pub(in crate::catalog) async fn a_hold_from_before_the_clock_was_set_back_holds_nothing(catalog: &dyn Catalog) {
+    let (o1, o2) = (node("o1"), node("o2"));
+    // A hold for a day stands for one that was begun by a clock a day ahead.
+    let (day, second) = (Duration::from_secs(86_400), Duration::from_secs(1));
+    catalog.take_work("scan", &o1, day).await.unwrap().unwrap();
+    catalog.queue_repair(&ask(1, 1)).await.unwrap();
+    catalog.take_repair(&o1, day).await.unwrap().unwrap();
+    let ticket = Ticket { node: o1.clone(), object: ObjectId([1; 32]), column: 0, stripe: 0 };
+    catalog.report(&ticket).await.unwrap();
+    assert_eq!(catalog.take_tickets(&o1, day, 9).await.unwrap().len(), 1);
+    assert!(catalog.take_work("scan", &o2, second).await.unwrap().is_some());
+    let taken = catalog.take_repair(&o2, second).await.unwrap().unwrap();
+    assert_eq!(catalog.take_tickets(&o2, second, 9).await.unwrap().len(), 1);
+    // What failed a moment ago waits; what says that it failed tomorrow does not.
+    let again = |after| RepairEnd::Again { error: String::new(), after };
+    catalog.end_repair(&taken.object, &o2, &again(AHEAD_MAX / 2)).await.unwrap();
+    assert_eq!(catalog.take_repair(&o1, second).await.unwrap(), None);
+    catalog.queue_repair(&ask(2, 1)).await.unwrap();
+    let taken = catalog.take_repair(&o2, second).await.unwrap().unwrap();
+    catalog.end_repair(&taken.object, &o2, &again(day)).await.unwrap();
+    assert_eq!(catalog.take_repair(&o1, second).await.unwrap().map(|taken| taken.object), Some(taken.object));
 }
 
 pub(in crate::catalog) async fn leases_end_by_themselves_but_no_promise_is_broken(catalog: &dyn Catalog) {
