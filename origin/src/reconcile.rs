@@ -16,19 +16,10 @@ use crate::{
 /// Shards compared at a time, of each side.
 const PAGE: usize = 1000;
 
-/// What was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Reconciled {
-    /// Shards on the disk that the catalog did not know.
-    pub(crate) placed: u64,
-    /// Rows whose shard is not on the disk.
-    pub(crate) lost: u64,
-}
-
 /// Walks both sides in the order of their names. Safe beside uploads and sweeps: what changes under it is looked at once more
 /// before anything is taken back.
-pub(crate) async fn reconcile(node: &Arc<Node>) -> Result<Reconciled, RefreshError> {
-    let mut done = Reconciled::default();
+pub(crate) async fn reconcile(node: &Arc<Node>) -> Result<(), RefreshError> {
+    let (mut placed, mut lost) = (0u64, 0u64);
     let (mut disk, mut rows) = (Side::default(), Side::default());
     while !node.stop.is_cancelled() {
         if disk.wants_more() {
@@ -53,17 +44,20 @@ pub(crate) async fn reconcile(node: &Arc<Node>) -> Result<Reconciled, RefreshErr
             (Some((_, shard)), None) => {
                 let found = ShardRow { node: node.config.name.clone(), object, column, bytes: shard.bytes };
                 node.catalog.place_shard(&found).await?;
-                done.placed += 1;
+                placed += 1;
             }
             // It may have come since the page of the disk was read.
             (None, Some((_, row))) if !node.off_reactor(move |store| store.has_shard(&object, column)).await? => {
                 repair::lost(node, &row, RepairCause::Scan).await?;
-                done.lost += 1;
+                lost += 1;
             }
             _ => {}
         }
     }
-    Ok(done)
+    if placed + lost > 0 {
+        tracing::warn!(placed, lost, "disk and catalog differed");
+    }
+    Ok(())
 }
 
 /// One side of the comparison, a page at a time.

@@ -32,7 +32,8 @@ use self::{diagnosis::Diagnosis, standing::Standings};
 use crate::{
     catalog::{CatalogError, ObjectRow, RepairAsk, RepairCause, ShardRow},
     node::Node,
-    reconcile::{Reconciled, reconcile},
+    reconcile::reconcile,
+    upkeep::pause,
 };
 
 /// How long a taken piece of work is held without a word: what a killed repairer delays its work.
@@ -41,14 +42,18 @@ const HOLD: Duration = Duration::from_secs(30);
 const KEEP_EVERY: Duration = Duration::from_secs(10);
 const _: () = assert!(KEEP_EVERY.as_secs() * 2 < HOLD.as_secs());
 
+/// Pause before disk and catalog are compared again, when the catalog was not there.
+const RECONCILE_AGAIN: Duration = Duration::from_secs(5);
+
 /// Compares the own disk with the catalog, then starts all tasks of repair.
 pub(crate) fn spawn(node: &Arc<Node>) {
     let booted = node.clone();
     node.tasks.spawn(async move {
-        match reconcile(&booted).await {
-            Ok(Reconciled { placed: 0, lost: 0 }) => {}
-            Ok(done) => tracing::warn!(placed = done.placed, lost = done.lost, "disk and catalog differed"),
-            Err(error) => tracing::warn!(%error, "disk and catalog cannot be compared"),
+        while let Err(error) = reconcile(&booted).await {
+            tracing::warn!(%error, "disk and catalog cannot be compared");
+            if !pause(RECONCILE_AGAIN, &booted.stop).await {
+                return;
+            }
         }
     });
     node.tasks.spawn(scan::run(node.clone()));

@@ -131,7 +131,7 @@ impl Running {
 
 impl Origin {
     /// Starts an origin on the current runtime: checks configuration and machine, takes the data folder, opens the catalog, opens the
-    /// port and announces the node. It runs until `shutdown` is cancelled.
+    /// port and announces the node. A catalog on a server that is away keeps it from the last only. It runs until `shutdown` is cancelled.
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then.
@@ -172,12 +172,23 @@ impl Origin {
         let address = config.advertise.unwrap_or(local_addr);
 
         // The node's own token: a start that fails cancels nobody else's.
-        let topology = Arc::new(Topology::new(catalog.nodes().await?));
+        let nodes = match catalog.nodes().await {
+            // Reads need no catalog; what does, waits for it in the node's own tasks.
+            Err(CatalogError::Unavailable(error)) => {
+                tracing::error!(%error, "the catalog is not available: only reads are served until it is");
+                None
+            }
+            answer => Some(answer?),
+        };
+        let is_there = nodes.is_some();
+        let topology = Arc::new(Topology::new(nodes.unwrap_or_default()));
         let transport = Arc::new(HttpTransport::new(&identity, topology.clone())?);
         let parts = Parts { store, catalog, transport, topology };
         let node = Arc::new(Node::new(config, address, parts, shutdown.child_token()));
-        node.recount().await?;
-        upkeep::announce(&node).await?;
+        if is_there {
+            node.recount().await?;
+            upkeep::announce(&node).await?;
+        }
         tracing::info!(node = %node.config.name, %local_addr, "origin started");
         Ok(Running { local_addr, node: node.clone(), task: tokio::spawn(run(node, listener, acceptor)) })
     }

@@ -2,13 +2,20 @@
 //!
 //! Writers run side by side, kept apart only where they decide about the same thing, by advisory locks that end with the
 //! transaction. Who works through a queue skips what others have locked. Each origin keeps a few connections; a call that
-//! finds the server gone fails at once or within seconds, and the next one connects anew.
+//! finds the server gone fails at once or within seconds, and the next one connects anew. That the server is away is no reason
+//! not to start: the first connection that is had brings the schema up to date then.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use sqlx::{
     Connection, PgConnection, Postgres,
-    postgres::{PgPoolOptions, PgRow},
+    postgres::{PgConnectOptions, PgPoolOptions, PgRow},
 };
 use tokio::time::timeout;
 
@@ -31,24 +38,30 @@ const MIGRATION: Duration = Duration::from_secs(60);
 const SESSION: [(&str, &str); 3] =
     [("statement_timeout", "10s"), ("lock_timeout", "8s"), ("idle_in_transaction_session_timeout", "30s")];
 
+/// The server's word that it starts or stops (`PostgreSQL`, appendix A, class 57).
+const NOT_NOW: [&str; 3] = ["57P01", "57P02", "57P03"];
+
 /// A catalog in a `PostgreSQL` database.
 pub type PostgresCatalog = SqlCatalog<Postgres>;
 
 impl PostgresCatalog {
-    /// Connects and brings the schema up to date. The feed keeps the newest `changes_kept` changes.
+    /// Connects and brings the schema up to date, or does so once the server is there. The feed keeps the newest `changes_kept`
+    /// changes.
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// [`OpenError`], but not when the server is away: then calls fail until it is back.
     pub async fn connect(url: &PostgresUrl, changes_kept: u32) -> Result<Self, OpenError> {
         let options = url.options()?.application_name("evernear");
-        // On a connection of its own, because a migration may take longer than any call should. The migrator takes a lock.
-        let migrate = async {
-            let mut connection = PgConnection::connect_with(&options).await?;
-            sqlx::migrate!("./migrations/postgres").run(&mut connection).await?;
-            connection.close().await?;
-            Ok::<_, OpenError>(())
+        let migrated = match timeout(MIGRATION, migrate(&options)).await {
+            Err(_) => return Err(OpenError::Slow { seconds: MIGRATION.as_secs() }),
+            Ok(Err(OpenError::Engine(error))) if is_away(&error) => {
+                tracing::error!(%error, "the catalog's server is away; what needs it waits");
+                false
+            }
+            Ok(done) => done.map(|()| true)?,
         };
-        timeout(MIGRATION, migrate).await.map_err(|_| OpenError::Slow { seconds: MIGRATION.as_secs() })??;
+        let migrated = Arc::new(AtomicBool::new(migrated));
+        let session = options.clone().options(SESSION);
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE)
@@ -57,9 +70,36 @@ impl PostgresCatalog {
                 Box::pin(async move { if about.idle_for < TRUSTED { Ok(true) } else { is_alive(connection).await } })
             })
             .after_release(|connection, _| Box::pin(is_alive(connection)))
-            .connect_with(options.options(SESSION))
-            .await?;
+            .after_connect(move |_, _| {
+                let (migrated, options) = (migrated.clone(), options.clone());
+                Box::pin(async move {
+                    if !migrated.load(Ordering::Acquire) {
+                        migrate(&options).await.map_err(|error| sqlx::Error::Configuration(error.into()))?;
+                        migrated.store(true, Ordering::Release);
+                    }
+                    Ok(())
+                })
+            })
+            .connect_lazy_with(session);
         Ok(Self { writers: pool.clone(), readers: pool, changes_kept })
+    }
+}
+
+/// Brings the schema up to date, on a connection of its own, because that may take longer than any call should. The migrator
+/// takes a lock.
+async fn migrate(options: &PgConnectOptions) -> Result<(), OpenError> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    // Not `run`: the compiler cannot show that its future may be sent.
+    sqlx::migrate!("./migrations/postgres").run_direct(None, &mut connection, false).await?;
+    Ok(connection.close().await?)
+}
+
+/// Whether the server cannot be reached now, and may be later: not when it answers and refuses.
+fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(said) => said.code().is_some_and(|code| NOT_NOW.contains(&&*code)),
+        _ => false,
     }
 }
 

@@ -502,6 +502,27 @@ async fn what_is_no_catalog_is_refused_and_a_catalog_opens_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_catalog_whose_server_is_away_opens_and_serves_once_it_is_there() {
+    let server = Server::start("away");
+    let url = server.database().await;
+    server.stop();
+    let catalog = url.open(KEPT).await.unwrap();
+    assert!(matches!(catalog.newest_change().await, Err(CatalogError::Unavailable(_))));
+    server.resume();
+    let sample = Sample::new(1, 40_000);
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    // The first connection makes the tables.
+    while catalog.put_record(&sample.record(&sample.lease(1), &node("o1"))).await.is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "the catalog does not come");
+    }
+    assert_eq!(catalog.newest_change().await.unwrap(), 1);
+    catalog.close().await;
+    // One that answers and refuses is the operator's to mend.
+    let nobody = server.url("none").parse::<CatalogUrl>().unwrap();
+    assert!(nobody.open(KEPT).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stops_is_unavailable_and_one_that_comes_back_serves() {
     // A server of its own: 5 seconds, most of them to make its folder and to stop and start.
     let server = Server::start("stopped");
