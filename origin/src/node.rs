@@ -203,6 +203,8 @@ impl Node {
     pub(crate) fn entry(&self) -> Result<NodeEntry, StoreError> {
         let space = self.store.space()?;
         let (capacity_bytes, free_bytes) = self.room(space);
+        // Nobody sends shards to a node without room.
+        let free_bytes = if self.store.is_writable() { free_bytes } else { 0 };
         self.metrics.disk_free_bytes.set(free_bytes);
         Ok(NodeEntry {
             name: self.config.name.clone(),

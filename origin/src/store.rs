@@ -62,6 +62,9 @@ const GUARDS: usize = 1024;
 /// How long another process may still have the lock, and how often it is asked for.
 const LOCK_DEADLINE: Duration = Duration::from_secs(1);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
+/// Longest wait for a file to be closed when all are open: above a handshake that nobody finishes, which holds one.
+const FILES_PATIENCE: Duration = Duration::from_secs(30);
+const FILES_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the store cannot do its work.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +173,17 @@ impl Store {
         Space::of(&self.root).map_err(failed("measure", &self.root))
     }
 
+    /// Returns whether the disk takes new files, by making one: a file system that the kernel made read-only after an error
+    /// does not tell otherwise.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        let path = self.tmp_path("probe");
+        let is_made = File::create(&path).is_ok();
+        // Who looks at the same time may have removed it already.
+        let _ = fs::remove_file(&path);
+        is_made
+    }
+
     /// Returns whether a shard is here, whole; its name may not be durable yet.
     #[must_use]
     pub fn has_shard(&self, object: &ObjectId, column: usize) -> bool {
@@ -256,7 +270,7 @@ impl Store {
         if planted(Bug::FolderSync) {
             return;
         }
-        let done = File::open(folder).and_then(|file| self.disk.sync(&file));
+        let done = open_folder(folder).and_then(|file| self.disk.sync(&file));
         if let Err(source) = done {
             self.disk.crash(&SyncFailure { path: folder.to_owned(), source });
         }
@@ -280,6 +294,24 @@ fn take_lock(path: PathBuf) -> Result<File, StoreError> {
             Err(fs::TryLockError::Error(source)) => return Err(StoreError::Io { action: "lock", path, source }),
         }
     }
+}
+
+/// Opens a folder that has to be synced. That all files the process may have are open says nothing of the disk, and passes.
+fn open_folder(folder: &Path) -> io::Result<File> {
+    let start = Instant::now();
+    loop {
+        match File::open(folder) {
+            Err(error) if is_out_of_files(&error) && start.elapsed() < FILES_PATIENCE => {
+                thread::park_timeout(FILES_PAUSE)
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    let out = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(rustix::io::Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| out.contains(&code))
 }
 
 /// Names the file and the action of an IO error.

@@ -1,6 +1,6 @@
 //! The one table from what went wrong to HTTP status and to whose fault it was.
 
-use std::error::Error;
+use std::{error::Error, io::ErrorKind};
 
 use axum::{
     Json,
@@ -112,7 +112,9 @@ impl From<StoreError> for Refusal {
         match &error {
             StoreError::NoShard { .. } => Self::caller(StatusCode::NOT_FOUND, &error),
             StoreError::Range { .. } => Self::caller(StatusCode::RANGE_NOT_SATISFIABLE, &error),
-            StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            StoreError::Io { source, .. }
+                if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::ReadOnlyFilesystem) =>
+            {
                 Self::node(StatusCode::INSUFFICIENT_STORAGE, &error)
             }
             StoreError::Io { .. } | StoreError::InUse { .. } | StoreError::Damaged { .. } => {
