@@ -177,6 +177,9 @@ pub struct RepairStatus {
     pub waiting_bytes: u64,
     /// Bytes of shards this node made or moved since it started.
     pub repaired_bytes: u64,
+    /// Bytes of shards it read for that.
+    #[serde(default)]
+    pub repair_read_bytes: u64,
     /// Every shard of this node was hashed after this second since 1970; zero before its first whole scrub.
     pub scrubbed_since: u64,
     /// Why repairs were given up, at most 20 of them.

@@ -69,18 +69,20 @@ impl Operator {
         found.ok_or(OperatorError::NoRecord { locator: *locator })
     }
 
-    /// Asks what is being repaired. The queue is the cluster's; the bytes repaired are summed over all origins that answer; the
+    /// Asks what is being repaired. The queue is the cluster's; the bytes of repair are summed over all origins that answer; the
     /// scrub is that of the one furthest behind, zero when one does not answer.
     ///
     /// # Errors
     /// [`OperatorError::NoAnswer`].
     pub async fn repairs(&self) -> Result<RepairStatus, OperatorError> {
         let answers = join_all(self.origins.iter().map(|node| self.transport.repairs(node))).await;
-        let (mut status, mut repaired_bytes, mut scrubbed_since, mut source) = (None, 0, u64::MAX, None);
+        let (mut status, mut repaired_bytes, mut repair_read_bytes) = (None, 0, 0);
+        let (mut scrubbed_since, mut source) = (u64::MAX, None);
         for answer in answers {
             match answer {
                 Ok(answer) => {
                     repaired_bytes += answer.repaired_bytes;
+                    repair_read_bytes += answer.repair_read_bytes;
                     scrubbed_since = scrubbed_since.min(answer.scrubbed_since);
                     status = Some(answer);
                 }
@@ -92,7 +94,7 @@ impl Operator {
         }
         let asked = self.origins.len();
         let status = status.ok_or(OperatorError::NoAnswer { asked, source })?;
-        Ok(RepairStatus { repaired_bytes, scrubbed_since, ..status })
+        Ok(RepairStatus { repaired_bytes, repair_read_bytes, scrubbed_since, ..status })
     }
 
     /// Lets repairs that were given up wait again.

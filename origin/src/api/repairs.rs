@@ -70,6 +70,7 @@ pub(super) async fn status(State(node): State<Arc<Node>>, _: Reader) -> Result<J
         dead: queue.dead,
         waiting_bytes: queue.waiting_bytes,
         repaired_bytes: node.metrics.repair_written_bytes.get(),
+        repair_read_bytes: node.metrics.repair_read_bytes.get(),
         scrubbed_since: node.metrics.scrubbed_since.get(),
         given_up: dead
             .into_iter()
