@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use cluster::{DemoOptions, TortureOptions, demo, torture};
+use cluster::{DemoOptions, LossOptions, TortureOptions, demo, losses, torture};
 use tracing_subscriber::{EnvFilter, Registry, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// A whole small Evernear network on this machine.
@@ -20,6 +20,8 @@ enum Command {
     Demo(DemoOptions),
     /// Kills processes, flips bits and deletes folders under load; nothing acknowledged may be lost.
     Torture(TortureOptions),
+    /// Loses folders, nodes and a zone one after the other; prints what repair read and wrote, and in what time.
+    Losses(LossOptions),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         match command {
             Command::Demo(options) => demo(&options).await,
             Command::Torture(options) => torture(&options).await,
+            Command::Losses(options) => losses(&options).await,
         }
     });
     match done {

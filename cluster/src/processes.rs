@@ -19,27 +19,57 @@ const START_DEADLINE: Duration = Duration::from_secs(20);
 /// What is started.
 #[derive(Debug, Clone)]
 pub struct ProcessOptions {
-    /// Origins, each in a zone of its own.
+    /// Origins.
     pub origins: u8,
+    /// How many origins share a zone.
+    pub zone_origins: u8,
+    /// Edges.
+    pub edges: u8,
+    /// URL of the catalog; a file in the folder of this run when none.
+    pub catalog: Option<String>,
+    /// The owner's profile.
+    pub profile: String,
     /// Lines of `[limits]` in each origin's configuration.
     pub limits: String,
-    /// Bytes of blocks that the edge keeps.
+    /// Bytes of blocks that each edge keeps.
     pub cache_bytes: u64,
+    /// Where origins and then edges run; those beyond the list run on loopback.
+    pub seats: Vec<Seat>,
 }
 
 impl Default for ProcessOptions {
     fn default() -> Self {
-        Self { origins: 6, limits: String::new(), cache_bytes: 256 << 20 }
+        Self {
+            origins: 6,
+            zone_origins: 1,
+            edges: 1,
+            catalog: None,
+            profile: "small-cluster".to_owned(),
+            limits: String::new(),
+            cache_bytes: 256 << 20,
+            seats: Vec::new(),
+        }
     }
+}
+
+/// Where and how a node runs.
+#[derive(Debug, Clone, Default)]
+pub struct Seat {
+    /// Address to listen on; loopback when none.
+    pub host: Option<IpAddr>,
+    /// A program and its arguments that become the node's process: `ip netns exec ..`, `env ..`.
+    pub launch: Vec<String>,
+    /// Folder of an origin's data; one in the folder of this run when none.
+    pub data_dir: Option<PathBuf>,
 }
 
 /// The running processes; they end when it is dropped.
 pub struct Processes {
     folder: TempDir,
     evernear: PathBuf,
-    /// The origins in order, then the edge.
+    /// The origins in order, then the edges.
     nodes: Vec<Node>,
-    /// HTTP door of the edge.
+    /// HTTP door of the first edge; the others have the same port on addresses of their own.
     pub http: SocketAddr,
 }
 
@@ -47,6 +77,7 @@ struct Node {
     kind: &'static str,
     name: String,
     address: SocketAddr,
+    seat: Seat,
     child: Option<Child>,
 }
 
@@ -59,71 +90,86 @@ pub struct StoredFile {
 }
 
 impl Processes {
-    /// Starts everything. `evernear` is looked for beside this program.
+    /// Starts everything. `evernear` is looked for beside this program and above it.
     ///
     /// # Errors
     /// When something does not start; its log is in the error.
     pub fn start(options: &ProcessOptions) -> Result<Self> {
-        let evernear = std::env::current_exe()?.with_file_name("evernear");
-        ensure!(evernear.exists(), "{} is not built; `cargo build` builds it", evernear.display());
+        // Tests lie in a folder below that of programs.
+        let me = std::env::current_exe()?;
+        let found = me.ancestors().skip(1).take(2).map(|folder| folder.join("evernear")).find(|path| path.is_file());
+        let evernear = found.context("evernear is not built; `cargo build --workspace --bins` builds it")?;
         let folder = tempfile::Builder::new().prefix("evernear-processes-").tempdir()?;
-        let http = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), free_port()?);
-        let mut it = Self { folder, evernear, nodes: Vec::new(), http };
+        let seat = |number: u8| options.seats.get(usize::from(number)).cloned().unwrap_or_default();
+        let (http_port, dns_port) = (free_port()?, free_port()?);
+        // On loopback edges have addresses of their own, as they would have in the world.
+        let door = |edge: u8| {
+            let host = seat(options.origins + edge).host.unwrap_or(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1 + edge)));
+            SocketAddr::new(host, http_port)
+        };
+        let mut it = Self { folder, evernear, nodes: Vec::new(), http: door(0) };
         let keys = it.path("keys");
         it.evernear(&["cluster", "init", &keys])?;
-        let mut seeds = Vec::new();
+        let catalog = options.catalog.clone().unwrap_or_else(|| format!("sqlite://{}", it.path("catalog.sqlite")));
+        let mut seeds = String::new();
         for origin in 0..options.origins {
-            let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), free_port()?);
-            let name = format!("o{origin}");
+            let (seat, name) = (seat(origin), format!("o{origin}"));
+            let address = SocketAddr::new(seat.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), free_port()?);
             it.evernear(&["cluster", "issue", &keys, &name, "--role", "origin"])?;
+            let data_dir = seat.data_dir.clone().unwrap_or_else(|| PathBuf::from(it.path(&name)));
             let config = format!(
-                "name = \"{name}\"\nlisten = \"{address}\"\ndata_dir = \"{}\"\ncatalog = \"sqlite://{}\"\n{}{}[limits]\n{}",
-                it.path(&name),
-                it.path("catalog.sqlite"),
-                place(&name),
+                "name = \"{name}\"\nlisten = \"{address}\"\ndata_dir = {data_dir:?}\ncatalog = \"{catalog}\"\n\
+                 {}{}[limits]\n{}",
+                place(&format!("z{}", origin / options.zone_origins)),
                 tls(&keys, &name),
                 options.limits,
             );
-            it.add_node("origin", &name, &config, address)?;
-            seeds.push((name, address));
+            seeds += &format!("name = \"{name}\"\naddress = \"{address}\"\n\n");
+            it.add_node("origin", &name, &config, address, Seat { data_dir: Some(data_dir), ..seat })?;
         }
-        it.evernear(&["cluster", "issue", &keys, "e0", "--role", "edge"])?;
-        let mut config = format!(
-            "name = \"e0\"\nzone = \"localhost\"\n{}[dns]\nlisten = \"127.0.0.1:{}\"\n[http]\nlisten = \"{http}\"\n\
-             connections_per_address_max = 4096\n[cache]\nblock_bytes_max = {}\n{}",
-            place("e0"),
-            free_port()?,
-            options.cache_bytes,
-            tls(&keys, "e0"),
-        );
-        for (name, address) in &seeds {
-            config += &format!("[[seeds]]\nname = \"{name}\"\naddress = \"{address}\"\n");
+        for edge in 0..options.edges {
+            let (name, http) = (format!("e{edge}"), door(edge));
+            it.evernear(&["cluster", "issue", &keys, &name, "--role", "edge"])?;
+            let config = format!(
+                "name = \"{name}\"\nzone = \"localhost\"\n{}[dns]\nlisten = \"{}:{dns_port}\"\n[http]\n\
+                 listen = \"{http}\"\nconnections_per_address_max = 4096\n[cache]\nblock_bytes_max = {}\n{}{}",
+                place(&name),
+                http.ip(),
+                options.cache_bytes,
+                tls(&keys, &name),
+                listed("seeds", &seeds),
+            );
+            it.add_node("edge", &name, &config, http, seat(options.origins + edge))?;
         }
-        it.add_node("edge", "e0", &config, http)?;
-        it.make_owner(&keys, &seeds)?;
+        it.make_owner(&keys, &options.profile, &seeds)?;
         Ok(it)
     }
 
-    fn make_owner(&self, keys: &str, seeds: &[(String, SocketAddr)]) -> Result<()> {
+    fn make_owner(&self, keys: &str, profile: &str, seeds: &str) -> Result<()> {
         self.evernear(&["cluster", "issue", keys, "me", "--role", "twin"])?;
         fs::create_dir_all(self.path("state"))?;
         fs::write(self.path("passphrase"), "correct horse battery staple")?;
-        let mut config = format!(
-            "url = \"http://{{label}}.localhost:{}/{{name}}\"\nprofile = \"small-cluster\"\n[identity]\n\
-             authority = \"{keys}/authority.pem\"\ncertificate = \"{keys}/me.pem\"\nkey = \"{keys}/me.key\"\n",
+        let config = format!(
+            "url = \"http://{{label}}.localhost:{}/{{name}}\"\nprofile = \"{profile}\"\n[identity]\n\
+             authority = \"{keys}/authority.pem\"\ncertificate = \"{keys}/me.pem\"\nkey = \"{keys}/me.key\"\n{}",
             self.http.port(),
+            listed("node", seeds),
         );
-        for (name, address) in seeds {
-            config += &format!("[[node]]\nname = \"{name}\"\naddress = \"{address}\"\n");
-        }
         fs::write(self.path("state/twin.toml"), config)?;
         self.evernear(&["owner", "new"])?;
         Ok(())
     }
 
-    fn add_node(&mut self, kind: &'static str, name: &str, config: &str, address: SocketAddr) -> Result<()> {
+    fn add_node(
+        &mut self,
+        kind: &'static str,
+        name: &str,
+        config: &str,
+        address: SocketAddr,
+        seat: Seat,
+    ) -> Result<()> {
         fs::write(self.path(&format!("{name}.toml")), config)?;
-        self.nodes.push(Node { kind, name: name.to_owned(), address, child: None });
+        self.nodes.push(Node { kind, name: name.to_owned(), address, seat, child: None });
         self.start_node(self.nodes.len() - 1)?;
         Ok(())
     }
@@ -133,17 +179,19 @@ impl Processes {
     /// # Errors
     /// When it does not listen in time; its log is in the error.
     pub fn start_node(&mut self, number: usize) -> Result<Duration> {
-        let Node { kind, name, address, .. } = &self.nodes[number];
+        let Node { kind, name, address, seat, .. } = &self.nodes[number];
         let (file, log_path) = (self.path(&format!("{name}.toml")), self.path(&format!("{name}.log")));
         let log = fs::File::options().create(true).append(true).open(&log_path)?;
         let start = Instant::now();
-        let mut child = Command::new(&self.evernear)
-            .args([kind, "run", "--config", &file])
+        let mut words =
+            seat.launch.iter().map(String::as_str).chain([self.program_text()?, kind, "run", "--config", &file]);
+        let mut child = Command::new(words.next().context("a command has a program")?)
+            .args(words)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        while TcpStream::connect(address).is_err() {
+        while TcpStream::connect_timeout(address, START_DEADLINE).is_err() {
             if start.elapsed() > START_DEADLINE || child.try_wait()?.is_some() {
                 bail!("{name} does not listen: {}", fs::read_to_string(&log_path)?);
             }
@@ -165,6 +213,25 @@ impl Processes {
         Ok(())
     }
 
+    /// Returns the folder of an origin's data.
+    #[must_use]
+    pub fn data_dir(&self, number: usize) -> PathBuf {
+        let Node { name, seat, .. } = &self.nodes[number];
+        seat.data_dir.clone().unwrap_or_else(|| self.folder.path().join(name))
+    }
+
+    /// Returns where a node listens.
+    #[must_use]
+    pub fn address(&self, number: usize) -> SocketAddr {
+        self.nodes[number].address
+    }
+
+    /// Returns the HTTP doors of the edges.
+    #[must_use]
+    pub fn doors(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().filter(|node| node.kind == "edge").map(|node| node.address).collect()
+    }
+
     /// Returns the process id of a node that runs.
     ///
     /// # Errors
@@ -177,12 +244,6 @@ impl Processes {
             bail!("{name} has ended, {status}: {}", fs::read_to_string(log)?);
         }
         Ok(child.id())
-    }
-
-    /// Returns the folder of an origin's data.
-    #[must_use]
-    pub fn data_dir(&self, number: usize) -> PathBuf {
-        self.folder.path().join(&self.nodes[number].name)
     }
 
     /// Returns a path in the folder of this run.
@@ -220,6 +281,10 @@ impl Processes {
         &self.evernear
     }
 
+    fn program_text(&self) -> Result<&str> {
+        self.evernear.to_str().context("the folder of the program has a name in UTF-8")
+    }
+
     /// Stores a file and returns where it is read.
     ///
     /// # Errors
@@ -228,7 +293,7 @@ impl Processes {
         read_stored(&self.evernear(&["put", file, "--json"])?)
     }
 
-    /// Returns the process id of the edge.
+    /// Returns the process id of the last edge.
     #[must_use]
     pub fn edge_pid(&self) -> u32 {
         self.nodes.last().and_then(|node| node.child.as_ref()).map_or(0, Child::id)
@@ -288,12 +353,17 @@ pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-fn place(name: &str) -> String {
-    format!("[place]\ncountry = \"BE\"\nregion = \"europe\"\nzone = \"{name}\"\nlatitude = 50.8\nlongitude = 4.3\n")
+fn place(zone: &str) -> String {
+    format!("[place]\ncountry = \"BE\"\nregion = \"europe\"\nzone = \"{zone}\"\nlatitude = 50.8\nlongitude = 4.3\n")
 }
 
 fn tls(keys: &str, name: &str) -> String {
     format!(
         "[tls]\nauthority = \"{keys}/authority.pem\"\ncertificate = \"{keys}/{name}.pem\"\nkey = \"{keys}/{name}.key\"\n"
     )
+}
+
+/// Writes nodes, each a paragraph, as tables of an array.
+fn listed(table: &str, nodes: &str) -> String {
+    nodes.split_terminator("\n\n").map(|node| format!("[[{table}]]\n{node}\n")).collect()
 }
