@@ -1,8 +1,21 @@
-//! The whole road in one process: owner, origins, edges, real sockets, judged by curl, dig, Chromium and ffprobe.
+//! The whole road in one process: owner, origins, edges, real sockets, judged by curl, dig, Chromium and ffprobe. And the same
+//! as many processes, while the machine under them fails.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod browser;
+mod catalog;
 mod changes;
+mod clocks;
+mod disk;
 mod faults;
+mod load;
+mod losses;
 mod made;
+#[path = "../../../origin/tests/it/mount.rs"]
+mod mount;
+mod partition;
+#[path = "../../../origin/tests/it/postgres.rs"]
+#[allow(dead_code, reason = "the origin's tests use more of it")]
+mod postgres;
 mod secrecy;
+mod wires;

@@ -9,7 +9,9 @@ mod corpus;
 mod crash;
 mod crash_states;
 mod foreign;
+mod mount;
 mod packs;
+#[allow(dead_code, reason = "the cluster's tests use more of it")]
 mod postgres;
 mod rebuild;
 mod repair;

@@ -4,6 +4,8 @@
 use std::{
     ffi::OsStr,
     fs,
+    io::Write,
+    net::IpAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -36,6 +38,7 @@ wait $server
 pub(crate) struct Server {
     dir: PathBuf,
     bin: PathBuf,
+    address: Option<IpAddr>,
     databases: AtomicU32,
 }
 
@@ -48,11 +51,25 @@ impl Server {
 
     /// Starts a server of its own for a test that stops it.
     pub(crate) fn start(name: &str) -> Self {
+        Self::start_on(name, None)
+    }
+
+    /// Starts one that also listens on an address, for everybody who reaches it there.
+    pub(crate) fn on_network(name: &str, address: IpAddr) -> Self {
+        Self::start_on(name, Some(address))
+    }
+
+    fn start_on(name: &str, address: Option<IpAddr>) -> Self {
         let dir = std::env::temp_dir().join(format!("evernear-postgres-{}-{name}", std::process::id()));
-        let server = Self { dir, bin: bin(), databases: AtomicU32::new(0) };
+        let server = Self { dir, bin: bin(), address, databases: AtomicU32::new(0) };
         must(as_user("mkdir").arg("-m").arg("0700").arg(&server.dir));
         let options = ["--username=evernear", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"];
         must(as_user(server.bin.join("initdb")).args(options).arg("-D").arg(server.data()));
+        if address.is_some() {
+            let allowed = server.data().join("pg_hba.conf");
+            let mut file = fs::File::options().append(true).open(allowed).unwrap();
+            file.write_all(b"host all all samenet trust\n").unwrap();
+        }
         server.resume();
         server
     }
@@ -81,13 +98,21 @@ impl Server {
         format!("postgres://evernear@{}/{database}", self.dir.to_str().unwrap().replace('/', "%2F"))
     }
 
+    /// Where a database is for those who reach the server over the network.
+    pub(crate) fn network_url(&self, database: &str) -> String {
+        let address = self.address.expect("the server listens on the network");
+        format!("postgres://evernear@{address}/{database}?sslmode=disable")
+    }
+
     /// Starts the server, also again after [`Self::stop`].
     pub(crate) fn resume(&self) {
         let mut keeper = as_user("sh");
         keeper.arg("-c").arg(KEEPER).arg("keeper").arg(&self.dir);
         keeper.arg(self.bin.join("postgres")).arg("-D").arg(self.data()).arg("-k").arg(&self.dir);
         // What a test commits need not survive the machine.
-        for setting in ["listen_addresses=", "fsync=off", "max_connections=200", "shared_buffers=32MB"] {
+        let listen = self.address.map_or_else(String::new, |address| address.to_string());
+        keeper.arg("-c").arg(format!("listen_addresses={listen}"));
+        for setting in ["fsync=off", "max_connections=200", "shared_buffers=32MB"] {
             keeper.arg("-c").arg(setting);
         }
         // A child is told of the death of the thread that made it, so that thread lives as long as the process.
@@ -111,7 +136,16 @@ impl Server {
 
     /// Stops the server and cuts its connections.
     pub(crate) fn stop(&self) {
-        must(as_user(self.bin.join("pg_ctl")).args(["stop", "--mode=fast", "--wait", "-D"]).arg(self.data()));
+        self.end("fast");
+    }
+
+    /// Ends the server as a crash would: what it had not written it finds in its log when it starts again.
+    pub(crate) fn crash(&self) {
+        self.end("immediate");
+    }
+
+    fn end(&self, mode: &str) {
+        must(as_user(self.bin.join("pg_ctl")).args(["stop", "--mode", mode, "--wait", "-D"]).arg(self.data()));
     }
 
     fn is_ready(&self) -> bool {

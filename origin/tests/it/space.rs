@@ -2,8 +2,6 @@
 
 use std::{
     io::{ErrorKind, Write},
-    path::{Path, PathBuf},
-    process::Command,
     sync::Arc,
 };
 
@@ -14,28 +12,11 @@ use hyper::StatusCode;
 use origin::store::{AppendError, CommitError, RealDisk, Store, StoreError};
 
 use crate::{
+    mount::Mount,
     sample::Sample,
     store::{assert_whole, open, upload as commit},
     world::{World, status, until, upload},
 };
-
-/// A small file system in memory; only root may mount one.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn small(at: &Path, mebibytes: u32) -> Option<Self> {
-        std::fs::create_dir_all(at).unwrap();
-        let size = format!("size={mebibytes}m");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "evernear-test"]).arg(at).output();
-        mount.is_ok_and(|output| output.status.success()).then(|| Self(at.to_owned()))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
-    }
-}
 
 fn is_full(error: &StoreError) -> bool {
     matches!(error, StoreError::Io { source, .. } if source.kind() == ErrorKind::StorageFull)
@@ -46,7 +27,6 @@ fn a_write_without_room_leaves_nothing_and_what_was_there_reads() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("store");
     let Some(_mount) = Mount::small(&root, 8) else {
-        eprintln!("skipped: a tmpfs cannot be mounted here");
         return;
     };
     let store = open(&root);
@@ -105,7 +85,6 @@ fn a_write_without_room_leaves_nothing_and_what_was_there_reads() {
 async fn a_full_node_answers_507_serves_reads_and_takes_uploads_again_after_an_erasure() {
     let dir = tempfile::tempdir().unwrap();
     let Some(mount) = Mount::small(&dir.path().join("o1"), 8) else {
-        eprintln!("skipped: a tmpfs cannot be mounted here");
         return;
     };
     let world = World::start_in(dir, 1, "[limits]\nsweep_seconds = 1\nerase_grace_seconds = 0\n").await;

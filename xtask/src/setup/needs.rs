@@ -64,6 +64,19 @@ pub(super) const NEEDS: &[Need] = &[
     must(Purpose::Test, &["kdig"], "knot-dnsutils", "a second opinion on the DNS door"),
     must(Purpose::Test, &["ffprobe"], "ffmpeg", "plays the sample film through an edge, with seeks"),
     must(Purpose::Test, &["strace"], "strace", "makes the disk fail at a chosen call"),
+    must(Purpose::Test, &["nft"], "nftables", "cuts nodes from each other"),
+    must(Purpose::Test, &["ip"], "iproute2", "gives each node a network of its own"),
+    must(Purpose::Test, &["mkfs.ext4"], "e2fsprogs", "makes a file system that fails"),
+    must(Purpose::Test, &["prlimit"], "util-linux", "takes a process its files"),
+    must(
+        Purpose::Test,
+        &[
+            "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+            "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+        ],
+        "libfaketime",
+        "lets the clock of a process jump",
+    ),
     must(
         Purpose::Test,
         &[

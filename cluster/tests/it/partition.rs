@@ -1,0 +1,169 @@
+//! A network that falls apart: origins in five zones and edges, each alone in a network namespace, while rules drop what one
+//! says to another.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use cluster::{
+    curl,
+    keeper::{Keeper, Kept},
+    processes::{ProcessOptions, Processes},
+};
+use fastrand::Rng;
+use format::{NodeName, wire::ObjectHealth};
+use futures::future::join_all;
+
+use crate::{
+    load::{DEADLINE, start},
+    postgres::Server,
+    wires::{BRIDGE, Wires},
+};
+
+const SEED: u64 = 3;
+const ZONES: u8 = 5;
+/// Two columns of eight are in each zone.
+const PROFILE: &str = "4+4";
+const DATA: usize = 4;
+/// No edge takes longer to say that it cannot: an open and a fill, each with its own deadline, and a busy machine.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+/// Above the time that all cuts take, so that what an edge can reach is known; healing is not what is slow here.
+const LIMITS: &str = "announce_seconds = 1\ndown_seconds = 90\nscan_seconds = 2\nsweep_seconds = 5\nrepairs_max = 1\n\
+                      repair_bytes_per_second = 0\nupload_idle_seconds = 20\n";
+
+/// Who hears nothing of whom.
+type Deaf = BTreeSet<(u8, u8)>;
+
+/// Cuts nodes from each other both ways.
+fn apart(some: impl Iterator<Item = u8> + Clone, others: impl Iterator<Item = u8> + Clone) -> Deaf {
+    some.flat_map(|one| others.clone().flat_map(move |other| [(one, other), (other, one)])).collect()
+}
+
+/// The nodes, and on the bridge the owner and the catalog's server.
+struct Scene {
+    origins: u8,
+    wires: Wires,
+    processes: Processes,
+    keeper: Keeper,
+}
+
+impl Scene {
+    /// Reads objects through all edges at once and judges each answer by what the edge can reach; returns how many were exact
+    /// and how many said that they cannot.
+    async fn read(&self, what: &str, deaf: &Deaf, objects: &[Kept]) -> (usize, usize) {
+        let start = Instant::now();
+        self.wires.cut(deaf);
+        let healths = self.healths().await;
+        let reads = self.processes.doors().into_iter().zip(self.origins..).flat_map(|(door, edge)| {
+            let healths = &healths;
+            objects.iter().map(move |kept| {
+                let locator = kept.label.capability().locator();
+                let reaches = columns_within_reach(&healths[&locator], edge, deaf);
+                self.judge(format!("{what}, edge at {door}, {locator}"), door, kept, reaches)
+            })
+        });
+        let judged = join_all(reads).await;
+        let exact = judged.iter().filter(|exact| **exact).count();
+        let seconds = start.elapsed().as_secs_f64();
+        println!("{what}: {exact} exact, {} said that they cannot, {seconds:.1} s", judged.len() - exact);
+        (exact, judged.len() - exact)
+    }
+
+    async fn judge(&self, what: String, door: SocketAddr, kept: &Kept, reaches: usize) -> bool {
+        let body = PathBuf::from(self.processes.path(&format!("body-{}-{}", door.ip(), kept.label)));
+        let url = format!("http://{}.localhost:{}/", kept.label, door.port());
+        let start = Instant::now();
+        let answer = curl(door, &url, &body, &[]).await.unwrap();
+        let got = std::fs::read(&body).unwrap_or_default();
+        let is_exact = answer.status == 200 && blake3::hash(&got) == kept.hash;
+        assert!(start.elapsed() < ANSWER_DEADLINE, "{what}: took {:?}", start.elapsed());
+        if reaches >= DATA {
+            assert!(is_exact, "{what}: {reaches} columns are within reach: {}", answer.header);
+        } else if !is_exact {
+            // Broken off, or an error before the first byte.
+            assert!(answer.status != 200 || answer.bytes < kept.length, "{what}: wrong bytes: {}", answer.header);
+        }
+        is_exact
+    }
+
+    async fn healths(&self) -> BTreeMap<format::Locator, ObjectHealth> {
+        let healths = self.keeper.healths().await.unwrap();
+        let locators = self.keeper.kept().into_iter().map(|kept| kept.label.capability().locator());
+        locators.zip(healths).collect()
+    }
+}
+
+/// The columns that a node can read: those on nodes with whom it talks both ways, and those that have no bytes.
+fn columns_within_reach(health: &ObjectHealth, node: u8, deaf: &Deaf) -> usize {
+    let number = |name: &NodeName| name.as_str()[1..].parse::<u8>().unwrap();
+    let talks = |other: u8| !deaf.contains(&(node, other)) && !deaf.contains(&(other, node));
+    let is_read = |nodes: &[NodeName]| nodes.is_empty() || nodes.iter().any(|name| talks(number(name)));
+    health.columns.iter().filter(|column| is_read(&column.nodes)).count()
+}
+
+/// A minute: cut connections are found by their deadlines.
+#[tokio::test(flavor = "multi_thread")]
+async fn edges_read_all_they_can_reach_and_say_so_when_they_cannot() {
+    fall_apart(2, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes: 20 origins and four edges; docs/durability.md"]
+async fn edges_of_a_larger_network_do_so_too() {
+    fall_apart(4, 4).await;
+}
+
+async fn fall_apart(zone_origins: u8, edges: u8) {
+    println!("seed {SEED}");
+    let origins = ZONES * zone_origins;
+    let Some(wires) = Wires::new(origins + edges) else { return };
+    let server = Server::on_network("partition", Wires::host(BRIDGE));
+    let options = ProcessOptions {
+        origins,
+        zone_origins,
+        edges,
+        catalog: Some(server.network_url(&server.new_database().await)),
+        profile: PROFILE.to_owned(),
+        limits: LIMITS.to_owned(),
+        seats: wires.seats(),
+        ..ProcessOptions::default()
+    };
+    let processes = start(options).await;
+    let keeper = Keeper::open(&processes, PROFILE.parse().unwrap()).await.unwrap();
+    let scene = Scene { origins, wires, processes, keeper };
+    let mut rng = Rng::with_seed(SEED);
+    for _ in 0..15 {
+        let length = rng.usize(1 << 20..3 << 20);
+        scene.keeper.put(&mut rng, length).await.unwrap();
+    }
+    scene.keeper.until_whole(DEADLINE).await.unwrap();
+    let kept = scene.keeper.kept();
+    // Each edge sees an object for the first time in the cut that it is for: its cache knows nothing of it.
+    let mut fresh = kept.chunks(3);
+    let mut next = || fresh.next().unwrap();
+    let (zone, others, edges) = (0..zone_origins, zone_origins..origins + edges, origins..origins + edges);
+
+    let one_way: Deaf = others.clone().flat_map(|other| zone.clone().map(move |one| (other, one))).collect();
+    assert_eq!(scene.read("one zone is heard by nobody", &one_way, next()).await.1, 0);
+    let halves = apart(edges.clone(), (0..origins).filter(|origin| origin % 2 == 0));
+    scene.read("edges see every other origin", &halves, next()).await;
+    let (exact, cannot) = scene.read("edges see one zone", &apart(edges, zone_origins..origins), next()).await;
+    assert!(exact == 0 && cannot > 0, "two columns are not four");
+    let away = apart(zone.clone(), [BRIDGE].into_iter());
+    assert_eq!(scene.read("one zone has no catalog", &away, next()).await.1, 0);
+    let cut = apart(zone, others.chain([BRIDGE]));
+    assert_eq!(scene.read("one zone is apart", &cut, next()).await.1, 0);
+    // The owner's side goes on; what it could not place there is missing until the zone is back.
+    for _ in 0..2 {
+        scene.keeper.put(&mut rng, 1_700_000).await.unwrap();
+    }
+
+    scene.wires.cut(&Deaf::new());
+    let healed = scene.keeper.until_whole(DEADLINE).await.unwrap();
+    println!("all redundancy back {:.1} s after the cuts", healed.as_secs_f64());
+    assert_eq!(scene.read("nothing is cut", &Deaf::new(), &scene.keeper.kept()).await.1, 0);
+    scene.keeper.all_exact().await.unwrap();
+}

@@ -1,0 +1,34 @@
+//! File systems of their own for tests of disks that fail.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// A mounted file system; it is unmounted when this is dropped.
+pub(crate) struct Mount(PathBuf);
+
+impl Mount {
+    /// Mounts what the arguments of `mount` say. Only root may; none when this is not, or nothing can be mounted here.
+    pub(crate) fn new(at: &Path, arguments: &[&str]) -> Option<Self> {
+        fs::create_dir_all(at).unwrap();
+        let mounted = Command::new("mount").args(arguments).arg(at).output().unwrap();
+        if !mounted.status.success() {
+            eprintln!("skipped: nothing can be mounted here: {}", String::from_utf8_lossy(&mounted.stderr));
+            return None;
+        }
+        Some(Self(at.to_owned()))
+    }
+
+    /// Mounts a small file system in memory.
+    pub(crate) fn small(at: &Path, mebibytes: u32) -> Option<Self> {
+        Self::new(at, &["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "evernear-test"])
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
+    }
+}
