@@ -109,7 +109,7 @@ impl Keeper {
 
     /// Returns how many objects were acknowledged and not removed.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         lock(&self.kept).len()
     }
 

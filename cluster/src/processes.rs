@@ -246,6 +246,12 @@ impl Processes {
         Ok(child.id())
     }
 
+    /// Leaves the folder of this run where it is, for whoever wants to know what happened. Returns it.
+    pub fn keep(&mut self) -> &Path {
+        self.folder.disable_cleanup(true);
+        self.folder.path()
+    }
+
     /// Returns a path in the folder of this run.
     #[must_use]
     pub fn path(&self, name: &str) -> String {

@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use fastrand::Rng;
 use format::Profile;
@@ -123,8 +123,11 @@ pub async fn torture(options: &TortureOptions) -> Result<()> {
     while let Some(ended) = load.join_next().await {
         ended?;
     }
-    harmed?;
-    scene.judge().await
+    let judged = match harmed {
+        Ok(()) => scene.judge().await,
+        failed => failed,
+    };
+    judged.with_context(|| format!("logs and disks are in {}", processes.keep().display()))
 }
 
 impl Scene {

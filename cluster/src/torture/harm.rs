@@ -79,7 +79,7 @@ pub(super) async fn flood(scene: &Scene, processes: &mut Processes, rng: &mut Rn
         kill(scene, processes, &victims[..count], rng)?;
         if said.elapsed() > Duration::from_secs(30) {
             said = Instant::now();
-            let (kills, objects) = (scene.tally.kills.count(), scene.keeper.len());
+            let (kills, objects) = (scene.tally.kills.count(), scene.keeper.count());
             say(&format!("{:>5.0} s  flood: {kills} kills, {objects} objects", start.elapsed().as_secs_f64()));
         }
     }

@@ -17,12 +17,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn write(scene: Arc<Scene>, number: usize, mut rng: Rng) {
     while !scene.is(Act::End) {
         let floods = scene.is(Act::Flood);
-        if !floods && (number >= WRITERS[0] || scene.keeper.len() >= FEW && rng.u8(..10) > 0) {
+        if !floods && (number >= WRITERS[0] || scene.keeper.count() >= FEW && rng.u8(..10) > 0) {
             sleep(PAUSE).await;
             continue;
         }
         let _change = scene.changes.read().await;
-        if rng.u8(..100) < 5 || (!floods && scene.keeper.len() >= FEW) {
+        if rng.u8(..100) < 5 || (!floods && scene.keeper.count() >= FEW) {
             match scene.keeper.remove_any(&mut rng).await {
                 Ok(()) => scene.tally.removals.add(1),
                 Err(error) => {
