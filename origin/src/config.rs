@@ -1,6 +1,8 @@
 //! What an operator chooses. Read from TOML, unknown keys refused, checked whole before a port opens.
 //! `origin.sample.toml` shows every key; a test reads it.
 
+mod bucket;
+
 use std::{
     fs,
     net::SocketAddr,
@@ -12,7 +14,8 @@ use client::tls::{Identity, TlsError};
 use format::{NodeName, Place, PlaceError};
 use serde::Deserialize;
 
-use crate::catalog::CatalogUrl;
+pub use self::bucket::{BucketConfig, BucketUrl, BucketUrlError};
+use crate::{catalog::CatalogUrl, store::Bucket};
 
 /// Configuration files are small; a larger file is not one.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
@@ -28,12 +31,16 @@ pub struct Config {
     /// Address under which other nodes reach the node API. Absent: the address listened on, which must then be a concrete
     /// one.
     pub advertise: Option<SocketAddr>,
-    /// Folder of the shards; made when it is not there. No default.
+    /// Folder of all the node keeps; made when it is not there. No default.
     pub data_dir: PathBuf,
+    /// The object store that shards lie in. Absent: they lie in `data_dir`. What lay there before is read as long as it is
+    /// there.
+    pub bucket: Option<BucketConfig>,
     /// Where the catalog is: `sqlite:///absolute/path`, one file for all origins of one machine, or
     /// `postgres://USER@HOST/DATABASE`, one database for all origins. No default.
     pub catalog: CatalogUrl,
-    /// Bytes that shards may take in all. Absent: all of the file system but its reserve of 5 %.
+    /// Bytes that shards may take in all. Absent: all of the file system but its reserve of 5 %; with a bucket there is no
+    /// default, because an object store does not say how much it takes.
     pub capacity_bytes: Option<u64>,
     /// Where the node is. No default.
     pub place: Place,
@@ -172,6 +179,21 @@ pub enum ConfigError {
         /// The least that works.
         min: u64,
     },
+    /// Nobody said how much of the object store is for this node.
+    #[error("an object store does not say how much it takes; write capacity_bytes")]
+    Capacity,
+    /// The object store cannot be asked as it is written.
+    #[error("[bucket] cannot be used")]
+    Bucket {
+        /// The cause.
+        source: object_store::Error,
+    },
+    /// A file of keys does not read. What is wrong in it is not told, because it would be told in logs.
+    #[error("{path} is no file of keys; write access_key_id = \"..\" and secret_access_key = \"..\"")]
+    Keys {
+        /// The file.
+        path: PathBuf,
+    },
     /// Other nodes cannot connect to "any address".
     #[error("{listen} is no address that other nodes can reach; write advertise = \"ADDRESS:PORT\"")]
     Advertise {
@@ -216,6 +238,16 @@ impl Config {
         Ok(Identity::from_pem(&authority?, &certificate?, &key?)?)
     }
 
+    /// Returns the object store that shards lie in, not asked yet. Called on the runtime that shall ask it.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn bucket(&self) -> Result<Option<Bucket>, ConfigError> {
+        let Some(bucket) = &self.bucket else { return Ok(None) };
+        let (store, prefix) = bucket.client()?;
+        Ok(Some(Bucket::new(store, bucket.url.to_string(), prefix, self.name.to_string())))
+    }
+
     /// Checks what the types do not say.
     ///
     /// # Errors
@@ -224,6 +256,9 @@ impl Config {
         self.place.check()?;
         if self.advertise.unwrap_or(self.listen).ip().is_unspecified() {
             return Err(ConfigError::Advertise { listen: self.listen });
+        }
+        if self.bucket.is_some() && self.capacity_bytes.is_none() {
+            return Err(ConfigError::Capacity);
         }
         self.limits.check()
     }

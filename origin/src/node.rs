@@ -192,11 +192,13 @@ impl Node {
         if self.room(self.store.space()?).1 == 0 { Err(RoomError::Full) } else { Ok(()) }
     }
 
-    /// Returns the bytes shards may take, and those of them that are free.
+    /// Returns the bytes shards may take, and those of them that are free. With an object store the disk has only uploads
+    /// under way, and is either full or does not matter.
     fn room(&self, space: Space) -> (u64, u64) {
-        let held = self.shard_bytes.load(Ordering::Relaxed);
-        let capacity = self.config.capacity_bytes.unwrap_or_else(|| space.usable_bytes().saturating_add(held));
-        (capacity, capacity.saturating_sub(held).min(space.usable_bytes()))
+        let (held, usable) = (self.held_bytes(), space.usable_bytes());
+        let capacity = self.config.capacity_bytes.unwrap_or_else(|| usable.saturating_add(held));
+        let on_disk = if self.config.bucket.is_some() && usable > 0 { u64::MAX } else { usable };
+        (capacity, capacity.saturating_sub(held).min(on_disk))
     }
 
     /// Returns what the node says of itself.

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     catalog::{Applied, Catalog, CatalogError, OpenError, ShardRow},
-    config::Config,
+    config::{Config, ConfigError},
     store::{HeldShard, RealDisk, ShardId, Store, StoreError},
 };
 
@@ -46,6 +46,9 @@ pub struct Rebuilt {
 /// Why a rebuild stopped. What it did until then stays, and another run goes on from there.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
+    /// The configuration cannot be used; the operator's to mend.
+    #[error("the configuration cannot be used")]
+    Config(#[from] ConfigError),
     /// The data folder cannot be used, or the origin still runs on it; the operator's to mend.
     #[error("the origin's data folder cannot be used")]
     Store(#[from] StoreError),
@@ -65,8 +68,9 @@ pub enum RebuildError {
 /// # Errors
 /// [`RebuildError`].
 pub async fn rebuild(config: &Config) -> Result<Rebuilt, RebuildError> {
-    let data_dir = config.data_dir.clone();
-    let store = Arc::new(off_reactor(move || Store::open(&data_dir, Arc::new(RealDisk))).await?);
+    let (data_dir, bucket) = (config.data_dir.clone(), config.bucket()?);
+    let open = move || Store::open(&data_dir, Arc::new(RealDisk))?.with_bucket(bucket);
+    let store = Arc::new(off_reactor(open).await?);
     let catalog = config.catalog.open(config.limits.changes_kept).await?;
     // Before anything is filed: whoever followed the old feed starts anew instead of taking the new numbers for old ones.
     catalog.restart_feed(&config.name).await?;

@@ -47,7 +47,7 @@ pub(crate) async fn reconcile(node: &Arc<Node>) -> Result<(), RefreshError> {
                 placed += 1;
             }
             // It may have come since the page of the disk was read.
-            (None, Some((_, row))) if !node.off_reactor(move |store| store.has_shard(&object, column)).await? => {
+            (None, Some((_, row))) if !node.off_reactor(move |store| store.has_shard(&object, column)).await?? => {
                 repair::lost(node, &row, RepairCause::Scan).await?;
                 lost += 1;
             }

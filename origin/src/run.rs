@@ -157,10 +157,10 @@ impl Origin {
             return Err(StartError::Name { certificate: identity.name().clone(), configured: config.name });
         }
         let acceptor = TlsAcceptor::from(identity.server_config()?);
-        let data_dir = config.data_dir.clone();
+        let (data_dir, bucket) = (config.data_dir.clone(), config.bucket()?);
         let open = move || -> Result<Store, StartError> {
             codec::prove()?;
-            Ok(Store::open(&data_dir, disk)?)
+            Ok(Store::open(&data_dir, disk)?.with_bucket(bucket)?)
         };
         let store = tokio::task::spawn_blocking(open).await.map_err(|_| StartError::Lost)??;
         let catalog = config.catalog.open(config.limits.changes_kept).await?;

@@ -16,11 +16,15 @@
 //! A large shard is there exactly when its strip file is: that file is renamed into place last, after everything it needs is
 //! durable beside it. A small one is there exactly when its last entry in the packs is not a tombstone. `draft.rs` has the
 //! order of a commit, `held.rs` hides the difference from readers.
+//!
+//! Where the operator names an object store, new shards of every size lie in it (`bucket.rs`), and all else stays here.
 
+mod bucket;
 mod disk;
 mod draft;
 mod entry;
 mod files;
+mod head;
 mod held;
 mod index;
 mod note;
@@ -28,6 +32,7 @@ mod pack;
 mod packs;
 mod quarantine;
 mod record;
+mod send;
 mod shards;
 mod slice;
 mod space;
@@ -46,8 +51,10 @@ use std::{
 use client::{Bug, planted};
 use format::ObjectId;
 
+pub(crate) use self::bucket::CALL;
 use self::packs::{Killed, Packs};
 pub use self::{
+    bucket::{Bucket, BucketFault},
     disk::{Disk, RealDisk, Step, SyncFailure},
     draft::{AppendError, CommitError, Draft},
     packs::{PACK_BYTES_MAX, PackDamage},
@@ -85,6 +92,26 @@ pub enum StoreError {
         /// The lock file.
         path: PathBuf,
     },
+    /// The object store did not do what it was asked, `fault` says whose fault it is; another node may do.
+    #[error("cannot {action} {key}: {fault}")]
+    Bucket {
+        /// What was tried.
+        action: &'static str,
+        /// On which key of which object store.
+        key: String,
+        /// Whose fault it is.
+        fault: BucketFault,
+        /// The cause.
+        source: object_store::Error,
+    },
+    /// The place in the object store is another origin's; the operator's fault.
+    #[error("{url} is where origin {owner} keeps its shards; give each origin a prefix of its own")]
+    BucketInUse {
+        /// The place.
+        url: String,
+        /// Whose it is.
+        owner: String,
+    },
     /// A file is not what was written; our fault, another node may do.
     #[error("{path} is damaged")]
     Damaged {
@@ -116,6 +143,8 @@ pub struct Store {
     root: PathBuf,
     disk: Arc<dyn Disk>,
     packs: Packs,
+    /// Where new shards go. None: into packs and files.
+    bucket: Option<Arc<Bucket>>,
     /// Folders whose own entry is durable.
     folders: Mutex<HashSet<PathBuf>>,
     guards: Vec<Mutex<()>>,
@@ -143,11 +172,25 @@ impl Store {
         let lock = take_lock(root.join("lock"))?;
         let guards = (0..GUARDS).map(|_| Mutex::new(())).collect();
         let packs = Packs::new(pack_bytes_max);
-        let mut store = Self { root: root.to_owned(), disk, packs, folders: Mutex::default(), guards, _lock: lock };
+        let folders = Mutex::default();
+        let mut store = Self { root: root.to_owned(), disk, packs, bucket: None, folders, guards, _lock: lock };
         store.clear_uploads()?;
         store.open_packs()?;
         store.sync_folder(root);
         Ok(store)
+    }
+
+    /// Lets new shards lie in an object store, if there is one, and takes this origin's place in it. Shards that are here
+    /// already stay. Every later call that concerns shards blocks on the object store too.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn with_bucket(mut self, bucket: Option<Bucket>) -> Result<Self, StoreError> {
+        if let Some(bucket) = &bucket {
+            bucket.claim()?;
+        }
+        self.bucket = bucket.map(Arc::new);
+        Ok(self)
     }
 
     fn clear_uploads(&self) -> Result<(), StoreError> {
@@ -185,41 +228,50 @@ impl Store {
     }
 
     /// Returns whether a shard is here, whole; its name may not be durable yet.
-    #[must_use]
-    pub fn has_shard(&self, object: &ObjectId, column: usize) -> bool {
-        let packed = self.packs.index().find(&ShardId { object: *object, column });
-        packed.is_some() || self.shard_path(object, column).exists()
+    ///
+    /// # Errors
+    /// [`StoreError::Bucket`], which is no word about the shard.
+    pub fn has_shard(&self, object: &ObjectId, column: usize) -> Result<bool, StoreError> {
+        let shard = ShardId { object: *object, column };
+        if self.packs.index().find(&shard).is_some() || self.shard_path(object, column).exists() {
+            return Ok(true);
+        }
+        let Some(bucket) = &self.bucket else { return Ok(false) };
+        Ok(bucket.meta(&shard)?.is_some())
     }
 
-    /// Returns whether a shard is here, whole and durable: waits for a commit under way, and makes its name durable again,
-    /// because the process that renamed it may have died before it could.
-    #[must_use]
-    pub fn confirm_shard(&self, object: &ObjectId, column: usize) -> bool {
+    /// Returns the bytes of a shard that is here, whole and durable: waits for a commit under way, and makes its name durable
+    /// again, because the process that renamed it may have died before it could.
+    ///
+    /// # Errors
+    /// [`StoreError`], which is no word about the shard.
+    pub fn confirm_shard(&self, object: &ObjectId, column: usize) -> Result<Option<u64>, StoreError> {
         let _guard = self.guard(&object.0);
-        let packed = self.packs.index().find(&ShardId { object: *object, column });
+        let shard = ShardId { object: *object, column };
+        let packed = self.packs.index().find(&shard);
         if let Some((_, place)) = packed {
             self.sync_packs(place.pack, place.span.end());
-            return true;
+            return Ok(Some(place.span.strips_bytes.into()));
         }
-        let is_here = self.shard_path(object, column).exists();
-        if is_here {
+        let path = self.shard_path(object, column);
+        if let Some(file) = open(&path)? {
             self.sync_folder(&self.shard_folder(object));
+            return Ok(Some(file.metadata().map_err(failed("measure", &path))?.len()));
         }
-        is_here
+        let Some(bucket) = &self.bucket else { return Ok(None) };
+        Ok(bucket.meta(&shard)?.map(|object| object.size))
     }
 
     /// Removes a shard, unless it was written after `before`: then it was uploaded again since somebody decided that it may
     /// go, and false is returned. A shard that is not here is as good as removed.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
+    /// [`StoreError::Io`], [`StoreError::Bucket`].
     pub fn remove_shard(&self, object: &ObjectId, column: usize, before: SystemTime) -> Result<bool, StoreError> {
         // Under the guard of commits, so that none comes between the look and the removal.
         let _guard = self.guard(&object.0);
         let id = ShardId { object: *object, column };
-        let written = |ns: u64| UNIX_EPOCH + Duration::from_nanos(ns);
-        if self.kill_packed(&id, |place| written(place.written) <= before || planted(Bug::Collection))? == Killed::Kept
-        {
+        if self.kill_packed(&id, |place| time(place.written) <= before || planted(Bug::Collection))? == Killed::Kept {
             return Ok(false);
         }
         let shard = self.shard_path(object, column);
@@ -230,6 +282,12 @@ impl Store {
             }
         }
         self.remove_files(&id)?;
+        let Some(bucket) = &self.bucket else { return Ok(true) };
+        let Some(front) = bucket.front(&id)? else { return Ok(true) };
+        if front.written() > before {
+            return Ok(false);
+        }
+        bucket.remove(&id)?;
         Ok(true)
     }
 
@@ -312,6 +370,11 @@ fn open_folder(folder: &Path) -> io::Result<File> {
 fn is_out_of_files(error: &io::Error) -> bool {
     let out = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(rustix::io::Errno::raw_os_error);
     error.raw_os_error().is_some_and(|code| out.contains(&code))
+}
+
+/// The time that nanoseconds since 1970 tell.
+fn time(nanoseconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(nanoseconds)
 }
 
 /// Names the file and the action of an IO error.

@@ -117,9 +117,11 @@ impl From<StoreError> for Refusal {
             {
                 Self::node(StatusCode::INSUFFICIENT_STORAGE, &error)
             }
-            StoreError::Io { .. } | StoreError::InUse { .. } | StoreError::Damaged { .. } => {
-                Self::node(StatusCode::INTERNAL_SERVER_ERROR, &error)
-            }
+            StoreError::Bucket { .. } => Self::node(StatusCode::SERVICE_UNAVAILABLE, &error),
+            StoreError::BucketInUse { .. }
+            | StoreError::Io { .. }
+            | StoreError::InUse { .. }
+            | StoreError::Damaged { .. } => Self::node(StatusCode::INTERNAL_SERVER_ERROR, &error),
         }
     }
 }

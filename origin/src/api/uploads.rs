@@ -22,7 +22,7 @@ use super::{
 use crate::{
     catalog::ShardRow,
     node::{Lost, Node},
-    store::CommitError,
+    store::{CommitError, StoreError},
     upload::{Taken, UploadError, UploadId},
 };
 
@@ -121,19 +121,16 @@ pub(super) async fn commit(
 }
 
 async fn store(node: &Arc<Node>, taken: Option<Taken>, column: usize, public: PublicManifest) -> Result<(), Refusal> {
-    let (object, bytes) = (public.id(), public.shard_bytes(column));
-    let had = node
-        .off_reactor(move |store| -> Result<bool, StoreRefusal> {
-            let had = store.has_shard(&object, column);
-            match taken {
-                Some(taken) => {
-                    taken.into_draft().commit(column, &public)?;
-                }
+    let object = public.id();
+    let (had, bytes) = node
+        .off_reactor(move |store| -> Result<(bool, u64), StoreRefusal> {
+            let had = store.has_shard(&object, column)?;
+            let bytes = match taken {
+                Some(taken) => taken.into_draft().commit(column, &public)?,
                 // The acknowledgement of an earlier commit may have been lost on its way.
-                None if store.confirm_shard(&object, column) => {}
-                None => return Err(UploadError::Unknown.into()),
-            }
-            Ok(had)
+                None => store.confirm_shard(&object, column)?.ok_or(UploadError::Unknown)?,
+            };
+            Ok((had, bytes))
         })
         .await?
         .inspect_err(|error| {
@@ -158,6 +155,9 @@ enum StoreRefusal {
     /// What was sent is not the shard.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// Whether it is here cannot be said.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl From<StoreRefusal> for Refusal {
@@ -165,6 +165,7 @@ impl From<StoreRefusal> for Refusal {
         match error {
             StoreRefusal::Upload(error) => error.into(),
             StoreRefusal::Commit(error) => error.into(),
+            StoreRefusal::Store(error) => error.into(),
         }
     }
 }

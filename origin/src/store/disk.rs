@@ -32,6 +32,10 @@ pub enum Step {
     CopiesSynced,
     /// The sparse pack was unlinked.
     PackDropped,
+    /// The object store was given all but the end of a large shard, and shows nothing of it.
+    PartsSent,
+    /// It has the shard, for good.
+    ObjectSent,
 }
 
 impl Step {
@@ -54,6 +58,8 @@ impl Step {
         Self::CopiesSynced,
         Self::PackDropped,
     ];
+    /// The steps of a commit of a large shard into an object store; of a small one the last alone.
+    pub const BUCKET: [Self; 2] = [Self::PartsSent, Self::ObjectSent];
 }
 
 /// Bytes that could not be made durable.

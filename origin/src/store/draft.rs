@@ -3,7 +3,7 @@
 //! A small shard becomes an entry of a pack (`packs.rs`). A large one becomes files, in an order by which a crash anywhere
 //! leaves a whole shard or none (`Step` names the points between): strips synced in `tmp`; list and public manifest written
 //! and synced in `tmp`, renamed, folder synced; strips renamed, folder synced. The catalog row and the acknowledgement come
-//! after.
+//! after. With an object store it becomes an object of that, at the end of all or not at all (`send.rs`).
 
 use std::{
     fs::{self, File},
@@ -22,7 +22,7 @@ use format::{
 };
 
 use super::{
-    ShardId, Step, Store, StoreError,
+    Bucket, ShardId, Step, Store, StoreError,
     entry::{Body, PACKED_BYTES_MAX},
     failed,
     packs::Killed,
@@ -106,12 +106,12 @@ struct Run {
 
 /// A shard that is being uploaded. Dropped, it leaves nothing.
 pub struct Draft {
-    store: Arc<Store>,
-    name: String,
-    file: File,
-    list: StripList,
+    pub(super) store: Arc<Store>,
+    pub(super) name: String,
+    pub(super) file: File,
+    pub(super) list: StripList,
     runs: Vec<Run>,
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 impl Store {
@@ -174,19 +174,32 @@ impl Draft {
         Ok(())
     }
 
-    /// Checks the draft against its manifest and makes it a durable shard. Returns the shard's bytes.
+    /// Checks the draft against its manifest and makes it a durable shard. Returns the shard's bytes, as
+    /// [`HeldShard`](super::HeldShard) counts them.
     ///
     /// # Errors
     /// [`CommitError`]; nothing is left of the draft then.
     pub fn commit(self, column: usize, public: &PublicManifest) -> Result<u64, CommitError> {
         self.check(column, public)?;
         let shard = ShardId { object: public.id(), column };
+        if let Some(bucket) = &self.store.bucket {
+            return Ok(self.keep_in_bucket(bucket, &shard, public)?);
+        }
         let bytes = self.bytes.saturating_add((self.list.as_bytes().len() + public.encoded().len()) as u64);
         match usize::try_from(bytes) {
             Ok(small) if small <= PACKED_BYTES_MAX => self.keep_in_pack(&shard, public)?,
             _ => self.keep_as_files(&shard, public)?,
         }
         Ok(self.bytes)
+    }
+
+    /// What was here of the shard before there was an object store goes.
+    fn keep_in_bucket(&self, bucket: &Bucket, shard: &ShardId, public: &PublicManifest) -> Result<u64, StoreError> {
+        let _guard = self.store.guard(&shard.object.0);
+        let bytes = self.send(bucket, shard, public)?;
+        let _: Killed = self.store.kill_packed(shard, |_| true)?;
+        self.store.remove_files(shard)?;
+        Ok(bytes)
     }
 
     fn keep_in_pack(&self, shard: &ShardId, public: &PublicManifest) -> Result<(), StoreError> {
@@ -198,15 +211,21 @@ impl Draft {
         if !body.is_whole(shard) {
             return Err(StoreError::Damaged { path });
         }
-        let written = self.file.metadata().and_then(|about| about.modified()).map_err(failed("measure", &path))?;
-        let written = written.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let written = self.written()?;
         let _guard = store.guard(&shard.object.0);
-        store.pack_shard(shard, u64::try_from(written).unwrap_or(u64::MAX), &body)?;
+        store.pack_shard(shard, written, &body)?;
         // Before there were packs, small shards were files too.
         if store.shard_path(&shard.object, shard.column).exists() {
             store.remove_files(shard)?;
         }
         Ok(())
+    }
+
+    /// Returns when the last strip was appended, in nanoseconds since 1970.
+    pub(super) fn written(&self) -> Result<u64, StoreError> {
+        let written = self.file.metadata().and_then(|about| about.modified());
+        let written = written.map_err(failed("measure", &self.store.tmp_path(&self.name)))?;
+        Ok(u64::try_from(written.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX))
     }
 
     fn keep_as_files(&self, shard: &ShardId, public: &PublicManifest) -> Result<(), StoreError> {

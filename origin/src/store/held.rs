@@ -1,14 +1,20 @@
-//! A shard that is here, opened to be read: as a file of its own or as an entry of a pack, readers see no difference.
+//! A shard that is here, opened to be read: a file of its own, an entry of a pack or an object of an object store, readers see
+//! no difference.
 
-use std::{fs::File, os::unix::fs::FileExt, path::PathBuf};
+use std::{fs::File, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
 
+use bytes::Bytes;
 use format::{
     ObjectId, PublicManifest,
     limits::{PUBLIC_MANIFEST_BYTES_MAX, STRIPES_MAX},
 };
 
 use super::{
-    ShardId, Store, StoreError, failed,
+    Bucket, ShardId, Store, StoreError,
+    bucket::Front,
+    entry::Span,
+    failed,
+    head::{HEAD_BYTES, Head},
     index::Place,
     is_of_the_sector, open,
     pack::{self, PackName},
@@ -19,60 +25,84 @@ use super::{
 #[expect(clippy::cast_possible_truncation, reason = "32 MiB")]
 const LIST_BYTES_MAX: usize = STRIPES_MAX as usize * 32;
 
+/// Most that one read takes with it over a network.
+const WINDOW_BYTES: u64 = 4 << 20;
+
 /// A shard, opened.
 #[derive(Debug)]
 pub(super) struct Held {
-    pub(super) file: File,
+    /// The file, or the key of the object, that its strips lie in.
     pub(super) path: PathBuf,
-    /// Where in the file its strips start.
-    pub(super) strips_at: u64,
-    /// Their bytes.
+    /// Bytes of its strips.
     pub(super) strips_bytes: u64,
+    strips_at: u64,
+    bytes: Source,
     beside: Beside,
+}
+
+/// What its bytes are read from.
+#[derive(Debug)]
+enum Source {
+    File(File),
+    Object(Object),
+}
+
+/// An object that is read a window at a time: each read is a call over a network.
+#[derive(Debug)]
+struct Object {
+    bucket: Arc<Bucket>,
+    shard: ShardId,
+    size: u64,
+    window: Bytes,
+    window_at: u64,
 }
 
 /// Where P and the list are.
 #[derive(Debug)]
 pub(super) enum Beside {
-    Files { public: PathBuf, list: PathBuf },
+    Files {
+        public: PathBuf,
+        list: PathBuf,
+    },
     Pack(PackName, Place),
+    /// None when its head is damaged, and with it all that was there.
+    Object(Option<Head>),
 }
 
 impl Store {
     /// Opens a shard; none when it is not here.
     pub(super) fn held(&self, object: &ObjectId, column: usize) -> Result<Option<Held>, StoreError> {
-        if let Some((file, name, place)) = self.open_packed(&ShardId { object: *object, column })? {
+        let shard = ShardId { object: *object, column };
+        if let Some((file, name, place)) = self.open_packed(&shard)? {
             return Ok(Some(Held {
-                file,
                 path: self.packs_folder().join(name.log()),
-                strips_at: place.span.strips_at(),
                 strips_bytes: place.span.strips_bytes.into(),
+                strips_at: place.span.strips_at(),
+                bytes: Source::File(file),
                 beside: Beside::Pack(name, place),
             }));
         }
         let path = self.shard_path(object, column);
-        let Some(file) = open(&path)? else { return Ok(None) };
-        let strips_bytes = file.metadata().map_err(failed("measure", &path))?.len();
-        let beside = Beside::Files { public: self.public_path(object), list: self.list_path(object, column) };
-        Ok(Some(Held { file, path, strips_at: 0, strips_bytes, beside }))
-    }
-
-    /// Returns the public manifest of an object of which a shard is, or was, here.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn public(&self, object: &ObjectId) -> Result<Option<PublicManifest>, StoreError> {
-        let packed = self.packs.index().any_of(object);
-        if let Some(shard) = packed
-            && let Some(held) = self.held(object, shard.column)?
-        {
-            return held.public(object);
+        if let Some(file) = open(&path)? {
+            let strips_bytes = file.metadata().map_err(failed("measure", &path))?.len();
+            let beside = Beside::Files { public: self.public_path(object), list: self.list_path(object, column) };
+            return Ok(Some(Held { path, strips_bytes, strips_at: 0, bytes: Source::File(file), beside }));
         }
-        let path = self.public_path(object);
-        match read(&path, PUBLIC_MANIFEST_BYTES_MAX)? {
-            Some(bytes) => decode(bytes, object, path).map(Some),
-            None => Ok(None),
-        }
+        let Some(bucket) = &self.bucket else { return Ok(None) };
+        let Some(Front { head, bytes, object }) = bucket.front(&shard)? else { return Ok(None) };
+        Ok(Some(Held {
+            path: bucket.name(&object.location).into(),
+            strips_bytes: head.map_or(0, |head| head.strips_bytes),
+            strips_at: head.map_or(0, |head| head.strips_at()),
+            bytes: Source::Object(Object {
+                bucket: bucket.clone(),
+                shard,
+                size: object.size,
+                window: bytes,
+                window_at: 0,
+            }),
+            beside: Beside::Object(head),
+        }))
     }
 }
 
@@ -82,39 +112,101 @@ impl Held {
     }
 
     /// Returns the object's P; none when there is none beside the shard.
-    pub(super) fn public(&self, object: &ObjectId) -> Result<Option<PublicManifest>, StoreError> {
+    pub(super) fn public(&mut self, object: &ObjectId) -> Result<Option<PublicManifest>, StoreError> {
         let (bytes, path) = match &self.beside {
-            Beside::Files { public, .. } => (read(public, PUBLIC_MANIFEST_BYTES_MAX)?, public),
-            Beside::Pack(_, Place { span, .. }) => (self.part(span.public_at(), span.public_bytes)?, &self.path),
+            Beside::Files { public, .. } => (read(public, PUBLIC_MANIFEST_BYTES_MAX)?, public.clone()),
+            Beside::Pack(_, Place { span, .. }) => {
+                (Some(self.part(span.public_at(), span.public_bytes)?), self.path.clone())
+            }
+            Beside::Object(Some(head)) => (Some(self.part(HEAD_BYTES as u64, head.public_bytes)?), self.path.clone()),
+            Beside::Object(None) => return Err(self.damaged()),
         };
-        bytes.map(|bytes| decode(bytes, object, path.clone())).transpose()
+        bytes.map(|bytes| decode(bytes, object, path)).transpose()
     }
 
     /// Returns the stored list; none when there is none beside the shard. Nothing of it is checked.
-    pub(super) fn list(&self) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) fn list(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.beside {
             Beside::Files { list, .. } => read(list, LIST_BYTES_MAX),
-            Beside::Pack(_, Place { span, .. }) => self.part(span.list_at(), span.list_bytes),
+            Beside::Pack(_, Place { span, .. }) => self.part(span.list_at(), span.list_bytes).map(Some),
+            Beside::Object(Some(head)) => self.part(head.list_at(), head.list_bytes).map(Some),
+            Beside::Object(None) => Err(self.damaged()),
         }
     }
 
-    /// Returns whether what surrounds the shard in its pack is intact; of a file always.
+    /// Reads `count` bytes of the strips, `at` so many from their start. Where a read is a call over a network it takes more
+    /// with it, up to `until`.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when they are not there or the disk cannot read them at their place.
+    pub(super) fn strips(&mut self, at: u64, count: usize, until: u64) -> Result<Bytes, StoreError> {
+        let from = self.strips_at;
+        self.read(from + at, count, from.saturating_add(until.min(self.strips_bytes)))
+    }
+
+    /// Returns whether what surrounds the shard in its pack is intact; of every other always.
     pub(super) fn has_marks(&self) -> Result<bool, StoreError> {
-        match &self.beside {
-            Beside::Files { .. } => Ok(true),
-            Beside::Pack(name, place) => {
-                pack::has_marks(&self.file, &name.key(), &place.span).map_err(failed("read", &self.path))
+        match (&self.beside, &self.bytes) {
+            (Beside::Pack(name, place), Source::File(file)) => {
+                pack::has_marks(file, &name.key(), &place.span).map_err(failed("read", &self.path))
             }
+            _ => Ok(true),
         }
     }
 
-    fn part(&self, at: u64, count: u32) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut bytes = vec![0; usize::try_from(count).unwrap_or(usize::MAX)];
-        match self.file.read_exact_at(&mut bytes, at) {
-            Ok(()) => Ok(Some(bytes)),
-            Err(source) if is_of_the_sector(&source) => Err(StoreError::Damaged { path: self.path.clone() }),
-            Err(source) => Err(failed("read", &self.path)(source)),
+    /// Reads the entry around a shard in a pack.
+    pub(super) fn entry(&mut self, span: &Span) -> Result<Bytes, StoreError> {
+        let bytes = usize::try_from(span.entry_bytes()).expect("an entry is small");
+        self.read(span.start.into(), bytes, 0)
+    }
+
+    fn part(&mut self, at: u64, count: u32) -> Result<Vec<u8>, StoreError> {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        self.read(at, count, 0).map(Into::into)
+    }
+
+    fn read(&mut self, at: u64, count: usize, until: u64) -> Result<Bytes, StoreError> {
+        let read = match &mut self.bytes {
+            Source::File(file) => {
+                let mut bytes = vec![0; count];
+                match file.read_exact_at(&mut bytes, at) {
+                    Ok(()) => Some(bytes.into()),
+                    Err(source) if is_of_the_sector(&source) => None,
+                    Err(source) => return Err(failed("read", &self.path)(source)),
+                }
+            }
+            Source::Object(object) => object.read(at, count, until)?,
+        };
+        read.ok_or_else(|| self.damaged())
+    }
+
+    pub(super) fn damaged(&self) -> StoreError {
+        StoreError::Damaged { path: self.path.clone() }
+    }
+}
+
+impl Object {
+    /// None when it ends before.
+    fn read(&mut self, at: u64, count: usize, until: u64) -> Result<Option<Bytes>, StoreError> {
+        if let Some(found) = self.in_window(at, count) {
+            return Ok(Some(found));
         }
+        let wanted = until.saturating_sub(at).min(WINDOW_BYTES).max(count as u64);
+        let wanted = wanted.min(self.size.saturating_sub(at));
+        if wanted < count as u64 {
+            return Ok(None);
+        }
+        let ShardId { object, column } = self.shard;
+        let gone = || StoreError::NoShard { object, column };
+        self.window = self.bucket.read(&self.shard, at, wanted)?.ok_or_else(gone)?;
+        self.window_at = at;
+        Ok(self.in_window(at, count))
+    }
+
+    fn in_window(&self, at: u64, count: usize) -> Option<Bytes> {
+        let from = usize::try_from(at.checked_sub(self.window_at)?).ok()?;
+        let to = from.checked_add(count).filter(|to| *to <= self.window.len())?;
+        Some(self.window.slice(from..to))
     }
 }
 

@@ -5,8 +5,6 @@ use std::{
     ops::Bound,
 };
 
-use format::ObjectId;
-
 use super::{
     HeldShard, ShardId,
     entry::{Kind, Mark, Span},
@@ -91,13 +89,6 @@ impl Index {
         Some((self.packs.get(&place.pack)?.name, place))
     }
 
-    /// Returns some shard of an object.
-    pub(super) fn any_of(&self, object: &ObjectId) -> Option<ShardId> {
-        let from = ShardId { object: *object, column: 0 };
-        let (shard, _) = self.places.range(from..).next()?;
-        (shard.object == *object).then_some(*shard)
-    }
-
     /// Returns the shards after `after`, at most `limit`.
     pub(super) fn page(&self, after: Option<&ShardId>, limit: usize) -> Vec<HeldShard> {
         let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(*after));
@@ -119,6 +110,8 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
+    use format::ObjectId;
+
     use super::*;
 
     fn mark(kind: Kind, object: u8, start: u32) -> Mark {
@@ -150,7 +143,6 @@ mod tests {
         assert_eq!((index.packs[&2].alive_bytes, index.packs[&2].bytes), (3 * tombstone, 3 * tombstone));
         assert_eq!(index.find(&mark(Kind::Shard, 2, 0).shard).unwrap().1.pack, 5);
         assert_eq!(index.find(&mark(Kind::Shard, 1, 0).shard), None);
-        assert!(index.any_of(&ObjectId([3; 32])).is_some() && index.any_of(&ObjectId([1; 32])).is_none());
         let page = |after: Option<u8>, limit| -> Vec<u8> {
             let after = after.map(|object| mark(Kind::Shard, object, 0).shard);
             index.page(after.as_ref(), limit).iter().map(|held| held.shard.object.0[0]).collect()

@@ -2,15 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io,
-    os::unix::fs::FileExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use format::ObjectId;
 
-use super::{Found, Harm, ShardId, Store, StoreError, entry::Span, failed, held::Beside, remove};
+use super::{Found, Harm, ShardId, Store, StoreError, failed, held::Beside, remove};
 
 /// Shards kept; the oldest go.
 const SHARDS_MAX: usize = 256;
@@ -21,8 +19,9 @@ const BYTES_MAX: u64 = 1 << 30;
 type Kept = (Vec<PathBuf>, u64);
 
 impl Store {
-    /// Takes a damaged shard away, durably: afterwards it is not here. Looks once more first, because the shard may have
-    /// been uploaded anew or mended since; false when it is intact at the named place.
+    /// Takes a damaged shard away, durably: afterwards it is not here. One in an object store is removed: what is kept of it
+    /// is that store's affair. Looks once more first, because the shard may have been uploaded anew or mended since; false when
+    /// it is intact at the named place.
     ///
     /// # Errors
     /// [`StoreError::NoShard`], [`StoreError::Io`].
@@ -37,14 +36,20 @@ impl Store {
         let kept = self.quarantined()?;
         let number = kept.last_key_value().map_or(0, |(number, _)| number + 1);
         let to = quarantine.join(format!("{number:08}-{object}.{column}"));
-        let held = self.held(object, column)?.ok_or(StoreError::NoShard { object: *object, column })?;
+        let mut held = self.held(object, column)?.ok_or(StoreError::NoShard { object: *object, column })?;
         match held.beside() {
             Beside::Pack(_, place) => {
                 // The evidence is welcome, but a disk that cannot give it must not keep the shard in service.
-                if let Err(error) = copy(&held.file, &place.span, &to) {
+                let span = place.span;
+                let kept = held.entry(&span).and_then(|entry| fs::write(&to, entry).map_err(failed("write", &to)));
+                if let Err(error) = kept {
                     tracing::warn!(%object, column, %error, "the damaged entry cannot be kept");
                 }
                 self.kill_packed(&ShardId { object: *object, column }, |_| true)?;
+            }
+            Beside::Object(_) => {
+                let bucket = self.bucket.as_ref().expect("an object was found in it");
+                bucket.remove(&ShardId { object: *object, column })?;
             }
             Beside::Files { list, .. } => {
                 // The strips first, as when a shard is removed.
@@ -57,7 +62,7 @@ impl Store {
                 self.sync_folder(&self.shard_folder(object));
             }
         }
-        tracing::error!(%object, column, %why, "a damaged shard went into quarantine");
+        tracing::error!(%object, column, %why, from = %held.path.display(), "a damaged shard was taken out of service");
         self.trim_quarantine()?;
         Ok(true)
     }
@@ -95,13 +100,6 @@ fn move_to(from: &Path, to: &Path) -> Result<(), StoreError> {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("quarantine", from)(source)),
         _ => Ok(()),
     }
-}
-
-fn copy(pack: &File, span: &Span, to: &Path) -> io::Result<()> {
-    let bytes = usize::try_from(span.entry_bytes()).map_err(io::Error::other)?;
-    let mut entry = vec![0; bytes];
-    pack.read_exact_at(&mut entry, span.start.into())?;
-    fs::write(to, entry)
 }
 
 fn number_of(path: &Path) -> Option<u64> {

@@ -20,7 +20,7 @@ pub struct ShardId {
 pub struct HeldShard {
     /// Its name.
     pub shard: ShardId,
-    /// Bytes of its strips.
+    /// What it takes: the bytes of its strips; in an object store those of the whole object.
     pub bytes: u64,
 }
 
@@ -29,10 +29,13 @@ impl Store {
     /// look at each folder that the page reaches into.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
+    /// [`StoreError::Io`], [`StoreError::Bucket`].
     pub fn shards(&self, after: Option<&ShardId>, limit: usize) -> Result<Vec<HeldShard>, StoreError> {
         let mut page = self.packs.index().page(after, limit);
         page.extend(self.files(after, limit)?);
+        if let Some(bucket) = &self.bucket {
+            page.extend(bucket.page(after, limit)?);
+        }
         page.sort_unstable_by_key(|held| held.shard);
         page.dedup_by_key(|held| held.shard);
         page.truncate(limit);

@@ -1,11 +1,9 @@
 //! Reading a few strips of a shard: the proof at once, the strips piece by piece as the reader takes them.
 
-use std::{fs::File, os::unix::fs::FileExt, path::PathBuf};
-
 use bytes::Bytes;
 use format::{ListProof, ObjectId, StripList, StripeIndex, limits::SHARD_READ_STRIPS_MAX};
 
-use super::{Store, StoreError, failed};
+use super::{Store, StoreError, held::Held};
 
 /// Bytes of one piece: large enough for a disk, small enough that a slow reader holds little memory.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -13,8 +11,7 @@ const PIECE_BYTES: u64 = 1 << 20;
 /// Strips that are being read.
 #[derive(Debug)]
 pub struct Slice {
-    file: File,
-    path: PathBuf,
+    held: Held,
     proof: ListProof,
     at: u64,
     left: u64,
@@ -27,7 +24,7 @@ impl Store {
     /// [`StoreError`].
     pub fn slice(&self, object: &ObjectId, column: usize, first: u64, count: u64) -> Result<Slice, StoreError> {
         let no_shard = || StoreError::NoShard { object: *object, column };
-        let held = self.held(object, column)?.ok_or_else(no_shard)?;
+        let mut held = self.held(object, column)?.ok_or_else(no_shard)?;
         let public = held.public(object)?.ok_or_else(no_shard)?;
         let strips = public.column_strips(column);
         let outside = StoreError::Range { first, count, strips };
@@ -36,15 +33,15 @@ impl Store {
 
         let list = held.list()?.ok_or_else(no_shard)?;
         if held.strips_bytes != public.shard_bytes(column) {
-            return Err(StoreError::Damaged { path: held.path });
+            return Err(held.damaged());
         }
         let list = StripList::from_bytes(list).filter(|list| list.len() as u64 == strips);
         let range = usize::try_from(first).ok().zip(usize::try_from(end).ok());
         let proof = list.zip(range).and_then(|(list, (first, end))| list.prove(first..end));
-        let Some(proof) = proof else { return Err(StoreError::Damaged { path: held.path }) };
-        let from = public.shard_offset(StripeIndex(first));
-        let left = public.shard_offset(StripeIndex(end)) - from;
-        Ok(Slice { file: held.file, path: held.path, proof, at: held.strips_at + from, left })
+        let Some(proof) = proof else { return Err(held.damaged()) };
+        let at = public.shard_offset(StripeIndex(first));
+        let left = public.shard_offset(StripeIndex(end)) - at;
+        Ok(Slice { held, proof, at, left })
     }
 }
 
@@ -70,10 +67,9 @@ impl Slice {
         if length == 0 {
             return Ok(None);
         }
-        let mut piece = vec![0; length];
-        self.file.read_exact_at(&mut piece, self.at).map_err(failed("read", &self.path))?;
+        let piece = self.held.strips(self.at, length, 0)?;
         self.at += length as u64;
         self.left -= length as u64;
-        Ok(Some(piece.into()))
+        Ok(Some(piece))
     }
 }

@@ -3,8 +3,6 @@
 //! Goes in steps, so that whoever looks at terabytes can rest in between and go on after a restart. Where only what lies
 //! beside the strips is damaged, it is mended: the list is rebuilt from the strips, P taken from a copy of the record.
 
-use std::os::unix::fs::FileExt;
-
 use client::{Bug, planted};
 use format::{ObjectId, PublicManifest, Root, StripHash, StripList, StripeIndex, limits::STRIP_BYTES_MAX};
 
@@ -12,9 +10,8 @@ use super::{
     ShardId, Store, StoreError,
     draft::Scrap,
     entry::Body,
-    failed,
     held::{Beside, Held},
-    intact, is_of_the_sector,
+    intact,
 };
 
 /// What is wrong with a shard.
@@ -81,7 +78,8 @@ impl Store {
     /// ends. The first step of a shard also checks its list against the root; later ones take the list for checked.
     ///
     /// # Errors
-    /// [`StoreError::NoShard`]; [`StoreError::Io`] when the disk cannot say, which is no word about the shard.
+    /// [`StoreError::NoShard`]; [`StoreError::Io`] and [`StoreError::Bucket`] when the disk or the object store cannot say,
+    /// which is no word about the shard.
     pub fn verify_shard(
         &self,
         object: &ObjectId,
@@ -90,14 +88,14 @@ impl Store {
         budget_bytes: u64,
     ) -> Result<Checked, StoreError> {
         let damaged = |harm| Ok(Checked { bytes: 0, found: Found::Damaged(harm) });
-        let held = self.held(object, column)?.ok_or(StoreError::NoShard { object: *object, column })?;
+        let mut held = self.held(object, column)?.ok_or(StoreError::NoShard { object: *object, column })?;
         let Some(public) = intact(held.public(object))? else { return damaged(Harm::Public) };
         let Some(root) = public.root(column) else { return damaged(Harm::Public) };
         let (expected, found) = (public.shard_bytes(column), held.strips_bytes);
         if found != expected {
             return damaged(Harm::Length { expected, found });
         }
-        let Some(list) = checked_list(&held, root, from_strip)? else { return damaged(Harm::List) };
+        let Some(list) = checked_list(&mut held, root, from_strip)? else { return damaged(Harm::List) };
         if from_strip == 0 && !held.has_marks()? {
             return damaged(Harm::Entry);
         }
@@ -105,10 +103,11 @@ impl Store {
             return Ok(Checked { bytes: found, found: Found::Intact });
         }
         let strips = public.column_strips(column);
+        let until = public.shard_offset(StripeIndex(from_strip)).saturating_add(budget_bytes);
         let mut strip = from_strip;
         let mut bytes = 0;
         while strip < strips && (bytes < budget_bytes || strip == from_strip) {
-            let hash = hash_strip(&held, &public, strip)?;
+            let hash = hash_strip(&mut held, &public, strip, until)?;
             let listed = usize::try_from(strip).ok().and_then(|strip| list.hash(strip));
             if hash.is_none() || hash != listed {
                 return Ok(Checked { bytes, found: Found::Damaged(Harm::Strip { strip }) });
@@ -121,13 +120,16 @@ impl Store {
     }
 
     /// Writes all that lies beside the strips of a shard anew, when they still hash to the root in the object's P.
-    /// Returns whether the shard is whole then. Costs one read of all its strips, and when P itself is lost, a look at the
-    /// copies of records.
+    /// Returns whether the shard is whole then; an object is never mended, repair brings it back. Costs one read of all its
+    /// strips, and when P itself is lost, a look at the copies of records.
     ///
     /// # Errors
     /// [`StoreError::NoShard`], [`StoreError::Io`].
     pub fn mend_shard(&self, object: &ObjectId, column: usize) -> Result<bool, StoreError> {
-        let held = self.held(object, column)?.ok_or(StoreError::NoShard { object: *object, column })?;
+        let mut held = self.held(object, column)?.ok_or(StoreError::NoShard { object: *object, column })?;
+        if matches!(held.beside(), Beside::Object(_)) {
+            return Ok(false);
+        }
         let public = match intact(held.public(object))? {
             None => self.public_in_records(object)?,
             held => held,
@@ -139,20 +141,20 @@ impl Store {
         }
         let mut list = StripList::default();
         for strip in 0..public.column_strips(column) {
-            let Some(hash) = hash_strip(&held, &public, strip)? else { return Ok(false) };
+            let Some(hash) = hash_strip(&mut held, &public, strip, 0)? else { return Ok(false) };
             list.push(hash);
         }
         if list.root() != *root {
             return Ok(false);
         }
-        self.write_beside(&held, &ShardId { object: *object, column }, &public, &list)?;
+        self.write_beside(&mut held, &ShardId { object: *object, column }, &public, &list)?;
         Ok(true)
     }
 
     /// Writes list and P beside strips that were hashed, unless the shard is no longer where it was.
     fn write_beside(
         &self,
-        held: &Held,
+        held: &mut Held,
         shard: &ShardId,
         public: &PublicManifest,
         list: &StripList,
@@ -176,35 +178,39 @@ impl Store {
                 if self.packs.index().find(shard).is_none_or(|(_, found)| found != *place) {
                     return Err(gone);
                 }
-                let mut strips = vec![0; usize::try_from(held.strips_bytes).expect("a packed shard is small")];
-                held.file.read_exact_at(&mut strips, held.strips_at).map_err(failed("read", &held.path))?;
+                let place = *place;
+                let strips_bytes = usize::try_from(held.strips_bytes).expect("a packed shard is small");
+                let strips = held.strips(0, strips_bytes, 0)?;
                 let body = Body { public: public.encoded(), list: list.as_bytes(), strips: &strips };
                 if !body.is_whole(shard) {
-                    return Err(StoreError::Damaged { path: held.path.clone() });
+                    return Err(held.damaged());
                 }
                 self.pack_shard(shard, place.written, &body)
             }
+            // It was written as one, and is there as one or not at all.
+            Beside::Object(_) => Err(held.damaged()),
         }
     }
 }
 
 /// Returns the list, unless it is missing or damaged. Its root is looked at in the first step of a shard only: a list may be
 /// 32 MiB, and a shard thousands of steps.
-fn checked_list(held: &Held, root: &Root, from_strip: u64) -> Result<Option<StripList>, StoreError> {
+fn checked_list(held: &mut Held, root: &Root, from_strip: u64) -> Result<Option<StripList>, StoreError> {
     let list = intact(held.list())?.and_then(StripList::from_bytes);
     Ok(list.filter(|list| from_strip > 0 || list.root() == *root))
 }
 
-/// Hashes one strip; none when the disk cannot read it.
-fn hash_strip(held: &Held, public: &PublicManifest, strip: u64) -> Result<Option<StripHash>, StoreError> {
+/// Hashes one strip; none when it cannot be read. What lies behind it up to `until` is going to be hashed too.
+fn hash_strip(
+    held: &mut Held,
+    public: &PublicManifest,
+    strip: u64,
+    until: u64,
+) -> Result<Option<StripHash>, StoreError> {
     let at = public.shard_offset(StripeIndex(strip));
     let bytes = public.shard_offset(StripeIndex(strip + 1)) - at;
     let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= STRIP_BYTES_MAX);
-    let mut strip = vec![0; bytes.expect("the format bounds a strip")];
-    match held.file.read_exact_at(&mut strip, held.strips_at + at) {
-        Ok(()) => Ok(Some(StripHash::of(&strip))),
-        // A sector that cannot be read is damage of this shard; any other error is trouble of the whole machine.
-        Err(source) if is_of_the_sector(&source) => Ok(None),
-        Err(source) => Err(failed("read", &held.path)(source)),
-    }
+    let read = held.strips(at, bytes.expect("the format bounds a strip"), until).map(Some);
+    // A sector that cannot be read is damage of this shard; any other error is trouble of the whole machine.
+    Ok(intact(read)?.map(|strip| StripHash::of(&strip)))
 }

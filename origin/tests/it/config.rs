@@ -23,6 +23,17 @@ fn is_setting(text: &str) -> bool {
 }
 
 #[test]
+fn the_object_store_of_the_sample_reads_and_wants_a_capacity() {
+    let with: String = SAMPLE.lines().map(|line| line.strip_prefix("#   ").unwrap_or(line).to_owned() + "\n").collect();
+    let bucket = Config::from_toml(&with).unwrap().bucket.unwrap();
+    assert_eq!(bucket.url.to_string(), "s3://evernear-bru1/bru1-a");
+    assert!(bucket.endpoint.is_some() && bucket.credentials.is_some() && bucket.authority.is_some());
+    let without = with.replacen("capacity_bytes", "# capacity_bytes", 1);
+    assert!(matches!(Config::from_toml(&without), Err(ConfigError::Capacity)));
+    assert!(Config::from_toml(&with.replacen("s3://", "gs://", 1)).is_err());
+}
+
+#[test]
 fn unknown_keys_are_refused_at_every_depth() {
     for (at, key) in [
         ("name =", "nmae = 1\n"),

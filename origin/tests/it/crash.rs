@@ -17,6 +17,7 @@ use std::{
 use origin::store::{Disk, RealDisk, Step, Store, SyncFailure};
 
 use crate::{
+    bucket::commit_large,
     sample::Sample,
     store::{assert_nothing, assert_whole, open, upload},
 };
@@ -62,18 +63,20 @@ impl Disk for DiesAt {
 fn child() {
     if let [Ok(at), Ok(nth), Ok(root)] = [AT, NTH, IN].map(std::env::var) {
         let at: usize = at.parse().unwrap();
-        let step = Step::FILE.into_iter().chain(Step::PACK).nth(at).unwrap();
+        let step = Step::FILE.into_iter().chain(Step::PACK).chain(Step::BUCKET).nth(at).unwrap();
         let disk = Arc::new(DiesAt { step, left: AtomicUsize::new(nth.parse().unwrap()) });
         if at < Step::FILE.len() {
             commit(&Arc::new(Store::open(Path::new(&root), disk).unwrap()));
-        } else {
+        } else if at < Step::FILE.len() + Step::PACK.len() {
             work_in_packs(Path::new(&root), disk);
+        } else {
+            commit_large(Path::new(&root), disk);
         }
     }
 }
 
 /// Runs the child until it dies; false when it came to its end.
-fn dies(root: &Path, at: usize, nth: usize) -> bool {
+pub(crate) fn dies(root: &Path, at: usize, nth: usize) -> bool {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "crash::child", "--test-threads=1"])
         .env(AT, at.to_string())
@@ -145,7 +148,7 @@ fn a_crash_at_any_step_in_packs_keeps_what_was_acknowledged() {
             let store = Arc::new(Store::open_with(dir.path(), Arc::new(RealDisk), PACK).unwrap());
             assert!(store.damage().is_empty());
             for (number, sample) in small().iter().enumerate() {
-                let is_here = store.has_shard(&sample.sealed.public.id(), 0);
+                let is_here = store.has_shard(&sample.sealed.public.id(), 0).unwrap();
                 if said(&format!("removed {number}")) {
                     assert!(!is_here, "{step:?} {deaths}: {number} was removed");
                 } else if said(&format!("put {number}")) {
@@ -205,7 +208,7 @@ fn a_failed_fsync_ends_the_process_and_is_never_tried_again() {
             assert!(crashed.downcast_ref::<String>().unwrap().starts_with("crashed: fsync of "), "{at}");
             assert_eq!(disk.syncs.load(Ordering::SeqCst), at + 1, "no fsync follows the one that failed");
             let store = open(dir.path());
-            if store.has_shard(&sample.sealed.public.id(), 0) {
+            if store.has_shard(&sample.sealed.public.id(), 0).unwrap() {
                 assert_whole(&store, &sample, 0);
             }
         }

@@ -3,6 +3,7 @@
 
 mod api;
 mod backup;
+mod bucket;
 mod catalog;
 mod config;
 mod corpus;
@@ -16,6 +17,7 @@ mod postgres;
 mod rebuild;
 mod repair;
 mod retention;
+mod s3;
 mod sample;
 mod scrub;
 mod space;

@@ -61,7 +61,7 @@ fn a_write_without_room_leaves_nothing_and_what_was_there_reads() {
                 Err(CommitError::Store(error)) => assert!(is_full(&error), "{room}: {error:?}"),
                 Err(other) => panic!("{other}"),
             }
-            assert!(!store.has_shard(&sample.sealed.public.id(), 0));
+            assert!(!store.has_shard(&sample.sealed.public.id(), 0).unwrap());
             assert_eq!(std::fs::read_dir(root.join("tmp")).unwrap().count(), 0);
         }
         held.iter().for_each(|sample| assert_whole(&store, sample, 0));
