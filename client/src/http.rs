@@ -1,12 +1,7 @@
-//! The transport over the network: HTTP/2 with mutual TLS, one connection for each node, kept as long as it lives.
+//! The transport over HTTP: what each call of the node API says and what its answers mean. A [`Carrier`] brings them to the
+//! node.
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,50 +11,35 @@ use format::{
         LEASE_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX, SHARD_BODY_BYTES_MAX,
     },
     wire::{
-        ApiError, ChangePage, Drain, LocatorPage, NodeEntry, ObjectHealth, RepairStatus, Retried, Role, Ticket,
+        ApiError, ChangePage, Drain, LocatorPage, NodeEntry, ObjectHealth, RepairStatus, Retried, Ticket,
         UploadCreated, frame_strips,
     },
 };
 use futures::stream;
 use http::{Method, Request, StatusCode, header::CONTENT_LENGTH};
 use http_body_util::{BodyExt, Limited, StreamBody};
-use hyper::{body::Frame, client::conn::http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::body::Frame;
 use serde::de::DeserializeOwned;
-use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::TlsConnector;
+use tokio::time::timeout;
 
 use crate::{
-    ShardAsk, Topology, Transport, TransportError,
-    tls::{Identity, TlsError, server_name},
+    Carrier, ShardAsk, Topology, Transport, TransportError,
+    carrier::{TlsCarrier, unreachable},
+    tls::{Identity, TlsError},
 };
 
-/// TCP and TLS together.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// One call, its body included: 16 MiB in this time is the slowest link worth using.
 const CALL_DEADLINE: Duration = Duration::from_secs(20);
 /// A long poll ends this much after the wait it asked for.
 const WAIT_GRACE: Duration = Duration::from_secs(5);
-/// Flow-control windows: one full shard read on a stream, four on a connection.
-const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-/// A dead peer is noticed after this much silence.
-const PING_EVERY: Duration = Duration::from_secs(10);
 /// JSON answers: a page of a thousand entries of some hundred bytes.
 const JSON_BYTES_MAX: usize = 1024 * 1024;
 /// Error answers are cut here.
 const ERROR_BYTES_MAX: usize = 8 * 1024;
 
-type Parts = StreamBody<stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>>;
-type Connection = http2::SendRequest<Parts>;
-/// Connecting is single flight for each node: whoever comes second waits for the first, bounded by the connect deadline.
-type Slot = Arc<tokio::sync::Mutex<Option<(SocketAddr, Connection)>>>;
-
 /// Calls nodes by the addresses of a topology.
 pub struct HttpTransport {
-    topology: Arc<Topology>,
-    connector: TlsConnector,
-    slots: Mutex<HashMap<NodeName, Slot>>,
+    carrier: Box<dyn Carrier>,
 }
 
 impl HttpTransport {
@@ -68,47 +48,12 @@ impl HttpTransport {
     /// # Errors
     /// [`TlsError`] when the identity's parts do not fit each other.
     pub fn new(identity: &Identity, topology: Arc<Topology>) -> Result<Self, TlsError> {
-        let connector = TlsConnector::from(identity.client_config()?);
-        Ok(Self { topology, connector, slots: Mutex::default() })
+        Ok(Self::over(TlsCarrier::new(identity, topology)?))
     }
 
-    async fn connection(&self, node: &NodeName) -> Result<Connection, TransportError> {
-        let unknown = || TransportError::Unknown { node: node.clone() };
-        let address = self.topology.node(node).and_then(|entry| entry.address).ok_or_else(unknown)?;
-        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(node.clone()).or_default().clone();
-        let mut held = slot.lock().await;
-        if let Some((to, connection)) = &*held
-            && *to == address
-            && !connection.is_closed()
-        {
-            return Ok(connection.clone());
-        }
-        let connected = timeout(CONNECT_DEADLINE, self.connect(node, address)).await;
-        let connection = connected.map_err(|_| TransportError::TimedOut { node: node.clone() })??;
-        *held = Some((address, connection.clone()));
-        Ok(connection)
-    }
-
-    async fn connect(&self, node: &NodeName, address: SocketAddr) -> Result<Connection, TransportError> {
-        let tcp = TcpStream::connect(address).await.map_err(|error| unreachable(node, &error))?;
-        tcp.set_nodelay(true).map_err(|error| unreachable(node, &error))?;
-        let tls = self.connector.connect(server_name(node, Role::Origin), tcp).await;
-        let tls = tls.map_err(|error| unreachable(node, &error))?;
-        let (connection, driver) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .keep_alive_interval(PING_EVERY)
-            .handshake(TokioIo::new(tls))
-            .await
-            .map_err(|error| unreachable(node, &error))?;
-        // Ends by itself when the last handle is dropped or the peer is gone.
-        tokio::spawn(async move {
-            if let Err(error) = driver.await {
-                tracing::debug!(%error, "a connection to a node ended");
-            }
-        });
-        Ok(connection)
+    /// Makes a transport over another network.
+    pub fn over(carrier: impl Carrier) -> Self {
+        Self { carrier: Box::new(carrier) }
     }
 
     /// Asks how an object is; none when no record is filed under the locator.
@@ -155,7 +100,6 @@ impl HttpTransport {
     }
 
     async fn call_unbounded(&self, node: &NodeName, call: Call, max: usize) -> Result<Option<Bytes>, TransportError> {
-        let mut connection = self.connection(node).await?;
         // Known beforehand, so that the node reserves memory for this body and not for the largest one.
         let length: usize = call.parts.iter().map(Bytes::len).sum();
         let frames: Vec<_> = call.parts.into_iter().map(|part| Ok(Frame::data(part))).collect();
@@ -165,7 +109,7 @@ impl HttpTransport {
             .header(CONTENT_LENGTH, length)
             .body(StreamBody::new(stream::iter(frames)))
             .expect("paths are made of names, numbers and hex digits");
-        let response = connection.send_request(request).await.map_err(|error| unreachable(node, &error))?;
+        let response = self.carrier.carry(node, request).await?;
         let status = response.status();
         let max = if status.is_success() { max } else { ERROR_BYTES_MAX };
         let body = Limited::new(response.into_body(), max).collect().await;
@@ -224,16 +168,6 @@ impl Call {
     fn with(self, parts: Vec<Bytes>) -> Self {
         Self { parts, ..self }
     }
-}
-
-fn unreachable(node: &NodeName, error: &(dyn std::error::Error + 'static)) -> TransportError {
-    let mut reason = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        reason = format!("{reason}: {cause}");
-        source = cause.source();
-    }
-    TransportError::Unreachable { node: node.clone(), reason }
 }
 
 fn gone(node: &NodeName) -> TransportError {

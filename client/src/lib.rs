@@ -5,6 +5,7 @@
 
 pub mod tls;
 
+mod carrier;
 mod faulty;
 mod gather;
 mod http;
@@ -22,6 +23,7 @@ mod topology;
 mod transport;
 mod uploader;
 
+pub use carrier::{AnswerBody, CallBody, Carrier};
 pub use faulty::{Fault, Faults, FaultyTransport};
 pub use gather::{Gather, Progress, Source};
 pub use http::HttpTransport;

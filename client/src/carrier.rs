@@ -1,0 +1,127 @@
+//! What carries a call of the node API to its node and the answer back: HTTP/2 with mutual TLS, one connection for each node,
+//! kept as long as it lives. Tests put their own network in its place.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use format::{NodeName, wire::Role};
+use futures::stream;
+use http::{Request, Response};
+use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{body::Frame, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    Topology, TransportError,
+    tls::{Identity, TlsError, server_name},
+};
+
+/// TCP and TLS together.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+/// Flow-control windows: one full shard read on a stream, four on a connection.
+const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// A dead peer is noticed after this much silence.
+const PING_EVERY: Duration = Duration::from_secs(10);
+
+/// The body of a call, its length known beforehand.
+pub type CallBody = StreamBody<stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>>;
+/// The body of an answer.
+pub type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
+
+/// Carries calls to nodes. The caller sees to the deadline, and may drop a call at any await.
+#[async_trait]
+pub trait Carrier: Send + Sync + 'static {
+    /// Brings a call to a node and returns the head of its answer; the body comes as it is read.
+    ///
+    /// # Errors
+    /// [`TransportError`] when the node is not known or cannot be reached.
+    async fn carry(&self, node: &NodeName, call: Request<CallBody>) -> Result<Response<AnswerBody>, TransportError>;
+}
+
+type Connection = http2::SendRequest<CallBody>;
+/// Connecting is single flight for each node: whoever comes second waits for the first, bounded by the connect deadline.
+type Slot = Arc<tokio::sync::Mutex<Option<(SocketAddr, Connection)>>>;
+
+/// The network.
+pub(crate) struct TlsCarrier {
+    topology: Arc<Topology>,
+    connector: TlsConnector,
+    slots: Mutex<HashMap<NodeName, Slot>>,
+}
+
+#[async_trait]
+impl Carrier for TlsCarrier {
+    async fn carry(&self, node: &NodeName, call: Request<CallBody>) -> Result<Response<AnswerBody>, TransportError> {
+        let mut connection = self.connection(node).await?;
+        let answer = connection.send_request(call).await.map_err(|error| unreachable(node, &error))?;
+        Ok(answer.map(|body| body.map_err(io::Error::other).boxed_unsync()))
+    }
+}
+
+impl TlsCarrier {
+    pub(crate) fn new(identity: &Identity, topology: Arc<Topology>) -> Result<Self, TlsError> {
+        let connector = TlsConnector::from(identity.client_config()?);
+        Ok(Self { topology, connector, slots: Mutex::default() })
+    }
+
+    async fn connection(&self, node: &NodeName) -> Result<Connection, TransportError> {
+        let unknown = || TransportError::Unknown { node: node.clone() };
+        let address = self.topology.node(node).and_then(|entry| entry.address).ok_or_else(unknown)?;
+        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(node.clone()).or_default().clone();
+        let mut held = slot.lock().await;
+        if let Some((to, connection)) = &*held
+            && *to == address
+            && !connection.is_closed()
+        {
+            return Ok(connection.clone());
+        }
+        let connected = timeout(CONNECT_DEADLINE, self.connect(node, address)).await;
+        let connection = connected.map_err(|_| TransportError::TimedOut { node: node.clone() })??;
+        *held = Some((address, connection.clone()));
+        Ok(connection)
+    }
+
+    async fn connect(&self, node: &NodeName, address: SocketAddr) -> Result<Connection, TransportError> {
+        let tcp = TcpStream::connect(address).await.map_err(|error| unreachable(node, &error))?;
+        tcp.set_nodelay(true).map_err(|error| unreachable(node, &error))?;
+        let tls = self.connector.connect(server_name(node, Role::Origin), tcp).await;
+        let tls = tls.map_err(|error| unreachable(node, &error))?;
+        let (connection, driver) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .keep_alive_interval(PING_EVERY)
+            .handshake(TokioIo::new(tls))
+            .await
+            .map_err(|error| unreachable(node, &error))?;
+        // Ends by itself when the last handle is dropped or the peer is gone.
+        tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "a connection to a node ended");
+            }
+        });
+        Ok(connection)
+    }
+}
+
+/// Says of a node what the network says, with all causes.
+pub(crate) fn unreachable(node: &NodeName, error: &(dyn std::error::Error + 'static)) -> TransportError {
+    let mut reason = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        reason = format!("{reason}: {cause}");
+        source = cause.source();
+    }
+    TransportError::Unreachable { node: node.clone(), reason }
+}
