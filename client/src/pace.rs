@@ -3,10 +3,11 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use format::{NodeName, Place};
+use tokio::time::Instant;
 
 /// Answers of a node that are remembered.
 const SAMPLES: usize = 64;

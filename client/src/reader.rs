@@ -1,11 +1,7 @@
 //! Verified reads: a capability becomes an opened object, a stripe becomes plaintext blocks. Drives [`Gather`] over a
 //! [`Transport`]; every strip is proven under its root before it is used.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use format::{
@@ -16,12 +12,13 @@ use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{
     sync::Semaphore,
     task::JoinError,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
     Topology, Transport, TransportError,
     gather::{Gather, Progress, Source},
+    offload::offload,
     pace::{Failure, Pace, kilometres},
     slice::verify_slice,
     transport::ShardAsk,
@@ -305,7 +302,7 @@ impl Reader {
         let (mut read, strips) = gathered.await.map_err(|_| ReadError::TooSlow { stripe })??;
         read.recovered = columns.iter().any(|column| strips[*column].is_none());
         let (object, columns) = (object.clone(), columns.to_vec());
-        let decoded = tokio::task::spawn_blocking(move || decode(&object, stripe, &columns, strips));
+        let decoded = offload(move || decode(&object, stripe, &columns, strips));
         read.blocks = decoded.await.map_err(|source| ReadError::Ending { stripe, source })??;
         Ok(read)
     }
@@ -363,6 +360,7 @@ impl Reader {
             }
             let nap = gather.wake_at().map_or(self.options.stripe_deadline, |at| at.saturating_sub(start.elapsed()));
             tokio::select! {
+                biased;
                 Some((column, node, fetched)) = fetches.next() => match fetched {
                     Fetched::Strip(strip) => {
                         read.bytes += strip.len() as u64;
@@ -417,7 +415,7 @@ impl Reader {
             }
         };
         let took = start.elapsed();
-        let verified = tokio::task::spawn_blocking(move || verify_slice(object.public(), ask, body)).await;
+        let verified = offload(move || verify_slice(object.public(), ask, body)).await;
         let fetched = match verified.ok().flatten().and_then(|strips| strips.into_iter().next()) {
             Some(strip) => {
                 self.pace.answered(&node, took);

@@ -2,10 +2,7 @@
 //! strips, appends them to upload sessions on their new nodes. Everything read is proven under its root; everything written is
 //! checked by the node that takes it. No key is needed anywhere.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use format::{
@@ -13,10 +10,11 @@ use format::{
     limits::{SHARD_BODY_BYTES_MAX, SHARD_READ_STRIPS_MAX, STRIP_BYTES_MAX},
 };
 use futures::future::join_all;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     ShardAsk, Transport, TransportError,
+    offload::offload,
     rebuild::{RebuildSource, SourceChoice, TooFewSources},
     slice::verify_slice,
 };
@@ -154,7 +152,7 @@ impl Repair<'_> {
             let wanted: Vec<usize> = self.sessions.iter().map(|session| session.column).collect();
             let public = self.public.clone();
             let work = move || compute(public, &columns, &wanted, first, count, &strips);
-            let made = tokio::task::spawn_blocking(work).await.map_err(|_| RepairError::Stopped)??;
+            let made = offload(work).await.map_err(|_| RepairError::Stopped)??;
             self.append(first, made).await;
             self.pace(read, started).await;
             first += count;
@@ -211,7 +209,7 @@ impl Repair<'_> {
         let ask = ShardAsk { object: self.public.id(), column: source.column, first, count: there };
         let body = self.transport.read_shard(node, ask).await?;
         let public = self.public.clone();
-        let verified = tokio::task::spawn_blocking(move || verify_slice(&public, ask, body)).await;
+        let verified = offload(move || verify_slice(&public, ask, body)).await;
         Ok(verified.ok().flatten())
     }
 

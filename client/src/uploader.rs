@@ -241,6 +241,7 @@ impl Sharded {
                 }
             };
             tokio::select! {
+                biased;
                 Some(Ok((column, committed))) = commits.next() => match committed {
                     Ok(()) => self.scatter.durable(column),
                     Err(error) => {

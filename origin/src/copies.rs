@@ -65,6 +65,7 @@ pub(crate) async fn follow(node: Arc<Node>) {
                 }
                 failing = true;
                 tokio::select! {
+                    biased;
                     () = node.stop.cancelled() => {}
                     () = sleep(PAUSE) => {}
                 }

@@ -47,6 +47,7 @@ impl Feed {
                 Err(_) => {}
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 _ = timeout(POLL, self.written.notified()) => {}
             }
@@ -70,6 +71,7 @@ impl Feed {
                 return Ok(page);
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return Ok(page),
                 news = timeout_at(deadline, newest.changed()) => if !matches!(news, Ok(Ok(()))) {
                     return Ok(page);

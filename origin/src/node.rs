@@ -121,12 +121,13 @@ impl Node {
     ) -> Result<T, Lost> {
         let permit = self.disk_calls.clone().acquire_owned().await.map_err(|_| Lost)?;
         let store = self.store.clone();
+        let token = self.tasks.token();
         let work = move || {
             let done = work(&store);
-            drop(permit);
+            drop((permit, token));
             done
         };
-        self.tasks.spawn_blocking(work).await.map_err(|_| Lost)
+        client::offload(work).await.map_err(|_| Lost)
     }
 
     /// Reads a request's body of at most `max` bytes.

@@ -200,7 +200,7 @@ impl Window {
 async fn off_reactor<T: Send + 'static>(
     look: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, RebuildError> {
-    Ok(tokio::task::spawn_blocking(look).await.map_err(|_| RebuildError::Lost)??)
+    Ok(client::offload(look).await.map_err(|_| RebuildError::Lost)??)
 }
 
 #[cfg(test)]

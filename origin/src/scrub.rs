@@ -72,6 +72,7 @@ pub(crate) async fn scrub_often(node: Arc<Node>) {
         rest = Duration::ZERO;
         if !wait.is_zero() {
             tokio::select! {
+                biased;
                 () = node.stop.cancelled() => break,
                 () = tokio::time::sleep(wait) => continue,
             }

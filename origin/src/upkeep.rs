@@ -3,9 +3,10 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{copies::RefreshError, node::Node, retention};
@@ -79,6 +80,7 @@ async fn remove_dead_shards(node: &Arc<Node>, grace: Duration) -> Result<(), Ref
 /// Waits; false when the node stops.
 pub(crate) async fn pause(time: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
+        biased;
         () = stop.cancelled() => false,
         () = tokio::time::sleep(time) => true,
     }

@@ -5,11 +5,12 @@ use std::{
     fmt,
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use data_encoding::HEXLOWER;
 use format::NodeName;
+use tokio::time::Instant;
 
 use crate::store::Draft;
 

@@ -1,6 +1,6 @@
 //! Upload sessions: strips of one column are appended in order and become a durable shard when they match its root.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -14,6 +14,7 @@ use format::{
     wire::{UploadCreated, read_strips},
 };
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::{
     Refusal,

@@ -3,11 +3,12 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use client::{ShardAsk, verify_slice};
 use format::{NodeName, PublicManifest};
+use tokio::time::Instant;
 
 use super::{diagnose, standing::Standing, standings};
 use crate::{

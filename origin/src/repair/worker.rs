@@ -49,6 +49,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         match taken {
             Ok(Some(taken)) => {
                 tokio::select! {
+                    biased;
                     () = node.stop.cancelled() => return,
                     done = finish(&node, &taken) => if let Err(error) = done {
                         tracing::warn!(object = %taken.object, %error, "how a repair ended cannot be noted");
@@ -60,6 +61,7 @@ pub(crate) async fn run(node: Arc<Node>) {
             Err(error) => tracing::warn!(%error, "the repair queue cannot be read"),
         }
         tokio::select! {
+            biased;
             () = node.stop.cancelled() => return,
             _ = timeout(LOOK_EVERY, node.repair_wanted.notified()) => {}
         }
@@ -69,6 +71,7 @@ pub(crate) async fn run(node: Arc<Node>) {
 /// Repairs one object and notes how it ended.
 async fn finish(node: &Arc<Node>, taken: &Repair) -> Result<(), CatalogError> {
     let done = tokio::select! {
+        biased;
         done = attempt(node, taken) => done,
         () = keep(node, taken) => Err(Failure::HoldLost),
     };

@@ -52,7 +52,7 @@ async fn read_ends<D: Driver>(catalog: &SqlCatalog<D>, limit: i64) -> Result<(),
     let rows = catalog.reader().await?.all(statement, &[limit.into()]).await?;
     for row in rows {
         let envelope = Bytes::copy_from_slice(row.bytes(1)?);
-        let lease = tokio::task::spawn_blocking(move || Lease::open(&envelope)).await;
+        let lease = client::offload(move || Lease::open(&envelope)).await;
         // A lease that does not verify ends nothing; reading its record says that it is damaged.
         let ends_at = lease.ok().and_then(Result::ok).map_or(0, |lease| records::end(&lease.retention));
         let statement = "UPDATE records SET ends_at = $1 WHERE locator = $2 AND lease_version = $3";

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use format::{Lease, Locator, NodeName, ObjectId, PublicManifest};
-use tokio::task;
 
 use super::{Arg, Cells, Driver, Session, SqlCatalog, id, number, parse, records::after_id, signed};
 use crate::catalog::{
@@ -76,7 +75,7 @@ async fn collect<D: Driver>(
     let next = last.filter(|_| bytes > PAGE_BYTES_MAX || rows.len() == limit);
     drop(read);
     // Verifying the leases of a page takes tens of milliseconds.
-    let objects = task::spawn_blocking(move || found.into_iter().filter_map(Found::open_or_log).collect());
+    let objects = client::offload(move || found.into_iter().filter_map(Found::open_or_log).collect());
     let objects = objects.await.map_err(|_| CatalogError::Damaged { table: TABLE })?;
     Ok(ObjectPage { objects, next })
 }
