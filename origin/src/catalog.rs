@@ -24,6 +24,7 @@ use format::{
 pub use self::{
     postgres::PostgresCatalog,
     rule::Refused,
+    sql::Clock,
     sqlite::SqliteCatalog,
     url::{CatalogUrl, CatalogUrlError, OpenError, PostgresUrl},
     work::{

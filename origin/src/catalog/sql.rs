@@ -19,7 +19,7 @@ mod shards;
 mod tickets;
 mod works;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -44,7 +44,12 @@ pub struct SqlCatalog<D: Database> {
     pub(super) readers: Pool<D>,
     /// Newest changes that the feed keeps.
     pub(super) changes_kept: u32,
+    /// None: the engine's own.
+    pub(super) clock: Option<Clock>,
 }
+
+/// Tells the time since 1970 in the engine's stead.
+pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// Reads a 32-byte identifier back.
 fn id(bytes: &[u8], table: &'static str) -> Result<[u8; 32], CatalogError> {

@@ -7,12 +7,12 @@
 use std::{fs::File, path::Path, time::Duration};
 
 use sqlx::{
-    AssertSqlSafe, SqlSafeStr, Sqlite,
+    AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
 use super::{
-    sql::{Driver, SqlCatalog, driver},
+    sql::{Clock, Driver, SqlCatalog, driver},
     url::OpenError,
 };
 
@@ -32,6 +32,14 @@ impl SqliteCatalog {
     /// # Errors
     /// [`OpenError`].
     pub async fn open(path: &Path, changes_kept: u32) -> Result<Self, OpenError> {
+        Self::open_by(path, changes_kept, None).await
+    }
+
+    /// The same by another clock than the machine's, if one is given: all who share the file go by the same.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_by(path: &Path, changes_kept: u32, clock: Option<Clock>) -> Result<Self, OpenError> {
         // SQLite cannot serialise "is the schema there?" and "make it" for us: two processes that start together would both try.
         let _migrating = lock(path).await?;
         let options = SqliteConnectOptions::new()
@@ -47,7 +55,7 @@ impl SqliteCatalog {
         let writer = pool().max_connections(1).connect_with(options.clone()).await?;
         sqlx::migrate!("./migrations/sqlite").run(&writer).await?;
         let readers = pool().max_connections(READERS).connect_with(options.pragma("query_only", "ON")).await?;
-        Ok(Self { writers: writer, readers, changes_kept })
+        Ok(Self { writers: writer, readers, changes_kept, clock })
     }
 }
 
@@ -86,17 +94,29 @@ impl Driver for Sqlite {
          SELECT 'changes', max(unixepoch_ms(), coalesce(max(sequence), 0) + 1) FROM changes",
     ];
 
-    driver!(calls with text);
+    fn said(statement: &'static str, now: Option<Duration>) -> SqlStr {
+        in_words_of_sqlite(statement, now)
+            .map_or_else(|| statement.into_sql_str(), |said| AssertSqlSafe(said).into_sql_str())
+    }
+
+    driver!(calls);
 }
 
-/// Says in SQLite's words what it has no words for: the clock in milliseconds, and locks on rows, of which one writer needs
-/// none.
-fn text(statement: &'static str) -> sqlx::SqlStr {
-    const CLOCK: &str = "unixepoch_ms()";
+/// Says in SQLite's words what it has no words for: the clock in milliseconds, a given clock, and locks on rows, of which
+/// one writer needs none. None when the statement is right as it is.
+fn in_words_of_sqlite(statement: &str, now: Option<Duration>) -> Option<String> {
+    const MILLISECONDS: &str = "unixepoch_ms()";
+    const SECONDS: &str = "unixepoch()";
     const ROW_LOCK: &str = " FOR UPDATE SKIP LOCKED";
-    if !statement.contains(CLOCK) && !statement.contains(ROW_LOCK) {
-        return statement.into_sql_str();
+    let is_strange = [MILLISECONDS, ROW_LOCK].iter().any(|word| statement.contains(word));
+    if !is_strange && (now.is_none() || !statement.contains(SECONDS)) {
+        return None;
     }
-    let said = statement.replace(CLOCK, "CAST(unixepoch('subsec') * 1000 AS INTEGER)").replace(ROW_LOCK, "");
-    AssertSqlSafe(said).into_sql_str()
+    let said = statement.replace(ROW_LOCK, "");
+    Some(match now {
+        Some(now) => {
+            said.replace(MILLISECONDS, &now.as_millis().to_string()).replace(SECONDS, &now.as_secs().to_string())
+        }
+        None => said.replace(MILLISECONDS, "CAST(unixepoch('subsec') * 1000 AS INTEGER)"),
+    })
 }

@@ -1,7 +1,9 @@
 //! What tells one SQL engine from another, and the few types that go in and out of a statement.
 
+use std::time::Duration;
+
 use futures::future::BoxFuture;
-use sqlx::{Database, Error};
+use sqlx::{Database, Error, SqlStr};
 
 /// A value on its way into a statement.
 #[derive(Debug, Clone, Copy)]
@@ -78,17 +80,21 @@ pub trait Driver: Database<Row: Cells> {
     /// seen the number before the next. Run before the changes are removed.
     const RENUMBER: &'static [&'static str];
 
+    /// Says a statement in the engine's own words. `now`, the time since 1970 when the catalog was given a clock, takes the
+    /// place of the engine's own.
+    fn said(statement: &'static str, now: Option<Duration>) -> SqlStr;
+
     /// Runs a statement and returns its rows.
     fn rows<'c>(
         on: &'c mut Self::Connection,
-        statement: &'static str,
+        statement: SqlStr,
         args: &'c [Arg<'c>],
     ) -> BoxFuture<'c, Result<Vec<Self::Row>, Error>>;
 
     /// Runs a statement and returns how many rows it wrote.
     fn run<'c>(
         on: &'c mut Self::Connection,
-        statement: &'static str,
+        statement: SqlStr,
         args: &'c [Arg<'c>],
     ) -> BoxFuture<'c, Result<u64, Error>>;
 }
@@ -123,25 +129,25 @@ macro_rules! driver {
             }
         }
     };
-    (calls with $text:path) => {
+    (calls) => {
         fn rows<'c>(
             on: &'c mut Self::Connection,
-            statement: &'static str,
+            statement: sqlx::SqlStr,
             args: &'c [$crate::catalog::sql::Arg<'c>],
         ) -> futures::future::BoxFuture<'c, Result<Vec<Self::Row>, sqlx::Error>> {
-            Box::pin(async move { driver!(bind $text, statement, args).fetch_all(on).await })
+            Box::pin(async move { driver!(bind statement, args).fetch_all(on).await })
         }
 
         fn run<'c>(
             on: &'c mut Self::Connection,
-            statement: &'static str,
+            statement: sqlx::SqlStr,
             args: &'c [$crate::catalog::sql::Arg<'c>],
         ) -> futures::future::BoxFuture<'c, Result<u64, sqlx::Error>> {
-            Box::pin(async move { Ok(driver!(bind $text, statement, args).execute(on).await?.rows_affected()) })
+            Box::pin(async move { Ok(driver!(bind statement, args).execute(on).await?.rows_affected()) })
         }
     };
-    (bind $text:path, $statement:ident, $args:ident) => {{
-        let mut query = sqlx::query::<Self>($text($statement));
+    (bind $statement:ident, $args:ident) => {{
+        let mut query = sqlx::query::<Self>($statement);
         for arg in $args {
             query = match *arg {
                 $crate::catalog::sql::Arg::Number(number) => query.bind(number),

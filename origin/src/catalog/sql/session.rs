@@ -4,7 +4,7 @@ use std::{future::Future, io, time::Duration};
 
 use sqlx::{Error, Transaction, pool::PoolConnection};
 
-use super::{Arg, Driver, SqlCatalog};
+use super::{Arg, Clock, Driver, SqlCatalog};
 use crate::catalog::CatalogError;
 
 /// Longest wait for one statement. Engines give up before; this is for those that do not answer at all.
@@ -14,10 +14,14 @@ const CALL: Duration = Duration::from_secs(15);
 pub(in crate::catalog) struct Session<D: Driver> {
     transaction: Transaction<'static, D>,
     pub(super) changes_kept: u32,
+    clock: Option<Clock>,
 }
 
 /// A connection without a transaction: each statement stands for itself.
-pub(super) struct Single<D: Driver>(PoolConnection<D>);
+pub(super) struct Single<D: Driver> {
+    connection: PoolConnection<D>,
+    clock: Option<Clock>,
+}
 
 /// What only one transaction at a time may do.
 #[derive(Debug, Clone, Copy)]
@@ -54,23 +58,23 @@ impl<D: Driver> SqlCatalog<D> {
     /// Begins a transaction that writes.
     pub(super) async fn write(&self) -> Result<Session<D>, CatalogError> {
         let transaction = answer(self.writers.begin_with(D::WRITE)).await?;
-        Ok(Session { transaction, changes_kept: self.changes_kept })
+        Ok(Session { transaction, changes_kept: self.changes_kept, clock: self.clock.clone() })
     }
 
     /// Begins a transaction whose reads are all of one moment.
     pub(super) async fn snapshot(&self) -> Result<Session<D>, CatalogError> {
         let transaction = answer(self.readers.begin_with(D::READ)).await?;
-        Ok(Session { transaction, changes_kept: self.changes_kept })
+        Ok(Session { transaction, changes_kept: self.changes_kept, clock: self.clock.clone() })
     }
 
     /// Returns a connection for one statement that reads.
     pub(super) async fn reader(&self) -> Result<Single<D>, CatalogError> {
-        Ok(Single(answer(self.readers.acquire()).await?))
+        Ok(Single { connection: answer(self.readers.acquire()).await?, clock: self.clock.clone() })
     }
 
     /// Returns a connection for one statement that writes: by itself it happens or not, so it needs no transaction.
     pub(super) async fn writer(&self) -> Result<Single<D>, CatalogError> {
-        Ok(Single(answer(self.writers.acquire()).await?))
+        Ok(Single { connection: answer(self.writers.acquire()).await?, clock: self.clock.clone() })
     }
 }
 
@@ -83,7 +87,8 @@ macro_rules! calls {
             statement: &'static str,
             args: &[Arg<'_>],
         ) -> Result<Vec<D::Row>, CatalogError> {
-            answer(D::rows(self.connection(), statement, args)).await
+            let said = D::said(statement, self.clock.as_ref().map(|clock| clock()));
+            answer(D::rows(self.connection(), said, args)).await
         }
 
         /// Returns the first row of a statement, if there is one.
@@ -102,7 +107,8 @@ macro_rules! calls {
 
         /// Runs a statement and returns how many rows it wrote.
         pub(super) async fn run(&mut self, statement: &'static str, args: &[Arg<'_>]) -> Result<u64, CatalogError> {
-            answer(D::run(self.connection(), statement, args)).await
+            let said = D::said(statement, self.clock.as_ref().map(|clock| clock()));
+            answer(D::run(self.connection(), said, args)).await
         }
     };
 }
@@ -133,7 +139,7 @@ impl<D: Driver> Single<D> {
     calls!();
 
     fn connection(&mut self) -> &mut D::Connection {
-        &mut self.0
+        &mut self.connection
     }
 }
 
