@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::{Router, body::Body, http::Request, response::Response};
 use client::{
-    HttpTransport, Topology,
+    HttpTransport, Topology, Transport,
     tls::{Identity, TlsError},
 };
 use format::{NodeName, wire::Role};
@@ -13,15 +14,17 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 use crate::{
     accept::accept,
     api,
-    catalog::{CatalogError, OpenError},
+    catalog::{Catalog, CatalogError, OpenError},
     codec::{self, CodecFault},
     config::{Config, ConfigError},
     copies::{self, RefreshError},
     node::{Node, Parts},
+    peer::Peer,
     repair,
     scrub::{self, Scrubbed},
     store::{Disk, RealDisk, Store, StoreError},
@@ -94,7 +97,26 @@ pub struct Running {
     /// Where it listens.
     pub local_addr: SocketAddr,
     node: Arc<Node>,
+    router: Router,
     task: JoinHandle<()>,
+}
+
+/// What an origin finds around itself: everything it reaches that is not its own.
+pub struct Surroundings {
+    /// The disk under its folder.
+    pub disk: Arc<dyn Disk>,
+    /// The catalog it shares.
+    pub catalog: Arc<dyn Catalog>,
+    /// The way to the other nodes.
+    pub transport: Arc<dyn Transport>,
+    /// The nodes it knows; kept up to date by it.
+    pub topology: Arc<Topology>,
+}
+
+/// Where callers come in.
+struct Door {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
 }
 
 impl std::fmt::Debug for Running {
@@ -116,8 +138,15 @@ impl Running {
     /// [`JoinError`] when its main task panicked.
     pub async fn stopped(self) -> Result<(), JoinError> {
         // Nothing of the node may outlive its end: another may open the folder then.
-        drop(self.node);
+        drop((self.node, self.router));
         self.task.await
+    }
+
+    /// Answers a call as if a connection with a certificate of this name and role had brought it.
+    pub async fn answer(&self, name: NodeName, role: Role, mut call: Request<Body>) -> Response {
+        call.extensions_mut().insert(Peer { name, role });
+        let Ok(answer) = self.router.clone().oneshot(call).await;
+        answer
     }
 
     /// Hashes every shard again now, without rests, and deals with the damaged ones as the scrub in the background does.
@@ -157,48 +186,77 @@ impl Origin {
             return Err(StartError::Name { certificate: identity.name().clone(), configured: config.name });
         }
         let acceptor = TlsAcceptor::from(identity.server_config()?);
-        let (data_dir, bucket) = (config.data_dir.clone(), config.bucket()?);
-        let open = move || -> Result<Store, StartError> {
-            codec::prove()?;
-            Ok(Store::open(&data_dir, disk)?.with_bucket(bucket)?)
-        };
-        let store = tokio::task::spawn_blocking(open).await.map_err(|_| StartError::Lost)??;
+        client::offload(codec::prove).await.map_err(|_| StartError::Lost)??;
+        let store = open_store(&config, disk).await?;
         let catalog = config.catalog.open(config.limits.changes_kept).await?;
-
+        // Filled when the node announces itself.
+        let topology = Arc::new(Topology::new(Vec::new()));
+        let transport = Arc::new(HttpTransport::new(&identity, topology.clone())?);
         let listen = config.listen;
         let failed = |source| StartError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
-        let address = config.advertise.unwrap_or(local_addr);
-
-        // The node's own token: a start that fails cancels nobody else's.
-        let nodes = match catalog.nodes().await {
-            // Reads need no catalog; what does, waits for it in the node's own tasks.
-            Err(CatalogError::Unavailable(error)) => {
-                tracing::error!(%error, "the catalog is not available: only reads are served until it is");
-                None
-            }
-            answer => Some(answer?),
-        };
-        let is_there = nodes.is_some();
-        let topology = Arc::new(Topology::new(nodes.unwrap_or_default()));
-        let transport = Arc::new(HttpTransport::new(&identity, topology.clone())?);
+        let door = Door { listener, acceptor };
         let parts = Parts { store, catalog, transport, topology };
-        let node = Arc::new(Node::new(config, address, parts, shutdown.child_token()));
-        if is_there {
-            node.recount().await?;
-            upkeep::announce(&node).await?;
-        }
-        tracing::info!(node = %node.config.name, %local_addr, "origin started");
-        Ok(Running { local_addr, node: node.clone(), task: tokio::spawn(run(node, listener, acceptor)) })
+        begin(config, parts, shutdown, local_addr, Some(door)).await
+    }
+
+    /// Starts an origin that has no door: only [`Running::answer`] brings calls to it. For tests with a network of their own.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub async fn start_within(
+        config: Config,
+        around: Surroundings,
+        shutdown: CancellationToken,
+    ) -> Result<Running, StartError> {
+        config.check()?;
+        let Surroundings { disk, catalog, transport, topology } = around;
+        let store = open_store(&config, disk).await?;
+        let (parts, local_addr) = (Parts { store, catalog, transport, topology }, config.listen);
+        begin(config, parts, shutdown, local_addr, None).await
     }
 }
 
-/// Runs all tasks of a node and ends when the last of them has.
-async fn run(node: Arc<Node>, listener: TcpListener, acceptor: TlsAcceptor) {
-    let cut = CancellationToken::new();
+async fn open_store(config: &Config, disk: Arc<dyn Disk>) -> Result<Store, StartError> {
+    let (data_dir, bucket) = (config.data_dir.clone(), config.bucket()?);
+    let open = move || Store::open(&data_dir, disk)?.with_bucket(bucket);
+    Ok(client::offload(open).await.map_err(|_| StartError::Lost)??)
+}
+
+/// Announces the node and starts all its tasks.
+async fn begin(
+    config: Config,
+    parts: Parts,
+    shutdown: CancellationToken,
+    local_addr: SocketAddr,
+    door: Option<Door>,
+) -> Result<Running, StartError> {
+    let address = config.advertise.unwrap_or(local_addr);
+    // The node's own token: a start that fails cancels nobody else's.
+    let node = Arc::new(Node::new(config, address, parts, shutdown.child_token()));
+    match node.recount().await {
+        // Reads need no catalog; what does, waits for it in the node's own tasks.
+        Err(CatalogError::Unavailable(error)) => {
+            tracing::error!(%error, "the catalog is not available: only reads are served until it is");
+        }
+        counted => {
+            counted?;
+            upkeep::announce(&node).await?;
+        }
+    }
+    tracing::info!(node = %node.config.name, %local_addr, "origin started");
     let router = api::router(node.clone());
-    node.tasks.spawn(accept(node.clone(), listener, acceptor, router, cut.clone()));
+    let task = tokio::spawn(run(node.clone(), door.map(|door| (door, router.clone()))));
+    Ok(Running { local_addr, node, router, task })
+}
+
+/// Runs all tasks of a node and ends when the last of them has.
+async fn run(node: Arc<Node>, door: Option<(Door, Router)>) {
+    let cut = CancellationToken::new();
+    if let Some((Door { listener, acceptor }, router)) = door {
+        node.tasks.spawn(accept(node.clone(), listener, acceptor, router, cut.clone()));
+    }
     node.tasks.spawn(copies::follow(node.clone()));
     node.tasks.spawn(upkeep::announce_often(node.clone()));
     node.tasks.spawn(upkeep::sweep_often(node.clone()));
