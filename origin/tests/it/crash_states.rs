@@ -181,7 +181,7 @@ fn assert_holds(root: &Path, known: &BTreeMap<Thing, Known>) {
     for (thing, Known { held, begun }) in known {
         let found = match *thing {
             Thing::Shard { sample, column } => {
-                let is_here = store.has_shard(&SAMPLES[sample].id(), column);
+                let is_here = store.has_shard(&SAMPLES[sample].id(), column).unwrap();
                 if is_here {
                     assert_whole(&store, &SAMPLES[sample], column);
                 }
