@@ -49,8 +49,8 @@ pub enum RebuildError {
     /// The configuration cannot be used; the operator's to mend.
     #[error("the configuration cannot be used")]
     Config(#[from] ConfigError),
-    /// The data folder cannot be used, or the origin still runs on it; the operator's to mend.
-    #[error("the origin's data folder cannot be used")]
+    /// The data folder or the object store cannot be used, or the origin still runs on it; the operator's to mend.
+    #[error("the origin's data folder or object store cannot be used")]
     Store(#[from] StoreError),
     /// The catalog cannot be opened; the operator's to mend.
     #[error("the catalog cannot be opened")]

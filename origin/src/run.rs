@@ -57,8 +57,8 @@ pub enum StartError {
     /// TLS cannot be set up.
     #[error("the node's certificate cannot be used")]
     Tls(#[from] TlsError),
-    /// The data folder cannot be used.
-    #[error("the data folder cannot be used")]
+    /// The data folder or the object store cannot be used.
+    #[error("the data folder or the object store cannot be used")]
     Store(#[from] StoreError),
     /// The catalog cannot be opened.
     #[error("the catalog cannot be opened")]
