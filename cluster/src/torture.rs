@@ -83,8 +83,8 @@ struct Scene {
     keeper: Keeper,
     tally: Tally,
     act: watch::Sender<Act>,
-    /// When bits were flipped last, in seconds since 1970: the catalog does not know of them before a whole scrub.
-    flipped_at: AtomicU64,
+    /// When disks were hurt last, in seconds since 1970: the catalog does not know of it before a whole scrub.
+    harmed_at: AtomicU64,
     /// Held shared by every upload and removal, alone by harm that lasts.
     changes: RwLock<()>,
 }
@@ -103,7 +103,7 @@ pub async fn torture(options: &TortureOptions) -> Result<()> {
         keeper: Keeper::open(&processes, Profile::SmallCluster).await?,
         tally: Tally::default(),
         act: watch::Sender::new(Act::Rounds),
-        flipped_at: AtomicU64::new(0),
+        harmed_at: AtomicU64::new(0),
         changes: RwLock::new(()),
     });
     let mut load = JoinSet::new();
@@ -138,11 +138,11 @@ impl Scene {
     /// Waits until all is whole, by all that the last harm did.
     async fn heal(&self, deadline: Duration) -> Result<()> {
         let start = Instant::now();
-        let flipped_at = self.flipped_at.load(Ordering::Relaxed);
+        let harmed_at = self.harmed_at.load(Ordering::Relaxed);
         let is_scrubbed =
-            async || self.keeper.operator.repairs().await.is_ok_and(|status| status.scrubbed_since > flipped_at);
-        while flipped_at > 0 && !is_scrubbed().await {
-            ensure!(start.elapsed() < deadline, "no whole scrub within {deadline:?} of the flipped bits");
+            async || self.keeper.operator.repairs().await.is_ok_and(|status| status.scrubbed_since > harmed_at);
+        while harmed_at > 0 && !is_scrubbed().await {
+            ensure!(start.elapsed() < deadline, "no whole scrub within {deadline:?} of the harm");
             sleep(Duration::from_millis(500)).await;
         }
         self.keeper.until_whole(deadline.saturating_sub(start.elapsed())).await?;

@@ -2,7 +2,9 @@
 //! that is set by hours, or a catalog that was away for long, makes everybody look silent and every end look past. Until that
 //! has settled no node is judged down and nothing is destroyed. Pure.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// A clock this far from where the time since the last look would put it was set. Above what the slowest answer takes.
 const STEP: Duration = Duration::from_secs(30);

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::body::Body;
@@ -15,7 +15,10 @@ use bytes::Bytes;
 use client::{Topology, Transport};
 use format::wire::{NodeEntry, Role};
 use hyper::HeaderMap;
-use tokio::sync::{Notify, Semaphore};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -66,6 +69,8 @@ pub(crate) struct Node {
     pub(crate) topology: Arc<Topology>,
     /// Rings when something may have to be repaired.
     pub(crate) repair_wanted: Notify,
+    /// Whether disk and catalog were compared since the start: before that the catalog may say of shards that they are here.
+    pub(crate) reconciled: AtomicBool,
     /// Owns every task and every call into the disk.
     pub(crate) tasks: TaskTracker,
     /// Stops all of them.
@@ -102,6 +107,7 @@ impl Node {
             transport,
             topology,
             repair_wanted: Notify::new(),
+            reconciled: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             stop,
             clock: Mutex::new(CatalogClock::new(Duration::from_secs(limits.announce_seconds))),

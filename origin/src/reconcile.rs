@@ -45,6 +45,10 @@ pub(crate) async fn reconcile(node: &Arc<Node>) -> Result<(), RefreshError> {
                 let found = ShardRow { node: node.config.name.clone(), object, column, bytes: shard.bytes };
                 node.catalog.place_shard(&found).await?;
                 placed += 1;
+                // It may have left since the page of the disk was read: for quarantine, or as surplus.
+                if !node.off_reactor(move |store| store.has_shard(&object, column)).await?? {
+                    repair::lost(node, &found, RepairCause::Scan).await?;
+                }
             }
             // It may have come since the page of the disk was read.
             (None, Some((_, row))) if !node.off_reactor(move |store| store.has_shard(&object, column)).await?? => {

@@ -19,8 +19,8 @@ mod tickets;
 mod worker;
 
 use std::{
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use format::{
@@ -55,6 +55,7 @@ pub(crate) fn spawn(node: &Arc<Node>) {
                 return;
             }
         }
+        booted.reconciled.store(true, Ordering::Relaxed);
     });
     node.tasks.spawn(scan::run(node.clone()));
     node.tasks.spawn(tickets::run(node.clone()));
@@ -75,7 +76,7 @@ async fn standings(node: &Node) -> Result<Standings, CatalogError> {
 
 /// Whether the catalog's clock says who is down. Nothing is repaired, and no repair ends, on a view in which nobody can be.
 fn may_judge(node: &Node) -> bool {
-    node.clock().may_judge(Instant::now())
+    node.clock().may_judge(tokio::time::Instant::now())
 }
 
 /// Judges an object.

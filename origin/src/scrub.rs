@@ -157,7 +157,11 @@ async fn settle(node: &Arc<Node>, held: HeldShard, harm: Harm) -> Result<Settled
     let row = ShardRow { node: node.config.name.clone(), object, column, bytes: held.bytes };
     repair::lost(node, &row, RepairCause::Scan).await?;
     match node.off_reactor(move |store| store.quarantine(&object, column, &harm)).await? {
-        Ok(true) => Ok(Settled::Quarantined),
+        Ok(true) => {
+            // A comparison of disk and catalog that saw it here may have filed the row anew.
+            node.catalog.lose_shard(&row).await?;
+            Ok(Settled::Quarantined)
+        }
         Ok(false) => {
             node.catalog.place_shard(&row).await?;
             Ok(Settled::Gone)

@@ -360,7 +360,7 @@ fn open_folder(folder: &Path) -> io::Result<File> {
     loop {
         match File::open(folder) {
             Err(error) if is_out_of_files(&error) && start.elapsed() < FILES_PATIENCE => {
-                thread::park_timeout(FILES_PAUSE)
+                thread::park_timeout(FILES_PAUSE);
             }
             opened => return opened,
         }

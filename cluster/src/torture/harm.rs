@@ -49,8 +49,6 @@ pub(super) async fn rounds(
             for number in victims {
                 scene.tally.flips.add(flip(&processes.data_dir(number), rng, flips)?);
             }
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            scene.flipped_at.store(now, Ordering::Relaxed);
         } else {
             for number in victims {
                 processes.kill_node(number)?;
@@ -59,6 +57,8 @@ pub(super) async fn rounds(
                 scene.tally.restart_max.raise(processes.start_node(number)?);
             }
         }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        scene.harmed_at.store(now, Ordering::Relaxed);
         drop(changes);
         round += 1;
     }

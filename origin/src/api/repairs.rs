@@ -1,6 +1,6 @@
 //! Repair seen from outside: tickets in, health and the queue out, a node emptied by its operator.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use axum::{
     Json,
@@ -71,7 +71,7 @@ pub(super) async fn status(State(node): State<Arc<Node>>, _: Reader) -> Result<J
         waiting_bytes: queue.waiting_bytes,
         repaired_bytes: node.metrics.repair_written_bytes.get(),
         repair_read_bytes: node.metrics.repair_read_bytes.get(),
-        scrubbed_since: node.metrics.scrubbed_since.get(),
+        scrubbed_since: if node.reconciled.load(Ordering::Relaxed) { node.metrics.scrubbed_since.get() } else { 0 },
         given_up: dead
             .into_iter()
             .map(|dead| GivenUp { object: dead.object, attempts: dead.attempts, error: dead.error })

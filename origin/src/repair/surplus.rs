@@ -74,8 +74,11 @@ async fn holds(node: &Node, keeper: &NodeName, public: &PublicManifest, column: 
 async fn remove(node: &Arc<Node>, public: &PublicManifest, column: usize) -> Result<(), RefreshError> {
     let (object, bytes) = (public.id(), public.shard_bytes(column));
     // The row first: a shard without a row is found at the next boot, a row without its shard would send readers in vain.
-    node.catalog.lose_shard(&ShardRow { node: node.config.name.clone(), object, column, bytes }).await?;
+    let row = ShardRow { node: node.config.name.clone(), object, column, bytes };
+    node.catalog.lose_shard(&row).await?;
     node.off_reactor(move |store| store.remove_shard(&object, column, SystemTime::now())).await??;
+    // A comparison of disk and catalog that saw it here may have filed the row anew.
+    node.catalog.lose_shard(&row).await?;
     tracing::info!(%object, column, "removed a shard that another node keeps");
     Ok(())
 }
