@@ -33,9 +33,10 @@ impl Standings {
         // A word from the future was said before the clock was set back.
         let silence = |node: &NodeEntry| now.abs_diff(node.seen);
         let longest = origins.iter().map(silence).max().unwrap_or(0);
-        let together =
-            if longest > grace.as_secs() { announce.saturating_mul(2).min(grace / 2) } else { Duration::ZERO };
-        let grace = (grace - together).as_secs();
+        // With a short grace the others must not be judged by one announcement that is late.
+        let together = announce.saturating_mul(2).min(grace / 4).as_secs();
+        let grace = grace.as_secs();
+        let grace = if longest > grace { grace - together } else { grace };
         let judged = origins.into_iter().map(|node| {
             let standing = if silence(&node) > grace {
                 Standing::Down
