@@ -34,7 +34,8 @@ fn seat(file: &Path) -> Seat {
         "env".to_owned(),
         format!("LD_PRELOAD={}", library()),
         format!("FAKETIME_TIMESTAMP_FILE={}", file.display()),
-        "FAKETIME_CACHE_DURATION=1".to_owned(),
+        // Read at every look at the time: processes of one machine see its clock jump at once.
+        "FAKETIME_NO_CACHE=1".to_owned(),
         "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
     ];
     Seat { launch: launch.to_vec(), ..Seat::default() }

@@ -18,7 +18,7 @@ use format::{NodeName, wire::ObjectHealth};
 use futures::future::join_all;
 
 use crate::{
-    load::{DEADLINE, start},
+    load::{DEADLINE, start, until},
     postgres::Server,
     wires::{BRIDGE, Wires},
 };
@@ -54,9 +54,9 @@ impl Scene {
     /// Reads objects through all edges at once and judges each answer by what the edge can reach; returns how many were exact
     /// and how many said that they cannot.
     async fn read(&self, what: &str, deaf: &Deaf, objects: &[Kept]) -> (usize, usize) {
+        let healths = self.healths().await;
         let start = Instant::now();
         self.wires.cut(deaf);
-        let healths = self.healths().await;
         let reads = self.processes.doors().into_iter().zip(self.origins..).flat_map(|(door, edge)| {
             let healths = &healths;
             objects.iter().map(move |kept| {
@@ -162,8 +162,15 @@ async fn fall_apart(zone_origins: u8, edges: u8) {
     }
 
     scene.wires.cut(&Deaf::new());
-    let healed = scene.keeper.until_whole(DEADLINE).await.unwrap();
-    println!("all redundancy back {:.1} s after the cuts", healed.as_secs_f64());
+    let healed = Instant::now();
+    // One column of eight that could not be placed is not missed yet: repair is lazy.
+    until("all redundancy", async || {
+        let healths = scene.keeper.healths().await.unwrap_or_default();
+        let is_safe = |health: &ObjectHealth| health.repair.is_none() && health.margin >= 3;
+        !healths.is_empty() && healths.iter().all(is_safe)
+    })
+    .await;
+    println!("all redundancy back {:.1} s after the cuts", healed.elapsed().as_secs_f64());
     assert_eq!(scene.read("nothing is cut", &Deaf::new(), &scene.keeper.kept()).await.1, 0);
     scene.keeper.all_exact().await.unwrap();
 }
