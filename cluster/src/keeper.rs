@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
 use format::{
-    Label, Locator, OwnerSecret, Profile,
+    Label, Locator, OwnerSecret, Profile, Retention,
     wire::{ColumnState, ObjectHealth},
 };
 use futures::{StreamExt, stream};
@@ -40,7 +40,7 @@ pub struct Keeper {
     pub twin: Twin,
     /// The operator.
     pub operator: Operator,
-    options: PutOptions,
+    profile: Profile,
     kept: Mutex<Vec<Kept>>,
     gone: Mutex<Vec<Kept>>,
 }
@@ -57,11 +57,10 @@ impl Keeper {
         getrandom::fill(&mut secret).context("the system gives no random bytes")?;
         let secret = OwnerSecret::from_bytes(secret);
         let index = Index::open(processes.path("keeper-index"), &secret)?;
-        let tenure = Tenure { profile, ..Tenure::default() };
         Ok(Self {
             twin: Twin::new(&secret, index, network),
             operator: Operator::connect(&config).await?,
-            options: PutOptions { tenure, name: Some("kept".to_owned()), ..PutOptions::default() },
+            profile,
             kept: Mutex::default(),
             gone: Mutex::default(),
         })
@@ -72,11 +71,21 @@ impl Keeper {
     /// # Errors
     /// When they are not.
     pub async fn put(&self, rng: &mut Rng, length: usize) -> Result<Kept> {
+        self.put_until(rng, length, Retention::default()).await
+    }
+
+    /// The same, for a time.
+    ///
+    /// # Errors
+    /// When they are not acknowledged.
+    pub async fn put_until(&self, rng: &mut Rng, length: usize, retention: Retention) -> Result<Kept> {
+        let tenure = Tenure { profile: self.profile, retention, ..Tenure::default() };
+        let options = PutOptions { tenure, name: Some("kept".to_owned()), ..PutOptions::default() };
         let mut bytes = vec![0; length];
         rng.fill(&mut bytes);
         let (hash, length) = (blake3::hash(&bytes), length as u64);
         let progress: Arc<dyn twin::Progress> = Arc::new(());
-        let stored = self.twin.put_stream(Box::new(Cursor::new(bytes)), &self.options, &progress).await?;
+        let stored = self.twin.put_stream(Box::new(Cursor::new(bytes)), &options, &progress).await?;
         let kept = Kept { label: stored.label, hash, length };
         lock(&self.kept).push(kept.clone());
         Ok(kept)

@@ -1,5 +1,6 @@
 //! The origin from outside: its files, its catalog, and its API over real TLS.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "long tests tell what they saw")]
 
 mod api;
 mod backup;
