@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// Seeds of a run, when the environment does not say: a run of some minutes on two cores.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 100;
 /// Seeds that run twice, and seeds with liars.
 const TWICE: u64 = 4;
 const LIAR_SEEDS: u64 = 30;
