@@ -121,23 +121,15 @@ pub fn place(ask: &PlacementAsk, nodes: &[NodeEntry]) -> Result<Placement, Place
     })
 }
 
-/// Returns the most columns that [`place`] puts into one zone: the owner's cap for zones, else m / 2 or the smallest number that
-/// fits. None when caps for other levels decide with it: then only a whole placement says. Costs one pass over the nodes.
+/// Returns the most columns that [`place`] puts into one zone when its owner caps nothing: m / 2 or the smallest number that
+/// fits; none when there are too few nodes. Costs one pass over the nodes.
 #[must_use]
 pub fn zone_columns_max(
     redundancy: Redundancy,
     wanted: &[Domain],
     refused: &[Domain],
-    caps: &[Cap],
     nodes: &[NodeEntry],
 ) -> Option<usize> {
-    if caps.iter().any(|cap| !matches!(cap.level, Level::Zone | Level::Node)) {
-        return None;
-    }
-    let own = caps.iter().filter(|cap| cap.level == Level::Zone).map(|cap| usize::from(cap.columns_max)).min();
-    if own.is_some() {
-        return own;
-    }
     let mut zones: HashMap<&str, usize> = HashMap::new();
     let fits = |node: &&NodeEntry| node.role == Role::Origin && Domain::allow(wanted, refused, &node.place);
     for node in nodes.iter().filter(fits) {

@@ -12,6 +12,8 @@
 //! lies wastes time and nothing else.
 
 mod diagnosis;
+#[cfg(test)]
+mod sample;
 mod scan;
 mod standing;
 mod surplus;
@@ -24,7 +26,7 @@ use std::{
 };
 
 use format::{
-    Lease, Locator, NodeName, ObjectId, Record,
+    Locator, NodeName, ObjectId, Record,
     wire::{ColumnHealth, ColumnState, ObjectHealth},
 };
 
@@ -80,27 +82,30 @@ fn may_judge(node: &Node) -> bool {
 }
 
 /// Judges an object.
-fn diagnose(row: &ObjectRow, standings: &Standings) -> Diagnosis {
-    let zone_columns_max = row.public.redundancy().and_then(|redundancy| {
-        let Lease { wanted, refused, caps, .. } = &row.lease;
-        client::zone_columns_max(redundancy, wanted, refused, caps, &standings.takers())
-    });
-    Diagnosis::of(row, standings, zone_columns_max.unwrap_or(usize::MAX))
+fn diagnose(row: &ObjectRow, standings: &mut Standings) -> Diagnosis {
+    let caps = row.public.redundancy().map(|redundancy| standings.caps(redundancy, &row.lease));
+    Diagnosis::of(row, standings, &caps.unwrap_or_default())
 }
 
 /// Asks for the repair of an object whose diagnosis says so, or at once when `cause` is given and anything is wrong with it.
 async fn queue(
     node: &Node,
     row: &ObjectRow,
-    standings: &Standings,
+    standings: &mut Standings,
     cause: Option<RepairCause>,
 ) -> Result<bool, CatalogError> {
     let found = diagnose(row, standings);
-    let wrong = !found.lost.is_empty() || !found.displaced.is_empty();
-    let Some(cause) = cause.filter(|_| wrong).or(found.act) else { return Ok(false) };
-    let ask = RepairAsk { object: row.id(), margin: found.margin, bytes: found.bytes(&row.public), cause };
-    node.catalog.queue_repair(&ask).await?;
+    let Some(cause) = cause.filter(|_| !found.is_well()).or(found.act) else { return Ok(false) };
+    ask(node, row, &found, cause).await?;
     Ok(true)
+}
+
+/// Asks for the repair of an object.
+async fn ask(node: &Node, row: &ObjectRow, found: &Diagnosis, cause: RepairCause) -> Result<(), CatalogError> {
+    let bytes = found.bytes(&row.public);
+    let ask = RepairAsk { object: row.id(), margin: found.margin, bytes, cause };
+    node.catalog.queue_repair(&ask).await?;
+    Ok(())
 }
 
 /// Notes that a shard is not, or no longer, where the catalog says, and asks for its repair.
@@ -109,7 +114,7 @@ pub(crate) async fn lost(node: &Node, shard: &ShardRow, cause: RepairCause) -> R
     node.catalog.lose_shard(shard).await?;
     let object: ObjectId = shard.object;
     if let Some(row) = node.catalog.object(&object).await? {
-        queue(node, &row, &standings(node).await?, Some(cause)).await?;
+        queue(node, &row, &mut standings(node).await?, Some(cause)).await?;
     }
     node.repair_wanted.notify_one();
     Ok(())
@@ -119,7 +124,7 @@ pub(crate) async fn lost(node: &Node, shard: &ShardRow, cause: RepairCause) -> R
 pub(crate) async fn look_at(node: &Node, locator: &Locator) -> Result<(), CatalogError> {
     let Some(record) = node.catalog.record(locator).await? else { return Ok(()) };
     let Some(row) = node.catalog.object(&record.public.id()).await? else { return Ok(()) };
-    if queue(node, &row, &standings(node).await?, None).await? {
+    if queue(node, &row, &mut standings(node).await?, None).await? {
         node.repair_wanted.notify_one();
     }
     Ok(())
@@ -134,7 +139,7 @@ pub(crate) async fn health(node: &Node, record: &Record) -> Result<ObjectHealth,
     let Some(row) = row else {
         return Ok(ObjectHealth { object, redundancy, margin: 0, columns: Vec::new(), repair: None });
     };
-    let found = diagnose(&row, &standings(node).await?);
+    let found = diagnose(&row, &mut standings(node).await?);
     let is_in = |list: &[(usize, NodeName)], column| list.iter().any(|(held, _)| *held == column);
     let columns = (0..public.columns()).map(|column| ColumnHealth {
         state: if public.column_strips(column) == 0 {

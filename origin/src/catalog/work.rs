@@ -63,7 +63,7 @@ pub enum RepairCause {
     Ticket,
     /// A node is to be emptied.
     Drain,
-    /// Its shards lie where the lease does not want them, or too many in one zone.
+    /// Its shards lie where the lease does not want them, or too many in one place.
     Place,
 }
 

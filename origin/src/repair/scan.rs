@@ -119,10 +119,10 @@ async fn look_at(node: &Arc<Node>, page: ObjectPage) -> Result<(), CatalogError>
     if page.objects.is_empty() {
         return Ok(());
     }
-    let now = standings(node).await?;
+    let mut now = standings(node).await?;
     let mut queued = false;
     for row in &page.objects {
-        queued |= queue(node, row, &now, None).await?;
+        queued |= queue(node, row, &mut now, None).await?;
     }
     if queued {
         node.repair_wanted.notify_one();

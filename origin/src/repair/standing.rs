@@ -1,14 +1,21 @@
-//! How each node stands: up, to be emptied, or down. Made from the catalog's list of nodes and its clock.
+//! How each node stands: up, to be emptied, or down; and what the nodes that are up allow. Made from the catalog's list of
+//! nodes and its clock.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use format::{
-    NodeName,
+    Domain, Lease, Level, NodeName, Redundancy,
     wire::{NodeEntry, Role},
 };
 
+/// Bounds of zones that are remembered; owners choose places, so there may be as many kinds of them as objects.
+const ZONE_BOUNDS_MAX: usize = 1_000;
+
 /// How a node stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Standing {
     /// It announced itself lately.
     Up,
@@ -18,10 +25,17 @@ pub(crate) enum Standing {
     Down,
 }
 
+/// What decides over the bound for zones: redundancy, wanted and refused places.
+type Kind = (Redundancy, Vec<Domain>, Vec<Domain>);
+
 /// All origins as the catalog last knew them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Standings {
     nodes: BTreeMap<NodeName, (Standing, NodeEntry)>,
+    /// Nodes that may take shards.
+    takers: Vec<NodeEntry>,
+    /// The most columns in one zone, for each kind of object asked for: finding it passes over all takers.
+    zone_bounds: HashMap<Kind, Option<usize>>,
 }
 
 impl Standings {
@@ -47,7 +61,10 @@ impl Standings {
             };
             (node.name.clone(), (standing, node))
         });
-        Self { nodes: judged.collect() }
+        let nodes: BTreeMap<_, _> = judged.collect();
+        let up = nodes.values().filter(|(standing, _)| *standing == Standing::Up);
+        let takers = up.map(|(_, entry): &(_, NodeEntry)| entry.clone()).collect();
+        Self { nodes, takers, zone_bounds: HashMap::new() }
     }
 
     /// Returns how a node stands; one that nobody knows is down.
@@ -64,9 +81,33 @@ impl Standings {
     }
 
     /// Returns the nodes that may take shards.
-    pub(crate) fn takers(&self) -> Vec<NodeEntry> {
-        let up = self.nodes.values().filter(|(standing, _)| *standing == Standing::Up);
-        up.map(|(_, entry)| entry.clone()).collect()
+    pub(crate) fn takers(&self) -> &[NodeEntry] {
+        &self.takers
+    }
+
+    /// Returns how many columns of an object may lie in one place of each level: what the owner says, one on a node, and in a
+    /// zone as many as placing it would put there.
+    pub(crate) fn caps(&mut self, redundancy: Redundancy, lease: &Lease) -> Vec<(Level, usize)> {
+        let owners = lease.caps.iter().filter(|cap| cap.level != Level::Node);
+        let mut caps: Vec<_> = owners.map(|cap| (cap.level, usize::from(cap.columns_max))).collect();
+        // With caps for other levels only a whole placement says how many a zone must take.
+        if caps.is_empty()
+            && let Some(columns_max) = self.zone_bound(redundancy, lease)
+        {
+            caps.push((Level::Zone, columns_max));
+        }
+        caps.push((Level::Node, 1));
+        caps
+    }
+
+    fn zone_bound(&mut self, redundancy: Redundancy, lease: &Lease) -> Option<usize> {
+        let kind = (redundancy, lease.wanted.clone(), lease.refused.clone());
+        if self.zone_bounds.len() >= ZONE_BOUNDS_MAX && !self.zone_bounds.contains_key(&kind) {
+            self.zone_bounds.clear();
+        }
+        let (wanted, refused, takers) = (&lease.wanted, &lease.refused, &self.takers);
+        let find = || client::zone_columns_max(redundancy, wanted, refused, takers);
+        *self.zone_bounds.entry(kind).or_insert_with(find)
     }
 }
 

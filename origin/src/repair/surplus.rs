@@ -41,7 +41,7 @@ async fn sweep(node: &Arc<Node>) -> Result<(), RefreshError> {
     let mut after = None;
     loop {
         let page = node.catalog.objects_on(me, after.as_ref(), OBJECTS_MAX).await?;
-        let standings = standings(node).await?;
+        let mut standings = standings(node).await?;
         for row in &page.objects {
             let doubled = |column: usize| row.shards.iter().filter(|(held, _)| *held == column).count() > 1;
             let mine = row.shards.iter().filter(|(column, at)| at == me && doubled(*column)).map(|(column, _)| *column);
@@ -49,7 +49,7 @@ async fn sweep(node: &Arc<Node>) -> Result<(), RefreshError> {
             if mine.is_empty() {
                 continue;
             }
-            let found = diagnose(row, &standings);
+            let found = diagnose(row, &mut standings);
             for (column, keeper) in found.kept.iter().filter(|(column, keeper)| mine.contains(column) && keeper != me) {
                 if standings.of(keeper) == Standing::Up && holds(node, keeper, &row.public, *column).await {
                     remove(node, &row.public, *column).await?;

@@ -113,12 +113,12 @@ async fn keep(node: &Arc<Node>, taken: &Repair) {
 
 async fn attempt(node: &Arc<Node>, taken: &Repair) -> Result<(), Failure> {
     let Some(row) = node.catalog.object(&taken.object).await? else { return Ok(()) };
-    let standings = standings(node).await?;
+    let mut standings = standings(node).await?;
     if !may_judge(node) {
         return Err(Failure::Clock);
     }
-    let found = diagnose(&row, &standings);
-    if found.lost.is_empty() && found.displaced.is_empty() {
+    let found = diagnose(&row, &mut standings);
+    if found.is_well() {
         return Ok(());
     }
     let plan = plan(node, &row, &found, &standings)?;
@@ -148,7 +148,7 @@ fn plan(node: &Node, row: &ObjectRow, found: &Diagnosis, standings: &Standings) 
     }
     let Lease { wanted, refused, caps, .. } = row.lease.clone();
     let ask = PlacementAsk { wanted, refused, caps, held, ..PlacementAsk::new(redundancy, row.id().0) };
-    let placed = place(&ask, &standings.takers())?;
+    let placed = place(&ask, standings.takers())?;
     let moves = found.displaced.iter().map(|(column, _)| *column);
     let columns = found.lost.iter().copied().chain(moves);
     let targets = columns.map(|column| (column, placed.nodes[column].clone())).collect();

@@ -242,3 +242,23 @@ async fn shards_leave_a_place_that_a_renewed_lease_refuses() {
     assert!(health.columns.iter().all(|column| !column.nodes.contains(&name)));
     it.world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shards_leave_an_operator_whose_cap_came_with_a_renewed_lease() {
+    // Nobody says an operator, so all nodes are one's; each is a zone of its own.
+    let it = stored(QUICK).await;
+    let lease = Lease { caps: vec!["operator=5".parse().unwrap()], ..it.sample.lease(2) };
+    it.twin.put_lease(&it.world.name(1), &it.sample.sealed.locator, it.sample.sign(&lease)).await.unwrap();
+    let wanted = || async { it.health().await.is_some_and(|health| health.repair.as_deref() == Some("place")) };
+    until("the cap is seen to be broken", wanted).await;
+    // It cannot be kept with these nodes, and the queue says why.
+    until("the repair says what is missing", || async {
+        let status = it.twin.repairs(&it.world.name(1)).await.unwrap();
+        status.waiting + status.running + status.dead > 0
+    })
+    .await;
+    let allowed = Lease { caps: vec!["operator=6".parse().unwrap()], ..it.sample.lease(3) };
+    it.twin.put_lease(&it.world.name(1), &it.sample.sealed.locator, it.sample.sign(&allowed)).await.unwrap();
+    it.heals("all columns stay once the cap allows them", |_| true).await;
+    it.world.end().await;
+}
