@@ -29,7 +29,8 @@ pub use self::{
     url::{CatalogUrl, CatalogUrlError, OpenError, PostgresUrl},
     work::{
         AHEAD_MAX, CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, OBJECTS_MAX, ObjectPage, ObjectRow,
-        PAGE_BYTES_MAX, Repair, RepairAsk, RepairCause, RepairEnd, RepairQueue, TICKETS_MAX, UnknownCause,
+        PAGE_BYTES_MAX, Repair, RepairAsk, RepairCause, RepairEnd, RepairQueue, TICKETS_MAX, TICKETS_PER_READER_MAX,
+        UnknownCause,
     },
 };
 
@@ -175,11 +176,11 @@ pub trait Catalog: Send + Sync + 'static {
     /// Lets all repairs given up wait anew, and returns how many.
     async fn revive_repairs(&self) -> Result<u64, CatalogError>;
 
-    /// Notes a reader's word of a bad shard; several about one shard are one.
+    /// Notes a reader's word of a bad shard; several about one shard are one, and the first reader's.
     ///
     /// # Errors
-    /// [`Refused::TooManyTickets`] at [`TICKETS_MAX`].
-    async fn report(&self, ticket: &Ticket) -> Result<Applied, CatalogError>;
+    /// [`Refused::TooManyTickets`] at [`TICKETS_MAX`], of one reader at [`TICKETS_PER_READER_MAX`].
+    async fn report(&self, reader: &NodeName, ticket: &Ticket) -> Result<Applied, CatalogError>;
 
     /// Takes tickets that nobody holds, the oldest first, at most `limit`. They are `holder`'s alone for `hold`, then anyone's
     /// again unless [`Self::end_ticket`] came before.

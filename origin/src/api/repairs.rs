@@ -27,13 +27,13 @@ const GIVEN_UP_MAX: usize = 20;
 /// Takes a reader's word. Whoever may announce itself may give it: it is verified before anything comes of it.
 pub(super) async fn report(
     State(node): State<Arc<Node>>,
-    Announcer(_): Announcer,
+    Announcer(peer): Announcer,
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
     let body = node.small_body(&headers, body, SMALL_BYTES_MAX).await?;
     let ticket = read_ticket(&body)?;
-    node.catalog.report(&ticket).await?;
+    node.catalog.report(&peer.name, &ticket).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -66,7 +66,7 @@ pub enum Refused {
         /// The blob.
         blob: BlobId,
     },
-    /// So many reports of bad shards wait already.
+    /// So many reports of bad shards wait already, of this reader or of all.
     #[error("{max} tickets wait already; report the shard again when it is read again")]
     TooManyTickets {
         /// Tickets that may wait.

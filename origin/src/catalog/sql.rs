@@ -177,8 +177,8 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
         repairs::revive(self).await
     }
 
-    async fn report(&self, ticket: &Ticket) -> Result<Applied, CatalogError> {
-        tickets::report(self, ticket).await
+    async fn report(&self, reader: &NodeName, ticket: &Ticket) -> Result<Applied, CatalogError> {
+        tickets::report(self, reader, ticket).await
     }
 
     async fn take_tickets(&self, holder: &NodeName, hold: Duration, limit: usize) -> Result<Vec<Ticket>, CatalogError> {

@@ -16,6 +16,8 @@ pub const OBJECTS_MAX: usize = 256;
 pub const PAGE_BYTES_MAX: usize = 16 << 20;
 /// Tickets that wait at once, hours of looking. More are refused: who reads the same bad shard again reports it again.
 pub const TICKETS_MAX: usize = 1_000;
+/// Tickets of one reader that wait at once: none keeps the others from being heard.
+pub const TICKETS_PER_READER_MAX: usize = TICKETS_MAX / 10;
 /// Bytes of a work's cursor.
 pub const CURSOR_BYTES_MAX: usize = 1024;
 /// No hold and no pause between attempts is longer. What ends later was written before the catalog's clock was set back, and

@@ -77,5 +77,5 @@ pub(super) fn cluster(nodes: usize, change: impl Fn(usize, &mut NodeEntry)) -> S
         change(number, &mut entry);
         entry
     };
-    Standings::judge((0..nodes).map(node).collect(), 1000, Duration::from_secs(60))
+    Standings::judge((0..nodes).map(node).collect(), 1000, Duration::from_secs(60), Duration::ZERO)
 }

@@ -5,11 +5,18 @@ use std::time::Duration;
 use format::{NodeName, ObjectId, wire::Ticket};
 
 use super::{Arg, Cells, Driver, SqlCatalog, id, milliseconds, number, parse, session::Alone, signed};
-use crate::catalog::{AHEAD_MAX, Applied, CatalogError, Refused, work::TICKETS_MAX};
+use crate::catalog::{
+    AHEAD_MAX, Applied, CatalogError, Refused,
+    work::{TICKETS_MAX, TICKETS_PER_READER_MAX},
+};
 
 const TABLE: &str = "tickets";
 
-pub(super) async fn report<D: Driver>(catalog: &SqlCatalog<D>, ticket: &Ticket) -> Result<Applied, CatalogError> {
+pub(super) async fn report<D: Driver>(
+    catalog: &SqlCatalog<D>,
+    reader: &NodeName,
+    ticket: &Ticket,
+) -> Result<Applied, CatalogError> {
     let [node, object, column] = key(ticket);
     let mut write = catalog.write().await?;
     write.alone(Alone::Tickets).await?;
@@ -17,15 +24,18 @@ pub(super) async fn report<D: Driver>(catalog: &SqlCatalog<D>, ticket: &Ticket) 
     if write.first(known, &[node, object, column]).await?.is_some() {
         return Ok(Applied::Unchanged);
     }
-    let waiting: usize = number(write.one("SELECT count(*) FROM tickets", &[]).await?.number(0)?, TABLE)?;
-    if waiting >= TICKETS_MAX {
-        return Err(Refused::TooManyTickets { max: TICKETS_MAX }.into());
+    let count = "SELECT count(*), count(*) FILTER (WHERE reader = $1) FROM tickets";
+    let waiting = write.one(count, &[reader.as_str().into()]).await?;
+    for (at, max) in [TICKETS_MAX, TICKETS_PER_READER_MAX].into_iter().enumerate() {
+        if number::<usize>(waiting.number(at)?, TABLE)? >= max {
+            return Err(Refused::TooManyTickets { max }.into());
+        }
     }
     write
         .run(
-            "INSERT INTO tickets (node, object, shard_column, stripe, reported_at_ms)
-             VALUES ($1, $2, $3, $4, unixepoch_ms())",
-            &[node, object, column, signed(ticket.stripe).into()],
+            "INSERT INTO tickets (node, object, shard_column, stripe, reader, reported_at_ms)
+             VALUES ($1, $2, $3, $4, $5, unixepoch_ms())",
+            &[node, object, column, signed(ticket.stripe).into(), reader.as_str().into()],
         )
         .await?;
     write.commit().await?;

@@ -8,8 +8,9 @@ use format::{
     wire::{ChangeKind, Ticket},
 };
 use origin::catalog::{
-    AHEAD_MAX, Applied, CURSOR_BYTES_MAX, Catalog, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, Refused, Repair,
-    RepairAsk, RepairCause, RepairEnd, RepairQueue, ShardRow, TICKETS_MAX,
+    AHEAD_MAX, Applied, CURSOR_BYTES_MAX, Catalog, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, Refused, Repair, RepairAsk,
+    RepairCause, RepairEnd, RepairQueue, ShardRow, TICKETS_MAX,
+    TICKETS_PER_READER_MAX,
 };
 
 use super::{node, refused};
@@ -198,16 +199,16 @@ pub(in crate::catalog) async fn the_erased_need_no_repair(catalog: &dyn Catalog)
 }
 
 pub(in crate::catalog) async fn tickets_merge_and_are_bounded(catalog: &dyn Catalog) {
-    let (o1, o2) = (node("o1"), node("o2"));
+    let (o1, o2, reader) = (node("o1"), node("o2"), node("e99"));
     let ticket = |object: usize, column, stripe| Ticket {
         node: node("bad"),
         object: ObjectId(*blake3::hash(&object.to_le_bytes()).as_bytes()),
         column,
         stripe,
     };
-    assert_eq!(catalog.report(&ticket(0, 1, 5)).await.unwrap(), Applied::Stored);
-    assert_eq!(catalog.report(&ticket(0, 1, 6)).await.unwrap(), Applied::Unchanged);
-    assert_eq!(catalog.report(&ticket(0, 2, 6)).await.unwrap(), Applied::Stored);
+    assert_eq!(catalog.report(&reader, &ticket(0, 1, 5)).await.unwrap(), Applied::Stored);
+    assert_eq!(catalog.report(&reader, &ticket(0, 1, 6)).await.unwrap(), Applied::Unchanged);
+    assert_eq!(catalog.report(&reader, &ticket(0, 2, 6)).await.unwrap(), Applied::Stored);
     assert_eq!(catalog.take_tickets(&o1, HOLD, 1).await.unwrap().len(), 1);
     assert_eq!(catalog.take_tickets(&o2, Duration::ZERO, 9).await.unwrap().len(), 1);
     let other = catalog.take_tickets(&o2, HOLD, 9).await.unwrap();
@@ -216,14 +217,21 @@ pub(in crate::catalog) async fn tickets_merge_and_are_bounded(catalog: &dyn Cata
     for column in [1, 2] {
         catalog.end_ticket(&ticket(0, column, 0)).await.unwrap();
     }
+    // One reader fills its own share and no more; what others said first does not count as its word.
+    let readers: Vec<_> = (0..TICKETS_MAX / TICKETS_PER_READER_MAX).map(|e| node(&format!("e{e}"))).collect();
     for object in 0..TICKETS_MAX {
-        assert_eq!(catalog.report(&ticket(object, 0, 0)).await.unwrap(), Applied::Stored);
+        if object == TICKETS_PER_READER_MAX {
+            let full = Refused::TooManyTickets { max: TICKETS_PER_READER_MAX };
+            assert_eq!(refused(catalog.report(&readers[0], &ticket(object, 0, 0)).await), full);
+            assert_eq!(catalog.report(&readers[0], &ticket(3, 0, 0)).await.unwrap(), Applied::Unchanged);
+        }
+        let reader = &readers[object / TICKETS_PER_READER_MAX];
+        assert_eq!(catalog.report(reader, &ticket(object, 0, 0)).await.unwrap(), Applied::Stored);
     }
     let full = Refused::TooManyTickets { max: TICKETS_MAX };
-    assert_eq!(refused(catalog.report(&ticket(TICKETS_MAX, 0, 0)).await), full);
-    assert_eq!(catalog.report(&ticket(3, 0, 0)).await.unwrap(), Applied::Unchanged);
+    assert_eq!(refused(catalog.report(&reader, &ticket(TICKETS_MAX, 0, 0)).await), full);
     catalog.end_ticket(&ticket(3, 0, 0)).await.unwrap();
-    assert_eq!(catalog.report(&ticket(TICKETS_MAX, 0, 0)).await.unwrap(), Applied::Stored);
+    assert_eq!(catalog.report(&readers[0], &ticket(TICKETS_MAX, 0, 0)).await.unwrap(), Applied::Stored);
 }
 
 pub(in crate::catalog) async fn named_work_has_one_holder_and_goes_on_where_it_was(catalog: &dyn Catalog) {
@@ -307,7 +315,7 @@ pub(in crate::catalog) async fn many_takers_never_share_a_repair_or_a_ticket(cat
     for object in 0..EACH {
         catalog.queue_repair(&ask(object, i32::from(object % 3))).await.unwrap();
         let ticket = Ticket { node: node("bad"), object: ObjectId([object; 32]), column: 0, stripe: 0 };
-        catalog.report(&ticket).await.unwrap();
+        catalog.report(&node("e1"), &ticket).await.unwrap();
     }
     let taker = |number: usize| async move {
         let (holder, mut repairs, mut tickets) = (node(&format!("o{number}")), Vec::new(), Vec::new());
