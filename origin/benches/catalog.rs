@@ -65,7 +65,8 @@ async fn measure(catalog: &Arc<dyn Catalog>, rows: usize) {
     })
     .await;
     let ask = |record: &Record| {
-        let repair = RepairAsk { object: record.public.id(), margin: 1, bytes: 1, cause: RepairCause::Scan };
+        let repair =
+            RepairAsk { object: record.public.id(), margin: 1, bytes: 1, cause: RepairCause::Scan, target: None };
         async move { catalog.queue_repair(&repair).await.map(|_| ()).unwrap() }
     };
     each("repairs asked for", some, ask).await;

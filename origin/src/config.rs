@@ -103,6 +103,11 @@ pub struct Limits {
     pub repairs_max: u32,
     /// Bytes that one repair reads in a second. Absent: 67,108,864 (64 MiB); zero for as fast as it goes.
     pub repair_bytes_per_second: u64,
+    /// Percent of its capacity by which what a node keeps may differ from the mean of all nodes before shards move from fuller to
+    /// emptier nodes, until none differs by more than half of it; zero moves none. Counts at the node that scans. Absent: 10.
+    pub balance_percent: u8,
+    /// Such moves that wait or run at once in the cluster. Absent: 64.
+    pub balance_moves_max: u32,
     /// Seconds within which every shard is hashed again. Absent: 1,209,600 (14 days).
     pub scrub_seconds: u64,
     /// Newest changes that the feed keeps; a reader further behind starts anew. Absent: 100,000.
@@ -128,6 +133,8 @@ impl Default for Limits {
             scan_seconds: 3600,
             repairs_max: 2,
             repair_bytes_per_second: 64 << 20,
+            balance_percent: 10,
+            balance_moves_max: 64,
             scrub_seconds: 14 * 24 * 3600,
             changes_kept: 100_000,
         }
@@ -280,6 +287,7 @@ impl Limits {
             ("announce_seconds", self.announce_seconds, 1),
             ("down_seconds", self.down_seconds, self.announce_seconds.saturating_mul(3)),
             ("scan_seconds", self.scan_seconds, 1),
+            ("balance_moves_max", self.balance_moves_max.into(), 1),
             ("scrub_seconds", self.scrub_seconds, 4),
             ("changes_kept", self.changes_kept.into(), 1),
         ];

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! scan (one origin at a time, a cursor in the catalog) -> Diagnosis -> repair queue
+//! balance (when nodes are filled unequally)            -> repair queue, after everything else
 //! tickets (readers' words, each verified here first)   -> lose the shard -> repair queue
 //! scrub, boot (a node's own disk)                      -> lose the shard -> repair queue
 //! repair queue -> workers of every origin, the least margin first -> client::repair -> new node, record, feed
@@ -11,6 +12,8 @@
 //! A repairer sees ciphertext and roots. What it makes is checked against the root by the node that takes it, so a repairer that
 //! lies wastes time and nothing else.
 
+mod balance;
+mod census;
 mod diagnosis;
 #[cfg(test)]
 mod sample;
@@ -103,7 +106,7 @@ async fn queue(
 /// Asks for the repair of an object.
 async fn ask(node: &Node, row: &ObjectRow, found: &Diagnosis, cause: RepairCause) -> Result<(), CatalogError> {
     let bytes = found.bytes(&row.public);
-    let ask = RepairAsk { object: row.id(), margin: found.margin, bytes, cause };
+    let ask = RepairAsk { object: row.id(), margin: found.margin, bytes, cause, target: None };
     node.catalog.queue_repair(&ask).await?;
     Ok(())
 }

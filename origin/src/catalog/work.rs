@@ -18,6 +18,8 @@ pub const PAGE_BYTES_MAX: usize = 16 << 20;
 pub const TICKETS_MAX: usize = 1_000;
 /// Tickets of one reader that wait at once: none keeps the others from being heard.
 pub const TICKETS_PER_READER_MAX: usize = TICKETS_MAX / 10;
+/// The margin of a repair that comes after all others.
+pub const MARGIN_LAST: i32 = i32::MAX;
 /// Bytes of a work's cursor.
 pub const CURSOR_BYTES_MAX: usize = 1024;
 /// No hold and no pause between attempts is longer. What ends later was written before the catalog's clock was set back, and
@@ -35,7 +37,7 @@ pub struct ObjectRow {
     pub lease: Lease,
     /// Locators of its living records, that of `lease` first, at most [`LOCATORS_MAX`].
     pub locators: Vec<Locator>,
-    /// Columns and the nodes that hold them, in order; a column may be on several nodes or on none.
+    /// Columns in order and the nodes that hold them, who got it last first; a column may be on several nodes or on none.
     pub shards: Vec<(usize, NodeName)>,
 }
 
@@ -67,11 +69,18 @@ pub enum RepairCause {
     Drain,
     /// Its shards lie where the lease does not want them, or too many in one place.
     Place,
+    /// All is well with it, and one of its columns goes from a fuller to an emptier node.
+    Balance,
 }
 
 impl RepairCause {
-    const NAMES: [(Self, &'static str); 4] =
-        [(Self::Scan, "scan"), (Self::Ticket, "ticket"), (Self::Drain, "drain"), (Self::Place, "place")];
+    const NAMES: [(Self, &'static str); 5] = [
+        (Self::Scan, "scan"),
+        (Self::Ticket, "ticket"),
+        (Self::Drain, "drain"),
+        (Self::Place, "place"),
+        (Self::Balance, "balance"),
+    ];
 
     /// Returns the name in rows, logs and metrics.
     #[must_use]
@@ -88,7 +97,7 @@ impl fmt::Display for RepairCause {
 
 /// Not the name of a cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a repair's cause is scan, ticket, drain or place")]
+#[error("a repair's cause is scan, ticket, drain, place or balance")]
 pub struct UnknownCause;
 
 impl FromStr for RepairCause {
@@ -104,12 +113,14 @@ impl FromStr for RepairCause {
 pub struct RepairAsk {
     /// The object.
     pub object: ObjectId,
-    /// Healthy columns above k: how many may still be lost. Below zero it cannot be read.
+    /// Healthy columns above k: how many may still be lost. Below zero it cannot be read. What can wait has [`MARGIN_LAST`].
     pub margin: i32,
     /// Bytes of the shards to make again or to move.
     pub bytes: u64,
     /// Why.
     pub cause: RepairCause,
+    /// The column to move, and to which node; none: the diagnosis says what is to be done.
+    pub target: Option<(usize, NodeName)>,
 }
 
 /// A repair that was taken.
@@ -123,6 +134,8 @@ pub struct Repair {
     pub bytes: u64,
     /// The cause asked with that margin.
     pub cause: RepairCause,
+    /// The target asked with that margin.
+    pub target: Option<(usize, NodeName)>,
     /// How often it was taken since it last succeeded, this time included; so it also counts holders that died of it.
     pub attempts: u32,
 }
@@ -157,6 +170,10 @@ pub struct RepairQueue {
     pub dead: u64,
     /// Bytes of those that wait.
     pub waiting_bytes: u64,
+    /// Bytes of those under repair; how much of them is done is not known.
+    pub running_bytes: u64,
+    /// Objects among the waiting and the running that are well and only make nodes equally full.
+    pub balancing: u64,
 }
 
 /// A repair given up.

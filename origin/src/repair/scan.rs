@@ -1,6 +1,7 @@
 //! The scan: walks over all objects and asks for the repair of those that need it. One origin at a time does it for all; its
 //! cursor is in the catalog, so that the next holder goes on where the last one stopped. When a node goes down or is to be
-//! emptied, its objects are looked at first.
+//! emptied, its objects are looked at first. Between walks, while nothing else is to be repaired, it evens out how full nodes
+//! are by what the last walk counted.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -8,9 +9,9 @@ use bytes::Bytes;
 use format::{NodeName, ObjectId};
 use tokio::time::Instant;
 
-use super::{HOLD, may_judge, queue, standing::Standing, standings};
+use super::{HOLD, ask, balance::Balance, census::Census, diagnose, may_judge, standing::Standing, standings};
 use crate::{
-    catalog::{CatalogError, OBJECTS_MAX, ObjectPage},
+    catalog::{CatalogError, MARGIN_LAST, OBJECTS_MAX, ObjectPage, RepairAsk, RepairCause, RepairQueue},
     node::Node,
     upkeep::pause,
 };
@@ -27,6 +28,9 @@ struct Walk {
     /// How nodes stood when they were last looked at.
     known: BTreeMap<NodeName, Standing>,
     cursor: Option<ObjectId>,
+    /// What the walk has counted; none when it did not begin here, or with the first object.
+    census: Option<Census>,
+    balance: Balance,
     /// When the next full walk begins; one is under way when none.
     rest_until: Option<Instant>,
 }
@@ -51,29 +55,78 @@ async fn step(node: &Arc<Node>, walk: Option<Walk>) -> Result<Option<Walk>, Cata
     let Some(cursor) = node.catalog.take_work(WORK, name, HOLD).await? else { return Ok(None) };
     let mut walk = walk.unwrap_or_else(|| Walk { cursor: read_cursor(&cursor), ..Walk::default() });
     look_at_nodes(node, &mut walk).await?;
-    if walk.rest_until.is_some_and(|until| Instant::now() < until) {
-        return Ok(Some(walk));
+    if walk.rest_until.is_none_or(|until| Instant::now() >= until) && !walk_on(node, &mut walk).await? {
+        return Ok(None);
     }
+    let queue = node.catalog.repair_queue().await?;
+    if walk.rest_until.is_some() {
+        even_out(node, &mut walk.balance, queue).await?;
+    }
+    Ok(Some(walk))
+}
+
+/// Walks for a while. False when another has the scan.
+async fn walk_on(node: &Arc<Node>, walk: &mut Walk) -> Result<bool, CatalogError> {
     walk.rest_until = None;
     let started = Instant::now();
     while started.elapsed() < LOOK_EVERY {
+        if walk.cursor.is_none() {
+            walk.census = Some(Census::default());
+        }
         let page = node.catalog.objects(walk.cursor.as_ref(), OBJECTS_MAX).await?;
         walk.cursor = page.next;
-        look_at(node, page).await?;
+        look_at(node, page, walk.census.as_mut()).await?;
         let cursor = walk.cursor.map_or_else(Vec::new, |object| object.0.to_vec());
-        if !node.catalog.keep_work(WORK, name, HOLD, &cursor).await? {
-            return Ok(None);
+        if !node.catalog.keep_work(WORK, &node.config.name, HOLD, &cursor).await? {
+            return Ok(false);
         }
         if walk.cursor.is_none() {
             node.metrics.scans.inc();
             walk.rest_until = Some(Instant::now() + Duration::from_secs(node.config.limits.scan_seconds));
+            if let Some(census) = walk.census.take() {
+                walk.balance.renew(census.kept_bytes);
+            }
             break;
         }
         if !pause(PAGE_PAUSE, &node.stop).await {
             break;
         }
     }
-    Ok(Some(walk))
+    Ok(true)
+}
+
+/// Asks for moves from fuller to emptier nodes, while nothing else is to be repaired.
+async fn even_out(node: &Arc<Node>, balance: &mut Balance, queue: RepairQueue) -> Result<(), CatalogError> {
+    let limits = &node.config.limits;
+    let mut room = u64::from(limits.balance_moves_max).saturating_sub(queue.balancing);
+    if limits.balance_percent == 0 || queue.waiting + queue.running > queue.balancing {
+        return Ok(());
+    }
+    let mut standings = standings(node).await?;
+    let started = Instant::now();
+    while room > 0 && started.elapsed() < LOOK_EVERY {
+        let threshold = f64::from(limits.balance_percent) / 100.0;
+        let Some((giver, after)) = balance.giver(&standings, threshold) else { break };
+        let page = node.catalog.objects_on(&giver, after.as_ref(), OBJECTS_MAX).await?;
+        let mut reached = page.next;
+        for row in &page.objects {
+            let Some(chosen) = balance.choose(row, &giver, &mut standings) else { continue };
+            let target = Some((chosen.column, chosen.to));
+            let (object, bytes, cause) = (row.id(), chosen.bytes, RepairCause::Balance);
+            node.catalog.queue_repair(&RepairAsk { object, margin: MARGIN_LAST, bytes, cause, target }).await?;
+            room -= 1;
+            if room == 0 {
+                reached = Some(object);
+                break;
+            }
+        }
+        balance.looked(&giver, reached);
+        node.repair_wanted.notify_one();
+        if !pause(PAGE_PAUSE, &node.stop).await {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn read_cursor(cursor: &Bytes) -> Option<ObjectId> {
@@ -102,7 +155,7 @@ async fn look_at_nodes(node: &Arc<Node>, walk: &mut Walk) -> Result<(), CatalogE
                 loop {
                     let page = node.catalog.objects_on(&name, after.as_ref(), OBJECTS_MAX).await?;
                     after = page.next;
-                    look_at(node, page).await?;
+                    look_at(node, page, None).await?;
                     if after.is_none() || !pause(PAGE_PAUSE, &node.stop).await {
                         break;
                     }
@@ -115,14 +168,22 @@ async fn look_at_nodes(node: &Arc<Node>, walk: &mut Walk) -> Result<(), CatalogE
     Ok(())
 }
 
-async fn look_at(node: &Arc<Node>, page: ObjectPage) -> Result<(), CatalogError> {
+/// Asks for the repair of those that need it, and counts all when there is a census.
+async fn look_at(node: &Arc<Node>, page: ObjectPage, mut census: Option<&mut Census>) -> Result<(), CatalogError> {
     if page.objects.is_empty() {
         return Ok(());
     }
     let mut now = standings(node).await?;
     let mut queued = false;
     for row in &page.objects {
-        queued |= queue(node, row, &mut now, None).await?;
+        let found = diagnose(row, &mut now);
+        if let Some(census) = &mut census {
+            census.count(&row.public, &found);
+        }
+        if let Some(cause) = found.act {
+            ask(node, row, &found, cause).await?;
+            queued = true;
+        }
     }
     if queued {
         node.repair_wanted.notify_one();

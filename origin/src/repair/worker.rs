@@ -7,7 +7,7 @@ use client::{PlacementAsk, RepairError, RepairPlan, Repaired, TransportError, pl
 use format::{Lease, NodeName, rendezvous};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Diagnosis, HOLD, KEEP_EVERY, Standings, diagnose, may_judge, standings};
+use super::{Diagnosis, HOLD, KEEP_EVERY, Standings, balance::is_well_with, diagnose, may_judge, standings};
 use crate::{
     catalog::{AHEAD_MAX, CatalogError, ObjectRow, Repair, RepairCause, RepairEnd, ShardRow},
     copies::RefreshError,
@@ -82,7 +82,10 @@ async fn finish(node: &Arc<Node>, taken: &Repair) -> Result<(), CatalogError> {
             let text = crate::api::causes(&error);
             tracing::warn!(object = %taken.object, attempts = taken.attempts, error = text, "a repair failed");
             node.metrics.repairs_failed.inc();
-            if taken.attempts >= ATTEMPTS_MAX {
+            if taken.target.is_some() {
+                // Nothing is lacking. The next walk says whether there still is a move to make, and which.
+                RepairEnd::Done
+            } else if taken.attempts >= ATTEMPTS_MAX {
                 RepairEnd::Dead { error: text }
             } else {
                 RepairEnd::Again { error: text, after: again_after(taken.attempts) }
@@ -118,10 +121,12 @@ async fn attempt(node: &Arc<Node>, taken: &Repair) -> Result<(), Failure> {
         return Err(Failure::Clock);
     }
     let found = diagnose(&row, &mut standings);
-    if found.is_well() {
-        return Ok(());
-    }
-    let plan = plan(node, &row, &found, &standings)?;
+    let targets = match &taken.target {
+        Some((column, to)) if may_move(&row, &found, *column, to, &mut standings) => vec![(*column, to.clone())],
+        None if !found.is_well() => targets(&row, &found, &standings)?,
+        _ => return Ok(()),
+    };
+    let plan = plan(node, &row, &found, &standings, targets);
     let wanted = plan.targets.len();
     let started = tokio::time::Instant::now();
     let done = client::repair(&node.transport, plan).await?;
@@ -139,8 +144,15 @@ async fn attempt(node: &Arc<Node>, taken: &Repair) -> Result<(), Failure> {
     }
 }
 
-/// Decides what is read where and written where.
-fn plan(node: &Node, row: &ObjectRow, found: &Diagnosis, standings: &Standings) -> Result<RepairPlan, Failure> {
+/// Returns whether a column may go to another node: all is still as it was when the move was chosen.
+fn may_move(row: &ObjectRow, found: &Diagnosis, column: usize, to: &NodeName, standings: &mut Standings) -> bool {
+    let Some(redundancy) = row.public.redundancy() else { return false };
+    let caps = standings.caps(redundancy, &row.lease);
+    found.is_well() && row.shards.iter().all(|(_, at)| at != to) && is_well_with(row, column, to, standings, &caps)
+}
+
+/// Chooses where the columns go that are lost or lie wrong.
+fn targets(row: &ObjectRow, found: &Diagnosis, standings: &Standings) -> Result<Vec<(usize, NodeName)>, Failure> {
     let redundancy = row.public.redundancy().expect("an object without columns has a diagnosis without losses");
     let mut held = vec![None; row.public.columns()];
     for (column, at) in &found.kept {
@@ -151,13 +163,23 @@ fn plan(node: &Node, row: &ObjectRow, found: &Diagnosis, standings: &Standings) 
     let placed = place(&ask, standings.takers())?;
     let moves = found.displaced.iter().map(|(column, _)| *column);
     let columns = found.lost.iter().copied().chain(moves);
-    let targets = columns.map(|column| (column, placed.nodes[column].clone())).collect();
+    Ok(columns.map(|column| (column, placed.nodes[column].clone())).collect())
+}
+
+/// Decides what is read where, nearest first.
+fn plan(
+    node: &Node,
+    row: &ObjectRow,
+    found: &Diagnosis,
+    standings: &Standings,
+    targets: Vec<(usize, NodeName)>,
+) -> RepairPlan {
     let mut sources = [found.kept.clone(), found.displaced.clone()].concat();
     let here = &node.config.place;
     let far = |name: &NodeName| standings.entry(name).map_or(f64::MAX, |entry| here.kilometres_to(&entry.place));
     let bytes = |column: usize| row.public.shard_bytes(column);
     sources.sort_by(|a, b| far(&a.1).total_cmp(&far(&b.1)).then((bytes(a.0), a.0).cmp(&(bytes(b.0), b.0))));
-    Ok(RepairPlan { public: row.public.clone(), sources, targets, bytes_per_second: node.config.limits.repair_rate() })
+    RepairPlan { public: row.public.clone(), sources, targets, bytes_per_second: node.config.limits.repair_rate() }
 }
 
 /// Counts, and takes back what the catalog said of nodes that do not have what they should.

@@ -78,6 +78,7 @@ promise!(living_objects_come_in_pages_with_their_shards);
 promise!(a_nodes_rows_come_in_pages);
 promise!(a_lost_shard_is_gone_at_once);
 promise!(repairs_are_taken_by_risk_and_one_at_a_time);
+promise!(a_move_comes_last_keeps_its_target_and_gives_way_to_a_loss);
 promise!(repairs_come_back_or_die_by_their_holders_word);
 promise!(what_is_lost_during_a_repair_is_repaired_after_it);
 promise!(the_erased_need_no_repair);

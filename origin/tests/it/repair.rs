@@ -4,7 +4,7 @@ use std::{fs, sync::Arc};
 
 use client::{HttpTransport, Reader, ReaderOptions, Topology, Transport, Uploader};
 use format::{
-    Domain, EncodedStripe, Lease, StripeIndex,
+    Domain, EncodedStripe, Lease, NodeName, StripeIndex,
     wire::{ColumnState, ObjectHealth, Role, Ticket},
 };
 
@@ -32,6 +32,14 @@ async fn stored(settings: &str) -> Stored {
     let twin = world.caller("t1", Role::Twin);
     let topology = topology(&world, &twin).await;
     let sample = Sample::new(3, BYTES);
+    let placement = store(&world, topology, &sample).await;
+    let number = |name: &NodeName| world.nodes.iter().position(|node| node.name == *name).unwrap() + 1;
+    let holders = placement.iter().flatten().map(number).collect();
+    Stored { world, twin, sample, holders }
+}
+
+/// Stores an object and returns where its columns are.
+async fn store(world: &World, topology: Arc<Topology>, sample: &Sample) -> Vec<Option<NodeName>> {
     let transport: Arc<dyn Transport> = Arc::new(world.caller("t2", Role::Twin));
     let mut uploader = Uploader::begin(transport, topology, [7; 32], vec![], vec![]);
     let stripes = sample.columns.iter().map(Vec::len).max().unwrap();
@@ -43,9 +51,7 @@ async fn stored(settings: &str) -> Stored {
     let lease = sample.sign(&sample.lease(1));
     let receipt = uploader.commit(&sample.sealed, lease).await.unwrap();
     assert_eq!(receipt.durable, 6);
-    let number = |name: &format::NodeName| world.nodes.iter().position(|node| node.name == *name).unwrap() + 1;
-    let holders = receipt.placement.iter().flatten().map(number).collect();
-    Stored { world, twin, sample, holders }
+    receipt.placement
 }
 
 async fn topology(world: &World, twin: &HttpTransport) -> Arc<Topology> {
@@ -261,4 +267,35 @@ async fn shards_leave_an_operator_whose_cap_came_with_a_renewed_lease() {
     it.twin.put_lease(&it.world.name(1), &it.sample.sealed.locator, it.sample.sign(&allowed)).await.unwrap();
     it.heals("all columns stay once the cap allows them", |_| true).await;
     it.world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_empty_fills_up_and_no_other_gives_more_than_it_has_too_much() {
+    let world = World::start(7, &format!("capacity_bytes = 32_000_000\n{QUICK}balance_percent = 2\n")).await;
+    let (empty, twin) = (world.name(7), world.caller("t1", Role::Twin));
+    let operator = world.caller(empty.as_str(), Role::Origin);
+    operator.drain(&empty, true).await.unwrap();
+    let topology = topology(&world, &twin).await;
+    let samples: Vec<_> = (1..).take(12).map(|seed| Sample::new(seed, 1 << 20)).collect();
+    for sample in &samples {
+        assert!(!store(&world, topology.clone(), sample).await.contains(&Some(empty.clone())));
+    }
+    operator.drain(&empty, false).await.unwrap();
+
+    // Six nodes have twelve shards each, the mean of seven is 10.3: six shards can move before a giver were below it.
+    let held = || async {
+        let mut held = std::collections::BTreeMap::new();
+        for sample in &samples {
+            let health = twin.health(&world.name(1), &sample.sealed.locator).await.ok()??;
+            for column in &health.columns {
+                let [node] = &column.nodes[..] else { return None };
+                *held.entry(node.clone()).or_insert(0) += 1;
+                assert_eq!((column.state, health.margin), (ColumnState::Healthy, 2));
+            }
+        }
+        Some(held)
+    };
+    until("the empty node has its share", || async { held().await.is_some_and(|held| held.get(&empty) == Some(&6)) })
+        .await;
+    world.end().await;
 }

@@ -98,7 +98,8 @@ async fn find<D: Driver>(read: &mut Session<D>, object: &ObjectId) -> Result<Opt
     let statement = "SELECT locator FROM records WHERE object = $1 AND erased_at IS NULL
         ORDER BY lease_version DESC, locator LIMIT $2";
     let locators = read.all(statement, &[key[0], signed(LOCATORS_MAX as u64).into()]).await?;
-    let statement = "SELECT shard_column, node FROM shards WHERE object = $1 ORDER BY shard_column, node";
+    let statement = "SELECT shard_column, node FROM shards WHERE object = $1
+        ORDER BY shard_column, committed_at DESC, node";
     let shards = read.all(statement, &key).await?;
     Ok(Some(Found {
         object: *object,

@@ -14,20 +14,30 @@ const TABLE: &str = "repairs";
 pub(super) async fn queue<D: Driver>(catalog: &SqlCatalog<D>, ask: &RepairAsk) -> Result<Applied, CatalogError> {
     // The riskier ask replaces the safer one. One that comes while somebody repairs is counted: what it tells of may have
     // been lost after that repair looked.
+    let target = ask.target.as_ref();
     let written = catalog
         .writer()
         .await?
         .run(
-            "INSERT INTO repairs (object, margin, lost_bytes, cause, asked_at_ms)
-             VALUES ($1, $2, $3, $4, unixepoch_ms())
+            "INSERT INTO repairs (object, margin, lost_bytes, cause, target_column, target_node, asked_at_ms)
+             VALUES ($1, $2, $3, $4, CASE WHEN $5 >= 0 THEN $5 END, CASE WHEN $5 >= 0 THEN $6 END, unixepoch_ms())
              ON CONFLICT (object) DO UPDATE SET
                  lost_bytes = CASE WHEN excluded.margin < repairs.margin THEN excluded.lost_bytes ELSE repairs.lost_bytes END,
                  cause = CASE WHEN excluded.margin < repairs.margin THEN excluded.cause ELSE repairs.cause END,
+                 target_column = CASE WHEN excluded.margin < repairs.margin THEN excluded.target_column ELSE repairs.target_column END,
+                 target_node = CASE WHEN excluded.margin < repairs.margin THEN excluded.target_node ELSE repairs.target_node END,
                  margin = CASE WHEN excluded.margin < repairs.margin THEN excluded.margin ELSE repairs.margin END,
                  asks = repairs.asks + CASE WHEN repairs.holder IS NULL THEN 0 ELSE 1 END
              WHERE repairs.dead_at_ms IS NULL
                AND (excluded.margin < repairs.margin OR repairs.holder IS NOT NULL)",
-            &[(&ask.object.0).into(), i64::from(ask.margin).into(), signed(ask.bytes).into(), ask.cause.as_str().into()],
+            &[
+                (&ask.object.0).into(),
+                i64::from(ask.margin).into(),
+                signed(ask.bytes).into(),
+                ask.cause.as_str().into(),
+                target.map_or(-1, |(column, _)| signed(*column as u64)).into(),
+                target.map_or("", |(_, node)| node.as_str()).into(),
+            ],
         )
         .await?;
     Ok(if written == 0 { Applied::Unchanged } else { Applied::Stored })
@@ -49,7 +59,7 @@ pub(super) async fn take<D: Driver>(
                  ORDER BY margin, asked_at_ms, object LIMIT 1 FOR UPDATE SKIP LOCKED)
              UPDATE repairs SET holder = $1, held_until_ms = unixepoch_ms() + $2, attempts = attempts + 1, asks_taken = asks
              FROM picked WHERE object = picked_object
-             RETURNING object, margin, lost_bytes, cause, attempts",
+             RETURNING object, margin, lost_bytes, cause, attempts, target_column, target_node",
             &[holder.as_str().into(), milliseconds(hold).into(), milliseconds(AHEAD_MAX).into()],
         )
         .await?;
@@ -60,6 +70,10 @@ pub(super) async fn take<D: Driver>(
         bytes: number(row.number(2)?, TABLE)?,
         cause: parse(row.text(3)?, TABLE)?,
         attempts: number(row.number(4)?, TABLE)?,
+        target: match (row.maybe_number(5)?, row.maybe_text(6)?) {
+            (Some(column), Some(node)) => Some((number(column, TABLE)?, parse(node, TABLE)?)),
+            _ => None,
+        },
     }))
 }
 
@@ -130,7 +144,10 @@ pub(super) async fn count<D: Driver>(catalog: &SqlCatalog<D>) -> Result<RepairQu
                  count(*) FILTER (WHERE dead_at_ms IS NULL AND held_until_ms > unixepoch_ms()),
                  count(*) FILTER (WHERE dead_at_ms IS NOT NULL),
                  CAST(coalesce(sum(lost_bytes) FILTER (WHERE dead_at_ms IS NULL AND held_until_ms <= unixepoch_ms()), 0)
-                      AS BIGINT)
+                      AS BIGINT),
+                 CAST(coalesce(sum(lost_bytes) FILTER (WHERE dead_at_ms IS NULL AND held_until_ms > unixepoch_ms()), 0)
+                      AS BIGINT),
+                 count(*) FILTER (WHERE dead_at_ms IS NULL AND cause = 'balance')
              FROM repairs",
             &[],
         )
@@ -140,6 +157,8 @@ pub(super) async fn count<D: Driver>(catalog: &SqlCatalog<D>) -> Result<RepairQu
         running: number(row.number(1)?, TABLE)?,
         dead: number(row.number(2)?, TABLE)?,
         waiting_bytes: number(row.number(3)?, TABLE)?,
+        running_bytes: number(row.number(4)?, TABLE)?,
+        balancing: number(row.number(5)?, TABLE)?,
     })
 }
 

@@ -8,9 +8,8 @@ use format::{
     wire::{ChangeKind, Ticket},
 };
 use origin::catalog::{
-    AHEAD_MAX, Applied, CURSOR_BYTES_MAX, Catalog, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, Refused, Repair, RepairAsk,
-    RepairCause, RepairEnd, RepairQueue, ShardRow, TICKETS_MAX,
-    TICKETS_PER_READER_MAX,
+    AHEAD_MAX, Applied, CURSOR_BYTES_MAX, Catalog, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, MARGIN_LAST, Refused, Repair,
+    RepairAsk, RepairCause, RepairEnd, RepairQueue, ShardRow, TICKETS_MAX, TICKETS_PER_READER_MAX,
 };
 
 use super::{node, refused};
@@ -20,7 +19,7 @@ use crate::sample::Sample;
 pub(super) const HOLD: Duration = Duration::from_secs(3600);
 
 fn ask(object: u8, margin: i32) -> RepairAsk {
-    RepairAsk { object: ObjectId([object; 32]), margin, bytes: 10, cause: RepairCause::Scan }
+    RepairAsk { object: ObjectId([object; 32]), margin, bytes: 10, cause: RepairCause::Scan, target: None }
 }
 
 pub(in crate::catalog) async fn living_objects_come_in_pages_with_their_shards(catalog: &dyn Catalog) {
@@ -114,11 +113,11 @@ pub(in crate::catalog) async fn repairs_are_taken_by_risk_and_one_at_a_time(cata
     assert_eq!(catalog.queue_repair(&ask(1, 4)).await.unwrap(), Applied::Unchanged);
     let worse = RepairAsk { bytes: 70, cause: RepairCause::Drain, ..ask(3, -1) };
     assert_eq!(catalog.queue_repair(&worse).await.unwrap(), Applied::Stored);
-    let all = RepairQueue { waiting: 3, running: 0, dead: 0, waiting_bytes: 90 };
+    let all = RepairQueue { waiting: 3, waiting_bytes: 90, ..RepairQueue::default() };
     assert_eq!(catalog.repair_queue().await.unwrap(), all);
     let first = catalog.take_repair(&o1, HOLD).await.unwrap().unwrap();
-    let RepairAsk { object, margin, bytes, cause } = worse;
-    assert_eq!(first, Repair { object, margin, bytes, cause, attempts: 1 });
+    let RepairAsk { object, margin, bytes, cause, target } = worse;
+    assert_eq!(first, Repair { object, margin, bytes, cause, target, attempts: 1 });
     assert_eq!(catalog.take_repair(&o2, HOLD).await.unwrap().unwrap().object, ask(2, 0).object);
     // A hold that is over at once: the next taker has it, and counts it as another attempt.
     let lapsed = catalog.take_repair(&o1, Duration::ZERO).await.unwrap().unwrap();
@@ -128,11 +127,33 @@ pub(in crate::catalog) async fn repairs_are_taken_by_risk_and_one_at_a_time(cata
     assert_eq!(catalog.take_repair(&o1, HOLD).await.unwrap(), None);
     assert!(!catalog.keep_repair(&retaken.object, &o1, HOLD).await.unwrap());
     assert!(catalog.keep_repair(&retaken.object, &o2, HOLD).await.unwrap());
-    let all = RepairQueue { waiting: 0, running: 3, dead: 0, waiting_bytes: 0 };
+    let all = RepairQueue { running: 3, running_bytes: 90, ..RepairQueue::default() };
     assert_eq!(catalog.repair_queue().await.unwrap(), all);
     assert!(catalog.keep_repair(&retaken.object, &o2, Duration::ZERO).await.unwrap());
     assert_eq!(catalog.take_repair(&o1, HOLD).await.unwrap().unwrap().attempts, 3);
     assert!(!catalog.keep_repair(&ObjectId([9; 32]), &o1, HOLD).await.unwrap());
+}
+
+pub(in crate::catalog) async fn a_move_comes_last_keeps_its_target_and_gives_way_to_a_loss(catalog: &dyn Catalog) {
+    let o1 = node("o1");
+    let target = Some((7, node("o9")));
+    let even = |object| RepairAsk { cause: RepairCause::Balance, target: target.clone(), ..ask(object, MARGIN_LAST) };
+    for object in [1, 2] {
+        catalog.queue_repair(&even(object)).await.unwrap();
+    }
+    for object in [2, 3] {
+        catalog.queue_repair(&ask(object, 12)).await.unwrap();
+    }
+    assert_eq!(catalog.queue_repair(&even(3)).await.unwrap(), Applied::Unchanged);
+    let queue = catalog.repair_queue().await.unwrap();
+    assert_eq!((queue.waiting, queue.balancing), (3, 1));
+    let mut taken = Vec::new();
+    while let Some(Repair { object, cause, target, .. }) = catalog.take_repair(&o1, HOLD).await.unwrap() {
+        taken.push((object.0[0], cause, target));
+    }
+    let scan = |object| (object, RepairCause::Scan, None);
+    assert_eq!(taken, [scan(2), scan(3), (1, RepairCause::Balance, target)]);
+    assert_eq!(catalog.repair_queue().await.unwrap().balancing, 1);
 }
 
 pub(in crate::catalog) async fn repairs_come_back_or_die_by_their_holders_word(catalog: &dyn Catalog) {
@@ -169,7 +190,7 @@ pub(in crate::catalog) async fn repairs_come_back_or_die_by_their_holders_word(c
     let revived = take().await.unwrap();
     assert_eq!((revived.object, revived.attempts), (doomed, 1));
     catalog.end_repair(&doomed, &o1, &RepairEnd::Done).await.unwrap();
-    let left = RepairQueue { waiting: 1, running: 0, dead: 0, waiting_bytes: 10 };
+    let left = RepairQueue { waiting: 1, waiting_bytes: 10, ..RepairQueue::default() };
     assert_eq!(catalog.repair_queue().await.unwrap(), left);
 }
 
