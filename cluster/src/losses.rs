@@ -233,7 +233,7 @@ impl Scene {
     }
 
     async fn spent(&self) -> Result<Spent> {
-        let status = self.keeper.operator.repairs().await?;
+        let status = self.keeper.operator.repairs().await?.status;
         Ok(Spent { read: status.repair_read_bytes, written: status.repaired_bytes })
     }
 

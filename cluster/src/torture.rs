@@ -140,7 +140,7 @@ impl Scene {
         let start = Instant::now();
         let harmed_at = self.harmed_at.load(Ordering::Relaxed);
         let is_scrubbed =
-            async || self.keeper.operator.repairs().await.is_ok_and(|status| status.scrubbed_since > harmed_at);
+            async || self.keeper.operator.repairs().await.is_ok_and(|now| now.status.scrubbed_since > harmed_at);
         while harmed_at > 0 && !is_scrubbed().await {
             ensure!(start.elapsed() < deadline, "no whole scrub within {deadline:?} of the harm");
             sleep(Duration::from_millis(500)).await;
@@ -154,7 +154,7 @@ impl Scene {
     async fn judge(&self) -> Result<()> {
         self.heal(LAST_DEADLINE).await?;
         let looked = self.keeper.look().await;
-        let made_bytes = self.keeper.operator.repairs().await?.repaired_bytes;
+        let made_bytes = self.keeper.operator.repairs().await?.status.repaired_bytes;
         self.tally.print(&looked, made_bytes);
         let wrong_reads = self.tally.wrong_reads.count();
         ensure!(looked.is_well() && wrong_reads == 0, "{wrong_reads} reads were wrong; at the end {looked:?}");

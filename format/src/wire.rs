@@ -23,7 +23,10 @@
 //!
 //! Errors are [`ApiError`] with the matching HTTP status.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
@@ -173,8 +176,14 @@ pub struct RepairStatus {
     pub running: u64,
     /// Objects given up.
     pub dead: u64,
+    /// Objects among these that are well and move only so that nodes are filled alike.
+    #[serde(default)]
+    pub balancing: u64,
     /// Bytes of the shards that wait to be made or moved.
     pub waiting_bytes: u64,
+    /// Bytes of the shards under repair, what is done of them included.
+    #[serde(default)]
+    pub running_bytes: u64,
     /// Bytes of shards this node made or moved since it started.
     pub repaired_bytes: u64,
     /// Bytes of shards it read for that.
@@ -185,6 +194,20 @@ pub struct RepairStatus {
     pub scrubbed_since: u64,
     /// Why repairs were given up, at most 20 of them.
     pub given_up: Vec<GivenUp>,
+    /// What this node's last whole walk over all objects counted; none when others walk.
+    #[serde(default)]
+    pub survey: Option<Survey>,
+}
+
+/// What one walk over all objects counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Survey {
+    /// When the walk ended, seconds since 1970 by the catalog's clock.
+    pub ended: u64,
+    /// Objects by their margin: columns that may still go before the object cannot be read; below zero it cannot.
+    pub objects: BTreeMap<i32, u64>,
+    /// Bytes of all columns that can be read, each counted once.
+    pub stored_bytes: u64,
 }
 
 /// A repair that was given up.

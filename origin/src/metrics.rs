@@ -2,11 +2,14 @@
 
 use std::sync::atomic::AtomicU64;
 
+use format::wire::Survey;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+
+use crate::catalog::RepairQueue;
 
 /// A request by what it asked and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -24,6 +27,13 @@ pub(crate) struct Answered {
 pub(crate) struct Failed {
     /// `shard`, `record`, `lease`, `policy`, `blob`.
     pub(crate) what: &'static str,
+}
+
+/// Objects of one margin.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Margin {
+    /// Columns that may still be lost; below zero the object cannot be read.
+    margin: i64,
 }
 
 /// A gauge of bytes, positions or times, none of which is below zero.
@@ -48,6 +58,10 @@ pub(crate) struct Metrics {
     pub(crate) repairs_failed: Counter,
     pub(crate) repair_read_bytes: Counter,
     pub(crate) repair_written_bytes: Counter,
+    objects: Family<Margin, ByteGauge>,
+    stored_bytes: ByteGauge,
+    repair_backlog_bytes: ByteGauge,
+    balancing: ByteGauge,
     pub(crate) scrubbed_bytes: Counter,
     pub(crate) scrub_mended: Counter,
     pub(crate) scrub_quarantined: Counter,
@@ -74,6 +88,10 @@ impl Metrics {
             repairs_failed: Counter::default(),
             repair_read_bytes: Counter::default(),
             repair_written_bytes: Counter::default(),
+            objects: Family::default(),
+            stored_bytes: Gauge::default(),
+            repair_backlog_bytes: Gauge::default(),
+            balancing: Gauge::default(),
             scrubbed_bytes: Counter::default(),
             scrub_mended: Counter::default(),
             scrub_quarantined: Counter::default(),
@@ -104,6 +122,26 @@ impl Metrics {
         to.register("repairs_failed", "Repairs that this node tried in vain", metrics.repairs_failed.clone());
         to.register("repair_read_bytes", "Bytes of strips read for repair", metrics.repair_read_bytes.clone());
         to.register("repair_written_bytes", "Bytes of strips made or moved", metrics.repair_written_bytes.clone());
+        to.register(
+            "objects",
+            "Objects by how many columns each may still lose, by the last whole walk; none at origins that do not walk",
+            metrics.objects.clone(),
+        );
+        to.register(
+            "stored_bytes",
+            "Bytes of all columns that can be read, by the last whole walk; 0 at origins that do not walk",
+            metrics.stored_bytes.clone(),
+        );
+        to.register(
+            "repair_backlog_bytes",
+            "Bytes of shards that wait to be made or moved, or are; 0 at origins that do not walk",
+            metrics.repair_backlog_bytes.clone(),
+        );
+        to.register(
+            "balancing",
+            "Objects of the backlog that move only so that nodes are filled alike; 0 at origins that do not walk",
+            metrics.balancing.clone(),
+        );
         to.register("scrubbed_bytes", "Bytes of shards hashed again", metrics.scrubbed_bytes.clone());
         to.register("scrub_mended", "Damaged shards whose sidecars were written anew", metrics.scrub_mended.clone());
         to.register("scrub_quarantined", "Damaged shards taken out of service", metrics.scrub_quarantined.clone());
@@ -117,6 +155,28 @@ impl Metrics {
 
     pub(crate) fn failed(&self, what: &'static str) {
         self.verify_failures.get_or_create(&Failed { what }).inc();
+    }
+
+    /// Shows what a whole walk over all objects counted.
+    pub(crate) fn survey(&self, survey: &Survey) {
+        self.objects.clear();
+        for (margin, objects) in &survey.objects {
+            self.objects.get_or_create(&Margin { margin: i64::from(*margin) }).set(*objects);
+        }
+        self.stored_bytes.set(survey.stored_bytes);
+    }
+
+    /// Shows how much repair there is to do.
+    pub(crate) fn backlog(&self, queue: &RepairQueue) {
+        self.repair_backlog_bytes.set(queue.waiting_bytes.saturating_add(queue.running_bytes));
+        self.balancing.set(queue.balancing);
+    }
+
+    /// Shows nothing of the cluster's objects any more: another origin walks and counts.
+    pub(crate) fn forget_scan(&self) {
+        self.objects.clear();
+        self.stored_bytes.set(0);
+        self.backlog(&RepairQueue::default());
     }
 
     pub(crate) fn text(&self) -> String {

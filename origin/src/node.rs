@@ -13,7 +13,7 @@ use std::{
 use axum::body::Body;
 use bytes::Bytes;
 use client::{Topology, Transport};
-use format::wire::{NodeEntry, Role};
+use format::wire::{NodeEntry, Role, Survey};
 use hyper::HeaderMap;
 use tokio::{
     sync::{Notify, Semaphore},
@@ -81,6 +81,8 @@ pub(crate) struct Node {
     shards: AtomicU64,
     shard_bytes: AtomicU64,
     draining: AtomicBool,
+    /// What this node's last whole walk over all objects counted.
+    survey: Mutex<Option<Survey>>,
 }
 
 /// What a node works on.
@@ -115,6 +117,7 @@ impl Node {
             disk_calls: Arc::new(Semaphore::new(at_most(limits.disk_calls_max))),
             shards: AtomicU64::new(0),
             shard_bytes: AtomicU64::new(0),
+            survey: Mutex::default(),
             config,
         }
     }
@@ -227,6 +230,15 @@ impl Node {
             draining: self.is_draining(),
             seen: 0,
         })
+    }
+
+    /// Returns what this node's last whole walk over all objects counted.
+    pub(crate) fn survey(&self) -> Option<Survey> {
+        self.survey.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn put_survey(&self, survey: Survey) {
+        *self.survey.lock().unwrap_or_else(PoisonError::into_inner) = Some(survey);
     }
 
     /// Whether the operator wants the node empty.

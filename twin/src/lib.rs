@@ -36,7 +36,7 @@ pub use index::{Batch, Entry, Index, IndexError, PATH_BYTES_MAX, Position, State
 pub use leases::{LeaseChangeError, Removed, Renewal, Told};
 pub use media::{SAMPLE_BYTES, media_type};
 pub use network::{Network, NetworkError};
-pub use operator::{Operator, OperatorError};
+pub use operator::{Operator, OperatorError, Repairs};
 pub use owner_store::{OwnerCard, OwnerError, OwnerStore};
 pub use policy_source::{LinkSource, PolicySource, PolicySourceError};
 pub use progress::Progress;

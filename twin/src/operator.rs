@@ -1,11 +1,11 @@
 //! The cluster as its operator sees it: how objects are kept, what is being repaired. Needs no owner.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use client::{HttpTransport, Topology, TransportError};
 use format::{
     Locator, NodeName,
-    wire::{ObjectHealth, RepairStatus, Retried},
+    wire::{ObjectHealth, RepairStatus, Retried, Survey},
 };
 use futures::future::join_all;
 
@@ -19,6 +19,24 @@ pub struct Operator {
     transport: Arc<HttpTransport>,
     topology: Arc<Topology>,
     origins: Vec<NodeName>,
+}
+
+/// What is being repaired.
+#[derive(Debug, Clone)]
+pub struct Repairs {
+    /// The cluster's answer.
+    pub status: RepairStatus,
+    /// What each origin that answered has made or moved since it started: a pace is the growth of those that answered twice.
+    pub repaired_bytes: BTreeMap<NodeName, u64>,
+}
+
+impl Repairs {
+    /// Returns the bytes made or moved since an earlier answer.
+    #[must_use]
+    pub fn repaired_since(&self, earlier: &Self) -> u64 {
+        let grown = |(node, bytes): (&NodeName, &u64)| Some(bytes.saturating_sub(*earlier.repaired_bytes.get(node)?));
+        self.repaired_bytes.iter().filter_map(grown).sum()
+    }
 }
 
 /// Why an operator has no answer.
@@ -70,19 +88,20 @@ impl Operator {
     }
 
     /// Asks what is being repaired. The queue is the cluster's; the bytes of repair are summed over all origins that answer; the
-    /// scrub is that of the one furthest behind, zero when one does not answer.
+    /// scrub is that of the one furthest behind, zero when one does not answer; the survey is the newest.
     ///
     /// # Errors
     /// [`OperatorError::NoAnswer`].
-    pub async fn repairs(&self) -> Result<RepairStatus, OperatorError> {
+    pub async fn repairs(&self) -> Result<Repairs, OperatorError> {
         let answers = join_all(self.origins.iter().map(|node| self.transport.repairs(node))).await;
-        let (mut status, mut repaired_bytes, mut repair_read_bytes) = (None, 0, 0);
-        let (mut scrubbed_since, mut source) = (u64::MAX, None);
-        for answer in answers {
+        let (mut status, mut scrubbed_since, mut survey, mut source) = (None, u64::MAX, None, None);
+        let (mut repaired_bytes, mut repair_read_bytes) = (BTreeMap::new(), 0);
+        for (node, answer) in self.origins.iter().zip(answers) {
             match answer {
                 Ok(answer) => {
-                    repaired_bytes += answer.repaired_bytes;
+                    repaired_bytes.insert(node.clone(), answer.repaired_bytes);
                     repair_read_bytes += answer.repair_read_bytes;
+                    survey = [survey, answer.survey.clone()].into_iter().flatten().max_by_key(|it: &Survey| it.ended);
                     scrubbed_since = scrubbed_since.min(answer.scrubbed_since);
                     status = Some(answer);
                 }
@@ -94,7 +113,9 @@ impl Operator {
         }
         let asked = self.origins.len();
         let status = status.ok_or(OperatorError::NoAnswer { asked, source })?;
-        Ok(RepairStatus { repaired_bytes, repair_read_bytes, scrubbed_since, ..status })
+        let summed = repaired_bytes.values().sum();
+        let status = RepairStatus { repaired_bytes: summed, repair_read_bytes, scrubbed_since, survey, ..status };
+        Ok(Repairs { status, repaired_bytes })
     }
 
     /// Lets repairs that were given up wait again.

@@ -1,12 +1,12 @@
 //! `evernear repair status | retry`.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use clap::{Args, Subcommand};
-use format::wire::GivenUp;
+use format::wire::{GivenUp, RepairStatus, Survey};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
-use twin::Operator;
+use twin::Repairs;
 
 use super::Options;
 use crate::{
@@ -15,8 +15,10 @@ use crate::{
     owner_access::{ClusterAccess, connect_operator},
 };
 
-/// How long the pace of repair is measured.
+/// How long the pace of repair is measured at least.
 const MEASURE: Duration = Duration::from_secs(2);
+/// Measurements over which the pace is taken while one watches: a minute, because shards end in bursts.
+const MEASUREMENTS_MAX: usize = 30;
 
 /// See what is being repaired.
 #[derive(Debug, Args)]
@@ -27,9 +29,9 @@ pub(crate) struct Repair {
 
 #[derive(Debug, Subcommand)]
 enum RepairCommand {
-    /// Show what waits, the pace measured over two seconds, and what was given up
+    /// Show what waits, the pace measured over two seconds, how many shards objects may lose, and what was given up
     Status {
-        /// Show it again and again until nothing waits
+        /// Show it again and again until nothing waits; the pace is then that of the last minute
         #[arg(long)]
         watch: bool,
         #[command(flatten)]
@@ -46,12 +48,23 @@ enum RepairCommand {
 struct Answer {
     waiting: u64,
     running: u64,
+    /// Objects among these that only move so that nodes are filled alike.
+    balancing: u64,
     dead: u64,
     waiting_bytes: u64,
+    /// Bytes of what waits and of what is under repair.
+    backlog_bytes: u64,
     /// Bytes made or moved in a second, at all origins that answer.
     bytes_per_second: u64,
-    /// Seconds until nothing waits at this pace; none when nothing moves or nothing waits.
+    /// Seconds until all of the backlog is done at this pace; none when nothing moves or there is none. What comes meanwhile is
+    /// not in it, and of what is under repair the part that is done still is.
     seconds_left: Option<u64>,
+    /// Bytes made or moved since the origins started.
+    repaired_bytes: u64,
+    /// The same for each byte that is stored; none before the first whole walk.
+    repaired_per_stored: Option<f64>,
+    /// What the last whole walk over all objects counted.
+    survey: Option<Survey>,
     /// Every shard was hashed after this second since 1970; zero before the first whole scrub, or when an origin is down.
     scrubbed_since: u64,
     given_up: Vec<GivenUp>,
@@ -62,9 +75,17 @@ impl Repair {
         match self.command {
             RepairCommand::Status { watch, cluster } => {
                 let operator = connect_operator(&options.state()?, &cluster).await?;
+                let mut measured = VecDeque::from([(Instant::now(), operator.repairs().await?)]);
                 loop {
-                    let answer = measure(&operator).await?;
+                    sleep(MEASURE).await;
+                    let now = (Instant::now(), operator.repairs().await?);
+                    let (since, earlier) = measured.front().expect("one was measured before the loop");
+                    let answer = Answer::of(&now.1, earlier, now.0.duration_since(*since));
                     options.answer(&answer, || answer.text())?;
+                    measured.push_back(now);
+                    if measured.len() > MEASUREMENTS_MAX {
+                        measured.pop_front();
+                    }
                     if !watch || answer.waiting + answer.running == 0 {
                         return Ok(());
                     }
@@ -79,42 +100,65 @@ impl Repair {
     }
 }
 
-async fn measure(operator: &Operator) -> anyhow::Result<Answer> {
-    let started = Instant::now();
-    let before = operator.repairs().await?.repaired_bytes;
-    sleep(MEASURE).await;
-    let status = operator.repairs().await?;
-    let moved = status.repaired_bytes.saturating_sub(before);
-    let milliseconds = started.elapsed().as_millis().max(1);
-    let bytes_per_second = u64::try_from(u128::from(moved) * 1000 / milliseconds).unwrap_or(u64::MAX);
-    Ok(Answer {
-        waiting: status.waiting,
-        running: status.running,
-        dead: status.dead,
-        waiting_bytes: status.waiting_bytes,
-        bytes_per_second,
-        seconds_left: status.waiting_bytes.checked_div(bytes_per_second).filter(|_| status.waiting > 0),
-        scrubbed_since: status.scrubbed_since,
-        given_up: status.given_up,
-    })
-}
-
 impl Answer {
+    fn of(repairs: &Repairs, earlier: &Repairs, elapsed: Duration) -> Self {
+        let RepairStatus { waiting, running, balancing, dead, waiting_bytes, .. } = repairs.status;
+        let backlog_bytes = waiting_bytes.saturating_add(repairs.status.running_bytes);
+        let moved = u128::from(repairs.repaired_since(earlier));
+        let bytes_per_second = u64::try_from(moved * 1000 / elapsed.as_millis().max(1)).unwrap_or(u64::MAX);
+        let survey = repairs.status.survey.clone();
+        let stored = survey.as_ref().map(|survey| survey.stored_bytes).filter(|bytes| *bytes > 0);
+        let repaired_bytes = repairs.status.repaired_bytes;
+        #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+        let repaired_per_stored = stored.map(|stored| repaired_bytes as f64 / stored as f64);
+        Self {
+            waiting,
+            running,
+            balancing,
+            dead,
+            waiting_bytes,
+            backlog_bytes,
+            bytes_per_second,
+            seconds_left: backlog_bytes.checked_div(bytes_per_second).filter(|_| waiting + running > 0),
+            repaired_bytes,
+            repaired_per_stored,
+            survey,
+            scrubbed_since: repairs.status.scrubbed_since,
+            given_up: repairs.status.given_up.clone(),
+        }
+    }
+
     fn text(&self) -> String {
         let row = |name: &str, value: String| vec![name.to_owned(), value];
-        let left = match (self.waiting, self.seconds_left) {
+        let left = match (self.waiting + self.running, self.seconds_left) {
             (0, _) => "nothing waits".to_owned(),
             (_, Some(seconds)) => format!("about {seconds} s at this pace"),
             (_, None) => "unknown: nothing was moved while measuring".to_owned(),
         };
-        let head = [
+        let repaired = match self.repaired_per_stored {
+            Some(ratio) => format!("{}, {ratio:.4} for each byte stored", bytes(self.repaired_bytes)),
+            None => bytes(self.repaired_bytes),
+        };
+        let mut head = vec![
             row("waiting", format!("{} objects, {}", self.waiting, bytes(self.waiting_bytes))),
-            row("running", format!("{} objects", self.running)),
+            row("running", format!("{} objects, {}", self.running, bytes(self.backlog_bytes - self.waiting_bytes))),
+            row("of these only balance", format!("{} objects", self.balancing)),
             row("pace", format!("{}/s", bytes(self.bytes_per_second))),
             row("left", left),
             row("given up", format!("{} objects", self.dead)),
+            row("made or moved since start", repaired),
             row("all shards hashed since", moment::show(self.scrubbed_since)),
         ];
+        if let Some(survey) = &self.survey {
+            head.push(row("last whole walk", moment::show(survey.ended)));
+            head.extend(survey.objects.iter().map(|(margin, objects)| {
+                let name = match margin {
+                    ..0 => format!("  {} shards too few", margin.unsigned_abs()),
+                    more => format!("  may lose {more} more"),
+                };
+                row(&name, format!("{objects} objects"))
+            }));
+        }
         let dead =
             self.given_up.iter().map(|it| vec![it.object.to_string(), it.attempts.to_string(), it.error.clone()]);
         let rows: Vec<_> = dead.collect();

@@ -77,7 +77,7 @@ impl Scene {
 
     /// Nothing was declared down, made again, ended or lost.
     async fn is_calm(&self) {
-        let status = self.keeper.operator.repairs().await.unwrap();
+        let status = self.keeper.operator.repairs().await.unwrap().status;
         assert_eq!((status.repaired_bytes, status.waiting, status.running, status.dead), (self.repaired, 0, 0, 0));
         self.keeper.until_whole(Duration::ZERO).await.unwrap();
         self.keeper.all_exact().await.unwrap();
@@ -98,7 +98,7 @@ impl Scene {
         self.keeper.all_exact().await.unwrap();
         self.processes.start_node(number).unwrap();
         self.keeper.until_whole(DEADLINE).await.unwrap();
-        self.repaired = self.keeper.operator.repairs().await.unwrap().repaired_bytes;
+        self.repaired = self.keeper.operator.repairs().await.unwrap().status.repaired_bytes;
     }
 }
 

@@ -68,7 +68,9 @@ pub(super) async fn status(State(node): State<Arc<Node>>, _: Reader) -> Result<J
         waiting: queue.waiting,
         running: queue.running,
         dead: queue.dead,
+        balancing: queue.balancing,
         waiting_bytes: queue.waiting_bytes,
+        running_bytes: queue.running_bytes,
         repaired_bytes: node.metrics.repair_written_bytes.get(),
         repair_read_bytes: node.metrics.repair_read_bytes.get(),
         scrubbed_since: if node.reconciled.load(Ordering::Relaxed) { node.metrics.scrubbed_since.get() } else { 0 },
@@ -76,6 +78,7 @@ pub(super) async fn status(State(node): State<Arc<Node>>, _: Reader) -> Result<J
             .into_iter()
             .map(|dead| GivenUp { object: dead.object, attempts: dead.attempts, error: dead.error })
             .collect(),
+        survey: node.survey(),
     }))
 }
 

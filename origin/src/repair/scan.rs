@@ -40,7 +40,12 @@ pub(crate) async fn run(node: Arc<Node>) {
     let mut walk = None;
     while pause(LOOK_EVERY, &node.stop).await {
         match step(&node, walk.take()).await {
-            Ok(next) => walk = next,
+            Ok(next) => {
+                if next.is_none() {
+                    node.metrics.forget_scan();
+                }
+                walk = next;
+            }
             Err(error) => tracing::warn!(%error, "the scan for lost shards cannot go on"),
         }
     }
@@ -59,6 +64,7 @@ async fn step(node: &Arc<Node>, walk: Option<Walk>) -> Result<Option<Walk>, Cata
         return Ok(None);
     }
     let queue = node.catalog.repair_queue().await?;
+    node.metrics.backlog(&queue);
     if walk.rest_until.is_some() {
         even_out(node, &mut walk.balance, queue).await?;
     }
@@ -84,6 +90,9 @@ async fn walk_on(node: &Arc<Node>, walk: &mut Walk) -> Result<bool, CatalogError
             node.metrics.scans.inc();
             walk.rest_until = Some(Instant::now() + Duration::from_secs(node.config.limits.scan_seconds));
             if let Some(census) = walk.census.take() {
+                let survey = census.survey(node.catalog.now().await?);
+                node.metrics.survey(&survey);
+                node.put_survey(survey);
                 walk.balance.renew(census.kept_bytes);
             }
             break;

@@ -271,6 +271,7 @@ async fn shards_leave_an_operator_whose_cap_came_with_a_renewed_lease() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_empty_fills_up_and_no_other_gives_more_than_it_has_too_much() {
+    const OBJECTS: u64 = 12;
     let world = World::start(7, &format!("capacity_bytes = 32_000_000\n{QUICK}balance_percent = 2\n")).await;
     let (empty, twin) = (world.name(7), world.caller("t1", Role::Twin));
     let operator = world.caller(empty.as_str(), Role::Origin);
@@ -297,5 +298,25 @@ async fn a_node_that_is_empty_fills_up_and_no_other_gives_more_than_it_has_too_m
     };
     until("the empty node has its share", || async { held().await.is_some_and(|held| held.get(&empty) == Some(&6)) })
         .await;
+    // Two more walks find nothing to move.
+    let status = async || {
+        for node in &world.nodes {
+            let status = twin.repairs(&node.name).await.unwrap();
+            if status.survey.is_some() {
+                return status;
+            }
+        }
+        panic!("nobody walks");
+    };
+    let walked = status().await.survey.unwrap();
+    assert_eq!(walked.objects, [(2, OBJECTS)].into());
+    assert_eq!(
+        walked.stored_bytes,
+        samples.iter().flat_map(|it| it.columns.iter().flatten()).map(|strip| strip.len() as u64).sum::<u64>()
+    );
+    until("two walks later", || async { status().await.survey.unwrap().ended > walked.ended + 4 }).await;
+    let (held, queue) = (held().await.unwrap(), status().await);
+    assert_eq!((queue.waiting, queue.running, queue.dead), (0, 0, 0));
+    assert_eq!(held.values().copied().collect::<Vec<_>>(), [11, 11, 11, 11, 11, 11, 6]);
     world.end().await;
 }
