@@ -35,9 +35,15 @@ struct Walk {
     rest_until: Option<Instant>,
 }
 
+impl Walk {
+    fn cursor_bytes(&self) -> &[u8] {
+        self.cursor.as_ref().map_or(&[], |object| &object.0[..])
+    }
+}
+
 /// Scans until the node stops.
 pub(crate) async fn run(node: Arc<Node>) {
-    let mut walk = None;
+    let mut walk: Option<Walk> = None;
     while pause(LOOK_EVERY, &node.stop).await {
         match step(&node, walk.take()).await {
             Ok(next) => {
@@ -48,6 +54,12 @@ pub(crate) async fn run(node: Arc<Node>) {
             }
             Err(error) => tracing::warn!(%error, "the scan for lost shards cannot go on"),
         }
+    }
+    // Whoever is up goes on at once: what this node takes along may be what has to be repaired.
+    if let Some(walk) = walk
+        && let Err(error) = node.catalog.keep_work(WORK, &node.config.name, Duration::ZERO, walk.cursor_bytes()).await
+    {
+        tracing::warn!(%error, "the scan cannot be left to others before its time");
     }
 }
 
@@ -82,8 +94,7 @@ async fn walk_on(node: &Arc<Node>, walk: &mut Walk) -> Result<bool, CatalogError
         let page = node.catalog.objects(walk.cursor.as_ref(), OBJECTS_MAX).await?;
         walk.cursor = page.next;
         look_at(node, page, walk.census.as_mut()).await?;
-        let cursor = walk.cursor.map_or_else(Vec::new, |object| object.0.to_vec());
-        if !node.catalog.keep_work(WORK, &node.config.name, HOLD, &cursor).await? {
+        if !node.catalog.keep_work(WORK, &node.config.name, HOLD, walk.cursor_bytes()).await? {
             return Ok(false);
         }
         if walk.cursor.is_none() {

@@ -320,3 +320,18 @@ async fn a_node_that_is_empty_fills_up_and_no_other_gives_more_than_it_has_too_m
     assert_eq!(held.values().copied().collect::<Vec<_>>(), [11, 11, 11, 11, 11, 11, 6]);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stops_leaves_the_scan_to_the_next_at_once() {
+    let mut world = World::start(2, QUICK).await;
+    let operator = world.caller("t1", Role::Twin);
+    let walked = async |number: usize| operator.repairs(&world.name(number)).await.is_ok_and(|it| it.survey.is_some());
+    until("one of them walks", || async { walked(1).await || walked(2).await }).await;
+    let (walks, other) = if walked(1).await { (1, 2) } else { (2, 1) };
+    assert!(!walked(other).await);
+    world.stop_node(walks).await;
+    // A hold that were left behind would last longer than a test waits.
+    let walked = || async { operator.repairs(&world.name(other)).await.is_ok_and(|it| it.survey.is_some()) };
+    until("the other walks", walked).await;
+    world.end().await;
+}
