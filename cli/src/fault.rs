@@ -113,6 +113,11 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
                 Some((Class::Cluster, Some("again: sending a lease twice does no harm")))
             }
             LeaseChangeError::Kept { .. } => Some((Class::Failed, Some("again after that time"))),
+            LeaseChangeError::OtherData { .. } | LeaseChangeError::MoreParity { .. } => Some((
+                Class::Failed,
+                Some("`evernear get LABEL -o FILE`, then `evernear put FILE --profile ..`: a new name"),
+            )),
+            LeaseChangeError::Length => Some((Class::Failed, Some("--profile data+parity, for example 4+1"))),
             _ => None,
         };
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    ObjectId, OwnerId, Redundancy, Root, Suite,
+    ObjectId, OwnerId, Profile, Redundancy, Root, Suite,
     cbor::{CborError, Fields, FieldsWriter, Unknown},
     geometry::StripeIndex,
     limits::{PUBLIC_MANIFEST_BYTES_MAX, STRIP_BYTES_MAX, STRIP_HEADER_BYTES, STRIPES_MAX, TAG_BYTES},
@@ -86,6 +86,21 @@ impl PublicManifest {
         let stripes: u64 = fields.uint(key::STRIPES)?;
         let layout = if stripes == 0 { None } else { Some(read_layout(&mut fields, stripes)?) };
         Ok(Self::assemble(encoded, suite, owner, layout))
+    }
+
+    /// Returns the manifest with as many parity columns as a lease's profile names for the same data columns, when those are
+    /// fewer: the others are surplus then. Id and encoded bytes stay what they are. A profile with a name, or of other data
+    /// columns, changes nothing.
+    #[must_use]
+    pub fn under(mut self, profile: Profile) -> Self {
+        if let (Some(layout), Profile::Custom(wanted)) = (&mut self.layout, profile)
+            && wanted.data() == layout.redundancy.data()
+            && wanted.parity() < layout.redundancy.parity()
+        {
+            layout.redundancy = wanted;
+            layout.roots.truncate(wanted.columns());
+        }
+        self
     }
 
     /// Returns the encoded bytes.

@@ -135,14 +135,14 @@ pub(crate) async fn look_at(node: &Node, locator: &Locator) -> Result<(), Catalo
 
 /// Returns how an object is.
 pub(crate) async fn health(node: &Node, record: &Record) -> Result<ObjectHealth, CatalogError> {
-    let public = &record.public;
-    let object = public.id();
+    let object = record.public.id();
     let row = node.catalog.object(&object).await?;
+    let public = row.as_ref().map_or(&record.public, |row| &row.public);
     let redundancy = public.redundancy().map(|redundancy| redundancy.to_string());
-    let Some(row) = row else {
+    let Some(row) = &row else {
         return Ok(ObjectHealth { object, redundancy, margin: 0, columns: Vec::new(), repair: None });
     };
-    let found = diagnose(&row, &mut standings(node).await?);
+    let found = diagnose(row, &mut standings(node).await?);
     let is_in = |list: &[(usize, NodeName)], column| list.iter().any(|(held, _)| *held == column);
     let columns = (0..public.columns()).map(|column| ColumnHealth {
         state: if public.column_strips(column) == 0 {

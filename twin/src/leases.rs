@@ -1,11 +1,14 @@
 //! After storing: renewing a lease and ending it. The owner signs a lease of a higher version and tells every node that
 //! should hold the record.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use bytes::Bytes;
 use client::{ReadError, Transport, TransportError};
-use format::{Cap, Lease, Level, Locator, NodeName, PolicyName, Record, Retention, rendezvous};
+use format::{Cap, Lease, Level, Locator, NodeName, PolicyName, Profile, Record, Redundancy, Retention, rendezvous};
 use futures::{StreamExt, future::join_all};
 use tokio::task::spawn_blocking;
 
@@ -26,6 +29,8 @@ pub struct Renewal {
     pub retention: Option<Retention>,
     /// How many shards may lie in one place.
     pub caps: Option<Vec<Cap>>,
+    /// Redundancy: the data columns that an object has, and at most as many parity columns as its name commits to.
+    pub profile: Option<Profile>,
 }
 
 /// What became of one object's new lease.
@@ -70,6 +75,29 @@ pub enum LeaseChangeError {
         /// The level.
         level: Level,
     },
+    /// Other data columns change every strip.
+    #[error(
+        "{asked} has other data shards than the object's {stored}, so every shard and the name would be new: get it and put it again"
+    )]
+    OtherData {
+        /// What was asked.
+        asked: Redundancy,
+        /// What the name commits to.
+        stored: Redundancy,
+    },
+    /// The name commits to the hashes of fewer columns.
+    #[error(
+        "{asked} has more parity shards than the {stored} whose hashes the name commits to: get the object and put it again"
+    )]
+    MoreParity {
+        /// What was asked.
+        asked: Redundancy,
+        /// What the name commits to.
+        stored: Redundancy,
+    },
+    /// A profile goes by the object's length, and the index of uploads does not have the object.
+    #[error("this index of uploads does not know how long the object is: write the redundancy as data+parity")]
+    Length,
     /// The record cannot be read now.
     #[error("the object's record cannot be read")]
     Read(#[source] ReadError),
@@ -107,6 +135,12 @@ impl Twin {
         let mut renewed = BTreeMap::new();
         let family = self.family(locator).await;
         let of_it = family.keys().copied().chain([*locator]).collect::<BTreeSet<_>>();
+        if let Some(profile) = renewal.profile {
+            // All before any: a tree is not changed up to the first member whose redundancy cannot be.
+            for member in &of_it {
+                redundancy_under(profile, &self.own_record(member).await?, family.get(member))?;
+            }
+        }
         for member in of_it {
             let record = self.own_record(&member).await?;
             let (tenure, told) = self.renew_one(&record, family.get(&member), renewal).await?;
@@ -136,7 +170,10 @@ impl Twin {
         let held = &record.lease;
         let tenure = Tenure {
             version: next_version(held, entry),
-            profile: held.profile,
+            profile: match renewal.profile {
+                Some(profile) => redundancy_under(profile, record, entry)?,
+                None => held.profile,
+            },
             policy: renewal.policy.clone().unwrap_or_else(|| held.policy.clone()),
             wanted: held.wanted.clone(),
             refused: held.refused.clone(),
@@ -280,6 +317,25 @@ async fn send(
             if taken { Ok(()) } else { Err(refused) }
         }
         sent => sent,
+    }
+}
+
+/// Returns what the lease says so that nodes keep an object as a profile wants it: the profile itself, or its redundancy where
+/// that is less than the object was stored with.
+fn redundancy_under(profile: Profile, record: &Record, entry: Option<&Entry>) -> Result<Profile, LeaseChangeError> {
+    let Some(stored) = record.public.redundancy() else { return Ok(profile) };
+    let asked = match (profile, entry) {
+        (Profile::Custom(redundancy), _) => redundancy,
+        (named, Some(entry)) => named.redundancy(entry.length).unwrap_or(stored),
+        (_, None) => return Err(LeaseChangeError::Length),
+    };
+    if asked.data() != stored.data() {
+        return Err(LeaseChangeError::OtherData { asked, stored });
+    }
+    match asked.parity().cmp(&stored.parity()) {
+        Ordering::Less => Ok(Profile::Custom(asked)),
+        Ordering::Equal => Ok(profile),
+        Ordering::Greater => Err(LeaseChangeError::MoreParity { asked, stored }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
-use format::{Cap, PolicyName, Retention};
+use format::{Cap, PolicyName, Profile, Retention};
 use serde::Serialize;
 use twin::{Renewal, Target};
 
@@ -12,16 +12,19 @@ use crate::{
     owner_access::{ClusterAccess, KeyAccess, open_twin},
 };
 
-/// Change the policy, the times or the caps of an object.
+/// Change the policy, the times, the caps or the parity of an object.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   evernear renew LABEL --policy europe-only
   evernear renew LABEL --expires +365d --keep-until +30d
   evernear renew LABEL --at-most zone=2,operator=4
+  evernear renew LABEL --profile 16+4
 
 A stored folder is renewed with all in it. The two times are set together: one that is not named is
-taken away; so are caps. Shards that lie otherwise than new caps say are moved by the nodes' repair, not by this command.")]
+taken away; so are caps. Shards that lie otherwise than new caps say are moved by the nodes' repair, not by this command.
+A profile may have less parity than the object was stored with, and later as much again: nodes drop and make it by themselves.
+Other data shards, or more parity than at first, need `get` and `put`: a new name.")]
 pub(crate) struct Renew {
     /// A label, or a URL whose host begins with one
     target: String,
@@ -37,6 +40,9 @@ pub(crate) struct Renew {
     /// How many shards may lie in one country, region, operator, datacentre or zone from now on
     #[arg(long, value_delimiter = ',', value_name = "LEVEL=NUMBER")]
     at_most: Vec<Cap>,
+    /// Redundancy from now on: data+parity with the data shards the object has, or a profile
+    #[arg(long)]
+    profile: Option<Profile>,
     #[command(flatten)]
     keys: KeyAccess,
     #[command(flatten)]
@@ -55,12 +61,12 @@ impl Renew {
         let retention = (times != (None, None))
             .then(|| Retention { keep_until: self.keep_until.unwrap_or(0), expires: self.expires.unwrap_or(0) });
         let caps = (!self.at_most.is_empty()).then_some(self.at_most);
-        if self.policy.is_none() && retention.is_none() && caps.is_none() {
-            bail!("nothing to change: name --policy, --keep-until, --expires or --at-most");
+        if self.policy.is_none() && retention.is_none() && caps.is_none() && self.profile.is_none() {
+            bail!("nothing to change: name --policy, --keep-until, --expires, --at-most or --profile");
         }
         let target: Target = self.target.parse().context("the object cannot be looked for")?;
         let (_, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
-        let renewal = Renewal { policy: self.policy, retention, caps };
+        let renewal = Renewal { policy: self.policy, retention, caps, profile: self.profile };
         let told = twin.renew(&target.label.capability().locator(), &renewal).await?;
         let missed: std::collections::BTreeSet<_> =
             told.values().flat_map(|told| &told.missed).map(ToString::to_string).collect();

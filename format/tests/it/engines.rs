@@ -1,6 +1,6 @@
 //! The wire code by a second engine that is not ours: `rusty_erasure` must give the same bytes, both ways.
 
-use format::{Erasure, Redundancy, ReedSolomon};
+use format::{Erasure, Profile, Redundancy, ReedSolomon};
 use rusty_erasure::{Matrix, coder, compat::reed_solomon_erasure_matrix};
 
 use crate::made::noise;
@@ -20,6 +20,27 @@ fn a_second_engine_gives_the_same_parity() {
             let mut outputs: Vec<&mut [u8]> = theirs.iter_mut().map(Vec::as_mut_slice).collect();
             coder(matrix).unwrap().encode(&strips, &mut outputs).unwrap();
             assert!(ours == theirs, "{data}+{parity} of {length}");
+        }
+    }
+}
+
+#[test]
+fn a_parity_strip_does_not_depend_on_how_many_there_are() {
+    // So parity columns can be dropped, and more of them be made, while all others stay as they are.
+    let tiers = Profile::NAMED.into_iter().flat_map(Profile::tiers).map(|tier| tier.redundancy);
+    for redundancy in tiers.chain(["20+40", "1+255", "200+56"].map(|text| text.parse().unwrap())) {
+        let data = redundancy.data();
+        let bytes = noise(data * 65);
+        let strips: Vec<&[u8]> = bytes.chunks(65).collect();
+        let parity = |parity: usize| {
+            let mut made = vec![vec![0; 65]; parity];
+            let mut outputs: Vec<&mut [u8]> = made.iter_mut().map(Vec::as_mut_slice).collect();
+            ReedSolomon::new(Redundancy::new(data, parity).unwrap()).encode(&strips, &mut outputs).unwrap();
+            made
+        };
+        let most = parity((redundancy.parity() * 2).min(256 - data).min(255));
+        for fewer in 1..most.len() {
+            assert!(parity(fewer) == most[..fewer], "{data}+{fewer} of {data}+{}", most.len());
         }
     }
 }

@@ -31,7 +31,7 @@ pub const ERROR_CHARS_MAX: usize = 500;
 /// A living object: what it is, what its owner wants, and where its shards are.
 #[derive(Debug, Clone)]
 pub struct ObjectRow {
-    /// The public manifest.
+    /// The public manifest, with the parity that the lease wants.
     pub public: PublicManifest,
     /// The lease; of several living records of one object the one with the highest version.
     pub lease: Lease,

@@ -1,5 +1,6 @@
-//! What a node holds and need not: columns that were moved or made again elsewhere while it was to be emptied, down, or in the
-//! wrong place. Each node removes its own, after it has read a proven strip of the same column from the node that keeps it.
+//! What a node holds and need not: columns that were moved or made again elsewhere while it was to be emptied, down, in the
+//! wrong place or too full, and parity that a renewed lease no longer wants. Each node removes its own, after it has read a
+//! proven strip of the same column from the node that keeps it; of parity that is too much, a strip of every other column.
 
 use std::{
     sync::Arc,
@@ -10,7 +11,7 @@ use client::{ShardAsk, verify_slice};
 use format::{NodeName, PublicManifest};
 use tokio::time::Instant;
 
-use super::{diagnose, standing::Standing, standings};
+use super::{diagnose, standings};
 use crate::{
     catalog::{OBJECTS_MAX, ShardRow},
     copies::RefreshError,
@@ -44,15 +45,22 @@ async fn sweep(node: &Arc<Node>) -> Result<(), RefreshError> {
         let mut standings = standings(node).await?;
         for row in &page.objects {
             let doubled = |column: usize| row.shards.iter().filter(|(held, _)| *held == column).count() > 1;
-            let mine = row.shards.iter().filter(|(column, at)| at == me && doubled(*column)).map(|(column, _)| *column);
-            let mine: Vec<usize> = mine.collect();
+            let unwanted = |column: usize| column >= row.public.columns();
+            let is_mine = |(column, at): &&(usize, NodeName)| at == me && (doubled(*column) || unwanted(*column));
+            let mine: Vec<usize> = row.shards.iter().filter(is_mine).map(|(column, _)| *column).collect();
             if mine.is_empty() {
                 continue;
             }
             let found = diagnose(row, &mut standings);
-            for (column, keeper) in found.kept.iter().filter(|(column, keeper)| mine.contains(column) && keeper != me) {
-                if standings.of(keeper) == Standing::Up && holds(node, keeper, &row.public, *column).await {
-                    remove(node, &row.public, *column).await?;
+            for column in mine {
+                // Until all that is wanted lies well, what is not wanted may still be needed.
+                let keepers: Vec<&(usize, NodeName)> = if unwanted(column) {
+                    found.kept.iter().filter(|_| found.is_well()).collect()
+                } else {
+                    found.kept.iter().filter(|(kept, keeper)| *kept == column && keeper != me).collect()
+                };
+                if !keepers.is_empty() && all_hold(node, &keepers, &row.public).await {
+                    remove(node, &row.public, column).await?;
                 }
             }
         }
@@ -61,6 +69,16 @@ async fn sweep(node: &Arc<Node>) -> Result<(), RefreshError> {
             return Ok(());
         }
     }
+}
+
+/// Whether every node proves its column, asked one after the other.
+async fn all_hold(node: &Node, keepers: &[&(usize, NodeName)], public: &PublicManifest) -> bool {
+    for (column, keeper) in keepers {
+        if !holds(node, keeper, public, *column).await {
+            return false;
+        }
+    }
+    true
 }
 
 /// Whether a node proves the last strip of a column: its disk has the list and the whole length.

@@ -322,6 +322,35 @@ async fn a_node_that_is_empty_fills_up_and_no_other_gives_more_than_it_has_too_m
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parity_that_a_renewed_lease_does_not_want_is_dropped_and_comes_back_when_it_does() {
+    let it = stored(QUICK).await;
+    let renew = async |version: u64, profile: &str| {
+        let lease = Lease { profile: profile.parse().unwrap(), ..it.sample.lease(version) };
+        it.twin.put_lease(&it.world.name(1), &it.sample.sealed.locator, it.sample.sign(&lease)).await.unwrap();
+    };
+    let kept = || async {
+        let health = it.health().await.unwrap();
+        (health.redundancy.unwrap(), health.columns.len(), health.margin)
+    };
+    renew(2, "4+1").await;
+    until("the second parity column is gone", || async { !it.shard_file(5).exists() }).await;
+    assert_eq!(kept().await, ("4+1".to_owned(), 5, 1));
+    assert!((0..5).all(|column| it.shard_file(column).exists()));
+    let reader = it.reader().await;
+    assert_eq!(it.read(&reader).await.map(|bytes| hash(&bytes)), Some(plain(&it.sample)));
+
+    renew(3, "4+2").await;
+    it.heals("six columns again, and nothing uploaded", |_| true).await;
+    assert_eq!(kept().await, ("4+2".to_owned(), 6, 2));
+    // What the name does not commit to cannot be wanted of nodes.
+    for (version, profile) in [(4, "4+3"), (5, "3+1"), (6, "small-cluster")] {
+        renew(version, profile).await;
+        assert_eq!(kept().await, ("4+2".to_owned(), 6, 2), "{profile}");
+    }
+    it.world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_stops_leaves_the_scan_to_the_next_at_once() {
     let mut world = World::start(2, QUICK).await;
     let operator = world.caller("t1", Role::Twin);

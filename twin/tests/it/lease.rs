@@ -1,7 +1,7 @@
 //! Leases: only the owner changes them, versions only grow, what is promised to stay stays.
 
 use client::{PlacementError, ReadError, UploadError};
-use format::{Cap, OpenError, Retention};
+use format::{Cap, OpenError, Profile, Redundancy, Retention};
 use twin::{GetError, LeaseChangeError, PutError, PutOptions, Renewal, Tenure};
 
 use crate::small_cluster::{SmallCluster, noise, options, quiet};
@@ -98,4 +98,39 @@ async fn caps_bind_where_shards_lie_and_stand_in_the_lease() {
     assert_eq!(lease().await.caps, caps(&["country=6"]));
     drop(twin);
     assert_eq!(cluster.twin(1).list().await[&locator].tenure.caps, caps(&["country=6"]), "the index forgot");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_lease_has_less_parity_or_as_much_as_at_first_and_nothing_else() {
+    let cluster = SmallCluster::start();
+    let twin = cluster.twin(1);
+    let path = cluster.file("a", &noise(5 << 20));
+    let stored = twin.put(&path, &options(), &quiet()).await.unwrap();
+    let locator = stored.entry.capability.locator();
+    let renew = async |profile: &str| {
+        let renewal = Renewal { profile: Some(profile.parse().unwrap()), ..Renewal::default() };
+        twin.renew(&locator, &renewal).await?;
+        Ok(twin.list().await[&locator].tenure.profile)
+    };
+    let pair = |text: &str| text.parse::<Redundancy>().unwrap();
+    assert_eq!(renew("4+1").await.unwrap(), Profile::Custom(pair("4+1")));
+    assert_eq!(renew("small-cluster").await.unwrap(), Profile::SmallCluster, "as stored");
+    let refused: Result<_, LeaseChangeError> = renew("4+3").await;
+    let as_stored = pair("4+2");
+    assert!(
+        matches!(refused, Err(LeaseChangeError::MoreParity { asked, stored }) if (asked, stored) == (pair("4+3"), as_stored))
+    );
+    for profile in ["3+2", "standard"] {
+        let refused = renew(profile).await;
+        assert!(matches!(refused, Err(LeaseChangeError::OtherData { stored, .. }) if stored == as_stored), "{profile}");
+    }
+    let lease = cluster.network.find(&stored.entry.capability, &[]).await.unwrap().record.lease;
+    assert_eq!((lease.version, lease.profile), (3, Profile::SmallCluster), "what was refused was told to nobody");
+
+    // Who lost the index knows no length, and says the numbers.
+    std::fs::remove_file(cluster.folder.path().join("owner-1/index")).unwrap();
+    let renewal = |profile: &str| Renewal { profile: Some(profile.parse().unwrap()), ..Renewal::default() };
+    let twin = cluster.twin(1);
+    assert!(matches!(twin.renew(&locator, &renewal("eco")).await, Err(LeaseChangeError::Length)));
+    twin.renew(&locator, &renewal("4+1")).await.unwrap();
 }
