@@ -278,7 +278,7 @@ fn read_up_to(file: &File, to: &mut [u8], at: u64) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use format::ObjectId;
 
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_entries_are_indexed_in_seconds() {
+    fn a_million_entries_are_indexed() {
         let key = NAME.key();
         let mark = |number: u32| Mark {
             kind: Kind::Shard,
@@ -318,6 +318,5 @@ mod tests {
         assert!(read == marks && marks.last().unwrap().span.end() < PACK_BYTES_MAX.into());
         assert_eq!(index.page(None, 2_000_000).len(), 1_000_000);
         println!("10^6 entries indexed in {took:?}");
-        assert!(took < Duration::from_secs(15), "{took:?}");
     }
 }
