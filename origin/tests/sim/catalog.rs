@@ -139,9 +139,9 @@ macro_rules! forward {
                 Ok(page)
             }
 
-            async fn report(&self, ticket: &Ticket) -> Result<Applied, CatalogError> {
+            async fn report(&self, reader: &NodeName, ticket: &Ticket) -> Result<Applied, CatalogError> {
                 lock(&self.known).no_ticket_waits = false;
-                self.reach(self.inner.report(ticket))
+                self.reach(self.inner.report(reader, ticket))
             }
 
             async fn take_tickets(

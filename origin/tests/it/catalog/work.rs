@@ -279,7 +279,7 @@ pub(in crate::catalog) async fn a_hold_from_before_the_clock_was_set_back_holds_
     catalog.queue_repair(&ask(1, 1)).await.unwrap();
     catalog.take_repair(&o1, day).await.unwrap().unwrap();
     let ticket = Ticket { node: o1.clone(), object: ObjectId([1; 32]), column: 0, stripe: 0 };
-    catalog.report(&ticket).await.unwrap();
+    catalog.report(&node("o0"), &ticket).await.unwrap();
     assert_eq!(catalog.take_tickets(&o1, day, 9).await.unwrap().len(), 1);
     assert!(catalog.take_work("scan", &o2, second).await.unwrap().is_some());
     let taken = catalog.take_repair(&o2, second).await.unwrap().unwrap();
