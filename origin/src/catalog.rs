@@ -28,9 +28,9 @@ pub use self::{
     sqlite::SqliteCatalog,
     url::{CatalogUrl, CatalogUrlError, OpenError, PostgresUrl},
     work::{
-        AHEAD_MAX, CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, MARGIN_LAST, OBJECTS_MAX, ObjectPage, ObjectRow,
-        PAGE_BYTES_MAX, Repair, RepairAsk, RepairCause, RepairEnd, RepairQueue, TICKETS_MAX, TICKETS_PER_READER_MAX,
-        UnknownCause,
+        AHEAD_MAX, CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, MARGIN_LAST, OBJECTS_MAX, ObjectPage,
+        ObjectRow, PAGE_BYTES_MAX, Repair, RepairAsk, RepairCause, RepairEnd, RepairQueue, TICKETS_MAX,
+        TICKETS_PER_READER_MAX, UnknownCause,
     },
 };
 

@@ -8,8 +8,8 @@ use format::{
     wire::{ChangeKind, Ticket},
 };
 use origin::catalog::{
-    AHEAD_MAX, Applied, CURSOR_BYTES_MAX, Catalog, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, MARGIN_LAST, Refused, Repair,
-    RepairAsk, RepairCause, RepairEnd, RepairQueue, ShardRow, TICKETS_MAX, TICKETS_PER_READER_MAX,
+    AHEAD_MAX, Applied, CURSOR_BYTES_MAX, Catalog, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, MARGIN_LAST, Refused,
+    Repair, RepairAsk, RepairCause, RepairEnd, RepairQueue, ShardRow, TICKETS_MAX, TICKETS_PER_READER_MAX,
 };
 
 use super::{node, refused};
