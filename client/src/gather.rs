@@ -123,6 +123,14 @@ impl Gather {
         self.decode |= self.wanted.contains(&column);
     }
 
+    /// Returns the columns that are doubted and did not arrive since.
+    pub fn late(&self) -> impl Iterator<Item = usize> {
+        let is_late = |(source, state): &(Source, State)| {
+            matches!(state, State::Asked { doubted: true, .. }).then_some(source.column)
+        };
+        self.sources.iter().filter_map(is_late)
+    }
+
     /// Returns what can be said of the stripe.
     #[must_use]
     pub fn progress(&self) -> Progress {
@@ -209,8 +217,10 @@ mod tests {
         let mut late = Gather::new(2, &[0], sources(&[5, 6, 7]));
         assert_eq!((late.fetch(ms(0)), late.wake_at()), (vec![0], Some(ms(15))));
         assert_eq!((late.fetch(ms(14)), late.fetch(ms(15))), (vec![], vec![1, 2]));
+        assert_eq!(late.late().collect::<Vec<_>>(), [0]);
         late.arrived(0);
         assert_eq!(late.progress(), Progress::Direct, "a doubted strip may still come");
+        assert_eq!(late.late().next(), None);
         let mut lying = Gather::new(2, &[0], sources(&[5, 6, 7]));
         assert_eq!(lying.fetch(ms(0)), [0]);
         lying.failed(0);

@@ -13,8 +13,11 @@ use tokio::time::Instant;
 const SAMPLES: usize = 64;
 /// After an answer that was wrong or did not come, a node is asked last for this long.
 const DISTRUST: Duration = Duration::from_secs(30);
-/// Each further wrong answer doubles that, so many times at most: one and a half hours.
+/// Each further wrong or late answer doubles that, so many times at most: one and a half hours.
 const DOUBLINGS_MAX: u32 = 7;
+/// So many answers in a row that others had to stand in for, and a node is distrusted too. Of honest ones five in a hundred
+/// are, so one alone says nothing.
+const LATE_MAX: u32 = 2;
 /// So many right answers make one wrong one forgotten.
 const RIGHT_FOR_WRONG: u32 = 64;
 /// Answers of light in fibre with detours, per kilometre there and back, and what a node itself takes at first.
@@ -30,6 +33,16 @@ struct Answers {
     distrusted_until: Option<Instant>,
     wrong: u32,
     right: u32,
+    /// Late ones since the last that came.
+    late: u32,
+}
+
+impl Answers {
+    /// Asked last from now on; `times` is how often the node gave reason to.
+    fn distrust(&mut self, times: u32, now: Instant) {
+        let doublings = times.saturating_sub(1).min(DOUBLINGS_MAX);
+        self.distrusted_until = self.distrusted_until.max(Some(now + DISTRUST * (1 << doublings)));
+    }
 }
 
 /// How a node failed.
@@ -63,6 +76,7 @@ impl Pace {
                 answers.times[answers.next] = took;
             }
             answers.next = (answers.next + 1) % SAMPLES;
+            answers.late = 0;
             answers.right += 1;
             if answers.right >= RIGHT_FOR_WRONG {
                 answers.right = 0;
@@ -78,10 +92,25 @@ impl Pace {
                 answers.wrong = answers.wrong.saturating_add(1);
                 answers.right = 0;
             }
-            let doublings = answers.wrong.saturating_sub(1).min(DOUBLINGS_MAX);
-            answers.distrusted_until = Some(now + DISTRUST * (1 << doublings));
+            answers.distrust(answers.wrong, now);
             answers.wrong
         })
+    }
+
+    /// Notes that a node was doubted and had not answered when it was no longer needed. Who does that again and again is asked
+    /// last for ever longer, so that one that drips costs little even of the slowest hundredth of reads.
+    pub(crate) fn late(&self, node: &NodeName, now: Instant) {
+        self.with(node, |answers| {
+            answers.late = answers.late.saturating_add(1);
+            if answers.late >= LATE_MAX {
+                answers.distrust(answers.late + 1 - LATE_MAX, now);
+            }
+        });
+    }
+
+    /// Notes an answer that says nothing about strips, and came.
+    pub(crate) fn on_time(&self, node: &NodeName) {
+        self.with(node, |answers| answers.late = 0);
     }
 
     /// Returns what to expect of a node; by distance as long as it has not answered.
@@ -128,6 +157,23 @@ mod tests {
         assert_eq!(pace.failed(&node, Failure::Silent, now), 0);
         assert!(pace.expect(&node, 0.0, now).expected > DISTRUST);
         assert_eq!(pace.expect(&node, 0.0, now + DISTRUST).expected, Duration::from_millis(7));
+    }
+
+    #[test]
+    fn who_is_late_twice_in_a_row_is_asked_last() {
+        let pace = Pace::default();
+        let (node, now) = ("o1".parse().unwrap(), Instant::now());
+        let distrusted_after = |time| pace.expect(&node, 0.0, now + time).expected > DISTRUST;
+        for _ in 0..3 {
+            pace.late(&node, now);
+            pace.answered(&node, Duration::from_millis(7));
+        }
+        assert!(!distrusted_after(Duration::ZERO));
+        pace.late(&node, now);
+        pace.late(&node, now);
+        assert!(distrusted_after(DISTRUST / 2) && !distrusted_after(DISTRUST));
+        pace.late(&node, now);
+        assert!(distrusted_after(DISTRUST) && !distrusted_after(DISTRUST * 2));
     }
 
     #[test]

@@ -19,13 +19,13 @@ use crate::{
     Topology, Transport, TransportError,
     gather::{Gather, Progress, Source},
     offload::offload,
-    pace::{Failure, Pace, kilometres},
+    pace::{Expectation, Failure, Pace, kilometres},
     slice::verify_slice,
     transport::ShardAsk,
 };
 
 /// Nodes asked for a record before it counts as unknown: records lie on the first m + 1 of the locator's order.
-const RECORD_NODES_MAX: usize = 9;
+pub const RECORD_NODES_MAX: usize = 9;
 /// After a record that does not open, the other nodes have this long to give one that does.
 const DOUBT: Duration = Duration::from_secs(1);
 
@@ -180,6 +180,7 @@ impl Reader {
     ) -> Result<Option<T>, ReadError> {
         let start = Instant::now();
         let mut nodes = self.record_nodes(locator).into_iter();
+        let mut last = None;
         let mut asked = FuturesUnordered::new();
         let mut failure = None;
         let mut deadline = self.options.record_deadline;
@@ -187,7 +188,10 @@ impl Reader {
         let ask = |node: NodeName| async move { (self.transport.record(&node, locator).await, node) };
         loop {
             match nodes.next() {
-                Some(node) => asked.push(ask(node)),
+                Some((node, doubted_after)) => {
+                    last = Some((node.clone(), doubted_after));
+                    asked.push(ask(node));
+                }
                 None if asked.is_empty() => break,
                 None => {}
             }
@@ -197,8 +201,21 @@ impl Reader {
                 break;
             }
             // The next node is asked when this one has no answer, or takes its time.
-            let patience = if nodes.len() == 0 { left } else { left.min(self.options.record_hedge) };
-            match timeout(patience, asked.next()).await.ok().flatten() {
+            let patience = match &last {
+                Some((_, doubted_after)) if nodes.len() > 0 => left.min(self.options.record_hedge).min(*doubted_after),
+                _ => left,
+            };
+            let Ok(answered) = timeout(patience, asked.next()).await else {
+                if let Some((node, _)) = &last {
+                    self.pace.late(node, Instant::now());
+                }
+                continue;
+            };
+            if let Some((_, node)) = &answered {
+                last.take_if(|(last, _)| last == node);
+                self.pace.on_time(node);
+            }
+            match answered {
                 None | Some((Ok(None), _)) => {}
                 Some((Err(error), _)) => failure = Some(Some(error)),
                 Some((Ok(Some(bytes)), node)) => match Record::decode(&bytes) {
@@ -207,7 +224,7 @@ impl Reader {
                             return Ok(Some(accepted));
                         }
                         // All others at once: that an object is gone, its reader should hear soon.
-                        asked.extend(nodes.by_ref().map(ask));
+                        asked.extend(nodes.by_ref().map(|(node, _)| ask(node)));
                         if !doubted {
                             deadline = deadline.min(start.elapsed() + DOUBT);
                         }
@@ -225,19 +242,19 @@ impl Reader {
         }
     }
 
-    /// The first of the locator's rendezvous order, nearest first.
-    fn record_nodes(&self, locator: &Locator) -> Vec<NodeName> {
+    /// The first of the locator's rendezvous order, nearest first, and after what time each is doubted.
+    fn record_nodes(&self, locator: &Locator) -> Vec<(NodeName, Duration)> {
         let origins = self.topology.origins();
         let mut names = rendezvous::order(locator.as_bytes(), origins.iter().map(|node| &node.name));
         names.truncate(RECORD_NODES_MAX);
         let now = Instant::now();
-        let expected = |name: &NodeName| {
+        let expect = |name: &NodeName| {
             let node = origins.iter().find(|node| node.name == *name);
-            self.pace.expect(name, kilometres(&self.here, node), now).expected
+            (name.clone(), self.pace.expect(name, kilometres(&self.here, node), now))
         };
-        let mut names: Vec<NodeName> = names.into_iter().cloned().collect();
-        names.sort_by_key(expected);
-        names
+        let mut nodes: Vec<(NodeName, Expectation)> = names.into_iter().map(expect).collect();
+        nodes.sort_by_key(|(_, expectation)| expectation.expected);
+        nodes.into_iter().map(|(name, expectation)| (name, expectation.doubted_after)).collect()
     }
 
     /// Fetches and opens an object. Cancel safe.
@@ -311,7 +328,7 @@ impl Reader {
     /// the placement in hand, so any other word about a column counts more: a wrong one costs a fetch, never a wrong byte.
     async fn moved(&self, object: &Object, placement: &[Option<NodeName>]) -> Option<Vec<Option<NodeName>>> {
         let locator = object.locator();
-        let asked = self.record_nodes(&locator).into_iter().map(async |node| {
+        let asked = self.record_nodes(&locator).into_iter().map(async |(node, _)| {
             let copy = timeout(self.options.record_deadline, self.transport.record(&node, &locator)).await;
             let record = Record::decode(&copy.ok()?.ok()??).ok()?;
             (record.public.id() == object.public().id()).then_some(record.placement)
@@ -354,7 +371,12 @@ impl Reader {
                 }
             }
             match gather.progress() {
-                Progress::Direct | Progress::Decode => return Ok((read, strips)),
+                Progress::Direct | Progress::Decode => {
+                    for node in gather.late().filter_map(|column| placement.get(column)?.as_ref()) {
+                        self.pace.late(node, Instant::now());
+                    }
+                    return Ok((read, strips));
+                }
                 Progress::Lost { have, need } => return Err(ReadError::Lost { stripe, have, need }),
                 Progress::Waiting => {}
             }

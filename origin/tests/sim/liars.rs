@@ -22,7 +22,7 @@ use crate::{
 
 const OBJECTS: usize = 6;
 /// Reads of one edge.
-const READS: usize = 60;
+const READS: usize = 200;
 /// Nodes that lie: the parity of the objects here.
 const LIARS: usize = 2;
 
