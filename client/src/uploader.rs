@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use format::{EncodedStripe, NodeName, Record, RecordError, Redundancy, Sealed, rendezvous};
+use format::{
+    Domain, EncodedStripe, Lease, NodeName, Record, RecordError, Redundancy, Sealed, rendezvous, wire::NodeEntry,
+};
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{
     sync::mpsc,
@@ -87,8 +89,8 @@ pub struct Uploader {
 #[derive(Debug, Clone)]
 struct PlacementAskBase {
     seed: [u8; 32],
-    wanted: Vec<format::Domain>,
-    refused: Vec<format::Domain>,
+    wanted: Vec<Domain>,
+    refused: Vec<Domain>,
     caps: Vec<format::Cap>,
 }
 
@@ -106,8 +108,8 @@ impl Uploader {
         transport: Arc<dyn Transport>,
         topology: Arc<Topology>,
         seed: [u8; 32],
-        wanted: Vec<format::Domain>,
-        refused: Vec<format::Domain>,
+        wanted: Vec<Domain>,
+        refused: Vec<Domain>,
     ) -> Self {
         Self { transport, topology, ask: PlacementAskBase { seed, wanted, refused, caps: Vec::new() }, sharded: None }
     }
@@ -147,7 +149,7 @@ impl Uploader {
     /// # Errors
     /// [`UploadError`].
     pub async fn commit(self, sealed: &Sealed, lease_envelope: Bytes) -> Result<Receipt, UploadError> {
-        let Self { transport, topology, ask, sharded } = self;
+        let Self { transport, topology, sharded, .. } = self;
         let (placement, spread, durable) = match sharded {
             None => (Vec::new(), None, 0),
             Some(mut sharded) => {
@@ -158,7 +160,7 @@ impl Uploader {
         };
         let record =
             Record::new(sealed.public.clone(), Some(sealed.sealed.clone()), lease_envelope, placement.clone())?;
-        let nodes = record_nodes(&record, &topology, &ask);
+        let nodes = record_holders(&record, &topology.origins());
         let records = file_record(&*transport, &record, &nodes).await?;
         Ok(Receipt { placement, durable, records, spread })
     }
@@ -270,29 +272,31 @@ fn unfinished(node: &NodeName) -> TransportError {
     TransportError::Unreachable { node: node.clone(), reason: "its lane was cancelled".to_owned() }
 }
 
-/// Returns how many of the first nodes of the locator's rendezvous order hold the record, besides those with shards: m + 1, so
-/// that it survives what the shards survive.
+/// Returns the origins that hold a record besides those with shards: the first m + 1 of the locator's rendezvous order, so that
+/// it survives what the shards survive. The record of an inline object holds its bytes, so the owner's places bind it as they
+/// bind shards.
 #[must_use]
-pub fn record_copies(record: &Record) -> usize {
-    record.public.redundancy().map_or(INLINE_COPIES, |redundancy| redundancy.parity() + 1)
+pub fn record_homes<'a>(record: &Record, origins: &'a [NodeEntry]) -> Vec<&'a NodeName> {
+    let redundancy = record.public.redundancy();
+    let copies = redundancy.map_or(INLINE_COPIES, |redundancy| redundancy.parity() + 1);
+    let Lease { wanted, refused, .. } = &record.lease;
+    let allowed = origins.iter().filter(|node| redundancy.is_some() || Domain::allow(wanted, refused, &node.place));
+    let mut homes = rendezvous::order(record.locator().as_bytes(), allowed.map(|node| &node.name));
+    homes.truncate(copies);
+    homes
 }
 
-/// All nodes with shards, and the first m + 1 of the locator's rendezvous order.
-fn record_nodes(record: &Record, topology: &Topology, ask: &PlacementAskBase) -> Vec<NodeName> {
-    let copies = record_copies(record);
-    let origins = topology.origins();
-    let allowed = origins.iter().filter(|node| {
-        // The record of an inline object holds its bytes, so the owner's places bind it as they bind shards.
-        record.public.redundancy().is_some() || format::Domain::allow(&ask.wanted, &ask.refused, &node.place)
-    });
-    let locator = record.locator();
-    let order = rendezvous::order(locator.as_bytes(), allowed.map(|node| &node.name));
-    let nodes: BTreeSet<NodeName> =
-        order.into_iter().take(copies).chain(record.placement.iter().flatten()).cloned().collect();
-    nodes.into_iter().collect()
+/// Returns all that hold a record: its homes, and the nodes with shards.
+#[must_use]
+pub fn record_holders(record: &Record, origins: &[NodeEntry]) -> BTreeSet<NodeName> {
+    record_homes(record, origins).into_iter().chain(record.placement.iter().flatten()).cloned().collect()
 }
 
-async fn file_record(transport: &dyn Transport, record: &Record, nodes: &[NodeName]) -> Result<usize, UploadError> {
+async fn file_record(
+    transport: &dyn Transport,
+    record: &Record,
+    nodes: &BTreeSet<NodeName>,
+) -> Result<usize, UploadError> {
     let need = nodes.len() / 2 + 1;
     let (locator, bytes) = (record.locator(), Bytes::from(record.encode()));
     let puts = nodes.iter().map(|node| transport.put_record(node, &locator, bytes.clone()));

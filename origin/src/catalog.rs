@@ -100,10 +100,10 @@ pub trait Catalog: Send + Sync + 'static {
     /// Returns a record with the placement last known.
     async fn record(&self, locator: &Locator) -> Result<Option<Record>, CatalogError>;
 
-    /// Returns an owner's living locators in order, at most `limit`, from the one after `after`.
+    /// Returns living locators, of one owner or of all, in order, at most `limit`, from the one after `after`.
     async fn locators(
         &self,
-        owner: &OwnerId,
+        owner: Option<&OwnerId>,
         after: Option<&Locator>,
         limit: usize,
     ) -> Result<Vec<Locator>, CatalogError>;

@@ -258,6 +258,7 @@ async fn run(node: Arc<Node>, door: Option<(Door, Router)>) {
         node.tasks.spawn(accept(node.clone(), listener, acceptor, router, cut.clone()));
     }
     node.tasks.spawn(copies::follow(node.clone()));
+    node.tasks.spawn(copies::complete_often(node.clone()));
     node.tasks.spawn(upkeep::announce_often(node.clone()));
     node.tasks.spawn(upkeep::sweep_often(node.clone()));
     repair::spawn(&node);

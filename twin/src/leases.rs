@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use client::{ReadError, Transport, TransportError};
-use format::{Cap, Lease, Level, Locator, NodeName, PolicyName, Profile, Record, Redundancy, Retention, rendezvous};
+use format::{Cap, Lease, Level, Locator, NodeName, PolicyName, Profile, Record, Redundancy, Retention};
 use futures::{StreamExt, future::join_all};
 use tokio::task::spawn_blocking;
 
@@ -259,7 +259,7 @@ impl Twin {
     /// Signs a lease and sends it to all nodes that hold the record: those with shards and the first of the locator's order.
     async fn tell(&self, record: &Record, lease: Lease) -> Result<Told, LeaseChangeError> {
         let locator = record.locator();
-        let nodes = self.record_nodes(record);
+        let nodes = client::record_holders(record, &self.network.topology.origins());
         let (keys, version) = (self.keys.clone(), lease.version);
         let envelope = spawn_blocking(move || Bytes::from(lease.sign(&keys))).await.expect("signing does not panic");
         let transport = &*self.network.transport;
@@ -285,14 +285,6 @@ impl Twin {
         } else {
             Err(LeaseChangeError::TooFew { told: told.nodes.len(), asked: nodes.len(), source })
         }
-    }
-
-    fn record_nodes(&self, record: &Record) -> BTreeSet<NodeName> {
-        let copies = client::record_copies(record);
-        let origins = self.network.topology.origins();
-        let locator = record.locator();
-        let order = rendezvous::order(locator.as_bytes(), origins.iter().map(|node| &node.name));
-        order.into_iter().take(copies).chain(record.placement.iter().flatten()).cloned().collect()
     }
 
     async fn family(&self, locator: &Locator) -> BTreeMap<Locator, Entry> {

@@ -114,7 +114,7 @@ pub(super) async fn list(
     _: Reader,
     InQuery(List { owner, after }): InQuery<List>,
 ) -> Result<Json<LocatorPage>, Refusal> {
-    let locators = node.catalog.locators(&owner, after.as_ref(), PAGE_ENTRIES_MAX).await?;
+    let locators = node.catalog.locators(Some(&owner), after.as_ref(), PAGE_ENTRIES_MAX).await?;
     let next = locators.last().copied().filter(|_| locators.len() == PAGE_ENTRIES_MAX);
     Ok(Json(LocatorPage { locators, next }))
 }

@@ -92,7 +92,7 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
 
     async fn locators(
         &self,
-        owner: &OwnerId,
+        owner: Option<&OwnerId>,
         after: Option<&Locator>,
         limit: usize,
     ) -> Result<Vec<Locator>, CatalogError> {

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use client::{PlacementAsk, RepairError, RepairPlan, Repaired, TransportError, place};
-use format::{Lease, NodeName, rendezvous};
+use format::{Lease, NodeName};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Diagnosis, HOLD, KEEP_EVERY, Standings, balance::is_well_with, diagnose, may_judge, standings};
@@ -205,10 +205,9 @@ async fn tell(node: &Arc<Node>, row: &ObjectRow, done: &Repaired) -> Result<(), 
         }
         node.catalog.put_record(&record).await?;
         let origins = node.topology.origins();
-        let order = rendezvous::order(locator.as_bytes(), origins.iter().map(|origin| &origin.name));
-        let first = order.into_iter().take(client::record_copies(&record));
+        let homes = client::record_homes(&record, &origins);
         let holders: std::collections::BTreeSet<&NodeName> =
-            first.chain(done.durable.iter().map(|(_, at)| at)).collect();
+            homes.into_iter().chain(done.durable.iter().map(|(_, at)| at)).collect();
         let bytes = bytes::Bytes::from(record.encode());
         for holder in holders {
             // A copy is a convenience of readers: the next renewal or the feed brings it.

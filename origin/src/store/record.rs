@@ -24,6 +24,12 @@ impl Store {
         }
     }
 
+    /// Returns whether there is a copy of a record, be it damaged.
+    #[must_use]
+    pub fn has_record(&self, locator: &Locator) -> bool {
+        self.record_path(locator).exists()
+    }
+
     /// Keeps a copy of a record, unless a newer one is here or the object was erased. Durable on return.
     ///
     /// # Errors

@@ -279,13 +279,20 @@ mod promises {
         all.sort_by_key(|sample| sample.sealed.locator);
         let (owner, other) = (all[0].owner.id(), Sample::new(2, 10).owner.id());
         let expected: Vec<_> = all.iter().map(|sample| sample.sealed.locator).collect();
-        assert_eq!(catalog.locators(&owner, None, 10).await.unwrap(), expected);
-        assert_eq!(catalog.locators(&owner, None, 2).await.unwrap(), expected[..2]);
-        assert_eq!(catalog.locators(&owner, Some(&expected[1]), 2).await.unwrap(), expected[2..4]);
-        assert_eq!(catalog.locators(&other, None, 2).await.unwrap(), []);
+        assert_eq!(catalog.locators(Some(&owner), None, 10).await.unwrap(), expected);
+        assert_eq!(catalog.locators(Some(&owner), None, 2).await.unwrap(), expected[..2]);
+        assert_eq!(catalog.locators(Some(&owner), Some(&expected[1]), 2).await.unwrap(), expected[2..4]);
+        assert_eq!(catalog.locators(Some(&other), None, 2).await.unwrap(), []);
+        let strange = Sample::of(2, [9; 32], b"inline");
+        catalog.put_record(&strange.record(&strange.lease(1), &node("o1"))).await.unwrap();
         let erasure = all[0].erasure(2);
         catalog.put_lease(&erasure, &all[0].sign(&erasure)).await.unwrap();
-        assert_eq!(catalog.locators(&owner, None, 10).await.unwrap(), expected[1..]);
+        assert_eq!(catalog.locators(Some(&owner), None, 10).await.unwrap(), expected[1..]);
+        let mut of_all = expected[1..].to_vec();
+        of_all.push(strange.sealed.locator);
+        of_all.sort();
+        assert_eq!(catalog.locators(None, None, 10).await.unwrap(), of_all);
+        assert_eq!(catalog.locators(None, Some(&of_all[0]), 2).await.unwrap(), of_all[1..3]);
     }
 
     pub(super) async fn policies_only_grow_and_need_their_blobs(catalog: &dyn Catalog) {

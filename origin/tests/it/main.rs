@@ -7,6 +7,7 @@ mod backup;
 mod bucket;
 mod catalog;
 mod config;
+mod copies;
 mod corpus;
 mod crash;
 mod crash_states;

@@ -51,12 +51,18 @@ impl World {
             running: Vec::new(),
             settings: settings.to_owned(),
         };
-        for number in 1..=origins {
-            world.nodes.push(world.entry(&format!("o{number}"), Role::Origin, None));
-            world.running.push(None);
-            world.start_node(number).await;
+        for _ in 0..origins {
+            world.add_node().await;
         }
         world
+    }
+
+    /// Starts one more origin.
+    pub(crate) async fn add_node(&mut self) {
+        let number = self.nodes.len() + 1;
+        self.nodes.push(self.entry(&format!("o{number}"), Role::Origin, None));
+        self.running.push(None);
+        self.start_node(number).await;
     }
 
     /// Starts a node that is not running, on what its folder holds.

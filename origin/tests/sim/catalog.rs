@@ -207,7 +207,7 @@ macro_rules! forward {
 forward! {
     quiet {
         record(locator: &Locator) -> Option<Record>;
-        locators(owner: &OwnerId, after: Option<&Locator>, limit: usize) -> Vec<Locator>;
+        locators(owner: Option<&OwnerId>, after: Option<&Locator>, limit: usize) -> Vec<Locator>;
         object(object: &ObjectId) -> Option<ObjectRow>;
         objects(after: Option<&ObjectId>, limit: usize) -> ObjectPage;
         objects_on(node: &NodeName, after: Option<&ObjectId>, limit: usize) -> ObjectPage;

@@ -190,19 +190,24 @@ pub(super) async fn read<D: Driver>(
 
 pub(super) async fn list<D: Driver>(
     catalog: &SqlCatalog<D>,
-    owner: &OwnerId,
+    owner: Option<&OwnerId>,
     after: Option<&Locator>,
     limit: usize,
 ) -> Result<Vec<Locator>, CatalogError> {
-    let rows = catalog
-        .reader()
-        .await?
-        .all(
-            "SELECT locator FROM records
-             WHERE owner = $1 AND locator > $2 AND erased_at IS NULL ORDER BY locator LIMIT $3",
-            &[(&owner.0).into(), after_id(after.map(|after| &after.0)), signed(limit as u64).into()],
-        )
-        .await?;
+    let (after, limit) = (after_id(after.map(|after| &after.0)), signed(limit as u64).into());
+    let mut reader = catalog.reader().await?;
+    let rows = match owner {
+        Some(owner) => {
+            let statement = "SELECT locator FROM records
+                             WHERE locator > $1 AND erased_at IS NULL AND owner = $3 ORDER BY locator LIMIT $2";
+            reader.all(statement, &[after, limit, (&owner.0).into()]).await?
+        }
+        None => {
+            let statement =
+                "SELECT locator FROM records WHERE locator > $1 AND erased_at IS NULL ORDER BY locator LIMIT $2";
+            reader.all(statement, &[after, limit]).await?
+        }
+    };
     rows.iter().map(|row| Ok(Locator(id(row.bytes(0)?, TABLE)?))).collect()
 }
 
