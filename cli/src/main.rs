@@ -5,6 +5,7 @@ mod fault;
 mod moment;
 mod output;
 mod owner_access;
+mod placing;
 mod policy_check;
 mod private_file;
 mod progress_bar;

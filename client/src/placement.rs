@@ -45,6 +45,8 @@ pub struct PlacementAsk {
     pub excluded: BTreeSet<NodeName>,
     /// What a node's chance follows.
     pub weight: Weight,
+    /// What its chance is multiplied by, of 255; 255 for nodes that are not here.
+    pub preferences: BTreeMap<NodeName, u8>,
 }
 
 impl PlacementAsk {
@@ -60,6 +62,7 @@ impl PlacementAsk {
             held: Vec::new(),
             excluded: BTreeSet::new(),
             weight: Weight::default(),
+            preferences: BTreeMap::new(),
         }
     }
 }
@@ -95,7 +98,7 @@ pub fn place(ask: &PlacementAsk, nodes: &[NodeEntry]) -> Result<Placement, Place
         .iter()
         .filter(|node| !held.contains(&node.name) && !node.draining && !ask.excluded.contains(&node.name))
         .filter(|node| Domain::allow(&ask.wanted, &ask.refused, &node.place))
-        .map(|node| (rendezvous::score(&ask.seed, node.name.as_str(), weight(ask.weight, node)), *node))
+        .map(|node| (rendezvous::score(&ask.seed, node.name.as_str(), weight(ask, node)), *node))
         .filter(|(score, _)| *score > 0.0)
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.name.cmp(&b.1.name)));
@@ -253,11 +256,13 @@ impl Groups {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a weight; sizes of disks are exact to a few bytes")]
-fn weight(weight: Weight, node: &NodeEntry) -> f64 {
-    match weight {
-        Weight::Free => node.free_bytes as f64,
-        Weight::Capacity => node.capacity_bytes as f64,
-    }
+fn weight(ask: &PlacementAsk, node: &NodeEntry) -> f64 {
+    let bytes = match ask.weight {
+        Weight::Free => node.free_bytes,
+        Weight::Capacity => node.capacity_bytes,
+    };
+    let preference = ask.preferences.get(&node.name).copied().unwrap_or(u8::MAX);
+    bytes as f64 * f64::from(preference) / f64::from(u8::MAX)
 }
 
 /// How many of the fullest zones together hold no more columns than the parity.

@@ -1,6 +1,10 @@
 //! Uploads of encoded objects: drives [`Scatter`] over a [`Transport`], one bounded lane for each column.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use format::{
@@ -92,6 +96,7 @@ struct PlacementAskBase {
     wanted: Vec<Domain>,
     refused: Vec<Domain>,
     caps: Vec<format::Cap>,
+    preferences: BTreeMap<NodeName, u8>,
 }
 
 struct Sharded {
@@ -111,13 +116,21 @@ impl Uploader {
         wanted: Vec<Domain>,
         refused: Vec<Domain>,
     ) -> Self {
-        Self { transport, topology, ask: PlacementAskBase { seed, wanted, refused, caps: Vec::new() }, sharded: None }
+        let ask = PlacementAskBase { seed, wanted, refused, caps: Vec::new(), preferences: BTreeMap::new() };
+        Self { transport, topology, ask, sharded: None }
     }
 
     /// Bounds the columns in one place.
     #[must_use]
     pub fn with_caps(mut self, caps: Vec<format::Cap>) -> Self {
         self.ask.caps = caps;
+        self
+    }
+
+    /// Prefers some nodes to others: a node's chance is multiplied by its number, of 255.
+    #[must_use]
+    pub fn with_preferences(mut self, preferences: BTreeMap<NodeName, u8>) -> Self {
+        self.ask.preferences = preferences;
         self
     }
 
@@ -136,8 +149,8 @@ impl Uploader {
     }
 
     fn open(&self, redundancy: Redundancy) -> Result<Sharded, UploadError> {
-        let PlacementAskBase { seed, wanted, refused, caps } = self.ask.clone();
-        let ask = PlacementAsk { wanted, refused, caps, ..PlacementAsk::new(redundancy, seed) };
+        let PlacementAskBase { seed, wanted, refused, caps, preferences } = self.ask.clone();
+        let ask = PlacementAsk { wanted, refused, caps, preferences, ..PlacementAsk::new(redundancy, seed) };
         let placement = place(&ask, &self.topology.snapshot())?;
         let lanes = placement.nodes.iter().map(|node| Some(Lane::open(self.transport.clone(), node.clone()))).collect();
         Ok(Sharded { placement, scatter: Scatter::new(redundancy), lanes, last: None })

@@ -41,8 +41,8 @@ pub(crate) struct Ask {
 
 impl EdgeFacts {
     pub(crate) fn of(place: &Place, load: u8) -> Self {
-        let known = ViewerPlace::of_country(place.country);
-        Self { country: country_code(place.country), continent: continent(known.continent), load: load / 10 * 10 }
+        let (country, continent) = policy_place(place);
+        Self { country, continent, load: load / 10 * 10 }
     }
 }
 
@@ -145,6 +145,12 @@ impl Facts for Ask {
     }
 }
 
+/// Returns the country and the continent of a place as policies know them.
+#[must_use]
+pub fn policy_place(place: &Place) -> (CountryCode, PolicyContinent) {
+    (country_code(place.country), continent(ViewerPlace::of_country(place.country).continent))
+}
+
 pub(crate) fn country_code(country: Country) -> CountryCode {
     if country == Country::UNKNOWN {
         return CountryCode::UNKNOWN;
@@ -166,7 +172,9 @@ pub(crate) fn continent(continent: Option<Continent>) -> PolicyContinent {
 }
 
 /// Sorts a media type into the kinds that policies know.
-fn content_kind(mime: &str) -> ContentKind {
+/// Returns what sort of content a media type is, as policies know it.
+#[must_use]
+pub fn content_kind(mime: &str) -> ContentKind {
     let essence = mime.split(';').next().unwrap_or("").trim();
     let (top, sub) = essence.split_once('/').unwrap_or((essence, ""));
     match (top, sub) {

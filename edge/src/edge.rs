@@ -18,6 +18,7 @@ use crate::{
     dns::{DnsSockets, ZoneFacts},
     follow,
     http::HttpDoor,
+    library::PolicyLibrary,
     metrics::Metrics,
     miss::Fills,
     node::Node,
@@ -135,14 +136,11 @@ fn build(config: Config, parts: &Parts) -> Result<Node, StartError> {
         None => Engine::new(EngineOptions::default())?,
     };
     let (transport, topology) = (&parts.transport, &parts.topology);
-    let policies = Policies::new(
-        Arc::clone(transport),
-        Arc::clone(topology),
-        config.place.clone(),
-        engine,
-        parts.compiler.clone(),
-    );
-    let policies = policies.map_err(|error| StartError::DefaultPolicy { reason: error.to_string() })?;
+    let place = config.place.clone();
+    let compiler = parts.compiler.clone();
+    let library = PolicyLibrary::new(Arc::clone(transport), Arc::clone(topology), place, engine.clone(), compiler);
+    let policies =
+        Policies::new(library, &engine).map_err(|error| StartError::DefaultPolicy { reason: error.to_string() })?;
     let reader = Arc::new(Reader::new(
         Arc::clone(transport),
         Arc::clone(topology),

@@ -28,6 +28,7 @@ mod edge;
 mod follow;
 mod gazetteer;
 mod http;
+mod library;
 mod log;
 mod metrics;
 mod miss;
@@ -36,7 +37,9 @@ mod objects;
 mod policies;
 mod steer;
 
+pub use ask::{content_kind, policy_place};
 pub use config::{Config, ConfigError};
 pub use edge::{Edge, Parts, Running, StartError};
 pub use error::Fault;
+pub use library::{LoadedPolicy, PolicyError, PolicyLibrary};
 pub use log::may_log;

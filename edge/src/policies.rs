@@ -5,86 +5,34 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use client::{Topology, Transport, TransportError};
-use format::{BlobId, NodeName, OwnerId, Place, PolicyLink, PolicyManifest, PolicyManifestError, PolicyName};
+use format::{OwnerId, PolicyName};
 use moka::{future::Cache, sync};
-use sandbox::{Chain, Config, Engine, Link, Policy, guard::ChildCommand};
-use tokio::{sync::Semaphore, time::timeout};
+use sandbox::{Chain, Config, Engine, Link};
+use tokio::time::timeout;
 
-use crate::{clock, decide::Program, error::Fault};
+use crate::{
+    decide::Program,
+    error::Fault,
+    library::{PolicyError, PolicyLibrary, compile},
+};
 
 const DEFAULT_COMPONENT: &[u8] = include_bytes!("../../policies/prebuilt/nft-immutable.wasm");
 /// Policies kept ready; each is some 100 KiB of machine code and up to 1 MiB of memory of decisions.
 const PROGRAMS_MAX: u64 = 256;
-/// Compiled components kept for other owners' use: the ready-made ones serve many.
-const COMPONENTS_MAX: u64 = 128;
-/// Policies compiled at one time: the compiler takes a core and up to 512 MiB each.
-const COMPILATIONS_MAX: usize = 2;
-/// Origins asked for a policy before giving up.
-const ORIGINS_ASKED_MAX: usize = 4;
 /// So long a policy that could not be had is not asked for again.
 const FAULT_TIME: Duration = Duration::from_secs(1);
 /// A viewer waits so long for a policy to be fetched and compiled.
 const LOAD_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Why a policy cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PolicyError {
-    /// No origin answered; try later.
-    #[error("no origin could be asked")]
-    Origins(#[source] TransportError),
-    /// No origin has it. The owner's: publish it, or name another in the lease.
-    #[error("no origin has the policy, or a part of it")]
-    Missing,
-    /// The envelope does not verify.
-    #[error("the manifest does not count")]
-    Manifest(#[from] PolicyManifestError),
-    /// The node sent another policy than asked for, or an older version than was seen.
-    #[error("the manifest is not the one asked for, or older than version {seen}")]
-    Wrong {
-        /// Highest version seen.
-        seen: u64,
-    },
-    /// The version does not count yet, or no longer.
-    #[error("the version is not in force now")]
-    Time,
-    /// The component is not admitted. The owner's.
-    #[error("a component is not admitted")]
-    Admit(#[from] sandbox::AdmitError),
-    /// The component does not compile. The owner's.
-    #[error("a component does not compile")]
-    Engine(#[from] sandbox::EngineError),
-    /// The compiling child failed.
-    #[error("a component does not compile")]
-    Guard(#[from] sandbox::guard::GuardError),
-    /// The configuration is wrong. The owner's.
-    #[error("a configuration cannot be used")]
-    Config(#[from] sandbox::ConfigError),
-    /// The configuration is not text. The owner's.
-    #[error("a configuration is not text")]
-    Text,
-    /// The number of links is wrong. The owner's.
-    #[error("the chain cannot be used")]
-    Chain(#[from] sandbox::ChainError),
-    /// Our own compiler task was stopped.
-    #[error("the compilation was stopped")]
-    Stopped,
-}
-
 type Key = (OwnerId, PolicyName);
 
 /// All policies of this edge.
 pub(crate) struct Policies {
-    transport: Arc<dyn Transport>,
-    topology: Arc<Topology>,
-    place: Place,
-    engine: Engine,
-    child: Option<ChildCommand>,
+    library: PolicyLibrary,
     default: Arc<Program>,
     /// Swapped in place when a new version comes, so that a request sees one version or the other.
     programs: Cache<Key, Arc<ArcSwap<Program>>>,
@@ -92,8 +40,6 @@ pub(crate) struct Policies {
     faults: sync::Cache<Key, ()>,
     /// When a policy was last told to have changed: a load that began before begins again.
     changed: sync::Cache<Key, Instant>,
-    components: Cache<BlobId, Arc<Policy>>,
-    compilations: Semaphore,
 }
 
 impl Policies {
@@ -101,28 +47,16 @@ impl Policies {
     ///
     /// # Errors
     /// [`PolicyError`] when the engine cannot run the default policy: then it can run none.
-    pub(crate) fn new(
-        transport: Arc<dyn Transport>,
-        topology: Arc<Topology>,
-        place: Place,
-        engine: Engine,
-        child: Option<ChildCommand>,
-    ) -> Result<Self, PolicyError> {
+    pub(crate) fn new(library: PolicyLibrary, engine: &Engine) -> Result<Self, PolicyError> {
         // Our own component, so it needs no child to be compiled in.
-        let policy = compile(&engine, None, DEFAULT_COMPONENT)?;
+        let policy = compile(engine, None, DEFAULT_COMPONENT)?;
         let chain = Chain::new(vec![Link { policy: Arc::new(policy), config: Arc::new(Config::default()) }])?;
         Ok(Self {
-            transport,
-            topology,
-            place,
-            engine,
-            child,
+            library,
             default: Arc::new(Program::new(chain, 0, 0)),
             programs: Cache::new(PROGRAMS_MAX),
             faults: sync::Cache::builder().max_capacity(PROGRAMS_MAX * 16).time_to_live(FAULT_TIME).build(),
             changed: sync::Cache::builder().max_capacity(PROGRAMS_MAX * 16).time_to_live(LOAD_DEADLINE * 2).build(),
-            components: Cache::new(COMPONENTS_MAX),
-            compilations: Semaphore::new(COMPILATIONS_MAX),
         })
     }
 
@@ -196,75 +130,8 @@ impl Policies {
             self.changed(owner, &name).await;
         }
     }
-
-    async fn load(&self, key: &Key, seen: u64) -> Result<Program, PolicyError> {
-        let (owner, name) = key;
-        let envelope = self.first(|node| async move { self.transport.policy(&node, owner, name).await }).await?;
-        let manifest = PolicyManifest::open(&envelope)?;
-        if manifest.owner != *owner || manifest.name != *name || manifest.sequence < seen {
-            return Err(PolicyError::Wrong { seen });
-        }
-        let now = clock::unix_seconds(SystemTime::now());
-        if now < manifest.not_before || (manifest.expires != 0 && now >= manifest.expires) {
-            return Err(PolicyError::Time);
-        }
-        let mut links = Vec::with_capacity(manifest.links.len());
-        for link in &manifest.links {
-            links.push(self.link(link).await?);
-        }
-        Ok(Program::new(Chain::new(links)?, manifest.sequence, manifest.expires))
+    async fn load(&self, (owner, name): &Key, seen: u64) -> Result<Program, PolicyError> {
+        let loaded = self.library.load(owner, name, seen).await?;
+        Ok(Program::new(loaded.chain, loaded.sequence, loaded.expires))
     }
-
-    async fn link(&self, link: &PolicyLink) -> Result<Link, PolicyError> {
-        let config = self.blob(link.config, link.config_bytes).await?;
-        let text = std::str::from_utf8(&config).map_err(|_| PolicyError::Text)?;
-        let config = Arc::new(Config::parse(text)?);
-        if let Some(policy) = self.components.get(&link.component).await {
-            return Ok(Link { policy, config });
-        }
-        let component = self.blob(link.component, link.component_bytes).await?;
-        let _turn = self.compilations.acquire().await.map_err(|_| PolicyError::Stopped)?;
-        let (engine, child) = (self.engine.clone(), self.child.clone());
-        let compiling = tokio::task::spawn_blocking(move || compile(&engine, child.as_ref(), &component));
-        let policy = Arc::new(compiling.await.map_err(|_| PolicyError::Stopped)??);
-        self.components.insert(link.component, Arc::clone(&policy)).await;
-        Ok(Link { policy, config })
-    }
-
-    /// Fetches a blob and verifies that it is the one named.
-    async fn blob(&self, id: BlobId, bytes: u32) -> Result<Bytes, PolicyError> {
-        let is_it = |blob: &Bytes| u32::try_from(blob.len()) == Ok(bytes) && BlobId::of(blob) == id;
-        self.first(|node| async move {
-            let blob = self.transport.blob(&node, &id).await?;
-            // A node that sends another blob counts as one that has none.
-            Ok(blob.filter(is_it))
-        })
-        .await
-    }
-
-    /// Asks origins, nearest first, until one has it.
-    async fn first<F, A>(&self, ask: F) -> Result<Bytes, PolicyError>
-    where
-        F: Fn(NodeName) -> A,
-        A: Future<Output = Result<Option<Bytes>, TransportError>>,
-    {
-        let mut last = PolicyError::Missing;
-        for node in self.topology.origins_by_distance(&self.place).into_iter().take(ORIGINS_ASKED_MAX) {
-            match ask(node).await {
-                Ok(Some(found)) => return Ok(found),
-                Ok(None) => last = PolicyError::Missing,
-                Err(error) => last = PolicyError::Origins(error),
-            }
-        }
-        Err(last)
-    }
-}
-
-fn compile(engine: &Engine, child: Option<&ChildCommand>, component: &[u8]) -> Result<Policy, PolicyError> {
-    let admitted = sandbox::admit(component, &[])?;
-    let artefact = match child {
-        Some(command) => sandbox::guard::compile(&admitted, &[], command)?,
-        None => engine.compile(&admitted)?,
-    };
-    Ok(engine.load(&admitted, &artefact)?)
 }

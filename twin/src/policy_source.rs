@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! [[link]]
-//! use = "geo"              # ready-made: geo, ttl, nft-immutable
+//! use = "geo"              # ready-made: geo, ttl, places, nft-immutable
 //! receive-deny = ["KP"]    # everything else in the table is the component's configuration
 //!
 //! [[link]]
@@ -18,9 +18,10 @@ use format::{
 };
 
 /// Components that come with the program, by name; `cargo xtask policies` builds them.
-const READY_MADE: [(&str, &[u8]); 3] = [
+const READY_MADE: [(&str, &[u8]); 4] = [
     ("geo", include_bytes!("../../policies/prebuilt/geo.wasm")),
     ("nft-immutable", include_bytes!("../../policies/prebuilt/nft-immutable.wasm")),
+    ("places", include_bytes!("../../policies/prebuilt/places.wasm")),
     ("ttl", include_bytes!("../../policies/prebuilt/ttl.wasm")),
 ];
 

@@ -17,7 +17,8 @@ use std::{
 use bytes::Bytes;
 use client::{Receipt, UploadError, Uploader};
 use format::{
-    Compression, Directory, DirectoryError, EncoderOptions, Entry as DirectoryEntry, Kind, Label, Level, Suite,
+    Compression, Directory, DirectoryError, EncoderOptions, Entry as DirectoryEntry, Kind, Label, Level, NodeName,
+    Suite,
     limits::{MIME_BYTES_MAX, NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
 };
 use futures::{StreamExt, TryStreamExt};
@@ -57,6 +58,8 @@ pub struct PutOptions {
     pub name: Option<String>,
     /// Marks that a policy may ask for, put on every object.
     pub tags: BTreeMap<String, u32>,
+    /// What a node's chance to be chosen is multiplied by, of 255; empty when all are alike.
+    pub preferences: BTreeMap<NodeName, u8>,
 }
 
 impl Default for PutOptions {
@@ -69,6 +72,7 @@ impl Default for PutOptions {
             mime: None,
             name: None,
             tags: BTreeMap::new(),
+            preferences: BTreeMap::new(),
         }
     }
 }
@@ -359,7 +363,8 @@ impl Twin {
             tenure.wanted.clone(),
             tenure.refused.clone(),
         )
-        .with_caps(tenure.caps.clone());
+        .with_caps(tenure.caps.clone())
+        .with_preferences(options.preferences.clone());
 
         let (to, mut from) = mpsc::channel(1);
         // Not awaited when the nodes fail: it may sit in a read of standard input. It ends when the channel is gone.

@@ -12,7 +12,7 @@ use crate::{
     moment,
     output::bytes,
     owner_access::{ClusterAccess, KeyAccess, open_twin},
-    progress_bar,
+    placing, progress_bar,
 };
 
 /// Store a file, a folder, or standard input.
@@ -50,7 +50,7 @@ pub(crate) struct Put {
     /// One of the owner's policies [default: as twin.toml says]
     #[arg(long)]
     policy: Option<PolicyName>,
-    /// Where shards may lie, such as country:BE, region:eu-west, operator:acme, zone:bru1; with ! in front where they may not
+    /// Where shards may lie, besides what the policy says, such as country:BE, region:eu-west, operator:acme, zone:bru1; with ! in front where they may not
     #[arg(long, value_delimiter = ',', value_name = "PLACE", value_parser = parse_place)]
     places: Vec<PlaceChoice>,
     /// How many shards may lie in one country, region, operator, datacentre or zone [default: half the parity in a zone]
@@ -130,6 +130,7 @@ impl Put {
             tags: self.tags.into_iter().collect(),
             ..PutOptions::default()
         };
+        let put = placing::ask(&twin, &config.place, &self.path, put).await?;
         let (progress, bar) = progress_bar::start(options.json);
         let stored = if self.path.as_os_str() == "-" {
             twin.put_stream(Box::new(io::stdin()), &put, &progress).await

@@ -45,6 +45,10 @@ struct Answer {
     redundancy: Option<String>,
     /// The node of each shard, if one is known.
     placement: Vec<Option<String>>,
+    /// Where the lease lets shards lie, as `put --places` takes it; empty when anywhere.
+    places: Vec<String>,
+    /// How many may lie together, as `put --at-most` takes it.
+    at_most: Vec<String>,
     policy: String,
     lease_version: u64,
     keep_until: u64,
@@ -107,6 +111,13 @@ impl Answer {
             suite: manifest.suite.id(),
             redundancy: object.public().redundancy().map(|redundancy| redundancy.to_string()),
             placement: found.record.placement.iter().map(|node| node.as_ref().map(ToString::to_string)).collect(),
+            places: lease
+                .wanted
+                .iter()
+                .map(ToString::to_string)
+                .chain(lease.refused.iter().map(|domain| format!("!{domain}")))
+                .collect(),
+            at_most: lease.caps.iter().map(ToString::to_string).collect(),
             policy: lease.policy.to_string(),
             lease_version: lease.version,
             keep_until: lease.retention.keep_until,
@@ -133,6 +144,11 @@ impl Answer {
             row("keep until", moment::show(self.keep_until)),
             row("expires", moment::show(self.expires)),
         ];
+        for (name, values) in [("places", &self.places), ("at most", &self.at_most)] {
+            if !values.is_empty() {
+                rows.push(row(name, values.join(" ")));
+            }
+        }
         if !tags.is_empty() {
             rows.push(row("tags", tags.join(" ")));
         }

@@ -24,7 +24,7 @@ impl Drop for Node {
 }
 
 /// Starts an origin on a free port and reads from its log which one.
-fn origin(home: &Home, name: &str) -> Node {
+fn origin(home: &Home, name: &str, country: &str) -> Node {
     home.good(&["cluster", "issue", "keys", name, "--role", "origin"]);
     let folder = home.path().display();
     let config = format!(
@@ -34,7 +34,7 @@ fn origin(home: &Home, name: &str) -> Node {
         data_dir = "{folder}/{name}"
         catalog = "sqlite://{folder}/catalog.db"
         [place]
-        country = "BE"
+        country = "{country}"
         region = "eu-west"
         zone = "{name}"
         latitude = 50.0
@@ -70,7 +70,7 @@ fn set_up() -> (Home, Vec<Node>) {
     let home = Home::new();
     home.write("words", "correct horse battery\n");
     home.good(&["cluster", "init", "keys"]);
-    let nodes: Vec<_> = ["o1", "o2", "o3"].map(|name| origin(&home, name)).into();
+    let nodes: Vec<_> = ["o1", "o2", "o3"].map(|name| origin(&home, name, "BE")).into();
     home.good(&["cluster", "issue", "keys", "me", "--role", "twin"]);
     home.good(&["owner", "new"]);
     know(&home, &nodes[0]);
@@ -176,6 +176,34 @@ fn a_folder_and_a_policy_and_a_stream() {
     assert_eq!((put["name"].as_str(), put["zones_survived"].as_u64()), (Some("kept.txt"), None));
     let (code, kept) = home.json(&["rm", put["label"].as_str().unwrap()]);
     assert_eq!((code, kept["try"].as_str()), (1, Some("again after that time")));
+}
+
+#[test]
+fn a_policy_says_where_shards_lie() {
+    let (home, mut nodes) = set_up();
+    nodes.push(origin(&home, "o4", "US"));
+    home.write("film", vec![7; 100_000]);
+    let publish = |name: &str, config: &str| {
+        home.write("policy.toml", format!("[[link]]\nuse = \"places\"\n{config}\n"));
+        home.good(&["policy", "publish", name, "policy.toml"]);
+    };
+    publish("eu", "store-allow = [\"eu\"]\ndata = 2\nparity = 1\nper-operator = 3");
+    let label = home.good(&["put", "film", "--no-compress", "--policy", "eu"])["label"].clone();
+    let stat = home.good(&["stat", label.as_str().unwrap()]);
+    assert_eq!((stat["redundancy"].as_str(), stat["places"][0].as_str()), (Some("2+1"), Some("country:BE")), "{stat}");
+    let placement = stat["placement"].as_array().unwrap();
+    assert!(placement.len() == 3 && !placement.contains(&"o4".into()), "{stat}");
+
+    // Who may store and what is to be stored decide together, and an impossible plan says whose it is.
+    let refused = |policy: &str, places: &str| {
+        let (code, error) = home.json(&["put", "film", "--no-compress", "--policy", policy, "--places", places]);
+        assert_ne!(code, 0, "{error}");
+        error.to_string()
+    };
+    assert!(refused("eu", "country:US").contains("it allows none of the 1 sites"));
+    publish("wide", "data = 3\nparity = 2");
+    assert!(refused("wide", "country:BE").contains("3+2"));
+    assert!(refused("unpublished", "country:BE").contains("the policy unpublished cannot be asked"));
 }
 
 #[test]

@@ -55,6 +55,21 @@ fn fullest(level: Level, placement: &Placement, nodes: &[NodeEntry]) -> usize {
 }
 
 #[test]
+fn a_preference_multiplies_the_chance() {
+    let nodes = cluster(3, 1);
+    let name = |number: usize| nodes[number].name.clone();
+    let preferences = [(name(0), 0), (name(1), 51)].into();
+    let prefer = PlacementAsk { preferences, ..ask("1+1") };
+    let mut firsts = 0;
+    for seed in 0..200 {
+        let chosen = place(&PlacementAsk { seed: [seed; 32], ..prefer.clone() }, &nodes).unwrap().nodes;
+        assert!(!chosen.contains(&name(0)), "zero is never");
+        firsts += usize::from(chosen[0] == name(1));
+    }
+    assert!((10..70).contains(&firsts), "one to five: {firsts} of 200");
+}
+
+#[test]
 fn spreads_over_zones_and_says_what_that_survives() {
     let six = place(&ask("4+2"), &cluster(6, 1)).unwrap();
     assert_eq!((six.per_zone, six.zones_survived), (1, 2));

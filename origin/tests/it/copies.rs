@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
+use bytes::Bytes;
 use client::Transport;
 use format::{Locator, wire::Role};
 
@@ -24,9 +25,9 @@ async fn a_wiped_and_a_new_node_get_their_copies_and_none_of_what_is_erased() {
     let samples: Vec<Sample> = (0..4).map(|number| Sample::of(1, [number; 32], b"inline")).collect();
     let locator = |number: usize| samples[number].sealed.locator;
     for sample in &samples {
+        let record = Bytes::from(sample.record(&sample.lease(1), &world.name(1)).encode());
         for number in 1..=2 {
-            let record = sample.record(&sample.lease(1), &world.name(1)).encode();
-            twin.put_record(&world.name(number), &sample.sealed.locator, record.into()).await.unwrap();
+            twin.put_record(&world.name(number), &sample.sealed.locator, record.clone()).await.unwrap();
         }
     }
     let erasure = samples[0].sign(&samples[0].erasure(2));

@@ -1,6 +1,6 @@
 //! The ready-made policies, as owners run them.
 
-use sandbox::{Answer, Candidate, ContentKind, Continent, Hook, Marks, Outcome, Question, Tier, admit};
+use sandbox::{Answer, Candidate, ContentKind, Continent, Hook, Marks, Outcome, Question, Site, Tier, admit};
 
 use crate::world::{World, config, prebuilt, prebuilt_bytes, viewer};
 
@@ -16,6 +16,7 @@ fn import_lists_say_what_policies_look_at() {
     assert_eq!(reads("nft-immutable"), [""; 0]);
     assert_eq!(reads("geo"), ["client.country", "config.has", "config.number", "config.truth", "edge.country"]);
     assert_eq!(reads("template"), ["config.number", "object.tagged", "request.token"]);
+    assert_eq!(reads("places"), ["config.has", "config.number", "config.truth"]);
     assert!(!reads("ttl").iter().any(|import| import.starts_with("client.")));
 }
 
@@ -117,6 +118,29 @@ fn geo_weighs_256_edges_within_its_fuel_and_is_not_given_257() {
 }
 
 #[test]
+fn places_plans_by_country_and_passes_numbers_on() {
+    let policy = prebuilt("places");
+    let site = |country: &str| Site {
+        country: country.parse().unwrap(),
+        continent: Continent::Europe,
+        operator: 1,
+        datacentre: 2,
+        free_gib: 3,
+        grams_co2_per_kwh: 4,
+    };
+    let sites = ["DE", "BE", "US", "RU"].map(site);
+    let plan = |text: &str| policy.place(&viewer("DE"), &config(text), &sites).map(|run| run.verdict);
+    assert_eq!(plan("").unwrap().weights, [25, 25, 25, 25]);
+    let eu = plan("store-allow = [\"eu\", \"RU\"]\nstore-deny = [\"RU\"]\nprefer-countries = [\"BE\"]").unwrap();
+    assert_eq!((&eu.weights[..], eu.data_shards, eu.per_country), (&[25, 250, 0, 0][..], 0, 0));
+    let numbers =
+        plan("data = 4\nparity = 2\nper-country = 3\nper-operator = 2\nper-datacentre = 1\nkeep-until = 7").unwrap();
+    assert_eq!((numbers.data_shards, numbers.parity_shards, numbers.keep_until, numbers.erase_after), (4, 2, 7, 0));
+    assert_eq!((numbers.per_country, numbers.per_operator, numbers.per_datacentre), (3, 2, 1));
+    assert!(plan("parity = 4").is_err(), "parity of nothing");
+}
+
+#[test]
 fn ttl_takes_the_first_rule_that_has_a_number() {
     let policy = prebuilt("ttl");
     let rules = config(
@@ -146,7 +170,7 @@ fn ttl_takes_the_first_rule_that_has_a_number() {
 
 #[test]
 fn same_facts_give_same_runs() {
-    for name in ["geo", "ttl", "nft-immutable", "template"] {
+    for name in ["geo", "ttl", "places", "nft-immutable", "template"] {
         let policy = prebuilt(name);
         let config = config(r#"receive-deny = ["RU"]"#);
         let first = policy.serve(&viewer("RU"), &config);

@@ -1,0 +1,347 @@
+//! Where an owner's policy lets shards lie: its `place` hook, asked once for each upload, before anything is read. What it
+//! says becomes part of the lease, so that repairs and moves keep to it and nobody has to ask again.
+
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    path::Path,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, bail, ensure};
+use edge::{PolicyLibrary, content_kind, policy_place};
+use format::{
+    BlobId, Cap, Domain, Level, Place, PolicyName, Profile, Redundancy, Retention,
+    limits::LEASE_PLACES_MAX,
+    wire::{NodeEntry, Role},
+};
+use sandbox::{ContentKind, Engine, EngineOptions, Facts, Plan, Site};
+use tokio::task::spawn_blocking;
+use twin::{PutOptions, Tenure, Twin};
+
+use crate::policy_check;
+
+const GIB: u64 = 1 << 30;
+
+/// What is to be stored, as a policy may ask for it.
+struct Upload {
+    /// Bytes of a file; zero where that is not known before, of a folder or of standard input.
+    bytes: u64,
+    /// Empty where it is not known.
+    mime: String,
+    /// Seconds since 1970.
+    now: u64,
+    tags: BTreeMap<String, u32>,
+}
+
+impl Upload {
+    /// Looks at what is to be stored. What cannot be read is left to the upload to tell.
+    fn look(path: &Path, put: &PutOptions) -> Self {
+        let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file);
+        let bytes = metadata.as_ref().map_or(0, std::fs::Metadata::len);
+        let mime = put.mime.clone().or_else(|| {
+            let mut sample = Vec::new();
+            let file = metadata.and_then(|_| std::fs::File::open(path).ok())?;
+            file.take(twin::SAMPLE_BYTES as u64).read_to_end(&mut sample).ok()?;
+            Some(twin::media_type(&path.file_name()?.to_string_lossy(), &sample))
+        });
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Self { bytes, mime: mime.unwrap_or_default(), now, tags: put.tags.clone() }
+    }
+}
+
+impl Facts for Upload {
+    fn now(&self) -> u32 {
+        u32::try_from(self.now).unwrap_or(u32::MAX)
+    }
+
+    fn object_kind(&self) -> ContentKind {
+        content_kind(&self.mime)
+    }
+
+    fn object_size(&self) -> u32 {
+        u32::try_from(self.bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+    }
+
+    fn object_immutable(&self) -> bool {
+        true
+    }
+
+    fn object_created(&self) -> u32 {
+        self.now()
+    }
+
+    fn object_tagged(&self, tag: &str) -> bool {
+        self.tags.contains_key(tag)
+    }
+
+    fn object_tag_number(&self, tag: &str) -> Option<u32> {
+        self.tags.get(tag).copied()
+    }
+}
+
+/// Asks the policy that the options name, if it has the hook, and returns options that keep to both.
+///
+/// # Errors
+/// When the policy cannot be had, fails, or plans what no lease can say.
+pub(crate) async fn ask(twin: &Twin, here: &Place, path: &Path, mut put: PutOptions) -> anyhow::Result<PutOptions> {
+    let name = put.tenure.policy.clone();
+    if name.as_str() == PolicyName::DEFAULT {
+        return Ok(put);
+    }
+    let network = twin.network();
+    let (transport, topology) = (network.reader().transport().clone(), network.topology().clone());
+    let engine = Engine::new(EngineOptions::default())?;
+    let library =
+        PolicyLibrary::new(transport, topology.clone(), here.clone(), engine, Some(policy_check::compiler()?));
+    let loaded = library.load(&twin.owner(), &name, 0).await;
+    let chain = loaded.with_context(|| format!("the policy {name} cannot be asked where this may lie"))?.chain;
+    let nodes: Vec<NodeEntry> = topology.origins();
+    let open = Sites::of(&nodes, &put.tenure);
+    let sites = open.sites();
+    let (path, options) = (path.to_owned(), put.clone());
+    let asked = spawn_blocking(move || {
+        let facts: Arc<dyn Facts> = Arc::new(Upload::look(&path, &options));
+        chain.place(&facts, &sites)
+    });
+    let Some(run) = asked.await?.with_context(|| format!("the policy {name} cannot say where this may lie"))? else {
+        return Ok(put);
+    };
+    let planned = open.keep_to(&run.verdict, &nodes, put.tenure);
+    put.tenure = planned.with_context(|| format!("the policy {name} cannot be kept to"))?;
+    put.preferences = open.preferences(&run.verdict, &nodes);
+    Ok(put)
+}
+
+/// The places that the owner's own options leave open, each once, with the free bytes of its nodes.
+struct Sites<'a>(Vec<(&'a Place, u64)>);
+
+impl<'a> Sites<'a> {
+    fn of(nodes: &'a [NodeEntry], tenure: &Tenure) -> Self {
+        let mut sites: Vec<(&Place, u64)> = Vec::new();
+        let is_open = |node: &&NodeEntry| {
+            node.role == Role::Origin && Domain::allow(&tenure.wanted, &tenure.refused, &node.place)
+        };
+        for node in nodes.iter().filter(is_open) {
+            match sites.iter_mut().find(|(place, _)| is_same(place, &node.place)) {
+                Some((_, free)) => *free += node.free_bytes,
+                None => sites.push((&node.place, node.free_bytes)),
+            }
+        }
+        Self(sites)
+    }
+
+    /// What the policy is shown of them.
+    fn sites(&self) -> Vec<Site> {
+        let site = |(place, free): &(&Place, u64)| {
+            let (country, continent) = policy_place(place);
+            Site {
+                country,
+                continent,
+                operator: number(&place.operator),
+                datacentre: number(&place.datacentre),
+                free_gib: u32::try_from(free / GIB).unwrap_or(u32::MAX),
+                grams_co2_per_kwh: 0,
+            }
+        };
+        self.0.iter().map(site).collect()
+    }
+
+    /// Returns the weight of the site that a place is in; none when the owner left it out.
+    fn weight(&self, plan: &Plan, place: &Place) -> Option<u8> {
+        let at = self.0.iter().position(|(site, _)| is_same(site, place))?;
+        plan.weights.get(at).copied()
+    }
+
+    fn preferences(&self, plan: &Plan, nodes: &[NodeEntry]) -> BTreeMap<format::NodeName, u8> {
+        let weighed = nodes.iter().filter_map(|node| Some((node.name.clone(), self.weight(plan, &node.place)?)));
+        weighed.filter(|(_, weight)| *weight > 0).collect()
+    }
+
+    /// Narrows what the owner asked for by what the policy plans.
+    fn keep_to(&self, plan: &Plan, nodes: &[NodeEntry], mut tenure: Tenure) -> anyhow::Result<Tenure> {
+        if plan.weights.contains(&0) {
+            tenure.wanted = self.wanted(plan, nodes)?;
+        }
+        if plan.data_shards > 0 {
+            let (data, parity) = (usize::from(plan.data_shards), usize::from(plan.parity_shards));
+            tenure.profile = Profile::Custom(Redundancy::new(data, parity)?);
+        }
+        let caps = [
+            (Level::Datacentre, plan.per_datacentre),
+            (Level::Country, plan.per_country),
+            (Level::Operator, plan.per_operator),
+        ];
+        for (level, columns_max) in caps.into_iter().filter(|(_, most)| *most > 0) {
+            match tenure.caps.iter_mut().find(|cap| cap.level == level) {
+                Some(cap) => cap.columns_max = cap.columns_max.min(columns_max),
+                None => tenure.caps.push(Cap { level, columns_max }),
+            }
+        }
+        let Retention { keep_until, expires } = tenure.retention;
+        let ends = [expires, u64::from(plan.erase_after)].into_iter().filter(|end| *end > 0).min();
+        tenure.retention =
+            Retention { keep_until: keep_until.max(u64::from(plan.keep_until)), expires: ends.unwrap_or(0) };
+        let Retention { keep_until, expires } = tenure.retention;
+        ensure!(
+            expires == 0 || keep_until <= expires,
+            "it is to be kept until {keep_until} and gone at {expires} (seconds since 1970); change the policy or the options"
+        );
+        Ok(tenure)
+    }
+
+    /// Says by country, operator, datacentre or zone, whichever is widest, which sites are left.
+    fn wanted(&self, plan: &Plan, nodes: &[NodeEntry]) -> anyhow::Result<Vec<Domain>> {
+        let is_allowed = |place: &Place| self.weight(plan, place).is_some_and(|weight| weight > 0);
+        let closed: Vec<&Place> = nodes.iter().map(|node| &node.place).filter(|place| !is_allowed(place)).collect();
+        let mut wanted: Vec<Domain> = Vec::new();
+        for (place, _) in self.0.iter().filter(|(place, _)| is_allowed(place)) {
+            if wanted.iter().any(|domain| domain.holds(place)) {
+                continue;
+            }
+            let widest = domains(place).find(|domain| !closed.iter().any(|other| domain.holds(other)));
+            wanted.push(widest.with_context(|| {
+                format!("it allows one and refuses another node of zone {}, which no lease can say", place.zone)
+            })?);
+        }
+        if wanted.is_empty() {
+            bail!("it allows none of the {} sites that there are", self.0.len());
+        }
+        ensure!(
+            wanted.len() <= LEASE_PLACES_MAX,
+            "what it allows takes {} places to say, a lease holds {LEASE_PLACES_MAX}",
+            wanted.len()
+        );
+        Ok(wanted)
+    }
+}
+
+fn is_same(one: &Place, other: &Place) -> bool {
+    one.country == other.country
+        && one.operator == other.operator
+        && one.datacentre == other.datacentre
+        && one.zone == other.zone
+}
+
+/// The places of each level that a node lies in, widest first, as far as they have names.
+fn domains(place: &Place) -> impl Iterator<Item = Domain> {
+    let named = |name: &String, domain: fn(String) -> Domain| (!name.is_empty()).then(|| domain(name.clone()));
+    let country = Some(Domain::Country(place.country));
+    let within = [
+        named(&place.operator, Domain::Operator),
+        named(&place.datacentre, Domain::Datacentre),
+        named(&place.zone, Domain::Zone),
+    ];
+    country.into_iter().chain(within.into_iter().flatten())
+}
+
+/// The number by which a policy knows an operator or a datacentre: the first four bytes of its name's BLAKE3; 0 without name.
+fn number(name: &str) -> u32 {
+    let [a, b, c, d, ..] = BlobId::of(name.as_bytes()).0;
+    if name.is_empty() { 0 } else { u32::from_be_bytes([a, b, c, d]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, country: &str, operator: &str, zone: &str) -> NodeEntry {
+        NodeEntry {
+            name: name.parse().unwrap(),
+            role: Role::Origin,
+            address: None,
+            public: vec![],
+            place: Place {
+                country: country.parse().unwrap(),
+                region: "r".into(),
+                zone: zone.into(),
+                operator: operator.into(),
+                datacentre: String::new(),
+                latitude: 0.0,
+                longitude: 0.0,
+            },
+            capacity_bytes: 8 * GIB,
+            free_bytes: 2 * GIB,
+            load: 0,
+            draining: false,
+            seen: 0,
+        }
+    }
+
+    fn nodes() -> Vec<NodeEntry> {
+        vec![
+            node("o1", "BE", "acme", "z1"),
+            node("o2", "BE", "acme", "z1"),
+            node("o3", "BE", "emca", "z2"),
+            node("o4", "DE", "acme", "z3"),
+            node("o5", "US", "acme", "z4"),
+        ]
+    }
+
+    fn plan(weights: &[u8]) -> Plan {
+        Plan {
+            weights: weights.to_vec(),
+            data_shards: 0,
+            parity_shards: 0,
+            per_datacentre: 0,
+            per_country: 0,
+            per_operator: 0,
+            keep_until: 0,
+            erase_after: 0,
+        }
+    }
+
+    fn wanted(weights: &[u8], tenure: Tenure) -> anyhow::Result<Vec<String>> {
+        let nodes = nodes();
+        let kept = Sites::of(&nodes, &tenure).keep_to(&plan(weights), &nodes, tenure)?;
+        Ok(kept.wanted.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn sites_are_places_and_the_lease_names_the_widest() {
+        let nodes = nodes();
+        let sites = Sites::of(&nodes, &Tenure::default()).sites();
+        assert_eq!(sites.iter().map(|site| site.free_gib).collect::<Vec<_>>(), [4, 2, 2, 2]);
+        assert!(sites[0].operator == sites[2].operator && sites[0].operator != sites[1].operator);
+        assert_eq!(wanted(&[9, 9, 9, 9], Tenure::default()).unwrap(), Vec::<String>::new());
+        assert_eq!(wanted(&[9, 9, 9, 0], Tenure::default()).unwrap(), ["country:BE", "country:DE"]);
+        // In Belgium one operator only, who has nodes elsewhere that are refused.
+        assert_eq!(wanted(&[9, 0, 9, 0], Tenure::default()).unwrap(), ["zone:z1", "country:DE"]);
+        assert_eq!(wanted(&[0, 9, 0, 0], Tenure::default()).unwrap(), ["operator:emca"]);
+        let refused = wanted(&[0, 0, 0, 0], Tenure::default()).unwrap_err().to_string();
+        assert_eq!(refused, "it allows none of the 4 sites that there are");
+        // What the owner leaves out is not shown, and stays out.
+        let owner = Tenure { refused: vec!["zone:z2".parse().unwrap()], ..Tenure::default() };
+        assert_eq!(wanted(&[9, 9, 0], owner).unwrap(), ["zone:z1", "country:DE"]);
+    }
+
+    #[test]
+    fn the_stricter_of_owner_and_policy_counts() {
+        let nodes = nodes();
+        let owner = Tenure {
+            caps: vec!["country=3".parse().unwrap(), "zone=2".parse().unwrap()],
+            retention: Retention { keep_until: 100, expires: 900 },
+            ..Tenure::default()
+        };
+        let sites = Sites::of(&nodes, &owner);
+        let policy = Plan {
+            data_shards: 2,
+            parity_shards: 1,
+            per_country: 2,
+            per_operator: 4,
+            keep_until: 50,
+            erase_after: 500,
+            ..plan(&[255, 1, 1, 1])
+        };
+        let kept = sites.keep_to(&policy, &nodes, owner.clone()).unwrap();
+        let caps: Vec<String> = kept.caps.iter().map(ToString::to_string).collect();
+        assert_eq!(caps, ["country=2", "zone=2", "operator=4"]);
+        assert_eq!(kept.retention, Retention { keep_until: 100, expires: 500 });
+        assert_eq!(kept.profile.to_string(), "2+1");
+        let preferences = sites.preferences(&policy, &nodes);
+        assert_eq!(preferences.values().copied().collect::<Vec<_>>(), [255, 255, 1, 1, 1]);
+        let late = Plan { keep_until: 1000, ..policy };
+        assert!(sites.keep_to(&late, &nodes, owner).unwrap_err().to_string().contains("kept until 1000"));
+    }
+}

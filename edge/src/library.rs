@@ -1,0 +1,173 @@
+//! Owners' policies as origins hold them: fetched, verified, admitted, and compiled off the reactor.
+
+use std::{sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use client::{Topology, Transport, TransportError};
+use format::{BlobId, NodeName, OwnerId, Place, PolicyLink, PolicyManifest, PolicyManifestError, PolicyName};
+use moka::future::Cache;
+use sandbox::{Chain, Config, Engine, Link, Policy, guard::ChildCommand};
+use tokio::sync::Semaphore;
+
+use crate::clock;
+
+/// Compiled components kept for other owners' use: the ready-made ones serve many.
+const COMPONENTS_MAX: u64 = 128;
+/// Policies compiled at one time: the compiler takes a core and up to 512 MiB each.
+const COMPILATIONS_MAX: usize = 2;
+/// Origins asked for a policy before giving up.
+const ORIGINS_ASKED_MAX: usize = 4;
+
+/// Why a policy cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// No origin answered; try later.
+    #[error("no origin could be asked")]
+    Origins(#[source] TransportError),
+    /// No origin has it. The owner's: publish it, or name another in the lease.
+    #[error("no origin has the policy, or a part of it")]
+    Missing,
+    /// The envelope does not verify.
+    #[error("the manifest does not count")]
+    Manifest(#[from] PolicyManifestError),
+    /// The node sent another policy than asked for, or an older version than was seen.
+    #[error("the manifest is not the one asked for, or older than version {seen}")]
+    Wrong {
+        /// Highest version seen.
+        seen: u64,
+    },
+    /// The version does not count yet, or no longer.
+    #[error("the version is not in force now")]
+    Time,
+    /// The component is not admitted. The owner's.
+    #[error("a component is not admitted")]
+    Admit(#[from] sandbox::AdmitError),
+    /// The component does not compile. The owner's.
+    #[error("a component does not compile")]
+    Engine(#[from] sandbox::EngineError),
+    /// The compiling child failed.
+    #[error("a component does not compile")]
+    Guard(#[from] sandbox::guard::GuardError),
+    /// The configuration is wrong. The owner's.
+    #[error("a configuration cannot be used")]
+    Config(#[from] sandbox::ConfigError),
+    /// The configuration is not text. The owner's.
+    #[error("a configuration is not text")]
+    Text,
+    /// The number of links is wrong. The owner's.
+    #[error("the chain cannot be used")]
+    Chain(#[from] sandbox::ChainError),
+    /// Our own compiler task was stopped.
+    #[error("the compilation was stopped")]
+    Stopped,
+}
+
+/// Where policies come from.
+pub struct PolicyLibrary {
+    transport: Arc<dyn Transport>,
+    topology: Arc<Topology>,
+    place: Place,
+    engine: Engine,
+    child: Option<ChildCommand>,
+    components: Cache<BlobId, Arc<Policy>>,
+    compilations: Semaphore,
+}
+
+/// A version of a policy, ready to be asked.
+pub struct LoadedPolicy {
+    /// Its links.
+    pub chain: Chain,
+    /// Its number; a higher one is newer.
+    pub sequence: u64,
+    /// Second after which it does not count; 0 = never.
+    pub expires: u64,
+}
+
+impl PolicyLibrary {
+    /// Asks the origins nearest to `place`. Components are compiled by `child`, which bounds what that costs.
+    #[must_use]
+    pub fn new(
+        transport: Arc<dyn Transport>,
+        topology: Arc<Topology>,
+        place: Place,
+        engine: Engine,
+        child: Option<ChildCommand>,
+    ) -> Self {
+        let (components, compilations) = (Cache::new(COMPONENTS_MAX), Semaphore::new(COMPILATIONS_MAX));
+        Self { transport, topology, place, engine, child, components, compilations }
+    }
+
+    /// Returns the version in force of an owner's policy, which is no older than version `seen`. Cancel safe.
+    ///
+    /// # Errors
+    /// [`PolicyError`].
+    pub async fn load(&self, owner: &OwnerId, name: &PolicyName, seen: u64) -> Result<LoadedPolicy, PolicyError> {
+        let envelope = self.first(|node| async move { self.transport.policy(&node, owner, name).await }).await?;
+        let manifest = PolicyManifest::open(&envelope)?;
+        if manifest.owner != *owner || manifest.name != *name || manifest.sequence < seen {
+            return Err(PolicyError::Wrong { seen });
+        }
+        let now = clock::unix_seconds(SystemTime::now());
+        if now < manifest.not_before || (manifest.expires != 0 && now >= manifest.expires) {
+            return Err(PolicyError::Time);
+        }
+        let mut links = Vec::with_capacity(manifest.links.len());
+        for link in &manifest.links {
+            links.push(self.link(link).await?);
+        }
+        Ok(LoadedPolicy { chain: Chain::new(links)?, sequence: manifest.sequence, expires: manifest.expires })
+    }
+
+    async fn link(&self, link: &PolicyLink) -> Result<Link, PolicyError> {
+        let config = self.blob(link.config, link.config_bytes).await?;
+        let text = std::str::from_utf8(&config).map_err(|_| PolicyError::Text)?;
+        let config = Arc::new(Config::parse(text)?);
+        if let Some(policy) = self.components.get(&link.component).await {
+            return Ok(Link { policy, config });
+        }
+        let component = self.blob(link.component, link.component_bytes).await?;
+        let _turn = self.compilations.acquire().await.map_err(|_| PolicyError::Stopped)?;
+        let (engine, child) = (self.engine.clone(), self.child.clone());
+        let compiling = tokio::task::spawn_blocking(move || compile(&engine, child.as_ref(), &component));
+        let policy = Arc::new(compiling.await.map_err(|_| PolicyError::Stopped)??);
+        self.components.insert(link.component, Arc::clone(&policy)).await;
+        Ok(Link { policy, config })
+    }
+
+    /// Fetches a blob and verifies that it is the one named.
+    async fn blob(&self, id: BlobId, bytes: u32) -> Result<Bytes, PolicyError> {
+        let is_it = |blob: &Bytes| u32::try_from(blob.len()) == Ok(bytes) && BlobId::of(blob) == id;
+        self.first(|node| async move {
+            let blob = self.transport.blob(&node, &id).await?;
+            // A node that sends another blob counts as one that has none.
+            Ok(blob.filter(is_it))
+        })
+        .await
+    }
+
+    /// Asks origins, nearest first, until one has it.
+    async fn first<F, A>(&self, ask: F) -> Result<Bytes, PolicyError>
+    where
+        F: Fn(NodeName) -> A,
+        A: Future<Output = Result<Option<Bytes>, TransportError>>,
+    {
+        let mut last = PolicyError::Missing;
+        for node in self.topology.origins_by_distance(&self.place).into_iter().take(ORIGINS_ASKED_MAX) {
+            match ask(node).await {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => last = PolicyError::Missing,
+                Err(error) => last = PolicyError::Origins(error),
+            }
+        }
+        Err(last)
+    }
+}
+
+pub(crate) fn compile(engine: &Engine, child: Option<&ChildCommand>, component: &[u8]) -> Result<Policy, PolicyError> {
+    let admitted = sandbox::admit(component, &[])?;
+    let artefact = match child {
+        Some(command) => sandbox::guard::compile(&admitted, &[], command)?,
+        None => engine.compile(&admitted)?,
+    };
+    Ok(engine.load(&admitted, &artefact)?)
+}

@@ -1,0 +1,61 @@
+//! `places`: where shards of new objects lie, and how long; asked at the upload, kept to by the lease.
+//!
+//! Config (all optional; sets hold countries like "DE" and groups like "eu"):
+//! - `store-allow`: only sites there; `store-deny`: not there; deny wins
+//! - `prefer-countries`: sites there get ten times the share of others
+//! - `data`, `parity`: shards of each kind, both or none
+//! - `per-country`, `per-operator`, `per-datacentre`: most shards of one object in one of them
+//! - `keep-until`, `erase-after`: seconds since 1970
+#![no_std]
+
+extern crate alloc;
+
+use alloc::vec::Vec;
+use guest as _;
+
+wit_bindgen::generate!({
+    path: "../../wit",
+    world: "place-only",
+});
+
+use evernear::policy::config;
+use exports::evernear::policy::place::{Guest, Plan, Site};
+
+const PREFERRED: u8 = 250;
+const USUAL: u8 = 25;
+
+struct Places;
+
+impl Guest for Places {
+    fn place(sites: Vec<Site>) -> Plan {
+        Plan {
+            weights: sites.iter().map(weight).collect(),
+            data_shards: small("data"),
+            parity_shards: small("parity"),
+            per_datacentre: small("per-datacentre"),
+            per_country: small("per-country"),
+            per_operator: small("per-operator"),
+            keep_until: config::number("keep-until").unwrap_or(0),
+            erase_after: config::number("erase-after").unwrap_or(0),
+        }
+    }
+}
+
+fn weight(site: &Site) -> u8 {
+    let country = u32::from(site.country);
+    // An absent list refuses nobody; the host says by a truth of the list's name that it is there.
+    if config::has("store-deny", country) || (config::truth("store-allow") && !config::has("store-allow", country)) {
+        0
+    } else if config::has("prefer-countries", country) {
+        PREFERRED
+    } else {
+        USUAL
+    }
+}
+
+/// Out of range becomes 255, which the host refuses as a number of shards, or which caps nothing.
+fn small(key: &str) -> u8 {
+    config::number(key).map_or(0, |number| u8::try_from(number).unwrap_or(u8::MAX))
+}
+
+export!(Places);
