@@ -1,6 +1,7 @@
 //! From a request to its answer: host -> object -> path -> the owner's verdict -> conditions -> range.
 
 use std::{
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -15,7 +16,7 @@ use super::{
     conditions::{Validators, Verdict},
     headers, page,
     range::{Wanted, wanted},
-    reply::{Content, Reply, Source, refusal},
+    reply::{Content, Parts, Reply, Source, refusal},
     request::Request,
     tree::Found,
 };
@@ -169,35 +170,35 @@ async fn file(
         Verdict::NotModified => return Ok(Reply::of(StatusCode::NOT_MODIFIED, fields, Content::None, Source::Own)),
         Verdict::Answer => {}
     }
-    content_fields(&mut fields, decision, &manifest.mime, &manifest.name);
+    content_fields(&mut fields, decision, &manifest.mime);
+    if decision.marks().contains(Marks::ATTACHMENT) || request.wants_download() {
+        headers::set(&mut fields, header::CONTENT_DISPOSITION, attachment(&manifest.name));
+    }
     //= https://www.rfc-editor.org/rfc/rfc9110#section-14.2
     //# A server MUST ignore a Range header field received with a request method that is unrecognized or for which range
     //# handling is not defined.
     let ranged = request.method == Method::GET && validators.range_counts(&request.fields);
     let field = request.field(header::RANGE).filter(|_| ranged);
-    let (status, range) = match field.map_or(Wanted::Whole, |field| wanted(field, length)) {
+    let mut slices = Slices { door, file: &file, tier, is_head: request.is_head(), source: Source::Hit };
+    let (status, content) = match field.map_or(Wanted::Whole, |field| wanted(field, length)) {
         Wanted::Unsatisfiable => return Err(Fault::Range { length }),
-        Wanted::Whole => (StatusCode::OK, 0..length),
-        Wanted::Part(range) => {
-            let part = format!("bytes {}-{}/{length}", range.start, range.end - 1);
-            headers::set(&mut fields, header::CONTENT_RANGE, part);
-            (StatusCode::PARTIAL_CONTENT, range)
-        }
+        Wanted::Whole => (StatusCode::OK, slices.content(0..length, true).await?),
+        Wanted::Parts(parts) => match &parts[..] {
+            [part] => {
+                headers::set(&mut fields, header::CONTENT_RANGE, content_range(part, length));
+                (StatusCode::PARTIAL_CONTENT, slices.content(part.clone(), true).await?)
+            }
+            //= https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7.2
+            //# To avoid confusion with single-part responses, a server MUST NOT generate a Content-Range header field in the
+            //# HTTP header section of a multiple part response
+            parts => (
+                StatusCode::PARTIAL_CONTENT,
+                Content::Parts(multipart(request, &mut fields, &mut slices, parts).await?),
+            ),
+        },
     };
-    let (content, source) = match (file.object.inline(), file.object.geometry()) {
-        (Some(inline), _) => {
-            let bounds = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(inline.len());
-            (Content::Bytes(Bytes::copy_from_slice(&inline[bounds(range.start)..bounds(range.end)])), Source::Hit)
-        }
-        (None, Some(geometry)) => {
-            let body = Body::new(node, file, geometry, range, tier);
-            let source = body.source;
-            let body = if request.is_head() { body } else { body.begin(node).await? };
-            timing.part("fetch");
-            (Content::Blocks(body), source)
-        }
-        (None, None) => return Err(Fault::Damaged),
-    };
+    let source = slices.source;
+    timing.part("fetch");
     let said = match source {
         Source::Hit => "hit",
         Source::Miss | Source::Own if tier == Tier::None => "fwd=uri-miss",
@@ -207,6 +208,58 @@ async fn file(
     headers::set(&mut fields, SERVER_TIMING, &timing.text);
     headers::of_owner(&mut fields, &decision.served.served.headers, &decision.served.effects);
     Ok(Reply::of(status, fields, content, source))
+}
+
+/// Slices of a file that become contents.
+struct Slices<'a> {
+    door: &'a HttpDoor,
+    file: &'a Arc<Opened>,
+    tier: Tier,
+    is_head: bool,
+    /// What is true of all slices so far.
+    source: Source,
+}
+
+impl Slices<'_> {
+    /// Returns one range as content, its first block already read when it `begins` the answer.
+    async fn content(&mut self, range: Range<u64>, begins: bool) -> Result<Content, Fault> {
+        if let Some(inline) = self.file.object.inline() {
+            let bounds = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(inline.len());
+            return Ok(Content::Bytes(Bytes::copy_from_slice(&inline[bounds(range.start)..bounds(range.end)])));
+        }
+        let geometry = self.file.object.geometry().ok_or(Fault::Damaged)?;
+        let node = &self.door.node;
+        let body = Body::new(node, Arc::clone(self.file), geometry, range, self.tier);
+        if body.source != Source::Hit {
+            self.source = body.source;
+        }
+        Ok(Content::Blocks(if begins && !self.is_head { body.begin(node).await? } else { body }))
+    }
+}
+
+//= https://www.rfc-editor.org/rfc/rfc9110#section-14.6
+//# the Content-Type header field in the header block of each part
+async fn multipart(
+    request: &Request,
+    fields: &mut HeaderMap,
+    slices: &mut Slices<'_>,
+    ranges: &[Range<u64>],
+) -> Result<Parts, Fault> {
+    let mime = fields.get(header::CONTENT_TYPE).and_then(|mime| mime.to_str().ok()).unwrap_or("").to_owned();
+    let length = slices.file.object.length();
+    let boundary = format!("evernear-{}", request.id);
+    headers::set(fields, header::CONTENT_TYPE, format!("multipart/byteranges; boundary={boundary}"));
+    let mut parts = Vec::with_capacity(ranges.len());
+    for (number, range) in ranges.iter().enumerate() {
+        let range_field = content_range(range, length);
+        let head = format!("\r\n--{boundary}\r\nContent-Type: {mime}\r\nContent-Range: {range_field}\r\n\r\n");
+        parts.push((Bytes::from(head), slices.content(range.clone(), number == 0).await?));
+    }
+    Ok(Parts { parts, end: format!("\r\n--{boundary}--\r\n").into() })
+}
+
+fn content_range(range: &Range<u64>, length: u64) -> String {
+    format!("bytes {}-{}/{length}", range.start, range.end - 1)
 }
 
 impl Reply {
@@ -227,7 +280,13 @@ fn object_fields(decision: &Decision, validators: &Validators) -> HeaderMap {
     fields
 }
 
-fn content_fields(fields: &mut HeaderMap, decision: &Decision, mime: &str, name: &str) {
+/// Says that a file is to be saved, under its name: RFC 6266, in the encoding of RFC 8187, which survives every character.
+fn attachment(name: &str) -> String {
+    let name = page::percent_encode(name);
+    if name.is_empty() { "attachment".to_owned() } else { format!("attachment; filename*=UTF-8''{name}") }
+}
+
+fn content_fields(fields: &mut HeaderMap, decision: &Decision, mime: &str) {
     headers::set(fields, header::ACCEPT_RANGES, "bytes");
     // Without a type a browser would guess, and nosniff forbids that.
     fields.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/octet-stream"));
@@ -235,12 +294,6 @@ fn content_fields(fields: &mut HeaderMap, decision: &Decision, mime: &str, name:
         headers::set(fields, header::CONTENT_TYPE, mime);
     }
     let marks = decision.marks();
-    if marks.contains(Marks::ATTACHMENT) {
-        // RFC 8187: an encoded name survives every character.
-        let name = page::percent_encode(name);
-        let name = if name.is_empty() { String::new() } else { format!("; filename*=UTF-8''{name}") };
-        headers::set(fields, header::CONTENT_DISPOSITION, format!("attachment{name}"));
-    }
     if marks.contains(Marks::NOINDEX) {
         headers::set(fields, ROBOTS, "noindex");
     }

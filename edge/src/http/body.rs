@@ -89,11 +89,16 @@ impl Body {
         self.range.end - self.range.start
     }
 
-    /// Writes the range.
+    /// Writes the range; `ends` when nothing comes after it.
     ///
     /// # Errors
     /// [`Broken`] when the viewer left or a block cannot be had; the caller cuts the connection.
-    pub(super) async fn send(mut self, door: &Arc<HttpDoor>, session: &mut ServerSession) -> Result<u64, Broken> {
+    pub(super) async fn send(
+        mut self,
+        door: &Arc<HttpDoor>,
+        session: &mut ServerSession,
+        ends: bool,
+    ) -> Result<u64, Broken> {
         let node = &door.node;
         let length = self.length();
         let mut ahead = ReadAhead::new(&self);
@@ -110,7 +115,7 @@ impl Body {
             while !rest.is_empty() {
                 let piece = rest.split_to(rest.len().min(PIECE_BYTES));
                 sent += piece.len() as u64;
-                let written = session.write_response_body(piece, sent == length).await;
+                let written = session.write_response_body(piece, ends && sent == length).await;
                 written.map_err(|_| Broken { bytes: sent, why: "viewer left" })?;
             }
         }

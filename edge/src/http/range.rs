@@ -1,16 +1,19 @@
 //! The Range field: which bytes of the object a request wants. Pure.
-//!
-//! One range is served; several are answered with the whole object, as RFC 9110 section 14.2 permits.
 
 use std::ops::Range;
+
+/// Ranges of one request; a field with more is ignored. PDF readers and video players ask for two or three.
+const RANGES_MAX: usize = 8;
+/// Ranges that are no farther apart become one: the head of another part would be longer than what lies between.
+const GAP_BYTES_MAX: u64 = 80;
 
 /// What of an object a request wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// All of it.
     Whole,
-    /// These bytes, at least one.
-    Part(Range<u64>),
+    /// These bytes: ranges that do not touch, none of them empty, at least one, in the order they were asked for.
+    Parts(Vec<Range<u64>>),
     /// Bytes that it does not have.
     Unsatisfiable,
 }
@@ -22,24 +25,58 @@ pub(crate) enum Wanted {
 //# An int-range is invalid if the last-pos value is present and less than first-pos.
 pub(crate) fn wanted(field: &str, length: u64) -> Wanted {
     let Some((unit, set)) = field.split_once('=') else { return Wanted::Whole };
-    if !unit.trim().eq_ignore_ascii_case("bytes") || set.contains(',') {
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
         return Wanted::Whole;
     }
-    match read(set.trim()) {
-        None => Wanted::Whole,
-        Some(Spec::From { first, .. }) if first >= length => Wanted::Unsatisfiable,
-        Some(Spec::From { first, last }) => Wanted::Part(first..last.saturating_add(1).min(length)),
-        //= https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2
-        //# If the selected representation is shorter than the specified suffix-length, the entire representation is used.
-        Some(Spec::Last(0)) => Wanted::Unsatisfiable,
-        Some(Spec::Last(_)) if length == 0 => Wanted::Unsatisfiable,
-        Some(Spec::Last(bytes)) => Wanted::Part(length.saturating_sub(bytes)..length),
+    //= https://www.rfc-editor.org/rfc/rfc9110#section-5.6.1.2
+    //# A recipient MUST parse and ignore a reasonable number of empty list elements
+    let specs: Vec<&str> = set.split(',').map(str::trim).filter(|spec| !spec.is_empty()).collect();
+    //= https://www.rfc-editor.org/rfc/rfc9110#section-17.15
+    //# a server ought to ignore, coalesce, or reject egregious range requests
+    if specs.is_empty() || specs.len() > RANGES_MAX {
+        return Wanted::Whole;
     }
+    let mut parts = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let Some(spec) = read(spec) else { return Wanted::Whole };
+        let range = spec.within(length);
+        if !range.is_empty() {
+            join(&mut parts, range);
+        }
+    }
+    if parts.is_empty() { Wanted::Unsatisfiable } else { Wanted::Parts(parts) }
+}
+
+/// Adds a range, and makes it one with those that it touches, where the first of them stood.
+fn join(parts: &mut Vec<Range<u64>>, mut range: Range<u64>) {
+    let touches = |one: &Range<u64>, other: &Range<u64>| {
+        one.start <= other.end.saturating_add(GAP_BYTES_MAX) && other.start <= one.end.saturating_add(GAP_BYTES_MAX)
+    };
+    let mut place = parts.len();
+    // One that grew may touch another.
+    while let Some(at) = parts.iter().position(|part| touches(part, &range)) {
+        let part = parts.remove(at);
+        range = range.start.min(part.start)..range.end.max(part.end);
+        place = place.min(at);
+    }
+    parts.insert(place.min(parts.len()), range);
 }
 
 enum Spec {
     From { first: u64, last: u64 },
     Last(u64),
+}
+
+impl Spec {
+    /// The bytes of an object of `length` that are meant; empty when there are none.
+    fn within(&self, length: u64) -> Range<u64> {
+        match *self {
+            Self::From { first, last } => first.min(length)..last.saturating_add(1).min(length),
+            //= https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2
+            //# If the selected representation is shorter than the specified suffix-length, the entire representation is used.
+            Self::Last(bytes) => length.saturating_sub(bytes)..length,
+        }
+    }
 }
 
 fn read(spec: &str) -> Option<Spec> {
@@ -66,6 +103,10 @@ mod tests {
 
     use super::*;
 
+    fn part(range: Range<u64>) -> Wanted {
+        Wanted::Parts(std::iter::once(range).collect())
+    }
+
     //= https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2
     //= type=test
     //# Assuming a representation of length 10000 bytes
@@ -82,8 +123,31 @@ mod tests {
             ("bytes=-20000", 0..10000),
             ("bytes=0-99999999999999999999999", 0..10000),
         ] {
-            assert_eq!(wanted(field, 10_000), Wanted::Part(range), "{field}");
+            assert_eq!(wanted(field, 10_000), part(range), "{field}");
         }
+        assert_eq!(wanted("bytes=0-0,-1", 10_000), Wanted::Parts(vec![0..1, 9999..10_000]));
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2
+        //= type=test
+        //# bytes= 0-999, 4500-5499, -1000
+        let three = Wanted::Parts(vec![0..1000, 4500..5500, 9000..10_000]);
+        assert_eq!(wanted("bytes= 0-999, 4500-5499, -1000", 10_000), three);
+        // Legal specifications of the second 500 bytes, says the same section.
+        for field in ["bytes=500-600,601-999", "bytes=500-700,601-999"] {
+            assert_eq!(wanted(field, 10_000), part(500..1000), "{field}");
+        }
+    }
+
+    #[test]
+    fn parts_stand_as_asked_for_and_what_touches_is_one() {
+        assert_eq!(wanted("bytes=9000-9009,0-9,5000-5009", 10_000), Wanted::Parts(vec![9000..9010, 0..10, 5000..5010]));
+        assert_eq!(wanted("bytes=0-9,5000-5009,90-99", 10_000), Wanted::Parts(vec![0..100, 5000..5010]));
+        assert_eq!(wanted("bytes=0-9,300-309,100-219", 10_000), Wanted::Parts(vec![0..10, 100..310]));
+        assert_eq!(wanted("bytes=0-9,200-209,5-205", 10_000), part(0..210));
+        assert_eq!(wanted("bytes=0-9,,10000-,", 10_000), part(0..10), "what is not there is left out");
+        assert_eq!(wanted("bytes=10000-,-0", 10_000), Wanted::Unsatisfiable);
+        let many = |count: u64| (0..count).map(|at| format!("{0}-{0}", at * 1000)).collect::<Vec<_>>().join(",");
+        assert!(matches!(wanted(&format!("bytes={}", many(8)), 10_000), Wanted::Parts(parts) if parts.len() == 8));
+        assert_eq!(wanted(&format!("bytes={}", many(9)), 10_000), Wanted::Whole);
     }
 
     #[test]
@@ -103,7 +167,8 @@ mod tests {
             "bytes=+1-2",
             "bytes=a-b",
             "lines=0-1",
-            "bytes=0-1,4-5",
+            "bytes=0-1,x",
+            "bytes=,",
             "bytes=0 - 1",
         ] {
             assert_eq!(wanted(field, 10_000), Wanted::Whole, "{field}");
@@ -112,9 +177,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_part_is_inside_the_object_and_not_empty(field in "bytes=[0-9]{0,21}-[0-9]{0,21}", length: u64) {
-            if let Wanted::Part(range) = wanted(&field, length) {
-                prop_assert!(range.start < range.end && range.end <= length);
+        fn parts_are_inside_the_object_and_apart(
+            field in "bytes=[0-9]{0,4}-[0-9]{0,21}(,[0-9]{0,4}-[0-9]{0,4}){0,7}", length in 0u64..20_000,
+        ) {
+            if let Wanted::Parts(mut parts) = wanted(&field, length) {
+                parts.sort_by_key(|part| part.start);
+                prop_assert!(parts.iter().all(|part| part.start < part.end && part.end <= length));
+                prop_assert!(parts.windows(2).all(|two| two[0].end + GAP_BYTES_MAX < two[1].start));
             }
         }
 
@@ -126,7 +195,7 @@ mod tests {
         #[test]
         fn ranges_come_back(first in 0u64..1 << 40, bytes in 1u64..1 << 40) {
             let field = format!("bytes={first}-{}", first + bytes - 1);
-            prop_assert_eq!(wanted(&field, 1 << 50), Wanted::Part(first..first + bytes));
+            prop_assert_eq!(wanted(&field, 1 << 50), part(first..first + bytes));
         }
     }
 }

@@ -25,6 +25,31 @@ pub(super) enum Content {
     Bytes(Bytes),
     /// A range of an object, block by block.
     Blocks(Body),
+    /// Several ranges.
+    Parts(Parts),
+}
+
+/// Several ranges of one object, as `multipart/byteranges` (RFC 9110 section 14.6).
+pub(super) struct Parts {
+    /// The boundary with the fields of each part, and its bytes.
+    pub(super) parts: Vec<(Bytes, Content)>,
+    /// The last boundary.
+    pub(super) end: Bytes,
+}
+
+impl Content {
+    /// Returns the bytes on the wire; none where no length is told.
+    fn length(&self) -> Option<u64> {
+        match self {
+            Self::None => None,
+            Self::Bytes(bytes) => Some(bytes.len() as u64),
+            Self::Blocks(body) => Some(body.length()),
+            Self::Parts(Parts { parts, end }) => {
+                let part = |(head, content): &(Bytes, Self)| head.len() as u64 + content.length().unwrap_or(0);
+                Some(parts.iter().map(part).sum::<u64>() + end.len() as u64)
+            }
+        }
+    }
 }
 
 /// Where the content came from.
@@ -138,11 +163,7 @@ impl Reply {
 
     async fn write(self, door: &Arc<HttpDoor>, session: &mut ServerSession, request: &Request) -> Result<u64, Broken> {
         let left = |bytes| Broken { bytes, why: "viewer left" };
-        let length = match &self.content {
-            Content::None => None,
-            Content::Bytes(bytes) => Some(bytes.len() as u64),
-            Content::Blocks(body) => Some(body.length()),
-        };
+        let length = self.content.length();
         let head = self.head(length, request).map_err(|_| Broken { bytes: 0, why: "header not made" })?;
         if self.close {
             session.set_keepalive(None);
@@ -153,12 +174,22 @@ impl Reply {
         }
         match self.content {
             Content::None => Ok(0),
-            Content::Bytes(bytes) => {
-                let length = bytes.len() as u64;
-                session.write_response_body(bytes, true).await.map_err(|_| left(0))?;
-                Ok(length)
+            Content::Bytes(bytes) => write_bytes(session, bytes, true).await,
+            Content::Blocks(body) => body.send(door, session, true).await,
+            Content::Parts(Parts { parts, end }) => {
+                let mut sent = 0;
+                let after = |sent| move |broken: Broken| Broken { bytes: sent + broken.bytes, ..broken };
+                for (head, content) in parts {
+                    sent += write_bytes(session, head, false).await.map_err(after(sent))?;
+                    let part = match content {
+                        Content::Blocks(body) => body.send(door, session, false).await,
+                        Content::Bytes(bytes) => write_bytes(session, bytes, false).await,
+                        Content::None | Content::Parts(_) => Ok(0),
+                    };
+                    sent += part.map_err(after(sent))?;
+                }
+                Ok(sent + write_bytes(session, end, true).await.map_err(after(sent))?)
             }
-            Content::Blocks(body) => body.send(door, session).await,
         }
     }
 
@@ -177,6 +208,13 @@ impl Reply {
         }
         Ok(head)
     }
+}
+
+async fn write_bytes(session: &mut ServerSession, bytes: Bytes, ends: bool) -> Result<u64, Broken> {
+    let length = bytes.len() as u64;
+    let written = session.write_response_body(bytes, ends).await;
+    written.map_err(|_| Broken { bytes: 0, why: "viewer left" })?;
+    Ok(length)
 }
 
 /// An answer that ended early.

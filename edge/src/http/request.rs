@@ -72,6 +72,11 @@ impl Request {
         self.fields.get(name)?.to_str().ok()
     }
 
+    /// Whether the link says `?download`: save it rather than show it.
+    pub(super) fn wants_download(&self) -> bool {
+        self.query.split('&').any(|part| part == "download" || part.starts_with("download="))
+    }
+
     /// How an error is best shown to whoever asked.
     pub(super) fn style(&self) -> Style {
         Style::preferred(self.field(header::ACCEPT).unwrap_or(""))

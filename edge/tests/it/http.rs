@@ -38,8 +38,26 @@ async fn a_large_file_is_exact_cold_and_hit_whole_and_in_ranges() {
         (beyond.status(), beyond.field("content-range")),
         (416, Some(&*format!("bytes */{}", stored.bytes.len())))
     );
-    let two = site.get(&stored, "/", &["-r", "0-1,5-6"]).await;
-    assert_eq!((two.status(), two.body().len()), (200, stored.bytes.len()));
+    let near = site.get(&stored, "/", &["-r", "0-1,5-6"]).await;
+    assert_eq!((near.status(), near.body()), (206, &stored.bytes[..7]), "what lies between is shorter than a head");
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let apart = site.get(&stored, "/", &["-r", "5000000-5000009,0-299999,-7", version]).await;
+        let boundary = apart.field("content-type").unwrap().strip_prefix("multipart/byteranges; boundary=").unwrap();
+        let mut expected = Vec::new();
+        let end = stored.bytes.len();
+        for (from, to) in [(5_000_000, 5_000_010), (0, 300_000), (end - 7, end)] {
+            let range = format!("Content-Range: bytes {from}-{}/{end}", to - 1);
+            expected.extend(format!("\r\n--{boundary}\r\nContent-Type: video/mp4\r\n{range}\r\n\r\n").bytes());
+            expected.extend(&stored.bytes[from..to]);
+        }
+        expected.extend(format!("\r\n--{boundary}--\r\n").bytes());
+        assert_eq!((apart.status(), apart.field("content-range")), (206, None));
+        assert!(apart.body() == expected, "{}", apart.head);
+        assert_eq!(apart.field("content-length"), Some(&*expected.len().to_string()));
+    }
+    let many = (0..9).map(|at| format!("{0}-{0}", at * 1000)).collect::<Vec<_>>().join(",");
+    let many = site.get(&stored, "/", &["-r", &many]).await;
+    assert_eq!((many.status(), many.body().len()), (200, stored.bytes.len()));
     let h2 = site.get(&stored, "/", &["--http2-prior-knowledge"]).await;
     assert!(h2.head.starts_with("HTTP/2 200") && h2.body() == stored.bytes, "{}", h2.head);
     site.stop().await;
@@ -104,6 +122,12 @@ async fn conditions_heads_and_security_fields() {
     assert_eq!((stale.status(), stale.body().len()), (200, 8));
     let fresh = site.get(&stored, "/", &["-r", "0-1", "-H", &format!("if-range: {etag}")]).await;
     assert_eq!((fresh.status(), fresh.body()), (206, &b"<p"[..]));
+    assert_eq!(full.field("content-disposition"), None);
+    for path in ["/?download", "/x.html?a=b&download=1"] {
+        let saved = site.get(&stored, path, &[]).await;
+        assert_eq!(saved.field("content-disposition"), Some("attachment; filename*=UTF-8''a.html"), "{path}");
+    }
+    assert_eq!(site.get(&stored, "/?downloads", &[]).await.field("content-disposition"), None);
     let failed = site.get(&stored, "/", &["-H", "if-match: \"other\""]).await;
     assert_eq!(failed.status(), 412);
     let worker = site.get(&stored, "/", &["-H", "service-worker: script"]).await;
