@@ -50,7 +50,7 @@ const LAST_DEADLINE: Duration = Duration::from_secs(1800);
 /// A killed origin listens again within this.
 const RESTART_MAX: Duration = Duration::from_secs(2);
 /// Writers at work: in the first act, and in the second.
-const WRITERS: [usize; 2] = [2, 12];
+const WRITERS: [usize; 2] = [2, 32];
 const READERS: usize = 2;
 
 /// What the torture is asked to do.

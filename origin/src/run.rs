@@ -235,15 +235,16 @@ async fn begin(
     let address = config.advertise.unwrap_or(local_addr);
     // The node's own token: a start that fails cancels nobody else's.
     let node = Arc::new(Node::new(config, address, parts, shutdown.child_token()));
-    match node.recount().await {
+    let announced = async {
+        node.recount().await?;
+        upkeep::announce(&node).await
+    };
+    match announced.await {
         // Reads need no catalog; what does, waits for it in the node's own tasks.
-        Err(CatalogError::Unavailable(error)) => {
+        Err(RefreshError::Catalog(CatalogError::Unavailable(error))) => {
             tracing::error!(%error, "the catalog is not available: only reads are served until it is");
         }
-        counted => {
-            counted?;
-            upkeep::announce(&node).await?;
-        }
+        announced => announced?,
     }
     tracing::info!(node = %node.config.name, %local_addr, "origin started");
     let router = api::router(node.clone());

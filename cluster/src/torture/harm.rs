@@ -74,7 +74,7 @@ pub(super) async fn flood(scene: &Scene, processes: &mut Processes, rng: &mut Rn
     let start = Instant::now();
     let mut said = start;
     while start.elapsed() < time {
-        sleep(Duration::from_millis(rng.u64(50..1000))).await;
+        sleep(Duration::from_millis(rng.u64(50..2500))).await;
         let (victims, count) = (victims(rng), rng.usize(1..=VICTIMS));
         kill(scene, processes, &victims[..count], rng)?;
         if said.elapsed() > Duration::from_secs(30) {
