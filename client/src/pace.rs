@@ -13,11 +13,13 @@ use tokio::time::Instant;
 const SAMPLES: usize = 64;
 /// After an answer that was wrong or did not come, a node is asked last for this long.
 const DISTRUST: Duration = Duration::from_secs(30);
-/// Each further wrong or late answer doubles that, so many times at most: one and a half hours.
+/// Each further wrong answer doubles that, so many times at most: one and a half hours.
 const DOUBLINGS_MAX: u32 = 7;
-/// So many answers in a row that others had to stand in for, and a node is distrusted too. Of honest ones five in a hundred
-/// are, so one alone says nothing.
-const LATE_MAX: u32 = 2;
+/// A node that others stood in for, and that was not heard of for so long when they did so again, drips: five in a hundred
+/// answers of honest ones are doubted, but others of theirs come meanwhile.
+const SILENCE: Duration = Duration::from_millis(300);
+/// One that drips is asked last for this long, doubled each time that it goes on when it is asked again.
+const DRIP_DISTRUST: Duration = Duration::from_secs(120);
 /// So many right answers make one wrong one forgotten.
 const RIGHT_FOR_WRONG: u32 = 64;
 /// Answers of light in fibre with detours, per kilometre there and back, and what a node itself takes at first.
@@ -33,15 +35,20 @@ struct Answers {
     distrusted_until: Option<Instant>,
     wrong: u32,
     right: u32,
-    /// Late ones since the last that came.
-    late: u32,
+    /// When a node was late first since it was last heard of, and how often it was distrusted for that.
+    late_since: Option<Instant>,
+    drips: u32,
 }
 
 impl Answers {
-    /// Asked last from now on; `times` is how often the node gave reason to.
-    fn distrust(&mut self, times: u32, now: Instant) {
+    /// Asked last from now on, for `first`; doubled for each of the `times` before that the node gave reason to.
+    fn distrust(&mut self, first: Duration, times: u32, now: Instant) {
         let doublings = times.saturating_sub(1).min(DOUBLINGS_MAX);
-        self.distrusted_until = self.distrusted_until.max(Some(now + DISTRUST * (1 << doublings)));
+        self.distrusted_until = self.distrusted_until.max(Some(now + first * (1 << doublings)));
+    }
+
+    fn heard(&mut self) {
+        (self.late_since, self.drips) = (None, 0);
     }
 }
 
@@ -76,7 +83,7 @@ impl Pace {
                 answers.times[answers.next] = took;
             }
             answers.next = (answers.next + 1) % SAMPLES;
-            answers.late = 0;
+            answers.heard();
             answers.right += 1;
             if answers.right >= RIGHT_FOR_WRONG {
                 answers.right = 0;
@@ -92,7 +99,7 @@ impl Pace {
                 answers.wrong = answers.wrong.saturating_add(1);
                 answers.right = 0;
             }
-            answers.distrust(answers.wrong, now);
+            answers.distrust(DISTRUST, answers.wrong, now);
             answers.wrong
         })
     }
@@ -101,16 +108,17 @@ impl Pace {
     /// last for ever longer, so that one that drips costs little even of the slowest hundredth of reads.
     pub(crate) fn late(&self, node: &NodeName, now: Instant) {
         self.with(node, |answers| {
-            answers.late = answers.late.saturating_add(1);
-            if answers.late >= LATE_MAX {
-                answers.distrust(answers.late + 1 - LATE_MAX, now);
+            let since = *answers.late_since.get_or_insert(now);
+            if now.saturating_duration_since(since) >= SILENCE {
+                answers.drips = answers.drips.saturating_add(1);
+                answers.distrust(DRIP_DISTRUST, answers.drips, now);
             }
         });
     }
 
     /// Notes an answer that says nothing about strips, and came.
     pub(crate) fn on_time(&self, node: &NodeName) {
-        self.with(node, |answers| answers.late = 0);
+        self.with(node, Answers::heard);
     }
 
     /// Returns what to expect of a node; by distance as long as it has not answered.
@@ -160,20 +168,25 @@ mod tests {
     }
 
     #[test]
-    fn who_is_late_twice_in_a_row_is_asked_last() {
+    fn who_is_late_again_and_was_not_heard_of_meanwhile_is_asked_last() {
         let pace = Pace::default();
         let (node, now) = ("o1".parse().unwrap(), Instant::now());
-        let distrusted_after = |time| pace.expect(&node, 0.0, now + time).expected > DISTRUST;
-        for _ in 0..3 {
-            pace.late(&node, now);
+        let distrusted_at = |time| pace.expect(&node, 0.0, now + time).expected > DISTRUST;
+        for number in 0..3 {
+            pace.late(&node, now + SILENCE * number);
             pace.answered(&node, Duration::from_millis(7));
         }
-        assert!(!distrusted_after(Duration::ZERO));
-        pace.late(&node, now);
-        pace.late(&node, now);
-        assert!(distrusted_after(DISTRUST / 2) && !distrusted_after(DISTRUST));
-        pace.late(&node, now);
-        assert!(distrusted_after(DISTRUST) && !distrusted_after(DISTRUST * 2));
+        // Many at once are one hiccup.
+        (0..9).for_each(|_| pace.late(&node, now + SILENCE * 3));
+        assert!(!distrusted_at(SILENCE * 3));
+        pace.late(&node, now + SILENCE * 4);
+        let until = SILENCE * 4 + DRIP_DISTRUST;
+        assert!(distrusted_at(until - SILENCE) && !distrusted_at(until));
+        pace.late(&node, now + until);
+        assert!(distrusted_at(until + DRIP_DISTRUST * 2 - SILENCE) && !distrusted_at(until + DRIP_DISTRUST * 2));
+        pace.on_time(&node);
+        pace.late(&node, now + until * 9);
+        assert!(!distrusted_at(until * 9));
     }
 
     #[test]
