@@ -21,6 +21,7 @@ pub(crate) struct EdgeFacts {
 #[derive(Debug, Clone)]
 pub(crate) struct RequestFacts {
     pub(crate) method: Method,
+    pub(crate) is_secure: bool,
     pub(crate) range: bool,
     pub(crate) host: String,
     pub(crate) path: String,
@@ -69,6 +70,10 @@ impl Facts for Ask {
 
     fn request_method(&self) -> Method {
         self.request.as_ref().map_or(Method::Other, |request| request.method)
+    }
+
+    fn request_https(&self) -> bool {
+        self.request.as_ref().is_some_and(|request| request.is_secure)
     }
 
     fn request_range(&self) -> bool {

@@ -38,6 +38,9 @@ pub struct Config {
     pub dns: DnsConfig,
     /// The HTTP door.
     pub http: HttpConfig,
+    /// The same door over TLS. Absent: there is none, and a terminator stands in front.
+    #[serde(default)]
+    pub https: Option<HttpsConfig>,
     /// Where `/metrics` and `/health` are served; keep it off the public network. Absent: nowhere.
     #[serde(default)]
     pub admin: Option<SocketAddr>,
@@ -69,8 +72,8 @@ pub struct DnsConfig {
     /// What a viewer is told whose place the owner's policy gives no edge at all. Absent: `nxdomain`.
     #[serde(default)]
     pub refused: RefusedName,
-    /// Whether HTTPS records (RFC 9460) are published. Absent: no, because this version serves HTTP in clear and browsers
-    /// that find the record insist on TLS (RFC 9460 section 9.5).
+    /// Whether HTTPS records (RFC 9460) are published: where viewers reach TLS on port 443, for a browser that finds the record
+    /// insists on it (RFC 9460 section 9.5). Absent: no.
     #[serde(default)]
     pub https_records: bool,
     /// TCP connections at one time; more are closed at once. Absent: 1,024.
@@ -104,6 +107,24 @@ pub struct HttpConfig {
     /// Connections at one time from one address (IPv6: one /64). Absent: 512.
     #[serde(default = "default_connections_per_address_max")]
     pub connections_per_address_max: usize,
+}
+
+/// The HTTP door over TLS 1.3: HTTP/2 and HTTP/1.1. It has connections to itself, as many as [`HttpConfig`] says.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpsConfig {
+    /// TCP address.
+    pub listen: SocketAddr,
+    /// Certificates as PEM, the edge's own first: a wildcard of the zone. Read again every ten seconds.
+    pub certificate: PathBuf,
+    /// The key of the first, PEM.
+    pub key: PathBuf,
+    /// Whether `http.listen` only sends viewers here. Absent: yes.
+    #[serde(default = "default_redirect")]
+    pub redirect: bool,
+    /// The port that viewers reach, where it is not the one of `listen`. Absent: the one of `listen`.
+    #[serde(default)]
+    pub public_port: Option<u16>,
 }
 
 /// What is kept in memory.
@@ -325,6 +346,10 @@ fn default_record_seconds() -> u64 {
 
 fn default_unknown_seconds() -> u64 {
     5
+}
+
+fn default_redirect() -> bool {
+    true
 }
 
 fn default_dns_connections_max() -> usize {

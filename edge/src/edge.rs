@@ -17,7 +17,7 @@ use crate::{
     config::{Config, ConfigError},
     dns::{DnsSockets, ZoneFacts},
     follow,
-    http::HttpDoor,
+    http::{CertificateError, HttpDoor, Terminator},
     library::PolicyLibrary,
     metrics::Metrics,
     miss::Fills,
@@ -61,6 +61,9 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
+    /// The certificate for viewers is wrong.
+    #[error("the certificate of [https] cannot be used")]
+    Certificate(#[from] CertificateError),
     /// An address cannot be bound.
     #[error("{door} cannot listen on {address}")]
     Bind {
@@ -80,6 +83,8 @@ pub struct Running {
     pub dns: SocketAddr,
     /// The HTTP door.
     pub http: SocketAddr,
+    /// The HTTP door over TLS.
+    pub https: Option<SocketAddr>,
     /// Metrics and health.
     pub admin: Option<SocketAddr>,
     task: JoinHandle<()>,
@@ -113,6 +118,17 @@ impl Edge {
         let address = node.config.http.listen;
         let http = TcpListener::bind(address).await.map_err(bind("http", address))?;
         let http_address = http.local_addr().map_err(bind("http", address))?;
+        let https = match &node.config.https {
+            None => None,
+            Some(https) => {
+                let terminator = Arc::new(Terminator::new(https)?);
+                let listener = TcpListener::bind(https.listen).await.map_err(bind("https", https.listen))?;
+                let address = listener.local_addr().map_err(bind("https", https.listen))?;
+                let port = https.redirect.then_some(https.public_port.unwrap_or(address.port()));
+                Some(Secure { terminator, listener, address, redirect: port })
+            }
+        };
+        let https_address = https.as_ref().map(|https| https.address);
         let admin = match node.config.admin {
             None => None,
             Some(address) => {
@@ -123,10 +139,27 @@ impl Edge {
         let admin_address = admin.as_ref().map(|(address, _)| *address);
 
         tracing::info!(edge = %node.config.name, dns = %dns_address, http = %http_address, "edge answers");
-        let task =
-            tokio::spawn(run(node, parts.transport, zone, dns, http, admin.map(|(_, listener)| listener), shutdown));
-        Ok(Running { dns: dns_address, http: http_address, admin: admin_address, task })
+        let doors = Doors { dns, http, https, admin: admin.map(|(_, listener)| listener) };
+        let task = tokio::spawn(run(node, parts.transport, zone, doors, shutdown));
+        Ok(Running { dns: dns_address, http: http_address, https: https_address, admin: admin_address, task })
     }
+}
+
+/// What is bound.
+struct Doors {
+    dns: DnsSockets,
+    http: TcpListener,
+    https: Option<Secure>,
+    admin: Option<TcpListener>,
+}
+
+/// The HTTP door over TLS.
+struct Secure {
+    terminator: Arc<Terminator>,
+    listener: TcpListener,
+    address: SocketAddr,
+    /// The port that viewers in clear are sent to.
+    redirect: Option<u16>,
 }
 
 fn build(config: Config, parts: &Parts) -> Result<Node, StartError> {
@@ -167,9 +200,7 @@ async fn run(
     node: Arc<Node>,
     transport: Arc<dyn Transport>,
     zone: ZoneFacts,
-    dns: DnsSockets,
-    http: TcpListener,
-    admin: Option<TcpListener>,
+    bound: Doors,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut followers = JoinSet::new();
@@ -177,13 +208,18 @@ async fn run(
     followers.spawn(follow::announce(Arc::clone(&node), transport));
     // pingora takes "the sender is gone" for "go on"; our own pair says it in so many words.
     let (down, going_down) = watch::channel(false);
-    if let Some(listener) = admin {
+    if let Some(listener) = bound.admin {
         followers.spawn(admin::serve(Arc::clone(&node), listener, going_down.clone()));
     }
-    let (mut dns, dns_tcp) = dns.serve(Arc::clone(&node), zone);
+    let (mut dns, dns_tcp) = bound.dns.serve(Arc::clone(&node), zone);
     let mut doors = JoinSet::new();
     doors.spawn(dns_tcp.serve(going_down.clone()));
-    doors.spawn(Arc::new(HttpDoor::new(Arc::clone(&node))).serve(http, going_down));
+    let redirect = bound.https.as_ref().and_then(|https| https.redirect);
+    let door = Arc::new(HttpDoor::new(Arc::clone(&node), redirect));
+    if let Some(Secure { terminator, listener, .. }) = bound.https {
+        doors.spawn(Arc::clone(&door).serve(listener, Some(terminator), going_down.clone()));
+    }
+    doors.spawn(door.serve(bound.http, None, going_down));
 
     // An error means that whoever could call the shutdown is gone.
     let _ = shutdown.wait_for(|down| *down).await;

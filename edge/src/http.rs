@@ -11,6 +11,7 @@ mod page;
 mod range;
 mod reply;
 mod request;
+mod tls;
 mod tree;
 
 use std::{
@@ -26,6 +27,7 @@ use async_trait::async_trait;
 use pingora_core::{
     apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
     protocols::{
+        IO,
         http::{ServerSession, v2::server::H2Options},
         l4::stream::Stream,
     },
@@ -41,6 +43,8 @@ use tokio::{
 use self::request::Intake;
 use crate::{connections::Connections, node::Node};
 
+pub use tls::CertificateError;
+pub(crate) use tls::Terminator;
 pub(crate) use tree::Directories;
 
 /// The first header of a connection must be whole by then.
@@ -64,23 +68,40 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 pub(crate) struct HttpDoor {
     pub(crate) node: Arc<Node>,
     pub(crate) directories: Directories,
-    options: HttpServerOptions,
+    /// Of connections in clear, and of those over TLS, where ALPN says which HTTP it is.
+    clear: HttpServerOptions,
+    secure: HttpServerOptions,
+    /// The port of HTTPS, when connections in clear are only sent there.
+    redirect: Option<u16>,
 }
 
 impl HttpDoor {
-    pub(crate) fn new(node: Arc<Node>) -> Self {
-        let mut options = HttpServerOptions::default();
-        options.h2c = true;
-        options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION_MAX);
-        options.h2_idle_timeout = Some(Duration::from_secs(IDLE_SECONDS));
-        Self { node, directories: Directories::new(), options }
+    /// Makes the door; `redirect` is the port of HTTPS, when connections in clear are only sent there.
+    pub(crate) fn new(node: Arc<Node>, redirect: Option<u16>) -> Self {
+        let options = |h2c| {
+            let mut options = HttpServerOptions::default();
+            options.h2c = h2c;
+            options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION_MAX);
+            options.h2_idle_timeout = Some(Duration::from_secs(IDLE_SECONDS));
+            options
+        };
+        Self { node, directories: Directories::new(), clear: options(true), secure: options(false), redirect }
     }
 
     /// Accepts connections until the shutdown is called, then lets those under way end; dropping it cuts them.
-    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, mut shutdown: ShutdownWatch) {
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        terminator: Option<Arc<Terminator>>,
+        mut shutdown: ShutdownWatch,
+    ) {
         let http = &self.node.config.http;
         let connections = Connections::new(http.connections_max, http.connections_per_address_max);
         let mut tasks = JoinSet::new();
+        if let Some(terminator) = terminator.clone() {
+            let shutdown = shutdown.clone();
+            tasks.spawn(async move { terminator.follow_files(shutdown).await });
+        }
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -98,9 +119,10 @@ impl HttpDoor {
                     }
                     Some(admitted) => {
                         let (door, shutdown) = (Arc::clone(&self), shutdown.clone());
+                        let terminator = terminator.clone();
                         tasks.spawn(async move {
                             let gauge = Gauged::new(&door.node);
-                            connection(&door, stream, peer, &shutdown).await;
+                            connection(&door, stream, peer, terminator.as_deref(), &shutdown).await;
                             drop((gauge, admitted));
                         });
                     }
@@ -127,22 +149,35 @@ impl Drop for Gauged {
     }
 }
 
-async fn connection(door: &Arc<HttpDoor>, stream: TcpStream, peer: SocketAddr, shutdown: &ShutdownWatch) {
+async fn connection(
+    door: &Arc<HttpDoor>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    terminator: Option<&Terminator>,
+    shutdown: &ShutdownWatch,
+) {
     // Answers are written whole; waiting for more to send only delays their last packet.
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let app =
-        Arc::new(Connection { door: Arc::clone(door), peer, begun: AtomicBool::new(false), first: Notify::new() });
+    let stream: Stream = stream.into();
+    let (stream, is_secure): (Box<dyn IO>, bool) = match terminator {
+        None => (Box::new(stream), false),
+        Some(terminator) => match terminator.accept(stream).await {
+            Some(stream) => (Box::new(stream), true),
+            None => return,
+        },
+    };
+    let (begun, first) = (AtomicBool::new(false), Notify::new());
+    let app = Arc::new(Connection { door: Arc::clone(door), peer, is_secure, begun, first });
     let late = async {
         // A connection on which no request begins holds a place for nothing; pingora's own deadlines are per read.
         if timeout(HEADER_DEADLINE, app.first.notified()).await.is_ok() {
             std::future::pending::<()>().await;
         }
     };
-    let stream: Stream = stream.into();
     tokio::select! {
-        _ = app.process_new(Box::new(stream), shutdown) => {}
+        _ = app.process_new(stream, shutdown) => {}
         () = late => {}
     }
 }
@@ -151,6 +186,7 @@ async fn connection(door: &Arc<HttpDoor>, stream: TcpStream, peer: SocketAddr, s
 struct Connection {
     door: Arc<HttpDoor>,
     peer: SocketAddr,
+    is_secure: bool,
     begun: AtomicBool,
     first: Notify,
 }
@@ -176,7 +212,7 @@ impl HttpServerApp for Connection {
             Ok(Ok(false)) | Err(_) => return None,
             // No header was understood, so there is nothing to answer in the other side's terms.
             Ok(Err(_)) => Intake::Garbled,
-            Ok(Ok(true)) => Intake::read(&mut session, self.peer),
+            Ok(Ok(true)) => Intake::read(&mut session, self.peer, self.is_secure),
         };
         let request = match intake {
             Intake::Garbled => {
@@ -188,7 +224,10 @@ impl HttpServerApp for Connection {
                 reply::refusal(&request, &fault).send(&self.door, &mut session, request, start).await
             }
             Intake::Ready(request) => {
-                let reply = answer::answer(&self.door, &request).await;
+                let reply = match self.door.redirect.filter(|_| !self.is_secure) {
+                    Some(port) => answer::to_https(&self.door, &request, port),
+                    None => answer::answer(&self.door, &request).await,
+                };
                 reply.send(&self.door, &mut session, request, start).await
             }
         };
@@ -209,6 +248,6 @@ impl HttpServerApp for Connection {
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.door.options)
+        Some(if self.is_secure { &self.door.secure } else { &self.door.clear })
     }
 }

@@ -41,5 +41,6 @@ pub use ask::{content_kind, policy_place};
 pub use config::{Config, ConfigError};
 pub use edge::{Edge, Parts, Running, StartError};
 pub use error::Fault;
+pub use http::CertificateError;
 pub use library::{LoadedPolicy, PolicyError, PolicyLibrary};
 pub use log::may_log;

@@ -56,6 +56,24 @@ pub(super) async fn answer(door: &Arc<HttpDoor>, request: &Request) -> Reply {
     }
 }
 
+/// Sends a viewer in clear to the same address over TLS.
+pub(super) fn to_https(door: &HttpDoor, request: &Request, port: u16) -> Reply {
+    let zone = &door.node.config.zone;
+    match zone.read_host(&request.authority) {
+        HostName::Elsewhere => return refusal(request, &Fault::Host),
+        HostName::Malformed(error) => return refusal(request, &Fault::Label(error)),
+        HostName::Apex | HostName::Object(_) => {}
+    }
+    let host = request.authority.split(':').next().unwrap_or("").to_ascii_lowercase();
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    let query = if request.query.is_empty() { String::new() } else { format!("?{}", request.query) };
+    let mut fields = HeaderMap::new();
+    headers::secure(&mut fields);
+    headers::set(&mut fields, header::LOCATION, format!("https://{host}{port}{}{query}", request.path));
+    headers::set(&mut fields, header::CACHE_CONTROL, "public, max-age=300");
+    Reply::of(StatusCode::PERMANENT_REDIRECT, fields, Content::Bytes(Bytes::new()), Source::Own)
+}
+
 /// How long the parts of an answer took, for Server-Timing.
 struct Timing {
     last: Instant,
@@ -139,6 +157,7 @@ fn ask(door: &HttpDoor, request: &Request, leaf: &Opened, now: SystemTime) -> Ar
         edge: door.node.edge_facts(),
         request: Some(RequestFacts {
             method,
+            is_secure: request.is_secure,
             range: request.fields.contains_key(header::RANGE),
             host,
             path: request.path.clone(),

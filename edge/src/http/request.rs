@@ -18,6 +18,8 @@ const FIELDS_MAX: usize = 100;
 pub(super) struct Request {
     pub(super) id: String,
     pub(super) peer: IpAddr,
+    /// Whether it came over TLS.
+    pub(super) is_secure: bool,
     pub(super) version: Version,
     pub(super) method: Method,
     /// The host asked for, with port.
@@ -39,7 +41,7 @@ pub(super) enum Intake {
 
 impl Intake {
     /// Takes the request out of a session whose header was read.
-    pub(super) fn read(session: &mut ServerSession, peer: SocketAddr) -> Self {
+    pub(super) fn read(session: &mut ServerSession, peer: SocketAddr, is_secure: bool) -> Self {
         let has_body = !session.is_body_empty();
         let head = session.req_header();
         let fields = head.headers.clone();
@@ -48,6 +50,7 @@ impl Intake {
         let request = Request {
             id: id(),
             peer: peer.ip().to_canonical(),
+            is_secure,
             version: head.version,
             method: head.method.clone(),
             authority,
@@ -143,6 +146,7 @@ mod tests {
         Request {
             id: id(),
             peer: "192.0.2.77".parse().unwrap(),
+            is_secure: false,
             version: Version::HTTP_11,
             method,
             authority: "localhost".into(),

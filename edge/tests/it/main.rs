@@ -4,5 +4,6 @@
 mod dns;
 mod follow;
 mod http;
+mod https;
 mod policy;
 mod site;

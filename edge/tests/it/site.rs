@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     process::Output,
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use client::{FaultyTransport, MemoryTransport, Topology, Transport, Uploader};
-use edge::{Config, Edge, Parts, Running};
+use edge::{Config, Edge, Parts, Running, StartError};
 use format::{
     Attributes, Capability, Compression, DataKey, Directory, Encoder, EncoderOptions, Entry, Kind, Label, Lease,
     Locator, NodeName, OwnerKeys, OwnerSecret, Place, PolicyName, Profile, Retention, Sealed, Suite,
@@ -133,6 +134,10 @@ impl Site {
 
     /// Starts with a changed configuration and other edges on the list of nodes.
     pub(crate) async fn with(change: impl FnOnce(&mut Config), others: Vec<NodeEntry>) -> Self {
+        Self::try_with(change, others).await.unwrap()
+    }
+
+    pub(crate) async fn try_with(change: impl FnOnce(&mut Config), others: Vec<NodeEntry>) -> Result<Self, StartError> {
         let nodes: Vec<NodeEntry> = (1..=6).map(origin).chain(others).collect();
         let origins = Arc::new(MemoryTransport::new(&nodes));
         let weather = Arc::new(Weather::default());
@@ -152,8 +157,8 @@ impl Site {
             engine: Some(engine()),
             compiler: None,
         };
-        let edge = Edge::start(config, parts, stopped).await.unwrap();
-        Self { origins, nodes, owner: OwnerSecret::from_bytes([7; 32]).keys(), weather, edge, stop }
+        let edge = Edge::start(config, parts, stopped).await?;
+        Ok(Self { origins, nodes, owner: OwnerSecret::from_bytes([7; 32]).keys(), weather, edge, stop })
     }
 
     pub(crate) async fn stop(self) {
@@ -241,13 +246,22 @@ impl Site {
 
     /// Asks with curl: `-s` and the host resolved to the edge are given.
     pub(crate) async fn curl(&self, host: &str, path: &str, arguments: &[&str]) -> Curl {
-        let (address, port) = (self.edge.http.ip(), self.edge.http.port());
+        self.curl_at("http", self.edge.http, host, path, arguments).await
+    }
+
+    /// The same over TLS.
+    pub(crate) async fn curl_secure(&self, host: &str, path: &str, arguments: &[&str]) -> Curl {
+        self.curl_at("https", self.edge.https.unwrap(), host, path, arguments).await
+    }
+
+    async fn curl_at(&self, scheme: &str, at: SocketAddr, host: &str, path: &str, arguments: &[&str]) -> Curl {
+        let (address, port) = (at.ip(), at.port());
         let head = tempfile::NamedTempFile::new().unwrap();
         let output = Command::new("curl")
             .args(["-sS", "--path-as-is", "--max-time", "20", "--resolve", &format!("{host}:{port}:{address}"), "-D"])
             .arg(head.path())
             .args(arguments)
-            .arg(format!("http://{host}:{port}{path}"))
+            .arg(format!("{scheme}://{host}:{port}{path}"))
             .output()
             .await
             .unwrap();

@@ -1,0 +1,149 @@
+//! The HTTP door over TLS, asked by curl, openssl and rustls.
+
+use std::{fs, path::Path, sync::Arc};
+
+use edge::config::HttpsConfig;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::{ClientConfig, NamedGroup, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+use crate::site::{Site, Stored, eventually, noise};
+
+const ZONE: &str = "evernear.example";
+
+/// Makes a certificate for all names of the zone, where `config` says.
+fn certify(files: &HttpsConfig) {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(vec![ZONE.to_owned(), format!("*.{ZONE}")]).unwrap();
+    fs::write(&files.key, signing_key.serialize_pem()).unwrap();
+    fs::write(&files.certificate, cert.pem()).unwrap();
+}
+
+fn files(dir: &Path, redirect: bool) -> HttpsConfig {
+    HttpsConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        certificate: dir.join("zone.pem"),
+        key: dir.join("zone.key"),
+        redirect,
+        public_port: None,
+    }
+}
+
+async fn start(redirect: bool) -> (TempDir, HttpsConfig, Site) {
+    let dir = tempfile::tempdir().unwrap();
+    let https = files(dir.path(), redirect);
+    certify(&https);
+    let given = https.clone();
+    (dir, https, Site::with(move |config| config.https = Some(given), vec![]).await)
+}
+
+fn host(stored: &Stored) -> String {
+    format!("{}.{ZONE}", stored.label)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_exact_over_every_version_and_clear_text_is_sent_there() {
+    let (_dir, https, site) = start(true).await;
+    let stored = site.store("clip.mp4", "video/mp4", noise(3 << 20, 3)).await;
+    let trust = ["--cacert", https.certificate.to_str().unwrap()];
+    for (version, says) in [("--http1.1", "HTTP/1.1 200"), ("--http2", "HTTP/2 200")] {
+        let whole = site.curl_secure(&host(&stored), "/clip.mp4", &[&trust[..], &[version]].concat()).await;
+        assert!(whole.head.starts_with(says) && whole.body() == stored.bytes, "{}", whole.head);
+        let part =
+            site.curl_secure(&host(&stored), "/", &[&trust[..], &[version, "-r", "1000000-1000999"]].concat()).await;
+        assert_eq!((part.status(), part.body()), (206, &stored.bytes[1_000_000..1_001_000]));
+    }
+    let clear = site.get(&stored, "/clip.mp4?a=b", &[]).await;
+    let there = format!("https://{}:{}/clip.mp4?a=b", host(&stored), site.edge.https.unwrap().port());
+    assert_eq!((clear.status(), clear.field("location")), (308, Some(&*there)));
+    assert_eq!(site.curl("example.com", "/", &[]).await.status(), 421, "nobody is sent to a name that is not ours");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browsers_agree_on_the_post_quantum_group_and_old_versions_are_refused() {
+    let (_dir, https, site) = start(false).await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    assert_eq!(site.get(&stored, "/", &[]).await.status(), 200, "clear text is served where it is not sent away");
+
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(&https.certificate).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let stream = TcpStream::connect(site.edge.https.unwrap()).await.unwrap();
+    let name = host(&stored).try_into().unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let group = stream.get_ref().1.negotiated_key_exchange_group().unwrap().name();
+    assert_eq!(group, NamedGroup::X25519MLKEM768);
+    let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", host(&stored));
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.ends_with(b"\r\n\r\nhello"), "{}", String::from_utf8_lossy(&answer));
+
+    let insecure = async |arguments: &[&str]| site.curl_secure(&host(&stored), "/", arguments).await;
+    assert_eq!(
+        insecure(&["-k", "--curves", "X25519"]).await.status(),
+        200,
+        "who knows only the classical group is served"
+    );
+    let old = insecure(&["-k", "--tls-max", "1.2"]).await;
+    assert!(!old.output.status.success() && old.head.is_empty());
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_certificate_is_taken_up_and_a_broken_one_is_not() {
+    let (dir, https, site) = start(true).await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let old = dir.path().join("old.pem");
+    fs::copy(&https.certificate, &old).unwrap();
+    // "works", or what curl says.
+    let said = async |path: &Path| {
+        let answer = site.curl_secure(&host(&stored), "/", &["--cacert", path.to_str().unwrap()]).await;
+        let works = answer.output.status.success() && answer.body() == b"hello";
+        if works { "works".into() } else { answer.head + &String::from_utf8_lossy(&answer.output.stderr) }
+    };
+    assert_eq!(said(&old).await, "works");
+    fs::write(&https.certificate, "no certificate").unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+    assert_eq!(said(&old).await, "works", "a broken file changes nothing");
+    certify(&https);
+    eventually("the renewed certificate", || async { said(&https.certificate).await == "works" }).await;
+    assert!(said(&old).await.contains("certificate"));
+
+    // What is no TLS is closed, and costs nobody else anything.
+    let mut noise = TcpStream::connect(site.edge.https.unwrap()).await.unwrap();
+    noise.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut heard = Vec::new();
+    let _ = noise.read_to_end(&mut heard).await;
+    assert!(!heard.starts_with(b"HTTP"));
+    assert_eq!(said(&https.certificate).await, "works");
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_used_is_told_before_a_port_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let https = files(dir.path(), true);
+    certify(&https);
+    let other = files(&dir.path().join("other"), true);
+    fs::create_dir(dir.path().join("other")).unwrap();
+    certify(&other);
+    let refused = async |https: HttpsConfig| {
+        let error = Site::try_with(move |config| config.https = Some(https), vec![]).await.err().unwrap();
+        format!("{error}: {}", std::error::Error::source(&error).unwrap())
+    };
+    let mixed = HttpsConfig { key: other.key, ..https.clone() };
+    let absent = HttpsConfig { certificate: dir.path().join("absent.pem"), ..https };
+    for (https, says) in [(mixed, "do not go together"), (absent, "absent.pem")] {
+        let error = refused(https).await;
+        assert!(error.contains("[https]") && error.contains(says), "{error}");
+    }
+}
