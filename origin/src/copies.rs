@@ -1,6 +1,7 @@
 //! Keeps the copies of records on the own disk as the catalog says, by following the change feed: leases renewed and objects
-//! erased through other nodes reach this disk within half a second of their commit. A copy that should be here and is not, on a
-//! new or wiped disk or because the cluster has grown, is fetched from the catalog.
+//! erased through other nodes reach this disk within half a second of their commit. A copy that should be here and is not is
+//! fetched from the catalog: on a new or wiped disk and when the cluster has grown by a walk over all records, after a time away by
+//! following what was missed.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -15,6 +16,7 @@ use tokio::time::sleep;
 use crate::{
     catalog::CatalogError,
     node::{Lost, Node},
+    scrub::now,
     store::StoreError,
     upkeep::pause,
 };
@@ -23,6 +25,11 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(1);
 /// Between pages of the walk that looks for missing copies, so that the catalog has time for others.
 const PAGE_PAUSE: Duration = Duration::from_millis(100);
+/// Seconds after which missing copies are looked for again: an upload that could not reach this node told nobody so.
+const WALK_SECONDS: u64 = 24 * 3600;
+/// Changes before the position noted that count as missed too: the node may have been killed between hearing of an upload and
+/// taking it.
+const AGAIN: u64 = 1000;
 
 /// Why a copy could not be brought up to date; ours, and tried again.
 #[derive(Debug, thiserror::Error)]
@@ -53,20 +60,40 @@ pub(crate) async fn refresh(node: &Node, locator: Locator) -> Result<(), Refresh
     Ok(())
 }
 
+/// Where the node is in the feed.
+struct Followed {
+    /// The last change seen.
+    since: u64,
+    /// Changes up to here were made while the node was away, so uploads passed it by; none before the catalog was asked.
+    missed_until: Option<u64>,
+}
+
 /// Follows the feed until the node stops.
 pub(crate) async fn follow(node: Arc<Node>) {
-    // What an earlier run did not see is still in the feed; what the feed no longer has is found by looking at every copy.
-    let mut since = node.store.feed_position().unwrap_or(0);
+    // Before the first announcement nobody knows which copies belong here.
+    while !names(&node).contains(&node.config.name) {
+        if !pause(PAUSE, &node.stop).await {
+            return;
+        }
+    }
+    // What an earlier run did not see is still in the feed; what the feed no longer has is found by looking at every copy. On a
+    // new disk the walk over all records finds what is missing.
+    let mut followed = match node.store.feed_position() {
+        Some(since) => Followed { since: since.saturating_sub(AGAIN), missed_until: None },
+        None => {
+            if let Err(error) = forget_walk(&node).await {
+                tracing::warn!(%error, "copies that are missing here may be looked for only in a day");
+            }
+            Followed { since: 0, missed_until: Some(0) }
+        }
+    };
     let mut failing = false;
     while !node.stop.is_cancelled() {
-        match step(&node, since).await {
-            Ok(next) => {
-                since = next;
-                failing = false;
-            }
+        match step(&node, &mut followed).await {
+            Ok(()) => failing = false,
             Err(error) => {
                 if !failing {
-                    tracing::warn!(%error, since, "the change feed cannot be followed");
+                    tracing::warn!(%error, since = followed.since, "the change feed cannot be followed");
                 }
                 failing = true;
                 tokio::select! {
@@ -79,11 +106,16 @@ pub(crate) async fn follow(node: Arc<Node>) {
     }
 }
 
-/// Applies one page and returns what to ask next. Cancel safe: a page applied twice changes nothing.
-async fn step(node: &Arc<Node>, since: u64) -> Result<u64, RefreshError> {
+/// Applies one page. Cancel safe: a page applied twice changes nothing.
+async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshError> {
+    let missed_until = match followed.missed_until {
+        Some(until) => until,
+        None => *followed.missed_until.insert(node.catalog.newest_change().await?),
+    };
     let wait = Duration::from_secs(CHANGES_WAIT_SECONDS_MAX.into());
-    let ChangePage { changes, next, reset } = node.feed.page(since, wait, &node.stop).await?;
+    let ChangePage { changes, next, reset } = node.feed.page(followed.since, wait, &node.stop).await?;
     let touched: Vec<Locator> = if reset {
+        forget_walk(node).await?;
         node.off_reactor(|store| store.records()).await??
     } else {
         let locators = changes.into_iter().filter_map(|change| match change.kind {
@@ -92,53 +124,95 @@ async fn step(node: &Arc<Node>, since: u64) -> Result<u64, RefreshError> {
         });
         locators.collect()
     };
+    let origins = if followed.since < missed_until { names(node) } else { BTreeSet::new() };
     for locator in touched {
-        refresh(node, locator).await?;
+        if !may_be_home(node, &origins, &locator) || !fetch(node, locator).await? {
+            refresh(node, locator).await?;
+        }
     }
-    if next != since {
+    if next != followed.since {
         node.off_reactor(move |store| store.put_feed_position(next)).await??;
         node.metrics.feed_position.set(next);
     }
-    Ok(next)
+    followed.since = next;
+    Ok(())
 }
 
-/// Looks for missing copies at boot, and again whenever origins came or went, until the node stops.
+/// Has missing copies looked for again.
+async fn forget_walk(node: &Arc<Node>) -> Result<(), RefreshError> {
+    Ok(node.off_reactor(|store| store.put_copies_note(&[])).await??)
+}
+
+fn names(node: &Node) -> BTreeSet<NodeName> {
+    node.topology.origins().into_iter().map(|origin| origin.name).collect()
+}
+
+/// Whether readers may look for the record here, as far as that shows without the record. Of the copies beyond the nodes that
+/// readers ask, which are there only where an owner's places exclude nearly all nodes, it knows nothing.
+fn may_be_home(node: &Node, origins: &BTreeSet<NodeName>, locator: &Locator) -> bool {
+    let order = rendezvous::order(locator.as_bytes(), origins);
+    order.into_iter().take(client::RECORD_NODES_MAX).any(|name| *name == node.config.name)
+}
+
+/// Looks for missing copies on a disk where nobody has, and again after a day and whenever origins came or went, until the node
+/// stops.
 pub(crate) async fn complete_often(node: Arc<Node>) {
     let every = Duration::from_secs(node.config.limits.announce_seconds);
-    let mut walked_among = BTreeSet::new();
     while pause(every, &node.stop).await {
-        let names: BTreeSet<NodeName> = node.topology.origins().into_iter().map(|origin| origin.name).collect();
-        if names == walked_among {
-            continue;
-        }
-        match complete(&node, &names).await {
-            Ok(()) => walked_among = names,
-            Err(error) => tracing::warn!(%error, "copies of records that may be missing here cannot be looked for"),
+        if let Err(error) = complete(&node).await {
+            tracing::warn!(%error, "copies of records that may be missing here cannot be looked for");
         }
     }
 }
 
-/// Walks over all living records and fetches those whose copy belongs here. Of the copies beyond the nodes that readers ask,
-/// which are there only where an owner's places exclude nearly all nodes, it knows nothing.
-async fn complete(node: &Arc<Node>, origins: &BTreeSet<NodeName>) -> Result<(), RefreshError> {
+/// What is noted after a walk: among which origins, and when in seconds since 1970.
+fn encode_walk(origins: &BTreeSet<NodeName>, now: u64) -> [u8; 40] {
+    let mut among = blake3::Hasher::new_derive_key("evernear 2026 v1 origins among which copies are complete");
+    for name in origins {
+        among.update(name.as_str().as_bytes()).update(b"\n");
+    }
+    let mut note = [0; 40];
+    note[..32].copy_from_slice(among.finalize().as_bytes());
+    note[32..].copy_from_slice(&now.to_le_bytes());
+    note
+}
+
+/// Whether the walk that a note tells of counts for these origins now.
+fn is_walked(note: &[u8], origins: &BTreeSet<NodeName>, now: u64) -> bool {
+    let Some((_, time)) = note.split_last_chunk::<8>() else { return false };
+    let noted = u64::from_le_bytes(*time);
+    note == encode_walk(origins, noted) && (noted..noted.saturating_add(WALK_SECONDS)).contains(&now)
+}
+
+/// Walks over all living records and fetches those whose copy belongs here, unless that was done lately among the same origins.
+async fn complete(node: &Arc<Node>) -> Result<(), RefreshError> {
+    let (origins, now) = (names(node), now());
+    let noted = node.off_reactor(|store| store.copies_note()).await?;
+    let is_known = origins.contains(&node.config.name);
+    if !is_known || noted.is_some_and(|note| is_walked(&note, &origins, now)) {
+        return Ok(());
+    }
     let (mut after, mut fetched) = (None, 0u64);
     loop {
         let page = node.catalog.locators(None, after.as_ref(), PAGE_ENTRIES_MAX).await?;
         after = page.last().copied();
         for locator in page {
-            let order = rendezvous::order(locator.as_bytes(), origins);
-            if order.into_iter().take(client::RECORD_NODES_MAX).any(|name| *name == node.config.name) {
+            if may_be_home(node, &origins, &locator) {
                 fetched += u64::from(fetch(node, locator).await?);
             }
         }
-        if after.is_none() || !pause(PAGE_PAUSE, &node.stop).await {
+        if after.is_none() {
             break;
+        }
+        if !pause(PAGE_PAUSE, &node.stop).await {
+            return Ok(());
         }
     }
     if fetched > 0 {
         tracing::info!(fetched, "copies of records were missing here");
     }
-    Ok(())
+    let walked = encode_walk(&origins, now);
+    Ok(node.off_reactor(move |store| store.put_copies_note(&walked)).await??)
 }
 
 /// Fetches a copy if it belongs here and is missing; returns whether it did.
@@ -155,4 +229,20 @@ async fn fetch(node: &Arc<Node>, locator: Locator) -> Result<bool, RefreshError>
     // What was erased before the copy was here, the feed has told already.
     refresh(node, locator).await?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_counts_for_a_day_among_the_same_origins() {
+        let names = |names: &[&str]| -> BTreeSet<NodeName> { names.iter().map(|name| name.parse().unwrap()).collect() };
+        let (two, three) = (names(&["a", "b"]), names(&["a", "b", "c"]));
+        let note = encode_walk(&two, 1000);
+        assert!(is_walked(&note, &two, 1000) && is_walked(&note, &two, 1000 + WALK_SECONDS - 1));
+        assert!(!is_walked(&note, &two, 1000 + WALK_SECONDS), "a day later");
+        assert!(!is_walked(&note, &two, 999), "the clock was set back");
+        assert!(!is_walked(&note, &three, 1000) && !is_walked(&[], &two, 1000) && !is_walked(&note[1..], &two, 1000));
+    }
 }

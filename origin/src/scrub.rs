@@ -191,6 +191,7 @@ async fn note(node: &Arc<Node>, position: &Position) {
     }
 }
 
-fn now() -> u64 {
+/// Returns seconds since 1970, by this machine.
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -210,7 +210,7 @@ async fn tell(node: &Arc<Node>, row: &ObjectRow, done: &Repaired) -> Result<(), 
             homes.into_iter().chain(done.durable.iter().map(|(_, at)| at)).collect();
         let bytes = bytes::Bytes::from(record.encode());
         for holder in holders {
-            // A copy is a convenience of readers: the next renewal or the feed brings it.
+            // A copy is a convenience of readers: the next renewal or the next walk over all records brings it.
             if let Err(error) = node.transport.put_record(holder, locator, bytes.clone()).await {
                 tracing::warn!(node = %holder, %error, "a copy of a record was not renewed");
             }

@@ -4,6 +4,7 @@ use super::{Store, StoreError, draft::Scrap, read};
 
 const FEED: &str = "feed";
 const SCRUB: &str = "scrub";
+const COPIES: &str = "copies";
 /// Largest note.
 const NOTE_BYTES_MAX: usize = 1024;
 
@@ -30,6 +31,16 @@ impl Store {
     /// Notes where the scrub is.
     pub(crate) fn put_scrub_note(&self, note: &[u8]) -> Result<(), StoreError> {
         self.put_note(SCRUB, note)
+    }
+
+    /// Returns what was noted of the search for missing copies of records.
+    pub(crate) fn copies_note(&self) -> Option<Vec<u8>> {
+        self.note(COPIES)
+    }
+
+    /// Notes that missing copies of records were looked for.
+    pub(crate) fn put_copies_note(&self, note: &[u8]) -> Result<(), StoreError> {
+        self.put_note(COPIES, note)
     }
 
     fn note(&self, name: &str) -> Option<Vec<u8>> {
