@@ -20,6 +20,9 @@ use origin::catalog::{Catalog, CatalogUrl, RepairAsk, RepairCause, RepairEnd, Sh
 
 /// Callers at once, as an origin under load has.
 const CALLERS: usize = 8;
+/// An object that has shards, and one that lies in its manifest.
+const SHARDED_BYTES: usize = 20_000;
+const INLINE_BYTES: usize = 1000;
 const HOLD: Duration = Duration::from_secs(3600);
 
 #[tokio::main]
@@ -40,11 +43,15 @@ async fn main() {
 async fn measure(catalog: &Arc<dyn Catalog>, rows: usize) {
     let owner = OwnerSecret::from_bytes([1; 32]).keys();
     let nodes: Vec<NodeName> = (0..24).map(|number| format!("o{number}").parse().unwrap()).collect();
-    let records: Vec<Record> = (0..rows).map(|number| record(&owner, number, &nodes[0])).collect();
+    let records: Vec<Record> = (0..rows).map(|number| record(&owner, number, SHARDED_BYTES, &nodes[0])).collect();
     let some = &records[..rows / 10];
 
     each("records filed", &records, |record| async move { catalog.put_record(record).await.map(|_| ()).unwrap() })
         .await;
+    each("records brought again", &records, |record| async move {
+        catalog.put_record(record).await.map(|_| ()).unwrap();
+    })
+    .await;
     for (column, node) in nodes.iter().enumerate().take(records[0].public.columns()) {
         let place = |record: &Record| {
             let object = record.public.id();
@@ -70,6 +77,18 @@ async fn measure(catalog: &Arc<dyn Catalog>, rows: usize) {
         async move { catalog.queue_repair(&repair).await.map(|_| ()).unwrap() }
     };
     each("repairs asked for", some, ask).await;
+    // They have one public manifest, and so one object id, between them.
+    let inline: Vec<Record> = (0..rows / 10).map(|number| record(&owner, number, INLINE_BYTES, &nodes[0])).collect();
+    each(
+        "inline records filed",
+        &inline,
+        |record| async move { catalog.put_record(record).await.map(|_| ()).unwrap() },
+    )
+    .await;
+    each("inline objects looked up", &inline, |record| async move {
+        catalog.object(&record.public.id()).await.map(|_| ()).unwrap();
+    })
+    .await;
     let holder = &nodes[0];
     each("repairs taken and ended", some, |_| async move {
         let repair = catalog.take_repair(holder, HOLD).await.unwrap().unwrap();
@@ -99,8 +118,8 @@ fn line(what: &str, count: usize, took: Duration) {
     println!("| {what} | {count} | {:.0} |", f64::from(u32::try_from(count).unwrap()) / took.as_secs_f64());
 }
 
-/// A small object with shards.
-fn record(owner: &OwnerKeys, number: usize, node: &NodeName) -> Record {
+/// An object of so many bytes.
+fn record(owner: &OwnerKeys, number: usize, length: usize, node: &NodeName) -> Record {
     let random = *blake3::hash(&number.to_le_bytes()).as_bytes();
     let options = EncoderOptions {
         profile: Profile::SmallCluster,
@@ -109,7 +128,7 @@ fn record(owner: &OwnerKeys, number: usize, node: &NodeName) -> Record {
         owner: owner.id(),
     };
     let mut encoder = Encoder::new(options, DataKey::fresh(random));
-    let bytes = [7; 20_000];
+    let bytes = vec![7; length];
     let mut input = &bytes[..];
     while encoder.write(&mut input).unwrap().is_some() {}
     let mut ending = encoder.end();

@@ -14,6 +14,10 @@ const TABLE: &str = "records";
 pub(super) async fn put<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<Applied, CatalogError> {
     let placement = encode_placement(&record.placement)?;
     let (locator, object) = (record.locator(), record.public.id());
+    // Every node that takes a record brings it here, one after another: all but the first need no writer.
+    if is_held(catalog, record, &placement).await? {
+        return Ok(Applied::Unchanged);
+    }
     let mut write = catalog.write().await?;
     write.alone(Alone::Record(&locator.0)).await?;
     let Some((held, now)) = held(&mut write, &locator).await? else {
@@ -31,6 +35,15 @@ pub(super) async fn put<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> 
     let statement = "UPDATE records SET placement = $1 WHERE locator = $2";
     write.run(statement, &[placement.as_str().into(), (&locator.0).into()]).await?;
     finish(write, &record.lease, &object).await
+}
+
+/// Whether just this is held, and alive.
+async fn is_held<D: Driver>(catalog: &SqlCatalog<D>, record: &Record, placement: &str) -> Result<bool, CatalogError> {
+    let statement = "SELECT 1 FROM records
+        WHERE locator = $1 AND object = $2 AND lease = $3 AND placement = $4 AND erased_at IS NULL";
+    let (locator, object) = (record.locator(), record.public.id());
+    let args = [(&locator.0).into(), (&object.0).into(), record.lease_envelope[..].into(), placement.into()];
+    Ok(catalog.reader().await?.first(statement, &args).await?.is_some())
 }
 
 pub(super) async fn renew<D: Driver>(
