@@ -213,6 +213,17 @@ impl Processes {
         Ok(())
     }
 
+    /// Replaces a part of a node's configuration; it counts from the node's next start.
+    ///
+    /// # Errors
+    /// When the part is not there.
+    pub fn change_config(&self, number: usize, from: &str, to: &str) -> Result<()> {
+        let path = self.path(&format!("{}.toml", self.nodes[number].name));
+        let text = fs::read_to_string(&path)?;
+        ensure!(text.contains(from), "{path} has no {from:?}");
+        Ok(fs::write(&path, text.replacen(from, to, 1))?)
+    }
+
     /// Returns the folder of an origin's data.
     #[must_use]
     pub fn data_dir(&self, number: usize) -> PathBuf {

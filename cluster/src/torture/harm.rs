@@ -15,7 +15,7 @@ use fastrand::Rng;
 use tokio::time::sleep;
 use walkdir::WalkDir;
 
-use super::{HEAL_DEADLINE, ORIGINS, Scene};
+use super::{FLOOD_LIMITS, HEAL_DEADLINE, LIMITS, ORIGINS, Scene};
 use crate::processes::Processes;
 
 /// Nodes hurt at a time: the parity of every tier of the profile.
@@ -70,11 +70,19 @@ pub(super) async fn flood(scene: &Scene, processes: &mut Processes, rng: &mut Rn
     {
         let _changes = scene.changes.write().await;
         scene.heal(HEAL_DEADLINE).await?;
+        // From here on no disk is hurt.
+        scene.harmed_at.store(0, Ordering::Relaxed);
+        for number in 0..usize::from(ORIGINS) {
+            processes.change_config(number, LIMITS, FLOOD_LIMITS)?;
+            processes.kill_node(number)?;
+            scene.tally.kills.add(1);
+            scene.tally.restart_max.raise(processes.start_node(number)?);
+        }
     }
     let start = Instant::now();
     let mut said = start;
     while start.elapsed() < time {
-        sleep(Duration::from_millis(rng.u64(50..2500))).await;
+        sleep(Duration::from_millis(rng.u64(50..3500))).await;
         let (victims, count) = (victims(rng), rng.usize(1..=VICTIMS));
         kill(scene, processes, &victims[..count], rng)?;
         if said.elapsed() > Duration::from_secs(30) {

@@ -22,7 +22,9 @@ pub(super) async fn write(scene: Arc<Scene>, number: usize, mut rng: Rng) {
             continue;
         }
         let _change = scene.changes.read().await;
-        if rng.u8(..100) < 5 || (!floods && scene.keeper.count() >= FEW) {
+        // A removal writes the owner's whole index anew, which takes the longer the more it names.
+        let removes = if floods { rng.u16(..1000) < 1 } else { rng.u8(..100) < 5 || scene.keeper.count() >= FEW };
+        if removes {
             match scene.keeper.remove_any(&mut rng).await {
                 Ok(()) => scene.tally.removals.add(1),
                 Err(error) => {
