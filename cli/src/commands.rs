@@ -66,7 +66,7 @@ pub(crate) enum Command {
     Catalog(catalog::Catalog),
     /// Run an origin node
     Origin(origin::Origin),
-    /// Run an edge node
+    /// Run an edge node, or check its configuration
     Edge(edge::Edge),
     /// See how an object is kept
     Object(object::Object),
@@ -84,7 +84,11 @@ pub(crate) enum Command {
 impl Command {
     /// Returns whether it runs until it is told to stop.
     pub(crate) fn is_node(&self) -> bool {
-        matches!(self, Self::Origin(_) | Self::Edge(_))
+        match self {
+            Self::Origin(_) => true,
+            Self::Edge(edge) => edge.is_node(),
+            _ => false,
+        }
     }
 
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
@@ -100,7 +104,7 @@ impl Command {
             Self::Cluster(cluster) => cluster.run(options),
             Self::Catalog(catalog) => catalog.run(options).await,
             Self::Origin(origin) => origin.run().await,
-            Self::Edge(edge) => edge.run().await,
+            Self::Edge(edge) => edge.run(options).await,
             Self::Object(object) => object.run(options).await,
             Self::Node(node) => node.run(options).await,
             Self::Repair(repair) => repair.run(options).await,

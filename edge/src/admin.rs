@@ -1,6 +1,6 @@
 //! Metrics and health for the operator, on an address of their own.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use http::{StatusCode, header};
@@ -12,7 +12,10 @@ use pingora_core::{
 use pingora_http::ResponseHeader;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::timeout};
 
-use crate::node::Node;
+use crate::{
+    clock,
+    node::{Node, SILENT_SECONDS},
+};
 
 /// Operators are few.
 const CONNECTIONS_MAX: usize = 16;
@@ -34,7 +37,8 @@ impl HttpServerApp for Admin {
         let (status, text) = match session.req_header().uri.path() {
             "/metrics" => (StatusCode::OK, self.0.metrics.text()),
             "/health" => (StatusCode::OK, "ok\n".to_owned()),
-            _ => (StatusCode::NOT_FOUND, "there are /metrics and /health\n".to_owned()),
+            "/ready" => ready(self.0.metrics.announced.get(), clock::unix_seconds(SystemTime::now())),
+            _ => (StatusCode::NOT_FOUND, "there are /metrics, /health and /ready\n".to_owned()),
         };
         let mut head = ResponseHeader::build(status, Some(2)).ok()?;
         head.insert_header(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8").ok()?;
@@ -44,6 +48,18 @@ impl HttpServerApp for Admin {
         session.write_response_body(text.into(), true).await.ok()?;
         session.finish().await.ok()?;
         None
+    }
+}
+
+/// Whether viewers should be sent here: without an origin only what is cached is served. Seconds since 1970, 0 for never.
+fn ready(announced: u64, now: u64) -> (StatusCode, String) {
+    match now.saturating_sub(announced) {
+        0..=SILENT_SECONDS => (StatusCode::OK, "ready\n".to_owned()),
+        _ if announced == 0 => (StatusCode::SERVICE_UNAVAILABLE, "no origin has answered yet\n".to_owned()),
+        seconds => {
+            let text = format!("no origin has answered for {seconds} s; what is cached is served\n");
+            (StatusCode::SERVICE_UNAVAILABLE, text)
+        }
     }
 }
 
@@ -63,5 +79,25 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, shutdown: Shut
             let _ = timeout(CONNECTION_DEADLINE, app.process_new(Box::new(stream), &shutdown)).await;
             drop(place);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edge_is_ready_while_origins_answer() {
+        let now = 1_800_000_000;
+        for (announced, status, says) in [
+            (0, 503, "yet"),
+            (now, 200, "ready"),
+            (now - 20, 200, "ready"),
+            (now - 21, 503, "21 s"),
+            (now + 5, 200, "ready"),
+        ] {
+            let (found, text) = ready(announced, now);
+            assert!(found == status && text.contains(says), "{announced}: {found} {text}");
+        }
     }
 }

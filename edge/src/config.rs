@@ -12,7 +12,7 @@ use format::{NodeName, Place, wire};
 use serde::Deserialize;
 
 use crate::{
-    places::PrefixPlace,
+    places::{Net, PrefixPlace},
     zone::{Zone, ZoneError},
 };
 
@@ -41,7 +41,7 @@ pub struct Config {
     /// The same door over TLS. Absent: there is none, and a terminator stands in front.
     #[serde(default)]
     pub https: Option<HttpsConfig>,
-    /// Where `/metrics` and `/health` are served; keep it off the public network. Absent: nowhere.
+    /// Where `/metrics`, `/health` and `/ready` are served; keep it off the public network. Absent: nowhere.
     #[serde(default)]
     pub admin: Option<SocketAddr>,
     /// What is kept in memory. Absent: 256 MiB of blocks.
@@ -101,6 +101,10 @@ pub enum RefusedName {
 pub struct HttpConfig {
     /// HTTP/1.1 and HTTP/2 (prior knowledge) in clear.
     pub listen: SocketAddr,
+    /// Prefixes of balancers, whose connections begin with a PROXY header (version 1 or 2) that names the viewer; so do theirs to
+    /// `https.listen`. HTTP/3 is refused them: over UDP there is no such header. Absent: none, and nobody is believed.
+    #[serde(default)]
+    pub balancers: Vec<Net>,
     /// Connections at one time; more are closed at once. Absent: 8,192.
     #[serde(default = "default_connections_max")]
     pub connections_max: usize,
@@ -109,7 +113,15 @@ pub struct HttpConfig {
     pub connections_per_address_max: usize,
 }
 
-/// The HTTP door over TLS 1.3: HTTP/2 and HTTP/1.1. It has connections to itself, as many as [`HttpConfig`] says.
+impl HttpConfig {
+    /// Whether connections from here begin with a PROXY header.
+    pub(crate) fn is_balancer(&self, address: IpAddr) -> bool {
+        self.balancers.iter().any(|net| net.holds(address.to_canonical()))
+    }
+}
+
+/// The HTTP door over TLS 1.3: HTTP/1.1, HTTP/2 and HTTP/3. TCP and UDP have connections to themselves, as many as [`HttpConfig`]
+/// says.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpsConfig {
@@ -125,6 +137,9 @@ pub struct HttpsConfig {
     /// The port that viewers reach, where it is not the one of `listen`. Absent: the one of `listen`.
     #[serde(default)]
     pub public_port: Option<u16>,
+    /// Whether HTTP/3 is spoken too, on the UDP port of the same number. Absent: yes.
+    #[serde(default = "default_http3")]
+    pub http3: bool,
 }
 
 /// What is kept in memory.
@@ -346,6 +361,10 @@ fn default_record_seconds() -> u64 {
 
 fn default_unknown_seconds() -> u64 {
     5
+}
+
+fn default_http3() -> bool {
+    true
 }
 
 fn default_redirect() -> bool {

@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use client::{Reader, ReaderOptions, Topology, Transport};
+use quinn::Endpoint;
 use sandbox::{Engine, EngineOptions, guard::ChildCommand};
 use tokio::{
     net::TcpListener,
@@ -14,10 +15,10 @@ use tokio::{
 use crate::{
     admin,
     cache::BlockCache,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, HttpsConfig},
     dns::{DnsSockets, ZoneFacts},
     follow,
-    http::{CertificateError, HttpDoor, Terminator},
+    http::{CertificateError, HttpDoor, Terminator, Ways, quic},
     library::PolicyLibrary,
     metrics::Metrics,
     miss::Fills,
@@ -83,7 +84,7 @@ pub struct Running {
     pub dns: SocketAddr,
     /// The HTTP door.
     pub http: SocketAddr,
-    /// The HTTP door over TLS.
+    /// The HTTP door over TLS; HTTP/3 has the UDP port of the same number.
     pub https: Option<SocketAddr>,
     /// Metrics and health.
     pub admin: Option<SocketAddr>,
@@ -102,6 +103,20 @@ impl Running {
 pub struct Edge;
 
 impl Edge {
+    /// Checks all that [`Self::start`] checks before it binds a port, the files named in the configuration among it.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn check(config: &Config) -> Result<(), StartError> {
+        config.check()?;
+        ZoneFacts::of(config)?;
+        PlaceTable::load(&config.places)?;
+        if let Some(https) = &config.https {
+            Terminator::new(https)?;
+        }
+        Ok(())
+    }
+
     /// Checks the configuration, binds all doors and starts answering. Ends when `shutdown` turns true or its sender goes.
     ///
     /// # Errors
@@ -124,8 +139,11 @@ impl Edge {
                 let terminator = Arc::new(Terminator::new(https)?);
                 let listener = TcpListener::bind(https.listen).await.map_err(bind("https", https.listen))?;
                 let address = listener.local_addr().map_err(bind("https", https.listen))?;
-                let port = https.redirect.then_some(https.public_port.unwrap_or(address.port()));
-                Some(Secure { terminator, listener, address, redirect: port })
+                // The port that TCP got, where any was asked for.
+                let quic =
+                    https.http3.then(|| quic::bind(SocketAddr::new(https.listen.ip(), address.port()), &terminator));
+                let quic = quic.transpose().map_err(bind("http3", address))?;
+                Some(Secure { terminator, listener, address, quic })
             }
         };
         let https_address = https.as_ref().map(|https| https.address);
@@ -138,7 +156,7 @@ impl Edge {
         };
         let admin_address = admin.as_ref().map(|(address, _)| *address);
 
-        tracing::info!(edge = %node.config.name, dns = %dns_address, http = %http_address, "edge answers");
+        tracing::info!(edge = %node.config.name, dns = %dns_address, http = %http_address, https = https_address.map(tracing::field::display), "edge answers");
         let doors = Doors { dns, http, https, admin: admin.map(|(_, listener)| listener) };
         let task = tokio::spawn(run(node, parts.transport, zone, doors, shutdown));
         Ok(Running { dns: dns_address, http: http_address, https: https_address, admin: admin_address, task })
@@ -158,8 +176,15 @@ struct Secure {
     terminator: Arc<Terminator>,
     listener: TcpListener,
     address: SocketAddr,
-    /// The port that viewers in clear are sent to.
-    redirect: Option<u16>,
+    /// The UDP port of HTTP/3.
+    quic: Option<Endpoint>,
+}
+
+impl Secure {
+    fn ways(&self, config: &HttpsConfig) -> Ways {
+        let port = config.public_port.unwrap_or(self.address.port());
+        Ways { redirect: config.redirect.then_some(port), http3: self.quic.is_some().then_some(port) }
+    }
 }
 
 fn build(config: Config, parts: &Parts) -> Result<Node, StartError> {
@@ -214,10 +239,13 @@ async fn run(
     let (mut dns, dns_tcp) = bound.dns.serve(Arc::clone(&node), zone);
     let mut doors = JoinSet::new();
     doors.spawn(dns_tcp.serve(going_down.clone()));
-    let redirect = bound.https.as_ref().and_then(|https| https.redirect);
-    let door = Arc::new(HttpDoor::new(Arc::clone(&node), redirect));
-    if let Some(Secure { terminator, listener, .. }) = bound.https {
+    let ways = bound.https.as_ref().zip(node.config.https.as_ref()).map(|(https, config)| https.ways(config));
+    let door = Arc::new(HttpDoor::new(Arc::clone(&node), ways.unwrap_or_default()));
+    if let Some(Secure { terminator, listener, quic, .. }) = bound.https {
         doors.spawn(Arc::clone(&door).serve(listener, Some(terminator), going_down.clone()));
+        if let Some(endpoint) = quic {
+            doors.spawn(Arc::clone(&door).serve_quic(endpoint, going_down.clone()));
+        }
     }
     doors.spawn(door.serve(bound.http, None, going_down));
 

@@ -3,7 +3,10 @@
 //! An erasure or a new policy is told within the round trip of a long poll; when no origin answers, the edge goes on with
 //! what it has and tries again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use client::{Transport, TransportError};
 use format::{
@@ -13,7 +16,7 @@ use format::{
 };
 use tokio::time::{sleep, timeout};
 
-use crate::node::Node;
+use crate::{clock, node::Node};
 
 /// How long the origin may sit on a question for news.
 const WAIT_SECONDS: u32 = 20;
@@ -96,6 +99,7 @@ pub(crate) async fn announce(node: Arc<Node>, transport: Arc<dyn Transport>) {
                 sleep(RETRY).await;
                 continue;
             }
+            node.metrics.announced.set(clock::unix_seconds(SystemTime::now()));
         }
         node.metrics.cache_bytes.set(node.cache.bytes());
         sleep(ANNOUNCE_EVERY).await;

@@ -1,16 +1,20 @@
-//! The HTTP door: HTTP/1.1 and HTTP/2 in clear, a pingora `HttpServerApp` behind our own accept loop, so that several edges
-//! run in one process.
+//! The HTTP door: HTTP/1.1 and HTTP/2 in clear and over TLS, a pingora `HttpServerApp` behind our own accept loop, so that
+//! several edges run in one process; HTTP/3 beside it ([`quic`]).
 //!
-//! connection (caps, deadline) -> request (framing checked, header bounded) -> [`answer`] -> [`reply`].
+//! connection (caps, deadline) -> request (framing checked, header bounded) -> [`answer`] -> [`reply`] -> [`session`].
 
 mod answer;
 mod body;
+mod capped;
 mod conditions;
 mod headers;
 mod page;
+mod proxy;
+pub(crate) mod quic;
 mod range;
 mod reply;
 mod request;
+mod session;
 mod tls;
 mod tree;
 
@@ -40,7 +44,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::request::Intake;
+use self::{
+    reply::Sent,
+    request::{HEADER_BYTES_MAX, Intake},
+    session::Session,
+};
 use crate::{connections::Connections, node::Node};
 
 pub use tls::CertificateError;
@@ -50,17 +58,15 @@ pub(crate) use tree::Directories;
 /// The first header of a connection must be whole by then.
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// An idle connection is closed after so long.
-const IDLE_SECONDS: u64 = 60;
+const IDLE_SECONDS: u32 = 60;
 /// Requests on one connection: now and then a new one, so that memory of a connection does not only grow.
 const REQUESTS_PER_CONNECTION_MAX: u32 = 10_000;
 /// A viewer that takes fewer bytes per second is cut off; slow modems are faster.
 const SEND_BYTES_PER_SECOND_MIN: usize = 2 * 1024;
-/// A write of up to 64 KiB must end by then on HTTP/2, where pingora has no rate.
+/// A write of up to 64 KiB must end by then on HTTP/2 and HTTP/3, which have no rate.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
-/// Streams at one time on an HTTP/2 connection.
-const H2_STREAMS_MAX: u32 = 64;
-/// Header list of an HTTP/2 request in bytes.
-const H2_HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// Requests at one time on a connection of HTTP/2 or HTTP/3.
+const STREAMS_MAX: u32 = 64;
 /// After a failed accept (out of descriptors) the next try waits, or the loop would spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
@@ -71,21 +77,29 @@ pub(crate) struct HttpDoor {
     /// Of connections in clear, and of those over TLS, where ALPN says which HTTP it is.
     clear: HttpServerOptions,
     secure: HttpServerOptions,
+    ways: Ways,
+}
+
+/// Which other ways viewers are told of.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ways {
     /// The port of HTTPS, when connections in clear are only sent there.
-    redirect: Option<u16>,
+    pub(crate) redirect: Option<u16>,
+    /// The port of HTTP/3.
+    pub(crate) http3: Option<u16>,
 }
 
 impl HttpDoor {
-    /// Makes the door; `redirect` is the port of HTTPS, when connections in clear are only sent there.
-    pub(crate) fn new(node: Arc<Node>, redirect: Option<u16>) -> Self {
+    /// Makes the door.
+    pub(crate) fn new(node: Arc<Node>, ways: Ways) -> Self {
         let options = |h2c| {
             let mut options = HttpServerOptions::default();
             options.h2c = h2c;
             options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION_MAX);
-            options.h2_idle_timeout = Some(Duration::from_secs(IDLE_SECONDS));
+            options.h2_idle_timeout = Some(Duration::from_secs(IDLE_SECONDS.into()));
             options
         };
-        Self { node, directories: Directories::new(), clear: options(true), secure: options(false), redirect }
+        Self { node, directories: Directories::new(), clear: options(true), secure: options(false), ways }
     }
 
     /// Accepts connections until the shutdown is called, then lets those under way end; dropping it cuts them.
@@ -113,23 +127,39 @@ impl HttpDoor {
                     tracing::warn!(%error, "connection not accepted");
                     sleep(ACCEPT_RETRY).await;
                 }
-                Ok((stream, peer)) => match connections.admit(peer.ip()) {
-                    None => {
+                Ok((mut stream, peer)) => {
+                    let Some(admitted) = connections.admit() else {
                         self.node.metrics.http_connections_refused.inc();
-                    }
-                    Some(admitted) => {
-                        let (door, shutdown) = (Arc::clone(&self), shutdown.clone());
-                        let terminator = terminator.clone();
-                        tasks.spawn(async move {
-                            let gauge = Gauged::new(&door.node);
-                            connection(&door, stream, peer, terminator.as_deref(), &shutdown).await;
-                            drop((gauge, admitted));
-                        });
-                    }
-                },
+                        continue;
+                    };
+                    let (door, shutdown) = (Arc::clone(&self), shutdown.clone());
+                    let terminator = terminator.clone();
+                    tasks.spawn(async move {
+                        let Some(peer) = door.viewer(&mut stream, peer).await else { return };
+                        let Some(admitted) = admitted.of(peer.ip()) else {
+                            door.node.metrics.http_connections_refused.inc();
+                            return;
+                        };
+                        let gauge = Gauged::new(&door.node);
+                        connection(&door, stream, peer, terminator.as_deref(), &shutdown).await;
+                        drop((gauge, admitted));
+                    });
+                }
             }
         }
         while tasks.join_next().await.is_some() {}
+    }
+
+    /// Returns who is at the other end: the peer, or whom a balancer names.
+    async fn viewer(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+        if !self.node.config.http.is_balancer(peer.ip()) {
+            return Some(peer);
+        }
+        let named = timeout(HEADER_DEADLINE, proxy::viewer(stream, peer)).await.ok().flatten();
+        if named.is_none() {
+            tracing::debug!(balancer = %peer, "a connection without a PROXY header was closed");
+        }
+        named
     }
 }
 
@@ -203,7 +233,8 @@ impl HttpServerApp for Connection {
         session.set_min_send_rate(Some(SEND_BYTES_PER_SECOND_MIN));
         // The first header has its own deadline; later ones may idle before they begin.
         let is_first = !self.begun.swap(true, Ordering::Relaxed);
-        let patience = if is_first { HEADER_DEADLINE } else { HEADER_DEADLINE + Duration::from_secs(IDLE_SECONDS) };
+        let patience =
+            if is_first { HEADER_DEADLINE } else { HEADER_DEADLINE + Duration::from_secs(IDLE_SECONDS.into()) };
         let read = timeout(patience, session.read_request()).await;
         self.first.notify_one();
         let start = Instant::now();
@@ -211,27 +242,17 @@ impl HttpServerApp for Connection {
             // The other side closed, or was silent for too long.
             Ok(Ok(false)) | Err(_) => return None,
             // No header was understood, so there is nothing to answer in the other side's terms.
-            Ok(Err(_)) => Intake::Garbled,
-            Ok(Ok(true)) => Intake::read(&mut session, self.peer, self.is_secure),
-        };
-        let request = match intake {
-            Intake::Garbled => {
+            Ok(Err(_)) => {
                 // pingora holds no request to answer to; it sends 400 and closes.
                 let _ = session.respond_error(400).await;
                 return None;
             }
-            Intake::Refused(request, fault) => {
-                reply::refusal(&request, &fault).send(&self.door, &mut session, request, start).await
-            }
-            Intake::Ready(request) => {
-                let reply = match self.door.redirect.filter(|_| !self.is_secure) {
-                    Some(port) => answer::to_https(&self.door, &request, port),
-                    None => answer::answer(&self.door, &request).await,
-                };
-                reply.send(&self.door, &mut session, request, start).await
+            Ok(Ok(true)) => {
+                let has_body = !session.is_body_empty();
+                Intake::read(session.req_header(), has_body, self.peer, self.is_secure)
             }
         };
-        let sent = request?;
+        let sent = respond(&self.door, &mut Session::Pingora(&mut session), intake, start).await?;
         if sent.close || *shutdown.borrow() {
             session.set_keepalive(None);
         }
@@ -242,12 +263,30 @@ impl HttpServerApp for Connection {
 
     fn h2_options(&self) -> Option<H2Options> {
         let mut options = H2Options::new();
-        options.max_concurrent_streams(H2_STREAMS_MAX);
-        options.max_header_list_size(H2_HEADER_BYTES_MAX);
+        options.max_concurrent_streams(STREAMS_MAX);
+        options.max_header_list_size(HEADER_BYTES_MAX);
         Some(options)
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
         Some(if self.is_secure { &self.door.secure } else { &self.door.clear })
     }
+}
+
+/// Answers one request. None when the connection, or the stream, is of no more use.
+async fn respond(door: &Arc<HttpDoor>, session: &mut Session<'_>, intake: Intake, start: Instant) -> Option<Sent> {
+    let (request, reply) = match intake {
+        Intake::Refused(request, fault) => {
+            let reply = reply::refusal(&request, &fault);
+            (request, reply)
+        }
+        Intake::Ready(request) => {
+            let reply = match door.ways.redirect.filter(|_| !request.is_secure) {
+                Some(port) => answer::to_https(door, &request, port),
+                None => answer::answer(door, &request).await,
+            };
+            (request, reply)
+        }
+    };
+    reply.send(door, session, request, start).await
 }

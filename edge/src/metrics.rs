@@ -48,6 +48,8 @@ pub(crate) struct Metrics {
     pub(crate) changes: Counter,
     pub(crate) change_faults: Counter,
     pub(crate) policy_faults: Counter,
+    /// Seconds since 1970; 0 before the first.
+    pub(crate) announced: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -74,6 +76,7 @@ impl Metrics {
             changes: Counter::default(),
             change_faults: Counter::default(),
             policy_faults: Counter::default(),
+            announced: Gauge::default(),
         };
         let to = &mut it.registry;
         to.register("dns_answers", "DNS answers by type and rcode", it.dns_answers.clone());
@@ -98,6 +101,11 @@ impl Metrics {
             "policy_faults",
             "Requests refused because the policy could not be had or gave no verdict",
             it.policy_faults.clone(),
+        );
+        to.register(
+            "announced_timestamp_seconds",
+            "When an origin last took this edge's announcement",
+            it.announced.clone(),
         );
         it
     }

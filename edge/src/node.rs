@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// An edge that was not heard of for so long, by the catalog's clock, counts as silent: four announcements missed.
-const SILENT_SECONDS: u64 = 20;
+pub(crate) const SILENT_SECONDS: u64 = 20;
 /// How long a DNS question waits for the owner's policy.
 const POLICY_PATIENCE: Duration = Duration::from_secs(2);
 /// Lifetime of a DNS answer given without knowing the owner's wishes.

@@ -1,18 +1,23 @@
-//! `evernear edge run`.
+//! `evernear edge run | check-config`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use client::{HttpTransport, Topology, tls::Identity};
 use edge::{Config, Parts};
+use serde::Serialize;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::signals;
-use crate::policy_check;
+use super::{Options, signals};
+use crate::{output::table, policy_check};
 
-/// Run an edge node.
+/// Run an edge node, or check its configuration.
 #[derive(Debug, Args)]
 pub(crate) struct Edge {
     #[command(subcommand)]
@@ -28,31 +33,100 @@ enum EdgeCommand {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Say whether `run` would take a configuration, without opening a port
+    #[command(after_help = "\
+Examples:
+  evernear edge check-config --config edge.toml && systemctl restart evernear-edge
+
+It reads all that the configuration names: certificates, keys, the place database. It ends with 0 only when all of it is good.")]
+    CheckConfig {
+        /// The node's configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// What a good configuration would open.
+#[derive(Debug, Serialize)]
+struct Checked<'a> {
+    name: &'a str,
+    zone: &'a str,
+    dns: SocketAddr,
+    http: SocketAddr,
+    https: Option<SocketAddr>,
+    http3: bool,
+    admin: Option<SocketAddr>,
+    origins: usize,
 }
 
 impl Edge {
-    pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let EdgeCommand::Run { config: path } = self.command;
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("the configuration {} cannot be read", path.display()))?;
-        let config = Config::from_toml(&text).with_context(|| format!("the configuration {}", path.display()))?;
-        let identity = identity(&config).with_context(|| format!("the identity in {}", path.display()))?;
-        let topology = Arc::new(Topology::new(config.seed_nodes()));
-        let transport = Arc::new(HttpTransport::new(&identity, topology.clone())?);
-        let parts = Parts { transport, topology, engine: None, compiler: Some(policy_check::compiler()?) };
-        let (stop, shutdown) = watch::channel(false);
-        let running = edge::Edge::start(config, parts, shutdown).await?;
-        let mut ended = tokio::spawn(running.join());
-        tokio::select! {
-            joined = &mut ended => {
-                joined?;
-                anyhow::bail!("the edge ended by itself")
-            }
-            signalled = signals::stop() => signalled?,
-        }
-        stop.send_replace(true);
-        Ok(ended.await?)
+    pub(crate) fn is_node(&self) -> bool {
+        matches!(self.command, EdgeCommand::Run { .. })
     }
+
+    pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
+        match self.command {
+            EdgeCommand::Run { config } => run(&config).await,
+            EdgeCommand::CheckConfig { config } => check(&config, options),
+        }
+    }
+}
+
+async fn run(path: &Path) -> anyhow::Result<()> {
+    let (config, topology, transport) = read(path)?;
+    let parts = Parts { transport, topology, engine: None, compiler: Some(policy_check::compiler()?) };
+    let (stop, shutdown) = watch::channel(false);
+    let running = edge::Edge::start(config, parts, shutdown).await?;
+    let mut ended = tokio::spawn(running.join());
+    tokio::select! {
+        joined = &mut ended => {
+            joined?;
+            anyhow::bail!("the edge ended by itself")
+        }
+        signalled = signals::stop() => signalled?,
+    }
+    stop.send_replace(true);
+    Ok(ended.await?)
+}
+
+fn check(path: &Path, options: &Options) -> anyhow::Result<()> {
+    let (config, ..) = read(path)?;
+    edge::Edge::check(&config).with_context(|| format!("the configuration {}", path.display()))?;
+    let https = config.https.as_ref();
+    let checked = Checked {
+        name: config.name.as_str(),
+        zone: config.zone.as_str(),
+        dns: config.dns.listen,
+        http: config.http.listen,
+        https: https.map(|https| https.listen),
+        http3: https.is_some_and(|https| https.http3),
+        admin: config.admin,
+        origins: config.seeds.len(),
+    };
+    options.answer(&checked, || {
+        let door = |name: &str, address: Option<SocketAddr>| {
+            vec![name.to_owned(), address.map_or_else(|| "-".to_owned(), |address| address.to_string())]
+        };
+        let doors = [
+            door("dns", Some(checked.dns)),
+            door("http", Some(checked.http)),
+            door("https", checked.https),
+            door("http3", checked.https.filter(|_| checked.http3)),
+            door("admin", checked.admin),
+        ];
+        format!("{} is good: edge {} of {}\n{}", path.display(), checked.name, checked.zone, table(&doors))
+    })
+}
+
+/// Reads a configuration and its identity, which the transport checks.
+fn read(path: &Path) -> anyhow::Result<(Config, Arc<Topology>, Arc<HttpTransport>)> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("the configuration {} cannot be read", path.display()))?;
+    let config = Config::from_toml(&text).with_context(|| format!("the configuration {}", path.display()))?;
+    let topology = Arc::new(Topology::new(config.seed_nodes()));
+    let transport = identity(&config).and_then(|identity| Ok(HttpTransport::new(&identity, topology.clone())?));
+    let transport = transport.with_context(|| format!("the identity in {}", path.display()))?;
+    Ok((config, topology, Arc::new(transport)))
 }
 
 fn identity(config: &Config) -> anyhow::Result<Identity> {

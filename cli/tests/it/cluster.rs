@@ -20,3 +20,39 @@ fn an_authority_issues_and_never_replaces() {
     assert_eq!(home.run(&["cluster", "issue", "keys", "o1", "--role", "edge"]).code, 1);
     assert_eq!(std::fs::read(home.path().join("keys/o1.key")).unwrap(), before);
 }
+
+#[test]
+fn a_configuration_is_checked_with_all_that_it_names_before_a_port_opens() {
+    let home = Home::new();
+    home.good(&["cluster", "init", "keys"]);
+    for name in ["e1", "e2"] {
+        home.good(&["cluster", "issue", "keys", name, "--role", "edge"]);
+    }
+    let config = |https: &str| {
+        format!(
+            "name = \"e1\"\nzone = \"localhost\"\nplace = {{ country = \"BE\", region = \"eu\", zone = \"z\", latitude = 50.0, \
+             longitude = 4.0 }}\ndns = {{ listen = \"127.0.0.1:5300\" }}\nhttp = {{ listen = \"127.0.0.1:8080\" }}\n{https}\
+             tls = {{ authority = \"keys/authority.pem\", certificate = \"keys/e1.pem\", key = \"keys/e1.key\" }}\n\
+             seeds = [{{ name = \"o1\", address = \"127.0.0.1:7401\" }}]\n"
+        )
+    };
+    let check = ["edge", "check-config", "--config", "e1.toml"];
+    home.write("e1.toml", config(""));
+    assert_eq!(home.good(&check)["http"], "127.0.0.1:8080");
+    let done = home.run(&check);
+    assert!(done.code == 0 && String::from_utf8_lossy(&done.out).starts_with("e1.toml is good: edge e1 of localhost"));
+
+    let absent = "https = { listen = \"127.0.0.1:8443\", certificate = \"no.pem\", key = \"no.key\" }\n";
+    for (text, says) in [
+        (config(absent), "no.pem"),
+        (config("htps = 1\n"), "htps"),
+        (config("").replace("keys/e1.key", "keys/none.key"), "keys/none.key"),
+        (config("").replace("keys/e1.key", "keys/e2.key"), "the identity in"),
+    ] {
+        home.write("e1.toml", text);
+        let done = home.run(&check);
+        assert!(done.code == 1 && done.err.contains(says) && done.err.contains("e1.toml"), "{}", done.err);
+    }
+    home.write("e1.toml", config(""));
+    assert_eq!(home.good(&check)["https"], serde_json::Value::Null);
+}

@@ -37,7 +37,8 @@ pub(crate) struct ZoneFacts {
     pub(super) nameservers: Vec<LowerName>,
     soa: SOA,
     refused: RefusedName,
-    https_records: bool,
+    /// The protocols that HTTPS records name; none where there are no such records.
+    alpn: Option<Alpn>,
 }
 
 /// An answer, ready to be sent.
@@ -80,7 +81,7 @@ impl ZoneFacts {
             nameservers: nameservers.iter().map(LowerName::new).collect(),
             soa,
             refused: config.dns.refused,
-            https_records: config.dns.https_records,
+            alpn: config.dns.https_records.then(|| alpn(config)),
         })
     }
 
@@ -186,7 +187,7 @@ async fn object(
     };
     let records = match kind {
         RecordType::A | RecordType::AAAA => addresses(&steered.addresses, kind),
-        RecordType::HTTPS if zone.https_records => vec![https(&steered.addresses)],
+        RecordType::HTTPS => zone.alpn.iter().map(|alpn| https(alpn, &steered.addresses)).collect(),
         RecordType::TXT => opened.as_deref().map(describe).into_iter().collect(),
         RecordType::ANY => vec![minimal_any()],
         _ => Vec::new(),
@@ -204,8 +205,14 @@ fn addresses(addresses: &[IpAddr], kind: RecordType) -> Vec<RData> {
     addresses.iter().filter_map(record).collect()
 }
 
-/// RFC 9460: the same edges as hints, over HTTP/2.
-fn https(addresses: &[IpAddr]) -> RData {
+/// What all edges of a zone speak, for they are configured alike. Behind somebody else's terminator nothing is known of HTTP/3.
+fn alpn(config: &Config) -> Alpn {
+    let http3 = config.https.as_ref().is_some_and(|https| https.http3);
+    Alpn(if http3 { vec!["h3".to_owned(), "h2".to_owned()] } else { vec!["h2".to_owned()] })
+}
+
+/// RFC 9460: the same edges as hints.
+fn https(alpn: &Alpn, addresses: &[IpAddr]) -> RData {
     let mut v4 = Vec::new();
     let mut v6 = Vec::new();
     for address in addresses {
@@ -214,7 +221,7 @@ fn https(addresses: &[IpAddr]) -> RData {
             IpAddr::V6(address) => v6.push(AAAA(*address)),
         }
     }
-    let mut params = vec![(SvcParamKey::Alpn, SvcParamValue::Alpn(Alpn(vec!["h2".to_owned()])))];
+    let mut params = vec![(SvcParamKey::Alpn, SvcParamValue::Alpn(alpn.clone()))];
     if !v4.is_empty() {
         params.push((SvcParamKey::Ipv4Hint, SvcParamValue::Ipv4Hint(IpHint(v4))));
     }

@@ -57,7 +57,7 @@ impl TcpDoor {
                     tracing::warn!(%error, "DNS connection not accepted");
                     sleep(ACCEPT_RETRY).await;
                 }
-                Ok((stream, peer)) => match self.connections.admit(peer.ip()) {
+                Ok((stream, peer)) => match self.connections.admit().and_then(|admitted| admitted.of(peer.ip())) {
                     None => {
                         self.door.node.metrics.dns_connections_refused.inc();
                     }

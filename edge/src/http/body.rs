@@ -5,12 +5,12 @@ use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use format::{BlockIndex, BlockSlice, Geometry, StripeIndex, limits::BLOCK_BYTES};
-use pingora_core::protocols::http::ServerSession;
 use sandbox::Tier;
 
 use super::{
     HttpDoor,
     reply::{Broken, PIECE_BYTES, Source},
+    session::Session,
 };
 use crate::{cache::BlockKey, error::Fault, node::Node, objects::Opened};
 
@@ -93,12 +93,7 @@ impl Body {
     ///
     /// # Errors
     /// [`Broken`] when the viewer left or a block cannot be had; the caller cuts the connection.
-    pub(super) async fn send(
-        mut self,
-        door: &Arc<HttpDoor>,
-        session: &mut ServerSession,
-        ends: bool,
-    ) -> Result<u64, Broken> {
+    pub(super) async fn send(mut self, door: &HttpDoor, session: &mut Session<'_>, ends: bool) -> Result<u64, Broken> {
         let node = &door.node;
         let length = self.length();
         let mut ahead = ReadAhead::new(&self);
@@ -115,7 +110,7 @@ impl Body {
             while !rest.is_empty() {
                 let piece = rest.split_to(rest.len().min(PIECE_BYTES));
                 sent += piece.len() as u64;
-                let written = session.write_response_body(piece, ends && sent == length).await;
+                let written = session.body(piece, ends && sent == length).await;
                 written.map_err(|_| Broken { bytes: sent, why: "viewer left" })?;
             }
         }

@@ -7,15 +7,15 @@ use std::{
 
 use bytes::Bytes;
 use format::Locator;
-use http::{HeaderMap, StatusCode, header};
-use pingora_core::protocols::http::ServerSession;
-use pingora_http::ResponseHeader;
+use http::{HeaderMap, StatusCode, Version, header};
 
-use super::{HttpDoor, body::Body, headers, page, request::Request};
+use super::{HttpDoor, body::Body, headers, page, request::Request, session::Session};
 use crate::{error::Fault, metrics::HttpLabels};
 
 /// Largest piece handed to the connection at a time: small enough for HTTP/2 streams to take turns.
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
+
+const X_REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-request-id");
 
 /// What is sent after the header.
 pub(super) enum Content {
@@ -118,7 +118,7 @@ impl Reply {
     pub(super) async fn send(
         self,
         door: &Arc<HttpDoor>,
-        session: &mut ServerSession,
+        session: &mut Session<'_>,
         request: Request,
         start: Instant,
     ) -> Option<Sent> {
@@ -154,21 +154,18 @@ impl Reply {
             outcome,
         );
         if written.is_err() {
-            // HTTP/1.1 closes short of its Content-Length, HTTP/2 resets the stream.
-            session.shutdown().await;
+            session.cut().await;
             return None;
         }
         Some(Sent { close })
     }
 
-    async fn write(self, door: &Arc<HttpDoor>, session: &mut ServerSession, request: &Request) -> Result<u64, Broken> {
-        let left = |bytes| Broken { bytes, why: "viewer left" };
-        let length = self.content.length();
-        let head = self.head(length, request).map_err(|_| Broken { bytes: 0, why: "header not made" })?;
+    async fn write(self, door: &HttpDoor, session: &mut Session<'_>, request: &Request) -> Result<u64, Broken> {
+        let fields = fields(self.fields, self.content.length(), door, request);
         if self.close {
-            session.set_keepalive(None);
+            session.close_after();
         }
-        session.write_response_header(Box::new(head)).await.map_err(|_| left(0))?;
+        session.head(self.status, fields).await.map_err(|_| Broken { bytes: 0, why: "viewer left" })?;
         if request.is_head() {
             return Ok(0);
         }
@@ -192,27 +189,30 @@ impl Reply {
             }
         }
     }
-
-    fn head(&self, length: Option<u64>, request: &Request) -> pingora_core::Result<ResponseHeader> {
-        let mut head = ResponseHeader::build(self.status, Some(self.fields.len() + 4))?;
-        for (name, value) in &self.fields {
-            head.append_header(name.clone(), value.clone())?;
-        }
-        //= https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
-        //# An origin server with a clock MUST generate a Date header field in all 2xx (Successful), 3xx (Redirection), and 4xx
-        //# (Client Error) responses
-        head.insert_header(header::DATE, httpdate::fmt_http_date(SystemTime::now()))?;
-        head.insert_header("x-request-id", &request.id)?;
-        if let Some(length) = length {
-            head.insert_header(header::CONTENT_LENGTH, length.to_string())?;
-        }
-        Ok(head)
-    }
 }
 
-async fn write_bytes(session: &mut ServerSession, bytes: Bytes, ends: bool) -> Result<u64, Broken> {
+/// Adds what every answer has.
+fn fields(mut fields: HeaderMap, length: Option<u64>, door: &HttpDoor, request: &Request) -> HeaderMap {
+    //= https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
+    //# An origin server with a clock MUST generate a Date header field in all 2xx (Successful), 3xx (Redirection), and 4xx
+    //# (Client Error) responses
+    headers::set(&mut fields, header::DATE, httpdate::fmt_http_date(SystemTime::now()));
+    headers::set(&mut fields, X_REQUEST_ID, &request.id);
+    if let Some(length) = length {
+        fields.insert(header::CONTENT_LENGTH, length.into());
+    }
+    //= https://www.rfc-editor.org/rfc/rfc9114#section-3.1.1
+    //# An HTTP origin can advertise the availability of an equivalent HTTP/3 endpoint via the Alt-Svc HTTP response header
+    //# field
+    if let Some(port) = door.ways.http3.filter(|_| request.is_secure && request.version != Version::HTTP_3) {
+        headers::set(&mut fields, header::ALT_SVC, format!("h3=\":{port}\"; ma=86400"));
+    }
+    fields
+}
+
+async fn write_bytes(session: &mut Session<'_>, bytes: Bytes, ends: bool) -> Result<u64, Broken> {
     let length = bytes.len() as u64;
-    let written = session.write_response_body(bytes, ends).await;
+    let written = session.body(bytes, ends).await;
     written.map_err(|_| Broken { bytes: 0, why: "viewer left" })?;
     Ok(length)
 }

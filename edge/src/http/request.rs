@@ -2,14 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, Method, Version, header};
-use pingora_core::protocols::http::ServerSession;
+use http::{HeaderMap, Method, Version, header, request::Parts};
 
 use super::page::Style;
 use crate::{error::Fault, places::cut};
 
 /// Names, values and separators of all fields, and the request line.
-const HEADER_BYTES_MAX: usize = 16 * 1024;
+pub(super) const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Fields of one request.
 const FIELDS_MAX: usize = 100;
 
@@ -31,8 +30,6 @@ pub(super) struct Request {
 
 /// What became of reading a header.
 pub(super) enum Intake {
-    /// It was no HTTP.
-    Garbled,
     /// It is HTTP that is not served.
     Refused(Request, Fault),
     /// It may be answered.
@@ -40,10 +37,8 @@ pub(super) enum Intake {
 }
 
 impl Intake {
-    /// Takes the request out of a session whose header was read.
-    pub(super) fn read(session: &mut ServerSession, peer: SocketAddr, is_secure: bool) -> Self {
-        let has_body = !session.is_body_empty();
-        let head = session.req_header();
+    /// Takes a request out of its header.
+    pub(super) fn read(head: &Parts, has_body: bool, peer: SocketAddr, is_secure: bool) -> Self {
         let fields = head.headers.clone();
         let authority = fields.get(header::HOST).and_then(|host| host.to_str().ok());
         let authority = head.uri.authority().map(http::uri::Authority::as_str).or(authority).unwrap_or("").to_owned();
@@ -58,7 +53,8 @@ impl Intake {
             query: head.uri.query().unwrap_or("").to_owned(),
             fields,
         };
-        let line = head.raw_path().len() + request.method.as_str().len();
+        let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        let line = target + request.method.as_str().len();
         match check(&request, line, has_body) {
             Ok(()) => Self::Ready(request),
             Err(fault) => Self::Refused(request, fault),
@@ -97,7 +93,7 @@ fn check(request: &Request, line_bytes: usize, has_body: bool) -> Result<(), Fau
     let field_bytes =
         |(name, value): (&header::HeaderName, &header::HeaderValue)| name.as_str().len() + value.len() + 4;
     let bytes = line_bytes + request.fields.iter().map(field_bytes).sum::<usize>();
-    if bytes > HEADER_BYTES_MAX || request.fields.len() > FIELDS_MAX {
+    if bytes > HEADER_BYTES_MAX as usize || request.fields.len() > FIELDS_MAX {
         return Err(Fault::HeaderTooLarge);
     }
     //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2
@@ -167,7 +163,7 @@ mod tests {
         assert!(matches!(fault(Method::CONNECT, &[], false), Some(Fault::Request { .. })));
         assert_eq!(fault(Method::POST, &[], true), Some(Fault::Method));
         assert_eq!(
-            fault(Method::GET, &[("cookie", &"x".repeat(HEADER_BYTES_MAX))], false),
+            fault(Method::GET, &[("cookie", &"x".repeat(HEADER_BYTES_MAX as usize))], false),
             Some(Fault::HeaderTooLarge)
         );
         let nobody = Request { authority: String::new(), ..request(Method::GET, &[]) };

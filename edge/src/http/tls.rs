@@ -18,6 +18,7 @@ use pingora_core::{
     },
     server::ShutdownWatch,
 };
+use quinn::crypto::rustls::QuicServerConfig;
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -36,7 +37,7 @@ use tokio_rustls::{TlsAcceptor, server};
 use crate::config::HttpsConfig;
 
 /// A handshake ends by then, or the connection is closed.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Between looks at the files of the certificate: a renewed one counts within this.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
@@ -90,16 +91,17 @@ impl Terminator {
     /// [`CertificateError`].
     pub(crate) fn new(files: &HttpsConfig) -> Result<Self, CertificateError> {
         let current = Arc::new(Current(ArcSwap::from_pointee(read(files)?)));
-        // The workspace builds rustls with `prefer-post-quantum`: its default provider offers X25519MLKEM768 first.
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13])?
-            .with_no_client_auth()
-            .with_cert_resolver(current.clone());
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        // Tickets carry the session themselves; rustls renews their key by itself. No early data: it can be replayed.
-        config.ticketer = aws_lc_rs::Ticketer::new()?;
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), current, files: files.clone() })
+        let acceptor = TlsAcceptor::from(Arc::new(config(&current, &["h2", "http/1.1"])?));
+        Ok(Self { acceptor, current, files: files.clone() })
+    }
+
+    /// Returns the same for QUIC.
+    ///
+    /// # Errors
+    /// [`CertificateError::Setup`].
+    pub(super) fn quic(&self) -> Result<QuicServerConfig, CertificateError> {
+        let config = config(&self.current, &["h3"])?;
+        QuicServerConfig::try_from(config).map_err(|error| rustls::Error::General(error.to_string()).into())
     }
 
     /// Shakes hands; none when the other side does not, or not in time.
@@ -140,6 +142,19 @@ impl Terminator {
             }
         }
     }
+}
+
+fn config(current: &Arc<Current>, protocols: &[&str]) -> Result<ServerConfig, rustls::Error> {
+    // The workspace builds rustls with `prefer-post-quantum`: its default provider offers X25519MLKEM768 first.
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::clone(current) as Arc<dyn ResolvesServerCert>);
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    // Tickets carry the session themselves; rustls renews their key by itself. No early data: it can be replayed.
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    Ok(config)
 }
 
 fn read(files: &HttpsConfig) -> Result<CertifiedKey, CertificateError> {

@@ -43,6 +43,7 @@ async fn the_edge_is_on_the_list_of_nodes() {
         })
     })
     .await;
+    eventually("the edge is ready", || async { site.admin("/ready").await == "ready\n" }).await;
     site.stop().await;
 }
 

@@ -238,7 +238,7 @@ async fn requests_that_smuggle_or_dawdle_are_refused_and_cut() {
         (format!("GET / HTTP/1.1\r\n{host}Upgrade: websocket\r\nConnection: upgrade\r\n\r\n"), "400"),
         (large, "431"),
     ] {
-        let answer = raw(&site, &ask).await;
+        let answer = raw(&site, ask.as_bytes()).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{ask:.120} -> {answer:.300}");
     }
     // A good connection stays open for the next request.
@@ -267,9 +267,9 @@ async fn requests_that_smuggle_or_dawdle_are_refused_and_cut() {
 }
 
 /// Sends bytes as they are and reads until the edge closes.
-async fn raw(site: &Site, ask: &str) -> String {
+pub(crate) async fn raw(site: &Site, ask: &[u8]) -> String {
     let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
-    stream.write_all(ask.as_bytes()).await.unwrap();
+    stream.write_all(ask).await.unwrap();
     let mut answer = Vec::new();
     // A reset after the answer is as good as an end: what we sent beyond it was not read.
     let _ =

@@ -31,18 +31,23 @@ fn files(dir: &Path, redirect: bool) -> HttpsConfig {
         key: dir.join("zone.key"),
         redirect,
         public_port: None,
+        http3: true,
     }
 }
 
-async fn start(redirect: bool) -> (TempDir, HttpsConfig, Site) {
+pub(crate) async fn start(redirect: bool) -> (TempDir, HttpsConfig, Site) {
     let dir = tempfile::tempdir().unwrap();
     let https = files(dir.path(), redirect);
     certify(&https);
     let given = https.clone();
-    (dir, https, Site::with(move |config| config.https = Some(given), vec![]).await)
+    let change = move |config: &mut edge::Config| {
+        config.https = Some(given);
+        config.dns.https_records = true;
+    };
+    (dir, https, Site::with(change, vec![]).await)
 }
 
-fn host(stored: &Stored) -> String {
+pub(crate) fn host(stored: &Stored) -> String {
     format!("{}.{ZONE}", stored.label)
 }
 

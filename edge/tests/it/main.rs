@@ -4,6 +4,7 @@
 mod dns;
 mod follow;
 mod http;
+mod http3;
 mod https;
 mod policy;
 mod site;

@@ -5,7 +5,10 @@ use std::time::Duration;
 use client::Transport;
 use format::{BlobId, Kind, PolicyLink, PolicyManifest, PolicyName};
 
-use crate::site::{Site, eventually, noise, other_edge};
+use crate::{
+    http::raw,
+    site::{Site, eventually, noise, other_edge},
+};
 
 const GEO: &[u8] = include_bytes!("../../../policies/prebuilt/geo.wasm");
 const TTL: &[u8] = include_bytes!("../../../policies/prebuilt/ttl.wasm");
@@ -58,6 +61,36 @@ async fn a_refused_country_gets_451_and_a_new_version_opens_within_two_seconds()
     assert!(took < Duration::from_secs(2), "{took:?}");
     let served = site.get(&stored, "/", &[]).await;
     assert_eq!(served.field("cache-control"), Some("public, max-age=120"));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balancer_says_where_the_viewer_is_and_nobody_else_is_believed() {
+    let site = Site::with(|config| config.http.balancers = vec!["127.0.0.0/8".parse().unwrap()], vec![]).await;
+    let name: PolicyName = "only-japan".parse().unwrap();
+    publish(&site, &name, 1, "receive-allow = [\"JP\"]").await;
+    let stored = site.store_as("a.txt", "text/plain", b"hello".to_vec(), Kind::File, &name).await;
+    let ask = format!("GET / HTTP/1.1\r\nHost: {}.evernear.example\r\nConnection: close\r\n\r\n", stored.label);
+    let line = |viewer: &str| format!("PROXY TCP4 {viewer} 127.0.0.1 5000 80\r\n").into_bytes();
+    let binary = |viewer: [u8; 4]| {
+        [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..], &viewer, &[127, 0, 0, 1, 0x13, 0x88, 0, 80]].concat()
+    };
+    for (header, status) in [
+        (line("198.51.100.9"), "200"),
+        (line("203.0.113.9"), "451"),
+        (binary([198, 51, 100, 9]), "200"),
+        (binary([203, 0, 113, 9]), "451"),
+    ] {
+        let answer = raw(&site, &[&header, ask.as_bytes()].concat()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    }
+    assert_eq!(raw(&site, ask.as_bytes()).await, "", "a balancer that names nobody");
+    let curl = site.get(&stored, "/", &["--haproxy-protocol"]).await;
+    assert_eq!(curl.status(), 451, "curl names itself, which is in Belgium");
+    site.stop().await;
+
+    let site = Site::start().await;
+    assert!(raw(&site, &[&line("198.51.100.9"), ask.as_bytes()].concat()).await.starts_with("HTTP/1.1 400"));
     site.stop().await;
 }
 

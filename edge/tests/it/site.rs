@@ -286,11 +286,15 @@ impl Site {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Reads a page of the operator's.
+    pub(crate) async fn admin(&self, path: &str) -> String {
+        let output = Command::new("curl").args(["-sS", &format!("http://{}{path}", self.edge.admin.unwrap())]).output();
+        String::from_utf8(output.await.unwrap().stdout).unwrap()
+    }
+
     /// Reads the edge's metrics.
     pub(crate) async fn metrics(&self) -> String {
-        let output =
-            Command::new("curl").args(["-sS", &format!("http://{}/metrics", self.edge.admin.unwrap())]).output();
-        String::from_utf8(output.await.unwrap().stdout).unwrap()
+        self.admin("/metrics").await
     }
 
     /// The value of a counter.

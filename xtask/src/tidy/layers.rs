@@ -51,6 +51,8 @@ const FAMILIES: &[Family] = &[
         in_tests: InTests::AtHome,
         why: "the HTTP engine can be replaced in one crate",
     },
+    Family { prefix: "quinn", homes: &["edge"], in_tests: InTests::AtHome, why: "as pingora" },
+    Family { prefix: "h3", homes: &["edge"], in_tests: InTests::AtHome, why: "as pingora" },
     Family {
         prefix: "hickory",
         homes: &["edge"],

@@ -1,0 +1,81 @@
+//! The way of one answer back to its viewer, the same for every version of HTTP.
+
+use bytes::Bytes;
+use h3::{error::Code, server::RequestStream};
+use http::{HeaderMap, Response, StatusCode};
+use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
+use tokio::time::timeout;
+
+use super::{WRITE_DEADLINE, capped::CappedStream};
+
+/// A request of HTTP/3 and the way back.
+pub(super) type QuicStream = RequestStream<CappedStream<h3_quinn::BidiStream<Bytes>>, Bytes>;
+
+/// Where an answer is written to.
+pub(super) enum Session<'a> {
+    /// HTTP/1.1 or HTTP/2; it has its deadlines from whoever made it.
+    Pingora(&'a mut ServerSession),
+    /// HTTP/3.
+    Quic(&'a mut QuicStream),
+}
+
+/// The viewer left, or takes too little.
+#[derive(Debug)]
+pub(super) struct Left;
+
+impl Session<'_> {
+    /// Writes status and fields.
+    ///
+    /// # Errors
+    /// [`Left`].
+    pub(super) async fn head(&mut self, status: StatusCode, fields: HeaderMap) -> Result<(), Left> {
+        match self {
+            Self::Pingora(session) => {
+                let mut head = ResponseHeader::build(status, Some(fields.len())).map_err(|_| Left)?;
+                for (name, value) in &fields {
+                    head.append_header(name.clone(), value.clone()).map_err(|_| Left)?;
+                }
+                session.write_response_header(Box::new(head)).await.map_err(|_| Left)
+            }
+            Self::Quic(stream) => {
+                let mut head = Response::new(());
+                *head.status_mut() = status;
+                *head.headers_mut() = fields;
+                in_time(stream.send_response(head)).await
+            }
+        }
+    }
+
+    /// Writes a piece of the content, at most 64 KiB; the last one `ends` it.
+    ///
+    /// # Errors
+    /// [`Left`].
+    pub(super) async fn body(&mut self, piece: Bytes, ends: bool) -> Result<(), Left> {
+        match self {
+            Self::Pingora(session) => session.write_response_body(piece, ends).await.map_err(|_| Left),
+            // The end is told by `finish`, with or without content.
+            Self::Quic(stream) => in_time(stream.send_data(piece)).await,
+        }
+    }
+
+    /// Has the connection closed after this answer, where that means anything.
+    pub(super) fn close_after(&mut self) {
+        if let Self::Pingora(session) = self {
+            session.set_keepalive(None);
+        }
+    }
+
+    /// Makes sure that a short content never looks like a whole one.
+    pub(super) async fn cut(&mut self) {
+        match self {
+            // HTTP/1.1 closes short of its Content-Length, HTTP/2 resets the stream.
+            Self::Pingora(session) => session.shutdown().await,
+            Self::Quic(stream) => stream.stop_stream(Code::H3_INTERNAL_ERROR),
+        }
+    }
+}
+
+async fn in_time<E>(write: impl Future<Output = Result<(), E>>) -> Result<(), Left> {
+    timeout(WRITE_DEADLINE, write).await.map_err(|_| Left)?.map_err(|_| Left)
+}

@@ -1,0 +1,191 @@
+//! The HTTP door over QUIC, asked by h3's own client and by frames that no client sends.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::{Buf, Bytes};
+use edge::config::HttpsConfig;
+use futures::future::{join_all, poll_fn};
+use http::{HeaderMap, Method, Request, StatusCode};
+use quinn::{ClientConfig, Connection, Endpoint, VarInt, crypto::rustls::QuicClientConfig};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+    version::TLS13,
+};
+use tokio::{task::JoinHandle, time::timeout};
+
+use crate::{
+    https::{host, start},
+    site::{DEADLINE, Site, Stored, eventually, noise},
+};
+
+/// `H3_EXCESSIVE_LOAD` of RFC 9114 section 8.1.
+const EXCESSIVE_LOAD: u64 = 0x107;
+
+fn endpoint(https: &HttpsConfig) -> Endpoint {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(&https.certificate).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13]).unwrap();
+    let mut tls = tls.with_root_certificates(roots).with_no_client_auth();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    let mut endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    endpoint.set_default_client_config(ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())));
+    endpoint
+}
+
+/// A viewer that speaks HTTP/3.
+struct Viewer {
+    quic: Connection,
+    requests: h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>,
+    driver: JoinHandle<()>,
+    host: String,
+    _endpoint: Endpoint,
+}
+
+impl Viewer {
+    async fn connect(https: &HttpsConfig, address: SocketAddr, host: String) -> Self {
+        let endpoint = endpoint(https);
+        let quic = endpoint.connect(address, &host).unwrap().await.unwrap();
+        let (mut driver, requests) = h3::client::new(h3_quinn::Connection::new(quic.clone())).await.unwrap();
+        let driver = tokio::spawn(async move {
+            poll_fn(|cx| driver.poll_close(cx)).await;
+        });
+        Self { quic, requests, driver, host, _endpoint: endpoint }
+    }
+
+    async fn ask(&self, method: Method, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("https://{}{path}", self.host));
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let mut stream = self.requests.clone().send_request(request.body(()).unwrap()).await.unwrap();
+        stream.finish().await.unwrap();
+        let head = stream.recv_response().await.unwrap();
+        let mut body = Vec::new();
+        while let Some(mut piece) = timeout(DEADLINE, stream.recv_data()).await.unwrap().unwrap() {
+            body.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
+        }
+        Answer { status: head.status(), fields: head.headers().clone(), body }
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+struct Answer {
+    status: StatusCode,
+    fields: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn field(&self, name: &str) -> &str {
+        self.fields[name].to_str().unwrap()
+    }
+}
+
+async fn viewer(https: &HttpsConfig, site: &Site, stored: &Stored) -> Viewer {
+    Viewer::connect(https, site.edge.https.unwrap(), host(stored)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_exact_over_http_3_and_viewers_are_told_of_it() {
+    let (_dir, https, site) = start(true).await;
+    let stored = site.store("clip.mp4", "video/mp4", noise(3 << 20, 3)).await;
+    let port = site.edge.https.unwrap().port();
+    let told = site.curl_secure(&host(&stored), "/clip.mp4", &["-k"]).await;
+    assert_eq!(told.field("alt-svc"), Some(&*format!("h3=\":{port}\"; ma=86400")));
+    let clear = site.get(&stored, "/", &[]).await;
+    assert_eq!((clear.status(), clear.field("alt-svc")), (308, None));
+    let record = site.dig(&["HTTPS", &host(&stored)]).await;
+    assert!(record.contains("alpn=\"h3,h2\""), "{record}");
+
+    let viewer = viewer(&https, &site, &stored).await;
+    let whole = viewer.ask(Method::GET, "/clip.mp4", &[]).await;
+    assert_eq!((whole.status, whole.body == stored.bytes), (StatusCode::OK, true));
+    assert_eq!((whole.field("content-type"), whole.field("content-length")), ("video/mp4", "3145728"));
+    assert!(!whole.fields.contains_key("alt-svc"), "who is here already is not sent here");
+
+    // Sixteen pieces at once over one connection.
+    let pieces: Vec<(usize, usize)> = (0..16).map(|at| (at * 196_608, (at + 1) * 196_608)).collect();
+    let ask = async |(from, to): &(usize, usize)| {
+        viewer.ask(Method::GET, "/clip.mp4", &[("range", &format!("bytes={from}-{}", to - 1))]).await
+    };
+    for (answer, (from, to)) in join_all(pieces.iter().map(ask)).await.into_iter().zip(&pieces) {
+        assert_eq!((answer.status, answer.body == stored.bytes[*from..*to]), (StatusCode::PARTIAL_CONTENT, true));
+    }
+
+    let head = viewer.ask(Method::HEAD, "/clip.mp4", &[]).await;
+    assert_eq!((head.status, head.field("content-length"), head.body.len()), (StatusCode::OK, "3145728", 0));
+    let same = viewer.ask(Method::GET, "/", &[("if-none-match", whole.field("etag"))]).await;
+    assert_eq!((same.status, same.body.len()), (StatusCode::NOT_MODIFIED, 0));
+    assert_eq!(viewer.ask(Method::POST, "/", &[("content-length", "5")]).await.status, StatusCode::METHOD_NOT_ALLOWED);
+    let names: Vec<String> = (0..101).map(|number| format!("x-{number}")).collect();
+    let many: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "y")).collect();
+    assert_eq!(viewer.ask(Method::GET, "/", &many).await.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    assert_eq!(viewer.ask(Method::GET, "/", &[]).await.body, stored.bytes, "the connection is still good");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_or_sends_without_end_costs_nobody_else() {
+    let (_dir, https, site) = start(true).await;
+    let stored = site.store("clip.mp4", "video/mp4", noise(3 << 20, 4)).await;
+
+    let leaver = viewer(&https, &site, &stored).await;
+    let request = Request::get(format!("https://{}/", host(&stored))).body(()).unwrap();
+    let mut stream = leaver.requests.clone().send_request(request).await.unwrap();
+    assert_eq!(stream.recv_response().await.unwrap().status(), StatusCode::OK);
+    leaver.quic.close(VarInt::from_u32(0), b"");
+
+    // A HEADERS frame (type 1) of 2^30 - 1 bytes, as RFC 9000 section 16 writes that length.
+    let endless = endpoint(&https).connect(site.edge.https.unwrap(), &host(&stored)).unwrap().await.unwrap();
+    let (mut send, _receive) = endless.open_bi().await.unwrap();
+    send.write_all(&[0x01, 0xbf, 0xff, 0xff, 0xff]).await.unwrap();
+    let mut taken = 0_usize;
+    let stopped = loop {
+        match timeout(DEADLINE, send.write(&[0; 4096])).await.expect("the edge neither takes nor refuses") {
+            Ok(bytes) => taken += bytes,
+            Err(stopped) => break stopped,
+        }
+        assert!(taken < 1 << 20, "the edge takes what nobody asks for");
+    };
+    assert!(stopped.to_string().contains(&EXCESSIVE_LOAD.to_string()) || endless.close_reason().is_some(), "{stopped}");
+
+    endless.close(VarInt::from_u32(0), b"");
+
+    // What is no QUIC at all.
+    let noise = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for length in [1, 20, 1200, 65_000] {
+        noise.send_to(&vec![0xff; length], site.edge.https.unwrap()).await.unwrap();
+    }
+
+    let viewer = viewer(&https, &site, &stored).await;
+    assert_eq!(viewer.ask(Method::GET, "/", &[]).await.body, stored.bytes);
+    let open = || async { site.metrics().await.contains("http_connections 1\n") };
+    eventually("only one connection is left", open).await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_ends_lets_answers_end() {
+    let (_dir, https, site) = start(true).await;
+    let stored = site.store("clip.mp4", "video/mp4", noise(3 << 20, 5)).await;
+    let viewer = viewer(&https, &site, &stored).await;
+    let request = Request::get(format!("https://{}/", host(&stored))).body(()).unwrap();
+    let mut stream = viewer.requests.clone().send_request(request).await.unwrap();
+    assert_eq!(stream.recv_response().await.unwrap().status(), StatusCode::OK);
+    let read = async {
+        let mut body = Vec::new();
+        while let Some(mut piece) = stream.recv_data().await.unwrap() {
+            body.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
+        }
+        assert!(body == stored.bytes);
+        viewer.quic.close(VarInt::from_u32(0x100), b"");
+    };
+    tokio::join!(site.stop(), read);
+}
