@@ -43,8 +43,8 @@ const ORIGINS: u8 = 9;
 /// Quick clocks of the first act, so that healing begins while the person still watches.
 const LIMITS: &str = "announce_seconds = 1\ndown_seconds = 5\nscan_seconds = 2\nscrub_seconds = 10\nrepairs_max = 2\n\
                       repair_bytes_per_second = 0\nsweep_seconds = 2\nerase_grace_seconds = 2\nupload_idle_seconds = 20\n";
-/// Slower ones of the second: what walks over all objects every few seconds leaves no time to store 10^5 of them. Measured on two
-/// cores with the quick clocks: 90 uploads a second into an empty cluster, 7 beside 7,000 objects.
+/// Slower ones of the second: what walks over all objects every few seconds leaves no time to store 10^5 of them
+/// (bench/results/torture.md).
 const FLOOD_LIMITS: &str = "announce_seconds = 1\ndown_seconds = 15\nscan_seconds = 60\nscrub_seconds = 86400\nrepairs_max = 2\n\
                             repair_bytes_per_second = 0\nsweep_seconds = 60\nerase_grace_seconds = 2\nupload_idle_seconds = 20\n";
 /// Everything is whole again within this after a round of harm.
