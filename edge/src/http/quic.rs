@@ -161,7 +161,10 @@ async fn request(
     //= https://www.rfc-editor.org/rfc/rfc9114#section-4.1
     //# When the server does not need to receive the remainder of the request, it MAY abort reading the request stream, send a
     //# complete response, and cleanly close the sending part of the stream.
-    answer.stream.stop_sending(Code::H3_NO_ERROR);
+    // Only where a content may follow: a viewer that is just about to end its request need not be told to stop.
+    if matches!(intake, Intake::Refused(..)) {
+        answer.stream.stop_sending(Code::H3_NO_ERROR);
+    }
     if respond(&door, &mut Session::Quic(&mut answer.stream), intake, start).await.is_some() {
         // The viewer may be gone by now; there is nobody to tell.
         let finished = timeout(WRITE_DEADLINE, answer.stream.finish()).await;
