@@ -64,7 +64,9 @@ fn failing(bug: &str) -> Result<Option<(String, String)>, Fault> {
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let of_summary = text.lines().skip_while(|line| *line != "failures:").filter_map(|line| line.strip_prefix("    "));
-    let named = of_summary.filter(|name| !name.contains(' ')).map(ToOwned::to_owned).next();
+    // What the tests said is there as well, with as many spaces before it.
+    let is_path = |name: &&str| name.contains("::") && name.chars().all(|c| c.is_alphanumeric() || "_:".contains(c));
+    let named = of_summary.filter(is_path).map(ToOwned::to_owned).next();
     Ok(Some((named.unwrap_or_else(|| "a test program that crashes".to_owned()), text)))
 }
 
