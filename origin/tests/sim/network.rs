@@ -16,7 +16,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response};
 use tokio::time::sleep;
 
-use crate::{trace::lock, world::World};
+use crate::{
+    trace::lock,
+    world::{Host, World},
+};
 
 /// What a connection needs to be given up, when nothing answers.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -100,9 +103,9 @@ impl Link {
     }
 
     /// Brings the call to the service of the node, unless it goes down on the way.
-    async fn at_node(&self, node: &NodeName, call: Request<CallBody>) -> Result<Response<Bytes>, TransportError> {
-        let refused = |reason: &str| TransportError::Unreachable { node: node.clone(), reason: reason.to_owned() };
-        let (running, power) = self.world.host(node).service().ok_or_else(|| refused("connection refused"))?;
+    async fn at_node(&self, host: &Host, call: Request<CallBody>) -> Result<Response<Bytes>, TransportError> {
+        let refused = |reason: &str| TransportError::Unreachable { node: host.name.clone(), reason: reason.to_owned() };
+        let (running, power) = host.service().ok_or_else(|| refused("connection refused"))?;
         let answered = async {
             let answer = running.answer(self.name.clone(), self.role, call.map(Body::new)).await;
             let (head, body) = answer.into_parts();
@@ -168,16 +171,17 @@ impl Link {
     }
 
     async fn exchange(&self, node: &NodeName, call: Request<CallBody>) -> Result<Response<Bytes>, TransportError> {
-        let there = self.world.host(node).place.clone();
+        let host = self.world.find(node).ok_or_else(|| TransportError::Unknown { node: node.clone() })?;
+        let there = &host.place;
         let path = call.uri().path().to_owned();
-        let Way::After(time) = self.way(&there, 1000) else {
+        let Way::After(time) = self.way(there, 1000) else {
             sleep(CONNECT).await;
             return Err(TransportError::TimedOut { node: node.clone() });
         };
         sleep(time).await;
-        let answer = self.at_node(node, call).await?;
+        let answer = self.at_node(host, call).await?;
         let answer = self.lie(node, &path, answer).await;
-        match self.way(&there, answer.body().len()) {
+        match self.way(there, answer.body().len()) {
             Way::After(time) => sleep(time).await,
             Way::Never => {
                 sleep(CONNECT).await;
