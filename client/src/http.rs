@@ -6,12 +6,13 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
-    BlobId, Locator, NodeName, OwnerId, PolicyName,
+    BlobId, Locator, NodeName, NoteId, OwnerId, PolicyName,
     limits::{
-        LEASE_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX, SHARD_BODY_BYTES_MAX,
+        LEASE_BYTES_MAX, NOTE_BODY_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX,
+        SHARD_BODY_BYTES_MAX,
     },
     wire::{
-        ApiError, ChangePage, Drain, LocatorPage, NodeEntry, ObjectHealth, RepairStatus, Retried, Ticket,
+        ApiError, ChangePage, Drain, LocatorPage, NodeEntry, Note, ObjectHealth, RepairStatus, Retried, Ticket,
         UploadCreated, frame_strips,
     },
 };
@@ -256,6 +257,20 @@ impl Transport for HttpTransport {
 
     async fn put_blob(&self, node: &NodeName, id: &BlobId, blob: Bytes) -> Result<(), TransportError> {
         self.put(node, format!("/v1/blobs/{id}"), blob).await
+    }
+
+    async fn note(&self, node: &NodeName, id: &NoteId) -> Result<Option<Note>, TransportError> {
+        let body = self.call(node, Call::get(format!("/v1/notes/{id}")), NOTE_BODY_BYTES_MAX).await?;
+        body.map(|body| read_json(node, &body)).transpose()
+    }
+
+    async fn put_note(&self, node: &NodeName, id: &NoteId, note: &Note) -> Result<bool, TransportError> {
+        let body = serde_json::to_vec(note).expect("a note has only JSON types");
+        match self.put(node, format!("/v1/notes/{id}"), body.into()).await {
+            Ok(()) => Ok(true),
+            Err(TransportError::Refused { status: 409, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn nodes(&self, node: &NodeName) -> Result<Vec<NodeEntry>, TransportError> {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
-    BlobId, Locator, NodeName, OwnerId, PolicyName,
-    wire::{ChangePage, LocatorPage, NodeEntry, Ticket},
+    BlobId, Locator, NodeName, NoteId, OwnerId, PolicyName,
+    wire::{ChangePage, LocatorPage, NodeEntry, Note, Ticket},
 };
 
 use crate::{ShardAsk, Transport, TransportError};
@@ -93,6 +93,8 @@ forward! {
     PutPolicy: put_policy(owner: &OwnerId, name: &PolicyName, envelope: Bytes) -> ();
     Blob: blob(id: &BlobId) -> Option<Bytes>;
     PutBlob: put_blob(id: &BlobId, blob: Bytes) -> ();
+    Note: note(id: &NoteId) -> Option<Note>;
+    PutNote: put_note(id: &NoteId, note: &Note) -> bool;
     Nodes: nodes() -> Vec<NodeEntry>;
     Announce: announce(entry: &NodeEntry) -> ();
     Report: report(ticket: &Ticket) -> ();

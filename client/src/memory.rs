@@ -12,10 +12,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
-    BlobId, Lease, Locator, NodeName, ObjectId, OwnerId, PolicyManifest, PolicyName, PublicManifest, Record, StripHash,
-    StripList,
+    BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, PublicManifest, Record,
+    StripHash, StripList,
     limits::SHARD_READ_STRIPS_MAX,
-    wire::{Change, ChangeKind, ChangePage, LocatorPage, NodeEntry, ShardSlice, Ticket},
+    wire::{Change, ChangeKind, ChangePage, LocatorPage, NodeEntry, Note, ShardSlice, Ticket},
 };
 
 use crate::{ShardAsk, Transport, TransportError};
@@ -38,6 +38,7 @@ struct Catalog {
     records: BTreeMap<Locator, Record>,
     policies: HashMap<(OwnerId, PolicyName), (u64, Bytes)>,
     blobs: HashMap<BlobId, Bytes>,
+    notes: HashMap<NoteId, Note>,
     nodes: BTreeMap<NodeName, NodeEntry>,
     changes: Vec<Change>,
     tickets: Vec<Ticket>,
@@ -266,6 +267,19 @@ impl Transport for MemoryTransport {
         }
         self.up(node)?.blobs.insert(*id, blob);
         Ok(())
+    }
+
+    async fn note(&self, node: &NodeName, id: &NoteId) -> Result<Option<Note>, TransportError> {
+        Ok(self.up(node)?.notes.get(id).cloned())
+    }
+
+    async fn put_note(&self, node: &NodeName, id: &NoteId, note: &Note) -> Result<bool, TransportError> {
+        let mut catalog = self.up(node)?;
+        let fits = catalog.notes.get(id).map_or(0, |held| held.version) + 1 == note.version;
+        if fits {
+            catalog.notes.insert(*id, note.clone());
+        }
+        Ok(fits)
     }
 
     async fn nodes(&self, node: &NodeName) -> Result<Vec<NodeEntry>, TransportError> {

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
-    BlobId, Locator, NodeName, ObjectId, OwnerId, PolicyName,
-    wire::{ChangePage, LocatorPage, NodeEntry, Ticket},
+    BlobId, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName,
+    wire::{ChangePage, LocatorPage, NodeEntry, Note, Ticket},
 };
 
 /// Which strips of which shard.
@@ -130,6 +130,11 @@ pub trait Transport: Send + Sync + 'static {
     async fn blob(&self, node: &NodeName, id: &BlobId) -> Result<Option<Bytes>, TransportError>;
     /// Files a blob.
     async fn put_blob(&self, node: &NodeName, id: &BlobId, blob: Bytes) -> Result<(), TransportError>;
+
+    /// Reads a note of the edges; none when there is none.
+    async fn note(&self, node: &NodeName, id: &NoteId) -> Result<Option<Note>, TransportError>;
+    /// Files a note in place of the version before it. False: another version is held.
+    async fn put_note(&self, node: &NodeName, id: &NoteId, note: &Note) -> Result<bool, TransportError>;
 
     /// Lists the nodes of the cluster.
     async fn nodes(&self, node: &NodeName) -> Result<Vec<NodeEntry>, TransportError>;

@@ -91,6 +91,11 @@ id!(
     BlobId
 );
 
+id!(
+    /// What a note that edges share is filed under: an image of a secret of theirs, which says nothing to those who keep it.
+    NoteId
+);
+
 impl StripHash {
     /// Hashes a strip, padding included.
     #[must_use]

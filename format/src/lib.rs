@@ -45,7 +45,7 @@ pub use directory::{Directory, DirectoryError, Entry};
 pub use encode::{Attributes, EncodeError, EncodedStripe, Encoder, EncoderOptions, Ending, Sealed};
 pub use erasure::{Erasure, ErasureError, ReedSolomon};
 pub use geometry::{BlockIndex, BlockSlice, Geometry, Redundancy, RedundancyError, StripeIndex};
-pub use ids::{BlobId, IdError, Locator, ObjectId, OwnerId, Root, StripHash};
+pub use ids::{BlobId, IdError, Locator, NoteId, ObjectId, OwnerId, Root, StripHash};
 pub use label::{Label, LabelError, Mode};
 pub use lease::{Lease, LeaseError, Retention};
 pub use object::{DecodeError, Object, OpenError, verify_strip};

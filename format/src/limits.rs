@@ -67,6 +67,10 @@ pub const POLICY_COMPONENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const POLICY_CONFIG_BYTES_MAX: usize = 64 * 1024;
 /// Signed policy manifest.
 pub const POLICY_MANIFEST_BYTES_MAX: usize = 16 * 1024;
+/// What edges share in one note, sealed: a certificate chain with its key is some 6 KiB.
+pub const NOTE_BYTES_MAX: usize = 64 * 1024;
+/// Such a note as JSON, its bytes in base64.
+pub const NOTE_BODY_BYTES_MAX: usize = NOTE_BYTES_MAX.div_ceil(3) * 4 + 64;
 /// Strips of one append or one shard read: 16 MiB, a few round trips' worth on a fast link and a bound on memory.
 pub const SHARD_READ_STRIPS_MAX: u64 = 64;
 /// Body of one append or one shard read: the strips with their length prefixes, and the proof.

@@ -12,6 +12,7 @@
 //! | `GET /v1/records?after=L&owner=O` | | [`LocatorPage`] |
 //! | `GET`, `PUT /v1/policies/{owner}/{name}` | policy envelope | policy envelope, 204 |
 //! | `GET`, `PUT /v1/blobs/{blob}` | blob | blob, 204 |
+//! | `GET`, `PUT /v1/notes/{note}` | [`Note`], by edges alone | [`Note`], 204; 409 when another version is held |
 //! | `GET /v1/nodes`, `PUT /v1/nodes/{name}` | [`NodeEntry`] | list of [`NodeEntry`], 204 |
 //! | `PUT /v1/nodes/{name}/drain` | [`Drain`], by the node's own certificate | 204 |
 //! | `GET /v1/changes?since=N&wait=S` | | [`ChangePage`] |
@@ -111,6 +112,32 @@ pub struct NodeEntry {
 pub struct Drain {
     /// True empties it, false fills it again.
     pub draining: bool,
+}
+
+/// What the edges of a zone share, sealed by them: origins keep it and cannot read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Note {
+    /// One more than the version it replaces; 1 is the first.
+    pub version: u64,
+    /// Base64 of at most [`NOTE_BYTES_MAX`](crate::limits::NOTE_BYTES_MAX) bytes, padded (RFC 4648 section 4).
+    #[serde(with = "base64")]
+    pub sealed: Bytes,
+}
+
+mod base64 {
+    use bytes::Bytes;
+    use data_encoding::BASE64;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
+        let text = String::deserialize(from)?;
+        BASE64.decode(text.as_bytes()).map(Bytes::from).map_err(D::Error::custom)
+    }
 }
 
 /// A reader's word that a node sent a wrong strip: a hint, until somebody read that strip and saw it too.

@@ -6,6 +6,7 @@ mod changes;
 mod extract;
 mod health;
 mod nodes;
+mod notes;
 mod policies;
 mod records;
 mod refusal;
@@ -25,9 +26,9 @@ use axum::{
 };
 use tokio::time::timeout;
 
-pub(crate) use self::nodes::read_entry;
 use self::refusal::Refusal;
 pub(crate) use self::refusal::causes;
+pub(crate) use self::{nodes::read_entry, notes::read_note};
 use crate::{metrics::Answered, node::Node};
 
 /// Builds the service of a node. Every request carries its [`crate::peer::Peer`] as an extension.
@@ -42,6 +43,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/leases/{locator}", put(records::renew))
         .route("/v1/policies/{owner}/{name}", get(policies::read).put(policies::publish))
         .route("/v1/blobs/{blob}", get(blobs::read).put(blobs::file))
+        .route("/v1/notes/{note}", get(notes::read).put(notes::write))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{name}", put(nodes::announce))
         .route("/v1/nodes/{name}/drain", put(repairs::drain))

@@ -17,8 +17,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
-    BlobId, Lease, Locator, NodeName, ObjectId, OwnerId, PolicyManifest, PolicyName, Record,
-    wire::{ChangePage, NodeEntry, Ticket},
+    BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, Record,
+    wire::{ChangePage, NodeEntry, Note, Ticket},
 };
 
 pub use self::{
@@ -33,6 +33,9 @@ pub use self::{
         TICKETS_PER_READER_MAX, UnknownCause,
     },
 };
+
+/// Notes of all edges together: a zone has one.
+pub const NOTES_MAX: usize = 256;
 
 /// What a write did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,6 +220,15 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Returns a blob.
     async fn blob(&self, id: &BlobId) -> Result<Option<Bytes>, CatalogError>;
+
+    /// Files a note of the edges in place of the version before it; version 1 where there is none.
+    ///
+    /// # Errors
+    /// [`Refused::OtherNote`] when another version is held, [`Refused::TooManyNotes`] when [`NOTES_MAX`] notes are.
+    async fn put_note(&self, id: &NoteId, note: &Note) -> Result<(), CatalogError>;
+
+    /// Returns a note.
+    async fn note(&self, id: &NoteId) -> Result<Option<Note>, CatalogError>;
 
     /// Notes what a node says of itself. The feed tells only of what readers plan by: a new node, or a moved one.
     ///

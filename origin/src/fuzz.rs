@@ -10,13 +10,14 @@ use crate::{Config, api};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All decoders.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("append", append),
     ("public_manifest", public_manifest),
     ("record", record),
     ("lease", lease),
     ("policy", policy),
     ("announcement", announcement),
+    ("note", note),
     ("config", config),
 ];
 
@@ -55,6 +56,11 @@ pub fn policy(bytes: &[u8]) {
 /// The body of an announcement.
 pub fn announcement(bytes: &[u8]) {
     let _ = api::read_entry(bytes);
+}
+
+/// The body of a note.
+pub fn note(bytes: &[u8]) {
+    let _ = api::read_note(bytes);
 }
 
 /// A configuration file.

@@ -20,6 +20,8 @@ pub(crate) enum Action {
     Write,
     /// Announce itself as a node.
     Announce,
+    /// Read and write the notes of a zone's edges.
+    Share,
 }
 
 impl Peer {
@@ -27,8 +29,10 @@ impl Peer {
     #[must_use]
     pub(crate) fn may(&self, action: Action) -> bool {
         match (self.role, action) {
-            (_, Action::Read | Action::Announce) | (Role::Twin | Role::Origin, Action::Write) => true,
-            (Role::Edge, Action::Write) => false,
+            (_, Action::Read | Action::Announce)
+            | (Role::Twin | Role::Origin, Action::Write)
+            | (Role::Edge, Action::Share) => true,
+            (Role::Edge, Action::Write) | (Role::Twin | Role::Origin, Action::Share) => false,
         }
     }
 }
@@ -38,11 +42,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edges_read_and_never_write() {
+    fn edges_read_and_write_nothing_but_their_notes() {
         let peer = |role| Peer { name: "n1".parse().unwrap(), role };
         for role in [Role::Origin, Role::Edge, Role::Twin] {
             assert!(peer(role).may(Action::Read) && peer(role).may(Action::Announce));
             assert_eq!(peer(role).may(Action::Write), role != Role::Edge);
+            assert_eq!(peer(role).may(Action::Share), role == Role::Edge);
         }
     }
 }

@@ -66,6 +66,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Announcer {
     }
 }
 
+/// A caller that shares notes with others of its kind.
+pub(super) struct Sharer;
+
+impl<S: Send + Sync> FromRequestParts<S> for Sharer {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        allowed(parts, Action::Share).map(|_| Self)
+    }
+}
+
 fn allowed(parts: &Parts, action: Action) -> Result<Peer, Refusal> {
     match parts.extensions.get::<Peer>() {
         Some(peer) if peer.may(action) => Ok(peer.clone()),

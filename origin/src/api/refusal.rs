@@ -97,13 +97,15 @@ fn refused_status(refused: &Refused) -> StatusCode {
         Refused::VersionTooLarge { .. } => StatusCode::BAD_REQUEST,
         Refused::Erased => StatusCode::GONE,
         Refused::TooManyTickets { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Refused::TooManyNotes { .. } => StatusCode::INSUFFICIENT_STORAGE,
         Refused::OtherObject { .. }
         | Refused::OtherOwner { .. }
         | Refused::Older { .. }
         | Refused::SameVersion { .. }
         | Refused::Kept { .. }
         | Refused::OtherRole { .. }
-        | Refused::NoBlob { .. } => StatusCode::CONFLICT,
+        | Refused::NoBlob { .. }
+        | Refused::OtherNote => StatusCode::CONFLICT,
     }
 }
 

@@ -66,6 +66,17 @@ pub enum Refused {
         /// The blob.
         blob: BlobId,
     },
+    /// The note has another version by now.
+    #[error("the note was written by another edge meanwhile; read it again")]
+    OtherNote,
+    /// There is no room for another note.
+    #[error(
+        "{max} notes of edges are held already, one for each zone; has some `https.secret` been changed very often?"
+    )]
+    TooManyNotes {
+        /// The bound.
+        max: usize,
+    },
     /// So many reports of bad shards wait already, of this reader or of all.
     #[error("{max} tickets wait already; report the shard again when it is read again")]
     TooManyTickets {

@@ -10,6 +10,7 @@ mod driver;
 mod expiry;
 mod feed;
 mod nodes;
+mod notes;
 mod objects;
 mod policies;
 mod records;
@@ -24,8 +25,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
-    BlobId, Lease, Locator, NodeName, ObjectId, OwnerId, PolicyManifest, PolicyName, Record,
-    wire::{ChangePage, NodeEntry, Ticket},
+    BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, Record,
+    wire::{ChangePage, NodeEntry, Note, Ticket},
 };
 use sqlx::{Database, Pool};
 
@@ -217,6 +218,14 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
 
     async fn blob(&self, id: &BlobId) -> Result<Option<Bytes>, CatalogError> {
         policies::read_blob(self, id).await
+    }
+
+    async fn put_note(&self, id: &NoteId, note: &Note) -> Result<(), CatalogError> {
+        notes::put(self, id, note).await
+    }
+
+    async fn note(&self, id: &NoteId) -> Result<Option<Note>, CatalogError> {
+        notes::read(self, id).await
     }
 
     async fn announce(&self, entry: &NodeEntry) -> Result<Applied, CatalogError> {

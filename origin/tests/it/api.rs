@@ -5,8 +5,9 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use client::{HttpTransport, ShardAsk, Topology, Transport};
 use format::{
-    BlobId, PolicyLink, PolicyManifest, Record, StripHash,
-    wire::{ApiError, ChangeKind, Fault, NodeEntry, Role, ShardSlice},
+    BlobId, NoteId, PolicyLink, PolicyManifest, Record, StripHash,
+    limits::NOTE_BYTES_MAX,
+    wire::{ApiError, ChangeKind, Fault, NodeEntry, Note, Role, ShardSlice},
 };
 use hyper::StatusCode;
 use origin::{Origin, StartError};
@@ -255,6 +256,19 @@ async fn edges_do_not_write_and_strangers_do_not_connect() {
     assert_eq!(status(edge.create_upload(&node).await), 403);
     assert_eq!(status(edge.put_lease(&node, &sample.sealed.locator, lease).await), 403);
     assert_eq!(status(edge.put_blob(&node, &BlobId::of(b""), Bytes::new()).await), 403);
+
+    // But they share notes, which nobody else sees.
+    let (id, twin) = (NoteId([5; 32]), world.caller("t1", Role::Twin));
+    let note = |version| Note { version, sealed: Bytes::from(vec![0xff; NOTE_BYTES_MAX]) };
+    assert_eq!(edge.note(&node, &id).await.unwrap(), None);
+    assert!(edge.put_note(&node, &id, &note(1)).await.unwrap());
+    assert!(!edge.put_note(&node, &id, &note(1)).await.unwrap());
+    assert_eq!(edge.note(&node, &id).await.unwrap(), Some(note(1)));
+    assert_eq!(status(twin.put_note(&node, &id, &note(2)).await), 403);
+    assert_eq!(status(twin.note(&node, &id).await), 403);
+    let large = Note { version: 2, sealed: Bytes::from(vec![0; NOTE_BYTES_MAX + 1]) };
+    assert_eq!(status(edge.put_note(&node, &id, &large).await), 400);
+
     let stranger = World::start(0, "").await;
     let topology = Arc::new(Topology::new(world.nodes.clone()));
     let stranger = HttpTransport::new(&stranger.identity("e1", Role::Edge), topology).unwrap();

@@ -7,10 +7,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use format::{
-    BlobId, NodeName, PolicyLink, PolicyManifest, Retention,
-    wire::{ChangeKind, NodeEntry, Role},
+    BlobId, NodeName, NoteId, PolicyLink, PolicyManifest, Retention,
+    wire::{ChangeKind, NodeEntry, Note, Role},
 };
-use origin::catalog::{Applied, Catalog, CatalogError, CatalogUrl, Refused, ShardRow, SqliteCatalog};
+use origin::catalog::{Applied, Catalog, CatalogError, CatalogUrl, NOTES_MAX, Refused, ShardRow, SqliteCatalog};
 
 use crate::{postgres::Server, sample::Sample};
 
@@ -71,6 +71,7 @@ promise!(placement_follows_the_shards);
 promise!(dead_shards_are_those_without_a_living_record);
 promise!(owners_see_their_living_locators_in_pages);
 promise!(policies_only_grow_and_need_their_blobs);
+promise!(a_note_follows_the_version_before_it);
 promise!(nodes_are_news_when_they_move);
 promise!(the_feed_pages_and_resets);
 promise!(a_feed_that_restarts_resets_all_who_followed_it);
@@ -333,6 +334,30 @@ mod promises {
         let news = catalog.changes(0, 10).await.unwrap().changes;
         assert_eq!(news.len(), 2);
         assert_eq!(news[0].kind, ChangeKind::Policy { owner: keys.id(), name: one.name });
+    }
+
+    pub(super) async fn a_note_follows_the_version_before_it(catalog: &dyn Catalog) {
+        let (id, other) = (NoteId([1; 32]), NoteId([2; 32]));
+        let note = |version, text: &'static str| Note { version, sealed: Bytes::from_static(text.as_bytes()) };
+        assert_eq!(catalog.note(&id).await.unwrap(), None);
+        assert_eq!(refused(catalog.put_note(&id, &note(2, "early")).await), Refused::OtherNote);
+        catalog.put_note(&id, &note(1, "one")).await.unwrap();
+        assert_eq!(refused(catalog.put_note(&id, &note(1, "again")).await), Refused::OtherNote);
+        // Of those who write at a time one is heard.
+        let puts: Vec<_> = ["a", "b", "c"].map(|text| note(2, text)).into();
+        let done = futures::future::join_all(puts.iter().map(|note| catalog.put_note(&id, note))).await;
+        let heard: Vec<_> = puts.iter().zip(&done).filter(|(_, done)| done.is_ok()).map(|(note, _)| note).collect();
+        assert_eq!(heard.len(), 1, "{done:?}");
+        assert_eq!(catalog.note(&id).await.unwrap().as_ref(), Some(heard[0]));
+        assert_eq!(catalog.note(&other).await.unwrap(), None);
+        assert_eq!(refused(catalog.put_note(&id, &note(2, "late")).await), Refused::OtherNote);
+        for number in 1..NOTES_MAX {
+            let mut name = [0; 32];
+            name[..8].copy_from_slice(&number.to_le_bytes());
+            catalog.put_note(&NoteId(name), &note(1, "")).await.unwrap();
+        }
+        assert_eq!(refused(catalog.put_note(&other, &note(1, "")).await), Refused::TooManyNotes { max: NOTES_MAX });
+        catalog.put_note(&id, &note(3, "there is room for what is there")).await.unwrap();
     }
 
     pub(super) async fn nodes_are_news_when_they_move(catalog: &dyn Catalog) {

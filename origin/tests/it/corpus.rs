@@ -6,7 +6,9 @@ use origin::fuzz;
 
 #[test]
 fn every_seed_is_survived() {
-    for (target, body) in [("announcement", fuzz::announcement as fn(&[u8])), ("origin_config", fuzz::config)] {
+    for (target, body) in
+        [("announcement", fuzz::announcement as fn(&[u8])), ("note", fuzz::note), ("origin_config", fuzz::config)]
+    {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
         let seeds: Vec<_> = fs::read_dir(folder).unwrap().map(|seed| seed.unwrap().path()).collect();
         assert!(!seeds.is_empty(), "{target}");

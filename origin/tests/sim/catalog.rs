@@ -15,8 +15,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
-    BlobId, Lease, Locator, NodeName, ObjectId, OwnerId, PolicyManifest, PolicyName, Record,
-    wire::{ChangePage, NodeEntry, Ticket},
+    BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, Record,
+    wire::{ChangePage, NodeEntry, Note, Ticket},
 };
 use origin::catalog::{
     Applied, Catalog, CatalogError, DeadRepair, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd, RepairQueue,
@@ -230,6 +230,8 @@ forward! {
         end_repair(object: &ObjectId, holder: &NodeName, end: &RepairEnd) -> ();
         revive_repairs() -> u64;
         put_blob(id: &BlobId, blob: &Bytes) -> ();
+        note(id: &NoteId) -> Option<Note>;
+        put_note(id: &NoteId, note: &Note) -> ();
     }
     told {
         put_record(record: &Record) -> Applied;
