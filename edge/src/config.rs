@@ -4,7 +4,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -127,10 +127,19 @@ impl HttpConfig {
 pub struct HttpsConfig {
     /// TCP address.
     pub listen: SocketAddr,
-    /// Certificates as PEM, the edge's own first: a wildcard of the zone. Read again every ten seconds.
-    pub certificate: PathBuf,
+    /// Certificates as PEM, the edge's own first: a wildcard of the zone. Read again every ten seconds. Absent: `acme` gets one.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
     /// The key of the first, PEM.
-    pub key: PathBuf,
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// The authority that certifies the zone. Absent: the files say.
+    #[serde(default)]
+    pub acme: Option<AcmeConfig>,
+    /// A file of 64 hex digits, the same at all edges of the zone and nowhere else: it seals session tickets, and what edges leave
+    /// with the origins for each other. Absent: sessions are resumed only where they began, and there is no `acme`.
+    #[serde(default)]
+    pub secret: Option<PathBuf>,
     /// Whether `http.listen` only sends viewers here. Absent: yes.
     #[serde(default = "default_redirect")]
     pub redirect: bool,
@@ -140,6 +149,53 @@ pub struct HttpsConfig {
     /// Whether HTTP/3 is spoken too, on the UDP port of the same number. Absent: yes.
     #[serde(default = "default_http3")]
     pub http3: bool,
+}
+
+/// A certificate authority that speaks ACME (RFC 8555). It asks the DNS door of any edge for proof, so the zone must be delegated to
+/// the edges. Naming one agrees to its terms of service.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AcmeConfig {
+    /// Its directory, for example `https://acme-v02.api.letsencrypt.org/directory`.
+    pub directory: String,
+    /// Where it may write to, for example `mailto:ops@evernear.example`. Absent: nowhere.
+    #[serde(default)]
+    pub contact: Option<String>,
+    /// The PEM file of the root that its own HTTPS is trusted by. Absent: the system's roots.
+    #[serde(default)]
+    pub authority: Option<PathBuf>,
+    /// The name it goes by in CAA records (RFC 8659), for example `letsencrypt.org`: then no other may certify the zone, nor may
+    /// anybody but this account (RFC 8657). Absent: there is no such record.
+    #[serde(default)]
+    pub caa: Option<String>,
+}
+
+/// The files of a certificate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CertificateFiles<'c> {
+    pub(crate) certificate: &'c Path,
+    pub(crate) key: &'c Path,
+}
+
+impl HttpsConfig {
+    /// Returns the files, when it is they that hold the certificate.
+    pub(crate) fn files(&self) -> Option<CertificateFiles<'_>> {
+        Some(CertificateFiles { certificate: self.certificate.as_deref()?, key: self.key.as_deref()? })
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        match (&self.certificate, &self.key, &self.acme) {
+            (Some(_), Some(_), None) => {}
+            (None, None, Some(_)) if self.secret.is_none() => return Err(ConfigError::Secret),
+            (None, None, Some(acme)) => {
+                if let Some(caa) = &acme.caa {
+                    Zone::parse(caa).map_err(|source| ConfigError::Name { field: "https.acme.caa", source })?;
+                }
+            }
+            _ => return Err(ConfigError::Certificate),
+        }
+        Ok(())
+    }
 }
 
 /// What is kept in memory.
@@ -227,6 +283,12 @@ pub enum ConfigError {
     /// No address to tell viewers.
     #[error("`public` is missing and `http.listen` is on every address; write the addresses that viewers reach")]
     Public,
+    /// No certificate, or two.
+    #[error("`https` needs either `certificate` and `key` or `acme`")]
+    Certificate,
+    /// Nothing to seal a certificate with.
+    #[error("`https.acme` needs `https.secret`: the edges share the certificate sealed by it")]
+    Secret,
     /// No origin to ask.
     #[error("`seeds` is empty; name at least one origin")]
     Seeds,
@@ -286,6 +348,9 @@ impl Config {
             if !range.contains(&found) {
                 return Err(ConfigError::Bound { field, found, bound });
             }
+        }
+        if let Some(https) = &self.https {
+            https.check()?;
         }
         if self.public.is_empty() && self.http.listen.ip().is_unspecified() {
             return Err(ConfigError::Public);
@@ -411,6 +476,8 @@ mod tests {
             ("\nlatitude = 50.85", "\nlatitude = 150.85"),
             ("prefix = \"10.0.0.0/8\"", "prefix = \"10.0.0.1/8\""),
             ("refused = \"nxdomain\"", "refused = \"servfail\""),
+            ("key = \"/etc/evernear/evernear.example.key\"\n", ""),
+            ("\n# [https.acme]\n# directory", "\n[https.acme]\ndirectory"),
             ("public = [\"192.0.2.1\", \"2001:db8::1\"]", ""),
         ] {
             assert!(SAMPLE.contains(from), "{from}");

@@ -1,7 +1,8 @@
 //! Starting and ending an edge: everything is checked and bound before the first question is answered.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use client::{Reader, ReaderOptions, Topology, Transport};
 use quinn::Endpoint;
 use sandbox::{Engine, EngineOptions, guard::ChildCommand};
@@ -13,6 +14,7 @@ use tokio::{
 };
 
 use crate::{
+    acme::Keeper,
     admin,
     cache::BlockCache,
     config::{Config, ConfigError, HttpsConfig},
@@ -26,6 +28,7 @@ use crate::{
     objects::Objects,
     places::{PlaceTable, PlacesError},
     policies::Policies,
+    secret::{SecretError, ZoneSecret},
 };
 
 /// Answers under way get so long to end.
@@ -65,6 +68,14 @@ pub enum StartError {
     /// The certificate for viewers is wrong.
     #[error("the certificate of [https] cannot be used")]
     Certificate(#[from] CertificateError),
+    /// The secret of the zone's edges is wrong.
+    #[error("{}, the file of https.secret, cannot be used", path.display())]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: SecretError,
+    },
     /// An address cannot be bound.
     #[error("{door} cannot listen on {address}")]
     Bind {
@@ -112,7 +123,7 @@ impl Edge {
         ZoneFacts::of(config)?;
         PlaceTable::load(&config.places)?;
         if let Some(https) = &config.https {
-            Terminator::new(https)?;
+            terminate(https)?;
         }
         Ok(())
     }
@@ -136,14 +147,14 @@ impl Edge {
         let https = match &node.config.https {
             None => None,
             Some(https) => {
-                let terminator = Arc::new(Terminator::new(https)?);
+                let (terminator, secret) = terminate(https)?;
                 let listener = TcpListener::bind(https.listen).await.map_err(bind("https", https.listen))?;
                 let address = listener.local_addr().map_err(bind("https", https.listen))?;
                 // The port that TCP got, where any was asked for.
                 let quic =
                     https.http3.then(|| quic::bind(SocketAddr::new(https.listen.ip(), address.port()), &terminator));
                 let quic = quic.transpose().map_err(bind("http3", address))?;
-                Some(Secure { terminator, listener, address, quic })
+                Some(Secure { terminator, secret, listener, address, quic })
             }
         };
         let https_address = https.as_ref().map(|https| https.address);
@@ -174,6 +185,7 @@ struct Doors {
 /// The HTTP door over TLS.
 struct Secure {
     terminator: Arc<Terminator>,
+    secret: Option<Arc<ZoneSecret>>,
     listener: TcpListener,
     address: SocketAddr,
     /// The UDP port of HTTP/3.
@@ -185,6 +197,16 @@ impl Secure {
         let port = config.public_port.unwrap_or(self.address.port());
         Ways { redirect: config.redirect.then_some(port), http3: self.quic.is_some().then_some(port) }
     }
+}
+
+/// Sets TLS up from the files of the configuration.
+fn terminate(https: &HttpsConfig) -> Result<(Arc<Terminator>, Option<Arc<ZoneSecret>>), StartError> {
+    let read = |path: &PathBuf| match ZoneSecret::read(path) {
+        Ok(secret) => Ok(Arc::new(secret)),
+        Err(source) => Err(StartError::Secret { path: path.clone(), source }),
+    };
+    let secret = https.secret.as_ref().map(read).transpose()?;
+    Ok((Arc::new(Terminator::new(https.files(), secret.clone())?), secret))
 }
 
 fn build(config: Config, parts: &Parts) -> Result<Node, StartError> {
@@ -217,8 +239,27 @@ fn build(config: Config, parts: &Parts) -> Result<Node, StartError> {
         places,
         cache,
         metrics,
+        published: ArcSwap::default(),
         config,
     })
+}
+
+/// Keeps the certificate true: from its authority, or from its files.
+fn certify(
+    followers: &mut JoinSet<()>,
+    node: &Arc<Node>,
+    terminator: &Arc<Terminator>,
+    secret: Option<Arc<ZoneSecret>>,
+    transport: Arc<dyn Transport>,
+) {
+    let Some(https) = &node.config.https else { return };
+    match https.acme.clone().zip(secret) {
+        Some((acme, secret)) => {
+            let keeper = Keeper::new(Arc::clone(node), Arc::clone(terminator), acme, &secret, transport);
+            followers.spawn(keeper.run());
+        }
+        None => drop(followers.spawn(Arc::clone(terminator).follow_files(https.clone()))),
+    }
 }
 
 async fn run(
@@ -230,7 +271,7 @@ async fn run(
 ) {
     let mut followers = JoinSet::new();
     followers.spawn(follow::changes(Arc::clone(&node), Arc::clone(&transport)));
-    followers.spawn(follow::announce(Arc::clone(&node), transport));
+    followers.spawn(follow::announce(Arc::clone(&node), Arc::clone(&transport)));
     // pingora takes "the sender is gone" for "go on"; our own pair says it in so many words.
     let (down, going_down) = watch::channel(false);
     if let Some(listener) = bound.admin {
@@ -241,7 +282,8 @@ async fn run(
     doors.spawn(dns_tcp.serve(going_down.clone()));
     let ways = bound.https.as_ref().zip(node.config.https.as_ref()).map(|(https, config)| https.ways(config));
     let door = Arc::new(HttpDoor::new(Arc::clone(&node), ways.unwrap_or_default()));
-    if let Some(Secure { terminator, listener, quic, .. }) = bound.https {
+    if let Some(Secure { terminator, listener, quic, secret, .. }) = bound.https {
+        certify(&mut followers, &node, &terminator, secret, transport);
         doors.spawn(Arc::clone(&door).serve(listener, Some(terminator), going_down.clone()));
         if let Some(endpoint) = quic {
             doors.spawn(Arc::clone(&door).serve_quic(endpoint, going_down.clone()));

@@ -15,6 +15,7 @@ mod range;
 mod reply;
 mod request;
 mod session;
+mod tickets;
 mod tls;
 mod tree;
 
@@ -51,8 +52,8 @@ use self::{
 };
 use crate::{connections::Connections, node::Node};
 
-pub use tls::CertificateError;
-pub(crate) use tls::Terminator;
+pub use tls::{CertificateError, PairError};
+pub(crate) use tls::{Terminator, certified_key};
 pub(crate) use tree::Directories;
 
 /// The first header of a connection must be whole by then.
@@ -112,10 +113,6 @@ impl HttpDoor {
         let http = &self.node.config.http;
         let connections = Connections::new(http.connections_max, http.connections_per_address_max);
         let mut tasks = JoinSet::new();
-        if let Some(terminator) = terminator.clone() {
-            let shutdown = shutdown.clone();
-            tasks.spawn(async move { terminator.follow_files(shutdown).await });
-        }
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,

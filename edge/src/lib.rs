@@ -5,6 +5,7 @@
 //! HTTP request -> http::request (framing) -> objects -> http::tree (path) -> decide (the owner's verdict)
 //!              -> http::conditions, http::range -> cache | miss (origins, once for all) -> http::body
 //! follow: change feed, announcements, node list
+//! acme: the zone's certificate, shared by its edges through the origins
 //! ```
 //!
 //! Keeps true: bytes come from [`client::Reader`] alone, which verified them; nobody is served while the owner's policy
@@ -18,6 +19,7 @@ pub mod error;
 pub mod places;
 pub mod zone;
 
+mod acme;
 mod admin;
 mod ask;
 mod cache;
@@ -35,12 +37,14 @@ mod miss;
 mod node;
 mod objects;
 mod policies;
+mod secret;
 mod steer;
 
 pub use ask::{content_kind, policy_place};
 pub use config::{Config, ConfigError};
 pub use edge::{Edge, Parts, Running, StartError};
 pub use error::Fault;
-pub use http::CertificateError;
+pub use http::{CertificateError, PairError};
 pub use library::{LoadedPolicy, PolicyError, PolicyLibrary};
 pub use log::may_log;
+pub use secret::SecretError;

@@ -50,6 +50,9 @@ pub(crate) struct Metrics {
     pub(crate) policy_faults: Counter,
     /// Seconds since 1970; 0 before the first.
     pub(crate) announced: Gauge<u64, AtomicU64>,
+    pub(crate) certificate_faults: Counter,
+    /// Seconds since 1970; 0 before the first.
+    pub(crate) certificate_ends: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -77,6 +80,8 @@ impl Metrics {
             change_faults: Counter::default(),
             policy_faults: Counter::default(),
             announced: Gauge::default(),
+            certificate_faults: Counter::default(),
+            certificate_ends: Gauge::default(),
         };
         let to = &mut it.registry;
         to.register("dns_answers", "DNS answers by type and rcode", it.dns_answers.clone());
@@ -106,6 +111,16 @@ impl Metrics {
             "announced_timestamp_seconds",
             "When an origin last took this edge's announcement",
             it.announced.clone(),
+        );
+        to.register(
+            "certificate_faults",
+            "Failed tries to share or renew the certificate of [https.acme]",
+            it.certificate_faults.clone(),
+        );
+        to.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate of [https.acme] ends; 0 before the first",
+            it.certificate_ends.clone(),
         );
         it
     }

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use client::Topology;
 use format::{
     Locator,
@@ -15,6 +16,7 @@ use sandbox::{Candidate as PolicyCandidate, CountryCode, Tier};
 use tokio::time::timeout;
 
 use crate::{
+    acme::Published,
     ask::{Ask, EdgeFacts, continent, country_code},
     cache::BlockCache,
     clock,
@@ -47,6 +49,8 @@ pub(crate) struct Node {
     pub(crate) cache: BlockCache,
     pub(crate) fills: Arc<Fills>,
     pub(crate) metrics: Arc<Metrics>,
+    /// What the zone's certificate needs DNS to say.
+    pub(crate) published: ArcSwap<Published>,
 }
 
 /// Which edges to name, best first, and for how long.

@@ -8,7 +8,8 @@ use hickory_proto::{
     rr::{
         LowerName, Name, RData, Record, RecordType,
         rdata::{
-            A, AAAA, HINFO, HTTPS, NS, SOA, SVCB, TXT,
+            A, AAAA, CAA, HINFO, HTTPS, NS, SOA, SVCB, TXT,
+            caa::KeyValue,
             svcb::{Alpn, IpHint, SvcParamKey, SvcParamValue},
         },
     },
@@ -37,6 +38,10 @@ pub(crate) struct ZoneFacts {
     pub(super) nameservers: Vec<LowerName>,
     soa: SOA,
     refused: RefusedName,
+    /// Whether a certificate authority may look for proof here.
+    pub(super) challenge: bool,
+    /// The one authority that may certify the zone, where CAA records say so.
+    authority: Option<Name>,
     /// The protocols that HTTPS records name; none where there are no such records.
     alpn: Option<Alpn>,
 }
@@ -76,11 +81,14 @@ impl ZoneFacts {
         let mailbox = name("dns.mailbox", &mailbox)?;
         // Nobody transfers the zone, so its serial has nothing to say; every edge must say the same.
         let soa = SOA::new(nameservers[0].clone(), mailbox, 1, 7200, 900, 1_209_600, NEGATIVE_SECONDS);
+        let acme = config.https.as_ref().and_then(|https| https.acme.as_ref());
         Ok(Self {
             apex: LowerName::new(&apex),
             nameservers: nameservers.iter().map(LowerName::new).collect(),
             soa,
             refused: config.dns.refused,
+            challenge: acme.is_some(),
+            authority: acme.and_then(|acme| acme.caa.as_deref()).map(|caa| name("https.acme.caa", caa)).transpose()?,
             alpn: config.dns.https_records.then(|| alpn(config)),
         })
     }
@@ -133,6 +141,14 @@ pub(super) async fn decide(
             let own = addresses(&node.public, kind);
             Answer::of(own, &Name::from(&name), ZONE_SECONDS, zone)
         }
+        Asked::Challenge(name) => {
+            let shown = node.published.load();
+            let values = match kind {
+                RecordType::TXT => shown.challenges.iter().map(|value| txt(value.clone())).collect(),
+                _ => Vec::new(),
+            };
+            Answer::of(values, &name, NEGATIVE_SECONDS, zone)
+        }
         Asked::Object(name, label) => object(node, zone, &name, &label, kind, viewer).await,
     }
 }
@@ -145,6 +161,10 @@ fn apex(node: &Node, zone: &ZoneFacts, kind: RecordType, viewer: &Viewer) -> Ans
             of(zone.nameservers.iter().map(|server| RData::NS(NS(Name::from(server)))).collect(), ZONE_SECONDS)
         }
         RecordType::ANY => of(vec![minimal_any()], ZONE_SECONDS),
+        RecordType::CAA => {
+            let account = node.published.load().account.clone();
+            of(zone.authority.iter().flat_map(|name| only(name, account.as_deref())).collect(), ZONE_SECONDS)
+        }
         RecordType::A | RecordType::AAAA => {
             // The page at the apex is the same everywhere: any fixed key spreads it.
             let nearest = node.nearest(viewer.place, &Locator([0; 32]));
@@ -211,6 +231,18 @@ fn alpn(config: &Config) -> Alpn {
     Alpn(if http3 { vec!["h3".to_owned(), "h2".to_owned()] } else { vec!["h2".to_owned()] })
 }
 
+/// RFC 8659: nobody but this authority certifies the zone or names in it; for no account but ours and by no other proof
+/// (RFC 8657).
+fn only(authority: &Name, account: Option<&str>) -> [RData; 2] {
+    let account = account.map(|account| KeyValue::new("accounturi", account));
+    let options: Vec<_> = account.into_iter().chain([KeyValue::new("validationmethods", "dns-01")]).collect();
+    // Text in the record's value, without the root's dot (RFC 8659 section 4.2).
+    let mut name = authority.clone();
+    name.set_fqdn(false);
+    let name = Some(name);
+    [CAA::new_issue(false, name.clone(), options.clone()), CAA::new_issuewild(false, name, options)].map(RData::CAA)
+}
+
 /// RFC 9460: the same edges as hints.
 fn https(alpn: &Alpn, addresses: &[IpAddr]) -> RData {
     let mut v4 = Vec::new();
@@ -235,7 +267,11 @@ fn describe(opened: &Opened) -> RData {
     let manifest = opened.object.manifest();
     // A character string holds 255 bytes (RFC 1035 section 3.3); a media type may be as long as that alone.
     let mime: String = manifest.mime.chars().filter(char::is_ascii_graphic).take(200).collect();
-    RData::TXT(TXT::new(vec![format!("v=1 size={} type={mime}", manifest.length)]))
+    txt(format!("v=1 size={} type={mime}", manifest.length))
+}
+
+fn txt(text: String) -> RData {
+    RData::TXT(TXT::new(vec![text]))
 }
 
 //= https://www.rfc-editor.org/rfc/rfc8482#section-4.2

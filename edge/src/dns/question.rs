@@ -5,6 +5,9 @@ use hickory_proto::rr::{LowerName, Name};
 
 use super::{ZoneFacts, before};
 
+/// The label before the zone that proves whose it is, in lower case as [`LowerName`] has it.
+const CHALLENGE: &[u8] = b"_acme-challenge";
+
 /// What a name in a question names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Asked {
@@ -14,6 +17,8 @@ pub(super) enum Asked {
     Apex,
     /// One of the zone's own name servers.
     NameServer(LowerName),
+    /// Where a certificate authority looks for proof (RFC 8555 section 8.4).
+    Challenge(Name),
     /// An object, with its name as asked.
     Object(Name, Label),
     /// A name in the zone that cannot exist.
@@ -26,6 +31,7 @@ impl Asked {
         match labels.as_slice() {
             [] => Self::Apex,
             _ if zone.nameservers.iter().any(|server| server == name) => Self::NameServer(name.clone()),
+            [label] if zone.challenge && *label == CHALLENGE => Self::Challenge(Name::from(name)),
             [label] => match Label::parse(label) {
                 Ok(label) => Self::Object(Name::from(name), label),
                 Err(error) => Self::Nothing(error),

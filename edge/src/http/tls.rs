@@ -1,29 +1,26 @@
 //! TLS 1.3 of the HTTP door: rustls on aws-lc-rs, X25519MLKEM768 first, and a certificate that is swapped without a restart.
 
 use std::{
-    io,
-    path::PathBuf,
+    fs, io,
+    path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use pingora_core::{
-    protocols::{
-        ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
-        UniqueID, UniqueIDType, l4::stream::Stream, raw_connect::ProxyDigest,
-    },
-    server::ShutdownWatch,
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    UniqueIDType, l4::stream::Stream, raw_connect::ProxyDigest,
 };
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
-    server::{ClientHello, ResolvesServerCert},
+    server::{ClientHello, ProducesTickets, ResolvesServerCert},
     sign::CertifiedKey,
     version::TLS13,
 };
@@ -33,8 +30,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server};
+use zeroize::Zeroizing;
 
-use crate::config::HttpsConfig;
+use super::tickets::Tickets;
+use crate::{
+    config::{CertificateFiles, HttpsConfig},
+    secret::ZoneSecret,
+};
 
 /// A handshake ends by then, or the connection is closed.
 pub(super) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -44,55 +46,82 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Why a certificate cannot be used; the operator's to mend.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// A file is missing or is no PEM of its kind.
-    #[error("{} cannot be read as PEM", path.display())]
-    Pem {
+    /// A file cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Read {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: pem::Error,
+        source: io::Error,
     },
-    /// The key is not the certificate's, or of a kind that TLS does not know.
-    #[error("{} and {} do not go together", certificate.display(), key.display())]
-    Pair {
+    /// The files are no certificate with its key.
+    #[error("{} and {} are no certificate with its key", certificate.display(), key.display())]
+    Files {
         /// The certificates' file.
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
         /// Why.
-        source: rustls::Error,
+        source: PairError,
     },
     /// rustls cannot be set up here.
     #[error("TLS cannot be set up")]
     Setup(#[from] rustls::Error),
 }
 
+/// Why two texts are no certificate with its key.
+#[derive(Debug, thiserror::Error)]
+pub enum PairError {
+    /// The certificates.
+    #[error("the certificates cannot be read as PEM")]
+    Certificates(#[source] pem::Error),
+    /// The key.
+    #[error("the key cannot be read as PEM")]
+    Key(#[source] pem::Error),
+    /// The key is not the certificate's, or of a kind that TLS does not know.
+    #[error("the key is not the certificate's")]
+    Pair(#[source] rustls::Error),
+}
+
 /// Ends TLS on accepted connections.
 pub(crate) struct Terminator {
     acceptor: TlsAcceptor,
-    current: Arc<Current>,
-    files: HttpsConfig,
+    served: Arc<Served>,
 }
 
-/// The certificate that handshakes present.
+/// What handshakes need.
 #[derive(Debug)]
-struct Current(ArcSwap<CertifiedKey>);
+struct Served {
+    /// None before the first order of a certificate came to its end: handshakes fail until then.
+    certificate: ArcSwapOption<CertifiedKey>,
+    tickets: Arc<dyn ProducesTickets>,
+}
 
-impl ResolvesServerCert for Current {
+impl ResolvesServerCert for Served {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+        self.certificate.load_full()
     }
 }
 
 impl Terminator {
-    /// Reads the certificate and sets TLS up. Reads files; keep it off a reactor that is busy.
+    /// Sets TLS up, with the certificate of the files or with none yet. Without a secret no other edge resumes a session that
+    /// began here. Reads files; keep it off a reactor that is busy.
     ///
     /// # Errors
     /// [`CertificateError`].
-    pub(crate) fn new(files: &HttpsConfig) -> Result<Self, CertificateError> {
-        let current = Arc::new(Current(ArcSwap::from_pointee(read(files)?)));
-        let acceptor = TlsAcceptor::from(Arc::new(config(&current, &["h2", "http/1.1"])?));
-        Ok(Self { acceptor, current, files: files.clone() })
+    pub(crate) fn new(
+        files: Option<CertificateFiles<'_>>,
+        secret: Option<Arc<ZoneSecret>>,
+    ) -> Result<Self, CertificateError> {
+        let certificate = files.map(read).transpose()?.map(Arc::new);
+        let tickets: Arc<dyn ProducesTickets> = match secret {
+            Some(secret) => Arc::new(Tickets(secret)),
+            // Tickets carry the session themselves; rustls renews their key by itself.
+            None => aws_lc_rs::Ticketer::new()?,
+        };
+        let served = Arc::new(Served { certificate: ArcSwapOption::new(certificate), tickets });
+        let acceptor = TlsAcceptor::from(Arc::new(config(&served, &["h2", "http/1.1"])?));
+        Ok(Self { acceptor, served })
     }
 
     /// Returns the same for QUIC.
@@ -100,7 +129,7 @@ impl Terminator {
     /// # Errors
     /// [`CertificateError::Setup`].
     pub(super) fn quic(&self) -> Result<QuicServerConfig, CertificateError> {
-        let config = config(&self.current, &["h3"])?;
+        let config = config(&self.served, &["h3"])?;
         QuicServerConfig::try_from(config).map_err(|error| rustls::Error::General(error.to_string()).into())
     }
 
@@ -116,21 +145,28 @@ impl Terminator {
         }
     }
 
-    /// Takes up a certificate that was renewed; a broken one changes nothing. Until the shutdown.
-    pub(super) async fn follow_files(&self, mut shutdown: ShutdownWatch) {
+    /// Presents another certificate from now on; connections that are open stay.
+    ///
+    /// # Errors
+    /// [`PairError`]; the old one stays.
+    pub(crate) fn install(&self, chain: &[u8], key: &[u8]) -> Result<(), PairError> {
+        self.served.certificate.store(Some(Arc::new(certified_key(chain, key)?)));
+        Ok(())
+    }
+
+    /// Takes up a certificate that was renewed in its files; a broken one changes nothing. For ever.
+    pub(crate) async fn follow_files(self: Arc<Self>, config: HttpsConfig) {
         let mut failing = false;
         loop {
-            tokio::select! {
-                () = sleep(LOOK_EVERY) => {}
-                _ = shutdown.wait_for(|down| *down) => return,
-            }
-            let files = self.files.clone();
-            match spawn_blocking(move || read(&files)).await {
-                Ok(Ok(read)) => {
+            sleep(LOOK_EVERY).await;
+            let config = config.clone();
+            let reading = spawn_blocking(move || config.files().map(read).transpose());
+            match reading.await {
+                Ok(Ok(Some(read))) => {
                     failing = false;
-                    if read.cert != self.current.0.load().cert {
-                        tracing::info!(certificate = %self.files.certificate.display(), "certificate taken up");
-                        self.current.0.store(Arc::new(read));
+                    if self.served.certificate.load().as_ref().is_none_or(|held| held.cert != read.cert) {
+                        tracing::info!("certificate taken up");
+                        self.served.certificate.store(Some(Arc::new(read)));
                     }
                 }
                 Ok(Err(error)) if !failing => {
@@ -144,34 +180,37 @@ impl Terminator {
     }
 }
 
-fn config(current: &Arc<Current>, protocols: &[&str]) -> Result<ServerConfig, rustls::Error> {
+fn config(served: &Arc<Served>, protocols: &[&str]) -> Result<ServerConfig, rustls::Error> {
     // The workspace builds rustls with `prefer-post-quantum`: its default provider offers X25519MLKEM768 first.
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::clone(current) as Arc<dyn ResolvesServerCert>);
+        .with_cert_resolver(Arc::clone(served) as Arc<dyn ResolvesServerCert>);
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-    // Tickets carry the session themselves; rustls renews their key by itself. No early data: it can be replayed.
-    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    // No early data: it can be replayed.
+    config.ticketer = Arc::clone(&served.tickets);
     Ok(config)
 }
 
-fn read(files: &HttpsConfig) -> Result<CertifiedKey, CertificateError> {
-    let HttpsConfig { certificate, key, .. } = files;
-    let failed = |path: &PathBuf| {
-        let path = path.clone();
-        move |source| CertificateError::Pem { path, source }
-    };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
+fn read(files: CertificateFiles<'_>) -> Result<CertifiedKey, CertificateError> {
+    let CertificateFiles { certificate, key } = files;
+    let file = |path: &Path| fs::read(path).map_err(|source| CertificateError::Read { path: path.to_owned(), source });
+    let (chain, secret) = (file(certificate)?, Zeroizing::new(file(key)?));
+    let (certificate, key) = (certificate.to_owned(), key.to_owned());
+    certified_key(&chain, &secret).map_err(|source| CertificateError::Files { certificate, key, source })
+}
+
+/// Reads a chain, the edge's own certificate first, and its key from PEM.
+///
+/// # Errors
+/// [`PairError`].
+pub(crate) fn certified_key(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, PairError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
     let chain = chain.and_then(|chain| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) });
-    let chain = chain.map_err(failed(certificate))?;
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(failed(key))?;
-    CertifiedKey::from_der(chain, secret, &aws_lc_rs::default_provider()).map_err(|source| CertificateError::Pair {
-        certificate: certificate.clone(),
-        key: key.clone(),
-        source,
-    })
+    let chain = chain.map_err(PairError::Certificates)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(PairError::Key)?;
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(PairError::Pair)
 }
 
 /// A connection over TLS, as pingora takes it. Which HTTP it speaks, ALPN said.

@@ -15,7 +15,7 @@ use rustls::{
 use tokio::{task::JoinHandle, time::timeout};
 
 use crate::{
-    https::{host, start},
+    https::{certificate, host, start},
     site::{DEADLINE, Site, Stored, eventually, noise},
 };
 
@@ -24,7 +24,7 @@ const EXCESSIVE_LOAD: u64 = 0x107;
 
 fn endpoint(https: &HttpsConfig) -> Endpoint {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(&https.certificate).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_file(certificate(https)).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13]).unwrap();
     let mut tls = tls.with_root_certificates(roots).with_no_client_auth();

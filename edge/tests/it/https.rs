@@ -14,21 +14,28 @@ use tokio_rustls::TlsConnector;
 
 use crate::site::{Site, Stored, eventually, noise};
 
-const ZONE: &str = "evernear.example";
+pub(crate) const ZONE: &str = "evernear.example";
 
 /// Makes a certificate for all names of the zone, where `config` says.
 fn certify(files: &HttpsConfig) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(vec![ZONE.to_owned(), format!("*.{ZONE}")]).unwrap();
-    fs::write(&files.key, signing_key.serialize_pem()).unwrap();
-    fs::write(&files.certificate, cert.pem()).unwrap();
+    fs::write(files.key.as_ref().unwrap(), signing_key.serialize_pem()).unwrap();
+    fs::write(certificate(files), cert.pem()).unwrap();
+}
+
+/// The file of the certificate.
+pub(crate) fn certificate(files: &HttpsConfig) -> &Path {
+    files.certificate.as_deref().unwrap()
 }
 
 fn files(dir: &Path, redirect: bool) -> HttpsConfig {
     HttpsConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
-        certificate: dir.join("zone.pem"),
-        key: dir.join("zone.key"),
+        certificate: Some(dir.join("zone.pem")),
+        key: Some(dir.join("zone.key")),
+        acme: None,
+        secret: None,
         redirect,
         public_port: None,
         http3: true,
@@ -55,7 +62,7 @@ pub(crate) fn host(stored: &Stored) -> String {
 async fn a_file_is_exact_over_every_version_and_clear_text_is_sent_there() {
     let (_dir, https, site) = start(true).await;
     let stored = site.store("clip.mp4", "video/mp4", noise(3 << 20, 3)).await;
-    let trust = ["--cacert", https.certificate.to_str().unwrap()];
+    let trust = ["--cacert", certificate(&https).to_str().unwrap()];
     for (version, says) in [("--http1.1", "HTTP/1.1 200"), ("--http2", "HTTP/2 200")] {
         let whole = site.curl_secure(&host(&stored), "/clip.mp4", &[&trust[..], &[version]].concat()).await;
         assert!(whole.head.starts_with(says) && whole.body() == stored.bytes, "{}", whole.head);
@@ -77,7 +84,7 @@ async fn browsers_agree_on_the_post_quantum_group_and_old_versions_are_refused()
     assert_eq!(site.get(&stored, "/", &[]).await.status(), 200, "clear text is served where it is not sent away");
 
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(&https.certificate).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_file(certificate(&https)).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = config.with_root_certificates(roots).with_no_client_auth();
@@ -108,7 +115,7 @@ async fn a_renewed_certificate_is_taken_up_and_a_broken_one_is_not() {
     let (dir, https, site) = start(true).await;
     let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
     let old = dir.path().join("old.pem");
-    fs::copy(&https.certificate, &old).unwrap();
+    fs::copy(certificate(&https), &old).unwrap();
     // "works", or what curl says.
     let said = async |path: &Path| {
         let answer = site.curl_secure(&host(&stored), "/", &["--cacert", path.to_str().unwrap()]).await;
@@ -116,11 +123,11 @@ async fn a_renewed_certificate_is_taken_up_and_a_broken_one_is_not() {
         if works { "works".into() } else { answer.head + &String::from_utf8_lossy(&answer.output.stderr) }
     };
     assert_eq!(said(&old).await, "works");
-    fs::write(&https.certificate, "no certificate").unwrap();
+    fs::write(certificate(&https), "no certificate").unwrap();
     tokio::time::sleep(std::time::Duration::from_secs(11)).await;
     assert_eq!(said(&old).await, "works", "a broken file changes nothing");
     certify(&https);
-    eventually("the renewed certificate", || async { said(&https.certificate).await == "works" }).await;
+    eventually("the renewed certificate", || async { said(certificate(&https)).await == "works" }).await;
     assert!(said(&old).await.contains("certificate"));
 
     // What is no TLS is closed, and costs nobody else anything.
@@ -129,7 +136,7 @@ async fn a_renewed_certificate_is_taken_up_and_a_broken_one_is_not() {
     let mut heard = Vec::new();
     let _ = noise.read_to_end(&mut heard).await;
     assert!(!heard.starts_with(b"HTTP"));
-    assert_eq!(said(&https.certificate).await, "works");
+    assert_eq!(said(certificate(&https)).await, "works");
     site.stop().await;
 }
 
@@ -146,8 +153,8 @@ async fn a_certificate_that_cannot_be_used_is_told_before_a_port_opens() {
         format!("{error}: {}", std::error::Error::source(&error).unwrap())
     };
     let mixed = HttpsConfig { key: other.key, ..https.clone() };
-    let absent = HttpsConfig { certificate: dir.path().join("absent.pem"), ..https };
-    for (https, says) in [(mixed, "do not go together"), (absent, "absent.pem")] {
+    let absent = HttpsConfig { certificate: Some(dir.path().join("absent.pem")), ..https };
+    for (https, says) in [(mixed, "no certificate with its key"), (absent, "absent.pem")] {
         let error = refused(https).await;
         assert!(error.contains("[https]") && error.contains(says), "{error}");
     }

@@ -139,7 +139,19 @@ impl Site {
 
     pub(crate) async fn try_with(change: impl FnOnce(&mut Config), others: Vec<NodeEntry>) -> Result<Self, StartError> {
         let nodes: Vec<NodeEntry> = (1..=6).map(origin).chain(others).collect();
-        let origins = Arc::new(MemoryTransport::new(&nodes));
+        Self::over(Arc::new(MemoryTransport::new(&nodes)), nodes, change).await
+    }
+
+    /// Starts another edge over the same origins.
+    pub(crate) async fn beside(&self, change: impl FnOnce(&mut Config)) -> Self {
+        Self::over(Arc::clone(&self.origins), self.nodes.clone(), change).await.unwrap()
+    }
+
+    async fn over(
+        origins: Arc<MemoryTransport>,
+        nodes: Vec<NodeEntry>,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, StartError> {
         let weather = Arc::new(Weather::default());
         let over = Arc::clone(&weather);
         let road =

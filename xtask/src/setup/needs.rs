@@ -62,6 +62,8 @@ pub(super) const NEEDS: &[Need] = &[
     must(Purpose::Judges, &["curl"], "curl", "asks the HTTP door as viewers do"),
     must(Purpose::Judges, &["dig"], "bind9-dnsutils", "asks the DNS door, with client subnets"),
     must(Purpose::Test, &["kdig"], "knot-dnsutils", "a second opinion on the DNS door"),
+    must(Purpose::Test, &["pebble"], "pebble", "certifies the zone of an edge"),
+    must(Purpose::Test, &["openssl"], "openssl", "resumes TLS sessions"),
     must(Purpose::Test, &["ffprobe"], "ffmpeg", "plays the sample film through an edge, with seeks"),
     must(Purpose::Test, &["strace"], "strace", "makes the disk fail at a chosen call"),
     must(Purpose::Test, &["nft"], "nftables", "cuts nodes from each other"),

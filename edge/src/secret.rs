@@ -1,0 +1,126 @@
+//! The secret that the edges of one zone share. It seals what they leave with the origins for each other, and session
+//! tickets, so that any edge resumes a session that another began.
+//!
+//! Symmetric on purpose: what is sealed today stays sealed from who can break public keys tomorrow.
+
+use std::{fs, io, path::Path};
+
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+use zeroize::Zeroizing;
+
+/// Hex digits of the file.
+const DIGITS: usize = 64;
+/// Random, 192 bits: no two are alike however much is sealed.
+const NONCE_BYTES: usize = 24;
+
+/// Why the file of the secret cannot be used; the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The file cannot be read.
+    #[error("it cannot be read")]
+    Io(#[from] io::Error),
+    /// It is something else.
+    #[error(
+        "it must hold 64 lower-case hex digits, the same at every edge of the zone; `openssl rand -hex 32` makes some"
+    )]
+    Digits,
+}
+
+/// The secret.
+pub(crate) struct ZoneSecret(Zeroizing<[u8; 32]>);
+
+/// A key derived from it, for one purpose.
+pub(crate) struct SealKey(Zeroizing<[u8; 32]>);
+
+impl ZoneSecret {
+    /// Reads a file of 64 hex digits; space around them does not count.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    pub(crate) fn read(path: &Path) -> Result<Self, SecretError> {
+        let text = Zeroizing::new(fs::read(path)?);
+        let mut secret = Zeroizing::new([0; 32]);
+        let digits = text.trim_ascii();
+        if digits.len() != DIGITS || data_encoding::HEXLOWER.decode_mut(digits, &mut *secret).is_err() {
+            return Err(SecretError::Digits);
+        }
+        Ok(Self(secret))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// Derives what nobody can tell from chance without the secret. `context` is a constant of the code.
+    pub(crate) fn derive(&self, context: &str, of: &[u8]) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key(context);
+        hasher.update(&*self.0).update(of);
+        *hasher.finalize().as_bytes()
+    }
+
+    /// Derives a key.
+    pub(crate) fn key(&self, context: &str, of: &[u8]) -> SealKey {
+        SealKey(Zeroizing::new(self.derive(context, of)))
+    }
+}
+
+impl SealKey {
+    /// Seals: nonce ‖ ciphertext ‖ tag. `bound` must be the same at opening. None without randomness.
+    pub(crate) fn seal(&self, bound: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).ok()?;
+        let payload = Payload { msg: plain, aad: bound };
+        let sealed = self.cipher().encrypt(&XNonce::from(nonce), payload).ok()?;
+        Some([&nonce[..], &sealed].concat())
+    }
+
+    /// Opens what [`Self::seal`] sealed; none for anything else.
+    pub(crate) fn open(&self, bound: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
+        let payload = Payload { msg: sealed, aad: bound };
+        self.cipher().decrypt(&XNonce::from(*nonce), payload).ok().map(Zeroizing::new)
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new((&*self.0).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_under_its_key_and_bond_alone() {
+        let secret = ZoneSecret::of([1; 32]);
+        let key = secret.key("test", b"a");
+        let sealed = key.seal(b"bond", b"plain").unwrap();
+        assert_eq!(key.open(b"bond", &sealed).unwrap().as_slice(), b"plain");
+        assert!(key.open(b"band", &sealed).is_none());
+        assert!(secret.key("test", b"b").open(b"bond", &sealed).is_none());
+        for at in 0..sealed.len() {
+            let mut wrong = sealed.clone();
+            wrong[at] ^= 1;
+            assert!(key.open(b"bond", &wrong).is_none(), "{at}");
+            assert!(key.open(b"bond", &sealed[..at]).is_none(), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_sixty_four_digits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let read = |text: &str| {
+            fs::write(&path, text).unwrap();
+            ZoneSecret::read(&path)
+        };
+        assert!(read(&format!("{}\n", "0f".repeat(32))).is_ok());
+        for wrong in [String::new(), "0f".repeat(31), "0f".repeat(33), "0g".repeat(32), "0F".repeat(32)] {
+            assert!(matches!(read(&wrong), Err(SecretError::Digits)), "{wrong}");
+        }
+    }
+}

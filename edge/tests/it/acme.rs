@@ -1,0 +1,324 @@
+//! Certificates from a certificate authority that is not ours: Let's Encrypt's pebble, which looks for its proof in the DNS of
+//! the edges.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener, UdpSocket},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::{Duration, Instant, SystemTime},
+};
+
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+use client::Transport;
+
+use edge::{
+    Config,
+    config::{AcmeConfig, HttpsConfig},
+};
+use format::{NoteId, wire::Note};
+use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd, generate_simple_self_signed};
+use tempfile::TempDir;
+use tokio::{
+    process::{Child, Command},
+    time::sleep,
+};
+
+use crate::{
+    https::{ZONE, host},
+    site::{Site, other_edge},
+};
+
+/// pebble rests up to 15 seconds before it looks; told not to, an order takes some seconds, and 10 more where edges have company.
+const ORDER_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A port that is free for TCP and UDP.
+fn free_port() -> u16 {
+    (0..100)
+        .find_map(|_| {
+            let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = tcp.local_addr().unwrap().port();
+            UdpSocket::bind(("127.0.0.1", port)).is_ok().then_some(port)
+        })
+        .unwrap()
+}
+
+/// A certificate authority.
+struct Pebble {
+    dir: TempDir,
+    port: u16,
+    _process: Child,
+}
+
+impl Pebble {
+    /// Starts one that asks the DNS server at `dns` for proof.
+    async fn start(dns: SocketAddr) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (port, management) = (free_port(), free_port());
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let file = |name: &str| dir.path().join(name);
+        fs::write(file("own.pem"), cert.pem()).unwrap();
+        fs::write(file("own.key"), signing_key.serialize_pem()).unwrap();
+        let config = serde_json::json!({ "pebble": {
+            "listenAddress": format!("127.0.0.1:{port}"),
+            "managementListenAddress": format!("127.0.0.1:{management}"),
+            "certificate": file("own.pem"),
+            "privateKey": file("own.key"),
+            "httpPort": 1, "tlsPort": 1, "ocspResponderURL": "", "externalAccountBindingRequired": false,
+        }});
+        fs::write(file("pebble.json"), config.to_string()).unwrap();
+        let process = Command::new("pebble")
+            .args(["-strict", "-dnsserver", &dns.to_string(), "-config"])
+            .arg(file("pebble.json"))
+            .env("PEBBLE_VA_NOSLEEP", "1")
+            .stdout(fs::File::create(file("said")).unwrap())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let root = format!("https://localhost:{management}/roots/0");
+        let begun = Instant::now();
+        loop {
+            let curl = Command::new("curl").args(["-fsS", "--cacert"]).arg(file("own.pem")).arg(&root).output();
+            let output = curl.await.unwrap();
+            if output.status.success() {
+                fs::write(file("root.pem"), output.stdout).unwrap();
+                return Self { dir, port, _process: process };
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "pebble does not answer");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What its certificates are trusted by.
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("root.pem")
+    }
+
+    fn config(&self) -> AcmeConfig {
+        AcmeConfig {
+            directory: format!("https://localhost:{}/dir", self.port),
+            contact: Some("mailto:ops@evernear.example".to_owned()),
+            authority: Some(self.dir.path().join("own.pem")),
+            caa: Some("pebble.example".to_owned()),
+        }
+    }
+
+    /// How many certificates it gave.
+    fn given(&self) -> usize {
+        fs::read_to_string(self.dir.path().join("said")).unwrap().matches("Issued certificate").count()
+    }
+}
+
+/// Writes a secret and returns what an edge needs to share it.
+fn https(dir: &Path, authority: &Pebble) -> HttpsConfig {
+    let secret = dir.join("zone.secret");
+    fs::write(&secret, format!("{}\n", "07".repeat(32))).unwrap();
+    HttpsConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        certificate: None,
+        key: None,
+        acme: Some(authority.config()),
+        secret: Some(secret),
+        redirect: true,
+        public_port: None,
+        http3: true,
+    }
+}
+
+/// Puts a certificate in the place of the zone's that had ten years and has one left; returns it as PEM. What an edge writes is
+/// opened and sealed here by what decision 14 says alone.
+async fn age(site: &Site) -> String {
+    let derive = |purpose: &str| {
+        let mut hasher = blake3::Hasher::new_derive_key(&format!("evernear 2026 v1 edge note {purpose}"));
+        *hasher.update(&[7; 32]).update(ZONE.as_bytes()).finalize().as_bytes()
+    };
+    let (node, id) = (&site.nodes[0].name, NoteId(derive("id")));
+    let cipher = XChaCha20Poly1305::new((&derive("key")).into());
+    let note = site.origins.note(node, &id).await.unwrap().unwrap();
+    let bound = note.version.to_le_bytes();
+    let payload = Payload { msg: &note.sealed[24..], aad: &bound };
+    let plain = cipher.decrypt(&XNonce::try_from(&note.sealed[..24]).unwrap(), payload).unwrap();
+    let mut shared: serde_json::Value = serde_json::from_slice(&plain).unwrap();
+
+    let key = KeyPair::generate().unwrap();
+    let mut old = CertificateParams::new(vec![ZONE.to_owned(), format!("*.{ZONE}")]).unwrap();
+    let this_year = 1970 + i32::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() / 31_556_952).unwrap();
+    (old.not_before, old.not_after) = (date_time_ymd(this_year - 9, 1, 1), date_time_ymd(this_year + 1, 12, 31));
+    let old = old.self_signed(&key).unwrap().pem();
+    shared["certified"]["chain"] = old.clone().into();
+    shared["certified"]["key"] = key.serialize_pem().into();
+    (shared["due"], shared["renew_at"]) = (0.into(), 0.into());
+
+    let version = note.version + 1;
+    let plain = serde_json::to_vec(&shared).unwrap();
+    let payload = Payload { msg: &plain, aad: &version.to_le_bytes() };
+    let sealed = cipher.encrypt(&XNonce::from([9; 24]), payload).unwrap();
+    let note = Note { version, sealed: [&[9; 24][..], &sealed].concat().into() };
+    assert!(site.origins.put_note(node, &id, &note).await.unwrap());
+    old
+}
+
+/// Waits until `root` stands for what an edge presents.
+async fn presented(site: &Site, host: &str, root: &Path) {
+    let begun = Instant::now();
+    loop {
+        let answer = site.curl_secure(host, "/", &["--cacert", root.to_str().unwrap()]).await;
+        if answer.output.status.success() {
+            assert_eq!(answer.body(), b"hello");
+            return;
+        }
+        let error = String::from_utf8_lossy(&answer.output.stderr);
+        assert!(begun.elapsed() < ORDER_DEADLINE, "no certificate: {error}");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zone_is_certified_once_for_all_its_edges_and_again_under_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let dns = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    // Both authorities ask the first edge, whoever orders.
+    let (first, second) = (Pebble::start(dns).await, Pebble::start(dns).await);
+    let given = https(dir.path(), &first);
+    let change = |https: HttpsConfig, name: &'static str, listen: SocketAddr| {
+        move |config: &mut Config| {
+            config.name = name.parse().unwrap();
+            config.dns.listen = listen;
+            config.https = Some(https);
+        }
+    };
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let company = vec![other_edge("edge-two", "BE", 50.9, 4.4, "127.0.0.1")];
+    let one = Site::with(change(given.clone(), "edge-one", dns), company).await;
+    let stored = one.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let host = host(&stored);
+
+    // Nothing can be presented yet; the edge answers all the same, and says so.
+    let early = one.curl_secure(&host, "/", &["-k"]).await;
+    assert!(!early.output.status.success() && early.head.is_empty());
+    presented(&one, &host, &first.root()).await;
+
+    // Another edge takes what is there.
+    let two = one.beside(change(given.clone(), "edge-two", any)).await;
+    presented(&two, &host, &first.root()).await;
+    assert_eq!(first.given(), 1);
+    let metrics = two.metrics().await;
+    assert!(metrics.contains("\nevernear_edge_certificate_faults_total 0"), "{metrics}");
+    let ends = two.counter("evernear_edge_certificate_expiry_timestamp_seconds").await;
+    assert!(ends > 1_700_000_000, "{ends}");
+
+    // No other authority may certify the zone, nor any other account.
+    let caa = one.dig(&["+short", "CAA", "evernear.example"]).await;
+    let lines: Vec<&str> = caa.lines().collect();
+    assert_eq!(lines.len(), 2, "{caa}");
+    for tag in ["issue", "issuewild"] {
+        let begins = format!("0 {tag} \"pebble.example; accounturi=https://localhost:{}/my-account/", first.port);
+        assert!(
+            lines.iter().any(|line| line.starts_with(&begins) && line.ends_with("; validationmethods=dns-01\"")),
+            "{caa}"
+        );
+    }
+    let challenge = one.dig(&["TXT", "_acme-challenge.evernear.example"]).await;
+    assert!(
+        challenge.contains("NOERROR") && challenge.contains("ANSWER: 0"),
+        "nothing is left of an order: {challenge}"
+    );
+
+    // A certificate that is near its end is renewed, and an edge that is set to another authority orders there; all change over
+    // without a viewer's noticing.
+    let (done, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (aged, trusted) = (dir.path().join("aged.pem"), dir.path().join("trusted.pem"));
+    fs::write(&aged, age(&one).await).unwrap();
+    fs::write(&trusted, [&aged, &first.root(), &second.root()].map(|path| fs::read(path).unwrap()).concat()).unwrap();
+    let load = async {
+        while !done.load(Ordering::SeqCst) {
+            let answer = one.curl_secure(&host, "/", &["--cacert", trusted.to_str().unwrap()]).await;
+            let error = String::from_utf8_lossy(&answer.output.stderr);
+            assert!(answer.output.status.success() && answer.body() == b"hello", "{error}");
+            asked.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let swap = async {
+        presented(&one, &host, &aged).await;
+        presented(&one, &host, &first.root()).await;
+        presented(&two, &host, &first.root()).await;
+        assert_eq!((first.given(), second.given()), (2, 0));
+        let three = one.beside(change(https(dir.path(), &second), "edge-three", any)).await;
+        presented(&three, &host, &second.root()).await;
+        presented(&one, &host, &second.root()).await;
+        presented(&two, &host, &second.root()).await;
+        done.store(true, Ordering::SeqCst);
+        three
+    };
+    let ((), three) = tokio::join!(load, swap);
+    assert!(asked.load(Ordering::SeqCst) > 20);
+    assert_eq!((first.given(), second.given()), (2, 1));
+    for site in [one, two, three] {
+        site.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_that_is_away_costs_no_answer_and_is_asked_again_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let dns = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let pebble = Pebble::start(dns).await;
+    let mut given = https(dir.path(), &pebble);
+    given.redirect = false;
+    drop(pebble);
+    given.acme.as_mut().unwrap().authority = None;
+    let site = Site::with(|config| (config.https, config.dns.listen) = (Some(given), dns), vec![]).await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let begun = Instant::now();
+    while site.counter("evernear_edge_certificate_faults_total").await == 0 {
+        assert!(begun.elapsed() < ORDER_DEADLINE);
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(site.get(&stored, "/", &[]).await.status(), 200);
+    sleep(Duration::from_secs(7)).await;
+    assert_eq!(site.counter("evernear_edge_certificate_faults_total").await, 1, "not asked again at the next look");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_one_edge_began_another_resumes() {
+    let (dir, https, one) = crate::https::start(false).await;
+    let secret = dir.path().join("zone.secret");
+    fs::write(&secret, "07".repeat(32)).unwrap();
+    let sharing = HttpsConfig { secret: Some(secret), ..https.clone() };
+    let with = |https: HttpsConfig| move |config: &mut Config| config.https = Some(https);
+    let (two, three) = (one.beside(with(sharing.clone())).await, one.beside(with(sharing)).await);
+    let alone = one.beside(with(https)).await;
+
+    let resumed = async |from: &Site, at: &Site| {
+        let session = dir.path().join("session");
+        let _ = fs::remove_file(&session);
+        let ask = async |site: &Site, flag: &str| {
+            let connect = site.edge.https.unwrap().to_string();
+            // The ticket comes with the answer, so it is waited for.
+            let script = format!(
+                "printf 'GET / HTTP/1.1\\r\\nHost: x.evernear.example\\r\\nConnection: close\\r\\n\\r\\n' | \
+                 openssl s_client -ign_eof -connect {connect} -servername x.evernear.example {flag} {}",
+                session.display()
+            );
+            let output = Command::new("sh").args(["-c", &script]).output().await.unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let first = ask(from, "-sess_out").await;
+        assert!(first.contains("New, TLSv1.3"), "{first}");
+        ask(at, "-sess_in").await.contains("Reused, TLSv1.3")
+    };
+    assert!(resumed(&two, &three).await);
+    assert!(resumed(&one, &one).await);
+    assert!(!resumed(&one, &alone).await, "without a secret each edge is by itself");
+    assert!(!resumed(&one, &two).await);
+    for site in [one, two, three, alone] {
+        site.stop().await;
+    }
+}
