@@ -10,10 +10,11 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{
-    Config as WasmtimeConfig, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
-    WasmBacktraceDetails,
+    Config as WasmtimeConfig, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Store,
+    UpdateDeadline, WasmBacktraceDetails,
 };
 
 use crate::admit::Admitted;
@@ -27,7 +28,7 @@ const MEMORY_RESERVATION_BYTES: u64 = 64 * 1024 * 1024;
 const MEMORY_GUARD_BYTES: u64 = 64 * 1024;
 /// What stays mapped of an instance for the next one; without it every run maps its memory anew.
 const KEEP_RESIDENT_BYTES: usize = 64 * 1024;
-/// The epoch advances this often; runs get their time limit rounded up to ticks, plus the running one.
+/// The epoch advances this often, and runs look at their time then.
 const TICK: Duration = Duration::from_micros(2500);
 
 /// Choices of the operator.
@@ -159,10 +160,16 @@ impl Hasher for StableHasher {
     }
 }
 
-/// How many ticks of the clock `time` is, rounded up, and one for the tick already running.
-pub(crate) fn ticks(time: Duration) -> u64 {
-    let ticks = time.as_micros().div_ceil(TICK.as_micros()) + 1;
-    u64::try_from(ticks).unwrap_or(u64::MAX)
+/// Ends a run that has computed for `limit` since its first tick; two ticks more at most. What the thread waits for a core
+/// does not count: a busy machine is not the policy's fault. Most runs end before their first tick and read no clock.
+pub(crate) fn end_run<T>(store: &mut Store<T>, limit: Duration) {
+    let mut began = None;
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |_| {
+        let now = Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or(Duration::MAX);
+        let computed = now.saturating_sub(*began.get_or_insert(now));
+        Ok(if computed < limit { UpdateDeadline::Continue(1) } else { UpdateDeadline::Interrupt })
+    });
 }
 
 /// Compiles without a pool, as the child does, whose address space is limited.
@@ -263,5 +270,26 @@ impl Drop for Clock {
             // It cannot have panicked: it only waits and counts.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::{Module, Trap};
+
+    use super::*;
+
+    #[test]
+    fn a_run_ends_when_its_time_is_used_up_whatever_its_fuel() {
+        let engine = Engine::new(EngineOptions { instances: 1 }).unwrap();
+        let endless = wat::parse_str(r#"(module (func (export "run") (loop br 0)))"#).unwrap();
+        let module = Module::new(engine.wasmtime(), endless).unwrap();
+        let mut store = Store::new(engine.wasmtime(), ());
+        store.set_fuel(u64::MAX).unwrap();
+        end_run(&mut store, Duration::from_millis(20));
+        let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+        let run = instance.get_typed_func::<(), ()>(&mut store, "run").unwrap();
+        let error = run.call(&mut store, ()).unwrap_err();
+        assert_eq!(error.downcast_ref::<Trap>(), Some(&Trap::Interrupt));
     }
 }

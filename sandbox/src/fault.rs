@@ -48,12 +48,12 @@ pub enum Fault {
         /// Fuel of a run.
         limit: u64,
     },
-    /// The wall clock ran out before the fuel: an overloaded machine or a slow host call. Worth a retry.
-    #[error("policy ran longer than {limit:?} in {hook}")]
+    /// The CPU time ran out before the fuel: a slow machine, or work that fuel does not see.
+    #[error("policy computed for longer than {limit:?} in {hook}")]
     Time {
         /// The hook called.
         hook: Hook,
-        /// Time of a run.
+        /// CPU time of a run.
         limit: Duration,
     },
     /// The policy asked for too much memory and did not survive the refusal.

@@ -43,7 +43,7 @@ pub struct Limits {
     pub memory_bytes_max: usize,
     /// Fuel of one run, about one per instruction. This limit is the same on every machine.
     pub fuel_max: u64,
-    /// Wall clock of one run: the backstop for what fuel does not see.
+    /// CPU time of one run: the backstop for what fuel does not see.
     pub time_max: Duration,
     /// One function body; the compiler's work grows faster than linear in it.
     pub function_bytes_max: usize,

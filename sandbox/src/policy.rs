@@ -166,7 +166,7 @@ impl Policy {
         let mut store = Store::new(self.engine.wasmtime(), state);
         store.limiter(|state| &mut state.limiter);
         store.set_fuel(self.limits.fuel_max).expect("the engine consumes fuel");
-        store.set_epoch_deadline(engine::ticks(self.limits.time_max));
+        engine::end_run(&mut store, self.limits.time_max);
         store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
         let result = self.pre.instantiate(&mut store).and_then(|instance| call(&mut store, &instance));
         let fuel = self.limits.fuel_max - store.get_fuel().expect("the engine consumes fuel");
