@@ -81,7 +81,8 @@ impl Scene {
         let is_exact = answer.status == 200 && blake3::hash(&got) == kept.hash;
         assert!(start.elapsed() < ANSWER_DEADLINE, "{what}: took {:?}", start.elapsed());
         if reaches >= DATA {
-            assert!(is_exact, "{what}: {reaches} columns are within reach: {}", answer.header);
+            let page = String::from_utf8_lossy(&got[..got.len().min(1000)]);
+            assert!(is_exact, "{what}: {reaches} columns are within reach: {}{page}", answer.header);
         } else if !is_exact {
             // Broken off, or an error before the first byte.
             assert!(answer.status != 200 || answer.bytes < kept.length, "{what}: wrong bytes: {}", answer.header);
