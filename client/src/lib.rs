@@ -19,6 +19,7 @@ mod reader;
 mod rebuild;
 mod repair;
 mod scatter;
+mod shelf;
 mod slice;
 mod topology;
 mod transport;
@@ -37,6 +38,7 @@ pub use reader::{RECORD_NODES_MAX, ReadError, Reader, ReaderOptions, StripeRead}
 pub use rebuild::{RebuildSource, SourceChoice, TooFewSources};
 pub use repair::{RepairError, RepairPlan, Repaired, repair};
 pub use scatter::{Scatter, ScatterLost};
+pub use shelf::Shelf;
 pub use slice::verify_slice;
 pub use topology::Topology;
 pub use transport::{ShardAsk, Transport, TransportError};

@@ -20,6 +20,7 @@ use crate::{
     gather::{Gather, Progress, Source},
     offload::offload,
     pace::{Expectation, Failure, Pace, kilometres},
+    shelf::Shelf,
     slice::verify_slice,
     transport::ShardAsk,
 };
@@ -28,6 +29,10 @@ use crate::{
 pub const RECORD_NODES_MAX: usize = 9;
 /// After a record that does not open, the other nodes have this long to give one that does.
 const DOUBT: Duration = Duration::from_secs(1);
+
+/// A strip on a shelf is expected after so long; after the second time the disk under it is doubted like a node.
+const SHELF_TIME: Duration = Duration::from_millis(2);
+const SHELF_DOUBTED_AFTER: Duration = Duration::from_millis(50);
 
 /// Reports of wrong strips on their way at once, and nodes tried for each.
 const REPORTS_MAX: usize = 8;
@@ -130,6 +135,8 @@ pub struct Reader {
 
 enum Fetched {
     Strip(Bytes),
+    /// From the shelf.
+    Held(Bytes),
     /// The node answered with something that is not the strip.
     Wrong,
     /// The node did not answer.
@@ -306,11 +313,26 @@ impl Reader {
         stripe: StripeIndex,
         columns: &[usize],
     ) -> Result<StripeRead, ReadError> {
+        self.blocks_beside(None, object, placement, stripe, columns).await
+    }
+
+    /// As [`Self::blocks`], with strips from a shelf before those of nodes.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn blocks_beside(
+        &self,
+        shelf: Option<&dyn Shelf>,
+        object: &Arc<Object>,
+        placement: &[Option<NodeName>],
+        stripe: StripeIndex,
+        columns: &[usize],
+    ) -> Result<StripeRead, ReadError> {
         let deadline = self.options.stripe_deadline;
         let gathered = timeout(deadline, async {
-            match self.gather(object, placement, stripe, columns).await {
+            match self.gather(shelf, object, placement, stripe, columns).await {
                 Err(ReadError::Lost { stripe, have, need }) => match self.moved(object, placement).await {
-                    Some(moved) => self.gather(object, &moved, stripe, columns).await,
+                    Some(moved) => self.gather(shelf, object, &moved, stripe, columns).await,
                     None => Err(ReadError::Lost { stripe, have, need }),
                 },
                 gathered => gathered,
@@ -346,6 +368,7 @@ impl Reader {
 
     async fn gather(
         &self,
+        shelf: Option<&dyn Shelf>,
         object: &Arc<Object>,
         placement: &[Option<NodeName>],
         stripe: StripeIndex,
@@ -358,7 +381,10 @@ impl Reader {
         if let Some(column) = columns.iter().find(|column| **column >= need) {
             return Err(DecodeError::OutOfRange { block: geometry.block(stripe, *column) }.into());
         }
-        let mut gather = Gather::new(need, columns, self.sources(object, placement, stripe));
+        let ask = |column| ShardAsk { object: object.public().id(), column, first: stripe.0, count: 1 };
+        let is_held = |column| shelf.is_some_and(|shelf| shelf.holds(&ask(column)));
+        let held: Vec<bool> = (0..placement.len()).map(is_held).collect();
+        let mut gather = Gather::new(need, columns, self.sources(object, placement, stripe, &held));
         let mut read =
             StripeRead { blocks: Vec::new(), nodes: BTreeSet::new(), bytes: 0, recovered: false, wrong: Vec::new() };
         let mut strips = vec![None; object.public().columns()];
@@ -366,13 +392,13 @@ impl Reader {
         let start = Instant::now();
         loop {
             for column in gather.fetch(start.elapsed()) {
-                if let Some(node) = placement.get(column).cloned().flatten() {
-                    fetches.push(self.fetch(object.clone(), node, column, stripe));
-                }
+                let node = placement.get(column).cloned().flatten();
+                fetches.push(self.fetch(shelf, object.clone(), node, ask(column)));
             }
             match gather.progress() {
                 Progress::Direct | Progress::Decode => {
-                    for node in gather.late().filter_map(|column| placement.get(column)?.as_ref()) {
+                    let late = gather.late().filter(|column| !held[*column]);
+                    for node in late.filter_map(|column| placement.get(column)?.as_ref()) {
                         self.pace.late(node, Instant::now());
                     }
                     return Ok((read, strips));
@@ -386,12 +412,16 @@ impl Reader {
                 Some((column, node, fetched)) = fetches.next() => match fetched {
                     Fetched::Strip(strip) => {
                         read.bytes += strip.len() as u64;
-                        read.nodes.insert(node);
+                        read.nodes.extend(node);
+                        strips[column] = Some(strip);
+                        gather.arrived(column);
+                    }
+                    Fetched::Held(strip) => {
                         strips[column] = Some(strip);
                         gather.arrived(column);
                     }
                     Fetched::Wrong => {
-                        read.wrong.push((node, column));
+                        read.wrong.extend(node.map(|node| (node, column)));
                         gather.failed(column);
                     }
                     Fetched::Absent => gather.failed(column),
@@ -401,14 +431,23 @@ impl Reader {
         }
     }
 
-    fn sources(&self, object: &Object, placement: &[Option<NodeName>], stripe: StripeIndex) -> Vec<Source> {
+    fn sources(
+        &self,
+        object: &Object,
+        placement: &[Option<NodeName>],
+        stripe: StripeIndex,
+        held: &[bool],
+    ) -> Vec<Source> {
         let nodes = self.topology.snapshot();
         let now = Instant::now();
         let source = |(column, node): (usize, &Option<NodeName>)| {
-            let node = node.as_ref()?;
             if stripe.0 >= object.public().column_strips(column) {
                 return None;
             }
+            if held[column] {
+                return Some(Source { column, expected: SHELF_TIME, doubted_after: SHELF_DOUBTED_AFTER });
+            }
+            let node = node.as_ref()?;
             let entry = nodes.iter().find(|entry| entry.name == *node);
             let expectation = self.pace.expect(node, kilometres(&self.here, entry), now);
             Some(Source { column, expected: expectation.expected, doubted_after: expectation.doubted_after })
@@ -418,12 +457,21 @@ impl Reader {
 
     async fn fetch(
         &self,
+        shelf: Option<&dyn Shelf>,
         object: Arc<Object>,
-        node: NodeName,
-        column: usize,
-        stripe: StripeIndex,
-    ) -> (usize, NodeName, Fetched) {
-        let ask = ShardAsk { object: object.public().id(), column, first: stripe.0, count: 1 };
+        node: Option<NodeName>,
+        ask: ShardAsk,
+    ) -> (usize, Option<NodeName>, Fetched) {
+        let ShardAsk { column, first: stripe, .. } = ask;
+        if let Some(shelf) = shelf
+            && let Some(body) = shelf.get(&ask).await
+        {
+            match prove(&object, ask, body).await {
+                Some(strip) => return (column, node, Fetched::Held(strip)),
+                None => shelf.wrong(&ask),
+            }
+        }
+        let Some(node) = node else { return (column, node, Fetched::Absent) };
         let start = Instant::now();
         let body = match self.transport.read_shard(&node, ask).await {
             Ok(body) => body,
@@ -431,26 +479,28 @@ impl Reader {
                 self.pace.failed(&node, Failure::Silent, Instant::now());
                 tracing::debug!(%node, column, %error, "a strip could not be fetched");
                 if matches!(error, TransportError::Refused { status: 404, .. }) {
-                    self.report(Ticket { node: node.clone(), object: ask.object, column, stripe: stripe.0 });
+                    self.report(Ticket { node: node.clone(), object: ask.object, column, stripe });
                 }
-                return (column, node, Fetched::Absent);
+                return (column, Some(node), Fetched::Absent);
             }
         };
         let took = start.elapsed();
-        let verified = offload(move || verify_slice(object.public(), ask, body)).await;
-        let fetched = match verified.ok().flatten().and_then(|strips| strips.into_iter().next()) {
+        let fetched = match prove(&object, ask, body.clone()).await {
             Some(strip) => {
                 self.pace.answered(&node, took);
+                if let Some(shelf) = shelf {
+                    shelf.offer(&ask, &body);
+                }
                 Fetched::Strip(strip)
             }
             None => {
                 let wrong = self.pace.failed(&node, Failure::Wrong, Instant::now());
-                tracing::warn!(%node, column, stripe = stripe.0, wrong, "a node sent a wrong strip");
-                self.report(Ticket { node: node.clone(), object: ask.object, column, stripe: stripe.0 });
+                tracing::warn!(%node, column, stripe, wrong, "a node sent a wrong strip");
+                self.report(Ticket { node: node.clone(), object: ask.object, column, stripe });
                 Fetched::Wrong
             }
         };
-        (column, node, fetched)
+        (column, Some(node), fetched)
     }
 
     /// Tells an origin of a strip that was wrong or missing, in the background. When many are on their way this one is not sent:
@@ -469,6 +519,13 @@ impl Reader {
             drop(permit);
         });
     }
+}
+
+/// Returns the strip of an answer, if the object's root proves it.
+async fn prove(object: &Arc<Object>, ask: ShardAsk, body: Bytes) -> Option<Bytes> {
+    let object = Arc::clone(object);
+    let verified = offload(move || verify_slice(object.public(), ask, body)).await;
+    verified.ok().flatten()?.into_iter().next()
 }
 
 fn nonsense(node: &NodeName, reason: &str) -> TransportError {

@@ -18,6 +18,8 @@ use crate::{
 
 /// Least cache: below it one stripe of the widest profile evicts itself.
 const CACHE_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// Least disk: sixteen of its files.
+const DISK_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// Most prefixes written by hand; more belong in a database.
 const PREFIXES_MAX: usize = 4096;
 
@@ -198,7 +200,7 @@ impl HttpsConfig {
     }
 }
 
-/// What is kept in memory.
+/// What is kept.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CacheConfig {
@@ -217,6 +219,19 @@ pub struct CacheConfig {
     /// Seconds for which a name stays unknown once no node knew it. Absent: 5.
     #[serde(default = "default_unknown_seconds")]
     pub unknown_seconds: u64,
+    /// What is kept on a disk under it. Absent: nothing.
+    #[serde(default)]
+    pub disk: Option<DiskConfig>,
+}
+
+/// What is kept on a local disk, as encrypted as origins have it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskConfig {
+    /// A folder of this edge alone; made if it is not there.
+    pub path: PathBuf,
+    /// Bytes of its files, at least 64 MiB.
+    pub bytes_max: u64,
 }
 
 /// Where viewers are.
@@ -317,12 +332,14 @@ impl Config {
         if let Some(mailbox) = &self.dns.mailbox {
             Zone::parse(mailbox).map_err(|source| ConfigError::Name { field: "dns.mailbox", source })?;
         }
+        let disk_bytes = self.cache.disk.as_ref().map_or(DISK_BYTES_MIN, |disk| disk.bytes_max);
         let bounds = [
             ("cache.block_bytes_max", self.cache.block_bytes_max, CACHE_BYTES_MIN..=u64::MAX, "at least 16 MiB"),
             ("cache.fill_bytes_max", self.cache.fill_bytes_max, CACHE_BYTES_MIN..=1 << 40, "from 16 MiB to 1 TiB"),
             ("cache.objects_max", self.cache.objects_max, 16..=u64::MAX, "at least 16"),
             ("cache.record_seconds", self.cache.record_seconds, 1..=86_400, "from 1 to 86400"),
             ("cache.unknown_seconds", self.cache.unknown_seconds, 1..=300, "from 1 to 300"),
+            ("cache.disk.bytes_max", disk_bytes, DISK_BYTES_MIN..=u64::MAX, "at least 64 MiB"),
             ("http.connections_max", self.http.connections_max as u64, 1..=1 << 20, "from 1 to 1048576"),
             ("dns.connections_max", self.dns.connections_max as u64, 1..=1 << 20, "from 1 to 1048576"),
             (
@@ -404,6 +421,7 @@ impl Default for CacheConfig {
             objects_max: default_objects_max(),
             record_seconds: default_record_seconds(),
             unknown_seconds: default_unknown_seconds(),
+            disk: None,
         }
     }
 }

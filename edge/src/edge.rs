@@ -18,6 +18,7 @@ use crate::{
     admin,
     cache::BlockCache,
     config::{Config, ConfigError, HttpsConfig},
+    disk::{DiskError, DiskTier},
     dns::{DnsSockets, ZoneFacts},
     follow,
     http::{CertificateError, HttpDoor, Terminator, Ways, quic},
@@ -68,6 +69,9 @@ pub enum StartError {
     /// The certificate for viewers is wrong.
     #[error("the certificate of [https] cannot be used")]
     Certificate(#[from] CertificateError),
+    /// The folder of the disk cache is wrong.
+    #[error("`cache.disk` cannot be used")]
+    Disk(#[from] DiskError),
     /// The secret of the zone's edges is wrong.
     #[error("{}, the file of https.secret, cannot be used", path.display())]
     Secret {
@@ -135,7 +139,12 @@ impl Edge {
     pub async fn start(config: Config, parts: Parts, shutdown: watch::Receiver<bool>) -> Result<Running, StartError> {
         config.check()?;
         let zone = ZoneFacts::of(&config)?;
-        let node = Arc::new(build(config, &parts)?);
+        let metrics = Arc::new(Metrics::new());
+        let disk = match &config.cache.disk {
+            Some(disk) => Some(DiskTier::open(disk, Arc::clone(&metrics)).await?),
+            None => None,
+        };
+        let node = Arc::new(build(config, &parts, metrics, disk)?);
         let bind = |door, address| move |source| StartError::Bind { door, address, source };
 
         let address = node.config.dns.listen;
@@ -209,7 +218,7 @@ fn terminate(https: &HttpsConfig) -> Result<(Arc<Terminator>, Option<Arc<ZoneSec
     Ok((Arc::new(Terminator::new(https.files(), secret.clone())?), secret))
 }
 
-fn build(config: Config, parts: &Parts) -> Result<Node, StartError> {
+fn build(config: Config, parts: &Parts, metrics: Arc<Metrics>, disk: Option<DiskTier>) -> Result<Node, StartError> {
     let places = PlaceTable::load(&config.places)?;
     let engine = match &parts.engine {
         Some(engine) => engine.clone(),
@@ -227,9 +236,9 @@ fn build(config: Config, parts: &Parts) -> Result<Node, StartError> {
         config.place.clone(),
         ReaderOptions::default(),
     ));
-    let metrics = Arc::new(Metrics::new());
     let cache = BlockCache::new(config.cache.block_bytes_max);
-    let fills = Fills::new(Arc::clone(&reader), cache.clone(), config.cache.fill_bytes_max, Arc::clone(&metrics));
+    let fill_bytes_max = config.cache.fill_bytes_max;
+    let fills = Fills::new(Arc::clone(&reader), cache.clone(), disk, fill_bytes_max, Arc::clone(&metrics));
     Ok(Node {
         public: config.public_addresses(),
         objects: Arc::new(Objects::new(reader, &config.cache)),
@@ -306,5 +315,7 @@ async fn run(
         tracing::warn!("answers under way were cut at the deadline");
     }
     doors.shutdown().await;
-    node.fills.stop();
+    if timeout(DRAIN_DEADLINE, node.fills.stop()).await.is_err() {
+        tracing::warn!("the disk cache was cut at the deadline; what it lacks is read from origins again");
+    }
 }

@@ -25,6 +25,7 @@ mod ask;
 mod cache;
 mod clock;
 mod decide;
+mod disk;
 mod dns;
 mod edge;
 mod follow;
@@ -42,6 +43,7 @@ mod steer;
 
 pub use ask::{content_kind, policy_place};
 pub use config::{Config, ConfigError};
+pub use disk::DiskError;
 pub use edge::{Edge, Parts, Running, StartError};
 pub use error::Fault;
 pub use http::{CertificateError, PairError};

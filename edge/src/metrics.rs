@@ -22,7 +22,7 @@ pub(crate) struct DnsLabels {
 pub(crate) struct HttpLabels {
     /// The status.
     pub(crate) status: u16,
-    /// "hit", "miss" or "none".
+    /// "hit", "disk", "miss" or "none".
     pub(crate) cache: &'static str,
 }
 
@@ -41,6 +41,9 @@ pub(crate) struct Metrics {
     pub(crate) block_hits: Counter,
     pub(crate) block_misses: Counter,
     pub(crate) cache_bytes: Gauge<u64, AtomicU64>,
+    pub(crate) disk_hits: Counter,
+    pub(crate) disk_writes: Counter,
+    pub(crate) disk_faults: Counter,
     pub(crate) fills: Counter,
     pub(crate) fills_recovered: Counter,
     pub(crate) fill_bytes: Counter,
@@ -72,6 +75,9 @@ impl Metrics {
             block_hits: Counter::default(),
             block_misses: Counter::default(),
             cache_bytes: Gauge::default(),
+            disk_hits: Counter::default(),
+            disk_writes: Counter::default(),
+            disk_faults: Counter::default(),
             fills: Counter::default(),
             fills_recovered: Counter::default(),
             fill_bytes: Counter::default(),
@@ -96,7 +102,10 @@ impl Metrics {
         to.register("block_hits", "Blocks found in the cache", it.block_hits.clone());
         to.register("block_misses", "Blocks fetched", it.block_misses.clone());
         to.register("cache_bytes", "Bytes of blocks in the cache", it.cache_bytes.clone());
-        to.register("fills", "Reads of a stripe from origins", it.fills.clone());
+        to.register("disk_hits", "Strips found on the disk", it.disk_hits.clone());
+        to.register("disk_writes", "Strips given to the disk", it.disk_writes.clone());
+        to.register("disk_faults", "Strips on the disk that could not be read or were wrong", it.disk_faults.clone());
+        to.register("fills", "Reads of a stripe, from the disk or from origins", it.fills.clone());
         to.register("fills_recovered", "Reads that needed the erasure code", it.fills_recovered.clone());
         to.register("fill_bytes", "Bytes read from origins", it.fill_bytes.clone());
         to.register("fill_faults", "Reads of a stripe that failed", it.fill_faults.clone());

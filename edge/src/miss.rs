@@ -12,12 +12,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use client::Reader;
+use client::{Reader, ShardAsk, Shelf};
 use format::{BlockIndex, Geometry, StripeIndex, limits::BLOCK_BYTES};
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
+use sandbox::Tier;
 use tokio::{
     sync::{Semaphore, oneshot},
     task::JoinSet,
@@ -26,6 +27,7 @@ use tokio::{
 
 use crate::{
     cache::{BlockCache, BlockKey},
+    disk::DiskTier,
     error::Fault,
     metrics::Metrics,
     objects::{Opened, fault_of_read},
@@ -41,17 +43,11 @@ const TRIES_MAX: usize = 3;
 type Blocks = Arc<Vec<(BlockIndex, Bytes)>>;
 type Flight = Shared<BoxFuture<'static, Result<Blocks, Fault>>>;
 
-/// Whether what is read goes into the cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keep {
-    Yes,
-    No,
-}
-
-/// All reads from origins that are on their way.
+/// All reads from origins and the disk that are on their way.
 pub(crate) struct Fills {
     reader: Arc<Reader>,
     cache: BlockCache,
+    disk: Option<DiskTier>,
     /// One permit for each block of 256 KiB, `room_blocks` in all.
     room: Semaphore,
     room_blocks: u32,
@@ -66,14 +62,37 @@ struct State {
 }
 
 impl Fills {
-    pub(crate) fn new(reader: Arc<Reader>, cache: BlockCache, fill_bytes_max: u64, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        reader: Arc<Reader>,
+        cache: BlockCache,
+        disk: Option<DiskTier>,
+        fill_bytes_max: u64,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let room_blocks = u32::try_from(fill_bytes_max / BLOCK_BYTES as u64).unwrap_or(u32::MAX);
         let permits = usize::try_from(room_blocks).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let room = Semaphore::new(permits);
-        Self { reader, cache, room, room_blocks, state: Mutex::default(), metrics }
+        Self { reader, cache, disk, room, room_blocks, state: Mutex::default(), metrics }
     }
 
-    /// Returns a block that may be kept, from the cache or from origins. Cancel safe: the fill goes on.
+    /// The disk, for an object whose blocks may lie there.
+    fn disk(&self, tier: Tier) -> Option<&DiskTier> {
+        self.disk.as_ref().filter(|_| tier == Tier::Disk)
+    }
+
+    /// Whether a block's strip is likely to be on the disk, or enough others of its stripe.
+    pub(crate) fn is_on_disk(&self, opened: &Opened, geometry: Geometry, block: BlockIndex, tier: Tier) -> bool {
+        let (stripe, column) = geometry.place(block);
+        let public = opened.object.public();
+        let ask = |column| ShardAsk { object: public.id(), column, first: stripe.0, count: 1 };
+        self.disk(tier).is_some_and(|disk| {
+            let holds = |column: &usize| disk.holds(&ask(*column));
+            let need = geometry.columns(stripe);
+            holds(&column) || (0..public.columns()).filter(holds).take(need).count() == need
+        })
+    }
+
+    /// Returns a block that may be kept, from the cache, the disk or origins. Cancel safe: the fill goes on.
     ///
     /// # Errors
     /// The nodes' faults, or [`Fault::Busy`].
@@ -82,16 +101,20 @@ impl Fills {
         opened: &Arc<Opened>,
         geometry: Geometry,
         block: BlockIndex,
+        tier: Tier,
     ) -> Result<Bytes, Fault> {
         let key = BlockKey { locator: opened.object.locator(), block };
         for _ in 0..TRIES_MAX {
             if let Some(found) = self.cache.get(&key) {
                 self.metrics.block_hits.inc();
+                // It may have come when the object was asked for once, and the disk did not take it.
+                if let Some(disk) = self.disk(tier).filter(|_| opened.is_wanted()) {
+                    disk.keep(&opened.object.public().id(), geometry.place(block).0);
+                }
                 return Ok(found);
             }
             let (stripe, column) = geometry.place(block);
-            let Some((_, Some(flight))) = self.launch(opened, geometry, stripe, column..column + 1, Keep::Yes).pop()
-            else {
+            let Some((_, Some(flight))) = self.launch(opened, geometry, stripe, column..column + 1, tier).pop() else {
                 continue;
             };
             self.metrics.block_misses.inc();
@@ -118,7 +141,7 @@ impl Fills {
         let locator = opened.object.locator();
         'again: for _ in 0..TRIES_MAX {
             let mut found = Vec::with_capacity(columns.len());
-            let mut wanted = self.launch(opened, geometry, stripe, columns.clone(), Keep::No);
+            let mut wanted = self.launch(opened, geometry, stripe, columns.clone(), Tier::None);
             wanted.sort_by_key(|(block, _)| block.0);
             for (block, flight) in wanted {
                 let blocks = match flight {
@@ -143,8 +166,9 @@ impl Fills {
         geometry: Geometry,
         stripe: StripeIndex,
         columns: Range<usize>,
+        tier: Tier,
     ) {
-        self.launch(opened, geometry, stripe, columns, Keep::Yes);
+        self.launch(opened, geometry, stripe, columns, tier);
     }
 
     /// Returns, for each of the columns, its block and the read that brings it; no read where the cache has it.
@@ -154,7 +178,7 @@ impl Fills {
         geometry: Geometry,
         stripe: StripeIndex,
         columns: Range<usize>,
-        keep: Keep,
+        tier: Tier,
     ) -> Vec<(BlockIndex, Option<Flight>)> {
         let locator = opened.object.locator();
         let key = |column| BlockKey { locator, block: geometry.block(stripe, column) };
@@ -185,9 +209,9 @@ impl Fills {
         while state.tasks.try_join_next().is_some() {}
         let (fills, opened) = (Arc::clone(self), Arc::clone(opened));
         state.tasks.spawn(async move {
-            let result = fills.fill(&opened, stripe, &missing).await;
+            let result = fills.fill(&opened, stripe, &missing, tier).await;
             if let Ok(blocks) = &result {
-                for (block, bytes) in blocks.iter().filter(|_| keep == Keep::Yes) {
+                for (block, bytes) in blocks.iter().filter(|_| tier != Tier::None) {
                     fills.cache.insert(BlockKey { locator, block: *block }, bytes.clone());
                 }
             } else {
@@ -205,12 +229,14 @@ impl Fills {
         wanted
     }
 
-    async fn fill(&self, opened: &Opened, stripe: StripeIndex, columns: &[usize]) -> Result<Blocks, Fault> {
+    async fn fill(&self, opened: &Opened, stripe: StripeIndex, columns: &[usize], tier: Tier) -> Result<Blocks, Fault> {
         // A stripe wider than all the room takes all of it, alone.
         let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX).min(self.room_blocks);
         let room = timeout(ROOM_DEADLINE, self.room.acquire_many(wanted)).await;
         let _room = room.map_err(|_| Fault::Busy)?.map_err(|_| Fault::Busy)?;
-        let read = self.reader.blocks(&opened.object, &opened.record.placement, stripe, columns);
+        let shelf = self.disk(tier).map(|disk| disk.shelf(opened.is_wanted()));
+        let shelf = shelf.as_ref().map(|shelf| shelf as &dyn Shelf);
+        let read = self.reader.blocks_beside(shelf, &opened.object, &opened.record.placement, stripe, columns);
         let read = timeout(FILL_DEADLINE, read).await.map_err(|_| Fault::Slow)?.map_err(|error| {
             let locator = opened.object.locator();
             tracing::warn!(%locator, stripe = stripe.0, error = &error as &dyn std::error::Error, "stripe cannot be read");
@@ -222,11 +248,16 @@ impl Fills {
         Ok(Arc::new(read.blocks))
     }
 
-    /// Ends all fills; whoever waits gets [`Fault::Busy`].
-    pub(crate) fn stop(&self) {
-        let mut state = self.state();
-        state.tasks.abort_all();
-        state.flights.clear();
+    /// Ends all fills, whoever waits gets [`Fault::Busy`], and writes what is on its way to the disk.
+    pub(crate) async fn stop(&self) {
+        {
+            let mut state = self.state();
+            state.tasks.abort_all();
+            state.flights.clear();
+        }
+        if let Some(disk) = &self.disk {
+            disk.close().await;
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

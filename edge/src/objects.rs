@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -39,6 +39,8 @@ pub(crate) struct Opened {
     /// When its look-up began.
     since: Instant,
     refreshing: AtomicBool,
+    /// How often its beginning was asked for; one with its next record.
+    begun: Arc<AtomicU64>,
 }
 
 /// A change of a record.
@@ -63,6 +65,16 @@ pub(crate) struct Objects {
 }
 
 impl Opened {
+    /// Takes note that somebody asked for the object from its first byte on.
+    pub(crate) fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether more than one did.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) > 1
+    }
+
     /// Returns the fault of an object that may no longer be read.
     pub(crate) fn check_lease(&self, now: SystemTime) -> Result<(), Fault> {
         if self.record.lease.is_alive(clock::unix_seconds(now)) { Ok(()) } else { Err(Fault::Erased) }
@@ -101,7 +113,7 @@ impl Objects {
         if let Some(fault) = self.faults.get(&locator) {
             return Err(fault);
         }
-        let opened = self.opened.try_get_with(locator, self.look_up(capability)).await;
+        let opened = self.opened.try_get_with(locator, self.look_up(capability, Arc::default())).await;
         opened.map_err(|fault| {
             let fault = (*fault).clone();
             if matches!(fault, Fault::Unknown | Fault::Erased) {
@@ -111,7 +123,7 @@ impl Objects {
         })
     }
 
-    async fn look_up(&self, capability: &Capability) -> Result<Arc<Opened>, Fault> {
+    async fn look_up(&self, capability: &Capability, begun: Arc<AtomicU64>) -> Result<Arc<Opened>, Fault> {
         let room = timeout(ROOM_DEADLINE, self.room.acquire()).await;
         let _room = room.map_err(|_| Fault::Busy)?.map_err(|_| Fault::Busy)?;
         let since = Instant::now();
@@ -129,7 +141,7 @@ impl Objects {
             return Err(Fault::Erased);
         }
         let capability = capability.clone();
-        Ok(Arc::new(Opened { object, record, capability, since, refreshing: AtomicBool::new(false) }))
+        Ok(Arc::new(Opened { object, record, capability, since, refreshing: AtomicBool::new(false), begun }))
     }
 
     /// Looks a record up again, once at a time, while the old one serves: when no node can be asked, it goes on serving.
@@ -141,7 +153,7 @@ impl Objects {
         // Ends by OPEN_DEADLINE and holds nothing but its arguments, so nobody needs to own it.
         tokio::spawn(async move {
             let locator = opened.object.locator();
-            match objects.look_up(&opened.capability).await {
+            match objects.look_up(&opened.capability, Arc::clone(&opened.begun)).await {
                 Ok(fresh) => objects.opened.insert(locator, fresh).await,
                 Err(Fault::Unknown | Fault::Erased) => objects.opened.invalidate(&locator).await,
                 Err(_) => opened.refreshing.store(false, Ordering::Relaxed),

@@ -4,4 +4,5 @@
 mod cluster;
 mod reads;
 mod repair;
+mod shelf;
 mod uploads;

@@ -19,4 +19,5 @@ mod partition;
 #[allow(dead_code, reason = "the origin's tests use more of it")]
 mod postgres;
 mod secrecy;
+mod tier;
 mod wires;

@@ -7,13 +7,13 @@ use crate::made::{Made, noise};
 const WINDOW: usize = 32;
 
 /// All windows of some bytes by their first eight, so that a disk is searched in one pass.
-struct Windows<'b> {
+pub(crate) struct Windows<'b> {
     bytes: &'b [u8],
     at: HashMap<[u8; 8], Vec<usize>>,
 }
 
 impl<'b> Windows<'b> {
-    fn of(bytes: &'b [u8]) -> Self {
+    pub(crate) fn of(bytes: &'b [u8]) -> Self {
         let mut at: HashMap<[u8; 8], Vec<usize>> = HashMap::new();
         for (start, window) in bytes.windows(WINDOW).enumerate() {
             at.entry(*window.first_chunk().unwrap()).or_default().push(start);
@@ -21,7 +21,7 @@ impl<'b> Windows<'b> {
         Self { bytes, at }
     }
 
-    fn found_in(&self, disk: &[u8]) -> bool {
+    pub(crate) fn found_in(&self, disk: &[u8]) -> bool {
         disk.windows(WINDOW).any(|window| {
             let starts = self.at.get(window.first_chunk().unwrap());
             starts.into_iter().flatten().any(|start| &self.bytes[*start..*start + WINDOW] == window)

@@ -220,6 +220,7 @@ async fn file(
     timing.part("fetch");
     let said = match source {
         Source::Hit => "hit",
+        Source::Disk => "hit; detail=disk",
         Source::Miss | Source::Own if tier == Tier::None => "fwd=uri-miss",
         Source::Miss | Source::Own => "fwd=uri-miss; stored",
     };
@@ -248,10 +249,11 @@ impl Slices<'_> {
         }
         let geometry = self.file.object.geometry().ok_or(Fault::Damaged)?;
         let node = &self.door.node;
-        let body = Body::new(node, Arc::clone(self.file), geometry, range, self.tier);
-        if body.source != Source::Hit {
-            self.source = body.source;
+        if range.start == 0 && !self.is_head {
+            self.file.begin();
         }
+        let body = Body::new(node, Arc::clone(self.file), geometry, range, self.tier);
+        self.source = self.source.max(body.source);
         Ok(Content::Blocks(if begins && !self.is_head { body.begin(node).await? } else { body }))
     }
 }

@@ -38,9 +38,12 @@ impl Body {
     /// Takes a non-empty range and says whether all of it is held. Reads nothing yet.
     pub(super) fn new(node: &Node, opened: Arc<Opened>, geometry: Geometry, range: Range<u64>, tier: Tier) -> Self {
         let locator = opened.object.locator();
-        let held = |slice: BlockSlice| node.cache.holds(&BlockKey { locator, block: slice.block });
-        let is_hit = geometry.slices(range.clone()).take(LOOKED_AT_MAX).all(held);
-        let source = if is_hit { Source::Hit } else { Source::Miss };
+        let held = |slice: BlockSlice| match node.cache.holds(&BlockKey { locator, block: slice.block }) {
+            true => Source::Hit,
+            false if node.fills.is_on_disk(&opened, geometry, slice.block, tier) => Source::Disk,
+            false => Source::Miss,
+        };
+        let source = geometry.slices(range.clone()).take(LOOKED_AT_MAX).map(held).max().unwrap_or(Source::Hit);
         Self { opened, geometry, range, tier, ready: VecDeque::new(), source }
     }
 
@@ -63,7 +66,7 @@ impl Body {
             return Ok(bytes);
         }
         if self.tier != Tier::None {
-            return node.fills.block(&self.opened, self.geometry, block).await;
+            return node.fills.block(&self.opened, self.geometry, block, self.tier).await;
         }
         let (stripe, column) = self.geometry.place(block);
         let columns = column..self.columns(stripe).end.min(column + UNKEPT_BLOCKS_MAX);
@@ -153,7 +156,7 @@ impl ReadAhead {
     /// Asks for what the range wants of one stripe.
     fn stripe(&self, node: &Node, body: &Body, stripe: StripeIndex) {
         if stripe <= body.geometry.place(self.last).0 {
-            node.fills.prefetch(&body.opened, body.geometry, stripe, body.columns(stripe));
+            node.fills.prefetch(&body.opened, body.geometry, stripe, body.columns(stripe), body.tier);
         }
     }
 }

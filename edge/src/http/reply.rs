@@ -52,11 +52,13 @@ impl Content {
     }
 }
 
-/// Where the content came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where the content came from, the farthest of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
-    /// All of it was held.
+    /// All of it was held in memory.
     Hit,
+    /// Some of it was on the disk.
+    Disk,
     /// Some of it had to be read from origins.
     Miss,
     /// There was none to read.
@@ -134,6 +136,7 @@ impl Reply {
         metrics.http_body_bytes.inc_by(bytes);
         let cache = match source {
             Source::Hit => "hit",
+            Source::Disk => "disk",
             Source::Miss => "miss",
             Source::Own => "none",
         };

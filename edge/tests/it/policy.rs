@@ -11,13 +11,13 @@ use crate::{
 };
 
 const GEO: &[u8] = include_bytes!("../../../policies/prebuilt/geo.wasm");
-const TTL: &[u8] = include_bytes!("../../../policies/prebuilt/ttl.wasm");
+pub(crate) const TTL: &[u8] = include_bytes!("../../../policies/prebuilt/ttl.wasm");
 
 async fn publish(site: &Site, name: &PolicyName, sequence: u64, config: &str) {
     publish_component(site, GEO, name, sequence, config).await;
 }
 
-async fn publish_component(site: &Site, component: &[u8], name: &PolicyName, sequence: u64, config: &str) {
+pub(crate) async fn publish_component(site: &Site, component: &[u8], name: &PolicyName, sequence: u64, config: &str) {
     let node = &site.nodes[0].name;
     for blob in [component, config.as_bytes()] {
         site.origins.put_blob(node, &BlobId::of(blob), blob.to_vec().into()).await.unwrap();

@@ -147,7 +147,7 @@ impl Site {
         Self::over(Arc::clone(&self.origins), self.nodes.clone(), change).await.unwrap()
     }
 
-    async fn over(
+    pub(crate) async fn over(
         origins: Arc<MemoryTransport>,
         nodes: Vec<NodeEntry>,
         change: impl FnOnce(&mut Config),

@@ -68,7 +68,7 @@ impl steer::Guest for Geo {
 impl hold::Guest for Geo {
     fn hold() -> hold::Keep {
         let ttl = number("hold-ttl", DAY);
-        let tier = if may_hold(edge::country()) { Tier::Memory } else { Tier::None };
+        let tier = if may_hold(edge::country()) { Tier::Disk } else { Tier::None };
         hold::Keep { tier, ttl, stale_revalidate: 0, stale_error: ttl, pin: false, prefetch: 0 }
     }
 }

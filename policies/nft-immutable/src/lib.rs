@@ -39,7 +39,7 @@ impl serve::Guest for NftImmutable {
 
 impl hold::Guest for NftImmutable {
     fn hold() -> hold::Keep {
-        hold::Keep { tier: Tier::Memory, ttl: YEAR, stale_revalidate: DAY, stale_error: YEAR, pin: false, prefetch: 0 }
+        hold::Keep { tier: Tier::Disk, ttl: YEAR, stale_revalidate: DAY, stale_error: YEAR, pin: false, prefetch: 0 }
     }
 }
 

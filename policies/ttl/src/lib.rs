@@ -8,7 +8,7 @@
 //! 5. `ttl`: the default; one hour when absent
 //!
 //! All numbers are seconds. `stale-revalidate` and `stale-error` (a minute and a day when absent) go to every answer;
-//! 0 seconds means `no-store`.
+//! 0 seconds means `no-store`. With `memory-only` no edge keeps anything on a disk, not even as ciphertext.
 #![no_std]
 
 use guest as _;
@@ -59,7 +59,11 @@ impl hold::Guest for Ttl {
     fn hold() -> hold::Keep {
         let ttl = by_tag().unwrap_or_else(by_kind);
         hold::Keep {
-            tier: if ttl == 0 { Tier::None } else { Tier::Memory },
+            tier: match ttl {
+                0 => Tier::None,
+                _ if config::truth("memory-only") => Tier::Memory,
+                _ => Tier::Disk,
+            },
             ttl,
             stale_revalidate: stale_revalidate(),
             stale_error: stale_error(),

@@ -27,7 +27,7 @@ fn nft_immutable_serves_everybody_for_ever_without_a_question() {
     assert_eq!((run.verdict.outcome, run.verdict.status, run.verdict.client_ttl), (Outcome::Allow, 200, YEAR));
     assert_eq!(run.verdict.marks, Marks::IMMUTABLE | Marks::CORS_ANY);
     assert!(run.trace.is_empty() && run.effects.is_empty() && run.fuel > 0 && run.fuel < 1000, "{}", run.fuel);
-    assert_eq!(policy.hold(&viewer("RU"), &config("")).unwrap().verdict.tier, Tier::Memory);
+    assert_eq!(policy.hold(&viewer("RU"), &config("")).unwrap().verdict.tier, Tier::Disk);
     assert!(!policy.has(Hook::Steer));
 }
 
@@ -96,7 +96,7 @@ fn geo_never_steers_to_an_edge_that_may_not_hold() {
         let facts = World { edge_country, ..World::default() }.shared();
         policy.hold(&facts, &config(r#"hold-allow = ["eu"]"#)).unwrap().verdict.tier
     };
-    assert_eq!((hold("FR"), hold("US")), (Tier::Memory, Tier::None));
+    assert_eq!((hold("FR"), hold("US")), (Tier::Disk, Tier::None));
 }
 
 #[test]
