@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -362,12 +362,18 @@ pub fn peak_kib(pid: u32) -> Result<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
-/// Returns a port that nobody listens on now.
+/// Returns a port that nobody uses now, TCP and UDP, below those that Linux gives to connections and to whoever asks for any
+/// (32,768 and up), so that none of them takes it before its listener does.
 ///
 /// # Errors
-/// When there is none.
+/// When a hundred of them are taken.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    let free = |port: &u16| {
+        let address = (Ipv4Addr::LOCALHOST, *port);
+        TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
+    };
+    let mut tried = std::iter::repeat_with(|| fastrand::u16(10_000..32_768)).take(100);
+    tried.find(free).context("a hundred ports are taken")
 }
 
 fn place(zone: &str) -> String {

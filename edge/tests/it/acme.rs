@@ -5,7 +5,6 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
-    process::Stdio,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::{Duration, Instant, SystemTime},
 };
@@ -38,13 +37,12 @@ const ORDER_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A port that is free for TCP and UDP.
 fn free_port() -> u16 {
-    (0..100)
-        .find_map(|_| {
-            let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = tcp.local_addr().unwrap().port();
-            UdpSocket::bind(("127.0.0.1", port)).is_ok().then_some(port)
-        })
-        .unwrap()
+    let free = |port: &u16| {
+        let address = ("127.0.0.1", *port);
+        TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
+    };
+    // Below the ports that Linux gives to connections, so that none of them takes it before its listener does.
+    std::iter::repeat_with(|| fastrand::u16(10_000..32_768)).take(100).find(free).unwrap()
 }
 
 /// A certificate authority.
@@ -77,7 +75,7 @@ impl Pebble {
             .arg(file("pebble.json"))
             .env("PEBBLE_VA_NOSLEEP", "1")
             .stdout(fs::File::create(file("said")).unwrap())
-            .stderr(Stdio::null())
+            .stderr(fs::File::create(file("failed")).unwrap())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -90,7 +88,8 @@ impl Pebble {
                 fs::write(file("root.pem"), output.stdout).unwrap();
                 return Self { dir, port, _process: process };
             }
-            assert!(begun.elapsed() < Duration::from_secs(20), "pebble does not answer");
+            let said = || fs::read_to_string(file("said")).unwrap() + &fs::read_to_string(file("failed")).unwrap();
+            assert!(begun.elapsed() < Duration::from_secs(20), "pebble does not answer: {}", said());
             sleep(Duration::from_millis(50)).await;
         }
     }
