@@ -21,6 +21,7 @@ mod put;
 mod renew;
 mod repair;
 mod rm;
+mod sign;
 mod signals;
 mod stat;
 
@@ -60,13 +61,15 @@ pub(crate) enum Command {
     Renew(renew::Renew),
     /// Check and publish policies
     Policy(policy::Policy),
+    /// Sign a link that counts for a while
+    Sign(Box<sign::Sign>),
     /// Make a cluster's authority and its nodes' certificates
     Cluster(cluster::Cluster),
     /// Look after a cluster's catalog
     Catalog(catalog::Catalog),
     /// Run an origin node
     Origin(origin::Origin),
-    /// Run an edge node, or check its configuration
+    /// Run an edge node, check its configuration, or make an owner's link key
     Edge(edge::Edge),
     /// See how an object is kept
     Object(object::Object),
@@ -101,6 +104,7 @@ impl Command {
             Self::Rm(rm) => rm.run(options).await,
             Self::Renew(renew) => renew.run(options).await,
             Self::Policy(policy) => policy.run(options).await,
+            Self::Sign(sign) => sign.run(options),
             Self::Cluster(cluster) => cluster.run(options),
             Self::Catalog(catalog) => catalog.run(options).await,
             Self::Origin(origin) => origin.run().await,

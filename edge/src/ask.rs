@@ -4,9 +4,12 @@ use std::{borrow::Cow, sync::Arc};
 
 use format::{Country, Object, Place};
 use http::HeaderMap;
-use sandbox::{ContentKind, Continent as PolicyContinent, CountryCode, Facts, Method, RefererState};
+use sandbox::{ContentKind, Continent as PolicyContinent, CountryCode, Facts, Method, RefererState, TokenState};
 
-use crate::places::{Continent, ViewerPlace};
+use crate::{
+    places::{Continent, ViewerPlace},
+    token::Weighed,
+};
 
 /// The edge that answers.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +30,8 @@ pub(crate) struct RequestFacts {
     pub(crate) path: String,
     pub(crate) query: String,
     pub(crate) headers: HeaderMap,
+    /// What its token is worth, if it has one.
+    pub(crate) token: Option<Weighed>,
 }
 
 /// All facts of one request.
@@ -44,6 +49,13 @@ impl EdgeFacts {
     pub(crate) fn of(place: &Place, load: u8) -> Self {
         let (country, continent) = policy_place(place);
         Self { country, continent, load: load / 10 * 10 }
+    }
+}
+
+impl Ask {
+    /// What the request's token is worth.
+    pub(crate) fn token(&self) -> Option<&Weighed> {
+        self.request.as_ref()?.token.as_ref()
     }
 }
 
@@ -109,6 +121,14 @@ impl Facts for Ask {
         let fields = self.request.as_ref()?.query.split('&');
         let mut fields = fields.map(|field| field.split_once('=').unwrap_or((field, "")));
         fields.find(|(field, _)| *field == name).map(|(_, value)| Cow::Borrowed(value))
+    }
+
+    fn request_token(&self) -> TokenState {
+        self.token().map_or(TokenState::Absent, |token| token.state)
+    }
+
+    fn request_token_claim(&self, slot: u8) -> u32 {
+        self.token().and_then(|token| token.numbers.get(&slot)).copied().unwrap_or(0)
     }
 
     fn object_kind(&self) -> ContentKind {

@@ -43,6 +43,9 @@ pub struct Config {
     /// The same door over TLS. Absent: there is none, and a terminator stands in front.
     #[serde(default)]
     pub https: Option<HttpsConfig>,
+    /// Signed links. Absent: a token is worth nothing.
+    #[serde(default)]
+    pub links: Option<LinksConfig>,
     /// Where `/metrics`, `/health` and `/ready` are served; keep it off the public network. Absent: nowhere.
     #[serde(default)]
     pub admin: Option<SocketAddr>,
@@ -151,6 +154,14 @@ pub struct HttpsConfig {
     /// Whether HTTP/3 is spoken too, on the UDP port of the same number. Absent: yes.
     #[serde(default = "default_http3")]
     pub http3: bool,
+}
+
+/// Links that owners sign, for policies that ask for a token.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinksConfig {
+    /// The zone's secret, as in [`HttpsConfig::secret`]; `evernear edge link-key` derives an owner's key from it.
+    pub secret: PathBuf,
 }
 
 /// A certificate authority that speaks ACME (RFC 8555). It asks the DNS door of any edge for proof, so the zone must be delegated to

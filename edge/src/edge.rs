@@ -1,6 +1,12 @@
 //! Starting and ending an edge: everything is checked and bound before the first question is answered.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use client::{Reader, ReaderOptions, Topology, Transport};
@@ -73,7 +79,7 @@ pub enum StartError {
     #[error("`cache.disk` cannot be used")]
     Disk(#[from] DiskError),
     /// The secret of the zone's edges is wrong.
-    #[error("{}, the file of https.secret, cannot be used", path.display())]
+    #[error("{}, the file of the zone's secret, cannot be used", path.display())]
     Secret {
         /// The file.
         path: PathBuf,
@@ -128,6 +134,9 @@ impl Edge {
         PlaceTable::load(&config.places)?;
         if let Some(https) = &config.https {
             terminate(https)?;
+        }
+        if let Some(links) = &config.links {
+            read_secret(&links.secret)?;
         }
         Ok(())
     }
@@ -210,16 +219,17 @@ impl Secure {
 
 /// Sets TLS up from the files of the configuration.
 fn terminate(https: &HttpsConfig) -> Result<(Arc<Terminator>, Option<Arc<ZoneSecret>>), StartError> {
-    let read = |path: &PathBuf| match ZoneSecret::read(path) {
-        Ok(secret) => Ok(Arc::new(secret)),
-        Err(source) => Err(StartError::Secret { path: path.clone(), source }),
-    };
-    let secret = https.secret.as_ref().map(read).transpose()?;
+    let secret = https.secret.as_deref().map(read_secret).transpose()?.map(Arc::new);
     Ok((Arc::new(Terminator::new(https.files(), secret.clone())?), secret))
+}
+
+fn read_secret(path: &Path) -> Result<ZoneSecret, StartError> {
+    ZoneSecret::read(path).map_err(|source| StartError::Secret { path: path.to_owned(), source })
 }
 
 fn build(config: Config, parts: &Parts, metrics: Arc<Metrics>, disk: Option<DiskTier>) -> Result<Node, StartError> {
     let places = PlaceTable::load(&config.places)?;
+    let links = config.links.as_ref().map(|links| read_secret(&links.secret)).transpose()?;
     let engine = match &parts.engine {
         Some(engine) => engine.clone(),
         None => Engine::new(EngineOptions::default())?,
@@ -248,6 +258,7 @@ fn build(config: Config, parts: &Parts, metrics: Arc<Metrics>, disk: Option<Disk
         places,
         cache,
         metrics,
+        links,
         published: ArcSwap::default(),
         config,
     })

@@ -40,6 +40,7 @@ mod objects;
 mod policies;
 mod secret;
 mod steer;
+mod token;
 
 pub use ask::{content_kind, policy_place};
 pub use config::{Config, ConfigError};
@@ -49,4 +50,5 @@ pub use error::Fault;
 pub use http::{CertificateError, PairError};
 pub use library::{LoadedPolicy, PolicyError, PolicyLibrary};
 pub use log::may_log;
-pub use secret::SecretError;
+pub use secret::{SecretError, link_key};
+pub use token::{LinkKey, Terms, fuzz as fuzz_link_token};

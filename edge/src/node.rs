@@ -9,7 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 use client::Topology;
 use format::{
-    Locator,
+    Locator, OwnerId,
     wire::{NodeEntry, Role},
 };
 use sandbox::{Candidate as PolicyCandidate, CountryCode, Tier};
@@ -28,7 +28,9 @@ use crate::{
     objects::{Objects, Opened},
     places::{Coordinates, PlaceTable, ViewerPlace},
     policies::Policies,
+    secret::ZoneSecret,
     steer::{Candidate, steer},
+    token::{self, Asked, Weighed},
 };
 
 /// An edge that was not heard of for so long, by the catalog's clock, counts as silent: four announcements missed.
@@ -49,6 +51,8 @@ pub(crate) struct Node {
     pub(crate) cache: BlockCache,
     pub(crate) fills: Arc<Fills>,
     pub(crate) metrics: Arc<Metrics>,
+    /// What tokens of links are signed with, derived; without it none is worth anything.
+    pub(crate) links: Option<ZoneSecret>,
     /// What the zone's certificate needs DNS to say.
     pub(crate) published: ArcSwap<Published>,
 }
@@ -61,6 +65,14 @@ pub(crate) struct Steered {
 }
 
 impl Node {
+    /// Says what the token of a link to an owner's object is worth.
+    pub(crate) fn weigh(&self, token: &str, owner: &OwnerId, asked: &Asked<'_>) -> Weighed {
+        match &self.links {
+            Some(secret) => token::weigh(token, &secret.link_key(owner), asked),
+            None => Weighed::unknown(),
+        }
+    }
+
     /// Returns this edge as others see it.
     pub(crate) fn entry(&self) -> NodeEntry {
         NodeEntry {

@@ -136,6 +136,19 @@ impl Coordinates {
 }
 
 impl Net {
+    /// Makes a prefix; none when it is longer than the address, or the address has bits beyond it.
+    pub(crate) fn new(address: IpAddr, length: u8) -> Option<Self> {
+        (length <= width(address) && cut(address, length) == address).then_some(Self { address, length })
+    }
+
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    pub(crate) fn length(&self) -> u8 {
+        self.length
+    }
+
     /// Returns whether the prefix holds an address of its family.
     #[must_use]
     pub fn holds(&self, address: IpAddr) -> bool {
@@ -151,10 +164,7 @@ impl FromStr for Net {
         let (address, length) = text.split_once('/').ok_or_else(wrong)?;
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
         let length: u8 = length.parse().map_err(|_| wrong())?;
-        if length > width(address) || cut(address, length) != address {
-            return Err(wrong());
-        }
-        Ok(Self { address, length })
+        Self::new(address, length).ok_or_else(wrong)
     }
 }
 

@@ -1,5 +1,5 @@
 //! The secret that the edges of one zone share. It seals what they leave with the origins for each other, and session
-//! tickets, so that any edge resumes a session that another began.
+//! tickets, so that any edge resumes a session that another began; and owners' links are signed with what is derived from it.
 //!
 //! Symmetric on purpose: what is sealed today stays sealed from who can break public keys tomorrow.
 
@@ -9,7 +9,10 @@ use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305, XNonce,
     aead::{Aead, Payload},
 };
+use format::OwnerId;
 use zeroize::Zeroizing;
+
+use crate::token::LinkKey;
 
 /// Hex digits of the file.
 const DIGITS: usize = 64;
@@ -34,6 +37,14 @@ pub(crate) struct ZoneSecret(Zeroizing<[u8; 32]>);
 
 /// A key derived from it, for one purpose.
 pub(crate) struct SealKey(Zeroizing<[u8; 32]>);
+
+/// Returns what an owner signs links with at the edges of the zone whose secret is in a file.
+///
+/// # Errors
+/// [`SecretError`].
+pub fn link_key(secret: &Path, owner: &OwnerId) -> Result<LinkKey, SecretError> {
+    Ok(ZoneSecret::read(secret)?.link_key(owner))
+}
 
 impl ZoneSecret {
     /// Reads a file of 64 hex digits; space around them does not count.
@@ -60,6 +71,11 @@ impl ZoneSecret {
         let mut hasher = blake3::Hasher::new_derive_key(context);
         hasher.update(&*self.0).update(of);
         *hasher.finalize().as_bytes()
+    }
+
+    /// Derives the key of an owner's signed links.
+    pub(crate) fn link_key(&self, owner: &OwnerId) -> LinkKey {
+        LinkKey::new(self.derive("evernear 2026-11 v1 signed links of an owner", owner.as_bytes()))
     }
 
     /// Derives a key.

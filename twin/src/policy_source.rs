@@ -18,10 +18,11 @@ use format::{
 };
 
 /// Components that come with the program, by name; `cargo xtask policies` builds them.
-const READY_MADE: [(&str, &[u8]); 4] = [
+const READY_MADE: [(&str, &[u8]); 5] = [
     ("geo", include_bytes!("../../policies/prebuilt/geo.wasm")),
     ("nft-immutable", include_bytes!("../../policies/prebuilt/nft-immutable.wasm")),
     ("places", include_bytes!("../../policies/prebuilt/places.wasm")),
+    ("signed", include_bytes!("../../policies/prebuilt/signed.wasm")),
     ("ttl", include_bytes!("../../policies/prebuilt/ttl.wasm")),
 ];
 

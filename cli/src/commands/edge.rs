@@ -1,4 +1,4 @@
-//! `evernear edge run | check-config`.
+//! `evernear edge run | check-config | link-key`.
 
 use std::{
     net::SocketAddr,
@@ -10,14 +10,15 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use client::{HttpTransport, Topology, tls::Identity};
 use edge::{Config, Parts};
+use format::OwnerId;
 use serde::Serialize;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::{Options, signals};
-use crate::{output::table, policy_check};
+use crate::{output::table, policy_check, private_file};
 
-/// Run an edge node, or check its configuration.
+/// Run an edge node, check its configuration, or make an owner's link key.
 #[derive(Debug, Args)]
 pub(crate) struct Edge {
     #[command(subcommand)]
@@ -44,6 +45,30 @@ It reads all that the configuration names: certificates, keys, the place databas
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Derive the key that an owner signs links with
+    #[command(after_help = "\
+Examples:
+  evernear edge link-key --secret zone.secret OWNER -o link.key
+
+OWNER is what `evernear owner show` prints. The same secret and owner always make the same key, so it need not be kept. Who has it can open
+that owner's objects to anybody, as far as the owner's policy goes by signed links.")]
+    LinkKey {
+        /// The owner
+        owner: OwnerId,
+        /// The file of `links.secret` in the edges' configuration
+        #[arg(long, value_name = "FILE")]
+        secret: PathBuf,
+        /// The file to make
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+}
+
+/// The key of an owner's signed links.
+#[derive(Serialize)]
+struct Key {
+    owner: OwnerId,
+    path: PathBuf,
 }
 
 /// What a good configuration would open.
@@ -68,6 +93,13 @@ impl Edge {
         match self.command {
             EdgeCommand::Run { config } => run(&config).await,
             EdgeCommand::CheckConfig { config } => check(&config, options),
+            EdgeCommand::LinkKey { owner, secret, output } => {
+                let key = edge::link_key(&secret, &owner)
+                    .with_context(|| format!("the zone's secret {}", secret.display()))?;
+                private_file::create(&output, &format!("{}\n", *key.to_hex()))?;
+                let key = Key { owner, path: output };
+                options.answer(&key, || format!("{} signs links to objects of {}\n", key.path.display(), key.owner))
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ fn help_names_every_command_and_exit_code_but_not_the_hidden_one() {
         "rm",
         "renew",
         "policy",
+        "sign",
         "catalog",
         "cluster",
         "origin",
@@ -31,7 +32,9 @@ fn help_names_every_command_and_exit_code_but_not_the_hidden_one() {
 #[test]
 fn the_commands_of_owners_and_operators_show_examples() {
     let home = Home::new();
-    for command in [&["owner", "new"][..], &["put"], &["get"], &["stat"], &["ls"], &["rm"], &["renew"], &["cluster"]] {
+    for command in
+        [&["owner", "new"][..], &["put"], &["get"], &["stat"], &["ls"], &["rm"], &["renew"], &["sign"], &["cluster"]]
+    {
         let done = home.run(&[command, &["--help"]].concat());
         assert!(
             done.code == 0 && done.text().contains("Examples:") && done.text().contains("evernear "),

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod help;
+mod links;
 mod owner;
 mod policy;
 mod profiles;

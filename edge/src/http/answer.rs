@@ -26,6 +26,7 @@ use crate::{
     decide::Decision,
     error::Fault,
     objects::Opened,
+    token::{self, Asked},
     zone::HostName,
 };
 
@@ -106,9 +107,14 @@ async fn object(door: &Arc<HttpDoor>, request: &Request, root: Arc<Opened>) -> R
     leaf.check_lease(now)?;
     // Whoever is refused learns nothing of what lies below the name, so the verdict comes before the path's own fault.
     let ask = ask(door, request, leaf, now);
-    let decision = door.node.decide(&root, leaf, &ask).await.inspect_err(|_| {
+    let mut decision = door.node.decide(&root, leaf, &ask).await.inspect_err(|_| {
         door.node.metrics.policy_faults.inc();
     })?;
+    if let Some(expires) = ask.token().and_then(|token| token.expires) {
+        // What a link opens for an hour is not kept for a day.
+        let left = u32::try_from(expires.saturating_sub(ask.now)).unwrap_or(u32::MAX);
+        decision.viewer_seconds = decision.viewer_seconds.min(left);
+    }
     timing.part("policy");
     if let Some(fault) = decision.refusal() {
         let mut reply = refusal(request, &fault);
@@ -150,9 +156,15 @@ async fn object(door: &Arc<HttpDoor>, request: &Request, root: Arc<Opened>) -> R
 fn ask(door: &HttpDoor, request: &Request, leaf: &Opened, now: SystemTime) -> Arc<Ask> {
     let method = if request.is_head() { PolicyMethod::Head } else { PolicyMethod::Get };
     let host = request.authority.split(':').next().unwrap_or("").to_ascii_lowercase();
+    let (now, viewer) = (clock::unix_seconds(now), door.node.places.locate(request.peer).place);
+    let token = token::of_query(&request.query).map(|token| {
+        let (path, address, country) = (&request.path, request.peer, viewer.country);
+        let asked = Asked { now, host: &host, path, address, country };
+        door.node.weigh(token, &leaf.record.lease.owner, &asked)
+    });
     Arc::new(Ask {
-        now: clock::unix_seconds(now),
-        viewer: door.node.places.locate(request.peer).place,
+        now,
+        viewer,
         ipv6: request.peer.is_ipv6(),
         edge: door.node.edge_facts(),
         request: Some(RequestFacts {
@@ -163,6 +175,7 @@ fn ask(door: &HttpDoor, request: &Request, leaf: &Opened, now: SystemTime) -> Ar
             path: request.path.clone(),
             query: request.query.clone(),
             headers: request.fields.clone(),
+            token,
         }),
         object: Some(Arc::clone(&leaf.object)),
     })

@@ -8,5 +8,6 @@ mod follow;
 mod http;
 mod http3;
 mod https;
+mod links;
 mod policy;
 mod site;

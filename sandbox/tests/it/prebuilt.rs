@@ -16,6 +16,10 @@ fn import_lists_say_what_policies_look_at() {
     assert_eq!(reads("nft-immutable"), [""; 0]);
     assert_eq!(reads("geo"), ["client.country", "config.has", "config.number", "config.truth", "edge.country"]);
     assert_eq!(reads("template"), ["config.number", "object.tagged", "request.token"]);
+    assert_eq!(
+        reads("signed"),
+        ["config.number", "config.text", "object.tagged", "request.token", "request.token-claim"]
+    );
     assert_eq!(reads("places"), ["config.has", "config.number", "config.truth"]);
     assert!(!reads("ttl").iter().any(|import| import.starts_with("client.")));
 }
@@ -170,7 +174,7 @@ fn ttl_takes_the_first_rule_that_has_a_number() {
 
 #[test]
 fn same_facts_give_same_runs() {
-    for name in ["geo", "ttl", "places", "nft-immutable", "template"] {
+    for name in ["geo", "ttl", "places", "signed", "nft-immutable", "template"] {
         let policy = prebuilt(name);
         let config = config(r#"receive-deny = ["RU"]"#);
         let first = policy.serve(&viewer("RU"), &config);

@@ -1,0 +1,112 @@
+//! `evernear sign`.
+
+use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use edge::{LinkKey, Terms, places::Net};
+use format::Country;
+use http::Uri;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::Options;
+use crate::moment;
+
+/// Sign a link that counts for a while, for policies that ask for one.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  evernear sign https://LABEL.cdn.example/film.mp4 --key link.key --until +2h
+  evernear sign https://LABEL.cdn.example/site/ --key link.key --until 2027-01-31 --path /site/
+  evernear sign URL --key link.key --until +10m --country BE --country NL --network 192.0.2.0/24 --network 2001:db8::/32
+  evernear sign URL --key link.key --until +1h --number 0=17     the policy reads 17 as token-claim(0)
+
+The key is what the operator of the edges gives you: `evernear edge link-key`. A token is a Common Access Token (CTA-5007), so other
+programs that have the key can sign too. A viewer who has both IPv4 and IPv6 needs a --network for each.")]
+pub(crate) struct Sign {
+    /// The URL to sign, as `evernear put` printed it
+    url: Uri,
+    /// The file of the link key
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// When the link ends: a date, an RFC 3339 time, or +30d, +12h, +45m
+    #[arg(long, value_name = "MOMENT", value_parser = moment::parse)]
+    until: u64,
+    /// When it begins to count [default: at once]
+    #[arg(long, value_name = "MOMENT", value_parser = moment::parse)]
+    from: Option<u64>,
+    /// Paths that begin so [default: the URL's own path, and what begins so]
+    #[arg(long, value_name = "PREFIX")]
+    path: Option<String>,
+    /// All objects of the owner, in place of the URL's own
+    #[arg(long)]
+    any_object: bool,
+    /// Viewers in this country; may be given again
+    #[arg(long, value_name = "CC")]
+    country: Vec<Country>,
+    /// Viewers at addresses of this prefix; may be given again
+    #[arg(long, value_name = "PREFIX")]
+    network: Vec<Net>,
+    /// A number for the policy; may be given again, for other slots (0 to 255)
+    #[arg(long, value_name = "SLOT=NUMBER")]
+    number: Vec<Slot>,
+}
+
+/// A number in a slot.
+#[derive(Debug, Clone, Copy)]
+struct Slot(u8, u32);
+
+impl FromStr for Slot {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let read = || {
+            let (slot, number) = text.split_once('=')?;
+            Some(Self(slot.parse().ok()?, number.parse().ok()?))
+        };
+        read().context("use SLOT=NUMBER, such as 0=17, with a slot from 0 to 255")
+    }
+}
+
+#[derive(Serialize)]
+struct Answer {
+    url: String,
+    token: String,
+    until: u64,
+}
+
+impl Sign {
+    pub(crate) fn run(self, options: &Options) -> anyhow::Result<()> {
+        let Some(host) = self.url.host() else { bail!("{} has no host; sign the URL that put printed", self.url) };
+        ensure!(self.until > moment::now(), "the link would be over already: {}", moment::show(self.until));
+        if let Some(from) = self.from {
+            ensure!(from < self.until, "the link would end before it begins");
+        }
+        let text = std::fs::read_to_string(&self.key).map(Zeroizing::new);
+        let text = text.with_context(|| format!("the link key {} cannot be read", self.key.display()))?;
+        let key = LinkKey::from_hex(&text).with_context(|| {
+            format!("{} is no link key: `evernear edge link-key` makes one, 64 hex digits", self.key.display())
+        })?;
+        let path = match self.path {
+            None => self.url.path().to_owned(),
+            Some(path) => {
+                ensure!(path.starts_with('/'), "a path begins with /");
+                path
+            }
+        };
+        let terms = Terms {
+            expires: Some(self.until),
+            not_before: self.from,
+            host: (!self.any_object).then(|| host.to_ascii_lowercase()),
+            path: (path != "/").then_some(path),
+            countries: self.country,
+            networks: self.network,
+            numbers: self.number.iter().map(|Slot(slot, number)| (*slot, *number)).collect::<BTreeMap<_, _>>(),
+        };
+        let token = terms.sign(&key);
+        let and = if self.url.query().is_some() { '&' } else { '?' };
+        let answer = Answer { url: format!("{}{and}token={token}", self.url), token, until: self.until };
+        options.answer(&answer, || format!("{}\n", answer.url))
+    }
+}
