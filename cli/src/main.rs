@@ -2,6 +2,7 @@
 
 mod commands;
 mod fault;
+mod handover;
 mod moment;
 mod output;
 mod owner_access;

@@ -1,6 +1,6 @@
 //! Judges a policy as an edge will: structure, configuration, and a real compilation inside the compiler's limits.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use sandbox::guard::{self, ChildCommand};
@@ -26,7 +26,11 @@ pub(crate) struct CheckedLink {
 
 /// The child process that compiles owners' policies: this program, with its hidden subcommand.
 pub(crate) fn compiler() -> anyhow::Result<ChildCommand> {
-    let program = std::env::current_exe().context("this program does not know where it lies")?;
+    // Not by its path: when that was upgraded under a running edge, another program lies there.
+    let program = match cfg!(target_os = "linux") {
+        true => PathBuf::from("/proc/self/exe"),
+        false => std::env::current_exe().context("this program does not know where it lies")?,
+    };
     Ok(ChildCommand { program, arguments: vec!["policy-compile".into()], deadline: DEADLINE })
 }
 

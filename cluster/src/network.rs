@@ -12,7 +12,7 @@ use client::{
     HttpTransport, Intercepted, Topology, Transport,
     tls::{Authority, Identity},
 };
-use edge::{Edge, Parts};
+use edge::{Edge, Parts, Sockets};
 use format::{
     NodeName, OwnerSecret, Profile,
     wire::{NodeEntry, Role},
@@ -106,7 +106,8 @@ impl Network {
             let link = Arc::new(Intercepted::over(http, links_of));
             links.push(link.clone());
             topologies.push(topology.clone());
-            let parts = Parts { transport: link, topology, engine: Some(engine.clone()), compiler: None };
+            let engine = Some(engine.clone());
+            let parts = Parts { transport: link, topology, engine, compiler: None, sockets: Sockets::default() };
             edges.push(Edge::start(config, parts, shutdown.clone()).await.context("an edge does not start")?);
         }
         let secret = OwnerSecret::from_bytes(random()?);

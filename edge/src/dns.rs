@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use self::{answer::Answer, question::Asked, subnet::Viewer};
 pub(crate) use self::{answer::ZoneFacts, tcp::TcpDoor};
-use crate::{connections::Connections, metrics::DnsLabels, node::Node};
+use crate::{connections::Connections, metrics::DnsLabels, node::Node, sockets::Sockets};
 
 /// Largest UDP answer: what fits the least IPv6 path without fragments, as DNS Flag Day 2020 agreed.
 const UDP_BYTES_MAX: u16 = 1232;
@@ -32,22 +32,22 @@ const UDP_BYTES_MIN: u16 = 512;
 
 /// The listening sockets of the door, bound but not yet answering.
 pub(crate) struct DnsSockets {
-    udp: UdpSocket,
-    tcp: TcpListener,
+    pub(crate) udp: UdpSocket,
+    pub(crate) tcp: TcpListener,
     /// The address bound, the same for both.
     pub(crate) address: SocketAddr,
 }
 
 impl DnsSockets {
-    /// Binds UDP and TCP on one port; port 0 takes any that both can have.
-    pub(crate) async fn bind(listen: SocketAddr) -> io::Result<Self> {
+    /// Binds UDP and TCP on one port, or takes those handed on; port 0 takes any that both can have.
+    pub(crate) async fn bind(handed: &mut Sockets, listen: SocketAddr) -> io::Result<Self> {
         /// A port free for TCP may be taken for UDP; so often in a row it is not.
         const TRIES_MAX: usize = 16;
         let mut last = io::Error::from(io::ErrorKind::AddrInUse);
         for _ in 0..TRIES_MAX {
-            let tcp = TcpListener::bind(listen).await?;
+            let tcp = handed.listen(listen).await?;
             let address = tcp.local_addr()?;
-            match UdpSocket::bind(address).await {
+            match handed.bind(address).await {
                 Ok(udp) => return Ok(Self { udp, tcp, address }),
                 Err(error) if listen.port() != 0 => return Err(error),
                 Err(error) => last = error,

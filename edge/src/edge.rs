@@ -16,7 +16,7 @@ use tokio::{
     net::TcpListener,
     sync::watch,
     task::{JoinHandle, JoinSet},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -36,10 +36,15 @@ use crate::{
     places::{PlaceTable, PlacesError},
     policies::Policies,
     secret::{SecretError, ZoneSecret},
+    sockets::Sockets,
 };
 
 /// Answers under way get so long to end.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What a predecessor lets go of as it ends, which takes it [`DRAIN_DEADLINE`] twice at most, is taken up by then.
+const SUCCESSION_DEADLINE: Duration = Duration::from_secs(60);
+const SUCCESSION_RETRY: Duration = Duration::from_millis(100);
 
 /// What an edge works with and does not make itself.
 pub struct Parts {
@@ -52,6 +57,9 @@ pub struct Parts {
     /// The child process that compiles owners' policies. Absent: they are compiled in this process, which only a process
     /// that knows its owners may do.
     pub compiler: Option<ChildCommand>,
+    /// What a predecessor, or a service manager, listens with already. An address of the configuration that is not among them is
+    /// bound anew; what only one process can have, the port of HTTP/3 and the disk cache, is taken once the predecessor ended.
+    pub sockets: Sockets,
 }
 
 /// Why an edge does not start; the operator's to mend.
@@ -109,12 +117,15 @@ pub struct Running {
     pub https: Option<SocketAddr>,
     /// Metrics and health.
     pub admin: Option<SocketAddr>,
+    /// Second handles of the listening sockets, for a successor. They keep the queues open, so let go of them before the shutdown.
+    pub sockets: Sockets,
     task: JoinHandle<()>,
 }
 
 impl Running {
     /// Waits until the edge has ended, which it does some seconds after the shutdown at most.
     pub async fn join(self) {
+        drop(self.sockets);
         // The task neither panics nor is aborted; if it did, it has ended all the same.
         let _ = self.task.await;
     }
@@ -145,33 +156,39 @@ impl Edge {
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running.
-    pub async fn start(config: Config, parts: Parts, shutdown: watch::Receiver<bool>) -> Result<Running, StartError> {
+    pub async fn start(
+        config: Config,
+        mut parts: Parts,
+        shutdown: watch::Receiver<bool>,
+    ) -> Result<Running, StartError> {
         config.check()?;
         let zone = ZoneFacts::of(&config)?;
-        let metrics = Arc::new(Metrics::new());
-        let disk = match &config.cache.disk {
-            Some(disk) => Some(DiskTier::open(disk, Arc::clone(&metrics)).await?),
-            None => None,
-        };
-        let node = Arc::new(build(config, &parts, metrics, disk)?);
+        let mut handed = std::mem::take(&mut parts.sockets);
+        let succeeds = !handed.is_empty();
+        let node = Arc::new(build(config, &parts)?);
+        let disk_later = take_up_disk(&node, succeeds).await?;
         let bind = |door, address| move |source| StartError::Bind { door, address, source };
 
         let address = node.config.dns.listen;
-        let dns = DnsSockets::bind(address).await.map_err(bind("dns", address))?;
+        let dns = DnsSockets::bind(&mut handed, address).await.map_err(bind("dns", address))?;
         let dns_address = dns.address;
         let address = node.config.http.listen;
-        let http = TcpListener::bind(address).await.map_err(bind("http", address))?;
+        let http = handed.listen(address).await.map_err(bind("http", address))?;
         let http_address = http.local_addr().map_err(bind("http", address))?;
         let https = match &node.config.https {
             None => None,
             Some(https) => {
                 let (terminator, secret) = terminate(https)?;
-                let listener = TcpListener::bind(https.listen).await.map_err(bind("https", https.listen))?;
+                let listener = handed.listen(https.listen).await.map_err(bind("https", https.listen))?;
                 let address = listener.local_addr().map_err(bind("https", https.listen))?;
                 // The port that TCP got, where any was asked for.
-                let quic =
-                    https.http3.then(|| quic::bind(SocketAddr::new(https.listen.ip(), address.port()), &terminator));
-                let quic = quic.transpose().map_err(bind("http3", address))?;
+                let quic_address = SocketAddr::new(https.listen.ip(), address.port());
+                let quic = match https.http3.then(|| quic::bind(quic_address, &terminator)) {
+                    None => None,
+                    Some(Ok(endpoint)) => Some(Quic::Bound(endpoint)),
+                    Some(Err(error)) if succeeds && error.kind() == io::ErrorKind::AddrInUse => Some(Quic::Later),
+                    Some(Err(error)) => return Err(bind("http3", quic_address)(error)),
+                };
                 Some(Secure { terminator, secret, listener, address, quic })
             }
         };
@@ -179,16 +196,17 @@ impl Edge {
         let admin = match node.config.admin {
             None => None,
             Some(address) => {
-                let listener = TcpListener::bind(address).await.map_err(bind("admin", address))?;
+                let listener = handed.listen(address).await.map_err(bind("admin", address))?;
                 Some((listener.local_addr().map_err(bind("admin", address))?, listener))
             }
         };
         let admin_address = admin.as_ref().map(|(address, _)| *address);
 
         tracing::info!(edge = %node.config.name, dns = %dns_address, http = %http_address, https = https_address.map(tracing::field::display), "edge answers");
-        let doors = Doors { dns, http, https, admin: admin.map(|(_, listener)| listener) };
+        let doors = Doors { dns, http, https, admin: admin.map(|(_, listener)| listener), disk_later };
+        let sockets = doors.sockets().map_err(bind("http", http_address))?;
         let task = tokio::spawn(run(node, parts.transport, zone, doors, shutdown));
-        Ok(Running { dns: dns_address, http: http_address, https: https_address, admin: admin_address, task })
+        Ok(Running { dns: dns_address, http: http_address, https: https_address, admin: admin_address, sockets, task })
     }
 }
 
@@ -198,6 +216,21 @@ struct Doors {
     http: TcpListener,
     https: Option<Secure>,
     admin: Option<TcpListener>,
+    /// A predecessor has the disk cache still.
+    disk_later: bool,
+}
+
+impl Doors {
+    /// Returns what a successor needs to listen as this edge does.
+    fn sockets(&self) -> io::Result<Sockets> {
+        let mut sockets = Sockets::default();
+        sockets.add_udp(&self.dns.udp)?;
+        let https = self.https.as_ref().map(|https| &https.listener);
+        for listener in [&self.dns.tcp, &self.http].into_iter().chain(https).chain(&self.admin) {
+            sockets.add_tcp(listener)?;
+        }
+        Ok(sockets)
+    }
 }
 
 /// The HTTP door over TLS.
@@ -206,8 +239,45 @@ struct Secure {
     secret: Option<Arc<ZoneSecret>>,
     listener: TcpListener,
     address: SocketAddr,
-    /// The UDP port of HTTP/3.
-    quic: Option<Endpoint>,
+    quic: Option<Quic>,
+}
+
+/// The UDP port of HTTP/3. Its packets belong to connections, so two processes cannot share it.
+enum Quic {
+    Bound(Endpoint),
+    /// A predecessor has it until its answers have ended.
+    Later,
+}
+
+impl Quic {
+    /// Returns the bound port; none if it did not become free before the shutdown, or in time.
+    async fn endpoint(
+        self,
+        address: SocketAddr,
+        terminator: &Terminator,
+        mut down: watch::Receiver<bool>,
+    ) -> Option<Endpoint> {
+        if let Self::Bound(endpoint) = self {
+            return Some(endpoint);
+        }
+        let freed = async {
+            loop {
+                match quic::bind(address, terminator) {
+                    Ok(endpoint) => return endpoint,
+                    Err(_) => sleep(SUCCESSION_RETRY).await,
+                }
+            }
+        };
+        tokio::select! {
+            freed = timeout(SUCCESSION_DEADLINE, freed) => {
+                if freed.is_err() {
+                    tracing::error!(%address, "HTTP/3 is not answered, another process has the port");
+                }
+                freed.ok()
+            }
+            _ = down.wait_for(|down| *down) => None,
+        }
+    }
 }
 
 impl Secure {
@@ -227,7 +297,34 @@ fn read_secret(path: &Path) -> Result<ZoneSecret, StartError> {
     ZoneSecret::read(path).map_err(|source| StartError::Secret { path: path.to_owned(), source })
 }
 
-fn build(config: Config, parts: &Parts, metrics: Arc<Metrics>, disk: Option<DiskTier>) -> Result<Node, StartError> {
+/// Opens the disk cache, and returns whether a predecessor has it still.
+async fn take_up_disk(node: &Node, succeeds: bool) -> Result<bool, DiskError> {
+    let Some(disk) = &node.config.cache.disk else { return Ok(false) };
+    match DiskTier::open(disk, Arc::clone(&node.metrics)).await {
+        Ok(tier) => node.fills.take_up(tier),
+        Err(DiskError::Taken { .. }) if succeeds => return Ok(true),
+        Err(error) => return Err(error),
+    }
+    Ok(false)
+}
+
+/// Opens the disk cache once the predecessor has let go of it.
+async fn take_up_disk_later(node: Arc<Node>) {
+    let freed = timeout(SUCCESSION_DEADLINE, async {
+        while take_up_disk(&node, true).await? {
+            sleep(SUCCESSION_RETRY).await;
+        }
+        Ok::<_, DiskError>(())
+    });
+    match freed.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(error = &error as &dyn std::error::Error, "the disk cache is not used"),
+        Err(_) => tracing::error!("the disk cache is not used, another process has it"),
+    }
+}
+
+fn build(config: Config, parts: &Parts) -> Result<Node, StartError> {
+    let metrics = Arc::new(Metrics::new());
     let places = PlaceTable::load(&config.places)?;
     let links = config.links.as_ref().map(|links| read_secret(&links.secret)).transpose()?;
     let engine = match &parts.engine {
@@ -248,7 +345,7 @@ fn build(config: Config, parts: &Parts, metrics: Arc<Metrics>, disk: Option<Disk
     ));
     let cache = BlockCache::new(config.cache.block_bytes_max);
     let fill_bytes_max = config.cache.fill_bytes_max;
-    let fills = Fills::new(Arc::clone(&reader), cache.clone(), disk, fill_bytes_max, Arc::clone(&metrics));
+    let fills = Fills::new(Arc::clone(&reader), cache.clone(), fill_bytes_max, Arc::clone(&metrics));
     Ok(Node {
         public: config.public_addresses(),
         objects: Arc::new(Objects::new(reader, &config.cache)),
@@ -297,16 +394,24 @@ async fn run(
     if let Some(listener) = bound.admin {
         followers.spawn(admin::serve(Arc::clone(&node), listener, going_down.clone()));
     }
+    if bound.disk_later {
+        followers.spawn(take_up_disk_later(Arc::clone(&node)));
+    }
     let (mut dns, dns_tcp) = bound.dns.serve(Arc::clone(&node), zone);
     let mut doors = JoinSet::new();
     doors.spawn(dns_tcp.serve(going_down.clone()));
     let ways = bound.https.as_ref().zip(node.config.https.as_ref()).map(|(https, config)| https.ways(config));
     let door = Arc::new(HttpDoor::new(Arc::clone(&node), ways.unwrap_or_default()));
-    if let Some(Secure { terminator, listener, quic, secret, .. }) = bound.https {
+    if let Some(Secure { terminator, listener, address, quic, secret }) = bound.https {
         certify(&mut followers, &node, &terminator, secret, transport);
-        doors.spawn(Arc::clone(&door).serve(listener, Some(terminator), going_down.clone()));
-        if let Some(endpoint) = quic {
-            doors.spawn(Arc::clone(&door).serve_quic(endpoint, going_down.clone()));
+        doors.spawn(Arc::clone(&door).serve(listener, Some(Arc::clone(&terminator)), going_down.clone()));
+        if let Some(quic) = quic {
+            let (door, down) = (Arc::clone(&door), going_down.clone());
+            doors.spawn(async move {
+                if let Some(endpoint) = quic.endpoint(address, &terminator, down.clone()).await {
+                    door.serve_quic(endpoint, down).await;
+                }
+            });
         }
     }
     doors.spawn(door.serve(bound.http, None, going_down));

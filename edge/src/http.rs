@@ -23,7 +23,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -46,7 +46,6 @@ use tokio::{
 };
 
 use self::{
-    reply::Sent,
     request::{HEADER_BYTES_MAX, Intake},
     session::Session,
 };
@@ -60,6 +59,8 @@ pub(crate) use tree::Directories;
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// An idle connection is closed after so long.
 const IDLE_SECONDS: u32 = 60;
+/// A connection that is silent when the edge ends stays open so long, for a request that is on its way.
+const LINGER: Duration = Duration::from_secs(1);
 /// Requests on one connection: now and then a new one, so that memory of a connection does not only grow.
 const REQUESTS_PER_CONNECTION_MAX: u32 = 10_000;
 /// A viewer that takes fewer bytes per second is cut off; slow modems are faster.
@@ -195,17 +196,26 @@ async fn connection(
             None => return,
         },
     };
-    let (begun, first) = (AtomicBool::new(false), Notify::new());
-    let app = Arc::new(Connection { door: Arc::clone(door), peer, is_secure, begun, first });
+    let (begun, first, answering) = (AtomicBool::new(false), Notify::new(), AtomicU32::new(0));
+    let app = Arc::new(Connection { door: Arc::clone(door), peer, is_secure, begun, first, answering });
     let late = async {
         // A connection on which no request begins holds a place for nothing; pingora's own deadlines are per read.
         if timeout(HEADER_DEADLINE, app.first.notified()).await.is_ok() {
             std::future::pending::<()>().await;
         }
     };
+    let idle = async {
+        // An answer that begins after the shutdown closes its connection, so what is silent after this was silent all the while.
+        let _ = shutdown.clone().wait_for(|down| *down).await;
+        sleep(LINGER).await;
+        while app.answering.load(Ordering::Relaxed) > 0 {
+            sleep(LINGER).await;
+        }
+    };
     tokio::select! {
         _ = app.process_new(stream, shutdown) => {}
         () = late => {}
+        () = idle => {}
     }
 }
 
@@ -216,6 +226,24 @@ struct Connection {
     is_secure: bool,
     begun: AtomicBool,
     first: Notify,
+    /// Answers under way; of HTTP/2 there can be many.
+    answering: AtomicU32,
+}
+
+/// Counts an answer while it is under way.
+struct Answering<'a>(&'a AtomicU32);
+
+impl<'a> Answering<'a> {
+    fn new(answering: &'a AtomicU32) -> Self {
+        answering.fetch_add(1, Ordering::Relaxed);
+        Self(answering)
+    }
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[async_trait]
@@ -249,10 +277,15 @@ impl HttpServerApp for Connection {
                 Intake::read(session.req_header(), has_body, self.peer, self.is_secure)
             }
         };
-        let sent = respond(&self.door, &mut Session::Pingora(&mut session), intake, start).await?;
-        if sent.close || *shutdown.borrow() {
+        let answering = Answering::new(&self.answering);
+        if *shutdown.borrow() {
+            // Told with the answer, so that the viewer sends no more on this connection.
             session.set_keepalive(None);
         }
+        if !respond(&self.door, &mut Session::Pingora(&mut session), intake, start).await {
+            return None;
+        }
+        drop(answering);
         let settings = HttpPersistentSettings::for_session(&session);
         let reusable = session.finish().await.ok()??;
         Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
@@ -270,8 +303,8 @@ impl HttpServerApp for Connection {
     }
 }
 
-/// Answers one request. None when the connection, or the stream, is of no more use.
-async fn respond(door: &Arc<HttpDoor>, session: &mut Session<'_>, intake: Intake, start: Instant) -> Option<Sent> {
+/// Answers one request. False when the connection, or the stream, is of no more use.
+async fn respond(door: &Arc<HttpDoor>, session: &mut Session<'_>, intake: Intake, start: Instant) -> bool {
     let (request, reply) = match intake {
         Intake::Refused(request, fault) => {
             let reply = reply::refusal(&request, &fault);

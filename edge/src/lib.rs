@@ -39,6 +39,7 @@ mod node;
 mod objects;
 mod policies;
 mod secret;
+mod sockets;
 mod steer;
 mod token;
 
@@ -51,4 +52,5 @@ pub use http::{CertificateError, PairError};
 pub use library::{LoadedPolicy, PolicyError, PolicyLibrary};
 pub use log::may_log;
 pub use secret::{SecretError, link_key};
+pub use sockets::Sockets;
 pub use token::{LinkKey, Terms, fuzz as fuzz_link_token};

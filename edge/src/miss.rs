@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -47,7 +47,8 @@ type Flight = Shared<BoxFuture<'static, Result<Blocks, Fault>>>;
 pub(crate) struct Fills {
     reader: Arc<Reader>,
     cache: BlockCache,
-    disk: Option<DiskTier>,
+    /// Taken up once, at the start or when a predecessor has let go of it.
+    disk: OnceLock<DiskTier>,
     /// One permit for each block of 256 KiB, `room_blocks` in all.
     room: Semaphore,
     room_blocks: u32,
@@ -62,22 +63,22 @@ struct State {
 }
 
 impl Fills {
-    pub(crate) fn new(
-        reader: Arc<Reader>,
-        cache: BlockCache,
-        disk: Option<DiskTier>,
-        fill_bytes_max: u64,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub(crate) fn new(reader: Arc<Reader>, cache: BlockCache, fill_bytes_max: u64, metrics: Arc<Metrics>) -> Self {
         let room_blocks = u32::try_from(fill_bytes_max / BLOCK_BYTES as u64).unwrap_or(u32::MAX);
         let permits = usize::try_from(room_blocks).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let room = Semaphore::new(permits);
-        Self { reader, cache, disk, room, room_blocks, state: Mutex::default(), metrics }
+        Self { reader, cache, disk: OnceLock::new(), room, room_blocks, state: Mutex::default(), metrics }
+    }
+
+    /// Takes the disk up; it can be done once.
+    pub(crate) fn take_up(&self, disk: DiskTier) {
+        // The second would be closed again, which costs nothing but its start.
+        let _ = self.disk.set(disk);
     }
 
     /// The disk, for an object whose blocks may lie there.
     fn disk(&self, tier: Tier) -> Option<&DiskTier> {
-        self.disk.as_ref().filter(|_| tier == Tier::Disk)
+        self.disk.get().filter(|_| tier == Tier::Disk)
     }
 
     /// Whether a block's strip is likely to be on the disk, or enough others of its stripe.
@@ -255,7 +256,7 @@ impl Fills {
             state.tasks.abort_all();
             state.flights.clear();
         }
-        if let Some(disk) = &self.disk {
+        if let Some(disk) = self.disk.get() {
             disk.close().await;
         }
     }

@@ -15,8 +15,15 @@ use serde::Serialize;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::{Options, signals};
-use crate::{output::table, policy_check, private_file};
+use super::{
+    Options,
+    signals::{Signal, Signals},
+};
+use crate::{
+    handover::{self, Handed},
+    output::table,
+    policy_check, private_file,
+};
 
 /// Run an edge node, check its configuration, or make an owner's link key.
 #[derive(Debug, Args)]
@@ -28,7 +35,11 @@ pub(crate) struct Edge {
 #[derive(Debug, Subcommand)]
 enum EdgeCommand {
     /// Run until Ctrl-C or SIGTERM
-    #[command(after_help = "edge/edge.sample.toml shows every key. EVERNEAR_LOG=debug says more.")]
+    #[command(after_help = "\
+edge/edge.sample.toml shows every key. EVERNEAR_LOG=debug says more.
+
+On SIGHUP it starts its program again with the configuration as it is then, hands over its ports, and ends once the successor answers: no
+request is lost. When the successor does not start, it goes on as it is.")]
     Run {
         /// The node's configuration
         #[arg(long, value_name = "FILE")]
@@ -105,18 +116,40 @@ impl Edge {
 }
 
 async fn run(path: &Path) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let mut handed = Handed::take();
     let (config, topology, transport) = read(path)?;
-    let parts = Parts { transport, topology, engine: None, compiler: Some(policy_check::compiler()?) };
+    let sockets = std::mem::take(&mut handed.sockets);
+    let parts = Parts { transport, topology, engine: None, compiler: Some(policy_check::compiler()?), sockets };
     let (stop, shutdown) = watch::channel(false);
-    let running = edge::Edge::start(config, parts, shutdown).await?;
+    let mut running = edge::Edge::start(config, parts, shutdown).await?;
+    let sockets = std::mem::take(&mut running.sockets);
     let mut ended = tokio::spawn(running.join());
-    tokio::select! {
-        joined = &mut ended => {
-            joined?;
-            anyhow::bail!("the edge ended by itself")
+    handed.ready()?;
+    drop(handed);
+    loop {
+        tokio::select! {
+            joined = &mut ended => {
+                joined?;
+                anyhow::bail!("the edge ended by itself")
+            }
+            signal = signals.next() => match signal {
+                Signal::Stop => break,
+                Signal::Reload => match handover::succeed(&sockets).await {
+                    Ok(successor) => {
+                        tracing::info!(successor, "a successor answers");
+                        break;
+                    }
+                    Err(error) => {
+                        let error: &dyn std::error::Error = error.as_ref();
+                        tracing::error!(error, "there is no successor; this edge goes on as it is");
+                    }
+                },
+            },
         }
-        signalled = signals::stop() => signalled?,
     }
+    // They keep the queues open, in which nobody would look.
+    drop(sockets);
     stop.send_replace(true);
     Ok(ended.await?)
 }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-use super::signals;
+use super::signals::Signals;
 
 /// Run an origin node.
 #[derive(Debug, Args)]
@@ -29,6 +29,7 @@ enum OriginCommand {
 impl Origin {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let OriginCommand::Run { config: path } = self.command;
+        let mut signals = Signals::new()?;
         let config = origin::Config::read(&path).with_context(|| format!("the configuration {}", path.display()))?;
         let identity = config.identity().with_context(|| format!("the identity in {}", path.display()))?;
         let shutdown = CancellationToken::new();
@@ -36,7 +37,8 @@ impl Origin {
         let mut stopped = tokio::spawn(running.stopped());
         tokio::select! {
             ended = &mut stopped => return ended?.context("the origin ended by itself"),
-            signalled = signals::stop() => signalled?,
+            // A new configuration counts from the next start, whichever signal asks for it.
+            _ = signals.next() => {}
         }
         shutdown.cancel();
         stopped.await?.context("the origin did not stop in order")

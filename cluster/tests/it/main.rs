@@ -9,6 +9,7 @@ mod changes;
 mod clocks;
 mod disk;
 mod faults;
+mod handover;
 mod links;
 mod load;
 mod losses;

@@ -75,11 +75,6 @@ pub(super) struct Reply {
     pub(super) close: bool,
 }
 
-/// What became of an answer that was written whole.
-pub(super) struct Sent {
-    pub(super) close: bool,
-}
-
 /// Makes the answer to a fault: a small page, or JSON for those who ask for it.
 pub(super) fn refusal(request: &Request, fault: &Fault) -> Reply {
     let style = request.style();
@@ -115,16 +110,16 @@ pub(super) fn refusal(request: &Request, fault: &Fault) -> Reply {
 }
 
 impl Reply {
-    /// Writes the answer. None when the connection is of no more use: the viewer left, or the rest of the content could not be
-    /// had, which cuts the connection, for a short body must never look like a whole one.
+    /// Writes the answer and returns whether it was written whole. If not, the connection is of no more use: the viewer left, or the rest of the
+    /// content could not be had, which cuts the connection, for a short body must never look like a whole one.
     pub(super) async fn send(
         self,
         door: &Arc<HttpDoor>,
         session: &mut Session<'_>,
         request: Request,
         start: Instant,
-    ) -> Option<Sent> {
-        let (status, source, locator, close) = (self.status, self.source, self.locator, self.close);
+    ) -> bool {
+        let (status, source, locator) = (self.status, self.source, self.locator);
         let first_byte = start.elapsed();
         let metrics = &door.node.metrics;
         metrics.first_byte_seconds.observe(first_byte.as_secs_f64());
@@ -158,9 +153,8 @@ impl Reply {
         );
         if written.is_err() {
             session.cut().await;
-            return None;
         }
-        Some(Sent { close })
+        written.is_ok()
     }
 
     async fn write(self, door: &HttpDoor, session: &mut Session<'_>, request: &Request) -> Result<u64, Broken> {

@@ -38,7 +38,7 @@ fn endpoint(https: &HttpsConfig) -> Endpoint {
 type Asked = h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
 
 /// A viewer that speaks HTTP/3.
-struct Viewer {
+pub(crate) struct Viewer {
     quic: Connection,
     requests: h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>,
     driver: JoinHandle<()>,
@@ -69,7 +69,7 @@ impl Viewer {
         (stream.recv_response().await.unwrap(), stream)
     }
 
-    async fn ask(&self, method: Method, path: &str, fields: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn ask(&self, method: Method, path: &str, fields: &[(&str, &str)]) -> Answer {
         let (head, stream) = self.begin(method, path, fields).await;
         Answer { status: head.status(), fields: head.headers().clone(), body: rest(stream).await }
     }
@@ -90,10 +90,10 @@ impl Drop for Viewer {
     }
 }
 
-struct Answer {
-    status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     fields: HeaderMap,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
@@ -102,7 +102,7 @@ impl Answer {
     }
 }
 
-async fn viewer(https: &HttpsConfig, site: &Site, stored: &Stored) -> Viewer {
+pub(crate) async fn viewer(https: &HttpsConfig, site: &Site, stored: &Stored) -> Viewer {
     Viewer::connect(https, site.edge.https.unwrap(), host(stored)).await
 }
 

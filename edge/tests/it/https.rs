@@ -43,6 +43,10 @@ fn files(dir: &Path, redirect: bool) -> HttpsConfig {
 }
 
 pub(crate) async fn start(redirect: bool) -> (TempDir, HttpsConfig, Site) {
+    start_with(redirect, |_| {}).await
+}
+
+pub(crate) async fn start_with(redirect: bool, more: impl FnOnce(&mut edge::Config)) -> (TempDir, HttpsConfig, Site) {
     let dir = tempfile::tempdir().unwrap();
     let https = files(dir.path(), redirect);
     certify(&https);
@@ -50,6 +54,7 @@ pub(crate) async fn start(redirect: bool) -> (TempDir, HttpsConfig, Site) {
     let change = move |config: &mut edge::Config| {
         config.https = Some(given);
         config.dns.https_records = true;
+        more(config);
     };
     (dir, https, Site::with(change, vec![]).await)
 }

@@ -5,6 +5,7 @@ mod acme;
 mod disk;
 mod dns;
 mod follow;
+mod handover;
 mod http;
 mod http3;
 mod https;

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use client::{FaultyTransport, MemoryTransport, Topology, Transport, Uploader};
-use edge::{Config, Edge, Parts, Running, StartError};
+use edge::{Config, Edge, Parts, Running, Sockets, StartError};
 use format::{
     Attributes, Capability, Compression, DataKey, Directory, Encoder, EncoderOptions, Entry, Kind, Label, Lease,
     Locator, NodeName, OwnerKeys, OwnerSecret, Place, PolicyName, Profile, Retention, Sealed, Suite,
@@ -147,7 +147,30 @@ impl Site {
         Self::over(Arc::clone(&self.origins), self.nodes.clone(), change).await.unwrap()
     }
 
+    /// Starts an edge that takes over what this one listens with.
+    pub(crate) async fn successor(&mut self, change: impl FnOnce(&mut Config)) -> Self {
+        let Running { dns, http, https, admin, .. } = self.edge;
+        let here = |config: &mut Config| {
+            change(config);
+            (config.dns.listen, config.http.listen, config.admin) = (dns, http, admin);
+            if let (Some(config), Some(address)) = (&mut config.https, https) {
+                config.listen = address;
+            }
+        };
+        let sockets = std::mem::take(&mut self.edge.sockets);
+        Self::handed(sockets, Arc::clone(&self.origins), self.nodes.clone(), here).await.unwrap()
+    }
+
     pub(crate) async fn over(
+        origins: Arc<MemoryTransport>,
+        nodes: Vec<NodeEntry>,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, StartError> {
+        Self::handed(Sockets::default(), origins, nodes, change).await
+    }
+
+    async fn handed(
+        sockets: Sockets,
         origins: Arc<MemoryTransport>,
         nodes: Vec<NodeEntry>,
         change: impl FnOnce(&mut Config),
@@ -168,6 +191,7 @@ impl Site {
             topology: Arc::new(Topology::new(nodes.clone())),
             engine: Some(engine()),
             compiler: None,
+            sockets,
         };
         let edge = Edge::start(config, parts, stopped).await?;
         Ok(Self { origins, nodes, owner: OwnerSecret::from_bytes([7; 32]).keys(), weather, edge, stop })

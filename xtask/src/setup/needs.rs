@@ -64,6 +64,12 @@ pub(super) const NEEDS: &[Need] = &[
     must(Purpose::Test, &["kdig"], "knot-dnsutils", "a second opinion on the DNS door"),
     must(Purpose::Test, &["pebble"], "pebble", "certifies the zone of an edge"),
     must(Purpose::Test, &["openssl"], "openssl", "resumes TLS sessions"),
+    must(
+        Purpose::Test,
+        &["h2load"],
+        "nghttp2-client",
+        "asks without a pause while an edge makes way, and in benchmarks",
+    ),
     must(Purpose::Test, &["ffprobe"], "ffmpeg", "plays the sample film through an edge, with seeks"),
     must(Purpose::Test, &["strace"], "strace", "makes the disk fail at a chosen call"),
     must(Purpose::Test, &["nft"], "nftables", "cuts nodes from each other"),
@@ -98,7 +104,6 @@ pub(super) const NEEDS: &[Need] = &[
         "shows the image and plays the film in a real browser",
     ),
     must(Purpose::Bench, &["nginx"], "nginx-light", "the peer for cached hits"),
-    must(Purpose::Bench, &["h2load"], "nghttp2-client", "the load on both"),
     must(Purpose::Bench, &["/usr/bin/time"], "time", "measures peak memory"),
     must(Purpose::Tools, &["zstd"], "zstd", "unpacks the database of known faults"),
 ];

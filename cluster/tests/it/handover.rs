@@ -1,0 +1,152 @@
+//! An edge's process makes way for another, for a new configuration or a new program, under the load of h2load and before a
+//! service manager.
+
+use std::{
+    fs,
+    os::unix::net::UnixDatagram,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use cluster::{
+    curl,
+    processes::{ProcessOptions, Processes, Seat, StoredFile},
+};
+use tempfile::TempDir;
+
+use crate::load::{start, until};
+
+/// The only edge, behind all origins.
+const EDGE: usize = 6;
+
+/// The edge's processes, the first and those that came after it.
+struct Line {
+    processes: Processes,
+    manager: UnixDatagram,
+    _folder: TempDir,
+    now: u32,
+}
+
+impl Line {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let launch = vec!["env".to_owned(), format!("NOTIFY_SOCKET={}", path.display())];
+        let mut seats = vec![Seat::default(); EDGE];
+        seats.push(Seat { launch, ..Seat::default() });
+        let mut processes = start(ProcessOptions { seats, ..ProcessOptions::default() }).await;
+        let now = processes.pid(EDGE).unwrap();
+        let it = Self { processes, manager, _folder: folder, now };
+        assert_eq!(it.told(), format!("READY=1\nMAINPID={now}\n"));
+        it
+    }
+
+    /// Returns the next thing that the service manager is told.
+    fn told(&self) -> String {
+        let mut word = [0; 512];
+        let length = self.manager.recv(&mut word).unwrap();
+        String::from_utf8(word[..length].to_vec()).unwrap()
+    }
+
+    /// Tells the edge to make way.
+    fn hang_up(&self) {
+        assert!(Command::new("kill").args(["-HUP", &self.now.to_string()]).status().unwrap().success());
+    }
+
+    /// Has the edge make way, and waits until it has ended.
+    async fn succeed(&mut self) {
+        self.hang_up();
+        let of_successor = self.told();
+        let successor = of_successor.trim().rsplit_once('=').unwrap().1.parse().unwrap();
+        assert_ne!(successor, self.now);
+        assert_eq!(of_successor, format!("READY=1\nMAINPID={successor}\n"));
+        // The word of the main process counts before it ends; that of others counts for nothing by default.
+        assert_eq!(self.told(), format!("MAINPID={successor}\n"));
+        let before = std::mem::replace(&mut self.now, successor);
+        until("the predecessor ends", async || has_ended(before)).await;
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.processes.path("e0.log")).unwrap()
+    }
+
+    async fn cache_status(&self, stored: &StoredFile) -> String {
+        let body = PathBuf::from(self.processes.path("body"));
+        let answer = curl(self.processes.address(EDGE), &stored.url, &body, &[]).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.header);
+        answer.header.lines().find_map(|line| line.strip_prefix("cache-status: ")).unwrap().to_owned()
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        // The first is the harness's own child; those after it are nobody's.
+        let _ = Command::new("kill").args(["-KILL", &self.now.to_string()]).stderr(Stdio::null()).status();
+    }
+}
+
+/// Whether a process is gone, or waits only for its parent to look.
+fn has_ended(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with('Z'))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_fails_while_one_process_follows_another() {
+    let mut line = Line::start().await;
+    let file = line.processes.path("a.bin");
+    fs::write(&file, vec![7; 20_000]).unwrap();
+    let stored = line.processes.put(&file).unwrap();
+    let load = |arguments: &[&str]| {
+        Command::new("h2load")
+            .args(["-c", "8", "-t", "1", "-D", "12", &format!("--connect-to={}", line.processes.address(EDGE))])
+            .args(arguments)
+            .arg(&stored.url)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let loads = [load(&["--h1"]), load(&["-m", "4"])];
+    for turn in 0..3 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (from, to) = (format!("name = \"e{turn}\""), format!("name = \"e{}\"", turn + 1));
+        line.processes.change_config(EDGE, &from, &to).unwrap();
+        line.succeed().await;
+        let status = line.cache_status(&stored).await;
+        assert!(status.starts_with(&format!("\"e{}\"; ", turn + 1)), "the new configuration counts: {status}");
+    }
+    for load in loads {
+        let said = String::from_utf8(load.wait_with_output().unwrap().stdout).unwrap();
+        let requests = said.lines().find(|line| line.starts_with("requests: ")).unwrap();
+        println!("{requests}");
+        assert!(requests.contains(" 0 failed, 0 errored, 0 timeout") && !requests.contains(" 0 succeeded"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_that_does_not_start_leaves_everything_as_it_is() {
+    let mut line = Line::start().await;
+    let file = line.processes.path("a.bin");
+    fs::write(&file, vec![7; 20_000]).unwrap();
+    let stored = line.processes.put(&file).unwrap();
+    line.processes.change_config(EDGE, "zone = \"localhost\"", "zone = \"..\"").unwrap();
+    line.hang_up();
+    until("it says so", async || line.log().contains("there is no successor")).await;
+    assert!(line.log().contains("goes on as it is"), "{}", line.log());
+    assert_eq!(line.processes.pid(EDGE).unwrap(), line.now);
+    assert!(line.cache_status(&stored).await.starts_with("\"e0\"; "));
+
+    line.processes.change_config(EDGE, "zone = \"..\"", "zone = \"localhost\"").unwrap();
+    line.succeed().await;
+    assert!(line.cache_status(&stored).await.starts_with("\"e0\"; "));
+    // It ends as any edge does, and the next one needs nobody before it.
+    assert!(Command::new("kill").args(["-TERM", &line.now.to_string()]).status().unwrap().success());
+    until("it ends", async || has_ended(line.now)).await;
+    line.processes.start_node(EDGE).unwrap();
+    line.now = line.processes.pid(EDGE).unwrap();
+    assert!(line.cache_status(&stored).await.starts_with("\"e0\"; "));
+}
