@@ -3,6 +3,7 @@
 mod commands;
 mod fault;
 mod handover;
+mod log_lines;
 mod moment;
 mod output;
 mod owner_access;
@@ -38,13 +39,14 @@ fn main() -> ExitCode {
     // First of all: whoever makes a TLS config before this gets another provider, without ML-KEM.
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     installed.expect("nothing installed a provider before the first line of main");
-    telemetry::start(&command, &options);
+    let logs = telemetry::start(&command, &options);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fault::report(&anyhow::Error::new(error).context("the runtime does not start"), &options),
     };
     let done = runtime.block_on(Box::pin(command.run(&options)));
     runtime.shutdown_timeout(GRACE);
+    drop(logs);
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fault::report(&error, &options),

@@ -7,7 +7,10 @@ use tracing_subscriber::{
     EnvFilter, Layer, Registry, filter::filter_fn, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
-use crate::commands::{Command, Options};
+use crate::{
+    commands::{Command, Options},
+    log_lines::{Ending, LogLines},
+};
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +20,9 @@ enum Look {
     Plain,
 }
 
-/// Starts logging: warnings for commands, more for nodes; `EVERNEAR_LOG` says otherwise in the syntax of `tracing`.
-pub(crate) fn start(command: &Command, options: &Options) {
+/// Starts logging: warnings for commands, more for nodes; `EVERNEAR_LOG` says otherwise in the syntax of `tracing`. What is
+/// returned writes the last lines of a node when it is dropped.
+pub(crate) fn start(command: &Command, options: &Options) -> Option<Ending<io::Stderr>> {
     let level = if command.is_node() { "info" } else { "warn" };
     let look = match options.json {
         true => Look::Json,
@@ -26,7 +30,17 @@ pub(crate) fn start(command: &Command, options: &Options) {
         false => Look::Plain,
     };
     let wanted = std::env::var("EVERNEAR_LOG").unwrap_or_else(|_| level.to_owned());
-    subscriber(&wanted, level, look, io::stderr).init();
+    // Without a thread for it, each line is written by itself.
+    match command.is_node().then(|| LogLines::start(io::stderr())) {
+        Some(Ok((lines, ending))) => {
+            subscriber(&wanted, level, look, lines).init();
+            Some(ending)
+        }
+        Some(Err(_)) | None => {
+            subscriber(&wanted, level, look, io::stderr).init();
+            None
+        }
+    }
 }
 
 fn subscriber(

@@ -7,6 +7,7 @@ mod answer;
 mod body;
 mod capped;
 mod conditions;
+mod gathered;
 mod headers;
 mod page;
 mod proxy;
@@ -46,6 +47,7 @@ use tokio::{
 };
 
 use self::{
+    gathered::Gathered,
     request::{HEADER_BYTES_MAX, Intake},
     session::Session,
 };
@@ -190,9 +192,9 @@ async fn connection(
     }
     let stream: Stream = stream.into();
     let (stream, is_secure): (Box<dyn IO>, bool) = match terminator {
-        None => (Box::new(stream), false),
+        None => (Box::new(Gathered::new(stream)), false),
         Some(terminator) => match terminator.accept(stream).await {
-            Some(stream) => (Box::new(stream), true),
+            Some(stream) => (Box::new(Gathered::new(stream)), true),
             None => return,
         },
     };

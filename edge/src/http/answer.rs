@@ -1,9 +1,10 @@
 //! From a request to its answer: host -> object -> path -> the owner's verdict -> conditions -> range.
 
 use std::{
+    fmt::Write as _,
     ops::Range,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -87,10 +88,13 @@ impl Timing {
     }
 
     fn part(&mut self, name: &str) {
-        let took: Duration = self.last.elapsed();
-        self.last = Instant::now();
+        let now = Instant::now();
+        let hundredths = now.duration_since(self.last).as_micros() / 10;
+        self.last = now;
         let comma = if self.text.is_empty() { "" } else { ", " };
-        self.text.push_str(&format!("{comma}{name};dur={:.2}", took.as_secs_f64() * 1000.0));
+        // Milliseconds. Formatting a float was a fortieth of a small answer.
+        let written = write!(self.text, "{comma}{name};dur={}.{:02}", hundredths / 100, hundredths % 100);
+        written.expect("a string takes what is written");
     }
 }
 

@@ -32,18 +32,10 @@ impl Session<'_> {
     pub(super) async fn head(&mut self, status: StatusCode, fields: HeaderMap) -> Result<(), Left> {
         match self {
             Self::Pingora(session) => {
-                let mut head = ResponseHeader::build(status, Some(fields.len())).map_err(|_| Left)?;
-                for (name, value) in &fields {
-                    head.append_header(name.clone(), value.clone()).map_err(|_| Left)?;
-                }
+                let head = ResponseHeader::from(head(status, fields).into_parts().0);
                 session.write_response_header(Box::new(head)).await.map_err(|_| Left)
             }
-            Self::Quic(stream) => {
-                let mut head = Response::new(());
-                *head.status_mut() = status;
-                *head.headers_mut() = fields;
-                in_time(stream.send_response(head)).await
-            }
+            Self::Quic(stream) => in_time(stream.send_response(head(status, fields))).await,
         }
     }
 
@@ -74,6 +66,13 @@ impl Session<'_> {
             Self::Quic(stream) => stream.stop_stream(Code::H3_INTERNAL_ERROR),
         }
     }
+}
+
+fn head(status: StatusCode, fields: HeaderMap) -> Response<()> {
+    let mut head = Response::new(());
+    *head.status_mut() = status;
+    *head.headers_mut() = fields;
+    head
 }
 
 async fn in_time<E>(write: impl Future<Output = Result<(), E>>) -> Result<(), Left> {

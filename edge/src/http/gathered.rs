@@ -1,0 +1,237 @@
+//! What is written in small pieces leaves together: the head of an answer goes with the beginning of its content in one call
+//! of the system, one packet, one TLS record. pingora writes each by itself to a stream that did not come from its own listener.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, IO, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    UniqueID, UniqueIDType, raw_connect::ProxyDigest, tls::SslDigest, tls::TlsRef,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// So much waits for what comes next, or for a flush: the head of an answer, and all of a small one.
+const HELD_BYTES_MAX: usize = 4 * 1024;
+
+/// A stream that gathers what is written to it.
+#[derive(Debug)]
+pub(super) struct Gathered<T> {
+    inner: T,
+    held: BytesMut,
+}
+
+impl<T: AsyncWrite + Unpin> Gathered<T> {
+    pub(super) fn new(inner: T) -> Self {
+        Self { inner, held: BytesMut::new() }
+    }
+
+    /// Writes what is held, and as much of `next` as goes with it. Returns how much of `next` that was; something of it, unless
+    /// it is empty.
+    fn poll_release(&mut self, cx: &mut Context<'_>, next: &[u8]) -> Poll<io::Result<usize>> {
+        while !self.held.is_empty() {
+            let slices = [IoSlice::new(&self.held), IoSlice::new(next)];
+            let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, &slices))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let of_next = written.saturating_sub(self.held.len());
+            self.held.advance(written - of_next);
+            if of_next > 0 {
+                // An idle connection keeps no memory for it.
+                self.held = BytesMut::new();
+                return Poll::Ready(Ok(of_next));
+            }
+        }
+        self.held = BytesMut::new();
+        if next.is_empty() { Poll::Ready(Ok(0)) } else { Pin::new(&mut self.inner).poll_write(cx, next) }
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Gathered<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
+        if self.held.len() + piece.len() <= HELD_BYTES_MAX {
+            self.held.extend_from_slice(piece);
+            return Poll::Ready(Ok(piece.len()));
+        }
+        self.poll_release(cx, piece)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // Whoever has several pieces gathers by itself.
+        ready!(self.poll_release(cx, &[]))?;
+        Pin::new(&mut self.inner).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_release(cx, &[]))?;
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_release(cx, &[]))?;
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Gathered<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, into)
+    }
+}
+
+#[async_trait]
+impl<T: IO> Shutdown for Gathered<T> {
+    async fn shutdown(&mut self) {
+        // Whole answers were flushed; of one that is cut nobody waits for the rest.
+        self.inner.shutdown().await;
+    }
+}
+
+#[async_trait]
+impl<T: IO> Peek for Gathered<T> {
+    async fn try_peek(&mut self, into: &mut [u8]) -> io::Result<bool> {
+        self.inner.try_peek(into).await
+    }
+}
+
+impl<T: IO> UniqueID for Gathered<T> {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl<T: IO> Ssl for Gathered<T> {
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        self.inner.get_ssl()
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl<T: IO> GetTimingDigest for Gathered<T> {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+
+    fn get_read_pending_time(&self) -> Duration {
+        self.inner.get_read_pending_time()
+    }
+
+    fn get_write_pending_time(&self) -> Duration {
+        self.inner.get_write_pending_time()
+    }
+}
+
+impl<T: IO> GetProxyDigest for Gathered<T> {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+
+    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
+        self.inner.set_proxy_digest(digest);
+    }
+}
+
+impl<T: IO> GetSocketDigest for Gathered<T> {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.inner.set_socket_digest(digest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// Takes so many bytes at a time, and keeps each write by itself.
+    struct Narrow(usize, Vec<Vec<u8>>);
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[IoSlice::new(piece)])
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            pieces: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let mut bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_vec()).collect();
+            bytes.truncate(self.0);
+            self.1.push(bytes.clone());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    async fn written(width: usize, pieces: &[&[u8]]) -> Vec<Vec<u8>> {
+        let mut stream = Gathered::new(Narrow(width, Vec::new()));
+        for piece in pieces {
+            stream.write_all(piece).await.unwrap();
+        }
+        stream.flush().await.unwrap();
+        assert_eq!((stream.held.len(), stream.held.capacity()), (0, 0));
+        stream.inner.1
+    }
+
+    #[tokio::test]
+    async fn a_head_goes_with_what_follows_it() {
+        assert_eq!(written(usize::MAX, &[b"head", b"content"]).await, [b"headcontent".to_vec()]);
+        let large = [7; 3 * HELD_BYTES_MAX];
+        let gathered = written(usize::MAX, &[b"head", &large, &large, b"end"]).await;
+        assert_eq!(gathered, [[b"head", &large[..]].concat(), large.to_vec(), b"end".to_vec()]);
+        assert!(written(usize::MAX, &[b""]).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn every_width_of_the_way_out_gives_the_same_bytes() {
+        let pieces: [&[u8]; 5] = [b"head", &[1; HELD_BYTES_MAX], b"x", &[2; 2 * HELD_BYTES_MAX + 1], b"end"];
+        for width in [1, 3, 4, 5, 1000, HELD_BYTES_MAX, HELD_BYTES_MAX + 4, HELD_BYTES_MAX + 5] {
+            assert!(written(width, &pieces).await.concat() == pieces.concat(), "{width}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_way_out_that_takes_nothing_is_an_error() {
+        let mut stream = Gathered::new(Narrow(0, Vec::new()));
+        stream.write_all(b"head").await.unwrap();
+        assert_eq!(stream.flush().await.unwrap_err().kind(), io::ErrorKind::WriteZero);
+    }
+}
