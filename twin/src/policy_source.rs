@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! [[link]]
-//! use = "geo"              # ready-made: geo, ttl, places, nft-immutable
+//! use = "geo"              # ready-made: geo, ttl, pages, places, signed, nft-immutable
 //! receive-deny = ["KP"]    # everything else in the table is the component's configuration
 //!
 //! [[link]]
@@ -18,10 +18,11 @@ use format::{
 };
 
 /// Components that come with the program, by name; `cargo xtask policies` builds them.
-const READY_MADE: [(&str, &[u8]); 5] = [
+const READY_MADE: [(&str, &[u8]); 6] = [
     ("geo", include_bytes!("../../policies/prebuilt/geo.wasm")),
     ("nft-immutable", include_bytes!("../../policies/prebuilt/nft-immutable.wasm")),
     ("places", include_bytes!("../../policies/prebuilt/places.wasm")),
+    ("pages", include_bytes!("../../policies/prebuilt/pages.wasm")),
     ("signed", include_bytes!("../../policies/prebuilt/signed.wasm")),
     ("ttl", include_bytes!("../../policies/prebuilt/ttl.wasm")),
 ];

@@ -18,7 +18,7 @@ use crate::{
 const FILE_HELP: &str = "\
 A policy file is a list of links, asked in order; the first that does not allow decides:
   [[link]]
-  use = \"geo\"                    ready-made: geo, ttl, signed, places, nft-immutable
+  use = \"geo\"                    ready-made: geo, ttl, pages, places, signed, nft-immutable
   receive-deny = [\"KP\"]          everything else is its configuration
   [[link]]
   component = \"mine.wasm\"        your own, beside this file";

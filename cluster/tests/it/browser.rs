@@ -14,7 +14,7 @@ use tokio::{
 use crate::made::Made;
 
 /// A browser starts in a second or two; a busy machine takes longer.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 fn sample(name: &str) -> std::path::PathBuf {
@@ -22,7 +22,7 @@ fn sample(name: &str) -> std::path::PathBuf {
 }
 
 /// Starts the browser without a window on `url`; names of the demo's zone lead to `edge`.
-fn browser(edge: SocketAddr, profile: &Path, more: &[&str], url: &str) -> Child {
+pub(crate) fn browser(edge: SocketAddr, profile: &Path, more: &[&str], url: &str) -> Child {
     let start = |name: &str| {
         let mut command = Command::new(name);
         command
@@ -37,8 +37,8 @@ fn browser(edge: SocketAddr, profile: &Path, more: &[&str], url: &str) -> Child 
 }
 
 /// The document as the browser has it once all of it is loaded.
-async fn dom(edge: SocketAddr, profile: &Path, url: &str) -> String {
-    let child = browser(edge, profile, &["--dump-dom"], url);
+pub(crate) async fn dom(edge: SocketAddr, profile: &Path, more: &[&str], url: &str) -> String {
+    let child = browser(edge, profile, &[&["--dump-dom"], more].concat(), url);
     let output = timeout(DEADLINE, child.wait_with_output()).await.unwrap().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -66,7 +66,7 @@ film.addEventListener("error", () => tell("the film does not play: " + film.erro
 }
 
 /// Serves one document to whoever asks, until the browser posts a line, and returns the line.
-async fn serve_until_told(listener: &TcpListener, kind: &'static str, document: &str) -> String {
+pub(crate) async fn serve_until_told(listener: &TcpListener, kind: &'static str, document: &str) -> String {
     let document: Arc<str> = document.into();
     // A browser opens connections that it says nothing on.
     let mut answers = JoinSet::new();
@@ -129,6 +129,68 @@ async fn chromium_shows_the_picture_and_plays_the_film() {
     made.network.stop().await.unwrap();
 }
 
+/// Seeks three times, to and fro, in a film and in a sound; says where each came to a stop.
+fn seeking_page(film: &str, sound: &str) -> String {
+    format!(
+        r#"<!doctype html><title>other site</title>
+<video id="film" width="300" muted preload="metadata" src="{film}"></video><audio id="sound" preload="metadata" src="{sound}"></audio>
+<script>
+const event = (media, name) => new Promise((done, failed) => {{
+  media.addEventListener(name, done, {{ once: true }});
+  media.addEventListener("error", () => failed(media.error.message), {{ once: true }});
+}});
+const seek = async (media) => {{
+  if (media.readyState < 1) await event(media, "loadedmetadata");
+  const stops = [];
+  for (const to of [7, 2.5, 5]) {{
+    const seeked = event(media, "seeked");
+    media.currentTime = to;
+    await seeked;
+    stops.push(media.currentTime);
+  }}
+  await media.play();
+  while (media.currentTime < 5.3) await event(media, "timeupdate");
+  return stops.join(" ");
+}};
+const main = async () => `film ${{await seek(film)}} of ${{film.duration}}, sound ${{await seek(sound)}} of ${{sound.duration}}`;
+main().catch(String).then((text) => fetch("/told", {{ method: "POST", body: text }}));
+</script>"#
+    )
+}
+
+/// Ten seconds of a tone, as WAV: 8,000 samples of 8 bits a second.
+fn tone() -> Vec<u8> {
+    const RATE: u32 = 8_000;
+    let samples: Vec<u8> = (0..10 * RATE).map(|at| if at / 10 % 2 == 0 { 96 } else { 160 }).collect();
+    let length = u32::try_from(samples.len()).unwrap();
+    let mut wav = b"RIFF".to_vec();
+    wav.extend((36 + length).to_le_bytes());
+    wav.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    wav.extend(RATE.to_le_bytes());
+    wav.extend(RATE.to_le_bytes());
+    wav.extend(b"\x01\0\x08\0data");
+    wav.extend(length.to_le_bytes());
+    wav.extend(samples);
+    wav
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium_seeks_in_a_film_and_in_a_sound() {
+    let made = Made::new().await;
+    let film = made.put(&sample("clip.mp4")).await;
+    let sound = made.put(&made.file("tone.wav", &tone())).await;
+    let page = seeking_page(&made.network.url(&film.label, "clip.mp4"), &made.network.url(&sound.label, "tone.wav"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let site = format!("http://{}/", listener.local_addr().unwrap());
+    let profile = made.folder.path().join("browser");
+    let gestures = "--autoplay-policy=no-user-gesture-required";
+    let mut child = browser(made.network.edges[0].http, &profile, &[gestures], &site);
+    let told = timeout(DEADLINE, serve_until_told(&listener, "text/html", &page)).await;
+    child.kill().await.unwrap();
+    assert_eq!(told.unwrap(), "film 7 2.5 5 of 10, sound 7 2.5 5 of 10");
+    made.network.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn chromium_runs_no_script_of_an_upload() {
     let made = Made::new().await;
@@ -147,14 +209,14 @@ async fn chromium_runs_no_script_of_an_upload() {
         ),
     ] {
         let stored = made.put(&made.file(name, document.as_bytes())).await;
-        let shown = dom(edge, &profile, &made.network.url(&stored.label, name)).await;
+        let shown = dom(edge, &profile, &[], &made.network.url(&stored.label, name)).await;
         assert!(shown.contains(">quiet<") && !shown.contains(">ran<"), "{name}: {shown}");
 
         // From any other server the same bytes run.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let site = format!("http://{}/", listener.local_addr().unwrap());
         let elsewhere = tokio::select! {
-            shown = dom(edge, &profile, &site) => shown,
+            shown = dom(edge, &profile, &[], &site) => shown,
             told = serve_until_told(&listener, kind, document) => panic!("told {told}"),
         };
         assert!(elsewhere.contains(">ran<"), "{name}: {elsewhere}");

@@ -16,6 +16,7 @@ mod losses;
 mod made;
 #[path = "../../../origin/tests/it/mount.rs"]
 mod mount;
+mod pages;
 mod partition;
 #[path = "../../../origin/tests/it/postgres.rs"]
 #[allow(dead_code, reason = "the origin's tests use more of it")]

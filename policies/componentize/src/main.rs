@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
 /// The guests, as named in `policies/Cargo.toml`.
-const GUESTS: [&str; 6] = ["geo", "nft-immutable", "places", "signed", "template", "ttl"];
+const GUESTS: [&str; 7] = ["geo", "nft-immutable", "pages", "places", "signed", "template", "ttl"];
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Stack of a guest in bytes: the linker's usual 1 MiB would alone fill the memory that a policy may have.
 const STACK_BYTES: u32 = 32 * 1024;

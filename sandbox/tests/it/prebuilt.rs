@@ -20,6 +20,7 @@ fn import_lists_say_what_policies_look_at() {
         reads("signed"),
         ["config.number", "config.text", "object.tagged", "request.token", "request.token-claim"]
     );
+    assert_eq!(reads("pages"), ["config.number", "config.text", "effect.header"]);
     assert_eq!(reads("places"), ["config.has", "config.number", "config.truth"]);
     assert!(!reads("ttl").iter().any(|import| import.starts_with("client.")));
 }
@@ -174,7 +175,7 @@ fn ttl_takes_the_first_rule_that_has_a_number() {
 
 #[test]
 fn same_facts_give_same_runs() {
-    for name in ["geo", "ttl", "places", "signed", "nft-immutable", "template"] {
+    for name in ["geo", "ttl", "pages", "places", "signed", "nft-immutable", "template"] {
         let policy = prebuilt(name);
         let config = config(r#"receive-deny = ["RU"]"#);
         let first = policy.serve(&viewer("RU"), &config);

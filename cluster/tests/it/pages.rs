@@ -1,0 +1,149 @@
+//! Pages that an owner opened up (policy `pages`) in Chromium: their scripts run, each object is a world of its own, and HTTP/3
+//! brings them.
+
+use std::{fs, process::Command};
+
+use cluster::processes::{ProcessOptions, free_port};
+use data_encoding::BASE64;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, time::timeout};
+use twin::{PolicySource, Stored, Tenure};
+
+use crate::{
+    browser::{DEADLINE, browser, dom, serve_until_told},
+    load::start,
+    made::Made,
+};
+
+/// Two pages go round: `a` leaves something of every kind, `b` looks for it, `a` looks again, and the end is told.
+const PAGE: &str = r#"<!doctype html><title>ROLE</title><script>
+const role = "ROLE";
+const state = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+const go = (url) => { location.href = `${url}#${encodeURIComponent(JSON.stringify(state))}`; };
+const see = async () => ({
+  storage: localStorage.getItem("secret"),
+  cookie: document.cookie,
+  caches: await caches.keys(),
+  databases: (await indexedDB.databases()).map((database) => database.name),
+});
+const main = async () => {
+  if (role === "b") {
+    state.b = await see();
+    return go(state.to_a);
+  }
+  if (state.b) {
+    state.a = await see();
+    return go(state.to_end);
+  }
+  localStorage.setItem("secret", "of a");
+  document.cookie = "secret=a";
+  document.cookie = "wide=a; domain=localhost";
+  await (await caches.open("of a")).put("/x", new Response("a"));
+  await new Promise((done, failed) => Object.assign(indexedDB.open("of a"), { onsuccess: done, onerror: failed }));
+  state.worker = await navigator.serviceWorker.register("/worker.js").then(() => "registered", () => "refused");
+  go(state.to_b);
+};
+main().catch((error) => { state.error = `${error}`; go(state.to_end); });
+</script>"#;
+
+/// The page at the end.
+const END: &str = r#"<!doctype html><title>end</title><script>
+fetch("/told", { method: "POST", body: decodeURIComponent(location.hash.slice(1)) });
+</script>"#;
+
+async fn put_page(made: &Made, role: &str) -> Stored {
+    let source = PolicySource::parse("[[link]]\nuse = \"pages\"\n", made.folder.path()).unwrap();
+    made.network.twin.publish(&"pages".parse().unwrap(), &source).await.unwrap();
+    let tenure = Tenure { policy: "pages".parse().unwrap(), ..made.network.tenure() };
+    let file = made.file(&format!("{role}.html"), PAGE.replace("ROLE", role).as_bytes());
+    made.put_as(&file, tenure).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_sees_nothing_of_what_another_left() {
+    let made = Made::new().await;
+    let (a, b) = (put_page(&made, "a").await, put_page(&made, "b").await);
+    let (to_a, to_b) = (made.network.url(&a.label, "a.html"), made.network.url(&b.label, "b.html"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to_end = format!("http://{}/", listener.local_addr().unwrap());
+    let state = json!({ "to_a": to_a, "to_b": to_b, "to_end": to_end }).to_string();
+    // All of it encoded, as encodeURIComponent would.
+    let encoded: String = state.bytes().map(|byte| format!("%{byte:02X}")).collect();
+
+    let profile = made.folder.path().join("browser");
+    let mut child = browser(made.network.edges[0].http, &profile, &[], &format!("{to_a}#{encoded}"));
+    let told = timeout(DEADLINE, serve_until_told(&listener, "text/html", END)).await;
+    child.kill().await.unwrap();
+    let told: Value = serde_json::from_str(&told.unwrap()).unwrap();
+    let nothing = json!({ "storage": null, "cookie": "", "caches": [], "databases": [] });
+    let its_own = json!({ "storage": "of a", "cookie": "secret=a", "caches": ["of a"], "databases": ["of a"] });
+    assert_eq!((&told["a"], &told["b"], &told["worker"]), (&its_own, &nothing, &json!("refused")), "{told}");
+    made.network.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium_reads_a_page_over_http_3() {
+    const EDGE: usize = 6;
+    let mut processes = start(ProcessOptions::default()).await;
+    let (key, certificate) = (processes.path("zone.key"), processes.path("zone.pem"));
+    let openssl = |arguments: &[&str]| {
+        let output = Command::new("openssl").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let curve = "ec_paramgen_curve:P-256";
+    let names = "subjectAltName=DNS:localhost,DNS:*.localhost";
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        curve,
+        "-nodes",
+        "-days",
+        "9",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        names,
+        "-keyout",
+        &key,
+        "-out",
+        &certificate,
+    ]);
+    let public = openssl(&["pkey", "-in", &key, "-pubout", "-outform", "DER"]);
+    fs::write(processes.path("public.der"), public).unwrap();
+    let pin = BASE64.encode(&openssl(&["dgst", "-sha256", "-binary", &processes.path("public.der")]));
+
+    let port = free_port().unwrap();
+    let ip = processes.address(EDGE).ip();
+    let https = format!(
+        "[https]\nlisten = \"{ip}:{port}\"\ncertificate = \"{certificate}\"\nkey = \"{key}\"\nredirect = false\n[cache]\n"
+    );
+    processes.kill_node(EDGE).unwrap();
+    processes.change_config(EDGE, "[cache]\n", &https).unwrap();
+    processes.start_node(EDGE).unwrap();
+    let (policy, page) = (processes.path("pages.toml"), processes.path("page.html"));
+    fs::write(&policy, "[[link]]\nuse = \"pages\"\n").unwrap();
+    let script = "document.body.textContent = 'by ' + performance.getEntriesByType('navigation')[0].nextHopProtocol;";
+    fs::write(&page, format!("<!doctype html><body><script>{script}</script>")).unwrap();
+    processes.evernear(&["policy", "publish", "pages", &policy]).unwrap();
+    let stored = processes.evernear(&["put", &page, "--policy", "pages", "--json"]).unwrap();
+    let stored = cluster::processes::read_stored(&stored).unwrap();
+    let host = stored.authority.split(':').next().unwrap();
+
+    let at = processes.address(EDGE);
+    let read = async |more: &[&str]| {
+        let pin = format!("--ignore-certificate-errors-spki-list={pin}");
+        let url = format!("https://{host}:{port}/page.html");
+        // A profile for each: the next navigation would be answered from the browser's own cache.
+        let profile = tempfile::tempdir().unwrap();
+        dom(at, profile.path(), &[&[pin.as_str()], more].concat(), &url).await
+    };
+    let forced = format!("--origin-to-force-quic-on={host}:{port}");
+    let over_quic = read(&[&forced]).await;
+    assert!(over_quic.contains("by h3"), "{over_quic}");
+    let over_tcp = read(&["--disable-quic"]).await;
+    assert!(over_tcp.contains("by h2"), "{over_tcp}");
+}
