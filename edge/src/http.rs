@@ -29,6 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ::http::{HeaderMap, StatusCode, header};
 use async_trait::async_trait;
 use pingora_core::{
     apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
@@ -270,8 +271,10 @@ impl HttpServerApp for Connection {
             Ok(Ok(false)) | Err(_) => return None,
             // No header was understood, so there is nothing to answer in the other side's terms.
             Ok(Err(_)) => {
-                // pingora holds no request to answer to; it sends 400 and closes.
-                let _ = session.respond_error(400).await;
+                session.set_keepalive(None);
+                let fields = HeaderMap::from_iter([(header::CONTENT_LENGTH, 0.into())]);
+                let _ = Session::Pingora(&mut session).head(StatusCode::BAD_REQUEST, fields).await;
+                let _ = session.finish().await;
                 return None;
             }
             Ok(Ok(true)) => {

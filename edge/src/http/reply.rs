@@ -15,6 +15,9 @@ use crate::{error::Fault, metrics::HttpLabels};
 /// Largest piece handed to the connection at a time: small enough for HTTP/2 streams to take turns.
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
 
+const HTTPS_PORT: u16 = 443;
+/// For a year: a name whose clear text is sent to TLS stays there.
+const HSTS: header::HeaderValue = header::HeaderValue::from_static("max-age=31536000");
 const X_REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-request-id");
 
 /// What is sent after the header.
@@ -197,6 +200,12 @@ fn fields(mut fields: HeaderMap, length: Option<u64>, door: &HttpDoor, request: 
     headers::set(&mut fields, X_REQUEST_ID, &request.id);
     if let Some(length) = length {
         fields.insert(header::CONTENT_LENGTH, length.into());
+    }
+    //= https://www.rfc-editor.org/rfc/rfc6797#section-7.2
+    //# An HSTS Host MUST NOT include the STS header field in HTTP responses conveyed over non-secure transport.
+    if request.is_secure && door.ways.redirect == Some(HTTPS_PORT) {
+        // On another port a browser would come back to this one over TLS, where clear text is spoken.
+        fields.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
     }
     //= https://www.rfc-editor.org/rfc/rfc9114#section-3.1.1
     //# An HTTP origin can advertise the availability of an equivalent HTTP/3 endpoint via the Alt-Svc HTTP response header

@@ -79,6 +79,18 @@ async fn a_file_is_exact_over_every_version_and_clear_text_is_sent_there() {
     let there = format!("https://{}:{}/clip.mp4?a=b", host(&stored), site.edge.https.unwrap().port());
     assert_eq!((clear.status(), clear.field("location")), (308, Some(&*there)));
     assert_eq!(site.curl("example.com", "/", &[]).await.status(), 421, "nobody is sent to a name that is not ours");
+
+    // Where the ports are those of the world, browsers come back over TLS at once.
+    let hsts = async |site: &Site| {
+        let answer = site.curl_secure(&host(&stored), "/", &trust).await;
+        answer.field("strict-transport-security").map(str::to_owned)
+    };
+    assert_eq!(hsts(&site).await, None, "this port is not theirs");
+    let public = HttpsConfig { public_port: Some(443), ..https.clone() };
+    let world = site.beside(|config| config.https = Some(public)).await;
+    assert_eq!(hsts(&world).await.as_deref(), Some("max-age=31536000"));
+    assert_eq!(world.get(&stored, "/", &[]).await.field("strict-transport-security"), None);
+    world.stop().await;
     site.stop().await;
 }
 

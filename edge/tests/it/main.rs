@@ -12,3 +12,4 @@ mod https;
 mod links;
 mod policy;
 mod site;
+mod smuggling;
