@@ -49,15 +49,18 @@ impl Handed {
         handed
     }
 
-    /// Tells the predecessor and the service manager that this process answers.
+    /// Tells the predecessor that this process answers, or the service manager where there is none. To the manager a predecessor is
+    /// the main process, whose word alone counts.
     ///
     /// # Errors
     /// When the predecessor waits no longer: it answers on, so this process must not.
     pub(crate) fn ready(&self) -> anyhow::Result<()> {
-        if let Some(predecessor) = &self.predecessor {
-            predecessor.send(READY).context("the predecessor waits no longer")?;
+        match &self.predecessor {
+            Some(predecessor) => {
+                predecessor.send(READY).context("the predecessor waits no longer")?;
+            }
+            None => tell(NotifyState::Ready),
         }
-        tell(&[NotifyState::Ready, NotifyState::MainPid(process::id())]);
         Ok(())
     }
 }
@@ -94,13 +97,13 @@ pub(crate) async fn succeed(sockets: &Sockets) -> anyhow::Result<u32> {
         }
         status = successor.wait() => bail!("it has ended, {}", status?),
     }
-    tell(&[NotifyState::MainPid(id)]);
+    tell(NotifyState::MainPid(id));
     Ok(id)
 }
 
 /// Tells the service manager; there may be none.
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+fn tell(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "the service manager is not told");
     }
 }

