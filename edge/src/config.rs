@@ -46,6 +46,9 @@ pub struct Config {
     /// Signed links. Absent: a token is worth nothing.
     #[serde(default)]
     pub links: Option<LinksConfig>,
+    /// What this edge does not serve, whatever owners say. Absent: nothing.
+    #[serde(default)]
+    pub denylist: Option<DenylistConfig>,
     /// Where `/metrics`, `/health` and `/ready` are served; keep it off the public network. Absent: nowhere.
     #[serde(default)]
     pub admin: Option<SocketAddr>,
@@ -162,6 +165,17 @@ pub struct HttpsConfig {
 pub struct LinksConfig {
     /// The zone's secret, as in [`HttpsConfig::secret`]; `evernear edge link-key` derives an owner's key from it.
     pub secret: PathBuf,
+}
+
+/// What an operator does not serve.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DenylistConfig {
+    /// Lists in the compact denylist format (IPIP-383); where two differ, the later one counts. They are looked at every ten seconds.
+    pub files: Vec<PathBuf>,
+    /// What viewers are told: 410, or 451 where a law is the reason (RFC 7725). Absent: 410.
+    #[serde(default = "default_denied_status")]
+    pub status: u16,
 }
 
 /// A certificate authority that speaks ACME (RFC 8555). It asks the DNS door of any edge for proof, so the zone must be delegated to
@@ -372,6 +386,11 @@ impl Config {
                 "at most 4096; use a database",
             ),
         ];
+        if let Some(status) =
+            self.denylist.as_ref().map(|list| list.status).filter(|status| !matches!(status, 410 | 451))
+        {
+            return Err(ConfigError::Bound { field: "denylist.status", found: status.into(), bound: "410 or 451" });
+        }
         for (field, found, range, bound) in bounds {
             if !range.contains(&found) {
                 return Err(ConfigError::Bound { field, found, bound });
@@ -471,6 +490,10 @@ fn default_dns_connections_max() -> usize {
 
 fn default_dns_connections_per_address_max() -> usize {
     32
+}
+
+fn default_denied_status() -> u16 {
+    410
 }
 
 fn default_connections_max() -> usize {

@@ -24,6 +24,7 @@ use crate::{
     admin,
     cache::BlockCache,
     config::{Config, ConfigError, HttpsConfig},
+    denylist::{self, Denylist, DenylistError},
     disk::{DiskError, DiskTier},
     dns::{DnsSockets, ZoneFacts},
     follow,
@@ -83,6 +84,9 @@ pub enum StartError {
     /// The certificate for viewers is wrong.
     #[error("the certificate of [https] cannot be used")]
     Certificate(#[from] CertificateError),
+    /// What is not to be served cannot be read, so nothing is.
+    #[error("`denylist` cannot be used")]
+    Denylist(#[from] DenylistError),
     /// The folder of the disk cache is wrong.
     #[error("`cache.disk` cannot be used")]
     Disk(#[from] DiskError),
@@ -149,6 +153,7 @@ impl Edge {
         if let Some(links) = &config.links {
             read_secret(&links.secret)?;
         }
+        read_denylist(config)?;
         Ok(())
     }
 
@@ -323,10 +328,15 @@ async fn take_up_disk_later(node: Arc<Node>) {
     }
 }
 
+fn read_denylist(config: &Config) -> Result<Denylist, DenylistError> {
+    Denylist::read(config.denylist.as_ref().map_or(&[], |denylist| &denylist.files))
+}
+
 fn build(config: Config, parts: &Parts) -> Result<Node, StartError> {
     let metrics = Arc::new(Metrics::new());
     let places = PlaceTable::load(&config.places)?;
     let links = config.links.as_ref().map(|links| read_secret(&links.secret)).transpose()?;
+    let denylist = Arc::new(ArcSwap::from_pointee(read_denylist(&config)?));
     let engine = match &parts.engine {
         Some(engine) => engine.clone(),
         None => Engine::new(EngineOptions::default())?,
@@ -356,6 +366,7 @@ fn build(config: Config, parts: &Parts) -> Result<Node, StartError> {
         cache,
         metrics,
         links,
+        denylist,
         published: ArcSwap::default(),
         config,
     })
@@ -393,6 +404,9 @@ async fn run(
     let (down, going_down) = watch::channel(false);
     if let Some(listener) = bound.admin {
         followers.spawn(admin::serve(Arc::clone(&node), listener, going_down.clone()));
+    }
+    if let Some(denylist) = &node.config.denylist {
+        followers.spawn(denylist::follow(denylist.files.clone(), Arc::clone(&node.denylist)));
     }
     if bound.disk_later {
         followers.spawn(take_up_disk_later(Arc::clone(&node)));

@@ -53,6 +53,12 @@ pub enum Fault {
         /// The status of the refusal, 400 to 599.
         status: u16,
     },
+    /// The operator of this edge does not serve the object.
+    #[error("the operator of this edge does not serve this object")]
+    Blocked {
+        /// The status of the refusal: 410 or 451.
+        status: u16,
+    },
     /// The owner's policy is not to be had. Nobody is served on a guess.
     #[error("the owner's rules for this object cannot be read at the moment")]
     Policy,
@@ -96,7 +102,7 @@ impl Fault {
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Unknown | Self::Path => StatusCode::NOT_FOUND,
             Self::Erased => StatusCode::GONE,
-            Self::Denied { status } => StatusCode::from_u16(*status)
+            Self::Denied { status } | Self::Blocked { status } => StatusCode::from_u16(*status)
                 .ok()
                 .filter(|status| status.is_client_error() || status.is_server_error())
                 .unwrap_or(StatusCode::FORBIDDEN),
@@ -131,6 +137,8 @@ impl Fault {
         match self {
             Self::Label(_) | Self::Erased => Duration::from_secs(300),
             Self::Unknown | Self::Path => Duration::from_secs(5),
+            // A list is mended within the time that it takes to hear of it.
+            Self::Blocked { .. } => Duration::from_secs(60),
             _ => Duration::ZERO,
         }
     }

@@ -25,6 +25,7 @@ mod ask;
 mod cache;
 mod clock;
 mod decide;
+mod denylist;
 mod disk;
 mod dns;
 mod edge;
@@ -45,6 +46,7 @@ mod token;
 
 pub use ask::{content_kind, policy_place};
 pub use config::{Config, ConfigError};
+pub use denylist::{Denylist, DenylistError, RuleError, denylist_rule, fuzz as fuzz_denylist};
 pub use disk::DiskError;
 pub use edge::{Edge, Parts, Running, StartError};
 pub use error::Fault;

@@ -22,6 +22,7 @@ use crate::{
     clock,
     config::Config,
     decide::{Decision, Program},
+    denylist::Denylist,
     error::Fault,
     metrics::Metrics,
     miss::Fills,
@@ -53,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) metrics: Arc<Metrics>,
     /// What tokens of links are signed with, derived; without it none is worth anything.
     pub(crate) links: Option<ZoneSecret>,
+    /// What is not served.
+    pub(crate) denylist: Arc<ArcSwap<Denylist>>,
     /// What the zone's certificate needs DNS to say.
     pub(crate) published: ArcSwap<Published>,
 }
@@ -70,6 +73,17 @@ impl Node {
         match &self.links {
             Some(secret) => token::weigh(token, &secret.link_key(owner), asked),
             None => Weighed::unknown(),
+        }
+    }
+
+    /// Refuses what the operator does not serve.
+    ///
+    /// # Errors
+    /// [`Fault::Blocked`].
+    pub(crate) fn check_denylist(&self, locator: &Locator) -> Result<(), Fault> {
+        match &self.config.denylist {
+            Some(config) if self.denylist.load().denies(locator) => Err(Fault::Blocked { status: config.status }),
+            _ => Ok(()),
         }
     }
 

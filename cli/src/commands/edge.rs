@@ -1,4 +1,4 @@
-//! `evernear edge run | check-config | link-key`.
+//! `evernear edge run | check-config | deny | link-key`.
 
 use std::{
     net::SocketAddr,
@@ -10,7 +10,8 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use client::{HttpTransport, Topology, tls::Identity};
 use edge::{Config, Parts};
-use format::OwnerId;
+use format::{Label, Locator, OwnerId};
+use http::Uri;
 use serde::Serialize;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -25,7 +26,7 @@ use crate::{
     policy_check, private_file,
 };
 
-/// Run an edge node, check its configuration, or make an owner's link key.
+/// Run an edge node, check its configuration, keep objects from being served, make an owner's link key.
 #[derive(Debug, Args)]
 pub(crate) struct Edge {
     #[command(subcommand)]
@@ -56,6 +57,18 @@ It reads all that the configuration names: certificates, keys, the place databas
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Print the rule that keeps an object from being served, for a denylist
+    #[command(after_help = "\
+Examples:
+  evernear edge deny https://LABEL.cdn.example/ >> bad.deny
+
+The rule is a hash: whoever reads the list learns neither the address nor the content. Edges whose configuration names the list take it up within
+ten seconds. Of a directory, all that is reached through it goes as well.")]
+    Deny {
+        /// Addresses, as viewers have them
+        #[arg(required = true)]
+        url: Vec<Uri>,
+    },
     /// Derive the key that an owner signs links with
     #[command(after_help = "\
 Examples:
@@ -73,6 +86,22 @@ that owner's objects to anybody, as far as the owner's policy goes by signed lin
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
     },
+}
+
+/// A rule of a denylist.
+#[derive(Serialize)]
+struct Rule {
+    locator: Locator,
+    rule: String,
+}
+
+impl Rule {
+    fn of(url: &Uri) -> anyhow::Result<Self> {
+        let label = url.host().and_then(|host| host.split('.').next()).unwrap_or("");
+        let label: Label = label.parse().with_context(|| format!("{url} is no address of an object"))?;
+        let locator = label.capability().locator();
+        Ok(Self { rule: edge::denylist_rule(&locator), locator })
+    }
 }
 
 /// The key of an owner's signed links.
@@ -104,6 +133,10 @@ impl Edge {
         match self.command {
             EdgeCommand::Run { config } => run(&config).await,
             EdgeCommand::CheckConfig { config } => check(&config, options),
+            EdgeCommand::Deny { url } => {
+                let rules: Vec<Rule> = url.iter().map(Rule::of).collect::<anyhow::Result<_>>()?;
+                options.answer(&rules, || rules.iter().map(|rule| format!("{}\n", rule.rule)).collect())
+            }
             EdgeCommand::LinkKey { owner, secret, output } => {
                 let key = edge::link_key(&secret, &owner)
                     .with_context(|| format!("the zone's secret {}", secret.display()))?;

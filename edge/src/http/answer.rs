@@ -47,7 +47,10 @@ pub(super) async fn answer(door: &Arc<HttpDoor>, request: &Request) -> Reply {
         HostName::Object(_) if request.method == Method::OPTIONS => preflight(),
         HostName::Object(label) => {
             let locator = label.capability().locator();
-            let opened = door.node.objects.open(label.capability()).await;
+            let opened = match door.node.check_denylist(&locator) {
+                Ok(()) => door.node.objects.open(label.capability()).await,
+                Err(fault) => Err(fault),
+            };
             let reply = match opened {
                 Ok(root) => object(door, request, root).await,
                 Err(fault) => Err(fault),
@@ -109,6 +112,9 @@ async fn object(door: &Arc<HttpDoor>, request: &Request, root: Arc<Opened>) -> R
         Ok(Found::Slash) | Err(_) => &root,
     };
     leaf.check_lease(now)?;
+    if !Arc::ptr_eq(leaf, &root) {
+        door.node.check_denylist(&leaf.object.locator())?;
+    }
     // Whoever is refused learns nothing of what lies below the name, so the verdict comes before the path's own fault.
     let ask = ask(door, request, leaf, now);
     let mut decision = door.node.decide(&root, leaf, &ask).await.inspect_err(|_| {
