@@ -8,7 +8,7 @@ use sandbox::{ContentKind, Continent as PolicyContinent, CountryCode, Facts, Met
 
 use crate::{
     places::{Continent, ViewerPlace},
-    token::Weighed,
+    token::{self, Weighed},
 };
 
 /// The edge that answers.
@@ -118,9 +118,7 @@ impl Facts for Ask {
     }
 
     fn request_query(&self, name: &str) -> Option<Cow<'_, str>> {
-        let fields = self.request.as_ref()?.query.split('&');
-        let mut fields = fields.map(|field| field.split_once('=').unwrap_or((field, "")));
-        fields.find(|(field, _)| *field == name).map(|(_, value)| Cow::Borrowed(value))
+        query_field(&self.request.as_ref()?.query, name).map(Cow::Borrowed)
     }
 
     fn request_token(&self) -> TokenState {
@@ -221,9 +219,24 @@ pub fn content_kind(mime: &str) -> ContentKind {
     }
 }
 
+/// Returns a field of a query, as a policy may see it: never the token, which whoever sees it could hand on.
+fn query_field<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = query.split('&').map(|field| field.split_once('=').unwrap_or((field, "")));
+    fields.find(|(field, _)| *field == name && name != token::FIELD).map(|(_, value)| value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_policy_sees_a_query_but_for_its_token() {
+        let query = "v=1&token=secret&flag&v=2";
+        assert_eq!(query_field(query, "v"), Some("1"));
+        assert_eq!(query_field(query, "flag"), Some(""));
+        assert_eq!(query_field(query, "token"), None);
+        assert_eq!(query_field(query, "x"), None);
+    }
 
     #[test]
     fn kinds_follow_the_media_type() {

@@ -24,7 +24,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -199,8 +199,8 @@ async fn connection(
             None => return,
         },
     };
-    let (begun, first, answering) = (AtomicBool::new(false), Notify::new(), AtomicU32::new(0));
-    let app = Arc::new(Connection { door: Arc::clone(door), peer, is_secure, begun, first, answering });
+    let (begun, first, is_busy) = (AtomicBool::new(false), Notify::new(), AtomicBool::new(false));
+    let app = Arc::new(Connection { door: Arc::clone(door), peer, is_secure, begun, first, is_busy });
     let late = async {
         // A connection on which no request begins holds a place for nothing; pingora's own deadlines are per read.
         if timeout(HEADER_DEADLINE, app.first.notified()).await.is_ok() {
@@ -211,7 +211,7 @@ async fn connection(
         // An answer that begins after the shutdown closes its connection, so what is silent after this was silent all the while.
         let _ = shutdown.clone().wait_for(|down| *down).await;
         sleep(LINGER).await;
-        while app.answering.load(Ordering::Relaxed) > 0 {
+        while app.is_busy.load(Ordering::Relaxed) {
             sleep(LINGER).await;
         }
     };
@@ -229,24 +229,9 @@ struct Connection {
     is_secure: bool,
     begun: AtomicBool,
     first: Notify,
-    /// Answers under way; of HTTP/2 there can be many.
-    answering: AtomicU32,
-}
-
-/// Counts an answer while it is under way.
-struct Answering<'a>(&'a AtomicU32);
-
-impl<'a> Answering<'a> {
-    fn new(answering: &'a AtomicU32) -> Self {
-        answering.fetch_add(1, Ordering::Relaxed);
-        Self(answering)
-    }
-}
-
-impl Drop for Answering<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    /// From a request's header to the last byte of its answer. A connection of HTTP/2 stays busy: pingora ends it by GOAWAY, once its
+    /// streams have ended.
+    is_busy: AtomicBool,
 }
 
 #[async_trait]
@@ -282,7 +267,7 @@ impl HttpServerApp for Connection {
                 Intake::read(session.req_header(), has_body, self.peer, self.is_secure)
             }
         };
-        let answering = Answering::new(&self.answering);
+        self.is_busy.store(true, Ordering::Relaxed);
         if *shutdown.borrow() {
             // Told with the answer, so that the viewer sends no more on this connection.
             session.set_keepalive(None);
@@ -290,9 +275,10 @@ impl HttpServerApp for Connection {
         if !respond(&self.door, &mut Session::Pingora(&mut session), intake, start).await {
             return None;
         }
-        drop(answering);
         let settings = HttpPersistentSettings::for_session(&session);
+        // HTTP/2 has no stream to give back.
         let reusable = session.finish().await.ok()??;
+        self.is_busy.store(false, Ordering::Relaxed);
         Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
     }
 

@@ -29,10 +29,9 @@ impl Sockets {
     /// # Errors
     /// What the system says.
     pub(crate) async fn listen(&mut self, address: SocketAddr) -> io::Result<TcpListener> {
-        match self.tcp.iter().position(|socket| socket.local_addr().is_ok_and(|its| its == address)) {
+        match take(&mut self.tcp, |socket| socket.local_addr().is_ok_and(|its| its == address)) {
             None => TcpListener::bind(address).await,
-            Some(at) => {
-                let socket = self.tcp.swap_remove(at);
+            Some(socket) => {
                 socket.set_nonblocking(true)?;
                 TcpListener::from_std(socket)
             }
@@ -44,10 +43,9 @@ impl Sockets {
     /// # Errors
     /// What the system says.
     pub(crate) async fn bind(&mut self, address: SocketAddr) -> io::Result<UdpSocket> {
-        match self.udp.iter().position(|socket| socket.local_addr().is_ok_and(|its| its == address)) {
+        match take(&mut self.udp, |socket| socket.local_addr().is_ok_and(|its| its == address)) {
             None => UdpSocket::bind(address).await,
-            Some(at) => {
-                let socket = self.udp.swap_remove(at);
+            Some(socket) => {
                 socket.set_nonblocking(true)?;
                 UdpSocket::from_std(socket)
             }
@@ -71,4 +69,9 @@ impl Sockets {
         self.udp.push(socket.as_fd().try_clone_to_owned()?.into());
         Ok(())
     }
+}
+
+fn take<S>(sockets: &mut Vec<S>, is_wanted: impl Fn(&S) -> bool) -> Option<S> {
+    let at = sockets.iter().position(is_wanted)?;
+    Some(sockets.swap_remove(at))
 }

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::places::Net;
 
 /// The query's field.
-const FIELD: &str = "token";
+pub(crate) const FIELD: &str = "token";
 /// Longest token in characters: a restricted one has some hundreds.
 const TOKEN_BYTES_MAX: usize = 4096;
 /// What says that a CWT comes (RFC 8392 section 6): tag 61. Optional when read.

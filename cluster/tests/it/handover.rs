@@ -3,9 +3,14 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     os::unix::net::UnixDatagram,
     path::PathBuf,
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,12 +18,16 @@ use cluster::{
     curl,
     processes::{ProcessOptions, Processes, Seat, StoredFile},
 };
+use reqwest::{Client, StatusCode, Url, Version};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 use crate::load::{start, until};
 
 /// The only edge, behind all origins.
 const EDGE: usize = 6;
+
+const CONTENT: &[u8] = &[7; 20_000];
 
 /// The edge's processes, the first and those that came after it.
 struct Line {
@@ -85,6 +94,42 @@ impl Drop for Line {
     }
 }
 
+/// A load over HTTP/2. h2load would count as failed the streams that it had queued when GOAWAY came, and so never sent.
+struct Streams {
+    is_over: Arc<AtomicBool>,
+    viewers: JoinSet<u64>,
+}
+
+impl Streams {
+    /// Returns eight viewers with one connection, each asking without end.
+    fn start(edge: SocketAddr, stored: &StoredFile) -> Self {
+        let url: Url = stored.url.parse().unwrap();
+        let client = Client::builder().http2_prior_knowledge().resolve(url.host_str().unwrap(), edge).build().unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let viewer = |_| {
+            let (client, url, is_over) = (client.clone(), url.clone(), Arc::clone(&is_over));
+            async move {
+                let mut exact = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    let answer = client.get(url.clone()).send().await.unwrap();
+                    assert_eq!((answer.status(), answer.version()), (StatusCode::OK, Version::HTTP_2));
+                    assert_eq!(answer.bytes().await.unwrap(), CONTENT);
+                    exact += 1;
+                }
+                exact
+            }
+        };
+        let viewers = (0..8).map(viewer).collect();
+        Self { is_over, viewers }
+    }
+
+    /// Ends the load and returns how many requests had an exact answer.
+    async fn end(self) -> u64 {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.viewers.join_all().await.into_iter().sum()
+    }
+}
+
 /// Whether a process is gone, or waits only for its parent to look.
 fn has_ended(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -95,9 +140,8 @@ fn has_ended(pid: u32) -> bool {
 async fn no_request_fails_while_one_process_follows_another() {
     let mut line = Line::start().await;
     let file = line.processes.path("a.bin");
-    fs::write(&file, vec![7; 20_000]).unwrap();
+    fs::write(&file, CONTENT).unwrap();
     let stored = line.processes.put(&file).unwrap();
-    // Over HTTP/1.1: after GOAWAY h2load starts requests on the connection that ends, and counts them as failed.
     let load = Command::new("h2load")
         .args(["--h1", "-c", "8", "-t", "1", "-D", "12"])
         .args([&format!("--connect-to={}", line.processes.address(EDGE)), &stored.url])
@@ -105,6 +149,7 @@ async fn no_request_fails_while_one_process_follows_another() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let streams = Streams::start(line.processes.address(EDGE), &stored);
     for turn in 0..3 {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let (from, to) = (format!("name = \"e{turn}\""), format!("name = \"e{}\"", turn + 1));
@@ -117,13 +162,14 @@ async fn no_request_fails_while_one_process_follows_another() {
     let requests = said.lines().find(|line| line.starts_with("requests: ")).unwrap();
     println!("{requests}");
     assert!(requests.contains(" 0 failed, 0 errored, 0 timeout") && !requests.contains(" 0 succeeded"), "{said}");
+    println!("over HTTP/2: {} requests", streams.end().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_successor_that_does_not_start_leaves_everything_as_it_is() {
     let mut line = Line::start().await;
     let file = line.processes.path("a.bin");
-    fs::write(&file, vec![7; 20_000]).unwrap();
+    fs::write(&file, CONTENT).unwrap();
     let stored = line.processes.put(&file).unwrap();
     line.processes.change_config(EDGE, "zone = \"localhost\"", "zone = \"..\"").unwrap();
     line.hang_up();
