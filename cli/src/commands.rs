@@ -17,6 +17,7 @@ mod origin;
 mod owner;
 mod policy;
 mod profiles;
+mod purge;
 mod put;
 mod renew;
 mod repair;
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     Ls(ls::Ls),
     /// End the lease of an object and erase its key
     Rm(rm::Rm),
+    /// Have all edges forget what they hold of objects
+    Purge(purge::Purge),
     /// Change the policy or the times of an object
     Renew(renew::Renew),
     /// Check and publish policies
@@ -102,6 +105,7 @@ impl Command {
             Self::Stat(stat) => stat.run(options).await,
             Self::Ls(ls) => ls.run(options).await,
             Self::Rm(rm) => rm.run(options).await,
+            Self::Purge(purge) => purge.run(options).await,
             Self::Renew(renew) => renew.run(options).await,
             Self::Policy(policy) => policy.run(options).await,
             Self::Sign(sign) => sign.run(options),

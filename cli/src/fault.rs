@@ -9,7 +9,9 @@ use anyhow::Error;
 use client::{ReadError, UploadError};
 use format::OpenError;
 use serde::Serialize;
-use twin::{ConfigError, GetError, IndexError, LeaseChangeError, NetworkError, OwnerError, PublishError};
+use twin::{
+    ConfigError, GetError, IndexError, LeaseChangeError, NetworkError, OwnerError, PublishError, PurgeOrderError,
+};
 
 use crate::commands::Options;
 
@@ -144,6 +146,16 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
     }
     if cause.is::<PublishError>() {
         return Some((Class::Cluster, Some("again: the version before stays in force until then")));
+    }
+    if let Some(error) = cause.downcast_ref::<PurgeOrderError>() {
+        return match error {
+            PurgeOrderError::NoTag { .. } => {
+                Some((Class::NotFound, Some("`evernear stat LABEL` shows an object's tags")))
+            }
+            PurgeOrderError::NoNode { .. } => {
+                Some((Class::Cluster, Some("again: sending an order twice does no harm")))
+            }
+        };
     }
     if let Some(error) = cause.downcast_ref::<OwnerError>() {
         return match error {

@@ -251,6 +251,10 @@ impl Transport for HttpTransport {
         self.put(node, format!("/v1/policies/{owner}/{name}"), envelope).await
     }
 
+    async fn purge(&self, node: &NodeName, envelope: Bytes) -> Result<(), TransportError> {
+        self.done(node, Call::new(Method::POST, "/v1/purges".to_owned()).with(vec![envelope])).await
+    }
+
     async fn blob(&self, node: &NodeName, id: &BlobId) -> Result<Option<Bytes>, TransportError> {
         self.call(node, Call::get(format!("/v1/blobs/{id}")), POLICY_COMPONENT_BYTES_MAX).await
     }

@@ -91,6 +91,7 @@ forward! {
     Abort: abort(upload: &str) -> ();
     Policy: policy(owner: &OwnerId, name: &PolicyName) -> Option<Bytes>;
     PutPolicy: put_policy(owner: &OwnerId, name: &PolicyName, envelope: Bytes) -> ();
+    Purge: purge(envelope: Bytes) -> ();
     Blob: blob(id: &BlobId) -> Option<Bytes>;
     PutBlob: put_blob(id: &BlobId, blob: Bytes) -> ();
     Note: note(id: &NoteId) -> Option<Note>;

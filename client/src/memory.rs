@@ -12,8 +12,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
-    BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, PublicManifest, Record,
-    StripHash, StripList,
+    BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, PublicManifest, Purge,
+    Purged, Record, StripHash, StripList,
     limits::SHARD_READ_STRIPS_MAX,
     wire::{Change, ChangeKind, ChangePage, LocatorPage, NodeEntry, Note, ShardSlice, Ticket},
 };
@@ -254,6 +254,20 @@ impl Transport for MemoryTransport {
         }
         catalog.policies.insert(key, (manifest.sequence, envelope));
         catalog.note(ChangeKind::Policy { owner: *owner, name: name.clone() });
+        Ok(())
+    }
+
+    async fn purge(&self, node: &NodeName, envelope: Bytes) -> Result<(), TransportError> {
+        let Purge { owner, issued, hard, what } =
+            Purge::open(&envelope).map_err(|error| refused(node, &error.to_string()))?;
+        let mut catalog = self.up(node)?;
+        let objects = match what {
+            Purged::All => vec![None],
+            Purged::Objects(objects) => objects.into_iter().map(Some).collect(),
+        };
+        for locator in objects {
+            catalog.note(ChangeKind::Purge { owner, locator, hard, issued });
+        }
         Ok(())
     }
 

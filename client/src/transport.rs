@@ -126,6 +126,8 @@ pub trait Transport: Send + Sync + 'static {
         name: &PolicyName,
         envelope: Bytes,
     ) -> Result<(), TransportError>;
+    /// Brings an owner's order to the edges' caches.
+    async fn purge(&self, node: &NodeName, envelope: Bytes) -> Result<(), TransportError>;
     /// Reads a blob, unverified; none when the node has none.
     async fn blob(&self, node: &NodeName, id: &BlobId) -> Result<Option<Bytes>, TransportError>;
     /// Files a blob.

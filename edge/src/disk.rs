@@ -126,6 +126,14 @@ impl DiskTier {
         }
     }
 
+    /// Forgets an answer. Its bytes stay on the disk until others take their place, and one that restarts may find them again.
+    pub(crate) fn forget(&self, ask: &ShardAsk) {
+        self.fresh.remove(&(ask.object, ask.first));
+        if self.holds(ask) {
+            self.cache.remove(&key(ask));
+        }
+    }
+
     fn write(&self, ask: &ShardAsk, body: Bytes) {
         self.metrics.disk_writes.inc();
         let properties = HybridCacheProperties::default().with_location(Location::OnDisk);

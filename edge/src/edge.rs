@@ -14,7 +14,7 @@ use quinn::Endpoint;
 use sandbox::{Engine, EngineOptions, guard::ChildCommand};
 use tokio::{
     net::TcpListener,
-    sync::watch,
+    sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
@@ -36,6 +36,7 @@ use crate::{
     objects::Objects,
     places::{PlaceTable, PlacesError},
     policies::Policies,
+    purge::{SWEEPS_MAX, Sweeper},
     secret::{SecretError, ZoneSecret},
     sockets::Sockets,
 };
@@ -398,7 +399,9 @@ async fn run(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut followers = JoinSet::new();
-    followers.spawn(follow::changes(Arc::clone(&node), Arc::clone(&transport)));
+    let (sweeps, swept) = mpsc::channel(SWEEPS_MAX);
+    followers.spawn(Sweeper::new(Arc::clone(&node), Arc::clone(&transport)).run(swept));
+    followers.spawn(follow::changes(Arc::clone(&node), Arc::clone(&transport), sweeps));
     followers.spawn(follow::announce(Arc::clone(&node), Arc::clone(&transport)));
     // pingora takes "the sender is gone" for "go on"; our own pair says it in so many words.
     let (down, going_down) = watch::channel(false);

@@ -1,6 +1,6 @@
 //! Keeps the edge in step with the cluster: the change feed by long poll, the announcement and the node list every 5 s.
 //!
-//! An erasure or a new policy is told within the round trip of a long poll; when no origin answers, the edge goes on with
+//! An erasure, a purge or a new policy is told within the round trip of a long poll; when no origin answers, the edge goes on with
 //! what it has and tries again.
 
 use std::{
@@ -14,9 +14,16 @@ use format::{
     limits::CHANGES_WAIT_SECONDS_MAX,
     wire::{ChangeKind, ChangePage},
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
-use crate::{clock, node::Node};
+use crate::{
+    clock,
+    node::Node,
+    purge::{Sweep, purge},
+};
 
 /// How long the origin may sit on a question for news.
 const WAIT_SECONDS: u32 = 20;
@@ -31,7 +38,7 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(5);
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Applies changes for ever. Cancel safe: a change half applied is applied again.
-pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>) {
+pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>, sweeps: mpsc::Sender<Sweep>) {
     let mut since = 0;
     let mut turn = 0;
     loop {
@@ -41,7 +48,7 @@ pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>) {
             continue;
         };
         match timeout(CHANGES_DEADLINE, transport.changes(origin, since, WAIT_SECONDS)).await {
-            Ok(Ok(page)) => since = apply(&node, page, since).await,
+            Ok(Ok(page)) => since = apply(&node, page, since, &sweeps).await,
             Ok(Err(error)) => {
                 node.metrics.change_faults.inc();
                 tracing::debug!(%origin, error = &error as &dyn std::error::Error, "no news");
@@ -57,7 +64,7 @@ pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>) {
 }
 
 /// Applies one page and returns where to go on.
-async fn apply(node: &Node, page: ChangePage, since: u64) -> u64 {
+async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<Sweep>) -> u64 {
     // A feed that goes backwards is another feed.
     if page.reset || page.next < since {
         tracing::info!(since, next = page.next, "change feed begins anew; forgetting everything");
@@ -78,6 +85,16 @@ async fn apply(node: &Node, page: ChangePage, since: u64) -> u64 {
                 // A policy may take seconds to compile; erasures behind it must not wait.
                 let policies = Arc::clone(&node.policies);
                 tokio::spawn(async move { policies.changed(owner, &name).await });
+            }
+            ChangeKind::Purge { owner, locator, hard, .. } => {
+                tracing::info!(%owner, locator = locator.map(tracing::field::display), hard, "purged");
+                for sweep in purge(node, owner, locator, hard).await {
+                    if sweeps.try_send(sweep).is_err() {
+                        tracing::warn!(
+                            "too many purges at a time; what one of them names may still lie on the disk, encrypted"
+                        );
+                    }
+                }
             }
             // The node list is read every 5 s anyway; a new node can wait that long.
             ChangeKind::Node { .. } => {}

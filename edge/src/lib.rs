@@ -39,6 +39,7 @@ mod miss;
 mod node;
 mod objects;
 mod policies;
+mod purge;
 mod secret;
 mod sockets;
 mod steer;

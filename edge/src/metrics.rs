@@ -49,6 +49,8 @@ pub(crate) struct Metrics {
     pub(crate) fill_bytes: Counter,
     pub(crate) fill_faults: Counter,
     pub(crate) changes: Counter,
+    pub(crate) purges: Counter,
+    pub(crate) disk_sweeps: Counter,
     pub(crate) change_faults: Counter,
     pub(crate) policy_faults: Counter,
     /// Seconds since 1970; 0 before the first.
@@ -83,6 +85,8 @@ impl Metrics {
             fill_bytes: Counter::default(),
             fill_faults: Counter::default(),
             changes: Counter::default(),
+            purges: Counter::default(),
+            disk_sweeps: Counter::default(),
             change_faults: Counter::default(),
             policy_faults: Counter::default(),
             announced: Gauge::default(),
@@ -110,6 +114,8 @@ impl Metrics {
         to.register("fill_bytes", "Bytes read from origins", it.fill_bytes.clone());
         to.register("fill_faults", "Reads of a stripe that failed", it.fill_faults.clone());
         to.register("changes", "Changes applied from the feed", it.changes.clone());
+        to.register("purges", "Purges applied from the feed", it.purges.clone());
+        to.register("disk_sweeps", "Purged objects swept off the disk", it.disk_sweeps.clone());
         to.register("change_faults", "Failed asks for changes", it.change_faults.clone());
         to.register(
             "policy_faults",

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use client::{Reader, ShardAsk, Shelf};
-use format::{BlockIndex, Geometry, StripeIndex, limits::BLOCK_BYTES};
+use format::{BlockIndex, Geometry, PublicManifest, StripeIndex, limits::BLOCK_BYTES};
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
@@ -74,6 +74,22 @@ impl Fills {
     pub(crate) fn take_up(&self, disk: DiskTier) {
         // The second would be closed again, which costs nothing but its start.
         let _ = self.disk.set(disk);
+    }
+
+    /// Whether a disk was taken up.
+    pub(crate) fn has_disk(&self) -> bool {
+        self.disk.get().is_some()
+    }
+
+    /// Has the disk forget an object. Blocks for microseconds of each strip that it may hold.
+    pub(crate) fn forget(&self, public: &PublicManifest) {
+        let Some(disk) = self.disk.get() else { return };
+        self.metrics.disk_sweeps.inc();
+        for stripe in 0..public.stripes() {
+            for column in 0..public.columns() {
+                disk.forget(&ShardAsk { object: public.id(), column, first: stripe, count: 1 });
+            }
+        }
     }
 
     /// The disk, for an object whose blocks may lie there.

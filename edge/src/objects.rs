@@ -12,7 +12,7 @@ use std::{
 };
 
 use client::{ReadError, Reader};
-use format::{Capability, Locator, Object, OpenError, Record};
+use format::{Capability, Locator, Object, OpenError, OwnerId, Record};
 use moka::{future, sync};
 use tokio::{sync::Semaphore, time::timeout};
 
@@ -176,6 +176,29 @@ impl Objects {
     pub(crate) async fn erased(&self, locator: Locator) {
         self.told.insert(locator, Told::Erased);
         self.opened.invalidate(&locator).await;
+    }
+
+    /// Forgets an object, which may be looked up again at once, and returns it if it was open.
+    pub(crate) async fn purged(&self, locator: Locator) -> Option<Arc<Opened>> {
+        if !matches!(self.told.get(&locator), Some(Told::Erased)) {
+            self.told.insert(locator, Told::Changed(Instant::now()));
+        }
+        self.faults.invalidate(&locator);
+        self.opened.remove(&locator).await
+    }
+
+    /// Returns the open objects of an owner; reads all that are open.
+    pub(crate) fn of(&self, owner: &OwnerId) -> Vec<Locator> {
+        let of_it = self.opened.iter().filter(|(_, opened)| opened.record.public.owner() == *owner);
+        of_it.map(|(locator, _)| *locator).collect()
+    }
+
+    /// Returns a record from the nodes, without opening it.
+    ///
+    /// # Errors
+    /// As the reader.
+    pub(crate) async fn record(&self, locator: &Locator) -> Result<Record, ReadError> {
+        self.reader.record(locator).await
     }
 
     /// Forgets everything.

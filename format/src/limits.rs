@@ -67,6 +67,12 @@ pub const POLICY_COMPONENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const POLICY_CONFIG_BYTES_MAX: usize = 64 * 1024;
 /// Signed policy manifest.
 pub const POLICY_MANIFEST_BYTES_MAX: usize = 16 * 1024;
+/// Objects in one order to purge: a tree of more takes several.
+pub const PURGE_OBJECTS_MAX: usize = 256;
+/// Such an order with owner keys and both signatures.
+pub const PURGE_BYTES_MAX: usize = 32 * PURGE_OBJECTS_MAX + 16 * 1024;
+/// How far a node's clock may be from the second in which an order was signed.
+pub const PURGE_SKEW_SECONDS_MAX: u64 = 300;
 /// What edges share in one note, sealed: a certificate chain with its key is some 6 KiB.
 pub const NOTE_BYTES_MAX: usize = 64 * 1024;
 /// Such a note as JSON, its bytes in base64.

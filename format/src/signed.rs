@@ -20,6 +20,8 @@ pub enum Domain {
     Lease,
     /// A policy manifest.
     Policy,
+    /// An order to the edges' caches.
+    Purge,
 }
 
 impl Domain {
@@ -27,6 +29,7 @@ impl Domain {
         match self {
             Self::Lease => "lease",
             Self::Policy => "policy",
+            Self::Purge => "purge",
         }
     }
 

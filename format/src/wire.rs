@@ -13,6 +13,7 @@
 //! | `GET`, `PUT /v1/policies/{owner}/{name}` | policy envelope | policy envelope, 204 |
 //! | `GET`, `PUT /v1/blobs/{blob}` | blob | blob, 204 |
 //! | `GET`, `PUT /v1/notes/{note}` | [`Note`], by edges alone | [`Note`], 204; 409 when another version is held |
+//! | `POST /v1/purges` | [`Purge`](crate::Purge) envelope | 204 |
 //! | `GET /v1/nodes`, `PUT /v1/nodes/{name}` | [`NodeEntry`] | list of [`NodeEntry`], 204 |
 //! | `PUT /v1/nodes/{name}/drain` | [`Drain`], by the node's own certificate | 204 |
 //! | `GET /v1/changes?since=N&wait=S` | | [`ChangePage`] |
@@ -275,6 +276,18 @@ pub enum ChangeKind {
         owner: OwnerId,
         /// Its name.
         name: PolicyName,
+    },
+    /// An owner purges an object, or all of its objects, from the edges' caches.
+    Purge {
+        /// Who ordered it.
+        owner: OwnerId,
+        /// The object; all of the owner when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        locator: Option<Locator>,
+        /// Whether the bytes held go, or only what is known about them.
+        hard: bool,
+        /// Seconds since 1970 when it was signed.
+        issued: u64,
     },
     /// A node is new or moved.
     Node {

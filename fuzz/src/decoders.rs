@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use bytes::Bytes;
 use format::{
     Attributes, BlockIndex, Capability, Compression, DataKey, Directory, Encoder, EncoderOptions, Kind, Label, Lease,
-    ListProof, Object, OwnerKeys, OwnerSecret, PolicyManifest, PublicManifest, Record, Sealed, Signed, SigningDomain,
-    StripHash, StripList, StripeIndex, Suite,
-    limits::{LEASE_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, STRIP_BYTES_MAX},
+    ListProof, Object, OwnerKeys, OwnerSecret, PolicyManifest, PublicManifest, Purge, Record, Sealed, Signed,
+    SigningDomain, StripHash, StripList, StripeIndex, Suite,
+    limits::{LEASE_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, PURGE_BYTES_MAX, STRIP_BYTES_MAX},
     wire::{ShardSlice, frame_strips, read_strips},
 };
 
@@ -18,13 +18,14 @@ use format::{
 pub type Body = fn(&[u8]);
 
 /// The bodies under the names of their targets and folders of `corpus/`.
-pub const BODIES: [(&str, Body); 13] = [
+pub const BODIES: [(&str, Body); 14] = [
     ("directory", directory),
     ("label", label),
     ("lease", lease),
     ("list_proof", list_proof),
     ("policy_manifest", policy_manifest),
     ("public_manifest", public_manifest),
+    ("purge", purge),
     ("record", record),
     ("sealed_block", sealed_block),
     ("sealed_manifest", sealed_manifest),
@@ -91,6 +92,17 @@ pub fn policy_manifest(bytes: &[u8]) {
     if let Ok(manifest) = PolicyManifest::open(&envelope) {
         let again = manifest.sign(owner());
         let again = Signed::open(&again, SigningDomain::Policy, POLICY_MANIFEST_BYTES_MAX).expect("our own envelope");
+        assert_eq!(again.payload, bytes);
+    }
+}
+
+/// An order to purge: its envelope, and its payload signed by its owner whatever it is.
+pub fn purge(bytes: &[u8]) {
+    let _ = Purge::open(bytes);
+    let envelope = Signed::seal(owner(), SigningDomain::Purge, bytes);
+    if let Ok(purge) = Purge::open(&envelope) {
+        let again =
+            Signed::open(&purge.sign(owner()), SigningDomain::Purge, PURGE_BYTES_MAX).expect("our own envelope");
         assert_eq!(again.payload, bytes);
     }
 }

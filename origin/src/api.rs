@@ -8,6 +8,7 @@ mod health;
 mod nodes;
 mod notes;
 mod policies;
+mod purges;
 mod records;
 mod refusal;
 mod repairs;
@@ -44,6 +45,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/policies/{owner}/{name}", get(policies::read).put(policies::publish))
         .route("/v1/blobs/{blob}", get(blobs::read).put(blobs::file))
         .route("/v1/notes/{note}", get(notes::read).put(notes::write))
+        .route("/v1/purges", post(purges::order))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{name}", put(nodes::announce))
         .route("/v1/nodes/{name}/drain", put(repairs::drain))

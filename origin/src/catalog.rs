@@ -17,7 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
-    BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, Record,
+    BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, Purge, Record,
     wire::{ChangePage, NodeEntry, Note, Ticket},
 };
 
@@ -214,6 +214,13 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Returns the envelope of a policy's newest version.
     async fn policy(&self, owner: &OwnerId, name: &PolicyName) -> Result<Option<Bytes>, CatalogError>;
+
+    /// Lets the feed tell of an owner's order, object for object; of objects that are not known here it tells nothing, nor twice
+    /// of one order.
+    ///
+    /// # Errors
+    /// [`Refused::OtherOwner`] when one of the objects is another's; then the feed tells nothing of the order.
+    async fn tell_purge(&self, purge: &Purge) -> Result<Applied, CatalogError>;
 
     /// Files a blob whose hash was checked.
     async fn put_blob(&self, id: &BlobId, blob: &Bytes) -> Result<(), CatalogError>;

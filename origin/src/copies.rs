@@ -120,7 +120,7 @@ async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshEr
     } else {
         let locators = changes.into_iter().filter_map(|change| match change.kind {
             ChangeKind::Record { locator } | ChangeKind::Erased { locator } => Some(locator),
-            ChangeKind::Policy { .. } | ChangeKind::Node { .. } => None,
+            ChangeKind::Policy { .. } | ChangeKind::Purge { .. } | ChangeKind::Node { .. } => None,
         });
         locators.collect()
     };

@@ -387,6 +387,7 @@ impl Twin {
             mime,
             kind,
             created,
+            tags: options.tags.keys().cloned().collect(),
             tenure,
             batch,
             position,

@@ -123,6 +123,14 @@ fn a_file_is_stored_read_listed_and_erased() {
     let listed = home.good(&["ls"]);
     assert_eq!((listed[0]["label"].as_str(), listed[0]["complete"].as_bool()), (Some(label), Some(true)));
 
+    let told = |purged: &Value| (purged["objects"].as_u64(), purged["nodes"].as_u64());
+    assert_eq!(told(&home.good(&["purge", url])), (Some(1), Some(3)));
+    assert_eq!(told(&home.good(&["purge", "--soft", "--tag", "cats"])), (Some(1), Some(3)));
+    assert_eq!(told(&home.good(&["purge", "--all"])), (None, Some(3)));
+    let (code, none) = home.json(&["purge", "--tag", "dogs"]);
+    assert!(code == 3 && none["error"].as_str().unwrap().contains("no upload in this index has the tag"), "{none}");
+    assert_eq!(home.run(&["purge", label, "--all"]).code, 2, "one or the other");
+
     // Any one origin of three holds a record and a shard of 1+2.
     let lost = nodes.pop().unwrap();
     drop(lost);

@@ -1,6 +1,8 @@
 //! What the owner changes reaches every edge without a restart.
 
-use twin::{PolicySource, Tenure};
+use std::time::{Duration, Instant};
+
+use twin::{PolicySource, Selection, Stored, Tenure};
 
 use crate::made::Made;
 
@@ -28,6 +30,36 @@ async fn a_policy_and_an_erasure_reach_every_edge() {
     made.network.twin.remove(&stored.label.capability().locator()).await.unwrap();
     for edge in 0..3 {
         made.until(edge, &stored, 410, &korean).await;
+    }
+    made.network.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_reaches_every_edge_within_two_seconds() {
+    let made = Made::new().await;
+    let [purged, kept] = [("purged", 1), ("kept", 2)].map(|(name, byte)| made.file(name, &vec![byte; 300_000]));
+    let (purged, kept) = (made.put(&purged).await, made.put(&kept).await);
+    let status = async |edge, stored: &Stored| {
+        let (answer, _) = made.get(edge, stored, "", &[]).await;
+        let status = answer.header.lines().find_map(|line| line.strip_prefix("cache-status: ")).unwrap();
+        status.split_once("; ").unwrap().1.to_owned()
+    };
+    for edge in 0..3 {
+        for stored in [&purged, &kept] {
+            assert_eq!(status(edge, stored).await, "fwd=uri-miss; stored");
+            assert_eq!(status(edge, stored).await, "hit");
+        }
+    }
+    let locator = purged.label.capability().locator();
+    made.network.twin.purge(Selection::Objects([locator].into()), true).await.unwrap();
+    let ordered = Instant::now();
+    for edge in 0..3 {
+        // The first read after it that is no hit stores again, so each edge is asked until then.
+        while status(edge, &purged).await == "hit" {
+            assert!(ordered.elapsed() < Duration::from_secs(2), "edge {edge} has not heard of the purge");
+        }
+        println!("edge {edge} forgot within {:?}", ordered.elapsed());
+        assert_eq!(status(edge, &kept).await, "hit");
     }
     made.network.stop().await.unwrap();
 }

@@ -12,5 +12,6 @@ mod http3;
 mod https;
 mod links;
 mod policy;
+mod purge;
 mod site;
 mod smuggling;

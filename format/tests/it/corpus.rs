@@ -9,8 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use format::{
-    BlobId, Capability, Directory, Entry, Kind, Label, Lease, PolicyLink, PolicyManifest, PolicyName, Record,
-    Retention, Signed, SigningDomain, wire::ShardSlice, wire::frame_strips,
+    BlobId, Capability, Directory, Entry, Kind, Label, Lease, Locator, PolicyLink, PolicyManifest, PolicyName, Purge,
+    Purged, Record, Retention, Signed, SigningDomain, wire::ShardSlice, wire::frame_strips,
 };
 
 #[expect(unreachable_pub, reason = "public for the fuzz targets, which are another crate")]
@@ -129,6 +129,8 @@ fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let two = [0x11u8, 0x22].map(|byte| Bytes::from(vec![byte; SLICE_STRIP_BYTES]));
     let slice = [&ShardSlice::head(&list(2).prove(0..2).unwrap())[..], &two[0], &two[1]].concat();
     let half = b"A block that compresses. ".repeat(3000)[37_504..].to_vec();
+    let purge = |what| Purge { owner: owner().id(), issued: 1_800_000_000, hard: true, what };
+    let two_objects = Purged::Objects([Locator([1; 32]), Locator([2; 32])].into());
     vec![
         ("directory", "three-names", directory()),
         ("directory", "empty", Directory::default().encode().to_vec()),
@@ -153,6 +155,9 @@ fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("policy_manifest", "whole-envelope", policy().sign(owner())),
         ("public_manifest", "two-plus-one", fixed().sealed.public.encoded().to_vec()),
         ("public_manifest", "inline", fixed().inline.public.encoded().to_vec()),
+        ("purge", "all", payload(&purge(Purged::All).sign(owner()), SigningDomain::Purge)),
+        ("purge", "two-objects", payload(&purge(two_objects).sign(owner()), SigningDomain::Purge)),
+        ("purge", "whole-envelope", purge(Purged::All).sign(owner())),
         ("record", "with-shards", record(&["o1", "", "o3"])),
         ("record", "inline", record(&[])),
         ("sealed_block", "stored", [&[0], &half[..]].concat()),

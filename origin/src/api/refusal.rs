@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use format::{
-    LeaseError, PolicyManifestError, RecordError,
+    LeaseError, PolicyManifestError, PurgeError, RecordError,
     cbor::CborError,
     wire::{ApiError, Fault, FrameError},
 };
@@ -206,4 +206,4 @@ macro_rules! malformed {
     )* };
 }
 
-malformed!(CborError, FrameError, LeaseError, PolicyManifestError, RecordError);
+malformed!(CborError, FrameError, LeaseError, PolicyManifestError, PurgeError, RecordError);

@@ -13,6 +13,7 @@ mod nodes;
 mod notes;
 mod objects;
 mod policies;
+mod purges;
 mod records;
 mod repairs;
 mod session;
@@ -25,7 +26,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
-    BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, Record,
+    BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, Purge, Record,
     wire::{ChangePage, NodeEntry, Note, Ticket},
 };
 use sqlx::{Database, Pool};
@@ -210,6 +211,10 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
 
     async fn policy(&self, owner: &OwnerId, name: &PolicyName) -> Result<Option<Bytes>, CatalogError> {
         policies::read(self, owner, name).await
+    }
+
+    async fn tell_purge(&self, purge: &Purge) -> Result<Applied, CatalogError> {
+        purges::tell(self, purge).await
     }
 
     async fn put_blob(&self, id: &BlobId, blob: &Bytes) -> Result<(), CatalogError> {

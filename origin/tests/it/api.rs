@@ -1,11 +1,16 @@
 //! The node API over real mutual TLS and HTTP/2, as twins, edges and other origins call it.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use client::{HttpTransport, ShardAsk, Topology, Transport};
 use format::{
-    BlobId, NoteId, PolicyLink, PolicyManifest, Record, StripHash,
+    BlobId, NoteId, PolicyLink, PolicyManifest, Purge, Purged, Record, StripHash,
     limits::NOTE_BYTES_MAX,
     wire::{ApiError, ChangeKind, Fault, NodeEntry, Note, Role, ShardSlice},
 };
@@ -236,6 +241,19 @@ async fn policies_need_their_blobs_and_nodes_speak_for_themselves() {
     assert_eq!(edge.policy(&node, &owner, &name).await.unwrap(), Some(first.clone()));
     assert_eq!(status(twin.put_policy(&node, &owner, &name, sign(1)).await), 409);
     assert_eq!(status(twin.put_policy(&node, &owner, &"other".parse().unwrap(), first).await), 400);
+
+    let order = |issued| {
+        let purge = Purge { owner, issued, hard: true, what: Purged::All };
+        Bytes::from(purge.sign(&keys))
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    assert_eq!(status(edge.purge(&node, order(now)).await), 403, "an edge reads");
+    assert_eq!(status(twin.purge(&node, order(now - 400)).await), 400, "said again later");
+    assert_eq!(status(twin.purge(&node, order(now + 400)).await), 400);
+    assert_eq!(status(twin.purge(&node, Bytes::from_static(b"no order")).await), 400);
+    twin.purge(&node, order(now)).await.unwrap();
+    let news = edge.changes(&node, 0, 0).await.unwrap().changes;
+    assert!(matches!(news.last().unwrap().kind, ChangeKind::Purge { locator: None, hard: true, .. }));
 
     let entry = NodeEntry { public: vec!["127.0.0.9".parse().unwrap()], ..world.entry("e1", Role::Edge, None) };
     edge.announce(&node, &entry).await.unwrap();

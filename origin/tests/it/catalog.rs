@@ -7,7 +7,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use format::{
-    BlobId, NodeName, NoteId, PolicyLink, PolicyManifest, Retention,
+    BlobId, Locator, NodeName, NoteId, PolicyLink, PolicyManifest, Purge, Purged, Retention,
     wire::{ChangeKind, NodeEntry, Note, Role},
 };
 use origin::catalog::{Applied, Catalog, CatalogError, CatalogUrl, NOTES_MAX, Refused, ShardRow, SqliteCatalog};
@@ -71,6 +71,7 @@ promise!(placement_follows_the_shards);
 promise!(dead_shards_are_those_without_a_living_record);
 promise!(owners_see_their_living_locators_in_pages);
 promise!(policies_only_grow_and_need_their_blobs);
+promise!(a_purge_is_told_once_and_of_the_owners_own);
 promise!(a_note_follows_the_version_before_it);
 promise!(nodes_are_news_when_they_move);
 promise!(the_feed_pages_and_resets);
@@ -334,6 +335,27 @@ mod promises {
         let news = catalog.changes(0, 10).await.unwrap().changes;
         assert_eq!(news.len(), 2);
         assert_eq!(news[0].kind, ChangeKind::Policy { owner: keys.id(), name: one.name });
+    }
+
+    pub(super) async fn a_purge_is_told_once_and_of_the_owners_own(catalog: &dyn Catalog) {
+        let (mine, other) = (Sample::of(1, [1; 32], b"mine"), Sample::of(2, [2; 32], b"another's"));
+        for sample in [&mine, &other] {
+            catalog.put_record(&sample.record(&sample.lease(1), &node("o1"))).await.unwrap();
+        }
+        let seen = catalog.newest_change().await.unwrap();
+        let [mine_at, others_at] = [&mine, &other].map(|sample| sample.sealed.locator);
+        let owner = mine.owner.id();
+        let purge = |what| Purge { owner, issued: 7, hard: true, what };
+        // Of the second nothing is known here.
+        let some = purge(Purged::Objects([mine_at, Locator([9; 32])].into()));
+        assert_eq!(catalog.tell_purge(&some).await.unwrap(), Applied::Stored);
+        assert_eq!(catalog.tell_purge(&some).await.unwrap(), Applied::Unchanged);
+        let stolen = purge(Purged::Objects([mine_at, others_at].into()));
+        assert_eq!(refused(catalog.tell_purge(&stolen).await), Refused::OtherOwner { held: other.owner.id() });
+        assert_eq!(catalog.tell_purge(&Purge { issued: 8, ..purge(Purged::All) }).await.unwrap(), Applied::Stored);
+        let told: Vec<_> = catalog.changes(seen, 10).await.unwrap().changes.into_iter().map(|it| it.kind).collect();
+        let order = |locator, issued| ChangeKind::Purge { owner, locator, hard: true, issued };
+        assert_eq!(told, [order(Some(mine_at), 7), order(None, 8)]);
     }
 
     pub(super) async fn a_note_follows_the_version_before_it(catalog: &dyn Catalog) {

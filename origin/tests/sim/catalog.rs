@@ -15,7 +15,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
-    BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, Record,
+    BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, Purge, Record,
     wire::{ChangePage, NodeEntry, Note, Ticket},
 };
 use origin::catalog::{
@@ -238,6 +238,7 @@ forward! {
         put_lease(lease: &Lease, envelope: &Bytes) -> Applied;
         expire(limit: usize) -> u64;
         put_policy(manifest: &PolicyManifest, envelope: &Bytes) -> Applied;
+        tell_purge(purge: &Purge) -> Applied;
         announce(entry: &NodeEntry) -> Applied;
         restart_feed(node: &NodeName) -> ();
     }

@@ -1,9 +1,11 @@
 //! One upload as its owner remembers it.
 
+use std::collections::BTreeSet;
+
 use format::{
     Cap, Capability, Domain, Kind, Lease, Level, Locator, OwnerId, PolicyName, Profile, Retention,
     cbor::{CborError, Fields, FieldsWriter},
-    limits::{LEASE_PLACES_MAX, MIME_BYTES_MAX, POLICY_NAME_BYTES_MAX},
+    limits::{LEASE_PLACES_MAX, MIME_BYTES_MAX, POLICY_NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
 };
 
 /// Bytes of a path in the tree that one `put` stored: as long as Linux takes one.
@@ -11,7 +13,11 @@ pub const PATH_BYTES_MAX: usize = 4096;
 /// Bytes of one encoded entry: the texts above, two lists of places, and small numbers.
 pub(crate) const ENTRY_BYTES_MAX: usize = 32 * 1024;
 const PLACE_BYTES_MAX: usize = 80;
-const _: () = assert!(2 * LEASE_PLACES_MAX * PLACE_BYTES_MAX + PATH_BYTES_MAX + MIME_BYTES_MAX + 512 < ENTRY_BYTES_MAX);
+const TAG_LIST_BYTES_MAX: usize = TAGS_MAX * (TAG_NAME_BYTES_MAX + 2) + 3;
+const _: () = assert!(
+    2 * LEASE_PLACES_MAX * PLACE_BYTES_MAX + PATH_BYTES_MAX + MIME_BYTES_MAX + TAG_LIST_BYTES_MAX + 512
+        < ENTRY_BYTES_MAX
+);
 
 /// Keys of the CBOR map.
 mod key {
@@ -32,6 +38,7 @@ mod key {
     pub(super) const BATCH: u64 = 14;
     pub(super) const PLACE_IN_BATCH: u64 = 15;
     pub(super) const CAPS: u64 = 16;
+    pub(super) const TAGS: u64 = 17;
 }
 
 /// How far an upload got.
@@ -73,6 +80,8 @@ pub struct Entry {
     pub kind: Kind,
     /// Seconds since 1970 when it was stored.
     pub created: u64,
+    /// Names of its tags.
+    pub tags: BTreeSet<String>,
     /// What the owner last said to the nodes about it.
     pub tenure: Tenure,
     /// The `put` it belongs to.
@@ -141,7 +150,9 @@ impl Entry {
             .bytes(key::BATCH, &self.batch.0)
             .uint(key::PLACE_IN_BATCH, u8::from(self.position == Position::Inner));
         let caps: Vec<String> = self.tenure.caps.iter().map(ToString::to_string).collect();
-        if caps.is_empty() { fields.finish() } else { fields.texts(key::CAPS, &caps).finish() }
+        let fields = if caps.is_empty() { fields } else { fields.texts(key::CAPS, &caps) };
+        let tags: Vec<&String> = self.tags.iter().collect();
+        if tags.is_empty() { fields.finish() } else { fields.texts(key::TAGS, &tags).finish() }
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CborError> {
@@ -160,6 +171,7 @@ impl Entry {
             mime: fields.text(key::MIME, MIME_BYTES_MAX)?.to_owned(),
             kind: if directory { Kind::Directory } else { Kind::File },
             created: fields.uint(key::CREATED)?,
+            tags: read_tags(&mut fields)?,
             tenure: Tenure {
                 version: fields.uint(key::LEASE_VERSION)?,
                 profile: parse(fields.text(key::PROFILE, 32)?, key::PROFILE, "a profile")?,
@@ -182,6 +194,14 @@ impl Entry {
 
 fn parse<T: std::str::FromStr>(text: &str, key: u64, expected: &'static str) -> Result<T, CborError> {
     text.parse().map_err(|_| CborError::Value { key, expected })
+}
+
+/// Entries from before tags were kept have none.
+fn read_tags(fields: &mut Fields<'_>) -> Result<BTreeSet<String>, CborError> {
+    if !fields.has(key::TAGS) {
+        return Ok(BTreeSet::new());
+    }
+    Ok(fields.texts(key::TAGS, TAGS_MAX)?.into_iter().map(str::to_owned).collect())
 }
 
 /// Entries from before there were caps have none.

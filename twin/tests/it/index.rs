@@ -18,6 +18,7 @@ fn entry(byte: u8) -> Entry {
         mime: "image/jpeg".into(),
         kind: Kind::File,
         created: 1_700_000_000,
+        tags: if byte.is_multiple_of(2) { BTreeSet::new() } else { ["premium".to_owned()].into() },
         tenure: Tenure { version: 1, wanted: vec!["country:BE".parse().unwrap()], ..Tenure::default() },
         batch: Batch([byte / 10; 16]),
         position: if byte.is_multiple_of(10) { Position::Top } else { Position::Inner },

@@ -26,6 +26,13 @@ pub(super) async fn tell<D: Driver>(write: &mut Session<D>, kind: &ChangeKind) -
     Ok(())
 }
 
+/// Whether the feed still tells of just this change.
+pub(super) async fn is_told<D: Driver>(write: &mut Session<D>, kind: &ChangeKind) -> Result<bool, CatalogError> {
+    let text = serde_json::to_string(kind).map_err(|_| CatalogError::Damaged { table: TABLE })?;
+    write.alone(Alone::Feed).await?;
+    Ok(write.first("SELECT 1 FROM changes WHERE kind = $1 LIMIT 1", &[text.as_str().into()]).await?.is_some())
+}
+
 /// Numbers go on at the clock in milliseconds: above what any feed of this cluster reached by counting.
 pub(super) async fn restart<D: Driver>(catalog: &SqlCatalog<D>, node: &NodeName) -> Result<(), CatalogError> {
     let mut write = catalog.write().await?;

@@ -1,0 +1,85 @@
+//! `evernear purge`.
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+use twin::{PurgeTold, Selection, Target};
+
+use super::Options;
+use crate::owner_access::{ClusterAccess, KeyAccess, open_twin};
+
+/// Have all edges forget what they hold of this owner's objects
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  evernear purge LABEL                a file, or a stored folder with all in it
+  evernear purge --tag premium        everything put with this tag
+  evernear purge --all                everything of this owner
+  evernear purge --soft LABEL         keep the bytes, look up again what is known about them
+
+The next reader costs a fetch from origins; the object itself stays. Edges hear of it within two seconds; browsers keep what
+they have. To end an object: `evernear rm`.")]
+#[group(required = true, multiple = false, args = ["targets", "tag", "all"])]
+pub(crate) struct Purge {
+    /// Labels, or URLs whose hosts begin with one
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+    /// All objects put with this tag
+    #[arg(long, value_name = "NAME")]
+    tag: Option<String>,
+    /// All objects of this owner
+    #[arg(long)]
+    all: bool,
+    /// Only have record and lease looked up again; what is held serves meanwhile
+    #[arg(long)]
+    soft: bool,
+    #[command(flatten)]
+    keys: KeyAccess,
+    #[command(flatten)]
+    cluster: ClusterAccess,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    /// Objects named; absent when all were meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    objects: Option<usize>,
+    soft: bool,
+    nodes: usize,
+    missed_nodes: Vec<String>,
+}
+
+impl Purge {
+    pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
+        let selection = self.selection()?;
+        let (_, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
+        let PurgeTold { objects, nodes, missed } = twin.purge(selection, !self.soft).await?;
+        let missed_nodes = missed.iter().map(ToString::to_string).collect();
+        let answer = Answer { objects, soft: self.soft, nodes: nodes.len(), missed_nodes };
+        options.answer(&answer, || answer.text())
+    }
+
+    fn selection(&self) -> anyhow::Result<Selection> {
+        if let Some(tag) = &self.tag {
+            return Ok(Selection::Tag(tag.clone()));
+        }
+        if self.all {
+            return Ok(Selection::All);
+        }
+        let locator = |target: &String| {
+            let target: Target = target.parse().with_context(|| format!("{target} cannot be looked for"))?;
+            Ok(target.label.capability().locator())
+        };
+        Ok(Selection::Objects(self.targets.iter().map(locator).collect::<anyhow::Result<_>>()?))
+    }
+}
+
+impl Answer {
+    fn text(&self) -> String {
+        let what = self.objects.map_or("all objects".to_owned(), |objects| format!("{objects} objects"));
+        let doing = if self.soft { "look up again what they know of" } else { "forget what they hold of" };
+        let missed: String =
+            self.missed_nodes.iter().map(|node| format!("not reached, will learn of it later: {node}\n")).collect();
+        format!("told {} nodes: edges {doing} {what}\n{missed}", self.nodes)
+    }
+}

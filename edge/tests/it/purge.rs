@@ -1,0 +1,128 @@
+//! Purges of an owner: what leaves memory and disk, what stays, and what a restart remembers.
+
+use client::Transport;
+use edge::config::DiskConfig;
+use format::{Locator, Purge, Purged};
+
+use crate::site::{Site, Stored, eventually, noise};
+
+/// An edge with a disk, and what its owner stored: read often enough to lie there.
+struct Scene {
+    base: Site,
+    site: Site,
+    folder: tempfile::TempDir,
+    stored: Vec<Stored>,
+}
+
+async fn with_disk(base: &Site, folder: &tempfile::TempDir) -> Site {
+    let disk = DiskConfig { path: folder.path().join("cache"), bytes_max: 64 << 20 };
+    base.beside(|config| config.cache.disk = Some(disk)).await
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let base = Site::start().await;
+        let mut stored = Vec::new();
+        for seed in [1, 2] {
+            stored.push(base.store("film.bin", "application/octet-stream", noise(2_000_000, seed)).await);
+        }
+        let site = with_disk(&base, &folder).await;
+        let scene = Self { base, site, folder, stored };
+        for stored in &scene.stored {
+            assert_eq!(scene.read(stored).await, "fwd=uri-miss; stored");
+            assert_eq!(scene.read(stored).await, "hit");
+        }
+        scene
+    }
+
+    /// Reads an object whole and returns what the edge says of where it came from.
+    async fn read(&self, stored: &Stored) -> String {
+        let answer = self.site.get(stored, "/", &[]).await;
+        assert!(answer.status() == 200 && answer.body() == stored.bytes, "{}", answer.head);
+        answer.field("cache-status").unwrap().split_once("; ").unwrap().1.to_owned()
+    }
+
+    fn locator(&self, number: usize) -> Locator {
+        self.stored[number].sealed.locator
+    }
+
+    /// Orders, and waits until the edge has heard of it.
+    async fn purge(&self, what: Purged, hard: bool) {
+        let before = self.site.counter("evernear_edge_purges_total").await;
+        self.order(what, hard).await;
+        let heard = async || self.site.counter("evernear_edge_purges_total").await == before + 1;
+        eventually("a purge", heard).await;
+    }
+
+    async fn order(&self, what: Purged, hard: bool) {
+        let purge = Purge { owner: self.base.owner.id(), issued: 1_800_000_000, hard, what };
+        let envelope = purge.sign(&self.base.owner).into();
+        self.base.origins.purge(&self.base.nodes[0].name, envelope).await.unwrap();
+    }
+
+    /// Reads an object until no part of it comes from the disk: it is swept behind the order.
+    async fn is_swept(&self, stored: &Stored) {
+        eventually("the disk is swept", || async { self.site.counter("evernear_edge_disk_sweeps_total").await > 0 })
+            .await;
+        assert_eq!(self.read(stored).await, "fwd=uri-miss; stored");
+    }
+
+    async fn restart(self) -> Self {
+        let Self { base, site, folder, stored } = self;
+        site.stop().await;
+        let site = with_disk(&base, &folder).await;
+        Self { base, site, folder, stored }
+    }
+
+    async fn stop(self) {
+        self.site.stop().await;
+        self.base.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hard_purge_takes_one_object_from_memory_and_disk() {
+    let scene = Scene::new().await;
+    scene.purge(Purged::Objects([scene.locator(0)].into()), true).await;
+    scene.is_swept(&scene.stored[0]).await;
+    assert_eq!(scene.read(&scene.stored[1]).await, "hit", "the other stays");
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_soft_purge_leaves_the_bytes() {
+    let scene = Scene::new().await;
+    scene.purge(Purged::All, false).await;
+    for stored in &scene.stored {
+        assert_eq!(scene.read(stored).await, "hit");
+    }
+    assert_eq!(scene.site.counter("evernear_edge_disk_sweeps_total").await, 0);
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_of_an_owner_goes_open_or_not() {
+    let scene = Scene::new().await.restart().await;
+    // Neither is open after the restart: the owner's list finds them.
+    scene.purge(Purged::All, true).await;
+    eventually("the disk is swept", || async { scene.site.counter("evernear_edge_disk_sweeps_total").await == 2 })
+        .await;
+    for stored in &scene.stored {
+        assert_eq!(scene.read(stored).await, "fwd=uri-miss; stored");
+    }
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_was_away_hears_of_it_when_it_comes_back() {
+    let scene = Scene::new().await;
+    let Scene { base, site, folder, stored } = scene;
+    site.stop().await;
+    let scene = Scene { site: base.beside(|_| {}).await, base, folder, stored };
+    scene.order(Purged::Objects([scene.locator(0)].into()), true).await;
+    let scene = scene.restart().await;
+    scene.is_swept(&scene.stored[0]).await;
+    assert_eq!(scene.read(&scene.stored[1]).await, "hit; detail=disk");
+    scene.stop().await;
+}

@@ -1,0 +1,115 @@
+//! Purging: the owner signs an order to all edges' caches and gives it to origins, whose change feed brings it there.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use client::TransportError;
+use format::{Locator, NodeName, Purge, Purged, limits::PURGE_OBJECTS_MAX};
+use tokio::task::spawn_blocking;
+
+use crate::twin::{Twin, now};
+
+/// Nodes that are told directly; all others have it from the catalog they share with one of them.
+const NODES_TOLD_MAX: usize = 8;
+
+/// What is to be purged.
+#[derive(Debug, Clone)]
+pub enum Selection {
+    /// These objects, and what was stored in one `put` with those that are trees.
+    Objects(BTreeSet<Locator>),
+    /// All that the index of uploads has under this tag.
+    Tag(String),
+    /// All of the owner's.
+    All,
+}
+
+/// Who was told of what.
+#[derive(Debug, Clone, Default)]
+pub struct PurgeTold {
+    /// Objects named; none when all of the owner's were meant.
+    pub objects: Option<usize>,
+    /// Nodes that took it.
+    pub nodes: BTreeSet<NodeName>,
+    /// Nodes that did not; edges that ask only these learn of it when those have it from the others' catalog.
+    pub missed: BTreeSet<NodeName>,
+}
+
+/// Why edges were not told. Sent again, it does no harm.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeOrderError {
+    /// No upload has the tag.
+    #[error(
+        "no upload in this index has the tag {tag:?}; uploads are listed with their tags since tags are kept there"
+    )]
+    NoTag {
+        /// The tag asked for.
+        tag: String,
+    },
+    /// No node takes it or can be asked.
+    #[error("no node took the order; edges keep what they hold")]
+    NoNode {
+        /// The last failure.
+        source: Option<TransportError>,
+    },
+}
+
+impl Twin {
+    /// Has all edges forget what they hold, or with `hard` unset look up again what they know, of some objects. Edges hear of it
+    /// within a second; nothing waits for them.
+    ///
+    /// # Errors
+    /// [`PurgeOrderError`].
+    pub async fn purge(&self, selection: Selection, hard: bool) -> Result<PurgeTold, PurgeOrderError> {
+        let objects = match selection {
+            Selection::All => return self.order(Purged::All, hard, PurgeTold::default()).await,
+            Selection::Objects(objects) => self.families(objects).await,
+            Selection::Tag(tag) => self.tagged(tag).await?,
+        };
+        let mut told = PurgeTold { objects: Some(objects.len()), ..PurgeTold::default() };
+        for part in objects.into_iter().collect::<Vec<_>>().chunks(PURGE_OBJECTS_MAX) {
+            told = self.order(Purged::Objects(part.iter().copied().collect()), hard, told).await?;
+        }
+        Ok(told)
+    }
+
+    async fn order(&self, what: Purged, hard: bool, mut told: PurgeTold) -> Result<PurgeTold, PurgeOrderError> {
+        let purge = Purge { owner: self.owner(), issued: now(), hard, what };
+        let keys = self.keys.clone();
+        let envelope = spawn_blocking(move || Bytes::from(purge.sign(&keys))).await.expect("signing does not panic");
+        let (mut taken, mut source) = (false, None);
+        // One node after the other: where they share a catalog, the second has nothing left to do.
+        for node in self.network.topology.origins().into_iter().map(|node| node.name).take(NODES_TOLD_MAX) {
+            match self.network.transport.purge(&node, envelope.clone()).await {
+                Ok(()) => {
+                    taken = true;
+                    told.nodes.insert(node);
+                }
+                Err(error) => {
+                    tracing::warn!(%node, %error, "a node did not take a purge");
+                    told.missed.insert(node);
+                    source = Some(error);
+                }
+            }
+        }
+        if taken { Ok(told) } else { Err(PurgeOrderError::NoNode { source }) }
+    }
+
+    async fn families(&self, objects: BTreeSet<Locator>) -> BTreeSet<Locator> {
+        self.with_index(move |index| {
+            let members = objects.iter().flat_map(|locator| index.family(locator).into_keys());
+            members.chain(objects.iter().copied()).collect()
+        })
+        .await
+    }
+
+    async fn tagged(&self, tag: String) -> Result<BTreeSet<Locator>, PurgeOrderError> {
+        let wanted = tag.clone();
+        let tagged: BTreeSet<Locator> = self
+            .with_index(move |index| {
+                let entries = index.entries().filter(|(_, entry)| entry.tags.contains(&wanted));
+                entries.map(|(locator, _)| *locator).collect()
+            })
+            .await;
+        if tagged.is_empty() { Err(PurgeOrderError::NoTag { tag }) } else { Ok(tagged) }
+    }
+}
