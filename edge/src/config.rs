@@ -113,7 +113,7 @@ pub struct HttpConfig {
     /// `https.listen`. HTTP/3 is refused them: over UDP there is no such header. Absent: none, and nobody is believed.
     #[serde(default)]
     pub balancers: Vec<Net>,
-    /// Connections at one time; more are closed at once. Absent: 8,192.
+    /// Connections at one time. At the limit one that waits for a request gives way. Absent: 8,192.
     #[serde(default = "default_connections_max")]
     pub connections_max: usize,
     /// Connections at one time from one address (IPv6: one /64). Absent: 512.

@@ -52,7 +52,10 @@ use self::{
     request::{HEADER_BYTES_MAX, Intake},
     session::Session,
 };
-use crate::{connections::Connections, node::Node};
+use crate::{
+    connections::{Connections, Place},
+    node::Node,
+};
 
 pub use tls::{CertificateError, PairError};
 pub(crate) use tls::{Terminator, certified_key};
@@ -135,15 +138,25 @@ impl HttpDoor {
                     };
                     let (door, shutdown) = (Arc::clone(&self), shutdown.clone());
                     let terminator = terminator.clone();
-                    tasks.spawn(async move {
+                    let place = Arc::clone(admitted.place());
+                    place.wait(Instant::now());
+                    let gives_way = Arc::clone(&place);
+                    let served = async move {
                         let Some(peer) = door.viewer(&mut stream, peer).await else { return };
                         let Some(admitted) = admitted.of(peer.ip()) else {
                             door.node.metrics.http_connections_refused.inc();
                             return;
                         };
                         let gauge = Gauged::new(&door.node);
-                        connection(&door, stream, peer, terminator.as_deref(), &shutdown).await;
+                        connection(&door, stream, peer, terminator.as_deref(), place, &shutdown).await;
                         drop((gauge, admitted));
+                    };
+                    let node = Arc::clone(&self.node);
+                    tasks.spawn(async move {
+                        tokio::select! {
+                            () = served => {}
+                            () = gives_way.given_up() => drop(node.metrics.http_connections_given_up.inc()),
+                        }
                     });
                 }
             }
@@ -185,6 +198,7 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     terminator: Option<&Terminator>,
+    place: Arc<Place>,
     shutdown: &ShutdownWatch,
 ) {
     // Answers are written whole; waiting for more to send only delays their last packet.
@@ -199,8 +213,8 @@ async fn connection(
             None => return,
         },
     };
-    let (begun, first, is_busy) = (AtomicBool::new(false), Notify::new(), AtomicBool::new(false));
-    let app = Arc::new(Connection { door: Arc::clone(door), peer, is_secure, begun, first, is_busy });
+    let (begun, first) = (AtomicBool::new(false), Notify::new());
+    let app = Arc::new(Connection { door: Arc::clone(door), peer, is_secure, begun, first, place });
     let late = async {
         // A connection on which no request begins holds a place for nothing; pingora's own deadlines are per read.
         if timeout(HEADER_DEADLINE, app.first.notified()).await.is_ok() {
@@ -211,7 +225,7 @@ async fn connection(
         // An answer that begins after the shutdown closes its connection, so what is silent after this was silent all the while.
         let _ = shutdown.clone().wait_for(|down| *down).await;
         sleep(LINGER).await;
-        while app.is_busy.load(Ordering::Relaxed) {
+        while app.place.is_busy() {
             sleep(LINGER).await;
         }
     };
@@ -229,9 +243,9 @@ struct Connection {
     is_secure: bool,
     begun: AtomicBool,
     first: Notify,
-    /// From a request's header to the last byte of its answer. A connection of HTTP/2 stays busy: pingora ends it by GOAWAY, once its
-    /// streams have ended.
-    is_busy: AtomicBool,
+    /// Busy from a request's header to the last byte of its answer. A connection of HTTP/2 stays so: pingora ends it by GOAWAY, once
+    /// its streams have ended.
+    place: Arc<Place>,
 }
 
 #[async_trait]
@@ -267,7 +281,7 @@ impl HttpServerApp for Connection {
                 Intake::read(session.req_header(), has_body, self.peer, self.is_secure)
             }
         };
-        self.is_busy.store(true, Ordering::Relaxed);
+        self.place.work();
         if *shutdown.borrow() {
             // Told with the answer, so that the viewer sends no more on this connection.
             session.set_keepalive(None);
@@ -278,7 +292,7 @@ impl HttpServerApp for Connection {
         let settings = HttpPersistentSettings::for_session(&session);
         // HTTP/2 has no stream to give back.
         let reusable = session.finish().await.ok()??;
-        self.is_busy.store(false, Ordering::Relaxed);
+        self.place.wait(Instant::now());
         Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
     }
 

@@ -37,6 +37,7 @@ pub(crate) struct Metrics {
     pub(crate) http_cut: Counter,
     pub(crate) http_connections: Gauge,
     pub(crate) http_connections_refused: Counter,
+    pub(crate) http_connections_given_up: Counter,
     pub(crate) first_byte_seconds: Histogram,
     pub(crate) block_hits: Counter,
     pub(crate) block_misses: Counter,
@@ -73,6 +74,7 @@ impl Metrics {
             http_cut: Counter::default(),
             http_connections: Gauge::default(),
             http_connections_refused: Counter::default(),
+            http_connections_given_up: Counter::default(),
             first_byte_seconds: Histogram::new(seconds),
             block_hits: Counter::default(),
             block_misses: Counter::default(),
@@ -101,6 +103,11 @@ impl Metrics {
         to.register("http_body_bytes", "Bytes of bodies sent", it.http_body_bytes.clone());
         to.register("http_cut", "Bodies cut because the rest could not be had", it.http_cut.clone());
         to.register("http_connections", "Open connections", it.http_connections.clone());
+        to.register(
+            "http_connections_given_up",
+            "Connections that waited for a request and gave way at the limit of all",
+            it.http_connections_given_up.clone(),
+        );
         to.register("http_connections_refused", "Connections closed at a limit", it.http_connections_refused.clone());
         to.register("first_byte_seconds", "From the request's header to the answer's", it.first_byte_seconds.clone());
         to.register("block_hits", "Blocks found in the cache", it.block_hits.clone());

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests of machines tell what they saw")]
 
+mod abuse;
 mod browser;
 mod catalog;
 mod changes;

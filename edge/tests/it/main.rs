@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod acme;
+mod amplification;
 mod denylist;
 mod disk;
 mod dns;

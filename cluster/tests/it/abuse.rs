@@ -1,0 +1,192 @@
+//! Floods on the door of a real edge: connections that drip, streams that are reset at once. Others go on being served, and
+//! memory is bounded. What ranges can amplify: edge/tests/it/amplification.rs.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use cluster::processes::{ProcessOptions, Processes, StoredFile, peak_kib};
+use reqwest::{Client, StatusCode, Url};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream},
+    runtime::Builder,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::load::start;
+
+/// The only edge, behind all origins.
+const EDGE: usize = 6;
+/// What an edge may take for a flood beyond what it took before.
+const FLOOD_KIB_MAX: u64 = 256 * 1024;
+
+/// A viewer who means well asks for the same object again and again, on a new connection each time; on a thread of its own, so
+/// that what it measures is not the flood's own work.
+struct Viewer {
+    is_over: Arc<AtomicBool>,
+    asks: JoinHandle<Vec<Duration>>,
+}
+
+impl Viewer {
+    fn start(edge: SocketAddr, stored: &StoredFile, bytes: usize) -> Self {
+        let url: Url = stored.url.parse().unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let ask = async move {
+            let builder = Client::builder().pool_max_idle_per_host(0).timeout(Duration::from_secs(20));
+            let client = builder.resolve(url.host_str().unwrap(), edge).build().unwrap();
+            let mut took = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                let answer = client.get(url.clone()).send().await.unwrap();
+                assert_eq!(answer.status(), StatusCode::OK);
+                assert_eq!(answer.bytes().await.unwrap().len(), bytes);
+                took.push(begun.elapsed());
+                sleep(Duration::from_millis(2)).await;
+            }
+            took
+        };
+        let asks = thread::spawn(|| Builder::new_current_thread().enable_all().build().unwrap().block_on(ask));
+        Self { is_over, asks }
+    }
+
+    /// Ends, and returns what the requests took, shortest first.
+    async fn end(self) -> Vec<Duration> {
+        self.is_over.store(true, Ordering::Relaxed);
+        let mut took = tokio::task::spawn_blocking(|| self.asks.join().unwrap()).await.unwrap();
+        took.sort_unstable();
+        took
+    }
+}
+
+fn say(what: &str, took: &[Duration]) {
+    let at = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)];
+    println!("{what}: {} requests, median {:?}, 99th of a hundred {:?}", took.len(), at(50), at(99));
+}
+
+async fn scene() -> (Processes, StoredFile) {
+    let processes = start(ProcessOptions::default()).await;
+    let file = processes.path("a.bin");
+    fs::write(&file, [7; 1024]).unwrap();
+    let stored = processes.put(&file).unwrap();
+    (processes, stored)
+}
+
+/// Asks for a while with nothing else going on.
+async fn in_peace(edge: SocketAddr, stored: &StoredFile) {
+    let viewer = Viewer::start(edge, stored, 1024);
+    sleep(Duration::from_secs(3)).await;
+    say("in peace", &viewer.end().await);
+}
+
+/// Opens a connection from one of many addresses of loopback.
+async fn connect(edge: SocketAddr, number: usize) -> std::io::Result<TcpStream> {
+    let [_, _, high, low] = u32::try_from(number / 100).unwrap().to_be_bytes();
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::new(127, 77, high, low), 0).into())?;
+    socket.connect(edge).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_that_drip_keep_nobody_out() {
+    const DRIPS: usize = 10_000;
+    let (mut processes, stored) = scene().await;
+    let edge = processes.address(EDGE);
+    in_peace(edge, &stored).await;
+    let before = peak_kib(processes.pid(EDGE).unwrap()).unwrap();
+
+    // More than the door has places for, and each sends a byte of its header a second; those that are closed come again.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut drips = JoinSet::new();
+    for number in 0..DRIPS {
+        let is_over = Arc::clone(&is_over);
+        drips.spawn(async move {
+            sleep(Duration::from_secs(1).mul_f64(number as f64 / DRIPS as f64)).await;
+            let mut opened = 0_u32;
+            while !is_over.load(Ordering::Relaxed) {
+                let Ok(mut stream) = connect(edge, number).await else {
+                    sleep(Duration::from_secs(1)).await;
+                    continue;
+                };
+                opened += 1;
+                for byte in b"GET / HTTP/1.1\r\nHost: nobody.example\r\nx-a: aaaaaaaaaaaaaaaaaaaaaaaaa" {
+                    if is_over.load(Ordering::Relaxed) || stream.write_all(&[*byte]).await.is_err() {
+                        break;
+                    }
+                    sleep(Duration::from_secs(1)).await;
+                }
+            }
+            opened
+        });
+    }
+    sleep(Duration::from_secs(5)).await;
+    let viewer = Viewer::start(edge, &stored, 1024);
+    sleep(Duration::from_secs(20)).await;
+    say("while ten thousand drip", &viewer.end().await);
+    is_over.store(true, Ordering::Relaxed);
+    let opened: u32 = drips.join_all().await.into_iter().sum();
+    let after = peak_kib(processes.pid(EDGE).unwrap()).unwrap();
+    println!("{opened} connections dripped; the edge took {} KiB more", after - before);
+    assert!(opened as usize >= DRIPS, "{opened}");
+    assert!(after - before < FLOOD_KIB_MAX, "{before} KiB before, {after} KiB after");
+}
+
+/// A frame of HTTP/2 (RFC 9113 section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_streams_reset_at_once_keep_nobody_out() {
+    const RESETS: u32 = 100_000;
+    let (mut processes, stored) = scene().await;
+    let edge = processes.address(EDGE);
+    in_peace(edge, &stored).await;
+    let before = peak_kib(processes.pid(EDGE).unwrap()).unwrap();
+    let viewer = Viewer::start(edge, &stored, 1024);
+
+    // GET / over http by indices of the static table, and the authority as a literal (RFC 7541 appendix A, section 6.2.2).
+    let authority = stored.authority.as_bytes();
+    let fields = [&[0x82, 0x86, 0x84, 0x01, u8::try_from(authority.len()).unwrap()], authority].concat();
+    let (mut sent, mut connections) = (0, 0);
+    let begun = Instant::now();
+    // For long enough to measure others by.
+    while sent < RESETS || begun.elapsed() < Duration::from_secs(5) {
+        let Ok(stream) = TcpStream::connect(edge).await else { continue };
+        connections += 1;
+        let (mut from, mut to) = stream.into_split();
+        to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        let _ = to.write_all(&frame(4, 0, 0, &[])).await;
+        let reading = tokio::spawn(async move { tokio::io::copy(&mut from, &mut tokio::io::sink()).await });
+        // 50 streams in one write, until the edge has had enough of this connection.
+        let mut stream = 1;
+        while !reading.is_finished() {
+            let mut batch = Vec::new();
+            for _ in 0..50 {
+                batch.extend(frame(1, 0x05, stream, &fields));
+                batch.extend(frame(3, 0, stream, &8_u32.to_be_bytes()));
+                stream += 2;
+            }
+            if to.write_all(&batch).await.is_err() {
+                break;
+            }
+            sent += 50;
+        }
+        drop(to);
+        let _ = timeout(Duration::from_secs(20), reading).await.expect("the edge ends the connection");
+    }
+    say("while streams are reset", &viewer.end().await);
+    let after = peak_kib(processes.pid(EDGE).unwrap()).unwrap();
+    println!("{sent} streams reset over {connections} connections; the edge took {} KiB more", after - before);
+    assert!(after - before < FLOOD_KIB_MAX, "{before} KiB before, {after} KiB after");
+}
