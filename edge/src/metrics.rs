@@ -159,6 +159,8 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -167,5 +169,22 @@ mod tests {
         metrics.http_answers.get_or_create(&HttpLabels { status: 206, cache: "hit" }).inc();
         let text = metrics.text();
         assert!(text.contains("evernear_edge_http_answers_total{status=\"206\",cache=\"hit\"} 1"), "{text}");
+    }
+
+    #[test]
+    fn the_dashboard_asks_only_for_what_is_exported() {
+        let metrics = Metrics::new();
+        // A family without an answer writes no line.
+        metrics.dns_answers.get_or_create(&DnsLabels { kind: "A", rcode: "NOERROR" }).inc();
+        metrics.http_answers.get_or_create(&HttpLabels { status: 200, cache: "hit" }).inc();
+        let text = metrics.text();
+        let exported: HashSet<&str> = text.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
+        let dashboard = include_str!("../../deploy/grafana-edge.json");
+        let words = dashboard.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let asked: Vec<&str> = words.filter(|word| word.starts_with("evernear_")).collect();
+        assert!(!asked.is_empty());
+        for name in asked {
+            assert!(exported.contains(name), "{name} is not in {text}");
+        }
     }
 }

@@ -185,3 +185,28 @@ impl Metrics {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn the_dashboard_asks_only_for_what_is_exported() {
+        let metrics = Metrics::new();
+        // A family without a member writes no line.
+        metrics.requests.get_or_create(&Answered { route: "/health".to_owned(), method: "GET", status: 200 }).inc();
+        metrics.failed("shard");
+        metrics.objects.get_or_create(&Margin { margin: 2 }).set(1);
+        let text = metrics.text();
+        let exported: HashSet<&str> = text.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
+        let dashboard = include_str!("../../deploy/grafana-origin.json");
+        let words = dashboard.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let asked: Vec<&str> = words.filter(|word| word.starts_with("evernear_")).collect();
+        assert!(!asked.is_empty());
+        for name in asked {
+            assert!(exported.contains(name), "{name} is not in {text}");
+        }
+    }
+}
