@@ -11,6 +11,7 @@ mod demo;
 mod docs;
 mod fault;
 mod json;
+mod package;
 mod planted;
 mod policies;
 mod setup;
@@ -101,6 +102,15 @@ const CHORES: &[Chore] = &[
         summary: "the measurements beside their peers, in release mode",
         examples: &["cargo xtask bench", "cargo xtask bench --help   what it can measure"],
         run: bench::run,
+    },
+    Chore {
+        name: "package",
+        summary: "a Debian package of the program, its units and examples",
+        examples: &[
+            "cargo xtask package          target/evernear_VERSION_ARCHITECTURE.deb, and one of debug symbols",
+            "cargo xtask package --fast   larger files sooner; any option of cargo-deb goes here",
+        ],
+        run: package::run,
     },
 ];
 

@@ -8,6 +8,8 @@ mod apt;
 mod needs;
 mod rust;
 
+pub(crate) use rust::tools_folder;
+
 use crate::fault::Fault;
 use needs::{NEEDS, Need};
 
@@ -26,6 +28,8 @@ pub(crate) enum Purpose {
     Bench,
     /// The checks that only CI runs: cargo-deny, cargo-audit, rustfmt, clippy.
     Tools,
+    /// Making the Debian package.
+    Package,
 }
 
 /// Installs what the options name; building, guests and tests when they name nothing.
@@ -55,9 +59,8 @@ pub(crate) fn install(purposes: &[Purpose]) -> Result<(), Fault> {
     }
     if purposes.contains(&Purpose::Tools) {
         rust::install_components()?;
-        rust::install_tools()?;
     }
-    Ok(())
+    rust::install_tools(purposes)
 }
 
 /// Whether to install or only to tell.
@@ -102,9 +105,7 @@ fn tell(purposes: &[Purpose]) {
         let state = if need.is_met() { "there" } else { "missing" };
         println!("{state:<8} {:<18} {}", need.package, need.why);
     }
-    if purposes.contains(&Purpose::Tools) {
-        rust::tell_tools();
-    }
+    rust::tell_tools(purposes);
 }
 
 #[cfg(test)]

@@ -105,6 +105,7 @@ pub(super) const NEEDS: &[Need] = &[
     ),
     must(Purpose::Bench, &["nginx"], "nginx-light", "the peer for cached hits"),
     must(Purpose::Bench, &["/usr/bin/time"], "time", "measures peak memory"),
+    must(Purpose::Package, &["dpkg-shlibdeps"], "dpkg-dev", "finds out what the program links"),
     must(Purpose::Tools, &["zstd"], "zstd", "unpacks the database of known faults"),
 ];
 

@@ -1,4 +1,4 @@
-//! Installs what rustup and cargo bring: the target of policies, rustfmt and clippy, and the two tools of CI.
+//! Installs what rustup and cargo bring: the target of policies, rustfmt and clippy, tools of CI and of the package.
 //!
 //! Place in the flow: called by `setup`. The compiler itself comes from `rust-toolchain.toml`, by rustup, before any
 //! chore runs.
@@ -6,13 +6,15 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Purpose;
 use crate::command;
 use crate::fault::Fault;
 
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
-/// A tool of CI: crate, pinned version, and features beyond its default.
+/// A tool: crate, pinned version, and features beyond its default.
 struct Tool {
+    purpose: Purpose,
     name: &'static str,
     version: &'static str,
     options: &'static [&'static str],
@@ -20,14 +22,22 @@ struct Tool {
 }
 
 const TOOLS: &[Tool] = &[
-    Tool { name: "cargo-deny", version: "0.20.2", options: &[], why: "licences, bans and sources of dependencies" },
     Tool {
+        purpose: Purpose::Tools,
+        name: "cargo-deny",
+        version: "0.20.2",
+        options: &[],
+        why: "licences, bans and sources of dependencies",
+    },
+    Tool {
+        purpose: Purpose::Tools,
         name: "cargo-audit",
         version: "0.22.2",
         // Scanning binaries is its only default feature; we scan Cargo.lock.
         options: &["--no-default-features"],
         why: "dependencies with known faults",
     },
+    Tool { purpose: Purpose::Package, name: "cargo-deb", version: "3.8.0", options: &[], why: "makes the package" },
 ];
 
 /// How the tools are compiled: they run for seconds, so the time to build them is all that counts.
@@ -76,15 +86,19 @@ fn rustup(arguments: &[&str]) -> Result<(), Fault> {
     command::run(&mut command::program("rustup", arguments))
 }
 
-/// Installs cargo-deny and cargo-audit, when the pinned versions are missing: minutes the first time.
+/// Installs the tools of these purposes, when the pinned versions are missing: minutes the first time.
 ///
 /// # Errors
 /// When a tool does not build.
-pub(super) fn install_tools() -> Result<(), Fault> {
+pub(super) fn install_tools(purposes: &[Purpose]) -> Result<(), Fault> {
     let folder = tools_folder();
-    // One folder for both: they share half of what they are built from.
+    let missing: Vec<&Tool> = wanted(purposes).filter(|tool| !tool.is_met(&folder)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // One folder for all: they share half of what they are built from.
     let build = command::target_folder().join("tools");
-    for tool in TOOLS.iter().filter(|tool| !tool.is_met(&folder)) {
+    for tool in missing {
         println!("setup: building {} {} ({}), once, into {}", tool.name, tool.version, tool.why, folder.display());
         let crate_version = format!("{}@{}", tool.name, tool.version);
         let mut install = command::cargo(&["install", "--quiet", "--locked", "--force", &crate_version]);
@@ -98,13 +112,17 @@ pub(super) fn install_tools() -> Result<(), Fault> {
     Ok(())
 }
 
-/// Says which tools of CI are there.
-pub(super) fn tell_tools() {
+/// Says which tools of these purposes are there.
+pub(super) fn tell_tools(purposes: &[Purpose]) {
     let folder = tools_folder();
-    for tool in TOOLS {
+    for tool in wanted(purposes) {
         let state = if tool.is_met(&folder) { "there" } else { "missing" };
         println!("{state:<8} {:<18} {}", format!("{} {}", tool.name, tool.version), tool.why);
     }
+}
+
+fn wanted(purposes: &[Purpose]) -> impl Iterator<Item = &'static Tool> {
+    TOOLS.iter().filter(move |tool| purposes.contains(&tool.purpose))
 }
 
 impl Tool {
@@ -115,9 +133,9 @@ impl Tool {
     }
 }
 
-/// Returns where tools of CI lie: outside `target/`, or each fresh clone would build them again.
+/// Returns where tools lie: outside `target/`, or each fresh clone would build them again.
 /// `.ci/run` spells the same path.
-fn tools_folder() -> PathBuf {
+pub(crate) fn tools_folder() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     cache.unwrap_or_else(command::target_folder).join("evernear/tools")

@@ -1,0 +1,45 @@
+//! The chore `package`: a release of the program as a Debian package, by cargo-deb.
+//!
+//! Place in the flow: a release. What goes in stands in `cli/Cargo.toml`, what runs at installation in `deploy/debian`.
+//! Keeps true: the newest entry of Debian's changelog is of this version. The package runs on the release of Debian or
+//! Ubuntu that it is built on and on later ones: it links their C library.
+
+use crate::command;
+use crate::fault::Fault;
+use crate::setup::{self, Purpose};
+
+/// Installs what building and packaging need, then runs `cargo deb ARGUMENTS`.
+pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
+    setup::install(&[Purpose::Build, Purpose::Package])?;
+    let changelog = command::root().join("deploy/debian/changelog");
+    check(&std::fs::read_to_string(changelog).unwrap_or_default(), env!("CARGO_PKG_VERSION"))?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(setup::tools_folder().join("bin")).chain(std::env::split_paths(&path));
+    let path = std::env::join_paths(folders)
+        .map_err(|error| Fault::new(format!("PATH cannot be extended: {error}"), "rename the folder with a colon"))?;
+    let mut deb = command::cargo(&["deb", "--package", "cli", "--locked", "--dbgsym", "--output"]);
+    command::run(deb.arg(command::target_folder()).args(arguments).env("PATH", path))
+}
+
+/// Refuses a changelog of Debian's form that does not begin with an entry of this version.
+fn check(changelog: &str, version: &str) -> Result<(), Fault> {
+    if changelog.starts_with(&format!("evernear ({version}) ")) {
+        return Ok(());
+    }
+    Err(Fault::new(
+        format!("deploy/debian/changelog does not begin with version {version}"),
+        "give it an entry of that version, on top",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_changelog_begins_with_the_version() {
+        assert_eq!(check(include_str!("../../deploy/debian/changelog"), env!("CARGO_PKG_VERSION")), Ok(()));
+        check("evernear (0.1.0) unstable", "0.1").unwrap_err();
+        check("", "0.1.0").unwrap_err();
+    }
+}
