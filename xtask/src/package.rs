@@ -37,6 +37,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_container_is_built_by_our_compiler() {
+        let toolchain = include_str!("../../rust-toolchain.toml");
+        let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).unwrap();
+        let container = include_str!("../../deploy/Containerfile");
+        assert!(container.contains(&format!("ARG RUST={}\n", channel.trim_matches('"'))), "{channel}");
+    }
+
+    #[test]
     fn the_changelog_begins_with_the_version() {
         assert_eq!(check(include_str!("../../deploy/debian/changelog"), env!("CARGO_PKG_VERSION")), Ok(()));
         check("evernear (0.1.0) unstable", "0.1").unwrap_err();
