@@ -232,7 +232,8 @@ pub struct CacheConfig {
     /// Bytes of decoded blocks. Absent: 256 MiB.
     #[serde(default = "default_block_bytes_max")]
     pub block_bytes_max: u64,
-    /// Bytes of decoded blocks on their way from origins at one time; a fill beyond it waits. Absent: 64 MiB.
+    /// Bytes of decoded blocks on their way from origins at one time; a fill beyond it waits. As many again may
+    /// wait for viewers to take them. Absent: 64 MiB.
     #[serde(default = "default_fill_bytes_max")]
     pub fill_bytes_max: u64,
     /// Objects kept open, with their records. Absent: 65,536.

@@ -5,7 +5,7 @@
 //! one time, every fill ends by a deadline, and one block is read once however many wait for it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
@@ -20,7 +20,7 @@ use futures::{
 };
 use sandbox::Tier;
 use tokio::{
-    sync::{Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::JoinSet,
     time::timeout,
 };
@@ -41,7 +41,28 @@ const ROOM_DEADLINE: Duration = Duration::from_secs(5);
 const TRIES_MAX: usize = 3;
 
 type Blocks = Arc<Vec<(BlockIndex, Bytes)>>;
-type Flight = Shared<BoxFuture<'static, Result<Blocks, Fault>>>;
+pub(crate) type Flight = Shared<BoxFuture<'static, Result<Blocks, Fault>>>;
+
+/// Blocks of one stripe that were on their way when a viewer came near them, in order. They are kept for that viewer, because the
+/// cache keeps only what it thinks worth it.
+pub(crate) struct Ahead {
+    flights: VecDeque<(BlockIndex, Flight)>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Ahead {
+    /// Takes out what brings a block, and forgets what comes before it.
+    pub(crate) fn take(&mut self, block: BlockIndex) -> Option<Flight> {
+        while self.flights.front()?.0 < block {
+            self.flights.pop_front();
+        }
+        self.flights.pop_front_if(|(index, _)| *index == block).map(|(_, flight)| flight)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.flights.is_empty()
+    }
+}
 
 /// All reads from origins and the disk that are on their way.
 pub(crate) struct Fills {
@@ -52,6 +73,8 @@ pub(crate) struct Fills {
     /// One permit for each block of 256 KiB, `room_blocks` in all.
     room: Semaphore,
     room_blocks: u32,
+    /// The same for blocks that were asked for ahead of a viewer and are not yet written.
+    ahead: Arc<Semaphore>,
     state: Mutex<State>,
     metrics: Arc<Metrics>,
 }
@@ -66,8 +89,8 @@ impl Fills {
     pub(crate) fn new(reader: Arc<Reader>, cache: BlockCache, fill_bytes_max: u64, metrics: Arc<Metrics>) -> Self {
         let room_blocks = u32::try_from(fill_bytes_max / BLOCK_BYTES as u64).unwrap_or(u32::MAX);
         let permits = usize::try_from(room_blocks).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let room = Semaphore::new(permits);
-        Self { reader, cache, disk: OnceLock::new(), room, room_blocks, state: Mutex::default(), metrics }
+        let (room, ahead) = (Semaphore::new(permits), Arc::new(Semaphore::new(permits)));
+        Self { reader, cache, disk: OnceLock::new(), room, room_blocks, ahead, state: Mutex::default(), metrics }
     }
 
     /// Takes the disk up; it can be done once.
@@ -107,6 +130,13 @@ impl Fills {
             let need = geometry.columns(stripe);
             holds(&column) || (0..public.columns()).filter(holds).take(need).count() == need
         })
+    }
+
+    /// Waits for a block that was asked for ahead; none when it could not be read then.
+    pub(crate) async fn landed(&self, flight: Flight, block: BlockIndex) -> Option<Bytes> {
+        let blocks = flight.await.ok()?;
+        self.metrics.block_misses.inc();
+        blocks.iter().find(|(index, _)| *index == block).map(|(_, bytes)| bytes.clone())
     }
 
     /// Returns a block that may be kept, from the cache, the disk or origins. Cancel safe: the fill goes on.
@@ -176,16 +206,23 @@ impl Fills {
         Err(Fault::Busy)
     }
 
-    /// Begins to read those of a stripe's data columns that are neither held nor on their way. Never waits.
-    pub(crate) fn prefetch(
+    /// Begins to read those of a stripe's data columns that are neither held nor on their way. Never waits; none when viewers who
+    /// are slow have all the room for what is ahead of them.
+    pub(crate) fn ahead(
         self: &Arc<Self>,
         opened: &Arc<Opened>,
         geometry: Geometry,
         stripe: StripeIndex,
         columns: Range<usize>,
         tier: Tier,
-    ) {
-        self.launch(opened, geometry, stripe, columns, tier);
+    ) -> Option<Ahead> {
+        let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.ahead).try_acquire_many_owned(wanted).ok()?;
+        let launched = self.launch(opened, geometry, stripe, columns, tier).into_iter();
+        let mut flights: Vec<_> = launched.filter_map(|(block, flight)| Some((block, flight?))).collect();
+        flights.sort_unstable_by_key(|(block, _)| *block);
+        let room = (!flights.is_empty()).then_some(room);
+        Some(Ahead { flights: flights.into(), _room: room })
     }
 
     /// Returns, for each of the columns, its block and the read that brings it; no read where the cache has it.

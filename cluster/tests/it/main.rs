@@ -19,6 +19,7 @@ mod made;
 mod mount;
 mod pages;
 mod partition;
+mod players;
 #[path = "../../../origin/tests/it/postgres.rs"]
 #[allow(dead_code, reason = "the origin's tests use more of it")]
 mod postgres;

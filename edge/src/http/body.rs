@@ -1,5 +1,5 @@
 //! A range of an object on its way out, block by block. One block is in hand at a time; the stripes ahead are asked for while
-//! it is written, so memory does not grow with the object.
+//! it is written, as far as there is room for them, so memory grows neither with the object nor with its viewers.
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
@@ -12,7 +12,13 @@ use super::{
     reply::{Broken, PIECE_BYTES, Source},
     session::Session,
 };
-use crate::{cache::BlockKey, error::Fault, node::Node, objects::Opened};
+use crate::{
+    cache::BlockKey,
+    error::Fault,
+    miss::{Ahead, Flight},
+    node::Node,
+    objects::Opened,
+};
 
 /// Most bytes asked for ahead of one reader: a round trip of 160 ms at 50 MB/s.
 const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -31,6 +37,10 @@ pub(super) struct Body {
     tier: Tier,
     /// Blocks that are here and not yet written.
     ready: VecDeque<(BlockIndex, Bytes)>,
+    /// Stripes that were asked for ahead.
+    ahead: VecDeque<Ahead>,
+    /// The first stripe not asked for yet.
+    next: u64,
     pub(super) source: Source,
 }
 
@@ -44,7 +54,7 @@ impl Body {
             false => Source::Miss,
         };
         let source = geometry.slices(range.clone()).take(LOOKED_AT_MAX).map(held).max().unwrap_or(Source::Hit);
-        Self { opened, geometry, range, tier, ready: VecDeque::new(), source }
+        Self { opened, geometry, range, tier, ready: VecDeque::new(), ahead: VecDeque::new(), next: 0, source }
     }
 
     /// Reads the first block, so that what fails at once still gets an honest status.
@@ -54,7 +64,7 @@ impl Body {
     pub(super) async fn begin(mut self, node: &Node) -> Result<Self, Fault> {
         let Some(first) = self.geometry.slices(self.range.clone()).next() else { return Ok(self) };
         if self.tier != Tier::None {
-            ReadAhead::new(&self).stripe(node, &self, self.geometry.place(first.block).0);
+            ReadAhead::new(&self).reach(node, &mut self, first.block);
         }
         let bytes = self.block(node, first.block).await?;
         self.ready.push_front((first.block, bytes));
@@ -66,12 +76,31 @@ impl Body {
             return Ok(bytes);
         }
         if self.tier != Tier::None {
+            if let Some(flight) = self.take_ahead(block)
+                && let Some(bytes) = node.fills.landed(flight, block).await
+            {
+                return Ok(bytes);
+            }
             return node.fills.block(&self.opened, self.geometry, block, self.tier).await;
         }
         let (stripe, column) = self.geometry.place(block);
         let columns = column..self.columns(stripe).end.min(column + UNKEPT_BLOCKS_MAX);
         self.ready = node.fills.unkept(&self.opened, self.geometry, stripe, columns).await?.into();
         self.ready.pop_front().map(|(_, bytes)| bytes).ok_or(Fault::Busy)
+    }
+
+    fn take_ahead(&mut self, block: BlockIndex) -> Option<Flight> {
+        while let Some(stripe) = self.ahead.front_mut() {
+            let flight = stripe.take(block);
+            if !stripe.is_empty() {
+                return flight;
+            }
+            self.ahead.pop_front();
+            if flight.is_some() {
+                return flight;
+            }
+        }
+        None
     }
 
     /// What the range wants of a stripe.
@@ -103,7 +132,7 @@ impl Body {
         let mut sent = 0;
         for slice in self.geometry.slices(self.range.clone()) {
             if self.tier != Tier::None {
-                ahead.reach(node, &self, slice.block);
+                ahead.reach(node, &mut self, slice.block);
             }
             let block = self.block(node, slice.block).await.map_err(|_| {
                 node.metrics.http_cut.inc();
@@ -127,36 +156,49 @@ struct ReadAhead {
     stripes_max: u64,
     /// Stripes to ask for beyond the one being read.
     window: u64,
-    /// The first stripe not asked for yet.
-    next: u64,
 }
 
 impl ReadAhead {
     fn new(body: &Body) -> Self {
         let last = body.geometry.block_at(body.range.end - 1);
         let stripe_bytes = body.geometry.columns(StripeIndex(0)).max(1) as u64 * BLOCK_BYTES as u64;
-        Self { last, stripes_max: (AHEAD_BYTES_MAX / stripe_bytes).max(1), window: 0, next: 0 }
+        Self { last, stripes_max: (AHEAD_BYTES_MAX / stripe_bytes).max(1), window: 0 }
     }
 
     /// Called for each block before it is read.
-    fn reach(&mut self, node: &Node, body: &Body, block: BlockIndex) {
+    fn reach(&mut self, node: &Node, body: &mut Body, block: BlockIndex) {
         let (stripe, _) = body.geometry.place(block);
-        if stripe.0 < self.next.saturating_sub(self.window) {
+        if stripe.0 < body.next.saturating_sub(self.window) {
+            self.window = self.window.max(1);
             return;
         }
-        let from = self.next.max(stripe.0);
+        let from = body.next.max(stripe.0);
         for stripe in from..=stripe.0 + self.window {
-            self.stripe(node, body, StripeIndex(stripe));
+            if !self.stripe(node, body, StripeIndex(stripe), block) {
+                return;
+            }
+            body.next = stripe + 1;
         }
-        self.next = stripe.0 + self.window + 1;
         // A reader that leaves after its first stripe costs nothing ahead; one that goes on doubles it.
         self.window = (self.window * 2).clamp(1, self.stripes_max);
     }
 
-    /// Asks for what the range wants of one stripe.
-    fn stripe(&self, node: &Node, body: &Body, stripe: StripeIndex) {
-        if stripe <= body.geometry.place(self.last).0 {
-            node.fills.prefetch(&body.opened, body.geometry, stripe, body.columns(stripe), body.tier);
+    /// Asks for what the range wants of one stripe, from `block` on. False when there is no room.
+    fn stripe(&self, node: &Node, body: &mut Body, stripe: StripeIndex, block: BlockIndex) -> bool {
+        if stripe > body.geometry.place(self.last).0 {
+            return true;
         }
+        let mut columns = body.columns(stripe);
+        let (current, column) = body.geometry.place(block);
+        if current == stripe {
+            columns.start = columns.start.max(column);
+        }
+        let Some(ahead) = node.fills.ahead(&body.opened, body.geometry, stripe, columns, body.tier) else {
+            return false;
+        };
+        if !ahead.is_empty() {
+            body.ahead.push_back(ahead);
+        }
+        true
     }
 }
