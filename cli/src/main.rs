@@ -5,6 +5,7 @@ mod fault;
 mod handover;
 mod log_lines;
 mod moment;
+mod open_files;
 mod output;
 mod owner_access;
 mod placing;
@@ -40,6 +41,9 @@ fn main() -> ExitCode {
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     installed.expect("nothing installed a provider before the first line of main");
     let logs = telemetry::start(&command, &options);
+    if command.is_node() {
+        open_files::raise_limit();
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fault::report(&anyhow::Error::new(error).context("the runtime does not start"), &options),

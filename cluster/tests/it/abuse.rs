@@ -4,6 +4,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cluster::processes::{ProcessOptions, Processes, StoredFile, peak_kib};
+use cluster::processes::{ProcessOptions, Processes, Seat, StoredFile, peak_kib};
 use reqwest::{Client, StatusCode, Url};
 use tokio::{
     io::AsyncWriteExt,
@@ -74,7 +75,11 @@ fn say(what: &str, took: &[Duration]) {
 }
 
 async fn scene() -> (Processes, StoredFile) {
-    let processes = start(ProcessOptions::default()).await;
+    // The edge begins with as few files as a shell gives it.
+    let launch = ["prlimit", "--nofile=1024:16384"].map(str::to_owned).to_vec();
+    let mut seats = vec![Seat::default(); EDGE];
+    seats.push(Seat { launch, ..Seat::default() });
+    let processes = start(ProcessOptions { seats, ..ProcessOptions::default() }).await;
     let file = processes.path("a.bin");
     fs::write(&file, [7; 1024]).unwrap();
     let stored = processes.put(&file).unwrap();
@@ -99,6 +104,8 @@ async fn connect(edge: SocketAddr, number: usize) -> std::io::Result<TcpStream> 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_that_drip_keep_nobody_out() {
     const DRIPS: usize = 10_000;
+    let me = ["--pid", &std::process::id().to_string(), "--nofile=16384:"];
+    assert!(Command::new("prlimit").args(me).status().unwrap().success(), "`ulimit -Hn` is at least 16384");
     let (mut processes, stored) = scene().await;
     let edge = processes.address(EDGE);
     in_peace(edge, &stored).await;
