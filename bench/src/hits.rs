@@ -1,137 +1,176 @@
-//! CPU time per cached request: the edge beside Debian's nginx, same machine, same run, interleaved.
+//! CPU time per cached request: the edge beside Debian's nginx and Varnish, same machine, same run, interleaved, one core for
+//! servers and one for whoever asks.
 
 use std::{
     fmt::Write as _,
     fs,
-    net::TcpStream,
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    net::{Ipv4Addr, SocketAddr},
+    process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
+use cluster::processes::{ProcessOptions, Processes, Seat, free_port};
 
-use cluster::processes::{ProcessOptions, Processes, cpu_seconds, free_port};
-
-use crate::machine;
+use crate::{
+    load::{Load, Way},
+    machine,
+    peers::{Certificate, Nginx, Varnish, on_server_core},
+};
 
 const ROUNDS: usize = 5;
-const CONNECTIONS: &str = "16";
+const CONNECTIONS: u32 = 16;
+const CLIENT_CORE: &str = "1";
+/// The seat of the edge: after the origins and the catalogs.
+const EDGE: usize = 6;
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
 
 struct Case {
     name: &'static str,
     bytes: usize,
+    way: Way,
     requests: u32,
+    range: Option<(u64, u64)>,
 }
 
-const CASES: [Case; 2] = [
-    Case { name: "1 KiB", bytes: 1024, requests: 100_000 },
-    Case { name: "100 KiB", bytes: 100 * 1024, requests: 20_000 },
+impl Case {
+    const fn of(name: &'static str, bytes: usize, way: Way, requests: u32) -> Self {
+        Self { name, bytes, way, requests, range: None }
+    }
+}
+
+const CASES: [Case; 9] = [
+    Case::of("1 KiB, HTTP/1.1", KIB, Way::Clear, 60_000),
+    Case::of("100 KiB, HTTP/1.1", 100 * KIB, Way::Clear, 20_000),
+    Case { range: Some((31_457_281, 32_505_856)), ..Case::of("1 MiB of 100, HTTP/1.1", 100 * MIB, Way::Clear, 2_000) },
+    Case::of("100 MiB, HTTP/1.1", 100 * MIB, Way::Clear, 24),
+    Case::of("1 KiB, HTTP/2, TLS", KIB, Way::Tls, 60_000),
+    Case::of("100 KiB, HTTP/2, TLS", 100 * KIB, Way::Tls, 10_000),
+    Case::of("handshake and 1 KiB, HTTP/2, TLS", KIB, Way::Handshake, 1_000),
+    Case::of("1 KiB, HTTP/3", KIB, Way::Quic, 30_000),
+    Case::of("100 KiB, HTTP/3", 100 * KIB, Way::Quic, 5_000),
 ];
 
-/// Measures and returns the table.
-pub(crate) fn run() -> Result<String> {
-    let processes = Processes::start(&ProcessOptions::default())?;
-    let nginx = Nginx::start(&processes)?;
+/// Measures the cases whose name holds `part` and returns the table.
+pub(crate) fn run(part: &str) -> Result<String> {
+    // Whatever is started from here on inherits it, but for servers.
+    let me = std::process::id().to_string();
+    let pinned = Command::new("taskset").args(["-cp", CLIENT_CORE, &me]).output()?;
+    ensure!(pinned.status.success(), "taskset: {}", String::from_utf8_lossy(&pinned.stderr));
+    let bench = Bench::start()?;
+
     let mut table = format!(
-        "{}\n\nh2load --h1, {CONNECTIONS} connections, one client thread; CPU of the server's processes, user and system;\n\
-         median of {ROUNDS} interleaved rounds.\n\n| cached | edge us/request | nginx us/request | edge / nginx |\n|---|---|---|---|\n",
+        "{}\n\nServers on one core, whoever asks on the other; {CONNECTIONS} connections; CPU of the server's processes, user and\n\
+         system, microseconds per request; median of {ROUNDS} interleaved rounds.\n\n\
+         | cached | edge | nginx | Varnish | edge / nginx | edge / Varnish |\n|---|---|---|---|---|---|\n",
         machine::describe()
     );
-    for case in &CASES {
-        // Bytes that do not compress, as pictures do not.
-        let file = processes.path(&format!("{}.bin", case.bytes));
-        fs::write(&file, noise(case.bytes))?;
-        let stored = processes.put(&file)?;
-        let nginx_file = format!("{}/{}.bin", nginx.root, case.bytes);
-        fs::copy(&file, nginx_file)?;
-        let nginx_url = format!("http://127.0.0.1:{}/{}.bin", nginx.port, case.bytes);
-        let edge = || load(&stored.url, &processes.http.to_string(), case.requests, &[processes.edge_pid()]);
-        let peer = || load(&nginx_url, &format!("127.0.0.1:{}", nginx.port), case.requests, &nginx.pids);
-        // The first pass fills caches on both sides.
-        edge()?;
-        peer()?;
-        let mut rounds = Vec::new();
-        for _ in 0..ROUNDS {
-            rounds.push((edge()?, peer()?));
+    let cases: Vec<&Case> = CASES.iter().filter(|case| case.name.contains(part)).collect();
+    ensure!(!cases.is_empty(), "no case has `{part}` in its name");
+    for case in cases {
+        let servers = bench.servers(case);
+        // The first pass fills caches on all sides.
+        for server in &servers {
+            server.run()?;
         }
-        let ours = median(rounds.iter().map(|round| round.0).collect());
-        let theirs = median(rounds.iter().map(|round| round.1).collect());
-        writeln!(table, "| {} | {ours:.1} | {theirs:.1} | {:.2} |", case.name, ours / theirs)?;
+        let mut rounds = vec![Vec::new(); servers.len()];
+        for _ in 0..ROUNDS {
+            for (server, rounds) in servers.iter().zip(&mut rounds) {
+                rounds.push(server.run()?);
+            }
+        }
+        let medians: Vec<f64> = rounds.into_iter().map(median).collect();
+        let cell = |value: Option<f64>, decimals| value.map_or("-".to_owned(), |value| format!("{value:.decimals$}"));
+        let (ours, nginx, varnish) = (medians[0], medians.get(1).copied(), medians.get(2).copied());
+        let ratio = |peer: Option<f64>| cell(peer.map(|peer| ours / peer), 2);
+        let row =
+            [case.name.to_owned(), cell(Some(ours), 1), cell(nginx, 1), cell(varnish, 1), ratio(nginx), ratio(varnish)];
+        writeln!(table, "| {} |", row.join(" | "))?;
+        eprintln!("| {} |", row.join(" | "));
     }
     Ok(table)
 }
 
-/// Runs h2load and returns the server's CPU microseconds per request.
-fn load(url: &str, connect_to: &str, requests: u32, pids: &[u32]) -> Result<f64> {
-    let before = cpu_seconds(pids)?;
-    let output = Command::new("h2load")
-        .args([
-            "--h1",
-            "-n",
-            &requests.to_string(),
-            "-c",
-            CONNECTIONS,
-            "-t",
-            "1",
-            &format!("--connect-to={connect_to}"),
-            url,
-        ])
-        .stdin(Stdio::null())
-        .output()
-        .context("h2load does not start; it is in Debian's nghttp2-client")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let all = format!("{requests} 2xx");
-    ensure!(text.contains(&all), "not every request was answered with 2xx: {text}");
-    Ok((cpu_seconds(pids)? - before) * 1e6 / f64::from(requests))
+/// The servers, and what was stored with each.
+struct Bench {
+    processes: Processes,
+    edge: [u32; 1],
+    edge_tls: SocketAddr,
+    certificate: Certificate,
+    nginx: Nginx,
+    varnish: Varnish,
+    /// The host that the edge knows a content by, for each length.
+    hosts: Vec<(usize, String)>,
 }
 
-struct Nginx {
-    child: Child,
-    pids: Vec<u32>,
-    port: u16,
-    root: String,
-}
-
-impl Nginx {
-    fn start(processes: &Processes) -> Result<Self> {
-        let (port, root) = (free_port()?, processes.path("www"));
+impl Bench {
+    fn start() -> Result<Self> {
+        let mut seats = vec![Seat::default(); EDGE];
+        seats.push(Seat { launch: on_server_core(), ..Seat::default() });
+        let mut processes = Processes::start(&ProcessOptions { seats, ..ProcessOptions::default() })?;
+        let root = processes.path("www");
         fs::create_dir_all(&root)?;
-        let prefix = processes.path("nginx");
-        fs::create_dir_all(&prefix)?;
-        // The folder is its owner's alone, so a worker of another user could not read it; nginx ignores `user` unless run by root.
-        let config = format!(
-            "daemon off; worker_processes 1; pid {prefix}/pid; error_log {prefix}/error; user root;\n\
-             events {{ worker_connections 1024; }}\n\
-             http {{ sendfile on; tcp_nopush on; keepalive_requests 100000000; open_file_cache max=100;\n\
-             access_log {prefix}/access; server {{ listen 127.0.0.1:{port}; root {root}; }} }}\n"
-        );
-        let file = format!("{prefix}/nginx.conf");
-        fs::write(&file, config)?;
-        let nginx = ["/usr/sbin/nginx", "nginx"].into_iter().find(|path| Command::new(path).arg("-v").output().is_ok());
-        let nginx = nginx.context("nginx is not there; it is in Debian's nginx-light")?;
-        let child = Command::new(nginx).args(["-p", &prefix, "-c", &file]).stdin(Stdio::null()).spawn()?;
-        let mut it = Self { pids: vec![child.id()], child, port, root };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            ensure!(Instant::now() < deadline, "nginx does not listen");
-            thread::park_timeout(Duration::from_millis(20));
+        let mut hosts = Vec::new();
+        for bytes in [KIB, 100 * KIB, 100 * MIB] {
+            // Bytes that do not compress, as pictures do not.
+            let file = format!("{root}/{bytes}.bin");
+            fs::write(&file, noise(bytes))?;
+            let url = processes.put(&file)?.url;
+            let host = url.split(['/', ':']).nth(3).context("a URL has a host")?;
+            hosts.push((bytes, host.to_owned()));
         }
-        let master = it.child.id();
-        let workers = fs::read_to_string(format!("/proc/{master}/task/{master}/children"))?;
-        it.pids.extend(workers.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-        Ok(it)
+        let certificate = Certificate::make(&processes, hosts.iter().map(|(_, host)| &**host))?;
+        let edge_tls = over_tls(&mut processes, &certificate)?;
+        let nginx = Nginx::start(&processes, &certificate, &root)?;
+        let varnish = Varnish::start(&processes, nginx.port)?;
+        let edge = [processes.edge_pid()];
+        Ok(Self { processes, edge, edge_tls, certificate, nginx, varnish, hosts })
+    }
+
+    /// Returns the edge and those of its peers that know the way, in this order: nginx, Varnish.
+    fn servers<'a>(&'a self, case: &Case) -> Vec<Load<'a>> {
+        let load = |host: &str, address: SocketAddr, path: &str, pids: &'a [u32]| Load {
+            way: case.way,
+            url: format!("{}{host}:{}/{path}", scheme(case.way), address.port()),
+            connect_to: address,
+            requests: case.requests,
+            connections: CONNECTIONS,
+            range: case.range,
+            pids,
+            certificate: &self.certificate.file,
+        };
+        let host = self.hosts.iter().find(|(bytes, _)| *bytes == case.bytes).map_or("", |(_, host)| host);
+        let is_clear = case.way == Way::Clear;
+        let mut servers =
+            vec![load(host, if is_clear { self.processes.http } else { self.edge_tls }, "", &self.edge)];
+        let peer = |port, pids| {
+            load("127.0.0.1", SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &format!("{}.bin", case.bytes), pids)
+        };
+        if case.way != Way::Quic {
+            servers.push(peer(if is_clear { self.nginx.port } else { self.nginx.tls_port }, self.nginx.pids()));
+        }
+        if is_clear {
+            servers.push(peer(self.varnish.port, self.varnish.pids()));
+        }
+        servers
     }
 }
 
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // SIGTERM would be kinder, but needs a crate; the workers end with their master's socket.
-        for pid in &self.pids {
-            let _ = Command::new("kill").arg(pid.to_string()).status();
-        }
-        let _ = self.child.wait();
-    }
+/// Has the edge speak TLS and HTTP/3 beside HTTP in clear, and returns where.
+fn over_tls(processes: &mut Processes, certificate: &Certificate) -> Result<SocketAddr> {
+    let address = SocketAddr::new(processes.http.ip(), free_port()?);
+    let Certificate { file, key } = certificate;
+    let table = format!(
+        "[https]\nlisten = \"{address}\"\ncertificate = \"{file}\"\nkey = \"{key}\"\nredirect = false\n\n[cache]\n"
+    );
+    processes.change_config(EDGE, "[cache]\n", &table)?;
+    processes.kill_node(EDGE)?;
+    processes.start_node(EDGE)?;
+    Ok(address)
+}
+
+fn scheme(way: Way) -> &'static str {
+    if way == Way::Clear { "http://" } else { "https://" }
 }
 
 fn noise(length: usize) -> Vec<u8> {

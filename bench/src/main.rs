@@ -6,14 +6,17 @@
 
 mod durability;
 mod hits;
+mod load;
 mod machine;
 mod memory;
+mod peers;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: bench hits | bench memory [GIGABYTES] | bench durability [KEY=NUMBER...]
+const USAGE: &str = "usage: bench hits [PART] | bench memory [GIGABYTES] | bench durability [KEY=NUMBER...]
 
-  hits        CPU microseconds per cached request of an edge, beside nginx, interleaved, median of 5
+  hits        CPU microseconds per cached request of an edge, beside nginx and Varnish, interleaved, median of 5;
+              only the cases with PART in their name
   memory      peak memory of put and of an edge that serves a large file, 5 GB unless said otherwise
   durability  a model: how likely an object is lost in a year; afr, bad (shares a year), scrub (days), repair (hours)
 ";
@@ -22,7 +25,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words[..] {
-        ["hits"] => hits::run(),
+        ["hits"] => hits::run(""),
+        ["hits", part] => hits::run(part),
         ["memory"] => memory::run(5),
         ["memory", gigabytes] => gigabytes.parse().map_err(anyhow::Error::from).and_then(memory::run),
         ["durability", ref words @ ..] => durability::Assumptions::read(words).and_then(durability::run),

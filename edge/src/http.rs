@@ -34,7 +34,7 @@ use async_trait::async_trait;
 use pingora_core::{
     apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
     protocols::{
-        IO,
+        ALPN, IO, Ssl,
         http::{ServerSession, v2::server::H2Options},
         l4::stream::Stream,
     },
@@ -209,6 +209,9 @@ async fn connection(
     let (stream, is_secure): (Box<dyn IO>, bool) = match terminator {
         None => (Box::new(Gathered::new(stream)), false),
         Some(terminator) => match terminator.accept(stream).await {
+            Some(stream) if stream.selected_alpn_proto() == Some(ALPN::H2) => {
+                (Box::new(Gathered::of_streams(stream)), true)
+            }
             Some(stream) => (Box::new(Gathered::new(stream)), true),
             None => return,
         },

@@ -1,5 +1,9 @@
 //! What is written in small pieces leaves together: the head of an answer goes with the beginning of its content in one call
 //! of the system, one packet, one TLS record. pingora writes each by itself to a stream that did not come from its own listener.
+//!
+//! On a connection of HTTP/2 the answers of several streams leave together too. h2 writes and flushes each frame of 16 KiB by
+//! itself, and is polled again for each stream that has something to say; [`Gathered::of_streams`] lets a flush wait until the
+//! connection is polled once more, after the other streams had their turn.
 
 use std::{
     io::{self, IoSlice},
@@ -19,17 +23,45 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// So much waits for what comes next, or for a flush: the head of an answer, and all of a small one.
 const HELD_BYTES_MAX: usize = 4 * 1024;
+/// So much waits of several streams: what rustls takes at a time.
+const STREAMS_HELD_BYTES_MAX: usize = 64 * 1024;
 
 /// A stream that gathers what is written to it.
 #[derive(Debug)]
 pub(super) struct Gathered<T> {
     inner: T,
     held: BytesMut,
+    flushes: Flushes,
+}
+
+/// What a flush does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flushes {
+    /// It is done at once.
+    AtOnce,
+    /// It waits for the next turn; none waits now.
+    NextTurn,
+    /// It waits, and whoever writes will be polled again.
+    Waiting,
+    /// The next turn has begun: h2 reads before it writes.
+    Due,
 }
 
 impl<T: AsyncWrite + Unpin> Gathered<T> {
+    /// Gathers what one answer is written in.
     pub(super) fn new(inner: T) -> Self {
-        Self { inner, held: BytesMut::new() }
+        Self { inner, held: BytesMut::new(), flushes: Flushes::AtOnce }
+    }
+
+    /// Gathers what the streams of a connection of HTTP/2 write. Only for h2, which reads and flushes each time it is polled.
+    pub(super) fn of_streams(inner: T) -> Self {
+        Self { flushes: Flushes::NextTurn, ..Self::new(inner) }
+    }
+
+    /// Whether so much more is kept back.
+    fn holds(&self, more: usize) -> bool {
+        let max = if self.flushes == Flushes::AtOnce { HELD_BYTES_MAX } else { STREAMS_HELD_BYTES_MAX };
+        self.held.len() + more <= max
     }
 
     /// Writes what is held, and as much of `next` as goes with it. Returns how much of `next` that was; something of it, unless
@@ -56,7 +88,7 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Gathered<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
-        if self.held.len() + piece.len() <= HELD_BYTES_MAX {
+        if self.holds(piece.len()) {
             self.held.extend_from_slice(piece);
             return Poll::Ready(Ok(piece.len()));
         }
@@ -68,7 +100,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gathered<T> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // Whoever has several pieces gathers by itself.
+        let bytes = pieces.iter().map(|piece| piece.len()).sum();
+        // Whoever has several pieces of one answer gathers by itself.
+        if self.flushes != Flushes::AtOnce && self.holds(bytes) {
+            pieces.iter().for_each(|piece| self.held.extend_from_slice(piece));
+            return Poll::Ready(Ok(bytes));
+        }
         ready!(self.poll_release(cx, &[]))?;
         Pin::new(&mut self.inner).poll_write_vectored(cx, pieces)
     }
@@ -78,8 +115,21 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gathered<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.flushes {
+            Flushes::NextTurn if !self.held.is_empty() => {
+                self.flushes = Flushes::Waiting;
+                cx.waker().wake_by_ref();
+                return Poll::Ready(Ok(()));
+            }
+            Flushes::Waiting => return Poll::Ready(Ok(())),
+            Flushes::AtOnce | Flushes::NextTurn | Flushes::Due => {}
+        }
         ready!(self.poll_release(cx, &[]))?;
-        Pin::new(&mut self.inner).poll_flush(cx)
+        ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+        if self.flushes == Flushes::Due {
+            self.flushes = Flushes::NextTurn;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -90,6 +140,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gathered<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Gathered<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.flushes == Flushes::Waiting {
+            self.flushes = Flushes::Due;
+        }
         Pin::new(&mut self.inner).poll_read(cx, into)
     }
 }
@@ -165,6 +218,11 @@ impl<T: IO> GetSocketDigest for Gathered<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        task::{Wake, Waker},
+    };
+
     use tokio::io::AsyncWriteExt;
 
     use super::*;
@@ -201,6 +259,23 @@ mod tests {
         }
     }
 
+    impl AsyncRead for Narrow {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    /// A turn of h2: it reads, for nothing, then writes and flushes each piece.
+    fn turn(stream: &mut Gathered<Narrow>, pieces: &[&[u8]]) {
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut *stream).poll_read(&mut context, &mut ReadBuf::new(&mut [0])).is_pending());
+        for piece in pieces {
+            let written = Pin::new(&mut *stream).poll_write(&mut context, piece).map(Result::unwrap);
+            assert_eq!(written, Poll::Ready(piece.len()));
+            assert!(Pin::new(&mut *stream).poll_flush(&mut context).map(Result::unwrap).is_ready());
+        }
+    }
+
     async fn written(width: usize, pieces: &[&[u8]]) -> Vec<Vec<u8>> {
         let mut stream = Gathered::new(Narrow(width, Vec::new()));
         for piece in pieces {
@@ -226,6 +301,52 @@ mod tests {
         for width in [1, 3, 4, 5, 1000, HELD_BYTES_MAX, HELD_BYTES_MAX + 4, HELD_BYTES_MAX + 5] {
             assert!(written(width, &pieces).await.concat() == pieces.concat(), "{width}");
         }
+    }
+
+    #[test]
+    fn what_streams_flush_in_a_turn_leaves_together_in_the_next() {
+        let mut stream = Gathered::of_streams(Narrow(usize::MAX, Vec::new()));
+        for answers in [[b"one", b"two"], [b"six", b"ten"]] {
+            let before = stream.inner.1.len();
+            turn(&mut stream, &[answers[0], answers[1]]);
+            assert_eq!(stream.inner.1.len(), before);
+            turn(&mut stream, &[b""]);
+            assert_eq!(stream.inner.1[before..], [answers.concat()]);
+        }
+    }
+
+    #[test]
+    fn a_flush_that_waits_wakes_whoever_is_to_flush_again() {
+        struct Woken(AtomicBool);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut stream = Gathered::of_streams(Narrow(usize::MAX, Vec::new()));
+        let mut flush = |stream: &mut Gathered<Narrow>| {
+            assert!(Pin::new(stream).poll_flush(&mut Context::from_waker(&waker)).map(Result::unwrap).is_ready());
+            woken.0.swap(false, Ordering::Relaxed)
+        };
+        assert!(!flush(&mut stream), "with nothing to say there is no other turn");
+        stream.held.extend_from_slice(b"one");
+        assert!(flush(&mut stream));
+        assert!(!flush(&mut stream), "once is enough");
+    }
+
+    #[tokio::test]
+    async fn streams_hold_no_more_than_their_bound_and_nothing_at_the_end() {
+        let half = [7; STREAMS_HELD_BYTES_MAX / 2];
+        let mut stream = Gathered::of_streams(Narrow(usize::MAX, Vec::new()));
+        turn(&mut stream, &[&half, &half]);
+        assert!(stream.inner.1.is_empty());
+        turn(&mut stream, &[b"over"]);
+        assert_eq!(stream.inner.1.concat().len(), STREAMS_HELD_BYTES_MAX + 4);
+        turn(&mut stream, &[b"last"]);
+        AsyncWriteExt::shutdown(&mut stream).await.unwrap();
+        assert!(stream.inner.1.concat().ends_with(b"last"));
     }
 
     #[tokio::test]

@@ -1,0 +1,159 @@
+//! The servers that an edge is measured beside: Debian's nginx and Varnish, one worker each, with an access log.
+
+use std::{
+    fs,
+    net::TcpStream,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use cluster::processes::{Processes, free_port};
+
+/// Which core a server has to itself; whoever asks it has the other.
+pub(crate) const SERVER_CORE: &str = "0";
+const START_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The words before a program that runs on the core of servers.
+pub(crate) fn on_server_core() -> Vec<String> {
+    ["taskset", "-c", SERVER_CORE].map(str::to_owned).to_vec()
+}
+
+fn command(program: &str) -> Command {
+    let words = on_server_core();
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).arg(program);
+    command
+}
+
+/// A self-signed certificate (ECDSA, P-256) and its key.
+pub(crate) struct Certificate {
+    pub(crate) file: String,
+    pub(crate) key: String,
+}
+
+impl Certificate {
+    pub(crate) fn make<'a>(processes: &Processes, hosts: impl Iterator<Item = &'a str>) -> Result<Self> {
+        let names: Vec<String> = ["localhost"].into_iter().chain(hosts).map(|host| format!("DNS:{host}")).collect();
+        let it = Self { file: processes.path("viewers.pem"), key: processes.path("viewers.key") };
+        let made = Command::new("openssl")
+            .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost".split(' '))
+            .args(["-addext", &format!("subjectAltName={}", names.join(",")), "-addext", "basicConstraints=CA:FALSE"])
+            .args(["-out", &it.file, "-keyout", &it.key])
+            .output()
+            .context("openssl does not start; it is in Debian's openssl")?;
+        ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+        Ok(it)
+    }
+}
+
+/// nginx, which sends files with sendfile where they go in clear.
+pub(crate) struct Nginx {
+    server: Server,
+    pub(crate) port: u16,
+    pub(crate) tls_port: u16,
+}
+
+impl Nginx {
+    /// Starts one that serves the folder `root`.
+    pub(crate) fn start(processes: &Processes, certificate: &Certificate, root: &str) -> Result<Self> {
+        let (port, tls_port) = (free_port()?, free_port()?);
+        let prefix = processes.path("nginx");
+        fs::create_dir_all(&prefix)?;
+        let Certificate { file, key } = certificate;
+        // The folder is its owner's alone, so a worker of another user could not read it; nginx ignores `user` unless run by root.
+        let config = format!(
+            "daemon off; worker_processes 1; pid {prefix}/pid; error_log {prefix}/error; user root; worker_rlimit_nofile 8192;\n\
+             events {{ worker_connections 4096; }}\n\
+             http {{ sendfile on; tcp_nopush on; keepalive_requests 100000000; open_file_cache max=100;\n\
+             ssl_certificate {file}; ssl_certificate_key {key}; ssl_protocols TLSv1.3;\n\
+             access_log {prefix}/access; server {{ listen 127.0.0.1:{port}; listen 127.0.0.1:{tls_port} ssl http2;\n\
+             root {root}; }} }}\n"
+        );
+        let file = format!("{prefix}/nginx.conf");
+        fs::write(&file, config)?;
+        let server = Server::start("/usr/sbin/nginx", "nginx-light", &["-p", &prefix, "-c", &file], port)?;
+        Ok(Self { server, port, tls_port })
+    }
+
+    pub(crate) fn pids(&self) -> &[u32] {
+        &self.server.pids
+    }
+}
+
+/// Varnish, which keeps in memory what it reads from nginx, and the program that writes its access log.
+pub(crate) struct Varnish {
+    server: Server,
+    log: Child,
+    pids: Vec<u32>,
+    pub(crate) port: u16,
+}
+
+impl Varnish {
+    pub(crate) fn start(processes: &Processes, backend: u16) -> Result<Self> {
+        let (port, folder) = (free_port()?, processes.path("varnish"));
+        let (listen, backend) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{backend}"));
+        let arguments = ["-F", "-j", "none", "-n", &folder, "-a", &listen, "-b", &backend, "-s", "malloc,512m", "-t", "3600"];
+        let server = Server::start("/usr/sbin/varnishd", "varnish", &arguments, port)?;
+        let log = command("varnishncsa")
+            .args(["-n", &folder, "-w", &processes.path("varnish.access")])
+            .stdin(Stdio::null())
+            .spawn()?;
+        let pids = server.pids.iter().copied().chain([log.id()]).collect();
+        Ok(Self { server, log, pids, port })
+    }
+
+    pub(crate) fn pids(&self) -> &[u32] {
+        &self.pids
+    }
+}
+
+impl Drop for Varnish {
+    fn drop(&mut self) {
+        // It may have ended with the server whose log it reads.
+        let _ = (self.log.kill(), self.log.wait());
+        self.server.end();
+    }
+}
+
+/// A server with its workers.
+struct Server {
+    child: Child,
+    pids: Vec<u32>,
+}
+
+impl Server {
+    fn start(program: &str, package: &str, arguments: &[&str], port: u16) -> Result<Self> {
+        ensure!(fs::exists(program)?, "{program} is not there; it is in Debian's {package}");
+        let child = command(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("taskset does not start; it is in Debian's util-linux")?;
+        let mut it = Self { pids: vec![child.id()], child };
+        let deadline = Instant::now() + START_DEADLINE;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            ensure!(Instant::now() < deadline, "{program} does not listen");
+            thread::park_timeout(Duration::from_millis(20));
+        }
+        let master = it.child.id();
+        let workers = fs::read_to_string(format!("/proc/{master}/task/{master}/children"))?;
+        it.pids.extend(workers.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        Ok(it)
+    }
+
+    fn end(&mut self) {
+        // SIGTERM, which `Child` cannot send; a master that is killed leaves its workers behind.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        self.server.end();
+    }
+}
