@@ -5,6 +5,7 @@
 //! version only grows, an erased record never shows sealed bytes again, and a change is in the feed exactly when what it
 //! tells of is committed. Reads of shards and of records that lie on a disk do not depend on it.
 
+mod migrations;
 mod postgres;
 mod rule;
 mod sql;

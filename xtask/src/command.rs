@@ -53,24 +53,28 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Fault> {
     if status.success() { Ok(()) } else { Err(failed(command, &status.to_string())) }
 }
 
-/// Shows a command, runs it and passes its standard output on, line by line, to the terminal and to `see`.
+/// Shows a command, runs it and passes what it prints, also as errors, on, line by line, to the terminal and to `see`.
 /// Returns whether it ended with status 0.
 ///
 /// # Errors
 /// When it can't start.
 pub(crate) fn run_and_read(command: &mut Command, mut see: impl FnMut(&str)) -> Result<bool, Fault> {
     println!("$ {}", shown(command));
-    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| not_started(command, &error))?;
-    if let Some(stdout) = child.stdout.take() {
-        let mut lines = BufReader::new(stdout);
-        let mut line = Vec::new();
-        // Bytes, not `lines()`: a test may print what is not UTF-8.
-        while lines.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-            let text = String::from_utf8_lossy(&line);
-            print!("{text}");
-            see(text.trim_end());
-            line.clear();
-        }
+    let mut start = || {
+        let (said, writer) = std::io::pipe()?;
+        Ok((said, command.stdout(writer.try_clone()?).stderr(writer).spawn()?))
+    };
+    let (said, mut child) = start().map_err(|error| not_started(command, &error))?;
+    // The command keeps its ends of the pipe for a second start; the pipe would never end.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut lines = BufReader::new(said);
+    let mut line = Vec::new();
+    // Bytes, not `lines()`: a test may print what is not UTF-8.
+    while lines.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+        let text = String::from_utf8_lossy(&line);
+        print!("{text}");
+        see(text.trim_end());
+        line.clear();
     }
     let status = child.wait().map_err(|error| not_started(command, &error))?;
     Ok(status.success())

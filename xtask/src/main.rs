@@ -1,8 +1,8 @@
-//! `cargo xtask CHORE`: the chores of this repository, one file each.
+//! `./x CHORE`: the chores of this repository, one file each.
 //!
 //! Place in the flow: what a person or CI types first on a fresh machine. Each chore calls [`setup`] for the tools it
 //! needs, says what it runs, and leaves the work to cargo.
-//! Keeps true: only the standard library is used, so this crate links on a machine that has no C compiler yet.
+//! Keeps true: only the standard library is used, so its first words come seconds after the command.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person at the terminal")]
 
 mod bench;

@@ -13,12 +13,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     setup::install(&[Purpose::Build, Purpose::Package])?;
     let changelog = command::root().join("deploy/debian/changelog");
     check(&std::fs::read_to_string(changelog).unwrap_or_default(), env!("CARGO_PKG_VERSION"))?;
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(setup::tools_folder().join("bin")).chain(std::env::split_paths(&path));
-    let path = std::env::join_paths(folders)
-        .map_err(|error| Fault::new(format!("PATH cannot be extended: {error}"), "rename the folder with a colon"))?;
-    let mut deb = command::cargo(&["deb", "--package", "cli", "--locked", "--dbgsym", "--output"]);
-    command::run(deb.arg(command::target_folder()).args(arguments).env("PATH", path))
+    let mut deb = command::cargo(&["deb", "--package", "cli", "--profile", "dist", "--locked", "--dbgsym", "--output"]);
+    command::run(deb.arg(command::target_folder()).args(arguments).env("PATH", setup::path_with_tools()))
 }
 
 /// Refuses a changelog of Debian's form that does not begin with an entry of this version.
@@ -37,11 +33,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_container_is_built_by_our_compiler() {
-        let toolchain = include_str!("../../rust-toolchain.toml");
-        let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).unwrap();
+    fn the_container_is_built_by_the_pinned_compiler() {
         let container = include_str!("../../deploy/Containerfile");
-        assert!(container.contains(&format!("ARG RUST={}\n", channel.trim_matches('"'))), "{channel}");
+        assert!(container.contains(&format!("ARG RUST={}\n", crate::policies::COMPILER)));
     }
 
     #[test]

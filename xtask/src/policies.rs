@@ -1,15 +1,52 @@
 //! The chore `policies`: guests in Rust become the components committed under `policies/prebuilt`.
 //!
 //! Place in the flow: `policies/` is a Cargo workspace of its own (target wasm32, other profile); its program
-//! `componentize` does the work.
+//! `componentize` does the work. It is the only chore that needs the wasm target.
+//! Keeps true: committed components come from [`COMPILER`], because another one makes other bytes of the same sources.
 
 use crate::command;
 use crate::fault::Fault;
 use crate::setup::{self, Purpose};
 
+/// The version of rustc whose bytes are committed.
+pub(crate) const COMPILER: &str = "1.95.0";
+
 /// Installs what building guests needs, then runs `componentize ARGUMENTS`.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     setup::install(&[Purpose::Build, Purpose::Guests])?;
     let manifest = ["run", "--quiet", "--manifest-path", "policies/Cargo.toml", "--package", "componentize", "--"];
-    command::run(command::cargo(&manifest).args(arguments))
+    let mut componentize = command::cargo(&manifest);
+    let version = command::output(&mut command::program("rustc", &["--version"]))?;
+    if is_of(&version) {
+        return command::run(componentize.args(arguments));
+    }
+    match arguments {
+        [only] if only == "--check" => {
+            command::run(componentize.arg("--build"))?;
+            println!("policies: built, not compared: the committed bytes are those of rustc {COMPILER}, this is {version}");
+            Ok(())
+        }
+        _ => Err(Fault::new(
+            format!("the committed components are made by rustc {COMPILER}, this is {}", version.trim()),
+            format!("run `rustup toolchain install {COMPILER}`, then `RUSTUP_TOOLCHAIN={COMPILER} ./x policies`"),
+        )),
+    }
+}
+
+/// Whether `rustc --version` printed the version whose bytes are committed.
+fn is_of(version: &str) -> bool {
+    version.split(' ').nth(1) == Some(COMPILER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_pinned_compiler_writes_and_compares() {
+        assert!(is_of(&format!("rustc {COMPILER} (59807616e 2026-04-14)\n")));
+        for other in ["rustc 1.95.1 (x 2026-05-01)", "rustc 1.96.0-nightly (x y)", "rustc", ""] {
+            assert!(!is_of(other), "{other}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ mod apt;
 mod needs;
 mod rust;
 
-pub(crate) use rust::tools_folder;
+pub(crate) use rust::path_with_tools;
 
 use crate::fault::Fault;
 use needs::{NEEDS, Need};
@@ -32,7 +32,10 @@ pub(crate) enum Purpose {
     Package,
 }
 
-/// Installs what the options name; building, guests and tests when they name nothing.
+/// What `./x test` needs.
+pub(crate) const TESTING: [Purpose; 3] = [Purpose::Build, Purpose::Judges, Purpose::Test];
+
+/// Installs what the options name; what `./x test` needs when they name nothing.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     let (purposes, act) = purposes(arguments)?;
     match act {
@@ -76,10 +79,11 @@ fn purposes(arguments: &[String]) -> Result<(Vec<Purpose>, Act), Fault> {
     for argument in arguments {
         match argument.as_str() {
             "--build" => purposes.push(Purpose::Build),
-            "--test" => purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Judges, Purpose::Test]),
+            "--test" => purposes.extend(TESTING),
             "--bench" => purposes.extend([Purpose::Build, Purpose::Judges, Purpose::Test, Purpose::Bench]),
             "--tools" => {
-                purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Judges, Purpose::Test, Purpose::Tools]);
+                purposes.extend(TESTING);
+                purposes.extend([Purpose::Guests, Purpose::Tools]);
             }
             "--dry-run" => act = Act::Tell,
             other => {
@@ -91,7 +95,7 @@ fn purposes(arguments: &[String]) -> Result<(Vec<Purpose>, Act), Fault> {
         }
     }
     if purposes.is_empty() {
-        purposes.extend([Purpose::Build, Purpose::Guests, Purpose::Judges, Purpose::Test]);
+        purposes.extend(TESTING);
     }
     Ok((purposes, act))
 }
@@ -119,7 +123,7 @@ mod tests {
     #[test]
     fn without_options_it_readies_for_building_and_testing() {
         let (purposes, act) = purposes(&[]).unwrap();
-        assert_eq!(purposes, [Purpose::Build, Purpose::Guests, Purpose::Judges, Purpose::Test]);
+        assert_eq!(purposes, TESTING);
         assert_eq!(act, Act::Install);
     }
 

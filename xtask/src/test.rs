@@ -1,39 +1,50 @@
 //! The chore `test`: every test there is, then the demo as a check and a short torture, then one line that counts them.
 //!
-//! Place in the flow: the second command of the README, and the last step of `.ci/run`.
-//! Keeps true: a test program that crashes before it counts its tests still counts as a failure.
+//! Place in the flow: the second command of the README, and of `.ci/run`. nextest runs the tests, each in a process of its
+//! own with a time limit; `.config/nextest.toml` says how many at a time.
+//! Keeps true: a run that ends badly counts as a failure, whatever was counted before.
 
 use crate::command;
 use crate::fault::Fault;
-use crate::setup::{self, Purpose};
+use crate::setup;
 
-/// Installs what building and testing need, then runs all tests; with arguments, `cargo test ARGUMENTS` only.
+/// Installs what building and testing need, then runs all tests; with arguments, `cargo nextest run ARGUMENTS` only.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
-    setup::install(&[Purpose::Build, Purpose::Guests, Purpose::Judges, Purpose::Test])?;
+    setup::install(&setup::TESTING)?;
     let mut tally = Tally::default();
     if arguments.is_empty() {
-        // Programs and tests in one build, so that the demo runs what the tests ran: `cargo run -p cluster` would
-        // compile half the tree again with the features of that one package.
+        // Also the programs, which tests of other crates start.
         command::run(&mut command::cargo(&["build", "--workspace", "--bins", "--tests", "--examples"]))?;
-        run_tests(&["--workspace"], &mut tally)?;
+        nextest(of_this_user()?, &mut tally)?;
         check(&["demo", "--check"], &mut tally)?;
         check(&["torture", "--minutes", "0.3"], &mut tally)?;
     } else {
-        run_tests(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &mut tally)?;
+        nextest(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &mut tally)?;
     }
     println!("\n{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
     if tally.failed == 0 {
         Ok(())
     } else {
-        Err(Fault::new(format!("{} tests failed", tally.failed), "look for `FAILED` and `panicked` above"))
+        Err(Fault::new(format!("{} tests failed", tally.failed), "look for `FAIL`, `TIMEOUT` and `panicked` above"))
     }
 }
 
-/// Runs unit, integration and documentation tests.
-fn run_tests(arguments: &[&str], tally: &mut Tally) -> Result<(), Fault> {
+/// The tests that this user can run. Those that need root, and those that take an hour, are ignored in a plain run and say so
+/// by their names.
+fn of_this_user() -> Result<&'static [&'static str], Fault> {
+    if command::output(&mut command::program("id", &["-u"]))?.trim() == "0" {
+        return Ok(&["--workspace", "--run-ignored", "all", "-E", "not test(long_lane)"]);
+    }
+    println!("test: not root, so the tests named *needs_root* are skipped");
+    Ok(&["--workspace"])
+}
+
+/// Runs unit and integration tests.
+fn nextest(arguments: &[&str], tally: &mut Tally) -> Result<(), Fault> {
     let failed_before = tally.failed;
-    let mut tests = command::cargo(&["test", "--no-fail-fast"]);
-    let ended_well = command::run_and_read(tests.args(arguments), |line| tally.read(line))?;
+    let mut tests = command::cargo(&["nextest", "run"]);
+    tests.args(arguments).env("PATH", setup::path_with_tools());
+    let ended_well = command::run_and_read(&mut tests, |line| tally.read(line))?;
     if !ended_well && tally.failed == failed_before {
         tally.failed += 1;
     }
@@ -61,22 +72,20 @@ struct Tally {
 }
 
 impl Tally {
-    /// Adds what a closing line of the test harness counts; other lines count nothing.
+    /// Adds what nextest's closing line counts; other lines count nothing. A test that ran out of its time has failed.
     fn read(&mut self, line: &str) {
-        let Some((_, counts)) = line.split_once("test result: ").and_then(|(_, rest)| rest.split_once(". ")) else {
+        let Some((_, counts)) = line.trim_start().strip_prefix("Summary [").and_then(|rest| rest.split_once(" run: ")) else {
             return;
         };
-        for part in counts.split("; ") {
-            let Some((number, word)) = part.split_once(' ') else {
-                continue;
-            };
-            let Ok(number) = number.parse::<u64>() else {
+        for part in counts.split(", ") {
+            let mut words = part.split_whitespace();
+            let (Some(Ok(number)), Some(word)) = (words.next().map(str::parse::<u64>), words.next()) else {
                 continue;
             };
             match word {
                 "passed" => self.passed += number,
-                "failed" => self.failed += number,
-                "ignored" => self.skipped += number,
+                "failed" | "timed" | "exec" => self.failed += number,
+                "skipped" => self.skipped += number,
                 _ => {}
             }
         }
@@ -90,10 +99,9 @@ mod tests {
     #[test]
     fn closing_lines_add_up_and_others_count_nothing() {
         let mut tally = Tally::default();
-        tally.read("running 3 tests");
-        tally.read("test names::reads ... ok");
-        tally.read("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s");
-        tally.read("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 5 filtered out; finished in 2.5s");
-        assert_eq!(tally, Tally { passed: 15, failed: 2, skipped: 1 });
+        tally.read("        PASS [   0.004s] (12/24) format names::reads");
+        tally.read("     Summary [ 231.513s] 24 tests run: 21 passed (2 slow), 2 failed, 1 timed out, 3 skipped");
+        tally.read("     Summary [   0.010s] 1/4 tests run: 1 passed, 0 skipped");
+        assert_eq!(tally, Tally { passed: 22, failed: 3, skipped: 3 });
     }
 }

@@ -306,7 +306,8 @@ mod tests {
     #[test]
     fn what_streams_flush_in_a_turn_leaves_together_in_the_next() {
         let mut stream = Gathered::of_streams(Narrow(usize::MAX, Vec::new()));
-        for answers in [[b"one", b"two"], [b"six", b"ten"]] {
+        let rounds: [[&[u8]; 2]; 2] = [[b"one", b"two"], [b"six", b"ten"]];
+        for answers in rounds {
             let before = stream.inner.1.len();
             turn(&mut stream, &[answers[0], answers[1]]);
             assert_eq!(stream.inner.1.len(), before);
@@ -326,7 +327,7 @@ mod tests {
         let woken = Arc::new(Woken(AtomicBool::new(false)));
         let waker = Waker::from(Arc::clone(&woken));
         let mut stream = Gathered::of_streams(Narrow(usize::MAX, Vec::new()));
-        let mut flush = |stream: &mut Gathered<Narrow>| {
+        let flush = |stream: &mut Gathered<Narrow>| {
             assert!(Pin::new(stream).poll_flush(&mut Context::from_waker(&waker)).map(Result::unwrap).is_ready());
             woken.0.swap(false, Ordering::Relaxed)
         };

@@ -20,6 +20,7 @@ use sqlx::{
 use tokio::time::timeout;
 
 use super::{
+    migrations,
     sql::{Driver, SqlCatalog, driver},
     url::{OpenError, PostgresUrl},
 };
@@ -90,7 +91,7 @@ impl PostgresCatalog {
 async fn migrate(options: &PgConnectOptions) -> Result<(), OpenError> {
     let mut connection = PgConnection::connect_with(options).await?;
     // Not `run`: the compiler cannot show that its future may be sent.
-    sqlx::migrate!("./migrations/postgres").run_direct(None, &mut connection, false).await?;
+    migrations::postgres().run_direct(None, &mut connection, false).await?;
     Ok(connection.close().await?)
 }
 

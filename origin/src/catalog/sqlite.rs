@@ -12,6 +12,7 @@ use sqlx::{
 };
 
 use super::{
+    migrations,
     sql::{Clock, Driver, SqlCatalog, driver},
     url::OpenError,
 };
@@ -53,7 +54,7 @@ impl SqliteCatalog {
             .pragma("secure_delete", "ON");
         let pool = || SqlitePoolOptions::new().acquire_timeout(BUSY).idle_timeout(None).max_lifetime(None);
         let writer = pool().max_connections(1).connect_with(options.clone()).await?;
-        sqlx::migrate!("./migrations/sqlite").run(&writer).await?;
+        migrations::sqlite().run(&writer).await?;
         let readers = pool().max_connections(READERS).connect_with(options.pragma("query_only", "ON")).await?;
         Ok(Self { writers: writer, readers, changes_kept, clock })
     }

@@ -1,9 +1,9 @@
 //! Installs what rustup and cargo bring: the target of policies, rustfmt and clippy, tools of CI and of the package.
 //!
-//! Place in the flow: called by `setup`. The compiler itself comes from `rust-toolchain.toml`, by rustup, before any
-//! chore runs.
+//! Place in the flow: called by `setup`. The compiler itself was found, or installed, by the script `x`.
 //! Keeps true: tools have pinned versions and lie in a cache folder of ours, so they never replace a person's own.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::Purpose;
@@ -37,6 +37,13 @@ const TOOLS: &[Tool] = &[
         options: &["--no-default-features"],
         why: "dependencies with known faults",
     },
+    Tool {
+        purpose: Purpose::Test,
+        name: "cargo-nextest",
+        version: "0.9.143",
+        options: &["--no-default-features", "--features", "default-no-update"],
+        why: "runs the tests side by side, each with a time limit",
+    },
     Tool { purpose: Purpose::Package, name: "cargo-deb", version: "3.8.0", options: &[], why: "makes the package" },
 ];
 
@@ -60,6 +67,7 @@ pub(super) fn install_wasm_target() -> Result<(), Fault> {
     if Path::new(folder.trim()).exists() {
         return Ok(());
     }
+    println!("setup: policies are compiled to {WASM_TARGET}, a target that this toolchain lacks");
     rustup(&["target", "add", WASM_TARGET])
 }
 
@@ -126,16 +134,29 @@ fn wanted(purposes: &[Purpose]) -> impl Iterator<Item = &'static Tool> {
 }
 
 impl Tool {
-    /// Returns whether the pinned version is there: cargo lists what it installed beside the programs.
+    /// Returns whether the pinned version is there: in `PATH`, or in our folder, where cargo lists what it installed.
     fn is_met(&self, folder: &Path) -> bool {
+        if let Some(program) = command::find(&[self.name]) {
+            let said = command::output(&mut command::program(program, &["--version"])).unwrap_or_default();
+            if said.split_whitespace().any(|word| word == self.version) {
+                return true;
+            }
+        }
         let list = std::fs::read_to_string(folder.join(".crates.toml")).unwrap_or_default();
         list.contains(&format!("\"{} {} ", self.name, self.version)) && folder.join("bin").join(self.name).exists()
     }
 }
 
+/// Returns a search path on which the tools lie, ahead of all else.
+pub(crate) fn path_with_tools() -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(tools_folder().join("bin")).chain(std::env::split_paths(&path));
+    // A folder with a colon in its name cannot be on a search path.
+    std::env::join_paths(folders).unwrap_or(path)
+}
+
 /// Returns where tools lie: outside `target/`, or each fresh clone would build them again.
-/// `.ci/run` spells the same path.
-pub(crate) fn tools_folder() -> PathBuf {
+fn tools_folder() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     cache.unwrap_or_else(command::target_folder).join("evernear/tools")

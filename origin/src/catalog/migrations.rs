@@ -1,0 +1,56 @@
+//! The schema's steps, compiled in. Not by `sqlx::migrate!`: that macro compiles sqlx, tokio and a TLS library a second
+//! time, for the compiler's own machine.
+//!
+//! Keeps true: the steps of an engine are all the files of its folder; a test compares.
+
+use sqlx::{
+    SqlSafeStr,
+    migrate::{Migration, MigrationType, Migrator},
+};
+
+/// A step: its number, what it brings, its statements.
+type Step = (i64, &'static str, &'static str);
+
+/// Names a folder's files as steps: `steps!("sqlite": 1 "catalog", 2 "work")`.
+macro_rules! steps {
+    ($engine:literal: $($number:literal $name:literal),+ $(,)?) => {
+        &[$(($number, $name, include_str!(concat!("../../migrations/", $engine, "/000", $number, "_", $name, ".sql")))),+]
+    };
+}
+
+const SQLITE: &[Step] = steps!("sqlite": 1 "catalog", 2 "work", 3 "balance", 4 "records_by_object", 5 "notes");
+const POSTGRES: &[Step] = steps!("postgres": 1 "catalog", 3 "balance", 4 "records_by_object", 5 "notes");
+
+/// Returns what brings a SQLite file up to date.
+pub(super) fn sqlite() -> Migrator {
+    migrator(SQLITE)
+}
+
+/// Returns what brings a `PostgreSQL` database up to date.
+pub(super) fn postgres() -> Migrator {
+    migrator(POSTGRES)
+}
+
+fn migrator(steps: &[Step]) -> Migrator {
+    let migration = |&(number, name, statements): &Step| {
+        Migration::new(number, name.into(), MigrationType::Simple, statements.into_sql_str(), false)
+    };
+    Migrator::with_migrations(steps.iter().map(migration).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_a_folder_is_a_step() {
+        for (engine, steps) in [("sqlite", SQLITE), ("postgres", POSTGRES)] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(engine);
+            let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+            let named = steps.iter().map(|(number, name, _)| format!("{number:04}_{name}.sql"));
+            assert_eq!(files.collect::<BTreeSet<_>>(), named.collect(), "{engine}");
+        }
+    }
+}
