@@ -1,7 +1,7 @@
 //! A reader of JSON, as small as `cargo metadata` allows.
 //!
-//! Place in the flow: `tidy` reads the workspace through it. `serde_json` brings a build script, and that
-//! does not link without a C compiler (see `main`), hence our own.
+//! Place in the flow: `tidy` reads the workspace through it. Of our own, because xtask has no dependencies
+//! (see its Cargo.toml).
 //! Keeps true: malformed or too deep input is `None`, never a panic.
 
 /// Arrays and objects inside each other that are followed; cargo's metadata goes 8 deep.

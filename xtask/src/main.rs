@@ -5,7 +5,9 @@
 //! Keeps true: only the standard library is used, so its first words come seconds after the command.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person at the terminal")]
 
+mod audit;
 mod bench;
+mod check;
 mod command;
 mod demo;
 mod docs;
@@ -37,42 +39,42 @@ const CHORES: &[Chore] = &[
         name: "demo",
         summary: "build and start a small network on this machine and show a file's whole road",
         examples: &[
-            "cargo xtask demo                      the shipped samples, until Ctrl-C",
-            "cargo xtask demo photo.jpg film.mp4   your own files",
-            "cargo xtask demo --check              the same as assertions, then end",
+            "./x demo                      the shipped samples, until Ctrl-C",
+            "./x demo photo.jpg film.mp4   your own files",
+            "./x demo --check              the same as assertions, then end",
         ],
         run: demo::run,
     },
     Chore {
         name: "test",
         summary: "every test of every crate, then the demo as a check",
-        examples: &["cargo xtask test", "cargo xtask test -p format   only this crate, no demo"],
+        examples: &["./x test", "./x test -p format   only this crate, no demo"],
         run: test::run,
     },
     Chore {
         name: "torture",
         summary: "kill processes, flip bits, delete folders under load; nothing acknowledged may be lost",
         examples: &[
-            "cargo xtask torture                        one minute",
-            "cargo xtask torture --minutes 60 --seed 7  the long lane",
+            "./x torture                        one minute",
+            "./x torture --minutes 60 --seed 7  the long lane",
         ],
         run: torture::run,
     },
     Chore {
         name: "planted",
         summary: "plant twelve bugs one after another; the tests must find each",
-        examples: &["cargo xtask planted", "cargo xtask planted FolderSync   only this one"],
+        examples: &["./x planted", "./x planted FolderSync   only this one"],
         run: planted::run,
     },
     Chore {
         name: "setup",
         summary: "install what this machine lacks; the other chores call it, so it is seldom typed",
         examples: &[
-            "cargo xtask setup                     what building and testing need",
-            "cargo xtask setup --build             only what building needs",
-            "cargo xtask setup --bench             also what the measurements need",
-            "cargo xtask setup --tools             also cargo-deny and cargo-audit, which CI needs",
-            "cargo xtask setup --dry-run --tools   only say what would be installed",
+            "./x setup                     what building and testing need",
+            "./x setup --build             only what building needs",
+            "./x setup --bench             also what the measurements need",
+            "./x setup --tools             also cargo-deny and cargo-audit, which CI needs",
+            "./x setup --dry-run --tools   only say what would be installed",
         ],
         run: setup::run,
     },
@@ -80,35 +82,47 @@ const CHORES: &[Chore] = &[
         name: "policies",
         summary: "build the ready-made policies into policies/prebuilt",
         examples: &[
-            "cargo xtask policies",
-            "cargo xtask policies --check   rebuild and compare with the committed bytes",
+            "./x policies",
+            "./x policies --check   rebuild and compare with the committed bytes",
         ],
         run: policies::run,
     },
     Chore {
         name: "tidy",
         summary: "prove the layers, the homes of dependencies, pure code, file sizes and links in documents",
-        examples: &["cargo xtask tidy"],
+        examples: &["./x tidy"],
         run: tidy::run,
+    },
+    Chore {
+        name: "check",
+        summary: "what must hold of the text before it lands: form, tidy, lints, licences, known faults",
+        examples: &["./x check"],
+        run: check::run,
+    },
+    Chore {
+        name: "audit",
+        summary: "dependencies with known faults",
+        examples: &["./x audit           by the snapshot in .ci/", "./x audit --fetch   by the database of today"],
+        run: audit::run,
     },
     Chore {
         name: "docs",
         summary: "the API documentation, with every warning an error",
-        examples: &["cargo xtask docs", "cargo xtask docs --open"],
+        examples: &["./x docs", "./x docs --open"],
         run: docs::run,
     },
     Chore {
         name: "bench",
         summary: "the measurements beside their peers, in release mode",
-        examples: &["cargo xtask bench", "cargo xtask bench --help   what it can measure"],
+        examples: &["./x bench", "./x bench --help   what it can measure"],
         run: bench::run,
     },
     Chore {
         name: "package",
         summary: "a Debian package of the program, its units and examples",
         examples: &[
-            "cargo xtask package          target/evernear_VERSION_ARCHITECTURE.deb, and one of debug symbols",
-            "cargo xtask package --fast   larger files sooner; any option of cargo-deb goes here",
+            "./x package          target/evernear_VERSION_ARCHITECTURE.deb, and one of debug symbols",
+            "./x package --fast   larger files sooner; any option of cargo-deb goes here",
         ],
         run: package::run,
     },
@@ -137,12 +151,12 @@ fn chore(arguments: &[String]) -> Result<(), Fault> {
     }
     match CHORES.iter().find(|chore| chore.name == name) {
         Some(chore) => (chore.run)(rest),
-        None => Err(Fault::new(format!("there is no chore named `{name}`"), "`cargo xtask help` lists them")),
+        None => Err(Fault::new(format!("there is no chore named `{name}`"), "`./x help` lists them")),
     }
 }
 
 fn print_help() {
-    println!("usage: cargo xtask CHORE [ARGUMENTS]\n");
+    println!("usage: ./x CHORE [ARGUMENTS]\n");
     for chore in CHORES {
         println!("{:<9} {}", chore.name, chore.summary);
         for example in chore.examples {

@@ -4,6 +4,7 @@
 //! Keeps true: every complaint names its file or crate and the rule; all complaints are shown, not the first only.
 
 mod documents;
+mod features;
 mod layers;
 mod sources;
 mod workspace;
@@ -34,6 +35,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     layers::check(&members, &mut findings);
     sources::check(&root, &files, &mut findings);
     documents::check(&root, &files, &mut findings);
+    features::check(&mut findings)?;
     for warning in &findings.warnings {
         println!("tidy: warning: {warning}");
     }
