@@ -1,10 +1,7 @@
 //! The chore `check`: what must hold of the text before it lands, beside the tests: form, shape, lints, dependencies.
 //!
 //! Place in the flow: before a commit, and in `.ci/run` after the tests.
-//! Keeps true: clippy reads our crates as cargo builds them, so that what they depend on is compiled for the tests and for
-//! clippy once.
-
-use std::path::Path;
+//! Keeps true: nothing is compiled here that the tests compiled already, but our own crates.
 
 use crate::command;
 use crate::fault::Fault;
@@ -19,7 +16,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     if let Some(argument) = arguments.first() {
         return Err(Fault::new(format!("check does not know `{argument}`"), "run `./x check` without arguments"));
     }
-    setup::install(&[Purpose::Build, Purpose::Tools])?;
+    setup::install(&[Purpose::Build, Purpose::Guests, Purpose::Tools])?;
     command::run(&mut command::cargo(&["fmt", "--all", "--check"]))?;
     for manifest in BESIDE {
         command::run(&mut command::cargo(&["fmt", "--all", "--check", "--manifest-path", manifest]))?;
@@ -31,10 +28,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     clippy()
 }
 
-/// Lints every target of the workspace; a warning is an error.
+/// Lints every target of the workspace, and policies; the chore `fuzz` lints its own.
 fn clippy() -> Result<(), Fault> {
-    let sysroot = command::output(&mut command::program("rustc", &["--print", "sysroot"]))?;
-    let mut build = command::cargo(&["build", "--workspace", "--all-targets"]);
-    build.env("RUSTC_WORKSPACE_WRAPPER", Path::new(sysroot.trim()).join("bin/clippy-driver"));
-    command::run(build.env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__"))
+    command::run(command::linted(&mut command::cargo(&["build", "--workspace", "--all-targets"]))?)?;
+    let policies = ["clippy", "--manifest-path", "policies/Cargo.toml"];
+    let componentize = ["--package", "componentize", "--", "-Dwarnings"];
+    let guests = ["--workspace", "--exclude", "componentize", "--target", "wasm32-unknown-unknown", "--", "-Dwarnings"];
+    command::run(command::cargo(&policies).args(componentize))?;
+    command::run(command::cargo(&policies).args(guests))
 }

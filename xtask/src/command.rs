@@ -43,6 +43,25 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// Makes a cargo build one that clippy reads along: a warning in a crate of ours is an error. What our crates depend on is
+/// compiled once for the programs and for clippy.
+///
+/// # Errors
+/// When there is no compiler.
+pub(crate) fn linted(build: &mut Command) -> Result<&mut Command, Fault> {
+    let sysroot = output(&mut program("rustc", &["--print", "sysroot"]))?;
+    build.env("RUSTC_WORKSPACE_WRAPPER", Path::new(sysroot.trim()).join("bin/clippy-driver"));
+    Ok(build.env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__"))
+}
+
+/// Returns the target triple of this machine.
+///
+/// # Errors
+/// When there is no compiler.
+pub(crate) fn host() -> Result<String, Fault> {
+    Ok(output(&mut program("rustc", &["--print", "host-tuple"]))?.trim().to_owned())
+}
+
 /// Shows a command and runs it to its end.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ mod command;
 mod demo;
 mod docs;
 mod fault;
+mod fuzz;
 mod json;
 mod package;
 mod planted;
@@ -81,10 +82,7 @@ const CHORES: &[Chore] = &[
     Chore {
         name: "policies",
         summary: "build the ready-made policies into policies/prebuilt",
-        examples: &[
-            "./x policies",
-            "./x policies --check   rebuild and compare with the committed bytes",
-        ],
+        examples: &["./x policies", "./x policies --check   rebuild and compare with the committed bytes"],
         run: policies::run,
     },
     Chore {
@@ -104,6 +102,12 @@ const CHORES: &[Chore] = &[
         summary: "dependencies with known faults",
         examples: &["./x audit           by the snapshot in .ci/", "./x audit --fetch   by the database of today"],
         run: audit::run,
+    },
+    Chore {
+        name: "fuzz",
+        summary: "every decoder of foreign bytes under libFuzzer",
+        examples: &["./x fuzz                     a minute each", "./x fuzz --seconds 600 label"],
+        run: fuzz::run,
     },
     Chore {
         name: "docs",

@@ -23,7 +23,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     match arguments {
         [only] if only == "--check" => {
             command::run(componentize.arg("--build"))?;
-            println!("policies: built, not compared: the committed bytes are those of rustc {COMPILER}, this is {version}");
+            println!(
+                "policies: built, not compared: the committed bytes are those of rustc {COMPILER}, this is {version}"
+            );
             Ok(())
         }
         _ => Err(Fault::new(

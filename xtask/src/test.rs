@@ -74,7 +74,8 @@ struct Tally {
 impl Tally {
     /// Adds what nextest's closing line counts; other lines count nothing. A test that ran out of its time has failed.
     fn read(&mut self, line: &str) {
-        let Some((_, counts)) = line.trim_start().strip_prefix("Summary [").and_then(|rest| rest.split_once(" run: ")) else {
+        let Some((_, counts)) = line.trim_start().strip_prefix("Summary [").and_then(|rest| rest.split_once(" run: "))
+        else {
             return;
         };
         for part in counts.split(", ") {

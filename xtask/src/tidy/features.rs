@@ -44,7 +44,8 @@ fn read(tree: &str) -> Features {
 
 /// The crates of the demo that the tests would compile again.
 fn differing<'a>(demo: &'a Features, test: &Features) -> Vec<&'a str> {
-    let again = |(name, sets): &(&String, &BTreeSet<String>)| test.get(*name).is_none_or(|others| !sets.is_subset(others));
+    let again =
+        |(name, sets): &(&String, &BTreeSet<String>)| test.get(*name).is_none_or(|others| !sets.is_subset(others));
     demo.iter().filter(again).map(|(name, _)| name.as_str()).collect()
 }
 
@@ -55,7 +56,9 @@ mod tests {
     #[test]
     fn a_feature_that_only_tests_ask_for_is_found() {
         let demo = read("format v0.1.0 (/home/me/format) \nblake3 v1.8.2 std\nsemver v1.0.28 std\n");
-        let test = read("format v0.1.0 (/home/me/format) \nblake3 v1.8.2 rayon,std\nsemver v1.0.28 std\nproptest v1.0.0 std\n");
+        let test = read(
+            "format v0.1.0 (/home/me/format) \nblake3 v1.8.2 rayon,std\nsemver v1.0.28 std\nproptest v1.0.0 std\n",
+        );
         assert_eq!(differing(&demo, &test), ["blake3 v1.8.2"]);
     }
 }

@@ -51,7 +51,12 @@ const FAMILIES: &[Family] = &[
         in_tests: InTests::AtHome,
         why: "the HTTP engine can be replaced in one crate",
     },
-    Family { prefix: "quinn", homes: &["edge", "bench"], in_tests: InTests::AtHome, why: "as pingora; bench asks as a viewer" },
+    Family {
+        prefix: "quinn",
+        homes: &["edge", "bench"],
+        in_tests: InTests::AtHome,
+        why: "as pingora; bench asks as a viewer",
+    },
     Family { prefix: "h3", homes: &["edge", "bench"], in_tests: InTests::AtHome, why: "as quinn" },
     Family {
         prefix: "hickory",
@@ -119,7 +124,9 @@ fn family_fault(user: &str, dependency: &Dependency) -> Option<String> {
 fn purity_fault(user: &str, dependency: &Dependency) -> Option<String> {
     let name = &dependency.name;
     match (user, dependency.kind) {
-        ("xtask", _) => Some(format!("xtask names {name}, but its first words must come within seconds of a clean clone: std only")),
+        ("xtask", _) => {
+            Some(format!("xtask names {name}, but its first words must come within seconds of a clean clone: std only"))
+        }
         ("format", Kind::Shipped) if IMPURE.iter().any(|impure| is_of(name, impure)) => {
             Some(format!("format names {name}; it has no clock, socket, file or chance of its own"))
         }

@@ -1,0 +1,192 @@
+//! The script `x` on machines of every kind: what is outside of it (rustup, cargo, apt-get, a compiler) is played by stand-ins
+//! that write down how they were called.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What the script calls that every Debian has.
+const TOOLS: [&str; 7] = ["sh", "dirname", "sed", "awk", "grep", "cat", "env"];
+
+/// A machine: a clone, and a folder of programs that is all of its `PATH`.
+struct Machine {
+    root: PathBuf,
+}
+
+impl Machine {
+    /// A machine that has what every Debian has, run by the user of this number.
+    fn of_user(user: u32) -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let root = std::env::temp_dir().join(format!("evernear-x-{}-{number}", std::process::id()));
+        fs::create_dir_all(root.join("bin")).unwrap();
+        fs::create_dir_all(root.join("my clone")).unwrap();
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        fs::copy(repository.join("x"), root.join("my clone/x")).unwrap();
+        fs::write(root.join("my clone/Cargo.toml"), "[workspace.package]\nrust-version = \"1.95\"\n").unwrap();
+        for tool in TOOLS {
+            let found =
+                ["/bin", "/usr/bin"].map(|folder| Path::new(folder).join(tool)).into_iter().find(|it| it.exists());
+            symlink(found.unwrap(), root.join("bin").join(tool)).unwrap();
+        }
+        let machine = Self { root };
+        machine.with("id", &format!("echo {user}"))
+    }
+
+    /// The same with one more program. Calls of it are noted; then it does as `body` says.
+    fn with(self, name: &str, body: &str) -> Self {
+        let path = self.root.join("bin").join(name);
+        let notes = self.root.join("notes");
+        let note =
+            format!("#!/bin/sh\nprintf '%s\\n' \"{name}($RUSTUP_TOOLCHAIN) $*\" >>'{}'\n{body}\n", notes.display());
+        fs::write(&path, note).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        self
+    }
+
+    /// The same with a compiler of this version in the path, chosen by nobody.
+    fn with_rustc(self, version: &str) -> Self {
+        self.with("rustc", &format!("echo 'rustc {version} (0123456789 2026-01-01)'"))
+    }
+
+    /// The same with a rustup that has these toolchains, and brings `stable` of this version when asked.
+    fn with_rustup(self, toolchains: &[(&str, &str)], stable: &str) -> Self {
+        let list: String = toolchains.iter().map(|(name, _)| format!("echo '{name}'\n")).collect();
+        let run: String = toolchains
+            .iter()
+            .map(|(name, version)| format!("{}) echo 'rustc {version} (x y)' ;;\n", first_word(name)))
+            .collect();
+        self.with(
+            "rustup",
+            &format!(
+                "case \"$1 $2\" in 'toolchain list') {list} ;; 'toolchain install') exit 0 ;; run*) case $2 in {run} stable) \
+                 echo 'rustc {stable} (x y)' ;; *) exit 1 ;; esac ;; esac"
+            ),
+        )
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new("/bin/sh")
+            .arg(self.root.join("my clone/x"))
+            .args(arguments)
+            .env_clear()
+            .env("PATH", self.root.join("bin"))
+            .env("HOME", &self.root)
+            .output()
+            .unwrap()
+    }
+
+    /// The calls of a program, each with the toolchain that was chosen.
+    fn calls(&self, program: &str) -> Vec<String> {
+        let notes = fs::read_to_string(self.root.join("notes")).unwrap_or_default();
+        notes.lines().filter(|line| line.starts_with(&format!("{program}("))).map(str::to_owned).collect()
+    }
+
+    /// The one call of cargo.
+    fn cargo(&self) -> String {
+        let calls = self.calls("cargo");
+        assert_eq!(calls.len(), 1, "{calls:?}");
+        calls[0].clone()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+fn first_word(line: &str) -> &str {
+    line.split(' ').next().unwrap()
+}
+
+/// Runs `./x demo` and expects a failure that says all of this.
+fn refused(machine: &Machine, words: &[&str]) {
+    let output = machine.run(&["demo"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert_eq!(machine.calls("cargo"), [""; 0]);
+}
+
+#[test]
+fn a_compiler_that_is_new_enough_is_taken_as_it_is_and_arguments_stay_whole() {
+    for version in ["1.95.0", "1.96.0-nightly", "1.101.3", "2.0.0"] {
+        let machine = Machine::of_user(1000).with_rustc(version).with("cc", "").with("cargo", "printf '<%s>' \"$@\"");
+        let output = machine.run(&["demo", "my film.mp4", ""]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success() && said.ends_with("<--package><xtask><--><demo><my film.mp4><>"),
+            "{version}: {said}"
+        );
+        assert!(said.contains("my clone/Cargo.toml>"), "{said}");
+        assert!(machine.cargo().starts_with("cargo() "));
+    }
+}
+
+#[test]
+fn of_several_toolchains_one_that_is_new_enough_is_chosen_whatever_its_name() {
+    for (toolchains, chosen) in [
+        (&[("stable-x86_64-unknown-linux-gnu (default)", "1.95.2")][..], "stable-x86_64-unknown-linux-gnu"),
+        (
+            &[
+                ("1.80.1-x86_64-unknown-linux-gnu (active, default)", "1.80.1"),
+                ("1.95.0-x86_64-unknown-linux-gnu", "1.95.0"),
+            ],
+            "1.95.0-x86_64-unknown-linux-gnu",
+        ),
+        (&[("nightly-x86_64-unknown-linux-gnu", "1.99.0-nightly"), ("ours", "1.97.0")], "ours"),
+        (&[("1.9.0", "1.9.0"), ("nightly-2026-05-01", "1.97.0-nightly")], "nightly-2026-05-01"),
+    ] {
+        let machine = Machine::of_user(1000)
+            .with_rustc("1.80.1")
+            .with_rustup(toolchains, "1.80.0")
+            .with("cc", "")
+            .with("cargo", "");
+        assert!(machine.run(&["test"]).status.success());
+        assert!(machine.cargo().starts_with(&format!("cargo({chosen}) ")), "{}", machine.cargo());
+        assert!(!machine.calls("rustup").iter().any(|call| call.contains("install")));
+    }
+}
+
+#[test]
+fn without_one_stable_is_installed_and_an_old_stable_is_told() {
+    let machine =
+        Machine::of_user(1000).with_rustup(&[("1.94.0", "1.94.0")], "1.95.0").with("cc", "").with("cargo", "");
+    assert!(machine.run(&["demo"]).status.success());
+    assert!(machine.cargo().starts_with("cargo(stable) "));
+    let old = Machine::of_user(1000).with_rustup(&[], "1.94.0").with("cc", "").with("cargo", "");
+    refused(&old, &["`stable` is older than 1.95", "rustup update stable"]);
+}
+
+#[test]
+fn a_machine_without_rustup_is_told_where_it_is() {
+    refused(&Machine::of_user(0).with("cc", "").with("cargo", ""), &["1.95", "found: none", "https://rustup.rs"]);
+    let old = Machine::of_user(0).with_rustc("1.63.0").with("cc", "").with("cargo", "");
+    refused(&old, &["found: rustc 1.63.0"]);
+}
+
+#[test]
+fn a_c_compiler_is_installed_where_there_is_none() {
+    let machine = Machine::of_user(0).with_rustc("1.95.0").with("apt-get", "").with("cargo", "");
+    assert!(machine.run(&["demo"]).status.success());
+    let calls = machine.calls("apt-get");
+    assert!(calls.len() == 2 && calls[0].contains("update") && calls[1].ends_with("gcc libc6-dev"), "{calls:?}");
+    machine.cargo();
+
+    let machine =
+        Machine::of_user(1000).with_rustc("1.95.0").with("apt-get", "").with("sudo", "exec \"$@\"").with("cargo", "");
+    assert!(machine.run(&["demo"]).status.success());
+    assert_eq!((machine.calls("sudo").len(), machine.calls("apt-get").len()), (2, 2));
+}
+
+#[test]
+fn who_cannot_install_is_told_what_to_install() {
+    let machine = Machine::of_user(1000).with_rustc("1.95.0").with("apt-get", "").with("cargo", "");
+    refused(&machine, &["no C compiler `cc`", "as root: apt-get update && apt-get install gcc libc6-dev"]);
+    refused(&Machine::of_user(0).with_rustc("1.95.0").with("cargo", ""), &["no C compiler `cc`", "gcc or clang"]);
+}
