@@ -9,10 +9,17 @@ use std::{
 };
 
 use sandbox::{
-    Area, Asked, Candidate, Chain, Effect, Facts, Hook, Marks, Outcome, Served, Steering, Tier, Trie, valid_until,
+    Area, Asked, Candidate, Chain, Effect, Facts, Hook, LinkFault, Marks, Outcome, Served, Steering, Tier, Trie,
+    valid_until,
 };
 
-use crate::{ask::Ask, error::Fault};
+use tracing::field::display;
+
+use crate::{
+    ask::Ask,
+    error::{Fault, causes},
+    policies::Key,
+};
 
 /// Bytes of remembered decisions of one policy version; when full it forgets all and costs some runs.
 const SERVED_BYTES_MAX: usize = 1024 * 1024;
@@ -43,6 +50,8 @@ pub(crate) struct Said {
 /// One version of a policy, ready to decide.
 pub(crate) struct Program {
     chain: Chain,
+    /// Whose it is, for the log; none of the built-in one.
+    key: Option<Key>,
     /// The version's number, which only grows.
     pub(crate) sequence: u64,
     /// Seconds since 1970 from which it no longer counts; zero for never.
@@ -59,9 +68,10 @@ struct Steered {
 }
 
 impl Program {
-    pub(crate) fn new(chain: Chain, sequence: u64, expires: u64) -> Self {
+    pub(crate) fn new(chain: Chain, key: Option<Key>, sequence: u64, expires: u64) -> Self {
         Self {
             chain,
+            key,
             sequence,
             expires,
             served: RwLock::new(Trie::new(SERVED_BYTES_MAX)),
@@ -92,7 +102,7 @@ impl Program {
     fn run(&self, ask: &Arc<Ask>) -> Result<Arc<Said>, Fault> {
         let facts: Arc<dyn Facts> = Arc::clone(ask) as Arc<dyn Facts>;
         let run = self.chain.serve(&facts).map_err(|fault| {
-            tracing::warn!(link = fault.link.0, fault = %fault.source, "policy gave no verdict");
+            self.warn(&fault, "policy gave no verdict");
             Fault::Policy
         })?;
         // A chain that has no say in serving says yes for as long as the version may stand.
@@ -125,7 +135,7 @@ impl Program {
             Ok(Some(run)) => run,
             Ok(None) => return Tier::Disk,
             Err(fault) => {
-                tracing::warn!(link = fault.link.0, fault = %fault.source, "policy did not say what may be kept");
+                self.warn(&fault, "policy did not say what may be kept");
                 return Tier::None;
             }
         };
@@ -160,7 +170,7 @@ impl Program {
         }
         let facts: Arc<dyn Facts> = Arc::clone(ask) as Arc<dyn Facts>;
         let run = self.chain.steer(&facts, candidates).map_err(|fault| {
-            tracing::warn!(link = fault.link.0, fault = %fault.source, "policy gave no weights");
+            self.warn(&fault, "policy gave no weights");
             Fault::Policy
         })?;
         let run = run.ok_or(Fault::Policy)?;
@@ -172,6 +182,11 @@ impl Program {
             steered.trie = Trie::new(STEERED_BYTES_MAX);
         }
         Ok(run.verdict)
+    }
+
+    fn warn(&self, fault: &LinkFault, what: &'static str) {
+        let (owner, policy) = self.key.as_ref().map(|(owner, name)| (display(owner), display(name))).unzip();
+        tracing::warn!(owner, policy, link = fault.link.0 + 1, fault = causes(&fault.source), "{what}");
     }
 }
 

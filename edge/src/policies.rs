@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::{
     decide::Program,
-    error::Fault,
+    error::{Fault, causes},
     library::{PolicyError, PolicyLibrary, compile},
 };
 
@@ -28,7 +28,8 @@ const FAULT_TIME: Duration = Duration::from_secs(1);
 /// A viewer waits so long for a policy to be fetched and compiled.
 const LOAD_DEADLINE: Duration = Duration::from_secs(20);
 
-type Key = (OwnerId, PolicyName);
+/// Whose policy it is, and its name.
+pub(crate) type Key = (OwnerId, PolicyName);
 
 /// All policies of this edge.
 pub(crate) struct Policies {
@@ -53,7 +54,7 @@ impl Policies {
         let chain = Chain::new(vec![Link { policy: Arc::new(policy), config: Arc::new(Config::default()) }])?;
         Ok(Self {
             library,
-            default: Arc::new(Program::new(chain, 0, 0)),
+            default: Arc::new(Program::new(chain, None, 0, 0)),
             programs: Cache::new(PROGRAMS_MAX),
             faults: sync::Cache::builder().max_capacity(PROGRAMS_MAX * 16).time_to_live(FAULT_TIME).build(),
             changed: sync::Cache::builder().max_capacity(PROGRAMS_MAX * 16).time_to_live(LOAD_DEADLINE * 2).build(),
@@ -87,8 +88,7 @@ impl Policies {
         match self.programs.try_get_with(key.clone(), loading).await {
             Ok(slot) => Some(slot.load_full()),
             Err(error) => {
-                let cause = &*error as &dyn std::error::Error;
-                tracing::warn!(owner = %key.0, policy = %key.1, error = cause, "policy cannot be had");
+                tracing::warn!(owner = %key.0, policy = %key.1, error = causes(&*error), "policy cannot be had");
                 self.faults.insert(key, ());
                 None
             }
@@ -117,7 +117,7 @@ impl Policies {
                 slot.rcu(|held| if held.sequence > program.sequence { Arc::clone(held) } else { Arc::clone(&program) });
             }
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
+                let error = causes(&error);
                 tracing::warn!(owner = %key.0, policy = %key.1, error, "new policy version not taken up; the old one stays");
             }
         }
@@ -130,8 +130,9 @@ impl Policies {
             self.changed(owner, &name).await;
         }
     }
-    async fn load(&self, (owner, name): &Key, seen: u64) -> Result<Program, PolicyError> {
-        let loaded = self.library.load(owner, name, seen).await?;
-        Ok(Program::new(loaded.chain, loaded.sequence, loaded.expires))
+
+    async fn load(&self, key: &Key, seen: u64) -> Result<Program, PolicyError> {
+        let loaded = self.library.load(&key.0, &key.1, seen).await?;
+        Ok(Program::new(loaded.chain, Some(key.clone()), loaded.sequence, loaded.expires))
     }
 }
