@@ -27,6 +27,9 @@ const READY_MADE: [(&str, &[u8]); 6] = [
     ("ttl", include_bytes!("../../policies/prebuilt/ttl.wasm")),
 ];
 
+/// Letters of a key in an error.
+const SHOWN_LETTERS_MAX: usize = 64;
+
 /// A policy, read and bounded, not yet judged: a sandbox does that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicySource {
@@ -59,9 +62,15 @@ pub enum PolicySourceError {
     /// Not TOML.
     #[error("the policy is not TOML")]
     Toml(#[from] Box<toml::de::Error>),
-    /// Something else than links.
-    #[error("a policy has only [[link]] tables, 1 to {POLICY_LINKS_MAX} of them")]
+    /// No links, or too many.
+    #[error("a policy has [[link]] tables, 1 to {POLICY_LINKS_MAX} of them")]
     Shape,
+    /// A key outside of all links, where it would say nothing.
+    #[error("{key} stands outside of the links; write it under its [[link]]")]
+    Outside {
+        /// How the key begins.
+        key: String,
+    },
     /// A link says nothing, or twice, what runs.
     #[error("link {link} needs either use = \"NAME\" ({}) or component = \"FILE.wasm\"", ready_made())]
     Component {
@@ -107,8 +116,12 @@ impl PolicySource {
     /// [`PolicySourceError`].
     pub fn parse(text: &str, folder: &Path) -> Result<Self, PolicySourceError> {
         let mut document: toml::Table = toml::from_str(text).map_err(Box::new)?;
-        let Some(toml::Value::Array(tables)) = document.remove("link") else { return Err(PolicySourceError::Shape) };
-        if !document.is_empty() || !(1..=POLICY_LINKS_MAX).contains(&tables.len()) {
+        let tables = document.remove("link");
+        if let Some(key) = document.keys().next() {
+            return Err(PolicySourceError::Outside { key: key.chars().take(SHOWN_LETTERS_MAX).collect() });
+        }
+        let Some(toml::Value::Array(tables)) = tables else { return Err(PolicySourceError::Shape) };
+        if !(1..=POLICY_LINKS_MAX).contains(&tables.len()) {
             return Err(PolicySourceError::Shape);
         }
         let links = (1..).zip(tables).map(|(link, table)| match table {
@@ -189,8 +202,12 @@ mod tests {
 
     #[test]
     fn what_is_no_policy_says_why() {
-        for text in ["", "link = 3", "[[link]]\nuse=\"geo\"\n[other]\n", &"[[link]]\nuse=\"geo\"\n".repeat(9)] {
+        for text in ["", "link = 3", "link = []", &"[[link]]\nuse=\"geo\"\n".repeat(9)] {
             assert!(matches!(parse(text), Err(PolicySourceError::Shape)), "{text}");
+        }
+        for text in ["other = 1\n[[link]]\nuse=\"geo\"\n", "[[link]]\nuse=\"geo\"\n[other]\n", "[[other]]\nuse=\"geo\""]
+        {
+            assert!(matches!(parse(text), Err(PolicySourceError::Outside { key }) if key == "other"), "{text}");
         }
         for text in [
             "[[link]]\n",
