@@ -17,6 +17,8 @@ pub(crate) struct CheckedLink {
     component: String,
     component_bytes: usize,
     config_bytes: usize,
+    /// The keys that it declares; none when it declares nothing, so that its configuration is not checked.
+    config_keys: Option<Vec<String>>,
     /// The decisions it takes part in.
     hooks: Vec<String>,
     /// All that it can ask; what is not here it cannot see.
@@ -39,14 +41,18 @@ pub(crate) fn check(source: &PolicySource) -> anyhow::Result<Vec<CheckedLink>> {
     let compiler = compiler()?;
     let judge = |(link, of): (usize, &twin::LinkSource)| {
         let at = || format!("link {link} ({}) is refused", of.title);
-        sandbox::Config::parse(&of.config).with_context(at)?;
+        let config = sandbox::Config::parse(&of.config).with_context(at)?;
         let admitted = sandbox::admit(&of.component, &[]).with_context(at)?;
-        guard::compile(&admitted, &[], &compiler).with_context(at)?;
         let summary = admitted.summary();
+        if let Some(keys) = &summary.keys {
+            config.check(keys).with_context(at)?;
+        }
+        guard::compile(&admitted, &[], &compiler).with_context(at)?;
         Ok(CheckedLink {
             component: of.title.clone(),
             component_bytes: of.component.len(),
             config_bytes: of.config.len(),
+            config_keys: summary.keys.as_ref().map(|keys| keys.names().map(str::to_owned).collect()),
             hooks: summary.hooks.iter().map(|hook| hook.to_string()).collect(),
             reads: summary.imports.iter().map(ToString::to_string).collect(),
             functions: summary.functions,
@@ -59,9 +65,13 @@ pub(crate) fn check(source: &PolicySource) -> anyhow::Result<Vec<CheckedLink>> {
 pub(crate) fn text(links: &[CheckedLink]) -> String {
     let line = |link: &CheckedLink| {
         let reads = if link.reads.is_empty() { "nothing".to_owned() } else { link.reads.join(", ") };
+        let unchecked = match link.config_keys {
+            Some(_) => "",
+            None => "; keys and types of its configuration are not checked, because it declares none",
+        };
         let CheckedLink { component, component_bytes, config_bytes, .. } = link;
         format!(
-            "{component}: {component_bytes} B, config {config_bytes} B; decides {}; reads {reads}\n",
+            "{component}: {component_bytes} B, config {config_bytes} B; decides {}; reads {reads}{unchecked}\n",
             link.hooks.join(", ")
         )
     };

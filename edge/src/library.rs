@@ -49,12 +49,20 @@ pub enum PolicyError {
     #[error("a component does not compile")]
     Guard(#[from] sandbox::guard::GuardError),
     /// The configuration is wrong. The owner's.
-    #[error("a configuration cannot be used")]
-    Config(#[from] sandbox::ConfigError),
+    #[error("the configuration of link {link} cannot be used")]
+    Config {
+        /// Which link, counted from 1 as its owner does.
+        link: usize,
+        /// What is wrong with it.
+        source: sandbox::ConfigError,
+    },
     /// The configuration is not text. The owner's.
-    #[error("a configuration is not text")]
-    Text,
-    /// The number of links is wrong. The owner's.
+    #[error("the configuration of link {link} is not text")]
+    Text {
+        /// Which link, counted from 1.
+        link: usize,
+    },
+    /// The links make no chain, or a configuration is not what its component takes. The owner's.
     #[error("the chain cannot be used")]
     Chain(#[from] sandbox::ChainError),
     /// Our own compiler task was stopped.
@@ -112,16 +120,16 @@ impl PolicyLibrary {
             return Err(PolicyError::Time);
         }
         let mut links = Vec::with_capacity(manifest.links.len());
-        for link in &manifest.links {
-            links.push(self.link(link).await?);
+        for (at, link) in (1..).zip(&manifest.links) {
+            links.push(self.link(at, link).await?);
         }
         Ok(LoadedPolicy { chain: Chain::new(links)?, sequence: manifest.sequence, expires: manifest.expires })
     }
 
-    async fn link(&self, link: &PolicyLink) -> Result<Link, PolicyError> {
+    async fn link(&self, at: usize, link: &PolicyLink) -> Result<Link, PolicyError> {
         let config = self.blob(link.config, link.config_bytes).await?;
-        let text = std::str::from_utf8(&config).map_err(|_| PolicyError::Text)?;
-        let config = Arc::new(Config::parse(text)?);
+        let text = std::str::from_utf8(&config).map_err(|_| PolicyError::Text { link: at })?;
+        let config = Arc::new(Config::parse(text).map_err(|source| PolicyError::Config { link: at, source })?);
         if let Some(policy) = self.components.get(&link.component).await {
             return Ok(Link { policy, config });
         }

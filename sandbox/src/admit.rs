@@ -11,6 +11,7 @@ use std::fmt;
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload, Validator, WasmFeatures};
 
+use crate::keys::{Keys, KeysError, SECTION};
 use crate::limits::{Class, Limits};
 use crate::question::Hook;
 
@@ -39,6 +40,8 @@ pub struct Summary {
     pub imports: BTreeSet<Import>,
     /// The hooks it exports, in the order of the contract.
     pub hooks: Vec<Hook>,
+    /// The keys that its configuration may have; `None` when it declares none, so that nobody can tell.
+    pub keys: Option<Keys>,
     /// Functions in all core modules.
     pub functions: u32,
     /// The biggest function body in bytes.
@@ -109,6 +112,9 @@ pub enum AdmitError {
     /// No hook of the contract is exported.
     #[error("exports no hook; export at least one of steer, serve, hold, place of evernear:policy@1")]
     NoHook,
+    /// The keys of the configuration are declared wrongly.
+    #[error("its custom section {SECTION}, which declares the keys of its configuration, cannot be used")]
+    Keys(#[from] KeysError),
     /// A function body is too big.
     #[error("{place} has a body of {bytes} bytes, at most {limit} are allowed; split it")]
     FunctionBytes {
@@ -235,8 +241,9 @@ pub fn admit<'a>(wasm: &'a [u8], engines: &[[u8; 32]]) -> Result<Admitted<'a>, A
     if hooks.is_empty() {
         return Err(AdmitError::NoHook);
     }
-    let Structure { class, functions, function_bytes, .. } = structure;
-    Ok(Admitted { wasm, summary: Summary { class, imports, hooks, functions, function_bytes } })
+    let Structure { class, keys, functions, function_bytes, .. } = structure;
+    let keys = keys.as_deref().map(Keys::parse).transpose()?;
+    Ok(Admitted { wasm, summary: Summary { class, imports, hooks, keys, functions, function_bytes } })
 }
 
 impl<'a> Admitted<'a> {
@@ -283,6 +290,8 @@ struct Structure {
     function_bytes: usize,
     imports: Vec<String>,
     exports: Vec<String>,
+    /// What is declared of the keys, all sections together.
+    keys: Option<Vec<u8>>,
 }
 
 /// What the parser is inside of.
@@ -298,6 +307,13 @@ impl Structure {
         for payload in Parser::new(0).parse_all(wasm) {
             let payload = payload.map_err(invalid)?;
             let depth = stack.len();
+            if let Payload::CustomSection(section) = &payload
+                && section.name() == SECTION
+            {
+                let keys = found.keys.get_or_insert_default();
+                keys.push(b'\n');
+                keys.extend_from_slice(section.data());
+            }
             match (&payload, stack.last_mut()) {
                 (Payload::Version { encoding: Encoding::Module, .. }, None) => return Err(AdmitError::CoreModule),
                 (Payload::Version { encoding: Encoding::Module, .. }, Some(_)) => {

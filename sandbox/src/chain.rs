@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, RateClass};
+use crate::config::{Config, ConfigError, RateClass};
 use crate::facts::Facts;
 use crate::fault::Fault;
 use crate::headers::Header;
@@ -35,12 +35,23 @@ pub struct Chain {
     links: Vec<Link>,
 }
 
-/// A number of links that no chain has: the owner's fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a policy has 1 to {LINKS_MAX} links, not {links}")]
-pub struct ChainError {
-    /// How many were given.
-    pub links: usize,
+/// Links that make no chain: the owner's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// None, or too many.
+    #[error("a policy has 1 to {LINKS_MAX} links, not {links}")]
+    Links {
+        /// How many were given.
+        links: usize,
+    },
+    /// A config that is not what its component declares.
+    #[error("the configuration of link {link} is not what its component takes")]
+    Config {
+        /// Which link, counted from 1 as its owner does.
+        link: usize,
+        /// What does not fit.
+        source: ConfigError,
+    },
 }
 
 /// A link's run had no verdict, so the chain has none.
@@ -83,13 +94,19 @@ pub struct Served {
 type Linked<T> = Result<T, LinkFault>;
 
 impl Chain {
-    /// Takes the links in order.
+    /// Takes the links in order. The only way to a chain, so that none runs whose configs are not what their components
+    /// declare.
     ///
     /// # Errors
-    /// [`ChainError`] when there are none or more than eight.
+    /// [`ChainError`] when there are none or more than eight, or a config does not fit its component.
     pub fn new(links: Vec<Link>) -> Result<Self, ChainError> {
         if links.is_empty() || links.len() > LINKS_MAX {
-            return Err(ChainError { links: links.len() });
+            return Err(ChainError::Links { links: links.len() });
+        }
+        for (link, of) in (1..).zip(&links) {
+            if let Some(keys) = &of.policy.summary().keys {
+                of.config.check(keys).map_err(|source| ChainError::Config { link, source })?;
+            }
         }
         Ok(Self { links })
     }
@@ -151,11 +168,10 @@ impl Chain {
     /// Answers remembered questions from `facts` and the links' configs, for [`Trie::lookup`](crate::Trie::lookup).
     pub fn respondent<'a>(&'a self, facts: &'a dyn Facts) -> impl Respondent + 'a {
         move |link: u8, question: &Question| -> Answer {
-            match self.links.get(usize::from(link)) {
-                Some(link) => answer(facts, &link.config, question),
-                // Only a trace of another chain names a link that is not here; no verdict is under this answer.
-                None => Answer::MaybeText(None),
-            }
+            let link = self.links.get(usize::from(link));
+            // Only a trace of another chain names a link that is not here, or asks its config what it cannot answer; no
+            // verdict is under this answer.
+            link.and_then(|link| answer(facts, &link.config, question).ok()).unwrap_or(Answer::MaybeText(None))
         }
     }
 

@@ -1,48 +1,47 @@
 //! The owner's parameters of a policy, read from TOML.
 //!
-//! Flow: the signed TOML text -> [`Config::parse`] once, on load -> look-ups by the guest through the host. The hash that
-//! identifies a config is taken by the caller from the text itself. A decoder of foreign bytes: nothing here can panic.
+//! Flow: the signed TOML text -> [`Config::parse`] once, on load -> [`Config::check`] against what the component declares ->
+//! look-ups by the guest through the host. The hash that identifies a config is taken by the caller from the text itself.
+//! Keeps true: what the owner wrote is never taken for something else. A value of another type than the guest asks for is
+//! [`WrongType`], which ends the run; only a key that is not there is absent.
 //!
 //! | TOML | what it is |
 //! |---|---|
 //! | `ttl = 60`, `note = "hi"`, `strict = true` | a number (u32), a text, a truth |
-//! | `ids = [1, 2]`, `hosts = ["a", "b"]` | a set of numbers, a set of texts |
+//! | `ids = [1, 2]`, `hosts = ["a", "b"]` | a set of numbers, a set of texts; an empty list is either |
 //! | `X-allow = ["DE", "eu"]`, also `X-deny`, `X-countries` | a set of countries, built-in groups and "unknown", spelling checked |
 //! | `[[X]]` with `glob`, `number` | ordered path rules |
 //! | `[[header-set]]` with `name = "value"` | header sets, bit n of a decision's `header-sets` |
 //! | `[[target]]` with `url` | redirect targets |
 //! | `[[rate-class]]` with `requests`, `seconds` | rate classes, counted from 1 |
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
-use toml::Value as Toml;
 
 use crate::country::CountryCode;
 use crate::glob::{Glob, GlobError};
-use crate::groups;
-use crate::headers::{Header, HeaderError};
+use crate::headers::{Header, HeaderError, VALUE_BYTES_MAX};
+use crate::keys::Keys;
+
+mod parse;
+
+pub(crate) use parse::{is_of_countries, is_of_tables};
 
 /// Longest config in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Longest key in bytes: errors name keys, and a log has lines.
+pub(crate) const KEY_BYTES_MAX: usize = 64;
 /// Most rules: each is matched in turn against every new path.
 const RULES_MAX: usize = 256;
-/// One bit of `header-sets` each.
-const HEADER_SETS_MAX: usize = 32;
-const TARGETS_MAX: usize = 1024;
-/// `rate-class` is a byte, and 0 means none.
-const RATE_CLASSES_MAX: usize = 255;
 
-/// Ends of keys whose texts are countries: there a typing error must not pass for a text.
-const COUNTRY_SUFFIXES: [&str; 3] = ["-allow", "-deny", "-countries"];
+const HEADER_SET: &str = "header-set";
+const TARGET: &str = "target";
+const RATE_CLASS: &str = "rate-class";
 
 /// The parameters of one link of a policy.
 #[derive(Debug, Default)]
 pub struct Config {
-    entries: BTreeMap<Box<str>, Entry>,
-    header_sets: Vec<Vec<Header>>,
-    targets: Vec<Box<str>>,
-    rate_classes: Vec<RateClass>,
+    entries: BTreeMap<Box<str>, Value>,
 }
 
 /// How often a viewer may ask.
@@ -63,7 +62,7 @@ pub enum ConfigError {
         /// Its length in bytes.
         bytes: usize,
     },
-    /// Not TOML.
+    /// Not TOML, or a key stands there twice.
     #[error("config is not TOML (line {line})")]
     NotToml {
         /// The line of the first mistake, counted from 1.
@@ -71,7 +70,41 @@ pub enum ConfigError {
         /// What the parser says.
         source: toml::de::Error,
     },
-    /// A value of a sort that no policy can ask for.
+    /// A key that is too long.
+    #[error("the key {start}... has more than {KEY_BYTES_MAX} bytes")]
+    Key {
+        /// How it begins.
+        start: String,
+    },
+    /// A key that the component does not have.
+    #[error("{key} is none of the component's keys ({}){}", all(known), did_you_mean(nearest.as_deref()))]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// What was most likely meant.
+        nearest: Option<String>,
+        /// All keys that the component declares.
+        known: Vec<String>,
+    },
+    /// A key that counts only beside another.
+    #[error("{key} says nothing without {other}; add {other}, or leave {key} out")]
+    Alone {
+        /// The key.
+        key: String,
+        /// The key that is missing.
+        other: String,
+    },
+    /// A value of another type than belongs there.
+    #[error("{key} is {found}; it must be {expected}")]
+    Type {
+        /// The key.
+        key: String,
+        /// What stands there in a good config.
+        expected: Cow<'static, str>,
+        /// What stands there in this one.
+        found: &'static str,
+    },
+    /// A list or table with members that do not belong there.
     #[error("{key} is not {expected}")]
     Shape {
         /// The key.
@@ -79,32 +112,61 @@ pub enum ConfigError {
         /// What stands there in a good config.
         expected: &'static str,
     },
-    /// A number outside 0..=4294967295.
-    #[error("{key} is {number}; numbers are 0 to 4294967295")]
+    /// A number that is too small or too large.
+    #[error("{key} is {number}; it must be {least} to {most}")]
     Number {
         /// The key.
         key: String,
         /// The number given.
         number: i64,
+        /// The smallest allowed.
+        least: u32,
+        /// The largest allowed.
+        most: u32,
+    },
+    /// A text that no response header can have.
+    #[error(
+        "{key} is no value of a header; those are printable ASCII, at most {VALUE_BYTES_MAX} bytes, without blanks at the ends"
+    )]
+    HeaderValue {
+        /// The key.
+        key: String,
     },
     /// A misspelt country or group.
     #[error(
-        "{key} holds {member:?}, which is neither a country like \"DE\", nor \"unknown\", nor one of the groups {groups}"
+        "{key} holds {member:?}, which is neither a country like \"DE\", nor \"unknown\", nor one of the groups {groups}{}",
+        did_you_mean(nearest.as_deref())
     )]
     Country {
         /// The key.
         key: String,
-        /// The member given.
+        /// How the member given begins.
         member: String,
+        /// What was most likely meant.
+        nearest: Option<&'static str>,
         /// All groups.
         groups: String,
+    },
+    /// A list that refuses nobody.
+    #[error("{key} is an empty list, which refuses nobody; leave it out, or say whom it refuses")]
+    RefusesNobody {
+        /// The key.
+        key: String,
+    },
+    /// A header or rule that would hide, or be hidden by, one before it.
+    #[error("{key} has {member:?} twice")]
+    Twice {
+        /// The key.
+        key: String,
+        /// What is there twice.
+        member: String,
     },
     /// A glob that is too long.
     #[error("{key} has a bad glob {glob:?}")]
     Glob {
         /// The key.
         key: String,
-        /// The glob.
+        /// How the glob begins.
         glob: String,
         /// Why it is bad.
         source: GlobError,
@@ -129,18 +191,26 @@ pub enum ConfigError {
     },
 }
 
-#[derive(Debug)]
-struct Entry {
-    value: Value,
-    /// Whether a run ever asked for it.
-    read: AtomicBool,
+/// A guest asked for a key as one type, and the config has it as another: the owner's fault or the author's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is {found} and was asked for as {asked}")]
+pub struct WrongType {
+    /// The key.
+    pub key: Box<str>,
+    /// What it was asked for as.
+    pub asked: &'static str,
+    /// What it is.
+    pub found: &'static str,
 }
 
+/// What stands under a key.
 #[derive(Debug)]
-enum Value {
+pub(crate) enum Value {
     Number(u32),
     Text(Box<str>),
     Truth(bool),
+    /// An empty list: of numbers, texts or rules, as one asks for it.
+    Nothing,
     /// Sorted.
     Numbers(Vec<u32>),
     /// Sorted.
@@ -148,7 +218,12 @@ enum Value {
     /// Sorted, groups expanded.
     Countries(Vec<CountryCode>),
     Rules(Vec<(Glob, u32)>),
+    HeaderSets(Vec<Vec<Header>>),
+    Targets(Vec<Box<str>>),
+    RateClasses(Vec<RateClass>),
 }
+
+type Asked<T> = Result<T, WrongType>;
 
 impl Config {
     /// Reads a config.
@@ -159,26 +234,31 @@ impl Config {
         if text.len() > TEXT_BYTES_MAX {
             return Err(ConfigError::TooLong { bytes: text.len() });
         }
-        let table: toml::Table = text.parse().map_err(|source| not_toml(text, source))?;
-        let mut config = Self::default();
-        for (key, value) in table {
-            match key.as_str() {
-                "header-set" => config.header_sets = tables(&key, &value, HEADER_SETS_MAX, header_set)?,
-                "target" => config.targets = tables(&key, &value, TARGETS_MAX, target)?,
-                "rate-class" => config.rate_classes = tables(&key, &value, RATE_CLASSES_MAX, rate_class)?,
-                _ => {
-                    let entry = Entry { value: parse_value(&key, value)?, read: AtomicBool::new(false) };
-                    config.entries.insert(key.into(), entry);
-                }
-            }
-        }
+        let table: toml::Table = text.parse().map_err(|source| parse::not_toml(text, source))?;
+        let entry = |(key, value): (String, toml::Value)| {
+            let value = parse::value(&key, &value)?;
+            Ok((Box::from(key), value))
+        };
+        let config = Self { entries: table.into_iter().map(entry).collect::<Result<_, _>>()? };
         config.check_rules()?;
         Ok(config)
     }
 
+    /// Checks that the config has only keys that its component declares, each with what belongs there.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn check(&self, keys: &Keys) -> Result<(), ConfigError> {
+        keys.check(self)
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.entries.iter().map(|(key, value)| (&**key, value))
+    }
+
     /// A glob takes 4 KiB, so the rules of all lists together have a bound too.
     fn check_rules(&self) -> Result<(), ConfigError> {
-        let rules = self.entries.values().map(|entry| match &entry.value {
+        let rules = self.entries.values().map(|value| match value {
             Value::Rules(rules) => rules.len(),
             _ => 0,
         });
@@ -194,243 +274,148 @@ impl Config {
     }
 
     /// The number of `key`.
-    #[must_use]
-    pub fn number(&self, key: &str) -> Option<u32> {
-        match self.value(key)? {
-            Value::Number(number) => Some(*number),
-            _ => None,
+    ///
+    /// # Errors
+    /// [`WrongType`], here and below, when `key` is something else.
+    pub fn number(&self, key: &str) -> Asked<Option<u32>> {
+        match self.entries.get(key) {
+            None => Ok(None),
+            Some(Value::Number(number)) => Ok(Some(*number)),
+            Some(other) => Err(other.is_not("a whole number", key)),
         }
     }
 
     /// The text of `key`.
-    #[must_use]
-    pub fn text(&self, key: &str) -> Option<&str> {
-        match self.value(key)? {
-            Value::Text(text) => Some(text),
-            _ => None,
+    ///
+    /// # Errors
+    /// As [`Self::number`].
+    pub fn text(&self, key: &str) -> Asked<Option<&str>> {
+        match self.entries.get(key) {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(other) => Err(other.is_not("a text", key)),
         }
     }
 
-    /// Whether `key` is `true`, or a set or a list of rules, even an empty one: so a policy tells "nobody" from "not said".
-    #[must_use]
-    pub fn truth(&self, key: &str) -> bool {
-        match self.value(key) {
-            Some(Value::Truth(truth)) => *truth,
-            Some(Value::Numbers(_) | Value::Texts(_) | Value::Countries(_) | Value::Rules(_)) => true,
-            Some(Value::Number(_) | Value::Text(_)) | None => false,
+    /// Whether `key` is `true`, or any list, even an empty one: so a policy tells "nobody" from "not said".
+    ///
+    /// # Errors
+    /// As [`Self::number`].
+    pub fn truth(&self, key: &str) -> Asked<bool> {
+        match self.entries.get(key) {
+            None => Ok(false),
+            Some(Value::Truth(truth)) => Ok(*truth),
+            Some(other @ (Value::Number(_) | Value::Text(_))) => Err(other.is_not("true, false or a list", key)),
+            Some(_) => Ok(true),
         }
     }
 
     /// Whether `member` is in the set `key`: a number, or a packed country.
-    #[must_use]
-    pub fn has(&self, key: &str, member: u32) -> bool {
-        match self.value(key) {
-            Some(Value::Numbers(numbers)) => numbers.binary_search(&member).is_ok(),
+    ///
+    /// # Errors
+    /// As [`Self::number`].
+    pub fn has(&self, key: &str, member: u32) -> Asked<bool> {
+        match self.entries.get(key) {
+            None | Some(Value::Nothing) => Ok(false),
+            Some(Value::Numbers(numbers)) => Ok(numbers.binary_search(&member).is_ok()),
             Some(Value::Countries(countries)) => {
-                countries.binary_search_by_key(&member, |country| country.packed().into()).is_ok()
+                Ok(countries.binary_search_by_key(&member, |country| country.packed().into()).is_ok())
             }
-            _ => false,
+            Some(other) => Err(other.is_not("a list of whole numbers or of countries", key)),
         }
     }
 
     /// Whether `country` is in the set of countries `key`.
-    #[must_use]
-    pub fn has_country(&self, key: &str, country: CountryCode) -> bool {
-        match self.value(key) {
-            Some(Value::Countries(countries)) => countries.binary_search(&country).is_ok(),
-            _ => false,
+    ///
+    /// # Errors
+    /// As [`Self::number`].
+    pub fn has_country(&self, key: &str, country: CountryCode) -> Asked<bool> {
+        match self.entries.get(key) {
+            None => Ok(false),
+            Some(Value::Countries(countries)) => Ok(countries.binary_search(&country).is_ok()),
+            Some(other) => Err(other.is_not("a list of countries", key)),
         }
     }
 
     /// Whether `member` is in the set of texts `key`.
-    #[must_use]
-    pub fn has_text(&self, key: &str, member: &str) -> bool {
-        match self.value(key) {
-            Some(Value::Texts(texts)) => texts.binary_search_by(|text| (**text).cmp(member)).is_ok(),
-            _ => false,
+    ///
+    /// # Errors
+    /// As [`Self::number`].
+    pub fn has_text(&self, key: &str, member: &str) -> Asked<bool> {
+        match self.entries.get(key) {
+            None | Some(Value::Nothing) => Ok(false),
+            Some(Value::Texts(texts)) => Ok(texts.binary_search_by(|text| (**text).cmp(member)).is_ok()),
+            Some(other) => Err(other.is_not("a list of texts", key)),
         }
     }
 
     /// The number of the first rule of `key` whose glob matches `path`.
-    #[must_use]
-    pub fn path_rule(&self, key: &str, path: &str) -> Option<u32> {
-        match self.value(key)? {
-            Value::Rules(rules) => rules.iter().find(|(glob, _)| glob.matches(path)).map(|(_, number)| *number),
-            _ => None,
+    ///
+    /// # Errors
+    /// As [`Self::number`].
+    pub fn path_rule(&self, key: &str, path: &str) -> Asked<Option<u32>> {
+        match self.entries.get(key) {
+            None | Some(Value::Nothing) => Ok(None),
+            Some(Value::Rules(rules)) => {
+                Ok(rules.iter().find(|(glob, _)| glob.matches(path)).map(|(_, number)| *number))
+            }
+            Some(other) => Err(other.is_not("a list of rules", key)),
         }
     }
 
     /// Header set `n` (bit n of a decision).
     #[must_use]
     pub fn header_set(&self, n: usize) -> Option<&[Header]> {
-        self.header_sets.get(n).map(Vec::as_slice)
+        match self.entries.get(HEADER_SET) {
+            Some(Value::HeaderSets(sets)) => sets.get(n).map(Vec::as_slice),
+            _ => None,
+        }
     }
 
     /// Redirect target `n`: an absolute URL or a path.
     #[must_use]
     pub fn target(&self, n: u16) -> Option<&str> {
-        self.targets.get(usize::from(n)).map(|target| &**target)
+        match self.entries.get(TARGET) {
+            Some(Value::Targets(targets)) => targets.get(usize::from(n)).map(|target| &**target),
+            _ => None,
+        }
     }
 
     /// Rate class `n`, counted from 1.
     #[must_use]
     pub fn rate_class(&self, n: u8) -> Option<RateClass> {
-        self.rate_classes.get(usize::from(n).checked_sub(1)?).copied()
-    }
-
-    /// Keys that no run has asked for so far. After the owner's tests ran, they are most likely misspelt.
-    pub fn unread(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().filter(|(_, entry)| !entry.read.load(Relaxed)).map(|(key, _)| &**key)
-    }
-
-    fn value(&self, key: &str) -> Option<&Value> {
-        let entry = self.entries.get(key)?;
-        // Looked at before it is written: a shared cache line that is only read stays with every core.
-        if !entry.read.load(Relaxed) {
-            entry.read.store(true, Relaxed);
-        }
-        Some(&entry.value)
-    }
-}
-
-fn not_toml(text: &str, source: toml::de::Error) -> ConfigError {
-    let before = source.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
-    ConfigError::NotToml { line, source }
-}
-
-fn shape(key: &str, expected: &'static str) -> ConfigError {
-    ConfigError::Shape { key: key.to_owned(), expected }
-}
-
-fn parse_value(key: &str, value: Toml) -> Result<Value, ConfigError> {
-    match value {
-        Toml::Integer(number) => Ok(Value::Number(number_u32(key, number)?)),
-        Toml::String(text) => Ok(Value::Text(text.into())),
-        Toml::Boolean(truth) => Ok(Value::Truth(truth)),
-        Toml::Array(members) => parse_array(key, &members),
-        Toml::Float(_) | Toml::Datetime(_) | Toml::Table(_) => {
-            Err(shape(key, "a whole number, a text, true or false, a list, or [[rules]] with glob and number"))
+        match self.entries.get(RATE_CLASS) {
+            Some(Value::RateClasses(classes)) => classes.get(usize::from(n).checked_sub(1)?).copied(),
+            _ => None,
         }
     }
 }
 
-fn parse_array(key: &str, members: &[Toml]) -> Result<Value, ConfigError> {
-    let is_countries = COUNTRY_SUFFIXES.iter().any(|suffix| key.ends_with(suffix));
-    match members.first() {
-        None if is_countries => Ok(Value::Countries(Vec::new())),
-        None => Ok(Value::Texts(Vec::new())),
-        Some(Toml::Integer(_)) => {
-            let numbers = members.iter().map(|member| match member {
-                Toml::Integer(number) => number_u32(key, *number),
-                _ => Err(shape(key, "a list of whole numbers only")),
-            });
-            let mut numbers = numbers.collect::<Result<Vec<_>, _>>()?;
-            numbers.sort_unstable();
-            Ok(Value::Numbers(numbers))
+impl Value {
+    /// Its type, as an error says it: "ttl is a text".
+    pub(crate) fn found(&self) -> &'static str {
+        match self {
+            Self::Number(_) => "a whole number",
+            Self::Text(_) => "a text",
+            Self::Truth(_) => "true or false",
+            Self::Nothing => "an empty list",
+            Self::Numbers(_) => "a list of whole numbers",
+            Self::Texts(_) => "a list of texts",
+            Self::Countries(_) => "a list of countries",
+            Self::Rules(_) => "a list of rules",
+            Self::HeaderSets(_) | Self::Targets(_) | Self::RateClasses(_) => "a list of tables",
         }
-        Some(Toml::String(_)) => {
-            let texts = members.iter().map(|member| member.as_str().ok_or_else(|| shape(key, "a list of texts only")));
-            let mut texts = texts.collect::<Result<Vec<_>, _>>()?;
-            if is_countries {
-                return countries(key, &texts);
-            }
-            texts.sort_unstable();
-            Ok(Value::Texts(texts.into_iter().map(Box::from).collect()))
-        }
-        Some(Toml::Table(_)) => parse_rules(key, members),
-        Some(Toml::Float(_) | Toml::Datetime(_) | Toml::Boolean(_) | Toml::Array(_)) => {
-            Err(shape(key, "a list of whole numbers, of texts, or of rules with glob and number"))
-        }
+    }
+
+    fn is_not(&self, asked: &'static str, key: &str) -> WrongType {
+        WrongType { key: key.into(), asked, found: self.found() }
     }
 }
 
-fn countries(key: &str, members: &[&str]) -> Result<Value, ConfigError> {
-    let mut countries = Vec::new();
-    for member in members {
-        if let Some(group) = groups::members(member) {
-            countries.extend(group);
-        } else if let Ok(country) = member.parse() {
-            countries.push(country);
-        } else {
-            let groups = groups::names().collect::<Vec<_>>().join(", ");
-            return Err(ConfigError::Country { key: key.to_owned(), member: (*member).to_owned(), groups });
-        }
-    }
-    countries.sort_unstable();
-    countries.dedup();
-    Ok(Value::Countries(countries))
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"))
 }
 
-fn parse_rules(key: &str, members: &[Toml]) -> Result<Value, ConfigError> {
-    const EXPECTED: &str = "a list of rules, each with a text `glob` and a whole `number` and nothing else";
-    if members.len() > RULES_MAX {
-        return Err(ConfigError::TooMany { key: key.to_owned(), count: members.len(), limit: RULES_MAX });
-    }
-    let rules = members.iter().map(|member| {
-        let fields = member.as_table().filter(|table| table.len() == 2);
-        let glob = fields.and_then(|table| table.get("glob")?.as_str());
-        let number = fields.and_then(|table| table.get("number")?.as_integer());
-        let (Some(pattern), Some(number)) = (glob, number) else {
-            return Err(shape(key, EXPECTED));
-        };
-        let glob = Glob::new(pattern).map_err(|source| ConfigError::Glob {
-            key: key.to_owned(),
-            glob: pattern.to_owned(),
-            source,
-        })?;
-        Ok((glob, number_u32(key, number)?))
-    });
-    Ok(Value::Rules(rules.collect::<Result<_, _>>()?))
-}
-
-fn number_u32(key: &str, number: i64) -> Result<u32, ConfigError> {
-    u32::try_from(number).map_err(|_| ConfigError::Number { key: key.to_owned(), number })
-}
-
-/// Reads one of the reserved lists of tables; `read` gets each table with its index.
-fn tables<T>(
-    key: &str,
-    value: &Toml,
-    limit: usize,
-    read: impl Fn(usize, &toml::Table) -> Result<T, ConfigError>,
-) -> Result<Vec<T>, ConfigError> {
-    let members = value.as_array().ok_or_else(|| shape(key, "a list of tables; write [[...]]"))?;
-    if members.len() > limit {
-        return Err(ConfigError::TooMany { key: key.to_owned(), count: members.len(), limit });
-    }
-    let read = |(at, member): (usize, &Toml)| match member {
-        Toml::Table(table) => read(at, table),
-        _ => Err(shape(key, "a list of tables; write [[...]]")),
-    };
-    members.iter().enumerate().map(read).collect()
-}
-
-fn header_set(set: usize, table: &toml::Table) -> Result<Vec<Header>, ConfigError> {
-    let headers = table.iter().map(|(name, value)| {
-        let value = value.as_str().ok_or_else(|| shape("header-set", "a table of header names and texts"))?;
-        Header::new(name, value).map_err(|source| ConfigError::Header { set, source })
-    });
-    headers.collect()
-}
-
-fn target(_: usize, table: &toml::Table) -> Result<Box<str>, ConfigError> {
-    let url = Some(table).filter(|table| table.len() == 1).and_then(|table| table.get("url")?.as_str());
-    let is_target = |url: &&str| {
-        (url.starts_with("https://") || url.starts_with("http://") || (url.starts_with('/') && !url.starts_with("//")))
-            && url.bytes().all(|byte| matches!(byte, b'!'..=b'~'))
-    };
-    let url = url.filter(is_target).ok_or_else(|| {
-        shape("target", "a list of tables with only a `url`, absolute (https, http) or a path, in printable ASCII")
-    })?;
-    Ok(url.into())
-}
-
-fn rate_class(_: usize, table: &toml::Table) -> Result<RateClass, ConfigError> {
-    const KEY: &str = "rate-class";
-    let number = |name| match table.get(name) {
-        Some(Toml::Integer(number)) if table.len() == 2 && *number > 0 => number_u32(KEY, *number),
-        _ => Err(shape(KEY, "a list of tables with only `requests` and `seconds`, whole numbers above 0")),
-    };
-    Ok(RateClass { requests: number("requests")?, seconds: number("seconds")? })
+fn all(known: &[String]) -> String {
+    if known.is_empty() { "it has none".to_owned() } else { known.join(", ") }
 }

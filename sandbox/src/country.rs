@@ -5,10 +5,21 @@ use std::str::FromStr;
 
 /// An ISO 3166-1 alpha-2 code, packed as first letter << 8 | second letter; 0 = unknown.
 ///
-/// Any two upper-case letters are a code: the standard grows, and a policy must not refuse a country because this
-/// program is older.
+/// Any two upper-case letters are a code: the standard grows, and a policy must not refuse a viewer's country because this
+/// program is older. What owners write is held to [`CountryCode::is_assigned`], because there it is a slip of the pen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CountryCode(u16);
+
+/// The officially assigned codes of ISO 3166-1, 249 since South Sudan in 2011, and XK, under which address databases have
+/// Kosovo. Written from general knowledge, as the groups were.
+const ASSIGNED: &str = "\
+    AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ \
+    CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO \
+    FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE \
+    JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO \
+    MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW \
+    PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM \
+    TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW";
 
 /// A text that is no country code: the writer's fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +41,18 @@ impl CountryCode {
         } else {
             None
         }
+    }
+
+    /// The codes that a country has, sorted.
+    pub(crate) fn assigned() -> impl Iterator<Item = &'static str> {
+        ASSIGNED.split(' ')
+    }
+
+    /// Whether a country has this code: `UK` and `EU` look like codes and are none.
+    #[must_use]
+    pub fn is_assigned(self) -> bool {
+        let letters = self.0.to_be_bytes();
+        Self::assigned().any(|code| code.as_bytes() == letters)
     }
 
     /// The packed number, as guests see it.
@@ -72,6 +95,17 @@ mod tests {
         assert_eq!(germany.packed(), 0x4445);
         assert_eq!(germany.to_string(), "DE");
         assert_eq!(CountryCode::UNKNOWN.to_string(), "unknown");
+    }
+
+    #[test]
+    fn assigned_codes_are_those_of_the_standard_and_kosovo() {
+        let assigned: Vec<&str> = CountryCode::assigned().collect();
+        assert!(assigned.len() == 250 && assigned.is_sorted());
+        let is_assigned = |code: &str| code.parse::<CountryCode>().expect("two letters").is_assigned();
+        assert!(assigned.iter().all(|code| is_assigned(code)) && is_assigned("XK"));
+        for code in ["UK", "EU", "EL", "AP", "ZZ", "AA", "SU"] {
+            assert!(!is_assigned(code), "{code}");
+        }
     }
 
     #[test]

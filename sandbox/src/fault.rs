@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::question::Hook;
 use crate::verdict::VerdictError;
 
-/// A run without a verdict. The manifest's `on-error` says what then happens.
+/// A run without a verdict. Whoever asked is refused: a guess would decide in the owner's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The policy does not export the hook: the caller's fault, not a failure of the policy.
@@ -75,6 +75,19 @@ pub enum Fault {
         question: String,
         /// Why it is refused.
         reason: &'static str,
+    },
+    /// The policy asked its configuration for a key as one type, and it is there as another. Taken for absent, it would open
+    /// what the owner closed.
+    #[error("policy asked in {hook} for {key} as {asked}, but its configuration has {found} there")]
+    Config {
+        /// The hook called.
+        hook: Hook,
+        /// The key.
+        key: Box<str>,
+        /// What it was asked for as.
+        asked: &'static str,
+        /// What it is.
+        found: &'static str,
     },
     /// The policy added an effect that is not allowed.
     #[error("policy added an effect in {hook} that is not allowed: {reason}")]

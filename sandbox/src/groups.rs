@@ -102,6 +102,7 @@ mod tests {
     fn tables_are_sorted_and_their_includes_exist() {
         for group in GROUPS {
             assert!(group.members.is_sorted() && group.includes.iter().all(|name| members(name).is_some()));
+            assert!(members(group.name).into_iter().flatten().all(CountryCode::is_assigned), "{}", group.name);
         }
     }
 }

@@ -4,7 +4,7 @@
 
 /// Longest name and value in bytes; effects are of 1 KiB in all.
 const NAME_BYTES_MAX: usize = 64;
-const VALUE_BYTES_MAX: usize = 960;
+pub(crate) const VALUE_BYTES_MAX: usize = 960;
 
 /// Names that belong to the edge: framing and hop-by-hop fields (RFC 9110 section 7.6.1), the representation it verified,
 /// its own diagnostics, and cookies, which no object ever sets.
@@ -74,8 +74,7 @@ impl Header {
     /// See [`HeaderError`].
     pub fn new(name: &str, value: &str) -> Result<Self, HeaderError> {
         let name = checked_name(name)?;
-        let printable = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        if !printable || value.len() > VALUE_BYTES_MAX || value.trim() != value {
+        if !is_value(value) {
             return Err(HeaderError::Value { name: name.into() });
         }
         Ok(Self { name, value: value.into() })
@@ -92,6 +91,12 @@ impl Header {
     pub fn value(&self) -> &str {
         &self.value
     }
+}
+
+/// Whether a header can have this value.
+pub(crate) fn is_value(value: &str) -> bool {
+    let is_printable = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    is_printable && value.len() <= VALUE_BYTES_MAX && value.trim() == value
 }
 
 /// Lower-cases a header name that an owner may set or drop.

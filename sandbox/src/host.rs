@@ -8,7 +8,7 @@ use std::sync::Arc;
 use wasmtime::{Error, Result};
 
 use crate::bindings::evernear::policy::{client, config, edge, effect, object, request, time, types};
-use crate::config::Config;
+use crate::config::{Config, WrongType};
 use crate::country::CountryCode;
 use crate::facts::Facts;
 use crate::fault::Fault;
@@ -72,7 +72,7 @@ impl State {
         {
             return Err(self.refuse_question(&question, "the glob has more than 127 letters, `?` and stars"));
         }
-        let answer = answer(&*self.facts, &self.config, &question);
+        let answer = answer(&*self.facts, &self.config, &question).map_err(|wrong| self.refuse_type(wrong))?;
         self.answer_bytes = self.answer_bytes.saturating_add(answer.heap_bytes());
         if self.answer_bytes > ANSWER_BYTES_MAX {
             return Err(self.refuse_question(&question, "a run may get 16 KiB of text"));
@@ -83,6 +83,10 @@ impl State {
 
     fn refuse_question(&mut self, question: &Question, reason: &'static str) -> Error {
         self.end(Fault::Question { hook: self.hook, question: question.to_string(), reason })
+    }
+
+    fn refuse_type(&mut self, WrongType { key, asked, found }: WrongType) -> Error {
+        self.end(Fault::Config { hook: self.hook, key, asked, found })
     }
 
     fn add_effect(&mut self, effect: std::result::Result<Effect, String>) -> Result<()> {
@@ -247,19 +251,20 @@ impl time::Host for State {
 
 impl config::Host for State {
     fn number(&mut self, key: String) -> Result<Option<u32>> {
-        Ok(self.config.number(&key))
+        self.config.number(&key).map_err(|wrong| self.refuse_type(wrong))
     }
     fn text(&mut self, key: String) -> Result<Option<String>> {
-        Ok(self.config.text(&key).map(str::to_owned))
+        let text = self.config.text(&key).map(|text| text.map(str::to_owned));
+        text.map_err(|wrong| self.refuse_type(wrong))
     }
     fn truth(&mut self, key: String) -> Result<bool> {
-        Ok(self.config.truth(&key))
+        self.config.truth(&key).map_err(|wrong| self.refuse_type(wrong))
     }
     fn has(&mut self, key: String, member: u32) -> Result<bool> {
-        Ok(self.config.has(&key, member))
+        self.config.has(&key, member).map_err(|wrong| self.refuse_type(wrong))
     }
     fn has_text(&mut self, key: String, member: String) -> Result<bool> {
-        Ok(self.config.has_text(&key, &member))
+        self.config.has_text(&key, &member).map_err(|wrong| self.refuse_type(wrong))
     }
     fn path_rule(&mut self, key: String) -> Result<Option<u32>> {
         self.ask(Question::PathRule(key.into()))

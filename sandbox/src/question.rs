@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::config::Config;
+use crate::config::{Config, WrongType};
 use crate::country::CountryCode;
 use crate::facts::Facts;
 use crate::glob::Glob;
@@ -283,9 +283,12 @@ pub struct Asked {
 /// Answers `question` from the facts and the config of the link that asks.
 ///
 /// No allocation but for whole texts. A glob that is too long matches nothing here; a run refuses it before.
-#[must_use]
-pub fn answer(facts: &dyn Facts, config: &Config, question: &Question) -> Answer {
-    match question {
+///
+/// # Errors
+/// [`WrongType`], when the question is about a key that the config has as something else. No verdict comes of such a run, so
+/// none is remembered under such a question.
+pub fn answer(facts: &dyn Facts, config: &Config, question: &Question) -> Result<Answer, WrongType> {
+    Ok(match question {
         Question::ClientCountry => facts.client_country().into(),
         Question::ClientSubdivision => u32::from(facts.client_subdivision()).into(),
         Question::ClientContinent => facts.client_continent().into(),
@@ -293,7 +296,8 @@ pub fn answer(facts: &dyn Facts, config: &Config, question: &Question) -> Answer
         Question::ClientNetwork => facts.client_network().into(),
         Question::ClientIpv6 => facts.client_ipv6().into(),
         Question::ClientInGroup(name) => {
-            (facts.client_in_group(name) || config.has_country(name, facts.client_country())).into()
+            let is_own = config.has_country(name, facts.client_country())?;
+            (is_own || facts.client_in_group(name)).into()
         }
         Question::ClientBucket(n) => facts.client_bucket(*n).into(),
         Question::RequestMethod => facts.request_method().into(),
@@ -318,7 +322,7 @@ pub fn answer(facts: &dyn Facts, config: &Config, question: &Question) -> Answer
             facts.request_header(name).map(|header| Box::from(cut(&header, *bytes_max))).into()
         }
         Question::RequestPath(bytes_max) => Box::<str>::from(cut(facts.request_path(), *bytes_max)).into(),
-        Question::PathRule(key) => config.path_rule(key, facts.request_path()).into(),
+        Question::PathRule(key) => config.path_rule(key, facts.request_path())?.into(),
         Question::ObjectKind => facts.object_kind().into(),
         Question::ObjectSize => facts.object_size().into(),
         Question::ObjectImmutable => facts.object_immutable().into(),
@@ -330,11 +334,12 @@ pub fn answer(facts: &dyn Facts, config: &Config, question: &Question) -> Answer
         Question::EdgeRegion => u32::from(facts.edge_region()).into(),
         Question::EdgeLoad => u32::from(facts.edge_load()).into(),
         Question::EdgeInGroup(name) => {
-            (facts.edge_in_group(name) || config.has_country(name, facts.edge_country())).into()
+            let is_own = config.has_country(name, facts.edge_country())?;
+            (is_own || facts.edge_in_group(name)).into()
         }
         Question::TimeAfter(t) => (facts.now() >= *t).into(),
         Question::TimeMinuteOfWeek(utc_offset) => u32::from(minute_of_week(facts.now(), *utc_offset)).into(),
-    }
+    })
 }
 
 /// The second at which an answer of `trace` turns by the clock alone; `None` when none ever does.

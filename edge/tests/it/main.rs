@@ -12,6 +12,7 @@ mod http;
 mod http3;
 mod https;
 mod links;
+mod log;
 mod policy;
 mod purge;
 mod site;

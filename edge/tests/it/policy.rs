@@ -7,6 +7,7 @@ use format::{BlobId, Kind, PolicyLink, PolicyManifest, PolicyName};
 
 use crate::{
     http::raw,
+    log,
     site::{Site, eventually, noise, other_edge},
 };
 
@@ -103,6 +104,66 @@ async fn a_missing_policy_closes_and_opens_once_it_is_there() {
     assert_eq!((closed.status(), closed.field("retry-after")), (503, Some("2")));
     publish(&site, &name, 1, "").await;
     eventually("the opening", || async { site.get(&stored, "/", &[]).await.status() == 200 }).await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_does_not_fit_closes_and_the_log_names_owner_policy_link_and_key() {
+    log::listen();
+    let site = Site::start().await;
+    for (at, (config, cause)) in (1..).zip([
+        ("recieve-allow = [\"BE\"]", "link 1 is not what its component takes: recieve-allow is none of"),
+        ("receive-allow = \"BE\"", "link 1 cannot be used: receive-allow is a text"),
+        ("ttl = \"1h\"", "link 1 is not what its component takes: ttl is a text"),
+    ]) {
+        let name: PolicyName = format!("does-not-fit-{at}").parse().unwrap();
+        publish(&site, &name, 1, config).await;
+        let stored = site.store_as("a.txt", "text/plain", noise(100, at), Kind::File, &name).await;
+        let closed = site.get(&stored, "/", &[]).await;
+        assert_eq!((closed.status(), closed.field("retry-after")), (503, Some("2")), "{config}");
+        let (owner, policy) = (format!("owner={}", site.owner.id()), format!("policy={name}"));
+        let line = log::lines().into_iter().find(|line| line.contains(&policy)).unwrap();
+        assert!([&owner, cause, "policy cannot be had"].iter().all(|part| line.contains(*part)), "{line}");
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_whose_configuration_does_not_fit_leaves_the_old_one_in_force() {
+    log::listen();
+    let site = Site::start().await;
+    let name: PolicyName = "was-good-before".parse().unwrap();
+    publish(&site, &name, 1, "receive-allow = [\"JP\"]").await;
+    let stored = site.store_as("a.txt", "text/plain", b"hello".to_vec(), Kind::File, &name).await;
+    assert_eq!(site.get(&stored, "/", &[]).await.status(), 451);
+    publish(&site, &name, 2, "recieve-allow = [\"JP\"]").await;
+    let is_refused =
+        |line: &String| line.contains("policy=was-good-before") && line.contains("new policy version not taken up");
+    eventually("the refusal", || async { log::lines().iter().any(is_refused) }).await;
+    assert_eq!(site.get(&stored, "/", &[]).await.status(), 451);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_declares_no_keys_and_finds_another_type_serves_nobody() {
+    log::listen();
+    let site = Site::start().await;
+    let name: PolicyName = "undeclared".parse().unwrap();
+    // Under another name the section is none of ours, as in a component that was built without it.
+    let mut component = GEO.to_vec();
+    let section = b"evernear:config";
+    let at = component.windows(section.len()).position(|bytes| bytes == section).unwrap();
+    component[at] = b'E';
+    publish_component(&site, &component, &name, 1, "receive-allow = [\"BE\"]\nttl = \"1h\"").await;
+    let stored = site.store_as("a.txt", "text/plain", b"hello".to_vec(), Kind::File, &name).await;
+    assert_eq!(site.get(&stored, "/", &[]).await.status(), 503);
+    let line = log::lines().into_iter().find(|line| line.contains("policy=undeclared")).unwrap();
+    let owner = format!("owner={}", site.owner.id());
+    for part in
+        [&owner, "link=1", "policy asked in serve for ttl as a whole number, but its configuration has a text there"]
+    {
+        assert!(line.contains(part), "{line}");
+    }
     site.stop().await;
 }
 

@@ -4,8 +4,8 @@
 //! - `receive-allow`: only viewers there; `receive-deny`: not there. A viewer whose country is unknown is in neither, unless
 //!   the list names "unknown": so allow lists refuse such a viewer and deny lists let it pass
 //! - `hold-allow`, `hold-deny`: the same for the country of an edge, which always knows its own
-//! - `status` (451), `reason` (1): what a refused viewer gets; `hide-name = true`: DNS does not answer it at all
-//! - `ttl` (1 day), `hold-ttl` (1 day), `dns-ttl` (60), `refused-ttl` (5 minutes): seconds
+//! - `status` (451, of 400 to 499), `reason` (1): what a refused viewer gets; `hide-name = true`: DNS does not answer it at all
+//! - `ttl` (1 day), `hold-ttl` (1 day), `dns-ttl` (60, of 5 to 300), `refused-ttl` (5 minutes): seconds
 //!
 //! Deny wins over allow: a country in both lists is refused.
 #![no_std]
@@ -33,6 +33,20 @@ wit_bindgen::generate!({
 use evernear::policy::types::{CountryCode, Marks, Outcome, Tier};
 use evernear::policy::{client, config, edge};
 use exports::evernear::policy::{hold, serve, steer};
+
+guest::config_keys! {
+    "receive-allow": "countries",
+    "receive-deny": "countries",
+    "hold-allow": "countries",
+    "hold-deny": "countries",
+    "status": "number 400..=499",
+    "reason": "number 0..=65535",
+    "hide-name": "truth",
+    "ttl": "number",
+    "hold-ttl": "number",
+    "dns-ttl": "number 5..=300",
+    "refused-ttl": "number",
+}
 
 const DAY: u32 = 86_400;
 const REFUSED_TTL_DEFAULT: u32 = 300;

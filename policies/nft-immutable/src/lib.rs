@@ -15,6 +15,8 @@ wit_bindgen::generate!({
 use evernear::policy::types::{Marks, Outcome, Tier};
 use exports::evernear::policy::{hold, serve};
 
+guest::config_keys! {}
+
 const YEAR: u32 = 31_536_000;
 const DAY: u32 = 86_400;
 

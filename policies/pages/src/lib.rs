@@ -18,6 +18,11 @@ use evernear::policy::types::{Marks, Outcome};
 use evernear::policy::{config, effect};
 use exports::evernear::policy::serve;
 
+guest::config_keys! {
+    "csp": "header-value",
+    "ttl": "number",
+}
+
 const FIELD: &str = "content-security-policy";
 const CSP_DEFAULT: &str = "default-src 'self' 'unsafe-inline' data: blob:; object-src 'none'; base-uri 'self'";
 const TTL_DEFAULT: u32 = 3_600;

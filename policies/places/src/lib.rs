@@ -21,6 +21,19 @@ wit_bindgen::generate!({
 use evernear::policy::config;
 use exports::evernear::policy::place::{Guest, Plan, Site};
 
+guest::config_keys! {
+    "store-allow": "countries",
+    "store-deny": "countries",
+    "prefer-countries": "countries",
+    "data": "number 0..=255 with parity",
+    "parity": "number 0..=255 with data",
+    "per-country": "number 0..=255",
+    "per-operator": "number 0..=255",
+    "per-datacentre": "number 0..=255",
+    "keep-until": "number",
+    "erase-after": "number",
+}
+
 const PREFERRED: u8 = 250;
 const USUAL: u8 = 25;
 

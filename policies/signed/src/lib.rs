@@ -3,7 +3,7 @@
 //! Config (all optional):
 //! - `open-tag`: objects with this tag everybody may receive
 //! - `number`, with `slot` (0): the token must carry this number in that slot, a tenant or a tier
-//! - `status` (403): what everybody else gets; 404 tells nobody that there is anything
+//! - `status` (403, of 400 to 499): what everybody else gets; 404 tells nobody that there is anything
 //! - `ttl` (1 hour): seconds that a viewer may keep the answer, never beyond the end of its link
 #![no_std]
 
@@ -17,6 +17,14 @@ wit_bindgen::generate!({
 use evernear::policy::types::{Marks, Outcome, TokenState};
 use evernear::policy::{config, object, request};
 use exports::evernear::policy::serve;
+
+guest::config_keys! {
+    "open-tag": "text",
+    "number": "number",
+    "slot": "number 0..=255 with number",
+    "status": "number 400..=499",
+    "ttl": "number",
+}
 
 const FORBIDDEN: u32 = 403;
 const TTL_DEFAULT: u32 = 3_600;

@@ -2,7 +2,8 @@
 //!
 //! 1. copy this folder, rename the package in `Cargo.toml`, add it to `members` in `policies/Cargo.toml`
 //! 2. write `serve` (and `hold`, `steer`, `place`: a policy exports the hooks it cares for; take the world accordingly)
-//! 3. `cargo run --manifest-path policies/Cargo.toml -p componentize` writes `policies/prebuilt/NAME.wasm`
+//! 3. declare the keys of its configuration in `config_keys!`, so that no owner's misspelt key passes for an absent one
+//! 4. `cargo run --manifest-path policies/Cargo.toml -p componentize` writes `policies/prebuilt/NAME.wasm`
 //!
 //! A policy is a pure function. Ask for as few facts as you need, cheap and coarse ones first: the answer is remembered
 //! under exactly the questions asked, so each question splits the memory.
@@ -18,6 +19,10 @@ wit_bindgen::generate!({
 use evernear::policy::types::{Marks, Outcome, TokenState};
 use evernear::policy::{config, object, request};
 use exports::evernear::policy::serve;
+
+guest::config_keys! {
+    "ttl": "number",
+}
 
 struct Template;
 

@@ -22,6 +22,36 @@ use evernear::policy::types::{ContentKind, Marks, Outcome, Tier};
 use evernear::policy::{config, object};
 use exports::evernear::policy::{hold, serve};
 
+guest::config_keys! {
+    "tag-1": "text with tag-1-ttl",
+    "tag-2": "text with tag-2-ttl",
+    "tag-3": "text with tag-3-ttl",
+    "tag-4": "text with tag-4-ttl",
+    "tag-1-ttl": "number with tag-1",
+    "tag-2-ttl": "number with tag-2",
+    "tag-3-ttl": "number with tag-3",
+    "tag-4-ttl": "number with tag-4",
+    "paths": "rules",
+    "ttl-other": "number",
+    "ttl-html": "number",
+    "ttl-image": "number",
+    "ttl-video": "number",
+    "ttl-audio": "number",
+    "ttl-script": "number",
+    "ttl-style": "number",
+    "ttl-font": "number",
+    "ttl-model3d": "number",
+    "ttl-archive": "number",
+    "ttl-document": "number",
+    "ttl-manifest": "number",
+    "ttl-data": "number",
+    "ttl": "number",
+    "stale-revalidate": "number",
+    "stale-error": "number",
+    "immutable": "truth",
+    "memory-only": "truth",
+}
+
 const TTL_DEFAULT: u32 = 3_600;
 const STALE_REVALIDATE_DEFAULT: u32 = 60;
 const STALE_ERROR_DEFAULT: u32 = 86_400;

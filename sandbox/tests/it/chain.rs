@@ -14,9 +14,17 @@ fn chain(links: Vec<Link>) -> Chain {
 
 #[test]
 fn has_one_to_eight_links() {
-    assert_eq!(Chain::new(Vec::new()).err(), Some(ChainError { links: 0 }));
+    assert!(matches!(Chain::new(Vec::new()), Err(ChainError::Links { links: 0 })));
     assert!(Chain::new(vec![link("nft-immutable", ""); 8]).is_ok());
-    assert_eq!(Chain::new(vec![link("nft-immutable", ""); 9]).err(), Some(ChainError { links: 9 }));
+    assert!(matches!(Chain::new(vec![link("nft-immutable", ""); 9]), Err(ChainError::Links { links: 9 })));
+}
+
+#[test]
+fn is_not_made_with_a_config_that_does_not_fit_its_component() {
+    let error = Chain::new(vec![link("nft-immutable", ""), link("geo", r#"recieve-allow = ["eu"]"#)]).err().unwrap();
+    assert_eq!(error.to_string(), "the configuration of link 2 is not what its component takes");
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.starts_with("recieve-allow is none") && cause.ends_with("; did you mean receive-allow?"), "{cause}");
 }
 
 #[test]

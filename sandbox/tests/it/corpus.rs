@@ -8,8 +8,12 @@ mod policies;
 
 #[test]
 fn every_seed_is_survived() {
-    for (target, body) in [("policy_component", policies::component as fn(&[u8])), ("policy_config", policies::config)]
-    {
+    let bodies = [
+        ("policy_component", policies::component as fn(&[u8])),
+        ("policy_config", policies::config),
+        ("policy_keys", policies::keys),
+    ];
+    for (target, body) in bodies {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
         let seeds: Vec<_> = fs::read_dir(folder).unwrap().map(|seed| seed.unwrap().path()).collect();
         assert!(!seeds.is_empty(), "{target}");

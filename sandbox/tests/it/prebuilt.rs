@@ -184,10 +184,3 @@ fn same_facts_give_same_runs() {
         }
     }
 }
-
-#[test]
-fn misspelt_keys_stay_unread() {
-    let config = config("recieve = true\nttl = 5");
-    prebuilt("geo").serve(&viewer("RU"), &config).unwrap();
-    assert_eq!(config.unread().collect::<Vec<_>>(), ["recieve"]);
-}
