@@ -141,8 +141,7 @@ impl Bench {
         };
         let host = self.hosts.iter().find(|(bytes, _)| *bytes == case.bytes).map_or("", |(_, host)| host);
         let is_clear = case.way == Way::Clear;
-        let mut servers =
-            vec![load(host, if is_clear { self.processes.http } else { self.edge_tls }, "", &self.edge)];
+        let mut servers = vec![load(host, if is_clear { self.processes.http } else { self.edge_tls }, "", &self.edge)];
         let peer = |port, pids| {
             load("127.0.0.1", SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &format!("{}.bin", case.bytes), pids)
         };

@@ -52,7 +52,11 @@ impl Load<'_> {
     /// Asks, and returns the server's CPU microseconds per request. Every answer was whole.
     pub(crate) fn run(&self) -> Result<f64> {
         let before = cpu_seconds(self.pids)?;
-        if self.way == Way::Quic { self.quic()? } else { self.h2load()? }
+        if self.way == Way::Quic {
+            self.quic()?
+        } else {
+            self.h2load()?
+        }
         Ok((cpu_seconds(self.pids)? - before) * 1e6 / f64::from(self.requests))
     }
 
@@ -75,7 +79,10 @@ impl Load<'_> {
             .context("h2load does not start; it is in Debian's nghttp2-client")?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let all = format!("{} succeeded, 0 failed", self.requests);
-        ensure!(text.contains(&all) && text.contains(&format!("{} 2xx", self.requests)), "not all were answered: {text}");
+        ensure!(
+            text.contains(&all) && text.contains(&format!("{} 2xx", self.requests)),
+            "not all were answered: {text}"
+        );
         Ok(())
     }
 

@@ -95,7 +95,8 @@ impl Varnish {
     pub(crate) fn start(processes: &Processes, backend: u16) -> Result<Self> {
         let (port, folder) = (free_port()?, processes.path("varnish"));
         let (listen, backend) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{backend}"));
-        let arguments = ["-F", "-j", "none", "-n", &folder, "-a", &listen, "-b", &backend, "-s", "malloc,512m", "-t", "3600"];
+        let arguments =
+            ["-F", "-j", "none", "-n", &folder, "-a", &listen, "-b", &backend, "-s", "malloc,512m", "-t", "3600"];
         let server = Server::start("/usr/sbin/varnishd", "varnish", &arguments, port)?;
         let log = command("varnishncsa")
             .args(["-n", &folder, "-w", &processes.path("varnish.access")])

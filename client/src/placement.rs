@@ -94,20 +94,23 @@ pub fn place(ask: &PlacementAsk, nodes: &[NodeEntry]) -> Result<Placement, Place
     let staying: Vec<&NodeEntry> = known.iter().filter(|node| held.contains(&node.name)).copied().collect();
     let need = (0..columns).filter(|column| held_by(*column).is_none()).count();
 
-    let mut scored: Vec<(f64, &NodeEntry)> = known
-        .iter()
-        .filter(|node| !held.contains(&node.name) && !node.draining && !ask.excluded.contains(&node.name))
-        .filter(|node| Domain::allow(&ask.wanted, &ask.refused, &node.place))
-        .map(|node| (rendezvous::score(&ask.seed, node.name.as_str(), weight(ask, node)), *node))
-        .filter(|(score, _)| *score > 0.0)
-        .collect();
+    let allowed =
+        known.iter().filter(|node| !held.contains(&node.name) && Domain::allow(&ask.wanted, &ask.refused, &node.place));
+    let (leaving, taking): (Vec<&NodeEntry>, Vec<&NodeEntry>) =
+        allowed.partition(|node| node.draining || ask.excluded.contains(&node.name));
+    let score = |node: &NodeEntry| rendezvous::score(&ask.seed, node.name.as_str(), weight(ask, node));
+    let mut scored: Vec<(f64, &NodeEntry)> = taking.into_iter().map(|node| (score(node), node)).collect();
+    let allowed = scored.len();
+    scored.retain(|(score, _)| *score > 0.0);
+    let full = allowed - scored.len();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.name.cmp(&b.1.name)));
     let candidates: Vec<&NodeEntry> = scored.into_iter().map(|(_, node)| node).collect();
 
     if candidates.len() < need {
         let (redundancy, have, known) = (ask.redundancy, candidates.len(), known.len());
         let (wanted, refused) = (ask.wanted.clone(), ask.refused.clone());
-        return Err(PlacementError::TooFew { redundancy, need, have, known, wanted, refused });
+        let leaving = leaving.len();
+        return Err(PlacementError::TooFew { redundancy, need, have, known, full, leaving, wanted, refused });
     }
     let chosen = spread_out(ask, &candidates, &staying, need)?;
 

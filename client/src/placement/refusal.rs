@@ -9,8 +9,8 @@ use format::{Cap, Domain, Redundancy};
 pub enum PlacementError {
     /// The cluster, or what the owner allows of it, is too small.
     #[error(
-        "{need} more origins are needed for {redundancy}, and {have} of {known} known ones {}; {} short: use a smaller profile or allow more places",
-        fitting(wanted, refused), need - have
+        "{redundancy} needs {}, {} short: {have} of {known} known ones {}{}; {}",
+        origins(*need, redundancy.columns()), need - have, fitting(wanted, refused), unfit(*full, *leaving), remedy(*full)
     )]
     TooFew {
         /// The redundancy.
@@ -21,6 +21,10 @@ pub enum PlacementError {
         have: usize,
         /// Origins known.
         known: usize,
+        /// Origins in allowed places that have no space left above their reserve.
+        full: usize,
+        /// Origins in allowed places that take nothing new: they are down or being emptied.
+        leaving: usize,
         /// Places wanted.
         wanted: Vec<Domain>,
         /// Places refused.
@@ -28,8 +32,8 @@ pub enum PlacementError {
     },
     /// The caps leave too little room.
     #[error(
-        "{need} more origins are needed for {redundancy}, and caps leave room for {room}, {} short: {}; raise a cap or allow more places",
-        need - room, full(binding)
+        "{redundancy} needs {}, {} short: caps leave room for {room}: {}; raise a cap or allow more places",
+        origins(*need, redundancy.columns()), need - room, reached(binding)
     )]
     Capped {
         /// The redundancy.
@@ -64,6 +68,27 @@ fn list<T: ToString>(items: impl IntoIterator<Item = T, IntoIter: ExactSizeItera
     if more == 0 { named } else { format!("{named} and {more} more") }
 }
 
+/// All columns of a new object need an origin; of one that is repaired, those that lost theirs.
+fn origins(need: usize, columns: usize) -> String {
+    let more = if need < columns { "more " } else { "" };
+    format!("{need} {more}origin{}", if need == 1 { "" } else { "s" })
+}
+
+fn unfit(full: usize, leaving: usize) -> String {
+    let counted = |count: usize, what: &str| (count > 0).then(|| format!("{count} {what}"));
+    let parts: Vec<String> =
+        [counted(full, "have no space left"), counted(leaving, "take nothing new")].into_iter().flatten().collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+}
+
+fn remedy(full: usize) -> &'static str {
+    if full > 0 {
+        "free space on their disks, use a smaller profile or allow more places"
+    } else {
+        "use a smaller profile or allow more places"
+    }
+}
+
 fn fitting(wanted: &[Domain], refused: &[Domain]) -> String {
     match (wanted, refused) {
         ([], []) => "can be used".to_owned(),
@@ -73,7 +98,7 @@ fn fitting(wanted: &[Domain], refused: &[Domain]) -> String {
     }
 }
 
-fn full(binding: &BTreeMap<Cap, BTreeSet<String>>) -> String {
+fn reached(binding: &BTreeMap<Cap, BTreeSet<String>>) -> String {
     let name = |name: &String| if name.is_empty() { "unknown ones".to_owned() } else { name.clone() };
     let caps =
         binding.iter().map(|(cap, names)| format!("{cap} for {}", list(names.iter().map(name).collect::<Vec<_>>())));

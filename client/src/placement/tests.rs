@@ -110,6 +110,18 @@ fn the_draw_is_fixed_by_its_seed_and_follows_free_space_or_capacity() {
 }
 
 #[test]
+fn a_refusal_says_which_origins_are_full_and_which_take_nothing_new() {
+    let mut nodes = cluster(6, 1);
+    nodes[..5].iter_mut().for_each(|node| node.free_bytes = 0);
+    nodes[5].draining = true;
+    let said = place(&ask("2+2"), &nodes).unwrap_err().to_string();
+    let full = "2+2 needs 4 origins, 4 short: 0 of 6 known ones can be used (5 have no space left, 1 take nothing new); free space";
+    assert!(said.starts_with(full), "{said}");
+    let said = place(&ask("4+4"), &cluster(6, 1)).unwrap_err().to_string();
+    assert!(said.starts_with("4+4 needs 8 origins, 2 short: 6 of 6 known ones can be used; use a smaller"), "{said}");
+}
+
+#[test]
 fn caps_that_cross_are_kept_together() {
     // Every operator is in every zone, and the largest nodes are all one operator's.
     let node = |i: usize| {
@@ -127,10 +139,10 @@ fn caps_that_cross_are_kept_together() {
     let PlacementError::Capped { need: 12, room: 8, binding, .. } = &refused else { panic!("{refused}") };
     assert_eq!(binding.keys().map(ToString::to_string).collect::<Vec<_>>(), ["operator=2"]);
     let said = refused.to_string();
-    assert!(said.contains("4 short: operator=2 for op0, op1, op2, op3;"), "{said}");
+    assert!(said.contains("4 short: caps leave room for 8: operator=2 for op0, op1, op2, op3;"), "{said}");
     // Nobody knows that nodes without an operator are of different ones.
     let said = place(&capped("2+2", &["operator=1"]), &cluster(6, 1)).unwrap_err().to_string();
-    assert!(said.contains("room for 1, 3 short: operator=1 for unknown ones"), "{said}");
+    assert!(said.contains("4 origins, 3 short: caps leave room for 1: operator=1 for unknown ones"), "{said}");
 }
 
 #[test]
