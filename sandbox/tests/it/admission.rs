@@ -1,7 +1,6 @@
 //! Admission: both sides of each limit, hostile bytes, and what must never reach the compiler.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use sandbox::{AdmitError, Class, Hook, admit};
@@ -123,9 +122,10 @@ fn refuses_start_functions() {
     assert!(matches!(refusal(&items, ""), Some(AdmitError::Start { module: 0 })));
 }
 
-/// One function of 256 KiB with 300 locals and loops nested 400 deep keeps Cranelift busy for most of a minute.
+/// One function of 256 KiB with 300 locals and loops nested 400 deep keeps Cranelift busy for most of a minute. Admission reads,
+/// it compiles nothing.
 #[test]
-fn refuses_a_compile_bomb_in_milliseconds() {
+fn refuses_a_compile_bomb_by_its_size_alone() {
     let (mut body, mut opened) = (String::new(), 0);
     for k in 0..14_000_u32 {
         let (from, to) = (1 + k % 300, 1 + (k * 7 + 1) % 300);
@@ -139,9 +139,7 @@ fn refuses_a_compile_bomb_in_milliseconds() {
     body.push_str(&"end ".repeat(opened));
     let items = format!("{MEMORY} (func $bomb (param i32) (local {}) {body})", "i64 ".repeat(300));
     let wasm = component(&serve_wat(&items, ""));
-    let start = Instant::now();
     let error = admit(&wasm, &[]).unwrap_err();
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     assert!(matches!(error, AdmitError::FunctionBytes { .. }), "{error}");
 }
 

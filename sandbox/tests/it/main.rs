@@ -5,6 +5,7 @@ mod admission;
 mod chain;
 mod config;
 mod corpus;
+mod guard;
 mod keys;
 mod limits;
 mod memory;
