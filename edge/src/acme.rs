@@ -1,7 +1,7 @@
 //! The zone's certificate from an ACME authority (RFC 8555): ordered by one edge, answered for by the DNS door of every edge
 //! (DNS-01, RFC 8555 section 8.4), shared sealed through the origins, renewed when the authority says so (RFC 9773).
 //!
-//! Every edge looks at the shared note each [`LOOK_EVERY`]; when something is due, the first to write its name into it does
+//! Every edge looks at the shared note each `look_seconds`; when something is due, the first to write its name into it does
 //! it. Keeps true: an edge that dies, an authority that refuses, origins that are away cost time and never the certificate
 //! in use.
 
@@ -31,14 +31,11 @@ use crate::{
     secret::ZoneSecret,
 };
 
-/// Between looks at the note: what one edge wrote, all have after so long and a round trip.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// An order ends by then; authorities take seconds, their queues a minute.
 const ORDER_DEADLINE: Duration = Duration::from_secs(300);
 /// Nobody else orders for so long, though the one at work died.
 const HOLD_SECONDS: u64 = 2 * ORDER_DEADLINE.as_secs();
-/// After a failed order the next one waits, twice as long each time: authorities count failures (Let's Encrypt: 5 an hour).
-const RETRY_SECONDS_MIN: u64 = 60;
+/// Longest wait after a failed order.
 const RETRY_SECONDS_MAX: u64 = 4 * 3600;
 /// How an order is polled.
 const POLL: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(120));
@@ -131,7 +128,7 @@ impl Keeper {
                     }
                 }
             }
-            sleep(LOOK_EVERY).await;
+            sleep(Duration::from_secs(self.config.look_seconds)).await;
         }
     }
 
@@ -164,12 +161,13 @@ impl Keeper {
             self.node.metrics.certificate_faults.inc();
             tracing::error!(error = error as &dyn std::error::Error, "no new certificate; the old one stays");
         });
+        let first = self.config.retry_seconds;
         let end = |shared: &mut Shared| {
             shared.holder = None;
             shared.challenges.clear();
             shared.failures = if failed.is_some() { shared.failures.saturating_add(1) } else { 0 };
             if failed.is_some() {
-                shared.due = now_after(retry_seconds(shared.failures));
+                shared.due = now_after(retry_seconds(first, shared.failures));
             }
         };
         self.write(end).await.map(drop)
@@ -282,7 +280,7 @@ impl Keeper {
         if !values.is_empty() {
             self.tell(|shared| shared.challenges = values).await?;
             if self.has_company() {
-                sleep(LOOK_EVERY * 2).await;
+                sleep(Duration::from_secs(self.config.look_seconds) * 2).await;
             }
         }
         let mut authorizations = order.authorizations();
@@ -340,9 +338,9 @@ fn renewal(times: (u64, u64), advice: Option<(u64, u64)>, picked: u64, fraction:
     }
 }
 
-/// How long to wait after so many failures.
-fn retry_seconds(failures: u32) -> u64 {
-    (RETRY_SECONDS_MIN << failures.saturating_sub(1).min(16)).min(RETRY_SECONDS_MAX)
+/// How long to wait after so many failures; `first` after the first.
+fn retry_seconds(first: u64, failures: u32) -> u64 {
+    (first << failures.saturating_sub(1).min(16)).min(RETRY_SECONDS_MAX)
 }
 
 /// From 0 to 1, anywhere. Without randomness: now.
@@ -401,7 +399,7 @@ mod tests {
 
     #[test]
     fn failures_wait_twice_as_long_each_time_but_never_days() {
-        assert_eq!([1, 2, 3, 9, 100].map(retry_seconds), [60, 120, 240, 14_400, 14_400]);
+        assert_eq!([1, 2, 3, 9, 100].map(|failures| retry_seconds(60, failures)), [60, 120, 240, 14_400, 14_400]);
     }
 
     #[test]

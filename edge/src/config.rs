@@ -49,6 +49,10 @@ pub struct Config {
     /// What this edge does not serve, whatever owners say. Absent: nothing.
     #[serde(default)]
     pub denylist: Option<DenylistConfig>,
+    /// Seconds between looks at files that may change while the edge runs: the certificate of `https` and the lists of
+    /// `denylist`. Absent: 10.
+    #[serde(default = "default_reread_seconds")]
+    pub reread_seconds: u64,
     /// Where `/metrics`, `/health` and `/ready` are served; keep it off the public network. Absent: nowhere.
     #[serde(default)]
     pub admin: Option<SocketAddr>,
@@ -90,6 +94,10 @@ pub struct DnsConfig {
     /// TCP connections at one time from one address (IPv6: one /64). Absent: 32.
     #[serde(default = "default_dns_connections_per_address_max")]
     pub connections_per_address_max: usize,
+    /// Seconds that a TCP connection may be silent: a question must be whole so long after the last answer, and an answer be
+    /// read. Absent: 5 (RFC 7766 section 6.2.3: "on the order of seconds").
+    #[serde(default = "default_idle_seconds")]
+    pub idle_seconds: u64,
 }
 
 /// What DNS says of a name whose policy allows no edge for the viewer's place.
@@ -119,9 +127,22 @@ pub struct HttpConfig {
     /// Connections at one time from one address (IPv6: one /64). Absent: 512.
     #[serde(default = "default_connections_per_address_max")]
     pub connections_per_address_max: usize,
+    /// Seconds until a connection that opened must have sent its PROXY header, and its first request's header. Absent: 10.
+    #[serde(default = "default_header_seconds")]
+    pub header_seconds: u64,
+}
+
+impl DnsConfig {
+    pub(crate) fn idle(&self) -> Duration {
+        Duration::from_secs(self.idle_seconds)
+    }
 }
 
 impl HttpConfig {
+    pub(crate) fn header_deadline(&self) -> Duration {
+        Duration::from_secs(self.header_seconds)
+    }
+
     /// Whether connections from here begin with a PROXY header.
     pub(crate) fn is_balancer(&self, address: IpAddr) -> bool {
         self.balancers.iter().any(|net| net.holds(address.to_canonical()))
@@ -135,7 +156,8 @@ impl HttpConfig {
 pub struct HttpsConfig {
     /// TCP address.
     pub listen: SocketAddr,
-    /// Certificates as PEM, the edge's own first: a wildcard of the zone. Read again every ten seconds. Absent: `acme` gets one.
+    /// Certificates as PEM, the edge's own first: a wildcard of the zone. Read again every
+    /// [`Config::reread_seconds`]. Absent: `acme` gets one.
     #[serde(default)]
     pub certificate: Option<PathBuf>,
     /// The key of the first, PEM.
@@ -171,7 +193,8 @@ pub struct LinksConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DenylistConfig {
-    /// Lists in the compact denylist format (IPIP-383); where two differ, the later one counts. They are looked at every ten seconds.
+    /// Lists in the compact denylist format (IPIP-383); where two differ, the later one counts. They are looked
+    /// at every [`Config::reread_seconds`].
     pub files: Vec<PathBuf>,
     /// What viewers are told: 410, or 451 where a law is the reason (RFC 7725). Absent: 410.
     #[serde(default = "default_denied_status")]
@@ -195,6 +218,14 @@ pub struct AcmeConfig {
     /// anybody but this account (RFC 8657). Absent: there is no such record.
     #[serde(default)]
     pub caa: Option<String>,
+    /// Seconds between looks at what the zone's edges share: what one wrote, all have after so long and a round trip. The same at
+    /// all edges of the zone, because who orders waits twice as long for the others to show the proof. Absent: 5.
+    #[serde(default = "default_look_seconds")]
+    pub look_seconds: u64,
+    /// Seconds until the next order after one that failed, doubled with each failure up to four hours: authorities count them
+    /// (Let's Encrypt: 5 an hour). Absent: 60.
+    #[serde(default = "default_retry_seconds")]
+    pub retry_seconds: u64,
 }
 
 /// The files of a certificate.
@@ -359,7 +390,14 @@ impl Config {
             Zone::parse(mailbox).map_err(|source| ConfigError::Name { field: "dns.mailbox", source })?;
         }
         let disk_bytes = self.cache.disk.as_ref().map_or(DISK_BYTES_MIN, |disk| disk.bytes_max);
+        let acme = self.https.as_ref().and_then(|https| https.acme.as_ref());
+        let [look, retry] = acme.map_or([1; 2], |acme| [acme.look_seconds, acme.retry_seconds]);
         let bounds = [
+            ("reread_seconds", self.reread_seconds, 1..=3600, "from 1 to 3600"),
+            ("dns.idle_seconds", self.dns.idle_seconds, 1..=300, "from 1 to 300"),
+            ("http.header_seconds", self.http.header_seconds, 1..=300, "from 1 to 300"),
+            ("https.acme.look_seconds", look, 1..=300, "from 1 to 300"),
+            ("https.acme.retry_seconds", retry, 1..=14_400, "from 1 to 14400"),
             ("cache.block_bytes_max", self.cache.block_bytes_max, CACHE_BYTES_MIN..=u64::MAX, "at least 16 MiB"),
             ("cache.fill_bytes_max", self.cache.fill_bytes_max, CACHE_BYTES_MIN..=1 << 40, "from 16 MiB to 1 TiB"),
             ("cache.objects_max", self.cache.objects_max, 16..=u64::MAX, "at least 16"),
@@ -407,6 +445,10 @@ impl Config {
             return Err(ConfigError::Seeds);
         }
         Ok(())
+    }
+
+    pub(crate) fn reread_every(&self) -> Duration {
+        Duration::from_secs(self.reread_seconds)
     }
 
     /// Returns the addresses that viewers reach.
@@ -477,6 +519,26 @@ fn default_unknown_seconds() -> u64 {
     5
 }
 
+fn default_reread_seconds() -> u64 {
+    10
+}
+
+fn default_idle_seconds() -> u64 {
+    5
+}
+
+fn default_header_seconds() -> u64 {
+    10
+}
+
+fn default_look_seconds() -> u64 {
+    5
+}
+
+fn default_retry_seconds() -> u64 {
+    60
+}
+
 fn default_http3() -> bool {
     true
 }
@@ -527,6 +589,10 @@ mod tests {
             ("\ncountry = \"BE\"", "\ncountry = \"be\""),
             ("block_bytes_max = 268435456", "block_bytes_max = 1000"),
             ("\nlatitude = 50.85", "\nlatitude = 150.85"),
+            ("\nreread_seconds = 10", "\nreread_seconds = 0"),
+            ("\nreread_seconds = 10", "\nreread_seconds = 3601"),
+            ("\nidle_seconds = 5", "\nidle_seconds = 0"),
+            ("\nheader_seconds = 10", "\nheader_seconds = 301"),
             ("prefix = \"10.0.0.0/8\"", "prefix = \"10.0.0.1/8\""),
             ("refused = \"nxdomain\"", "refused = \"servfail\""),
             ("key = \"/etc/evernear/evernear.example.key\"\n", ""),
@@ -535,6 +601,23 @@ mod tests {
         ] {
             assert!(SAMPLE.contains(from), "{from}");
             assert!(Config::from_toml(&SAMPLE.replacen(from, to, 1)).is_err(), "{to}");
+        }
+    }
+
+    #[test]
+    fn the_periods_of_acme_have_bounds() {
+        let acme = |more: &str| {
+            let acme = format!("secret = \"/s\"\n[https.acme]\ndirectory = \"https://ca.example\"\n{more}");
+            let files =
+                "certificate = \"/etc/evernear/evernear.example.pem\"\nkey = \"/etc/evernear/evernear.example.key\"\n";
+            assert!(SAMPLE.contains(files));
+            Config::from_toml(&SAMPLE.replacen(files, "", 1).replacen("[cache]", &format!("{acme}\n[cache]"), 1))
+        };
+        let periods = |config: Config| config.https.unwrap().acme.map(|acme| (acme.look_seconds, acme.retry_seconds));
+        assert_eq!(periods(acme("").unwrap()), Some((5, 60)));
+        assert_eq!(periods(acme("look_seconds = 300\nretry_seconds = 14400").unwrap()), Some((300, 14_400)));
+        for wrong in ["look_seconds = 0", "look_seconds = 301", "retry_seconds = 0", "retry_seconds = 14401"] {
+            assert!(matches!(acme(wrong), Err(ConfigError::Bound { .. })), "{wrong}");
         }
     }
 

@@ -19,11 +19,12 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use format::Locator;
 use tokio::{task::spawn_blocking, time::sleep};
 
+use crate::metrics::Metrics;
+
 /// Largest list in bytes: some 3.8 million rules of hashes.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// IPIP-383: a header is no longer.
 const HEADER_BYTES_MAX: usize = 1024 * 1024;
-const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 type Hash = [u8; 32];
 
@@ -186,11 +187,11 @@ fn version(line: &str) -> Result<(), RuleError> {
     }
 }
 
-/// Takes up lists that changed; one that cannot be read changes nothing. For ever.
-pub(crate) async fn follow(files: Vec<PathBuf>, held: Arc<ArcSwap<Denylist>>) {
+/// Takes up lists that changed, looking `every` so long; one that cannot be read changes nothing. For ever.
+pub(crate) async fn follow(files: Vec<PathBuf>, every: Duration, held: Arc<ArcSwap<Denylist>>, metrics: Arc<Metrics>) {
     let mut seen = stamps(&files);
     loop {
-        sleep(LOOK_EVERY).await;
+        sleep(every).await;
         let now = stamps(&files);
         if now == seen {
             continue;
@@ -203,6 +204,7 @@ pub(crate) async fn follow(files: Vec<PathBuf>, held: Arc<ArcSwap<Denylist>>) {
                 held.store(Arc::new(denylist));
             }
             Ok(Err(error)) => {
+                metrics.denylist_faults.inc();
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "the changed denylist is not used; the old one stays");
             }

@@ -387,7 +387,10 @@ fn certify(
             let keeper = Keeper::new(Arc::clone(node), Arc::clone(terminator), acme, &secret, transport);
             followers.spawn(keeper.run());
         }
-        None => drop(followers.spawn(Arc::clone(terminator).follow_files(https.clone()))),
+        None => {
+            let (every, metrics) = (node.config.reread_every(), Arc::clone(&node.metrics));
+            followers.spawn(Arc::clone(terminator).follow_files(https.clone(), every, metrics));
+        }
     }
 }
 
@@ -409,7 +412,8 @@ async fn run(
         followers.spawn(admin::serve(Arc::clone(&node), listener, going_down.clone()));
     }
     if let Some(denylist) = &node.config.denylist {
-        followers.spawn(denylist::follow(denylist.files.clone(), Arc::clone(&node.denylist)));
+        let (every, held) = (node.config.reread_every(), Arc::clone(&node.denylist));
+        followers.spawn(denylist::follow(denylist.files.clone(), every, held, Arc::clone(&node.metrics)));
     }
     if bound.disk_later {
         followers.spawn(take_up_disk_later(Arc::clone(&node)));

@@ -61,8 +61,6 @@ pub use tls::{CertificateError, PairError};
 pub(crate) use tls::{Terminator, certified_key};
 pub(crate) use tree::Directories;
 
-/// The first header of a connection must be whole by then.
-const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// An idle connection is closed after so long.
 const IDLE_SECONDS: u32 = 60;
 /// A connection that is silent when the edge ends stays open so long, for a request that is on its way.
@@ -169,7 +167,7 @@ impl HttpDoor {
         if !self.node.config.http.is_balancer(peer.ip()) {
             return Some(peer);
         }
-        let named = timeout(HEADER_DEADLINE, proxy::viewer(stream, peer)).await.ok().flatten();
+        let named = timeout(self.node.config.http.header_deadline(), proxy::viewer(stream, peer)).await.ok().flatten();
         if named.is_none() {
             tracing::debug!(balancer = %peer, "a connection without a PROXY header was closed");
         }
@@ -220,7 +218,7 @@ async fn connection(
     let app = Arc::new(Connection { door: Arc::clone(door), peer, is_secure, begun, first, place });
     let late = async {
         // A connection on which no request begins holds a place for nothing; pingora's own deadlines are per read.
-        if timeout(HEADER_DEADLINE, app.first.notified()).await.is_ok() {
+        if timeout(door.node.config.http.header_deadline(), app.first.notified()).await.is_ok() {
             std::future::pending::<()>().await;
         }
     };
@@ -258,13 +256,14 @@ impl HttpServerApp for Connection {
         mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        session.set_read_timeout(Some(HEADER_DEADLINE));
+        let header_deadline = self.door.node.config.http.header_deadline();
+        session.set_read_timeout(Some(header_deadline));
         session.set_write_timeout(Some(WRITE_DEADLINE));
         session.set_min_send_rate(Some(SEND_BYTES_PER_SECOND_MIN));
         // The first header has its own deadline; later ones may idle before they begin.
         let is_first = !self.begun.swap(true, Ordering::Relaxed);
         let patience =
-            if is_first { HEADER_DEADLINE } else { HEADER_DEADLINE + Duration::from_secs(IDLE_SECONDS.into()) };
+            if is_first { header_deadline } else { header_deadline + Duration::from_secs(IDLE_SECONDS.into()) };
         let read = timeout(patience, session.read_request()).await;
         self.first.notify_one();
         let start = Instant::now();

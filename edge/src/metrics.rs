@@ -54,6 +54,7 @@ pub(crate) struct Metrics {
     pub(crate) disk_sweeps: Counter,
     pub(crate) change_faults: Counter,
     pub(crate) policy_faults: Counter,
+    pub(crate) denylist_faults: Counter,
     /// Seconds since 1970; 0 before the first.
     pub(crate) announced: Gauge<u64, AtomicU64>,
     pub(crate) certificate_faults: Counter,
@@ -91,6 +92,7 @@ impl Metrics {
             disk_sweeps: Counter::default(),
             change_faults: Counter::default(),
             policy_faults: Counter::default(),
+            denylist_faults: Counter::default(),
             announced: Gauge::default(),
             certificate_faults: Counter::default(),
             certificate_ends: Gauge::default(),
@@ -130,13 +132,18 @@ impl Metrics {
             it.policy_faults.clone(),
         );
         to.register(
+            "denylist_faults",
+            "Changed denylists that could not be read; the ones before them stay",
+            it.denylist_faults.clone(),
+        );
+        to.register(
             "announced_timestamp_seconds",
             "When an origin last took this edge's announcement",
             it.announced.clone(),
         );
         to.register(
             "certificate_faults",
-            "Failed tries to share or renew the certificate of [https.acme]",
+            "Failed tries to share or renew the certificate of [https.acme], or to read that of [https] again",
             it.certificate_faults.clone(),
         );
         to.register(

@@ -28,10 +28,6 @@ use tokio::{
 use super::DnsDoor;
 use crate::connections::Connections;
 
-/// A whole question must be here so long after the last answer, and an answer be read in as much time.
-//= https://www.rfc-editor.org/rfc/rfc7766#section-6.2.3
-//# It is RECOMMENDED that the default server application-level idle period be on the order of seconds
-const IDLE: Duration = Duration::from_secs(5);
 /// After a failed accept (out of descriptors) the next try waits, or the loop would spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
@@ -83,9 +79,12 @@ async fn converse(
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    //= https://www.rfc-editor.org/rfc/rfc7766#section-6.2.3
+    //# It is RECOMMENDED that the default server application-level idle period be on the order of seconds
+    let idle = door.node.config.dns.idle();
     loop {
         let question = tokio::select! {
-            question = timeout(IDLE, read(&mut stream)) => question??,
+            question = timeout(idle, read(&mut stream)) => question??,
             _ = shutdown.wait_for(|down| *down) => return Ok(()),
         };
         let Ok(request) = Request::from_bytes(question, peer, Protocol::Tcp) else { return Ok(()) };
@@ -98,7 +97,7 @@ async fn converse(
         if framed.is_empty() {
             return Ok(());
         }
-        timeout(IDLE, stream.write_all(&framed)).await??;
+        timeout(idle, stream.write_all(&framed)).await??;
     }
 }
 

@@ -18,8 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Gauged, HEADER_DEADLINE, HttpDoor, IDLE_SECONDS, REQUESTS_PER_CONNECTION_MAX, STREAMS_MAX, Terminator,
-    WRITE_DEADLINE,
+    Gauged, HttpDoor, IDLE_SECONDS, REQUESTS_PER_CONNECTION_MAX, STREAMS_MAX, Terminator, WRITE_DEADLINE,
     capped::Capped,
     request::{HEADER_BYTES_MAX, Intake},
     respond,
@@ -151,7 +150,8 @@ async fn request(
     resolver: RequestResolver<Capped<h3_quinn::Connection>, Bytes>,
     peer: SocketAddr,
 ) {
-    let Ok(Ok((head, stream))) = timeout(HEADER_DEADLINE, resolver.resolve_request()).await else { return };
+    let deadline = door.node.config.http.header_deadline();
+    let Ok(Ok((head, stream))) = timeout(deadline, resolver.resolve_request()).await else { return };
     let mut answer = Answer { stream, is_whole: false };
     let start = Instant::now();
     let (mut head, ()) = head.into_parts();

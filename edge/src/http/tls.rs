@@ -35,13 +35,12 @@ use zeroize::Zeroizing;
 use super::tickets::Tickets;
 use crate::{
     config::{CertificateFiles, HttpsConfig},
+    metrics::Metrics,
     secret::ZoneSecret,
 };
 
 /// A handshake ends by then, or the connection is closed.
 pub(super) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// Between looks at the files of the certificate: a renewed one counts within this.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Why a certificate cannot be used; the operator's to mend.
 #[derive(Debug, thiserror::Error)]
@@ -154,11 +153,11 @@ impl Terminator {
         Ok(())
     }
 
-    /// Takes up a certificate that was renewed in its files; a broken one changes nothing. For ever.
-    pub(crate) async fn follow_files(self: Arc<Self>, config: HttpsConfig) {
+    /// Takes up a certificate that was renewed in its files, looking `every` so long; a broken one changes nothing. For ever.
+    pub(crate) async fn follow_files(self: Arc<Self>, config: HttpsConfig, every: Duration, metrics: Arc<Metrics>) {
         let mut failing = false;
         loop {
-            sleep(LOOK_EVERY).await;
+            sleep(every).await;
             let config = config.clone();
             let reading = spawn_blocking(move || config.files().map(read).transpose());
             match reading.await {
@@ -169,10 +168,13 @@ impl Terminator {
                         self.served.certificate.store(Some(Arc::new(read)));
                     }
                 }
-                Ok(Err(error)) if !failing => {
-                    failing = true;
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "the certificate cannot be read again; the old one stays");
+                Ok(Err(error)) => {
+                    metrics.certificate_faults.inc();
+                    if !failing {
+                        failing = true;
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, "the certificate cannot be read again; the old one stays");
+                    }
                 }
                 _ => {}
             }

@@ -18,7 +18,8 @@ async fn what_is_on_a_list_is_not_served_by_any_path_until_it_is_taken_off() {
     )
     .unwrap();
     let files = vec![others, mine.clone()];
-    let site = Site::with(|config| config.denylist = Some(DenylistConfig { files, status: 451 }), vec![]).await;
+    let denylist = Some(DenylistConfig { files, status: 451 });
+    let site = Site::with(|config| (config.denylist, config.reread_seconds) = (denylist, 1), vec![]).await;
     let bad = site.store("bad.bin", "video/mp4", noise(600_000, 1)).await;
     let good = site.store("good.txt", "text/plain", b"good".to_vec()).await;
     let folder = site.store_directory(&[("bad.bin", &bad, Kind::File), ("good.txt", &good, Kind::File)]).await;
@@ -40,7 +41,7 @@ async fn what_is_on_a_list_is_not_served_by_any_path_until_it_is_taken_off() {
 
     // A slip of the pen takes nothing off the list.
     fs::write(&mine, "https://label.evernear.example/\n").unwrap();
-    tokio::time::sleep(std::time::Duration::from_secs(12)).await;
+    eventually("it is seen", async || site.counter("evernear_edge_denylist_faults_total").await == 1).await;
     assert_eq!(status(&bad, "/").await, 451);
     fs::write(&mine, format!("/evernear/{}/*\n", folder.sealed.locator)).unwrap();
     eventually("the list is taken up", async || status(&bad, "/").await == 200).await;

@@ -143,8 +143,7 @@ async fn the_limit_holds_and_a_folder_has_one_edge() {
     edge.stop().await;
 
     let edge = with_disk(&base, dir.path()).await;
-    let begun = eventually("the newest from the disk", || async { read(&edge, last).await.starts_with("hit") }).await;
-    assert!(begun.as_secs() < 5);
+    eventually("the newest from the disk", || async { read(&edge, last).await.starts_with("hit") }).await;
     edge.stop().await;
     base.stop().await;
 }

@@ -44,19 +44,21 @@ async fn names_that_are_not_there_do_not_exist() {
     let mut wrong = stored.label.clone().into_bytes();
     wrong[20] = if wrong[20] == b'a' { b'b' } else { b'a' };
     let wrong = String::from_utf8(wrong).unwrap();
-    for (name, status) in [
-        (format!("{wrong}.evernear.example"), "NXDOMAIN"),
-        (format!("{}.evernear.example", label_of_nothing()), "NXDOMAIN"),
-        (format!("x.{}.evernear.example", stored.label), "NXDOMAIN"),
-        ("_acme-challenge.evernear.example".into(), "NXDOMAIN"),
-        ("example.com".into(), "REFUSED"),
-        (".".into(), "REFUSED"),
+    // A wrong label costs no look-up: only a well-formed one that nobody knows does.
+    for (name, status, looks_up) in [
+        (format!("{wrong}.evernear.example"), "NXDOMAIN", false),
+        (format!("{}.evernear.example", label_of_nothing()), "NXDOMAIN", true),
+        (format!("x.{}.evernear.example", stored.label), "NXDOMAIN", false),
+        ("_acme-challenge.evernear.example".into(), "NXDOMAIN", false),
+        ("example.com".into(), "REFUSED", false),
+        (".".into(), "REFUSED", false),
     ] {
+        let before = site.weather.look_ups();
         let answer = site.dig(&[&name, "A"]).await;
+        assert_eq!(site.weather.look_ups() > before, looks_up, "{name}");
         assert!(answer.contains(&format!("status: {status}")), "{answer}");
         assert_eq!(answer.contains("SOA"), status == "NXDOMAIN", "{answer}");
     }
-    // A wrong label cost no look-up: only the well-formed one nobody knows did.
     let aaaa = site.dig(&[&format!("{}.evernear.example", stored.label), "AAAA"]).await;
     assert!(aaaa.contains("status: NOERROR") && aaaa.contains("ANSWER: 0") && aaaa.contains("SOA"), "{aaaa}");
     site.stop().await;
@@ -119,7 +121,8 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tcp_connections_are_counted_answered_in_order_and_closed_when_idle() {
-    let site = Site::with(|config| config.dns.connections_per_address_max = 2, vec![]).await;
+    let site =
+        Site::with(|config| (config.dns.connections_per_address_max, config.dns.idle_seconds) = (2, 2), vec![]).await;
     let connect = || TcpStream::connect(site.edge.dns);
     let (mut first, mut idle) = (connect().await.unwrap(), connect().await.unwrap());
     first.write_all(&[question(1), question(2)].concat()).await.unwrap();

@@ -2,11 +2,11 @@
 
 use std::{
     io::ErrorKind,
+    net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use edge::config::DiskConfig;
@@ -73,11 +73,18 @@ async fn a_successor_takes_over_every_door_the_disk_and_the_port_of_http_3() {
     second.stop().await;
 }
 
+/// How far viewers are.
+#[derive(Default)]
+struct Load {
+    done: AtomicBool,
+    answers: AtomicUsize,
+}
+
 /// Asks on one connection after another until told to stop; returns how many answers came and how many connections it took.
-async fn ask_on(site_http: std::net::SocketAddr, host: String, body: Vec<u8>, done: Arc<AtomicBool>) -> (usize, usize) {
+async fn ask_on(at: SocketAddr, host: String, body: Vec<u8>, load: Arc<Load>) -> (usize, usize) {
     let (mut answers, mut connections) = (0, 0);
-    while !done.load(Ordering::Relaxed) {
-        let mut stream = TcpStream::connect(site_http).await.unwrap();
+    while !load.done.load(Ordering::Relaxed) {
+        let mut stream = TcpStream::connect(at).await.unwrap();
         connections += 1;
         loop {
             stream.write_all(format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).await.unwrap();
@@ -87,9 +94,10 @@ async fn ask_on(site_http: std::net::SocketAddr, host: String, body: Vec<u8>, do
                 assert_ne!(read, 0, "cut: {}", String::from_utf8_lossy(&answer));
             }
             answers += 1;
+            load.answers.fetch_add(1, Ordering::Relaxed);
             let head = String::from_utf8_lossy(&answer).to_lowercase();
             assert!(head.starts_with("http/1.1 200"), "{head}");
-            if head.contains("\r\nconnection: close\r\n") || done.load(Ordering::Relaxed) {
+            if head.contains("\r\nconnection: close\r\n") || load.done.load(Ordering::Relaxed) {
                 break;
             }
         }
@@ -101,18 +109,19 @@ async fn ask_on(site_http: std::net::SocketAddr, host: String, body: Vec<u8>, do
 async fn no_request_is_lost_and_a_connection_is_told_that_it_ends() {
     let mut edge = Site::start().await;
     let stored = edge.store("a.txt", "text/plain", b"What is asked is answered.".to_vec()).await;
-    let done = Arc::new(AtomicBool::new(false));
+    let load = Arc::new(Load::default());
     let http = edge.edge.http;
-    let ask = |_| tokio::spawn(ask_on(http, host(&stored), stored.bytes.clone(), Arc::clone(&done)));
+    let ask = |_| tokio::spawn(ask_on(http, host(&stored), stored.bytes.clone(), Arc::clone(&load)));
     let viewers: Vec<_> = (0..8).map(ask).collect();
     // Opened before, silent while the edge makes way, and asked on at once after.
     let mut silent = TcpStream::connect(http).await.unwrap();
     for _ in 0..5 {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        let before = load.answers.load(Ordering::Relaxed);
+        eventually("the load goes on", async || load.answers.load(Ordering::Relaxed) > before + 100).await;
         let next = edge.successor(|_| {}).await;
         std::mem::replace(&mut edge, next).stop().await;
     }
-    done.store(true, Ordering::Relaxed);
+    load.done.store(true, Ordering::Relaxed);
     for viewer in viewers {
         let (answers, connections) = viewer.await.unwrap();
         assert!(answers > connections && connections > 3, "{answers} answers on {connections} connections");

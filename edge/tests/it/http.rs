@@ -254,15 +254,17 @@ async fn requests_that_smuggle_or_dawdle_are_refused_and_cut() {
             answer.extend_from_slice(&piece[..read]);
         }
     }
-    // Over 10 s by nature: the header's deadline itself is what is claimed. One silent connection, one that never ends.
-    let mut silent = TcpStream::connect(site.edge.http).await.unwrap();
-    let mut endless = TcpStream::connect(site.edge.http).await.unwrap();
+    // One silent connection, one whose header never ends.
+    let short = site.beside(|config| config.http.header_seconds = 1).await;
+    let mut silent = TcpStream::connect(short.edge.http).await.unwrap();
+    let mut endless = TcpStream::connect(short.edge.http).await.unwrap();
     endless.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ").await.unwrap();
     for stream in [&mut silent, &mut endless] {
         let mut rest = Vec::new();
         let _ =
             tokio::time::timeout(DEADLINE, stream.read_to_end(&mut rest)).await.expect("the connection was not closed");
     }
+    short.stop().await;
     site.stop().await;
 }
 

@@ -53,7 +53,7 @@ pub(crate) async fn start_with(redirect: bool, more: impl FnOnce(&mut edge::Conf
     let given = https.clone();
     let change = move |config: &mut edge::Config| {
         config.https = Some(given);
-        config.dns.https_records = true;
+        (config.dns.https_records, config.reread_seconds) = (true, 1);
         more(config);
     };
     (dir, https, Site::with(change, vec![]).await)
@@ -141,7 +141,7 @@ async fn a_renewed_certificate_is_taken_up_and_a_broken_one_is_not() {
     };
     assert_eq!(said(&old).await, "works");
     fs::write(certificate(&https), "no certificate").unwrap();
-    tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+    eventually("it is seen", async || site.counter("evernear_edge_certificate_faults_total").await > 0).await;
     assert_eq!(said(&old).await, "works", "a broken file changes nothing");
     certify(&https);
     eventually("the renewed certificate", || async { said(certificate(&https)).await == "works" }).await;

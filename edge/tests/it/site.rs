@@ -5,14 +5,15 @@ use std::{
     net::SocketAddr,
     process::Output,
     sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use client::{FaultyTransport, MemoryTransport, Topology, Transport, Uploader};
+use client::{Call, Intercept, Intercepted, MemoryTransport, Topology, Transport, TransportError, Uploader};
 use edge::{Config, Edge, Parts, Running, Sockets, StartError};
 use format::{
     Attributes, Capability, Compression, DataKey, Directory, Encoder, EncoderOptions, Entry, Kind, Label, Lease,
@@ -24,24 +25,74 @@ use tokio::{process::Command, sync::watch, time::sleep};
 /// No answer takes this long on a loopback.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Faults that a test may switch on for the way from the edge to the origins.
+/// Faults that a test may switch on for the way from the edge to the origins, and what went that way.
 #[derive(Default)]
 pub(crate) struct Weather {
-    /// 0 fair, 1 all down, 2 all lie.
-    state: AtomicU8,
+    state: Mutex<Fault>,
+    look_ups: AtomicU64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Fault {
+    #[default]
+    None,
+    /// No origin can be reached.
+    Down,
+    /// The feed and the shards can be had, records cannot.
+    NoRecords,
+    /// Every shard is wrong.
+    Lies,
 }
 
 impl Weather {
     pub(crate) fn down(&self) {
-        self.state.store(1, Ordering::SeqCst);
+        *self.state.lock().unwrap() = Fault::Down;
+    }
+
+    pub(crate) fn without_records(&self) {
+        *self.state.lock().unwrap() = Fault::NoRecords;
     }
 
     pub(crate) fn lying(&self) {
-        self.state.store(2, Ordering::SeqCst);
+        *self.state.lock().unwrap() = Fault::Lies;
     }
 
     pub(crate) fn fair(&self) {
-        self.state.store(0, Ordering::SeqCst);
+        *self.state.lock().unwrap() = Fault::None;
+    }
+
+    /// How often an origin was asked for a record.
+    pub(crate) fn look_ups(&self) -> u64 {
+        self.look_ups.load(Ordering::SeqCst)
+    }
+}
+
+/// The way from one edge to the origins.
+struct Road(Arc<Weather>);
+
+#[async_trait]
+impl Intercept for Road {
+    type Pass = Fault;
+
+    async fn before(&self, node: &NodeName, call: Call) -> Result<Fault, TransportError> {
+        let fault = *self.0.state.lock().unwrap();
+        if call == Call::Record {
+            self.0.look_ups.fetch_add(1, Ordering::SeqCst);
+        }
+        if fault == Fault::Down || fault == Fault::NoRecords && call == Call::Record {
+            return Err(TransportError::Unreachable { node: node.clone(), reason: "made so".to_owned() });
+        }
+        Ok(fault)
+    }
+
+    fn shard(&self, _: &NodeName, fault: Fault, body: Bytes) -> Bytes {
+        let mut body = body.to_vec();
+        if fault == Fault::Lies
+            && let Some(byte) = body.last_mut()
+        {
+            *byte ^= 1;
+        }
+        body.into()
     }
 }
 
@@ -176,13 +227,8 @@ impl Site {
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, StartError> {
         let weather = Arc::new(Weather::default());
-        let over = Arc::clone(&weather);
-        let road =
-            FaultyTransport::new(Arc::clone(&origins), move |_: &NodeName| match over.state.load(Ordering::SeqCst) {
-                1 => client::Fault::Down,
-                2 => client::Fault::Flip,
-                _ => client::Fault::None,
-            });
+        let inner: Arc<dyn Transport> = Arc::clone(&origins) as Arc<dyn Transport>;
+        let road = Intercepted::over(inner, Road(Arc::clone(&weather)));
         let mut config = Config::from_toml(CONFIG).unwrap();
         change(&mut config);
         let (stop, stopped) = watch::channel(false);
