@@ -19,6 +19,8 @@ pub struct Answer {
     pub seconds: f64,
     /// Body bytes received.
     pub bytes: u64,
+    /// Whether curl took the answer for whole: as many bytes came as its header says, and no connection broke.
+    pub ended_well: bool,
 }
 
 impl Answer {
@@ -52,12 +54,12 @@ pub async fn curl(edge: SocketAddr, url: &str, body: &Path, more: &[&str]) -> Re
         .arg(url);
     // An empty answer leaves no file; the last one must not stand for it.
     let _ = (std::fs::remove_file(body), std::fs::remove_file(&header));
-    let (_, out) = run(command).await?;
+    let (ended_well, out) = run(command).await?;
     let mut words = out.split_whitespace();
     let mut next = || words.next().context("curl says status, time and size");
     let (status, seconds, bytes) = (next()?.parse()?, next()?.parse()?, next()?.parse()?);
     let header = std::fs::read_to_string(&header).unwrap_or_default();
-    Ok(Answer { status, header, seconds, bytes })
+    Ok(Answer { status, header, seconds, bytes, ended_well })
 }
 
 /// Asks an edge for a name with dig and returns the short answers. `more` are further arguments of dig.

@@ -1,5 +1,6 @@
-//! Floods on the door of a real edge: connections that drip, streams that are reset at once. Others go on being served, and
-//! memory is bounded. What ranges can amplify: edge/tests/it/amplification.rs.
+//! Floods on the door of a real edge: connections that drip, streams that are reset at once. Every request of others has its
+//! exact answer meanwhile, and memory is bounded; how long answers take is printed, for docs/durability.md. What ranges can
+//! amplify: edge/tests/it/amplification.rs.
 
 use std::{
     fs,
@@ -7,7 +8,7 @@ use std::{
     process::Command,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -23,27 +24,31 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::load::start;
+use crate::load::{DEADLINE, start, until};
 
 /// The only edge, behind all origins.
 const EDGE: usize = 6;
 /// What an edge may take for a flood beyond what it took before.
 const FLOOD_KIB_MAX: u64 = 256 * 1024;
 
+/// Answers of a viewer before a flood, and during it.
+const ANSWERS: usize = 200;
+
 /// A viewer who means well asks for the same object again and again, on a new connection each time; on a thread of its own, so
 /// that what it measures is not the flood's own work.
 struct Viewer {
     is_over: Arc<AtomicBool>,
+    answers: Arc<AtomicUsize>,
     asks: JoinHandle<Vec<Duration>>,
 }
 
 impl Viewer {
     fn start(edge: SocketAddr, stored: &StoredFile, bytes: usize) -> Self {
         let url: Url = stored.url.parse().unwrap();
-        let is_over = Arc::new(AtomicBool::new(false));
-        let over = Arc::clone(&is_over);
+        let (is_over, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (over, answered) = (Arc::clone(&is_over), Arc::clone(&answers));
         let ask = async move {
-            let builder = Client::builder().pool_max_idle_per_host(0).timeout(Duration::from_secs(20));
+            let builder = Client::builder().pool_max_idle_per_host(0).timeout(DEADLINE);
             let client = builder.resolve(url.host_str().unwrap(), edge).build().unwrap();
             let mut took = Vec::new();
             while !over.load(Ordering::Relaxed) {
@@ -52,12 +57,19 @@ impl Viewer {
                 assert_eq!(answer.status(), StatusCode::OK);
                 assert_eq!(answer.bytes().await.unwrap().len(), bytes);
                 took.push(begun.elapsed());
+                answered.fetch_add(1, Ordering::Relaxed);
                 sleep(Duration::from_millis(2)).await;
             }
             took
         };
         let asks = thread::spawn(|| Builder::new_current_thread().enable_all().build().unwrap().block_on(ask));
-        Self { is_over, asks }
+        Self { is_over, answers, asks }
+    }
+
+    /// Whether it has so many answers; fails when a request of its has failed.
+    fn has(&self, answers: usize) -> bool {
+        assert!(!self.asks.is_finished(), "a viewer was not served: its error stands above");
+        self.answers.load(Ordering::Relaxed) >= answers
     }
 
     /// Ends, and returns what the requests took, shortest first.
@@ -86,10 +98,10 @@ async fn scene() -> (Processes, StoredFile) {
     (processes, stored)
 }
 
-/// Asks for a while with nothing else going on.
+/// Asks with nothing else going on.
 async fn in_peace(edge: SocketAddr, stored: &StoredFile) {
     let viewer = Viewer::start(edge, stored, 1024);
-    sleep(Duration::from_secs(3)).await;
+    until("answers in peace", async || viewer.has(ANSWERS)).await;
     say("in peace", &viewer.end().await);
 }
 
@@ -112,19 +124,18 @@ async fn ten_thousand_that_drip_keep_nobody_out() {
     let before = peak_kib(processes.pid(EDGE).unwrap()).unwrap();
 
     // More than the door has places for, and each sends a byte of its header a second; those that are closed come again.
-    let is_over = Arc::new(AtomicBool::new(false));
+    let (is_over, opened) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut drips = JoinSet::new();
     for number in 0..DRIPS {
-        let is_over = Arc::clone(&is_over);
+        let (is_over, opened) = (Arc::clone(&is_over), Arc::clone(&opened));
         drips.spawn(async move {
             sleep(Duration::from_secs(1).mul_f64(number as f64 / DRIPS as f64)).await;
-            let mut opened = 0_u32;
             while !is_over.load(Ordering::Relaxed) {
                 let Ok(mut stream) = connect(edge, number).await else {
                     sleep(Duration::from_secs(1)).await;
                     continue;
                 };
-                opened += 1;
+                opened.fetch_add(1, Ordering::Relaxed);
                 for byte in b"GET / HTTP/1.1\r\nHost: nobody.example\r\nx-a: aaaaaaaaaaaaaaaaaaaaaaaaa" {
                     if is_over.load(Ordering::Relaxed) || stream.write_all(&[*byte]).await.is_err() {
                         break;
@@ -132,18 +143,19 @@ async fn ten_thousand_that_drip_keep_nobody_out() {
                     sleep(Duration::from_secs(1)).await;
                 }
             }
-            opened
         });
     }
-    sleep(Duration::from_secs(5)).await;
+    until("all drip", async || opened.load(Ordering::Relaxed) >= DRIPS).await;
     let viewer = Viewer::start(edge, &stored, 1024);
-    sleep(Duration::from_secs(20)).await;
+    // Long enough that those which the edge closed come again.
+    let goes_on = async || viewer.has(ANSWERS) && opened.load(Ordering::Relaxed) >= DRIPS + DRIPS / 2;
+    until("answers while ten thousand drip", goes_on).await;
     say("while ten thousand drip", &viewer.end().await);
     is_over.store(true, Ordering::Relaxed);
-    let opened: u32 = drips.join_all().await.into_iter().sum();
+    drips.join_all().await;
+    let opened = opened.load(Ordering::Relaxed);
     let after = peak_kib(processes.pid(EDGE).unwrap()).unwrap();
     println!("{opened} connections dripped; the edge took {} KiB more", after - before);
-    assert!(opened as usize >= DRIPS, "{opened}");
     assert!(after - before < FLOOD_KIB_MAX, "{before} KiB before, {after} KiB after");
 }
 
@@ -167,9 +179,9 @@ async fn a_hundred_thousand_streams_reset_at_once_keep_nobody_out() {
     let fields = [&[0x82, 0x86, 0x84, 0x01, u8::try_from(authority.len()).unwrap()], authority].concat();
     let (mut sent, mut connections) = (0, 0);
     let begun = Instant::now();
-    // For long enough to measure others by.
-    while sent < RESETS || begun.elapsed() < Duration::from_secs(5) {
-        let Ok(stream) = TcpStream::connect(edge).await else { continue };
+    while sent < RESETS || !viewer.has(ANSWERS) {
+        assert!(begun.elapsed() < 2 * DEADLINE, "{sent} streams were reset");
+        let stream = TcpStream::connect(edge).await.expect("the edge runs");
         connections += 1;
         let (mut from, mut to) = stream.into_split();
         to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
@@ -190,7 +202,7 @@ async fn a_hundred_thousand_streams_reset_at_once_keep_nobody_out() {
             sent += 50;
         }
         drop(to);
-        let _ = timeout(Duration::from_secs(20), reading).await.expect("the edge ends the connection");
+        let _ = timeout(DEADLINE, reading).await.expect("the edge ends the connection");
     }
     say("while streams are reset", &viewer.end().await);
     let after = peak_kib(processes.pid(EDGE).unwrap()).unwrap();

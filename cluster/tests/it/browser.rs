@@ -1,7 +1,7 @@
 //! What people use: Chromium shows a picture and plays a film from an edge, and runs no script of an upload; ffprobe seeks in the
 //! film. A program that is missing fails the test: `cargo xtask setup --test` installs it.
 
-use std::{net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::made::Made;
+use crate::{load::until, made::Made};
 
 /// A browser starts in a second or two; a busy machine takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -21,11 +21,37 @@ fn sample(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name)
 }
 
-/// Starts the browser without a window on `url`; names of the demo's zone lead to `edge`.
-pub(crate) fn browser(edge: SocketAddr, profile: &Path, more: &[&str], url: &str) -> Child {
+/// A browser that runs, with all its processes.
+pub(crate) struct Browser(Child);
+
+impl Browser {
+    /// Ends all its processes: none writes into its folder any more, so that the folder can go.
+    pub(crate) async fn end(mut self) {
+        let group = self.0.id().expect("nobody waited for it").to_string();
+        let killed = Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status().await;
+        assert!(killed.unwrap().success());
+        self.0.wait().await.unwrap();
+        until("the end of the browser", async || !lives(&group)).await;
+    }
+}
+
+/// Whether a process of a group runs; one that only waits for its parent to look does not.
+fn lives(group: &str) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    processes.filter_map(|process| fs::read_to_string(process.path().join("stat")).ok()).any(|stat| {
+        let mut fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ');
+        fields.next() != Some("Z") && fields.nth(1) == Some(group)
+    })
+}
+
+/// Starts the browser without a window on `url`; names of the demo's zone lead to `edge`. What it writes goes below `profile`.
+pub(crate) fn browser(edge: SocketAddr, profile: &Path, more: &[&str], url: &str) -> Browser {
+    fs::create_dir_all(profile).unwrap();
     let start = |name: &str| {
         let mut command = Command::new(name);
         command
+            .process_group(0)
+            .envs(["HOME", "TMPDIR", "XDG_RUNTIME_DIR"].map(|name| (name, profile)))
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--mute-audio"])
             .arg(format!("--user-data-dir={}", profile.display()))
             .arg(format!("--host-resolver-rules=MAP *.localhost {}", edge.ip()))
@@ -33,14 +59,17 @@ pub(crate) fn browser(edge: SocketAddr, profile: &Path, more: &[&str], url: &str
             .arg(url);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().ok()
     };
-    NAMES.into_iter().find_map(start).expect("a browser is installed: `cargo xtask setup --test`")
+    Browser(NAMES.into_iter().find_map(start).expect("a browser is installed: `cargo xtask setup --test`"))
 }
 
 /// The document as the browser has it once all of it is loaded.
 pub(crate) async fn dom(edge: SocketAddr, profile: &Path, more: &[&str], url: &str) -> String {
-    let child = browser(edge, profile, &[&["--dump-dom"], more].concat(), url);
-    let output = timeout(DEADLINE, child.wait_with_output()).await.unwrap().unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    let mut browser = browser(edge, profile, &[&["--dump-dom"], more].concat(), url);
+    let mut document = String::new();
+    let mut out = browser.0.stdout.take().expect("it is read");
+    timeout(DEADLINE, out.read_to_string(&mut document)).await.unwrap().unwrap();
+    browser.end().await;
+    document
 }
 
 /// A page of another site that embeds a picture and a film, waits until both are there, and says what it sees. Both fit into
@@ -122,9 +151,9 @@ async fn chromium_shows_the_picture_and_plays_the_film() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let site = format!("http://{}/", listener.local_addr().unwrap());
     let profile = made.folder.path().join("browser");
-    let mut child = browser(made.network.edges[1].http, &profile, &[], &site);
+    let browser = browser(made.network.edges[1].http, &profile, &[], &site);
     let told = timeout(DEADLINE, serve_until_told(&listener, "text/html", &page)).await;
-    child.kill().await.unwrap();
+    browser.end().await;
     assert_eq!(told.unwrap(), "1600x1067 640x360");
     made.network.stop().await.unwrap();
 }
@@ -184,9 +213,9 @@ async fn chromium_seeks_in_a_film_and_in_a_sound() {
     let site = format!("http://{}/", listener.local_addr().unwrap());
     let profile = made.folder.path().join("browser");
     let gestures = "--autoplay-policy=no-user-gesture-required";
-    let mut child = browser(made.network.edges[0].http, &profile, &[gestures], &site);
+    let browser = browser(made.network.edges[0].http, &profile, &[gestures], &site);
     let told = timeout(DEADLINE, serve_until_told(&listener, "text/html", &page)).await;
-    child.kill().await.unwrap();
+    browser.end().await;
     assert_eq!(told.unwrap(), "film 7 2.5 5 of 10, sound 7 2.5 5 of 10");
     made.network.stop().await.unwrap();
 }

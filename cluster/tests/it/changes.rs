@@ -1,10 +1,10 @@
 //! What the owner changes reaches every edge without a restart.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use twin::{PolicySource, Selection, Stored, Tenure};
 
-use crate::made::Made;
+use crate::{load::DEADLINE, made::Made};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_and_an_erasure_reach_every_edge() {
@@ -35,7 +35,7 @@ async fn a_policy_and_an_erasure_reach_every_edge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_purge_reaches_every_edge_within_two_seconds() {
+async fn a_purge_reaches_every_edge_and_takes_nothing_else() {
     let made = Made::new().await;
     let [purged, kept] = [("purged", 1), ("kept", 2)].map(|(name, byte)| made.file(name, &vec![byte; 300_000]));
     let (purged, kept) = (made.put(&purged).await, made.put(&kept).await);
@@ -56,7 +56,7 @@ async fn a_purge_reaches_every_edge_within_two_seconds() {
     for edge in 0..3 {
         // The first read after it that is no hit stores again, so each edge is asked until then.
         while status(edge, &purged).await == "hit" {
-            assert!(ordered.elapsed() < Duration::from_secs(2), "edge {edge} has not heard of the purge");
+            assert!(ordered.elapsed() < DEADLINE, "edge {edge} has not heard of the purge");
         }
         println!("edge {edge} forgot within {:?}", ordered.elapsed());
         assert_eq!(status(edge, &kept).await, "hit");
@@ -80,7 +80,7 @@ async fn a_tree_is_walked_and_refused_where_it_has_no_name() {
         ("../secret", 404, ""),
     ] {
         let (answer, body) = made.get(1, &stored, path, &["--path-as-is"]).await;
-        assert!(answer.status == status || status == 404 && answer.status == 400, "{path}: {}", answer.status);
+        assert_eq!(answer.status, status, "{path}");
         if status == 200 {
             assert_eq!(String::from_utf8_lossy(&body), content, "{path}");
         }

@@ -48,7 +48,8 @@ fn set(file: &Path, seconds: i64) {
     fs::rename(&new, file).unwrap();
 }
 
-/// Longer than it takes until a silent node counts as down, and all that goes by the clock was done.
+/// Longer than it takes until a silent node counts as down, and all that goes by the clock was done. That nothing happens is the
+/// claim, so there is nothing to wait for but the time in which it would.
 async fn while_clocks_count() {
     tokio::time::sleep(Duration::from_secs(9)).await;
 }

@@ -185,37 +185,43 @@ async fn reads_syncs_and_files_that_fail_are_made_good_elsewhere() {
     scene.files_run_out_here(2).await;
 }
 
-/// Half a minute: a server and a cluster, and nodes that are told to be without room.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_and_a_read_only_disk_take_nothing_and_give_all() {
-    let folder = tempfile::tempdir().unwrap();
-    let [image, frozen, full] = ["image", "frozen", "full"].map(|name| folder.path().join(name));
-    fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-    let made = Command::new("mkfs.ext4").arg("-q").arg(&image).status();
-    assert!(made.is_ok_and(|status| status.success()), "mkfs.ext4 is installed: `cargo xtask setup --test`");
-    let Some(_frozen) = Mount::new(&frozen, &["-o", "loop", image.to_str().unwrap()]) else { return };
-    let Some(_full) = Mount::small(&full, 48) else { return };
-    let mut scene = Scene::new("disks", &[frozen.join("o0"), full.join("o1")]).await;
-    // What ext4 does with itself after an error.
-    let aborted = Command::new("mount").args(["-o", "remount,abort"]).arg(&frozen).status();
-    assert!(aborted.unwrap().success());
-    let filler = full.join("filler");
-    // A tmpfs gives its last page before it says no.
-    let _ = Command::new("dd").args(["if=/dev/zero", "bs=4k"]).arg(format!("of={}", filler.display())).output();
-    until("two nodes without room", async || scene.free_bytes(0).await == 0 && scene.free_bytes(1).await == 0).await;
-    // Two others gone, so that their columns are needed.
-    for number in [2, 3] {
-        scene.processes.kill_node(number).unwrap();
+mod needs_root {
+    use super::*;
+
+    /// Half a minute: a server and a cluster, and nodes that are told to be without room.
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "needs root"]
+    async fn a_full_and_a_read_only_disk_take_nothing_and_give_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let [image, frozen, full] = ["image", "frozen", "full"].map(|name| folder.path().join(name));
+        fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        let made = Command::new("mkfs.ext4").arg("-q").arg(&image).status();
+        assert!(made.is_ok_and(|status| status.success()), "mkfs.ext4 is installed: `cargo xtask setup --test`");
+        let _frozen = Mount::new(&frozen, &["-o", "loop", image.to_str().unwrap()]);
+        let _full = Mount::small(&full, 48);
+        let mut scene = Scene::new("disks", &[frozen.join("o0"), full.join("o1")]).await;
+        // What ext4 does with itself after an error.
+        let aborted = Command::new("mount").args(["-o", "remount,abort"]).arg(&frozen).status();
+        assert!(aborted.unwrap().success());
+        let filler = full.join("filler");
+        // A tmpfs gives its last page before it says no.
+        let _ = Command::new("dd").args(["if=/dev/zero", "bs=4k"]).arg(format!("of={}", filler.display())).output();
+        until("two nodes without room", async || scene.free_bytes(0).await == 0 && scene.free_bytes(1).await == 0)
+            .await;
+        // Two others gone, so that their columns are needed.
+        for number in [2, 3] {
+            scene.processes.kill_node(number).unwrap();
+        }
+        for kept in &scene.keeper.kept()[..8] {
+            assert!(scene.keeper.is_exact(kept).await.unwrap());
+        }
+        for number in [2, 3] {
+            scene.processes.start_node(number).unwrap();
+        }
+        let load = scene.load();
+        fs::remove_file(&filler).unwrap();
+        until("room again", async || scene.free_bytes(1).await > 0).await;
+        load.more("uploads with six nodes of seven", |tally| &tally.puts, 3).await;
+        scene.end(load).await;
     }
-    for kept in &scene.keeper.kept()[..8] {
-        assert!(scene.keeper.is_exact(kept).await.unwrap());
-    }
-    for number in [2, 3] {
-        scene.processes.start_node(number).unwrap();
-    }
-    let load = scene.load();
-    fs::remove_file(&filler).unwrap();
-    until("room again", async || scene.free_bytes(1).await > 0).await;
-    load.more("uploads with six nodes of seven", |tally| &tally.puts, 3).await;
-    scene.end(load).await;
 }

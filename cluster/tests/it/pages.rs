@@ -1,9 +1,12 @@
 //! Pages that an owner opened up (policy `pages`) in Chromium: their scripts run, each object is a world of its own, and HTTP/3
 //! brings them.
 
-use std::{fs, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
-use cluster::processes::{ProcessOptions, free_port};
+use cluster::{
+    curl,
+    processes::{ProcessOptions, free_port},
+};
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::timeout};
@@ -71,9 +74,9 @@ async fn a_page_sees_nothing_of_what_another_left() {
     let encoded: String = state.bytes().map(|byte| format!("%{byte:02X}")).collect();
 
     let profile = made.folder.path().join("browser");
-    let mut child = browser(made.network.edges[0].http, &profile, &[], &format!("{to_a}#{encoded}"));
+    let browser = browser(made.network.edges[0].http, &profile, &[], &format!("{to_a}#{encoded}"));
     let told = timeout(DEADLINE, serve_until_told(&listener, "text/html", END)).await;
-    child.kill().await.unwrap();
+    browser.end().await;
     let told: Value = serde_json::from_str(&told.unwrap()).unwrap();
     let nothing = json!({ "storage": null, "cookie": "", "caches": [], "databases": [] });
     let its_own = json!({ "storage": "of a", "cookie": "secret=a", "caches": ["of a"], "databases": ["of a"] });
@@ -82,7 +85,7 @@ async fn a_page_sees_nothing_of_what_another_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn chromium_reads_a_page_over_http_3() {
+async fn chromium_reads_a_page_over_http_3_and_curl_trusts_the_certificate_of_the_recipe() {
     const EDGE: usize = 6;
     let mut processes = start(ProcessOptions::default()).await;
     let (key, certificate) = (processes.path("zone.key"), processes.path("zone.pem"));
@@ -91,27 +94,12 @@ async fn chromium_reads_a_page_over_http_3() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         output.stdout
     };
+    // The recipe of docs/operate.md.
     let curve = "ec_paramgen_curve:P-256";
-    let names = "subjectAltName=DNS:localhost,DNS:*.localhost";
-    openssl(&[
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        curve,
-        "-nodes",
-        "-days",
-        "9",
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        names,
-        "-keyout",
-        &key,
-        "-out",
-        &certificate,
-    ]);
+    let names = "subjectAltName=DNS:cdn.localhost,DNS:*.cdn.localhost";
+    let request =
+        ["req", "-x509", "-newkey", "ec", "-pkeyopt", curve, "-nodes", "-days", "30", "-subj", "/CN=cdn.localhost"];
+    openssl(&[&request[..], &["-addext", names, "-keyout", &key, "-out", &certificate]].concat());
     let public = openssl(&["pkey", "-in", &key, "-pubout", "-outform", "DER"]);
     fs::write(processes.path("public.der"), public).unwrap();
     let pin = BASE64.encode(&openssl(&["dgst", "-sha256", "-binary", &processes.path("public.der")]));
@@ -123,6 +111,7 @@ async fn chromium_reads_a_page_over_http_3() {
     );
     processes.kill_node(EDGE).unwrap();
     processes.change_config(EDGE, "[cache]\n", &https).unwrap();
+    processes.change_config(EDGE, "zone = \"localhost\"", "zone = \"cdn.localhost\"").unwrap();
     processes.start_node(EDGE).unwrap();
     let (policy, page) = (processes.path("pages.toml"), processes.path("page.html"));
     fs::write(&policy, "[[link]]\nuse = \"pages\"\n").unwrap();
@@ -131,12 +120,18 @@ async fn chromium_reads_a_page_over_http_3() {
     processes.evernear(&["policy", "publish", "pages", &policy]).unwrap();
     let stored = processes.evernear(&["put", &page, "--policy", "pages", "--json"]).unwrap();
     let stored = cluster::processes::read_stored(&stored).unwrap();
-    let host = stored.authority.split(':').next().unwrap();
+    let host = format!("{}.cdn.localhost", stored.authority.split('.').next().unwrap());
+    let url = format!("https://{host}:{port}/page.html");
 
-    let at = processes.address(EDGE);
+    // Who checks the name is content with the certificate, and only who trusts it.
+    let (at, body) = (processes.address(EDGE), PathBuf::from(processes.path("body")));
+    let answer = curl(at, &url, &body, &["--cacert", &certificate]).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.header);
+    assert_eq!(fs::read(&body).unwrap(), fs::read(&page).unwrap());
+    assert_eq!(curl(at, &url, &body, &[]).await.unwrap().status, 0);
+
     let read = async |more: &[&str]| {
         let pin = format!("--ignore-certificate-errors-spki-list={pin}");
-        let url = format!("https://{host}:{port}/page.html");
         // A profile for each: the next navigation would be answered from the browser's own cache.
         let profile = tempfile::tempdir().unwrap();
         dom(at, profile.path(), &[&[pin.as_str()], more].concat(), &url).await
