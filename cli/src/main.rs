@@ -56,3 +56,65 @@ fn main() -> ExitCode {
         Err(error) => fault::report(&error, &options),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Looks at every command that people see, with the words that call it.
+    fn walk(command: &clap::Command, words: &str, look: &mut impl FnMut(&clap::Command, &str)) {
+        for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+            let words = format!("{words} {}", command.get_name());
+            look(command, &words);
+            walk(command, &words, look);
+        }
+    }
+
+    /// The examples of a command's help: lines of a shell, each with a remark behind two spaces.
+    fn examples(command: &clap::Command) -> Vec<String> {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let Some((_, examples)) = help.split_once("Examples:\n") else { return Vec::new() };
+        let lines = examples.lines().take_while(|line| !line.is_empty());
+        lines.map(|line| line.trim_start().split("  ").next().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// The words that a shell would give to this program.
+    fn words_of(example: &str) -> Vec<String> {
+        let owner = format::OwnerSecret::from_bytes([1; 32]).keys().id().to_string();
+        let call = example.split(" | ").flat_map(|part| part.split(" && ")).find(|part| part.starts_with("evernear "));
+        let call = call.unwrap_or_else(|| panic!("`{example}` does not call this program"));
+        let words = call.split(' ').take_while(|word| !word.starts_with('>'));
+        words.map(|word| if word == "OWNER" { owner.clone() } else { word.trim_matches('\'').to_owned() }).collect()
+    }
+
+    #[test]
+    fn every_command_and_every_argument_says_what_it_is_for() {
+        let all = Arguments::command();
+        all.clone().debug_assert();
+        let mut commands = 0;
+        walk(&all, "evernear", &mut |command, words| {
+            commands += 1;
+            assert!(command.get_about().is_some(), "{words}");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{words} {}", argument.get_id());
+            }
+        });
+        assert!(commands > 20, "{commands}");
+    }
+
+    #[test]
+    fn every_command_that_takes_arguments_shows_examples_and_takes_them() {
+        walk(&Arguments::command(), "evernear", &mut |command, words| {
+            let examples = examples(command);
+            let needs_some = !command.has_subcommands() && command.get_arguments().next().is_some();
+            assert!(!needs_some || !examples.is_empty(), "`{words}` has no examples");
+            for example in examples {
+                assert!(example.contains(&format!("{words} ")) || example.ends_with(words), "`{words}`: {example}");
+                let parsed = Arguments::try_parse_from(words_of(&example));
+                assert!(parsed.is_ok(), "{example}: {}", parsed.err().unwrap());
+            }
+        });
+    }
+}

@@ -17,15 +17,6 @@ const AUTHORITY_KEY: &str = "authority.key";
 
 /// Make a cluster's authority and its nodes' certificates.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  evernear cluster init keys
-  evernear cluster issue keys o1 --role origin
-  evernear cluster issue keys e1 --role edge
-  evernear cluster issue keys me --role twin
-
-A node needs authority.pem and its own NAME.pem and NAME.key. authority.key stays off the nodes: whoever has it
-joins the cluster under any name. Certificates are ML-DSA-65 and last two years.")]
 pub(crate) struct Cluster {
     #[command(subcommand)]
     command: ClusterCommand,
@@ -34,11 +25,23 @@ pub(crate) struct Cluster {
 #[derive(Debug, Subcommand)]
 enum ClusterCommand {
     /// Make a new authority: authority.pem and authority.key
+    #[command(after_help = "\
+Examples:
+  evernear cluster init keys
+
+authority.key stays off the nodes: whoever has it joins the cluster under any name.")]
     Init {
         /// Folder for its files; made when it is not there
         dir: PathBuf,
     },
     /// Issue a node's certificate: NAME.pem and NAME.key
+    #[command(after_help = "\
+Examples:
+  evernear cluster issue keys o1 --role origin
+  evernear cluster issue keys e1 --role edge
+  evernear cluster issue keys me --role twin
+
+A node needs authority.pem and its own NAME.pem and NAME.key. Certificates are ML-DSA-65 and last two years.")]
     Issue {
         /// Folder of the authority
         dir: PathBuf,

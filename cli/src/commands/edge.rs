@@ -37,6 +37,9 @@ pub(crate) struct Edge {
 enum EdgeCommand {
     /// Run until Ctrl-C or SIGTERM
     #[command(after_help = "\
+Examples:
+  evernear edge run --config edge.toml
+
 edge/edge.sample.toml shows every key. EVERNEAR_LOG=debug says more.
 
 On SIGHUP it starts its program again with the configuration as it is then, hands over its ports, and ends once the successor answers: no

@@ -35,6 +35,10 @@ pub(crate) struct Node {
 #[derive(Debug, Subcommand)]
 enum NodeCommand {
     /// List all nodes: where they are, how full, when they were last heard of
+    #[command(after_help = "\
+Examples:
+  evernear node ls
+  evernear node ls --json | jq .")]
     Ls {
         #[command(flatten)]
         cluster: ClusterAccess,

@@ -18,7 +18,11 @@ pub(crate) struct Origin {
 #[derive(Debug, Subcommand)]
 enum OriginCommand {
     /// Run until Ctrl-C or SIGTERM
-    #[command(after_help = "origin/origin.sample.toml shows every key. EVERNEAR_LOG=debug says more.")]
+    #[command(after_help = "\
+Examples:
+  evernear origin run --config origin.toml
+
+origin/origin.sample.toml shows every key. EVERNEAR_LOG=debug says more.")]
     Run {
         /// The node's configuration
         #[arg(long, value_name = "FILE")]

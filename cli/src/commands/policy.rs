@@ -33,13 +33,13 @@ pub(crate) struct Policy {
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
     /// Judge a policy as an edge will, without publishing it
-    #[command(after_help = FILE_HELP)]
+    #[command(after_help = format!("Examples:\n  evernear policy check places.toml\n\n{FILE_HELP}"))]
     Check {
         /// The policy file
         file: PathBuf,
     },
     /// Check a policy, sign it and send it to the cluster as the next version of a name
-    #[command(after_help = FILE_HELP)]
+    #[command(after_help = format!("Examples:\n  evernear policy publish europe-only places.toml\n\n{FILE_HELP}"))]
     Publish {
         /// The policy's name, as `put --policy` says it
         name: PolicyName,

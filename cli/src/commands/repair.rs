@@ -30,6 +30,10 @@ pub(crate) struct Repair {
 #[derive(Debug, Subcommand)]
 enum RepairCommand {
     /// Show what waits, the pace measured over two seconds, how many shards objects may lose, and what was given up
+    #[command(after_help = "\
+Examples:
+  evernear repair status
+  evernear repair status --watch        until nothing waits")]
     Status {
         /// Show it again and again until nothing waits; the pace is then that of the last minute
         #[arg(long)]
@@ -38,6 +42,9 @@ enum RepairCommand {
         cluster: ClusterAccess,
     },
     /// Let repairs that were given up wait again
+    #[command(after_help = "\
+Examples:
+  evernear repair retry")]
     Retry {
         #[command(flatten)]
         cluster: ClusterAccess,

@@ -1,46 +1,16 @@
-//! Help says what there is, with examples and exit codes; a wrong command line is exit code 2.
+//! Help says what there is, with exit codes; a wrong command line is exit code 2. That every command has help and examples:
+//! cli/src/main.rs.
 
 use crate::program::Home;
 
 #[test]
-fn help_names_every_command_and_exit_code_but_not_the_hidden_one() {
+fn help_is_exit_code_0_and_tells_all_exit_codes_but_nothing_of_the_compiler() {
     let done = Home::new().run(&["--help"]);
     assert_eq!(done.code, 0);
-    for word in [
-        "owner",
-        "put",
-        "get",
-        "stat",
-        "ls",
-        "rm",
-        "renew",
-        "policy",
-        "sign",
-        "catalog",
-        "cluster",
-        "origin",
-        "edge",
-        "profiles",
-        "Exit codes",
-        "  4  ",
-    ] {
-        assert!(done.text().contains(word), "{word}");
+    for code in 0..=5 {
+        assert!(done.text().contains(&format!("\n  {code}  ")), "{code}");
     }
     assert!(!done.text().contains("policy-compile"));
-}
-
-#[test]
-fn the_commands_of_owners_and_operators_show_examples() {
-    let home = Home::new();
-    for command in
-        [&["owner", "new"][..], &["put"], &["get"], &["stat"], &["ls"], &["rm"], &["renew"], &["sign"], &["cluster"]]
-    {
-        let done = home.run(&[command, &["--help"]].concat());
-        assert!(
-            done.code == 0 && done.text().contains("Examples:") && done.text().contains("evernear "),
-            "{command:?}"
-        );
-    }
 }
 
 #[test]
