@@ -58,19 +58,24 @@ impl Disk for DiesAt {
     }
 }
 
-/// The child of the tests below; does nothing when run by itself.
-#[test]
-fn child() {
-    if let [Ok(at), Ok(nth), Ok(root)] = [AT, NTH, IN].map(std::env::var) {
-        let at: usize = at.parse().unwrap();
-        let step = Step::FILE.into_iter().chain(Step::PACK).chain(Step::BUCKET).nth(at).unwrap();
-        let disk = Arc::new(DiesAt { step, left: AtomicUsize::new(nth.parse().unwrap()) });
-        if at < Step::FILE.len() {
-            commit(&Arc::new(Store::open(Path::new(&root), disk).unwrap()));
-        } else if at < Step::FILE.len() + Step::PACK.len() {
-            work_in_packs(Path::new(&root), disk);
-        } else {
-            commit_large(Path::new(&root), disk);
+mod role {
+    use super::*;
+
+    /// The child of the tests below; does nothing when run by itself.
+    #[test]
+    #[ignore = "a role, not a test: the tests beside it start it"]
+    fn child() {
+        if let [Ok(at), Ok(nth), Ok(root)] = [AT, NTH, IN].map(std::env::var) {
+            let at: usize = at.parse().unwrap();
+            let step = Step::FILE.into_iter().chain(Step::PACK).chain(Step::BUCKET).nth(at).unwrap();
+            let disk = Arc::new(DiesAt { step, left: AtomicUsize::new(nth.parse().unwrap()) });
+            if at < Step::FILE.len() {
+                commit(&Arc::new(Store::open(Path::new(&root), disk).unwrap()));
+            } else if at < Step::FILE.len() + Step::PACK.len() {
+                work_in_packs(Path::new(&root), disk);
+            } else {
+                commit_large(Path::new(&root), disk);
+            }
         }
     }
 }
@@ -78,7 +83,7 @@ fn child() {
 /// Runs the child until it dies; false when it came to its end.
 pub(crate) fn dies(root: &Path, at: usize, nth: usize) -> bool {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "crash::child", "--test-threads=1"])
+        .args(["--exact", "crash::role::child", "--ignored", "--test-threads=1"])
         .env(AT, at.to_string())
         .env(NTH, nth.to_string())
         .env(IN, root)

@@ -91,47 +91,52 @@ fn record(sample: usize, version: u64) -> Record {
     sample.record(&sample.lease(version), &"n".parse::<NodeName>().unwrap())
 }
 
-/// Does the work that is recorded; does nothing when run by itself.
-#[test]
-fn child() {
-    let [Ok(seed), Ok(root), Ok(notes)] = [SEED, IN, NOTES].map(std::env::var) else { return };
-    let mut rng = Rng::with_seed(seed.parse().unwrap());
-    let root = Path::new(&root);
-    let mut notes = File::options().append(true).create(true).open(notes).unwrap();
-    let mut say = |what: &str| notes.write_all(format!("{what}\n").as_bytes()).unwrap();
-    let mut store = open(root);
-    let mut versions = [0; 2];
-    say("opened");
-    for _ in 0..STEPS {
-        let sample = if rng.u8(..6) == 0 { 0 } else { rng.usize(1..SAMPLES.len()) };
-        let (column, id) = (rng.usize(..SAMPLES[sample].columns.len()), SAMPLES[sample].id());
-        let shard = Thing::Shard { sample, column };
-        match rng.u8(..10) {
-            0..5 => {
-                say(&format!("begun {shard} 1"));
-                upload(&store, &SAMPLES[sample], column).unwrap();
-                say(&format!("done {shard} 1"));
-            }
-            5..7 => {
-                say(&format!("begun {shard} 0"));
-                assert!(store.remove_shard(&id, column, SystemTime::now()).unwrap());
-                say(&format!("done {shard} 0"));
-            }
-            7 => {
-                let sample = rng.usize(..versions.len());
-                versions[sample] += 1;
-                let (thing, version) = (Thing::Record { sample }, versions[sample]);
-                say(&format!("begun {thing} {version}"));
-                store.put_record(&record(sample, version)).unwrap();
-                say(&format!("done {thing} {version}"));
-            }
-            8 => {
-                store.compact().unwrap();
-                store.put_feed_position(rng.u64(..)).unwrap();
-            }
-            _ => {
-                drop(store);
-                store = open(root);
+mod role {
+    use super::*;
+
+    /// Does the work that is recorded; does nothing when run by itself.
+    #[test]
+    #[ignore = "a role, not a test: the tests beside it start it"]
+    fn child() {
+        let [Ok(seed), Ok(root), Ok(notes)] = [SEED, IN, NOTES].map(std::env::var) else { return };
+        let mut rng = Rng::with_seed(seed.parse().unwrap());
+        let root = Path::new(&root);
+        let mut notes = File::options().append(true).create(true).open(notes).unwrap();
+        let mut say = |what: &str| notes.write_all(format!("{what}\n").as_bytes()).unwrap();
+        let mut store = open(root);
+        let mut versions = [0; 2];
+        say("opened");
+        for _ in 0..STEPS {
+            let sample = if rng.u8(..6) == 0 { 0 } else { rng.usize(1..SAMPLES.len()) };
+            let (column, id) = (rng.usize(..SAMPLES[sample].columns.len()), SAMPLES[sample].id());
+            let shard = Thing::Shard { sample, column };
+            match rng.u8(..10) {
+                0..5 => {
+                    say(&format!("begun {shard} 1"));
+                    upload(&store, &SAMPLES[sample], column).unwrap();
+                    say(&format!("done {shard} 1"));
+                }
+                5..7 => {
+                    say(&format!("begun {shard} 0"));
+                    assert!(store.remove_shard(&id, column, SystemTime::now()).unwrap());
+                    say(&format!("done {shard} 0"));
+                }
+                7 => {
+                    let sample = rng.usize(..versions.len());
+                    versions[sample] += 1;
+                    let (thing, version) = (Thing::Record { sample }, versions[sample]);
+                    say(&format!("begun {thing} {version}"));
+                    store.put_record(&record(sample, version)).unwrap();
+                    say(&format!("done {thing} {version}"));
+                }
+                8 => {
+                    store.compact().unwrap();
+                    store.put_feed_position(rng.u64(..)).unwrap();
+                }
+                _ => {
+                    drop(store);
+                    store = open(root);
+                }
             }
         }
     }
@@ -151,7 +156,7 @@ impl Child {
         let (root, notes) = (dir.path().join("store"), dir.path().join("notes"));
         std::fs::create_dir(&root).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "crash_states::child", "--test-threads=1"]);
+        command.args(["--exact", "crash_states::role::child", "--ignored", "--test-threads=1"]);
         command.env(SEED, seed.to_string()).env(IN, &root).env(NOTES, &notes);
         Self { _dir: dir, root, notes, command }
     }

@@ -131,6 +131,8 @@ impl Server {
                 panic!("PostgreSQL ended, {status:?}: {}", log());
             }
             assert!(Instant::now() < deadline, "PostgreSQL does not start: {}", log());
+            // Each look starts a program: not as fast as it goes.
+            thread::park_timeout(Duration::from_millis(20));
         }
     }
 

@@ -1,12 +1,14 @@
 //! Repair over real origins: what is lost is made again elsewhere, what moves moves, and reads are exact throughout.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
 use client::{HttpTransport, Reader, ReaderOptions, Topology, Transport, Uploader};
 use format::{
     Domain, EncodedStripe, Lease, NodeName, StripeIndex,
     wire::{ColumnState, ObjectHealth, Role, Ticket},
 };
+use sqlx::{Connection, SqliteConnection};
+use tokio::time::{Instant, sleep};
 
 use crate::{
     sample::Sample,
@@ -28,7 +30,10 @@ struct Stored {
 }
 
 async fn stored(settings: &str) -> Stored {
-    let world = World::start(9, settings).await;
+    stored_in(World::start(9, settings).await).await
+}
+
+async fn stored_in(world: World) -> Stored {
     let twin = world.caller("t1", Role::Twin);
     let topology = topology(&world, &twin).await;
     let sample = Sample::new(3, BYTES);
@@ -251,21 +256,73 @@ async fn shards_leave_a_place_that_a_renewed_lease_refuses() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shards_leave_an_operator_whose_cap_came_with_a_renewed_lease() {
-    // Nobody says an operator, so all nodes are one's; each is a zone of its own.
-    let it = stored(QUICK).await;
-    let lease = Lease { caps: vec!["operator=5".parse().unwrap()], ..it.sample.lease(2) };
+    let operators = ["a", "a", "a", "a", "a", "a", "b", "b", "b"];
+    let world = World::start_of(&operators, QUICK).await;
+    // While the second operator's nodes take nothing, all columns go to the first.
+    let drain = async |world: &World, on: bool| {
+        for number in 7..=9 {
+            let name = world.name(number);
+            world.caller(name.as_str(), Role::Origin).drain(&name, on).await.unwrap();
+        }
+    };
+    drain(&world, true).await;
+    let it = stored_in(world).await;
+    assert!(it.holders.iter().all(|number| operators[number - 1] == "a"), "{:?}", it.holders);
+    drain(&it.world, false).await;
+
+    let lease = Lease { caps: vec!["operator=3".parse().unwrap()], ..it.sample.lease(2) };
     it.twin.put_lease(&it.world.name(1), &it.sample.sealed.locator, it.sample.sign(&lease)).await.unwrap();
-    let wanted = || async { it.health().await.is_some_and(|health| health.repair.as_deref() == Some("place")) };
-    until("the cap is seen to be broken", wanted).await;
-    // It cannot be kept with these nodes, and the queue says why.
-    until("the repair says what is missing", || async {
+    let left = || async { (0..6).filter(|column| it.shard_file(*column).exists()).count() == 3 };
+    until("three shards have left", left).await;
+    let health = it.health().await.unwrap();
+    assert_eq!((health.margin, health.repair), (2, None));
+    let others: Vec<NodeName> = (7..=9).map(|number| it.world.name(number)).collect();
+    let moved = health.columns.iter().filter(|column| column.nodes.iter().all(|node| others.contains(node)));
+    assert_eq!(moved.count(), 3);
+    let reader = it.reader().await;
+    assert_eq!(it.read(&reader).await.map(|bytes| hash(&bytes)), Some(plain(&it.sample)));
+    it.world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cap_that_no_nodes_can_keep_moves_nothing_and_the_queue_has_the_reason_until_it_is_relaxed() {
+    // Nobody says an operator, so all nodes are one's.
+    let it = stored(QUICK).await;
+    let cap = async |version: u64, cap: &str| {
+        let lease = Lease { caps: vec![cap.parse().unwrap()], ..it.sample.lease(version) };
+        it.twin.put_lease(&it.world.name(1), &it.sample.sealed.locator, it.sample.sign(&lease)).await.unwrap();
+    };
+    let mut catalog =
+        SqliteConnection::connect(&format!("sqlite://{}", it.world.dir.path().join("catalog.db").display()))
+            .await
+            .unwrap();
+    cap(2, "operator=5").await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let reason: String = loop {
+        let queued = sqlx::query_scalar("SELECT error FROM repairs WHERE error IS NOT NULL");
+        if let Some(reason) = queued.fetch_optional(&mut catalog).await.unwrap() {
+            break reason;
+        }
+        assert!(Instant::now() < deadline, "the repair does not fail");
+        sleep(Duration::from_millis(10)).await;
+    };
+    assert!(reason.contains("operator=5"), "{reason}");
+    let health = it.health().await.unwrap();
+    assert_eq!((health.margin, health.repair.as_deref()), (2, Some("place")));
+    let stays = |health: &ObjectHealth| {
+        let held = health.columns.iter().zip(&it.holders);
+        held.into_iter().all(|(column, number)| column.nodes == [it.world.name(*number)])
+    };
+    assert!(stays(&health), "{health:?}");
+
+    cap(3, "operator=6").await;
+    until("nothing waits", || async {
         let status = it.twin.repairs(&it.world.name(1)).await.unwrap();
-        status.waiting + status.running + status.dead > 0
+        (status.waiting, status.running, status.dead) == (0, 0, 0)
     })
     .await;
-    let allowed = Lease { caps: vec!["operator=6".parse().unwrap()], ..it.sample.lease(3) };
-    it.twin.put_lease(&it.world.name(1), &it.sample.sealed.locator, it.sample.sign(&allowed)).await.unwrap();
-    it.heals("all columns stay once the cap allows them", |_| true).await;
+    let health = it.health().await.unwrap();
+    assert!(stays(&health) && health.repair.is_none(), "{health:?}");
     it.world.end().await;
 }
 

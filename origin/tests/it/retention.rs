@@ -16,15 +16,17 @@ async fn an_object_past_its_expiry_is_erased_everywhere_but_not_one_that_is_to_b
     let twin = world.caller("t1", Role::Twin);
     let [one, two] = [world.name(1), world.name(2)];
     let (ending, kept) = (Sample::new(1, 40_000), Sample::new(2, 40_000));
-    // Time enough to file it at both.
-    let expires = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3;
-    for (sample, keep_until) in [(&ending, 0), (&kept, 1 << 40)] {
+    for sample in [&ending, &kept] {
         upload(&twin, &one, &sample.columns[0], 0, &sample.sealed.public).await.unwrap();
-        let lease = Lease { retention: Retention { keep_until, expires }, ..sample.lease(1) };
-        let record = bytes::Bytes::from(sample.record(&lease, &one).encode());
+        let record = bytes::Bytes::from(sample.record(&sample.lease(1), &one).encode());
         for node in [&one, &two] {
             twin.put_record(node, &sample.sealed.locator, record.clone()).await.unwrap();
         }
+    }
+    let expires = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 1;
+    for (sample, keep_until) in [(&ending, 0), (&kept, 1 << 40)] {
+        let lease = Lease { retention: Retention { keep_until, expires }, ..sample.lease(2) };
+        twin.put_lease(&one, &sample.sealed.locator, sample.sign(&lease)).await.unwrap();
     }
     let is_sealed = async |sample: &Sample, node| {
         let record = twin.record(node, &sample.sealed.locator).await.unwrap().unwrap();

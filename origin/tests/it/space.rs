@@ -22,99 +22,101 @@ fn is_full(error: &StoreError) -> bool {
     matches!(error, StoreError::Io { source, .. } if source.kind() == ErrorKind::StorageFull)
 }
 
-#[test]
-fn a_write_without_room_leaves_nothing_and_what_was_there_reads() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("store");
-    let Some(_mount) = Mount::small(&root, 8) else {
-        return;
-    };
-    let store = open(&root);
-    // In packs and as files.
-    let held = [Sample::new(1, 140_000), Sample::new(2, 2 << 20)];
-    for sample in &held {
-        commit(&store, sample, 0).unwrap();
-    }
-    // Every amount of room short of enough: none, some for the strips, some for the sidecars.
-    let filler = root.join("filler");
-    let wanted = [Sample::new(3, 140_000), Sample::new(4, 2 << 20)];
-    for room in [0, 4, 64, 72, 140, 512, 520] {
-        let mut file = std::fs::File::create(&filler).unwrap();
-        while file.write_all(&[1; 4096]).is_ok() {}
-        let length = file.metadata().unwrap().len();
-        file.set_len(length.saturating_sub(room * 1024)).unwrap();
-        for sample in &wanted {
-            let mut draft = store.draft("full").unwrap();
-            let done = match draft.append(0, &sample.columns[0]) {
-                Ok(()) => draft.commit(0, &sample.sealed.public).map(drop),
-                Err(AppendError::Store(error)) => {
-                    drop(draft);
-                    Err(CommitError::Store(error))
+mod needs_root {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_write_without_room_leaves_nothing_and_what_was_there_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        let _mount = Mount::small(&root, 8);
+        let store = open(&root);
+        // In packs and as files.
+        let held = [Sample::new(1, 140_000), Sample::new(2, 2 << 20)];
+        for sample in &held {
+            commit(&store, sample, 0).unwrap();
+        }
+        // Every amount of room short of enough: none, some for the strips, some for the sidecars.
+        let filler = root.join("filler");
+        let wanted = [Sample::new(3, 140_000), Sample::new(4, 2 << 20)];
+        for room in [0, 4, 64, 72, 140, 512, 520] {
+            let mut file = std::fs::File::create(&filler).unwrap();
+            while file.write_all(&[1; 4096]).is_ok() {}
+            let length = file.metadata().unwrap().len();
+            file.set_len(length.saturating_sub(room * 1024)).unwrap();
+            for sample in &wanted {
+                let mut draft = store.draft("full").unwrap();
+                let done = match draft.append(0, &sample.columns[0]) {
+                    Ok(()) => draft.commit(0, &sample.sealed.public).map(drop),
+                    Err(AppendError::Store(error)) => {
+                        drop(draft);
+                        Err(CommitError::Store(error))
+                    }
+                    Err(other) => panic!("{other}"),
+                };
+                match done {
+                    Ok(()) => {
+                        let before = std::time::SystemTime::now();
+                        assert!(store.remove_shard(&sample.sealed.public.id(), 0, before).unwrap());
+                    }
+                    Err(CommitError::Store(error)) => assert!(is_full(&error), "{room}: {error:?}"),
+                    Err(other) => panic!("{other}"),
                 }
-                Err(other) => panic!("{other}"),
-            };
-            match done {
-                Ok(()) => {
-                    let before = std::time::SystemTime::now();
-                    assert!(store.remove_shard(&sample.sealed.public.id(), 0, before).unwrap());
-                }
-                Err(CommitError::Store(error)) => assert!(is_full(&error), "{room}: {error:?}"),
-                Err(other) => panic!("{other}"),
+                assert!(!store.has_shard(&sample.sealed.public.id(), 0).unwrap());
+                assert_eq!(std::fs::read_dir(root.join("tmp")).unwrap().count(), 0);
             }
-            assert!(!store.has_shard(&sample.sealed.public.id(), 0).unwrap());
-            assert_eq!(std::fs::read_dir(root.join("tmp")).unwrap().count(), 0);
+            held.iter().for_each(|sample| assert_whole(&store, sample, 0));
         }
+        drop(store);
+        // A start on a full disk, and room again.
+        let mut file = std::fs::File::options().append(true).open(&filler).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
+        drop(file);
+        let store = Arc::new(Store::open(&root, Arc::new(RealDisk)).unwrap());
+        assert!(store.damage().is_empty());
         held.iter().for_each(|sample| assert_whole(&store, sample, 0));
-    }
-    drop(store);
-    // A start on a full disk, and room again.
-    let mut file = std::fs::File::options().append(true).open(&filler).unwrap();
-    while file.write_all(&[1; 4096]).is_ok() {}
-    drop(file);
-    let store = Arc::new(Store::open(&root, Arc::new(RealDisk)).unwrap());
-    assert!(store.damage().is_empty());
-    held.iter().for_each(|sample| assert_whole(&store, sample, 0));
-    std::fs::remove_file(&filler).unwrap();
-    for sample in &wanted {
-        commit(&store, sample, 0).unwrap();
-    }
-    held.iter().chain(&wanted).for_each(|sample| assert_whole(&store, sample, 0));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_node_answers_507_serves_reads_and_takes_uploads_again_after_an_erasure() {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(mount) = Mount::small(&dir.path().join("o1"), 8) else {
-        return;
-    };
-    let world = World::start_in(dir, 1, "[limits]\nsweep_seconds = 1\nerase_grace_seconds = 0\n").await;
-    let (twin, node) = (world.caller("t1", Role::Twin), world.name(1));
-    let first = Sample::new(0, 2 << 20);
-    let put = async |sample: &Sample| upload(&twin, &node, &sample.columns[0], 0, &sample.sealed.public).await;
-    put(&first).await.unwrap();
-    let record = first.record(&first.lease(1), &node).encode();
-    twin.put_record(&node, &first.sealed.locator, record.into()).await.unwrap();
-    let mut stored = 0;
-    let refused = loop {
-        // 512 KiB of strips each; the reserve of 5 % stays free.
-        let sample = Sample::new(stored + 1, 2 << 20);
-        match put(&sample).await {
-            Ok(()) => stored += 1,
-            Err(error) => break Err::<(), _>(error),
+        std::fs::remove_file(&filler).unwrap();
+        for sample in &wanted {
+            commit(&store, sample, 0).unwrap();
         }
-        assert!(stored < 16, "the disk has 8 MiB");
-    };
-    assert_eq!(status(refused), 507);
-    assert!(stored > 10, "{stored}");
+        held.iter().chain(&wanted).for_each(|sample| assert_whole(&store, sample, 0));
+    }
 
-    let reader = world.identity("e1", Role::Edge);
-    let path = format!("/v1/shards/{}/0?first=0&count=2", first.sealed.public.id());
-    assert_eq!(world.raw(&reader, "GET", &path, Bytes::new()).await.0, StatusCode::OK);
-    assert_eq!(world.raw(&reader, "GET", "/health", Bytes::new()).await.0, StatusCode::OK);
-    twin.put_lease(&node, &first.sealed.locator, first.sign(&first.erasure(2))).await.unwrap();
-    until("the erased shard's room", || async { put(&Sample::new(99, 2 << 20)).await.is_ok() }).await;
-    assert_eq!(world.raw(&reader, "GET", &path, Bytes::new()).await.0, StatusCode::NOT_FOUND);
-    let dir = world.end().await;
-    drop(mount);
-    drop(dir);
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "needs root"]
+    async fn a_full_node_answers_507_serves_reads_and_takes_uploads_again_after_an_erasure() {
+        let dir = tempfile::tempdir().unwrap();
+        let mount = Mount::small(&dir.path().join("o1"), 8);
+        let world = World::start_in(dir, 1, "[limits]\nsweep_seconds = 1\nerase_grace_seconds = 0\n").await;
+        let (twin, node) = (world.caller("t1", Role::Twin), world.name(1));
+        let first = Sample::new(0, 2 << 20);
+        let put = async |sample: &Sample| upload(&twin, &node, &sample.columns[0], 0, &sample.sealed.public).await;
+        put(&first).await.unwrap();
+        let record = first.record(&first.lease(1), &node).encode();
+        twin.put_record(&node, &first.sealed.locator, record.into()).await.unwrap();
+        let mut stored = 0;
+        let refused = loop {
+            // 512 KiB of strips each; the reserve of 5 % stays free.
+            let sample = Sample::new(stored + 1, 2 << 20);
+            match put(&sample).await {
+                Ok(()) => stored += 1,
+                Err(error) => break Err::<(), _>(error),
+            }
+            assert!(stored < 16, "the disk has 8 MiB");
+        };
+        assert_eq!(status(refused), 507);
+        assert!(stored > 10, "{stored}");
+
+        let reader = world.identity("e1", Role::Edge);
+        let path = format!("/v1/shards/{}/0?first=0&count=2", first.sealed.public.id());
+        assert_eq!(world.raw(&reader, "GET", &path, Bytes::new()).await.0, StatusCode::OK);
+        assert_eq!(world.raw(&reader, "GET", "/health", Bytes::new()).await.0, StatusCode::OK);
+        twin.put_lease(&node, &first.sealed.locator, first.sign(&first.erasure(2))).await.unwrap();
+        until("the erased shard's room", || async { put(&Sample::new(99, 2 << 20)).await.is_ok() }).await;
+        assert_eq!(world.raw(&reader, "GET", &path, Bytes::new()).await.0, StatusCode::NOT_FOUND);
+        let dir = world.end().await;
+        drop(mount);
+        drop(dir);
+    }
 }

@@ -33,6 +33,8 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<NodeEntry>,
     running: Vec<Option<(Running, CancellationToken)>>,
     settings: String,
+    /// Whose the nodes are, in order; of those beyond, and of one whose name is empty, nobody says it.
+    operators: Vec<&'static str>,
 }
 
 impl World {
@@ -43,6 +45,15 @@ impl World {
 
     /// The same in a folder where others may have run before.
     pub(crate) async fn start_in(dir: TempDir, origins: usize, settings: &str) -> Self {
+        Self::start_as(dir, &vec![""; origins], settings).await
+    }
+
+    /// Starts an origin of each of these operators.
+    pub(crate) async fn start_of(operators: &[&'static str], settings: &str) -> Self {
+        Self::start_as(tempfile::tempdir().unwrap(), operators, settings).await
+    }
+
+    async fn start_as(dir: TempDir, operators: &[&'static str], settings: &str) -> Self {
         let mut world = Self {
             dir,
             authority: Authority::create().unwrap(),
@@ -50,8 +61,9 @@ impl World {
             nodes: Vec::new(),
             running: Vec::new(),
             settings: settings.to_owned(),
+            operators: operators.to_vec(),
         };
-        for _ in 0..origins {
+        for _ in operators {
             world.add_node().await;
         }
         world
@@ -84,9 +96,12 @@ impl World {
 
     pub(crate) fn config(&self, name: &str, settings: &str) -> Config {
         let (data, catalog) = (self.data_dir(name), self.dir.path().join("catalog.db"));
+        let number = name.strip_prefix('o').and_then(|number| number.parse::<usize>().ok());
+        let operator = number.and_then(|number| self.operators.get(number - 1)).copied().unwrap_or_default();
         let text = format!(
             "name = \"{name}\"\nlisten = \"127.0.0.1:0\"\ndata_dir = {data:?}\ncatalog = \"sqlite://{}\"\n{settings}\n\
-             [place]\ncountry = \"BE\"\nregion = \"eu-west\"\nzone = \"z-{name}\"\nlatitude = 50.8\nlongitude = 4.3\n",
+             [place]\ncountry = \"BE\"\nregion = \"eu-west\"\nzone = \"z-{name}\"\noperator = \"{operator}\"\n\
+             latitude = 50.8\nlongitude = 4.3\n",
             catalog.display()
         );
         Config::from_toml(&text).unwrap()
