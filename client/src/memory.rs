@@ -20,6 +20,9 @@ use format::{
 
 use crate::{ShardAsk, Transport, TransportError};
 
+/// The time by which leases end here: none does.
+const NOTHING_ENDS: u64 = 0;
+
 #[derive(Debug, Default)]
 struct Shard {
     strips: Vec<Bytes>,
@@ -145,7 +148,17 @@ impl Transport for MemoryTransport {
     }
 
     async fn record(&self, node: &NodeName, locator: &Locator) -> Result<Option<Bytes>, TransportError> {
-        Ok(self.up(node)?.records.get(locator).map(|record| record.encode().into()))
+        let Some(mut record) = self.up(node)?.records.get(locator).cloned() else { return Ok(None) };
+        // Where shards lie counts more than where they were sent.
+        let nodes = lock(&self.nodes);
+        for (column, hint) in record.placement.iter_mut().enumerate() {
+            let holds = |node: &Node| node.shards.contains_key(&(record.public.id(), column));
+            if hint.as_ref().and_then(|hint| nodes.get(hint)).is_none_or(|node| !holds(node)) {
+                let holder = nodes.iter().filter(|(_, node)| holds(node)).map(|(name, _)| name).min();
+                *hint = holder.cloned().or_else(|| hint.take());
+            }
+        }
+        Ok(Some(record.encode().into()))
     }
 
     async fn put_record(&self, node: &NodeName, locator: &Locator, record: Bytes) -> Result<(), TransportError> {
@@ -154,11 +167,26 @@ impl Transport for MemoryTransport {
             return Err(refused(node, "another locator"));
         }
         let mut catalog = self.up(node)?;
-        if catalog.records.get(locator).is_some_and(|held| held.lease.version > record.lease.version) {
-            return Err(refused(node, "an older lease"));
+        if record.is_stripped(NOTHING_ENDS) {
+            return Err(refused(node, "no sealed manifest"));
         }
-        catalog.records.insert(*locator, record);
-        catalog.note(ChangeKind::Record { locator: *locator });
+        let kept = match catalog.records.get(locator) {
+            None => record,
+            Some(held) if held.public.id() != record.public.id() => return Err(refused(node, "another object")),
+            Some(held) if held.lease.version > record.lease.version => return Err(refused(node, "an older lease")),
+            Some(held) if held.lease.erased && !record.lease.erased => return Err(refused(node, "it was erased")),
+            Some(held) if !record.lease.erased && held.sealed != record.sealed => {
+                return Err(refused(node, "another sealed manifest"));
+            }
+            Some(held) if held.lease_envelope == record.lease_envelope => return Ok(()),
+            Some(held) if held.lease.version == record.lease.version => {
+                return Err(refused(node, "another lease of this version"));
+            }
+            Some(held) => held.followed_by(&record, NOTHING_ENDS),
+        };
+        let (locator, erased) = (*locator, kept.lease.erased);
+        catalog.records.insert(locator, kept);
+        catalog.note(if erased { ChangeKind::Erased { locator } } else { ChangeKind::Record { locator } });
         Ok(())
     }
 
@@ -168,6 +196,9 @@ impl Transport for MemoryTransport {
         let held = catalog.records.get_mut(locator).ok_or_else(|| refused(node, "no such record"))?;
         if lease.owner != held.lease.owner || lease.locator != *locator || lease.version <= held.lease.version {
             return Err(refused(node, "an older lease, or another's"));
+        }
+        if held.lease.erased && !lease.erased {
+            return Err(refused(node, "it was erased"));
         }
         let erased = lease.erased;
         held.sealed = held.sealed.take().filter(|_| !erased);

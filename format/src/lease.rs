@@ -32,6 +32,20 @@ pub struct Retention {
     pub expires: u64,
 }
 
+impl Retention {
+    /// Returns the second at which a lease ends by itself, if it does. What is promised to be kept outlives its expiry.
+    #[must_use]
+    pub fn end(&self) -> Option<u64> {
+        (self.expires != 0).then(|| self.expires.max(self.keep_until))
+    }
+
+    /// Returns whether a lease has ended by itself at `now` (seconds since 1970).
+    #[must_use]
+    pub fn has_ended(&self, now: u64) -> bool {
+        self.end().is_some_and(|end| end <= now)
+    }
+}
+
 /// What the owner last said about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
@@ -200,6 +214,10 @@ mod tests {
         let [with, without] = [&lease, &Lease { caps: vec![], ..lease.clone() }].map(|lease| lease.encode().len());
         assert_eq!(with - without, 1 + 1 + (1 + "zone=2".len()) + (1 + "operator=4".len()), "key, array, two texts");
         assert!(lease.is_alive(9) && !lease.is_alive(10));
+        assert!(!lease.retention.has_ended(9) && lease.retention.has_ended(10));
+        let kept = Retention { keep_until: 20, expires: 10 };
+        assert!(!kept.has_ended(19) && kept.has_ended(20), "a promise outlives the expiry");
+        assert!(!Retention { keep_until: 20, expires: 0 }.has_ended(u64::MAX));
         assert!(!Lease { erased: true, ..lease }.is_alive(9));
     }
 }

@@ -23,6 +23,7 @@ mod geometry;
 mod ids;
 mod label;
 mod lease;
+mod moment;
 mod object;
 mod owner;
 mod place;
@@ -49,6 +50,7 @@ pub use geometry::{BlockIndex, BlockSlice, Geometry, Redundancy, RedundancyError
 pub use ids::{BlobId, IdError, Locator, NoteId, ObjectId, OwnerId, Root, StripHash};
 pub use label::{Label, LabelError, Mode};
 pub use lease::{Lease, LeaseError, Retention};
+pub use moment::Moment;
 pub use object::{DecodeError, Object, OpenError, verify_strip};
 pub use owner::{OwnerKeys, OwnerPublic, OwnerSecret};
 pub use place::{Country, Domain, NodeName, Place, PlaceError};

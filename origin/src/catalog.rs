@@ -89,10 +89,12 @@ pub enum CatalogError {
 /// The database of a cluster. Methods end in bounded time; one that is dropped has either happened or not, never half.
 #[async_trait]
 pub trait Catalog: Send + Sync + 'static {
-    /// Files a record, or renews its lease and placement.
+    /// Files a record, or renews the lease of one that is filed. Of that nothing else changes: its manifests and where its
+    /// columns lie are signed by nobody, so who sends them later does not know better.
     ///
     /// # Errors
-    /// [`Refused`] when the held lease is newer, the object is another, or the record was erased.
+    /// [`Refused`] when the held lease is newer, the object or its sealed manifest is another, the sealed manifest is left out,
+    /// or the record was erased.
     async fn put_record(&self, record: &Record) -> Result<Applied, CatalogError>;
 
     /// Renews the lease of a filed record. `lease` is what was verified in `envelope`.
@@ -100,6 +102,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// # Errors
     /// As [`Self::put_record`], and [`Refused::NoRecord`].
     async fn put_lease(&self, lease: &Lease, envelope: &Bytes) -> Result<Applied, CatalogError>;
+
+    /// Notes where the columns of a living record lie now, of which it is a hint: the rows of shards count more.
+    async fn move_columns(&self, locator: &Locator, placement: &[Option<NodeName>]) -> Result<Applied, CatalogError>;
 
     /// Returns a record with the placement last known.
     async fn record(&self, locator: &Locator) -> Result<Option<Record>, CatalogError>;

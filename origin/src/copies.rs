@@ -45,19 +45,19 @@ pub(crate) enum RefreshError {
     Lost(#[from] Lost),
 }
 
-/// Replaces the copy of a record, if one is here, by what the catalog holds.
+/// Brings the copy of a record, if one is here, in line with what the catalog holds.
 pub(crate) async fn refresh(node: &Node, locator: Locator) -> Result<(), RefreshError> {
-    let held = match node.off_reactor(move |store| store.record(&locator)).await? {
-        Ok(None) => return Ok(()),
-        Ok(Some(record)) => Some(record.encode()),
-        Err(StoreError::Damaged { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
-    let Some(record) = node.catalog.record(&locator).await? else { return Ok(()) };
-    if held.is_none_or(|held| held != record.encode()) {
-        node.off_reactor(move |store| store.put_record(&record)).await??;
+    if node.off_reactor(move |store| store.has_record(&locator)).await? {
+        take(node, locator).await?;
     }
     Ok(())
+}
+
+/// Keeps a copy of a record as the catalog holds it. Nothing else is ever written as a copy: what a caller sends beside the
+/// owner's lease, nobody signed.
+pub(crate) async fn take(node: &Node, locator: Locator) -> Result<(), RefreshError> {
+    let Some(record) = node.catalog.record(&locator).await? else { return Ok(()) };
+    Ok(node.off_reactor(move |store| store.put_record(&record)).await??)
 }
 
 /// Where the node is in the feed.

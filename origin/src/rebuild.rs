@@ -1,8 +1,9 @@
 //! Puts what lies on an origin's disk back into the catalog: after the catalog was lost, or replaced by an older copy.
 //!
-//! A disk has the shards and copies of their records, which their owners signed. Filing a copy is what a twin does when it
-//! uploads, so the rules are the same: the highest version wins whatever comes first, and what was erased stays so. Running
-//! it twice, or over a catalog that lacks nothing, changes nothing but the numbers of the feed. Policies lie on no disk of an
+//! A disk has the shards and copies of their records, whose leases their owners signed. Filing a copy is what a twin does when
+//! it uploads, so the rules are the same: the highest version wins whatever comes first, and what was erased stays so. Of two
+//! copies with other manifests the first is filed and both stay on their disks, as nobody can tell here which is the damaged
+//! one: whoever has the name asks one node after the other until a copy opens. Running it twice, or over a catalog that lacks nothing, changes nothing but the numbers of the feed. Policies lie on no disk of an
 //! origin: their owners publish them again.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -12,7 +13,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use crate::{
-    catalog::{Applied, Catalog, CatalogError, OpenError, ShardRow},
+    catalog::{Applied, Catalog, CatalogError, OpenError, Refused, ShardRow},
     config::{Config, ConfigError},
     store::{HeldShard, RealDisk, ShardId, Store, StoreError},
 };
@@ -33,7 +34,9 @@ pub struct Rebuilt {
     pub records_known: u64,
     /// Copies that it refused: it holds a newer version, or knows that the object was erased.
     pub records_older: u64,
-    /// Copies that do not verify; other origins have more.
+    /// Copies whose manifests are others than those filed under their names. One of the two is damaged or was forged.
+    pub records_other: u64,
+    /// Copies that do not verify, or lack what opens their objects; other origins have more.
     pub records_damaged: u64,
     /// Shards that the catalog did not know to be here.
     pub shards_filed: u64,
@@ -94,6 +97,7 @@ async fn file_records(store: &Arc<Store>, catalog: &dyn Catalog, done: &mut Rebu
             Outcome::Filed => &mut done.records_filed,
             Outcome::Known => &mut done.records_known,
             Outcome::Older => &mut done.records_older,
+            Outcome::Other => &mut done.records_other,
             Outcome::Damaged => &mut done.records_damaged,
         } += 1;
     }
@@ -104,6 +108,7 @@ enum Outcome {
     Filed,
     Known,
     Older,
+    Other,
     Damaged,
 }
 
@@ -121,6 +126,14 @@ async fn file_record(store: &Arc<Store>, catalog: &dyn Catalog, locator: Locator
     Ok(match catalog.put_record(&record).await {
         Ok(Applied::Stored) => Outcome::Filed,
         Ok(Applied::Unchanged) => Outcome::Known,
+        Err(CatalogError::Refused(refused @ Refused::NoManifest)) => {
+            tracing::warn!(%locator, %refused, "the copy of a record is left out");
+            Outcome::Damaged
+        }
+        Err(CatalogError::Refused(refused @ (Refused::OtherObject { .. } | Refused::OtherManifest))) => {
+            tracing::warn!(%locator, %refused, "of two copies of a record one is damaged");
+            Outcome::Other
+        }
         Err(CatalogError::Refused(refused)) => {
             tracing::debug!(%locator, %refused, "the catalog knows better");
             Outcome::Older

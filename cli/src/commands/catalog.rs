@@ -63,9 +63,10 @@ impl Catalog {
 }
 
 fn rows(lines: &[Line]) -> Vec<Vec<String>> {
-    let head = ["node", "records filed", "known", "older", "damaged", "shards filed", "known", "gone"];
+    let head = ["node", "records filed", "known", "older", "other", "damaged", "shards filed", "known", "gone"];
     let row = |Line { node, done }: &Line| {
-        let records = [done.records_filed, done.records_known, done.records_older, done.records_damaged];
+        let records =
+            [done.records_filed, done.records_known, done.records_older, done.records_other, done.records_damaged];
         let shards = [done.shards_filed, done.shards_known, done.shards_gone];
         let numbers = records.into_iter().chain(shards).map(|number| number.to_string());
         std::iter::once(node.to_string()).chain(numbers).collect()

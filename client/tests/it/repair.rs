@@ -48,13 +48,9 @@ async fn lost_columns_come_back_for_k_reads() {
         cluster.transport.remove(node);
     }
     let reader = cluster.reader();
-    let (object, mut record) = reader.object(&sealed.capability).await.unwrap();
-    let old = record.placement.clone();
-    for (column, node) in targets {
-        record.placement[column] = Some(node.clone());
-        cluster.transport.put_record(&node, &sealed.locator, record.encode().into()).await.unwrap();
-    }
+    let (object, _) = reader.object(&sealed.capability).await.unwrap();
     // A reader that still has the old placement asks where they are.
+    let old = receipt.placement.clone();
     let geometry = object.geometry().unwrap();
     let mut found = Vec::new();
     for stripe in (0..geometry.stripes()).map(format::StripeIndex) {

@@ -14,7 +14,7 @@ fn flipped(bytes: &[u8], bit: usize) -> Vec<u8> {
 }
 
 /// A record of `made`, whose owner is not the one in `options`, so it is built with the right one.
-fn recorded(length: usize) -> (Made, Record) {
+pub(crate) fn recorded(length: usize) -> (Made, Record) {
     let keys = OwnerSecret::from_bytes([1; 32]).keys();
     let options = format::EncoderOptions { owner: keys.id(), ..options(Profile::Standard, Suite::Aes256Gcm) };
     let made = make(&noise(length), options, Kind::File);

@@ -1,6 +1,7 @@
 //! What the format promises, tried from outside: golden vectors, losses, flipped bits, hostile bytes, a second engine.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod copies;
 mod corpus;
 mod engines;
 mod flips;

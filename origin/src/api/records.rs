@@ -43,13 +43,19 @@ pub(super) async fn read(
     InPath(locator): InPath<Locator>,
 ) -> Result<Response, Refusal> {
     let local = node.off_reactor(move |store| store.record(&locator)).await?;
-    let local = local.unwrap_or_else(|error| {
-        if matches!(error, StoreError::Damaged { .. }) {
-            node.metrics.failed("record");
+    let local = match local {
+        Ok(local) => local,
+        Err(error) => {
+            if matches!(error, StoreError::Damaged { .. }) {
+                node.metrics.failed("record");
+            }
+            tracing::warn!(%error, "a copy of a record cannot be read, asking the catalog");
+            if let Err(error) = copies::take(&node, locator).await {
+                tracing::warn!(%error, "a copy of a record that cannot be read is not replaced");
+            }
+            None
         }
-        tracing::warn!(%error, "a copy of a record cannot be read, asking the catalog");
-        None
-    });
+    };
     let record = match local {
         Some(record) => record,
         None => node
@@ -77,7 +83,7 @@ pub(super) async fn file(
     let task = node.tasks.spawn(async move {
         work.catalog.put_record(&record).await?;
         work.feed.written();
-        work.off_reactor(move |store| store.put_record(&record)).await??;
+        copies::take(&work, locator).await?;
         Ok::<_, Refusal>(())
     });
     task.await.map_err(|_| Lost)??;

@@ -99,6 +99,8 @@ fn refused_status(refused: &Refused) -> StatusCode {
         Refused::TooManyTickets { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refused::TooManyNotes { .. } => StatusCode::INSUFFICIENT_STORAGE,
         Refused::OtherObject { .. }
+        | Refused::OtherManifest
+        | Refused::NoManifest
         | Refused::OtherOwner { .. }
         | Refused::Older { .. }
         | Refused::SameVersion { .. }

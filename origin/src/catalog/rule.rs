@@ -1,7 +1,7 @@
 //! The rules of the catalog as pure functions: which lease replaces which, whatever the engine.
 
 use client::{Bug, planted};
-use format::{BlobId, Lease, ObjectId, OwnerId, PolicyName, wire::Role};
+use format::{BlobId, Lease, Moment, ObjectId, OwnerId, PolicyName, Record, wire::Role};
 
 /// Why a write is refused; the writer's fault, and sending it again will not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +15,14 @@ pub enum Refused {
         /// The object filed.
         held: ObjectId,
     },
+    /// Another sealed manifest is filed under the locator; a name has one for ever, and nobody signs which.
+    #[error("another sealed manifest is filed under this locator; the one filed first stays")]
+    OtherManifest,
+    /// The sealed manifest is left out.
+    #[error(
+        "the record lacks its sealed manifest, and its lease says neither that the object is erased nor that it has ended"
+    )]
+    NoManifest,
     /// Another owner's object is filed under the locator.
     #[error("the object belongs to owner {held}")]
     OtherOwner {
@@ -45,9 +53,7 @@ pub enum Refused {
     #[error("the object was erased; what is erased never comes back")]
     Erased,
     /// The owner promised to keep the object.
-    #[error(
-        "the lease promises to keep the object until second {until}; it can neither be erased nor shortened before"
-    )]
+    #[error("the lease promises to keep the object until {}; it can neither be erased nor shortened before", Moment(*until))]
     Kept {
         /// Seconds since 1970.
         until: u64,
@@ -89,6 +95,7 @@ pub enum Refused {
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
     pub(crate) object: ObjectId,
+    pub(crate) sealed: Option<Vec<u8>>,
     pub(crate) owner: OwnerId,
     pub(crate) version: u64,
     pub(crate) envelope: Vec<u8>,
@@ -136,6 +143,32 @@ pub(crate) fn judge(held: &Held, lease: &Lease, envelope: &[u8], now: u64) -> Re
     Ok(if lease.erased { Verdict::Erase } else { Verdict::Renew })
 }
 
+/// Decides whether the first record under a locator is filed: alive, or as a tombstone. `now` in seconds since 1970.
+pub(crate) fn judge_first(record: &Record, now: u64) -> Result<Verdict, Refused> {
+    match record.sealed {
+        Some(_) => Ok(Verdict::Renew),
+        None if record.is_stripped(now) => Err(Refused::NoManifest),
+        None => Ok(Verdict::Erase),
+    }
+}
+
+/// Decides whether a record of the held object may follow what is held. `now` in seconds since 1970.
+///
+/// The lease alone is signed. So of the rest nothing is taken but a sealed manifest where none is held, and a record that
+/// shows another one than is held is refused whole: who sends it is wrong, or what is held is, and neither is to spread.
+pub(crate) fn judge_record(held: &Held, record: &Record, now: u64) -> Result<Verdict, Refused> {
+    if held.object != record.public.id() {
+        return Err(Refused::OtherObject { held: held.object });
+    }
+    let verdict = judge(held, &record.lease, &record.lease_envelope, now)?;
+    match (&held.sealed, &record.sealed) {
+        _ if verdict == Verdict::Erase => Ok(verdict),
+        (Some(held), Some(sent)) if held != sent => Err(Refused::OtherManifest),
+        (_, None) if record.is_stripped(now) => Err(Refused::NoManifest),
+        _ => Ok(verdict),
+    }
+}
+
 /// SQL engines have signed integers of 64 bits.
 const MAX_STORED: u64 = i64::MAX.unsigned_abs();
 
@@ -180,8 +213,15 @@ mod tests {
     #[test]
     fn only_a_higher_version_of_the_same_owner_follows() {
         let owner = OwnerSecret::from_bytes([1; 32]).keys().id();
-        let held =
-            Held { object: ObjectId([2; 32]), owner, version: 5, envelope: vec![5], keep_until: 0, erased: false };
+        let held = Held {
+            object: ObjectId([2; 32]),
+            sealed: None,
+            owner,
+            version: 5,
+            envelope: vec![5],
+            keep_until: 0,
+            erased: false,
+        };
         let ask = |version, envelope: &[u8]| judge(&held, &lease(owner, version), envelope, 100);
         assert_eq!(ask(4, &[4]), Err(Refused::Older { held: 5, asked: 4 }));
         assert_eq!(ask(5, &[5]), Ok(Verdict::Same));
@@ -196,8 +236,15 @@ mod tests {
     #[test]
     fn the_erased_stay_dead_and_the_promised_stay() {
         let owner = OwnerId([1; 32]);
-        let held =
-            Held { object: ObjectId([2; 32]), owner, version: 5, envelope: vec![5], keep_until: 200, erased: false };
+        let held = Held {
+            object: ObjectId([2; 32]),
+            sealed: None,
+            owner,
+            version: 5,
+            envelope: vec![5],
+            keep_until: 200,
+            erased: false,
+        };
         let erase = Lease { erased: true, retention: Retention { keep_until: 200, expires: 0 }, ..lease(owner, 6) };
         assert_eq!(judge(&held, &erase, &[6], 199), Err(Refused::Kept { until: 200 }));
         assert_eq!(judge(&held, &erase, &[6], 200), Ok(Verdict::Erase));

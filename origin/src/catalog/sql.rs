@@ -88,6 +88,10 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
         records::renew(self, lease, envelope).await
     }
 
+    async fn move_columns(&self, locator: &Locator, placement: &[Option<NodeName>]) -> Result<Applied, CatalogError> {
+        records::move_columns(self, locator, placement).await
+    }
+
     async fn record(&self, locator: &Locator) -> Result<Option<Record>, CatalogError> {
         records::read(self, locator).await
     }

@@ -203,7 +203,7 @@ async fn tell(node: &Arc<Node>, row: &ObjectRow, done: &Repaired) -> Result<(), 
         for (column, at) in &done.durable {
             record.placement[*column] = Some(at.clone());
         }
-        node.catalog.put_record(&record).await?;
+        node.catalog.move_columns(locator, &record.placement).await?;
         let origins = node.topology.origins();
         let homes = client::record_homes(&record, &origins);
         let holders: std::collections::BTreeSet<&NodeName> =

@@ -30,7 +30,10 @@ impl Store {
         self.record_path(locator).exists()
     }
 
-    /// Keeps a copy of a record, unless a newer one is here or the object was erased. Durable on return.
+    /// Keeps a copy of a record as the catalog holds it. Durable on return.
+    ///
+    /// An intact copy that is here keeps its manifests, as [`Record::followed_by`] says; one that is missing or does not verify
+    /// is written anew.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -40,14 +43,23 @@ impl Store {
         let folder = path.parent().expect("a record lies in a folder");
         self.make_folder(folder)?;
         let _guard = self.guard(&locator.0);
-        // A damaged copy is replaced.
-        let held = self.record(&locator).ok().flatten();
-        let stays =
-            |held: &Record| held.lease.version > record.lease.version || (held.lease.erased && !record.lease.erased);
-        if held.as_ref().is_some_and(stays) {
+        let (held, mut kept) = match intact(self.record(&locator))? {
+            None => (None, record.clone()),
+            // Whether a lease has ended by now, the catalog has judged by its own clock.
+            Some(held) => (Some(held.encode()), held.followed_by(record, u64::MAX)),
+        };
+        let is_same = kept.public.id() == record.public.id() && kept.lease_envelope == record.lease_envelope;
+        if !is_same || kept.sealed != record.sealed {
+            tracing::warn!(%locator, "a copy of a record is not what the catalog holds; it is intact and stays");
+        }
+        if is_same {
+            kept.placement.clone_from(&record.placement);
+        }
+        let kept = kept.encode();
+        if held.as_ref() == Some(&kept) {
             return Ok(());
         }
-        let scrap = Scrap::write(self, &format!("record-{locator}"), &record.encode())?;
+        let scrap = Scrap::write(self, &format!("record-{locator}"), &kept)?;
         scrap.rename(&path)?;
         self.sync_folder(folder);
         Ok(())

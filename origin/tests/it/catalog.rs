@@ -68,6 +68,7 @@ promise!(leases_only_grow);
 promise!(the_erased_stay_erased);
 promise!(promises_to_keep_are_kept);
 promise!(placement_follows_the_shards);
+promise!(the_manifests_filed_first_stay);
 promise!(dead_shards_are_those_without_a_living_record);
 promise!(owners_see_their_living_locators_in_pages);
 promise!(policies_only_grow_and_need_their_blobs);
@@ -219,7 +220,8 @@ mod promises {
         let sample = Sample::new(1, 40_000);
         let object = sample.sealed.public.id();
         let row = |name: &str, column| ShardRow { node: node(name), object, column, bytes: 10 };
-        catalog.put_record(&sample.record(&sample.lease(1), &node("hint"))).await.unwrap();
+        let first = sample.record(&sample.lease(1), &node("hint"));
+        catalog.put_record(&first).await.unwrap();
         catalog.place_shard(&row("o2", 1)).await.unwrap();
         catalog.place_shard(&row("o2", 1)).await.unwrap();
         catalog.place_shard(&row("hint", 0)).await.unwrap();
@@ -237,14 +239,50 @@ mod promises {
         catalog.forget_shard(&row("hint", 0), Duration::ZERO).await.unwrap();
         assert_eq!(placement().await, ["a", "hint", "hint"]);
         assert_eq!(catalog.shard_totals(&node("o2")).await.unwrap().shards, 0);
-        // The same lease with another placement is a change of placement.
-        let record = sample.record(&sample.lease(2), &node("hint"));
-        catalog.put_record(&record).await.unwrap();
-        let moved = format::Record { placement: vec![None, None, Some(node("o3"))], ..record };
-        assert_eq!(catalog.put_record(&moved).await.unwrap(), Applied::Stored);
-        assert_eq!(catalog.put_record(&moved).await.unwrap(), Applied::Unchanged);
-        let held = catalog.record(&sample.sealed.locator).await.unwrap().unwrap();
+        // Who sends a record again does not say where its columns are, under the same lease or a newer one.
+        let elsewhere = vec![Some(node("elsewhere")); 3];
+        for record in [first, sample.record(&sample.lease(2), &node("hint"))] {
+            catalog.put_record(&format::Record { placement: elsewhere.clone(), ..record }).await.unwrap();
+            assert_eq!(placement().await, ["a", "hint", "hint"]);
+        }
+        let moved = [None, None, Some(node("o3"))];
+        let locator = sample.sealed.locator;
+        assert_eq!(catalog.move_columns(&locator, &moved).await.unwrap(), Applied::Stored);
+        assert_eq!(catalog.move_columns(&locator, &moved).await.unwrap(), Applied::Unchanged);
+        let held = catalog.record(&locator).await.unwrap().unwrap();
         assert_eq!(held.placement, [Some(node("a")), None, Some(node("o3"))]);
+        assert_eq!(catalog.changes(0, 10).await.unwrap().changes.len(), 3, "filed, renewed and moved");
+        let erasure = sample.erasure(3);
+        catalog.put_lease(&erasure, &sample.sign(&erasure)).await.unwrap();
+        assert_eq!(catalog.move_columns(&locator, &[None, None, None]).await.unwrap(), Applied::Unchanged);
+    }
+
+    pub(super) async fn the_manifests_filed_first_stay(catalog: &dyn Catalog) {
+        let sample = Sample::new(1, 40_000);
+        let whole = |version| sample.record(&sample.lease(version), &node("o1"));
+        let stripped = |version| format::Record { sealed: None, ..whole(version) };
+        let other = |version| format::Record { sealed: Some(vec![7; 100].into()), ..whole(version) };
+        assert_eq!(refused(catalog.put_record(&stripped(1)).await), Refused::NoManifest);
+        assert!(catalog.record(&sample.sealed.locator).await.unwrap().is_none());
+        let first = whole(1);
+        catalog.put_record(&first).await.unwrap();
+        let again = |record: &format::Record| format::Record {
+            lease: first.lease.clone(),
+            lease_envelope: first.lease_envelope.clone(),
+            ..record.clone()
+        };
+        for (forged, refusal) in [
+            (again(&stripped(1)), Refused::NoManifest),
+            (again(&other(1)), Refused::OtherManifest),
+            (stripped(2), Refused::NoManifest),
+            (other(2), Refused::OtherManifest),
+        ] {
+            assert_eq!(refused(catalog.put_record(&forged).await), refusal);
+            let held = catalog.record(&sample.sealed.locator).await.unwrap().unwrap();
+            assert_eq!((held.lease.version, held.sealed), (1, Some(sample.sealed.sealed.clone())));
+        }
+        assert_eq!(catalog.put_record(&first).await.unwrap(), Applied::Unchanged);
+        assert_eq!(catalog.put_record(&whole(2)).await.unwrap(), Applied::Stored);
     }
 
     pub(super) async fn dead_shards_are_those_without_a_living_record(catalog: &dyn Catalog) {

@@ -24,4 +24,5 @@ mod sample;
 mod scrub;
 mod space;
 mod store;
+mod strangers;
 mod world;

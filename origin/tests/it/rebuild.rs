@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use format::{Lease, Retention};
+use format::{Lease, Record, Retention};
 use origin::{
     Config,
     catalog::{Applied, CatalogError, CatalogUrl, Refused},
@@ -99,5 +99,40 @@ async fn has_all_that_disks_have(dir: &Path, url: CatalogUrl) {
     let again = Rebuilt { records_older: 3, records_damaged: 1, shards_known: 2, shards_gone: 1, ..Rebuilt::default() };
     assert_eq!(rebuild(&configs[0]).await.unwrap(), again);
     assert_eq!(catalog.shard_totals(&o1).await.unwrap().shards, 2);
+    catalog.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_with_other_manifests_spread_to_no_disk_and_stripped_ones_are_not_filed() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = CatalogUrl::Sqlite(dir.path().join("catalog.db"));
+    let configs = ["o1", "o2"].map(|name| config(name, dir.path(), &url));
+    let [stripped, altered] = [1, 2].map(|seed| Sample::new(seed, 40_000));
+    let whole = |sample: &Sample| sample.record(&sample.lease(1), &configs[0].name);
+    let (good, lease) = (whole(&altered), whole(&stripped));
+    {
+        let [first, second] = [&configs[0], &configs[1]].map(|config| open(&config.data_dir));
+        first.put_record(&Record { sealed: None, ..lease.clone() }).unwrap();
+        first.put_record(&Record { sealed: Some(vec![7; 100].into()), ..good.clone() }).unwrap();
+        second.put_record(&lease).unwrap();
+        second.put_record(&good).unwrap();
+    }
+    let done = rebuild(&configs[0]).await.unwrap();
+    assert_eq!(done, Rebuilt { records_filed: 1, records_damaged: 1, ..Rebuilt::default() });
+    let done = rebuild(&configs[1]).await.unwrap();
+    assert_eq!(done, Rebuilt { records_filed: 1, records_other: 1, ..Rebuilt::default() });
+
+    let catalog = url.open(100).await.unwrap();
+    let held = catalog.record(&stripped.sealed.locator).await.unwrap().unwrap();
+    assert_eq!(held.sealed, Some(stripped.sealed.sealed.clone()));
+    let wrong = catalog.record(&altered.sealed.locator).await.unwrap().unwrap();
+    let [first, second] = [&configs[0], &configs[1]].map(|config| open(&config.data_dir));
+    // What the catalog has comes to all disks by its feed: to the one that lacks it, not over the good copy.
+    first.put_record(&held).unwrap();
+    second.put_record(&wrong).unwrap();
+    let sealed =
+        |store: &origin::store::Store, sample: &Sample| store.record(&sample.sealed.locator).unwrap().unwrap().sealed;
+    assert_eq!(sealed(&first, &stripped), Some(stripped.sealed.sealed.clone()));
+    assert_eq!(sealed(&second, &altered), Some(altered.sealed.sealed.clone()));
     catalog.close().await;
 }

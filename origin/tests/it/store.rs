@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use format::{ListProof, ObjectId, StripHash, StripeIndex, limits::SHARD_READ_STRIPS_MAX};
+use format::{ListProof, ObjectId, Record, StripHash, StripeIndex, limits::SHARD_READ_STRIPS_MAX};
 use origin::store::{AppendError, Checked, CommitError, Found, Harm, RealDisk, Store, StoreError};
 
 use crate::sample::Sample;
@@ -187,6 +187,16 @@ fn copies_of_records_never_go_back_and_the_erased_stay_erased() {
         store.put_record(&sample.record(&sample.lease(version), &node)).unwrap();
         assert_eq!(store.record(&locator).unwrap().unwrap().lease.version, expected);
     }
+    // Other manifests change an intact copy under no lease that does not erase; where the shards are follows the catalog.
+    let other = |sealed| Record { sealed, ..store.record(&locator).unwrap().unwrap() };
+    for forged in [other(None), other(Some(vec![7; 100].into()))] {
+        store.put_record(&forged).unwrap();
+        assert_eq!(store.record(&locator).unwrap().unwrap().sealed, Some(sample.sealed.sealed.clone()));
+    }
+    let moved = Record { placement: vec![None; sample.sealed.public.columns()], ..other(None) };
+    store.put_record(&moved).unwrap();
+    let held = store.record(&locator).unwrap().unwrap();
+    assert_eq!((held.placement, held.sealed), (moved.placement, Some(sample.sealed.sealed.clone())));
     store.put_record(&sample.record(&sample.erasure(4), &node)).unwrap();
     store.put_record(&sample.record(&sample.lease(5), &node)).unwrap();
     let held = store.record(&locator).unwrap().unwrap();

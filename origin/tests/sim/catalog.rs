@@ -236,6 +236,7 @@ forward! {
     told {
         put_record(record: &Record) -> Applied;
         put_lease(lease: &Lease, envelope: &Bytes) -> Applied;
+        move_columns(locator: &Locator, placement: &[Option<NodeName>]) -> Applied;
         expire(limit: usize) -> u64;
         put_policy(manifest: &PolicyManifest, envelope: &Bytes) -> Applied;
         tell_purge(purge: &Purge) -> Applied;

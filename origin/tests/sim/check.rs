@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use axum::http::StatusCode;
 use client::{Reader, ReaderOptions, Receipt};
-use format::{NodeName, Record, wire::Role};
+use format::{NodeName, Object, Record, wire::Role};
 use origin::catalog::Catalog;
 use tokio::time::{Instant, sleep};
 
@@ -128,6 +128,9 @@ pub(crate) async fn finally(world: &std::sync::Arc<World>, objects: &[std::sync:
             let erased = record.lease.erased && record.sealed.is_none();
             if known.erased && !erased || erased && !known.erasing {
                 world.trace.violated(format_args!("{} has {} erased: {erased}", host.name, object.name));
+            }
+            if !erased && let Err(error) = Object::open(&object.sealed.capability, &record) {
+                world.trace.violated(format_args!("what {} has of {} does not open: {error}", host.name, object.name));
             }
         }
     }

@@ -124,6 +124,18 @@ impl Stored {
         lease.sign(&self.owner).into()
     }
 
+    /// The first record, as it was or with what nobody signs exchanged.
+    pub(crate) fn forged(&self, number: usize) -> Bytes {
+        let record = Record::decode(&self.first).unwrap();
+        let forged = match number {
+            0 => return self.first.clone(),
+            1 => Record { sealed: None, ..record },
+            2 => Record { sealed: Some(vec![7; 100].into()), ..record },
+            _ => Record { placement: vec![Some("nowhere".parse().unwrap()); record.placement.len()], ..record },
+        };
+        forged.encode().into()
+    }
+
     /// Columns that must be readable once nothing is wrong any more: repair waits while there are more.
     pub(crate) fn columns_healthy(&self) -> usize {
         let redundancy = self.sealed.public.redundancy();

@@ -87,12 +87,13 @@ pub(crate) async fn twin(world: Arc<World>, shelf: Arc<Shelf>, number: usize) {
         let Some((_, object)) = shelf.draw(&world) else { continue };
         let known = *lock(&object.known);
         if what == 9 {
-            // Who kept an old lease or record and brings it back changes nothing.
+            // Who kept an old lease or record and brings it back, or wraps the lease into another record, changes nothing.
             let old = object.lease(known.sent.saturating_sub(1).max(1), false);
             let locator = &object.sealed.locator;
             let renewed = transport.put_lease(&node, locator, old).await.is_ok();
-            let filed = transport.put_record(&node, locator, object.first.clone()).await.is_ok();
-            world.trace.note(format_args!("{} brought back at {node}: {renewed} {filed}", object.name));
+            let forgery = world.draw(|dice| dice.usize(0..4));
+            let filed = transport.put_record(&node, locator, object.forged(forgery)).await.is_ok();
+            world.trace.note(format_args!("{} brought back as {forgery} at {node}: {renewed} {filed}", object.name));
         } else if !known.erasing {
             let (version, erased) = (known.sent + 1, what >= 8 && shelf.len() > 4);
             *lock(&object.known) = Known { sent: version, erasing: erased, ..known };

@@ -6,44 +6,65 @@ use format::{Lease, Locator, NodeName, ObjectId, OwnerId, PublicManifest, Record
 use super::{Arg, Cells, Driver, Session, SqlCatalog, feed, id, number, parse, repairs, session::Alone, signed};
 use crate::catalog::{
     Applied, CatalogError,
-    rule::{Held, Refused, Verdict, judge, storable},
+    rule::{Held, Refused, Verdict, judge, judge_first, judge_record, storable},
 };
 
 const TABLE: &str = "records";
 
 pub(super) async fn put<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<Applied, CatalogError> {
-    let placement = encode_placement(&record.placement)?;
     let (locator, object) = (record.locator(), record.public.id());
     // Every node that takes a record brings it here, one after another: all but the first need no writer.
-    if is_held(catalog, record, &placement).await? {
+    if is_held(catalog, record).await? {
         return Ok(Applied::Unchanged);
     }
     let mut write = catalog.write().await?;
     write.alone(Alone::Record(&locator.0)).await?;
     let Some((held, now)) = held(&mut write, &locator).await? else {
-        insert(&mut write, record, &placement).await?;
-        return finish(write, &record.lease, &object).await;
+        let verdict = judge_first(record, clock(&mut write).await?)?;
+        insert(&mut write, record, verdict).await?;
+        return finish(write, &locator, &object, verdict).await;
     };
-    if held.object != object {
-        return Err(Refused::OtherObject { held: held.object }.into());
+    let verdict = judge_record(&held, record, now)?;
+    let fills = held.sealed.is_none() && record.sealed.is_some();
+    if verdict == Verdict::Same && !fills {
+        return Ok(Applied::Unchanged);
     }
-    let verdict = judge(&held, &record.lease, &record.lease_envelope, now)?;
-    if verdict == Verdict::Same {
-        return replace_placement(write, &locator, &placement).await;
+    if verdict != Verdict::Same {
+        swap(&mut write, &record.lease, &record.lease_envelope, verdict).await?;
     }
-    swap(&mut write, &record.lease, &record.lease_envelope, verdict).await?;
-    let statement = "UPDATE records SET placement = $1 WHERE locator = $2";
-    write.run(statement, &[placement.as_str().into(), (&locator.0).into()]).await?;
-    finish(write, &record.lease, &object).await
+    if fills {
+        let statement = "UPDATE records SET sealed = $1 WHERE locator = $2 AND erased_at IS NULL";
+        write.run(statement, &[Arg::Bytes(record.sealed.as_deref()), (&locator.0).into()]).await?;
+    }
+    finish(write, &locator, &object, verdict).await
 }
 
-/// Whether just this is held, and alive.
-async fn is_held<D: Driver>(catalog: &SqlCatalog<D>, record: &Record, placement: &str) -> Result<bool, CatalogError> {
+/// Whether just this is held, and alive. Where the columns lie is not looked at: nobody signs it.
+async fn is_held<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<bool, CatalogError> {
     let statement = "SELECT 1 FROM records
-        WHERE locator = $1 AND object = $2 AND lease = $3 AND placement = $4 AND erased_at IS NULL";
+        WHERE locator = $1 AND object = $2 AND lease = $3 AND sealed = $4 AND erased_at IS NULL";
     let (locator, object) = (record.locator(), record.public.id());
-    let args = [(&locator.0).into(), (&object.0).into(), record.lease_envelope[..].into(), placement.into()];
+    let sealed = Arg::Bytes(record.sealed.as_deref());
+    let args = [(&locator.0).into(), (&object.0).into(), record.lease_envelope[..].into(), sealed];
     Ok(catalog.reader().await?.first(statement, &args).await?.is_some())
+}
+
+/// Notes where the columns of a living record lie now. Readers look it up again only when they hear of it.
+pub(super) async fn move_columns<D: Driver>(
+    catalog: &SqlCatalog<D>,
+    locator: &Locator,
+    placement: &[Option<NodeName>],
+) -> Result<Applied, CatalogError> {
+    let placement = encode_placement(placement)?;
+    let mut write = catalog.write().await?;
+    write.alone(Alone::Record(&locator.0)).await?;
+    let statement = "UPDATE records SET placement = $1 WHERE locator = $2 AND placement <> $1 AND erased_at IS NULL";
+    if write.run(statement, &[placement.as_str().into(), (&locator.0).into()]).await? == 0 {
+        return Ok(Applied::Unchanged);
+    }
+    feed::tell(&mut write, &ChangeKind::Record { locator: *locator }).await?;
+    write.commit().await?;
+    Ok(Applied::Stored)
 }
 
 pub(super) async fn renew<D: Driver>(
@@ -59,16 +80,22 @@ pub(super) async fn renew<D: Driver>(
         return Ok(Applied::Unchanged);
     }
     swap(&mut write, lease, envelope, verdict).await?;
-    finish(write, lease, &held.object).await
+    finish(write, &lease.locator, &held.object, verdict).await
+}
+
+/// Reads the database's clock, seconds since 1970.
+async fn clock<D: Driver>(write: &mut Session<D>) -> Result<u64, CatalogError> {
+    number(write.one("SELECT unixepoch()", &[]).await?.number(0)?, "clock")
 }
 
 /// Reads what is held, and the database's clock.
 async fn held<D: Driver>(write: &mut Session<D>, locator: &Locator) -> Result<Option<(Held, u64)>, CatalogError> {
-    let statement = "SELECT object, owner, lease_version, lease, keep_until, erased_at, unixepoch()
+    let statement = "SELECT object, owner, lease_version, lease, keep_until, erased_at, unixepoch(), sealed
         FROM records WHERE locator = $1";
     let Some(row) = write.first(statement, &[(&locator.0).into()]).await? else { return Ok(None) };
     let held = Held {
         object: ObjectId(id(row.bytes(0)?, TABLE)?),
+        sealed: row.maybe_bytes(7)?.map(<[u8]>::to_vec),
         owner: OwnerId(id(row.bytes(1)?, TABLE)?),
         version: number(row.number(2)?, TABLE)?,
         envelope: row.bytes(3)?.to_vec(),
@@ -78,16 +105,13 @@ async fn held<D: Driver>(write: &mut Session<D>, locator: &Locator) -> Result<Op
     Ok(Some((held, number(row.number(6)?, TABLE)?)))
 }
 
-/// Returns the second at which a lease ends by itself; zero for never. What is promised to be kept outlives its expiry.
+/// Returns the second at which a lease ends by itself; zero for never.
 pub(super) fn end(retention: &Retention) -> i64 {
-    match retention.expires {
-        0 => 0,
-        expires => signed(expires.max(retention.keep_until)),
-    }
+    retention.end().map_or(0, signed)
 }
 
-async fn insert<D: Driver>(write: &mut Session<D>, record: &Record, placement: &str) -> Result<(), CatalogError> {
-    let lease = &record.lease;
+async fn insert<D: Driver>(write: &mut Session<D>, record: &Record, verdict: Verdict) -> Result<(), CatalogError> {
+    let (lease, placement) = (&record.lease, encode_placement(&record.placement)?);
     write
         .run(
             "INSERT INTO records
@@ -103,8 +127,8 @@ async fn insert<D: Driver>(write: &mut Session<D>, record: &Record, placement: &
                 storable(lease.version)?.into(),
                 signed(lease.retention.keep_until).into(),
                 end(&lease.retention).into(),
-                placement.into(),
-                lease.erased.into(),
+                placement.as_str().into(),
+                (verdict == Verdict::Erase).into(),
             ],
         )
         .await?;
@@ -137,27 +161,16 @@ async fn swap<D: Driver>(
     if swapped == 1 { Ok(()) } else { Err(Refused::Older { held: lease.version, asked: lease.version }.into()) }
 }
 
-/// The same lease with another placement: a shard moved. Readers look it up again only when they hear of it.
-async fn replace_placement<D: Driver>(
+async fn finish<D: Driver>(
     mut write: Session<D>,
     locator: &Locator,
-    placement: &str,
+    object: &ObjectId,
+    verdict: Verdict,
 ) -> Result<Applied, CatalogError> {
-    let statement = "UPDATE records SET placement = $1 WHERE locator = $2 AND placement <> $1 AND erased_at IS NULL";
-    if write.run(statement, &[placement.into(), (&locator.0).into()]).await? == 0 {
-        return Ok(Applied::Unchanged);
-    }
-    feed::tell(&mut write, &ChangeKind::Record { locator: *locator }).await?;
-    write.commit().await?;
-    Ok(Applied::Stored)
-}
-
-async fn finish<D: Driver>(mut write: Session<D>, lease: &Lease, object: &ObjectId) -> Result<Applied, CatalogError> {
-    let locator = lease.locator;
-    if lease.erased {
-        bury(&mut write, &locator, object).await?;
+    if verdict == Verdict::Erase {
+        bury(&mut write, locator, object).await?;
     } else {
-        feed::tell(&mut write, &ChangeKind::Record { locator }).await?;
+        feed::tell(&mut write, &ChangeKind::Record { locator: *locator }).await?;
     }
     write.commit().await?;
     Ok(Applied::Stored)
@@ -179,7 +192,7 @@ pub(super) async fn read<D: Driver>(
 ) -> Result<Option<Record>, CatalogError> {
     let damaged = || CatalogError::Damaged { table: TABLE };
     let mut read = catalog.snapshot().await?;
-    let statement = "SELECT public, sealed, lease, placement, object FROM records WHERE locator = $1";
+    let statement = "SELECT public, sealed, lease, placement, object, erased_at FROM records WHERE locator = $1";
     let Some(row) = read.first(statement, &[(&locator.0).into()]).await? else { return Ok(None) };
     let mut placement: Vec<Option<NodeName>> = serde_json::from_str(row.text(3)?).map_err(|_| damaged())?;
     let statement = "SELECT shard_column, node FROM shards WHERE object = $1 ORDER BY shard_column, node";
@@ -197,6 +210,10 @@ pub(super) async fn read<D: Driver>(
     }
     let public = PublicManifest::decode(Bytes::copy_from_slice(row.bytes(0)?)).map_err(|_| damaged())?;
     let sealed = row.maybe_bytes(1)?.map(Bytes::copy_from_slice);
+    let is_dead = row.maybe_number(5)?.is_some();
+    if public.id().0[..] != *row.bytes(4)? || (sealed.is_none() && !is_dead) {
+        return Err(damaged());
+    }
     let lease = Bytes::copy_from_slice(row.bytes(2)?);
     Ok(Some(Record::new(public, sealed, lease, placement).map_err(|_| damaged())?))
 }

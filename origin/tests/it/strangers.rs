@@ -1,0 +1,180 @@
+//! Records are signed in their leases alone: what strangers and lying nodes send beside the owner's lease changes nothing.
+
+use std::{fs, path::PathBuf};
+
+use bytes::Bytes;
+use client::{HttpTransport, Transport};
+use format::{Lease, Locator, NodeName, Object, Record, wire::Role};
+
+use crate::{
+    sample::Sample,
+    world::{World, status, until, upload},
+};
+
+const TEXT: &[u8] = b"a letter that lies whole in its record";
+
+fn copy(world: &World, node: &NodeName, locator: &Locator) -> PathBuf {
+    let name = locator.to_string();
+    world.data_dir(node.as_str()).join("records").join(&name[..2]).join(name)
+}
+
+/// What a node answers, which must open and be the owner's text, and where it says that the shards are.
+async fn read(caller: &HttpTransport, node: &NodeName, sample: &Sample) -> Record {
+    let answer = caller.record(node, &sample.sealed.locator).await.unwrap().unwrap();
+    let record = Record::decode(&answer).unwrap();
+    let opened = Object::open(&sample.sealed.capability, &record).unwrap_or_else(|error| panic!("{node}: {error}"));
+    if let Some(inline) = opened.inline() {
+        assert_eq!(inline, TEXT);
+    }
+    record
+}
+
+/// Records that carry the owner's lease and otherwise what their sender likes.
+fn forgeries(sample: &Sample, record: &Record) -> Vec<(&'static str, Record)> {
+    let mut flipped = sample.sealed.sealed.to_vec();
+    flipped[40] ^= 1;
+    let sealed = |sealed: Option<Bytes>| Record { sealed, ..record.clone() };
+    // Another object of the same owner in place of the one that the name is for.
+    let other = Sample::of(1, [99; 32], &[8; 40_000]);
+    let elsewhere = vec![None; other.sealed.public.columns()];
+    let public = other.sealed.public.clone();
+    let exchanged =
+        Record { public, sealed: Some(other.sealed.sealed.clone()), placement: elsewhere, ..record.clone() };
+    vec![
+        ("without the sealed manifest", sealed(None)),
+        ("with a bit of it flipped", sealed(Some(flipped.into()))),
+        ("with an empty one", sealed(Some(Bytes::new()))),
+        ("of another object", exchanged),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_a_stranger_sends_the_object_stays_readable_and_unaltered() {
+    let world = World::start(2, "").await;
+    let [one, two] = [world.name(1), world.name(2)];
+    let (owner, edge) = (world.caller("t1", Role::Twin), world.caller("e1", Role::Edge));
+    let (small, large) = (Sample::of(1, [1; 32], TEXT), Sample::new(1, 40_000));
+    upload(&owner, &one, &large.columns[0], 0, &large.sealed.public).await.unwrap();
+    for sample in [&small, &large] {
+        let (locator, record) = (sample.sealed.locator, sample.record(&sample.lease(1), &one));
+        for node in [&one, &two] {
+            owner.put_record(node, &locator, record.encode().into()).await.unwrap();
+        }
+        let copies = || [&one, &two].map(|node| fs::read(copy(&world, node, &locator)).unwrap());
+        let before = copies();
+        let nowhere = vec![Some("nowhere".parse().unwrap()); record.placement.len()];
+        let hints = Record {
+            placement: nowhere,
+            unknown: vec![(99, [&[0x58, 200][..], &[7; 200]].concat())],
+            ..record.clone()
+        };
+        for (name, role) in [("t2", Role::Twin), ("o9", Role::Origin)] {
+            let stranger = world.caller(name, role);
+            for node in [&one, &two] {
+                // Twice: the first may change what the second is compared with.
+                for (what, forged) in forgeries(sample, &record).iter().chain(&forgeries(sample, &record)) {
+                    let sent = stranger.put_record(node, &locator, forged.encode().into()).await;
+                    read(&edge, node, sample).await;
+                    assert_eq!(status(sent), 409, "{name} sends a record {what}");
+                }
+                for _ in 0..2 {
+                    stranger.put_record(node, &locator, hints.encode().into()).await.unwrap();
+                    assert_eq!(read(&edge, node, sample).await.placement, record.placement);
+                }
+            }
+        }
+        assert!(copies() == before, "a copy was written anew");
+
+        // A node that lost its copy does not take a stranger's word for it.
+        fs::remove_file(copy(&world, &two, &locator)).unwrap();
+        let stranger = world.caller("t2", Role::Twin);
+        stranger.put_record(&two, &locator, hints.encode().into()).await.unwrap();
+        assert!(copies() == before, "the copy is not what the catalog holds");
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_lease_that_a_liar_wraps_into_another_record_comes_through_alone() {
+    let world = World::start(2, "").await;
+    let [one, two] = [world.name(1), world.name(2)];
+    let (owner, liar) = (world.caller("t1", Role::Twin), world.caller("o9", Role::Origin));
+    let sample = Sample::of(1, [1; 32], TEXT);
+    let locator = sample.sealed.locator;
+    let record = sample.record(&sample.lease(1), &one).encode();
+    for node in [&one, &two] {
+        owner.put_record(node, &locator, record.clone().into()).await.unwrap();
+    }
+    // The liar has the renewal from the owner and is at the other nodes before it.
+    let renewed = sample.record(&sample.lease(2), &one);
+    for (what, forged) in forgeries(&sample, &renewed) {
+        let sent = liar.put_record(&two, &locator, forged.encode().into()).await;
+        read(&owner, &two, &sample).await;
+        assert_eq!(status(sent), 409, "{what}");
+    }
+    owner.put_lease(&one, &locator, renewed.lease_envelope.clone()).await.unwrap();
+    for node in [&one, &two] {
+        until("the renewed lease", || async { read(&owner, node, &sample).await.lease.version == 2 }).await;
+    }
+    // The owner's own word destroys it, and then nobody brings it back.
+    let erased = sample.record(&sample.erasure(3), &one);
+    liar.put_record(&two, &locator, erased.encode().into()).await.unwrap();
+    assert_eq!(status(liar.put_record(&two, &locator, record.into()).await), 409);
+    for node in [&one, &two] {
+        let is_gone = async || {
+            let answer = owner.record(node, &locator).await.unwrap().unwrap();
+            Record::decode(&answer).unwrap().sealed.is_none()
+        };
+        until("the erasure", is_gone).await;
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_nobody_could_open_is_not_filed_first_either() {
+    let world = World::start(1, "").await;
+    let (one, liar) = (world.name(1), world.caller("o9", Role::Origin));
+    let sample = Sample::of(1, [1; 32], TEXT);
+    let locator = sample.sealed.locator;
+    let record = sample.record(&sample.lease(1), &one);
+    let stripped = Record { sealed: None, ..record.clone() };
+    assert_eq!(status(liar.put_record(&one, &locator, stripped.encode().into()).await), 409);
+    assert_eq!(liar.record(&one, &locator).await.unwrap(), None);
+    let owner = world.caller("t1", Role::Twin);
+    owner.put_record(&one, &locator, record.encode().into()).await.unwrap();
+    read(&owner, &one, &sample).await;
+    // Under a lease that has ended it is a tombstone, as nodes keep it.
+    let ended = Sample::of(2, [2; 32], TEXT);
+    let lease = Lease { retention: format::Retention { keep_until: 0, expires: 9 }, ..ended.lease(1) };
+    let stripped = Record { sealed: None, ..ended.record(&lease, &one) };
+    owner.put_record(&one, &ended.sealed.locator, stripped.encode().into()).await.unwrap();
+    let back = ended.record(&ended.lease(2), &one).encode();
+    assert_eq!(status(owner.put_record(&one, &ended.sealed.locator, back.into()).await), 410);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_copy_is_replaced_when_it_is_read_and_an_intact_one_stays() {
+    let world = World::start(2, "").await;
+    let [one, two] = [world.name(1), world.name(2)];
+    let owner = world.caller("t1", Role::Twin);
+    let sample = Sample::of(1, [1; 32], TEXT);
+    let locator = sample.sealed.locator;
+    let record = sample.record(&sample.lease(1), &one);
+    for node in [&one, &two] {
+        owner.put_record(node, &locator, record.encode().into()).await.unwrap();
+    }
+    let whole = fs::read(copy(&world, &two, &locator)).unwrap();
+    for damaged in [&whole[..whole.len() - 1], &[], &[0xff; 100]] {
+        fs::write(copy(&world, &two, &locator), damaged).unwrap();
+        read(&owner, &two, &sample).await;
+        assert!(fs::read(copy(&world, &two, &locator)).unwrap() == whole, "a damaged copy was not replaced");
+    }
+    // A copy that verifies is as good as what the catalog has: nothing tells which of the two is the owner's.
+    let own = Record { sealed: Some(vec![7; 100].into()), ..record.clone() }.encode();
+    fs::write(copy(&world, &two, &locator), &own).unwrap();
+    owner.put_record(&two, &locator, record.encode().into()).await.unwrap();
+    assert!(fs::read(copy(&world, &two, &locator)).unwrap() == own, "an intact copy was replaced");
+    read(&owner, &one, &sample).await;
+    world.end().await;
+}
