@@ -11,6 +11,7 @@ use format::OpenError;
 use serde::Serialize;
 use twin::{
     ConfigError, GetError, IndexError, LeaseChangeError, NetworkError, OwnerError, PublishError, PurgeOrderError,
+    RetentionError,
 };
 
 use crate::commands::Options;
@@ -27,9 +28,15 @@ Exit codes:
 
 With --json the answer is one JSON document on standard output, errors too.";
 
+/// A command line that is wrong in a way its parser cannot see: options that contradict each other.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     Failed,
+    Usage,
     NotFound,
     Cluster,
     Owner,
@@ -39,6 +46,7 @@ impl Class {
     fn code(self) -> u8 {
         match self {
             Self::Failed => 1,
+            Self::Usage => 2,
             Self::NotFound => 3,
             Self::Cluster => 4,
             Self::Owner => 5,
@@ -87,6 +95,17 @@ fn judge(error: &Error) -> (Class, Option<&'static str>) {
 }
 
 fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option<&'static str>)> {
+    if cause.is::<Usage>() {
+        return Some((Class::Usage, None));
+    }
+    if let Some(error) = cause.downcast_ref::<RetentionError>() {
+        let advice = match error {
+            RetentionError::Ended { .. } => "a later --expires; to end an object now: `evernear rm LABEL`",
+            RetentionError::KeptBefore { .. } => "a later --keep-until, or none",
+            RetentionError::KeptLonger { .. } => "an --expires that is not before --keep-until",
+        };
+        return Some((Class::Usage, Some(advice)));
+    }
     let read = |error: &ReadError| match error {
         ReadError::NotFound { .. } => {
             Some((Class::NotFound, Some("check the link; a new object may take some seconds to be known")))
@@ -115,6 +134,10 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
                 Some((Class::Cluster, Some("again: sending a lease twice does no harm")))
             }
             LeaseChangeError::Kept { .. } => Some((Class::Failed, Some("again after that time"))),
+            LeaseChangeError::Shortened { .. } => Some((
+                Class::Failed,
+                Some("--keep-until with that time or a later one too: the two times of a lease are set together"),
+            )),
             LeaseChangeError::OtherData { .. } | LeaseChangeError::MoreParity { .. } => Some((
                 Class::Failed,
                 Some("`evernear get LABEL -o FILE`, then `evernear put FILE --profile ..`: a new name"),

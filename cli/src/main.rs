@@ -3,6 +3,7 @@
 mod commands;
 mod fault;
 mod handover;
+mod lease_times;
 mod log_lines;
 mod moment;
 mod open_files;

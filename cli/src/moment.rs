@@ -2,7 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use format::Moment;
 use time::{
     Date, OffsetDateTime,
     format_description::well_known::{Iso8601, Rfc3339},
@@ -11,6 +12,18 @@ use time::{
 /// Reads a moment as seconds since 1970. For clap: the error is shown beside the option.
 pub(crate) fn parse(text: &str) -> anyhow::Result<u64> {
     parse_at(text, now())
+}
+
+/// Returns a reader of moments that are still to come, which otherwise says what else to do. For clap: the error is shown
+/// beside the option, and nothing was done yet.
+pub(crate) fn to_come(or_else: &'static str) -> impl Fn(&str) -> anyhow::Result<u64> + Clone + Send + Sync {
+    move |text| to_come_at(text, now(), or_else)
+}
+
+fn to_come_at(text: &str, now: u64, or_else: &str) -> anyhow::Result<u64> {
+    let moment = parse_at(text, now)?;
+    ensure!(moment > now, "that is {}, and it is {} now; {or_else}", Moment(moment), Moment(now));
+    Ok(moment)
 }
 
 fn parse_at(text: &str, now: u64) -> anyhow::Result<u64> {
@@ -40,9 +53,7 @@ fn seconds(span: &str) -> anyhow::Result<u64> {
 
 /// Writes seconds since 1970 for people; zero, which means no bound, as a dash.
 pub(crate) fn show(seconds: u64) -> String {
-    let moment = i64::try_from(seconds).ok().filter(|seconds| *seconds > 0);
-    let moment = moment.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
-    moment.and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_else(|| "-".to_owned())
+    if seconds == 0 { "-".to_owned() } else { Moment(seconds).to_string() }
 }
 
 /// Returns seconds since 1970.
@@ -71,5 +82,17 @@ mod tests {
             assert!(parse_at(bad, 100).is_err(), "{bad}");
         }
         assert_eq!((show(0), show(86_400)), ("-".into(), "1970-01-02T00:00:00Z".into()));
+    }
+
+    #[test]
+    fn what_is_past_is_told_with_the_time_as_read_and_now() {
+        let read = |text| to_come_at(text, 86_400, "name a later one");
+        assert_eq!(read("1970-01-02T00:00:01Z").unwrap(), 86_401);
+        assert_eq!(read("+1m").unwrap(), 86_460);
+        for past in ["1970-01-01", "1970-01-02", "+0d"] {
+            let error = read(past).unwrap_err().to_string();
+            assert!(error.ends_with("and it is 1970-01-02T00:00:00Z now; name a later one"), "{error}");
+        }
+        assert!(read("1970-01-01").unwrap_err().to_string().starts_with("that is 1970-01-01T00:00:00Z,"));
     }
 }

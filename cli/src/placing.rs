@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use edge::{PolicyLibrary, content_kind, policy_place};
 use format::{
-    BlobId, Cap, Domain, Level, Place, PolicyName, Profile, Redundancy, Retention,
+    BlobId, Cap, Domain, Level, Moment, Place, PolicyName, Profile, Redundancy, Retention,
     limits::LEASE_PLACES_MAX,
     wire::{NodeEntry, Role},
 };
@@ -186,7 +186,9 @@ impl<'a> Sites<'a> {
         let Retention { keep_until, expires } = tenure.retention;
         ensure!(
             expires == 0 || keep_until <= expires,
-            "it is to be kept until {keep_until} and gone at {expires} (seconds since 1970); change the policy or the options"
+            "it is to be kept until {} and gone at {}; change the policy or the options",
+            Moment(keep_until),
+            Moment(expires)
         );
         Ok(tenure)
     }
@@ -342,6 +344,8 @@ mod tests {
         let preferences = sites.preferences(&policy, &nodes);
         assert_eq!(preferences.values().copied().collect::<Vec<_>>(), [255, 255, 1, 1, 1]);
         let late = Plan { keep_until: 1000, ..policy };
-        assert!(sites.keep_to(&late, &nodes, owner).unwrap_err().to_string().contains("kept until 1000"));
+        assert!(
+            sites.keep_to(&late, &nodes, owner).unwrap_err().to_string().contains("kept until 1970-01-01T00:16:40Z")
+        );
     }
 }

@@ -8,12 +8,13 @@ use std::{
 
 use bytes::Bytes;
 use client::{ReadError, Transport, TransportError};
-use format::{Cap, Lease, Level, Locator, NodeName, PolicyName, Profile, Record, Redundancy, Retention};
+use format::{Cap, Lease, Level, Locator, Moment, NodeName, PolicyName, Profile, Record, Redundancy, Retention};
 use futures::{StreamExt, future::join_all};
 use tokio::task::spawn_blocking;
 
 use crate::{
     index::{Entry, IndexError, Tenure},
+    retention::{self, RetentionError},
     twin::{Twin, now},
 };
 
@@ -64,11 +65,20 @@ pub enum LeaseChangeError {
     #[error("the object was erased; an erased object cannot come back")]
     Erased,
     /// The owner promised to keep it.
-    #[error("the object is to be kept until {until} (seconds since 1970)")]
+    #[error("the object is to be kept until {}", Moment(*until))]
     Kept {
         /// Seconds since 1970.
         until: u64,
     },
+    /// The owner promised to keep it, and the new lease would take the promise back.
+    #[error("the object is to be kept until {}; a renewal can only prolong that", Moment(*until))]
+    Shortened {
+        /// Seconds since 1970.
+        until: u64,
+    },
+    /// The times cannot be those of a lease.
+    #[error("the lease is not renewed to such a time")]
+    Retention(#[from] RetentionError),
     /// Two caps for one level.
     #[error("{level} is capped twice; name one number")]
     Caps {
@@ -132,18 +142,25 @@ impl Twin {
         locator: &Locator,
         renewal: &Renewal,
     ) -> Result<BTreeMap<Locator, Told>, LeaseChangeError> {
+        let now = now();
+        if let Some(retention) = renewal.retention {
+            retention::check(retention, now)?;
+        }
         let mut renewed = BTreeMap::new();
         let family = self.family(locator).await;
         let of_it = family.keys().copied().chain([*locator]).collect::<BTreeSet<_>>();
+        // All before any: a tree is not changed up to the first member that stays as it is.
+        for entry in family.values() {
+            keep_promise(entry.tenure.retention, renewal, now)?;
+        }
         if let Some(profile) = renewal.profile {
-            // All before any: a tree is not changed up to the first member whose redundancy cannot be.
             for member in &of_it {
                 redundancy_under(profile, &self.own_record(member).await?, family.get(member))?;
             }
         }
         for member in of_it {
             let record = self.own_record(&member).await?;
-            let (tenure, told) = self.renew_one(&record, family.get(&member), renewal).await?;
+            let (tenure, told) = self.renew_one(&record, family.get(&member), renewal, now).await?;
             renewed.insert(member, told);
             if let Some(entry) = family.get(&member) {
                 self.record(Entry { tenure, ..entry.clone() }).await?;
@@ -157,10 +174,12 @@ impl Twin {
         record: &Record,
         entry: Option<&Entry>,
         renewal: &Renewal,
+        now: u64,
     ) -> Result<(Tenure, Told), LeaseChangeError> {
         if record.lease.erased {
             return Err(LeaseChangeError::Erased);
         }
+        keep_promise(record.lease.retention, renewal, now)?;
         let caps = renewal.caps.as_deref().unwrap_or_default();
         if let Some(cap) =
             caps.iter().enumerate().find(|(at, cap)| caps[..*at].iter().any(|other| other.level == cap.level))
@@ -180,6 +199,9 @@ impl Twin {
             caps: renewal.caps.clone().unwrap_or_else(|| held.caps.clone()),
             retention: renewal.retention.unwrap_or(held.retention),
         };
+        if let Some(end) = tenure.retention.end().filter(|end| *end <= now) {
+            return Err(RetentionError::Ended { end, now }.into());
+        }
         let lease = Lease { unknown: held.unknown.clone(), ..tenure.lease(held.locator, self.owner()) };
         let told = self.tell(record, lease).await?;
         Ok((tenure, told))
@@ -328,6 +350,15 @@ fn redundancy_under(profile: Profile, record: &Record, entry: Option<&Entry>) ->
         Ordering::Less => Ok(Profile::Custom(asked)),
         Ordering::Equal => Ok(profile),
         Ordering::Greater => Err(LeaseChangeError::MoreParity { asked, stored }),
+    }
+}
+
+/// Refuses what nodes would: a renewal at `now`, seconds since 1970, that takes back how long an object is to be kept.
+fn keep_promise(held: Retention, renewal: &Renewal, now: u64) -> Result<(), LeaseChangeError> {
+    let until = held.keep_until;
+    match renewal.retention {
+        Some(asked) if until > now && asked.keep_until < until => Err(LeaseChangeError::Shortened { until }),
+        _ => Ok(()),
     }
 }
 

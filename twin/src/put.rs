@@ -27,6 +27,7 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 use crate::{
     index::{Batch, Entry, IndexError, PATH_BYTES_MAX, Position, State, Tenure},
     progress::Progress,
+    retention::{self, RetentionError},
     tree::{Node, NodeKind, Tree, TreeError},
     twin::{Twin, now},
 };
@@ -130,6 +131,9 @@ pub enum PutError {
         /// The bound.
         max: usize,
     },
+    /// The times cannot be those of a lease.
+    #[error("the object is not stored for such a time")]
+    Retention(#[from] RetentionError),
     /// A pipe, a device or a socket given as a path.
     #[error("{} is neither file nor folder; give a pipe on standard input", path.display())]
     Kind {
@@ -219,7 +223,7 @@ impl Twin {
         options: &PutOptions,
         progress: &Arc<dyn Progress>,
     ) -> Result<Stored, PutError> {
-        check(options)?;
+        check(options, now())?;
         let item = Item {
             source,
             path: path.to_owned(),
@@ -242,7 +246,7 @@ impl Twin {
         options: &PutOptions,
         progress: &Arc<dyn Progress>,
     ) -> Result<Stored, PutError> {
-        check(options)?;
+        check(options, now())?;
         let top = path.to_owned();
         let tree = spawn_blocking(move || Tree::walk(&top)).await.expect("a walk neither panics nor is cancelled")?;
         let batch = new_batch()?;
@@ -417,8 +421,9 @@ fn insert(directories: &mut HashMap<usize, Directory>, tree: &Tree, at: usize, e
     inserted.map_err(|source| PutError::Directory { path: tree.nodes[parent].path.clone(), source })
 }
 
-/// Refuses before anything is read what the format would refuse at the end.
-fn check(options: &PutOptions) -> Result<(), PutError> {
+/// Refuses before anything is read what would be stored in vain at `now`, or what the format would refuse at the end.
+fn check(options: &PutOptions, now: u64) -> Result<(), PutError> {
+    retention::check(options.tenure.retention, now)?;
     let bounded = |what, found: usize, max| if found > max { Err(PutError::Bounds { what, max }) } else { Ok(()) };
     bounded("name", options.name.as_ref().map_or(0, String::len), NAME_BYTES_MAX)?;
     bounded("media type", options.mime.as_ref().map_or(0, String::len), MIME_BYTES_MAX)?;

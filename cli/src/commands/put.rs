@@ -3,13 +3,13 @@
 use std::{io, path::PathBuf};
 
 use clap::Args;
-use format::{Cap, Compression, Domain, Kind, PolicyName, Profile, Retention};
+use format::{Cap, Compression, Domain, Kind, PolicyName, Profile};
 use serde::Serialize;
 use twin::{Deduplication, PutOptions, Stored, Tenure};
 
 use super::Options;
 use crate::{
-    moment,
+    lease_times::LeaseTimes,
     output::bytes,
     owner_access::{ClusterAccess, KeyAccess, open_twin},
     placing, progress_bar,
@@ -68,12 +68,8 @@ pub(crate) struct Put {
     /// Name of the object [default: the file's]
     #[arg(long)]
     name: Option<String>,
-    /// Refuse to erase before: 2027-01-31, 2027-01-31T12:00:00Z, +30d
-    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
-    keep_until: Option<u64>,
-    /// The lease ends at: 2027-01-31, 2027-01-31T12:00:00Z, +30d
-    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
-    expires: Option<u64>,
+    #[command(flatten)]
+    times: LeaseTimes,
     #[command(flatten)]
     keys: KeyAccess,
     #[command(flatten)]
@@ -111,6 +107,7 @@ struct Answer {
 
 impl Put {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
+        let retention = self.times.retention()?.unwrap_or_default();
         let (config, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
         let (wanted, refused) = split(self.places);
         let put = PutOptions {
@@ -120,7 +117,7 @@ impl Put {
                 wanted,
                 refused,
                 caps: self.at_most,
-                retention: Retention { keep_until: self.keep_until.unwrap_or(0), expires: self.expires.unwrap_or(0) },
+                retention,
                 ..Tenure::default()
             },
             compression: if self.no_compress { Compression::Off } else { Compression::Auto },

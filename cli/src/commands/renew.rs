@@ -1,14 +1,15 @@
 //! `evernear renew`.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
-use format::{Cap, PolicyName, Profile, Retention};
+use format::{Cap, PolicyName, Profile};
 use serde::Serialize;
 use twin::{Renewal, Target};
 
 use super::Options;
 use crate::{
-    moment,
+    fault::Usage,
+    lease_times::LeaseTimes,
     owner_access::{ClusterAccess, KeyAccess, open_twin},
 };
 
@@ -31,12 +32,8 @@ pub(crate) struct Renew {
     /// The policy from now on
     #[arg(long)]
     policy: Option<PolicyName>,
-    /// Refuse to erase before: 2027-01-31, 2027-01-31T12:00:00Z, +30d
-    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
-    keep_until: Option<u64>,
-    /// The lease ends at: 2027-01-31, 2027-01-31T12:00:00Z, +30d
-    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
-    expires: Option<u64>,
+    #[command(flatten)]
+    times: LeaseTimes,
     /// How many shards may lie in one country, region, operator, datacentre or zone from now on
     #[arg(long, value_delimiter = ',', value_name = "LEVEL=NUMBER")]
     at_most: Vec<Cap>,
@@ -57,12 +54,11 @@ struct Answer {
 
 impl Renew {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
-        let times = (self.keep_until, self.expires);
-        let retention = (times != (None, None))
-            .then(|| Retention { keep_until: self.keep_until.unwrap_or(0), expires: self.expires.unwrap_or(0) });
+        let retention = self.times.retention()?;
         let caps = (!self.at_most.is_empty()).then_some(self.at_most);
         if self.policy.is_none() && retention.is_none() && caps.is_none() && self.profile.is_none() {
-            bail!("nothing to change: name --policy, --keep-until, --expires, --at-most or --profile");
+            let what = "nothing to change: name --policy, --keep-until, --expires, --at-most or --profile";
+            return Err(Usage(what.to_owned()).into());
         }
         let target: Target = self.target.parse().context("the object cannot be looked for")?;
         let (_, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use edge::{LinkKey, Terms, places::Net};
-use format::Country;
+use format::{Country, Moment};
 use http::Uri;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::Options;
-use crate::moment;
+use crate::{fault::Usage, moment};
 
 /// Sign a link that counts for a while, for policies that ask for one.
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ pub(crate) struct Sign {
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
     /// When the link ends: a date, an RFC 3339 time, or +30d, +12h, +45m
-    #[arg(long, value_name = "MOMENT", value_parser = moment::parse)]
+    #[arg(long, value_name = "MOMENT", value_parser = moment::to_come("name a time to come"))]
     until: u64,
     /// When it begins to count [default: at once]
     #[arg(long, value_name = "MOMENT", value_parser = moment::parse)]
@@ -79,9 +79,9 @@ struct Answer {
 impl Sign {
     pub(crate) fn run(self, options: &Options) -> anyhow::Result<()> {
         let Some(host) = self.url.host() else { bail!("{} has no host; sign the URL that put printed", self.url) };
-        ensure!(self.until > moment::now(), "the link would be over already: {}", moment::show(self.until));
-        if let Some(from) = self.from {
-            ensure!(from < self.until, "the link would end before it begins");
+        if let Some(from) = self.from.filter(|from| *from >= self.until) {
+            let (from, until) = (Moment(from), Moment(self.until));
+            return Err(Usage(format!("the link would end (--until {until}) before it begins (--from {from})")).into());
         }
         let text = std::fs::read_to_string(&self.key).map(Zeroizing::new);
         let text = text.with_context(|| format!("the link key {} cannot be read", self.key.display()))?;

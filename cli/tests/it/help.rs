@@ -35,3 +35,31 @@ fn a_wrong_command_line_is_exit_code_2() {
         assert!(done.out.is_empty());
     }
 }
+
+#[test]
+fn a_time_in_the_past_is_a_wrong_command_line_that_names_the_option_and_what_to_do() {
+    // No owner key and no cluster: nothing can have been asked.
+    let home = Home::new();
+    for (command, option, else_do) in [
+        (&["put", "x"][..], "--expires", "to end an object now: evernear rm LABEL"),
+        (&["put", "x"], "--keep-until", "leave the option out"),
+        (&["renew", "x"], "--expires", "to end an object now: evernear rm LABEL"),
+        (&["renew", "x"], "--keep-until", "leave the option out"),
+        (&["sign", "http://x.example/", "--key", "k"], "--until", "name a time to come"),
+    ] {
+        for (time, read) in
+            [("2020-01-01", "2020-01-01T00:00:00Z"), ("2001-02-03T04:05:06+01:00", "2001-02-03T03:05:06Z")]
+        {
+            let done = home.run(&[command, &[option, time]].concat());
+            let says = [option, &format!("that is {read}, and it is 2"), else_do];
+            assert!(done.code == 2 && says.iter().all(|text| done.err.contains(text)), "{option}: {}", done.err);
+        }
+        assert_eq!(home.run(&[command, &[option, "+0d"]].concat()).code, 2, "the moment itself is over");
+    }
+    for command in [["put", "x"], ["renew", "x"]] {
+        let done = home.run(&[&command[..], &["--keep-until", "2100-01-02", "--expires", "2100-01-01"]].concat());
+        let says = "--keep-until (2100-01-02T00:00:00Z) is later than --expires (2100-01-01T00:00:00Z)";
+        assert!(done.code == 2 && done.err.contains(says), "{}", done.err);
+    }
+    assert_eq!(home.run(&["renew", "x"]).code, 2, "nothing to change");
+}

@@ -39,11 +39,11 @@ fn what_cannot_be_signed_says_what_to_do() {
         (&["sign", URL, "--key", "none.key", "--until", "+1h"][..], 1, "none.key cannot be read"),
         (&["sign", URL, "--key", "other.key", "--until", "+1h"], 1, "evernear edge link-key"),
         (&["sign", "/film.mp4", "--key", "link.key", "--until", "+1h"], 1, "has no host"),
-        (&["sign", URL, "--key", "link.key", "--until", "+1h", "--from", "+2h"], 1, "end before it begins"),
+        (&["sign", URL, "--key", "link.key", "--until", "+1h", "--from", "+2h"], 2, "before it begins"),
         (&["sign", URL, "--key", "link.key", "--until", "+1h", "--path", "site"], 1, "begins with /"),
         (&["sign", URL, "--key", "link.key", "--until", "+1h", "--number", "256=1"], 2, "slot from 0 to 255"),
         (&["sign", URL, "--key", "link.key", "--until", "+1h", "--network", "192.0.2.1/24"], 2, "prefix"),
-        (&["sign", URL, "--key", "link.key", "--until", "2020-01-01"], 1, "over already"),
+        (&["sign", URL, "--key", "link.key", "--until", "2020-01-01"], 2, "that is 2020-01-01T00:00:00Z, and it is 2"),
         (&["sign", URL, "--key", "link.key"], 2, "--until"),
         (&["edge", "link-key", "--secret", "other.key", OWNER, "-o", "k"], 1, "other.key"),
     ] {

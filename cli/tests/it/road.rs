@@ -182,8 +182,18 @@ fn a_folder_and_a_policy_and_a_stream() {
     let put = put.env("EVERNEAR_PASSPHRASE_FILE", "words").stdin(file).output().unwrap();
     let put: Value = serde_json::from_slice(&put.stdout).unwrap();
     assert_eq!((put["name"].as_str(), put["zones_survived"].as_u64()), (Some("kept.txt"), None));
-    let (code, kept) = home.json(&["rm", put["label"].as_str().unwrap()]);
-    assert_eq!((code, kept["try"].as_str()), (1, Some("again after that time")));
+    let kept = put["label"].as_str().unwrap();
+    let (code, refused) = home.json(&["rm", kept]);
+    assert_eq!((code, refused["try"].as_str()), (1, Some("again after that time")));
+    let until = |error: &Value| {
+        error["error"].as_str().unwrap().split_once("kept until 2").map(|(_, date)| date[3..].to_owned())
+    };
+    assert!(until(&refused).is_some_and(|date| date.starts_with('-') && date.ends_with('Z')), "{refused}");
+    // The owner's own promise: no node is asked in vain.
+    let (code, refused) = home.json(&["renew", kept, "--expires", "+2d"]);
+    assert!(code == 1 && until(&refused).is_some(), "{refused}");
+    assert!(refused["try"].as_str().unwrap().contains("--keep-until"), "{refused}");
+    home.good(&["renew", kept, "--expires", "+3d", "--keep-until", "+2d"]);
 }
 
 #[test]

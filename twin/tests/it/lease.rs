@@ -2,7 +2,7 @@
 
 use client::{PlacementError, ReadError, UploadError};
 use format::{Cap, OpenError, Profile, Redundancy, Retention};
-use twin::{GetError, LeaseChangeError, PutError, PutOptions, Renewal, Tenure};
+use twin::{GetError, LeaseChangeError, PutError, PutOptions, Renewal, RetentionError, Tenure, Twin};
 
 use crate::small_cluster::{SmallCluster, noise, options, quiet};
 
@@ -133,4 +133,45 @@ async fn a_renewed_lease_has_less_parity_or_as_much_as_at_first_and_nothing_else
     let twin = cluster.twin(1);
     assert!(matches!(twin.renew(&locator, &renewal("eco")).await, Err(LeaseChangeError::Length)));
     twin.renew(&locator, &renewal("4+1")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_lease_is_signed_that_is_over_or_breaks_a_promise() {
+    let cluster = SmallCluster::start();
+    let twin = cluster.twin(1);
+    let path = cluster.file("a", b"x");
+    let put = async |keep_until, expires| {
+        let tenure = Tenure { retention: Retention { keep_until, expires }, ..options().tenure };
+        twin.put(&path, &PutOptions { tenure, ..options() }, &quiet()).await
+    };
+    let (past, to_come, later) = (1_000_000_000, 4_000_000_000, 5_000_000_000);
+    let refused = async |keep_until, expires| match put(keep_until, expires).await {
+        Err(PutError::Retention(error)) => error,
+        other => panic!("not refused: {other:?}"),
+    };
+    assert!(matches!(refused(0, past).await, RetentionError::Ended { end, .. } if end == past));
+    assert!(matches!(refused(past, 0).await, RetentionError::KeptBefore { keep_until, .. } if keep_until == past));
+    assert_eq!(refused(later, to_come).await, RetentionError::KeptLonger { keep_until: later, expires: to_come });
+    assert!(twin.list().await.is_empty(), "what is refused is written down nowhere");
+
+    let stored = put(to_come, 0).await.unwrap();
+    let locator = stored.entry.capability.locator();
+    let renew = async |twin: &Twin, keep_until, expires| {
+        let retention = Some(Retention { keep_until, expires });
+        twin.renew(&locator, &Renewal { retention, ..Renewal::default() }).await
+    };
+    let ended = renew(&twin, 0, past).await;
+    assert!(matches!(ended, Err(LeaseChangeError::Retention(RetentionError::Ended { .. }))), "{ended:?}");
+    for shorter in [0, to_come - 1] {
+        let broken = renew(&twin, shorter, later).await;
+        assert!(matches!(broken, Err(LeaseChangeError::Shortened { until }) if until == to_come), "{broken:?}");
+    }
+    let found = cluster.network.find(&stored.entry.capability, &[]).await.unwrap();
+    assert_eq!(found.record.lease.version, 1, "no node was told");
+    renew(&twin, to_come + 1, later).await.unwrap();
+    // Also by who lost the index.
+    drop(twin);
+    std::fs::remove_file(cluster.folder.path().join("owner-1/index")).unwrap();
+    let broken = renew(&cluster.twin(1), to_come, later).await;
+    assert!(matches!(broken, Err(LeaseChangeError::Shortened { until }) if until == to_come + 1), "{broken:?}");
 }

@@ -1,0 +1,72 @@
+//! The times of a lease as an owner may set them: only such as are still to come. Pure.
+
+use format::{Moment, Retention};
+
+/// Why a lease with these times is not signed. The caller's fault; nothing was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RetentionError {
+    /// The lease would be over before anybody reads the object, which then is erased for ever.
+    #[error("the lease would have ended at {}, and it is {} now", Moment(*end), Moment(*now))]
+    Ended {
+        /// Seconds since 1970.
+        end: u64,
+        /// Seconds since 1970, by this machine's clock.
+        now: u64,
+    },
+    /// The promise would be over before it is given.
+    #[error("the object would be kept until {}, and it is {} now", Moment(*keep_until), Moment(*now))]
+    KeptBefore {
+        /// Seconds since 1970.
+        keep_until: u64,
+        /// Seconds since 1970, by this machine's clock.
+        now: u64,
+    },
+    /// The promise would outlive the lease.
+    #[error("the object would be kept until {} under a lease that ends at {}", Moment(*keep_until), Moment(*expires))]
+    KeptLonger {
+        /// Seconds since 1970.
+        keep_until: u64,
+        /// Seconds since 1970.
+        expires: u64,
+    },
+}
+
+/// Refuses times for a new lease that are past at `now`, seconds since 1970, or contradict each other.
+pub(crate) fn check(retention: Retention, now: u64) -> Result<(), RetentionError> {
+    let Retention { keep_until, expires } = retention;
+    if expires != 0 && expires <= now {
+        return Err(RetentionError::Ended { end: expires, now });
+    }
+    if keep_until != 0 && keep_until <= now {
+        return Err(RetentionError::KeptBefore { keep_until, now });
+    }
+    if expires != 0 && keep_until > expires {
+        return Err(RetentionError::KeptLonger { keep_until, expires });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_times_to_come_are_taken_and_the_promise_ends_first() {
+        let check = |keep_until, expires| check(Retention { keep_until, expires }, 100);
+        for (keep_until, expires) in [(0, 0), (101, 0), (0, 101), (101, 101), (200, 300), (u64::MAX, 0), (0, u64::MAX)]
+        {
+            assert_eq!(check(keep_until, expires), Ok(()), "{keep_until} {expires}");
+        }
+        for expires in [1, 99, 100] {
+            assert_eq!(check(0, expires), Err(RetentionError::Ended { end: expires, now: 100 }));
+        }
+        for keep_until in [1, 99, 100] {
+            assert_eq!(check(keep_until, 0), Err(RetentionError::KeptBefore { keep_until, now: 100 }));
+        }
+        assert_eq!(check(301, 300), Err(RetentionError::KeptLonger { keep_until: 301, expires: 300 }));
+        assert_eq!(
+            RetentionError::Ended { end: 0, now: 86_400 }.to_string(),
+            "the lease would have ended at 1970-01-01T00:00:00Z, and it is 1970-01-02T00:00:00Z now"
+        );
+    }
+}
