@@ -10,8 +10,8 @@ use client::{ReadError, UploadError};
 use format::OpenError;
 use serde::Serialize;
 use twin::{
-    ConfigError, GetError, IndexError, LeaseChangeError, NetworkError, OwnerError, PublishError, PurgeOrderError,
-    RetentionError,
+    ConfigError, GetError, IndexError, LeaseChangeError, NetworkError, OwnerError, PolicyNameError, PublishError,
+    PurgeOrderError, RetentionError,
 };
 
 use crate::commands::Options;
@@ -105,6 +105,14 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             RetentionError::KeptLonger { .. } => "an --expires that is not before --keep-until",
         };
         return Some((Class::Usage, Some(advice)));
+    }
+    if let Some(error) = cause.downcast_ref::<PolicyNameError>() {
+        return Some(match error {
+            PolicyNameError::Unknown { .. } => {
+                (Class::Failed, Some("check how it is spelt, or `evernear policy publish NAME FILE` first"))
+            }
+            PolicyNameError::Unavailable { .. } => (Class::Cluster, Some("again in a moment: nodes may be restarting")),
+        });
     }
     let read = |error: &ReadError| match error {
         ReadError::NotFound { .. } => {

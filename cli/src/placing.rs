@@ -90,13 +90,15 @@ pub(crate) async fn ask(twin: &Twin, here: &Place, path: &Path, mut put: PutOpti
     if name.as_str() == PolicyName::DEFAULT {
         return Ok(put);
     }
+    let unasked = || format!("the policy {name} cannot be asked where this may lie");
+    twin.know_policy(&name).await.with_context(unasked)?;
     let network = twin.network();
     let (transport, topology) = (network.reader().transport().clone(), network.topology().clone());
     let engine = Engine::new(EngineOptions::default())?;
     let library =
         PolicyLibrary::new(transport, topology.clone(), here.clone(), engine, Some(policy_check::compiler()?));
     let loaded = library.load(&twin.owner(), &name, 0).await;
-    let chain = loaded.with_context(|| format!("the policy {name} cannot be asked where this may lie"))?.chain;
+    let chain = loaded.with_context(unasked)?.chain;
     let nodes: Vec<NodeEntry> = topology.origins();
     let open = Sites::of(&nodes, &put.tenure);
     let sites = open.sites();

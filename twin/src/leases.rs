@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     index::{Entry, IndexError, Tenure},
+    policy_name::PolicyNameError,
     retention::{self, RetentionError},
     twin::{Twin, now},
 };
@@ -79,6 +80,9 @@ pub enum LeaseChangeError {
     /// The times cannot be those of a lease.
     #[error("the lease is not renewed to such a time")]
     Retention(#[from] RetentionError),
+    /// The policy cannot be named in a lease.
+    #[error("the lease is not renewed under this policy")]
+    Policy(#[from] PolicyNameError),
     /// Two caps for one level.
     #[error("{level} is capped twice; name one number")]
     Caps {
@@ -145,6 +149,9 @@ impl Twin {
         let now = now();
         if let Some(retention) = renewal.retention {
             retention::check(retention, now)?;
+        }
+        if let Some(policy) = &renewal.policy {
+            self.know_policy(policy).await?;
         }
         let mut renewed = BTreeMap::new();
         let family = self.family(locator).await;

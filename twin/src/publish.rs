@@ -3,13 +3,9 @@
 use bytes::Bytes;
 use client::TransportError;
 use format::{BlobId, PolicyManifest, PolicyManifestError, PolicyName};
-use futures::future::join_all;
 use tokio::task::spawn_blocking;
 
-use crate::{policy_source::PolicySource, twin::Twin};
-
-/// Nodes a policy is sent to directly; all others have it from the catalog they share with one of them.
-const NODES_TOLD_MAX: usize = 8;
+use crate::{policy_name::Asked, policy_source::PolicySource, twin::Twin};
 
 /// A published version.
 #[derive(Debug, Clone)]
@@ -40,36 +36,17 @@ impl Twin {
     /// # Errors
     /// [`PublishError`].
     pub async fn publish(&self, name: &PolicyName, source: &PolicySource) -> Result<Published, PublishError> {
-        let mut nodes: Vec<_> = self.network.topology.origins().into_iter().map(|node| node.name).collect();
-        nodes.truncate(NODES_TOLD_MAX);
-        let transport = &self.network.transport;
+        let nodes = self.nodes_with_policies();
         let owner = self.owner();
-        let mut failure = None;
-
-        let mut before: Option<(PolicyManifest, BlobId)> = None;
-        for answer in join_all(nodes.iter().map(|node| transport.policy(node, &owner, name))).await {
-            match answer {
-                Ok(Some(envelope)) => {
-                    let held =
-                        PolicyManifest::open(&envelope).ok().filter(|held| held.owner == owner && held.name == *name);
-                    let newer =
-                        |held: &PolicyManifest| before.as_ref().is_none_or(|(known, _)| held.sequence > known.sequence);
-                    if let Some(held) = held.filter(newer) {
-                        before = Some((held, BlobId::of(&envelope)));
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => failure = Some(error),
-            }
-        }
+        let Asked { newest, mut failure, .. } = self.ask_policy(&nodes, name).await;
         let manifest = PolicyManifest {
             owner,
             name: name.clone(),
-            sequence: before.as_ref().map_or(1, |(held, _)| held.sequence.saturating_add(1)),
+            sequence: newest.as_ref().map_or(1, |(held, _)| held.sequence.saturating_add(1)),
             links: source.links.iter().map(|link| link.link()).collect(),
             not_before: 0,
             expires: 0,
-            parent: before.map(|(_, id)| id),
+            parent: newest.map(|(_, id)| id),
             unknown: Vec::new(),
         };
         let (keys, to_sign) = (self.keys.clone(), manifest.clone());

@@ -26,6 +26,7 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 
 use crate::{
     index::{Batch, Entry, IndexError, PATH_BYTES_MAX, Position, State, Tenure},
+    policy_name::PolicyNameError,
     progress::Progress,
     retention::{self, RetentionError},
     tree::{Node, NodeKind, Tree, TreeError},
@@ -134,6 +135,9 @@ pub enum PutError {
     /// The times cannot be those of a lease.
     #[error("the object is not stored for such a time")]
     Retention(#[from] RetentionError),
+    /// The policy cannot be named in a lease.
+    #[error("the object is not stored under this policy")]
+    Policy(#[from] PolicyNameError),
     /// A pipe, a device or a socket given as a path.
     #[error("{} is neither file nor folder; give a pipe on standard input", path.display())]
     Kind {
@@ -223,7 +227,7 @@ impl Twin {
         options: &PutOptions,
         progress: &Arc<dyn Progress>,
     ) -> Result<Stored, PutError> {
-        check(options, now())?;
+        self.check(options).await?;
         let item = Item {
             source,
             path: path.to_owned(),
@@ -246,7 +250,7 @@ impl Twin {
         options: &PutOptions,
         progress: &Arc<dyn Progress>,
     ) -> Result<Stored, PutError> {
-        check(options, now())?;
+        self.check(options).await?;
         let top = path.to_owned();
         let tree = spawn_blocking(move || Tree::walk(&top)).await.expect("a walk neither panics nor is cancelled")?;
         let batch = new_batch()?;
@@ -324,6 +328,13 @@ impl Twin {
         let (entry, receipt) = self.store(item, &options, &quiet).await?;
         progress.durable(&node.path, receipt.durable);
         Ok((entry, receipt))
+    }
+
+    /// Refuses before anything is read what would be stored in vain.
+    async fn check(&self, options: &PutOptions) -> Result<(), PutError> {
+        check_bounds(options)?;
+        retention::check(options.tenure.retention, now())?;
+        Ok(self.know_policy(&options.tenure.policy).await?)
     }
 
     /// Stores one object. Dropping it abandons the upload.
@@ -421,9 +432,8 @@ fn insert(directories: &mut HashMap<usize, Directory>, tree: &Tree, at: usize, e
     inserted.map_err(|source| PutError::Directory { path: tree.nodes[parent].path.clone(), source })
 }
 
-/// Refuses before anything is read what would be stored in vain at `now`, or what the format would refuse at the end.
-fn check(options: &PutOptions, now: u64) -> Result<(), PutError> {
-    retention::check(options.tenure.retention, now)?;
+/// Refuses before anything is read what the format would refuse at the end.
+fn check_bounds(options: &PutOptions) -> Result<(), PutError> {
     let bounded = |what, found: usize, max| if found > max { Err(PutError::Bounds { what, max }) } else { Ok(()) };
     bounded("name", options.name.as_ref().map_or(0, String::len), NAME_BYTES_MAX)?;
     bounded("media type", options.mime.as_ref().map_or(0, String::len), MIME_BYTES_MAX)?;

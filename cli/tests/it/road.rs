@@ -172,6 +172,13 @@ fn a_folder_and_a_policy_and_a_stream() {
     let stat = home.good(&["stat", label]);
     assert_eq!((stat["policy"].as_str(), stat["entries"][1]["name"].as_str()), (Some("not-kp"), Some("index.html")));
 
+    // A name that is not published would take all of it down; `put` refuses it in the same words.
+    for command in [&["renew", label][..], &["put", "site"]] {
+        let (code, refused) = home.json(&[command, &["--policy", "not-pk"]].concat());
+        assert!(code == 1 && refused["causes"].to_string().contains("published no policy not-pk"), "{refused}");
+        assert!(refused["try"].as_str().unwrap().contains("evernear policy publish"), "{refused}");
+    }
+    assert_eq!(home.good(&["stat", label])["policy"], "not-kp");
     let renewed = home.good(&["renew", label, "--policy", "nft-immutable", "--expires", "+1d"]);
     assert_eq!((renewed["renewed"].as_u64(), renewed["missed_nodes"].as_array().map(Vec::len)), (Some(4), Some(0)));
     assert_eq!(home.good(&["stat", label, "index.html"])["policy"], "nft-immutable");

@@ -1,10 +1,20 @@
 //! Leases: only the owner changes them, versions only grow, what is promised to stay stays.
 
+use std::path::Path;
+
 use client::{PlacementError, ReadError, UploadError};
 use format::{Cap, OpenError, Profile, Redundancy, Retention};
-use twin::{GetError, LeaseChangeError, PutError, PutOptions, Renewal, RetentionError, Tenure, Twin};
+use twin::{
+    GetError, LeaseChangeError, PolicyNameError, PolicySource, PutError, PutOptions, Renewal, RetentionError, Tenure,
+    Twin,
+};
 
-use crate::small_cluster::{SmallCluster, noise, options, quiet};
+use crate::small_cluster::{ORIGINS, SmallCluster, name, noise, options, quiet};
+
+async fn publish(twin: &Twin, policy: &str) {
+    let source = PolicySource::parse("[[link]]\nuse = \"geo\"\n", Path::new("")).unwrap();
+    twin.publish(&policy.parse().unwrap(), &source).await.unwrap();
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ended_object_is_gone_for_readers_and_from_the_index() {
@@ -56,6 +66,7 @@ async fn a_renewal_reaches_nodes_and_index_with_a_higher_version() {
     let twin = cluster.twin(1);
     let stored = twin.put(&cluster.file("a", &noise(300_000)), &options(), &quiet()).await.unwrap();
     let locator = stored.entry.capability.locator();
+    publish(&twin, "geo").await;
     let expires = Retention { keep_until: 0, expires: u64::MAX };
     for version in 2..4 {
         let renewal = Renewal { policy: Some("geo".parse().unwrap()), retention: Some(expires), ..Renewal::default() };
@@ -174,4 +185,40 @@ async fn no_lease_is_signed_that_is_over_or_breaks_a_promise() {
     std::fs::remove_file(cluster.folder.path().join("owner-1/index")).unwrap();
     let broken = renew(&cluster.twin(1), to_come, later).await;
     assert!(matches!(broken, Err(LeaseChangeError::Shortened { until }) if until == to_come + 1), "{broken:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_lease_names_a_policy_that_edges_could_not_ask() {
+    let cluster = SmallCluster::start();
+    let twin = cluster.twin(1);
+    let path = cluster.file("a", b"x");
+    publish(&twin, "eu-only").await;
+    publish(&cluster.twin(2), "eu-onyl").await;
+    let put = async |policy: &str| {
+        let tenure = Tenure { policy: policy.parse().unwrap(), ..options().tenure };
+        twin.put(&path, &PutOptions { tenure, ..options() }, &quiet()).await
+    };
+    let misspelt = put("eu-onyl").await;
+    assert!(
+        matches!(misspelt, Err(PutError::Policy(PolicyNameError::Unknown { .. }))),
+        "another owner's: {misspelt:?}"
+    );
+    assert!(twin.list().await.is_empty());
+    let stored = put("eu-only").await.unwrap();
+    let locator = stored.entry.capability.locator();
+    let renew = async |policy: &str| {
+        let renewal = Renewal { policy: Some(policy.parse().unwrap()), ..Renewal::default() };
+        twin.renew(&locator, &renewal).await
+    };
+    let misspelt = renew("eu-onyl").await;
+    assert!(matches!(misspelt, Err(LeaseChangeError::Policy(PolicyNameError::Unknown { .. }))), "{misspelt:?}");
+    let found = cluster.network.find(&stored.entry.capability, &[]).await.unwrap();
+    assert_eq!((found.record.lease.version, found.record.lease.policy.as_str()), (1, "eu-only"));
+    renew("nft-immutable").await.unwrap();
+    renew("eu-only").await.unwrap();
+    (0..ORIGINS).for_each(|origin| cluster.memory.remove(&name(origin)));
+    let unasked = renew("eu-only").await;
+    let Err(LeaseChangeError::Policy(PolicyNameError::Unavailable { source: Some(_), .. })) = unasked else {
+        panic!("{unasked:?}")
+    };
 }
