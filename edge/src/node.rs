@@ -9,7 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 use client::Topology;
 use format::{
-    Locator, OwnerId,
+    Capability, Locator, OwnerId,
     wire::{NodeEntry, Role},
 };
 use sandbox::{Candidate as PolicyCandidate, CountryCode, Tier};
@@ -76,11 +76,25 @@ impl Node {
         }
     }
 
+    /// Opens an object that may be served from here: all that is served goes through this, a directory on the way to a
+    /// file like the file. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Fault::Blocked`] for what the operator does not serve, [`Fault::Erased`] for what its owner took back or let
+    /// end, or the faults of opening.
+    pub(crate) async fn open(&self, capability: &Capability, now: SystemTime) -> Result<Arc<Opened>, Fault> {
+        // First, so that what is denied is not even asked for.
+        self.check_denylist(&capability.locator())?;
+        let opened = self.objects.open(capability).await?;
+        opened.check_lease(now)?;
+        Ok(opened)
+    }
+
     /// Refuses what the operator does not serve.
     ///
     /// # Errors
     /// [`Fault::Blocked`].
-    pub(crate) fn check_denylist(&self, locator: &Locator) -> Result<(), Fault> {
+    fn check_denylist(&self, locator: &Locator) -> Result<(), Fault> {
         match &self.config.denylist {
             Some(config) if self.denylist.load().denies(locator) => Err(Fault::Blocked { status: config.status }),
             _ => Ok(()),

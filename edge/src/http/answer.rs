@@ -49,12 +49,9 @@ pub(super) async fn answer(door: &Arc<HttpDoor>, request: &Request) -> Reply {
         HostName::Object(_) if request.method == Method::OPTIONS => preflight(),
         HostName::Object(label) => {
             let locator = label.capability().locator();
-            let opened = match door.node.check_denylist(&locator) {
-                Ok(()) => door.node.objects.open(label.capability()).await,
-                Err(fault) => Err(fault),
-            };
-            let reply = match opened {
-                Ok(root) => object(door, request, root).await,
+            let now = SystemTime::now();
+            let reply = match door.node.open(label.capability(), now).await {
+                Ok(root) => object(door, request, root, now).await,
                 Err(fault) => Err(fault),
             };
             let reply = reply.unwrap_or_else(|fault| with_proxy_status(refusal(request, &fault), door, &fault));
@@ -103,21 +100,15 @@ impl Timing {
     }
 }
 
-async fn object(door: &Arc<HttpDoor>, request: &Request, root: Arc<Opened>) -> Result<Reply, Fault> {
-    let now = SystemTime::now();
+async fn object(door: &Arc<HttpDoor>, request: &Request, root: Arc<Opened>, now: SystemTime) -> Result<Reply, Fault> {
     let mut timing = Timing::new();
-    root.check_lease(now)?;
-    let found = door.directories.walk(&door.node, &root, &request.path).await;
+    let found = door.directories.walk(&door.node, &root, &request.path, now).await;
     timing.part("open");
     let leaf = match &found {
         Ok(Found::File(leaf) | Found::Listing(leaf, _)) => leaf,
         Ok(Found::Slash) | Err(_) => &root,
     };
-    leaf.check_lease(now)?;
-    if !Arc::ptr_eq(leaf, &root) {
-        door.node.check_denylist(&leaf.object.locator())?;
-    }
-    // Whoever is refused learns nothing of what lies below the name, so the verdict comes before the path's own fault.
+    // Whoever is refused learns nothing of what lies below the name, so the verdict comes before the faults of the walk.
     let ask = ask(door, request, leaf, now);
     let mut decision = door.node.decide(&root, leaf, &ask).await.inspect_err(|_| {
         door.node.metrics.policy_faults.inc();

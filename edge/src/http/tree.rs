@@ -1,6 +1,6 @@
 //! From a path to an object: a file answers at its root and at any one name below it, a directory is walked.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use format::{
@@ -41,11 +41,18 @@ impl Directories {
         Self(Cache::builder().max_capacity(DIRECTORIES_BYTES_MAX * DECODED_FACTOR).weigher(weigh).build())
     }
 
-    /// Returns what a path below `root` leads to. Cancel safe.
+    /// Returns what a path below `root` leads to. No object on it, between or at its end, is one that may not be
+    /// served. Cancel safe.
     ///
     /// # Errors
-    /// [`Fault::Path`], [`Fault::Request`] for a path that is none, or the faults of reading.
-    pub(super) async fn walk(&self, node: &Node, root: &Arc<Opened>, path: &str) -> Result<Found, Fault> {
+    /// [`Fault::Path`], [`Fault::Request`] for a path that is none, or the faults of [`Node::open`] and of reading.
+    pub(super) async fn walk(
+        &self,
+        node: &Node,
+        root: &Arc<Opened>,
+        path: &str,
+        now: SystemTime,
+    ) -> Result<Found, Fault> {
         let segments = segments(path)?;
         if root.object.kind() == Kind::File {
             // A name is for players and people; it is not looked at.
@@ -62,12 +69,12 @@ impl Directories {
                     return Err(Fault::Path);
                 }
                 return match directory.entry(INDEX).filter(|entry| entry.kind == Kind::File) {
-                    Some(index) => Ok(Found::File(node.objects.open(&index.capability).await?)),
+                    Some(index) => Ok(Found::File(node.open(&index.capability, now).await?)),
                     None => Ok(Found::Listing(at, directory)),
                 };
             }
             let entry = directory.entry(segment).ok_or(Fault::Path)?;
-            at = node.objects.open(&entry.capability).await?;
+            at = node.open(&entry.capability, now).await?;
             if at.object.kind() != entry.kind {
                 return Err(Fault::Damaged);
             }

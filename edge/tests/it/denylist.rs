@@ -3,9 +3,9 @@
 use std::{fs, path::PathBuf};
 
 use edge::{StartError, config::DenylistConfig};
-use format::Kind;
+use format::{Kind, Lease, Locator, PolicyName};
 
-use crate::site::{Site, eventually, noise};
+use crate::site::{Site, Stored, eventually, noise};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_on_a_list_is_not_served_by_any_path_until_it_is_taken_off() {
@@ -59,5 +59,72 @@ async fn an_edge_does_not_start_without_its_list() {
         let started = Site::try_with(|config| config.denylist = Some(list(path)), vec![]).await;
         let Err(StartError::Denylist(error)) = started else { panic!("it started") };
         assert!(error.to_string().contains(says), "{error}");
+    }
+}
+
+/// A tree of three directories, with a file at its end: `/a/b/c.txt`.
+struct Tree {
+    site: Site,
+    root: Stored,
+    between: [Stored; 2],
+    file: Stored,
+}
+
+impl Tree {
+    async fn new() -> Self {
+        let site = Site::start().await;
+        let file = site.store("c.txt", "text/plain", b"deep".to_vec()).await;
+        let b = site.store_directory(&[("c.txt", &file, Kind::File), ("index.html", &file, Kind::File)]).await;
+        let a = site.store_directory(&[("b", &b, Kind::Directory), ("c.txt", &file, Kind::File)]).await;
+        let root = site.store_directory(&[("a", &a, Kind::Directory), ("c.txt", &file, Kind::File)]).await;
+        Self { site, root, between: [a, b], file }
+    }
+
+    /// What each path is answered with by an edge: the four that lead through the second directory, then what is
+    /// reached without.
+    async fn statuses(&self, edge: &Site) -> Vec<u16> {
+        let paths = ["/a/b/c.txt", "/a/b/", "/a/b", "/a/b/none", "/a/c.txt", "/a/", "/c.txt"];
+        let mut statuses = Vec::new();
+        for path in paths {
+            statuses.push(edge.get(&self.root, path, &[]).await.status());
+        }
+        statuses
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_reached_through_a_denied_directory_is_not_served() {
+    let tree = Tree::new().await;
+    assert_eq!(tree.statuses(&tree.site).await, [200, 200, 308, 404, 200, 200, 200]);
+    let folder = tempfile::tempdir().unwrap();
+    let denying = async |locator: Locator| {
+        let list = folder.path().join(locator.to_string());
+        fs::write(&list, edge::denylist_rule(&locator)).unwrap();
+        tree.site.beside(|config| config.denylist = Some(DenylistConfig { files: vec![list], status: 451 })).await
+    };
+    let edge = denying(tree.between[1].sealed.locator).await;
+    assert_eq!(tree.statuses(&edge).await, [451, 451, 451, 451, 200, 200, 200]);
+    let head = edge.get(&tree.root, "/a/b/c.txt", &["-I"]).await;
+    assert_eq!((head.status(), head.field("cache-control")), (451, Some("public, max-age=60")));
+    assert_eq!(edge.get(&tree.file, "/", &[]).await.status(), 200, "by a name of its own it is another matter");
+    edge.stop().await;
+
+    let edge = denying(tree.between[0].sealed.locator).await;
+    assert_eq!(tree.statuses(&edge).await, [451, 451, 451, 451, 451, 451, 200]);
+    edge.stop().await;
+    tree.site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_reached_through_a_directory_that_its_owner_took_back_is_gone() {
+    for take_back in [|lease: &mut Lease| lease.retention.expires = 1, |lease: &mut Lease| lease.erased = true] {
+        let tree = Tree::new().await;
+        assert_eq!(tree.statuses(&tree.site).await, [200, 200, 308, 404, 200, 200, 200]);
+        let mut lease = tree.site.lease(tree.between[1].sealed.locator, &PolicyName::default(), 2, false);
+        take_back(&mut lease);
+        tree.site.put_lease(&lease).await;
+        let gone = async || tree.statuses(&tree.site).await == [410, 410, 410, 410, 200, 200, 200];
+        eventually("the directory is gone", gone).await;
+        tree.site.stop().await;
     }
 }
