@@ -26,7 +26,9 @@ pub(crate) struct RequestFacts {
     pub(crate) method: Method,
     pub(crate) is_secure: bool,
     pub(crate) range: bool,
+    /// As [`host_name`] spells it.
     pub(crate) host: String,
+    /// In its one spelling.
     pub(crate) path: String,
     pub(crate) query: String,
     pub(crate) headers: HeaderMap,
@@ -97,7 +99,7 @@ impl Facts for Ask {
         let Some(referer) = request.headers.get(http::header::REFERER) else { return RefererState::Absent };
         let host = referer.to_str().ok().and_then(|text| text.parse::<http::Uri>().ok());
         match host.as_ref().and_then(http::Uri::host) {
-            Some(host) if host.eq_ignore_ascii_case(&request.host) => RefererState::SameSite,
+            Some(host) if host_name(host) == request.host => RefererState::SameSite,
             _ => RefererState::Other,
         }
     }
@@ -219,6 +221,12 @@ pub fn content_kind(mime: &str) -> ContentKind {
     }
 }
 
+/// Returns the host of an authority in its one spelling: in lower case, without a port or a final dot.
+pub(crate) fn host_name(authority: &str) -> String {
+    let host = authority.split(':').next().unwrap_or("");
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+}
+
 /// Returns a field of a query, as a policy may see it: never the token, which whoever sees it could hand on.
 fn query_field<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     let mut fields = query.split('&').map(|field| field.split_once('=').unwrap_or((field, "")));
@@ -236,6 +244,14 @@ mod tests {
         assert_eq!(query_field(query, "flag"), Some(""));
         assert_eq!(query_field(query, "token"), None);
         assert_eq!(query_field(query, "x"), None);
+    }
+
+    #[test]
+    fn a_host_has_one_spelling() {
+        for authority in ["a.example", "A.Example.", "a.example:80", "a.EXAMPLE.:80"] {
+            assert_eq!(host_name(authority), "a.example", "{authority}");
+        }
+        assert_eq!((host_name(""), host_name("."), host_name("a..")), (String::new(), String::new(), "a.".to_owned()));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod conditions;
 mod gathered;
 mod headers;
 mod page;
+mod path;
 mod proxy;
 pub(crate) mod quic;
 mod range;

@@ -4,7 +4,7 @@
 //! section 5). Keeps true: nothing in a token is read before its code is right, and a restriction that is not understood is one
 //! that is not met.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
 use aws_lc_rs::hmac;
 use coset::{
@@ -14,7 +14,7 @@ use coset::{
 };
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use format::Country;
-use sandbox::TokenState;
+use sandbox::{TokenState, canonical_path};
 use zeroize::Zeroizing;
 
 use crate::places::Net;
@@ -93,7 +93,7 @@ pub struct Terms {
     pub not_before: Option<u64>,
     /// The host in lower case, without a port. Absent: all objects of the owner.
     pub host: Option<String>,
-    /// What the path begins with, as it stands in the URL.
+    /// What the path begins with, in any spelling.
     pub path: Option<String>,
     /// Where the viewer may be.
     pub countries: Vec<Country>,
@@ -150,8 +150,9 @@ impl Terms {
 pub(crate) struct Asked<'a> {
     /// Seconds since 1970.
     pub(crate) now: u64,
-    /// In lower case, without a port.
+    /// In lower case, without a port or a final dot.
     pub(crate) host: &'a str,
+    /// In its one spelling, as policies see it.
     pub(crate) path: &'a str,
     pub(crate) address: IpAddr,
     pub(crate) country: Country,
@@ -317,17 +318,19 @@ fn padded<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
 fn matches_uri(parts: &Value, asked: &Asked<'_>) -> bool {
     let Some(parts) = parts.as_map() else { return false };
     parts.iter().all(|(part, ways)| {
-        let text = match part.as_integer().map(i128::from) {
-            Some(uri::HOST) => asked.host,
-            Some(uri::PATH) => asked.path,
+        let (text, is_path) = match part.as_integer().map(i128::from) {
+            Some(uri::HOST) => (asked.host, false),
+            Some(uri::PATH) => (asked.path, true),
             _ => return false,
         };
+        // Whoever signed it may spell a path otherwise.
+        let spell = |wanted| if is_path { canonical_path(wanted) } else { Cow::Borrowed(wanted) };
         ways.as_map().is_some_and(|ways| {
-            ways.iter().all(|(way, wanted)| match (way.as_integer().map(i128::from), wanted.as_text()) {
+            ways.iter().all(|(way, wanted)| match (way.as_integer().map(i128::from), wanted.as_text().map(spell)) {
                 (Some(uri::EXACT), Some(wanted)) => text == wanted,
-                (Some(uri::PREFIX), Some(wanted)) => text.starts_with(wanted),
-                (Some(uri::SUFFIX), Some(wanted)) => text.ends_with(wanted),
-                (Some(uri::CONTAINS), Some(wanted)) => text.contains(wanted),
+                (Some(uri::PREFIX), Some(wanted)) => text.starts_with(&*wanted),
+                (Some(uri::SUFFIX), Some(wanted)) => text.ends_with(&*wanted),
+                (Some(uri::CONTAINS), Some(wanted)) => text.contains(&*wanted),
                 _ => false,
             })
         })
@@ -400,6 +403,20 @@ mod tests {
         assert_eq!(state(&free, |asked| asked.country = Country::UNKNOWN), TokenState::Valid);
         let nobody = Terms { countries: vec![Country::UNKNOWN], ..Terms::default() }.sign(&key());
         assert_eq!(state(&nobody, |asked| asked.country = Country::UNKNOWN), TokenState::WrongScope);
+    }
+
+    #[test]
+    fn a_signed_path_counts_in_whatever_spelling_it_was_signed() {
+        let state_of = |signed: &str, path: &'static str| {
+            let token = Terms { path: Some(signed.to_owned()), ..Terms::default() }.sign(&key());
+            state(&token, |asked| asked.path = path)
+        };
+        for signed in ["/größe@2/", "/gr%c3%b6%C3%9fe%402/", "/gr%C3%B6%C3%9Fe@2/", "/gr%C3%B6%C3%9Fe%402/"] {
+            assert_eq!(state_of(signed, "/gr%C3%B6%C3%9Fe%402/a.png"), TokenState::Valid, "{signed}");
+            assert_eq!(state_of(signed, "/gr%C3%B6%C3%9Fe/a.png"), TokenState::WrongScope, "{signed}");
+        }
+        // A slash in a name parts nothing.
+        assert_eq!(state_of("/a%2Fb", "/a/b"), TokenState::WrongScope);
     }
 
     #[test]

@@ -80,7 +80,8 @@ pub trait Facts: Send + Sync + 'static {
     fn request_host(&self) -> &str {
         ""
     }
-    /// The path, beginning with `/`, percent-encoded as it came, without the query.
+    /// The path that is walked, beginning with `/`, in its one spelling ([`canonical_path`](crate::canonical_path)),
+    /// without the query.
     fn request_path(&self) -> &str {
         ""
     }

@@ -1,11 +1,14 @@
 //! Globs over paths, matched in time linear in the path whatever the pattern.
 //!
-//! `*` matches any run of bytes without `/`, `**` any run, `?` one byte but `/`; all else stands for itself, and there is no
-//! escape. Backtracking was rejected: an owner chooses the glob and a viewer the path, so together they would choose
-//! how long the edge computes. Here the set of reachable positions is one `u128` and each byte of the path a few
-//! instructions (Baeza-Yates and Gonnet, "A new approach to text searching", 1992, extended by the two stars).
+//! `*` matches any run of bytes without `/`, `**` any run, `?` one byte but `/`; all else stands for itself, in
+//! whatever spelling ([`canonical_glob`]); `%2A` is a star that stands for itself. Backtracking was rejected: an owner
+//! chooses the glob and a viewer the path, so together they would choose how long the edge computes. Here the set of
+//! reachable positions is one `u128` and each byte of the path a few instructions (Baeza-Yates and Gonnet, "A new
+//! approach to text searching", 1992, extended by the two stars).
 
-/// The most tokens of a glob: a letter, a `?` or a star each; one bit each beside the final one.
+use crate::path::canonical_glob;
+
+/// The most tokens of a glob: a byte, a `?` or a star each; one bit each beside the final one.
 const TOKENS_MAX: u32 = 127;
 
 /// A compiled glob; about 4 KiB.
@@ -21,7 +24,9 @@ pub struct Glob {
 
 /// A glob that is too long: the owner's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("glob has more than {limit} letters, `?` and stars; shorten it or ask path-starts and path-ends")]
+#[error(
+    "glob has more than {limit} letters (3 for each %XX), `?` and stars; shorten it or ask path-starts and path-ends"
+)]
 pub struct GlobError {
     /// The most tokens that a glob may have.
     pub limit: u32,
@@ -34,6 +39,7 @@ impl Glob {
     /// When it has more than 127 tokens.
     pub fn new(pattern: &str) -> Result<Self, GlobError> {
         let mut glob = Self { singles: Box::new([0; 256]), stars: 0, double_stars: 0, accept: 0 };
+        let pattern = canonical_glob(pattern);
         let mut bytes = pattern.bytes().peekable();
         let mut position = 0;
         while let Some(byte) = bytes.next() {
@@ -108,6 +114,7 @@ mod tests {
     fn stars_stop_at_slashes_and_double_stars_do_not() {
         assert!(matches("/img/*.png", "/img/a.png") && !matches("/img/*.png", "/img/b/a.png"));
         assert!(matches("/img/**.png", "/img/b/a.png") && matches("**", "") && matches("*", ""));
+        assert!(matches("/größe/*", "/gr%C3%B6%C3%9Fe/a") && matches("/%70/%2a", "/p/%2A"));
         assert!(matches("/a?c", "/abc") && !matches("/a?c", "/a/c") && !matches("/a", "/ab") && !matches("/ab", "/a"));
     }
 

@@ -9,6 +9,7 @@ use crate::config::{Config, WrongType};
 use crate::country::CountryCode;
 use crate::facts::Facts;
 use crate::glob::Glob;
+use crate::path::canonical_path;
 use crate::vocabulary::{ContentKind, Continent, Method, NetworkKind, RefererState, TokenState};
 
 const MINUTE: u32 = 60;
@@ -282,7 +283,8 @@ pub struct Asked {
 
 /// Answers `question` from the facts and the config of the link that asks.
 ///
-/// No allocation but for whole texts. A glob that is too long matches nothing here; a run refuses it before.
+/// No allocation but for whole texts, globs, and what is not in the one spelling of a path. A glob that is too long matches
+/// nothing here; a run refuses it before.
 ///
 /// # Errors
 /// [`WrongType`], when the question is about a key that the config has as something else. No verdict comes of such a run, so
@@ -307,9 +309,9 @@ pub fn answer(facts: &dyn Facts, config: &Config, question: &Question) -> Result
         Question::RequestTokenClaim(slot) => facts.request_token_claim(*slot).into(),
         Question::RequestReferer => facts.request_referer().into(),
         Question::RequestHostIs(name) => (facts.request_host() == &**name).into(),
-        Question::RequestPathIs(path) => (facts.request_path() == &**path).into(),
-        Question::RequestPathStarts(prefix) => facts.request_path().starts_with(&**prefix).into(),
-        Question::RequestPathEnds(suffix) => facts.request_path().ends_with(&**suffix).into(),
+        Question::RequestPathIs(path) => (facts.request_path() == canonical_path(path)).into(),
+        Question::RequestPathStarts(prefix) => facts.request_path().starts_with(&*canonical_path(prefix)).into(),
+        Question::RequestPathEnds(suffix) => facts.request_path().ends_with(&*canonical_path(suffix)).into(),
         Question::RequestPathGlob(glob) => Glob::new(glob).is_ok_and(|glob| glob.matches(facts.request_path())).into(),
         Question::RequestHeaderIs(name, value) => {
             facts.request_header(name).is_some_and(|header| header == **value).into()

@@ -16,13 +16,14 @@ use super::{
     body::Body,
     conditions::{Validators, Verdict},
     headers, page,
+    path::{self, Path},
     range::{Wanted, wanted},
     reply::{Content, Parts, Reply, Source, refusal},
     request::Request,
     tree::Found,
 };
 use crate::{
-    ask::{Ask, RequestFacts},
+    ask::{Ask, RequestFacts, host_name},
     clock,
     decide::Decision,
     error::Fault,
@@ -102,14 +103,15 @@ impl Timing {
 
 async fn object(door: &Arc<HttpDoor>, request: &Request, root: Arc<Opened>, now: SystemTime) -> Result<Reply, Fault> {
     let mut timing = Timing::new();
-    let found = door.directories.walk(&door.node, &root, &request.path, now).await;
+    let path = Path::read(&request.path)?;
+    let found = door.directories.walk(&door.node, &root, &path, now).await;
     timing.part("open");
     let leaf = match &found {
         Ok(Found::File(leaf) | Found::Listing(leaf, _)) => leaf,
         Ok(Found::Slash) | Err(_) => &root,
     };
     // Whoever is refused learns nothing of what lies below the name, so the verdict comes before the faults of the walk.
-    let ask = ask(door, request, leaf, now);
+    let ask = ask(door, request, &path, leaf, now);
     let mut decision = door.node.decide(&root, leaf, &ask).await.inspect_err(|_| {
         door.node.metrics.policy_faults.inc();
     })?;
@@ -141,10 +143,12 @@ async fn object(door: &Arc<HttpDoor>, request: &Request, root: Arc<Opened>, now:
     }
     match found? {
         Found::Slash => {
-            let target = format!("{}/", request.path);
+            let target = format!("{}/", path.spelling());
             redirect(308, &target, &decision)
         }
-        Found::Listing(_, directory) => Ok(listing(&directory, request, &decision)),
+        Found::Listing(_, directory) => {
+            Ok(own_page(page::listing(&directory, &path.shown()), decision.cache_control()))
+        }
         Found::File(file) => {
             // Only blocks are kept by themselves; a small file is part of its open manifest.
             let tier = match file.object.geometry() {
@@ -156,12 +160,12 @@ async fn object(door: &Arc<HttpDoor>, request: &Request, root: Arc<Opened>, now:
     }
 }
 
-fn ask(door: &HttpDoor, request: &Request, leaf: &Opened, now: SystemTime) -> Arc<Ask> {
+fn ask(door: &HttpDoor, request: &Request, path: &Path<'_>, leaf: &Opened, now: SystemTime) -> Arc<Ask> {
     let method = if request.is_head() { PolicyMethod::Head } else { PolicyMethod::Get };
-    let host = request.authority.split(':').next().unwrap_or("").to_ascii_lowercase();
+    let host = host_name(&request.authority);
     let (now, viewer) = (clock::unix_seconds(now), door.node.places.locate(request.peer).place);
     let token = token::of_query(&request.query).map(|token| {
-        let (path, address, country) = (&request.path, request.peer, viewer.country);
+        let (path, address, country) = (path.spelling(), request.peer, viewer.country);
         let asked = Asked { now, host: &host, path, address, country };
         door.node.weigh(token, &leaf.record.lease.owner, &asked)
     });
@@ -175,7 +179,7 @@ fn ask(door: &HttpDoor, request: &Request, leaf: &Opened, now: SystemTime) -> Ar
             is_secure: request.is_secure,
             range: request.fields.contains_key(header::RANGE),
             host,
-            path: request.path.clone(),
+            path: path.spelling().to_owned(),
             query: request.query.clone(),
             headers: request.fields.clone(),
             token,
@@ -319,7 +323,7 @@ fn object_fields(decision: &Decision, validators: &Validators) -> HeaderMap {
 
 /// Says that a file is to be saved, under its name: RFC 6266, in the encoding of RFC 8187, which survives every character.
 fn attachment(name: &str) -> String {
-    let name = page::percent_encode(name);
+    let name = path::encode(name);
     if name.is_empty() { "attachment".to_owned() } else { format!("attachment; filename*=UTF-8''{name}") }
 }
 
@@ -352,11 +356,6 @@ fn own_page(text: String, lifetime: String) -> Reply {
     headers::set(&mut fields, header::CONTENT_TYPE, "text/html; charset=utf-8");
     headers::set(&mut fields, header::CACHE_CONTROL, lifetime);
     Reply::of(StatusCode::OK, fields, Content::Bytes(text.into()), Source::Own)
-}
-
-fn listing(directory: &format::Directory, request: &Request, decision: &Decision) -> Reply {
-    let path = page::decoded(&request.path);
-    own_page(page::listing(directory, &path), decision.cache_control())
 }
 
 fn apex(zone: &str) -> Reply {

@@ -6,6 +6,7 @@ use format::{Directory, Kind};
 use http::StatusCode;
 use serde_json::json;
 
+use super::path::encode;
 use crate::error::Fault;
 
 /// How to show something.
@@ -73,8 +74,7 @@ pub(super) fn listing(directory: &Directory, path: &str) -> String {
         let size =
             if entry.kind == Kind::Directory { String::new() } else { format!(" <small>{} B</small>", entry.length) };
         // "./" keeps a colon in a name from being read as a scheme.
-        let _ =
-            write!(rows, "<li><a href=\"./{}{slash}\">{}{slash}</a>{size}</li>", percent_encode(name), escape(name));
+        let _ = write!(rows, "<li><a href=\"./{}{slash}\">{}{slash}</a>{size}</li>", encode(name), escape(name));
     }
     page(&escape(path), &format!("<h1>{}</h1><ul>{rows}</ul>", escape(path)))
 }
@@ -122,25 +122,6 @@ fn escape(text: &str) -> String {
         }
     }
     safe
-}
-
-/// Encodes a name as one path segment: all but the unreserved characters of RFC 3986 section 2.3.
-pub(super) fn percent_encode(name: &str) -> String {
-    let mut encoded = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
-}
-
-/// Shows a path as people read it; what does not decode stays as it is.
-pub(super) fn decoded(path: &str) -> String {
-    let names = path.split('/').map(|segment| super::tree::decode(segment).unwrap_or(segment.into()));
-    names.collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]

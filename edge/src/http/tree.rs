@@ -1,14 +1,12 @@
 //! From a path to an object: a file answers at its root and at any one name below it, a directory is walked.
 
-use std::{borrow::Cow, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use format::{
-    Directory, Kind, Locator, StripeIndex,
-    limits::{DIRECTORY_BYTES_MAX, PATH_SEGMENTS_MAX},
-};
+use format::{Directory, Kind, Locator, StripeIndex, limits::DIRECTORY_BYTES_MAX};
 use moka::sync::Cache;
 
+use super::path::Path;
 use crate::{error::Fault, node::Node, objects::Opened};
 
 /// Decoded directories kept, by the bytes of their bodies.
@@ -45,27 +43,27 @@ impl Directories {
     /// served. Cancel safe.
     ///
     /// # Errors
-    /// [`Fault::Path`], [`Fault::Request`] for a path that is none, or the faults of [`Node::open`] and of reading.
+    /// [`Fault::Path`], or the faults of [`Node::open`] and of reading.
     pub(super) async fn walk(
         &self,
         node: &Node,
         root: &Arc<Opened>,
-        path: &str,
+        path: &Path<'_>,
         now: SystemTime,
     ) -> Result<Found, Fault> {
-        let segments = segments(path)?;
+        let names = path.names();
         if root.object.kind() == Kind::File {
             // A name is for players and people; it is not looked at.
-            return if segments.len() <= 1 { Ok(Found::File(Arc::clone(root))) } else { Err(Fault::Path) };
+            return if names.len() <= 1 { Ok(Found::File(Arc::clone(root))) } else { Err(Fault::Path) };
         }
         let mut at = Arc::clone(root);
-        let mut segments = segments.iter().peekable();
+        let mut names = names.iter().peekable();
         loop {
             // Names ran out on a directory: its own slash is missing.
-            let Some(segment) = segments.next() else { return Ok(Found::Slash) };
+            let Some(name) = names.next() else { return Ok(Found::Slash) };
             let directory = self.read(node, &at).await?;
-            if segment.is_empty() {
-                if segments.peek().is_some() {
+            if name.is_empty() {
+                if names.peek().is_some() {
                     return Err(Fault::Path);
                 }
                 return match directory.entry(INDEX).filter(|entry| entry.kind == Kind::File) {
@@ -73,13 +71,13 @@ impl Directories {
                     None => Ok(Found::Listing(at, directory)),
                 };
             }
-            let entry = directory.entry(segment).ok_or(Fault::Path)?;
+            let entry = directory.entry(name).ok_or(Fault::Path)?;
             at = node.open(&entry.capability, now).await?;
             if at.object.kind() != entry.kind {
                 return Err(Fault::Damaged);
             }
             if entry.kind == Kind::File {
-                return if segments.next().is_none() { Ok(Found::File(at)) } else { Err(Fault::Path) };
+                return if names.next().is_none() { Ok(Found::File(at)) } else { Err(Fault::Path) };
             }
         }
     }
@@ -119,58 +117,4 @@ async fn whole(node: &Node, opened: &Arc<Opened>) -> Result<Bytes, Fault> {
         }
     }
     Ok(body.into())
-}
-
-/// Cuts a path into decoded names; the last is empty when the path ends with a slash.
-fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Fault> {
-    let malformed = Fault::Request { reason: "the path is malformed" };
-    let below = path.strip_prefix('/').ok_or_else(|| malformed.clone())?;
-    if below.split('/').count() > PATH_SEGMENTS_MAX {
-        return Err(Fault::Path);
-    }
-    below.split('/').map(|segment| decode(segment).ok_or_else(|| malformed.clone())).collect()
-}
-
-/// Undoes percent-encoding (RFC 3986 section 2.1); none when it is broken or hides a slash or what is not UTF-8.
-pub(super) fn decode(segment: &str) -> Option<Cow<'_, str>> {
-    if !segment.contains('%') {
-        return Some(Cow::Borrowed(segment));
-    }
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        if *first == b'%' {
-            let (hex, after) = after.split_at_checked(2)?;
-            if !hex.iter().all(u8::is_ascii_hexdigit) {
-                return None;
-            }
-            bytes.push(u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?);
-            rest = after;
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).ok().filter(|name| !name.contains('/') && !name.contains('\0')).map(Cow::Owned)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(path: &str) -> Option<Vec<String>> {
-        segments(path).ok().map(|names| names.into_iter().map(Cow::into_owned).collect())
-    }
-
-    #[test]
-    fn paths_are_cut_and_decoded() {
-        assert_eq!(names("/"), Some(vec![String::new()]));
-        assert_eq!(names("/a/b.png"), Some(vec!["a".into(), "b.png".into()]));
-        assert_eq!(names("/a%20b/%C3%A9/"), Some(vec!["a b".into(), "é".into(), String::new()]));
-        for bad in ["", "a", "/%", "/%4", "/%zz", "/%+1", "/%ff", "/a%2Fb", "/%00"] {
-            assert_eq!(names(bad), None, "{bad}");
-        }
-        assert!(segments(&"/a".repeat(PATH_SEGMENTS_MAX)).is_ok());
-        assert_eq!(segments(&"/a".repeat(PATH_SEGMENTS_MAX + 1)), Err(Fault::Path));
-    }
 }

@@ -111,3 +111,25 @@ async fn without_a_secret_no_token_counts() {
     plain.stop().await;
     scene.site.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_counts_for_its_path_and_host_however_they_are_written() {
+    let scene = Scene::new().await;
+    let film = scene.store("signed", "", 5).await;
+    let host = format!("{}.evernear.example", film.label);
+    for signed in ["/fi lm@", "/fi%20lm@", "/%66i%20lm%40"] {
+        let token = Terms { path: Some(signed.to_owned()), ..Scene::terms(&film) }.sign(&scene.key);
+        let status = async |path: &str, host: &str| {
+            let host = format!("host: {host}");
+            scene.site.get(&film, &format!("{path}?token={token}"), &["-H", &host]).await.status()
+        };
+        for path in ["/fi%20lm@2.mp4", "/fi%20lm%402.mp4", "/%66%69%20lm@2%2Emp4"] {
+            assert_eq!(status(path, &host).await, 200, "{signed} {path}");
+            assert_eq!(status(path, &format!("{}.:80", host.to_uppercase())).await, 200, "{signed} {path}");
+        }
+        for path in ["/film@2.mp4", "/fi%2520lm@2.mp4", "/"] {
+            assert_eq!(status(path, &host).await, 403, "{signed} {path}");
+        }
+    }
+    scene.site.stop().await;
+}

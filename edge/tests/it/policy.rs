@@ -210,3 +210,71 @@ async fn what_may_not_be_held_is_served_whole_and_leaves_the_cache() {
     }
     site.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_about_a_path_holds_however_the_path_is_written() {
+    let site = Site::start().await;
+    let name: PolicyName = "by-path".parse().unwrap();
+    let rule = |glob| format!("[[paths]]\nglob = \"{glob}\"\nnumber = 0\n");
+    let rules = ["/private/**", "/größe;1/**", "/b%c3%a4d/x*"].map(rule).concat();
+    publish_component(&site, TTL, &name, 1, &format!("ttl = 600\n{rules}")).await;
+    let file = site.store_as("x.png", "image/png", noise(1000, 3), Kind::File, &name).await;
+    let folder = site.store_directory(&[("x y@.png", &file, Kind::File)]).await;
+    let below = ["private", "größe;1", "bäd", "open"].map(|name| (name, &folder, Kind::Directory));
+    let root = site.store_directory_as(&below, &name).await;
+    let ask = async |path: &str| {
+        let told = site.get(&root, path, &[]).await;
+        (told.status(), told.field("cache-control").unwrap_or("").to_owned())
+    };
+    let kept = "public, max-age=600, stale-while-revalidate=60, stale-if-error=86400".to_owned();
+    for path in ["/open/x%20y%40.png", "/%6fpen/x%20y@.png"] {
+        assert_eq!(ask(path).await, (200, kept.clone()), "{path}");
+    }
+    for path in [
+        "/private/x%20y%40.png",
+        "/%70rivate/x%20y%40.png",
+        "/%70%72%69%76%61%74%65/%78%20%79@%2epng",
+        "/private/x%20y@%2Epng?private=no",
+        "/gr%C3%B6%C3%9Fe;1/x%20y%40.png",
+        "/gr%c3%b6%C3%9fe%3B1/x%20y%40.png",
+        "/größe%3b1/x%20y%40.png",
+        "/b%C3%A4d/x%20y%40.png",
+        "/b%C3%A4d/%78%20y@.png",
+    ] {
+        assert_eq!(ask(path).await, (200, "no-store".to_owned()), "{path}");
+    }
+    let mut random = fastrand::Rng::with_seed(2);
+    for _ in 0..40 {
+        let letter = |byte: u8| match random.u8(0..3) {
+            0 if byte != b' ' => char::from(byte).to_string(),
+            _ if byte == b'/' => "/".to_owned(),
+            1 => format!("%{byte:02x}"),
+            _ => format!("%{byte:02X}"),
+        };
+        let path: String = "/private/x y@.png".bytes().map(letter).collect();
+        assert_eq!(ask(&path).await, (200, "no-store".to_owned()), "{path}");
+    }
+    // Other names, or none at all: nothing is at these, whatever somebody before the edge makes of them.
+    for (path, status) in [
+        ("/Private/x%20y%40.png", 404),
+        ("//private/x%20y%40.png", 404),
+        ("/private//x%20y%40.png", 404),
+        ("/open/../private/x%20y%40.png", 404),
+        ("/%2e/private/x%20y%40.png", 404),
+        ("/open/%2E%2e/private/x%20y%40.png", 404),
+        ("/private;v=1/x%20y%40.png", 404),
+        ("/private/x%20y%40.png/", 404),
+        ("/gro%CC%88%C3%9Fe;1/x%20y%40.png", 404),
+        ("/%2570rivate/x%20y%40.png", 404),
+        ("/private%2Fx%20y%40.png", 400),
+        ("/private%2fx%20y%40.png", 400),
+        ("/private%00/x%20y%40.png", 400),
+        ("/private/x%20y%40.png%", 400),
+        ("/%F0rivate/x", 400),
+    ] {
+        assert_eq!(ask(path).await.0, status, "{path}");
+    }
+    let slash = site.get(&root, "/%70rivate", &[]).await;
+    assert_eq!((slash.status(), slash.field("location")), (308, Some("/private/")));
+    site.stop().await;
+}

@@ -304,8 +304,12 @@ impl Site {
         }
     }
 
-    /// Stores a directory of entries.
+    /// Stores a directory of entries under the default policy.
     pub(crate) async fn store_directory(&self, entries: &[(&str, &Stored, Kind)]) -> Stored {
+        self.store_directory_as(entries, &PolicyName::default()).await
+    }
+
+    pub(crate) async fn store_directory_as(&self, entries: &[(&str, &Stored, Kind)], policy: &PolicyName) -> Stored {
         let mut directory = Directory::default();
         for (name, stored, kind) in entries {
             let entry = Entry {
@@ -317,7 +321,7 @@ impl Site {
             };
             directory.insert(name, entry).unwrap();
         }
-        self.store_as("", "", directory.encode().to_vec(), Kind::Directory, &PolicyName::default()).await
+        self.store_as("", "", directory.encode().to_vec(), Kind::Directory, policy).await
     }
 
     /// Renews an object's lease at the origins.

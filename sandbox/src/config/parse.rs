@@ -2,6 +2,8 @@
 //!
 //! Keeps true: each error names its key, and no piece of the owner's text in an error is longer than a line.
 
+use std::borrow::Cow;
+
 use toml::{Table, Value as Toml};
 
 use super::{ConfigError, HEADER_SET, KEY_BYTES_MAX, RATE_CLASS, RULES_MAX, RateClass, TARGET, Value};
@@ -10,6 +12,7 @@ use crate::glob::Glob;
 use crate::groups;
 use crate::headers::Header;
 use crate::nearest::nearest;
+use crate::path::canonical_glob;
 
 /// One bit of `header-sets` each.
 const HEADER_SETS_MAX: usize = 32;
@@ -158,7 +161,7 @@ fn rules(key: &str, members: &[Toml]) -> Parsed<Value> {
     const EXPECTED: &str = "a list of rules, each with a text `glob` and a whole `number` and nothing else";
     check_count(key, members.len(), RULES_MAX)?;
     let mut rules: Vec<(Glob, u32)> = Vec::with_capacity(members.len());
-    let mut globs: Vec<&str> = Vec::with_capacity(members.len());
+    let mut globs: Vec<Cow<'_, str>> = Vec::with_capacity(members.len());
     for member in members {
         let fields = member.as_table().filter(|table| table.len() == 2);
         let glob = fields.and_then(|table| table.get("glob")?.as_str());
@@ -171,10 +174,11 @@ fn rules(key: &str, members: &[Toml]) -> Parsed<Value> {
             glob: shown(pattern),
             source,
         })?;
-        if globs.contains(&pattern) {
+        let spelt = canonical_glob(pattern);
+        if globs.contains(&spelt) {
             return Err(ConfigError::Twice { key: key.to_owned(), member: pattern.to_owned() });
         }
-        globs.push(pattern);
+        globs.push(spelt);
         rules.push((glob, number_u32(key, number)?));
     }
     Ok(Value::Rules(rules))

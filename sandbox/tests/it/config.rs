@@ -131,6 +131,11 @@ fn nothing_is_there_twice() {
         error("paths = [{ glob = \"/a\", number = 1 }, { glob = \"/b\", number = 1 }, { glob = \"/a\", number = 2 }]"),
         "paths has \"/a\" twice"
     );
+    // In another spelling it is the same rule, and would never be reached.
+    assert_eq!(
+        error("paths = [{ glob = \"/é*\", number = 1 }, { glob = \"/%c3%a9*\", number = 2 }]"),
+        "paths has \"/%c3%a9*\" twice"
+    );
     assert_eq!(error("header-set = [{ X-A = \"1\", x-a = \"2\" }]"), "header-set has \"x-a\" twice");
 }
 
