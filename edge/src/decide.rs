@@ -286,3 +286,12 @@ fn fingerprint(candidates: &[Candidate]) -> u64 {
     }
     hasher.finish()
 }
+
+#[cfg(test)]
+impl Decision {
+    /// Allows, and says this beside it.
+    pub(crate) fn allowing(headers: Vec<sandbox::Header>, effects: Vec<Effect>, marks: Marks) -> Self {
+        let Said { served, timed, .. } = Said::allow();
+        Self::new(Arc::new(Said { served: Served { headers, marks, ..served }, effects, timed }), 0)
+    }
+}

@@ -15,6 +15,7 @@ mod proxy;
 pub(crate) mod quic;
 mod range;
 mod reply;
+mod representation;
 mod request;
 mod session;
 mod tickets;

@@ -16,9 +16,10 @@ use super::{
     body::Body,
     conditions::{Validators, Verdict},
     headers, page,
-    path::{self, Path},
+    path::Path,
     range::{Wanted, wanted},
     reply::{Content, Parts, Reply, Source, refusal},
+    representation::{in_parts, representation},
     request::Request,
     tree::Found,
 };
@@ -34,9 +35,6 @@ use crate::{
 
 const SERVER_TIMING: http::HeaderName = http::HeaderName::from_static("server-timing");
 const CACHE_STATUS: http::HeaderName = http::HeaderName::from_static("cache-status");
-const ROBOTS: http::HeaderName = http::HeaderName::from_static("x-robots-tag");
-/// Fields of most answers, and room for some of the owner's.
-const FIELDS_USUAL: usize = 24;
 const PREFLIGHT_SECONDS: &str = "86400";
 
 /// Answers a request whose framing is good.
@@ -200,18 +198,18 @@ async fn file(
     let manifest = file.object.manifest();
     let length = manifest.length;
     let validators = Validators::of(&file.object.locator(), manifest.created);
-    let mut fields = object_fields(decision, &validators);
+    let is_saved = decision.marks().contains(Marks::ATTACHMENT) || request.wants_download();
+    let saved_as = is_saved.then_some(&*manifest.name);
+    let mut fields = representation(decision, &validators, &manifest.mime, saved_as);
     match validators.weigh(&request.fields) {
         Verdict::Failed => return Err(Fault::Precondition),
         //= https://www.rfc-editor.org/rfc/rfc9110#section-15.4.5
         //# The server generating a 304 response MUST generate any of the following header fields that would have been sent in a
         //# 200 (OK) response to the same request
+        // And all the others: under the same tag the owner's policy may say something new, and this is how a cache
+        // hears of it.
         Verdict::NotModified => return Ok(Reply::of(StatusCode::NOT_MODIFIED, fields, Content::None, Source::Own)),
         Verdict::Answer => {}
-    }
-    content_fields(&mut fields, decision, &manifest.mime);
-    if decision.marks().contains(Marks::ATTACHMENT) || request.wants_download() {
-        headers::set(&mut fields, header::CONTENT_DISPOSITION, attachment(&manifest.name));
     }
     //= https://www.rfc-editor.org/rfc/rfc9110#section-14.2
     //# A server MUST ignore a Range header field received with a request method that is unrecognized or for which range
@@ -246,7 +244,6 @@ async fn file(
     };
     headers::set(&mut fields, CACHE_STATUS, format!("\"{}\"; {said}", node.config.name));
     headers::set(&mut fields, SERVER_TIMING, &timing.text);
-    headers::of_owner(&mut fields, &decision.served.served.headers, &decision.served.effects);
     Ok(Reply::of(status, fields, content, source))
 }
 
@@ -278,22 +275,19 @@ impl Slices<'_> {
     }
 }
 
-//= https://www.rfc-editor.org/rfc/rfc9110#section-14.6
-//# the Content-Type header field in the header block of each part
 async fn multipart(
     request: &Request,
     fields: &mut HeaderMap,
     slices: &mut Slices<'_>,
     ranges: &[Range<u64>],
 ) -> Result<Parts, Fault> {
-    let mime = fields.get(header::CONTENT_TYPE).and_then(|mime| mime.to_str().ok()).unwrap_or("").to_owned();
     let length = slices.file.object.length();
     let boundary = format!("evernear-{}", request.id);
-    headers::set(fields, header::CONTENT_TYPE, format!("multipart/byteranges; boundary={boundary}"));
+    let type_field = in_parts(fields, &boundary);
     let mut parts = Vec::with_capacity(ranges.len());
     for (number, range) in ranges.iter().enumerate() {
         let range_field = content_range(range, length);
-        let head = format!("\r\n--{boundary}\r\nContent-Type: {mime}\r\nContent-Range: {range_field}\r\n\r\n");
+        let head = format!("\r\n--{boundary}\r\n{type_field}Content-Range: {range_field}\r\n\r\n");
         parts.push((Bytes::from(head), slices.content(range.clone(), number == 0).await?));
     }
     Ok(Parts { parts, end: format!("\r\n--{boundary}--\r\n").into() })
@@ -306,37 +300,6 @@ fn content_range(range: &Range<u64>, length: u64) -> String {
 impl Reply {
     fn of(status: StatusCode, fields: HeaderMap, content: Content, source: Source) -> Self {
         Self { status, fields, content, source, locator: None, close: false }
-    }
-}
-
-/// Fields that a 304 repeats.
-fn object_fields(decision: &Decision, validators: &Validators) -> HeaderMap {
-    let mut fields = HeaderMap::with_capacity(FIELDS_USUAL);
-    headers::secure(&mut fields);
-    headers::set(&mut fields, header::ETAG, &validators.etag);
-    headers::set(&mut fields, header::CACHE_CONTROL, decision.cache_control());
-    if let Some(modified) = validators.last_modified() {
-        headers::set(&mut fields, header::LAST_MODIFIED, modified);
-    }
-    fields
-}
-
-/// Says that a file is to be saved, under its name: RFC 6266, in the encoding of RFC 8187, which survives every character.
-fn attachment(name: &str) -> String {
-    let name = path::encode(name);
-    if name.is_empty() { "attachment".to_owned() } else { format!("attachment; filename*=UTF-8''{name}") }
-}
-
-fn content_fields(fields: &mut HeaderMap, decision: &Decision, mime: &str) {
-    headers::set(fields, header::ACCEPT_RANGES, "bytes");
-    // Without a type a browser would guess, and nosniff forbids that.
-    fields.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/octet-stream"));
-    if !mime.is_empty() {
-        headers::set(fields, header::CONTENT_TYPE, mime);
-    }
-    let marks = decision.marks();
-    if marks.contains(Marks::NOINDEX) {
-        headers::set(fields, ROBOTS, "noindex");
     }
 }
 

@@ -92,7 +92,7 @@ impl Drop for Viewer {
 
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    fields: HeaderMap,
+    pub(crate) fields: HeaderMap,
     pub(crate) body: Vec<u8>,
 }
 

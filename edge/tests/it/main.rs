@@ -6,6 +6,7 @@ mod amplification;
 mod denylist;
 mod disk;
 mod dns;
+mod fields;
 mod follow;
 mod handover;
 mod http;
