@@ -69,12 +69,16 @@ pub(super) fn to_https(door: &HttpDoor, request: &Request, port: u16) -> Reply {
     }
     let host = request.authority.split(':').next().unwrap_or("").to_ascii_lowercase();
     let port = if port == 443 { String::new() } else { format!(":{port}") };
-    let query = if request.query.is_empty() { String::new() } else { format!("?{}", request.query) };
     let mut fields = HeaderMap::new();
     headers::secure(&mut fields);
-    headers::set(&mut fields, header::LOCATION, format!("https://{host}{port}{}{query}", request.path));
+    headers::set(&mut fields, header::LOCATION, format!("https://{host}{port}{}{}", request.path, and_query(request)));
     headers::set(&mut fields, header::CACHE_CONTROL, "public, max-age=300");
     Reply::of(StatusCode::PERMANENT_REDIRECT, fields, Content::Bytes(Bytes::new()), Source::Own)
+}
+
+/// Returns the query with its question mark, for another address of the same thing.
+fn and_query(request: &Request) -> String {
+    if request.query.is_empty() { String::new() } else { format!("?{}", request.query) }
 }
 
 /// How long the parts of an answer took, for Server-Timing.
@@ -141,7 +145,7 @@ async fn object(door: &Arc<HttpDoor>, request: &Request, root: Arc<Opened>, now:
     }
     match found? {
         Found::Slash => {
-            let target = format!("{}/", path.spelling());
+            let target = format!("{}/{}", path.spelling(), and_query(request));
             redirect(308, &target, &decision)
         }
         Found::Listing(_, directory) => {

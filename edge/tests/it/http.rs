@@ -180,8 +180,10 @@ async fn a_directory_is_walked() {
     let found = site.get(&root, "/img/a.png", &[]).await;
     assert!(found.field("content-type") == Some("image/png") && found.body() == image.bytes, "{}", found.head);
     assert!(site.get(&root, "/img/b%20c.png", &[]).await.body() == image.bytes);
-    let slash = site.get(&root, "/img", &[]).await;
-    assert_eq!((slash.status(), slash.field("location")), (308, Some("/img/")));
+    for (path, location) in [("/img", "/img/"), ("/im%67?a=%67&token=b", "/img/?a=%67&token=b")] {
+        let slash = site.get(&root, path, &[]).await;
+        assert_eq!((slash.status(), slash.field("location")), (308, Some(location)), "{path}");
+    }
     let listing = site.get(&root, "/img/", &[]).await;
     assert!(String::from_utf8_lossy(listing.body()).contains("href=\"./b%20c.png\""));
     for (path, status) in
