@@ -4,7 +4,7 @@
 //! (`tests/it/corpus.rs` of `format`, `sandbox` and `origin`), so an input that once broke something is tried on every run.
 //!
 //! ```text
-//! cargo +nightly fuzz run record -- -max_total_time=60      what libFuzzer finds is under fuzz/artifacts/record/
+//! ./x fuzz --seconds 60 record      what libFuzzer finds is under target/fuzz/record-found/
 //! ```
 //!
 //! To keep an input, mend the fault and copy the input to `corpus/TARGET/what-it-is.seed`; other names are not committed.

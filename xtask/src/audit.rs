@@ -3,6 +3,8 @@
 //! Place in the flow: a part of `check`. The snapshot lies in `.ci/`, so that the answer does not hang on a network;
 //! `./x audit --fetch` asks the database of today.
 
+use std::ffi::OsStr;
+
 use crate::command;
 use crate::fault::Fault;
 use crate::setup::{self, Purpose};
@@ -10,11 +12,18 @@ use crate::setup::{self, Purpose};
 /// The folder `crates/` of github.com/RustSec/advisory-db on the day in its name, as a tar packed by zstd.
 const SNAPSHOT: &str = ".ci/advisories-2026-08-21.tar.zst";
 
-/// Audits Cargo.lock by the snapshot, or with `--fetch` by the database as it is now.
+/// What is locked: the programs, the policies that come with them, the fuzz targets.
+const LOCKED: [&str; 3] = ["Cargo.lock", "policies/Cargo.lock", "fuzz/Cargo.lock"];
+
+/// Audits all that is locked by the snapshot, or with `--fetch` by the database as it is now.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
-    setup::install(&[Purpose::Tools])?;
-    let mut audit = command::cargo(&["audit"]);
-    audit.env("PATH", setup::path_with_tools());
+    setup::install(&[Purpose::Audits])?;
+    let audit = |options: &[&OsStr]| {
+        LOCKED.iter().try_for_each(|lock| {
+            let mut audit = command::cargo(&["audit", "--file", lock]);
+            command::run(audit.args(options).env("PATH", setup::path_with_tools()))
+        })
+    };
     match arguments {
         [] => {
             let unpacked = command::target_folder().join("advisories");
@@ -25,9 +34,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
             std::fs::create_dir_all(&unpacked).map_err(failed)?;
             let mut tar = command::program("tar", &["--zstd", "-xf", SNAPSHOT, "-C"]);
             command::run(tar.arg(&unpacked))?;
-            command::run(audit.args(["--no-fetch", "--stale", "--db"]).arg(&unpacked))
+            println!("audit: by {SNAPSHOT}; `./x audit --fetch` asks the database of today");
+            audit(&["--no-fetch".as_ref(), "--stale".as_ref(), "--db".as_ref(), unpacked.as_os_str()])
         }
-        [only] if only == "--fetch" => command::run(&mut audit),
+        [only] if only == "--fetch" => audit(&[]),
         _ => Err(Fault::new("audit knows only --fetch", "run `./x audit` or `./x audit --fetch`")),
     }
 }

@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     if let Some(argument) = arguments.first() {
         return Err(Fault::new(format!("check does not know `{argument}`"), "run `./x check` without arguments"));
     }
-    setup::install(&[Purpose::Build, Purpose::Guests, Purpose::Tools])?;
+    setup::install(&[Purpose::Build, Purpose::Guests, Purpose::Lints, Purpose::Audits])?;
     command::run(&mut command::cargo(&["fmt", "--all", "--check"]))?;
     for manifest in BESIDE {
         command::run(&mut command::cargo(&["fmt", "--all", "--check", "--manifest-path", manifest]))?;

@@ -7,8 +7,10 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use crate::fault::Fault;
+use crate::json::Json;
 
 /// Returns the repository's root folder.
 ///
@@ -18,9 +20,14 @@ pub(crate) fn root() -> PathBuf {
     Path::new(&here).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
-/// Returns the folder where cargo puts what it builds.
+/// Returns the folder where cargo puts what it builds: cargo itself says it, because variables and configuration move it.
 pub(crate) fn target_folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder))
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let ask = || {
+        let metadata = output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"])).ok()?;
+        Some(PathBuf::from(Json::parse(&metadata)?.field("target_directory")?.text()?))
+    };
+    FOLDER.get_or_init(|| ask().unwrap_or_else(|| root().join("target"))).clone()
 }
 
 /// Returns a command in the repository's root.
@@ -32,7 +39,7 @@ pub(crate) fn program(name: impl AsRef<Path>, arguments: &[&str]) -> Command {
 
 /// Returns a cargo command in the repository's root.
 ///
-/// It does not see what `cargo run` says of xtask's own package: build scripts of some crates (ring) look at these variables,
+/// It does not see what `cargo run` says of xtask's own package: build scripts of some crates look at these variables,
 /// and would run again each time that somebody changes between `cargo` and `cargo xtask`.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = program(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), arguments);

@@ -6,7 +6,7 @@
 //! Keeps true: the committed corpus is only read; new inputs and crashes stay in `target/fuzz`.
 
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 
 use crate::command;
 use crate::fault::Fault;
@@ -32,7 +32,7 @@ const MEMORY_MIB: u32 = 1024;
 /// Builds the targets, linted, and runs those that are named, or all, one for each core at a time.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     let (seconds, named) = options(arguments)?;
-    setup::install(&[Purpose::Build, Purpose::Tools])?;
+    setup::install(&[Purpose::Build, Purpose::Lints])?;
     let known = targets()?;
     if let Some(other) = named.iter().find(|name| !known.contains(name)) {
         return Err(Fault::new(
@@ -41,7 +41,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
         ));
     }
     let host = command::host()?;
-    let mut build = command::cargo(&["build", "--release", "--manifest-path", "fuzz/Cargo.toml", "--target", &host]);
+    let mut build =
+        command::cargo(&["build", "--release", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--target", &host]);
     build.arg("--target-dir").arg(command::target_folder().join("fuzz"));
     command::run(command::linted(&mut build)?.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}")))?;
     if seconds == 0 {
@@ -51,19 +52,26 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     let chosen: Vec<String> = if named.is_empty() { known } else { named };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for together in chosen.chunks(cores) {
-        let started: Result<Vec<(&String, Child)>, Fault> =
-            together.iter().map(|name| Ok((name, start(&programs.join(name), name, seconds)?))).collect();
-        for (name, mut child) in started? {
-            let ended = child.wait().map_err(|error| Fault::new(format!("{name}: {error}"), "run it again"))?;
+        println!("fuzz: {} for {seconds} s", together.join(", "));
+        let started: Vec<Result<Child, Fault>> =
+            together.iter().map(|name| start(&programs.join(name), name, seconds)).collect();
+        // All are waited for, whatever becomes of one: none is left behind.
+        let wait = |child: Result<Child, Fault>| {
+            child?.wait().map_err(|error| Fault::new(format!("a target cannot be waited for: {error}"), "run it again"))
+        };
+        let ended: Vec<Result<ExitStatus, Fault>> = started.into_iter().map(wait).collect();
+        for (name, ended) in together.iter().zip(ended) {
+            let ended = ended?;
             if !ended.success() {
+                let folder = command::target_folder().join("fuzz");
                 return Err(Fault::new(
-                    format!("the target {name} found an input that it should not survive: {ended}"),
+                    format!("the target {name} ended with {ended}"),
                     format!(
-                        "its last lines, in target/fuzz/{name}.log, say which file in target/fuzz/{name}-found holds it"
+                        "read the last lines of {0}/{name}.log; an input that it did not survive lies in {0}/{name}-found",
+                        folder.display()
                     ),
                 ));
             }
-            println!("fuzz: {name}: {seconds} s, nothing found");
         }
     }
     Ok(())

@@ -154,18 +154,24 @@ fn chore(arguments: &[String]) -> Result<(), Fault> {
         return Ok(());
     }
     match CHORES.iter().find(|chore| chore.name == name) {
+        Some(chore) if matches!(rest.first().map(String::as_str), Some("--help" | "-h")) => {
+            print_chore(chore);
+            Ok(())
+        }
         Some(chore) => (chore.run)(rest),
         None => Err(Fault::new(format!("there is no chore named `{name}`"), "`./x help` lists them")),
     }
 }
 
+fn print_chore(chore: &Chore) {
+    println!("{:<9} {}", chore.name, chore.summary);
+    for example in chore.examples {
+        println!("            {example}");
+    }
+}
+
 fn print_help() {
     println!("usage: ./x CHORE [ARGUMENTS]\n");
-    for chore in CHORES {
-        println!("{:<9} {}", chore.name, chore.summary);
-        for example in chore.examples {
-            println!("            {example}");
-        }
-    }
+    CHORES.iter().for_each(print_chore);
     println!("\nEvery chore installs what it lacks (apt-get, rustup) before it starts.");
 }

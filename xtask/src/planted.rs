@@ -22,6 +22,9 @@ const TESTS: [&str; 7] = [
 
 /// Builds the tests with the bugs in them, runs them without any, then with one after another.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
+    if let Some(other) = arguments.iter().find(|name| !bugs().contains(&name.as_str())) {
+        return Err(Fault::new(format!("there is no bug `{other}`"), format!("the bugs are {}", bugs().join(", "))));
+    }
     setup::install(&[Purpose::Build, Purpose::Test])?;
     command::run(command::cargo(&TESTS).arg("--no-run"))?;
     let chosen: Vec<&str> =

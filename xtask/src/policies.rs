@@ -17,6 +17,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     let manifest = ["run", "--quiet", "--manifest-path", "policies/Cargo.toml", "--package", "componentize", "--"];
     let mut componentize = command::cargo(&manifest);
     let version = command::output(&mut command::program("rustc", &["--version"]))?;
+    let pinned = command::program("rustup", &["run", COMPILER, "rustc", "--version"]).output();
+    if !is_of(&version) && pinned.is_ok_and(|said| said.status.success()) {
+        componentize = command::program("rustup", &["run", COMPILER, "cargo"]);
+        return command::run(componentize.args(manifest).args(arguments).env_remove("CARGO"));
+    }
     if is_of(&version) {
         return command::run(componentize.args(arguments));
     }

@@ -11,7 +11,7 @@ mod rust;
 pub(crate) use rust::path_with_tools;
 
 use crate::fault::Fault;
-use needs::{NEEDS, Need};
+use needs::{NEEDS, Need, Weight};
 
 /// What the machine is to be ready for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +26,10 @@ pub(crate) enum Purpose {
     Test,
     /// Measuring beside peers.
     Bench,
-    /// The checks that only CI runs: cargo-deny, cargo-audit, rustfmt, clippy.
-    Tools,
+    /// Reading our code: rustfmt, clippy.
+    Lints,
+    /// Judging dependencies: cargo-deny, cargo-audit.
+    Audits,
     /// Making the Debian package.
     Package,
 }
@@ -54,13 +56,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
 /// When something is missing and cannot be installed; the fault names it.
 pub(crate) fn install(purposes: &[Purpose]) -> Result<(), Fault> {
     let missing = missing(purposes);
-    if !missing.is_empty() {
+    if missing.iter().any(|need| need.weight == Weight::Must) {
         apt::install(&missing)?;
+    } else {
+        for need in missing {
+            println!("setup: going on without {} ({}); what wants it is skipped", need.package, need.why);
+        }
     }
     if purposes.contains(&Purpose::Guests) {
         rust::install_wasm_target()?;
     }
-    if purposes.contains(&Purpose::Tools) {
+    if purposes.contains(&Purpose::Lints) {
         rust::install_components()?;
     }
     rust::install_tools(purposes)
@@ -83,7 +89,7 @@ fn purposes(arguments: &[String]) -> Result<(Vec<Purpose>, Act), Fault> {
             "--bench" => purposes.extend([Purpose::Build, Purpose::Judges, Purpose::Test, Purpose::Bench]),
             "--tools" => {
                 purposes.extend(TESTING);
-                purposes.extend([Purpose::Guests, Purpose::Tools]);
+                purposes.extend([Purpose::Guests, Purpose::Lints, Purpose::Audits]);
             }
             "--dry-run" => act = Act::Tell,
             other => {

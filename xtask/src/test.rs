@@ -2,7 +2,9 @@
 //!
 //! Place in the flow: the second command of the README, and of `.ci/run`. nextest runs the tests, each in a process of its
 //! own with a time limit; `.config/nextest.toml` says how many at a time.
-//! Keeps true: a run that ends badly counts as a failure, whatever was counted before.
+//! Keeps true: a run that ends badly, or counts nothing, is a failure, whatever was counted before.
+
+use std::process::Stdio;
 
 use crate::command;
 use crate::fault::Fault;
@@ -12,10 +14,10 @@ use crate::setup;
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     setup::install(&setup::TESTING)?;
     let mut tally = Tally::default();
+    // Also the programs, which tests of other crates start.
+    command::run(&mut command::cargo(&["build", "--workspace", "--bins", "--tests", "--examples"]))?;
     if arguments.is_empty() {
-        // Also the programs, which tests of other crates start.
-        command::run(&mut command::cargo(&["build", "--workspace", "--bins", "--tests", "--examples"]))?;
-        nextest(of_this_user()?, &mut tally)?;
+        nextest(&["--workspace", "--run-ignored", "all", "-E", &of_this_machine()], &mut tally)?;
         check(&["demo", "--check"], &mut tally)?;
         check(&["torture", "--minutes", "0.3"], &mut tally)?;
     } else {
@@ -29,32 +31,42 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     }
 }
 
-/// The tests that this user can run. By their names: those that need root and those that take an hour are ignored in a plain
-/// run; a role is what another test starts as a process of its own.
-fn of_this_user() -> Result<&'static [&'static str], Fault> {
-    if command::output(&mut command::program("id", &["-u"]))?.trim() == "0" {
-        return Ok(&["--workspace", "--run-ignored", "all", "-E", "not test(long_lane) and not test(role::)"]);
+/// The filter of the tests that this machine can run; what it leaves out is said, and counted as skipped. By their names: a
+/// role is what another test starts as a process of its own, a long lane takes an hour.
+fn of_this_machine() -> String {
+    let mut filter = "not test(long_lane) and not test(role::)".to_owned();
+    let mut without = |tests: &str, lack: &str| {
+        println!("test: {lack}, so tests named *{tests}* are skipped");
+        filter.push_str(&format!(" and not test({tests})"));
+    };
+    // Root in a container is often not allowed this.
+    let rooms = command::program("unshare", &["--net", "--mount", "true"]).stderr(Stdio::null()).status();
+    if !rooms.is_ok_and(|status| status.success()) {
+        without("needs_root", "this user cannot make network namespaces and mounts");
     }
-    println!("test: not root, so the tests named *needs_root* are skipped");
-    Ok(&["--workspace"])
+    if command::find(&["chromium", "chromium-browser", "google-chrome"]).is_none() {
+        without("chromium_", "no Chromium is here");
+    }
+    filter
 }
 
 /// Runs unit and integration tests.
 fn nextest(arguments: &[&str], tally: &mut Tally) -> Result<(), Fault> {
-    let failed_before = tally.failed;
-    let mut tests = command::cargo(&["nextest", "run"]);
+    let before = *tally;
+    let mut tests = command::cargo(&["nextest", "run", "--color", "never"]);
     tests.args(arguments).env("PATH", setup::path_with_tools());
     let ended_well = command::run_and_read(&mut tests, |line| tally.read(line))?;
-    if !ended_well && tally.failed == failed_before {
+    if *tally == before || (!ended_well && tally.failed == before.failed) {
         tally.failed += 1;
     }
     Ok(())
 }
 
-/// Runs the cluster's program as assertions; it counts as one test.
+/// Runs the cluster's program as assertions, for ten minutes at most; it counts as one test.
 fn check(arguments: &[&str], tally: &mut Tally) -> Result<(), Fault> {
-    let program = command::target_folder().join("debug/cluster");
-    let ended_well = command::run_and_read(&mut command::program(program, arguments), |_| ())?;
+    let mut limited = command::program("timeout", &["--kill-after=10", "600"]);
+    limited.arg(command::target_folder().join("debug/cluster")).args(arguments);
+    let ended_well = command::run_and_read(&mut limited, |_| ())?;
     if ended_well {
         tally.passed += 1;
     } else {
@@ -64,7 +76,7 @@ fn check(arguments: &[&str], tally: &mut Tally) -> Result<(), Fault> {
 }
 
 /// How many tests ended how.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tally {
     passed: u64,
     failed: u64,

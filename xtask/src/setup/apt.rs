@@ -28,7 +28,7 @@ pub(super) fn install(missing: &[&Need]) -> Result<(), Fault> {
     }
     for need in &may {
         if command::run(&mut apt.get(&install_arguments(&[need]))).is_err() {
-            println!("setup: going on without {}; the tests that want it skip", need.package);
+            println!("setup: going on without {}; what wants it is skipped", need.package);
         }
     }
     match must.iter().find(|need| !need.is_met()) {

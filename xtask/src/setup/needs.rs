@@ -25,7 +25,7 @@ pub(super) struct Need {
 pub(super) enum Weight {
     /// The chore stops.
     Must,
-    /// The chore goes on; tests that want it fail and say so.
+    /// The chore goes on; tests that want it are skipped.
     May,
 }
 
@@ -110,7 +110,7 @@ pub(super) const NEEDS: &[Need] = &[
     must(Purpose::Bench, &["varnishd"], "varnish", "another"),
     must(Purpose::Bench, &["/usr/bin/time"], "time", "measures peak memory"),
     must(Purpose::Package, &["dpkg-shlibdeps"], "dpkg-dev", "finds out what the program links"),
-    must(Purpose::Tools, &["zstd"], "zstd", "unpacks the database of known faults"),
+    must(Purpose::Audits, &["zstd"], "zstd", "unpacks the database of known faults"),
 ];
 
 #[cfg(test)]

@@ -23,14 +23,14 @@ struct Tool {
 
 const TOOLS: &[Tool] = &[
     Tool {
-        purpose: Purpose::Tools,
+        purpose: Purpose::Audits,
         name: "cargo-deny",
         version: "0.20.2",
         options: &[],
         why: "licences, bans and sources of dependencies",
     },
     Tool {
-        purpose: Purpose::Tools,
+        purpose: Purpose::Audits,
         name: "cargo-audit",
         version: "0.22.2",
         // Scanning binaries is its only default feature; we scan Cargo.lock.
@@ -109,7 +109,7 @@ pub(super) fn install_tools(purposes: &[Purpose]) -> Result<(), Fault> {
     for tool in missing {
         println!("setup: building {} {} ({}), once, into {}", tool.name, tool.version, tool.why, folder.display());
         let crate_version = format!("{}@{}", tool.name, tool.version);
-        let mut install = command::cargo(&["install", "--quiet", "--locked", "--force", &crate_version]);
+        let mut install = command::cargo(&["install", "--locked", "--force", &crate_version]);
         install.args(tool.options).envs(QUICK_BUILD.iter().copied());
         install.arg("--root").arg(&folder).arg("--target-dir").arg(&build);
         command::run(&mut install)?;

@@ -34,9 +34,15 @@ fn features(of: &[&str]) -> Result<Features, Fault> {
 fn read(tree: &str) -> Features {
     let mut found = Features::new();
     for line in tree.lines() {
-        let mut words = line.split(' ').filter(|word| !word.starts_with('('));
+        // A crate of ours shows its folder in brackets, whatever is in its name.
+        let (head, features) =
+            match line.split_once(" (").and_then(|(head, rest)| Some((head, rest.rsplit_once(") ")?.1))) {
+                Some(parts) => parts,
+                None => line.rsplit_once(' ').unwrap_or((line, "")),
+            };
+        let mut words = head.split(' ');
         if let (Some(name), Some(version)) = (words.next(), words.next()) {
-            found.entry(format!("{name} {version}")).or_default().insert(words.next().unwrap_or_default().to_owned());
+            found.entry(format!("{name} {version}")).or_default().insert(features.to_owned());
         }
     }
     found
@@ -55,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_feature_that_only_tests_ask_for_is_found() {
-        let demo = read("format v0.1.0 (/home/me/format) \nblake3 v1.8.2 std\nsemver v1.0.28 std\n");
+        let demo = read("format v0.1.0 (/home/my clone/format) \nblake3 v1.8.2 std\nsemver v1.0.28 std\n");
         let test = read(
             "format v0.1.0 (/home/me/format) \nblake3 v1.8.2 rayon,std\nsemver v1.0.28 std\nproptest v1.0.0 std\n",
         );

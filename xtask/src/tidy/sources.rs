@@ -31,6 +31,9 @@ const ACTS: &[&str] = &[
     "rand::",
 ];
 
+/// Modules whose tests a plain run ignores: see CONTRIBUTING.md.
+const IGNORED: [&str; 3] = ["needs_root", "long_lane", "role"];
+
 /// Judges every Rust file.
 pub(super) fn check(root: &Path, files: &[PathBuf], findings: &mut Findings) {
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs")) {
@@ -52,6 +55,12 @@ fn judge(file: &str, text: &str, findings: &mut Findings) {
             fault(format!("line {line} uses `{act}`, but this code is pure: pass it in"));
         }
     }
+    for line in ignored_elsewhere(text) {
+        fault(format!(
+            "line {line} ignores a test outside of a module {}, by which `./x test` knows it",
+            IGNORED.join(", ")
+        ));
+    }
     match text.lines().count() {
         lines if lines > LINES_MAX => fault(format!("{lines} lines; {LINES_MAX} is the most")),
         lines if lines > LINES_THINK => {
@@ -59,6 +68,21 @@ fn judge(file: &str, text: &str, findings: &mut Findings) {
         }
         _ => {}
     }
+}
+
+/// Finds ignored tests whose module does not say why.
+fn ignored_elsewhere(text: &str) -> Vec<usize> {
+    let mut module = "";
+    let mut found = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        if let Some(name) = line.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(" {")) {
+            module = name;
+        }
+        if line.trim_start().starts_with("#[ignore") && !IGNORED.contains(&module) {
+            found.push(index + 1);
+        }
+    }
+    found
 }
 
 fn is_pure(file: &str) -> bool {

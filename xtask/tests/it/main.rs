@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What the script calls that every Debian has.
-const TOOLS: [&str; 7] = ["sh", "dirname", "sed", "awk", "grep", "cat", "env"];
+const TOOLS: [&str; 9] = ["sh", "dirname", "readlink", "sed", "awk", "grep", "cat", "env", "uname"];
 
 /// A machine: a clone, and a folder of programs that is all of its `PATH`.
 struct Machine {
@@ -51,6 +51,11 @@ impl Machine {
         self.with("rustc", &format!("echo 'rustc {version} (0123456789 2026-01-01)'"))
     }
 
+    /// The same with a cargo of this version, which does as `body` says.
+    fn with_cargo(self, version: &str, body: &str) -> Self {
+        self.with("cargo", &format!("case $1 in --version) echo 'cargo {version} (x y)' ;; *) {body} ;; esac"))
+    }
+
     /// The same with a rustup that has these toolchains, and brings `stable` of this version when asked.
     fn with_rustup(self, toolchains: &[(&str, &str)], stable: &str) -> Self {
         let list: String = toolchains.iter().map(|(name, _)| format!("echo '{name}'\n")).collect();
@@ -61,8 +66,9 @@ impl Machine {
         self.with(
             "rustup",
             &format!(
-                "case \"$1 $2\" in 'toolchain list') {list} ;; 'toolchain install') exit 0 ;; run*) case $2 in {run} stable) \
-                 echo 'rustc {stable} (x y)' ;; *) exit 1 ;; esac ;; esac"
+                "case \"$1 $2 $4\" in 'toolchain list '*) {list} ;; 'toolchain install '*) exit 0 ;; \
+                 run*--version) case $2 in {run} stable) echo 'rustc {stable} (x y)' ;; *) exit 1 ;; esac ;; \
+                 run*) RUSTUP_TOOLCHAIN=$2; export RUSTUP_TOOLCHAIN; shift 2; exec \"$@\" ;; esac"
             ),
         )
     }
@@ -81,7 +87,9 @@ impl Machine {
     /// The calls of a program, each with the toolchain that was chosen.
     fn calls(&self, program: &str) -> Vec<String> {
         let notes = fs::read_to_string(self.root.join("notes")).unwrap_or_default();
-        notes.lines().filter(|line| line.starts_with(&format!("{program}("))).map(str::to_owned).collect()
+        let called =
+            notes.lines().filter(|line| line.starts_with(&format!("{program}(")) && !line.ends_with("--version"));
+        called.map(str::to_owned).collect()
     }
 
     /// The one call of cargo.
@@ -116,7 +124,8 @@ fn refused(machine: &Machine, words: &[&str]) {
 #[test]
 fn a_compiler_that_is_new_enough_is_taken_as_it_is_and_arguments_stay_whole() {
     for version in ["1.95.0", "1.96.0-nightly", "1.101.3", "2.0.0"] {
-        let machine = Machine::of_user(1000).with_rustc(version).with("cc", "").with("cargo", "printf '<%s>' \"$@\"");
+        let machine =
+            Machine::of_user(1000).with_rustc(version).with("cc", "").with_cargo("2.0.0", "printf '<%s>' \"$@\"");
         let output = machine.run(&["demo", "my film.mp4", ""]);
         let said = String::from_utf8(output.stdout).unwrap();
         assert!(
@@ -146,7 +155,7 @@ fn of_several_toolchains_one_that_is_new_enough_is_chosen_whatever_its_name() {
             .with_rustc("1.80.1")
             .with_rustup(toolchains, "1.80.0")
             .with("cc", "")
-            .with("cargo", "");
+            .with_cargo("1.95.0", ":");
         assert!(machine.run(&["test"]).status.success());
         assert!(machine.cargo().starts_with(&format!("cargo({chosen}) ")), "{}", machine.cargo());
         assert!(!machine.calls("rustup").iter().any(|call| call.contains("install")));
@@ -154,39 +163,62 @@ fn of_several_toolchains_one_that_is_new_enough_is_chosen_whatever_its_name() {
 }
 
 #[test]
+fn an_old_cargo_in_the_path_is_not_called_in_place_of_the_toolchains() {
+    for (rustc, cargo) in [("1.63.0", "1.65.0"), ("1.95.0", "1.65.0")] {
+        let machine = Machine::of_user(1000).with_rustc(rustc).with_rustup(&[("stable", "1.95.0")], "1.95.0");
+        let machine = machine.with("cc", "").with_cargo(cargo, ":");
+        assert!(machine.run(&["demo"]).status.success());
+        assert!(
+            machine.calls("rustup").iter().any(|call| call.contains("run stable cargo run ")),
+            "{:?}",
+            machine.calls("rustup")
+        );
+    }
+}
+
+#[test]
 fn without_one_stable_is_installed_and_an_old_stable_is_told() {
     let machine =
-        Machine::of_user(1000).with_rustup(&[("1.94.0", "1.94.0")], "1.95.0").with("cc", "").with("cargo", "");
+        Machine::of_user(1000).with_rustup(&[("1.94.0", "1.94.0")], "1.95.0").with("cc", "").with_cargo("1.95.0", ":");
     assert!(machine.run(&["demo"]).status.success());
     assert!(machine.cargo().starts_with("cargo(stable) "));
-    let old = Machine::of_user(1000).with_rustup(&[], "1.94.0").with("cc", "").with("cargo", "");
+    let old = Machine::of_user(1000).with_rustup(&[], "1.94.0").with("cc", "").with_cargo("1.95.0", ":");
     refused(&old, &["`stable` is older than 1.95", "rustup update stable"]);
 }
 
 #[test]
 fn a_machine_without_rustup_is_told_where_it_is() {
-    refused(&Machine::of_user(0).with("cc", "").with("cargo", ""), &["1.95", "found: none", "https://rustup.rs"]);
-    let old = Machine::of_user(0).with_rustc("1.63.0").with("cc", "").with("cargo", "");
+    refused(
+        &Machine::of_user(0).with("cc", "").with_cargo("1.95.0", ":"),
+        &["1.95", "found: none", "https://rustup.rs"],
+    );
+    let old = Machine::of_user(0).with_rustc("1.63.0").with("cc", "").with_cargo("1.95.0", ":");
     refused(&old, &["found: rustc 1.63.0"]);
 }
 
 #[test]
 fn a_c_compiler_is_installed_where_there_is_none() {
-    let machine = Machine::of_user(0).with_rustc("1.95.0").with("apt-get", "").with("cargo", "");
+    let machine = Machine::of_user(0).with_rustc("1.95.0").with("apt-get", "").with_cargo("1.95.0", ":");
     assert!(machine.run(&["demo"]).status.success());
     let calls = machine.calls("apt-get");
     assert!(calls.len() == 2 && calls[0].contains("update") && calls[1].ends_with("gcc libc6-dev"), "{calls:?}");
     machine.cargo();
 
-    let machine =
-        Machine::of_user(1000).with_rustc("1.95.0").with("apt-get", "").with("sudo", "exec \"$@\"").with("cargo", "");
+    let machine = Machine::of_user(1000)
+        .with_rustc("1.95.0")
+        .with("apt-get", "")
+        .with("sudo", "shift; exec \"$@\"")
+        .with_cargo("1.95.0", ":");
     assert!(machine.run(&["demo"]).status.success());
     assert_eq!((machine.calls("sudo").len(), machine.calls("apt-get").len()), (2, 2));
 }
 
 #[test]
 fn who_cannot_install_is_told_what_to_install() {
-    let machine = Machine::of_user(1000).with_rustc("1.95.0").with("apt-get", "").with("cargo", "");
-    refused(&machine, &["no C compiler `cc`", "as root: apt-get update && apt-get install gcc libc6-dev"]);
-    refused(&Machine::of_user(0).with_rustc("1.95.0").with("cargo", ""), &["no C compiler `cc`", "gcc or clang"]);
+    let machine = Machine::of_user(1000).with_rustc("1.95.0").with("apt-get", "").with_cargo("1.95.0", ":");
+    refused(&machine, &["no C compiler `cc` that links", "as root: apt-get update && apt-get install gcc libc6-dev"]);
+    refused(
+        &Machine::of_user(0).with_rustc("1.95.0").with_cargo("1.95.0", ":"),
+        &["no C compiler `cc`", "gcc or clang"],
+    );
 }
