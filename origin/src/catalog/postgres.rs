@@ -120,7 +120,7 @@ impl Driver for Postgres {
     const WRITE: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
     const READ: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     const ALONE: Option<&'static str> = Some("SELECT 1 FROM pg_advisory_xact_lock($1)");
-    // What was erased stays in pages until VACUUM and in the log until it is recycled; docs/operate.md says what to do.
+    // What was erased stays in pages until VACUUM and in the log until it is recycled; docs/operate/catalog.md says what to do.
     const PURGE: Option<&'static str> = None;
 
     const RENUMBER: &'static [&'static str] = &["SELECT setval(pg_get_serial_sequence('changes', 'sequence'),

@@ -1,4 +1,4 @@
-//! The backups of docs/operate.md, by the commands that it names.
+//! The backups of docs/operate/backup.md, by the commands that it names.
 
 use std::path::Path;
 
