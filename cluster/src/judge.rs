@@ -83,6 +83,6 @@ async fn run(mut command: Command) -> Result<(bool, String)> {
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
     let output =
         tokio::time::timeout(DEADLINE, output).await.with_context(|| format!("{program} took over {DEADLINE:?}"))?;
-    let output = output.with_context(|| format!("{program} does not start; `cargo xtask setup` installs it"))?;
+    let output = output.with_context(|| format!("{program} does not start; `./x setup` installs it"))?;
     Ok((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
 }

@@ -59,7 +59,7 @@ const READERS: usize = 2;
 
 /// What the torture is asked to do.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:\n  cargo xtask torture --minutes 1\n  cargo xtask torture --minutes 45 --seed 7")]
+#[command(after_help = "Examples:\n  ./x torture --minutes 1\n  ./x torture --minutes 45 --seed 7")]
 pub struct TortureOptions {
     /// How long harm is done, a quarter of it in the first act; healing and the last look come after it.
     #[arg(long, default_value_t = 1.0)]

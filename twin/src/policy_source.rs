@@ -17,7 +17,7 @@ use format::{
     limits::{POLICY_COMPONENT_BYTES_MAX, POLICY_CONFIG_BYTES_MAX, POLICY_LINKS_MAX},
 };
 
-/// Components that come with the program, by name; `cargo xtask policies` builds them.
+/// Components that come with the program, by name; `./x policies` builds them.
 const READY_MADE: [(&str, &[u8]); 6] = [
     ("geo", include_bytes!("../../policies/prebuilt/geo.wasm")),
     ("nft-immutable", include_bytes!("../../policies/prebuilt/nft-immutable.wasm")),

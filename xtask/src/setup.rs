@@ -95,7 +95,7 @@ fn purposes(arguments: &[String]) -> Result<(Vec<Purpose>, Act), Fault> {
             other => {
                 return Err(Fault::new(
                     format!("setup does not know `{other}`"),
-                    "use --build, --test, --bench, --tools or --dry-run; `cargo xtask help` has examples",
+                    "use --build, --test, --bench, --tools or --dry-run; `./x help` has examples",
                 ));
             }
         }

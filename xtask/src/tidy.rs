@@ -26,7 +26,7 @@ struct Findings {
 /// Runs all checks.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     if let Some(argument) = arguments.first() {
-        return Err(Fault::new(format!("tidy does not know `{argument}`"), "run `cargo xtask tidy` without arguments"));
+        return Err(Fault::new(format!("tidy does not know `{argument}`"), "run `./x tidy` without arguments"));
     }
     let root = command::root();
     let members = workspace::members()?;

@@ -131,7 +131,7 @@ fn kill_at_call(processes: &mut Processes, number: usize, rng: &mut Rng) -> Resu
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .context("strace does not start; `cargo xtask setup` installs it")?;
+        .context("strace does not start; `./x setup` installs it")?;
     let begun = Instant::now();
     let mut died = false;
     while !died && begun.elapsed() < CALL_DEADLINE {

@@ -1,5 +1,5 @@
 //! What people use: Chromium shows a picture and plays a film from an edge, and runs no script of an upload; ffprobe seeks in the
-//! film. A program that is missing fails the test: `cargo xtask setup --test` installs it.
+//! film. A program that is missing fails the test: `./x setup --test` installs it.
 
 use std::{fs, net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
 
@@ -59,7 +59,7 @@ pub(crate) fn browser(edge: SocketAddr, profile: &Path, more: &[&str], url: &str
             .arg(url);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().ok()
     };
-    Browser(NAMES.into_iter().find_map(start).expect("a browser is installed: `cargo xtask setup --test`"))
+    Browser(NAMES.into_iter().find_map(start).expect("a browser is installed: `./x setup --test`"))
 }
 
 /// The document as the browser has it once all of it is loaded.
@@ -266,7 +266,7 @@ async fn ffprobe_seeks_in_the_film() {
         .args(["-show_entries", "stream=codec_type,width,height:packet=pts_time", "-of", "default=noprint_wrappers=1"])
         .arg(format!("http://{edge}/clip.mp4"));
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = timeout(DEADLINE, output).await.unwrap().expect("ffprobe is installed: `cargo xtask setup --test`");
+    let output = timeout(DEADLINE, output).await.unwrap().expect("ffprobe is installed: `./x setup --test`");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("width=640") && said.contains("height=360"), "{said}");

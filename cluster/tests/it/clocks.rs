@@ -25,7 +25,7 @@ const LIMITS: &str = "erase_grace_seconds = 3600\n";
 fn library() -> String {
     let found = fs::read_dir("/usr/lib").unwrap().filter_map(Result::ok);
     let found = found.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
-    found.expect("libfaketime is installed: `cargo xtask setup --test`").to_str().unwrap().to_owned()
+    found.expect("libfaketime is installed: `./x setup --test`").to_str().unwrap().to_owned()
 }
 
 /// A clock in a file.

@@ -41,7 +41,7 @@ impl Injected {
         strace.args(["-f", "-q", "-p", &pid.to_string(), "-e", &format!("trace={calls}")]);
         strace.args(["-e", &format!("inject={calls}:error={error}"), "-o"]).arg(&log);
         let strace = strace.stdin(Stdio::null()).stderr(Stdio::null()).spawn();
-        let it = Self { strace: strace.expect("strace is installed: `cargo xtask setup --test`"), log };
+        let it = Self { strace: strace.expect("strace is installed: `./x setup --test`"), log };
         let start = Instant::now();
         while tracer(pid) != it.strace.id() {
             assert!(start.elapsed() < DEADLINE, "strace does not attach");
@@ -196,7 +196,7 @@ mod needs_root {
         let [image, frozen, full] = ["image", "frozen", "full"].map(|name| folder.path().join(name));
         fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
         let made = Command::new("mkfs.ext4").arg("-q").arg(&image).status();
-        assert!(made.is_ok_and(|status| status.success()), "mkfs.ext4 is installed: `cargo xtask setup --test`");
+        assert!(made.is_ok_and(|status| status.success()), "mkfs.ext4 is installed: `./x setup --test`");
         let _frozen = Mount::new(&frozen, &["-o", "loop", image.to_str().unwrap()]);
         let _full = Mount::small(&full, 48);
         let mut scene = Scene::new("disks", &[frozen.join("o0"), full.join("o1")]).await;

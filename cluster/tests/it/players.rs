@@ -115,7 +115,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 /// Runs a program to its good end and returns what it said.
 fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output();
-    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}; `cargo xtask setup` installs it"));
+    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}; `./x setup` installs it"));
     let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(output.status.success(), "{command:?}: {said}");
     said

@@ -120,7 +120,7 @@ fn bridge() -> String {
 
 fn ip(arguments: &[&str]) -> bool {
     let done = Command::new("ip").args(arguments).stderr(Stdio::null()).status();
-    done.expect("iproute2 is installed: `cargo xtask setup --test`").success()
+    done.expect("iproute2 is installed: `./x setup --test`").success()
 }
 
 fn must(arguments: &[&str]) {

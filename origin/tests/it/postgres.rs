@@ -175,7 +175,7 @@ fn bin() -> PathBuf {
         fs::read_dir(root).into_iter().flatten().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
     let newest = versions.filter(|version| root.join(version).join("bin/initdb").exists());
     let newest = newest.max_by_key(|version| version.parse::<u32>().unwrap_or(0));
-    root.join(newest.expect("PostgreSQL is not installed; `cargo xtask setup` installs it")).join("bin")
+    root.join(newest.expect("PostgreSQL is not installed; `./x setup` installs it")).join("bin")
 }
 
 /// A command that is not root's and ends when we do.

@@ -57,7 +57,7 @@ pub(super) fn record(child: &Command, root: &Path, notes: &Path) -> Vec<Op> {
         .args(child.get_args())
         .envs(child.get_envs().filter_map(|(name, value)| Some((name, value?))))
         .output()
-        .expect("strace runs; `cargo xtask setup` installs it");
+        .expect("strace runs; `./x setup` installs it");
     assert!(output.status.success(), "the recorded process ends well: {}", String::from_utf8_lossy(&output.stdout));
     let mut reader = Reader::new(root, notes);
     for line in std::fs::read_to_string(&trace).unwrap().lines() {
@@ -80,7 +80,7 @@ pub(super) fn kill_at(child: &Command, call: &str, nth: u32) -> bool {
         .args(child.get_args())
         .envs(child.get_envs().filter_map(|(name, value)| Some((name, value?))))
         .output()
-        .expect("strace runs; `cargo xtask setup` installs it");
+        .expect("strace runs; `./x setup` installs it");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(!said.contains("FAILED"), "the child does not fail by itself: {said}");
     !output.status.success()
