@@ -23,9 +23,7 @@ const CACHE_BYTES: u64 = 512 << 20;
 
 /// What the demo is asked to do.
 #[derive(Debug, Clone, Args)]
-#[command(
-    after_help = "Examples:\n  ./x demo\n  ./x demo holiday.mp4 my-site/\n  ./x demo --check"
-)]
+#[command(after_help = "Examples:\n  ./x demo\n  ./x demo holiday.mp4 my-site/\n  ./x demo --check")]
 pub struct DemoOptions {
     /// Files and folders to store; the shipped samples when none is given.
     pub files: Vec<PathBuf>,

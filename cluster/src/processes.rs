@@ -95,10 +95,7 @@ impl Processes {
     /// # Errors
     /// When something does not start; its log is in the error.
     pub fn start(options: &ProcessOptions) -> Result<Self> {
-        // Tests lie in a folder below that of programs.
-        let me = std::env::current_exe()?;
-        let found = me.ancestors().skip(1).take(2).map(|folder| folder.join("evernear")).find(|path| path.is_file());
-        let evernear = found.context("evernear is not built; `cargo build --workspace --bins` builds it")?;
+        let evernear = program()?;
         let folder = tempfile::Builder::new().prefix("evernear-processes-").tempdir()?;
         let seat = |number: u8| options.seats.get(usize::from(number)).cloned().unwrap_or_default();
         let (http_port, dns_port) = (free_port()?, free_port()?);
@@ -324,6 +321,16 @@ impl Drop for Processes {
             let _ = (child.kill(), child.wait());
         }
     }
+}
+
+/// Returns the program `evernear`, which lies beside this program or, as tests lie in a folder below that of programs, above it.
+///
+/// # Errors
+/// When it is not built.
+pub fn program() -> Result<PathBuf> {
+    let me = std::env::current_exe()?;
+    let found = me.ancestors().skip(1).take(2).map(|folder| folder.join("evernear")).find(|path| path.is_file());
+    found.context("evernear is not built; `cargo build --workspace --bins` builds it")
 }
 
 /// Reads what `evernear put --json` printed.

@@ -87,7 +87,7 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "tidy",
-        summary: "prove the layers, the homes of dependencies, pure code, file sizes and links in documents",
+        summary: "prove the layers, the homes of dependencies, pure code, file sizes, and links and tests in documents",
         examples: &["./x tidy"],
         run: tidy::run,
     },
@@ -112,7 +112,7 @@ const CHORES: &[Chore] = &[
     Chore {
         name: "docs",
         summary: "the API documentation, with every warning an error",
-        examples: &["./x docs", "./x docs --open"],
+        examples: &["./x docs", "./x docs --open", "./x docs --cli   write docs/cli.md from the program's help"],
         run: docs::run,
     },
     Chore {

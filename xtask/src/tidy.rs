@@ -6,6 +6,7 @@
 mod documents;
 mod features;
 mod layers;
+mod promises;
 mod sources;
 mod workspace;
 
@@ -35,6 +36,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     layers::check(&members, &mut findings);
     sources::check(&root, &files, &mut findings);
     documents::check(&root, &files, &mut findings);
+    promises::check(&root, &files, &mut findings);
     features::check(&mut findings)?;
     for warning in &findings.warnings {
         println!("tidy: warning: {warning}");

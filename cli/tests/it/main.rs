@@ -9,4 +9,5 @@ mod owner;
 mod policy;
 mod profiles;
 mod program;
+mod reference;
 mod road;

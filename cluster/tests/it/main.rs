@@ -9,6 +9,7 @@ mod catalog;
 mod changes;
 mod clocks;
 mod disk;
+mod docs;
 mod faults;
 mod handover;
 mod links;
