@@ -1,4 +1,4 @@
-//! What documents name must be there: the targets of relative links, and files of ours in backticks.
+//! What documents name must be there: the targets of relative links with their headings, and files of ours in backticks.
 //!
 //! Place in the flow: `tidy` reads each `.md` file; a moved file fails here until the text moves too.
 
@@ -12,21 +12,27 @@ const ENDINGS: &[&str] = &[".rs", ".md", ".toml", ".wit", ".wasm", ".sh", ".py",
 /// Judges every Markdown file.
 pub(super) fn check(root: &Path, files: &[PathBuf], findings: &mut Findings) {
     let exists = |path: &Path| root.join(path).exists();
+    let read = |path: &Path| std::fs::read_to_string(root.join(path)).unwrap_or_default();
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "md")) {
-        let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
-        findings.faults.extend(judge(file, &text, exists));
+        findings.faults.extend(judge(file, &read(file), exists, read));
     }
 }
 
-fn judge(file: &Path, text: &str, exists: impl Fn(&Path) -> bool) -> Vec<String> {
+fn judge(file: &Path, text: &str, exists: impl Fn(&Path) -> bool, read: impl Fn(&Path) -> String) -> Vec<String> {
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut faults = Vec::new();
     for (line, text) in prose(text) {
         let mut fault = |what: String| faults.push(format!("{}:{line}: {what}", file.display()));
-        for link in links(text) {
-            let is_there = inside(&folder.join(link)).is_some_and(|path| exists(&path));
-            if !is_there {
-                fault(format!("links to `{link}`, which is not there"));
+        for (link, heading) in links(text) {
+            let target = if link.is_empty() { Some(file.to_path_buf()) } else { inside(&folder.join(link)) };
+            match target.filter(|path| exists(path)) {
+                None => fault(format!("links to `{link}`, which is not there")),
+                Some(page) if page.extension().is_some_and(|extension| extension == "md") => {
+                    if !heading.is_empty() && !has_heading(&read(&page), heading) {
+                        fault(format!("links to `{link}#{heading}`, a heading that is not there"));
+                    }
+                }
+                Some(_) => {}
             }
         }
         for name in named_files(text) {
@@ -52,11 +58,23 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// Returns the paths that a line's Markdown links lead to, without anchors; links to other hosts are left out.
-fn links(line: &str) -> impl Iterator<Item = &str> {
+/// Returns the paths that a line's Markdown links lead to, with their anchors; links to other hosts are left out.
+fn links(line: &str) -> impl Iterator<Item = (&str, &str)> {
     let targets = line.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next());
-    let paths = targets.map(|target| target.split('#').next().unwrap_or(target));
-    paths.filter(|path| !path.is_empty() && !path.contains(':'))
+    targets
+        .filter(|target| !target.is_empty() && !target.contains(':'))
+        .map(|it| it.split_once('#').unwrap_or((it, "")))
+}
+
+/// Whether a page has an anchor: a heading, as the hosting platform spells it in links, or an `id`.
+fn has_heading(page: &str, anchor: &str) -> bool {
+    let spelled = |heading: &str| -> String {
+        let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    let id = format!("<a id=\"{anchor}\"");
+    prose(page)
+        .any(|(_, line)| line.contains(&id) || line.starts_with('#') && spelled(line.trim_start_matches('#')) == anchor)
 }
 
 /// Returns the words in backticks that are paths of files: a folder, and a known ending or a closing slash.
@@ -93,12 +111,14 @@ mod tests {
 
     fn faults_of(file: &str, text: &str) -> Vec<String> {
         let there = ["format", "format/", "format/src/names.rs", "docs", "docs/format.md", "README.md"];
-        judge(Path::new(file), text, |path| there.iter().any(|name| Path::new(name) == path))
+        let read = |_: &Path| "# Page\n## The byte layout: a `strip`\n<a id=\"old\"></a>\n".to_owned();
+        judge(Path::new(file), text, |path| there.iter().any(|name| Path::new(name) == path), read)
     }
 
     #[test]
     fn links_lead_somewhere() {
-        let good = "[a](docs/format.md#layout) [b](https://a.example/x) [c](#here) ![d](README.md \"title\")";
+        let good = "[a](docs/format.md#the-byte-layout-a-strip) [b](https://a.example/x) [c](#page) ![d](README.md \"title\") \
+                    [e](docs/format.md#old)";
         assert_eq!(faults_of("README.md", good), [""; 0]);
         assert_eq!(faults_of("docs/format.md", "[up](../README.md)"), [""; 0]);
         assert_eq!(
@@ -106,6 +126,10 @@ mod tests {
             ["README.md:2: links to `docs/gone.md`, which is not there"]
         );
         assert_eq!(faults_of("README.md", "[a](../elsewhere.md)").len(), 1);
+        assert_eq!(
+            faults_of("README.md", "[a](docs/format.md#layout)"),
+            ["README.md:1: links to `docs/format.md#layout`, a heading that is not there"]
+        );
     }
 
     #[test]
