@@ -1,8 +1,9 @@
-//! The commands of the documents, word for word: each `sh` block runs, in the order of [`PAGES`], in one shell, and each `toml` block
-//! becomes the file that its first line names. So a reader who goes from page to page gets what the pages say.
+//! The commands of the documents, word for word: each `sh` block runs, in the order of [`PAGES`], in one shell, and
+//! each `toml` block becomes the file that its first line names. So a reader who goes from page to page gets what the
+//! pages say.
 //!
-//! The shell has a network, processes and a home folder of its own. Ports, paths and names of the documents are therefore those of
-//! the test, and nothing is left behind.
+//! The shell has a network, processes and a home folder of its own. Ports, paths and names of the documents are
+//! therefore those of the test, and nothing is left behind.
 
 mod blocks;
 

@@ -94,7 +94,7 @@ async fn chromium_reads_a_page_over_http_3_and_curl_trusts_the_certificate_of_th
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         output.stdout
     };
-    // The recipe of docs/operate.md.
+    // The recipe of docs/operate/tls.md.
     let curve = "ec_paramgen_curve:P-256";
     let names = "subjectAltName=DNS:cdn.localhost,DNS:*.cdn.localhost";
     let request =

@@ -1,4 +1,5 @@
-//! What documents name must be there: the targets of relative links with their headings, and files of ours in backticks.
+//! What documents name must be there: the targets of relative links with their headings, and files of ours in
+//! backticks.
 //!
 //! Place in the flow: `tidy` reads each `.md` file; a moved file fails here until the text moves too.
 

@@ -1,6 +1,7 @@
 //! Each promise of ARCHITECTURE.md has a row of tests, and each test that a row names is there.
 //!
-//! Place in the flow: `tidy` reads the page and all our sources; a test that is renamed fails here until the page says so.
+//! Place in the flow: `tidy` reads the page and all our sources; a test that is renamed fails here until the page says
+//! so.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -81,7 +82,7 @@ mod tests {
                           async fn two_is_two() {}\nfn not_a_test() {}\n";
 
     fn faults_of(promises: &str, rows: &str) -> Vec<String> {
-        let there = super::tests(SOURCE).into_iter().collect();
+        let there = tests(SOURCE).into_iter().collect();
         judge(
             &format!(
                 "# A\n{PROMISES}\n\n{promises}\n{TESTS}\n\n| a | b |\n|---|---|\n{rows}\n## B\n| 9 x | `gone_too` |\n"
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_functions_under_an_attribute_are_tests() {
-        assert_eq!(super::tests(SOURCE), ["one_is_one", "two_is_two"]);
+        assert_eq!(tests(SOURCE), ["one_is_one", "two_is_two"]);
     }
 
     #[test]

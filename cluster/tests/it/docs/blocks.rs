@@ -1,8 +1,9 @@
 //! The fenced blocks of a page that a shell can run, and what a page says about them.
 //!
-//! A block's language is `sh` or `toml`. `sh,manual` and `toml,manual` do not run; the line before the fence is a comment with the reason:
-//! `<!-- manual: it needs systemd. -->`. A `toml` block begins with the name of its file: `# eu.toml`, or `# e1.toml, at its end` for lines
-//! that are added. A `text` block right below a block is what it prints, line by line.
+//! A block's language is `sh` or `toml`. `sh,manual` and `toml,manual` do not run; the line before the fence is a
+//! comment with the reason: `<!-- manual: it needs systemd. -->`. A `toml` block begins with the name of its file:
+//! `# eu.toml`, or `# e1.toml, at its end` for lines that are added. A `text` block right below a block is what it
+//! prints, line by line.
 
 /// Where a reason begins and ends.
 const REASON: (&str, &str) = ("<!-- manual: ", " -->");
@@ -79,7 +80,7 @@ fn into_file(body: &str) -> Option<Run> {
     let (file, is_end) = line.strip_suffix(", at its end").map_or((line, false), |file| (file, true));
     let is_name = file.ends_with(".toml") && !file.contains([' ', '/', '\'']);
     let file = file.to_owned();
-    is_name.then(|| if is_end { Run::EndOfFile { file } } else { Run::NewFile { file } })
+    is_name.then_some(if is_end { Run::EndOfFile { file } } else { Run::NewFile { file } })
 }
 
 #[test]
