@@ -81,7 +81,7 @@ mod needs_root {
     /// Begins the line that says which block runs.
     const MARK: &str = "@@ block ";
     /// Seconds after which the script is ended: some condition that a page waits for never came.
-    const DEADLINE: &str = "400";
+    const DEADLINE: &str = "300";
     /// Ends files that the script writes.
     const END: &str = "END_OF_A_BLOCK";
 
@@ -110,7 +110,9 @@ mod needs_root {
             .expect("util-linux is installed: `./x setup --test`");
         let said = String::from_utf8_lossy(&output.stdout);
         let printed = by_block(&said);
-        assert!(output.status.success(), "{}: {}\n{said}", output.status, String::from_utf8_lossy(&output.stderr));
+        let last = said.rsplit(MARK).next().and_then(|part| part.lines().next()).unwrap_or_default();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{} in {last}: {errors}\n{said}", output.status);
         for block in &all {
             let printed = printed.get(block.at.as_str()).copied().unwrap_or_default();
             for line in block.prints.lines() {
