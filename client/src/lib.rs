@@ -6,6 +6,7 @@
 pub mod tls;
 
 mod carrier;
+mod exposition;
 mod faulty;
 mod gather;
 mod http;
@@ -26,6 +27,7 @@ mod transport;
 mod uploader;
 
 pub use carrier::{AnswerBody, CallBody, Carrier};
+pub use exposition::Exposition;
 pub use faulty::{Fault, Faults, FaultyTransport};
 pub use gather::{Gather, Progress, Source};
 pub use http::HttpTransport;

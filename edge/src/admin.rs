@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
+use client::Exposition;
 use http::{StatusCode, header};
 use pingora_core::{
     apps::{HttpServerApp, ReusedHttpStream, ServerApp},
@@ -34,14 +35,19 @@ impl HttpServerApp for Admin {
         if !session.read_request().await.ok()? {
             return None;
         }
-        let (status, text) = match session.req_header().uri.path() {
-            "/metrics" => (StatusCode::OK, self.0.metrics.text()),
-            "/health" => (StatusCode::OK, "ok\n".to_owned()),
-            "/ready" => ready(self.0.metrics.announced.get(), clock::unix_seconds(SystemTime::now())),
-            _ => (StatusCode::NOT_FOUND, "there are /metrics, /health and /ready\n".to_owned()),
+        let plain = |(status, body)| (status, Exposition { content_type: "text/plain; charset=utf-8", body });
+        let asked = session.req_header();
+        let (status, Exposition { content_type, body: text }) = match asked.uri.path() {
+            "/metrics" => {
+                let accept = asked.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+                (StatusCode::OK, Exposition::of(self.0.metrics.text(), accept))
+            }
+            "/health" => plain((StatusCode::OK, "ok\n".to_owned())),
+            "/ready" => plain(ready(self.0.metrics.announced.get(), clock::unix_seconds(SystemTime::now()))),
+            _ => plain((StatusCode::NOT_FOUND, "there are /metrics, /health and /ready\n".to_owned())),
         };
         let mut head = ResponseHeader::build(status, Some(2)).ok()?;
-        head.insert_header(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8").ok()?;
+        head.insert_header(header::CONTENT_TYPE, content_type).ok()?;
         head.insert_header(header::CONTENT_LENGTH, text.len().to_string()).ok()?;
         session.set_keepalive(None);
         session.write_response_header(Box::new(head)).await.ok()?;

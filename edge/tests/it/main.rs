@@ -4,6 +4,8 @@
 mod acme;
 mod amplification;
 mod denylist;
+#[path = "../../../client/tests/it/described.rs"]
+mod described;
 mod disk;
 mod dns;
 mod fields;
@@ -14,6 +16,7 @@ mod http3;
 mod https;
 mod links;
 mod log;
+mod metrics;
 mod policy;
 mod purge;
 mod site;

@@ -5,9 +5,13 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::State,
-    http::header::CONTENT_TYPE,
+    http::{
+        HeaderMap,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
 };
+use client::Exposition;
 use format::wire::NodeEntry;
 
 use super::{Refusal, extract::Reader};
@@ -21,9 +25,10 @@ pub(super) async fn health(State(node): State<Arc<Node>>, _: Reader) -> Result<J
     Ok(Json(entry))
 }
 
-pub(super) async fn metrics(State(node): State<Arc<Node>>, _: Reader) -> Response {
+pub(super) async fn metrics(State(node): State<Arc<Node>>, _: Reader, headers: HeaderMap) -> Response {
     let open = i64::try_from(node.uploads.count()).unwrap_or(i64::MAX);
     node.metrics.uploads.set(open);
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], node.metrics.text()).into_response()
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let Exposition { content_type, body } = Exposition::of(node.metrics.text(), accept);
+    ([(CONTENT_TYPE, content_type)], body).into_response()
 }
