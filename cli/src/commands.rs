@@ -70,7 +70,7 @@ pub(crate) enum Command {
     Cluster(cluster::Cluster),
     /// Look after a cluster's catalog
     Catalog(catalog::Catalog),
-    /// Run an origin node
+    /// Run an origin node, or check its configuration
     Origin(origin::Origin),
     /// Run an edge node, check its configuration, or make an owner's link key
     Edge(edge::Edge),
@@ -91,7 +91,7 @@ impl Command {
     /// Returns whether it runs until it is told to stop.
     pub(crate) fn is_node(&self) -> bool {
         match self {
-            Self::Origin(_) => true,
+            Self::Origin(origin) => origin.is_node(),
             Self::Edge(edge) => edge.is_node(),
             _ => false,
         }
@@ -111,7 +111,7 @@ impl Command {
             Self::Sign(sign) => sign.run(options),
             Self::Cluster(cluster) => cluster.run(options),
             Self::Catalog(catalog) => catalog.run(options).await,
-            Self::Origin(origin) => origin.run().await,
+            Self::Origin(origin) => origin.run(options).await,
             Self::Edge(edge) => edge.run(options).await,
             Self::Object(object) => object.run(options).await,
             Self::Node(node) => node.run(options).await,

@@ -6,12 +6,12 @@ mod handover;
 mod lease_times;
 mod log_lines;
 mod moment;
+mod new_file;
 mod open_files;
 mod output;
 mod owner_access;
 mod placing;
 mod policy_check;
-mod private_file;
 mod progress_bar;
 mod telemetry;
 

@@ -14,7 +14,7 @@ use rcgen::{
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{self, CryptoProvider},
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime, pem::PemObject},
     server::WebPkiClientVerifier,
     version::TLS13,
 };
@@ -60,12 +60,7 @@ pub fn server_name(name: &NodeName, role: Role) -> ServerName<'static> {
 }
 
 fn dns_name(name: &NodeName, role: Role) -> String {
-    let role = match role {
-        Role::Origin => "origin",
-        Role::Edge => "edge",
-        Role::Twin => "twin",
-    };
-    format!("{name}.{role}.{DOMAIN}")
+    format!("{name}.{}.{DOMAIN}", role.as_str())
 }
 
 fn parse_dns_name(text: &str) -> Option<(NodeName, Role)> {
@@ -266,6 +261,14 @@ impl Identity {
             .with_client_auth_cert(self.chain.clone(), self.key.clone_key())?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Arc::new(config))
+    }
+
+    /// Verifies the own certificate as a peer of the same authority does.
+    pub(crate) fn verify(&self, now: UnixTime) -> Result<(), TlsError> {
+        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots()?, provider()).build()?;
+        let (own, between) = self.chain.split_first().ok_or(TlsError::Name)?;
+        verifier.verify_client_cert(own, between, now)?;
+        Ok(())
     }
 
     fn roots(&self) -> Result<Arc<RootCertStore>, TlsError> {

@@ -8,11 +8,13 @@ use std::{
     time::Duration,
 };
 
+use client::IdentityFiles;
 use format::{NodeName, Place, wire};
 use serde::Deserialize;
 
 use crate::{
     places::{Net, PrefixPlace},
+    sockets::{Door, DoorKind},
     zone::{Zone, ZoneError},
 };
 
@@ -64,7 +66,7 @@ pub struct Config {
     pub places: PlacesConfig,
     /// Files of the identity for talking to origins. Absent: whoever starts the edge brings its own transport.
     #[serde(default)]
-    pub tls: Option<TlsPaths>,
+    pub tls: Option<IdentityFiles>,
     /// Origins to ask first; the node list they give replaces this one. At least one.
     pub seeds: Vec<Seed>,
 }
@@ -303,18 +305,6 @@ pub struct PlacesConfig {
     pub prefix: Vec<PrefixPlace>,
 }
 
-/// Files of the node's identity, PEM.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TlsPaths {
-    /// Certificate of the cluster's authority.
-    pub authority: PathBuf,
-    /// The node's certificate.
-    pub certificate: PathBuf,
-    /// The node's key.
-    pub key: PathBuf,
-}
-
 /// An origin to begin with.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -364,6 +354,18 @@ pub enum ConfigError {
     /// No origin to ask.
     #[error("`seeds` is empty; name at least one origin")]
     Seeds,
+    /// Two doors in one place.
+    #[error("`{first}` ({first_address}) and `{second}` ({second_address}) cannot both be had; give each its own port")]
+    Shared {
+        /// The one.
+        first: &'static str,
+        /// Its address.
+        first_address: SocketAddr,
+        /// The other.
+        second: &'static str,
+        /// Its address.
+        second_address: SocketAddr,
+    },
 }
 
 impl Config {
@@ -444,11 +446,44 @@ impl Config {
         if self.seeds.is_empty() {
             return Err(ConfigError::Seeds);
         }
+        self.check_doors()
+    }
+
+    /// No two doors may want one port.
+    fn check_doors(&self) -> Result<(), ConfigError> {
+        let doors = self.doors();
+        for (at, second) in doors.iter().enumerate() {
+            if let Some(first) = doors[..at].iter().find(|first| first.collides(second)) {
+                return Err(ConfigError::Shared {
+                    first: first.field,
+                    first_address: first.address,
+                    second: second.field,
+                    second_address: second.address,
+                });
+            }
+        }
         Ok(())
     }
 
     pub(crate) fn reread_every(&self) -> Duration {
         Duration::from_secs(self.reread_seconds)
+    }
+
+    /// Returns all that the edge listens on.
+    pub(crate) fn doors(&self) -> Vec<Door> {
+        let mut doors = vec![
+            Door { field: "dns.listen", address: self.dns.listen, kind: DoorKind::Tcp },
+            Door { field: "dns.listen", address: self.dns.listen, kind: DoorKind::Udp },
+            Door { field: "http.listen", address: self.http.listen, kind: DoorKind::Tcp },
+        ];
+        if let Some(https) = &self.https {
+            doors.push(Door { field: "https.listen", address: https.listen, kind: DoorKind::Tcp });
+            if https.http3 {
+                doors.push(Door { field: "https.listen", address: https.listen, kind: DoorKind::Udp });
+            }
+        }
+        doors.extend(self.admin.map(|address| Door { field: "admin", address, kind: DoorKind::Tcp }));
+        doors
     }
 
     /// Returns the addresses that viewers reach.
@@ -618,6 +653,31 @@ mod tests {
         assert_eq!(periods(acme("look_seconds = 300\nretry_seconds = 14400").unwrap()), Some((300, 14_400)));
         for wrong in ["look_seconds = 0", "look_seconds = 301", "retry_seconds = 0", "retry_seconds = 14401"] {
             assert!(matches!(acme(wrong), Err(ConfigError::Bound { .. })), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn two_doors_do_not_share_a_port() {
+        let with = |from: &str, to: &str| {
+            assert!(SAMPLE.contains(from), "{from}");
+            Config::from_toml(&SAMPLE.replacen(from, to, 1))
+        };
+        let (admin, https) = ("admin = \"127.0.0.1:9100\"", "listen = \"0.0.0.0:443\"");
+        for (from, to, says) in [
+            (admin, "admin = \"127.0.0.1:80\"", "`http.listen` (0.0.0.0:80) and `admin` (127.0.0.1:80)"),
+            (admin, "admin = \"127.0.0.1:443\"", "`https.listen`"),
+            (admin, "admin = \"[::]:53\"", "`dns.listen`"),
+            (https, "listen = \"0.0.0.0:80\"", "`http.listen`"),
+            (https, "listen = \"0.0.0.0:53\"", "`dns.listen`"),
+        ] {
+            let refused = with(from, to).unwrap_err();
+            assert!(
+                matches!(refused, ConfigError::Shared { .. }) && refused.to_string().contains(says),
+                "{to}: {refused}"
+            );
+        }
+        for (from, to) in [(admin, "admin = \"[::1]:80\""), (https, "listen = \"0.0.0.0:0\"")] {
+            with(from, to).unwrap();
         }
     }
 

@@ -5,11 +5,12 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
-use client::{Reader, ReaderOptions, Topology, Transport};
+use client::{IdentityError, IdentityFiles, Reader, ReaderOptions, Topology, Transport, tls::Identity};
+use format::wire::Role;
 use quinn::Endpoint;
 use sandbox::{Engine, EngineOptions, guard::ChildCommand};
 use tokio::{
@@ -70,6 +71,9 @@ pub enum StartError {
     /// The configuration is wrong.
     #[error("the configuration cannot be used")]
     Config(#[from] ConfigError),
+    /// The edge's own certificate is wrong.
+    #[error("the identity of [tls] cannot be used")]
+    Identity(#[from] IdentityError),
     /// The place table is wrong.
     #[error("the place table cannot be used")]
     Places(#[from] PlacesError),
@@ -140,22 +144,29 @@ impl Running {
 pub struct Edge;
 
 impl Edge {
-    /// Checks all that [`Self::start`] checks before it binds a port, the files named in the configuration among it.
+    /// Checks all that a start would refuse, without starting: the configuration, every file that it names, whether the
+    /// addresses can be had and the folder of the disk cache be written. [`Self::start`] reads the same files by the
+    /// same function.
     ///
     /// # Errors
-    /// [`StartError`].
-    pub fn check(config: &Config) -> Result<(), StartError> {
-        config.check()?;
-        ZoneFacts::of(config)?;
-        PlaceTable::load(&config.places)?;
-        if let Some(https) = &config.https {
-            terminate(https)?;
+    /// [`StartError`]. An address that another process has is none: it may be the edge that runs with this
+    /// configuration.
+    pub fn check(config: &Config) -> Result<Checked, StartError> {
+        let Loaded { identity, .. } = Loaded::of(config)?;
+        if let Some(disk) = &config.cache.disk {
+            let unusable = |source| DiskError::Folder { path: disk.path.clone(), source };
+            client::is_usable_folder(&disk.path).map_err(unusable)?;
         }
-        if let Some(links) = &config.links {
-            read_secret(&links.secret)?;
+        let mut in_use = Vec::new();
+        for door in config.doors() {
+            let bind = |source| StartError::Bind { door: door.field, address: door.address, source };
+            if door.probe().map_err(bind)? {
+                in_use.push(door.address);
+            }
         }
-        read_denylist(config)?;
-        Ok(())
+        // The DNS door has one address twice.
+        in_use.dedup();
+        Ok(Checked { identity, in_use })
     }
 
     /// Checks the configuration, binds all doors and starts answering. Ends when `shutdown` turns true or its sender goes.
@@ -167,11 +178,10 @@ impl Edge {
         mut parts: Parts,
         shutdown: watch::Receiver<bool>,
     ) -> Result<Running, StartError> {
-        config.check()?;
-        let zone = ZoneFacts::of(&config)?;
+        let Loaded { zone, secure, places, links, denylist, .. } = Loaded::of(&config)?;
         let mut handed = std::mem::take(&mut parts.sockets);
         let succeeds = !handed.is_empty();
-        let node = Arc::new(build(config, &parts)?);
+        let node = Arc::new(build(config, &parts, places, links, denylist)?);
         let disk_later = take_up_disk(&node, succeeds).await?;
         let bind = |door, address| move |source| StartError::Bind { door, address, source };
 
@@ -181,10 +191,9 @@ impl Edge {
         let address = node.config.http.listen;
         let http = handed.listen(address).await.map_err(bind("http", address))?;
         let http_address = http.local_addr().map_err(bind("http", address))?;
-        let https = match &node.config.https {
+        let https = match node.config.https.as_ref().zip(secure) {
             None => None,
-            Some(https) => {
-                let (terminator, secret) = terminate(https)?;
+            Some((https, (terminator, secret))) => {
                 let listener = handed.listen(https.listen).await.map_err(bind("https", https.listen))?;
                 let address = listener.local_addr().map_err(bind("https", https.listen))?;
                 // The port that TCP got, where any was asked for.
@@ -213,6 +222,43 @@ impl Edge {
         let sockets = doors.sockets().map_err(bind("http", http_address))?;
         let task = tokio::spawn(run(node, parts.transport, zone, doors, shutdown));
         Ok(Running { dns: dns_address, http: http_address, https: https_address, admin: admin_address, sockets, task })
+    }
+}
+
+/// What a check found.
+pub struct Checked {
+    /// The identity of [tls], if there is one.
+    pub identity: Option<Identity>,
+    /// Addresses that another process has now.
+    pub in_use: Vec<SocketAddr>,
+}
+
+/// A configuration that is good, and what its files hold.
+struct Loaded {
+    identity: Option<Identity>,
+    zone: ZoneFacts,
+    places: PlaceTable,
+    /// TLS for viewers.
+    secure: Option<(Arc<Terminator>, Option<Arc<ZoneSecret>>)>,
+    links: Option<ZoneSecret>,
+    denylist: Denylist,
+}
+
+impl Loaded {
+    fn of(config: &Config) -> Result<Self, StartError> {
+        config.check()?;
+        let identity = config.tls.as_ref().map(IdentityFiles::read).transpose()?;
+        if let Some(identity) = &identity {
+            identity.check(&config.name, Role::Edge, SystemTime::now())?;
+        }
+        Ok(Self {
+            identity,
+            zone: ZoneFacts::of(config)?,
+            places: PlaceTable::load(&config.places)?,
+            secure: config.https.as_ref().map(terminate).transpose()?,
+            links: config.links.as_ref().map(|links| read_secret(&links.secret)).transpose()?,
+            denylist: Denylist::read(config.denylist.as_ref().map_or(&[], |denylist| &denylist.files))?,
+        })
     }
 }
 
@@ -329,15 +375,15 @@ async fn take_up_disk_later(node: Arc<Node>) {
     }
 }
 
-fn read_denylist(config: &Config) -> Result<Denylist, DenylistError> {
-    Denylist::read(config.denylist.as_ref().map_or(&[], |denylist| &denylist.files))
-}
-
-fn build(config: Config, parts: &Parts) -> Result<Node, StartError> {
+fn build(
+    config: Config,
+    parts: &Parts,
+    places: PlaceTable,
+    links: Option<ZoneSecret>,
+    denylist: Denylist,
+) -> Result<Node, StartError> {
     let metrics = Arc::new(Metrics::new());
-    let places = PlaceTable::load(&config.places)?;
-    let links = config.links.as_ref().map(|links| read_secret(&links.secret)).transpose()?;
-    let denylist = Arc::new(ArcSwap::from_pointee(read_denylist(&config)?));
+    let denylist = Arc::new(ArcSwap::from_pointee(denylist));
     let engine = match &parts.engine {
         Some(engine) => engine.clone(),
         None => Engine::new(EngineOptions::default())?,

@@ -49,7 +49,7 @@ pub use ask::{content_kind, policy_place};
 pub use config::{Config, ConfigError};
 pub use denylist::{Denylist, DenylistError, RuleError, denylist_rule, fuzz as fuzz_denylist};
 pub use disk::DiskError;
-pub use edge::{Edge, Parts, Running, StartError};
+pub use edge::{Checked, Edge, Parts, Running, StartError};
 pub use error::Fault;
 pub use http::{CertificateError, PairError};
 pub use library::{LoadedPolicy, PolicyError, PolicyLibrary};

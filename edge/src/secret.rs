@@ -3,12 +3,13 @@
 //!
 //! Symmetric on purpose: what is sealed today stays sealed from who can break public keys tomorrow.
 
-use std::{fs, io, path::Path};
+use std::path::Path;
 
 use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305, XNonce,
     aead::{Aead, Payload},
 };
+use client::{KeyFileError, read_key_file};
 use format::OwnerId;
 use zeroize::Zeroizing;
 
@@ -22,9 +23,9 @@ const NONCE_BYTES: usize = 24;
 /// Why the file of the secret cannot be used; the operator's to mend.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// The file cannot be read.
-    #[error("it cannot be read")]
-    Io(#[from] io::Error),
+    /// The file cannot be read, or everybody can.
+    #[error(transparent)]
+    File(#[from] KeyFileError),
     /// It is something else.
     #[error(
         "it must hold 64 lower-case hex digits, the same at every edge of the zone; `openssl rand -hex 32` makes some"
@@ -52,9 +53,9 @@ impl ZoneSecret {
     /// # Errors
     /// [`SecretError`].
     pub(crate) fn read(path: &Path) -> Result<Self, SecretError> {
-        let text = Zeroizing::new(fs::read(path)?);
+        let text = read_key_file(path)?;
         let mut secret = Zeroizing::new([0; 32]);
-        let digits = text.trim_ascii();
+        let digits = text.trim_ascii().as_bytes();
         if digits.len() != DIGITS || data_encoding::HEXLOWER.decode_mut(digits, &mut *secret).is_err() {
             return Err(SecretError::Digits);
         }
@@ -108,6 +109,8 @@ impl SealKey {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
     use super::*;
 
     #[test]
@@ -132,11 +135,14 @@ mod tests {
         let path = dir.path().join("secret");
         let read = |text: &str| {
             fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             ZoneSecret::read(&path)
         };
         assert!(read(&format!("{}\n", "0f".repeat(32))).is_ok());
         for wrong in [String::new(), "0f".repeat(31), "0f".repeat(33), "0g".repeat(32), "0F".repeat(32)] {
             assert!(matches!(read(&wrong), Err(SecretError::Digits)), "{wrong}");
         }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(ZoneSecret::read(&path), Err(SecretError::File(KeyFileError::Open { .. }))));
     }
 }

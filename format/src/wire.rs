@@ -79,6 +79,18 @@ pub enum Role {
 }
 
 /// A node as the catalog knows it.
+impl Role {
+    /// Returns the word of certificates and of the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Origin => "origin",
+            Self::Edge => "edge",
+            Self::Twin => "twin",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeEntry {
     /// The name in its certificate.

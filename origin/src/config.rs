@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use client::tls::{Identity, TlsError};
+use client::{IdentityError, IdentityFiles, KeyFileError, tls::Identity};
 use format::{NodeName, Place, PlaceError};
 use serde::Deserialize;
 
@@ -45,22 +45,10 @@ pub struct Config {
     /// Where the node is. No default.
     pub place: Place,
     /// Files of the node's certificate. Absent: the program that embeds the origin brings an identity itself.
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<IdentityFiles>,
     /// Bounds. Absent: the defaults of each.
     #[serde(default)]
     pub limits: Limits,
-}
-
-/// The files that say who the node is, PEM.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TlsFiles {
-    /// Certificate of the cluster's authority. No default.
-    pub authority: PathBuf,
-    /// The node's certificate. No default.
-    pub certificate: PathBuf,
-    /// The node's private key, readable by this user alone. No default.
-    pub key: PathBuf,
 }
 
 /// Bounds an operator may choose; every one must be above zero unless it says otherwise.
@@ -211,8 +199,11 @@ pub enum ConfigError {
     #[error("the configuration names no certificate; add [tls] with authority, certificate and key")]
     NoTls,
     /// The certificate cannot be used.
-    #[error("the node's certificate cannot be used")]
-    Tls(#[from] TlsError),
+    #[error("the identity of [tls] cannot be used")]
+    Identity(#[from] IdentityError),
+    /// The file of the keys cannot be read, or everybody can.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
 }
 
 impl Config {
@@ -239,10 +230,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn identity(&self) -> Result<Identity, ConfigError> {
-        let files = self.tls.as_ref().ok_or(ConfigError::NoTls)?;
-        let [authority, certificate, key] =
-            [&files.authority, &files.certificate, &files.key].map(|path| read_text(path));
-        Ok(Identity::from_pem(&authority?, &certificate?, &key?)?)
+        Ok(self.tls.as_ref().ok_or(ConfigError::NoTls)?.read()?)
     }
 
     /// Returns the object store that shards lie in, not asked yet. Called on the runtime that shall ask it.

@@ -1,16 +1,20 @@
 //! Starting and stopping an origin. A process may run several.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{Router, body::Body, http::Request, response::Response};
-use client::{
-    HttpTransport, Topology, Transport,
-    tls::{Identity, TlsError},
-};
+use client::{HttpTransport, IdentityError, Topology, Transport, TransportError, tls::Identity};
 use format::{NodeName, wire::Role};
 use tokio::{
     net::TcpListener,
     task::{JoinError, JoinHandle},
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +23,7 @@ use tower::ServiceExt;
 use crate::{
     accept::accept,
     api,
-    catalog::{Catalog, CatalogError, OpenError},
+    catalog::{Catalog, CatalogError, CatalogUrl, OpenError},
     codec::{self, CodecFault},
     config::{Config, ConfigError},
     copies::{self, RefreshError},
@@ -31,6 +35,9 @@ use crate::{
     upkeep,
 };
 
+/// How long another node of the same name has to answer; one that is gone refuses at once.
+const DOUBLE_DEADLINE: Duration = Duration::from_secs(3);
+
 /// Why an origin does not start; the operator's to mend unless the cause says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -40,23 +47,19 @@ pub enum StartError {
     /// The configuration cannot be used.
     #[error("the configuration cannot be used")]
     Config(#[from] ConfigError),
-    /// The certificate is of another kind of node.
-    #[error("the certificate is of role {found:?}; issue one of role origin")]
-    Role {
-        /// The role in the certificate.
-        found: Role,
-    },
-    /// The certificate is another node's.
-    #[error("the certificate names {certificate}, the configuration {configured}")]
-    Name {
-        /// The name in the certificate.
-        certificate: NodeName,
-        /// The name in the configuration.
-        configured: NodeName,
-    },
-    /// TLS cannot be set up.
+    /// The certificate is not this node's, or nobody believes it.
     #[error("the node's certificate cannot be used")]
-    Tls(#[from] TlsError),
+    Identity(#[from] IdentityError),
+    /// A folder cannot be written.
+    #[error("{}, the folder of {what}, cannot be written", path.display())]
+    Folder {
+        /// What lies in it.
+        what: &'static str,
+        /// The folder.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
     /// The data folder or the object store cannot be used.
     #[error("the data folder or the object store cannot be used")]
     Store(#[from] StoreError),
@@ -72,7 +75,17 @@ pub enum StartError {
         /// The address.
         address: SocketAddr,
         /// The cause.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// Another process answers as this node.
+    #[error(
+        "{name} runs already at {address}: a name and its certificate are for one node; stop that one or issue another name"
+    )]
+    Double {
+        /// The name of both.
+        name: NodeName,
+        /// Where the other one answers.
+        address: SocketAddr,
     },
     /// A look at the disk did not come back.
     #[error("the data folder does not answer")]
@@ -158,7 +171,39 @@ impl Running {
     }
 }
 
+/// What a check found.
+pub struct Checked {
+    /// The node's identity.
+    pub identity: Identity,
+    /// Whether another process listens where this node would.
+    pub in_use: bool,
+}
+
 impl Origin {
+    /// Checks all that a start would refuse and that needs no other machine: the configuration, every file that it
+    /// names, the folders, the address. [`Self::start`] judges the identity by the same function. The catalog's server
+    /// and the object store are not asked: a node starts without the first.
+    ///
+    /// # Errors
+    /// [`StartError`]. An address that another process has is none: it may be the origin that runs with this
+    /// configuration.
+    pub fn check(config: &Config) -> Result<Checked, StartError> {
+        config.check()?;
+        let identity = config.identity()?;
+        admit(config, &identity)?;
+        config.bucket()?;
+        let folder = |what, path: &Path| {
+            let failed = |source| StartError::Folder { what, path: path.to_owned(), source };
+            client::is_usable_folder(path).map_err(failed)
+        };
+        folder("`data_dir`", &config.data_dir)?;
+        if let CatalogUrl::Sqlite(file) = &config.catalog {
+            folder("`catalog`", file.parent().unwrap_or(Path::new("/")))?;
+        }
+        let failed = |source| StartError::Listen { address: config.listen, source };
+        Ok(Checked { identity, in_use: client::is_port_taken(config.listen).map_err(failed)? })
+    }
+
     /// Starts an origin on the current runtime: checks configuration and machine, takes the data folder, opens the catalog, opens the
     /// port and announces the node. A catalog on a server that is away keeps it from the last only. It runs until `shutdown` is cancelled.
     ///
@@ -178,20 +223,16 @@ impl Origin {
         shutdown: CancellationToken,
         disk: Arc<dyn Disk>,
     ) -> Result<Running, StartError> {
-        config.check()?;
-        if identity.role() != Role::Origin {
-            return Err(StartError::Role { found: identity.role() });
-        }
-        if *identity.name() != config.name {
-            return Err(StartError::Name { certificate: identity.name().clone(), configured: config.name });
-        }
-        let acceptor = TlsAcceptor::from(identity.server_config()?);
+        admit(&config, &identity)?;
+        let acceptor = TlsAcceptor::from(identity.server_config().map_err(IdentityError::from)?);
         client::offload(codec::prove).await.map_err(|_| StartError::Lost)??;
         let store = open_store(&config, disk).await?;
         let catalog = config.catalog.open(config.limits.changes_kept).await?;
         // Filled when the node announces itself.
         let topology = Arc::new(Topology::new(Vec::new()));
-        let transport = Arc::new(HttpTransport::new(&identity, topology.clone())?);
+        let transport = HttpTransport::new(&identity, topology.clone()).map_err(IdentityError::from)?;
+        let transport = Arc::new(transport);
+        refuse_double(&config, &*catalog, &identity).await?;
         let listen = config.listen;
         let failed = |source| StartError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
@@ -218,6 +259,33 @@ impl Origin {
     }
 }
 
+/// Judges a configuration and the identity that comes with it.
+fn admit(config: &Config, identity: &Identity) -> Result<(), StartError> {
+    config.check()?;
+    identity.check(&config.name, Role::Origin, SystemTime::now())?;
+    Ok(())
+}
+
+/// Refuses to run beside another node of the same name: where the catalog last saw it, somebody else still answers with
+/// its certificate. Before the own door opens, so that a node never meets itself; one that moved meets nobody.
+async fn refuse_double(config: &Config, catalog: &dyn Catalog, identity: &Identity) -> Result<(), StartError> {
+    let name = &config.name;
+    // A catalog that is away, or slow, keeps no node from serving reads.
+    let Ok(Ok(nodes)) = timeout(DOUBLE_DEADLINE, catalog.nodes()).await else { return Ok(()) };
+    let Some(seen) = nodes.into_iter().find(|node| node.name == *name) else { return Ok(()) };
+    let Some(address) = seen.address.filter(|address| *address != config.advertise.unwrap_or(config.listen)) else {
+        return Ok(());
+    };
+    let transport = HttpTransport::new(identity, Arc::new(Topology::new(vec![seen]))).map_err(IdentityError::from)?;
+    match timeout(DOUBLE_DEADLINE, transport.nodes(name)).await {
+        // Whatever it says, it proved the name.
+        Ok(Ok(_) | Err(TransportError::Refused { .. } | TransportError::Failed { .. })) => {
+            Err(StartError::Double { name: name.clone(), address })
+        }
+        Ok(Err(_)) | Err(_) => Ok(()),
+    }
+}
+
 async fn open_store(config: &Config, disk: Arc<dyn Disk>) -> Result<Store, StartError> {
     let (data_dir, bucket) = (config.data_dir.clone(), config.bucket()?);
     let open = move || Store::open(&data_dir, disk)?.with_bucket(bucket);
@@ -237,7 +305,7 @@ async fn begin(
     let node = Arc::new(Node::new(config, address, parts, shutdown.child_token()));
     let announced = async {
         node.recount().await?;
-        upkeep::announce(&node).await
+        upkeep::announce(&node).await.map(drop)
     };
     match announced.await {
         // Reads need no catalog; what does, waits for it in the node's own tasks.
@@ -270,11 +338,11 @@ async fn run(node: Arc<Node>, door: Option<(Door, Router)>) {
     node.stop.cancelled().await;
     node.tasks.close();
     let drain = Duration::from_secs(node.config.limits.drain_seconds);
-    if tokio::time::timeout(drain, node.tasks.wait()).await.is_err() {
+    if timeout(drain, node.tasks.wait()).await.is_err() {
         tracing::warn!(node = %node.config.name, "some requests did not end in time and are cut");
         cut.cancel();
         // What is left are calls into the disk; a disk that hangs must not keep the process.
-        let _ = tokio::time::timeout(drain, node.tasks.wait()).await;
+        let _ = timeout(drain, node.tasks.wait()).await;
     }
     node.catalog.close().await;
     tracing::info!(node = %node.config.name, "origin stopped");

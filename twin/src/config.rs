@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use client::IdentityFiles;
 use format::{NodeName, Place, PolicyName, Profile};
 use serde::Deserialize;
 
@@ -31,23 +32,11 @@ pub struct TwinConfig {
     /// Where this program runs, to read from the nearest nodes. Absent: nowhere in particular.
     #[serde(default = "nowhere")]
     pub place: Place,
-    /// Who this program is to the nodes.
-    pub identity: IdentityConfig,
+    /// Who this program is to the nodes; relative paths start at the configuration's folder.
+    pub identity: IdentityFiles,
     /// Origins to ask for all others; at least one.
     #[serde(rename = "node")]
     pub nodes: Vec<SeedConfig>,
-}
-
-/// The files of `evernear cluster issue`; relative paths start at the configuration's folder.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IdentityConfig {
-    /// The cluster authority's certificate.
-    pub authority: PathBuf,
-    /// Our certificate.
-    pub certificate: PathBuf,
-    /// Our private key.
-    pub key: PathBuf,
 }
 
 /// An origin to ask first.

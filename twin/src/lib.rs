@@ -33,7 +33,7 @@ mod unlock;
 mod urls;
 
 pub use byte_range::{ByteRange, ByteRangeError};
-pub use config::{ConfigError, IdentityConfig, SeedConfig, TwinConfig};
+pub use config::{ConfigError, SeedConfig, TwinConfig};
 pub use get::{Delivered, Found, GetError};
 pub use index::{Batch, Entry, Index, IndexError, PATH_BYTES_MAX, Position, State, Tenure};
 pub use leases::{LeaseChangeError, Removed, Renewal, Told};

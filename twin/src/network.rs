@@ -1,18 +1,14 @@
 //! The cluster as a twin sees it: how to reach nodes, which there are, and a reader that verifies what they send.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{sync::Arc, time::SystemTime};
 
-use client::{
-    HttpTransport, Reader, ReaderOptions, Topology, Transport, TransportError,
-    tls::{Identity, TlsError},
-};
+use client::{HttpTransport, IdentityError, Reader, ReaderOptions, Topology, Transport, TransportError};
 use format::{
     Place,
     wire::{NodeEntry, Role},
 };
-use zeroize::Zeroizing;
 
-use crate::config::{IdentityConfig, TwinConfig};
+use crate::config::TwinConfig;
 
 /// Reaches a cluster. Needs no owner: whoever has a label reads with it.
 pub struct Network {
@@ -24,17 +20,9 @@ pub struct Network {
 /// Why the cluster cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// A file of our identity cannot be read.
-    #[error("the identity file {} cannot be read", path.display())]
-    IdentityFile {
-        /// Which file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
     /// Our identity does not serve.
     #[error("the identity of this twin does not serve; `evernear cluster issue` makes one")]
-    Identity(#[from] TlsError),
+    Identity(#[from] IdentityError),
     /// No node of the configuration answers; their fault or the network's.
     #[error("none of the {asked} configured nodes answers")]
     NoNode {
@@ -77,7 +65,9 @@ impl Network {
 
 /// Asks the configured nodes for all others, one after the other until one answers.
 pub(crate) async fn reach(config: &TwinConfig) -> Result<(Arc<HttpTransport>, Arc<Topology>), NetworkError> {
-    let identity = read_identity(&config.identity)?;
+    let identity = config.identity.read()?;
+    // Nodes decide what its role may do; that its time is over, nobody says as clearly as we can.
+    identity.check(identity.name(), identity.role(), SystemTime::now())?;
     let seeds = config.nodes.iter().map(|seed| NodeEntry {
         name: seed.name.clone(),
         role: Role::Origin,
@@ -91,7 +81,7 @@ pub(crate) async fn reach(config: &TwinConfig) -> Result<(Arc<HttpTransport>, Ar
         seen: 0,
     });
     let topology = Arc::new(Topology::new(seeds.collect()));
-    let transport = Arc::new(HttpTransport::new(&identity, topology.clone())?);
+    let transport = Arc::new(HttpTransport::new(&identity, topology.clone()).map_err(IdentityError::from)?);
     let mut failure = None;
     for seed in &config.nodes {
         match transport.nodes(&seed.name).await {
@@ -109,12 +99,4 @@ pub(crate) async fn reach(config: &TwinConfig) -> Result<(Arc<HttpTransport>, Ar
         asked: config.nodes.len(),
         source: failure.expect("a checked configuration names a node"),
     })
-}
-
-fn read_identity(files: &IdentityConfig) -> Result<Identity, NetworkError> {
-    let read = |path: &PathBuf| {
-        let text = std::fs::read_to_string(path).map(Zeroizing::new);
-        text.map_err(|source| NetworkError::IdentityFile { path: path.clone(), source })
-    };
-    Ok(Identity::from_pem(&read(&files.authority)?, &read(&files.certificate)?, &read(&files.key)?)?)
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::Options;
-use crate::private_file;
+use crate::new_file;
 
 const AUTHORITY_CERTIFICATE: &str = "authority.pem";
 const AUTHORITY_KEY: &str = "authority.key";
@@ -108,7 +108,7 @@ fn issue(dir: &Path, name: &NodeName, role: RoleName) -> anyhow::Result<Files> {
 
 /// Writes the key first: a key without a certificate is of no use to anybody, a certificate without its key looks finished.
 fn write(certificate: PathBuf, certificate_pem: &str, key: PathBuf, key_pem: &str) -> anyhow::Result<Files> {
-    private_file::create(&key, key_pem)?;
-    private_file::create(&certificate, certificate_pem)?;
+    new_file::private(&key, key_pem)?;
+    new_file::public(&certificate, certificate_pem)?;
     Ok(Files { certificate, key })
 }

@@ -8,13 +8,12 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use client::{HttpTransport, Topology, tls::Identity};
-use edge::{Config, Parts};
+use client::{HttpTransport, IdentityError, Topology, tls::Identity};
+use edge::{Checked, Config, Parts};
 use format::{Label, Locator, OwnerId};
 use http::Uri;
 use serde::Serialize;
 use tokio::sync::watch;
-use zeroize::Zeroizing;
 
 use super::{
     Options,
@@ -22,8 +21,9 @@ use super::{
 };
 use crate::{
     handover::{self, Handed},
+    new_file,
     output::table,
-    policy_check, private_file,
+    policy_check,
 };
 
 /// Run an edge node, check its configuration, keep objects from being served, make an owner's link key.
@@ -49,12 +49,13 @@ request is lost. When the successor does not start, it goes on as it is.")]
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Say whether `run` would take a configuration, without opening a port
+    /// Say whether `run` would take a configuration, without starting
     #[command(after_help = "\
 Examples:
   evernear edge check-config --config edge.toml && systemctl restart evernear-edge
 
-It reads all that the configuration names: certificates, keys, the place database. It ends with 0 only when all of it is good.")]
+It reads all that the configuration names: certificates, keys, the place database. It ends with 0 only when all of it is good. An address
+that is in use is told of and is no fault: the edge that runs has it.")]
     CheckConfig {
         /// The node's configuration
         #[arg(long, value_name = "FILE")]
@@ -116,7 +117,7 @@ struct Key {
 
 /// What a good configuration would open.
 #[derive(Debug, Serialize)]
-struct Checked<'a> {
+struct Good<'a> {
     name: &'a str,
     zone: &'a str,
     dns: SocketAddr,
@@ -125,6 +126,8 @@ struct Checked<'a> {
     http3: bool,
     admin: Option<SocketAddr>,
     origins: usize,
+    /// Addresses that another process has now, which is the edge itself when it runs.
+    in_use: Vec<SocketAddr>,
 }
 
 impl Edge {
@@ -143,7 +146,7 @@ impl Edge {
             EdgeCommand::LinkKey { owner, secret, output } => {
                 let key = edge::link_key(&secret, &owner)
                     .with_context(|| format!("the zone's secret {}", secret.display()))?;
-                private_file::create(&output, &format!("{}\n", *key.to_hex()))?;
+                new_file::private(&output, &format!("{}\n", *key.to_hex()))?;
                 let key = Key { owner, path: output };
                 options.answer(&key, || format!("{} signs links to objects of {}\n", key.path.display(), key.owner))
             }
@@ -154,7 +157,9 @@ impl Edge {
 async fn run(path: &Path) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let mut handed = Handed::take();
-    let (config, topology, transport) = read(path)?;
+    let (config, identity, _) = read(path)?;
+    let topology = Arc::new(Topology::new(config.seed_nodes()));
+    let transport = Arc::new(HttpTransport::new(&identity, topology.clone()).map_err(IdentityError::from)?);
     let sockets = std::mem::take(&mut handed.sockets);
     let parts = Parts { transport, topology, engine: None, compiler: Some(policy_check::compiler()?), sockets };
     let (stop, shutdown) = watch::channel(false);
@@ -191,10 +196,9 @@ async fn run(path: &Path) -> anyhow::Result<()> {
 }
 
 fn check(path: &Path, options: &Options) -> anyhow::Result<()> {
-    let (config, ..) = read(path)?;
-    edge::Edge::check(&config).with_context(|| format!("the configuration {}", path.display()))?;
+    let (config, _, in_use) = read(path)?;
     let https = config.https.as_ref();
-    let checked = Checked {
+    let good = Good {
         name: config.name.as_str(),
         zone: config.zone.as_str(),
         dns: config.dns.listen,
@@ -203,41 +207,35 @@ fn check(path: &Path, options: &Options) -> anyhow::Result<()> {
         http3: https.is_some_and(|https| https.http3),
         admin: config.admin,
         origins: config.seeds.len(),
+        in_use,
     };
-    options.answer(&checked, || {
+    options.answer(&good, || {
         let door = |name: &str, address: Option<SocketAddr>| {
-            vec![name.to_owned(), address.map_or_else(|| "-".to_owned(), |address| address.to_string())]
+            let in_use = address.is_some_and(|address| good.in_use.contains(&address));
+            let address = address.map_or_else(|| "-".to_owned(), |address| address.to_string());
+            vec![name.to_owned(), address, if in_use { "in use now" } else { "" }.to_owned()]
         };
         let doors = [
-            door("dns", Some(checked.dns)),
-            door("http", Some(checked.http)),
-            door("https", checked.https),
-            door("http3", checked.https.filter(|_| checked.http3)),
-            door("admin", checked.admin),
+            door("dns", Some(good.dns)),
+            door("http", Some(good.http)),
+            door("https", good.https),
+            door("http3", good.https.filter(|_| good.http3)),
+            door("admin", good.admin),
         ];
-        format!("{} is good: edge {} of {}\n{}", path.display(), checked.name, checked.zone, table(&doors))
+        format!("{} is good: edge {} of {}\n{}", path.display(), good.name, good.zone, table(&doors))
     })
 }
 
-/// Reads a configuration and its identity, which the transport checks.
-fn read(path: &Path) -> anyhow::Result<(Config, Arc<Topology>, Arc<HttpTransport>)> {
+/// Reads a configuration, checks all of it, and returns it with its identity and the addresses that are in use; both
+/// commands begin so.
+fn read(path: &Path) -> anyhow::Result<(Config, Identity, Vec<SocketAddr>)> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("the configuration {} cannot be read", path.display()))?;
-    let config = Config::from_toml(&text).with_context(|| format!("the configuration {}", path.display()))?;
-    let topology = Arc::new(Topology::new(config.seed_nodes()));
-    let transport = identity(&config).and_then(|identity| Ok(HttpTransport::new(&identity, topology.clone())?));
-    let transport = transport.with_context(|| format!("the identity in {}", path.display()))?;
-    Ok((config, topology, Arc::new(transport)))
-}
-
-fn identity(config: &Config) -> anyhow::Result<Identity> {
-    let files = config
-        .tls
-        .as_ref()
-        .context("there is no [tls] with the files of `evernear cluster issue DIR NAME --role edge`")?;
-    let read = |path: &PathBuf| {
-        let text = std::fs::read_to_string(path).map(Zeroizing::new);
-        text.with_context(|| format!("{} cannot be read", path.display()))
-    };
-    Ok(Identity::from_pem(&read(&files.authority)?, &read(&files.certificate)?, &read(&files.key)?)?)
+    let named = || format!("the configuration {}", path.display());
+    let config = Config::from_toml(&text).with_context(named)?;
+    let Checked { identity, in_use } = edge::Edge::check(&config).with_context(named)?;
+    let identity = identity
+        .context("there is no [tls] with the files of `evernear cluster issue DIR NAME --role edge`")
+        .with_context(named)?;
+    Ok((config, identity, in_use))
 }

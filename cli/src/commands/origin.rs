@@ -1,14 +1,19 @@
-//! `evernear origin run`.
+//! `evernear origin run | check-config`.
 
-use std::path::PathBuf;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use origin::{Checked, Config};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::signals::Signals;
+use super::{Options, signals::Signals};
 
-/// Run an origin node.
+/// Run an origin node, check its configuration.
 #[derive(Debug, Args)]
 pub(crate) struct Origin {
     #[command(subcommand)]
@@ -28,23 +33,71 @@ origin/origin.sample.toml shows every key. EVERNEAR_LOG=debug says more.")]
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Say whether `run` would take a configuration, without starting
+    #[command(after_help = "\
+Examples:
+  evernear origin check-config --config origin.toml && systemctl restart evernear-origin
+
+It reads all that the configuration names: certificates, keys, folders. It asks no other machine, neither the catalog's server nor an object
+store. An address that is in use is told of and is no fault: the origin that runs has it.")]
+    CheckConfig {
+        /// The node's configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// A configuration that `run` takes.
+#[derive(Debug, Serialize)]
+struct Good<'a> {
+    name: &'a str,
+    listen: SocketAddr,
+    data_dir: &'a Path,
+    /// Whether another process listens there now, which is the origin itself when it runs.
+    in_use: bool,
 }
 
 impl Origin {
-    pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let OriginCommand::Run { config: path } = self.command;
-        let mut signals = Signals::new()?;
-        let config = origin::Config::read(&path).with_context(|| format!("the configuration {}", path.display()))?;
-        let identity = config.identity().with_context(|| format!("the identity in {}", path.display()))?;
-        let shutdown = CancellationToken::new();
-        let running = origin::Origin::start(config, identity, shutdown.clone()).await?;
-        let mut stopped = tokio::spawn(running.stopped());
-        tokio::select! {
-            ended = &mut stopped => return ended?.context("the origin ended by itself"),
-            // A new configuration counts from the next start, whichever signal asks for it.
-            _ = signals.next() => {}
-        }
-        shutdown.cancel();
-        stopped.await?.context("the origin did not stop in order")
+    pub(crate) fn is_node(&self) -> bool {
+        matches!(self.command, OriginCommand::Run { .. })
     }
+
+    pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
+        match self.command {
+            OriginCommand::Run { config } => run(&config).await,
+            OriginCommand::CheckConfig { config } => check(&config, options),
+        }
+    }
+}
+
+async fn run(path: &Path) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let (config, checked) = read(path)?;
+    let shutdown = CancellationToken::new();
+    let running = origin::Origin::start(config, checked.identity, shutdown.clone()).await?;
+    let mut stopped = tokio::spawn(running.stopped());
+    tokio::select! {
+        ended = &mut stopped => return ended?.context("the origin ended by itself"),
+        // A new configuration counts from the next start, whichever signal asks for it.
+        _ = signals.next() => {}
+    }
+    shutdown.cancel();
+    stopped.await?.context("the origin did not stop in order")
+}
+
+fn check(path: &Path, options: &Options) -> anyhow::Result<()> {
+    let (config, Checked { in_use, .. }) = read(path)?;
+    let good = Good { name: config.name.as_str(), listen: config.listen, data_dir: &config.data_dir, in_use };
+    options.answer(&good, || {
+        let in_use = if in_use { ", which is in use now" } else { "" };
+        format!("{} is good: origin {} on {}{in_use}\n", path.display(), good.name, good.listen)
+    })
+}
+
+/// Reads a configuration and checks all of it; both commands begin so.
+fn read(path: &Path) -> anyhow::Result<(Config, Checked)> {
+    let named = || format!("the configuration {}", path.display());
+    let config = Config::read(path).with_context(named)?;
+    let checked = origin::Origin::check(&config).with_context(named)?;
+    Ok((config, checked))
 }

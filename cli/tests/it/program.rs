@@ -1,6 +1,8 @@
 //! Runs the program in a folder of its own, with an environment of its own.
 
 use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -27,8 +29,11 @@ impl Home {
         self.folder.path()
     }
 
+    /// Writes a file that only this user may read, as files of keys must be.
     pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
-        std::fs::write(self.path().join(name), bytes).unwrap();
+        let path = self.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {

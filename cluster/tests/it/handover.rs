@@ -60,6 +60,18 @@ impl Line {
         String::from_utf8(word[..length].to_vec()).unwrap()
     }
 
+    /// Writes another name into the configuration, with a certificate of that name.
+    fn rename(&self, from: &str, to: &str) {
+        self.processes.evernear(&["cluster", "issue", &self.processes.path("keys"), to, "--role", "edge"]).unwrap();
+        for (from, to) in [
+            (format!("name = \"{from}\""), format!("name = \"{to}\"")),
+            (format!("/{from}.pem"), format!("/{to}.pem")),
+            (format!("/{from}.key"), format!("/{to}.key")),
+        ] {
+            self.processes.change_config(EDGE, &from, &to).unwrap();
+        }
+    }
+
     /// Tells the edge to make way.
     fn hang_up(&self) {
         assert!(Command::new("kill").args(["-HUP", &self.now.to_string()]).status().unwrap().success());
@@ -157,8 +169,7 @@ async fn no_request_fails_while_one_process_follows_another() {
     for turn in 0..3 {
         let before = streams.exact();
         until("the load goes on", async || streams.exact() > before + 100).await;
-        let (from, to) = (format!("name = \"e{turn}\""), format!("name = \"e{}\"", turn + 1));
-        line.processes.change_config(EDGE, &from, &to).unwrap();
+        line.rename(&format!("e{turn}"), &format!("e{}", turn + 1));
         line.succeed().await;
         let status = line.cache_status(&stored).await;
         assert!(status.starts_with(&format!("\"e{}\"; ", turn + 1)), "the new configuration counts: {status}");

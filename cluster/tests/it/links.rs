@@ -1,6 +1,6 @@
 //! Signed links from the owner's command line to curl at a real edge.
 
-use std::{fs, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use cluster::{curl, processes::ProcessOptions};
 
@@ -15,6 +15,7 @@ async fn an_owner_signs_what_an_edge_opens() {
     let (secret, policy, key, film) = (path("zone.secret"), path("signed.toml"), path("link.key"), path("film.bin"));
     let body = PathBuf::from(path("body"));
     fs::write(&secret, "5b".repeat(32)).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&policy, "[[link]]\nuse = \"signed\"\n").unwrap();
     fs::write(&film, vec![7; 300_000]).unwrap();
     processes.kill_node(EDGE).unwrap();

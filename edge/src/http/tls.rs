@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -11,6 +11,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
+use client::{KeyFileError, read_key_file};
 use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
     UniqueIDType, l4::stream::Stream, raw_connect::ProxyDigest,
@@ -30,7 +31,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server};
-use zeroize::Zeroizing;
 
 use super::tickets::Tickets;
 use crate::{
@@ -53,6 +53,9 @@ pub enum CertificateError {
         /// Why.
         source: io::Error,
     },
+    /// The key cannot be read, or everybody can.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
     /// The files are no certificate with its key.
     #[error("{} and {} are no certificate with its key", certificate.display(), key.display())]
     Files {
@@ -197,10 +200,11 @@ fn config(served: &Arc<Served>, protocols: &[&str]) -> Result<ServerConfig, rust
 
 fn read(files: CertificateFiles<'_>) -> Result<CertifiedKey, CertificateError> {
     let CertificateFiles { certificate, key } = files;
-    let file = |path: &Path| fs::read(path).map_err(|source| CertificateError::Read { path: path.to_owned(), source });
-    let (chain, secret) = (file(certificate)?, Zeroizing::new(file(key)?));
+    let read = fs::read(certificate);
+    let chain = read.map_err(|source| CertificateError::Read { path: certificate.to_owned(), source })?;
+    let secret = read_key_file(key)?;
     let (certificate, key) = (certificate.to_owned(), key.to_owned());
-    certified_key(&chain, &secret).map_err(|source| CertificateError::Files { certificate, key, source })
+    certified_key(&chain, secret.as_bytes()).map_err(|source| CertificateError::Files { certificate, key, source })
 }
 
 /// Reads a chain, the edge's own certificate first, and its key from PEM.

@@ -29,7 +29,7 @@ use tokio::{
 
 use crate::{
     https::{ZONE, host},
-    site::{Site, eventually, other_edge},
+    site::{Site, close, eventually, other_edge},
 };
 
 /// pebble rests up to 15 seconds before it looks; told not to, an order takes some seconds, and 10 more where edges have company.
@@ -135,7 +135,7 @@ impl Pebble {
 /// Writes a secret and returns what an edge needs to share it.
 fn https(dir: &Path, authority: &Pebble) -> HttpsConfig {
     let secret = dir.join("zone.secret");
-    fs::write(&secret, format!("{}\n", "07".repeat(32))).unwrap();
+    close(&secret, &format!("{}\n", "07".repeat(32)));
     HttpsConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         certificate: None,
@@ -321,7 +321,7 @@ async fn an_authority_that_is_away_costs_no_answer_and_is_asked_again_until_it_c
 async fn a_session_that_one_edge_began_another_resumes() {
     let (dir, https, one) = crate::https::start(false).await;
     let secret = dir.path().join("zone.secret");
-    fs::write(&secret, "07".repeat(32)).unwrap();
+    close(&secret, &"07".repeat(32));
     let sharing = HttpsConfig { secret: Some(secret), ..https.clone() };
     let with = |https: HttpsConfig| move |config: &mut Config| config.https = Some(https);
     let (two, three) = (one.beside(with(sharing.clone())).await, one.beside(with(sharing)).await);

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::site::{Site, Stored, eventually, noise};
+use crate::site::{Site, Stored, close, eventually, noise};
 
 pub(crate) const ZONE: &str = "evernear.example";
 
@@ -20,7 +20,7 @@ pub(crate) const ZONE: &str = "evernear.example";
 fn certify(files: &HttpsConfig) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(vec![ZONE.to_owned(), format!("*.{ZONE}")]).unwrap();
-    fs::write(files.key.as_ref().unwrap(), signing_key.serialize_pem()).unwrap();
+    close(files.key.as_ref().unwrap(), &signing_key.serialize_pem());
     fs::write(certificate(files), cert.pem()).unwrap();
 }
 

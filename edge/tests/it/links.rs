@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::{
     policy::publish_component,
-    site::{Site, Stored, noise},
+    site::{Site, Stored, close, noise},
 };
 
 const SIGNED: &[u8] = include_bytes!("../../../policies/prebuilt/signed.wasm");
@@ -27,7 +27,7 @@ impl Scene {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let secret = folder.path().join("zone.secret");
-        std::fs::write(&secret, "5b".repeat(32)).unwrap();
+        close(&secret, &"5b".repeat(32));
         let links = LinksConfig { secret: secret.clone() };
         let site = Site::with(|config| config.links = Some(links), vec![]).await;
         let key = edge::link_key(&secret, &site.owner.id()).unwrap();

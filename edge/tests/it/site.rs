@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    fs::{self, Permissions},
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::Path,
     process::Output,
     sync::{
         Arc, Mutex,
@@ -24,6 +27,12 @@ use tokio::{process::Command, sync::watch, time::sleep};
 
 /// No answer takes this long on a loopback.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Writes a file that only this user may read, as files of keys must be.
+pub(crate) fn close(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+}
 
 /// Faults that a test may switch on for the way from the edge to the origins, and what went that way.
 #[derive(Default)]
@@ -351,7 +360,7 @@ impl Site {
             .output()
             .await
             .unwrap();
-        let head = std::fs::read_to_string(head.path()).unwrap();
+        let head = fs::read_to_string(head.path()).unwrap();
         Curl { head, output }
     }
 

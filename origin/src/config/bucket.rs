@@ -2,12 +2,13 @@
 
 use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
+use client::read_key_file;
 use object_store::{
     Certificate, ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder, local::LocalFileSystem,
     path::Path as Key,
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{ConfigError, read_text};
 use crate::store::CALL;
@@ -116,7 +117,7 @@ impl BucketConfig {
 
 impl Keys {
     fn read(path: PathBuf) -> Result<Self, ConfigError> {
-        let text = Zeroizing::new(read_text(&path)?);
+        let text = read_key_file(&path)?;
         // What the parser says would quote the line, and so the key.
         toml::from_str(&text).map_err(|_| ConfigError::Keys { path })
     }
@@ -155,6 +156,10 @@ impl<'de> Deserialize<'de> for BucketUrl {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use client::KeyFileError;
+
     use super::*;
 
     #[test]
@@ -177,6 +182,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keys.toml");
         std::fs::write(&path, "access_key_id = \"me\"\nsecret_access_key = hunter2\n").unwrap();
+        let open = Keys::read(path.clone()).err().unwrap();
+        assert!(matches!(open, ConfigError::KeyFile(KeyFileError::Open { .. })), "{open}");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         let error = Keys::read(path.clone()).err().unwrap();
         let told = format!("{error} {error:?}");
         assert!(told.contains("keys.toml") && !told.contains("hunter2"), "{told}");

@@ -7,19 +7,22 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use axum::{body::Body, http::Request};
 use bytes::Bytes;
-use client::{HttpTransport, ShardAsk, Topology, Transport};
+use client::{HttpTransport, IdentityError, ShardAsk, Topology, Transport};
 use format::{
     BlobId, NoteId, PolicyLink, PolicyManifest, Purge, Purged, Record, StripHash,
     limits::NOTE_BYTES_MAX,
     wire::{ApiError, ChangeKind, Fault, NodeEntry, Note, Role, ShardSlice},
 };
+use http_body_util::BodyExt;
 use hyper::StatusCode;
 use origin::{Origin, StartError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    described::counters,
     sample::Sample,
     world::{World, status, until, upload},
 };
@@ -328,9 +331,21 @@ async fn malformed_calls_are_refused_in_the_form_of_the_api() {
     let (status, body) = world.raw(&twin, "GET", "/metrics", Bytes::new()).await;
     let text = String::from_utf8(body.to_vec()).unwrap();
     assert_eq!(status, StatusCode::OK);
-    for line in ["evernear_origin_requests_total{route=\"/v1/records\",method=\"GET\",status=\"400\"} 1", "# EOF"] {
-        assert!(text.contains(line), "{line} in {text}");
-    }
+    let line = "evernear_origin_requests_total{route=\"/v1/records\",method=\"GET\",status=\"400\"} 1";
+    assert!(text.contains(line), "{line} in {text}");
+    let ask = async |accept: &str| {
+        let call = Request::get("/metrics").header("accept", accept).body(Body::empty()).unwrap();
+        let answer = world.origin(1).answer("t1".parse().unwrap(), Role::Twin, call).await;
+        let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (kind, String::from_utf8(body.to_vec()).unwrap())
+    };
+    let (kind, open) = ask("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5").await;
+    assert_eq!(kind, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(open.ends_with("# EOF\n") && counters(&open) > 5, "{open}");
+    let (kind, older) = ask("*/*").await;
+    assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(counters(&older), counters(&open));
     world.end().await;
 }
 
@@ -363,7 +378,26 @@ async fn an_identity_that_does_not_fit_the_configuration_is_refused() {
     let world = World::start(0, "").await;
     let start =
         |name: &str, role| Origin::start(world.config("o1", ""), world.identity(name, role), CancellationToken::new());
-    assert!(matches!(start("o2", Role::Origin).await, Err(StartError::Name { .. })));
-    assert!(matches!(start("o1", Role::Edge).await, Err(StartError::Role { found: Role::Edge })));
+    let refused = start("o2", Role::Origin).await;
+    assert!(matches!(refused, Err(StartError::Identity(IdentityError::Name { .. }))));
+    let refused = start("o1", Role::Edge).await;
+    assert!(matches!(refused, Err(StartError::Identity(IdentityError::Role { found: "edge", .. }))));
     assert!(!world.data_dir("o1").exists(), "refused before anything was made");
+}
+
+#[tokio::test]
+async fn a_second_node_of_one_name_is_refused_while_the_first_answers() {
+    let mut world = World::start(1, "").await;
+    let second = |folder: &str| {
+        let config = origin::Config { data_dir: world.data_dir(folder), ..world.config("o1", "") };
+        Origin::start(config, world.identity("o1", Role::Origin), CancellationToken::new())
+    };
+    let refused = second("empty").await;
+    let address = world.nodes[0].address.unwrap();
+    let says = refused.unwrap_err();
+    assert!(matches!(&says, StartError::Double { address: found, .. } if *found == address), "{says}");
+    world.stop_node(1).await;
+    // One that moved to another address is no second one.
+    world.start_node(1).await;
+    world.end().await;
 }

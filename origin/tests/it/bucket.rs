@@ -2,6 +2,7 @@
 //! an object store that is gone says nothing of shards.
 
 use std::{
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock},
     time::{Duration, Instant, SystemTime},
@@ -56,6 +57,7 @@ impl Place {
         let keys = self.dir.path().join("keys.toml");
         let text = format!("access_key_id = {ACCESS_KEY:?}\nsecret_access_key = {SECRET_KEY:?}\n");
         std::fs::write(&keys, text).unwrap();
+        std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o600)).unwrap();
         match &self.s3 {
             None => format!("capacity_bytes = 1_000_000_000\nbucket.url = \"file://{}\"\n", self.objects().display()),
             Some(s3) => format!(

@@ -11,6 +11,8 @@ mod copies;
 mod corpus;
 mod crash;
 mod crash_states;
+#[path = "../../../client/tests/it/described.rs"]
+mod described;
 mod foreign;
 mod mount;
 mod packs;
