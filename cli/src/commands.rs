@@ -11,7 +11,7 @@ mod cluster;
 mod edge;
 mod get;
 mod ls;
-mod node;
+pub(crate) mod node;
 mod object;
 mod origin;
 mod owner;

@@ -14,7 +14,7 @@ use twin::{
     PurgeOrderError, RetentionError,
 };
 
-use crate::commands::Options;
+use crate::commands::{Options, node::DrainError};
 
 /// What `--help` says.
 pub(crate) const EXIT_CODES: &str = "\

@@ -6,14 +6,14 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
-    BlobId, Locator, NodeName, NoteId, OwnerId, PolicyName,
+    BlobId, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName,
     limits::{
         LEASE_BYTES_MAX, NOTE_BODY_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX,
         SHARD_BODY_BYTES_MAX,
     },
     wire::{
-        ApiError, ChangePage, Drain, LocatorPage, NodeEntry, Note, ObjectHealth, RepairStatus, Retried, Ticket,
-        UploadCreated, frame_strips,
+        ApiError, ChangePage, Drain, DrainPage, LocatorPage, NodeEntry, Note, ObjectHealth, RepairStatus, Retried,
+        Ticket, UploadCreated, frame_strips,
     },
 };
 use futures::stream;
@@ -90,6 +90,15 @@ impl HttpTransport {
     pub async fn drain(&self, node: &NodeName, draining: bool) -> Result<(), TransportError> {
         let body = serde_json::to_vec(&Drain { draining }).expect("a flag is JSON");
         self.put(node, format!("/v1/nodes/{node}/drain"), body.into()).await
+    }
+
+    /// Asks what becomes of the shards of a node when it is emptied: of those objects after the given one.
+    ///
+    /// # Errors
+    /// [`TransportError`].
+    pub async fn drain_outlook(&self, node: &NodeName, after: Option<&ObjectId>) -> Result<DrainPage, TransportError> {
+        let after = after.map_or_else(String::new, |object| format!("?after={object}"));
+        self.json(node, Call::get(format!("/v1/nodes/{node}/drain{after}"))).await
     }
 
     /// Makes one call and returns the body of its answer, at most `max` bytes; none for 404.

@@ -16,6 +16,7 @@
 //! | `POST /v1/purges` | [`Purge`](crate::Purge) envelope | 204 |
 //! | `GET /v1/nodes`, `PUT /v1/nodes/{name}` | [`NodeEntry`] | list of [`NodeEntry`], 204 |
 //! | `PUT /v1/nodes/{name}/drain` | [`Drain`], by the node's own certificate | 204 |
+//! | `GET /v1/nodes/{name}/drain?after=O` | | [`DrainPage`] |
 //! | `GET /v1/changes?since=N&wait=S` | | [`ChangePage`] |
 //! | `PUT /v1/tickets` | [`Ticket`] | 204 |
 //! | `GET /v1/records/{locator}/health` | | [`ObjectHealth`] |
@@ -78,7 +79,6 @@ pub enum Role {
     Twin,
 }
 
-/// A node as the catalog knows it.
 impl Role {
     /// Returns the word of certificates and of the wire.
     #[must_use]
@@ -91,6 +91,7 @@ impl Role {
     }
 }
 
+/// A node as the catalog knows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeEntry {
     /// The name in its certificate.
@@ -125,6 +126,55 @@ pub struct NodeEntry {
 pub struct Drain {
     /// True empties it, false fills it again.
     pub draining: bool,
+}
+
+/// So many objects, and the bytes of their shards that are meant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amount {
+    /// Objects.
+    pub objects: u64,
+    /// Bytes of shards.
+    pub bytes: u64,
+}
+
+impl Amount {
+    /// Counts one more object.
+    pub fn add(&mut self, bytes: u64) {
+        *self += Self { objects: 1, bytes };
+    }
+}
+
+impl std::ops::AddAssign for Amount {
+    fn add_assign(&mut self, other: Self) {
+        self.objects = self.objects.saturating_add(other.objects);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+}
+
+/// Why shards stay where they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obstacle {
+    /// The reason, for an operator.
+    pub why: String,
+    /// What it keeps back.
+    #[serde(flatten)]
+    pub amount: Amount,
+}
+
+/// One page of the objects that have shards on a node, and what becomes of these when the node is emptied with the
+/// nodes that there are now, whether it is being emptied or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainPage {
+    /// Other nodes can take them.
+    pub moving: Amount,
+    /// Other nodes have them; those here are removed soon.
+    pub moved: Amount,
+    /// Nobody can take them.
+    pub stuck: Vec<Obstacle>,
+    /// Bytes of all shards on the node, those of erased objects among them.
+    pub held_bytes: u64,
+    /// What to ask `after` next; none at the end.
+    pub next: Option<ObjectId>,
 }
 
 /// What the edges of a zone share, sealed by them: origins keep it and cannot read it.
@@ -234,6 +284,9 @@ pub struct RepairStatus {
     pub scrubbed_since: u64,
     /// Why repairs were given up, at most 20 of them.
     pub given_up: Vec<GivenUp>,
+    /// Why repairs have not worked so far, those that were given up among them, at most 5, the most frequent first.
+    #[serde(default)]
+    pub obstacles: Vec<Obstacle>,
     /// What this node's last whole walk over all objects counted; none when others walk.
     #[serde(default)]
     pub survey: Option<Survey>,

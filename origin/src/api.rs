@@ -48,7 +48,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/purges", post(purges::order))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{name}", put(nodes::announce))
-        .route("/v1/nodes/{name}/drain", put(repairs::drain))
+        .route("/v1/nodes/{name}/drain", get(repairs::outlook).put(repairs::drain))
         .route("/v1/changes", get(changes::read))
         .route("/v1/tickets", put(repairs::report))
         .route("/v1/records/{locator}/health", get(repairs::health))

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
     BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, Purge, Record,
-    wire::{ChangePage, NodeEntry, Note, Ticket},
+    wire::{ChangePage, NodeEntry, Note, Obstacle, Ticket},
 };
 
 pub use self::{
@@ -182,7 +182,11 @@ pub trait Catalog: Send + Sync + 'static {
     /// Returns repairs given up, the oldest first, at most `limit`.
     async fn dead_repairs(&self, limit: usize) -> Result<Vec<DeadRepair>, CatalogError>;
 
-    /// Lets all repairs given up wait anew, and returns how many.
+    /// Returns why repairs have not worked so far, those given up among them, the most frequent reason first, at most
+    /// `limit`.
+    async fn repair_obstacles(&self, limit: usize) -> Result<Vec<Obstacle>, CatalogError>;
+
+    /// Lets all repairs that were given up, or that rest after a failure, be due at once, and returns how many.
     async fn revive_repairs(&self) -> Result<u64, CatalogError>;
 
     /// Notes a reader's word of a bad shard; several about one shard are one, and the first reader's.

@@ -15,6 +15,7 @@
 mod balance;
 mod census;
 mod diagnosis;
+mod outlook;
 #[cfg(test)]
 mod sample;
 mod scan;
@@ -30,12 +31,12 @@ use std::{
 
 use format::{
     Locator, NodeName, ObjectId, Record,
-    wire::{ColumnHealth, ColumnState, ObjectHealth},
+    wire::{ColumnHealth, ColumnState, DrainPage, NodeEntry, ObjectHealth},
 };
 
 use self::{diagnosis::Diagnosis, standing::Standings};
 use crate::{
-    catalog::{CatalogError, ObjectRow, RepairAsk, RepairCause, ShardRow},
+    catalog::{CatalogError, OBJECTS_MAX, ObjectRow, RepairAsk, RepairCause, ShardRow},
     node::Node,
     reconcile::reconcile,
     upkeep::pause,
@@ -72,9 +73,15 @@ pub(crate) fn spawn(node: &Arc<Node>) {
 
 /// Returns how all nodes stand now.
 async fn standings(node: &Node) -> Result<Standings, CatalogError> {
+    standings_if(node, |_| {}).await
+}
+
+/// Returns how all nodes would stand now if what `change` says were so.
+async fn standings_if(node: &Node, change: impl Fn(&mut NodeEntry)) -> Result<Standings, CatalogError> {
     let limits = &node.config.limits;
     // The nodes before the clock: who announces itself in between is not older than it is.
-    let (nodes, now) = (node.catalog.nodes().await?, node.catalog_now().await?);
+    let (mut nodes, now) = (node.catalog.nodes().await?, node.catalog_now().await?);
+    nodes.iter_mut().for_each(change);
     let grace = if may_judge(node) { Duration::from_secs(limits.down_seconds) } else { Duration::MAX };
     Ok(Standings::judge(nodes, now, grace, Duration::from_secs(limits.announce_seconds)))
 }
@@ -131,6 +138,14 @@ pub(crate) async fn look_at(node: &Node, locator: &Locator) -> Result<(), Catalo
         node.repair_wanted.notify_one();
     }
     Ok(())
+}
+
+/// Says of a page of the objects that have shards on a node what becomes of these when it is emptied.
+pub(crate) async fn outlook(node: &Node, name: &NodeName, after: Option<&ObjectId>) -> Result<DrainPage, CatalogError> {
+    let page = node.catalog.objects_on(name, after, OBJECTS_MAX).await?;
+    let held = node.catalog.shard_totals(name).await?;
+    let mut standings = standings_if(node, |entry| entry.draining |= entry.name == *name).await?;
+    Ok(DrainPage { held_bytes: held.bytes, ..outlook::of(name, &page, &mut standings) })
 }
 
 /// Returns how an object is.

@@ -1,29 +1,19 @@
 //! `evernear node ls | drain`.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+mod drain;
 
-use anyhow::{Context, bail};
+use std::{path::PathBuf, time::Duration};
+
 use clap::{Args, Subcommand};
-use client::{HttpTransport, Topology, Transport};
-use format::{
-    NodeName,
-    wire::{NodeEntry, Role},
-};
-use serde::Serialize;
+use format::wire::{NodeEntry, Role};
 
+pub(crate) use self::drain::DrainError;
 use super::Options;
 use crate::{
     moment,
     output::{bytes, table},
     owner_access::{ClusterAccess, connect_operator},
 };
-
-/// Between looks at a node that is being emptied.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// See the nodes of a cluster, or empty one.
 #[derive(Debug, Args)]
@@ -47,7 +37,11 @@ Examples:
     #[command(after_help = "\
 Examples:
   evernear node drain --config origin.toml --wait      returns when the node may be switched off
+  evernear node drain --config origin.toml --wait --timeout 3600
   evernear node drain --config origin.toml --undo
+
+It says what can go to other origins and what cannot, and why. With --wait it shows what is left on standard error, and
+fails as soon as nothing of that can go: nodes, places or caps must change then before the node may be switched off.
 
 Run it where the node runs: it speaks with the node's own certificate. The node must be up; one that is gone for good
 needs no drain, its shards are made again from others.")]
@@ -58,19 +52,13 @@ needs no drain, its shards are made again from others.")]
         /// Fill it again instead
         #[arg(long, conflicts_with = "wait")]
         undo: bool,
-        /// Wait until it holds nothing any more
+        /// Wait until it holds nothing any more, and fail when what is left cannot go
         #[arg(long)]
         wait: bool,
+        /// Fail when it is not empty after so many seconds; it goes on being emptied
+        #[arg(long, value_name = "SECONDS", requires = "wait")]
+        timeout: Option<u64>,
     },
-}
-
-#[derive(Serialize)]
-struct Drained {
-    node: NodeName,
-    draining: bool,
-    /// Bytes of shards still there; none when it was not waited for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    left_bytes: Option<u64>,
 }
 
 impl Node {
@@ -80,9 +68,14 @@ impl Node {
                 let nodes = connect_operator(&options.state()?, &cluster).await?.topology().snapshot();
                 options.answer(&*nodes, || list(&nodes))
             }
-            NodeCommand::Drain { config, undo, wait } => {
-                let drained = drain(&config, !undo, wait).await?;
-                options.answer(&drained, || text(&drained))
+            NodeCommand::Drain { config, undo, wait, timeout } => {
+                let order = match (undo, wait) {
+                    (true, _) => drain::Order::Undo,
+                    (false, true) => drain::Order::EmptyAndWait(timeout.map(Duration::from_secs)),
+                    (false, false) => drain::Order::Empty,
+                };
+                let drained = drain::run(&config, order, options).await?;
+                options.answer(&drained, || drained.text())
             }
         }
     }
@@ -92,16 +85,11 @@ fn list(nodes: &[NodeEntry]) -> String {
     let heading = ["node", "role", "zone", "region", "country", "used", "free", "state", "heard of"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for node in nodes {
-        let role = match node.role {
-            Role::Origin => "origin",
-            Role::Edge => "edge",
-            Role::Twin => "twin",
-        };
         let used = bytes(node.capacity_bytes.saturating_sub(node.free_bytes));
         let origin = node.role == Role::Origin;
         rows.push(vec![
             node.name.to_string(),
-            role.to_owned(),
+            node.role.as_str().to_owned(),
             node.place.zone.clone(),
             node.place.region.clone(),
             node.place.country.to_string(),
@@ -112,48 +100,4 @@ fn list(nodes: &[NodeEntry]) -> String {
         ]);
     }
     table(&rows)
-}
-
-async fn drain(path: &Path, draining: bool, wait: bool) -> anyhow::Result<Drained> {
-    let config = origin::Config::read(path).with_context(|| format!("the configuration {}", path.display()))?;
-    let identity = config.identity().with_context(|| format!("the identity in {}", path.display()))?;
-    let (node, address) = (config.name.clone(), config.advertise.unwrap_or(config.listen));
-    if address.port() == 0 {
-        bail!("{} listens on a port the system chose; give it a fixed one to reach it", node);
-    }
-    let entry = NodeEntry {
-        name: node.clone(),
-        role: Role::Origin,
-        address: Some(address),
-        public: Vec::new(),
-        place: config.place.clone(),
-        capacity_bytes: 0,
-        free_bytes: 0,
-        load: 0,
-        draining: false,
-        seen: 0,
-    };
-    let transport = HttpTransport::new(&identity, Arc::new(Topology::new(vec![entry])))?;
-    transport.drain(&node, draining).await.with_context(|| format!("{node} cannot be told; is it up?"))?;
-    let mut left_bytes = None;
-    while wait && left_bytes != Some(0) {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let nodes = transport.nodes(&node).await?;
-        let own = nodes.iter().find(|entry| entry.name == node).context("the node does not list itself")?;
-        let left = own.capacity_bytes.saturating_sub(own.free_bytes);
-        if left_bytes != Some(left) {
-            tracing::info!(%node, left = bytes(left), "emptying");
-        }
-        left_bytes = Some(left);
-    }
-    Ok(Drained { node, draining, left_bytes })
-}
-
-fn text(drained: &Drained) -> String {
-    let Drained { node, draining, left_bytes } = drained;
-    match (draining, left_bytes) {
-        (false, _) => format!("{node} takes shards again\n"),
-        (true, Some(0)) => format!("{node} is empty and may be switched off\n"),
-        (true, _) => format!("{node} is being emptied; `evernear node ls` shows what is left\n"),
-    }
 }

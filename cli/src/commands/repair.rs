@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use clap::{Args, Subcommand};
-use format::wire::{GivenUp, RepairStatus, Survey};
+use format::wire::{GivenUp, Obstacle, RepairStatus, Survey};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use twin::Repairs;
@@ -74,6 +74,8 @@ struct Answer {
     survey: Option<Survey>,
     /// Every shard was hashed after this second since 1970; zero before the first whole scrub, or when an origin is down.
     scrubbed_since: u64,
+    /// Why repairs have not worked so far.
+    obstacles: Vec<Obstacle>,
     given_up: Vec<GivenUp>,
 }
 
@@ -131,6 +133,7 @@ impl Answer {
             repaired_per_stored,
             survey,
             scrubbed_since: repairs.status.scrubbed_since,
+            obstacles: repairs.status.obstacles.clone(),
             given_up: repairs.status.given_up.clone(),
         }
     }
@@ -166,10 +169,13 @@ impl Answer {
                 row(&name, format!("{objects} objects"))
             }));
         }
+        let obstacles = self.obstacles.iter().map(|Obstacle { why, amount }| {
+            format!("{} objects ({}) wait or were given up: {why}\n", amount.objects, bytes(amount.bytes))
+        });
         let dead =
             self.given_up.iter().map(|it| vec![it.object.to_string(), it.attempts.to_string(), it.error.clone()]);
         let rows: Vec<_> = dead.collect();
         let hint = if rows.is_empty() { "" } else { "try them again with `evernear repair retry`\n" };
-        table(&head) + &table(&rows) + hint
+        table(&head) + &obstacles.collect::<String>() + &table(&rows) + hint
     }
 }

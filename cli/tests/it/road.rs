@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, Stdio},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -264,4 +265,47 @@ fn a_lost_catalog_is_made_again_from_the_origins_disks() {
     let gone = home.run(&["get", &files[1]]);
     assert!(gone.code == 3 && gone.err.contains("erased"), "{}", gone.err);
     assert_eq!(home.good(&["stat", &files[0]])["redundancy"], "1+2");
+}
+
+#[test]
+fn a_node_that_cannot_be_emptied_says_why_and_is_emptied_once_another_comes() {
+    let (home, mut nodes) = set_up();
+    let noise: Vec<u8> = (0..25_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    home.write("film", &noise);
+    let label = home.good(&["put", "film"])["label"].as_str().unwrap().to_owned();
+    let config = std::fs::read_to_string(home.path().join("o3.toml")).unwrap();
+    home.write("fixed.toml", config.replace("127.0.0.1:0", &nodes[2].address.to_string()));
+    let drain = |more: &[&str]| home.json(&[&["node", "drain", "--config", "fixed.toml"], more].concat());
+
+    // Three nodes for three columns: nothing can go, and nobody is left to wait for it.
+    let (code, stuck) = drain(&["--wait"]);
+    assert_eq!(code, 4, "{stuck}");
+    assert!(stuck["error"].as_str().unwrap().starts_with("1 object ("), "{stuck}");
+    assert!(stuck["error"].as_str().unwrap().contains("of o3 have nowhere to go"), "{stuck}");
+    assert!(stuck["causes"][0].as_str().unwrap().contains("an object of 1+2 needs 3 origins with room"), "{stuck}");
+    assert!(stuck["try"].as_str().unwrap().contains("add origins"), "{stuck}");
+    let (code, told) = drain(&[]);
+    assert_eq!(
+        (code, told["empty"].as_bool(), told["before"]["stuck"][0]["objects"].as_u64()),
+        (0, Some(false), Some(1))
+    );
+    let done = home.run(&["node", "drain", "--config", "fixed.toml"]);
+    assert!(
+        done.text().contains("1 object (") && done.text().contains("have nowhere to go: an object of 1+2"),
+        "{}",
+        done.text()
+    );
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !home.run(&["repair", "status"]).text().contains("no other origin can take one") {
+        assert!(Instant::now() < deadline, "the queue does not say why");
+    }
+
+    nodes.push(origin(&home, "o4", "BE"));
+    let (code, late) = drain(&["--wait", "--timeout", "0"]);
+    assert!(code == 4 && late["error"].as_str().unwrap().contains("o3 is not empty after 0 s: 1 object"), "{late}");
+    let waited = home.run(&["node", "drain", "--config", "fixed.toml", "--wait", "--timeout", "120"]);
+    assert!(waited.code == 0 && waited.text() == "o3 is empty and may be switched off\n", "{}", waited.err);
+    assert!(waited.err.contains("o3 holds ") && waited.err.contains("left: nothing; "), "{}", waited.err);
+    drop(nodes.remove(2));
+    assert!(home.run(&["get", &label]).out == noise);
 }

@@ -58,6 +58,14 @@ pub enum PlacementError {
     },
 }
 
+impl PlacementError {
+    /// Names the caps that bind, each with the places that are full under it; empty when none does.
+    #[must_use]
+    pub fn full_places(&self) -> String {
+        if let Self::Capped { binding, .. } = self { full(binding) } else { String::new() }
+    }
+}
+
 /// Places named in a message before it says how many more.
 const NAMED_MAX: usize = 4;
 

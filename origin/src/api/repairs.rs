@@ -9,13 +9,14 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use format::{
-    Locator, NodeName,
-    wire::{Drain, GivenUp, ObjectHealth, RepairStatus, Retried, Ticket},
+    Locator, NodeName, ObjectId,
+    wire::{Drain, DrainPage, GivenUp, ObjectHealth, RepairStatus, Retried, Ticket},
 };
+use serde::Deserialize;
 
 use super::{
     Refusal,
-    extract::{Announcer, InPath, Reader, Writer},
+    extract::{Announcer, InPath, InQuery, Reader, Writer},
 };
 use crate::{node::Node, repair};
 
@@ -23,6 +24,16 @@ use crate::{node::Node, repair};
 const SMALL_BYTES_MAX: usize = 1024;
 /// Repairs given up that a status names.
 const GIVEN_UP_MAX: usize = 20;
+/// Reasons that a status names.
+const OBSTACLES_MAX: usize = 5;
+
+/// The query of an outlook.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Outlook {
+    /// From the object after this; absent: from the first.
+    after: Option<ObjectId>,
+}
 
 /// Takes a reader's word. Whoever may announce itself may give it: it is verified before anything comes of it.
 pub(super) async fn report(
@@ -78,12 +89,23 @@ pub(super) async fn status(State(node): State<Arc<Node>>, _: Reader) -> Result<J
             .into_iter()
             .map(|dead| GivenUp { object: dead.object, attempts: dead.attempts, error: dead.error })
             .collect(),
+        obstacles: node.catalog.repair_obstacles(OBSTACLES_MAX).await?,
         survey: node.survey(),
     }))
 }
 
 pub(super) async fn retry(State(node): State<Arc<Node>>, Writer(_): Writer) -> Result<Json<Retried>, Refusal> {
     Ok(Json(Retried { objects: node.catalog.revive_repairs().await? }))
+}
+
+/// Says what becomes of a node's shards when it is emptied, so that its operator knows before.
+pub(super) async fn outlook(
+    State(node): State<Arc<Node>>,
+    _: Reader,
+    InPath(name): InPath<NodeName>,
+    InQuery(Outlook { after }): InQuery<Outlook>,
+) -> Result<Json<DrainPage>, Refusal> {
+    Ok(Json(repair::outlook(&node, &name, after.as_ref()).await?))
 }
 
 /// Empties this node, or fills it again. Only its own certificate may say so: its operator has it.

@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
     BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, Purge, Record,
-    wire::{ChangePage, NodeEntry, Note, Ticket},
+    wire::{ChangePage, NodeEntry, Note, Obstacle, Ticket},
 };
 use sqlx::{Database, Pool};
 
@@ -177,6 +177,10 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
 
     async fn dead_repairs(&self, limit: usize) -> Result<Vec<DeadRepair>, CatalogError> {
         repairs::dead(self, limit).await
+    }
+
+    async fn repair_obstacles(&self, limit: usize) -> Result<Vec<Obstacle>, CatalogError> {
+        repairs::obstacles(self, limit).await
     }
 
     async fn revive_repairs(&self) -> Result<u64, CatalogError> {

@@ -153,7 +153,8 @@ fn read_cursor(cursor: &Bytes) -> Option<ObjectId> {
     <[u8; 32]>::try_from(&cursor[..]).ok().map(ObjectId)
 }
 
-/// Looks at the objects of nodes that stand worse than before; a node that came back gives given-up repairs another try.
+/// Looks at the objects of nodes that stand worse than before; a node that is new or came back gives given-up repairs
+/// another try.
 async fn look_at_nodes(node: &Arc<Node>, walk: &mut Walk) -> Result<(), CatalogError> {
     let now = standings(node).await?;
     let changed: Vec<(NodeName, Standing)> = now
@@ -161,12 +162,14 @@ async fn look_at_nodes(node: &Arc<Node>, walk: &mut Walk) -> Result<(), CatalogE
         .filter(|(name, standing)| walk.known.get(*name) != Some(standing))
         .map(|(name, standing)| (name.clone(), standing))
         .collect();
+    // At first all nodes are news.
+    let is_first_look = walk.known.is_empty();
     for (name, standing) in changed {
-        let before = walk.known.get(&name).copied();
         match standing {
-            Standing::Up if before.is_some() => {
-                tracing::info!(node = %name, "a node is back");
+            Standing::Up if !is_first_look => {
+                tracing::info!(node = %name, "a node is back, or new");
                 node.catalog.revive_repairs().await?;
+                node.repair_wanted.notify_one();
             }
             Standing::Up => {}
             Standing::Down | Standing::Draining => {

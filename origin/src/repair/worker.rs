@@ -3,11 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use client::{PlacementAsk, RepairError, RepairPlan, Repaired, TransportError, place};
+use client::{PlacementAsk, PlacementError, RepairError, RepairPlan, Repaired, TransportError, place};
 use format::{Lease, NodeName};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Diagnosis, HOLD, KEEP_EVERY, Standings, balance::is_well_with, diagnose, may_judge, standings};
+use super::{
+    Diagnosis, HOLD, KEEP_EVERY, Standings, balance::is_well_with, diagnose, may_judge, outlook::plainly, standings,
+};
 use crate::{
     catalog::{AHEAD_MAX, CatalogError, ObjectRow, Repair, RepairCause, RepairEnd, ShardRow},
     copies::RefreshError,
@@ -30,8 +32,8 @@ enum Failure {
     Catalog(#[from] CatalogError),
     #[error("the copy of the record cannot be renewed")]
     Copy(#[from] RefreshError),
-    #[error("no nodes for the shards")]
-    Placement(#[from] client::PlacementError),
+    #[error("{}", plainly(.0))]
+    Placement(PlacementError),
     #[error("the shards cannot be made")]
     Repair(#[from] RepairError),
     #[error("{count} of {of} shards were not taken by their new nodes; the last: {last}")]
@@ -123,7 +125,7 @@ async fn attempt(node: &Arc<Node>, taken: &Repair) -> Result<(), Failure> {
     let found = diagnose(&row, &mut standings);
     let targets = match &taken.target {
         Some((column, to)) if may_move(&row, &found, *column, to, &mut standings) => vec![(*column, to.clone())],
-        None if !found.is_well() => targets(&row, &found, &standings)?,
+        None if !found.is_well() => targets(&row, &found, &standings).map_err(Failure::Placement)?,
         _ => return Ok(()),
     };
     let plan = plan(node, &row, &found, &standings, targets);
@@ -152,7 +154,11 @@ fn may_move(row: &ObjectRow, found: &Diagnosis, column: usize, to: &NodeName, st
 }
 
 /// Chooses where the columns go that are lost or lie wrong.
-fn targets(row: &ObjectRow, found: &Diagnosis, standings: &Standings) -> Result<Vec<(usize, NodeName)>, Failure> {
+pub(super) fn targets(
+    row: &ObjectRow,
+    found: &Diagnosis,
+    standings: &Standings,
+) -> Result<Vec<(usize, NodeName)>, PlacementError> {
     let redundancy = row.public.redundancy().expect("an object without columns has a diagnosis without losses");
     let mut held = vec![None; row.public.columns()];
     for (column, at) in &found.kept {

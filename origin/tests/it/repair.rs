@@ -190,6 +190,37 @@ async fn a_drained_node_ends_empty_and_others_have_its_shards() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_leave_a_node_is_told_before_it_is_drained_and_leaves_once_a_node_comes() {
+    // Six nodes for six columns: none is left over.
+    let mut world = World::start(6, "[limits]\nannounce_seconds = 1\ndown_seconds = 3\n").await;
+    let twin = world.caller("t1", Role::Twin);
+    let sample = Sample::new(3, BYTES);
+    store(&world, topology(&world, &twin).await, &sample).await;
+    let name = world.name(3);
+    let outlook = async |twin: &HttpTransport| twin.drain_outlook(&name, None).await.unwrap();
+    let told = outlook(&twin).await;
+    assert_eq!((told.moving.objects, told.moved.objects, told.stuck.len()), (0, 0, 1));
+    assert_eq!((told.stuck[0].amount.objects, told.stuck[0].amount.bytes), (1, told.held_bytes));
+    let why = "an object of 4+2 needs 6 origins with room; 1 shard must go elsewhere, and no other origin can take one";
+    assert_eq!(told.stuck[0].why, why);
+
+    world.caller(name.as_str(), Role::Origin).drain(&name, true).await.unwrap();
+    until("the queue says why", || async {
+        let status = twin.repairs(&world.name(1)).await.unwrap();
+        status.obstacles.iter().any(|obstacle| obstacle.why == why && obstacle.amount.objects == 1)
+    })
+    .await;
+    world.add_node().await;
+    let twin = world.caller("t1", Role::Twin);
+    until("the shard is on the new node", || async {
+        let left = outlook(&twin).await;
+        left.stuck.is_empty() && left.moving.objects + left.moved.objects + left.held_bytes == 0
+    })
+    .await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_readers_word_is_verified_before_a_shard_is_given_up() {
     let it = stored(QUICK).await;
     let ticket = |column: usize| Ticket {

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
     BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, Purge, Record,
-    wire::{ChangePage, NodeEntry, Note, Ticket},
+    wire::{ChangePage, NodeEntry, Note, Obstacle, Ticket},
 };
 use origin::catalog::{
     Applied, Catalog, CatalogError, DeadRepair, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd, RepairQueue,
@@ -216,6 +216,7 @@ forward! {
         shard_totals(node: &NodeName) -> ShardTotals;
         repair_queue() -> RepairQueue;
         dead_repairs(limit: usize) -> Vec<DeadRepair>;
+        repair_obstacles(limit: usize) -> Vec<Obstacle>;
         policy(owner: &OwnerId, name: &PolicyName) -> Option<Bytes>;
         blob(id: &BlobId) -> Option<Bytes>;
         nodes() -> Vec<NodeEntry>;

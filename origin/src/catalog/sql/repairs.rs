@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use format::{NodeName, ObjectId};
+use format::{
+    NodeName, ObjectId,
+    wire::{Amount, Obstacle},
+};
 
 use super::{Cells, Driver, Session, SqlCatalog, id, milliseconds, number, parse, signed};
 use crate::catalog::{
@@ -176,9 +179,20 @@ pub(super) async fn dead<D: Driver>(catalog: &SqlCatalog<D>, limit: usize) -> Re
     rows.iter().map(read).collect()
 }
 
+pub(super) async fn obstacles<D: Driver>(catalog: &SqlCatalog<D>, limit: usize) -> Result<Vec<Obstacle>, CatalogError> {
+    let statement = "SELECT error, count(*), CAST(sum(lost_bytes) AS BIGINT) FROM repairs WHERE error IS NOT NULL
+        GROUP BY error ORDER BY count(*) DESC, error LIMIT $1";
+    let rows = catalog.reader().await?.all(statement, &[signed(limit as u64).into()]).await?;
+    let read = |row: &D::Row| {
+        let amount = Amount { objects: number(row.number(1)?, TABLE)?, bytes: number(row.number(2)?, TABLE)? };
+        Ok(Obstacle { why: row.text(0)?.to_owned(), amount })
+    };
+    rows.iter().map(read).collect()
+}
+
 pub(super) async fn revive<D: Driver>(catalog: &SqlCatalog<D>) -> Result<u64, CatalogError> {
-    let statement =
-        "UPDATE repairs SET dead_at_ms = NULL, attempts = 0, not_before_ms = 0 WHERE dead_at_ms IS NOT NULL";
+    let statement = "UPDATE repairs SET dead_at_ms = NULL, attempts = 0, not_before_ms = 0
+        WHERE dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms())";
     catalog.writer().await?.run(statement, &[]).await
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use format::{
     ObjectId, Retention,
-    wire::{ChangeKind, Ticket},
+    wire::{Amount, ChangeKind, Obstacle, Ticket},
 };
 use origin::catalog::{
     AHEAD_MAX, Applied, CURSOR_BYTES_MAX, Catalog, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, MARGIN_LAST, Refused,
@@ -185,11 +185,17 @@ pub(in crate::catalog) async fn repairs_come_back_or_die_by_their_holders_word(c
     let error = "x".to_owned() + &"y".repeat(ERROR_CHARS_MAX - 1);
     assert_eq!(dead, [DeadRepair { object: doomed, attempts: 1, error }]);
     assert_eq!(catalog.dead_repairs(0).await.unwrap(), []);
-    assert_eq!(catalog.revive_repairs().await.unwrap(), 1);
+    let obstacles = catalog.repair_obstacles(9).await.unwrap();
+    let amount = Amount { objects: 1, bytes: 10 };
+    let why = |why: &str| Obstacle { why: why.to_owned(), amount };
+    assert_eq!(obstacles, [why("no node has room"), why(&dead[0].error)]);
+    assert_eq!(catalog.repair_obstacles(1).await.unwrap().len(), 1);
+    assert_eq!(catalog.revive_repairs().await.unwrap(), 2, "the dead one, and the one that rests");
     assert_eq!(catalog.revive_repairs().await.unwrap(), 0);
-    let revived = take().await.unwrap();
-    assert_eq!((revived.object, revived.attempts), (doomed, 1));
+    let revived = [take().await.unwrap(), take().await.unwrap()];
+    assert_eq!(revived.map(|it| (it.object, it.attempts)), [(object, 1), (doomed, 1)]);
     catalog.end_repair(&doomed, &o1, &RepairEnd::Done).await.unwrap();
+    catalog.end_repair(&object, &o1, &again(Duration::ZERO)).await.unwrap();
     let left = RepairQueue { waiting: 1, waiting_bytes: 10, ..RepairQueue::default() };
     assert_eq!(catalog.repair_queue().await.unwrap(), left);
 }

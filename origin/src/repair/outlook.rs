@@ -1,0 +1,121 @@
+//! What becomes of a node's shards when it is to be emptied: which can go, which went already, which have nowhere to
+//! go, and why, in words for an operator. Pure; repair itself asks the same function where shards may go.
+
+use std::collections::BTreeMap;
+
+use client::PlacementError;
+use format::{
+    NodeName,
+    wire::{Amount, DrainPage, Obstacle},
+};
+
+use super::{diagnose, standing::Standings, worker::targets};
+use crate::catalog::ObjectPage;
+
+/// Judges a page of the objects that have shards on a node. `standings` say that it is to be emptied.
+pub(super) fn of(name: &NodeName, page: &ObjectPage, standings: &mut Standings) -> DrainPage {
+    let (mut moving, mut moved) = (Amount::default(), Amount::default());
+    let mut stuck: BTreeMap<String, Amount> = BTreeMap::new();
+    for row in &page.objects {
+        let found = diagnose(row, standings);
+        let here = row.shards.iter().filter(|(_, at)| at == name).map(|(column, _)| *column);
+        // What a renewed lease no longer wants is only removed.
+        let stays = |column: &usize| {
+            *column < row.public.columns() && !found.kept.iter().any(|(kept, at)| kept == column && at != name)
+        };
+        let (leaving, gone): (Vec<usize>, Vec<usize>) = here.partition(stays);
+        let bytes = |columns: &[usize]| columns.iter().map(|column| row.public.shard_bytes(*column)).sum();
+        if leaving.is_empty() {
+            moved.add(bytes(&gone));
+            continue;
+        }
+        match targets(row, &found, standings) {
+            Ok(_) => moving.add(bytes(&leaving)),
+            Err(refusal) => stuck.entry(plainly(&refusal)).or_default().add(bytes(&leaving)),
+        }
+    }
+    let stuck = stuck.into_iter().map(|(why, amount)| Obstacle { why, amount }).collect();
+    DrainPage { moving, moved, stuck, held_bytes: 0, next: page.next }
+}
+
+/// Says why columns find no nodes, to whoever runs the nodes. Owners are told by [`PlacementError`] itself.
+pub(super) fn plainly(refusal: &PlacementError) -> String {
+    let count = |count: usize, thing: &str| format!("{count} {thing}{}", if count == 1 { "" } else { "s" });
+    match refusal {
+        PlacementError::TooFew { redundancy, need, have, wanted, refused, .. } => {
+            let wishes =
+                if wanted.is_empty() && refused.is_empty() { "" } else { " in the places that its owner allows" };
+            let can = match have {
+                0 => "no other origin".to_owned(),
+                have => format!("only {}", count(*have, "other origin")),
+            };
+            format!(
+                "an object of {redundancy} needs {} with room{wishes}; {} must go elsewhere, and {can} can take one",
+                count(redundancy.columns(), "origin"),
+                count(*need, "shard"),
+            )
+        }
+        PlacementError::Capped { redundancy, need, room, .. } => format!(
+            "caps leave an object of {redundancy} room for {room} of {} that must go elsewhere: {}",
+            count(*need, "shard"),
+            refusal.full_places(),
+        ),
+        PlacementError::Tangled { .. } => refusal.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use format::Lease;
+
+    use super::*;
+    use crate::{
+        catalog::ObjectRow,
+        repair::sample::{cluster, name, row},
+    };
+
+    fn page(row: ObjectRow) -> ObjectPage {
+        ObjectPage { objects: vec![row], next: None }
+    }
+
+    #[test]
+    fn what_can_go_what_went_and_what_cannot_are_told_apart() {
+        let bytes = row().public.shard_bytes(2);
+        let one = Amount { objects: 1, bytes };
+        let judge = |nodes: usize, row: ObjectRow| {
+            of(&name(2), &page(row), &mut cluster(nodes, |number, entry| entry.draining = number == 2))
+        };
+        let free = judge(8, row());
+        assert_eq!((free.moving, free.moved, free.stuck), (one, Amount::default(), vec![]));
+
+        let stuck = judge(6, row());
+        assert_eq!((stuck.moving, stuck.moved), (Amount::default(), Amount::default()));
+        let [Obstacle { why, amount }] = &stuck.stuck[..] else { panic!("{stuck:?}") };
+        assert_eq!(*amount, one);
+        assert_eq!(
+            why,
+            "an object of 4+2 needs 6 origins with room; 1 shard must go elsewhere, and no other origin can take one"
+        );
+
+        let mut doubled = row();
+        doubled.shards.push((2, name(7)));
+        let went = judge(8, doubled);
+        assert_eq!((went.moving, went.moved, went.stuck), (Amount::default(), one, vec![]));
+    }
+
+    #[test]
+    fn an_owners_wishes_are_named() {
+        let lease = |wanted: &[&str], caps: &[&str]| Lease {
+            wanted: wanted.iter().map(|it| it.parse().unwrap()).collect(),
+            caps: caps.iter().map(|it| it.parse().unwrap()).collect(),
+            ..row().lease
+        };
+        let why = |lease: Lease| {
+            let mut nodes = cluster(8, |number, entry| entry.draining = number == 2);
+            let mut page = of(&name(2), &page(ObjectRow { lease, ..row() }), &mut nodes);
+            page.stuck.pop().unwrap().why
+        };
+        assert!(why(lease(&["zone:z0", "zone:z1", "zone:z2"], &[])).contains("in the places that its owner allows"));
+        assert!(why(lease(&[], &["region=3"])).contains("region=3"));
+    }
+}
