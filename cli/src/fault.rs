@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::Error;
 use client::{ReadError, UploadError};
-use format::OpenError;
+use format::OpenError as ObjectError;
+use origin::catalog::OpenError;
 use serde::Serialize;
 use twin::{
     ConfigError, GetError, IndexError, LeaseChangeError, NetworkError, OwnerError, PolicyNameError, PublishError,
@@ -66,12 +67,7 @@ struct Report {
 /// Says what went wrong and returns the exit code.
 pub(crate) fn report(error: &Error, options: &Options) -> ExitCode {
     let (class, advice) = judge(error);
-    let report = Report {
-        error: error.to_string(),
-        causes: error.chain().skip(1).map(ToString::to_string).collect(),
-        advice,
-        code: class.code(),
-    };
+    let report = Report { error: error.to_string(), causes: causes(error), advice, code: class.code() };
     // Nobody is left to tell when even this cannot be written.
     let _ = if options.json {
         options.answer(&report, String::new).map_err(io::Error::other)
@@ -79,6 +75,19 @@ pub(crate) fn report(error: &Error, options: &Options) -> ExitCode {
         io::stderr().lock().write_all(report.text().as_bytes())
     };
     ExitCode::from(report.code)
+}
+
+/// Returns what lies behind an error. Some libraries say of an error what its cause says as well: that is told once.
+fn causes(error: &Error) -> Vec<String> {
+    let mut before = error.to_string();
+    let mut causes = Vec::new();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !before.ends_with(&cause) {
+            causes.push(cause.clone());
+            before = cause;
+        }
+    }
+    causes
 }
 
 impl Report {
@@ -118,7 +127,7 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
         ReadError::NotFound { .. } => {
             Some((Class::NotFound, Some("check the link; a new object may take some seconds to be known")))
         }
-        ReadError::Open(OpenError::Erased) => Some((Class::NotFound, None)),
+        ReadError::Open(ObjectError::Erased) => Some((Class::NotFound, None)),
         ReadError::Unavailable { .. } | ReadError::Lost { .. } | ReadError::TooSlow { .. } => {
             Some((Class::Cluster, Some("again in a moment: nodes may be restarting")))
         }
@@ -175,6 +184,28 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             )),
         };
     }
+    if cause.downcast_ref::<OpenError>().is_some_and(OpenError::is_password) {
+        return Some((
+            Class::Failed,
+            Some(
+                "a line HOST:PORT:DATABASE:USER:PASSWORD in ~/.pgpass of the user that runs this (mode 0600), or in the file of PGPASSFILE",
+            ),
+        ));
+    }
+    if let Some(error) = cause.downcast_ref::<DrainError>() {
+        return Some((
+            Class::Cluster,
+            Some(match error {
+                DrainError::Stuck { .. } => {
+                    "add origins, or free room on those that are there; owners may allow more places or renew with less parity \
+                     (`evernear renew LABEL --profile 4+1`). `evernear node drain --undo` fills it again"
+                }
+                DrainError::Late { .. } => {
+                    "again with a longer --timeout; `evernear repair status` shows what repair does"
+                }
+            }),
+        ));
+    }
     if cause.is::<PublishError>() {
         return Some((Class::Cluster, Some("again: the version before stays in force until then")));
     }
@@ -216,11 +247,21 @@ mod tests {
     #[test]
     fn a_known_fault_decides_whatever_is_wrapped_around_it() {
         let erased =
-            Err::<(), _>(GetError::Read(ReadError::Open(OpenError::Erased))).context("a").context("b").unwrap_err();
+            Err::<(), _>(GetError::Read(ReadError::Open(ObjectError::Erased))).context("a").context("b").unwrap_err();
         assert_eq!(judge(&erased).0, Class::NotFound);
         let wrong = Error::new(OwnerError::Wrong { lock: twin::LockKind::Passphrase }).context("c");
         assert_eq!(judge(&wrong).0, Class::Owner);
         assert_eq!(judge(&anyhow::anyhow!("else")), (Class::Failed, None));
+    }
+
+    #[test]
+    fn what_a_cause_repeats_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("error returned from database: {0}")]
+        struct Repeats(#[source] std::fmt::Error);
+        let error = Error::new(Repeats(std::fmt::Error)).context("the catalog cannot be opened");
+        assert_eq!(causes(&error), [format!("error returned from database: {}", std::fmt::Error)]);
+        assert_eq!(causes(&anyhow::anyhow!("b").context("a")), ["b"]);
     }
 
     #[test]

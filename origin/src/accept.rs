@@ -111,10 +111,11 @@ async fn shake(stream: TcpStream, acceptor: &TlsAcceptor) -> Result<(TlsStream<T
         return Err(HandshakeError::Protocol);
     }
     let (name, role) = peer_of(session.peer_certificates().unwrap_or_default())?;
-    Ok((stream, Peer { name, role }))
+    Ok((stream, Peer { name, role, gone: CancellationToken::new() }))
 }
 
 async fn talk(node: &Arc<Node>, stream: TlsStream<TcpStream>, peer: Peer, router: Router) -> Result<(), hyper::Error> {
+    let _gone = peer.gone.clone().drop_guard();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         router.clone().oneshot(request.map(Body::new))

@@ -194,12 +194,12 @@ impl Node {
         calls.max(self.intake.load())
     }
 
-    /// Refuses when shards may take no more. One call into the disk.
-    pub(crate) fn check_room(&self) -> Result<(), RoomError> {
+    /// Refuses when shards may not take so many bytes more. One call into the disk.
+    pub(crate) fn check_room(&self, bytes: u64) -> Result<(), RoomError> {
         if self.is_draining() {
             return Err(RoomError::Draining);
         }
-        if self.room(self.store.space()?).1 == 0 { Err(RoomError::Full) } else { Ok(()) }
+        if self.room(self.store.space()?).1 < bytes { Err(RoomError::Full) } else { Ok(()) }
     }
 
     /// Returns the bytes shards may take, and those of them that are free. With an object store the disk has only uploads
@@ -251,6 +251,7 @@ impl Node {
         self.off_reactor(move |store| store.put_draining(draining)).await??;
         self.draining.store(draining, Ordering::Relaxed);
         tracing::info!(node = %self.config.name, draining, "told by the operator");
-        upkeep::announce(self).await
+        upkeep::announce(self).await?;
+        Ok(())
     }
 }

@@ -1,14 +1,17 @@
 //! Who calls, by its certificate, and what each role may do. A table, so that it can be read at a glance.
 
 use format::{NodeName, wire::Role};
+use tokio_util::sync::CancellationToken;
 
 /// The holder of a connection's verified certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Peer {
     /// Its name.
     pub(crate) name: NodeName,
     /// Its role.
     pub(crate) role: Role,
+    /// Cancelled when the connection has ended.
+    pub(crate) gone: CancellationToken,
 }
 
 /// What a caller may want.
@@ -43,7 +46,7 @@ mod tests {
 
     #[test]
     fn edges_read_and_write_nothing_but_their_notes() {
-        let peer = |role| Peer { name: "n1".parse().unwrap(), role };
+        let peer = |role| Peer { name: "n1".parse().unwrap(), role, gone: CancellationToken::new() };
         for role in [Role::Origin, Role::Edge, Role::Twin] {
             assert!(peer(role).may(Action::Read) && peer(role).may(Action::Announce));
             assert_eq!(peer(role).may(Action::Write), role != Role::Edge);

@@ -157,7 +157,7 @@ impl Running {
 
     /// Answers a call as if a connection with a certificate of this name and role had brought it.
     pub async fn answer(&self, name: NodeName, role: Role, mut call: Request<Body>) -> Response {
-        call.extensions_mut().insert(Peer { name, role });
+        call.extensions_mut().insert(Peer { name, role, gone: CancellationToken::new() });
         let Ok(answer) = self.router.clone().oneshot(call).await;
         answer
     }

@@ -9,6 +9,7 @@
 //! shards/aa/bb/<object>.public         the public manifest, which says where each strip starts
 //! records/aa/<locator>                 a copy of the record, so that reads need no catalog
 //! quarantine/<number>-<object>.<column>  damaged shards, the newest of them
+//! ballast                              takes room that erasures may have when there is none
 //! draining                             there when the operator wants the node empty
 //! feed, scrub                          how far the change feed was followed, and the scrub came
 //! ```
@@ -19,6 +20,7 @@
 //!
 //! Where the operator names an object store, new shards of every size lie in it (`bucket.rs`), and all else stays here.
 
+mod ballast;
 mod bucket;
 mod disk;
 mod draft;
@@ -176,6 +178,7 @@ impl Store {
         let mut store = Self { root: root.to_owned(), disk, packs, bucket: None, folders, guards, _lock: lock };
         store.clear_uploads()?;
         store.open_packs()?;
+        store.keep_ballast();
         store.sync_folder(root);
         Ok(store)
     }

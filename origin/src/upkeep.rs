@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{copies::RefreshError, node::Node, retention};
+use crate::{catalog::Applied, copies::RefreshError, node::Node, retention};
 
 /// Dead shards removed in one go, so that a large erasure leaves the disk time for readers.
 const SWEEP_MAX: usize = 256;
@@ -17,21 +17,34 @@ const SWEEP_MAX: usize = 256;
 /// Announces the node until it stops.
 pub(crate) async fn announce_often(node: Arc<Node>) {
     let every = Duration::from_secs(node.config.limits.announce_seconds);
+    let mut news = 0;
     while pause(every, &node.stop).await {
-        if let Err(error) = announce(&node).await {
-            tracing::warn!(%error, "the node cannot be announced");
+        match announce(&node).await {
+            Ok(Applied::Unchanged) => news = 0,
+            // Once: the catalog was restored, or the operator drains the node. Twice in a row: somebody says otherwise
+            // in between.
+            Ok(Applied::Stored) => {
+                news += 1;
+                if news > 1 {
+                    tracing::error!(
+                        node = %node.config.name, address = %node.address,
+                        "another origin announces itself under this node's name; stop one, a name and its certificate are for one node"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the node cannot be announced"),
         }
     }
 }
 
-/// Announces the node once, and reads who else there is.
-pub(crate) async fn announce(node: &Arc<Node>) -> Result<(), RefreshError> {
+/// Announces the node once, and reads who else there is. Returns whether that was news to the catalog.
+pub(crate) async fn announce(node: &Arc<Node>) -> Result<Applied, RefreshError> {
     let asked = node.clone();
     let entry = node.off_reactor(move |_| asked.entry()).await??;
-    node.catalog.announce(&entry).await?;
+    let applied = node.catalog.announce(&entry).await?;
     node.catalog_now().await?;
     node.topology.replace(node.catalog.nodes().await?);
-    Ok(())
+    Ok(applied)
 }
 
 /// Sweeps until the node stops.
@@ -46,7 +59,11 @@ pub(crate) async fn sweep_often(node: Arc<Node>) {
 
 async fn sweep(node: &Arc<Node>) -> Result<(), RefreshError> {
     let (uploads, idle) = (node.uploads.clone(), node.config.limits.upload_idle());
-    node.off_reactor(move |_| uploads.sweep(idle, Instant::now())).await?;
+    node.off_reactor(move |store| {
+        uploads.sweep(idle, Instant::now());
+        store.keep_ballast();
+    })
+    .await?;
     // What is destroyed does not come back when the clock is put right again.
     let grace = Duration::from_secs(node.config.limits.erase_grace_seconds);
     node.catalog_now().await?;

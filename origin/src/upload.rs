@@ -11,8 +11,13 @@ use std::{
 use data_encoding::HEXLOWER;
 use format::NodeName;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::store::Draft;
+use crate::{peer::Peer, store::Draft};
+
+/// How long a session outlives the connection it was last used on: its caller may have lost only that, and comes back
+/// on another.
+const GONE_IDLE: Duration = Duration::from_secs(30);
 
 /// The name of a session: 128 random bits, so that nobody guesses another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,6 +66,8 @@ pub(crate) enum UploadError {
 struct Slot {
     owner: NodeName,
     used: Instant,
+    /// Tells that the connection it was last used on has ended.
+    gone: CancellationToken,
     /// None while a call has it.
     draft: Option<Box<Draft>>,
 }
@@ -86,12 +93,13 @@ impl Uploads {
     ///
     /// # Errors
     /// [`UploadError::TooMany`].
-    pub(crate) fn open(&self, id: UploadId, owner: NodeName, draft: Draft, now: Instant) -> Result<(), UploadError> {
+    pub(crate) fn open(&self, id: UploadId, peer: &Peer, draft: Draft, now: Instant) -> Result<(), UploadError> {
         let mut slots = self.slots();
         if slots.len() >= self.max {
             return Err(UploadError::TooMany { max: self.max });
         }
-        slots.insert(id, Slot { owner, used: now, draft: Some(Box::new(draft)) });
+        let Peer { name, gone, .. } = peer.clone();
+        slots.insert(id, Slot { owner: name, used: now, gone, draft: Some(Box::new(draft)) });
         Ok(())
     }
 
@@ -99,19 +107,23 @@ impl Uploads {
     ///
     /// # Errors
     /// [`UploadError::Unknown`], [`UploadError::Busy`].
-    pub(crate) fn take(self: &Arc<Self>, id: UploadId, owner: &NodeName) -> Result<Taken, UploadError> {
+    pub(crate) fn take(self: &Arc<Self>, id: UploadId, peer: &Peer) -> Result<Taken, UploadError> {
         let mut slots = self.slots();
-        let slot = slots.get_mut(&id).filter(|slot| slot.owner == *owner).ok_or(UploadError::Unknown)?;
+        let slot = slots.get_mut(&id).filter(|slot| slot.owner == peer.name).ok_or(UploadError::Unknown)?;
         let draft = slot.draft.take().ok_or(UploadError::Busy)?;
+        slot.gone = peer.gone.clone();
         Ok(Taken { uploads: self.clone(), id, draft: Some(draft) })
     }
 
-    /// Drops the sessions that nobody used for `idle`.
+    /// Drops the sessions that nobody used for `idle`, and soon those whose caller is gone: what an upload that was
+    /// broken off holds is room that others need.
     pub(crate) fn sweep(&self, idle: Duration, now: Instant) {
         // The drafts remove their files when dropped: not under the lock.
         let dropped: Vec<Slot> = {
             let mut slots = self.slots();
-            let stale = |slot: &Slot| slot.draft.is_some() && now.saturating_duration_since(slot.used) >= idle;
+            let patience = |slot: &Slot| if slot.gone.is_cancelled() { idle.min(GONE_IDLE) } else { idle };
+            let stale =
+                |slot: &Slot| slot.draft.is_some() && now.saturating_duration_since(slot.used) >= patience(slot);
             slots.extract_if(|_, slot| stale(slot)).map(|(_, slot)| slot).collect()
         };
         if !dropped.is_empty() {
@@ -162,17 +174,43 @@ impl Drop for Taken {
 
 #[cfg(test)]
 mod tests {
+    use format::wire::Role;
+
     use super::*;
     use crate::store::{RealDisk, Store};
+
+    fn peer(name: &str) -> Peer {
+        Peer { name: name.parse().unwrap(), role: Role::Twin, gone: CancellationToken::new() }
+    }
+
+    #[test]
+    fn a_session_whose_caller_is_gone_ends_soon_unless_it_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(dir.path(), Arc::new(RealDisk)).unwrap());
+        let uploads = Arc::new(Uploads::new(2));
+        let (broken, resumed, now) = (UploadId::from_bytes([1; 16]), UploadId::from_bytes([2; 16]), Instant::now());
+        let (before, after) = (peer("t1"), peer("t1"));
+        uploads.open(broken, &before, store.draft("a").unwrap(), now).unwrap();
+        uploads.open(resumed, &before, store.draft("b").unwrap(), now).unwrap();
+        before.gone.cancel();
+        drop(uploads.take(resumed, &after).unwrap());
+        let idle = Duration::from_secs(600);
+        uploads.sweep(idle, now + GONE_IDLE - Duration::from_secs(1));
+        assert_eq!(uploads.count(), 2);
+        uploads.sweep(idle, now + GONE_IDLE + Duration::from_secs(5));
+        assert_eq!(uploads.take(broken, &after).err(), Some(UploadError::Unknown));
+        assert!(uploads.take(resumed, &after).is_ok());
+        assert_eq!(std::fs::read_dir(dir.path().join("tmp")).unwrap().count(), 1);
+    }
 
     #[test]
     fn one_call_at_a_time_has_the_draft_and_gives_it_back() {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(dir.path(), Arc::new(RealDisk)).unwrap());
         let uploads = Arc::new(Uploads::new(2));
-        let (id, owner, now) = (UploadId::from_bytes([1; 16]), "t1".parse().unwrap(), Instant::now());
-        uploads.open(id, "t1".parse().unwrap(), store.draft("a").unwrap(), now).unwrap();
-        assert_eq!(uploads.take(id, &"t2".parse().unwrap()).err(), Some(UploadError::Unknown));
+        let (id, owner, now) = (UploadId::from_bytes([1; 16]), peer("t1"), Instant::now());
+        uploads.open(id, &owner, store.draft("a").unwrap(), now).unwrap();
+        assert_eq!(uploads.take(id, &peer("t2")).err(), Some(UploadError::Unknown));
         let taken = uploads.take(id, &owner).unwrap();
         assert_eq!(uploads.take(id, &owner).err(), Some(UploadError::Busy));
         // A sweep leaves alone what a call works on.
@@ -183,7 +221,7 @@ mod tests {
         assert_eq!((uploads.take(id, &owner).err(), uploads.count()), (Some(UploadError::Unknown), 0));
 
         let other = UploadId::from_bytes([2; 16]);
-        uploads.open(other, owner, store.draft("b").unwrap(), now).unwrap();
+        uploads.open(other, &owner, store.draft("b").unwrap(), now).unwrap();
         uploads.sweep(Duration::from_secs(60), now + Duration::from_secs(59));
         assert_eq!(uploads.count(), 1);
         uploads.sweep(Duration::from_secs(60), now + Duration::from_secs(60));

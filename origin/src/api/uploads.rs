@@ -50,11 +50,11 @@ pub(super) async fn open(State(node): State<Arc<Node>>, Writer(peer): Writer) ->
     let room = node.clone();
     let draft = node
         .off_reactor(move |store| -> Result<_, Refusal> {
-            room.check_room()?;
+            room.check_room(1)?;
             Ok(store.draft(&id.to_string())?)
         })
         .await??;
-    node.uploads.open(id, peer.name, draft, Instant::now())?;
+    node.uploads.open(id, &peer, draft, Instant::now())?;
     Ok(Json(UploadCreated { upload: id.to_string() }))
 }
 
@@ -67,7 +67,7 @@ pub(super) async fn append(
     body: Body,
 ) -> Result<StatusCode, Refusal> {
     let id: UploadId = upload.parse()?;
-    let mut taken = node.uploads.take(id, &peer.name)?;
+    let mut taken = node.uploads.take(id, &peer)?;
     let body = node.body(&headers, body, SHARD_BODY_BYTES_MAX).await?;
     let strips = read_strips(body.bytes.clone())?;
     if strips.len() as u64 > SHARD_READ_STRIPS_MAX {
@@ -75,7 +75,7 @@ pub(super) async fn append(
     }
     let room = node.clone();
     node.off_reactor(move |_| -> Result<(), Refusal> {
-        room.check_room()?;
+        room.check_room(body.bytes.len() as u64)?;
         let done = taken.draft().append(query.first, &strips);
         if let Err(crate::store::AppendError::Store(_)) = &done {
             // Some of the strips may be in the file: what the session holds is no longer known.
@@ -93,7 +93,7 @@ pub(super) async fn abort(
     Writer(peer): Writer,
     InPath(upload): InPath<String>,
 ) -> Result<StatusCode, Refusal> {
-    let taken = node.uploads.take(upload.parse()?, &peer.name)?;
+    let taken = node.uploads.take(upload.parse()?, &peer)?;
     node.off_reactor(move |_| drop(taken.into_draft())).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -109,7 +109,7 @@ pub(super) async fn commit(
     let body = node.body(&headers, body, PUBLIC_MANIFEST_BYTES_MAX).await?;
     let id: UploadId = upload.parse()?;
     let public = node.off_reactor(move |_| PublicManifest::decode(body.bytes.clone())).await??;
-    let taken = match node.uploads.take(id, &peer.name) {
+    let taken = match node.uploads.take(id, &peer) {
         Ok(taken) => Some(taken),
         Err(UploadError::Unknown) => None,
         Err(error) => return Err(error.into()),

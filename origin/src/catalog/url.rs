@@ -54,6 +54,16 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Returns whether a server did not believe who we are.
+    #[must_use]
+    pub fn is_password(&self) -> bool {
+        // invalid_password, invalid_authorization_specification (PostgreSQL, appendix A).
+        let Self::Engine(sqlx::Error::Database(error)) = self else { return false };
+        error.code().is_some_and(|code| matches!(&*code, "28P01" | "28000"))
+    }
+}
+
 impl CatalogUrl {
     /// Opens the catalog and brings its schema up to date. The feed keeps the newest `changes_kept` changes.
     ///

@@ -229,7 +229,7 @@ impl Store {
             if !may(&place) {
                 return Ok(Killed::Kept);
             }
-            self.append_entry(&mut newest, Kind::Tombstone, shard, place.written, &Body::NONE)?
+            self.with_ballast(|| self.append_entry(&mut newest, Kind::Tombstone, shard, place.written, &Body::NONE))?
         };
         self.sync_packs(number, end);
         Ok(Killed::Removed)

@@ -41,7 +41,6 @@ impl Store {
         let locator = record.locator();
         let path = self.record_path(&locator);
         let folder = path.parent().expect("a record lies in a folder");
-        self.make_folder(folder)?;
         let _guard = self.guard(&locator.0);
         let (held, mut kept) = match intact(self.record(&locator))? {
             None => (None, record.clone()),
@@ -59,7 +58,11 @@ impl Store {
         if held.as_ref() == Some(&kept) {
             return Ok(());
         }
-        let scrap = Scrap::write(self, &format!("record-{locator}"), &kept)?;
+        let write = || {
+            self.make_folder(folder)?;
+            Scrap::write(self, &format!("record-{locator}"), &kept)
+        };
+        let scrap = if record.lease.erased { self.with_ballast(write)? } else { write()? };
         scrap.rename(&path)?;
         self.sync_folder(folder);
         Ok(())
