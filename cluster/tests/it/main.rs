@@ -24,6 +24,7 @@ mod players;
 #[path = "../../../origin/tests/it/postgres.rs"]
 #[allow(dead_code, reason = "the origin's tests use more of it")]
 mod postgres;
+mod samples;
 mod secrecy;
 mod tier;
 mod wires;
