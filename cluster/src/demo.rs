@@ -9,10 +9,11 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use twin::{PolicySource, PutOptions, Stored, Tenure, embed};
+use format::Kind;
+use twin::{Link, PolicySource, PutOptions, Stored, Tenure};
 
 use crate::{
-    Distance,
+    Distance, OwnerFolder,
     judge::{Answer, curl, dig},
     network::{Network, NetworkOptions, ZONE},
     world::{EDGES, ORIGINS, VIEWERS},
@@ -20,6 +21,8 @@ use crate::{
 
 /// Room for a film of some hundred megabytes, so that its second read is a hit.
 const CACHE_BYTES: u64 = 512 << 20;
+/// A file that the owner may store from a terminal.
+const GREETING: &str = "hello.txt";
 
 /// What the demo is asked to do.
 #[derive(Debug, Clone, Args)]
@@ -61,8 +64,8 @@ pub async fn demo(options: &DemoOptions) -> Result<()> {
     introduce(&network, folder.path());
 
     let mut shown = Vec::new();
-    for path in files(options)? {
-        shown.push(store(&network, &path).await?);
+    for file in files(options)? {
+        shown.push(store(&network, &file).await?);
     }
     let show = Show { scratch: folder.path().join("scratch") };
     std::fs::create_dir_all(&show.scratch)?;
@@ -77,6 +80,7 @@ pub async fn demo(options: &DemoOptions) -> Result<()> {
         println!("\nEverything is as promised.");
     } else {
         println!("\nThe network stays up; open the URLs above in a browser. Ctrl-C ends it and removes its folder.");
+        invite(&network.owner)?;
         tokio::signal::ctrl_c().await?;
     }
     network.stop().await
@@ -104,21 +108,32 @@ fn introduce(network: &Network, folder: &Path) {
     }
 }
 
+/// Says how to store a file of one's own, where the owner's program lies beside this one.
+fn invite(owner: &OwnerFolder) -> Result<()> {
+    let evernear = std::env::current_exe()?.with_file_name("evernear");
+    if evernear.is_file() {
+        std::fs::write(owner.path().join(GREETING), "Hello from a file of my own.\n")?;
+        println!("To store a file of your own, paste this into a second terminal, with your file for {GREETING}:\n");
+        owner.lines(&evernear, GREETING).iter().for_each(|line| println!("  {line}"));
+    }
+    Ok(())
+}
+
 async fn store(network: &Network, path: &Path) -> Result<Shown> {
     let options = PutOptions { tenure: network.tenure(), ..PutOptions::default() };
     let stored = put(network, path, &options).await?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let folder = path.is_dir();
-    let url = network.url(&stored.label, if folder { "" } else { &name });
+    let Link { url, html } = network.link(&stored);
+    let folder = stored.entry.kind == Kind::Directory;
     let nodes: Vec<&str> = stored.receipt.placement.iter().flatten().map(format::NodeName::as_str).collect();
     let what = if folder { format!("{} objects", stored.objects) } else { stored.entry.mime.clone() };
-    println!("\n{name}  {} bytes, {what}", stored.bytes);
+    println!("\n{}  {} bytes, {what}", stored.entry.path, stored.bytes);
     match &stored.receipt.spread {
         Some(spread) => println!("  lies on   {}; any {} zones may go", nodes.join(", "), spread.zones_survived),
         None => println!("  lies on   {} origins, inline in its manifest", stored.receipt.records),
     }
+    stored.skipped.iter().for_each(|path| println!("  left out  {}", path.display()));
     println!("  open      {url}");
-    println!("  embed     {}", embed(&url, &stored.entry.mime, &name));
+    println!("  embed     {html}");
     Ok(Shown { stored, url, original: (!folder).then(|| path.to_owned()) })
 }
 
@@ -180,7 +195,7 @@ impl Show {
     async fn reads(&self, network: &Network, shown: &[Shown]) -> Result<()> {
         println!("\nAt {}:", EDGES[0].name);
         for it in shown {
-            let name = it.stored.entry.path.clone();
+            let name = &it.stored.entry.path;
             let cold = self.fetch(network, 0, &format!("{name}: cold"), it, &[]).await?;
             ensure!(cold.status == 200, "status {} for {}", cold.status, it.url);
             let Some(original) = &it.original else { continue };
@@ -253,7 +268,7 @@ impl Show {
         std::fs::write(&file, "Not for everybody.\n")?;
         let tenure = Tenure { policy: name, ..network.tenure() };
         let stored = put(network, &file, &PutOptions { tenure, ..PutOptions::default() }).await?;
-        let url = network.url(&stored.label, "letter.txt");
+        let url = network.link(&stored).url;
         let it = Shown { stored, url, original: Some(file) };
         for (viewer, status) in [(allowed, 200), (refused, 451)] {
             let what = format!("from {} ({})", viewer.country, viewer.address);
@@ -268,7 +283,7 @@ impl Show {
         let file = self.scratch.join("gone.txt");
         std::fs::write(&file, "Soon gone.\n")?;
         let stored = put(network, &file, &PutOptions { tenure: network.tenure(), ..PutOptions::default() }).await?;
-        let url = network.url(&stored.label, "gone.txt");
+        let url = network.link(&stored).url;
         let locator = stored.label.capability().locator();
         let it = Shown { stored, url, original: Some(file) };
         let before = self.fetch(network, 0, "before", &it, &[]).await?;

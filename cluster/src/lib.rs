@@ -12,6 +12,7 @@ mod judge;
 mod links;
 mod losses;
 mod network;
+mod owner;
 mod torture;
 mod world;
 
@@ -20,5 +21,6 @@ pub use judge::{Answer, curl, dig};
 pub use links::{Distance, Links};
 pub use losses::{LossOptions, losses};
 pub use network::{Network, NetworkOptions, OriginNode};
+pub use owner::OwnerFolder;
 pub use torture::{TortureOptions, torture};
 pub use world::{EDGES, ORIGINS, Site, VIEWERS, Viewer};

@@ -21,15 +21,18 @@ use origin::Origin;
 use sandbox::{Engine, EngineOptions};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use twin::{Index, Tenure, Twin};
+use twin::{Link, Stored, Tenure, Twin, UrlTemplate};
 
 use crate::{
     Distance, Links,
+    owner::OwnerFolder,
     world::{EDGES, ORIGINS, Site, VIEWERS},
 };
 
 /// All names of the demo end in this: browsers resolve it to loopback by themselves (RFC 6761 section 6.3).
 pub(crate) const ZONE: &str = "localhost";
+/// How objects are stored here unless said otherwise: any two of the six nodes may go.
+pub(crate) const PROFILE: Profile = Profile::SmallCluster;
 /// Edges know each other and all origins within this.
 const READY_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -75,6 +78,9 @@ pub struct Network {
     pub twin: Twin,
     /// The owner's secret, for tests that search for it.
     pub secret: OwnerSecret,
+    /// The owner's state folder.
+    pub owner: OwnerFolder,
+    urls: UrlTemplate,
     authority: Authority,
     down: watch::Sender<bool>,
 }
@@ -110,13 +116,9 @@ impl Network {
             let parts = Parts { transport: link, topology, engine, compiler: None, sockets: Sockets::default() };
             edges.push(Edge::start(config, parts, shutdown.clone()).await.context("an edge does not start")?);
         }
-        let secret = OwnerSecret::from_bytes(random()?);
-        let index = Index::open(folder.join("owner/index"), &secret)?;
-        let topology = Arc::new(Topology::new(seeds));
-        let identity = identity(&authority, "owner", Role::Twin)?;
-        let transport: Arc<dyn Transport> = Arc::new(HttpTransport::new(&identity, topology.clone())?);
-        let network = Arc::new(twin::Network::new(transport, topology, EDGES[0].place()));
-        let it = Self { origins, edges, links, twin: Twin::new(&secret, index, network), secret, authority, down };
+        let (owner, secret) = OwnerFolder::make(folder.join("owner"), &authority, &seeds, ports.http)?;
+        let (config, twin) = owner.connect(&secret).await?;
+        let it = Self { origins, edges, links, twin, secret, owner, urls: config.url, authority, down };
         it.ready(&topologies).await?;
         Ok(it)
     }
@@ -135,16 +137,22 @@ impl Network {
         bail!("the nodes did not find each other within {READY_DEADLINE:?}")
     }
 
-    /// Returns how objects are stored here unless said otherwise: any two of the six nodes may go.
+    /// Returns how objects are stored here unless said otherwise.
     #[must_use]
     pub fn tenure(&self) -> Tenure {
-        Tenure { profile: Profile::SmallCluster, ..Tenure::default() }
+        Tenure { profile: PROFILE, ..Tenure::default() }
     }
 
     /// Returns the URL of a label, and of a name under it, at the first edge.
     #[must_use]
     pub fn url(&self, label: &format::Label, name: &str) -> String {
-        format!("http://{label}.{ZONE}:{}/{name}", self.edges[0].http.port())
+        self.urls.url(label, name)
+    }
+
+    /// Returns where something stored is read, at the first edge.
+    #[must_use]
+    pub fn link(&self, stored: &Stored) -> Link {
+        self.urls.link(stored)
     }
 
     /// Stops an origin, as a crash would for its callers.
@@ -267,10 +275,15 @@ fn edge_config(
         }
     }
     for seed in seeds {
-        let address: SocketAddr = seed.address.context("an origin has an address")?;
-        text += &format!("[[seeds]]\nname = \"{}\"\naddress = \"{address}\"\n", seed.name);
+        text += &node_toml("seeds", seed)?;
     }
     Ok(edge::Config::from_toml(&text)?)
+}
+
+/// Writes an origin as a table of an array.
+pub(crate) fn node_toml(table: &str, node: &NodeEntry) -> Result<String> {
+    let address: SocketAddr = node.address.context("an origin has an address")?;
+    Ok(format!("[[{table}]]\nname = \"{}\"\naddress = \"{address}\"\n", node.name))
 }
 
 fn identity(authority: &Authority, name: &str, role: Role) -> Result<Identity> {
@@ -278,15 +291,9 @@ fn identity(authority: &Authority, name: &str, role: Role) -> Result<Identity> {
     Ok(Identity::from_pem(authority.certificate_pem(), &issued.certificate, &issued.key)?)
 }
 
-fn place_toml(site: &Site) -> String {
+pub(crate) fn place_toml(site: &Site) -> String {
     let Site { name, country, region, operator, latitude, longitude } = site;
     format!(
         "country = \"{country}\"\nregion = \"{region}\"\nzone = \"{name}\"\noperator = \"{operator}\"\ndatacentre = \"{name}-1\"\nlatitude = {latitude:?}\nlongitude = {longitude:?}\n"
     )
-}
-
-fn random() -> Result<[u8; 32]> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).context("the system gives no random bytes")?;
-    Ok(bytes)
 }

@@ -51,4 +51,4 @@ pub use retention::RetentionError;
 pub use tree::{Node, NodeKind, Tree, TreeError};
 pub use twin::Twin;
 pub use unlock::{Cost, KEY_FILE_BYTES, LockKind, PASSPHRASE_BYTES_MIN, Unlock, UnlockError};
-pub use urls::{Target, TargetError, UrlTemplate, UrlTemplateError, embed};
+pub use urls::{Link, Target, TargetError, UrlTemplate, UrlTemplateError};

@@ -2,7 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
-use format::{Label, LabelError, limits::PATH_SEGMENTS_MAX};
+use format::{Kind, Label, LabelError, limits::PATH_SEGMENTS_MAX};
+
+use crate::put::Stored;
 
 const LABEL: &str = "{label}";
 const NAME: &str = "{name}";
@@ -11,6 +13,15 @@ const DEFAULT: &str = "http://{label}.localhost:8080/{name}";
 /// How URLs of objects look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UrlTemplate(String);
+
+/// Where something stored is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its URL.
+    pub url: String,
+    /// The HTML that shows it in a page.
+    pub html: String,
+}
 
 /// Why a text is no template; its writer's to mend.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +65,16 @@ impl UrlTemplate {
     #[must_use]
     pub fn url(&self, label: &Label, name: &str) -> String {
         self.0.replace(LABEL, &label.to_string()).replace(NAME, &encode(name))
+    }
+
+    /// Returns where something stored is read: a file under its name, a folder at the root of its label.
+    #[must_use]
+    pub fn link(&self, stored: &Stored) -> Link {
+        let Stored { label, entry, .. } = stored;
+        let path = if entry.kind == Kind::Directory { "" } else { &entry.path };
+        let name = if entry.path.is_empty() { "file" } else { &entry.path };
+        let url = self.url(label, path);
+        Link { html: embed(&url, &entry.mime, name), url }
     }
 }
 
@@ -103,8 +124,7 @@ fn segments(path: &str) -> Result<Vec<String>, TargetError> {
 }
 
 /// Returns the HTML that shows an object in a page, by its media type.
-#[must_use]
-pub fn embed(url: &str, mime: &str, name: &str) -> String {
+fn embed(url: &str, mime: &str, name: &str) -> String {
     let (url, name) = (escape(url), escape(name));
     match mime.split_once('/').map_or("", |(kind, _)| kind) {
         "image" => format!(r#"<img src="{url}" alt="{name}">"#),
@@ -150,8 +170,36 @@ fn decode(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use format::Capability;
+    use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        /// RFC 3986 section 3.3: a segment is made of unreserved characters and of bytes behind a percent sign, among others.
+        #[test]
+        fn the_path_of_a_url_decodes_to_the_name(name in "[^/]{0,60}") {
+            let url = UrlTemplate::default().url(&label(), &name);
+            let path = url.strip_prefix(&format!("http://{}.localhost:8080/", label())).unwrap();
+            let is_unreserved = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+            prop_assert!(path.chars().all(|c| is_unreserved(c) || c == '%'), "{}", path);
+            for escaped in path.split('%').skip(1) {
+                let digits = escaped.get(..2).unwrap_or_default();
+                prop_assert!(digits.len() == 2 && digits.bytes().all(|digit| b"0123456789ABCDEF".contains(&digit)), "{}", path);
+            }
+            let names: Vec<String> = Some(name).filter(|name| !name.is_empty()).into_iter().collect();
+            prop_assert_eq!(url.parse(), Ok(Target { label: label(), path: names }));
+        }
+
+        /// No name ends its attribute or begins an element, and each is read as it is.
+        #[test]
+        fn the_html_shows_the_name(name in any::<String>()) {
+            let html = embed("u", "image/png", &name);
+            let alt = html.strip_prefix(r#"<img src="u" alt=""#).and_then(|rest| rest.strip_suffix(r#"">"#)).unwrap();
+            prop_assert!(!alt.contains(['"', '<', '>']), "{}", html);
+            let read = alt.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+            prop_assert_eq!(read, name);
+        }
+    }
 
     fn label() -> Label {
         Label::open(Capability::from_bytes([5; 32]))
@@ -185,6 +233,7 @@ mod tests {
             embed("http://x/", "image/png", "\"><script>"),
             r#"<img src="http://x/" alt="&quot;&gt;&lt;script&gt;">"#
         );
+        assert_eq!(embed("u", "text/plain", "&amp;"), r#"<a href="u">&amp;amp;</a>"#);
         assert!(embed("u", "video/mp4", "n").starts_with("<video"));
         assert!(embed("u", "audio/ogg", "n").starts_with("<audio"));
         assert_eq!(embed("u", "text/html; charset=utf-8", "n"), r#"<a href="u">n</a>"#);

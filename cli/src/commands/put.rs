@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use clap::Args;
 use format::{Cap, Compression, Domain, Kind, PolicyName, Profile};
 use serde::Serialize;
-use twin::{Deduplication, PutOptions, Stored, Tenure};
+use twin::{Deduplication, Link, PutOptions, Stored, Tenure};
 
 use super::Options;
 use crate::{
@@ -142,17 +142,16 @@ impl Put {
 
 impl Answer {
     fn of(stored: Stored, config: &twin::TwinConfig) -> Self {
+        let Link { url, html } = config.url.link(&stored);
         let Stored { label, entry, receipt, objects, bytes, skipped } = stored;
-        let (kind, shown) = match entry.kind {
-            Kind::File => ("file", entry.path.as_str()),
-            Kind::Directory => ("directory", ""),
+        let kind = match entry.kind {
+            Kind::File => "file",
+            Kind::Directory => "directory",
         };
-        let url = config.url.url(&label, shown);
-        let name = if entry.path.is_empty() { "file" } else { &entry.path };
         Self {
             label: label.to_string(),
-            html: twin::embed(&url, &entry.mime, name),
             url,
+            html,
             locator: label.capability().locator().to_string(),
             kind,
             name: entry.path,

@@ -8,6 +8,7 @@ mod browser;
 mod catalog;
 mod changes;
 mod clocks;
+mod demo;
 mod disk;
 mod docs;
 mod faults;

@@ -1,0 +1,202 @@
+//! The demo as a person meets it: the real program with names of every kind, and what it prints pasted into a shell.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::fs::symlink,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, sync_channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::{NamedTempFile, TempDir};
+use twin::Target;
+
+use crate::made::{Made, noise};
+
+/// No step of the demo takes longer on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(120);
+const READY: &str = "The network stays up";
+
+/// Names that a URL, an attribute or a shell would read as something else.
+const NAMES: [&str; 10] = [
+    "my film.txt",
+    "50%.txt",
+    "a#b?.txt",
+    "ünï 🎬.mp4",
+    "\"><script>.txt",
+    "&amp;",
+    ".profile",
+    "-r",
+    "%41+;=,'()[]{}\\|^`~$!*:@",
+    "two  spaces ",
+];
+
+/// The program. Its temporary files lie in a folder of their own, so that what it leaves behind is seen.
+struct Program {
+    child: Child,
+    lines: Receiver<String>,
+    _temporary: TempDir,
+    errors: NamedTempFile,
+}
+
+impl Program {
+    fn start(mut command: Command, folder: &Path) -> Self {
+        let (temporary, errors) = (tempfile::tempdir().unwrap(), NamedTempFile::new().unwrap());
+        command.current_dir(folder).env("TMPDIR", temporary.path()).stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).stderr(errors.reopen().unwrap()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let (to, lines) = sync_channel(1024);
+        thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| to.send(line)));
+        Self { child, lines, _temporary: temporary, errors }
+    }
+
+    /// Starts the demo on free ports.
+    fn demo(folder: &Path, file: &str) -> Self {
+        Self::start(command(&["demo", "--http-port", "0", "--dns-port", "0", file]), folder)
+    }
+
+    /// Returns all lines up to the first that has these words.
+    fn until(&mut self, words: &str) -> Vec<String> {
+        let mut said: Vec<String> = Vec::new();
+        while !said.last().is_some_and(|line| line.contains(words)) {
+            match self.lines.recv_timeout(DEADLINE) {
+                Ok(line) => said.push(line),
+                Err(_) => panic!("it did not say {words:?} after {said:#?}"),
+            }
+        }
+        said
+    }
+
+    /// Waits for its end; returns the exit code, and what it said since it was last listened to.
+    fn end(&mut self, deadline: Duration) -> (Option<i32>, String) {
+        let status = wait_for(deadline, "its end", || self.child.try_wait().unwrap());
+        let said: String = self.lines.iter().map(|line| line + "\n").collect();
+        (status.code(), said + &self.errors())
+    }
+
+    /// Returns all that it wrote to standard error.
+    fn errors(&self) -> String {
+        fs::read_to_string(self.errors.path()).unwrap()
+    }
+
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It has ended already when it cannot be killed.
+        let _ = (self.child.kill(), self.child.wait());
+    }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cluster"));
+    command.args(arguments);
+    command
+}
+
+/// Looks again and again until there is something.
+fn wait_for<T>(deadline: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < deadline, "{what} did not come within {deadline:?}");
+        thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_every_name_are_read_back_by_curl() {
+    let made = Made::new().await;
+    let folder = made.folder.path().join("names");
+    fs::create_dir(&folder).unwrap();
+    NAMES.iter().for_each(|name| fs::write(folder.join(name), format!("this is {name}")).unwrap());
+    let tree = made.put(&folder).await;
+    for name in NAMES {
+        let file = made.put(&folder.join(name)).await;
+        assert_eq!(made.network.link(&file).url, made.network.url(&file.label, name));
+        for stored in [&file, &tree] {
+            let (answer, body) = made.get(0, stored, name, &[]).await;
+            assert_eq!((answer.status, String::from_utf8_lossy(&body).into_owned()), (200, format!("this is {name}")));
+        }
+    }
+    made.network.stop().await.unwrap();
+}
+
+/// One run of the whole demo, with as many files as there are names.
+#[test]
+fn the_demo_keeps_its_word_for_every_name() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in NAMES {
+        fs::write(folder.path().join(name), name).unwrap();
+    }
+    // No film, but long enough for shards and ranges.
+    fs::write(folder.path().join(NAMES[3]), noise(200_000)).unwrap();
+    fs::write(folder.path().join("empty.mp4"), "").unwrap();
+    fs::create_dir(folder.path().join("site")).unwrap();
+    fs::write(folder.path().join("site/a.txt"), "a").unwrap();
+    symlink("/etc", folder.path().join("site/link")).unwrap();
+    let arguments = [&["demo", "--check", "--"], &NAMES[..], &["empty.mp4", "site"]].concat();
+    let mut demo = Program::start(command(&arguments), folder.path());
+    let (code, said) = demo.end(DEADLINE);
+    assert!(code == Some(0) && said.contains("Everything is as promised."), "{said}");
+
+    let urls: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("  open      ")).collect();
+    let paths: Vec<Vec<String>> = urls.iter().map(|url| url.parse::<Target>().unwrap().path).collect();
+    let names = NAMES.iter().chain(&["empty.mp4"]).map(|name| vec![(*name).to_owned()]).chain([vec![]]);
+    assert_eq!(paths, names.collect::<Vec<_>>());
+    assert!(urls.iter().all(|url| url.bytes().all(|byte| byte.is_ascii_graphic())), "{urls:?}");
+    for (at, html) in [
+        (3, "<video src=\"{}\" controls playsinline></video>"),
+        (4, "<a href=\"{}\">&quot;&gt;&lt;script&gt;.txt</a>"),
+        (5, "<a href=\"{}\">&amp;amp;</a>"),
+    ] {
+        let line = format!("  embed     {}", html.replace("{}", urls[at]));
+        assert!(said.lines().any(|said| said == line), "{line}\n{said}");
+    }
+    assert!(said.contains("\n  left out  site/link\n"), "{said}");
+}
+
+#[test]
+fn the_printed_lines_store_a_file_when_they_are_pasted() {
+    let beside = Path::new(env!("CARGO_BIN_EXE_cluster")).with_file_name("evernear");
+    assert!(beside.is_file(), "evernear is not built; `cargo build -p cli` builds it");
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("small.txt"), "small").unwrap();
+    let mut demo = Program::demo(folder.path(), "small.txt");
+    demo.until(READY);
+    let said = demo.until("curl ");
+    let lines = said[said.len() - 3..].join("\n");
+    let paste = |lines: &str| {
+        let mut shell = Command::new("sh");
+        shell.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", folder.path());
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut shell = shell.spawn().unwrap();
+        shell.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        let output = shell.wait_with_output().unwrap();
+        let [out, err] = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap());
+        (output.status.code(), out, err)
+    };
+
+    let (code, out, err) = paste(&lines);
+    let read = out.split_once("\nstored ").and_then(|(_, rest)| rest.split_once('\n')).map(|(_, read)| read);
+    assert_eq!((code, read), (Some(0), Some("Hello from a file of my own.\n")), "{lines}\n{out}\n{err}");
+
+    // A file of one's own, at its name.
+    let own = folder.path().join(NAMES[0]);
+    fs::write(&own, "mine\n").unwrap();
+    let (code, out, err) = paste(&lines.replace("\"$D/hello.txt\"", &format!("'{}'", own.display())));
+    assert!(code == Some(0) && out.ends_with("\nmine\n") && out.contains("/my%20film.txt\n"), "{out}\n{err}");
+
+    // It is the owner of what the demo stored.
+    let (env, list) = (lines.lines().next().unwrap(), beside.display());
+    let (code, out, err) = paste(&format!("{env}\n{list} ls"));
+    assert!(
+        code == Some(0) && ["small.txt", "hello.txt", NAMES[0]].iter().all(|name| out.contains(name)),
+        "{out}\n{err}"
+    );
+}
