@@ -5,22 +5,28 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use format::Kind;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
 use twin::{Link, PolicySource, PutOptions, Stored, Tenure};
 
 use crate::{
-    Distance, OwnerFolder,
+    Distance, OwnerFolder, Signals,
     judge::{Answer, curl, dig},
     network::{Network, NetworkOptions, ZONE},
+    sources,
     world::{EDGES, ORIGINS, VIEWERS},
 };
 
 /// Room for a film of some hundred megabytes, so that its second read is a hit.
 const CACHE_BYTES: u64 = 512 << 20;
+/// Writes under way when the demo ends get so long; they are of a stripe at most.
+const WRITES_DEADLINE: Duration = Duration::from_secs(10);
 /// A file that the owner may store from a terminal.
 const GREETING: &str = "hello.txt";
 
@@ -49,41 +55,61 @@ struct Shown {
     original: Option<PathBuf>,
 }
 
-/// Runs the demo until Ctrl-C, or to its end with `--check`.
+/// Runs the demo until it is told to end, or to its end with `--check`. Its folder goes with it, whatever ends it.
 ///
 /// # Errors
-/// When the network does not start, a file cannot be stored, or a promise is broken.
-pub async fn demo(options: &DemoOptions) -> Result<()> {
+/// When a file cannot be stored, the network does not start, a promise is broken, or a signal comes before all is shown.
+pub fn demo(options: &DemoOptions, mut signals: Signals) -> Result<()> {
+    let files = files(options)?;
+    files.iter().try_for_each(|file| sources::check(file))?;
     let folder = tempfile::Builder::new().prefix("evernear-demo-").tempdir()?;
+    let runtime = Runtime::new().context("the runtime does not start")?;
+    let ended = runtime.block_on(async {
+        let network = signals.unless_told(Box::pin(perform(options, &files, folder.path()))).await?;
+        if options.check {
+            println!("\nEverything is as promised.");
+        } else {
+            println!(
+                "\nThe network stays up; open the URLs above in a browser. Ctrl-C ends it and removes its folder."
+            );
+            invite(&network.owner)?;
+            signals.first().await;
+        }
+        network.stop().await
+    });
+    // Whatever still writes must end before the folder goes, or it would come back.
+    runtime.shutdown_timeout(WRITES_DEADLINE);
+    ended.and(remove(folder))
+}
+
+/// Starts the network, stores the files and plays all acts.
+async fn perform(options: &DemoOptions, files: &[PathBuf], folder: &Path) -> Result<Network> {
     let (http_port, dns_port) = if options.check { (0, 0) } else { (options.http_port, options.dns_port) };
     let network_options =
         NetworkOptions { http_port, dns_port, distance: Distance::Simulated, cache_bytes: CACHE_BYTES };
-    let mut network = Network::start(folder.path(), &network_options)
+    let mut network = Network::start(folder, &network_options)
         .await
         .context("the network does not start; is a port taken? try --http-port 0 --dns-port 0")?;
-    introduce(&network, folder.path());
+    introduce(&network, folder);
 
     let mut shown = Vec::new();
-    for file in files(options)? {
-        shown.push(store(&network, &file).await?);
+    for file in files {
+        shown.push(store(&network, file).await?);
     }
-    let show = Show { scratch: folder.path().join("scratch") };
+    let show = Show { scratch: folder.join("scratch") };
     std::fs::create_dir_all(&show.scratch)?;
     show.nearest(&network, &shown).await?;
     show.reads(&network, &shown).await?;
     show.flip(&network, &shown).await?;
     show.losses(&mut network, &shown).await?;
-    show.geography(&network, folder.path()).await?;
+    show.geography(&network, folder).await?;
     show.erasure(&network).await?;
+    Ok(network)
+}
 
-    if options.check {
-        println!("\nEverything is as promised.");
-    } else {
-        println!("\nThe network stays up; open the URLs above in a browser. Ctrl-C ends it and removes its folder.");
-        invite(&network.owner)?;
-        tokio::signal::ctrl_c().await?;
-    }
-    network.stop().await
+fn remove(folder: TempDir) -> Result<()> {
+    let path = folder.path().to_owned();
+    folder.close().with_context(|| format!("{} cannot be removed", path.display()))
 }
 
 fn files(options: &DemoOptions) -> Result<Vec<PathBuf>> {
@@ -304,7 +330,7 @@ impl Show {
                     answer.status
                 );
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }

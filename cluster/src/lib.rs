@@ -13,6 +13,8 @@ mod links;
 mod losses;
 mod network;
 mod owner;
+mod signals;
+mod sources;
 mod torture;
 mod world;
 
@@ -22,5 +24,6 @@ pub use links::{Distance, Links};
 pub use losses::{LossOptions, losses};
 pub use network::{Network, NetworkOptions, OriginNode};
 pub use owner::OwnerFolder;
+pub use signals::{Interrupted, Signal, Signals};
 pub use torture::{TortureOptions, torture};
 pub use world::{EDGES, ORIGINS, Site, VIEWERS, Viewer};

@@ -1,10 +1,12 @@
 //! The demo's program: arguments, telemetry, run, exit code.
-#![expect(clippy::print_stderr, reason = "a program's last word goes to its user")]
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
-use cluster::{DemoOptions, LossOptions, TortureOptions, demo, losses, torture};
+use cluster::{DemoOptions, Interrupted, LossOptions, Signals, TortureOptions, demo, losses, torture};
 use tracing_subscriber::{EnvFilter, Registry, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// A whole small Evernear network on this machine.
@@ -27,28 +29,17 @@ enum Command {
 fn main() -> ExitCode {
     // What nodes warn of is part of the show only when asked for: RUST_LOG=warn.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     Registry::default().with(filter_fn(edge::may_log)).with(filter).with(lines).init();
     let command = Arguments::parse().command;
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: the runtime does not start: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let done = runtime.block_on(async {
-        match command {
-            Command::Demo(options) => demo(&options).await,
-            Command::Torture(options) => torture(&options).await,
-            Command::Losses(options) => losses(&options).await,
-        }
+    let done = Signals::catch().and_then(|signals| match command {
+        Command::Demo(options) => demo(&options, signals),
+        Command::Torture(options) => signals.run(torture(&options)),
+        Command::Losses(options) => signals.run(losses(&options)),
     });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    // Nobody is left to tell when the terminal is gone.
+    let _ = writeln!(io::stderr(), "error: {error:#}");
+    let interrupted = error.downcast_ref::<Interrupted>();
+    interrupted.map_or(ExitCode::FAILURE, |interrupted| interrupted.signal.exit_code().into())
 }

@@ -1,10 +1,12 @@
-//! The demo as a person meets it: the real program with names of every kind, and what it prints pasted into a shell.
+//! The demo as a person meets it: the real program with names of every kind, ended by signals, and what it prints pasted into a
+//! shell.
 
 use std::{
-    fs,
-    io::{BufRead, BufReader, Write},
-    os::unix::fs::symlink,
-    path::Path,
+    fs::{self, File},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, sync_channel},
     thread,
@@ -18,6 +20,8 @@ use crate::made::{Made, noise};
 
 /// No step of the demo takes longer on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// Answers under way hold up an orderly end for ten seconds (edge/src/edge.rs); what ends before this did not wait for them.
+const AT_ONCE: Duration = Duration::from_secs(7);
 const READY: &str = "The network stays up";
 
 /// Names that a URL, an attribute or a shell would read as something else.
@@ -38,7 +42,7 @@ const NAMES: [&str; 10] = [
 struct Program {
     child: Child,
     lines: Receiver<String>,
-    _temporary: TempDir,
+    temporary: TempDir,
     errors: NamedTempFile,
 }
 
@@ -50,7 +54,7 @@ impl Program {
         let out = BufReader::new(child.stdout.take().unwrap());
         let (to, lines) = sync_channel(1024);
         thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| to.send(line)));
-        Self { child, lines, _temporary: temporary, errors }
+        Self { child, lines, temporary, errors }
     }
 
     /// Starts the demo on free ports.
@@ -70,6 +74,11 @@ impl Program {
         said
     }
 
+    fn signal(&self, name: &str) {
+        let killed = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+    }
+
     /// Waits for its end; returns the exit code, and what it said since it was last listened to.
     fn end(&mut self, deadline: Duration) -> (Option<i32>, String) {
         let status = wait_for(deadline, "its end", || self.child.try_wait().unwrap());
@@ -82,6 +91,10 @@ impl Program {
         fs::read_to_string(self.errors.path()).unwrap()
     }
 
+    /// What lies in its folder of temporary files.
+    fn left(&self) -> Vec<PathBuf> {
+        fs::read_dir(self.temporary.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
 }
 
 impl Drop for Program {
@@ -162,6 +175,105 @@ fn the_demo_keeps_its_word_for_every_name() {
 }
 
 #[test]
+fn what_cannot_be_stored_is_refused_before_the_network_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir_all(path("empty/inner")).unwrap();
+    fs::create_dir(path("closed")).unwrap();
+    fs::create_dir_all(path("lines/two\nlines")).unwrap();
+    fs::write(path("lines/a.txt"), "a").unwrap();
+    for name in ["secret.txt", "closed/secret.txt"] {
+        fs::write(path(name), "s").unwrap();
+        fs::set_permissions(path(name), fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    fs::write(path("two\nlines.txt"), "t").unwrap();
+    assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+    // Root reads everything, unless it may not override.
+    let is_root = File::open(path("secret.txt")).is_ok();
+    for (name, says) in [
+        ("none.txt", "none.txt cannot be read: No such file or directory"),
+        ("empty", "the folder empty holds no file"),
+        ("secret.txt", "secret.txt cannot be read: Permission denied"),
+        ("closed", "closed/secret.txt cannot be read: Permission denied"),
+        ("/dev/zero", "/dev/zero is neither file nor folder"),
+        ("pipe", "pipe is neither file nor folder"),
+        ("two\nlines.txt", "the name of \"two\\nlines.txt\" is not UTF-8 or has control characters; rename it"),
+        ("lines", "the name of \"lines/two\\nlines\" is not UTF-8 or has control characters; rename it"),
+    ] {
+        let demo = command(&["demo", "--check", name]);
+        let mut command = if is_root { Command::new("setpriv") } else { Command::new("env") };
+        if is_root {
+            command.args(["--bounding-set", "-dac_override,-dac_read_search"]);
+        }
+        command.arg(demo.get_program()).args(demo.get_args()).current_dir(folder.path());
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let [out, err] = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap());
+        assert!(output.status.code() == Some(1) && out.is_empty() && err.contains(says), "{name}: {out}{err}");
+    }
+}
+
+/// The demo starts three times.
+#[test]
+fn a_signal_ends_the_demo_and_its_folder_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("small.txt"), "small").unwrap();
+    fs::write(folder.path().join("large.bin"), noise(100_000_000)).unwrap();
+    let ends = |mut demo: Program, signal: &str, code: i32| {
+        demo.signal(signal);
+        let (ended, said) = demo.end(DEADLINE);
+        assert_eq!((ended, demo.left()), (Some(code), vec![]), "{signal}: {said}");
+        assert!(!said.contains(READY), "{said}");
+        said
+    };
+
+    let demo = Program::demo(folder.path(), "small.txt");
+    wait_for(DEADLINE, "its folder", || demo.left().pop());
+    let said = ends(demo, "INT", 130);
+    assert_eq!(said, "error: ended by SIGINT before it was done\n", "it was still starting");
+
+    let mut demo = Program::demo(folder.path(), "large.bin");
+    demo.until("A whole network in one process");
+    let origins = demo.left()[0].join("origins");
+    let is_upload = |entry: &walkdir::DirEntry| {
+        let is_in_tmp = entry.path().parent().is_some_and(|folder| folder.ends_with("tmp"));
+        entry.file_type().is_file() && is_in_tmp && entry.file_name() != "probe"
+    };
+    wait_for(DEADLINE, "an upload", || walkdir::WalkDir::new(&origins).into_iter().flatten().find(is_upload));
+    let said = ends(demo, "HUP", 129);
+    assert!(said.contains("ended by SIGHUP") && !said.contains("large.bin"), "it was still storing: {said}");
+
+    let mut demo = Program::demo(folder.path(), "small.txt");
+    demo.until(READY);
+    ends(demo, "TERM", 0);
+}
+
+#[test]
+fn a_second_signal_ends_the_demo_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("film.mp4"), noise(40_000_000)).unwrap();
+    let mut command = command(&["demo", "--http-port", "0", "--dns-port", "0", "film.mp4"]);
+    command.env("RUST_LOG", "edge=info");
+    let mut demo = Program::start(command, folder.path());
+    let said = demo.until(READY);
+    // A viewer who reads no further, for whom the edge waits as it ends.
+    let url = said.iter().find_map(|line| line.strip_prefix("  open      http://")).unwrap();
+    let (host, path) = url.split_once('/').unwrap();
+    let edge = format!("127.0.0.1:{}", host.split_once(':').unwrap().1);
+    let mut viewer = TcpStream::connect(&edge).unwrap();
+    write!(viewer, "GET /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+    viewer.read_exact(&mut [0; 1000]).unwrap();
+
+    let told = Instant::now();
+    demo.signal("TERM");
+    wait_for(AT_ONCE, "the first signal", || demo.errors().contains("edge ends").then_some(()));
+    // A terminal that is closed sends this one twice, which does not cut the end short.
+    demo.signal("HUP");
+    assert_eq!(demo.child.try_wait().unwrap(), None, "the first one waits for the viewer");
+    demo.signal("TERM");
+    assert_eq!(demo.end(AT_ONCE.saturating_sub(told.elapsed())).0, Some(143));
+}
+
+#[test]
 fn the_printed_lines_store_a_file_when_they_are_pasted() {
     let beside = Path::new(env!("CARGO_BIN_EXE_cluster")).with_file_name("evernear");
     assert!(beside.is_file(), "evernear is not built; `cargo build -p cli` builds it");
@@ -199,4 +311,21 @@ fn the_printed_lines_store_a_file_when_they_are_pasted() {
         code == Some(0) && ["small.txt", "hello.txt", NAMES[0]].iter().all(|name| out.contains(name)),
         "{out}\n{err}"
     );
+}
+
+#[test]
+fn a_signal_ends_the_torture_and_all_its_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut torture = Program::start(command(&["torture", "--minutes", "5"]), folder.path());
+    torture.until("seed 1");
+    let left = torture.left();
+    let nodes = || {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let lines = processes.filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok());
+        lines.filter(|line| line.contains(left[0].to_str().unwrap())).count()
+    };
+    assert!(nodes() > 0, "its origins run");
+    torture.signal("TERM");
+    let (code, said) = torture.end(DEADLINE);
+    assert_eq!((code, torture.left(), nodes()), (Some(143), vec![], 0), "{said}");
 }

@@ -1,0 +1,38 @@
+//! What the demo is to store, looked at before anything starts: whoever mistypes a name waits for no network.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+};
+
+use anyhow::{Context, Result, ensure};
+use twin::{NodeKind, Tree};
+
+/// Refuses what cannot be stored: what is not there or cannot be read, what is neither file nor folder, a folder without a file.
+/// It opens what it may open: a pipe would wait for its writer, and a device may have no end.
+///
+/// # Errors
+/// What is wrong with which path.
+pub(crate) fn check(path: &Path) -> Result<()> {
+    let kind = fs::metadata(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    if !kind.is_dir() {
+        ensure!(kind.is_file(), "{} is neither file nor folder; name one of these", path.display());
+        return check_name(path).and_then(|()| check_file(path));
+    }
+    let tree = Tree::walk(path)?;
+    tree.nodes.iter().try_for_each(|node| check_name(&node.path))?;
+    let mut files = tree.nodes.iter().filter(|node| matches!(node.kind, NodeKind::File { .. })).peekable();
+    ensure!(files.peek().is_some(), "the folder {} holds no file; name one that does", path.display());
+    files.try_for_each(|file| check_file(&file.path))
+}
+
+/// A directory has no names with control characters, and no terminal should be shown any.
+fn check_name(path: &Path) -> Result<()> {
+    let is_plain = path.file_name().unwrap_or_default().to_str().is_some_and(|name| !name.contains(char::is_control));
+    ensure!(is_plain, "the name of {path:?} is not UTF-8 or has control characters; rename it");
+    Ok(())
+}
+
+fn check_file(path: &Path) -> Result<()> {
+    File::open(path).map(drop).with_context(|| format!("{} cannot be read", path.display()))
+}
