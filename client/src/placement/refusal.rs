@@ -62,7 +62,7 @@ impl PlacementError {
     /// Names the caps that bind, each with the places that are full under it; empty when none does.
     #[must_use]
     pub fn full_places(&self) -> String {
-        if let Self::Capped { binding, .. } = self { full(binding) } else { String::new() }
+        if let Self::Capped { binding, .. } = self { reached(binding) } else { String::new() }
     }
 }
 

@@ -119,47 +119,46 @@ mod needs_root {
         drop(mount);
         drop(dir);
     }
-}
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_erasure_is_taken_on_a_disk_that_others_filled() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("o1");
-    let Some(mount) = Mount::small(&root, 8) else {
-        return;
-    };
-    let world = World::start_in(dir, 1, "[limits]\nsweep_seconds = 1\nerase_grace_seconds = 0\n").await;
-    let (twin, node) = (world.caller("t1", Role::Twin), world.name(1));
-    // In a pack, whose removal is an entry of its own, and as files.
-    let samples = [Sample::new(1, 140_000), Sample::new(2, 2 << 20)];
-    for sample in &samples {
-        upload(&twin, &node, &sample.columns[0], 0, &sample.sealed.public).await.unwrap();
-        twin.put_record(&node, &sample.sealed.locator, sample.record(&sample.lease(1), &node).encode().into())
-            .await
-            .unwrap();
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "needs root"]
+    async fn an_erasure_is_taken_on_a_disk_that_others_filled() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("o1");
+        let mount = Mount::small(&root, 8);
+        let world = World::start_in(dir, 1, "[limits]\nsweep_seconds = 1\nerase_grace_seconds = 0\n").await;
+        let (twin, node) = (world.caller("t1", Role::Twin), world.name(1));
+        // In a pack, whose removal is an entry of its own, and as files.
+        let samples = [Sample::new(1, 140_000), Sample::new(2, 2 << 20)];
+        for sample in &samples {
+            upload(&twin, &node, &sample.columns[0], 0, &sample.sealed.public).await.unwrap();
+            twin.put_record(&node, &sample.sealed.locator, sample.record(&sample.lease(1), &node).encode().into())
+                .await
+                .unwrap();
+        }
+        let filler = root.join("filler");
+        let mut file = std::fs::File::create(&filler).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
+        while file.write_all(&[1]).is_ok() {}
+        drop(file);
+        assert_eq!(status(twin.put_record(&node, &samples[0].sealed.locator, renewed(&samples[0], &node)).await), 507);
+        for sample in &samples {
+            twin.put_lease(&node, &sample.sealed.locator, sample.sign(&sample.erasure(9))).await.unwrap();
+        }
+        let reader = world.identity("e1", Role::Edge);
+        for sample in &samples {
+            let path = format!("/v1/shards/{}/0?first=0&count=1", sample.sealed.public.id());
+            until("the erased shard is gone", || async {
+                world.raw(&reader, "GET", &path, Bytes::new()).await.0 == StatusCode::NOT_FOUND
+            })
+            .await;
+        }
+        std::fs::remove_file(&filler).unwrap();
+        until("the room for erasures is kept again", || async { root.join("ballast").exists() }).await;
+        let dir = world.end().await;
+        drop(mount);
+        drop(dir);
     }
-    let filler = root.join("filler");
-    let mut file = std::fs::File::create(&filler).unwrap();
-    while file.write_all(&[1; 4096]).is_ok() {}
-    while file.write_all(&[1]).is_ok() {}
-    drop(file);
-    assert_eq!(status(twin.put_record(&node, &samples[0].sealed.locator, renewed(&samples[0], &node)).await), 507);
-    for sample in &samples {
-        twin.put_lease(&node, &sample.sealed.locator, sample.sign(&sample.erasure(9))).await.unwrap();
-    }
-    let reader = world.identity("e1", Role::Edge);
-    for sample in &samples {
-        let path = format!("/v1/shards/{}/0?first=0&count=1", sample.sealed.public.id());
-        until("the erased shard is gone", || async {
-            world.raw(&reader, "GET", &path, Bytes::new()).await.0 == StatusCode::NOT_FOUND
-        })
-        .await;
-    }
-    std::fs::remove_file(&filler).unwrap();
-    until("the room for erasures is kept again", || async { root.join("ballast").exists() }).await;
-    let dir = world.end().await;
-    drop(mount);
-    drop(dir);
 }
 
 /// A record with a renewed lease, which may wait for room.
