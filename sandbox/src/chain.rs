@@ -54,9 +54,9 @@ pub enum ChainError {
     },
 }
 
-/// A link's run had no verdict, so the chain has none.
+/// A link's run had no verdict, so the chain has none. Its text counts links from 1 as their owner does.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("link {} failed", link.0)]
+#[error("link {} failed", link.0 + 1)]
 pub struct LinkFault {
     /// Which link.
     pub link: LinkIndex,

@@ -77,7 +77,7 @@ fn a_failing_link_is_named() {
     let failing = Link { policy: serve_policy(MEMORY, "unreachable").into(), config: config("") };
     let chain = chain(vec![link("nft-immutable", ""), failing]);
     let fault = chain.serve(&viewer("DE")).unwrap_err();
-    assert_eq!((fault.link.0, fault.to_string().as_str()), (1, "link 1 failed"));
+    assert_eq!((fault.link.0, fault.to_string().as_str()), (1, "link 2 failed"));
 }
 
 #[test]
