@@ -46,8 +46,7 @@ impl Upload {
             file.take(twin::SAMPLE_BYTES as u64).read_to_end(&mut sample).ok()?;
             Some(twin::media_type(&path.file_name()?.to_string_lossy(), &sample))
         });
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Self { bytes, mime: mime.unwrap_or_default(), now, tags: put.tags.clone() }
+        Self { bytes, mime: mime.unwrap_or_default(), now: now(), tags: put.tags.clone() }
     }
 }
 
@@ -110,7 +109,7 @@ pub(crate) async fn ask(twin: &Twin, here: &Place, path: &Path, mut put: PutOpti
     let Some(run) = asked.await?.with_context(|| format!("the policy {name} cannot say where this may lie"))? else {
         return Ok(put);
     };
-    let planned = open.keep_to(&run.verdict, &nodes, put.tenure);
+    let planned = open.keep_to(&run.verdict, &nodes, put.tenure, now());
     put.tenure = planned.with_context(|| format!("the policy {name} cannot be kept to"))?;
     put.preferences = open.preferences(&run.verdict, &nodes);
     Ok(put)
@@ -161,8 +160,8 @@ impl<'a> Sites<'a> {
         weighed.filter(|(_, weight)| *weight > 0).collect()
     }
 
-    /// Narrows what the owner asked for by what the policy plans.
-    fn keep_to(&self, plan: &Plan, nodes: &[NodeEntry], mut tenure: Tenure) -> anyhow::Result<Tenure> {
+    /// Narrows what the owner asked for by what the policy plans at `now`, seconds since 1970.
+    fn keep_to(&self, plan: &Plan, nodes: &[NodeEntry], mut tenure: Tenure, now: u64) -> anyhow::Result<Tenure> {
         if plan.weights.contains(&0) {
             tenure.wanted = self.wanted(plan, nodes)?;
         }
@@ -183,8 +182,9 @@ impl<'a> Sites<'a> {
         }
         let Retention { keep_until, expires } = tenure.retention;
         let ends = [expires, u64::from(plan.erase_after)].into_iter().filter(|end| *end > 0).min();
-        tenure.retention =
-            Retention { keep_until: keep_until.max(u64::from(plan.keep_until)), expires: ends.unwrap_or(0) };
+        // The policy's date stays in its configuration after it has passed. Then it binds nobody any more.
+        let promised = Some(u64::from(plan.keep_until)).filter(|until| *until > now);
+        tenure.retention = Retention { keep_until: keep_until.max(promised.unwrap_or(0)), expires: ends.unwrap_or(0) };
         let Retention { keep_until, expires } = tenure.retention;
         ensure!(
             expires == 0 || keep_until <= expires,
@@ -219,6 +219,11 @@ impl<'a> Sites<'a> {
         );
         Ok(wanted)
     }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn is_same(one: &Place, other: &Place) -> bool {
@@ -298,7 +303,7 @@ mod tests {
 
     fn wanted(weights: &[u8], tenure: Tenure) -> anyhow::Result<Vec<String>> {
         let nodes = nodes();
-        let kept = Sites::of(&nodes, &tenure).keep_to(&plan(weights), &nodes, tenure)?;
+        let kept = Sites::of(&nodes, &tenure).keep_to(&plan(weights), &nodes, tenure, 0)?;
         Ok(kept.wanted.iter().map(ToString::to_string).collect())
     }
 
@@ -338,7 +343,7 @@ mod tests {
             erase_after: 500,
             ..plan(&[255, 1, 1, 1])
         };
-        let kept = sites.keep_to(&policy, &nodes, owner.clone()).unwrap();
+        let kept = sites.keep_to(&policy, &nodes, owner.clone(), 10).unwrap();
         let caps: Vec<String> = kept.caps.iter().map(ToString::to_string).collect();
         assert_eq!(caps, ["country=2", "zone=2", "operator=4"]);
         assert_eq!(kept.retention, Retention { keep_until: 100, expires: 500 });
@@ -347,7 +352,26 @@ mod tests {
         assert_eq!(preferences.values().copied().collect::<Vec<_>>(), [255, 255, 1, 1, 1]);
         let late = Plan { keep_until: 1000, ..policy };
         assert!(
-            sites.keep_to(&late, &nodes, owner).unwrap_err().to_string().contains("kept until 1970-01-01T00:16:40Z")
+            sites
+                .keep_to(&late, &nodes, owner, 10)
+                .unwrap_err()
+                .to_string()
+                .contains("kept until 1970-01-01T00:16:40Z")
         );
+    }
+
+    #[test]
+    fn a_date_of_the_policy_that_has_passed_binds_nobody() {
+        let nodes = nodes();
+        let sites = Sites::of(&nodes, &Tenure::default());
+        let policy = Plan { keep_until: 100, ..plan(&[1; 4]) };
+        let kept = |keep_until, now| {
+            let retention = Retention { keep_until, expires: 0 };
+            let owner = Tenure { retention, ..Tenure::default() };
+            sites.keep_to(&policy, &nodes, owner, now).unwrap().retention.keep_until
+        };
+        assert_eq!((kept(0, 99), kept(0, 100), kept(0, 101)), (100, 0, 0));
+        // What the owner asks for is not the policy's to drop.
+        assert_eq!((kept(50, 101), kept(200, 101)), (50, 200));
     }
 }
