@@ -13,14 +13,15 @@ const NODES_MAX: usize = 8;
 /// Why a policy is not put into a lease. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyNameError {
-    /// Nobody has it: it is misspelt, or not published yet. The caller's fault.
+    /// All nodes that answered deny it, and they are at least half of those asked: it is misspelt, or not published yet. The
+    /// caller's fault.
     #[error("this owner has published no policy {name}")]
     Unknown {
         /// The name.
         name: PolicyName,
     },
-    /// No node says whether there is one; try again.
-    #[error("no node says whether there is a policy {name}")]
+    /// No node has it, and too few answered to say that there is none; try again.
+    #[error("too few nodes say whether there is a policy {name}")]
     Unavailable {
         /// The name.
         name: PolicyName,
@@ -33,10 +34,21 @@ pub enum PolicyNameError {
 pub(crate) struct Asked {
     /// The newest version that the owner signed, and the hash of its envelope.
     pub(crate) newest: Option<(PolicyManifest, BlobId)>,
-    /// Whether a node said that it has none.
-    pub(crate) denied: bool,
+    /// Nodes asked.
+    asked: usize,
+    /// Nodes that answered.
+    answered: usize,
+    /// Nodes that said that they have none.
+    denied: usize,
     /// The last failure.
     pub(crate) failure: Option<TransportError>,
+}
+
+impl Asked {
+    /// Whether there is none: one node that says so may be behind the others.
+    fn is_denied(&self) -> bool {
+        self.denied > 0 && self.denied == self.answered && self.denied * 2 >= self.asked
+    }
 }
 
 impl Twin {
@@ -48,10 +60,12 @@ impl Twin {
         if name.as_str() == PolicyName::DEFAULT {
             return Ok(());
         }
-        match self.ask_policy(&self.nodes_with_policies(), name).await {
+        let asked = self.ask_policy(&self.nodes_with_policies(), name).await;
+        let name = || name.clone();
+        match asked {
             Asked { newest: Some(_), .. } => Ok(()),
-            Asked { denied: true, .. } => Err(PolicyNameError::Unknown { name: name.clone() }),
-            Asked { failure, .. } => Err(PolicyNameError::Unavailable { name: name.clone(), source: failure }),
+            asked if asked.is_denied() => Err(PolicyNameError::Unknown { name: name() }),
+            Asked { failure, .. } => Err(PolicyNameError::Unavailable { name: name(), source: failure }),
         }
     }
 
@@ -63,8 +77,9 @@ impl Twin {
     /// Asks nodes for one of the owner's policies.
     pub(crate) async fn ask_policy(&self, nodes: &[NodeName], name: &PolicyName) -> Asked {
         let (transport, owner) = (&self.network.transport, self.owner());
-        let mut asked = Asked { newest: None, denied: false, failure: None };
+        let mut asked = Asked { newest: None, asked: nodes.len(), answered: 0, denied: 0, failure: None };
         for answer in join_all(nodes.iter().map(|node| transport.policy(node, &owner, name))).await {
+            asked.answered += usize::from(answer.is_ok());
             match answer {
                 Ok(Some(envelope)) => {
                     let held = PolicyManifest::open(&envelope).ok();
@@ -74,10 +89,25 @@ impl Twin {
                         asked.newest = Some((held, BlobId::of(&envelope)));
                     }
                 }
-                Ok(None) => asked.denied = true,
+                Ok(None) => asked.denied += 1,
                 Err(error) => asked.failure = Some(error),
             }
         }
         asked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_who_answer_and_half_of_all_asked_deny_a_policy() {
+        let is_denied =
+            |asked, answered, denied| Asked { newest: None, asked, answered, denied, failure: None }.is_denied();
+        assert!(is_denied(8, 8, 8) && is_denied(8, 4, 4) && is_denied(3, 2, 2) && is_denied(1, 1, 1));
+        assert!(!is_denied(8, 3, 3) && !is_denied(3, 1, 1), "too few answered");
+        assert!(!is_denied(8, 8, 7), "one answered with something else");
+        assert!(!is_denied(0, 0, 0) && !is_denied(8, 0, 0));
     }
 }
