@@ -392,6 +392,7 @@ impl Twin {
         }
         let (sealed, mime) = encoder.await.expect("the encoder neither panics nor is cancelled")?;
 
+        retention::check_end(tenure.retention, now())?;
         let (keys, locator, lease) = (self.keys.clone(), sealed.locator, tenure.lease(sealed.locator, self.owner()));
         let envelope = spawn_blocking(move || Bytes::from(lease.sign(&keys))).await.expect("signing does not panic");
         let mut entry = Entry {

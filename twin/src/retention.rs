@@ -2,7 +2,7 @@
 
 use format::{Moment, Retention};
 
-/// Why a lease with these times is not signed. The caller's fault; nothing was sent.
+/// Why a lease with these times is not signed. The caller's fault; no node was told of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RetentionError {
     /// The lease would be over before anybody reads the object, which then is erased for ever.
@@ -29,6 +29,15 @@ pub enum RetentionError {
         /// Seconds since 1970.
         expires: u64,
     },
+}
+
+/// Refuses to sign a lease that is over at `now`, seconds since 1970. Asked again right before each signature, as an upload
+/// takes its time. A promise that has passed meanwhile does no harm.
+pub(crate) fn check_end(retention: Retention, now: u64) -> Result<(), RetentionError> {
+    match retention.end() {
+        Some(end) if end <= now => Err(RetentionError::Ended { end, now }),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses times for a new lease that are past at `now`, seconds since 1970, or contradict each other.
@@ -63,6 +72,11 @@ mod tests {
         for keep_until in [1, 99, 100] {
             assert_eq!(check(keep_until, 0), Err(RetentionError::KeptBefore { keep_until, now: 100 }));
         }
+        let check_end = |keep_until, expires| check_end(Retention { keep_until, expires }, 100);
+        for (keep_until, expires) in [(0, 0), (99, 0), (99, 101), (101, 100)] {
+            assert_eq!(check_end(keep_until, expires), Ok(()), "{keep_until} {expires}");
+        }
+        assert_eq!(check_end(0, 100), Err(RetentionError::Ended { end: 100, now: 100 }));
         assert_eq!(check(301, 300), Err(RetentionError::KeptLonger { keep_until: 301, expires: 300 }));
         assert_eq!(
             RetentionError::Ended { end: 0, now: 86_400 }.to_string(),

@@ -1,6 +1,11 @@
 //! Leases: only the owner changes them, versions only grow, what is promised to stay stays.
 
-use std::path::Path;
+use std::{
+    io::{self, Read},
+    path::Path,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use client::{PlacementError, ReadError, UploadError};
 use format::{Cap, OpenError, Profile, Redundancy, Retention};
@@ -185,6 +190,35 @@ async fn no_lease_is_signed_that_is_over_or_breaks_a_promise() {
     std::fs::remove_file(cluster.folder.path().join("owner-1/index")).unwrap();
     let broken = renew(&cluster.twin(1), to_come, later).await;
     assert!(matches!(broken, Err(LeaseChangeError::Shortened { until }) if until == to_come + 1), "{broken:?}");
+}
+
+/// A source that ends when the clock has passed a second since 1970.
+struct Slow(u64);
+
+impl Read for Slow {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        while unix_now() <= self.0 {
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(0)
+    }
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_ended_during_the_upload_is_not_signed() {
+    let cluster = SmallCluster::start();
+    let twin = cluster.twin(1);
+    // Long enough to get past the check at the beginning on a loaded machine.
+    let expires = unix_now() + 4;
+    let tenure = Tenure { retention: Retention { keep_until: 0, expires }, ..options().tenure };
+    let put = twin.put_stream(Box::new(Slow(expires)), &PutOptions { tenure, ..options() }, &quiet()).await;
+    let Err(PutError::Retention(RetentionError::Ended { end, now })) = put else { panic!("{put:?}") };
+    assert!(end == expires && now > expires, "{now}");
+    assert!(twin.list().await.is_empty(), "what is refused is written down nowhere");
 }
 
 #[tokio::test(flavor = "multi_thread")]
