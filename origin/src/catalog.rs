@@ -2,8 +2,9 @@
 //! behind one trait.
 //!
 //! Every engine keeps the same promises, written down once in the conformance suite `tests/it/catalog.rs`: a lease's
-//! version only grows, an erased record never shows sealed bytes again, and a change is in the feed exactly when what it
-//! tells of is committed. Reads of shards and of records that lie on a disk do not depend on it.
+//! version only grows, a record that was erased or whose lease ended never shows sealed bytes again (but one that ended yields to
+//! a renewed lease when a catalog is made again), and a change is in the feed exactly when what it tells of is committed. Reads of
+//! shards and of records that lie on a disk do not depend on it.
 
 mod migrations;
 mod postgres;
@@ -96,6 +97,13 @@ pub trait Catalog: Send + Sync + 'static {
     /// [`Refused`] when the held lease is newer, the object or its sealed manifest is another, the sealed manifest is left out,
     /// or the record was erased.
     async fn put_record(&self, record: &Record) -> Result<Applied, CatalogError>;
+
+    /// Files a copy from a disk, for a catalog that is made again: as [`Self::put_record`], but a record that died by the end of
+    /// its lease yields to a later lease. The owner renewed it in time, and the disk with the earlier lease did not hear of it.
+    ///
+    /// # Errors
+    /// As [`Self::put_record`].
+    async fn restore_record(&self, record: &Record) -> Result<Applied, CatalogError>;
 
     /// Renews the lease of a filed record. `lease` is what was verified in `envelope`.
     ///

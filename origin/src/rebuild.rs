@@ -1,10 +1,13 @@
 //! Puts what lies on an origin's disk back into the catalog: after the catalog was lost, or replaced by an older copy.
 //!
 //! A disk has the shards and copies of their records, whose leases their owners signed. Filing a copy is what a twin does when
-//! it uploads, so the rules are the same: the highest version wins whatever comes first, and what was erased stays so. Of two
-//! copies with other manifests the first is filed and both stay on their disks, as nobody can tell here which is the damaged
-//! one: whoever has the name asks one node after the other until a copy opens. Running it twice, or over a catalog that lacks nothing, changes nothing but the numbers of the feed. Policies lie on no disk of an
-//! origin: their owners publish them again.
+//! it uploads, so the rules are the same: the highest version wins whatever comes first, and what was erased stays so. What merely
+//! ended does not: another disk may have the lease that the owner renewed in time, so leases end after all disks were read.
+//!
+//! Of two copies with other manifests the first is filed and both stay on their disks, as nobody can tell here which is the
+//! damaged one: whoever has the name asks one node after the other until a copy opens. Running it twice, or over a catalog that
+//! lacks nothing, changes nothing but the numbers of the feed. Policies lie on no disk of an origin: their owners publish them
+//! again.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -66,7 +69,8 @@ pub enum RebuildError {
     Lost,
 }
 
-/// Rebuilds the catalog that a configuration names from the disk that it names. The origin must not run; others may.
+/// Rebuilds the catalog that a configuration names from the disk that it names. The origin must not run; others may. After the
+/// last of them comes [`end_leases`].
 ///
 /// # Errors
 /// [`RebuildError`].
@@ -80,11 +84,21 @@ pub async fn rebuild(config: &Config) -> Result<Rebuilt, RebuildError> {
     let mut done = Rebuilt::default();
     file_records(&store, &*catalog, &mut done).await?;
     file_shards(&store, &*catalog, &config.name, &mut done).await?;
-    // A lease that ended by itself has the same text as before: the disk cannot tell, the clock can.
-    while catalog.expire(EXPIRED).await? == EXPIRED as u64 {}
     catalog.close().await;
     tracing::info!(node = %config.name, ?done, "the catalog has what is on this disk");
     Ok(done)
+}
+
+/// Ends the leases that are over in the catalog that a configuration names.
+///
+/// # Errors
+/// [`RebuildError`].
+pub async fn end_leases(config: &Config) -> Result<(), RebuildError> {
+    let catalog = config.catalog.open(config.limits.changes_kept).await?;
+    // A lease that ended by itself has the same text as before: the disk cannot tell, the clock can.
+    while catalog.expire(EXPIRED).await? == EXPIRED as u64 {}
+    catalog.close().await;
+    Ok(())
 }
 
 async fn file_records(store: &Arc<Store>, catalog: &dyn Catalog, done: &mut Rebuilt) -> Result<(), RebuildError> {
@@ -123,7 +137,7 @@ async fn file_record(store: &Arc<Store>, catalog: &dyn Catalog, locator: Locator
         }
         Err(error) => return Err(error),
     };
-    Ok(match catalog.put_record(&record).await {
+    Ok(match catalog.restore_record(&record).await {
         Ok(Applied::Stored) => Outcome::Filed,
         Ok(Applied::Unchanged) => Outcome::Known,
         Err(CatalogError::Refused(refused @ Refused::NoManifest)) => {

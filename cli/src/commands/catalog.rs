@@ -53,10 +53,15 @@ impl Catalog {
         };
         let configs = config.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
         let mut lines = Vec::new();
-        for config in configs {
-            let done = origin::rebuild::rebuild(&config).await;
+        for config in &configs {
+            let done = origin::rebuild::rebuild(config).await;
             let done = done.with_context(|| format!("the rebuild from {}", config.data_dir.display()))?;
-            lines.push(Line { node: config.name, done });
+            lines.push(Line { node: config.name.clone(), done });
+        }
+        // Not before: a later disk may have a lease that was renewed.
+        for config in &configs {
+            let ended = origin::rebuild::end_leases(config).await;
+            ended.with_context(|| format!("the end of leases in the catalog of {}", config.name))?;
         }
         options.answer(&lines, || table(&rows(&lines)))
     }

@@ -84,6 +84,10 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
         records::put(self, record).await
     }
 
+    async fn restore_record(&self, record: &Record) -> Result<Applied, CatalogError> {
+        records::restore(self, record).await
+    }
+
     async fn put_lease(&self, lease: &Lease, envelope: &Bytes) -> Result<Applied, CatalogError> {
         records::renew(self, lease, envelope).await
     }

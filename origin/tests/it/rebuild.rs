@@ -9,7 +9,7 @@ use format::{Lease, Record, Retention};
 use origin::{
     Config,
     catalog::{Applied, CatalogError, CatalogUrl, Refused},
-    rebuild::{RebuildError, Rebuilt, rebuild},
+    rebuild::{RebuildError, Rebuilt, end_leases, rebuild},
     store::StoreError,
 };
 
@@ -39,6 +39,60 @@ async fn sqlite_has_all_that_disks_have() {
 async fn postgres_has_all_that_disks_have() {
     let dir = tempfile::tempdir().unwrap();
     has_all_that_disks_have(dir.path(), Server::shared().database().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_takes_a_renewed_lease_after_one_that_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = CatalogUrl::Sqlite(dir.path().join("catalog.db"));
+    takes_a_renewed_lease_after_one_that_ended(dir.path(), url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_takes_a_renewed_lease_after_one_that_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    takes_a_renewed_lease_after_one_that_ended(dir.path(), Server::shared().database().await).await;
+}
+
+async fn takes_a_renewed_lease_after_one_that_ended(dir: &Path, url: CatalogUrl) {
+    let [renewed, stripped, erased] = [1, 2, 3].map(|seed| Sample::new(seed, 40_000));
+    let configs = ["o1", "o2"].map(|name| config(name, dir, &url));
+    let o1 = &configs[0].name;
+    {
+        let [first, second] = [&configs[0], &configs[1]].map(|config| open(&config.data_dir));
+        let ended = |sample: &Sample| {
+            let retention = Retention { keep_until: 0, expires: 9 };
+            sample.record(&Lease { retention, ..sample.lease(1) }, o1)
+        };
+        first.put_record(&ended(&renewed)).unwrap();
+        first.put_record(&Record { sealed: None, ..ended(&stripped) }).unwrap();
+        first.put_record(&erased.record(&erased.erasure(1), o1)).unwrap();
+        for sample in [&renewed, &stripped, &erased] {
+            second.put_record(&sample.record(&sample.lease(2), o1)).unwrap();
+        }
+    }
+    rebuild(&configs[0]).await.unwrap();
+    // Another machine's origins are in a call of their own.
+    end_leases(&configs[0]).await.unwrap();
+    let catalog = url.open(100).await.unwrap();
+    for sample in [&renewed, &stripped] {
+        assert!(catalog.record(&sample.sealed.locator).await.unwrap().unwrap().sealed.is_none());
+        let late = catalog.put_record(&sample.record(&sample.lease(2), o1)).await;
+        assert!(matches!(late, Err(CatalogError::Refused(Refused::Erased))), "only a rebuild may: {late:?}");
+    }
+    let done = Rebuilt { records_filed: 2, records_older: 1, ..Rebuilt::default() };
+    assert_eq!(rebuild(&configs[1]).await.unwrap(), done);
+    end_leases(&configs[1]).await.unwrap();
+    for sample in [&renewed, &stripped] {
+        let held = catalog.record(&sample.sealed.locator).await.unwrap().unwrap();
+        assert_eq!((held.lease.version, held.sealed), (2, Some(sample.sealed.sealed.clone())));
+    }
+    assert_eq!(catalog.locators(None, None, 10).await.unwrap().len(), 2);
+    let held = catalog.record(&erased.sealed.locator).await.unwrap().unwrap();
+    assert!(held.lease.erased && held.sealed.is_none(), "what its owner erased stays erased");
+    let again = Rebuilt { records_older: 2, records_known: 1, ..Rebuilt::default() };
+    assert_eq!(rebuild(&configs[0]).await.unwrap(), again, "the earlier lease kills nothing");
+    catalog.close().await;
 }
 
 async fn has_all_that_disks_have(dir: &Path, url: CatalogUrl) {
@@ -71,6 +125,7 @@ async fn has_all_that_disks_have(dir: &Path, url: CatalogUrl) {
     assert_eq!(rebuild(&configs[0]).await.unwrap(), first);
     let second = Rebuilt { records_filed: 2, records_older: 1, shards_filed: 1, ..Rebuilt::default() };
     assert_eq!(rebuild(&configs[1]).await.unwrap(), second);
+    end_leases(&configs[1]).await.unwrap();
 
     let catalog = url.open(100).await.unwrap();
     let read = |sample: &Sample| {

@@ -235,6 +235,7 @@ forward! {
         put_note(id: &NoteId, note: &Note) -> ();
     }
     told {
+        restore_record(record: &Record) -> Applied;
         put_record(record: &Record) -> Applied;
         put_lease(lease: &Lease, envelope: &Bytes) -> Applied;
         move_columns(locator: &Locator, placement: &[Option<NodeName>]) -> Applied;

@@ -39,6 +39,42 @@ pub(super) async fn put<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> 
     finish(write, &locator, &object, verdict).await
 }
 
+pub(super) async fn restore<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<Applied, CatalogError> {
+    match put(catalog, record).await {
+        Err(CatalogError::Refused(Refused::Erased)) => revive(catalog, record).await,
+        done => done,
+    }
+}
+
+/// Brings back a record that died by the end of an earlier lease.
+async fn revive<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<Applied, CatalogError> {
+    let (lease, object) = (&record.lease, record.public.id());
+    let held = read(catalog, &lease.locator).await?.filter(|held| {
+        // The owner of both is the one whom the public manifest names.
+        let is_later = lease.version > held.lease.version && object == held.public.id();
+        is_later && !held.lease.erased && record.sealed.is_some()
+    });
+    let held = held.ok_or(Refused::Erased)?;
+    let mut write = catalog.write().await?;
+    write.alone(Alone::Record(&lease.locator.0)).await?;
+    let statement = "UPDATE records
+        SET lease = $1, lease_version = $2, keep_until = $3, ends_at = $4, sealed = $5, erased_at = NULL
+        WHERE locator = $6 AND lease = $7 AND erased_at IS NOT NULL";
+    let args = [
+        record.lease_envelope[..].into(),
+        storable(lease.version)?.into(),
+        signed(lease.retention.keep_until).into(),
+        end(&lease.retention).into(),
+        Arg::Bytes(record.sealed.as_deref()),
+        (&lease.locator.0).into(),
+        held.lease_envelope[..].into(),
+    ];
+    if write.run(statement, &args).await? == 0 {
+        return Err(Refused::Erased.into());
+    }
+    finish(write, &lease.locator, &object, Verdict::Renew).await
+}
+
 /// Whether just this is held, and alive. Where the columns lie is not looked at: nobody signs it.
 async fn is_held<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<bool, CatalogError> {
     let statement = "SELECT 1 FROM records
