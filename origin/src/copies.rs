@@ -48,7 +48,7 @@ pub(crate) enum RefreshError {
 /// Brings the copy of a record, if one is here, in line with what the catalog holds.
 pub(crate) async fn refresh(node: &Node, locator: Locator) -> Result<(), RefreshError> {
     if node.off_reactor(move |store| store.has_record(&locator)).await? {
-        take(node, locator).await?;
+        write(node, locator).await?;
     }
     Ok(())
 }
@@ -56,6 +56,16 @@ pub(crate) async fn refresh(node: &Node, locator: Locator) -> Result<(), Refresh
 /// Keeps a copy of a record as the catalog holds it. Nothing else is ever written as a copy: what a caller sends beside the
 /// owner's lease, nobody signed.
 pub(crate) async fn take(node: &Node, locator: Locator) -> Result<(), RefreshError> {
+    let was_here = node.off_reactor(move |store| store.has_record(&locator)).await?;
+    write(node, locator).await?;
+    if !was_here {
+        // An erasure between the look at the catalog and the write went by: the feed passes over copies that are not here yet.
+        write(node, locator).await?;
+    }
+    Ok(())
+}
+
+async fn write(node: &Node, locator: Locator) -> Result<(), RefreshError> {
     let Some(record) = node.catalog.record(&locator).await? else { return Ok(()) };
     Ok(node.off_reactor(move |store| store.put_record(&record)).await??)
 }
