@@ -3,6 +3,8 @@
 
 use std::{
     fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -50,7 +52,10 @@ impl OwnerFolder {
             ("me.key", &identity.key),
             ("twin.toml", &config),
         ] {
-            fs::write(it.0.join(name), text).with_context(|| format!("the owner's {name} cannot be written"))?;
+            // Only for this user: one of them is a key.
+            let file = fs::File::options().create_new(true).write(true).mode(0o600).open(it.0.join(name));
+            file.and_then(|mut file| file.write_all(text.as_bytes()))
+                .with_context(|| format!("the owner's {name} cannot be written"))?;
         }
         let unlock = Unlock::create_key_file(&it.0.join("unlock.key"))?;
         let secret = OwnerStore::at(it.0.join("owner.key")).create(&unlock, Cost::RECOMMENDED)?;

@@ -12,8 +12,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     if let [only] = arguments
         && only == "--cli"
     {
-        // The test that compares the page with the program writes it when it is asked to.
-        let mut test = command::cargo(&["test", "--package", "cli", "--test", "it", "reference"]);
+        // The test that compares the page with the program writes it when it is asked to. With `cluster`, so that what was
+        // built for the tests serves.
+        let mut test = command::cargo(&["test", "--package", "cluster", "--package", "cli", "--test", "it", "reference"]);
         return command::run(test.env("EVERNEAR_WRITE_REFERENCE", "1"));
     }
     let mut doc = command::cargo(&["doc", "--no-deps", "--workspace"]);
