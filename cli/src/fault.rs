@@ -206,8 +206,13 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             }),
         ));
     }
-    if cause.is::<PublishError>() {
-        return Some((Class::Cluster, Some("again: the version before stays in force until then")));
+    if let Some(error) = cause.downcast_ref::<PublishError>() {
+        return match error {
+            PublishError::BuiltIn { .. } => Some((Class::Usage, None)),
+            PublishError::NoNode { .. } | PublishError::Manifest(_) => {
+                Some((Class::Cluster, Some("again: the version before stays in force until then")))
+            }
+        };
     }
     if let Some(error) = cause.downcast_ref::<PurgeOrderError>() {
         return match error {

@@ -19,6 +19,12 @@ pub struct Published {
 /// Why a policy was not published. The version before stays in force.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
+    /// Edges have a policy of this name in them and never ask for another; the owner's.
+    #[error("{name} is built into every edge, which asks nobody for a policy of that name; choose another name")]
+    BuiltIn {
+        /// The name.
+        name: PolicyName,
+    },
     /// No node takes it or can be asked.
     #[error("no node took the policy; the version before stays in force")]
     NoNode {
@@ -36,6 +42,9 @@ impl Twin {
     /// # Errors
     /// [`PublishError`].
     pub async fn publish(&self, name: &PolicyName, source: &PolicySource) -> Result<Published, PublishError> {
+        if name.as_str() == PolicyName::DEFAULT {
+            return Err(PublishError::BuiltIn { name: name.clone() });
+        }
         let nodes = self.nodes_with_policies();
         let owner = self.owner();
         let Asked { newest, mut failure, .. } = self.ask_policy(&nodes, name).await;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use client::Transport;
-use format::{BlobId, PolicyManifest};
+use format::{BlobId, PolicyManifest, PolicyName};
 use twin::{PolicySource, PublishError};
 
 use crate::small_cluster::{ORIGINS, SmallCluster, name};
@@ -38,4 +38,12 @@ async fn without_a_node_nothing_is_published() {
     let source = PolicySource::parse("[[link]]\nuse = \"geo\"\n", Path::new("")).unwrap();
     let failed = cluster.twin(1).publish(&"europe".parse().unwrap(), &source).await;
     assert!(matches!(failed, Err(PublishError::NoNode { source: Some(_) })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_name_that_edges_have_built_in_is_not_published() {
+    let cluster = SmallCluster::start();
+    let source = PolicySource::parse("[[link]]\nuse = \"geo\"\n", Path::new("")).unwrap();
+    let refused = cluster.twin(1).publish(&PolicyName::DEFAULT.parse().unwrap(), &source).await.unwrap_err();
+    assert!(matches!(refused, PublishError::BuiltIn { .. }), "{refused}");
 }
