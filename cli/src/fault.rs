@@ -12,7 +12,7 @@ use origin::catalog::OpenError;
 use serde::Serialize;
 use twin::{
     ConfigError, GetError, IndexError, LeaseChangeError, NetworkError, OwnerError, PolicyNameError, PublishError,
-    PurgeOrderError, RetentionError,
+    PurgeOrderError, RetentionError, TargetError,
 };
 
 use crate::commands::{Options, node::DrainError};
@@ -205,6 +205,9 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
                 }
             }),
         ));
+    }
+    if let Some(TargetError::Inside { .. }) = cause.downcast_ref::<TargetError>() {
+        return Some((Class::Usage, None));
     }
     if let Some(error) = cause.downcast_ref::<PublishError>() {
         return match error {

@@ -8,15 +8,16 @@ use std::{
 
 use bytes::Bytes;
 use client::{ReadError, Transport, TransportError};
-use format::{Cap, Lease, Level, Locator, Moment, NodeName, PolicyName, Profile, Record, Redundancy, Retention};
+use format::{Cap, Kind, Lease, Level, Locator, Moment, NodeName, PolicyName, Profile, Record, Redundancy, Retention};
 use futures::{StreamExt, future::join_all};
 use tokio::task::spawn_blocking;
 
 use crate::{
-    index::{Entry, IndexError, Tenure},
+    index::{Entry, Index, IndexError, Tenure},
     policy_name::PolicyNameError,
     retention::{self, RetentionError},
     twin::{Twin, now},
+    urls::{Target, TargetError},
 };
 
 /// Objects of a tree whose leases are ended at once.
@@ -131,6 +132,20 @@ pub enum LeaseChangeError {
 }
 
 impl Twin {
+    /// Returns under which locator an object is filed that is to be changed as a whole. The path behind a file's label is only its
+    /// name; behind a folder's it means a part of it, which has no lease that could be changed by that name.
+    ///
+    /// # Errors
+    /// [`TargetError::Inside`] when there is a path and the index does not know the object as a file.
+    pub async fn whole(&self, target: &Target) -> Result<Locator, TargetError> {
+        let locator = target.label.capability().locator();
+        let is_file = move |index: &mut Index| index.entry(&locator).is_some_and(|entry| entry.kind == Kind::File);
+        if target.path.is_empty() || self.with_index(is_file).await {
+            return Ok(locator);
+        }
+        Err(TargetError::Inside { label: target.label.to_string() })
+    }
+
     /// Returns all uploads by their locators.
     pub async fn list(&self) -> BTreeMap<Locator, Entry> {
         self.with_index(|index| index.entries().map(|(locator, entry)| (*locator, entry.clone())).collect()).await

@@ -55,6 +55,15 @@ pub enum TargetError {
         /// The path, cut at 200 characters.
         path: String,
     },
+    /// What is done to whole objects was asked of a part of one.
+    #[error(
+        "the path leads into a folder, or nobody here knows that it does not, and this is done to whole objects; for all of it give the \
+         label alone: {label}"
+    )]
+    Inside {
+        /// The label.
+        label: String,
+    },
     /// A path with too many segments.
     #[error("the path has over {PATH_SEGMENTS_MAX} segments")]
     Deep,

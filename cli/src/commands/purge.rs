@@ -1,9 +1,11 @@
 //! `evernear purge`.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use twin::{PurgeTold, Selection, Target};
+use twin::{PurgeTold, Selection, Target, Twin};
 
 use super::Options;
 use crate::owner_access::{ClusterAccess, KeyAccess, open_twin};
@@ -51,26 +53,27 @@ struct Answer {
 
 impl Purge {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
-        let selection = self.selection()?;
         let (_, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
+        let selection = self.selection(&twin).await?;
         let PurgeTold { objects, nodes, missed } = twin.purge(selection, !self.soft).await?;
         let missed_nodes = missed.iter().map(ToString::to_string).collect();
         let answer = Answer { objects, soft: self.soft, nodes: nodes.len(), missed_nodes };
         options.answer(&answer, || answer.text())
     }
 
-    fn selection(&self) -> anyhow::Result<Selection> {
+    async fn selection(&self, twin: &Twin) -> anyhow::Result<Selection> {
         if let Some(tag) = &self.tag {
             return Ok(Selection::Tag(tag.clone()));
         }
         if self.all {
             return Ok(Selection::All);
         }
-        let locator = |target: &String| {
+        let mut locators = BTreeSet::new();
+        for target in &self.targets {
             let target: Target = target.parse().with_context(|| format!("{target} cannot be looked for"))?;
-            Ok(target.label.capability().locator())
-        };
-        Ok(Selection::Objects(self.targets.iter().map(locator).collect::<anyhow::Result<_>>()?))
+            locators.insert(twin.whole(&target).await?);
+        }
+        Ok(Selection::Objects(locators))
     }
 }
 

@@ -63,7 +63,7 @@ impl Renew {
         let target: Target = self.target.parse().context("the object cannot be looked for")?;
         let (_, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
         let renewal = Renewal { policy: self.policy, retention, caps, profile: self.profile };
-        let told = twin.renew(&target.label.capability().locator(), &renewal).await?;
+        let told = twin.renew(&twin.whole(&target).await?, &renewal).await?;
         let missed: std::collections::BTreeSet<_> =
             told.values().flat_map(|told| &told.missed).map(ToString::to_string).collect();
         let answer = Answer { renewed: told.len(), missed_nodes: missed.into_iter().collect() };

@@ -43,7 +43,7 @@ impl Rm {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
         let target: Target = self.target.parse().context("the object cannot be looked for")?;
         let (_, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
-        let answer = Answer::of(twin.remove(&target.label.capability().locator()).await?);
+        let answer = Answer::of(twin.remove(&twin.whole(&target).await?).await?);
         options.answer(&answer, || answer.text())
     }
 }

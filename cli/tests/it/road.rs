@@ -183,6 +183,12 @@ fn a_folder_and_a_policy_and_a_stream() {
     let renewed = home.good(&["renew", label, "--policy", "nft-immutable", "--expires", "+1d"]);
     assert_eq!((renewed["renewed"].as_u64(), renewed["missed_nodes"].as_array().map(Vec::len)), (Some(4), Some(0)));
     assert_eq!(home.good(&["stat", label, "index.html"])["policy"], "nft-immutable");
+    // The URL of a page in it does not stand for the folder.
+    let page = format!("{}index.html", put["url"].as_str().unwrap());
+    for command in [&["rm", &page][..], &["renew", &page, "--expires", "+2d"], &["purge", &page]] {
+        let (code, refused) = home.json(command);
+        assert!(code == 2 && refused.to_string().contains("done to whole objects"), "{command:?}: {refused}");
+    }
     assert_eq!(home.good(&["rm", label])["erased"].as_array().unwrap().len(), 4);
 
     let mut put = home.command(&["put", "-", "--name", "kept.txt", "--keep-until", "+1d", "--json"]);

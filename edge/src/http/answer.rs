@@ -71,7 +71,9 @@ pub(super) fn to_https(door: &HttpDoor, request: &Request, port: u16) -> Reply {
     let port = if port == 443 { String::new() } else { format!(":{port}") };
     let mut fields = HeaderMap::new();
     headers::secure(&mut fields);
-    headers::set(&mut fields, header::LOCATION, format!("https://{host}{port}{}{}", request.path, and_query(request)));
+    // `OPTIONS *` asks of the server as a whole; behind a host name the star would be a part of it.
+    let path = if request.path.starts_with('/') { &request.path } else { "/" };
+    headers::set(&mut fields, header::LOCATION, format!("https://{host}{port}{path}{}", and_query(request)));
     headers::set(&mut fields, header::CACHE_CONTROL, "public, max-age=300");
     Reply::of(StatusCode::PERMANENT_REDIRECT, fields, Content::Bytes(Bytes::new()), Source::Own)
 }

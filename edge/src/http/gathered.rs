@@ -39,6 +39,8 @@ pub(super) struct Gathered<T> {
 enum Flushes {
     /// It is done at once.
     AtOnce,
+    /// It is done at once until something was read: h2 says its settings before it hears anything, and flushes them once.
+    Opening,
     /// It waits for the next turn; none waits now.
     NextTurn,
     /// It waits, and whoever writes will be polled again.
@@ -55,7 +57,7 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
 
     /// Gathers what the streams of a connection of HTTP/2 write. Only for h2, which reads and flushes each time it is polled.
     pub(super) fn of_streams(inner: T) -> Self {
-        Self { flushes: Flushes::NextTurn, ..Self::new(inner) }
+        Self { flushes: Flushes::Opening, ..Self::new(inner) }
     }
 
     /// Whether so much more is kept back.
@@ -122,7 +124,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gathered<T> {
                 return Poll::Ready(Ok(()));
             }
             Flushes::Waiting => return Poll::Ready(Ok(())),
-            Flushes::AtOnce | Flushes::NextTurn | Flushes::Due => {}
+            Flushes::AtOnce | Flushes::Opening | Flushes::NextTurn | Flushes::Due => {}
         }
         ready!(self.poll_release(cx, &[]))?;
         ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
@@ -143,14 +145,19 @@ impl<T: AsyncRead + Unpin> AsyncRead for Gathered<T> {
         if self.flushes == Flushes::Waiting {
             self.flushes = Flushes::Due;
         }
-        Pin::new(&mut self.inner).poll_read(cx, into)
+        let before = into.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, into);
+        if self.flushes == Flushes::Opening && into.filled().len() > before {
+            self.flushes = Flushes::NextTurn;
+        }
+        polled
     }
 }
 
 #[async_trait]
 impl<T: IO> Shutdown for Gathered<T> {
     async fn shutdown(&mut self) {
-        // Whole answers were flushed; of one that is cut nobody waits for the rest.
+        // Whole answers were flushed, or h2 released them as it closed; of one that is cut nobody waits for the rest.
         self.inner.shutdown().await;
     }
 }
@@ -223,7 +230,8 @@ mod tests {
         task::{Wake, Waker},
     };
 
-    use tokio::io::AsyncWriteExt;
+    use futures::FutureExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -276,6 +284,11 @@ mod tests {
         }
     }
 
+    /// A connection of HTTP/2 on which something was read.
+    fn opened() -> Gathered<Narrow> {
+        Gathered { flushes: Flushes::NextTurn, ..Gathered::of_streams(Narrow(usize::MAX, Vec::new())) }
+    }
+
     async fn written(width: usize, pieces: &[&[u8]]) -> Vec<Vec<u8>> {
         let mut stream = Gathered::new(Narrow(width, Vec::new()));
         for piece in pieces {
@@ -305,7 +318,7 @@ mod tests {
 
     #[test]
     fn what_streams_flush_in_a_turn_leaves_together_in_the_next() {
-        let mut stream = Gathered::of_streams(Narrow(usize::MAX, Vec::new()));
+        let mut stream = opened();
         let rounds: [[&[u8]; 2]; 2] = [[b"one", b"two"], [b"six", b"ten"]];
         for answers in rounds {
             let before = stream.inner.1.len();
@@ -314,6 +327,22 @@ mod tests {
             turn(&mut stream, &[b""]);
             assert_eq!(stream.inner.1[before..], [answers.concat()]);
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_said_before_anything_was_heard_leaves_at_once() {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let mut stream = Gathered::of_streams(ours);
+        let mut heard = [0; 8];
+        stream.write_all(b"settings").await.unwrap();
+        stream.flush().await.unwrap();
+        theirs.read_exact(&mut heard).now_or_never().unwrap().unwrap();
+        assert_eq!(&heard, b"settings");
+        theirs.write_all(b"preface!").await.unwrap();
+        stream.read_exact(&mut heard).await.unwrap();
+        stream.write_all(b"answered").await.unwrap();
+        stream.flush().await.unwrap();
+        assert!(theirs.read_exact(&mut heard).now_or_never().is_none(), "from now on it waits for the next turn");
     }
 
     #[test]
@@ -326,7 +355,7 @@ mod tests {
         }
         let woken = Arc::new(Woken(AtomicBool::new(false)));
         let waker = Waker::from(Arc::clone(&woken));
-        let mut stream = Gathered::of_streams(Narrow(usize::MAX, Vec::new()));
+        let mut stream = opened();
         let flush = |stream: &mut Gathered<Narrow>| {
             assert!(Pin::new(stream).poll_flush(&mut Context::from_waker(&waker)).map(Result::unwrap).is_ready());
             woken.0.swap(false, Ordering::Relaxed)
@@ -340,7 +369,7 @@ mod tests {
     #[tokio::test]
     async fn streams_hold_no_more_than_their_bound_and_nothing_at_the_end() {
         let half = [7; STREAMS_HELD_BYTES_MAX / 2];
-        let mut stream = Gathered::of_streams(Narrow(usize::MAX, Vec::new()));
+        let mut stream = opened();
         turn(&mut stream, &[&half, &half]);
         assert!(stream.inner.1.is_empty());
         turn(&mut stream, &[b"over"]);

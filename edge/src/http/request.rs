@@ -55,6 +55,13 @@ impl Intake {
         };
         let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
         let line = target + request.method.as_str().len();
+        // A host without a scheme is the form of CONNECT: `GET cat.jpg` would be answered as if it asked for the root.
+        //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2
+        //# Recipients of an invalid request-line SHOULD respond with either a 400 (Bad Request) error or a 301
+        let is_authority = head.uri.scheme().is_none() && head.uri.authority().is_some();
+        if is_authority && head.method != Method::CONNECT {
+            return Self::Refused(request, Fault::Request { reason: "a target begins with a slash" });
+        }
         match check(&request, line, has_body) {
             Ok(()) => Self::Ready(request),
             Err(fault) => Self::Refused(request, fault),
@@ -149,6 +156,20 @@ mod tests {
             path: "/".into(),
             query: String::new(),
             fields: fields.iter().map(field).collect(),
+        }
+    }
+
+    #[test]
+    fn a_target_without_a_slash_is_no_path() {
+        let refused = |target: &str| {
+            let head = http::Request::builder().uri(target).header("host", "a.example").body(()).unwrap().into_parts().0;
+            matches!(Intake::read(&head, false, SocketAddr::from(([192, 0, 2, 7], 1)), false), Intake::Refused(..))
+        };
+        for target in ["cat.jpg", "user@evil.example", "evil.example:80"] {
+            assert!(refused(target), "{target}");
+        }
+        for target in ["/", "/cat.jpg", "/@evil.example", "//evil.example", "http://a.example/cat.jpg"] {
+            assert!(!refused(target), "{target}");
         }
     }
 
