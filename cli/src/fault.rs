@@ -11,8 +11,8 @@ use format::OpenError as ObjectError;
 use origin::catalog::OpenError;
 use serde::Serialize;
 use twin::{
-    ConfigError, GetError, IndexError, LeaseChangeError, NetworkError, OwnerError, PolicyNameError, PublishError,
-    PurgeOrderError, RetentionError, TargetError,
+    ConfigError, GetError, IndexError, LeaseChangeError, NetworkError, OperatorError, OwnerError, PolicyNameError,
+    PublishError, PurgeOrderError, RetentionError, TargetError,
 };
 
 use crate::commands::{Options, node::DrainError};
@@ -208,6 +208,17 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
     }
     if let Some(TargetError::Inside { .. }) = cause.downcast_ref::<TargetError>() {
         return Some((Class::Usage, None));
+    }
+    if let Some(error) = cause.downcast_ref::<OperatorError>() {
+        return match error {
+            OperatorError::NoRecord { .. } => {
+                Some((Class::NotFound, Some("check the link; a new object may take some seconds to be known")))
+            }
+            OperatorError::NoAnswer { .. } => {
+                Some((Class::Cluster, Some("again in a moment: nodes may be restarting")))
+            }
+            OperatorError::Refused(_) => None,
+        };
     }
     if let Some(error) = cause.downcast_ref::<PublishError>() {
         return match error {
