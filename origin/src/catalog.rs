@@ -170,8 +170,8 @@ pub trait Catalog: Send + Sync + 'static {
     /// Returns what a node holds.
     async fn shard_totals(&self, node: &NodeName) -> Result<ShardTotals, CatalogError>;
 
-    /// Asks for an object's repair. An object waits once: of two asks the lower margin counts, attempts stay, and one that was
-    /// given up stays so until [`Self::revive_repairs`]. Erasing the object takes it out.
+    /// Asks for an object's repair. An object waits once: of two asks the lower margin counts, and attempts stay. One that was
+    /// given up stays so until it is asked for with a lower margin, or [`Self::revive_repairs`]. Erasing the object takes it out.
     async fn queue_repair(&self, repair: &RepairAsk) -> Result<Applied, CatalogError>;
 
     /// Takes the repair of the lowest margin, of those the one that waits longest, that is due and that nobody holds. It is
@@ -194,8 +194,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// `limit`.
     async fn repair_obstacles(&self, limit: usize) -> Result<Vec<Obstacle>, CatalogError>;
 
-    /// Lets all repairs that were given up, or that rest after a failure, be due at once, and returns how many.
-    async fn revive_repairs(&self) -> Result<u64, CatalogError>;
+    /// Lets repairs that were given up, or that rest after a failure, be due at once, of one object or of all, and returns
+    /// how many.
+    async fn revive_repairs(&self, of: Option<&ObjectId>) -> Result<u64, CatalogError>;
 
     /// Notes a reader's word of a bad shard; several about one shard are one, and the first reader's.
     ///

@@ -130,11 +130,13 @@ pub(crate) async fn lost(node: &Node, shard: &ShardRow, cause: RepairCause) -> R
     Ok(())
 }
 
-/// Asks for the repair of an object whose lease changed, when its shards lie where the lease does not want them.
+/// Asks for the repair of an object whose lease changed, when its shards lie where the lease does not want them. What was
+/// given up under the lease before, or rests, is tried by the new one.
 pub(crate) async fn look_at(node: &Node, locator: &Locator) -> Result<(), CatalogError> {
     let Some(record) = node.catalog.record(locator).await? else { return Ok(()) };
     let Some(row) = node.catalog.object(&record.public.id()).await? else { return Ok(()) };
-    if queue(node, &row, &mut standings(node).await?, None).await? {
+    let revived = node.catalog.revive_repairs(Some(&row.id())).await? > 0;
+    if queue(node, &row, &mut standings(node).await?, None).await? || revived {
         node.repair_wanted.notify_one();
     }
     Ok(())

@@ -19,6 +19,7 @@ mod losses;
 mod made;
 #[path = "../../../origin/tests/it/mount.rs"]
 mod mount;
+mod operator;
 mod pages;
 mod partition;
 mod players;

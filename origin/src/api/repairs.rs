@@ -95,7 +95,7 @@ pub(super) async fn status(State(node): State<Arc<Node>>, _: Reader) -> Result<J
 }
 
 pub(super) async fn retry(State(node): State<Arc<Node>>, Writer(_): Writer) -> Result<Json<Retried>, Refusal> {
-    Ok(Json(Retried { objects: node.catalog.revive_repairs().await? }))
+    Ok(Json(Retried { objects: node.catalog.revive_repairs(None).await? }))
 }
 
 /// Says what becomes of a node's shards when it is emptied, so that its operator knows before.

@@ -187,8 +187,8 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
         repairs::obstacles(self, limit).await
     }
 
-    async fn revive_repairs(&self) -> Result<u64, CatalogError> {
-        repairs::revive(self).await
+    async fn revive_repairs(&self, of: Option<&ObjectId>) -> Result<u64, CatalogError> {
+        repairs::revive(self, of).await
     }
 
     async fn report(&self, reader: &NodeName, ticket: &Ticket) -> Result<Applied, CatalogError> {

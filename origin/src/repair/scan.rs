@@ -168,7 +168,7 @@ async fn look_at_nodes(node: &Arc<Node>, walk: &mut Walk) -> Result<(), CatalogE
         match standing {
             Standing::Up if !is_first_look => {
                 tracing::info!(node = %name, "a node is back, or new");
-                node.catalog.revive_repairs().await?;
+                node.catalog.revive_repairs(None).await?;
                 node.repair_wanted.notify_one();
             }
             Standing::Up => {}

@@ -15,8 +15,9 @@ use crate::catalog::{
 const TABLE: &str = "repairs";
 
 pub(super) async fn queue<D: Driver>(catalog: &SqlCatalog<D>, ask: &RepairAsk) -> Result<Applied, CatalogError> {
-    // The riskier ask replaces the safer one. One that comes while somebody repairs is counted: what it tells of may have
-    // been lost after that repair looked.
+    // The riskier ask replaces the safer one, and is due at once, also when the safer one was given up: why that failed says
+    // nothing of what was lost since. One that comes while somebody repairs is counted: what it tells of may have been lost
+    // after that repair looked.
     let target = ask.target.as_ref();
     let written = catalog
         .writer()
@@ -30,9 +31,11 @@ pub(super) async fn queue<D: Driver>(catalog: &SqlCatalog<D>, ask: &RepairAsk) -
                  target_column = CASE WHEN excluded.margin < repairs.margin THEN excluded.target_column ELSE repairs.target_column END,
                  target_node = CASE WHEN excluded.margin < repairs.margin THEN excluded.target_node ELSE repairs.target_node END,
                  margin = CASE WHEN excluded.margin < repairs.margin THEN excluded.margin ELSE repairs.margin END,
+                 not_before_ms = CASE WHEN excluded.margin < repairs.margin THEN 0 ELSE repairs.not_before_ms END,
+                 attempts = CASE WHEN repairs.dead_at_ms IS NULL THEN repairs.attempts ELSE 0 END,
+                 dead_at_ms = NULL,
                  asks = repairs.asks + CASE WHEN repairs.holder IS NULL THEN 0 ELSE 1 END
-             WHERE repairs.dead_at_ms IS NULL
-               AND (excluded.margin < repairs.margin OR repairs.holder IS NOT NULL)",
+             WHERE excluded.margin < repairs.margin OR repairs.holder IS NOT NULL",
             &[
                 (&ask.object.0).into(),
                 i64::from(ask.margin).into(),
@@ -190,10 +193,16 @@ pub(super) async fn obstacles<D: Driver>(catalog: &SqlCatalog<D>, limit: usize) 
     rows.iter().map(read).collect()
 }
 
-pub(super) async fn revive<D: Driver>(catalog: &SqlCatalog<D>) -> Result<u64, CatalogError> {
-    let statement = "UPDATE repairs SET dead_at_ms = NULL, attempts = 0, not_before_ms = 0
-        WHERE dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms())";
-    catalog.writer().await?.run(statement, &[]).await
+pub(super) async fn revive<D: Driver>(catalog: &SqlCatalog<D>, of: Option<&ObjectId>) -> Result<u64, CatalogError> {
+    const ALL: &str = "UPDATE repairs SET dead_at_ms = NULL, attempts = 0, not_before_ms = 0
+        WHERE (dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms()))";
+    const ONE: &str = "UPDATE repairs SET dead_at_ms = NULL, attempts = 0, not_before_ms = 0
+        WHERE (dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms())) AND object = $1";
+    let mut writer = catalog.writer().await?;
+    match of {
+        None => writer.run(ALL, &[]).await,
+        Some(object) => writer.run(ONE, &[(&object.0).into()]).await,
+    }
 }
 
 /// Takes an object out of the queue once its last living record is gone.

@@ -179,7 +179,9 @@ pub(in crate::catalog) async fn repairs_come_back_or_die_by_their_holders_word(c
     let doomed = take().await.unwrap().object;
     let error = "x\0".to_owned() + &"y".repeat(2 * ERROR_CHARS_MAX);
     catalog.end_repair(&doomed, &o1, &RepairEnd::Dead { error }).await.unwrap();
-    assert_eq!(catalog.queue_repair(&ask(2, -9)).await.unwrap(), Applied::Unchanged, "the dead stay dead");
+    for margin in [0, 1] {
+        assert_eq!(catalog.queue_repair(&ask(2, margin)).await.unwrap(), Applied::Unchanged, "nothing is worse");
+    }
     assert_eq!(take().await, None);
     let dead = catalog.dead_repairs(9).await.unwrap();
     let error = "x".to_owned() + &"y".repeat(ERROR_CHARS_MAX - 1);
@@ -190,10 +192,30 @@ pub(in crate::catalog) async fn repairs_come_back_or_die_by_their_holders_word(c
     let why = |why: &str| Obstacle { why: why.to_owned(), amount };
     assert_eq!(obstacles, [why("no node has room"), why(&dead[0].error)]);
     assert_eq!(catalog.repair_obstacles(1).await.unwrap().len(), 1);
-    assert_eq!(catalog.revive_repairs().await.unwrap(), 2, "the dead one, and the one that rests");
-    assert_eq!(catalog.revive_repairs().await.unwrap(), 0);
+    assert_eq!(catalog.revive_repairs(None).await.unwrap(), 2, "the dead one, and the one that rests");
+    assert_eq!(catalog.revive_repairs(None).await.unwrap(), 0);
     let revived = [take().await.unwrap(), take().await.unwrap()];
     assert_eq!(revived.map(|it| (it.object, it.attempts)), [(object, 1), (doomed, 1)]);
+    catalog.end_repair(&object, &o1, &again(HOLD)).await.unwrap();
+    catalog.end_repair(&doomed, &o1, &RepairEnd::Dead { error: String::new() }).await.unwrap();
+    for of in [&object, &doomed] {
+        assert_eq!(catalog.revive_repairs(Some(of)).await.unwrap(), 1);
+        assert_eq!(catalog.revive_repairs(Some(of)).await.unwrap(), 0);
+        let revived = take().await.unwrap();
+        assert_eq!((revived.object, revived.attempts), (*of, 1));
+        assert_eq!(take().await, None, "the other one stays as it was");
+    }
+    catalog.end_repair(&doomed, &o1, &RepairEnd::Dead { error: String::new() }).await.unwrap();
+    // What was lost since is due at once, whatever failed before and for how long it was to wait.
+    assert_eq!(catalog.queue_repair(&ask(2, -1)).await.unwrap(), Applied::Stored);
+    let worse = take().await.unwrap();
+    assert_eq!((worse.object, worse.margin, worse.attempts), (doomed, -1, 1));
+    catalog.end_repair(&doomed, &o1, &again(HOLD)).await.unwrap();
+    assert_eq!(catalog.queue_repair(&ask(2, -1)).await.unwrap(), Applied::Unchanged);
+    assert_eq!(take().await, None, "it is not due");
+    assert_eq!(catalog.queue_repair(&ask(2, -2)).await.unwrap(), Applied::Stored);
+    let worst = take().await.unwrap();
+    assert_eq!((worst.object, worst.margin, worst.attempts), (doomed, -2, 2));
     catalog.end_repair(&doomed, &o1, &RepairEnd::Done).await.unwrap();
     catalog.end_repair(&object, &o1, &again(Duration::ZERO)).await.unwrap();
     let left = RepairQueue { waiting: 1, waiting_bytes: 10, ..RepairQueue::default() };
