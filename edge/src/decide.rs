@@ -85,9 +85,7 @@ impl Program {
     /// # Errors
     /// [`Fault::Policy`] when a run has no verdict, or the version has expired: nobody is served on a guess.
     pub(crate) fn serve(&self, ask: &Arc<Ask>) -> Result<Decision, Fault> {
-        if self.expires != 0 && ask.now >= self.expires {
-            return Err(Fault::Policy);
-        }
+        let left = self.seconds_left(ask)?;
         let known = {
             let trie = self.served.read().unwrap_or_else(PoisonError::into_inner);
             trie.lookup(&self.chain.respondent(&**ask)).cloned()
@@ -96,7 +94,19 @@ impl Program {
             Some(said) => said,
             None => self.run(ask)?,
         };
-        Ok(Decision::new(said, ask.now()))
+        Ok(Decision::new(said, ask.now(), left))
+    }
+
+    /// Returns for how many seconds the version still counts; nobody keeps an answer for longer.
+    ///
+    /// # Errors
+    /// [`Fault::Policy`] when it no longer does.
+    fn seconds_left(&self, ask: &Ask) -> Result<u32, Fault> {
+        match self.expires {
+            0 => Ok(u32::MAX),
+            expires if ask.now >= expires => Err(Fault::Policy),
+            expires => Ok(u32::try_from(expires - ask.now).unwrap_or(u32::MAX)),
+        }
     }
 
     fn run(&self, ask: &Arc<Ask>) -> Result<Arc<Said>, Fault> {
@@ -153,9 +163,12 @@ impl Program {
     /// # Errors
     /// As [`Self::serve`].
     pub(crate) fn steer(&self, ask: &Arc<Ask>, candidates: &[Candidate]) -> Result<Steering, Fault> {
-        if self.expires != 0 && ask.now >= self.expires {
-            return Err(Fault::Policy);
-        }
+        let left = self.seconds_left(ask)?;
+        let steering = self.weigh(ask, candidates)?;
+        Ok(Steering { ttl: steering.ttl.min(left), ..steering })
+    }
+
+    fn weigh(&self, ask: &Arc<Ask>, candidates: &[Candidate]) -> Result<Steering, Fault> {
         if !self.chain.has(Hook::Steer) {
             return Ok(Steering { ttl: DNS_SECONDS_DEFAULT, weights: vec![WEIGHT_DEFAULT; candidates.len()] });
         }
@@ -191,28 +204,34 @@ impl Program {
 }
 
 impl Decision {
-    fn new(served: Arc<Said>, now: u32) -> Self {
+    fn new(served: Arc<Said>, now: u32, left: u32) -> Self {
         let turns = valid_until(&served.timed, now).map_or(u32::MAX, |turns| turns.saturating_sub(now));
-        Self { viewer_seconds: served.served.client_ttl.min(turns), served }
+        Self { viewer_seconds: served.served.client_ttl.min(turns).min(left), served }
     }
 
-    /// Joins the decisions of a directory's policy and of the policy of the object in it: the first refusal decides, the
-    /// shorter lifetime holds.
-    pub(crate) fn and(self, then: Self) -> Self {
-        let seconds = self.viewer_seconds.min(then.viewer_seconds);
-        let decides = if self.served.served.outcome == Outcome::Allow { then } else { self };
-        Self { viewer_seconds: seconds, ..decides }
+    /// Joins the decisions of a directory's policy and of the policy of the object in it, as the links of one policy are
+    /// joined: the first refusal decides, the shorter lifetime holds, what both say of caches and headers adds up.
+    pub(crate) fn and(self, then: &Self) -> Self {
+        let viewer_seconds = self.viewer_seconds.min(then.viewer_seconds);
+        if self.served.served.outcome != Outcome::Allow {
+            return Self { viewer_seconds, ..self };
+        }
+        let served = self.served.served.clone().and(then.served.served.clone());
+        let effects = [&self.served.effects[..], &then.served.effects].concat();
+        let timed = [&self.served.timed[..], &then.served.timed].concat();
+        Self { served: Arc::new(Said { served, effects, timed }), viewer_seconds }
     }
 
     pub(crate) fn marks(&self) -> Marks {
         self.served.served.marks
     }
 
-    /// Returns the refusal, if it is one that is not a redirect.
+    /// Returns the refusal, if it is one that is not a redirect. A redirect to nowhere is one: it must not end as a yes.
     pub(crate) fn refusal(&self) -> Option<Fault> {
         let status = self.served.served.status;
         match self.served.served.outcome {
-            Outcome::Allow | Outcome::Redirect => None,
+            Outcome::Allow => None,
+            Outcome::Redirect => self.redirect().is_none().then_some(Fault::Policy),
             Outcome::Hide => Some(Fault::Unknown),
             Outcome::Deny | Outcome::Challenge | Outcome::Unavailable => Some(Fault::Denied { status }),
         }
@@ -292,6 +311,188 @@ impl Decision {
     /// Allows, and says this beside it.
     pub(crate) fn allowing(headers: Vec<sandbox::Header>, effects: Vec<Effect>, marks: Marks) -> Self {
         let Said { served, timed, .. } = Said::allow();
-        Self::new(Arc::new(Said { served: Served { headers, marks, ..served }, effects, timed }), 0)
+        Self::new(Arc::new(Said { served: Served { headers, marks, ..served }, effects, timed }), 0, u32::MAX)
+    }
+}
+
+#[cfg(test)]
+#[path = "../../sandbox/tests/it/guest.rs"]
+mod guest;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use format::Country;
+    use sandbox::{Config, Continent, CountryCode, Engine, EngineOptions, Link};
+
+    use super::{
+        guest::{MEMORY, component, component_of_world, serve_wat},
+        *,
+    };
+    use crate::{ask::EdgeFacts, places::ViewerPlace};
+
+    static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(EngineOptions::default()).unwrap());
+
+    fn program_until(component: &[u8], expires: u64) -> Program {
+        let admitted = sandbox::admit(component, &[]).unwrap();
+        let policy = Arc::new(ENGINE.load(&admitted, &ENGINE.compile(&admitted).unwrap()).unwrap());
+        let link = Link { policy, config: Arc::new(Config::default()) };
+        Program::new(Chain::new(vec![link]).unwrap(), None, 1, expires)
+    }
+
+    /// A policy whose `serve` runs `body`.
+    fn serving(body: &str) -> Program {
+        program_until(&component(&serve_wat(MEMORY, body)), 0)
+    }
+
+    /// Stores a field of the record that `serve` returns.
+    fn field(instruction: &str, offset: u32, value: u32) -> String {
+        format!("i32.const 0 i32.const {value} {instruction} offset={offset} ")
+    }
+
+    /// A body that decides so: the number of an outcome, seconds, bits of marks.
+    fn says(outcome: u32, seconds: u32, marks: u32) -> String {
+        field("i32.store8", 0, outcome) + &field("i32.store", 8, seconds) + &field("i32.store8", 20, marks)
+    }
+
+    /// A policy that allows and whose `hold` runs `body`; the record lies at 0: tier u8 @0, ttl u32 @4.
+    fn holding(body: &str) -> Program {
+        let wat = format!(
+            r#"(module {MEMORY}
+                (func (export "evernear:policy/serve@1.0.0#serve") (result i32) i32.const 512)
+                (func (export "evernear:policy/hold@1.0.0#hold") (result i32) {body} i32.const 0))"#
+        );
+        program_until(&component_of_world(&wat, "serve-hold"), 0)
+    }
+
+    /// A policy whose `steer` runs `body`; the record lies at 0: ttl u32 @0, weights as pointer @4 and length @8.
+    fn steering(body: &str, expires: u64) -> Program {
+        let wat = format!(
+            r#"(module {MEMORY}
+                (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 4096)
+                (func (export "evernear:policy/steer@1.0.0#steer") (param i32 i32) (result i32) {body} i32.const 0))"#
+        );
+        program_until(&component_of_world(&wat, "steer-only"), expires)
+    }
+
+    fn ask(now: u64) -> Arc<Ask> {
+        let country: Country = "BE".parse().unwrap();
+        let edge = EdgeFacts { country: CountryCode::UNKNOWN, continent: Continent::Europe, load: 0 };
+        let viewer = ViewerPlace::of_country(country);
+        Arc::new(Ask { now, viewer, ipv6: false, edge, request: None, object: None })
+    }
+
+    fn candidates() -> [Candidate; 2] {
+        let country = CountryCode::UNKNOWN;
+        let edge = Candidate { country, continent: Continent::Europe, region: 0, rtt_ms: 0, load: 0, holds: false };
+        [edge.clone(), edge]
+    }
+
+    #[test]
+    fn a_run_without_a_verdict_serves_nobody_each_time() {
+        for body in [
+            "unreachable".to_owned(),
+            "loop br 0 end".to_owned(),
+            "i32.const 0 i32.const 1 i32.const 0 i32.div_u i32.store8".to_owned(),
+            // No such outcome; a status of another class; a header set, a target, a rate class that are not in the config.
+            field("i32.store8", 0, 6),
+            field("i32.store16", 2, 451),
+            field("i32.store", 24, 1),
+            field("i32.store8", 0, 2),
+            field("i32.store8", 30, 1),
+        ] {
+            let program = serving(&body);
+            for _ in 0..3 {
+                assert_eq!(program.serve(&ask(9)), Err(Fault::Policy), "{body}");
+            }
+            // DNS has no say of such a policy; HTTP decides.
+            assert_eq!(program.steer(&ask(9), &candidates()).unwrap().weights, [WEIGHT_DEFAULT; 2]);
+        }
+        assert_eq!(serving("").serve(&ask(9)).unwrap().refusal(), None);
+    }
+
+    #[test]
+    fn a_run_that_does_not_say_what_may_be_kept_keeps_nothing() {
+        let (disk, day) = (field("i32.store8", 0, 2), field("i32.store", 4, 86_400));
+        for body in ["unreachable", "loop br 0 end", &field("i32.store8", 0, 3), &disk] {
+            assert_eq!(holding(body).hold(&ask(9)), Tier::None, "{body}");
+        }
+        let memory = field("i32.store8", 0, 1);
+        for (body, tier) in [(&disk, Tier::Disk), (&memory, Tier::Memory)] {
+            let program = holding(&(body.clone() + &day));
+            assert_eq!([program.hold(&ask(9)), program.hold(&ask(9))], [tier; 2]);
+        }
+        assert_eq!(serving("unreachable").hold(&ask(9)), Tier::Disk, "without the hook there is no say in it");
+    }
+
+    #[test]
+    fn a_run_without_weights_names_no_edge() {
+        for body in ["unreachable", "loop br 0 end", "", &field("i32.store", 8, 1), &field("i32.store", 8, 3)] {
+            assert_eq!(steering(body, 0).steer(&ask(9), &candidates()), Err(Fault::Policy), "{body}");
+        }
+        let weights = format!("{}{}", field("i32.store", 8, 2), field("i32.store8", 1, 1));
+        let good = steering(&weights, 0).steer(&ask(9), &candidates()).unwrap();
+        assert_eq!((good.weights, good.ttl), (vec![0, 1], 256));
+    }
+
+    #[test]
+    fn a_version_decides_until_it_ends_and_nobody_keeps_an_answer_for_longer() {
+        let hour = component(&serve_wat(MEMORY, &says(0, 3600, 0)));
+        let program = program_until(&hour, 10_000);
+        let seconds = |now| program.serve(&ask(now)).map(|decision| decision.viewer_seconds);
+        assert_eq!((seconds(6_399), seconds(6_401), seconds(9_999)), (Ok(3600), Ok(3599), Ok(1)));
+        assert_eq!((seconds(10_000), seconds(u64::MAX)), (Err(Fault::Policy), Err(Fault::Policy)));
+        let ttl = |now| program.steer(&ask(now), &candidates()).map(|steering| steering.ttl);
+        assert_eq!((ttl(9_000), ttl(9_999), ttl(10_000)), (Ok(DNS_SECONDS_DEFAULT), Ok(1), Err(Fault::Policy)));
+        let weights = field("i32.store", 8, 2) + &field("i32.store", 0, 200);
+        let program = steering(&weights, 10_000);
+        let ttl = |now| program.steer(&ask(now), &candidates()).map(|steering| steering.ttl);
+        assert_eq!((ttl(9_000), ttl(9_900), ttl(9_950), ttl(10_000)), (Ok(200), Ok(100), Ok(50), Err(Fault::Policy)));
+        // Nor is it a policy without a say that opens what has ended.
+        assert_eq!(program.serve(&ask(9_998)).map(|decision| decision.viewer_seconds), Ok(2));
+        assert_eq!(program.serve(&ask(10_000)), Err(Fault::Policy));
+        assert_eq!(program_until(&hour, 0).serve(&ask(u64::MAX)).map(|it| it.viewer_seconds), Ok(3600));
+    }
+
+    #[test]
+    fn of_two_decisions_the_first_refusal_decides_and_what_both_restrict_adds_up() {
+        const ALLOW: u32 = 0;
+        const DENY: u32 = 1;
+        const HIDE: u32 = 4;
+        let decide = |outcome, seconds, marks| serving(&says(outcome, seconds, marks)).serve(&ask(9)).unwrap();
+        let both = |first: (u32, u32, u32), then: (u32, u32, u32)| {
+            decide(first.0, first.1, first.2).and(&decide(then.0, then.1, then.2))
+        };
+        let (denied, hidden) = (Some(Fault::Denied { status: 403 }), Some(Fault::Unknown));
+        for (first, then, refusal, seconds) in [
+            ((ALLOW, 60, 0), (ALLOW, 70, 0), None, 60),
+            ((ALLOW, 70, 0), (ALLOW, 60, 0), None, 60),
+            ((DENY, 70, 0), (ALLOW, 60, 0), denied.clone(), 60),
+            ((ALLOW, 60, 0), (DENY, 70, 0), denied.clone(), 60),
+            ((HIDE, 60, 0), (DENY, 70, 0), hidden, 60),
+            ((DENY, 60, 0), (HIDE, 70, 0), denied, 60),
+        ] {
+            let joined = both(first, then);
+            assert_eq!((joined.refusal(), joined.viewer_seconds), (refusal, seconds), "{first:?} {then:?}");
+        }
+        // Bits: immutable 1, private 2, no-store 4. Whichever policy says it, it holds.
+        for (first, then, says) in [
+            (4, 1, "no-store"),
+            (1, 4, "no-store"),
+            (2, 0, "private, max-age=60"),
+            (0, 2, "private, max-age=60"),
+            (0, 0, "public, max-age=60"),
+        ] {
+            assert_eq!(both((ALLOW, 60, first), (ALLOW, 60, then)).cache_control(), says, "{first} {then}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_to_nowhere_is_a_refusal() {
+        let mut said = Said::allow();
+        said.served.outcome = Outcome::Redirect;
+        let decision = Decision { served: Arc::new(said), viewer_seconds: 60 };
+        assert_eq!((decision.redirect(), decision.refusal()), (None, Some(Fault::Policy)));
     }
 }

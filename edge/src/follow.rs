@@ -70,7 +70,7 @@ async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<
         tracing::info!(since, next = page.next, "change feed begins anew; forgetting everything");
         node.objects.forget_all();
         node.cache.forget_all();
-        node.policies.changed_all().await;
+        node.policies.changed_all();
         return page.next;
     }
     for change in page.changes {
@@ -81,11 +81,7 @@ async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<
                 node.objects.erased(locator).await;
                 node.cache.forget(locator);
             }
-            ChangeKind::Policy { owner, name } => {
-                // A policy may take seconds to compile; erasures behind it must not wait.
-                let policies = Arc::clone(&node.policies);
-                tokio::spawn(async move { policies.changed(owner, &name).await });
-            }
+            ChangeKind::Policy { owner, name } => node.policies.changed(owner, name),
             ChangeKind::Purge { owner, locator, hard, .. } => {
                 tracing::info!(%owner, locator = locator.map(tracing::field::display), hard, "purged");
                 for sweep in purge(node, owner, locator, hard).await {

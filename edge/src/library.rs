@@ -36,9 +36,18 @@ pub enum PolicyError {
         /// Highest version seen.
         seen: u64,
     },
-    /// The version does not count yet, or no longer.
-    #[error("the version is not in force now")]
-    Time,
+    /// The version does not count yet.
+    #[error("the version counts from second {not_before} on")]
+    Early {
+        /// Seconds since 1970.
+        not_before: u64,
+    },
+    /// The version no longer counts. The owner's: publish another.
+    #[error("the version counted until second {expires}")]
+    Expired {
+        /// Seconds since 1970.
+        expires: u64,
+    },
     /// The component is not admitted. The owner's.
     #[error("a component is not admitted")]
     Admit(#[from] sandbox::AdmitError),
@@ -116,8 +125,12 @@ impl PolicyLibrary {
             return Err(PolicyError::Wrong { seen });
         }
         let now = clock::unix_seconds(SystemTime::now());
-        if now < manifest.not_before || (manifest.expires != 0 && now >= manifest.expires) {
-            return Err(PolicyError::Time);
+        let PolicyManifest { not_before, expires, .. } = manifest;
+        if now < not_before {
+            return Err(PolicyError::Early { not_before });
+        }
+        if expires != 0 && now >= expires {
+            return Err(PolicyError::Expired { expires });
         }
         let mut links = Vec::with_capacity(manifest.links.len());
         for (at, link) in (1..).zip(&manifest.links) {

@@ -231,7 +231,7 @@ impl Node {
         if (a.owner, &a.policy) == (b.owner, &b.policy) {
             return Ok(of_root);
         }
-        Ok(of_root.and(self.program_of(leaf).await?.serve(ask)?))
+        Ok(of_root.and(&self.program_of(leaf).await?.serve(ask)?))
     }
 
     /// Says where blocks of `leaf` may lie here: what both policies allow.

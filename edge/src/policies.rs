@@ -5,16 +5,17 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
 use format::{OwnerId, PolicyName};
 use moka::{future::Cache, sync};
 use sandbox::{Chain, Config, Engine, Link};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::{
+    clock,
     decide::Program,
     error::{Fault, causes},
     library::{PolicyError, PolicyLibrary, compile},
@@ -27,6 +28,13 @@ const PROGRAMS_MAX: u64 = 256;
 const FAULT_TIME: Duration = Duration::from_secs(1);
 /// A viewer waits so long for a policy to be fetched and compiled.
 const LOAD_DEADLINE: Duration = Duration::from_secs(20);
+/// Between tries to take up a new version: at first, and at most, for it doubles.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LAST: Duration = Duration::from_secs(20);
+/// So long it is known when a policy was last told to have changed.
+const CHANGED_TIME: Duration = LOAD_DEADLINE.saturating_mul(2);
+// A try that waits sees that another word came meanwhile, and leaves the work to it.
+const _: () = assert!(RETRY_LAST.as_secs() < CHANGED_TIME.as_secs());
 
 /// Whose policy it is, and its name.
 pub(crate) type Key = (OwnerId, PolicyName);
@@ -57,7 +65,7 @@ impl Policies {
             default: Arc::new(Program::new(chain, None, 0, 0)),
             programs: Cache::new(PROGRAMS_MAX),
             faults: sync::Cache::builder().max_capacity(PROGRAMS_MAX * 16).time_to_live(FAULT_TIME).build(),
-            changed: sync::Cache::builder().max_capacity(PROGRAMS_MAX * 16).time_to_live(LOAD_DEADLINE * 2).build(),
+            changed: sync::Cache::builder().max_capacity(PROGRAMS_MAX * 16).time_to_live(CHANGED_TIME).build(),
         })
     }
 
@@ -103,31 +111,59 @@ impl Policies {
     }
 
     /// Takes up a new version of a policy that is in use; others are fetched when first needed. The version in force stays
-    /// when the new one cannot be had or used.
-    pub(crate) async fn changed(&self, owner: OwnerId, name: &PolicyName) {
-        let key = (owner, name.clone());
-        self.changed.insert(key.clone(), Instant::now());
+    /// when the new one cannot be used, and while it cannot be had: then it is asked for again and again, because it may
+    /// refuse what the old one allows. Returns at once: a policy may take seconds to compile.
+    pub(crate) fn changed(self: &Arc<Self>, owner: OwnerId, name: PolicyName) {
+        let (key, told) = ((owner, name), Instant::now());
+        self.changed.insert(key.clone(), told);
         self.faults.invalidate(&key);
-        let Some(slot) = self.programs.get(&key).await else { return };
-        match self.load(&key, slot.load().sequence).await {
+        // Ends with the edge at the latest.
+        let policies = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut pause = RETRY_FIRST;
+            while let Some(policies) = policies.upgrade() {
+                let Some(longest) = policies.take_up(&key, told).await else { return };
+                drop(policies);
+                sleep(pause.min(longest)).await;
+                pause = (pause * 2).min(RETRY_LAST);
+            }
+        });
+    }
+
+    /// Tries to take up the version that was told of, and returns the longest pause before the next try, where one may help.
+    async fn take_up(&self, key: &Key, told: Instant) -> Option<Duration> {
+        let slot = self.programs.get(key).await?;
+        if self.changed.get(key).is_some_and(|last| last > told) {
+            return None;
+        }
+        let error = match self.load(key, slot.load().sequence).await {
             Ok(program) => {
                 tracing::info!(owner = %key.0, policy = %key.1, version = program.sequence, "policy taken up");
                 let program = Arc::new(program);
                 // Another task may have taken up a still newer one meanwhile.
                 slot.rcu(|held| if held.sequence > program.sequence { Arc::clone(held) } else { Arc::clone(&program) });
+                return None;
             }
-            Err(error) => {
-                let error = causes(&error);
-                tracing::warn!(owner = %key.0, policy = %key.1, error, "new policy version not taken up; the old one stays");
+            Err(error) => error,
+        };
+        let cause = causes(&error);
+        tracing::warn!(owner = %key.0, policy = %key.1, error = cause, "new policy version not taken up; the old one stays");
+        match error {
+            PolicyError::Early { not_before } => {
+                let left = not_before.saturating_sub(clock::unix_seconds(SystemTime::now()));
+                Some(Duration::from_secs(left.max(1)))
             }
+            PolicyError::Origins(_) | PolicyError::Missing | PolicyError::Stopped => Some(RETRY_LAST),
+            // The owner's to mend, by another version; or it would cost seconds of compilation each time.
+            _ => None,
         }
     }
 
     /// Looks all policies in use up again, after the change feed lost its thread.
-    pub(crate) async fn changed_all(&self) {
-        let keys: Vec<Key> = self.programs.iter().map(|(key, _)| (*key).clone()).collect();
-        for (owner, name) in keys {
-            self.changed(owner, &name).await;
+    pub(crate) fn changed_all(self: &Arc<Self>) {
+        for (key, _) in &self.programs {
+            let (owner, name) = (*key).clone();
+            self.changed(owner, name);
         }
     }
 

@@ -91,6 +91,26 @@ pub struct Served {
     pub rate_class: Option<(LinkIndex, RateClass)>,
 }
 
+impl Served {
+    /// Joins what was decided first and allows, with what decides after it: lifetimes are the shorter ones, and when both
+    /// allow, marks and headers add up. What a refusal says of marks and headers is its own affair.
+    #[must_use]
+    pub fn and(self, then: Self) -> Self {
+        let ttls = Self {
+            client_ttl: self.client_ttl.min(then.client_ttl),
+            stale_revalidate: self.stale_revalidate.min(then.stale_revalidate),
+            stale_error: self.stale_error.min(then.stale_error),
+            rate_class: self.rate_class.or(then.rate_class),
+            ..then
+        };
+        if ttls.outcome != Outcome::Allow {
+            return ttls;
+        }
+        let headers = self.headers.into_iter().chain(ttls.headers).collect();
+        Self { marks: self.marks | ttls.marks, headers, ..ttls }
+    }
+}
+
 type Linked<T> = Result<T, LinkFault>;
 
 impl Chain {
@@ -133,7 +153,7 @@ impl Chain {
             let run = link.policy.serve(facts, &link.config).map_err(|source| LinkFault { link: index, source })?;
             let allows = run.verdict.outcome == Outcome::Allow;
             let run = map(run, index, |decision| served(index, &decision, &link.config));
-            whole = Some(join(whole, run, both_served));
+            whole = Some(join(whole, run, Served::and));
             if !allows {
                 break;
             }
@@ -226,22 +246,6 @@ fn served(link: LinkIndex, decision: &Decision, config: &Config) -> Served {
         target: config.target(decision.target).filter(|_| is_redirect).map(Box::from),
         rate_class: config.rate_class(decision.rate_class).map(|class| (link, class)),
     }
-}
-
-/// `first` allowed, so `then` decides. What a refusal says of marks and headers is its own affair.
-fn both_served(first: Served, then: Served) -> Served {
-    let ttls = Served {
-        client_ttl: first.client_ttl.min(then.client_ttl),
-        stale_revalidate: first.stale_revalidate.min(then.stale_revalidate),
-        stale_error: first.stale_error.min(then.stale_error),
-        rate_class: first.rate_class.or(then.rate_class),
-        ..then
-    };
-    if ttls.outcome != Outcome::Allow {
-        return ttls;
-    }
-    let headers = first.headers.into_iter().chain(ttls.headers).collect();
-    Served { marks: first.marks | ttls.marks, headers, ..ttls }
 }
 
 fn both_keeps(first: Keep, then: Keep) -> Keep {

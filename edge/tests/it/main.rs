@@ -10,6 +10,8 @@ mod disk;
 mod dns;
 mod fields;
 mod follow;
+#[path = "../../../sandbox/tests/it/guest.rs"]
+mod guest;
 mod handover;
 mod http;
 mod http3;
@@ -18,6 +20,7 @@ mod links;
 mod log;
 mod metrics;
 mod policy;
+mod policy_faults;
 mod purge;
 mod site;
 mod smuggling;

@@ -6,6 +6,7 @@ mod chain;
 mod config;
 mod corpus;
 mod guard;
+mod guest;
 mod keys;
 mod limits;
 mod memory;

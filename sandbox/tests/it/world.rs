@@ -1,12 +1,12 @@
-//! What the tests share: one engine, facts to set freely, and components made from WebAssembly text.
+//! What the tests share: one engine, facts to set freely, and policies loaded.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use sandbox::{Config, ContentKind, CountryCode, Engine, EngineError, EngineOptions, Facts, Policy, TokenState, admit};
-use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
+
+pub(crate) use crate::guest::{MEMORY, component, component_of_world, serve_wat};
 
 /// 2026-01-05, a Monday, 00:00Z.
 pub(crate) const NOW: u32 = 1_767_571_200;
@@ -102,36 +102,6 @@ pub(crate) fn load(wasm: &[u8]) -> Result<Policy, EngineError> {
 pub(crate) fn prebuilt(name: &str) -> Arc<Policy> {
     Arc::new(load(&prebuilt_bytes(name)).unwrap())
 }
-
-/// Wraps a core module in text, exporting `evernear:policy/serve@1.0.0#serve`, into a component.
-pub(crate) fn component(wat: &str) -> Vec<u8> {
-    component_of_world(wat, "serve-only")
-}
-
-pub(crate) fn component_of_world(wat: &str, world: &str) -> Vec<u8> {
-    let mut module = wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}"));
-    let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit")).unwrap();
-    let world = resolve.select_world(&[package], Some(world)).unwrap();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-    ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
-}
-
-/// A core module whose `serve` runs `body` and then allows with the default record; `items` are imports and functions.
-///
-/// The record lies at 0: outcome u8 @0, status u16 @2, reason u16 @4, client-ttl u32 @8, ..., header-sets u32 @24,
-/// target u16 @28, rate-class u8 @30.
-pub(crate) fn serve_wat(items: &str, body: &str) -> String {
-    format!(
-        r#"(module
-            {items}
-            (func (export "evernear:policy/serve@1.0.0#serve") (result i32) (local $i i32)
-                {body}
-                i32.const 0))"#
-    )
-}
-
-pub(crate) const MEMORY: &str = r#"(memory (export "memory") 1)"#;
 
 pub(crate) fn serve_policy(items: &str, body: &str) -> Policy {
     load(&component(&serve_wat(items, body))).unwrap()
