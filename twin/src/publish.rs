@@ -5,7 +5,11 @@ use client::TransportError;
 use format::{BlobId, PolicyManifest, PolicyManifestError, PolicyName};
 use tokio::task::spawn_blocking;
 
-use crate::{policy_name::Asked, policy_source::PolicySource, twin::Twin};
+use crate::{
+    policy_name::Asked,
+    policy_source::PolicySource,
+    twin::{Twin, now},
+};
 
 /// A published version.
 #[derive(Debug, Clone)]
@@ -48,10 +52,13 @@ impl Twin {
         let nodes = self.nodes_with_policies();
         let owner = self.owner();
         let Asked { newest, mut failure, .. } = self.ask_policy(&nodes, name).await;
+        let next = newest.as_ref().map_or(1, |(held, _)| held.sequence.saturating_add(1));
         let manifest = PolicyManifest {
             owner,
             name: name.clone(),
-            sequence: newest.as_ref().map_or(1, |(held, _)| held.sequence.saturating_add(1)),
+            // By the clock where that is higher: a version that comes after the catalog was lost, or replaced by an older copy, is
+            // above all that edges have seen.
+            sequence: next.max(now()),
             links: source.links.iter().map(|link| link.link()).collect(),
             not_before: 0,
             expires: 0,

@@ -157,8 +157,9 @@ fn a_folder_and_a_policy_and_a_stream() {
     home.write("site/img/a.svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"/>");
     home.write("policy.toml", "[[link]]\nuse = \"geo\"\nreceive-deny = [\"KP\"]\n");
     let published = home.good(&["policy", "publish", "not-kp", "policy.toml"]);
-    assert_eq!((published["sequence"].as_u64(), published["nodes"].as_u64()), (Some(1), Some(3)));
-    assert_eq!(home.good(&["policy", "publish", "not-kp", "policy.toml"])["sequence"], 2);
+    assert_eq!(published["nodes"], 3);
+    let again = home.good(&["policy", "publish", "not-kp", "policy.toml"]);
+    assert!(again["sequence"].as_u64() > published["sequence"].as_u64(), "{again}");
 
     let put = home.good(&["put", "site", "--policy", "not-kp"]);
     let label = put["label"].as_str().unwrap();

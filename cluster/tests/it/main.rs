@@ -26,6 +26,7 @@ mod players;
 #[path = "../../../origin/tests/it/postgres.rs"]
 #[allow(dead_code, reason = "the origin's tests use more of it")]
 mod postgres;
+mod restore;
 mod samples;
 mod secrecy;
 mod tier;

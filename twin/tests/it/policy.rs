@@ -1,6 +1,9 @@
 //! Publishing: each version follows the one before, and its blobs are there before its manifest.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use client::Transport;
 use format::{BlobId, PolicyManifest, PolicyName};
@@ -14,11 +17,16 @@ async fn versions_follow_each_other_and_blobs_are_there() {
     let twin = cluster.twin(1);
     let policy = "europe".parse().unwrap();
     let mut parent = None;
-    for sequence in 1..4 {
-        let text = format!("[[link]]\nuse = \"geo\"\nttl = {sequence}\n[[link]]\nuse = \"ttl\"\n");
+    let begun = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let mut sequences = vec![begun - 1];
+    for number in 1..4 {
+        let text = format!("[[link]]\nuse = \"geo\"\nttl = {number}\n[[link]]\nuse = \"ttl\"\n");
         let source = PolicySource::parse(&text, Path::new("")).unwrap();
         let published = twin.publish(&policy, &source).await.unwrap();
-        assert_eq!((published.manifest.sequence, published.manifest.parent), (sequence, parent));
+        assert_eq!(published.manifest.parent, parent);
+        // By the clock, and one higher within a second.
+        assert!(sequences.iter().all(|before| *before < published.manifest.sequence), "{sequences:?}");
+        sequences.push(published.manifest.sequence);
         assert_eq!(published.nodes, ORIGINS);
         let envelope = cluster.memory.policy(&name(7), &twin.owner(), &policy).await.unwrap().unwrap();
         assert_eq!(PolicyManifest::open(&envelope).unwrap(), published.manifest);

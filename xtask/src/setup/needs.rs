@@ -103,6 +103,7 @@ pub(super) const NEEDS: &[Need] = &[
         "postgresql",
         "the second engine of the catalog; tests start a server of their own",
     ),
+    must(Purpose::Test, &["sqlite3"], "sqlite3", "takes the backup of a catalog as operators do"),
     may(
         Purpose::Test,
         &["chromium", "chromium-browser", "google-chrome"],
