@@ -89,6 +89,7 @@ mod tests {
                     tracing::warn!(target: "hickory_proto::op", "LABEL");
                     tracing::debug!(target: "h2::codec::framed_read", "LABEL");
                     tracing::trace!(target: "pingora_core::protocols", "LABEL");
+                    tracing::trace!(target: "quinn_proto::connection", remote = "LABEL", "migration initiated");
                     tracing::info_span!(target: "hickory_net", "span", name = "LABEL").in_scope(|| {
                         tracing::error!("ours in a span");
                         tracing::error!(target: "hickory_server::server", "theirs");

@@ -15,6 +15,7 @@ mod faults;
 mod handover;
 mod links;
 mod load;
+mod logs;
 mod losses;
 mod made;
 #[path = "../../../origin/tests/it/mount.rs"]

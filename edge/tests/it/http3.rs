@@ -43,7 +43,7 @@ pub(crate) struct Viewer {
     requests: h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>,
     driver: JoinHandle<()>,
     host: String,
-    _endpoint: Endpoint,
+    endpoint: Endpoint,
 }
 
 impl Viewer {
@@ -54,7 +54,17 @@ impl Viewer {
         let driver = tokio::spawn(async move {
             poll_fn(|cx| driver.poll_close(cx)).await;
         });
-        Self { quic, requests, driver, host, _endpoint: endpoint }
+        Self { quic, requests, driver, host, endpoint }
+    }
+
+    /// Returns where it comes from.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.endpoint.local_addr().unwrap()
+    }
+
+    /// Goes on from another address, as a phone does that leaves the house.
+    pub(crate) fn move_to(&self, address: SocketAddr) {
+        self.endpoint.rebind(std::net::UdpSocket::bind(address).unwrap()).unwrap();
     }
 
     /// Asks, and reads as far as the header of the answer.

@@ -18,6 +18,7 @@ mod http3;
 mod https;
 mod links;
 mod log;
+mod logs;
 mod metrics;
 mod policy;
 mod policy_faults;
