@@ -35,7 +35,7 @@ fn endpoint(https: &HttpsConfig) -> Endpoint {
 }
 
 /// A request under way.
-type Asked = h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
+pub(crate) type Asked = h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
 
 /// A viewer that speaks HTTP/3.
 pub(crate) struct Viewer {
@@ -68,7 +68,7 @@ impl Viewer {
     }
 
     /// Asks, and reads as far as the header of the answer.
-    async fn begin(&self, method: Method, path: &str, fields: &[(&str, &str)]) -> (Response<()>, Asked) {
+    pub(crate) async fn begin(&self, method: Method, path: &str, fields: &[(&str, &str)]) -> (Response<()>, Asked) {
         let mut request = Request::builder().method(method).uri(format!("https://{}{path}", self.host));
         for (name, value) in fields {
             request = request.header(*name, *value);

@@ -3,6 +3,7 @@
 
 mod acme;
 mod amplification;
+mod cut;
 mod denylist;
 #[path = "../../../client/tests/it/described.rs"]
 mod described;
