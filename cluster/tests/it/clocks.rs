@@ -17,19 +17,19 @@ use crate::{
 
 const SEED: u64 = 4;
 const ORIGINS: u8 = 7;
-const DAY: i64 = 86_400;
+pub(crate) const DAY: i64 = 86_400;
 /// What is destroyed waits an hour after a clock was set.
 const LIMITS: &str = "erase_grace_seconds = 3600\n";
 
 /// The library that lies to a process about the time.
-fn library() -> String {
+pub(crate) fn library() -> String {
     let found = fs::read_dir("/usr/lib").unwrap().filter_map(Result::ok);
     let found = found.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
     found.expect("libfaketime is installed: `./x setup --test`").to_str().unwrap().to_owned()
 }
 
 /// A clock in a file.
-fn seat(file: &Path) -> Seat {
+pub(crate) fn seat(file: &Path) -> Seat {
     let launch = [
         "env".to_owned(),
         format!("LD_PRELOAD={}", library()),
@@ -41,7 +41,7 @@ fn seat(file: &Path) -> Seat {
     Seat { launch: launch.to_vec(), ..Seat::default() }
 }
 
-fn set(file: &Path, seconds: i64) {
+pub(crate) fn set(file: &Path, seconds: i64) {
     // Whole at once: a process may read it at any time.
     let new = file.with_extension("new");
     fs::write(&new, format!("{seconds:+}\n")).unwrap();

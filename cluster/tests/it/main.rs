@@ -6,6 +6,7 @@
 mod abuse;
 mod browser;
 mod catalog;
+mod certificates;
 mod changes;
 mod clocks;
 mod demo;

@@ -1,0 +1,157 @@
+//! Certificates of nodes that end, and others that take their place: what goes on, what is refused and why, and what brings it back.
+//! Clocks are set by libfaketime, as in [`clocks`](crate::clocks).
+
+use std::{fs, path::PathBuf, process::Command};
+
+use cluster::{
+    curl,
+    processes::{ProcessOptions, Processes, StoredFile},
+};
+
+use crate::{
+    clocks::{DAY, library, seat, set},
+    load::{start, until},
+    made::noise,
+};
+
+const ORIGINS: usize = 6;
+const EDGE: usize = ORIGINS;
+/// Certificates of nodes are issued for two years.
+const TWO_YEARS: i64 = 2 * 365 * DAY;
+
+/// A cluster whose nodes have one clock, and what is stored in it.
+struct Scene {
+    processes: Processes,
+    clock: PathBuf,
+    stored: Vec<(StoredFile, Vec<u8>)>,
+    _folder: tempfile::TempDir,
+}
+
+impl Scene {
+    async fn new(objects: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = folder.path().join("clock");
+        set(&clock, 0);
+        let seats = vec![seat(&clock); ORIGINS + 1];
+        let processes = start(ProcessOptions { seats, ..ProcessOptions::default() }).await;
+        let mut it = Self { processes, clock, stored: Vec::new(), _folder: folder };
+        for number in 0..objects {
+            // Each its own, or it would be the same object.
+            let bytes = [&noise(2 << 20)[..], &[number.try_into().unwrap(); 9]].concat();
+            fs::write(it.processes.path("film"), &bytes).unwrap();
+            it.stored.push((it.processes.put(&it.processes.path("film")).unwrap(), bytes));
+        }
+        it
+    }
+
+    /// The status of an object at the edge; what is served is exact.
+    async fn status(&self, number: usize) -> u16 {
+        let (stored, bytes) = &self.stored[number];
+        let body = PathBuf::from(self.processes.path("body"));
+        let answer = curl(self.processes.http, &stored.url, &body, &[]).await.unwrap();
+        assert!(answer.status != 200 || fs::read(&body).unwrap() == *bytes, "{}", answer.header);
+        answer.status
+    }
+
+    /// Issues certificates for all nodes and the owner again, at the clock's time, into a folder that is new.
+    fn issue_again(&self) {
+        let [old, new] = ["keys", "renewed"].map(|name| self.processes.path(name));
+        fs::create_dir(&new).unwrap();
+        for file in ["authority.pem", "authority.key"] {
+            fs::copy(format!("{old}/{file}"), format!("{new}/{file}")).unwrap();
+        }
+        let nodes = (0..ORIGINS).map(|number| (format!("o{number}"), "origin"));
+        for (name, role) in nodes.chain([("e0".to_owned(), "edge"), ("me".to_owned(), "twin")]) {
+            self.at_the_clock(&["cluster", "issue", &new, &name, "--role", role]).unwrap();
+        }
+        let twin = self.processes.path("state/twin.toml");
+        fs::write(&twin, fs::read_to_string(&twin).unwrap().replace("/keys/me.", "/renewed/me.")).unwrap();
+    }
+
+    /// Has a node use its new certificate, and starts it again.
+    fn renew(&mut self, number: usize) {
+        let name = if number == EDGE { "e0".to_owned() } else { format!("o{number}") };
+        for end in ["pem", "key"] {
+            let part = |folder: &str| format!("/{folder}/{name}.{end}");
+            self.processes.change_config(number, &part("keys"), &part("renewed")).unwrap();
+        }
+        self.start_again(number);
+    }
+
+    fn start_again(&mut self, number: usize) {
+        self.processes.kill_node(number).unwrap();
+        self.processes.start_node(number).unwrap();
+    }
+
+    /// Runs the owner's program by the nodes' clock; what it said when it failed is the error.
+    fn at_the_clock(&self, words: &[&str]) -> Result<String, String> {
+        let mut command: Command = self.processes.command(self.processes.program(), words);
+        command
+            .env("LD_PRELOAD", library())
+            .env("FAKETIME_TIMESTAMP_FILE", &self.clock)
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        let output = command.output().unwrap();
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(said(&output.stdout)) } else { Err(said(&output.stderr)) }
+    }
+
+    fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.processes.path(&format!("{name}.log"))).unwrap()
+    }
+}
+
+/// Half a minute: eight nodes start twice and wait for each other.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_end_cut_nothing_that_is_open_refuse_what_is_new_and_renewed_ones_bring_it_back() {
+    let mut scene = Scene::new(6).await;
+    // All nodes are asked once, so all connections of the edge are open.
+    for number in 0..4 {
+        assert_eq!(scene.status(number).await, 200);
+    }
+    // A day before their end all is well, also for who comes anew.
+    set(&scene.clock, TWO_YEARS - DAY);
+    scene.start_again(0);
+    scene.at_the_clock(&["ls"]).unwrap();
+    assert_eq!(scene.at_the_clock(&["node", "ls"]).map(|_| ()), Ok(()));
+
+    set(&scene.clock, TWO_YEARS + DAY);
+    assert_eq!(scene.status(4).await, 200, "what is connected goes on");
+    // Whoever connects anew is refused, and is told why.
+    let refused = scene.at_the_clock(&["node", "ls"]).unwrap_err();
+    assert!(refused.contains("expired"), "{refused}");
+    scene.start_again(EDGE);
+    assert!(scene.status(5).await >= 500, "an edge without origins says so");
+    until("the edge says why", async || scene.log("e0").contains("expired")).await;
+
+    scene.issue_again();
+    for number in 0..=EDGE {
+        scene.renew(number);
+    }
+    for number in 0..6 {
+        until("the object is read again", async || scene.status(number).await == 200).await;
+    }
+    fs::write(scene.processes.path("new"), "stored after the renewal").unwrap();
+    let new = scene.processes.path("new");
+    scene.at_the_clock(&["put", &new]).unwrap();
+}
+
+/// The renewal as it should be: one node after the other, while the old certificates count.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_take_up_renewed_certificates_one_after_the_other_are_read_throughout() {
+    let mut scene = Scene::new(ORIGINS + 1).await;
+    set(&scene.clock, TWO_YEARS - 30 * DAY);
+    scene.issue_again();
+    for number in 0..=EDGE {
+        scene.renew(number);
+        // Of six shards any four are enough, so a node that starts is not missed; each object is new to the edge.
+        assert_eq!(scene.status(number).await, 200, "after node {number}");
+    }
+    // The old ones end, and nobody notices.
+    set(&scene.clock, TWO_YEARS + DAY);
+    (0..=EDGE).for_each(|number| scene.start_again(number));
+    for number in 0..=ORIGINS {
+        until("the object is read", async || scene.status(number).await == 200).await;
+    }
+    scene.at_the_clock(&["node", "ls"]).unwrap();
+}
