@@ -34,7 +34,7 @@ twin.toml says how to reach the cluster:
   key = \"me.key\"
   [[node]]
   name = \"o1\"
-  address = \"192.0.2.10:7443\"
+  address = \"192.0.2.10:7400\"
 
 Hidden files of a folder are stored too; links, sockets and devices are left out and told.
 The label is the read key: whoever has the link reads the file.")]

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod denylist;
+mod deploy;
 mod help;
 mod links;
 mod owner;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::program::Home;
 
 /// A node that ends with its test.
-struct Node {
+pub(crate) struct Node {
     child: Child,
     address: SocketAddr,
 }
@@ -50,7 +50,7 @@ fn origin(home: &Home, name: &str, country: &str) -> Node {
     run_origin(home, name)
 }
 
-fn run_origin(home: &Home, name: &str) -> Node {
+pub(crate) fn run_origin(home: &Home, name: &str) -> Node {
     let mut command = home.command(&["origin", "run", "--config", &format!("{name}.toml"), "--json"]);
     let mut child = command.stdout(Stdio::null()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();

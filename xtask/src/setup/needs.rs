@@ -104,6 +104,7 @@ pub(super) const NEEDS: &[Need] = &[
         "the second engine of the catalog; tests start a server of their own",
     ),
     must(Purpose::Test, &["sqlite3"], "sqlite3", "takes the backup of a catalog as operators do"),
+    must(Purpose::Test, &["systemd-analyze"], "systemd", "reads the units of deploy/ as a machine does"),
     may(
         Purpose::Test,
         &["chromium", "chromium-browser", "google-chrome"],

@@ -1,0 +1,229 @@
+//! What `deploy/` brings to a machine: units, scripts of the package, samples, the container. Each is run or read as the machine would.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use crate::program::Home;
+
+const PROGRAM: &str = "/usr/bin/evernear";
+const EDGE_UNIT: &str = include_str!("../../../deploy/evernear-edge.service");
+const ORIGIN_UNIT: &str = include_str!("../../../deploy/evernear-origin.service");
+const CONTAINER: &str = include_str!("../../../deploy/Containerfile");
+const EDGE_SAMPLE: &str = include_str!("../../../edge/edge.sample.toml");
+const ORIGIN_SAMPLE: &str = include_str!("../../../origin/origin.sample.toml");
+const MANIFEST: &str = include_str!("../../Cargo.toml");
+
+fn output(command: &mut Command) -> Output {
+    let name = command.get_program().to_string_lossy().into_owned();
+    command.output().unwrap_or_else(|error| panic!("{name}: {error}; `./x setup --test` installs it"))
+}
+
+/// What systemd finds wrong with a unit, the program being where it was built.
+fn verdict(home: &Home, name: &str, unit: &str) -> String {
+    home.write(name, unit.replace(PROGRAM, env!("CARGO_BIN_EXE_evernear")));
+    let verified = output(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(home.path().join(name)));
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert!(verified.status.success() || !said.is_empty(), "{name}: {}", verified.status);
+    said
+}
+
+#[test]
+fn units_say_nothing_that_systemd_does_not_know() {
+    let home = Home::new();
+    for (name, unit) in [("evernear-edge.service", EDGE_UNIT), ("evernear-origin.service", ORIGIN_UNIT)] {
+        assert_eq!(verdict(&home, name, unit), "", "{name}");
+        let misspelt = unit.replace("ProtectSystem", "ProtectSytem");
+        assert!(
+            verdict(&home, &format!("misspelt-{name}"), &misspelt).contains("ProtectSytem"),
+            "the judge reads keys"
+        );
+    }
+}
+
+/// The words after the program in each command of the unit files and the container.
+fn commands() -> Vec<Vec<String>> {
+    let of_units =
+        [EDGE_UNIT, ORIGIN_UNIT].into_iter().flat_map(str::lines).filter_map(|line| line.split_once(PROGRAM));
+    let mut commands: Vec<Vec<String>> =
+        of_units.map(|(_, words)| words.split_whitespace().map(str::to_owned).collect()).collect();
+    let line = CONTAINER.lines().find_map(|line| line.strip_prefix("CMD ")).unwrap();
+    commands.push(serde_json::from_str(line).unwrap());
+    commands
+}
+
+#[test]
+fn every_command_of_units_and_container_is_one_of_the_program() {
+    let (home, commands) = (Home::new(), commands());
+    assert_eq!(commands.len(), 6, "{commands:?}");
+    for mut words in commands {
+        let config = words.pop().unwrap();
+        assert!(config.starts_with("/etc/evernear/"), "{config}");
+        words.push("absent.toml".to_owned());
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let done = home.run(&words);
+        assert!(done.code == 1 && done.err.contains("absent.toml"), "{words:?}: {} {}", done.code, done.err);
+    }
+}
+
+/// A sample with its keys in the home, and with ports that are free, or need no root, in place of those of the world.
+fn placed(home: &Home, sample: &str) -> String {
+    let home = home.path().display().to_string();
+    let sample = sample.replace("/etc/evernear", &home).replace("/var/lib/evernear", &home);
+    sample.replace("listen = \"192.0.2.10:7400\"", "listen = \"127.0.0.1:0\"").replace("0.0.0.0:", "127.0.0.1:10")
+}
+
+#[test]
+fn the_samples_of_the_package_are_configurations_of_the_program() {
+    let home = Home::new();
+    home.good(&["cluster", "init", "keys"]);
+    for (name, role) in [("edge-brussels", "edge"), ("bru1-a", "origin")] {
+        home.good(&["cluster", "issue", "keys", name, "--role", role]);
+        for end in ["pem", "key"] {
+            fs::copy(home.path().join(format!("keys/{name}.{end}")), home.path().join(format!("{name}.{end}")))
+                .unwrap();
+        }
+    }
+    fs::copy(home.path().join("keys/authority.pem"), home.path().join("authority.pem")).unwrap();
+    let name = |end: &str| home.path().join(format!("evernear.example.{end}"));
+    let made = output(
+        Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9"])
+            .args([
+                "-subj",
+                "/CN=evernear.example",
+                "-addext",
+                "subjectAltName=DNS:evernear.example,DNS:*.evernear.example",
+            ])
+            .arg("-keyout")
+            .arg(name("key"))
+            .arg("-out")
+            .arg(name("pem")),
+    );
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    home.write("edge.toml", placed(&home, EDGE_SAMPLE));
+    assert_eq!(home.good(&["edge", "check-config", "--config", "edge.toml"])["http"], "127.0.0.1:1080");
+    home.write("origin.toml", placed(&home, ORIGIN_SAMPLE));
+    drop(crate::road::run_origin(&home, "origin"));
+
+    // The edge of the samples finds the origin of the samples.
+    let seed = EDGE_SAMPLE.split("[[seeds]]").nth(1).unwrap();
+    for key in ["name", "address"] {
+        let value = seed.lines().find_map(|line| line.strip_prefix(&format!("{key} = "))).unwrap();
+        let own = if key == "name" { "name" } else { "listen" };
+        assert!(ORIGIN_SAMPLE.contains(&format!("\n{own} = {value}\n")), "{key} = {value}");
+    }
+}
+
+/// A script of the package in a root of its own, before a service manager that writes down what it is told.
+fn run_script(home: &Home, script: &str, arguments: &[&str]) {
+    let root = home.path().join("root").display().to_string();
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/debian").join(script)).unwrap();
+    let mut text = text.replace("#DEBHELPER#", "");
+    for folder in ["/etc/evernear", "/var/cache/evernear", "/var/lib/evernear", "/run/systemd/system"] {
+        text = text.replace(folder, &format!("{root}{folder}"));
+    }
+    // The package's user is not on this machine.
+    home.write(script, text.replace("-g evernear", ""));
+    let manager = format!("{root}/deb-systemd-invoke");
+    fs::write(&manager, format!("#!/bin/sh\necho \"$@\" >> '{root}/told'\n")).unwrap();
+    fs::set_permissions(&manager, Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{root}:/usr/bin:/bin");
+    let done = output(Command::new("sh").arg(home.path().join(script)).args(arguments).env("PATH", path));
+    assert!(done.status.success() && done.stderr.is_empty(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+fn scripts_of_the_package_keep_what_must_be_kept_and_tell_an_edge_of_an_upgrade() {
+    let home = Home::new();
+    let root = home.path().join("root");
+    let at = |path: &str| root.join(path);
+    for script in ["postinst", "postrm"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/debian").join(script);
+        assert!(output(Command::new("sh").arg("-n").arg(path)).status.success(), "{script}");
+    }
+    fs::create_dir_all(at("etc")).unwrap();
+    let told = || fs::read_to_string(at("told")).unwrap_or_default();
+
+    run_script(&home, "postinst", &["configure"]);
+    let mode = fs::metadata(at("etc/evernear")).unwrap().permissions().mode();
+    assert_eq!((mode & 0o777, told().as_str()), (0o750, ""), "a first installation starts nothing");
+    run_script(&home, "postinst", &["configure", "0.0.9"]);
+    assert_eq!(told(), "", "without systemd there is nobody to tell");
+    fs::create_dir_all(at("run/systemd/system")).unwrap();
+    for other in ["abort-upgrade", "triggered"] {
+        run_script(&home, "postinst", &[other, "0.0.9"]);
+    }
+    assert_eq!(told(), "");
+    run_script(&home, "postinst", &["configure", "0.0.9"]);
+    assert_eq!(told(), "try-reload-or-restart evernear-edge.service\n");
+
+    for folder in ["var/cache/evernear/disk", "var/lib/evernear/origin"] {
+        fs::create_dir_all(at(folder)).unwrap();
+    }
+    fs::write(at("etc/evernear/edge.key"), "a key").unwrap();
+    for kept in ["remove", "upgrade"] {
+        run_script(&home, "postrm", &[kept]);
+        assert!(at("var/cache/evernear/disk").exists() && at("var/lib/evernear/origin").exists(), "{kept}");
+    }
+    run_script(&home, "postrm", &["purge"]);
+    assert!(!at("var/cache/evernear").exists() && at("var/lib/evernear/origin").exists());
+    assert!(at("etc/evernear/edge.key").exists());
+    // Once they are empty they go too, and a second purge is none.
+    fs::remove_file(at("etc/evernear/edge.key")).unwrap();
+    fs::remove_dir(at("var/lib/evernear/origin")).unwrap();
+    for _ in 0..2 {
+        run_script(&home, "postrm", &["purge"]);
+        assert!(!at("etc/evernear").exists() && !at("var/lib/evernear").exists());
+    }
+}
+
+/// The files that a line of the package's list means; one `*` stands for anything.
+fn files_of(asset: &str) -> Vec<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(asset);
+    let (folder, name) = (path.parent().unwrap(), path.file_name().unwrap().to_str().unwrap());
+    let (begin, end) = name.split_once('*').unwrap_or((name, ""));
+    let is_meant = |file: &PathBuf| {
+        let file = file.file_name().unwrap().to_str().unwrap();
+        if name.contains('*') { file.starts_with(begin) && file.ends_with(end) } else { file == name }
+    };
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(is_meant).collect()
+}
+
+#[test]
+fn what_the_package_and_the_container_take_is_there() {
+    let list = MANIFEST.split("assets = [").nth(1).unwrap().split("\n]").next().unwrap();
+    let assets: Vec<&str> =
+        list.lines().filter_map(|line| line.trim().strip_prefix("[\"")?.split('"').next()).collect();
+    assert!(assets.len() >= 8, "{assets:?}");
+    // The program itself is built for the package.
+    for asset in assets.into_iter().filter(|asset| *asset != "target/release/evernear") {
+        assert!(!files_of(asset).is_empty(), "{asset} is not there");
+    }
+    for unit in ["evernear-edge", "evernear-origin"] {
+        assert!(MANIFEST.contains(&format!("unit-name = \"{unit}\"")));
+    }
+
+    let workspace = include_str!("../../../Cargo.toml");
+    assert!(CONTAINER.contains("--profile dist") && workspace.contains("\n[profile.dist]\n"));
+    assert!(CONTAINER.contains("--package cli") && MANIFEST.starts_with("[package]\nname = \"cli\"\n"));
+    assert!(MANIFEST.contains("[[bin]]\nname = \"evernear\"\n"));
+    assert!(CONTAINER.contains(&format!("COPY --from=build /src/target/dist/evernear {PROGRAM}\n")));
+    assert!(CONTAINER.contains(&format!("ENTRYPOINT [\"{PROGRAM}\"]\n")));
+    let line = |word: &str| CONTAINER.lines().find_map(|line| line.strip_prefix(word)).unwrap();
+    for folder in serde_json::from_str::<Vec<String>>(line("VOLUME ")).unwrap() {
+        assert!([EDGE_SAMPLE, ORIGIN_SAMPLE].iter().any(|sample| sample.contains(&folder)), "{folder}");
+    }
+    let exposed: Vec<&str> = line("EXPOSE ").split_whitespace().collect();
+    for (sample, port) in
+        [(ORIGIN_SAMPLE, 7400), (EDGE_SAMPLE, 53), (EDGE_SAMPLE, 80), (EDGE_SAMPLE, 443), (EDGE_SAMPLE, 9100)]
+    {
+        assert!(sample.contains(&format!(":{port}\"\n")) && exposed.contains(&&*format!("{port}/tcp")), "{port}");
+    }
+    for port in ["53/udp", "443/udp"] {
+        assert!(exposed.contains(&port), "{port}");
+    }
+}
