@@ -29,9 +29,13 @@ pub(super) fn of(name: &NodeName, page: &ObjectPage, standings: &mut Standings) 
             moved.add(bytes(&gone));
             continue;
         }
-        match targets(row, &found, standings) {
-            Ok(_) => moving.add(bytes(&leaving)),
-            Err(refusal) => stuck.entry(plainly(&refusal)).or_default().add(bytes(&leaving)),
+        let targets = targets(row, &found, standings);
+        let goes = |column: &usize| targets.chosen.iter().any(|(chosen, _)| chosen == column);
+        match targets.refusal {
+            Some(refusal) if !leaving.iter().all(goes) => {
+                stuck.entry(plainly(&refusal)).or_default().add(bytes(&leaving));
+            }
+            _ => moving.add(bytes(&leaving)),
         }
     }
     let stuck = stuck.into_iter().map(|(why, amount)| Obstacle { why, amount }).collect();
@@ -101,6 +105,21 @@ mod tests {
         doubled.shards.push((2, name(7)));
         let went = judge(8, doubled);
         assert_eq!((went.moving, went.moved, went.stuck), (Amount::default(), one, vec![]));
+    }
+
+    #[test]
+    fn a_shard_that_lost_ones_leave_no_node_for_cannot_go() {
+        let judge = |spares: usize| {
+            let mut standings = cluster(6 + spares, |number, entry| {
+                entry.draining = number == 2;
+                if number < 2 {
+                    entry.seen = 900;
+                }
+            });
+            let page = of(&name(2), &page(row()), &mut standings);
+            (page.moving.objects, page.stuck.len())
+        };
+        assert_eq!([1, 2, 3].map(judge), [(0, 1), (0, 1), (1, 0)]);
     }
 
     #[test]

@@ -125,7 +125,10 @@ async fn attempt(node: &Arc<Node>, taken: &Repair) -> Result<(), Failure> {
     let found = diagnose(&row, &mut standings);
     let targets = match &taken.target {
         Some((column, to)) if may_move(&row, &found, *column, to, &mut standings) => vec![(*column, to.clone())],
-        None if !found.is_well() => targets(&row, &found, &standings).map_err(Failure::Placement)?,
+        None if !found.is_well() => match targets(&row, &found, &standings) {
+            Targets { chosen, refusal: Some(refusal) } if chosen.is_empty() => return Err(Failure::Placement(refusal)),
+            Targets { chosen, .. } => chosen,
+        },
         _ => return Ok(()),
     };
     let plan = plan(node, &row, &found, &standings, targets);
@@ -153,23 +156,50 @@ fn may_move(row: &ObjectRow, found: &Diagnosis, column: usize, to: &NodeName, st
     found.is_well() && row.shards.iter().all(|(_, at)| at != to) && is_well_with(row, column, to, standings, &caps)
 }
 
-/// Chooses where the columns go that are lost or lie wrong.
-pub(super) fn targets(
+/// Where columns go that are lost or lie wrong.
+pub(super) struct Targets {
+    pub(super) chosen: Vec<(usize, NodeName)>,
+    /// Why not all of them found a node.
+    pub(super) refusal: Option<PlacementError>,
+}
+
+/// Chooses where the columns go that are lost or lie wrong: all of them or, where nodes or caps do not allow that, as many as
+/// find a node, the lost ones first. One column more is one loss more that the object survives; the next walk asks for the rest.
+pub(super) fn targets(row: &ObjectRow, found: &Diagnosis, standings: &Standings) -> Targets {
+    let moves = found.displaced.iter().map(|(column, _)| *column);
+    let columns: Vec<usize> = found.lost.iter().copied().chain(moves).collect();
+    let refusal = match placed(row, found, standings, &columns) {
+        Ok(chosen) => return Targets { chosen, refusal: None },
+        Err(refusal) => Some(refusal),
+    };
+    // What finds nodes finds them for fewer too.
+    let fewer: Vec<&[usize]> = (1..columns.len()).map(|count| &columns[..count]).collect();
+    let most = fewer.partition_point(|some| placed(row, found, standings, some).is_ok());
+    let chosen = fewer[..most].last().and_then(|some| placed(row, found, standings, some).ok());
+    Targets { chosen: chosen.unwrap_or_default(), refusal }
+}
+
+/// Chooses a node for each of these columns; the others stay as they are.
+fn placed(
     row: &ObjectRow,
     found: &Diagnosis,
     standings: &Standings,
+    columns: &[usize],
 ) -> Result<Vec<(usize, NodeName)>, PlacementError> {
     let redundancy = row.public.redundancy().expect("an object without columns has a diagnosis without losses");
-    let mut held = vec![None; row.public.columns()];
-    for (column, at) in &found.kept {
+    let there = || found.kept.iter().chain(&found.displaced);
+    // A lost column that waits needs no node either: it counts as lying where another does.
+    let mut held = vec![there().next().map(|(_, at)| at.clone()); row.public.columns()];
+    for (column, at) in there() {
         held[*column] = Some(at.clone());
+    }
+    for column in columns {
+        held[*column] = None;
     }
     let Lease { wanted, refused, caps, .. } = row.lease.clone();
     let ask = PlacementAsk { wanted, refused, caps, held, ..PlacementAsk::new(redundancy, row.id().0) };
     let placed = place(&ask, standings.takers())?;
-    let moves = found.displaced.iter().map(|(column, _)| *column);
-    let columns = found.lost.iter().copied().chain(moves);
-    Ok(columns.map(|column| (column, placed.nodes[column].clone())).collect())
+    Ok(columns.iter().map(|column| (*column, placed.nodes[*column].clone())).collect())
 }
 
 /// Decides what is read where, nearest first.
@@ -224,4 +254,56 @@ async fn tell(node: &Arc<Node>, row: &ObjectRow, done: &Repaired) -> Result<(), 
     }
     node.feed.written();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use format::Level;
+
+    use super::*;
+    use crate::repair::sample::{cluster, name, row};
+
+    fn chosen(row: &ObjectRow, standings: &mut Standings) -> Vec<(usize, NodeName)> {
+        let caps = standings.caps(row.public.redundancy().unwrap(), &row.lease);
+        let caps = if row.lease.caps.is_empty() { vec![(Level::Node, 1)] } else { caps };
+        targets(row, &Diagnosis::of(row, standings, &caps), standings).chosen
+    }
+
+    #[test]
+    fn as_many_columns_move_as_there_are_nodes_for_and_lost_ones_are_first() {
+        // Nodes 0 and 1 are down and 2 is to be emptied, so three columns look for a node.
+        let with_spares = |spares: usize| {
+            let mut standings = cluster(6 + spares, |number, entry| {
+                entry.draining = number == 2;
+                if number < 2 {
+                    entry.seen = 900;
+                }
+            });
+            let chosen = chosen(&row(), &mut standings);
+            let mut nodes: Vec<NodeName> = chosen.iter().map(|(_, node)| node.clone()).collect();
+            nodes.sort();
+            assert_eq!(nodes, (6..6 + chosen.len()).map(name).collect::<Vec<_>>());
+            chosen.iter().map(|(column, _)| *column).collect::<Vec<_>>()
+        };
+        assert_eq!([0, 1, 2, 3].map(with_spares), [vec![], vec![0], vec![0, 1], vec![0, 1, 2]]);
+    }
+
+    #[test]
+    fn a_cap_that_cannot_be_kept_holds_back_only_what_it_forbids() {
+        let lease = Lease { caps: vec!["operator=4".parse().unwrap()], ..row().lease };
+        let row = ObjectRow { lease, ..row() };
+        // Nodes 0 to 5 are one operator's: two columns are too many there, and only one node is another's.
+        let mut standings = cluster(8, |number, entry| {
+            entry.place.operator = if number == 7 { "b" } else { "a" }.to_owned();
+        });
+        assert_eq!(chosen(&row, &mut standings), [(4, name(7))]);
+        // One column is lost. Nobody is free but of the operator who has as many as may be, so what lies too many stays, too.
+        let mut standings = cluster(7, |number, entry| {
+            entry.place.operator = "a".to_owned();
+            if number == 0 {
+                entry.seen = 900;
+            }
+        });
+        assert_eq!(chosen(&row, &mut standings), vec![]);
+    }
 }
