@@ -643,10 +643,16 @@ mod tests {
     fn the_periods_of_acme_have_bounds() {
         let acme = |more: &str| {
             let acme = format!("secret = \"/s\"\n[https.acme]\ndirectory = \"https://ca.example\"\n{more}");
-            let files =
-                "certificate = \"/etc/evernear/evernear.example.pem\"\nkey = \"/etc/evernear/evernear.example.key\"\n";
-            assert!(SAMPLE.contains(files));
-            Config::from_toml(&SAMPLE.replacen(files, "", 1).replacen("[cache]", &format!("{acme}\n[cache]"), 1))
+            let files = [
+                "certificate = \"/etc/evernear/evernear.example.pem\"\n",
+                "key = \"/etc/evernear/evernear.example.key\"\n",
+            ];
+            let without = |sample: String, line: &str| {
+                assert!(sample.contains(line), "{line}");
+                sample.replacen(line, "", 1)
+            };
+            let sample = files.into_iter().fold(SAMPLE.to_owned(), |sample, line| without(sample, line));
+            Config::from_toml(&sample.replacen("[cache]", &format!("{acme}\n[cache]"), 1))
         };
         let periods = |config: Config| config.https.unwrap().acme.map(|acme| (acme.look_seconds, acme.retry_seconds));
         assert_eq!(periods(acme("").unwrap()), Some((5, 60)));

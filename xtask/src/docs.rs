@@ -14,7 +14,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     {
         // The test that compares the page with the program writes it when it is asked to. With `cluster`, so that what was
         // built for the tests serves.
-        let mut test = command::cargo(&["test", "--package", "cluster", "--package", "cli", "--test", "it", "reference"]);
+        let mut test =
+            command::cargo(&["test", "--package", "cluster", "--package", "cli", "--test", "it", "reference"]);
         return command::run(test.env("EVERNEAR_WRITE_REFERENCE", "1"));
     }
     let mut doc = command::cargo(&["doc", "--no-deps", "--workspace"]);

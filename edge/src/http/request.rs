@@ -162,7 +162,8 @@ mod tests {
     #[test]
     fn a_target_without_a_slash_is_no_path() {
         let refused = |target: &str| {
-            let head = http::Request::builder().uri(target).header("host", "a.example").body(()).unwrap().into_parts().0;
+            let head =
+                http::Request::builder().uri(target).header("host", "a.example").body(()).unwrap().into_parts().0;
             matches!(Intake::read(&head, false, SocketAddr::from(([192, 0, 2, 7], 1)), false), Intake::Refused(..))
         };
         for target in ["cat.jpg", "user@evil.example", "evil.example:80"] {

@@ -17,7 +17,7 @@ use crate::{
     http3::viewer,
     https::{host, start_with},
     policy::{TTL, publish_component},
-    site::{Curl, Site, Stored, noise},
+    site::{Curl, Site, Stored, close, noise},
 };
 
 const PAGES: &[u8] = include_bytes!("../../../policies/prebuilt/pages.wasm");
@@ -88,7 +88,7 @@ impl Scene {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let secret = folder.path().join("zone.secret");
-        std::fs::write(&secret, "5b".repeat(32)).unwrap();
+        close(&secret, &"5b".repeat(32));
         let links = LinksConfig { secret: secret.clone() };
         let (certificate, https, site) = start_with(false, |config| config.links = Some(links)).await;
         let key = edge::link_key(&secret, &site.owner.id()).unwrap();

@@ -155,6 +155,15 @@ impl Reader {
                     self.resize(inode, number(arguments[1]));
                 }
             }
+            // Room for more bytes makes the file longer by zeros.
+            "fallocate" => {
+                assert_eq!(arguments[1], "0", "fallocate of another kind is not modelled");
+                if let Some(Open::File { inode, .. }) = self.open.get(&number(arguments[0])).cloned() {
+                    let end: u64 = number::<u64>(arguments[2]) + number::<u64>(arguments[3]);
+                    let length = self.lengths[inode.0].max(end);
+                    self.resize(inode, length);
+                }
+            }
             "fsync" | "fdatasync" => {
                 if let Some(Open::File { inode, .. }) = self.open.get(&number(arguments[0])) {
                     self.ops.push(Op::Sync { inode: *inode });
