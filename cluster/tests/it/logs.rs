@@ -2,7 +2,8 @@
 //! whatever is asked, by whom, and however it goes wrong.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Command, Output},
 };
@@ -38,6 +39,7 @@ impl Loud {
         let https = free_port().unwrap();
         let path = |name: &str| processes.path(name);
         fs::write(path("zone.secret"), ZONE_SECRET).unwrap();
+        fs::set_permissions(path("zone.secret"), Permissions::from_mode(0o600)).unwrap();
         let made = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9"])
             .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,DNS:*.localhost"])
