@@ -1,7 +1,9 @@
-//! How likely an object is lost in a year, for every profile and beside plain copies: a birth-death chain over the number of
-//! lost columns, as in Patterson, Gibson and Katz (1988) and every RAID paper since, with the lazy threshold of our repair.
+//! How likely an object is lost in a year, for every profile and beside plain copies: a birth-death chain over the
+//! number of lost columns, as in Patterson, Gibson and Katz (1988) and every RAID paper since, with the lazy threshold
+//! of our repair.
 //!
-//! A model, no measurement: its inputs are printed above its table, and what it leaves out stands in `docs/durability.md`.
+//! A model, no measurement: its inputs are printed above its table, and what it leaves out stands in
+//! `docs/durability.md`.
 
 use std::fmt::Write as _;
 
@@ -61,12 +63,13 @@ impl Assumptions {
     }
 }
 
-/// Returns the mean years until k + m columns have lost more than m, when repair begins at `repair_from` lost ones and then
-/// makes all of them again at once.
+/// Returns the mean years until k + m columns have lost more than m, when repair begins at `repair_from` lost ones and
+/// then makes all of them again at once.
 ///
-/// From i lost columns the chain goes to i + 1 at (n - i) times the loss rate and back to none at the repair rate. So the way
-/// up from none without a return has the product of the chances of each step, and the mean time is the mean time of one such
-/// attempt over that product: no difference of nearly equal numbers anywhere, however safe the object is.
+/// From i lost columns the chain goes to i + 1 at (n - i) times the loss rate and back to none at the repair rate. So
+/// the way up from none without a return has the product of the chances of each step, and the mean time is the mean
+/// time of one such attempt over that product: no difference of nearly equal numbers anywhere, however safe the object
+/// is.
 fn mean_years_to_loss(redundancy: Redundancy, repair_from: usize, loss_rate: f64, repair_hours: f64) -> f64 {
     let (columns, parity) = (redundancy.columns(), redundancy.parity());
     let count = |n: usize| f64::from(u16::try_from(n).unwrap_or(u16::MAX));

@@ -1,5 +1,5 @@
-//! CPU time per cached request: the edge beside Debian's nginx and Varnish, same machine, same run, interleaved, one core for
-//! servers and one for whoever asks.
+//! CPU time per cached request: the edge beside Debian's nginx and Varnish, same machine, same run, interleaved, one
+//! core for servers and one for whoever asks.
 
 use std::{
     fmt::Write as _,

@@ -1,4 +1,5 @@
-//! Asking a server for the same thing many times: h2load, and over HTTP/3, which Debian's h2load does not speak, h3's own client.
+//! Asking a server for the same thing many times: h2load, and over HTTP/3, which Debian's h2load does not speak, h3's
+//! own client.
 
 use std::{
     net::SocketAddr,

@@ -63,7 +63,8 @@ impl Nginx {
         let prefix = processes.path("nginx");
         fs::create_dir_all(&prefix)?;
         let Certificate { file, key } = certificate;
-        // The folder is its owner's alone, so a worker of another user could not read it; nginx ignores `user` unless run by root.
+        // The folder is its owner's alone, so a worker of another user could not read it; nginx ignores `user` unless
+        // run by root.
         let config = format!(
             "daemon off; worker_processes 1; pid {prefix}/pid; error_log {prefix}/error; user root; worker_rlimit_nofile 8192;\n\
              events {{ worker_connections 4096; }}\n\

@@ -1,7 +1,8 @@
-//! How a running edge makes way for a successor, a new configuration or a new program, without a connection refused or cut.
+//! How a running edge makes way for a successor, a new configuration or a new program, without a connection refused or
+//! cut.
 //!
-//! The successor gets the listening sockets as service managers pass them (`sd_listen_fds(3)`), and a socket on which it says that
-//! it answers. Until it has said so its predecessor answers, and goes on if it never does.
+//! The successor gets the listening sockets as service managers pass them (`sd_listen_fds(3)`), and a socket on which
+//! it says that it answers. Until it has said so its predecessor answers, and goes on if it never does.
 
 use std::{
     env, io,
@@ -31,7 +32,8 @@ pub(crate) struct Handed {
 }
 
 impl Handed {
-    /// Takes what the environment names; nothing when there is no predecessor and no service manager that listens for us.
+    /// Takes what the environment names; nothing when there is no predecessor and no service manager that listens for
+    /// us.
     pub(crate) fn take() -> Self {
         let mut passed = ListenFd::from_env();
         let mut handed = Self::default();
@@ -49,8 +51,8 @@ impl Handed {
         handed
     }
 
-    /// Tells the predecessor that this process answers, or the service manager where there is none. To the manager a predecessor is
-    /// the main process, whose word alone counts.
+    /// Tells the predecessor that this process answers, or the service manager where there is none. To the manager a
+    /// predecessor is the main process, whose word alone counts.
     ///
     /// # Errors
     /// When the predecessor waits no longer: it answers on, so this process must not.
@@ -65,7 +67,8 @@ impl Handed {
     }
 }
 
-/// Starts this program again, as it was started and from where it lies now, and waits until it answers. Returns its process.
+/// Starts this program again, as it was started and from where it lies now, and waits until it answers. Returns its
+/// process.
 ///
 /// # Errors
 /// When it does not answer in time; it is ended then.

@@ -1,5 +1,5 @@
-//! Lines of a node's log, written together: a busy edge says thousands a second, and a call of the system for each was a tenth
-//! of what a small answer cost. None waits longer than a tenth of a second; a warning waits for nothing.
+//! Lines of a node's log, written together: a busy edge says thousands a second, and a call of the system for each was
+//! a tenth of what a small answer cost. None waits longer than a tenth of a second; a warning waits for nothing.
 
 use std::{
     io::{self, Write},

@@ -1,4 +1,5 @@
-//! `evernear`: one binary, subcommands only. Reads the command line, sets up telemetry, runs one command, says how it went.
+//! `evernear`: one binary, subcommands only. Reads the command line, sets up telemetry, runs one command, says how it
+//! went.
 
 mod commands;
 mod fault;

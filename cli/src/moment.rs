@@ -1,4 +1,5 @@
-//! Moments as people write them on a command line: a date, an RFC 3339 time, or so many days, hours or minutes from now.
+//! Moments as people write them on a command line: a date, an RFC 3339 time, or so many days, hours or minutes from
+//! now.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,8 +15,8 @@ pub(crate) fn parse(text: &str) -> anyhow::Result<u64> {
     parse_at(text, now())
 }
 
-/// Returns a reader of moments that are still to come, which otherwise says what else to do. For clap: the error is shown
-/// beside the option, and nothing was done yet.
+/// Returns a reader of moments that are still to come, which otherwise says what else to do. For clap: the error is
+/// shown beside the option, and nothing was done yet.
 pub(crate) fn to_come(or_else: &'static str) -> impl Fn(&str) -> anyhow::Result<u64> + Clone + Send + Sync {
     move |text| to_come_at(text, now(), or_else)
 }

@@ -1,5 +1,5 @@
-//! Where an owner's policy lets shards lie: its `place` hook, asked once for each upload, before anything is read. What it
-//! says becomes part of the lease, so that repairs and moves keep to it and nobody has to ask again.
+//! Where an owner's policy lets shards lie: its `place` hook, asked once for each upload, before anything is read. What
+//! it says becomes part of the lease, so that repairs and moves keep to it and nobody has to ask again.
 
 use std::{
     collections::BTreeMap,
@@ -245,7 +245,8 @@ fn domains(place: &Place) -> impl Iterator<Item = Domain> {
     country.into_iter().chain(within.into_iter().flatten())
 }
 
-/// The number by which a policy knows an operator or a datacentre: the first four bytes of its name's BLAKE3; 0 without name.
+/// The number by which a policy knows an operator or a datacentre: the first four bytes of its name's BLAKE3; 0 without
+/// name.
 fn number(name: &str) -> u32 {
     let [a, b, c, d, ..] = BlobId::of(name.as_bytes()).0;
     if name.is_empty() { 0 } else { u32::from_be_bytes([a, b, c, d]) }

@@ -20,8 +20,8 @@ enum Look {
     Plain,
 }
 
-/// Starts logging: warnings for commands, more for nodes; `EVERNEAR_LOG` says otherwise in the syntax of `tracing`. What is
-/// returned writes the last lines of a node when it is dropped.
+/// Starts logging: warnings for commands, more for nodes; `EVERNEAR_LOG` says otherwise in the syntax of `tracing`.
+/// What is returned writes the last lines of a node when it is dropped.
 pub(crate) fn start(command: &Command, options: &Options) -> Option<Ending<io::Stderr>> {
     let level = if command.is_node() { "info" } else { "warn" };
     let look = match options.json {

@@ -1,5 +1,5 @@
-//! What it costs to choose the nodes of one object: by the zones alone, under caps that cross, where they are scarce, for two lost
-//! columns, and when it cannot be.
+//! What it costs to choose the nodes of one object: by the zones alone, under caps that cross, where they are scarce,
+//! for two lost columns, and when it cannot be.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;

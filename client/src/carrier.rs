@@ -1,5 +1,5 @@
-//! What carries a call of the node API to its node and the answer back: HTTP/2 with mutual TLS, one connection for each node,
-//! kept as long as it lives. Tests put their own network in its place.
+//! What carries a call of the node API to its node and the answer back: HTTP/2 with mutual TLS, one connection for each
+//! node, kept as long as it lives. Tests put their own network in its place.
 
 use std::{
     collections::HashMap,
@@ -50,7 +50,8 @@ pub trait Carrier: Send + Sync + 'static {
 }
 
 type Connection = http2::SendRequest<CallBody>;
-/// Connecting is single flight for each node: whoever comes second waits for the first, bounded by the connect deadline.
+/// Connecting is single flight for each node: whoever comes second waits for the first, bounded by the connect
+/// deadline.
 type Slot = Arc<tokio::sync::Mutex<Option<(SocketAddr, Connection)>>>;
 
 /// The network.

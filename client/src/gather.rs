@@ -1,20 +1,20 @@
 //! Gathering one stripe, as a state machine: which columns to fetch now, and when the stripe can be answered.
 //!
-//! No IO and no clock: the driver passes the time since the start and says what arrived or failed. A strip whose hash is
-//! wrong has failed like one that never came; the erasure code does not care why.
+//! No IO and no clock: the driver passes the time since the start and says what arrived or failed. A strip whose hash
+//! is wrong has failed like one that never came; the erasure code does not care why.
 //!
-//! The plan goes by expected time. When few blocks are wanted, their own strips are fetched and nothing is decoded. When most
-//! of the stripe is wanted, or a wanted node is slow or lost, the k nearest strips are fetched, whichever they are.
-//! A fetch that takes longer than its node's 95th percentile is doubted: it may still come, but another strip is
-//! fetched in its stead. Every column is fetched at most once, so a stripe costs at most k + m strips.
+//! The plan goes by expected time. When few blocks are wanted, their own strips are fetched and nothing is decoded.
+//! When most of the stripe is wanted, or a wanted node is slow or lost, the k nearest strips are fetched, whichever
+//! they are. A fetch that takes longer than its node's 95th percentile is doubted: it may still come, but another strip
+//! is fetched in its stead. Every column is fetched at most once, so a stripe costs at most k + m strips.
 
 use std::time::Duration;
 
 /// Recovering a stripe of 16+8 takes about this long on one core (own measurement, `bench/results`); it is added to the
 /// expected time of a plan that decodes.
 const DECODE_TIME: Duration = Duration::from_millis(2);
-/// A wanted node is slow when waiting for it takes this many times longer than decoding from others: fewer would fetch k
-/// strips for one too often.
+/// A wanted node is slow when waiting for it takes this many times longer than decoding from others: fewer would fetch
+/// k strips for one too often.
 const SLOW_FACTOR: u32 = 4;
 
 /// A column that can be fetched.

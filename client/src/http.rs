@@ -1,5 +1,5 @@
-//! The transport over HTTP: what each call of the node API says and what its answers mean. A [`Carrier`] brings them to the
-//! node.
+//! The transport over HTTP: what each call of the node API says and what its answers mean. A [`Carrier`] brings them to
+//! the node.
 
 use std::{sync::Arc, time::Duration};
 

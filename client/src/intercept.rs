@@ -1,5 +1,5 @@
-//! A transport with something before every call: one place forwards the whole node API, so that distance, faults and whatever
-//! a test wants are each one small type. For tests and the demo.
+//! A transport with something before every call: one place forwards the whole node API, so that distance, faults and
+//! whatever a test wants are each one small type. For tests and the demo.
 
 use std::sync::Arc;
 

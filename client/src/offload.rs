@@ -5,9 +5,9 @@ use tokio::{
     task::{JoinError, spawn_blocking},
 };
 
-/// Runs work on a thread where it holds nobody up. On a runtime of one thread it runs at once: the order of events depends
-/// on nothing outside then, so that tests in virtual time come out the same every time. Dropped, it runs to its end or has
-/// not begun.
+/// Runs work on a thread where it holds nobody up. On a runtime of one thread it runs at once: the order of events
+/// depends on nothing outside then, so that tests in virtual time come out the same every time. Dropped, it runs to its
+/// end or has not begun.
 ///
 /// # Errors
 /// [`JoinError`] when the work panicked, or the runtime ends before it began.

@@ -15,8 +15,8 @@ const SAMPLES: usize = 64;
 const DISTRUST: Duration = Duration::from_secs(30);
 /// Each further wrong answer doubles that, so many times at most: one and a half hours.
 const DOUBLINGS_MAX: u32 = 7;
-/// A node that others stood in for, and that was not heard of for so long when they did so again, drips: five in a hundred
-/// answers of honest ones are doubted, but others of theirs come meanwhile.
+/// A node that others stood in for, and that was not heard of for so long when they did so again, drips: five in a
+/// hundred answers of honest ones are doubted, but others of theirs come meanwhile.
 const SILENCE: Duration = Duration::from_millis(300);
 /// One that drips is asked last for this long, doubled each time that it goes on when it is asked again.
 const DRIP_DISTRUST: Duration = Duration::from_secs(120);
@@ -104,8 +104,8 @@ impl Pace {
         })
     }
 
-    /// Notes that a node was doubted and had not answered when it was no longer needed. Who does that again and again is asked
-    /// last for ever longer, so that one that drips costs little even of the slowest hundredth of reads.
+    /// Notes that a node was doubted and had not answered when it was no longer needed. Who does that again and again
+    /// is asked last for ever longer, so that one that drips costs little even of the slowest hundredth of reads.
     pub(crate) fn late(&self, node: &NodeName, now: Instant) {
         self.with(node, |answers| {
             let since = *answers.late_since.get_or_insert(now);

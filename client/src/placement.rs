@@ -1,5 +1,5 @@
-//! Choosing the nodes of an object: distinct origins by weighted rendezvous, spread over countries, operators, datacentres and
-//! zones as owner and cluster want it. Pure; the spreading itself is [`spread`].
+//! Choosing the nodes of an object: distinct origins by weighted rendezvous, spread over countries, operators,
+//! datacentres and zones as owner and cluster want it. Pure; the spreading itself is [`spread`].
 
 mod refusal;
 mod spread;
@@ -37,7 +37,8 @@ pub struct PlacementAsk {
     pub wanted: Vec<Domain>,
     /// In none of these.
     pub refused: Vec<Domain>,
-    /// At most so many columns in one place of a level, those held among them. Of several for one level the smallest counts.
+    /// At most so many columns in one place of a level, those held among them. Of several for one level the smallest
+    /// counts.
     pub caps: Vec<Cap>,
     /// The nodes of columns that stay where they are; empty when there are none.
     pub held: Vec<Option<NodeName>>,
@@ -80,9 +81,10 @@ pub struct Placement {
 
 /// Chooses a node for each column that is not held. `bench/results/placement.md` has the cost.
 ///
-/// Of all ways to keep to the caps it takes the one with the node of the highest score, of these the one with the next highest, and so
-/// on. Without a cap for zones at most m / 2 columns lie in one zone when there are enough zones, so that a lost zone leaves half the
-/// parity; else the smallest number that fits, and [`Placement::zones_survived`] says what that is worth.
+/// Of all ways to keep to the caps it takes the one with the node of the highest score, of these the one with the next
+/// highest, and so on. Without a cap for zones at most m / 2 columns lie in one zone when there are enough zones, so
+/// that a lost zone leaves half the parity; else the smallest number that fits, and [`Placement::zones_survived`] says
+/// what that is worth.
 ///
 /// # Errors
 /// [`PlacementError`].
@@ -127,8 +129,8 @@ pub fn place(ask: &PlacementAsk, nodes: &[NodeEntry]) -> Result<Placement, Place
     })
 }
 
-/// Returns the most columns that [`place`] puts into one zone when its owner caps nothing: m / 2 or the smallest number that
-/// fits; none when there are too few nodes. Costs one pass over the nodes.
+/// Returns the most columns that [`place`] puts into one zone when its owner caps nothing: m / 2 or the smallest number
+/// that fits; none when there are too few nodes. Costs one pass over the nodes.
 #[must_use]
 pub fn zone_columns_max(
     redundancy: Redundancy,
@@ -151,7 +153,8 @@ fn zone_columns_best(redundancy: Redundancy) -> usize {
     (redundancy.parity() / 2).max(1)
 }
 
-/// Chooses `need` of the candidates under the caps of the ask, and under the smallest cap for zones that fits when it has none.
+/// Chooses `need` of the candidates under the caps of the ask, and under the smallest cap for zones that fits when it
+/// has none.
 fn spread_out(
     ask: &PlacementAsk,
     candidates: &[&NodeEntry],

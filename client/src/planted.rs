@@ -1,5 +1,5 @@
-//! Bugs that can be planted, each by its name, to show that the tests find them. Builds without the feature `planted` have none of
-//! it: [`planted`] is a constant there.
+//! Bugs that can be planted, each by its name, to show that the tests find them. Builds without the feature `planted`
+//! have none of it: [`planted`] is a constant there.
 
 /// A bug, named by what it leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -172,8 +172,8 @@ impl Reader {
     /// Fetches a record; its lease is verified, its manifests are not opened. Cancel safe.
     ///
     /// # Errors
-    /// [`ReadError::NotFound`] when every node asked has none, [`ReadError::Unavailable`] when none has it and some did not
-    /// answer.
+    /// [`ReadError::NotFound`] when every node asked has none, [`ReadError::Unavailable`] when none has it and some did
+    /// not answer.
     pub async fn record(&self, locator: &Locator) -> Result<Record, ReadError> {
         let found = self.ask_record(locator, |_, record| Some(record)).await?;
         found.ok_or(ReadError::NotFound { locator: *locator })
@@ -266,8 +266,9 @@ impl Reader {
 
     /// Fetches and opens an object. Cancel safe.
     ///
-    /// A record that does not open proves nothing: anybody can sign one under this locator with keys of its own. So other
-    /// nodes are asked, and an erasure counts against a record that opens only when the object's own owner signed it later.
+    /// A record that does not open proves nothing: anybody can sign one under this locator with keys of its own. So
+    /// other nodes are asked, and an erasure counts against a record that opens only when the object's own owner signed
+    /// it later.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -301,8 +302,8 @@ impl Reader {
         Ok((Arc::new(object), record))
     }
 
-    /// Reads blocks of one stripe: the data columns `columns`, ascending. When too few strips are where `placement` says, other
-    /// copies of the record are asked where the shards have moved. Cancel safe.
+    /// Reads blocks of one stripe: the data columns `columns`, ascending. When too few strips are where `placement`
+    /// says, other copies of the record are asked where the shards have moved. Cancel safe.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -346,8 +347,9 @@ impl Reader {
         Ok(read)
     }
 
-    /// Asks all who should have the record where its shards are now; none when nobody says anything new. A copy may be as old as
-    /// the placement in hand, so any other word about a column counts more: a wrong one costs a fetch, never a wrong byte.
+    /// Asks all who should have the record where its shards are now; none when nobody says anything new. A copy may be
+    /// as old as the placement in hand, so any other word about a column counts more: a wrong one costs a fetch, never
+    /// a wrong byte.
     async fn moved(&self, object: &Object, placement: &[Option<NodeName>]) -> Option<Vec<Option<NodeName>>> {
         let locator = object.locator();
         let asked = self.record_nodes(&locator).into_iter().map(async |(node, _)| {
@@ -503,8 +505,8 @@ impl Reader {
         (column, Some(node), fetched)
     }
 
-    /// Tells an origin of a strip that was wrong or missing, in the background. When many are on their way this one is not sent:
-    /// who reads the strip again reports it again.
+    /// Tells an origin of a strip that was wrong or missing, in the background. When many are on their way this one is
+    /// not sent: who reads the strip again reports it again.
     fn report(&self, ticket: Ticket) {
         let Ok(permit) = self.reports.clone().try_acquire_owned() else { return };
         let (transport, origins) = (self.transport.clone(), self.topology.origins_by_distance(&self.here));

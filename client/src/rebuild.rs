@@ -1,8 +1,9 @@
-//! Rebuilding the lost columns of one object, as a state machine: which k columns to read from now on. No IO and no clock.
+//! Rebuilding the lost columns of one object, as a state machine: which k columns to read from now on. No IO and no
+//! clock.
 //!
-//! A lost column costs reading k others, and all lost columns together cost no more: the k reads of a stripe give every lost
-//! strip of it. A source that fails or lies is replaced by the next best; strips read before stay good, because each was
-//! proven under its own root.
+//! A lost column costs reading k others, and all lost columns together cost no more: the k reads of a stripe give every
+//! lost strip of it. A source that fails or lies is replaced by the next best; strips read before stay good, because
+//! each was proven under its own root.
 
 use format::{NodeName, PublicManifest};
 

@@ -1,6 +1,6 @@
-//! Makes lost shards again and moves shards, over any [`Transport`]: reads k columns in windows of stripes, computes the lost
-//! strips, appends them to upload sessions on their new nodes. Everything read is proven under its root; everything written is
-//! checked by the node that takes it. No key is needed anywhere.
+//! Makes lost shards again and moves shards, over any [`Transport`]: reads k columns in windows of stripes, computes
+//! the lost strips, appends them to upload sessions on their new nodes. Everything read is proven under its root;
+//! everything written is checked by the node that takes it. No key is needed anywhere.
 
 use std::{sync::Arc, time::Duration};
 
@@ -87,7 +87,8 @@ struct Session {
     upload: String,
 }
 
-/// Repairs one object. Dropped, it leaves upload sessions that their nodes collect, and shards that were already durable.
+/// Repairs one object. Dropped, it leaves upload sessions that their nodes collect, and shards that were already
+/// durable.
 ///
 /// # Errors
 /// [`RepairError`]; a target that fails alone is in [`Repaired::failed`] instead.
@@ -161,7 +162,8 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Returns how many stripes from `first` on fit a window that reads `columns` strips of each. All have strips of one length.
+    /// Returns how many stripes from `first` on fit a window that reads `columns` strips of each. All have strips of
+    /// one length.
     fn window(&self, first: u64, end: u64, columns: usize) -> u64 {
         let strip = self.public.strip_bytes(StripeIndex(first)).unwrap_or(STRIP_BYTES_MAX).max(1);
         let fit = (WINDOW_BYTES / (strip * columns.max(1))).max(1) as u64;

@@ -81,8 +81,8 @@ impl TransportError {
     }
 }
 
-/// The node API, method by method; `format::wire` has the table. Every method ends in bounded time and may be dropped at
-/// any await: a dropped call leaves at most an upload session, which the node collects.
+/// The node API, method by method; `format::wire` has the table. Every method ends in bounded time and may be dropped
+/// at any await: a dropped call leaves at most an upload session, which the node collects.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
     /// Reads strips of a shard: the body of a `ShardSlice`, unverified.

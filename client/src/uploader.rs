@@ -29,7 +29,8 @@ const LANE_STRIPS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// After the quorum the other columns have this long to become durable before the record is filed without them.
 const STRAGGLERS: Duration = Duration::from_secs(2);
-/// Copies of the record of an inline object, which holds its bytes: as many as the smallest sharded objects have shards.
+/// Copies of the record of an inline object, which holds its bytes: as many as the smallest sharded objects have
+/// shards.
 const INLINE_COPIES: usize = 4;
 
 /// Why an upload failed. Nothing was acknowledged; shards already stored are collected by their origins.
@@ -134,7 +135,8 @@ impl Uploader {
         self
     }
 
-    /// Hands a stripe to its nodes. Waits while their lanes are full. Not cancel safe: a stripe half handed out is lost.
+    /// Hands a stripe to its nodes. Waits while their lanes are full. Not cancel safe: a stripe half handed out is
+    /// lost.
     ///
     /// # Errors
     /// [`UploadError::Placement`] on the first stripe, [`UploadError::Lost`] when too many nodes failed.
@@ -156,8 +158,8 @@ impl Uploader {
         Ok(Sharded { placement, scatter: Scatter::new(redundancy), lanes, last: None })
     }
 
-    /// Makes the shards durable and files the record. Returns once k + ceil(m / 2) columns and enough copies of the record
-    /// are durable; slower columns had [`STRAGGLERS`] to join.
+    /// Makes the shards durable and files the record. Returns once k + ceil(m / 2) columns and enough copies of the
+    /// record are durable; slower columns had [`STRAGGLERS`] to join.
     ///
     /// # Errors
     /// [`UploadError`].
@@ -285,9 +287,9 @@ fn unfinished(node: &NodeName) -> TransportError {
     TransportError::Unreachable { node: node.clone(), reason: "its lane was cancelled".to_owned() }
 }
 
-/// Returns the origins that hold a record besides those with shards: the first m + 1 of the locator's rendezvous order, so that
-/// it survives what the shards survive. The record of an inline object holds its bytes, so the owner's places bind it as they
-/// bind shards.
+/// Returns the origins that hold a record besides those with shards: the first m + 1 of the locator's rendezvous order,
+/// so that it survives what the shards survive. The record of an inline object holds its bytes, so the owner's places
+/// bind it as they bind shards.
 #[must_use]
 pub fn record_homes<'a>(record: &Record, origins: &'a [NodeEntry]) -> Vec<&'a NodeName> {
     let redundancy = record.public.redundancy();

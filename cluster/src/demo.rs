@@ -1,5 +1,5 @@
-//! The demo: stores files, prints how to read them, and shows each promise kept as it happens. With `--check` a broken promise
-//! is an error, so the demo is also the test of the whole road.
+//! The demo: stores files, prints how to read them, and shows each promise kept as it happens. With `--check` a broken
+//! promise is an error, so the demo is also the test of the whole road.
 #![expect(clippy::print_stdout, reason = "a demo talks to the person in front of it")]
 
 use std::{
@@ -58,7 +58,8 @@ struct Shown {
 /// Runs the demo until it is told to end, or to its end with `--check`. Its folder goes with it, whatever ends it.
 ///
 /// # Errors
-/// When a file cannot be stored, the network does not start, a promise is broken, or a signal comes before all is shown.
+/// When a file cannot be stored, the network does not start, a promise is broken, or a signal comes before all is
+/// shown.
 pub fn demo(options: &DemoOptions, mut signals: Signals) -> Result<()> {
     let files = files(options)?;
     files.iter().try_for_each(|file| sources::check(file))?;
@@ -335,8 +336,8 @@ impl Show {
     }
 }
 
-/// Flips one bit in the first strip of every large shard in an origin's folder, and one in every 4 KiB of the packs of small
-/// ones. Returns how many files there were.
+/// Flips one bit in the first strip of every large shard in an origin's folder, and one in every 4 KiB of the packs of
+/// small ones. Returns how many files there were.
 ///
 /// # Errors
 /// When there is no shard.

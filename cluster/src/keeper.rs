@@ -1,5 +1,5 @@
-//! An owner who remembers: what was acknowledged, by the hash of its bytes, so that after any harm it can be said what is lost,
-//! what is wrong and what lacks redundancy.
+//! An owner who remembers: what was acknowledged, by the hash of its bytes, so that after any harm it can be said what
+//! is lost, what is wrong and what lacks redundancy.
 
 use std::{
     io::Cursor,
@@ -91,8 +91,8 @@ impl Keeper {
         Ok(kept)
     }
 
-    /// Removes one of what was acknowledged, if there is any. Once it was tried, nothing is promised of the object any more; when
-    /// it is acknowledged, the object must never come back.
+    /// Removes one of what was acknowledged, if there is any. Once it was tried, nothing is promised of the object any
+    /// more; when it is acknowledged, the object must never come back.
     ///
     /// # Errors
     /// When the removal is not acknowledged.
@@ -188,8 +188,8 @@ impl Keeper {
         asked.into_iter().collect()
     }
 
-    /// Waits until every column of every object was seen to lie well, and returns how long it took. Nothing new must be hurt
-    /// meanwhile: what lay well is not asked for again.
+    /// Waits until every column of every object was seen to lie well, and returns how long it took. Nothing new must be
+    /// hurt meanwhile: what lay well is not asked for again.
     ///
     /// # Errors
     /// When that takes longer than `deadline`; an object that lacks something is in the error.

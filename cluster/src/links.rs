@@ -1,5 +1,5 @@
-//! Simulated distance: every call waits for the round trip of light in fibre between two places before it goes out. What is
-//! read over it is counted, so that the demo can say what a read cost.
+//! Simulated distance: every call waits for the round trip of light in fibre between two places before it goes out.
+//! What is read over it is counted, so that the demo can say what a read cost.
 
 use std::{
     collections::BTreeMap,

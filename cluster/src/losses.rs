@@ -1,6 +1,6 @@
-//! Losses: folders, nodes and a zone of a running cluster are lost one after the other. After each, all redundancy must come
-//! back while every read is exact, and repair may read hardly more than it must: k columns of each object, once for all
-//! columns that it lost.
+//! Losses: folders, nodes and a zone of a running cluster are lost one after the other. After each, all redundancy must
+//! come back while every read is exact, and repair may read hardly more than it must: k columns of each object, once
+//! for all columns that it lost.
 #![expect(clippy::print_stdout, reason = "it talks to the person in front of it")]
 
 use std::{
@@ -30,12 +30,13 @@ const ZONE_ORIGINS: u8 = 2;
 const PROFILE: &str = "4+2";
 /// The k of the profile.
 const DATA: usize = 4;
-/// Quick clocks. A node is down after eight seconds, and one that fell silent within two announcements of it goes with it.
+/// Quick clocks. A node is down after eight seconds, and one that fell silent within two announcements of it goes with
+/// it.
 const LIMITS: &str = "announce_seconds = 1\ndown_seconds = 8\nscan_seconds = 2\nrepairs_max = 2\n\
                       repair_bytes_per_second = 0\nsweep_seconds = 2\n";
 const DEADLINE: Duration = Duration::from_secs(300);
-/// Read by repair against the least. Above 1 only when a node is lost while an object that it shares with another is under
-/// repair already, or a read is tried again; below it something was not counted.
+/// Read by repair against the least. Above 1 only when a node is lost while an object that it shares with another is
+/// under repair already, or a read is tried again; below it something was not counted.
 const READ_FACTOR: RangeInclusive<f64> = 0.999..=1.1;
 /// Written once and synced, for what the disk gives.
 const PROBE_BYTES: usize = 256 << 20;
@@ -237,8 +238,8 @@ impl Scene {
         Ok(Spent { read: status.repair_read_bytes, written: status.repaired_bytes })
     }
 
-    /// Reads one object after the other until the end; each must be exact. One that fails while a node dies under it is tried once
-    /// more, as a viewer would.
+    /// Reads one object after the other until the end; each must be exact. One that fails while a node dies under it is
+    /// tried once more, as a viewer would.
     async fn read(&self) -> Result<()> {
         let kept = self.keeper.kept();
         for kept in kept.iter().cycle() {

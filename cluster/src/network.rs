@@ -1,4 +1,5 @@
-//! Starting and stopping the network: authority, origins, edges and an owner, each as it would be on a machine of its own.
+//! Starting and stopping the network: authority, origins, edges and an owner, each as it would be on a machine of its
+//! own.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},

@@ -1,5 +1,5 @@
-//! The network's owner, in a state folder as `evernear` keeps one. What this process stores with it, anybody may list, add to or
-//! remove from another terminal, with the program and the same files.
+//! The network's owner, in a state folder as `evernear` keeps one. What this process stores with it, anybody may list,
+//! add to or remove from another terminal, with the program and the same files.
 
 use std::{
     fs,
@@ -27,8 +27,8 @@ use crate::{
 pub struct OwnerFolder(PathBuf);
 
 impl OwnerFolder {
-    /// Makes the folder: an owner key and the key file that opens it, an identity in the cluster, a configuration that names all
-    /// origins.
+    /// Makes the folder: an owner key and the key file that opens it, an identity in the cluster, a configuration that
+    /// names all origins.
     pub(crate) fn make(
         path: PathBuf,
         authority: &Authority,
@@ -76,8 +76,8 @@ impl OwnerFolder {
         &self.0
     }
 
-    /// Returns three lines for a terminal that store a file of this folder and read it: they say which owner in which cluster, store,
-    /// and ask the nearest edge for the URL that was printed. `evernear` is the program.
+    /// Returns three lines for a terminal that store a file of this folder and read it: they say which owner in which
+    /// cluster, store, and ask the nearest edge for the URL that was printed. `evernear` is the program.
     #[must_use]
     pub fn lines(&self, evernear: &Path, file: &str) -> [String; 3] {
         let (folder, evernear) = (quoted(&self.0), quoted(evernear));

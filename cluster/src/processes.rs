@@ -1,5 +1,5 @@
-//! A cluster of real processes: origins and an edge, each `evernear ... run` with a configuration of its own, and an owner. For
-//! measurements, and for tests that kill them.
+//! A cluster of real processes: origins and an edge, each `evernear ... run` with a configuration of its own, and an
+//! owner. For measurements, and for tests that kill them.
 
 use std::{
     fs,
@@ -323,7 +323,8 @@ impl Drop for Processes {
     }
 }
 
-/// Returns the program `evernear`, which lies beside this program or, as tests lie in a folder below that of programs, above it.
+/// Returns the program `evernear`, which lies beside this program or, as tests lie in a folder below that of programs,
+/// above it.
 ///
 /// # Errors
 /// When it is not built.
@@ -369,8 +370,8 @@ pub fn peak_kib(pid: u32) -> Result<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
-/// Returns a port that nobody uses now, TCP and UDP, below those that Linux gives to connections and to whoever asks for any
-/// (32,768 and up), so that none of them takes it before its listener does.
+/// Returns a port that nobody uses now, TCP and UDP, below those that Linux gives to connections and to whoever asks
+/// for any (32,768 and up), so that none of them takes it before its listener does.
 ///
 /// # Errors
 /// When a hundred of them are taken.

@@ -1,5 +1,5 @@
-//! The signals that end a program: Ctrl-C, SIGTERM, SIGHUP. The first asks it to end its network and to remove its folder; Ctrl-C
-//! or SIGTERM after that ends it at once.
+//! The signals that end a program: Ctrl-C, SIGTERM, SIGHUP. The first asks it to end its network and to remove its
+//! folder; Ctrl-C or SIGTERM after that ends it at once.
 //!
 //! They are awaited on a thread of their own, so that the second one counts whatever the program is busy with.
 
@@ -127,8 +127,8 @@ impl Streams {
         }
     }
 
-    /// Tells of the first signal, and ends the program at the next. A terminal that goes away sends SIGHUP twice: its shell does,
-    /// and then the kernel.
+    /// Tells of the first signal, and ends the program at the next. A terminal that goes away sends SIGHUP twice: its
+    /// shell does, and then the kernel.
     async fn watch(mut self, first: &watch::Sender<Option<Signal>>) {
         first.send_replace(Some(self.next().await));
         loop {

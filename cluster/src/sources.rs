@@ -8,8 +8,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use twin::{NodeKind, Tree};
 
-/// Refuses what cannot be stored: what is not there or cannot be read, what is neither file nor folder, a folder without a file.
-/// It opens what it may open: a pipe would wait for its writer, and a device may have no end.
+/// Refuses what cannot be stored: what is not there or cannot be read, what is neither file nor folder, a folder
+/// without a file. It opens what it may open: a pipe would wait for its writer, and a device may have no end.
 ///
 /// # Errors
 /// What is wrong with which path.

@@ -1,13 +1,14 @@
-//! The torture: real processes under load while they are killed, their disks bitten and their folders deleted. At its end every
-//! acknowledged object must read back exactly, with all its redundancy, and every removed one must be gone.
+//! The torture: real processes under load while they are killed, their disks bitten and their folders deleted. At its
+//! end every acknowledged object must read back exactly, with all its redundancy, and every removed one must be gone.
 //!
-//! It has two acts. In the first the objects are few, and harm comes in rounds: two nodes lose bits all over their disks, or
-//! their whole folders, and all must be healed before the next round. In the second there are many writers, and processes die all
-//! the time; nothing has to heal in between, because a process that is killed loses nothing.
+//! It has two acts. In the first the objects are few, and harm comes in rounds: two nodes lose bits all over their
+//! disks, or their whole folders, and all must be healed before the next round. In the second there are many writers,
+//! and processes die all the time; nothing has to heal in between, because a process that is killed loses nothing.
 //!
-//! One seed draws everything that is not the machine's own timing: sizes, victims, moments, bits. Of the shards of one object
-//! never more than m are hurt before all is healed again: more cannot be survived by any code with that parity. Uploads pause
-//! for the moment of the harm, because one that was acknowledged at its quorum has less than m to lose until it is healed.
+//! One seed draws everything that is not the machine's own timing: sizes, victims, moments, bits. Of the shards of one
+//! object never more than m are hurt before all is healed again: more cannot be survived by any code with that parity.
+//! Uploads pause for the moment of the harm, because one that was acknowledged at its quorum has less than m to lose
+//! until it is healed.
 #![expect(clippy::print_stdout, reason = "a torture talks to the person in front of it")]
 
 mod harm;

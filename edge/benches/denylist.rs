@@ -1,4 +1,5 @@
-//! What a denylist of 10^6 rules costs: to read, in memory, and for each request, beside the hash alone that every look-up needs. Prints a table.
+//! What a denylist of 10^6 rules costs: to read, in memory, and for each request, beside the hash alone that every
+//! look-up needs. Prints a table.
 //!
 //! `cargo bench -p edge --bench denylist`
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement prints its result and fails by panicking")]

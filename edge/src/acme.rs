@@ -1,9 +1,10 @@
-//! The zone's certificate from an ACME authority (RFC 8555): ordered by one edge, answered for by the DNS door of every edge
-//! (DNS-01, RFC 8555 section 8.4), shared sealed through the origins, renewed when the authority says so (RFC 9773).
+//! The zone's certificate from an ACME authority (RFC 8555): ordered by one edge, answered for by the DNS door of every
+//! edge (DNS-01, RFC 8555 section 8.4), shared sealed through the origins, renewed when the authority says so (RFC
+//! 9773).
 //!
-//! Every edge looks at the shared note each `look_seconds`; when something is due, the first to write its name into it does
-//! it. Keeps true: an edge that dies, an authority that refuses, origins that are away cost time and never the certificate
-//! in use.
+//! Every edge looks at the shared note each `look_seconds`; when something is due, the first to write its name into it
+//! does it. Keeps true: an edge that dies, an authority that refuses, origins that are away cost time and never the
+//! certificate in use.
 
 mod shared;
 
@@ -93,8 +94,8 @@ pub(crate) struct Keeper {
     /// The newest version seen, and what it says.
     version: u64,
     shared: Shared,
-    /// The configuration, read at the start, may name another authority than the certificate's. Edges that run under the one
-    /// before it leave the new certificate alone, or two configurations would order against each other.
+    /// The configuration, read at the start, may name another authority than the certificate's. Edges that run under
+    /// the one before it leave the new certificate alone, or two configurations would order against each other.
     moves: bool,
 }
 
@@ -113,7 +114,8 @@ impl Keeper {
 
     /// Keeps the certificate for ever. Dropped in the middle of an order, it leaves a hold that ends by itself.
     pub(crate) async fn run(mut self) {
-        // instant-acme takes the process's provider; where two are built in, one has to be named. Set already: the same.
+        // instant-acme takes the process's provider; where two are built in, one has to be named. Set already: the
+        // same.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut failing = String::new();
         loop {
@@ -326,9 +328,9 @@ async fn values(order: &mut Order) -> Result<Vec<String>, OrderError> {
     Ok(values)
 }
 
-/// Says when to renew, seconds since 1970: at a moment that `fraction` (0 to 1) picks from the window that the authority
-/// advises, the one picked before when it still lies in the window (RFC 9773 section 4.2); without advice after two thirds of
-/// the certificate's life.
+/// Says when to renew, seconds since 1970: at a moment that `fraction` (0 to 1) picks from the window that the
+/// authority advises, the one picked before when it still lies in the window (RFC 9773 section 4.2); without advice
+/// after two thirds of the certificate's life.
 fn renewal(times: (u64, u64), advice: Option<(u64, u64)>, picked: u64, fraction: f64) -> u64 {
     let (begins, ends) = times;
     match advice {

@@ -57,7 +57,8 @@ impl HttpServerApp for Admin {
     }
 }
 
-/// Whether viewers should be sent here: without an origin only what is cached is served. Seconds since 1970, 0 for never.
+/// Whether viewers should be sent here: without an origin only what is cached is served. Seconds since 1970, 0 for
+/// never.
 fn ready(announced: u64, now: u64) -> (StatusCode, String) {
     match now.saturating_sub(announced) {
         0..=SILENT_SECONDS => (StatusCode::OK, "ready\n".to_owned()),

@@ -1,5 +1,5 @@
-//! Decoded blocks in memory, weighed in bytes. The key is (locator, block): no query string, header or host spelling makes a
-//! second entry. Plaintext lives here and nowhere else on an edge.
+//! Decoded blocks in memory, weighed in bytes. The key is (locator, block): no query string, header or host spelling
+//! makes a second entry. Plaintext lives here and nowhere else on an edge.
 
 use bytes::Bytes;
 use format::{BlockIndex, Locator};

@@ -86,8 +86,8 @@ pub struct DnsConfig {
     /// What a viewer is told whose place the owner's policy gives no edge at all. Absent: `nxdomain`.
     #[serde(default)]
     pub refused: RefusedName,
-    /// Whether HTTPS records (RFC 9460) are published: where viewers reach TLS on port 443, for a browser that finds the record
-    /// insists on it (RFC 9460 section 9.5). Absent: no.
+    /// Whether HTTPS records (RFC 9460) are published: where viewers reach TLS on port 443, for a browser that finds
+    /// the record insists on it (RFC 9460 section 9.5). Absent: no.
     #[serde(default)]
     pub https_records: bool,
     /// TCP connections at one time; more are closed at once. Absent: 1,024.
@@ -96,8 +96,8 @@ pub struct DnsConfig {
     /// TCP connections at one time from one address (IPv6: one /64). Absent: 32.
     #[serde(default = "default_dns_connections_per_address_max")]
     pub connections_per_address_max: usize,
-    /// Seconds that a TCP connection may be silent: a question must be whole so long after the last answer, and an answer be
-    /// read. Absent: 5 (RFC 7766 section 6.2.3: "on the order of seconds").
+    /// Seconds that a TCP connection may be silent: a question must be whole so long after the last answer, and an
+    /// answer be read. Absent: 5 (RFC 7766 section 6.2.3: "on the order of seconds").
     #[serde(default = "default_idle_seconds")]
     pub idle_seconds: u64,
 }
@@ -119,8 +119,9 @@ pub enum RefusedName {
 pub struct HttpConfig {
     /// HTTP/1.1 and HTTP/2 (prior knowledge) in clear.
     pub listen: SocketAddr,
-    /// Prefixes of balancers, whose connections begin with a PROXY header (version 1 or 2) that names the viewer; so do theirs to
-    /// `https.listen`. HTTP/3 is refused them: over UDP there is no such header. Absent: none, and nobody is believed.
+    /// Prefixes of balancers, whose connections begin with a PROXY header (version 1 or 2) that names the viewer; so do
+    /// theirs to `https.listen`. HTTP/3 is refused them: over UDP there is no such header. Absent: none, and nobody is
+    /// believed.
     #[serde(default)]
     pub balancers: Vec<Net>,
     /// Connections at one time. At the limit one that waits for a request gives way. Absent: 8,192.
@@ -129,7 +130,8 @@ pub struct HttpConfig {
     /// Connections at one time from one address (IPv6: one /64). Absent: 512.
     #[serde(default = "default_connections_per_address_max")]
     pub connections_per_address_max: usize,
-    /// Seconds until a connection that opened must have sent its PROXY header, and its first request's header. Absent: 10.
+    /// Seconds until a connection that opened must have sent its PROXY header, and its first request's header. Absent:
+    /// 10.
     #[serde(default = "default_header_seconds")]
     pub header_seconds: u64,
 }
@@ -151,8 +153,8 @@ impl HttpConfig {
     }
 }
 
-/// The HTTP door over TLS 1.3: HTTP/1.1, HTTP/2 and HTTP/3. TCP and UDP have connections to themselves, as many as [`HttpConfig`]
-/// says.
+/// The HTTP door over TLS 1.3: HTTP/1.1, HTTP/2 and HTTP/3. TCP and UDP have connections to themselves, as many as
+/// [`HttpConfig`] says.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpsConfig {
@@ -168,8 +170,9 @@ pub struct HttpsConfig {
     /// The authority that certifies the zone. Absent: the files say.
     #[serde(default)]
     pub acme: Option<AcmeConfig>,
-    /// A file of 64 hex digits, the same at all edges of the zone and nowhere else: it seals session tickets, and what edges leave
-    /// with the origins for each other. Absent: sessions are resumed only where they began, and there is no `acme`.
+    /// A file of 64 hex digits, the same at all edges of the zone and nowhere else: it seals session tickets, and what
+    /// edges leave with the origins for each other. Absent: sessions are resumed only where they began, and there is no
+    /// `acme`.
     #[serde(default)]
     pub secret: Option<PathBuf>,
     /// Whether `http.listen` only sends viewers here. Absent: yes.
@@ -203,8 +206,8 @@ pub struct DenylistConfig {
     pub status: u16,
 }
 
-/// A certificate authority that speaks ACME (RFC 8555). It asks the DNS door of any edge for proof, so the zone must be delegated to
-/// the edges. Naming one agrees to its terms of service.
+/// A certificate authority that speaks ACME (RFC 8555). It asks the DNS door of any edge for proof, so the zone must be
+/// delegated to the edges. Naming one agrees to its terms of service.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AcmeConfig {
@@ -216,16 +219,17 @@ pub struct AcmeConfig {
     /// The PEM file of the root that its own HTTPS is trusted by. Absent: the system's roots.
     #[serde(default)]
     pub authority: Option<PathBuf>,
-    /// The name it goes by in CAA records (RFC 8659), for example `letsencrypt.org`: then no other may certify the zone, nor may
-    /// anybody but this account (RFC 8657). Absent: there is no such record.
+    /// The name it goes by in CAA records (RFC 8659), for example `letsencrypt.org`: then no other may certify the
+    /// zone, nor may anybody but this account (RFC 8657). Absent: there is no such record.
     #[serde(default)]
     pub caa: Option<String>,
-    /// Seconds between looks at what the zone's edges share: what one wrote, all have after so long and a round trip. The same at
-    /// all edges of the zone, because who orders waits twice as long for the others to show the proof. Absent: 5.
+    /// Seconds between looks at what the zone's edges share: what one wrote, all have after so long and a round trip.
+    /// The same at all edges of the zone, because who orders waits twice as long for the others to show the proof.
+    /// Absent: 5.
     #[serde(default = "default_look_seconds")]
     pub look_seconds: u64,
-    /// Seconds until the next order after one that failed, doubled with each failure up to four hours: authorities count them
-    /// (Let's Encrypt: 5 an hour). Absent: 60.
+    /// Seconds until the next order after one that failed, doubled with each failure up to four hours: authorities
+    /// count them (Let's Encrypt: 5 an hour). Absent: 60.
     #[serde(default = "default_retry_seconds")]
     pub retry_seconds: u64,
 }
@@ -379,7 +383,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Checks what the types do not say. [`crate::Edge::start`] checks again, so that a configuration made in code counts too.
+    /// Checks what the types do not say. [`crate::Edge::start`] checks again, so that a configuration made in code
+    /// counts too.
     ///
     /// # Errors
     /// [`ConfigError`] naming the field.
@@ -492,7 +497,8 @@ impl Config {
         if self.public.is_empty() { vec![self.http.listen.ip()] } else { self.public.clone() }
     }
 
-    /// Returns the seeds as a first node list. Their places are not known yet, so they count as being where the edge is.
+    /// Returns the seeds as a first node list. Their places are not known yet, so they count as being where the edge
+    /// is.
     #[must_use]
     pub fn seed_nodes(&self) -> Vec<wire::NodeEntry> {
         let entry = |seed: &Seed| wire::NodeEntry {

@@ -115,8 +115,9 @@ impl Connections {
 }
 
 impl Open {
-    /// Tells one that waits to give way, and frees its place. False when none was found. Each is looked at in turn, and gives way when
-    /// it was waiting already at the look before (the clock algorithm: Corbato, "A Paging Experiment with the Multics System", 1968).
+    /// Tells one that waits to give way, and frees its place. False when none was found. Each is looked at in turn, and
+    /// gives way when it was waiting already at the look before (the clock algorithm: Corbato, "A Paging Experiment
+    /// with the Multics System", 1968).
     fn make_room(&mut self) -> bool {
         for _ in 0..LOOKS_MAX {
             let Some((number, seen)) = self.turns.pop_front() else { return false };

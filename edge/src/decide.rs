@@ -1,5 +1,5 @@
-//! Decisions: one version of an owner's policy, what it says of a request, and the memory of what it said. No IO, no clock:
-//! the same facts give the same verdict.
+//! Decisions: one version of an owner's policy, what it says of a request, and the memory of what it said. No IO, no
+//! clock: the same facts give the same verdict.
 //!
 //! The trie is asked first (tens of nanoseconds); a fresh instance runs on a miss (microseconds).
 
@@ -127,8 +127,8 @@ impl Program {
         Ok(said)
     }
 
-    /// Says where blocks of an object may lie at this edge. A run without a verdict keeps none: that costs reads, where a guess
-    /// could keep what the owner forbids.
+    /// Says where blocks of an object may lie at this edge. A run without a verdict keeps none: that costs reads, where
+    /// a guess could keep what the owner forbids.
     pub(crate) fn hold(&self, ask: &Arc<Ask>) -> Tier {
         if !self.chain.has(Hook::Hold) {
             return Tier::Disk;
@@ -209,8 +209,8 @@ impl Decision {
         Self { viewer_seconds: served.served.client_ttl.min(turns).min(left), served }
     }
 
-    /// Joins the decisions of a directory's policy and of the policy of the object in it, as the links of one policy are
-    /// joined: the first refusal decides, the shorter lifetime holds, what both say of caches and headers adds up.
+    /// Joins the decisions of a directory's policy and of the policy of the object in it, as the links of one policy
+    /// are joined: the first refusal decides, the shorter lifetime holds, what both say of caches and headers adds up.
     pub(crate) fn and(self, then: &Self) -> Self {
         let viewer_seconds = self.viewer_seconds.min(then.viewer_seconds);
         if self.served.served.outcome != Outcome::Allow {
@@ -226,7 +226,8 @@ impl Decision {
         self.served.served.marks
     }
 
-    /// Returns the refusal, if it is one that is not a redirect. A redirect to nowhere is one: it must not end as a yes.
+    /// Returns the refusal, if it is one that is not a redirect. A redirect to nowhere is one: it must not end as a
+    /// yes.
     pub(crate) fn refusal(&self) -> Option<Fault> {
         let status = self.served.served.status;
         match self.served.served.outcome {
@@ -395,7 +396,8 @@ mod tests {
             "unreachable".to_owned(),
             "loop br 0 end".to_owned(),
             "i32.const 0 i32.const 1 i32.const 0 i32.div_u i32.store8".to_owned(),
-            // No such outcome; a status of another class; a header set, a target, a rate class that are not in the config.
+            // No such outcome; a status of another class; a header set, a target, a rate class that are not in the
+            // config.
             field("i32.store8", 0, 6),
             field("i32.store16", 2, 451),
             field("i32.store", 24, 1),

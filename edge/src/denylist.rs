@@ -1,9 +1,9 @@
-//! What the operator of an edge does not serve: lists in the compact denylist format (IPIP-383), which other networks publish and
-//! share too.
+//! What the operator of an edge does not serve: lists in the compact denylist format (IPIP-383), which other networks
+//! publish and share too.
 //!
-//! An object is named by its locator, which opens nothing: `/evernear/LOCATOR`, or, so that a list tells nobody what to look for,
-//! `//HASH` with the SHA-256 of `LOCATOR/` in hex. A rule names one object wherever a path leads to it, so no slip of a pen hits
-//! many. Rules that name things of other networks hit nothing here.
+//! An object is named by its locator, which opens nothing: `/evernear/LOCATOR`, or, so that a list tells nobody what to
+//! look for, `//HASH` with the SHA-256 of `LOCATOR/` in hex. A rule names one object wherever a path leads to it, so no
+//! slip of a pen hits many. Rules that name things of other networks hit nothing here.
 
 use std::{
     collections::HashSet,
@@ -111,7 +111,8 @@ impl Denylist {
         Ok(denylist)
     }
 
-    /// Adds the rules of a list; returns how many name things of other networks. On an error, the line and what is wrong with it.
+    /// Adds the rules of a list; returns how many name things of other networks. On an error, the line and what is
+    /// wrong with it.
     fn add(&mut self, text: &str) -> Result<usize, (usize, RuleError)> {
         let header = header_lines(text);
         let mut strange = 0;

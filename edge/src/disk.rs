@@ -1,8 +1,8 @@
 //! The cache tier under memory: what origins answered, on a local disk, as ciphertext with its proof.
 //!
-//! foyer keeps the bytes, in files that never grow beyond the limit together; they survive a restart. Keeps true: plaintext is
-//! never written; what is read is proven under the object's root like an origin's word, so a disk that lies or rots costs a
-//! fetch; an object that is asked for once, as by who reads everything, drives out nothing.
+//! foyer keeps the bytes, in files that never grow beyond the limit together; they survive a restart. Keeps true:
+//! plaintext is never written; what is read is proven under the object's root like an origin's word, so a disk that
+//! lies or rots costs a fetch; an object that is asked for once, as by who reads everything, drives out nothing.
 
 use std::{
     fs::{DirBuilder, File, TryLockError},
@@ -24,16 +24,18 @@ use moka::{Entry, sync::Cache};
 
 use crate::{config::DiskConfig, metrics::Metrics};
 
-/// A file of the tier, and what is evicted at once: a thousandth of the limit, for each file stays open, but no less than this.
+/// A file of the tier, and what is evicted at once: a thousandth of the limit, for each file stays open, but no less
+/// than this.
 const FILE_BYTES_MIN: u64 = 4 * 1024 * 1024;
 const FILES_MAX: u64 = 1024;
 /// Answers on their way to the disk; more are dropped.
 const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Answers about objects asked for once, kept in memory until they are asked for again. Of the tier's limit: an eighth at most.
+/// Answers about objects asked for once, kept in memory until they are asked for again. Of the tier's limit: an eighth
+/// at most.
 const FRESH_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// An answer with its length and padding is so long on the disk that its entry ends with a page: foyer fills the last page of an
-/// entry with whatever its buffer held, which is memory that was never initialised.
+/// An answer with its length and padding is so long on the disk that its entry ends with a page: foyer fills the last
+/// page of an entry with whatever its buffer held, which is memory that was never initialised.
 const PAGE_BYTES: usize = 4096;
 /// What foyer 0.22 puts around a value: its header, and the key.
 const ENTRY_BYTES: usize = 36 + size_of::<u128>();
@@ -126,7 +128,8 @@ impl DiskTier {
         }
     }
 
-    /// Forgets an answer. Its bytes stay on the disk until others take their place, and one that restarts may find them again.
+    /// Forgets an answer. Its bytes stay on the disk until others take their place, and one that restarts may find them
+    /// again.
     pub(crate) fn forget(&self, ask: &ShardAsk) {
         self.fresh.remove(&(ask.object, ask.first));
         if self.holds(ask) {

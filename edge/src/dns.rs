@@ -1,7 +1,7 @@
 //! The DNS door: authoritative answers for one zone over UDP (hickory-server, our own handler) and TCP ([`tcp`]).
 //!
-//! question -> [`question`] (label checked, no look-up for wrong ones) -> [`subnet`] (where the viewer is) -> [`answer`].
-//! Left to a later version: DNSSEC, cookies, response rate limiting.
+//! question -> [`question`] (label checked, no look-up for wrong ones) -> [`subnet`] (where the viewer is) ->
+//! [`answer`]. Left to a later version: DNSSEC, cookies, response rate limiting.
 
 mod answer;
 mod question;

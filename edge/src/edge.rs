@@ -57,11 +57,12 @@ pub struct Parts {
     pub topology: Arc<Topology>,
     /// The policy engine; several edges in one process share one. Absent: a new one.
     pub engine: Option<Engine>,
-    /// The child process that compiles owners' policies. Absent: they are compiled in this process, which only a process
-    /// that knows its owners may do.
+    /// The child process that compiles owners' policies. Absent: they are compiled in this process, which only a
+    /// process that knows its owners may do.
     pub compiler: Option<ChildCommand>,
-    /// What a predecessor, or a service manager, listens with already. An address of the configuration that is not among them is
-    /// bound anew; what only one process can have, the port of HTTP/3 and the disk cache, is taken once the predecessor ended.
+    /// What a predecessor, or a service manager, listens with already. An address of the configuration that is not
+    /// among them is bound anew; what only one process can have, the port of HTTP/3 and the disk cache, is taken once
+    /// the predecessor ended.
     pub sockets: Sockets,
 }
 
@@ -126,7 +127,8 @@ pub struct Running {
     pub https: Option<SocketAddr>,
     /// Metrics and health.
     pub admin: Option<SocketAddr>,
-    /// Second handles of the listening sockets, for a successor. They keep the queues open, so let go of them before the shutdown.
+    /// Second handles of the listening sockets, for a successor. They keep the queues open, so let go of them before
+    /// the shutdown.
     pub sockets: Sockets,
     task: JoinHandle<()>,
 }
@@ -169,7 +171,8 @@ impl Edge {
         Ok(Checked { identity, in_use })
     }
 
-    /// Checks the configuration, binds all doors and starts answering. Ends when `shutdown` turns true or its sender goes.
+    /// Checks the configuration, binds all doors and starts answering. Ends when `shutdown` turns true or its sender
+    /// goes.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running.

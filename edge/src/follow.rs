@@ -1,7 +1,7 @@
 //! Keeps the edge in step with the cluster: the change feed by long poll, the announcement and the node list every 5 s.
 //!
-//! An erasure, a purge or a new policy is told within the round trip of a long poll; when no origin answers, the edge goes on with
-//! what it has and tries again.
+//! An erasure, a purge or a new policy is told within the round trip of a long poll; when no origin answers, the edge
+//! goes on with what it has and tries again.
 
 use std::{
     sync::Arc,

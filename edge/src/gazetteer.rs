@@ -1,7 +1,7 @@
 //! Countries as places: continent, and a point near which most of its people live.
 //!
-//! Most address databases give a country and no coordinates; steering then measures from this point. Within half a degree
-//! of nothing in particular: it decides which continent's edge is near, not which street's.
+//! Most address databases give a country and no coordinates; steering then measures from this point. Within half a
+//! degree of nothing in particular: it decides which continent's edge is near, not which street's.
 
 use format::Country;
 

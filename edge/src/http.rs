@@ -1,5 +1,5 @@
-//! The HTTP door: HTTP/1.1 and HTTP/2 in clear and over TLS, a pingora `HttpServerApp` behind our own accept loop, so that
-//! several edges run in one process; HTTP/3 beside it ([`quic`]).
+//! The HTTP door: HTTP/1.1 and HTTP/2 in clear and over TLS, a pingora `HttpServerApp` behind our own accept loop, so
+//! that several edges run in one process; HTTP/3 beside it ([`quic`]).
 //!
 //! connection (caps, deadline) -> request (framing checked, header bounded) -> [`answer`] -> [`reply`] -> [`session`].
 
@@ -225,7 +225,8 @@ async fn connection(
         }
     };
     let idle = async {
-        // An answer that begins after the shutdown closes its connection, so what is silent after this was silent all the while.
+        // An answer that begins after the shutdown closes its connection, so what is silent after this was silent all
+        // the while.
         let _ = shutdown.clone().wait_for(|down| *down).await;
         sleep(LINGER).await;
         while app.place.is_busy() {
@@ -246,8 +247,8 @@ struct Connection {
     is_secure: bool,
     begun: AtomicBool,
     first: Notify,
-    /// Busy from a request's header to the last byte of its answer. A connection of HTTP/2 stays so: pingora ends it by GOAWAY, once
-    /// its streams have ended.
+    /// Busy from a request's header to the last byte of its answer. A connection of HTTP/2 stays so: pingora ends it by
+    /// GOAWAY, once its streams have ended.
     place: Arc<Place>,
 }
 

@@ -9,9 +9,9 @@
 //! ```
 //!
 //! Keeps true: bytes come from [`client::Reader`] alone, which verified them; nobody is served while the owner's policy
-//! cannot be asked; a body is whole or its connection is cut. Logs: the target `access` has one event for each HTTP answer,
-//! with locators and cut addresses. hickory-server logs whole questions at `info`, and a label is a key: whoever sets up
-//! telemetry puts [`may_log`] before its own filter.
+//! cannot be asked; a body is whole or its connection is cut. Logs: the target `access` has one event for each HTTP
+//! answer, with locators and cut addresses. hickory-server logs whole questions at `info`, and a label is a key:
+//! whoever sets up telemetry puts [`may_log`] before its own filter.
 
 pub mod config;
 mod connections;

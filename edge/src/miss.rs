@@ -1,8 +1,9 @@
 //! The miss path: blocks that are not held are read from origins, once for all who want them.
 //!
-//! A fill is a task of its own, so it goes on when the viewer who caused it leaves; it puts its blocks into the cache, unless the
-//! owner lets none be kept: then only who waits has them. All wanted columns of a stripe are read together. Keeps true: at most `fill_bytes_max` of decoded bytes are on their way at
-//! one time, every fill ends by a deadline, and one block is read once however many wait for it.
+//! A fill is a task of its own, so it goes on when the viewer who caused it leaves; it puts its blocks into the cache,
+//! unless the owner lets none be kept: then only who waits has them. All wanted columns of a stripe are read together.
+//! Keeps true: at most `fill_bytes_max` of decoded bytes are on their way at one time, every fill ends by a deadline,
+//! and one block is read once however many wait for it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -43,8 +44,8 @@ const TRIES_MAX: usize = 3;
 type Blocks = Arc<Vec<(BlockIndex, Bytes)>>;
 pub(crate) type Flight = Shared<BoxFuture<'static, Result<Blocks, Fault>>>;
 
-/// Blocks of one stripe that were on their way when a viewer came near them, in order. They are kept for that viewer, because the
-/// cache keeps only what it thinks worth it.
+/// Blocks of one stripe that were on their way when a viewer came near them, in order. They are kept for that viewer,
+/// because the cache keeps only what it thinks worth it.
 pub(crate) struct Ahead {
     flights: VecDeque<(BlockIndex, Flight)>,
     _room: Option<OwnedSemaphorePermit>,
@@ -173,8 +174,8 @@ impl Fills {
         Err(Fault::Busy)
     }
 
-    /// Returns some blocks of one stripe, in order, for an object of which none may be kept: what the cache still has from before the owner
-    /// said so leaves it. Cancel safe.
+    /// Returns some blocks of one stripe, in order, for an object of which none may be kept: what the cache still has
+    /// from before the owner said so leaves it. Cancel safe.
     ///
     /// # Errors
     /// As [`Self::block`].
@@ -206,8 +207,8 @@ impl Fills {
         Err(Fault::Busy)
     }
 
-    /// Begins to read those of a stripe's data columns that are neither held nor on their way. Never waits; none when viewers who
-    /// are slow have all the room for what is ahead of them.
+    /// Begins to read those of a stripe's data columns that are neither held nor on their way. Never waits; none when
+    /// viewers who are slow have all the room for what is ahead of them.
     pub(crate) fn ahead(
         self: &Arc<Self>,
         opened: &Arc<Opened>,

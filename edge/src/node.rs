@@ -131,7 +131,8 @@ impl Node {
     /// Returns all edges with addresses, this one among them even when nobody told us of ourselves yet.
     fn edges(&self) -> Vec<(NodeEntry, bool)> {
         let nodes = self.topology.snapshot();
-        // Health is measured against the newest word in the same list, so a list that grows old as a whole accuses nobody.
+        // Health is measured against the newest word in the same list, so a list that grows old as a whole accuses
+        // nobody.
         let newest = nodes.iter().map(|node| node.seen).max().unwrap_or(0);
         let others = nodes
             .iter()

@@ -1,7 +1,7 @@
 //! Objects that are open: locator -> record and opened object, kept until told of a change, and the names nobody knows.
 //!
-//! A record older than `record_seconds` still serves while it is looked up again behind the viewer's back: the control plane
-//! may be down, what is held goes on being served.
+//! A record older than `record_seconds` still serves while it is looked up again behind the viewer's back: the control
+//! plane may be down, what is held goes on being served.
 
 use std::{
     sync::{
@@ -144,7 +144,8 @@ impl Objects {
         Ok(Arc::new(Opened { object, record, capability, since, refreshing: AtomicBool::new(false), begun }))
     }
 
-    /// Looks a record up again, once at a time, while the old one serves: when no node can be asked, it goes on serving.
+    /// Looks a record up again, once at a time, while the old one serves: when no node can be asked, it goes on
+    /// serving.
     fn refresh(self: &Arc<Self>, opened: &Arc<Opened>) {
         if opened.refreshing.swap(true, Ordering::Relaxed) {
             return;

@@ -1,7 +1,7 @@
 //! The owners' policies at this edge: found, verified, admitted, compiled off the reactor, and swapped whole.
 //!
-//! Keeps true: no policy decides whose manifest both signatures do not verify, whose blobs are not the named ones, or whose
-//! number is lower than one seen; while an object's policy cannot be had, the object is not served.
+//! Keeps true: no policy decides whose manifest both signatures do not verify, whose blobs are not the named ones, or
+//! whose number is lower than one seen; while an object's policy cannot be had, the object is not served.
 
 use std::{
     sync::Arc,
@@ -110,9 +110,9 @@ impl Policies {
         if is_old { self.load(key, program.sequence).await } else { Ok(program) }
     }
 
-    /// Takes up a new version of a policy that is in use; others are fetched when first needed. The version in force stays
-    /// when the new one cannot be used, and while it cannot be had: then it is asked for again and again, because it may
-    /// refuse what the old one allows. Returns at once: a policy may take seconds to compile.
+    /// Takes up a new version of a policy that is in use; others are fetched when first needed. The version in force
+    /// stays when the new one cannot be used, and while it cannot be had: then it is asked for again and again, because
+    /// it may refuse what the old one allows. Returns at once: a policy may take seconds to compile.
     pub(crate) fn changed(self: &Arc<Self>, owner: OwnerId, name: PolicyName) {
         let (key, told) = ((owner, name), Instant::now());
         self.changed.insert(key.clone(), told);
@@ -130,7 +130,8 @@ impl Policies {
         });
     }
 
-    /// Tries to take up the version that was told of, and returns the longest pause before the next try, where one may help.
+    /// Tries to take up the version that was told of, and returns the longest pause before the next try, where one may
+    /// help.
     async fn take_up(&self, key: &Key, told: Instant) -> Option<Duration> {
         let slot = self.programs.get(key).await?;
         if self.changed.get(key).is_some_and(|last| last > told) {

@@ -1,7 +1,7 @@
 //! Purges: an owner has the edges forget what they hold of an object, or of all its objects.
 //!
-//! Memory forgets at once. The disk is swept behind it, because its entries are named by object and stripe, which takes the
-//! record to know; in order of the orders, one at a time.
+//! Memory forgets at once. The disk is swept behind it, because its entries are named by object and stripe, which takes
+//! the record to know; in order of the orders, one at a time.
 
 use std::{sync::Arc, time::Duration};
 

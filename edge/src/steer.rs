@@ -1,7 +1,7 @@
 //! Steering: which edges a DNS answer names, in which order. Pure: same edges, same viewer, same answer.
 //!
-//! health -> the owner's verdict -> capacity -> distance -> rendezvous hash of the locator among the edges that are about as
-//! near as the nearest, so that one region keeps one warm copy of an object.
+//! health -> the owner's verdict -> capacity -> distance -> rendezvous hash of the locator among the edges that are
+//! about as near as the nearest, so that one region keeps one warm copy of an object.
 
 use format::{Locator, Place, rendezvous};
 
@@ -31,8 +31,8 @@ pub(crate) struct Candidate<'e> {
     pub(crate) weight: u8,
 }
 
-/// Orders the edges for one answer, best first, as indices into `candidates`: none when the owner allows none, else one to
-/// three. Where no edge is healthy, or all are full, they count as healthy and empty: a wrong guess still may serve.
+/// Orders the edges for one answer, best first, as indices into `candidates`: none when the owner allows none, else one
+/// to three. Where no edge is healthy, or all are full, they count as healthy and empty: a wrong guess still may serve.
 #[must_use]
 pub(crate) fn steer(candidates: &[Candidate<'_>], viewer: Coordinates, locator: &Locator) -> Vec<usize> {
     let allowed: Vec<usize> = (0..candidates.len()).filter(|at| candidates[*at].weight > 0).collect();

@@ -1,8 +1,9 @@
-//! Signed links: a Common Access Token (CTA-5007) in `?token=` that says until when, where and for what an owner's link counts.
+//! Signed links: a Common Access Token (CTA-5007) in `?token=` that says until when, where and for what an owner's link
+//! counts.
 //!
-//! A token is a CWT (RFC 8392) in a `COSE_Mac0` (RFC 9052) under HMAC-SHA-256, written in base64url without padding (RFC 4648
-//! section 5). Keeps true: nothing in a token is read before its code is right, and a restriction that is not understood is one
-//! that is not met.
+//! A token is a CWT (RFC 8392) in a `COSE_Mac0` (RFC 9052) under HMAC-SHA-256, written in base64url without padding
+//! (RFC 4648 section 5). Keeps true: nothing in a token is read before its code is right, and a restriction that is not
+//! understood is one that is not met.
 
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 

@@ -21,7 +21,8 @@ pub struct ZoneError {
 /// RFC 1035 allows 253; `_prefix.` and a label of 60 must fit in front.
 const ZONE_BYTES_MAX: usize = 190;
 const LABEL_BYTES_MAX: usize = 63;
-/// Every edge answers here too, whatever its zone: browsers resolve it to the machine they run on (RFC 6761 section 6.3).
+/// Every edge answers here too, whatever its zone: browsers resolve it to the machine they run on (RFC 6761 section
+/// 6.3).
 const LOCALHOST: &str = "localhost";
 
 /// What a host names.

@@ -1,4 +1,5 @@
-//! The codec on one core: encode, decode healthy, decode with m strips lost, one block; for both suites and two profiles.
+//! The codec on one core: encode, decode healthy, decode with m strips lost, one block; for both suites and two
+//! profiles.
 //!
 //! Every call runs in a rayon pool of one thread, so what prints is the rate of one core. Rates count plaintext bytes.
 //! Decoding includes the BLAKE3 of every strip that is used, as in every read.

@@ -1,5 +1,5 @@
-//! The engines of both suites on one block: the ratio of the two for suite 1 decides `Suite::sealer`, the ratio of the suites
-//! decides `Suite::auto`.
+//! The engines of both suites on one block: the ratio of the two for suite 1 decides `Suite::sealer`, the ratio of the
+//! suites decides `Suite::auto`.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;

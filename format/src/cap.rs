@@ -38,8 +38,8 @@ impl Level {
         }
     }
 
-    /// Returns the name of the place of this level that `place` lies in: empty where it is not known, and for nodes, which
-    /// are told apart by their own names. Places that are not known count as one.
+    /// Returns the name of the place of this level that `place` lies in: empty where it is not known, and for nodes,
+    /// which are told apart by their own names. Places that are not known count as one.
     #[must_use]
     pub fn of(self, place: &Place) -> Cow<'_, str> {
         match self {

@@ -1,8 +1,8 @@
 //! Deterministic CBOR (RFC 8949 section 4.2.1) with integer keys: strict on the way in, canonical on the way out.
 //!
-//! Reading checks the whole item first (shortest heads, definite lengths, ascending keys, bounded depth, UTF-8), so that a
-//! byte string has exactly one meaning and every meaning exactly one byte string. Keys that this version does not know are
-//! kept as they are and written back.
+//! Reading checks the whole item first (shortest heads, definite lengths, ascending keys, bounded depth, UTF-8), so
+//! that a byte string has exactly one meaning and every meaning exactly one byte string. Keys that this version does
+//! not know are kept as they are and written back.
 
 use minicbor::{Decoder, Encoder};
 use zeroize::Zeroizing;
@@ -240,7 +240,8 @@ impl FieldsWriter {
     }
 }
 
-/// Checks that `bytes` are exactly one deterministic item of the types we use: integers, strings, arrays, maps, simple values.
+/// Checks that `bytes` are exactly one deterministic item of the types we use: integers, strings, arrays, maps, simple
+/// values.
 ///
 /// # Errors
 /// [`CborError`] at the first offence.

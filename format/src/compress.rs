@@ -36,7 +36,8 @@ pub(crate) fn compress(block: &[u8], out: &mut [u8]) -> Option<usize> {
     })
 }
 
-/// Inflates one frame into exactly `out`. Returns whether the frame was sound and of that length; never writes past `out`.
+/// Inflates one frame into exactly `out`. Returns whether the frame was sound and of that length; never writes past
+/// `out`.
 #[must_use]
 pub(crate) fn decompress(frame: &[u8], out: &mut [u8]) -> bool {
     let expected = out.len();

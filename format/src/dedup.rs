@@ -1,5 +1,5 @@
-//! De-duplication: the key of an object derived from its own sealed-to-be bytes, so that equal uploads of one owner give
-//! equal shards.
+//! De-duplication: the key of an object derived from its own sealed-to-be bytes, so that equal uploads of one owner
+//! give equal shards.
 //!
 //! The key commits to exactly what enters the AEAD, never to the plaintext: another zstd version would compress
 //! otherwise and would then reuse a keystream on other bytes.

@@ -1,4 +1,5 @@
-//! A directory: the body of an object of kind directory. It maps names to capabilities, so one label opens a whole tree.
+//! A directory: the body of an object of kind directory. It maps names to capabilities, so one label opens a whole
+//! tree.
 
 use std::collections::BTreeMap;
 

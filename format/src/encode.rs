@@ -322,8 +322,8 @@ impl Ending {
         Ok(plain.map(|plain| self.encoder.encode(&plain)))
     }
 
-    /// Makes both manifests. `random` are 32 fresh random bytes. Call it after [`Self::stripe`] returned none; stripes not
-    /// taken by then are encoded and lost, so the object would have no shards to be read from.
+    /// Makes both manifests. `random` are 32 fresh random bytes. Call it after [`Self::stripe`] returned none; stripes
+    /// not taken by then are encoded and lost, so the object would have no shards to be read from.
     ///
     /// # Errors
     /// [`EncodeError`].

@@ -1,5 +1,5 @@
-//! The erasure code: Reed-Solomon over GF(2^8), polynomial 0x11d, systematic Vandermonde. The wire code is frozen, the engine
-//! behind [`Erasure`] is not; the cross-check test holds a second engine to the same bytes.
+//! The erasure code: Reed-Solomon over GF(2^8), polynomial 0x11d, systematic Vandermonde. The wire code is frozen, the
+//! engine behind [`Erasure`] is not; the cross-check test holds a second engine to the same bytes.
 //!
 //! No engine notices a corrupt strip. Every strip's hash is verified before it comes here.
 
@@ -8,8 +8,8 @@ use reed_solomon_erasure::galois_8;
 
 use crate::Redundancy;
 
-/// Bytes of each strip that are coded at a time: k + m such pieces stay in the second-level cache, and the pieces of a stripe spread over
-/// the cores.
+/// Bytes of each strip that are coded at a time: k + m such pieces stay in the second-level cache, and the pieces of a
+/// stripe spread over the cores.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// Why strips could not be coded.

@@ -92,7 +92,8 @@ id!(
 );
 
 id!(
-    /// What a note that edges share is filed under: an image of a secret of theirs, which says nothing to those who keep it.
+    /// What a note that edges share is filed under: an image of a secret of theirs, which says nothing to those who
+    /// keep it.
     NoteId
 );
 

@@ -1,7 +1,7 @@
 //! Every bound of the format and the wire in one place, with its unit, its reason, and the relations that must hold.
 //!
-//! Bounds that an operator may choose live in configuration; these may not be chosen, because two programs that disagree
-//! about one of them could not read each other's objects.
+//! Bounds that an operator may choose live in configuration; these may not be chosen, because two programs that
+//! disagree about one of them could not read each other's objects.
 
 /// Plaintext bytes of a full block: the unit of compression, sealing, verification, transfer and caching.
 ///

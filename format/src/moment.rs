@@ -14,8 +14,8 @@ pub struct Moment(pub u64);
 
 impl fmt::Display for Moment {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days: a year that begins in March has its
-        // leap day at its end, so months have the same days in every year.
+        // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days: a year that begins in March
+        // has its leap day at its end, so months have the same days in every year.
         let days = self.0 / DAY_SECONDS + DAYS_BEFORE_1970;
         let of_era = days % ERA_DAYS;
         let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;

@@ -1,7 +1,7 @@
 //! The reader's side of an object: open it from a capability and a record, then turn verified strips into blocks.
 //!
-//! Order of checks on a read: strip hash in list, list under root, BLAKE3(P) = oid, AEAD tag, length, and, when a whole file
-//! was read, BLAKE3 of the plaintext. Nothing is trusted but the capability.
+//! Order of checks on a read: strip hash in list, list under root, BLAKE3(P) = oid, AEAD tag, length, and, when a whole
+//! file was read, BLAKE3 of the plaintext. Nothing is trusted but the capability.
 
 use crate::{
     BlockIndex, BlockPosition, Capability, Erasure, ErasureError, Geometry, Kind, Locator, PublicManifest, Record,
@@ -187,8 +187,8 @@ impl Object {
 
     /// Recovers the data strips of a stripe from any k verified ones.
     ///
-    /// `strips` has one place for each column; columns that the tail leaves empty may be absent. On return all data strips
-    /// are there. CPU work: k * m passes over a strip at worst.
+    /// `strips` has one place for each column; columns that the tail leaves empty may be absent. On return all data
+    /// strips are there. CPU work: k * m passes over a strip at worst.
     ///
     /// # Errors
     /// [`DecodeError::Erasure`] with fewer than k' strips, or strips of another length than the stripe's.

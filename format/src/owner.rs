@@ -1,6 +1,7 @@
 //! An owner's keys: one master secret, from it the signing keys of two families and the keys of the owner's own data.
 //!
-//! Every signature is Ed25519 **and** ML-DSA-65 (FIPS 204), and both must verify: a break of either alone forges nothing.
+//! Every signature is Ed25519 **and** ML-DSA-65 (FIPS 204), and both must verify: a break of either alone forges
+//! nothing.
 
 use std::fmt;
 

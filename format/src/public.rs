@@ -88,9 +88,9 @@ impl PublicManifest {
         Ok(Self::assemble(encoded, suite, owner, layout))
     }
 
-    /// Returns the manifest with as many parity columns as a lease's profile names for the same data columns, when those are
-    /// fewer: the others are surplus then. Id and encoded bytes stay what they are. A profile with a name, or of other data
-    /// columns, changes nothing.
+    /// Returns the manifest with as many parity columns as a lease's profile names for the same data columns, when
+    /// those are fewer: the others are surplus then. Id and encoded bytes stay what they are. A profile with a name, or
+    /// of other data columns, changes nothing.
     #[must_use]
     pub fn under(mut self, profile: Profile) -> Self {
         if let (Some(layout), Profile::Custom(wanted)) = (&mut self.layout, profile)

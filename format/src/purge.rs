@@ -1,5 +1,5 @@
-//! An owner's order to the edges' caches: what is held of these objects, or of all of the owner's, is forgotten or looked up
-//! again.
+//! An owner's order to the edges' caches: what is held of these objects, or of all of the owner's, is forgotten or
+//! looked up again.
 
 use std::collections::BTreeSet;
 

@@ -1,8 +1,9 @@
-//! Lost strips made again from others of their stripe, by the public manifest alone: what a repairer does, without any key.
+//! Lost strips made again from others of their stripe, by the public manifest alone: what a repairer does, without any
+//! key.
 //!
-//! The code is linear: every strip is a sum of k others, each times a constant of the field. The constants are found once
-//! for a choice of sources, by letting the engine recover unit vectors; then each lost strip costs k passes over its bytes
-//! and nothing is computed that was not lost.
+//! The code is linear: every strip is a sum of k others, each times a constant of the field. The constants are found
+//! once for a choice of sources, by letting the engine recover unit vectors; then each lost strip costs k passes over
+//! its bytes and nothing is computed that was not lost.
 
 use bytes::Bytes;
 use rayon::prelude::*;
@@ -69,11 +70,11 @@ impl Rebuild {
         Ok(Self { public, sources: sources.to_vec(), lost })
     }
 
-    /// Makes the lost strips of one stripe from verified `strips`, which stand in the order of the sources; a source that the
-    /// tail leaves empty has none. Returns each lost column that has a strip in this stripe, with its strip.
+    /// Makes the lost strips of one stripe from verified `strips`, which stand in the order of the sources; a source
+    /// that the tail leaves empty has none. Returns each lost column that has a strip in this stripe, with its strip.
     ///
-    /// CPU work of k passes over each lost strip, spread over the cores. What comes out still has to hash into the column's
-    /// root: the node that takes the shard checks that.
+    /// CPU work of k passes over each lost strip, spread over the cores. What comes out still has to hash into the
+    /// column's root: the node that takes the shard checks that.
     ///
     /// # Errors
     /// [`RebuildError`].

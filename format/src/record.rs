@@ -86,18 +86,20 @@ impl Record {
         self.lease.locator
     }
 
-    /// Returns whether the sealed manifest is missing although nothing that the owner signed takes it away by `now` (seconds
-    /// since 1970): neither an erasure nor the end of the lease. Then somebody left it out, and the object cannot be opened.
+    /// Returns whether the sealed manifest is missing although nothing that the owner signed takes it away by `now`
+    /// (seconds since 1970): neither an erasure nor the end of the lease. Then somebody left it out, and the object
+    /// cannot be opened.
     #[must_use]
     pub fn is_stripped(&self, now: u64) -> bool {
         self.sealed.is_none() && !self.lease.erased && !self.lease.retention.has_ended(now)
     }
 
-    /// Returns what becomes of a node's own intact copy when another copy of the record comes, at `now` (seconds since 1970).
+    /// Returns what becomes of a node's own intact copy when another copy of the record comes, at `now` (seconds since
+    /// 1970).
     ///
-    /// Nobody signs that a sealed manifest belongs to a lease, but a locator has one public and one sealed manifest for ever. So
-    /// the own ones stay, whatever comes: only the lease follows the owner's newer one, and the sealed manifest goes when the
-    /// owner signed that it is to go. The own placement stays too; who knows better sets it.
+    /// Nobody signs that a sealed manifest belongs to a lease, but a locator has one public and one sealed manifest for
+    /// ever. So the own ones stay, whatever comes: only the lease follows the owner's newer one, and the sealed
+    /// manifest goes when the owner signed that it is to go. The own placement stays too; who knows better sets it.
     #[must_use]
     pub fn followed_by(&self, other: &Self, now: u64) -> Self {
         let mut kept = self.clone();

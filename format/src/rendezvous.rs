@@ -1,5 +1,5 @@
-//! Rendezvous hashing (Thaler and Ravishankar, 1998): everybody who knows the same names agrees on their order for a key,
-//! and a name that comes or goes moves only its own share.
+//! Rendezvous hashing (Thaler and Ravishankar, 1998): everybody who knows the same names agrees on their order for a
+//! key, and a name that comes or goes moves only its own share.
 
 /// Orders `names` for `key`, best first, all of one weight. Exact integers: the same on every machine.
 pub fn order<'n, N: AsRef<str> + ?Sized>(key: &[u8; 32], names: impl IntoIterator<Item = &'n N>) -> Vec<&'n N> {

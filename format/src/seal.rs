@@ -1,7 +1,8 @@
 //! Sealing: suites 1 and 2 behind one trait, two engines for suite 1.
 //!
-//! A (key, nonce) pair is used once: the key is fresh for each object and the nonce is the block's index. The suite, the
-//! codec, the index and the last-block flag are authenticated, so a block cannot be moved, cut off or read as another.
+//! A (key, nonce) pair is used once: the key is fresh for each object and the nonce is the block's index. The suite,
+//! the codec, the index and the last-block flag are authenticated, so a block cannot be moved, cut off or read as
+//! another.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit, aead::AeadInOut};

@@ -1,5 +1,5 @@
-//! The sealed manifest M: what a reader must know of an object. Its bytes derive the capability, so that the name commits
-//! to everything in it.
+//! The sealed manifest M: what a reader must know of an object. Its bytes derive the capability, so that the name
+//! commits to everything in it.
 
 use std::collections::BTreeMap;
 

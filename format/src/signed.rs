@@ -1,5 +1,5 @@
-//! The one envelope of everything an owner signs: payload, public keys, both signatures, under a domain that keeps a lease
-//! from being read as a policy.
+//! The one envelope of everything an owner signs: payload, public keys, both signatures, under a domain that keeps a
+//! lease from being read as a policy.
 
 use crate::{
     OwnerId, OwnerKeys, OwnerPublic,

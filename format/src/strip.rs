@@ -1,4 +1,5 @@
-//! A strip: the bytes of one block (or one parity) inside a stripe. `codec u8 ‖ zero u8*3 ‖ sealed_len u32 ‖ sealed ‖ zeros`.
+//! A strip: the bytes of one block (or one parity) inside a stripe. `codec u8 ‖ zero u8*3 ‖ sealed_len u32 ‖ sealed ‖
+//! zeros`.
 
 use crate::{
     compress::{self, Compression},

@@ -279,8 +279,8 @@ pub struct RepairStatus {
     /// Bytes of shards it read for that.
     #[serde(default)]
     pub repair_read_bytes: u64,
-    /// Every shard that the catalog says is on this node was hashed after this second since 1970; zero before its first whole
-    /// scrub, and from its start until it has compared disk and catalog.
+    /// Every shard that the catalog says is on this node was hashed after this second since 1970; zero before its first
+    /// whole scrub, and from its start until it has compared disk and catalog.
     pub scrubbed_since: u64,
     /// Why repairs were given up, at most 20 of them.
     pub given_up: Vec<GivenUp>,

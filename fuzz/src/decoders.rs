@@ -1,7 +1,7 @@
 //! The bodies over `format`: every decoder of foreign bytes, and what must hold for whatever it lets through.
 //!
-//! Where bytes are sealed or signed, a body also plays the hostile writer who holds the key, so that what lies behind the
-//! seal is reached too.
+//! Where bytes are sealed or signed, a body also plays the hostile writer who holds the key, so that what lies behind
+//! the seal is reached too.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -175,7 +175,8 @@ pub fn sealed_block(bytes: &[u8]) {
     }
 }
 
-/// What a hostile owner seals as a manifest M, beside the public manifests of an object with shards and of an inline one.
+/// What a hostile owner seals as a manifest M, beside the public manifests of an object with shards and of an inline
+/// one.
 pub fn sealed_manifest(bytes: &[u8]) {
     // docs/format.md, section 2: the capability derives from M, and from it locator and key.
     let capability = Capability::of_manifest(bytes);

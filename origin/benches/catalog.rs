@@ -1,8 +1,8 @@
-//! Operations per second of a catalog at many rows. Prints a table; not a criterion bench, because each step leaves rows
-//! behind and the point is how the next does beside them.
+//! Operations per second of a catalog at many rows. Prints a table; not a criterion bench, because each step leaves
+//! rows behind and the point is how the next does beside them.
 //!
-//! `cargo bench -p origin --bench catalog -- [URL] [ROWS]`: an SQLite file in a temporary folder and 100,000 rows unless said
-//! otherwise. The catalog of the URL must be empty.
+//! `cargo bench -p origin --bench catalog -- [URL] [ROWS]`: an SQLite file in a temporary folder and 100,000 rows
+//! unless said otherwise. The catalog of the URL must be empty.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement prints its result and fails by panicking")]
 
 use std::{

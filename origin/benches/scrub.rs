@@ -1,5 +1,5 @@
-//! Bytes per second that a scrub hashes on one core, beside reading and hashing the same bytes with nothing of ours between; all
-//! from the page cache, so that the disk is not what is measured. Prints a table.
+//! Bytes per second that a scrub hashes on one core, beside reading and hashing the same bytes with nothing of ours
+//! between; all from the page cache, so that the disk is not what is measured. Prints a table.
 //!
 //! `cargo bench -p origin --bench scrub`
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement prints its result and fails by panicking")]

@@ -1,5 +1,5 @@
-//! The node API over HTTP: `format::wire` has the table of paths, bodies and answers. Here are the routes, the deadline and
-//! the counting that all calls share; each file below holds the calls of one noun.
+//! The node API over HTTP: `format::wire` has the table of paths, bodies and answers. Here are the routes, the deadline
+//! and the counting that all calls share; each file below holds the calls of one noun.
 
 mod blobs;
 mod changes;

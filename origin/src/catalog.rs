@@ -2,9 +2,9 @@
 //! behind one trait.
 //!
 //! Every engine keeps the same promises, written down once in the conformance suite `tests/it/catalog.rs`: a lease's
-//! version only grows, a record that was erased or whose lease ended never shows sealed bytes again (but one that ended yields to
-//! a renewed lease when a catalog is made again), and a change is in the feed exactly when what it tells of is committed. Reads of
-//! shards and of records that lie on a disk do not depend on it.
+//! version only grows, a record that was erased or whose lease ended never shows sealed bytes again (but one that ended
+//! yields to a renewed lease when a catalog is made again), and a change is in the feed exactly when what it tells of
+//! is committed. Reads of shards and of records that lie on a disk do not depend on it.
 
 mod migrations;
 mod postgres;
@@ -90,16 +90,17 @@ pub enum CatalogError {
 /// The database of a cluster. Methods end in bounded time; one that is dropped has either happened or not, never half.
 #[async_trait]
 pub trait Catalog: Send + Sync + 'static {
-    /// Files a record, or renews the lease of one that is filed. Of that nothing else changes: its manifests and where its
-    /// columns lie are signed by nobody, so who sends them later does not know better.
+    /// Files a record, or renews the lease of one that is filed. Of that nothing else changes: its manifests and where
+    /// its columns lie are signed by nobody, so who sends them later does not know better.
     ///
     /// # Errors
-    /// [`Refused`] when the held lease is newer, the object or its sealed manifest is another, the sealed manifest is left out,
-    /// or the record was erased.
+    /// [`Refused`] when the held lease is newer, the object or its sealed manifest is another, the sealed manifest is
+    /// left out, or the record was erased.
     async fn put_record(&self, record: &Record) -> Result<Applied, CatalogError>;
 
-    /// Files a copy from a disk, for a catalog that is made again: as [`Self::put_record`], but a record that died by the end of
-    /// its lease yields to a later lease. The owner renewed it in time, and the disk with the earlier lease did not hear of it.
+    /// Files a copy from a disk, for a catalog that is made again: as [`Self::put_record`], but a record that died by
+    /// the end of its lease yields to a later lease. The owner renewed it in time, and the disk with the earlier lease
+    /// did not hear of it.
     ///
     /// # Errors
     /// As [`Self::put_record`].
@@ -125,16 +126,16 @@ pub trait Catalog: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Locator>, CatalogError>;
 
-    /// Ends the leases that are past their expiry, at most `limit`, and returns how many: the sealed manifest is destroyed,
-    /// the record becomes a tombstone under the lease it has, and the feed tells of an erasure. Nothing ends before the
-    /// second until which it is promised to be kept. Fewer than `limit`: no more are due.
+    /// Ends the leases that are past their expiry, at most `limit`, and returns how many: the sealed manifest is
+    /// destroyed, the record becomes a tombstone under the lease it has, and the feed tells of an erasure. Nothing ends
+    /// before the second until which it is promised to be kept. Fewer than `limit`: no more are due.
     async fn expire(&self, limit: usize) -> Result<u64, CatalogError>;
 
     /// Returns a living object.
     async fn object(&self, object: &ObjectId) -> Result<Option<ObjectRow>, CatalogError>;
 
-    /// Returns living objects that have columns, in order of their ids from the one after `after`; those that lie inline in
-    /// their manifests have none. At most `limit` and at most [`OBJECTS_MAX`].
+    /// Returns living objects that have columns, in order of their ids from the one after `after`; those that lie
+    /// inline in their manifests have none. At most `limit` and at most [`OBJECTS_MAX`].
     async fn objects(&self, after: Option<&ObjectId>, limit: usize) -> Result<ObjectPage, CatalogError>;
 
     /// Returns those living objects of which a node holds a shard, as [`Self::objects`] does.
@@ -154,12 +155,12 @@ pub trait Catalog: Send + Sync + 'static {
     /// Notes that a node's shard was found corrupt or missing: the row goes at once, however young.
     async fn lose_shard(&self, shard: &ShardRow) -> Result<(), CatalogError>;
 
-    /// Returns shards of a node, at most `limit`, all of whose records were erased at least `grace` ago. A shard that was
-    /// committed within `grace` is not among them: its record may be on its way.
+    /// Returns shards of a node, at most `limit`, all of whose records were erased at least `grace` ago. A shard that
+    /// was committed within `grace` is not among them: its record may be on its way.
     async fn dead_shards(&self, node: &NodeName, grace: Duration, limit: usize) -> Result<Vec<ShardRow>, CatalogError>;
 
-    /// Returns what the catalog believes a node to hold, in order of object and column, at most `limit`, from the one after
-    /// `after`.
+    /// Returns what the catalog believes a node to hold, in order of object and column, at most `limit`, from the one
+    /// after `after`.
     async fn shards_on(
         &self,
         node: &NodeName,
@@ -170,12 +171,13 @@ pub trait Catalog: Send + Sync + 'static {
     /// Returns what a node holds.
     async fn shard_totals(&self, node: &NodeName) -> Result<ShardTotals, CatalogError>;
 
-    /// Asks for an object's repair. An object waits once: of two asks the lower margin counts, and attempts stay. One that was
-    /// given up stays so until it is asked for with a lower margin, or [`Self::revive_repairs`]. Erasing the object takes it out.
+    /// Asks for an object's repair. An object waits once: of two asks the lower margin counts, and attempts stay. One
+    /// that was given up stays so until it is asked for with a lower margin, or [`Self::revive_repairs`]. Erasing the
+    /// object takes it out.
     async fn queue_repair(&self, repair: &RepairAsk) -> Result<Applied, CatalogError>;
 
-    /// Takes the repair of the lowest margin, of those the one that waits longest, that is due and that nobody holds. It is
-    /// `holder`'s alone for `hold`.
+    /// Takes the repair of the lowest margin, of those the one that waits longest, that is due and that nobody holds.
+    /// It is `holder`'s alone for `hold`.
     async fn take_repair(&self, holder: &NodeName, hold: Duration) -> Result<Option<Repair>, CatalogError>;
 
     /// Holds on to a repair for another `hold` from now. False: another holder has it now, or it is gone; stop.
@@ -194,8 +196,8 @@ pub trait Catalog: Send + Sync + 'static {
     /// `limit`.
     async fn repair_obstacles(&self, limit: usize) -> Result<Vec<Obstacle>, CatalogError>;
 
-    /// Lets repairs that were given up, or that rest after a failure, be due at once, of one object or of all, and returns
-    /// how many.
+    /// Lets repairs that were given up, or that rest after a failure, be due at once, of one object or of all, and
+    /// returns how many.
     async fn revive_repairs(&self, of: Option<&ObjectId>) -> Result<u64, CatalogError>;
 
     /// Notes a reader's word of a bad shard; several about one shard are one, and the first reader's.
@@ -204,8 +206,8 @@ pub trait Catalog: Send + Sync + 'static {
     /// [`Refused::TooManyTickets`] at [`TICKETS_MAX`], of one reader at [`TICKETS_PER_READER_MAX`].
     async fn report(&self, reader: &NodeName, ticket: &Ticket) -> Result<Applied, CatalogError>;
 
-    /// Takes tickets that nobody holds, the oldest first, at most `limit`. They are `holder`'s alone for `hold`, then anyone's
-    /// again unless [`Self::end_ticket`] came before.
+    /// Takes tickets that nobody holds, the oldest first, at most `limit`. They are `holder`'s alone for `hold`, then
+    /// anyone's again unless [`Self::end_ticket`] came before.
     async fn take_tickets(&self, holder: &NodeName, hold: Duration, limit: usize) -> Result<Vec<Ticket>, CatalogError>;
 
     /// Removes a ticket that was looked into.
@@ -215,8 +217,8 @@ pub trait Catalog: Send + Sync + 'static {
     /// holder has it; one that holds it already takes it again, as a node that restarted does.
     async fn take_work(&self, name: &str, holder: &NodeName, hold: Duration) -> Result<Option<Bytes>, CatalogError>;
 
-    /// Holds on to named work for another `hold` from now and leaves a cursor of at most [`CURSOR_BYTES_MAX`]; a hold of zero
-    /// lets go. False: another holder has it now, and the cursor is not kept; stop.
+    /// Holds on to named work for another `hold` from now and leaves a cursor of at most [`CURSOR_BYTES_MAX`]; a hold
+    /// of zero lets go. False: another holder has it now, and the cursor is not kept; stop.
     async fn keep_work(
         &self,
         name: &str,
@@ -234,8 +236,8 @@ pub trait Catalog: Send + Sync + 'static {
     /// Returns the envelope of a policy's newest version.
     async fn policy(&self, owner: &OwnerId, name: &PolicyName) -> Result<Option<Bytes>, CatalogError>;
 
-    /// Lets the feed tell of an owner's order, object for object; of objects that are not known here it tells nothing, nor twice
-    /// of one order.
+    /// Lets the feed tell of an owner's order, object for object; of objects that are not known here it tells nothing,
+    /// nor twice of one order.
     ///
     /// # Errors
     /// [`Refused::OtherOwner`] when one of the objects is another's; then the feed tells nothing of the order.
@@ -271,9 +273,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// Returns the sequence of the newest change; zero before the first.
     async fn newest_change(&self) -> Result<u64, CatalogError>;
 
-    /// Empties the feed and numbers what follows above everything before, so that everybody who follows it starts anew. For a
-    /// catalog made again: its numbers would begin anew too, and who saw higher ones would miss what hides below. `node` is
-    /// who did it; the feed tells that it is news.
+    /// Empties the feed and numbers what follows above everything before, so that everybody who follows it starts anew.
+    /// For a catalog made again: its numbers would begin anew too, and who saw higher ones would miss what hides below.
+    /// `node` is who did it; the feed tells that it is news.
     async fn restart_feed(&self, node: &NodeName) -> Result<(), CatalogError>;
 
     /// Returns the catalog's clock, seconds since 1970: what [`NodeEntry::seen`] is measured by.

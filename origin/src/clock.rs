@@ -1,6 +1,6 @@
-//! The catalog's clock as one node sees it. Times in the catalog are compared with each other all over the cluster, so a clock
-//! that is set by hours, or a catalog that was away for long, makes everybody look silent and every end look past. Until that
-//! has settled no node is judged down and nothing is destroyed. Pure.
+//! The catalog's clock as one node sees it. Times in the catalog are compared with each other all over the cluster, so
+//! a clock that is set by hours, or a catalog that was away for long, makes everybody look silent and every end look
+//! past. Until that has settled no node is judged down and nothing is destroyed. Pure.
 
 use std::time::Duration;
 

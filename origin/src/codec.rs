@@ -1,7 +1,7 @@
 //! The self-test of a start: does this machine compute hashes and parity as all others do?
 //!
-//! A miscompiled or broken SIMD path would make shards that no other node can use, and would call good ones damaged. The
-//! expected hashes were computed by another implementation, from section 3 of `docs/format.md` alone.
+//! A miscompiled or broken SIMD path would make shards that no other node can use, and would call good ones damaged.
+//! The expected hashes were computed by another implementation, from section 3 of `docs/format.md` alone.
 
 use format::{Erasure, Redundancy, ReedSolomon};
 

@@ -28,19 +28,19 @@ pub struct Config {
     pub name: NodeName,
     /// Address and port of the node API; port 0 takes a free one. No default.
     pub listen: SocketAddr,
-    /// Address under which other nodes reach the node API. Absent: the address listened on, which must then be a concrete
-    /// one.
+    /// Address under which other nodes reach the node API. Absent: the address listened on, which must then be a
+    /// concrete one.
     pub advertise: Option<SocketAddr>,
     /// Folder of all the node keeps; made when it is not there. No default.
     pub data_dir: PathBuf,
-    /// The object store that shards lie in. Absent: they lie in `data_dir`. What lay there before is read as long as it is
-    /// there.
+    /// The object store that shards lie in. Absent: they lie in `data_dir`. What lay there before is read as long as it
+    /// is there.
     pub bucket: Option<BucketConfig>,
     /// Where the catalog is: `sqlite:///absolute/path`, one file for all origins of one machine, or
     /// `postgres://USER@HOST/DATABASE`, one database for all origins. No default.
     pub catalog: CatalogUrl,
-    /// Bytes that shards may take in all. Absent: all of the file system but its reserve of 5 %; with a bucket there is no
-    /// default, because an object store does not say how much it takes.
+    /// Bytes that shards may take in all. Absent: all of the file system but its reserve of 5 %; with a bucket there is
+    /// no default, because an object store does not say how much it takes.
     pub capacity_bytes: Option<u64>,
     /// Where the node is. No default.
     pub place: Place,
@@ -81,8 +81,8 @@ pub struct Limits {
     pub sweep_seconds: u64,
     /// Seconds between announcements of this node. Absent: 10.
     pub announce_seconds: u64,
-    /// Seconds without a word after which a node counts as down and its shards as lost, so that a restart moves nothing; at least
-    /// three announcements. Absent: 900 (15 minutes).
+    /// Seconds without a word after which a node counts as down and its shards as lost, so that a restart moves
+    /// nothing; at least three announcements. Absent: 900 (15 minutes).
     pub down_seconds: u64,
     /// Seconds between walks over all objects to find what needs repair, and over the own ones to find what is surplus.
     /// Absent: 3,600.
@@ -91,8 +91,9 @@ pub struct Limits {
     pub repairs_max: u32,
     /// Bytes that one repair reads in a second. Absent: 67,108,864 (64 MiB); zero for as fast as it goes.
     pub repair_bytes_per_second: u64,
-    /// Percent of its capacity by which what a node keeps may differ from the mean of all nodes before shards move from fuller to
-    /// emptier nodes, until none differs by more than half of it; zero moves none. Counts at the node that scans. Absent: 10.
+    /// Percent of its capacity by which what a node keeps may differ from the mean of all nodes before shards move from
+    /// fuller to emptier nodes, until none differs by more than half of it; zero moves none. Counts at the node that
+    /// scans. Absent: 10.
     pub balance_percent: u8,
     /// Such moves that wait or run at once in the cluster. Absent: 64.
     pub balance_moves_max: u32,

@@ -1,7 +1,7 @@
-//! Keeps the copies of records on the own disk as the catalog says, by following the change feed: leases renewed and objects
-//! erased through other nodes reach this disk within half a second of their commit. A copy that should be here and is not is
-//! fetched from the catalog: on a new or wiped disk and when the cluster has grown by a walk over all records, after a time away by
-//! following what was missed.
+//! Keeps the copies of records on the own disk as the catalog says, by following the change feed: leases renewed and
+//! objects erased through other nodes reach this disk within half a second of their commit. A copy that should be here
+//! and is not is fetched from the catalog: on a new or wiped disk and when the cluster has grown by a walk over all
+//! records, after a time away by following what was missed.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -27,8 +27,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAGE_PAUSE: Duration = Duration::from_millis(100);
 /// Seconds after which missing copies are looked for again: an upload that could not reach this node told nobody so.
 const WALK_SECONDS: u64 = 24 * 3600;
-/// Changes before the position noted that count as missed too: the node may have been killed between hearing of an upload and
-/// taking it.
+/// Changes before the position noted that count as missed too: the node may have been killed between hearing of an
+/// upload and taking it.
 const AGAIN: u64 = 1000;
 
 /// Why a copy could not be brought up to date; ours, and tried again.
@@ -53,13 +53,14 @@ pub(crate) async fn refresh(node: &Node, locator: Locator) -> Result<(), Refresh
     Ok(())
 }
 
-/// Keeps a copy of a record as the catalog holds it. Nothing else is ever written as a copy: what a caller sends beside the
-/// owner's lease, nobody signed.
+/// Keeps a copy of a record as the catalog holds it. Nothing else is ever written as a copy: what a caller sends beside
+/// the owner's lease, nobody signed.
 pub(crate) async fn take(node: &Node, locator: Locator) -> Result<(), RefreshError> {
     let was_here = node.off_reactor(move |store| store.has_record(&locator)).await?;
     write(node, locator).await?;
     if !was_here {
-        // An erasure between the look at the catalog and the write went by: the feed passes over copies that are not here yet.
+        // An erasure between the look at the catalog and the write went by: the feed passes over copies that are not
+        // here yet.
         write(node, locator).await?;
     }
     Ok(())
@@ -74,7 +75,8 @@ async fn write(node: &Node, locator: Locator) -> Result<(), RefreshError> {
 struct Followed {
     /// The last change seen.
     since: u64,
-    /// Changes up to here were made while the node was away, so uploads passed it by; none before the catalog was asked.
+    /// Changes up to here were made while the node was away, so uploads passed it by; none before the catalog was
+    /// asked.
     missed_until: Option<u64>,
 }
 
@@ -86,8 +88,8 @@ pub(crate) async fn follow(node: Arc<Node>) {
             return;
         }
     }
-    // What an earlier run did not see is still in the feed; what the feed no longer has is found by looking at every copy. On a
-    // new disk the walk over all records finds what is missing.
+    // What an earlier run did not see is still in the feed; what the feed no longer has is found by looking at every
+    // copy. On a new disk the walk over all records finds what is missing.
     let mut followed = match node.store.feed_position() {
         Some(since) => Followed { since: since.saturating_sub(AGAIN), missed_until: None },
         None => {
@@ -157,15 +159,15 @@ fn names(node: &Node) -> BTreeSet<NodeName> {
     node.topology.origins().into_iter().map(|origin| origin.name).collect()
 }
 
-/// Whether readers may look for the record here, as far as that shows without the record. Of the copies beyond the nodes that
-/// readers ask, which are there only where an owner's places exclude nearly all nodes, it knows nothing.
+/// Whether readers may look for the record here, as far as that shows without the record. Of the copies beyond the
+/// nodes that readers ask, which are there only where an owner's places exclude nearly all nodes, it knows nothing.
 fn may_be_home(node: &Node, origins: &BTreeSet<NodeName>, locator: &Locator) -> bool {
     let order = rendezvous::order(locator.as_bytes(), origins);
     order.into_iter().take(client::RECORD_NODES_MAX).any(|name| *name == node.config.name)
 }
 
-/// Looks for missing copies on a disk where nobody has, and again after a day and whenever origins came or went, until the node
-/// stops.
+/// Looks for missing copies on a disk where nobody has, and again after a day and whenever origins came or went, until
+/// the node stops.
 pub(crate) async fn complete_often(node: Arc<Node>) {
     let every = Duration::from_secs(node.config.limits.announce_seconds);
     while pause(every, &node.stop).await {
@@ -194,7 +196,8 @@ fn is_walked(note: &[u8], origins: &BTreeSet<NodeName>, now: u64) -> bool {
     note == encode_walk(origins, noted) && (noted..noted.saturating_add(WALK_SECONDS)).contains(&now)
 }
 
-/// Walks over all living records and fetches those whose copy belongs here, unless that was done lately among the same origins.
+/// Walks over all living records and fetches those whose copy belongs here, unless that was done lately among the same
+/// origins.
 async fn complete(node: &Arc<Node>) -> Result<(), RefreshError> {
     let (origins, now) = (names(node), now());
     let noted = node.off_reactor(|store| store.copies_note()).await?;

@@ -1,4 +1,5 @@
-//! The change feed as callers wait on it: one look at the catalog every 200 ms for all of them, at once after a write here.
+//! The change feed as callers wait on it: one look at the catalog every 200 ms for all of them, at once after a write
+//! here.
 
 use std::{sync::Arc, time::Duration};
 

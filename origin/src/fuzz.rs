@@ -1,5 +1,5 @@
-//! The decoders of foreign bytes, each as one function of bytes: none may panic, loop or allocate beyond its bound. Fuzz
-//! targets are one line each; the normal tests feed them random and cut bytes.
+//! The decoders of foreign bytes, each as one function of bytes: none may panic, loop or allocate beyond its bound.
+//! Fuzz targets are one line each; the normal tests feed them random and cut bytes.
 
 use bytes::Bytes;
 use format::{Lease, PolicyManifest, PublicManifest, Record, wire::read_strips};

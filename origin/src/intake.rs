@@ -55,7 +55,8 @@ impl Intake {
         u8::try_from(used * 100 / u64::from(self.units.max(1))).unwrap_or(100)
     }
 
-    /// Waits for its share of the budget, then reads a body of at most `max` bytes. The wait ends with the request's deadline.
+    /// Waits for its share of the budget, then reads a body of at most `max` bytes. The wait ends with the request's
+    /// deadline.
     pub(crate) async fn read(&self, headers: &HeaderMap, body: Body, max: usize) -> Result<Taken, IntakeError> {
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         // Whoever does not say how much comes takes the share of the most that may.

@@ -1,5 +1,5 @@
-//! One running origin: its files, its catalog, its sessions, and the bounds they share. The API's calls and the background
-//! tasks work on it.
+//! One running origin: its files, its catalog, its sessions, and the bounds they share. The API's calls and the
+//! background tasks work on it.
 
 use std::{
     net::SocketAddr,
@@ -69,7 +69,8 @@ pub(crate) struct Node {
     pub(crate) topology: Arc<Topology>,
     /// Rings when something may have to be repaired.
     pub(crate) repair_wanted: Notify,
-    /// Whether disk and catalog were compared since the start: before that the catalog may say of shards that they are here.
+    /// Whether disk and catalog were compared since the start: before that the catalog may say of shards that they are
+    /// here.
     pub(crate) reconciled: AtomicBool,
     /// Owns every task and every call into the disk.
     pub(crate) tasks: TaskTracker,
@@ -122,8 +123,8 @@ impl Node {
         }
     }
 
-    /// Runs work that blocks or computes for long off the reactor, so many at once as the configuration says. Dropped, it
-    /// still runs to its end.
+    /// Runs work that blocks or computes for long off the reactor, so many at once as the configuration says. Dropped,
+    /// it still runs to its end.
     pub(crate) async fn off_reactor<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Arc<Store>) -> T + Send + 'static,
@@ -202,8 +203,8 @@ impl Node {
         if self.room(self.store.space()?).1 < bytes { Err(RoomError::Full) } else { Ok(()) }
     }
 
-    /// Returns the bytes shards may take, and those of them that are free. With an object store the disk has only uploads
-    /// under way, and is either full or does not matter.
+    /// Returns the bytes shards may take, and those of them that are free. With an object store the disk has only
+    /// uploads under way, and is either full or does not matter.
     fn room(&self, space: Space) -> (u64, u64) {
         let (held, usable) = (self.held_bytes(), space.usable_bytes());
         let capacity = self.config.capacity_bytes.unwrap_or_else(|| usable.saturating_add(held));

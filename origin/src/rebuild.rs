@@ -1,13 +1,14 @@
 //! Puts what lies on an origin's disk back into the catalog: after the catalog was lost, or replaced by an older copy.
 //!
-//! A disk has the shards and copies of their records, whose leases their owners signed. Filing a copy is what a twin does when
-//! it uploads, so the rules are the same: the highest version wins whatever comes first, and what was erased stays so. What merely
-//! ended does not: another disk may have the lease that the owner renewed in time, so leases end after all disks were read.
+//! A disk has the shards and copies of their records, whose leases their owners signed. Filing a copy is what a twin
+//! does when it uploads, so the rules are the same: the highest version wins whatever comes first, and what was erased
+//! stays so. What merely ended does not: another disk may have the lease that the owner renewed in time, so leases end
+//! after all disks were read.
 //!
-//! Of two copies with other manifests the first is filed and both stay on their disks, as nobody can tell here which is the
-//! damaged one: whoever has the name asks one node after the other until a copy opens. Running it twice, or over a catalog that
-//! lacks nothing, changes nothing but the numbers of the feed. Policies lie on no disk of an origin: their owners publish them
-//! again.
+//! Of two copies with other manifests the first is filed and both stay on their disks, as nobody can tell here which is
+//! the damaged one: whoever has the name asks one node after the other until a copy opens. Running it twice, or over a
+//! catalog that lacks nothing, changes nothing but the numbers of the feed. Policies lie on no disk of an origin: their
+//! owners publish them again.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -69,8 +70,8 @@ pub enum RebuildError {
     Lost,
 }
 
-/// Rebuilds the catalog that a configuration names from the disk that it names. The origin must not run; others may. After the
-/// last of them comes [`end_leases`].
+/// Rebuilds the catalog that a configuration names from the disk that it names. The origin must not run; others may.
+/// After the last of them comes [`end_leases`].
 ///
 /// # Errors
 /// [`RebuildError`].
@@ -79,7 +80,8 @@ pub async fn rebuild(config: &Config) -> Result<Rebuilt, RebuildError> {
     let open = move || Store::open(&data_dir, Arc::new(RealDisk))?.with_bucket(bucket);
     let store = Arc::new(off_reactor(open).await?);
     let catalog = config.catalog.open(config.limits.changes_kept).await?;
-    // Before anything is filed: whoever followed the old feed starts anew instead of taking the new numbers for old ones.
+    // Before anything is filed: whoever followed the old feed starts anew instead of taking the new numbers for old
+    // ones.
     catalog.restart_feed(&config.name).await?;
     let mut done = Rebuilt::default();
     file_records(&store, &*catalog, &mut done).await?;

@@ -1,5 +1,6 @@
-//! At boot a node compares what the catalog says of it with what lies on its disk: a shard that became durable just before a
-//! crash gets its row, a row whose shard is gone (a folder deleted, a disk replaced) is taken back and its object repaired.
+//! At boot a node compares what the catalog says of it with what lies on its disk: a shard that became durable just
+//! before a crash gets its row, a row whose shard is gone (a folder deleted, a disk replaced) is taken back and its
+//! object repaired.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -16,8 +17,8 @@ use crate::{
 /// Shards compared at a time, of each side.
 const PAGE: usize = 1000;
 
-/// Walks both sides in the order of their names. Safe beside uploads and sweeps: what changes under it is looked at once more
-/// before anything is taken back.
+/// Walks both sides in the order of their names. Safe beside uploads and sweeps: what changes under it is looked at
+/// once more before anything is taken back.
 pub(crate) async fn reconcile(node: &Arc<Node>) -> Result<(), RefreshError> {
     let (mut placed, mut lost) = (0u64, 0u64);
     let (mut disk, mut rows) = (Side::default(), Side::default());

@@ -9,8 +9,8 @@
 //! surplus (each node for its own disk): what moved is removed here once it is proven elsewhere
 //! ```
 //!
-//! A repairer sees ciphertext and roots. What it makes is checked against the root by the node that takes it, so a repairer that
-//! lies wastes time and nothing else.
+//! A repairer sees ciphertext and roots. What it makes is checked against the root by the node that takes it, so a
+//! repairer that lies wastes time and nothing else.
 
 mod balance;
 mod census;
@@ -86,7 +86,8 @@ async fn standings_if(node: &Node, change: impl Fn(&mut NodeEntry)) -> Result<St
     Ok(Standings::judge(nodes, now, grace, Duration::from_secs(limits.announce_seconds)))
 }
 
-/// Whether the catalog's clock says who is down. Nothing is repaired, and no repair ends, on a view in which nobody can be.
+/// Whether the catalog's clock says who is down. Nothing is repaired, and no repair ends, on a view in which nobody can
+/// be.
 fn may_judge(node: &Node) -> bool {
     node.clock().may_judge(tokio::time::Instant::now())
 }
@@ -97,7 +98,8 @@ fn diagnose(row: &ObjectRow, standings: &mut Standings) -> Diagnosis {
     Diagnosis::of(row, standings, &caps.unwrap_or_default())
 }
 
-/// Asks for the repair of an object whose diagnosis says so, or at once when `cause` is given and anything is wrong with it.
+/// Asks for the repair of an object whose diagnosis says so, or at once when `cause` is given and anything is wrong
+/// with it.
 async fn queue(
     node: &Node,
     row: &ObjectRow,
@@ -130,8 +132,8 @@ pub(crate) async fn lost(node: &Node, shard: &ShardRow, cause: RepairCause) -> R
     Ok(())
 }
 
-/// Asks for the repair of an object whose lease changed, when its shards lie where the lease does not want them. What was
-/// given up under the lease before, or rests, is tried by the new one.
+/// Asks for the repair of an object whose lease changed, when its shards lie where the lease does not want them. What
+/// was given up under the lease before, or rests, is tried by the new one.
 pub(crate) async fn look_at(node: &Node, locator: &Locator) -> Result<(), CatalogError> {
     let Some(record) = node.catalog.record(locator).await? else { return Ok(()) };
     let Some(row) = node.catalog.object(&record.public.id()).await? else { return Ok(()) };

@@ -144,8 +144,8 @@ impl std::fmt::Debug for Running {
 pub struct ScrubError(#[source] RefreshError);
 
 impl Running {
-    /// Waits until the origin has stopped, which its shutdown token begins: requests under way end first, as long as the
-    /// configuration allows.
+    /// Waits until the origin has stopped, which its shutdown token begins: requests under way end first, as long as
+    /// the configuration allows.
     ///
     /// # Errors
     /// [`JoinError`] when its main task panicked.
@@ -162,7 +162,8 @@ impl Running {
         answer
     }
 
-    /// Hashes every shard again now, without rests, and deals with the damaged ones as the scrub in the background does.
+    /// Hashes every shard again now, without rests, and deals with the damaged ones as the scrub in the background
+    /// does.
     ///
     /// # Errors
     /// [`ScrubError`]; what was done until then stays done.
@@ -204,8 +205,9 @@ impl Origin {
         Ok(Checked { identity, in_use: client::is_port_taken(config.listen).map_err(failed)? })
     }
 
-    /// Starts an origin on the current runtime: checks configuration and machine, takes the data folder, opens the catalog, opens the
-    /// port and announces the node. A catalog on a server that is away keeps it from the last only. It runs until `shutdown` is cancelled.
+    /// Starts an origin on the current runtime: checks configuration and machine, takes the data folder, opens the
+    /// catalog, opens the port and announces the node. A catalog on a server that is away keeps it from the last only.
+    /// It runs until `shutdown` is cancelled.
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then.
@@ -242,7 +244,8 @@ impl Origin {
         begin(config, parts, shutdown, local_addr, Some(door)).await
     }
 
-    /// Starts an origin that has no door: only [`Running::answer`] brings calls to it. For tests with a network of their own.
+    /// Starts an origin that has no door: only [`Running::answer`] brings calls to it. For tests with a network of
+    /// their own.
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then.

@@ -1,9 +1,9 @@
 //! Scrub: every shard on this disk is hashed again within the operator's time, because disks forget without saying so.
 //!
-//! A pass walks the shards in the order of their names, in steps of a few MiB, spread over that time; after each step it
-//! rests at least as long as the step took, and the longer the busier the node is, so that traffic goes first. Where it is
-//! survives restarts. A shard that only lost its sidecars is mended; one that is damaged leaves the catalog, so that repair
-//! brings it back, and goes into quarantine. `scrub/pace.rs` decides when the next step is.
+//! A pass walks the shards in the order of their names, in steps of a few MiB, spread over that time; after each step
+//! it rests at least as long as the step took, and the longer the busier the node is, so that traffic goes first. Where
+//! it is survives restarts. A shard that only lost its sidecars is mended; one that is damaged leaves the catalog, so
+//! that repair brings it back, and goes into quarantine. `scrub/pace.rs` decides when the next step is.
 
 mod pace;
 mod pass;
@@ -171,8 +171,8 @@ async fn settle(node: &Arc<Node>, held: HeldShard, harm: Harm) -> Result<Settled
     }
 }
 
-/// Goes on where the last run was. The first pass of a node begins at a time of its own, so that a cluster started at once
-/// does not read all its disks at once.
+/// Goes on where the last run was. The first pass of a node begins at a time of its own, so that a cluster started at
+/// once does not read all its disks at once.
 async fn resume(node: &Arc<Node>, length: Duration) -> Result<Pass, Lost> {
     let noted = node.off_reactor(|store| store.scrub_note()).await?;
     let position = noted.and_then(|note| Position::decode(&note));

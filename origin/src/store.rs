@@ -14,9 +14,9 @@
 //! feed, scrub                          how far the change feed was followed, and the scrub came
 //! ```
 //!
-//! A large shard is there exactly when its strip file is: that file is renamed into place last, after everything it needs is
-//! durable beside it. A small one is there exactly when its last entry in the packs is not a tombstone. `draft.rs` has the
-//! order of a commit, `held.rs` hides the difference from readers.
+//! A large shard is there exactly when its strip file is: that file is renamed into place last, after everything it
+//! needs is durable beside it. A small one is there exactly when its last entry in the packs is not a tombstone.
+//! `draft.rs` has the order of a commit, `held.rs` hides the difference from readers.
 //!
 //! Where the operator names an object store, new shards of every size lie in it (`bucket.rs`), and all else stays here.
 
@@ -155,7 +155,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens or creates the folder, takes its lock, reads what the packs hold and clears what uploads a crash left behind.
+    /// Opens or creates the folder, takes its lock, reads what the packs hold and clears what uploads a crash left
+    /// behind.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -183,8 +184,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Lets new shards lie in an object store, if there is one, and takes this origin's place in it. Shards that are here
-    /// already stay. Every later call that concerns shards blocks on the object store too.
+    /// Lets new shards lie in an object store, if there is one, and takes this origin's place in it. Shards that are
+    /// here already stay. Every later call that concerns shards blocks on the object store too.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -219,8 +220,8 @@ impl Store {
         Space::of(&self.root).map_err(failed("measure", &self.root))
     }
 
-    /// Returns whether the disk takes new files, by making one: a file system that the kernel made read-only after an error
-    /// does not tell otherwise.
+    /// Returns whether the disk takes new files, by making one: a file system that the kernel made read-only after an
+    /// error does not tell otherwise.
     #[must_use]
     pub fn is_writable(&self) -> bool {
         let path = self.tmp_path("probe");
@@ -243,8 +244,8 @@ impl Store {
         Ok(bucket.meta(&shard)?.is_some())
     }
 
-    /// Returns the bytes of a shard that is here, whole and durable: waits for a commit under way, and makes its name durable
-    /// again, because the process that renamed it may have died before it could.
+    /// Returns the bytes of a shard that is here, whole and durable: waits for a commit under way, and makes its name
+    /// durable again, because the process that renamed it may have died before it could.
     ///
     /// # Errors
     /// [`StoreError`], which is no word about the shard.
@@ -265,8 +266,8 @@ impl Store {
         Ok(bucket.meta(&shard)?.map(|object| object.size))
     }
 
-    /// Removes a shard, unless it was written after `before`: then it was uploaded again since somebody decided that it may
-    /// go, and false is returned. A shard that is not here is as good as removed.
+    /// Removes a shard, unless it was written after `before`: then it was uploaded again since somebody decided that it
+    /// may go, and false is returned. A shard that is not here is as good as removed.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Bucket`].
@@ -315,8 +316,9 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a file's bytes durable. Whether a failed fsync kept or lost them cannot be known, and asking again would be
-    /// told "fine" of pages the kernel dropped (Rebello et al., "Can Applications Recover from fsync Failures?", 2020).
+    /// Makes a file's bytes durable. Whether a failed fsync kept or lost them cannot be known, and asking again would
+    /// be told "fine" of pages the kernel dropped (Rebello et al., "Can Applications Recover from fsync Failures?",
+    /// 2020).
     fn sync(&self, file: &File, path: &Path) {
         if planted(Bug::FileSync) {
             return;
@@ -342,8 +344,8 @@ impl Store {
     }
 }
 
-/// Locks a file against other processes. One that is ending may have it a moment longer, and so may a child between its fork and
-/// its exec.
+/// Locks a file against other processes. One that is ending may have it a moment longer, and so may a child between its
+/// fork and its exec.
 fn take_lock(path: PathBuf) -> Result<File, StoreError> {
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed("open", &path))?;
     let begun = Instant::now();
@@ -357,7 +359,8 @@ fn take_lock(path: PathBuf) -> Result<File, StoreError> {
     }
 }
 
-/// Opens a folder that has to be synced. That all files the process may have are open says nothing of the disk, and passes.
+/// Opens a folder that has to be synced. That all files the process may have are open says nothing of the disk, and
+/// passes.
 fn open_folder(folder: &Path) -> io::Result<File> {
     let start = Instant::now();
     loop {

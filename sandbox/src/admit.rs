@@ -1,9 +1,9 @@
 //! Structural admission: what is checked before a compiler sees a policy.
 //!
-//! A valid component of 256 KiB can keep Cranelift busy for 47 s, so bodies, locals, nesting and tables have limits. Pure:
-//! the same bytes give the same answer, at publish and again on every edge. A decoder of foreign bytes: cannot panic.
-//! Order: cheap structure first (linear in the bytes, no allocation an owner could steer), then wasmparser's validation,
-//! then names of imports and exports.
+//! A valid component of 256 KiB can keep Cranelift busy for 47 s, so bodies, locals, nesting and tables have limits.
+//! Pure: the same bytes give the same answer, at publish and again on every edge. A decoder of foreign bytes: cannot
+//! panic. Order: cheap structure first (linear in the bytes, no allocation an owner could steer), then wasmparser's
+//! validation, then names of imports and exports.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -209,8 +209,8 @@ pub enum AdmitError {
 
 /// Checks a component's structure, imports and exports. `bench/results/policy.md` has the cost.
 ///
-/// `engines` are the BLAKE3 hashes of code sections of JavaScript engines that the operator allows; a component that has
-/// one of them falls under [`Class::Script`].
+/// `engines` are the BLAKE3 hashes of code sections of JavaScript engines that the operator allows; a component that
+/// has one of them falls under [`Class::Script`].
 ///
 /// # Errors
 /// The first limit that is broken, with its number and place.
@@ -260,7 +260,8 @@ impl<'a> Admitted<'a> {
     }
 }
 
-/// What policies may use: WebAssembly 2 and tail calls; no threads, no 64-bit memory, no relaxed SIMD (it differs by machine).
+/// What policies may use: WebAssembly 2 and tail calls; no threads, no 64-bit memory, no relaxed SIMD (it differs by
+/// machine).
 fn features() -> WasmFeatures {
     WasmFeatures::WASM2
         | WasmFeatures::TAIL_CALL

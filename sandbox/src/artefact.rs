@@ -1,7 +1,7 @@
 //! Compiled policies, and how they rest on this machine's own disk.
 //!
-//! Machine code is as powerful as this process, so an [`Artefact`] comes only from our own compiler, or from bytes that a
-//! keyed MAC proves to be ours. The caller picks a key that never leaves the machine.
+//! Machine code is as powerful as this process, so an [`Artefact`] comes only from our own compiler, or from bytes that
+//! a keyed MAC proves to be ours. The caller picks a key that never leaves the machine.
 //!
 //! Sealed layout: MAC 32 B | BLAKE3 of the wasm 32 B | machine code.
 

@@ -1,7 +1,8 @@
 //! A policy as owners see it: one to eight links, each a component with its config, evaluated in order.
 //!
 //! The first link that does not allow decides; lifetimes are the minimum over the links that ran; marks, headers and
-//! effects of allowing links add up. A link without a hook has no say in it. Traces are joined, each question with its link.
+//! effects of allowing links add up. A link without a hook has no say in it. Traces are joined, each question with its
+//! link.
 
 use std::sync::Arc;
 
@@ -92,8 +93,8 @@ pub struct Served {
 }
 
 impl Served {
-    /// Joins what was decided first and allows, with what decides after it: lifetimes are the shorter ones, and when both
-    /// allow, marks and headers add up. What a refusal says of marks and headers is its own affair.
+    /// Joins what was decided first and allows, with what decides after it: lifetimes are the shorter ones, and when
+    /// both allow, marks and headers add up. What a refusal says of marks and headers is its own affair.
     #[must_use]
     pub fn and(self, then: Self) -> Self {
         let ttls = Self {

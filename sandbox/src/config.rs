@@ -1,9 +1,9 @@
 //! The owner's parameters of a policy, read from TOML.
 //!
-//! Flow: the signed TOML text -> [`Config::parse`] once, on load -> [`Config::check`] against what the component declares ->
-//! look-ups by the guest through the host. The hash that identifies a config is taken by the caller from the text itself.
-//! Keeps true: what the owner wrote is never taken for something else. A value of another type than the guest asks for is
-//! [`WrongType`], which ends the run; only a key that is not there is absent.
+//! Flow: the signed TOML text -> [`Config::parse`] once, on load -> [`Config::check`] against what the component
+//! declares -> look-ups by the guest through the host. The hash that identifies a config is taken by the caller from
+//! the text itself. Keeps true: what the owner wrote is never taken for something else. A value of another type than
+//! the guest asks for is [`WrongType`], which ends the run; only a key that is not there is absent.
 //!
 //! | TOML | what it is |
 //! |---|---|

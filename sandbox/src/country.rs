@@ -5,13 +5,14 @@ use std::str::FromStr;
 
 /// An ISO 3166-1 alpha-2 code, packed as first letter << 8 | second letter; 0 = unknown.
 ///
-/// Any two upper-case letters are a code: the standard grows, and a policy must not refuse a viewer's country because this
-/// program is older. What owners write is held to [`CountryCode::is_assigned`], because there it is a slip of the pen.
+/// Any two upper-case letters are a code: the standard grows, and a policy must not refuse a viewer's country because
+/// this program is older. What owners write is held to [`CountryCode::is_assigned`], because there it is a slip of the
+/// pen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CountryCode(u16);
 
-/// The officially assigned codes of ISO 3166-1, 249 since South Sudan in 2011, and XK, under which address databases have
-/// Kosovo. Written from general knowledge, as the groups were.
+/// The officially assigned codes of ISO 3166-1, 249 since South Sudan in 2011, and XK, under which address databases
+/// have Kosovo. Written from general knowledge, as the groups were.
 const ASSIGNED: &str = "\
     AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ \
     CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO \

@@ -1,8 +1,8 @@
 //! The engine: one per process, with its pool of instances and its clock.
 //!
 //! Flow: [`Engine::compile`] turns an [`Admitted`] component into machine code (here, or better in a child, see
-//! [`crate::guard`]), [`Engine::load`] links it. Keeps true: only admitted components are compiled, only artefacts of our own
-//! are loaded, only the contract's functions can be imported.
+//! [`crate::guard`]), [`Engine::load`] links it. Keeps true: only admitted components are compiled, only artefacts of
+//! our own are loaded, only the contract's functions can be imported.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -65,7 +65,8 @@ pub enum EngineError {
         /// What wasmtime says.
         reason: String,
     },
-    /// The component imports a function that this version of the contract does not have: the owner's fault, or this edge is too old.
+    /// The component imports a function that this version of the contract does not have: the owner's fault, or this
+    /// edge is too old.
     #[error("policy does not fit the contract of this edge: {reason}")]
     Link {
         /// What wasmtime says.
@@ -101,7 +102,8 @@ impl Engine {
         Ok(Self { inner: Arc::new(Inner { engine, linker, _clock: clock }) })
     }
 
-    /// Compiles in this process. Admission keeps it to some 100 ms; for owners one does not know, use [`crate::guard::compile`].
+    /// Compiles in this process. Admission keeps it to some 100 ms; for owners one does not know, use
+    /// [`crate::guard::compile`].
     ///
     /// # Errors
     /// [`EngineError::Compile`].
@@ -112,15 +114,16 @@ impl Engine {
     /// Loads machine code that this installation compiled. `admitted` must be the component that it came from.
     ///
     /// # Errors
-    /// [`EngineError::Load`] when another version or machine made the artefact, [`EngineError::Link`] when the component
-    /// imports what the contract does not have.
+    /// [`EngineError::Load`] when another version or machine made the artefact, [`EngineError::Link`] when the
+    /// component imports what the contract does not have.
     pub fn load(&self, admitted: &Admitted<'_>, artefact: &Artefact) -> Result<Policy, EngineError> {
         if !artefact.is_of(admitted) {
             return Err(EngineError::Load { reason: "it was compiled from another component".to_owned() });
         }
-        // SAFETY: an `Artefact` is made only by `precompile` in this process, by the guarded child that this process started
-        // from its own executable, or by `Artefact::open` after its keyed MAC proved that this installation sealed it. None of
-        // these take machine code from an owner or a peer. wasmtime checks version and settings of its own.
+        // SAFETY: an `Artefact` is made only by `precompile` in this process, by the guarded child that this process
+        // started from its own executable, or by `Artefact::open` after its keyed MAC proved that this installation
+        // sealed it. None of these take machine code from an owner or a peer. wasmtime checks version and settings of
+        // its own.
         #[expect(unsafe_code, reason = "the only way to load compiled code; see SAFETY")]
         let component = unsafe { Component::deserialize(&self.inner.engine, artefact.code()) }
             .map_err(|error| EngineError::Load { reason: format!("{error:#}") })?;
@@ -160,8 +163,9 @@ impl Hasher for StableHasher {
     }
 }
 
-/// Ends a run that has computed for `limit` since its first tick; two ticks more at most. What the thread waits for a core
-/// does not count: a busy machine is not the policy's fault. Most runs end before their first tick and read no clock.
+/// Ends a run that has computed for `limit` since its first tick; two ticks more at most. What the thread waits for a
+/// core does not count: a busy machine is not the policy's fault. Most runs end before their first tick and read no
+/// clock.
 pub(crate) fn end_run<T>(store: &mut Store<T>, limit: Duration) {
     let mut began = None;
     store.set_epoch_deadline(1);

@@ -1,7 +1,7 @@
 //! What a policy may ask: the caller answers these over its request.
 //!
-//! One method per fact of the contract, object-safe. A method that the caller leaves out answers "unknown", so that a DNS
-//! question need not pretend to be an HTTP request. Facts must not change during a run.
+//! One method per fact of the contract, object-safe. A method that the caller leaves out answers "unknown", so that a
+//! DNS question need not pretend to be an HTTP request. Facts must not change during a run.
 
 use std::borrow::Cow;
 
@@ -11,8 +11,8 @@ use crate::vocabulary::{ContentKind, Continent, Method, NetworkKind, RefererStat
 
 /// The facts of one request, question or object.
 ///
-/// Questions about a text (`path-starts`, `header-has`, ...) have no methods of their own: the sandbox answers them from
-/// the text, so that every caller answers them alike.
+/// Questions about a text (`path-starts`, `header-has`, ...) have no methods of their own: the sandbox answers them
+/// from the text, so that every caller answers them alike.
 pub trait Facts: Send + Sync + 'static {
     /// Seconds since 1970-01-01T00:00Z.
     fn now(&self) -> u32;

@@ -76,8 +76,8 @@ pub enum Fault {
         /// Why it is refused.
         reason: &'static str,
     },
-    /// The policy asked its configuration for a key as one type, and it is there as another. Taken for absent, it would open
-    /// what the owner closed.
+    /// The policy asked its configuration for a key as one type, and it is there as another. Taken for absent, it would
+    /// open what the owner closed.
     #[error("policy asked in {hook} for {key} as {asked}, but its configuration has {found} there")]
     Config {
         /// The hook called.
@@ -114,8 +114,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether the fault counts towards the policy's fallback to its last good version. Lack of time counts too: a policy
-    /// that is slow on this machine is no good on it.
+    /// Whether the fault counts towards the policy's fallback to its last good version. Lack of time counts too: a
+    /// policy that is slow on this machine is no good on it.
     #[must_use]
     pub fn is_of_policy(&self) -> bool {
         !matches!(self, Self::NoHook { .. } | Self::Candidates { .. } | Self::Busy { .. })

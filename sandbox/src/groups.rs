@@ -1,8 +1,8 @@
 //! Named groups of countries, as versioned data.
 //!
 //! Group data is part of a decision's identity: whoever remembers decisions drops them when [`VERSION`] changes.
-//! These tables were written from general knowledge and have not been checked against their sources: an owner with a legal duty
-//! lists the countries itself. Not legal advice.
+//! These tables were written from general knowledge and have not been checked against their sources: an owner with a
+//! legal duty lists the countries itself. Not legal advice.
 
 use crate::country::CountryCode;
 
@@ -41,8 +41,8 @@ const GROUPS: &[Group] = &[
         ],
     },
     // Where personal data of the EEA may lie without further safeguards: the EEA and the adequacy decisions under
-    // Article 45 GDPR, Brazil (EU) 2026/179 the newest. Canada is for commercial organisations only. The United States are
-    // left out: their decision covers certified organisations, which a country code cannot tell.
+    // Article 45 GDPR, Brazil (EU) 2026/179 the newest. Canada is for commercial organisations only. The United States
+    // are left out: their decision covers certified organisations, which a country code cannot tell.
     Group {
         name: "gdpr-adequate",
         includes: &["eea"],

@@ -1,8 +1,9 @@
 //! Compiling in a child process, so that a policy that defeats the compiler costs a refusal and not an edge.
 //!
 //! Flow: [`compile`] starts the caller's own executable with a hidden subcommand, which calls [`child_main`]: it limits
-//! itself, reads the component on stdin, admits it again, compiles, and writes machine code to stdout. A watchdog kills it
-//! at the deadline. Keeps true: the child has no environment, 10 s of CPU, 512 MiB of address space and writes no files.
+//! itself, reads the component on stdin, admits it again, compiles, and writes machine code to stdout. A watchdog kills
+//! it at the deadline. Keeps true: the child has no environment, 10 s of CPU, 512 MiB of address space and writes no
+//! files.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -78,8 +79,8 @@ pub enum GuardError {
     },
 }
 
-/// Compiles an admitted component in a child. Blocks up to the deadline; not for a reactor thread. `engines` as given to
-/// [`admit`].
+/// Compiles an admitted component in a child. Blocks up to the deadline; not for a reactor thread. `engines` as given
+/// to [`admit`].
 ///
 /// # Errors
 /// See [`GuardError`].

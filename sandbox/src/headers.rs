@@ -6,8 +6,8 @@
 const NAME_BYTES_MAX: usize = 64;
 pub(crate) const VALUE_BYTES_MAX: usize = 960;
 
-/// Names that belong to the edge: framing and hop-by-hop fields (RFC 9110 section 7.6.1), the representation it verified,
-/// its own diagnostics, and cookies, which no object ever sets.
+/// Names that belong to the edge: framing and hop-by-hop fields (RFC 9110 section 7.6.1), the representation it
+/// verified, its own diagnostics, and cookies, which no object ever sets.
 const RESERVED: [&str; 26] = [
     "accept-ranges",
     "age",

@@ -3,8 +3,8 @@
 //! Flow: custom section `evernear:config` of the component or of its core modules -> [`Keys::parse`] at admission ->
 //! [`Config::check`], without which no chain is made. A decoder of foreign bytes: nothing here can panic.
 //!
-//! The section is text with one key a line: `KEY: TYPE`, or `KEY: TYPE with OTHER` for a key that says nothing without another.
-//! Empty lines do not count, so a component without keys declares one empty line.
+//! The section is text with one key a line: `KEY: TYPE`, or `KEY: TYPE with OTHER` for a key that says nothing without
+//! another. Empty lines do not count, so a component without keys declares one empty line.
 //!
 //! | type | TOML |
 //! |---|---|

@@ -61,7 +61,8 @@ pub struct Limits {
     pub components_max: u32,
     /// Elements of all tables of a module.
     pub table_elements_max: u64,
-    /// Parameters or results of a function type: blocks take types too, and each value is one more for the register allocator.
+    /// Parameters or results of a function type: blocks take types too, and each value is one more for the register
+    /// allocator.
     pub type_values_max: usize,
 }
 

@@ -2,8 +2,8 @@
 
 /// Returns the candidate that is fewest slips of the pen away from `word`, at most one for three letters.
 ///
-/// A slip is a letter too many, too few, another one, or two that changed places. Cost: letters of the word times letters
-/// of all candidates.
+/// A slip is a letter too many, too few, another one, or two that changed places. Cost: letters of the word times
+/// letters of all candidates.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let slips = candidates.into_iter().map(|candidate| (slips(word.as_bytes(), candidate.as_bytes()), candidate));
     slips.min().filter(|(slips, _)| slips * 3 <= word.len()).map(|(_, candidate)| candidate)

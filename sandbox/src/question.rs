@@ -1,7 +1,7 @@
 //! A question that a policy asked, its answer, and the one place that answers it.
 //!
-//! The fresh run and the remembered decision both go through [`answer`]; this is why a memory can never say something else
-//! than a run would.
+//! The fresh run and the remembered decision both go through [`answer`]; this is why a memory can never say something
+//! else than a run would.
 
 use std::fmt;
 
@@ -283,12 +283,12 @@ pub struct Asked {
 
 /// Answers `question` from the facts and the config of the link that asks.
 ///
-/// No allocation but for whole texts, globs, and what is not in the one spelling of a path. A glob that is too long matches
-/// nothing here; a run refuses it before.
+/// No allocation but for whole texts, globs, and what is not in the one spelling of a path. A glob that is too long
+/// matches nothing here; a run refuses it before.
 ///
 /// # Errors
-/// [`WrongType`], when the question is about a key that the config has as something else. No verdict comes of such a run, so
-/// none is remembered under such a question.
+/// [`WrongType`], when the question is about a key that the config has as something else. No verdict comes of such a
+/// run, so none is remembered under such a question.
 pub fn answer(facts: &dyn Facts, config: &Config, question: &Question) -> Result<Answer, WrongType> {
     Ok(match question {
         Question::ClientCountry => facts.client_country().into(),
@@ -346,7 +346,8 @@ pub fn answer(facts: &dyn Facts, config: &Config, question: &Question) -> Result
 
 /// The second at which an answer of `trace` turns by the clock alone; `None` when none ever does.
 ///
-/// A memory needs no such second, because it asks the clock again; whoever passes the verdict on (a cache, a viewer) does.
+/// A memory needs no such second, because it asks the clock again; whoever passes the verdict on (a cache, a viewer)
+/// does.
 #[must_use]
 pub fn valid_until(trace: &[Asked], now: u32) -> Option<u32> {
     let turns = trace.iter().filter_map(|asked| match asked.question {

@@ -4,11 +4,11 @@
 //! hangs only on the answers so far, and after the last one the verdict stands. A look-up replays these questions
 //! against the new facts; nothing that was not asked can split a memory.
 //!
-//! Time needs no expiry of its own: `time.after(t)` is asked again at every look-up, so a memory made before `t` is not found
-//! from second `t` on.
+//! Time needs no expiry of its own: `time.after(t)` is asked again at every look-up, so a memory made before `t` is not
+//! found from second `t` on.
 //!
-//! When the trie is full it forgets everything. Refusing would let junk paths of one bad hour keep good memories out for
-//! ever; an order of use would cost a write on each hit. A forgotten verdict costs one run, microseconds.
+//! When the trie is full it forgets everything. Refusing would let junk paths of one bad hour keep good memories out
+//! for ever; an order of use would cost a write on each hit. A forgotten verdict costs one run, microseconds.
 
 use crate::question::{Answer, Asked, Question};
 
@@ -83,7 +83,8 @@ impl<V> Trie<V> {
         Self { nodes: Vec::new(), bytes: 0, bytes_max, forgotten: 0 }
     }
 
-    /// The verdict that a run over these facts would reach, if it is remembered. `bench/results/policy.md` has the cost.
+    /// The verdict that a run over these facts would reach, if it is remembered. `bench/results/policy.md` has the
+    /// cost.
     pub fn lookup(&self, facts: &impl Respondent) -> Option<&V> {
         let mut node = self.nodes.first()?;
         loop {

@@ -1,7 +1,7 @@
 //! The closed vocabularies of the contract (kinds, outcomes, ...) with the names that WIT gives them.
 //!
-//! The enums are the generated ones, so the contract and the code cannot drift apart; the exhaustive matches here fail to
-//! compile when a case is added. Names serve traces, test vectors and error messages.
+//! The enums are the generated ones, so the contract and the code cannot drift apart; the exhaustive matches here fail
+//! to compile when a case is added. Names serve traces, test vectors and error messages.
 
 use std::fmt;
 use std::str::FromStr;

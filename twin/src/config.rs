@@ -1,5 +1,5 @@
-//! `twin.toml`: how an owner's programs reach their cluster. Checked whole before anything is sent. `twin.sample.toml` shows
-//! every key; a test reads it.
+//! `twin.toml`: how an owner's programs reach their cluster. Checked whole before anything is sent. `twin.sample.toml`
+//! shows every key; a test reads it.
 
 use std::{
     net::SocketAddr,
@@ -19,8 +19,8 @@ const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TwinConfig {
-    /// How URLs of objects look: `{label}` must stand in it, `{name}` may. Absent: `http://{label}.localhost:8080/{name}`,
-    /// which a browser on this machine resolves by itself.
+    /// How URLs of objects look: `{label}` must stand in it, `{name}` may. Absent:
+    /// `http://{label}.localhost:8080/{name}`, which a browser on this machine resolves by itself.
     #[serde(default)]
     pub url: UrlTemplate,
     /// Redundancy of what is stored without `--profile`. Absent: `standard`, which wants 24 nodes for large files.

@@ -4,8 +4,9 @@
 //! find -> Found        read: stripes ahead (2) -> slices of blocks -> writer thread: BLAKE3 of the whole, write
 //! ```
 //!
-//! Every byte was verified under the capability before it reaches the sink; of a whole object the hash of the plaintext is
-//! checked too. A file appears under its name only when it is whole: a failed read leaves nothing that looks like it.
+//! Every byte was verified under the capability before it reaches the sink; of a whole object the hash of the plaintext
+//! is checked too. A file appears under its name only when it is whole: a failed read leaves nothing that looks like
+//! it.
 
 use std::{
     collections::BTreeSet,
@@ -240,7 +241,8 @@ impl Network {
         Ok((bytes.collect(), cost))
     }
 
-    /// Fetches a whole file to a path, or a range of it. What was there is replaced, when all bytes are there and durable.
+    /// Fetches a whole file to a path, or a range of it. What was there is replaced, when all bytes are there and
+    /// durable.
     ///
     /// # Errors
     /// [`GetError`]; nothing has changed at `path` then.

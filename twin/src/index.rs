@@ -1,8 +1,9 @@
-//! The owner's own encrypted index of uploads: the only place, besides the labels handed out, where capabilities are kept.
+//! The owner's own encrypted index of uploads: the only place, besides the labels handed out, where capabilities are
+//! kept.
 //!
-//! A log (`index/frame.rs` draws it): storing appends one frame and fsyncs it, so that a directory of ten thousand files
-//! costs ten thousand small writes and a crash costs at most the frame being written. Removing writes the whole index anew
-//! and renames it, because an erased capability must not stay in the log.
+//! A log (`index/frame.rs` draws it): storing appends one frame and fsyncs it, so that a directory of ten thousand
+//! files costs ten thousand small writes and a crash costs at most the frame being written. Removing writes the whole
+//! index anew and renames it, because an erased capability must not stay in the log.
 //!
 //! Several programs may use one index: a write holds a lock on a file beside it and first reads what others appended.
 

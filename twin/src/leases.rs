@@ -132,8 +132,9 @@ pub enum LeaseChangeError {
 }
 
 impl Twin {
-    /// Returns under which locator an object is filed that is to be changed as a whole. The path behind a file's label is only its
-    /// name; behind a folder's it means a part of it, which has no lease that could be changed by that name.
+    /// Returns under which locator an object is filed that is to be changed as a whole. The path behind a file's label
+    /// is only its name; behind a folder's it means a part of it, which has no lease that could be changed by that
+    /// name.
     ///
     /// # Errors
     /// [`TargetError::Inside`] when there is a path and the index does not know the object as a file.
@@ -228,8 +229,8 @@ impl Twin {
         Ok((tenure, told))
     }
 
-    /// Ends the lease of an object, and of a stored tree of all objects in it: nodes destroy the sealed manifests, and the
-    /// index forgets the names. After that no key to the bytes exists, wherever copies of shards may lie.
+    /// Ends the lease of an object, and of a stored tree of all objects in it: nodes destroy the sealed manifests, and
+    /// the index forgets the names. After that no key to the bytes exists, wherever copies of shards may lie.
     ///
     /// # Errors
     /// [`LeaseChangeError`]; what was ended before the failing object is forgotten, the rest stays listed.
@@ -299,7 +300,8 @@ impl Twin {
         if record.public.owner() == self.owner() { Ok(record) } else { Err(LeaseChangeError::NotOurs) }
     }
 
-    /// Signs a lease and sends it to all nodes that hold the record: those with shards and the first of the locator's order.
+    /// Signs a lease and sends it to all nodes that hold the record: those with shards and the first of the locator's
+    /// order.
     async fn tell(&self, record: &Record, lease: Lease) -> Result<Told, LeaseChangeError> {
         let locator = record.locator();
         let nodes = client::record_holders(record, &self.network.topology.origins());
@@ -336,8 +338,8 @@ impl Twin {
     }
 }
 
-/// Sends a lease to one node. A refusal counts as taken when the node holds this version: nodes that share a catalog have it
-/// from each other.
+/// Sends a lease to one node. A refusal counts as taken when the node holds this version: nodes that share a catalog
+/// have it from each other.
 async fn send(
     transport: &dyn Transport,
     node: &NodeName,
@@ -355,8 +357,8 @@ async fn send(
     }
 }
 
-/// Returns what the lease says so that nodes keep an object as a profile wants it: the profile itself, or its redundancy where
-/// that is less than the object was stored with.
+/// Returns what the lease says so that nodes keep an object as a profile wants it: the profile itself, or its
+/// redundancy where that is less than the object was stored with.
 fn redundancy_under(profile: Profile, record: &Record, entry: Option<&Entry>) -> Result<Profile, LeaseChangeError> {
     let Some(stored) = record.public.redundancy() else { return Ok(profile) };
     let asked = match (profile, entry) {

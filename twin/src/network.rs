@@ -41,7 +41,8 @@ impl Network {
         Self { transport, topology, reader }
     }
 
-    /// Asks the configured nodes for all others, one after the other until one answers. Each has the transport's deadline.
+    /// Asks the configured nodes for all others, one after the other until one answers. Each has the transport's
+    /// deadline.
     ///
     /// # Errors
     /// [`NetworkError`].

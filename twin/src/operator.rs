@@ -26,7 +26,8 @@ pub struct Operator {
 pub struct Repairs {
     /// The cluster's answer.
     pub status: RepairStatus,
-    /// What each origin that answered has made or moved since it started: a pace is the growth of those that answered twice.
+    /// What each origin that answered has made or moved since it started: a pace is the growth of those that answered
+    /// twice.
     pub repaired_bytes: BTreeMap<NodeName, u64>,
 }
 
@@ -87,8 +88,8 @@ impl Operator {
         found.ok_or(OperatorError::NoRecord { locator: *locator })
     }
 
-    /// Asks what is being repaired. The queue is the cluster's; the bytes of repair are summed over all origins that answer; the
-    /// scrub is that of the one furthest behind, zero when one does not answer; the survey is the newest.
+    /// Asks what is being repaired. The queue is the cluster's; the bytes of repair are summed over all origins that
+    /// answer; the scrub is that of the one furthest behind, zero when one does not answer; the survey is the newest.
     ///
     /// # Errors
     /// [`OperatorError::NoAnswer`].

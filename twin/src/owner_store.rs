@@ -16,8 +16,8 @@
 //! 136     8  check: first bytes of BLAKE3 of bytes 0 to 135
 //! ```
 //!
-//! Every write draws a fresh salt and so seals with a key that no other write has; hence the nonce may be zero. The check
-//! is no protection (anybody can compute it): it tells a damaged file from a wrong passphrase.
+//! Every write draws a fresh salt and so seals with a key that no other write has; hence the nonce may be zero. The
+//! check is no protection (anybody can compute it): it tells a damaged file from a wrong passphrase.
 
 use std::{
     io,

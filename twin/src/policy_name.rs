@@ -13,8 +13,8 @@ const NODES_MAX: usize = 8;
 /// Why a policy is not put into a lease. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyNameError {
-    /// All nodes that answered deny it, and they are at least half of those asked: it is misspelt, or not published yet. The
-    /// caller's fault.
+    /// All nodes that answered deny it, and they are at least half of those asked: it is misspelt, or not published
+    /// yet. The caller's fault.
     #[error("this owner has published no policy {name}")]
     Unknown {
         /// The name.

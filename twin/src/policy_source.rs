@@ -1,4 +1,5 @@
-//! An owner's policy as a TOML text: an ordered list of links, each a ready-made component or a file, and its configuration.
+//! An owner's policy as a TOML text: an ordered list of links, each a ready-made component or a file, and its
+//! configuration.
 //!
 //! ```toml
 //! [[link]]

@@ -56,8 +56,8 @@ impl Twin {
         let manifest = PolicyManifest {
             owner,
             name: name.clone(),
-            // By the clock where that is higher: a version that comes after the catalog was lost, or replaced by an older copy, is
-            // above all that edges have seen.
+            // By the clock where that is higher: a version that comes after the catalog was lost, or replaced by an
+            // older copy, is above all that edges have seen.
             sequence: next.max(now()),
             links: source.links.iter().map(|link| link.link()).collect(),
             not_before: 0,

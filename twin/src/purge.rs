@@ -54,8 +54,8 @@ pub enum PurgeOrderError {
 }
 
 impl Twin {
-    /// Has all edges forget what they hold, or with `hard` unset look up again what they know, of some objects. Edges hear of it
-    /// within a second; nothing waits for them.
+    /// Has all edges forget what they hold, or with `hard` unset look up again what they know, of some objects. Edges
+    /// hear of it within a second; nothing waits for them.
     ///
     /// # Errors
     /// [`PurgeOrderError`].

@@ -5,7 +5,8 @@
 //!        -> index: "committing" -> lease signed -> commit -> index: "stored"
 //! ```
 //!
-//! The name is in the index before nodes are asked to commit: an upload that a crash interrupts can be listed and removed.
+//! The name is in the index before nodes are asked to commit: an upload that a crash interrupts can be listed and
+//! removed.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -31,8 +31,8 @@ pub enum RetentionError {
     },
 }
 
-/// Refuses to sign a lease that is over at `now`, seconds since 1970. Asked again right before each signature, as an upload
-/// takes its time. A promise that has passed meanwhile does no harm.
+/// Refuses to sign a lease that is over at `now`, seconds since 1970. Asked again right before each signature, as an
+/// upload takes its time. A promise that has passed meanwhile does no harm.
 pub(crate) fn check_end(retention: Retention, now: u64) -> Result<(), RetentionError> {
     match retention.end() {
         Some(end) if end <= now => Err(RetentionError::Ended { end, now }),

@@ -1,8 +1,8 @@
 //! A folder on disk as it will be stored: every file and folder in it, parents before children.
 //!
 //! Hidden files are included (`.well-known` belongs to a site, and a tree comes back as it went in). Symbolic links are
-//! never followed, since they may lead out of the tree or round in circles; they, sockets, pipes and devices are left out
-//! and told. A name that is not UTF-8 is an error, because leaving it out would store less than was asked.
+//! never followed, since they may lead out of the tree or round in circles; they, sockets, pipes and devices are left
+//! out and told. A name that is not UTF-8 is an error, because leaving it out would store less than was asked.
 
 use std::{
     ffi::OsStr,

@@ -70,7 +70,8 @@ pub enum TargetError {
 }
 
 impl UrlTemplate {
-    /// Returns the URL of an object. `name` may have slashes; a folder's URL ends with the slash that relative links need.
+    /// Returns the URL of an object. `name` may have slashes; a folder's URL ends with the slash that relative links
+    /// need.
     #[must_use]
     pub fn url(&self, label: &Label, name: &str) -> String {
         self.0.replace(LABEL, &label.to_string()).replace(NAME, &encode(name))
@@ -184,7 +185,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// RFC 3986 section 3.3: a segment is made of unreserved characters and of bytes behind a percent sign, among others.
+        /// RFC 3986 section 3.3: a segment is made of unreserved characters and of bytes behind a percent sign, among
+        /// others.
         #[test]
         fn the_path_of_a_url_decodes_to_the_name(name in "[^/]{0,60}") {
             let url = UrlTemplate::default().url(&label(), &name);

@@ -20,7 +20,8 @@ pub(crate) fn root() -> PathBuf {
     Path::new(&here).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
-/// Returns the folder where cargo puts what it builds: cargo itself says it, because variables and configuration move it.
+/// Returns the folder where cargo puts what it builds: cargo itself says it, because variables and configuration move
+/// it.
 pub(crate) fn target_folder() -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let ask = || {
@@ -50,8 +51,8 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Makes a cargo build one that clippy reads along: a warning in a crate of ours is an error. What our crates depend on is
-/// compiled once for the programs and for clippy.
+/// Makes a cargo build one that clippy reads along: a warning in a crate of ours is an error. What our crates depend on
+/// is compiled once for the programs and for clippy.
 ///
 /// # Errors
 /// When there is no compiler.

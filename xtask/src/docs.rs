@@ -1,6 +1,8 @@
-//! The chore `docs`: the API documentation of our crates, with every rustdoc warning an error; or the reference of commands.
+//! The chore `docs`: the API documentation of our crates, with every rustdoc warning an error; or the reference of
+//! commands.
 //!
-//! Place in the flow: before a release and whenever a link in a comment may have gone stale; after a change of a command's help.
+//! Place in the flow: before a release and whenever a link in a comment may have gone stale; after a change of a
+//! command's help.
 
 use crate::command;
 use crate::fault::Fault;
@@ -12,8 +14,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     if let [only] = arguments
         && only == "--cli"
     {
-        // The test that compares the page with the program writes it when it is asked to. With `cluster`, so that what was
-        // built for the tests serves.
+        // The test that compares the page with the program writes it when it is asked to. With `cluster`, so that what
+        // was built for the tests serves.
         let mut test =
             command::cargo(&["test", "--package", "cluster", "--package", "cli", "--test", "it", "reference"]);
         return command::run(test.env("EVERNEAR_WRITE_REFERENCE", "1"));

@@ -1,8 +1,9 @@
-//! The chore `fuzz`: every decoder of foreign bytes under libFuzzer, each for a while, with the committed corpus to begin from.
+//! The chore `fuzz`: every decoder of foreign bytes under libFuzzer, each for a while, with the committed corpus to
+//! begin from.
 //!
-//! Place in the flow: `fuzz/` is a Cargo workspace of its own, because coverage is compiled into all that it depends on. The
-//! flags are those of cargo-fuzz without a sanitizer, which would need a nightly compiler: our code has no `unsafe` to watch, and
-//! debug assertions find overflows.
+//! Place in the flow: `fuzz/` is a Cargo workspace of its own, because coverage is compiled into all that it depends
+//! on. The flags are those of cargo-fuzz without a sanitizer, which would need a nightly compiler: our code has no
+//! `unsafe` to watch, and debug assertions find overflows.
 //! Keeps true: the committed corpus is only read; new inputs and crashes stay in `target/fuzz`.
 
 use std::path::Path;

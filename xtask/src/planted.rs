@@ -1,7 +1,7 @@
 //! The chore `planted`: each of the bugs in `client/src/planted.rs` is planted in turn, and some test must find it.
 //!
-//! Place in the flow: a test of the tests of `client` and `origin`; the table it prints stands in bench/results/planted.md.
-//! Keeps true: the same tests pass when nothing is planted.
+//! Place in the flow: a test of the tests of `client` and `origin`; the table it prints stands in
+//! bench/results/planted.md. Keeps true: the same tests pass when nothing is planted.
 
 use std::process::Stdio;
 
@@ -55,7 +55,8 @@ fn bugs() -> Vec<&'static str> {
     source.lines().filter_map(|line| line.strip_prefix("        Self::")?.strip_suffix(',')).collect()
 }
 
-/// Runs the tests with a bug up to the first program in which one fails; returns the first test that failed, and what was said.
+/// Runs the tests with a bug up to the first program in which one fails; returns the first test that failed, and what
+/// was said.
 fn failing(bug: &str) -> Result<Option<(String, String)>, Fault> {
     let mut tests = command::cargo(&TESTS);
     tests.env("EVERNEAR_PLANTED", bug).env("RUST_BACKTRACE", "0").stdin(Stdio::null()).stderr(Stdio::null());

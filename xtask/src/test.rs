@@ -1,7 +1,7 @@
 //! The chore `test`: every test there is, then the demo as a check and a short torture, then one line that counts them.
 //!
-//! Place in the flow: the second command of the README, and of `.ci/run`. nextest runs the tests, each in a process of its
-//! own with a time limit; `.config/nextest.toml` says how many at a time.
+//! Place in the flow: the second command of the README, and of `.ci/run`. nextest runs the tests, each in a process of
+//! its own with a time limit; `.config/nextest.toml` says how many at a time.
 //! Keeps true: a run that ends badly, or counts nothing, is a failure, whatever was counted before.
 
 use std::process::Stdio;
@@ -31,8 +31,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     }
 }
 
-/// The filter of the tests that this machine can run; what it leaves out is said, and counted as skipped. By their names: a
-/// role is what another test starts as a process of its own, a long lane takes an hour.
+/// The filter of the tests that this machine can run; what it leaves out is said, and counted as skipped. By their
+/// names: a role is what another test starts as a process of its own, a long lane takes an hour.
 fn of_this_machine() -> String {
     let mut filter = "not test(long_lane) and not test(role::)".to_owned();
     let mut without = |tests: &str, lack: &str| {

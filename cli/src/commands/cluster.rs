@@ -106,7 +106,8 @@ fn issue(dir: &Path, name: &NodeName, role: RoleName) -> anyhow::Result<Files> {
     write(dir.join(format!("{name}.pem")), &issued.certificate, dir.join(format!("{name}.key")), &issued.key)
 }
 
-/// Writes the key first: a key without a certificate is of no use to anybody, a certificate without its key looks finished.
+/// Writes the key first: a key without a certificate is of no use to anybody, a certificate without its key looks
+/// finished.
 fn write(certificate: PathBuf, certificate_pem: &str, key: PathBuf, key_pem: &str) -> anyhow::Result<Files> {
     new_file::private(&key, key_pem)?;
     new_file::public(&certificate, certificate_pem)?;

@@ -50,10 +50,12 @@ pub(crate) struct Put {
     /// One of the owner's policies [default: as twin.toml says]
     #[arg(long)]
     policy: Option<PolicyName>,
-    /// Where shards may lie, besides what the policy says, such as country:BE, region:eu-west, operator:acme, zone:bru1; with ! in front where they may not
+    /// Where shards may lie, besides what the policy says, such as country:BE, region:eu-west, operator:acme,
+    /// zone:bru1; with ! in front where they may not
     #[arg(long, value_delimiter = ',', value_name = "PLACE", value_parser = parse_place)]
     places: Vec<PlaceChoice>,
-    /// How many shards may lie in one country, region, operator, datacentre or zone [default: half the parity in a zone]
+    /// How many shards may lie in one country, region, operator, datacentre or zone [default: half the parity in a
+    /// zone]
     #[arg(long, value_delimiter = ',', value_name = "LEVEL=NUMBER")]
     at_most: Vec<Cap>,
     /// A mark that the policy may ask for, with a number

@@ -63,8 +63,8 @@ struct Answer {
     backlog_bytes: u64,
     /// Bytes made or moved in a second, at all origins that answer.
     bytes_per_second: u64,
-    /// Seconds until all of the backlog is done at this pace; none when nothing moves or there is none. What comes meanwhile is
-    /// not in it, and of what is under repair the part that is done still is.
+    /// Seconds until all of the backlog is done at this pace; none when nothing moves or there is none. What comes
+    /// meanwhile is not in it, and of what is under repair the part that is done still is.
     seconds_left: Option<u64>,
     /// Bytes made or moved since the origins started.
     repaired_bytes: u64,
@@ -72,7 +72,8 @@ struct Answer {
     repaired_per_stored: Option<f64>,
     /// What the last whole walk over all objects counted.
     survey: Option<Survey>,
-    /// Every shard was hashed after this second since 1970; zero before the first whole scrub, or when an origin is down.
+    /// Every shard was hashed after this second since 1970; zero before the first whole scrub, or when an origin is
+    /// down.
     scrubbed_since: u64,
     /// Why repairs have not worked so far.
     obstacles: Vec<Obstacle>,

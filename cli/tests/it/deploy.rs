@@ -1,4 +1,5 @@
-//! What `deploy/` brings to a machine: units, scripts of the package, samples, the container. Each is run or read as the machine would.
+//! What `deploy/` brings to a machine: units, scripts of the package, samples, the container. Each is run or read as
+//! the machine would.
 
 use std::{
     fs::{self, Permissions},

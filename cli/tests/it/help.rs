@@ -1,5 +1,5 @@
-//! Help says what there is, with exit codes; a wrong command line is exit code 2. That every command has help and examples:
-//! cli/src/main.rs.
+//! Help says what there is, with exit codes; a wrong command line is exit code 2. That every command has help and
+//! examples: cli/src/main.rs.
 
 use crate::program::Home;
 

@@ -1,4 +1,5 @@
-//! The whole road with real processes: an authority, three origins over mutual TLS, an owner who stores, reads and erases.
+//! The whole road with real processes: an authority, three origins over mutual TLS, an owner who stores, reads and
+//! erases.
 
 use std::{
     io::{BufRead, BufReader},

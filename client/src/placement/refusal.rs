@@ -45,7 +45,8 @@ pub enum PlacementError {
         /// The caps that bind, each with the places that are full under it.
         binding: BTreeMap<Cap, BTreeSet<String>>,
     },
-    /// The caps are of places that lie across each other in three ways, and no placement was found, though one may exist.
+    /// The caps are of places that lie across each other in three ways, and no placement was found, though one may
+    /// exist.
     #[error(
         "no placement of {redundancy} was found under caps for places that cross in three ways; drop one of {}",
         list(caps)

@@ -1,14 +1,14 @@
-//! Choosing some of many candidates so that no group has more than its room, where candidates lie in groups of several kinds at
-//! once (an operator and a zone, say) and the kinds cross. Pure, and of numbers only.
+//! Choosing some of many candidates so that no group has more than its room, where candidates lie in groups of several
+//! kinds at once (an operator and a zone, say) and the kinds cross. Pure, and of numbers only.
 //!
-//! Two nested kinds on either side make it a flow: source -> coarse group -> fine group -> cell -> fine group of the other
-//! side -> coarse group -> sink, where a cell is what lies in the same groups. Augmenting paths find a choice or the cut that
-//! leaves no room for one; then candidates are fixed in the order of preference wherever what is still to be chosen can give
-//! way. So the choice is exact: the first candidate is chosen when any choice has it, the second when any choice with the
-//! first has it, and so on.
+//! Two nested kinds on either side make it a flow: source -> coarse group -> fine group -> cell -> fine group of the
+//! other side -> coarse group -> sink, where a cell is what lies in the same groups. Augmenting paths find a choice or
+//! the cut that leaves no room for one; then candidates are fixed in the order of preference wherever what is still to
+//! be chosen can give way. So the choice is exact: the first candidate is chosen when any choice has it, the second
+//! when any choice with the first has it, and so on.
 //!
-//! Three kinds of which none is nested in another make the question NP-hard (three-dimensional matching). Of those, two are
-//! looked ahead for and the third is only kept, so a choice may be missed but never be wrong.
+//! Three kinds of which none is nested in another make the question NP-hard (three-dimensional matching). Of those, two
+//! are looked ahead for and the third is only kept, so a choice may be missed but never be wrong.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -28,8 +28,8 @@ pub(super) enum NoChoice {
     Tangled,
 }
 
-/// Chooses `need` of the candidates, which come in the order of preference. Costs a search of the cells for each of them at
-/// most, and that only where groups are scarce.
+/// Chooses `need` of the candidates, which come in the order of preference. Costs a search of the cells for each of
+/// them at most, and that only where groups are scarce.
 pub(super) fn choose(families: &[Family], candidates: usize, need: usize) -> Result<Vec<usize>, NoChoice> {
     let mut flow = Flow::new(families, candidates, need);
     flow.fill(need)?;
@@ -198,8 +198,9 @@ impl Flow {
         if chosen.len() == need { Ok(chosen) } else { Err(NoChoice::Tangled) }
     }
 
-    /// Settles all cells that a failed search shows to be closed: what was reached has their end and not their beginning, or
-    /// what reaches where it should have come has their beginning and not their end. Fixing more opens none of them again.
+    /// Settles all cells that a failed search shows to be closed: what was reached has their end and not their
+    /// beginning, or what reaches where it should have come has their beginning and not their end. Fixing more opens
+    /// none of them again.
     fn settle(&mut self, reached: &[bool], reaching: &[bool]) {
         for cell in &mut self.cells {
             let (begin, end) = (self.to[cell.arc ^ 1], self.to[cell.arc]);
@@ -253,7 +254,8 @@ impl Flow {
     }
 }
 
-/// Sorts families into two sides, coarse to fine on each, and those that fit on neither. One with room for all is left out.
+/// Sorts families into two sides, coarse to fine on each, and those that fit on neither. One with room for all is left
+/// out.
 fn arrange(families: &[Family], candidates: usize, need: usize) -> (Vec<usize>, Vec<usize>, Vec<usize>) {
     let is_binding = |family: &Family| {
         let mut members = vec![0; family.room.len()];

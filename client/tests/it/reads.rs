@@ -87,7 +87,8 @@ async fn two_stuck_nodes_do_not_hold_a_read_up() {
     // Virtual time: what passes is what the reader waits for, on any machine.
     let start = Instant::now();
     assert!(read(&reader(Arc::new(FaultyTransport::new(memory, fault)), topology), &sealed).await.unwrap() == bytes);
-    // The record's holders are asked a quarter of a second apart, and each of three stripes is hedged after some milliseconds.
+    // The record's holders are asked a quarter of a second apart, and each of three stripes is hedged after some
+    // milliseconds.
     assert!(start.elapsed() < Duration::from_secs(1), "the stuck nodes were waited for: {:?}", start.elapsed());
 }
 

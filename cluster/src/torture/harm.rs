@@ -104,7 +104,8 @@ fn victims(rng: &mut Rng) -> [usize; VICTIMS] {
     [first, (first + rng.usize(1..usize::from(ORIGINS))) % usize::from(ORIGINS)]
 }
 
-/// Kills nodes and starts them again: half of them wherever they are, the others as they enter some call into the kernel.
+/// Kills nodes and starts them again: half of them wherever they are, the others as they enter some call into the
+/// kernel.
 fn kill(scene: &Scene, processes: &mut Processes, killed: &[usize], rng: &mut Rng) -> Result<()> {
     for number in killed {
         if rng.bool() && kill_at_call(processes, *number, rng)? {
@@ -143,8 +144,8 @@ fn kill_at_call(processes: &mut Processes, number: usize, rng: &mut Rng) -> Resu
     Ok(died)
 }
 
-/// Flips bits in files of a node's disk, wherever they are but in those that only this process of the node reads; a file has
-/// its share by its length.
+/// Flips bits in files of a node's disk, wherever they are but in those that only this process of the node reads; a
+/// file has its share by its length.
 fn flip(folder: &Path, rng: &mut Rng, count: u64) -> Result<u64> {
     let kinds = ["shards", "packs", "records"].map(|kind| folder.join(kind));
     let found = kinds.iter().flat_map(WalkDir::new).filter_map(Result::ok).filter(|entry| entry.file_type().is_file());

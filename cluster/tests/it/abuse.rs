@@ -1,6 +1,6 @@
-//! Floods on the door of a real edge: connections that drip, streams that are reset at once. Every request of others has its
-//! exact answer meanwhile, and memory is bounded; how long answers take is printed, for docs/durability.md. What ranges can
-//! amplify: edge/tests/it/amplification.rs.
+//! Floods on the door of a real edge: connections that drip, streams that are reset at once. Every request of others
+//! has its exact answer meanwhile, and memory is bounded; how long answers take is printed, for docs/durability.md.
+//! What ranges can amplify: edge/tests/it/amplification.rs.
 
 use std::{
     fs,
@@ -34,8 +34,8 @@ const FLOOD_KIB_MAX: u64 = 256 * 1024;
 /// Answers of a viewer before a flood, and during it.
 const ANSWERS: usize = 200;
 
-/// A viewer who means well asks for the same object again and again, on a new connection each time; on a thread of its own, so
-/// that what it measures is not the flood's own work.
+/// A viewer who means well asks for the same object again and again, on a new connection each time; on a thread of its
+/// own, so that what it measures is not the flood's own work.
 struct Viewer {
     is_over: Arc<AtomicBool>,
     answers: Arc<AtomicUsize>,
@@ -123,7 +123,8 @@ async fn ten_thousand_that_drip_keep_nobody_out() {
     in_peace(edge, &stored).await;
     let before = peak_kib(processes.pid(EDGE).unwrap()).unwrap();
 
-    // More than the door has places for, and each sends a byte of its header a second; those that are closed come again.
+    // More than the door has places for, and each sends a byte of its header a second; those that are closed come
+    // again.
     let (is_over, opened) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut drips = JoinSet::new();
     for number in 0..DRIPS {
@@ -174,7 +175,8 @@ async fn a_hundred_thousand_streams_reset_at_once_keep_nobody_out() {
     let before = peak_kib(processes.pid(EDGE).unwrap()).unwrap();
     let viewer = Viewer::start(edge, &stored, 1024);
 
-    // GET / over http by indices of the static table, and the authority as a literal (RFC 7541 appendix A, section 6.2.2).
+    // GET / over http by indices of the static table, and the authority as a literal (RFC 7541 appendix A, section
+    // 6.2.2).
     let authority = stored.authority.as_bytes();
     let fields = [&[0x82, 0x86, 0x84, 0x01, u8::try_from(authority.len()).unwrap()], authority].concat();
     let (mut sent, mut connections) = (0, 0);

@@ -1,5 +1,5 @@
-//! What people use: Chromium shows a picture and plays a film from an edge, and runs no script of an upload; ffprobe seeks in the
-//! film. A program that is missing fails the test: `./x setup --test` installs it.
+//! What people use: Chromium shows a picture and plays a film from an edge, and runs no script of an upload; ffprobe
+//! seeks in the film. A program that is missing fails the test: `./x setup --test` installs it.
 
 use std::{fs, net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
 
@@ -44,7 +44,8 @@ fn lives(group: &str) -> bool {
     })
 }
 
-/// Starts the browser without a window on `url`; names of the demo's zone lead to `edge`. What it writes goes below `profile`.
+/// Starts the browser without a window on `url`; names of the demo's zone lead to `edge`. What it writes goes below
+/// `profile`.
 pub(crate) fn browser(edge: SocketAddr, profile: &Path, more: &[&str], url: &str) -> Browser {
     fs::create_dir_all(profile).unwrap();
     let start = |name: &str| {
@@ -72,8 +73,8 @@ pub(crate) async fn dom(edge: SocketAddr, profile: &Path, more: &[&str], url: &s
     document
 }
 
-/// A page of another site that embeds a picture and a film, waits until both are there, and says what it sees. Both fit into
-/// the window, as browsers start no film that is not seen.
+/// A page of another site that embeds a picture and a film, waits until both are there, and says what it sees. Both fit
+/// into the window, as browsers start no film that is not seen.
 fn page(picture: &str, film: &str) -> String {
     format!(
         r#"<!doctype html><title>other site</title>

@@ -13,7 +13,8 @@ use crate::{
 
 const SEED: u64 = 2;
 
-/// Twenty seconds and more: a server of its own is made, crashes and recovers, and origins look it up every few seconds.
+/// Twenty seconds and more: a server of its own is made, crashes and recovers, and origins look it up every few
+/// seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_need_no_catalog_and_its_crash_loses_nothing() {
     println!("seed {SEED}");

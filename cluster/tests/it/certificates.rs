@@ -1,5 +1,5 @@
-//! Certificates of nodes that end, and others that take their place: what goes on, what is refused and why, and what brings it back.
-//! Clocks are set by libfaketime, as in [`clocks`](crate::clocks).
+//! Certificates of nodes that end, and others that take their place: what goes on, what is refused and why, and what
+//! brings it back. Clocks are set by libfaketime, as in [`clocks`](crate::clocks).
 
 use std::{fs, path::PathBuf, process::Command};
 

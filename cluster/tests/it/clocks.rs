@@ -1,5 +1,5 @@
-//! Clocks that jump by a day, forwards and back, under running processes: by libfaketime, which reads the offset from a file that
-//! the test changes. The monotonic clock goes on as that of a real machine does.
+//! Clocks that jump by a day, forwards and back, under running processes: by libfaketime, which reads the offset from a
+//! file that the test changes. The monotonic clock goes on as that of a real machine does.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -48,8 +48,8 @@ pub(crate) fn set(file: &Path, seconds: i64) {
     fs::rename(&new, file).unwrap();
 }
 
-/// Longer than it takes until a silent node counts as down, and all that goes by the clock was done. That nothing happens is the
-/// claim, so there is nothing to wait for but the time in which it would.
+/// Longer than it takes until a silent node counts as down, and all that goes by the clock was done. That nothing
+/// happens is the claim, so there is nothing to wait for but the time in which it would.
 async fn while_clocks_count() {
     tokio::time::sleep(Duration::from_secs(9)).await;
 }

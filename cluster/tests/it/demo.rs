@@ -1,5 +1,5 @@
-//! The demo as a person meets it: the real program with names of every kind, ended by signals, and what it prints pasted into a
-//! shell.
+//! The demo as a person meets it: the real program with names of every kind, ended by signals, and what it prints
+//! pasted into a shell.
 
 use std::{
     fs::{self, File},
@@ -20,7 +20,8 @@ use crate::made::{Made, noise};
 
 /// No step of the demo takes longer on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
-/// Answers under way hold up an orderly end for ten seconds (edge/src/edge.rs); what ends before this did not wait for them.
+/// Answers under way hold up an orderly end for ten seconds (edge/src/edge.rs); what ends before this did not wait for
+/// them.
 const AT_ONCE: Duration = Duration::from_secs(7);
 const READY: &str = "The network stays up";
 

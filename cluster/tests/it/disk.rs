@@ -1,5 +1,5 @@
-//! A disk that fails under a running origin, and a machine that has no files left: by strace, which makes calls of the process
-//! fail, and by small file systems of their own. What was acknowledged reads exactly throughout, and all heals.
+//! A disk that fails under a running origin, and a machine that has no files left: by strace, which makes calls of the
+//! process fail, and by small file systems of their own. What was acknowledged reads exactly throughout, and all heals.
 
 use std::{
     collections::BTreeSet,

@@ -1,5 +1,5 @@
-//! An edge's process makes way for another, for a new configuration or a new program, under the load of h2load and before a
-//! service manager.
+//! An edge's process makes way for another, for a new configuration or a new program, under the load of h2load and
+//! before a service manager.
 
 use std::{
     fs,

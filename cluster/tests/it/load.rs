@@ -1,4 +1,5 @@
-//! Load on a cluster of processes for as long as a test does harm: writers and a reader in the background, and what came of it.
+//! Load on a cluster of processes for as long as a test does harm: writers and a reader in the background, and what
+//! came of it.
 
 use std::{
     sync::{

@@ -1,5 +1,5 @@
-//! Logs at their loudest: with every program at `trace`, no log holds a label, a key, a token, a passphrase or a viewer's address,
-//! whatever is asked, by whom, and however it goes wrong.
+//! Logs at their loudest: with every program at `trace`, no log holds a label, a key, a token, a passphrase or a
+//! viewer's address, whatever is asked, by whom, and however it goes wrong.
 
 use std::{
     fs::{self, Permissions},

@@ -1,4 +1,5 @@
-//! The operator's commands on a cluster that has something to tell: health of objects, nodes, and repairs that cannot be done.
+//! The operator's commands on a cluster that has something to tell: health of objects, nodes, and repairs that cannot
+//! be done.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -195,8 +196,8 @@ async fn what_was_given_up_is_repaired_when_it_gets_worse() {
     .await;
 }
 
-/// Six origins, two of which go for good: repair waits for a seventh, also when it had given up before that came, and does with it
-/// what one node can.
+/// Six origins, two of which go for good: repair waits for a seventh, also when it had given up before that came, and
+/// does with it what one node can.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_new_takes_what_was_given_up() {
     let mut scene = Scene::with_spare().await;

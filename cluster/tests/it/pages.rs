@@ -1,5 +1,5 @@
-//! Pages that an owner opened up (policy `pages`) in Chromium: their scripts run, each object is a world of its own, and HTTP/3
-//! brings them.
+//! Pages that an owner opened up (policy `pages`) in Chromium: their scripts run, each object is a world of its own,
+//! and HTTP/3 brings them.
 
 use std::{fs, path::PathBuf, process::Command};
 

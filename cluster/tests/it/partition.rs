@@ -1,5 +1,5 @@
-//! A network that falls apart: origins in five zones and edges, each alone in a network namespace, while rules drop what one
-//! says to another.
+//! A network that falls apart: origins in five zones and edges, each alone in a network namespace, while rules drop
+//! what one says to another.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -51,8 +51,8 @@ struct Scene {
 }
 
 impl Scene {
-    /// Reads objects through all edges at once and judges each answer by what the edge can reach; returns how many were exact
-    /// and how many said that they cannot.
+    /// Reads objects through all edges at once and judges each answer by what the edge can reach; returns how many were
+    /// exact and how many said that they cannot.
     async fn read(&self, what: &str, deaf: &Deaf, objects: &[Kept]) -> (usize, usize) {
         let healths = self.healths().await;
         let start = Instant::now();

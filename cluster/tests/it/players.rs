@@ -1,5 +1,6 @@
-//! A long film with its index at the end, as cameras write it, through an edge of its own process: downloaders with many
-//! connections, and players that jump to the end and back. What the edge pulls from origins stays near what was asked for.
+//! A long film with its index at the end, as cameras write it, through an edge of its own process: downloaders with
+//! many connections, and players that jump to the end and back. What the edge pulls from origins stays near what was
+//! asked for.
 //!
 //! `EVERNEAR_FILM_MIB=1024 cargo test -p cluster players` takes a film of that many MiB in place of 96.
 
@@ -80,8 +81,8 @@ impl Scene {
         assert!(pulled as f64 <= self.bytes as f64 * PULLED_MAX, "{program}: {pulled} bytes pulled");
     }
 
-    /// Has a program play parts of the film from a cold edge. It asks for all from where it jumps to and leaves when it has enough, so
-    /// each jump may cost what is read ahead beside what was sent.
+    /// Has a program play parts of the film from a cold edge. It asks for all from where it jumps to and leaves when it
+    /// has enough, so each jump may cost what is read ahead beside what was sent.
     async fn play(&mut self, program: &str, jumps: u64, arguments: &[&str]) {
         self.forget();
         let (url, host) = self.address();

@@ -1,5 +1,5 @@
-//! The restore of docs/operate/backup.md, by the commands that it names: the catalog is lost, an older copy takes its place, the disks say
-//! what that does not know, and edges that knew better forget what they knew.
+//! The restore of docs/operate/backup.md, by the commands that it names: the catalog is lost, an older copy takes its
+//! place, the disks say what that does not know, and edges that knew better forget what they knew.
 
 use std::{
     fs,
@@ -158,8 +158,8 @@ async fn after_a_restore_all_that_was_stored_is_served_and_nothing_that_was_eras
     }
     drill.until_refused(&governed, 451).await;
 
-    // Owners publish their policies again, and edges follow, whatever numbers they have seen: three versions within one second put them
-    // before the clock, so that goes by first.
+    // Owners publish their policies again, and edges follow, whatever numbers they have seen: three versions within one
+    // second put them before the clock, so that goes by first.
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     until("the clock is past what was seen", async || now() > seen).await;
     let again = drill.publish("receive-deny = [\"KP\"]").await;
@@ -183,9 +183,9 @@ async fn after_a_restore_all_that_was_stored_is_served_and_nothing_that_was_eras
     assert!(drill.keeper.is_exact(&kept).await.unwrap());
 }
 
-/// An operator forgets the rebuild: the copy alone takes the catalog's place. What all disks know to be erased stays so all the same;
-/// of one that had not heard of it only the rebuild makes sure. A quarter of a minute: a cluster of eight processes is started three
-/// times.
+/// An operator forgets the rebuild: the copy alone takes the catalog's place. What all disks know to be erased stays so
+/// all the same; of one that had not heard of it only the rebuild makes sure. A quarter of a minute: a cluster of eight
+/// processes is started three times.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_catalog_alone_brings_nothing_back_that_all_disks_know_to_be_erased() {
     let mut drill = Drill::new().await;

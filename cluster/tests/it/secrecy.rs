@@ -23,8 +23,8 @@ impl<'b> Windows<'b> {
         Self { bytes, at }
     }
 
-    /// Whether a disk holds a window anywhere. Looks only at every eighth byte of the disk: wherever a window begins, a run of
-    /// it that begins there has all but eight of its bytes.
+    /// Whether a disk holds a window anywhere. Looks only at every eighth byte of the disk: wherever a window begins, a
+    /// run of it that begins there has all but eight of its bytes.
     pub(crate) fn found_in(&self, disk: &[u8]) -> bool {
         disk.windows(RUN).step_by(STEP).any(|run| {
             let starts = self.at.get(run.first_chunk().unwrap());

@@ -1,4 +1,5 @@
-//! An edge as a process of its own with a cache tier on a disk: it dies, the disk is full, and what lies there tells nothing.
+//! An edge as a process of its own with a cache tier on a disk: it dies, the disk is full, and what lies there tells
+//! nothing.
 
 use std::{
     fs,

@@ -1,5 +1,5 @@
-//! Network namespaces on a bridge, one for each node of a cluster, and rules of nftables in each that drop what comes from
-//! others. All of it goes when it is dropped, and what a killed test left behind goes when the next one starts.
+//! Network namespaces on a bridge, one for each node of a cluster, and rules of nftables in each that drop what comes
+//! from others. All of it goes when it is dropped, and what a killed test left behind goes when the next one starts.
 
 use std::{
     collections::BTreeSet,

@@ -1,6 +1,7 @@
 //! What the edges of a zone know together of its certificate, and the note at the origins in which it lies sealed.
 //!
-//! Each version follows the one before it, or is refused: so one edge at a time orders, and none writes over another's word.
+//! Each version follows the one before it, or is refused: so one edge at a time orders, and none writes over another's
+//! word.
 
 use std::{fmt, sync::Arc};
 

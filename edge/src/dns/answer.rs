@@ -225,7 +225,8 @@ fn addresses(addresses: &[IpAddr], kind: RecordType) -> Vec<RData> {
     addresses.iter().filter_map(record).collect()
 }
 
-/// What all edges of a zone speak, for they are configured alike. Behind somebody else's terminator nothing is known of HTTP/3.
+/// What all edges of a zone speak, for they are configured alike. Behind somebody else's terminator nothing is known of
+/// HTTP/3.
 fn alpn(config: &Config) -> Alpn {
     let http3 = config.https.as_ref().is_some_and(|https| https.http3);
     Alpn(if http3 { vec!["h3".to_owned(), "h2".to_owned()] } else { vec!["h2".to_owned()] })

@@ -1,7 +1,7 @@
 //! DNS over TCP (RFC 7766): an accept loop of our own, because hickory's takes as many connections as come.
 //!
-//! Keeps true: no more connections at once, in all and from one address, than configured; one question at a time on each; a
-//! connection that sends none, or takes too long to send it or to read its answer, is closed.
+//! Keeps true: no more connections at once, in all and from one address, than configured; one question at a time on
+//! each; a connection that sends none, or takes too long to send it or to read its answer, is closed.
 
 use std::{
     io,

@@ -114,7 +114,8 @@ async fn object(door: &Arc<HttpDoor>, request: &Request, root: Arc<Opened>, now:
         Ok(Found::File(leaf) | Found::Listing(leaf, _)) => leaf,
         Ok(Found::Slash) | Err(_) => &root,
     };
-    // Whoever is refused learns nothing of what lies below the name, so the verdict comes before the faults of the walk.
+    // Whoever is refused learns nothing of what lies below the name, so the verdict comes before the faults of the
+    // walk.
     let ask = ask(door, request, &path, leaf, now);
     let mut decision = door.node.decide(&root, leaf, &ask).await.inspect_err(|_| {
         door.node.metrics.policy_faults.inc();

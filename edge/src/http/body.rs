@@ -1,5 +1,5 @@
-//! A range of an object on its way out, block by block. One block is in hand at a time; the stripes ahead are asked for while
-//! it is written, as far as there is room for them, so memory grows neither with the object nor with its viewers.
+//! A range of an object on its way out, block by block. One block is in hand at a time; the stripes ahead are asked for
+//! while it is written, as far as there is room for them, so memory grows neither with the object nor with its viewers.
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
@@ -24,8 +24,8 @@ use crate::{
 const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Blocks looked at to say hit or miss; of a larger range the rest is taken to be like them.
 const LOOKED_AT_MAX: usize = 1024;
-/// Blocks read together of an object of which none may be kept. All that one viewer of it holds; fewer cost more round trips,
-/// and, while a node is down, more strips for each.
+/// Blocks read together of an object of which none may be kept. All that one viewer of it holds; fewer cost more round
+/// trips, and, while a node is down, more strips for each.
 const UNKEPT_BLOCKS_MAX: usize = 4;
 
 /// A range of an object with shards, its first block already here.

@@ -1,5 +1,5 @@
-//! A cap on what one QUIC stream may bring: h3 0.0.8 gathers a whole frame before it looks at its length, so without one a
-//! viewer decides how much memory it takes.
+//! A cap on what one QUIC stream may bring: h3 0.0.8 gathers a whole frame before it looks at its length, so without
+//! one a viewer decides how much memory it takes.
 
 use std::task::{Context, Poll, ready};
 
@@ -12,7 +12,8 @@ use h3::{
     },
 };
 
-/// Bytes of one request. Its header may have 16 KiB decoded, which Huffman and QPACK's table make fewer; no content counts.
+/// Bytes of one request. Its header may have 16 KiB decoded, which Huffman and QPACK's table make fewer; no content
+/// counts.
 const REQUEST_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of one of the viewer's control streams while the connection lives: settings once, priorities for each request.
 const CONTROL_BYTES_MAX: usize = 1024 * 1024;

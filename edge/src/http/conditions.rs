@@ -1,6 +1,7 @@
 //! Conditional requests: `ETag`, Last-Modified and what a request says about them. Pure.
 //!
-//! Objects never change, so a strong `ETag` made of the locator is exact for ever, and the time of storing is the last change.
+//! Objects never change, so a strong `ETag` made of the locator is exact for ever, and the time of storing is the last
+//! change.
 
 use std::time::{Duration, SystemTime};
 

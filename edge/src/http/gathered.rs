@@ -1,9 +1,10 @@
-//! What is written in small pieces leaves together: the head of an answer goes with the beginning of its content in one call
-//! of the system, one packet, one TLS record. pingora writes each by itself to a stream that did not come from its own listener.
+//! What is written in small pieces leaves together: the head of an answer goes with the beginning of its content in one
+//! call of the system, one packet, one TLS record. pingora writes each by itself to a stream that did not come from its
+//! own listener.
 //!
-//! On a connection of HTTP/2 the answers of several streams leave together too. h2 writes and flushes each frame of 16 KiB by
-//! itself, and is polled again for each stream that has something to say; [`Gathered::of_streams`] lets a flush wait until the
-//! connection is polled once more, after the other streams had their turn.
+//! On a connection of HTTP/2 the answers of several streams leave together too. h2 writes and flushes each frame of 16
+//! KiB by itself, and is polled again for each stream that has something to say; [`Gathered::of_streams`] lets a flush
+//! wait until the connection is polled once more, after the other streams had their turn.
 
 use std::{
     io::{self, IoSlice},
@@ -39,7 +40,8 @@ pub(super) struct Gathered<T> {
 enum Flushes {
     /// It is done at once.
     AtOnce,
-    /// It is done at once until something was read: h2 says its settings before it hears anything, and flushes them once.
+    /// It is done at once until something was read: h2 says its settings before it hears anything, and flushes them
+    /// once.
     Opening,
     /// It waits for the next turn; none waits now.
     NextTurn,
@@ -55,7 +57,8 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
         Self { inner, held: BytesMut::new(), flushes: Flushes::AtOnce }
     }
 
-    /// Gathers what the streams of a connection of HTTP/2 write. Only for h2, which reads and flushes each time it is polled.
+    /// Gathers what the streams of a connection of HTTP/2 write. Only for h2, which reads and flushes each time it is
+    /// polled.
     pub(super) fn of_streams(inner: T) -> Self {
         Self { flushes: Flushes::Opening, ..Self::new(inner) }
     }
@@ -66,8 +69,8 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
         self.held.len() + more <= max
     }
 
-    /// Writes what is held, and as much of `next` as goes with it. Returns how much of `next` that was; something of it, unless
-    /// it is empty.
+    /// Writes what is held, and as much of `next` as goes with it. Returns how much of `next` that was; something of
+    /// it, unless it is empty.
     fn poll_release(&mut self, cx: &mut Context<'_>, next: &[u8]) -> Poll<io::Result<usize>> {
         while !self.held.is_empty() {
             let slices = [IoSlice::new(&self.held), IoSlice::new(next)];

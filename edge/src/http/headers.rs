@@ -1,10 +1,11 @@
-//! The fields of answers that do not hang on the object: what keeps one object's content from another's, and their lists.
+//! The fields of answers that do not hang on the object: what keeps one object's content from another's, and their
+//! lists.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sandbox::{Effect, Header};
 
-/// One web origin for each object, and nothing of it runs unless its owner's policy sets another `Content-Security-Policy`.
-/// Any page may embed an object: there are no credentials that such a page could abuse.
+/// One web origin for each object, and nothing of it runs unless its owner's policy sets another
+/// `Content-Security-Policy`. Any page may embed an object: there are no credentials that such a page could abuse.
 const SECURITY: [(HeaderName, HeaderValue); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox")),

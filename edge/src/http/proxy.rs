@@ -1,5 +1,6 @@
-//! The PROXY protocol, versions 1 and 2 (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>): a balancer in front of
-//! the edge says who the viewer is. Only those named in the configuration are believed, and of them the header is demanded.
+//! The PROXY protocol, versions 1 and 2 (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>): a balancer in
+//! front of the edge says who the viewer is. Only those named in the configuration are believed, and of them the header
+//! is demanded.
 
 use std::net::SocketAddr;
 
@@ -15,8 +16,8 @@ const LINE_BYTES_MAX: usize = 107;
 /// Addresses, and what the balancer adds of its own (section 2.2.7); no balancer that we know of needs more.
 const PAYLOAD_BYTES_MAX: usize = 4096;
 
-/// Reads the header, and not a byte beyond. Returns the viewer, or the balancer where it speaks for itself, as in health checks.
-/// None when there is no header that can be understood.
+/// Reads the header, and not a byte beyond. Returns the viewer, or the balancer where it speaks for itself, as in
+/// health checks. None when there is no header that can be understood.
 pub(super) async fn viewer(stream: &mut (impl AsyncRead + Unpin), balancer: SocketAddr) -> Option<SocketAddr> {
     let mut header = vec![0; SIGNATURE_BYTES];
     stream.read_exact(&mut header).await.ok()?;

@@ -113,8 +113,9 @@ pub(super) fn refusal(request: &Request, fault: &Fault) -> Reply {
 }
 
 impl Reply {
-    /// Writes the answer and returns whether it was written whole. If not, the connection is of no more use: the viewer left, or the rest of the
-    /// content could not be had, which cuts the connection, for a short body must never look like a whole one.
+    /// Writes the answer and returns whether it was written whole. If not, the connection is of no more use: the viewer
+    /// left, or the rest of the content could not be had, which cuts the connection, for a short body must never look
+    /// like a whole one.
     pub(super) async fn send(
         self,
         door: &Arc<HttpDoor>,

@@ -1,7 +1,8 @@
 //! Session tickets that every edge of a zone can open: a viewer whom DNS sends elsewhere resumes all the same.
 //!
-//! The keys follow from the zone's secret and the hour, so nothing is sent around and nothing is kept. TLS 1.3 mixes a fresh key
-//! exchange into every resumption (RFC 8446 section 2.2, `psk_dhe_ke`), so a ticket's key alone opens no traffic.
+//! The keys follow from the zone's secret and the hour, so nothing is sent around and nothing is kept. TLS 1.3 mixes a
+//! fresh key exchange into every resumption (RFC 8446 section 2.2, `psk_dhe_ke`), so a ticket's key alone opens no
+//! traffic.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 

@@ -1,4 +1,5 @@
-//! TLS 1.3 of the HTTP door: rustls on aws-lc-rs, X25519MLKEM768 first, and a certificate that is swapped without a restart.
+//! TLS 1.3 of the HTTP door: rustls on aws-lc-rs, X25519MLKEM768 first, and a certificate that is swapped without a
+//! restart.
 
 use std::{
     fs, io,
@@ -106,8 +107,8 @@ impl ResolvesServerCert for Served {
 }
 
 impl Terminator {
-    /// Sets TLS up, with the certificate of the files or with none yet. Without a secret no other edge resumes a session that
-    /// began here. Reads files; keep it off a reactor that is busy.
+    /// Sets TLS up, with the certificate of the files or with none yet. Without a secret no other edge resumes a
+    /// session that began here. Reads files; keep it off a reactor that is busy.
     ///
     /// # Errors
     /// [`CertificateError`].
@@ -156,7 +157,8 @@ impl Terminator {
         Ok(())
     }
 
-    /// Takes up a certificate that was renewed in its files, looking `every` so long; a broken one changes nothing. For ever.
+    /// Takes up a certificate that was renewed in its files, looking `every` so long; a broken one changes nothing. For
+    /// ever.
     pub(crate) async fn follow_files(self: Arc<Self>, config: HttpsConfig, every: Duration, metrics: Arc<Metrics>) {
         let mut failing = false;
         loop {

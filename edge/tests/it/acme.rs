@@ -1,5 +1,5 @@
-//! Certificates from a certificate authority that is not ours: Let's Encrypt's pebble, which looks for its proof in the DNS of
-//! the edges.
+//! Certificates from a certificate authority that is not ours: Let's Encrypt's pebble, which looks for its proof in the
+//! DNS of the edges.
 
 use std::{
     fs,
@@ -32,7 +32,8 @@ use crate::{
     site::{Site, close, eventually, other_edge},
 };
 
-/// pebble rests up to 15 seconds before it looks; told not to, an order takes some seconds, and 10 more where edges have company.
+/// pebble rests up to 15 seconds before it looks; told not to, an order takes some seconds, and 10 more where edges
+/// have company.
 const ORDER_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A port that is free for TCP and UDP.
@@ -259,8 +260,8 @@ async fn a_zone_is_certified_once_for_all_its_edges_and_again_under_load() {
         "nothing is left of an order: {challenge}"
     );
 
-    // A certificate that is near its end is renewed, and an edge that is set to another authority orders there; all change over
-    // without a viewer's noticing.
+    // A certificate that is near its end is renewed, and an edge that is set to another authority orders there; all
+    // change over without a viewer's noticing.
     let (done, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (aged, trusted) = (dir.path().join("aged.pem"), dir.path().join("trusted.pem"));
     fs::write(&aged, age(&one).await).unwrap();

@@ -1,5 +1,5 @@
-//! Ranges that are made to have an edge fetch, or send, far more than was asked for (Li et al., "CDN Backfired: Amplification Attacks
-//! Based on HTTP Range Requests", DSN 2020).
+//! Ranges that are made to have an edge fetch, or send, far more than was asked for (Li et al., "CDN Backfired:
+//! Amplification Attacks Based on HTTP Range Requests", DSN 2020).
 
 use std::cell::Cell;
 

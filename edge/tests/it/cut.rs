@@ -1,4 +1,5 @@
-//! A content whose middle cannot be had, over every version of HTTP: what was sent is exact, and no viewer takes it for the whole.
+//! A content whose middle cannot be had, over every version of HTTP: what was sent is exact, and no viewer takes it for
+//! the whole.
 
 use std::process::Output;
 

@@ -1,4 +1,5 @@
-//! The cache tier on a disk: what it keeps, and that it is believed in nothing. What it never sees: cluster/tests/it/tier.rs.
+//! The cache tier on a disk: what it keeps, and that it is believed in nothing. What it never sees:
+//! cluster/tests/it/tier.rs.
 
 use std::{
     fs,

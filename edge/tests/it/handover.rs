@@ -1,4 +1,5 @@
-//! An edge that makes way for a successor, both in this process. Two processes, under load: cluster/tests/it/handover.rs.
+//! An edge that makes way for a successor, both in this process. Two processes, under load:
+//! cluster/tests/it/handover.rs.
 
 use std::{
     io::ErrorKind,
@@ -80,7 +81,8 @@ struct Load {
     answers: AtomicUsize,
 }
 
-/// Asks on one connection after another until told to stop; returns how many answers came and how many connections it took.
+/// Asks on one connection after another until told to stop; returns how many answers came and how many connections it
+/// took.
 async fn ask_on(at: SocketAddr, host: String, body: Vec<u8>, load: Arc<Load>) -> (usize, usize) {
     let (mut answers, mut connections) = (0, 0);
     while !load.done.load(Ordering::Relaxed) {

@@ -1,4 +1,5 @@
-//! What the libraries of the doors would log, and what [`edge::may_log`] leaves of it. One thread does all, so that its logs can be heard.
+//! What the libraries of the doors would log, and what [`edge::may_log`] leaves of it. One thread does all, so that its
+//! logs can be heard.
 
 use std::{
     io,

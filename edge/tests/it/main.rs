@@ -1,4 +1,5 @@
-//! One edge over nodes in memory, asked by other people's tools: `dig`, `curl`, and raw sockets where those are too polite.
+//! One edge over nodes in memory, asked by other people's tools: `dig`, `curl`, and raw sockets where those are too
+//! polite.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod acme;

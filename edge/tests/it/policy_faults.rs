@@ -1,4 +1,5 @@
-//! Policies that fail, through the doors: what they govern is not served, all else is, and a good version opens it again.
+//! Policies that fail, through the doors: what they govern is not served, all else is, and a good version opens it
+//! again.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

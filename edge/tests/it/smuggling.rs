@@ -1,7 +1,9 @@
-//! Requests whose end two readers could see at different places, each with another request hidden in what may be its content. One
-//! refusal and a closed connection is the only answer; whoever stands in front may have read them another way.
+//! Requests whose end two readers could see at different places, each with another request hidden in what may be its
+//! content. One refusal and a closed connection is the only answer; whoever stands in front may have read them another
+//! way.
 //!
-//! The shapes are those of RFC 9112 sections 5.1, 5.2, 6.1 to 6.3 and 11.2, and of Kettle, "HTTP Desync Attacks" (2019).
+//! The shapes are those of RFC 9112 sections 5.1, 5.2, 6.1 to 6.3 and 11.2, and of Kettle, "HTTP Desync Attacks"
+//! (2019).
 
 use futures::{StreamExt, stream};
 

@@ -1,4 +1,5 @@
-//! Every seed of `fuzz/corpus` through the body of its fuzz target, so that what once broke a decoder is tried on every run.
+//! Every seed of `fuzz/corpus` through the body of its fuzz target, so that what once broke a decoder is tried on every
+//! run.
 //!
 //! `EVERNEAR_BLESS=1 cargo test -p format corpus` writes the seeds that are missing; those that are there stay.
 

@@ -1,7 +1,7 @@
 //! Golden vectors: the bytes of the format, pinned for ever in `tests/golden/objects.txt`.
 //!
-//! `EVERNEAR_BLESS=1 cargo test -p format golden` writes the file anew; a change of an existing line is a new version of the
-//! format, never a fix of the test.
+//! `EVERNEAR_BLESS=1 cargo test -p format golden` writes the file anew; a change of an existing line is a new version
+//! of the format, never a fix of the test.
 
 use std::fmt::Write;
 

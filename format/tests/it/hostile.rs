@@ -1,4 +1,5 @@
-//! Foreign bytes: any input gives a value or a typed error, in bounded memory, and what is read is written back the same.
+//! Foreign bytes: any input gives a value or a typed error, in bounded memory, and what is read is written back the
+//! same.
 
 use bytes::Bytes;
 use format::{

@@ -57,8 +57,8 @@ pub(super) async fn read(
     Ok((headers, Body::from_stream(body)).into_response())
 }
 
-/// Streams the strips, a piece in memory at a time. An error or a reader too slow for the deadline cuts the stream, so that
-/// nobody takes a part for the whole.
+/// Streams the strips, a piece in memory at a time. An error or a reader too slow for the deadline cuts the stream, so
+/// that nobody takes a part for the whole.
 fn pieces(node: Arc<Node>, slice: Slice) -> impl futures::Stream<Item = io::Result<Bytes>> {
     let deadline = Instant::now() + node.config.limits.request();
     stream::try_unfold((node, slice), move |(node, mut slice)| async move {

@@ -1,9 +1,9 @@
 //! The engine for many machines: one `PostgreSQL` database that all origins of a cluster reach.
 //!
-//! Writers run side by side, kept apart only where they decide about the same thing, by advisory locks that end with the
-//! transaction. Who works through a queue skips what others have locked. Each origin keeps a few connections; a call that
-//! finds the server gone fails at once or within seconds, and the next one connects anew. That the server is away is no reason
-//! not to start: the first connection that is had brings the schema up to date then.
+//! Writers run side by side, kept apart only where they decide about the same thing, by advisory locks that end with
+//! the transaction. Who works through a queue skips what others have locked. Each origin keeps a few connections; a
+//! call that finds the server gone fails at once or within seconds, and the next one connects anew. That the server is
+//! away is no reason not to start: the first connection that is had brings the schema up to date then.
 
 use std::{
     sync::{
@@ -46,8 +46,8 @@ const NOT_NOW: [&str; 3] = ["57P01", "57P02", "57P03"];
 pub type PostgresCatalog = SqlCatalog<Postgres>;
 
 impl PostgresCatalog {
-    /// Connects and brings the schema up to date, or does so once the server is there. The feed keeps the newest `changes_kept`
-    /// changes.
+    /// Connects and brings the schema up to date, or does so once the server is there. The feed keeps the newest
+    /// `changes_kept` changes.
     ///
     /// # Errors
     /// [`OpenError`], but not when the server is away: then calls fail until it is back.
@@ -86,8 +86,8 @@ impl PostgresCatalog {
     }
 }
 
-/// Brings the schema up to date, on a connection of its own, because that may take longer than any call should. The migrator
-/// takes a lock.
+/// Brings the schema up to date, on a connection of its own, because that may take longer than any call should. The
+/// migrator takes a lock.
 async fn migrate(options: &PgConnectOptions) -> Result<(), OpenError> {
     let mut connection = PgConnection::connect_with(options).await?;
     // Not `run`: the compiler cannot show that its future may be sent.
@@ -115,12 +115,13 @@ async fn is_alive(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
 driver!(cells PgRow);
 
 impl Driver for Postgres {
-    // Each statement sees what was committed before it began: what is read after a lock was taken is what its last holder
-    // left. Written out, because a server may have another default.
+    // Each statement sees what was committed before it began: what is read after a lock was taken is what its last
+    // holder left. Written out, because a server may have another default.
     const WRITE: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
     const READ: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     const ALONE: Option<&'static str> = Some("SELECT 1 FROM pg_advisory_xact_lock($1)");
-    // What was erased stays in pages until VACUUM and in the log until it is recycled; docs/operate/catalog.md says what to do.
+    // What was erased stays in pages until VACUUM and in the log until it is recycled; docs/operate/catalog.md says
+    // what to do.
     const PURGE: Option<&'static str> = None;
 
     const RENUMBER: &'static [&'static str] = &["SELECT setval(pg_get_serial_sequence('changes', 'sequence'),

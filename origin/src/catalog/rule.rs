@@ -154,8 +154,9 @@ pub(crate) fn judge_first(record: &Record, now: u64) -> Result<Verdict, Refused>
 
 /// Decides whether a record of the held object may follow what is held. `now` in seconds since 1970.
 ///
-/// The lease alone is signed. So of the rest nothing is taken but a sealed manifest where none is held, and a record that
-/// shows another one than is held is refused whole: who sends it is wrong, or what is held is, and neither is to spread.
+/// The lease alone is signed. So of the rest nothing is taken but a sealed manifest where none is held, and a record
+/// that shows another one than is held is refused whole: who sends it is wrong, or what is held is, and neither is to
+/// spread.
 pub(crate) fn judge_record(held: &Held, record: &Record, now: u64) -> Result<Verdict, Refused> {
     if held.object != record.public.id() {
         return Err(Refused::OtherObject { held: held.object });

@@ -1,8 +1,8 @@
 //! What the SQL engines have in common, which is nearly all: tables of the same names, and statements written once.
 //!
-//! A statement is plain SQL that both engines understand, with `$1` for its arguments. An engine is a [`Driver`]: how its
-//! transactions begin and how it keeps writers apart. Two words of a statement are not everybody's, and the drivers see to
-//! them: `unixepoch()` and `unixepoch_ms()`, the database's clock, and `FOR UPDATE SKIP LOCKED`.
+//! A statement is plain SQL that both engines understand, with `$1` for its arguments. An engine is a [`Driver`]: how
+//! its transactions begin and how it keeps writers apart. Two words of a statement are not everybody's, and the drivers
+//! see to them: `unixepoch()` and `unixepoch_ms()`, the database's clock, and `FOR UPDATE SKIP LOCKED`.
 //!
 //! Every call has a deadline. Methods are cancel safe: a dropped transaction rolls back.
 

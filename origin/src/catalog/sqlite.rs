@@ -1,8 +1,8 @@
 //! The embedded engine: one SQLite file, shared by the origins of one machine.
 //!
-//! WAL, so that readers never wait for the writer; `synchronous=FULL`, so that a commit survives power loss; every write
-//! starts with `BEGIN IMMEDIATE`, so that what it read is what it overwrites, whichever process came first. One connection
-//! writes and a few read.
+//! WAL, so that readers never wait for the writer; `synchronous=FULL`, so that a commit survives power loss; every
+//! write starts with `BEGIN IMMEDIATE`, so that what it read is what it overwrites, whichever process came first. One
+//! connection writes and a few read.
 
 use std::{fs::File, path::Path, time::Duration};
 
@@ -41,7 +41,8 @@ impl SqliteCatalog {
     /// # Errors
     /// [`OpenError`].
     pub async fn open_by(path: &Path, changes_kept: u32, clock: Option<Clock>) -> Result<Self, OpenError> {
-        // SQLite cannot serialise "is the schema there?" and "make it" for us: two processes that start together would both try.
+        // SQLite cannot serialise "is the schema there?" and "make it" for us: two processes that start together would
+        // both try.
         let _migrating = lock(path).await?;
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -103,8 +104,8 @@ impl Driver for Sqlite {
     driver!(calls);
 }
 
-/// Says in SQLite's words what it has no words for: the clock in milliseconds, a given clock, and locks on rows, of which
-/// one writer needs none. None when the statement is right as it is.
+/// Says in SQLite's words what it has no words for: the clock in milliseconds, a given clock, and locks on rows, of
+/// which one writer needs none. None when the statement is right as it is.
 fn in_words_of_sqlite(statement: &str, now: Option<Duration>) -> Option<String> {
     const MILLISECONDS: &str = "unixepoch_ms()";
     const SECONDS: &str = "unixepoch()";

@@ -18,7 +18,8 @@ pub enum CatalogUrl {
     Postgres(PostgresUrl),
 }
 
-/// The URL of a `PostgreSQL` database that reads well. It may hold a password: neither its debug form nor an error shows it.
+/// The URL of a `PostgreSQL` database that reads well. It may hold a password: neither its debug form nor an error
+/// shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresUrl(String);
 

@@ -1,8 +1,8 @@
 //! What repair, scrub and retention say to the catalog and hear from it.
 //!
-//! Origins share this work without a leader: whoever takes a piece holds it for a while, says now and then that it is still
-//! at it, and loses it to the next one when it falls silent. Holds are told apart by the holder's name and measured by the
-//! catalog's clock alone.
+//! Origins share this work without a leader: whoever takes a piece holds it for a while, says now and then that it is
+//! still at it, and loses it to the next one when it falls silent. Holds are told apart by the holder's name and
+//! measured by the catalog's clock alone.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -22,8 +22,8 @@ pub const TICKETS_PER_READER_MAX: usize = TICKETS_MAX / 10;
 pub const MARGIN_LAST: i32 = i32::MAX;
 /// Bytes of a work's cursor.
 pub const CURSOR_BYTES_MAX: usize = 1024;
-/// No hold and no pause between attempts is longer. What ends later was written before the catalog's clock was set back, and
-/// has ended.
+/// No hold and no pause between attempts is longer. What ends later was written before the catalog's clock was set
+/// back, and has ended.
 pub const AHEAD_MAX: Duration = Duration::from_secs(2 * 3600);
 /// Characters of an error that are kept with a repair.
 pub const ERROR_CHARS_MAX: usize = 500;
@@ -37,7 +37,8 @@ pub struct ObjectRow {
     pub lease: Lease,
     /// Locators of its living records, that of `lease` first, at most [`LOCATORS_MAX`].
     pub locators: Vec<Locator>,
-    /// Columns in order and the nodes that hold them, who got it last first; a column may be on several nodes or on none.
+    /// Columns in order and the nodes that hold them, who got it last first; a column may be on several nodes or on
+    /// none.
     pub shards: Vec<(usize, NodeName)>,
 }
 
@@ -113,7 +114,8 @@ impl FromStr for RepairCause {
 pub struct RepairAsk {
     /// The object.
     pub object: ObjectId,
-    /// Healthy columns above k: how many may still be lost. Below zero it cannot be read. What can wait has [`MARGIN_LAST`].
+    /// Healthy columns above k: how many may still be lost. Below zero it cannot be read. What can wait has
+    /// [`MARGIN_LAST`].
     pub margin: i32,
     /// Bytes of the shards to make again or to move.
     pub bytes: u64,

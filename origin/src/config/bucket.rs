@@ -24,12 +24,13 @@ const RETRY: Duration = Duration::from_secs(10);
 pub struct BucketConfig {
     /// Which, and below which prefix of its keys. No default.
     pub url: BucketUrl,
-    /// URL of a server that speaks S3. Absent: that of AWS, or `AWS_ENDPOINT`. Only a URL that says `http://` goes without TLS.
+    /// URL of a server that speaks S3. Absent: that of AWS, or `AWS_ENDPOINT`. Only a URL that says `http://` goes
+    /// without TLS.
     pub endpoint: Option<String>,
     /// The region that requests are signed for. Absent: `AWS_REGION`, or `us-east-1`.
     pub region: Option<String>,
-    /// File of the keys: TOML with `access_key_id`, `secret_access_key` and, if there is one, `session_token`; readable by
-    /// this user alone. Absent: the `AWS_` variables of the environment, or what the cloud gives its machine.
+    /// File of the keys: TOML with `access_key_id`, `secret_access_key` and, if there is one, `session_token`; readable
+    /// by this user alone. Absent: the `AWS_` variables of the environment, or what the cloud gives its machine.
     pub credentials: Option<PathBuf>,
     /// File of the authority, PEM, that a server of your own proves its name by. Absent: those of the system alone.
     pub authority: Option<PathBuf>,
@@ -54,7 +55,8 @@ pub enum BucketUrl {
 #[error("this is no object store; write s3://BUCKET/PREFIX or file:///absolute/folder")]
 pub struct BucketUrlError;
 
-/// The keys of a file. Wiped when dropped; the client of the object store keeps its own copy as long as the origin runs.
+/// The keys of a file. Wiped when dropped; the client of the object store keeps its own copy as long as the origin
+/// runs.
 #[derive(Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(deny_unknown_fields)]
 struct Keys {

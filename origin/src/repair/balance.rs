@@ -1,11 +1,11 @@
 //! Which columns move so that nodes are filled alike. Pure.
 //!
-//! A walk over all objects says how much each node keeps. Once the share of its capacity that a node keeps differs from the
-//! mean of all by more than the threshold, columns move from nodes above the mean, the fullest first, to the emptiest node
-//! below it that the rules of placement allow, until no node differs by more than half the threshold.
+//! A walk over all objects says how much each node keeps. Once the share of its capacity that a node keeps differs from
+//! the mean of all by more than the threshold, columns move from nodes above the mean, the fullest first, to the
+//! emptiest node below it that the rules of placement allow, until no node differs by more than half the threshold.
 //!
-//! A move takes no giver below the mean and no taker above it, and moves do not change the mean. So a giver never takes and a
-//! taker never gives: no column moves twice, every move brings both nodes nearer to the mean, and it ends.
+//! A move takes no giver below the mean and no taker above it, and moves do not change the mean. So a giver never takes
+//! and a taker never gives: no column moves twice, every move brings both nodes nearer to the mean, and it ends.
 
 use std::collections::BTreeMap;
 
@@ -52,8 +52,8 @@ impl Balance {
         self.reached.clear();
     }
 
-    /// Returns the node to take from next, and the object after which to look; none when the nodes are filled alike, or nothing
-    /// can be done about it. `threshold` is a share of capacity, 0 to 1.
+    /// Returns the node to take from next, and the object after which to look; none when the nodes are filled alike, or
+    /// nothing can be done about it. `threshold` is a share of capacity, 0 to 1.
     pub(crate) fn giver(&mut self, standings: &Standings, threshold: f64) -> Option<(NodeName, Option<ObjectId>)> {
         let fills = self.fills(standings);
         let mean = mean(&fills);

@@ -1,4 +1,5 @@
-//! What a walk over all objects sees of the whole: how many objects may lose how many columns, and what each node keeps.
+//! What a walk over all objects sees of the whole: how many objects may lose how many columns, and what each node
+//! keeps.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,10 @@
-//! What an object lacks, by what the catalog knows: which columns are lost, which lie where they should not, and whether to
-//! act now. Pure.
+//! What an object lacks, by what the catalog knows: which columns are lost, which lie where they should not, and
+//! whether to act now. Pure.
 //!
-//! Repair is lazy: while more than k + ceil(m / 2) columns can be read it waits, because most nodes that fall silent come
-//! back, and every repair that waits is done together with the next loss for the same k reads (Silberstein et al., "Lazy Means
-//! Smart", 2014). Columns on nodes that are to be emptied, or where the lease or the spread forbids, move at once.
+//! Repair is lazy: while more than k + ceil(m / 2) columns can be read it waits, because most nodes that fall silent
+//! come back, and every repair that waits is done together with the next loss for the same k reads (Silberstein et al.,
+//! "Lazy Means Smart", 2014). Columns on nodes that are to be emptied, or where the lease or the spread forbids, move
+//! at once.
 
 use std::{
     borrow::Cow,

@@ -1,7 +1,7 @@
-//! The scan: walks over all objects and asks for the repair of those that need it. One origin at a time does it for all; its
-//! cursor is in the catalog, so that the next holder goes on where the last one stopped. When a node goes down or is to be
-//! emptied, its objects are looked at first. Between walks, while nothing else is to be repaired, it evens out how full nodes
-//! are by what the last walk counted.
+//! The scan: walks over all objects and asks for the repair of those that need it. One origin at a time does it for
+//! all; its cursor is in the catalog, so that the next holder goes on where the last one stopped. When a node goes down
+//! or is to be emptied, its objects are looked at first. Between walks, while nothing else is to be repaired, it evens
+//! out how full nodes are by what the last walk counted.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -63,7 +63,8 @@ pub(crate) async fn run(node: Arc<Node>) {
     }
 }
 
-/// Takes or keeps the scan, looks at the nodes and walks for a while. Returns what to remember; none when another has it.
+/// Takes or keeps the scan, looks at the nodes and walks for a while. Returns what to remember; none when another has
+/// it.
 async fn step(node: &Arc<Node>, walk: Option<Walk>) -> Result<Option<Walk>, CatalogError> {
     let name = &node.config.name;
     if !may_judge(node) {

@@ -1,5 +1,5 @@
-//! How each node stands: up, to be emptied, or down; and what the nodes that are up allow. Made from the catalog's list of
-//! nodes and its clock.
+//! How each node stands: up, to be emptied, or down; and what the nodes that are up allow. Made from the catalog's list
+//! of nodes and its clock.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -39,9 +39,9 @@ pub(crate) struct Standings {
 }
 
 impl Standings {
-    /// Judges the nodes. `now` by the catalog's clock, seconds since 1970; a node is down after `grace` without a word. Nodes
-    /// announce themselves every `announce`: what goes down together is judged together, although the last words of its nodes
-    /// lie that far apart, so that objects which lost several columns are read once for all of them.
+    /// Judges the nodes. `now` by the catalog's clock, seconds since 1970; a node is down after `grace` without a word.
+    /// Nodes announce themselves every `announce`: what goes down together is judged together, although the last words
+    /// of its nodes lie that far apart, so that objects which lost several columns are read once for all of them.
     pub(crate) fn judge(nodes: Vec<NodeEntry>, now: u64, grace: Duration, announce: Duration) -> Self {
         let origins: Vec<NodeEntry> = nodes.into_iter().filter(|node| node.role == Role::Origin).collect();
         // A word from the future was said before the clock was set back.
@@ -85,8 +85,8 @@ impl Standings {
         &self.takers
     }
 
-    /// Returns how many columns of an object may lie in one place of each level: what the owner says, one on a node, and in a
-    /// zone as many as placing it would put there.
+    /// Returns how many columns of an object may lie in one place of each level: what the owner says, one on a node,
+    /// and in a zone as many as placing it would put there.
     pub(crate) fn caps(&mut self, redundancy: Redundancy, lease: &Lease) -> Vec<(Level, usize)> {
         let owners = lease.caps.iter().filter(|cap| cap.level != Level::Node);
         let mut caps: Vec<_> = owners.map(|cap| (cap.level, usize::from(cap.columns_max))).collect();

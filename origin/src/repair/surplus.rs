@@ -1,6 +1,7 @@
-//! What a node holds and need not: columns that were moved or made again elsewhere while it was to be emptied, down, in the
-//! wrong place or too full, and parity that a renewed lease no longer wants. Each node removes its own, after it has read a
-//! proven strip of the same column from the node that keeps it; of parity that is too much, a strip of every other column.
+//! What a node holds and need not: columns that were moved or made again elsewhere while it was to be emptied, down, in
+//! the wrong place or too full, and parity that a renewed lease no longer wants. Each node removes its own, after it
+//! has read a proven strip of the same column from the node that keeps it; of parity that is too much, a strip of every
+//! other column.
 
 use std::{
     sync::Arc,
@@ -91,7 +92,8 @@ async fn holds(node: &Node, keeper: &NodeName, public: &PublicManifest, column: 
 
 async fn remove(node: &Arc<Node>, public: &PublicManifest, column: usize) -> Result<(), RefreshError> {
     let (object, bytes) = (public.id(), public.shard_bytes(column));
-    // The row first: a shard without a row is found at the next boot, a row without its shard would send readers in vain.
+    // The row first: a shard without a row is found at the next boot, a row without its shard would send readers in
+    // vain.
     let row = ShardRow { node: node.config.name.clone(), object, column, bytes };
     node.catalog.lose_shard(&row).await?;
     node.off_reactor(move |store| store.remove_shard(&object, column, SystemTime::now())).await??;

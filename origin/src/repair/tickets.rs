@@ -1,5 +1,5 @@
-//! Readers' words that a node sent a wrong strip. A word is only a hint: the strip is read from that node again and judged
-//! under its root, so that nobody can take a shard away by talking.
+//! Readers' words that a node sent a wrong strip. A word is only a hint: the strip is read from that node again and
+//! judged under its root, so that nobody can take a shard away by talking.
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,7 +39,8 @@ async fn step(node: &Arc<Node>) -> Result<(), CatalogError> {
     Ok(())
 }
 
-/// Whether the node really has not, or not rightly, what the catalog says. A node that cannot be reached is the scan's matter.
+/// Whether the node really has not, or not rightly, what the catalog says. A node that cannot be reached is the scan's
+/// matter.
 async fn proves_true(node: &Arc<Node>, ticket: &Ticket) -> Result<bool, CatalogError> {
     let Some(row) = node.catalog.object(&ticket.object).await? else { return Ok(false) };
     let known = row.shards.iter().any(|(column, at)| *column == ticket.column && *at == ticket.node);

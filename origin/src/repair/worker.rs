@@ -1,5 +1,5 @@
-//! One repairer: takes the most urgent object, decides what to make and where, lets `client::repair` do it, and tells everybody
-//! where the shards are now.
+//! One repairer: takes the most urgent object, decides what to make and where, lets `client::repair` do it, and tells
+//! everybody where the shards are now.
 
 use std::{sync::Arc, time::Duration};
 
@@ -163,8 +163,9 @@ pub(super) struct Targets {
     pub(super) refusal: Option<PlacementError>,
 }
 
-/// Chooses where the columns go that are lost or lie wrong: all of them or, where nodes or caps do not allow that, as many as
-/// find a node, the lost ones first. One column more is one loss more that the object survives; the next walk asks for the rest.
+/// Chooses where the columns go that are lost or lie wrong: all of them or, where nodes or caps do not allow that, as
+/// many as find a node, the lost ones first. One column more is one loss more that the object survives; the next walk
+/// asks for the rest.
 pub(super) fn targets(row: &ObjectRow, found: &Diagnosis, standings: &Standings) -> Targets {
     let moves = found.displaced.iter().map(|(column, _)| *column);
     let columns: Vec<usize> = found.lost.iter().copied().chain(moves).collect();
@@ -232,7 +233,8 @@ async fn note(node: &Arc<Node>, row: &ObjectRow, done: &Repaired) -> Result<(), 
     Ok(())
 }
 
-/// Renews the record everywhere it lies: the catalog and its feed, the nodes with shards, and the first of the locator's order.
+/// Renews the record everywhere it lies: the catalog and its feed, the nodes with shards, and the first of the
+/// locator's order.
 async fn tell(node: &Arc<Node>, row: &ObjectRow, done: &Repaired) -> Result<(), Failure> {
     for locator in &row.locators {
         let Some(mut record) = node.catalog.record(locator).await? else { continue };
@@ -297,7 +299,8 @@ mod tests {
             entry.place.operator = if number == 7 { "b" } else { "a" }.to_owned();
         });
         assert_eq!(chosen(&row, &mut standings), [(4, name(7))]);
-        // One column is lost. Nobody is free but of the operator who has as many as may be, so what lies too many stays, too.
+        // One column is lost. Nobody is free but of the operator who has as many as may be, so what lies too many
+        // stays, too.
         let mut standings = cluster(7, |number, entry| {
             entry.place.operator = "a".to_owned();
             if number == 0 {

@@ -31,8 +31,8 @@ impl Pace {
     }
 }
 
-/// Returns how long to rest after a step that took so long, on a node whose load is 0 to 100: from half of the time up to
-/// ten elevenths of it belong to others, also when the pass is behind.
+/// Returns how long to rest after a step that took so long, on a node whose load is 0 to 100: from half of the time up
+/// to ten elevenths of it belong to others, also when the pass is behind.
 pub(super) fn rest(took: Duration, load: u8) -> Duration {
     took + took * (REST_MAX - 1) * u32::from(load.min(100)) / 100
 }
@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn steps_at_this_pace_hash_all_within_the_pass() {
-        // A disk that needs a tenth of a second for each step, 50,000 of them in 10 days: the pass takes its days and no more.
+        // A disk that needs a tenth of a second for each step, 50,000 of them in 10 days: the pass takes its days and
+        // no more.
         let (held, step, took) = (50_000u64, 1u64, Duration::from_millis(100));
         let (mut elapsed, mut scrubbed) = (Duration::ZERO, 0);
         while scrubbed < held {

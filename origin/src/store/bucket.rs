@@ -1,13 +1,14 @@
-//! The object store that shards lie in when the operator wants it so: one object for each shard, with all that is needed
-//! to read it, so that it is there whole or not at all.
+//! The object store that shards lie in when the operator wants it so: one object for each shard, with all that is
+//! needed to read it, so that it is there whole or not at all.
 //!
 //! ```text
 //! PREFIX/origin                            the name of the origin whose place this is
 //! PREFIX/shards/aa/<object>.<column>       a head that says where the rest begins, P, list and strips
 //! ```
 //!
-//! Every call has a deadline and says whose fault it is when it fails. That a shard is not there is believed only while the
-//! mark of this origin is: a bucket that was deleted, renamed or not mounted has nothing, and tells nothing of shards.
+//! Every call has a deadline and says whose fault it is when it fails. That a shard is not there is believed only while
+//! the mark of this origin is: a bucket that was deleted, renamed or not mounted has nothing, and tells nothing of
+//! shards.
 
 use std::{
     error::Error,
@@ -85,8 +86,8 @@ impl fmt::Debug for Bucket {
 }
 
 impl Bucket {
-    /// Takes an object store, all keys of which begin with `prefix`, for the origin `owner`. Asks nobody yet; calls are made
-    /// on the current runtime.
+    /// Takes an object store, all keys of which begin with `prefix`, for the origin `owner`. Asks nobody yet; calls are
+    /// made on the current runtime.
     pub(crate) fn new(store: Arc<dyn ObjectStore>, url: String, prefix: Key, owner: String) -> Self {
         Self { store, sends: Semaphore::new(SENDS_MAX), runtime: Handle::current(), url, prefix, owner }
     }
@@ -94,8 +95,8 @@ impl Bucket {
     /// Takes the place for this origin, or finds that it has it already.
     ///
     /// # Errors
-    /// [`StoreError::Bucket`]; [`StoreError::BucketInUse`] when another origin has it: each would take the other's shards for
-    /// its own.
+    /// [`StoreError::Bucket`]; [`StoreError::BucketInUse`] when another origin has it: each would take the other's
+    /// shards for its own.
     pub(super) fn claim(&self) -> Result<(), StoreError> {
         let mark = self.mark();
         let owner = self.call("take", &mark, CALL, async {
@@ -151,8 +152,8 @@ impl Bucket {
         self.present("remove", &key, self.store.delete(&key)).map(drop)
     }
 
-    /// Returns the shards after `after`, at most `limit`, in the order of their names. Costs one listing of the keys after
-    /// `after` whose objects begin with the same byte.
+    /// Returns the shards after `after`, at most `limit`, in the order of their names. Costs one listing of the keys
+    /// after `after` whose objects begin with the same byte.
     pub(super) fn page(&self, after: Option<&ShardId>, limit: usize) -> Result<Vec<HeldShard>, StoreError> {
         let root = self.prefix.clone().join("shards");
         let listed = self.call("list", &root, CALL, self.store.list_with_delimiter(Some(&root)))?;

@@ -1,5 +1,5 @@
-//! What the store asks of the machine beside plain file calls: to make bytes durable, and to die when that fails. Tests put
-//! a disk in its place that fails or crashes at a chosen step.
+//! What the store asks of the machine beside plain file calls: to make bytes durable, and to die when that fails. Tests
+//! put a disk in its place that fails or crashes at a chosen step.
 
 use std::{fs::File, io, path::PathBuf, process};
 

@@ -1,9 +1,10 @@
 //! A shard that is being uploaded: strips are appended and hashed, and at the end all of it becomes a shard or nothing.
 //!
-//! A small shard becomes an entry of a pack (`packs.rs`). A large one becomes files, in an order by which a crash anywhere
-//! leaves a whole shard or none (`Step` names the points between): strips synced in `tmp`; list and public manifest written
-//! and synced in `tmp`, renamed, folder synced; strips renamed, folder synced. The catalog row and the acknowledgement come
-//! after. With an object store it becomes an object of that, at the end of all or not at all (`send.rs`).
+//! A small shard becomes an entry of a pack (`packs.rs`). A large one becomes files, in an order by which a crash
+//! anywhere leaves a whole shard or none (`Step` names the points between): strips synced in `tmp`; list and public
+//! manifest written and synced in `tmp`, renamed, folder synced; strips renamed, folder synced. The catalog row and the
+//! acknowledgement come after. With an object store it becomes an object of that, at the end of all or not at all
+//! (`send.rs`).
 
 use std::{
     fs::{self, File},

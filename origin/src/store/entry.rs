@@ -1,7 +1,8 @@
 //! One entry of a pack, byte by byte; `docs/format.md` section 16 draws it. Pure.
 //!
-//! Head and tail say the same, so damage of one of them loses nothing. Both are keyed by the name of the pack and bound to
-//! their place in it: whoever uploads strips cannot put an entry inside them that counts when a damaged pack is searched.
+//! Head and tail say the same, so damage of one of them loses nothing. Both are keyed by the name of the pack and bound
+//! to their place in it: whoever uploads strips cannot put an entry inside them that counts when a damaged pack is
+//! searched.
 
 use bytes::Bytes;
 use format::{
@@ -11,8 +12,8 @@ use format::{
 
 use super::ShardId;
 
-/// Largest shard in a pack, P and list included: one full strip, its hash, and the P of 256 columns. A larger shard is a
-/// file of its own, because copying it when a pack is compacted costs more than the file does.
+/// Largest shard in a pack, P and list included: one full strip, its hash, and the P of 256 columns. A larger shard is
+/// a file of its own, because copying it when a pack is compacted costs more than the file does.
 pub(super) const PACKED_BYTES_MAX: usize = STRIP_BYTES_MAX + 32 + COLUMNS_MAX * 32 + 512;
 /// Bytes of a head or a tail.
 pub(super) const MARK_BYTES: usize = 96;
@@ -209,7 +210,8 @@ impl<'b> Body<'b> {
         bytes
     }
 
-    /// Returns whether this is the shard, whole: P hashes to the object, the list to the root in P, the strips to the list.
+    /// Returns whether this is the shard, whole: P hashes to the object, the list to the root in P, the strips to the
+    /// list.
     pub(super) fn is_whole(&self, shard: &ShardId) -> bool {
         let Ok(public) = PublicManifest::decode(Bytes::copy_from_slice(self.public)) else { return false };
         let Some(list) = StripList::from_bytes(self.list.to_vec()) else { return false };

@@ -14,7 +14,8 @@ impl Store {
         if !folder.exists() {
             return Ok(());
         }
-        // The strips first, durably: without them the rest means nothing, the other way round a shard would lack its list.
+        // The strips first, durably: without them the rest means nothing, the other way round a shard would lack its
+        // list.
         remove(&self.shard_path(object, *column))?;
         self.sync_folder(&folder);
         remove(&self.list_path(object, *column))?;

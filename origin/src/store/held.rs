@@ -1,5 +1,5 @@
-//! A shard that is here, opened to be read: a file of its own, an entry of a pack or an object of an object store, readers see
-//! no difference.
+//! A shard that is here, opened to be read: a file of its own, an entry of a pack or an object of an object store,
+//! readers see no difference.
 
 use std::{fs::File, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
 
@@ -134,8 +134,8 @@ impl Held {
         }
     }
 
-    /// Reads `count` bytes of the strips, `at` so many from their start. Where a read is a call over a network it takes more
-    /// with it, up to `until`.
+    /// Reads `count` bytes of the strips, `at` so many from their start. Where a read is a call over a network it takes
+    /// more with it, up to `until`.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] when they are not there or the disk cannot read them at their place.

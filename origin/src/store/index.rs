@@ -31,8 +31,8 @@ pub(super) struct Pack {
     pub(super) name: PackName,
     /// Bytes of all its entries.
     pub(super) bytes: u64,
-    /// Those of living shards and of tombstones: one that is dropped while a pack before it has its shard would bring that
-    /// back to life.
+    /// Those of living shards and of tombstones: one that is dropped while a pack before it has its shard would bring
+    /// that back to life.
     pub(super) alive_bytes: u64,
 }
 

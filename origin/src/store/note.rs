@@ -1,4 +1,5 @@
-//! Small notes of the node about its own work. One that is old or lost only makes work twice, so none is a reason to stop.
+//! Small notes of the node about its own work. One that is old or lost only makes work twice, so none is a reason to
+//! stop.
 
 use super::{Store, StoreError, draft::Scrap, read};
 

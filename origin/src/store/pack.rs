@@ -5,8 +5,8 @@
 //! packs/<number>-<salt>.index   the heads of all entries, and a hash of them; can be made again from the log
 //! ```
 //!
-//! The salt is random and keys the marks of the entries. It is in the name, so that no flip inside the file can make all of
-//! it unreadable.
+//! The salt is random and keys the marks of the entries. It is in the name, so that no flip inside the file can make
+//! all of it unreadable.
 
 use std::{fmt, fs::File, io, ops::Range, os::unix::fs::FileExt, str::FromStr};
 
@@ -143,7 +143,8 @@ fn search(file: &File, key: &[u8; 32], length: u64) -> io::Result<Vec<Part>> {
     let mut probe = 0;
     while probe < length {
         let found = Mark::decode(window.at(probe, MARK_BYTES)?, key, probe);
-        // A tail tells of an entry whose head is damaged. One that reaches back into what was read already is a left-over.
+        // A tail tells of an entry whose head is damaged. One that reaches back into what was read already is a
+        // left-over.
         match found.filter(|(mark, _)| u64::from(mark.span.start) >= at && mark.span.end() <= length) {
             Some((mark, _)) => {
                 if u64::from(mark.span.start) > at {

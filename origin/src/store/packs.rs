@@ -1,8 +1,10 @@
-//! The packs: small shards share logs, so that one fsync makes many of them durable and a shard costs no files of its own.
+//! The packs: small shards share logs, so that one fsync makes many of them durable and a shard costs no files of its
+//! own.
 //!
-//! Entries are appended to the newest pack under one lock, and are in the index from then on; whoever wants to be told that
-//! an entry is durable waits for an fsync that began after it was written, one for all who wait. A pack that is full is
-//! made durable, its index written beside it, and the next begun. At boot the indexes are read, and the newest log.
+//! Entries are appended to the newest pack under one lock, and are in the index from then on; whoever wants to be told
+//! that an entry is durable waits for an fsync that began after it was written, one for all who wait. A pack that is
+//! full is made durable, its index written beside it, and the next begun. At boot the indexes are read, and the newest
+//! log.
 
 use std::{
     collections::HashSet,
@@ -49,7 +51,8 @@ pub struct PackDamage {
     pub path: PathBuf,
     /// Where in it.
     pub bytes: Range<u64>,
-    /// The shard, when that can be read: at the torn end of the newest log. Most likely nobody was told that it is here.
+    /// The shard, when that can be read: at the torn end of the newest log. Most likely nobody was told that it is
+    /// here.
     pub shard: Option<ShardId>,
 }
 
@@ -331,12 +334,12 @@ impl Store {
         Ok(None)
     }
 
-    /// Rewrites the first pack of which little is alive: copies what is, makes it durable, and unlinks the pack. Returns the
-    /// bytes won back, none when no pack is worth it.
+    /// Rewrites the first pack of which little is alive: copies what is, makes it durable, and unlinks the pack.
+    /// Returns the bytes won back, none when no pack is worth it.
     ///
     /// # Errors
-    /// [`StoreError::Io`]; [`StoreError::Damaged`] when the disk cannot read a living entry: it stays until a scrub settles
-    /// it. Nothing is lost then.
+    /// [`StoreError::Io`]; [`StoreError::Damaged`] when the disk cannot read a living entry: it stays until a scrub
+    /// settles it. Nothing is lost then.
     pub fn compact(&self) -> Result<Option<u64>, StoreError> {
         self.seal_sparse()?;
         let number = self.packs.newest().as_ref().map_or(0, |log| log.name.number);

@@ -1,4 +1,5 @@
-//! Where damaged shards go: out of the way of every reader, but kept for a while for whoever wants to know what happened.
+//! Where damaged shards go: out of the way of every reader, but kept for a while for whoever wants to know what
+//! happened.
 
 use std::{
     collections::BTreeMap,
@@ -19,9 +20,9 @@ const BYTES_MAX: u64 = 1 << 30;
 type Kept = (Vec<PathBuf>, u64);
 
 impl Store {
-    /// Takes a damaged shard away, durably: afterwards it is not here. One in an object store is removed: what is kept of it
-    /// is that store's affair. Looks once more first, because the shard may have been uploaded anew or mended since; false when
-    /// it is intact at the named place.
+    /// Takes a damaged shard away, durably: afterwards it is not here. One in an object store is removed: what is kept
+    /// of it is that store's affair. Looks once more first, because the shard may have been uploaded anew or mended
+    /// since; false when it is intact at the named place.
     ///
     /// # Errors
     /// [`StoreError::NoShard`], [`StoreError::Io`].

@@ -32,8 +32,8 @@ impl Store {
 
     /// Keeps a copy of a record as the catalog holds it. Durable on return.
     ///
-    /// An intact copy that is here keeps its manifests, as [`Record::followed_by`] says; one that is missing or does not verify
-    /// is written anew.
+    /// An intact copy that is here keeps its manifests, as [`Record::followed_by`] says; one that is missing or does
+    /// not verify is written anew.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -85,8 +85,8 @@ impl Store {
         Ok(locators)
     }
 
-    /// Looks for an object's public manifest in the copies of records, the first 10,000 of them: beyond, bringing the shard
-    /// back from other nodes is cheaper than looking on.
+    /// Looks for an object's public manifest in the copies of records, the first 10,000 of them: beyond, bringing the
+    /// shard back from other nodes is cheaper than looking on.
     pub(super) fn public_in_records(&self, object: &ObjectId) -> Result<Option<PublicManifest>, StoreError> {
         for locator in self.records()?.iter().take(RECORDS_SEARCHED_MAX) {
             match intact(self.record(locator))? {

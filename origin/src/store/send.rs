@@ -1,5 +1,6 @@
-//! Sends a shard to the object store: a small one at once, a large one in parts of which nothing is to be seen before the
-//! last of them is there. Either way one answer of the store makes the shard: before it there is none, after it it is durable.
+//! Sends a shard to the object store: a small one at once, a large one in parts of which nothing is to be seen before
+//! the last of them is there. Either way one answer of the store makes the shard: before it there is none, after it it
+//! is durable.
 
 use std::{os::unix::fs::FileExt, time::Duration};
 
@@ -19,8 +20,8 @@ use super::{
 
 /// Large shards on their way at once; each has up to five parts in memory.
 pub(super) const SENDS_MAX: usize = 8;
-/// Bytes of a part but the last, which object stores want to be of one size and at least 5 MiB; what is smaller is sent at
-/// once. An object of more than 78 GiB has larger parts.
+/// Bytes of a part but the last, which object stores want to be of one size and at least 5 MiB; what is smaller is sent
+/// at once. An object of more than 78 GiB has larger parts.
 const PART_BYTES: u64 = 8 << 20;
 /// Parts of one object, as S3 bounds them.
 const PARTS_MAX: u64 = 10_000;
@@ -35,7 +36,8 @@ const OBJECT_BYTES_MAX: u64 =
 const _: () = assert!(OBJECT_BYTES_MAX < 5 << 40 && OBJECT_BYTES_MAX / PARTS_MAX < 5 << 30);
 
 impl Draft {
-    /// Makes a draft that was checked an object, and returns the object's bytes. The caller has the guard of the object.
+    /// Makes a draft that was checked an object, and returns the object's bytes. The caller has the guard of the
+    /// object.
     pub(super) fn send(&self, bucket: &Bucket, shard: &ShardId, public: &PublicManifest) -> Result<u64, StoreError> {
         let head = Head {
             written: self.written()?,

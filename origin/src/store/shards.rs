@@ -25,8 +25,8 @@ pub struct HeldShard {
 }
 
 impl Store {
-    /// Returns the shards that are here, at most `limit`, from the one after `after` in the order of their names. Costs one
-    /// look at each folder that the page reaches into.
+    /// Returns the shards that are here, at most `limit`, from the one after `after` in the order of their names. Costs
+    /// one look at each folder that the page reaches into.
     ///
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Bucket`].

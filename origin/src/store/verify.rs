@@ -1,7 +1,9 @@
-//! Whether a shard still is what its object's public manifest says: strips under the list, list under the root, root in P.
+//! Whether a shard still is what its object's public manifest says: strips under the list, list under the root, root in
+//! P.
 //!
-//! Goes in steps, so that whoever looks at terabytes can rest in between and go on after a restart. Where only what lies
-//! beside the strips is damaged, it is mended: the list is rebuilt from the strips, P taken from a copy of the record.
+//! Goes in steps, so that whoever looks at terabytes can rest in between and go on after a restart. Where only what
+//! lies beside the strips is damaged, it is mended: the list is rebuilt from the strips, P taken from a copy of the
+//! record.
 
 use client::{Bug, planted};
 use format::{ObjectId, PublicManifest, Root, StripHash, StripList, StripeIndex, limits::STRIP_BYTES_MAX};
@@ -74,12 +76,13 @@ pub struct Checked {
 }
 
 impl Store {
-    /// Hashes the strips of a shard from `from_strip` on, until `budget_bytes` are used up (one strip at least) or the shard
-    /// ends. The first step of a shard also checks its list against the root; later ones take the list for checked.
+    /// Hashes the strips of a shard from `from_strip` on, until `budget_bytes` are used up (one strip at least) or the
+    /// shard ends. The first step of a shard also checks its list against the root; later ones take the list for
+    /// checked.
     ///
     /// # Errors
-    /// [`StoreError::NoShard`]; [`StoreError::Io`] and [`StoreError::Bucket`] when the disk or the object store cannot say,
-    /// which is no word about the shard.
+    /// [`StoreError::NoShard`]; [`StoreError::Io`] and [`StoreError::Bucket`] when the disk or the object store cannot
+    /// say, which is no word about the shard.
     pub fn verify_shard(
         &self,
         object: &ObjectId,
@@ -120,8 +123,8 @@ impl Store {
     }
 
     /// Writes all that lies beside the strips of a shard anew, when they still hash to the root in the object's P.
-    /// Returns whether the shard is whole then; an object is never mended, repair brings it back. Costs one read of all its
-    /// strips, and when P itself is lost, a look at the copies of records.
+    /// Returns whether the shard is whole then; an object is never mended, repair brings it back. Costs one read of all
+    /// its strips, and when P itself is lost, a look at the copies of records.
     ///
     /// # Errors
     /// [`StoreError::NoShard`], [`StoreError::Io`].
@@ -193,8 +196,8 @@ impl Store {
     }
 }
 
-/// Returns the list, unless it is missing or damaged. Its root is looked at in the first step of a shard only: a list may be
-/// 32 MiB, and a shard thousands of steps.
+/// Returns the list, unless it is missing or damaged. Its root is looked at in the first step of a shard only: a list
+/// may be 32 MiB, and a shard thousands of steps.
 fn checked_list(held: &mut Held, root: &Root, from_strip: u64) -> Result<Option<StripList>, StoreError> {
     let list = intact(held.list())?.and_then(StripList::from_bytes);
     Ok(list.filter(|list| from_strip > 0 || list.root() == *root))

@@ -1,5 +1,5 @@
-//! Shards in an object store: what holds of those on the own disk holds of them, on a folder and on a real S3 server, and
-//! an object store that is gone says nothing of shards.
+//! Shards in an object store: what holds of those on the own disk holds of them, on a folder and on a real S3 server,
+//! and an object store that is gone says nothing of shards.
 
 use std::{
     os::unix::fs::PermissionsExt,

@@ -1,4 +1,5 @@
-//! Every seed of `fuzz/corpus` through the body of its fuzz target, so that what once broke something is tried on every run.
+//! Every seed of `fuzz/corpus` through the body of its fuzz target, so that what once broke something is tried on every
+//! run.
 
 use std::{fs, path::Path};
 

@@ -1,5 +1,5 @@
-//! Crashes: the process dies at each step of a commit, of a removal and of a compaction, an fsync fails. Whole shard or none,
-//! what was acknowledged stays, and never a second try.
+//! Crashes: the process dies at each step of a commit, of a removal and of a compaction, an fsync fails. Whole shard or
+//! none, what was acknowledged stays, and never a second try.
 
 use std::{
     fs::File,

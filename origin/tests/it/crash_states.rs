@@ -1,8 +1,9 @@
-//! Power cuts and kills. A store's work is recorded call by call, and from the record states are drawn in which a disk may be
-//! found after the power went at any moment; and it is killed by SIGKILL as it enters the n-th call that writes. The store opens
-//! after each, and holds what it said it holds.
+//! Power cuts and kills. A store's work is recorded call by call, and from the record states are drawn in which a disk
+//! may be found after the power went at any moment; and it is killed by SIGKILL as it enters the n-th call that writes.
+//! The store opens after each, and holds what it said it holds.
 //!
-//! More than a normal run looks at: `EVERNEAR_CRASH_STATES=100000 EVERNEAR_CALL_KILLS=1000 cargo test -p origin crash_states -- --nocapture`.
+//! More than a normal run looks at: `EVERNEAR_CRASH_STATES=100000 EVERNEAR_CALL_KILLS=1000 cargo test -p origin
+//! crash_states -- --nocapture`.
 
 mod disk;
 mod trace;

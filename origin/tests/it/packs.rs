@@ -1,5 +1,5 @@
-//! The packs of small shards: what was acknowledged is there whatever is cut or flipped, one fsync serves many commits, and
-//! what is dead is won back.
+//! The packs of small shards: what was acknowledged is there whatever is cut or flipped, one fsync serves many commits,
+//! and what is dead is won back.
 
 use std::{
     collections::BTreeSet,
@@ -73,7 +73,8 @@ fn entry_bytes() -> u64 {
     ends[0]
 }
 
-/// A folder with one pack of three shards and a tombstone of the second, where each entry ends, and the bytes of the log.
+/// A folder with one pack of three shards and a tombstone of the second, where each entry ends, and the bytes of the
+/// log.
 fn one_pack() -> (tempfile::TempDir, PathBuf, Vec<u64>, Vec<u8>) {
     let dir = tempfile::tempdir().unwrap();
     let store = open_sized(dir.path(), PACK_BYTES_MAX);

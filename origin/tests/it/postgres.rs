@@ -1,5 +1,5 @@
-//! A `PostgreSQL` server of Debian's package for tests: in a folder of its own, on a socket in it, without a port. It ends
-//! with the process that started it and leaves nothing behind.
+//! A `PostgreSQL` server of Debian's package for tests: in a folder of its own, on a socket in it, without a port. It
+//! ends with the process that started it and leaves nothing behind.
 
 use std::{
     ffi::OsStr,

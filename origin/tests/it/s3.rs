@@ -1,5 +1,5 @@
-//! An S3 server on loopback that keeps buckets in a folder, and that can be stopped, also in the middle of its work, and
-//! started again.
+//! An S3 server on loopback that keeps buckets in a folder, and that can be stopped, also in the middle of its work,
+//! and started again.
 
 use std::{
     net::SocketAddr,

@@ -187,7 +187,8 @@ fn copies_of_records_never_go_back_and_the_erased_stay_erased() {
         store.put_record(&sample.record(&sample.lease(version), &node)).unwrap();
         assert_eq!(store.record(&locator).unwrap().unwrap().lease.version, expected);
     }
-    // Other manifests change an intact copy under no lease that does not erase; where the shards are follows the catalog.
+    // Other manifests change an intact copy under no lease that does not erase; where the shards are follows the
+    // catalog.
     let other = |sealed| Record { sealed, ..store.record(&locator).unwrap().unwrap() };
     for forged in [other(None), other(Some(vec![7; 100].into()))] {
         store.put_record(&forged).unwrap();

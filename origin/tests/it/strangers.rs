@@ -1,4 +1,5 @@
-//! Records are signed in their leases alone: what strangers and lying nodes send beside the owner's lease changes nothing.
+//! Records are signed in their leases alone: what strangers and lying nodes send beside the owner's lease changes
+//! nothing.
 
 use std::{fs, path::PathBuf};
 

@@ -1,5 +1,5 @@
-//! The catalog of a simulated cluster: the real one on SQLite, by the simulation's clock. SQLite works on threads of its own,
-//! so each call is waited for before virtual time goes on; to the simulation it takes no time at all.
+//! The catalog of a simulated cluster: the real one on SQLite, by the simulation's clock. SQLite works on threads of
+//! its own, so each call is waited for before virtual time goes on; to the simulation it takes no time at all.
 
 use std::{
     collections::BTreeMap,

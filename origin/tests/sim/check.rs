@@ -1,5 +1,5 @@
-//! What must always hold, by what lies on disks and what nodes answer: judged without the code that is judged, as far as
-//! it goes.
+//! What must always hold, by what lies on disks and what nodes answer: judged without the code that is judged, as far
+//! as it goes.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,5 +1,5 @@
-//! What goes wrong, one round after the other: at most as much at once as every object survives, which is two columns of any
-//! (a node has one of each, a zone at most half the parity), and after each round everything heals.
+//! What goes wrong, one round after the other: at most as much at once as every object survives, which is two columns
+//! of any (a node has one of each, a zone at most half the parity), and after each round everything heals.
 
 use std::{
     fs,

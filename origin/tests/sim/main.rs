@@ -1,11 +1,12 @@
-//! A cluster in virtual time: 24 origins in eight zones, six edges and two twins, and everything that can go wrong with them,
-//! drawn from one seed.
+//! A cluster in virtual time: 24 origins in eight zones, six edges and two twins, and everything that can go wrong with
+//! them, drawn from one seed.
 //!
-//! Real: the client (uploader, placement, reader, gather, pace, repair, and the transport down to its HTTP messages), the
-//! format, and the origins whole: their HTTP service, stores on a disk in memory, the catalog on SQLite, the change feed,
-//! leases, repair with its scan, queue, tickets and removal of what is surplus. Made up: the network with TCP and TLS, the
-//! clock, and chance. Not here: the edge's doors and cache, `PostgreSQL`, and a disk that loses what was not synced
-//! (`tests/it/crash.rs` has that). What a node draws by itself, the names of upload sessions and of packs, decides nothing.
+//! Real: the client (uploader, placement, reader, gather, pace, repair, and the transport down to its HTTP messages),
+//! the format, and the origins whole: their HTTP service, stores on a disk in memory, the catalog on SQLite, the change
+//! feed, leases, repair with its scan, queue, tickets and removal of what is surplus. Made up: the network with TCP and
+//! TLS, the clock, and chance. Not here: the edge's doors and cache, `PostgreSQL`, and a disk that loses what was not
+//! synced (`tests/it/crash.rs` has that). What a node draws by itself, the names of upload sessions and of packs,
+//! decides nothing.
 //!
 //! A seed is run again alone, and its trace shown, by the command that a failure prints.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]

@@ -1,5 +1,5 @@
-//! The network of a simulation: distance, jitter, loss, cuts, and nodes that lie. It carries the real HTTP calls of the real
-//! transport to the real service of a node, without TCP and TLS.
+//! The network of a simulation: distance, jitter, loss, cuts, and nodes that lie. It carries the real HTTP calls of the
+//! real transport to the real service of a node, without TCP and TLS.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

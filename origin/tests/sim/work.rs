@@ -87,7 +87,8 @@ pub(crate) async fn twin(world: Arc<World>, shelf: Arc<Shelf>, number: usize) {
         let Some((_, object)) = shelf.draw(&world) else { continue };
         let known = *lock(&object.known);
         if what == 9 {
-            // Who kept an old lease or record and brings it back, or wraps the lease into another record, changes nothing.
+            // Who kept an old lease or record and brings it back, or wraps the lease into another record, changes
+            // nothing.
             let old = object.lease(known.sent.saturating_sub(1).max(1), false);
             let locator = &object.sealed.locator;
             let renewed = transport.put_lease(&node, locator, old).await.is_ok();

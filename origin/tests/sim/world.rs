@@ -44,8 +44,8 @@ const ZONES: [(&str, &str, f64, f64); 8] = [
 ];
 const ORIGINS_PER_ZONE: usize = 3;
 const CAPACITY_BYTES: u64 = 256 << 20;
-/// Everything an origin does by the clock, in seconds instead of minutes and days; background scrubs never come. One node of
-/// each zone repairs.
+/// Everything an origin does by the clock, in seconds instead of minutes and days; background scrubs never come. One
+/// node of each zone repairs.
 const LIMITS: &str = "announce_seconds = 4\ndown_seconds = 12\nscan_seconds = 12\nsweep_seconds = 30\ndrain_seconds = 1\n\
     erase_grace_seconds = 60\nrepair_bytes_per_second = 0\nscrub_seconds = 100000000000";
 /// A node that stops has ended after so long.

@@ -1,7 +1,7 @@
 //! One core module in admission: its functions, memories, tables and the first limit it breaks.
 //!
-//! A broken limit is kept, not raised, until the module ends: the code hash may show an allow-listed engine, and the name
-//! section, which comes last, may name the function.
+//! A broken limit is kept, not raised, until the module ends: the code hash may show an allow-listed engine, and the
+//! name section, which comes last, may name the function.
 
 use wasmparser::{BinaryReaderError, FunctionBody, KnownCustom, Name, Operator, Payload, TypeRef};
 

@@ -122,8 +122,8 @@ fn refuses_start_functions() {
     assert!(matches!(refusal(&items, ""), Some(AdmitError::Start { module: 0 })));
 }
 
-/// One function of 256 KiB with 300 locals and loops nested 400 deep keeps Cranelift busy for most of a minute. Admission reads,
-/// it compiles nothing.
+/// One function of 256 KiB with 300 locals and loops nested 400 deep keeps Cranelift busy for most of a minute.
+/// Admission reads, it compiles nothing.
 #[test]
 fn refuses_a_compile_bomb_by_its_size_alone() {
     let (mut body, mut opened) = (String::new(), 0);

@@ -65,7 +65,8 @@ fn deep_recursion_traps_on_its_own_stack() {
 
 #[test]
 fn waiting_for_a_core_is_no_fault() {
-    // More threads than cores, all the time in runs: a thread that loses its core in one waits for longer than a run may take.
+    // More threads than cores, all the time in runs: a thread that loses its core in one waits for longer than a run
+    // may take.
     let policy = serve_policy(MEMORY, &count(15_000));
     std::thread::scope(|scope| {
         for _ in 0..32 {

@@ -8,12 +8,13 @@
 //!       12  32  owner id
 //! ```
 //!
-//! Why the nonce may be zero: each frame draws 32 random bytes of salt and is sealed with `keyed_hash(index key, context ‖
-//! salt)`, a key that seals this frame and nothing else. No counter has to survive a crash, a copy of the folder brought back
-//! or two programs at once, which is what would repeat a nonce.
+//! Why the nonce may be zero: each frame draws 32 random bytes of salt and is sealed with `keyed_hash(index key,
+//! context ‖ salt)`, a key that seals this frame and nothing else. No counter has to survive a crash, a copy of the
+//! folder brought back or two programs at once, which is what would repeat a nonce.
 //!
-//! The AAD of a frame is the BLAKE3 of all bytes before it. Frames cannot be changed, swapped, dropped from the middle or
-//! brought in from another file; only a cut at the end leaves a valid, older index (as does putting back an old copy).
+//! The AAD of a frame is the BLAKE3 of all bytes before it. Frames cannot be changed, swapped, dropped from the middle
+//! or brought in from another file; only a cut at the end leaves a valid, older index (as does putting back an old
+//! copy).
 
 use format::{OwnerId, Suite, limits::TAG_BYTES};
 use zeroize::Zeroizing;

@@ -18,7 +18,8 @@ use crate::{
     progress::Progress,
 };
 
-/// One read of the source; also the unit in which a de-duplicated file proves that it did not change between its two reads.
+/// One read of the source; also the unit in which a de-duplicated file proves that it did not change between its two
+/// reads.
 const CHUNK_BYTES: usize = 1024 * 1024;
 const _: () = assert!(SAMPLE_BYTES <= CHUNK_BYTES);
 
@@ -36,8 +37,8 @@ pub enum Deduplication {
     /// Every upload has a key of its own: nobody can tell that two are equal.
     #[default]
     Off,
-    /// The key comes from the bytes and the owner's secret, so nodes see that two uploads of this owner are equal. Reads
-    /// the file twice.
+    /// The key comes from the bytes and the owner's secret, so nodes see that two uploads of this owner are equal.
+    /// Reads the file twice.
     On,
 }
 

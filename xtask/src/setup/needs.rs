@@ -63,7 +63,7 @@ pub(super) const NEEDS: &[Need] = &[
     must(Purpose::Judges, &["dig"], "bind9-dnsutils", "asks the DNS door, with client subnets"),
     must(Purpose::Test, &["jq"], "jq", "reads JSON in the commands of the documents"),
     must(Purpose::Test, &["pkill"], "procps", "ends nodes there"),
-    must(Purpose::Test, &["sqlite3"], "sqlite3", "copies a catalog there"),
+    must(Purpose::Test, &["sqlite3"], "sqlite3", "takes the backup of a catalog as operators do"),
     must(Purpose::Test, &["kdig"], "knot-dnsutils", "a second opinion on the DNS door"),
     must(Purpose::Test, &["pebble"], "pebble", "certifies the zone of an edge"),
     must(Purpose::Test, &["openssl"], "openssl", "resumes TLS sessions"),
@@ -103,7 +103,6 @@ pub(super) const NEEDS: &[Need] = &[
         "postgresql",
         "the second engine of the catalog; tests start a server of their own",
     ),
-    must(Purpose::Test, &["sqlite3"], "sqlite3", "takes the backup of a catalog as operators do"),
     must(Purpose::Test, &["systemd-analyze"], "systemd", "reads the units of deploy/ as a machine does"),
     may(
         Purpose::Test,

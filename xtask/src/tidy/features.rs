@@ -1,7 +1,7 @@
 //! The demo and the tests are one build: a crate that both compile has the same features in both.
 //!
-//! Place in the flow: `tidy`. When a test asks a dependency for a feature that no program asks for, cargo compiles that crate,
-//! and all that use it, once for the demo and once more for the tests: half the tree in the worst case.
+//! Place in the flow: `tidy`. When a test asks a dependency for a feature that no program asks for, cargo compiles that
+//! crate, and all that use it, once for the demo and once more for the tests: half the tree in the worst case.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -31,6 +31,9 @@ const ACTS: &[&str] = &[
     "rand::",
 ];
 
+/// Columns of a line, as in rustfmt.toml.
+const COLUMNS_MAX: usize = 120;
+
 /// Modules whose tests a plain run ignores: see CONTRIBUTING.md.
 const IGNORED: [&str; 3] = ["needs_root", "long_lane", "role"];
 
@@ -55,6 +58,9 @@ fn judge(file: &str, text: &str, findings: &mut Findings) {
             fault(format!("line {line} uses `{act}`, but this code is pure: pass it in"));
         }
     }
+    for line in wide_comments(file, text) {
+        fault(format!("line {line} is a comment of over {COLUMNS_MAX} columns; rustfmt does not wrap those"));
+    }
     for line in ignored_elsewhere(text) {
         fault(format!(
             "line {line} ignores a test outside of a module {}, by which `./x test` knows it",
@@ -70,6 +76,23 @@ fn judge(file: &str, text: &str, findings: &mut Findings) {
     }
 }
 
+/// Finds comments that are too wide. Rows of tables, words of an RFC and drawings stay as they are; so do sources of
+/// policies, whose line numbers are in the committed components.
+fn wide_comments(file: &str, text: &str) -> Vec<usize> {
+    let is_wide = |line: &str| {
+        let words = line.trim_start().trim_start_matches(['/', '!']);
+        line.chars().count() > COLUMNS_MAX
+            && line.trim_start().starts_with("//")
+            && !words.starts_with(['#', '='])
+            && !words.trim_start().starts_with('|')
+            && !words.starts_with("    ")
+    };
+    if file.starts_with("policies/") {
+        return Vec::new();
+    }
+    text.lines().enumerate().filter(|(_, line)| is_wide(line)).map(|(index, _)| index + 1).collect()
+}
+
 /// Finds ignored tests whose module does not say why.
 fn ignored_elsewhere(text: &str) -> Vec<usize> {
     let mut module = "";
@@ -77,6 +100,8 @@ fn ignored_elsewhere(text: &str) -> Vec<usize> {
     for (index, line) in text.lines().enumerate() {
         if let Some(name) = line.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(" {")) {
             module = name;
+        } else if line == "}" {
+            module = "";
         }
         if line.trim_start().starts_with("#[ignore") && !IGNORED.contains(&module) {
             found.push(index + 1);
@@ -151,5 +176,20 @@ mod tests {
         let quiet =
             "//! x\n/// Not `Instant::now`.\nlet operand::A = 1;\n#[cfg(test)]\nmod tests { std::fs::read(); }\n";
         assert_eq!(findings_of("format/src/names.rs", quiet).faults.len(), 0);
+    }
+
+    #[test]
+    fn a_wide_comment_is_found_and_what_cannot_be_wrapped_is_not() {
+        let wide = "word ".repeat(30);
+        let text =
+            format!("//! {wide}\n/// | {wide}|\n//# {wide}\n//!     {wide}\nlet a = \"{wide}\";\n    // {wide}\n");
+        assert_eq!(wide_comments("edge/src/a.rs", &text), [1, 6]);
+        assert_eq!(wide_comments("policies/geo/src/lib.rs", &text), [0; 0]);
+    }
+
+    #[test]
+    fn an_ignored_test_is_in_a_module_that_says_why() {
+        let text = "mod needs_root {\n    #[ignore = \"x\"]\n}\nmod other {\n    #[ignore]\n}\n#[ignore]\n";
+        assert_eq!(ignored_elsewhere(text), [5, 7]);
     }
 }

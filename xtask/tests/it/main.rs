@@ -1,5 +1,5 @@
-//! The script `x` on machines of every kind: what is outside of it (rustup, cargo, apt-get, a compiler) is played by stand-ins
-//! that write down how they were called.
+//! The script `x` on machines of every kind: what is outside of it (rustup, cargo, apt-get, a compiler) is played by
+//! stand-ins that write down how they were called.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

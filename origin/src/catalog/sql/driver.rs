@@ -76,12 +76,12 @@ pub trait Driver: Database<Row: Cells> {
     /// Drops what the engine's own files still hold of erased rows; none when it has no such call.
     const PURGE: Option<&'static str>;
 
-    /// Lets the numbers of changes go on at the clock in milliseconds or, if that is more, beyond a gap, so that nobody has
-    /// seen the number before the next. Run before the changes are removed.
+    /// Lets the numbers of changes go on at the clock in milliseconds or, if that is more, beyond a gap, so that nobody
+    /// has seen the number before the next. Run before the changes are removed.
     const RENUMBER: &'static [&'static str];
 
-    /// Says a statement in the engine's own words. `now`, the time since 1970 when the catalog was given a clock, takes the
-    /// place of the engine's own.
+    /// Says a statement in the engine's own words. `now`, the time since 1970 when the catalog was given a clock, takes
+    /// the place of the engine's own.
     fn said(statement: &'static str, now: Option<Duration>) -> SqlStr;
 
     /// Runs a statement and returns its rows.

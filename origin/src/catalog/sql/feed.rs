@@ -1,9 +1,10 @@
 //! The change feed: one row for each change, numbered in the order of commits.
 //!
-//! A reader asks for what came after the last number it saw, so a smaller number must never become visible after a larger
-//! one. A database's own sequence does not promise that: a transaction may draw 7 and commit after another drew 8 and
-//! committed. Hence a number is drawn only by who holds [`Alone::Feed`], which ends with the transaction: after its commit is
-//! visible. Changes therefore commit one after the other; it is asked for last, so that all other work goes side by side.
+//! A reader asks for what came after the last number it saw, so a smaller number must never become visible after a
+//! larger one. A database's own sequence does not promise that: a transaction may draw 7 and commit after another drew
+//! 8 and committed. Hence a number is drawn only by who holds [`Alone::Feed`], which ends with the transaction: after
+//! its commit is visible. Changes therefore commit one after the other; it is asked for last, so that all other work
+//! goes side by side.
 
 use format::{
     NodeName,
@@ -15,8 +16,8 @@ use crate::catalog::CatalogError;
 
 const TABLE: &str = "changes";
 
-/// Adds a change to the transaction that makes it, as the last thing before its commit, and trims the oldest beyond what is
-/// kept.
+/// Adds a change to the transaction that makes it, as the last thing before its commit, and trims the oldest beyond
+/// what is kept.
 pub(super) async fn tell<D: Driver>(write: &mut Session<D>, kind: &ChangeKind) -> Result<(), CatalogError> {
     let text = serde_json::to_string(kind).map_err(|_| CatalogError::Damaged { table: TABLE })?;
     write.alone(Alone::Feed).await?;

@@ -124,7 +124,8 @@ impl Found {
         if public.id() != self.object || lease.owner != public.owner() {
             return Err(damaged());
         }
-        // Of several records of one object each wants its own parity, and only one of their leases is here: then all of it stays.
+        // Of several records of one object each wants its own parity, and only one of their leases is here: then all of
+        // it stays.
         let public = if self.locators.len() == 1 { public.under(lease.profile) } else { public };
         Ok(ObjectRow { public, lease, locators: self.locators, shards: self.shards })
     }

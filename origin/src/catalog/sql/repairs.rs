@@ -15,9 +15,9 @@ use crate::catalog::{
 const TABLE: &str = "repairs";
 
 pub(super) async fn queue<D: Driver>(catalog: &SqlCatalog<D>, ask: &RepairAsk) -> Result<Applied, CatalogError> {
-    // The riskier ask replaces the safer one, and is due at once, also when the safer one was given up: why that failed says
-    // nothing of what was lost since. One that comes while somebody repairs is counted: what it tells of may have been lost
-    // after that repair looked.
+    // The riskier ask replaces the safer one, and is due at once, also when the safer one was given up: why that failed
+    // says nothing of what was lost since. One that comes while somebody repairs is counted: what it tells of may have
+    // been lost after that repair looked.
     let target = ask.target.as_ref();
     let written = catalog
         .writer()

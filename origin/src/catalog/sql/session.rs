@@ -120,8 +120,9 @@ impl<D: Driver> Session<D> {
         &mut self.transaction
     }
 
-    /// Waits until no other transaction does this, and keeps others out until this one ends. Asked for before the first read
-    /// that a decision rests on. Whoever asks for two asks for [`Alone::Feed`] last, so that none wait in a circle.
+    /// Waits until no other transaction does this, and keeps others out until this one ends. Asked for before the first
+    /// read that a decision rests on. Whoever asks for two asks for [`Alone::Feed`] last, so that none wait in a
+    /// circle.
     pub(super) async fn alone(&mut self, what: Alone<'_>) -> Result<(), CatalogError> {
         if let Some(statement) = D::ALONE {
             self.all(statement, &[what.number().into()]).await?;

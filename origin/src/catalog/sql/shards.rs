@@ -54,8 +54,8 @@ pub(super) async fn dead<D: Driver>(
     grace: Duration,
     limit: usize,
 ) -> Result<Vec<ShardRow>, CatalogError> {
-    // De-duplicated uploads share shards: one living record keeps them all. Objects without any record are left alone: their
-    // record may have been lost, and what is not known to be dead is kept.
+    // De-duplicated uploads share shards: one living record keeps them all. Objects without any record are left alone:
+    // their record may have been lost, and what is not known to be dead is kept.
     let rows = catalog
         .reader()
         .await?

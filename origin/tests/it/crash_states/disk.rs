@@ -1,8 +1,9 @@
 //! What a disk may hold after a power cut in the middle of recorded operations.
 //!
-//! What was synced is there. Of everything else the disk kept whatever it liked: each write whole, in some of its sectors, or not
-//! at all; each name made, renamed or removed, or not; in no order (Pillai et al., "All File Systems Are Not Created Equal",
-//! OSDI 2014, with none of the orderings that some file systems promise). A rename is one thing: never both names, never none.
+//! What was synced is there. Of everything else the disk kept whatever it liked: each write whole, in some of its
+//! sectors, or not at all; each name made, renamed or removed, or not; in no order (Pillai et al., "All File Systems
+//! Are Not Created Equal", OSDI 2014, with none of the orderings that some file systems promise). A rename is one
+//! thing: never both names, never none.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,5 +1,5 @@
-//! What a process did to files, in the order in which the kernel saw it: recorded by strace, so that nothing the program does
-//! can be missing from it, and read back as operations on inodes.
+//! What a process did to files, in the order in which the kernel saw it: recorded by strace, so that nothing the
+//! program does can be missing from it, and read back as operations on inodes.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,8 @@ use std::{
     process::Command,
 };
 
-/// Every call that changes files or names, or says which file a descriptor is. What [`Reader::call`] does not know, it refuses.
+/// Every call that changes files or names, or says which file a descriptor is. What [`Reader::call`] does not know, it
+/// refuses.
 const CALLS: &str = "openat,creat,write,pwrite64,writev,pwritev,pwritev2,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,\
                      mkdirat,fsync,fdatasync,sync_file_range,ftruncate,truncate,fallocate,close,dup,dup2,dup3,link,linkat,\
                      symlink,symlinkat,copy_file_range,sendfile,splice,io_uring_setup";
