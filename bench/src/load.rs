@@ -54,9 +54,9 @@ impl Load<'_> {
     pub(crate) fn run(&self) -> Result<f64> {
         let before = cpu_seconds(self.pids)?;
         if self.way == Way::Quic {
-            self.quic()?
+            self.quic()?;
         } else {
-            self.h2load()?
+            self.h2load()?;
         }
         Ok((cpu_seconds(self.pids)? - before) * 1e6 / f64::from(self.requests))
     }

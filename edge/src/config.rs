@@ -657,7 +657,7 @@ mod tests {
                 assert!(sample.contains(line), "{line}");
                 sample.replacen(line, "", 1)
             };
-            let sample = files.into_iter().fold(SAMPLE.to_owned(), |sample, line| without(sample, line));
+            let sample = files.into_iter().fold(SAMPLE.to_owned(), without);
             Config::from_toml(&sample.replacen("[cache]", &format!("{acme}\n[cache]"), 1))
         };
         let periods = |config: Config| config.https.unwrap().acme.map(|acme| (acme.look_seconds, acme.retry_seconds));

@@ -1,4 +1,4 @@
-//! The chore `audit`: dependencies with known faults, by cargo-audit and a snapshot of the RustSec database.
+//! The chore `audit`: dependencies with known faults, by cargo-audit and a snapshot of the database of `RustSec`.
 //!
 //! Place in the flow: a part of `check`. The snapshot lies in `.ci/`, so that the answer does not hang on a network;
 //! `./x audit --fetch` asks the database of today.

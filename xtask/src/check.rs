@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
 
 /// Lints every target of the workspace, and policies; the chore `fuzz` lints its own.
 fn clippy() -> Result<(), Fault> {
-    command::run(command::linted(&mut command::cargo(&["build", "--workspace", "--all-targets"]))?)?;
+    command::run(command::linted(&mut command::cargo(&["build", "--workspace", "--all-targets", "--keep-going"]))?)?;
     let policies = ["clippy", "--manifest-path", "policies/Cargo.toml"];
     let componentize = ["--package", "componentize", "--", "-Dwarnings"];
     let guests = ["--workspace", "--exclude", "componentize", "--target", "wasm32-unknown-unknown", "--", "-Dwarnings"];

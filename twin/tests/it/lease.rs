@@ -196,6 +196,7 @@ async fn no_lease_is_signed_that_is_over_or_breaks_a_promise() {
 struct Slow(u64);
 
 impl Read for Slow {
+    #[expect(clippy::disallowed_methods, reason = "a slow source is what is played")]
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         while unix_now() <= self.0 {
             thread::sleep(Duration::from_millis(20));
