@@ -159,7 +159,7 @@ impl Uploader {
     }
 
     /// Makes the shards durable and files the record. Returns once k + ceil(m / 2) columns and enough copies of the
-    /// record are durable; slower columns had [`STRAGGLERS`] to join.
+    /// record are durable; slower columns had `STRAGGLERS` to join.
     ///
     /// # Errors
     /// [`UploadError`].

@@ -230,7 +230,7 @@ impl Edge {
 
 /// What a check found.
 pub struct Checked {
-    /// The identity of [tls], if there is one.
+    /// The identity of `[tls]`, if there is one.
     pub identity: Option<Identity>,
     /// Addresses that another process has now.
     pub in_use: Vec<SocketAddr>,
