@@ -41,7 +41,7 @@ pub(crate) fn program(name: impl AsRef<Path>, arguments: &[&str]) -> Command {
 /// Returns a cargo command in the repository's root.
 ///
 /// It does not see what `cargo run` says of xtask's own package: build scripts of some crates look at these variables,
-/// and would run again each time that somebody changes between `cargo` and `cargo xtask`.
+/// and would run again each time that somebody changes between `cargo` and `./x`.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = program(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), arguments);
     let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
