@@ -1,8 +1,8 @@
-//! The codec on one core: encode, decode healthy, decode with m strips lost, one block; for both suites and two
-//! profiles.
+//! The codec on one core, for both suites and two profiles: encode, decode a healthy stripe, decode with m strips lost,
+//! decode one block.
 //!
-//! Every call runs in a rayon pool of one thread, so what prints is the rate of one core. Rates count plaintext bytes.
-//! Decoding includes the BLAKE3 of every strip that is used, as in every read.
+//! Every call runs in a rayon pool of one thread, so the printed rate is the rate of one core. Rates count plaintext
+//! bytes. As in every read, decoding includes the BLAKE3 of every strip used.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::{collections::BTreeMap, hint::black_box};
@@ -14,11 +14,11 @@ use format::{
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// Whole stripes of both profiles: 4 of 16+8, 16 of 4+2.
+/// Whole stripes in both profiles: 4 of 16+8, 16 of 4+2.
 const OBJECT_BYTES: usize = 16 * 1024 * 1024;
 const PROFILES: [Profile; 2] = [Profile::Standard, Profile::SmallCluster];
 
-/// Bytes that do not compress: zstd looks at them and gives up.
+/// Bytes that do not compress: zstd detects this early and gives up.
 fn noise() -> Vec<u8> {
     let mut bytes = vec![0; OBJECT_BYTES];
     blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut bytes);
@@ -99,7 +99,7 @@ impl Stripe {
         }
     }
 
-    /// The first `parity` data columns are lost, or all of them where there are fewer.
+    /// Loses the first `parity` data columns, or all data columns if there are fewer.
     fn survivors(&self) -> Vec<Option<Vec<u8>>> {
         let lost = self.parity.min(self.data);
         let strips = self.strips.iter().enumerate();
@@ -161,7 +161,7 @@ fn decoding(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What a range read of up to one block costs beside its transport.
+/// The CPU cost of a range read of at most one block, without transport.
 fn one_block(criterion: &mut Criterion) {
     let noise = noise();
     let mut group = criterion.benchmark_group("one block");

@@ -1,4 +1,5 @@
-//! What a name costs the DNS door before any look-up: a good label, one with a wrong check, one of another length.
+//! The cost of parsing a name at the DNS front end before any look-up: a good label, one with a wrong check, one of
+//! another length.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
@@ -9,7 +10,7 @@ use format::{Capability, Label, LabelError};
 fn parse(criterion: &mut Criterion) {
     let good = Label::open(Capability::from_bytes([0x2b; 32])).to_string().into_bytes();
     let mut wrong = good.clone();
-    // A symbol in the middle, so that only the check can tell.
+    // The changed symbol is in the middle, so only the check can detect it.
     wrong[30] = if wrong[30] == b'a' { b'b' } else { b'a' };
     assert!(Label::parse(&good).is_ok());
     assert_eq!(Label::parse(&wrong), Err(LabelError::Check));

@@ -1,5 +1,5 @@
-//! The engines of both suites on one block: the ratio of the two for suite 1 decides `Suite::sealer`, the ratio of the
-//! suites decides `Suite::auto`.
+//! The engines of both suites on one block. The ratio of the two engines of suite 1 decides `Suite::sealer`; the ratio
+//! of the two suites decides `Suite::auto`.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
@@ -17,7 +17,7 @@ fn engines(criterion: &mut Criterion) {
             let Some(sealer) = engine.sealer(suite, &[7; 32]) else { continue };
             let name = format!("suite {}, {engine:?}", suite.id());
             let mut block = vec![0x5a; BLOCK_BYTES];
-            // The nonce repeats: the key seals nothing but this bench.
+            // The nonce repeats here. This is safe: the key seals nothing outside this benchmark.
             group.bench_function(BenchmarkId::new("seal", &name), |bencher| {
                 bencher.iter(|| black_box(sealer.seal([0; 12], &AAD, &mut block)));
             });

@@ -1,21 +1,21 @@
-//! Caps: how many columns of an object an owner wants at most in one place of a kind.
+//! Caps: the owner's limit on how many columns of an object may lie in one place of a given level.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use crate::Place;
 
-/// A kind of place, widest first.
+/// A level of places (failure domains), widest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// A country.
     Country,
     /// An operator's region.
     Region,
-    /// A company that runs nodes: what one bankruptcy, court or stolen password takes away together.
+    /// A company that runs nodes: one bankruptcy, court order or stolen password takes all of them away together.
     Operator,
     /// A building.
     Datacentre,
-    /// What one fire, flood or cut cable takes away together.
+    /// A failure domain: one fire, flood or cut cable takes everything in it away together.
     Zone,
     /// One node. It never holds two columns of an object, whatever a cap says.
     Node,
@@ -38,8 +38,8 @@ impl Level {
         }
     }
 
-    /// Returns the name of the place of this level that `place` lies in: empty where it is not known, and for nodes,
-    /// which are told apart by their own names. Places that are not known count as one.
+    /// Returns the name of the place of this level that contains `place`. The name is empty if it is not known, and
+    /// always for nodes, which have names of their own. All unknown places count as one place.
     #[must_use]
     pub fn of(self, place: &Place) -> Cow<'_, str> {
         match self {
@@ -59,22 +59,22 @@ impl fmt::Display for Level {
     }
 }
 
-/// At most so many columns in one place of a level: `zone=2`.
+/// A limit on the columns of one object in one place of a level. Written as `zone=2`: at most 2 columns in one zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cap {
     /// The kind of place.
     pub level: Level,
-    /// Columns of one object in one place; with zero no object can be placed.
+    /// Most columns of one object in one place. With zero, no object can be placed.
     pub columns_max: u8,
 }
 
-/// Why a text is no cap. The fault is of whoever wrote the command or the lease.
+/// Why a text is not a cap. The fault lies with the author of the command or the lease.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{found:?} is not a cap: use country, region, operator, datacentre, zone or node and a number from 1 to 255, such as zone=2"
 )]
 pub struct CapError {
-    /// What was given.
+    /// The text, cut at 40 characters.
     pub found: String,
 }
 
@@ -92,7 +92,7 @@ impl FromStr for Cap {
             let (level, columns) = text.split_once('=')?;
             let level = Level::ALL.into_iter().find(|known| known.as_str() == level)?;
             let cap = Self { level, columns_max: columns.parse().ok().filter(|columns| *columns > 0)? };
-            // One spelling: no sign, no leading zero.
+            // A cap has one spelling: no sign, no leading zero.
             (cap.to_string() == text).then_some(cap)
         };
         read().ok_or_else(|| CapError { found: text.chars().take(40).collect() })

@@ -41,7 +41,7 @@ impl Capability {
         Zeroizing::new(blake3::derive_key(MANIFEST_KEY, &self.0))
     }
 
-    /// Returns the bytes; they are a key, handle them so.
+    /// Returns the bytes. They are a key: never log or store them in the clear.
     #[must_use]
     pub fn expose(&self) -> &[u8; 32] {
         &self.0

@@ -1,8 +1,8 @@
-//! Deterministic CBOR (RFC 8949 section 4.2.1) with integer keys: strict on the way in, canonical on the way out.
+//! Deterministic CBOR (RFC 8949 section 4.2.1) with integer keys: strict when reading, canonical when writing.
 //!
-//! Reading checks the whole item first (shortest heads, definite lengths, ascending keys, bounded depth, UTF-8), so
-//! that a byte string has exactly one meaning and every meaning exactly one byte string. Keys that this version does
-//! not know are kept as they are and written back.
+//! Reading first checks the whole item: shortest heads, definite lengths, ascending keys, bounded depth, UTF-8. So a
+//! byte string has exactly one meaning, and a meaning exactly one byte string. Keys that this version does not know are
+//! kept and written back unchanged.
 
 use minicbor::{Decoder, Encoder};
 use zeroize::Zeroizing;
@@ -10,13 +10,13 @@ use zeroize::Zeroizing;
 use crate::limits::CBOR_DEPTH_MAX;
 
 pub(crate) const INFALLIBLE: &str = "a vector takes every write";
-/// What writing an item to memory returns.
+/// The result of writing an item to memory.
 pub(crate) type Written = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
 
-/// Why bytes are not the deterministic CBOR that was expected. The fault is the writer's.
+/// Why bytes are not the deterministic CBOR that was expected. The writer is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CborError {
-    /// More bytes than the bound of the item.
+    /// The item is longer than its bound.
     #[error("{found} bytes where at most {max} are allowed")]
     TooLong {
         /// Bytes found.
@@ -27,22 +27,22 @@ pub enum CborError {
     /// The item ends early.
     #[error("cut short at byte {at}")]
     Cut {
-        /// Offset where more was needed.
+        /// The offset at which bytes are missing.
         at: usize,
     },
     /// Bytes follow the item.
     #[error("bytes follow the item at byte {at}")]
     Trailing {
-        /// Offset of the first byte too many.
+        /// The offset of the first surplus byte.
         at: usize,
     },
-    /// Valid or not, it is not the deterministic spelling.
+    /// The item may be valid CBOR, but it is not the deterministic spelling.
     #[error("not deterministic CBOR at byte {at}")]
     Spelling {
-        /// Offset of the offending head.
+        /// The offset of the offending head.
         at: usize,
     },
-    /// Items nest too deep.
+    /// Items nest deeper than [`CBOR_DEPTH_MAX`](crate::limits::CBOR_DEPTH_MAX).
     #[error("nested deeper than {CBOR_DEPTH_MAX}")]
     Depth,
     /// A required key is absent.
@@ -51,23 +51,23 @@ pub enum CborError {
         /// The integer key.
         key: u64,
     },
-    /// A known key has a value of another type, or one out of its range.
+    /// A known key has a value of the wrong type or out of range.
     #[error("key {key} is not {expected}")]
     Value {
         /// The integer key.
         key: u64,
-        /// What belongs there.
+        /// The expected value.
         expected: &'static str,
     },
-    /// The item is of another type.
+    /// The item has the wrong type.
     #[error("expected {expected}")]
     Shape {
-        /// What was expected.
+        /// The expected type.
         expected: &'static str,
     },
 }
 
-/// Entries of a map that this version does not know: raw items under their keys, ascending.
+/// Map entries that this version does not know: raw items under their keys, in ascending order.
 pub type Unknown = Vec<(u64, Vec<u8>)>;
 
 /// A map with unsigned integer keys, its values still encoded.
@@ -106,7 +106,7 @@ impl<'b> Fields<'b> {
         Some(self.entries.remove(at).1)
     }
 
-    /// Returns whether a key is there and not yet taken.
+    /// Returns whether a key is present and not yet taken.
     #[must_use]
     pub fn has(&self, key: u64) -> bool {
         self.entries.iter().any(|(k, _)| *k == key)
@@ -119,7 +119,7 @@ impl<'b> Fields<'b> {
     /// Takes an unsigned integer that fits `T`.
     ///
     /// # Errors
-    /// When the key is missing or its value does not fit.
+    /// [`CborError`] if the key is missing or its value does not fit.
     pub fn uint<T: TryFrom<u64>>(&mut self, key: u64) -> Result<T, CborError> {
         let item = self.need(key)?;
         let value = Decoder::new(item).u64().ok().and_then(|value| T::try_from(value).ok());
@@ -129,7 +129,7 @@ impl<'b> Fields<'b> {
     /// Takes a byte string.
     ///
     /// # Errors
-    /// When the key is missing or its value is of another type.
+    /// [`CborError`] if the key is missing or its value has another type.
     pub fn bytes(&mut self, key: u64) -> Result<&'b [u8], CborError> {
         let item = self.need(key)?;
         Decoder::new(item).bytes().map_err(|_| CborError::Value { key, expected: "a byte string" })
@@ -138,7 +138,7 @@ impl<'b> Fields<'b> {
     /// Takes a byte string of exactly 32 bytes.
     ///
     /// # Errors
-    /// When the key is missing or its value is another.
+    /// [`CborError`] if the key is missing or its value is not 32 bytes.
     pub fn array32(&mut self, key: u64) -> Result<[u8; 32], CborError> {
         self.bytes(key)?.try_into().map_err(|_| CborError::Value { key, expected: "32 bytes" })
     }
@@ -146,7 +146,7 @@ impl<'b> Fields<'b> {
     /// Takes a text of at most `max` bytes.
     ///
     /// # Errors
-    /// When the key is missing or its value is another type or longer.
+    /// [`CborError`] if the key is missing, or its value has another type or is longer.
     pub fn text(&mut self, key: u64, max: usize) -> Result<&'b str, CborError> {
         let item = self.need(key)?;
         let text = Decoder::new(item).str().ok().filter(|text| text.len() <= max);
@@ -156,7 +156,7 @@ impl<'b> Fields<'b> {
     /// Takes an array of at most `max` texts.
     ///
     /// # Errors
-    /// When the key is missing, or its value is of another type or has more entries.
+    /// [`CborError`] if the key is missing, or its value has another type or more entries.
     pub fn texts(&mut self, key: u64, max: usize) -> Result<Vec<&'b str>, CborError> {
         let item = self.need(key)?;
         let wrong = CborError::Value { key, expected: "an array of texts in bounds" };
@@ -166,14 +166,15 @@ impl<'b> Fields<'b> {
         (0..count).map(|_| decoder.str().map_err(|_| wrong.clone())).collect()
     }
 
-    /// Takes what is left: the keys this version does not know.
+    /// Takes the rest: the entries under keys that this version does not know.
     #[must_use]
     pub fn unknown(self) -> Unknown {
         self.entries.into_iter().map(|(key, item)| (key, item.to_vec())).collect()
     }
 }
 
-/// Builds a map with unsigned integer keys; entries may come in any order. Values are wiped, some are keys.
+/// Builds a map with unsigned integer keys. Entries may be added in any order. Values are wiped after use, because some
+/// are keys.
 #[derive(Debug, Default)]
 pub struct FieldsWriter {
     entries: Vec<(u64, Zeroizing<Vec<u8>>)>,
@@ -217,7 +218,7 @@ impl FieldsWriter {
         })
     }
 
-    /// Adds entries as they were read.
+    /// Adds entries unchanged, as they were read.
     #[must_use]
     pub fn unknown(mut self, entries: &Unknown) -> Self {
         self.entries.extend(entries.iter().map(|(key, item)| (*key, Zeroizing::new(item.clone()))));
@@ -244,7 +245,7 @@ impl FieldsWriter {
 /// values.
 ///
 /// # Errors
-/// [`CborError`] at the first offence.
+/// [`CborError`] for the first violation.
 pub fn check(bytes: &[u8]) -> Result<(), CborError> {
     let end = check_item(bytes, 0, 0)?;
     if end == bytes.len() { Ok(()) } else { Err(CborError::Trailing { at: end }) }
@@ -287,7 +288,8 @@ fn check_map(bytes: &[u8], count: u64, body: usize, depth: usize) -> Result<usiz
     Ok(at)
 }
 
-/// Reads a head: major type, argument, offset of what follows. Only the shortest form passes.
+/// Reads a head and returns its major type, its argument, and the offset of what follows. Only the shortest form is
+/// accepted.
 fn head(bytes: &[u8], at: usize) -> Result<(u8, u64, usize), CborError> {
     let first = *bytes.get(at).ok_or(CborError::Cut { at })?;
     let (major, short) = (first >> 5, first & 0x1f);

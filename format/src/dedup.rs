@@ -1,8 +1,8 @@
-//! De-duplication: the key of an object derived from its own sealed-to-be bytes, so that equal uploads of one owner
-//! give equal shards.
+//! De-duplication (convergent encryption within one owner): the key of an object is derived from the bytes that will be
+//! sealed, so equal uploads of one owner give equal shards.
 //!
-//! The key commits to exactly what enters the AEAD, never to the plaintext: another zstd version would compress
-//! otherwise and would then reuse a keystream on other bytes.
+//! The key commits to exactly the bytes that enter the AEAD, never to the plaintext. Otherwise another zstd version,
+//! which compresses differently, would reuse a keystream on different bytes.
 
 use rayon::prelude::*;
 
@@ -13,7 +13,7 @@ use crate::{
     strip,
 };
 
-/// Hashes an object's compressed blocks on a first pass over its bytes.
+/// Hashes an object's compressed blocks in a first pass over its bytes.
 pub struct Fingerprint {
     options: EncoderOptions,
     splitter: Splitter,
@@ -22,7 +22,7 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Starts with the options that the encoder will have.
+    /// Starts a fingerprint. `options` must be those of the encoder that follows.
     #[must_use]
     pub fn new(options: EncoderOptions) -> Self {
         Self {
@@ -33,7 +33,7 @@ impl Fingerprint {
         }
     }
 
-    /// Takes the next bytes of the object. CPU work: keep it off a reactor.
+    /// Takes the next bytes of the object. This is CPU work: keep it off the async reactor.
     ///
     /// # Errors
     /// [`EncodeError::TooLarge`].
@@ -52,7 +52,7 @@ impl Fingerprint {
         while let Some(plain) = self.splitter.drain()? {
             self.absorb(&plain);
         }
-        // An inline object has no blocks; its bytes stand for them.
+        // An inline object has no blocks, so its plaintext is hashed instead.
         self.hasher.update(&self.splitter.rest());
         let mut keyed = blake3::Hasher::new_keyed(dedup_key);
         keyed.update(&self.shape).update(self.hasher.finalize().as_bytes());

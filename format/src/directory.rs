@@ -22,9 +22,9 @@ mod key {
 /// One name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Opens the object.
+    /// The key that opens the object.
     pub capability: Capability,
-    /// Plaintext bytes; of a directory, the bytes of its body.
+    /// The plaintext bytes of the object; for a directory, the bytes of its body.
     pub length: u64,
     /// Media type.
     pub mime: String,
@@ -34,19 +34,19 @@ pub struct Entry {
     pub unknown: Unknown,
 }
 
-/// Names and what they open, in order of the names' bytes.
+/// A map from names to the objects they open, ordered by the bytes of the names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Directory {
     entries: BTreeMap<String, Entry>,
 }
 
-/// Why something is no directory or no name in one. The fault is the writer's.
+/// Why something is not a directory, or not a name in one. The writer is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DirectoryError {
     /// Malformed or out of bounds.
     #[error("the directory is malformed")]
     Cbor(#[from] CborError),
-    /// A name that no path can have.
+    /// No path can contain this name.
     #[error(
         "{name:?} cannot be a name in a directory: 1 to {NAME_BYTES_MAX} bytes, no '/', not '.' or '..', no control characters"
     )]
@@ -54,7 +54,7 @@ pub enum DirectoryError {
         /// The name.
         name: String,
     },
-    /// Too many names.
+    /// The directory already has the most names it may have.
     #[error("a directory holds at most {DIRECTORY_ENTRIES_MAX} names; use sub-directories")]
     Full,
 }
@@ -75,7 +75,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Returns what a name opens.
+    /// Returns the entry under a name.
     #[must_use]
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.entries.get(name)
@@ -90,7 +90,7 @@ impl Directory {
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut names: Vec<_> = self.entries.iter().collect();
-        // Deterministic CBOR sorts text keys by length first: the head comes before the letters.
+        // Deterministic CBOR sorts text keys by length first, because the head precedes the letters.
         names.sort_by_key(|(name, _)| (name.len(), *name));
         let mut out = Zeroizing::new(Vec::new());
         let mut to = minicbor::Encoder::new(&mut *out);

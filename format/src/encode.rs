@@ -1,11 +1,12 @@
-//! The streaming encoder: plaintext in at any chunking, strips out stripe by stripe, manifests at the end.
+//! The streaming encoder. Plaintext enters in chunks of any size; strips leave stripe by stripe; the manifests come
+//! last.
 //!
 //! ```text
 //! write(bytes)* -> EncodedStripe*        end() -> Ending: EncodedStripe*        Ending::seal() -> Sealed
 //! ```
 //!
-//! Memory: one stripe of plaintext being filled and one stripe of strips being handed out. Blocks of a stripe are
-//! compressed, sealed and hashed over all cores.
+//! Memory: one stripe of plaintext being filled and one stripe of strips being handed out. The blocks of a stripe are
+//! compressed, sealed and hashed on all cores.
 
 use std::collections::BTreeMap;
 
@@ -24,38 +25,38 @@ use crate::{
     sealed, strip,
 };
 
-/// How an object is to be encoded.
+/// Options for encoding an object.
 #[derive(Debug, Clone, Copy)]
 pub struct EncoderOptions {
-    /// Redundancy by size.
+    /// The redundancy for each object size.
     pub profile: Profile,
     /// The AEAD of the blocks.
     pub suite: Suite,
     /// Whether blocks may be compressed.
     pub compression: Compression,
-    /// The owner whose leases will count for the object.
+    /// The owner. Only this owner's leases count for the object.
     pub owner: OwnerId,
 }
 
-/// What a reader is told about an object.
+/// What readers learn about an object.
 #[derive(Debug, Clone)]
 pub struct Attributes {
     /// Media type, at most 255 bytes.
     pub mime: String,
     /// File name, at most 255 bytes, or empty.
     pub name: String,
-    /// Seconds since 1970.
+    /// When the object was created, in seconds since 1970.
     pub created: u64,
     /// File or directory.
     pub kind: Kind,
-    /// Marks for policies, at most 64.
+    /// The owner's marks for policies, at most 64.
     pub tags: BTreeMap<String, u32>,
 }
 
-/// Why an object cannot be encoded; the uploader's fault.
+/// Why an object cannot be encoded. The uploader is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// More bytes than an object may have.
+    /// The object is longer than its redundancy allows.
     #[error("an object of redundancy {redundancy} holds at most {max} bytes; use more data columns or several objects")]
     TooLarge {
         /// The redundancy.
@@ -68,35 +69,35 @@ pub enum EncodeError {
     Attributes(#[from] CborError),
 }
 
-/// One stripe, ready to be scattered.
+/// One encoded stripe, ready to be sent to the nodes.
 #[derive(Debug, Clone)]
 pub struct EncodedStripe {
-    /// Which stripe.
+    /// The index of the stripe.
     pub index: StripeIndex,
-    /// Columns of the object, the same for all its stripes.
+    /// The redundancy of the object, the same for all its stripes.
     pub redundancy: Redundancy,
-    /// For each column its strip; none where the tail leaves a column empty.
+    /// The strip of each column; `None` where the tail stripe leaves a column empty.
     pub strips: Vec<Option<Bytes>>,
 }
 
-/// An object as it will be filed.
+/// A finished object: its manifests, key and name.
 #[derive(Debug, Clone)]
 pub struct Sealed {
     /// The public manifest.
     pub public: PublicManifest,
     /// The sealed manifest.
     pub sealed: Bytes,
-    /// The key in the label.
+    /// The key that the label carries.
     pub capability: Capability,
-    /// Where nodes file the record.
+    /// The name under which nodes file the record.
     pub locator: Locator,
     /// Plaintext bytes.
     pub length: u64,
-    /// For each column its list of strip hashes.
+    /// The list of strip hashes of each column.
     pub lists: Vec<StripList>,
 }
 
-/// Cuts plaintext into stripes once the size tier is known. Shared by the encoder and the de-duplication fingerprint.
+/// Cuts plaintext into stripes once the size tier is known. The encoder and the de-duplication fingerprint share it.
 pub(crate) struct Splitter {
     profile: Profile,
     redundancy: Option<Redundancy>,
@@ -117,7 +118,7 @@ impl Splitter {
         Self { profile, redundancy: None, pending: Vec::new(), taken: 0 }
     }
 
-    /// Consumes input until a stripe is full and known not to be the last, or the input is used up.
+    /// Consumes input until a stripe is full and known not to be the last, or until the input is used up.
     pub(crate) fn write(&mut self, input: &mut &[u8]) -> Result<Option<PlainStripe>, EncodeError> {
         loop {
             if let Some(stripe) = self.full_stripe()? {
@@ -140,7 +141,7 @@ impl Splitter {
         }
     }
 
-    /// Takes a stripe that is followed by at least one byte.
+    /// Takes a full stripe if at least one byte follows it.
     fn full_stripe(&mut self) -> Result<Option<PlainStripe>, EncodeError> {
         match self.redundancy {
             Some(redundancy) if self.pending.len() > stripe_bytes(redundancy) => self.cut(redundancy, false).map(Some),
@@ -148,7 +149,7 @@ impl Splitter {
         }
     }
 
-    /// Returns the next stripe after the end of the input; none when all were taken or the object is inline.
+    /// Returns the next stripe after the end of the input, or `None` if all were taken or the object is inline.
     pub(crate) fn drain(&mut self) -> Result<Option<PlainStripe>, EncodeError> {
         if self.redundancy.is_none() {
             self.redundancy = self.profile.redundancy(self.pending.len() as u64);
@@ -162,7 +163,7 @@ impl Splitter {
         }
     }
 
-    /// Returns what was not cut into stripes: the whole of an inline object.
+    /// Returns the bytes that were not cut into stripes: the whole plaintext of an inline object.
     pub(crate) fn rest(self) -> Vec<u8> {
         self.pending
     }
@@ -216,7 +217,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Starts an object under a key that no other object has.
+    /// Starts an object under a key. No other object may have this key.
     #[must_use]
     pub fn new(options: EncoderOptions, key: DataKey) -> Self {
         Self {
@@ -232,9 +233,9 @@ impl Encoder {
         }
     }
 
-    /// Consumes input until a stripe is ready or the input is used up; call again while it returns a stripe.
+    /// Consumes input until a stripe is ready or the input is used up. Call it again as long as it returns a stripe.
     ///
-    /// CPU work of up to one stripe (some milliseconds): keep it off a reactor.
+    /// Costs the CPU work of up to one stripe (some milliseconds): keep it off the async reactor.
     ///
     /// # Errors
     /// [`EncodeError::TooLarge`].
@@ -313,7 +314,7 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// Returns the next of the last stripes; none when all were handed out.
+    /// Returns the next of the last stripes, or `None` when all were handed out.
     ///
     /// # Errors
     /// [`EncodeError::TooLarge`].
@@ -322,8 +323,8 @@ impl Ending {
         Ok(plain.map(|plain| self.encoder.encode(&plain)))
     }
 
-    /// Makes both manifests. `random` are 32 fresh random bytes. Call it after [`Self::stripe`] returned none; stripes
-    /// not taken by then are encoded and lost, so the object would have no shards to be read from.
+    /// Makes both manifests. `random` is 32 fresh random bytes. Call it after [`Self::stripe`] returned `None`: stripes
+    /// not taken by then are encoded and discarded, so their shards would be missing.
     ///
     /// # Errors
     /// [`EncodeError`].
@@ -356,7 +357,7 @@ impl Ending {
             unknown: Vec::new(),
         };
         let encoded = manifest.encode();
-        // What no reader would accept must not be stored: the bounds are checked by reading it back.
+        // A manifest that no reader would accept must not be stored, so the bounds are checked by reading it back.
         SealedManifest::decode(&encoded)?;
         let capability = Capability::of_manifest(&encoded);
         let sealed = sealed::seal(&encoded, &capability, &public.id()).into();

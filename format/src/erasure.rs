@@ -1,29 +1,29 @@
-//! The erasure code: Reed-Solomon over GF(2^8), polynomial 0x11d, systematic Vandermonde. The wire code is frozen, the
-//! engine behind [`Erasure`] is not; the cross-check test holds a second engine to the same bytes.
+//! The erasure code: systematic Vandermonde Reed-Solomon over GF(2^8), polynomial 0x11d. The bytes on the wire are
+//! frozen; the engine behind [`Erasure`] may change. A test compares a second engine with it byte for byte.
 //!
-//! No engine notices a corrupt strip. Every strip's hash is verified before it comes here.
+//! No engine notices a corrupt strip. The caller verifies the hash of every strip first.
 
 use rayon::prelude::*;
 use reed_solomon_erasure::galois_8;
 
 use crate::Redundancy;
 
-/// Bytes of each strip that are coded at a time: k + m such pieces stay in the second-level cache, and the pieces of a
-/// stripe spread over the cores.
+/// Bytes of each strip coded at a time. k + m such pieces fit in the L2 cache, and the pieces of a stripe are spread
+/// over the cores.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// Why strips could not be coded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ErasureError {
-    /// Fewer strips than data columns are there; more nodes must answer.
+    /// There are fewer strips than data columns. Ask more nodes.
     #[error("{have} strips where {need} are needed")]
     TooFew {
-        /// Strips there.
+        /// Strips present.
         have: usize,
         /// Strips needed.
         need: usize,
     },
-    /// The strips have different lengths or another number than the code; the caller's fault.
+    /// The strips differ in length, or their number is not the code's. The caller is at fault.
     #[error("strips of a stripe must be {columns} of one length")]
     Shape {
         /// Columns of the code.
@@ -33,19 +33,19 @@ pub enum ErasureError {
 
 /// An engine for the frozen wire code with k data and m parity columns.
 pub trait Erasure: Send + Sync {
-    /// Computes all m parity strips of k data strips of one length.
+    /// Computes all m parity strips from k data strips of equal length.
     ///
     /// # Errors
     /// [`ErasureError::Shape`].
     fn encode(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) -> Result<(), ErasureError>;
 
-    /// Fills in every absent data strip of a stripe of k + m from any k present ones.
+    /// Fills in every missing data strip of a stripe of k + m columns from any k strips present.
     ///
     /// # Errors
     /// [`ErasureError`].
     fn recover_data(&self, strips: &mut [Option<Vec<u8>>]) -> Result<(), ErasureError>;
 
-    /// Fills in every absent strip, data and parity.
+    /// Fills in every missing strip, data and parity.
     ///
     /// # Errors
     /// [`ErasureError`].
@@ -59,7 +59,7 @@ pub struct ReedSolomon {
 }
 
 impl ReedSolomon {
-    /// Prepares the code; costs a matrix inversion of k x k.
+    /// Prepares the code. Costs the inversion of one k x k matrix.
     #[must_use]
     pub fn new(redundancy: Redundancy) -> Self {
         let (k, m) = (redundancy.data(), redundancy.parity());

@@ -1,10 +1,10 @@
-//! Where each byte of an object lies: blocks, stripes, columns, and the tail rule. Pure arithmetic, no allocation.
+//! The location of each byte of an object: blocks, stripes, columns, and the tail rule. Pure arithmetic, no allocation.
 
 use std::{fmt, ops::Range, str::FromStr};
 
 use crate::limits::{BLOCK_BYTES, COLUMNS_MAX, STRIPES_MAX, TAIL_COLUMN_BYTES, TAIL_ROUND_BYTES};
 
-/// Data and parity columns of an object: any `parity` losses in each stripe are survived.
+/// Data and parity columns of an object (k+m). Each stripe survives the loss of any `parity` strips.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Redundancy {
     data: u8,
@@ -14,7 +14,7 @@ pub struct Redundancy {
 /// Why two numbers are not a redundancy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedundancyError {
-    /// No data or no parity column, or more than the code has.
+    /// There is no data column or no parity column, or more columns than the code has.
     #[error("redundancy {data}+{parity} is out of bounds: at least 1+1, at most 256 columns, at most 255 of either")]
     Bounds {
         /// Data columns asked.
@@ -22,7 +22,7 @@ pub enum RedundancyError {
         /// Parity columns asked.
         parity: usize,
     },
-    /// Not of the form `k+m`.
+    /// The text is not of the form `k+m`.
     #[error("redundancy is written data+parity, for example 4+2")]
     Spelling,
 }
@@ -65,7 +65,8 @@ impl Redundancy {
         self.data() + self.parity()
     }
 
-    /// Returns how many columns must be durable before an upload is acknowledged: k + ceil(m / 2).
+    /// Returns the write quorum, k + ceil(m / 2): the number of columns that must be durable before an upload is
+    /// acknowledged.
     #[must_use]
     pub fn quorum(self) -> usize {
         self.data() + self.parity().div_ceil(2)
@@ -85,12 +86,12 @@ impl FromStr for Redundancy {
         let (data, parity) = text.split_once('+').ok_or(RedundancyError::Spelling)?;
         let (Ok(data), Ok(parity)) = (data.parse(), parity.parse()) else { return Err(RedundancyError::Spelling) };
         let redundancy = Self::new(data, parity)?;
-        // Numbers also parse with a plus sign or zeros before them; a signed lease has one spelling.
+        // Numbers also parse with a plus sign or leading zeros, but in a signed lease a redundancy has one spelling.
         if redundancy.to_string() == text { Ok(redundancy) } else { Err(RedundancyError::Spelling) }
     }
 }
 
-/// A block's index: `stripe * k + column`. Also its nonce.
+/// The index of a block: `stripe * k + column`. It is also the block's nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockIndex(pub u64);
 
@@ -98,16 +99,16 @@ pub struct BlockIndex(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StripeIndex(pub u64);
 
-/// One block's share of a byte range.
+/// The part of a byte range that lies in one block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockSlice {
     /// The block.
     pub block: BlockIndex,
-    /// The wanted bytes inside the block.
+    /// The requested bytes inside the block.
     pub within: Range<usize>,
 }
 
-/// The layout of an object of a given plaintext length over k data columns.
+/// The layout of an object: its plaintext length, spread over k data columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
     data: u64,
@@ -115,7 +116,7 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// Lays out `length` plaintext bytes, at least one; none when that takes more than [`STRIPES_MAX`] stripes.
+    /// Lays out `length` plaintext bytes, at least one. Returns `None` if that takes more than [`STRIPES_MAX`] stripes.
     #[must_use]
     pub fn new(redundancy: Redundancy, length: u64) -> Option<Self> {
         let it = Self { data: u64::from(redundancy.data), length };
@@ -184,7 +185,7 @@ impl Geometry {
         block.0 + 1 == self.blocks()
     }
 
-    /// Returns the plaintext range of a block; empty past the end.
+    /// Returns the plaintext range of a block. The range is empty past the end of the object.
     #[must_use]
     pub fn range(self, block: BlockIndex) -> Range<u64> {
         let (stripe, column) = self.place(block);
@@ -205,7 +206,7 @@ impl Geometry {
         usize::try_from(range.end - range.start).unwrap_or(BLOCK_BYTES)
     }
 
-    /// Returns the block that holds a plaintext offset below the length.
+    /// Returns the block that contains a plaintext offset. The offset must be below the length.
     #[must_use]
     pub fn block_at(self, offset: u64) -> BlockIndex {
         let stripe = StripeIndex(offset / self.stripe_bytes());
@@ -218,7 +219,7 @@ impl Geometry {
         BlockIndex(stripe.0 * self.data + within / size)
     }
 
-    /// Cuts a plaintext range, clamped to the length, into slices of blocks, in order.
+    /// Cuts a plaintext range, clamped to the length, into the slices of its blocks, in order.
     pub fn slices(self, range: Range<u64>) -> impl Iterator<Item = BlockSlice> {
         let end = range.end.min(self.length);
         let mut at = range.start.min(end);
@@ -245,7 +246,7 @@ fn tail_columns(bytes: u64, data: u64) -> usize {
     usize::try_from(bytes.div_ceil(TAIL_COLUMN_BYTES as u64).clamp(1, data)).unwrap_or(COLUMNS_MAX)
 }
 
-/// Bytes of all tail blocks but the last, which is what remains.
+/// Returns the bytes of every tail block except the last, which gets the rest.
 fn tail_block_bytes(bytes: u64, columns: usize) -> u64 {
     let exact = bytes.div_ceil(columns as u64);
     exact.next_multiple_of(TAIL_ROUND_BYTES as u64).min(BLOCK_BYTES as u64)

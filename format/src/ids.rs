@@ -1,4 +1,4 @@
-//! The 32-byte identifiers: each is a BLAKE3 image, each has its own type, all print as lower-case hex.
+//! The 32-byte identifiers. Each is a BLAKE3 hash, has its own type, and prints as lower-case hex.
 
 use std::{fmt, str::FromStr};
 
@@ -8,7 +8,7 @@ use data_encoding::HEXLOWER;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an identifier: expected 64 lower-case hex digits, found {found:?}")]
 pub struct IdError {
-    /// What was given, cut at 80 characters.
+    /// The text, cut at 80 characters.
     pub found: String,
 }
 
@@ -41,7 +41,7 @@ macro_rules! id {
         impl FromStr for $name {
             type Err = IdError;
 
-            /// Parses 64 lower-case hex digits, the one spelling there is.
+            /// Parses 64 lower-case hex digits, the only spelling.
             fn from_str(text: &str) -> Result<Self, IdError> {
                 HEXLOWER
                     .decode(text.as_bytes())
@@ -67,11 +67,11 @@ macro_rules! id {
 }
 
 id!(
-    /// BLAKE3 of the public manifest: what shards are filed under.
+    /// The id of an object: BLAKE3 of the public manifest. Shards are filed under it.
     ObjectId
 );
 id!(
-    /// The one-way image of a capability under which nodes file the record: all that a node ever sees.
+    /// The name under which nodes file the record: a one-way image of the capability. A node never sees more.
     Locator
 );
 id!(
@@ -92,8 +92,7 @@ id!(
 );
 
 id!(
-    /// What a note that edges share is filed under: an image of a secret of theirs, which says nothing to those who
-    /// keep it.
+    /// The id of a note that edges share: an image of their secret, from which the origins that store it learn nothing.
     NoteId
 );
 

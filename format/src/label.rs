@@ -1,7 +1,7 @@
 //! The DNS label of an object: `base32(mode ‖ capability ‖ check)`, 60 characters, one spelling.
 //!
-//! A DNS server refuses a garbage label by its check alone, without a look-up. RFC 1035 section 2.3.4 allows 63 octets;
-//! RFC 4343 makes names case-insensitive, so any case is read and lower case is written.
+//! The check lets a DNS server refuse a garbage label without a look-up. RFC 1035 section 2.3.4 allows 63 octets in a
+//! label. RFC 4343 makes names case-insensitive, so any case is read and lower case is written.
 
 use std::{fmt, str::FromStr};
 
@@ -10,23 +10,23 @@ use zeroize::Zeroizing;
 
 use crate::Capability;
 
-/// Bytes before base32: mode, capability, check.
+/// Bytes before base32 encoding: mode, capability, check.
 const RAW_BYTES: usize = 1 + 32 + CHECK_BYTES;
 const CHECK_BYTES: usize = 4;
 /// Characters of a label.
 const LABEL_CHARS: usize = 60;
 const _: () = assert!((RAW_BYTES * 8).div_ceil(5) == LABEL_CHARS && LABEL_CHARS <= 63);
 
-/// What a label gives to whoever holds it.
+/// What a label gives to its holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// Mode 0: the label carries the capability; any edge reads and serves the object.
+    /// Mode 0: the label carries the capability, so any edge can read and serve the object.
     Open,
 }
 
 impl Mode {
     const OPEN: u8 = 0;
-    /// Reserved: the label carries the locator, the capability stays in the URL's fragment.
+    /// Reserved: the label carries the locator, and the capability stays in the URL's fragment.
     const SEALED: u8 = 1;
     /// Reserved: an owner's mutable name.
     const NAME: u8 = 2;
@@ -38,10 +38,10 @@ impl Mode {
     }
 }
 
-/// Why a text is not a label. All are the viewer's fault (a mistyped or cut link) and none is worth a retry.
+/// Why a text is not a label. Every case is the viewer's fault (a mistyped or cut link), and a retry does not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LabelError {
-    /// The text has another length.
+    /// The text does not have 60 characters.
     #[error("a label has {LABEL_CHARS} characters, this has {found}; was the link cut?")]
     Length {
         /// Bytes found.
@@ -50,7 +50,7 @@ pub enum LabelError {
     /// The text has a character outside a-z and 2-7, or non-zero bits after the last byte.
     #[error("a label has only the characters a-z and 2-7 in their one spelling; was the link retyped?")]
     Spelling,
-    /// The check does not match the rest.
+    /// The check does not match the rest of the label.
     #[error("the label's check does not match; a character was changed")]
     Check,
     /// The mode is known but not served by this version.
@@ -67,7 +67,7 @@ pub enum LabelError {
     },
 }
 
-/// The name that only one object has.
+/// The name of exactly one object.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Label {
     mode: Mode,
@@ -93,10 +93,11 @@ impl Label {
         &self.capability
     }
 
-    /// Parses a label as DNS gives it: any case, nothing around it. Costs about 0.3 us and allocates nothing.
+    /// Parses a label as DNS delivers it: in any case, with nothing before or after it. Costs about 0.3 µs and
+    /// allocates nothing.
     ///
     /// # Errors
-    /// [`LabelError`] says what is wrong with the text.
+    /// [`LabelError`] tells what is wrong with the text.
     pub fn parse(text: &[u8]) -> Result<Self, LabelError> {
         if text.len() != LABEL_CHARS {
             return Err(LabelError::Length { found: text.len() });

@@ -1,4 +1,4 @@
-//! The lease: the mutable part of a record. The object's owner signs it, its version only grows.
+//! The lease: the mutable part of a record. The object's owner signs it, and its version only grows.
 
 use crate::{
     Cap, Level, Locator, OwnerId, OwnerKeys, PolicyName, Profile,
@@ -23,17 +23,18 @@ mod key {
     pub(super) const CAPS: u64 = 10;
 }
 
-/// How long an object stays. Seconds since 1970; zero means no bound.
+/// How long an object is kept, in seconds since 1970. Zero means no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retention {
-    /// Erasure is refused before this second.
+    /// Erasure is refused before this second (retention lock).
     pub keep_until: u64,
-    /// The lease ends at this second.
+    /// The lease expires at this second.
     pub expires: u64,
 }
 
 impl Retention {
-    /// Returns the second at which a lease ends by itself, if it does. What is promised to be kept outlives its expiry.
+    /// Returns the second at which a lease ends by itself, or `None` if it does not expire. An object that is to be
+    /// kept until later than its expiry ends at that later second.
     #[must_use]
     pub fn end(&self) -> Option<u64> {
         (self.expires != 0).then(|| self.expires.max(self.keep_until))
@@ -46,48 +47,48 @@ impl Retention {
     }
 }
 
-/// What the owner last said about an object.
+/// The owner's latest statement about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// The object's locator.
     pub locator: Locator,
-    /// The owner; must be the one that the public manifest names.
+    /// The owner. It must be the one in the public manifest.
     pub owner: OwnerId,
-    /// Grows with every change; a node keeps the highest it has seen.
+    /// The version. It grows with every change, and a node keeps the highest it has seen.
     pub version: u64,
     /// The redundancy the owner wants.
     pub profile: Profile,
-    /// Shards lie only in these places; anywhere when empty.
+    /// Shards may lie only in these places. Empty: in any place.
     pub wanted: Vec<Domain>,
-    /// Shards lie in none of these.
+    /// Shards may lie in none of these places.
     pub refused: Vec<Domain>,
     /// How long the object stays.
     pub retention: Retention,
     /// The owner's policy for the object.
     pub policy: PolicyName,
-    /// The object is erased: nodes destroy its sealed manifest and forget its shards.
+    /// The object is erased: nodes destroy its sealed manifest and delete its shards.
     pub erased: bool,
-    /// How many columns may lie in one place; at most one cap for each level.
+    /// Limits on the columns in one place; at most one cap for each level.
     pub caps: Vec<Cap>,
     /// Extensions this version does not know.
     pub unknown: Unknown,
 }
 
-/// Why a lease does not count.
+/// Why a lease is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
-    /// The envelope or a signature is wrong; the sender's fault.
+    /// The envelope or a signature is wrong. The sender is at fault.
     #[error("the lease's envelope does not verify")]
     Signed(#[from] SignedError),
-    /// The payload is malformed; the owner's software is at fault.
+    /// The payload is malformed. The owner's software is at fault.
     #[error("the lease is malformed")]
     Cbor(#[from] CborError),
-    /// It is signed by another than it names.
+    /// The lease names one owner, but another signed it.
     #[error("the lease names owner {named} but {signed} signed it")]
     Owner {
-        /// The owner in the lease.
+        /// The owner named in the lease.
         named: OwnerId,
-        /// The owner of the signature.
+        /// The owner who signed.
         signed: OwnerId,
     },
 }
@@ -133,7 +134,7 @@ impl Lease {
             .text(key::POLICY, self.policy.as_str())
             .uint(key::ERASED, u8::from(self.erased))
             .unknown(&self.unknown);
-        // Absent rather than empty: leases from before caps keep their bytes.
+        // Without caps the key is absent, not empty, so leases written before caps existed keep their bytes.
         if !self.caps.is_empty() {
             fields = fields.texts(key::CAPS, &self.caps.iter().map(ToString::to_string).collect::<Vec<_>>());
         }

@@ -1,11 +1,11 @@
 //! The object format of Evernear: names, keys, seals, erasure code, manifests, and every byte on a wire or a disk.
 //!
-//! This crate is pure. It opens no file and no socket, reads no clock and draws no randomness: whoever needs them
-//! passes them in, so that the same input always gives the same output. `docs/format.md` draws the bytes; the golden
-//! vectors in `tests/it/golden` pin them for ever.
+//! This crate is pure. It opens no file and no socket, reads no clock and draws no randomness. Callers pass these in,
+//! so the same input always gives the same output. `docs/format.md` draws the bytes; the golden vectors in
+//! `tests/golden` pin them for ever.
 //!
-//! The road of an upload is [`Encoder`] (bytes in, [`EncodedStripe`]s out, [`Sealed`] at the end); the road of a reader
-//! is [`Label`] -> [`Capability`] -> [`Locator`] -> [`Record`] -> [`Object`] -> blocks.
+//! An upload goes through [`Encoder`]: bytes in, [`EncodedStripe`]s out, [`Sealed`] at the end. A read goes [`Label`]
+//! -> [`Capability`] -> [`Locator`] -> [`Record`] -> [`Object`] -> blocks.
 
 pub mod cbor;
 pub mod limits;

@@ -1,11 +1,11 @@
-//! Moments as people read them. Where seconds since 1970 reach an error, a log or a screen, they are written as a date.
+//! Times for people. Errors, logs and screens show seconds since 1970 as a date.
 
 use std::fmt;
 
 const DAY_SECONDS: u64 = 86_400;
 /// Days from 0000-03-01 to 1970-01-01.
 const DAYS_BEFORE_1970: u64 = 719_468;
-/// Days of 400 years, after which the calendar repeats itself.
+/// Days of 400 years, after which the calendar repeats.
 const ERA_DAYS: u64 = 146_097;
 
 /// Seconds since 1970, written as an RFC 3339 time in UTC.
@@ -14,8 +14,8 @@ pub struct Moment(pub u64);
 
 impl fmt::Display for Moment {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days: a year that begins in March
-        // has its leap day at its end, so months have the same days in every year.
+        // The algorithm is civil_from_days in Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms". A year
+        // that begins in March has its leap day at its end, so every month begins at the same day number in every year.
         let days = self.0 / DAY_SECONDS + DAYS_BEFORE_1970;
         let of_era = days % ERA_DAYS;
         let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;

@@ -1,7 +1,8 @@
-//! The reader's side of an object: open it from a capability and a record, then turn verified strips into blocks.
+//! The reader's side of an object. It opens an object from a capability and a record, then turns verified strips into
+//! blocks.
 //!
-//! Order of checks on a read: strip hash in list, list under root, BLAKE3(P) = oid, AEAD tag, length, and, when a whole
-//! file was read, BLAKE3 of the plaintext. Nothing is trusted but the capability.
+//! A read checks in this order: strip hash in list, list under root, BLAKE3(P) = oid, AEAD tag, length. After a whole
+//! file it also checks BLAKE3 of the plaintext. Nothing is trusted but the capability.
 
 use crate::{
     BlockIndex, BlockPosition, Capability, Erasure, ErasureError, Geometry, Kind, Locator, PublicManifest, Record,
@@ -9,13 +10,13 @@ use crate::{
     strip,
 };
 
-/// Why a record does not open. All but `Erased` mean that the node sent a wrong record: ask another.
+/// Why a record does not open. Except for `Erased`, the node sent a wrong record: ask another node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The owner erased the object.
     #[error("the object was erased by its owner")]
     Erased,
-    /// The record is filed under another name.
+    /// The record is filed under another locator.
     #[error("the record belongs to another locator")]
     Locator,
     /// The sealed manifest does not open.
@@ -27,7 +28,7 @@ pub enum OpenError {
     /// The sealed manifest does not derive this capability.
     #[error("the sealed manifest is not the one the name commits to")]
     Capability,
-    /// The public manifest is not the one the sealed manifest names, or they contradict each other.
+    /// The sealed manifest names another public manifest, or the two contradict each other.
     #[error("the two manifests do not belong to each other")]
     Mismatch,
 }
@@ -35,13 +36,13 @@ pub enum OpenError {
 /// Why strips do not give a block.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The strip's header is malformed although its hash is right: the writer's fault.
+    /// The strip's header is malformed although its hash is right. The writer is at fault.
     #[error("block {} has a malformed strip header", block.0)]
     Header {
         /// The block.
         block: BlockIndex,
     },
-    /// The block does not open although its hash is right: the writer's fault.
+    /// The block does not open although its hash is right. The writer is at fault.
     #[error("block {} does not open", block.0)]
     Seal {
         /// The block.
@@ -49,7 +50,7 @@ pub enum DecodeError {
         /// The cause.
         source: SealError,
     },
-    /// The block has another length than the layout says.
+    /// The length of the block is not the one in the layout. The writer is at fault.
     #[error("block {} is not {expected} bytes long", block.0)]
     Length {
         /// The block.
@@ -57,7 +58,7 @@ pub enum DecodeError {
         /// Bytes expected.
         expected: usize,
     },
-    /// The object has no such block or stripe; the caller's fault.
+    /// The object has no such block or stripe. The caller is at fault.
     #[error("the object has no block {}", block.0)]
     OutOfRange {
         /// The block.
@@ -68,12 +69,12 @@ pub enum DecodeError {
     Erasure(#[from] ErasureError),
 }
 
-/// An object as its readers know it.
+/// An opened object.
 pub struct Object {
     locator: Locator,
     public: PublicManifest,
     manifest: SealedManifest,
-    /// Layout, key schedule and code of an object with shards.
+    /// The layout, sealer and erasure code; `None` for an inline object.
     sharded: Option<Sharded>,
 }
 
@@ -84,7 +85,7 @@ struct Sharded {
 }
 
 impl Object {
-    /// Opens a record. Costs some microseconds.
+    /// Opens a record. Costs a few microseconds.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -93,7 +94,7 @@ impl Object {
         Self::from_manifests(capability, &record.locator(), record.public.clone(), sealed)
     }
 
-    /// Opens the two manifests that are filed under `locator`.
+    /// Opens the two manifests filed under `locator`.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -129,7 +130,7 @@ impl Object {
         Ok(Self { locator: *locator, public, manifest, sharded })
     }
 
-    /// Returns the locator: the key of caches and logs.
+    /// Returns the locator, which is the key in caches and logs.
     #[must_use]
     pub fn locator(&self) -> Locator {
         self.locator
@@ -153,28 +154,28 @@ impl Object {
         self.manifest.length
     }
 
-    /// Returns file or directory.
+    /// Returns whether the object is a file or a directory.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.manifest.kind
     }
 
-    /// Returns the whole plaintext of an inline object.
+    /// Returns the whole plaintext of an inline object, else `None`.
     #[must_use]
     pub fn inline(&self) -> Option<&[u8]> {
         self.manifest.inline.as_deref()
     }
 
-    /// Returns the layout of an object with shards.
+    /// Returns the layout of an object with shards, else `None`.
     #[must_use]
     pub fn geometry(&self) -> Option<Geometry> {
         self.sharded.as_ref().map(|sharded| sharded.geometry)
     }
 
-    /// Turns a data strip, whose hash the caller verified, into its block. CPU work of up to 0.3 ms.
+    /// Turns a data strip into its block. The caller has verified the strip's hash. Costs up to 0.3 ms of CPU.
     ///
     /// # Errors
-    /// [`DecodeError`]; after a verified hash they mean that the writer was broken or hostile.
+    /// [`DecodeError`]. After a verified hash, any error but `OutOfRange` means that the writer was broken or hostile.
     pub fn decode(&self, block: BlockIndex, strip: &[u8]) -> Result<Vec<u8>, DecodeError> {
         let sharded = self.sharded.as_ref().ok_or(DecodeError::OutOfRange { block })?;
         let geometry = sharded.geometry;
@@ -185,13 +186,14 @@ impl Object {
         strip::open(strip, geometry.block_bytes(block), position, self.manifest.suite, &*sharded.sealer)
     }
 
-    /// Recovers the data strips of a stripe from any k verified ones.
+    /// Recovers the data strips of a stripe from any k verified strips.
     ///
-    /// `strips` has one place for each column; columns that the tail leaves empty may be absent. On return all data
-    /// strips are there. CPU work: k * m passes over a strip at worst.
+    /// `strips` has one place for each column. Columns that the tail leaves empty may be `None`. On return, all data
+    /// strips are present. Costs at worst k * m passes over a strip.
     ///
     /// # Errors
-    /// [`DecodeError::Erasure`] with fewer than k' strips, or strips of another length than the stripe's.
+    /// [`DecodeError::Erasure`] if there are fewer than k' strips or if lengths differ from the stripe's;
+    /// [`DecodeError::OutOfRange`] if there is no such stripe.
     pub fn recover(&self, stripe: StripeIndex, strips: &mut [Option<Vec<u8>>]) -> Result<(), DecodeError> {
         let block = BlockIndex(stripe.0);
         let sharded = self.sharded.as_ref().ok_or(DecodeError::OutOfRange { block })?;
@@ -199,7 +201,7 @@ impl Object {
     }
 }
 
-/// Recovers a stripe by its public manifest alone: what a repairer does, without any key.
+/// Recovers a stripe with the public manifest alone. A repairer has no key and needs none.
 pub(crate) fn recover(
     public: &PublicManifest,
     code: &ReedSolomon,
@@ -222,7 +224,7 @@ pub(crate) fn recover(
     Ok(())
 }
 
-/// Returns whether a strip is the one its list names.
+/// Returns whether a strip has the hash in its list.
 #[must_use]
 pub fn verify_strip(strip: &[u8], hash: &StripHash) -> bool {
     StripHash::of(strip) == *hash

@@ -1,6 +1,6 @@
-//! An owner's keys: one master secret, from it the signing keys of two families and the keys of the owner's own data.
+//! An owner's keys. One master secret gives the signing keys of two families and the keys of the owner's own data.
 //!
-//! Every signature is Ed25519 **and** ML-DSA-65 (FIPS 204), and both must verify: a break of either alone forges
+//! Every signature is Ed25519 **and** ML-DSA-65 (FIPS 204), and both must verify. A break of only one of them forges
 //! nothing.
 
 use std::fmt;
@@ -16,7 +16,7 @@ const ED25519_SEED: &str = "evernear 2026 v1 owner ed25519";
 const ML_DSA_SEED: &str = "evernear 2026 v1 owner ml-dsa-65";
 const DEDUP_KEY: &str = "evernear 2026 v1 owner dedup";
 const INDEX_KEY: &str = "evernear 2026 v1 owner index";
-/// The only suite of owner keys so far; part of the id.
+/// The only suite of owner keys so far. It is part of the owner's id.
 const SUITE: u8 = 1;
 
 pub(crate) const ED25519_KEY_BYTES: usize = 32;
@@ -27,12 +27,12 @@ pub(crate) const ML_DSA_SIGNATURE_BYTES: usize = 3309;
 pub(crate) const SIGNATURE_BYTES: usize = ED25519_SIGNATURE_BYTES + ML_DSA_SIGNATURE_BYTES;
 pub(crate) const PUBLIC_BYTES: usize = 1 + ED25519_KEY_BYTES + ML_DSA_KEY_BYTES;
 
-/// The 32 bytes everything of an owner derives from. Wiped on drop, never printed.
+/// The 32 bytes from which all keys of an owner derive. They are wiped on drop and never printed.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct OwnerSecret([u8; 32]);
 
 impl OwnerSecret {
-    /// Takes 32 random bytes, fresh or from the owner's key file.
+    /// Takes 32 random bytes, either fresh or from the owner's key file.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -58,7 +58,7 @@ impl OwnerSecret {
         OwnerKeys { ed25519, ml_dsa, public: OwnerPublic(public) }
     }
 
-    /// Derives the key under which equal uploads of this owner share shards.
+    /// Derives the de-duplication key: equal uploads of this owner share shards.
     #[must_use]
     pub fn dedup_key(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(blake3::derive_key(DEDUP_KEY, &self.0))
@@ -119,7 +119,7 @@ impl fmt::Debug for OwnerKeys {
 pub struct OwnerPublic(Vec<u8>);
 
 impl OwnerPublic {
-    /// Takes the encoded form; none when suite or length are unknown.
+    /// Takes the encoded form. Returns `None` if the suite or the length is unknown.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         (bytes.len() == PUBLIC_BYTES && bytes[0] == SUITE).then(|| Self(bytes.to_vec()))
@@ -137,7 +137,7 @@ impl OwnerPublic {
         OwnerId(*blake3::hash(&self.0).as_bytes())
     }
 
-    /// Returns whether both signatures are the owner's. Costs about 0.1 ms.
+    /// Returns whether both signatures are this owner's. Costs about 0.1 ms.
     #[must_use]
     pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         let Some((ed25519, ml_dsa)) = signature.split_at_checked(ED25519_SIGNATURE_BYTES) else { return false };

@@ -1,4 +1,4 @@
-//! Places: where a node or a viewer is, the names of nodes, and the domains an owner may want or refuse.
+//! Places: the location of a node or a viewer, the names of nodes, and the domains that an owner may want or refuse.
 
 use std::{fmt, str::FromStr};
 
@@ -6,31 +6,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{DOMAIN_NAME_BYTES_MAX, NODE_NAME_BYTES_MAX};
 
-/// Why a text is no name or place. The fault is of whoever wrote the configuration or the command.
+/// Why a text is not a name or a place. The fault lies with the author of the configuration or the command.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PlaceError {
     /// Not a country code.
     #[error("{found:?} is not an ISO 3166-1 alpha-2 country code in capitals, such as BE")]
     Country {
-        /// What was given.
+        /// The text, cut at 80 characters.
         found: String,
     },
     /// Not a node name.
     #[error("{found:?} is not a node name: 1 to {NODE_NAME_BYTES_MAX} of a-z, 0-9 and inner hyphens")]
     NodeName {
-        /// What was given.
+        /// The text, cut at 80 characters.
         found: String,
     },
     /// Not a domain.
     #[error("{found:?} is not a place: use country:BE, region:eu-west, zone:bru1, operator:acme or datacentre:bru-dc2")]
     Domain {
-        /// What was given.
+        /// The text, cut at 80 characters.
         found: String,
     },
     /// Not the name of a region, zone, operator or datacentre.
     #[error("{found:?} is not a name of a place: 1 to {DOMAIN_NAME_BYTES_MAX} of a-z, 0-9 and hyphens")]
     Name {
-        /// What was given.
+        /// The text, cut at 80 characters.
         found: String,
     },
     /// A coordinate out of range.
@@ -68,10 +68,11 @@ fn cut(text: &str) -> String {
 pub struct Country([u8; 2]);
 
 impl Country {
-    /// Not known.
+    /// The country is not known.
     pub const UNKNOWN: Self = Self(*b"ZZ");
 
-    /// Returns the two letters packed as policies see them: first << 8 | second, 0 for unknown.
+    /// Returns the two letters packed into one number, the form that policies see: first << 8 | second, or 0 for
+    /// unknown.
     #[must_use]
     pub fn packed(self) -> u16 {
         if self == Self::UNKNOWN { 0 } else { u16::from_be_bytes(self.0) }
@@ -149,7 +150,7 @@ impl FromStr for NodeName {
 
 text_serde!(NodeName);
 
-/// Where a node or a viewer is.
+/// The location of a node or a viewer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Place {
@@ -157,12 +158,13 @@ pub struct Place {
     pub country: Country,
     /// The operator's name of the region, for example `eu-west`.
     pub region: String,
-    /// The failure domain: what one fire, flood or cut cable takes away together.
+    /// The failure domain: one fire, flood or cut cable takes everything in it away together.
     pub zone: String,
-    /// Who runs the node: what one bankruptcy, court or stolen password takes away together. Empty when not known.
+    /// The company that runs the node: one bankruptcy, court order or stolen password takes all its nodes away
+    /// together. Empty if not known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub operator: String,
-    /// The building. Empty when not known.
+    /// The building. Empty if not known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub datacentre: String,
     /// Degrees north.
@@ -172,10 +174,10 @@ pub struct Place {
 }
 
 impl Place {
-    /// Checks names and coordinates, for configuration and foreign bytes.
+    /// Checks names and coordinates, both from the configuration and from foreign bytes.
     ///
     /// # Errors
-    /// [`PlaceError`] naming the field.
+    /// [`PlaceError`] with the offending text or coordinates.
     pub fn check(&self) -> Result<(), PlaceError> {
         let known = [&self.operator, &self.datacentre].into_iter().filter(|name| !name.is_empty());
         for name in [&self.region, &self.zone].into_iter().chain(known) {
@@ -221,7 +223,8 @@ pub enum Domain {
 }
 
 impl Domain {
-    /// Returns whether shards may lie at a place: in one of `wanted`, when there are any, and in none of `refused`.
+    /// Returns whether shards may lie at a place. It must be in none of `refused`, and in one of `wanted` unless that
+    /// is empty.
     #[must_use]
     pub fn allow(wanted: &[Self], refused: &[Self], place: &Place) -> bool {
         let is_in = |domains: &[Self]| domains.iter().any(|domain| domain.holds(place));

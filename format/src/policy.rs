@@ -1,4 +1,5 @@
-//! The signed manifest of an owner's policy: which components run with which configuration, in which order, from when.
+//! The signed manifest of an owner's policy: which components run, with which configuration, in which order, and from
+//! when.
 
 use std::{fmt, str::FromStr};
 
@@ -27,12 +28,12 @@ mod key {
     pub(super) const PARENT: u64 = 6;
 }
 
-/// The name of a policy inside its owner's: 1 to 63 of a-z, 0-9 and inner hyphens.
+/// The name of a policy, unique within its owner: 1 to 63 of a-z, 0-9 and inner hyphens.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyName(Box<str>);
 
 impl PolicyName {
-    /// The policy of objects whose owner published none: whole, immutable, everywhere.
+    /// The policy of objects whose owner published none: objects are served whole, as immutable, everywhere.
     pub const DEFAULT: &str = "nft-immutable";
 
     /// Returns the name.
@@ -99,27 +100,27 @@ pub struct PolicyManifest {
     pub owner: OwnerId,
     /// The policy's name.
     pub name: PolicyName,
-    /// Grows with every version; an edge keeps the highest it has seen.
+    /// The sequence number. It grows with every version, and an edge keeps the highest it has seen.
     pub sequence: u64,
-    /// Asked in order; the first that does not allow decides.
+    /// The links, asked in order. The first link that does not allow a request decides.
     pub links: Vec<PolicyLink>,
-    /// Seconds since 1970 before which the version does not count; zero for none.
+    /// The version counts only from this time, in seconds since 1970. Zero: no bound.
     pub not_before: u64,
-    /// Seconds since 1970 after which it does not; zero for none.
+    /// The version counts only until this time, in seconds since 1970. Zero: no bound.
     pub expires: u64,
-    /// BLAKE3 of the envelope of the version before, if any.
+    /// BLAKE3 of the envelope of the previous version, if any.
     pub parent: Option<BlobId>,
     /// Extensions this version does not know.
     pub unknown: Unknown,
 }
 
-/// Why a policy manifest does not count.
+/// Why a policy manifest is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyManifestError {
-    /// Not a policy name.
+    /// The text is not a policy name.
     #[error("{found:?} is not a policy name: 1 to {POLICY_NAME_BYTES_MAX} of a-z, 0-9 and inner hyphens")]
     Name {
-        /// What was given.
+        /// The text, cut at 80 characters.
         found: String,
     },
     /// The envelope or a signature is wrong.
@@ -128,12 +129,12 @@ pub enum PolicyManifestError {
     /// The payload is malformed.
     #[error("the policy manifest is malformed")]
     Cbor(#[from] CborError),
-    /// It is signed by another than it names.
+    /// The manifest names one owner, but another signed it.
     #[error("the policy manifest names owner {named} but {signed} signed it")]
     Owner {
-        /// The owner in the manifest.
+        /// The owner named in the manifest.
         named: OwnerId,
-        /// The owner of the signature.
+        /// The owner who signed.
         signed: OwnerId,
     },
 }

@@ -1,10 +1,11 @@
-//! Redundancy profiles: the owner's choice, a table by object size, so that a small picture is not stored nine times.
+//! Redundancy profiles. An owner chooses one; it is a table by object size, so that a small picture is not stored nine
+//! times.
 
 use std::{fmt, str::FromStr};
 
 use crate::{Redundancy, RedundancyError, limits::INLINE_BYTES_MAX};
 
-/// One row of a profile: from so many bytes on, this redundancy.
+/// One row of a profile: the redundancy of objects from a given size on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tier {
     /// Smallest plaintext length in bytes.
@@ -20,7 +21,7 @@ const fn tier(from_bytes: u64, data: u8, parity: u8) -> Tier {
 const INLINE_END: u64 = INLINE_BYTES_MAX as u64 + 1;
 const KIB_128: u64 = 128 * 1024;
 const MIB_1: u64 = 1024 * 1024;
-/// From here on an object has the redundancy of the first row, however large it grows.
+/// From this size on, an object has the redundancy of the first row, however large it grows.
 pub(crate) const TOP_TIER_BYTES: u64 = 4 * MIB_1;
 
 const STANDARD: [Tier; 4] =
@@ -31,34 +32,35 @@ const ARCHIVE: [Tier; 4] =
 const SMALL_CLUSTER: [Tier; 4] =
     [tier(TOP_TIER_BYTES, 4, 2), tier(MIB_1, 4, 2), tier(KIB_128, 2, 2), tier(INLINE_END, 1, 2)];
 
-/// How an owner wants objects spread.
+/// The redundancy that an owner chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Profile {
-    /// 16+8 and smaller kin: 1.5 times the bytes, any 8 of 24 nodes may go.
+    /// 16+8 from 4 MiB on, fewer columns for smaller objects: 1.5 times the bytes, and any 8 of 24 nodes may be lost.
     #[default]
     Standard,
-    /// 16+4 and smaller kin: 1.25 times the bytes.
+    /// 16+4 from 4 MiB on, fewer columns for smaller objects: 1.25 times the bytes.
     Eco,
-    /// 20+12 and smaller kin: 1.6 times the bytes, for what is read seldom and kept for long.
+    /// 20+12 from 4 MiB on, fewer columns for smaller objects: 1.6 times the bytes. For objects that are read seldom
+    /// and kept long.
     Archive,
-    /// 4+2 and smaller kin: for six nodes.
+    /// 4+2 from 1 MiB on, fewer columns for smaller objects. For clusters of six nodes.
     SmallCluster,
-    /// One redundancy for every size above inline.
+    /// One redundancy for every size that is not inline.
     Custom(Redundancy),
 }
 
-/// Why a text names no profile.
+/// Why a text is not a profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown profile {found:?}: use standard, eco, archive, small-cluster, or data+parity such as 4+2")]
 pub struct ProfileError {
-    /// What was given.
+    /// The text, cut at 40 characters.
     pub found: String,
-    /// What was wrong with it as a redundancy.
+    /// Why the text is not a redundancy either.
     pub source: RedundancyError,
 }
 
 impl Profile {
-    /// The profiles with a name.
+    /// The profiles that have a name.
     pub const NAMED: [Self; 4] = [Self::Standard, Self::Eco, Self::Archive, Self::SmallCluster];
 
     /// Returns the rows, largest objects first. A custom profile has one row.
@@ -73,7 +75,7 @@ impl Profile {
         }
     }
 
-    /// Returns the redundancy for a plaintext length, or none for objects that lie inline in their manifest.
+    /// Returns the redundancy for a plaintext length, or `None` for objects that lie inline in their manifest.
     #[must_use]
     pub fn redundancy(self, length: u64) -> Option<Redundancy> {
         self.tiers().into_iter().find(|tier| length >= tier.from_bytes).map(|tier| tier.redundancy)

@@ -1,9 +1,9 @@
-//! A shard's list of strip hashes and the proofs that a few of them belong under its root.
+//! A shard's list of strip hashes, and the proofs that some of them belong to its root.
 //!
-//! The root is plain BLAKE3 of the list. BLAKE3 is a tree over 1 KiB chunks (BLAKE3 paper, section 2.1), so the hashes
-//! of a few strips are proven by their chunks and the chaining values beside the path: a range read of a large object
-//! costs some hundred bytes of proof instead of the whole list. This is what Bao does; the list is short, so the
-//! proof is built from the list itself and no tree is stored.
+//! The root is plain BLAKE3 of the list. BLAKE3 is a Merkle tree over 1 KiB chunks (BLAKE3 paper, section 2.1). The
+//! hashes of a few strips are therefore proven by their chunks and the chaining values beside the path. A range read of
+//! a large object costs some hundred bytes of proof instead of the whole list. Bao does the same; here the list is
+//! short, so each proof is built from the list itself and no tree is stored.
 
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ const HASH_BYTES: usize = 32;
 pub struct StripList(Vec<u8>);
 
 impl StripList {
-    /// Takes the stored form: 32 bytes a strip. None when the length is no multiple of that.
+    /// Takes the stored form, 32 bytes for each strip. Returns `None` if the length is not a multiple of 32.
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
         bytes.len().is_multiple_of(HASH_BYTES).then_some(Self(bytes))
@@ -63,9 +63,9 @@ impl StripList {
         Root(*blake3::hash(&self.0).as_bytes())
     }
 
-    /// Proves the hashes of `strips`, which must lie in the list. Costs one pass over the list (1 GB/s and more).
+    /// Proves the hashes of `strips`. Costs one pass over the list (1 GB/s and more).
     ///
-    /// Returns none when the range is empty or not in the list.
+    /// Returns `None` if the range is empty or not in the list.
     #[must_use]
     pub fn prove(&self, strips: Range<usize>) -> Option<ListProof> {
         if strips.is_empty() || strips.end > self.len() {
@@ -78,14 +78,15 @@ impl StripList {
     }
 }
 
-/// The chunks that hold the wanted hashes and, in the order of a walk from the left, the chaining values beside them.
+/// A Merkle proof: the chunks that contain the requested hashes and the chaining values beside them, in the order of a
+/// walk from the left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListProof(Vec<u8>);
 
-/// Why a proof proves nothing. The fault is the node's that sent it.
+/// Why a proof does not hold. The node that sent it is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
-    /// The asked range is empty or not in the list.
+    /// The requested range is empty or not in the list.
     #[error("strips {first}..{end} are not in a list of {count}")]
     Range {
         /// First strip asked.
@@ -98,13 +99,13 @@ pub enum ProofError {
     /// The proof is too short or too long for the range.
     #[error("the proof has another length than this range needs")]
     Length,
-    /// The proof leads to another root.
+    /// The proof leads to another root than the shard's.
     #[error("the proof leads to another root")]
     Root,
 }
 
 impl ListProof {
-    /// Takes the wire form, unless it is longer than any proof.
+    /// Takes the wire form. Returns `None` if it is longer than any proof.
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
         (bytes.len() <= PROOF_BYTES_MAX).then_some(Self(bytes))
@@ -116,7 +117,7 @@ impl ListProof {
         &self.0
     }
 
-    /// Checks the proof against a root of a list of `count` strips and returns the hashes of `strips`.
+    /// Checks the proof against the root of a list of `count` strips and returns the hashes of `strips`.
     ///
     /// # Errors
     /// [`ProofError`].

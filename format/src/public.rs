@@ -1,4 +1,5 @@
-//! The public manifest P: what nodes may know of an object. Its hash is the object's id; it anchors every shard's root.
+//! The public manifest P: what nodes may know about an object. Its hash is the object's id, and it contains the root of
+//! every shard.
 
 use bytes::Bytes;
 
@@ -23,7 +24,7 @@ mod key {
     pub(super) const OWNER: u64 = 8;
 }
 
-/// So many stripes in a row whose strips have one length.
+/// A run of consecutive stripes whose strips have one length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StripRun {
     /// Stripes in the run, at least one.
@@ -32,7 +33,7 @@ pub struct StripRun {
     pub strip_bytes: u32,
 }
 
-/// How an object's shards are laid out; absent for inline objects.
+/// The layout of an object's shards; absent for inline objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) redundancy: Redundancy,
@@ -41,7 +42,7 @@ pub(crate) struct Layout {
     pub(crate) roots: Vec<Root>,
 }
 
-/// The public manifest with its encoded bytes, which alone are hashed and sent.
+/// The public manifest with its encoded bytes. Only the encoded bytes are hashed and sent.
 #[derive(Debug, Clone)]
 pub struct PublicManifest {
     encoded: Bytes,
@@ -49,7 +50,7 @@ pub struct PublicManifest {
     suite: Suite,
     owner: OwnerId,
     layout: Option<Layout>,
-    /// For each run: first stripe, and bytes of a full column before it.
+    /// For each run: its first stripe, and the bytes of a full column before it.
     starts: Vec<(u64, u64)>,
 }
 
@@ -88,9 +89,9 @@ impl PublicManifest {
         Ok(Self::assemble(encoded, suite, owner, layout))
     }
 
-    /// Returns the manifest with as many parity columns as a lease's profile names for the same data columns, when
-    /// those are fewer: the others are surplus then. Id and encoded bytes stay what they are. A profile with a name, or
-    /// of other data columns, changes nothing.
+    /// Returns the manifest with only as many parity columns as the profile of a lease names. This applies to a custom
+    /// profile with the same data columns and fewer parity columns: the columns beyond those are surplus. Every other
+    /// profile changes nothing. The id and the encoded bytes stay the same.
     #[must_use]
     pub fn under(mut self, profile: Profile) -> Self {
         if let (Some(layout), Profile::Custom(wanted)) = (&mut self.layout, profile)
@@ -127,7 +128,7 @@ impl PublicManifest {
         self.owner
     }
 
-    /// Returns the redundancy, or none for an inline object.
+    /// Returns the redundancy, or `None` for an inline object.
     #[must_use]
     pub fn redundancy(&self) -> Option<Redundancy> {
         self.layout.as_ref().map(|layout| layout.redundancy)
@@ -157,7 +158,7 @@ impl PublicManifest {
         self.layout.as_ref()?.roots.get(column)
     }
 
-    /// Returns the bytes of each strip of a stripe.
+    /// Returns the length in bytes of each strip of a stripe.
     #[must_use]
     pub fn strip_bytes(&self, stripe: StripeIndex) -> Option<usize> {
         if stripe.0 >= self.stripes() {
@@ -167,7 +168,7 @@ impl PublicManifest {
         usize::try_from(self.layout.as_ref()?.runs.get(run)?.strip_bytes).ok()
     }
 
-    /// Returns how many strips a column has: all stripes, or all but the last where the tail leaves the column empty.
+    /// Returns the number of strips of a column: one for each stripe, or one less if the tail leaves the column empty.
     #[must_use]
     pub fn column_strips(&self, column: usize) -> u64 {
         let Some(layout) = &self.layout else { return 0 };
@@ -175,7 +176,8 @@ impl PublicManifest {
         if column < layout.roots.len() { self.stripes() - u64::from(absent_in_tail) } else { 0 }
     }
 
-    /// Returns where a stripe's strip starts in every shard that has it: the sum of the strips before.
+    /// Returns the offset of a stripe's strip in every shard that has it: the sum of the lengths of the strips before
+    /// it.
     #[must_use]
     pub fn shard_offset(&self, stripe: StripeIndex) -> u64 {
         let Some(run) = self.starts.partition_point(|(first, _)| *first <= stripe.0).checked_sub(1) else { return 0 };

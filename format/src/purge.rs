@@ -1,5 +1,5 @@
-//! An owner's order to the edges' caches: what is held of these objects, or of all of the owner's, is forgotten or
-//! looked up again.
+//! A purge: an owner's order to the edges' caches to forget some or all of the owner's objects, or to look them up
+//! again.
 
 use std::collections::BTreeSet;
 
@@ -18,43 +18,44 @@ mod key {
     pub(super) const OBJECTS: u64 = 3;
 }
 
-/// Which objects a purge is about.
+/// The objects of a purge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purged {
-    /// All of the owner.
+    /// All objects of the owner.
     All,
-    /// These: 1 to [`PURGE_OBJECTS_MAX`].
+    /// These objects: 1 to [`PURGE_OBJECTS_MAX`].
     Objects(BTreeSet<Locator>),
 }
 
-/// The order.
+/// A purge order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purge {
-    /// Whose caches' contents it is about.
+    /// The owner of the purged objects.
     pub owner: OwnerId,
-    /// Seconds since 1970 when it was signed. Nodes take it only around then, so nobody can say it again later.
+    /// When the order was signed, in seconds since 1970. Nodes accept it only near that time, so nobody can replay it
+    /// later.
     pub issued: u64,
-    /// Hard: the bytes held go. Soft: they stay, and record and policy are looked up again.
+    /// Hard: the cached bytes are dropped. Soft: they stay, and the record and the policy are looked up again.
     pub hard: bool,
-    /// About what.
+    /// The objects to purge.
     pub what: Purged,
 }
 
-/// Why an order does not count.
+/// Why a purge order is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PurgeError {
-    /// The payload is not one.
+    /// The payload is not a purge order.
     #[error("not a purge")]
     Cbor(#[from] CborError),
-    /// The envelope is not one, or is not signed so.
+    /// The envelope is malformed, or a signature does not verify.
     #[error("not a signed purge")]
     Signed(#[from] SignedError),
-    /// Signed by another than it names.
+    /// The order names one owner, but another signed it.
     #[error("names owner {named} but is signed by {signed}")]
     Owner {
-        /// In the payload.
+        /// The owner named in the order.
         named: OwnerId,
-        /// Whose keys signed.
+        /// The owner who signed.
         signed: OwnerId,
     },
 }
@@ -63,7 +64,7 @@ impl Purge {
     /// Signs the order and returns the envelope.
     ///
     /// # Panics
-    /// When it is about no object, or about more than [`PURGE_OBJECTS_MAX`].
+    /// If it names no object, or more than [`PURGE_OBJECTS_MAX`].
     #[must_use]
     pub fn sign(&self, keys: &OwnerKeys) -> Vec<u8> {
         let fields = FieldsWriter::default()
@@ -95,7 +96,7 @@ impl Purge {
         }
     }
 
-    /// Fields of a later version could narrow what goes, so unknown ones are refused.
+    /// Unknown fields are refused, because a later version could use them to narrow what is purged.
     fn decode(payload: &[u8]) -> Result<Self, CborError> {
         let mut fields = Fields::read(payload, PURGE_BYTES_MAX)?;
         let what = if fields.has(key::OBJECTS) {

@@ -1,9 +1,9 @@
-//! Lost strips made again from others of their stripe, by the public manifest alone: what a repairer does, without any
-//! key.
+//! Rebuilding lost strips from other strips of their stripe. It needs only the public manifest and no key, so a
+//! repairer can do it.
 //!
-//! The code is linear: every strip is a sum of k others, each times a constant of the field. The constants are found
-//! once for a choice of sources, by letting the engine recover unit vectors; then each lost strip costs k passes over
-//! its bytes and nothing is computed that was not lost.
+//! The code is linear: every strip is a sum of k others, each times a constant of the field. The constants for a choice
+//! of sources are found once, by letting the engine recover unit vectors. Then each lost strip costs k passes over its
+//! bytes, and only lost strips are computed.
 
 use bytes::Bytes;
 use rayon::prelude::*;
@@ -11,40 +11,40 @@ use reed_solomon_erasure::galois_8;
 
 use crate::{Erasure, ErasureError, PublicManifest, ReedSolomon, StripeIndex};
 
-/// Bytes of a strip that are computed at a time: with its sources it stays in the second-level cache.
+/// Bytes of a strip computed at a time. With its sources, such a piece stays in the L2 cache.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// Why strips cannot be made again.
+/// Why strips cannot be rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RebuildError {
-    /// The object has no shards, or no such columns; the caller's fault.
+    /// The object has no shards or no such columns. The caller is at fault.
     #[error("the object has {columns} columns, and not all of those named")]
     Columns {
         /// Columns of the object.
         columns: usize,
     },
-    /// The object has no such stripe; the caller's fault.
+    /// The object has no such stripe. The caller is at fault.
     #[error("the object has no stripe {}", stripe.0)]
     Stripe {
         /// The stripe.
         stripe: StripeIndex,
     },
-    /// Too few or unequal strips.
+    /// There are too few strips, or their lengths differ.
     #[error("the strips cannot be made again")]
     Erasure(#[from] ErasureError),
 }
 
-/// Makes strips of `lost` columns from those of k `sources`, for any stripe of one object.
+/// Rebuilds strips of the `lost` columns from strips of k `sources`, for any stripe of one object.
 #[derive(Debug)]
 pub struct Rebuild {
     public: PublicManifest,
     sources: Vec<usize>,
-    /// For each lost column its constants, one for each source.
+    /// The constants of each lost column, one for each source.
     lost: Vec<(usize, Vec<u8>)>,
 }
 
 impl Rebuild {
-    /// Finds the constants; costs an inversion of a k x k matrix. `sources` are exactly k distinct columns.
+    /// Finds the constants. `sources` must be exactly k distinct columns. Costs the inversion of one k x k matrix.
     ///
     /// # Errors
     /// [`RebuildError`].
@@ -70,11 +70,11 @@ impl Rebuild {
         Ok(Self { public, sources: sources.to_vec(), lost })
     }
 
-    /// Makes the lost strips of one stripe from verified `strips`, which stand in the order of the sources; a source
-    /// that the tail leaves empty has none. Returns each lost column that has a strip in this stripe, with its strip.
+    /// Rebuilds the lost strips of one stripe from verified `strips`, given in the order of the sources. A source that
+    /// the tail leaves empty has `None`. Returns each lost column that has a strip in this stripe, with that strip.
     ///
-    /// CPU work of k passes over each lost strip, spread over the cores. What comes out still has to hash into the
-    /// column's root: the node that takes the shard checks that.
+    /// Costs k passes over each lost strip, spread over the cores. The result must still hash into the column's root:
+    /// the node that takes the shard checks this.
     ///
     /// # Errors
     /// [`RebuildError`].

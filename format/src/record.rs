@@ -1,4 +1,5 @@
-//! The record: what nodes keep of an object. Both manifests, the lease, and where its shards were last known to lie.
+//! The record: what nodes store about an object. It has both manifests, the lease, and the last known place of each
+//! shard.
 
 use bytes::Bytes;
 
@@ -16,26 +17,26 @@ mod key {
     pub(super) const PLACEMENT: u64 = 3;
 }
 
-/// A record whose lease verified and belongs to its manifest.
+/// A record whose lease is verified and belongs to its manifest.
 ///
-/// The placement is a hint, signed by nobody: wherever a shard comes from, its root must match.
+/// The placement is a hint that nobody signs. Wherever a shard comes from, its root must match.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// The public manifest.
     pub public: PublicManifest,
-    /// The sealed manifest; none once the object is erased.
+    /// The sealed manifest; `None` once the object is erased.
     pub sealed: Option<Bytes>,
     /// The verified lease.
     pub lease: Lease,
     /// The lease's signed envelope.
     pub lease_envelope: Bytes,
-    /// For each column the node that holds it, if one does.
+    /// The node that holds each column, if one does.
     pub placement: Vec<Option<NodeName>>,
-    /// Extensions this version does not know, signed by nobody; none once the object is erased.
+    /// Extensions this version does not know. Nobody signs them. Empty once the object is erased.
     pub unknown: Unknown,
 }
 
-/// Why bytes are not a record. The fault is of whoever sent them.
+/// Why bytes are not a record. The sender is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// Malformed or out of bounds.
@@ -44,10 +45,10 @@ pub enum RecordError {
     /// The lease does not verify.
     #[error("the record's lease does not count")]
     Lease(#[from] LeaseError),
-    /// The lease is signed by another owner than the manifest names.
+    /// The owner who signed the lease is not the one in the manifest.
     #[error("the record's lease is not by the owner of its object")]
     Owner,
-    /// The placement names another number of columns than the manifest has.
+    /// The placement and the manifest have different numbers of columns.
     #[error("the record's placement has {found} columns, its manifest {expected}")]
     Placement {
         /// Columns of the placement.
@@ -58,7 +59,7 @@ pub enum RecordError {
 }
 
 impl Record {
-    /// Puts a record together and checks that its parts belong to each other.
+    /// Builds a record and checks that its parts belong together.
     ///
     /// # Errors
     /// [`RecordError`].
@@ -75,7 +76,7 @@ impl Record {
         if placement.len() != public.columns() {
             return Err(RecordError::Placement { found: placement.len(), expected: public.columns() });
         }
-        // An erased object has no sealed manifest, whatever a node still sends.
+        // An erased object has no sealed manifest, even if a node still sends one.
         let sealed = sealed.filter(|_| !lease.erased);
         Ok(Self { public, sealed, lease, lease_envelope, placement, unknown: Unknown::new() })
     }
@@ -86,27 +87,28 @@ impl Record {
         self.lease.locator
     }
 
-    /// Returns whether the sealed manifest is missing although nothing that the owner signed takes it away by `now`
-    /// (seconds since 1970): neither an erasure nor the end of the lease. Then somebody left it out, and the object
-    /// cannot be opened.
+    /// Returns whether the sealed manifest is missing without reason at `now` (seconds since 1970): the owner signed no
+    /// erasure, and the lease has not ended. Then somebody left it out, and the object cannot be opened.
     #[must_use]
     pub fn is_stripped(&self, now: u64) -> bool {
         self.sealed.is_none() && !self.lease.erased && !self.lease.retention.has_ended(now)
     }
 
-    /// Returns what becomes of a node's own intact copy when another copy of the record comes, at `now` (seconds since
-    /// 1970).
+    /// Merges another copy of this record into a node's own intact copy at `now` (seconds since 1970) and returns the
+    /// result.
     ///
-    /// Nobody signs that a sealed manifest belongs to a lease, but a locator has one public and one sealed manifest for
-    /// ever. So the own ones stay, whatever comes: only the lease follows the owner's newer one, and the sealed
-    /// manifest goes when the owner signed that it is to go. The own placement stays too; who knows better sets it.
+    /// No signature ties a sealed manifest to a lease, but a locator has one public and one sealed manifest for ever.
+    /// So the node's own manifests stay, and only the lease is replaced, by a newer one of the owner. The sealed
+    /// manifest is dropped only if the owner's signed lease says so: by an erasure, or by an end that has passed. A
+    /// copy without a sealed manifest takes the other's. The node's own placement stays; whoever knows a better one
+    /// sets it.
     #[must_use]
     pub fn followed_by(&self, other: &Self, now: u64) -> Self {
         let mut kept = self.clone();
         if other.public.id() != self.public.id() {
             return kept;
         }
-        // Of two words of one version an erasure counts: what is erased stays erased.
+        // At the same version an erasure wins, and a lease without one never replaces an erasure: erased stays erased.
         let is_newer = match (self.lease.erased, other.lease.erased) {
             (false, true) => other.lease.version >= self.lease.version,
             (true, false) => false,
@@ -127,7 +129,7 @@ impl Record {
         kept
     }
 
-    /// Returns whether `capability` finds this record.
+    /// Returns whether this record is the one that `capability` leads to.
     #[must_use]
     pub fn belongs_to(&self, capability: &Capability) -> bool {
         self.lease.locator == capability.locator()
@@ -173,7 +175,7 @@ impl Record {
             }
         };
         let mut record = Self::new(public, sealed, lease, placement)?;
-        // Nobody can tell what an extension holds, so it does not outlive the object.
+        // Nobody can tell what an extension contains, so it is dropped with the object.
         if !record.lease.erased {
             record.unknown = fields.unknown();
         }

@@ -1,21 +1,22 @@
-//! Rendezvous hashing (Thaler and Ravishankar, 1998): everybody who knows the same names agrees on their order for a
-//! key, and a name that comes or goes moves only its own share.
+//! Rendezvous hashing (Thaler and Ravishankar, 1998): all who know the same names compute the same order for a key. A
+//! name that is added or removed moves only its own share of keys.
 
-/// Orders `names` for `key`, best first, all of one weight. Exact integers: the same on every machine.
+/// Orders `names` of equal weight for `key`, best first. The scores are exact integers, so the order is the same on
+/// every machine.
 pub fn order<'n, N: AsRef<str> + ?Sized>(key: &[u8; 32], names: impl IntoIterator<Item = &'n N>) -> Vec<&'n N> {
     let mut scored: Vec<(u64, &N)> = names.into_iter().map(|name| (draw(key, name.as_ref()), name)).collect();
     scored.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.as_ref().cmp(b.1.as_ref())));
     scored.into_iter().map(|(_, name)| name).collect()
 }
 
-/// Returns the weighted score of a name: `-weight / ln(draw)`, so that a name of twice the weight wins twice as often
-/// (Schindelhauer and Schomaker, 2005). Zero weight never wins.
+/// Returns the weighted score of a name: `-weight / ln(draw)`. A name of twice the weight wins twice as often
+/// (Schindelhauer and Schomaker, 2005). A name of zero weight never wins.
 #[must_use]
 pub fn score(key: &[u8; 32], name: &str, weight: f64) -> f64 {
     if weight <= 0.0 {
         return 0.0;
     }
-    // 53 bits, the precision of a double, moved off zero and one.
+    // The draw has 53 bits, the precision of a double. The offset keeps it away from zero and one.
     #[expect(clippy::cast_precision_loss, reason = "the shifted draw has 53 bits, which a double holds exactly")]
     let uniform = ((draw(key, name) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     -weight / uniform.ln()

@@ -1,8 +1,8 @@
-//! Sealing: suites 1 and 2 behind one trait, two engines for suite 1.
+//! Sealing: suites 1 and 2 behind one trait, with two engines for suite 1.
 //!
-//! A (key, nonce) pair is used once: the key is fresh for each object and the nonce is the block's index. The suite,
-//! the codec, the index and the last-block flag are authenticated, so a block cannot be moved, cut off or read as
-//! another.
+//! A (key, nonce) pair is used once, because the key is fresh for each object and the nonce is the block's index. The
+//! suite, the codec, the index and the last-block flag are authenticated. So a block cannot be moved, cut off or read
+//! as another.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit, aead::AeadInOut};
@@ -10,7 +10,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{geometry::BlockIndex, limits::TAG_BYTES, wire::FORMAT_VERSION};
 
-/// The AEAD of an object. The number is on disk, in both manifests and in the authenticated data.
+/// The AEAD of an object. Its number is stored in both manifests and is part of the authenticated data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Suite {
     /// Suite 1, RFC 8439: constant time on every CPU.
@@ -38,7 +38,7 @@ impl Suite {
         Self::ALL.into_iter().find(|suite| suite.id() == id)
     }
 
-    /// Returns the faster suite for this machine: 2 with AES instructions, else 1 (bench `seal`).
+    /// Returns the faster suite on this machine: 2 if the CPU has AES instructions, else 1 (bench `seal`).
     #[must_use]
     pub fn auto() -> Self {
         #[cfg(target_arch = "x86_64")]
@@ -50,14 +50,14 @@ impl Suite {
         if aes { Self::Aes256Gcm } else { Self::ChaCha20Poly1305 }
     }
 
-    /// Makes the sealer of this suite on its fastest engine: AWS-LC for both (bench `seal` has the ratio).
+    /// Makes the sealer of this suite on its fastest engine, which is AWS-LC for both (bench `seal` has the ratio).
     #[must_use]
     pub fn sealer(self, key: &[u8; 32]) -> Box<dyn Sealer> {
         Engine::AwsLc.sealer(self, key).expect("AWS-LC has both suites")
     }
 }
 
-/// An implementation of the suites. Engines of one suite give the same bytes.
+/// An implementation of the suites. All engines of one suite give the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
     /// AWS-LC: both suites; assembly for x86-64 and aarch64.
@@ -67,7 +67,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Makes a sealer, if the engine has the suite.
+    /// Makes a sealer, or returns `None` if the engine lacks the suite.
     #[must_use]
     pub fn sealer(self, suite: Suite, key: &[u8; 32]) -> Option<Box<dyn Sealer>> {
         match (self, suite) {
@@ -99,12 +99,12 @@ impl std::fmt::Debug for DataKey {
     }
 }
 
-/// Sealed bytes do not open: they, their position or the key are not what was sealed.
+/// Sealed bytes do not open: the bytes, their position or the key differ from what was sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the seal does not open: wrong key, wrong position or changed bytes")]
 pub struct SealError;
 
-/// Where a block belongs; authenticated with it.
+/// The position of a block in its object, authenticated with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockPosition {
     /// The index, which is also the nonce.
@@ -134,13 +134,13 @@ impl BlockPosition {
 
 /// Seals and opens under one key.
 pub trait Sealer: Send + Sync {
-    /// Encrypts `text` in place and returns the tag. The caller never repeats a nonce.
+    /// Encrypts `text` in place and returns the tag. The caller must never repeat a nonce.
     fn seal(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8]) -> [u8; TAG_BYTES];
 
     /// Decrypts `sealed` (ciphertext ‖ tag) into `text`, which is `TAG_BYTES` shorter.
     ///
     /// # Errors
-    /// [`SealError`] when anything differs; `text` then holds nothing of use.
+    /// [`SealError`] if anything differs. The content of `text` is then useless.
     fn open(&self, nonce: [u8; 12], aad: &[u8], sealed: &[u8], text: &mut [u8]) -> Result<(), SealError>;
 }
 

@@ -1,5 +1,5 @@
-//! The sealed manifest M: what a reader must know of an object. Its bytes derive the capability, so that the name
-//! commits to everything in it.
+//! The sealed manifest M: what a reader must know about an object. The capability is derived from its bytes, so the
+//! name commits to everything in it.
 
 use std::collections::BTreeMap;
 
@@ -68,11 +68,11 @@ pub struct SealedManifest {
     pub kind: Kind,
     /// The whole plaintext of a small object.
     pub inline: Option<Vec<u8>>,
-    /// 32 random bytes, so that equal files of one owner have different names.
+    /// 32 random bytes, so that equal files of one owner get different names.
     pub random: [u8; 32],
-    /// The owner's marks that a policy may ask for, each with a number.
+    /// The owner's marks, each with a number. Policies read them.
     pub tags: BTreeMap<String, u32>,
-    /// Extensions this version does not know, as they were.
+    /// Extensions this version does not know, kept unchanged.
     pub unknown: Unknown,
 }
 
@@ -169,7 +169,7 @@ fn aad(locator: &Locator, object: &ObjectId) -> [u8; 64] {
     aad
 }
 
-/// Seals encoded M under its own capability: AEAD(Km, nonce 0, AAD = L ‖ oid). The key is used for nothing else.
+/// Seals encoded M under its own capability: AEAD(Km, nonce 0, AAD = L ‖ oid). This key seals nothing else.
 pub(crate) fn seal(manifest: &[u8], capability: &Capability, object: &ObjectId) -> Vec<u8> {
     let sealer = MANIFEST_SUITE.sealer(&capability.manifest_key());
     let mut sealed = manifest.to_vec();

@@ -1,5 +1,5 @@
-//! The one envelope of everything an owner signs: payload, public keys, both signatures, under a domain that keeps a
-//! lease from being read as a policy.
+//! The one envelope of everything that an owner signs: payload, public keys and both signatures. The signed bytes name
+//! a domain (domain separation), so a lease cannot be read as a policy.
 
 use crate::{
     OwnerId, OwnerKeys, OwnerPublic,
@@ -13,14 +13,14 @@ mod key {
     pub(super) const SIGNATURE: u64 = 2;
 }
 
-/// What a signature is for; part of what is signed.
+/// The purpose of a signature. It is part of the signed bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Domain {
     /// A lease.
     Lease,
     /// A policy manifest.
     Policy,
-    /// An order to the edges' caches.
+    /// A purge order to the edges' caches.
     Purge,
 }
 
@@ -41,13 +41,13 @@ impl Domain {
     }
 }
 
-/// Why an envelope does not count.
+/// Why an envelope is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignedError {
-    /// It is not an envelope.
+    /// The bytes are not an envelope.
     #[error("not a signed envelope")]
     Cbor(#[from] CborError),
-    /// Keys of a suite this version does not know.
+    /// The keys are of a suite that this version does not know.
     #[error("the owner's keys are of an unknown suite")]
     Keys,
     /// One of the two signatures does not verify.
@@ -58,9 +58,9 @@ pub enum SignedError {
 /// A payload whose two signatures were verified.
 #[derive(Debug, Clone)]
 pub struct Signed {
-    /// Who signed.
+    /// The owner who signed.
     pub owner: OwnerId,
-    /// What was signed.
+    /// The signed bytes.
     pub payload: Vec<u8>,
 }
 
@@ -84,7 +84,7 @@ impl Signed {
         let payload = fields.bytes(key::PAYLOAD)?;
         let owner = OwnerPublic::from_bytes(fields.bytes(key::OWNER)?).ok_or(SignedError::Keys)?;
         let signature = fields.bytes(key::SIGNATURE)?;
-        // No room for a second spelling of a valid envelope.
+        // A valid envelope has no second spelling.
         if signature.len() != SIGNATURE_BYTES || !fields.unknown().is_empty() {
             return Err(SignedError::Signature);
         }
@@ -110,7 +110,7 @@ mod tests {
         for at in (0..envelope.len()).step_by(7) {
             let mut bad = envelope.clone();
             bad[at] ^= 1;
-            // Another valid key pair would be another owner, so a changed key must fail its signature too.
+            // Another valid key pair is another owner, so a changed key must also fail to verify.
             assert!(Signed::open(&bad, Domain::Lease, 9999).is_err(), "{at}");
         }
     }

@@ -1,5 +1,5 @@
-//! A strip: the bytes of one block (or one parity) inside a stripe. `codec u8 ‖ zero u8*3 ‖ sealed_len u32 ‖ sealed ‖
-//! zeros`.
+//! A strip: the bytes of one block, or of one parity, inside a stripe. Layout: `codec u8 ‖ zero u8*3 ‖ sealed_len u32 ‖
+//! sealed ‖ zeros`.
 
 use crate::{
     compress::{self, Compression},
@@ -12,7 +12,7 @@ const CODEC_AT: usize = 0;
 const SEALED_LEN_AT: usize = 4;
 const _: () = assert!(SEALED_LEN_AT + size_of::<u32>() == STRIP_HEADER_BYTES);
 
-/// How a block lies in its strip.
+/// How a block is stored in its strip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Codec {
     Stored,
@@ -28,7 +28,8 @@ impl Codec {
     }
 }
 
-/// Writes what will be sealed of `block` behind the header of an empty strip buffer.
+/// Writes the bytes of `block` that will be sealed into a strip buffer, after the space for the header. Clears the
+/// buffer first.
 pub(crate) fn fill(block: &[u8], compression: Compression, strip: &mut Vec<u8>) -> Codec {
     strip.clear();
     strip.resize(STRIP_HEADER_BYTES + block.len(), 0);
@@ -61,7 +62,7 @@ pub(crate) fn seal(
     strip
 }
 
-/// Opens a strip whose hash was verified into exactly `length` plaintext bytes.
+/// Opens a strip with a verified hash into exactly `length` plaintext bytes.
 pub(crate) fn open(
     strip: &[u8],
     length: usize,

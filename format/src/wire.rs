@@ -41,20 +41,20 @@ use crate::{
 
 /// Version of the object format; first byte of the authenticated data.
 pub const FORMAT_VERSION: u8 = 1;
-/// What the error answers say about whose fault it was.
+/// Whose fault an error answer reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fault {
-    /// The request was wrong; sending it again will not help.
+    /// The request was wrong. Sending it again does not help.
     Caller,
-    /// The node failed; another node, or later, may do.
+    /// The node failed. Another node may succeed, or this one later.
     Node,
 }
 
 /// The body of every error answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiError {
-    /// What happened and what to do, for people.
+    /// What happened and what to do about it, for people.
     pub error: String,
     /// Whose fault it was.
     pub fault: Fault,
@@ -63,11 +63,11 @@ pub struct ApiError {
 /// The answer to a new upload session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadCreated {
-    /// The session, for the paths of its appends and its commit.
+    /// The session id, part of the paths of its appends and its commit.
     pub upload: String,
 }
 
-/// What a node is.
+/// The role of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -80,7 +80,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Returns the word of certificates and of the wire.
+    /// Returns the role's name in certificates and on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -96,39 +96,40 @@ impl Role {
 pub struct NodeEntry {
     /// The name in its certificate.
     pub name: NodeName,
-    /// What it is.
+    /// Its role.
     pub role: Role,
-    /// Where its node API listens; none for edges.
+    /// The address of its node API; `None` for edges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<SocketAddr>,
-    /// Addresses that viewers reach; empty for origins.
+    /// The addresses that viewers connect to; empty for origins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub public: Vec<IpAddr>,
     /// Where it is.
     pub place: Place,
     /// Bytes of its disk that shards may use.
     pub capacity_bytes: u64,
-    /// Bytes of these that are free.
+    /// Free bytes of that capacity.
     pub free_bytes: u64,
-    /// How full it is, 0 to 100, coarse.
+    /// How busy it is, 0 to 100, coarse. Origins count the memory for request bodies in use; edges count open
+    /// connections.
     pub load: u8,
-    /// Its operator wants it empty: it takes no new shards, and those it has move away.
+    /// Its operator is emptying it: it takes no new shards, and the shards it has move away.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
-    /// Seconds since 1970 when it last said so, by the catalog's clock; zero in its own report.
+    /// When it last announced itself, in seconds since 1970 by the catalog's clock. Zero in its own report.
     #[serde(default)]
     pub seen: u64,
 }
 
-/// Whether a node is to be emptied.
+/// An order to empty a node (drain) or to end that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Drain {
-    /// True empties it, false fills it again.
+    /// True: empty the node. False: the node takes shards again.
     pub draining: bool,
 }
 
-/// So many objects, and the bytes of their shards that are meant.
+/// A number of objects, and the bytes of the shards in question.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {
     /// Objects.
@@ -151,33 +152,33 @@ impl std::ops::AddAssign for Amount {
     }
 }
 
-/// Why shards stay where they are.
+/// A reason why shards stay where they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obstacle {
     /// The reason, for an operator.
     pub why: String,
-    /// What it keeps back.
+    /// The objects and bytes that it keeps back.
     #[serde(flatten)]
     pub amount: Amount,
 }
 
-/// One page of the objects that have shards on a node, and what becomes of these when the node is emptied with the
-/// nodes that there are now, whether it is being emptied or not.
+/// One page of the objects with shards on a node, and what would become of these shards if the node were emptied now.
+/// The node need not be draining.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainPage {
-    /// Other nodes can take them.
+    /// Other nodes can take these.
     pub moving: Amount,
-    /// Other nodes have them; those here are removed soon.
+    /// Other nodes already have these. The copies here are removed soon.
     pub moved: Amount,
-    /// Nobody can take them.
+    /// No node can take these.
     pub stuck: Vec<Obstacle>,
-    /// Bytes of all shards on the node, those of erased objects among them.
+    /// Bytes of all shards on the node, including those of erased objects.
     pub held_bytes: u64,
-    /// What to ask `after` next; none at the end.
+    /// The value of `after` for the next page; `None` on the last page.
     pub next: Option<ObjectId>,
 }
 
-/// What the edges of a zone share, sealed by them: origins keep it and cannot read it.
+/// Data that the edges of a zone share. The edges seal it; origins store it and cannot read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Note {
@@ -203,7 +204,7 @@ mod base64 {
     }
 }
 
-/// A reader's word that a node sent a wrong strip: a hint, until somebody read that strip and saw it too.
+/// A reader's report that a node sent a wrong strip. It is a hint until a node has read that strip and found the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ticket {
@@ -213,93 +214,94 @@ pub struct Ticket {
     pub object: ObjectId,
     /// The column.
     pub column: usize,
-    /// The stripe; of several bad ones of one shard the first that was reported.
+    /// The stripe. If several strips of one shard are bad, the first one reported.
     pub stripe: u64,
 }
 
-/// How one column of an object is.
+/// The state of one column of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ColumnState {
-    /// It lies well.
+    /// The column can be read and lies where it should.
     Healthy,
-    /// It can be read and is to move: its node is to be emptied, or the lease or the spread forbids the place.
+    /// The column can be read but must move: its node is being emptied, or the lease or the spread forbids the place.
     Displaced,
-    /// No node that is up has it.
+    /// No node that is up has the column.
     Lost,
-    /// It has no bytes: the object is too short to fill it.
+    /// The column has no bytes, because the object is too short to fill it.
     Empty,
 }
 
 /// One column of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ColumnHealth {
-    /// How it is.
+    /// Its state.
     pub state: ColumnState,
-    /// The nodes that hold it, by the catalog; those that are down among them.
+    /// The nodes that hold it according to the catalog, including nodes that are down.
     pub nodes: Vec<NodeName>,
     /// Bytes of its shard.
     pub bytes: u64,
 }
 
-/// How an object is, by what the catalog knows.
+/// The state of an object according to the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectHealth {
     /// The object.
     pub object: ObjectId,
-    /// `data+parity`; none for an object inside its record, which has no columns.
+    /// `data+parity`; `None` for an inline object, which has no columns.
     pub redundancy: Option<String>,
-    /// Columns that may still go before the object cannot be read; below zero it cannot.
+    /// How many more columns may be lost before the object becomes unreadable. Below zero it is unreadable.
     pub margin: i32,
     /// The columns in order.
     pub columns: Vec<ColumnHealth>,
-    /// Why it is to be repaired now: `scan`, `ticket`, `drain` or `place`; none when it need not be.
+    /// Why the object must be repaired now: `scan`, `ticket`, `drain` or `place`; `None` if it need not be.
     pub repair: Option<String>,
 }
 
-/// What there is to repair, and what the asked node did of it.
+/// The repair queue, and what the asked node has done of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairStatus {
-    /// Objects that wait.
+    /// Objects that wait for repair.
     pub waiting: u64,
     /// Objects under repair, at all nodes.
     pub running: u64,
-    /// Objects given up.
+    /// Objects whose repair was given up.
     pub dead: u64,
-    /// Objects among these that are well and move only so that nodes are filled alike.
+    /// Objects among the waiting and the running that are healthy and move only to fill nodes evenly.
     #[serde(default)]
     pub balancing: u64,
-    /// Bytes of the shards that wait to be made or moved.
+    /// Bytes of the shards that wait to be rebuilt or moved.
     pub waiting_bytes: u64,
-    /// Bytes of the shards under repair, what is done of them included.
+    /// Bytes of the shards under repair, including the part already done.
     #[serde(default)]
     pub running_bytes: u64,
-    /// Bytes of shards this node made or moved since it started.
+    /// Bytes of shards that this node rebuilt or moved since it started.
     pub repaired_bytes: u64,
-    /// Bytes of shards it read for that.
+    /// Bytes of shards that it read for those repairs.
     #[serde(default)]
     pub repair_read_bytes: u64,
-    /// Every shard that the catalog says is on this node was hashed after this second since 1970; zero before its first
-    /// whole scrub, and from its start until it has compared disk and catalog.
+    /// The second since 1970 after which this node hashed every shard that it holds according to the catalog. Zero
+    /// before the end of its first whole scrub, and after each start until it has compared disk and catalog.
     pub scrubbed_since: u64,
-    /// Why repairs were given up, at most 20 of them.
+    /// Repairs that were given up, at most 20, with the reason.
     pub given_up: Vec<GivenUp>,
-    /// Why repairs have not worked so far, those that were given up among them, at most 5, the most frequent first.
+    /// Why repairs have failed so far, including repairs that were given up: at most 5 reasons, most frequent first.
     #[serde(default)]
     pub obstacles: Vec<Obstacle>,
-    /// What this node's last whole walk over all objects counted; none when others walk.
+    /// The counts of this node's last whole walk over all objects; `None` if other nodes do the walking.
     #[serde(default)]
     pub survey: Option<Survey>,
 }
 
-/// What one walk over all objects counted.
+/// The counts of one walk over all objects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survey {
-    /// When the walk ended, seconds since 1970 by the catalog's clock.
+    /// When the walk ended, in seconds since 1970 by the catalog's clock.
     pub ended: u64,
-    /// Objects by their margin: columns that may still go before the object cannot be read; below zero it cannot.
+    /// Objects by margin: how many more columns may be lost before the object becomes unreadable. Below zero it is
+    /// unreadable.
     pub objects: BTreeMap<i32, u64>,
-    /// Bytes of all columns that can be read, each counted once.
+    /// Bytes of all readable columns, each counted once.
     pub stored_bytes: u64,
 }
 
@@ -310,11 +312,11 @@ pub struct GivenUp {
     pub object: ObjectId,
     /// How often it was tried.
     pub attempts: u32,
-    /// Why the last time failed.
+    /// Why the last attempt failed.
     pub error: String,
 }
 
-/// How many repairs that were given up wait again.
+/// The number of given-up repairs that wait again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retried {
     /// Objects.
@@ -344,17 +346,17 @@ pub enum ChangeKind {
     },
     /// An owner purges an object, or all of its objects, from the edges' caches.
     Purge {
-        /// Who ordered it.
+        /// The owner who ordered it.
         owner: OwnerId,
-        /// The object; all of the owner when absent.
+        /// The object, or absent for all objects of the owner.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         locator: Option<Locator>,
-        /// Whether the bytes held go, or only what is known about them.
+        /// True: the cached bytes are dropped. False: only what is known about them is.
         hard: bool,
-        /// Seconds since 1970 when it was signed.
+        /// When it was signed, in seconds since 1970.
         issued: u64,
     },
-    /// A node is new or moved.
+    /// A node is new or has moved.
     Node {
         /// Its name.
         name: NodeName,
@@ -364,7 +366,7 @@ pub enum ChangeKind {
 /// One entry of the change feed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// Grows by at least one with every change.
+    /// The position in the feed. It grows by at least one with every change.
     pub sequence: u64,
     /// What changed.
     #[serde(flatten)]
@@ -376,9 +378,9 @@ pub struct Change {
 pub struct ChangePage {
     /// Changes after `since`, oldest first.
     pub changes: Vec<Change>,
-    /// What to ask `since` next.
+    /// The value of `since` for the next request.
     pub next: u64,
-    /// The feed no longer reaches back to `since`: forget everything held and start from `next`.
+    /// The feed no longer reaches back to `since`. Forget everything held, and continue from `next`.
     pub reset: bool,
 }
 
@@ -387,14 +389,14 @@ pub struct ChangePage {
 pub struct LocatorPage {
     /// Locators in order.
     pub locators: Vec<Locator>,
-    /// What to ask `after` next; none at the end.
+    /// The value of `after` for the next page; `None` on the last page.
     pub next: Option<Locator>,
 }
 
-/// Why a body is not the frame it should be. The fault is the sender's.
+/// Why a body is not a valid frame. The sender is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The body ends early or late.
+    /// The body is shorter or longer than announced.
     #[error("the body is {found} bytes long where {expected} were announced")]
     Length {
         /// Bytes found.
@@ -402,7 +404,7 @@ pub enum FrameError {
         /// Bytes announced.
         expected: usize,
     },
-    /// An announced length is over its bound.
+    /// An announced length exceeds its bound.
     #[error("a part of {found} bytes is announced where at most {max} are allowed")]
     TooLong {
         /// Bytes announced.
@@ -412,7 +414,7 @@ pub enum FrameError {
     },
 }
 
-/// Writes strips for an append: each as length u32 ‖ bytes. Returned as parts so that no strip is copied.
+/// Writes strips for an append, each as length u32 ‖ bytes. Returns parts, so that no strip is copied.
 #[must_use]
 pub fn frame_strips(strips: &[Bytes]) -> Vec<Bytes> {
     let mut parts = Vec::with_capacity(strips.len() * 2);
@@ -424,7 +426,7 @@ pub fn frame_strips(strips: &[Bytes]) -> Vec<Bytes> {
     parts
 }
 
-/// Reads the body of an append without copying.
+/// Reads the body of an append without copying it.
 ///
 /// # Errors
 /// [`FrameError`].
@@ -450,24 +452,24 @@ fn take_part(body: &mut Bytes, max: usize) -> Result<Bytes, FrameError> {
     Ok(body.split_to(length))
 }
 
-/// The answer to a shard read: proof length u32 ‖ proof ‖ strips back to back.
+/// The answer to a shard read: proof length u32 ‖ proof ‖ strips, back to back.
 #[derive(Debug, Clone)]
 pub struct ShardSlice {
-    /// Proves the strips' hashes under the shard's root.
+    /// Proves that the strips' hashes belong to the shard's root.
     pub proof: ListProof,
     /// The strips.
     pub strips: Vec<Bytes>,
 }
 
 impl ShardSlice {
-    /// Writes what comes before the strips.
+    /// Writes the bytes before the strips: the proof and its length.
     #[must_use]
     pub fn head(proof: &ListProof) -> Bytes {
         let length = u32::try_from(proof.as_bytes().len()).unwrap_or(u32::MAX);
         [&length.to_le_bytes()[..], proof.as_bytes()].concat().into()
     }
 
-    /// Reads an answer whose strips have these lengths, without copying the strips.
+    /// Reads an answer without copying the strips. `lengths` are the lengths of the strips in bytes.
     ///
     /// # Errors
     /// [`FrameError`].

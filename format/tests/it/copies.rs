@@ -1,11 +1,11 @@
-//! What a node keeps of its own intact copy of a record, whatever other copy comes.
+//! What a node keeps of its own intact copy of a record when another copy arrives.
 
 use bytes::Bytes;
 use format::{Lease, OwnerSecret, Record, Retention};
 
 use crate::flips::recorded;
 
-/// The record under another lease of its owner.
+/// Returns the record with a changed lease, signed by its owner.
 fn under(record: &Record, change: impl FnOnce(Lease) -> Lease) -> Record {
     let lease = change(record.lease.clone()).sign(&OwnerSecret::from_bytes([1; 32]).keys());
     Record::new(record.public.clone(), record.sealed.clone(), lease.into(), record.placement.clone()).unwrap()

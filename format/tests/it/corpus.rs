@@ -1,7 +1,7 @@
-//! Every seed of `fuzz/corpus` through the body of its fuzz target, so that what once broke a decoder is tried on every
-//! run.
+//! Every seed of `fuzz/corpus` runs through its fuzz target, so every test run repeats the inputs that once broke a
+//! decoder.
 //!
-//! `EVERNEAR_BLESS=1 cargo test -p format corpus` writes the seeds that are missing; those that are there stay.
+//! `EVERNEAR_BLESS=1 cargo test -p format corpus` writes missing seeds. Existing seeds stay.
 
 use std::{
     fs,
@@ -35,7 +35,7 @@ fn every_seed_is_survived_and_every_decoder_has_seeds() {
         for seed in seeds {
             let bytes = fs::read(&seed).unwrap();
             body(&bytes);
-            // Cut anywhere, with any of its first bytes changed: cheap neighbours of a good input.
+            // Cut the seed, or change one byte: cheap neighbours of a good input.
             for at in (0..bytes.len()).step_by(bytes.len().div_ceil(64).max(1)) {
                 body(&bytes[..at]);
                 let mut changed = bytes.clone();
@@ -85,7 +85,7 @@ fn payload(envelope: &[u8], domain: SigningDomain) -> Vec<u8> {
     Signed::open(envelope, domain, envelope.len()).unwrap().payload
 }
 
-/// The lease with its profile spelled `02+1`: once read as 2+1, so that one meaning had two spellings.
+/// A lease with its profile spelled `02+1`. This was once read as 2+1, so one meaning had two spellings.
 fn zero_before_the_profile() -> Vec<u8> {
     let payload = payload(&lease().sign(owner()), SigningDomain::Lease);
     let at = payload.windows(4).position(|window| window == b"\x632+1").unwrap();
@@ -109,7 +109,7 @@ fn record(placement: &[&str]) -> Vec<u8> {
     Record::new(sealed.public.clone(), Some(sealed.sealed.clone()), lease.into(), placement).unwrap().encode()
 }
 
-/// M of a sealed object, as its hostile owner would have it.
+/// The plain manifest M of a sealed object: a hostile owner has it.
 fn manifest(sealed: &format::Sealed) -> Vec<u8> {
     let key = blake3::derive_key("evernear 2026 v1 manifest", sealed.capability.expose());
     let aad = [sealed.locator.as_bytes().as_slice(), sealed.public.id().as_bytes()].concat();

@@ -1,4 +1,4 @@
-//! The wire code by a second engine that is not ours: `rusty_erasure` must give the same bytes, both ways.
+//! A second erasure engine, `rusty_erasure`, must give the same bytes as ours.
 
 use format::{Erasure, Profile, Redundancy, ReedSolomon};
 use rusty_erasure::{Matrix, coder, compat::reed_solomon_erasure_matrix};
@@ -26,7 +26,7 @@ fn a_second_engine_gives_the_same_parity() {
 
 #[test]
 fn a_parity_strip_does_not_depend_on_how_many_there_are() {
-    // So parity columns can be dropped, and more of them be made, while all others stay as they are.
+    // So parity columns can be dropped or added while all others stay the same.
     let tiers = Profile::NAMED.into_iter().flat_map(Profile::tiers).map(|tier| tier.redundancy);
     for redundancy in tiers.chain(["20+40", "1+255", "200+56"].map(|text| text.parse().unwrap())) {
         let data = redundancy.data();

@@ -1,4 +1,4 @@
-//! Every single bit of a small object's record, lists and strips flipped: detected, never wrong bytes.
+//! Flips every single bit of a small object's record, lists and strips. Each flip is detected; none gives wrong bytes.
 
 use bytes::Bytes;
 use format::{
@@ -13,7 +13,8 @@ fn flipped(bytes: &[u8], bit: usize) -> Vec<u8> {
     bytes
 }
 
-/// A record of `made`, whose owner is not the one in `options`, so it is built with the right one.
+/// Makes an object and its record. The object is encoded for the owner who signs the lease, not for the one in
+/// `options`.
 pub(crate) fn recorded(length: usize) -> (Made, Record) {
     let keys = OwnerSecret::from_bytes([1; 32]).keys();
     let options = format::EncoderOptions { owner: keys.id(), ..options(Profile::Standard, Suite::Aes256Gcm) };
@@ -50,7 +51,7 @@ fn every_bit_of_a_record_counts() {
             let Ok(bad) = Record::decode(&bytes) else { continue };
             match Object::open(&made.sealed.capability, &bad) {
                 Err(_) => {}
-                // Only the unsigned hint may change unnoticed: it decides where to ask, never what is accepted.
+                // Only the unsigned placement may change unnoticed. It decides where to ask, never what is accepted.
                 Ok(_) => assert_ne!(bad.placement, record.placement, "bit {bit}"),
             }
         }
@@ -78,7 +79,7 @@ fn every_bit_of_a_label_counts() {
     let text = Label::open(made.sealed.capability.clone()).to_string();
     for bit in 0..text.len() * 8 {
         let bad = flipped(text.as_bytes(), bit);
-        // Flipping the case bit of a letter is another spelling of the same label.
+        // Flipping the case bit of a letter gives another spelling of the same label.
         match Label::parse(&bad) {
             Ok(label) => assert!(bad.eq_ignore_ascii_case(text.as_bytes()) && record.belongs_to(label.capability())),
             Err(_) => assert!(!bad.eq_ignore_ascii_case(text.as_bytes())),

@@ -1,7 +1,7 @@
-//! Golden vectors: the bytes of the format, pinned for ever in `tests/golden/objects.txt`.
+//! Golden vectors: `tests/golden/objects.txt` pins the bytes of the format for ever.
 //!
-//! `EVERNEAR_BLESS=1 cargo test -p format golden` writes the file anew; a change of an existing line is a new version
-//! of the format, never a fix of the test.
+//! `EVERNEAR_BLESS=1 cargo test -p format golden` rewrites the file. A changed line is a new version of the format,
+//! never a fix of the test.
 
 use std::fmt::Write;
 
@@ -17,7 +17,7 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 fn describe(out: &mut String, name: &str, profile: Profile, suite: Suite, bytes: &[u8], kind: Kind) {
-    // Uncompressed: what zstd writes may change with its version, what it reads may not (the other test here).
+    // Uncompressed: another zstd version may write other bytes, but it must read the old ones (the other test here).
     let made = make(bytes, EncoderOptions { compression: Compression::Off, ..options(profile, suite) }, kind);
     let label = Label::open(made.sealed.capability.clone());
     let strips: Vec<String> = made
@@ -75,7 +75,7 @@ fn vectors() -> String {
     out
 }
 
-/// One compressed object as it was once written: label, P, sealed M and the strip of its only block, in hex.
+/// One compressed object as the first version wrote it: label, P, sealed M and the strip of its only block, in hex.
 #[test]
 fn a_compressed_block_of_the_first_version_is_read_for_ever() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/compressed.txt");

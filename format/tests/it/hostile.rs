@@ -1,5 +1,5 @@
-//! Foreign bytes: any input gives a value or a typed error, in bounded memory, and what is read is written back the
-//! same.
+//! Foreign bytes: any input gives a value or a typed error, in bounded memory. A value that was read is written back
+//! unchanged.
 
 use bytes::Bytes;
 use format::{
@@ -35,7 +35,7 @@ proptest! {
         bad[at.index(good.len())] = byte;
         if let Ok(public) = PublicManifest::decode(bad.clone().into()) {
             prop_assert!(public.id() != made.sealed.public.id() || bad == good[..]);
-            // Whatever it says, its arithmetic stays in bounds.
+            // Whatever the manifest says, its arithmetic stays in bounds.
             for column in 0..public.columns() + 1 {
                 let _ = (public.shard_bytes(column), public.column_strips(column), public.root(column));
             }

@@ -1,4 +1,4 @@
-//! Any m losses of each stripe give exact bytes, m + 1 give a typed error.
+//! Any m losses in each stripe still give the exact bytes; m + 1 losses give a typed error.
 
 use format::{Compression, DecodeError, EncoderOptions, ErasureError, Kind, Profile, Redundancy, Suite};
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! Objects made for tests: deterministic bytes through the real encoder, and a reader that checks like a real one.
+//! Objects for tests: deterministic bytes through the real encoder, and a reader with the checks of a real one.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(crate) fn noise(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Bytes of which every second block compresses.
+/// Bytes in which every second block compresses.
 pub(crate) fn mixed(length: usize) -> Vec<u8> {
     let mut bytes = noise(length);
     for chunk in bytes.chunks_mut(128 * 1024).step_by(2) {
@@ -75,7 +75,8 @@ impl Made {
         self.sealed.locator
     }
 
-    /// The strips of a stripe that `keep` keeps and whose hashes are right: what a reader would have after verifying.
+    /// Returns the strips of a stripe that `keep` selects and whose hashes are right: what a reader has after
+    /// verifying.
     pub(crate) fn verified(&self, stripe: usize, keep: impl Fn(usize) -> bool) -> Vec<Option<Vec<u8>>> {
         self.stripes[stripe]
             .strips
@@ -89,7 +90,7 @@ impl Made {
             .collect()
     }
 
-    /// Reads the whole plaintext from the strips that `keep` keeps.
+    /// Reads the whole plaintext from the strips that `keep` selects.
     pub(crate) fn read(&self, keep: impl Fn(usize, usize) -> bool) -> Result<Vec<u8>, DecodeError> {
         let object = self.open();
         if let Some(inline) = object.inline() {
@@ -113,7 +114,7 @@ impl Made {
         (0..self.open().geometry().map_or(0, format::Geometry::blocks)).map(BlockIndex)
     }
 
-    /// BLAKE3 over everything that is on a disk or a wire: what the golden vectors pin.
+    /// Returns BLAKE3 over everything stored or sent. The golden vectors pin it.
     pub(crate) fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.sealed.public.encoded()).update(&self.sealed.sealed).update(self.sealed.capability.expose());

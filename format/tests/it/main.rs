@@ -1,4 +1,5 @@
-//! What the format promises, tried from outside: golden vectors, losses, flipped bits, hostile bytes, a second engine.
+//! The promises of the format, tested from outside: golden vectors, losses, flipped bits, hostile bytes, a second
+//! engine.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod copies;

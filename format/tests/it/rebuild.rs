@@ -1,4 +1,4 @@
-//! Shards are made again from any k others, byte for byte, by the public manifest alone.
+//! Shards are rebuilt byte for byte from any k others, with the public manifest alone.
 
 use bytes::Bytes;
 use format::{ErasureError, Kind, Rebuild, RebuildError, Redundancy, StripHash, StripList, StripeIndex, Suite};
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::made::{Made, make, mixed, options};
 
-/// Makes the lost columns again from the sources and returns their lists.
+/// Rebuilds the lost columns from the sources and returns their lists.
 fn rebuild(made: &Made, sources: &[usize], lost: &[usize]) -> Result<Vec<StripList>, RebuildError> {
     let public = &made.sealed.public;
     let rebuild = Rebuild::new(public.clone(), sources, lost)?;
@@ -25,7 +25,7 @@ fn rebuild(made: &Made, sources: &[usize], lost: &[usize]) -> Result<Vec<StripLi
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Whatever k columns are left, every other column comes back under its root, short tails included.
+    /// From any k columns, every other column is rebuilt and matches its root, also with a short tail.
     #[test]
     fn any_k_columns_give_back_all_others(length in 16_385usize..3_000_000, k in 1usize..6, m in 1usize..5, seed in any::<u64>()) {
         let made = make(&mixed(length), options(format::Profile::Custom(Redundancy::new(k, m).unwrap()), Suite::ChaCha20Poly1305), Kind::File);

@@ -1,4 +1,4 @@
-//! The encoder takes any chunking, the fingerprint keys follow the bytes, objects refuse what is not theirs.
+//! The encoder accepts any chunking, fingerprint keys depend on the bytes, and objects refuse foreign manifests.
 
 use format::{
     Attributes, Compression, DataKey, Encoder, EncoderOptions, Fingerprint, Kind, Object, OpenError, Profile, Suite,
