@@ -1,5 +1,5 @@
-//! What it costs to choose the nodes of one object: by the zones alone, under caps that cross, where they are scarce,
-//! for two lost columns, and when it cannot be.
+//! The cost of choosing the nodes of one object: with zones alone, with caps that cross, with scarce zones, for two
+//! lost columns, and when no placement exists.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
@@ -11,7 +11,7 @@ use format::{
     wire::{NodeEntry, Role},
 };
 
-/// Nodes of 40 operators in 250 datacentres of 125 zones of 25 countries; every operator is everywhere.
+/// Nodes of 40 operators in 25 countries with 125 zones and 250 datacentres. Every operator is everywhere.
 fn nodes(count: usize) -> Vec<NodeEntry> {
     let node = |i: usize| {
         let datacentre = i % 250;

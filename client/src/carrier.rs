@@ -1,5 +1,5 @@
-//! What carries a call of the node API to its node and the answer back: HTTP/2 with mutual TLS, one connection for each
-//! node, kept as long as it lives. Tests put their own network in its place.
+//! The carrier of the node API: it brings a call to a node and the answer back, over HTTP/2 with mutual TLS. Each node
+//! has one connection, kept as long as it lives (connection pooling). Tests use a network of their own instead.
 
 use std::{
     collections::HashMap,
@@ -26,35 +26,35 @@ use crate::{
     tls::{Identity, TlsError, server_name},
 };
 
-/// TCP and TLS together.
+/// Deadline for TCP and TLS together.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
-/// Flow-control windows: one full shard read on a stream, four on a connection.
+/// HTTP/2 flow-control windows. A connection takes one largest shard read (16 MiB), a stream a quarter of that.
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-/// A dead peer is noticed after this much silence.
+/// After this much silence, a ping checks whether the peer is alive.
 const PING_EVERY: Duration = Duration::from_secs(10);
 
-/// The body of a call, its length known beforehand.
+/// The body of a call. Its length is known beforehand.
 pub type CallBody = StreamBody<stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>>;
 /// The body of an answer.
 pub type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
 
-/// Carries calls to nodes. The caller sees to the deadline, and may drop a call at any await.
+/// Carries calls to nodes. The caller sets the deadline, and may drop a call at any await.
 #[async_trait]
 pub trait Carrier: Send + Sync + 'static {
-    /// Brings a call to a node and returns the head of its answer; the body comes as it is read.
+    /// Brings a call to a node and returns the head of its answer. The body arrives as it is read.
     ///
     /// # Errors
-    /// [`TransportError`] when the node is not known or cannot be reached.
+    /// [`TransportError`] if the node is unknown or unreachable.
     async fn carry(&self, node: &NodeName, call: Request<CallBody>) -> Result<Response<AnswerBody>, TransportError>;
 }
 
 type Connection = http2::SendRequest<CallBody>;
-/// Connecting is single flight for each node: whoever comes second waits for the first, bounded by the connect
-/// deadline.
+/// Connecting is single flight: while one caller connects to a node, all others wait for that connection. The wait is
+/// bounded by the connect deadline.
 type Slot = Arc<tokio::sync::Mutex<Option<(SocketAddr, Connection)>>>;
 
-/// The network.
+/// The real network.
 pub(crate) struct TlsCarrier {
     topology: Arc<Topology>,
     connector: TlsConnector,
@@ -106,7 +106,7 @@ impl TlsCarrier {
             .handshake(TokioIo::new(tls))
             .await
             .map_err(|error| unreachable(node, &error))?;
-        // Ends by itself when the last handle is dropped or the peer is gone.
+        // The task ends by itself when the last handle is dropped or the peer is gone.
         tokio::spawn(async move {
             if let Err(error) = driver.await {
                 tracing::debug!(%error, "a connection to a node ended");
@@ -116,7 +116,7 @@ impl TlsCarrier {
     }
 }
 
-/// Says of a node what the network says, with all causes.
+/// Turns a network error, with all its causes, into an error about a node.
 pub(crate) fn unreachable(node: &NodeName, error: &(dyn std::error::Error + 'static)) -> TransportError {
     let mut reason = error.to_string();
     let mut source = error.source();

@@ -1,18 +1,17 @@
-//! How a node's metrics are written for whoever asks: OpenMetrics, as the library writes it, or the older Prometheus
-//! text.
+//! The text formats of a node's metrics: OpenMetrics, as the library writes it, or the older Prometheus text format.
 //!
-//! In OpenMetrics a counter is described without the `_total` that its samples end with. A reader of the older text
-//! takes such a description for another metric's, and the counter has no type and no help. So each reader gets the text
-//! that it asks for.
+//! In OpenMetrics, the samples of a counter end with `_total`, but its description has no such suffix. A reader of the
+//! older format takes such a description for another metric, so the counter has no type and no help. Therefore each
+//! reader gets the format that it asks for (content negotiation).
 
 use std::collections::HashSet;
 
-/// What the content of an OpenMetrics text is called.
+/// The content type of OpenMetrics text.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// The same of the older text.
+/// The content type of the older text.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Metrics as one reader takes them.
+/// Metrics in the format that one reader accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exposition {
     /// The value of `Content-Type`.
@@ -22,8 +21,8 @@ pub struct Exposition {
 }
 
 impl Exposition {
-    /// Writes what is in an OpenMetrics text for a reader that accepts this, by its header. Who names OpenMetrics gets
-    /// it, everybody else the older text, which `curl` and a browser show as well.
+    /// Formats an OpenMetrics text for a reader with this `Accept` header. A header that names OpenMetrics gets it. All
+    /// others get the older text, which `curl` and browsers also show.
     #[must_use]
     pub fn of(openmetrics: String, accept: Option<&str>) -> Self {
         if accept.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
@@ -35,7 +34,8 @@ impl Exposition {
     }
 }
 
-/// Writes a line as the older text has it: of a counter under the name of its samples; none when that has no such line.
+/// Rewrites a line for the older text. A counter's description gets the name of its samples. Returns `None` for a line
+/// that the older text does not have.
 fn older(line: &str, counters: &HashSet<String>) -> Option<String> {
     let Some(comment) = line.strip_prefix("# ") else { return Some(format!("{line}\n")) };
     let (word, about) = comment.split_once(' ')?;
@@ -43,7 +43,7 @@ fn older(line: &str, counters: &HashSet<String>) -> Option<String> {
     match word {
         "HELP" | "TYPE" if counters.contains(name) => Some(format!("# {word} {name}_total {says}\n")),
         "HELP" | "TYPE" => Some(format!("{line}\n")),
-        // Units and the end.
+        // `UNIT` and `EOF` lines.
         _ => None,
     }
 }
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn each_reader_gets_the_text_that_it_asks_for() {
-        // What Prometheus 2 and 3 send.
+        // The header that Prometheus 2 and 3 send.
         for accept in [
             "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
             "application/openmetrics-text",

@@ -1,20 +1,21 @@
-//! Gathering one stripe, as a state machine: which columns to fetch now, and when the stripe can be answered.
+//! Gathering one stripe, as a state machine. It decides which columns to fetch now and when the stripe is complete.
 //!
-//! No IO and no clock: the driver passes the time since the start and says what arrived or failed. A strip whose hash
-//! is wrong has failed like one that never came; the erasure code does not care why.
+//! It does no IO and has no clock: the driver passes the time since the start and reports what arrived or failed. A
+//! strip with a wrong hash counts as failed, like one that never arrived; to the erasure code both are erasures.
 //!
-//! The plan goes by expected time. When few blocks are wanted, their own strips are fetched and nothing is decoded.
-//! When most of the stripe is wanted, or a wanted node is slow or lost, the k nearest strips are fetched, whichever
-//! they are. A fetch that takes longer than its node's 95th percentile is doubted: it may still come, but another strip
-//! is fetched in its stead. Every column is fetched at most once, so a stripe costs at most k + m strips.
+//! The plan follows expected times. If few blocks are wanted, their own strips are fetched and nothing is decoded. If
+//! most of the stripe is wanted, or a wanted node is slow or lost, the k nearest strips are fetched, whichever they
+//! are. If a fetch takes longer than its node's p95, it is doubted: it may still arrive, but a strip of another column
+//! is fetched too (a hedged request or speculative read, Dean and Barroso 2013). Every column is fetched at most once,
+//! so a stripe costs at most k + m strips.
 
 use std::time::Duration;
 
-/// Recovering a stripe of 16+8 takes about this long on one core (own measurement, `bench/results`); it is added to the
-/// expected time of a plan that decodes.
+/// The time to recover a stripe of 16+8 on one core (own measurement, `bench/results`). It is added to the expected
+/// time of a plan that decodes.
 const DECODE_TIME: Duration = Duration::from_millis(2);
-/// A wanted node is slow when waiting for it takes this many times longer than decoding from others: fewer would fetch
-/// k strips for one too often.
+/// A wanted node counts as slow if waiting for it takes this many times longer than decoding from other nodes. A
+/// smaller factor would too often fetch k strips for one block.
 const SLOW_FACTOR: u32 = 4;
 
 /// A column that can be fetched.
@@ -22,9 +23,9 @@ const SLOW_FACTOR: u32 = 4;
 pub struct Source {
     /// The column.
     pub column: usize,
-    /// How long a strip from its node is expected to take.
+    /// The time that a strip from its node is expected to take.
     pub expected: Duration,
-    /// How long 95 of 100 strips from its node take at most.
+    /// The time after which a strip from its node is late and gets a hedge: about the node's p95.
     pub doubted_after: Duration,
 }
 
@@ -36,37 +37,37 @@ enum State {
     Failed,
 }
 
-/// What can be said of the stripe.
+/// The state of the stripe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Strips are still to come.
+    /// More strips are needed and can still arrive.
     Waiting,
-    /// All wanted strips are there.
+    /// All wanted strips have arrived.
     Direct,
-    /// Enough strips are there to recover the wanted ones.
+    /// Enough strips have arrived to recover the wanted ones.
     Decode,
-    /// Too few strips can be had.
+    /// Too few strips are left.
     Lost {
-        /// Strips that arrived or may still.
+        /// Strips that arrived or may still arrive.
         have: usize,
         /// Strips needed.
         need: usize,
     },
 }
 
-/// The gathering of one stripe.
+/// The state of gathering one stripe.
 #[derive(Debug)]
 pub struct Gather {
-    /// Strips that recover the stripe: its filled data columns.
+    /// Strips needed to recover the stripe: the number of its filled data columns.
     need: usize,
     wanted: Vec<usize>,
-    /// Nearest first.
+    /// Sources, nearest first.
     sources: Vec<(Source, State)>,
     decode: bool,
 }
 
 impl Gather {
-    /// Plans a stripe with `need` filled data columns of which `wanted` are asked for.
+    /// Plans a stripe with `need` filled data columns. `wanted` are the columns to return.
     #[must_use]
     pub fn new(need: usize, wanted: &[usize], mut sources: Vec<Source>) -> Self {
         sources.sort_by_key(|source| (source.expected, source.column));
@@ -75,7 +76,7 @@ impl Gather {
         Self { need, wanted: wanted.to_vec(), sources, decode }
     }
 
-    /// Returns the columns to fetch now; each is returned once.
+    /// Returns the columns to fetch now. Each column is returned once.
     pub fn fetch(&mut self, now: Duration) -> Vec<usize> {
         self.doubt(now);
         let mut columns = Vec::new();
@@ -102,7 +103,7 @@ impl Gather {
         columns
     }
 
-    /// Returns when [`Self::fetch`] should be called again although nothing arrives.
+    /// Returns when to call [`Self::fetch`] again even if nothing arrives.
     #[must_use]
     pub fn wake_at(&self) -> Option<Duration> {
         let deadline = |(source, state): &(Source, State)| match state {
@@ -117,13 +118,13 @@ impl Gather {
         self.set(column, State::Arrived);
     }
 
-    /// Notes that a column cannot be had: its node failed, or its strip was wrong.
+    /// Notes that a column is not available: its node failed, or its strip was wrong.
     pub fn failed(&mut self, column: usize) {
         self.set(column, State::Failed);
         self.decode |= self.wanted.contains(&column);
     }
 
-    /// Returns the columns that are doubted and did not arrive since.
+    /// Returns the late columns (stragglers): doubted, and not arrived since.
     pub fn late(&self) -> impl Iterator<Item = usize> {
         let is_late = |(source, state): &(Source, State)| {
             matches!(state, State::Asked { doubted: true, .. }).then_some(source.column)
@@ -131,7 +132,7 @@ impl Gather {
         self.sources.iter().filter_map(is_late)
     }
 
-    /// Returns what can be said of the stripe.
+    /// Returns the state of the stripe.
     #[must_use]
     pub fn progress(&self) -> Progress {
         let is_there =
@@ -207,7 +208,7 @@ mod tests {
     fn a_whole_stripe_comes_from_the_nearest_nodes() {
         let mut gather = Gather::new(4, &[0, 1, 2, 3], sources(&[90, 1, 80, 2, 3, 4]));
         assert_eq!(gather.fetch(ms(0)), [1, 3, 4, 5]);
-        // Equally near data strips need no decoding.
+        // Data strips at equal distance are preferred, because they need no decoding.
         assert_eq!(Gather::new(2, &[0, 1], sources(&[5, 5, 4, 4])).fetch(ms(0)), [0, 1]);
     }
 
@@ -232,8 +233,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever fails in whatever order: with at most m losses the stripe is answered, with more it is Lost, and no
-        /// column is fetched twice.
+        /// Whatever fails, in whatever order: with at most m losses the stripe is answered, with more it is Lost, and
+        /// no column is fetched twice.
         #[test]
         fn ends_with_the_stripe_or_with_its_loss(
             k in 1usize..8, m in 1usize..5, times in prop::collection::vec(1u64..100, 12), lost in prop::collection::vec(any::<bool>(), 12),

@@ -1,5 +1,5 @@
-//! The transport over HTTP: what each call of the node API says and what its answers mean. A [`Carrier`] brings them to
-//! the node.
+//! The node API over HTTP: the requests of each call and the meaning of its answers. A [`Carrier`] brings them to the
+//! node.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,25 +29,25 @@ use crate::{
     tls::{Identity, TlsError},
 };
 
-/// One call, its body included: 16 MiB in this time is the slowest link worth using.
+/// Deadline of one call with its body. The slowest useful link carries 16 MiB in this time.
 const CALL_DEADLINE: Duration = Duration::from_secs(20);
-/// A long poll ends this much after the wait it asked for.
+/// A long poll times out this much after the wait that it asked for.
 const WAIT_GRACE: Duration = Duration::from_secs(5);
-/// JSON answers: a page of a thousand entries of some hundred bytes.
+/// Maximum bytes of a JSON answer: a page of 1,000 entries with some hundred bytes each.
 const JSON_BYTES_MAX: usize = 1024 * 1024;
-/// Error answers are cut here.
+/// Error answers are cut after this many bytes.
 const ERROR_BYTES_MAX: usize = 8 * 1024;
 
-/// Calls nodes by the addresses of a topology.
+/// Calls nodes at the addresses in a topology.
 pub struct HttpTransport {
     carrier: Box<dyn Carrier>,
 }
 
 impl HttpTransport {
-    /// Makes a transport that is known to nodes as `identity`.
+    /// Makes a transport. Nodes know it as `identity`.
     ///
     /// # Errors
-    /// [`TlsError`] when the identity's parts do not fit each other.
+    /// [`TlsError`] if the parts of the identity do not match.
     pub fn new(identity: &Identity, topology: Arc<Topology>) -> Result<Self, TlsError> {
         Ok(Self::over(TlsCarrier::new(identity, topology)?))
     }
@@ -57,7 +57,7 @@ impl HttpTransport {
         Self { carrier: Box::new(carrier) }
     }
 
-    /// Asks how an object is; none when no record is filed under the locator.
+    /// Asks for the health of an object. Returns `None` if no record is filed under the locator.
     ///
     /// # Errors
     /// [`TransportError`].
@@ -67,7 +67,7 @@ impl HttpTransport {
         body.map(|body| read_json(node, &body)).transpose()
     }
 
-    /// Asks what there is to repair.
+    /// Asks for the state of the repair queue.
     ///
     /// # Errors
     /// [`TransportError`].
@@ -75,7 +75,7 @@ impl HttpTransport {
         self.json(node, Call::get("/v1/repairs".to_owned())).await
     }
 
-    /// Lets repairs that were given up wait again.
+    /// Makes repairs that were given up wait again.
     ///
     /// # Errors
     /// [`TransportError`].
@@ -83,7 +83,7 @@ impl HttpTransport {
         self.json(node, Call::new(Method::POST, "/v1/repairs/retry".to_owned())).await
     }
 
-    /// Empties the node, or fills it again; only with its own identity.
+    /// Empties (drains) the node, or lets it take shards again. Only the node's own identity may do this.
     ///
     /// # Errors
     /// [`TransportError`].
@@ -92,7 +92,8 @@ impl HttpTransport {
         self.put(node, format!("/v1/nodes/{node}/drain"), body.into()).await
     }
 
-    /// Asks what becomes of the shards of a node when it is emptied: of those objects after the given one.
+    /// Asks what would happen to a node's shards if it were emptied. The answer covers one page of objects, after the
+    /// given one.
     ///
     /// # Errors
     /// [`TransportError`].
@@ -101,7 +102,7 @@ impl HttpTransport {
         self.json(node, Call::get(format!("/v1/nodes/{node}/drain{after}"))).await
     }
 
-    /// Makes one call and returns the body of its answer, at most `max` bytes; none for 404.
+    /// Makes one call and returns the body of its answer, at most `max` bytes. Returns `None` for status 404.
     async fn call(&self, node: &NodeName, call: Call, max: usize) -> Result<Option<Bytes>, TransportError> {
         let deadline = call.deadline;
         timeout(deadline, self.call_unbounded(node, call, max))
@@ -110,7 +111,8 @@ impl HttpTransport {
     }
 
     async fn call_unbounded(&self, node: &NodeName, call: Call, max: usize) -> Result<Option<Bytes>, TransportError> {
-        // Known beforehand, so that the node reserves memory for this body and not for the largest one.
+        // The length is known beforehand, so the node reserves memory for this body and not for the largest possible
+        // one.
         let length: usize = call.parts.iter().map(Bytes::len).sum();
         let frames: Vec<_> = call.parts.into_iter().map(|part| Ok(Frame::data(part))).collect();
         let request = Request::builder()
@@ -143,7 +145,7 @@ impl HttpTransport {
         self.done(node, Call::new(Method::PUT, path).with(vec![body])).await
     }
 
-    /// Makes a call whose answer has no body of interest; 404 is a refusal.
+    /// Makes a call whose answer has no useful body. Status 404 counts as a refusal.
     async fn done(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
         self.call(node, call, JSON_BYTES_MAX).await?.map(drop).ok_or_else(|| gone(node))
     }

@@ -1,5 +1,5 @@
-//! The files of a node's identity, and whether they are the ones that its configuration wants: what `check-config`
-//! tells of them and what a start refuses are the same.
+//! The files of a node's identity, and the check that they are the ones in its configuration. `check-config` reports
+//! and a start refuses the same faults.
 
 use std::{
     fs, io,
@@ -17,7 +17,7 @@ use crate::{
     tls::{Identity, TlsError},
 };
 
-/// The files that say who a node is, PEM, as `evernear cluster issue` makes them.
+/// The files with a node's identity, in PEM, as `evernear cluster issue` makes them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdentityFiles {
@@ -25,11 +25,11 @@ pub struct IdentityFiles {
     pub authority: PathBuf,
     /// The node's certificate. No default.
     pub certificate: PathBuf,
-    /// The node's private key; other users of the machine may not read it. No default.
+    /// The node's private key. Other users of the machine may not read it. No default.
     pub key: PathBuf,
 }
 
-/// Why an identity is not used; the operator's to mend.
+/// Why an identity is refused. The operator must fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// A certificate cannot be read.
@@ -40,13 +40,13 @@ pub enum IdentityError {
         /// The cause.
         source: io::Error,
     },
-    /// The key cannot be read, or everybody can.
+    /// The key cannot be read, or every user can read it.
     #[error(transparent)]
     Key(#[from] KeyFileError),
-    /// The files do not make an identity.
+    /// The files do not form an identity.
     #[error("the certificate, its key and the authority make no identity")]
     Tls(#[from] TlsError),
-    /// The certificate is of another kind of node.
+    /// The certificate is for another kind of node.
     #[error("the certificate is of role {found}; issue one of role {wanted}")]
     Role {
         /// The role in the certificate.
@@ -54,7 +54,7 @@ pub enum IdentityError {
         /// The role that is needed.
         wanted: &'static str,
     },
-    /// The certificate is another node's.
+    /// The certificate is for another node.
     #[error("the certificate names {certificate}, the configuration {configured}")]
     Name {
         /// The name in the certificate.
@@ -62,16 +62,16 @@ pub enum IdentityError {
         /// The name in the configuration.
         configured: NodeName,
     },
-    /// The certificate's time is over.
+    /// The certificate has expired.
     #[error("the certificate ended at {ended}; issue a new one with `evernear cluster issue`")]
     Ended {
-        /// When, UTC.
+        /// When it expired, in UTC.
         ended: String,
     },
-    /// The certificate's time has not come.
+    /// The certificate is not valid yet.
     #[error("the certificate counts from {begins} only; is this machine's clock right?")]
     Early {
-        /// When, UTC.
+        /// When it becomes valid, in UTC.
         begins: String,
     },
     /// Another authority issued the certificate.
@@ -83,7 +83,7 @@ impl IdentityFiles {
     /// Reads the files.
     ///
     /// # Errors
-    /// [`IdentityError`] when a file cannot be read or is no part of an identity.
+    /// [`IdentityError`] if a file cannot be read or is not part of an identity.
     pub fn read(&self) -> Result<Identity, IdentityError> {
         let certificate = |path: &Path| {
             fs::read_to_string(path).map_err(|source| IdentityError::Read { path: path.to_owned(), source })
@@ -94,8 +94,8 @@ impl IdentityFiles {
 }
 
 impl Identity {
-    /// Checks that this is the identity of a node of this name and role, and that other nodes believe it at `now`: the
-    /// key is the certificate's, the authority issued it, its time has come and is not over.
+    /// Checks that this identity is for a node of this name and role, and that other nodes accept it at `now`: the key
+    /// belongs to the certificate, the authority issued it, and it is valid at that time.
     ///
     /// # Errors
     /// [`IdentityError`].
@@ -106,7 +106,7 @@ impl Identity {
         if self.name() != name {
             return Err(IdentityError::Name { certificate: self.name().clone(), configured: name.clone() });
         }
-        // The key is the certificate's.
+        // Fails unless the key belongs to the certificate.
         self.client_config()?;
         let now = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO));
         self.verify(now).map_err(|error| match error {
@@ -124,7 +124,7 @@ impl Identity {
     }
 }
 
-/// Writes a time for people.
+/// Formats a time for people.
 fn date(time: UnixTime) -> String {
     let seconds = i64::try_from(time.as_secs()).ok();
     let date = seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());

@@ -1,8 +1,8 @@
-//! Files that hold keys or other secrets: small, and closed to the other users of the machine. Every program reads its
-//! own here.
+//! Files with keys or other secrets. They are small and closed to the machine's other users. Every program reads its
+//! own secrets through this module.
 //!
-//! Readable by the owner and, if need be, a group: that is how root gives a key to a service. Readable by everybody is
-//! refused and not warned of, because a warning of a key that leaks is read after it has leaked.
+//! The owner and, if needed, a group may read such a file: this is how root gives a key to a service. A file that
+//! everybody can read is refused. A warning is not enough, because people read it after the key has leaked.
 
 use std::{
     fs::File,
@@ -13,12 +13,12 @@ use std::{
 
 use zeroize::Zeroizing;
 
-/// Keys, certificates and configurations are small; a larger file is not one.
+/// Maximum bytes of a key, certificate or configuration. A larger file is none of these.
 pub const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
-/// Of a file's mode: what users beside owner and group may do.
+/// The permission bits of users outside the owner and the group.
 const OTHERS: u32 = 0o007;
 
-/// Why a file of a key is not used; the operator's to mend.
+/// Why a key file is refused. The operator must fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// The file cannot be read.
@@ -29,13 +29,13 @@ pub enum KeyFileError {
         /// The cause.
         source: io::Error,
     },
-    /// The file is too large to be what it should be.
+    /// The file is too large to be a key file.
     #[error("{} is larger than 64 KiB, which no key is", path.display())]
     Large {
         /// The file.
         path: PathBuf,
     },
-    /// Everybody on this machine may read the file.
+    /// Every user of this machine may access the file.
     #[error(
         "{path} holds a key and is open to every user of this machine (mode {mode:03o}); close it: chmod o= {path}",
         path = path.display()
@@ -48,14 +48,14 @@ pub enum KeyFileError {
     },
 }
 
-/// Reads a file of a key.
+/// Reads a key file.
 ///
 /// # Errors
 /// [`KeyFileError`].
 pub fn read_key_file(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     let failed = |source| KeyFileError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
-    // Of the open file: what is looked at is what is read.
+    // The mode is that of the open file, so the file checked is the file read.
     let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
     if mode & OTHERS != 0 {
         return Err(KeyFileError::Open { path: path.to_owned(), mode });

@@ -1,7 +1,7 @@
-//! Talks to origins: gather, scatter and rebuild as state machines without IO or clock, and the transport that drives
-//! them.
+//! Communication with origins: gather, scatter and rebuild as state machines without IO or clock, and the transport
+//! that drives them.
 //!
-//! [`Reader`] turns a capability into verified blocks, [`Uploader`] turns encoded stripes into durable shards. Both
+//! [`Reader`] turns a capability into verified blocks. [`Uploader`] turns encoded stripes into durable shards. Both
 //! work over any [`Transport`]: [`HttpTransport`] for the network, [`MemoryTransport`] and [`FaultyTransport`] for
 //! tests.
 

@@ -1,4 +1,4 @@
-//! How fast each node answers, from its last answers: what the gather plans by.
+//! The response times of each node, from its recent answers. The gather plans with them.
 
 use std::{
     collections::HashMap,
@@ -9,23 +9,25 @@ use std::{
 use format::{NodeName, Place};
 use tokio::time::Instant;
 
-/// Answers of a node that are remembered.
+/// Number of recent answers remembered for each node.
 const SAMPLES: usize = 64;
-/// After an answer that was wrong or did not come, a node is asked last for this long.
+/// After an answer that was wrong or missing, a node is asked last for this long (back-off).
 const DISTRUST: Duration = Duration::from_secs(30);
-/// Each further wrong answer doubles that, so many times at most: one and a half hours.
+/// Each further wrong answer doubles that time, at most this often: 30 s grows to 64 minutes.
 const DOUBLINGS_MAX: u32 = 7;
-/// A node that others stood in for, and that was not heard of for so long when they did so again, drips: five in a
-/// hundred answers of honest ones are doubted, but others of theirs come meanwhile.
+/// A node counts as stalling (it "drips") when hedged requests replaced it twice, at least this long apart, and it
+/// answered nothing in between. Honest nodes exceed their own p95 in 5 % of answers too, but their other answers arrive
+/// in between and reset the count.
 const SILENCE: Duration = Duration::from_millis(300);
-/// One that drips is asked last for this long, doubled each time that it goes on when it is asked again.
+/// A stalling node is asked last for this long. Each time it stalls again doubles this, up to 4 h 16 min.
 const DRIP_DISTRUST: Duration = Duration::from_secs(120);
-/// So many right answers make one wrong one forgotten.
+/// After this many right answers, one wrong answer is forgotten.
 const RIGHT_FOR_WRONG: u32 = 64;
-/// Answers of light in fibre with detours, per kilometre there and back, and what a node itself takes at first.
+/// The estimate for a node without answers: the round-trip time of light in fibre with detours, per kilometre, plus the
+/// node's own time.
 const PER_KILOMETRE: Duration = Duration::from_micros(15);
 const AT_FIRST: Duration = Duration::from_millis(5);
-/// No answer is doubted before this: below it the clock of a busy machine is noise.
+/// No answer is doubted before this time. Below it, the timers of a busy machine are noise.
 const DOUBT_AFTER_MIN: Duration = Duration::from_millis(30);
 
 #[derive(Debug, Default)]
@@ -35,13 +37,14 @@ struct Answers {
     distrusted_until: Option<Instant>,
     wrong: u32,
     right: u32,
-    /// When a node was late first since it was last heard of, and how often it was distrusted for that.
+    /// When the node was first late since its last answer, and how often it was distrusted for that.
     late_since: Option<Instant>,
     drips: u32,
 }
 
 impl Answers {
-    /// Asked last from now on, for `first`; doubled for each of the `times` before that the node gave reason to.
+    /// From now on the node is asked last for `first`. `times` counts the reasons so far: each one after the first
+    /// doubles that time, at most `DOUBLINGS_MAX` times.
     fn distrust(&mut self, first: Duration, times: u32, now: Instant) {
         let doublings = times.saturating_sub(1).min(DOUBLINGS_MAX);
         self.distrusted_until = self.distrusted_until.max(Some(now + first * (1 << doublings)));
@@ -61,13 +64,13 @@ pub(crate) enum Failure {
     Wrong,
 }
 
-/// Remembered answering times of all nodes.
+/// The response times and failures of all nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     nodes: Mutex<HashMap<NodeName, Answers>>,
 }
 
-/// What to expect of a node.
+/// The expected response time of a node, and the time after which it is doubted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Expectation {
     pub(crate) expected: Duration,
@@ -92,7 +95,7 @@ impl Pace {
         });
     }
 
-    /// Notes an answer that was wrong or did not come. Returns how many wrong ones are remembered.
+    /// Notes an answer that was wrong or missing. Returns the number of wrong answers remembered.
     pub(crate) fn failed(&self, node: &NodeName, how: Failure, now: Instant) -> u32 {
         self.with(node, |answers| {
             if how == Failure::Wrong {
@@ -104,8 +107,9 @@ impl Pace {
         })
     }
 
-    /// Notes that a node was doubted and had not answered when it was no longer needed. Who does that again and again
-    /// is asked last for ever longer, so that one that drips costs little even of the slowest hundredth of reads.
+    /// Notes a straggler: the node was doubted and had still not answered when its answer was no longer needed. A node
+    /// that does this again and again is asked last for longer each time, so a stalling node hardly affects the p99 of
+    /// reads.
     pub(crate) fn late(&self, node: &NodeName, now: Instant) {
         self.with(node, |answers| {
             let since = *answers.late_since.get_or_insert(now);
@@ -116,12 +120,12 @@ impl Pace {
         });
     }
 
-    /// Notes an answer that says nothing about strips, and came.
+    /// Notes that an answer arrived that says nothing about strips.
     pub(crate) fn on_time(&self, node: &NodeName) {
         self.with(node, Answers::heard);
     }
 
-    /// Returns what to expect of a node; by distance as long as it has not answered.
+    /// Returns the expected response time of a node. Without any answers yet, the estimate comes from the distance.
     pub(crate) fn expect(&self, node: &NodeName, kilometres: f64, now: Instant) -> Expectation {
         let by_distance = AT_FIRST + PER_KILOMETRE.mul_f64(kilometres.clamp(0.0, 20_100.0));
         self.with(node, |answers| {
@@ -146,7 +150,8 @@ impl Pace {
     }
 }
 
-/// Distance of a node from here, or half the world when it is not known.
+/// Returns the distance to a node in kilometres. If its place is unknown: 10,000 km, half the greatest distance on
+/// Earth.
 pub(crate) fn kilometres(here: &Place, node: Option<&format::wire::NodeEntry>) -> f64 {
     node.map_or(10_000.0, |node| here.kilometres_to(&node.place))
 }
@@ -176,7 +181,7 @@ mod tests {
             pace.late(&node, now + SILENCE * number);
             pace.answered(&node, Duration::from_millis(7));
         }
-        // Many at once are one hiccup.
+        // Many late answers at once count as one hiccup.
         (0..9).for_each(|_| pace.late(&node, now + SILENCE * 3));
         assert!(!distrusted_at(SILENCE * 3));
         pace.late(&node, now + SILENCE * 4);
@@ -201,7 +206,7 @@ mod tests {
             assert_eq!(pace.failed(&node, Failure::Wrong, now), wrong);
         }
         assert!(distrusted_after(DISTRUST * 127) && !distrusted_after(DISTRUST * 128));
-        // Right answers win trust back, slowly.
+        // Right answers slowly restore trust.
         (0..64 * 9).for_each(|_| pace.answered(&node, Duration::from_millis(7)));
         assert_eq!(pace.failed(&node, Failure::Wrong, now), 2);
     }

@@ -1,5 +1,5 @@
-//! Choosing the nodes of an object: distinct origins by weighted rendezvous, spread over countries, operators,
-//! datacentres and zones as owner and cluster want it. Pure; the spreading itself is [`spread`].
+//! Choosing the nodes of an object: distinct origins by weighted rendezvous hashing, spread over countries, operators,
+//! datacentres and zones as the owner and the cluster require. Pure. The spreading itself is in [`spread`].
 
 mod refusal;
 mod spread;
@@ -16,42 +16,42 @@ use spread::{Family, NoChoice};
 
 use crate::{Bug, planted};
 
-/// What a node's chance to be chosen follows.
+/// What makes a node more likely to be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Weight {
     /// Free bytes: for new objects.
     #[default]
     Free,
-    /// All bytes, used or not: where an object belongs in the long run.
+    /// All bytes, used or free: the place of an object in the long run.
     Capacity,
 }
 
-/// What an owner asks for, and what is already so.
+/// The requirements of a placement, and the columns that are already placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlacementAsk {
     /// Data and parity columns.
     pub redundancy: Redundancy,
-    /// Fixes the draw; 32 random bytes for a new object.
+    /// Determines the draw. A new object takes 32 random bytes.
     pub seed: [u8; 32],
-    /// Only in these places; anywhere when empty.
+    /// Only nodes in these places. Empty: nodes in any place.
     pub wanted: Vec<Domain>,
-    /// In none of these.
+    /// No nodes in these places.
     pub refused: Vec<Domain>,
-    /// At most so many columns in one place of a level, those held among them. Of several for one level the smallest
-    /// counts.
+    /// Maximum number of columns in one place of a level, including columns already held. Of several caps for one
+    /// level, the smallest counts.
     pub caps: Vec<Cap>,
-    /// The nodes of columns that stay where they are; empty when there are none.
+    /// The nodes of columns that stay where they are. Empty if no column is placed yet.
     pub held: Vec<Option<NodeName>>,
-    /// Nodes that take nothing new, as they are down or being emptied.
+    /// Nodes that take no new columns, because they are down or being emptied.
     pub excluded: BTreeSet<NodeName>,
-    /// What a node's chance follows.
+    /// The base of a node's chance.
     pub weight: Weight,
-    /// What its chance is multiplied by, of 255; 255 for nodes that are not here.
+    /// The factor of a node's chance, out of 255. Nodes that are not listed have 255.
     pub preferences: BTreeMap<NodeName, u8>,
 }
 
 impl PlacementAsk {
-    /// Asks for nodes for all columns of a new object, anywhere.
+    /// Asks for nodes for all columns of a new object, in any place.
     #[must_use]
     pub fn new(redundancy: Redundancy, seed: [u8; 32]) -> Self {
         Self {
@@ -68,23 +68,23 @@ impl PlacementAsk {
     }
 }
 
-/// A node for each column, and what the spread really survives.
+/// A node for each column, and the losses that this spread survives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
     /// The node of each column.
     pub nodes: Vec<NodeName>,
-    /// Most columns in one zone.
+    /// Largest number of columns in one zone.
     pub per_zone: usize,
-    /// Whole zones that may be lost at once, whichever they are.
+    /// Number of whole zones that may be lost at once, whichever they are.
     pub zones_survived: usize,
 }
 
 /// Chooses a node for each column that is not held. `bench/results/placement.md` has the cost.
 ///
-/// Of all ways to keep to the caps it takes the one with the node of the highest score, of these the one with the next
-/// highest, and so on. Without a cap for zones at most m / 2 columns lie in one zone when there are enough zones, so
-/// that a lost zone leaves half the parity; else the smallest number that fits, and [`Placement::zones_survived`] says
-/// what that is worth.
+/// Of all choices within the caps, it takes the one that contains the node with the highest score; of these, the one
+/// with the next highest, and so on. Without a cap for zones, at most m / 2 columns lie in one zone if there are enough
+/// zones, so the loss of a zone leaves half the parity. Otherwise the smallest number that fits is used, and
+/// [`Placement::zones_survived`] tells what it survives.
 ///
 /// # Errors
 /// [`PlacementError`].
@@ -129,8 +129,8 @@ pub fn place(ask: &PlacementAsk, nodes: &[NodeEntry]) -> Result<Placement, Place
     })
 }
 
-/// Returns the most columns that [`place`] puts into one zone when its owner caps nothing: m / 2 or the smallest number
-/// that fits; none when there are too few nodes. Costs one pass over the nodes.
+/// Returns the largest number of columns that [`place`] puts into one zone if the owner sets no cap: m / 2, or the
+/// smallest number that fits. Returns `None` if there are too few nodes. Costs one pass over the nodes.
 #[must_use]
 pub fn zone_columns_max(
     redundancy: Redundancy,
@@ -148,13 +148,13 @@ pub fn zone_columns_max(
     (zone_columns_best(redundancy)..=need).find(|cap| room(*cap) >= need)
 }
 
-/// Returns the cap for zones when there are enough of them: a lost zone then leaves half the parity.
+/// Returns the cap for zones if there are enough of them: the loss of a zone then leaves half the parity.
 fn zone_columns_best(redundancy: Redundancy) -> usize {
     (redundancy.parity() / 2).max(1)
 }
 
-/// Chooses `need` of the candidates under the caps of the ask, and under the smallest cap for zones that fits when it
-/// has none.
+/// Chooses `need` of the candidates under the caps of the ask. If the ask has no cap for zones, the smallest that fits
+/// is used.
 fn spread_out(
     ask: &PlacementAsk,
     candidates: &[&NodeEntry],
@@ -184,7 +184,8 @@ fn spread_out(
         if planted(Bug::ZoneCap) {
             return Ok((0..need).collect());
         }
-        // From the least that the zones by themselves allow up to all columns, where only the owner's caps bind.
+        // Binary search, from the smallest cap that the zones alone allow up to all columns, where only the owner's
+        // caps bind.
         let (mut low, mut high) = (zones.least_cap(need).max(zone_columns_best(ask.redundancy)), columns);
         if fits(low) {
             high = low;
@@ -215,13 +216,13 @@ fn spread_out(
     })
 }
 
-/// The places of one level, and how the candidates and the nodes that stay lie in them.
+/// The places of one level, with the candidates and the staying nodes in them.
 struct Groups {
     cap: Cap,
     names: Vec<String>,
     /// The place of each candidate.
     of: Vec<usize>,
-    /// Columns that stay, in each place.
+    /// The number of staying columns in each place.
     held: Vec<usize>,
 }
 
@@ -245,7 +246,7 @@ impl Groups {
         Self { cap, names, of, held }
     }
 
-    /// The smallest cap under which these places together have room for `need`.
+    /// Returns the smallest cap under which these places together have room for `need`.
     fn least_cap(&self, need: usize) -> usize {
         let mut members = vec![0usize; self.names.len()];
         self.of.iter().for_each(|group| members[*group] += 1);
@@ -271,7 +272,7 @@ fn weight(ask: &PlacementAsk, node: &NodeEntry) -> f64 {
     bytes as f64 * f64::from(preference) / f64::from(u8::MAX)
 }
 
-/// How many of the fullest zones together hold no more columns than the parity.
+/// Returns how many of the fullest zones together hold no more columns than the parity.
 fn zones_survived(mut columns: Vec<usize>, parity: usize) -> usize {
     columns.sort_unstable_by(|a, b| b.cmp(a));
     let mut lost = 0;

@@ -1,37 +1,37 @@
-//! Bugs that can be planted, each by its name, to show that the tests find them. Builds without the feature `planted`
-//! have none of it: [`planted`] is a constant there.
+//! Bugs that can be planted by name, to show that the tests find them (mutation testing). Builds without the feature
+//! `planted` contain none of this: [`planted`] is a constant there.
 
 /// A bug, named by what it leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
-    /// A reader takes strips without proof.
+    /// A reader accepts strips without proof.
     StripCheck,
-    /// An upload is acknowledged one shard early.
+    /// An upload is acknowledged one shard too early.
     Quorum,
-    /// A placement does not look at zones.
+    /// A placement ignores zones.
     ZoneCap,
-    /// A shard is taken whatever its root.
+    /// A shard is accepted whatever its root.
     RootCheck,
-    /// Bytes of files are not synced.
+    /// The contents of files are not synced (fsync).
     FileSync,
-    /// Names in folders are not synced.
+    /// The entries of folders are not synced (fsync).
     FolderSync,
-    /// Entries after the last fsync of a log count without a look at them.
+    /// Entries after the last fsync of a log are accepted without a check.
     TornEnd,
-    /// A compaction leaves removals behind.
+    /// A compaction forgets removals (tombstones).
     Tombstone,
-    /// A shard that was uploaded again is collected with its dead past.
+    /// A shard that was uploaded again is garbage-collected with its deleted predecessor.
     Collection,
     /// An older lease replaces a newer one.
     LeaseVersion,
-    /// A lease brings back what was erased.
+    /// A lease revives an erased object.
     Erasure,
-    /// The scrub does not hash.
+    /// The scrub hashes nothing.
     Scrub,
 }
 
 impl Bug {
-    /// All of them.
+    /// All planted bugs.
     pub const ALL: [Self; 12] = [
         Self::StripCheck,
         Self::Quorum,
@@ -48,7 +48,7 @@ impl Bug {
     ];
 }
 
-/// Returns whether a bug is planted: the one that `EVERNEAR_PLANTED` names, for example `StripCheck`.
+/// Returns whether a bug is planted: the one named in `EVERNEAR_PLANTED`, for example `StripCheck`.
 #[cfg(feature = "planted")]
 #[must_use]
 pub fn planted(bug: Bug) -> bool {

@@ -1,4 +1,4 @@
-//! Whether what a configuration names can be had on this machine: folders to write, ports to listen on.
+//! Checks that this machine offers what a configuration names: folders to write to, ports to listen on.
 
 use std::{
     fs::{self, File},
@@ -9,13 +9,13 @@ use std::{
 
 use tokio::net::TcpSocket;
 
-/// Returns whether a folder can be written, or made where it is not there yet, by making a file and removing it:
-/// permissions do not tell of a file system that is mounted read-only.
+/// Checks that a folder is writable, or can be made if it does not exist, by creating a file and removing it.
+/// Permissions alone do not show whether a file system is mounted read-only.
 ///
 /// # Errors
-/// What the system says. A disk without room is not unusable: what is there is read.
+/// The error of the operating system. A full disk is not an error, because its data can still be read.
 pub fn is_usable_folder(folder: &Path) -> io::Result<()> {
-    // The last ancestor of a relative path is empty and means this folder.
+    // The last ancestor of a relative path is empty. It means the current folder.
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
     let probe = there.join(format!(".evernear-check-{}", std::process::id()));
     match File::create(&probe) {
@@ -25,14 +25,14 @@ pub fn is_usable_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Binds a TCP address without listening, so that nobody finds a door that is not there, and lets go of it. Returns
-/// whether another process listens there.
+/// Binds a TCP address and releases it. It does not listen, so no client can connect to a server that does not exist.
+/// Returns whether another process listens there.
 ///
 /// # Errors
-/// When this machine, or this user, cannot have the address at all.
+/// If this machine, or this user, cannot use the address at all.
 pub fn is_port_taken(address: SocketAddr) -> io::Result<bool> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // As a listener does: what is left of ended connections is nobody's.
+    // A listener sets this too: remains of closed connections (TIME_WAIT) do not block the port.
     socket.set_reuseaddr(true)?;
     match socket.bind(address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(true),
@@ -51,7 +51,7 @@ mod tests {
         assert!(is_port_taken(address).unwrap());
         drop(listener);
         assert!(!is_port_taken(address).unwrap());
-        // TEST-NET-1 (RFC 5737): no machine has it.
+        // TEST-NET-1 (RFC 5737): no machine has this address.
         assert!(is_port_taken("192.0.2.1:7400".parse().unwrap()).is_err());
     }
 

@@ -1,5 +1,5 @@
-//! Verified reads: a capability becomes an opened object, a stripe becomes plaintext blocks. Drives [`Gather`] over a
-//! [`Transport`]; every strip is proven under its root before it is used.
+//! Verified reads: a capability becomes an opened object, and a stripe becomes plaintext blocks. The reader drives
+//! [`Gather`] over a [`Transport`]. Every strip is proven under its root before it is used.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -25,27 +25,28 @@ use crate::{
     transport::ShardAsk,
 };
 
-/// Nodes asked for a record before it counts as unknown: records lie on the first m + 1 of the locator's order.
+/// Number of nodes asked for a record before it counts as unknown. Records lie on the first m + 1 nodes in the
+/// locator's rendezvous order.
 pub const RECORD_NODES_MAX: usize = 9;
-/// After a record that does not open, the other nodes have this long to give one that does.
+/// After a record that does not open, the other nodes have this long to return one that does.
 const DOUBT: Duration = Duration::from_secs(1);
 
-/// A strip on a shelf is expected after so long; after the second time the disk under it is doubted like a node.
+/// The expected time of a strip on a shelf, and the time after which its disk is doubted like a node.
 const SHELF_TIME: Duration = Duration::from_millis(2);
 const SHELF_DOUBTED_AFTER: Duration = Duration::from_millis(50);
 
-/// Reports of wrong strips on their way at once, and nodes tried for each.
+/// Maximum number of reports of wrong strips under way at once, and of nodes tried for each.
 const REPORTS_MAX: usize = 8;
 const REPORT_NODES_MAX: usize = 2;
 
 /// Deadlines of a reader.
 #[derive(Debug, Clone, Copy)]
 pub struct ReaderOptions {
-    /// One stripe, with all its hedges.
+    /// The deadline of one stripe, including all its hedged requests.
     pub stripe_deadline: Duration,
-    /// One record, over all nodes asked.
+    /// The deadline of one record, over all nodes asked.
     pub record_deadline: Duration,
-    /// After so long without an answer the next node is asked for a record too.
+    /// After this long without an answer, the next node is also asked for a record (hedged request).
     pub record_hedge: Duration,
 }
 
@@ -59,16 +60,16 @@ impl Default for ReaderOptions {
     }
 }
 
-/// Why something cannot be read.
+/// Why a read failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// No node has a record under this locator; the viewer's fault, or it is too new.
+    /// No node has a record under this locator. The viewer's link is wrong, or the object is very new.
     #[error("no node knows an object {locator}")]
     NotFound {
         /// The locator.
         locator: Locator,
     },
-    /// Nodes could not be asked; try again.
+    /// Nodes did not answer. Try again.
     #[error("no node could be asked for the record of {locator}")]
     Unavailable {
         /// The locator.
@@ -76,26 +77,26 @@ pub enum ReadError {
         /// The last failure.
         source: Option<TransportError>,
     },
-    /// No node's record opens; erased objects among them.
+    /// No node has a record that opens. Erased objects are reported so too.
     #[error("the record does not open")]
     Open(#[from] OpenError),
-    /// Too few strips are intact and reachable; the nodes' fault, try again.
+    /// Too few strips are intact and reachable. The nodes are at fault: try again.
     #[error("stripe {} is lost for now: {have} of {need} strips can be had", stripe.0)]
     Lost {
         /// The stripe.
         stripe: StripeIndex,
-        /// Strips that can be had.
+        /// Strips available.
         have: usize,
         /// Strips needed.
         need: usize,
     },
-    /// The nodes are too slow; try again.
+    /// The nodes are too slow. Try again.
     #[error("stripe {} did not arrive in time", stripe.0)]
     TooSlow {
         /// The stripe.
         stripe: StripeIndex,
     },
-    /// The strips are as written but make no block: whoever stored the object broke it.
+    /// The strips are as they were written but do not give a block. Whoever stored the object is at fault.
     #[error("the object is broken as it was stored")]
     Decode(#[from] DecodeError),
     /// The program ends before the strips are decoded.
@@ -103,23 +104,23 @@ pub enum ReadError {
     Ending {
         /// The stripe.
         stripe: StripeIndex,
-        /// What became of the decoding.
+        /// Why the decoding did not finish.
         source: JoinError,
     },
 }
 
-/// Blocks of one stripe, and what they cost.
+/// Blocks of one stripe, and the cost of reading them.
 #[derive(Debug, Clone)]
 pub struct StripeRead {
-    /// The asked blocks in column order, plaintext.
+    /// The requested blocks as plaintext, in column order.
     pub blocks: Vec<(BlockIndex, Bytes)>,
     /// Distinct nodes whose strips were used.
     pub nodes: BTreeSet<NodeName>,
-    /// Bytes of strips that were pulled, used or not.
+    /// Bytes of strips received from nodes, used or not.
     pub bytes: u64,
     /// Whether strips had to be recovered.
     pub recovered: bool,
-    /// Nodes that sent wrong bytes, with the column.
+    /// Nodes that sent wrong bytes, each with the column.
     pub wrong: Vec<(NodeName, usize)>,
 }
 
@@ -135,16 +136,16 @@ pub struct Reader {
 
 enum Fetched {
     Strip(Bytes),
-    /// From the shelf.
+    /// The strip came from the shelf.
     Held(Bytes),
-    /// The node answered with something that is not the strip.
+    /// The node's answer is not the strip.
     Wrong,
-    /// The node did not answer.
+    /// The strip is not available: the node failed, or no node is known.
     Absent,
 }
 
 impl Reader {
-    /// Makes a reader at a place.
+    /// Makes a reader. `here` is its own place.
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, topology: Arc<Topology>, here: Place, options: ReaderOptions) -> Self {
         Self {
@@ -169,17 +170,18 @@ impl Reader {
         &self.topology
     }
 
-    /// Fetches a record; its lease is verified, its manifests are not opened. Cancel safe.
+    /// Fetches a record. Its lease is verified, but its manifests are not opened. Cancel safe.
     ///
     /// # Errors
-    /// [`ReadError::NotFound`] when every node asked has none, [`ReadError::Unavailable`] when none has it and some did
-    /// not answer.
+    /// [`ReadError::NotFound`] if no node asked has the record. [`ReadError::Unavailable`] if no node returned it and
+    /// some did not answer.
     pub async fn record(&self, locator: &Locator) -> Result<Record, ReadError> {
         let found = self.ask_record(locator, |_, record| Some(record)).await?;
         found.ok_or(ReadError::NotFound { locator: *locator })
     }
 
-    /// Returns what `accept` makes of the first record it takes, or none when nodes gave only such as it does not take.
+    /// Returns the result of `accept` for the first record that it accepts, or `None` if it accepts no record that
+    /// nodes returned.
     async fn ask_record<T>(
         &self,
         locator: &Locator,
@@ -207,7 +209,7 @@ impl Reader {
                 failure.get_or_insert(None);
                 break;
             }
-            // The next node is asked when this one has no answer, or takes its time.
+            // Hedged request: the next node is asked if this one has no record or is late.
             let patience = match &last {
                 Some((_, doubted_after)) if nodes.len() > 0 => left.min(self.options.record_hedge).min(*doubted_after),
                 _ => left,
@@ -230,7 +232,7 @@ impl Reader {
                         if let Some(accepted) = accept(&node, record) {
                             return Ok(Some(accepted));
                         }
-                        // All others at once: that an object is gone, its reader should hear soon.
+                        // Now all other nodes are asked at once, so that the reader of an erased object is told soon.
                         asked.extend(nodes.by_ref().map(|(node, _)| ask(node)));
                         if !doubted {
                             deadline = deadline.min(start.elapsed() + DOUBT);
@@ -249,7 +251,8 @@ impl Reader {
         }
     }
 
-    /// The first of the locator's rendezvous order, nearest first, and after what time each is doubted.
+    /// Returns the first nodes in the locator's rendezvous order, sorted nearest first, each with the time after which
+    /// it is doubted.
     fn record_nodes(&self, locator: &Locator) -> Vec<(NodeName, Duration)> {
         let origins = self.topology.origins();
         let mut names = rendezvous::order(locator.as_bytes(), origins.iter().map(|node| &node.name));
@@ -266,9 +269,9 @@ impl Reader {
 
     /// Fetches and opens an object. Cancel safe.
     ///
-    /// A record that does not open proves nothing: anybody can sign one under this locator with keys of its own. So
-    /// other nodes are asked, and an erasure counts against a record that opens only when the object's own owner signed
-    /// it later.
+    /// A record that does not open proves nothing, because anybody can sign one under this locator with keys of their
+    /// own. So other nodes are asked. If one returns a record that opens, an erasure counts only if the object's own
+    /// owner signed it later.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -292,7 +295,7 @@ impl Reader {
                 self.pace.failed(&node, Failure::Wrong, Instant::now());
                 tracing::warn!(%node, %locator, %error, "a node has a record that does not open");
             } else if other.lease.version > record.lease.version {
-                // What opened proves who the owner is, so this is the owner's later word.
+                // The record that opened proves who the owner is, so this newer lease is the owner's.
                 if other.lease.erased {
                     return Err(OpenError::Erased.into());
                 }
@@ -302,8 +305,8 @@ impl Reader {
         Ok((Arc::new(object), record))
     }
 
-    /// Reads blocks of one stripe: the data columns `columns`, ascending. When too few strips are where `placement`
-    /// says, other copies of the record are asked where the shards have moved. Cancel safe.
+    /// Reads blocks of one stripe. `columns` are data columns in ascending order. If too few strips are where
+    /// `placement` says, other copies of the record are asked for the new places of the shards. Cancel safe.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -317,7 +320,7 @@ impl Reader {
         self.blocks_beside(None, object, placement, stripe, columns).await
     }
 
-    /// As [`Self::blocks`], with strips from a shelf before those of nodes.
+    /// Like [`Self::blocks`], but tries the strips of a shelf before those of nodes.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -347,9 +350,9 @@ impl Reader {
         Ok(read)
     }
 
-    /// Asks all who should have the record where its shards are now; none when nobody says anything new. A copy may be
-    /// as old as the placement in hand, so any other word about a column counts more: a wrong one costs a fetch, never
-    /// a wrong byte.
+    /// Asks all nodes that should have the record for the present places of the shards. Returns `None` if no copy has a
+    /// new one. A copy may be as old as the placement in hand, so any different place is preferred: a wrong one costs a
+    /// fetch, never a wrong byte.
     async fn moved(&self, object: &Object, placement: &[Option<NodeName>]) -> Option<Vec<Option<NodeName>>> {
         let locator = object.locator();
         let asked = self.record_nodes(&locator).into_iter().map(async |(node, _)| {
@@ -505,13 +508,13 @@ impl Reader {
         (column, Some(node), fetched)
     }
 
-    /// Tells an origin of a strip that was wrong or missing, in the background. When many are on their way this one is
-    /// not sent: who reads the strip again reports it again.
+    /// Reports a wrong or missing strip to an origin, in the background. If too many reports are under way, this one is
+    /// dropped: the next reader of the strip reports it again.
     fn report(&self, ticket: Ticket) {
         let Ok(permit) = self.reports.clone().try_acquire_owned() else { return };
         let (transport, origins) = (self.transport.clone(), self.topology.origins_by_distance(&self.here));
         tokio::spawn(async move {
-            // Not the node itself: it may be the liar.
+            // The node itself is not asked, because it may be lying.
             for node in origins.iter().filter(|node| **node != ticket.node).take(REPORT_NODES_MAX) {
                 match transport.report(node, &ticket).await {
                     Ok(()) => break,
@@ -523,7 +526,7 @@ impl Reader {
     }
 }
 
-/// Returns the strip of an answer, if the object's root proves it.
+/// Returns the strip in an answer if the root in the public manifest proves it.
 async fn prove(object: &Arc<Object>, ask: ShardAsk, body: Bytes) -> Option<Bytes> {
     let object = Arc::clone(object);
     let verified = offload(move || verify_slice(object.public(), ask, body)).await;

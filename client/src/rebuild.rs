@@ -1,9 +1,9 @@
-//! Rebuilding the lost columns of one object, as a state machine: which k columns to read from now on. No IO and no
-//! clock.
+//! Rebuilding the lost columns of one object, as a state machine. It decides which k columns to read. It does no IO and
+//! has no clock.
 //!
-//! A lost column costs reading k others, and all lost columns together cost no more: the k reads of a stripe give every
-//! lost strip of it. A source that fails or lies is replaced by the next best; strips read before stay good, because
-//! each was proven under its own root.
+//! Rebuilding one lost column costs reading k others. All lost columns together cost no more, because the k strips read
+//! of a stripe give every lost strip of it. A source that fails or lies is replaced by the next best. Strips read
+//! before stay valid, because each was proven under its own root.
 
 use format::{NodeName, PublicManifest};
 
@@ -12,30 +12,31 @@ use format::{NodeName, PublicManifest};
 pub struct RebuildSource {
     /// The column.
     pub column: usize,
-    /// Its node; none for a column without strips, which is known without reading.
+    /// Its node; `None` for a column without strips, which is known without reading.
     pub node: Option<NodeName>,
 }
 
-/// Too few columns can still be read.
+/// Too few columns are left to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{have} columns can be read where {need} are needed; the object is lost unless a node comes back")]
 pub struct TooFewSources {
-    /// Columns that can be read.
+    /// Columns that can still be read.
     pub have: usize,
     /// Columns needed.
     pub need: usize,
 }
 
-/// The choice of sources of one rebuild.
+/// The choice of sources for one rebuild.
 #[derive(Debug, Clone)]
 pub struct SourceChoice {
     chosen: Vec<RebuildSource>,
-    /// Best last.
+    /// Unused sources, best last.
     spare: Vec<RebuildSource>,
 }
 
 impl SourceChoice {
-    /// Chooses k columns from `healthy`, best first. Columns without strips are free and come before all.
+    /// Chooses k columns from `healthy`, which is sorted best first. Columns without strips cost nothing and come
+    /// first.
     ///
     /// # Errors
     /// [`TooFewSources`].
@@ -56,16 +57,16 @@ impl SourceChoice {
         Ok(Self { chosen: sources, spare })
     }
 
-    /// Returns the k columns to read, in the order that [`format::Rebuild`] takes their strips.
+    /// Returns the k columns to read, in the order in which [`format::Rebuild`] takes their strips.
     #[must_use]
     pub fn chosen(&self) -> &[RebuildSource] {
         &self.chosen
     }
 
-    /// Replaces a column that cannot be read.
+    /// Replaces a column that cannot be read by the next best.
     ///
     /// # Errors
-    /// [`TooFewSources`] when no other is left.
+    /// [`TooFewSources`] if no other column is left.
     pub fn replace(&mut self, column: usize) -> Result<(), TooFewSources> {
         let Some(at) = self.chosen.iter().position(|source| source.column == column) else { return Ok(()) };
         let need = self.chosen.len();

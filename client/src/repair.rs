@@ -1,6 +1,6 @@
-//! Makes lost shards again and moves shards, over any [`Transport`]: reads k columns in windows of stripes, computes
-//! the lost strips, appends them to upload sessions on their new nodes. Everything read is proven under its root;
-//! everything written is checked by the node that takes it. No key is needed anywhere.
+//! Repairs: rebuilds lost shards and moves shards, over any [`Transport`]. A repair reads k columns in windows of
+//! stripes, computes the lost strips, and appends them to upload sessions on their new nodes. Everything read is proven
+//! under its root. The node that takes a shard checks everything written. No key is needed anywhere.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,37 +19,37 @@ use crate::{
     slice::verify_slice,
 };
 
-/// Strips in memory during one rebuild: what is read of one window of stripes. As much again is computed and sent.
+/// Maximum bytes of strips read for one window of stripes. About as much again is computed and sent.
 const WINDOW_BYTES: usize = 16 << 20;
 const _: () = assert!(WINDOW_BYTES <= SHARD_BODY_BYTES_MAX);
 
-/// What to make or move, and from where.
+/// What to rebuild or move, and from which nodes.
 #[derive(Debug, Clone)]
 pub struct RepairPlan {
     /// The object.
     pub public: PublicManifest,
-    /// Columns that can be read, best first. A target among them is moved: only its own column is read.
+    /// Columns that can be read, best first. A target that is also a source is moved: only its own column is read.
     pub sources: Vec<(usize, NodeName)>,
     /// Columns to store, each with its new node.
     pub targets: Vec<(usize, NodeName)>,
-    /// Bytes read and written in a second; unbounded when none.
+    /// Maximum bytes read and written per second; `None` for no limit.
     pub bytes_per_second: Option<u64>,
 }
 
-/// What was done.
+/// The result of a repair.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Repaired {
     /// Columns that are durable on their new nodes.
     pub durable: Vec<(usize, NodeName)>,
-    /// Columns whose new node did not take them, and why.
+    /// Columns that their new node did not take, each with the reason.
     pub failed: Vec<(usize, TransportError)>,
     /// Bytes of strips read.
     pub read_bytes: u64,
     /// Bytes of strips written.
     pub written_bytes: u64,
-    /// Columns whose node sent wrong bytes.
+    /// Columns for which a node sent wrong bytes.
     pub wrong: Vec<(usize, NodeName)>,
-    /// Columns whose node did not give them, and why.
+    /// Columns that a node did not return, each with the reason.
     pub absent: Vec<(usize, NodeName, TransportError)>,
 }
 
@@ -63,10 +63,10 @@ pub enum RepairError {
         #[from]
         source: TooFewSources,
     },
-    /// The ask does not fit the object, or strips of it do not; ours.
+    /// The plan or the strips do not fit the object. Our own software is at fault.
     #[error("the rebuild went wrong")]
     Rebuild(#[from] RebuildError),
-    /// The work was cut short: the process is stopping.
+    /// The process is stopping, so the repair ends early.
     #[error("the rebuild was cut short")]
     Stopped,
 }
@@ -80,18 +80,18 @@ struct Repair<'r> {
     bytes_per_second: Option<u64>,
 }
 
-/// A column on its way to its new node.
+/// An upload session: a column on its way to its new node.
 struct Session {
     column: usize,
     node: NodeName,
     upload: String,
 }
 
-/// Repairs one object. Dropped, it leaves upload sessions that their nodes collect, and shards that were already
-/// durable.
+/// Repairs one object. If the future is dropped, upload sessions remain until their nodes collect them, and shards that
+/// are already durable stay.
 ///
 /// # Errors
-/// [`RepairError`]; a target that fails alone is in [`Repaired::failed`] instead.
+/// [`RepairError`]. If only some targets fail, they are in [`Repaired::failed`] instead.
 pub async fn repair(transport: &Arc<dyn Transport>, ask: RepairPlan) -> Result<Repaired, RepairError> {
     let RepairPlan { public, mut sources, targets, bytes_per_second } = ask;
     let mut repair = Repair { transport, public, done: Repaired::default(), sessions: Vec::new(), bytes_per_second };
@@ -113,7 +113,7 @@ pub async fn repair(transport: &Arc<dyn Transport>, ask: RepairPlan) -> Result<R
 }
 
 impl Repair<'_> {
-    /// Moves one column. False when its node cannot or will not give it: then it is lost like others.
+    /// Moves one column. Returns false if its node does not return it: the column then counts as lost.
     async fn copy(&mut self, column: usize, from: NodeName, to: NodeName) -> Result<bool, RepairError> {
         self.open(vec![(column, to)]).await;
         let strips = self.public.column_strips(column);
@@ -135,7 +135,7 @@ impl Repair<'_> {
         Ok(true)
     }
 
-    /// Makes all lost columns in one pass over k others.
+    /// Rebuilds all lost columns in one pass over k others.
     async fn rebuild(
         &mut self,
         sources: &[(usize, NodeName)],
@@ -162,8 +162,8 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Returns how many stripes from `first` on fit a window that reads `columns` strips of each. All have strips of
-    /// one length.
+    /// Returns how many stripes from `first` on fit into a window that reads `columns` strips of each. All strips of a
+    /// window have one length.
     fn window(&self, first: u64, end: u64, columns: usize) -> u64 {
         let strip = self.public.strip_bytes(StripeIndex(first)).unwrap_or(STRIP_BYTES_MAX).max(1);
         let fit = (WINDOW_BYTES / (strip * columns.max(1))).max(1) as u64;
@@ -172,7 +172,8 @@ impl Repair<'_> {
         (same.take(limit).count() as u64).max(1)
     }
 
-    /// Reads a window of all chosen columns; replaces those that fail. Each column's strips stand in stripe order.
+    /// Reads a window of all chosen columns and replaces those that fail. The strips of each column are in stripe
+    /// order.
     async fn read(
         &mut self,
         choice: &mut SourceChoice,
@@ -204,7 +205,7 @@ impl Repair<'_> {
         self.note(source, answer)
     }
 
-    /// Asks a column for those strips of a window that it has.
+    /// Asks a node for the strips of a window that its column has.
     async fn ask(&self, source: &RebuildSource, first: u64, count: u64) -> Result<Option<Vec<Bytes>>, TransportError> {
         let there = self.public.column_strips(source.column).saturating_sub(first).min(count);
         let (Some(node), 1..) = (&source.node, there) else { return Ok(Some(Vec::new())) };
@@ -215,7 +216,7 @@ impl Repair<'_> {
         Ok(verified.ok().flatten())
     }
 
-    /// Keeps what an answer says of its node.
+    /// Records what an answer tells about its node.
     fn note(
         &mut self,
         source: &RebuildSource,
@@ -253,7 +254,7 @@ impl Repair<'_> {
         }
     }
 
-    /// Hands each column its strips; a node that does not take them is given up.
+    /// Appends its strips to each column's session. A node that does not take them is given up.
     async fn append(&mut self, first: u64, made: Vec<(usize, Vec<Bytes>)>) {
         let transport = self.transport;
         let sent = self.sessions.drain(..).map(|session| {
@@ -292,14 +293,14 @@ impl Repair<'_> {
         }
     }
 
-    /// Drops the sessions; nodes that cannot be told collect them by themselves.
+    /// Aborts the sessions. A node that cannot be told collects its session by itself.
     async fn abandon(&mut self) {
         let transport = self.transport;
         join_all(self.sessions.drain(..).map(async |session| transport.abort(&session.node, &session.upload).await))
             .await;
     }
 
-    /// Waits until the bytes of a window are worth its time.
+    /// Limits the rate: waits until the bytes of a window have taken their time.
     async fn pace(&self, bytes: usize, started: Instant) {
         let Some(rate) = self.bytes_per_second else { return };
         #[expect(clippy::cast_precision_loss, reason = "a pause; a rounding of it does not matter")]
@@ -312,7 +313,7 @@ fn size(strips: &[Bytes]) -> u64 {
     strips.iter().map(|strip| strip.len() as u64).sum()
 }
 
-/// Makes the lost strips of a window. CPU work.
+/// Rebuilds the lost strips of a window. CPU work.
 fn compute(
     public: PublicManifest,
     sources: &[usize],

@@ -1,5 +1,5 @@
-//! Scattering one object, as a state machine: which columns still take strips, and when the upload may be acknowledged.
-//! No IO and no clock.
+//! Scattering one object, as a state machine. It tracks which columns still take strips, and decides when the upload
+//! may be acknowledged. It does no IO and has no clock.
 
 use format::Redundancy;
 
@@ -12,22 +12,22 @@ enum Column {
     Failed,
 }
 
-/// The columns of one upload.
+/// The state of the columns of one upload.
 #[derive(Debug, Clone)]
 pub struct Scatter {
     redundancy: Redundancy,
     columns: Vec<Column>,
 }
 
-/// Too many columns failed for the upload ever to be acknowledged.
+/// Too many columns failed, so the upload can never be acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{left} of {columns} shards can still be stored where {quorum} must be; too many origins failed, try again")]
 pub struct ScatterLost {
-    /// Columns not failed.
+    /// Columns that have not failed.
     pub left: usize,
     /// Columns of the object.
     pub columns: usize,
-    /// Columns that must be durable.
+    /// The write quorum: columns that must be durable.
     pub quorum: usize,
 }
 
@@ -50,7 +50,7 @@ impl Scatter {
         self.columns.get(column) == Some(&Column::Durable)
     }
 
-    /// Notes that a column's shard is durable. A failed column stays failed: strips of it are missing.
+    /// Notes that a column's shard is durable. A failed column stays failed, because strips of it are missing.
     pub fn durable(&mut self, column: usize) {
         self.turn(column, Column::Durable);
     }
@@ -58,7 +58,7 @@ impl Scatter {
     /// Notes that a column failed.
     ///
     /// # Errors
-    /// [`ScatterLost`] when the quorum cannot be reached any more.
+    /// [`ScatterLost`] if the quorum can no longer be reached.
     pub fn failed(&mut self, column: usize) -> Result<(), ScatterLost> {
         self.turn(column, Column::Failed);
         let left = self.columns.iter().filter(|column| **column != Column::Failed).count();
@@ -66,14 +66,14 @@ impl Scatter {
         if left < quorum { Err(ScatterLost { left, columns, quorum }) } else { Ok(()) }
     }
 
-    /// Returns whether k + ceil(m / 2) columns are durable. The spread over zones holds for every subset: no zone
-    /// has more columns than the placement gave it.
+    /// Returns whether the write quorum, k + ceil(m / 2) columns, is durable. The spread over zones also holds for
+    /// every subset of columns: no zone has more than the placement gave it.
     #[must_use]
     pub fn may_acknowledge(&self) -> bool {
         self.count_durable() + usize::from(planted(Bug::Quorum)) >= self.redundancy.quorum()
     }
 
-    /// Returns whether no column is open.
+    /// Returns whether every column is durable or failed.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         !self.columns.contains(&Column::Open)

@@ -1,22 +1,22 @@
-//! Strips kept near a reader, so that not every read asks a node.
+//! A shelf: a cache of strips near a reader, so that not every read asks a node.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::ShardAsk;
 
-/// What nodes answered to asks for one strip. A [`crate::Reader`] proves what comes from here like a node's word.
+/// Cached answers to requests for one strip. A [`crate::Reader`] proves a cached answer as it proves a node's.
 #[async_trait]
 pub trait Shelf: Send + Sync {
-    /// Whether the answer is likely to be here; wrong either way costs time and nothing else.
+    /// Returns whether the answer is probably here. A wrong guess costs only time.
     fn holds(&self, ask: &ShardAsk) -> bool;
 
-    /// Returns the answer, if it is here.
+    /// Returns the answer, or `None` if it is not here.
     async fn get(&self, ask: &ShardAsk) -> Option<Bytes>;
 
-    /// Is offered what a node answered, proven.
+    /// Offers a proven answer of a node. The shelf may keep it.
     fn offer(&self, ask: &ShardAsk, body: &Bytes);
 
-    /// Is told that what it gave is not the strip.
+    /// Reports that an answer of this shelf was not the strip.
     fn wrong(&self, ask: &ShardAsk);
 }

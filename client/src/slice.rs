@@ -1,11 +1,12 @@
-//! Strips of a shard as a node sent them, proven under the shard's root before anybody uses them.
+//! Strips of a shard as a node sent them, proven under the shard's root before use.
 
 use bytes::Bytes;
 use format::{PublicManifest, StripeIndex, verify_strip, wire::ShardSlice};
 
 use crate::{Bug, ShardAsk, planted};
 
-/// Returns the asked strips if the body proves each of them under the column's root. CPU work on all their bytes.
+/// Returns the requested strips if the body proves each of them under the column's root, else `None`. Costs CPU time
+/// for hashing all their bytes.
 #[must_use]
 pub fn verify_slice(public: &PublicManifest, ask: ShardAsk, body: Bytes) -> Option<Vec<Bytes>> {
     let stripes = ask.first..ask.first.checked_add(ask.count)?;

@@ -1,7 +1,7 @@
-//! Mutual TLS between nodes: version 1.3 only, key exchange X25519MLKEM768 only, certificates of the cluster's own
-//! authority with ML-DSA-65 keys. Nothing here is classical only.
+//! Mutual TLS between nodes: TLS 1.3 only, key exchange X25519MLKEM768 only, and certificates of the cluster's own
+//! authority with ML-DSA-65 keys. No part relies on classical cryptography alone (post-quantum TLS).
 //!
-//! A certificate says who its holder is by one DNS name, `NAME.ROLE.evernear.internal`; the name is never resolved.
+//! A certificate identifies its holder by one DNS name, `NAME.ROLE.evernear.internal`. The name is never resolved.
 
 use std::sync::Arc;
 
@@ -23,20 +23,20 @@ use x509_parser::{extensions::GeneralName, prelude::FromDer};
 use zeroize::Zeroizing;
 
 const DOMAIN: &str = "evernear.internal";
-/// Clocks of nodes may differ by this much when a certificate is fresh.
+/// A new certificate is valid from this long before its issue, because the clocks of nodes may differ.
 const CLOCK_SKEW: Duration = Duration::days(2);
 const AUTHORITY_LIFETIME: Duration = Duration::days(20 * 365);
 const NODE_LIFETIME: Duration = Duration::days(2 * 365);
-/// The one protocol of the node API (RFC 9113 section 3.2).
+/// The only ALPN protocol of the node API, HTTP/2 (RFC 9113 section 3.2).
 const ALPN: &[u8] = b"h2";
 
-/// Why TLS material cannot be made or used. The fault is the operator's unless said otherwise.
+/// Why TLS material cannot be made or used. The operator is at fault unless stated otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A PEM text has no usable item.
     #[error("no usable {what} in the PEM text")]
     Pem {
-        /// Certificate or private key.
+        /// The kind of item: certificate or private key.
         what: &'static str,
     },
     /// A certificate could not be made.
@@ -45,15 +45,15 @@ pub enum TlsError {
     /// rustls refuses the material.
     #[error("the certificate, its key and its authority do not fit each other")]
     Refused(#[from] rustls::Error),
-    /// The authority cannot verify anybody.
+    /// The certificate of the authority cannot verify any other.
     #[error("the authority's certificate cannot verify anybody")]
     Authority(#[from] rustls::server::VerifierBuilderError),
-    /// A certificate names no node of a cluster; a peer's fault when it is a peer's.
+    /// A certificate does not name a node. If a peer sent it, the peer is at fault.
     #[error("the certificate names no node: expected one name NAME.ROLE.{DOMAIN}")]
     Name,
 }
 
-/// The name that a node's certificate carries and its callers expect.
+/// Returns the name in a node's certificate, which its callers expect.
 #[must_use]
 pub fn server_name(name: &NodeName, role: Role) -> ServerName<'static> {
     ServerName::try_from(dns_name(name, role)).expect("a node name and a role are DNS labels")
@@ -74,7 +74,7 @@ fn parse_dns_name(text: &str) -> Option<(NodeName, Role)> {
     Some((name.parse().ok()?, role))
 }
 
-/// Returns who the holder of a verified chain is.
+/// Returns the name and role of the holder of a verified chain.
 ///
 /// # Errors
 /// [`TlsError::Name`].
@@ -92,11 +92,11 @@ pub fn peer_of(certificates: &[CertificateDer<'_>]) -> Result<(NodeName, Role), 
 pub struct Issued {
     /// The certificate.
     pub certificate: String,
-    /// PKCS #8 private key; wiped on drop.
+    /// PKCS #8 private key. It is wiped on drop.
     pub key: Zeroizing<String>,
 }
 
-/// The authority's signing key. rcgen makes ML-DSA keys but does not read them back, so AWS-LC does.
+/// The authority's signing key. rcgen can make ML-DSA keys but cannot read them back, so AWS-LC reads them.
 struct AuthorityKey {
     pair: PqdsaKeyPair,
     pem: Zeroizing<String>,
@@ -161,13 +161,13 @@ impl Authority {
         Ok(Self { certificate: certificate.to_owned(), issuer: Issuer::from_ca_cert_pem(certificate, key)? })
     }
 
-    /// Returns the certificate that every node must know.
+    /// Returns the certificate that every node must have.
     #[must_use]
     pub fn certificate_pem(&self) -> &str {
         &self.certificate
     }
 
-    /// Returns the private key: whoever has it can join the cluster under any name.
+    /// Returns the private key. Whoever has it can join the cluster under any name.
     #[must_use]
     pub fn key_pem(&self) -> Zeroizing<String> {
         self.issuer.key().pem.clone()
@@ -199,7 +199,7 @@ fn params(lifetime: Duration) -> CertificateParams {
     params
 }
 
-/// Who this process is to other nodes.
+/// The identity of this process towards other nodes.
 pub struct Identity {
     name: NodeName,
     role: Role,
@@ -235,7 +235,8 @@ impl Identity {
         self.role
     }
 
-    /// Returns what a server of the node API needs; callers without a certificate of the cluster are refused.
+    /// Returns the TLS configuration for a server of the node API. It refuses callers without a certificate of the
+    /// cluster.
     ///
     /// # Errors
     /// [`TlsError`].
@@ -250,7 +251,7 @@ impl Identity {
         Ok(Arc::new(config))
     }
 
-    /// Returns what a caller of the node API needs.
+    /// Returns the TLS configuration for a caller of the node API.
     ///
     /// # Errors
     /// [`TlsError`].
@@ -263,7 +264,7 @@ impl Identity {
         Ok(Arc::new(config))
     }
 
-    /// Verifies the own certificate as a peer of the same authority does.
+    /// Verifies its own certificate as a peer of the same authority would.
     pub(crate) fn verify(&self, now: UnixTime) -> Result<(), TlsError> {
         let verifier = WebPkiClientVerifier::builder_with_provider(self.roots()?, provider()).build()?;
         let (own, between) = self.chain.split_first().ok_or(TlsError::Name)?;
@@ -278,7 +279,7 @@ impl Identity {
     }
 }
 
-/// AWS-LC with the hybrid group alone: a peer that cannot do it is refused.
+/// AWS-LC with only the hybrid key exchange group. A peer that lacks it is refused.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
         kx_groups: vec![crypto::aws_lc_rs::kx_group::X25519MLKEM768],

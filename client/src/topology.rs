@@ -8,26 +8,27 @@ use format::{
     wire::{NodeEntry, Role},
 };
 
-/// The known nodes. Cheap to read, replaced as a whole.
+/// The known nodes. They are cheap to read and replaced as a whole.
 #[derive(Debug)]
 pub struct Topology {
     nodes: ArcSwap<Vec<NodeEntry>>,
 }
 
 impl Topology {
-    /// Starts with these nodes, for example the seeds of a configuration.
+    /// Starts with these nodes, for example the seeds in a configuration.
     #[must_use]
     pub fn new(nodes: Vec<NodeEntry>) -> Self {
         Self { nodes: ArcSwap::from_pointee(nodes) }
     }
 
-    /// Returns the nodes as they are now.
+    /// Returns the present nodes.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Vec<NodeEntry>> {
         self.nodes.load_full()
     }
 
-    /// Replaces all nodes. An empty list is ignored: a node that knows nobody must not make us forget everybody.
+    /// Replaces all nodes. An empty list is ignored: the answer of a node that knows no other must not delete all nodes
+    /// here.
     pub fn replace(&self, nodes: Vec<NodeEntry>) {
         if !nodes.is_empty() {
             self.nodes.store(Arc::new(nodes));

@@ -1,4 +1,4 @@
-//! How to reach nodes: one call of the node API for each method, over HTTP, in memory, or with faults.
+//! The calls to nodes: one method for each call of the node API, over HTTP, in memory, or with faults.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -7,7 +7,7 @@ use format::{
     wire::{ChangePage, LocatorPage, NodeEntry, Note, Ticket},
 };
 
-/// Which strips of which shard.
+/// A request for consecutive strips of one shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ShardAsk {
     /// The object.
@@ -23,18 +23,18 @@ pub struct ShardAsk {
 /// Why a call to a node failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
-    /// The node is not in the list of nodes, or has no address.
+    /// The node is not in the topology, or has no address.
     #[error("node {node} is not known")]
     Unknown {
         /// The node.
         node: NodeName,
     },
-    /// The node cannot be reached or broke the connection; another node may do.
+    /// The node cannot be reached, or it broke the connection. Another node may succeed.
     #[error("node {node} cannot be reached: {reason}")]
     Unreachable {
         /// The node.
         node: NodeName,
-        /// What the network said.
+        /// The error of the network.
         reason: String,
     },
     /// The node did not answer in time.
@@ -43,38 +43,38 @@ pub enum TransportError {
         /// The node.
         node: NodeName,
     },
-    /// The node refused: the request is wrong there and will be again.
+    /// The node refused the request. Sending it again does not help.
     #[error("node {node} refused ({status}): {reason}")]
     Refused {
         /// The node.
         node: NodeName,
         /// HTTP status.
         status: u16,
-        /// What the node said.
+        /// The node's reason.
         reason: String,
     },
-    /// The node failed; another node, or later, may do.
+    /// The node failed. Another node may succeed, or this one later.
     #[error("node {node} failed ({status}): {reason}")]
     Failed {
         /// The node.
         node: NodeName,
         /// HTTP status.
         status: u16,
-        /// What the node said.
+        /// The node's reason.
         reason: String,
     },
-    /// The node's answer is not what the API says.
+    /// The node's answer violates the API.
     #[error("node {node} answered nonsense: {reason}")]
     Nonsense {
         /// The node.
         node: NodeName,
-        /// What is wrong with it.
+        /// The violation.
         reason: String,
     },
 }
 
 impl TransportError {
-    /// Returns whether the same call may succeed later or elsewhere.
+    /// Returns whether the same call may succeed later or at another node.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         !matches!(self, Self::Refused { .. } | Self::Unknown { .. })
@@ -82,19 +82,19 @@ impl TransportError {
 }
 
 /// The node API, method by method; `format::wire` has the table. Every method ends in bounded time and may be dropped
-/// at any await: a dropped call leaves at most an upload session, which the node collects.
+/// at any await. A dropped call leaves at most an upload session, which the node collects.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
-    /// Reads strips of a shard: the body of a `ShardSlice`, unverified.
+    /// Reads strips of a shard. Returns the body of a `ShardSlice`, unverified.
     async fn read_shard(&self, node: &NodeName, ask: ShardAsk) -> Result<Bytes, TransportError>;
 
-    /// Reads a record, unverified; none when the node has none.
+    /// Reads a record, unverified. Returns `None` if the node has none.
     async fn record(&self, node: &NodeName, locator: &Locator) -> Result<Option<Bytes>, TransportError>;
     /// Files a record.
     async fn put_record(&self, node: &NodeName, locator: &Locator, record: Bytes) -> Result<(), TransportError>;
     /// Renews a lease.
     async fn put_lease(&self, node: &NodeName, locator: &Locator, envelope: Bytes) -> Result<(), TransportError>;
-    /// Lists an owner's locators in order, from the one after `after`.
+    /// Lists an owner's locators in order, starting after `after`.
     async fn locators(
         &self,
         node: &NodeName,
@@ -104,21 +104,21 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Opens an upload session for one shard.
     async fn create_upload(&self, node: &NodeName) -> Result<String, TransportError>;
-    /// Appends strips from stripe `first` on.
+    /// Appends strips, starting with that of stripe `first`.
     async fn append(&self, node: &NodeName, upload: &str, first: u64, strips: &[Bytes]) -> Result<(), TransportError>;
-    /// Makes the shard durable as a column of the object of this public manifest.
+    /// Makes the shard durable as one column of the object with this public manifest.
     async fn commit(&self, node: &NodeName, upload: &str, column: usize, public: Bytes) -> Result<(), TransportError>;
     /// Drops an upload session.
     async fn abort(&self, node: &NodeName, upload: &str) -> Result<(), TransportError>;
 
-    /// Reads a policy envelope, unverified; none when the node has none.
+    /// Reads a policy envelope, unverified. Returns `None` if the node has none.
     async fn policy(
         &self,
         node: &NodeName,
         owner: &OwnerId,
         name: &PolicyName,
     ) -> Result<Option<Bytes>, TransportError>;
-    /// Files a policy envelope; its blobs must be there.
+    /// Files a policy envelope. The node must already have its blobs.
     async fn put_policy(
         &self,
         node: &NodeName,
@@ -126,23 +126,24 @@ pub trait Transport: Send + Sync + 'static {
         name: &PolicyName,
         envelope: Bytes,
     ) -> Result<(), TransportError>;
-    /// Brings an owner's order to the edges' caches.
+    /// Brings an owner's purge order for the edges' caches.
     async fn purge(&self, node: &NodeName, envelope: Bytes) -> Result<(), TransportError>;
-    /// Reads a blob, unverified; none when the node has none.
+    /// Reads a blob, unverified. Returns `None` if the node has none.
     async fn blob(&self, node: &NodeName, id: &BlobId) -> Result<Option<Bytes>, TransportError>;
     /// Files a blob.
     async fn put_blob(&self, node: &NodeName, id: &BlobId, blob: Bytes) -> Result<(), TransportError>;
 
-    /// Reads a note of the edges; none when there is none.
+    /// Reads a note of the edges. Returns `None` if the node has none.
     async fn note(&self, node: &NodeName, id: &NoteId) -> Result<Option<Note>, TransportError>;
-    /// Files a note in place of the version before it. False: another version is held.
+    /// Files a note in place of the previous version (compare and swap). Returns false if the node holds another
+    /// version.
     async fn put_note(&self, node: &NodeName, id: &NoteId, note: &Note) -> Result<bool, TransportError>;
 
     /// Lists the nodes of the cluster.
     async fn nodes(&self, node: &NodeName) -> Result<Vec<NodeEntry>, TransportError>;
-    /// Tells `node` about this process.
+    /// Announces this process to `node`.
     async fn announce(&self, node: &NodeName, entry: &NodeEntry) -> Result<(), TransportError>;
-    /// Tells `node` that a strip read was wrong; it is looked into before anything comes of it.
+    /// Reports to `node` that a strip was wrong. The report is verified before it has any effect.
     async fn report(&self, node: &NodeName, ticket: &Ticket) -> Result<(), TransportError>;
     /// Waits up to `wait_seconds` for changes after `since`.
     async fn changes(&self, node: &NodeName, since: u64, wait_seconds: u32) -> Result<ChangePage, TransportError>;

@@ -1,4 +1,4 @@
-//! Uploads of encoded objects: drives [`Scatter`] over a [`Transport`], one bounded lane for each column.
+//! Uploads of encoded objects: drives [`Scatter`] over a [`Transport`], with one bounded queue (lane) for each column.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,20 +23,21 @@ use crate::{
     scatter::{Scatter, ScatterLost},
 };
 
-/// Strips that wait for one node: with the stripe being encoded, that is what an upload holds in memory.
+/// Number of strips that may wait for one node. An upload holds these and the stripe being encoded in memory.
 const LANE_STRIPS: usize = 2;
-/// A node that does not take a strip for so long has failed, as long as enough others go on.
+/// A node that does not take a strip for this long has failed, as long as enough others continue.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// After the quorum the other columns have this long to become durable before the record is filed without them.
+/// After the quorum is durable, the stragglers have this long to become durable too. Then the record is filed without
+/// them.
 const STRAGGLERS: Duration = Duration::from_secs(2);
-/// Copies of the record of an inline object, which holds its bytes: as many as the smallest sharded objects have
-/// shards.
+/// Copies of the record of an inline object. The record contains the object's bytes, so there are as many copies as the
+/// smallest sharded objects have shards.
 const INLINE_COPIES: usize = 4;
 
-/// Why an upload failed. Nothing was acknowledged; shards already stored are collected by their origins.
+/// Why an upload failed. Nothing was acknowledged, and origins collect shards that are already stored.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
-    /// The cluster is too small for the redundancy and the places.
+    /// No placement was found: there are too few nodes, or the places and caps leave too little room.
     #[error("the object cannot be placed")]
     Placement(#[from] PlacementError),
     /// Too many origins failed.
@@ -57,21 +58,21 @@ pub enum UploadError {
         /// The last failure.
         source: Option<TransportError>,
     },
-    /// The record's parts do not fit each other; the caller's fault.
+    /// The parts of the record do not match. The caller is at fault.
     #[error("the record does not fit its object")]
     Inconsistent(#[from] RecordError),
 }
 
-/// What is durable.
+/// What an upload made durable.
 #[derive(Debug, Clone)]
 pub struct Receipt {
-    /// The node of each durable column; none where it failed.
+    /// The node of each durable column; `None` where it failed.
     pub placement: Vec<Option<NodeName>>,
-    /// Columns durable.
+    /// Number of durable columns.
     pub durable: usize,
-    /// Copies of the record.
+    /// Number of copies of the record.
     pub records: usize,
-    /// What the spread survives; none for inline objects.
+    /// The losses that the spread survives; `None` for inline objects.
     pub spread: Option<Placement>,
 }
 
@@ -80,9 +81,9 @@ struct Lane {
     task: JoinHandle<Result<String, TransportError>>,
 }
 
-/// One object on its way to its origins.
+/// One upload: an object on its way to its origins.
 ///
-/// Dropping it abandons the upload; origins collect the sessions.
+/// Dropping it abandons the upload, and origins collect the sessions.
 pub struct Uploader {
     transport: Arc<dyn Transport>,
     topology: Arc<Topology>,
@@ -90,7 +91,7 @@ pub struct Uploader {
     sharded: Option<Sharded>,
 }
 
-/// All of a [`PlacementAsk`] but the redundancy, which the first stripe tells.
+/// A [`PlacementAsk`] without the redundancy, which is known only with the first stripe.
 #[derive(Debug, Clone)]
 struct PlacementAskBase {
     seed: [u8; 32],
@@ -108,7 +109,7 @@ struct Sharded {
 }
 
 impl Uploader {
-    /// Begins an upload; `seed` are 32 random bytes that fix the draw of nodes.
+    /// Begins an upload. `seed` is 32 random bytes that determine the draw of nodes.
     #[must_use]
     pub fn begin(
         transport: Arc<dyn Transport>,
@@ -121,25 +122,25 @@ impl Uploader {
         Self { transport, topology, ask, sharded: None }
     }
 
-    /// Bounds the columns in one place.
+    /// Limits the columns in one place.
     #[must_use]
     pub fn with_caps(mut self, caps: Vec<format::Cap>) -> Self {
         self.ask.caps = caps;
         self
     }
 
-    /// Prefers some nodes to others: a node's chance is multiplied by its number, of 255.
+    /// Prefers some nodes over others: the chance of a node is multiplied by its number, out of 255.
     #[must_use]
     pub fn with_preferences(mut self, preferences: BTreeMap<NodeName, u8>) -> Self {
         self.ask.preferences = preferences;
         self
     }
 
-    /// Hands a stripe to its nodes. Waits while their lanes are full. Not cancel safe: a stripe half handed out is
-    /// lost.
+    /// Hands a stripe to its nodes and waits while their queues are full (backpressure). Not cancel safe: a stripe that
+    /// is only partly handed out is lost.
     ///
     /// # Errors
-    /// [`UploadError::Placement`] on the first stripe, [`UploadError::Lost`] when too many nodes failed.
+    /// [`UploadError::Placement`] on the first stripe; [`UploadError::Lost`] if too many nodes failed.
     pub async fn send(&mut self, stripe: EncodedStripe) -> Result<(), UploadError> {
         let mut sharded = match self.sharded.take() {
             Some(sharded) => sharded,
@@ -158,8 +159,8 @@ impl Uploader {
         Ok(Sharded { placement, scatter: Scatter::new(redundancy), lanes, last: None })
     }
 
-    /// Makes the shards durable and files the record. Returns once k + ceil(m / 2) columns and enough copies of the
-    /// record are durable; slower columns had `STRAGGLERS` to join.
+    /// Makes the shards durable and files the record. Returns once the quorum, k + ceil(m / 2) columns, and enough
+    /// copies of the record are durable. Stragglers had `STRAGGLERS` to join.
     ///
     /// # Errors
     /// [`UploadError`].
@@ -188,7 +189,7 @@ impl Lane {
             let upload = transport.create_upload(&node).await?;
             while let Some((first, strip)) = waiting.recv().await {
                 if let Err(error) = transport.append(&node, &upload, first, &[strip]).await {
-                    // The session is of no use any more; if the node is down, it collects it itself.
+                    // The session is useless now. If the node is down, it collects the session itself.
                     let _ = transport.abort(&node, &upload).await;
                     return Err(error);
                 }
@@ -218,7 +219,7 @@ impl Sharded {
         Ok(())
     }
 
-    /// Gives a column up and keeps the reason.
+    /// Gives up a column and keeps the reason.
     async fn fail(&mut self, column: usize) -> Result<(), UploadError> {
         if let Some(Lane { strips, task }) = self.lanes[column].take() {
             drop(strips);
@@ -240,7 +241,7 @@ impl Sharded {
             drop(strips);
             let (transport, node) = (transport.clone(), self.placement.nodes[column].clone());
             let public = sealed.public.encoded().clone();
-            // A task of its own: a straggler goes on after the acknowledgement.
+            // The commit is a task of its own, so a straggler continues after the acknowledgement.
             commits.push(tokio::spawn(async move {
                 let committed = async {
                     let upload = task.await.map_err(|_| unfinished(&node))??;
@@ -287,9 +288,9 @@ fn unfinished(node: &NodeName) -> TransportError {
     TransportError::Unreachable { node: node.clone(), reason: "its lane was cancelled".to_owned() }
 }
 
-/// Returns the origins that hold a record besides those with shards: the first m + 1 of the locator's rendezvous order,
-/// so that it survives what the shards survive. The record of an inline object holds its bytes, so the owner's places
-/// bind it as they bind shards.
+/// Returns the origins that hold a record besides those with shards: the first m + 1 in the locator's rendezvous order,
+/// so that the record survives the same losses as the shards. The record of an inline object contains the object's
+/// bytes, so the owner's places apply to it as to shards.
 #[must_use]
 pub fn record_homes<'a>(record: &Record, origins: &'a [NodeEntry]) -> Vec<&'a NodeName> {
     let redundancy = record.public.redundancy();
@@ -301,7 +302,7 @@ pub fn record_homes<'a>(record: &Record, origins: &'a [NodeEntry]) -> Vec<&'a No
     homes
 }
 
-/// Returns all that hold a record: its homes, and the nodes with shards.
+/// Returns all origins that hold a record: its homes and the nodes with shards.
 #[must_use]
 pub fn record_holders(record: &Record, origins: &[NodeEntry]) -> BTreeSet<NodeName> {
     record_homes(record, origins).into_iter().chain(record.placement.iter().flatten()).cloned().collect()

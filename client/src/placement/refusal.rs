@@ -1,13 +1,13 @@
-//! Why an object cannot be placed, so that whoever reads it knows which cap or place to change, and by how much.
+//! Why an object cannot be placed. The message tells which cap or place to change, and by how much.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use format::{Cap, Domain, Redundancy};
 
-/// Why an object cannot be placed. Asking again helps once nodes, places or caps are others.
+/// Why an object cannot be placed. A retry helps only after nodes, places or caps have changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlacementError {
-    /// The cluster, or what the owner allows of it, is too small.
+    /// The cluster, or the part of it that the owner allows, has too few nodes.
     #[error(
         "{redundancy} needs {}, {} short: {have} of {known} known ones {}{}; {}",
         origins(*need, redundancy.columns()), need - have, fitting(wanted, refused), unfit(*full, *leaving), remedy(*full)
@@ -15,15 +15,15 @@ pub enum PlacementError {
     TooFew {
         /// The redundancy.
         redundancy: Redundancy,
-        /// Origins needed besides those that hold columns already.
+        /// Origins needed, besides those that already hold columns.
         need: usize,
-        /// Origins that fit.
+        /// Origins that may take a column.
         have: usize,
-        /// Origins known.
+        /// All known origins.
         known: usize,
-        /// Origins in allowed places that have no space left above their reserve.
+        /// Origins in allowed places with no space left above their reserve.
         full: usize,
-        /// Origins in allowed places that take nothing new: they are down or being emptied.
+        /// Origins in allowed places that take no new columns, because they are down or being emptied.
         leaving: usize,
         /// Places wanted.
         wanted: Vec<Domain>,
@@ -38,15 +38,14 @@ pub enum PlacementError {
     Capped {
         /// The redundancy.
         redundancy: Redundancy,
-        /// Origins needed besides those that hold columns already.
+        /// Origins needed, besides those that already hold columns.
         need: usize,
-        /// The most that the caps allow.
+        /// The largest number of columns that the caps allow.
         room: usize,
-        /// The caps that bind, each with the places that are full under it.
+        /// The binding caps, each with the places that are full under it.
         binding: BTreeMap<Cap, BTreeSet<String>>,
     },
-    /// The caps are of places that lie across each other in three ways, and no placement was found, though one may
-    /// exist.
+    /// The caps are for levels whose places cross in three ways. No placement was found, though one may exist.
     #[error(
         "no placement of {redundancy} was found under caps for places that cross in three ways; drop one of {}",
         list(caps)
@@ -60,14 +59,14 @@ pub enum PlacementError {
 }
 
 impl PlacementError {
-    /// Names the caps that bind, each with the places that are full under it; empty when none does.
+    /// Returns the names of the binding caps, each with the places that are full under it. Empty if no cap binds.
     #[must_use]
     pub fn full_places(&self) -> String {
         if let Self::Capped { binding, .. } = self { reached(binding) } else { String::new() }
     }
 }
 
-/// Places named in a message before it says how many more.
+/// Maximum number of places named in a message; the rest are counted.
 const NAMED_MAX: usize = 4;
 
 fn list<T: ToString>(items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>) -> String {
@@ -77,7 +76,8 @@ fn list<T: ToString>(items: impl IntoIterator<Item = T, IntoIter: ExactSizeItera
     if more == 0 { named } else { format!("{named} and {more} more") }
 }
 
-/// All columns of a new object need an origin; of one that is repaired, those that lost theirs.
+/// Formats the number of origins needed. A new object needs one for each column; a repair needs one for each lost
+/// column.
 fn origins(need: usize, columns: usize) -> String {
     let more = if need < columns { "more " } else { "" };
     format!("{need} {more}origin{}", if need == 1 { "" } else { "s" })

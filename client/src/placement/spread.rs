@@ -1,35 +1,35 @@
-//! Choosing some of many candidates so that no group has more than its room, where candidates lie in groups of several
-//! kinds at once (an operator and a zone, say) and the kinds cross. Pure, and of numbers only.
+//! Choosing some of many candidates so that no group exceeds its room. Each candidate lies in groups of several kinds
+//! at once (for example an operator and a zone), and the kinds cross. Pure, with numbers only.
 //!
-//! Two nested kinds on either side make it a flow: source -> coarse group -> fine group -> cell -> fine group of the
-//! other side -> coarse group -> sink, where a cell is what lies in the same groups. Augmenting paths find a choice or
-//! the cut that leaves no room for one; then candidates are fixed in the order of preference wherever what is still to
-//! be chosen can give way. So the choice is exact: the first candidate is chosen when any choice has it, the second
-//! when any choice with the first has it, and so on.
+//! With two chains of nested kinds, this is a maximum-flow problem: source -> coarse group -> fine group -> cell ->
+//! fine group of the other chain -> coarse group -> sink. A cell is the set of candidates in the same groups.
+//! Augmenting paths find a choice, or the minimum cut that leaves no room for one. Then candidates are fixed in the
+//! order of preference, as long as the remaining flow can be rerouted. So the choice is exact: the first candidate is
+//! chosen if any choice contains it, the second if any choice with the first contains it, and so on.
 //!
-//! Three kinds of which none is nested in another make the question NP-hard (three-dimensional matching). Of those, two
-//! are looked ahead for and the third is only kept, so a choice may be missed but never be wrong.
+//! With three kinds, none nested in another, the question is NP-hard (three-dimensional matching). Then the search
+//! looks ahead for two of them and only respects the third. So it may miss a choice, but it never returns a wrong one.
 
 use std::collections::{HashMap, VecDeque};
 
-/// A kind of group: which group each candidate lies in, and how many of each group may be chosen.
+/// A kind of group: the group of each candidate, and how many candidates of each group may be chosen.
 #[derive(Debug, Clone)]
 pub(super) struct Family {
     pub(super) of: Vec<usize>,
     pub(super) room: Vec<usize>,
 }
 
-/// Why nothing is chosen.
+/// Why no choice was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NoChoice {
-    /// The groups leave room for fewer; these are full, as (family, group).
+    /// The groups leave room for only `room`. The full ones are listed as (family, group).
     Full { room: usize, groups: Vec<(usize, usize)> },
     /// The kinds cross in three ways, and no choice was found.
     Tangled,
 }
 
-/// Chooses `need` of the candidates, which come in the order of preference. Costs a search of the cells for each of
-/// them at most, and that only where groups are scarce.
+/// Chooses `need` of the candidates, which are given in the order of preference. Costs at most one search of the cells
+/// for each candidate, and that only where groups are scarce.
 pub(super) fn choose(families: &[Family], candidates: usize, need: usize) -> Result<Vec<usize>, NoChoice> {
     let mut flow = Flow::new(families, candidates, need);
     flow.fill(need)?;
@@ -44,29 +44,30 @@ pub(super) fn fits(families: &[Family], candidates: usize, need: usize) -> bool 
 const SOURCE: usize = 0;
 const SINK: usize = 1;
 
-/// An arc; its other direction has the number next to it.
+/// An arc. Its reverse arc has the neighbouring number (`arc ^ 1`).
 type Arc = usize;
 
 struct Flow {
-    /// Of each arc, where it leads and how much more it takes. What an arc carries is what its other direction takes.
+    /// For each arc, its target vertex and its residual capacity. The flow on an arc is the residual capacity of its
+    /// reverse.
     to: Vec<usize>,
     room: Vec<usize>,
-    /// Arcs that leave a vertex.
+    /// The arcs that leave each vertex.
     leaving: Vec<Vec<Arc>>,
     cells: Vec<Cell>,
     /// The cell of each candidate.
     cell_of: Vec<usize>,
-    /// The family and group that an arc stands for.
+    /// The family and group of each group arc.
     group_of: HashMap<Arc, (usize, usize)>,
-    /// Families that are not in the flow.
+    /// Families outside the flow, whose room is only respected.
     watched: Vec<usize>,
 }
 
 struct Cell {
     arc: Arc,
-    /// The arcs from source to sink through this cell, its own among them.
+    /// The arcs from source to sink through this cell, including its own.
     way: Vec<Arc>,
-    /// No choice can have more of it than is fixed.
+    /// No choice can contain more of this cell than is already fixed.
     is_settled: bool,
 }
 
@@ -131,7 +132,7 @@ impl Flow {
         }
     }
 
-    /// Makes a flow of `need`, along the candidates in their order first and by augmenting paths then.
+    /// Makes a flow of `need`: first greedily along the candidates in order, then by augmenting paths.
     fn fill(&mut self, need: usize) -> Result<(), NoChoice> {
         let mut flow = 0;
         for candidate in 0..self.cell_of.len() {
@@ -161,7 +162,7 @@ impl Flow {
         Ok(())
     }
 
-    /// Turns a flow of `need` into the candidates that are chosen.
+    /// Turns a flow of `need` into the chosen candidates.
     fn fix(&mut self, families: &[Family], need: usize) -> Result<Vec<usize>, NoChoice> {
         let mut left: Vec<Vec<usize>> = self.watched.iter().map(|family| families[*family].room.clone()).collect();
         let mut chosen = Vec::with_capacity(need);
@@ -175,7 +176,8 @@ impl Flow {
                 continue;
             }
             let arc = self.cells[cell].arc;
-            // What flows here beyond what is fixed is this candidate's; else something else has to give way.
+            // If more flows through the cell than is fixed, this candidate takes it. Otherwise the flow must be
+            // rerouted from elsewhere.
             if self.room[arc ^ 1] == 0 {
                 match self.path(self.to[arc], self.to[arc ^ 1]) {
                     Ok(mut path) => {
@@ -191,16 +193,16 @@ impl Flow {
             for (group, left) in watched.iter().zip(&mut left) {
                 left[*group] -= 1;
             }
-            // No path takes it back.
+            // From now on no path can take this unit back.
             self.room[arc ^ 1] -= 1;
             chosen.push(candidate);
         }
         if chosen.len() == need { Ok(chosen) } else { Err(NoChoice::Tangled) }
     }
 
-    /// Settles all cells that a failed search shows to be closed: what was reached has their end and not their
-    /// beginning, or what reaches where it should have come has their beginning and not their end. Fixing more opens
-    /// none of them again.
+    /// Settles all cells that a failed search shows to be closed. A cell is closed if its end was reached but not its
+    /// beginning, or if its beginning leads to the target but its end does not. Fixing more candidates never opens such
+    /// a cell again.
     fn settle(&mut self, reached: &[bool], reaching: &[bool]) {
         for cell in &mut self.cells {
             let (begin, end) = (self.to[cell.arc ^ 1], self.to[cell.arc]);
@@ -208,7 +210,7 @@ impl Flow {
         }
     }
 
-    /// Returns the vertices from which arcs with room lead to `to`.
+    /// Returns the vertices from which `to` can be reached along arcs with room.
     fn reaching(&self, to: usize) -> Vec<bool> {
         let mut reaching = vec![false; self.leaving.len()];
         reaching[to] = true;
@@ -225,7 +227,7 @@ impl Flow {
         reaching
     }
 
-    /// Returns a shortest way along arcs with room, or all vertices that can be reached.
+    /// Returns a shortest path along arcs with room, or else all vertices that can be reached.
     fn path(&self, from: usize, to: usize) -> Result<Vec<Arc>, Vec<bool>> {
         let mut reached = vec![false; self.leaving.len()];
         let mut by: Vec<Arc> = vec![0; self.leaving.len()];
@@ -254,8 +256,8 @@ impl Flow {
     }
 }
 
-/// Sorts families into two sides, coarse to fine on each, and those that fit on neither. One with room for all is left
-/// out.
+/// Sorts families into two chains, each from coarse to fine, and a rest that fits on neither. A family that has room
+/// for all is left out.
 fn arrange(families: &[Family], candidates: usize, need: usize) -> (Vec<usize>, Vec<usize>, Vec<usize>) {
     let is_binding = |family: &Family| {
         let mut members = vec![0; family.room.len()];
@@ -270,7 +272,7 @@ fn arrange(families: &[Family], candidates: usize, need: usize) -> (Vec<usize>, 
     let finer: Vec<Vec<bool>> = binding.iter().map(|fine| finer_than(*fine).collect()).collect();
     let chain = |mask: usize| {
         let mut side: Vec<usize> = (0..count).filter(|family| mask >> family & 1 == 1).collect();
-        // The finer of two is inside more others.
+        // The finer of two families is nested in more others.
         side.sort_by_key(|family| side_rank(&finer, *family, mask));
         side.windows(2).all(|pair| finer[pair[1]][pair[0]]).then_some(side)
     };
@@ -290,7 +292,7 @@ fn side_rank(finer: &[Vec<bool>], family: usize, mask: usize) -> usize {
     (0..finer.len()).filter(|other| mask >> other & 1 == 1 && finer[family][*other]).count()
 }
 
-/// Whether every group of `fine` lies within one group of `coarse`.
+/// Returns whether every group of `fine` lies within one group of `coarse`.
 fn is_finer(fine: &Family, coarse: &Family, candidates: usize) -> bool {
     let mut within = vec![None; fine.room.len()];
     (0..candidates).all(|candidate| {
@@ -305,7 +307,7 @@ mod tests {
 
     use super::*;
 
-    /// All choices that keep to the room, the most preferred first.
+    /// Returns the most preferred of all choices that respect the room, by trying every one.
     fn first_of_all(families: &[Family], candidates: usize, need: usize) -> Option<Vec<usize>> {
         let mut choices: Vec<Vec<usize>> = (0u32..1 << candidates)
             .filter(|mask| mask.count_ones() as usize == need)
@@ -329,7 +331,7 @@ mod tests {
         })
     }
 
-    /// Families of four groups each; with `nested`, the second is the first made coarser.
+    /// Families of four groups each. With `nested`, the second family is a coarser version of the first.
     fn some_families(count: usize) -> impl Strategy<Value = (Vec<Family>, bool)> {
         let family = (prop::collection::vec(0..4usize, 9), prop::collection::vec(0..4usize, 4));
         let family = family.prop_map(|(of, room)| Family { of, room });

@@ -1,4 +1,4 @@
-//! Placements of small clusters, by hand and by chance; [`super::spread`] has the proof against all choices there are.
+//! Placements in small clusters, by hand and at random. [`super::spread`] has the comparison with all possible choices.
 
 use format::Place;
 use proptest::prelude::*;
@@ -45,7 +45,7 @@ fn cluster(zones: usize, each: usize) -> Vec<NodeEntry> {
     (0..zones).flat_map(zone).collect()
 }
 
-/// Columns in the fullest place of a level.
+/// Returns the number of columns in the fullest place of a level.
 fn fullest(level: Level, placement: &Placement, nodes: &[NodeEntry]) -> usize {
     let mut count: HashMap<String, usize> = HashMap::new();
     for node in nodes.iter().filter(|node| placement.nodes.contains(&node.name)) {
@@ -123,7 +123,7 @@ fn a_refusal_says_which_origins_are_full_and_which_take_nothing_new() {
 
 #[test]
 fn caps_that_cross_are_kept_together() {
-    // Every operator is in every zone, and the largest nodes are all one operator's.
+    // Every operator is in every zone, and one operator has all of the largest nodes.
     let node = |i: usize| {
         let (zone, operator) = (i % 6, i / 6 % 4);
         of_operator(&format!("op{operator}"), node(&format!("n{i}"), &format!("z{zone}"), 1 << (40 + operator * 4)))
@@ -132,7 +132,7 @@ fn caps_that_cross_are_kept_together() {
     let placed = place(&capped("8+4", &["operator=3", "zone=2"]), &nodes).unwrap();
     assert_eq!((placed.nodes.len(), placed.per_zone), (12, 2));
     assert_eq!(fullest(Level::Operator, &placed, &nodes), 3);
-    // Without a cap the heavy operator has nearly all.
+    // Without a cap, the large operator gets nearly all columns.
     assert!(fullest(Level::Operator, &place(&ask("8+4"), &nodes).unwrap(), &nodes) > 6);
 
     let refused = place(&capped("8+4", &["operator=2", "zone=2"]), &nodes).unwrap_err();
@@ -140,7 +140,7 @@ fn caps_that_cross_are_kept_together() {
     assert_eq!(binding.keys().map(ToString::to_string).collect::<Vec<_>>(), ["operator=2"]);
     let said = refused.to_string();
     assert!(said.contains("4 short: caps leave room for 8: operator=2 for op0, op1, op2, op3;"), "{said}");
-    // Nobody knows that nodes without an operator are of different ones.
+    // Nodes without a known operator may all have the same one, so they count as one.
     let said = place(&capped("2+2", &["operator=1"]), &cluster(6, 1)).unwrap_err().to_string();
     assert!(said.contains("4 origins, 3 short: caps leave room for 1: operator=1 for unknown ones"), "{said}");
 }
@@ -161,7 +161,7 @@ fn held_columns_stay_and_count_and_what_goes_is_not_chosen() {
     assert!(!healed.nodes.contains(&lost));
     assert_eq!(healed.nodes.iter().collect::<BTreeSet<_>>().len(), 6);
     assert_eq!((healed.per_zone, fullest(Level::Operator, &healed, &nodes)), (1, 2));
-    // A node that nobody lists any more holds its column all the same.
+    // A node that no longer appears in any list still holds its column.
     let stranger = PlacementAsk { held: vec![Some("gone".parse().unwrap())], ..ask("2+2") };
     assert_eq!(place(&stranger, &nodes).unwrap().nodes[0].as_str(), "gone");
     let all = PlacementAsk { held: first.nodes.iter().cloned().map(Some).collect(), ..ask("4+2") };
@@ -179,7 +179,7 @@ proptest! {
             of_operator(&format!("op{operator}"), node(&format!("n{i}"), &format!("z{zone}"), 1 << 40))
         }).collect();
         let caps = vec![Cap { level: Level::Zone, columns_max: caps.0 }, Cap { level: Level::Operator, columns_max: caps.1 }];
-        // Columns that lie well already: one after the other, as long as the caps take them.
+        // Columns that already lie well: one after the other, as long as the caps allow.
         let mut count: HashMap<String, u8> = HashMap::new();
         let mut stay = Vec::new();
         for index in held {

@@ -1,4 +1,4 @@
-//! A few nodes in memory, an owner, and objects stored on them.
+//! A few nodes in memory, an owner, and objects stored on the nodes.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -92,7 +92,7 @@ fn attributes() -> Attributes {
     Attributes { mime: "a/b".into(), name: String::new(), created: 0, kind: Kind::File, tags: BTreeMap::new() }
 }
 
-/// The public manifest of an owner's inline objects.
+/// Returns the public manifest of an owner's inline objects.
 pub(crate) fn inline_public(keys: &OwnerKeys) -> PublicManifest {
     let profile = Profile::SmallCluster;
     let options = EncoderOptions { profile, suite: Suite::auto(), compression: Compression::Off, owner: keys.id() };

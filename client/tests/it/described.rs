@@ -1,10 +1,10 @@
-//! Whether a node's metrics are described, as `promtool check metrics` and Prometheus look for it. Shared by the tests
-//! of nodes.
+//! Checks that a node's metrics are described as `promtool check metrics` and Prometheus expect. All nodes' tests share
+//! it.
 
 use std::collections::HashMap;
 
-/// Judges every line of a text, in OpenMetrics when it ends as that does: help and type come before the samples of a
-/// family, and the samples are named after it. Returns how many counters there are.
+/// Checks every line of a text, as OpenMetrics if it ends like that. Help and type must precede the samples of a
+/// family, and the samples must carry its name. Returns the number of counters.
 pub(crate) fn counters(text: &str) -> usize {
     let is_open = text.ends_with("\n# EOF\n");
     assert_eq!(is_open, text.contains("# EOF"), "the end is at the end: {text}");

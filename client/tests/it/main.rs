@@ -1,4 +1,4 @@
-//! Scatter and gather together: objects over nodes in memory that are down, late, lying or gone.
+//! Scatter and gather together: objects on nodes in memory that are down, late, lying or gone.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod cluster;

@@ -84,11 +84,10 @@ async fn two_stuck_nodes_do_not_hold_a_read_up() {
     let stuck: Vec<NodeName> = holders(&receipt)[..2].to_vec();
     let fault =
         move |node: &NodeName| if stuck.contains(node) { Fault::Late(Duration::from_secs(60)) } else { Fault::None };
-    // Virtual time: what passes is what the reader waits for, on any machine.
+    // Virtual time: it measures only the reader's waits, on any machine.
     let start = Instant::now();
     assert!(read(&reader(Arc::new(FaultyTransport::new(memory, fault)), topology), &sealed).await.unwrap() == bytes);
-    // The record's holders are asked a quarter of a second apart, and each of three stripes is hedged after some
-    // milliseconds.
+    // The record's holders are asked 250 ms apart, and each of three stripes is hedged after a few milliseconds.
     assert!(start.elapsed() < Duration::from_secs(1), "the stuck nodes were waited for: {:?}", start.elapsed());
 }
 
@@ -114,7 +113,8 @@ async fn nodes_that_lie_on_every_answer_are_read_around() {
     for _ in 0..10 {
         assert!(read(&reader, &sealed).await.unwrap() == bytes);
     }
-    // Three stripes ten times over: after their first lies the two are asked last, and not at all when four others do.
+    // Three stripes, ten times over. After their first lies the two nodes are asked last, and not at all if four others
+    // answer.
     assert!(lies.load(Ordering::Relaxed) <= 12, "{lies:?}");
 }
 
@@ -129,7 +129,7 @@ async fn unknown_and_unreachable_are_told_apart() {
     assert!(matches!(cluster.reader().record(&nowhere).await, Err(ReadError::Unavailable { .. })));
 }
 
-/// Nodes that answer every question for a record with one of their own.
+/// Nodes that answer every request for a record with one of their own.
 struct Forgers {
     nodes: Vec<NodeName>,
     record: Bytes,
@@ -148,7 +148,7 @@ impl Intercept for Forgers {
     }
 }
 
-/// An object's record as somebody would sign it, under the object's own locator.
+/// A record of the object under its own locator, signed with somebody's keys.
 fn forged(sealed: &format::Sealed, keys: &OwnerKeys, lease: &Lease) -> Bytes {
     let public = if keys.id() == owner().id() { sealed.public.clone() } else { inline_public(keys) };
     let placement = vec![None; public.columns()];
@@ -177,7 +177,7 @@ async fn a_forged_record_denies_nobody_an_object_but_its_owner_may() {
     let all = read(&over(&names, stranger), &sealed).await.unwrap_err();
     assert!(matches!(all, ReadError::Open(OpenError::Erased)), "{all}");
 
-    // The nearest is asked first; that all others still give the record changes nothing.
+    // The nearest node is asked first. That all others still return the living record changes nothing.
     let ended = forged(&sealed, &owner(), &erased(owner().id(), 2));
     let gone = read(&over(&names[..1], ended), &sealed).await.unwrap_err();
     assert!(matches!(gone, ReadError::Open(OpenError::Erased)), "{gone}");

@@ -1,4 +1,4 @@
-//! Repairs over nodes in memory: exact shards from any k others, the reads counted, liars replaced.
+//! Repairs over nodes in memory: exact shards from any k others, the number of reads, and the replacement of liars.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use crate::cluster::{Cluster, holders, noise, read, reader};
 
 const BYTES: usize = 9_000_000;
 
-/// Everything that is left of an object after `lost` columns went, and the spare nodes that take them.
+/// Plans the repair of an object after the loss of `lost`: all other columns, and the spare nodes that take the lost
+/// ones.
 fn ask(cluster: &Cluster, sealed: &Sealed, receipt: &Receipt, lost: &[usize]) -> RepairPlan {
     let held = holders(receipt);
     let origins = cluster.topology.origins();
@@ -43,13 +44,13 @@ async fn lost_columns_come_back_for_k_reads() {
     assert_eq!(done.read_bytes, k_reads, "two lost columns cost the reads of one");
     assert_eq!(done.written_bytes, sealed.public.shard_bytes(0) + sealed.public.shard_bytes(1));
 
-    // What was rebuilt carries the object when two others go.
+    // The rebuilt columns carry the object when two others are lost.
     for node in &held[2..4] {
         cluster.transport.remove(node);
     }
     let reader = cluster.reader();
     let (object, _) = reader.object(&sealed.capability).await.unwrap();
-    // A reader that still has the old placement asks where they are.
+    // A reader with the old placement asks where the columns are now.
     let old = receipt.placement.clone();
     let geometry = object.geometry().unwrap();
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Reads beside a shelf that remembers what it is offered, lies, or has a hole.
+//! Reads with a shelf that remembers what it is offered, lies, or has a hole.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use format::{NodeName, Object, StripeIndex};
 
 use crate::cluster::{Cluster, noise};
 
-/// Keeps by column.
+/// A shelf that keeps answers by column.
 #[derive(Default)]
 struct Kept {
     answers: Mutex<BTreeMap<usize, Bytes>>,
@@ -44,7 +44,7 @@ impl Shelf for Kept {
     }
 }
 
-/// A stored object, its first two blocks, and a shelf on which their strips are.
+/// A stored object, its first two blocks, and a shelf with their strips.
 struct Scene {
     cluster: Cluster,
     reader: Reader,
@@ -120,7 +120,7 @@ async fn what_is_held_costs_no_node() {
 async fn each_wrong_bit_of_a_shelf_is_found_and_made_good_by_a_node() {
     let scene = Scene::new().await;
     let honest = scene.held(1);
-    // Each byte at the beginning, where the proof is, and bytes over all of the strip.
+    // Every byte at the beginning, where the proof is, and samples over the whole strip.
     for at in (0..300).chain((300..honest.len()).step_by(9973)) {
         let mut lie = honest.to_vec();
         lie[at] ^= 1 << (at % 8);

@@ -1,4 +1,4 @@
-//! Uploads to clusters with faults: acknowledged means durable, or it is an error.
+//! Uploads to clusters with faults: an upload is either acknowledged and durable, or an error.
 
 use std::sync::Arc;
 
