@@ -1,4 +1,4 @@
-//! What a decision costs: fresh (an instance per run) and remembered (a look-up in the trie).
+//! The cost of a decision: fresh (a new instance for each run) and remembered (a look-up in the trie).
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;

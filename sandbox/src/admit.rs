@@ -1,9 +1,9 @@
-//! Structural admission: what is checked before a compiler sees a policy.
+//! Structural admission: the checks on a policy before a compiler sees it.
 //!
 //! A valid component of 256 KiB can keep Cranelift busy for 47 s, so bodies, locals, nesting and tables have limits.
-//! Pure: the same bytes give the same answer, at publish and again on every edge. A decoder of foreign bytes: cannot
-//! panic. Order: cheap structure first (linear in the bytes, no allocation an owner could steer), then wasmparser's
-//! validation, then names of imports and exports.
+//! Admission is pure: the same bytes give the same answer, at publish and again on every edge. It decodes foreign bytes
+//! and cannot panic. The order is: cheap structure first (linear in the bytes, without allocations that an owner could
+//! steer), then wasmparser's validation, then the names of imports and exports.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,41 +19,41 @@ mod module;
 
 use module::Module;
 
-/// The contract's package. Minor versions of it are compatible, another major is another package.
+/// The contract's package. Its minor versions are compatible; another major version is another package.
 const PACKAGE: &str = "evernear:policy/";
 const MAJOR: &str = "1.";
 const WASM_PAGE_BYTES: u64 = 64 * 1024;
 
-/// A component that passed; the only thing the engine compiles.
+/// A component that passed admission. The engine compiles nothing else.
 #[derive(Debug, Clone)]
 pub struct Admitted<'a> {
     wasm: &'a [u8],
     summary: Summary,
 }
 
-/// What a component is and looks at.
+/// A component's class, what it exports and which facts it can see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// Its row of limits.
+    /// Its class of limits.
     pub class: Class,
-    /// All host functions that it can call; what is not here it cannot see.
+    /// All host functions that it can call. It cannot see any other fact.
     pub imports: BTreeSet<Import>,
-    /// The hooks it exports, in the order of the contract.
+    /// The hooks that it exports, in the order of the contract.
     pub hooks: Vec<Hook>,
-    /// The keys that its configuration may have; `None` when it declares none, so that nobody can tell.
+    /// The keys that its configuration may have. `None` if it declares none: then its configuration cannot be checked.
     pub keys: Option<Keys>,
     /// Functions in all core modules.
     pub functions: u32,
-    /// The biggest function body in bytes.
+    /// The largest function body in bytes.
     pub function_bytes: usize,
 }
 
-/// A host function, displayed like `client.country`.
+/// A host function. It is displayed like `client.country`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Import {
-    /// The interface: `client`.
+    /// The interface, for example `client`.
     pub interface: Box<str>,
-    /// The function: `country`.
+    /// The function, for example `country`.
     pub function: Box<str>,
 }
 
@@ -63,14 +63,14 @@ impl fmt::Display for Import {
     }
 }
 
-/// Where a function is: which core module and which function of it, both counted from 0 as tools do.
+/// The position of a function: its core module and its index there, both counted from 0 as tools do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionPlace {
     /// Index of the core module.
     pub module: u32,
-    /// Index of the function, imports included.
+    /// Index of the function, counting imports.
     pub function: u32,
-    /// Its name, when the module has a name section.
+    /// Its name, if the module has a name section.
     pub name: Option<String>,
 }
 
@@ -81,139 +81,139 @@ impl fmt::Display for FunctionPlace {
     }
 }
 
-/// Why a component is refused: always the owner's fault, never worth a retry.
+/// Why a component is refused. The owner is always at fault, and a retry never helps.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AdmitError {
-    /// Bigger than any policy may be.
+    /// The component is larger than any policy may be.
     #[error("component has {bytes} bytes, at most {limit} are allowed")]
     Component {
         /// Bytes of the file.
         bytes: usize,
-        /// Most allowed.
+        /// Bytes allowed.
         limit: usize,
     },
-    /// Not WebAssembly, or with features that policies do not have.
+    /// Not WebAssembly, or it uses features that policies do not have.
     #[error("not a valid component: {reason} (at byte {offset})")]
     Invalid {
-        /// What the validator says.
+        /// The validator's message.
         reason: String,
-        /// Where.
+        /// The offset in the file.
         offset: usize,
     },
-    /// A core module, not a component.
+    /// It is a core module, not a component.
     #[error("not a component but a core module; wrap it with wit-component")]
     CoreModule,
-    /// An import from outside the contract, like WASI.
+    /// It imports something from outside the contract, such as WASI.
     #[error("imports {name}, which policies do not have; only evernear:policy/*@1 is there")]
     Import {
         /// The import's name.
         name: String,
     },
-    /// No hook of the contract is exported.
+    /// It exports no hook of the contract.
     #[error("exports no hook; export at least one of steer, serve, hold, place of evernear:policy@1")]
     NoHook,
-    /// The keys of the configuration are declared wrongly.
+    /// Its declaration of configuration keys is wrong.
     #[error("its custom section {SECTION}, which declares the keys of its configuration, cannot be used")]
     Keys(#[from] KeysError),
-    /// A function body is too big.
+    /// A function body is too large.
     #[error("{place} has a body of {bytes} bytes, at most {limit} are allowed; split it")]
     FunctionBytes {
-        /// Which.
+        /// The function.
         place: FunctionPlace,
         /// Bytes of the body.
         bytes: usize,
-        /// Most allowed.
+        /// Bytes allowed.
         limit: usize,
     },
     /// A function has too many parameters and locals.
     #[error("{place} has {locals} parameters and locals, at most {limit} are allowed")]
     Locals {
-        /// Which.
+        /// The function.
         place: FunctionPlace,
-        /// How many.
+        /// Parameters and locals found.
         locals: u32,
-        /// Most allowed.
+        /// Parameters and locals allowed.
         limit: u32,
     },
-    /// Blocks are nested too deep.
+    /// Blocks are nested too deeply.
     #[error("{place} nests blocks deeper than {limit}")]
     Nesting {
-        /// Which.
+        /// The function.
         place: FunctionPlace,
-        /// Deepest allowed.
+        /// Depth allowed.
         limit: u32,
     },
     /// A jump table is too long.
     #[error("{place} has a br_table of {targets} targets, at most {limit} are allowed")]
     BrTable {
-        /// Which.
+        /// The function.
         place: FunctionPlace,
-        /// How many.
+        /// Targets found.
         targets: u32,
-        /// Most allowed.
+        /// Targets allowed.
         limit: u32,
     },
-    /// A function type has too many values.
+    /// A function type has too many parameters or results.
     #[error("a type of core module {module} has {values} parameters or results, at most {limit} are allowed")]
     TypeValues {
         /// Index of the core module.
         module: u32,
-        /// How many.
+        /// Values found.
         values: usize,
-        /// Most allowed.
+        /// Values allowed.
         limit: usize,
     },
-    /// Memory is too big from the start.
+    /// The initial memory is too large.
     #[error("core module {module} starts with {bytes} bytes of memory, at most {limit} are allowed")]
     Memory {
         /// Index of the core module.
         module: u32,
-        /// Bytes.
+        /// Bytes found.
         bytes: u64,
-        /// Most allowed.
+        /// Bytes allowed.
         limit: usize,
     },
-    /// Tables are too big.
+    /// Tables are too large.
     #[error("core module {module} has tables of {elements} elements, at most {limit} are allowed")]
     Table {
         /// Index of the core module.
         module: u32,
-        /// How many.
+        /// Elements found.
         elements: u64,
-        /// Most allowed.
+        /// Elements allowed.
         limit: u64,
     },
-    /// Code that would run before a hook is called.
+    /// A start function: code that would run before a hook is called.
     #[error("core module {module} has a start function; do its work in the hook")]
     Start {
         /// Index of the core module.
         module: u32,
     },
-    /// Too many functions in all.
+    /// There are too many functions in all.
     #[error("component has {functions} functions, at most {limit} are allowed")]
     Functions {
-        /// How many.
+        /// Functions found.
         functions: u32,
-        /// Most allowed.
+        /// Functions allowed.
         limit: u32,
     },
-    /// Too many core modules or components inside.
+    /// There are too many core modules or inner components.
     #[error("component has {parts} core modules or inner components, at most {limit} are allowed")]
     Parts {
-        /// How many of the sort that is too many.
+        /// Parts found of the kind that exceeds its limit.
         parts: u32,
-        /// Most allowed.
+        /// Parts allowed.
         limit: u32,
     },
 }
 
 /// Checks a component's structure, imports and exports. `bench/results/policy.md` has the cost.
 ///
-/// `engines` are the BLAKE3 hashes of code sections of JavaScript engines that the operator allows; a component that
-/// has one of them falls under [`Class::Script`].
+/// `engines` are the BLAKE3 hashes of the code sections of the JavaScript engines that the operator allows. A component
+/// that contains one of them falls under [`Class::Script`].
 ///
 /// # Errors
-/// The first limit that is broken, with its number and place.
+/// [`AdmitError`] for the first broken limit, with its number and place.
 pub fn admit<'a>(wasm: &'a [u8], engines: &[[u8; 32]]) -> Result<Admitted<'a>, AdmitError> {
     let limit = Limits::SCRIPT.component_bytes_max;
     if wasm.len() > limit {
@@ -253,15 +253,15 @@ impl<'a> Admitted<'a> {
         self.wasm
     }
 
-    /// What the component is and looks at.
+    /// Returns the component's class, exports and imports.
     #[must_use]
     pub fn summary(&self) -> &Summary {
         &self.summary
     }
 }
 
-/// What policies may use: WebAssembly 2 and tail calls; no threads, no 64-bit memory, no relaxed SIMD (it differs by
-/// machine).
+/// Returns the features that policies may use: WebAssembly 2, tail calls, extended constants, several memories and the
+/// component model. There are no threads, no 64-bit memory, and no relaxed SIMD, whose results differ between machines.
 fn features() -> WasmFeatures {
     WasmFeatures::WASM2
         | WasmFeatures::TAIL_CALL
@@ -270,7 +270,7 @@ fn features() -> WasmFeatures {
         | WasmFeatures::COMPONENT_MODEL
 }
 
-/// `serve` of `evernear:policy/serve@1.0.0`.
+/// Returns the interface of a full name: `serve` of `evernear:policy/serve@1.0.0`.
 fn interface(name: &str) -> Option<&str> {
     let (interface, version) = name.strip_prefix(PACKAGE)?.split_once('@')?;
     version.starts_with(MAJOR).then_some(interface)
@@ -281,7 +281,7 @@ fn invalid(error: wasmparser::BinaryReaderError) -> AdmitError {
     AdmitError::Invalid { reason: error.message().to_owned(), offset: error.offset() }
 }
 
-/// What the first pass finds.
+/// The results of the first pass.
 #[derive(Debug, Default)]
 struct Structure {
     class: Class,
@@ -291,11 +291,11 @@ struct Structure {
     function_bytes: usize,
     imports: Vec<String>,
     exports: Vec<String>,
-    /// What is declared of the keys, all sections together.
+    /// The declared keys, all sections together.
     keys: Option<Vec<u8>>,
 }
 
-/// What the parser is inside of.
+/// The part that the parser is inside.
 enum Inside {
     Component,
     Module(Box<Module>),
@@ -334,7 +334,7 @@ impl Structure {
                 (_, Some(Inside::Component)) if depth == 1 => found.read_outermost(&payload).map_err(invalid)?,
                 _ => {}
             }
-            // Checked as they come, so that a file of nothing but tiny parts ends early.
+            // The check runs for every part, so a file of many tiny parts is refused early.
             found.check_parts(&Limits::SCRIPT)?;
         }
         let limits = Limits::of(found.class);
@@ -365,7 +365,7 @@ impl Structure {
         Ok(())
     }
 
-    /// Takes a module in: its broken limits count unless its code is an allow-listed engine.
+    /// Adds a module. Its broken limits count unless its code is an allow-listed engine.
     fn take(&mut self, module: Module, engines: &[[u8; 32]]) -> Result<(), AdmitError> {
         self.functions = self.functions.saturating_add(module.functions());
         self.function_bytes = self.function_bytes.max(module.function_bytes);

@@ -1,7 +1,7 @@
-//! Compiled policies, and how they rest on this machine's own disk.
+//! Compiled policies (artefacts), and their form on this machine's own disk.
 //!
-//! Machine code is as powerful as this process, so an [`Artefact`] comes only from our own compiler, or from bytes that
-//! a keyed MAC proves to be ours. The caller picks a key that never leaves the machine.
+//! Machine code can do everything this process can. So an [`Artefact`] comes only from our own compiler, or from bytes
+//! that a keyed MAC proves to be ours. The caller uses a key that never leaves the machine.
 //!
 //! Sealed layout: MAC 32 B | BLAKE3 of the wasm 32 B | machine code.
 
@@ -9,7 +9,7 @@ use crate::admit::Admitted;
 
 const MAC_BYTES: usize = 32;
 const HASH_BYTES: usize = 32;
-/// Separates this use of a key from all others.
+/// The context of this key derivation: it separates this use of a key from all others.
 const CONTEXT: &str = "evernear 2026 v1 compiled policy";
 
 /// Machine code of one component, made by this installation.
@@ -19,16 +19,16 @@ pub struct Artefact {
     code: Vec<u8>,
 }
 
-/// Why stored bytes are no artefact of ours: delete them and compile again.
+/// Why stored bytes are not an artefact of this machine. Delete them and compile again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ArtefactError {
-    /// Cut off.
+    /// The bytes are cut off.
     #[error("stored artefact has only {bytes} bytes; delete it and compile again")]
     Short {
-        /// Its length.
+        /// Bytes found.
         bytes: usize,
     },
-    /// Changed on disk, or sealed under another key.
+    /// The bytes changed on disk, or were sealed under another key.
     #[error("stored artefact was not sealed with this machine's key; delete it and compile again")]
     Mac,
 }
@@ -46,7 +46,7 @@ impl Artefact {
         self.wasm_hash == blake3::hash(admitted.wasm())
     }
 
-    /// Seals it for the disk under a key of this machine.
+    /// Seals the artefact for the disk under a key of this machine.
     #[must_use]
     pub fn seal(&self, key: &[u8; 32]) -> Vec<u8> {
         let mut sealed = vec![0; MAC_BYTES];
@@ -57,10 +57,10 @@ impl Artefact {
         sealed
     }
 
-    /// Opens what [`Artefact::seal`] made.
+    /// Opens the output of [`Artefact::seal`].
     ///
     /// # Errors
-    /// When a single bit differs or the key is another.
+    /// [`ArtefactError`] if a single bit differs or the key is another.
     pub fn open(key: &[u8; 32], sealed: &[u8]) -> Result<Self, ArtefactError> {
         let short = ArtefactError::Short { bytes: sealed.len() };
         let (tag, content) = sealed.split_first_chunk::<MAC_BYTES>().ok_or(short)?;

@@ -1,8 +1,8 @@
-//! A policy as owners see it: one to eight links, each a component with its config, evaluated in order.
+//! A policy chain: one to eight links, each a component with its config, evaluated in order.
 //!
-//! The first link that does not allow decides; lifetimes are the minimum over the links that ran; marks, headers and
-//! effects of allowing links add up. A link without a hook has no say in it. Traces are joined, each question with its
-//! link.
+//! The first link that does not allow decides. Lifetimes are the minimum over the links that ran. Marks, headers and
+//! effects of allowing links are combined. A link without the hook is skipped. The traces are joined, and each question
+//! names its link.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::trie::Respondent;
 use crate::verdict::{Candidate, Decision, Keep, Plan, Site, Steering};
 use crate::vocabulary::{Marks, Outcome};
 
-/// A component and its parameters.
+/// One link: a component and its parameters.
 #[derive(Clone)]
 pub struct Link {
     /// The component.
@@ -26,75 +26,75 @@ pub struct Link {
     pub config: Arc<Config>,
 }
 
-/// Which link, counted from 0.
+/// The index of a link, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LinkIndex(pub u8);
 
-/// One to eight links.
+/// A chain of one to eight links.
 #[derive(Clone)]
 pub struct Chain {
     links: Vec<Link>,
 }
 
-/// Links that make no chain: the owner's fault.
+/// Why links do not form a chain. The owner is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
-    /// None, or too many.
+    /// There are no links, or too many.
     #[error("a policy has 1 to {LINKS_MAX} links, not {links}")]
     Links {
-        /// How many were given.
+        /// Links given.
         links: usize,
     },
-    /// A config that is not what its component declares.
+    /// A config does not match what its component declares.
     #[error("the configuration of link {link} is not what its component takes")]
     Config {
-        /// Which link, counted from 1 as its owner does.
+        /// The link, counted from 1 as its owner does.
         link: usize,
-        /// What does not fit.
+        /// The mismatch.
         source: ConfigError,
     },
 }
 
-/// A link's run had no verdict, so the chain has none. Its text counts links from 1 as their owner does.
+/// The run of a link gave no verdict, so the chain has none. Messages count links from 1, as their owner does.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("link {} failed", link.0 + 1)]
 pub struct LinkFault {
-    /// Which link.
+    /// The link.
     pub link: LinkIndex,
-    /// What happened.
+    /// Why it failed.
     pub source: Fault,
 }
 
-/// What the chain decided about a request: all that the edge needs, with nothing left to look up.
+/// A chain's decision about a request, with everything that the edge needs and nothing left to look up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {
-    /// What happens.
+    /// What happens to the request.
     pub outcome: Outcome,
-    /// The link that decided; the last one when all allow.
+    /// The link that decided; the last one if all allow.
     pub link: LinkIndex,
     /// The HTTP status, as in [`Decision::status`].
     pub status: u16,
     /// The owner's own code.
     pub reason: u16,
-    /// Seconds the viewer may keep the answer.
+    /// Seconds for which the viewer may keep the answer.
     pub client_ttl: u32,
-    /// Seconds a stale answer may serve while a new one is fetched.
+    /// Seconds for which a stale answer may be served while a new one is fetched (stale-while-revalidate).
     pub stale_revalidate: u32,
-    /// Seconds a stale answer may serve when no new one can be had.
+    /// Seconds for which a stale answer may be served if no new one is available (stale-if-error).
     pub stale_error: u32,
-    /// Bits that go to the response as they are.
+    /// Bits that are copied into the response.
     pub marks: Marks,
-    /// Headers of the configs' sets, in order of links and bits. Those of effects come after.
+    /// Headers of the configs' header sets, in the order of links and bits. Headers of effects come after these.
     pub headers: Vec<Header>,
-    /// Where to redirect to.
+    /// The redirect target.
     pub target: Option<Box<str>>,
-    /// What to count the request under: the first class that a link named.
+    /// The rate class of the request: the first one that a link named.
     pub rate_class: Option<(LinkIndex, RateClass)>,
 }
 
 impl Served {
-    /// Joins what was decided first and allows, with what decides after it: lifetimes are the shorter ones, and when
-    /// both allow, marks and headers add up. What a refusal says of marks and headers is its own affair.
+    /// Joins an allowing decision with the decision after it. Lifetimes are the shorter ones, and the first rate class
+    /// stays. If both allow, marks and headers are combined; otherwise only those of the refusal remain.
     #[must_use]
     pub fn and(self, then: Self) -> Self {
         let ttls = Self {
@@ -115,11 +115,11 @@ impl Served {
 type Linked<T> = Result<T, LinkFault>;
 
 impl Chain {
-    /// Takes the links in order. The only way to a chain, so that none runs whose configs are not what their components
-    /// declare.
+    /// Makes a chain of links in order. There is no other way to make one, so a chain never runs with a config that its
+    /// component does not declare.
     ///
     /// # Errors
-    /// [`ChainError`] when there are none or more than eight, or a config does not fit its component.
+    /// [`ChainError`] if there are no links or more than eight, or if a config does not match its component.
     pub fn new(links: Vec<Link>) -> Result<Self, ChainError> {
         if links.is_empty() || links.len() > LINKS_MAX {
             return Err(ChainError::Links { links: links.len() });
@@ -132,22 +132,22 @@ impl Chain {
         Ok(Self { links })
     }
 
-    /// The links in order.
+    /// Returns the links in order.
     #[must_use]
     pub fn links(&self) -> &[Link] {
         &self.links
     }
 
-    /// Whether any link has the hook. Without one the host's defaults hold.
+    /// Returns whether any link has the hook. If none has, the host's defaults apply.
     #[must_use]
     pub fn has(&self, hook: Hook) -> bool {
         self.links.iter().any(|link| link.policy.has(hook))
     }
 
-    /// Decides about a request; `None` when no link has the hook.
+    /// Decides about a request. Returns `None` if no link has the hook.
     ///
     /// # Errors
-    /// The fault of the first link that fails.
+    /// [`LinkFault`] of the first link that fails.
     pub fn serve(&self, facts: &Arc<dyn Facts>) -> Linked<Option<Run<Served>>> {
         let mut whole = None;
         for (index, link) in self.with(Hook::Serve) {
@@ -162,36 +162,39 @@ impl Chain {
         Ok(whole)
     }
 
-    /// Decides how long this edge keeps an object: the least that any link allows.
+    /// Decides how long this edge keeps an object: the lowest tier and the shortest lifetimes of all links. A pin of
+    /// any link counts, and so does the largest prefetch.
     ///
     /// # Errors
-    /// The fault of the first link that fails.
+    /// [`LinkFault`] of the first link that fails.
     pub fn hold(&self, facts: &Arc<dyn Facts>) -> Linked<Option<Run<Keep>>> {
         self.all(Hook::Hold, |link| link.policy.hold(facts, &link.config), both_keeps)
     }
 
-    /// Weighs edges: the least weight that any link gives.
+    /// Weighs edges. Each edge gets the lowest weight of all links.
     ///
     /// # Errors
-    /// The fault of the first link that fails.
+    /// [`LinkFault`] of the first link that fails.
     pub fn steer(&self, facts: &Arc<dyn Facts>, candidates: &[Candidate]) -> Linked<Option<Run<Steering>>> {
         self.all(Hook::Steer, |link| link.policy.steer(facts, &link.config, candidates), both_steerings)
     }
 
-    /// Plans shards: the strictest of all links.
+    /// Plans shards: the lowest weights and limits of all links, the latest second to keep until and the earliest to
+    /// erase after. The first link that sets data shards decides the code.
     ///
     /// # Errors
-    /// The fault of the first link that fails.
+    /// [`LinkFault`] of the first link that fails.
     pub fn place(&self, facts: &Arc<dyn Facts>, sites: &[Site]) -> Linked<Option<Run<Plan>>> {
         self.all(Hook::Place, |link| link.policy.place(facts, &link.config, sites), both_plans)
     }
 
-    /// Answers remembered questions from `facts` and the links' configs, for [`Trie::lookup`](crate::Trie::lookup).
+    /// Returns a respondent that answers remembered questions from `facts` and the links' configs, for
+    /// [`Trie::lookup`](crate::Trie::lookup).
     pub fn respondent<'a>(&'a self, facts: &'a dyn Facts) -> impl Respondent + 'a {
         move |link: u8, question: &Question| -> Answer {
             let link = self.links.get(usize::from(link));
-            // Only a trace of another chain names a link that is not here, or asks its config what it cannot answer; no
-            // verdict is under this answer.
+            // Only the trace of another chain can name a missing link, or ask a config for a key of the wrong type. No
+            // verdict is stored under this answer.
             link.and_then(|link| answer(facts, &link.config, question).ok()).unwrap_or(Answer::MaybeText(None))
         }
     }
@@ -217,7 +220,7 @@ impl Chain {
     }
 }
 
-/// Turns a link's run into a run of the chain: its questions are now those of link `index`.
+/// Turns a link's run into a run of the chain: its questions now belong to link `index`.
 fn map<V, W>(run: Run<V>, index: LinkIndex, verdict: impl FnOnce(V) -> W) -> Run<W> {
     let trace = run.trace.into_iter().map(|asked| Asked { link: index.0, ..asked }).collect();
     Run { verdict: verdict(run.verdict), trace, effects: run.effects, fuel: run.fuel }
@@ -251,7 +254,7 @@ fn served(link: LinkIndex, decision: &Decision, config: &Config) -> Served {
 
 fn both_keeps(first: Keep, then: Keep) -> Keep {
     Keep {
-        // The tiers stand in order of how much they permit.
+        // Tiers are ordered by how much they permit.
         tier: if (then.tier as u8) < (first.tier as u8) { then.tier } else { first.tier },
         ttl: first.ttl.min(then.ttl),
         stale_revalidate: first.stale_revalidate.min(then.stale_revalidate),
@@ -286,7 +289,7 @@ fn least(first: Vec<u8>, then: Vec<u8>) -> Vec<u8> {
     first.into_iter().zip(then).map(|(first, then)| first.min(then)).collect()
 }
 
-/// The smaller of two limits of which 0 means none.
+/// Returns the smaller of two limits. 0 means no limit.
 fn least_limit<T: Ord + Default>(first: T, then: T) -> T {
     let none = T::default();
     if first == none {

@@ -1,9 +1,9 @@
 //! The owner's parameters of a policy, read from TOML.
 //!
 //! Flow: the signed TOML text -> [`Config::parse`] once, on load -> [`Config::check`] against what the component
-//! declares -> look-ups by the guest through the host. The hash that identifies a config is taken by the caller from
-//! the text itself. Keeps true: what the owner wrote is never taken for something else. A value of another type than
-//! the guest asks for is [`WrongType`], which ends the run; only a key that is not there is absent.
+//! declares -> look-ups by the guest through the host. The caller hashes the text itself to identify a config.
+//! Invariant: a value is never taken for something that the owner did not write. If the guest asks for another type
+//! than the value has, [`WrongType`] ends the run; only a missing key counts as absent.
 //!
 //! | TOML | what it is |
 //! |---|---|
@@ -27,11 +27,11 @@ mod parse;
 
 pub(crate) use parse::{is_of_countries, is_of_tables};
 
-/// Longest config in bytes.
+/// Maximum bytes of a config.
 pub(crate) const TEXT_BYTES_MAX: usize = 64 * 1024;
-/// Longest key in bytes: errors name keys, and a log has lines.
+/// Maximum bytes of a key. Errors name keys, and a log line must stay short.
 pub(crate) const KEY_BYTES_MAX: usize = 64;
-/// Most rules: each is matched in turn against every new path.
+/// Maximum number of rules. Each new path is matched against every rule in turn.
 const RULES_MAX: usize = 256;
 
 const HEADER_SET: &str = "header-set";
@@ -44,75 +44,75 @@ pub struct Config {
     entries: BTreeMap<Box<str>, Value>,
 }
 
-/// How often a viewer may ask.
+/// A rate limit: how often a viewer may send requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RateClass {
-    /// So many requests ...
+    /// Requests allowed in one window.
     pub requests: u32,
-    /// ... in so many seconds.
+    /// Length of the window in seconds.
     pub seconds: u32,
 }
 
-/// A config that cannot be used: the owner's fault.
+/// Why a config cannot be used. The owner is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Too long.
+    /// The text is too long.
     #[error("config has {bytes} bytes, at most {TEXT_BYTES_MAX} are allowed")]
     TooLong {
-        /// Its length in bytes.
+        /// Bytes found.
         bytes: usize,
     },
-    /// Not TOML, or a key stands there twice.
+    /// The text is not TOML, or a key appears twice.
     #[error("config is not TOML (line {line})")]
     NotToml {
         /// The line of the first mistake, counted from 1.
         line: usize,
-        /// What the parser says.
+        /// The parser's message.
         source: toml::de::Error,
     },
-    /// A key that is too long.
+    /// A key is too long.
     #[error("the key {start}... has more than {KEY_BYTES_MAX} bytes")]
     Key {
-        /// How it begins.
+        /// The beginning of the key.
         start: String,
     },
-    /// A key that the component does not have.
+    /// The component does not have this key.
     #[error("{key} is none of the component's keys ({}){}", all(known), did_you_mean(nearest.as_deref()))]
     UnknownKey {
         /// The key.
         key: String,
-        /// What was most likely meant.
+        /// The key that was probably meant.
         nearest: Option<String>,
         /// All keys that the component declares.
         known: Vec<String>,
     },
-    /// A key that counts only beside another.
+    /// A key is useless without another one.
     #[error("{key} says nothing without {other}; add {other}, or leave {key} out")]
     Alone {
         /// The key.
         key: String,
-        /// The key that is missing.
+        /// The missing key.
         other: String,
     },
-    /// A value of another type than belongs there.
+    /// A value has the wrong type.
     #[error("{key} is {found}; it must be {expected}")]
     Type {
         /// The key.
         key: String,
-        /// What stands there in a good config.
+        /// The expected type.
         expected: Cow<'static, str>,
-        /// What stands there in this one.
+        /// The type found.
         found: &'static str,
     },
-    /// A list or table with members that do not belong there.
+    /// A list or table has members that do not belong there.
     #[error("{key} is not {expected}")]
     Shape {
         /// The key.
         key: String,
-        /// What stands there in a good config.
+        /// The expected members.
         expected: &'static str,
     },
-    /// A number that is too small or too large.
+    /// A number is too small or too large.
     #[error("{key} is {number}; it must be {least} to {most}")]
     Number {
         /// The key.
@@ -124,7 +124,7 @@ pub enum ConfigError {
         /// The largest allowed.
         most: u32,
     },
-    /// A text that no response header can have.
+    /// A text cannot be the value of a response header.
     #[error(
         "{key} is no value of a header; those are printable ASCII, at most {VALUE_BYTES_MAX} bytes, without blanks at the ends"
     )]
@@ -132,7 +132,7 @@ pub enum ConfigError {
         /// The key.
         key: String,
     },
-    /// A misspelt country or group.
+    /// A country or group is misspelt.
     #[error(
         "{key} holds {member:?}, which is neither a country like \"DE\", nor \"unknown\", nor one of the groups {groups}{}",
         did_you_mean(nearest.as_deref())
@@ -140,82 +140,82 @@ pub enum ConfigError {
     Country {
         /// The key.
         key: String,
-        /// How the member given begins.
+        /// The beginning of the member.
         member: String,
-        /// What was most likely meant.
+        /// The member that was probably meant.
         nearest: Option<&'static str>,
         /// All groups.
         groups: String,
     },
-    /// A list that refuses nobody.
+    /// A deny list is empty, so it refuses nobody.
     #[error("{key} is an empty list, which refuses nobody; leave it out, or say whom it refuses")]
     RefusesNobody {
         /// The key.
         key: String,
     },
-    /// A header or rule that would hide, or be hidden by, one before it.
+    /// A header or rule would hide an earlier one, or be hidden by it.
     #[error("{key} has {member:?} twice")]
     Twice {
         /// The key.
         key: String,
-        /// What is there twice.
+        /// The member that appears twice.
         member: String,
     },
-    /// A glob that is too long.
+    /// A glob is too long.
     #[error("{key} has a bad glob {glob:?}")]
     Glob {
         /// The key.
         key: String,
-        /// How the glob begins.
+        /// The beginning of the glob.
         glob: String,
-        /// Why it is bad.
+        /// Why it is refused.
         source: GlobError,
     },
-    /// A header that may not be set.
+    /// A header may not be set.
     #[error("header-set {set} cannot be used")]
     Header {
-        /// Which one, counted from 0.
+        /// The header set, counted from 0.
         set: usize,
-        /// Why.
+        /// Why it is refused.
         source: HeaderError,
     },
-    /// A list that is too long.
+    /// A list is too long.
     #[error("{key} has {count} members, at most {limit} are allowed")]
     TooMany {
         /// The key.
         key: String,
-        /// Members given.
+        /// Members found.
         count: usize,
-        /// Most allowed.
+        /// Members allowed.
         limit: usize,
     },
 }
 
-/// A guest asked for a key as one type, and the config has it as another: the owner's fault or the author's.
+/// A guest asked for a key as one type, but the config has it as another. The owner or the policy's author is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key} is {found} and was asked for as {asked}")]
 pub struct WrongType {
     /// The key.
     pub key: Box<str>,
-    /// What it was asked for as.
+    /// The type that the guest asked for.
     pub asked: &'static str,
-    /// What it is.
+    /// The type in the config.
     pub found: &'static str,
 }
 
-/// What stands under a key.
+/// The value of a key.
 #[derive(Debug)]
 pub(crate) enum Value {
     Number(u32),
     Text(Box<str>),
     Truth(bool),
-    /// An empty list: of numbers, texts or rules, as one asks for it.
+    /// An empty list. It serves as a list of numbers, texts or rules.
     Nothing,
     /// Sorted.
     Numbers(Vec<u32>),
     /// Sorted.
     Texts(Vec<Box<str>>),
-    /// Sorted, groups expanded.
+    /// Sorted, with groups expanded.
     Countries(Vec<CountryCode>),
     Rules(Vec<(Glob, u32)>),
     HeaderSets(Vec<Vec<Header>>),
@@ -229,7 +229,7 @@ impl Config {
     /// Reads a config.
     ///
     /// # Errors
-    /// See [`ConfigError`]; all of them are the owner's to mend.
+    /// [`ConfigError`]. The owner must fix the config.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         if text.len() > TEXT_BYTES_MAX {
             return Err(ConfigError::TooLong { bytes: text.len() });
@@ -244,10 +244,10 @@ impl Config {
         Ok(config)
     }
 
-    /// Checks that the config has only keys that its component declares, each with what belongs there.
+    /// Checks that the config has only keys that its component declares, each with a value of the declared type.
     ///
     /// # Errors
-    /// See [`ConfigError`].
+    /// [`ConfigError`].
     pub fn check(&self, keys: &Keys) -> Result<(), ConfigError> {
         keys.check(self)
     }
@@ -256,7 +256,7 @@ impl Config {
         self.entries.iter().map(|(key, value)| (&**key, value))
     }
 
-    /// A glob takes 4 KiB, so the rules of all lists together have a bound too.
+    /// A compiled glob takes 4 KiB, so the rules of all lists together are bounded too.
     fn check_rules(&self) -> Result<(), ConfigError> {
         let rules = self.entries.values().map(|value| match value {
             Value::Rules(rules) => rules.len(),
@@ -273,10 +273,10 @@ impl Config {
         Ok(())
     }
 
-    /// The number of `key`.
+    /// Returns the number under `key`.
     ///
     /// # Errors
-    /// [`WrongType`], here and below, when `key` is something else.
+    /// [`WrongType`] if `key` has another type.
     pub fn number(&self, key: &str) -> Asked<Option<u32>> {
         match self.entries.get(key) {
             None => Ok(None),
@@ -285,10 +285,10 @@ impl Config {
         }
     }
 
-    /// The text of `key`.
+    /// Returns the text under `key`.
     ///
     /// # Errors
-    /// As [`Self::number`].
+    /// Same as [`Self::number`].
     pub fn text(&self, key: &str) -> Asked<Option<&str>> {
         match self.entries.get(key) {
             None => Ok(None),
@@ -297,10 +297,11 @@ impl Config {
         }
     }
 
-    /// Whether `key` is `true`, or any list, even an empty one: so a policy tells "nobody" from "not said".
+    /// Returns whether `key` is `true` or a list, even an empty one. So a policy can distinguish an empty list
+    /// ("nobody") from a missing key ("not stated").
     ///
     /// # Errors
-    /// As [`Self::number`].
+    /// Same as [`Self::number`].
     pub fn truth(&self, key: &str) -> Asked<bool> {
         match self.entries.get(key) {
             None => Ok(false),
@@ -310,10 +311,10 @@ impl Config {
         }
     }
 
-    /// Whether `member` is in the set `key`: a number, or a packed country.
+    /// Returns whether `member` is in the set `key`. A member is a number or a packed country.
     ///
     /// # Errors
-    /// As [`Self::number`].
+    /// Same as [`Self::number`].
     pub fn has(&self, key: &str, member: u32) -> Asked<bool> {
         match self.entries.get(key) {
             None | Some(Value::Nothing) => Ok(false),
@@ -325,10 +326,10 @@ impl Config {
         }
     }
 
-    /// Whether `country` is in the set of countries `key`.
+    /// Returns whether `country` is in the set of countries `key`.
     ///
     /// # Errors
-    /// As [`Self::number`].
+    /// Same as [`Self::number`].
     pub fn has_country(&self, key: &str, country: CountryCode) -> Asked<bool> {
         match self.entries.get(key) {
             None => Ok(false),
@@ -337,10 +338,10 @@ impl Config {
         }
     }
 
-    /// Whether `member` is in the set of texts `key`.
+    /// Returns whether `member` is in the set of texts `key`.
     ///
     /// # Errors
-    /// As [`Self::number`].
+    /// Same as [`Self::number`].
     pub fn has_text(&self, key: &str, member: &str) -> Asked<bool> {
         match self.entries.get(key) {
             None | Some(Value::Nothing) => Ok(false),
@@ -349,10 +350,10 @@ impl Config {
         }
     }
 
-    /// The number of the first rule of `key` whose glob matches `path`.
+    /// Returns the number of the first rule in `key` whose glob matches `path`.
     ///
     /// # Errors
-    /// As [`Self::number`].
+    /// Same as [`Self::number`].
     pub fn path_rule(&self, key: &str, path: &str) -> Asked<Option<u32>> {
         match self.entries.get(key) {
             None | Some(Value::Nothing) => Ok(None),
@@ -363,7 +364,7 @@ impl Config {
         }
     }
 
-    /// Header set `n` (bit n of a decision).
+    /// Returns header set `n` (bit n of a decision).
     #[must_use]
     pub fn header_set(&self, n: usize) -> Option<&[Header]> {
         match self.entries.get(HEADER_SET) {
@@ -372,7 +373,7 @@ impl Config {
         }
     }
 
-    /// Redirect target `n`: an absolute URL or a path.
+    /// Returns redirect target `n`: an absolute URL or a path.
     #[must_use]
     pub fn target(&self, n: u16) -> Option<&str> {
         match self.entries.get(TARGET) {
@@ -381,7 +382,7 @@ impl Config {
         }
     }
 
-    /// Rate class `n`, counted from 1.
+    /// Returns rate class `n`, counted from 1.
     #[must_use]
     pub fn rate_class(&self, n: u8) -> Option<RateClass> {
         match self.entries.get(RATE_CLASS) {
@@ -392,7 +393,7 @@ impl Config {
 }
 
 impl Value {
-    /// Its type, as an error says it: "ttl is a text".
+    /// Returns the type for an error message, as in "ttl is a text".
     pub(crate) fn found(&self) -> &'static str {
         match self {
             Self::Number(_) => "a whole number",

@@ -3,16 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// An ISO 3166-1 alpha-2 code, packed as first letter << 8 | second letter; 0 = unknown.
+/// An ISO 3166-1 alpha-2 code, packed as first letter << 8 | second letter. 0 means unknown.
 ///
-/// Any two upper-case letters are a code: the standard grows, and a policy must not refuse a viewer's country because
-/// this program is older. What owners write is held to [`CountryCode::is_assigned`], because there it is a slip of the
-/// pen.
+/// Any two upper-case letters are a valid code. The standard grows, and a policy must not refuse a viewer's country
+/// because this program is older. Owners may only write codes that pass [`CountryCode::is_assigned`], because any other
+/// is a typing error there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CountryCode(u16);
 
-/// The officially assigned codes of ISO 3166-1, 249 since South Sudan in 2011, and XK, under which address databases
-/// have Kosovo. Written from general knowledge, as the groups were.
+/// The officially assigned codes of ISO 3166-1 (249 since South Sudan in 2011), and XK, which address databases use for
+/// Kosovo. Written from general knowledge, as the groups were.
 const ASSIGNED: &str = "\
     AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ \
     CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO \
@@ -22,19 +22,19 @@ const ASSIGNED: &str = "\
     PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM \
     TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW";
 
-/// A text that is no country code: the writer's fault.
+/// A text is not a country code. The writer is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no country code; write two upper-case letters like \"DE\"")]
 pub struct CountryCodeError {
-    /// What was written.
+    /// The text.
     pub text: String,
 }
 
 impl CountryCode {
-    /// The place could not be found out.
+    /// The country is unknown.
     pub const UNKNOWN: Self = Self(0);
 
-    /// Packs two letters; `None` when they are not both in A..=Z.
+    /// Packs two letters. Returns `None` unless both are in A..=Z.
     #[must_use]
     pub const fn from_letters(letters: [u8; 2]) -> Option<Self> {
         if letters[0].is_ascii_uppercase() && letters[1].is_ascii_uppercase() {
@@ -44,19 +44,19 @@ impl CountryCode {
         }
     }
 
-    /// The codes that a country has, sorted.
+    /// Returns the codes assigned to countries, sorted.
     pub(crate) fn assigned() -> impl Iterator<Item = &'static str> {
         ASSIGNED.split(' ')
     }
 
-    /// Whether a country has this code: `UK` and `EU` look like codes and are none.
+    /// Returns whether the code is assigned to a country. `UK` and `EU` look like codes but are not.
     #[must_use]
     pub fn is_assigned(self) -> bool {
         let letters = self.0.to_be_bytes();
         Self::assigned().any(|code| code.as_bytes() == letters)
     }
 
-    /// The packed number, as guests see it.
+    /// Returns the packed number, as guests see it.
     #[must_use]
     pub const fn packed(self) -> u16 {
         self.0

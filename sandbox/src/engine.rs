@@ -1,8 +1,8 @@
-//! The engine: one per process, with its pool of instances and its clock.
+//! The engine: one for each process, with its pool of instances and its clock.
 //!
-//! Flow: [`Engine::compile`] turns an [`Admitted`] component into machine code (here, or better in a child, see
-//! [`crate::guard`]), [`Engine::load`] links it. Keeps true: only admitted components are compiled, only artefacts of
-//! our own are loaded, only the contract's functions can be imported.
+//! Flow: [`Engine::compile`] turns an [`Admitted`] component into machine code (in this process, or better in a child
+//! process, see [`crate::guard`]). [`Engine::load`] links it. Invariants: only admitted components are compiled, only
+//! our own artefacts are loaded, and only functions of the contract can be imported.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -26,15 +26,16 @@ use crate::policy::Policy;
 
 const MEMORY_RESERVATION_BYTES: u64 = 64 * 1024 * 1024;
 const MEMORY_GUARD_BYTES: u64 = 64 * 1024;
-/// What stays mapped of an instance for the next one; without it every run maps its memory anew.
+/// Bytes of an instance that stay mapped for the next one. Otherwise every run would map its memory anew.
 const KEEP_RESIDENT_BYTES: usize = 64 * 1024;
-/// The epoch advances this often, and runs look at their time then.
+/// The interval at which the epoch advances. At each tick, runs check their time.
 const TICK: Duration = Duration::from_micros(2500);
 
-/// Choices of the operator.
+/// Settings of the operator.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineOptions {
-    /// Runs at the same time in all threads; each reserves 64 MiB of address space, not memory. 64 when absent.
+    /// Maximum number of concurrent runs in all threads. Each reserves 64 MiB of address space, not of memory. Default:
+    /// 64.
     pub instances: u32,
 }
 
@@ -44,37 +45,37 @@ impl Default for EngineOptions {
     }
 }
 
-/// Why the engine cannot do it.
+/// Why the engine cannot start, compile or load.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// This machine cannot run the engine: the operator's to mend.
+    /// This machine cannot run the engine. The operator must fix it.
     #[error("policy engine cannot start on this machine: {reason}")]
     Start {
-        /// What wasmtime says.
+        /// The message of wasmtime.
         reason: String,
     },
-    /// The compiler refused an admitted component: the owner's fault.
+    /// The compiler refused an admitted component. The owner is at fault.
     #[error("policy cannot be compiled: {reason}")]
     Compile {
-        /// What wasmtime says.
+        /// The message of wasmtime.
         reason: String,
     },
-    /// The artefact is not of this engine: compile again.
+    /// The artefact was made by another engine. Compile again.
     #[error("compiled policy is not of this engine; compile it again: {reason}")]
     Load {
-        /// What wasmtime says.
+        /// The message of wasmtime.
         reason: String,
     },
-    /// The component imports a function that this version of the contract does not have: the owner's fault, or this
+    /// The component imports a function that this version of the contract does not have. The owner is at fault, or this
     /// edge is too old.
     #[error("policy does not fit the contract of this edge: {reason}")]
     Link {
-        /// What wasmtime says.
+        /// The message of wasmtime.
         reason: String,
     },
 }
 
-/// Compiles and loads policies; cheap to clone.
+/// Compiles and loads policies. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
@@ -83,15 +84,15 @@ pub struct Engine {
 struct Inner {
     engine: wasmtime::Engine,
     linker: Linker<State>,
-    /// Ends the clock when dropped, before the thread is joined.
+    /// Dropping it stops the clock and then joins its thread.
     _clock: Clock,
 }
 
 impl Engine {
-    /// Reserves the pool and starts the clock, a thread of its own.
+    /// Reserves the pool and starts the clock, which has its own thread.
     ///
     /// # Errors
-    /// [`EngineError::Start`], when the address space or the thread cannot be had.
+    /// [`EngineError::Start`] if the address space or the thread is not available.
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
         let start = |error: wasmtime::Error| EngineError::Start { reason: format!("{error:#}") };
         let mut config = compiler_config();
@@ -102,7 +103,7 @@ impl Engine {
         Ok(Self { inner: Arc::new(Inner { engine, linker, _clock: clock }) })
     }
 
-    /// Compiles in this process. Admission keeps it to some 100 ms; for owners one does not know, use
+    /// Compiles in this process. Admission bounds this to some 100 ms. For untrusted owners, use
     /// [`crate::guard::compile`].
     ///
     /// # Errors
@@ -111,19 +112,19 @@ impl Engine {
         precompile(&self.inner.engine, admitted)
     }
 
-    /// Loads machine code that this installation compiled. `admitted` must be the component that it came from.
+    /// Loads machine code that this installation compiled. `admitted` must be the component that it was compiled from.
     ///
     /// # Errors
-    /// [`EngineError::Load`] when another version or machine made the artefact, [`EngineError::Link`] when the
-    /// component imports what the contract does not have.
+    /// [`EngineError::Load`] if another version, machine or component made the artefact. [`EngineError::Link`] if the
+    /// component imports something that the contract does not have.
     pub fn load(&self, admitted: &Admitted<'_>, artefact: &Artefact) -> Result<Policy, EngineError> {
         if !artefact.is_of(admitted) {
             return Err(EngineError::Load { reason: "it was compiled from another component".to_owned() });
         }
         // SAFETY: an `Artefact` is made only by `precompile` in this process, by the guarded child that this process
         // started from its own executable, or by `Artefact::open` after its keyed MAC proved that this installation
-        // sealed it. None of these take machine code from an owner or a peer. wasmtime checks version and settings of
-        // its own.
+        // sealed it. None of these accepts machine code from an owner or a peer. wasmtime checks its version and
+        // settings itself.
         #[expect(unsafe_code, reason = "the only way to load compiled code; see SAFETY")]
         let component = unsafe { Component::deserialize(&self.inner.engine, artefact.code()) }
             .map_err(|error| EngineError::Load { reason: format!("{error:#}") })?;
@@ -135,7 +136,8 @@ impl Engine {
         Policy::new(self.clone(), pre, admitted.summary().clone())
     }
 
-    /// Identifies compiler, settings and machine: part of the key under which an artefact is kept.
+    /// Returns a number that identifies the compiler, its settings and the machine. It is part of the key under which
+    /// an artefact is stored.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = StableHasher(blake3::Hasher::new());
@@ -148,7 +150,7 @@ impl Engine {
     }
 }
 
-/// BLAKE3 behind std's trait, because the standard hasher is not promised to stay the same from one build to the next.
+/// BLAKE3 behind std's trait, because the standard hasher may change from one build to the next.
 struct StableHasher(blake3::Hasher);
 
 impl Hasher for StableHasher {
@@ -163,9 +165,9 @@ impl Hasher for StableHasher {
     }
 }
 
-/// Ends a run that has computed for `limit` since its first tick; two ticks more at most. What the thread waits for a
-/// core does not count: a busy machine is not the policy's fault. Most runs end before their first tick and read no
-/// clock.
+/// Ends a run after it has computed for `limit` since its first tick, plus at most two ticks. Time spent waiting for a
+/// core does not count, because a busy machine is not the policy's fault. Most runs end before their first tick and
+/// never read a clock.
 pub(crate) fn end_run<T>(store: &mut Store<T>, limit: Duration) {
     let mut began = None;
     store.set_epoch_deadline(1);
@@ -176,7 +178,7 @@ pub(crate) fn end_run<T>(store: &mut Store<T>, limit: Duration) {
     });
 }
 
-/// Compiles without a pool, as the child does, whose address space is limited.
+/// Compiles without an instance pool. The child process uses this, because its address space is limited.
 pub(crate) fn compile_poolless(admitted: &Admitted<'_>) -> Result<Artefact, EngineError> {
     let engine = wasmtime::Engine::new(&compiler_config())
         .map_err(|error| EngineError::Start { reason: format!("{error:#}") })?;
@@ -190,7 +192,7 @@ fn precompile(engine: &wasmtime::Engine, admitted: &Admitted<'_>) -> Result<Arte
     Ok(Artefact::new(admitted, code))
 }
 
-/// All that shapes the machine code; the same with and without a pool, so that artefacts fit both.
+/// All settings that affect the machine code. They are the same with and without a pool, so artefacts work for both.
 fn compiler_config() -> WasmtimeConfig {
     let mut config = WasmtimeConfig::new();
     config
@@ -227,7 +229,7 @@ fn pool(options: EngineOptions) -> PoolingAllocationConfig {
     pool
 }
 
-/// Unknown imports stay unknown: `define_unknown_imports_as_traps` would shadow semver-compatible ones.
+/// Unknown imports stay undefined. `define_unknown_imports_as_traps` would shadow semver-compatible ones.
 fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     type Add = fn(&mut Linker<State>, fn(&mut State) -> &mut State) -> wasmtime::Result<()>;
     let interfaces: [Add; 8] = [
@@ -247,7 +249,7 @@ fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     Ok(linker)
 }
 
-/// The thread that advances the epoch; ends with the engine.
+/// The thread that advances the epoch. It ends with the engine.
 struct Clock {
     stop: Option<mpsc::SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -271,7 +273,7 @@ impl Drop for Clock {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {
-            // It cannot have panicked: it only waits and counts.
+            // The thread cannot have panicked: it only waits and counts.
             let _ = thread.join();
         }
     }

@@ -1,30 +1,31 @@
-//! What can go wrong in a run, and whose fault it is.
+//! The faults of a run, and whose fault each is.
 
 use std::time::Duration;
 
 use crate::question::Hook;
 use crate::verdict::VerdictError;
 
-/// A run without a verdict. Whoever asked is refused: a guess would decide in the owner's name.
+/// Why a run gave no verdict. The request is then refused, because a guess would decide in the owner's name (fail
+/// closed).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// The policy does not export the hook: the caller's fault, not a failure of the policy.
+    /// The policy does not export the hook. The caller is at fault, not the policy.
     #[error("policy has no hook {hook}")]
     NoHook {
         /// The hook called.
         hook: Hook,
     },
-    /// Too many candidates or sites were passed: the caller's fault.
+    /// Too many candidates or sites were passed. The caller is at fault.
     #[error("{given} candidates passed to {hook}, at most {limit} are allowed")]
     Candidates {
         /// The hook called.
         hook: Hook,
-        /// How many.
+        /// Candidates passed.
         given: usize,
-        /// Most allowed.
+        /// Candidates allowed.
         limit: usize,
     },
-    /// The policy trapped: its fault, and the same question will trap again.
+    /// The policy trapped. It is at fault, and the same question will trap again.
     #[error("policy trapped in {hook}: {reason}")]
     Trap {
         /// The hook called.
@@ -32,61 +33,61 @@ pub enum Fault {
         /// The trap's name.
         reason: String,
     },
-    /// The policy recursed too deep.
+    /// The policy recursed too deeply.
     #[error("policy used more than {limit_bytes} bytes of stack in {hook}")]
     Stack {
         /// The hook called.
         hook: Hook,
-        /// Bytes of stack.
+        /// Bytes of stack allowed.
         limit_bytes: usize,
     },
-    /// The policy computed too long.
+    /// The policy used up its fuel.
     #[error("policy used up its {limit} fuel in {hook}")]
     Fuel {
         /// The hook called.
         hook: Hook,
-        /// Fuel of a run.
+        /// Fuel allowed for a run.
         limit: u64,
     },
-    /// The CPU time ran out before the fuel: a slow machine, or work that fuel does not see.
+    /// The CPU time ran out before the fuel: the machine is slow, or the work costs no fuel.
     #[error("policy computed for longer than {limit:?} in {hook}")]
     Time {
         /// The hook called.
         hook: Hook,
-        /// CPU time of a run.
+        /// CPU time allowed for a run.
         limit: Duration,
     },
-    /// The policy asked for too much memory and did not survive the refusal.
+    /// The policy asked for too much memory and failed after the refusal.
     #[error("policy asked for {bytes} bytes of memory in {hook}, at most {limit} are allowed")]
     Memory {
         /// The hook called.
         hook: Hook,
-        /// Bytes asked for.
+        /// Bytes requested.
         bytes: usize,
-        /// Most allowed.
+        /// Bytes allowed.
         limit: usize,
     },
-    /// The policy asked what it may not ask.
+    /// The policy asked a question that it may not ask.
     #[error("policy asked {question} in {hook}: {reason}")]
     Question {
         /// The hook called.
         hook: Hook,
         /// The question.
         question: String,
-        /// Why it is refused.
+        /// Why the question is refused.
         reason: &'static str,
     },
-    /// The policy asked its configuration for a key as one type, and it is there as another. Taken for absent, it would
-    /// open what the owner closed.
+    /// The policy asked its configuration for a key as one type, but the key has another type. If it counted as absent,
+    /// a restriction of the owner would be lifted.
     #[error("policy asked in {hook} for {key} as {asked}, but its configuration has {found} there")]
     Config {
         /// The hook called.
         hook: Hook,
         /// The key.
         key: Box<str>,
-        /// What it was asked for as.
+        /// The type that the policy asked for.
         asked: &'static str,
-        /// What it is.
+        /// The type in the configuration.
         found: &'static str,
     },
     /// The policy added an effect that is not allowed.
@@ -94,18 +95,18 @@ pub enum Fault {
     Effect {
         /// The hook called.
         hook: Hook,
-        /// Why.
+        /// Why the effect is refused.
         reason: String,
     },
-    /// The verdict makes no sense.
+    /// The verdict is invalid.
     #[error("policy returned a bad verdict from {hook}")]
     Verdict {
         /// The hook called.
         hook: Hook,
-        /// What is wrong with it.
+        /// Why it is invalid.
         source: VerdictError,
     },
-    /// All instances of the pool are in use: ours; retry.
+    /// All instances of the pool are in use. The edge is at fault: retry.
     #[error("no free policy instance for {hook}; raise `instances` or retry")]
     Busy {
         /// The hook called.
@@ -114,8 +115,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether the fault counts towards the policy's fallback to its last good version. Lack of time counts too: a
-    /// policy that is slow on this machine is no good on it.
+    /// Returns whether the fault counts towards the policy's fallback to its last good version. A lack of time counts
+    /// too: a policy that is too slow on this machine is unusable on it.
     #[must_use]
     pub fn is_of_policy(&self) -> bool {
         !matches!(self, Self::NoHook { .. } | Self::Candidates { .. } | Self::Busy { .. })

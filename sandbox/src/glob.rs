@@ -1,34 +1,35 @@
-//! Globs over paths, matched in time linear in the path whatever the pattern.
+//! Globs over paths, matched in time linear in the length of the path, whatever the pattern.
 //!
-//! `*` matches any run of bytes without `/`, `**` any run, `?` one byte but `/`; all else stands for itself, in
-//! whatever spelling ([`canonical_glob`]); `%2A` is a star that stands for itself. Backtracking was rejected: an owner
-//! chooses the glob and a viewer the path, so together they would choose how long the edge computes. Here the set of
-//! reachable positions is one `u128` and each byte of the path a few instructions (Baeza-Yates and Gonnet, "A new
-//! approach to text searching", 1992, extended by the two stars).
+//! `*` matches any sequence of bytes without `/`, `**` any sequence, and `?` one byte except `/`. Everything else
+//! matches itself, in any spelling ([`canonical_glob`]); `%2A` is a literal star. Backtracking was rejected: the owner
+//! chooses the glob and the viewer the path, so together they could choose how long the edge computes. Here the glob is
+//! a non-deterministic automaton (NFA) whose set of reachable positions is one `u128`, and each byte of the path takes
+//! a few instructions (Baeza-Yates and Gonnet, "A new approach to text searching", 1992, extended by the two stars).
 
 use crate::path::canonical_glob;
 
-/// The most tokens of a glob: a byte, a `?` or a star each; one bit each beside the final one.
+/// Maximum number of tokens of a glob. A token is a byte, a `?` or a star, and takes one bit; the last bit is the final
+/// position.
 const TOKENS_MAX: u32 = 127;
 
-/// A compiled glob; about 4 KiB.
+/// A compiled glob. It takes about 4 KiB.
 #[derive(Debug, Clone)]
 pub struct Glob {
-    /// For each byte, the positions whose token is a single byte that matches it.
+    /// For each byte: the positions whose token is a single byte that matches it.
     singles: Box<[u128; 256]>,
-    /// Positions whose token is `*`, and positions whose token is `**`.
+    /// The positions whose token is `*`, and those whose token is `**`.
     stars: u128,
     double_stars: u128,
     accept: u128,
 }
 
-/// A glob that is too long: the owner's fault.
+/// A glob is too long. The owner is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "glob has more than {limit} letters (3 for each %XX), `?` and stars; shorten it or ask path-starts and path-ends"
 )]
 pub struct GlobError {
-    /// The most tokens that a glob may have.
+    /// Tokens allowed in a glob.
     pub limit: u32,
 }
 
@@ -36,7 +37,7 @@ impl Glob {
     /// Compiles `pattern`.
     ///
     /// # Errors
-    /// When it has more than 127 tokens.
+    /// [`GlobError`] if it has more than 127 tokens.
     pub fn new(pattern: &str) -> Result<Self, GlobError> {
         let mut glob = Self { singles: Box::new([0; 256]), stars: 0, double_stars: 0, accept: 0 };
         let pattern = canonical_glob(pattern);
@@ -67,7 +68,7 @@ impl Glob {
         Ok(glob)
     }
 
-    /// Whether the whole of `path` matches.
+    /// Returns whether the whole of `path` matches.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         let mut positions = self.past_stars(1);
@@ -82,7 +83,8 @@ impl Glob {
         positions & self.accept != 0
     }
 
-    /// Adds the positions behind stars, which match nothing too. Stars never stand side by side, so once is enough.
+    /// Adds the positions after stars, because a star also matches nothing. Two stars are never adjacent, so one pass
+    /// suffices.
     fn past_stars(&self, positions: u128) -> u128 {
         positions | ((positions & (self.stars | self.double_stars)) << 1)
     }
@@ -97,7 +99,7 @@ mod tests {
         Glob::new(pattern).expect("short enough").matches(path)
     }
 
-    /// The definition, word by word; exponential, so only for short texts.
+    /// The definition, implemented literally. It is exponential, so it is only for short texts.
     fn defined(pattern: &[u8], path: &[u8]) -> bool {
         match pattern {
             [] => path.is_empty(),

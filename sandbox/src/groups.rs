@@ -1,18 +1,18 @@
 //! Named groups of countries, as versioned data.
 //!
-//! Group data is part of a decision's identity: whoever remembers decisions drops them when [`VERSION`] changes.
-//! These tables were written from general knowledge and have not been checked against their sources: an owner with a
-//! legal duty lists the countries itself. Not legal advice.
+//! Group data is part of a decision's identity: a cache of decisions must be dropped when [`VERSION`] changes. These
+//! tables were written from general knowledge and have not been checked against their sources. An owner with a legal
+//! duty must list the countries. This is not legal advice.
 
 use crate::country::CountryCode;
 
-/// Grows with each change of any table below.
+/// The version grows with each change of any table below.
 pub const VERSION: u32 = 1;
 
 /// A named group and its members, sorted, two letters each.
 struct Group {
     name: &'static str,
-    /// Groups whose members belong to this one too.
+    /// Groups whose members also belong to this group.
     includes: &'static [&'static str],
     members: &'static [&'static [u8; 2]],
 }
@@ -31,7 +31,7 @@ const GROUPS: &[Group] = &[
     Group { name: "eea", includes: &["eu"], members: &[b"IS", b"LI", b"NO"] },
     // European Free Trade Association.
     Group { name: "efta", includes: &[], members: &[b"CH", b"IS", b"LI", b"NO"] },
-    // Schengen area with Bulgaria and Romania in full (since 2025-01-01); without Cyprus and Ireland.
+    // Schengen area without Cyprus and Ireland. Bulgaria and Romania are full members (since 2025-01-01).
     Group {
         name: "schengen",
         includes: &[],
@@ -40,9 +40,10 @@ const GROUPS: &[Group] = &[
             b"IT", b"LI", b"LT", b"LU", b"LV", b"MT", b"NL", b"NO", b"PL", b"PT", b"RO", b"SE", b"SI", b"SK",
         ],
     },
-    // Where personal data of the EEA may lie without further safeguards: the EEA and the adequacy decisions under
-    // Article 45 GDPR, Brazil (EU) 2026/179 the newest. Canada is for commercial organisations only. The United States
-    // are left out: their decision covers certified organisations, which a country code cannot tell.
+    // Places where personal data of the EEA may lie without further safeguards: the EEA, and the adequacy decisions
+    // under Article 45 GDPR, of which Brazil (EU) 2026/179 is the newest. Canada's covers commercial organisations
+    // only. The United States are left out: their decision covers certified organisations, which a country code cannot
+    // show.
     Group {
         name: "gdpr-adequate",
         includes: &["eea"],
@@ -50,19 +51,19 @@ const GROUPS: &[Group] = &[
             b"AD", b"AR", b"BR", b"CA", b"CH", b"FO", b"GB", b"GG", b"IL", b"IM", b"JE", b"JP", b"KR", b"NZ", b"UY",
         ],
     },
-    // Comprehensive country programmes of the US Office of Foreign Assets Control; Syria's ended on 2025-06-30. The
-    // occupied regions of Ukraine are no countries: ask for the subdivision.
+    // Comprehensive country programmes of the US Office of Foreign Assets Control. Syria's ended on 2025-06-30. The
+    // occupied regions of Ukraine are not countries: ask for the subdivision.
     Group { name: "ofac", includes: &[], members: &[b"CU", b"IR", b"KP"] },
     Group { name: "five-eyes", includes: &[], members: &[b"AU", b"CA", b"GB", b"NZ", b"US"] },
 ];
 
-/// Whether `country` is in the built-in group `name`; an unknown name has no members.
+/// Returns whether `country` is in the built-in group `name`. An unknown group has no members.
 #[must_use]
 pub fn contains(name: &str, country: CountryCode) -> bool {
     members(name).is_some_and(|mut members| members.any(|member| member == country))
 }
 
-/// The members of the built-in group `name`, in no order; `None` when there is no such group.
+/// Returns the members of the built-in group `name` in no particular order, or `None` if there is no such group.
 #[must_use]
 pub fn members(name: &str) -> Option<Box<dyn Iterator<Item = CountryCode>>> {
     let group = GROUPS.iter().find(|group| group.name == name)?;
@@ -71,7 +72,7 @@ pub fn members(name: &str) -> Option<Box<dyn Iterator<Item = CountryCode>>> {
     Some(Box::new(own.chain(included)))
 }
 
-/// The names of all built-in groups.
+/// Returns the names of all built-in groups.
 pub fn names() -> impl Iterator<Item = &'static str> {
     GROUPS.iter().map(|group| group.name)
 }

@@ -1,9 +1,9 @@
-//! Compiling in a child process, so that a policy that defeats the compiler costs a refusal and not an edge.
+//! Compiling in a child process, so that a policy that breaks the compiler costs a refusal and not the edge.
 //!
-//! Flow: [`compile`] starts the caller's own executable with a hidden subcommand, which calls [`child_main`]: it limits
-//! itself, reads the component on stdin, admits it again, compiles, and writes machine code to stdout. A watchdog kills
-//! it at the deadline. Keeps true: the child has no environment, 10 s of CPU, 512 MiB of address space and writes no
-//! files.
+//! Flow: [`compile`] starts the caller's own executable with a hidden subcommand, which calls [`child_main`]. The child
+//! limits itself, reads the component on stdin, admits it again, compiles it, and writes machine code to stdout. A
+//! watchdog kills it at the deadline. Invariants: the child has no environment variables, 10 s of CPU time and 512 MiB
+//! of address space, and it cannot write files.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -23,67 +23,67 @@ use crate::limits::Limits;
 
 const CPU_SECONDS_MAX: u64 = 10;
 const ADDRESS_SPACE_BYTES_MAX: u64 = 512 * 1024 * 1024;
-/// Machine code is some ten times the wasm; a script engine of 4 MiB gives 30 MiB.
+/// Machine code is about ten times as large as the wasm. A script engine of 4 MiB gives 30 MiB.
 const CODE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const MESSAGE_BYTES_MAX: u64 = 4 * 1024;
-/// Between the parts of the child's input: a count of engine hashes, the hashes, then the component.
+/// Bytes of an engine hash. The child's input is the number of engine hashes (u8), the hashes, and the component.
 const HASH_BYTES: usize = 32;
 
 /// How to start the child.
 #[derive(Debug, Clone)]
 pub struct ChildCommand {
-    /// The executable: our own.
+    /// The executable. It must be our own.
     pub program: PathBuf,
     /// The hidden subcommand that calls [`child_main`].
     pub arguments: Vec<OsString>,
-    /// Wall clock until the child is killed. CPU time has a limit of its own; 30 s is a good deadline.
+    /// Wall-clock time until the child is killed. CPU time has a limit of its own. 30 s is a good deadline.
     pub deadline: Duration,
 }
 
-/// Why there is no machine code.
+/// Why no machine code was made.
 #[derive(Debug, thiserror::Error)]
 pub enum GuardError {
-    /// The child could not be started: the operator's to mend.
+    /// The child could not be started. The operator must fix it.
     #[error("cannot start the policy compiler {program}")]
     Spawn {
         /// The executable.
         program: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Talking to the child failed: ours; retry.
+    /// Communication with the child failed. The edge is at fault: retry.
     #[error("lost the policy compiler")]
     Pipe {
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The policy takes too long to compile: the owner's fault.
+    /// The policy takes too long to compile. The owner is at fault.
     #[error("policy takes longer than {deadline:?} to compile")]
     Deadline {
         /// The deadline.
         deadline: Duration,
     },
-    /// The compiler refused the policy or died of its limits: the owner's fault.
+    /// The compiler refused the policy or was killed by its limits. The owner is at fault.
     #[error("policy cannot be compiled ({status}): {message}")]
     Refused {
-        /// How the child ended; a signal means a limit.
+        /// How the child ended. A signal means that it hit a limit.
         status: ExitStatus,
-        /// What it said.
+        /// Its message.
         message: String,
     },
-    /// More machine code than any policy has.
+    /// The policy compiles to more machine code than allowed.
     #[error("policy compiles to more than {limit} bytes")]
     TooBig {
-        /// Most allowed.
+        /// Bytes allowed.
         limit: u64,
     },
 }
 
-/// Compiles an admitted component in a child. Blocks up to the deadline; not for a reactor thread. `engines` as given
-/// to [`admit`].
+/// Compiles an admitted component in a child process. Blocks until the deadline at most: do not call it on a reactor
+/// thread. `engines` are those passed to [`admit`].
 ///
 /// # Errors
-/// See [`GuardError`].
+/// [`GuardError`].
 pub fn compile(admitted: &Admitted<'_>, engines: &[[u8; 32]], command: &ChildCommand) -> Result<Artefact, GuardError> {
     let pipe = |source| GuardError::Pipe { source };
     let mut child = Command::new(&command.program)
@@ -99,7 +99,7 @@ pub fn compile(admitted: &Admitted<'_>, engines: &[[u8; 32]], command: &ChildCom
     let stderr = child.stderr.take();
     thread::scope(|scope| {
         scope.spawn(move || {
-            // A child that dies early closes the pipe; its status tells more than this error would.
+            // A child that dies early closes the pipe. Its exit status tells more than this error.
             let _ = stdin.map_or(Ok(()), |stdin| send(stdin, engines, admitted.wasm()));
         });
         let code = scope.spawn(move || receive(stdout, CODE_BYTES_MAX + 1));
@@ -120,20 +120,20 @@ pub fn compile(admitted: &Admitted<'_>, engines: &[[u8; 32]], command: &ChildCom
     })
 }
 
-/// The child: the hidden subcommand's whole `main`.
+/// Runs the child: the whole `main` of the hidden subcommand.
 #[must_use]
 pub fn child_main() -> ExitCode {
     match compile_stdin() {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            // Nobody is left to tell when this fails.
+            // If this fails, nobody is left to report to.
             let _ = writeln!(io::stderr(), "{reason}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Why the child gives up; read by a person only, through [`GuardError::Refused`].
+/// Why the child gives up. People read it in [`GuardError::Refused`].
 #[derive(Debug, thiserror::Error)]
 enum ChildError {
     #[error("cannot limit itself: {0}")]
@@ -186,7 +186,7 @@ fn receive(pipe: Option<impl Read>, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Waits for the child until the deadline, then kills it; `None` when it was killed.
+/// Waits for the child until the deadline, then kills it. Returns `None` if it was killed.
 fn watch(child: &mut Child, deadline: Duration) -> io::Result<Option<ExitStatus>> {
     let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let end = Instant::now() + deadline;

@@ -1,12 +1,12 @@
-//! Response headers that an owner may set, from the config or by an effect.
+//! Response headers that an owner may set, in the config or by an effect.
 //!
-//! Keeps true: an owner can neither break the framing of a response nor set what the edge answers for itself.
+//! Invariant: an owner can neither break the framing of a response nor set a header that the edge sets itself.
 
-/// Longest name and value in bytes; effects are of 1 KiB in all.
+/// Maximum bytes of a name and of a value. An effect has at most 1 KiB in all.
 const NAME_BYTES_MAX: usize = 64;
 pub(crate) const VALUE_BYTES_MAX: usize = 960;
 
-/// Names that belong to the edge: framing and hop-by-hop fields (RFC 9110 section 7.6.1), the representation it
+/// Names reserved for the edge: framing and hop-by-hop fields (RFC 9110 section 7.6.1), the representation that it
 /// verified, its own diagnostics, and cookies, which no object ever sets.
 const RESERVED: [&str; 26] = [
     "accept-ranges",
@@ -37,23 +37,23 @@ const RESERVED: [&str; 26] = [
     "vary",
 ];
 
-/// A response header: lower-case name, printable value.
+/// A response header: a lower-case name and a printable value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Header {
     name: Box<str>,
     value: Box<str>,
 }
 
-/// A header that may not be set: the owner's fault.
+/// Why a header may not be set. The owner is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// The name is no token of RFC 9110, or too long.
+    /// The name has characters other than letters, digits and hyphens, or is too long.
     #[error("{name:?} is no header name of at most {NAME_BYTES_MAX} letters, digits and dashes")]
     Name {
-        /// The name as given.
+        /// The name, cut at the maximum length.
         name: String,
     },
-    /// The value holds other bytes than printable ASCII, or is too long.
+    /// The value has bytes other than printable ASCII, has blanks at its ends, or is too long.
     #[error("value of header {name} is not printable ASCII of at most {VALUE_BYTES_MAX} bytes")]
     Value {
         /// The header's name.
@@ -68,10 +68,10 @@ pub enum HeaderError {
 }
 
 impl Header {
-    /// Checks name and value; the name becomes lower case.
+    /// Checks name and value, and turns the name into lower case.
     ///
     /// # Errors
-    /// See [`HeaderError`].
+    /// [`HeaderError`].
     pub fn new(name: &str, value: &str) -> Result<Self, HeaderError> {
         let name = checked_name(name)?;
         if !is_value(value) {
@@ -80,26 +80,26 @@ impl Header {
         Ok(Self { name, value: value.into() })
     }
 
-    /// The name, in lower case.
+    /// Returns the name, in lower case.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The value.
+    /// Returns the value.
     #[must_use]
     pub fn value(&self) -> &str {
         &self.value
     }
 }
 
-/// Whether a header can have this value.
+/// Returns whether a header can have this value.
 pub(crate) fn is_value(value: &str) -> bool {
     let is_printable = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     is_printable && value.len() <= VALUE_BYTES_MAX && value.trim() == value
 }
 
-/// Lower-cases a header name that an owner may set or drop.
+/// Checks a header name that an owner may set or drop, and turns it into lower case.
 pub(crate) fn checked_name(name: &str) -> Result<Box<str>, HeaderError> {
     let is_token = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if !is_token || name.len() > NAME_BYTES_MAX {

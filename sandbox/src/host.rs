@@ -1,7 +1,7 @@
-//! The host's side of the contract: answers a guest's questions and writes them down.
+//! The host's side of the contract: it answers a guest's questions and records them.
 //!
-//! One [`State`] lives in the store of one run. Keeps true: a question is asked only where its facts exist, is recorded
-//! once, in order, and every list here has a bound.
+//! One [`State`] lives in the store of one run. Invariants: a question is answered only if its facts exist in the hook;
+//! it is recorded once, in order; every list here is bounded.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ mod limiter;
 
 pub(crate) use limiter::{CORE_INSTANCES_MAX, Limiter, MEMORIES_MAX, TABLES_MAX};
 
-/// What a run knows and writes down.
+/// What a run knows and records.
 pub(crate) struct State {
     facts: Arc<dyn Facts>,
     config: Arc<Config>,
@@ -50,7 +50,7 @@ impl State {
         }
     }
 
-    /// Answers a question and records it.
+    /// Answers a question, and records it the first time.
     fn ask<T: TryFrom<Answer>>(&mut self, question: Question) -> Result<T> {
         let known = self.trace.iter().find(|asked| asked.question == question).map(|asked| asked.answer.clone());
         let answer = match known {
@@ -105,7 +105,7 @@ impl State {
         Err(self.end(Fault::Effect { hook, reason: refused }))
     }
 
-    /// Ends the run: the error stops the guest, the fault stays here for the caller.
+    /// Ends the run. The error stops the guest; the fault stays here for the caller.
     fn end(&mut self, fault: Fault) -> Error {
         let error = Error::msg(fault.to_string());
         self.fault.get_or_insert(fault);
@@ -113,7 +113,7 @@ impl State {
     }
 }
 
-/// Header names in questions are lower case, so that two spellings are one question.
+/// Header names in questions are lower case, so two spellings are one question.
 fn lower(mut name: String) -> Box<str> {
     name.make_ascii_lowercase();
     name.into()

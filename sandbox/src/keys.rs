@@ -1,10 +1,10 @@
-//! The keys that a component's configuration may have, and what belongs to each, as the component itself declares them.
+//! The keys that a component's configuration may have, with their types, as the component itself declares them.
 //!
 //! Flow: custom section `evernear:config` of the component or of its core modules -> [`Keys::parse`] at admission ->
-//! [`Config::check`], without which no chain is made. A decoder of foreign bytes: nothing here can panic.
+//! [`Config::check`], which every chain requires. It decodes foreign bytes and cannot panic.
 //!
-//! The section is text with one key a line: `KEY: TYPE`, or `KEY: TYPE with OTHER` for a key that says nothing without
-//! another. Empty lines do not count, so a component without keys declares one empty line.
+//! The section is text with one key on each line: `KEY: TYPE`, or `KEY: TYPE with OTHER` for a key that is useless
+//! without another. Empty lines are ignored, so a component without keys declares one empty line.
 //!
 //! | type | TOML |
 //! |---|---|
@@ -26,10 +26,10 @@ use crate::nearest::nearest;
 
 /// The custom section that declares keys.
 pub(crate) const SECTION: &str = "evernear:config";
-/// Longest declaration in bytes.
+/// Maximum bytes of a declaration.
 const DECLARATION_BYTES_MAX: usize = 16 * 1024;
 const KEYS_MAX: usize = 256;
-/// Longest piece of a bad line in an error, in letters.
+/// Maximum number of letters of a bad line in an error.
 const SHOWN_LETTERS_MAX: usize = 80;
 
 /// All keys that a component's configuration may have.
@@ -39,11 +39,11 @@ pub struct Keys(BTreeMap<Box<str>, Declared>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Declared {
     expected: Expected,
-    /// The key without which this one says nothing.
+    /// The key without which this one is useless.
     with: Option<Box<str>>,
 }
 
-/// What a component expects under a key.
+/// The type that a component expects under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Expected {
     Number(RangeInclusive<u32>),
@@ -57,21 +57,21 @@ enum Expected {
     Tables,
 }
 
-/// A declaration that cannot be read: the fault of the component's author.
+/// Why a declaration cannot be read. The component's author is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeysError {
-    /// Too long, or too many keys.
+    /// The declaration is too long, or has too many keys.
     #[error("it has {bytes} bytes and {keys} keys, at most {DECLARATION_BYTES_MAX} and {KEYS_MAX} are allowed")]
     TooLong {
-        /// Its length in bytes.
+        /// Bytes found.
         bytes: usize,
         /// Keys read so far.
         keys: usize,
     },
-    /// Not UTF-8.
+    /// The declaration is not UTF-8.
     #[error("it is not text")]
     NotText,
-    /// A line that says nothing.
+    /// A line is not a valid declaration.
     #[error("its line {line:?} is wrong: {reason}")]
     Line {
         /// The line.
@@ -79,12 +79,12 @@ pub enum KeysError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A key that goes with one that is not declared.
+    /// A key requires another key that is not declared.
     #[error("it declares {key} with {other}, but no {other}")]
     With {
         /// The key.
         key: Box<str>,
-        /// The other.
+        /// The other key.
         other: Box<str>,
     },
 }
@@ -93,7 +93,7 @@ impl Keys {
     /// Reads a declaration.
     ///
     /// # Errors
-    /// See [`KeysError`].
+    /// [`KeysError`].
     pub fn parse(section: &[u8]) -> Result<Self, KeysError> {
         let mut keys: BTreeMap<Box<str>, Declared> = BTreeMap::new();
         if section.len() > DECLARATION_BYTES_MAX {
@@ -118,12 +118,12 @@ impl Keys {
         Ok(Self(keys))
     }
 
-    /// The keys, sorted.
+    /// Returns the keys, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(|key| &**key)
     }
 
-    /// Checks that `config` has only declared keys, each with what belongs there.
+    /// Checks that `config` has only declared keys, each with a value of its type.
     pub(crate) fn check(&self, config: &Config) -> Result<(), ConfigError> {
         for (key, value) in config.entries() {
             let declared = self.0.get(key).ok_or_else(|| self.unknown(key))?;
@@ -173,7 +173,7 @@ impl Expected {
     }
 }
 
-/// As an error says it: "it must be a whole number".
+/// Formats the type for an error message, as in "it must be a whole number".
 impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,11 +1,12 @@
-//! Runs one policy call in wasmtime inside its limits; the only crate that names wasmtime.
+//! Runs policy calls in wasmtime within limits. Only this crate names wasmtime.
 //!
 //! Flow: foreign bytes -> [`admit`] (structure, pure) -> [`Engine::compile`] or [`guard::compile`] (a child process) ->
 //! [`Policy`] -> [`Chain`] of one to eight links with their [`Config`] -> a [`Run`]: verdict, questions asked, effects,
 //! fuel -> [`Trie`], which remembers the verdict under exactly these questions.
 //!
-//! Keeps true: a policy cannot block, allocate or run past its [`Limits`], learns nothing but the answers to its
-//! questions, and no bytes of an owner can panic the host. The crate knows no runtime and no other crate of ours.
+//! Invariants: a policy cannot block, allocate or run beyond its [`Limits`]; it learns nothing but the answers to its
+//! questions; and no bytes from an owner can panic the host. This crate knows no async runtime and no other crate of
+//! ours.
 
 mod admit;
 mod artefact;

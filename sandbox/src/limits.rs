@@ -1,55 +1,55 @@
-//! What a policy may be and use, with the reasons. All numbers are from the table in the policy design.
+//! The limits of a policy, with the reasons. All numbers come from the table in the policy design.
 
 use std::time::Duration;
 
-/// Most links of a chain: each costs a fresh instance on a miss, and link numbers are a byte.
+/// Maximum number of links in a chain. Each costs a fresh instance on a cache miss, and a link number is one byte.
 pub(crate) const LINKS_MAX: usize = 8;
-/// Most different questions in a run. More would make the memory a list of requests.
+/// Maximum number of different questions in a run. With more, the memory would become a list of requests.
 pub(crate) const QUESTIONS_MAX: usize = 64;
-/// Most bytes of text answers in a run: what one memory may cost beside its nodes.
+/// Maximum bytes of text answers in a run: the cost of one remembered decision besides its nodes.
 pub(crate) const ANSWER_BYTES_MAX: usize = 16 * 1024;
-/// Most effects in a run, and most bytes of one.
+/// Maximum number of effects in a run, and maximum bytes of one.
 pub(crate) const EFFECTS_MAX: usize = 16;
 pub(crate) const EFFECT_BYTES_MAX: usize = 1024;
-/// Most bytes that one host call may copy out of a guest: arguments of questions and effects.
+/// Maximum bytes that one host call may copy out of a guest, as arguments of questions and effects.
 pub(crate) const HOSTCALL_BYTES_MAX: usize = 16 * 1024;
-/// Stack of a guest in bytes; deep recursion traps long before it reaches the host's frames.
+/// Stack of a guest in bytes. Deep recursion traps long before it reaches the host's frames.
 pub(crate) const WASM_STACK_BYTES: usize = 256 * 1024;
-/// Most edges or sites in one call.
+/// Maximum number of edges or sites in one call.
 pub(crate) const CANDIDATES_MAX: usize = 256;
-/// Longest a viewer or an edge may keep anything: RFC 9111 has no use for more than a year.
+/// Maximum lifetime at a viewer or an edge, in seconds: one year. RFC 9111 has no use for more.
 pub(crate) const TTL_SECONDS_MAX: u32 = 31_536_000;
-/// DNS answers live 5 s to 5 min: shorter ones only cost, longer ones outlive a dead edge.
+/// Lifetimes of DNS answers in seconds, 5 s to 5 min. Shorter ones only cost queries; longer ones outlive a dead edge.
 pub(crate) const DNS_TTL_SECONDS: std::ops::RangeInclusive<u32> = 5..=300;
 
 const _: () = assert!(EFFECTS_MAX * EFFECT_BYTES_MAX <= HOSTCALL_BYTES_MAX);
 
-/// Which row of limits a component falls under.
+/// The class of limits that applies to a component.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Rust, C, `AssemblyScript`: everybody.
+    /// Rust, C, `AssemblyScript`: every component that is not in another class.
     #[default]
     Small,
-    /// A component around a JavaScript engine whose code section is allow-listed by hash.
+    /// A component with a JavaScript engine whose code section is allow-listed by hash.
     Script,
 }
 
-/// The limits of a class. Sizes are bytes.
+/// The limits of a class. Sizes are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The component file.
+    /// Size of the component file.
     pub component_bytes_max: usize,
-    /// All linear memories together.
+    /// Size of all linear memories together.
     pub memory_bytes_max: usize,
-    /// Fuel of one run, about one per instruction. This limit is the same on every machine.
+    /// Fuel of one run, about one unit for each instruction. This limit is the same on every machine.
     pub fuel_max: u64,
-    /// CPU time of one run: the backstop for what fuel does not see.
+    /// CPU time of one run. It bounds work that costs no fuel.
     pub time_max: Duration,
-    /// One function body; the compiler's work grows faster than linear in it.
+    /// Size of one function body. The compiler's work grows faster than linearly with it.
     pub function_bytes_max: usize,
     /// Parameters and locals of one function.
     pub locals_max: u32,
-    /// Nested blocks, loops and ifs.
+    /// Depth of nested blocks, loops and ifs.
     pub nesting_max: u32,
     /// Targets of one `br_table`.
     pub br_table_max: u32,
@@ -59,9 +59,9 @@ pub struct Limits {
     pub modules_max: u32,
     /// Components inside the component.
     pub components_max: u32,
-    /// Elements of all tables of a module.
+    /// Elements of all tables of one module.
     pub table_elements_max: u64,
-    /// Parameters or results of a function type: blocks take types too, and each value is one more for the register
+    /// Parameters or results of a function type. Blocks have types too, and each value is one more for the register
     /// allocator.
     pub type_values_max: usize,
 }
@@ -97,7 +97,7 @@ impl Limits {
         ..Self::SMALL
     };
 
-    /// The limits of `class`.
+    /// Returns the limits of `class`.
     #[must_use]
     pub const fn of(class: Class) -> &'static Self {
         match class {

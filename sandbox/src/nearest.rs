@@ -1,15 +1,15 @@
-//! What somebody most likely meant by a misspelt word.
+//! Suggests the word that was probably meant by a misspelt one.
 
-/// Returns the candidate that is fewest slips of the pen away from `word`, at most one for three letters.
+/// Returns the candidate with the fewest typing errors from `word`, at most one error for every three letters.
 ///
-/// A slip is a letter too many, too few, another one, or two that changed places. Cost: letters of the word times
-/// letters of all candidates.
+/// A typing error is a letter too many, too few or wrong, or two swapped letters (edit distance). Costs the letters of
+/// the word times the letters of all candidates.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let slips = candidates.into_iter().map(|candidate| (slips(word.as_bytes(), candidate.as_bytes()), candidate));
     slips.min().filter(|(slips, _)| slips * 3 <= word.len()).map(|(_, candidate)| candidate)
 }
 
-/// Counts slips between two words (optimal string alignment), row by row of the usual table.
+/// Counts typing errors between two words (optimal string alignment), row by row of the usual table.
 fn slips(one: &[u8], other: &[u8]) -> usize {
     let mut before_last: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=other.len()).collect();

@@ -1,27 +1,28 @@
-//! The one spelling of a path, so that a rule meets a path however either of them is written (RFC 3986 section 6.2.2).
+//! The canonical form of a path (RFC 3986 section 6.2.2). It makes a rule match a path however either of them is
+//! written.
 //!
-//! Letters, digits, `-`, `.`, `_`, `~` and the slash stand for themselves, every other byte is `%XX` with capitals: as
-//! `evernear put` and the listings of directories write paths.
+//! Letters, digits, `-`, `.`, `_`, `~` and the slash stand for themselves. Every other byte is `%XX` in capitals.
+//! `evernear put` and directory listings write paths in this form.
 
 use std::borrow::Cow;
 
 const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
-/// Returns a path, or a part of one, in its one spelling.
+/// Returns a path, or a part of one, in canonical form.
 ///
-/// A `%` that begins no escape stands for itself. An escaped slash stays escaped: it parts no segments. Allocates only
-/// where the text is spelt otherwise.
+/// A `%` that does not begin an escape stands for itself. An escaped slash stays escaped and separates no segments.
+/// Allocates only if the text is not yet canonical.
 #[must_use]
 pub fn canonical_path(text: &str) -> Cow<'_, str> {
     spell(text, |byte| byte == b'/')
 }
 
-/// Returns a glob in the spelling of the paths that it is to match.
+/// Returns a glob in the canonical form of the paths that it matches.
 pub(crate) fn canonical_glob(pattern: &str) -> Cow<'_, str> {
     spell(pattern, |byte| matches!(byte, b'/' | b'*' | b'?'))
 }
 
-/// Spells each byte; those that are a sign stay as they are unless they are escaped.
+/// Converts each byte. Unescaped bytes for which `is_sign` holds stay as they are.
 fn spell(text: &str, is_sign: impl Fn(u8) -> bool) -> Cow<'_, str> {
     let mut spelt: Option<String> = None;
     let mut rest = text.as_bytes();
@@ -31,7 +32,7 @@ fn spell(text: &str, is_sign: impl Fn(u8) -> bool) -> Cow<'_, str> {
         let (plain, escape) = ([byte], [b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
         let wanted: &[u8] = if is_unreserved || (length == 1 && is_sign(byte)) { &plain } else { &escape };
         if spelt.is_none() && found != wanted {
-            // All before it is ASCII, so it begins a letter.
+            // Everything before it is ASCII, so it is on a letter boundary.
             spelt = Some(text[..text.len() - rest.len()].to_owned());
         }
         if let Some(spelt) = &mut spelt {
@@ -42,7 +43,7 @@ fn spell(text: &str, is_sign: impl Fn(u8) -> bool) -> Cow<'_, str> {
     spelt.map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
-/// Returns the first byte of a text, its escape undone, and how many bytes it is written with.
+/// Returns the first byte of a text, unescaped, and the number of bytes in which it is written.
 fn first(text: &[u8]) -> Option<(u8, usize)> {
     let byte = *text.first()?;
     let digit = |at: usize| u8::try_from(char::from(*text.get(at)?).to_digit(16)?).ok();

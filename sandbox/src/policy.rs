@@ -1,7 +1,7 @@
 //! A loaded policy and one run of it.
 //!
-//! Every run gets a fresh instance in a fresh store: nothing a guest wrote can reach the next run, and a trap leaves
-//! nothing behind.
+//! Every run gets a fresh instance in a fresh store. Nothing that a guest wrote can reach the next run, and a trap
+//! leaves nothing behind.
 
 use std::sync::Arc;
 
@@ -20,12 +20,12 @@ use crate::limits::{CANDIDATES_MAX, HOSTCALL_BYTES_MAX, Limits, WASM_STACK_BYTES
 use crate::question::{Asked, Hook};
 use crate::verdict::{self, Candidate, Decision, Keep, Plan, Site, Steering, VerdictError};
 
-/// What a policy adds to its answer; remembered with it, in order.
+/// An addition of a policy to its answer. Effects are remembered with the verdict, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Set a response header.
     Header(Header),
-    /// Leave a response header out; lower case.
+    /// Leave out a response header. The name is in lower case.
     DropHeader(Box<str>),
     /// Count on the owner's dashboard.
     Count(Box<str>),
@@ -42,20 +42,20 @@ impl Effect {
     }
 }
 
-/// A verdict and how it came about.
+/// A verdict and how it was reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run<V> {
-    /// What was decided.
+    /// The decision.
     pub verdict: V,
-    /// The questions asked, each once, with their answers, in order.
+    /// The questions with their answers, each once, in the order asked.
     pub trace: Vec<Asked>,
-    /// What the policy adds.
+    /// The additions to the answer.
     pub effects: Vec<Effect>,
-    /// Fuel used, about one per instruction.
+    /// Fuel used, about one unit for each instruction.
     pub fuel: u64,
 }
 
-/// A compiled component, ready to run in any thread.
+/// A compiled component. It can run in any thread.
 pub struct Policy {
     engine: Engine,
     pre: InstancePre<State>,
@@ -83,13 +83,13 @@ impl Policy {
         })
     }
 
-    /// What the policy is and looks at.
+    /// Returns the policy's class, exports and imports.
     #[must_use]
     pub fn summary(&self) -> &Summary {
         &self.summary
     }
 
-    /// Whether the policy exports `hook`.
+    /// Returns whether the policy exports `hook`.
     #[must_use]
     pub fn has(&self, hook: Hook) -> bool {
         self.summary.hooks.contains(&hook)
@@ -98,7 +98,7 @@ impl Policy {
     /// Decides about a request. `bench/results/policy.md` has the cost.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// [`Fault`].
     pub fn serve(&self, facts: &Arc<dyn Facts>, config: &Arc<Config>) -> Result<Run<Decision>, Fault> {
         let guest = self.serve.as_ref().ok_or(Fault::NoHook { hook: Hook::Serve })?;
         let raw = self
@@ -113,7 +113,7 @@ impl Policy {
     /// Decides how long this edge keeps an object.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// [`Fault`].
     pub fn hold(&self, facts: &Arc<dyn Facts>, config: &Arc<Config>) -> Result<Run<Keep>, Fault> {
         let guest = self.hold.as_ref().ok_or(Fault::NoHook { hook: Hook::Hold })?;
         let raw =
@@ -121,10 +121,10 @@ impl Policy {
         raw.check(Hook::Hold, |raw| Ok(verdict::keep(&raw)))
     }
 
-    /// Weighs the edges that DNS could answer with, at most 256.
+    /// Weighs the edges that DNS could answer with. There may be at most 256.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// [`Fault`].
     pub fn steer(
         &self,
         facts: &Arc<dyn Facts>,
@@ -143,7 +143,7 @@ impl Policy {
     /// Plans where shards lie, over at most 256 sites.
     ///
     /// # Errors
-    /// See [`Fault`].
+    /// [`Fault`].
     pub fn place(&self, facts: &Arc<dyn Facts>, config: &Arc<Config>, sites: &[Site]) -> Result<Run<Plan>, Fault> {
         let guest = self.place.as_ref().ok_or(Fault::NoHook { hook: Hook::Place })?;
         check_candidates(Hook::Place, sites.len())?;
@@ -154,7 +154,7 @@ impl Policy {
         raw.check(Hook::Place, |raw| verdict::plan(raw, sites.len()))
     }
 
-    /// One run in a fresh store, which is dropped whatever happens.
+    /// Makes one run in a fresh store, which is dropped in any case.
     fn run<V>(
         &self,
         hook: Hook,
@@ -177,7 +177,8 @@ impl Policy {
         }
     }
 
-    /// Finds out why a run failed: the host's own reason first, then the trap, then a refused memory behind it.
+    /// Determines why a run failed: first the host's own reason, then the kind of trap, then a refused growth of
+    /// memory.
     fn fault(&self, hook: Hook, state: State, error: &wasmtime::Error) -> Fault {
         if let Some(fault) = state.fault {
             return fault;
@@ -206,7 +207,7 @@ impl Policy {
 }
 
 impl<V> Run<V> {
-    /// The same run with its verdict clamped.
+    /// Returns the same run with its verdict checked and clamped.
     fn check<W>(self, hook: Hook, check: impl FnOnce(V) -> Result<W, VerdictError>) -> Result<Run<W>, Fault> {
         let Self { verdict, trace, effects, fuel } = self;
         let verdict = check(verdict).map_err(|source| Fault::Verdict { hook, source })?;
@@ -221,7 +222,7 @@ fn check_candidates(hook: Hook, given: usize) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What a decision names must be in the config.
+/// Checks that the config has everything that a decision refers to.
 fn check_references(decision: &Decision, config: &Config) -> Result<(), VerdictError> {
     use crate::vocabulary::Outcome;
     if decision.outcome == Outcome::Redirect && config.target(decision.target).is_none() {

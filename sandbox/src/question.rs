@@ -1,7 +1,7 @@
-//! A question that a policy asked, its answer, and the one place that answers it.
+//! The questions of a policy, their answers, and the only function that answers them.
 //!
-//! The fresh run and the remembered decision both go through [`answer`]; this is why a memory can never say something
-//! else than a run would.
+//! Fresh runs and remembered decisions both use [`answer`]. Therefore a remembered decision can never differ from what
+//! a run would decide.
 
 use std::fmt;
 
@@ -14,30 +14,30 @@ use crate::vocabulary::{ContentKind, Continent, Method, NetworkKind, RefererStat
 
 const MINUTE: u32 = 60;
 const MINUTES_OF_WEEK: i64 = 7 * 24 * 60;
-/// 1970-01-01 was a Thursday: so many minutes after Monday 00:00.
+/// 1970-01-01 was a Thursday. This is the number of minutes from Monday 00:00 to its start.
 const EPOCH_MINUTE_OF_WEEK: i64 = 3 * 24 * 60;
 
 /// A hook that a policy may export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Hook {
-    /// Which edges DNS answers with.
+    /// Chooses the edges that DNS answers with.
     Steer,
-    /// Each request.
+    /// Decides about each request.
     Serve,
-    /// Whether and how long an edge keeps an object.
+    /// Decides whether and how long an edge keeps an object.
     Hold,
-    /// Which sites may hold shards.
+    /// Decides which sites may hold shards.
     Place,
 }
 
 /// An interface of facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Area {
-    /// The viewer, or in DNS its resolver.
+    /// The viewer, or in DNS the viewer's resolver.
     Client,
     /// The HTTP request.
     Request,
-    /// The object asked for.
+    /// The requested object.
     Object,
     /// The edge that answers.
     Edge,
@@ -49,7 +49,7 @@ impl Hook {
     /// All hooks.
     pub const ALL: [Self; 4] = [Self::Steer, Self::Serve, Self::Hold, Self::Place];
 
-    /// The facts that exist when this hook runs, as the contract lists them.
+    /// Returns the facts that exist when this hook runs, as the contract lists them.
     #[must_use]
     pub const fn areas(self) -> &'static [Area] {
         match self {
@@ -60,7 +60,7 @@ impl Hook {
         }
     }
 
-    /// The hook's name in the contract.
+    /// Returns the hook's name in the contract.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -80,14 +80,14 @@ impl fmt::Display for Hook {
 
 macro_rules! questions {
     ($($area:ident { $($case:ident $(($($field:ident: $type:ty),+))? = $name:literal: $doc:literal),+ $(,)? })+) => {
-        /// A question to the host, with its arguments. Names are those of the contract.
+        /// A question to the host, with its arguments. The names are those of the contract.
         #[derive(Debug, Clone, PartialEq, Eq, Hash)]
         pub enum Question {
             $($(#[doc = $doc] $case $(($($type),+))?,)+)+
         }
 
         impl Question {
-            /// The interface the question belongs to.
+            /// Returns the interface of the question.
             #[must_use]
             pub const fn area(&self) -> Area {
                 match self {
@@ -95,7 +95,7 @@ macro_rules! questions {
                 }
             }
 
-            /// Interface and function, like `client.country`.
+            /// Returns interface and function, for example `client.country`.
             #[must_use]
             pub const fn name(&self) -> &'static str {
                 match self {
@@ -104,7 +104,7 @@ macro_rules! questions {
             }
         }
 
-        /// As test vectors and traces write it: `client.country`, `object.tagged("paid")`.
+        /// Formats the question as test vectors and traces write it: `client.country`, `object.tagged("paid")`.
         impl fmt::Display for Question {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self {
@@ -147,7 +147,8 @@ questions! {
         RequestQueryIs(name: Box<str>, value: Box<str>) = "request.query-is": "Whether a query field has this value.",
         RequestHeader(name: Box<str>, bytes_max: u16) = "request.header": "A header, cut.",
         RequestPath(bytes_max: u16) = "request.path": "The path, cut.",
-        // The contract files it under config; its answer hangs on the request, so it is remembered like a fact.
+        // The contract has this question under config, but its answer depends on the request. So it is remembered like
+        // a fact.
         PathRule(key: Box<str>) = "config.path-rule": "The number of the first rule whose glob matches the path.",
     }
     Object {
@@ -171,7 +172,7 @@ questions! {
     }
 }
 
-/// Writes arguments as `("a", 1)`.
+/// Formats arguments as `("a", 1)`.
 struct Arguments<'a>(&'a [&'a dyn fmt::Debug]);
 
 impl fmt::Debug for Arguments<'_> {
@@ -226,7 +227,8 @@ answers! {
 }
 
 impl Answer {
-    /// Sorts answers of one question; answers of different sorts never meet there.
+    /// Returns a sort key for the answers of one question. All answers of a question have the same type, so keys of
+    /// different types never meet.
     #[inline]
     pub(crate) fn key(&self) -> (u64, Option<&str>) {
         match self {
@@ -245,13 +247,13 @@ impl Answer {
         }
     }
 
-    /// Bytes on the heap.
+    /// Returns the answer's bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.key().1.map_or(0, str::len)
     }
 }
 
-/// As test vectors write it: `"DE"`, `17`, `true`; `none` for an absent one.
+/// Formats the answer as test vectors write it: `"DE"`, `17`, `true`; `none` for an absent value.
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -270,25 +272,25 @@ impl fmt::Display for Answer {
     }
 }
 
-/// A question and what was answered, in the order of a trace.
+/// A question and its answer, as recorded in a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// Which link of the chain asked; 0 outside chains. Links have configs of their own.
+    /// The link of the chain that asked; 0 outside chains. Each link has its own config.
     pub link: u8,
-    /// What was asked.
+    /// The question.
     pub question: Question,
-    /// What was answered.
+    /// The answer.
     pub answer: Answer,
 }
 
-/// Answers `question` from the facts and the config of the link that asks.
+/// Answers `question` from the facts and from the config of the link that asks.
 ///
-/// No allocation but for whole texts, globs, and what is not in the one spelling of a path. A glob that is too long
-/// matches nothing here; a run refuses it before.
+/// Allocates only for whole texts, globs, and paths that are not in canonical form. A glob that is too long matches
+/// nothing here; a run refuses it earlier.
 ///
 /// # Errors
-/// [`WrongType`], when the question is about a key that the config has as something else. No verdict comes of such a
-/// run, so none is remembered under such a question.
+/// [`WrongType`] if the question is about a key that has another type in the config. Such a run gives no verdict, so
+/// none is remembered under such a question.
 pub fn answer(facts: &dyn Facts, config: &Config, question: &Question) -> Result<Answer, WrongType> {
     Ok(match question {
         Question::ClientCountry => facts.client_country().into(),
@@ -344,10 +346,10 @@ pub fn answer(facts: &dyn Facts, config: &Config, question: &Question) -> Result
     })
 }
 
-/// The second at which an answer of `trace` turns by the clock alone; `None` when none ever does.
+/// Returns the first second at which an answer in `trace` changes with time alone, or `None` if none ever does.
 ///
-/// A memory needs no such second, because it asks the clock again; whoever passes the verdict on (a cache, a viewer)
-/// does.
+/// The trie does not need this, because it asks the clock again. Whoever passes the verdict on, such as a cache or a
+/// viewer, needs it.
 #[must_use]
 pub fn valid_until(trace: &[Asked], now: u32) -> Option<u32> {
     let turns = trace.iter().filter_map(|asked| match asked.question {
@@ -363,7 +365,7 @@ fn minute_of_week(now: u32, utc_offset: i16) -> u16 {
     u16::try_from(minutes.rem_euclid(MINUTES_OF_WEEK)).expect("a week has 10080 minutes")
 }
 
-/// The first `bytes_max` bytes of `text`, or a few less so as not to split a letter.
+/// Returns the first `bytes_max` bytes of `text`, or a few less to avoid splitting a letter.
 fn cut(text: &str, bytes_max: u16) -> &str {
     &text[..text.floor_char_boundary(usize::from(bytes_max))]
 }

@@ -1,20 +1,22 @@
-//! The decision trie: remembers verdicts under exactly the questions asked, an automatic and exact `Vary`. Pure.
+//! The decision trie: it remembers verdicts under exactly the questions asked. This is an automatic and exact `Vary`
+//! (RFC 9110 section 12.5.5). Pure.
 //!
-//! A policy is a function of the answers it got, so the question it asks first is always the same, the one it asks next
-//! hangs only on the answers so far, and after the last one the verdict stands. A look-up replays these questions
-//! against the new facts; nothing that was not asked can split a memory.
+//! A policy is a function of its answers. So its first question is always the same, each next question depends only on
+//! the answers so far, and after the last answer the verdict is fixed. A look-up replays these questions against the
+//! new facts. A fact that was not asked for cannot split a remembered decision.
 //!
-//! Time needs no expiry of its own: `time.after(t)` is asked again at every look-up, so a memory made before `t` is not
-//! found from second `t` on.
+//! Time needs no expiry of its own. Every look-up asks `time.after(t)` again, so a decision remembered before `t` is
+//! not found from second `t` on.
 //!
-//! When the trie is full it forgets everything. Refusing would let junk paths of one bad hour keep good memories out
-//! for ever; an order of use would cost a write on each hit. A forgotten verdict costs one run, microseconds.
+//! A full trie forgets everything. Rejected: refusing new entries, because junk paths of one bad hour would keep out
+//! good decisions for ever; and LRU eviction, because it costs a write on each hit. Making a forgotten verdict again
+//! costs one run, some microseconds.
 
 use crate::question::{Answer, Asked, Question};
 
-/// Answers questions at look-up; the caller's facts with the configs of its links.
+/// Answers questions during a look-up, from the caller's facts and the configs of its links.
 pub trait Respondent {
-    /// What `question`, asked by `link`, is answered now.
+    /// Returns the present answer to `question`, asked by `link`.
     fn answer(&self, link: u8, question: &Question) -> Answer;
 }
 
@@ -24,10 +26,10 @@ impl<F: Fn(u8, &Question) -> Answer> Respondent for F {
     }
 }
 
-/// Remembered verdicts of one policy version with one config and one version of the geo and group data.
+/// The remembered verdicts of one policy version, with one config and one version of the geo and group data.
 #[derive(Debug)]
 pub struct Trie<V> {
-    /// The first is the root; empty = nothing remembered.
+    /// The first node is the root. Empty: nothing is remembered.
     nodes: Vec<Node<V>>,
     bytes: usize,
     bytes_max: usize,
@@ -40,8 +42,8 @@ enum Node<V> {
     Verdict(V),
 }
 
-/// Where an answer leads; sorted by number, then text. The sort key is stored, because computing it at each step of the
-/// search was four fifths of a look-up.
+/// The node to which an answer leads. Branches are sorted by number, then by text. The sort key is stored, because
+/// computing it at each step of the search took four fifths of a look-up.
 #[derive(Debug)]
 struct Branch {
     number: u64,
@@ -56,35 +58,35 @@ impl Branch {
     }
 }
 
-/// What became of an insertion.
+/// The result of an insertion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inserted {
-    /// Remembered.
+    /// The verdict is now remembered.
     New,
-    /// It was known.
+    /// The verdict was already known.
     Known,
-    /// Bigger than the whole trie may be; not remembered.
+    /// The entry is larger than the whole trie may be, so it is not remembered.
     TooBig,
 }
 
-/// Two runs with the same answers went different ways: the facts changed during a run, or traces of different policies
-/// were mixed. Our fault; drop the trie.
+/// Two runs with the same answers took different ways: the facts changed during a run, or traces of different policies
+/// were mixed. Our own software is at fault: drop the trie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("runs with the same answers differ at question {at}; traces of different policies were mixed")]
 pub struct NotPure {
-    /// Which question, counted from 0.
+    /// The question, counted from 0.
     pub at: usize,
 }
 
 impl<V> Trie<V> {
-    /// An empty trie that may grow to about `bytes_max`.
+    /// Makes an empty trie that may grow to about `bytes_max`.
     #[must_use]
     pub const fn new(bytes_max: usize) -> Self {
         Self { nodes: Vec::new(), bytes: 0, bytes_max, forgotten: 0 }
     }
 
-    /// The verdict that a run over these facts would reach, if it is remembered. `bench/results/policy.md` has the
-    /// cost.
+    /// Returns the verdict that a run over these facts would reach, if it is remembered. `bench/results/policy.md` has
+    /// the cost.
     pub fn lookup(&self, facts: &impl Respondent) -> Option<&V> {
         let mut node = self.nodes.first()?;
         loop {
@@ -99,10 +101,10 @@ impl<V> Trie<V> {
         }
     }
 
-    /// Remembers a verdict under its trace. `verdict_bytes` is what it holds on the heap.
+    /// Remembers a verdict under its trace. `verdict_bytes` are the verdict's bytes on the heap.
     ///
     /// # Errors
-    /// [`NotPure`], when the trace contradicts a remembered one.
+    /// [`NotPure`] if the trace contradicts a remembered one.
     pub fn insert(&mut self, trace: &[Asked], verdict: V, verdict_bytes: usize) -> Result<Inserted, NotPure> {
         let mut fork = match self.follow(trace)? {
             Followed::Known => return Ok(Inserted::Known),
@@ -138,19 +140,20 @@ impl<V> Trie<V> {
         Ok(Inserted::New)
     }
 
-    /// Questions and verdicts remembered.
+    /// Returns the number of remembered questions and verdicts.
     #[must_use]
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Whether nothing is remembered.
+    /// Returns whether nothing is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// How often the trie was full and forgot everything. Often means that the policy asks too fine questions.
+    /// Returns how often the trie was full and forgot everything. A high number means that the policy's questions are
+    /// too detailed.
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         self.forgotten
@@ -162,7 +165,7 @@ impl<V> Trie<V> {
         self.forgotten += 1;
     }
 
-    /// Goes along the trace as far as it is known.
+    /// Follows the trace as far as it is known.
     fn follow(&self, trace: &[Asked]) -> Result<Followed, NotPure> {
         let Some(mut node) = self.nodes.first() else {
             return Ok(Followed::Empty);
@@ -192,14 +195,15 @@ impl<V> Trie<V> {
     }
 }
 
-/// How far a trace is known.
+/// How much of a trace is known.
 enum Followed {
     Empty,
     Known,
     Forks(Fork),
 }
 
-/// Where a trace leaves the known: a new branch of `node`, to insert at `at`, after `matched` known answers.
+/// The point where a trace leaves the known part: a new branch of `node`, to be inserted at `at`, after `matched` known
+/// answers.
 #[derive(Clone, Copy)]
 struct Fork {
     node: usize,
@@ -212,7 +216,7 @@ fn find(branches: &[Branch], answer: &Answer) -> Result<usize, usize> {
     branches.binary_search_by(|branch| branch.number.cmp(&number).then_with(|| branch.text.as_deref().cmp(&text)))
 }
 
-/// About what a question costs, its first branch included.
+/// Returns the approximate bytes of a question, including its first branch.
 fn node_bytes<V>(asked: &Asked) -> usize {
     size_of::<Node<V>>() + size_of::<Branch>() + asked.question.to_string().len() + asked.answer.heap_bytes()
 }

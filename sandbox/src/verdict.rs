@@ -1,82 +1,82 @@
 //! Verdicts of the four hooks, as plain types, and how the host clamps them.
 //!
-//! Keeps true: a lifetime is cut to its cap silently (a policy that says "for ever" means well); what makes no sense (a
-//! status of another class, weights for other edges than those given) is a [`VerdictError`], because guessing would
-//! decide in the owner's name.
+//! Invariants: a lifetime above its maximum is clamped silently, because a policy that returns "for ever" means well.
+//! An invalid verdict (a status of another class, weights for other edges than those given) is a [`VerdictError`],
+//! because guessing would decide in the owner's name.
 
 use crate::bindings::exports::evernear::policy::{hold, place, serve, steer};
 use crate::country::CountryCode;
 use crate::limits::{DNS_TTL_SECONDS, TTL_SECONDS_MAX};
 use crate::vocabulary::{Continent, Marks, Outcome, Tier};
 
-/// Erasure codes in GF(2^8) have at most so many shards.
+/// Maximum number of shards: the limit of erasure codes in GF(2^8).
 const SHARDS_MAX: u16 = 256;
 
-/// What [`Hook::Serve`](crate::Hook::Serve) decides. Durations are seconds.
+/// The decision of [`Hook::Serve`](crate::Hook::Serve). Durations are in seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// What happens.
+    /// What happens to the request.
     pub outcome: Outcome,
-    /// The HTTP status, never 0. For `allow` it is 200 and stands for the edge's own choice (200, 206, 304).
+    /// The HTTP status, never 0. For `allow` it is 200, and the edge chooses the real status (200, 206 or 304).
     pub status: u16,
     /// The owner's own code, for logs and counters.
     pub reason: u16,
     /// How long the viewer may keep the answer.
     pub client_ttl: u32,
-    /// How long a stale answer may serve while a new one is fetched.
+    /// How long a stale answer may be served while a new one is fetched (stale-while-revalidate).
     pub stale_revalidate: u32,
-    /// How long a stale answer may serve when no new one can be had.
+    /// How long a stale answer may be served if no new one is available (stale-if-error).
     pub stale_error: u32,
-    /// Bits that go to the response as they are.
+    /// Bits that are copied into the response.
     pub marks: Marks,
-    /// Which header sets of the config to add; bit n = set n.
+    /// The header sets of the config to add. Bit n means set n.
     pub header_sets: u32,
-    /// Which target of the config to redirect to.
+    /// The index of the redirect target in the config.
     pub target: u16,
-    /// Which rate class of the config to count under; 0 = none.
+    /// The rate class of the request in the config; 0 = none.
     pub rate_class: u8,
 }
 
-/// What [`Hook::Hold`](crate::Hook::Hold) decides. Durations are seconds.
+/// The decision of [`Hook::Hold`](crate::Hook::Hold). Durations are in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
     /// Where decoded blocks may lie.
     pub tier: Tier,
-    /// How long.
+    /// How long they may be kept.
     pub ttl: u32,
-    /// How long they may serve stale while the object is looked up again.
+    /// How long they may be served stale while the object is looked up again.
     pub stale_revalidate: u32,
-    /// How long they may serve stale when it cannot be looked up.
+    /// How long they may be served stale if it cannot be looked up.
     pub stale_error: u32,
-    /// Whether to keep them under pressure.
+    /// Whether to keep them when the cache is full (no eviction).
     pub pin: bool,
-    /// How many blocks to fetch ahead.
+    /// Number of blocks to prefetch.
     pub prefetch: u8,
 }
 
-/// An edge that DNS could answer with.
+/// An edge with which DNS could answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// Its country.
     pub country: CountryCode,
     /// Its continent.
     pub continent: Continent,
-    /// Its region, a number of the operator.
+    /// Its region, a number that the operator assigns.
     pub region: u16,
-    /// Round trip to the viewer's network in milliseconds.
+    /// Round-trip time to the viewer's network in milliseconds.
     pub rtt_ms: u16,
-    /// How full it is, 0..=100.
+    /// Its load, 0..=100.
     pub load: u8,
-    /// Whether it holds the object already.
+    /// Whether it already holds the object.
     pub holds: bool,
 }
 
-/// What [`Hook::Steer`](crate::Hook::Steer) decides.
+/// The decision of [`Hook::Steer`](crate::Hook::Steer).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Steering {
-    /// Lifetime of the DNS answer in seconds.
+    /// Lifetime (TTL) of the DNS answer in seconds.
     pub ttl: u32,
-    /// One weight for each candidate; 0 = never.
+    /// The weight of each candidate; 0 = never.
     pub weights: Vec<u8>,
 }
 
@@ -97,31 +97,31 @@ pub struct Site {
     pub grams_co2_per_kwh: u16,
 }
 
-/// What [`Hook::Place`](crate::Hook::Place) decides.
+/// The decision of [`Hook::Place`](crate::Hook::Place).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// One weight for each site: 0 = never, 255 = first.
+    /// The weight of each site: 0 = never, 255 = first.
     pub weights: Vec<u8>,
-    /// Data shards; 0 = as the owner's profile says.
+    /// Data shards; 0 = use the owner's profile.
     pub data_shards: u8,
-    /// Parity shards; 0 with 0 data shards only.
+    /// Parity shards. Must be 0 if there are 0 data shards.
     pub parity_shards: u8,
-    /// Most shards in one datacentre; 0 = no limit.
+    /// Maximum number of shards in one datacentre; 0 = no limit.
     pub per_datacentre: u8,
-    /// Most shards in one country; 0 = no limit.
+    /// Maximum number of shards in one country; 0 = no limit.
     pub per_country: u8,
-    /// Most shards with one operator; 0 = no limit.
+    /// Maximum number of shards with one operator; 0 = no limit.
     pub per_operator: u8,
-    /// Second until which it is kept at least; 0 = as long as it is paid for.
+    /// The second until which the object is kept at least; 0 = as long as it is paid for.
     pub keep_until: u32,
-    /// Second after which it is gone; 0 = never.
+    /// The second after which the object is erased; 0 = never.
     pub erase_after: u32,
 }
 
-/// A verdict that makes no sense: the policy's fault.
+/// Why a verdict is invalid. The policy is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VerdictError {
-    /// A status that the outcome cannot have.
+    /// The outcome cannot have this status.
     #[error("status {status} does not fit the outcome {outcome}; 0 gives the usual one")]
     Status {
         /// The status returned.
@@ -129,33 +129,33 @@ pub enum VerdictError {
         /// The outcome returned.
         outcome: Outcome,
     },
-    /// Too few or too many weights.
+    /// There are too few or too many weights.
     #[error("{weights} weights for {given} candidates; return one for each, in order")]
     Weights {
-        /// How many came back.
+        /// Weights returned.
         weights: usize,
-        /// How many were given.
+        /// Candidates or sites given.
         given: usize,
     },
-    /// A redirect to nowhere.
+    /// The config does not have this redirect target.
     #[error("redirects to target {target}, which the config does not have; targets count from 0")]
     Target {
         /// The target returned.
         target: u16,
     },
-    /// A header set that is not there.
+    /// The config does not have this header set.
     #[error("asks for header set {set}, which the config does not have; sets count from 0")]
     HeaderSet {
         /// The set returned.
         set: u32,
     },
-    /// A rate class that is not there.
+    /// The config does not have this rate class.
     #[error("counts under rate class {class}, which the config does not have; classes count from 1")]
     RateClass {
         /// The class returned.
         class: u8,
     },
-    /// A code that cannot be.
+    /// No erasure code has these numbers.
     #[error(
         "{data_shards} data and {parity_shards} parity shards make no code; both are 0, or data is 1 or more and both at most 256"
     )]
@@ -165,12 +165,12 @@ pub enum VerdictError {
         /// Parity shards returned.
         parity_shards: u8,
     },
-    /// Erased before it may be.
+    /// The object would be erased before the second until which it must be kept.
     #[error("erases after second {erase_after} but keeps until {keep_until}")]
     Erase {
-        /// Second of erasure.
+        /// The second of erasure.
         erase_after: u32,
-        /// Second until which to keep.
+        /// The second until which to keep it.
         keep_until: u32,
     },
 }
@@ -228,13 +228,13 @@ pub(crate) fn plan(raw: place::Plan, given: usize) -> Result<Plan, VerdictError>
     })
 }
 
-/// The status to send: the usual one for 0, else the policy's own where it fits the outcome.
+/// Returns the status to send: the usual one for 0, else the policy's own if it fits the outcome.
 fn status(outcome: Outcome, status: u16) -> Result<u16, VerdictError> {
     let (usual, fits) = match outcome {
         Outcome::Allow => (200, status == 200),
         Outcome::Deny | Outcome::Challenge => {
             let usual = if outcome == Outcome::Deny { 403 } else { 401 };
-            // 416 and 412 answer questions of the request that a policy does not see.
+            // 412 and 416 depend on conditions and ranges in the request that a policy does not see.
             (usual, matches!(status, 400..=499) && !matches!(status, 412 | 416))
         }
         Outcome::Redirect => (302, matches!(status, 301 | 302 | 303 | 307 | 308)),

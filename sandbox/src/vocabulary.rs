@@ -1,7 +1,7 @@
 //! The closed vocabularies of the contract (kinds, outcomes, ...) with the names that WIT gives them.
 //!
-//! The enums are the generated ones, so the contract and the code cannot drift apart; the exhaustive matches here fail
-//! to compile when a case is added. Names serve traces, test vectors and error messages.
+//! The enums are the generated ones, so the contract and the code cannot diverge. The exhaustive matches here fail to
+//! compile if a case is added. The names are used in traces, test vectors and error messages.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,13 +11,13 @@ pub use crate::bindings::evernear::policy::types::{
     TokenState,
 };
 
-/// A word that is none of a vocabulary: the writer's fault.
+/// A word is not in a vocabulary. The writer is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name:?} is no {vocabulary}; known are {known}")]
 pub struct UnknownName {
-    /// What was written.
+    /// The word.
     pub name: String,
-    /// Which vocabulary it was looked up in.
+    /// The vocabulary in which it was looked up.
     pub vocabulary: &'static str,
     /// All names of the vocabulary, separated by commas.
     pub known: String,

@@ -1,7 +1,7 @@
-//! One core module in admission: its functions, memories, tables and the first limit it breaks.
+//! One core module during admission: its functions, memories, tables and the first limit that it breaks.
 //!
-//! A broken limit is kept, not raised, until the module ends: the code hash may show an allow-listed engine, and the
-//! name section, which comes last, may name the function.
+//! A broken limit is kept until the module ends and not reported at once. The code hash may still show an allow-listed
+//! engine, and the name section, which comes last, may name the function.
 
 use wasmparser::{BinaryReaderError, FunctionBody, KnownCustom, Name, Operator, Payload, TypeRef};
 
@@ -10,14 +10,14 @@ use crate::limits::Limits;
 
 type Result<T> = std::result::Result<T, BinaryReaderError>;
 
-/// What is known of a module so far.
+/// What is known about a module so far.
 #[derive(Debug)]
 pub(super) struct Module {
     index: u32,
-    /// Parameters of each type, so that they count as locals.
+    /// The number of parameters of each type, because they count as locals.
     type_params: Vec<usize>,
     imported_functions: u32,
-    /// The type of each own function.
+    /// The type of each function defined here.
     function_types: Vec<u32>,
     bodies: u32,
     pub(super) function_bytes: usize,
@@ -51,7 +51,7 @@ impl Module {
         *self.code.finalize().as_bytes()
     }
 
-    /// Takes in one section.
+    /// Reads one section.
     pub(super) fn read(&mut self, payload: &Payload<'_>) -> Result<()> {
         match payload {
             Payload::TypeSection(section) => {
@@ -98,7 +98,7 @@ impl Module {
         Ok(())
     }
 
-    /// Checks what also holds for an allow-listed engine.
+    /// Checks the limits that also apply to an allow-listed engine.
     pub(super) fn check_memory(&self, limits: &Limits) -> std::result::Result<(), AdmitError> {
         let (module, bytes, limit) = (self.index, self.memory_bytes, limits.memory_bytes_max);
         if usize::try_from(bytes).map_or(true, |bytes| bytes > limit) {
@@ -173,7 +173,7 @@ impl Module {
         self.broken.get_or_insert(broken);
     }
 
-    /// Puts the function's name into the error. Names are a courtesy: a broken name section changes nothing.
+    /// Adds the function's name to the error. Names are optional: a broken name section changes nothing.
     fn name_place(&mut self, sections: wasmparser::NameSectionReader<'_>) {
         let Some(
             AdmitError::FunctionBytes { place, .. }
@@ -193,7 +193,7 @@ impl Module {
     }
 }
 
-/// Looks for deep nesting and long jump tables.
+/// Checks for deep nesting and long jump tables.
 fn check_operators(body: &FunctionBody<'_>, place: FunctionPlace, limits: &Limits) -> Result<Option<AdmitError>> {
     let mut depth = 0_u32;
     for operator in body.get_operators_reader()? {

@@ -1,6 +1,6 @@
-//! TOML values into the values of a config.
+//! Converts TOML values into the values of a config.
 //!
-//! Keeps true: each error names its key, and no piece of the owner's text in an error is longer than a line.
+//! Invariants: each error names its key, and no piece of the owner's text in an error is longer than a line.
 
 use std::borrow::Cow;
 
@@ -14,29 +14,29 @@ use crate::headers::Header;
 use crate::nearest::nearest;
 use crate::path::canonical_glob;
 
-/// One bit of `header-sets` each.
+/// Each header set is one bit of `header-sets`.
 const HEADER_SETS_MAX: usize = 32;
 const TARGETS_MAX: usize = 1024;
 /// `rate-class` is a byte, and 0 means none.
 const RATE_CLASSES_MAX: usize = 255;
-/// Letters of an owner's text in an error.
+/// Maximum number of letters of an owner's text in an error.
 const SHOWN_LETTERS_MAX: usize = 64;
 
-/// Ends of keys whose texts are countries: there a typing error must not pass for a text.
+/// Suffixes of keys whose texts are countries. A typing error there must not pass as an ordinary text.
 const COUNTRY_SUFFIXES: [&str; 3] = ["-allow", "-deny", "-countries"];
-/// The end of keys whose empty list would let everybody pass.
+/// The suffix of keys whose empty list would let everybody pass.
 const DENY_SUFFIX: &str = "-deny";
-/// What people write for codes of ISO 3166-1.
+/// Common wrong codes, each with its code in ISO 3166-1.
 const COUNTRY_ALIASES: [(&str, &str); 2] = [("UK", "GB"), ("EL", "GR")];
 
 type Parsed<T> = Result<T, ConfigError>;
 
-/// Whether `key` is always a list of countries.
+/// Returns whether `key` is always a list of countries.
 pub(crate) fn is_of_countries(key: &str) -> bool {
     COUNTRY_SUFFIXES.iter().any(|suffix| key.ends_with(suffix))
 }
 
-/// Whether `key` is always one of the lists that decisions point into.
+/// Returns whether `key` is always one of the lists that decisions refer to.
 pub(crate) fn is_of_tables(key: &str) -> bool {
     matches!(key, HEADER_SET | TARGET | RATE_CLASS)
 }
@@ -85,7 +85,7 @@ fn wrong_type(key: &str, expected: &'static str, found: &Toml) -> ConfigError {
     ConfigError::Type { key: key.to_owned(), expected: expected.into(), found }
 }
 
-/// What an error shows of an owner's text.
+/// Returns the part of an owner's text that an error shows.
 fn shown(text: &str) -> String {
     text.chars().take(SHOWN_LETTERS_MAX).collect()
 }
@@ -142,12 +142,13 @@ fn countries(key: &str, value: &Toml) -> Parsed<Value> {
     Ok(Value::Countries(countries))
 }
 
-/// A viewer may come from any two letters. An owner who writes two that no country has means something else.
+/// Parses a country code. A viewer may have any two letters, but an owner who writes an unassigned code has made a
+/// mistake.
 fn assigned(member: &str) -> Option<CountryCode> {
     member.parse().ok().filter(|country: &CountryCode| *country == CountryCode::UNKNOWN || country.is_assigned())
 }
 
-/// The country or group that a wrong member most likely means.
+/// Returns the country or group that a wrong member probably means.
 fn meant(member: &str) -> Option<&'static str> {
     let member = shown(member.trim());
     let (upper, lower) = (member.to_ascii_uppercase(), member.to_ascii_lowercase());
@@ -192,7 +193,7 @@ fn check_count(key: &str, count: usize, limit: usize) -> Parsed<()> {
     if count > limit { Err(ConfigError::TooMany { key: key.to_owned(), count, limit }) } else { Ok(()) }
 }
 
-/// Reads one of the reserved lists of tables; `read` gets each table with its index.
+/// Reads one of the reserved lists of tables. `read` gets each table with its index.
 fn tables<T>(key: &str, value: &Toml, limit: usize, read: impl Fn(usize, &Table) -> Parsed<T>) -> Parsed<Vec<T>> {
     const EXPECTED: &str = "a list of tables; write [[...]]";
     let members = value.as_array().ok_or_else(|| wrong_type(key, EXPECTED, value))?;

@@ -1,10 +1,10 @@
-//! Counts the memory and tables of one run and refuses what goes past the limits.
+//! Counts the memory and tables of one run and refuses growth beyond the limits.
 
 use wasmtime::{ResourceLimiter, Result};
 
 use crate::limits::Limits;
 
-/// Core instances, memories and tables that one component may have; the pool is built for as many.
+/// Maximum number of core instances, memories and tables of one component. The pool is built for these.
 pub(crate) const CORE_INSTANCES_MAX: u32 = 32;
 pub(crate) const MEMORIES_MAX: u32 = 2;
 pub(crate) const TABLES_MAX: u32 = 8;
@@ -14,7 +14,7 @@ pub(crate) struct Limiter {
     memory_bytes: usize,
     memory_bytes_max: usize,
     table_elements_max: u64,
-    /// Bytes that were asked for and refused last.
+    /// The total number of bytes at the last refused growth.
     pub(crate) refused_bytes: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! The trie against random programs: a remembered verdict is the verdict that a run would reach.
+//! The trie against random programs: a remembered verdict equals the verdict of a run.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use super::*;
 const FACTS: usize = 6;
 const VALUES: u32 = 3;
 
-/// A random policy: asks a fact, goes on by the answer.
+/// A random policy: it asks for a fact and continues according to the answer.
 #[derive(Debug, Clone)]
 enum Program {
     Decide(u32),
@@ -26,7 +26,7 @@ fn question(fact: u8) -> Question {
     Question::RequestTokenClaim(fact)
 }
 
-/// Runs a program as the host does: each question recorded once.
+/// Runs a program as the host does: each question is recorded once.
 fn run(program: &Program, facts: &[u32; FACTS]) -> (u32, Vec<Asked>) {
     let (mut program, mut trace) = (program, Vec::<Asked>::new());
     loop {

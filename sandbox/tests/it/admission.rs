@@ -1,4 +1,4 @@
-//! Admission: both sides of each limit, hostile bytes, and what must never reach the compiler.
+//! Admission: both sides of each limit, hostile bytes, and everything that must never reach the compiler.
 
 use std::fmt::Write as _;
 
@@ -60,7 +60,7 @@ fn refuses_what_is_no_component_or_has_no_hook() {
 #[test]
 fn refuses_a_big_function_by_name_and_takes_the_biggest_allowed() {
     let big = |nops: usize| format!("{MEMORY} (func $monster {})", "nop ".repeat(nops));
-    // A body is its count of locals, the code and `end`.
+    // A body consists of the count of its locals, the code and `end`.
     assert_eq!(refusal(&big(16 * 1024 - 2), ""), None);
     let error = refusal(&big(16 * 1024 - 1), "").unwrap();
     assert_eq!(
@@ -122,8 +122,8 @@ fn refuses_start_functions() {
     assert!(matches!(refusal(&items, ""), Some(AdmitError::Start { module: 0 })));
 }
 
-/// One function of 256 KiB with 300 locals and loops nested 400 deep keeps Cranelift busy for most of a minute.
-/// Admission reads, it compiles nothing.
+/// One function of 256 KiB, with 300 locals and loops nested 400 deep, keeps Cranelift busy for most of a minute.
+/// Admission only reads; it compiles nothing.
 #[test]
 fn refuses_a_compile_bomb_by_its_size_alone() {
     let (mut body, mut opened) = (String::new(), 0);
@@ -146,7 +146,7 @@ fn refuses_a_compile_bomb_by_its_size_alone() {
 #[test]
 fn allow_listed_engines_get_the_limits_of_engines() {
     let wasm = component(&serve_wat(MEMORY, ""));
-    // The code hash covers all bodies of a module in order: here the one body of the fixture.
+    // The code hash covers all bodies of a module in order. Here this is the one body of the fixture.
     let body = {
         let mut body = None;
         for payload in wasmparser::Parser::new(0).parse_all(&wasm) {
@@ -172,7 +172,7 @@ fn flipped_bits_never_panic_the_host() {
             let Ok(admitted) = admit(&flipped, &[]) else {
                 continue;
             };
-            // Compiling takes milliseconds: every fourth is enough.
+            // Compiling takes milliseconds, so every fourth one is enough.
             if !(bit / step).is_multiple_of(4) {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Chains: the first refusal wins, lifetimes are the least, questions know their link.
+//! Chains: the first refusal wins, lifetimes are the minimum, and questions know their link.
 
 use sandbox::{Candidate, Chain, ChainError, Continent, Hook, Link, Outcome, Question};
 

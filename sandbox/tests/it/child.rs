@@ -1,4 +1,4 @@
-//! The compiler child of `guard.rs`, a program by itself: for an edge it is `evernear policy-compile`.
+//! The compiler child of `guard.rs` as a program of its own. In an edge it is `evernear policy-compile`.
 
 use std::process::ExitCode;
 

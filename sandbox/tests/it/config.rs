@@ -1,4 +1,4 @@
-//! Configs: what an owner may write, and what each mistake is told.
+//! Configs: what an owner may write, and the message for each mistake.
 
 use proptest::prelude::*;
 use sandbox::{Config, ConfigError, CountryCode};
@@ -131,7 +131,7 @@ fn nothing_is_there_twice() {
         error("paths = [{ glob = \"/a\", number = 1 }, { glob = \"/b\", number = 1 }, { glob = \"/a\", number = 2 }]"),
         "paths has \"/a\" twice"
     );
-    // In another spelling it is the same rule, and would never be reached.
+    // In another spelling it is still the same rule, and would never be reached.
     assert_eq!(
         error("paths = [{ glob = \"/é*\", number = 1 }, { glob = \"/%c3%a9*\", number = 2 }]"),
         "paths has \"/%c3%a9*\" twice"

@@ -1,5 +1,5 @@
-//! Every seed of `fuzz/corpus` through the body of its fuzz target, so that what once broke something is tried on every
-//! run.
+//! Every seed of `fuzz/corpus` runs through its fuzz target, so every test run repeats the inputs that once broke
+//! something.
 
 use std::{fs, path::Path};
 
@@ -21,7 +21,7 @@ fn every_seed_is_survived() {
         for seed in seeds {
             let bytes = fs::read(&seed).unwrap();
             body(&bytes);
-            // Cut anywhere, with any of its first bytes changed: cheap neighbours of a good input.
+            // Cut the seed, or change one byte: cheap neighbours of a good input.
             for at in (0..bytes.len()).step_by(bytes.len().div_ceil(64).max(1)) {
                 body(&bytes[..at]);
                 let mut changed = bytes.clone();

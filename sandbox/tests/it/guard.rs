@@ -1,4 +1,5 @@
-//! The compiler child: works, is killed at its deadline, refuses what is not admitted, limits itself before it reads.
+//! The compiler child works, is killed at its deadline, refuses components that are not admitted, and limits itself
+//! before it reads.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -31,7 +32,7 @@ fn compiles_in_a_child_what_runs_here() {
 #[test]
 fn kills_a_child_at_its_deadline() {
     let wasm = prebuilt_bytes("geo");
-    // One that neither reads nor ends: it returns at all only because the child was killed.
+    // This child neither reads nor ends. The call returns only because the child was killed.
     let result =
         compile(&admit(&wasm, &[]).unwrap(), &[], &child("/bin/sleep", Some("600"), Duration::from_millis(200)));
     assert!(matches!(result, Err(GuardError::Deadline { .. })), "{result:?}");
@@ -66,7 +67,7 @@ fn missing_executable_is_named() {
     assert_eq!(error.to_string(), "cannot start the policy compiler /no/such/evernear");
 }
 
-/// While it waits for its input, the child already has the limits that its policy will meet.
+/// While the child waits for its input, it already has the limits under which it will compile.
 #[test]
 fn child_limits_itself_before_it_reads() {
     let mut child =

@@ -1,11 +1,11 @@
-//! Components made from WebAssembly text, for what no compiler would make.
+//! Components made from WebAssembly text, for cases that no compiler produces.
 
 use std::path::Path;
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// Wraps a core module in text, exporting `evernear:policy/serve@1.0.0#serve`, into a component.
+/// Wraps a core module in text form, which exports `evernear:policy/serve@1.0.0#serve`, into a component.
 pub(crate) fn component(wat: &str) -> Vec<u8> {
     component_of_world(wat, "serve-only")
 }
@@ -19,7 +19,8 @@ pub(crate) fn component_of_world(wat: &str, world: &str) -> Vec<u8> {
     ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
 }
 
-/// A core module whose `serve` runs `body` and then allows with the default record; `items` are imports and functions.
+/// Returns a core module whose `serve` runs `body` and then allows with the default record. `items` are imports and
+/// functions.
 ///
 /// The record lies at 0: outcome u8 @0, status u16 @2, reason u16 @4, client-ttl u32 @8, ..., header-sets u32 @24,
 /// target u16 @28, rate-class u8 @30.

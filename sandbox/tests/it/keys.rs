@@ -1,4 +1,4 @@
-//! Keys of a configuration: declared by the component, held to before a chain is made, and at run time by their types.
+//! Keys of a configuration: the component declares them, making a chain checks them, and a run checks their types.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ fn summary(wasm: &[u8]) -> Summary {
     admit(wasm, &[]).unwrap().summary().clone()
 }
 
-/// What the owner is told who writes `text` for a ready-made component.
+/// Returns the error that an owner gets for `text` as the config of a ready-made component.
 fn refusal(name: &str, text: &str) -> String {
     let keys = summary(&prebuilt_bytes(name)).keys.unwrap();
     config(text).check(&keys).expect_err(text).to_string()
@@ -81,7 +81,7 @@ fn what_the_documents_show_is_taken() {
     }
 }
 
-/// The texts of a guest's source that could be keys, outside of comments and of what it says to macros.
+/// Returns the string literals in a guest's source that could be keys, outside comments and macro calls.
 fn words(source: &str) -> BTreeSet<String> {
     let mut inside_macro = false;
     let mut code = String::new();
@@ -103,7 +103,7 @@ fn every_ready_made_policy_declares_the_keys_that_its_source_reads() {
     for name in READY_MADE {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies").join(name).join("src/lib.rs");
         let mut words = words(&fs::read_to_string(path).unwrap());
-        // A tag of an object and the name of a header.
+        // These are the tag of an object and the name of a header.
         for other in ["cat", "content-security-policy"] {
             words.remove(other);
         }
@@ -119,7 +119,7 @@ fn keys_may_be_declared_in_a_module_and_in_the_component() {
     let declared = format!("(@custom \"evernear:config\" \"ttl: number\") {MEMORY}");
     let mut wasm = component(&serve_wat(&declared, ""));
     assert_eq!(names(&wasm), Some(vec!["ttl".to_owned()]));
-    // A custom section at the component's end: 0, its length, the length of its name, name, content.
+    // A custom section at the end of the component: 0, its length, the length of its name, name, content.
     let section = b"\x0fevernear:config\nnote: text";
     wasm.extend([&[0, u8::try_from(section.len()).unwrap()], &section[..]].concat());
     assert_eq!(names(&wasm), Some(vec!["note".to_owned(), "ttl".to_owned()]));
@@ -160,7 +160,7 @@ fn a_set_that_is_another_type_decides_nothing() {
             r#"(import "evernear:policy/{interface}@1.0.0" "{function}" (func $ask (param {parameters}) (result i32)))
             {MEMORY} (data (i32.const 64) "blocked")"#
         );
-        // The key, then a member: a number, or a text of one letter.
+        // The key, then a member: a number or a text of one letter.
         let given = ["i32.const 64", "i32.const 7", "i32.const 64", "i32.const 1"][..arguments].join(" ");
         serve_policy(&items, &format!("{given} call $ask drop"))
     };

@@ -1,4 +1,4 @@
-//! Limits of a run: loops, memory, stack, questions, effects, verdicts; both sides of each.
+//! Limits of a run: loops, memory, stack, questions, effects and verdicts, with both sides of each.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ fn fuel_ends_at_the_same_instruction_every_time() {
     let each = fuel_of(1001).unwrap() - fuel_of(1000).unwrap();
     let rest = fuel_of(1000).unwrap() - 1000 * each;
     let most = u32::try_from((100_000 - rest) / each).unwrap();
-    // The last round may go one block over before the check; both sides lie within two rounds.
+    // The last round may exceed the limit by one block before the check. Both sides lie within two rounds.
     assert!(fuel_of(most - 1).is_ok());
     assert!(matches!(fuel_of(most + 2), Err(Fault::Fuel { .. })));
     assert_eq!(fuel_of(500), fuel_of(500));
@@ -43,12 +43,12 @@ fn fuel_ends_at_the_same_instruction_every_time() {
 
 #[test]
 fn memory_grows_to_the_limit_and_not_past_it() {
-    // One page at first: 15 more fit into 1 MiB.
+    // Memory starts with one page, and 15 more fit into 1 MiB.
     let grow = |pages| format!("i32.const {pages} memory.grow i32.const -1 i32.eq if unreachable end");
     assert!(serve(MEMORY, &grow(15)).is_ok());
     let fault = Fault::Memory { hook: Hook::Serve, bytes: 17 * 65_536, limit: 1_048_576 };
     assert_eq!(serve(MEMORY, &grow(16)).err(), Some(fault));
-    // A guest that lives with the refusal may go on.
+    // A guest that handles the refusal may continue.
     assert!(serve(MEMORY, "i32.const 60000 memory.grow drop").is_ok());
     let bomb = "loop i32.const 1 memory.grow i32.const -1 i32.ne br_if 0 end unreachable";
     assert!(matches!(serve(MEMORY, bomb), Err(Fault::Memory { .. })));
@@ -65,8 +65,8 @@ fn deep_recursion_traps_on_its_own_stack() {
 
 #[test]
 fn waiting_for_a_core_is_no_fault() {
-    // More threads than cores, all the time in runs: a thread that loses its core in one waits for longer than a run
-    // may take.
+    // There are more threads than cores, and all of them run policies. A thread that loses its core during a run waits
+    // longer than a run may take.
     let policy = serve_policy(MEMORY, &count(15_000));
     std::thread::scope(|scope| {
         for _ in 0..32 {
@@ -87,7 +87,7 @@ fn a_trap_is_named_and_leaves_nothing_behind() {
 
 #[test]
 fn instances_are_fresh_each_time() {
-    // Counts in its memory at 8 (client-ttl): always 1.
+    // Counts in its memory at offset 8 (client-ttl). A fresh instance always counts to 1.
     let body = "i32.const 0 i32.const 0 i32.load offset=8 i32.const 1 i32.add i32.store offset=8";
     let policy = serve_policy(MEMORY, body);
     for _ in 0..100 {
@@ -129,7 +129,7 @@ fn a_run_adds_16_effects_of_1_kib_and_no_more() {
     assert!(matches!(&run.effects[0], Effect::Note(text) if text.len() == 1024));
     assert!(matches!(serve(NOTE, &notes(17, 1)), Err(Fault::Effect { .. })));
     assert!(matches!(serve(NOTE, &notes(1, 1025)), Err(Fault::Effect { .. })));
-    // Copying is bounded before the effect is looked at.
+    // Copying is bounded before the effect is checked.
     assert!(matches!(serve(NOTE, &notes(1, 60_000)), Err(Fault::Trap { .. })));
     assert!(matches!(serve(NOTE, "i32.const 65530 i32.const 100 call $note"), Err(Fault::Trap { .. })));
 }

@@ -1,4 +1,4 @@
-//! The sandbox from outside: ready-made policies, hostile ones, and the memory of decisions.
+//! The sandbox from outside: ready-made policies, hostile ones, and remembered decisions.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod admission;

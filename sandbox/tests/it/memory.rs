@@ -1,4 +1,4 @@
-//! Trie and policies together: what is remembered is what a fresh run says, over all countries and times.
+//! Trie and policies together: a remembered decision equals that of a fresh run, over all countries and times.
 
 use std::sync::Arc;
 
@@ -41,7 +41,8 @@ fn remembers_what_a_fresh_run_says_in_all_countries() {
             hits += usize::from(hit);
         }
     }
-    // Other paths under the same rules are the same questions: half of all, and both refused countries once more.
+    // Other paths under the same rules ask the same questions. So half of all decisions are hits, and both refused
+    // countries once more.
     assert_eq!(hits, 2 * 676 + 2);
 }
 

@@ -1,4 +1,4 @@
-//! The ready-made policies, as owners run them.
+//! The ready-made policies, as owners use them.
 
 use sandbox::{Answer, Candidate, ContentKind, Continent, Hook, Marks, Outcome, Question, Site, Tier, admit};
 

@@ -1,4 +1,4 @@
-//! What the tests share: one engine, facts to set freely, and policies loaded.
+//! Shared by the tests: one engine, facts that can be set freely, and loaded policies.
 
 use std::collections::BTreeMap;
 use std::path::Path;
