@@ -24,7 +24,7 @@ pub enum ByteRange {
     },
 }
 
-/// Why a text is no range.
+/// Why a text is not a range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{found:?} is not a range: use FIRST-LAST, FIRST- or -COUNT, counted in bytes from 0")]
 pub struct ByteRangeError {
@@ -33,7 +33,7 @@ pub struct ByteRangeError {
 }
 
 impl ByteRange {
-    /// Returns the bytes it means of an object of `length` bytes; none when it names no byte.
+    /// Returns the bytes that the range selects from an object of `length` bytes, or `None` when it selects none.
     #[must_use]
     pub fn of(self, length: u64) -> Option<Range<u64>> {
         let range = match self {

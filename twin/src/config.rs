@@ -12,34 +12,34 @@ use serde::Deserialize;
 
 use crate::urls::{UrlTemplate, UrlTemplateError};
 
-/// Bytes of a configuration file; ours have less than one KiB.
+/// Largest configuration file, in bytes. Ours have less than 1 KiB.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The twin's configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TwinConfig {
-    /// How URLs of objects look: `{label}` must stand in it, `{name}` may. Absent:
+    /// Template of objects' URLs. It must contain `{label}` and may contain `{name}`. Absent:
     /// `http://{label}.localhost:8080/{name}`, which a browser on this machine resolves by itself.
     #[serde(default)]
     pub url: UrlTemplate,
-    /// Redundancy of what is stored without `--profile`. Absent: `standard`, which wants 24 nodes for large files.
+    /// Redundancy of objects stored without `--profile`. Absent: `standard`, which needs 24 nodes for large files.
     #[serde(default, deserialize_with = "profile")]
     pub profile: Profile,
-    /// Policy of what is stored without `--policy`. Absent: `nft-immutable`.
+    /// Policy of objects stored without `--policy`. Absent: `nft-immutable`.
     #[serde(default)]
     pub policy: PolicyName,
     /// Where this program runs, to read from the nearest nodes. Absent: nowhere in particular.
     #[serde(default = "nowhere")]
     pub place: Place,
-    /// Who this program is to the nodes; relative paths start at the configuration's folder.
+    /// Identity of this program for mutual TLS with nodes. Relative paths start at the configuration's folder.
     pub identity: IdentityFiles,
-    /// Origins to ask for all others; at least one.
+    /// Origins that this program asks for the list of all others (seed nodes); at least one.
     #[serde(rename = "node")]
     pub nodes: Vec<SeedConfig>,
 }
 
-/// An origin to ask first.
+/// A seed node: an origin to ask first.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeedConfig {
@@ -49,7 +49,7 @@ pub struct SeedConfig {
     pub address: SocketAddr,
 }
 
-/// Why a configuration does not serve; its writer's to mend.
+/// Why a configuration cannot be used. Its writer must correct it.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.

@@ -1,4 +1,5 @@
-//! Files that are either the old or the new one after a crash, and that only their owner may read.
+//! Atomic and durable writes of private files: after a crash a file has its old or its new bytes, and only its owner
+//! may read it.
 //!
 //! Order of a write: temporary file beside the target (mode 0600), bytes, fsync, rename or link, fsync of the folder. A
 //! crash leaves at most a temporary file, `NAME.PID.N.new`, which nothing reads.
@@ -10,24 +11,24 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// Puts `bytes` in the place of what `path` held.
+/// Replaces the content of `path` by `bytes`.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = write_beside(path, bytes)?;
     std::fs::rename(&temporary, path)?;
     sync_folder(path)
 }
 
-/// Puts `bytes` at `path`, which must not exist: the error is then [`io::ErrorKind::AlreadyExists`].
+/// Creates `path` with `bytes`. If `path` exists, the error is [`io::ErrorKind::AlreadyExists`].
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = write_beside(path, bytes)?;
-    // A link, unlike a rename, never replaces: two programs that create at once cannot both win.
+    // A link, unlike a rename, never replaces a file: of two programs that create it at once, one fails.
     let linked = std::fs::hard_link(&temporary, path);
     let removed = std::fs::remove_file(&temporary);
     linked.and(removed)?;
     sync_folder(path)
 }
 
-/// Makes the folder that will hold private files, readable by its owner alone.
+/// Creates a folder for private files, which only its owner can read.
 pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
@@ -36,14 +37,15 @@ pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Opens with the mode of a private file, should it be made by this call.
+/// Opens a file. If this call creates it, it gets the mode of a private file, 0600.
 pub(crate) fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options.open(path)
 }
 
-/// Names a temporary file of a target; another one at each call, so that two writers do not mix their bytes.
+/// Returns the path of a temporary file beside a target. Each call returns a different one, so that two writers do not
+/// mix their bytes.
 pub(crate) fn temporary_of(path: &Path) -> PathBuf {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let call = CALLS.fetch_add(1, Ordering::Relaxed);
@@ -67,7 +69,8 @@ fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
     let mut file = open_private(OpenOptions::new().write(true).create_new(true), &temporary)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     if written.is_err() {
-        // A full disk should not stay full of halves; when even this fails, the error that matters is the first.
+        // Partial files should not keep a full disk full. If removing fails too, the first error is the one that
+        // matters.
         let _ = std::fs::remove_file(&temporary);
     }
     written.map(|()| temporary)

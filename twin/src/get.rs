@@ -1,12 +1,12 @@
-//! Reading: a capability and a path lead to an object, its verified blocks go to a sink in order.
+//! Reading: finds the object that a capability and a path name, and writes its verified blocks to a sink in order.
 //!
 //! ```text
 //! find -> Found        read: stripes ahead (2) -> slices of blocks -> writer thread: BLAKE3 of the whole, write
 //! ```
 //!
-//! Every byte was verified under the capability before it reaches the sink; of a whole object the hash of the plaintext
-//! is checked too. A file appears under its name only when it is whole: a failed read leaves nothing that looks like
-//! it.
+//! Every byte is verified under the capability before it reaches the sink. When a whole object is read, the hash of its
+//! plaintext is checked too. A file appears under its name only when it is complete: a failed read leaves no file of
+//! that name.
 
 use std::{
     collections::BTreeSet,
@@ -27,11 +27,11 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 
 use crate::{durable, network::Network};
 
-/// Stripes being fetched while an earlier one is written; with blocks decoded, 2 x 6 MiB of a standard object.
+/// Stripes that are fetched while an earlier one is written (read-ahead); decoded, 2 x 6 MiB of a standard object.
 const STRIPES_AHEAD: usize = 2;
-/// Slices of blocks on their way to the sink: 2 MiB.
+/// Slices of blocks that wait for the sink, at most 2 MiB.
 const SLICES_AHEAD: usize = 8;
-/// Files and folders of one tree that is fetched as a whole; as many as can be stored.
+/// Most files and folders of one tree that is fetched as a whole; the same bound holds when a tree is stored.
 const NODES_MAX: usize = 1_000_000;
 
 /// An object at the end of a path.
@@ -53,9 +53,9 @@ pub struct Delivered {
     pub pulled: u64,
     /// Nodes whose strips were used.
     pub nodes: BTreeSet<NodeName>,
-    /// Stripes of which strips had to be recovered.
+    /// Stripes whose missing strips had to be recovered from parity.
     pub recovered: u64,
-    /// Nodes that sent wrong bytes, none of which were used.
+    /// Nodes that sent wrong bytes. None of these bytes was used.
     pub wrong: BTreeSet<NodeName>,
 }
 
@@ -65,25 +65,25 @@ pub enum GetError {
     /// The object cannot be read.
     #[error("the object cannot be read")]
     Read(#[from] ReadError),
-    /// A directory has no such name; the caller's fault.
+    /// The directory has no entry of this name; the caller's fault.
     #[error("the directory has no {name:?}")]
     NoEntry {
         /// The name.
         name: String,
     },
-    /// A path goes on behind a file; the caller's fault.
+    /// The path continues after a file; the caller's fault.
     #[error("{name:?} is looked for inside a file")]
     NotDirectory {
-        /// The first name behind the file.
+        /// The first name after the file.
         name: String,
     },
-    /// A directory where a file is needed.
+    /// The object is a directory where a file is needed.
     #[error("it is a directory; name a file in it, or a folder to fetch it into")]
     Directory,
     /// The stored directory is malformed; whoever stored it broke it.
     #[error("the directory is broken as it was stored")]
     BrokenDirectory(#[from] DirectoryError),
-    /// All blocks are sound but the whole is not what the manifest says; whoever stored it broke it.
+    /// Every block is valid, but the hash of the whole is not the manifest's; whoever stored it broke it.
     #[error("the object as a whole is not what its manifest says; it is broken as it was stored")]
     Hash,
     /// The range names no byte of the object; the caller's fault.
@@ -92,7 +92,7 @@ pub enum GetError {
         /// Bytes of the object.
         length: u64,
     },
-    /// A tree too large to fetch as a whole.
+    /// The tree is too large to fetch as a whole.
     #[error(
         "the tree has over {NODES_MAX} files and folders, or is more than {PATH_SEGMENTS_MAX} deep; fetch its parts"
     )]
@@ -105,7 +105,7 @@ pub enum GetError {
         /// The cause.
         source: io::Error,
     },
-    /// There is something where the tree should go.
+    /// The path where the tree should go exists already.
     #[error("{} exists already; trees are fetched into a new folder", path.display())]
     Exists {
         /// Where.
@@ -124,7 +124,7 @@ impl Delivered {
 }
 
 impl Network {
-    /// Opens an object, or what a path inside a directory leads to.
+    /// Opens an object, or the object that a path inside a directory names.
     ///
     /// # Errors
     /// [`GetError`].
@@ -159,9 +159,9 @@ impl Network {
         Ok(Directory::decode(&body)?)
     }
 
-    /// Writes a range of an object to a sink, in order, and gives the sink back. `name` is what errors call the sink.
+    /// Writes a range of an object to a sink, in order, and returns the sink. Errors call the sink `name`.
     ///
-    /// When it fails the sink holds a prefix of the range: what it wrote is right, but not all.
+    /// When it fails, the sink holds a prefix of the range: those bytes are right, but incomplete.
     ///
     /// # Errors
     /// [`GetError`].
@@ -176,7 +176,7 @@ impl Network {
         let whole = (range == (0..object.length())).then_some(object.manifest().hash);
         let (to, from) = mpsc::channel(SLICES_AHEAD);
         let writer = spawn_blocking(move || write(from, sink, whole));
-        // When the writer is gone, its own error says more than the closed channel.
+        // If the writer has failed, its own error says more than the closed channel does.
         let sent = self.send(found, range, to).await;
         let written = writer.await.expect("the writer neither panics nor is cancelled");
         let (sink, fault) = written.map_err(|source| GetError::Write { path: name.to_owned(), source })?;
@@ -213,7 +213,7 @@ impl Network {
         Ok(delivered)
     }
 
-    /// Reads what a range wants of one stripe.
+    /// Reads the part of a range that lies in one stripe.
     async fn stripe(
         &self,
         found: &Found,
@@ -273,7 +273,7 @@ impl Network {
         done
     }
 
-    /// Fetches a directory with all in it into a new folder, which appears when it is whole.
+    /// Fetches a directory and everything in it into a new folder, which appears when it is complete.
     ///
     /// # Errors
     /// [`GetError`]; there is no folder at `path` then.
@@ -312,7 +312,7 @@ impl Network {
             if nodes > NODES_MAX {
                 return Err(GetError::Large);
             }
-            // `Directory` lets no name pass that would lead out of its folder.
+            // `Directory` refuses names that would lead out of its folder (path traversal).
             waiting.extend(
                 directory.entries().map(|(name, entry)| (entry.capability.clone(), path.join(name), depth + 1)),
             );
@@ -326,7 +326,7 @@ fn slice_of(inline: &[u8], range: &Range<u64>) -> Bytes {
     Bytes::copy_from_slice(&inline[start.min(end)..end])
 }
 
-/// Writes slices until the channel closes. Returns the sink, and whether the whole is not what it should be.
+/// Writes slices until the channel closes. Returns the sink, and true when the hash of all bytes differs from `whole`.
 fn write<W: Write>(mut from: mpsc::Receiver<Bytes>, mut sink: W, whole: Option<[u8; 32]>) -> io::Result<(W, bool)> {
     let mut hasher = blake3::Hasher::new();
     while let Some(slice) = from.blocking_recv() {

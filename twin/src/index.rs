@@ -1,11 +1,11 @@
 //! The owner's own encrypted index of uploads: the only place, besides the labels handed out, where capabilities are
 //! kept.
 //!
-//! A log (`index/frame.rs` draws it): storing appends one frame and fsyncs it, so that a directory of ten thousand
-//! files costs ten thousand small writes and a crash costs at most the frame being written. Removing writes the whole
-//! index anew and renames it, because an erased capability must not stay in the log.
+//! The file is an append-only log (`index/frame.rs` draws it). Storing appends one frame and fsyncs it: a directory of
+//! ten thousand files costs ten thousand small writes, and a crash loses at most the frame being written. Removing
+//! rewrites the whole index and renames it, because an erased capability must not stay in the log.
 //!
-//! Several programs may use one index: a write holds a lock on a file beside it and first reads what others appended.
+//! Several programs may use one index: a writer locks a file beside it and first reads what the others appended.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,9 +26,9 @@ mod frame;
 pub use entry::{Batch, Entry, PATH_BYTES_MAX, Position, State, Tenure};
 use frame::{Chain, Front, HEAD_BYTES};
 
-/// How long a write waits for another program's write, each of which takes milliseconds.
+/// How long a writer waits for another program's lock. A write takes milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
-/// Bytes of an index: millions of uploads, and a bound on what a program loads.
+/// Largest index, in bytes. It holds millions of uploads, and it bounds the memory of a program that loads it.
 const INDEX_BYTES_MAX: u64 = 1 << 30;
 
 /// An owner's index, held in memory and on disk.
@@ -37,17 +37,17 @@ pub struct Index {
     owner: OwnerId,
     key: Zeroizing<[u8; 32]>,
     entries: BTreeMap<Locator, Entry>,
-    /// The part of the file that `entries` and `chain` speak of.
+    /// Length of the part of the file that `entries` and `chain` were read from.
     read_bytes: u64,
     chain: Chain,
-    /// The file that was read. While it is open, no other file can have its inode.
+    /// The file that was read. It stays open so that no other file can get its inode number.
     file: Option<File>,
 }
 
-/// Why the index cannot be read or written. Nothing was lost: what was acknowledged stays in the file.
+/// Why the index cannot be read or written. Nothing is lost: every acknowledged entry stays in the file.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
-    /// The disk refuses.
+    /// The disk returns an error.
     #[error("the index of uploads at {} cannot be read or written", path.display())]
     Io {
         /// Which file.
@@ -55,7 +55,7 @@ pub enum IndexError {
         /// The cause.
         source: io::Error,
     },
-    /// The file was changed, or is no index of this owner.
+    /// The file was changed, or it is not an index of this owner.
     #[error("the index of uploads at {} is damaged at byte {at} ({what}); restore it from a copy", path.display())]
     Damaged {
         /// Which file.
@@ -65,7 +65,7 @@ pub enum IndexError {
         /// What is wrong.
         what: &'static str,
     },
-    /// Another program holds the index.
+    /// Another program holds the index's lock for longer than a writer waits.
     #[error("another program has been writing the index at {} for {} s", path.display(), LOCK_WAIT.as_secs())]
     Busy {
         /// Which file.
@@ -80,7 +80,7 @@ pub enum IndexError {
 }
 
 impl Index {
-    /// Opens the index at `path`, or begins an empty one. Reads the whole file.
+    /// Opens the index at `path`, or creates an empty one. Reads the whole file.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -109,7 +109,7 @@ impl Index {
         Ok(index)
     }
 
-    /// Returns where the index is.
+    /// Returns the path of the index.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -138,10 +138,10 @@ impl Index {
             .collect()
     }
 
-    /// Writes an upload down, durably, in the place of what was known of it. Blocks for a disk write.
+    /// Records an upload durably and replaces its earlier entry. Blocks for one disk write.
     ///
     /// # Errors
-    /// [`IndexError`]; the upload is then not written down.
+    /// [`IndexError`]; the upload is then not recorded.
     pub fn record(&mut self, entry: Entry) -> Result<(), IndexError> {
         let _lock = self.lock()?;
         self.catch_up()?;
@@ -158,10 +158,10 @@ impl Index {
         Ok(())
     }
 
-    /// Forgets uploads: the index is written anew without them, and without all that was superseded.
+    /// Forgets uploads: rewrites the index without them and without superseded entries (log compaction).
     ///
-    /// The old file's blocks are freed, not overwritten; what a disk or a backup keeps of them stays sealed under the
-    /// owner's key.
+    /// The old file's disk blocks are freed, not overwritten. What a disk or a backup keeps of them stays sealed under
+    /// the owner's key.
     ///
     /// # Errors
     /// [`IndexError`]; the index is then as it was.
@@ -204,8 +204,8 @@ impl Index {
         Ok((bytes, chain))
     }
 
-    /// Reads what other programs wrote since, under the lock. What a crash left at the end is put aside, not destroyed,
-    /// before the next append overwrites it.
+    /// Reads what other programs wrote since the last read; the caller holds the lock. A torn write at the end, left by
+    /// a crash, is copied to a file beside the index before the next append overwrites it.
     fn catch_up(&mut self) -> Result<(), IndexError> {
         if self.is_current() {
             return Ok(());
@@ -222,7 +222,7 @@ impl Index {
         Ok(())
     }
 
-    /// Returns whether the file is the one read and as long as it was: then nobody else wrote.
+    /// Returns whether the file is still the one that was read and has the same length: then no other program wrote.
     fn is_current(&self) -> bool {
         #[cfg(unix)]
         {
@@ -285,7 +285,7 @@ impl Index {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    // There is no lock with a deadline; a short nap between tries is what is left.
+                    // The standard library has no lock with a deadline, so this tries every 5 ms.
                     std::thread::park_timeout(Duration::from_millis(5));
                 }
                 Err(TryLockError::WouldBlock) => return Err(IndexError::Busy { path: self.path.clone() }),

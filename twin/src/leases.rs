@@ -20,10 +20,10 @@ use crate::{
     urls::{Target, TargetError},
 };
 
-/// Objects of a tree whose leases are ended at once.
+/// How many leases of one tree are ended concurrently.
 const OBJECTS_AT_ONCE: usize = 8;
 
-/// What a renewal changes; none leaves as it is.
+/// What a renewal changes. `None` leaves a field as it is.
 #[derive(Debug, Clone, Default)]
 pub struct Renewal {
     /// The policy.
@@ -32,25 +32,25 @@ pub struct Renewal {
     pub retention: Option<Retention>,
     /// How many shards may lie in one place.
     pub caps: Option<Vec<Cap>>,
-    /// Redundancy: the data columns that an object has, and at most as many parity columns as its name commits to.
+    /// Redundancy: exactly the object's data columns, and at most the parity columns that its name commits to.
     pub profile: Option<Profile>,
 }
 
-/// What became of one object's new lease.
+/// Which nodes have one object's new lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
     /// Nodes that hold the new lease.
     pub nodes: BTreeSet<NodeName>,
-    /// Nodes that should but could not be told; they learn it from the others' catalog and change feed.
+    /// Nodes that should have it but could not be told. They learn it from the catalog and change feed of the others.
     pub missed: BTreeSet<NodeName>,
 }
 
 /// What was removed.
 #[derive(Debug, Clone, Default)]
 pub struct Removed {
-    /// Objects whose lease ended, with the nodes told.
+    /// Objects whose lease was ended, with the nodes that were told.
     pub ended: BTreeMap<Locator, Told>,
-    /// Objects that no node knew: expired, erased before, or never committed.
+    /// Objects that no node knew: they had expired, were erased before, or were never committed.
     pub unknown: BTreeSet<Locator>,
 }
 
@@ -90,7 +90,7 @@ pub enum LeaseChangeError {
         /// The level.
         level: Level,
     },
-    /// Other data columns change every strip.
+    /// The profile has another number of data columns, which would change every strip.
     #[error(
         "{asked} has other data shards than the object's {stored}, so every shard and the name would be new: get it and put it again"
     )]
@@ -110,13 +110,13 @@ pub enum LeaseChangeError {
         /// What the name commits to.
         stored: Redundancy,
     },
-    /// A profile goes by the object's length, and the index of uploads does not have the object.
+    /// A named profile depends on the object's length, and the index of uploads does not list the object.
     #[error("this index of uploads does not know how long the object is: write the redundancy as data+parity")]
     Length,
     /// The record cannot be read now.
     #[error("the object's record cannot be read")]
     Read(#[source] ReadError),
-    /// Too few nodes took the lease; sent again, it does no harm.
+    /// Fewer than a majority of the nodes took the lease. A retry is safe (idempotent).
     #[error("{told} of {asked} nodes took the new lease; try again")]
     TooFew {
         /// Nodes that took it.
@@ -126,15 +126,15 @@ pub enum LeaseChangeError {
         /// The last failure.
         source: Option<TransportError>,
     },
-    /// The nodes were told but the index cannot be written; the same call again does it.
+    /// The nodes were told, but the index cannot be written. Repeat the call.
     #[error("the index of uploads cannot be written")]
     Index(#[from] IndexError),
 }
 
 impl Twin {
-    /// Returns under which locator an object is filed that is to be changed as a whole. The path behind a file's label
-    /// is only its name; behind a folder's it means a part of it, which has no lease that could be changed by that
-    /// name.
+    /// Returns the locator of an object that is to be changed as a whole. The path after a file's label is only the
+    /// file's name. The path after a folder's label names a part of the folder, and this label cannot change that
+    /// part's lease.
     ///
     /// # Errors
     /// [`TargetError::Inside`] when there is a path and the index does not know the object as a file.
@@ -152,11 +152,10 @@ impl Twin {
         self.with_index(|index| index.entries().map(|(locator, entry)| (*locator, entry.clone())).collect()).await
     }
 
-    /// Changes what nodes were told about an object, and of a stored tree about all objects in it. Returns the objects
-    /// changed.
+    /// Renews the lease of an object, and of every object in it if it is a stored tree. Returns the objects renewed.
     ///
     /// # Errors
-    /// [`LeaseChangeError`]; objects before the failing one are changed.
+    /// [`LeaseChangeError`]; the objects before the failing one are renewed.
     pub async fn renew(
         &self,
         locator: &Locator,
@@ -172,7 +171,8 @@ impl Twin {
         let mut renewed = BTreeMap::new();
         let family = self.family(locator).await;
         let of_it = family.keys().copied().chain([*locator]).collect::<BTreeSet<_>>();
-        // All before any: a tree is not changed up to the first member that stays as it is.
+        // Check all members before changing one, so that a tree is not renewed only up to the first member that
+        // refuses.
         for entry in family.values() {
             keep_promise(entry.tenure.retention, renewal, now)?;
         }
@@ -222,22 +222,23 @@ impl Twin {
             caps: renewal.caps.clone().unwrap_or_else(|| held.caps.clone()),
             retention: renewal.retention.unwrap_or(held.retention),
         };
-        // By the clock of now: of a large tree the first member was renewed long ago.
+        // Reads the clock again: in a large tree the first member was renewed long ago.
         retention::check_end(tenure.retention, self::now())?;
         let lease = Lease { unknown: held.unknown.clone(), ..tenure.lease(held.locator, self.owner()) };
         let told = self.tell(record, lease).await?;
         Ok((tenure, told))
     }
 
-    /// Ends the lease of an object, and of a stored tree of all objects in it: nodes destroy the sealed manifests, and
-    /// the index forgets the names. After that no key to the bytes exists, wherever copies of shards may lie.
+    /// Ends the lease of an object, and of every object in it if it is a stored tree. Nodes destroy the sealed
+    /// manifests, and the index forgets the names. After that no key to the bytes exists, wherever copies of shards may
+    /// lie (crypto-shredding).
     ///
     /// # Errors
-    /// [`LeaseChangeError`]; what was ended before the failing object is forgotten, the rest stays listed.
+    /// [`LeaseChangeError`]; objects whose lease was ended are forgotten, the rest stay listed.
     pub async fn remove(&self, locator: &Locator) -> Result<Removed, LeaseChangeError> {
         let family = self.family(locator).await;
         let now = now();
-        // Look at all before ending any: a tree is not torn up to the first member that must stay.
+        // Check all members before ending one, so that a tree is not erased only up to the first member that must stay.
         if let Some(until) = family.values().map(|entry| entry.tenure.retention.keep_until).find(|until| *until > now) {
             return Err(LeaseChangeError::Kept { until });
         }
@@ -269,7 +270,7 @@ impl Twin {
         }
     }
 
-    /// Ends one lease; none when no node knows the object.
+    /// Ends one lease. Returns `None` when no node knows the object or it was erased before.
     async fn end_one(
         &self,
         locator: &Locator,
@@ -291,7 +292,7 @@ impl Twin {
         self.tell(&record, lease).await.map(Some)
     }
 
-    /// Reads a record and makes sure that it is the owner's own.
+    /// Reads a record and checks that it belongs to this owner.
     async fn own_record(&self, locator: &Locator) -> Result<Record, LeaseChangeError> {
         let record = self.network.reader.record(locator).await.map_err(|error| match error {
             ReadError::NotFound { .. } => LeaseChangeError::Unknown,
@@ -300,7 +301,7 @@ impl Twin {
         if record.public.owner() == self.owner() { Ok(record) } else { Err(LeaseChangeError::NotOurs) }
     }
 
-    /// Signs a lease and sends it to all nodes that hold the record: those with shards and the first of the locator's
+    /// Signs a lease and sends it to all nodes that hold the record: those with shards, and the first in the locator's
     /// order.
     async fn tell(&self, record: &Record, lease: Lease) -> Result<Told, LeaseChangeError> {
         let locator = record.locator();
@@ -324,7 +325,7 @@ impl Twin {
                 }
             }
         }
-        // As many as the record itself needs: one of them is among any majority that is asked later.
+        // A majority, as for the record itself: any majority (quorum) that is asked later contains one of these nodes.
         if told.nodes.len() > nodes.len() / 2 {
             Ok(told)
         } else {
@@ -338,8 +339,8 @@ impl Twin {
     }
 }
 
-/// Sends a lease to one node. A refusal counts as taken when the node holds this version: nodes that share a catalog
-/// have it from each other.
+/// Sends a lease to one node. A refusal counts as success when the node already holds this very lease, because nodes
+/// that share a catalog get it from each other.
 async fn send(
     transport: &dyn Transport,
     node: &NodeName,
@@ -357,8 +358,8 @@ async fn send(
     }
 }
 
-/// Returns what the lease says so that nodes keep an object as a profile wants it: the profile itself, or its
-/// redundancy where that is less than the object was stored with.
+/// Returns the profile to write into the lease: the one asked for, or its redundancy in numbers when that is less than
+/// the object was stored with.
 fn redundancy_under(profile: Profile, record: &Record, entry: Option<&Entry>) -> Result<Profile, LeaseChangeError> {
     let Some(stored) = record.public.redundancy() else { return Ok(profile) };
     let asked = match (profile, entry) {
@@ -376,7 +377,8 @@ fn redundancy_under(profile: Profile, record: &Record, entry: Option<&Entry>) ->
     }
 }
 
-/// Refuses what nodes would: a renewal at `now`, seconds since 1970, that takes back how long an object is to be kept.
+/// Refuses a renewal at `now`, seconds since 1970, that shortens how long an object is to be kept. Nodes would refuse
+/// it too.
 fn keep_promise(held: Retention, renewal: &Renewal, now: u64) -> Result<(), LeaseChangeError> {
     let until = held.keep_until;
     match renewal.retention {

@@ -7,8 +7,8 @@
 //! | [`Network`] | the cluster; reads with a label alone, without any owner |
 //! | [`Twin`] | owner, index and network together: `put`, `list`, `renew`, `remove`, `publish` |
 //!
-//! A library: it prints nothing and reads no command line. What it keeps true: a name is written down before nodes
-//! commit to it; a fetched file appears whole or not at all; secrets are wiped and never logged.
+//! This is a library: it prints nothing and reads no command line. Invariants: an object's name is in the index before
+//! nodes commit the object; a fetched file appears whole or not at all; secrets are wiped from memory and never logged.
 
 mod byte_range;
 mod config;

@@ -1,14 +1,15 @@
-//! The media type of a file: from its first bytes where they have a signature, from its extension where they have none.
+//! The media type of a file: from the signature (magic number) in its first bytes, or else from its extension.
 
-/// How many first bytes are looked at; tar has its signature at byte 257, UTF-8 needs a sample.
+/// How many first bytes are examined. The signature of tar is at byte 257, and recognizing UTF-8 needs a sample.
 pub const SAMPLE_BYTES: usize = 8 * 1024;
 const UNKNOWN: &str = "application/octet-stream";
 const TEXT: &str = "text/plain";
 
 /// Returns the Content-Type of a file from its first [`SAMPLE_BYTES`] and its name.
 ///
-/// A signature beats the extension, as a misnamed photo is still a photo; but an extension beats a signature that many
-/// formats share (a `.docx` is a zip, an `.svg` is XML). Texts say that they are UTF-8 when the sample is.
+/// A signature takes precedence over the extension, because a misnamed photo is still a photo. But the extension takes
+/// precedence over a signature that many formats share (a `.docx` is a zip, an `.svg` is XML). The type of a text names
+/// the charset UTF-8 when the sample is valid UTF-8.
 #[must_use]
 pub fn media_type(name: &str, sample: &[u8]) -> String {
     let sample = &sample[..sample.len().min(SAMPLE_BYTES)];
@@ -27,7 +28,7 @@ pub fn media_type(name: &str, sample: &[u8]) -> String {
     if found.starts_with("text/") && is_text { format!("{found}; charset=utf-8") } else { found.to_owned() }
 }
 
-/// Containers that many formats are made of.
+/// Returns whether a type is a container that many formats use.
 fn is_shared(mime: &str) -> bool {
     matches!(
         mime,
@@ -40,7 +41,7 @@ fn is_shared(mime: &str) -> bool {
     )
 }
 
-/// Returns whether a sample is UTF-8, but for a character that its end cuts.
+/// Returns whether a sample is UTF-8. A character cut off at its end does not count.
 fn is_utf8(sample: &[u8]) -> bool {
     match std::str::from_utf8(sample) {
         Ok(_) => true,

@@ -1,4 +1,4 @@
-//! The cluster as a twin sees it: how to reach nodes, which there are, and a reader that verifies what they send.
+//! The cluster as a twin sees it: the transport to nodes, the list of nodes, and a reader that verifies what they send.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -10,7 +10,7 @@ use format::{
 
 use crate::config::TwinConfig;
 
-/// Reaches a cluster. Needs no owner: whoever has a label reads with it.
+/// Access to a cluster. It needs no owner: everybody who has a label can read with it.
 pub struct Network {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) topology: Arc<Topology>,
@@ -20,7 +20,7 @@ pub struct Network {
 /// Why the cluster cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// Our identity does not serve.
+    /// This program's identity cannot be used.
     #[error("the identity of this twin does not serve; `evernear cluster issue` makes one")]
     Identity(#[from] IdentityError),
     /// No node of the configuration answers; their fault or the network's.
@@ -34,15 +34,15 @@ pub enum NetworkError {
 }
 
 impl Network {
-    /// Makes a network of nodes that are known already.
+    /// Makes a network of nodes that are already known.
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, topology: Arc<Topology>, here: Place) -> Self {
         let reader = Reader::new(transport.clone(), topology.clone(), here, ReaderOptions::default());
         Self { transport, topology, reader }
     }
 
-    /// Asks the configured nodes for all others, one after the other until one answers. Each has the transport's
-    /// deadline.
+    /// Asks the configured nodes for the list of all nodes, one after the other until one answers. The transport's
+    /// deadline holds for each.
     ///
     /// # Errors
     /// [`NetworkError`].
@@ -64,10 +64,11 @@ impl Network {
     }
 }
 
-/// Asks the configured nodes for all others, one after the other until one answers.
+/// Asks the configured nodes for the list of all nodes, one after the other until one answers.
 pub(crate) async fn reach(config: &TwinConfig) -> Result<(Arc<HttpTransport>, Arc<Topology>), NetworkError> {
     let identity = config.identity.read()?;
-    // Nodes decide what its role may do; that its time is over, nobody says as clearly as we can.
+    // Nodes decide what the role may do. But an expired certificate is reported more clearly here than by a failed TLS
+    // handshake.
     identity.check(identity.name(), identity.role(), SystemTime::now())?;
     let seeds = config.nodes.iter().map(|seed| NodeEntry {
         name: seed.name.clone(),

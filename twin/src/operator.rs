@@ -1,4 +1,4 @@
-//! The cluster as its operator sees it: how objects are kept, what is being repaired. Needs no owner.
+//! The cluster as its operator sees it: the health of objects and the repairs. Needs no owner.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
     network::{NetworkError, reach},
 };
 
-/// Asks origins how the cluster is.
+/// Asks origins about the state of the cluster.
 pub struct Operator {
     transport: Arc<HttpTransport>,
     topology: Arc<Topology>,
@@ -26,13 +26,13 @@ pub struct Operator {
 pub struct Repairs {
     /// The cluster's answer.
     pub status: RepairStatus,
-    /// What each origin that answered has made or moved since it started: a pace is the growth of those that answered
-    /// twice.
+    /// Bytes that each origin that answered has made or moved since it started. For a rate, compare two answers of the
+    /// same origins.
     pub repaired_bytes: BTreeMap<NodeName, u64>,
 }
 
 impl Repairs {
-    /// Returns the bytes made or moved since an earlier answer.
+    /// Returns the bytes made or moved since an earlier answer, over the origins that answered both times.
     #[must_use]
     pub fn repaired_since(&self, earlier: &Self) -> u64 {
         let grown = |(node, bytes): (&NodeName, &u64)| Some(bytes.saturating_sub(*earlier.repaired_bytes.get(node)?));
@@ -40,18 +40,18 @@ impl Repairs {
     }
 }
 
-/// Why an operator has no answer.
+/// Why an operator got no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
-    /// No origin answers; theirs or the network's fault.
+    /// No origin answers; the fault of the origins or of the network.
     #[error("none of {asked} origins answers")]
     NoAnswer {
         /// How many were asked.
         asked: usize,
-        /// The last answer; none when there is no origin.
+        /// The last failure; `None` when there is no origin.
         source: Option<TransportError>,
     },
-    /// Nobody has a record of the object; the asker's fault.
+    /// No origin has a record of the object; the caller's fault.
     #[error("no record is filed under locator {locator}")]
     NoRecord {
         /// The locator.
@@ -63,7 +63,7 @@ pub enum OperatorError {
 }
 
 impl Operator {
-    /// Reaches the cluster of a configuration.
+    /// Connects to the cluster of a configuration.
     ///
     /// # Errors
     /// [`NetworkError`].
@@ -79,7 +79,7 @@ impl Operator {
         &self.topology
     }
 
-    /// Asks how an object is.
+    /// Asks for the health of an object.
     ///
     /// # Errors
     /// [`OperatorError`].
@@ -88,8 +88,9 @@ impl Operator {
         found.ok_or(OperatorError::NoRecord { locator: *locator })
     }
 
-    /// Asks what is being repaired. The queue is the cluster's; the bytes of repair are summed over all origins that
-    /// answer; the scrub is that of the one furthest behind, zero when one does not answer; the survey is the newest.
+    /// Asks all origins about repairs. The queue is the same for the whole cluster. The repaired bytes are the sum over
+    /// all origins that answer. The scrub is the one furthest behind, or zero when an origin does not answer. The
+    /// survey is the newest.
     ///
     /// # Errors
     /// [`OperatorError::NoAnswer`].
@@ -119,7 +120,7 @@ impl Operator {
         Ok(Repairs { status, repaired_bytes })
     }
 
-    /// Lets repairs that were given up wait again.
+    /// Puts repairs that were given up back into the queue.
     ///
     /// # Errors
     /// [`OperatorError`].

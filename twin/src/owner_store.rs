@@ -16,8 +16,8 @@
 //! 136     8  check: first bytes of BLAKE3 of bytes 0 to 135
 //! ```
 //!
-//! Every write draws a fresh salt and so seals with a key that no other write has; hence the nonce may be zero. The
-//! check is no protection (anybody can compute it): it tells a damaged file from a wrong passphrase.
+//! Every write draws a fresh salt and so derives a key that seals once only; hence the nonce may be zero. The check is
+//! a checksum and no protection, as anybody can compute it: it distinguishes a damaged file from a wrong passphrase.
 
 use std::{
     io,
@@ -52,7 +52,7 @@ pub struct OwnerStore {
     path: PathBuf,
 }
 
-/// What the file says in clear.
+/// The part of the file that is not encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnerCard {
     /// The owner.
@@ -70,13 +70,13 @@ pub enum OwnerError {
         /// Where it was looked for.
         path: PathBuf,
     },
-    /// There is a file already; an owner key is never replaced by a new owner.
+    /// A file exists already. An owner key is never replaced by a new owner's.
     #[error("there is an owner key at {} already; it is never replaced", path.display())]
     Exists {
         /// Where.
         path: PathBuf,
     },
-    /// The disk refuses.
+    /// The disk returns an error.
     #[error("the owner key at {} cannot be read or written", path.display())]
     Io {
         /// Which file.
@@ -84,7 +84,7 @@ pub enum OwnerError {
         /// The cause.
         source: io::Error,
     },
-    /// The bytes were changed, cut or are no owner key.
+    /// The file was changed, cut short, or is not an owner key.
     #[error("the owner key at {} is damaged ({what}); restore it from a copy", path.display())]
     Damaged {
         /// Which file.
@@ -106,34 +106,35 @@ pub enum OwnerError {
         /// What opens it.
         expected: LockKind,
     },
-    /// The passphrase or the key file is another one.
+    /// The passphrase or the key file is the wrong one.
     #[error("{} does not open this owner key", match lock { LockKind::Passphrase => "this passphrase", LockKind::KeyFile => "this key file" })]
     Wrong {
         /// What was tried.
         lock: LockKind,
     },
-    /// The passphrase, key file or cost cannot serve.
+    /// The passphrase, key file or cost cannot be used.
     #[error("the owner key cannot be locked or unlocked this way")]
     Unlock(#[from] UnlockError),
 }
 
 impl OwnerStore {
-    /// Names the file; touches nothing.
+    /// Names the file. Does not touch the disk.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// Returns where the file is.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Draws a new owner secret and writes it, sealed. Costs what one Argon2id costs: keep it off a reactor.
+    /// Draws a new owner secret and writes it, sealed. Computes one Argon2id, some tenths of a second: run it outside
+    /// of the async reactor.
     ///
     /// # Errors
-    /// [`OwnerError`]; a file that is there already is left as it is.
+    /// [`OwnerError`]; a file that exists already stays as it is.
     pub fn create(&self, lock: &Unlock, cost: Cost) -> Result<OwnerSecret, OwnerError> {
         if self.path.exists() {
             return Err(OwnerError::Exists { path: self.path.clone() });
@@ -152,7 +153,7 @@ impl OwnerStore {
         Ok(secret)
     }
 
-    /// Reads what the file says in clear. The id is proven only by [`Self::open`].
+    /// Reads the unencrypted part of the file. Only [`Self::open`] proves the id.
     ///
     /// # Errors
     /// [`OwnerError`] when the file is absent or damaged.
@@ -161,10 +162,10 @@ impl OwnerStore {
         Ok(OwnerCard { owner: OwnerId(part(&file, OWNER_AT)), lock: self.lock_kind(&file)? })
     }
 
-    /// Opens the secret. Costs what one Argon2id costs: keep it off a reactor.
+    /// Opens the secret. Computes one Argon2id, some tenths of a second: run it outside of the async reactor.
     ///
     /// # Errors
-    /// [`OwnerError::Wrong`] for another passphrase or key file; others when the file is absent or damaged.
+    /// [`OwnerError::Wrong`] for a wrong passphrase or key file; others when the file is absent or damaged.
     pub fn open(&self, unlock: &Unlock) -> Result<OwnerSecret, OwnerError> {
         let file = self.read()?;
         let lock = self.lock_kind(&file)?;
@@ -181,7 +182,7 @@ impl OwnerStore {
         Ok(OwnerSecret::from_bytes(*secret))
     }
 
-    /// Locks the same secret anew, atomically: after a crash the file opens with `old` or with `new`.
+    /// Seals the same secret with another lock, atomically: after a crash the file opens with `old` or with `new`.
     ///
     /// # Errors
     /// [`OwnerError`]; the file is then as it was.

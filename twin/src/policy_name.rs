@@ -1,5 +1,6 @@
-//! The names of the owner's policies. A lease that names one which is not published takes its object down: an edge that
-//! cannot ask a policy serves nothing. So whatever puts a name into a lease asks here first.
+//! The names of the owner's policies. If a lease names a policy that is not published, no edge serves the object,
+//! because an edge that cannot ask the policy serves nothing (fail closed). So every call that puts a name into a lease
+//! checks it here first.
 
 use client::TransportError;
 use format::{BlobId, NodeName, PolicyManifest, PolicyName};
@@ -7,20 +8,21 @@ use futures::future::join_all;
 
 use crate::twin::Twin;
 
-/// Nodes that policies are sent to and asked of; all others have them from the catalog they share with one of these.
+/// How many nodes are sent a policy, or are asked for one. All others have it from the catalog that they share with one
+/// of these.
 const NODES_MAX: usize = 8;
 
 /// Why a policy is not put into a lease. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyNameError {
-    /// All nodes that answered deny it, and they are at least half of those asked: it is misspelt, or not published
-    /// yet. The caller's fault.
+    /// All nodes that answered say that there is none, and they are at least half of those asked: the name is misspelt,
+    /// or the policy is not published yet. The caller's fault.
     #[error("this owner has published no policy {name}")]
     Unknown {
         /// The name.
         name: PolicyName,
     },
-    /// No node has it, and too few answered to say that there is none; try again.
+    /// No node returned the policy, and too few said that there is none. Try again.
     #[error("too few nodes say whether there is a policy {name}")]
     Unavailable {
         /// The name.
@@ -30,29 +32,29 @@ pub enum PolicyNameError {
     },
 }
 
-/// What nodes say of a policy.
+/// The answers of nodes that were asked for a policy.
 pub(crate) struct Asked {
     /// The newest version that the owner signed, and the hash of its envelope.
     pub(crate) newest: Option<(PolicyManifest, BlobId)>,
-    /// Nodes asked.
+    /// How many nodes were asked.
     asked: usize,
-    /// Nodes that answered.
+    /// How many answered.
     answered: usize,
-    /// Nodes that said that they have none.
+    /// How many answered that they have none.
     denied: usize,
     /// The last failure.
     pub(crate) failure: Option<TransportError>,
 }
 
 impl Asked {
-    /// Whether there is none: one node that says so may be behind the others.
+    /// Returns whether there is no such policy. One node's word is not enough, as it may lag behind the others.
     fn is_denied(&self) -> bool {
         self.denied > 0 && self.denied == self.answered && self.denied * 2 >= self.asked
     }
 }
 
 impl Twin {
-    /// Makes sure that edges can ask a policy: it is the default, which they have built in, or was published.
+    /// Checks that edges can ask a policy: it is the default, which is built into them, or it was published.
     ///
     /// # Errors
     /// [`PolicyNameError`].

@@ -28,17 +28,17 @@ const READY_MADE: [(&str, &[u8]); 6] = [
     ("ttl", include_bytes!("../../policies/prebuilt/ttl.wasm")),
 ];
 
-/// Letters of a key in an error.
+/// How many characters of a key an error shows.
 const SHOWN_LETTERS_MAX: usize = 64;
 
-/// A policy, read and bounded, not yet judged: a sandbox does that.
+/// A policy that was read and is within the limits. It is not validated yet: a sandbox does that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicySource {
-    /// Asked in order.
+    /// The links, in the order in which they are asked.
     pub links: Vec<LinkSource>,
 }
 
-/// One link of it.
+/// One link of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkSource {
     /// The ready-made name or the file, for people.
@@ -49,7 +49,7 @@ pub struct LinkSource {
     pub config: String,
 }
 
-/// Why a text is no policy; its writer's to mend.
+/// Why a text is not a policy. Its writer must correct it.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicySourceError {
     /// A file cannot be read.
@@ -66,13 +66,13 @@ pub enum PolicySourceError {
     /// No links, or too many.
     #[error("a policy has [[link]] tables, 1 to {POLICY_LINKS_MAX} of them")]
     Shape,
-    /// A key outside of all links, where it would say nothing.
+    /// A key outside of all links, where it would have no effect.
     #[error("{key} stands outside of the links; write it under its [[link]]")]
     Outside {
-        /// How the key begins.
+        /// The key, cut at 64 characters.
         key: String,
     },
-    /// A link says nothing, or twice, what runs.
+    /// A link has neither `use` nor `component`, or both, or the name is unknown.
     #[error("link {link} needs either use = \"NAME\" ({}) or component = \"FILE.wasm\"", ready_made())]
     Component {
         /// Counted from 1.
@@ -111,7 +111,7 @@ impl PolicySource {
         Self::parse(&text, path.parent().unwrap_or(Path::new("")))
     }
 
-    /// Reads a policy text; files of components are looked for in `folder`.
+    /// Parses a policy text. Component files are looked for in `folder`.
     ///
     /// # Errors
     /// [`PolicySourceError`].

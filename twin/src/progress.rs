@@ -1,26 +1,28 @@
-//! What a long upload tells while it runs.
+//! Progress of a long upload.
 
 use std::path::Path;
 
-/// Hears how an upload goes. Called from several threads, many times a second: it must be quick and must not block.
+/// Receives the progress of an upload. Several threads call it many times a second, so it must be quick and must not
+/// block.
 pub trait Progress: Send + Sync {
-    /// A file is begun; `length` is what the disk said, none for a stream.
+    /// A file is started. `length` is its length on disk, or `None` for a stream.
     fn file(&self, path: &Path, length: Option<u64>) {
         let _ = (path, length);
     }
-    /// So many more bytes of plaintext were read. A de-duplicated file is read twice and tells only the second time.
+    /// `bytes` more bytes of plaintext were read. A de-duplicated file is read twice; only the second read is reported.
     fn read(&self, bytes: u64) {
         let _ = bytes;
     }
-    /// So many more bytes of plaintext are held by nodes, not yet committed.
+    /// Nodes hold `bytes` more bytes of plaintext, not yet committed.
     fn sent(&self, bytes: u64) {
         let _ = bytes;
     }
-    /// An object is durable on so many nodes, each holding one shard of it; 0 for an object small enough to need none.
+    /// An object is durable on `nodes` nodes, each of which holds one shard; 0 for an object small enough to need no
+    /// shards.
     fn durable(&self, path: &Path, nodes: usize) {
         let _ = (path, nodes);
     }
 }
 
-/// Hears nothing.
+/// Ignores all progress.
 impl Progress for () {}

@@ -11,7 +11,7 @@ use crate::{
     twin::{Twin, now},
 };
 
-/// A published version.
+/// A published version of a policy.
 #[derive(Debug, Clone)]
 pub struct Published {
     /// The manifest as signed.
@@ -20,28 +20,28 @@ pub struct Published {
     pub nodes: usize,
 }
 
-/// Why a policy was not published. The version before stays in force.
+/// Why a policy was not published. The version before it stays in force.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// Edges have a policy of this name in them and never ask for another; the owner's.
+    /// A policy of this name is built into edges, which never ask for another. The owner must choose another name.
     #[error("{name} is built into every edge, which asks nobody for a policy of that name; choose another name")]
     BuiltIn {
         /// The name.
         name: PolicyName,
     },
-    /// No node takes it or can be asked.
+    /// No node takes the policy, or none can be reached.
     #[error("no node took the policy; the version before stays in force")]
     NoNode {
         /// The last failure.
         source: Option<TransportError>,
     },
-    /// The manifest would not be accepted by anybody.
+    /// No node would accept the manifest.
     #[error("the policy cannot be a manifest")]
     Manifest(#[from] PolicyManifestError),
 }
 
 impl Twin {
-    /// Publishes a new version of a policy. Nothing judges it here: run it through a sandbox first.
+    /// Publishes a new version of a policy. This call does not validate it: run it in a sandbox first.
     ///
     /// # Errors
     /// [`PublishError`].
@@ -56,8 +56,8 @@ impl Twin {
         let manifest = PolicyManifest {
             owner,
             name: name.clone(),
-            // By the clock where that is higher: a version that comes after the catalog was lost, or replaced by an
-            // older copy, is above all that edges have seen.
+            // The clock, in seconds, if that is higher: after the catalog was lost or replaced by an older copy, a new
+            // version must still be above every version that edges have seen.
             sequence: next.max(now()),
             links: source.links.iter().map(|link| link.link()).collect(),
             not_before: 0,
@@ -70,7 +70,7 @@ impl Twin {
         PolicyManifest::open(&envelope)?;
 
         let mut taken = 0;
-        // One node after the other: where they share a catalog, the second has nothing left to do.
+        // One node after the other: where nodes share a catalog, the second already has everything.
         for node in &nodes {
             match self.send_policy(node, name, source, &envelope).await {
                 Ok(()) => taken += 1,

@@ -1,4 +1,5 @@
-//! Purging: the owner signs an order to all edges' caches and gives it to origins, whose change feed brings it there.
+//! Purging (cache invalidation): the owner signs an order and sends it to origins, whose change feed carries it to the
+//! caches of all edges.
 
 use std::collections::BTreeSet;
 
@@ -9,32 +10,33 @@ use tokio::task::spawn_blocking;
 
 use crate::twin::{Twin, now};
 
-/// Nodes that are told directly; all others have it from the catalog they share with one of them.
+/// How many nodes are told directly. All others have the order from the catalog that they share with one of these.
 const NODES_TOLD_MAX: usize = 8;
 
 /// What is to be purged.
 #[derive(Debug, Clone)]
 pub enum Selection {
-    /// These objects, and what was stored in one `put` with those that are trees.
+    /// These objects, and for each tree among them everything that its `put` stored.
     Objects(BTreeSet<Locator>),
-    /// All that the index of uploads has under this tag.
+    /// All uploads in the index that have this tag.
     Tag(String),
-    /// All of the owner's.
+    /// All objects of the owner.
     All,
 }
 
-/// Who was told of what.
+/// Which nodes took a purge, and for how many objects.
 #[derive(Debug, Clone, Default)]
 pub struct PurgeTold {
-    /// Objects named; none when all of the owner's were meant.
+    /// How many objects were named; `None` for all objects of the owner.
     pub objects: Option<usize>,
     /// Nodes that took it.
     pub nodes: BTreeSet<NodeName>,
-    /// Nodes that did not; edges that ask only these learn of it when those have it from the others' catalog.
+    /// Nodes that did not take it. Edges that ask only these learn of it when these have it from the catalog that they
+    /// share with others.
     pub missed: BTreeSet<NodeName>,
 }
 
-/// Why edges were not told. Sent again, it does no harm.
+/// Why edges were not told. A retry is safe (idempotent).
 #[derive(Debug, thiserror::Error)]
 pub enum PurgeOrderError {
     /// No upload has the tag.
@@ -45,7 +47,7 @@ pub enum PurgeOrderError {
         /// The tag asked for.
         tag: String,
     },
-    /// No node takes it or can be asked.
+    /// No node takes the order, or none can be reached.
     #[error("no node took the order; edges keep what they hold")]
     NoNode {
         /// The last failure.
@@ -54,8 +56,9 @@ pub enum PurgeOrderError {
 }
 
 impl Twin {
-    /// Has all edges forget what they hold, or with `hard` unset look up again what they know, of some objects. Edges
-    /// hear of it within a second; nothing waits for them.
+    /// Purges objects from the caches of all edges. With `hard`, edges drop what they hold (hard purge); without, they
+    /// look up again what they know (soft purge). Edges receive the order within a second. This call does not wait for
+    /// them.
     ///
     /// # Errors
     /// [`PurgeOrderError`].
@@ -77,7 +80,7 @@ impl Twin {
         let keys = self.keys.clone();
         let envelope = spawn_blocking(move || Bytes::from(purge.sign(&keys))).await.expect("signing does not panic");
         let (mut taken, mut source) = (false, None);
-        // One node after the other: where they share a catalog, the second has nothing left to do.
+        // One node after the other: where nodes share a catalog, the second already has everything.
         for node in self.network.topology.origins().into_iter().map(|node| node.name).take(NODES_TOLD_MAX) {
             match self.network.transport.purge(&node, envelope.clone()).await {
                 Ok(()) => {

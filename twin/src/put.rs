@@ -1,11 +1,11 @@
-//! Storing: a file, a stream or a whole folder becomes objects on nodes, and their names are written down.
+//! Storing: a file, a stream or a whole folder becomes objects on nodes, and the index records their names.
 //!
 //! ```text
 //! source -> encoding thread -> channel of one stripe -> client::Uploader      (a file that reaches its end)
 //!        -> index: "committing" -> lease signed -> commit -> index: "stored"
 //! ```
 //!
-//! The name is in the index before nodes are asked to commit: an upload that a crash interrupts can be listed and
+//! The name is in the index before nodes are asked to commit, so an upload that a crash interrupts can be listed and
 //! removed.
 
 use std::{
@@ -39,15 +39,16 @@ mod encoding;
 pub use encoding::{Deduplication, EncodingError};
 use encoding::{Encoding, Outgoing, Source};
 
-/// Media type of a directory object; edges never send it, they list the names.
+/// Media type of a directory object. Edges never send it: they send a list of the names.
 const DIRECTORY_MIME: &str = "inode/directory";
-/// Files of a folder on their way at once: small files wait for round trips, large ones fill the machine alone.
+/// How many files of a folder are uploaded concurrently. Small files wait for round trips; one large file uses the
+/// whole machine.
 const FILES_AT_ONCE: usize = 4;
 
-/// How something is to be stored.
+/// How an object is stored.
 #[derive(Debug, Clone)]
 pub struct PutOptions {
-    /// Policy, profile, places and retention; the version is chosen by the twin.
+    /// Policy, profile, places and retention. The twin chooses the version.
     pub tenure: Tenure,
     /// The AEAD of the blocks.
     pub suite: Suite,
@@ -55,13 +56,13 @@ pub struct PutOptions {
     pub compression: Compression,
     /// Whether equal uploads share shards.
     pub deduplication: Deduplication,
-    /// Media type of a file; none to find it out.
+    /// Media type of a file. `None`: it is detected.
     pub mime: Option<String>,
-    /// Name of the object; none for the file's own.
+    /// Name of the object. `None`: the file's own name.
     pub name: Option<String>,
-    /// Marks that a policy may ask for, put on every object.
+    /// Tags that a policy may ask for, put on every object.
     pub tags: BTreeMap<String, u32>,
-    /// What a node's chance to be chosen is multiplied by, of 255; empty when all are alike.
+    /// Weight of each node when nodes are chosen, in 255ths. Empty: all nodes are alike.
     pub preferences: BTreeMap<NodeName, u8>,
 }
 
@@ -83,30 +84,31 @@ impl Default for PutOptions {
 /// What was stored.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    /// The name of the whole.
+    /// The label of the file or of the top folder.
     pub label: Label,
-    /// What the index says of it.
+    /// Its entry in the index.
     pub entry: Entry,
-    /// How the last object, the whole's own, lies on nodes.
+    /// Where nodes hold the file or the top folder, which is stored last.
     pub receipt: Receipt,
-    /// Objects stored: one, or all of a tree.
+    /// How many objects were stored: one, or all of a tree.
     pub objects: usize,
     /// Plaintext bytes of all files.
     pub bytes: u64,
-    /// What of a folder was left out: links, sockets, pipes, devices.
+    /// What was left out of a folder: symbolic links, sockets, pipes, devices.
     pub skipped: Vec<PathBuf>,
 }
 
-/// Why something was not stored. What had been stored of a tree before stays listed, and `remove` ends it.
+/// Why something was not stored. The objects of a tree that were stored before stay listed, and `remove` ends their
+/// leases.
 #[derive(Debug, thiserror::Error)]
 pub enum PutError {
     /// The folder cannot be stored.
     #[error("the folder cannot be stored")]
     Tree(#[from] TreeError),
-    /// The source cannot be read or is no object.
+    /// The source cannot be read, or cannot become an object.
     #[error("the upload cannot be encoded")]
     Encoding(#[from] EncodingError),
-    /// The nodes do not take it.
+    /// The nodes did not take the object.
     #[error("{} was not stored", path.display())]
     Upload {
         /// What was to be stored.
@@ -122,10 +124,11 @@ pub enum PutError {
         /// The cause.
         source: DirectoryError,
     },
-    /// The name cannot be written down, so nothing was committed.
+    /// The index cannot be written. Before the commit nothing is stored then; after it the object is stored, and the
+    /// index lists it as incomplete.
     #[error("the index of uploads cannot be written")]
     Index(#[from] IndexError),
-    /// Name, type or tags are out of bounds.
+    /// A name, media type, tag or cap is out of bounds.
     #[error("the {what} is out of bounds: at most {max}")]
     Bounds {
         /// Which.
@@ -139,13 +142,13 @@ pub enum PutError {
     /// The policy cannot be named in a lease.
     #[error("the object is not stored under this policy")]
     Policy(#[from] PolicyNameError),
-    /// A pipe, a device or a socket given as a path.
+    /// The path is a pipe, a device or a socket.
     #[error("{} is neither file nor folder; give a pipe on standard input", path.display())]
     Kind {
         /// What was given.
         path: PathBuf,
     },
-    /// The path cannot be looked at.
+    /// The path's metadata cannot be read.
     #[error("{} cannot be read", path.display())]
     Path {
         /// What was given.
@@ -174,7 +177,7 @@ struct Item {
 }
 
 impl Twin {
-    /// Stores a file, or a folder with all in it.
+    /// Stores a file, or a folder with everything in it.
     ///
     /// # Errors
     /// [`PutError`].
@@ -205,7 +208,7 @@ impl Twin {
         self.put_one(Source::File(path.to_owned()), path, name, options, progress).await
     }
 
-    /// Stores what a stream gives. It has no name but the one in the options, and cannot be de-duplicated.
+    /// Stores the bytes of a stream. Its only name is the one in the options, and it cannot be de-duplicated.
     ///
     /// # Errors
     /// [`PutError`].
@@ -244,7 +247,7 @@ impl Twin {
         Ok(Stored { label, entry, receipt, objects: 1, bytes, skipped: Vec::new() })
     }
 
-    /// Stores all files of a folder, some at once, then its directories from the leaves to the top.
+    /// Stores all files of a folder, several concurrently, then its directories from the leaves to the top.
     async fn put_tree(
         &self,
         path: &Path,
@@ -323,7 +326,7 @@ impl Twin {
             batch,
             position: if top { Position::Top } else { Position::Inner },
         };
-        // A directory's body holds capabilities: it is never shared, even when files are.
+        // A directory's body holds capabilities, so it is never de-duplicated, even when files are.
         let options = PutOptions { deduplication: Deduplication::Off, ..options.clone() };
         let quiet: Arc<dyn Progress> = Arc::new(());
         let (entry, receipt) = self.store(item, &options, &quiet).await?;
@@ -331,14 +334,14 @@ impl Twin {
         Ok((entry, receipt))
     }
 
-    /// Refuses before anything is read what would be stored in vain.
+    /// Refuses options that would make the upload fail at its end, before anything is read.
     async fn check(&self, options: &PutOptions) -> Result<(), PutError> {
         check_bounds(options)?;
         retention::check(options.tenure.retention, now())?;
         Ok(self.know_policy(&options.tenure.policy).await?)
     }
 
-    /// Stores one object. Dropping it abandons the upload.
+    /// Stores one object. Dropping the future abandons the upload.
     async fn store(
         &self,
         item: Item,
@@ -383,7 +386,8 @@ impl Twin {
         .with_preferences(options.preferences.clone());
 
         let (to, mut from) = mpsc::channel(1);
-        // Not awaited when the nodes fail: it may sit in a read of standard input. It ends when the channel is gone.
+        // This task is not awaited when the nodes fail, because it may be blocked reading standard input. It ends when
+        // the channel closes.
         let encoder = spawn_blocking(move || encoding.run(&to));
         let mut sent = 0;
         while let Some(Outgoing { read, stripe }) = from.recv().await {
@@ -434,7 +438,7 @@ fn insert(directories: &mut HashMap<usize, Directory>, tree: &Tree, at: usize, e
     inserted.map_err(|source| PutError::Directory { path: tree.nodes[parent].path.clone(), source })
 }
 
-/// Refuses before anything is read what the format would refuse at the end.
+/// Refuses options that the format would refuse at the end, before anything is read.
 fn check_bounds(options: &PutOptions) -> Result<(), PutError> {
     let bounded = |what, found: usize, max| if found > max { Err(PutError::Bounds { what, max }) } else { Ok(()) };
     bounded("name", options.name.as_ref().map_or(0, String::len), NAME_BYTES_MAX)?;

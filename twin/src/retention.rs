@@ -1,11 +1,11 @@
-//! The times of a lease as an owner may set them: only such as are still to come. Pure.
+//! Checks the times that an owner sets in a lease: they must lie in the future. Pure.
 
 use format::{Moment, Retention};
 
 /// Why a lease with these times is not signed. The caller's fault; no node was told of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RetentionError {
-    /// The lease would be over before anybody reads the object, which then is erased for ever.
+    /// The lease would have ended already, and the object would be erased for ever.
     #[error("the lease would have ended at {}, and it is {} now", Moment(*end), Moment(*now))]
     Ended {
         /// Seconds since 1970.
@@ -13,7 +13,7 @@ pub enum RetentionError {
         /// Seconds since 1970, by this machine's clock.
         now: u64,
     },
-    /// The promise would be over before it is given.
+    /// The time to keep the object until has passed already.
     #[error("the object would be kept until {}, and it is {} now", Moment(*keep_until), Moment(*now))]
     KeptBefore {
         /// Seconds since 1970.
@@ -21,7 +21,7 @@ pub enum RetentionError {
         /// Seconds since 1970, by this machine's clock.
         now: u64,
     },
-    /// The promise would outlive the lease.
+    /// The object would be kept for longer than its lease.
     #[error("the object would be kept until {} under a lease that ends at {}", Moment(*keep_until), Moment(*expires))]
     KeptLonger {
         /// Seconds since 1970.
@@ -31,8 +31,8 @@ pub enum RetentionError {
     },
 }
 
-/// Refuses to sign a lease that is over at `now`, seconds since 1970. Asked again right before each signature, as an
-/// upload takes its time. A promise that has passed meanwhile does no harm.
+/// Refuses a lease that has ended at `now`, seconds since 1970. Called again right before each signature, because an
+/// upload takes time. A `keep_until` that has passed meanwhile does no harm.
 pub(crate) fn check_end(retention: Retention, now: u64) -> Result<(), RetentionError> {
     match retention.end() {
         Some(end) if end <= now => Err(RetentionError::Ended { end, now }),
@@ -40,7 +40,7 @@ pub(crate) fn check_end(retention: Retention, now: u64) -> Result<(), RetentionE
     }
 }
 
-/// Refuses times for a new lease that are past at `now`, seconds since 1970, or contradict each other.
+/// Refuses times of a new lease that have passed at `now`, seconds since 1970, or contradict each other.
 pub(crate) fn check(retention: Retention, now: u64) -> Result<(), RetentionError> {
     let Retention { keep_until, expires } = retention;
     if expires != 0 && expires <= now {

@@ -1,8 +1,9 @@
 //! A folder on disk as it will be stored: every file and folder in it, parents before children.
 //!
-//! Hidden files are included (`.well-known` belongs to a site, and a tree comes back as it went in). Symbolic links are
-//! never followed, since they may lead out of the tree or round in circles; they, sockets, pipes and devices are left
-//! out and told. A name that is not UTF-8 is an error, because leaving it out would store less than was asked.
+//! Hidden files are included (`.well-known` belongs to a site, and a tree should come back as it went in). Symbolic
+//! links are never followed, because they may lead out of the tree or form a cycle. Links, sockets, pipes and devices
+//! are left out and reported. A name that is not UTF-8 is an error, because leaving the file out would store less than
+//! was asked.
 
 use std::{
     ffi::OsStr,
@@ -12,7 +13,7 @@ use std::{
 
 use format::limits::{DIRECTORY_ENTRIES_MAX, PATH_SEGMENTS_MAX};
 
-/// Files and folders of one tree: what a plan may take of memory, some 200 B each.
+/// Most files and folders of one tree. Each takes some 200 B of memory.
 const NODES_MAX: usize = 1_000_000;
 
 /// A tree, planned.
@@ -20,20 +21,20 @@ const NODES_MAX: usize = 1_000_000;
 pub struct Tree {
     /// The folder itself first, then all below it; each parent stands before its children.
     pub nodes: Vec<Node>,
-    /// What was left out: links and what is neither file nor folder.
+    /// What was left out: symbolic links, and whatever is neither file nor folder.
     pub skipped: Vec<PathBuf>,
 }
 
 /// One file or folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Its name in its folder; of the top, the folder's own name.
+    /// Its name in its folder; for the top, the folder's own name.
     pub name: String,
     /// Its path from the top, with slashes; empty for the top itself.
     pub inner: String,
     /// Where it is on disk.
     pub path: PathBuf,
-    /// Index of its folder in [`Tree::nodes`]; none for the top.
+    /// Index of its folder in [`Tree::nodes`]; `None` for the top.
     pub parent: Option<usize>,
     /// File or folder.
     pub kind: NodeKind,
@@ -42,7 +43,7 @@ pub struct Node {
 /// What a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeKind {
-    /// A file of so many bytes, when it was looked at.
+    /// A file.
     File {
         /// Bytes.
         length: u64,
@@ -51,10 +52,10 @@ pub enum NodeKind {
     Folder,
 }
 
-/// Why a tree cannot be stored; the owner's to mend.
+/// Why a tree cannot be stored. The owner must correct it.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
-    /// The disk refuses.
+    /// The disk returns an error.
     #[error("{} cannot be read", path.display())]
     Io {
         /// Which file or folder.
@@ -74,7 +75,7 @@ pub enum TreeError {
         /// Which folder.
         path: PathBuf,
     },
-    /// Folders in folders in folders.
+    /// Folders are nested too deeply.
     #[error("{} lies more than {PATH_SEGMENTS_MAX} folders deep", path.display())]
     Deep {
         /// Which file or folder.
@@ -86,7 +87,7 @@ pub enum TreeError {
 }
 
 impl Tree {
-    /// Looks at everything under `top`. Reads the disk: keep it off a reactor.
+    /// Lists everything under `top`. Reads the disk: run it outside of the async reactor.
     ///
     /// # Errors
     /// [`TreeError`].
@@ -116,7 +117,7 @@ impl Tree {
         self.nodes.iter().map(length).fold(0, u64::saturating_add)
     }
 
-    /// Appends what is in one folder, in order of the names' bytes.
+    /// Appends the content of one folder, sorted by the bytes of the names.
     fn list(&mut self, folder: usize) -> Result<(), TreeError> {
         let path = self.nodes[folder].path.clone();
         let io = |path: &Path| {

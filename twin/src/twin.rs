@@ -15,7 +15,8 @@ use crate::{
     network::Network,
 };
 
-/// Acts for one owner in one cluster. Cheap calls are those that name no node; all others talk to the network.
+/// Acts for one owner in one cluster. `owner` and `network` return at once, `list` and `whole` use only the index, and
+/// all other calls talk to nodes.
 pub struct Twin {
     pub(crate) keys: Arc<OwnerKeys>,
     pub(crate) dedup_key: Zeroizing<[u8; 32]>,
@@ -43,15 +44,16 @@ impl Twin {
         &self.network
     }
 
-    /// Runs `act` on the index, off the reactor: it reads and writes the disk and may wait for another program.
+    /// Runs `act` on the index, on a blocking thread: it reads and writes the disk and may wait for another program.
     pub(crate) async fn with_index<T: Send + 'static>(&self, act: impl FnOnce(&mut Index) -> T + Send + 'static) -> T {
         let index = self.index.clone();
-        // A panic under the lock left the index as it was before the act: it changes memory only after the disk.
+        // A poisoned lock can be used: the index changes its memory only after the disk, so after a panic it is as it
+        // was before.
         let run = spawn_blocking(move || act(&mut index.lock().unwrap_or_else(PoisonError::into_inner)));
         run.await.expect("acts on the index neither panic nor are cancelled")
     }
 
-    /// Writes an upload down.
+    /// Records an upload in the index.
     pub(crate) async fn record(&self, entry: Entry) -> Result<(), IndexError> {
         self.with_index(move |index| index.record(entry)).await
     }
@@ -62,7 +64,7 @@ impl Twin {
     }
 }
 
-/// Returns the seconds since 1970 by this machine's clock; zero before.
+/// Returns the seconds since 1970 by this machine's clock, or zero when the clock is before 1970.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -5,7 +5,8 @@ use std::{fmt, path::Path};
 use argon2::{Algorithm, Argon2, Params, Version};
 use zeroize::Zeroizing;
 
-/// Shortest passphrase taken for a new lock, in bytes. Argon2id slows a guesser down; it does not help against a word.
+/// Shortest passphrase accepted for a new lock, in bytes. Argon2id slows guessing down; it does not protect a
+/// passphrase that is a dictionary word.
 pub const PASSPHRASE_BYTES_MIN: usize = 8;
 /// Bytes of a key file.
 pub const KEY_FILE_BYTES: usize = 32;
@@ -13,7 +14,7 @@ const KEY_FILE_CONTEXT: &str = "evernear 2026 v1 owner key file lock";
 /// Salt of a lock, in bytes. Fresh for every write, so that a derived key seals exactly once.
 pub(crate) const SALT_BYTES: usize = 32;
 
-/// Opens an owner's key file. Wiped on drop, never printed.
+/// What opens an owner's key file. Wiped from memory on drop, never printed.
 pub enum Unlock {
     /// A passphrase.
     Passphrase(Zeroizing<String>),
@@ -21,7 +22,7 @@ pub enum Unlock {
     KeyFile(Zeroizing<[u8; KEY_FILE_BYTES]>),
 }
 
-/// Which of the two opens a key file; stored in clear, so that a program knows what to ask for.
+/// Which of the two opens an owner's key file. Stored unencrypted, so that a program knows what to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockKind {
     /// A passphrase.
@@ -30,7 +31,8 @@ pub enum LockKind {
     KeyFile,
 }
 
-/// What one guess of a passphrase costs (RFC 9106). Stored with the lock, so that it can grow with the years.
+/// What one guess of a passphrase costs (RFC 9106). Stored with the lock, so that new locks can cost more as machines
+/// get faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
     /// Memory in KiB.
@@ -41,19 +43,19 @@ pub struct Cost {
     pub lanes: u32,
 }
 
-/// Why something cannot serve as a lock; the owner's to mend.
+/// Why something cannot be used as a lock. The owner must correct it.
 #[derive(Debug, thiserror::Error)]
 pub enum UnlockError {
     /// A new passphrase that is too short.
     #[error("a passphrase has at least {PASSPHRASE_BYTES_MIN} bytes; take a few unrelated words")]
     Short,
-    /// A key file that is none.
+    /// The key file does not have the length of one.
     #[error("a key file has exactly {KEY_FILE_BYTES} bytes, this one has {found}")]
     KeyFileLength {
         /// Bytes found.
         found: u64,
     },
-    /// The cost is outside of what this program pays: it would fill the memory or take minutes.
+    /// The cost is above what this program accepts: it would fill the memory or take minutes.
     #[error("the Argon2id cost of {memory_kib} KiB, {passes} passes, {lanes} lanes is out of bounds")]
     Cost {
         /// Memory in KiB.
@@ -77,7 +79,7 @@ impl Cost {
     /// The least Argon2id takes. For tests, where a passphrase protects nothing.
     pub const LEAST: Self = Self { memory_kib: 8, passes: 1, lanes: 1 };
 
-    /// Refuses what a damaged or hostile file could ask of this machine: over 1 GiB, 64 passes or 16 lanes.
+    /// Refuses a cost over 1 GiB, 64 passes or 16 lanes, which a damaged or hostile file could ask of this machine.
     pub(crate) fn check(self) -> Result<Params, UnlockError> {
         let Self { memory_kib, passes, lanes } = self;
         let bounded = memory_kib <= 1024 * 1024 && passes <= 64 && lanes <= 16;
@@ -87,7 +89,7 @@ impl Cost {
 }
 
 impl Unlock {
-    /// Takes a passphrase as it was typed. Whether it is good enough is asked only when a lock is made.
+    /// Takes a passphrase as it was typed. Its length is checked only when a new lock is made.
     #[must_use]
     pub fn passphrase(passphrase: String) -> Self {
         Self::Passphrase(Zeroizing::new(passphrase))

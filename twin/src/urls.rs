@@ -1,4 +1,5 @@
-//! Links: an object's URL from its label, the label from a URL that somebody was given, and the HTML that shows it.
+//! Links: the URL of an object from its label, the label from a URL that a user gives, and the HTML that shows the
+//! object.
 
 use std::{fmt, str::FromStr};
 
@@ -10,11 +11,11 @@ const LABEL: &str = "{label}";
 const NAME: &str = "{name}";
 const DEFAULT: &str = "http://{label}.localhost:8080/{name}";
 
-/// How URLs of objects look.
+/// A template of objects' URLs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UrlTemplate(String);
 
-/// Where something stored is read.
+/// The URL of a stored object, and the HTML to show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// Its URL.
@@ -23,10 +24,10 @@ pub struct Link {
     pub html: String,
 }
 
-/// Why a text is no template; its writer's to mend.
+/// Why a text is not a template. Its writer must correct it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlTemplateError {
-    /// The label has no place.
+    /// `{label}` is missing, or is not at the start of the host.
     #[error("a URL template needs {LABEL} right after :// such as in {DEFAULT}")]
     Label,
     /// Not http or https.
@@ -34,7 +35,7 @@ pub enum UrlTemplateError {
     Scheme,
 }
 
-/// What somebody was given: a label, or a URL with one.
+/// What a user gives to name an object: a label, or a URL that contains one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The label.
@@ -43,7 +44,7 @@ pub struct Target {
     pub path: Vec<String>,
 }
 
-/// Why a text leads to no object; the fault of who wrote or cut it.
+/// Why a text does not name an object; the fault of whoever wrote or shortened it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// No label where one should be.
@@ -55,7 +56,7 @@ pub enum TargetError {
         /// The path, cut at 200 characters.
         path: String,
     },
-    /// What is done to whole objects was asked of a part of one.
+    /// An action on whole objects was asked for a part of one.
     #[error(
         "the path leads into a folder, or nobody here knows that it does not, and this is done to whole objects; for all of it give the \
          label alone: {label}"
@@ -70,14 +71,14 @@ pub enum TargetError {
 }
 
 impl UrlTemplate {
-    /// Returns the URL of an object. `name` may have slashes; a folder's URL ends with the slash that relative links
+    /// Returns the URL of an object. `name` may contain slashes. A folder's URL ends with a slash, which relative links
     /// need.
     #[must_use]
     pub fn url(&self, label: &Label, name: &str) -> String {
         self.0.replace(LABEL, &label.to_string()).replace(NAME, &encode(name))
     }
 
-    /// Returns where something stored is read: a file under its name, a folder at the root of its label.
+    /// Returns the link of a stored object: a file's URL ends with its name, a folder's is the root of its label.
     #[must_use]
     pub fn link(&self, stored: &Stored) -> Link {
         let Stored { label, entry, .. } = stored;
@@ -123,7 +124,7 @@ impl FromStr for Target {
     }
 }
 
-/// Cuts a path as a URL writes it into decoded segments.
+/// Splits the path of a URL into decoded segments.
 fn segments(path: &str) -> Result<Vec<String>, TargetError> {
     let wrong = || TargetError::Path { path: path.chars().take(200).collect() };
     let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
@@ -148,7 +149,7 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Encodes all but the unreserved characters of RFC 3986 section 2.3 and the slash.
+/// Percent-encodes all bytes but the unreserved characters of RFC 3986 section 2.3 and the slash.
 fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! One upload as its owner remembers it.
+//! One upload as the owner's index records it.
 
 use std::collections::BTreeSet;
 
@@ -8,9 +8,9 @@ use format::{
     limits::{LEASE_PLACES_MAX, MIME_BYTES_MAX, POLICY_NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
 };
 
-/// Bytes of a path in the tree that one `put` stored: as long as Linux takes one.
+/// Longest path in the tree that one `put` stored, in bytes: Linux's `PATH_MAX`.
 pub const PATH_BYTES_MAX: usize = 4096;
-/// Bytes of one encoded entry: the texts above, two lists of places, and small numbers.
+/// Largest encoded entry, in bytes: the texts above, two lists of places, and small numbers.
 pub(crate) const ENTRY_BYTES_MAX: usize = 32 * 1024;
 const PLACE_BYTES_MAX: usize = 80;
 const TAG_LIST_BYTES_MAX: usize = TAGS_MAX * (TAG_NAME_BYTES_MAX + 2) + 3;
@@ -44,17 +44,17 @@ mod key {
 /// How far an upload got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Written just before the nodes were asked to commit. Should the program die then, the name is not lost.
+    /// Recorded just before the nodes are asked to commit, so that the name is not lost if the program dies then.
     Committing,
     /// Acknowledged as durable.
     Stored,
 }
 
-/// The `put` that an entry belongs to, so that removing a tree removes what was stored with it.
+/// The id of the `put` that stored an entry. Removing a tree removes every entry of its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Batch(pub [u8; 16]);
 
-/// Whether an entry is what `put` was asked to store, or a part of it.
+/// Whether an entry is the file or directory that `put` was asked to store, or something inside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
     /// The file or directory that was asked for.
@@ -66,11 +66,11 @@ pub enum Position {
 /// One upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Finds, opens and authenticates it.
+    /// The capability, which finds, opens and authenticates the object.
     pub capability: Capability,
     /// How far it got.
     pub state: State,
-    /// File name; inside a directory the path from its top.
+    /// The file's name; for an entry inside a directory, the path from its top.
     pub path: String,
     /// Plaintext bytes.
     pub length: u64,
@@ -82,11 +82,11 @@ pub struct Entry {
     pub created: u64,
     /// Names of its tags.
     pub tags: BTreeSet<String>,
-    /// What the owner last said to the nodes about it.
+    /// The owner's part of the lease last sent to nodes.
     pub tenure: Tenure,
     /// The `put` it belongs to.
     pub batch: Batch,
-    /// Its place in that `put`.
+    /// Its position in that `put`.
     pub position: Position,
 }
 
@@ -99,18 +99,18 @@ pub struct Tenure {
     pub profile: Profile,
     /// Policy.
     pub policy: PolicyName,
-    /// Shards lie only in these places; anywhere when empty.
+    /// Shards may lie only in these places. Empty: anywhere.
     pub wanted: Vec<Domain>,
-    /// Shards lie in none of these.
+    /// Shards may lie in none of these places.
     pub refused: Vec<Domain>,
     /// How many shards may lie in one place; at most one cap for each level.
     pub caps: Vec<Cap>,
-    /// How long it stays.
+    /// How long the object stays.
     pub retention: Retention,
 }
 
 impl Tenure {
-    /// Makes the lease that says this to nodes.
+    /// Makes the lease to sign and send to nodes.
     #[must_use]
     pub fn lease(&self, locator: Locator, owner: OwnerId) -> Lease {
         Lease {
@@ -196,7 +196,7 @@ fn parse<T: std::str::FromStr>(text: &str, key: u64, expected: &'static str) -> 
     text.parse().map_err(|_| CborError::Value { key, expected })
 }
 
-/// Entries from before tags were kept have none.
+/// Entries written by versions that kept no tags have none.
 fn read_tags(fields: &mut Fields<'_>) -> Result<BTreeSet<String>, CborError> {
     if !fields.has(key::TAGS) {
         return Ok(BTreeSet::new());
@@ -204,7 +204,7 @@ fn read_tags(fields: &mut Fields<'_>) -> Result<BTreeSet<String>, CborError> {
     Ok(fields.texts(key::TAGS, TAGS_MAX)?.into_iter().map(str::to_owned).collect())
 }
 
-/// Entries from before there were caps have none.
+/// Entries written by versions that knew no caps have none.
 fn read_caps(fields: &mut Fields<'_>) -> Result<Vec<Cap>, CborError> {
     if !fields.has(key::CAPS) {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! The bytes of the index: a head, then one sealed frame for each thing that happened.
+//! The bytes of the index: a header, then one sealed frame for each recorded entry, newest last.
 //!
 //! ```text
 //! head   0   8  magic "evernear"            frame   0   4  length n of what follows the salt
@@ -9,12 +9,12 @@
 //! ```
 //!
 //! Why the nonce may be zero: each frame draws 32 random bytes of salt and is sealed with `keyed_hash(index key,
-//! context ‖ salt)`, a key that seals this frame and nothing else. No counter has to survive a crash, a copy of the
-//! folder brought back or two programs at once, which is what would repeat a nonce.
+//! context ‖ salt)`, a key that seals this frame and nothing else. A counter would repeat a nonce after a crash, after
+//! a restored backup of the folder, or when two programs write at once; here is none.
 //!
-//! The AAD of a frame is the BLAKE3 of all bytes before it. Frames cannot be changed, swapped, dropped from the middle
-//! or brought in from another file; only a cut at the end leaves a valid, older index (as does putting back an old
-//! copy).
+//! The AAD (associated data) of a frame is the BLAKE3 hash of all bytes before it, a hash chain. So frames cannot be
+//! changed, swapped, dropped from the middle or copied in from another file. Only truncation at the end, or an old copy
+//! put back (rollback), leaves a valid, older index.
 
 use format::{OwnerId, Suite, limits::TAG_BYTES};
 use zeroize::Zeroizing;
@@ -32,7 +32,7 @@ const SEALED_AT: usize = SALT_AT + 32;
 const SEALED_BYTES_MAX: usize = ENTRY_BYTES_MAX + TAG_BYTES;
 const CONTEXT: &[u8] = b"evernear 2026 v1 index frame";
 
-/// Makes the head of an owner's index.
+/// Makes the header of an owner's index.
 pub(crate) fn head(owner: &OwnerId) -> [u8; HEAD_BYTES] {
     let mut head = [0; HEAD_BYTES];
     head[..8].copy_from_slice(MAGIC);
@@ -41,7 +41,7 @@ pub(crate) fn head(owner: &OwnerId) -> [u8; HEAD_BYTES] {
     head
 }
 
-/// Says what is wrong with a head, if anything is.
+/// Checks the header of an index. The error says what is wrong with it.
 pub(crate) fn check_head(bytes: &[u8], owner: &OwnerId) -> Result<(), &'static str> {
     match bytes.get(..HEAD_BYTES) {
         Some(found) if found == head(owner) => Ok(()),
@@ -51,7 +51,7 @@ pub(crate) fn check_head(bytes: &[u8], owner: &OwnerId) -> Result<(), &'static s
     }
 }
 
-/// All bytes so far, as one hash: what the next frame is bound to.
+/// The hash of all bytes so far. The next frame is bound to it.
 #[derive(Clone)]
 pub(crate) struct Chain(blake3::Hasher);
 
@@ -88,20 +88,22 @@ pub(crate) fn seal(index_key: &[u8; 32], chain: &Chain, salt: [u8; 32], entry: &
     frame
 }
 
-/// What stands at the front of the rest of an index.
+/// What the unread rest of an index begins with.
 pub(crate) enum Front {
-    /// A whole frame of so many bytes.
+    /// A complete frame, with its length in bytes.
     Frame(Box<Entry>, usize),
-    /// The last frame, of which a crash let only a part or nonsense reach the disk. It was never acknowledged.
+    /// A torn write: the last frame, of which a crash left only a part, or garbage, on the disk. It was never
+    /// acknowledged.
     Torn,
-    /// A frame that more follow, and that does not open.
+    /// A frame that does not open although other bytes follow it.
     Damaged,
 }
 
-/// Opens the frame at the front of `rest`, which is not empty.
+/// Opens the first frame of `rest`, which is not empty.
 pub(crate) fn open(index_key: &[u8; 32], chain: &Chain, rest: &[u8]) -> Front {
     let Some(sealed_bytes) = length(chain, rest) else {
-        // A file may have grown before the bytes were written: then there are zeros where the frame should be.
+        // A crash may leave a file that has grown, but whose bytes were not written: then zeros stand where the frame
+        // should be.
         let nothing_follows = rest.iter().skip(SALT_AT).all(|byte| *byte == 0);
         return if nothing_follows { Front::Torn } else { Front::Damaged };
     };
@@ -113,7 +115,7 @@ pub(crate) fn open(index_key: &[u8; 32], chain: &Chain, rest: &[u8]) -> Front {
     }
 }
 
-/// Reads the length of what is sealed; none when it is cut, changed or out of bounds.
+/// Reads the length of the sealed part. Returns `None` when the length is cut off, changed or out of bounds.
 fn length(chain: &Chain, rest: &[u8]) -> Option<usize> {
     let length = u32::from_le_bytes(*rest.first_chunk()?);
     let bounded = usize::try_from(length).ok().filter(|length| (TAG_BYTES..=SEALED_BYTES_MAX).contains(length));

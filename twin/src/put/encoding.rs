@@ -1,5 +1,5 @@
-//! The CPU half of an upload: one blocking thread reads, compresses, seals and hashes, and hands stripes over a bounded
-//! channel. Memory: the encoder's two stripes, and the one that waits in the channel.
+//! The CPU half of an upload: one blocking thread reads, compresses, seals and hashes, and sends stripes through a
+//! bounded channel. Memory: two stripes in the encoder and one that waits in the channel.
 
 use std::{
     collections::BTreeMap,
@@ -18,8 +18,7 @@ use crate::{
     progress::Progress,
 };
 
-/// One read of the source; also the unit in which a de-duplicated file proves that it did not change between its two
-/// reads.
+/// Bytes of one read of the source. Also the unit in which a de-duplicated file is compared between its two reads.
 const CHUNK_BYTES: usize = 1024 * 1024;
 const _: () = assert!(SAMPLE_BYTES <= CHUNK_BYTES);
 
@@ -27,31 +26,31 @@ const _: () = assert!(SAMPLE_BYTES <= CHUNK_BYTES);
 pub(super) enum Source {
     /// A file on disk.
     File(PathBuf),
-    /// Anything that is read once: standard input, a directory's body.
+    /// A stream that can be read only once: standard input, a directory's body.
     Stream(Box<dyn Read + Send>),
 }
 
 /// Whether equal uploads of one owner share shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Deduplication {
-    /// Every upload has a key of its own: nobody can tell that two are equal.
+    /// Every upload has its own random key: nobody can tell that two uploads are equal.
     #[default]
     Off,
-    /// The key comes from the bytes and the owner's secret, so nodes see that two uploads of this owner are equal.
-    /// Reads the file twice.
+    /// The key is derived from the bytes and the owner's secret (convergent encryption within one owner), so nodes see
+    /// that two uploads of this owner are equal. The file is read twice.
     On,
 }
 
 /// What the encoding thread needs.
 pub(super) struct Encoding {
     pub(super) source: Source,
-    /// What progress calls it.
+    /// The path that progress and errors show.
     pub(super) path: PathBuf,
     pub(super) options: EncoderOptions,
-    /// The owner's key for de-duplication, when it is on.
+    /// The owner's key for de-duplication; `None` when that is off.
     pub(super) dedup_key: Option<Zeroizing<[u8; 32]>>,
     pub(super) name: String,
-    /// The media type, when it is not to be found out.
+    /// The media type; `None` when it is to be detected.
     pub(super) mime: Option<String>,
     pub(super) created: u64,
     pub(super) kind: Kind,
@@ -66,7 +65,7 @@ pub(super) struct Outgoing {
     pub(super) stripe: EncodedStripe,
 }
 
-/// Why bytes do not become an object; none is worth a retry without a change.
+/// Why bytes do not become an object. A retry without a change does not help.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodingError {
     /// The source cannot be read.
@@ -80,7 +79,7 @@ pub enum EncodingError {
     /// A stream cannot be read twice.
     #[error("only a file can be de-duplicated: it is read twice")]
     Twice,
-    /// The file changed between its two reads. Going on would seal other bytes under the same key.
+    /// The file changed between its two reads. Continuing would seal different bytes under the same key.
     #[error("{} changed while it was read; store it again when nobody writes to it", path.display())]
     Changed {
         /// Which file.
@@ -97,13 +96,13 @@ pub enum EncodingError {
     /// The system has no randomness.
     #[error("the system gives no random bytes")]
     Random(#[from] getrandom::Error),
-    /// Nobody takes the stripes any more; the upload has an error of its own.
+    /// The receiver of the stripes is gone. The upload reports its own error.
     #[error("the upload was given up")]
     GivenUp,
 }
 
 impl Encoding {
-    /// Encodes everything. Blocks on disk and CPU; ends early when the receiver is gone.
+    /// Encodes the whole source. Blocks on disk and CPU. Ends early when the receiver is gone.
     pub(super) fn run(self, to: &mpsc::Sender<Outgoing>) -> Result<(Sealed, String), EncodingError> {
         let Self { source, path, options, dedup_key, name, mime, created, kind, tags, progress } = self;
         let fault = |source| EncodingError::Encode { path: path.clone(), source };
@@ -136,7 +135,7 @@ struct Chunks<'p> {
     reader: Box<dyn Read + Send>,
     path: &'p Path,
     chunk: Vec<u8>,
-    /// Of a de-duplicated file: the hashes that its chunks must have, 32 B for each MiB.
+    /// For a de-duplicated file, the hashes that its chunks must have: 32 B for each MiB.
     expected: Option<std::vec::IntoIter<blake3::Hash>>,
 }
 
@@ -171,7 +170,7 @@ impl<'p> Chunks<'p> {
         }
     }
 
-    /// Reads everything once, for the key that only these bytes have.
+    /// Reads the whole file once and derives the key that only these bytes have.
     fn fingerprint(
         &mut self,
         options: EncoderOptions,
@@ -188,7 +187,7 @@ impl<'p> Chunks<'p> {
         Ok((fingerprint.finish(dedup_key).map_err(fault)?, hashes))
     }
 
-    /// Returns the next chunk, full but for the last; none at the end.
+    /// Returns the next chunk, or `None` at the end. Every chunk but the last is full.
     fn next(&mut self) -> Result<Option<&[u8]>, EncodingError> {
         let mut filled = 0;
         while filled < self.chunk.len() {

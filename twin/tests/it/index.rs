@@ -1,4 +1,4 @@
-//! The index of uploads: what was written down is there after a crash at any byte, and nowhere else than sealed.
+//! The index of uploads: every recorded entry survives a crash at any byte, and no entry is on disk unsealed.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -77,7 +77,7 @@ fn a_cut_at_any_byte_leaves_what_was_acknowledged_before_it() {
             std::fs::write(&path, &bytes).unwrap();
             let mut index = open(&path).unwrap();
             assert_eq!(entries(&index), expected, "cut at {cut}, grown to {grown}");
-            // And the next write goes on from there.
+            // And the next write continues from there.
             index.record(entry(9)).unwrap();
             assert_eq!(entries(&open(&path).unwrap()).len(), acknowledged + 1);
         }
@@ -94,7 +94,8 @@ fn a_crash_between_writing_anew_and_renaming_leaves_the_old_index() {
     let old = std::fs::read(&path).unwrap();
     index.forget(&BTreeSet::from([entry(1).capability.locator()])).unwrap();
     let new = std::fs::read(&path).unwrap();
-    // Whatever part of the new file a crash left under its temporary name, the index is the old one and can be written.
+    // A crash may leave any part of the new file under its temporary name: the index is still the old one, and can be
+    // written.
     for cut in (0..=new.len()).step_by(13) {
         std::fs::write(&path, &old).unwrap();
         std::fs::write(folder.path().join(format!("index.{}.0.new", std::process::id())), &new[..cut]).unwrap();

@@ -1,4 +1,4 @@
-//! Leases: only the owner changes them, versions only grow, what is promised to stay stays.
+//! Leases: only the owner changes them, versions only grow, and an object stays as long as was promised.
 
 use std::{
     io::{self, Read},
@@ -143,7 +143,7 @@ async fn a_renewed_lease_has_less_parity_or_as_much_as_at_first_and_nothing_else
     let lease = cluster.network.find(&stored.entry.capability, &[]).await.unwrap().record.lease;
     assert_eq!((lease.version, lease.profile), (3, Profile::SmallCluster), "what was refused was told to nobody");
 
-    // Who lost the index knows no length, and says the numbers.
+    // An owner who lost the index does not know the length, and gives the numbers of columns instead.
     std::fs::remove_file(cluster.folder.path().join("owner-1/index")).unwrap();
     let renewal = |profile: &str| Renewal { profile: Some(profile.parse().unwrap()), ..Renewal::default() };
     let twin = cluster.twin(1);
@@ -185,14 +185,14 @@ async fn no_lease_is_signed_that_is_over_or_breaks_a_promise() {
     let found = cluster.network.find(&stored.entry.capability, &[]).await.unwrap();
     assert_eq!(found.record.lease.version, 1, "no node was told");
     renew(&twin, to_come + 1, later).await.unwrap();
-    // Also by who lost the index.
+    // The same holds for an owner who lost the index.
     drop(twin);
     std::fs::remove_file(cluster.folder.path().join("owner-1/index")).unwrap();
     let broken = renew(&cluster.twin(1), to_come, later).await;
     assert!(matches!(broken, Err(LeaseChangeError::Shortened { until }) if until == to_come + 1), "{broken:?}");
 }
 
-/// A source that ends when the clock has passed a second since 1970.
+/// A source that ends when the clock, in seconds since 1970, has passed this number.
 struct Slow(u64);
 
 impl Read for Slow {
@@ -213,7 +213,7 @@ fn unix_now() -> u64 {
 async fn a_lease_that_ended_during_the_upload_is_not_signed() {
     let cluster = SmallCluster::start();
     let twin = cluster.twin(1);
-    // Long enough to get past the check at the beginning on a loaded machine.
+    // 4 s are enough to pass the check at the beginning on a loaded machine.
     let expires = unix_now() + 4;
     let tenure = Tenure { retention: Retention { keep_until: 0, expires }, ..options().tenure };
     let put = twin.put_stream(Box::new(Slow(expires)), &PutOptions { tenure, ..options() }, &quiet()).await;
@@ -251,7 +251,7 @@ async fn no_lease_names_a_policy_that_edges_could_not_ask() {
     assert_eq!((found.record.lease.version, found.record.lease.policy.as_str()), (1, "eu-only"));
     renew("nft-immutable").await.unwrap();
     renew("eu-only").await.unwrap();
-    // One node that knows none may be behind the others, which do not answer.
+    // The only node that answers knows no such policy, but it may lag behind the others.
     (1..ORIGINS).for_each(|origin| cluster.memory.remove(&name(origin)));
     let unsure = renew("eu-onyl").await;
     assert!(matches!(unsure, Err(LeaseChangeError::Policy(PolicyNameError::Unavailable { .. }))), "{unsure:?}");

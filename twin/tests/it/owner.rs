@@ -1,4 +1,4 @@
-//! The owner secret at rest: it comes back, only to who may open it, and no changed byte goes unseen.
+//! The owner secret at rest: only the right passphrase or key file opens it, and every changed byte is detected.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Publishing: each version follows the one before, and its blobs are there before its manifest.
+//! Publishing: each version names the one before it, and its blobs arrive before its manifest.
 
 use std::{
     path::Path,
@@ -24,7 +24,7 @@ async fn versions_follow_each_other_and_blobs_are_there() {
         let source = PolicySource::parse(&text, Path::new("")).unwrap();
         let published = twin.publish(&policy, &source).await.unwrap();
         assert_eq!(published.manifest.parent, parent);
-        // By the clock, and one higher within a second.
+        // The number is the clock in seconds, or the last number plus one within the same second.
         assert!(sequences.iter().all(|before| *before < published.manifest.sequence), "{sequences:?}");
         sequences.push(published.manifest.sequence);
         assert_eq!(published.nodes, ORIGINS);

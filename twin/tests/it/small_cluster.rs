@@ -1,4 +1,4 @@
-//! Eight origins in memory, in as many zones, two of each operator, and owners who use them.
+//! Eight origins in memory, each in its own zone, two for each operator, and owners who use them.
 
 use std::{path::Path, sync::Arc};
 
@@ -23,7 +23,7 @@ impl SmallCluster {
         Self::over(|memory| memory)
     }
 
-    /// Puts another transport before the nodes.
+    /// Wraps the transport to the nodes in another one.
     pub(crate) fn over<T: Transport>(wrap: impl FnOnce(Arc<MemoryTransport>) -> Arc<T>) -> Self {
         let nodes: Vec<_> = (0..ORIGINS).map(node).collect();
         let memory = Arc::new(MemoryTransport::new(&nodes));

@@ -196,13 +196,13 @@ async fn a_dead_and_a_stuck_origin_do_not_fail_an_upload() {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Illness {
-    /// It cannot be reached.
+    /// The node cannot be reached.
     Dead,
-    /// It takes every strip, and never says that they are durable.
+    /// The node takes every strip, but never confirms that they are durable.
     Stuck,
 }
 
-/// One origin that is ill whenever it is to store: the first that an upload turns to.
+/// Makes one origin fail at storing: the first that an upload asks.
 struct Ill {
     illness: Illness,
     node: OnceLock<NodeName>,
