@@ -1,5 +1,5 @@
-//! The demo: stores files, prints how to read them, and shows each promise kept as it happens. With `--check` a broken
-//! promise is an error, so the demo is also the test of the whole road.
+//! The demo: stores files, prints how to read them, and checks each promise in front of the user. With `--check` a
+//! broken promise is an error, so the demo is also an end-to-end test.
 #![expect(clippy::print_stdout, reason = "a demo talks to the person in front of it")]
 
 use std::{
@@ -23,18 +23,18 @@ use crate::{
     world::{EDGES, ORIGINS, VIEWERS},
 };
 
-/// Room for a film of some hundred megabytes, so that its second read is a hit.
+/// Cache size of an edge. A film of a few hundred megabytes fits, so that its second read is a hit.
 const CACHE_BYTES: u64 = 512 << 20;
-/// Writes under way when the demo ends get so long; they are of a stripe at most.
+/// How long writes in progress may take when the demo ends. A write is one stripe at most.
 const WRITES_DEADLINE: Duration = Duration::from_secs(10);
 /// A file that the owner may store from a terminal.
 const GREETING: &str = "hello.txt";
 
-/// What the demo is asked to do.
+/// Options of the demo.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:\n  ./x demo\n  ./x demo holiday.mp4 my-site/\n  ./x demo --check")]
 pub struct DemoOptions {
-    /// Files and folders to store; the shipped samples when none is given.
+    /// Files and folders to store; without any, the shipped samples.
     pub files: Vec<PathBuf>,
     /// Fail when anything is not as promised, and end instead of staying up.
     #[arg(long)]
@@ -47,15 +47,16 @@ pub struct DemoOptions {
     pub dns_port: u16,
 }
 
-/// One stored file or folder, and what to read of it to see all of its bytes.
+/// One stored file or folder, and the URL that delivers all of its bytes.
 struct Shown {
     stored: Stored,
     url: String,
-    /// A file on disk whose bytes `url` must give; none for folders.
+    /// A file on disk whose bytes `url` must deliver; `None` for folders.
     original: Option<PathBuf>,
 }
 
-/// Runs the demo until it is told to end, or to its end with `--check`. Its folder goes with it, whatever ends it.
+/// Runs the demo until a signal ends it, or with `--check` until all acts are played. Its folder is removed at the end,
+/// whatever ends it.
 ///
 /// # Errors
 /// When a file cannot be stored, the network does not start, a promise is broken, or a signal comes before all is
@@ -78,7 +79,7 @@ pub fn demo(options: &DemoOptions, mut signals: Signals) -> Result<()> {
         }
         network.stop().await
     });
-    // Whatever still writes must end before the folder goes, or it would come back.
+    // All writes must end before the folder is removed: a later write would create it again.
     runtime.shutdown_timeout(WRITES_DEADLINE);
     ended.and(remove(folder))
 }
@@ -135,7 +136,7 @@ fn introduce(network: &Network, folder: &Path) {
     }
 }
 
-/// Says how to store a file of one's own, where the owner's program lies beside this one.
+/// Prints how users store their own file, if the program `evernear` is beside this one.
 fn invite(owner: &OwnerFolder) -> Result<()> {
     let evernear = std::env::current_exe()?.with_file_name("evernear");
     if evernear.is_file() {
@@ -192,7 +193,7 @@ impl Show {
         Ok(())
     }
 
-    /// Fetches from an edge, compares with the original and tells what it cost.
+    /// Fetches from an edge, compares with the original and prints what it cost.
     async fn fetch(&self, network: &Network, edge: usize, what: &str, it: &Shown, more: &[&str]) -> Result<Answer> {
         let body = self.scratch.join("body");
         network.links[edge].intercept().take_pulled();
@@ -246,7 +247,7 @@ impl Show {
         Ok(())
     }
 
-    /// The largest object with shards.
+    /// Returns the largest object that has shards.
     fn sharded(shown: &[Shown]) -> Option<(&Shown, &PathBuf)> {
         let sharded = shown.iter().filter(|it| it.stored.receipt.spread.is_some());
         sharded.filter_map(|it| Some((it, it.original.as_ref()?))).max_by_key(|(it, _)| it.stored.bytes)
@@ -265,7 +266,7 @@ impl Show {
 
     async fn losses(&self, network: &mut Network, shown: &[Shown]) -> Result<()> {
         let Some((it, original)) = Self::sharded(shown) else { return Ok(()) };
-        // The flipped one is among them: two of six may go, not three.
+        // The origin with flipped bits is one of these two: of six origins two may be lost, not three.
         let down: Vec<usize> = it.stored.receipt.placement[..2]
             .iter()
             .flatten()

@@ -1,17 +1,17 @@
-//! The judges: curl and dig, programs of others that ask our doors what any viewer asks.
+//! The judges: curl and dig, independent clients that send an edge what any viewer sends.
 
 use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
-/// No question of the demo takes longer.
+/// No request of the demo takes longer.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// What curl got.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// HTTP status; zero when the connection broke before one came.
+    /// HTTP status; zero when the connection broke before a status came.
     pub status: u16,
     /// The header as it came.
     pub header: String,
@@ -19,7 +19,7 @@ pub struct Answer {
     pub seconds: f64,
     /// Body bytes received.
     pub bytes: u64,
-    /// Whether curl took the answer for whole: as many bytes came as its header says, and no connection broke.
+    /// Whether curl accepted the answer as complete: it has as many bytes as its header says, and no connection broke.
     pub ended_well: bool,
 }
 
@@ -52,7 +52,7 @@ pub async fn curl(edge: SocketAddr, url: &str, body: &Path, more: &[&str]) -> Re
         .args(["--resolve", &format!("{name}:{port}:{}", edge.ip())])
         .args(more)
         .arg(url);
-    // An empty answer leaves no file; the last one must not stand for it.
+    // curl writes no file for an empty answer, so the file of the last answer must not be taken for it.
     let _ = (std::fs::remove_file(body), std::fs::remove_file(&header));
     let (ended_well, out) = run(command).await?;
     let mut words = out.split_whitespace();

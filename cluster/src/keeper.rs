@@ -1,5 +1,5 @@
-//! An owner who remembers: what was acknowledged, by the hash of its bytes, so that after any harm it can be said what
-//! is lost, what is wrong and what lacks redundancy.
+//! An owner who remembers the hash of every acknowledged object. After any harm it can tell which objects are lost,
+//! which are wrong and which lack redundancy.
 
 use std::{
     io::Cursor,
@@ -20,7 +20,7 @@ use twin::{Index, Operator, PutOptions, Tenure, Twin, TwinConfig};
 
 use crate::processes::Processes;
 
-/// Objects that are asked for at a time.
+/// How many objects are asked for concurrently.
 const ASKED_AT_ONCE: usize = 16;
 
 /// An acknowledged object.
@@ -46,7 +46,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Becomes a new owner of a cluster, who stores with the cluster's profile.
+    /// Makes a new owner of a cluster, who stores with `profile`.
     ///
     /// # Errors
     /// When no node answers.
@@ -74,7 +74,7 @@ impl Keeper {
         self.put_until(rng, length, Retention::default()).await
     }
 
-    /// The same, for a time.
+    /// The same as [`Self::put`], for a limited time.
     ///
     /// # Errors
     /// When they are not acknowledged.
@@ -91,8 +91,8 @@ impl Keeper {
         Ok(kept)
     }
 
-    /// Removes one of what was acknowledged, if there is any. Once it was tried, nothing is promised of the object any
-    /// more; when it is acknowledged, the object must never come back.
+    /// Removes one acknowledged object, if there is any. From the attempt on, nothing is promised about the object.
+    /// Once the removal is acknowledged, the object must never come back.
     ///
     /// # Errors
     /// When the removal is not acknowledged.
@@ -110,7 +110,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Returns all that was acknowledged and not removed.
+    /// Returns all objects that were acknowledged and not removed.
     #[must_use]
     pub fn kept(&self) -> Vec<Kept> {
         lock(&self.kept).clone()
@@ -122,13 +122,13 @@ impl Keeper {
         lock(&self.kept).len()
     }
 
-    /// Returns one of what was acknowledged.
+    /// Returns a random object that was acknowledged and not removed.
     #[must_use]
     pub fn any(&self, rng: &mut Rng) -> Option<Kept> {
         rng.choice(lock(&self.kept).iter()).cloned()
     }
 
-    /// Reads an object whole from the origins and says whether it is exact.
+    /// Reads a whole object from the origins and returns whether its bytes are exact.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -139,7 +139,7 @@ impl Keeper {
         Ok(blake3::hash(&bytes) == kept.hash)
     }
 
-    /// Reads all that was acknowledged, and all that was removed.
+    /// Reads all objects that were acknowledged, and tries to read all that were removed.
     pub async fn look(&self) -> Looked {
         let mut it = Looked::default();
         let mut kept = stream::iter(self.kept())
@@ -164,7 +164,7 @@ impl Keeper {
         it
     }
 
-    /// Reads all that was acknowledged.
+    /// Reads all objects that were acknowledged, and tries to read all that were removed.
     ///
     /// # Errors
     /// When one object cannot be read or is wrong, or one that was removed can be read.
@@ -174,10 +174,10 @@ impl Keeper {
         Ok(())
     }
 
-    /// Returns how each object is, in the order of [`Self::kept`].
+    /// Returns the health of each object, in the order of [`Self::kept`].
     ///
     /// # Errors
-    /// When nobody says it of one.
+    /// When no origin answers for one object.
     pub async fn healths(&self) -> Result<Vec<ObjectHealth>> {
         let kept = self.kept();
         let asked = stream::iter(kept).map(async |kept| {
@@ -188,8 +188,8 @@ impl Keeper {
         asked.into_iter().collect()
     }
 
-    /// Waits until every column of every object was seen to lie well, and returns how long it took. Nothing new must be
-    /// hurt meanwhile: what lay well is not asked for again.
+    /// Waits until every column of every object was healthy or empty, and returns how long it took. No further harm may
+    /// be done meanwhile: an object that was whole once is not asked for again.
     ///
     /// # Errors
     /// When that takes longer than `deadline`; an object that lacks something is in the error.
@@ -221,12 +221,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What was found of all that was promised.
+/// The result of reading everything that was promised.
 #[derive(Debug, Default)]
 pub struct Looked {
-    /// Objects that were read and exact.
+    /// Objects whose bytes were exact.
     pub exact: usize,
-    /// Objects that were read and not what was stored.
+    /// Objects that were read, but whose bytes are not those that were stored.
     pub wrong: Vec<Locator>,
     /// Objects that cannot be read, and why.
     pub lost: Vec<(Locator, anyhow::Error)>,
@@ -237,14 +237,14 @@ pub struct Looked {
 }
 
 impl Looked {
-    /// Whether all is as was promised.
+    /// Returns whether every promise holds.
     #[must_use]
     pub fn is_well(&self) -> bool {
         self.wrong.is_empty() && self.lost.is_empty() && self.revived.is_empty()
     }
 }
 
-/// Whether every column of an object lies well.
+/// Returns whether every column of an object is healthy or empty.
 #[must_use]
 pub fn is_whole(health: &ObjectHealth) -> bool {
     health.columns.iter().all(|column| matches!(column.state, ColumnState::Healthy | ColumnState::Empty))

@@ -1,8 +1,8 @@
 //! A whole small network in one process: six origins in six zones on four continents, three edges, DNS, a cluster
 //! authority and an owner, made on the spot in a temporary folder. The demo shows it, the tests break it.
 //!
-//! Everything in it is the real thing, over real sockets on loopback; only distance is simulated, by a delay in front
-//! of every call to a node ([`Links`]).
+//! Everything in it is real code over real sockets on loopback. Only distance is simulated, by a delay in front of
+//! every call to a node ([`Links`]).
 
 pub mod keeper;
 pub mod processes;

@@ -1,5 +1,5 @@
-//! Simulated distance: every call waits for the round trip of light in fibre between two places before it goes out.
-//! What is read over it is counted, so that the demo can say what a read cost.
+//! Simulated latency: every call waits for the round-trip time of light in fibre between two places before it is sent.
+//! The bytes read are counted, so that the demo can say what a read cost.
 
 use std::{
     collections::BTreeMap,
@@ -12,20 +12,20 @@ use bytes::Bytes;
 use client::{Call, Intercept, Topology, TransportError};
 use format::{NodeName, Place};
 
-/// Light in fibre, there and back, with the detours of real cables: 100 km are 1.5 ms.
+/// Round-trip time of light in fibre for each kilometre, with the detours of real cables: 1.5 ms for 100 km.
 const PER_KILOMETRE: Duration = Duration::from_micros(15);
 
-/// Whether distance takes time.
+/// Whether distance adds latency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Distance {
-    /// Calls are as fast as this machine.
+    /// No latency is added.
     #[default]
     None,
-    /// Calls take as long as they would in the world.
+    /// Calls take as long as they would between the real places.
     Simulated,
 }
 
-/// Makes the calls of one place take as long as the distance says.
+/// Delays the calls from one place by the latency of the distance.
 pub struct Links {
     topology: Arc<Topology>,
     here: Place,

@@ -1,6 +1,6 @@
-//! Losses: folders, nodes and a zone of a running cluster are lost one after the other. After each, all redundancy must
-//! come back while every read is exact, and repair may read hardly more than it must: k columns of each object, once
-//! for all columns that it lost.
+//! Losses: a running cluster loses folders, nodes and a zone, one after the other. After each loss, all redundancy must
+//! come back while every read is exact. Repair may read hardly more than the minimum: k columns of each object, once
+//! for all columns that the object lost.
 #![expect(clippy::print_stdout, reason = "it talks to the person in front of it")]
 
 use std::{
@@ -30,27 +30,28 @@ const ZONE_ORIGINS: u8 = 2;
 const PROFILE: &str = "4+2";
 /// The k of the profile.
 const DATA: usize = 4;
-/// Quick clocks. A node is down after eight seconds, and one that fell silent within two announcements of it goes with
-/// it.
+/// Short intervals. A node is down after 8 s of silence. A node whose silence began within two announcements of
+/// another's is taken as down together with it.
 const LIMITS: &str = "announce_seconds = 1\ndown_seconds = 8\nscan_seconds = 2\nrepairs_max = 2\n\
                       repair_bytes_per_second = 0\nsweep_seconds = 2\n";
 const DEADLINE: Duration = Duration::from_secs(300);
-/// Read by repair against the least. Above 1 only when a node is lost while an object that it shares with another is
-/// under repair already, or a read is tried again; below it something was not counted.
+/// Read amplification: bytes read by repair, divided by the minimum. It is above 1 only when a node is lost while an
+/// object that it shares with another is already under repair, or when a read is retried. Below 1, something was not
+/// counted.
 const READ_FACTOR: RangeInclusive<f64> = 0.999..=1.1;
-/// Written once and synced, for what the disk gives.
+/// Bytes that are written once and synced, to measure the throughput of the disk.
 const PROBE_BYTES: usize = 256 << 20;
 
-/// What is stored before anything is lost.
+/// What is stored before the first loss.
 #[derive(Debug, Clone, Args)]
 pub struct LossOptions {
-    /// Objects, from half of `--bytes` to one and a half of them.
+    /// How many objects; each has from half of `--bytes` to one and a half times as many.
     #[arg(long, default_value_t = 200)]
     pub objects: usize,
-    /// Bytes of an object in the mean.
+    /// Mean size of an object, in bytes.
     #[arg(long, default_value_t = 4 << 20)]
     pub bytes: usize,
-    /// Draws sizes, bytes and victims.
+    /// Seed of the sizes, bytes and victims.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }
@@ -62,7 +63,7 @@ enum Loss {
     Folder,
     /// The process is killed, and comes back with an empty disk.
     Wiped,
-    /// The processes are killed, and come back with their disks when all is whole without them.
+    /// The processes are killed. They come back with their disks once redundancy is complete without them.
     Killed,
 }
 
@@ -73,17 +74,17 @@ struct Spent {
     written: u64,
 }
 
-/// What a loss takes by what the catalog said before it.
+/// What a loss destroys, computed from the catalog before it.
 struct Toll {
     objects: usize,
     columns: usize,
     /// Bytes of the lost columns.
     lost_bytes: u64,
-    /// Bytes of the k smallest columns left, of each object that lost any.
+    /// Bytes of the k smallest remaining columns of each object that lost any: the least that repair must read.
     least_read_bytes: u64,
 }
 
-/// The cluster, and a reader who never stops.
+/// The cluster, and a reader who reads until the end.
 struct Scene {
     keeper: Keeper,
     processes: Processes,
@@ -92,7 +93,7 @@ struct Scene {
     ends: AtomicBool,
 }
 
-/// Loses one thing after the other and prints what each cost.
+/// Causes one loss after the other and prints what each cost.
 ///
 /// # Errors
 /// When a read fails or is wrong, redundancy does not come back, or repair reads much more than it must.
@@ -202,7 +203,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Waits until every column lies well on one node alone, and returns how.
+    /// Waits until every column is healthy and on at most one node. Returns the health of all objects.
     async fn settled(&self) -> Result<Vec<ObjectHealth>> {
         let start = Instant::now();
         loop {
@@ -217,7 +218,7 @@ impl Scene {
         }
     }
 
-    /// Waits until as much as was lost was written, and all is whole. Returns when repair began.
+    /// Waits until repair has written as many bytes as were lost, and every object is whole. Returns when repair began.
     async fn healed(&self, before: Spent, lost_bytes: u64) -> Result<Instant> {
         let (start, mut began) = (Instant::now(), None);
         loop {
@@ -238,8 +239,8 @@ impl Scene {
         Ok(Spent { read: status.repair_read_bytes, written: status.repaired_bytes })
     }
 
-    /// Reads one object after the other until the end; each must be exact. One that fails while a node dies under it is
-    /// tried once more, as a viewer would.
+    /// Reads one object after the other until the end; each must be exact. A read that fails is retried once, as a
+    /// viewer would, because a node may have died during it.
     async fn read(&self) -> Result<()> {
         let kept = self.keeper.kept();
         for kept in kept.iter().cycle() {
@@ -282,7 +283,7 @@ impl Toll {
     }
 }
 
-/// Returns what the disk under a file takes, in MB/s.
+/// Returns the write throughput of the disk under a file, in MB/s.
 fn probe(path: &Path) -> Result<f64> {
     let bytes = vec![7; 1 << 20];
     let start = Instant::now();

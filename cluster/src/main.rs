@@ -27,7 +27,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // What nodes warn of is part of the show only when asked for: RUST_LOG=warn.
+    // The warnings of nodes are shown only on request, with RUST_LOG=warn.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     Registry::default().with(filter_fn(edge::may_log)).with(filter).with(lines).init();
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Command::Losses(options) => signals.run(losses(&options)),
     });
     let Err(error) = done else { return ExitCode::SUCCESS };
-    // Nobody is left to tell when the terminal is gone.
+    // If the terminal is gone, the error cannot be shown, and that is ignored.
     let _ = writeln!(io::stderr(), "error: {error:#}");
     let interrupted = error.downcast_ref::<Interrupted>();
     interrupted.map_or(ExitCode::FAILURE, |interrupted| interrupted.signal.exit_code().into())

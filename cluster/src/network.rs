@@ -1,5 +1,4 @@
-//! Starting and stopping the network: authority, origins, edges and an owner, each as it would be on a machine of its
-//! own.
+//! Starts and stops the network: authority, origins, edges and an owner, each as it would be on its own machine.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
@@ -30,23 +29,23 @@ use crate::{
     world::{EDGES, ORIGINS, Site, VIEWERS},
 };
 
-/// All names of the demo end in this: browsers resolve it to loopback by themselves (RFC 6761 section 6.3).
+/// The zone of all names in the demo. Browsers resolve names in it to loopback by themselves (RFC 6761 section 6.3).
 pub(crate) const ZONE: &str = "localhost";
-/// How objects are stored here unless said otherwise: any two of the six nodes may go.
+/// The default profile of this network: any two of the six nodes may be lost.
 pub(crate) const PROFILE: Profile = Profile::SmallCluster;
-/// Edges know each other and all origins within this.
+/// How long it may take until all edges know all nodes.
 const READY_DEADLINE: Duration = Duration::from_secs(20);
 
-/// How the network is made.
+/// Options of the network.
 #[derive(Debug, Clone)]
 pub struct NetworkOptions {
-    /// Port of the HTTP doors; zero takes a free one.
+    /// Port of the HTTP doors; zero for a free one.
     pub http_port: u16,
-    /// Port of the DNS doors; zero takes a free one.
+    /// Port of the DNS doors; zero for a free one.
     pub dns_port: u16,
-    /// Whether distance takes time.
+    /// Whether distance adds latency.
     pub distance: Distance,
-    /// Bytes of blocks that each edge keeps.
+    /// Size of each edge's cache of blocks, in bytes.
     pub cache_bytes: u64,
 }
 
@@ -73,7 +72,7 @@ pub struct Network {
     pub origins: Vec<OriginNode>,
     /// The edges, in the order of [`EDGES`].
     pub edges: Vec<edge::Running>,
-    /// What each edge reads over.
+    /// The simulated links of each edge.
     pub links: Vec<Arc<Intercepted<Links>>>,
     /// The owner.
     pub twin: Twin,
@@ -124,7 +123,7 @@ impl Network {
         Ok(it)
     }
 
-    /// Waits until every edge knows all nodes, and tells the owner.
+    /// Waits until every edge knows all nodes, then gives the list of nodes to the owner.
     async fn ready(&self, edges: &[Arc<Topology>]) -> Result<()> {
         let all = ORIGINS.len() + EDGES.len();
         let deadline = Instant::now() + READY_DEADLINE;
@@ -138,7 +137,7 @@ impl Network {
         bail!("the nodes did not find each other within {READY_DEADLINE:?}")
     }
 
-    /// Returns how objects are stored here unless said otherwise.
+    /// Returns the default options of storing in this network.
     #[must_use]
     pub fn tenure(&self) -> Tenure {
         Tenure { profile: PROFILE, ..Tenure::default() }
@@ -150,13 +149,13 @@ impl Network {
         self.urls.url(label, name)
     }
 
-    /// Returns where something stored is read, at the first edge.
+    /// Returns the link of a stored object at the first edge.
     #[must_use]
     pub fn link(&self, stored: &Stored) -> Link {
         self.urls.link(stored)
     }
 
-    /// Stops an origin, as a crash would for its callers.
+    /// Stops an origin. For its callers this looks like a crash.
     ///
     /// # Errors
     /// When its task panicked.
@@ -213,7 +212,7 @@ impl OriginNode {
         let identity = Identity::from_pem(authority.certificate_pem(), certificate, key)?;
         let stop = CancellationToken::new();
         let running = Origin::start(self.config.clone(), identity, stop.clone()).await?;
-        // The port stays the same when the origin is started again.
+        // The origin keeps its port when it is started again.
         self.config.listen = running.local_addr;
         self.running = Some((running, stop));
         Ok(())
@@ -242,7 +241,7 @@ struct Ports {
 }
 
 impl Ports {
-    /// All edges have the same ports on addresses of their own, as they would have in the world.
+    /// Chooses the ports. All edges have the same ports on different addresses, as they would on the Internet.
     fn choose(options: &NetworkOptions) -> Result<Self> {
         let free = |wanted: u16| -> Result<u16> {
             if wanted != 0 {

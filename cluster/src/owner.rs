@@ -1,5 +1,5 @@
-//! The network's owner, in a state folder as `evernear` keeps one. What this process stores with it, anybody may list,
-//! add to or remove from another terminal, with the program and the same files.
+//! The network's owner, with a state folder as `evernear` uses one. So a user can list, add and remove objects from
+//! another terminal, with the program and the same files.
 
 use std::{
     fs,
@@ -27,8 +27,8 @@ use crate::{
 pub struct OwnerFolder(PathBuf);
 
 impl OwnerFolder {
-    /// Makes the folder: an owner key and the key file that opens it, an identity in the cluster, a configuration that
-    /// names all origins.
+    /// Creates the folder: an owner key and the key file that opens it, an identity in the cluster, and a configuration
+    /// that names all origins.
     pub(crate) fn make(
         path: PathBuf,
         authority: &Authority,
@@ -52,7 +52,7 @@ impl OwnerFolder {
             ("me.key", &identity.key),
             ("twin.toml", &config),
         ] {
-            // Only for this user: one of them is a key.
+            // Only this user may read the files, because one of them is a key.
             let file = fs::File::options().create_new(true).write(true).mode(0o600).open(it.0.join(name));
             file.and_then(|mut file| file.write_all(text.as_bytes()))
                 .with_context(|| format!("the owner's {name} cannot be written"))?;
@@ -62,7 +62,7 @@ impl OwnerFolder {
         Ok((it, secret))
     }
 
-    /// Reaches the cluster as `evernear` does: by the configuration.
+    /// Connects to the cluster as `evernear` does, with the configuration file.
     pub(crate) async fn connect(&self, secret: &OwnerSecret) -> Result<(TwinConfig, Twin)> {
         let config = TwinConfig::read(&self.0.join("twin.toml"))?;
         let index = Index::open(self.0.join("index"), secret)?;
@@ -70,14 +70,15 @@ impl OwnerFolder {
         Ok((config, Twin::new(secret, index, Arc::new(network))))
     }
 
-    /// Returns where it is.
+    /// Returns the path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Returns three lines for a terminal that store a file of this folder and read it: they say which owner in which
-    /// cluster, store, and ask the nearest edge for the URL that was printed. `evernear` is the program.
+    /// Returns three shell lines that store a file of this folder and read it. The first names the owner and the
+    /// cluster, the second stores, the third asks the nearest edge for the URL that was printed. `evernear` is the path
+    /// of the program.
     #[must_use]
     pub fn lines(&self, evernear: &Path, file: &str) -> [String; 3] {
         let (folder, evernear) = (quoted(&self.0), quoted(evernear));
@@ -90,7 +91,7 @@ impl OwnerFolder {
     }
 }
 
-/// Writes a path as one word of a shell.
+/// Quotes a path as one shell word.
 fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);

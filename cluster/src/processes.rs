@@ -13,27 +13,27 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-/// A process listens within this.
+/// How long a process may take until it listens.
 const START_DEADLINE: Duration = Duration::from_secs(20);
 
-/// What is started.
+/// Options of the cluster.
 #[derive(Debug, Clone)]
 pub struct ProcessOptions {
-    /// Origins.
+    /// How many origins.
     pub origins: u8,
     /// How many origins share a zone.
     pub zone_origins: u8,
-    /// Edges.
+    /// How many edges.
     pub edges: u8,
-    /// URL of the catalog; a file in the folder of this run when none.
+    /// URL of the catalog. `None`: a file in the folder of this run.
     pub catalog: Option<String>,
     /// The owner's profile.
     pub profile: String,
     /// Lines of `[limits]` in each origin's configuration.
     pub limits: String,
-    /// Bytes of blocks that each edge keeps.
+    /// Size of each edge's cache of blocks, in bytes.
     pub cache_bytes: u64,
-    /// Where origins and then edges run; those beyond the list run on loopback.
+    /// Where the origins, then the edges, run. Nodes beyond the end of the list run on loopback.
     pub seats: Vec<Seat>,
 }
 
@@ -55,21 +55,21 @@ impl Default for ProcessOptions {
 /// Where and how a node runs.
 #[derive(Debug, Clone, Default)]
 pub struct Seat {
-    /// Address to listen on; loopback when none.
+    /// Address to listen on. `None`: loopback.
     pub host: Option<IpAddr>,
     /// A program and its arguments that become the node's process: `ip netns exec ..`, `env ..`.
     pub launch: Vec<String>,
-    /// Folder of an origin's data; one in the folder of this run when none.
+    /// Folder of an origin's data. `None`: one in the folder of this run.
     pub data_dir: Option<PathBuf>,
 }
 
-/// The running processes; they end when it is dropped.
+/// The running processes. Dropping this kills them.
 pub struct Processes {
     folder: TempDir,
     evernear: PathBuf,
     /// The origins in order, then the edges.
     nodes: Vec<Node>,
-    /// HTTP door of the first edge; the others have the same port on addresses of their own.
+    /// HTTP door of the first edge. The others have the same port on other addresses.
     pub http: SocketAddr,
 }
 
@@ -81,16 +81,16 @@ struct Node {
     child: Option<Child>,
 }
 
-/// Something the owner stored.
+/// An object that the owner stored.
 pub struct StoredFile {
-    /// Where it is read.
+    /// Its URL.
     pub url: String,
     /// Host and port of the URL.
     pub authority: String,
 }
 
 impl Processes {
-    /// Starts everything. `evernear` is looked for beside this program and above it.
+    /// Starts everything. The program `evernear` is looked for in the folder of this program and in the folder above.
     ///
     /// # Errors
     /// When something does not start; its log is in the error.
@@ -99,7 +99,7 @@ impl Processes {
         let folder = tempfile::Builder::new().prefix("evernear-processes-").tempdir()?;
         let seat = |number: u8| options.seats.get(usize::from(number)).cloned().unwrap_or_default();
         let (http_port, dns_port) = (free_port()?, free_port()?);
-        // On loopback edges have addresses of their own, as they would have in the world.
+        // On loopback each edge has its own address, as it would on the Internet.
         let door = |edge: u8| {
             let host = seat(options.origins + edge).host.unwrap_or(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1 + edge)));
             SocketAddr::new(host, http_port)
@@ -171,7 +171,7 @@ impl Processes {
         Ok(())
     }
 
-    /// Starts a node that does not run, and returns how long it took to listen.
+    /// Starts a node that is not running, and returns how long it took until it listened.
     ///
     /// # Errors
     /// When it does not listen in time; its log is in the error.
@@ -198,7 +198,7 @@ impl Processes {
         Ok(start.elapsed())
     }
 
-    /// Ends a node as a power cut would: SIGKILL, nothing is flushed or told.
+    /// Kills a node with SIGKILL: like a power cut for the process, which flushes nothing and tells nobody.
     ///
     /// # Errors
     /// When it cannot be signalled.
@@ -210,7 +210,7 @@ impl Processes {
         Ok(())
     }
 
-    /// Replaces a part of a node's configuration; it counts from the node's next start.
+    /// Replaces a part of a node's configuration. The change takes effect at the node's next start.
     ///
     /// # Errors
     /// When the part is not there.
@@ -228,7 +228,7 @@ impl Processes {
         seat.data_dir.clone().unwrap_or_else(|| self.folder.path().join(name))
     }
 
-    /// Returns where a node listens.
+    /// Returns the address that a node listens on.
     #[must_use]
     pub fn address(&self, number: usize) -> SocketAddr {
         self.nodes[number].address
@@ -254,7 +254,7 @@ impl Processes {
         Ok(child.id())
     }
 
-    /// Leaves the folder of this run where it is, for whoever wants to know what happened. Returns it.
+    /// Keeps the folder of this run for an investigation, instead of removing it. Returns its path.
     pub fn keep(&mut self) -> &Path {
         self.folder.disable_cleanup(true);
         self.folder.path()
@@ -266,7 +266,7 @@ impl Processes {
         self.folder.path().join(name).to_string_lossy().into_owned()
     }
 
-    /// Returns a command of the owner's program.
+    /// Returns a command that runs the owner's program.
     #[must_use]
     pub fn command(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
@@ -281,7 +281,7 @@ impl Processes {
     /// Runs the owner's program and returns what it printed.
     ///
     /// # Errors
-    /// When it fails; what it said is in the error.
+    /// When it fails; its standard error is in the error.
     pub fn evernear(&self, arguments: &[&str]) -> Result<String> {
         let output = self.command(&self.evernear, arguments).output()?;
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -299,7 +299,7 @@ impl Processes {
         self.evernear.to_str().context("the folder of the program has a name in UTF-8")
     }
 
-    /// Stores a file and returns where it is read.
+    /// Stores a file and returns its URL.
     ///
     /// # Errors
     /// When `evernear put` fails.
@@ -317,14 +317,13 @@ impl Processes {
 impl Drop for Processes {
     fn drop(&mut self) {
         for child in self.nodes.iter_mut().filter_map(|node| node.child.as_mut()) {
-            // It has ended already when it cannot be killed.
+            // If it cannot be killed, it has already ended.
             let _ = (child.kill(), child.wait());
         }
     }
 }
 
-/// Returns the program `evernear`, which lies beside this program or, as tests lie in a folder below that of programs,
-/// above it.
+/// Returns the path of the program `evernear`. It is in the folder of this program or, for tests, in the folder above.
 ///
 /// # Errors
 /// When it is not built.
@@ -337,7 +336,7 @@ pub fn program() -> Result<PathBuf> {
 /// Reads what `evernear put --json` printed.
 ///
 /// # Errors
-/// When it is not that.
+/// When the text is not such a document.
 pub fn read_stored(json: &str) -> Result<StoredFile> {
     let stored: serde_json::Value = serde_json::from_str(json)?;
     let url = stored["url"].as_str().context("put --json tells the URL")?.to_owned();
@@ -370,8 +369,8 @@ pub fn peak_kib(pid: u32) -> Result<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
-/// Returns a port that nobody uses now, TCP and UDP, below those that Linux gives to connections and to whoever asks
-/// for any (32,768 and up), so that none of them takes it before its listener does.
+/// Returns a port that is free now for TCP and UDP. It is below Linux's ephemeral ports (32,768 and up), so that no
+/// outgoing connection and no bind to port 0 takes it before its listener does.
 ///
 /// # Errors
 /// When a hundred of them are taken.
@@ -394,7 +393,7 @@ fn tls(keys: &str, name: &str) -> String {
     )
 }
 
-/// Writes nodes, each a paragraph, as tables of an array.
+/// Formats nodes, one for each paragraph, as a TOML array of tables.
 fn listed(table: &str, nodes: &str) -> String {
     nodes.split_terminator("\n\n").map(|node| format!("[[{table}]]\n{node}\n")).collect()
 }

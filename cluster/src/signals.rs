@@ -1,7 +1,7 @@
 //! The signals that end a program: Ctrl-C, SIGTERM, SIGHUP. The first asks it to end its network and to remove its
 //! folder; Ctrl-C or SIGTERM after that ends it at once.
 //!
-//! They are awaited on a thread of their own, so that the second one counts whatever the program is busy with.
+//! A separate thread waits for them, so that the second one works whatever the program is busy with.
 
 use std::{fmt, future::Future, process, thread};
 
@@ -31,12 +31,12 @@ pub struct Interrupted {
     pub signal: Signal,
 }
 
-/// The first signal since they are caught, if one has come.
+/// The first signal since [`Self::catch`], if one has come.
 #[derive(Debug, Clone)]
 pub struct Signals(watch::Receiver<Option<Signal>>);
 
 impl Signal {
-    /// Returns the exit code of a program that a signal ended, as shells tell it: 128 and the signal's number.
+    /// Returns the exit code of a program that a signal ended, as shells report it: 128 plus the signal's number.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
@@ -58,10 +58,10 @@ impl fmt::Display for Signal {
 }
 
 impl Signals {
-    /// Catches signals from now on.
+    /// Starts catching signals.
     ///
     /// # Errors
-    /// When the system does not let them be caught, or gives no thread.
+    /// When the system does not let signals be caught, or cannot start a thread.
     pub fn catch() -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().build().context("signals cannot be awaited")?;
         let streams = runtime.block_on(async { Streams::new() })?;
@@ -75,12 +75,12 @@ impl Signals {
     pub async fn first(&mut self) -> Signal {
         match self.0.wait_for(Option::is_some).await.map(|signal| *signal) {
             Ok(Some(signal)) => signal,
-            // The watcher goes only with the program.
+            // The sender is dropped only when the program ends.
             _ => std::future::pending().await,
         }
     }
 
-    /// Does some work unless a signal comes first; the work is dropped then.
+    /// Runs some work unless a signal comes first. Then the work is dropped.
     ///
     /// # Errors
     /// [`Interrupted`], or why the work failed.
@@ -91,7 +91,7 @@ impl Signals {
         }
     }
 
-    /// Runs some work on a runtime of its own unless a signal comes first, and returns when all of it has ended.
+    /// Runs some work on its own runtime unless a signal comes first. Returns when all of the work has ended.
     ///
     /// # Errors
     /// [`Interrupted`], or why the work failed.
@@ -101,7 +101,7 @@ impl Signals {
     }
 }
 
-/// What is awaited.
+/// The streams of the three signals.
 struct Streams {
     hang_up: Stream,
     interrupt: Stream,
@@ -109,7 +109,7 @@ struct Streams {
 }
 
 impl Streams {
-    /// Begins to catch. Must be called within a runtime.
+    /// Starts catching. Must be called within a runtime.
     fn new() -> Result<Self> {
         let stream = |kind, name| signal(kind).with_context(|| format!("{name} cannot be awaited"));
         Ok(Self {
@@ -127,8 +127,8 @@ impl Streams {
         }
     }
 
-    /// Tells of the first signal, and ends the program at the next. A terminal that goes away sends SIGHUP twice: its
-    /// shell does, and then the kernel.
+    /// Reports the first signal, and ends the program at the next SIGINT or SIGTERM. A later SIGHUP is ignored, because
+    /// a terminal that closes sends two: one from its shell and one from the kernel.
     async fn watch(mut self, first: &watch::Sender<Option<Signal>>) {
         first.send_replace(Some(self.next().await));
         loop {

@@ -1,4 +1,5 @@
-//! What the demo is to store, looked at before anything starts: whoever mistypes a name waits for no network.
+//! Checks what the demo is to store before anything starts, so that a user who mistypes a name does not wait for the
+//! network.
 
 use std::{
     fs::{self, File},
@@ -8,11 +9,12 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use twin::{NodeKind, Tree};
 
-/// Refuses what cannot be stored: what is not there or cannot be read, what is neither file nor folder, a folder
-/// without a file. It opens what it may open: a pipe would wait for its writer, and a device may have no end.
+/// Refuses what cannot be stored: a path that does not exist or cannot be read, what is neither file nor folder, and a
+/// folder without a file. It opens only regular files and folders, because a pipe would wait for its writer and a
+/// device may have no end.
 ///
 /// # Errors
-/// What is wrong with which path.
+/// Which path is wrong, and why.
 pub(crate) fn check(path: &Path) -> Result<()> {
     let kind = fs::metadata(path).with_context(|| format!("{} cannot be read", path.display()))?;
     if !kind.is_dir() {
@@ -26,7 +28,7 @@ pub(crate) fn check(path: &Path) -> Result<()> {
     files.try_for_each(|file| check_file(&file.path))
 }
 
-/// A directory has no names with control characters, and no terminal should be shown any.
+/// Refuses names with control characters: a directory cannot hold them, and they must not reach a terminal.
 fn check_name(path: &Path) -> Result<()> {
     let is_plain = path.file_name().unwrap_or_default().to_str().is_some_and(|name| !name.contains(char::is_control));
     ensure!(is_plain, "the name of {path:?} is not UTF-8 or has control characters; rename it");

@@ -1,14 +1,16 @@
-//! The torture: real processes under load while they are killed, their disks bitten and their folders deleted. At its
-//! end every acknowledged object must read back exactly, with all its redundancy, and every removed one must be gone.
+//! The torture: real processes under load are killed, bits on their disks are flipped, and their folders are deleted.
+//! At the end every acknowledged object must read back exactly, with all its redundancy, and every removed one must be
+//! gone.
 //!
-//! It has two acts. In the first the objects are few, and harm comes in rounds: two nodes lose bits all over their
-//! disks, or their whole folders, and all must be healed before the next round. In the second there are many writers,
-//! and processes die all the time; nothing has to heal in between, because a process that is killed loses nothing.
+//! It has two acts. In the first there are few objects, and harm comes in rounds: two nodes get flipped bits all over
+//! their disks, or lose their whole folders, and everything must be healed before the next round. In the second there
+//! are many writers, and processes are killed all the time. Nothing has to heal in between, because a killed process
+//! loses nothing durable.
 //!
-//! One seed draws everything that is not the machine's own timing: sizes, victims, moments, bits. Of the shards of one
-//! object never more than m are hurt before all is healed again: more cannot be survived by any code with that parity.
-//! Uploads pause for the moment of the harm, because one that was acknowledged at its quorum has less than m to lose
-//! until it is healed.
+//! One seed draws everything that is not the machine's own timing: sizes, victims, moments, bits. No more than m shards
+//! of one object are hurt before all is healed again: no code with that parity survives more. Uploads pause at the
+//! moment of harm, because an object that was acknowledged at its write quorum can lose fewer than m shards until it is
+//! healed.
 #![expect(clippy::print_stdout, reason = "a torture talks to the person in front of it")]
 
 mod harm;
@@ -41,31 +43,31 @@ use crate::{
 
 /// Origins of the tortured cluster: six hold each large object, three are spare.
 const ORIGINS: u8 = 9;
-/// Quick clocks of the first act, so that healing begins while the person still watches.
+/// Short intervals of the first act, so that healing begins while the user still watches.
 const LIMITS: &str = "announce_seconds = 1\ndown_seconds = 5\nscan_seconds = 2\nscrub_seconds = 10\nrepairs_max = 2\n\
                       repair_bytes_per_second = 0\nsweep_seconds = 2\nerase_grace_seconds = 2\nupload_idle_seconds = 20\n";
-/// Slower ones of the second: what walks over all objects every few seconds leaves no time to store 10^5 of them
+/// Longer intervals of the second act: a walk over all objects every few seconds leaves no time to store 10^5 of them
 /// (bench/results/torture.md).
 const FLOOD_LIMITS: &str = "announce_seconds = 1\ndown_seconds = 15\nscan_seconds = 60\nscrub_seconds = 86400\nrepairs_max = 2\n\
                             repair_bytes_per_second = 0\nsweep_seconds = 60\nerase_grace_seconds = 2\nupload_idle_seconds = 20\n";
-/// Everything is whole again within this after a round of harm.
+/// How long healing may take after a round of harm.
 const HEAL_DEADLINE: Duration = Duration::from_secs(240);
-/// The last look waits longer: there may be 10^5 objects by then, of which each is asked for.
+/// How long the last healing may take: there may be 10^5 objects by then, and each is asked for.
 const LAST_DEADLINE: Duration = Duration::from_secs(1800);
-/// A killed origin listens again within this.
+/// How long a killed origin may take until it listens again.
 const RESTART_MAX: Duration = Duration::from_secs(2);
-/// Writers at work: in the first act, and in the second.
+/// How many writers work in the first act, and in the second.
 const WRITERS: [usize; 2] = [2, 32];
 const READERS: usize = 2;
 
-/// What the torture is asked to do.
+/// Options of the torture.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:\n  ./x torture --minutes 1\n  ./x torture --minutes 45 --seed 7")]
 pub struct TortureOptions {
-    /// How long harm is done, a quarter of it in the first act; healing and the last look come after it.
+    /// Minutes of harm, a quarter of them in the first act; healing and the last check come after it.
     #[arg(long, default_value_t = 1.0)]
     pub minutes: f64,
-    /// Draws everything; the same seed hurts the same way, as far as the machine's timing allows.
+    /// Seed of everything random; the same seed does the same harm, as far as the machine's timing allows.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Bits flipped on the disk of each victim in a round.
@@ -73,7 +75,7 @@ pub struct TortureOptions {
     pub flips: u64,
 }
 
-/// What is going on.
+/// The act that is played now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
     /// Few objects, harm in rounds.
@@ -83,18 +85,18 @@ enum Act {
     End,
 }
 
-/// What the writers, the readers and the harm share.
+/// The state that the writers, the readers and the harm share.
 struct Scene {
     keeper: Keeper,
     tally: Tally,
     act: watch::Sender<Act>,
-    /// When disks were hurt last, in seconds since 1970: the catalog does not know of it before a whole scrub.
+    /// When disks were last hurt, in seconds since 1970. The catalog does not know of it before a complete scrub.
     harmed_at: AtomicU64,
-    /// Held shared by every upload and removal, alone by harm that lasts.
+    /// Every upload and removal holds this lock shared. Harm to disks holds it exclusively.
     changes: RwLock<()>,
 }
 
-/// Tortures a cluster and prints what came of it.
+/// Tortures a cluster and prints the result.
 ///
 /// # Errors
 /// When an acknowledged object is lost or wrong, redundancy does not come back, or a restart takes too long.
@@ -140,7 +142,7 @@ impl Scene {
         *self.act.borrow() == act
     }
 
-    /// Waits until all is whole, by all that the last harm did.
+    /// Waits until all objects are whole, and the last harm to disks was scrubbed.
     async fn heal(&self, deadline: Duration) -> Result<()> {
         let start = Instant::now();
         let harmed_at = self.harmed_at.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Where everything stands: sites of origins and edges, and the addresses from which viewers of each country come.
+//! The places of the simulated world: sites of origins and edges, and the addresses of viewers in each country.
 
 use format::Place;
 
@@ -45,7 +45,7 @@ pub const EDGES: [Site; 3] = [
     site("edge-singapore", ["SG", "asia", "east"], 1.35, 103.82),
 ];
 
-/// Viewers of one country: a network from which DNS resolvers ask on their behalf, and one from which they connect.
+/// Viewers of one country: the network that DNS resolvers report for them, and the network from which they connect.
 #[derive(Debug, Clone, Copy)]
 pub struct Viewer {
     /// Country code.
@@ -54,13 +54,13 @@ pub struct Viewer {
     pub continent: &'static str,
     /// A documentation prefix (RFC 5737, RFC 2544) for EDNS client subnet.
     pub subnet: &'static str,
-    /// A loopback prefix whose addresses count as that country's.
+    /// A loopback prefix whose addresses are taken as that country's.
     pub prefix: &'static str,
     /// An address in it to connect from.
     pub address: &'static str,
 }
 
-/// Viewers on four continents; nobody else's place is known.
+/// Viewers on four continents. The place of every other address is unknown.
 pub const VIEWERS: [Viewer; 4] = [
     Viewer {
         country: "DE",
@@ -93,7 +93,7 @@ pub const VIEWERS: [Viewer; 4] = [
 ];
 
 impl Site {
-    /// Returns the place of the site; its zone and its building are its own.
+    /// Returns the place of the site. No other site shares its zone or its building.
     ///
     /// # Panics
     /// Never: the tables above are tested.

@@ -18,14 +18,14 @@ use walkdir::WalkDir;
 use super::{FLOOD_LIMITS, HEAL_DEADLINE, LIMITS, ORIGINS, Scene};
 use crate::processes::Processes;
 
-/// Nodes hurt at a time: the parity of every tier of the profile.
+/// How many nodes are hurt in one round: the parity of every tier of the profile.
 const VICTIMS: usize = 2;
-/// Calls into the kernel that change a disk.
+/// System calls that change a disk.
 const CALLS: [&str; 7] = ["write", "pwrite64", "fdatasync", "fsync", "rename", "unlink", "ftruncate"];
-/// How long a node has to come to the call at which it is killed.
+/// How long to wait for the system call at which a node is killed.
 const CALL_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Kills, and in rounds does something that must heal before the next, until the time is over.
+/// Until the time is over, kills nodes, and once in each round hurts disks. All must heal before the next round.
 pub(super) async fn rounds(
     scene: &Scene,
     processes: &mut Processes,
@@ -104,8 +104,7 @@ fn victims(rng: &mut Rng) -> [usize; VICTIMS] {
     [first, (first + rng.usize(1..usize::from(ORIGINS))) % usize::from(ORIGINS)]
 }
 
-/// Kills nodes and starts them again: half of them wherever they are, the others as they enter some call into the
-/// kernel.
+/// Kills nodes and starts them again. Half of them are killed at once, the others when they enter some system call.
 fn kill(scene: &Scene, processes: &mut Processes, killed: &[usize], rng: &mut Rng) -> Result<()> {
     for number in killed {
         if rng.bool() && kill_at_call(processes, *number, rng)? {
@@ -120,7 +119,8 @@ fn kill(scene: &Scene, processes: &mut Processes, killed: &[usize], rng: &mut Rn
     Ok(())
 }
 
-/// Has a node killed at the n-th time that it enters some call which changes its disk; false when it did not in time.
+/// Kills a node when it enters some system call that changes its disk for the n-th time. Returns false when that did
+/// not happen in time.
 fn kill_at_call(processes: &mut Processes, number: usize, rng: &mut Rng) -> Result<bool> {
     let pid = processes.pid(number)?.to_string();
     let call = rng.choice(CALLS).unwrap_or_default();
@@ -144,8 +144,7 @@ fn kill_at_call(processes: &mut Processes, number: usize, rng: &mut Rng) -> Resu
     Ok(died)
 }
 
-/// Flips bits in files of a node's disk, wherever they are but in those that only this process of the node reads; a
-/// file has its share by its length.
+/// Flips bits in a node's shards, packs and records. A longer file gets more of them, in proportion to its length.
 fn flip(folder: &Path, rng: &mut Rng, count: u64) -> Result<u64> {
     let kinds = ["shards", "packs", "records"].map(|kind| folder.join(kind));
     let found = kinds.iter().flat_map(WalkDir::new).filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
@@ -157,7 +156,7 @@ fn flip(folder: &Path, rng: &mut Rng, count: u64) -> Result<u64> {
     let (mut flipped, mut before, mut places) = (0, 0, places.into_iter().peekable());
     for (path, length) in files {
         let end = before + length;
-        // Uploads rename files and sweeps remove them: what is gone is not bitten.
+        // Uploads rename files and sweeps remove them. A file that is gone is skipped.
         let file = File::options().read(true).write(true).open(path);
         while let Some(place) = places.next_if(|place| *place < end) {
             let Ok(file) = &file else { continue };

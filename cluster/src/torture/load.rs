@@ -10,7 +10,7 @@ use super::{Act, Scene, WRITERS};
 
 /// Objects in the first act: enough that every node has some, few enough to heal in seconds.
 const FEW: usize = 300;
-/// A pause of those who have nothing to do now.
+/// How long a writer or reader pauses when it has nothing to do.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Stores objects, and removes some, until the end.
@@ -22,7 +22,7 @@ pub(super) async fn write(scene: Arc<Scene>, number: usize, mut rng: Rng) {
             continue;
         }
         let _change = scene.changes.read().await;
-        // A removal writes the owner's whole index anew, which takes the longer the more it names.
+        // A removal rewrites the owner's whole index, which takes time in proportion to its entries.
         let removes = if floods { rng.u16(..1000) < 1 } else { rng.u8(..100) < 5 || scene.keeper.count() >= FEW };
         if removes {
             match scene.keeper.remove_any(&mut rng).await {
@@ -35,7 +35,7 @@ pub(super) async fn write(scene: Arc<Scene>, number: usize, mut rng: Rng) {
             continue;
         }
         let length = match (floods, rng.u8(..100)) {
-            // In the record itself; of one strip; of several; of several stripes.
+            // Sizes: inside the record; one strip; several strips; several stripes.
             (false, 0..20) | (true, 0..80) => rng.usize(1..INLINE_BYTES_MAX),
             (true, 80..98) => rng.usize(INLINE_BYTES_MAX..64 << 10),
             (false, 20..90) | (true, _) => rng.usize(64 << 10..256 << 10),
@@ -54,7 +54,7 @@ pub(super) async fn write(scene: Arc<Scene>, number: usize, mut rng: Rng) {
     }
 }
 
-/// Reads what was acknowledged until the end.
+/// Reads acknowledged objects until the end.
 pub(super) async fn read(scene: Arc<Scene>, mut rng: Rng) {
     while !scene.is(Act::End) {
         let Some(kept) = scene.keeper.any(&mut rng) else {
@@ -70,7 +70,7 @@ pub(super) async fn read(scene: Arc<Scene>, mut rng: Rng) {
                 scene.tally.failed_reads.add(1);
             }
         }
-        // So that the writers have their share of a small machine.
+        // A pause leaves the writers their share of a small machine.
         sleep(if scene.is(Act::Flood) { PAUSE } else { PAUSE / 20 }).await;
     }
 }

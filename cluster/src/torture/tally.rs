@@ -1,4 +1,4 @@
-//! What was done and seen in a torture, and the table of it.
+//! Counters of what was done and seen in a torture, and the table that shows them.
 
 use std::{
     sync::{
@@ -10,7 +10,7 @@ use std::{
 
 use crate::keeper::Looked;
 
-/// A number that grows.
+/// A counter.
 #[derive(Default)]
 pub(super) struct Counter(AtomicU64);
 
@@ -24,7 +24,7 @@ impl Counter {
     }
 }
 
-/// The longest of some times.
+/// The longest of some durations.
 #[derive(Default)]
 pub(super) struct Longest(Mutex<Duration>);
 

@@ -1,6 +1,7 @@
-//! Floods on the door of a real edge: connections that drip, streams that are reset at once. Every request of others
-//! has its exact answer meanwhile, and memory is bounded; how long answers take is printed, for docs/durability.md.
-//! What ranges can amplify: edge/tests/it/amplification.rs.
+//! Denial of service on the door of a real edge: connections that send one byte a second (slowloris), streams that are
+//! reset at once (rapid reset). Every request of other viewers has its exact answer meanwhile, and memory is bounded.
+//! The latencies are printed, for docs/durability.md. Amplification by ranges is tested in
+//! edge/tests/it/amplification.rs.
 
 use std::{
     fs,
@@ -28,14 +29,14 @@ use crate::load::{DEADLINE, start, until};
 
 /// The only edge, behind all origins.
 const EDGE: usize = 6;
-/// What an edge may take for a flood beyond what it took before.
+/// How much more memory an edge may use during a flood than before, in KiB.
 const FLOOD_KIB_MAX: u64 = 256 * 1024;
 
-/// Answers of a viewer before a flood, and during it.
+/// How many answers a viewer gets before a flood, and during it.
 const ANSWERS: usize = 200;
 
-/// A viewer who means well asks for the same object again and again, on a new connection each time; on a thread of its
-/// own, so that what it measures is not the flood's own work.
+/// An honest viewer asks for the same object again and again, each time on a new connection. It runs on its own thread,
+/// so that it does not measure the flood's own work.
 struct Viewer {
     is_over: Arc<AtomicBool>,
     answers: Arc<AtomicUsize>,
@@ -66,13 +67,13 @@ impl Viewer {
         Self { is_over, answers, asks }
     }
 
-    /// Whether it has so many answers; fails when a request of its has failed.
+    /// Returns whether it has this many answers. Panics when one of its requests has failed.
     fn has(&self, answers: usize) -> bool {
         assert!(!self.asks.is_finished(), "a viewer was not served: its error stands above");
         self.answers.load(Ordering::Relaxed) >= answers
     }
 
-    /// Ends, and returns what the requests took, shortest first.
+    /// Ends, and returns the latencies of the requests, shortest first.
     async fn end(self) -> Vec<Duration> {
         self.is_over.store(true, Ordering::Relaxed);
         let mut took = tokio::task::spawn_blocking(|| self.asks.join().unwrap()).await.unwrap();
@@ -87,7 +88,7 @@ fn say(what: &str, took: &[Duration]) {
 }
 
 async fn scene() -> (Processes, StoredFile) {
-    // The edge begins with as few files as a shell gives it.
+    // The edge starts with the low limit of open files that a shell sets.
     let launch = ["prlimit", "--nofile=1024:16384"].map(str::to_owned).to_vec();
     let mut seats = vec![Seat::default(); EDGE];
     seats.push(Seat { launch, ..Seat::default() });
@@ -98,7 +99,7 @@ async fn scene() -> (Processes, StoredFile) {
     (processes, stored)
 }
 
-/// Asks with nothing else going on.
+/// Measures the latency without a flood.
 async fn in_peace(edge: SocketAddr, stored: &StoredFile) {
     let viewer = Viewer::start(edge, stored, 1024);
     until("answers in peace", async || viewer.has(ANSWERS)).await;
@@ -123,8 +124,8 @@ async fn ten_thousand_that_drip_keep_nobody_out() {
     in_peace(edge, &stored).await;
     let before = peak_kib(processes.pid(EDGE).unwrap()).unwrap();
 
-    // More than the door has places for, and each sends a byte of its header a second; those that are closed come
-    // again.
+    // There are more connections than the door has places for, and each sends one byte of its header a second. A
+    // connection that is closed is opened again.
     let (is_over, opened) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut drips = JoinSet::new();
     for number in 0..DRIPS {
@@ -148,7 +149,7 @@ async fn ten_thousand_that_drip_keep_nobody_out() {
     }
     until("all drip", async || opened.load(Ordering::Relaxed) >= DRIPS).await;
     let viewer = Viewer::start(edge, &stored, 1024);
-    // Long enough that those which the edge closed come again.
+    // This goes on until connections that the edge closed were opened again.
     let goes_on = async || viewer.has(ANSWERS) && opened.load(Ordering::Relaxed) >= DRIPS + DRIPS / 2;
     until("answers while ten thousand drip", goes_on).await;
     say("while ten thousand drip", &viewer.end().await);
@@ -175,8 +176,8 @@ async fn a_hundred_thousand_streams_reset_at_once_keep_nobody_out() {
     let before = peak_kib(processes.pid(EDGE).unwrap()).unwrap();
     let viewer = Viewer::start(edge, &stored, 1024);
 
-    // GET / over http by indices of the static table, and the authority as a literal (RFC 7541 appendix A, section
-    // 6.2.2).
+    // The request is `GET /` over http by indices of HPACK's static table, with the authority as a literal (RFC 7541
+    // appendix A, section 6.2.2).
     let authority = stored.authority.as_bytes();
     let fields = [&[0x82, 0x86, 0x84, 0x01, u8::try_from(authority.len()).unwrap()], authority].concat();
     let (mut sent, mut connections) = (0, 0);
@@ -189,7 +190,7 @@ async fn a_hundred_thousand_streams_reset_at_once_keep_nobody_out() {
         to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         let _ = to.write_all(&frame(4, 0, 0, &[])).await;
         let reading = tokio::spawn(async move { tokio::io::copy(&mut from, &mut tokio::io::sink()).await });
-        // 50 streams in one write, until the edge has had enough of this connection.
+        // One write has 50 streams. This repeats until the edge closes the connection.
         let mut stream = 1;
         while !reading.is_finished() {
             let mut batch = Vec::new();

@@ -1,5 +1,5 @@
-//! What people use: Chromium shows a picture and plays a film from an edge, and runs no script of an upload; ffprobe
-//! seeks in the film. A program that is missing fails the test: `./x setup --test` installs it.
+//! Programs that people use: Chromium shows a picture and plays a film from an edge, and runs no script of an upload;
+//! ffprobe seeks in the film. A missing program fails the test: `./x setup --test` installs it.
 
 use std::{fs, net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
 
@@ -21,11 +21,11 @@ fn sample(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name)
 }
 
-/// A browser that runs, with all its processes.
+/// A running browser, with all its processes.
 pub(crate) struct Browser(Child);
 
 impl Browser {
-    /// Ends all its processes: none writes into its folder any more, so that the folder can go.
+    /// Ends all its processes. Then none writes into its folder any more, and the folder can be removed.
     pub(crate) async fn end(mut self) {
         let group = self.0.id().expect("nobody waited for it").to_string();
         let killed = Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status().await;
@@ -35,7 +35,7 @@ impl Browser {
     }
 }
 
-/// Whether a process of a group runs; one that only waits for its parent to look does not.
+/// Returns whether a process of a group runs. A zombie, which only waits for its parent, does not.
 fn lives(group: &str) -> bool {
     let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     processes.filter_map(|process| fs::read_to_string(process.path().join("stat")).ok()).any(|stat| {
@@ -44,8 +44,8 @@ fn lives(group: &str) -> bool {
     })
 }
 
-/// Starts the browser without a window on `url`; names of the demo's zone lead to `edge`. What it writes goes below
-/// `profile`.
+/// Starts the browser without a window (headless) on `url`. Names of the demo's zone resolve to `edge`. The browser
+/// writes its files below `profile`.
 pub(crate) fn browser(edge: SocketAddr, profile: &Path, more: &[&str], url: &str) -> Browser {
     fs::create_dir_all(profile).unwrap();
     let start = |name: &str| {
@@ -63,7 +63,7 @@ pub(crate) fn browser(edge: SocketAddr, profile: &Path, more: &[&str], url: &str
     Browser(NAMES.into_iter().find_map(start).expect("a browser is installed: `./x setup --test`"))
 }
 
-/// The document as the browser has it once all of it is loaded.
+/// Returns the document (DOM) as the browser has it once all of it is loaded.
 pub(crate) async fn dom(edge: SocketAddr, profile: &Path, more: &[&str], url: &str) -> String {
     let mut browser = browser(edge, profile, &[&["--dump-dom"], more].concat(), url);
     let mut document = String::new();
@@ -73,8 +73,8 @@ pub(crate) async fn dom(edge: SocketAddr, profile: &Path, more: &[&str], url: &s
     document
 }
 
-/// A page of another site that embeds a picture and a film, waits until both are there, and says what it sees. Both fit
-/// into the window, as browsers start no film that is not seen.
+/// A page of another site that embeds a picture and a film, waits until both are loaded, and reports what it sees. Both
+/// fit into the window, because browsers do not start a film that is not visible.
 fn page(picture: &str, film: &str) -> String {
     format!(
         r#"<!doctype html><title>other site</title>
@@ -95,10 +95,10 @@ film.addEventListener("error", () => tell("the film does not play: " + film.erro
     )
 }
 
-/// Serves one document to whoever asks, until the browser posts a line, and returns the line.
+/// Serves one document to every request until the browser posts a line, and returns the line.
 pub(crate) async fn serve_until_told(listener: &TcpListener, kind: &'static str, document: &str) -> String {
     let document: Arc<str> = document.into();
-    // A browser opens connections that it says nothing on.
+    // A browser also opens connections on which it sends nothing (preconnect), so each connection has its own task.
     let mut answers = JoinSet::new();
     loop {
         tokio::select! {
@@ -159,7 +159,7 @@ async fn chromium_shows_the_picture_and_plays_the_film() {
     made.network.stop().await.unwrap();
 }
 
-/// Seeks three times, to and fro, in a film and in a sound; says where each came to a stop.
+/// A page that seeks three times, forwards and backwards, in a film and in a sound, and reports the position of each.
 fn seeking_page(film: &str, sound: &str) -> String {
     format!(
         r#"<!doctype html><title>other site</title>
@@ -242,7 +242,7 @@ async fn chromium_runs_no_script_of_an_upload() {
         let shown = dom(edge, &profile, &[], &made.network.url(&stored.label, name)).await;
         assert!(shown.contains(">quiet<") && !shown.contains(">ran<"), "{name}: {shown}");
 
-        // From any other server the same bytes run.
+        // The control: served by any other server, the script in the same bytes runs.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let site = format!("http://{}/", listener.local_addr().unwrap());
         let elsewhere = tokio::select! {
@@ -259,7 +259,8 @@ async fn ffprobe_seeks_in_the_film() {
     let made = Made::new().await;
     let film = made.put(&sample("clip.mp4")).await;
     let edge = made.network.edges[2].http;
-    // ffprobe resolves names by the system, which need not know those below localhost: the name goes into the header.
+    // ffprobe resolves names by the system, which may not know names below localhost, so the name goes into the Host
+    // header.
     let name = format!("{}.localhost", film.label);
     let mut command = Command::new("ffprobe");
     command

@@ -13,7 +13,7 @@ use crate::{
 
 const SEED: u64 = 2;
 
-/// Twenty seconds and more: a server of its own is made, crashes and recovers, and origins look it up every few
+/// Takes over 20 s: a separate database server is created, crashes and recovers, and origins look for it every few
 /// seconds.
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_need_no_catalog_and_its_crash_loses_nothing() {
@@ -33,7 +33,8 @@ async fn reads_need_no_catalog_and_its_crash_loses_nothing() {
     server.crash();
     load.more("reads without a catalog", |tally| &tally.reads, 20).await;
     load.more("an upload that says no", |tally| &tally.refused, 1).await;
-    // An origin that starts without the catalog serves what its disk holds: with two others gone nobody else has it.
+    // An origin that starts without the catalog serves what is on its disk: with two others gone, no other origin has
+    // it.
     processes.kill_node(0).unwrap();
     processes.start_node(0).unwrap();
     for number in [1, 2] {
@@ -42,7 +43,7 @@ async fn reads_need_no_catalog_and_its_crash_loses_nothing() {
     for kept in &stored {
         assert!(keeper.is_exact(kept).await.unwrap(), "with the origin that started while the catalog was away");
     }
-    // An edge that never saw the object neither asks the catalog.
+    // An edge that never saw the object does not ask the catalog either.
     let (kept, body) = (&stored[1], std::path::PathBuf::from(processes.path("body")));
     let url = format!("http://{}.localhost:{}/", kept.label, processes.http.port());
     let answer = curl(processes.http, &url, &body, &[]).await.unwrap();
@@ -55,7 +56,7 @@ async fn reads_need_no_catalog_and_its_crash_loses_nothing() {
     load.more("uploads after the crash", |tally| &tally.puts, 5).await;
     let tally = load.end().await;
     assert_eq!(count(&tally.failed), 0, "reads go on");
-    // Six columns on six origins: the one that started without a catalog takes part by itself.
+    // Six columns are on six origins: so the one that started without a catalog takes part again by itself.
     keeper.until_whole(DEADLINE).await.unwrap();
     keeper.all_exact().await.unwrap();
     for number in 0..6 {

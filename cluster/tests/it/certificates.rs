@@ -1,5 +1,5 @@
-//! Certificates of nodes that end, and others that take their place: what goes on, what is refused and why, and what
-//! brings it back. Clocks are set by libfaketime, as in [`clocks`](crate::clocks).
+//! Node certificates that expire and are renewed: what continues, what is refused and why, and what restores it. Clocks
+//! are set by libfaketime, as in [`clocks`](crate::clocks).
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -19,7 +19,7 @@ const EDGE: usize = ORIGINS;
 /// Certificates of nodes are issued for two years.
 const TWO_YEARS: i64 = 2 * 365 * DAY;
 
-/// A cluster whose nodes have one clock, and what is stored in it.
+/// A cluster whose nodes share one clock, and the objects stored in it.
 struct Scene {
     processes: Processes,
     clock: PathBuf,
@@ -36,7 +36,7 @@ impl Scene {
         let processes = start(ProcessOptions { seats, ..ProcessOptions::default() }).await;
         let mut it = Self { processes, clock, stored: Vec::new(), _folder: folder };
         for number in 0..objects {
-            // Each its own, or it would be the same object.
+            // The bytes of each object differ.
             let bytes = [&noise(2 << 20)[..], &[number.try_into().unwrap(); 9]].concat();
             fs::write(it.processes.path("film"), &bytes).unwrap();
             it.stored.push((it.processes.put(&it.processes.path("film")).unwrap(), bytes));
@@ -44,7 +44,7 @@ impl Scene {
         it
     }
 
-    /// The status of an object at the edge; what is served is exact.
+    /// Returns the status of an object at the edge. Panics when the served bytes are not exact.
     async fn status(&self, number: usize) -> u16 {
         let (stored, bytes) = &self.stored[number];
         let body = PathBuf::from(self.processes.path("body"));
@@ -53,7 +53,7 @@ impl Scene {
         answer.status
     }
 
-    /// Issues certificates for all nodes and the owner again, at the clock's time, into a folder that is new.
+    /// Issues certificates for all nodes and the owner again, at the clock's time, into a new folder.
     fn issue_again(&self) {
         let [old, new] = ["keys", "renewed"].map(|name| self.processes.path(name));
         fs::create_dir(&new).unwrap();
@@ -68,7 +68,7 @@ impl Scene {
         fs::write(&twin, fs::read_to_string(&twin).unwrap().replace("/keys/me.", "/renewed/me.")).unwrap();
     }
 
-    /// Has a node use its new certificate, and starts it again.
+    /// Puts the new certificate into a node's configuration, and restarts the node.
     fn renew(&mut self, number: usize) {
         let name = if number == EDGE { "e0".to_owned() } else { format!("o{number}") };
         for end in ["pem", "key"] {
@@ -83,7 +83,7 @@ impl Scene {
         self.processes.start_node(number).unwrap();
     }
 
-    /// Runs the owner's program by the nodes' clock; what it said when it failed is the error.
+    /// Runs the owner's program with the nodes' clock. The error is its standard error.
     fn at_the_clock(&self, words: &[&str]) -> Result<String, String> {
         let mut command: Command = self.processes.command(self.processes.program(), words);
         command
@@ -97,7 +97,7 @@ impl Scene {
     }
 }
 
-/// Half a minute: eight nodes start twice and wait for each other.
+/// Takes 30 s: eight nodes start twice and wait for each other.
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_that_end_cut_nothing_that_is_open_refuse_what_is_new_and_renewed_ones_bring_it_back() {
     let mut scene = Scene::new(6).await;
@@ -105,7 +105,7 @@ async fn certificates_that_end_cut_nothing_that_is_open_refuse_what_is_new_and_r
     for number in 0..4 {
         assert_eq!(scene.status(number).await, 200);
     }
-    // A day before their end all is well, also for who comes anew.
+    // One day before they expire everything works, for new connections too.
     set(&scene.clock, TWO_YEARS - DAY);
     scene.start_again(0);
     scene.at_the_clock(&["ls"]).unwrap();
@@ -113,7 +113,7 @@ async fn certificates_that_end_cut_nothing_that_is_open_refuse_what_is_new_and_r
 
     set(&scene.clock, TWO_YEARS + DAY);
     assert_eq!(scene.status(4).await, 200, "what is connected goes on");
-    // Nobody connects anew, and no node starts, with what has ended; all are told why.
+    // With an expired certificate no new connection is made and no node starts. All errors say why.
     let refused = scene.at_the_clock(&["node", "ls"]).unwrap_err();
     assert!(refused.contains("the certificate ended at"), "{refused}");
     scene.processes.kill_node(EDGE).unwrap();
@@ -121,7 +121,7 @@ async fn certificates_that_end_cut_nothing_that_is_open_refuse_what_is_new_and_r
     assert!(refused.contains("the certificate ended at"), "{refused}");
 
     scene.issue_again();
-    // Nor is a node taken for one that serves.
+    // The owner has a new certificate, but refuses the nodes, whose certificates are still the expired ones.
     let refused = scene.at_the_clock(&["node", "ls"]).unwrap_err();
     assert!(refused.contains("expired"), "{refused}");
     for number in 0..=EDGE {
@@ -135,7 +135,7 @@ async fn certificates_that_end_cut_nothing_that_is_open_refuse_what_is_new_and_r
     scene.at_the_clock(&["put", &new]).unwrap();
 }
 
-/// The renewal as it should be: one node after the other, while the old certificates count.
+/// The renewal as it should be: a rolling restart, while the old certificates are still valid.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_take_up_renewed_certificates_one_after_the_other_are_read_throughout() {
     let mut scene = Scene::new(ORIGINS + 1).await;
@@ -143,10 +143,11 @@ async fn nodes_that_take_up_renewed_certificates_one_after_the_other_are_read_th
     scene.issue_again();
     for number in 0..=EDGE {
         scene.renew(number);
-        // Of six shards any four are enough, so a node that starts is not missed; each object is new to the edge.
+        // Any four of six shards are enough, so reads succeed while one node restarts. The edge has none of these
+        // objects in its cache.
         assert_eq!(scene.status(number).await, 200, "after node {number}");
     }
-    // The old ones end, and nobody notices.
+    // The old certificates expire without any effect.
     set(&scene.clock, TWO_YEARS + DAY);
     (0..=EDGE).for_each(|number| scene.start_again(number));
     for number in 0..=ORIGINS {

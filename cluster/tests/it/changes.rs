@@ -21,7 +21,7 @@ async fn a_policy_and_an_erasure_reach_every_edge() {
         made.until(edge, &stored, 200, &german).await;
         made.until(edge, &stored, 451, &korean).await;
     }
-    // The next version turns it round; edges that have answered by the last one follow.
+    // The next version reverses it. Edges that have answered by the previous version follow.
     publish("[[link]]\nuse = \"geo\"\nreceive-deny = [\"DE\"]\n").await;
     for edge in 0..3 {
         made.until(edge, &stored, 451, &german).await;
@@ -54,7 +54,7 @@ async fn a_purge_reaches_every_edge_and_takes_nothing_else() {
     made.network.twin.purge(Selection::Objects([locator].into()), true).await.unwrap();
     let ordered = Instant::now();
     for edge in 0..3 {
-        // The first read after it that is no hit stores again, so each edge is asked until then.
+        // Each edge is asked until a read is not a hit: that read stores the object in the cache again.
         while status(edge, &purged).await == "hit" {
             assert!(ordered.elapsed() < DEADLINE, "edge {edge} has not heard of the purge");
         }

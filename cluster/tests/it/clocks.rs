@@ -1,5 +1,5 @@
-//! Clocks that jump by a day, forwards and back, under running processes: by libfaketime, which reads the offset from a
-//! file that the test changes. The monotonic clock goes on as that of a real machine does.
+//! Clocks that jump by a day, forwards and back, under running processes. libfaketime reads the offset from a file that
+//! the test changes. The monotonic clock continues, as on a real machine.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -18,23 +18,23 @@ use crate::{
 const SEED: u64 = 4;
 const ORIGINS: u8 = 7;
 pub(crate) const DAY: i64 = 86_400;
-/// What is destroyed waits an hour after a clock was set.
+/// Nothing is destroyed for one hour after its erasure, or after a clock was set.
 const LIMITS: &str = "erase_grace_seconds = 3600\n";
 
-/// The library that lies to a process about the time.
+/// Returns the path of libfaketime, which fakes the time of a process.
 pub(crate) fn library() -> String {
     let found = fs::read_dir("/usr/lib").unwrap().filter_map(Result::ok);
     let found = found.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
     found.expect("libfaketime is installed: `./x setup --test`").to_str().unwrap().to_owned()
 }
 
-/// A clock in a file.
+/// Returns a seat whose clock is read from a file.
 pub(crate) fn seat(file: &Path) -> Seat {
     let launch = [
         "env".to_owned(),
         format!("LD_PRELOAD={}", library()),
         format!("FAKETIME_TIMESTAMP_FILE={}", file.display()),
-        // Read at every look at the time: processes of one machine see its clock jump at once.
+        // The file is read at every call for the time, so that all processes see the clock jump at once.
         "FAKETIME_NO_CACHE=1".to_owned(),
         "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
     ];
@@ -42,19 +42,19 @@ pub(crate) fn seat(file: &Path) -> Seat {
 }
 
 pub(crate) fn set(file: &Path, seconds: i64) {
-    // Whole at once: a process may read it at any time.
+    // The file is replaced atomically, because a process may read it at any time.
     let new = file.with_extension("new");
     fs::write(&new, format!("{seconds:+}\n")).unwrap();
     fs::rename(&new, file).unwrap();
 }
 
-/// Longer than it takes until a silent node counts as down, and all that goes by the clock was done. That nothing
-/// happens is the claim, so there is nothing to wait for but the time in which it would.
+/// Waits 9 s, longer than it takes until a silent node counts as down and every periodic task has run. The claim is
+/// that nothing happens, so there is no condition to wait for.
 async fn while_clocks_count() {
     tokio::time::sleep(Duration::from_secs(9)).await;
 }
 
-/// A cluster with objects, one of which ends in an hour, and repair that has nothing to do.
+/// A cluster with objects, one of which expires in an hour. Repair has nothing to do.
 struct Scene {
     processes: Processes,
     keeper: Arc<Keeper>,
@@ -76,7 +76,7 @@ impl Scene {
         Self { processes, keeper, repaired: 0 }
     }
 
-    /// Nothing was declared down, made again, ended or lost.
+    /// Checks that no node was declared down and that nothing was repaired, expired or lost.
     async fn is_calm(&self) {
         let status = self.keeper.operator.repairs().await.unwrap().status;
         assert_eq!((status.repaired_bytes, status.waiting, status.running, status.dead), (self.repaired, 0, 0, 0));
@@ -84,7 +84,7 @@ impl Scene {
         self.keeper.all_exact().await.unwrap();
     }
 
-    /// A node that really dies is found and its shards are made again, whatever the clocks say.
+    /// Checks that the death of a node is noticed and its shards are rebuilt, whatever the clocks say.
     async fn a_death_is_noticed(&mut self, number: usize) {
         self.processes.kill_node(number).unwrap();
         let name = format!("o{number}");
@@ -107,7 +107,7 @@ fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// A minute and a half: what goes by clocks takes its seconds, after each of four jumps.
+/// Takes 90 s: periodic tasks need some seconds after each of four jumps.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_down_and_nothing_ends_when_all_clocks_jump() {
     let folder = tempfile::tempdir().unwrap();
@@ -125,7 +125,7 @@ async fn nobody_is_down_and_nothing_ends_when_all_clocks_jump() {
     scene.is_calm().await;
 }
 
-/// A minute: the catalog's server has the right time, one origin and the edge have not.
+/// Takes 60 s: the catalog's server has the right time, one origin and the edge have a wrong one.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_wrong_clock_is_its_owners_matter() {
     let folder = tempfile::tempdir().unwrap();
@@ -142,7 +142,7 @@ async fn one_wrong_clock_is_its_owners_matter() {
         }
         while_clocks_count().await;
         scene.is_calm().await;
-        // They also start so, with certificates that others date otherwise.
+        // They also start with the wrong time, although other nodes see another age of the certificates.
         for number in [0, usize::from(ORIGINS)] {
             scene.processes.kill_node(number).unwrap();
             scene.processes.start_node(number).unwrap();

@@ -1,5 +1,5 @@
-//! The demo as a person meets it: the real program with names of every kind, ended by signals, and what it prints
-//! pasted into a shell.
+//! The demo as a user sees it: the real program with file names of every kind, ended by signals, and its printed
+//! commands pasted into a shell.
 
 use std::{
     fs::{self, File},
@@ -20,12 +20,12 @@ use crate::made::{Made, noise};
 
 /// No step of the demo takes longer on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
-/// Answers under way hold up an orderly end for ten seconds (edge/src/edge.rs); what ends before this did not wait for
-/// them.
+/// A graceful shutdown waits up to 10 s for answers in progress (edge/src/edge.rs). A program that ends within this
+/// time did not wait for them.
 const AT_ONCE: Duration = Duration::from_secs(7);
 const READY: &str = "The network stays up";
 
-/// Names that a URL, an attribute or a shell would read as something else.
+/// File names that have special characters of URLs, HTML attributes or shells.
 const NAMES: [&str; 10] = [
     "my film.txt",
     "50%.txt",
@@ -39,7 +39,7 @@ const NAMES: [&str; 10] = [
     "two  spaces ",
 ];
 
-/// The program. Its temporary files lie in a folder of their own, so that what it leaves behind is seen.
+/// The program. It has its own folder for temporary files, so that the test sees what it leaves behind.
 struct Program {
     child: Child,
     lines: Receiver<String>,
@@ -63,7 +63,7 @@ impl Program {
         Self::start(command(&["demo", "--http-port", "0", "--dns-port", "0", file]), folder)
     }
 
-    /// Returns all lines up to the first that has these words.
+    /// Returns all lines up to the first that contains these words.
     fn until(&mut self, words: &str) -> Vec<String> {
         let mut said: Vec<String> = Vec::new();
         while !said.last().is_some_and(|line| line.contains(words)) {
@@ -80,7 +80,7 @@ impl Program {
         assert!(killed.success());
     }
 
-    /// Waits for its end; returns the exit code, and what it said since it was last listened to.
+    /// Waits for its end. Returns the exit code, and what it printed since the last call.
     fn end(&mut self, deadline: Duration) -> (Option<i32>, String) {
         let status = wait_for(deadline, "its end", || self.child.try_wait().unwrap());
         let said: String = self.lines.iter().map(|line| line + "\n").collect();
@@ -92,7 +92,7 @@ impl Program {
         fs::read_to_string(self.errors.path()).unwrap()
     }
 
-    /// What lies in its folder of temporary files.
+    /// Returns what is in its folder of temporary files.
     fn left(&self) -> Vec<PathBuf> {
         fs::read_dir(self.temporary.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
@@ -100,7 +100,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It has ended already when it cannot be killed.
+        // If it cannot be killed, it has already ended.
         let _ = (self.child.kill(), self.child.wait());
     }
 }
@@ -111,7 +111,7 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Looks again and again until there is something.
+/// Polls until there is a result.
 fn wait_for<T>(deadline: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -141,14 +141,14 @@ async fn files_of_every_name_are_read_back_by_curl() {
     made.network.stop().await.unwrap();
 }
 
-/// One run of the whole demo, with as many files as there are names.
+/// One run of the whole demo, with one file for each name.
 #[test]
 fn the_demo_keeps_its_word_for_every_name() {
     let folder = tempfile::tempdir().unwrap();
     for name in NAMES {
         fs::write(folder.path().join(name), name).unwrap();
     }
-    // No film, but long enough for shards and ranges.
+    // This is no real film, but it is long enough to have shards and ranges.
     fs::write(folder.path().join(NAMES[3]), noise(200_000)).unwrap();
     fs::write(folder.path().join("empty.mp4"), "").unwrap();
     fs::create_dir(folder.path().join("site")).unwrap();
@@ -189,7 +189,7 @@ fn what_cannot_be_stored_is_refused_before_the_network_starts() {
     }
     fs::write(path("two\nlines.txt"), "t").unwrap();
     assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
-    // Root reads everything, unless it may not override.
+    // Root can read every file, unless it lacks CAP_DAC_OVERRIDE.
     let is_root = File::open(path("secret.txt")).is_ok();
     for (name, says) in [
         ("none.txt", "none.txt cannot be read: No such file or directory"),
@@ -213,7 +213,7 @@ fn what_cannot_be_stored_is_refused_before_the_network_starts() {
     }
 }
 
-/// The demo starts three times.
+/// Slow, because the demo starts three times.
 #[test]
 fn a_signal_ends_the_demo_and_its_folder_goes() {
     let folder = tempfile::tempdir().unwrap();
@@ -256,7 +256,7 @@ fn a_second_signal_ends_the_demo_at_once() {
     command.env("RUST_LOG", "edge=info");
     let mut demo = Program::start(command, folder.path());
     let said = demo.until(READY);
-    // A viewer who reads no further, for whom the edge waits as it ends.
+    // This viewer stops reading, so the edge waits for it during shutdown.
     let url = said.iter().find_map(|line| line.strip_prefix("  open      http://")).unwrap();
     let (host, path) = url.split_once('/').unwrap();
     let edge = format!("127.0.0.1:{}", host.split_once(':').unwrap().1);
@@ -267,7 +267,7 @@ fn a_second_signal_ends_the_demo_at_once() {
     let told = Instant::now();
     demo.signal("TERM");
     wait_for(AT_ONCE, "the first signal", || demo.errors().contains("edge ends").then_some(()));
-    // A terminal that is closed sends this one twice, which does not cut the end short.
+    // A terminal that closes sends SIGHUP twice; the second must not cut the shutdown short.
     demo.signal("HUP");
     assert_eq!(demo.child.try_wait().unwrap(), None, "the first one waits for the viewer");
     demo.signal("TERM");
@@ -299,13 +299,13 @@ fn the_printed_lines_store_a_file_when_they_are_pasted() {
     let read = out.split_once("\nstored ").and_then(|(_, rest)| rest.split_once('\n')).map(|(_, read)| read);
     assert_eq!((code, read), (Some(0), Some("Hello from a file of my own.\n")), "{lines}\n{out}\n{err}");
 
-    // A file of one's own, at its name.
+    // Stores a user's own file under its name.
     let own = folder.path().join(NAMES[0]);
     fs::write(&own, "mine\n").unwrap();
     let (code, out, err) = paste(&lines.replace("\"$D/hello.txt\"", &format!("'{}'", own.display())));
     assert!(code == Some(0) && out.ends_with("\nmine\n") && out.contains("/my%20film.txt\n"), "{out}\n{err}");
 
-    // It is the owner of what the demo stored.
+    // The owner is the one whose objects the demo stored.
     let (env, list) = (lines.lines().next().unwrap(), beside.display());
     let (code, out, err) = paste(&format!("{env}\n{list} ls"));
     assert!(

@@ -1,5 +1,6 @@
-//! A disk that fails under a running origin, and a machine that has no files left: by strace, which makes calls of the
-//! process fail, and by small file systems of their own. What was acknowledged reads exactly throughout, and all heals.
+//! A disk that fails under a running origin, and a machine that has no file descriptors left. strace makes system calls
+//! of the process fail (fault injection), and small file systems get full. Acknowledged objects read exactly
+//! throughout, and everything heals.
 
 use std::{
     collections::BTreeSet,
@@ -29,7 +30,7 @@ use crate::{
 const SEED: u64 = 6;
 const ORIGINS: u8 = 7;
 
-/// Calls of a process that fail for as long as this lives.
+/// System calls of a process that fail until this is dropped.
 struct Injected {
     strace: Child,
     log: PathBuf,
@@ -50,7 +51,7 @@ impl Injected {
         it
     }
 
-    /// The thread of each call that failed so far.
+    /// Returns the thread of each call that failed so far.
     fn threads(&self) -> Vec<String> {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let failed = log.lines().filter(|line| line.contains("(INJECTED)"));
@@ -60,7 +61,7 @@ impl Injected {
 
 impl Drop for Injected {
     fn drop(&mut self) {
-        // So asked, it lets the process go on.
+        // At SIGINT strace detaches and lets the process continue.
         let _ = Command::new("kill").args(["-INT", &self.strace.id().to_string()]).status();
         let _ = self.strace.wait();
     }
@@ -72,7 +73,7 @@ fn tracer(pid: u32) -> u32 {
     line.and_then(|line| line.trim().parse().ok()).unwrap_or(0)
 }
 
-/// A cluster whose catalog is a server: its reads are not those of an origin's disk, and do not fail with them.
+/// A cluster whose catalog is a database server, so that its reads do not fail with those of an origin's disk.
 struct Scene {
     processes: Processes,
     keeper: Arc<Keeper>,
@@ -106,7 +107,8 @@ impl Scene {
         Injected::new(self.processes.pid(victim).unwrap(), calls, error, log)
     }
 
-    /// Ends the load: no read failed, all is whole again and exact, and every origin runs.
+    /// Ends the load. Checks that no read failed, that all objects are whole again and exact, and that every origin
+    /// runs.
     async fn end(&mut self, load: Load) {
         let tally = load.end().await;
         assert_eq!(count(&tally.failed), 0, "other columns are read: {tally:?}");
@@ -117,7 +119,7 @@ impl Scene {
         }
     }
 
-    /// Room that an origin announces.
+    /// Returns the free bytes that an origin announces.
     async fn free_bytes(&self, origin: usize) -> u64 {
         let config = TwinConfig::read(Path::new(&self.processes.path("state/twin.toml"))).unwrap();
         let operator = twin::Operator::connect(&config).await.unwrap();
@@ -143,7 +145,7 @@ impl Scene {
         until("the end of the process", async || processes.pid(victim).is_err()).await;
         let said = processes.pid(victim).unwrap_err().to_string();
         assert!(said.contains("fsync failed"), "{said}");
-        // Another thread may have been in a call of its own by then.
+        // Another thread may also have been in a system call at that moment.
         let threads = injected.threads();
         let distinct: BTreeSet<_> = threads.iter().collect();
         assert!(!threads.is_empty());
@@ -170,13 +172,13 @@ impl Scene {
         load.more("uploads meanwhile", |tally| &tally.puts, 3).await;
         drop(idle);
         until("files again", async || open() < most - 5).await;
-        // The limit stays: what the node needs by itself is below it.
+        // The limit stays in force: the node itself needs fewer files than it.
         load.more("uploads after it", |tally| &tally.puts, 3).await;
         self.end(load).await;
     }
 }
 
-/// Forty seconds: a server, a cluster, a scrub of eight seconds, handshakes that nobody finishes for ten.
+/// Takes 40 s: a server, a cluster, a scrub of 8 s, and handshakes that stay unfinished for 10 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_syncs_and_files_that_fail_are_made_good_elsewhere() {
     let mut scene = Scene::new("calls", &[]).await;
@@ -188,7 +190,7 @@ async fn reads_syncs_and_files_that_fail_are_made_good_elsewhere() {
 mod needs_root {
     use super::*;
 
-    /// Half a minute: a server and a cluster, and nodes that are told to be without room.
+    /// Takes 30 s: a server and a cluster, and nodes that must be reported as full.
     #[tokio::test(flavor = "multi_thread")]
     #[ignore = "needs root"]
     async fn a_full_and_a_read_only_disk_take_nothing_and_give_all() {
@@ -200,15 +202,15 @@ mod needs_root {
         let _frozen = Mount::new(&frozen, &["-o", "loop", image.to_str().unwrap()]);
         let _full = Mount::small(&full, 48);
         let mut scene = Scene::new("disks", &[frozen.join("o0"), full.join("o1")]).await;
-        // What ext4 does with itself after an error.
+        // After an error ext4 aborts its journal and becomes read-only. This does the same.
         let aborted = Command::new("mount").args(["-o", "remount,abort"]).arg(&frozen).status();
         assert!(aborted.unwrap().success());
         let filler = full.join("filler");
-        // A tmpfs gives its last page before it says no.
+        // A tmpfs gives its last page before it reports that it is full.
         let _ = Command::new("dd").args(["if=/dev/zero", "bs=4k"]).arg(format!("of={}", filler.display())).output();
         until("two nodes without room", async || scene.free_bytes(0).await == 0 && scene.free_bytes(1).await == 0)
             .await;
-        // Two others gone, so that their columns are needed.
+        // With two other origins gone, the columns of these are needed.
         for number in [2, 3] {
             scene.processes.kill_node(number).unwrap();
         }

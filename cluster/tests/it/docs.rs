@@ -15,7 +15,7 @@ use std::{
 use blocks::{Block, Run, blocks};
 use walkdir::WalkDir;
 
-/// The pages whose blocks run, in this order; each goes on in the cluster that those before it left.
+/// The pages whose blocks run, in this order. Each continues in the cluster that the pages before it left.
 const PAGES: [&str; 15] = [
     "docs/quickstart.md",
     "README.md",
@@ -34,7 +34,7 @@ const PAGES: [&str; 15] = [
     "docs/durability.md",
 ];
 
-/// Pages for whoever writes another implementation or asks why: their blocks show bytes and ideas.
+/// Pages for authors of other implementations, or about the reasons. Their blocks show bytes and ideas and do not run.
 const APART: [&str; 2] = ["docs/format.md", "docs/decisions"];
 
 fn root() -> &'static Path {
@@ -45,7 +45,7 @@ fn read(page: &str) -> Vec<Block> {
     blocks(page, &fs::read_to_string(root().join(page)).unwrap()).unwrap_or_else(|fault| panic!("{fault}"))
 }
 
-/// A new page is run too, or it is apart: no command is written down that nobody runs.
+/// Checks that every page either runs or is listed in `APART`, so that no documented command is left untested.
 #[test]
 fn every_page_is_run_and_what_cannot_run_says_why() {
     let here = |path: PathBuf| path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
@@ -78,14 +78,14 @@ mod needs_root {
 
     use super::*;
 
-    /// Begins the line that says which block runs.
+    /// Begins the line that names the block that runs next.
     const MARK: &str = "@@ block ";
-    /// Seconds after which the script is ended: some condition that a page waits for never came.
+    /// Seconds after which the script is killed, because some condition that a page waits for never came.
     const DEADLINE: &str = "300";
     /// Ends files that the script writes.
     const END: &str = "END_OF_A_BLOCK";
 
-    /// It takes more than 10 seconds, because the pages wait for real nodes: starts, restarts, a drain, a restore.
+    /// Takes over 10 s, because the pages wait for real nodes: starts, restarts, a drain, a restore.
     #[test]
     #[ignore = "needs root"]
     fn the_commands_of_the_documents_do_what_they_say() {
@@ -93,7 +93,8 @@ mod needs_root {
         let folder = clone();
         let script = folder.path().join("script");
         fs::write(&script, script_of(&all)).unwrap();
-        // `pkill` of a document reaches the processes of this run alone, and all of them end with the shell.
+        // In its own PID namespace a page's `pkill` reaches only the processes of this run, and all of them end with
+        // the shell.
         let space = ["--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"];
         let prepare = "ip link set lo up && mount -t tmpfs tmpfs \"$HOME\" && exec timeout \"$1\" bash \"$0\"";
         let output = Command::new("unshare")
@@ -121,7 +122,7 @@ mod needs_root {
         }
     }
 
-    /// A folder that looks like a clone after `./x demo`, beside an empty home folder.
+    /// Makes a folder that looks like a clone after `./x demo`, beside an empty home folder.
     fn clone() -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         let clone = folder.path().join("clone");
@@ -135,7 +136,7 @@ mod needs_root {
         folder
     }
 
-    /// Writes one script of all blocks that run. The first command that fails ends it.
+    /// Returns one script of all blocks that run. The first command that fails ends it.
     fn script_of(blocks: &[Block]) -> String {
         let mut script = "exec 2>&1\nset -e\n".to_owned();
         for Block { at, text, run, .. } in blocks {
@@ -153,7 +154,7 @@ mod needs_root {
         script
     }
 
-    /// Takes apart what the script printed, by the block that printed it.
+    /// Splits the output of the script by the block that printed it.
     fn by_block(said: &str) -> HashMap<&str, &str> {
         said.split(MARK).filter_map(|part| part.split_once('\n')).collect()
     }

@@ -1,4 +1,4 @@
-//! Origins that are gone or come back, at any edge, cold: exact bytes or an error.
+//! Origins that fail or come back: every edge with a cold cache gives exact bytes or an error.
 
 use crate::made::{Made, noise};
 
@@ -16,12 +16,12 @@ async fn any_two_of_six_origins_may_be_down_and_a_third_is_an_error() {
     assert!(answer.status == 206 && body == bytes[1_000_000..2_000_000], "{}", answer.header);
 
     made.network.kill(2).await.unwrap();
-    // A block that lies on an origin which is up may begin the answer; then it is cut, and never passes for the whole.
+    // A block on an origin that is up may begin the answer. Then the answer is cut off, and never passes for complete.
     let (answer, body) = made.get(2, &stored, "", &[]).await;
     let says_all = answer.field("content-length") == Some("2700000");
     let is_cut = says_all && !answer.ended_well && body.len() < bytes.len() && bytes.starts_with(&body);
     assert!(answer.status >= 500 || is_cut, "three of six are down: {} bytes, {}", body.len(), answer.header);
-    // What an edge holds it goes on serving.
+    // An edge continues to serve what it holds in its cache.
     let (answer, body) = made.get(0, &stored, "", &[]).await;
     assert!(answer.status == 200 && body == bytes);
 

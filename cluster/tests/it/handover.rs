@@ -1,5 +1,5 @@
-//! An edge's process makes way for another, for a new configuration or a new program, under the load of h2load and
-//! before a service manager.
+//! Graceful restart: an edge's process makes way for a successor with a new configuration or a new program, under the
+//! load of h2load and with a service manager.
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ const EDGE: usize = 6;
 
 const CONTENT: &[u8] = &[7; 20_000];
 
-/// The edge's processes, the first and those that came after it.
+/// The edge's processes: the first one and its successors.
 struct Line {
     processes: Processes,
     manager: UnixDatagram,
@@ -53,7 +53,7 @@ impl Line {
         it
     }
 
-    /// Returns the next thing that the service manager is told.
+    /// Returns the next notification to the service manager.
     fn told(&self) -> String {
         let mut word = [0; 512];
         let length = self.manager.recv(&mut word).unwrap();
@@ -72,12 +72,12 @@ impl Line {
         }
     }
 
-    /// Tells the edge to make way.
+    /// Sends SIGHUP to the edge, so that it makes way for a successor.
     fn hang_up(&self) {
         assert!(Command::new("kill").args(["-HUP", &self.now.to_string()]).status().unwrap().success());
     }
 
-    /// Has the edge make way, and waits until it has ended.
+    /// Makes the edge start a successor, and waits until the edge has ended.
     async fn succeed(&mut self) {
         self.hang_up();
         let told = self.told();
@@ -101,12 +101,13 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        // The first is the harness's own child; those after it are nobody's.
+        // The first process is a child of the test; its successors are not, so they are killed here.
         let _ = Command::new("kill").args(["-KILL", &self.now.to_string()]).stderr(Stdio::null()).status();
     }
 }
 
-/// A load over HTTP/2. h2load would count as failed the streams that it had queued when GOAWAY came, and so never sent.
+/// A load over HTTP/2. h2load cannot be used, because it counts streams as failed that it had queued, and so never
+/// sent, when GOAWAY came.
 struct Streams {
     is_over: Arc<AtomicBool>,
     exact: Arc<AtomicU64>,
@@ -114,7 +115,7 @@ struct Streams {
 }
 
 impl Streams {
-    /// Returns eight viewers with one connection, each asking without end.
+    /// Starts eight viewers, each of which sends one request after the other until the end.
     fn start(edge: SocketAddr, stored: &StoredFile) -> Self {
         let url: Url = stored.url.parse().unwrap();
         let client = Client::builder().http2_prior_knowledge().resolve(url.host_str().unwrap(), edge).build().unwrap();
@@ -134,19 +135,19 @@ impl Streams {
         Self { is_over, exact, viewers }
     }
 
-    /// Returns how many requests had an exact answer so far.
+    /// Returns how many requests got an exact answer so far.
     fn exact(&self) -> u64 {
         self.exact.load(Ordering::Relaxed)
     }
 
-    /// Ends the load; no request was without its answer.
+    /// Ends the load. Panics when a request got no answer.
     async fn end(self) {
         self.is_over.store(true, Ordering::Relaxed);
         self.viewers.join_all().await;
     }
 }
 
-/// Whether a process is gone, or waits only for its parent to look.
+/// Returns whether a process is gone or a zombie, which only waits for its parent.
 fn has_ended(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with('Z'))
@@ -198,7 +199,7 @@ async fn a_successor_that_does_not_start_leaves_everything_as_it_is() {
     line.processes.change_config(EDGE, "zone = \"..\"", "zone = \"localhost\"").unwrap();
     line.succeed().await;
     assert!(line.cache_status(&stored).await.starts_with("\"e0\"; "));
-    // It ends as any edge does, and the next one needs nobody before it.
+    // The successor can be stopped like any edge, and the next one starts without a predecessor.
     assert!(Command::new("kill").args(["-TERM", &line.now.to_string()]).status().unwrap().success());
     until("it ends", async || has_ended(line.now)).await;
     line.processes.start_node(EDGE).unwrap();

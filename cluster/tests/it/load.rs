@@ -1,5 +1,4 @@
-//! Load on a cluster of processes for as long as a test does harm: writers and a reader in the background, and what
-//! came of it.
+//! Load on a cluster of processes while a test does harm: writers and a reader in the background, and their results.
 
 use std::{
     sync::{
@@ -18,13 +17,13 @@ use tokio::task::JoinSet;
 
 /// No test waits longer for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
-/// No upload and no read takes longer, whatever is broken: what cannot be done says so.
+/// No upload and no read takes longer, whatever is broken: what cannot be done must fail within this time.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
-/// Quick clocks: a node is down after five seconds, everything is looked at every second or two.
+/// Short intervals: a node is down after 5 s of silence, and periodic tasks run every second or two.
 pub(crate) const QUICK: &str = "announce_seconds = 1\ndown_seconds = 5\nscan_seconds = 2\nscrub_seconds = 8\nsweep_seconds = 2\n\
                                 repairs_max = 2\nrepair_bytes_per_second = 0\nupload_idle_seconds = 20\n";
 
-/// What came of the load.
+/// The results of the load.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) puts: AtomicU64,
@@ -35,19 +34,19 @@ pub(crate) struct Tally {
     pub(crate) slowest_ms: AtomicU64,
 }
 
-/// Writers and a reader; they end when it is dropped.
+/// Writers and a reader. They end when this is dropped.
 pub(crate) struct Load {
     pub(crate) tally: Arc<Tally>,
     ends: Arc<AtomicBool>,
     tasks: JoinSet<()>,
 }
 
-/// Starts processes, off the reactor.
+/// Starts processes on a blocking thread.
 pub(crate) async fn start(options: ProcessOptions) -> Processes {
     tokio::task::spawn_blocking(move || Processes::start(&options)).await.unwrap().unwrap()
 }
 
-/// Stores so many objects from small to a few stripes, one after the other.
+/// Stores `count` objects, from small ones to some of a few stripes, one after the other.
 pub(crate) async fn store(keeper: &Keeper, rng: &mut Rng, count: usize) {
     for number in 0..count {
         let length = if number % 2 == 0 { rng.usize(1 << 10..200 << 10) } else { rng.usize(1 << 20..3 << 20) };
@@ -64,7 +63,7 @@ pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// The load's numbers, read at once.
+/// Reads one counter of the load.
 pub(crate) fn count(number: &AtomicU64) -> u64 {
     number.load(Ordering::Relaxed)
 }
@@ -105,13 +104,13 @@ impl Load {
         load
     }
 
-    /// Waits until so many more are counted.
+    /// Waits until a counter has grown by `more`.
     pub(crate) async fn more(&self, what: &str, number: impl Fn(&Tally) -> &AtomicU64, more: u64) {
         let before = count(number(&self.tally));
         until(what, async || count(number(&self.tally)) >= before + more).await;
     }
 
-    /// Ends the load; every read was exact, and nothing hung.
+    /// Ends the load. Panics when a read was not exact or something hung.
     pub(crate) async fn end(mut self) -> Arc<Tally> {
         self.ends.store(true, Ordering::Relaxed);
         while let Some(ended) = self.tasks.join_next().await {

@@ -1,5 +1,5 @@
-//! Logs at their loudest: with every program at `trace`, no log holds a label, a key, a token, a passphrase or a
-//! viewer's address, whatever is asked, by whom, and however it goes wrong.
+//! Logs at level `trace`: no log of any program holds a label, a key, a token, a passphrase or a viewer's address,
+//! whoever asks for what, and whatever fails.
 
 use std::{
     fs::{self, Permissions},
@@ -18,9 +18,9 @@ use crate::load::{start, until};
 
 const EDGE: usize = 6;
 const TRACE: &str = "EVERNEAR_LOG=trace";
-/// Where viewers come from: of their addresses only the network may be logged.
+/// Addresses of viewers. Only their network may be logged.
 const VIEWERS: [&str; 2] = ["127.20.30.41", "127.20.30.42"];
-/// The host's part of a client subnet.
+/// A full address in an EDNS client subnet.
 const SUBNET: &str = "198.51.100.77";
 const ZONE_SECRET: &str = "5ec2e7d1a40b9c3f5ec2e7d1a40b9c3f5ec2e7d1a40b9c3f5ec2e7d1a40b9c3f";
 
@@ -61,7 +61,7 @@ impl Loud {
         Self { processes, said: Vec::new(), https }
     }
 
-    /// Runs the owner's program; what it says beside its answer is kept.
+    /// Runs the owner's program and keeps its standard error.
     fn run(&mut self, words: &[&str]) -> Output {
         let command = self.processes.command(self.processes.program(), words).env("EVERNEAR_LOG", "trace").output();
         let output = command.unwrap();
@@ -75,7 +75,7 @@ impl Loud {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Asks the edge as a viewer of an address of its own; returns the status, zero where there is none.
+    /// Asks the edge from a viewer's address. Returns the status, or zero when there is none.
     async fn ask(&self, url: &str, more: &[&str]) -> u16 {
         let body = PathBuf::from(self.processes.path("body"));
         let all = [&["--interface", VIEWERS[0], "-k"], more].concat();
@@ -90,7 +90,7 @@ impl Loud {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
 
-    /// All logs of all programs.
+    /// Returns all logs of all programs.
     fn logs(&self) -> Vec<(String, Vec<u8>)> {
         let nodes = (0..6).map(|number| format!("o{number}")).chain(["e0".to_owned()]);
         let read = |name: String| (name.clone(), fs::read(self.processes.path(&format!("{name}.log"))).unwrap());
@@ -98,7 +98,7 @@ impl Loud {
     }
 }
 
-/// What must stand in no log: a name for it, and its text.
+/// Texts that must not be in any log, each with a name.
 #[derive(Default)]
 struct Secrets(Vec<(String, String)>);
 
@@ -108,7 +108,7 @@ impl Secrets {
         self.0.push((name.to_owned(), text.to_owned()));
     }
 
-    /// A label, its halves, and the capability in it as programs write bytes.
+    /// Adds a label, its halves, and its capability in the usual encodings of bytes.
     fn label(&mut self, name: &str, label: &str) {
         for (part, text) in [("label", label), ("half a label", &label[..30]), ("half a label", &label[30..])] {
             self.add(&format!("{name}: {part}"), text);
@@ -124,7 +124,7 @@ impl Secrets {
         self.add(&format!("{name}: numbers"), format!("{:?}", &bytes[..8]).trim_matches(['[', ']']));
     }
 
-    /// The key of a PEM file, line by line.
+    /// Adds the key of a PEM file, line by line.
     fn pem(&mut self, processes: &Processes, name: &str) {
         let text = fs::read_to_string(processes.path(name)).unwrap();
         let lines = text.lines().filter(|line| !line.starts_with("-----") && line.len() >= 16);
@@ -142,7 +142,7 @@ impl Secrets {
     }
 }
 
-/// Half a minute: eight processes write all that they can say.
+/// Takes 30 s: eight processes log at level `trace`.
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_at_trace_tell_no_secret() {
     let mut loud = Loud::start().await;
@@ -210,11 +210,11 @@ async fn logs_at_trace_tell_no_secret() {
     assert_eq!(loud.ask(&secure(&link), &["--http2"]).await, 200);
     assert_eq!(loud.ask(&format!("{link}x"), &[]).await, 403);
     assert_eq!(loud.ask(&stored[2].1, &[]).await, 403);
-    // A label misspelt by one letter is nearly a label.
+    // A label with one wrong letter still reveals nearly the whole label.
     let misspelt = stored[0].1.replacen(&stored[0].0[..1], if stored[0].0.starts_with('a') { "b" } else { "a" }, 1);
     loud.ask(&misspelt, &[]).await;
 
-    // Nodes fail under a read, and the owner's commands meet that.
+    // Nodes fail during a read, and while the owner's commands run.
     for number in [0, 1, 2] {
         loud.processes.kill_node(number).unwrap();
     }
@@ -240,7 +240,7 @@ async fn logs_at_trace_tell_no_secret() {
         loud.run(&words);
     }
     until("the erasure", async || loud.ask(&link, &[]).await == 410).await;
-    // Lines of a node wait a moment for others.
+    // A node buffers its log lines for a moment (100 ms).
     let access = |loud: &Loud| String::from_utf8_lossy(&loud.logs()[EDGE].1).contains("status=410");
     until("the edge's last lines", async || access(&loud)).await;
 
@@ -252,7 +252,7 @@ async fn logs_at_trace_tell_no_secret() {
         bytes += log.len();
     }
     println!("{bytes} bytes of logs hold none of {} texts", secrets.0.len());
-    // The search finds what is there: what may be logged.
+    // The control: the search finds a text that may be logged.
     let network = "127.20.30.0";
     let mut known = Secrets::default();
     known.add("network of a viewer", network);

@@ -15,7 +15,7 @@ pub(crate) struct Made {
     pub(crate) folder: TempDir,
 }
 
-/// Bytes that do not compress and are the same on every run.
+/// Returns bytes that do not compress and are the same on every run.
 pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().update(b"cluster").finalize_xof().fill(&mut bytes);
@@ -52,7 +52,7 @@ impl Made {
         (answer, std::fs::read(&body).unwrap_or_default())
     }
 
-    /// Reads until the status is `status`, for ten seconds at most.
+    /// Reads until the answer has this status, for 10 s at most.
     pub(crate) async fn until(&self, edge: usize, stored: &Stored, status: u16, more: &[&str]) -> Duration {
         let start = Instant::now();
         loop {

@@ -1,5 +1,5 @@
-//! The whole road in one process: owner, origins, edges, real sockets, judged by curl, dig, Chromium and ffprobe. And
-//! the same as many processes, while the machine under them fails.
+//! End to end in one process: owner, origins, edges and real sockets, judged by curl, dig, Chromium and ffprobe. And
+//! the same with many processes, while the machine under them fails.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests of machines tell what they saw")]
 

@@ -1,5 +1,4 @@
-//! The operator's commands on a cluster that has something to tell: health of objects, nodes, and repairs that cannot
-//! be done.
+//! The operator's commands on a damaged cluster: health of objects, nodes, and repairs that cannot be done.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -29,7 +28,7 @@ impl Scene {
         Self::of(start(ProcessOptions { limits: QUICK.to_owned(), ..ProcessOptions::default() }).await).await
     }
 
-    /// Six origins, and a seventh that does not run and that nobody has heard of.
+    /// Starts six origins. A seventh does not run yet, and no node knows it.
     async fn with_spare() -> Self {
         let origins = ORIGINS + 1;
         let mut processes =
@@ -59,13 +58,13 @@ impl Scene {
         serde_json::from_str(&self.processes.evernear(&[words, &["--json"]].concat()).unwrap()).unwrap()
     }
 
-    /// What a command says that fails, and its exit code.
+    /// Returns the exit code and the standard error of a command that fails.
     fn refused(&self, words: &[&str]) -> (i32, String) {
         let output = self.processes.command(self.processes.program(), words).output().unwrap();
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     }
 
-    /// Has the pauses between attempts be over, as they are in time.
+    /// Ends the back-off pauses between repair attempts at once.
     async fn hurry(&self) {
         change_catalog(&self.processes, "UPDATE repairs SET not_before_ms = 0 WHERE holder IS NULL").await;
     }
@@ -115,14 +114,14 @@ async fn the_health_of_objects_and_nodes_is_as_it_is() {
     let text = scene.processes.evernear(&["node", "ls"]).unwrap();
     assert!(text.lines().count() == 8 && text.lines().skip(1).all(|line| line.contains("active")), "{text}");
 
-    // Nobody has it; it is no name; nothing is said twice.
+    // No origin has the first object, and the second is not a name. The errors repeat nothing.
     let nobodys = format!("{:064x}", 7);
     let (code, said) = scene.refused(&["object", "health", &nobodys]);
     assert!(code == 3 && said.contains("locator"), "{code} {said}");
     let (code, said) = scene.refused(&["object", "health", "no-label"]);
     assert!(code == 1 && said.contains("neither a label nor a locator"), "{code} {said}");
 
-    // Three of six shards are gone with their nodes, then all nodes.
+    // First three of six shards are lost with their nodes, then all nodes.
     for number in [0, 1, 2] {
         scene.processes.kill_node(number).unwrap();
     }
@@ -158,7 +157,7 @@ async fn a_repair_that_cannot_be_done_is_given_up_said_so_and_tried_again_when_t
     assert_eq!((&idle["waiting"], &idle["dead"], &idle["given_up"]), (&0.into(), &0.into(), &Value::Array(vec![])));
     assert_eq!(scene.ask(&["repair", "retry"])["objects"], 0);
 
-    // All nodes are one operator's, so this cannot be kept.
+    // All nodes belong to one operator, so this cap cannot be satisfied.
     scene.ask(&["renew", &film, "--at-most", "operator=5"]);
     let health = scene.ask(&["object", "health", &film]);
     assert_eq!((&health["repair"], &health["margin"]), (&"place".into(), &2.into()));
@@ -173,13 +172,13 @@ async fn a_repair_that_cannot_be_done_is_given_up_said_so_and_tried_again_when_t
     assert_eq!(scene.ask(&["repair", "retry"])["objects"], 1);
     scene.until_given_up().await;
     assert_eq!(scene.ask(&["repair", "status"])["given_up"][0]["attempts"], 8, "as often as the first time");
-    // Once the owner wants what can be, there is nothing to repair, and nothing is given up any more.
+    // Once the owner asks for something possible, nothing is left to repair, and no repair is given up any more.
     scene.ask(&["renew", &film, "--at-most", "operator=6"]);
     until("nothing is given up", async || scene.ask(&["repair", "status"])["dead"] == 0).await;
     assert_eq!(scene.ask(&["object", "health", &film])["repair"], Value::Null);
 }
 
-/// What was given up for lack of something else does not keep an object from being repaired that loses shards.
+/// A repair that was given up for another reason does not keep an object that loses shards from being repaired.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_given_up_is_repaired_when_it_gets_worse() {
     let mut scene = Scene::new().await;
@@ -196,8 +195,8 @@ async fn what_was_given_up_is_repaired_when_it_gets_worse() {
     .await;
 }
 
-/// Six origins, two of which go for good: repair waits for a seventh, also when it had given up before that came, and
-/// does with it what one node can.
+/// Two of six origins are lost for ever. Repair waits for a seventh, even if it had given up before that came, and then
+/// repairs as much as one node can hold.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_new_takes_what_was_given_up() {
     let mut scene = Scene::with_spare().await;

@@ -1,5 +1,5 @@
-//! Pages that an owner opened up (policy `pages`) in Chromium: their scripts run, each object is a world of its own,
-//! and HTTP/3 brings them.
+//! Pages whose scripts an owner allows (policy `pages`) in Chromium: their scripts run, each object is its own web
+//! origin, and they arrive over HTTP/3.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -18,7 +18,8 @@ use crate::{
     made::Made,
 };
 
-/// Two pages go round: `a` leaves something of every kind, `b` looks for it, `a` looks again, and the end is told.
+/// Two pages in turn: `a` stores something of every kind of browser storage, `b` looks for it, `a` looks again, and the
+/// end page gets the result.
 const PAGE: &str = r#"<!doctype html><title>ROLE</title><script>
 const role = "ROLE";
 const state = JSON.parse(decodeURIComponent(location.hash.slice(1)));
@@ -70,7 +71,7 @@ async fn a_page_sees_nothing_of_what_another_left() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to_end = format!("http://{}/", listener.local_addr().unwrap());
     let state = json!({ "to_a": to_a, "to_b": to_b, "to_end": to_end }).to_string();
-    // All of it encoded, as encodeURIComponent would.
+    // Every byte is percent-encoded, as encodeURIComponent would.
     let encoded: String = state.bytes().map(|byte| format!("%{byte:02X}")).collect();
 
     let profile = made.folder.path().join("browser");
@@ -123,7 +124,7 @@ async fn chromium_reads_a_page_over_http_3_and_curl_trusts_the_certificate_of_th
     let host = format!("{}.cdn.localhost", stored.authority.split('.').next().unwrap());
     let url = format!("https://{host}:{port}/page.html");
 
-    // Who checks the name is content with the certificate, and only who trusts it.
+    // A client that trusts the certificate accepts it for this name; a client that does not trust it refuses.
     let (at, body) = (processes.address(EDGE), PathBuf::from(processes.path("body")));
     let answer = curl(at, &url, &body, &["--cacert", &certificate]).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.header);
@@ -132,7 +133,7 @@ async fn chromium_reads_a_page_over_http_3_and_curl_trusts_the_certificate_of_th
 
     let read = async |more: &[&str]| {
         let pin = format!("--ignore-certificate-errors-spki-list={pin}");
-        // A profile for each: the next navigation would be answered from the browser's own cache.
+        // Each navigation has its own profile, or it would be answered from the browser's own cache.
         let profile = tempfile::tempdir().unwrap();
         dom(at, profile.path(), &[&[pin.as_str()], more].concat(), &url).await
     };

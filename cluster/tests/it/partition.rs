@@ -1,5 +1,5 @@
-//! A network that falls apart: origins in five zones and edges, each alone in a network namespace, while rules drop
-//! what one says to another.
+//! Network partitions: origins in five zones, and edges, each in its own network namespace, while firewall rules drop
+//! packets between them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,19 +25,19 @@ use crate::{
 
 const SEED: u64 = 3;
 const ZONES: u8 = 5;
-/// Two columns of eight are in each zone.
+/// Each of the five zones holds at most two of the eight columns.
 const PROFILE: &str = "4+4";
 const DATA: usize = 4;
-/// No edge takes longer to say that it cannot: an open and a fill, each with its own deadline, and a busy machine.
+/// How long an edge may take to report a failure: an open and a fill, each with its own deadline, on a busy machine.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
-/// Above the time that all cuts take, so that what an edge can reach is known; healing is not what is slow here.
+/// `down_seconds` is above the time that all cuts take, so that repair does not change what an edge can reach.
 const LIMITS: &str = "announce_seconds = 1\ndown_seconds = 90\nscan_seconds = 2\nsweep_seconds = 5\nrepairs_max = 1\n\
                       repair_bytes_per_second = 0\nupload_idle_seconds = 20\n";
 
-/// Who hears nothing of whom.
+/// Pairs of nodes of which the first receives nothing from the second.
 type Deaf = BTreeSet<(u8, u8)>;
 
-/// Cuts nodes from each other both ways.
+/// Cuts nodes off from each other in both directions.
 fn apart(some: impl Iterator<Item = u8> + Clone, others: &(impl Iterator<Item = u8> + Clone)) -> Deaf {
     some.flat_map(|one| others.clone().flat_map(move |other| [(one, other), (other, one)])).collect()
 }
@@ -51,8 +51,8 @@ struct Scene {
 }
 
 impl Scene {
-    /// Reads objects through all edges at once and judges each answer by what the edge can reach; returns how many were
-    /// exact and how many said that they cannot.
+    /// Reads objects through all edges at once and checks each answer against what the edge can reach. Returns how many
+    /// answers were exact and how many were errors.
     async fn read(&self, what: &str, deaf: &Deaf, objects: &[Kept]) -> (usize, usize) {
         let healths = self.healths().await;
         let start = Instant::now();
@@ -84,7 +84,7 @@ impl Scene {
             let page = String::from_utf8_lossy(&got[..got.len().min(1000)]);
             assert!(is_exact, "{what}: {reaches} columns are within reach: {}{page}", answer.header);
         } else if !is_exact {
-            // Broken off, or an error before the first byte.
+            // A wrong body is allowed only if the answer was cut off or is an error.
             assert!(answer.status != 200 || !answer.ended_well, "{what}: wrong bytes: {}", answer.header);
         }
         is_exact
@@ -97,7 +97,8 @@ impl Scene {
     }
 }
 
-/// The columns that a node can read: those on nodes with whom it talks both ways, and those that have no bytes.
+/// Returns how many columns a node can read: those on nodes that it reaches in both directions, and those without
+/// bytes.
 fn columns_within_reach(health: &ObjectHealth, node: u8, deaf: &Deaf) -> usize {
     let number = |name: &NodeName| name.as_str()[1..].parse::<u8>().unwrap();
     let talks = |other: u8| !deaf.contains(&(node, other)) && !deaf.contains(&(other, node));
@@ -106,7 +107,7 @@ fn columns_within_reach(health: &ObjectHealth, node: u8, deaf: &Deaf) -> usize {
 }
 
 mod needs_root {
-    /// A minute: cut connections are found by their deadlines.
+    /// Takes 60 s: cut connections are noticed only by their deadlines.
     #[tokio::test(flavor = "multi_thread")]
     #[ignore = "needs root"]
     async fn edges_read_all_they_can_reach_and_say_so_when_they_cannot() {
@@ -147,7 +148,7 @@ async fn fall_apart(zone_origins: u8, edges: u8) {
     }
     scene.keeper.until_whole(DEADLINE).await.unwrap();
     let kept = scene.keeper.kept();
-    // Each edge sees an object for the first time in the cut that it is for: its cache knows nothing of it.
+    // Each cut has its own objects, so that no edge has them in its cache.
     let mut fresh = kept.chunks(3);
     let mut next = || fresh.next().unwrap();
     let (zone, others, edges) = (0..zone_origins, zone_origins..origins + edges, origins..origins + edges);
@@ -162,14 +163,14 @@ async fn fall_apart(zone_origins: u8, edges: u8) {
     assert_eq!(scene.read("one zone has no catalog", &away, next()).await.1, 0);
     let cut = apart(zone, &others.chain([BRIDGE]));
     assert_eq!(scene.read("one zone is apart", &cut, next()).await.1, 0);
-    // The owner's side goes on; what it could not place there is missing until the zone is back.
+    // Uploads continue on the owner's side. The shards for the lost zone are missing until it is back.
     for _ in 0..2 {
         scene.keeper.put(&mut rng, 1_700_000).await.unwrap();
     }
 
     scene.wires.cut(&Deaf::new());
     let healed = Instant::now();
-    // One column of eight that could not be placed is not missed yet: repair is lazy.
+    // Repair is lazy: one missing column of eight does not start it.
     until("all redundancy", async || {
         let healths = scene.keeper.healths().await.unwrap_or_default();
         let is_safe = |health: &ObjectHealth| health.repair.is_none() && health.margin >= 3;

@@ -1,6 +1,6 @@
-//! A long film with its index at the end, as cameras write it, through an edge of its own process: downloaders with
-//! many connections, and players that jump to the end and back. What the edge pulls from origins stays near what was
-//! asked for.
+//! A long film with its index at the end, as cameras write it, through an edge in its own process: download managers
+//! with many connections, and players that jump to the end and back. Read amplification stays low: the edge pulls
+//! hardly more from origins than was asked for.
 //!
 //! `EVERNEAR_FILM_MIB=1024 cargo test -p cluster players` takes a film of that many MiB in place of 96.
 
@@ -19,7 +19,7 @@ const EDGE: usize = 6;
 const MIB: u64 = 1 << 20;
 /// Bytes pulled from origins for each byte asked for.
 const PULLED_MAX: f64 = 1.2;
-/// What an edge reads ahead of one viewer.
+/// How many bytes an edge reads ahead for one viewer.
 const AHEAD_BYTES: u64 = 8 * MIB;
 
 struct Scene {
@@ -44,19 +44,20 @@ impl Scene {
         Self { processes, film, stored, bytes, admin }
     }
 
-    /// Starts the edge anew, with nothing in its memory.
+    /// Restarts the edge, with an empty cache.
     fn forget(&mut self) {
         self.processes.kill_node(EDGE).unwrap();
         self.processes.start_node(EDGE).unwrap();
     }
 
-    /// The address of the film as programs take it that resolve no name below localhost: the name goes into the header.
+    /// Returns the film's URL by IP address and its Host header, for programs that do not resolve names below
+    /// localhost.
     fn address(&self) -> (String, String) {
         let (_, path) = self.stored.url.split_once(&self.stored.authority).unwrap();
         (format!("http://{}{path}", self.processes.address(EDGE)), format!("Host: {}", self.stored.authority))
     }
 
-    /// Bytes that the edge has pulled from origins, and sent, since it started.
+    /// Returns the bytes that the edge has pulled from origins, and sent, since it started.
     async fn pulled_and_sent(&self) -> (u64, u64) {
         let text = reqwest::get(format!("http://{}/metrics", self.admin)).await.unwrap().text().await.unwrap();
         let counter = |name: &str| {
@@ -66,7 +67,7 @@ impl Scene {
         (counter("evernear_edge_fill_bytes_total"), counter("evernear_edge_http_body_bytes_total"))
     }
 
-    /// Has a program fetch the film from a cold edge, and judges what came.
+    /// Lets a program fetch the film from a cold edge, and checks the result.
     async fn fetch(&mut self, program: &str, arguments: &[&str]) {
         self.forget();
         let (url, host) = self.address();
@@ -81,8 +82,8 @@ impl Scene {
         assert!(pulled as f64 <= self.bytes as f64 * PULLED_MAX, "{program}: {pulled} bytes pulled");
     }
 
-    /// Has a program play parts of the film from a cold edge. It asks for all from where it jumps to and leaves when it
-    /// has enough, so each jump may cost what is read ahead beside what was sent.
+    /// Lets a program play parts of the film from a cold edge. After each jump it asks for the whole rest and
+    /// disconnects when it has enough. So each jump may cost the read-ahead in addition to what was sent.
     async fn play(&mut self, program: &str, jumps: u64, arguments: &[&str]) {
         self.forget();
         let (url, host) = self.address();
@@ -96,7 +97,7 @@ impl Scene {
     }
 }
 
-/// Makes a film of so many MiB with its index at the end, of one scene again and again.
+/// Makes a film of `mib` MiB with its index at the end, by repeating one scene.
 fn shoot(scene: &str, film: &str, mib: u64) {
     let picture = ["-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=25:duration=8,noise=alls=3:allf=t"];
     let sound = ["-f", "lavfi", "-i", "sine=frequency=440:duration=8"];
@@ -113,7 +114,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
     Command::new("cmp").args([one, other]).status().unwrap().success()
 }
 
-/// Runs a program to its good end and returns what it said.
+/// Runs a program, which must succeed, and returns its output.
 fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}; `./x setup` installs it"));

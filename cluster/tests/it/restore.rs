@@ -1,5 +1,5 @@
-//! The restore of docs/operate/backup.md, by the commands that it names: the catalog is lost, an older copy takes its
-//! place, the disks say what that does not know, and edges that knew better forget what they knew.
+//! The restore of docs/operate/backup.md, with its own commands: the catalog is lost, an older backup replaces it, the
+//! disks supply what the backup lacks, and edges that have seen newer state forget it.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ use crate::load::{QUICK, start, until};
 
 const SEED: u64 = 6;
 const ORIGINS: usize = 6;
-/// What an edge says when it forgets.
+/// What an edge logs when it forgets everything.
 const FORGETS: &str = "change feed begins anew";
 
 struct Drill {
@@ -39,7 +39,7 @@ impl Drill {
         Self { processes, keeper }
     }
 
-    /// Reads an object at an edge: the status, whether the bytes are exact, and what the cache said.
+    /// Reads an object at an edge. Returns the status, whether the bytes are exact, and the cache status.
     async fn read(&self, edge: usize, kept: &Kept) -> (u16, bool, String) {
         let body = PathBuf::from(self.processes.path("body"));
         let url = format!("http://{}.localhost:{}/", kept.label, self.processes.http.port());
@@ -88,7 +88,7 @@ impl Drill {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Ends all origins as a power cut would, and loses their catalog.
+    /// Kills all origins, like a power cut, and deletes their catalog.
     fn lose_catalog(&mut self) {
         (0..ORIGINS).for_each(|number| self.processes.kill_node(number).unwrap());
         for end in ["", "-wal", "-shm"] {
@@ -111,13 +111,13 @@ impl Drill {
         }
     }
 
-    /// How often an edge has forgotten everything.
+    /// Returns how often an edge has forgotten everything.
     fn forgot(&self, edge: usize) -> usize {
         fs::read_to_string(self.processes.path(&format!("e{edge}.log"))).unwrap().matches(FORGETS).count()
     }
 }
 
-/// Half a minute: a cluster of eight processes is started twice, and erasures wait for their grace.
+/// Takes 30 s: a cluster of eight processes is started twice, and erasures wait for their grace period.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_restore_all_that_was_stored_is_served_and_nothing_that_was_erased() {
     let mut drill = Drill::new().await;
@@ -135,7 +135,7 @@ async fn after_a_restore_all_that_was_stored_is_served_and_nothing_that_was_eras
         drill.remove(object).await;
         drill.until_refused(object, 410).await;
     }
-    // Edges see numbers of this policy that the copy does not know.
+    // Edges see versions of this policy that the backup does not have.
     drill.publish("receive-allow = [\"KP\"]").await;
     let seen = drill.publish("receive-allow = [\"KP\", \"JP\"]").await;
     drill.until_refused(&governed, 451).await;
@@ -158,8 +158,8 @@ async fn after_a_restore_all_that_was_stored_is_served_and_nothing_that_was_eras
     }
     drill.until_refused(&governed, 451).await;
 
-    // Owners publish their policies again, and edges follow, whatever numbers they have seen: three versions within one
-    // second put them before the clock, so that goes by first.
+    // Owners publish their policies again, and edges follow, whatever versions they have seen. Three versions within
+    // one second put the version ahead of the clock, so the test first waits until the clock is ahead again.
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     until("the clock is past what was seen", async || now() > seen).await;
     let again = drill.publish("receive-deny = [\"KP\"]").await;
@@ -167,7 +167,7 @@ async fn after_a_restore_all_that_was_stored_is_served_and_nothing_that_was_eras
     for edge in [0, 1] {
         until("the policy published again", async || drill.read(edge, &governed).await.0 == 200).await;
     }
-    // The feed goes on: what is stored and erased from here on reaches edges, also one that starts now.
+    // The change feed continues: what is stored and erased from now on reaches edges, including one that starts now.
     let new = put(&drill, 400_000).await;
     drill.processes.kill_node(ORIGINS + 1).unwrap();
     drill.processes.start_node(ORIGINS + 1).unwrap();
@@ -183,15 +183,16 @@ async fn after_a_restore_all_that_was_stored_is_served_and_nothing_that_was_eras
     assert!(drill.keeper.is_exact(&kept).await.unwrap());
 }
 
-/// An operator forgets the rebuild: the copy alone takes the catalog's place. What all disks know to be erased stays so
-/// all the same; of one that had not heard of it only the rebuild makes sure. A quarter of a minute: a cluster of eight
-/// processes is started three times.
+/// An operator forgets the rebuild: the backup alone replaces the catalog. An object that all disks know to be erased
+/// stays erased all the same. If one disk had not heard of the erasure, only the rebuild makes sure. Takes 15 s: a
+/// cluster of eight processes is started three times.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_catalog_alone_brings_nothing_back_that_all_disks_know_to_be_erased() {
     let mut drill = Drill::new().await;
     let mut rng = Rng::with_seed(SEED + 1);
     let kept = drill.keeper.put(&mut rng, 700_000).await.unwrap();
-    // Six blocks: all four columns of data and both of parity have strips, so every origin has a copy of the record.
+    // The object has six blocks, so all four data columns and both parity columns have strips, and every origin has a
+    // copy of the record.
     let erased = drill.keeper.put(&mut rng, 1_500_000).await.unwrap();
     drill.back_up();
     for object in [&kept, &erased] {
@@ -214,7 +215,7 @@ async fn an_older_catalog_alone_brings_nothing_back_that_all_disks_know_to_be_er
     }
     drill.is_served(&kept).await;
     drill.until_refused(&erased, 410).await;
-    // Nor when the rebuild is made good for.
+    // It does not come back either when the rebuild is done afterwards.
     (0..ORIGINS).for_each(|number| drill.processes.kill_node(number).unwrap());
     drill.rebuild();
     drill.is_served(&kept).await;

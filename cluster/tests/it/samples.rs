@@ -1,4 +1,4 @@
-//! The sample configurations explain every key: a package has nothing else to look it up in.
+//! The sample configurations explain every key, because a package contains no other reference.
 
 use std::{cell::RefCell, collections::BTreeSet, fmt::Debug};
 
@@ -14,7 +14,7 @@ const SAMPLES: [(&str, &str); 3] = [
     ("twin", include_str!("../../../twin/twin.sample.toml")),
 ];
 
-/// Holds no values: it walks down a path of keys and notes which keys the struct at its end asks for.
+/// A deserializer without values: it walks down a path of keys and records which keys the struct at its end asks for.
 struct Probe<'p> {
     path: &'p [&'static str],
     asked: &'p RefCell<Vec<&'static str>>,
@@ -81,7 +81,7 @@ impl<'de> SeqAccess<'de> for Entry<'_> {
     }
 }
 
-/// All keys that a configuration knows, with the sections that they are in.
+/// Returns all keys that a configuration knows, with their sections.
 fn known<'de, T: Deserialize<'de>>(path: &[&'static str]) -> Vec<String> {
     let asked = RefCell::default();
     assert!(T::deserialize(Probe { path, asked: &asked }).is_err(), "a probe holds nothing");
@@ -94,18 +94,18 @@ fn known<'de, T: Deserialize<'de>>(path: &[&'static str]) -> Vec<String> {
     all
 }
 
-/// The key of a setting.
+/// Returns the key of a setting.
 fn key(line: &str) -> Option<&str> {
     let (key, _) = line.split_once(" = ")?;
     key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_').then_some(key)
 }
 
-/// The name of a section.
+/// Returns the name of a section.
 fn section(line: &str) -> Option<&str> {
     line.starts_with('[').then(|| line.trim_matches(['[', ']']))
 }
 
-/// All keys of a sample, and all sections, those that are commented out among them.
+/// Returns all keys and sections of a sample, including those that are commented out.
 fn explained(sample: &'static str) -> BTreeSet<String> {
     let mut within = "";
     let mut all = BTreeSet::new();
@@ -137,8 +137,8 @@ fn samples_have_every_key_and_no_other() {
     }
 }
 
-/// Takes in each setting that is commented out by itself, in sections that are not: it must read, and change nothing or
-/// say what its absence means.
+/// Uncomments each commented-out setting alone, in sections that are not commented out. The result must be valid, and
+/// must either change nothing or say what its absence means.
 fn comments_are_defaults<T: for<'de> Deserialize<'de> + Debug>(name: &str, sample: &str) {
     let as_it_is = format!("{:?}", toml::from_str::<T>(sample).unwrap());
     let lines: Vec<&str> = sample.lines().collect();

@@ -1,4 +1,4 @@
-//! What lies on origins tells nothing: no window of the plaintext, no key.
+//! The disks of origins reveal nothing: they hold no window of the plaintext and no key.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ const WINDOW: usize = 32;
 const STEP: usize = 8;
 const RUN: usize = WINDOW - STEP;
 
-/// All windows of some bytes by their first eight, so that a disk is searched in one pass.
+/// All windows of some bytes, indexed by their first eight bytes, so that one pass searches a disk.
 pub(crate) struct Windows<'b> {
     bytes: &'b [u8],
     at: HashMap<[u8; 8], Vec<usize>>,
@@ -23,8 +23,9 @@ impl<'b> Windows<'b> {
         Self { bytes, at }
     }
 
-    /// Whether a disk holds a window anywhere. Looks only at every eighth byte of the disk: wherever a window begins, a
-    /// run of it that begins there has all but eight of its bytes.
+    /// Returns whether a disk holds a window anywhere. It looks only at every eighth byte of the disk: wherever a
+    /// window begins, one of its first eight bytes is at such a position, and a run from there has all but at most
+    /// eight of the window's bytes.
     pub(crate) fn found_in(&self, disk: &[u8]) -> bool {
         disk.windows(RUN).step_by(STEP).any(|run| {
             let starts = self.at.get(run.first_chunk().unwrap());
@@ -33,12 +34,12 @@ impl<'b> Windows<'b> {
     }
 }
 
-/// Whether any file of any origin, or of their catalog, holds a window.
+/// Returns whether any file of an origin, or of their catalog, holds a window.
 fn is_on_disk(made: &Made, windows: &Windows<'_>) -> bool {
     let disks = ["origins", "catalog.sqlite", "catalog.sqlite-wal"].map(|name| made.folder.path().join(name));
     let files = disks.iter().flat_map(walkdir::WalkDir::new).filter_map(Result::ok);
     files.filter(|entry| entry.file_type().is_file()).any(|entry| {
-        // A file may go while it is looked for.
+        // A file may be removed during the search.
         std::fs::read(entry.path()).is_ok_and(|disk| windows.found_in(&disk))
     })
 }
@@ -101,7 +102,7 @@ async fn origins_hold_no_plaintext_and_no_key() {
         }
     }
     assert!(searched > 2_000_000, "only {searched} bytes were searched");
-    // The search itself finds what is there.
+    // The control: the search finds a window that is there.
     assert!(windows[0].found_in(&files[0].1[77..200]));
     made.network.stop().await.unwrap();
 }

@@ -1,5 +1,5 @@
-//! An edge as a process of its own with a cache tier on a disk: it dies, the disk is full, and what lies there tells
-//! nothing.
+//! An edge in its own process with a cache tier on a disk: it crashes, the disk fills up, and the bytes on the disk
+//! reveal nothing.
 
 use std::{
     fs,
@@ -43,7 +43,7 @@ impl Scene {
         Self { processes, files }
     }
 
-    /// Reads a file whole, exactly, and returns what the edge says of where it came from.
+    /// Reads a whole file, which must be exact, and returns the edge's cache status.
     async fn read(&self, number: usize) -> String {
         let (stored, bytes) = &self.files[number];
         let body = PathBuf::from(self.processes.path("body"));
@@ -67,7 +67,7 @@ async fn a_killed_edge_is_warm_again_and_its_disk_holds_no_plaintext() {
         assert!(scene.read(number).await.starts_with("fwd="));
         assert_eq!(scene.read(number).await, "hit");
     }
-    // Nothing tells when the last entry is on the disk: it is when the disk fills no further.
+    // No signal tells when the last entry is on the disk, so the test waits until the disk usage grows no further.
     let all: usize = scene.files.iter().map(|(_, bytes)| bytes.len()).sum();
     let (mut last, mut same) = (0, 0);
     until("all is written", async || {
@@ -105,7 +105,7 @@ mod needs_root {
     async fn a_full_disk_costs_hits_and_no_read() {
         let folder = tempfile::tempdir().unwrap();
         let disk = folder.path().join("disk");
-        // A quarter of what the edge was told that it may use.
+        // The file system has a quarter of the bytes that the edge is configured to use.
         let _mount = Mount::small(&disk, 32);
         let scene = Scene::new(&disk, (0..16).map(|seed| noise(seed, 5_000_000)).collect()).await;
         for _ in 0..3 {
@@ -123,7 +123,7 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Bytes on the disk.
+/// Returns the bytes used on the disk.
 fn used(folder: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let entries = walkdir::WalkDir::new(folder).into_iter().filter_map(Result::ok);

@@ -1,5 +1,5 @@
-//! Network namespaces on a bridge, one for each node of a cluster, and rules of nftables in each that drop what comes
-//! from others. All of it goes when it is dropped, and what a killed test left behind goes when the next one starts.
+//! Network namespaces on a bridge, one for each node of a cluster, and nftables rules in each that drop packets from
+//! others. All of it is removed on drop. What a killed test left behind is removed when the next one starts.
 
 use std::{
     collections::BTreeSet,
@@ -12,10 +12,10 @@ use std::{
 
 use cluster::processes::Seat;
 
-/// Names of ours begin so; then comes the process id.
+/// Prefix of the names of namespaces and links; the process id follows it.
 const PREFIX: &str = "evernear";
 
-/// What is on the bridge itself, outside all namespaces; its address is the last of the network.
+/// The number of the bridge itself, outside all namespaces. Its address is the last of the network, .254.
 pub(crate) const BRIDGE: u8 = 253;
 
 /// The namespaces.
@@ -24,7 +24,7 @@ pub(crate) struct Wires {
 }
 
 impl Wires {
-    /// Makes so many namespaces. Only root may.
+    /// Makes `count` namespaces. Needs root.
     pub(crate) fn new(count: u8) -> Self {
         let user = Command::new("id").arg("-u").output().unwrap().stdout;
         assert_eq!(String::from_utf8_lossy(&user).trim(), "0", "this test needs root: it makes network namespaces");
@@ -45,13 +45,13 @@ impl Wires {
         wires
     }
 
-    /// Where a node runs. The addresses are of a network for measurements (RFC 2544) that nobody else has.
+    /// Returns the address of a node, in a network reserved for benchmarks (RFC 2544) that nobody else uses.
     pub(crate) fn host(node: u8) -> IpAddr {
         let [_, .., network] = std::process::id().to_be_bytes();
         IpAddr::V4(Ipv4Addr::new(198, 18, network, node + 1))
     }
 
-    /// Where each node runs, in order.
+    /// Returns where each node runs, in order.
     pub(crate) fn seats(&self) -> Vec<Seat> {
         let seat = |node| Seat {
             host: Some(Self::host(node)),
@@ -61,7 +61,7 @@ impl Wires {
         (0..self.count).map(seat).collect()
     }
 
-    /// Lets each pair's first node hear nothing of its second any more, and all others hear each other.
+    /// Drops all packets from the second to the first node of each pair. All other nodes receive each other's.
     pub(crate) fn cut(&self, deaf: &BTreeSet<(u8, u8)>) {
         for node in 0..self.count {
             let mut rules = "table inet evernear\ndelete table inet evernear\ntable inet evernear {\n\
@@ -92,7 +92,7 @@ impl Drop for Wires {
     }
 }
 
-/// Removes what processes that are gone left behind.
+/// Removes the namespaces and links of processes that no longer run.
 fn sweep() {
     let listed = Command::new("ip").args(["netns", "list"]).output().unwrap();
     for line in String::from_utf8_lossy(&listed.stdout).lines() {

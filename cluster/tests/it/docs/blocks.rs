@@ -5,7 +5,7 @@
 //! `# eu.toml`, or `# e1.toml, at its end` for lines that are added. A `text` block right below a block is what it
 //! prints, line by line.
 
-/// Where a reason begins and ends.
+/// The text before and after a reason.
 const REASON: (&str, &str) = ("<!-- manual: ", " -->");
 
 /// A block, as it stands in its page.
@@ -15,11 +15,11 @@ pub(super) struct Block {
     pub(super) run: Run,
     /// Its lines, each with its end.
     pub(super) text: String,
-    /// What it prints, among other lines; empty when the page does not say.
+    /// Lines that it must print, among others; empty when the page shows none.
     pub(super) prints: String,
 }
 
-/// What is done with a block.
+/// How a block is used.
 #[derive(Debug, PartialEq)]
 pub(super) enum Run {
     /// Its commands run.
@@ -35,11 +35,11 @@ pub(super) enum Run {
 /// Reads the blocks of a page.
 ///
 /// # Errors
-/// Which line does not keep to the form above.
+/// Which line does not follow the form above.
 pub(super) fn blocks(page: &str, text: &str) -> Result<Vec<Block>, String> {
     let mut found: Vec<Block> = Vec::new();
     let mut lines = text.lines().enumerate();
-    // The last line before a fence, and whether it ended a block of `found`.
+    // The last line before a fence, and whether that line ended a block of `found`.
     let (mut before, mut ended) = ("", false);
     while let Some((number, line)) = lines.next() {
         let Some(language) = line.strip_prefix("```") else {
