@@ -1,7 +1,8 @@
-//! The chore `audit`: dependencies with known faults, by cargo-audit and a snapshot of the database of `RustSec`.
+//! The chore `audit`: finds dependencies with known vulnerabilities, by cargo-audit and a snapshot of the `RustSec`
+//! advisory database.
 //!
-//! Place in the flow: a part of `check`. The snapshot lies in `.ci/`, so that the answer does not hang on a network;
-//! `./x audit --fetch` asks the database of today.
+//! Place in the flow: a part of `check`. The snapshot is in `.ci/`, so that the result does not depend on a network.
+//! `./x audit --fetch` uses today's database.
 
 use std::ffi::OsStr;
 
@@ -12,10 +13,10 @@ use crate::setup::{self, Purpose};
 /// The folder `crates/` of github.com/RustSec/advisory-db on the day in its name, as a tar packed by zstd.
 const SNAPSHOT: &str = ".ci/advisories-2026-08-21.tar.zst";
 
-/// What is locked: the programs, the policies that come with them, the fuzz targets.
+/// The lock files: of the programs, of the policies that come with them, of the fuzz targets.
 const LOCKED: [&str; 3] = ["Cargo.lock", "policies/Cargo.lock", "fuzz/Cargo.lock"];
 
-/// Audits all that is locked by the snapshot, or with `--fetch` by the database as it is now.
+/// Audits all lock files against the snapshot, or with `--fetch` against today's database.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     setup::install(&[Purpose::Audits])?;
     let audit = |options: &[&OsStr]| {

@@ -1,6 +1,6 @@
 //! The chore `bench`: measurements beside their peers, in release mode; results go to `bench/results`.
 //!
-//! Place in the flow: the work is done by the crate `bench`; this only brings the peers (nginx, ...) and the build.
+//! Place in the flow: the crate `bench` does the work. This only installs the peers (nginx, ...) and builds.
 
 use crate::command;
 use crate::fault::Fault;

@@ -1,14 +1,15 @@
-//! The chore `check`: what must hold of the text before it lands, beside the tests: form, shape, lints, dependencies.
+//! The chore `check`: checks the sources before they are merged, beside the tests: formatting, repository rules, lints,
+//! dependencies.
 //!
-//! Place in the flow: before a commit, and in `.ci/run` after the tests.
-//! Keeps true: nothing is compiled here that the tests compiled already, but our own crates.
+//! Place in the flow: before a commit, and in `.ci/run` after the tests. Keeps true: dependencies that the tests
+//! compiled are not compiled again here, only our own crates.
 
 use crate::command;
 use crate::fault::Fault;
 use crate::setup::{self, Purpose};
 use crate::{audit, tidy};
 
-/// Workspaces of their own beside the root's.
+/// Separate workspaces beside the root's.
 const BESIDE: [&str; 2] = ["policies/Cargo.toml", "fuzz/Cargo.toml"];
 
 /// Runs all checks, the quick ones first; the first that fails ends the run.

@@ -1,7 +1,6 @@
 //! Starting other programs: shown before they run, in the repository's root, with a fault that says what failed.
 //!
-//! Place in the flow: under every chore.
-//! Keeps true: nothing runs unseen but look-ups ([`output`]).
+//! Place in the flow: every chore uses it. Keeps true: every command is shown, except look-ups ([`output`]).
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -14,14 +13,14 @@ use crate::json::Json;
 
 /// Returns the repository's root folder.
 ///
-/// The variable that `cargo run` sets wins over the compiled-in path: two clones may share one target folder.
+/// The variable that `cargo run` sets takes precedence over the compiled-in path, because two clones may share one
+/// target folder.
 pub(crate) fn root() -> PathBuf {
     let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
     Path::new(&here).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
-/// Returns the folder where cargo puts what it builds: cargo itself says it, because variables and configuration move
-/// it.
+/// Returns cargo's target folder. It asks cargo, because variables and configuration can change the folder.
 pub(crate) fn target_folder() -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let ask = || {
@@ -40,8 +39,8 @@ pub(crate) fn program(name: impl AsRef<Path>, arguments: &[&str]) -> Command {
 
 /// Returns a cargo command in the repository's root.
 ///
-/// It does not see what `cargo run` says of xtask's own package: build scripts of some crates look at these variables,
-/// and would run again each time that somebody changes between `cargo` and `./x`.
+/// The command does not inherit the variables that `cargo run` sets for xtask's own package. Build scripts of some
+/// crates read these variables, and would run again each time somebody switches between `cargo` and `./x`.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = program(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), arguments);
     let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
@@ -51,8 +50,8 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Makes a cargo build one that clippy reads along: a warning in a crate of ours is an error. What our crates depend on
-/// is compiled once for the programs and for clippy.
+/// Makes clippy lint the crates during a cargo build: a warning in one of our crates is an error. Dependencies are
+/// compiled only once for the programs and for clippy.
 ///
 /// # Errors
 /// When there is no compiler.
@@ -70,7 +69,7 @@ pub(crate) fn host() -> Result<String, Fault> {
     Ok(output(&mut program("rustc", &["--print", "host-tuple"]))?.trim().to_owned())
 }
 
-/// Shows a command and runs it to its end.
+/// Shows a command and runs it until it ends.
 ///
 /// # Errors
 /// When it can't start, or ends with another status than 0.
@@ -80,8 +79,8 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Fault> {
     if status.success() { Ok(()) } else { Err(failed(command, &status.to_string())) }
 }
 
-/// Shows a command, runs it and passes what it prints, also as errors, on, line by line, to the terminal and to `see`.
-/// Returns whether it ended with status 0.
+/// Shows a command and runs it. Passes its standard output and standard error, line by line, to the terminal and to
+/// `see`. Returns whether it ended with status 0.
 ///
 /// # Errors
 /// When it can't start.
@@ -92,11 +91,11 @@ pub(crate) fn run_and_read(command: &mut Command, mut see: impl FnMut(&str)) -> 
         Ok((said, command.stdout(writer.try_clone()?).stderr(writer).spawn()?))
     };
     let (said, mut child) = start().map_err(|error| not_started(command, &error))?;
-    // The command keeps its ends of the pipe for a second start; the pipe would never end.
+    // `Command` keeps its ends of the pipe for a second start. Replace them, or the pipe would never end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut lines = BufReader::new(said);
     let mut line = Vec::new();
-    // Bytes, not `lines()`: a test may print what is not UTF-8.
+    // Reads bytes instead of `lines()`, because a test may print what is not UTF-8.
     while lines.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
         let text = String::from_utf8_lossy(&line);
         print!("{text}");
@@ -107,14 +106,15 @@ pub(crate) fn run_and_read(command: &mut Command, mut see: impl FnMut(&str)) -> 
     Ok(status.success())
 }
 
-/// Shows a command and becomes it, so that Ctrl-C and the exit status are its own; returns only when it can't start.
+/// Shows a command and replaces this process by it (exec), so that Ctrl-C and the exit status are the command's.
+/// Returns only when it can't start.
 pub(crate) fn become_program(command: &mut Command) -> Fault {
     println!("$ {}", shown(command));
     let error = command.exec();
     not_started(command, &error)
 }
 
-/// Runs a command unseen and returns its standard output.
+/// Runs a command without showing it and returns its standard output.
 ///
 /// # Errors
 /// When it can't start, or ends with another status than 0.

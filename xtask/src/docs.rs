@@ -14,8 +14,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     if let [only] = arguments
         && only == "--cli"
     {
-        // The test that compares the page with the program writes it when it is asked to. With `cluster`, so that what
-        // was built for the tests serves.
+        // The test that compares the page with the program writes it when this variable is set. `cluster` is named too,
+        // so that cargo uses what was built for the tests.
         let mut test =
             command::cargo(&["test", "--package", "cluster", "--package", "cli", "--test", "it", "reference"]);
         return command::run(test.env("EVERNEAR_WRITE_REFERENCE", "1"));

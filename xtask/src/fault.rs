@@ -1,7 +1,6 @@
-//! Why a chore stopped, and what the person does next.
+//! Why a chore stopped, and what the user does next.
 //!
-//! Place in the flow: the error of every chore; `main` prints it.
-//! Keeps true: no fault without a next step.
+//! Place in the flow: the error of every chore; `main` prints it. Keeps true: every fault names a next step.
 
 use std::fmt;
 
@@ -13,7 +12,7 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    /// Makes a fault of what is wrong and the next step, both without a full stop.
+    /// Makes a fault from what is wrong and the next step, both without a full stop.
     pub(crate) fn new(what: impl Into<String>, next: impl Into<String>) -> Self {
         Self { what: what.into(), next: next.into() }
     }

@@ -1,10 +1,10 @@
-//! The chore `fuzz`: every decoder of foreign bytes under libFuzzer, each for a while, with the committed corpus to
-//! begin from.
+//! The chore `fuzz`: runs every decoder of untrusted bytes under libFuzzer for a while, starting from the committed
+//! corpus.
 //!
-//! Place in the flow: `fuzz/` is a Cargo workspace of its own, because coverage is compiled into all that it depends
-//! on. The flags are those of cargo-fuzz without a sanitizer, which would need a nightly compiler: our code has no
-//! `unsafe` to watch, and debug assertions find overflows.
-//! Keeps true: the committed corpus is only read; new inputs and crashes stay in `target/fuzz`.
+//! Place in the flow: `fuzz/` is a separate Cargo workspace, because coverage is compiled into all of its dependencies.
+//! The flags are those of cargo-fuzz without a sanitizer, which would need a nightly compiler: our code has no `unsafe`
+//! to watch, and debug assertions find overflows. Keeps true: the committed corpus is only read; new inputs and crashes
+//! stay in `target/fuzz`.
 
 use std::path::Path;
 use std::process::{Child, ExitStatus};
@@ -24,13 +24,13 @@ const FLAGS: &[&str] = &[
     "-Cdebug-assertions",
     "--cfg=fuzzing",
 ];
-/// Seconds of each target when nobody says.
+/// Seconds for each target by default.
 const SECONDS: u32 = 60;
-/// A target that needs more for one input has a bound missing.
+/// Most seconds for one input. A target that needs more lacks a bound.
 const INPUT_SECONDS: u32 = 10;
 const MEMORY_MIB: u32 = 1024;
 
-/// Builds the targets, linted, and runs those that are named, or all, one for each core at a time.
+/// Builds and lints the targets, then runs those that are named, or all; as many at a time as there are cores.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     let (seconds, named) = options(arguments)?;
     setup::install(&[Purpose::Build, Purpose::Lints])?;
@@ -56,7 +56,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
         println!("fuzz: {} for {seconds} s", together.join(", "));
         let started: Vec<Result<Child, Fault>> =
             together.iter().map(|name| start(&programs.join(name), name, seconds)).collect();
-        // All are waited for, whatever becomes of one: none is left behind.
+        // Waits for all of them even if one fails, so that no process is left behind.
         let wait = |child: Result<Child, Fault>| {
             child?.wait().map_err(|error| Fault::new(format!("a target cannot be waited for: {error}"), "run it again"))
         };
@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Starts a target, its words in a file.
+/// Starts a target, with its output in a file.
 fn start(program: &Path, name: &str, seconds: u32) -> Result<Child, Fault> {
     let folder = command::target_folder().join("fuzz");
     let (grown, found) = (folder.join(format!("{name}-corpus")), folder.join(format!("{name}-found")));
@@ -93,7 +93,7 @@ fn start(program: &Path, name: &str, seconds: u32) -> Result<Child, Fault> {
     target.spawn().map_err(failed)
 }
 
-/// The names of all targets.
+/// Returns the names of all targets.
 fn targets() -> Result<Vec<String>, Fault> {
     let folder = command::root().join("fuzz/fuzz_targets");
     let entries = std::fs::read_dir(&folder)

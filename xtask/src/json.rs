@@ -1,10 +1,9 @@
-//! A reader of JSON, as small as `cargo metadata` allows.
+//! A minimal JSON parser, enough for `cargo metadata`.
 //!
-//! Place in the flow: `tidy` reads the workspace through it. Of our own, because xtask has no dependencies
-//! (see its Cargo.toml).
-//! Keeps true: malformed or too deep input is `None`, never a panic.
+//! Place in the flow: `tidy` reads the workspace with it. It is our own, because xtask has no dependencies (see its
+//! Cargo.toml). Keeps true: malformed or too deep input is `None`, never a panic.
 
-/// Arrays and objects inside each other that are followed; cargo's metadata goes 8 deep.
+/// How deeply arrays and objects may be nested; cargo's metadata is 8 deep.
 const DEPTH_MAX: u8 = 64;
 
 /// One JSON value. Numbers and booleans carry nothing: no caller asks for them.
@@ -36,7 +35,7 @@ impl Json {
         }
     }
 
-    /// Returns the elements of a list, none of anything else.
+    /// Returns the elements of a list; an empty slice for any other value.
     pub(crate) fn elements(&self) -> &[Self] {
         match self {
             Self::List(elements) => elements,
@@ -44,7 +43,7 @@ impl Json {
         }
     }
 
-    /// Returns the text of a text.
+    /// Returns the text of a string.
     pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -110,7 +109,7 @@ impl Reader<'_> {
                     'f' => '\u{c}',
                     'u' => {
                         let digits: String = characters.by_ref().take(4).collect();
-                        // Halves of a surrogate pair are no character of their own; nothing we compare has them.
+                        // Half of a surrogate pair is not a character; nothing that we compare contains one.
                         char::from_u32(u32::from_str_radix(&digits, 16).ok()?).unwrap_or(char::REPLACEMENT_CHARACTER)
                     }
                     other => other,

@@ -1,8 +1,8 @@
 //! `./x CHORE`: the chores of this repository, one file each.
 //!
-//! Place in the flow: what a person or CI types first on a fresh machine. Each chore calls [`setup`] for the tools it
-//! needs, says what it runs, and leaves the work to cargo.
-//! Keeps true: only the standard library is used, so its first words come seconds after the command.
+//! Place in the flow: the first command that a user or CI runs on a fresh machine. Each chore calls [`setup`] for the
+//! tools it needs, shows what it runs, and leaves the work to cargo. Keeps true: only the standard library is used, so
+//! its first words come seconds after the command.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person at the terminal")]
 
 mod audit;
@@ -34,7 +34,7 @@ struct Chore {
     run: fn(&[String]) -> Result<(), Fault>,
 }
 
-/// Every chore, in the order a newcomer meets them.
+/// Every chore, in the order in which a newcomer needs them.
 const CHORES: &[Chore] = &[
     Chore {
         name: "demo",

@@ -1,8 +1,9 @@
 //! The chore `package`: a release of the program as a Debian package, by cargo-deb.
 //!
-//! Place in the flow: a release. What goes in stands in `cli/Cargo.toml`, what runs at installation in `deploy/debian`.
-//! Keeps true: the newest entry of Debian's changelog is of this version. The package runs on the release of Debian or
-//! Ubuntu that it is built on and on later ones: it links their C library.
+//! Place in the flow: a release. `cli/Cargo.toml` lists the package's files; `deploy/debian` has the scripts that run
+//! at installation. Keeps true: the newest entry of the Debian changelog is for this version. The package runs on the
+//! release of Debian or Ubuntu on which it was built and on later ones, because it links dynamically against their C
+//! library.
 
 use crate::command;
 use crate::fault::Fault;
@@ -17,7 +18,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     command::run(deb.arg(command::target_folder()).args(arguments).env("PATH", setup::path_with_tools()))
 }
 
-/// Refuses a changelog of Debian's form that does not begin with an entry of this version.
+/// Refuses a Debian changelog that does not begin with an entry for this version.
 fn check(changelog: &str, version: &str) -> Result<(), Fault> {
     if changelog.starts_with(&format!("evernear ({version}) ")) {
         return Ok(());

@@ -1,6 +1,7 @@
-//! The chore `planted`: each of the bugs in `client/src/planted.rs` is planted in turn, and some test must find it.
+//! The chore `planted`: mutation testing by hand: plants each of the bugs in `client/src/planted.rs` in turn, and some
+//! test must find it.
 //!
-//! Place in the flow: a test of the tests of `client` and `origin`; the table it prints stands in
+//! Place in the flow: a test of the tests of `client` and `origin`. The table that it prints is in
 //! bench/results/planted.md. Keeps true: the same tests pass when nothing is planted.
 
 use std::process::Stdio;
@@ -49,14 +50,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     }
 }
 
-/// The names of the bugs, as the source lists them.
+/// Returns the names of the bugs, read from the source.
 fn bugs() -> Vec<&'static str> {
     let source = include_str!("../../client/src/planted.rs");
     source.lines().filter_map(|line| line.strip_prefix("        Self::")?.strip_suffix(',')).collect()
 }
 
-/// Runs the tests with a bug up to the first program in which one fails; returns the first test that failed, and what
-/// was said.
+/// Runs the tests with a bug, up to the first test program that fails. Returns the first test that failed, and the
+/// output.
 fn failing(bug: &str) -> Result<Option<(String, String)>, Fault> {
     let mut tests = command::cargo(&TESTS);
     tests.env("EVERNEAR_PLANTED", bug).env("RUST_BACKTRACE", "0").stdin(Stdio::null()).stderr(Stdio::null());
@@ -68,7 +69,7 @@ fn failing(bug: &str) -> Result<Option<(String, String)>, Fault> {
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let of_summary = text.lines().skip_while(|line| *line != "failures:").filter_map(|line| line.strip_prefix("    "));
-    // What the tests said is there as well, with as many spaces before it.
+    // The tests' own output is there as well, with the same indentation.
     let is_path = |name: &&str| name.contains("::") && name.chars().all(|c| c.is_alphanumeric() || "_:".contains(c));
     let named = of_summary.filter(is_path).map(ToOwned::to_owned).next();
     Ok(Some((named.unwrap_or_else(|| "a test program that crashes".to_owned()), text)))

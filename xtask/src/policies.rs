@@ -1,14 +1,15 @@
-//! The chore `policies`: guests in Rust become the components committed under `policies/prebuilt`.
+//! The chore `policies`: builds guests in Rust into the components committed under `policies/prebuilt`.
 //!
-//! Place in the flow: `policies/` is a Cargo workspace of its own (target wasm32, other profile); its program
-//! `componentize` does the work. It is the only chore that needs the wasm target.
-//! Keeps true: committed components come from [`COMPILER`], because another one makes other bytes of the same sources.
+//! Place in the flow: `policies/` is a separate Cargo workspace (target wasm32, another profile). Its program
+//! `componentize` does the work. It is the only chore that needs the wasm target. Keeps true: committed components are
+//! built by [`COMPILER`], because another version makes different bytes from the same sources (reproducible builds need
+//! one compiler).
 
 use crate::command;
 use crate::fault::Fault;
 use crate::setup::{self, Purpose};
 
-/// The version of rustc whose bytes are committed.
+/// The version of rustc that built the committed components.
 pub(crate) const COMPILER: &str = "1.95.0";
 
 /// Installs what building guests needs, then runs `componentize ARGUMENTS`.
@@ -40,7 +41,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     }
 }
 
-/// Whether `rustc --version` printed the version whose bytes are committed.
+/// Returns whether `rustc --version` printed this version.
 fn is_of(version: &str) -> bool {
     version.split(' ').nth(1) == Some(COMPILER)
 }

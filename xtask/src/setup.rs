@@ -1,8 +1,8 @@
 //! The chore `setup`: installs what a fresh Debian or Ubuntu with rustup lacks, and nothing that is already there.
 //!
-//! Place in the flow: every other chore calls [`install`] with the purposes it has; when all is there it costs a few
-//! look-ups of files.
-//! Keeps true: it says what it installs and why before it does; it asks no package server when nothing is missing.
+//! Place in the flow: every other chore calls [`install`] with its purposes. When everything is there, this costs a few
+//! look-ups of files. Keeps true: it says what it installs, and why, before it installs it. It contacts no package
+//! server when nothing is missing.
 
 mod apt;
 mod needs;
@@ -13,22 +13,22 @@ pub(crate) use rust::path_with_tools;
 use crate::fault::Fault;
 use needs::{NEEDS, Need, Weight};
 
-/// What the machine is to be ready for.
+/// What a machine is prepared for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// Compiling the workspace.
     Build,
     /// Compiling policies to WebAssembly.
     Guests,
-    /// Asking the doors as viewers do: the demo, and the tests.
+    /// Requests as viewers send them: for the demo and the tests.
     Judges,
     /// Running all tests.
     Test,
-    /// Measuring beside peers.
+    /// Measurements beside peers.
     Bench,
-    /// Reading our code: rustfmt, clippy.
+    /// Checks of our code: rustfmt, clippy.
     Lints,
-    /// Judging dependencies: cargo-deny, cargo-audit.
+    /// Checks of dependencies: cargo-deny, cargo-audit.
     Audits,
     /// Making the Debian package.
     Package,
@@ -37,7 +37,7 @@ pub(crate) enum Purpose {
 /// What `./x test` needs.
 pub(crate) const TESTING: [Purpose; 3] = [Purpose::Build, Purpose::Judges, Purpose::Test];
 
-/// Installs what the options name; what `./x test` needs when they name nothing.
+/// Installs what the options name; without options, what `./x test` needs.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     let (purposes, act) = purposes(arguments)?;
     match act {
@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Makes the machine ready for these purposes.
+/// Installs whatever the machine lacks for these purposes.
 ///
 /// # Errors
 /// When something is missing and cannot be installed; the fault names it.
@@ -72,7 +72,7 @@ pub(crate) fn install(purposes: &[Purpose]) -> Result<(), Fault> {
     rust::install_tools(purposes)
 }
 
-/// Whether to install or only to tell.
+/// Whether to install or only to report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
     Install,

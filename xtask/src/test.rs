@@ -1,8 +1,9 @@
-//! The chore `test`: every test there is, then the demo as a check and a short torture, then one line that counts them.
+//! The chore `test`: runs every test, then the demo as a check and a short torture, then prints one line that counts
+//! them.
 //!
-//! Place in the flow: the second command of the README, and of `.ci/run`. nextest runs the tests, each in a process of
-//! its own with a time limit; `.config/nextest.toml` says how many at a time.
-//! Keeps true: a run that ends badly, or counts nothing, is a failure, whatever was counted before.
+//! Place in the flow: the second command of the README, and of `.ci/run`. nextest runs each test in its own process
+//! with a time limit; `.config/nextest.toml` says how many at a time. Keeps true: a run that fails, or that counts no
+//! test, is a failure, whatever was counted before.
 
 use std::process::Stdio;
 
@@ -14,7 +15,7 @@ use crate::setup;
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     setup::install(&setup::TESTING)?;
     let mut tally = Tally::default();
-    // Also the programs, which tests of other crates start.
+    // This also builds the programs, which tests of other crates start.
     command::run(&mut command::cargo(&["build", "--workspace", "--bins", "--tests", "--examples"]))?;
     if arguments.is_empty() {
         nextest(&["--workspace", "--run-ignored", "all", "-E", &of_this_machine()], &mut tally)?;
@@ -31,15 +32,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     }
 }
 
-/// The filter of the tests that this machine can run; what it leaves out is said, and counted as skipped. By their
-/// names: a role is what another test starts as a process of its own, a long lane takes an hour.
+/// Returns the filter of the tests that this machine can run. It prints what it leaves out, and that counts as skipped.
+/// The names of modules decide: a `role` is a process that another test starts, a `long_lane` takes an hour.
 fn of_this_machine() -> String {
     let mut filter = "not test(long_lane) and not test(role::)".to_owned();
     let mut without = |tests: &str, lack: &str| {
         println!("test: {lack}, so tests named *{tests}* are skipped");
         filter.push_str(&format!(" and not test({tests})"));
     };
-    // Root in a container is often not allowed this.
+    // Root in a container often may not make namespaces.
     let rooms = command::program("unshare", &["--net", "--mount", "true"]).stderr(Stdio::null()).status();
     if !rooms.is_ok_and(|status| status.success()) {
         without("needs_root", "this user cannot make network namespaces and mounts");
@@ -75,7 +76,7 @@ fn check(arguments: &[&str], tally: &mut Tally) -> Result<(), Fault> {
     Ok(())
 }
 
-/// How many tests ended how.
+/// How many tests passed, failed or were skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tally {
     passed: u64,

@@ -1,7 +1,7 @@
-//! The chore `tidy`: proves what the compiler does not check about the shape of the repository.
+//! The chore `tidy`: checks rules of the repository that the compiler does not check.
 //!
-//! Place in the flow: CI, and before a commit; it takes a second.
-//! Keeps true: every complaint names its file or crate and the rule; all complaints are shown, not the first only.
+//! Place in the flow: CI, and before a commit. It takes one second. Keeps true: every complaint names its file or crate
+//! and the rule. All complaints are shown, not only the first.
 
 mod documents;
 mod features;
@@ -20,7 +20,7 @@ use crate::fault::Fault;
 struct Findings {
     /// What must change.
     faults: Vec<String>,
-    /// What should be thought about.
+    /// What should be considered.
     warnings: Vec<String>,
 }
 

@@ -1,6 +1,7 @@
-//! The chore `torture`: real processes killed, bitten and wiped under load, and everything read back at the end.
+//! The chore `torture`: kills real processes under load, flips bits on their disks and wipes them, and reads everything
+//! back at the end.
 //!
-//! Place in the flow: the long lane beside `test`, which runs a short one; the work is done by the crate `cluster`.
+//! Place in the flow: the long lane beside `test`, which runs a short one. The crate `cluster` does the work.
 
 use crate::command;
 use crate::fault::Fault;

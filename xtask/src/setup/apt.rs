@@ -1,7 +1,7 @@
 //! Installs Debian packages by apt-get, as root or through sudo.
 //!
-//! Place in the flow: called by `setup` when, and only when, something is missing.
-//! Keeps true: asks nothing on the terminal but, at most, sudo's password; a machine without apt-get gets the list.
+//! Place in the flow: called by `setup` when, and only when, something is missing. Keeps true: the only question on the
+//! terminal is sudo's password. On a machine without apt-get it prints the list.
 
 use std::io::IsTerminal;
 use std::process::Command;
@@ -21,7 +21,7 @@ pub(super) fn install(missing: &[&Need]) -> Result<(), Fault> {
     }
     let (must, may): (Vec<&Need>, Vec<&Need>) = missing.iter().partition(|need| need.weight == Weight::Must);
     let apt = Apt::of_this_machine(&must)?;
-    // Lists of an image are empty or old: a package that has moved on since answers 404.
+    // Package lists of an image are empty or old, and the server answers 404 for a version that was replaced since.
     command::run(&mut apt.get(&["update"]))?;
     if !must.is_empty() {
         command::run(&mut apt.get(&install_arguments(&must)))?;
@@ -46,7 +46,7 @@ fn install_arguments<'a>(needs: &[&'a Need]) -> Vec<&'a str> {
     arguments
 }
 
-/// How apt-get is called here.
+/// How apt-get is called on this machine.
 struct Apt {
     sudo: Option<&'static [&'static str]>,
 }
@@ -75,7 +75,7 @@ impl Apt {
     }
 
     fn get(&self, arguments: &[&str]) -> Command {
-        // Another apt (a first boot's updates) may hold the lock: 300 s is longer than those take.
+        // Another apt (the updates of a first boot) may hold the lock. 300 s is longer than those take.
         let fixed = ["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"];
         let mut command = match self.sudo {
             None => command::program("env", &[]),

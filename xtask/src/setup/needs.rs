@@ -1,4 +1,4 @@
-//! The list of what a machine needs: per executable its Debian package, its purpose and why.
+//! The list of what a machine needs: for each executable its Debian package, its purpose and the reason.
 //!
 //! Place in the flow: read by `setup`. A line added here is installed on every machine, CI included, at the next run.
 //! Keeps true: names are those of Debian 12 and later and of Ubuntu 22.04 and later.
@@ -20,12 +20,12 @@ pub(super) struct Need {
     pub(super) weight: Weight,
 }
 
-/// What follows when a need cannot be met.
+/// What happens when a need cannot be met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
     /// The chore stops.
     Must,
-    /// The chore goes on; tests that want it are skipped.
+    /// The chore continues; tests that need it are skipped.
     May,
 }
 

@@ -1,7 +1,8 @@
-//! Installs what rustup and cargo bring: the target of policies, rustfmt and clippy, tools of CI and of the package.
+//! Installs what rustup and cargo provide: the wasm target of policies, rustfmt and clippy, and the tools of CI and of
+//! the package.
 //!
-//! Place in the flow: called by `setup`. The compiler itself was found, or installed, by the script `x`.
-//! Keeps true: tools have pinned versions and lie in a cache folder of ours, so they never replace a person's own.
+//! Place in the flow: called by `setup`. The compiler itself was found, or installed, by the script `x`. Keeps true:
+//! tools have pinned versions and are in our own cache folder, so they never replace the user's.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -47,7 +48,7 @@ const TOOLS: &[Tool] = &[
     Tool { purpose: Purpose::Package, name: "cargo-deb", version: "3.8.0", options: &[], why: "makes the package" },
 ];
 
-/// How the tools are compiled: they run for seconds, so the time to build them is all that counts.
+/// How the tools are compiled. They run for seconds, so only their build time matters.
 const QUICK_BUILD: &[(&str, &str)] = &[
     ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
     ("CARGO_PROFILE_RELEASE_LTO", "off"),
@@ -104,7 +105,7 @@ pub(super) fn install_tools(purposes: &[Purpose]) -> Result<(), Fault> {
     if missing.is_empty() {
         return Ok(());
     }
-    // One folder for all: they share half of what they are built from.
+    // All tools share one target folder, because they share half of their dependencies.
     let build = command::target_folder().join("tools");
     for tool in missing {
         println!("setup: building {} {} ({}), once, into {}", tool.name, tool.version, tool.why, folder.display());
@@ -120,7 +121,7 @@ pub(super) fn install_tools(purposes: &[Purpose]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Says which tools of these purposes are there.
+/// Reports which tools of these purposes are installed.
 pub(super) fn tell_tools(purposes: &[Purpose]) {
     let folder = tools_folder();
     for tool in wanted(purposes) {
@@ -147,15 +148,15 @@ impl Tool {
     }
 }
 
-/// Returns a search path on which the tools lie, ahead of all else.
+/// Returns a `PATH` with the tools before everything else.
 pub(crate) fn path_with_tools() -> OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(tools_folder().join("bin")).chain(std::env::split_paths(&path));
-    // A folder with a colon in its name cannot be on a search path.
+    // A folder with a colon in its name cannot be in `PATH`.
     std::env::join_paths(folders).unwrap_or(path)
 }
 
-/// Returns where tools lie: outside `target/`, or each fresh clone would build them again.
+/// Returns the folder of the tools. It is outside `target/`, or each fresh clone would build them again.
 fn tools_folder() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));

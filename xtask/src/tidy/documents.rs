@@ -1,5 +1,4 @@
-//! What documents name must be there: the targets of relative links with their headings, and files of ours in
-//! backticks.
+//! Whatever documents name must exist: the targets of relative links with their headings, and our files in backticks.
 //!
 //! Place in the flow: `tidy` reads each `.md` file; a moved file fails here until the text moves too.
 
@@ -10,7 +9,7 @@ use super::Findings;
 /// Endings that make a word in backticks the name of a file.
 const ENDINGS: &[&str] = &[".rs", ".md", ".toml", ".wit", ".wasm", ".sh", ".py", ".svg", ".html", ".json", ".bin"];
 
-/// Judges every Markdown file.
+/// Checks every Markdown file.
 pub(super) fn check(root: &Path, files: &[PathBuf], findings: &mut Findings) {
     let exists = |path: &Path| root.join(path).exists();
     let read = |path: &Path| std::fs::read_to_string(root.join(path)).unwrap_or_default();
@@ -39,7 +38,7 @@ fn judge(file: &Path, text: &str, exists: impl Fn(&Path) -> bool, read: impl Fn(
         for name in named_files(text) {
             let at_root = exists(Path::new(name));
             let beside = inside(&folder.join(name)).is_some_and(|path| exists(&path));
-            // The first folder tells our files from those of other projects and from paths on a node's disk.
+            // The first folder distinguishes our files from those of other projects and from paths on a node's disk.
             let is_ours = name.split('/').next().is_some_and(|first| exists(Path::new(first)));
             if is_ours && !at_root && !beside {
                 fault(format!("names `{name}`, which is not there"));
@@ -67,7 +66,7 @@ fn links(line: &str) -> impl Iterator<Item = (&str, &str)> {
         .map(|it| it.split_once('#').unwrap_or((it, "")))
 }
 
-/// Whether a page has an anchor: a heading, as the hosting platform spells it in links, or an `id`.
+/// Returns whether a page has an anchor: a heading, as the hosting platform spells it in links, or an `id`.
 fn has_heading(page: &str, anchor: &str) -> bool {
     let spelled = |heading: &str| -> String {
         let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));

@@ -1,7 +1,8 @@
 //! The demo and the tests are one build: a crate that both compile has the same features in both.
 //!
-//! Place in the flow: `tidy`. When a test asks a dependency for a feature that no program asks for, cargo compiles that
-//! crate, and all that use it, once for the demo and once more for the tests: half the tree in the worst case.
+//! Place in the flow: `tidy`. Cargo unifies features for each build. If a test enables a feature of a dependency that
+//! no program enables, cargo compiles that crate, and all that use it, once for the demo and once more for the tests:
+//! half the tree in the worst case.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use super::Findings;
 use crate::command;
 use crate::fault::Fault;
 
-/// Per crate and version, the sets of features it is compiled with (two where build scripts use it too).
+/// For each crate and version, the sets of features it is compiled with (two if build scripts use it too).
 type Features = BTreeMap<String, BTreeSet<String>>;
 
 /// Compares what `./x demo` builds with what `./x test` builds.
@@ -34,7 +35,7 @@ fn features(of: &[&str]) -> Result<Features, Fault> {
 fn read(tree: &str) -> Features {
     let mut found = Features::new();
     for line in tree.lines() {
-        // A crate of ours shows its folder in brackets, whatever is in its name.
+        // One of our crates shows its folder in brackets, which may have any characters.
         let (head, features) =
             match line.split_once(" (").and_then(|(head, rest)| Some((head, rest.rsplit_once(") ")?.1))) {
                 Some(parts) => parts,
@@ -48,7 +49,7 @@ fn read(tree: &str) -> Features {
     found
 }
 
-/// The crates of the demo that the tests would compile again.
+/// Returns the crates of the demo that the tests would compile again.
 fn differing<'a>(demo: &'a Features, test: &Features) -> Vec<&'a str> {
     let again =
         |(name, sets): &(&String, &BTreeSet<String>)| test.get(*name).is_none_or(|others| !sets.is_subset(others));

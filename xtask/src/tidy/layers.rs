@@ -1,12 +1,12 @@
 //! Who may use whom: the layers of ARCHITECTURE.md, and the dependencies that live in one crate only.
 //!
-//! Place in the flow: `tidy` judges the members of the workspace by these tables.
-//! Keeps true: a crate uses only lower layers; what replaces pingora or hickory one day has one crate to change.
+//! Place in the flow: `tidy` checks the members of the workspace against these tables. Keeps true: a crate uses only
+//! lower layers. To replace pingora or hickory, only one crate has to change.
 
 use super::Findings;
 use super::workspace::{Dependency, Kind, Member};
 
-/// What a crate may use of ours.
+/// Which of our crates a crate may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
     /// None of our crates.
@@ -79,10 +79,10 @@ const FAMILIES: &[Family] = &[
     },
 ];
 
-/// Crates that bring a clock, a socket, a file or chance into `format`, which has none of them.
+/// Crates that would bring a clock, a socket, a file or randomness into `format`, which has none of them.
 const IMPURE: &[&str] = &["tokio", "hyper", "axum", "sqlx", "mio", "getrandom", "rand", "time", "chrono", "tracing"];
 
-/// Judges every member.
+/// Checks every member.
 pub(super) fn check(members: &[Member], findings: &mut Findings) {
     for member in members {
         for dependency in &member.dependencies {

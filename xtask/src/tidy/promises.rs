@@ -1,7 +1,7 @@
-//! Each promise of ARCHITECTURE.md has a row of tests, and each test that a row names is there.
+//! Each promise of ARCHITECTURE.md has a row of tests, and each test that a row names exists.
 //!
-//! Place in the flow: `tidy` reads the page and all our sources; a test that is renamed fails here until the page says
-//! so.
+//! Place in the flow: `tidy` reads the page and all our sources. A renamed test fails here until the page has the new
+//! name.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const PAGE: &str = "ARCHITECTURE.md";
 const PROMISES: &str = "## What must always hold";
 const TESTS: &str = "### The tests that show it";
 
-/// Judges the page by all sources.
+/// Checks the page against all sources.
 pub(super) fn check(root: &Path, files: &[PathBuf], findings: &mut Findings) {
     let read = |file: &Path| std::fs::read_to_string(root.join(file)).unwrap_or_default();
     let sources = files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs"));
@@ -47,7 +47,7 @@ fn section<'a>(page: &'a str, heading: &'a str) -> impl Iterator<Item = (usize, 
     lines.skip_while(move |(_, line)| *line != heading).skip(1).take_while(|(_, line)| !line.starts_with('#'))
 }
 
-/// Returns the number that a line begins with, when this stands after it.
+/// Returns the number that a line begins with, if `after` follows it.
 fn number(line: &str, after: &str) -> Option<u32> {
     line.split_once(after)?.0.parse().ok()
 }

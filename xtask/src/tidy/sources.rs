@@ -1,4 +1,4 @@
-//! What every Rust file keeps: it opens with its purpose, it is not too long, and pure code stays pure.
+//! The rules of every Rust file: it begins with its purpose, it is not too long, and pure code stays pure.
 //!
 //! Place in the flow: `tidy` reads each file once.
 
@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 
 use super::Findings;
 
-/// Lines of one file: above the first it is time to think, above the second it is split.
+/// Lines of one file: above the first number `tidy` warns, above the second it fails.
 const LINES_THINK: usize = 500;
 const LINES_MAX: usize = 800;
 
-/// Code that decides without acting; a folder or a file, without its extension.
+/// Code that decides without side effects; a folder or a file, without its extension.
 const PURE: &[&str] =
     &["format/src", "client/src/gather", "client/src/scatter", "client/src/rebuild", "edge/src/decide"];
 
-/// Words that act: files, sockets, clocks, chance, the environment. A `clippy.toml` holds for the whole workspace, so
-/// these cannot be banned there for some files only.
+/// Paths with side effects: files, sockets, clocks, randomness, the environment. A `clippy.toml` applies to the whole
+/// workspace, so these cannot be banned there for some files only.
 const ACTS: &[&str] = &[
     "tokio::",
     "std::fs",
@@ -31,13 +31,13 @@ const ACTS: &[&str] = &[
     "rand::",
 ];
 
-/// Columns of a line, as in rustfmt.toml.
+/// Most columns of a line, as in rustfmt.toml.
 const COLUMNS_MAX: usize = 120;
 
 /// Modules whose tests a plain run ignores: see CONTRIBUTING.md.
 const IGNORED: [&str; 3] = ["needs_root", "long_lane", "role"];
 
-/// Judges every Rust file.
+/// Checks every Rust file.
 pub(super) fn check(root: &Path, files: &[PathBuf], findings: &mut Findings) {
     for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs")) {
         let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
@@ -76,7 +76,7 @@ fn judge(file: &str, text: &str, findings: &mut Findings) {
     }
 }
 
-/// Finds comments that are too wide. Rows of tables, words of an RFC and drawings stay as they are; so do sources of
+/// Finds comments that are too wide. Rows of tables, quotes of an RFC and drawings are exempt. So are sources of
 /// policies, whose line numbers are in the committed components.
 fn wide_comments(file: &str, text: &str) -> Vec<usize> {
     let is_wide = |line: &str| {
@@ -115,7 +115,7 @@ fn is_pure(file: &str) -> bool {
     PURE.iter().any(|pure| file.strip_prefix(pure).is_some_and(of)) && !file.ends_with("/tests.rs")
 }
 
-/// Finds acting words above the file's tests, in code rather than in comments: (line, word).
+/// Finds paths with side effects above the file's tests, in code rather than in comments. Returns (line, path).
 fn acts(text: &str) -> Vec<(usize, &'static str)> {
     let lines = text.lines().enumerate().take_while(|(_, line)| line.trim() != "#[cfg(test)]");
     let code = lines.filter(|(_, line)| !line.trim_start().starts_with("//"));

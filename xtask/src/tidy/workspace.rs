@@ -1,6 +1,6 @@
 //! The crates of the workspace and what each names in its `Cargo.toml`, from `cargo metadata`.
 //!
-//! Place in the flow: the facts that `layers` judges.
+//! Place in the flow: the input of `layers`.
 
 use crate::command;
 use crate::fault::Fault;
@@ -32,7 +32,7 @@ pub(super) enum Kind {
 /// Asks cargo for the members.
 ///
 /// # Errors
-/// When cargo fails, or answers what this cannot read.
+/// When cargo fails, or this cannot parse its answer.
 pub(super) fn members() -> Result<Vec<Member>, Fault> {
     let text = command::output(&mut command::cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
     read(&text).ok_or_else(|| {

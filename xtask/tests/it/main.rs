@@ -1,5 +1,5 @@
-//! The script `x` on machines of every kind: what is outside of it (rustup, cargo, apt-get, a compiler) is played by
-//! stand-ins that write down how they were called.
+//! The script `x` on machines of every kind. Stand-ins (test doubles) for rustup, cargo, apt-get and the compiler
+//! record how they were called.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::fs;
@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What the script calls that every Debian has.
+/// Programs that the script calls and that every Debian has.
 const TOOLS: [&str; 9] = ["sh", "dirname", "readlink", "sed", "awk", "grep", "cat", "env", "uname"];
 
-/// A machine: a clone, and a folder of programs that is all of its `PATH`.
+/// A machine: a clone of the repository, and one folder of programs, which is its whole `PATH`.
 struct Machine {
     root: PathBuf,
 }
 
 impl Machine {
-    /// A machine that has what every Debian has, run by the user of this number.
+    /// Returns a machine with the programs that every Debian has; its user has this id.
     fn of_user(user: u32) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
@@ -36,7 +36,7 @@ impl Machine {
         machine.with("id", &format!("echo {user}"))
     }
 
-    /// The same with one more program. Calls of it are noted; then it does as `body` says.
+    /// Adds a program. It records its calls, then runs `body`.
     fn with(self, name: &str, body: &str) -> Self {
         let path = self.root.join("bin").join(name);
         let notes = self.root.join("notes");
@@ -47,17 +47,17 @@ impl Machine {
         self
     }
 
-    /// The same with a compiler of this version in the path, chosen by nobody.
+    /// Adds a compiler of this version to the path, which no toolchain file or setting selects.
     fn with_rustc(self, version: &str) -> Self {
         self.with("rustc", &format!("echo 'rustc {version} (0123456789 2026-01-01)'"))
     }
 
-    /// The same with a cargo of this version, which does as `body` says.
+    /// Adds a cargo of this version, which runs `body`.
     fn with_cargo(self, version: &str, body: &str) -> Self {
         self.with("cargo", &format!("case $1 in --version) echo 'cargo {version} (x y)' ;; *) {body} ;; esac"))
     }
 
-    /// The same with a rustup that has these toolchains, and brings `stable` of this version when asked.
+    /// Adds a rustup that has these toolchains, and installs `stable` of this version when asked.
     fn with_rustup(self, toolchains: &[(&str, &str)], stable: &str) -> Self {
         let list: String = toolchains.iter().map(|(name, _)| format!("echo '{name}'\n")).collect();
         let run: String = toolchains
@@ -85,7 +85,7 @@ impl Machine {
             .unwrap()
     }
 
-    /// The calls of a program, each with the toolchain that was chosen.
+    /// Returns the calls of a program, each with the toolchain that was selected.
     fn calls(&self, program: &str) -> Vec<String> {
         let notes = fs::read_to_string(self.root.join("notes")).unwrap_or_default();
         let called =
@@ -93,7 +93,7 @@ impl Machine {
         called.map(str::to_owned).collect()
     }
 
-    /// The one call of cargo.
+    /// Returns the only call of cargo.
     fn cargo(&self) -> String {
         let calls = self.calls("cargo");
         assert_eq!(calls.len(), 1, "{calls:?}");
@@ -111,7 +111,7 @@ fn first_word(line: &str) -> &str {
     line.split(' ').next().unwrap()
 }
 
-/// Runs `./x demo` and expects a failure that says all of this.
+/// Runs `./x demo` and expects a failure whose message contains all of these words.
 fn refused(machine: &Machine, words: &[&str]) {
     let output = machine.run(&["demo"]);
     let said = String::from_utf8(output.stderr).unwrap();
