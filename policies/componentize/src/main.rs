@@ -16,7 +16,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 /// The guests, as named in `policies/Cargo.toml`.
 const GUESTS: [&str; 7] = ["geo", "nft-immutable", "pages", "places", "signed", "template", "ttl"];
 const TARGET: &str = "wasm32-unknown-unknown";
-/// Stack of a guest in bytes: the linker's usual 1 MiB would alone fill the memory that a policy may have.
+/// Stack of a guest, in bytes. The linker's default of 1 MiB alone would fill the memory that a policy may have.
 const STACK_BYTES: u32 = 32 * 1024;
 
 /// What went wrong while building the policies.
@@ -34,7 +34,7 @@ enum BuildError {
     Differ { names: String },
 }
 
-/// What to do with the components once built.
+/// What to do with the components after the build.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Write,
@@ -92,7 +92,7 @@ fn run(mode: Mode) -> Result<(), BuildError> {
     if differing.is_empty() { Ok(()) } else { Err(BuildError::Differ { names: differing.join(", ") }) }
 }
 
-/// Calls cargo for all guests at once, with flags that keep this machine's paths out of the bytes.
+/// Builds all guests with one call of cargo. Its flags keep this machine's paths out of the bytes (reproducible build).
 fn build_guests(root: &Path, target: &Path) -> Result<(), BuildError> {
     let repository = root.parent().expect("policies/ lies inside the repository");
     let cargo_home = env::var_os("CARGO_HOME")
@@ -109,7 +109,7 @@ fn build_guests(root: &Path, target: &Path) -> Result<(), BuildError> {
         .current_dir(root)
         .args(["build", "--release", "--locked", "--target", TARGET])
         .args(GUESTS.iter().flat_map(|guest| ["--package", guest]))
-        // The unit separator keeps paths with blanks whole; this variable also shuts out the caller's own flags.
+        // The unit separator keeps paths with spaces in one piece. This variable also overrides the caller's own flags.
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .env("CARGO_TARGET_DIR", target);
     let status = cargo.status().map_err(|source| BuildError::Io { path: "cargo".into(), source })?;

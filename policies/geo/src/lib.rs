@@ -1,8 +1,8 @@
 //! `geo`: who may receive an object, by country, and which edges may answer with it and hold it.
 //!
 //! Config (all optional; sets hold countries like "DE" and groups like "eu"):
-//! - `receive-allow`: only viewers there; `receive-deny`: not there. A viewer whose country is unknown is in neither, unless
-//!   the list names "unknown": so allow lists refuse such a viewer and deny lists let it pass
+//! - `receive-allow`: only viewers there; `receive-deny`: all but those. A viewer whose country is unknown is in neither, unless
+//!   the list names "unknown". So an allow list refuses such a viewer (fails closed), and a deny list lets it pass
 //! - `hold-allow`, `hold-deny`: the same for the country of an edge, which always knows its own
 //! - `status` (451, of 400 to 499), `reason` (1): what a refused viewer gets; `hide-name = true`: DNS does not answer it at all
 //! - `ttl` (1 day), `hold-ttl` (1 day), `dns-ttl` (60, of 5 to 300), `refused-ttl` (5 minutes): seconds
@@ -95,7 +95,7 @@ fn may_hold(country: CountryCode) -> bool {
     permitted(country, "hold-allow", "hold-deny")
 }
 
-/// An absent list refuses nobody; the host says so by a truth of the list's name.
+/// Returns whether both lists permit a country. An absent list refuses nobody. For a list that is there, the host sets a truth of its name.
 fn permitted(country: CountryCode, allow: &str, deny: &str) -> bool {
     let country = u32::from(country);
     !config::has(deny, country) && (!config::truth(allow) || config::has(allow, country))
@@ -108,7 +108,7 @@ fn number(key: &str, default: u32) -> u32 {
 fn decision(outcome: Outcome, status: u32, reason: u32, ttl: u32) -> serve::Decision {
     serve::Decision {
         outcome,
-        // Out of range becomes 65535, which the host refuses as no status.
+        // A number out of range becomes 65535, which the host refuses, because it is not a status.
         status: u16::try_from(status).unwrap_or(u16::MAX),
         reason: u16::try_from(reason).unwrap_or(u16::MAX),
         client_ttl: ttl,

@@ -1,4 +1,4 @@
-//! The bump allocator: hands out memory from the end of the static data upwards and never takes any back.
+//! The bump allocator: hands out memory from the end of the static data upwards and never frees any.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::arch::wasm32;

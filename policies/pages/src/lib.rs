@@ -1,6 +1,6 @@
-//! `pages`: HTML and SVG of this owner are pages: their scripts run. Without this link nothing of an upload runs.
+//! `pages`: scripts in HTML and SVG of this owner run. Without this link in the policy no script of an upload runs.
 //!
-//! Each object is a web origin of its own, so what runs there reaches nothing of another object or another owner.
+//! Each object is its own web origin, so its scripts cannot reach another object or another owner (same-origin policy).
 //!
 //! Config (all optional):
 //! - `csp`: the `Content-Security-Policy` instead of the one below, which keeps code of other sites out

@@ -1,8 +1,8 @@
-//! `places`: where shards of new objects lie, and how long; asked at the upload, kept to by the lease.
+//! `places`: where shards of new objects may lie, and for how long. It is asked at the upload; the lease keeps the answer.
 //!
 //! Config (all optional; sets hold countries like "DE" and groups like "eu"):
 //! - `store-allow`: only sites there; `store-deny`: not there; deny wins
-//! - `prefer-countries`: sites there get ten times the share of others
+//! - `prefer-countries`: sites there get ten times the share of other sites
 //! - `data`, `parity`: shards of each kind, both or none
 //! - `per-country`, `per-operator`, `per-datacentre`: most shards of one object in one of them
 //! - `keep-until`, `erase-after`: seconds since 1970
@@ -56,7 +56,7 @@ impl Guest for Places {
 
 fn weight(site: &Site) -> u8 {
     let country = u32::from(site.country);
-    // An absent list refuses nobody; the host says by a truth of the list's name that it is there.
+    // An absent list refuses nobody. If there is a list, the host sets a truth of the list's name.
     if config::has("store-deny", country) || (config::truth("store-allow") && !config::has("store-allow", country)) {
         0
     } else if config::has("prefer-countries", country) {
@@ -66,7 +66,7 @@ fn weight(site: &Site) -> u8 {
     }
 }
 
-/// Out of range becomes 255, which the host refuses as a number of shards, or which caps nothing.
+/// A number out of range becomes 255. As a number of shards the host refuses it; as a cap it caps nothing.
 fn small(key: &str) -> u8 {
     config::number(key).map_or(0, |number| u8::try_from(number).unwrap_or(u8::MAX))
 }

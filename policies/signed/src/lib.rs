@@ -1,9 +1,9 @@
-//! `signed`: who has a link that the owner signed and that still counts (`evernear sign`).
+//! `signed`: only viewers with a link that the owner signed (`evernear sign`) and that is still valid receive an object.
 //!
 //! Config (all optional):
-//! - `open-tag`: objects with this tag everybody may receive
+//! - `open-tag`: everybody may receive objects with this tag
 //! - `number`, with `slot` (0): the token must carry this number in that slot, a tenant or a tier
-//! - `status` (403, of 400 to 499): what everybody else gets; 404 tells nobody that there is anything
+//! - `status` (403, of 400 to 499): what all other viewers get; 404 does not reveal that the object exists
 //! - `ttl` (1 hour): seconds that a viewer may keep the answer, never beyond the end of its link
 #![no_std]
 
@@ -28,7 +28,7 @@ guest::config_keys! {
 
 const FORBIDDEN: u32 = 403;
 const TTL_DEFAULT: u32 = 3_600;
-/// A new link may be on its way to who is refused.
+/// Seconds that a refusal may be cached: none, because a refused viewer may get a new link at any time.
 const REFUSED_TTL: u32 = 0;
 
 struct Signed;
@@ -42,13 +42,13 @@ impl serve::Guest for Signed {
         };
         serve::Decision {
             outcome,
-            // Out of range becomes 65535, which the host refuses as no status.
+            // A number out of range becomes 65535, which the host refuses, because it is not a status.
             status: u16::try_from(status).unwrap_or(u16::MAX),
             reason: 0,
             client_ttl: ttl,
             stale_revalidate: 0,
             stale_error: 0,
-            // A cache that many share would give it to those who have no link.
+            // A shared cache would give the answer to viewers who have no link.
             marks: Marks::PRIVATE,
             header_sets: 0,
             target: 0,
