@@ -1,9 +1,9 @@
-//! How likely an object is lost in a year, for every profile and beside plain copies: a birth-death chain over the
-//! number of lost columns, as in Patterson, Gibson and Katz (1988) and every RAID paper since, with the lazy threshold
-//! of our repair.
+//! The probability that an object is lost within a year (durability, MTTDL), for every profile and for plain copies.
+//! The model is a birth-death Markov chain over the number of lost columns, as in Patterson, Gibson and Katz (1988) and
+//! every RAID paper since, with the lazy threshold of our repair.
 //!
-//! A model, no measurement: its inputs are printed above its table, and what it leaves out stands in
-//! `docs/durability.md`.
+//! This is a model, not a measurement. Its inputs are printed above its table, and `docs/durability.md` says what it
+//! leaves out.
 
 use std::fmt::Write as _;
 
@@ -12,12 +12,12 @@ use format::{Profile, Redundancy};
 
 const HOURS_A_YEAR: f64 = 365.25 * 24.0;
 
-/// What the model is fed.
+/// The inputs of the model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Assumptions {
-    /// Share of nodes whose disk is gone for good within a year.
+    /// Share of nodes whose disk is lost for ever within a year (AFR, annualized failure rate).
     pub(crate) node_failures_a_year: f64,
-    /// Share of shards that turn unreadable within a year on disks that live.
+    /// Share of shards on working disks that become unreadable within a year (latent errors).
     pub(crate) bad_shards_a_year: f64,
     /// Days within which every shard is read once.
     pub(crate) scrub_days: f64,
@@ -50,12 +50,13 @@ impl Assumptions {
         Ok(it)
     }
 
-    /// Losses of one column in an hour.
+    /// Returns the losses of one column per hour.
     fn loss_rate(&self) -> f64 {
         (self.node_failures_a_year + self.bad_shards_a_year) / HOURS_A_YEAR
     }
 
-    /// Hours from a loss to its repair, over both kinds of loss: a bad shard is found half a scrub later on average.
+    /// Returns the mean hours from a loss to its repair, over both kinds of loss. A bad shard is found half a scrub
+    /// period later on average.
     fn mean_repair_hours(&self) -> f64 {
         let found_after = self.scrub_days * 24.0 / 2.0;
         let (gone, bad) = (self.node_failures_a_year, self.bad_shards_a_year);
@@ -63,13 +64,13 @@ impl Assumptions {
     }
 }
 
-/// Returns the mean years until k + m columns have lost more than m, when repair begins at `repair_from` lost ones and
-/// then makes all of them again at once.
+/// Returns the mean years until more than m of k + m columns are lost. Repair begins at `repair_from` lost columns and
+/// then rebuilds all of them at once.
 ///
-/// From i lost columns the chain goes to i + 1 at (n - i) times the loss rate and back to none at the repair rate. So
-/// the way up from none without a return has the product of the chances of each step, and the mean time is the mean
-/// time of one such attempt over that product: no difference of nearly equal numbers anywhere, however safe the object
-/// is.
+/// From i lost columns the chain goes to i + 1 at (n - i) times the loss rate, and back to 0 at the repair rate. So the
+/// probability of climbing from 0 to the loss without a return is the product of the probabilities of the steps. The
+/// mean time is the mean time of one such attempt, divided by that product. The formula never subtracts nearly equal
+/// numbers (no cancellation), however safe the object is.
 fn mean_years_to_loss(redundancy: Redundancy, repair_from: usize, loss_rate: f64, repair_hours: f64) -> f64 {
     let (columns, parity) = (redundancy.columns(), redundancy.parity());
     let count = |n: usize| f64::from(u16::try_from(n).unwrap_or(u16::MAX));
@@ -135,9 +136,9 @@ mod tests {
     fn agrees_with_the_closed_forms_of_one_and_two_copies() {
         let (rate, repair) = (1e-5, 10.0);
         let years = |k, m, from| mean_years_to_loss(Redundancy::new(k, m).unwrap(), from, rate, repair) * HOURS_A_YEAR;
-        // Two copies: (3 a + b) / (2 a^2), with loss rate a and repair rate b.
+        // For two copies: (3 a + b) / (2 a^2), with loss rate a and repair rate b.
         assert!(close(years(1, 1, 1), (3.0 * rate + 0.1) / (2.0 * rate * rate)));
-        // Never repaired: the mean of the second of two losses.
+        // Without any repair: the mean time of the second of two losses.
         assert!(close(years(1, 1, 9), 1.0 / (2.0 * rate) + 1.0 / rate));
     }
 

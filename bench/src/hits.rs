@@ -1,5 +1,5 @@
-//! CPU time per cached request: the edge beside Debian's nginx and Varnish, same machine, same run, interleaved, one
-//! core for servers and one for whoever asks.
+//! CPU time per cached request of the edge, beside Debian's nginx and Varnish: on the same machine, in the same run,
+//! interleaved, with one core for servers and one for the client.
 
 use std::{
     fmt::Write as _,
@@ -20,7 +20,7 @@ use crate::{
 const ROUNDS: usize = 5;
 const CONNECTIONS: u32 = 16;
 const CLIENT_CORE: &str = "1";
-/// The seat of the edge: after the origins and the catalogs.
+/// Index of the edge among the seats, after the origins.
 const EDGE: usize = 6;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -51,9 +51,9 @@ const CASES: [Case; 9] = [
     Case::of("100 KiB, HTTP/3", 100 * KIB, Way::Quic, 5_000),
 ];
 
-/// Measures the cases whose name holds `part` and returns the table.
+/// Measures the cases whose name contains `part` and returns the table.
 pub(crate) fn run(part: &str) -> Result<String> {
-    // Whatever is started from here on inherits it, but for servers.
+    // Every process started from here on inherits this core, except servers.
     let me = std::process::id().to_string();
     let pinned = Command::new("taskset").args(["-cp", CLIENT_CORE, &me]).output()?;
     ensure!(pinned.status.success(), "taskset: {}", String::from_utf8_lossy(&pinned.stderr));
@@ -69,7 +69,7 @@ pub(crate) fn run(part: &str) -> Result<String> {
     ensure!(!cases.is_empty(), "no case has `{part}` in its name");
     for case in cases {
         let servers = bench.servers(case);
-        // The first pass fills caches on all sides.
+        // The first pass fills the caches of all servers.
         for server in &servers {
             server.run()?;
         }
@@ -99,7 +99,7 @@ struct Bench {
     certificate: Certificate,
     nginx: Nginx,
     varnish: Varnish,
-    /// The host that the edge knows a content by, for each length.
+    /// The host name of each content at the edge, by its length.
     hosts: Vec<(usize, String)>,
 }
 
@@ -112,7 +112,7 @@ impl Bench {
         fs::create_dir_all(&root)?;
         let mut hosts = Vec::new();
         for bytes in [KIB, 100 * KIB, 100 * MIB] {
-            // Bytes that do not compress, as pictures do not.
+            // The bytes do not compress, like those of pictures.
             let file = format!("{root}/{bytes}.bin");
             fs::write(&file, noise(bytes))?;
             let url = processes.put(&file)?.url;
@@ -127,7 +127,7 @@ impl Bench {
         Ok(Self { processes, edge, edge_tls, certificate, nginx, varnish, hosts })
     }
 
-    /// Returns the edge and those of its peers that know the way, in this order: nginx, Varnish.
+    /// Returns the edge and those of its peers that support this protocol, in this order: nginx, Varnish.
     fn servers<'a>(&'a self, case: &Case) -> Vec<Load<'a>> {
         let load = |host: &str, address: SocketAddr, path: &str, pids: &'a [u32]| Load {
             way: case.way,
@@ -155,7 +155,7 @@ impl Bench {
     }
 }
 
-/// Has the edge speak TLS and HTTP/3 beside HTTP in clear, and returns where.
+/// Enables TLS and HTTP/3 at the edge beside unencrypted HTTP, and returns the address.
 fn over_tls(processes: &mut Processes, certificate: &Certificate) -> Result<SocketAddr> {
     let address = SocketAddr::new(processes.http.ip(), free_port()?);
     let Certificate { file, key } = certificate;

@@ -1,5 +1,5 @@
-//! Asking a server for the same thing many times: h2load, and over HTTP/3, which Debian's h2load does not speak, h3's
-//! own client.
+//! A load generator that asks a server for the same thing many times: h2load, and for HTTP/3, which Debian's h2load
+//! does not support, the client of the crate h3.
 
 use std::{
     net::SocketAddr,
@@ -22,20 +22,20 @@ use rustls::{
 };
 use tokio::task::JoinSet;
 
-/// How requests go.
+/// The protocol of the requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// HTTP/1.1 in clear.
+    /// HTTP/1.1, unencrypted.
     Clear,
-    /// HTTP/2 over TLS 1.3, four requests at one time on a connection.
+    /// HTTP/2 over TLS 1.3, four concurrent requests on each connection.
     Tls,
-    /// HTTP/2 over TLS 1.3, a connection for each request.
+    /// HTTP/2 over TLS 1.3, one connection for each request.
     Handshake,
     /// HTTP/3.
     Quic,
 }
 
-/// What is asked of a server.
+/// The requests to a server.
 pub(crate) struct Load<'a> {
     pub(crate) way: Way,
     pub(crate) url: String,
@@ -50,7 +50,8 @@ pub(crate) struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// Asks, and returns the server's CPU microseconds per request. Every answer was whole.
+    /// Sends the requests and returns the server's CPU time per request, in microseconds. An incomplete answer is an
+    /// error.
     pub(crate) fn run(&self) -> Result<f64> {
         let before = cpu_seconds(self.pids)?;
         if self.way == Way::Quic {
@@ -116,7 +117,7 @@ fn endpoint(certificate: &str) -> Result<Endpoint> {
     Ok(endpoint)
 }
 
-/// One viewer: asks again and again on one connection, until nothing is left to ask for.
+/// Runs one viewer: it sends one request after the other on one connection, until none is left.
 async fn view(endpoint: Endpoint, address: SocketAddr, url: String, left: Arc<AtomicU32>) -> Result<()> {
     let host = url.split('/').nth(2).and_then(|authority| authority.split(':').next()).context("a URL has a host")?;
     let quic = endpoint.connect(address, host)?.await?;

@@ -1,7 +1,7 @@
-//! Measurements of the whole, side by side with peers on the same machine in the same run.
+//! End-to-end measurements, side by side with peers on the same machine in the same run.
 //!
-//! `./x bench hits` and `./x bench memory` print what goes into `bench/results/`. They run the real programs
-//! as processes of their own; the codec and the sandbox have criterion benches beside their code.
+//! `./x bench hits` and `./x bench memory` print what goes into `bench/results/`. They run the real programs as
+//! separate processes. The codec and the sandbox have criterion benches beside their code.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measurement prints its result")]
 
 mod durability;

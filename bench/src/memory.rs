@@ -15,7 +15,7 @@ use crate::machine;
 
 const CACHE_BYTES: u64 = 256 << 20;
 
-/// Stores a sparse file of so many gigabytes, reads it through the edge, and returns the table.
+/// Stores a sparse file of this many gigabytes, reads it through the edge, and returns the table.
 pub(crate) fn run(gigabytes: u64) -> Result<String> {
     let processes = Processes::start(&ProcessOptions { cache_bytes: CACHE_BYTES, ..ProcessOptions::default() })?;
     let idle = peak_kib(processes.edge_pid())?;
@@ -26,7 +26,7 @@ pub(crate) fn run(gigabytes: u64) -> Result<String> {
     let report = processes.path("time");
     let start = Instant::now();
     let program = processes.program().to_string_lossy().into_owned();
-    // Zeros would compress to nothing; uncompressed, every stripe goes the whole way.
+    // Zeros would compress to almost nothing. Without compression every stripe is stored in full.
     let put = ["-v", "-o", &report, &program, "put", &file, "--no-compress", "--json"];
     let output =
         processes.command("/usr/bin/time".as_ref(), &put).output().context("/usr/bin/time is in Debian's time")?;

@@ -12,11 +12,11 @@ use anyhow::{Context, Result, ensure};
 
 use cluster::processes::{Processes, free_port};
 
-/// Which core a server has to itself; whoever asks it has the other.
+/// The core that a server has to itself. The client has the other one.
 pub(crate) const SERVER_CORE: &str = "0";
 const START_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The words before a program that runs on the core of servers.
+/// Returns the command prefix that runs a program on the core of servers.
 pub(crate) fn on_server_core() -> Vec<String> {
     ["taskset", "-c", SERVER_CORE].map(str::to_owned).to_vec()
 }
@@ -49,7 +49,7 @@ impl Certificate {
     }
 }
 
-/// nginx, which sends files with sendfile where they go in clear.
+/// nginx, which sends files by sendfile(2) when they are unencrypted.
 pub(crate) struct Nginx {
     server: Server,
     pub(crate) port: u16,
@@ -57,14 +57,14 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// Starts one that serves the folder `root`.
+    /// Starts nginx for the folder `root`.
     pub(crate) fn start(processes: &Processes, certificate: &Certificate, root: &str) -> Result<Self> {
         let (port, tls_port) = (free_port()?, free_port()?);
         let prefix = processes.path("nginx");
         fs::create_dir_all(&prefix)?;
         let Certificate { file, key } = certificate;
-        // The folder is its owner's alone, so a worker of another user could not read it; nginx ignores `user` unless
-        // run by root.
+        // Only its owner may read the folder, so a worker of another user could not. nginx ignores `user` unless root
+        // runs it.
         let config = format!(
             "daemon off; worker_processes 1; pid {prefix}/pid; error_log {prefix}/error; user root; worker_rlimit_nofile 8192;\n\
              events {{ worker_connections 4096; }}\n\
@@ -84,7 +84,7 @@ impl Nginx {
     }
 }
 
-/// Varnish, which keeps in memory what it reads from nginx, and the program that writes its access log.
+/// Varnish, which caches in memory what it reads from nginx, and the program that writes its access log.
 pub(crate) struct Varnish {
     server: Server,
     log: Child,
@@ -114,7 +114,7 @@ impl Varnish {
 
 impl Drop for Varnish {
     fn drop(&mut self) {
-        // It may have ended with the server whose log it reads.
+        // It may already have ended, together with the server whose log it reads.
         let _ = (self.log.kill(), self.log.wait());
         self.server.end();
     }
@@ -148,7 +148,7 @@ impl Server {
     }
 
     fn end(&mut self) {
-        // SIGTERM, which `Child` cannot send; a master that is killed leaves its workers behind.
+        // `kill` sends SIGTERM, which `Child` cannot send. After SIGKILL a master would leave its workers behind.
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
     }
