@@ -1,4 +1,4 @@
-//! All subcommands, one file each; this file is the list and what they share.
+//! All subcommands, one file each. This file has their list and their shared options.
 
 use std::path::PathBuf;
 
@@ -43,7 +43,7 @@ impl Options {
     }
 }
 
-/// What to do.
+/// The subcommand to run.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make, show or relock the owner key
@@ -58,27 +58,27 @@ pub(crate) enum Command {
     Ls(ls::Ls),
     /// End the lease of an object and erase its key
     Rm(rm::Rm),
-    /// Have all edges forget what they hold of objects
+    /// Purge objects from the caches of all edges
     Purge(purge::Purge),
     /// Change the policy or the times of an object
     Renew(renew::Renew),
     /// Check and publish policies
     Policy(policy::Policy),
-    /// Sign a link that counts for a while
+    /// Sign a link that is valid for a while
     Sign(Box<sign::Sign>),
     /// Make a cluster's authority and its nodes' certificates
     Cluster(cluster::Cluster),
-    /// Look after a cluster's catalog
+    /// Maintain a cluster's catalog
     Catalog(catalog::Catalog),
     /// Run an origin node, or check its configuration
     Origin(origin::Origin),
     /// Run an edge node, check its configuration, or make an owner's link key
     Edge(edge::Edge),
-    /// See how an object is kept
+    /// Show the health of an object
     Object(object::Object),
     /// See the nodes of a cluster, or empty one
     Node(node::Node),
-    /// See what is being repaired
+    /// Show and retry repairs
     Repair(repair::Repair),
     /// Show redundancy by profile and size: overhead, and losses survived
     Profiles,
@@ -88,7 +88,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Returns whether it runs until it is told to stop.
+    /// Returns whether the command is a node, which runs until it is told to stop.
     pub(crate) fn is_node(&self) -> bool {
         match self {
             Self::Origin(origin) => origin.is_node(),

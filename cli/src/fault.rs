@@ -1,4 +1,4 @@
-//! How a command fails: the exit code, what happened, why, and what to try. The only table of the three.
+//! How a command fails: the exit code, what happened, why, and what to try. This is the only table of exit codes.
 
 use std::{
     io::{self, Write},
@@ -29,7 +29,7 @@ Exit codes:
 
 With --json the answer is one JSON document on standard output, errors too.";
 
-/// A command line that is wrong in a way its parser cannot see: options that contradict each other.
+/// A command line whose options contradict each other, which its parser cannot see.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
@@ -68,7 +68,7 @@ struct Report {
 pub(crate) fn report(error: &Error, options: &Options) -> ExitCode {
     let (class, advice) = judge(error);
     let report = Report { error: error.to_string(), causes: causes(error), advice, code: class.code() };
-    // Nobody is left to tell when even this cannot be written.
+    // A failure to write this is ignored, as it could not be reported either.
     let _ = if options.json {
         options.answer(&report, String::new).map_err(io::Error::other)
     } else {
@@ -77,7 +77,7 @@ pub(crate) fn report(error: &Error, options: &Options) -> ExitCode {
     ExitCode::from(report.code)
 }
 
-/// Returns what lies behind an error. Some libraries say of an error what its cause says as well: that is told once.
+/// Returns the causes of an error. Some libraries repeat the cause's text in the error: such a text is printed once.
 fn causes(error: &Error) -> Vec<String> {
     let mut before = error.to_string();
     let mut causes = Vec::new();

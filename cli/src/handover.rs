@@ -1,8 +1,9 @@
-//! How a running edge makes way for a successor, a new configuration or a new program, without a connection refused or
-//! cut.
+//! Graceful restart: a running edge makes way for a successor with a new configuration or a new program, and no
+//! connection is refused or cut.
 //!
-//! The successor gets the listening sockets as service managers pass them (`sd_listen_fds(3)`), and a socket on which
-//! it says that it answers. Until it has said so its predecessor answers, and goes on if it never does.
+//! The successor gets the listening sockets in the way service managers pass them (socket activation,
+//! `sd_listen_fds(3)`), and one more socket on which it reports that it is ready. Its predecessor answers viewers until
+//! then, and continues if the successor never becomes ready.
 
 use std::{
     env, io,
@@ -20,7 +21,7 @@ use tokio::time::timeout;
 
 /// The first descriptor that is passed, by `sd_listen_fds(3)`.
 const FIRST_FD: i32 = 3;
-/// A successor answers within this: it loads what it needs and compiles a policy, which takes a second.
+/// A successor must be ready within this time. It loads its configuration and compiles a policy, which takes a second.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 const READY: &[u8] = b"ready";
 
@@ -32,8 +33,8 @@ pub(crate) struct Handed {
 }
 
 impl Handed {
-    /// Takes what the environment names; nothing when there is no predecessor and no service manager that listens for
-    /// us.
+    /// Takes the sockets that the environment names. There are none without a predecessor or a service manager that
+    /// listens for this process.
     pub(crate) fn take() -> Self {
         let mut passed = ListenFd::from_env();
         let mut handed = Self::default();
@@ -51,11 +52,11 @@ impl Handed {
         handed
     }
 
-    /// Tells the predecessor that this process answers, or the service manager where there is none. To the manager a
-    /// predecessor is the main process, whose word alone counts.
+    /// Tells the predecessor that this process is ready, or, without a predecessor, the service manager. To the manager
+    /// the predecessor is the main process, and it accepts notifications from the main process only.
     ///
     /// # Errors
-    /// When the predecessor waits no longer: it answers on, so this process must not.
+    /// When the predecessor no longer waits: it continues to answer viewers, so this process must not.
     pub(crate) fn ready(&self) -> anyhow::Result<()> {
         match &self.predecessor {
             Some(predecessor) => {
@@ -67,11 +68,11 @@ impl Handed {
     }
 }
 
-/// Starts this program again, as it was started and from where it lies now, and waits until it answers. Returns its
-/// process.
+/// Starts this program again, with the same arguments and from the same path, and waits until it is ready. Returns the
+/// id of the new process.
 ///
 /// # Errors
-/// When it does not answer in time; it is ended then.
+/// When it is not ready within 30 s. It is killed then.
 pub(crate) async fn succeed(sockets: &Sockets) -> anyhow::Result<u32> {
     let (ours, theirs) = UnixDatagram::pair()?;
     let tcp = sockets.tcp.iter().map(|socket| socket.try_clone().map(OwnedFd::from));
@@ -84,7 +85,7 @@ pub(crate) async fn succeed(sockets: &Sockets) -> anyhow::Result<u32> {
     command.fd_mappings(mappings.collect())?;
     let mut command = tokio::process::Command::from(command);
     let mut successor = command.spawn().context("it cannot be started")?;
-    // Our copy of its end, so that it has the only one.
+    // Closes this process's copy of the successor's socket, so that the successor has the only one.
     drop(command);
     let id = successor.id().context("it has ended at once")?;
 
@@ -104,7 +105,7 @@ pub(crate) async fn succeed(sockets: &Sockets) -> anyhow::Result<u32> {
     Ok(id)
 }
 
-/// Tells the service manager; there may be none.
+/// Notifies the service manager, if there is one.
 fn tell(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "the service manager is not told");

@@ -1,5 +1,6 @@
-//! Lines of a node's log, written together: a busy edge says thousands a second, and a call of the system for each was
-//! a tenth of what a small answer cost. None waits longer than a tenth of a second; a warning waits for nothing.
+//! Buffers the lines of a node's log and writes them in batches. A busy edge logs thousands of lines per second, and
+//! one system call for each was a tenth of the cost of a small answer. No line waits longer than 100 ms; a warning is
+//! written at once.
 
 use std::{
     io::{self, Write},
@@ -11,12 +12,12 @@ use std::{
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// A line waits at most so long for others.
+/// How long a line waits for others at most.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// So much waits at most.
+/// How many bytes wait at most.
 const HELD_BYTES_MAX: usize = 64 * 1024;
 
-/// Where lines are gathered.
+/// The buffer of lines.
 pub(crate) struct LogLines<W>(Arc<Shared<W>>);
 
 struct Shared<W> {
@@ -30,10 +31,10 @@ struct State<W> {
     ended: bool,
 }
 
-/// Writes what is held when it is dropped.
+/// Writes the buffered lines when it is dropped.
 pub(crate) struct Ending<W: Write>(Arc<Shared<W>>);
 
-/// One line on its way.
+/// One line that is being written into the buffer.
 pub(crate) struct Line<'a, W: Write> {
     state: MutexGuard<'a, State<W>>,
     changed: &'a Condvar,
@@ -41,10 +42,10 @@ pub(crate) struct Line<'a, W: Write> {
 }
 
 impl<W: Write + Send + 'static> LogLines<W> {
-    /// Starts gathering.
+    /// Starts the thread that writes buffered lines.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system cannot start a thread.
     pub(crate) fn start(out: W) -> io::Result<(Self, Ending<W>)> {
         let state = State { held: Vec::new(), out, ended: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
@@ -76,7 +77,7 @@ impl<W: Write> Shared<W> {
 
 impl<W: Write> State<W> {
     fn write(&mut self) {
-        // Nobody can be told that the log cannot be written.
+        // A failure to write the log is ignored, as it could not be reported either.
         let _ = self.out.write_all(&self.held);
         self.held.clear();
     }

@@ -1,5 +1,5 @@
-//! `evernear`: one binary, subcommands only. Reads the command line, sets up telemetry, runs one command, says how it
-//! went.
+//! `evernear`: one binary, subcommands only. Reads the command line, sets up telemetry, runs one command, and reports
+//! its result.
 
 mod commands;
 mod fault;
@@ -21,7 +21,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::Parser;
 use commands::{Command, Options};
 
-/// What a blocked read of standard input may hold up the end of the program.
+/// How long a blocked read of standard input may delay the program's exit.
 const GRACE: Duration = Duration::from_millis(200);
 
 /// Evernear stores a file once; everybody reads it from the nearest edge, at a DNS name that only this file has.
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     if matches!(command, Command::PolicyCompile) {
         return sandbox::guard::child_main();
     }
-    // First of all: whoever makes a TLS config before this gets another provider, without ML-KEM.
+    // This comes first: a TLS configuration made before it would use another provider, without ML-KEM.
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     installed.expect("nothing installed a provider before the first line of main");
     let logs = telemetry::start(&command, &options);

@@ -15,8 +15,8 @@ pub(crate) fn parse(text: &str) -> anyhow::Result<u64> {
     parse_at(text, now())
 }
 
-/// Returns a reader of moments that are still to come, which otherwise says what else to do. For clap: the error is
-/// shown beside the option, and nothing was done yet.
+/// Returns a parser that accepts only moments in the future. Its error says what else to do. For clap: the error is
+/// shown beside the option, before anything was done.
 pub(crate) fn to_come(or_else: &'static str) -> impl Fn(&str) -> anyhow::Result<u64> + Clone + Send + Sync {
     move |text| to_come_at(text, now(), or_else)
 }
@@ -52,7 +52,7 @@ fn seconds(span: &str) -> anyhow::Result<u64> {
     count.checked_mul(unit).context("that is too far in the future")
 }
 
-/// Writes seconds since 1970 for people; zero, which means no bound, as a dash.
+/// Formats seconds since 1970 for people. Zero means no bound and becomes a dash.
 pub(crate) fn show(seconds: u64) -> String {
     if seconds == 0 { "-".to_owned() } else { Moment(seconds).to_string() }
 }

@@ -1,15 +1,15 @@
-//! Files that the command line makes of keys and certificates: never over something that is there.
+//! New files of keys and certificates. They never replace an existing file.
 
 use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
 use anyhow::Context;
 
-/// Writes a key: a new file that this user alone may read, durably.
+/// Writes a key durably to a new file that only this user may read.
 pub(crate) fn private(path: &Path, text: &str) -> anyhow::Result<()> {
     create(path, text, 0o600)
 }
 
-/// Writes what everybody may know: a new file that all users may read, durably.
+/// Writes public text durably to a new file that all users may read.
 pub(crate) fn public(path: &Path, text: &str) -> anyhow::Result<()> {
     create(path, text, 0o644)
 }

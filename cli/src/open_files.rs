@@ -1,9 +1,9 @@
-//! How many files, and so connections, a node may have open.
+//! The limit of open files (RLIMIT_NOFILE), and so of connections, of a node.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Lets this process open as many files as it may at most: shells and service managers begin with 1,024, for the sake
-/// of programs that use select(2).
+/// Raises the soft limit of open files to the hard limit. Shells and service managers start programs with 1,024, for
+/// the sake of those that use select(2).
 pub(crate) fn raise_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {

@@ -1,4 +1,4 @@
-//! What a command answers: for people, lines; with `--json`, one document.
+//! The answer of a command: lines for people, or one JSON document with `--json`.
 
 use std::io::{self, Write};
 
@@ -8,14 +8,14 @@ use serde::Serialize;
 use crate::commands::Options;
 
 impl Options {
-    /// Prints an answer in the form that was asked for. `text` ends with a newline, or is empty.
+    /// Prints an answer in the form that was asked for. `text` must end with a newline or be empty.
     pub(crate) fn answer<T: Serialize>(&self, json: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         let printed = if self.json { serde_json::to_string_pretty(json).map(|it| it + "\n")? } else { text() };
         print(&printed)
     }
 }
 
-/// Writes to standard output. A reader that has seen enough (`| head`) is no failure.
+/// Writes to standard output. A reader that closes the pipe early (`| head`) is no failure.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -24,7 +24,7 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Lines up columns; the first row is the heading.
+/// Formats rows as aligned columns. The first row is the heading.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
@@ -38,7 +38,7 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// Writes a number of bytes for people.
+/// Formats a number of bytes for people.
 pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }

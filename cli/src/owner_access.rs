@@ -1,4 +1,4 @@
-//! How a command comes to the owner's keys and to the cluster: the state folder, the passphrase, `twin.toml`.
+//! How a command gets access to the owner's keys and to the cluster: the state folder, the passphrase, `twin.toml`.
 
 use std::{
     io::{self, BufRead, IsTerminal, Read},
@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use twin::{Index, LockKind, Network, Operator, OwnerStore, Twin, TwinConfig, Unlock};
 use zeroize::Zeroizing;
 
-/// Bytes of a passphrase file that are looked at.
+/// How many bytes of a passphrase file are read.
 const PASSPHRASE_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Where a command finds the cluster.
@@ -39,7 +39,7 @@ pub(crate) struct KeyAccess {
 pub(crate) struct StateFolder(PathBuf);
 
 impl StateFolder {
-    /// Takes the folder that was named, or `~/.evernear`.
+    /// Uses the folder that was named, or `~/.evernear`.
     pub(crate) fn new(named: Option<&Path>) -> anyhow::Result<Self> {
         match (named, std::env::home_dir()) {
             (Some(named), _) => Ok(Self(named.to_owned())),
@@ -63,7 +63,8 @@ impl StateFolder {
 }
 
 impl KeyAccess {
-    /// Returns what opens the owner key: the file that was named for its kind of lock, or a passphrase asked for.
+    /// Returns what opens the owner key: the file that was named for this kind of lock, or a passphrase from the
+    /// prompt.
     pub(crate) fn unlock(&self, lock: LockKind) -> anyhow::Result<Unlock> {
         match (lock, &self.passphrase_file, &self.key_file) {
             (LockKind::Passphrase, Some(path), _) => read_passphrase(path),
@@ -73,7 +74,7 @@ impl KeyAccess {
         }
     }
 
-    /// Returns what will lock a new owner key: the file that was named, or a passphrase, asked for twice.
+    /// Returns what will lock a new owner key: the file that was named, or a passphrase that the prompt asks for twice.
     pub(crate) fn new_lock(&self) -> anyhow::Result<Unlock> {
         match (&self.key_file, &self.passphrase_file) {
             (Some(path), _) => return read_key_file(path),
@@ -95,7 +96,7 @@ pub(crate) async fn connect(state: &StateFolder, access: &ClusterAccess) -> anyh
     Ok((config, network))
 }
 
-/// Reads `twin.toml` and reaches the cluster as its operator.
+/// Reads `twin.toml` and connects to the cluster as its operator.
 pub(crate) async fn connect_operator(state: &StateFolder, access: &ClusterAccess) -> anyhow::Result<Operator> {
     Ok(Operator::connect(&state.config(access)?).await?)
 }
@@ -106,7 +107,7 @@ pub(crate) async fn open_twin(
     keys: &KeyAccess,
     access: &ClusterAccess,
 ) -> anyhow::Result<(TwinConfig, Twin)> {
-    // The passphrase is asked for before the network: who waits at a prompt should wait for nothing else.
+    // The prompt comes before the network, so that a user who types a passphrase waits for nothing else.
     let config = state.config(access)?;
     let (secret, index) = open_index(state, keys).await?;
     let network = Network::connect(&config).await?;

@@ -1,5 +1,5 @@
-//! Where an owner's policy lets shards lie: its `place` hook, asked once for each upload, before anything is read. What
-//! it says becomes part of the lease, so that repairs and moves keep to it and nobody has to ask again.
+//! Where an owner's policy lets shards lie. Its `place` hook is asked once for each upload, before anything is read.
+//! The answer becomes part of the lease, so repairs and moves keep to it without asking again.
 
 use std::{
     collections::BTreeMap,
@@ -26,9 +26,9 @@ const GIB: u64 = 1 << 30;
 
 /// What is to be stored, as a policy may ask for it.
 struct Upload {
-    /// Bytes of a file; zero where that is not known before, of a folder or of standard input.
+    /// Bytes of a file; zero for a folder or standard input, whose size is not known before.
     bytes: u64,
-    /// Empty where it is not known.
+    /// The media type; empty when it is not known.
     mime: String,
     /// Seconds since 1970.
     now: u64,
@@ -36,7 +36,7 @@ struct Upload {
 }
 
 impl Upload {
-    /// Looks at what is to be stored. What cannot be read is left to the upload to tell.
+    /// Looks at what is to be stored. The upload reports what cannot be read.
     fn look(path: &Path, put: &PutOptions) -> Self {
         let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file);
         let bytes = metadata.as_ref().map_or(0, std::fs::Metadata::len);
@@ -80,10 +80,11 @@ impl Facts for Upload {
     }
 }
 
-/// Asks the policy that the options name, if it has the hook, and returns options that keep to both.
+/// Asks the policy that the options name, if it has the hook. Returns options that satisfy both the owner's options and
+/// the policy.
 ///
 /// # Errors
-/// When the policy cannot be had, fails, or plans what no lease can say.
+/// When the policy cannot be loaded, fails, or plans what a lease cannot express.
 pub(crate) async fn ask(twin: &Twin, here: &Place, path: &Path, mut put: PutOptions) -> anyhow::Result<PutOptions> {
     let name = put.tenure.policy.clone();
     if name.as_str() == PolicyName::DEFAULT {
@@ -115,7 +116,7 @@ pub(crate) async fn ask(twin: &Twin, here: &Place, path: &Path, mut put: PutOpti
     Ok(put)
 }
 
-/// The places that the owner's own options leave open, each once, with the free bytes of its nodes.
+/// The places that the owner's own options allow, each once, with the free bytes of its nodes.
 struct Sites<'a>(Vec<(&'a Place, u64)>);
 
 impl<'a> Sites<'a> {
@@ -133,7 +134,7 @@ impl<'a> Sites<'a> {
         Self(sites)
     }
 
-    /// What the policy is shown of them.
+    /// Returns what the policy sees of the places.
     fn sites(&self) -> Vec<Site> {
         let site = |(place, free): &(&Place, u64)| {
             let (country, continent) = policy_place(place);
@@ -149,7 +150,7 @@ impl<'a> Sites<'a> {
         self.0.iter().map(site).collect()
     }
 
-    /// Returns the weight of the site that a place is in; none when the owner left it out.
+    /// Returns the weight of the site that a place is in, or `None` when the owner's options exclude it.
     fn weight(&self, plan: &Plan, place: &Place) -> Option<u8> {
         let at = self.0.iter().position(|(site, _)| is_same(site, place))?;
         plan.weights.get(at).copied()
@@ -160,7 +161,7 @@ impl<'a> Sites<'a> {
         weighed.filter(|(_, weight)| *weight > 0).collect()
     }
 
-    /// Narrows what the owner asked for by what the policy plans at `now`, seconds since 1970.
+    /// Restricts the owner's options to what the policy plans at `now`, seconds since 1970.
     fn keep_to(&self, plan: &Plan, nodes: &[NodeEntry], mut tenure: Tenure, now: u64) -> anyhow::Result<Tenure> {
         if plan.weights.contains(&0) {
             tenure.wanted = self.wanted(plan, nodes)?;
@@ -182,7 +183,7 @@ impl<'a> Sites<'a> {
         }
         let Retention { keep_until, expires } = tenure.retention;
         let ends = [expires, u64::from(plan.erase_after)].into_iter().filter(|end| *end > 0).min();
-        // The policy's date stays in its configuration after it has passed. Then it binds nobody any more.
+        // A date stays in the policy's configuration after it has passed. Then it has no effect.
         let promised = Some(u64::from(plan.keep_until)).filter(|until| *until > now);
         tenure.retention = Retention { keep_until: keep_until.max(promised.unwrap_or(0)), expires: ends.unwrap_or(0) };
         let Retention { keep_until, expires } = tenure.retention;
@@ -195,7 +196,7 @@ impl<'a> Sites<'a> {
         Ok(tenure)
     }
 
-    /// Says by country, operator, datacentre or zone, whichever is widest, which sites are left.
+    /// Returns the sites that are left, named by the widest level that fits: country, operator, datacentre or zone.
     fn wanted(&self, plan: &Plan, nodes: &[NodeEntry]) -> anyhow::Result<Vec<Domain>> {
         let is_allowed = |place: &Place| self.weight(plan, place).is_some_and(|weight| weight > 0);
         let closed: Vec<&Place> = nodes.iter().map(|node| &node.place).filter(|place| !is_allowed(place)).collect();
@@ -233,7 +234,7 @@ fn is_same(one: &Place, other: &Place) -> bool {
         && one.zone == other.zone
 }
 
-/// The places of each level that a node lies in, widest first, as far as they have names.
+/// Returns the named places that a node is in, one for each level, widest first.
 fn domains(place: &Place) -> impl Iterator<Item = Domain> {
     let named = |name: &String, domain: fn(String) -> Domain| (!name.is_empty()).then(|| domain(name.clone()));
     let country = Some(Domain::Country(place.country));
@@ -316,12 +317,12 @@ mod tests {
         assert!(sites[0].operator == sites[2].operator && sites[0].operator != sites[1].operator);
         assert_eq!(wanted(&[9, 9, 9, 9], Tenure::default()).unwrap(), Vec::<String>::new());
         assert_eq!(wanted(&[9, 9, 9, 0], Tenure::default()).unwrap(), ["country:BE", "country:DE"]);
-        // In Belgium one operator only, who has nodes elsewhere that are refused.
+        // In Belgium only one operator is allowed, and its nodes in other countries are refused.
         assert_eq!(wanted(&[9, 0, 9, 0], Tenure::default()).unwrap(), ["zone:z1", "country:DE"]);
         assert_eq!(wanted(&[0, 9, 0, 0], Tenure::default()).unwrap(), ["operator:emca"]);
         let refused = wanted(&[0, 0, 0, 0], Tenure::default()).unwrap_err().to_string();
         assert_eq!(refused, "it allows none of the 4 sites that there are");
-        // What the owner leaves out is not shown, and stays out.
+        // A place that the owner excludes is not shown to the policy, and stays excluded.
         let owner = Tenure { refused: vec!["zone:z2".parse().unwrap()], ..Tenure::default() };
         assert_eq!(wanted(&[9, 9, 0], owner).unwrap(), ["zone:z1", "country:DE"]);
     }
@@ -372,7 +373,7 @@ mod tests {
             sites.keep_to(&policy, &nodes, owner, now).unwrap().retention.keep_until
         };
         assert_eq!((kept(0, 99), kept(0, 100), kept(0, 101)), (100, 0, 0));
-        // What the owner asks for is not the policy's to drop.
+        // The policy cannot drop what the owner asks for.
         assert_eq!((kept(50, 101), kept(200, 101)), (50, 200));
     }
 }

@@ -1,4 +1,4 @@
-//! Judges a policy as an edge will: structure, configuration, and a real compilation inside the compiler's limits.
+//! Validates a policy as an edge will: structure, configuration, and a real compilation inside the compiler's limits.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,28 +7,29 @@ use sandbox::guard::{self, ChildCommand};
 use serde::Serialize;
 use twin::PolicySource;
 
-/// The compiler has 10 s of CPU; the rest is for a busy machine.
+/// The compiler has 10 s of CPU time; the rest allows for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What a link is and sees.
+/// What a link is, and what it can read.
 #[derive(Debug, Serialize)]
 pub(crate) struct CheckedLink {
     /// The ready-made name or the file.
     component: String,
     component_bytes: usize,
     config_bytes: usize,
-    /// The keys that it declares; none when it declares nothing, so that its configuration is not checked.
+    /// The configuration keys that the component declares. `None` when it declares nothing: then its configuration is
+    /// not checked.
     config_keys: Option<Vec<String>>,
     /// The decisions it takes part in.
     hooks: Vec<String>,
-    /// All that it can ask; what is not here it cannot see.
+    /// Everything that it can ask. It cannot see anything else.
     reads: Vec<String>,
     functions: u32,
 }
 
 /// The child process that compiles owners' policies: this program, with its hidden subcommand.
 pub(crate) fn compiler() -> anyhow::Result<ChildCommand> {
-    // Not by its path: when that was upgraded under a running edge, another program lies there.
+    // The path would not do: after an upgrade under a running edge, another program is there.
     let program = match cfg!(target_os = "linux") {
         true => PathBuf::from("/proc/self/exe"),
         false => std::env::current_exe().context("this program does not know where it lies")?,
@@ -36,7 +37,7 @@ pub(crate) fn compiler() -> anyhow::Result<ChildCommand> {
     Ok(ChildCommand { program, arguments: vec!["policy-compile".into()], deadline: DEADLINE })
 }
 
-/// Judges every link. Blocks up to the deadline for each; keep it off a reactor.
+/// Validates every link. Blocks up to 30 s for each: run it outside of the async reactor.
 pub(crate) fn check(source: &PolicySource) -> anyhow::Result<Vec<CheckedLink>> {
     let compiler = compiler()?;
     let judge = |(link, of): (usize, &twin::LinkSource)| {
@@ -61,7 +62,7 @@ pub(crate) fn check(source: &PolicySource) -> anyhow::Result<Vec<CheckedLink>> {
     (1..).zip(&source.links).map(judge).collect()
 }
 
-/// Writes it for people.
+/// Formats the result for people.
 pub(crate) fn text(links: &[CheckedLink]) -> String {
     let line = |link: &CheckedLink| {
         let reads = if link.reads.is_empty() { "nothing".to_owned() } else { link.reads.join(", ") };

@@ -1,4 +1,4 @@
-//! The progress of an upload on a terminal; silent anywhere else.
+//! The progress bar of an upload on a terminal. Elsewhere it is silent.
 
 use std::{
     io::IsTerminal,
@@ -12,13 +12,13 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use twin::Progress;
 
-/// A bar of the bytes that nodes hold, of those that were announced so far.
+/// A bar that shows how many of the bytes announced so far are on nodes.
 struct Bar {
     bar: ProgressBar,
     objects: AtomicU64,
 }
 
-/// Makes what hears an upload, and the bar to be cleared at its end.
+/// Returns the receiver of an upload's progress, and the bar to be cleared at the end.
 pub(crate) fn start(json: bool) -> (Arc<dyn Progress>, ProgressBar) {
     if json || !std::io::stderr().is_terminal() {
         return (Arc::new(()), ProgressBar::hidden());
@@ -37,7 +37,7 @@ impl Progress for Bar {
 
     fn sent(&self, bytes: u64) {
         self.bar.inc(bytes);
-        // A stream announces no length: it is as long as what was read of it.
+        // A stream announces no length, so its length is what was read of it so far.
         if self.bar.length().is_some_and(|length| length < self.bar.position()) {
             self.bar.set_length(self.bar.position());
         }

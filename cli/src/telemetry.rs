@@ -1,4 +1,4 @@
-//! Logs: to standard error, so that standard output stays what the command was asked for.
+//! Logs go to standard error, so that standard output has only the command's answer.
 
 use std::io::{self, IsTerminal};
 
@@ -20,8 +20,8 @@ enum Look {
     Plain,
 }
 
-/// Starts logging: warnings for commands, more for nodes; `EVERNEAR_LOG` says otherwise in the syntax of `tracing`.
-/// What is returned writes the last lines of a node when it is dropped.
+/// Starts logging: from level warn for commands, from level info for nodes. `EVERNEAR_LOG` overrides this in the syntax
+/// of `tracing`. The returned value writes the last lines of a node's log when it is dropped.
 pub(crate) fn start(command: &Command, options: &Options) -> Option<Ending<io::Stderr>> {
     let level = if command.is_node() { "info" } else { "warn" };
     let look = match options.json {
@@ -30,7 +30,7 @@ pub(crate) fn start(command: &Command, options: &Options) -> Option<Ending<io::S
         false => Look::Plain,
     };
     let wanted = std::env::var("EVERNEAR_LOG").unwrap_or_else(|_| level.to_owned());
-    // Without a thread for it, each line is written by itself.
+    // If the thread cannot be started, each line is written at once.
     match command.is_node().then(|| LogLines::start(io::stderr())) {
         Some(Ok((lines, ending))) => {
             subscriber(&wanted, level, look, lines).init();

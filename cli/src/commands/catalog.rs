@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Options;
 use crate::output::table;
 
-/// Look after a cluster's catalog.
+/// Maintain a cluster's catalog.
 #[derive(Debug, Args)]
 pub(crate) struct Catalog {
     #[command(subcommand)]
@@ -20,7 +20,7 @@ pub(crate) struct Catalog {
 
 #[derive(Debug, Subcommand)]
 enum CatalogCommand {
-    /// Put what lies on origins' disks back into their catalog
+    /// Rebuild the catalog from what is on origins' disks
     #[command(after_help = "\
 Examples:
   evernear catalog rebuild --config o1.toml
@@ -31,7 +31,7 @@ configurations of its origins, then start them: one that runs would repair what 
 one that each configuration names; a missing one is made. Running it again does no harm.
 Owners publish their policies again: no disk of an origin has them.")]
     Rebuild {
-        /// The configuration of an origin that is stopped; once for each
+        /// The configuration of a stopped origin; repeat it for each
         #[arg(long, value_name = "FILE", required = true)]
         config: Vec<PathBuf>,
     },
@@ -47,7 +47,7 @@ struct Line {
 impl Catalog {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
         let CatalogCommand::Rebuild { config } = self.command;
-        // All of them are read before anything is written.
+        // All configurations are read before anything is written.
         let read = |path: &PathBuf| {
             origin::Config::read(path).with_context(|| format!("the configuration {}", path.display()))
         };
@@ -58,7 +58,7 @@ impl Catalog {
             let done = done.with_context(|| format!("the rebuild from {}", config.data_dir.display()))?;
             lines.push(Line { node: config.name.clone(), done });
         }
-        // Not before: a later disk may have a lease that was renewed.
+        // Leases end only after all disks were read, because a later disk may hold a renewed lease.
         for config in &configs {
             let ended = origin::rebuild::end_leases(config).await;
             ended.with_context(|| format!("the end of leases in the catalog of {}", config.name))?;

@@ -31,7 +31,7 @@ Examples:
 
 authority.key stays off the nodes: whoever has it joins the cluster under any name.")]
     Init {
-        /// Folder for its files; made when it is not there
+        /// Folder for its files; created if it is absent
         dir: PathBuf,
     },
     /// Issue a node's certificate: NAME.pem and NAME.key
@@ -106,8 +106,8 @@ fn issue(dir: &Path, name: &NodeName, role: RoleName) -> anyhow::Result<Files> {
     write(dir.join(format!("{name}.pem")), &issued.certificate, dir.join(format!("{name}.key")), &issued.key)
 }
 
-/// Writes the key first: a key without a certificate is of no use to anybody, a certificate without its key looks
-/// finished.
+/// Writes the key first. If the second write fails, a key without a certificate is useless, but a certificate without
+/// its key would look finished.
 fn write(certificate: PathBuf, certificate_pem: &str, key: PathBuf, key_pem: &str) -> anyhow::Result<Files> {
     new_file::private(&key, key_pem)?;
     new_file::public(&certificate, certificate_pem)?;

@@ -49,7 +49,7 @@ request is lost. When the successor does not start, it goes on as it is.")]
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Say whether `run` would take a configuration, without starting
+    /// Check whether `run` would accept a configuration, without starting
     #[command(after_help = "\
 Examples:
   evernear edge check-config --config edge.toml && systemctl restart evernear-edge
@@ -69,7 +69,7 @@ Examples:
 The rule is a hash: whoever reads the list learns neither the address nor the content. Edges whose configuration names the list take it up within
 ten seconds. Of a directory, all that is reached through it goes as well.")]
     Deny {
-        /// Addresses, as viewers have them
+        /// URLs of objects, as viewers use them
         #[arg(required = true)]
         url: Vec<Uri>,
     },
@@ -115,7 +115,7 @@ struct Key {
     path: PathBuf,
 }
 
-/// What a good configuration would open.
+/// What a valid configuration would open.
 #[derive(Debug, Serialize)]
 struct Good<'a> {
     name: &'a str,
@@ -126,7 +126,7 @@ struct Good<'a> {
     http3: bool,
     admin: Option<SocketAddr>,
     origins: usize,
-    /// Addresses that another process has now, which is the edge itself when it runs.
+    /// Addresses in use by another process now, which is the edge itself if it runs.
     in_use: Vec<SocketAddr>,
 }
 
@@ -189,7 +189,7 @@ async fn run(path: &Path) -> anyhow::Result<()> {
             },
         }
     }
-    // They keep the queues open, in which nobody would look.
+    // These copies would keep the listen queues open, and nobody would accept the connections in them.
     drop(sockets);
     stop.send_replace(true);
     Ok(ended.await?)
@@ -226,8 +226,8 @@ fn check(path: &Path, options: &Options) -> anyhow::Result<()> {
     })
 }
 
-/// Reads a configuration, checks all of it, and returns it with its identity and the addresses that are in use; both
-/// commands begin so.
+/// Reads a configuration, checks all of it, and returns it with its identity and the addresses that are in use. Both
+/// `run` and `check-config` begin with this.
 fn read(path: &Path) -> anyhow::Result<(Config, Identity, Vec<SocketAddr>)> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("the configuration {} cannot be read", path.display()))?;

@@ -51,7 +51,7 @@ struct Answer {
     pulled_bytes: u64,
     nodes: Vec<String>,
     recovered_stripes: u64,
-    /// Nodes that sent wrong bytes; none of them were used.
+    /// Nodes that sent wrong bytes. None of these bytes was used.
     wrong_nodes: Vec<String>,
 }
 
@@ -73,7 +73,8 @@ impl Get {
     }
 }
 
-/// Opens what a label or URL leads to. A path behind a file in a URL is only a name for players that look at it.
+/// Opens the object that a label or URL names. A path after a file in a URL is only a name, for media players that look
+/// at its extension.
 pub(super) async fn find(network: &twin::Network, target: &str, path: Option<&str>) -> anyhow::Result<Found> {
     let target: Target = target.parse().context("the object cannot be looked for")?;
     let segments =

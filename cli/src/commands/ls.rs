@@ -42,7 +42,7 @@ struct Line {
     lease_version: u64,
     keep_until: u64,
     expires: u64,
-    /// False when the upload did not end: nodes may or may not have it, and `rm` ends it.
+    /// False when the upload did not finish: nodes may or may not have the object, and `rm` removes it.
     complete: bool,
 }
 

@@ -49,13 +49,13 @@ needs no drain, its shards are made again from others.")]
         /// The node's configuration
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Fill it again instead
+        /// Undo a drain: the node takes shards again
         #[arg(long, conflicts_with = "wait")]
         undo: bool,
-        /// Wait until it holds nothing any more, and fail when what is left cannot go
+        /// Wait until it holds nothing; fail if what is left cannot move
         #[arg(long)]
         wait: bool,
-        /// Fail when it is not empty after so many seconds; it goes on being emptied
+        /// Fail if it is not empty after this many seconds; the drain continues
         #[arg(long, value_name = "SECONDS", requires = "wait")]
         timeout: Option<u64>,
     },

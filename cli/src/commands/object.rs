@@ -15,7 +15,7 @@ use crate::{
     owner_access::{ClusterAccess, connect_operator},
 };
 
-/// See how an object is kept.
+/// Show the health of an object.
 #[derive(Debug, Args)]
 pub(crate) struct Object {
     #[command(subcommand)]
@@ -24,7 +24,7 @@ pub(crate) struct Object {
 
 #[derive(Debug, Subcommand)]
 enum ObjectCommand {
-    /// Show each shard, where it lies, and how many more may be lost
+    /// Show each shard, its node, and how many more shards may be lost
     #[command(after_help = "\
 Examples:
   evernear object health LABEL

@@ -33,7 +33,7 @@ origin/origin.sample.toml shows every key. EVERNEAR_LOG=debug says more.")]
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Say whether `run` would take a configuration, without starting
+    /// Check whether `run` would accept a configuration, without starting
     #[command(after_help = "\
 Examples:
   evernear origin check-config --config origin.toml && systemctl restart evernear-origin
@@ -47,13 +47,13 @@ store. An address that is in use is told of and is no fault: the origin that run
     },
 }
 
-/// A configuration that `run` takes.
+/// A configuration that `run` accepts.
 #[derive(Debug, Serialize)]
 struct Good<'a> {
     name: &'a str,
     listen: SocketAddr,
     data_dir: &'a Path,
-    /// Whether another process listens there now, which is the origin itself when it runs.
+    /// Whether another process listens at the address now, which is the origin itself if it runs.
     in_use: bool,
 }
 
@@ -78,7 +78,7 @@ async fn run(path: &Path) -> anyhow::Result<()> {
     let mut stopped = tokio::spawn(running.stopped());
     tokio::select! {
         ended = &mut stopped => return ended?.context("the origin ended by itself"),
-        // A new configuration counts from the next start, whichever signal asks for it.
+        // Every signal ends the node, SIGHUP too: a new configuration takes effect at the next start.
         _ = signals.next() => {}
     }
     shutdown.cancel();
@@ -94,7 +94,7 @@ fn check(path: &Path, options: &Options) -> anyhow::Result<()> {
     })
 }
 
-/// Reads a configuration and checks all of it; both commands begin so.
+/// Reads a configuration and checks all of it. Both `run` and `check-config` begin with this.
 fn read(path: &Path) -> anyhow::Result<(Config, Checked)> {
     let named = || format!("the configuration {}", path.display());
     let config = Config::read(path).with_context(named)?;

@@ -66,7 +66,7 @@ impl Owner {
         match self.command {
             OwnerCommand::Show => {}
             OwnerCommand::New { keys, new_key_file } => {
-                // Nobody should think of a passphrase for a key that cannot be made.
+                // Check this before the prompt: nobody should invent a passphrase for a key that cannot be made.
                 if store.path().exists() {
                     return Err(twin::OwnerError::Exists { path: store.path().to_owned() }.into());
                 }

@@ -32,7 +32,7 @@ pub(crate) struct Policy {
 
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
-    /// Judge a policy as an edge will, without publishing it
+    /// Check a policy as an edge will, without publishing it
     #[command(after_help = format!("Examples:\n  evernear policy check places.toml\n\n{FILE_HELP}"))]
     Check {
         /// The policy file
@@ -41,7 +41,7 @@ enum PolicyCommand {
     /// Check a policy, sign it and send it to the cluster as the next version of a name
     #[command(after_help = format!("Examples:\n  evernear policy publish europe-only places.toml\n\n{FILE_HELP}"))]
     Publish {
-        /// The policy's name, as `put --policy` says it
+        /// The policy's name, as given to `put --policy`
         name: PolicyName,
         /// The policy file
         file: PathBuf,

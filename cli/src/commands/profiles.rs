@@ -8,7 +8,7 @@ use crate::output::{bytes, table};
 
 #[derive(Serialize)]
 struct Answer {
-    /// Up to so many bytes an object lies inside its record, whatever the profile.
+    /// An object of at most this many bytes is stored inside its record, whatever the profile.
     inline_bytes_max: usize,
     profiles: Vec<Row>,
 }
@@ -28,9 +28,9 @@ struct Line {
     nodes: usize,
     /// Bytes stored for each byte of the object.
     overhead: f64,
-    /// Any so many nodes may be lost.
+    /// How many nodes may be lost, whichever they are.
     losses_survived: usize,
-    /// Shards durable before an upload is acknowledged.
+    /// How many shards must be durable before an upload is acknowledged (write quorum).
     quorum: usize,
 }
 
@@ -45,7 +45,7 @@ impl Line {
     fn of(tier: &Tier) -> Self {
         let redundancy = tier.redundancy;
         let nodes = redundancy.columns();
-        // At most 256 columns: both are exact.
+        // Both numbers are at most 256 columns, so the conversion is exact.
         let [stored, plain] =
             [nodes, redundancy.data()].map(|columns| f64::from(u16::try_from(columns).unwrap_or(u16::MAX)));
         Self {

@@ -10,7 +10,7 @@ use twin::{PurgeTold, Selection, Target, Twin};
 use super::Options;
 use crate::owner_access::{ClusterAccess, KeyAccess, open_twin};
 
-/// Have all edges forget what they hold of this owner's objects
+/// Purge this owner's objects from the caches of all edges
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -32,7 +32,7 @@ pub(crate) struct Purge {
     /// All objects of this owner
     #[arg(long)]
     all: bool,
-    /// Only have record and lease looked up again; what is held serves meanwhile
+    /// Soft purge: edges look up record and lease again, and serve what they hold meanwhile
     #[arg(long)]
     soft: bool,
     #[command(flatten)]
@@ -43,7 +43,7 @@ pub(crate) struct Purge {
 
 #[derive(Serialize)]
 struct Answer {
-    /// Objects named; absent when all were meant.
+    /// How many objects were named; absent for all objects.
     #[serde(skip_serializing_if = "Option::is_none")]
     objects: Option<usize>,
     soft: bool,

@@ -41,24 +41,24 @@ The label is the read key: whoever has the link reads the file.")]
 pub(crate) struct Put {
     /// What to store; `-` is standard input
     path: PathBuf,
-    /// Redundancy: standard, eco, archive, small-cluster, or data+parity such as 4+2 [default: as twin.toml says]
+    /// Redundancy: standard, eco, archive, small-cluster, or data+parity such as 4+2 [default: from twin.toml]
     #[arg(long)]
     profile: Option<Profile>,
-    /// Media type [default: found out from the bytes and the name]
+    /// Media type [default: detected from the bytes and the name]
     #[arg(long = "type", value_name = "MIME")]
     mime: Option<String>,
-    /// One of the owner's policies [default: as twin.toml says]
+    /// One of the owner's policies [default: from twin.toml]
     #[arg(long)]
     policy: Option<PolicyName>,
-    /// Where shards may lie, besides what the policy says, such as country:BE, region:eu-west, operator:acme,
-    /// zone:bru1; with ! in front where they may not
+    /// Places where shards may lie, in addition to the policy's rules, such as country:BE, region:eu-west,
+    /// operator:acme, zone:bru1; with ! in front: where they may not
     #[arg(long, value_delimiter = ',', value_name = "PLACE", value_parser = parse_place)]
     places: Vec<PlaceChoice>,
     /// How many shards may lie in one country, region, operator, datacentre or zone [default: half the parity in a
     /// zone]
     #[arg(long, value_delimiter = ',', value_name = "LEVEL=NUMBER")]
     at_most: Vec<Cap>,
-    /// A mark that the policy may ask for, with a number
+    /// A tag that the policy may ask for, with a number
     #[arg(long = "tag", value_name = "NAME[=NUMBER]", value_parser = parse_tag)]
     tags: Vec<(String, u32)>,
     /// Do not compress: the stored size then tells only the length
@@ -93,16 +93,16 @@ struct Answer {
     kind: &'static str,
     name: String,
     mime: String,
-    /// Of the file, or of all files of the folder.
+    /// Bytes of the file, or of all files of the folder.
     bytes: u64,
     objects: usize,
     profile: String,
     policy: String,
-    /// Shards of the object itself that are durable; zero for one that needs none.
+    /// Durable shards of the object itself; zero for an object that needs no shards.
     durable_shards: usize,
     shards: usize,
     record_copies: usize,
-    /// Whole zones that may be lost at once; none for an object without shards.
+    /// How many whole zones may be lost at once; `None` for an object without shards.
     zones_survived: Option<usize>,
     skipped: Vec<PathBuf>,
 }

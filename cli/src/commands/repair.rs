@@ -15,12 +15,12 @@ use crate::{
     owner_access::{ClusterAccess, connect_operator},
 };
 
-/// How long the pace of repair is measured at least.
+/// Time between two measurements of the repair rate.
 const MEASURE: Duration = Duration::from_secs(2);
-/// Measurements over which the pace is taken while one watches: a minute, because shards end in bursts.
+/// How many measurements the rate of `--watch` covers: one minute, because shards complete in bursts.
 const MEASUREMENTS_MAX: usize = 30;
 
-/// See what is being repaired.
+/// Show and retry repairs.
 #[derive(Debug, Args)]
 pub(crate) struct Repair {
     #[command(subcommand)]
@@ -29,19 +29,19 @@ pub(crate) struct Repair {
 
 #[derive(Debug, Subcommand)]
 enum RepairCommand {
-    /// Show what waits, the pace measured over two seconds, how many shards objects may lose, and what was given up
+    /// Show the repair queue, the rate measured over 2 s, how many shards objects may lose, and the repairs given up
     #[command(after_help = "\
 Examples:
   evernear repair status
   evernear repair status --watch        until nothing waits")]
     Status {
-        /// Show it again and again until nothing waits; the pace is then that of the last minute
+        /// Repeat until the queue is empty; the rate is then that of the last minute
         #[arg(long)]
         watch: bool,
         #[command(flatten)]
         cluster: ClusterAccess,
     },
-    /// Let repairs that were given up wait again
+    /// Put repairs that were given up back into the queue
     #[command(after_help = "\
 Examples:
   evernear repair retry")]
@@ -55,27 +55,27 @@ Examples:
 struct Answer {
     waiting: u64,
     running: u64,
-    /// Objects among these that only move so that nodes are filled alike.
+    /// Objects among these that only move to balance how full nodes are.
     balancing: u64,
     dead: u64,
     waiting_bytes: u64,
-    /// Bytes of what waits and of what is under repair.
+    /// Bytes of all repairs that wait or run.
     backlog_bytes: u64,
-    /// Bytes made or moved in a second, at all origins that answer.
+    /// Bytes made or moved per second, by all origins that answer.
     bytes_per_second: u64,
-    /// Seconds until all of the backlog is done at this pace; none when nothing moves or there is none. What comes
-    /// meanwhile is not in it, and of what is under repair the part that is done still is.
+    /// Estimated seconds until the backlog is done at this rate; `None` when nothing moves or there is no backlog. New
+    /// repairs that come meanwhile are not counted. A running repair is counted whole, with the part that is done.
     seconds_left: Option<u64>,
     /// Bytes made or moved since the origins started.
     repaired_bytes: u64,
-    /// The same for each byte that is stored; none before the first whole walk.
+    /// Repaired bytes for each stored byte; `None` before the first complete walk over all objects.
     repaired_per_stored: Option<f64>,
-    /// What the last whole walk over all objects counted.
+    /// What the last complete walk over all objects counted.
     survey: Option<Survey>,
-    /// Every shard was hashed after this second since 1970; zero before the first whole scrub, or when an origin is
-    /// down.
+    /// Every shard was hashed after this time, in seconds since 1970. Zero before the first complete scrub, or when an
+    /// origin is down.
     scrubbed_since: u64,
-    /// Why repairs have not worked so far.
+    /// Why repairs have failed so far.
     obstacles: Vec<Obstacle>,
     given_up: Vec<GivenUp>,
 }

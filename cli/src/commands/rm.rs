@@ -28,7 +28,7 @@ pub(crate) struct Rm {
 #[derive(Serialize)]
 struct Answer {
     erased: Vec<Erased>,
-    /// Objects that no node knew: expired, erased before, or never committed.
+    /// Objects that no node knew: they had expired, were erased before, or were never committed.
     unknown: Vec<String>,
 }
 

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::Options;
 use crate::{fault::Usage, moment};
 
-/// Sign a link that counts for a while, for policies that ask for one.
+/// Sign a link that is valid for a while, for policies that ask for one.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -33,22 +33,22 @@ pub(crate) struct Sign {
     /// When the link ends: a date, an RFC 3339 time, or +30d, +12h, +45m
     #[arg(long, value_name = "MOMENT", value_parser = moment::to_come("name a time to come"))]
     until: u64,
-    /// When it begins to count [default: at once]
+    /// When the link becomes valid [default: at once]
     #[arg(long, value_name = "MOMENT", value_parser = moment::parse)]
     from: Option<u64>,
-    /// Paths that begin so [default: the URL's own path, and what begins so]
+    /// Paths that begin with this [default: the URL's own path, as a prefix]
     #[arg(long, value_name = "PREFIX")]
     path: Option<String>,
     /// All objects of the owner, in place of the URL's own
     #[arg(long)]
     any_object: bool,
-    /// Viewers in this country; may be given again
+    /// Only viewers in this country; may be repeated
     #[arg(long, value_name = "CC")]
     country: Vec<Country>,
-    /// Viewers at addresses of this prefix; may be given again
+    /// Only viewers at addresses of this prefix; may be repeated
     #[arg(long, value_name = "PREFIX")]
     network: Vec<Net>,
-    /// A number for the policy; may be given again, for other slots (0 to 255)
+    /// A number for the policy; may be repeated, for other slots (0 to 255)
     #[arg(long, value_name = "SLOT=NUMBER")]
     number: Vec<Slot>,
 }

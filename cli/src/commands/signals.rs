@@ -1,17 +1,17 @@
-//! What a node is told by signals: Ctrl-C, SIGTERM as service managers send it, SIGHUP.
+//! The signals that a node obeys: SIGINT (Ctrl-C), SIGTERM as service managers send it, and SIGHUP.
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
-/// What to do.
+/// What a signal asks for.
 pub(crate) enum Signal {
-    /// End in order.
+    /// Shut down gracefully.
     Stop,
-    /// Take up a new configuration, or a new program.
+    /// Reload: take a new configuration or a new program into use.
     Reload,
 }
 
-/// Signals from now on; none is lost between two looks.
+/// The signals from now on. A signal between two calls of `next` is not lost.
 pub(crate) struct Signals {
     interrupt: Stream,
     terminate: Stream,
@@ -28,7 +28,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one. Cancel safe.
+    /// Waits for the next signal. Cancel safe.
     pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.interrupt.recv() => Signal::Stop,

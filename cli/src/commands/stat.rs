@@ -41,20 +41,20 @@ struct Answer {
     created: u64,
     owner: String,
     suite: u8,
-    /// `data+parity`; none for an object inside its record.
+    /// `data+parity`; `None` for an object stored inside its record.
     redundancy: Option<String>,
     /// The node of each shard, if one is known.
     placement: Vec<Option<String>>,
-    /// Where the lease lets shards lie, as `put --places` takes it; empty when anywhere.
+    /// Where the lease lets shards lie, in the form of `put --places`. Empty: anywhere.
     places: Vec<String>,
-    /// How many may lie together, as `put --at-most` takes it.
+    /// How many shards may lie together, in the form of `put --at-most`.
     at_most: Vec<String>,
     policy: String,
     lease_version: u64,
     keep_until: u64,
     expires: u64,
     tags: BTreeMap<String, u32>,
-    /// Of a directory, its names.
+    /// The names in a directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     entries: Option<Vec<Name>>,
 }

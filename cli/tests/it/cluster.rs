@@ -58,7 +58,7 @@ fn a_configuration_is_checked_with_all_that_it_names_before_a_port_opens() {
     assert_eq!(home.good(&check)["https"], serde_json::Value::Null);
 }
 
-/// Whatever `run` refuses before it answers, `check-config` refuses in the same words.
+/// Checks that `run` and `check-config` refuse a configuration in the same words.
 fn both_refuse(home: &Home, kind: &str, text: &str, says: &str) {
     home.write("node.toml", text);
     for command in ["check-config", "run"] {
@@ -116,7 +116,7 @@ fn an_edge_that_cannot_serve_is_refused_by_check_and_run_alike() {
         &good.replace("http = { listen = \"127.0.0.1:0\" }", &listen).replace("admin = \"127.0.0.1:0\"", &admin),
         "cannot both be had",
     );
-    // The edge that runs has its own address, so a check tells of it only; a second edge does not start.
+    // The running edge has its own address in use, so `check-config` only reports it. A second edge does not start.
     home.write("node.toml", good.replace("http = { listen = \"127.0.0.1:0\" }", &listen));
     assert_eq!(home.good(&["edge", "check-config", "--config", "node.toml"])["in_use"], serde_json::json!([address]));
     let done = home.run(&["edge", "run", "--config", "node.toml"]);

@@ -1,4 +1,4 @@
-//! `evernear edge deny`; what edges make of its rules: edge/tests/it/denylist.rs.
+//! `evernear edge deny`. How edges apply its rules: edge/tests/it/denylist.rs.
 
 use crate::program::Home;
 

@@ -1,5 +1,5 @@
-//! What `deploy/` brings to a machine: units, scripts of the package, samples, the container. Each is run or read as
-//! the machine would.
+//! What `deploy/` installs on a machine: units, scripts of the package, sample configurations, the container. Each is
+//! run or read as the machine would.
 
 use std::{
     fs::{self, Permissions},
@@ -23,7 +23,7 @@ fn output(command: &mut Command) -> Output {
     command.output().unwrap_or_else(|error| panic!("{name}: {error}; `./x setup --test` installs it"))
 }
 
-/// What systemd finds wrong with a unit, the program being where it was built.
+/// Returns what systemd finds wrong with a unit, whose program path is replaced by that of the build.
 fn verdict(home: &Home, name: &str, unit: &str) -> String {
     home.write(name, unit.replace(PROGRAM, env!("CARGO_BIN_EXE_evernear")));
     let verified = output(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(home.path().join(name)));
@@ -45,7 +45,7 @@ fn units_say_nothing_that_systemd_does_not_know() {
     }
 }
 
-/// The words after the program in each command of the unit files and the container.
+/// Returns the arguments of each command in the unit files and the container.
 fn commands() -> Vec<Vec<String>> {
     let of_units =
         [EDGE_UNIT, ORIGIN_UNIT].into_iter().flat_map(str::lines).filter_map(|line| line.split_once(PROGRAM));
@@ -70,7 +70,7 @@ fn every_command_of_units_and_container_is_one_of_the_program() {
     }
 }
 
-/// A sample with its keys in the home, and with ports that are free, or need no root, in place of those of the world.
+/// Returns a sample with its keys in the home folder, and with ports that are free or need no root.
 fn placed(home: &Home, sample: &str) -> String {
     let home = home.path().display().to_string();
     let sample = sample.replace("/etc/evernear", &home).replace("/var/lib/evernear", &home);
@@ -119,7 +119,7 @@ fn the_samples_of_the_package_are_configurations_of_the_program() {
     }
 }
 
-/// A script of the package in a root of its own, before a service manager that writes down what it is told.
+/// Runs a script of the package in its own root folder, with a service manager that records what it is told.
 fn run_script(home: &Home, script: &str, arguments: &[&str]) {
     let root = home.path().join("root").display().to_string();
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/debian").join(script)).unwrap();
@@ -173,7 +173,7 @@ fn scripts_of_the_package_keep_what_must_be_kept_and_tell_an_edge_of_an_upgrade(
     run_script(&home, "postrm", &["purge"]);
     assert!(!at("var/cache/evernear").exists() && at("var/lib/evernear/origin").exists());
     assert!(at("etc/evernear/edge.key").exists());
-    // Once they are empty they go too, and a second purge is none.
+    // Empty folders are removed too, and a second purge does nothing.
     fs::remove_file(at("etc/evernear/edge.key")).unwrap();
     fs::remove_dir(at("var/lib/evernear/origin")).unwrap();
     for _ in 0..2 {
@@ -182,7 +182,7 @@ fn scripts_of_the_package_keep_what_must_be_kept_and_tell_an_edge_of_an_upgrade(
     }
 }
 
-/// The files that a line of the package's list means; one `*` stands for anything.
+/// Returns the files that a line of the package's list names. One `*` stands for anything.
 fn files_of(asset: &str) -> Vec<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(asset);
     let (folder, name) = (path.parent().unwrap(), path.file_name().unwrap().to_str().unwrap());

@@ -1,5 +1,5 @@
-//! Help says what there is, with exit codes; a wrong command line is exit code 2. That every command has help and
-//! examples: cli/src/main.rs.
+//! The help lists the commands and exit codes, and a wrong command line ends with exit code 2. That every command has
+//! help and examples is tested in cli/src/main.rs.
 
 use crate::program::Home;
 
@@ -38,7 +38,7 @@ fn a_wrong_command_line_is_exit_code_2() {
 
 #[test]
 fn a_time_in_the_past_is_a_wrong_command_line_that_names_the_option_and_what_to_do() {
-    // No owner key and no cluster: nothing can have been asked.
+    // There is no owner key and no cluster, so the refusal comes before anything was asked.
     let home = Home::new();
     for (command, option, else_do) in [
         (&["put", "x"][..], "--expires", "to end an object now: evernear rm LABEL"),

@@ -1,4 +1,5 @@
-//! `evernear edge link-key` and `evernear sign`; that edges take what they make: cluster/tests/it/links.rs.
+//! `evernear edge link-key` and `evernear sign`. That edges accept their keys and links is tested in
+//! cluster/tests/it/links.rs.
 
 use crate::program::Home;
 

@@ -1,4 +1,4 @@
-//! The program as a person or a script meets it: help, exit codes, JSON, and one road through real nodes.
+//! The program as a person or a script uses it: help, exit codes, JSON, and one end-to-end test with real nodes.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod cluster;

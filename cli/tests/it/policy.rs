@@ -1,4 +1,4 @@
-//! `evernear policy check`: compiles in its child, tells what a policy reads, refuses with the reason.
+//! `evernear policy check`: compiles in a child process, lists what a policy reads, and refuses with the reason.
 
 use crate::program::Home;
 
@@ -30,7 +30,7 @@ fn what_an_edge_would_refuse_is_refused_here() {
     }
 }
 
-/// What `policy check` and `policy publish` say of a file that both refuse.
+/// Returns the error of `policy check` for a file, after checking that `policy publish` gives the same.
 fn refusal(home: &Home, policy: &str) -> String {
     home.write("policy.toml", policy);
     let checked = home.run(&["policy", "check", "policy.toml"]);
@@ -96,7 +96,7 @@ fn what_else_would_say_something_else_than_it_seems_to_is_refused() {
 fn a_component_that_declares_no_keys_is_said_to_be_unchecked() {
     let home = Home::new();
     let geo = include_bytes!("../../../policies/prebuilt/geo.wasm");
-    // Under another name the section is none of ours, as in a component that was built without it.
+    // Under another name the section is ignored, as in a component that was built without it.
     let mut mine = geo.to_vec();
     let section = b"evernear:config";
     let at = mine.windows(section.len()).position(|bytes| bytes == section).unwrap();

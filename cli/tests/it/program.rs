@@ -1,4 +1,4 @@
-//! Runs the program in a folder of its own, with an environment of its own.
+//! Runs the program in its own folder, with its own environment.
 
 use std::{
     fs::Permissions,
@@ -43,7 +43,7 @@ impl Home {
         command
     }
 
-    /// Runs to the end.
+    /// Runs the program until it ends.
     pub(crate) fn run(&self, arguments: &[&str]) -> Done {
         let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
         Done { code: status.code().unwrap(), out: stdout, err: String::from_utf8(stderr).unwrap() }
@@ -59,7 +59,7 @@ impl Home {
         (status.code().unwrap(), document)
     }
 
-    /// As [`Self::json`], for what must succeed.
+    /// Like [`Self::json`], for a command that must succeed.
     pub(crate) fn good(&self, arguments: &[&str]) -> Value {
         let (code, document) = self.json(arguments);
         assert_eq!(code, 0, "{arguments:?}: {document}");

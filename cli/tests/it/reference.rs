@@ -1,12 +1,12 @@
-//! docs/cli.md is what the program says of itself: the help of every command, in the order of the program.
+//! docs/cli.md is generated from the program: the help of every command, in the program's order.
 
 use std::{fs, path::Path};
 
 use crate::program::Home;
 
-/// The page, and what makes it anew.
+/// The page.
 const PAGE: &str = "../docs/cli.md";
-/// Set by `./x docs --cli`: write the page in place of comparing it.
+/// `./x docs --cli` sets this variable: then the test writes the page instead of comparing it.
 const WRITE: &str = "EVERNEAR_WRITE_REFERENCE";
 
 const HEAD: &str = "\
@@ -31,12 +31,13 @@ fn the_reference_is_what_the_program_says() {
     assert!(written == page, "docs/cli.md has another length; `./x docs --cli` writes it anew");
 }
 
-/// The section of a command, and those of its subcommands.
+/// Returns the section of a command, and those of its subcommands.
 fn sections(home: &Home, command: &[&str]) -> String {
     let done = home.run(&[command, &["--help"]].concat());
     assert_eq!(done.code, 0, "{command:?}: {}", done.err);
     let name: String = std::iter::once("evernear").chain(command.iter().copied()).collect::<Vec<_>>().join(" ");
-    // The environment of this test is empty, so a variable's value in the help is.
+    // The environment of this test is empty, so the help shows every variable with an empty value, which is removed
+    // here.
     let help: String = done.text().replace("=]", "]").lines().flat_map(|line| [line.trim_end(), "\n"]).collect();
     let mut text = format!("\n## {name}\n\n```text\n{}\n```\n", help.trim_end());
     for subcommand in subcommands(done.text()) {
@@ -45,7 +46,7 @@ fn sections(home: &Home, command: &[&str]) -> String {
     text
 }
 
-/// The subcommands that a help lists.
+/// Returns the subcommands that a help text lists.
 fn subcommands(help: &str) -> impl Iterator<Item = &str> {
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     listed.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help")

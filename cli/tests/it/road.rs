@@ -1,4 +1,4 @@
-//! The whole road with real processes: an authority, three origins over mutual TLS, an owner who stores, reads and
+//! End to end with real processes: an authority, three origins over mutual TLS, and an owner who stores, reads and
 //! erases.
 
 use std::{
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::program::Home;
 
-/// A node that ends with its test.
+/// A node process, killed at the end of its test.
 pub(crate) struct Node {
     child: Child,
     address: SocketAddr,
@@ -25,7 +25,7 @@ impl Drop for Node {
     }
 }
 
-/// Starts an origin on a free port and reads from its log which one.
+/// Starts an origin on a free port and reads the port from its log.
 fn origin(home: &Home, name: &str, country: &str) -> Node {
     home.good(&["cluster", "issue", "keys", name, "--role", "origin"]);
     let folder = home.path().display();
@@ -56,14 +56,14 @@ pub(crate) fn run_origin(home: &Home, name: &str) -> Node {
     let mut child = command.stdout(Stdio::null()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut seen = String::new();
-    // The log ends when the process does, so this waits for a start or a failure, never for ever.
+    // The log ends when the process does, so this waits until the node has started or failed, not for ever.
     let address = log.by_ref().map_while(Result::ok).find_map(|line| {
         seen.push_str(&line);
         let event: Value = serde_json::from_str(&line).ok()?;
         event["fields"]["local_addr"].as_str()?.parse().ok()
     });
     let address = address.unwrap_or_else(|| panic!("{name} does not start: {seen}"));
-    // Somebody must go on reading, or the node would wait for its log.
+    // A thread keeps reading the log: otherwise the pipe fills and the node blocks.
     std::thread::spawn(move || log.for_each(drop));
     Node { child, address }
 }
@@ -79,7 +79,7 @@ fn set_up() -> (Home, Vec<Node>) {
     (home, nodes)
 }
 
-/// Tells the owner's twin where the first origin is.
+/// Writes the address of the first origin into the twin's configuration.
 fn know(home: &Home, node: &Node) {
     let config = format!(
         r#"
@@ -175,7 +175,7 @@ fn a_folder_and_a_policy_and_a_stream() {
     let stat = home.good(&["stat", label]);
     assert_eq!((stat["policy"].as_str(), stat["entries"][1]["name"].as_str()), (Some("not-kp"), Some("index.html")));
 
-    // A name that is not published would take all of it down; `put` refuses it in the same words.
+    // A policy name that is not published would take the whole folder down. `put` refuses it in the same words.
     for command in [&["renew", label][..], &["put", "site"]] {
         let (code, refused) = home.json(&[command, &["--policy", "not-pk"]].concat());
         assert!(code == 1 && refused["causes"].to_string().contains("published no policy not-pk"), "{refused}");
@@ -185,7 +185,7 @@ fn a_folder_and_a_policy_and_a_stream() {
     let renewed = home.good(&["renew", label, "--policy", "nft-immutable", "--expires", "+1d"]);
     assert_eq!((renewed["renewed"].as_u64(), renewed["missed_nodes"].as_array().map(Vec::len)), (Some(4), Some(0)));
     assert_eq!(home.good(&["stat", label, "index.html"])["policy"], "nft-immutable");
-    // The URL of a page in it does not stand for the folder.
+    // The URL of a page in the folder does not name the whole folder.
     let page = format!("{}index.html", put["url"].as_str().unwrap());
     for command in [&["rm", &page][..], &["renew", &page, "--expires", "+2d"], &["purge", &page]] {
         let (code, refused) = home.json(command);
@@ -205,7 +205,7 @@ fn a_folder_and_a_policy_and_a_stream() {
         error["error"].as_str().unwrap().split_once("kept until 2").map(|(_, date)| date[3..].to_owned())
     };
     assert!(until(&refused).is_some_and(|date| date.starts_with('-') && date.ends_with('Z')), "{refused}");
-    // The owner's own promise: no node is asked in vain.
+    // The index has the owner's promise, so no node is asked.
     let (code, refused) = home.json(&["renew", kept, "--expires", "+2d"]);
     assert!(code == 1 && until(&refused).is_some(), "{refused}");
     assert!(refused["try"].as_str().unwrap().contains("--keep-until"), "{refused}");
@@ -228,7 +228,7 @@ fn a_policy_says_where_shards_lie() {
     let placement = stat["placement"].as_array().unwrap();
     assert!(placement.len() == 3 && !placement.contains(&"o4".into()), "{stat}");
 
-    // Who may store and what is to be stored decide together, and an impossible plan says whose it is.
+    // The policy and the owner's options decide together. The error of an impossible plan names whose fault it is.
     let refused = |policy: &str, places: &str| {
         let (code, error) = home.json(&["put", "film", "--no-compress", "--policy", policy, "--places", places]);
         assert_ne!(code, 0, "{error}");
@@ -261,7 +261,7 @@ fn a_lost_catalog_is_made_again_from_the_origins_disks() {
     }
     let done = home.good(&arguments);
     let sum = |key: &str| done.as_array().unwrap().iter().map(|line| line[key].as_u64().unwrap()).sum::<u64>();
-    // Both have three columns; a shard goes only when its grace is over.
+    // Both objects have three columns. A shard is deleted only when its grace period is over.
     assert!(sum("records_filed") >= 2, "{done}");
     assert_eq!((sum("shards_filed"), sum("records_damaged")), (6, 0), "{done}");
     assert_eq!(home.good(&arguments)[0]["shards_filed"], 0);
@@ -285,7 +285,7 @@ fn a_node_that_cannot_be_emptied_says_why_and_is_emptied_once_another_comes() {
     home.write("fixed.toml", config.replace("127.0.0.1:0", &nodes[2].address.to_string()));
     let drain = |more: &[&str]| home.json(&[&["node", "drain", "--config", "fixed.toml"], more].concat());
 
-    // Three nodes for three columns: nothing can go, and nobody is left to wait for it.
+    // With three nodes for three columns nothing can move, so `--wait` fails instead of waiting.
     let (code, stuck) = drain(&["--wait"]);
     assert_eq!(code, 4, "{stuck}");
     assert!(stuck["error"].as_str().unwrap().starts_with("1 object ("), "{stuck}");

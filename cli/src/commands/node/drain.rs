@@ -1,5 +1,5 @@
-//! `evernear node drain`: what can leave a node and what cannot is said before, shown while it goes, and decides how it
-//! ends.
+//! `evernear node drain`: says before the drain what can leave the node and what cannot, and shows the progress. It
+//! fails when what is left has nowhere to go.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -20,49 +20,49 @@ use tokio::time::{Instant, sleep};
 
 use crate::{commands::Options, output::bytes};
 
-/// Between looks at a node that is being emptied.
+/// Shortest time between two polls of a node that is being emptied.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// A look passes over all that is there; so many times as long as one takes, none follows.
+/// A poll lists every object on the node. The pause after it is at least this many times as long as the poll took.
 const LOOK_SHARE: u32 = 4;
-/// Looks over which the pace is taken: a minute, because shards end in bursts.
+/// How many polls the rate is measured over: one minute at 2 s each, because shards complete in bursts.
 const LOOKS_MAX: usize = 30;
 
 /// What to do.
 pub(super) enum Order {
     /// Empty the node.
     Empty,
-    /// Empty it and wait until nothing is left, no longer than this when it is given.
+    /// Empty it and wait until nothing is left, at most this long if a time is given.
     EmptyAndWait(Option<Duration>),
     /// Fill it again.
     Undo,
 }
 
-/// Why a node that was to be empty is not.
+/// Why a drained node is not empty.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DrainError {
     /// The other nodes cannot take what is left.
     #[error("{} of {node} have nowhere to go; the rest has left, and it takes nothing new", amount(*.left))]
     Stuck { node: NodeName, left: Amount, source: Obstacles },
-    /// It takes longer than was to be waited for.
+    /// The drain takes longer than the given time. It continues.
     #[error("{node} is not empty after {seconds} s: {left}; it goes on")]
     Late { node: NodeName, seconds: u64, left: String },
 }
 
-/// Reasons, the weightiest first.
+/// Reasons, sorted by the number of objects, most first.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Obstacles(String);
 
-/// What a node holds, and what becomes of it.
+/// What a node holds, and where it goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 struct Outlook {
-    /// Goes to other nodes.
+    /// What will move to other nodes.
     moving: Amount,
-    /// Is on other nodes already, and removed here soon.
+    /// What is on other nodes already, and is removed here soon.
     moved: Amount,
-    /// Has nowhere to go, and why.
+    /// What has nowhere to go, and why.
     stuck: Vec<Obstacle>,
-    /// Bytes of all shards there.
+    /// Bytes of all shards on the node.
     held_bytes: u64,
 }
 
@@ -94,7 +94,7 @@ impl Outlook {
         })
     }
 
-    /// Objects that living records name.
+    /// Returns the objects that are not erased.
     fn living(&self) -> Amount {
         let mut living = self.stuck_amount();
         living += self.moving;
@@ -106,7 +106,7 @@ impl Outlook {
         self.living().objects == 0 && self.held_bytes == 0
     }
 
-    /// Nothing goes any more, and something is left.
+    /// Returns whether nothing can leave any more although something is left.
     fn is_stuck(&self) -> bool {
         self.moving.objects == 0 && self.moved.objects == 0 && !self.stuck.is_empty()
     }
@@ -116,7 +116,7 @@ impl Outlook {
         Obstacles(self.stuck.iter().map(line).collect::<Vec<_>>().join("; "))
     }
 
-    /// What is left, in a line.
+    /// Returns what is left, in one line.
     fn left(&self) -> String {
         let living = self.living();
         let mut parts = Vec::new();
@@ -126,7 +126,8 @@ impl Outlook {
         if !self.stuck.is_empty() {
             parts.push(format!("{} of them with nowhere to go", amount(self.stuck_amount())));
         }
-        // Counted one after the other, so what comes or goes in between may be in one count alone.
+        // The two counts are not taken at the same moment, so a shard that comes or goes in between may be in only one
+        // of them.
         let rest = self.held_bytes.saturating_sub(living.bytes);
         if rest > 0 {
             parts.push(format!("{} of erased objects, which go when their grace is over", bytes(rest)));
@@ -140,9 +141,9 @@ impl Outlook {
 pub(super) struct Drained {
     node: NodeName,
     draining: bool,
-    /// Whether it was waited until nothing was left.
+    /// Whether the node holds nothing: after waiting, or already before the drain.
     empty: bool,
-    /// What the node held before it was told; none when it fills again.
+    /// What the node held before the drain; `None` when a drain is undone.
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<Outlook>,
 }
@@ -174,7 +175,7 @@ fn amount(Amount { objects, bytes: count }: Amount) -> String {
     format!("{objects} object{} ({})", if objects == 1 { "" } else { "s" }, bytes(count))
 }
 
-/// How far it has come, for whoever waits.
+/// The progress of a drain that somebody waits for.
 #[derive(Serialize)]
 struct Progress<'o> {
     #[serde(flatten)]
@@ -190,13 +191,13 @@ impl Progress<'_> {
         } else {
             format!("left: {}; {}/s", self.left.left(), bytes(self.bytes_per_second))
         };
-        // Whoever closed it does not want to know.
+        // A closed standard error is no failure.
         let _ = writeln!(io::stderr().lock(), "{line}");
         Ok(())
     }
 }
 
-/// Reaches a node by its own configuration and tells it.
+/// Connects to a node by its own configuration and orders the drain.
 pub(super) async fn run(path: &Path, order: Order, options: &Options) -> anyhow::Result<Drained> {
     let (node, transport) = reach(path)?;
     let told = || format!("{node} cannot be told; is it up?");
@@ -220,7 +221,7 @@ pub(super) async fn run(path: &Path, order: Order, options: &Options) -> anyhow:
     Ok(Drained { node, draining: true, empty: true, before: Some(before) })
 }
 
-/// Looks until nothing is left.
+/// Polls until nothing is left.
 async fn wait(
     transport: &HttpTransport,
     node: &NodeName,
@@ -253,7 +254,7 @@ async fn wait(
     }
 }
 
-/// Bytes that left in a second, over the looks.
+/// Returns the bytes per second that left the node, over all kept polls.
 fn pace(looks: &VecDeque<(Instant, u64)>) -> u64 {
     let (Some((since, before)), Some((now, after))) = (looks.front(), looks.back()) else { return 0 };
     let milliseconds = now.duration_since(*since).as_millis().max(1);
