@@ -100,7 +100,10 @@ const CHORES: &[Chore] = &[
     Chore {
         name: "audit",
         summary: "dependencies with known faults",
-        examples: &["./x audit           by the snapshot in .ci/", "./x audit --fetch   by the database of today"],
+        examples: &[
+            "./x audit           by the snapshot in .ci/, which must be younger than 180 days",
+            "./x audit --fetch   by the database of today",
+        ],
         run: audit::run,
     },
     Chore {
