@@ -15,7 +15,7 @@ pub(crate) const COMPILER: &str = "1.95.0";
 /// Installs what building guests needs, then runs `componentize ARGUMENTS`.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     setup::install(&[Purpose::Build, Purpose::Guests])?;
-    let manifest = ["run", "--quiet", "--manifest-path", "policies/Cargo.toml", "--package", "componentize", "--"];
+    let manifest = ["run", "--manifest-path", "policies/Cargo.toml", "--package", "componentize", "--"];
     let mut componentize = command::cargo(&manifest);
     let version = command::output(&mut command::program("rustc", &["--version"]))?;
     let pinned = command::program("rustup", &["run", COMPILER, "rustc", "--version"]).output();

@@ -223,3 +223,14 @@ fn who_cannot_install_is_told_what_to_install() {
         &["no C compiler `cc`", "gcc or clang"],
     );
 }
+
+#[test]
+fn a_wait_for_another_cargos_lock_is_seen() {
+    // As cargo does: quiet, it waits without a word.
+    let body =
+        "case \" $* \" in *' --quiet '*) ;; *) echo 'Blocking waiting for file lock on artifact directory' >&2 ;; esac";
+    let machine = Machine::of_user(1000).with_rustc("1.95.0").with("cc", "").with_cargo("1.95.0", body);
+    let output = machine.run(&["tidy"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("Blocking waiting for file lock"), "{said}");
+}
