@@ -32,10 +32,12 @@ pub(crate) enum Purpose {
     Audits,
     /// Making the Debian package.
     Package,
+    /// Reading systemd's units: the tests, and the package.
+    Units,
 }
 
 /// What `./x test` needs.
-pub(crate) const TESTING: [Purpose; 3] = [Purpose::Build, Purpose::Judges, Purpose::Test];
+pub(crate) const TESTING: [Purpose; 4] = [Purpose::Build, Purpose::Judges, Purpose::Test, Purpose::Units];
 
 /// Installs what the options name; without options, what `./x test` needs.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {

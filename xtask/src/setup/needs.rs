@@ -103,7 +103,7 @@ pub(super) const NEEDS: &[Need] = &[
         "postgresql",
         "the second engine of the catalog; tests start a server of their own",
     ),
-    must(Purpose::Test, &["systemd-analyze"], "systemd", "reads the units of deploy/ as a machine does"),
+    must(Purpose::Units, &["systemd-analyze"], "systemd", "reads the units of deploy/ as a machine does"),
     may(
         Purpose::Test,
         &["chromium", "chromium-browser", "google-chrome"],
