@@ -17,6 +17,7 @@ mod json;
 mod package;
 mod planted;
 mod policies;
+mod room;
 mod setup;
 mod test;
 mod tidy;
@@ -132,6 +133,16 @@ const CHORES: &[Chore] = &[
             "./x package --fast   larger files sooner; any option of cargo-deb goes here",
         ],
         run: package::run,
+    },
+    Chore {
+        name: "room",
+        summary: "the README's commands in a bare Debian 12 made for them; as root, with network, a quarter of an hour",
+        examples: &[
+            "./x room                      ./x demo --check there, the toolchain being `stable`",
+            "./x room --toolchain 1.95.0   the same with that name",
+            "./x room --test               then ./x test",
+        ],
+        run: room::run,
     },
 ];
 

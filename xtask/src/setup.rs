@@ -34,6 +34,8 @@ pub(crate) enum Purpose {
     Package,
     /// Reading systemd's units: the tests, and the package.
     Units,
+    /// Making a bare system for `./x room`.
+    Room,
 }
 
 /// What `./x test` needs.

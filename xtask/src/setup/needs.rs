@@ -114,6 +114,7 @@ pub(super) const NEEDS: &[Need] = &[
     must(Purpose::Bench, &["varnishd"], "varnish", "another"),
     must(Purpose::Bench, &["/usr/bin/time"], "time", "measures peak memory"),
     must(Purpose::Package, &["dpkg-shlibdeps"], "dpkg-dev", "finds out what the program links"),
+    must(Purpose::Room, &["debootstrap"], "debootstrap", "makes a bare Debian"),
     must(Purpose::Audits, &["zstd"], "zstd", "unpacks the database of known faults"),
 ];
 
