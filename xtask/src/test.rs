@@ -2,9 +2,12 @@
 //! them.
 //!
 //! Place in the flow: the second command of the README, and of `.ci/run`. nextest runs each test in its own process
-//! with a time limit; `.config/nextest.toml` says how many at a time. Keeps true: a run that fails, or that counts no
-//! test, is a failure, whatever was counted before.
+//! with a time limit; `.config/nextest.toml` says how many at a time.
+//! Keeps true: a run that fails, or that counts no test, is a failure, whatever was counted before. The file
+//! `test-tally` in the target folder has the line with the counts. It exists only after a run that reached its end.
 
+use std::fmt;
+use std::path::Path;
 use std::process::Stdio;
 
 use crate::command;
@@ -13,6 +16,11 @@ use crate::setup;
 
 /// Installs what building and testing need, then runs all tests; with arguments, `cargo nextest run ARGUMENTS` only.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
+    let file = command::target_folder().join("test-tally");
+    // The counts of an earlier run must not pass for those of this one.
+    if file.exists() {
+        std::fs::remove_file(&file).map_err(|error| not_written(&file, &error))?;
+    }
     setup::install(&setup::TESTING)?;
     let mut tally = Tally::default();
     // This also builds the programs, which tests of other crates start.
@@ -24,12 +32,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     } else {
         nextest(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &mut tally)?;
     }
-    println!("\n{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    println!("\n{tally}");
+    std::fs::write(&file, format!("{tally}\n")).map_err(|error| not_written(&file, &error))?;
     if tally.failed == 0 {
         Ok(())
     } else {
         Err(Fault::new(format!("{} tests failed", tally.failed), "look for `FAIL`, `TIMEOUT` and `panicked` above"))
     }
+}
+
+fn not_written(file: &Path, error: &std::io::Error) -> Fault {
+    Fault::new(format!("{}: {error}", file.display()), "may this user write there?")
 }
 
 /// Returns the filter of the tests that this machine can run. It prints what it leaves out, and that counts as skipped.
@@ -84,6 +97,12 @@ struct Tally {
     skipped: u64,
 }
 
+impl fmt::Display for Tally {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
 impl Tally {
     /// Adds what nextest's closing line counts; other lines count nothing. A test that ran out of its time has failed.
     fn read(&mut self, line: &str) {
@@ -117,5 +136,7 @@ mod tests {
         tally.read("     Summary [ 231.513s] 24 tests run: 21 passed (2 slow), 2 failed, 1 timed out, 3 skipped");
         tally.read("     Summary [   0.010s] 1/4 tests run: 1 passed, 0 skipped");
         assert_eq!(tally, Tally { passed: 22, failed: 3, skipped: 3 });
+        // `.ci/run` ends with this line.
+        assert_eq!(tally.to_string(), "22 passed, 3 failed, 3 skipped");
     }
 }
