@@ -64,7 +64,7 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "planted",
-        summary: "plant twelve bugs one after another; the tests must find each",
+        summary: "plant twelve bugs one after another; the test that watches for it must find each",
         examples: &["./x planted", "./x planted FolderSync   only this one"],
         run: planted::run,
     },
