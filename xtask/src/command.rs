@@ -79,6 +79,15 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Fault> {
     if status.success() { Ok(()) } else { Err(failed(command, &status.to_string())) }
 }
 
+/// Shows a command, runs it to its end and returns its exit status, or nothing when a signal ended it.
+///
+/// # Errors
+/// When it can't start.
+pub(crate) fn status(command: &mut Command) -> Result<Option<i32>, Fault> {
+    println!("$ {}", shown(command));
+    Ok(command.status().map_err(|error| not_started(command, &error))?.code())
+}
+
 /// Shows a command and runs it. Passes its standard output and standard error, line by line, to the terminal and to
 /// `see`. Returns whether it ended with status 0.
 ///

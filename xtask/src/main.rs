@@ -131,6 +131,7 @@ const CHORES: &[Chore] = &[
         examples: &[
             "./x package          target/evernear_VERSION_ARCHITECTURE.deb, and one of debug symbols",
             "./x package --fast   larger files sooner; any option of cargo-deb goes here",
+            "./x package --check  pack the demo's build, install and remove it in a copy of this machine",
         ],
         run: package::run,
     },
