@@ -3,11 +3,12 @@
 //!
 //! Place in the flow: `fuzz/` is a separate Cargo workspace, because coverage is compiled into all of its dependencies.
 //! The flags are those of cargo-fuzz without a sanitizer, which would need a nightly compiler: our code has no `unsafe`
-//! to watch, and debug assertions find overflows. Keeps true: the committed corpus is only read; new inputs and crashes
-//! stay in `target/fuzz`.
+//! to watch, and debug assertions find overflows.
+//! Keeps true: the committed corpus is only read; new inputs and crashes stay in `target/fuzz`. A target that fails
+//! does not keep the others from running.
 
-use std::path::Path;
-use std::process::{Child, ExitStatus};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
 
 use crate::command;
 use crate::fault::Fault;
@@ -30,7 +31,8 @@ const SECONDS: u32 = 60;
 const INPUT_SECONDS: u32 = 10;
 const MEMORY_MIB: u32 = 1024;
 
-/// Builds and lints the targets, then runs those that are named, or all; as many at a time as there are cores.
+/// Builds and lints the targets, then runs those that are named, or all; as many at a time as there are cores. With 0
+/// seconds they replay the corpus and try no new inputs.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     let (seconds, named) = options(arguments)?;
     setup::install(&[Purpose::Build, Purpose::Lints])?;
@@ -42,16 +44,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
         ));
     }
     let host = command::host()?;
-    let mut build =
-        command::cargo(&["build", "--release", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--target", &host]);
-    build.arg("--target-dir").arg(command::target_folder().join("fuzz"));
+    let mut build = command::cargo(&["build", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--target", &host]);
+    build.arg("--target-dir").arg(folder());
     command::run(command::linted(&mut build)?.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}")))?;
-    if seconds == 0 {
-        return Ok(());
-    }
-    let programs = command::target_folder().join("fuzz").join(host).join("release");
+    let programs = folder().join(host).join("debug");
     let chosen: Vec<String> = if named.is_empty() { known } else { named };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut failed = Vec::new();
     for together in chosen.chunks(cores) {
         println!("fuzz: {} for {seconds} s", together.join(", "));
         let started: Vec<Result<Child, Fault>> =
@@ -63,34 +62,62 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
         let ended: Vec<Result<ExitStatus, Fault>> = started.into_iter().map(wait).collect();
         for (name, ended) in together.iter().zip(ended) {
             let ended = ended?;
+            let log = std::fs::read(log(name)).unwrap_or_default();
+            println!("fuzz: {name}: {}", result(&String::from_utf8_lossy(&log)));
             if !ended.success() {
-                let folder = command::target_folder().join("fuzz");
-                return Err(Fault::new(
-                    format!("the target {name} ended with {ended}"),
-                    format!(
-                        "read the last lines of {0}/{name}.log; an input that it did not survive lies in {0}/{name}-found",
-                        folder.display()
-                    ),
-                ));
+                println!("fuzz: {name} ended with {ended}");
+                failed.push(name.as_str());
             }
         }
     }
-    Ok(())
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::new(
+        format!("{} of {} targets failed: {}", failed.len(), chosen.len(), failed.join(", ")),
+        format!(
+            "read {0}/NAME.log; the input is in {0}/NAME-found: mend, and commit it as fuzz/corpus/NAME/WHAT-IT-IS.seed",
+            folder().display()
+        ),
+    ))
 }
 
 /// Starts a target, with its output in a file.
 fn start(program: &Path, name: &str, seconds: u32) -> Result<Child, Fault> {
-    let folder = command::target_folder().join("fuzz");
-    let (grown, found) = (folder.join(format!("{name}-corpus")), folder.join(format!("{name}-found")));
+    let (grown, found) = (folder().join(format!("{name}-corpus")), folder().join(format!("{name}-found")));
     let failed = |error: std::io::Error| Fault::new(format!("{name} does not start: {error}"), "run `./x fuzz` again");
     std::fs::create_dir_all(&grown).and_then(|()| std::fs::create_dir_all(&found)).map_err(failed)?;
-    let log = std::fs::File::create(folder.join(format!("{name}.log"))).map_err(failed)?;
+    let log = std::fs::File::create(log(name)).map_err(failed)?;
     let mut target = command::program(program, &[]);
     target.arg(grown).arg(command::root().join("fuzz/corpus").join(name));
     target.arg(format!("-artifact_prefix={}/", found.display()));
-    target.arg(format!("-max_total_time={seconds}")).arg(format!("-timeout={INPUT_SECONDS}"));
-    target.arg(format!("-rss_limit_mb={MEMORY_MIB}")).stderr(log);
+    // To libFuzzer 0 seconds mean no limit.
+    target.arg(if seconds == 0 { "-runs=0".to_owned() } else { format!("-max_total_time={seconds}") });
+    target.arg(format!("-timeout={INPUT_SECONDS}")).arg(format!("-rss_limit_mb={MEMORY_MIB}"));
+    target.stdin(Stdio::null()).stderr(log);
     target.spawn().map_err(failed)
+}
+
+/// Returns the line of a target's log that tells most: where it panicked and why, or else its last progress or error.
+fn result(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().map(str::trim).collect();
+    if let Some(panic) = lines.iter().position(|line| line.contains("panicked at ")) {
+        return lines[panic..].iter().take(2).copied().collect::<Vec<_>>().join(" ");
+    }
+    // For example `#1203 DONE cov: 812 ft: 918`; the lists of words after it begin with more than one `#`.
+    let is_progress =
+        |line: &str| line.strip_prefix('#').is_some_and(|it| it.starts_with(|c: char| c.is_ascii_digit()));
+    let found = lines.iter().rfind(|line| is_progress(line) || line.contains("ERROR: "));
+    found.map_or_else(|| "its log is empty".to_owned(), |line| (*line).to_owned())
+}
+
+fn log(name: &str) -> PathBuf {
+    folder().join(format!("{name}.log"))
+}
+
+/// Returns the folder of the build, the logs, new inputs and crashes.
+fn folder() -> PathBuf {
+    command::target_folder().join("fuzz")
 }
 
 /// Returns the names of all targets.
@@ -117,7 +144,7 @@ fn options(arguments: &[String]) -> Result<(u32, Vec<String>), Fault> {
         } else if argument.starts_with('-') {
             return Err(Fault::new(
                 format!("fuzz does not know `{argument}`"),
-                "it knows --seconds N and names of targets",
+                "it knows --seconds N (0: only the corpus) and names of targets",
             ));
         } else {
             named.push(argument.clone());
@@ -141,6 +168,17 @@ mod tests {
         for wrong in ["--seconds", "--seconds x", "--second 5"] {
             assert!(options(&words(wrong)).unwrap_err().to_string().contains("--second"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_result_is_the_panic_or_the_last_progress() {
+        let ran = "#2\tINITED cov: 5\n#90\tDONE   cov: 7 ft: 8\n###### Recommended dictionary. ######\nDone 90 runs\n";
+        assert_eq!(result(ran), "#90\tDONE   cov: 7 ft: 8");
+        let panicked =
+            format!("{ran}thread '<unnamed>' panicked at src/a.rs:1:2:\nodd\n==7== ERROR: libFuzzer: deadly signal");
+        assert_eq!(result(&panicked), "thread '<unnamed>' panicked at src/a.rs:1:2: odd");
+        assert_eq!(result(&format!("{ran}==7== ERROR: libFuzzer: timeout")), "==7== ERROR: libFuzzer: timeout");
+        assert_eq!(result(""), "its log is empty");
     }
 
     #[test]

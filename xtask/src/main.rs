@@ -102,7 +102,7 @@ const CHORES: &[Chore] = &[
         name: "audit",
         summary: "dependencies with known faults",
         examples: &[
-            "./x audit           by the snapshot in .ci/, which must be younger than 180 days",
+            "./x audit           by the snapshot in .ci/, at most 180 days older than the commit",
             "./x audit --fetch   by the database of today",
         ],
         run: audit::run,
@@ -110,7 +110,11 @@ const CHORES: &[Chore] = &[
     Chore {
         name: "fuzz",
         summary: "every decoder of foreign bytes under libFuzzer",
-        examples: &["./x fuzz                     a minute each", "./x fuzz --seconds 600 label"],
+        examples: &[
+            "./x fuzz                     a minute each",
+            "./x fuzz --seconds 600 label",
+            "./x fuzz --seconds 0         build and lint all, and replay the corpus",
+        ],
         run: fuzz::run,
     },
     Chore {
