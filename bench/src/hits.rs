@@ -9,7 +9,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use cluster::processes::{ProcessOptions, Processes, Seat, free_port};
+use cluster::processes::{ProcessOptions, Processes, Seat};
+use testing::{free_port, noise};
 
 use crate::{
     load::{Load, Way},
@@ -157,7 +158,7 @@ impl Bench {
 
 /// Enables TLS and HTTP/3 at the edge beside unencrypted HTTP, and returns the address.
 fn over_tls(processes: &mut Processes, certificate: &Certificate) -> Result<SocketAddr> {
-    let address = SocketAddr::new(processes.http.ip(), free_port()?);
+    let address = SocketAddr::new(processes.http.ip(), free_port());
     let Certificate { file, key } = certificate;
     let table = format!(
         "[https]\nlisten = \"{address}\"\ncertificate = \"{file}\"\nkey = \"{key}\"\nredirect = false\n\n[cache]\n"
@@ -170,17 +171,6 @@ fn over_tls(processes: &mut Processes, certificate: &Certificate) -> Result<Sock
 
 fn scheme(way: Way) -> &'static str {
     if way == Way::Clear { "http://" } else { "https://" }
-}
-
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    };
-    std::iter::repeat_with(next).take(length).collect()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -10,7 +10,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use cluster::processes::{Processes, free_port};
+use cluster::processes::Processes;
+use testing::free_port;
 
 /// The core that a server has to itself. The client has the other one.
 pub(crate) const SERVER_CORE: &str = "0";
@@ -59,7 +60,7 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// Starts nginx for the folder `root`.
     pub(crate) fn start(processes: &Processes, certificate: &Certificate, root: &str) -> Result<Self> {
-        let (port, tls_port) = (free_port()?, free_port()?);
+        let (port, tls_port) = (free_port(), free_port());
         let prefix = processes.path("nginx");
         fs::create_dir_all(&prefix)?;
         let Certificate { file, key } = certificate;
@@ -94,7 +95,7 @@ pub(crate) struct Varnish {
 
 impl Varnish {
     pub(crate) fn start(processes: &Processes, backend: u16) -> Result<Self> {
-        let (port, folder) = (free_port()?, processes.path("varnish"));
+        let (port, folder) = (free_port(), processes.path("varnish"));
         let (listen, backend) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{backend}"));
         let arguments =
             ["-F", "-j", "none", "-n", &folder, "-a", &listen, "-b", &backend, "-s", "malloc,512m", "-t", "3600"];

@@ -258,26 +258,8 @@ mod tests {
     use super::*;
 
     fn node(name: &str, country: &str, operator: &str, zone: &str) -> NodeEntry {
-        NodeEntry {
-            name: name.parse().unwrap(),
-            role: Role::Origin,
-            address: None,
-            public: vec![],
-            place: Place {
-                country: country.parse().unwrap(),
-                region: "r".into(),
-                zone: zone.into(),
-                operator: operator.into(),
-                datacentre: String::new(),
-                latitude: 0.0,
-                longitude: 0.0,
-            },
-            capacity_bytes: 8 * GIB,
-            free_bytes: 2 * GIB,
-            load: 0,
-            draining: false,
-            seen: 0,
-        }
+        let place = Place { country: country.parse().unwrap(), operator: operator.into(), ..testing::place(zone) };
+        NodeEntry { capacity_bytes: 8 * GIB, free_bytes: 2 * GIB, ..testing::node(name, place) }
     }
 
     fn nodes() -> Vec<NodeEntry> {

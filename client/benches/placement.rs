@@ -6,36 +6,22 @@ use std::hint::black_box;
 
 use client::{PlacementAsk, place};
 use criterion::{Criterion, criterion_group, criterion_main};
-use format::{
-    Place,
-    wire::{NodeEntry, Role},
-};
+use format::{Place, wire::NodeEntry};
 
 /// Nodes of 40 operators in 25 countries with 125 zones and 250 datacentres. Every operator is everywhere.
 fn nodes(count: usize) -> Vec<NodeEntry> {
     let node = |i: usize| {
         let datacentre = i % 250;
         let country = u8::try_from(datacentre % 25).unwrap();
-        NodeEntry {
-            name: format!("n{i}").parse().unwrap(),
-            role: Role::Origin,
-            address: None,
-            public: vec![],
-            place: Place {
-                country: format!("X{}", char::from(b'A' + country)).parse().unwrap(),
-                region: format!("r{}", country / 5),
-                zone: format!("z{}", datacentre % 125),
-                operator: format!("op{}", (i / 250 + i) % 40),
-                datacentre: format!("dc{datacentre}"),
-                latitude: 0.0,
-                longitude: 0.0,
-            },
-            capacity_bytes: 1 << 42,
-            free_bytes: (1 << 40) + i as u64 * 7919 % (1 << 41),
-            load: 0,
-            draining: false,
-            seen: 0,
-        }
+        let place = Place {
+            country: format!("X{}", char::from(b'A' + country)).parse().unwrap(),
+            region: format!("r{}", country / 5),
+            operator: format!("op{}", (i / 250 + i) % 40),
+            datacentre: format!("dc{datacentre}"),
+            ..testing::place(&format!("z{}", datacentre % 125))
+        };
+        let free_bytes = (1 << 40) + i as u64 * 7919 % (1 << 41);
+        NodeEntry { capacity_bytes: 1 << 42, free_bytes, ..testing::node(&format!("n{i}"), place) }
     };
     (0..count).map(node).collect()
 }

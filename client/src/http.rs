@@ -8,7 +8,7 @@ use bytes::Bytes;
 use format::{
     BlobId, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName,
     limits::{
-        LEASE_BYTES_MAX, NOTE_BODY_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX,
+        NOTE_BODY_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX,
         SHARD_BODY_BYTES_MAX,
     },
     wire::{
@@ -203,7 +203,6 @@ impl Transport for HttpTransport {
     }
 
     async fn put_lease(&self, node: &NodeName, locator: &Locator, envelope: Bytes) -> Result<(), TransportError> {
-        debug_assert!(envelope.len() <= LEASE_BYTES_MAX);
         self.put(node, format!("/v1/leases/{locator}"), envelope).await
     }
 

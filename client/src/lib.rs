@@ -2,20 +2,16 @@
 //! that drives them.
 //!
 //! [`Reader`] turns a capability into verified blocks. [`Uploader`] turns encoded stripes into durable shards. Both
-//! work over any [`Transport`]: [`HttpTransport`] for the network, [`MemoryTransport`] and [`FaultyTransport`] for
-//! tests.
+//! work over any [`Transport`]: [`HttpTransport`] for the network; `testing` has nodes in memory and faults for tests.
 
 pub mod tls;
 
 mod carrier;
 mod exposition;
-mod faulty;
 mod gather;
 mod http;
 mod identity;
-mod intercept;
 mod key_file;
-mod memory;
 mod offload;
 mod pace;
 mod placement;
@@ -33,13 +29,10 @@ mod uploader;
 
 pub use carrier::{AnswerBody, CallBody, Carrier};
 pub use exposition::Exposition;
-pub use faulty::{Fault, Faults, FaultyTransport};
 pub use gather::{Gather, Progress, Source};
 pub use http::HttpTransport;
 pub use identity::{IdentityError, IdentityFiles};
-pub use intercept::{Call, Intercept, Intercepted};
 pub use key_file::{KEY_FILE_BYTES_MAX, KeyFileError, read_key_file};
-pub use memory::MemoryTransport;
 pub use offload::offload;
 pub use placement::{Placement, PlacementAsk, PlacementError, Weight, place, zone_columns_max};
 pub use planted::{Bug, planted};

@@ -1,4 +1,4 @@
-//! The calls to nodes: one method for each call of the node API, over HTTP, in memory, or with faults.
+//! The calls to nodes: one method for each call of the node API, over HTTP, or in memory in tests.
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -9,8 +9,9 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use client::{Call, Intercept, Topology, TransportError};
+use client::{Topology, TransportError};
 use format::{NodeName, Place};
+use testing::{Call, Intercept};
 
 /// Round-trip time of light in fibre for each kilometre, with the detours of real cables: 1.5 ms for 100 km.
 const PER_KILOMETRE: Duration = Duration::from_micros(15);

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use client::{
-    HttpTransport, Intercepted, Topology, Transport,
+    HttpTransport, Topology, Transport,
     tls::{Authority, Identity},
 };
 use edge::{Edge, Parts, Sockets};
@@ -19,6 +19,7 @@ use format::{
 };
 use origin::Origin;
 use sandbox::{Engine, EngineOptions};
+use testing::Intercepted;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use twin::{Link, Stored, Tenure, Twin, UrlTemplate};

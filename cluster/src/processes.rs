@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
+use testing::free_port;
 
 /// How long a process may take until it listens.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -98,7 +99,7 @@ impl Processes {
         let evernear = program()?;
         let folder = tempfile::Builder::new().prefix("evernear-processes-").tempdir()?;
         let seat = |number: u8| options.seats.get(usize::from(number)).cloned().unwrap_or_default();
-        let (http_port, dns_port) = (free_port()?, free_port()?);
+        let (http_port, dns_port) = (free_port(), free_port());
         // On loopback each edge has its own address, as it would on the Internet.
         let door = |edge: u8| {
             let host = seat(options.origins + edge).host.unwrap_or(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1 + edge)));
@@ -111,7 +112,7 @@ impl Processes {
         let mut seeds = String::new();
         for origin in 0..options.origins {
             let (seat, name) = (seat(origin), format!("o{origin}"));
-            let address = SocketAddr::new(seat.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), free_port()?);
+            let address = SocketAddr::new(seat.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), free_port());
             it.evernear(&["cluster", "issue", &keys, &name, "--role", "origin"])?;
             let data_dir = seat.data_dir.clone().unwrap_or_else(|| PathBuf::from(it.path(&name)));
             let config = format!(
@@ -367,20 +368,6 @@ pub fn peak_kib(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("status has VmHWM")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
-}
-
-/// Returns a port that is free now for TCP and UDP. It is below Linux's ephemeral ports (32,768 and up), so that no
-/// outgoing connection and no bind to port 0 takes it before its listener does.
-///
-/// # Errors
-/// When a hundred of them are taken.
-pub fn free_port() -> Result<u16> {
-    let free = |port: &u16| {
-        let address = (Ipv4Addr::LOCALHOST, *port);
-        TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
-    };
-    let mut tried = std::iter::repeat_with(|| fastrand::u16(10_000..32_768)).take(100);
-    tried.find(free).context("a hundred ports are taken")
 }
 
 fn place(zone: &str) -> String {

@@ -12,11 +12,11 @@ use std::{
 };
 
 use format::{
-    Attributes, Compression, DataKey, Encoder, EncoderOptions, Kind, Lease, NodeName, OwnerKeys, OwnerSecret,
-    PolicyName, Profile, Record, Retention, Suite,
+    Attributes, Compression, EncoderOptions, Lease, NodeName, OwnerKeys, OwnerSecret, Profile, Record, Suite,
 };
 use futures::{StreamExt, stream};
 use origin::catalog::{Catalog, CatalogUrl, RepairAsk, RepairCause, RepairEnd, ShardRow};
+use testing::{Encoded, attributes, lease};
 
 /// Callers at once, as an origin under load has.
 const CALLERS: usize = 8;
@@ -127,33 +127,9 @@ fn record(owner: &OwnerKeys, number: usize, length: usize, node: &NodeName) -> R
         compression: Compression::Auto,
         owner: owner.id(),
     };
-    let mut encoder = Encoder::new(options, DataKey::fresh(random));
-    let bytes = vec![7; length];
-    let mut input = &bytes[..];
-    while encoder.write(&mut input).unwrap().is_some() {}
-    let mut ending = encoder.end();
-    while ending.stripe().unwrap().is_some() {}
-    let attributes = Attributes {
-        mime: "application/octet-stream".into(),
-        name: "bench".into(),
-        created: 1,
-        kind: Kind::File,
-        tags: std::collections::BTreeMap::default(),
-    };
-    let sealed = ending.seal(attributes, random).unwrap();
-    let lease = Lease {
-        locator: sealed.locator,
-        owner: owner.id(),
-        version: 1,
-        profile: Profile::SmallCluster,
-        wanted: vec![],
-        refused: vec![],
-        caps: vec![],
-        retention: Retention::default(),
-        policy: PolicyName::default(),
-        erased: false,
-        unknown: vec![],
-    };
+    let attributes = Attributes { name: "bench".into(), created: 1, ..attributes() };
+    let Encoded { sealed, .. } = Encoded::of(&[&vec![7; length]], options, random, attributes, random);
+    let lease = lease(sealed.locator, owner.id(), 1);
     let placement = vec![Some(node.clone()); sealed.public.columns()];
     Record::new(sealed.public, Some(sealed.sealed), lease.sign(owner).into(), placement).unwrap()
 }

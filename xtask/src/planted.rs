@@ -45,7 +45,7 @@ const HUNTS: [Hunt; 12] = [
         "assertion failed: !scatter.may_acknowledge()",
     ),
     hunt("ZoneCap", "placement::tests::caps_that_cross_are_kept_together", "`Ok` value: Placement {"),
-    hunt("RootCheck", "api::uploads_that_do_not_match_are_refused_and_leave_nothing", "not refused: Ok(())"),
+    hunt("RootCheck", "conformance::a_commit_takes_the_shard_of_its_manifest_or_nothing", "not refused: Ok(())"),
     hunt("FileSync", POWER_CUT, "`Err` value: Damaged {"),
     hunt("FolderSync", POWER_CUT, "is here, of"),
     hunt("TornEnd", POWER_CUT, "`Err` value: Damaged {"),

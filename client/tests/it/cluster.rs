@@ -1,47 +1,21 @@
 //! A few nodes in memory, an owner, and objects stored on the nodes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use client::{MemoryTransport, Reader, ReaderOptions, Receipt, Topology, Transport, UploadError, Uploader};
+use client::{Reader, ReaderOptions, Receipt, Topology, Transport, UploadError};
 use format::{
-    Attributes, Compression, DataKey, Encoder, EncoderOptions, Kind, Lease, NodeName, OwnerKeys, OwnerSecret, Place,
-    PolicyName, Profile, PublicManifest, Retention, Sealed, StripeIndex, Suite,
-    wire::{NodeEntry, Role},
+    Attributes, Compression, EncoderOptions, Lease, NodeName, OwnerKeys, OwnerSecret, Place, Profile, PublicManifest,
+    Sealed, Suite, wire::NodeEntry,
 };
+use testing::{Encoded, MemoryTransport, attributes};
 
 pub(crate) fn place(zone: usize) -> Place {
     let degrees = f64::from(u8::try_from(zone % 80).unwrap());
-    Place {
-        country: "BE".parse().unwrap(),
-        region: "eu".into(),
-        zone: format!("z{zone}"),
-        operator: String::new(),
-        datacentre: String::new(),
-        latitude: degrees,
-        longitude: degrees,
-    }
+    Place { latitude: degrees, longitude: degrees, ..testing::place(&format!("z{zone}")) }
 }
 
 pub(crate) fn nodes(count: usize) -> Vec<NodeEntry> {
-    let node = |i: usize| NodeEntry {
-        name: format!("o{i}").parse().unwrap(),
-        role: Role::Origin,
-        address: None,
-        public: vec![],
-        place: place(i),
-        capacity_bytes: 1 << 40,
-        free_bytes: 1 << 40,
-        load: 0,
-        draining: false,
-        seen: 0,
-    };
-    (0..count).map(node).collect()
-}
-
-pub(crate) fn noise(length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
-    bytes
+    (0..count).map(|i| testing::node(&format!("o{i}"), place(i))).collect()
 }
 
 pub(crate) fn owner() -> OwnerKeys {
@@ -49,19 +23,12 @@ pub(crate) fn owner() -> OwnerKeys {
 }
 
 pub(crate) fn lease(sealed: &Sealed, keys: &OwnerKeys) -> Lease {
-    Lease {
-        locator: sealed.locator,
-        owner: keys.id(),
-        version: 1,
-        profile: Profile::SmallCluster,
-        wanted: vec![],
-        refused: vec![],
-        retention: Retention::default(),
-        policy: PolicyName::default(),
-        erased: false,
-        caps: vec![],
-        unknown: vec![],
-    }
+    testing::lease(sealed.locator, keys.id(), 1)
+}
+
+fn encode(bytes: &[u8], profile: Profile, keys: &OwnerKeys) -> Encoded {
+    let options = EncoderOptions { profile, suite: Suite::auto(), compression: Compression::Off, owner: keys.id() };
+    Encoded::of(&[bytes], options, [3; 32], Attributes { mime: "a/b".into(), ..attributes() }, [5; 32])
 }
 
 /// Stores bytes through the real encoder and uploader.
@@ -72,31 +39,15 @@ pub(crate) async fn store(
     profile: Profile,
 ) -> Result<(Sealed, Receipt), UploadError> {
     let keys = owner();
-    let options = EncoderOptions { profile, suite: Suite::auto(), compression: Compression::Off, owner: keys.id() };
-    let mut encoder = Encoder::new(options, DataKey::fresh([3; 32]));
-    let mut uploader = Uploader::begin(transport, topology, [4; 32], vec![], vec![]);
-    let mut input = bytes;
-    while let Some(stripe) = encoder.write(&mut input).unwrap() {
-        uploader.send(stripe).await?;
-    }
-    let mut ending = encoder.end();
-    while let Some(stripe) = ending.stripe().unwrap() {
-        uploader.send(stripe).await?;
-    }
-    let sealed = ending.seal(attributes(), [5; 32]).unwrap();
-    let receipt = uploader.commit(&sealed, lease(&sealed, &keys).sign(&keys).into()).await?;
-    Ok((sealed, receipt))
-}
-
-fn attributes() -> Attributes {
-    Attributes { mime: "a/b".into(), name: String::new(), created: 0, kind: Kind::File, tags: BTreeMap::new() }
+    let encoded = encode(bytes, profile, &keys);
+    let lease = lease(&encoded.sealed, &keys).sign(&keys).into();
+    let receipt = encoded.upload(transport, topology, [4; 32], lease).await?;
+    Ok((encoded.sealed, receipt))
 }
 
 /// Returns the public manifest of an owner's inline objects.
 pub(crate) fn inline_public(keys: &OwnerKeys) -> PublicManifest {
-    let profile = Profile::SmallCluster;
-    let options = EncoderOptions { profile, suite: Suite::auto(), compression: Compression::Off, owner: keys.id() };
-    Encoder::new(options, DataKey::fresh([3; 32])).end().seal(attributes(), [5; 32]).unwrap().public
+    encode(b"", Profile::SmallCluster, keys).sealed.public
 }
 
 pub(crate) struct Cluster {
@@ -123,20 +74,9 @@ pub(crate) fn reader(transport: Arc<dyn Transport>, topology: Arc<Topology>) -> 
     Reader::new(transport, topology, place(0), ReaderOptions::default())
 }
 
-/// Reads a whole object, stripe by stripe.
+/// Reads a whole object.
 pub(crate) async fn read(reader: &Reader, sealed: &Sealed) -> Result<Vec<u8>, client::ReadError> {
-    let (object, record) = reader.object(&sealed.capability).await?;
-    if let Some(inline) = object.inline() {
-        return Ok(inline.to_vec());
-    }
-    let geometry = object.geometry().unwrap();
-    let mut bytes = Vec::new();
-    for stripe in (0..geometry.stripes()).map(StripeIndex) {
-        let columns: Vec<usize> = (0..geometry.columns(stripe)).collect();
-        let read = reader.blocks(&object, &record.placement, stripe, &columns).await?;
-        read.blocks.iter().for_each(|(_, block)| bytes.extend_from_slice(block));
-    }
-    Ok(bytes)
+    testing::read(reader, &sealed.capability).await
 }
 
 pub(crate) fn holders(receipt: &Receipt) -> Vec<NodeName> {

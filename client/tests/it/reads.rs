@@ -10,14 +10,12 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use client::{
-    Call, Fault, FaultyTransport, Intercept, Intercepted, MemoryTransport, ReadError, ShardAsk, Topology,
-    TransportError,
-};
+use client::{ReadError, ShardAsk, Topology, TransportError};
 use format::{Lease, Locator, NodeName, OpenError, OwnerKeys, OwnerSecret, Profile, Record, StripeIndex};
+use testing::{Call, Fault, FaultyTransport, Intercept, Intercepted, MemoryTransport, noise};
 use tokio::time::Instant;
 
-use crate::cluster::{Cluster, holders, inline_public, lease, nodes, noise, owner, read, reader, store};
+use crate::cluster::{Cluster, holders, inline_public, lease, nodes, owner, read, reader, store};
 
 #[tokio::test]
 async fn objects_of_every_size_come_back() {

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use client::{
-    Fault, FaultyTransport, Receipt, RepairError, RepairPlan, Repaired, ShardAsk, TooFewSources, Transport,
-    TransportError, repair,
-};
+use client::{Receipt, RepairError, RepairPlan, Repaired, ShardAsk, TooFewSources, Transport, TransportError, repair};
 use format::{NodeName, Sealed};
+use testing::{Fault, FaultyTransport, noise};
 
-use crate::cluster::{Cluster, holders, noise, read, reader};
+use crate::cluster::{Cluster, holders, read, reader};
 
 const BYTES: usize = 9_000_000;
 

@@ -12,8 +12,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Reader, ShardAsk, Shelf, StripeRead};
 use format::{NodeName, Object, StripeIndex};
+use testing::noise;
 
-use crate::cluster::{Cluster, noise};
+use crate::cluster::Cluster;
 
 /// A shelf that keeps answers by column.
 #[derive(Default)]

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use client::{
-    Fault, FaultyTransport, MemoryTransport, PlacementError, Topology, Transport, TransportError, UploadError,
-};
-use format::{NodeName, Profile, Record};
+use client::{PlacementError, Topology, UploadError};
+use format::{NodeName, Profile};
+use testing::{Fault, FaultyTransport, MemoryTransport, noise};
 
-use crate::cluster::{Cluster, nodes, noise, read, reader, store};
+use crate::cluster::{Cluster, nodes, read, reader, store};
 
 async fn store_with_down(count: usize, down: usize, profile: Profile) -> Result<usize, UploadError> {
     let nodes = nodes(count);
@@ -59,22 +58,4 @@ async fn nodes_hold_no_window_of_the_plaintext() {
         assert!(strip.windows(32).all(|window| !windows.contains(window)));
     }
     assert!(searched > bytes.len());
-}
-
-#[tokio::test]
-async fn no_record_sent_again_changes_what_is_filed() {
-    let cluster = Cluster::new(8);
-    let bytes = noise(300_000);
-    let (sealed, receipt) = cluster.store(&bytes).await;
-    let node = receipt.placement[0].clone().unwrap();
-    let filed = cluster.transport.record(&node, &sealed.locator).await.unwrap().unwrap();
-    let record = Record::decode(&filed).unwrap();
-    let put = async |record: Record| cluster.transport.put_record(&node, &sealed.locator, record.encode().into()).await;
-    for other in [None, Some(vec![7; 100].into())] {
-        let refused = put(Record { sealed: other, ..record.clone() }).await;
-        assert!(matches!(refused, Err(TransportError::Refused { .. })), "{refused:?}");
-    }
-    put(Record { placement: vec![None; record.placement.len()], ..record.clone() }).await.unwrap();
-    assert_eq!(cluster.transport.record(&node, &sealed.locator).await.unwrap(), Some(filed));
-    assert!(read(&cluster.reader(), &sealed).await.unwrap() == bytes);
 }

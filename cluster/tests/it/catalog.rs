@@ -5,11 +5,9 @@ use std::sync::Arc;
 use cluster::{curl, keeper::Keeper, processes::ProcessOptions};
 use fastrand::Rng;
 use format::Profile;
+use testing::postgres::Server;
 
-use crate::{
-    load::{DEADLINE, Load, QUICK, count, start, store},
-    postgres::Server,
-};
+use crate::load::{DEADLINE, Load, QUICK, count, start, store};
 
 const SEED: u64 = 2;
 
@@ -19,7 +17,7 @@ const SEED: u64 = 2;
 async fn reads_need_no_catalog_and_its_crash_loses_nothing() {
     println!("seed {SEED}");
     let server = Server::start("crash");
-    let catalog = Some(server.url(&server.new_database().await));
+    let catalog = Some(server.url(&server.new_database()));
     let limits = QUICK.to_owned();
     let mut processes = start(ProcessOptions { catalog, limits, ..ProcessOptions::default() }).await;
     let keeper = Arc::new(Keeper::open(&processes, Profile::SmallCluster).await.unwrap());

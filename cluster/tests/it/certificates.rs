@@ -7,11 +7,11 @@ use cluster::{
     curl,
     processes::{ProcessOptions, Processes, StoredFile},
 };
+use testing::noise;
 
 use crate::{
     clocks::{DAY, library, seat, set},
     load::{start, until},
-    made::noise,
 };
 
 const ORIGINS: usize = 6;

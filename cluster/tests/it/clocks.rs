@@ -9,11 +9,9 @@ use cluster::{
 };
 use fastrand::Rng;
 use format::{Profile, Retention};
+use testing::postgres::Server;
 
-use crate::{
-    load::{DEADLINE, QUICK, start, store, until},
-    postgres::Server,
-};
+use crate::load::{DEADLINE, QUICK, start, store, until};
 
 const SEED: u64 = 4;
 const ORIGINS: u8 = 7;
@@ -132,7 +130,7 @@ async fn one_wrong_clock_is_its_owners_matter() {
     let clock = |number: u8| folder.path().join(format!("clock{number}"));
     (0..=ORIGINS).for_each(|number| set(&clock(number), 0));
     let server = Server::start("clocks");
-    let catalog = server.url(&server.new_database().await);
+    let catalog = server.url(&server.new_database());
     let seats = (0..=ORIGINS).map(|number| seat(&clock(number))).collect();
     let mut scene = Scene::new(Some(catalog), seats).await;
     let kept = scene.keeper.kept();

@@ -14,9 +14,10 @@ use std::{
 };
 
 use tempfile::{NamedTempFile, TempDir};
+use testing::noise;
 use twin::Target;
 
-use crate::made::{Made, noise};
+use crate::made::Made;
 
 /// No step of the demo takes longer on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);

@@ -19,13 +19,10 @@ use cluster::{
 };
 use fastrand::Rng;
 use format::{NodeName, Profile};
+use testing::{mount::Mount, postgres::Server};
 use twin::TwinConfig;
 
-use crate::{
-    load::{DEADLINE, Load, QUICK, count, start, store, until},
-    mount::Mount,
-    postgres::Server,
-};
+use crate::load::{DEADLINE, Load, QUICK, count, start, store, until};
 
 const SEED: u64 = 6;
 const ORIGINS: u8 = 7;
@@ -85,7 +82,7 @@ impl Scene {
     async fn new(name: &str, data_dirs: &[PathBuf]) -> Self {
         println!("seed {SEED}");
         let server = Server::start(name);
-        let catalog = Some(server.url(&server.new_database().await));
+        let catalog = Some(server.url(&server.new_database()));
         let seat = |data_dir: &PathBuf| Seat { data_dir: Some(data_dir.clone()), ..Seat::default() };
         let seats = data_dirs.iter().map(seat).collect();
         let limits = QUICK.to_owned();

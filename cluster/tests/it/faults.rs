@@ -1,6 +1,8 @@
 //! Origins that fail or come back: every edge with a cold cache gives exact bytes or an error.
 
-use crate::made::{Made, noise};
+use testing::noise;
+
+use crate::made::Made;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_two_of_six_origins_may_be_down_and_a_third_is_an_error() {

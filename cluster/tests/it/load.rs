@@ -55,12 +55,8 @@ pub(crate) async fn store(keeper: &Keeper, rng: &mut Rng, count: usize) {
 }
 
 /// Waits until a condition holds.
-pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let start = Instant::now();
-    while !holds().await {
-        assert!(start.elapsed() < DEADLINE, "{what} did not come about");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+pub(crate) async fn until(what: &str, holds: impl AsyncFnMut() -> bool) {
+    testing::until_within(DEADLINE, what, holds).await;
 }
 
 /// Reads one counter of the load.

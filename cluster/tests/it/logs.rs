@@ -10,7 +10,7 @@ use std::{
 
 use cluster::{
     curl,
-    processes::{ProcessOptions, Processes, Seat, free_port, read_stored},
+    processes::{ProcessOptions, Processes, Seat, read_stored},
 };
 use data_encoding::{BASE64, HEXLOWER};
 
@@ -36,7 +36,7 @@ impl Loud {
         let launch = vec!["env".to_owned(), TRACE.to_owned()];
         let seats = vec![Seat { launch, ..Seat::default() }; EDGE + 1];
         let mut processes = start(ProcessOptions { seats, ..ProcessOptions::default() }).await;
-        let https = free_port().unwrap();
+        let https = testing::free_port();
         let path = |name: &str| processes.path(name);
         fs::write(path("zone.secret"), ZONE_SECRET).unwrap();
         fs::set_permissions(path("zone.secret"), Permissions::from_mode(0o600)).unwrap();
@@ -166,7 +166,7 @@ async fn logs_at_trace_tell_no_secret() {
     fs::write(format!("{site}/deep/a.bin"), vec![7; 400_000]).unwrap();
     fs::write(&page, "<h1>a page of nobody else</h1>").unwrap();
     let film = path(&loud, "film.bin");
-    fs::write(&film, crate::made::noise(900_000)).unwrap();
+    fs::write(&film, testing::noise(900_000)).unwrap();
     let mut stored = Vec::new();
     for words in [vec!["put", &page], vec!["put", &site], vec!["put", &film, "--policy", "signed", "--tag", "films"]] {
         let json = loud.good(&[&words[..], &["--json"]].concat());

@@ -15,13 +15,6 @@ pub(crate) struct Made {
     pub(crate) folder: TempDir,
 }
 
-/// Returns bytes that do not compress and are the same on every run.
-pub(crate) fn noise(length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new().update(b"cluster").finalize_xof().fill(&mut bytes);
-    bytes
-}
-
 impl Made {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();

@@ -19,15 +19,10 @@ mod load;
 mod logs;
 mod losses;
 mod made;
-#[path = "../../../origin/tests/it/mount.rs"]
-mod mount;
 mod operator;
 mod pages;
 mod partition;
 mod players;
-#[path = "../../../origin/tests/it/postgres.rs"]
-#[allow(dead_code, reason = "the origin's tests use more of it")]
-mod postgres;
 mod restore;
 mod samples;
 mod secrecy;

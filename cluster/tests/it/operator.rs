@@ -9,11 +9,9 @@ use cluster::{
 use format::{Label, Locator, Profile};
 use serde_json::Value;
 use sqlx::{Connection, SqliteConnection};
+use testing::noise;
 
-use crate::{
-    load::{QUICK, start, until},
-    made::noise,
-};
+use crate::load::{QUICK, start, until};
 
 const ORIGINS: u8 = 6;
 const SPARE: usize = 6;

@@ -3,10 +3,7 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use cluster::{
-    curl,
-    processes::{ProcessOptions, free_port},
-};
+use cluster::{curl, processes::ProcessOptions};
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::timeout};
@@ -105,7 +102,7 @@ async fn chromium_reads_a_page_over_http_3_and_curl_trusts_the_certificate_of_th
     fs::write(processes.path("public.der"), public).unwrap();
     let pin = BASE64.encode(&openssl(&["dgst", "-sha256", "-binary", &processes.path("public.der")]));
 
-    let port = free_port().unwrap();
+    let port = testing::free_port();
     let ip = processes.address(EDGE).ip();
     let https = format!(
         "[https]\nlisten = \"{ip}:{port}\"\ncertificate = \"{certificate}\"\nkey = \"{key}\"\nredirect = false\n[cache]\n"

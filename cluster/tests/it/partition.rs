@@ -16,10 +16,10 @@ use cluster::{
 use fastrand::Rng;
 use format::{NodeName, wire::ObjectHealth};
 use futures::future::join_all;
+use testing::postgres::Server;
 
 use crate::{
     load::{DEADLINE, start, until},
-    postgres::Server,
     wires::{BRIDGE, Wires},
 };
 
@@ -132,7 +132,7 @@ async fn fall_apart(zone_origins: u8, edges: u8) {
         origins,
         zone_origins,
         edges,
-        catalog: Some(server.network_url(&server.new_database().await)),
+        catalog: Some(server.network_url(&server.new_database())),
         profile: PROFILE.to_owned(),
         limits: LIMITS.to_owned(),
         seats: wires.seats(),

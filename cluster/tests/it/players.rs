@@ -10,7 +10,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use cluster::processes::{ProcessOptions, Processes, StoredFile, free_port};
+use cluster::processes::{ProcessOptions, Processes, StoredFile};
 
 use crate::load::start;
 
@@ -38,7 +38,7 @@ impl Scene {
         shoot(&processes.path("scene.mp4"), &film, mib);
         let bytes = fs::metadata(&film).unwrap().len();
         let stored = processes.put(&film).unwrap();
-        let admin = format!("127.0.0.1:{}", free_port().unwrap());
+        let admin = format!("127.0.0.1:{}", testing::free_port());
         let zone = "zone = \"localhost\"\n";
         processes.change_config(EDGE, zone, &format!("{zone}admin = \"{admin}\"\n")).unwrap();
         Self { processes, film, stored, bytes, admin }

@@ -1,8 +1,9 @@
 //! The disks of origins reveal nothing: they hold no window of the plaintext and no key.
 
 use std::collections::HashMap;
+use testing::noise;
 
-use crate::made::{Made, noise};
+use crate::made::Made;
 
 const WINDOW: usize = 32;
 const STEP: usize = 8;

@@ -10,10 +10,10 @@ use cluster::{
     curl,
     processes::{ProcessOptions, Processes, StoredFile},
 };
+use testing::{mount::Mount, noise_of};
 
 use crate::{
     load::{start, until},
-    mount::Mount,
     secrecy::Windows,
 };
 
@@ -58,7 +58,7 @@ impl Scene {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_edge_is_warm_again_and_its_disk_holds_no_plaintext() {
     let text: String = (0..40_000).map(|line| format!("line {line} of a text that compresses well\n")).collect();
-    let files = vec![noise(0, 5_000_000), text.into_bytes(), noise(1, 70_000)];
+    let files = vec![noise_of(0, 5_000_000), text.into_bytes(), noise_of(1, 70_000)];
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("disk");
     let mut scene = Scene::new(&disk, files).await;
@@ -107,7 +107,7 @@ mod needs_root {
         let disk = folder.path().join("disk");
         // The file system has a quarter of the bytes that the edge is configured to use.
         let _mount = Mount::small(&disk, 32);
-        let scene = Scene::new(&disk, (0..16).map(|seed| noise(seed, 5_000_000)).collect()).await;
+        let scene = Scene::new(&disk, (0..16).map(|seed| noise_of(seed, 5_000_000)).collect()).await;
         for _ in 0..3 {
             for number in 0..scene.files.len() {
                 scene.read(number).await;
@@ -115,12 +115,6 @@ mod needs_root {
         }
         assert!(used(&disk) <= 32 * MIB as u64);
     }
-}
-
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    fastrand::Rng::with_seed(seed).fill(&mut bytes);
-    bytes
 }
 
 /// Returns the bytes used on the disk.

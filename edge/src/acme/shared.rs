@@ -154,8 +154,9 @@ impl Board {
 
 #[cfg(test)]
 mod tests {
+    use testing::MemoryTransport;
+
     use super::*;
-    use client::MemoryTransport;
 
     fn board(secret: u8) -> Board {
         let topology = Arc::new(Topology::new(vec![]));

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, UdpSocket},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::{Duration, Instant, SystemTime},
@@ -19,9 +19,13 @@ use edge::{
     Config,
     config::{AcmeConfig, HttpsConfig},
 };
-use format::{NoteId, wire::Note};
+use format::{
+    NoteId,
+    wire::{Note, Role},
+};
 use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd, generate_simple_self_signed};
 use tempfile::TempDir;
+use testing::{free_port, until};
 use tokio::{
     process::{Child, Command},
     time::sleep,
@@ -29,22 +33,12 @@ use tokio::{
 
 use crate::{
     https::{ZONE, host},
-    site::{Site, close, eventually, other_edge},
+    site::{Site, close, other_edge},
 };
 
 /// pebble rests up to 15 seconds before it looks; told not to, an order takes some seconds, and 10 more where edges
 /// have company.
 const ORDER_DEADLINE: Duration = Duration::from_secs(60);
-
-/// A port that is free for TCP and UDP.
-fn free_port() -> u16 {
-    let free = |port: &u16| {
-        let address = ("127.0.0.1", *port);
-        TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
-    };
-    // Below the ports that Linux gives to connections, so that none of them takes it before its listener does.
-    std::iter::repeat_with(|| fastrand::u16(10_000..32_768)).take(100).find(free).unwrap()
-}
 
 /// A certificate authority.
 struct Pebble {
@@ -158,7 +152,8 @@ fn derive(purpose: &str) -> [u8; 32] {
 /// What the edges share, and its version.
 async fn shared(site: &Site) -> (u64, serde_json::Value) {
     let cipher = XChaCha20Poly1305::new((&derive("key")).into());
-    let note = site.origins.note(&site.nodes[0].name, &NoteId(derive("id"))).await.unwrap().unwrap();
+    let edge = site.origins.caller("another", Role::Edge);
+    let note = edge.note(&site.nodes[0].name, &NoteId(derive("id"))).await.unwrap().unwrap();
     let bound = note.version.to_le_bytes();
     let payload = Payload { msg: &note.sealed[24..], aad: &bound };
     let plain = cipher.decrypt(&XNonce::try_from(&note.sealed[..24]).unwrap(), payload).unwrap();
@@ -185,7 +180,8 @@ async fn age(site: &Site) -> String {
     let payload = Payload { msg: &plain, aad: &version.to_le_bytes() };
     let sealed = cipher.encrypt(&XNonce::from([9; 24]), payload).unwrap();
     let note = Note { version, sealed: [&[9; 24][..], &sealed].concat().into() };
-    assert!(site.origins.put_note(node, &id, &note).await.unwrap());
+    let edge = site.origins.caller("another", Role::Edge);
+    assert!(edge.put_note(node, &id, &note).await.unwrap());
     old
 }
 
@@ -306,7 +302,7 @@ async fn an_authority_that_is_away_costs_no_answer_and_is_asked_again_until_it_c
     let site = Site::with(|config| (config.https, config.dns.listen) = (Some(given), dns), vec![]).await;
     let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
     let failed = async || site.counter("evernear_edge_certificate_faults_total").await > 1;
-    eventually("two orders fail", failed).await;
+    until("two orders fail", failed).await;
     assert_eq!(site.get(&stored, "/", &[]).await.status(), 200);
     // Not at every look: each order that fails puts the next one off twice as long.
     let (_, shared) = shared(&site).await;

@@ -4,8 +4,9 @@
 use std::cell::Cell;
 
 use format::limits::BLOCK_BYTES;
+use testing::{noise_of, until};
 
-use crate::site::{Site, eventually, noise};
+use crate::site::Site;
 
 const LENGTH: usize = 16 << 20;
 
@@ -66,7 +67,7 @@ fn corpus() -> Vec<Case> {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_range_makes_an_edge_pull_or_send_more_than_it_is_worth() {
     let base = Site::start().await;
-    let stored = base.store("film.bin", "application/octet-stream", noise(LENGTH, 1)).await;
+    let stored = base.store("film.bin", "application/octet-stream", noise_of(1, LENGTH)).await;
     for Case { range, blocks, bytes } in corpus() {
         let shown = &range[..range.len().min(40)];
         // Nothing is held, so that all that is sent must be pulled.
@@ -86,7 +87,7 @@ async fn no_range_makes_an_edge_pull_or_send_more_than_it_is_worth() {
 /// What an edge has pulled once it pulls no more: the count stays as it is for a while.
 async fn pulled_in_all(edge: &Site) -> u64 {
     let (last, same) = (Cell::new(0), Cell::new(0));
-    eventually("the edge rests", || async {
+    until("the edge rests", || async {
         let pulled = edge.counter("evernear_edge_fill_bytes_total").await;
         same.set(if last.replace(pulled) == pulled { same.get() + 1 } else { 0 });
         same.get() == 25
@@ -100,7 +101,7 @@ async fn pulled_in_all(edge: &Site) -> u64 {
 async fn who_leaves_early_is_worth_the_window_alone() {
     const AHEAD_BYTES: u64 = 8 << 20;
     let base = Site::start().await;
-    let stored = base.store("film.bin", "application/octet-stream", noise(64 << 20, 2)).await;
+    let stored = base.store("film.bin", "application/octet-stream", noise_of(2, 64 << 20)).await;
     for range in ["bytes=0-", "bytes=0-0,2-2,4-4,6-6,8-8,10-10,12-12,14-14,16-16", "bytes=33554432-"] {
         let edge = base.beside(|_| {}).await;
         for _ in 0..3 {

@@ -6,6 +6,7 @@ use std::process::Output;
 use bytes::Buf;
 use client::ShardAsk;
 use http::{Method, StatusCode};
+use testing::noise_of;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -16,7 +17,7 @@ use tokio::{
 use crate::{
     http3::viewer,
     https::{host, start},
-    site::{DEADLINE, Site, Stored, noise},
+    site::{DEADLINE, Site, Stored},
 };
 
 const MIB: usize = 1 << 20;
@@ -28,7 +29,7 @@ const GOOD_BYTES: usize = 5 * STRIPE_BYTES;
 
 /// Stores a file and breaks more columns of its sixth stripe than may be lost.
 async fn store_broken(site: &Site) -> Stored {
-    let stored = site.store("film.mp4", "video/mp4", noise(8 * MIB, 6)).await;
+    let stored = site.store("film.mp4", "video/mp4", noise_of(6, 8 * MIB)).await;
     let object = stored.sealed.public.id();
     let mut broken = 0;
     for node in &site.nodes {
@@ -85,7 +86,7 @@ async fn over_http_1_the_connection_closes_short_of_its_length() {
 #[tokio::test(flavor = "multi_thread")]
 async fn over_http_2_the_stream_is_reset_and_never_ended() {
     let (_dir, _, site) = start(false).await;
-    let (broken, whole) = (store_broken(&site).await, site.store("b.mp4", "video/mp4", noise(2 * MIB, 7)).await);
+    let (broken, whole) = (store_broken(&site).await, site.store("b.mp4", "video/mp4", noise_of(7, 2 * MIB)).await);
     let ended = nghttp(&site, &whole, "/", &[]).await;
     let last = frames(&ended, "DATA").last().copied().unwrap_or_default().to_owned();
     assert!(last.contains("END_STREAM"), "the judge sees how an answer ends: {last}");
@@ -121,7 +122,7 @@ async fn over_http_2_the_stream_is_reset_and_never_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn over_http_3_the_stream_is_reset_and_never_finished() {
     let (_dir, https, site) = start(false).await;
-    let (broken, whole) = (store_broken(&site).await, site.store("b.mp4", "video/mp4", noise(2 * MIB, 7)).await);
+    let (broken, whole) = (store_broken(&site).await, site.store("b.mp4", "video/mp4", noise_of(7, 2 * MIB)).await);
     let viewer = viewer(&https, &site, &broken).await;
     for fields in [&[][..], &[("range", "bytes=0-7000000")]] {
         let (head, mut stream) = viewer.begin(Method::GET, "/", fields).await;

@@ -4,8 +4,9 @@ use std::{fs, path::PathBuf};
 
 use edge::{StartError, config::DenylistConfig};
 use format::{Kind, Lease, Locator, PolicyName};
+use testing::{noise_of, until};
 
-use crate::site::{Site, Stored, eventually, noise};
+use crate::site::{Site, Stored};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_on_a_list_is_not_served_by_any_path_until_it_is_taken_off() {
@@ -20,14 +21,14 @@ async fn what_is_on_a_list_is_not_served_by_any_path_until_it_is_taken_off() {
     let files = vec![others, mine.clone()];
     let denylist = Some(DenylistConfig { files, status: 451 });
     let site = Site::with(|config| (config.denylist, config.reread_seconds) = (denylist, 1), vec![]).await;
-    let bad = site.store("bad.bin", "video/mp4", noise(600_000, 1)).await;
+    let bad = site.store("bad.bin", "video/mp4", noise_of(1, 600_000)).await;
     let good = site.store("good.txt", "text/plain", b"good".to_vec()).await;
     let folder = site.store_directory(&[("bad.bin", &bad, Kind::File), ("good.txt", &good, Kind::File)]).await;
     let status = async |stored, path| site.get(stored, path, &[]).await.status();
     assert_eq!((status(&bad, "/").await, status(&folder, "/bad.bin").await), (200, 200));
 
     fs::write(&mine, format!("{}\n", edge::denylist_rule(&bad.sealed.locator))).unwrap();
-    eventually("the list is taken up", async || status(&bad, "/").await == 451).await;
+    until("the list is taken up", async || status(&bad, "/").await == 451).await;
     let refused = site.get(&bad, "/", &["-H", "accept: application/json"]).await;
     assert!(
         refused.head.contains("451") && refused.field("cache-control") == Some("public, max-age=60"),
@@ -41,10 +42,10 @@ async fn what_is_on_a_list_is_not_served_by_any_path_until_it_is_taken_off() {
 
     // A slip of the pen takes nothing off the list.
     fs::write(&mine, "https://label.evernear.example/\n").unwrap();
-    eventually("it is seen", async || site.counter("evernear_edge_denylist_faults_total").await == 1).await;
+    until("it is seen", async || site.counter("evernear_edge_denylist_faults_total").await == 1).await;
     assert_eq!(status(&bad, "/").await, 451);
     fs::write(&mine, format!("/evernear/{}/*\n", folder.sealed.locator)).unwrap();
-    eventually("the list is taken up", async || status(&bad, "/").await == 200).await;
+    until("the list is taken up", async || status(&bad, "/").await == 200).await;
     assert_eq!((status(&folder, "/good.txt").await, status(&folder, "/").await), (451, 451));
     site.stop().await;
 }
@@ -124,7 +125,7 @@ async fn what_is_reached_through_a_directory_that_its_owner_took_back_is_gone() 
         take_back(&mut lease);
         tree.site.put_lease(&lease).await;
         let gone = async || tree.statuses(&tree.site).await == [410, 410, 410, 410, 200, 200, 200];
-        eventually("the directory is gone", gone).await;
+        until("the directory is gone", gone).await;
         tree.site.stop().await;
     }
 }

@@ -10,10 +10,11 @@ use std::{
 use edge::{StartError, config::DiskConfig};
 use format::{Kind, PolicyName};
 use tempfile::TempDir;
+use testing::{noise_of, until};
 
 use crate::{
     policy::{TTL, publish_component},
-    site::{Site, Stored, eventually, noise},
+    site::{Site, Stored},
 };
 
 const BYTES_MAX: u64 = 64 << 20;
@@ -55,8 +56,8 @@ fn files(dir: &TempDir) -> Vec<PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_for_again_survives_a_restart() {
     let (base, dir) = (Site::start().await, folder());
-    let large = base.store("large.bin", "application/octet-stream", noise(5_000_000, 1)).await;
-    let small = base.store("small.bin", "application/octet-stream", noise(70_000, 2)).await;
+    let large = base.store("large.bin", "application/octet-stream", noise_of(1, 5_000_000)).await;
+    let small = base.store("small.bin", "application/octet-stream", noise_of(2, 70_000)).await;
     let before = with_disk(&base, dir.path()).await;
     for stored in [&large, &small] {
         assert_eq!(read(&before, stored).await, "fwd=uri-miss; stored");
@@ -80,10 +81,10 @@ async fn what_is_asked_for_once_or_may_lie_in_memory_alone_is_not_written() {
     let (base, dir) = (Site::start().await, folder());
     let name: PolicyName = "short".parse().unwrap();
     publish_component(&base, TTL, &name, 1, "ttl = 60\nmemory-only = true").await;
-    let kept = base.store_as("m.bin", "text/plain", noise(600_000, 3), Kind::File, &name).await;
+    let kept = base.store_as("m.bin", "text/plain", noise_of(3, 600_000), Kind::File, &name).await;
     let edge = with_disk(&base, dir.path()).await;
     for seed in 10..16 {
-        let once = base.store("once.bin", "application/octet-stream", noise(600_000, seed)).await;
+        let once = base.store("once.bin", "application/octet-stream", noise_of(seed, 600_000)).await;
         read(&edge, &once).await;
         // A player that jumps about asks once as well.
         for range in ["100000-200000", "300000-", "-5"] {
@@ -101,7 +102,7 @@ async fn what_is_asked_for_once_or_may_lie_in_memory_alone_is_not_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_rots_costs_fetches_and_no_byte() {
     let (base, dir) = (Site::start().await, folder());
-    let stored = base.store("large.bin", "application/octet-stream", noise(5_000_000, 4)).await;
+    let stored = base.store("large.bin", "application/octet-stream", noise_of(4, 5_000_000)).await;
     for every in [100_000, 4096, 1] {
         let edge = with_disk(&base, dir.path()).await;
         read(&edge, &stored).await;
@@ -126,7 +127,7 @@ async fn the_limit_holds_and_a_folder_has_one_edge() {
     let edge = with_disk(&base, dir.path()).await;
     let mut all = Vec::new();
     for seed in 0..16 {
-        let stored = base.store("large.bin", "application/octet-stream", noise(6_000_000, seed)).await;
+        let stored = base.store("large.bin", "application/octet-stream", noise_of(seed, 6_000_000)).await;
         read(&edge, &stored).await;
         read(&edge, &stored).await;
         all.push(stored);
@@ -144,7 +145,7 @@ async fn the_limit_holds_and_a_folder_has_one_edge() {
     edge.stop().await;
 
     let edge = with_disk(&base, dir.path()).await;
-    eventually("the newest from the disk", || async { read(&edge, last).await.starts_with("hit") }).await;
+    until("the newest from the disk", || async { read(&edge, last).await.starts_with("hit") }).await;
     edge.stop().await;
     base.stop().await;
 }

@@ -1,12 +1,13 @@
 //! The DNS door, asked by dig, and over bare TCP where dig is too well-behaved.
 
+use testing::noise_of;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
 
-use crate::site::{DEADLINE, Site, label_of_nothing, noise, other_edge};
+use crate::site::{DEADLINE, Site, label_of_nothing, other_edge};
 
 async fn world() -> Site {
     let others = vec![
@@ -19,7 +20,7 @@ async fn world() -> Site {
 #[tokio::test(flavor = "multi_thread")]
 async fn viewers_of_three_continents_get_three_nearest_edges() {
     let site = world().await;
-    let stored = site.store("a.bin", "application/octet-stream", noise(50_000, 1)).await;
+    let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 50_000)).await;
     let name = format!("{}.evernear.example", stored.label);
     for (subnet, nearest, scope) in [
         ("192.0.2.0/24", "127.0.0.1", "192.0.2.0/24/24"),
@@ -90,7 +91,7 @@ async fn the_zone_speaks_for_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_zone_without_origins_still_answers_with_the_nearest() {
     let site = world().await;
-    let stored = site.store("a.bin", "application/octet-stream", noise(50_000, 1)).await;
+    let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 50_000)).await;
     site.weather.down();
     let name = format!("{}.evernear.example", stored.label);
     let answer = site.dig(&[&name, "A", "+subnet=198.51.100.0/24"]).await;

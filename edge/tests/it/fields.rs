@@ -12,12 +12,13 @@ use edge::{
 };
 use format::{Kind, PolicyName};
 use http::Method;
+use testing::noise_of;
 
 use crate::{
     http3::viewer,
     https::{host, start_with},
     policy::{TTL, publish_component},
-    site::{Curl, Site, Stored, close, noise},
+    site::{Curl, Site, Stored, close},
 };
 
 const PAGES: &[u8] = include_bytes!("../../../policies/prebuilt/pages.wasm");
@@ -119,7 +120,7 @@ impl Scene {
     }
 
     async fn file(&mut self, name: &'static str, length: usize, policy: &PolicyName, path: String) {
-        let bytes = noise(length, u8::try_from(self.files.len()).unwrap());
+        let bytes = noise_of(self.files.len() as u64, length);
         let stored = self.site.store_as("a.html", "text/html", bytes, Kind::File, policy).await;
         self.files.push((name, stored, path));
     }

@@ -1,17 +1,18 @@
 //! The edge in step with its cluster.
 
 use format::PolicyName;
+use testing::{Call, noise_of, until};
 
-use crate::site::{Site, eventually, noise};
+use crate::site::Site;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erased_object_is_gone_once_the_feed_tells() {
     let site = Site::start().await;
-    let stored = site.store("a.bin", "application/octet-stream", noise(700_000, 1)).await;
+    let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 700_000)).await;
     assert_eq!(site.get(&stored, "/", &[]).await.body(), stored.bytes);
     let lease = site.lease(stored.sealed.locator, &PolicyName::default(), 2, true);
     site.put_lease(&lease).await;
-    let took = eventually("the erasure", || async { site.get(&stored, "/", &[]).await.status() == 410 }).await;
+    let took = until("the erasure", || async { site.get(&stored, "/", &[]).await.status() == 410 }).await;
     println!("gone after {took:?}");
     let page = site.get(&stored, "/", &[]).await;
     assert!(String::from_utf8_lossy(page.body()).contains("410 Gone"));
@@ -26,7 +27,7 @@ async fn an_expired_lease_ends_the_service() {
     let mut lease = site.lease(stored.sealed.locator, &PolicyName::default(), 2, false);
     lease.retention.expires = 1;
     site.put_lease(&lease).await;
-    eventually("the end", || async { site.get(&stored, "/", &[]).await.status() == 410 }).await;
+    until("the end", || async { site.get(&stored, "/", &[]).await.status() == 410 }).await;
     site.stop().await;
 }
 
@@ -34,21 +35,21 @@ async fn an_expired_lease_ends_the_service() {
 async fn the_edge_is_on_the_list_of_nodes() {
     use client::Transport;
     let site = Site::start().await;
-    eventually("the announcement", || async {
+    until("the announcement", || async {
         let nodes = site.origins.nodes(&site.nodes[0].name).await.unwrap();
         nodes.iter().any(|node| {
             node.name.as_str() == "edge-bru" && node.public == ["127.0.0.1".parse::<std::net::IpAddr>().unwrap()]
         })
     })
     .await;
-    eventually("the edge is ready", || async { site.admin("/ready").await == "ready\n" }).await;
+    until("the edge is ready", || async { site.admin("/ready").await == "ready\n" }).await;
     site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_held_is_served_without_origins() {
     let site = Site::start().await;
-    let stored = site.store("a.bin", "application/octet-stream", noise(700_000, 1)).await;
+    let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 700_000)).await;
     assert_eq!(site.get(&stored, "/", &[]).await.status(), 200);
     site.weather.down();
     let again = site.get(&stored, "/", &[]).await;
@@ -59,22 +60,40 @@ async fn what_is_held_is_served_without_origins() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_cannot_be_looked_up_leaves_what_is_held_and_an_erasure_needs_no_looking_up() {
     let site = Site::start().await;
-    let stored = site.store("a.bin", "application/octet-stream", noise(700_000, 1)).await;
+    let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 700_000)).await;
     assert_eq!(site.get(&stored, "/", &[]).await.status(), 200);
-    site.weather.without_records();
+    site.weather.without(Call::Record);
     let renew = async |version, erased| {
         site.put_lease(&site.lease(stored.sealed.locator, &PolicyName::default(), version, erased)).await;
     };
     let before = site.weather.look_ups();
     renew(2, false).await;
     // The change is looked up at once, and again with each read as long as that fails.
-    eventually("all origins were asked several times", || async {
+    until("all origins were asked several times", || async {
         let again = site.get(&stored, "/", &[]).await;
         assert!(again.status() == 200 && again.body() == stored.bytes, "{}", again.head);
         site.weather.look_ups() >= before + 20
     })
     .await;
     renew(3, true).await;
-    eventually("the erasure", || async { site.get(&stored, "/", &[]).await.status() == 410 }).await;
+    until("the erasure", || async { site.get(&stored, "/", &[]).await.status() == 410 }).await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_begins_anew_has_everything_looked_up_again() {
+    let site = Site::start().await;
+    let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 700_000)).await;
+    assert_eq!(site.get(&stored, "/", &[]).await.status(), 200);
+    assert_eq!(site.get(&stored, "/", &[]).await.field("cache-status").unwrap().split_once("; ").unwrap().1, "hit");
+    // The catalog was restored: what the feed told before is in it no more.
+    let looked_up = site.weather.look_ups();
+    site.origins.restart_feed(&site.nodes[0].name);
+    until("the object is looked up again", async || {
+        let again = site.get(&stored, "/", &[]).await;
+        assert!(again.status() == 200 && again.body() == stored.bytes, "{}", again.head);
+        site.weather.look_ups() > looked_up
+    })
+    .await;
     site.stop().await;
 }

@@ -12,6 +12,7 @@ use std::{
 
 use edge::config::DiskConfig;
 use http::Method;
+use testing::{noise_of, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -21,7 +22,7 @@ use tokio::{
 use crate::{
     http3,
     https::{host, start_with},
-    site::{DEADLINE, Site, eventually, noise},
+    site::{DEADLINE, Site},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,11 +31,11 @@ async fn a_successor_takes_over_every_door_the_disk_and_the_port_of_http_3() {
     let path = folder.path().join("cache");
     let disk = move |config: &mut edge::Config| config.cache.disk = Some(DiskConfig { path, bytes_max: 64 << 20 });
     let (_dir, https, mut first) = start_with(false, disk.clone()).await;
-    let stored = first.store("clip.mp4", "video/mp4", noise(600_000, 3)).await;
+    let stored = first.store("clip.mp4", "video/mp4", noise_of(3, 600_000)).await;
     for _ in 0..2 {
         assert_eq!(first.get(&stored, "/", &[]).await.body(), stored.bytes);
     }
-    eventually("the disk has it", async || first.counter("evernear_edge_disk_writes_total").await > 0).await;
+    until("the disk has it", async || first.counter("evernear_edge_disk_writes_total").await > 0).await;
     let viewer = http3::viewer(&https, &first, &stored).await;
     assert_eq!(viewer.ask(Method::GET, "/", &[]).await.body, stored.bytes);
 
@@ -57,7 +58,7 @@ async fn a_successor_takes_over_every_door_the_disk_and_the_port_of_http_3() {
         let answer = second.get(&stored, "/", &["-I"]).await;
         answer.field("cache-status").map(str::to_owned) == named("hit; detail=disk")
     };
-    eventually("the disk is taken over", disk_is_there).await;
+    until("the disk is taken over", disk_is_there).await;
     let got = second.get(&stored, "/", &[]).await;
     assert_eq!(
         (got.field("cache-status").map(str::to_owned), got.body() == stored.bytes),
@@ -119,7 +120,7 @@ async fn no_request_is_lost_and_a_connection_is_told_that_it_ends() {
     let mut silent = TcpStream::connect(http).await.unwrap();
     for _ in 0..5 {
         let before = load.answers.load(Ordering::Relaxed);
-        eventually("the load goes on", async || load.answers.load(Ordering::Relaxed) > before + 100).await;
+        until("the load goes on", async || load.answers.load(Ordering::Relaxed) > before + 100).await;
         let next = edge.successor(|_| {}).await;
         std::mem::replace(&mut edge, next).stop().await;
     }

@@ -1,19 +1,20 @@
 //! The HTTP door, asked by curl and by raw sockets.
 
 use format::Kind;
+use testing::{noise_of, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use crate::site::{DEADLINE, Site, eventually, label_of_nothing, noise};
+use crate::site::{DEADLINE, Site, label_of_nothing};
 
 const MIB: usize = 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_is_exact_cold_and_hit_whole_and_in_ranges() {
     let site = Site::start().await;
-    let stored = site.store("clip.mp4", "video/mp4", noise(9 * MIB + 12_345, 3)).await;
+    let stored = site.store("clip.mp4", "video/mp4", noise_of(3, 9 * MIB + 12_345)).await;
     let cold = site.get(&stored, "/clip.mp4", &[]).await;
     assert_eq!((cold.status(), cold.field("content-type")), (200, Some("video/mp4")));
     assert!(cold.body() == stored.bytes, "the body differs");
@@ -66,7 +67,7 @@ async fn a_large_file_is_exact_cold_and_hit_whole_and_in_ranges() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_reads_only_its_own_blocks_and_the_same_block_once() {
     let site = Site::start().await;
-    let stored = site.store("big.bin", "application/octet-stream", noise(8 * MIB, 4)).await;
+    let stored = site.store("big.bin", "application/octet-stream", noise_of(4, 8 * MIB)).await;
     let asks: Vec<_> = (0..8).map(|_| site.get(&stored, "/", &["-r", "0-99"])).collect();
     for part in futures::future::join_all(asks).await {
         assert_eq!(part.body(), &stored.bytes[..100]);
@@ -79,13 +80,13 @@ async fn a_range_reads_only_its_own_blocks_and_the_same_block_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fill_goes_on_when_its_viewer_leaves() {
     let site = Site::start().await;
-    let stored = site.store("big.bin", "application/octet-stream", noise(MIB, 5)).await;
+    let stored = site.store("big.bin", "application/octet-stream", noise_of(5, MIB)).await;
     let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
     let ask = format!("GET / HTTP/1.1\r\nHost: {}.localhost\r\n\r\n", stored.label);
     stream.write_all(ask.as_bytes()).await.unwrap();
     drop(stream);
-    eventually("the fill", || async { site.counter("evernear_edge_fills_total").await >= 1 }).await;
-    eventually("a hit", || async {
+    until("the fill", || async { site.counter("evernear_edge_fills_total").await >= 1 }).await;
+    until("a hit", || async {
         site.get(&stored, "/", &["-r", "0-9"]).await.field("cache-status") == Some("\"edge-bru\"; hit")
     })
     .await;
@@ -172,7 +173,7 @@ async fn refusals_say_why() {
 async fn a_directory_is_walked() {
     let site = Site::start().await;
     let page = site.store("index.html", "text/html; charset=utf-8", b"<img src=img/a.png>".to_vec()).await;
-    let image = site.store("a.png", "image/png", noise(300_000, 9)).await;
+    let image = site.store("a.png", "image/png", noise_of(9, 300_000)).await;
     let images = site.store_directory(&[("a.png", &image, Kind::File), ("b c.png", &image, Kind::File)]).await;
     let root = site.store_directory(&[("index.html", &page, Kind::File), ("img", &images, Kind::Directory)]).await;
     let index = site.get(&root, "/", &[]).await;
@@ -198,7 +199,7 @@ async fn a_directory_is_walked() {
 async fn a_body_that_cannot_be_finished_is_cut_and_never_short() {
     // Little is read ahead and nothing kept, so the middle has to be fetched while the storm is on.
     let site = Site::start().await;
-    let stored = site.store("big.bin", "application/octet-stream", noise(40 * MIB, 6)).await;
+    let stored = site.store("big.bin", "application/octet-stream", noise_of(6, 40 * MIB)).await;
     let ask = format!("GET / HTTP/1.1\r\nHost: {}.localhost\r\n\r\n", stored.label);
     let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
     stream.write_all(ask.as_bytes()).await.unwrap();
@@ -215,7 +216,7 @@ async fn a_body_that_cannot_be_finished_is_cut_and_never_short() {
     site.weather.lying();
     let other = {
         site.weather.fair();
-        let other = site.store("other.bin", "application/octet-stream", noise(MIB, 8)).await;
+        let other = site.store("other.bin", "application/octet-stream", noise_of(8, MIB)).await;
         site.weather.lying();
         other
     };

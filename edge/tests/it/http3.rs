@@ -12,11 +12,12 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
     version::TLS13,
 };
+use testing::{noise_of, until};
 use tokio::{task::JoinHandle, time::timeout};
 
 use crate::{
     https::{certificate, host, start},
-    site::{DEADLINE, Site, Stored, eventually, noise},
+    site::{DEADLINE, Site, Stored},
 };
 
 /// `H3_EXCESSIVE_LOAD` of RFC 9114 section 8.1.
@@ -119,7 +120,7 @@ pub(crate) async fn viewer(https: &HttpsConfig, site: &Site, stored: &Stored) ->
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_exact_over_http_3_and_viewers_are_told_of_it() {
     let (_dir, https, site) = start(true).await;
-    let stored = site.store("clip.mp4", "video/mp4", noise(3 << 20, 3)).await;
+    let stored = site.store("clip.mp4", "video/mp4", noise_of(3, 3 << 20)).await;
     let port = site.edge.https.unwrap().port();
     let told = site.curl_secure(&host(&stored), "/clip.mp4", &["-k"]).await;
     assert_eq!(told.field("alt-svc"), Some(&*format!("h3=\":{port}\"; ma=86400")));
@@ -158,7 +159,7 @@ async fn a_file_is_exact_over_http_3_and_viewers_are_told_of_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_leaves_or_sends_without_end_costs_nobody_else() {
     let (_dir, https, site) = start(true).await;
-    let stored = site.store("clip.mp4", "video/mp4", noise(3 << 20, 4)).await;
+    let stored = site.store("clip.mp4", "video/mp4", noise_of(4, 3 << 20)).await;
 
     let leaver = viewer(&https, &site, &stored).await;
     let (head, _stream) = leaver.begin(Method::GET, "/", &[]).await;
@@ -190,14 +191,14 @@ async fn who_leaves_or_sends_without_end_costs_nobody_else() {
     let viewer = viewer(&https, &site, &stored).await;
     assert_eq!(viewer.ask(Method::GET, "/", &[]).await.body, stored.bytes);
     let open = || async { site.metrics().await.contains("http_connections 1\n") };
-    eventually("only one connection is left", open).await;
+    until("only one connection is left", open).await;
     site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_that_ends_lets_answers_end() {
     let (_dir, https, site) = start(true).await;
-    let stored = site.store("clip.mp4", "video/mp4", noise(3 << 20, 5)).await;
+    let stored = site.store("clip.mp4", "video/mp4", noise_of(5, 3 << 20)).await;
     let viewer = viewer(&https, &site, &stored).await;
     let (head, stream) = viewer.begin(Method::GET, "/", &[]).await;
     assert_eq!(head.status(), StatusCode::OK);

@@ -6,13 +6,14 @@ use edge::config::HttpsConfig;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{ClientConfig, NamedGroup, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
 use tempfile::TempDir;
+use testing::{noise_of, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
 
-use crate::site::{Site, Stored, close, eventually, noise};
+use crate::site::{Site, Stored, close};
 
 pub(crate) const ZONE: &str = "evernear.example";
 
@@ -66,7 +67,7 @@ pub(crate) fn host(stored: &Stored) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_exact_over_every_version_and_clear_text_is_sent_there() {
     let (_dir, https, site) = start(true).await;
-    let stored = site.store("clip.mp4", "video/mp4", noise(3 << 20, 3)).await;
+    let stored = site.store("clip.mp4", "video/mp4", noise_of(3, 3 << 20)).await;
     let trust = ["--cacert", certificate(&https).to_str().unwrap()];
     for (version, says) in [("--http1.1", "HTTP/1.1 200"), ("--http2", "HTTP/2 200")] {
         let whole = site.curl_secure(&host(&stored), "/clip.mp4", &[&trust[..], &[version]].concat()).await;
@@ -141,10 +142,10 @@ async fn a_renewed_certificate_is_taken_up_and_a_broken_one_is_not() {
     };
     assert_eq!(said(&old).await, "works");
     fs::write(certificate(&https), "no certificate").unwrap();
-    eventually("it is seen", async || site.counter("evernear_edge_certificate_faults_total").await > 0).await;
+    until("it is seen", async || site.counter("evernear_edge_certificate_faults_total").await > 0).await;
     assert_eq!(said(&old).await, "works", "a broken file changes nothing");
     certify(&https);
-    eventually("the renewed certificate", || async { said(certificate(&https)).await == "works" }).await;
+    until("the renewed certificate", || async { said(certificate(&https)).await == "works" }).await;
     assert!(said(&old).await.contains("certificate"));
 
     // What is no TLS is closed, and costs nobody else anything.

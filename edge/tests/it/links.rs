@@ -5,10 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use edge::{LinkKey, Terms, config::LinksConfig};
 use format::{Kind, PolicyName};
 use tempfile::TempDir;
+use testing::noise_of;
 
 use crate::{
     policy::publish_component,
-    site::{Site, Stored, close, noise},
+    site::{Site, Stored, close},
 };
 
 const SIGNED: &[u8] = include_bytes!("../../../policies/prebuilt/signed.wasm");
@@ -35,10 +36,10 @@ impl Scene {
     }
 
     /// Stores a film under a policy; `seed` makes its content, since the same content has the same name.
-    async fn store(&self, name: &str, config: &str, seed: u8) -> Stored {
+    async fn store(&self, name: &str, config: &str, seed: u64) -> Stored {
         let policy: PolicyName = name.parse().unwrap();
         publish_component(&self.site, SIGNED, &policy, 1, config).await;
-        self.site.store_as("film.bin", "video/mp4", noise(600_000, seed), Kind::File, &policy).await
+        self.site.store_as("film.bin", "video/mp4", noise_of(seed, 600_000), Kind::File, &policy).await
     }
 
     fn terms(stored: &Stored) -> Terms {

@@ -7,12 +7,12 @@ use std::{
 };
 
 use http::Method;
+use testing::noise_of;
 use tracing_subscriber::{Layer, Registry, filter::filter_fn, fmt, layer::SubscriberExt};
 
 use crate::{
     http3::viewer,
     https::{host, start},
-    site::noise,
 };
 
 #[derive(Clone, Default)]
@@ -46,7 +46,7 @@ async fn libraries_of_the_doors_log_neither_labels_nor_where_viewers_come_from()
     let guard = tracing::subscriber::set_default(logs);
 
     let (_dir, https, site) = start(false).await;
-    let stored = site.store("clip.mp4", "video/mp4", noise(600_000, 3)).await;
+    let stored = site.store("clip.mp4", "video/mp4", noise_of(3, 600_000)).await;
     for version in ["--http1.1", "--http2"] {
         site.curl_secure(&host(&stored), "/clip.mp4?token=abcdefgh", &["-k", version]).await;
     }

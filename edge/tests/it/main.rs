@@ -6,8 +6,6 @@ mod acme;
 mod amplification;
 mod cut;
 mod denylist;
-#[path = "../../../client/tests/it/described.rs"]
-mod described;
 mod disk;
 mod dns;
 mod fields;

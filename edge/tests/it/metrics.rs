@@ -1,8 +1,9 @@
 //! What an edge tells those who watch it, in the form that each of them reads.
 
+use testing::counters;
 use tokio::process::Command;
 
-use crate::{described::counters, site::Site};
+use crate::site::Site;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_are_described_in_the_form_that_is_asked_for() {

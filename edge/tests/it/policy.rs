@@ -2,11 +2,12 @@
 
 use client::Transport;
 use format::{BlobId, Kind, PolicyLink, PolicyManifest, PolicyName};
+use testing::{noise_of, until};
 
 use crate::{
     http::raw,
     log,
-    site::{Site, eventually, noise, other_edge},
+    site::{Site, other_edge},
 };
 
 const GEO: &[u8] = include_bytes!("../../../policies/prebuilt/geo.wasm");
@@ -16,18 +17,20 @@ async fn publish(site: &Site, name: &PolicyName, sequence: u64, config: &str) {
     publish_component(site, GEO, name, sequence, config).await;
 }
 
-pub(crate) async fn publish_component(site: &Site, component: &[u8], name: &PolicyName, sequence: u64, config: &str) {
-    let node = &site.nodes[0].name;
-    for blob in [component, config.as_bytes()] {
-        site.origins.put_blob(node, &BlobId::of(blob), blob.to_vec().into()).await.unwrap();
-    }
+pub(crate) fn manifest(
+    site: &Site,
+    component: &[u8],
+    name: &PolicyName,
+    sequence: u64,
+    config: &str,
+) -> PolicyManifest {
     let link = PolicyLink {
         component: BlobId::of(component),
         component_bytes: component.len().try_into().unwrap(),
         config: BlobId::of(config.as_bytes()),
         config_bytes: config.len().try_into().unwrap(),
     };
-    let manifest = PolicyManifest {
+    PolicyManifest {
         owner: site.owner.id(),
         name: name.clone(),
         sequence,
@@ -36,7 +39,15 @@ pub(crate) async fn publish_component(site: &Site, component: &[u8], name: &Poli
         expires: 0,
         parent: None,
         unknown: vec![],
-    };
+    }
+}
+
+pub(crate) async fn publish_component(site: &Site, component: &[u8], name: &PolicyName, sequence: u64, config: &str) {
+    let node = &site.nodes[0].name;
+    for blob in [component, config.as_bytes()] {
+        site.origins.put_blob(node, &BlobId::of(blob), blob.to_vec().into()).await.unwrap();
+    }
+    let manifest = manifest(site, component, name, sequence, config);
     let envelope = manifest.sign(&site.owner);
     site.origins.put_policy(node, &site.owner.id(), name, envelope.into()).await.unwrap();
 }
@@ -56,7 +67,7 @@ async fn a_refused_country_gets_451_and_a_new_version_opens_once_the_feed_tells(
     );
 
     publish(&site, &name, 2, "receive-allow = [\"JP\", \"BE\"]\nttl = 120").await;
-    let took = eventually("the new version", || async { site.get(&stored, "/", &[]).await.status() == 200 }).await;
+    let took = until("the new version", || async { site.get(&stored, "/", &[]).await.status() == 200 }).await;
     println!("opened after {took:?}");
     let served = site.get(&stored, "/", &[]).await;
     assert_eq!(served.field("cache-control"), Some("public, max-age=120"));
@@ -101,7 +112,7 @@ async fn a_missing_policy_closes_and_opens_once_it_is_there() {
     let closed = site.get(&stored, "/", &[]).await;
     assert_eq!((closed.status(), closed.field("retry-after")), (503, Some("2")));
     publish(&site, &name, 1, "").await;
-    eventually("the opening", || async { site.get(&stored, "/", &[]).await.status() == 200 }).await;
+    until("the opening", || async { site.get(&stored, "/", &[]).await.status() == 200 }).await;
     site.stop().await;
 }
 
@@ -116,7 +127,7 @@ async fn a_configuration_that_does_not_fit_closes_and_the_log_names_owner_policy
     ]) {
         let name: PolicyName = format!("does-not-fit-{at}").parse().unwrap();
         publish(&site, &name, 1, config).await;
-        let stored = site.store_as("a.txt", "text/plain", noise(100, at), Kind::File, &name).await;
+        let stored = site.store_as("a.txt", "text/plain", noise_of(at, 100), Kind::File, &name).await;
         let closed = site.get(&stored, "/", &[]).await;
         assert_eq!((closed.status(), closed.field("retry-after")), (503, Some("2")), "{config}");
         let (owner, policy) = (format!("owner={}", site.owner.id()), format!("policy={name}"));
@@ -137,7 +148,7 @@ async fn a_new_version_whose_configuration_does_not_fit_leaves_the_old_one_in_fo
     publish(&site, &name, 2, "recieve-allow = [\"JP\"]").await;
     let is_refused =
         |line: &String| line.contains("policy=was-good-before") && line.contains("new policy version not taken up");
-    eventually("the refusal", || async { log::lines().iter().any(is_refused) }).await;
+    until("the refusal", || async { log::lines().iter().any(is_refused) }).await;
     assert_eq!(site.get(&stored, "/", &[]).await.status(), 451);
     site.stop().await;
 }
@@ -189,7 +200,7 @@ async fn dns_names_only_edges_that_may_hold_and_hides_names_on_request() {
 async fn what_may_not_be_held_is_served_whole_and_leaves_the_cache() {
     let site = Site::start().await;
     let name: PolicyName = "not-here".parse().unwrap();
-    let bytes = noise(3_000_000, 1);
+    let bytes = noise_of(1, 3_000_000);
     publish_component(&site, TTL, &name, 1, "ttl = 600").await;
     let stored = site.store_as("a.bin", "video/mp4", bytes.clone(), Kind::File, &name).await;
     for hit in ["fwd=uri-miss; stored", "hit"] {
@@ -199,7 +210,7 @@ async fn what_may_not_be_held_is_served_whole_and_leaves_the_cache() {
 
     publish_component(&site, TTL, &name, 2, "ttl = 0").await;
     let now = || async { site.get(&stored, "/", &[]).await.field("cache-control") == Some("no-store") };
-    eventually("the new version", now).await;
+    until("the new version", now).await;
     // What the version before let in was taken out by the first answer; the origins are asked each time from here on.
     for range in ["0-", "1000000-1999999", "2999999-"] {
         let part = site.get(&stored, "/", &["-r", range]).await;
@@ -218,7 +229,7 @@ async fn a_rule_about_a_path_holds_however_the_path_is_written() {
     let rule = |glob| format!("[[paths]]\nglob = \"{glob}\"\nnumber = 0\n");
     let rules = ["/private/**", "/größe;1/**", "/b%c3%a4d/x*"].map(rule).concat();
     publish_component(&site, TTL, &name, 1, &format!("ttl = 600\n{rules}")).await;
-    let file = site.store_as("x.png", "image/png", noise(1000, 3), Kind::File, &name).await;
+    let file = site.store_as("x.png", "image/png", noise_of(3, 1000), Kind::File, &name).await;
     let folder = site.store_directory(&[("x y@.png", &file, Kind::File)]).await;
     let below = ["private", "größe;1", "bäd", "open"].map(|name| (name, &folder, Kind::Directory));
     let root = site.store_directory_as(&below, &name).await;

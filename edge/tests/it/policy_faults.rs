@@ -4,12 +4,13 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use client::Transport;
-use format::{BlobId, Capability, Directory, Entry, Kind, PolicyLink, PolicyManifest, PolicyName};
+use format::{BlobId, Capability, Directory, Entry, Kind, PolicyManifest, PolicyName};
+use testing::{Call, noise_of, until};
 
 use crate::{
     guest::{MEMORY, component, component_of_world, serve_wat},
-    policy::{TTL, publish_component},
-    site::{Site, Stored, eventually, noise},
+    policy::{TTL, manifest, publish_component},
+    site::{Site, Stored},
 };
 
 fn hostile(body: &str) -> Vec<u8> {
@@ -18,25 +19,6 @@ fn hostile(body: &str) -> Vec<u8> {
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
-fn manifest(site: &Site, name: &PolicyName, sequence: u64, config: &str) -> PolicyManifest {
-    let link = PolicyLink {
-        component: BlobId::of(TTL),
-        component_bytes: TTL.len().try_into().unwrap(),
-        config: BlobId::of(config.as_bytes()),
-        config_bytes: config.len().try_into().unwrap(),
-    };
-    PolicyManifest {
-        owner: site.owner.id(),
-        name: name.clone(),
-        sequence,
-        links: vec![link],
-        not_before: 0,
-        expires: 0,
-        parent: None,
-        unknown: vec![],
-    }
 }
 
 async fn put_manifest(site: &Site, manifest: &PolicyManifest) {
@@ -48,8 +30,8 @@ async fn put_blob(site: &Site, blob: &[u8]) {
     site.origins.put_blob(&site.nodes[0].name, &BlobId::of(blob), blob.to_vec().into()).await.unwrap();
 }
 
-async fn store(site: &Site, seed: u8, policy: &PolicyName) -> Stored {
-    site.store_as("a.bin", "video/mp4", noise(600_000, seed), Kind::File, policy).await
+async fn store(site: &Site, seed: u64, policy: &PolicyName) -> Stored {
+    site.store_as("a.bin", "video/mp4", noise_of(seed, 600_000), Kind::File, policy).await
 }
 
 /// Seconds for which a viewer may keep an object.
@@ -60,8 +42,8 @@ async fn max_age(site: &Site, stored: &Stored) -> Option<u64> {
 }
 
 /// Waits until an object is answered with a status.
-async fn until(site: &Site, stored: &Stored, status: u16) -> Duration {
-    eventually(&format!("status {status}"), || async { site.get(stored, "/", &[]).await.status() == status }).await
+async fn until_status(site: &Site, stored: &Stored, status: u16) -> Duration {
+    until(&format!("status {status}"), || async { site.get(stored, "/", &[]).await.status() == status }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,11 +70,11 @@ async fn a_policy_without_a_verdict_closes_what_it_governs_alone_and_a_good_vers
         assert_eq!(site.get(&other, "/", &[]).await.body(), other.bytes);
 
         publish_component(&site, TTL, &name, 2, "ttl = 60").await;
-        until(&site, &stored, 200).await;
+        until_status(&site, &stored, 200).await;
         assert!(site.get(&stored, "/", &[]).await.body() == stored.bytes);
         // The version before does not stand in for one that fails.
         publish_component(&site, &hostile(body), &name, 3, "").await;
-        until(&site, &stored, 503).await;
+        until_status(&site, &stored, 503).await;
     }
     assert!(site.counter("evernear_edge_policy_faults_total").await >= 5 * 4);
     site.stop().await;
@@ -104,7 +86,7 @@ async fn what_cannot_be_admitted_never_decides() {
     let (fresh, used): (PolicyName, PolicyName) = ("fresh".parse().unwrap(), "used".parse().unwrap());
     publish_component(&site, TTL, &used, 1, "ttl = 60").await;
     let (of_fresh, of_used) = (store(&site, 1, &fresh).await, store(&site, 2, &used).await);
-    until(&site, &of_used, 200).await;
+    until_status(&site, &of_used, 200).await;
     // No component at all, and parameters that are no TOML.
     for (sequence, component, config) in [(2, &b"\0asm but no more"[..], ""), (3, TTL, "ttl = = 60")] {
         for name in [&fresh, &used] {
@@ -118,7 +100,7 @@ async fn what_cannot_be_admitted_never_decides() {
         publish_component(&site, TTL, name, 4, "ttl = 70").await;
     }
     for stored in [&of_fresh, &of_used] {
-        eventually("the good version", || async { max_age(&site, stored).await == Some(70) }).await;
+        until("the good version", || async { max_age(&site, stored).await == Some(70) }).await;
     }
     site.stop().await;
 }
@@ -171,32 +153,32 @@ async fn a_version_counts_between_its_times_and_the_next_takes_over_by_itself() 
     let (fresh, used): (PolicyName, PolicyName) = ("fresh".parse().unwrap(), "used".parse().unwrap());
     let (of_fresh, of_used) = (store(&site, 1, &fresh).await, store(&site, 2, &used).await);
     publish_component(&site, TTL, &used, 1, "ttl = 60").await;
-    until(&site, &of_used, 200).await;
+    until_status(&site, &of_used, 200).await;
 
     let config = "ttl = 70";
     put_blob(&site, TTL).await;
     put_blob(&site, config.as_bytes()).await;
     let (not_before, expires) = (now() + 3, now() + 8);
     for name in [&fresh, &used] {
-        put_manifest(&site, &PolicyManifest { not_before, expires, ..manifest(&site, name, 2, config) }).await;
+        put_manifest(&site, &PolicyManifest { not_before, expires, ..manifest(&site, TTL, name, 2, config) }).await;
     }
     if site.get(&of_fresh, "/", &[]).await.status() != 503 {
         assert!(now() >= not_before, "a version that does not count yet decides");
     }
     for stored in [&of_fresh, &of_used] {
         // Nobody may keep what it says beyond its end, some seconds from now.
-        eventually("the second version", || async { max_age(&site, stored).await.is_some_and(|age| age <= 5) }).await;
+        until("the second version", || async { max_age(&site, stored).await.is_some_and(|age| age <= 5) }).await;
         assert!(now() >= not_before, "it does not count yet");
     }
     for stored in [&of_fresh, &of_used] {
-        until(&site, stored, 503).await;
+        until_status(&site, stored, 503).await;
     }
     assert!(now() >= expires, "it counts still");
     for name in [&fresh, &used] {
-        put_manifest(&site, &manifest(&site, name, 3, config)).await;
+        put_manifest(&site, &manifest(&site, TTL, name, 3, config)).await;
     }
     for stored in [&of_fresh, &of_used] {
-        until(&site, stored, 200).await;
+        until_status(&site, stored, 200).await;
     }
     site.stop().await;
 }
@@ -207,28 +189,30 @@ async fn a_version_that_cannot_be_had_at_first_is_taken_up_once_it_can() {
     let name: PolicyName = "late".parse().unwrap();
     publish_component(&site, TTL, &name, 1, "ttl = 60").await;
     let stored = store(&site, 1, &name).await;
-    until(&site, &stored, 200).await;
+    until_status(&site, &stored, 200).await;
 
     // The edge hears of it while no origin gives its parts.
+    put_blob(&site, b"ttl = 70").await;
+    site.weather.without(Call::Blob);
     let before = site.counter("evernear_edge_changes_total").await;
-    put_manifest(&site, &manifest(&site, &name, 2, "ttl = 70")).await;
+    put_manifest(&site, &manifest(&site, TTL, &name, 2, "ttl = 70")).await;
     let heard = || async { site.counter("evernear_edge_changes_total").await > before };
-    eventually("the change", heard).await;
+    until("the change", heard).await;
     // What comes behind it is not held up, and the version before decides meanwhile.
     let other = site.store("b.txt", "text/plain", b"hello".to_vec()).await;
     assert_eq!(site.get(&other, "/", &[]).await.status(), 200);
     site.put_lease(&site.lease(other.sealed.locator, &PolicyName::default(), 2, true)).await;
-    until(&site, &other, 410).await;
+    until_status(&site, &other, 410).await;
     assert_eq!(max_age(&site, &stored).await, Some(60));
-    put_blob(&site, b"ttl = 70").await;
-    eventually("the version that could not be had", || async { max_age(&site, &stored).await == Some(70) }).await;
+    site.weather.fair();
+    until("the version that could not be had", || async { max_age(&site, &stored).await == Some(70) }).await;
     site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_directorys_policy_says_of_caches_holds_for_what_lies_in_it() {
     let site = Site::start().await;
-    let file = site.store("a.bin", "video/mp4", noise(600_000, 1)).await;
+    let file = site.store("a.bin", "video/mp4", noise_of(1, 600_000)).await;
     let mut directory = Directory::default();
     let capability: Capability = file.sealed.capability.clone();
     let length = file.bytes.len() as u64;

@@ -1,10 +1,13 @@
 //! Purges of an owner: what leaves memory and disk, what stays, and what a restart remembers.
 
+use std::time::SystemTime;
+
 use client::Transport;
 use edge::config::DiskConfig;
 use format::{Locator, Purge, Purged};
+use testing::{noise_of, until};
 
-use crate::site::{Site, Stored, eventually, noise};
+use crate::site::{Site, Stored};
 
 /// An edge with a disk, and what its owner stored: read often enough to lie there.
 struct Scene {
@@ -25,7 +28,7 @@ impl Scene {
         let base = Site::start().await;
         let mut stored = Vec::new();
         for seed in [1, 2] {
-            stored.push(base.store("film.bin", "application/octet-stream", noise(2_000_000, seed)).await);
+            stored.push(base.store("film.bin", "application/octet-stream", noise_of(seed, 2_000_000)).await);
         }
         let site = with_disk(&base, &folder).await;
         let scene = Self { base, site, folder, stored };
@@ -52,19 +55,19 @@ impl Scene {
         let before = self.site.counter("evernear_edge_purges_total").await;
         self.order(what, hard).await;
         let heard = async || self.site.counter("evernear_edge_purges_total").await == before + 1;
-        eventually("a purge", heard).await;
+        until("a purge", heard).await;
     }
 
     async fn order(&self, what: Purged, hard: bool) {
-        let purge = Purge { owner: self.base.owner.id(), issued: 1_800_000_000, hard, what };
+        let issued = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let purge = Purge { owner: self.base.owner.id(), issued, hard, what };
         let envelope = purge.sign(&self.base.owner).into();
         self.base.origins.purge(&self.base.nodes[0].name, envelope).await.unwrap();
     }
 
     /// Reads an object until no part of it comes from the disk: it is swept behind the order.
     async fn is_swept(&self, stored: &Stored) {
-        eventually("the disk is swept", || async { self.site.counter("evernear_edge_disk_sweeps_total").await > 0 })
-            .await;
+        until("the disk is swept", || async { self.site.counter("evernear_edge_disk_sweeps_total").await > 0 }).await;
         assert_eq!(self.read(stored).await, "fwd=uri-miss; stored");
     }
 
@@ -106,8 +109,7 @@ async fn all_of_an_owner_goes_open_or_not() {
     let scene = Scene::new().await.restart().await;
     // Neither is open after the restart: the owner's list finds them.
     scene.purge(Purged::All, true).await;
-    eventually("the disk is swept", || async { scene.site.counter("evernear_edge_disk_sweeps_total").await == 2 })
-        .await;
+    until("the disk is swept", || async { scene.site.counter("evernear_edge_disk_sweeps_total").await == 2 }).await;
     for stored in &scene.stored {
         assert_eq!(scene.read(stored).await, "fwd=uri-miss; stored");
     }

@@ -1,7 +1,6 @@
 //! A small site for tests: six origins in memory, an owner who stores, and edges before them.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, Permissions},
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
@@ -11,19 +10,20 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use client::{Call, Intercept, Intercepted, MemoryTransport, Topology, Transport, TransportError, Uploader};
+use client::{Topology, Transport, TransportError};
 use edge::{Config, Edge, Parts, Running, Sockets, StartError};
 use format::{
-    Attributes, Capability, Compression, DataKey, Directory, Encoder, EncoderOptions, Entry, Kind, Label, Lease,
-    Locator, NodeName, OwnerKeys, OwnerSecret, Place, PolicyName, Profile, Retention, Sealed, Suite,
+    Attributes, Capability, Compression, Directory, EncoderOptions, Entry, Kind, Label, Lease, Locator, NodeName,
+    OwnerKeys, OwnerSecret, Place, PolicyName, Profile, Sealed, Suite,
     wire::{NodeEntry, Role},
 };
-use tokio::{process::Command, sync::watch, time::sleep};
+use testing::{Call, Encoded, Intercept, Intercepted, MemoryTransport, node};
+use tokio::{process::Command, sync::watch};
 
 /// No answer takes this long on a loopback.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -47,8 +47,8 @@ enum Fault {
     None,
     /// No origin can be reached.
     Down,
-    /// The feed and the shards can be had, records cannot.
-    NoRecords,
+    /// All calls but this one are answered.
+    Without(Call),
     /// Every shard is wrong.
     Lies,
 }
@@ -58,8 +58,8 @@ impl Weather {
         *self.state.lock().unwrap() = Fault::Down;
     }
 
-    pub(crate) fn without_records(&self) {
-        *self.state.lock().unwrap() = Fault::NoRecords;
+    pub(crate) fn without(&self, call: Call) {
+        *self.state.lock().unwrap() = Fault::Without(call);
     }
 
     pub(crate) fn lying(&self) {
@@ -88,7 +88,7 @@ impl Intercept for Road {
         if call == Call::Record {
             self.0.look_ups.fetch_add(1, Ordering::SeqCst);
         }
-        if fault == Fault::Down || fault == Fault::NoRecords && call == Call::Record {
+        if fault == Fault::Down || fault == Fault::Without(call) {
             return Err(TransportError::Unreachable { node: node.clone(), reason: "made so".to_owned() });
         }
         Ok(fault)
@@ -123,23 +123,12 @@ pub(crate) struct Stored {
 }
 
 pub(crate) fn place(country: &str, zone: &str, latitude: f64, longitude: f64) -> Place {
-    let (country, operator, datacentre) = (country.parse().unwrap(), String::new(), String::new());
-    Place { country, region: "test".into(), zone: zone.into(), operator, datacentre, latitude, longitude }
+    Place { country: country.parse().unwrap(), latitude, longitude, ..testing::place(zone) }
 }
 
 fn origin(number: usize) -> NodeEntry {
-    NodeEntry {
-        name: format!("origin-{number}").parse().unwrap(),
-        role: Role::Origin,
-        address: None,
-        public: vec![],
-        place: place("BE", &format!("zone-{number}"), 50.0, 4.0 + number as f64),
-        capacity_bytes: 1 << 40,
-        free_bytes: 1 << 40,
-        load: 0,
-        draining: false,
-        seen: 1_000,
-    }
+    let place = place("BE", &format!("zone-{number}"), 50.0, 4.0 + number as f64);
+    NodeEntry { seen: 1_000, ..node(&format!("origin-{number}"), place) }
 }
 
 /// Another edge of the cluster, far away or near.
@@ -236,10 +225,10 @@ impl Site {
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, StartError> {
         let weather = Arc::new(Weather::default());
-        let inner: Arc<dyn Transport> = Arc::clone(&origins) as Arc<dyn Transport>;
-        let road = Intercepted::over(inner, Road(Arc::clone(&weather)));
         let mut config = Config::from_toml(CONFIG).unwrap();
         change(&mut config);
+        let way = origins.caller(config.name.as_str(), Role::Edge);
+        let road = Intercepted::over(Arc::new(way), Road(Arc::clone(&weather)));
         let (stop, stopped) = watch::channel(false);
         let parts = Parts {
             transport: Arc::new(road),
@@ -277,40 +266,19 @@ impl Site {
             compression: Compression::Auto,
             owner: self.owner.id(),
         };
-        let transport: Arc<dyn Transport> = Arc::clone(&self.origins) as Arc<dyn Transport>;
-        let mut encoder = Encoder::new(options, DataKey::fresh(seed));
-        let mut upload = Uploader::begin(transport, Arc::new(Topology::new(self.nodes.clone())), seed, vec![], vec![]);
-        let mut rest = &bytes[..];
-        while let Some(stripe) = encoder.write(&mut rest).unwrap() {
-            upload.send(stripe).await.unwrap();
-        }
-        let mut ending = encoder.end();
-        while let Some(stripe) = ending.stripe().unwrap() {
-            upload.send(stripe).await.unwrap();
-        }
         let attributes =
-            Attributes { mime: mime.into(), name: name.into(), created: 784_111_777, kind, tags: BTreeMap::new() };
-        let sealed = ending.seal(attributes, seed).unwrap();
-        let lease = self.lease(sealed.locator, policy, 1, false).sign(&self.owner);
-        upload.commit(&sealed, lease.into()).await.unwrap();
+            Attributes { mime: mime.into(), name: name.into(), created: 784_111_777, kind, ..testing::attributes() };
+        let encoded = Encoded::of(&[&bytes], options, seed, attributes, seed);
+        let lease = self.lease(encoded.sealed.locator, policy, 1, false).sign(&self.owner);
+        let topology = Arc::new(Topology::new(self.nodes.clone()));
+        encoded.upload(self.origins.clone(), topology, seed, lease.into()).await.unwrap();
+        let sealed = encoded.sealed;
         let label = Label::open(sealed.capability.clone()).to_string();
         Stored { label, sealed, bytes }
     }
 
     pub(crate) fn lease(&self, locator: Locator, policy: &PolicyName, version: u64, erased: bool) -> Lease {
-        Lease {
-            locator,
-            owner: self.owner.id(),
-            version,
-            profile: Profile::SmallCluster,
-            wanted: vec![],
-            refused: vec![],
-            retention: Retention::default(),
-            policy: policy.clone(),
-            erased,
-            caps: vec![],
-            unknown: vec![],
-        }
+        Lease { policy: policy.clone(), erased, ..testing::lease(locator, self.owner.id(), version) }
     }
 
     /// Stores a directory of entries under the default policy.
@@ -424,29 +392,6 @@ impl Curl {
     pub(crate) fn body(&self) -> &[u8] {
         &self.output.stdout
     }
-}
-
-/// Waits for a condition with a deadline.
-pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) -> Duration {
-    let start = Instant::now();
-    while !holds().await {
-        assert!(start.elapsed() < DEADLINE, "{what} did not happen in time");
-        sleep(Duration::from_millis(20)).await;
-    }
-    start.elapsed()
-}
-
-/// Bytes that neither compress nor repeat.
-pub(crate) fn noise(length: usize, seed: u8) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    let mut state = u64::from(seed) * 2 + 1;
-    for chunk in bytes.chunks_mut(8) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
-    }
-    bytes
 }
 
 pub(crate) fn label_of_nothing() -> String {

@@ -13,6 +13,7 @@ use format::{
     BlobId, Capability, Directory, Entry, Kind, Label, Lease, Locator, PolicyLink, PolicyManifest, PolicyName, Purge,
     Purged, Record, Retention, Signed, SigningDomain, wire::ShardSlice, wire::frame_strips,
 };
+use testing::replay;
 
 #[expect(unreachable_pub, reason = "public for the fuzz targets, which are another crate")]
 #[path = "../../../fuzz/src/decoders.rs"]
@@ -30,19 +31,7 @@ fn every_seed_is_survived_and_every_decoder_has_seeds() {
         write_missing_seeds();
     }
     for (target, body) in BODIES {
-        let seeds: Vec<_> = fs::read_dir(corpus().join(target)).unwrap().map(|seed| seed.unwrap().path()).collect();
-        assert!(!seeds.is_empty(), "{target}");
-        for seed in seeds {
-            let bytes = fs::read(&seed).unwrap();
-            body(&bytes);
-            // Cut the seed, or change one byte: cheap neighbours of a good input.
-            for at in (0..bytes.len()).step_by(bytes.len().div_ceil(64).max(1)) {
-                body(&bytes[..at]);
-                let mut changed = bytes.clone();
-                changed[at] ^= 0x41;
-                body(&changed);
-            }
-        }
+        replay(target, body);
     }
 }
 

@@ -2,8 +2,7 @@
 
 use format::{Erasure, Profile, Redundancy, ReedSolomon};
 use rusty_erasure::{Matrix, coder, compat::reed_solomon_erasure_matrix};
-
-use crate::made::noise;
+use testing::noise;
 
 #[test]
 fn a_second_engine_gives_the_same_parity() {

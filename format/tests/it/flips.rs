@@ -1,11 +1,10 @@
 //! Flips every single bit of a small object's record, lists and strips. Each flip is detected; none gives wrong bytes.
 
 use bytes::Bytes;
-use format::{
-    Kind, Label, Lease, Object, OwnerSecret, PolicyName, Profile, Record, Retention, StripHash, StripList, Suite,
-};
+use format::{Kind, Label, Lease, Object, OwnerSecret, Profile, Record, StripHash, StripList, Suite};
+use testing::{lease, noise};
 
-use crate::made::{Made, make, noise, options};
+use crate::made::{Made, make, options};
 
 fn flipped(bytes: &[u8], bit: usize) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
@@ -19,19 +18,7 @@ pub(crate) fn recorded(length: usize) -> (Made, Record) {
     let keys = OwnerSecret::from_bytes([1; 32]).keys();
     let options = format::EncoderOptions { owner: keys.id(), ..options(Profile::Standard, Suite::Aes256Gcm) };
     let made = make(&noise(length), options, Kind::File);
-    let lease = Lease {
-        locator: made.locator(),
-        owner: keys.id(),
-        version: 1,
-        profile: Profile::Standard,
-        wanted: vec![],
-        refused: vec![],
-        retention: Retention::default(),
-        policy: PolicyName::default(),
-        erased: false,
-        caps: vec![],
-        unknown: vec![],
-    };
+    let lease = Lease { profile: Profile::Standard, ..lease(made.locator(), keys.id(), 1) };
     let placement = (0..made.sealed.public.columns()).map(|c| Some(format!("o{c}").parse().unwrap())).collect();
     let record =
         Record::new(made.sealed.public.clone(), Some(made.sealed.sealed.clone()), lease.sign(&keys).into(), placement)

@@ -10,8 +10,9 @@ use format::{
     BlockIndex, Capability, Compression, Directory, EncoderOptions, Entry, Kind, Label, Object, OwnerSecret, Profile,
     PublicManifest, Suite,
 };
+use testing::noise;
 
-use crate::made::{make, noise, options};
+use crate::made::{make, options};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;

@@ -7,8 +7,9 @@ use format::{
     wire::{ShardSlice, read_strips},
 };
 use proptest::prelude::*;
+use testing::noise;
 
-use crate::made::{make, noise, options};
+use crate::made::{make, options};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]

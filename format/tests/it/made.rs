@@ -4,21 +4,15 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use format::{
-    Attributes, BlockIndex, Compression, DataKey, DecodeError, EncodedStripe, Encoder, EncoderOptions, Kind, Locator,
-    Object, OwnerId, Profile, Sealed, StripHash, StripeIndex, Suite,
+    Attributes, BlockIndex, Compression, DecodeError, EncodedStripe, EncoderOptions, Kind, Locator, Object, OwnerId,
+    Profile, Sealed, StripHash, StripeIndex, Suite,
 };
+use testing::{Encoded, noise};
 
 /// An encoded object with all its strips.
 pub(crate) struct Made {
     pub(crate) sealed: Sealed,
     pub(crate) stripes: Vec<EncodedStripe>,
-}
-
-/// Bytes that do not compress, the same on every run.
-pub(crate) fn noise(length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 /// Bytes in which every second block compresses.
@@ -49,20 +43,8 @@ pub(crate) fn make(bytes: &[u8], options: EncoderOptions, kind: Kind) -> Made {
 }
 
 pub(crate) fn make_in_chunks(chunks: &[&[u8]], options: EncoderOptions, kind: Kind) -> Made {
-    let mut encoder = Encoder::new(options, DataKey::fresh([0x5e; 32]));
-    let mut stripes = Vec::new();
-    for chunk in chunks {
-        let mut input = *chunk;
-        while let Some(stripe) = encoder.write(&mut input).unwrap() {
-            stripes.push(stripe);
-        }
-        assert!(input.is_empty());
-    }
-    let mut ending = encoder.end();
-    while let Some(stripe) = ending.stripe().unwrap() {
-        stripes.push(stripe);
-    }
-    Made { sealed: ending.seal(attributes(kind), [0x7a; 32]).unwrap(), stripes }
+    let Encoded { sealed, stripes } = Encoded::of(chunks, options, [0x5e; 32], attributes(kind), [0x7a; 32]);
+    Made { sealed, stripes }
 }
 
 impl Made {

@@ -4,8 +4,9 @@ use format::{
     Attributes, Compression, DataKey, Encoder, EncoderOptions, Fingerprint, Kind, Object, OpenError, Profile, Suite,
 };
 use proptest::prelude::*;
+use testing::noise;
 
-use crate::made::{attributes, make, make_in_chunks, mixed, noise, options};
+use crate::made::{attributes, make, make_in_chunks, mixed, options};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]

@@ -191,24 +191,12 @@ pub(crate) fn storable(version: u64) -> Result<i64, Refused> {
 
 #[cfg(test)]
 mod tests {
-    use format::{Locator, OwnerSecret, Profile, Retention};
+    use format::{Locator, OwnerSecret, Retention};
 
     use super::*;
 
     fn lease(owner: OwnerId, version: u64) -> Lease {
-        Lease {
-            locator: Locator([1; 32]),
-            owner,
-            version,
-            profile: Profile::Standard,
-            wanted: vec![],
-            refused: vec![],
-            retention: Retention::default(),
-            policy: PolicyName::default(),
-            erased: false,
-            caps: vec![],
-            unknown: vec![],
-        }
+        testing::lease(Locator([1; 32]), owner, version)
     }
 
     #[test]

@@ -1,12 +1,9 @@
 //! An object and clusters for the tests of what is decided without IO.
 
-use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
+use std::{sync::LazyLock, time::Duration};
 
-use format::{
-    Attributes, Compression, DataKey, Encoder, EncoderOptions, Kind, Lease, Locator, NodeName, OwnerId, Place,
-    PolicyName, Profile, Retention, Suite,
-    wire::{NodeEntry, Role},
-};
+use format::{Compression, EncoderOptions, Lease, Locator, NodeName, OwnerId, Profile, Suite, wire::NodeEntry};
+use testing::{Encoded, attributes, lease, place};
 
 use super::standing::Standings;
 use crate::catalog::ObjectRow;
@@ -21,30 +18,10 @@ fn encode() -> ObjectRow {
     let profile: Profile = "4+2".parse().unwrap();
     let owner = OwnerId([1; 32]);
     let options = EncoderOptions { profile, suite: Suite::auto(), compression: Compression::Off, owner };
-    let mut encoder = Encoder::new(options, DataKey::fresh([2; 32]));
-    let bytes = vec![7; 1 << 20];
-    let mut input = &bytes[..];
-    while encoder.write(&mut input).unwrap().is_some() {}
-    let mut ending = encoder.end();
-    while ending.stripe().unwrap().is_some() {}
-    let attributes =
-        Attributes { mime: "a/b".into(), name: String::new(), created: 0, kind: Kind::File, tags: BTreeMap::new() };
-    let public = ending.seal(attributes, [3; 32]).unwrap().public;
-    let lease = Lease {
-        locator: Locator([4; 32]),
-        owner,
-        version: 1,
-        profile,
-        wanted: vec![],
-        refused: vec![],
-        caps: vec![],
-        retention: Retention::default(),
-        policy: PolicyName::default(),
-        erased: false,
-        unknown: vec![],
-    };
+    let encoded = Encoded::of(&[&[7; 1 << 20]], options, [2; 32], attributes(), [3; 32]);
+    let lease = Lease { profile, ..lease(Locator([4; 32]), owner, 1) };
     let shards = (0..6).map(|column| (column, name(column))).collect();
-    ObjectRow { public, lease, locators: vec![], shards }
+    ObjectRow { public: encoded.sealed.public, lease, locators: vec![], shards }
 }
 
 pub(super) fn name(number: usize) -> NodeName {
@@ -54,26 +31,9 @@ pub(super) fn name(number: usize) -> NodeName {
 /// So many nodes, two in each zone; `change` says what is not as usual.
 pub(super) fn cluster(nodes: usize, change: impl Fn(usize, &mut NodeEntry)) -> Standings {
     let node = |number: usize| {
-        let mut entry = NodeEntry {
-            name: name(number),
-            role: Role::Origin,
-            address: None,
-            public: vec![],
-            place: Place {
-                country: "BE".parse().unwrap(),
-                region: "eu".into(),
-                zone: format!("z{}", number / 2),
-                operator: String::new(),
-                datacentre: String::new(),
-                latitude: 0.0,
-                longitude: 0.0,
-            },
-            capacity_bytes: 9,
-            free_bytes: 9,
-            load: 0,
-            draining: false,
-            seen: 1000,
-        };
+        let place = place(&format!("z{}", number / 2));
+        let sized = testing::node(name(number).as_str(), place);
+        let mut entry = NodeEntry { capacity_bytes: 9, free_bytes: 9, seen: 1000, ..sized };
         change(number, &mut entry);
         entry
     };

@@ -1,31 +1,26 @@
 //! The node API over real mutual TLS and HTTP/2, as twins, edges and other origins call it.
 
-use std::{
-    fs,
-    path::Path,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use axum::{body::Body, http::Request};
 use bytes::Bytes;
 use client::{HttpTransport, IdentityError, ShardAsk, Topology, Transport};
 use format::{
-    BlobId, NoteId, PolicyLink, PolicyManifest, Purge, Purged, Record, StripHash,
-    limits::NOTE_BYTES_MAX,
-    wire::{ApiError, ChangeKind, Fault, NodeEntry, Note, Role, ShardSlice},
+    Record, StripHash,
+    wire::{ApiError, ChangeKind, Fault, NodeEntry, Role, ShardSlice},
 };
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use origin::{Origin, StartError};
+use testing::{
+    Sample,
+    conformance::{status, upload},
+    counters, until,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    described::counters,
-    sample::Sample,
-    world::{World, status, until, upload},
-};
+use crate::world::World;
 
 /// Reads strips through the API and verifies them as a reader does.
 async fn read(
@@ -71,49 +66,19 @@ async fn what_is_uploaded_is_read_with_a_proof_also_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn uploads_that_do_not_match_are_refused_and_leave_nothing() {
+async fn a_refused_upload_leaves_nothing_on_the_disk() {
     let world = World::start(1, "").await;
-    let (twin, other) = (world.caller("t1", Role::Twin), world.caller("t2", Role::Twin));
-    let (node, sample) = (world.name(1), Sample::new(1, 3 << 20));
-    let (strips, public) = (&sample.columns[0], &sample.sealed.public);
-
-    assert_eq!(status(upload(&twin, &node, strips, 1, public).await), 422, "another column's root");
-    assert_eq!(status(upload(&twin, &node, &strips[..1], 0, public).await), 422, "too few strips");
-    assert_eq!(status(upload(&twin, &node, strips, 6, public).await), 400, "no such column");
-    let mut flipped = strips.clone();
-    let mut bytes = flipped[1].to_vec();
-    bytes[100] ^= 1;
-    flipped[1] = bytes.into();
-    assert_eq!(status(upload(&twin, &node, &flipped, 0, public).await), 422, "a flipped bit");
-
+    let (twin, node, sample) = (world.caller("t1", Role::Twin), world.name(1), Sample::new(1, 3 << 20));
+    assert_eq!(status(upload(&twin, &node, &sample.columns[0], 1, &sample.sealed.public).await), 422);
     let session = twin.create_upload(&node).await.unwrap();
-    assert_eq!(status(twin.append(&node, &session, 1, &strips[..1]).await), 409, "not in order");
-    assert_eq!(status(other.append(&node, &session, 0, &strips[..1]).await), 404, "another's upload");
-    let oversize = Bytes::from(vec![0; format::limits::STRIP_BYTES_MAX + 1]);
-    assert_eq!(status(twin.append(&node, &session, 0, &[oversize]).await), 400);
-    let endless = vec![strips[0].clone(); 80];
-    assert_eq!(status(twin.append(&node, &session, 0, &endless).await), 413, "an append of more than 64 strips");
-    assert_eq!(status(twin.commit(&node, &session, 0, Bytes::from_static(b"\xa0")).await), 400, "no manifest");
+    twin.append(&node, &session, 0, &sample.columns[0]).await.unwrap();
     twin.abort(&node, &session).await.unwrap();
-    assert_eq!(status(twin.abort(&node, &session).await), 404);
-    assert_eq!(status(twin.commit(&node, &session, 0, public.encoded().clone()).await), 404);
-
-    let ask = |column| ShardAsk { object: public.id(), column, first: 0, count: 1 };
-    assert_eq!(status(twin.read_shard(&node, ask(0)).await), 404);
     assert_eq!(fs::read_dir(world.data_dir("o1").join("tmp")).unwrap().count(), 0);
-
-    upload(&twin, &node, strips, 0, public).await.unwrap();
-    // The acknowledgement was lost and the caller sends its commit again.
-    let gone = "0".repeat(32);
-    twin.commit(&node, &gone, 0, public.encoded().clone()).await.unwrap();
-    assert_eq!(status(twin.commit(&node, &gone, 1, public.encoded().clone()).await), 404);
-    let outside = ShardAsk { first: strips.len() as u64, ..ask(0) };
-    assert_eq!(status(twin.read_shard(&node, outside).await), 416);
     world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_and_leases_travel_and_only_grow() {
+async fn records_and_leases_travel() {
     let world = World::start(2, "").await;
     let (twin, edge) = (world.caller("t1", Role::Twin), world.caller("e1", Role::Edge));
     let (sample, locator) = (Sample::new(1, 40_000), Sample::new(1, 40_000).sealed.locator);
@@ -138,16 +103,6 @@ async fn records_and_leases_travel_and_only_grow() {
     twin.put_lease(&two, &locator, renewed).await.unwrap();
     assert_eq!(version(one.clone()).await, 5);
     until("the renewed lease at the other node", || async { version(two.clone()).await == 5 }).await;
-    assert_eq!(status(twin.put_lease(&two, &locator, sample.sign(&sample.lease(4))).await), 409);
-    assert_eq!(status(twin.put_record(&two, &locator, record.encode().into()).await), 409);
-    let elsewhere = Sample::new(2, 40_000);
-    assert_eq!(status(twin.put_lease(&one, &locator, elsewhere.sign(&elsewhere.lease(9))).await), 400);
-    assert_eq!(status(twin.put_record(&one, &locator, Bytes::from_static(b"no record")).await), 400);
-    let mut forged = sample.sign(&sample.lease(6)).to_vec();
-    let at = forged.len() / 2;
-    forged[at] ^= 1;
-    assert_eq!(status(twin.put_lease(&one, &locator, forged.into()).await), 400);
-
     let page = edge.locators(&two, &sample.owner.id(), None).await.unwrap();
     assert_eq!((page.locators, page.next), (vec![locator], None));
     world.end().await;
@@ -215,87 +170,12 @@ fn holds(folder: &Path, window: &[u8]) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn policies_need_their_blobs_and_nodes_speak_for_themselves() {
+async fn strangers_do_not_connect() {
     let world = World::start(1, "").await;
-    let (twin, edge) = (world.caller("t1", Role::Twin), world.caller("e1", Role::Edge));
-    let (node, keys) = (world.name(1), Sample::new(1, 10).owner);
-    let blob = Bytes::from(vec![7; 100_000]);
-    let id = BlobId::of(&blob);
-    let link = PolicyLink { component: id, component_bytes: 100_000, config: id, config_bytes: 10 };
-    let sign = |sequence| {
-        let name = "geo".parse().unwrap();
-        let manifest = PolicyManifest {
-            owner: keys.id(),
-            name,
-            sequence,
-            links: vec![link],
-            not_before: 0,
-            expires: 0,
-            parent: None,
-            unknown: vec![],
-        };
-        Bytes::from(manifest.sign(&keys))
-    };
-    let (owner, name, first) = (keys.id(), "geo".parse().unwrap(), sign(2));
-    assert_eq!(status(twin.put_policy(&node, &owner, &name, first.clone()).await), 409);
-    assert_eq!(status(twin.put_blob(&node, &id, Bytes::from_static(b"another")).await), 422);
-    twin.put_blob(&node, &id, blob.clone()).await.unwrap();
-    assert_eq!(edge.blob(&node, &id).await.unwrap(), Some(blob));
-    assert_eq!(edge.policy(&node, &owner, &name).await.unwrap(), None);
-    twin.put_policy(&node, &owner, &name, first.clone()).await.unwrap();
-    assert_eq!(edge.policy(&node, &owner, &name).await.unwrap(), Some(first.clone()));
-    assert_eq!(status(twin.put_policy(&node, &owner, &name, sign(1)).await), 409);
-    assert_eq!(status(twin.put_policy(&node, &owner, &"other".parse().unwrap(), first).await), 400);
-
-    let order = |issued| {
-        let purge = Purge { owner, issued, hard: true, what: Purged::All };
-        Bytes::from(purge.sign(&keys))
-    };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    assert_eq!(status(edge.purge(&node, order(now)).await), 403, "an edge reads");
-    assert_eq!(status(twin.purge(&node, order(now - 400)).await), 400, "said again later");
-    assert_eq!(status(twin.purge(&node, order(now + 400)).await), 400);
-    assert_eq!(status(twin.purge(&node, Bytes::from_static(b"no order")).await), 400);
-    twin.purge(&node, order(now)).await.unwrap();
-    let news = edge.changes(&node, 0, 0).await.unwrap().changes;
-    assert!(matches!(news.last().unwrap().kind, ChangeKind::Purge { locator: None, hard: true, .. }));
-
-    let entry = NodeEntry { public: vec!["127.0.0.9".parse().unwrap()], ..world.entry("e1", Role::Edge, None) };
-    edge.announce(&node, &entry).await.unwrap();
-    let nodes = twin.nodes(&node).await.unwrap();
-    assert_eq!(nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["e1", "o1"]);
-    assert_eq!(nodes[0].public, entry.public);
-    assert_eq!(status(twin.announce(&node, &entry).await), 403, "a twin is not that edge");
-    let pretender = NodeEntry { role: Role::Origin, ..entry };
-    assert_eq!(status(edge.announce(&node, &pretender).await), 403, "an edge is no origin");
-    world.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn edges_do_not_write_and_strangers_do_not_connect() {
-    let world = World::start(1, "").await;
-    let (edge, node, sample) = (world.caller("e1", Role::Edge), world.name(1), Sample::new(1, 40_000));
-    let lease = sample.sign(&sample.lease(1));
-    assert_eq!(status(edge.create_upload(&node).await), 403);
-    assert_eq!(status(edge.put_lease(&node, &sample.sealed.locator, lease).await), 403);
-    assert_eq!(status(edge.put_blob(&node, &BlobId::of(b""), Bytes::new()).await), 403);
-
-    // But they share notes, which nobody else sees.
-    let (id, twin) = (NoteId([5; 32]), world.caller("t1", Role::Twin));
-    let note = |version| Note { version, sealed: Bytes::from(vec![0xff; NOTE_BYTES_MAX]) };
-    assert_eq!(edge.note(&node, &id).await.unwrap(), None);
-    assert!(edge.put_note(&node, &id, &note(1)).await.unwrap());
-    assert!(!edge.put_note(&node, &id, &note(1)).await.unwrap());
-    assert_eq!(edge.note(&node, &id).await.unwrap(), Some(note(1)));
-    assert_eq!(status(twin.put_note(&node, &id, &note(2)).await), 403);
-    assert_eq!(status(twin.note(&node, &id).await), 403);
-    let large = Note { version: 2, sealed: Bytes::from(vec![0; NOTE_BYTES_MAX + 1]) };
-    assert_eq!(status(edge.put_note(&node, &id, &large).await), 400);
-
     let stranger = World::start(0, "").await;
     let topology = Arc::new(Topology::new(world.nodes.clone()));
     let stranger = HttpTransport::new(&stranger.identity("e1", Role::Edge), topology).unwrap();
-    assert!(stranger.nodes(&node).await.is_err());
+    assert!(stranger.nodes(&world.name(1)).await.is_err());
     world.end().await;
 }
 

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use origin::catalog::{Catalog, CatalogUrl};
 use sqlx::Connection;
-
-use crate::{postgres::Server, sample::Sample};
+use testing::{Sample, postgres::Server};
 
 const KEPT: u32 = 100;
 
@@ -44,7 +43,7 @@ async fn a_copy_of_a_running_sqlite_catalog_opens() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dump_of_a_running_postgres_catalog_restores() {
     let (server, dir) = (Server::shared(), tempfile::tempdir().unwrap());
-    let name = server.new_database().await;
+    let name = server.new_database();
     let url: CatalogUrl = server.url(&name).parse().unwrap();
     let catalog = url.open(KEPT).await.unwrap();
     let (before, after) = (Sample::new(1, 40_000), Sample::new(2, 40_000));

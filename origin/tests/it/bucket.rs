@@ -16,14 +16,18 @@ use origin::{
     store::{BucketFault, CommitError, Disk, Found, Harm, RealDisk, Step, Store, StoreError},
 };
 use tempfile::TempDir;
+use testing::{
+    Sample,
+    conformance::{status, upload as send},
+    noise, origin_config,
+};
 use tokio::runtime::Runtime;
 
 use crate::{
     crash::dies,
     s3::{ACCESS_KEY, S3, SECRET_KEY},
-    sample::Sample,
     store::{assert_nothing, assert_whole, flip, open, upload, walk},
-    world::{World, status, upload as send},
+    world::World,
 };
 
 /// An object store, and the folder of an origin that keeps its shards there.
@@ -105,20 +109,13 @@ fn runtime() -> Runtime {
 }
 
 fn config(dir: &Path, name: &str, settings: &str) -> Config {
-    let text = format!(
-        "name = \"{name}\"\nlisten = \"127.0.0.1:0\"\ndata_dir = {:?}\ncatalog = \"sqlite://{}\"\n{settings}\
-         [place]\ncountry = \"BE\"\nregion = \"eu-west\"\nzone = \"z\"\nlatitude = 50.8\nlongitude = 4.3\n",
-        dir.join(name),
-        dir.join("catalog.db").display()
-    );
-    Config::from_toml(&text).unwrap()
+    let catalog = format!("sqlite://{}", dir.join("catalog.db").display());
+    Config::from_toml(&origin_config(name, &dir.join(name), &catalog, settings)).unwrap()
 }
 
 /// A little object, one of some strips, and one whose shards are sent in parts.
 static SAMPLES: LazyLock<[Sample; 3]> = LazyLock::new(|| {
-    let mut bytes = vec![0; 36 << 20];
-    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
-    [Sample::new(1, 17_000), Sample::new(2, (2 << 20) + 70_000), Sample::of(3, [3; 32], &bytes)]
+    [Sample::new(1, 17_000), Sample::new(2, (2 << 20) + 70_000), Sample::of(3, [3; 32], &noise(36 << 20))]
 });
 
 fn large() -> &'static Sample {

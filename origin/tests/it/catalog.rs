@@ -11,8 +11,7 @@ use format::{
     wire::{ChangeKind, NodeEntry, Note, Role},
 };
 use origin::catalog::{Applied, Catalog, CatalogError, CatalogUrl, NOTES_MAX, Refused, ShardRow, SqliteCatalog};
-
-use crate::{postgres::Server, sample::Sample};
+use testing::{Sample, place, postgres::Server};
 
 const KEPT: u32 = 20;
 
@@ -43,7 +42,7 @@ macro_rules! promise {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn postgres() {
-                super::promises::$name(super::Server::shared().database().await).await;
+                super::promises::$name(super::Server::shared().database().parse().unwrap()).await;
             }
         }
     };
@@ -57,7 +56,7 @@ macro_rules! promise {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn postgres() {
-                let url = super::Server::shared().database().await;
+                let url: super::CatalogUrl = super::Server::shared().database().parse().unwrap();
                 super::promises::$name(&*url.open(super::KEPT).await.unwrap()).await;
             }
         }
@@ -106,26 +105,8 @@ fn node(name: &str) -> NodeName {
 }
 
 fn entry(name: &str, zone: &str, free_bytes: u64) -> NodeEntry {
-    NodeEntry {
-        name: node(name),
-        role: Role::Origin,
-        address: Some("127.0.0.1:7".parse().unwrap()),
-        public: vec![],
-        place: format::Place {
-            country: "BE".parse().unwrap(),
-            region: "r".into(),
-            zone: zone.into(),
-            operator: String::new(),
-            datacentre: String::new(),
-            latitude: 1.0,
-            longitude: 2.0,
-        },
-        capacity_bytes: 100,
-        free_bytes,
-        load: 0,
-        draining: false,
-        seen: 0,
-    }
+    let address = Some("127.0.0.1:7".parse().unwrap());
+    NodeEntry { address, capacity_bytes: 100, free_bytes, ..testing::node(name, place(zone)) }
 }
 
 mod promises {
@@ -635,7 +616,7 @@ async fn what_is_no_catalog_is_refused_and_a_catalog_opens_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_catalog_whose_server_is_away_opens_and_serves_once_it_is_there() {
     let server = Server::start("away");
-    let url = server.database().await;
+    let url: CatalogUrl = server.database().parse().unwrap();
     server.stop();
     let catalog = url.open(KEPT).await.unwrap();
     assert!(matches!(catalog.newest_change().await, Err(CatalogError::Unavailable(_))));
@@ -658,7 +639,7 @@ async fn a_catalog_whose_server_is_away_opens_and_serves_once_it_is_there() {
 async fn a_server_that_stops_is_unavailable_and_one_that_comes_back_serves() {
     // A server of its own: 5 seconds, most of them to make its folder and to stop and start.
     let server = Server::start("stopped");
-    let catalog = server.database().await.open(KEPT).await.unwrap();
+    let catalog = server.database().parse::<CatalogUrl>().unwrap().open(KEPT).await.unwrap();
     let sample = Sample::new(1, 40_000);
     let locator = sample.sealed.locator;
     catalog.put_record(&sample.record(&sample.lease(1), &node("o1"))).await.unwrap();

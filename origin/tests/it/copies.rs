@@ -5,11 +5,9 @@ use std::{fs, path::PathBuf};
 use bytes::Bytes;
 use client::Transport;
 use format::{Locator, wire::Role};
+use testing::{Sample, until};
 
-use crate::{
-    sample::Sample,
-    world::{World, until},
-};
+use crate::world::World;
 
 const QUICK: &str = "[limits]\nannounce_seconds = 1\n";
 

@@ -15,10 +15,10 @@ use std::{
 };
 
 use origin::store::{Disk, RealDisk, Step, Store, SyncFailure};
+use testing::Sample;
 
 use crate::{
     bucket::commit_large,
-    sample::Sample,
     store::{assert_nothing, assert_whole, open, upload},
 };
 

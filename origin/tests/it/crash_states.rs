@@ -24,10 +24,9 @@ use origin::store::{RealDisk, Store};
 use tempfile::TempDir;
 
 use self::trace::Op;
-use crate::{
-    sample::Sample,
-    store::{assert_whole, upload},
-};
+use testing::Sample;
+
+use crate::store::{assert_whole, upload};
 
 const SEED: &str = "EVERNEAR_TEST_POWER_SEED";
 const IN: &str = "EVERNEAR_TEST_POWER_IN";

@@ -3,8 +3,7 @@
 use format::wire::frame_strips;
 use origin::fuzz::TARGETS;
 use proptest::prelude::*;
-
-use crate::sample::Sample;
+use testing::Sample;
 
 /// One valid input for each target, to cut and to flip.
 fn valid() -> Vec<Vec<u8>> {

@@ -7,22 +7,17 @@ mod backup;
 mod bucket;
 mod catalog;
 mod config;
+mod conformance;
 mod copies;
 mod corpus;
 mod crash;
 mod crash_states;
-#[path = "../../../client/tests/it/described.rs"]
-mod described;
 mod foreign;
-mod mount;
 mod packs;
-#[allow(dead_code, reason = "the cluster's tests use more of it")]
-mod postgres;
 mod rebuild;
 mod repair;
 mod retention;
 mod s3;
-mod sample;
 mod scrub;
 mod space;
 mod store;

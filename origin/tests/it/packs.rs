@@ -15,11 +15,9 @@ use std::{
 
 use origin::store::{Disk, Found, Harm, PACK_BYTES_MAX, RealDisk, Step, Store, StoreError, SyncFailure};
 use proptest::prelude::*;
+use testing::Sample;
 
-use crate::{
-    sample::Sample,
-    store::{assert_nothing, assert_whole, flip, flip_strips, locate, open, upload},
-};
+use crate::store::{assert_nothing, assert_whole, flip, flip_strips, locate, open, upload};
 
 /// A machine whose memory is its disk: what was written is there, and nothing waits.
 #[derive(Debug, Default)]

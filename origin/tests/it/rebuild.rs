@@ -12,19 +12,12 @@ use origin::{
     rebuild::{RebuildError, Rebuilt, end_leases, rebuild},
     store::StoreError,
 };
+use testing::{Sample, origin_config, postgres::Server};
 
-use crate::{
-    postgres::Server,
-    sample::Sample,
-    store::{open, upload},
-};
+use crate::store::{open, upload};
 
 fn config(name: &str, dir: &Path, catalog: &CatalogUrl) -> Config {
-    let text = format!(
-        "name = \"{name}\"\nlisten = \"127.0.0.1:0\"\ndata_dir = {:?}\ncatalog = \"sqlite:///unused\"\n\
-         [place]\ncountry = \"BE\"\nregion = \"eu-west\"\nzone = \"z\"\nlatitude = 50.8\nlongitude = 4.3\n",
-        dir.join(name)
-    );
+    let text = origin_config(name, &dir.join(name), "sqlite:///unused", "");
     Config { catalog: catalog.clone(), ..Config::from_toml(&text).unwrap() }
 }
 
@@ -38,7 +31,7 @@ async fn sqlite_has_all_that_disks_have() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_has_all_that_disks_have() {
     let dir = tempfile::tempdir().unwrap();
-    has_all_that_disks_have(dir.path(), Server::shared().database().await).await;
+    has_all_that_disks_have(dir.path(), Server::shared().database().parse().unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,7 +44,7 @@ async fn sqlite_takes_a_renewed_lease_after_one_that_ended() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_takes_a_renewed_lease_after_one_that_ended() {
     let dir = tempfile::tempdir().unwrap();
-    takes_a_renewed_lease_after_one_that_ended(dir.path(), Server::shared().database().await).await;
+    takes_a_renewed_lease_after_one_that_ended(dir.path(), Server::shared().database().parse().unwrap()).await;
 }
 
 async fn takes_a_renewed_lease_after_one_that_ended(dir: &Path, url: CatalogUrl) {

@@ -8,12 +8,10 @@ use format::{
     wire::{ColumnState, ObjectHealth, Role, Ticket},
 };
 use sqlx::{Connection, SqliteConnection};
+use testing::{Sample, conformance::status, until};
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    sample::Sample,
-    world::{World, until},
-};
+use crate::world::World;
 
 /// Nodes count as down after three seconds, and everything is looked at every second.
 const QUICK: &str = "[limits]\nannounce_seconds = 1\ndown_seconds = 3\nscan_seconds = 1\n";
@@ -169,9 +167,9 @@ async fn a_drained_node_ends_empty_and_others_have_its_shards() {
     let name = it.world.name(number);
     let operator = it.world.caller(name.as_str(), Role::Origin);
     let stranger = it.world.caller(it.world.name(it.holders[3]).as_str(), Role::Origin);
-    assert_eq!(crate::world::status(stranger.drain(&name, true).await), 403, "only a node itself");
+    assert_eq!(status(stranger.drain(&name, true).await), 403, "only a node itself");
     operator.drain(&name, true).await.unwrap();
-    assert_eq!(crate::world::status(operator.create_upload(&name).await), 507, "it takes nothing new");
+    assert_eq!(status(operator.create_upload(&name).await), 507, "it takes nothing new");
     let empty = || async { !it.shard_file(2).exists() };
     until("the drained node is empty", empty).await;
     let health = it.health().await.unwrap();

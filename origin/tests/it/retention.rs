@@ -4,11 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use client::{ShardAsk, Transport};
 use format::{Lease, Record, Retention, wire::Role};
+use testing::{Sample, conformance::upload, until};
 
-use crate::{
-    sample::Sample,
-    world::{World, until, upload},
-};
+use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_past_its_expiry_is_erased_everywhere_but_not_one_that_is_to_be_kept() {

@@ -8,11 +8,11 @@ use origin::{
     Scrubbed,
     catalog::{Catalog, SqliteCatalog},
 };
+use testing::{Sample, conformance::upload, until};
 
 use crate::{
-    sample::Sample,
     store::{assert_whole, flip_strips, locate, open},
-    world::{World, until, upload},
+    world::World,
 };
 
 /// An object and a column of it that is uploaded.

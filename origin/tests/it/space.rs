@@ -10,12 +10,16 @@ use client::Transport;
 use format::wire::Role;
 use hyper::StatusCode;
 use origin::store::{AppendError, CommitError, RealDisk, Store, StoreError};
+use testing::{
+    Sample,
+    conformance::{status, upload},
+    mount::Mount,
+    until,
+};
 
 use crate::{
-    mount::Mount,
-    sample::Sample,
     store::{assert_whole, open, upload as commit},
-    world::{World, status, until, upload},
+    world::World,
 };
 
 fn is_full(error: &StoreError) -> bool {

@@ -8,8 +8,7 @@ use std::{
 
 use format::{ListProof, ObjectId, Record, StripHash, StripeIndex, limits::SHARD_READ_STRIPS_MAX};
 use origin::store::{AppendError, Checked, CommitError, Found, Harm, RealDisk, Store, StoreError};
-
-use crate::sample::Sample;
+use testing::Sample;
 
 pub(crate) fn open(root: &Path) -> Arc<Store> {
     Arc::new(Store::open(root, Arc::new(RealDisk)).unwrap())

@@ -6,11 +6,13 @@ use std::{fs, path::PathBuf};
 use bytes::Bytes;
 use client::{HttpTransport, Transport};
 use format::{Lease, Locator, NodeName, Object, Record, wire::Role};
-
-use crate::{
-    sample::Sample,
-    world::{World, status, until, upload},
+use testing::{
+    Sample,
+    conformance::{status, upload},
+    until,
 };
+
+use crate::world::World;
 
 const TEXT: &[u8] = b"a letter that lies whole in its record";
 

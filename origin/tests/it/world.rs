@@ -1,14 +1,14 @@
 //! Running origins on loopback, with callers of every role.
 
-use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use client::{
-    HttpTransport, Topology, Transport, TransportError,
+    HttpTransport, Topology,
     tls::{Authority, Identity, server_name},
 };
 use format::{
-    NodeName, Place,
+    NodeName,
     wire::{NodeEntry, Role},
 };
 use http_body_util::{BodyExt, Full};
@@ -16,10 +16,8 @@ use hyper::{Request, StatusCode, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use origin::{Config, Origin, Running};
 use tempfile::TempDir;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep, timeout},
-};
+use testing::{origin_config, place};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
@@ -98,12 +96,8 @@ impl World {
         let (data, catalog) = (self.data_dir(name), self.dir.path().join("catalog.db"));
         let number = name.strip_prefix('o').and_then(|number| number.parse::<usize>().ok());
         let operator = number.and_then(|number| self.operators.get(number - 1)).copied().unwrap_or_default();
-        let text = format!(
-            "name = \"{name}\"\nlisten = \"127.0.0.1:0\"\ndata_dir = {data:?}\ncatalog = \"sqlite://{}\"\n{settings}\n\
-             [place]\ncountry = \"BE\"\nregion = \"eu-west\"\nzone = \"z-{name}\"\noperator = \"{operator}\"\n\
-             latitude = 50.8\nlongitude = 4.3\n",
-            catalog.display()
-        );
+        let catalog = format!("sqlite://{}", catalog.display());
+        let text = origin_config(name, &data, &catalog, settings) + &format!("operator = \"{operator}\"\n");
         Config::from_toml(&text).unwrap()
     }
 
@@ -117,26 +111,7 @@ impl World {
     }
 
     pub(crate) fn entry(&self, name: &str, role: Role, address: Option<std::net::SocketAddr>) -> NodeEntry {
-        NodeEntry {
-            name: name.parse().unwrap(),
-            role,
-            address,
-            public: vec![],
-            place: Place {
-                country: "BE".parse().unwrap(),
-                region: "r".into(),
-                zone: "z".into(),
-                operator: String::new(),
-                datacentre: String::new(),
-                latitude: 0.0,
-                longitude: 0.0,
-            },
-            capacity_bytes: 0,
-            free_bytes: 0,
-            load: 0,
-            draining: false,
-            seen: 0,
-        }
+        NodeEntry { role, address, ..testing::node(name, place("z")) }
     }
 
     pub(crate) fn name(&self, number: usize) -> NodeName {
@@ -180,37 +155,5 @@ impl World {
             timeout(DEADLINE, running.stopped()).await.expect("an origin stops in time").unwrap();
         }
         self.dir
-    }
-}
-
-/// Waits until a condition holds.
-pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let deadline = Instant::now() + DEADLINE;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "{what} did not come about");
-        sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// Uploads one column through the API.
-pub(crate) async fn upload(
-    caller: &HttpTransport,
-    node: &NodeName,
-    strips: &[Bytes],
-    column: usize,
-    public: &format::PublicManifest,
-) -> Result<(), TransportError> {
-    let upload = caller.create_upload(node).await?;
-    for (first, part) in strips.chunks(2).enumerate() {
-        caller.append(node, &upload, first as u64 * 2, part).await?;
-    }
-    caller.commit(node, &upload, column, public.encoded().clone()).await
-}
-
-/// The status of a refusal.
-pub(crate) fn status<T: std::fmt::Debug>(result: Result<T, TransportError>) -> u16 {
-    match result {
-        Err(TransportError::Refused { status, .. } | TransportError::Failed { status, .. }) => status,
-        other => panic!("not refused: {other:?}"),
     }
 }

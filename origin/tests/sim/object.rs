@@ -1,16 +1,11 @@
 //! Objects of a simulation: what a twin stored, and what of it was acknowledged.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use client::{Receipt, Topology, Transport, UploadError, Uploader};
-use format::{
-    Attributes, Compression, DataKey, EncodedStripe, Encoder, EncoderOptions, Kind, Lease, OwnerKeys, OwnerSecret,
-    PolicyName, Profile, Record, Retention, Sealed, Suite,
-};
+use client::{Receipt, Topology, Transport, UploadError};
+use format::{Compression, EncoderOptions, Lease, OwnerKeys, OwnerSecret, Profile, Record, Sealed, Suite};
+use testing::{Encoded, attributes, lease};
 
 use crate::world::World;
 
@@ -76,29 +71,12 @@ impl Draft {
         let owner = OwnerSecret::from_bytes([7; 32]).keys();
         let suite = Suite::ChaCha20Poly1305;
         let options = EncoderOptions { profile, suite, compression: Compression::Off, owner: owner.id() };
-        let mut encoder = Encoder::new(options, DataKey::fresh(key));
-        let mut uploader = Uploader::begin(transport, topology, seed, vec![], vec![]);
-        let mut input = &bytes[..];
-        while let Some(stripe) = encoder.write(&mut input).unwrap() {
-            uploader.send(stripe).await?;
-        }
-        let mut ending = encoder.end();
-        while let Some(stripe) = ending.stripe().unwrap() {
-            let stripe: EncodedStripe = stripe;
-            uploader.send(stripe).await?;
-        }
-        let attributes = Attributes {
-            mime: "application/octet-stream".into(),
-            name: String::new(),
-            created: 0,
-            kind: Kind::File,
-            tags: BTreeMap::new(),
-        };
-        let sealed = ending.seal(attributes, random).unwrap();
+        let encoded = Encoded::of(&[&bytes], options, key, attributes(), random);
         let known = Mutex::new(Known { acknowledged: 1, sent: 1, ..Known::default() });
+        let sealed = encoded.sealed.clone();
         let mut stored = Stored { name, bytes, sealed, owner, profile, first: Bytes::new(), known };
         let envelope = stored.lease(1, false);
-        let receipt = uploader.commit(&stored.sealed, envelope.clone()).await?;
+        let receipt = encoded.upload(transport, topology, seed, envelope.clone()).await?;
         let Sealed { public, sealed, .. } = stored.sealed.clone();
         stored.first = Record::new(public, Some(sealed), envelope, receipt.placement.clone()).unwrap().encode().into();
         Ok((stored, receipt))
@@ -108,19 +86,8 @@ impl Draft {
 impl Stored {
     /// Signs a lease.
     pub(crate) fn lease(&self, version: u64, erased: bool) -> Bytes {
-        let lease = Lease {
-            locator: self.sealed.locator,
-            owner: self.owner.id(),
-            version,
-            profile: self.profile,
-            wanted: vec![],
-            refused: vec![],
-            caps: vec![],
-            retention: Retention::default(),
-            policy: PolicyName::default(),
-            erased,
-            unknown: vec![],
-        };
+        let lease = lease(self.sealed.locator, self.owner.id(), version);
+        let lease = Lease { profile: self.profile, erased, ..lease };
         lease.sign(&self.owner).into()
     }
 

@@ -1,9 +1,10 @@
 //! Folders: stored as they are, walked by path, fetched whole, removed whole.
 
 use format::{Kind, OpenError};
+use testing::noise;
 use twin::{GetError, Position};
 
-use crate::small_cluster::{SmallCluster, noise, options, quiet, read_all};
+use crate::small_cluster::{SmallCluster, options, quiet, read_all};
 
 fn site(cluster: &SmallCluster) -> std::path::PathBuf {
     for (path, bytes) in [

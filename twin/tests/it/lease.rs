@@ -9,12 +9,13 @@ use std::{
 
 use client::{PlacementError, ReadError, UploadError};
 use format::{Cap, OpenError, Profile, Redundancy, Retention};
+use testing::noise;
 use twin::{
     GetError, LeaseChangeError, PolicyNameError, PolicySource, PutError, PutOptions, Renewal, RetentionError, Tenure,
     Twin,
 };
 
-use crate::small_cluster::{ORIGINS, SmallCluster, name, noise, options, quiet};
+use crate::small_cluster::{ORIGINS, SmallCluster, name, options, quiet};
 
 async fn publish(twin: &Twin, policy: &str) {
     let source = PolicySource::parse("[[link]]\nuse = \"geo\"\n", Path::new("")).unwrap();

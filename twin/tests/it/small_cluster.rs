@@ -2,12 +2,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use client::{MemoryTransport, Topology, Transport};
-use format::{
-    Domain, NodeName, OwnerSecret, Place, Profile,
-    wire::{NodeEntry, Role},
-};
+use client::{Topology, Transport};
+use format::{Domain, NodeName, OwnerSecret, Place, Profile};
 use tempfile::TempDir;
+use testing::{MemoryTransport, node};
 use twin::{Found, GetError, Index, Network, Progress, PutOptions, Tenure, Twin};
 
 pub(crate) const ORIGINS: usize = 8;
@@ -25,7 +23,7 @@ impl SmallCluster {
 
     /// Wraps the transport to the nodes in another one.
     pub(crate) fn over<T: Transport>(wrap: impl FnOnce(Arc<MemoryTransport>) -> Arc<T>) -> Self {
-        let nodes: Vec<_> = (0..ORIGINS).map(node).collect();
+        let nodes: Vec<_> = (0..ORIGINS).map(|origin| node(name(origin).as_str(), place(origin))).collect();
         let memory = Arc::new(MemoryTransport::new(&nodes));
         let network = Network::new(wrap(memory.clone()), Arc::new(Topology::new(nodes)), place(0));
         Self { memory, network: Arc::new(network), folder: tempfile::tempdir().unwrap() }
@@ -50,30 +48,7 @@ pub(crate) fn name(origin: usize) -> NodeName {
 }
 
 fn place(origin: usize) -> Place {
-    Place {
-        country: "BE".parse().unwrap(),
-        region: "eu-west".into(),
-        zone: format!("z{origin}"),
-        operator: format!("op{}", origin / 2),
-        datacentre: String::new(),
-        latitude: 50.0,
-        longitude: 4.0,
-    }
-}
-
-fn node(origin: usize) -> NodeEntry {
-    NodeEntry {
-        name: name(origin),
-        role: Role::Origin,
-        address: None,
-        public: vec![],
-        place: place(origin),
-        capacity_bytes: 1 << 40,
-        free_bytes: 1 << 40,
-        load: 0,
-        draining: false,
-        seen: 0,
-    }
+    Place { operator: format!("op{}", origin / 2), ..testing::place(&format!("z{origin}")) }
 }
 
 pub(crate) fn options() -> PutOptions {
@@ -86,13 +61,6 @@ pub(crate) fn zone(origin: usize) -> Domain {
 
 pub(crate) fn quiet() -> Arc<dyn Progress> {
     Arc::new(())
-}
-
-/// Bytes that do not compress and differ everywhere.
-pub(crate) fn noise(length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 pub(crate) async fn read_all(network: &Network, found: &Found) -> Result<Vec<u8>, GetError> {

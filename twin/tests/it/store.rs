@@ -9,11 +9,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use client::{Call, Intercept, Intercepted, ReadError, ShardAsk, TransportError, UploadError};
+use client::{ReadError, ShardAsk, TransportError, UploadError};
 use format::{Capability, NodeName, Profile};
+use testing::{Call, Intercept, Intercepted, noise};
 use twin::{ByteRange, Deduplication, GetError, Progress, PutError, PutOptions, State, Tenure};
 
-use crate::small_cluster::{ORIGINS, SmallCluster, name, noise, options, quiet, read_all, zone};
+use crate::small_cluster::{ORIGINS, SmallCluster, name, options, quiet, read_all, zone};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_every_shape_come_back_exactly() {

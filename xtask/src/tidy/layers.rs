@@ -26,8 +26,13 @@ const ROOMS: &[(&str, u8, Reach)] = &[
     ("cli", 3, Reach::Lower),
     ("cluster", 3, Reach::Lower),
     ("bench", 4, Reach::Lower),
+    (TESTING, 2, Reach::Lower),
     ("xtask", 3, Reach::Nothing),
 ];
+
+/// What tests of all layers share. It never ships: others than tools for tests name it among their dev-dependencies.
+const TESTING: &str = "testing";
+const TOOLS: [&str; 2] = ["cluster", "bench"];
 
 /// A family of dependencies and the crates that may name it.
 struct Family {
@@ -86,7 +91,7 @@ const IMPURE: &[&str] = &["tokio", "hyper", "axum", "sqlx", "mio", "getrandom", 
 pub(super) fn check(members: &[Member], findings: &mut Findings) {
     for member in members {
         for dependency in &member.dependencies {
-            findings.faults.extend(layer_fault(&member.name, &dependency.name));
+            findings.faults.extend(layer_fault(&member.name, dependency));
             findings.faults.extend(family_fault(&member.name, dependency));
             findings.faults.extend(purity_fault(&member.name, dependency));
         }
@@ -101,8 +106,13 @@ fn room(name: &str) -> Option<(u8, Reach)> {
     ROOMS.iter().find(|(room, ..)| *room == name).map(|&(_, layer, reach)| (layer, reach))
 }
 
-fn layer_fault(user: &str, used: &str) -> Option<String> {
+fn layer_fault(user: &str, dependency: &Dependency) -> Option<String> {
+    let used = dependency.name.as_str();
     let (user_layer, reach) = room(user)?;
+    if used == TESTING {
+        let ships = dependency.kind == Kind::Shipped && !TOOLS.contains(&user);
+        return ships.then(|| format!("{user} names {used}, which is for tests: name it in [dev-dependencies]"));
+    }
     let (used_layer, _) = room(used)?;
     match reach {
         Reach::Nothing => Some(format!("{user} names {used}, but uses none of our crates")),
@@ -159,6 +169,17 @@ mod tests {
             assert_eq!(faults_of(user, used, Kind::Shipped).len(), 1, "{user} -> {used}");
             assert_eq!(faults_of(user, used, Kind::Dev).len(), 1, "{user} -> {used}");
         }
+    }
+
+    #[test]
+    fn tests_of_every_layer_share_a_crate_that_does_not_ship() {
+        for user in ["format", "sandbox", "client", "edge", "cli"] {
+            assert_eq!(faults_of(user, "testing", Kind::Dev), [""; 0], "{user}");
+            assert_eq!(faults_of(user, "testing", Kind::Shipped).len(), 1, "{user}");
+        }
+        assert_eq!(faults_of("cluster", "testing", Kind::Shipped), [""; 0]);
+        assert_eq!(faults_of("testing", "client", Kind::Shipped), [""; 0]);
+        assert_eq!(faults_of("testing", "origin", Kind::Shipped).len(), 1);
     }
 
     #[test]

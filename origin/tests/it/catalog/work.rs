@@ -13,7 +13,7 @@ use origin::catalog::{
 };
 
 use super::{node, refused};
-use crate::sample::Sample;
+use testing::Sample;
 
 /// Long enough that no hold ends while a test runs.
 pub(super) const HOLD: Duration = Duration::from_secs(3600);

@@ -18,9 +18,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use origin::catalog::CatalogUrl;
-use sqlx::{Connection, PgConnection};
-
 /// No start takes longer.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Whom the server runs as when the tests run as root, which it refuses; the package makes this user.
@@ -35,7 +32,7 @@ wait $server
 "#;
 
 /// A running server.
-pub(crate) struct Server {
+pub struct Server {
     dir: PathBuf,
     bin: PathBuf,
     address: Option<IpAddr>,
@@ -43,19 +40,22 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The server that all tests of this process share.
-    pub(crate) fn shared() -> &'static Self {
+    /// Returns the server that all tests of this process share.
+    #[must_use]
+    pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Server> = OnceLock::new();
         SHARED.get_or_init(|| Self::start("shared"))
     }
 
     /// Starts a server of its own for a test that stops it.
-    pub(crate) fn start(name: &str) -> Self {
+    #[must_use]
+    pub fn start(name: &str) -> Self {
         Self::start_on(name, None)
     }
 
     /// Starts one that also listens on an address, for everybody who reaches it there.
-    pub(crate) fn on_network(name: &str, address: IpAddr) -> Self {
+    #[must_use]
+    pub fn on_network(name: &str, address: IpAddr) -> Self {
         Self::start_on(name, Some(address))
     }
 
@@ -74,38 +74,46 @@ impl Server {
         server
     }
 
-    /// Makes an empty database and returns where it is.
-    pub(crate) async fn database(&self) -> CatalogUrl {
-        self.url(&self.new_database().await).parse().unwrap()
+    /// Makes an empty database and returns its URL.
+    #[must_use]
+    pub fn database(&self) -> String {
+        self.url(&self.new_database())
     }
 
     /// Makes an empty database and returns its name.
-    pub(crate) async fn new_database(&self) -> String {
+    #[must_use]
+    pub fn new_database(&self) -> String {
         let name = format!("d{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        let mut connection = PgConnection::connect(&self.url("postgres")).await.unwrap();
-        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE template0"));
-        sqlx::raw_sql(create).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
+        self.client("createdb", &["--maintenance-db", &self.url("postgres"), "--template=template0", &name]);
         name
     }
 
     /// Runs one of the programs that come with the server; it must succeed.
-    pub(crate) fn client(&self, program: &str, arguments: &[&str]) {
+    pub fn client(&self, program: &str, arguments: &[&str]) {
         must(Command::new(self.bin.join(program)).args(arguments));
     }
 
-    pub(crate) fn url(&self, database: &str) -> String {
+    /// Returns where a database is for processes of this machine.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
         format!("postgres://evernear@{}/{database}", self.dir.to_str().unwrap().replace('/', "%2F"))
     }
 
-    /// Where a database is for those who reach the server over the network.
-    pub(crate) fn network_url(&self, database: &str) -> String {
+    /// Returns where a database is for those who reach the server over the network.
+    ///
+    /// # Panics
+    /// When the server was not started with [`Self::on_network`].
+    #[must_use]
+    pub fn network_url(&self, database: &str) -> String {
         let address = self.address.expect("the server listens on the network");
         format!("postgres://evernear@{address}/{database}?sslmode=disable")
     }
 
     /// Starts the server, also again after [`Self::stop`].
-    pub(crate) fn resume(&self) {
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn resume(&self) {
         let mut keeper = as_user("sh");
         keeper.arg("-c").arg(KEEPER).arg("keeper").arg(&self.dir);
         keeper.arg(self.bin.join("postgres")).arg("-D").arg(self.data()).arg("-k").arg(&self.dir);
@@ -137,12 +145,12 @@ impl Server {
     }
 
     /// Stops the server and cuts its connections.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.end("fast");
     }
 
     /// Ends the server as a crash would: what it had not written it finds in its log when it starts again.
-    pub(crate) fn crash(&self) {
+    pub fn crash(&self) {
         self.end("immediate");
     }
 

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use client::{ShardAsk, Transport, TransportError};
 use format::{
     BlobId, Locator, NodeName, NoteId, OwnerId, PolicyName,
     wire::{ChangePage, LocatorPage, NodeEntry, Note, Ticket},
 };
-
-use crate::{ShardAsk, Transport, TransportError};
 
 /// What stands before the calls of an [`Intercepted`] transport.
 #[async_trait]

@@ -5,7 +5,11 @@ use std::collections::HashMap;
 
 /// Checks every line of a text, as OpenMetrics if it ends like that. Help and type must precede the samples of a
 /// family, and the samples must carry its name. Returns the number of counters.
-pub(crate) fn counters(text: &str) -> usize {
+///
+/// # Panics
+/// At the first line that is not as it should be.
+#[must_use]
+pub fn counters(text: &str) -> usize {
     let is_open = text.ends_with("\n# EOF\n");
     assert_eq!(is_open, text.contains("# EOF"), "the end is at the end: {text}");
     let (mut helped, mut kinds) = (Vec::new(), HashMap::new());

@@ -7,11 +7,15 @@ use std::{
 };
 
 /// A mounted file system; it is unmounted when this is dropped.
-pub(crate) struct Mount(PathBuf);
+pub struct Mount(PathBuf);
 
 impl Mount {
     /// Mounts what the arguments of `mount` say. Only root may.
-    pub(crate) fn new(at: &Path, arguments: &[&str]) -> Self {
+    ///
+    /// # Panics
+    /// When it cannot be mounted.
+    #[must_use]
+    pub fn new(at: &Path, arguments: &[&str]) -> Self {
         fs::create_dir_all(at).unwrap();
         let mounted = Command::new("mount").args(arguments).arg(at).output().unwrap();
         assert!(mounted.status.success(), "this test needs root: {}", String::from_utf8_lossy(&mounted.stderr));
@@ -19,7 +23,8 @@ impl Mount {
     }
 
     /// Mounts a small file system in memory.
-    pub(crate) fn small(at: &Path, mebibytes: u32) -> Self {
+    #[must_use]
+    pub fn small(at: &Path, mebibytes: u32) -> Self {
         Self::new(at, &["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "evernear-test"])
     }
 }

@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use client::{Transport, TransportError};
 use format::NodeName;
 
-use crate::{Call, Intercept, Intercepted, Transport, TransportError};
+use crate::{Call, Intercept, Intercepted};
 
 /// What a [`FaultyTransport`] does to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,161 @@
+//! Small real objects: encoded as a twin would, so that what nodes refuse is refused for the right reason.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use client::{ReadError, Reader, Receipt, Topology, Transport, UploadError, Uploader};
+use format::{
+    Attributes, Capability, Compression, DataKey, EncodedStripe, Encoder, EncoderOptions, Kind, Lease, NodeName,
+    ObjectId, OwnerKeys, OwnerSecret, Profile, Record, Sealed, StripeIndex, Suite,
+};
+
+/// Returns the attributes of a nameless file.
+#[must_use]
+pub fn attributes() -> Attributes {
+    Attributes {
+        mime: "application/octet-stream".into(),
+        name: String::new(),
+        created: 0,
+        kind: Kind::File,
+        tags: BTreeMap::new(),
+    }
+}
+
+/// An object with all its stripes.
+#[derive(Debug)]
+pub struct Encoded {
+    /// Both manifests and the capability.
+    pub sealed: Sealed,
+    /// The strips.
+    pub stripes: Vec<EncodedStripe>,
+}
+
+impl Encoded {
+    /// Encodes bytes that come in chunks.
+    #[must_use]
+    pub fn of(
+        chunks: &[&[u8]],
+        options: EncoderOptions,
+        key: [u8; 32],
+        attributes: Attributes,
+        random: [u8; 32],
+    ) -> Self {
+        let mut encoder = Encoder::new(options, DataKey::fresh(key));
+        let mut stripes = Vec::new();
+        for chunk in chunks {
+            let mut input = *chunk;
+            while let Some(stripe) = encoder.write(&mut input).unwrap() {
+                stripes.push(stripe);
+            }
+            assert!(input.is_empty(), "the encoder takes all of a chunk");
+        }
+        let mut ending = encoder.end();
+        while let Some(stripe) = ending.stripe().unwrap() {
+            stripes.push(stripe);
+        }
+        Self { sealed: ending.seal(attributes, random).unwrap(), stripes }
+    }
+
+    /// Stores the object under a signed lease, as a twin does.
+    ///
+    /// # Errors
+    /// [`UploadError`].
+    pub async fn upload(
+        &self,
+        transport: Arc<dyn Transport>,
+        topology: Arc<Topology>,
+        seed: [u8; 32],
+        lease: Bytes,
+    ) -> Result<Receipt, UploadError> {
+        let mut uploader = Uploader::begin(transport, topology, seed, vec![], vec![]);
+        for stripe in &self.stripes {
+            uploader.send(stripe.clone()).await?;
+        }
+        uploader.commit(&self.sealed, lease).await
+    }
+}
+
+/// An object, its owner, and its strips by column.
+pub struct Sample {
+    /// The owner.
+    pub owner: OwnerKeys,
+    /// Both manifests and the capability.
+    pub sealed: Sealed,
+    /// For each column its strips in order.
+    pub columns: Vec<Vec<Bytes>>,
+}
+
+impl Sample {
+    /// Makes an object of so many bytes that differ with `seed`, in profile small-cluster.
+    #[must_use]
+    pub fn new(seed: u8, length: usize) -> Self {
+        Self::of(seed, [seed; 32], &crate::noise_of(seed.into(), length))
+    }
+
+    /// Makes an object of given bytes; owner and key differ with `seed`.
+    #[must_use]
+    pub fn of(seed: u8, random: [u8; 32], bytes: &[u8]) -> Self {
+        let owner = OwnerSecret::from_bytes([seed; 32]).keys();
+        let options = EncoderOptions {
+            profile: Profile::SmallCluster,
+            suite: Suite::ChaCha20Poly1305,
+            compression: Compression::Auto,
+            owner: owner.id(),
+        };
+        let attributes = Attributes { name: "sample".into(), created: 1, ..attributes() };
+        let Encoded { sealed, stripes } = Encoded::of(&[bytes], options, [seed; 32], attributes, random);
+        let strips_of = |column: usize| stripes.iter().filter_map(|stripe| stripe.strips[column].clone()).collect();
+        let columns = (0..sealed.public.columns()).map(strips_of).collect();
+        Self { owner, sealed, columns }
+    }
+
+    /// Returns the object's name among shards.
+    #[must_use]
+    pub fn id(&self) -> ObjectId {
+        self.sealed.public.id()
+    }
+
+    /// Returns a living lease.
+    #[must_use]
+    pub fn lease(&self, version: u64) -> Lease {
+        crate::lease(self.sealed.locator, self.owner.id(), version)
+    }
+
+    /// Returns a lease that erases.
+    #[must_use]
+    pub fn erasure(&self, version: u64) -> Lease {
+        Lease { erased: true, ..self.lease(version) }
+    }
+
+    /// Returns the signed text of a lease.
+    #[must_use]
+    pub fn sign(&self, lease: &Lease) -> Bytes {
+        lease.sign(&self.owner).into()
+    }
+
+    /// Returns the record under a lease, all its shards on `node`.
+    #[must_use]
+    pub fn record(&self, lease: &Lease, node: &NodeName) -> Record {
+        let placement = vec![Some(node.clone()); self.sealed.public.columns()];
+        Record::new(self.sealed.public.clone(), Some(self.sealed.sealed.clone()), self.sign(lease), placement).unwrap()
+    }
+}
+
+/// Reads a whole object, stripe by stripe.
+///
+/// # Errors
+/// [`ReadError`].
+pub async fn read(reader: &Reader, capability: &Capability) -> Result<Vec<u8>, ReadError> {
+    let (object, record) = reader.object(capability).await?;
+    if let Some(inline) = object.inline() {
+        return Ok(inline.to_vec());
+    }
+    let geometry = object.geometry().unwrap();
+    let mut bytes = Vec::new();
+    for stripe in (0..geometry.stripes()).map(StripeIndex) {
+        let columns: Vec<usize> = (0..geometry.columns(stripe)).collect();
+        let read = reader.blocks(&object, &record.placement, stripe, &columns).await?;
+        read.blocks.iter().for_each(|(_, block)| bytes.extend_from_slice(block));
+    }
+    Ok(bytes)
+}

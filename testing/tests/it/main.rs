@@ -1,0 +1,31 @@
+//! The nodes in memory keep what every node promises.
+
+use std::sync::Arc;
+
+use client::Transport;
+use format::{NodeName, wire::Role};
+use testing::{MemoryTransport, conformance::Stage, node, place};
+
+struct Memory(MemoryTransport);
+
+impl Stage for Memory {
+    fn node(&self) -> NodeName {
+        "o1".parse().unwrap()
+    }
+
+    fn caller(&self, name: &str, role: Role) -> Arc<dyn Transport> {
+        Arc::new(self.0.caller(name, role))
+    }
+
+    fn uploads_max(&self) -> usize {
+        MemoryTransport::UPLOADS_MAX
+    }
+
+    async fn end(self) {}
+}
+
+async fn start() -> Memory {
+    Memory(MemoryTransport::new(&[node("o1", place("z1"))]))
+}
+
+testing::conformance!(start);
