@@ -22,4 +22,5 @@ mod scrub;
 mod space;
 mod store;
 mod strangers;
+mod testdata;
 mod world;

@@ -9,7 +9,7 @@ fn secret() -> OwnerSecret {
     OwnerSecret::from_bytes([7; 32])
 }
 
-fn entry(byte: u8) -> Entry {
+pub(crate) fn entry(byte: u8) -> Entry {
     Entry {
         capability: Capability::from_bytes([byte; 32]),
         state: State::Stored,

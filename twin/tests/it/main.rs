@@ -8,3 +8,4 @@ mod owner;
 mod policy;
 mod small_cluster;
 mod store;
+mod testdata;
