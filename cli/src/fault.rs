@@ -153,7 +153,7 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             LeaseChangeError::Kept { .. } => Some((Class::Failed, Some("again after that time"))),
             LeaseChangeError::Shortened { .. } => Some((
                 Class::Failed,
-                Some("--keep-until with that time or a later one too: the two times of a lease are set together"),
+                Some("--keep-until with that time or a later one, or none: it stays as it is then"),
             )),
             LeaseChangeError::OtherData { .. } | LeaseChangeError::MoreParity { .. } => Some((
                 Class::Failed,

@@ -21,6 +21,11 @@ pub(crate) fn to_come(or_else: &'static str) -> impl Fn(&str) -> anyhow::Result<
     move |text| to_come_at(text, now(), or_else)
 }
 
+/// Returns a reader of such moments and of `never`, which is zero.
+pub(crate) fn to_come_or_never(or_else: &'static str) -> impl Fn(&str) -> anyhow::Result<u64> + Clone + Send + Sync {
+    move |text| if text == "never" { Ok(0) } else { to_come_at(text, now(), or_else) }
+}
+
 fn to_come_at(text: &str, now: u64, or_else: &str) -> anyhow::Result<u64> {
     let moment = parse_at(text, now)?;
     ensure!(moment > now, "that is {}, and it is {} now; {or_else}", Moment(moment), Moment(now));

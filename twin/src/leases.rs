@@ -23,16 +23,18 @@ use crate::{
 /// How many leases of one tree are ended concurrently.
 const OBJECTS_AT_ONCE: usize = 8;
 
-/// What a renewal changes. `None` leaves a field as it is.
-#[derive(Debug, Clone, Default)]
+/// What a renewal changes; none leaves as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Renewal {
     /// The policy.
     pub policy: Option<PolicyName>,
-    /// How long the object stays.
-    pub retention: Option<Retention>,
-    /// How many shards may lie in one place.
-    pub caps: Option<Vec<Cap>>,
-    /// Redundancy: exactly the object's data columns, and at most the parity columns that its name commits to.
+    /// Seconds since 1970 until which the object is kept.
+    pub keep_until: Option<u64>,
+    /// Seconds since 1970 at which the lease ends; zero: it does not end by itself.
+    pub expires: Option<u64>,
+    /// How many shards may lie in one place; a level that is not named keeps its cap.
+    pub caps: Vec<Cap>,
+    /// Redundancy: the data columns that an object has, and at most as many parity columns as its name commits to.
     pub profile: Option<Profile>,
 }
 
@@ -131,6 +133,34 @@ pub enum LeaseChangeError {
     Index(#[from] IndexError),
 }
 
+impl Renewal {
+    fn named_times(&self) -> Retention {
+        Retention { keep_until: self.keep_until.unwrap_or(0), expires: self.expires.unwrap_or(0) }
+    }
+
+    /// Returns the times of a lease that had `held`. Refuses what nodes would: that an object is kept less long than
+    /// was promised, as far as that is not over at `now`, seconds since 1970.
+    fn retention_over(&self, held: Retention, now: u64) -> Result<Retention, LeaseChangeError> {
+        let until = held.keep_until;
+        if until > now && self.keep_until.is_some_and(|asked| asked < until) {
+            return Err(LeaseChangeError::Shortened { until });
+        }
+        if self.keep_until.is_none() && self.expires.is_none() {
+            return Ok(held);
+        }
+        let (keep_until, expires) = (self.keep_until.unwrap_or(until), self.expires.unwrap_or(held.expires));
+        if expires != 0 && keep_until > expires {
+            return Err(RetentionError::KeptLonger { keep_until, expires }.into());
+        }
+        Ok(Retention { keep_until, expires })
+    }
+
+    fn caps_over(&self, held: &[Cap]) -> Vec<Cap> {
+        let stay = held.iter().filter(|cap| self.caps.iter().all(|named| named.level != cap.level));
+        stay.chain(&self.caps).copied().collect()
+    }
+}
+
 impl Twin {
     /// Returns the locator of an object that is to be changed as a whole. The path after a file's label is only the
     /// file's name. The path after a folder's label names a part of the folder, and this label cannot change that
@@ -162,9 +192,7 @@ impl Twin {
         renewal: &Renewal,
     ) -> Result<BTreeMap<Locator, Told>, LeaseChangeError> {
         let now = now();
-        if let Some(retention) = renewal.retention {
-            retention::check(retention, now)?;
-        }
+        retention::check(renewal.named_times(), now)?;
         if let Some(policy) = &renewal.policy {
             self.know_policy(policy).await?;
         }
@@ -174,7 +202,7 @@ impl Twin {
         // Check all members before changing one, so that a tree is not renewed only up to the first member that
         // refuses.
         for entry in family.values() {
-            keep_promise(entry.tenure.retention, renewal, now)?;
+            renewal.retention_over(entry.tenure.retention, now)?;
         }
         if let Some(profile) = renewal.profile {
             for member in &of_it {
@@ -202,8 +230,8 @@ impl Twin {
         if record.lease.erased {
             return Err(LeaseChangeError::Erased);
         }
-        keep_promise(record.lease.retention, renewal, now)?;
-        let caps = renewal.caps.as_deref().unwrap_or_default();
+        let retention = renewal.retention_over(record.lease.retention, now)?;
+        let caps = &renewal.caps;
         if let Some(cap) =
             caps.iter().enumerate().find(|(at, cap)| caps[..*at].iter().any(|other| other.level == cap.level))
         {
@@ -219,8 +247,8 @@ impl Twin {
             policy: renewal.policy.clone().unwrap_or_else(|| held.policy.clone()),
             wanted: held.wanted.clone(),
             refused: held.refused.clone(),
-            caps: renewal.caps.clone().unwrap_or_else(|| held.caps.clone()),
-            retention: renewal.retention.unwrap_or(held.retention),
+            caps: renewal.caps_over(&held.caps),
+            retention,
         };
         // Reads the clock again: in a large tree the first member was renewed long ago.
         retention::check_end(tenure.retention, self::now())?;
@@ -374,16 +402,6 @@ fn redundancy_under(profile: Profile, record: &Record, entry: Option<&Entry>) ->
         Ordering::Less => Ok(Profile::Custom(asked)),
         Ordering::Equal => Ok(profile),
         Ordering::Greater => Err(LeaseChangeError::MoreParity { asked, stored }),
-    }
-}
-
-/// Refuses a renewal at `now`, seconds since 1970, that shortens how long an object is to be kept. Nodes would refuse
-/// it too.
-fn keep_promise(held: Retention, renewal: &Renewal, now: u64) -> Result<(), LeaseChangeError> {
-    let until = held.keep_until;
-    match renewal.retention {
-        Some(asked) if until > now && asked.keep_until < until => Err(LeaseChangeError::Shortened { until }),
-        _ => Ok(()),
     }
 }
 

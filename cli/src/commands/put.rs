@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use clap::Args;
-use format::{Cap, Compression, Domain, Kind, PolicyName, Profile};
+use format::{Cap, Compression, Domain, Kind, PolicyName, Profile, Retention};
 use serde::Serialize;
 use twin::{Deduplication, Link, PutOptions, Stored, Tenure};
 
@@ -109,7 +109,9 @@ struct Answer {
 
 impl Put {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
-        let retention = self.times.retention()?.unwrap_or_default();
+        self.times.check()?;
+        let LeaseTimes { keep_until, expires } = self.times;
+        let retention = Retention { keep_until: keep_until.unwrap_or(0), expires: expires.unwrap_or(0) };
         let (config, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
         let (wanted, refused) = split(self.places);
         let put = PutOptions {

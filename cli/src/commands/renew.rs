@@ -18,12 +18,13 @@ use crate::{
 #[command(after_help = "\
 Examples:
   evernear renew LABEL --policy europe-only
-  evernear renew LABEL --expires +365d --keep-until +30d
+  evernear renew LABEL --expires +365d
+  evernear renew LABEL --expires never --keep-until +30d
   evernear renew LABEL --at-most zone=2,operator=4
   evernear renew LABEL --profile 16+4
 
-A stored folder is renewed with all in it. The two times are set together: one that is not named is
-taken away; so are caps. Shards that lie otherwise than new caps say are moved by the nodes' repair, not by this command.
+A stored folder is renewed with all in it. What is not named stays as it was: the policy, each of the two times, the cap of each
+level. A cap of 255 limits nothing. Shards that lie otherwise than new caps say are moved by the nodes' repair, not by this command.
 A profile may have less parity than the object was stored with, and later as much again: nodes drop and make it by themselves.
 Other data shards, or more parity than at first, need `get` and `put`: a new name.")]
 pub(crate) struct Renew {
@@ -54,15 +55,15 @@ struct Answer {
 
 impl Renew {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
-        let retention = self.times.retention()?;
-        let caps = (!self.at_most.is_empty()).then_some(self.at_most);
-        if self.policy.is_none() && retention.is_none() && caps.is_none() && self.profile.is_none() {
+        self.times.check()?;
+        let LeaseTimes { keep_until, expires } = self.times;
+        let renewal = Renewal { policy: self.policy, keep_until, expires, caps: self.at_most, profile: self.profile };
+        if renewal == Renewal::default() {
             let what = "nothing to change: name --policy, --keep-until, --expires, --at-most or --profile";
             return Err(Usage(what.to_owned()).into());
         }
         let target: Target = self.target.parse().context("the object cannot be looked for")?;
         let (_, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
-        let renewal = Renewal { policy: self.policy, retention, caps, profile: self.profile };
         let told = twin.renew(&twin.whole(&target).await?, &renewal).await?;
         let missed: std::collections::BTreeSet<_> =
             told.values().flat_map(|told| &told.missed).map(ToString::to_string).collect();

@@ -205,11 +205,22 @@ fn a_folder_and_a_policy_and_a_stream() {
         error["error"].as_str().unwrap().split_once("kept until 2").map(|(_, date)| date[3..].to_owned())
     };
     assert!(until(&refused).is_some_and(|date| date.starts_with('-') && date.ends_with('Z')), "{refused}");
-    // The index has the owner's promise, so no node is asked.
-    let (code, refused) = home.json(&["renew", kept, "--expires", "+2d"]);
+    // The owner's own promise: no node is asked in vain.
+    let (code, refused) = home.json(&["renew", kept, "--keep-until", "+2h"]);
     assert!(code == 1 && until(&refused).is_some(), "{refused}");
     assert!(refused["try"].as_str().unwrap().contains("--keep-until"), "{refused}");
     home.good(&["renew", kept, "--expires", "+3d", "--keep-until", "+2d"]);
+    // What is not named stays, and an end can be taken away.
+    let times = || {
+        let stat = home.good(&["stat", kept]);
+        [stat["keep_until"].as_u64().unwrap(), stat["expires"].as_u64().unwrap()]
+    };
+    let [keep_until, expires] = times();
+    home.good(&["renew", kept, "--expires", "+4d"]);
+    let [kept_until, later] = times();
+    assert!(kept_until == keep_until && later > expires, "{kept_until} {later}");
+    home.good(&["renew", kept, "--expires", "never"]);
+    assert_eq!(times(), [keep_until, 0]);
 }
 
 #[test]

@@ -75,7 +75,7 @@ async fn a_renewal_reaches_nodes_and_index_with_a_higher_version() {
     publish(&twin, "geo").await;
     let expires = Retention { keep_until: 0, expires: u64::MAX };
     for version in 2..4 {
-        let renewal = Renewal { policy: Some("geo".parse().unwrap()), retention: Some(expires), ..Renewal::default() };
+        let renewal = Renewal { policy: Some("geo".parse().unwrap()), expires: Some(u64::MAX), ..Renewal::default() };
         let renewed = twin.renew(&locator, &renewal).await.unwrap();
         assert!(renewed[&locator].missed.is_empty());
         let found = cluster.network.find(&stored.entry.capability, &[]).await.unwrap();
@@ -108,13 +108,17 @@ async fn caps_bind_where_shards_lie_and_stand_in_the_lease() {
     let lease = || async { cluster.network.find(&stored.entry.capability, &[]).await.unwrap().record.lease };
     assert_eq!(lease().await.caps, caps(&["operator=2", "zone=1"]));
 
-    let renew = |texts| Renewal { caps: Some(caps(texts)), ..Renewal::default() };
+    let renew = |texts| Renewal { caps: caps(texts), ..Renewal::default() };
     let twice = twin.renew(&locator, &renew(&["node=1", "node=2"])).await;
     assert!(matches!(twice, Err(LeaseChangeError::Caps { .. })), "{twice:?}");
     twin.renew(&locator, &renew(&["country=6"])).await.unwrap();
-    assert_eq!(lease().await.caps, caps(&["country=6"]));
+    let all = caps(&["operator=2", "zone=1", "country=6"]);
+    assert_eq!(lease().await.caps, all, "what is not named stays");
     drop(twin);
-    assert_eq!(cluster.twin(1).list().await[&locator].tenure.caps, caps(&["country=6"]), "the index forgot");
+    let twin = cluster.twin(1);
+    assert_eq!(twin.list().await[&locator].tenure.caps, all, "the index forgot");
+    twin.renew(&locator, &renew(&["operator=3"])).await.unwrap();
+    assert_eq!(lease().await.caps, caps(&["zone=1", "country=6", "operator=3"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,26 +178,50 @@ async fn no_lease_is_signed_that_is_over_or_breaks_a_promise() {
     let stored = put(to_come, 0).await.unwrap();
     let locator = stored.entry.capability.locator();
     let renew = async |twin: &Twin, keep_until, expires| {
-        let retention = Some(Retention { keep_until, expires });
-        twin.renew(&locator, &Renewal { retention, ..Renewal::default() }).await
+        twin.renew(&locator, &Renewal { keep_until, expires, ..Renewal::default() }).await
     };
-    let ended = renew(&twin, 0, past).await;
+    let ended = renew(&twin, None, Some(past)).await;
     assert!(matches!(ended, Err(LeaseChangeError::Retention(RetentionError::Ended { .. }))), "{ended:?}");
-    for shorter in [0, to_come - 1] {
-        let broken = renew(&twin, shorter, later).await;
-        assert!(matches!(broken, Err(LeaseChangeError::Shortened { until }) if until == to_come), "{broken:?}");
-    }
+    let broken = renew(&twin, Some(to_come - 1), Some(later)).await;
+    assert!(matches!(broken, Err(LeaseChangeError::Shortened { until }) if until == to_come), "{broken:?}");
+    let outlived = renew(&twin, None, Some(to_come - 1)).await;
+    let kept_longer = RetentionError::KeptLonger { keep_until: to_come, expires: to_come - 1 };
+    assert!(matches!(outlived, Err(LeaseChangeError::Retention(error)) if error == kept_longer), "{outlived:?}");
     let found = cluster.network.find(&stored.entry.capability, &[]).await.unwrap();
     assert_eq!(found.record.lease.version, 1, "no node was told");
-    renew(&twin, to_come + 1, later).await.unwrap();
-    // The same holds for an owner who lost the index.
+    renew(&twin, Some(to_come + 1), Some(later)).await.unwrap();
+    // Also by who lost the index.
     drop(twin);
     std::fs::remove_file(cluster.folder.path().join("owner-1/index")).unwrap();
-    let broken = renew(&cluster.twin(1), to_come, later).await;
+    let broken = renew(&cluster.twin(1), Some(to_come), None).await;
     assert!(matches!(broken, Err(LeaseChangeError::Shortened { until }) if until == to_come + 1), "{broken:?}");
 }
 
-/// A source that ends when the clock, in seconds since 1970, has passed this number.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_leaves_the_time_that_it_does_not_name() {
+    let cluster = SmallCluster::start();
+    let twin = cluster.twin(1);
+    let stored = twin.put(&cluster.file("a", b"x"), &options(), &quiet()).await.unwrap();
+    let locator = stored.entry.capability.locator();
+    let (soon, later) = (4_000_000_000, 5_000_000_000);
+    for (keep_until, expires, held) in [
+        (None, Some(later), (0, later)),
+        (Some(soon), None, (soon, later)),
+        (None, Some(later + 1), (soon, later + 1)),
+        (None, None, (soon, later + 1)),
+        (None, Some(0), (soon, 0)),
+    ] {
+        let policy = Some("nft-immutable".parse().unwrap());
+        let renewal = Renewal { policy, keep_until, expires, ..Renewal::default() };
+        twin.renew(&locator, &renewal).await.unwrap();
+        let Retention { keep_until, expires } = twin.list().await[&locator].tenure.retention;
+        assert_eq!((keep_until, expires), held, "{renewal:?}");
+        let lease = cluster.network.find(&stored.entry.capability, &[]).await.unwrap().record.lease;
+        assert_eq!((lease.retention.keep_until, lease.retention.expires), held, "{renewal:?}");
+    }
+}
+
+/// A source that ends when the clock has passed a second since 1970.
 struct Slow(u64);
 
 impl Read for Slow {
