@@ -2,6 +2,7 @@
 //! its result.
 
 mod commands;
+mod country;
 mod fault;
 mod handover;
 mod lease_times;

@@ -9,6 +9,7 @@ use twin::{Deduplication, Link, PutOptions, Stored, Tenure};
 
 use super::Options;
 use crate::{
+    country,
     lease_times::LeaseTimes,
     output::bytes,
     owner_access::{ClusterAccess, KeyAccess, open_twin},
@@ -201,11 +202,12 @@ fn split(places: Vec<PlaceChoice>) -> (Vec<Domain>, Vec<Domain>) {
     (wanted, refused)
 }
 
-fn parse_place(text: &str) -> Result<PlaceChoice, format::PlaceError> {
-    match text.strip_prefix('!') {
-        Some(refused) => refused.parse().map(PlaceChoice::Refused),
-        None => text.parse().map(PlaceChoice::Wanted),
+fn parse_place(text: &str) -> anyhow::Result<PlaceChoice> {
+    let domain = text.strip_prefix('!').unwrap_or(text).parse()?;
+    if let Domain::Country(country) = domain {
+        country::check(country)?;
     }
+    Ok(if text.starts_with('!') { PlaceChoice::Refused(domain) } else { PlaceChoice::Wanted(domain) })
 }
 
 fn parse_tag(text: &str) -> Result<(String, u32), String> {

@@ -1,17 +1,23 @@
 //! `evernear sign`.
 
-use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
 use clap::Args;
 use edge::{LinkKey, Terms, places::Net};
 use format::{Country, Moment};
 use http::Uri;
+use sandbox::canonical_path;
 use serde::Serialize;
+use twin::{Target, TargetError};
 use zeroize::Zeroizing;
 
 use super::Options;
-use crate::{fault::Usage, moment};
+use crate::{country, fault::Usage, moment};
 
 /// Sign a link that is valid for a while, for policies that ask for one.
 #[derive(Debug, Args)]
@@ -42,8 +48,8 @@ pub(crate) struct Sign {
     /// All objects of the owner, in place of the URL's own
     #[arg(long)]
     any_object: bool,
-    /// Only viewers in this country; may be repeated
-    #[arg(long, value_name = "CC")]
+    /// Viewers in this country; may be given again
+    #[arg(long, value_name = "CC", value_parser = country::parse)]
     country: Vec<Country>,
     /// Only viewers at addresses of this prefix; may be repeated
     #[arg(long, value_name = "PREFIX")]
@@ -78,27 +84,20 @@ struct Answer {
 
 impl Sign {
     pub(crate) fn run(self, options: &Options) -> anyhow::Result<()> {
-        let Some(host) = self.url.host() else { bail!("{} has no host; sign the URL that put printed", self.url) };
+        let host = host(&self.url)?;
         if let Some(from) = self.from.filter(|from| *from >= self.until) {
             let (from, until) = (Moment(from), Moment(self.until));
             return Err(Usage(format!("the link would end (--until {until}) before it begins (--from {from})")).into());
         }
-        let text = std::fs::read_to_string(&self.key).map(Zeroizing::new);
-        let text = text.with_context(|| format!("the link key {} cannot be read", self.key.display()))?;
-        let key = LinkKey::from_hex(&text).with_context(|| {
-            format!("{} is no link key: `evernear edge link-key` makes one, 64 hex digits", self.key.display())
-        })?;
         let path = match self.path {
             None => self.url.path().to_owned(),
-            Some(path) => {
-                ensure!(path.starts_with('/'), "a path begins with /");
-                path
-            }
+            Some(path) => covering(path, &self.url)?,
         };
+        let key = read_key(&self.key)?;
         let terms = Terms {
             expires: Some(self.until),
             not_before: self.from,
-            host: (!self.any_object).then(|| host.to_ascii_lowercase()),
+            host: (!self.any_object).then_some(host),
             path: (path != "/").then_some(path),
             countries: self.country,
             networks: self.network,
@@ -109,4 +108,47 @@ impl Sign {
         let answer = Answer { url: format!("{}{and}token={token}", self.url), token, until: self.until };
         options.answer(&answer, || format!("{}\n", answer.url))
     }
+}
+
+/// Returns the host of a URL that an edge can answer: a web address of an object, with a path that can be walked and
+/// without a token, as edges weigh the first one only.
+fn host(url: &Uri) -> Result<String, Usage> {
+    let wrong = |why: &str| Usage(format!("{url} {why}; sign the URL that `evernear put` printed"));
+    let is_web = matches!(url.scheme_str(), Some("http" | "https"));
+    let host = url.host().filter(|_| is_web).ok_or_else(|| wrong("is no http or https address"))?;
+    let _: Target = url.to_string().parse().map_err(|error| match error {
+        TargetError::Label(cause) => wrong(&format!("does not begin with a label ({cause})")),
+        other => wrong(&format!("leads to nothing ({other})")),
+    })?;
+    let path = canonical_path(url.path());
+    let mut inner = path.split('/').skip(1).peekable();
+    while let Some(name) = inner.next() {
+        let is_last = inner.peek().is_none();
+        let is_name = !matches!(name, "." | "..") && (is_last || !name.is_empty());
+        if !is_name || name.contains("%2F") || name.contains("%00") {
+            return Err(wrong(&format!("leads to nothing ({name:?} is no name in a folder)")));
+        }
+    }
+    if url.query().is_some_and(|query| query.split('&').any(|field| field.starts_with("token="))) {
+        return Err(wrong("has a token already"));
+    }
+    Ok(host.to_ascii_lowercase())
+}
+
+/// Returns the prefix of paths that was asked for, when the URL's own path begins with it.
+fn covering(prefix: String, url: &Uri) -> Result<String, Usage> {
+    let own = url.path();
+    if prefix.starts_with('/') && canonical_path(own).starts_with(&*canonical_path(&prefix)) {
+        return Ok(prefix);
+    }
+    Err(Usage(format!(
+        "--path {prefix} does not cover the URL's own path, {own}; name what that begins with, such as /"
+    )))
+}
+
+fn read_key(path: &Path) -> anyhow::Result<LinkKey> {
+    let bytes = std::fs::read(path).map(Zeroizing::new);
+    let bytes = bytes.with_context(|| format!("the link key {} cannot be read", path.display()))?;
+    let key = std::str::from_utf8(&bytes).ok().and_then(LinkKey::from_hex);
+    key.with_context(|| format!("{} is no link key: `evernear edge link-key` makes one, 64 hex digits", path.display()))
 }
