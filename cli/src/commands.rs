@@ -82,9 +82,6 @@ pub(crate) enum Command {
     Repair(repair::Repair),
     /// Show redundancy by profile and size: overhead, and losses survived
     Profiles,
-    /// The policy compiler's child process; speaks on standard input and output
-    #[command(hide = true)]
-    PolicyCompile,
 }
 
 impl Command {
@@ -117,7 +114,6 @@ impl Command {
             Self::Node(node) => node.run(options).await,
             Self::Repair(repair) => repair.run(options).await,
             Self::Profiles => profiles::run(options),
-            Self::PolicyCompile => anyhow::bail!("the compiler runs before everything else"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How a command fails: the exit code, what happened, why, and what to try. This is the only table of exit codes.
 
 use std::{
+    ffi::OsString,
     io::{self, Write},
     process::ExitCode,
 };
@@ -15,7 +16,11 @@ use twin::{
     PublishError, PurgeOrderError, RetentionError, TargetError,
 };
 
-use crate::commands::{Options, node::DrainError};
+use crate::{
+    command_line::{self, UsageFault},
+    commands::{Options, node::DrainError},
+    output,
+};
 
 /// What `--help` says.
 pub(crate) const EXIT_CODES: &str = "\
@@ -60,24 +65,37 @@ struct Report {
     error: String,
     causes: Vec<String>,
     #[serde(rename = "try", skip_serializing_if = "Option::is_none")]
-    advice: Option<&'static str>,
+    advice: Option<String>,
     code: u8,
 }
 
 /// Says what went wrong and returns the exit code.
 pub(crate) fn report(error: &Error, options: &Options) -> ExitCode {
     let (class, advice) = judge(error);
+    let advice = advice.map(str::to_owned);
     let report = Report { error: error.to_string(), causes: causes(error), advice, code: class.code() };
     // A failure to write this is ignored, as it could not be reported either.
     let _ = if options.json {
-        options.answer(&report, String::new).map_err(io::Error::other)
+        output::print_json(&report).map_err(io::Error::other)
     } else {
         io::stderr().lock().write_all(report.text().as_bytes())
     };
     ExitCode::from(report.code)
 }
 
-/// Returns the causes of an error. Some libraries repeat the cause's text in the error: such a text is printed once.
+/// Says what is wrong with a command line, or the help or version that it asked for, and returns the exit code.
+pub(crate) fn report_usage(error: &clap::Error, words: &[OsString]) -> ExitCode {
+    let fault = command_line::usage_fault(error).filter(|_| command_line::wants_json(words));
+    let Some(UsageFault { error: what, advice }) = fault else {
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() { Class::Usage.code() } else { 0 });
+    };
+    let report = Report { error: what, causes: vec![], advice: Some(advice), code: Class::Usage.code() };
+    let _ = output::print_json(&report);
+    ExitCode::from(report.code)
+}
+
+/// Returns what lies behind an error. Some libraries say of an error what its cause says as well: that is told once.
 fn causes(error: &Error) -> Vec<String> {
     let mut before = error.to_string();
     let mut causes = Vec::new();
@@ -93,7 +111,7 @@ fn causes(error: &Error) -> Vec<String> {
 impl Report {
     fn text(&self) -> String {
         let causes: String = self.causes.iter().map(|cause| format!("cause: {cause}\n")).collect();
-        let advice = self.advice.map(|advice| format!("try: {advice}\n")).unwrap_or_default();
+        let advice = self.advice.as_ref().map(|advice| format!("try: {advice}\n")).unwrap_or_default();
         format!("error: {}\n{causes}{advice}", self.error)
     }
 }
@@ -285,7 +303,8 @@ mod tests {
 
     #[test]
     fn a_report_has_error_causes_and_advice_on_lines_of_their_own() {
-        let report = Report { error: "a".into(), causes: vec!["b".into(), "c".into()], advice: Some("d"), code: 1 };
+        let report =
+            Report { error: "a".into(), causes: vec!["b".into(), "c".into()], advice: Some("d".into()), code: 1 };
         assert_eq!(report.text(), "error: a\ncause: b\ncause: c\ntry: d\n");
     }
 }

@@ -1,6 +1,7 @@
 //! `evernear`: one binary, subcommands only. Reads the command line, sets up telemetry, runs one command, and reports
 //! its result.
 
+mod command_line;
 mod commands;
 mod country;
 mod fault;
@@ -36,11 +37,15 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Arguments { options, command } = Arguments::parse();
-    if matches!(command, Command::PolicyCompile) {
+    let words: Vec<_> = std::env::args_os().collect();
+    if words.get(1).is_some_and(|word| word == policy_check::COMPILE) {
         return sandbox::guard::child_main();
     }
-    // This comes first: a TLS configuration made before it would use another provider, without ML-KEM.
+    let Arguments { options, command } = match command_line::parse(&words) {
+        Ok(arguments) => arguments,
+        Err(error) => return fault::report_usage(&error, &words),
+    };
+    // First of all: whoever makes a TLS config before this gets another provider, without ML-KEM.
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     installed.expect("nothing installed a provider before the first line of main");
     let logs = telemetry::start(&command, &options);

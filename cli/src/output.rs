@@ -10,12 +10,16 @@ use crate::commands::Options;
 impl Options {
     /// Prints an answer in the form that was asked for. `text` must end with a newline or be empty.
     pub(crate) fn answer<T: Serialize>(&self, json: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
-        let printed = if self.json { serde_json::to_string_pretty(json).map(|it| it + "\n")? } else { text() };
-        print(&printed)
+        if self.json { print_json(json) } else { print(&text()) }
     }
 }
 
-/// Writes to standard output. A reader that closes the pipe early (`| head`) is no failure.
+/// Prints one document.
+pub(crate) fn print_json<T: Serialize>(json: &T) -> anyhow::Result<()> {
+    print(&(serde_json::to_string_pretty(json)? + "\n"))
+}
+
+/// Writes to standard output. A reader that has seen enough (`| head`) is no failure.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

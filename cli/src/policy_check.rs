@@ -10,7 +10,10 @@ use twin::PolicySource;
 /// The compiler has 10 s of CPU time; the rest allows for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What a link is, and what it can read.
+/// The word that makes this program the policy compiler's child process, which speaks on standard input and output.
+pub(crate) const COMPILE: &str = "policy-compile";
+
+/// What a link is and sees.
 #[derive(Debug, Serialize)]
 pub(crate) struct CheckedLink {
     /// The ready-made name or the file.
@@ -27,14 +30,14 @@ pub(crate) struct CheckedLink {
     functions: u32,
 }
 
-/// The child process that compiles owners' policies: this program, with its hidden subcommand.
+/// The child process that compiles owners' policies: this program, by a word of its own.
 pub(crate) fn compiler() -> anyhow::Result<ChildCommand> {
     // The path would not do: after an upgrade under a running edge, another program is there.
     let program = match cfg!(target_os = "linux") {
         true => PathBuf::from("/proc/self/exe"),
         false => std::env::current_exe().context("this program does not know where it lies")?,
     };
-    Ok(ChildCommand { program, arguments: vec!["policy-compile".into()], deadline: DEADLINE })
+    Ok(ChildCommand { program, arguments: vec![COMPILE.into()], deadline: DEADLINE })
 }
 
 /// Validates every link. Blocks up to 30 s for each: run it outside of the async reactor.

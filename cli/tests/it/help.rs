@@ -36,6 +36,45 @@ fn a_wrong_command_line_is_exit_code_2() {
     }
 }
 
+/// With `--json` a script reads standard output, whatever went wrong.
+#[test]
+fn with_json_a_wrong_command_line_is_one_document_too() {
+    let home = Home::new();
+    for (wrong, error, advice) in [
+        (&["put"][..], "required arguments were not provided: <PATH>", "evernear put [OPTIONS] <PATH>"),
+        (&["put", "x", "--profil", "2+1"], "unexpected argument '--profil' found", "'--profile'"),
+        (&["get", "x", "--range", "5-4"], "\"5-4\" is not a range", ""),
+        (&["stor"], "unrecognized subcommand 'stor'", ""),
+        (&[], "requires a subcommand", "evernear [OPTIONS] <COMMAND>"),
+        (&["renew", "x"], "nothing to change", ""),
+    ] {
+        let (code, said) = home.json(wrong);
+        assert_eq!((code, said["code"].as_u64()), (2, Some(2)), "{said}");
+        assert!(said["error"].as_str().unwrap().contains(error), "{said}");
+        assert!(said["try"].as_str().unwrap_or_default().contains(advice), "{said}");
+        assert!(!said.to_string().contains("policy-compile"), "{said}");
+    }
+    let help = home.run(&["put", "--help", "--json"]);
+    assert!(help.code == 0 && help.text().contains("Examples:"), "help is for people");
+}
+
+#[test]
+fn a_usage_line_asks_for_nothing_that_the_environment_gives() {
+    let home = Home::new();
+    for (wrong, usage) in [
+        (&["put"][..], "Usage: evernear put [OPTIONS] <PATH>\n"),
+        (&["rm"], "Usage: evernear rm [OPTIONS] <TARGET>\n"),
+        (&["policy", "publish"], "Usage: evernear policy publish [OPTIONS] <NAME> <FILE>\n"),
+    ] {
+        let mut command = home.command(wrong);
+        let variables =
+            ["STATE", "CONFIG", "PASSPHRASE_FILE", "KEY_FILE"].map(|name| (format!("EVERNEAR_{name}"), "x"));
+        let said = command.envs(variables).output().unwrap().stderr;
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.contains(usage), "{said}");
+    }
+}
+
 #[test]
 fn a_time_in_the_past_is_a_wrong_command_line_that_names_the_option_and_what_to_do() {
     // There is no owner key and no cluster, so the refusal comes before anything was asked.
