@@ -1,6 +1,9 @@
 //! The answer of a command: lines for people, or one JSON document with `--json`.
 
-use std::io::{self, Write};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -42,7 +45,27 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// Formats a number of bytes for people.
+/// Writes how many things of a regular name there are: `1 object`, `2 objects`.
+pub(crate) fn count<N: Display + PartialEq + From<u8>>(number: N, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == N::from(1) { "" } else { "s" })
+}
+
+/// Says which nodes could not be told something, a line each.
+pub(crate) fn missed<N: Display>(nodes: impl IntoIterator<Item = N>) -> String {
+    nodes.into_iter().map(|node| format!("not reached, will learn of it when it is back: {node}\n")).collect()
+}
+
+/// Writes a number of bytes for people.
 pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thing_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|number: u64| count(number, "object")), ["0 objects", "1 object", "2 objects"]);
+    }
 }

@@ -13,7 +13,7 @@ use twin::{ByteRange, Delivered, Found, GetError, Target};
 
 use super::Options;
 use crate::{
-    output::bytes,
+    output::{bytes, count},
     owner_access::{ClusterAccess, connect},
 };
 
@@ -131,10 +131,7 @@ impl Answer {
             self.wrong_nodes.iter().map(|node| format!("wrong bytes from {node}, healed around\n")).collect();
         let Self { output, recovered_stripes, .. } = self;
         let (bytes, pulled) = (bytes(self.bytes), bytes(self.pulled_bytes));
-        let nodes = self.nodes.len();
-        format!(
-            "{}: {bytes}, verified; {pulled} from {nodes} nodes, {recovered_stripes} stripes recovered\n{wrong}",
-            output.display()
-        )
+        let (nodes, recovered) = (count(self.nodes.len(), "node"), count(*recovered_stripes, "stripe"));
+        format!("{}: {bytes}, verified; {pulled} from {nodes}, {recovered} recovered\n{wrong}", output.display())
     }
 }

@@ -11,7 +11,7 @@ use twin::Target;
 
 use super::Options;
 use crate::{
-    output::{bytes, table},
+    output::{bytes, count, table},
     owner_access::{ClusterAccess, connect_operator},
 };
 
@@ -72,9 +72,9 @@ impl Answer {
         let row = |name: &str, value: String| vec![name.to_owned(), value];
         let verdict = match (redundancy, *margin) {
             (None, _) => "lies inside its record, which several origins hold".to_owned(),
-            (_, ..0) => format!("cannot be read: {} shards too few are up", margin.unsigned_abs()),
+            (_, ..0) => format!("cannot be read: {} too few are up", count(margin.unsigned_abs(), "shard")),
             (_, 0) => "can be read; no other shard may be lost".to_owned(),
-            (_, more) => format!("can be read; {more} more shards may be lost"),
+            (_, more) => format!("can be read; {} may be lost", count(more, "more shard")),
         };
         let mut head = vec![row("locator", self.locator.clone()), row("health", verdict)];
         if let Some(redundancy) = redundancy {

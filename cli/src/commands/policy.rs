@@ -11,6 +11,7 @@ use twin::PolicySource;
 
 use super::Options;
 use crate::{
+    output::count,
     owner_access::{ClusterAccess, KeyAccess, open_twin},
     policy_check::{self, CheckedLink},
 };
@@ -82,11 +83,8 @@ impl Policy {
                 let sequence = published.manifest.sequence;
                 let answer = Published { name: name.to_string(), owner, sequence, nodes: published.nodes, links };
                 let text = || {
-                    format!(
-                        "{name} version {sequence} on {} nodes\n{}",
-                        answer.nodes,
-                        policy_check::text(&answer.links)
-                    )
+                    let (nodes, links) = (count(answer.nodes, "node"), policy_check::text(&answer.links));
+                    format!("{name} version {sequence} on {nodes}\n{links}")
                 };
                 options.answer(&answer, text)
             }

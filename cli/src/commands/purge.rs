@@ -8,7 +8,10 @@ use serde::Serialize;
 use twin::{PurgeTold, Selection, Target, Twin};
 
 use super::Options;
-use crate::owner_access::{ClusterAccess, KeyAccess, open_twin};
+use crate::{
+    output::{count, missed},
+    owner_access::{ClusterAccess, KeyAccess, open_twin},
+};
 
 /// Purge this owner's objects from the caches of all edges
 #[derive(Debug, Args)]
@@ -79,10 +82,8 @@ impl Purge {
 
 impl Answer {
     fn text(&self) -> String {
-        let what = self.objects.map_or("all objects".to_owned(), |objects| format!("{objects} objects"));
+        let what = self.objects.map_or("all objects".to_owned(), |objects| count(objects, "object"));
         let doing = if self.soft { "look up again what they know of" } else { "forget what they hold of" };
-        let missed: String =
-            self.missed_nodes.iter().map(|node| format!("not reached, will learn of it later: {node}\n")).collect();
-        format!("told {} nodes: edges {doing} {what}\n{missed}", self.nodes)
+        format!("told {}: edges {doing} {what}\n{}", count(self.nodes, "node"), missed(&self.missed_nodes))
     }
 }

@@ -11,7 +11,7 @@ use super::Options;
 use crate::{
     country,
     lease_times::LeaseTimes,
-    output::bytes,
+    output::{bytes, count},
     owner_access::{ClusterAccess, KeyAccess, open_twin},
     placing, progress_bar,
 };
@@ -175,14 +175,17 @@ impl Answer {
 
     fn text(&self) -> String {
         let how = match (self.kind, self.zones_survived) {
-            ("directory", _) => format!("{} objects, {}", self.objects, bytes(self.bytes)),
-            (_, None) => format!("{}, inside its record on {} nodes", bytes(self.bytes), self.record_copies),
+            ("directory", _) => format!("{}, {}", count(self.objects, "object"), bytes(self.bytes)),
+            (_, None) => {
+                format!("{}, inside its record on {}", bytes(self.bytes), count(self.record_copies, "node"))
+            }
             (_, Some(zones)) => {
-                let Self { durable_shards, shards, .. } = self;
-                format!(
-                    "{}, {durable_shards} of {shards} shards durable, any {zones} zones may be lost",
-                    bytes(self.bytes)
-                )
+                let (stored, shards) = (bytes(self.bytes), count(self.shards, "shard"));
+                let zones = match zones {
+                    0 => "no zone may be lost".to_owned(),
+                    _ => format!("any {} may be lost", count(zones, "zone")),
+                };
+                format!("{stored}, {} of {shards} durable, {zones}", self.durable_shards)
             }
         };
         let skipped: String = self.skipped.iter().map(|path| format!("left out  {}\n", path.display())).collect();

@@ -1,5 +1,7 @@
 //! `evernear renew`.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
 use clap::Args;
 use format::{Cap, PolicyName, Profile};
@@ -10,6 +12,7 @@ use super::Options;
 use crate::{
     fault::Usage,
     lease_times::LeaseTimes,
+    output::{count, missed},
     owner_access::{ClusterAccess, KeyAccess, open_twin},
 };
 
@@ -50,7 +53,7 @@ pub(crate) struct Renew {
 #[derive(Serialize)]
 struct Answer {
     renewed: usize,
-    missed_nodes: Vec<String>,
+    missed_nodes: BTreeSet<String>,
 }
 
 impl Renew {
@@ -65,11 +68,10 @@ impl Renew {
         let target: Target = self.target.parse().context("the object cannot be looked for")?;
         let (_, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
         let told = twin.renew(&twin.whole(&target).await?, &renewal).await?;
-        let missed: std::collections::BTreeSet<_> =
-            told.values().flat_map(|told| &told.missed).map(ToString::to_string).collect();
-        let answer = Answer { renewed: told.len(), missed_nodes: missed.into_iter().collect() };
+        let missed_nodes: BTreeSet<_> = told.values().flat_map(|told| &told.missed).map(ToString::to_string).collect();
+        let answer = Answer { renewed: told.len(), missed_nodes };
         options.answer(&answer, || {
-            format!("renewed {} objects, {} nodes not reached\n", answer.renewed, answer.missed_nodes.len())
+            format!("renewed {}\n{}", count(answer.renewed, "object"), missed(&answer.missed_nodes))
         })
     }
 }

@@ -11,7 +11,7 @@ use twin::Repairs;
 use super::Options;
 use crate::{
     moment,
-    output::{bytes, table},
+    output::{bytes, count, table},
     owner_access::{ClusterAccess, connect_operator},
 };
 
@@ -104,7 +104,7 @@ impl Repair {
             RepairCommand::Retry { cluster } => {
                 let operator = connect_operator(&options.state()?, &cluster).await?;
                 let retried = operator.retry_repairs().await?;
-                options.answer(&retried, || format!("{} repairs wait again\n", retried.objects))
+                options.answer(&retried, || format!("{} will be tried again\n", count(retried.objects, "repair")))
             }
         }
     }
@@ -151,12 +151,15 @@ impl Answer {
             None => bytes(self.repaired_bytes),
         };
         let mut head = vec![
-            row("waiting", format!("{} objects, {}", self.waiting, bytes(self.waiting_bytes))),
-            row("running", format!("{} objects, {}", self.running, bytes(self.backlog_bytes - self.waiting_bytes))),
-            row("of these only balance", format!("{} objects", self.balancing)),
+            row("waiting", format!("{}, {}", count(self.waiting, "object"), bytes(self.waiting_bytes))),
+            row(
+                "running",
+                format!("{}, {}", count(self.running, "object"), bytes(self.backlog_bytes - self.waiting_bytes)),
+            ),
+            row("of these only balance", count(self.balancing, "object")),
             row("pace", format!("{}/s", bytes(self.bytes_per_second))),
             row("left", left),
-            row("given up", format!("{} objects", self.dead)),
+            row("given up", count(self.dead, "object")),
             row("made or moved since start", repaired),
             row("all shards hashed since", moment::show(self.scrubbed_since)),
         ];
@@ -164,14 +167,15 @@ impl Answer {
             head.push(row("last whole walk", moment::show(survey.ended)));
             head.extend(survey.objects.iter().map(|(margin, objects)| {
                 let name = match margin {
-                    ..0 => format!("  {} shards too few", margin.unsigned_abs()),
+                    ..0 => format!("  {} too few", count(margin.unsigned_abs(), "shard")),
                     more => format!("  may lose {more} more"),
                 };
-                row(&name, format!("{objects} objects"))
+                row(&name, count(*objects, "object"))
             }));
         }
         let obstacles = self.obstacles.iter().map(|Obstacle { why, amount }| {
-            format!("{} objects ({}) wait or were given up: {why}\n", amount.objects, bytes(amount.bytes))
+            let (objects, held) = (count(amount.objects, "object"), bytes(amount.bytes));
+            format!("waiting or given up: {objects} ({held}), because {why}\n")
         });
         let dead =
             self.given_up.iter().map(|it| vec![it.object.to_string(), it.attempts.to_string(), it.error.clone()]);

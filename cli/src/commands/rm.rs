@@ -1,12 +1,25 @@
 //! `evernear rm`.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 use twin::{Removed, Target};
 
 use super::Options;
-use crate::owner_access::{ClusterAccess, KeyAccess, open_twin};
+use crate::{
+    output::{count, missed},
+    owner_access::{ClusterAccess, KeyAccess, open_twin},
+};
+
+/// What is gone when.
+const GONE: &str = "\
+origins have destroyed its key, so nobody can decrypt it any more
+within seconds   edges answer 410 and forget their copies
+after a while    origins free the space: erase_grace_seconds, a day by default
+never            copies that viewers have are not taken back
+";
 
 /// End the lease of an object and erase its key.
 #[derive(Debug, Args)]
@@ -59,12 +72,15 @@ impl Answer {
     }
 
     fn text(&self) -> String {
-        let missed: std::collections::BTreeSet<_> =
-            self.erased.iter().flat_map(|erased| &erased.missed_nodes).collect();
-        let missed: String =
-            missed.into_iter().map(|node| format!("not reached, will learn of it later: {node}\n")).collect();
-        let unknown =
-            if self.unknown.is_empty() { String::new() } else { format!("{} were gone already\n", self.unknown.len()) };
-        format!("erased {} objects\n{unknown}{missed}", self.erased.len())
+        let gone = match self.erased.len() {
+            0 => "erased nothing: no node knows of it any more\n".to_owned(),
+            erased => format!("erased {}: {GONE}", count(erased, "object")),
+        };
+        let unknown = match self.unknown.len() {
+            0 => String::new(),
+            unknown => format!("gone before: {}\n", count(unknown, "object")),
+        };
+        let nodes: BTreeSet<_> = self.erased.iter().flat_map(|erased| &erased.missed_nodes).collect();
+        format!("{gone}{unknown}{}", missed(nodes))
     }
 }

@@ -18,7 +18,10 @@ use format::{
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use crate::{commands::Options, output::bytes};
+use crate::{
+    commands::Options,
+    output::{bytes, count},
+};
 
 /// Shortest time between two polls of a node that is being emptied.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -171,8 +174,8 @@ fn forecast(node: &NodeName, before: &Outlook) -> String {
     text
 }
 
-fn amount(Amount { objects, bytes: count }: Amount) -> String {
-    format!("{objects} object{} ({})", if objects == 1 { "" } else { "s" }, bytes(count))
+fn amount(Amount { objects, bytes: held }: Amount) -> String {
+    format!("{} ({})", count(objects, "object"), bytes(held))
 }
 
 /// The progress of a drain that somebody waits for.
