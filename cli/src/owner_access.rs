@@ -7,12 +7,14 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::{ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
 use tokio::task::spawn_blocking;
 use twin::{Index, LockKind, Network, Operator, OwnerStore, Twin, TwinConfig, Unlock};
 use zeroize::Zeroizing;
 
-/// How many bytes of a passphrase file are read.
+use crate::fault::Usage;
+
+/// Bytes of a passphrase file that are looked at.
 const PASSPHRASE_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Where a command finds the cluster.
@@ -24,14 +26,47 @@ pub(crate) struct ClusterAccess {
 }
 
 /// Where a command finds the owner's keys.
-#[derive(Debug, Args)]
-pub(crate) struct KeyAccess {
+#[derive(Debug, Clone, Args)]
+struct KeyFiles {
     /// The first line of this file is the passphrase [default: asked for on the terminal]
     #[arg(long, env = "EVERNEAR_PASSPHRASE_FILE", value_name = "FILE")]
-    pub(crate) passphrase_file: Option<PathBuf>,
+    passphrase_file: Option<PathBuf>,
     /// This file of 32 random bytes opens the owner key
     #[arg(long, env = "EVERNEAR_KEY_FILE", value_name = "FILE")]
-    pub(crate) key_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+}
+
+/// What opens or locks an owner key. An option counts and is refused when it does not fit; a variable is there for many
+/// commands, and counts where it fits and no option is given.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyAccess {
+    files: KeyFiles,
+    /// Of the two, those that the command line itself names.
+    named: Vec<LockKind>,
+}
+
+impl FromArgMatches for KeyAccess {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let is_named = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let kinds = [("passphrase_file", LockKind::Passphrase), ("key_file", LockKind::KeyFile)];
+        let named = kinds.into_iter().filter_map(|(id, kind)| is_named(id).then_some(kind)).collect();
+        Ok(Self { files: KeyFiles::from_arg_matches(matches)?, named })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for KeyAccess {
+    fn augment_args(command: Command) -> Command {
+        KeyFiles::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        KeyFiles::augment_args_for_update(command)
+    }
 }
 
 /// The state folder.
@@ -63,10 +98,23 @@ impl StateFolder {
 }
 
 impl KeyAccess {
-    /// Returns what opens the owner key: the file that was named for this kind of lock, or a passphrase from the
-    /// prompt.
+    /// Takes the file of a new passphrase, as it was named on the command line.
+    pub(crate) fn of_passphrase(passphrase_file: Option<PathBuf>) -> Self {
+        let named = passphrase_file.iter().map(|_| LockKind::Passphrase).collect();
+        Self { files: KeyFiles { passphrase_file, key_file: None }, named }
+    }
+
+    /// Returns what opens the owner key: the file that was named for its kind of lock, or a passphrase asked for.
     pub(crate) fn unlock(&self, lock: LockKind) -> anyhow::Result<Unlock> {
-        match (lock, &self.passphrase_file, &self.key_file) {
+        if self.named.iter().any(|named| *named != lock) {
+            let (is, not) = match lock {
+                LockKind::Passphrase => ("a passphrase", "--key-file"),
+                LockKind::KeyFile => ("a key file", "--passphrase-file"),
+            };
+            let what = format!("this owner key is locked with {is}, and {not} does not open it; leave {not} out");
+            return Err(Usage(what).into());
+        }
+        match (lock, &self.files.passphrase_file, &self.files.key_file) {
             (LockKind::Passphrase, Some(path), _) => read_passphrase(path),
             (LockKind::Passphrase, None, _) => ask("Passphrase: "),
             (LockKind::KeyFile, _, Some(path)) => read_key_file(path),
@@ -74,12 +122,26 @@ impl KeyAccess {
         }
     }
 
-    /// Returns what will lock a new owner key: the file that was named, or a passphrase that the prompt asks for twice.
-    pub(crate) fn new_lock(&self) -> anyhow::Result<Unlock> {
-        match (&self.key_file, &self.passphrase_file) {
-            (Some(path), _) => return read_key_file(path),
-            (None, Some(path)) => return read_passphrase(path),
-            (None, None) => {}
+    /// Returns what will lock a new owner key: a key file to be made, the file that was named, or a passphrase, asked
+    /// for twice.
+    pub(crate) fn new_lock<'a>(&'a self, new_key_file: Option<&Path>) -> anyhow::Result<Unlock> {
+        let counts = |kind, file: &'a Option<PathBuf>| {
+            let is_meant = if self.named.is_empty() { new_key_file.is_none() } else { self.named.contains(&kind) };
+            file.as_deref().filter(|_| is_meant)
+        };
+        let passphrase_file = counts(LockKind::Passphrase, &self.files.passphrase_file);
+        match (new_key_file, counts(LockKind::KeyFile, &self.files.key_file), passphrase_file) {
+            (Some(path), None, None) => {
+                return Unlock::create_key_file(path).with_context(|| format!("the key file {}", path.display()));
+            }
+            (None, Some(path), None) => return read_key_file(path),
+            (None, None, Some(path)) => return read_passphrase(path),
+            (None, None, None) => {}
+            _ => {
+                let what = "several locks are named for one key: name --new-key-file, --key-file or --passphrase-file; without any the \
+                            variables EVERNEAR_KEY_FILE and EVERNEAR_PASSPHRASE_FILE name them";
+                return Err(Usage(what.to_owned()).into());
+            }
         }
         let (first, second) = (ask("New passphrase: ")?, ask("Once more: ")?);
         match (&first, &second) {

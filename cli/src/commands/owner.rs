@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
-use twin::{Cost, LockKind, Unlock};
+use twin::{Cost, LockKind};
 
 use super::Options;
 use crate::owner_access::KeyAccess;
@@ -70,15 +70,14 @@ impl Owner {
                 if store.path().exists() {
                     return Err(twin::OwnerError::Exists { path: store.path().to_owned() }.into());
                 }
-                let lock = new_lock(&keys, new_key_file)?;
+                let lock = keys.new_lock(new_key_file.as_deref())?;
                 let store = store.clone();
                 let create = move || store.create(&lock, Cost::RECOMMENDED).map(drop);
                 spawn_blocking(create).await.context("making the owner key was cut short")??;
             }
             OwnerCommand::Passwd { keys, new_passphrase_file, new_key_file } => {
                 let old = keys.unlock(store.card()?.lock)?;
-                let new_keys = KeyAccess { passphrase_file: new_passphrase_file, key_file: None };
-                let new = new_lock(&new_keys, new_key_file)?;
+                let new = KeyAccess::of_passphrase(new_passphrase_file).new_lock(new_key_file.as_deref())?;
                 let store = store.clone();
                 let relock = move || store.relock(&old, &new, Cost::RECOMMENDED);
                 spawn_blocking(relock).await.context("relocking the owner key was cut short")??;
@@ -91,12 +90,5 @@ impl Owner {
         };
         let card = Card { owner: card.owner.to_string(), lock, path: store.path().to_owned() };
         options.answer(&card, || format!("owner {}\nlock  {}\nfile  {}\n", card.owner, card.lock, card.path.display()))
-    }
-}
-
-fn new_lock(keys: &KeyAccess, new_key_file: Option<PathBuf>) -> anyhow::Result<Unlock> {
-    match new_key_file {
-        Some(path) => Unlock::create_key_file(&path).with_context(|| format!("the key file {}", path.display())),
-        None => keys.new_lock(),
     }
 }

@@ -53,3 +53,38 @@ fn an_absent_owner_and_a_short_passphrase_say_what_to_do() {
     assert!(short.code == 1 && short.err.contains("cause: a passphrase has at least"), "{}", short.err);
     assert!(!home.path().join(".evernear/owner.key").exists());
 }
+
+#[test]
+fn an_option_that_does_not_open_the_key_is_refused_and_a_variable_is_not() {
+    let home = Home::new();
+    home.write("words", "correct horse battery\n");
+    home.write("file", [7; 32]);
+    let run = |arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        let output =
+            command.env("EVERNEAR_PASSPHRASE_FILE", "words").env("EVERNEAR_KEY_FILE", "file").output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let refused = |arguments: &[&str], says: &str| {
+        let (code, said) = run(arguments);
+        assert!(code == 2 && said.contains(says), "{arguments:?}: {code} {said}");
+    };
+    // Both variables, and one new lock.
+    for more in [&[][..], &["--key-file", "file", "--passphrase-file", "words"]] {
+        refused(&[&["owner", "new"], more].concat(), "several locks are named for one key");
+    }
+    refused(&["owner", "new", "--new-key-file", "other", "--key-file", "file"], "several locks are named for one key");
+    assert!(!home.path().join("other").exists());
+
+    for (state, named, fits, not) in [
+        ("by-words", ["--passphrase-file", "words"], "a passphrase", ["--key-file", "file"]),
+        ("by-file", ["--key-file", "file"], "a key file", ["--passphrase-file", "words"]),
+    ] {
+        let with = |command: &[&'static str], more: &[&'static str]| [command, more, &["--state", state]].concat();
+        assert_eq!(run(&with(&["owner", "new"], &named)).0, 0, "the option comes before both variables");
+        assert_eq!(run(&with(&["ls"], &[])).0, 0, "the variable that fits");
+        assert_eq!(run(&with(&["ls"], &named)).0, 0);
+        refused(&with(&["ls"], &not), &format!("is locked with {fits}, and {} does not open it", not[0]));
+        refused(&with(&["owner", "passwd"], &not), &format!("leave {} out", not[0]));
+    }
+}
