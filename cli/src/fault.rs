@@ -185,10 +185,18 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
         return match error {
             UploadError::Placement(_) => Some((
                 Class::Cluster,
-                Some("a smaller profile (`evernear profiles`), for example --profile small-cluster"),
+                Some(
+                    "a profile with fewer nodes: `evernear profiles` has their numbers, --profile 2+1 needs 3; `evernear node ls` shows the nodes",
+                ),
             )),
             UploadError::Inconsistent(_) => None,
-            _ => Some((Class::Cluster, Some("again; `evernear ls` shows uploads that did not end"))),
+            UploadError::Lost { .. } | UploadError::Record { .. } => Some((
+                Class::Cluster,
+                Some(
+                    "again when these nodes are back, or once the others have noticed that they are gone (`evernear node ls`); or a \
+                     --profile with fewer nodes. `evernear ls` shows what did not end, `evernear rm` ends it",
+                ),
+            )),
         };
     }
     if let Some(error) = cause.downcast_ref::<NetworkError>() {

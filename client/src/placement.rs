@@ -12,6 +12,7 @@ use format::{
 };
 
 pub use refusal::PlacementError;
+pub(crate) use refusal::list;
 use spread::{Family, NoChoice};
 
 use crate::{Bug, planted};

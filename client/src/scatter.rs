@@ -21,7 +21,7 @@ pub struct Scatter {
 
 /// Too many columns failed, so the upload can never be acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{left} of {columns} shards can still be stored where {quorum} must be; too many origins failed, try again")]
+#[error("of {columns} shards {quorum} must be durable, each on an origin of its own, and no more than {left} can be")]
 pub struct ScatterLost {
     /// Columns that have not failed.
     pub left: usize,

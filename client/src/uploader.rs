@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     Placement, PlacementAsk, PlacementError, Topology, Transport, TransportError,
-    placement::place,
+    placement::{list, place},
     scatter::{Scatter, ScatterLost},
 };
 
@@ -41,22 +41,24 @@ pub enum UploadError {
     #[error("the object cannot be placed")]
     Placement(#[from] PlacementError),
     /// Too many origins failed.
-    #[error("too few shards could be stored; last failure: {}", last.as_ref().map_or("none".to_owned(), ToString::to_string))]
+    #[error("too few shards could be stored: {}", list(failed))]
     Lost {
         /// How many.
         source: ScatterLost,
-        /// The last failure of an origin.
-        last: Option<TransportError>,
+        /// How each origin failed that did.
+        failed: Vec<TransportError>,
     },
     /// Too few origins took the record.
-    #[error("{stored} origins took the record where {need} must; try again")]
+    #[error("{stored} of {asked} origins took the record where {need} must: {}", list(failed))]
     Record {
         /// Origins that took it.
         stored: usize,
+        /// Origins asked.
+        asked: usize,
         /// Origins needed.
         need: usize,
-        /// The last failure.
-        source: Option<TransportError>,
+        /// How each origin failed that did.
+        failed: Vec<TransportError>,
     },
     /// The parts of the record do not match. The caller is at fault.
     #[error("the record does not fit its object")]
@@ -105,7 +107,7 @@ struct Sharded {
     placement: Placement,
     scatter: Scatter,
     lanes: Vec<Option<Lane>>,
-    last: Option<TransportError>,
+    failed: Vec<TransportError>,
 }
 
 impl Uploader {
@@ -156,7 +158,7 @@ impl Uploader {
         let ask = PlacementAsk { wanted, refused, caps, preferences, ..PlacementAsk::new(redundancy, seed) };
         let placement = place(&ask, &self.topology.snapshot())?;
         let lanes = placement.nodes.iter().map(|node| Some(Lane::open(self.transport.clone(), node.clone()))).collect();
-        Ok(Sharded { placement, scatter: Scatter::new(redundancy), lanes, last: None })
+        Ok(Sharded { placement, scatter: Scatter::new(redundancy), lanes, failed: Vec::new() })
     }
 
     /// Makes the shards durable and files the record. Returns once the quorum, k + ceil(m / 2) columns, and enough
@@ -219,19 +221,25 @@ impl Sharded {
         Ok(())
     }
 
-    /// Gives up a column and keeps the reason.
+    /// Gives up a column whose lane takes nothing any more.
     async fn fail(&mut self, column: usize) -> Result<(), UploadError> {
-        if let Some(Lane { strips, task }) = self.lanes[column].take() {
-            drop(strips);
-            if task.is_finished()
-                && let Ok(Err(error)) = task.await
-            {
-                tracing::warn!(node = %self.placement.nodes[column], column, %error, "an origin failed during an upload");
-                self.last = Some(error);
-            }
+        let Some(Lane { strips, task }) = self.lanes[column].take() else { return Ok(()) };
+        let node = &self.placement.nodes[column];
+        // A lane whose queue is closed has ended, and says why. Any other one is stuck.
+        let error = match strips.is_closed() {
+            true => task.await.ok().and_then(Result::err).unwrap_or_else(|| unfinished(node)),
+            false => TransportError::TimedOut { node: node.clone() },
+        };
+        self.lose(column, error)
+    }
+
+    fn lose(&mut self, column: usize, error: TransportError) -> Result<(), UploadError> {
+        let lost = self.scatter.failed(column);
+        if lost.is_ok() {
+            tracing::warn!(node = %self.placement.nodes[column], column, %error, "a shard was not stored");
         }
-        let last = self.last.clone();
-        self.scatter.failed(column).map_err(|source| UploadError::Lost { source, last })
+        self.failed.push(error);
+        lost.map_err(|source| UploadError::Lost { source, failed: std::mem::take(&mut self.failed) })
     }
 
     async fn commit(&mut self, transport: &Arc<dyn Transport>, sealed: &Sealed) -> Result<(), UploadError> {
@@ -262,11 +270,7 @@ impl Sharded {
                 biased;
                 Some(Ok((column, committed))) = commits.next() => match committed {
                     Ok(()) => self.scatter.durable(column),
-                    Err(error) => {
-                        tracing::warn!(node = %self.placement.nodes[column], column, %error, "a shard was not stored");
-                        self.last = Some(error);
-                        self.fail(column).await?;
-                    }
+                    Err(error) => self.lose(column, error)?,
                 },
                 () = straggling => break,
                 else => break,
@@ -316,12 +320,7 @@ async fn file_record(
     let need = nodes.len() / 2 + 1;
     let (locator, bytes) = (record.locator(), Bytes::from(record.encode()));
     let puts = nodes.iter().map(|node| transport.put_record(node, &locator, bytes.clone()));
-    let (mut stored, mut source) = (0, None);
-    for put in join_all(puts).await {
-        match put {
-            Ok(()) => stored += 1,
-            Err(error) => source = Some(error),
-        }
-    }
-    if stored < need || stored == 0 { Err(UploadError::Record { stored, need, source }) } else { Ok(stored) }
+    let failed: Vec<_> = join_all(puts).await.into_iter().filter_map(Result::err).collect();
+    let (asked, stored) = (nodes.len(), nodes.len() - failed.len());
+    if stored < need { Err(UploadError::Record { stored, asked, need, failed }) } else { Ok(stored) }
 }

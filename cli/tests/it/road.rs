@@ -139,6 +139,24 @@ fn a_file_is_stored_read_listed_and_erased() {
     let got = home.run(&["get", label]);
     assert!(got.code == 0 && got.out == whole, "{}", got.err);
 
+    // Of 1+2 two must be durable, of 2+1 all three: who reads the refusal knows which node to start.
+    let put = |profile: &str| home.run(&["put", "cat.jpg", "--profile", profile, "--passphrase-file", "words"]);
+    let stored = put("1+2");
+    assert!(stored.code == 0 && stored.err.contains("node=o3"), "{}", stored.err);
+    assert!(stored.text().contains("2 of 3 shards durable"), "{}", stored.text());
+    let refused = put("2+1");
+    assert_eq!(refused.code, 4, "{}", refused.err);
+    for says in ["node o3 cannot be reached", "of 3 shards 3 must be durable", "try: again when these nodes are back"] {
+        assert!(refused.err.contains(says), "{}", refused.err);
+    }
+
+    for left in home.good(&["ls"]).as_array().unwrap().iter().map(|it| it["label"].as_str().unwrap()) {
+        if left != label {
+            let text = home.run(&["rm", left, "--passphrase-file", "words"]);
+            let text = text.text();
+            assert!(text.starts_with("erased 1 object: ") || text.starts_with("erased nothing: "), "{text}");
+        }
+    }
     let erased = home.good(&["rm", label]);
     assert_eq!(erased["erased"][0]["nodes"], 2, "{erased}");
     assert_eq!(home.good(&["ls"]), serde_json::json!([]));

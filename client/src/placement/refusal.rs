@@ -69,7 +69,7 @@ impl PlacementError {
 /// Maximum number of places named in a message; the rest are counted.
 const NAMED_MAX: usize = 4;
 
-fn list<T: ToString>(items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>) -> String {
+pub(crate) fn list<T: ToString>(items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>) -> String {
     let items = items.into_iter();
     let more = items.len().saturating_sub(NAMED_MAX);
     let named = items.take(NAMED_MAX).map(|item| item.to_string()).collect::<Vec<_>>().join(", ");

@@ -26,7 +26,13 @@ async fn acknowledged_at_the_quorum_and_refused_below_it() {
     let five = "4+2".parse().unwrap();
     assert_eq!(store_with_down(6, 0, five).await.unwrap(), 6);
     assert_eq!(store_with_down(6, 1, five).await.unwrap(), 5);
-    assert!(matches!(store_with_down(6, 2, five).await, Err(UploadError::Lost { .. })));
+    let lost = store_with_down(6, 2, five).await.unwrap_err();
+    let UploadError::Lost { source, failed } = &lost else { panic!("{lost}") };
+    assert_eq!((source.left, source.quorum, failed.len()), (4, 5, 2));
+    // Whoever reads it knows which nodes to look at.
+    for node in nodes(6).iter().take(2) {
+        assert!(lost.to_string().contains(&format!("node {} cannot be reached", node.name)), "{lost}");
+    }
 }
 
 #[tokio::test]
