@@ -5,6 +5,8 @@ use std::time::Duration;
 use format::LabelError;
 use http::StatusCode;
 
+use crate::zone::Zone;
+
 /// Returns an error with all its causes in one line, for a field of the log: some formats of a log leave causes out.
 pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let chain = std::iter::successors(Some(error), |error| error.source());
@@ -18,8 +20,11 @@ pub enum Fault {
     #[error("the address is not one of ours: {0}")]
     Label(LabelError),
     /// The host belongs to nobody here. The viewer's, or of whoever set up the name.
-    #[error("this edge does not serve that host")]
-    Host,
+    #[error("this edge serves objects at LABEL.{zone} and no other zone; look at what stands behind the label")]
+    Host {
+        /// The edge's zone.
+        zone: Zone,
+    },
     /// Malformed or forbidden framing. The viewer's.
     #[error("the request is malformed: {reason}")]
     Request {
@@ -100,7 +105,7 @@ impl Fault {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Label(_) | Self::Request { .. } => StatusCode::BAD_REQUEST,
-            Self::Host => StatusCode::MISDIRECTED_REQUEST,
+            Self::Host { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,

@@ -69,13 +69,17 @@ impl Zone {
     pub fn read_host(&self, authority: &str) -> HostName {
         let host = strip_port(authority);
         let host = host.strip_suffix('.').unwrap_or(host);
-        match self.strip(host).or_else(|| strip_zone(host, LOCALHOST)) {
+        let (before, is_ours) = match self.strip(host) {
+            Some(before) => (Some(before), true),
+            None => (strip_zone(host, LOCALHOST), false),
+        };
+        match before.map(|before| (before, Label::parse(before.as_bytes()))) {
             None => HostName::Elsewhere,
-            Some("") => HostName::Apex,
-            Some(label) => match Label::parse(label.as_bytes()) {
-                Ok(label) => HostName::Object(label),
-                Err(error) => HostName::Malformed(error),
-            },
+            Some(("", _)) => HostName::Apex,
+            Some((_, Ok(label))) => HostName::Object(label),
+            Some((_, Err(error))) if is_ours => HostName::Malformed(error),
+            // More likely a name of another zone than a misspelt label: here it is the zone that should be looked at.
+            Some((_, Err(_))) => HostName::Elsewhere,
         }
     }
 
@@ -156,7 +160,11 @@ mod tests {
         }
         assert!(matches!(zone.read_host("www.evernear.example"), HostName::Malformed(LabelError::Length { .. })));
         let label = Label::open(Capability::from_bytes([9; 32]));
-        assert!(matches!(zone.read_host(&format!("a.{label}.localhost")), HostName::Malformed(_)));
+        assert!(matches!(zone.read_host(&format!("a.{label}.evernear.example")), HostName::Malformed(_)));
+        // The label is good, or there is none; the zone is wrong.
+        for elsewhere in [format!("{label}.cdn.localhost:80"), "cdn.localhost".into(), format!("{label}.example:80")] {
+            assert_eq!(zone.read_host(&elsewhere), HostName::Elsewhere, "{elsewhere}");
+        }
     }
 
     #[test]

@@ -41,7 +41,7 @@ const PREFLIGHT_SECONDS: &str = "86400";
 pub(super) async fn answer(door: &Arc<HttpDoor>, request: &Request) -> Reply {
     let zone = &door.node.config.zone;
     match zone.read_host(&request.authority) {
-        HostName::Elsewhere => refusal(request, &Fault::Host),
+        HostName::Elsewhere => refusal(request, &Fault::Host { zone: zone.clone() }),
         HostName::Malformed(error) => refusal(request, &Fault::Label(error)),
         HostName::Apex if request.path == "/" => apex(zone.as_str()),
         HostName::Apex => refusal(request, &Fault::Path),
@@ -63,7 +63,7 @@ pub(super) async fn answer(door: &Arc<HttpDoor>, request: &Request) -> Reply {
 pub(super) fn to_https(door: &HttpDoor, request: &Request, port: u16) -> Reply {
     let zone = &door.node.config.zone;
     match zone.read_host(&request.authority) {
-        HostName::Elsewhere => return refusal(request, &Fault::Host),
+        HostName::Elsewhere => return refusal(request, &Fault::Host { zone: zone.clone() }),
         HostName::Malformed(error) => return refusal(request, &Fault::Label(error)),
         HostName::Apex | HostName::Object(_) => {}
     }

@@ -54,7 +54,7 @@ pub(super) fn refusal(style: Style, fault: &Fault, request_id: &str) -> String {
         Style::Html => {
             let title = format!("{} {}", status.as_u16(), reason(status));
             let body = format!(
-                "<h1>{title}</h1><p>{}.</p><p><small>Request {}</small></p>",
+                "<h1>{title}</h1><p>{}</p><p><small>Request {}</small></p>",
                 escape(&sentence(&fault.to_string())),
                 escape(request_id)
             );
@@ -105,7 +105,8 @@ fn reason(status: StatusCode) -> &'static str {
 
 fn sentence(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+    let begun: String = chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect());
+    if begun.ends_with('?') { begun } else { begun + "." }
 }
 
 /// Makes text safe between tags and in quoted attributes.
@@ -161,7 +162,12 @@ mod tests {
     #[test]
     fn refusals_name_the_request() {
         let html = refusal(Style::Html, &Fault::Erased, "abc");
-        assert!(html.contains("410 Gone") && html.contains("abc"), "{html}");
+        assert!(
+            html.contains("410 Gone") && html.contains("abc") && html.contains("removed this object.</p>"),
+            "{html}"
+        );
+        let html = refusal(Style::Html, &Fault::Label(format::LabelError::Length { found: 3 }), "abc");
+        assert!(html.contains("was the link cut?</p>"), "{html}");
         let json: serde_json::Value =
             serde_json::from_str(&refusal(Style::Json, &Fault::Denied { status: 451 }, "abc")).unwrap();
         assert_eq!((json["status"].as_u64(), json["request"].as_str()), (Some(451), Some("abc")));

@@ -166,6 +166,12 @@ async fn refusals_say_why() {
         "{}",
         String::from_utf8_lossy(json.body())
     );
+    // A good label in another zone, or none in that of this machine: not the label is to blame.
+    for host in [format!("{}.cdn.localhost", stored.label), "cdn.localhost".into(), format!("{}.cdn", stored.label)] {
+        let answer = site.curl(&host, "/", &["-H", "accept: application/json"]).await;
+        let said = String::from_utf8_lossy(answer.body()).into_owned();
+        assert!(answer.status() == 421 && said.contains("serves objects at LABEL.evernear.example"), "{host}: {said}");
+    }
     site.stop().await;
 }
 
