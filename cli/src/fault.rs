@@ -13,7 +13,7 @@ use origin::catalog::OpenError;
 use serde::Serialize;
 use twin::{
     ConfigError, GetError, IndexError, LeaseChangeError, NetworkError, OperatorError, OwnerError, PolicyNameError,
-    PublishError, PurgeOrderError, RetentionError, TargetError,
+    PublishError, PurgeOrderError, PutError, RetentionError, TargetError,
 };
 
 use crate::{
@@ -231,6 +231,9 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
                 }
             }),
         ));
+    }
+    if let Some(PutError::FolderType { .. }) = cause.downcast_ref::<PutError>() {
+        return Some((Class::Usage, Some("leave --type out: of a folder each file gets its own")));
     }
     if let Some(TargetError::Inside { .. }) = cause.downcast_ref::<TargetError>() {
         return Some((Class::Usage, None));

@@ -40,7 +40,7 @@ impl Upload {
     fn look(path: &Path, put: &PutOptions) -> Self {
         let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file);
         let bytes = metadata.as_ref().map_or(0, std::fs::Metadata::len);
-        let mime = put.mime.clone().or_else(|| {
+        let mime = put.mime.as_ref().map(|mime| mime.as_str().to_owned()).or_else(|| {
             let mut sample = Vec::new();
             let file = metadata.and_then(|_| std::fs::File::open(path).ok())?;
             file.take(twin::SAMPLE_BYTES as u64).read_to_end(&mut sample).ok()?;

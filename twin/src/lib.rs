@@ -37,7 +37,7 @@ pub use config::{ConfigError, SeedConfig, TwinConfig};
 pub use get::{Delivered, Found, GetError};
 pub use index::{Batch, Entry, Index, IndexError, PATH_BYTES_MAX, Position, State, Tenure};
 pub use leases::{LeaseChangeError, Removed, Renewal, Told};
-pub use media::{SAMPLE_BYTES, media_type};
+pub use media::{MediaType, MediaTypeError, SAMPLE_BYTES, media_type};
 pub use network::{Network, NetworkError};
 pub use operator::{Operator, OperatorError, Repairs};
 pub use owner_store::{OwnerCard, OwnerError, OwnerStore};

@@ -20,13 +20,14 @@ use client::{Receipt, UploadError, Uploader};
 use format::{
     Compression, Directory, DirectoryError, EncoderOptions, Entry as DirectoryEntry, Kind, Label, Level, NodeName,
     Suite,
-    limits::{MIME_BYTES_MAX, NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
+    limits::{NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
 };
 use futures::{StreamExt, TryStreamExt};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use crate::{
     index::{Batch, Entry, IndexError, PATH_BYTES_MAX, Position, State, Tenure},
+    media::MediaType,
     policy_name::PolicyNameError,
     progress::Progress,
     retention::{self, RetentionError},
@@ -56,9 +57,9 @@ pub struct PutOptions {
     pub compression: Compression,
     /// Whether equal uploads share shards.
     pub deduplication: Deduplication,
-    /// Media type of a file. `None`: it is detected.
-    pub mime: Option<String>,
-    /// Name of the object. `None`: the file's own name.
+    /// Media type of a file; none to find it out.
+    pub mime: Option<MediaType>,
+    /// Name of the object; none for the file's own.
     pub name: Option<String>,
     /// Tags that a policy may ask for, put on every object.
     pub tags: BTreeMap<String, u32>,
@@ -128,7 +129,13 @@ pub enum PutError {
     /// index lists it as incomplete.
     #[error("the index of uploads cannot be written")]
     Index(#[from] IndexError),
-    /// A name, media type, tag or cap is out of bounds.
+    /// A media type was named for a folder.
+    #[error("a media type is for one file, and {} is a folder", path.display())]
+    FolderType {
+        /// Which folder.
+        path: PathBuf,
+    },
+    /// Name or tags are out of bounds.
     #[error("the {what} is out of bounds: at most {max}")]
     Bounds {
         /// Which.
@@ -237,7 +244,7 @@ impl Twin {
             path: path.to_owned(),
             inner: name.clone(),
             name,
-            mime: options.mime.clone(),
+            mime: options.mime.as_ref().map(|mime| mime.as_str().to_owned()),
             kind: Kind::File,
             batch: new_batch()?,
             position: Position::Top,
@@ -254,6 +261,9 @@ impl Twin {
         options: &PutOptions,
         progress: &Arc<dyn Progress>,
     ) -> Result<Stored, PutError> {
+        if options.mime.is_some() {
+            return Err(PutError::FolderType { path: path.to_owned() });
+        }
         self.check(options).await?;
         let top = path.to_owned();
         let tree = spawn_blocking(move || Tree::walk(&top)).await.expect("a walk neither panics nor is cancelled")?;
@@ -442,7 +452,6 @@ fn insert(directories: &mut HashMap<usize, Directory>, tree: &Tree, at: usize, e
 fn check_bounds(options: &PutOptions) -> Result<(), PutError> {
     let bounded = |what, found: usize, max| if found > max { Err(PutError::Bounds { what, max }) } else { Ok(()) };
     bounded("name", options.name.as_ref().map_or(0, String::len), NAME_BYTES_MAX)?;
-    bounded("media type", options.mime.as_ref().map_or(0, String::len), MIME_BYTES_MAX)?;
     bounded("number of tags", options.tags.len(), TAGS_MAX)?;
     bounded("tag", options.tags.keys().map(String::len).max().unwrap_or(0), TAG_NAME_BYTES_MAX)?;
     let levels: BTreeSet<Level> = options.tenure.caps.iter().map(|cap| cap.level).collect();

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use clap::Args;
 use format::{Cap, Compression, Domain, Kind, PolicyName, Profile, Retention};
 use serde::Serialize;
-use twin::{Deduplication, Link, PutOptions, Stored, Tenure};
+use twin::{Deduplication, Link, MediaType, PutOptions, Stored, Tenure};
 
 use super::Options;
 use crate::{
@@ -45,10 +45,10 @@ pub(crate) struct Put {
     /// Redundancy: standard, eco, archive, small-cluster, or data+parity such as 4+2 [default: from twin.toml]
     #[arg(long)]
     profile: Option<Profile>,
-    /// Media type [default: detected from the bytes and the name]
+    /// Media type of a file [default: found out from the bytes and the name]
     #[arg(long = "type", value_name = "MIME")]
-    mime: Option<String>,
-    /// One of the owner's policies [default: from twin.toml]
+    mime: Option<MediaType>,
+    /// One of the owner's policies [default: as twin.toml says]
     #[arg(long)]
     policy: Option<PolicyName>,
     /// Places where shards may lie, in addition to the policy's rules, such as country:BE, region:eu-west,

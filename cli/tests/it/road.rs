@@ -180,6 +180,8 @@ fn a_folder_and_a_policy_and_a_stream() {
     let again = home.good(&["policy", "publish", "not-kp", "policy.toml"]);
     assert!(again["sequence"].as_u64() > published["sequence"].as_u64(), "{again}");
 
+    let (code, refused) = home.json(&["put", "site", "--type", "text/html"]);
+    assert!(code == 2 && refused["try"].as_str().unwrap().contains("leave --type out"), "{refused}");
     let put = home.good(&["put", "site", "--policy", "not-kp"]);
     let label = put["label"].as_str().unwrap();
     assert_eq!((put["objects"].as_u64(), put["kind"].as_str()), (Some(4), Some("directory")));
