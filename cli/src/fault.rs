@@ -10,10 +10,11 @@ use anyhow::Error;
 use client::{ReadError, UploadError};
 use format::OpenError as ObjectError;
 use origin::catalog::OpenError;
+use sandbox::{AdmitError, guard::GuardError};
 use serde::Serialize;
 use twin::{
     ConfigError, GetError, IndexError, LeaseChangeError, NetworkError, OperatorError, OwnerError, PolicyNameError,
-    PublishError, PurgeOrderError, PutError, RetentionError, TargetError,
+    PolicySourceError, PublishError, PurgeOrderError, PutError, RetentionError, TargetError,
 };
 
 use crate::{
@@ -234,6 +235,37 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
     }
     if let Some(PutError::FolderType { .. }) = cause.downcast_ref::<PutError>() {
         return Some((Class::Usage, Some("leave --type out: of a folder each file gets its own")));
+    }
+    if let Some(error) = cause.downcast_ref::<PolicySourceError>() {
+        let advice = match error {
+            PolicySourceError::Io { .. } => "check the name; a component's file is looked for beside the policy file",
+            PolicySourceError::Large { .. } => "make it smaller, or two links of it",
+            PolicySourceError::Toml(_)
+            | PolicySourceError::Shape
+            | PolicySourceError::Outside { .. }
+            | PolicySourceError::Component { .. }
+            | PolicySourceError::Unknown { .. }
+            | PolicySourceError::Config { .. } => "mend the policy file; `evernear help policy check` shows one",
+        };
+        return Some((Class::Failed, Some(advice)));
+    }
+    if cause.is::<sandbox::ConfigError>() {
+        let advice = "mend this link in the policy file; docs/policy.md has the keys of each ready-made component and what belongs under them";
+        return Some((Class::Failed, Some(advice)));
+    }
+    if cause.is::<AdmitError>() {
+        let advice =
+            "build the component as policies/template is built; docs/policy.md has the limits, under \"Your own\"";
+        return Some((Class::Failed, Some(advice)));
+    }
+    if let Some(error) = cause.downcast_ref::<GuardError>() {
+        let advice = match error {
+            GuardError::Spawn { .. } | GuardError::Pipe { .. } => "again: the policy itself was not judged",
+            GuardError::Deadline { .. } | GuardError::Refused { .. } | GuardError::TooBig { .. } => {
+                "make the component smaller or simpler; docs/policy.md has the limits, under \"Your own\""
+            }
+        };
+        return Some((Class::Failed, Some(advice)));
     }
     if let Some(TargetError::Inside { .. }) = cause.downcast_ref::<TargetError>() {
         return Some((Class::Usage, None));

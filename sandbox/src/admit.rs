@@ -22,6 +22,8 @@ use module::Module;
 /// The contract's package. Its minor versions are compatible; another major version is another package.
 const PACKAGE: &str = "evernear:policy/";
 const MAJOR: &str = "1.";
+/// What every WebAssembly file begins with.
+const MAGIC: &[u8] = b"\0asm";
 const WASM_PAGE_BYTES: u64 = 64 * 1024;
 
 /// A component that passed admission. The engine compiles nothing else.
@@ -92,7 +94,10 @@ pub enum AdmitError {
         /// Bytes allowed.
         limit: usize,
     },
-    /// Not WebAssembly, or it uses features that policies do not have.
+    /// Something else altogether.
+    #[error("not WebAssembly: it does not begin as a component does")]
+    NotWasm,
+    /// Damaged, or with features that policies do not have.
     #[error("not a valid component: {reason} (at byte {offset})")]
     Invalid {
         /// The validator's message.
@@ -218,6 +223,9 @@ pub fn admit<'a>(wasm: &'a [u8], engines: &[[u8; 32]]) -> Result<Admitted<'a>, A
     let limit = Limits::SCRIPT.component_bytes_max;
     if wasm.len() > limit {
         return Err(AdmitError::Component { bytes: wasm.len(), limit });
+    }
+    if !wasm.starts_with(MAGIC) {
+        return Err(AdmitError::NotWasm);
     }
     let structure = Structure::read(wasm, engines)?;
     let types = Validator::new_with_features(features()).validate_all(wasm).map_err(invalid)?;

@@ -72,11 +72,22 @@ pub enum PolicySourceError {
         /// The key, cut at 64 characters.
         key: String,
     },
-    /// A link has neither `use` nor `component`, or both, or the name is unknown.
-    #[error("link {link} needs either use = \"NAME\" ({}) or component = \"FILE.wasm\"", ready_made())]
+    /// A link says nothing, or twice, what runs.
+    #[error("link {link} needs either use = \"NAME\" ({}) or component = \"FILE.wasm\", and not both", ready_made())]
     Component {
         /// Counted from 1.
         link: usize,
+    },
+    /// A link uses what is not there.
+    #[error(
+        "link {link} uses {name:?}, which is not ready-made; there are {}; a file of your own is component = \"FILE.wasm\"",
+        ready_made()
+    )]
+    Unknown {
+        /// Counted from 1.
+        link: usize,
+        /// How the name begins.
+        name: String,
     },
     /// A file or text is too large.
     #[error("{what} of link {link} has {found} bytes where at most {max} are allowed")]
@@ -150,7 +161,9 @@ impl LinkSource {
         let (title, component) = match (table.remove("use"), table.remove("component")) {
             (Some(toml::Value::String(name)), None) => {
                 let found = READY_MADE.iter().find(|(known, _)| *known == name);
-                let (_, component) = found.ok_or(PolicySourceError::Component { link })?;
+                let unknown =
+                    || PolicySourceError::Unknown { link, name: name.chars().take(SHOWN_LETTERS_MAX).collect() };
+                let (_, component) = found.ok_or_else(unknown)?;
                 (name, Bytes::from_static(component))
             }
             (None, Some(toml::Value::String(file))) => {
@@ -210,14 +223,14 @@ mod tests {
         {
             assert!(matches!(parse(text), Err(PolicySourceError::Outside { key }) if key == "other"), "{text}");
         }
-        for text in [
-            "[[link]]\n",
-            "[[link]]\nuse=\"nothing\"\n",
-            "[[link]]\nuse=\"geo\"\ncomponent=\"x\"\n",
-            "[[link]]\nuse=1\n",
-        ] {
+        for text in ["[[link]]\n", "[[link]]\nuse=\"geo\"\ncomponent=\"x\"\n", "[[link]]\nuse=1\n"] {
             assert!(matches!(parse(text), Err(PolicySourceError::Component { link: 1 })), "{text}");
         }
+        let unknown = parse("[[link]]\nuse=\"goe\"\n").unwrap_err();
+        assert!(
+            unknown.to_string().starts_with("link 1 uses \"goe\", which is not ready-made; there are geo, "),
+            "{unknown}"
+        );
         assert!(matches!(parse("[[link]]\ncomponent=\"absent.wasm\"\n"), Err(PolicySourceError::Io { .. })));
         assert!(matches!(parse("[["), Err(PolicySourceError::Toml(_))));
         let large = format!("[[link]]\nuse=\"geo\"\nx=\"{}\"\n", "y".repeat(POLICY_CONFIG_BYTES_MAX));

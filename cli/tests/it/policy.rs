@@ -19,7 +19,8 @@ fn what_an_edge_would_refuse_is_refused_here() {
     let home = Home::new();
     home.write("bad.wasm", "no wasm");
     for (text, reason) in [
-        ("[[link]]\nuse = \"magic\"\n", "nft-immutable"),
+        ("[[link]]\nuse = \"magic\"\n", "link 1 uses \"magic\", which is not ready-made; there are geo, nft-immutable"),
+        ("[[link]]\nuse = \"geo\"\ncomponent = \"bad.wasm\"\n", "and not both"),
         ("[[link]]\ncomponent = \"bad.wasm\"\n", "link 1 (bad.wasm) is refused"),
         ("[[link]]\ncomponent = \"absent.wasm\"\n", "absent.wasm cannot be read"),
         ("[[link]]\nuse = \"geo\"\nreceive-deny = 1.5\n", "link 1 (geo) is refused"),
@@ -27,6 +28,8 @@ fn what_an_edge_would_refuse_is_refused_here() {
         home.write("policy.toml", text);
         let done = home.run(&["policy", "check", "policy.toml"]);
         assert!(done.code == 1 && done.err.contains(reason), "{text}: {}", done.err);
+        assert!(done.err.contains("\ntry: "), "{text}: {}", done.err);
+        assert!(done.err.lines().count() <= 4, "no dump of what a library thinks: {}", done.err);
     }
 }
 
@@ -37,6 +40,7 @@ fn refusal(home: &Home, policy: &str) -> String {
     assert!(checked.code == 1 && checked.out.is_empty(), "{policy}: {} {}", checked.code, checked.err);
     let published = home.run(&["policy", "publish", "mine", "policy.toml"]);
     assert_eq!((published.code, &published.err), (1, &checked.err), "{policy}");
+    assert!(checked.err.contains("\ntry: mend "), "{policy}: {}", checked.err);
     checked.err
 }
 

@@ -53,8 +53,10 @@ fn refuses_a_fact_that_the_contract_does_not_have_when_it_is_linked() {
 fn refuses_what_is_no_component_or_has_no_hook() {
     assert_eq!(admit(&wat::parse_str("(module)").unwrap(), &[]).err(), Some(AdmitError::CoreModule));
     assert_eq!(admit(&wat::parse_str("(component)").unwrap(), &[]).err(), Some(AdmitError::NoHook));
-    assert!(matches!(admit(b"", &[]), Err(AdmitError::Invalid { .. } | AdmitError::NoHook)));
-    assert!(matches!(admit(b"#!/bin/sh", &[]), Err(AdmitError::Invalid { .. })));
+    for other in [&b""[..], b"#!/bin/sh", b"\0as"] {
+        assert!(matches!(admit(other, &[]), Err(AdmitError::NotWasm)), "{other:?}");
+    }
+    assert!(matches!(admit(b"\0asm\x0d\0\x01", &[]), Err(AdmitError::Invalid { .. })));
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn child_refuses_what_is_not_admitted() {
     let output = child.wait_with_output().unwrap();
     assert!(!output.status.success() && output.stdout.is_empty());
     let message = String::from_utf8(output.stderr).unwrap();
-    assert!(message.starts_with("not admitted: not a valid component"), "{message}");
+    assert!(message.starts_with("not admitted: not WebAssembly"), "{message}");
 }
 
 #[test]
