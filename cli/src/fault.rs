@@ -233,9 +233,6 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             }),
         ));
     }
-    if let Some(PutError::FolderType { .. }) = cause.downcast_ref::<PutError>() {
-        return Some((Class::Usage, Some("leave --type out: of a folder each file gets its own")));
-    }
     if let Some(error) = cause.downcast_ref::<PolicySourceError>() {
         let advice = match error {
             PolicySourceError::Io { .. } => "check the name; a component's file is looked for beside the policy file",
@@ -266,6 +263,9 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             }
         };
         return Some((Class::Failed, Some(advice)));
+    }
+    if let Some(PutError::FolderType { .. }) = cause.downcast_ref::<PutError>() {
+        return Some((Class::Usage, Some("leave --type out: of a folder each file gets its own")));
     }
     if let Some(TargetError::Inside { .. }) = cause.downcast_ref::<TargetError>() {
         return Some((Class::Usage, None));

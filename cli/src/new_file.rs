@@ -20,5 +20,13 @@ fn create(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     };
-    write().with_context(|| format!("{} cannot be made; nothing is ever replaced", path.display()))
+    write().with_context(|| {
+        let is_there = path.exists();
+        let advice = if is_there {
+            ": it is there, and nothing is ever replaced; take another name, or move it away"
+        } else {
+            ""
+        };
+        format!("{} cannot be made{advice}", path.display())
+    })
 }

@@ -132,7 +132,8 @@ impl KeyAccess {
         let passphrase_file = counts(LockKind::Passphrase, &self.files.passphrase_file);
         match (new_key_file, counts(LockKind::KeyFile, &self.files.key_file), passphrase_file) {
             (Some(path), None, None) => {
-                return Unlock::create_key_file(path).with_context(|| format!("the key file {}", path.display()));
+                return Unlock::create_key_file(path)
+                    .with_context(|| format!("the key file {} cannot be used", path.display()));
             }
             (None, Some(path), None) => return read_key_file(path),
             (None, None, Some(path)) => return read_passphrase(path),
@@ -199,7 +200,7 @@ fn ask(prompt: &str) -> anyhow::Result<Unlock> {
 }
 
 fn read_key_file(path: &Path) -> anyhow::Result<Unlock> {
-    Unlock::read_key_file(path).with_context(|| format!("the key file {}", path.display()))
+    Unlock::read_key_file(path).with_context(|| format!("the key file {} cannot be used", path.display()))
 }
 
 fn read_passphrase(path: &Path) -> anyhow::Result<Unlock> {

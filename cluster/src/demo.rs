@@ -258,7 +258,7 @@ impl Show {
         let holder = it.stored.receipt.placement[0].clone().context("column 0 is durable")?;
         let node = network.origins.iter().find(|node| node.name == holder).context("the holder is ours")?;
         let shard = flip_a_bit(&node.folder)?;
-        println!("\nA bit flips on the disk of {holder} ({shard} files); read at {}:", EDGES[2].name);
+        println!("\nA bit flips on the disk of {holder} (files: {shard}); read at {}:", EDGES[2].name);
         let answer = self.fetch(network, 2, "exact all the same", it, &[]).await?;
         ensure!(answer.status == 200, "status {}", answer.status);
         self.body_is(original, None)

@@ -49,13 +49,13 @@ impl Catalog {
         let CatalogCommand::Rebuild { config } = self.command;
         // All configurations are read before anything is written.
         let read = |path: &PathBuf| {
-            origin::Config::read(path).with_context(|| format!("the configuration {}", path.display()))
+            origin::Config::read(path).with_context(|| format!("the configuration {} cannot be used", path.display()))
         };
         let configs = config.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
         let mut lines = Vec::new();
         for config in &configs {
             let done = origin::rebuild::rebuild(config).await;
-            let done = done.with_context(|| format!("the rebuild from {}", config.data_dir.display()))?;
+            let done = done.with_context(|| format!("the rebuild from {} failed", config.data_dir.display()))?;
             lines.push(Line { node: config.name.clone(), done });
         }
         // Leases end only after all disks were read, because a later disk may hold a renewed lease.

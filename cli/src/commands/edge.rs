@@ -145,7 +145,7 @@ impl Edge {
             }
             EdgeCommand::LinkKey { owner, secret, output } => {
                 let key = edge::link_key(&secret, &owner)
-                    .with_context(|| format!("the zone's secret {}", secret.display()))?;
+                    .with_context(|| format!("the zone's secret {} cannot be used", secret.display()))?;
                 new_file::private(&output, &format!("{}\n", *key.to_hex()))?;
                 let key = Key { owner, path: output };
                 options.answer(&key, || format!("{} signs links to objects of {}\n", key.path.display(), key.owner))
@@ -231,7 +231,7 @@ fn check(path: &Path, options: &Options) -> anyhow::Result<()> {
 fn read(path: &Path) -> anyhow::Result<(Config, Identity, Vec<SocketAddr>)> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("the configuration {} cannot be read", path.display()))?;
-    let named = || format!("the configuration {}", path.display());
+    let named = || format!("the configuration {} cannot be used", path.display());
     let config = Config::from_toml(&text).with_context(named)?;
     let Checked { identity, in_use } = edge::Edge::check(&config).with_context(named)?;
     let identity = identity

@@ -96,7 +96,7 @@ fn check(path: &Path, options: &Options) -> anyhow::Result<()> {
 
 /// Reads a configuration and checks all of it. Both `run` and `check-config` begin with this.
 fn read(path: &Path) -> anyhow::Result<(Config, Checked)> {
-    let named = || format!("the configuration {}", path.display());
+    let named = || format!("the configuration {} cannot be used", path.display());
     let config = Config::read(path).with_context(named)?;
     let checked = origin::Origin::check(&config).with_context(named)?;
     Ok((config, checked))
