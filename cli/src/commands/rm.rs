@@ -73,12 +73,15 @@ impl Answer {
 
     fn text(&self) -> String {
         let gone = match self.erased.len() {
-            0 => "erased nothing: no node knows of it any more\n".to_owned(),
+            0 => "erased nothing\n".to_owned(),
             erased => format!("erased {}: {GONE}", count(erased, "object")),
         };
         let unknown = match self.unknown.len() {
             0 => String::new(),
-            unknown => format!("gone before: {}\n", count(unknown, "object")),
+            unknown => format!(
+                "{} unknown to all nodes: expired, erased before, or never stored whole\n",
+                count(unknown, "object")
+            ),
         };
         let nodes: BTreeSet<_> = self.erased.iter().flat_map(|erased| &erased.missed_nodes).collect();
         format!("{gone}{unknown}{}", missed(nodes))
