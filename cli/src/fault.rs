@@ -96,7 +96,7 @@ pub(crate) fn report_usage(error: &clap::Error, words: &[OsString]) -> ExitCode 
     ExitCode::from(report.code)
 }
 
-/// Returns what lies behind an error. Some libraries say of an error what its cause says as well: that is told once.
+/// Returns the causes of an error. Some libraries repeat the cause's text in the error: such a text is printed once.
 fn causes(error: &Error) -> Vec<String> {
     let mut before = error.to_string();
     let mut causes = Vec::new();

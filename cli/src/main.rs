@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return fault::report_usage(&error, &words),
     };
-    // First of all: whoever makes a TLS config before this gets another provider, without ML-KEM.
+    // This comes first: a TLS configuration made before it would use another provider, without ML-KEM.
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     installed.expect("nothing installed a provider before the first line of main");
     let logs = telemetry::start(&command, &options);

@@ -22,7 +22,7 @@ pub(crate) fn print_json<T: Serialize>(json: &T) -> anyhow::Result<()> {
     print(&(serde_json::to_string_pretty(json)? + "\n"))
 }
 
-/// Writes to standard output. A reader that has seen enough (`| head`) is no failure.
+/// Writes to standard output. A reader that closes the pipe early (`| head`) is no failure.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -45,17 +45,17 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// Writes how many things of a regular name there are: `1 object`, `2 objects`.
+/// Formats how many things of a regular name there are: `1 object`, `2 objects`.
 pub(crate) fn count<N: Display + PartialEq + From<u8>>(number: N, thing: &str) -> String {
     format!("{number} {thing}{}", if number == N::from(1) { "" } else { "s" })
 }
 
-/// Says which nodes could not be told something, a line each.
+/// Formats which nodes did not get an order, a line for each.
 pub(crate) fn missed<N: Display>(nodes: impl IntoIterator<Item = N>) -> String {
     nodes.into_iter().map(|node| format!("not reached, will learn of it when it is back: {node}\n")).collect()
 }
 
-/// Writes a number of bytes for people.
+/// Formats a number of bytes for people.
 pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::fault::Usage;
 
-/// Bytes of a passphrase file that are looked at.
+/// How many bytes of a passphrase file are read.
 const PASSPHRASE_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Where a command finds the cluster.
@@ -104,7 +104,8 @@ impl KeyAccess {
         Self { files: KeyFiles { passphrase_file, key_file: None }, named }
     }
 
-    /// Returns what opens the owner key: the file that was named for its kind of lock, or a passphrase asked for.
+    /// Returns what opens the owner key: the file that was named for this kind of lock, or a passphrase from the
+    /// prompt.
     pub(crate) fn unlock(&self, lock: LockKind) -> anyhow::Result<Unlock> {
         if self.named.iter().any(|named| *named != lock) {
             let (is, not) = match lock {
@@ -122,8 +123,8 @@ impl KeyAccess {
         }
     }
 
-    /// Returns what will lock a new owner key: a key file to be made, the file that was named, or a passphrase, asked
-    /// for twice.
+    /// Returns what will lock a new owner key: a key file to be made, the file that was named, or a passphrase that the
+    /// prompt asks for twice.
     pub(crate) fn new_lock<'a>(&'a self, new_key_file: Option<&Path>) -> anyhow::Result<Unlock> {
         let counts = |kind, file: &'a Option<PathBuf>| {
             let is_meant = if self.named.is_empty() { new_key_file.is_none() } else { self.named.contains(&kind) };

@@ -13,7 +13,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// The word that makes this program the policy compiler's child process, which speaks on standard input and output.
 pub(crate) const COMPILE: &str = "policy-compile";
 
-/// What a link is and sees.
+/// What a link is, and what it can read.
 #[derive(Debug, Serialize)]
 pub(crate) struct CheckedLink {
     /// The ready-made name or the file.

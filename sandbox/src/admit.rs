@@ -94,10 +94,10 @@ pub enum AdmitError {
         /// Bytes allowed.
         limit: usize,
     },
-    /// Something else altogether.
+    /// The file does not begin as WebAssembly does.
     #[error("not WebAssembly: it does not begin as a component does")]
     NotWasm,
-    /// Damaged, or with features that policies do not have.
+    /// Damaged WebAssembly, or it uses features that policies do not have.
     #[error("not a valid component: {reason} (at byte {offset})")]
     Invalid {
         /// The validator's message.

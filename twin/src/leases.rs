@@ -23,7 +23,7 @@ use crate::{
 /// How many leases of one tree are ended concurrently.
 const OBJECTS_AT_ONCE: usize = 8;
 
-/// What a renewal changes; none leaves as it is.
+/// What a renewal changes. `None`, or an empty list, leaves a field as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Renewal {
     /// The policy.
@@ -34,7 +34,7 @@ pub struct Renewal {
     pub expires: Option<u64>,
     /// How many shards may lie in one place; a level that is not named keeps its cap.
     pub caps: Vec<Cap>,
-    /// Redundancy: the data columns that an object has, and at most as many parity columns as its name commits to.
+    /// Redundancy: exactly the object's data columns, and at most the parity columns that its name commits to.
     pub profile: Option<Profile>,
 }
 
@@ -138,8 +138,8 @@ impl Renewal {
         Retention { keep_until: self.keep_until.unwrap_or(0), expires: self.expires.unwrap_or(0) }
     }
 
-    /// Returns the times of a lease that had `held`. Refuses what nodes would: that an object is kept less long than
-    /// was promised, as far as that is not over at `now`, seconds since 1970.
+    /// Returns the times of the new lease of an object whose lease has the times `held`. Refuses a renewal at `now`,
+    /// seconds since 1970, that shortens how long the object is to be kept. Nodes would refuse it too.
     fn retention_over(&self, held: Retention, now: u64) -> Result<Retention, LeaseChangeError> {
         let until = held.keep_until;
         if until > now && self.keep_until.is_some_and(|asked| asked < until) {

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use format::limits::MIME_BYTES_MAX;
 
-/// How many first bytes are looked at; tar has its signature at byte 257, UTF-8 needs a sample.
+/// How many first bytes are examined. The signature of tar is at byte 257, and recognizing UTF-8 needs a sample.
 pub const SAMPLE_BYTES: usize = 8 * 1024;
 const UNKNOWN: &str = "application/octet-stream";
 const TEXT: &str = "text/plain";

@@ -72,13 +72,13 @@ pub enum PolicySourceError {
         /// The key, cut at 64 characters.
         key: String,
     },
-    /// A link says nothing, or twice, what runs.
+    /// A link has neither `use` nor `component`, or both.
     #[error("link {link} needs either use = \"NAME\" ({}) or component = \"FILE.wasm\", and not both", ready_made())]
     Component {
         /// Counted from 1.
         link: usize,
     },
-    /// A link uses what is not there.
+    /// A link uses a component that is not ready-made.
     #[error(
         "link {link} uses {name:?}, which is not ready-made; there are {}; a file of your own is component = \"FILE.wasm\"",
         ready_made()

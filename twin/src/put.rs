@@ -57,9 +57,9 @@ pub struct PutOptions {
     pub compression: Compression,
     /// Whether equal uploads share shards.
     pub deduplication: Deduplication,
-    /// Media type of a file; none to find it out.
+    /// Media type of a file. `None`: it is detected.
     pub mime: Option<MediaType>,
-    /// Name of the object; none for the file's own.
+    /// Name of the object. `None`: the file's own name.
     pub name: Option<String>,
     /// Tags that a policy may ask for, put on every object.
     pub tags: BTreeMap<String, u32>,
@@ -135,7 +135,7 @@ pub enum PutError {
         /// Which folder.
         path: PathBuf,
     },
-    /// Name or tags are out of bounds.
+    /// A name, tag or cap is out of bounds.
     #[error("the {what} is out of bounds: at most {max}")]
     Bounds {
         /// Which.

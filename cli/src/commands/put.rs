@@ -45,10 +45,10 @@ pub(crate) struct Put {
     /// Redundancy: standard, eco, archive, small-cluster, or data+parity such as 4+2 [default: from twin.toml]
     #[arg(long)]
     profile: Option<Profile>,
-    /// Media type of a file [default: found out from the bytes and the name]
+    /// Media type of a file [default: detected from the bytes and the name]
     #[arg(long = "type", value_name = "MIME")]
     mime: Option<MediaType>,
-    /// One of the owner's policies [default: as twin.toml says]
+    /// One of the owner's policies [default: from twin.toml]
     #[arg(long)]
     policy: Option<PolicyName>,
     /// Places where shards may lie, in addition to the policy's rules, such as country:BE, region:eu-west,

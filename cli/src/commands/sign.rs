@@ -48,7 +48,7 @@ pub(crate) struct Sign {
     /// All objects of the owner, in place of the URL's own
     #[arg(long)]
     any_object: bool,
-    /// Viewers in this country; may be given again
+    /// Only viewers in this country; may be repeated
     #[arg(long, value_name = "CC", value_parser = country::parse)]
     country: Vec<Country>,
     /// Only viewers at addresses of this prefix; may be repeated

@@ -228,7 +228,7 @@ fn a_folder_and_a_policy_and_a_stream() {
         error["error"].as_str().unwrap().split_once("kept until 2").map(|(_, date)| date[3..].to_owned())
     };
     assert!(until(&refused).is_some_and(|date| date.starts_with('-') && date.ends_with('Z')), "{refused}");
-    // The owner's own promise: no node is asked in vain.
+    // The index has the owner's promise, so no node is asked.
     let (code, refused) = home.json(&["renew", kept, "--keep-until", "+2h"]);
     assert!(code == 1 && until(&refused).is_some(), "{refused}");
     assert!(refused["try"].as_str().unwrap().contains("--keep-until"), "{refused}");

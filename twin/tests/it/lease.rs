@@ -190,7 +190,7 @@ async fn no_lease_is_signed_that_is_over_or_breaks_a_promise() {
     let found = cluster.network.find(&stored.entry.capability, &[]).await.unwrap();
     assert_eq!(found.record.lease.version, 1, "no node was told");
     renew(&twin, Some(to_come + 1), Some(later)).await.unwrap();
-    // Also by who lost the index.
+    // The same holds for an owner who lost the index.
     drop(twin);
     std::fs::remove_file(cluster.folder.path().join("owner-1/index")).unwrap();
     let broken = renew(&cluster.twin(1), Some(to_come), None).await;
@@ -221,7 +221,7 @@ async fn a_renewal_leaves_the_time_that_it_does_not_name() {
     }
 }
 
-/// A source that ends when the clock has passed a second since 1970.
+/// A source that ends when the clock, in seconds since 1970, has passed this number.
 struct Slow(u64);
 
 impl Read for Slow {
