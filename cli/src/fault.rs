@@ -187,7 +187,7 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             UploadError::Placement(_) => Some((
                 Class::Cluster,
                 Some(
-                    "a profile with fewer nodes: `evernear profiles` has their numbers, --profile 2+1 needs 3; `evernear node ls` shows the nodes",
+                    "a profile with fewer nodes: `evernear profiles` has their numbers, --profile 1+1 needs 2; `evernear node ls` shows the nodes",
                 ),
             )),
             UploadError::Inconsistent(_) => None,
@@ -195,7 +195,7 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
                 Class::Cluster,
                 Some(
                     "again when these nodes are back, or once the others have noticed that they are gone (`evernear node ls`); or a \
-                     --profile with fewer nodes. `evernear ls` shows what did not end, `evernear rm` ends it",
+                     --profile with fewer nodes. `evernear ls` shows what did not end, `evernear rm` ends it once they are back",
                 ),
             )),
         };
