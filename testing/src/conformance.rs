@@ -1,5 +1,5 @@
-//! What every node promises to its callers, method by method of [`Transport`]: what works, what is not there, what comes
-//! twice, and what is too much. The nodes in memory and a real origin over TLS keep the same list.
+//! What every node promises to its callers, method by method of [`Transport`]: what works, what is not there, what
+//! comes twice, and what is too much. The nodes in memory and a real origin over TLS keep the same list.
 //!
 //! Another implementation joins by one more [`conformance!`](crate::conformance!).
 

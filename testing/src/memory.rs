@@ -280,10 +280,9 @@ impl Transport for MemoryTransport {
             within(&public, PUBLIC_MANIFEST_BYTES_MAX)?;
             let public = PublicManifest::decode(public).map_err(malformed)?;
             let id = (public.id(), column);
-            match self.upload(it, upload) {
+            if let Err(unknown) = self.upload(it, upload) {
                 // The acknowledgement of an earlier commit may have been lost on its way.
-                Err(unknown) => return if it.shards.contains_key(&id) { Ok(()) } else { Err(unknown) },
-                Ok(_) => {}
+                return if it.shards.contains_key(&id) { Ok(()) } else { Err(unknown) };
             }
             let strips = it.uploads.remove(upload).map_or_else(Vec::new, |upload| upload.strips);
             it.shards.insert(id, shard(strips, column, &public)?);

@@ -1,4 +1,5 @@
 //! The nodes in memory keep what every node promises.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::sync::Arc;
 
