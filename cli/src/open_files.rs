@@ -1,4 +1,4 @@
-//! The limit of open files (RLIMIT_NOFILE), and so of connections, of a node.
+//! The limit of open files (`RLIMIT_NOFILE`), and so of connections, of a node.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -46,7 +46,7 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// Formats how many things of a regular name there are: `1 object`, `2 objects`.
-pub(crate) fn count<N: Display + PartialEq + From<u8>>(number: N, thing: &str) -> String {
+pub(crate) fn count<N: Copy + Display + PartialEq + From<u8>>(number: N, thing: &str) -> String {
     format!("{number} {thing}{}", if number == N::from(1) { "" } else { "s" })
 }
 

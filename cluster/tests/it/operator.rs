@@ -126,7 +126,7 @@ async fn the_health_of_objects_and_nodes_is_as_it_is() {
     // The configuration names all nodes, so whichever is up is asked.
     until("the margin falls", async || scene.ask(&["object", "health", &film])["margin"] == -1).await;
     let text = scene.processes.evernear(&["object", "health", &film]).unwrap();
-    assert!(text.contains("cannot be read: 1 shards too few are up"), "{text}");
+    assert!(text.contains("cannot be read: 1 shard too few are up"), "{text}");
     for number in 3..6 {
         scene.processes.kill_node(number).unwrap();
     }
