@@ -6,19 +6,19 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
-    BlobId, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName,
+    BlobId, Cell, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName,
     limits::{
         NOTE_BODY_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX,
-        SHARD_BODY_BYTES_MAX,
+        shard_body_bytes_max,
     },
     wire::{
         ApiError, ChangePage, Drain, DrainPage, LocatorPage, NodeEntry, Note, ObjectHealth, RepairStatus, Retried,
-        Ticket, UploadCreated, frame_strips,
+        Ticket, UploadCreated, frame_cells,
     },
 };
 use futures::stream;
 use http::{Method, Request, StatusCode, header::CONTENT_LENGTH};
-use http_body_util::{BodyExt, Limited, StreamBody};
+use http_body_util::{BodyExt, LengthLimitError, Limited, StreamBody};
 use hyper::body::Frame;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -125,7 +125,11 @@ impl HttpTransport {
         let status = response.status();
         let max = if status.is_success() { max } else { ERROR_BYTES_MAX };
         let body = Limited::new(response.into_body(), max).collect().await;
-        let body = body.map_err(|error| unreachable(node, &*error))?.to_bytes();
+        let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => TransportError::Nonsense { node: node.clone(), reason: format!("more than {max} bytes") },
+            None => unreachable(node, &*error),
+        });
+        let body = body?.to_bytes();
         if status.is_success() {
             return Ok(Some(body));
         }
@@ -191,7 +195,9 @@ impl Transport for HttpTransport {
     async fn read_shard(&self, node: &NodeName, ask: ShardAsk) -> Result<Bytes, TransportError> {
         let ShardAsk { object, column, first, count } = ask;
         let path = format!("/v1/shards/{object}/{column}?first={first}&count={count}");
-        self.call(node, Call::get(path), SHARD_BODY_BYTES_MAX).await?.ok_or_else(|| gone(node))
+        // No more than was asked for: a node that sends more costs no memory.
+        let max = shard_body_bytes_max(usize::try_from(count).unwrap_or(usize::MAX));
+        self.call(node, Call::get(path), max).await?.ok_or_else(|| gone(node))
     }
 
     async fn record(&self, node: &NodeName, locator: &Locator) -> Result<Option<Bytes>, TransportError> {
@@ -216,8 +222,9 @@ impl Transport for HttpTransport {
         self.json(node, Call::get(format!("/v1/records?owner={owner}{after}"))).await
     }
 
-    async fn create_upload(&self, node: &NodeName) -> Result<String, TransportError> {
-        let created: UploadCreated = self.json(node, Call::new(Method::POST, "/v1/uploads".to_owned())).await?;
+    async fn create_upload(&self, node: &NodeName, column: usize, columns: usize) -> Result<String, TransportError> {
+        let path = format!("/v1/uploads?column={column}&columns={columns}");
+        let created: UploadCreated = self.json(node, Call::new(Method::POST, path)).await?;
         if !created.upload.is_empty()
             && created.upload.len() <= 64
             && created.upload.bytes().all(|b| b.is_ascii_alphanumeric())
@@ -228,9 +235,9 @@ impl Transport for HttpTransport {
         }
     }
 
-    async fn append(&self, node: &NodeName, upload: &str, first: u64, strips: &[Bytes]) -> Result<(), TransportError> {
+    async fn append(&self, node: &NodeName, upload: &str, first: u64, cells: &[Cell]) -> Result<(), TransportError> {
         let path = format!("/v1/uploads/{upload}?first={first}");
-        self.done(node, Call::new(Method::PUT, path).with(frame_strips(strips))).await
+        self.done(node, Call::new(Method::PUT, path).with(frame_cells(cells))).await
     }
 
     async fn commit(&self, node: &NodeName, upload: &str, column: usize, public: Bytes) -> Result<(), TransportError> {

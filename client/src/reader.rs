@@ -1,12 +1,16 @@
 //! Verified reads: a capability becomes an opened object, and a stripe becomes plaintext blocks. The reader drives
 //! [`Gather`] over a [`Transport`]. Every strip is proven under its root before it is used.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use format::{
-    BlockIndex, Capability, DecodeError, Locator, NodeName, Object, OpenError, Place, Record, StripeIndex, rendezvous,
-    wire::Ticket,
+    BlockIndex, Capability, Cell, DecodeError, Locator, NodeName, Object, OpenError, Place, Record, StripeIndex,
+    rendezvous, wire::Ticket,
 };
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{
@@ -135,10 +139,10 @@ pub struct Reader {
 }
 
 enum Fetched {
-    Strip(Bytes),
-    /// The strip came from the shelf.
-    Held(Bytes),
-    /// The node's answer is not the strip.
+    Strip(Cell),
+    /// From the shelf.
+    Held(Cell),
+    /// The node answered with something that is not the strip.
     Wrong,
     /// The strip is not available: the node failed, or no node is known.
     Absent,
@@ -277,8 +281,9 @@ impl Reader {
     /// [`ReadError`].
     pub async fn object(&self, capability: &Capability) -> Result<(Arc<Object>, Record), ReadError> {
         let locator = capability.locator();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut doubted: Vec<(NodeName, Record, OpenError)> = Vec::new();
-        let opened = self.ask_record(&locator, |node, record| match Object::open(capability, &record) {
+        let opened = self.ask_record(&locator, |node, record| match Object::open(capability, &record, now) {
             Ok(object) => Some((object, record)),
             Err(error) => {
                 doubted.push((node.clone(), record, error));
@@ -294,7 +299,9 @@ impl Reader {
             if other.lease.owner != record.lease.owner {
                 self.pace.failed(&node, Failure::Wrong, Instant::now());
                 tracing::warn!(%node, %locator, %error, "a node has a record that does not open");
-            } else if other.lease.version > record.lease.version {
+            } else if other.lease.version > record.lease.version
+                && (other.lease.object, other.lease.manifest) == (record.lease.object, record.lease.manifest)
+            {
                 // The record that opened proves who the owner is, so this newer lease is the owner's.
                 if other.lease.erased {
                     return Err(OpenError::Erased.into());
@@ -342,10 +349,10 @@ impl Reader {
                 gathered => gathered,
             }
         });
-        let (mut read, strips) = gathered.await.map_err(|_| ReadError::TooSlow { stripe })??;
-        read.recovered = columns.iter().any(|column| strips[*column].is_none());
+        let (mut read, cells) = gathered.await.map_err(|_| ReadError::TooSlow { stripe })??;
+        read.recovered = columns.iter().any(|column| cells[*column].is_none());
         let (object, columns) = (object.clone(), columns.to_vec());
-        let decoded = offload(move || decode(&object, stripe, &columns, strips));
+        let decoded = offload(move || decode(&object, stripe, &columns, cells));
         read.blocks = decoded.await.map_err(|source| ReadError::Ending { stripe, source })??;
         Ok(read)
     }
@@ -378,7 +385,7 @@ impl Reader {
         placement: &[Option<NodeName>],
         stripe: StripeIndex,
         columns: &[usize],
-    ) -> Result<(StripeRead, Vec<Option<Bytes>>), ReadError> {
+    ) -> Result<(StripeRead, Vec<Option<Cell>>), ReadError> {
         let Some(geometry) = object.geometry().filter(|geometry| stripe.0 < geometry.stripes()) else {
             return Err(DecodeError::OutOfRange { block: BlockIndex(stripe.0) }.into());
         };
@@ -392,7 +399,7 @@ impl Reader {
         let mut gather = Gather::new(need, columns, self.sources(object, placement, stripe, &held));
         let mut read =
             StripeRead { blocks: Vec::new(), nodes: BTreeSet::new(), bytes: 0, recovered: false, wrong: Vec::new() };
-        let mut strips = vec![None; object.public().columns()];
+        let mut cells = vec![None; object.public().columns()];
         let mut fetches = FuturesUnordered::new();
         let start = Instant::now();
         loop {
@@ -406,7 +413,7 @@ impl Reader {
                     for node in late.filter_map(|column| placement.get(column)?.as_ref()) {
                         self.pace.late(node, Instant::now());
                     }
-                    return Ok((read, strips));
+                    return Ok((read, cells));
                 }
                 Progress::Lost { have, need } => return Err(ReadError::Lost { stripe, have, need }),
                 Progress::Waiting => {}
@@ -415,14 +422,14 @@ impl Reader {
             tokio::select! {
                 biased;
                 Some((column, node, fetched)) = fetches.next() => match fetched {
-                    Fetched::Strip(strip) => {
-                        read.bytes += strip.len() as u64;
+                    Fetched::Strip(cell) => {
+                        read.bytes += cell.size() as u64;
                         read.nodes.extend(node);
-                        strips[column] = Some(strip);
+                        cells[column] = Some(cell);
                         gather.arrived(column);
                     }
-                    Fetched::Held(strip) => {
-                        strips[column] = Some(strip);
+                    Fetched::Held(cell) => {
+                        cells[column] = Some(cell);
                         gather.arrived(column);
                     }
                     Fetched::Wrong => {
@@ -472,7 +479,7 @@ impl Reader {
             && let Some(body) = shelf.get(&ask).await
         {
             match prove(&object, ask, body).await {
-                Some(strip) => return (column, node, Fetched::Held(strip)),
+                Some(cell) => return (column, node, Fetched::Held(cell)),
                 None => shelf.wrong(&ask),
             }
         }
@@ -480,6 +487,8 @@ impl Reader {
         let start = Instant::now();
         let body = match self.transport.read_shard(&node, ask).await {
             Ok(body) => body,
+            // More than was asked for, like any other answer that is not the strip. It proves nothing, so it is wrong.
+            Err(TransportError::Nonsense { .. }) => Bytes::new(),
             Err(error) => {
                 self.pace.failed(&node, Failure::Silent, Instant::now());
                 tracing::debug!(%node, column, %error, "a strip could not be fetched");
@@ -491,12 +500,12 @@ impl Reader {
         };
         let took = start.elapsed();
         let fetched = match prove(&object, ask, body.clone()).await {
-            Some(strip) => {
+            Some(cell) => {
                 self.pace.answered(&node, took);
                 if let Some(shelf) = shelf {
                     shelf.offer(&ask, &body);
                 }
-                Fetched::Strip(strip)
+                Fetched::Strip(cell)
             }
             None => {
                 let wrong = self.pace.failed(&node, Failure::Wrong, Instant::now());
@@ -526,8 +535,8 @@ impl Reader {
     }
 }
 
-/// Returns the strip in an answer if the root in the public manifest proves it.
-async fn prove(object: &Arc<Object>, ask: ShardAsk, body: Bytes) -> Option<Bytes> {
+/// Returns the cell of an answer, if the object's root proves it.
+async fn prove(object: &Arc<Object>, ask: ShardAsk, body: Bytes) -> Option<Cell> {
     let object = Arc::clone(object);
     let verified = offload(move || verify_slice(object.public(), ask, body)).await;
     verified.ok().flatten()?.into_iter().next()
@@ -537,25 +546,29 @@ fn nonsense(node: &NodeName, reason: &str) -> TransportError {
     TransportError::Nonsense { node: node.clone(), reason: reason.to_owned() }
 }
 
+/// Decodes the wanted columns of a stripe from proven cells; those that are missing are recovered from the others.
 fn decode(
     object: &Object,
     stripe: StripeIndex,
     columns: &[usize],
-    strips: Vec<Option<Bytes>>,
+    cells: Vec<Option<Cell>>,
 ) -> Result<Vec<(BlockIndex, Bytes)>, DecodeError> {
-    let geometry = object.geometry().ok_or(DecodeError::OutOfRange { block: BlockIndex(stripe.0) })?;
-    let block = |column: usize, strip: &[u8]| {
+    let out = DecodeError::OutOfRange { block: BlockIndex(stripe.0) };
+    let geometry = object.geometry().ok_or(out.clone())?;
+    let block = |column: usize, strip: Option<&[u8]>| {
         let index = geometry.block(stripe, column);
+        let strip = strip.ok_or(DecodeError::OutOfRange { block: index })?;
         Ok((index, Bytes::from(object.decode(index, strip)?)))
     };
-    if columns.iter().all(|column| strips.get(*column).is_some_and(Option::is_some)) {
-        return columns
-            .iter()
-            .filter_map(|column| Some((*column, strips[*column].as_ref()?)))
-            .map(|(c, s)| block(c, s))
-            .collect();
+    let is_there = |column: &usize| cells.get(*column).is_some_and(Option::is_some);
+    if columns.iter().all(is_there) {
+        let strip = |column: usize| cells[column].as_ref().and_then(|cell| cell.strip.as_deref());
+        return columns.iter().map(|column| block(*column, strip(*column))).collect();
     }
-    let mut owned: Vec<Option<Vec<u8>>> = strips.into_iter().map(|strip| strip.map(Vec::from)).collect();
-    object.recover(stripe, &mut owned)?;
-    columns.iter().filter_map(|column| Some((*column, owned[*column].as_ref()?))).map(|(c, s)| block(c, s)).collect()
+    // All are proven under one root, so each has the same row.
+    let row = cells.iter().flatten().next().ok_or(out)?.row.clone();
+    let mut strips: Vec<Option<Vec<u8>>> =
+        cells.into_iter().map(|cell| cell.and_then(|cell| cell.strip).map(Vec::from)).collect();
+    object.recover(stripe, &row, &mut strips)?;
+    columns.iter().map(|column| block(*column, strips[*column].as_deref())).collect()
 }

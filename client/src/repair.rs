@@ -6,8 +6,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use format::{
-    NodeName, PublicManifest, Rebuild, RebuildError, StripeIndex,
+    Cell, NodeName, PublicManifest, Rebuild, RebuildError, StripeIndex,
     limits::{SHARD_BODY_BYTES_MAX, SHARD_READ_STRIPS_MAX, STRIP_BYTES_MAX},
+    row_bytes,
 };
 use futures::future::join_all;
 use tokio::time::{Instant, sleep};
@@ -107,7 +108,10 @@ pub async fn repair(transport: &Arc<dyn Transport>, ask: RepairPlan) -> Result<R
         }
     }
     if !lost.is_empty() {
-        repair.rebuild(&sources, lost).await?;
+        let rebuilt = repair.rebuild(&sources, lost).await;
+        // What ends here would hold its sessions, and the room that they take, until the nodes collect them.
+        repair.abandon().await;
+        rebuilt?;
     }
     Ok(repair.done)
 }
@@ -116,17 +120,17 @@ impl Repair<'_> {
     /// Moves one column. Returns false if its node does not return it: the column then counts as lost.
     async fn copy(&mut self, column: usize, from: NodeName, to: NodeName) -> Result<bool, RepairError> {
         self.open(vec![(column, to)]).await;
-        let strips = self.public.column_strips(column);
+        let stripes = self.public.stripes();
         let mut first = 0;
-        while first < strips && !self.sessions.is_empty() {
+        while first < stripes && !self.sessions.is_empty() {
             let started = Instant::now();
-            let count = self.window(first, strips, 1);
+            let count = self.window(first, 1);
             let source = RebuildSource { column, node: Some(from.clone()) };
             let Ok(read) = self.fetch(&source, first, count).await else {
                 self.abandon().await;
                 return Ok(false);
             };
-            let moved = read.iter().map(Bytes::len).sum::<usize>();
+            let moved = size(&read);
             self.append(first, vec![(column, read)]).await;
             self.pace(moved, started).await;
             first += count;
@@ -146,13 +150,13 @@ impl Repair<'_> {
         let mut first = 0;
         while first < self.public.stripes() && !self.sessions.is_empty() {
             let started = Instant::now();
-            let count = self.window(first, self.public.stripes(), choice.chosen().len());
-            let strips = self.read(&mut choice, first, count).await?;
-            let read: usize = strips.iter().flatten().map(Bytes::len).sum();
+            let count = self.window(first, choice.chosen().len());
+            let cells = self.read(&mut choice, first, count).await?;
+            let read = cells.iter().map(|column| size(column)).sum();
             let columns: Vec<usize> = choice.chosen().iter().map(|source| source.column).collect();
             let wanted: Vec<usize> = self.sessions.iter().map(|session| session.column).collect();
             let public = self.public.clone();
-            let work = move || compute(public, &columns, &wanted, first, count, &strips);
+            let work = move || compute(public, &columns, &wanted, first, &cells);
             let made = offload(work).await.map_err(|_| RepairError::Stopped)??;
             self.append(first, made).await;
             self.pace(read, started).await;
@@ -162,29 +166,20 @@ impl Repair<'_> {
         Ok(())
     }
 
-    /// Returns how many stripes from `first` on fit into a window that reads `columns` strips of each. All strips of a
-    /// window have one length.
-    fn window(&self, first: u64, end: u64, columns: usize) -> u64 {
-        let strip = self.public.strip_bytes(StripeIndex(first)).unwrap_or(STRIP_BYTES_MAX).max(1);
-        let fit = (WINDOW_BYTES / (strip * columns.max(1))).max(1) as u64;
-        let same = (first..end).take_while(|stripe| self.public.strip_bytes(StripeIndex(*stripe)) == Some(strip));
-        let limit = usize::try_from(fit.min(SHARD_READ_STRIPS_MAX)).unwrap_or(1);
-        (same.take(limit).count() as u64).max(1)
+    /// Returns how many stripes from `first` on fit a window that reads `columns` cells of each, at the longest.
+    fn window(&self, first: u64, columns: usize) -> u64 {
+        let cell = STRIP_BYTES_MAX + row_bytes(self.public.row_columns());
+        let fit = (WINDOW_BYTES / (cell * columns.max(1))).max(1) as u64;
+        (self.public.stripes() - first).min(fit).min(SHARD_READ_STRIPS_MAX)
     }
 
-    /// Reads a window of all chosen columns and replaces those that fail. The strips of each column are in stripe
-    /// order.
-    async fn read(
-        &mut self,
-        choice: &mut SourceChoice,
-        first: u64,
-        count: u64,
-    ) -> Result<Vec<Vec<Bytes>>, RepairError> {
-        let mut strips: Vec<Option<Vec<Bytes>>> = vec![None; choice.chosen().len()];
+    /// Reads a window of all chosen columns; replaces those that fail. Each column's cells stand in stripe order.
+    async fn read(&mut self, choice: &mut SourceChoice, first: u64, count: u64) -> Result<Vec<Vec<Cell>>, RepairError> {
+        let mut cells: Vec<Option<Vec<Cell>>> = vec![None; choice.chosen().len()];
         loop {
-            let missing: Vec<usize> = (0..strips.len()).filter(|at| strips[*at].is_none()).collect();
+            let missing: Vec<usize> = (0..cells.len()).filter(|at| cells[*at].is_none()).collect();
             if missing.is_empty() {
-                return Ok(strips.into_iter().flatten().collect());
+                return Ok(cells.into_iter().flatten().collect());
             }
             let this = &*self;
             let asked = missing.iter().map(|at| {
@@ -193,23 +188,22 @@ impl Repair<'_> {
             });
             for (at, answer, source) in join_all(asked).await {
                 match self.note(&source, answer) {
-                    Ok(read) => strips[at] = Some(read),
+                    Ok(read) => cells[at] = Some(read),
                     Err(()) => choice.replace(source.column)?,
                 }
             }
         }
     }
 
-    async fn fetch(&mut self, source: &RebuildSource, first: u64, count: u64) -> Result<Vec<Bytes>, ()> {
+    async fn fetch(&mut self, source: &RebuildSource, first: u64, count: u64) -> Result<Vec<Cell>, ()> {
         let answer = self.ask(source, first, count).await;
         self.note(source, answer)
     }
 
-    /// Asks a node for the strips of a window that its column has.
-    async fn ask(&self, source: &RebuildSource, first: u64, count: u64) -> Result<Option<Vec<Bytes>>, TransportError> {
-        let there = self.public.column_strips(source.column).saturating_sub(first).min(count);
-        let (Some(node), 1..) = (&source.node, there) else { return Ok(Some(Vec::new())) };
-        let ask = ShardAsk { object: self.public.id(), column: source.column, first, count: there };
+    /// Asks a column for its cells of a window. A column without strips has nothing but rows, and is not asked.
+    async fn ask(&self, source: &RebuildSource, first: u64, count: u64) -> Result<Option<Vec<Cell>>, TransportError> {
+        let Some(node) = &source.node else { return Ok(Some(Vec::new())) };
+        let ask = ShardAsk { object: self.public.id(), column: source.column, first, count };
         let body = self.transport.read_shard(node, ask).await?;
         let public = self.public.clone();
         let verified = offload(move || verify_slice(&public, ask, body)).await;
@@ -220,13 +214,13 @@ impl Repair<'_> {
     fn note(
         &mut self,
         source: &RebuildSource,
-        answer: Result<Option<Vec<Bytes>>, TransportError>,
-    ) -> Result<Vec<Bytes>, ()> {
+        answer: Result<Option<Vec<Cell>>, TransportError>,
+    ) -> Result<Vec<Cell>, ()> {
         let (column, node) = (source.column, &source.node);
         match answer {
-            Ok(Some(strips)) => {
-                self.done.read_bytes += strips.iter().map(|strip| strip.len() as u64).sum::<u64>();
-                return Ok(strips);
+            Ok(Some(cells)) => {
+                self.done.read_bytes += size(&cells);
+                return Ok(cells);
             }
             Ok(None) => {
                 tracing::warn!(?node, column, "a node sent wrong strips to a repair");
@@ -241,9 +235,9 @@ impl Repair<'_> {
     }
 
     async fn open(&mut self, targets: Vec<(usize, NodeName)>) {
-        let transport = self.transport;
+        let (transport, columns) = (self.transport, self.public.row_columns());
         let opened = targets.into_iter().map(async |(column, node)| {
-            let upload = transport.create_upload(&node).await;
+            let upload = transport.create_upload(&node, column, columns).await;
             (column, node, upload)
         });
         for (column, node, upload) in join_all(opened).await {
@@ -254,17 +248,14 @@ impl Repair<'_> {
         }
     }
 
-    /// Appends its strips to each column's session. A node that does not take them is given up.
-    async fn append(&mut self, first: u64, made: Vec<(usize, Vec<Bytes>)>) {
+    /// Hands each column its cells; a node that does not take them is given up.
+    async fn append(&mut self, first: u64, made: Vec<(usize, Vec<Cell>)>) {
         let transport = self.transport;
         let sent = self.sessions.drain(..).map(|session| {
-            let strips = made.iter().find(|(column, _)| *column == session.column).map(|(_, strips)| &strips[..]);
-            let strips = strips.unwrap_or_default();
+            let cells = made.iter().find(|(column, _)| *column == session.column).map(|(_, cells)| &cells[..]);
+            let cells = cells.unwrap_or_default();
             async move {
-                let done = match strips {
-                    [] => Ok(0),
-                    _ => transport.append(&session.node, &session.upload, first, strips).await.map(|()| size(strips)),
-                };
+                let done = transport.append(&session.node, &session.upload, first, cells).await.map(|()| size(cells));
                 (session, done)
             }
         });
@@ -300,8 +291,8 @@ impl Repair<'_> {
             .await;
     }
 
-    /// Limits the rate: waits until the bytes of a window have taken their time.
-    async fn pace(&self, bytes: usize, started: Instant) {
+    /// Waits until the bytes of a window are worth its time.
+    async fn pace(&self, bytes: u64, started: Instant) {
         let Some(rate) = self.bytes_per_second else { return };
         #[expect(clippy::cast_precision_loss, reason = "a pause; a rounding of it does not matter")]
         let worth = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
@@ -309,28 +300,31 @@ impl Repair<'_> {
     }
 }
 
-fn size(strips: &[Bytes]) -> u64 {
-    strips.iter().map(|strip| strip.len() as u64).sum()
+fn size(cells: &[Cell]) -> u64 {
+    cells.iter().map(|cell| cell.size() as u64).sum()
 }
 
-/// Rebuilds the lost strips of a window. CPU work.
+/// Makes the lost cells of a window from the cells of `sources`, each column's in stripe order from `first` on. CPU
+/// work.
 fn compute(
     public: PublicManifest,
     sources: &[usize],
     lost: &[usize],
     first: u64,
-    count: u64,
-    strips: &[Vec<Bytes>],
-) -> Result<Vec<(usize, Vec<Bytes>)>, RebuildError> {
+    cells: &[Vec<Cell>],
+) -> Result<Vec<(usize, Vec<Cell>)>, RebuildError> {
     let rebuild = Rebuild::new(public, sources, lost)?;
-    let mut made: Vec<(usize, Vec<Bytes>)> = lost.iter().map(|column| (*column, Vec::new())).collect();
+    let mut made: Vec<(usize, Vec<Cell>)> = lost.iter().map(|column| (*column, Vec::new())).collect();
+    let count = cells.iter().map(Vec::len).max().unwrap_or_default();
     for at in 0..count {
-        let place = usize::try_from(at).unwrap_or(usize::MAX);
-        let of_stripe: Vec<Option<Bytes>> = strips.iter().map(|column| column.get(place).cloned()).collect();
-        for (column, strip) in rebuild.stripe(StripeIndex(first + at), &of_stripe)? {
-            if let Some((_, strips)) = made.iter_mut().find(|(lost, _)| *lost == column) {
-                strips.push(strip);
-            }
+        let stripe = StripeIndex(first + at as u64);
+        let of_stripe = |column: &Vec<Cell>| column.get(at).cloned();
+        let here: Vec<Option<Cell>> = cells.iter().map(of_stripe).collect();
+        // All are proven under one root, so each has the same row.
+        let Some(row) = here.iter().flatten().map(|cell| cell.row.clone()).next() else { break };
+        let strips: Vec<Option<Bytes>> = here.into_iter().map(|cell| cell.and_then(|cell| cell.strip)).collect();
+        for ((_, made), (_, cell)) in made.iter_mut().zip(rebuild.stripe(stripe, &row, &strips)?) {
+            made.push(cell);
         }
     }
     Ok(made)

@@ -1,24 +1,27 @@
-//! Strips of a shard as a node sent them, proven under the shard's root before use.
+//! Cells of a shard as a node sent them, proven under the object's root before anybody uses them.
 
 use bytes::Bytes;
-use format::{PublicManifest, StripeIndex, verify_strip, wire::ShardSlice};
+use format::{Cell, PublicManifest, StripeIndex, wire::ShardSlice};
 
 use crate::{Bug, ShardAsk, planted};
 
-/// Returns the requested strips if the body proves each of them under the column's root, else `None`. Costs CPU time
-/// for hashing all their bytes.
+/// Returns the asked cells if the body proves each of them under the object's root. CPU work on all their bytes.
 #[must_use]
-pub fn verify_slice(public: &PublicManifest, ask: ShardAsk, body: Bytes) -> Option<Vec<Bytes>> {
+pub fn verify_slice(public: &PublicManifest, ask: ShardAsk, body: Bytes) -> Option<Vec<Cell>> {
+    let most = usize::try_from(ask.count).ok()?;
+    let ShardSlice { proof, cells } = ShardSlice::read(body, public.row_columns(), ask.column, most).ok()?;
     let stripes = ask.first..ask.first.checked_add(ask.count)?;
-    let lengths: Option<Vec<usize>> = stripes.clone().map(|stripe| public.strip_bytes(StripeIndex(stripe))).collect();
-    let slice = ShardSlice::read(body, &lengths?).ok()?;
-    if planted(Bug::StripCheck) {
-        return Some(slice.strips);
+    if cells.len() as u64 != ask.count {
+        return None;
     }
-    let count = usize::try_from(public.column_strips(ask.column)).ok()?;
-    let range = usize::try_from(stripes.start).ok()?..usize::try_from(stripes.end).ok()?;
-    let hashes = slice.proof.verify(public.root(ask.column)?, count, range).ok()?;
-    let all = hashes.len() == slice.strips.len()
-        && slice.strips.iter().zip(&hashes).all(|(strip, hash)| verify_strip(strip, hash));
-    all.then_some(slice.strips)
+    if planted(Bug::StripCheck) {
+        return Some(cells);
+    }
+    let [first, end, count] =
+        [stripes.start, stripes.end, public.stripes()].map(|at| usize::try_from(at).unwrap_or(usize::MAX));
+    let rows = proof.verify(public.root()?, count, first..end).ok()?;
+    let is_proven = |((stripe, cell), row): ((u64, &Cell), &format::RowHash)| {
+        cell.row.hash() == *row && public.fits(StripeIndex(stripe), &cell.row) && cell.is_intact(ask.column)
+    };
+    stripes.zip(&cells).zip(&rows).all(is_proven).then_some(cells)
 }

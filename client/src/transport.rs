@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
-    BlobId, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName,
+    BlobId, Cell, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName,
     wire::{ChangePage, LocatorPage, NodeEntry, Note, Ticket},
 };
 
@@ -16,7 +16,7 @@ pub struct ShardAsk {
     pub column: usize,
     /// First stripe.
     pub first: u64,
-    /// Number of strips, at most `SHARD_READ_STRIPS_MAX`.
+    /// Number of stripes, at most `SHARD_READ_STRIPS_MAX`.
     pub count: u64,
 }
 
@@ -102,11 +102,11 @@ pub trait Transport: Send + Sync + 'static {
         after: Option<&Locator>,
     ) -> Result<LocatorPage, TransportError>;
 
-    /// Opens an upload session for one shard.
-    async fn create_upload(&self, node: &NodeName) -> Result<String, TransportError>;
-    /// Appends strips, starting with that of stripe `first`.
-    async fn append(&self, node: &NodeName, upload: &str, first: u64, strips: &[Bytes]) -> Result<(), TransportError>;
-    /// Makes the shard durable as one column of the object with this public manifest.
+    /// Opens an upload session for one shard: a column of an object of so many columns.
+    async fn create_upload(&self, node: &NodeName, column: usize, columns: usize) -> Result<String, TransportError>;
+    /// Appends cells from stripe `first` on.
+    async fn append(&self, node: &NodeName, upload: &str, first: u64, cells: &[Cell]) -> Result<(), TransportError>;
+    /// Makes the shard durable as a column of the object of this public manifest.
     async fn commit(&self, node: &NodeName, upload: &str, column: usize, public: Bytes) -> Result<(), TransportError>;
     /// Drops an upload session.
     async fn abort(&self, node: &NodeName, upload: &str) -> Result<(), TransportError>;

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use format::{
-    Domain, EncodedStripe, Lease, NodeName, Record, RecordError, Redundancy, Sealed, rendezvous, wire::NodeEntry,
+    Cell, Domain, EncodedStripe, Lease, NodeName, Record, RecordError, Redundancy, Sealed, rendezvous, wire::NodeEntry,
 };
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{
@@ -79,7 +79,7 @@ pub struct Receipt {
 }
 
 struct Lane {
-    strips: mpsc::Sender<(u64, Bytes)>,
+    cells: mpsc::Sender<(u64, Cell)>,
     task: JoinHandle<Result<String, TransportError>>,
 }
 
@@ -157,7 +157,10 @@ impl Uploader {
         let PlacementAskBase { seed, wanted, refused, caps, preferences } = self.ask.clone();
         let ask = PlacementAsk { wanted, refused, caps, preferences, ..PlacementAsk::new(redundancy, seed) };
         let placement = place(&ask, &self.topology.snapshot())?;
-        let lanes = placement.nodes.iter().map(|node| Some(Lane::open(self.transport.clone(), node.clone()))).collect();
+        let lane = |(column, node): (usize, &NodeName)| {
+            Some(Lane::open(self.transport.clone(), node.clone(), column, redundancy.columns()))
+        };
+        let lanes = placement.nodes.iter().enumerate().map(lane).collect();
         Ok(Sharded { placement, scatter: Scatter::new(redundancy), lanes, failed: Vec::new() })
     }
 
@@ -185,12 +188,12 @@ impl Uploader {
 }
 
 impl Lane {
-    fn open(transport: Arc<dyn Transport>, node: NodeName) -> Self {
-        let (strips, mut waiting) = mpsc::channel::<(u64, Bytes)>(LANE_STRIPS);
+    fn open(transport: Arc<dyn Transport>, node: NodeName, column: usize, columns: usize) -> Self {
+        let (cells, mut waiting) = mpsc::channel::<(u64, Cell)>(LANE_STRIPS);
         let task = tokio::spawn(async move {
-            let upload = transport.create_upload(&node).await?;
-            while let Some((first, strip)) = waiting.recv().await {
-                if let Err(error) = transport.append(&node, &upload, first, &[strip]).await {
+            let upload = transport.create_upload(&node, column, columns).await?;
+            while let Some((first, cell)) = waiting.recv().await {
+                if let Err(error) = transport.append(&node, &upload, first, &[cell]).await {
                     // The session is useless now. If the node is down, it collects the session itself.
                     let _ = transport.abort(&node, &upload).await;
                     return Err(error);
@@ -198,21 +201,22 @@ impl Lane {
             }
             Ok(upload)
         });
-        Self { strips, task }
+        Self { cells, task }
     }
 }
 
 impl Sharded {
     async fn send(&mut self, stripe: EncodedStripe) -> Result<(), UploadError> {
-        let hand = |(column, strip): (usize, Option<Bytes>)| {
-            let lane = self.lanes[column].as_ref().map(|lane| lane.strips.clone());
+        let index = stripe.index.0;
+        let hand = |(column, cell): (usize, Cell)| {
+            let lane = self.lanes[column].as_ref().map(|lane| lane.cells.clone());
             async move {
-                let (Some(strip), Some(lane)) = (strip, lane) else { return (column, true) };
-                let handed = timeout(PATIENCE, lane.send((stripe.index.0, strip))).await;
+                let Some(lane) = lane else { return (column, true) };
+                let handed = timeout(PATIENCE, lane.send((index, cell))).await;
                 (column, matches!(handed, Ok(Ok(()))))
             }
         };
-        let handed = join_all(stripe.strips.into_iter().enumerate().map(hand)).await;
+        let handed = join_all(stripe.into_cells().enumerate().map(hand)).await;
         for (column, ok) in handed {
             if !ok {
                 self.fail(column).await?;
@@ -223,10 +227,10 @@ impl Sharded {
 
     /// Gives up a column whose lane takes nothing any more.
     async fn fail(&mut self, column: usize) -> Result<(), UploadError> {
-        let Some(Lane { strips, task }) = self.lanes[column].take() else { return Ok(()) };
+        let Some(Lane { cells, task }) = self.lanes[column].take() else { return Ok(()) };
         let node = &self.placement.nodes[column];
         // A lane whose queue is closed has ended, and says why. Any other one is stuck.
-        let error = match strips.is_closed() {
+        let error = match cells.is_closed() {
             true => task.await.ok().and_then(Result::err).unwrap_or_else(|| unfinished(node)),
             false => TransportError::TimedOut { node: node.clone() },
         };
@@ -245,8 +249,8 @@ impl Sharded {
     async fn commit(&mut self, transport: &Arc<dyn Transport>, sealed: &Sealed) -> Result<(), UploadError> {
         let mut commits = FuturesUnordered::new();
         for (column, lane) in self.lanes.iter_mut().enumerate() {
-            let Some(Lane { strips, task }) = lane.take() else { continue };
-            drop(strips);
+            let Some(Lane { cells, task }) = lane.take() else { continue };
+            drop(cells);
             let (transport, node) = (transport.clone(), self.placement.nodes[column].clone());
             let public = sealed.public.encoded().clone();
             // The commit is a task of its own, so a straggler continues after the acknowledgement.

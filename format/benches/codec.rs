@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, hint::black_box};
 use criterion::{BatchSize, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use format::{
     Attributes, BlockIndex, Compression, DataKey, EncodedStripe, Encoder, EncoderOptions, Kind, Object, OwnerId,
-    Profile, Sealed, StripHash, StripeIndex, Suite, verify_strip,
+    Profile, Row, Sealed, StripeIndex, Suite,
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -64,7 +64,7 @@ fn encode(plain: &[u8], profile: Profile, suite: Suite) -> (Sealed, Vec<EncodedS
 struct Stripe {
     object: Object,
     strips: Vec<Vec<u8>>,
-    hashes: Vec<StripHash>,
+    row: Row,
     data: usize,
     parity: usize,
 }
@@ -78,7 +78,7 @@ impl Stripe {
         Self {
             object,
             strips: stripes[0].strips.iter().flatten().map(|strip| strip.to_vec()).collect(),
-            hashes: sealed.lists.iter().map(|list| list.hash(0).unwrap()).collect(),
+            row: stripes[0].row.clone(),
             data: redundancy.data(),
             parity: redundancy.parity(),
         }
@@ -94,7 +94,7 @@ impl Stripe {
 
     fn read_healthy(&self) {
         for column in 0..self.data {
-            assert!(verify_strip(&self.strips[column], &self.hashes[column]));
+            assert!(self.row.proves(column, Some(&self.strips[column])));
             black_box(self.block(column, &self.strips[column]));
         }
     }
@@ -107,10 +107,10 @@ impl Stripe {
     }
 
     fn read_lossy(&self, mut strips: Vec<Option<Vec<u8>>>) {
-        for (strip, hash) in strips.iter().zip(&self.hashes) {
-            assert!(strip.as_ref().is_none_or(|strip| verify_strip(strip, hash)));
+        for (column, strip) in strips.iter().enumerate() {
+            assert!(strip.is_none() || self.row.proves(column, strip.as_deref()));
         }
-        self.object.recover(StripeIndex(0), &mut strips).unwrap();
+        self.object.recover(StripeIndex(0), &self.row, &mut strips).unwrap();
         for (column, strip) in strips.iter().flatten().take(self.data).enumerate() {
             black_box(self.block(column, strip));
         }
@@ -170,7 +170,7 @@ fn one_block(criterion: &mut Criterion) {
         group.throughput(Throughput::BytesDecimal(format::limits::BLOCK_BYTES as u64));
         group.bench_function(BenchmarkId::new("verify and decode", format!("suite {}", suite.id())), |bencher| {
             bencher.iter(|| {
-                assert!(verify_strip(&stripe.strips[3], &stripe.hashes[3]));
+                assert!(stripe.row.proves(3, Some(&stripe.strips[3])));
                 black_box(stripe.block(3, &stripe.strips[3]))
             });
         });

@@ -153,6 +153,17 @@ impl<'b> Fields<'b> {
         text.ok_or(CborError::Value { key, expected: "a text in bounds" })
     }
 
+    /// Takes a text of at most `max` bytes without control characters, which would do harm on a terminal or in a
+    /// header.
+    ///
+    /// # Errors
+    /// When the key is missing or its value is of another type, longer, or has a control character.
+    pub fn line(&mut self, key: u64, max: usize) -> Result<&'b str, CborError> {
+        let text = self.text(key, max)?;
+        let wrong = CborError::Value { key, expected: "a text in bounds without control characters" };
+        if text.contains(char::is_control) { Err(wrong) } else { Ok(text) }
+    }
+
     /// Takes an array of at most `max` texts.
     ///
     /// # Errors

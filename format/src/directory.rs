@@ -138,7 +138,7 @@ fn read_entry(item: &[u8]) -> Result<Entry, CborError> {
     Ok(Entry {
         capability: Capability::from_bytes(fields.array32(key::CAPABILITY)?),
         length: fields.uint(key::LENGTH)?,
-        mime: fields.text(key::MIME, MIME_BYTES_MAX)?.to_owned(),
+        mime: fields.line(key::MIME, MIME_BYTES_MAX)?.to_owned(),
         kind: match fields.uint::<u8>(key::KIND)? {
             0 => Kind::File,
             1 => Kind::Directory,

@@ -14,13 +14,13 @@ use bytes::Bytes;
 use rayon::prelude::*;
 
 use crate::{
-    BlockPosition, Capability, Compression, DataKey, Erasure, Geometry, Kind, Locator, OwnerId, Profile,
-    PublicManifest, Redundancy, ReedSolomon, Root, SealedManifest, StripHash, StripList, Suite,
+    BlockPosition, Capability, Cell, Compression, DataKey, Erasure, Geometry, Kind, Locator, OwnerId, Profile,
+    PublicManifest, Redundancy, ReedSolomon, Root, Row, RowList, SealedManifest, StripHash, Suite,
     cbor::CborError,
     geometry::StripeIndex,
     limits::{BLOCK_BYTES, INLINE_BYTES_MAX, STRIPES_MAX},
     profile::TOP_TIER_BYTES,
-    public::{Layout, StripRun},
+    public::Layout,
     seal::Sealer,
     sealed, strip,
 };
@@ -76,11 +76,21 @@ pub struct EncodedStripe {
     pub index: StripeIndex,
     /// The redundancy of the object, the same for all its stripes.
     pub redundancy: Redundancy,
-    /// The strip of each column; `None` where the tail stripe leaves a column empty.
+    /// The hashes of the strips.
+    pub row: Row,
+    /// For each column its strip; none where the tail leaves a column empty.
     pub strips: Vec<Option<Bytes>>,
 }
 
-/// A finished object: its manifests, key and name.
+impl EncodedStripe {
+    /// Returns the cells that go to the nodes, in the order of the columns.
+    pub fn into_cells(self) -> impl Iterator<Item = Cell> {
+        let row = self.row;
+        self.strips.into_iter().map(move |strip| Cell { row: row.clone(), strip })
+    }
+}
+
+/// An object as it will be filed.
 #[derive(Debug, Clone)]
 pub struct Sealed {
     /// The public manifest.
@@ -93,8 +103,8 @@ pub struct Sealed {
     pub locator: Locator,
     /// Plaintext bytes.
     pub length: u64,
-    /// The list of strip hashes of each column.
-    pub lists: Vec<StripList>,
+    /// The hash of each row.
+    pub rows: RowList,
 }
 
 /// Cuts plaintext into stripes once the size tier is known. The encoder and the de-duplication fingerprint share it.
@@ -212,8 +222,9 @@ pub struct Encoder {
     code: Option<ReedSolomon>,
     hasher: blake3::Hasher,
     length: u64,
+    /// The layout so far, without its root.
     layout: Option<Layout>,
-    lists: Vec<StripList>,
+    rows: RowList,
 }
 
 impl Encoder {
@@ -229,7 +240,7 @@ impl Encoder {
             hasher: blake3::Hasher::new(),
             length: 0,
             layout: None,
-            lists: Vec::new(),
+            rows: RowList::default(),
         }
     }
 
@@ -281,30 +292,23 @@ impl Encoder {
         let strips: Vec<Option<Bytes>> = present.map(|strip| strip.map(Bytes::from)).collect();
         let hashes: Vec<Option<StripHash>> =
             strips.par_iter().map(|strip| strip.as_deref().map(StripHash::of)).collect();
-        self.note(plain, tail_columns, strip_bytes, &hashes);
-        EncodedStripe { index: plain.index, redundancy, strips }
+        let row = Row::new(strip_bytes, &hashes);
+        self.note(plain, tail_columns, &row);
+        EncodedStripe { index: plain.index, redundancy, row, strips }
     }
 
-    fn note(&mut self, plain: &PlainStripe, tail_columns: usize, strip_bytes: usize, hashes: &[Option<StripHash>]) {
+    fn note(&mut self, plain: &PlainStripe, tail_columns: usize, row: &Row) {
         self.length += plain.bytes.len() as u64;
-        self.lists.resize_with(hashes.len(), StripList::default);
-        for (list, hash) in self.lists.iter_mut().zip(hashes) {
-            if let Some(hash) = hash {
-                list.push(*hash);
-            }
-        }
-        let layout = self.layout.get_or_insert_with(|| Layout {
+        self.rows.push(row.hash());
+        let before = self.layout.map_or((0, 0), |layout| (layout.stripes, layout.body_bytes + layout.tail_bytes));
+        self.layout = Some(Layout {
             redundancy: plain.redundancy,
-            tail_columns: 0,
-            runs: Vec::new(),
-            roots: Vec::new(),
+            stripes: before.0 + 1,
+            tail_columns,
+            body_bytes: before.1,
+            tail_bytes: row.strip_bytes() as u64,
+            root: Root([0; 32]),
         });
-        layout.tail_columns = tail_columns;
-        let strip_bytes = u32::try_from(strip_bytes).expect("a strip is at most 256 KiB and some");
-        match layout.runs.last_mut() {
-            Some(run) if run.strip_bytes == strip_bytes => run.stripes += 1,
-            _ => layout.runs.push(StripRun { stripes: 1, strip_bytes }),
-        }
     }
 }
 
@@ -330,7 +334,7 @@ impl Ending {
     /// [`EncodeError`].
     pub fn seal(mut self, attributes: Attributes, random: [u8; 32]) -> Result<Sealed, EncodeError> {
         while self.stripe()?.is_some() {}
-        let Encoder { options, key, splitter, mut hasher, mut length, layout, lists, .. } = self.encoder;
+        let Encoder { options, key, splitter, mut hasher, mut length, layout, rows, .. } = self.encoder;
         let rest = splitter.rest();
         let inline = layout.is_none().then(|| {
             debug_assert!(rest.len() <= INLINE_BYTES_MAX);
@@ -338,8 +342,7 @@ impl Ending {
             length = rest.len() as u64;
             rest
         });
-        let layout =
-            layout.map(|layout| Layout { roots: lists.iter().map(StripList::root).collect::<Vec<Root>>(), ..layout });
+        let layout = layout.map(|layout| Layout { root: rows.root(), ..layout });
         let public = PublicManifest::new(options.suite, options.owner, layout);
         let manifest = SealedManifest {
             suite: options.suite,
@@ -362,6 +365,6 @@ impl Ending {
         let capability = Capability::of_manifest(&encoded);
         let sealed = sealed::seal(&encoded, &capability, &public.id()).into();
         let locator = capability.locator();
-        Ok(Sealed { public, sealed, capability, locator, length, lists })
+        Ok(Sealed { public, sealed, capability, locator, length, rows })
     }
 }

@@ -195,7 +195,7 @@ impl Geometry {
         } else {
             BLOCK_BYTES as u64
         };
-        let start = (stripe_start + column as u64 * size).min(self.length);
+        let start = stripe_start.saturating_add(column as u64 * size).min(self.length);
         start..(start + size).min(self.length)
     }
 

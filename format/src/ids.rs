@@ -79,12 +79,20 @@ id!(
     OwnerId
 );
 id!(
-    /// BLAKE3 of a shard's list of strip hashes.
+    /// BLAKE3 of the list of row hashes: what commits to every strip of an object.
     Root
+);
+id!(
+    /// BLAKE3 of one row.
+    RowHash
 );
 id!(
     /// BLAKE3 of one strip.
     StripHash
+);
+id!(
+    /// BLAKE3 of a sealed manifest.
+    ManifestHash
 );
 id!(
     /// BLAKE3 of a policy component or of its configuration.
@@ -101,6 +109,22 @@ impl StripHash {
     #[must_use]
     pub fn of(strip: &[u8]) -> Self {
         Self(*blake3::hash(strip).as_bytes())
+    }
+}
+
+impl RowHash {
+    /// Hashes an encoded row.
+    #[must_use]
+    pub fn of(row: &[u8]) -> Self {
+        Self(*blake3::hash(row).as_bytes())
+    }
+}
+
+impl ManifestHash {
+    /// Hashes a sealed manifest.
+    #[must_use]
+    pub fn of(sealed: &[u8]) -> Self {
+        Self(*blake3::hash(sealed).as_bytes())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The lease: the mutable part of a record. The object's owner signs it, and its version only grows.
 
 use crate::{
-    Cap, Level, Locator, OwnerId, OwnerKeys, PolicyName, Profile,
+    Cap, Level, Locator, ManifestHash, ObjectId, OwnerId, OwnerKeys, PolicyName, Profile, Sealed,
     cbor::{CborError, Fields, FieldsWriter, Unknown},
     limits::{LEASE_BYTES_MAX, LEASE_PLACES_MAX, POLICY_NAME_BYTES_MAX},
     place::Domain,
@@ -12,15 +12,17 @@ use crate::{
 mod key {
     pub(super) const LOCATOR: u64 = 0;
     pub(super) const OWNER: u64 = 1;
-    pub(super) const VERSION: u64 = 2;
-    pub(super) const PROFILE: u64 = 3;
-    pub(super) const WANTED: u64 = 4;
-    pub(super) const REFUSED: u64 = 5;
-    pub(super) const KEEP_UNTIL: u64 = 6;
-    pub(super) const EXPIRES: u64 = 7;
-    pub(super) const POLICY: u64 = 8;
-    pub(super) const ERASED: u64 = 9;
-    pub(super) const CAPS: u64 = 10;
+    pub(super) const OBJECT: u64 = 2;
+    pub(super) const MANIFEST: u64 = 3;
+    pub(super) const VERSION: u64 = 4;
+    pub(super) const PROFILE: u64 = 5;
+    pub(super) const WANTED: u64 = 6;
+    pub(super) const REFUSED: u64 = 7;
+    pub(super) const KEEP_UNTIL: u64 = 8;
+    pub(super) const EXPIRES: u64 = 9;
+    pub(super) const POLICY: u64 = 10;
+    pub(super) const ERASED: u64 = 11;
+    pub(super) const CAPS: u64 = 12;
 }
 
 /// How long an object is kept, in seconds since 1970. Zero means no bound.
@@ -54,7 +56,12 @@ pub struct Lease {
     pub locator: Locator,
     /// The owner. It must be the one in the public manifest.
     pub owner: OwnerId,
-    /// The version. It grows with every change, and a node keeps the highest it has seen.
+    /// BLAKE3 of the public manifest.
+    pub object: ObjectId,
+    /// BLAKE3 of the sealed manifest. With the object's id it signs the whole record but the placement, which is a
+    /// hint.
+    pub manifest: ManifestHash,
+    /// Grows with every change; a node keeps the highest it has seen.
     pub version: u64,
     /// The redundancy the owner wants.
     pub profile: Profile,
@@ -94,6 +101,27 @@ pub enum LeaseError {
 }
 
 impl Lease {
+    /// Returns the first lease of an object: version 1, anywhere, for ever, under the policy `default`. Set what is to
+    /// be otherwise before it is signed.
+    #[must_use]
+    pub fn new(sealed: &Sealed, profile: Profile) -> Self {
+        Self {
+            locator: sealed.locator,
+            owner: sealed.public.owner(),
+            object: sealed.public.id(),
+            manifest: ManifestHash::of(&sealed.sealed),
+            version: 1,
+            profile,
+            wanted: Vec::new(),
+            refused: Vec::new(),
+            retention: Retention::default(),
+            policy: PolicyName::default(),
+            erased: false,
+            caps: Vec::new(),
+            unknown: Unknown::new(),
+        }
+    }
+
     /// Signs the lease and returns its envelope.
     #[must_use]
     pub fn sign(&self, keys: &OwnerKeys) -> Vec<u8> {
@@ -125,6 +153,8 @@ impl Lease {
         let mut fields = FieldsWriter::default()
             .bytes(key::LOCATOR, &self.locator.0)
             .bytes(key::OWNER, &self.owner.0)
+            .bytes(key::OBJECT, &self.object.0)
+            .bytes(key::MANIFEST, &self.manifest.0)
             .uint(key::VERSION, self.version)
             .text(key::PROFILE, &self.profile.to_string())
             .texts(key::WANTED, &texts(&self.wanted))
@@ -134,7 +164,6 @@ impl Lease {
             .text(key::POLICY, self.policy.as_str())
             .uint(key::ERASED, u8::from(self.erased))
             .unknown(&self.unknown);
-        // Without caps the key is absent, not empty, so leases written before caps existed keep their bytes.
         if !self.caps.is_empty() {
             fields = fields.texts(key::CAPS, &self.caps.iter().map(ToString::to_string).collect::<Vec<_>>());
         }
@@ -146,6 +175,8 @@ impl Lease {
         Ok(Self {
             locator: Locator(fields.array32(key::LOCATOR)?),
             owner: OwnerId(fields.array32(key::OWNER)?),
+            object: ObjectId(fields.array32(key::OBJECT)?),
+            manifest: ManifestHash(fields.array32(key::MANIFEST)?),
             version: fields.uint(key::VERSION)?,
             profile: parse(fields.text(key::PROFILE, 32)?, key::PROFILE, "a profile")?,
             wanted: read_domains(&mut fields, key::WANTED)?,
@@ -196,6 +227,8 @@ mod tests {
         let lease = Lease {
             locator: Locator([4; 32]),
             owner: keys.id(),
+            object: ObjectId([5; 32]),
+            manifest: ManifestHash([6; 32]),
             version: 9,
             profile: Profile::SmallCluster,
             wanted: vec!["country:BE".parse().unwrap(), "zone:bru1".parse().unwrap()],
@@ -211,7 +244,10 @@ mod tests {
         let named = LeaseError::Owner { named: keys.id(), signed: thief.id() };
         assert_eq!(Lease::open(&lease.sign(&thief)), Err(named));
         let twice = Lease { caps: vec![lease.caps[0]; 2], ..lease.clone() };
-        assert!(matches!(Lease::open(&twice.sign(&keys)), Err(LeaseError::Cbor(CborError::Value { key: 10, .. }))));
+        assert!(matches!(
+            Lease::open(&twice.sign(&keys)),
+            Err(LeaseError::Cbor(CborError::Value { key: key::CAPS, .. }))
+        ));
         let [with, without] = [&lease, &Lease { caps: vec![], ..lease.clone() }].map(|lease| lease.encode().len());
         assert_eq!(with - without, 1 + 1 + (1 + "zone=2".len()) + (1 + "operator=4".len()), "key, array, two texts");
         assert!(lease.is_alive(9) && !lease.is_alive(10));

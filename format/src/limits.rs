@@ -3,6 +3,8 @@
 //! Bounds that an operator may choose live in the configuration. These here are fixed: two programs with different
 //! values could not read each other's objects.
 
+pub use crate::row::ROW_BYTES_MAX;
+
 /// Plaintext bytes of a full block: the unit of compression, sealing, verification, transfer and caching.
 ///
 /// Four blocks are 1 MiB: one raw leaf of IPFS `unixfs-v1-2025` and one Syncthing block. So all protocols share one
@@ -22,13 +24,11 @@ pub const TAIL_ROUND_BYTES: usize = 64;
 pub const INLINE_BYTES_MAX: usize = 16 * 1024;
 /// Maximum number of columns of an object: GF(2^8) has 256 elements.
 pub const COLUMNS_MAX: usize = 256;
-/// Maximum number of stripes of an object: 1 TiB with 4 data columns, 4 TiB with 16. This keeps the public manifest
-/// within its bound.
+/// Stripes of an object: 1 TiB with 4 data columns, 4 TiB with 16; a list of its rows has 32 MiB.
 pub const STRIPES_MAX: u64 = 1 << 20;
-/// Maximum bytes of the encoded public manifest. A run of strip lengths takes at most 10 bytes, and a stripe needs at
-/// most one run.
-pub const PUBLIC_MANIFEST_BYTES_MAX: usize = 11 * 1024 * 1024;
-/// Maximum bytes of the encoded sealed manifest with its tag: inline bytes plus names, tags and extensions.
+/// Encoded public manifest: ten fields, of which two are hashes, take 106 bytes at most.
+pub const PUBLIC_MANIFEST_BYTES_MAX: usize = 128;
+/// Encoded sealed manifest, tag included: inline bytes plus names, tags and extensions.
 pub const SEALED_MANIFEST_BYTES_MAX: usize = 64 * 1024;
 /// Maximum bytes of an encoded lease with owner keys and both signatures (ML-DSA-65: 1,952 B key, 3,309 B signature).
 pub const LEASE_BYTES_MAX: usize = 16 * 1024;
@@ -81,23 +81,30 @@ pub const PURGE_SKEW_SECONDS_MAX: u64 = 300;
 pub const NOTE_BYTES_MAX: usize = 64 * 1024;
 /// Maximum bytes of a note as JSON, which carries the sealed bytes in base64.
 pub const NOTE_BODY_BYTES_MAX: usize = NOTE_BYTES_MAX.div_ceil(3) * 4 + 64;
-/// Maximum number of strips of one append or one shard read: 16 MiB. That is a few round trips on a fast link and
-/// bounds memory.
-pub const SHARD_READ_STRIPS_MAX: u64 = 64;
-/// Maximum bytes of the body of one append or one shard read: the strips with their length prefixes, and the proof.
-pub const SHARD_BODY_BYTES_MAX: usize = 64 * (STRIP_BYTES_MAX + 4) + PROOF_BYTES_MAX + 16;
-/// Maximum bytes of the proof of one shard read: the 1 KiB chunks that contain the requested hashes, and two paths of
-/// at most 32 parents.
+/// Cells of one append or one shard read: 17 MiB at most. That is a few round trips on a fast link and bounds memory.
+pub const CELLS_MAX: usize = 64;
+/// The same, as the API counts stripes.
+pub const SHARD_READ_STRIPS_MAX: u64 = CELLS_MAX as u64;
+/// Body of one append or one shard read: the proof with its length, and the strips with their rows.
+pub const SHARD_BODY_BYTES_MAX: usize = shard_body_bytes_max(CELLS_MAX);
+/// Proof of one shard read: the 1 KiB chunks that hold the asked hashes, and two paths of at most 32 parents.
 pub const PROOF_BYTES_MAX: usize = 4 * 1024 + 64 * 32 + 64;
 /// Maximum number of entries on one page of the change feed or the node list.
 pub const PAGE_ENTRIES_MAX: usize = 1_000;
 /// Maximum seconds that a change feed request waits for news (long polling) before it answers with an empty page.
 pub const CHANGES_WAIT_SECONDS_MAX: u32 = 30;
 
+/// Returns the most bytes that the answer to a read of so many strips has; a node answers no read of more than
+/// [`SHARD_READ_STRIPS_MAX`].
+#[must_use]
+pub const fn shard_body_bytes_max(strips: usize) -> usize {
+    let strips = if strips < CELLS_MAX { strips } else { CELLS_MAX };
+    strips * (STRIP_BYTES_MAX + ROW_BYTES_MAX) + PROOF_BYTES_MAX + 4
+}
+
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(TAIL_COLUMN_BYTES));
 const _: () = assert!(TAIL_COLUMN_BYTES.is_multiple_of(TAIL_ROUND_BYTES));
 const _: () = assert!(INLINE_BYTES_MAX + 8 * 1024 <= SEALED_MANIFEST_BYTES_MAX);
-const _: () = assert!(STRIPES_MAX * 10 + COLUMNS_MAX as u64 * 32 + 256 <= PUBLIC_MANIFEST_BYTES_MAX as u64);
 const _: () = assert!(SHARD_READ_STRIPS_MAX * 32 <= 2 * 1024);
 // Rounding up the tail's blocks never empties the last block: at most 64 * 255 bytes of rounding, less than one column.
 const _: () = assert!(TAIL_ROUND_BYTES * (COLUMNS_MAX - 1) < TAIL_COLUMN_BYTES);

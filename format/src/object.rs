@@ -1,22 +1,27 @@
 //! The reader's side of an object. It opens an object from a capability and a record, then turns verified strips into
 //! blocks.
 //!
-//! A read checks in this order: strip hash in list, list under root, BLAKE3(P) = oid, AEAD tag, length. After a whole
-//! file it also checks BLAKE3 of the plaintext. Nothing is trusted but the capability.
+//! Order of checks on a read: BLAKE3(P) = oid, M derives the capability, row under root, strip under row, AEAD tag,
+//! length, and, when a whole file was read, BLAKE3 of the plaintext. A recovered strip is checked like one that was
+//! read. Nothing is trusted but the capability.
+
+use std::sync::OnceLock;
 
 use crate::{
     BlockIndex, BlockPosition, Capability, Erasure, ErasureError, Geometry, Kind, Locator, PublicManifest, Record,
-    ReedSolomon, SealError, SealedManifest, StripHash, cbor::CborError, geometry::StripeIndex, seal::Sealer, sealed,
-    strip,
+    ReedSolomon, Row, SealError, SealedManifest, cbor::CborError, geometry::StripeIndex, seal::Sealer, sealed, strip,
 };
 
-/// Why a record does not open. Except for `Erased`, the node sent a wrong record: ask another node.
+/// Why a record does not open. All but [`Self::Erased`] mean that the node sent a wrong record: ask another.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The owner erased the object.
-    #[error("the object was erased by its owner")]
+    /// The owner erased the object or let its lease end.
+    #[error("the object was erased by its owner, or its lease has ended")]
     Erased,
-    /// The record is filed under another locator.
+    /// The record lacks the sealed manifest although nothing that the owner signed takes it away.
+    #[error("the node withholds the sealed manifest")]
+    Withheld,
+    /// The record is filed under another name.
     #[error("the record belongs to another locator")]
     Locator,
     /// The sealed manifest does not open.
@@ -67,6 +72,13 @@ pub enum DecodeError {
     /// The erasure code cannot recover the stripe.
     #[error("the stripe cannot be recovered")]
     Erasure(#[from] ErasureError),
+    /// The strips of the stripe are no codeword: one recovered from the others is not the one that was stored. The
+    /// owner's fault, who would have given some readers other bytes than others.
+    #[error("the strips of stripe {} contradict each other; whoever stored the object broke it", stripe.0)]
+    Inconsistent {
+        /// The stripe.
+        stripe: StripeIndex,
+    },
 }
 
 /// An opened object.
@@ -81,16 +93,19 @@ pub struct Object {
 struct Sharded {
     geometry: Geometry,
     sealer: Box<dyn Sealer>,
-    code: ReedSolomon,
+    /// Made at the first use: it costs an inversion of a k x k matrix.
+    code: OnceLock<ReedSolomon>,
 }
 
 impl Object {
-    /// Opens a record. Costs a few microseconds.
+    /// Opens a record at `now` (seconds since 1970), which says whether its lease has ended. Costs some microseconds,
+    /// whatever the object's size: the erasure code is prepared when a stripe has to be recovered for the first time.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(capability: &Capability, record: &Record) -> Result<Self, OpenError> {
-        let sealed = record.sealed.as_ref().ok_or(OpenError::Erased)?;
+    pub fn open(capability: &Capability, record: &Record, now: u64) -> Result<Self, OpenError> {
+        let missing = if record.is_stripped(now) { OpenError::Withheld } else { OpenError::Erased };
+        let sealed = record.sealed.as_ref().ok_or(missing)?;
         Self::from_manifests(capability, &record.locator(), record.public.clone(), sealed)
     }
 
@@ -116,14 +131,18 @@ impl Object {
             return Err(OpenError::Mismatch);
         }
         let sharded = match (&manifest.inline, public.redundancy()) {
-            (Some(inline), None) if inline.len() as u64 == manifest.length => None,
+            (Some(inline), None)
+                if inline.len() as u64 == manifest.length && *blake3::hash(inline).as_bytes() == manifest.hash =>
+            {
+                None
+            }
             (None, Some(redundancy)) => {
                 let geometry = Geometry::new(redundancy, manifest.length).ok_or(OpenError::Mismatch)?;
                 if geometry.stripes() != public.stripes() || geometry.tail_columns() != public.tail_columns() {
                     return Err(OpenError::Mismatch);
                 }
                 let sealer = manifest.suite.sealer(&manifest.data_key.0);
-                Some(Sharded { geometry, sealer, code: ReedSolomon::new(redundancy) })
+                Some(Sharded { geometry, sealer, code: OnceLock::new() })
             }
             _ => return Err(OpenError::Mismatch),
         };
@@ -186,46 +205,36 @@ impl Object {
         strip::open(strip, geometry.block_bytes(block), position, self.manifest.suite, &*sharded.sealer)
     }
 
-    /// Recovers the data strips of a stripe from any k verified strips.
+    /// Recovers the data strips of a stripe from any k that the stripe's row proves.
     ///
-    /// `strips` has one place for each column. Columns that the tail leaves empty may be `None`. On return, all data
-    /// strips are present. Costs at worst k * m passes over a strip.
+    /// `strips` has one place for each column; columns that the tail leaves empty may be absent. On return all data
+    /// strips are there, and each is the one of the row. CPU work: k * m passes over a strip at worst, and a hash over
+    /// each recovered one.
     ///
     /// # Errors
-    /// [`DecodeError::Erasure`] if there are fewer than k' strips or if lengths differ from the stripe's;
-    /// [`DecodeError::OutOfRange`] if there is no such stripe.
-    pub fn recover(&self, stripe: StripeIndex, strips: &mut [Option<Vec<u8>>]) -> Result<(), DecodeError> {
-        let block = BlockIndex(stripe.0);
-        let sharded = self.sharded.as_ref().ok_or(DecodeError::OutOfRange { block })?;
-        recover(&self.public, &sharded.code, stripe, strips)
-    }
-}
-
-/// Recovers a stripe with the public manifest alone. A repairer has no key and needs none.
-pub(crate) fn recover(
-    public: &PublicManifest,
-    code: &ReedSolomon,
-    stripe: StripeIndex,
-    strips: &mut [Option<Vec<u8>>],
-) -> Result<(), DecodeError> {
-    let out = DecodeError::OutOfRange { block: BlockIndex(stripe.0) };
-    let strip_bytes = public.strip_bytes(stripe).ok_or_else(|| out.clone())?;
-    let redundancy = public.redundancy().ok_or(out)?;
-    let shape = ErasureError::Shape { columns: redundancy.columns() };
-    if strips.len() != redundancy.columns() || strips.iter().flatten().any(|strip| strip.len() != strip_bytes) {
-        return Err(shape.into());
-    }
-    if stripe.0 + 1 == public.stripes() {
-        for strip in &mut strips[public.tail_columns()..redundancy.data()] {
+    /// [`DecodeError::Erasure`] with fewer than k' strips, or strips of another length than the row's;
+    /// [`DecodeError::Inconsistent`] when the owner stored no codeword.
+    pub fn recover(&self, stripe: StripeIndex, row: &Row, strips: &mut [Option<Vec<u8>>]) -> Result<(), DecodeError> {
+        let out = DecodeError::OutOfRange { block: BlockIndex(stripe.0) };
+        let sharded = self.sharded.as_ref().filter(|_| stripe.0 < self.public.stripes()).ok_or(out.clone())?;
+        let redundancy = self.public.redundancy().ok_or(out)?;
+        let strip_bytes = row.strip_bytes();
+        if strips.len() != redundancy.columns() || strips.iter().flatten().any(|strip| strip.len() != strip_bytes) {
+            return Err(ErasureError::Shape { columns: redundancy.columns() }.into());
+        }
+        if !self.public.fits(stripe, row) {
+            return Err(DecodeError::Inconsistent { stripe });
+        }
+        let filled = sharded.geometry.columns(stripe);
+        for strip in &mut strips[filled..redundancy.data()] {
             *strip = Some(vec![0; strip_bytes]);
         }
+        let lost: Vec<usize> = (0..filled).filter(|column| strips[*column].is_none()).collect();
+        sharded.code.get_or_init(|| ReedSolomon::new(redundancy)).recover_data(strips)?;
+        if lost.into_iter().all(|column| row.proves(column, strips[column].as_deref())) {
+            Ok(())
+        } else {
+            Err(DecodeError::Inconsistent { stripe })
+        }
     }
-    code.recover_data(strips)?;
-    Ok(())
-}
-
-/// Returns whether a strip has the hash in its list.
-#[must_use]
-pub fn verify_strip(strip: &[u8], hash: &StripHash) -> bool {
-    StripHash::of(strip) == *hash
 }

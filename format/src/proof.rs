@@ -1,9 +1,9 @@
-//! A shard's list of strip hashes, and the proofs that some of them belong to its root.
+//! An object's list of row hashes and the proofs that a few of them belong under its root.
 //!
-//! The root is plain BLAKE3 of the list. BLAKE3 is a Merkle tree over 1 KiB chunks (BLAKE3 paper, section 2.1). The
-//! hashes of a few strips are therefore proven by their chunks and the chaining values beside the path. A range read of
-//! a large object costs some hundred bytes of proof instead of the whole list. Bao does the same; here the list is
-//! short, so each proof is built from the list itself and no tree is stored.
+//! The root is plain BLAKE3 of the list. BLAKE3 is a tree over 1 KiB chunks (BLAKE3 paper, section 2.1), so the hashes
+//! of a few rows are proven by their chunks and the chaining values beside the path: a range read of a large object
+//! costs some hundred bytes of proof instead of the whole list. This is what Bao does; the list is short, so the
+//! proof is built from the list itself and no tree is stored.
 
 use std::ops::Range;
 
@@ -12,16 +12,16 @@ use blake3::{
     hazmat::{ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root},
 };
 
-use crate::{Root, StripHash, limits::PROOF_BYTES_MAX};
+use crate::{Root, RowHash, limits::PROOF_BYTES_MAX};
 
 const HASH_BYTES: usize = 32;
 
-/// The strip hashes of one shard, in stripe order.
+/// The row hashes of one object, in stripe order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct StripList(Vec<u8>);
+pub struct RowList(Vec<u8>);
 
-impl StripList {
-    /// Takes the stored form, 32 bytes for each strip. Returns `None` if the length is not a multiple of 32.
+impl RowList {
+    /// Takes the stored form: 32 bytes a row. None when the length is no multiple of that.
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
         bytes.len().is_multiple_of(HASH_BYTES).then_some(Self(bytes))
@@ -33,45 +33,45 @@ impl StripList {
         &self.0
     }
 
-    /// Adds the next strip's hash.
-    pub fn push(&mut self, hash: StripHash) {
+    /// Adds the next row's hash.
+    pub fn push(&mut self, hash: RowHash) {
         self.0.extend_from_slice(&hash.0);
     }
 
-    /// Returns the number of strips.
+    /// Returns the number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len() / HASH_BYTES
     }
 
-    /// Returns whether there is no strip.
+    /// Returns whether there is no row.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Returns the hash of a strip.
+    /// Returns the hash of a row.
     #[must_use]
-    pub fn hash(&self, index: usize) -> Option<StripHash> {
+    pub fn hash(&self, index: usize) -> Option<RowHash> {
         let bytes = self.0.get(index * HASH_BYTES..(index + 1) * HASH_BYTES)?;
-        bytes.try_into().ok().map(StripHash)
+        bytes.try_into().ok().map(RowHash)
     }
 
-    /// Returns the shard's root: BLAKE3 of the list.
+    /// Returns the object's root: BLAKE3 of the list.
     #[must_use]
     pub fn root(&self) -> Root {
         Root(*blake3::hash(&self.0).as_bytes())
     }
 
-    /// Proves the hashes of `strips`. Costs one pass over the list (1 GB/s and more).
+    /// Proves the hashes of `rows`, which must lie in the list. Costs one pass over the list (1 GB/s and more).
     ///
     /// Returns `None` if the range is empty or not in the list.
     #[must_use]
-    pub fn prove(&self, strips: Range<usize>) -> Option<ListProof> {
-        if strips.is_empty() || strips.end > self.len() {
+    pub fn prove(&self, rows: Range<usize>) -> Option<ListProof> {
+        if rows.is_empty() || rows.end > self.len() {
             return None;
         }
-        let wanted = strips.start * HASH_BYTES..strips.end * HASH_BYTES;
+        let wanted = rows.start * HASH_BYTES..rows.end * HASH_BYTES;
         let mut out = Vec::new();
         write_node(&self.0, 0, &wanted, &mut out);
         Some(ListProof(out))
@@ -86,20 +86,20 @@ pub struct ListProof(Vec<u8>);
 /// Why a proof does not hold. The node that sent it is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
-    /// The requested range is empty or not in the list.
-    #[error("strips {first}..{end} are not in a list of {count}")]
+    /// The asked range is empty or not in the list.
+    #[error("rows {first}..{end} are not in a list of {count}")]
     Range {
-        /// First strip asked.
+        /// First row asked.
         first: usize,
         /// End of the range.
         end: usize,
-        /// Strips in the list.
+        /// Rows in the list.
         count: usize,
     },
     /// The proof is too short or too long for the range.
     #[error("the proof has another length than this range needs")]
     Length,
-    /// The proof leads to another root than the shard's.
+    /// The proof leads to another root than the object's.
     #[error("the proof leads to another root")]
     Root,
 }
@@ -117,16 +117,16 @@ impl ListProof {
         &self.0
     }
 
-    /// Checks the proof against the root of a list of `count` strips and returns the hashes of `strips`.
+    /// Checks the proof against a root of a list of `count` rows and returns the hashes of `rows`.
     ///
     /// # Errors
     /// [`ProofError`].
-    pub fn verify(&self, root: &Root, count: usize, strips: Range<usize>) -> Result<Vec<StripHash>, ProofError> {
-        if strips.is_empty() || strips.end > count {
-            return Err(ProofError::Range { first: strips.start, end: strips.end, count });
+    pub fn verify(&self, root: &Root, count: usize, rows: Range<usize>) -> Result<Vec<RowHash>, ProofError> {
+        if rows.is_empty() || rows.end > count {
+            return Err(ProofError::Range { first: rows.start, end: rows.end, count });
         }
-        let wanted = strips.start * HASH_BYTES..strips.end * HASH_BYTES;
-        let mut reader = Reader { proof: &self.0, wanted: &wanted, hashes: Vec::with_capacity(strips.len()) };
+        let wanted = rows.start * HASH_BYTES..rows.end * HASH_BYTES;
+        let mut reader = Reader { proof: &self.0, wanted: &wanted, hashes: Vec::with_capacity(rows.len()) };
         let found = reader.root(count * HASH_BYTES)?;
         if !reader.proof.is_empty() {
             return Err(ProofError::Length);
@@ -163,7 +163,7 @@ fn subtree(bytes: &[u8], start: usize) -> ChainingValue {
 struct Reader<'p> {
     proof: &'p [u8],
     wanted: &'p Range<usize>,
-    hashes: Vec<StripHash>,
+    hashes: Vec<RowHash>,
 }
 
 impl Reader<'_> {
@@ -200,7 +200,7 @@ impl Reader<'_> {
         let from = self.wanted.start.max(start) - start;
         let to = self.wanted.end.min(start + len) - start;
         for hash in chunk[from..to].chunks_exact(HASH_BYTES) {
-            self.hashes.push(StripHash(hash.try_into().expect("chunks_exact gives 32 bytes")));
+            self.hashes.push(RowHash(hash.try_into().expect("chunks_exact gives 32 bytes")));
         }
         Ok(chunk)
     }
@@ -212,9 +212,9 @@ mod tests {
 
     use super::*;
 
-    fn list(count: usize) -> StripList {
-        let mut list = StripList::default();
-        (0..count).for_each(|i| list.push(StripHash::of(&i.to_le_bytes())));
+    fn list(count: usize) -> RowList {
+        let mut list = RowList::default();
+        (0..count).for_each(|i| list.push(RowHash::of(&i.to_le_bytes())));
         list
     }
 

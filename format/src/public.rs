@@ -1,13 +1,14 @@
-//! The public manifest P: what nodes may know about an object. Its hash is the object's id, and it contains the root of
-//! every shard.
+//! The public manifest P: what nodes may know of an object. Its hash is the object's id; it anchors every strip.
+//!
+//! It is small, whatever the object's size: what differs from stripe to stripe lies in the rows.
 
 use bytes::Bytes;
 
 use crate::{
-    ObjectId, OwnerId, Profile, Redundancy, Root, Suite,
-    cbor::{CborError, Fields, FieldsWriter, Unknown},
-    geometry::StripeIndex,
+    ObjectId, OwnerId, Profile, Redundancy, Root, StripeIndex, Suite,
+    cbor::{CborError, Fields, FieldsWriter},
     limits::{PUBLIC_MANIFEST_BYTES_MAX, STRIP_BYTES_MAX, STRIP_HEADER_BYTES, STRIPES_MAX, TAG_BYTES},
+    row::{Row, row_bytes},
     wire::FORMAT_VERSION,
 };
 
@@ -15,31 +16,29 @@ use crate::{
 mod key {
     pub(super) const VERSION: u64 = 0;
     pub(super) const SUITE: u64 = 1;
-    pub(super) const DATA: u64 = 2;
-    pub(super) const PARITY: u64 = 3;
-    pub(super) const STRIPES: u64 = 4;
-    pub(super) const TAIL_COLUMNS: u64 = 5;
-    pub(super) const STRIP_RUNS: u64 = 6;
-    pub(super) const ROOTS: u64 = 7;
-    pub(super) const OWNER: u64 = 8;
+    pub(super) const OWNER: u64 = 2;
+    pub(super) const STRIPES: u64 = 3;
+    pub(super) const DATA: u64 = 4;
+    pub(super) const PARITY: u64 = 5;
+    pub(super) const TAIL_COLUMNS: u64 = 6;
+    pub(super) const BODY_BYTES: u64 = 7;
+    pub(super) const TAIL_BYTES: u64 = 8;
+    pub(super) const ROOT: u64 = 9;
 }
 
-/// A run of consecutive stripes whose strips have one length.
+/// How an object's shards are laid out; absent for inline objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StripRun {
-    /// Stripes in the run, at least one.
-    pub stripes: u64,
-    /// Bytes of each strip.
-    pub strip_bytes: u32,
-}
-
-/// The layout of an object's shards; absent for inline objects.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) redundancy: Redundancy,
+    /// At least one.
+    pub(crate) stripes: u64,
+    /// Data columns that the last stripe fills.
     pub(crate) tail_columns: usize,
-    pub(crate) runs: Vec<StripRun>,
-    pub(crate) roots: Vec<Root>,
+    /// Bytes of a column's strips in all stripes but the last.
+    pub(crate) body_bytes: u64,
+    /// Bytes of each strip of the last stripe.
+    pub(crate) tail_bytes: u64,
+    pub(crate) root: Root,
 }
 
 /// The public manifest with its encoded bytes. Only the encoded bytes are hashed and sent.
@@ -50,29 +49,22 @@ pub struct PublicManifest {
     suite: Suite,
     owner: OwnerId,
     layout: Option<Layout>,
-    /// For each run: its first stripe, and the bytes of a full column before it.
-    starts: Vec<(u64, u64)>,
+    /// Columns that a lease wants; see [`Self::under`].
+    wanted: Option<Redundancy>,
 }
 
 impl PublicManifest {
     pub(crate) fn new(suite: Suite, owner: OwnerId, layout: Option<Layout>) -> Self {
-        let encoded = encode(suite, owner, layout.as_ref(), &Unknown::new());
-        Self::assemble(encoded.into(), suite, owner, layout)
+        Self::assemble(encode(suite, owner, layout.as_ref()).into(), suite, owner, layout)
     }
 
     fn assemble(encoded: Bytes, suite: Suite, owner: OwnerId, layout: Option<Layout>) -> Self {
-        let mut starts = Vec::new();
-        let (mut stripe, mut offset) = (0, 0);
-        for run in layout.iter().flat_map(|layout| &layout.runs) {
-            starts.push((stripe, offset));
-            stripe += run.stripes;
-            offset += run.stripes * u64::from(run.strip_bytes);
-        }
         let id = ObjectId(*blake3::hash(&encoded).as_bytes());
-        Self { encoded, id, suite, owner, layout, starts }
+        Self { encoded, id, suite, owner, layout, wanted: layout.map(|layout| layout.redundancy) }
     }
 
-    /// Decodes and checks P.
+    /// Decodes and checks P. Any key that this version does not know is refused: P says how to read an object, so what
+    /// is not understood cannot be left out.
     ///
     /// # Errors
     /// [`CborError`] when it is not deterministic CBOR or breaks a bound of the format.
@@ -84,22 +76,26 @@ impl PublicManifest {
         let suite = Suite::from_id(fields.uint(key::SUITE)?)
             .ok_or(CborError::Value { key: key::SUITE, expected: "a suite this program knows" })?;
         let owner = OwnerId(fields.array32(key::OWNER)?);
-        let stripes: u64 = fields.uint(key::STRIPES)?;
-        let layout = if stripes == 0 { None } else { Some(read_layout(&mut fields, stripes)?) };
+        let layout = match fields.uint(key::STRIPES)? {
+            0 => None,
+            stripes => Some(read_layout(&mut fields, stripes)?),
+        };
+        if let Some((key, _)) = fields.unknown().into_iter().next() {
+            return Err(CborError::Value { key, expected: "in a public manifest of this version" });
+        }
         Ok(Self::assemble(encoded, suite, owner, layout))
     }
 
-    /// Returns the manifest with only as many parity columns as the profile of a lease names. This applies to a custom
-    /// profile with the same data columns and fewer parity columns: the columns beyond those are surplus. Every other
-    /// profile changes nothing. The id and the encoded bytes stay the same.
+    /// Returns the manifest with as many parity columns as a lease's profile names for the same data columns, when
+    /// those are fewer: the others are surplus then. Id, encoded bytes and rows stay what they are. A profile with a
+    /// name, or of other data columns, changes nothing.
     #[must_use]
     pub fn under(mut self, profile: Profile) -> Self {
-        if let (Some(layout), Profile::Custom(wanted)) = (&mut self.layout, profile)
-            && wanted.data() == layout.redundancy.data()
-            && wanted.parity() < layout.redundancy.parity()
+        if let (Some(all), Profile::Custom(wanted)) = (&mut self.wanted, profile)
+            && wanted.data() == all.data()
+            && wanted.parity() < all.parity()
         {
-            layout.redundancy = wanted;
-            layout.roots.truncate(wanted.columns());
+            *all = wanted;
         }
         self
     }
@@ -131,127 +127,115 @@ impl PublicManifest {
     /// Returns the redundancy, or `None` for an inline object.
     #[must_use]
     pub fn redundancy(&self) -> Option<Redundancy> {
-        self.layout.as_ref().map(|layout| layout.redundancy)
+        self.wanted
     }
 
     /// Returns the number of columns, zero for an inline object.
     #[must_use]
     pub fn columns(&self) -> usize {
-        self.layout.as_ref().map_or(0, |layout| layout.roots.len())
+        self.wanted.map_or(0, Redundancy::columns)
     }
 
-    /// Returns the number of stripes, zero for an inline object.
+    /// Returns the number of columns that each row has a place for: all that were stored, whatever a lease wants now.
+    #[must_use]
+    pub fn row_columns(&self) -> usize {
+        self.layout.map_or(0, |layout| layout.redundancy.columns())
+    }
+
+    /// Returns the number of stripes, zero for an inline object. Every shard has as many cells.
     #[must_use]
     pub fn stripes(&self) -> u64 {
-        self.layout.iter().flat_map(|layout| &layout.runs).map(|run| run.stripes).sum()
+        self.layout.map_or(0, |layout| layout.stripes)
     }
 
     /// Returns the data columns that the last stripe fills.
     #[must_use]
     pub fn tail_columns(&self) -> usize {
-        self.layout.as_ref().map_or(0, |layout| layout.tail_columns)
+        self.layout.map_or(0, |layout| layout.tail_columns)
     }
 
-    /// Returns the root of a column's list.
+    /// Returns the root of the list of rows; none for an inline object.
     #[must_use]
-    pub fn root(&self, column: usize) -> Option<&Root> {
-        self.layout.as_ref()?.roots.get(column)
-    }
-
-    /// Returns the length in bytes of each strip of a stripe.
-    #[must_use]
-    pub fn strip_bytes(&self, stripe: StripeIndex) -> Option<usize> {
-        if stripe.0 >= self.stripes() {
-            return None;
-        }
-        let run = self.starts.partition_point(|(first, _)| *first <= stripe.0).checked_sub(1)?;
-        usize::try_from(self.layout.as_ref()?.runs.get(run)?.strip_bytes).ok()
+    pub fn root(&self) -> Option<&Root> {
+        self.layout.as_ref().map(|layout| &layout.root)
     }
 
     /// Returns the number of strips of a column: one for each stripe, or one less if the tail leaves the column empty.
     #[must_use]
     pub fn column_strips(&self, column: usize) -> u64 {
-        let Some(layout) = &self.layout else { return 0 };
-        let absent_in_tail = (layout.tail_columns..layout.redundancy.data()).contains(&column);
-        if column < layout.roots.len() { self.stripes() - u64::from(absent_in_tail) } else { 0 }
+        let Some(layout) = self.layout.filter(|_| column < self.columns()) else { return 0 };
+        layout.stripes - u64::from(layout.is_empty_in_tail(column))
     }
 
-    /// Returns the offset of a stripe's strip in every shard that has it: the sum of the lengths of the strips before
-    /// it.
+    /// Returns whether a row has the shape that the manifest says: a strip in each column, but for those that the tail
+    /// leaves empty, and in the last stripe strips of the length of the tail.
     #[must_use]
-    pub fn shard_offset(&self, stripe: StripeIndex) -> u64 {
-        let Some(run) = self.starts.partition_point(|(first, _)| *first <= stripe.0).checked_sub(1) else { return 0 };
-        let (first, offset) = self.starts[run];
-        let strip_bytes = self.layout.as_ref().and_then(|layout| layout.runs.get(run)).map_or(0, |run| run.strip_bytes);
-        offset + (stripe.0 - first) * u64::from(strip_bytes)
+    pub fn fits(&self, stripe: StripeIndex, row: &Row) -> bool {
+        let Some(layout) = self.layout.filter(|layout| stripe.0 < layout.stripes) else { return false };
+        let columns = layout.redundancy.columns();
+        if stripe.0 + 1 < layout.stripes {
+            return row.columns() == columns && row.is_full();
+        }
+        let has_strip = |column: usize| row.strip(column).is_some() != layout.is_empty_in_tail(column);
+        row.columns() == columns && row.strip_bytes() as u64 == layout.tail_bytes && (0..columns).all(has_strip)
     }
 
-    /// Returns the bytes of a whole shard.
+    /// Returns the bytes of a whole shard: its strips and its rows. Zero for a column that the object does not have.
     #[must_use]
     pub fn shard_bytes(&self, column: usize) -> u64 {
-        self.shard_offset(StripeIndex(self.column_strips(column)))
+        let Some(layout) = self.layout.filter(|_| column < self.columns()) else { return 0 };
+        let tail = if layout.is_empty_in_tail(column) { 0 } else { layout.tail_bytes };
+        layout.body_bytes + tail + layout.stripes * row_bytes(layout.redundancy.columns()) as u64
+    }
+}
+
+impl Layout {
+    fn is_empty_in_tail(&self, column: usize) -> bool {
+        (self.tail_columns..self.redundancy.data()).contains(&column)
     }
 }
 
 fn read_layout(fields: &mut Fields<'_>, stripes: u64) -> Result<Layout, CborError> {
+    const STRIP_BYTES_MIN: u64 = (STRIP_HEADER_BYTES + TAG_BYTES + 1) as u64;
+    let is_strips =
+        |bytes: u64, strips: u64| (strips * STRIP_BYTES_MIN..=strips * STRIP_BYTES_MAX as u64).contains(&bytes);
     let redundancy = Redundancy::new(fields.uint(key::DATA)?, fields.uint(key::PARITY)?)
         .map_err(|_| CborError::Value { key: key::DATA, expected: "a redundancy in bounds" })?;
-    let tail_columns: usize = fields.uint(key::TAIL_COLUMNS)?;
-    if stripes > STRIPES_MAX || !(1..=redundancy.data()).contains(&tail_columns) {
-        return Err(CborError::Value { key: key::TAIL_COLUMNS, expected: "a layout in bounds" });
+    if stripes > STRIPES_MAX {
+        return Err(CborError::Value { key: key::STRIPES, expected: "a number of stripes in bounds" });
     }
-    let roots = fields.bytes(key::ROOTS)?;
-    let roots: Vec<Root> = roots.chunks(32).filter_map(|root| root.try_into().ok().map(Root)).collect();
-    if roots.len() != redundancy.columns() {
-        return Err(CborError::Value { key: key::ROOTS, expected: "one root for each column" });
+    let layout = Layout {
+        redundancy,
+        stripes,
+        tail_columns: fields.uint(key::TAIL_COLUMNS)?,
+        body_bytes: fields.uint(key::BODY_BYTES)?,
+        tail_bytes: fields.uint(key::TAIL_BYTES)?,
+        root: Root(fields.array32(key::ROOT)?),
+    };
+    if !(1..=redundancy.data()).contains(&layout.tail_columns) {
+        return Err(CborError::Value { key: key::TAIL_COLUMNS, expected: "1 to k columns" });
     }
-    let runs = read_runs(fields.take(key::STRIP_RUNS).ok_or(CborError::Missing { key: key::STRIP_RUNS })?, stripes)?;
-    Ok(Layout { redundancy, tail_columns, runs, roots })
+    if !is_strips(layout.body_bytes, stripes - 1) {
+        return Err(CborError::Value { key: key::BODY_BYTES, expected: "as many bytes as its strips can have" });
+    }
+    if !is_strips(layout.tail_bytes, 1) {
+        return Err(CborError::Value { key: key::TAIL_BYTES, expected: "as many bytes as a strip can have" });
+    }
+    Ok(layout)
 }
 
-fn read_runs(item: &[u8], stripes: u64) -> Result<Vec<StripRun>, CborError> {
-    let wrong = || CborError::Value { key: key::STRIP_RUNS, expected: "runs of strip lengths that sum to the stripes" };
-    let mut decoder = minicbor::Decoder::new(item);
-    let count = decoder.array().ok().flatten().filter(|count| count.is_multiple_of(2)).ok_or_else(wrong)? / 2;
-    let mut runs: Vec<StripRun> = Vec::new();
-    let mut total = 0u64;
-    for _ in 0..count {
-        let run =
-            StripRun { stripes: decoder.u64().map_err(|_| wrong())?, strip_bytes: decoder.u32().map_err(|_| wrong())? };
-        let shape =
-            STRIP_HEADER_BYTES + TAG_BYTES < run.strip_bytes as usize && run.strip_bytes as usize <= STRIP_BYTES_MAX;
-        let maximal = runs.last().is_none_or(|last| last.strip_bytes != run.strip_bytes);
-        total = total.checked_add(run.stripes).ok_or_else(wrong)?;
-        if run.stripes == 0 || !shape || !maximal {
-            return Err(wrong());
-        }
-        runs.push(run);
-    }
-    if total == stripes { Ok(runs) } else { Err(wrong()) }
-}
-
-fn encode(suite: Suite, owner: OwnerId, layout: Option<&Layout>, unknown: &Unknown) -> Vec<u8> {
-    let stripes: u64 = layout.iter().flat_map(|layout| &layout.runs).map(|run| run.stripes).sum();
-    let mut to = FieldsWriter::default()
+fn encode(suite: Suite, owner: OwnerId, layout: Option<&Layout>) -> Vec<u8> {
+    let to = FieldsWriter::default()
         .uint(key::VERSION, FORMAT_VERSION)
         .uint(key::SUITE, suite.id())
-        .uint(key::STRIPES, stripes)
         .bytes(key::OWNER, &owner.0)
-        .unknown(unknown);
-    if let Some(layout) = layout {
-        let roots: Vec<u8> = layout.roots.iter().flat_map(|root| root.0).collect();
-        to = to
-            .uint(key::DATA, layout.redundancy.data() as u64)
-            .uint(key::PARITY, layout.redundancy.parity() as u64)
-            .uint(key::TAIL_COLUMNS, layout.tail_columns as u64)
-            .bytes(key::ROOTS, &roots)
-            .item(key::STRIP_RUNS, |to| {
-                to.array(layout.runs.len() as u64 * 2)?;
-                for run in &layout.runs {
-                    to.u64(run.stripes)?.u32(run.strip_bytes)?;
-                }
-                Ok(())
-            });
-    }
-    to.finish()
+        .uint(key::STRIPES, layout.map_or(0, |layout| layout.stripes));
+    let Some(layout) = layout else { return to.finish() };
+    to.uint(key::DATA, layout.redundancy.data() as u64)
+        .uint(key::PARITY, layout.redundancy.parity() as u64)
+        .uint(key::TAIL_COLUMNS, layout.tail_columns as u64)
+        .uint(key::BODY_BYTES, layout.body_bytes)
+        .uint(key::TAIL_BYTES, layout.tail_bytes)
+        .bytes(key::ROOT, &layout.root.0)
+        .finish()
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rayon::prelude::*;
 use reed_solomon_erasure::galois_8;
 
-use crate::{Erasure, ErasureError, PublicManifest, ReedSolomon, StripeIndex};
+use crate::{Cell, Erasure, ErasureError, PublicManifest, ReedSolomon, Row, StripeIndex};
 
 /// Bytes of a strip computed at a time. With its sources, such a piece stays in the L2 cache.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -32,6 +32,12 @@ pub enum RebuildError {
     /// There are too few strips, or their lengths differ.
     #[error("the strips cannot be made again")]
     Erasure(#[from] ErasureError),
+    /// A strip that was made is not the one of the row: the owner stored no codeword, and nobody can repair it.
+    #[error("the strips of stripe {} contradict each other; whoever stored the object broke it", stripe.0)]
+    Inconsistent {
+        /// The stripe.
+        stripe: StripeIndex,
+    },
 }
 
 /// Rebuilds strips of the `lost` columns from strips of k `sources`, for any stripe of one object.
@@ -70,16 +76,24 @@ impl Rebuild {
         Ok(Self { public, sources: sources.to_vec(), lost })
     }
 
-    /// Rebuilds the lost strips of one stripe from verified `strips`, given in the order of the sources. A source that
-    /// the tail leaves empty has `None`. Returns each lost column that has a strip in this stripe, with that strip.
+    /// Makes the lost cells of one stripe from `strips` that its `row` proves, which stand in the order of the sources;
+    /// a source that the tail leaves empty has none. Returns each lost column with its cell, in the order asked for.
     ///
-    /// Costs k passes over each lost strip, spread over the cores. The result must still hash into the column's root:
-    /// the node that takes the shard checks this.
+    /// CPU work of k passes over each lost strip, spread over the cores, and a hash over it: what comes out is what the
+    /// row says, or an error.
     ///
     /// # Errors
     /// [`RebuildError`].
-    pub fn stripe(&self, stripe: StripeIndex, strips: &[Option<Bytes>]) -> Result<Vec<(usize, Bytes)>, RebuildError> {
-        let strip_bytes = self.public.strip_bytes(stripe).ok_or(RebuildError::Stripe { stripe })?;
+    pub fn stripe(
+        &self,
+        stripe: StripeIndex,
+        row: &Row,
+        strips: &[Option<Bytes>],
+    ) -> Result<Vec<(usize, Cell)>, RebuildError> {
+        if stripe.0 >= self.public.stripes() {
+            return Err(RebuildError::Stripe { stripe });
+        }
+        let strip_bytes = row.strip_bytes();
         let has_strip = |column: usize| stripe.0 < self.public.column_strips(column);
         let fits = |(source, strip): (&usize, &Option<Bytes>)| match strip {
             Some(strip) => strip.len() == strip_bytes,
@@ -88,9 +102,15 @@ impl Rebuild {
         if strips.len() != self.sources.len() || !self.sources.iter().zip(strips).all(fits) {
             return Err(ErasureError::Shape { columns: self.public.columns() }.into());
         }
-        let lost = self.lost.iter().filter(|(column, _)| has_strip(*column));
-        let made = lost.map(|(column, factors)| (*column, combine(factors, strips, strip_bytes)));
-        Ok(made.collect())
+        if !self.public.fits(stripe, row) {
+            return Err(RebuildError::Inconsistent { stripe });
+        }
+        let cell = |(column, factors): &(usize, Vec<u8>)| {
+            let strip = has_strip(*column).then(|| combine(factors, strips, strip_bytes));
+            let cell = Cell { row: row.clone(), strip };
+            if cell.is_intact(*column) { Ok((*column, cell)) } else { Err(RebuildError::Inconsistent { stripe }) }
+        };
+        self.lost.iter().map(cell).collect()
     }
 }
 

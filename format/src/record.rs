@@ -4,8 +4,8 @@
 use bytes::Bytes;
 
 use crate::{
-    Capability, Lease, LeaseError, Locator, NodeName, PublicManifest,
-    cbor::{CborError, Fields, FieldsWriter, Unknown},
+    Capability, Lease, LeaseError, Locator, ManifestHash, NodeName, PublicManifest,
+    cbor::{CborError, Fields, FieldsWriter},
     limits::{COLUMNS_MAX, LEASE_BYTES_MAX, RECORD_BYTES_MAX, SEALED_MANIFEST_BYTES_MAX},
 };
 
@@ -17,9 +17,9 @@ mod key {
     pub(super) const PLACEMENT: u64 = 3;
 }
 
-/// A record whose lease is verified and belongs to its manifest.
+/// A record whose lease verified and names both of its manifests.
 ///
-/// The placement is a hint that nobody signs. Wherever a shard comes from, its root must match.
+/// The placement is a hint that nobody signs: wherever a shard comes from, the object's root must prove it.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// The public manifest.
@@ -32,8 +32,6 @@ pub struct Record {
     pub lease_envelope: Bytes,
     /// The node that holds each column, if one does.
     pub placement: Vec<Option<NodeName>>,
-    /// Extensions this version does not know. Nobody signs them. Empty once the object is erased.
-    pub unknown: Unknown,
 }
 
 /// Why bytes are not a record. The sender is at fault.
@@ -48,7 +46,13 @@ pub enum RecordError {
     /// The owner who signed the lease is not the one in the manifest.
     #[error("the record's lease is not by the owner of its object")]
     Owner,
-    /// The placement and the manifest have different numbers of columns.
+    /// The lease is of another public manifest.
+    #[error("the record's lease names another object than its public manifest is")]
+    Object,
+    /// The lease is of another sealed manifest.
+    #[error("the record's lease names another sealed manifest than the record has")]
+    Manifest,
+    /// The placement names another number of columns than the manifest has.
     #[error("the record's placement has {found} columns, its manifest {expected}")]
     Placement {
         /// Columns of the placement.
@@ -73,12 +77,18 @@ impl Record {
         if lease.owner != public.owner() {
             return Err(RecordError::Owner);
         }
+        if lease.object != public.id() {
+            return Err(RecordError::Object);
+        }
         if placement.len() != public.columns() {
             return Err(RecordError::Placement { found: placement.len(), expected: public.columns() });
         }
         // An erased object has no sealed manifest, even if a node still sends one.
         let sealed = sealed.filter(|_| !lease.erased);
-        Ok(Self { public, sealed, lease, lease_envelope, placement, unknown: Unknown::new() })
+        if sealed.as_ref().is_some_and(|sealed| ManifestHash::of(sealed) != lease.manifest) {
+            return Err(RecordError::Manifest);
+        }
+        Ok(Self { public, sealed, lease, lease_envelope, placement })
     }
 
     /// Returns the locator the record is filed under.
@@ -94,21 +104,20 @@ impl Record {
         self.sealed.is_none() && !self.lease.erased && !self.lease.retention.has_ended(now)
     }
 
-    /// Merges another copy of this record into a node's own intact copy at `now` (seconds since 1970) and returns the
-    /// result.
+    /// Returns what becomes of a node's own copy when another copy of the record comes, at `now` (seconds since 1970).
     ///
-    /// No signature ties a sealed manifest to a lease, but a locator has one public and one sealed manifest for ever.
-    /// So the node's own manifests stay, and only the lease is replaced, by a newer one of the owner. The sealed
-    /// manifest is dropped only if the owner's signed lease says so: by an erasure, or by an end that has passed. A
-    /// copy without a sealed manifest takes the other's. The node's own placement stays; whoever knows a better one
-    /// sets it.
+    /// The owner's newer lease counts; of two of one version an erasure does, so what is erased stays erased. The
+    /// manifests stay what they are: a lease that names others is of another object, and changes nothing. The sealed
+    /// manifest goes when the owner signed that it is to go, and comes back where it was missing. The own placement
+    /// stays; who knows better sets it.
     #[must_use]
     pub fn followed_by(&self, other: &Self, now: u64) -> Self {
         let mut kept = self.clone();
-        if other.public.id() != self.public.id() {
+        if (other.lease.owner, other.lease.object, other.lease.manifest)
+            != (self.lease.owner, self.lease.object, self.lease.manifest)
+        {
             return kept;
         }
-        // At the same version an erasure wins, and a lease without one never replaces an erasure: erased stays erased.
         let is_newer = match (self.lease.erased, other.lease.erased) {
             (false, true) => other.lease.version >= self.lease.version,
             (true, false) => false,
@@ -122,7 +131,6 @@ impl Record {
         let ended = is_same && other.sealed.is_none() && kept.lease.retention.has_ended(now);
         if kept.lease.erased || ended {
             kept.sealed = None;
-            kept.unknown.clear();
         } else if kept.sealed.is_none() {
             kept.sealed = other.sealed.clone();
         }
@@ -144,15 +152,15 @@ impl Record {
             .item(key::PLACEMENT, |to| {
                 to.array(self.placement.len() as u64)?;
                 self.placement.iter().try_for_each(|node| to.str(node.as_ref().map_or("", NodeName::as_str)).map(drop))
-            })
-            .unknown(&self.unknown);
+            });
         if let Some(sealed) = &self.sealed {
             to = to.bytes(key::SEALED, sealed);
         }
         to.finish()
     }
 
-    /// Decodes a record and verifies its lease. Costs about 0.1 ms, nearly all of it the signatures.
+    /// Decodes a record and verifies its lease. Costs about 0.1 ms, nearly all of it the signatures, whatever the
+    /// object's size.
     ///
     /// # Errors
     /// [`RecordError`].
@@ -174,12 +182,10 @@ impl Record {
                 Some(bytes.slice_ref(bounded(sealed, SEALED_MANIFEST_BYTES_MAX)?))
             }
         };
-        let mut record = Self::new(public, sealed, lease, placement)?;
-        // Nobody can tell what an extension contains, so it is dropped with the object.
-        if !record.lease.erased {
-            record.unknown = fields.unknown();
+        if let Some((key, _)) = fields.unknown().into_iter().next() {
+            return Err(CborError::Value { key, expected: "in a record: nobody would have signed it" }.into());
         }
-        Ok(record)
+        Self::new(public, sealed, lease, placement)
     }
 }
 

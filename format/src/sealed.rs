@@ -133,8 +133,8 @@ impl SealedManifest {
             object: ObjectId(fields.array32(key::OBJECT_ID)?),
             length: fields.uint(key::LENGTH)?,
             hash: fields.array32(key::HASH)?,
-            mime: fields.text(key::MIME, MIME_BYTES_MAX)?.to_owned(),
-            name: fields.text(key::NAME, NAME_BYTES_MAX)?.to_owned(),
+            mime: fields.line(key::MIME, MIME_BYTES_MAX)?.to_owned(),
+            name: fields.line(key::NAME, NAME_BYTES_MAX)?.to_owned(),
             created: fields.uint(key::CREATED)?,
             kind: match fields.uint::<u8>(key::KIND)? {
                 0 => Kind::File,
@@ -153,10 +153,11 @@ fn read_tags(fields: &mut Fields<'_>) -> Result<BTreeMap<String, u32>, CborError
     let Some(item) = fields.take(key::TAGS) else { return Ok(BTreeMap::new()) };
     let wrong = || CborError::Value { key: key::TAGS, expected: "a map of tags in bounds" };
     let mut decoder = Decoder::new(item);
-    let count = decoder.map().ok().flatten().filter(|count| *count <= TAGS_MAX as u64).ok_or_else(wrong)?;
+    let count = decoder.map().ok().flatten().filter(|count| (1..=TAGS_MAX as u64).contains(count)).ok_or_else(wrong)?;
     let mut tags = BTreeMap::new();
     for _ in 0..count {
-        let tag = decoder.str().ok().filter(|tag| tag.len() <= TAG_NAME_BYTES_MAX).ok_or_else(wrong)?;
+        let tag = decoder.str().ok().filter(|tag| tag.len() <= TAG_NAME_BYTES_MAX && !tag.contains(char::is_control));
+        let tag = tag.ok_or_else(wrong)?;
         tags.insert(tag.to_owned(), decoder.u32().map_err(|_| wrong())?);
     }
     Ok(tags)

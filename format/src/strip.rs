@@ -81,7 +81,8 @@ pub(crate) fn open(
     let sealed =
         usize::try_from(sealed_len).ok().and_then(|len| rest.get(..len)).ok_or(DecodeError::Header { block })?;
     let text_len = sealed.len().checked_sub(TAG_BYTES).ok_or(DecodeError::Header { block })?;
-    if codec == Codec::Stored && text_len != length || text_len > length {
+    let fits = if codec == Codec::Stored { text_len == length } else { text_len < length };
+    if !fits {
         return Err(DecodeError::Length { block, expected: length });
     }
     let mut text = vec![0; text_len];

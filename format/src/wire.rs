@@ -2,8 +2,8 @@
 //!
 //! | method and path | body | answer |
 //! |---|---|---|
-//! | `POST /v1/uploads` | | [`UploadCreated`] |
-//! | `PUT /v1/uploads/{upload}?first=N` | [`frame_strips`] | 204 |
+//! | `POST /v1/uploads?column=C&columns=N` | | [`UploadCreated`] |
+//! | `PUT /v1/uploads/{upload}?first=N` | [`frame_cells`] | 204 |
 //! | `POST /v1/uploads/{upload}/commit?column=C` | public manifest | 204 once durable |
 //! | `DELETE /v1/uploads/{upload}` | | 204 |
 //! | `GET /v1/shards/{object}/{column}?first=S&count=N` | | [`ShardSlice`] |
@@ -34,10 +34,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    ListProof, Locator, NodeName, ObjectId, OwnerId, Place, PolicyName,
-    limits::{PROOF_BYTES_MAX, STRIP_BYTES_MAX},
-};
+use crate::{Cell, ListProof, Locator, NodeName, ObjectId, OwnerId, Place, PolicyName, limits::PROOF_BYTES_MAX};
 
 /// Version of the object format; first byte of the authenticated data.
 pub const FORMAT_VERSION: u8 = 1;
@@ -404,7 +401,19 @@ pub enum FrameError {
         /// Bytes announced.
         expected: usize,
     },
-    /// An announced length exceeds its bound.
+    /// There are more cells than may come at once.
+    #[error("more than {max} cells come at once")]
+    TooMany {
+        /// Cells allowed.
+        max: usize,
+    },
+    /// A row announces strips of a length that no strip has.
+    #[error("strips of {found} bytes are announced, which no strip has")]
+    Strip {
+        /// Bytes announced.
+        found: usize,
+    },
+    /// An announced length is over its bound.
     #[error("a part of {found} bytes is announced where at most {max} are allowed")]
     TooLong {
         /// Bytes announced.
@@ -414,29 +423,25 @@ pub enum FrameError {
     },
 }
 
-/// Writes strips for an append, each as length u32 ‖ bytes. Returns parts, so that no strip is copied.
+/// Writes cells for an append, back to back. Returned as parts so that no strip is copied.
 #[must_use]
-pub fn frame_strips(strips: &[Bytes]) -> Vec<Bytes> {
-    let mut parts = Vec::with_capacity(strips.len() * 2);
-    for strip in strips {
-        let length = u32::try_from(strip.len()).unwrap_or(u32::MAX);
-        parts.push(Bytes::copy_from_slice(&length.to_le_bytes()));
-        parts.push(strip.clone());
-    }
-    parts
+pub fn frame_cells(cells: &[Cell]) -> Vec<Bytes> {
+    cells.iter().flat_map(|cell| [Some(cell.row.as_bytes().clone()), cell.strip.clone()]).flatten().collect()
 }
 
-/// Reads the body of an append without copying it.
+/// Reads at most `max` cells of a column that fill `body`, without copying them. Nothing is hashed.
 ///
 /// # Errors
 /// [`FrameError`].
-pub fn read_strips(mut body: Bytes) -> Result<Vec<Bytes>, FrameError> {
-    let mut strips = Vec::new();
+pub fn read_cells(mut body: Bytes, columns: usize, column: usize, max: usize) -> Result<Vec<Cell>, FrameError> {
+    let mut cells = Vec::new();
     while !body.is_empty() {
-        let strip = take_part(&mut body, STRIP_BYTES_MAX)?;
-        strips.push(strip);
+        if cells.len() == max {
+            return Err(FrameError::TooMany { max });
+        }
+        cells.push(Cell::take(&mut body, columns, column)?);
     }
-    Ok(strips)
+    Ok(cells)
 }
 
 fn take_part(body: &mut Bytes, max: usize) -> Result<Bytes, FrameError> {
@@ -452,36 +457,31 @@ fn take_part(body: &mut Bytes, max: usize) -> Result<Bytes, FrameError> {
     Ok(body.split_to(length))
 }
 
-/// The answer to a shard read: proof length u32 ‖ proof ‖ strips, back to back.
+/// The answer to a shard read: proof length u32 ‖ proof ‖ cells back to back.
 #[derive(Debug, Clone)]
 pub struct ShardSlice {
-    /// Proves that the strips' hashes belong to the shard's root.
+    /// Proves the hashes of the cells' rows under the object's root.
     pub proof: ListProof,
-    /// The strips.
-    pub strips: Vec<Bytes>,
+    /// The cells.
+    pub cells: Vec<Cell>,
 }
 
 impl ShardSlice {
-    /// Writes the bytes before the strips: the proof and its length.
+    /// Writes what comes before the cells.
     #[must_use]
     pub fn head(proof: &ListProof) -> Bytes {
         let length = u32::try_from(proof.as_bytes().len()).unwrap_or(u32::MAX);
         [&length.to_le_bytes()[..], proof.as_bytes()].concat().into()
     }
 
-    /// Reads an answer without copying the strips. `lengths` are the lengths of the strips in bytes.
+    /// Reads an answer with at most `max` cells of a column, without copying the strips. Nothing is hashed.
     ///
     /// # Errors
     /// [`FrameError`].
-    pub fn read(mut body: Bytes, lengths: &[usize]) -> Result<Self, FrameError> {
+    pub fn read(mut body: Bytes, columns: usize, column: usize, max: usize) -> Result<Self, FrameError> {
         let proof = take_part(&mut body, PROOF_BYTES_MAX)?;
         let proof = ListProof::from_bytes(proof.to_vec())
             .ok_or(FrameError::TooLong { found: proof.len(), max: PROOF_BYTES_MAX })?;
-        let expected: usize = lengths.iter().sum();
-        if body.len() != expected {
-            return Err(FrameError::Length { found: body.len(), expected });
-        }
-        let strips = lengths.iter().map(|length| body.split_to(*length)).collect();
-        Ok(Self { proof, strips })
+        Ok(Self { proof, cells: read_cells(body, columns, column, max)? })
     }
 }

@@ -16,7 +16,7 @@ use format::{
 };
 use futures::{StreamExt, stream};
 use origin::catalog::{Catalog, CatalogUrl, RepairAsk, RepairCause, RepairEnd, ShardRow};
-use testing::{Encoded, attributes, lease};
+use testing::{Encoded, attributes};
 
 /// Callers at once, as an origin under load has.
 const CALLERS: usize = 8;
@@ -129,7 +129,7 @@ fn record(owner: &OwnerKeys, number: usize, length: usize, node: &NodeName) -> R
     };
     let attributes = Attributes { name: "bench".into(), created: 1, ..attributes() };
     let Encoded { sealed, .. } = Encoded::of(&[&vec![7; length]], options, random, attributes, random);
-    let lease = lease(sealed.locator, owner.id(), 1);
+    let lease = Lease::new(&sealed, Profile::SmallCluster);
     let placement = vec![Some(node.clone()); sealed.public.columns()];
     Record::new(sealed.public, Some(sealed.sealed), lease.sign(owner).into(), placement).unwrap()
 }

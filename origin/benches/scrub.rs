@@ -13,7 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use format::{Attributes, Compression, DataKey, Encoder, EncoderOptions, Kind, OwnerSecret, Profile, Sealed, Suite};
 use origin::store::{Found, RealDisk, Store};
 
@@ -132,10 +131,13 @@ fn stored(store: &Arc<Store>, number: u64, length: usize) -> Sealed {
     let attributes =
         Attributes { mime: "a/b".into(), name: String::new(), created: 1, kind: Kind::File, tags: BTreeMap::new() };
     let sealed = ending.seal(attributes, random).unwrap();
-    for column in 0..sealed.public.columns() {
-        let strips: Vec<Bytes> = stripes.iter().filter_map(|stripe| stripe.strips[column].clone()).collect();
-        let mut draft = store.draft("bench").unwrap();
-        draft.append(0, &strips).unwrap();
+    let mut columns = vec![Vec::new(); sealed.public.columns()];
+    for stripe in stripes {
+        columns.iter_mut().zip(stripe.into_cells()).for_each(|(column, cell)| column.push(cell));
+    }
+    for (column, cells) in columns.iter().enumerate() {
+        let mut draft = store.draft("bench", column, columns.len()).unwrap();
+        draft.append(0, cells).unwrap();
         draft.commit(column, &sealed.public).unwrap();
     }
     sealed

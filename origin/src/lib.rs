@@ -7,8 +7,9 @@
 //! scrub (hashes again)    repair (makes again what is lost)    reconcile (disk against catalog, at boot)
 //! ```
 //!
-//! An origin sees ciphertext and hashes, never a key. It takes a shard only when every strip hashes into the root that
-//! the object's public manifest names, and acknowledges it only when file, name and catalog row are durable.
+//! An origin sees ciphertext and hashes, never a key. It takes a shard only when every strip hashes into its row, and
+//! the rows into the root that the object's public manifest names, and acknowledges it only when file, name and catalog
+//! row are durable.
 
 pub mod catalog;
 pub mod config;

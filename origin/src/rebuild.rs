@@ -22,7 +22,7 @@ use crate::{
     store::{HeldShard, RealDisk, ShardId, Store, StoreError},
 };
 
-/// Calls at once; a record may take 11 MiB.
+/// Calls at once.
 const CALLS: usize = 8;
 /// Shards compared in one step.
 const PAGE: usize = 1_000;

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! lock                                 held while the origin runs
-//! tmp/<upload>                         strips of an upload, appended; emptied at boot
+//! tmp/<upload>                         cells of an upload, appended; emptied at boot
 //! packs/<number>-<salt>.log, .index    small shards, many to a log
-//! shards/aa/bb/<object>.<column>       a large shard: its strips back to back
-//! shards/aa/bb/<object>.<column>.list  the hash of each strip
-//! shards/aa/bb/<object>.public         the public manifest, which says where each strip starts
+//! shards/aa/bb/<object>.<column>       a large shard: its cells back to back, each a row and a strip
+//! shards/aa/bb/<object>.<column>.list  the hash of each row, and where each cell ends
+//! shards/aa/bb/<object>.public         the public manifest
 //! records/aa/<locator>                 a copy of the record, so that reads need no catalog
 //! quarantine/<number>-<object>.<column>  damaged shards, the newest of them
 //! ballast                              takes room that erasures may have when there is none
@@ -22,6 +22,7 @@
 
 mod ballast;
 mod bucket;
+mod cells;
 mod disk;
 mod draft;
 mod entry;
@@ -128,15 +129,15 @@ pub enum StoreError {
         /// The column.
         column: usize,
     },
-    /// The asked strips are not in the shard; the caller's fault.
-    #[error("strips {first} and {count} more are not in a shard of {strips}, or more than one read may have")]
+    /// The asked cells are not in the shard; the caller's fault.
+    #[error("{count} cells from {first} on are not in a shard of {cells}, or more than one read may have")]
     Range {
-        /// First strip asked.
+        /// First cell asked.
         first: u64,
-        /// Strips asked.
+        /// Cells asked.
         count: u64,
-        /// Strips there are.
-        strips: u64,
+        /// Cells there are.
+        cells: u64,
     },
 }
 
@@ -255,7 +256,7 @@ impl Store {
         let packed = self.packs.index().find(&shard);
         if let Some((_, place)) = packed {
             self.sync_packs(place.pack, place.span.end());
-            return Ok(Some(place.span.strips_bytes.into()));
+            return Ok(Some(place.span.cells_bytes.into()));
         }
         let path = self.shard_path(object, column);
         if let Some(file) = open(&path)? {

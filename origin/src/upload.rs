@@ -190,8 +190,8 @@ mod tests {
         let uploads = Arc::new(Uploads::new(2));
         let (broken, resumed, now) = (UploadId::from_bytes([1; 16]), UploadId::from_bytes([2; 16]), Instant::now());
         let (before, after) = (peer("t1"), peer("t1"));
-        uploads.open(broken, &before, store.draft("a").unwrap(), now).unwrap();
-        uploads.open(resumed, &before, store.draft("b").unwrap(), now).unwrap();
+        uploads.open(broken, &before, store.draft("a", 0, 6).unwrap(), now).unwrap();
+        uploads.open(resumed, &before, store.draft("b", 0, 6).unwrap(), now).unwrap();
         before.gone.cancel();
         drop(uploads.take(resumed, &after).unwrap());
         let idle = Duration::from_secs(600);
@@ -209,7 +209,7 @@ mod tests {
         let store = Arc::new(Store::open(dir.path(), Arc::new(RealDisk)).unwrap());
         let uploads = Arc::new(Uploads::new(2));
         let (id, owner, now) = (UploadId::from_bytes([1; 16]), peer("t1"), Instant::now());
-        uploads.open(id, &owner, store.draft("a").unwrap(), now).unwrap();
+        uploads.open(id, &owner, store.draft("a", 0, 6).unwrap(), now).unwrap();
         assert_eq!(uploads.take(id, &peer("t2")).err(), Some(UploadError::Unknown));
         let taken = uploads.take(id, &owner).unwrap();
         assert_eq!(uploads.take(id, &owner).err(), Some(UploadError::Busy));
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!((uploads.take(id, &owner).err(), uploads.count()), (Some(UploadError::Unknown), 0));
 
         let other = UploadId::from_bytes([2; 16]);
-        uploads.open(other, &owner, store.draft("b").unwrap(), now).unwrap();
+        uploads.open(other, &owner, store.draft("b", 0, 6).unwrap(), now).unwrap();
         uploads.sweep(Duration::from_secs(60), now + Duration::from_secs(59));
         assert_eq!(uploads.count(), 1);
         uploads.sweep(Duration::from_secs(60), now + Duration::from_secs(60));

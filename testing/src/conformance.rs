@@ -12,12 +12,12 @@ use std::{
 use bytes::Bytes;
 use client::{ShardAsk, Transport, TransportError, verify_slice};
 use format::{
-    BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyLink, PolicyManifest, PolicyName,
+    BlobId, Cell, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyLink, PolicyManifest, PolicyName,
     PublicManifest, Purge, Purged, Record, Retention,
     limits::{
         COLUMNS_MAX, LEASE_BYTES_MAX, NOTE_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX,
         PUBLIC_MANIFEST_BYTES_MAX, PURGE_BYTES_MAX, PURGE_SKEW_SECONDS_MAX, RECORD_BYTES_MAX, SHARD_READ_STRIPS_MAX,
-        STRIP_BYTES_MAX, STRIPES_MAX,
+        STRIPES_MAX,
     },
     wire::{ChangeKind, NodeEntry, Note, Role, Ticket},
 };
@@ -84,19 +84,19 @@ pub fn status<T: std::fmt::Debug>(result: Result<T, TransportError>) -> u16 {
     }
 }
 
-/// Uploads one column, two strips at a time.
+/// Uploads one column, two cells at a time.
 ///
 /// # Errors
 /// As the node says.
 pub async fn upload(
     caller: &dyn Transport,
     node: &NodeName,
-    strips: &[Bytes],
+    cells: &[Cell],
     column: usize,
     public: &PublicManifest,
 ) -> Result<(), TransportError> {
-    let upload = caller.create_upload(node).await?;
-    for (first, part) in strips.chunks(2).enumerate() {
+    let upload = caller.create_upload(node, column, public.row_columns()).await?;
+    for (first, part) in cells.chunks(2).enumerate() {
         caller.append(node, &upload, first as u64 * 2, part).await?;
     }
     caller.commit(node, &upload, column, public.encoded().clone()).await
@@ -133,9 +133,9 @@ pub async fn strips_are_read_with_their_proof(stage: &impl Stage) {
     upload(&*twin, &node, &sample.columns[2], 2, public).await.unwrap();
     for (first, count) in [(0, 3), (0, 1), (2, 1), (2, 1)] {
         let ask = ShardAsk { object: sample.id(), column: 2, first, count };
-        let strips = verify_slice(public, ask, edge.read_shard(&node, ask).await.unwrap()).unwrap();
+        let cells = verify_slice(public, ask, edge.read_shard(&node, ask).await.unwrap()).unwrap();
         let (first, count) = (usize::try_from(first).unwrap(), usize::try_from(count).unwrap());
-        assert_eq!(strips, sample.columns[2][first..first + count]);
+        assert_eq!(cells, sample.columns[2][first..first + count]);
     }
 }
 
@@ -158,22 +158,29 @@ pub async fn reads_outside_of_a_shard_are_refused(stage: &impl Stage) {
 pub async fn uploads_go_on_in_order_and_end_once(stage: &impl Stage) {
     let (twin, node) = owner(stage);
     let other = stage.caller("t2", Role::Twin);
-    let strips = &Sample::new(1, 3 << 20).columns[0];
-    let upload = twin.create_upload(&node).await.unwrap();
-    assert_ne!(twin.create_upload(&node).await.unwrap(), upload);
-    assert_eq!(status(other.append(&node, &upload, 0, &strips[..1]).await), 404, "another's");
+    let cells = &Sample::new(1, 3 << 20).columns[0];
+    for (column, columns) in [(6, 6), (0, COLUMNS_MAX + 1), (0, 1), (0, 0)] {
+        assert_eq!(status(twin.create_upload(&node, column, columns).await), 400, "{column} of {columns}");
+    }
+    let upload = twin.create_upload(&node, 0, 6).await.unwrap();
+    assert_ne!(twin.create_upload(&node, 0, 6).await.unwrap(), upload);
+    assert_eq!(status(other.append(&node, &upload, 0, &cells[..1]).await), 404, "another's");
     assert_eq!(status(other.abort(&node, &upload).await), 404, "another's");
-    assert_eq!(status(twin.append(&node, &upload, 1, &strips[..1]).await), 409);
-    twin.append(&node, &upload, 0, &strips[..2]).await.unwrap();
-    assert_eq!(status(twin.append(&node, &upload, 0, &strips[..2]).await), 409, "twice");
-    assert_eq!(status(twin.append(&node, &upload, 2, &[zeros(STRIP_BYTES_MAX + 1)]).await), 400);
-    assert_eq!(status(twin.append(&node, &upload, 2, &[zeros(24)]).await), 400, "a strip without a byte in it");
+    assert_eq!(status(twin.append(&node, &upload, 1, &cells[1..2]).await), 409);
+    // The acknowledgement may be lost on its way.
+    for _ in 0..2 {
+        twin.append(&node, &upload, 0, &cells[..2]).await.unwrap();
+    }
+    twin.append(&node, &upload, 1, &cells[1..2]).await.unwrap();
+    assert_eq!(status(twin.append(&node, &upload, 0, &cells[1..2]).await), 409, "other cells than before");
+    let changed = Cell { strip: cells[2].strip.as_ref().map(|strip| zeros(strip.len())), ..cells[2].clone() };
+    assert_eq!(status(twin.append(&node, &upload, 2, &[changed]).await), 422, "not the strip of its row");
     let most = usize::try_from(SHARD_READ_STRIPS_MAX).unwrap();
-    assert_eq!(status(twin.append(&node, &upload, 2, &vec![zeros(25); most + 1]).await), 413);
-    twin.append(&node, &upload, 2, &vec![zeros(25); most]).await.unwrap();
+    assert_eq!(status(twin.append(&node, &upload, 2, &vec![cells[2].clone(); most + 1]).await), 413);
+    twin.append(&node, &upload, 2, &vec![cells[2].clone(); most]).await.unwrap();
     twin.abort(&node, &upload).await.unwrap();
     assert_eq!(status(twin.abort(&node, &upload).await), 404, "twice");
-    assert_eq!(status(twin.append(&node, &upload, 0, &strips[..1]).await), 404);
+    assert_eq!(status(twin.append(&node, &upload, 0, &cells[..1]).await), 404);
     assert_eq!(status(twin.abort(&node, "nonsense").await), 404);
 }
 
@@ -182,24 +189,26 @@ pub async fn a_commit_takes_the_shard_of_its_manifest_or_nothing(stage: &impl St
     let (twin, node) = owner(stage);
     let other = stage.caller("t2", Role::Twin);
     let sample = Sample::new(1, 3 << 20);
-    let (strips, public) = (&sample.columns[0], &sample.sealed.public);
-    assert_eq!(status(upload(&*twin, &node, strips, 1, public).await), 422, "another column's root");
-    assert_eq!(status(upload(&*twin, &node, &strips[..1], 0, public).await), 422, "too few strips");
-    assert_eq!(status(upload(&*twin, &node, strips, 6, public).await), 400, "no such column");
-    let mut flipped = strips.clone();
-    let mut bytes = flipped[1].to_vec();
+    let (cells, public) = (&sample.columns[0], &sample.sealed.public);
+    assert_eq!(status(upload(&*twin, &node, cells, 1, public).await), 422, "another column's strips");
+    assert_eq!(status(upload(&*twin, &node, &cells[..1], 0, public).await), 422, "too few strips");
+    assert_eq!(status(upload(&*twin, &node, cells, 6, public).await), 400, "no such column");
+    let swapped = [&cells[..1], &[cells[2].clone(), cells[1].clone()]].concat();
+    assert_eq!(status(upload(&*twin, &node, &swapped, 0, public).await), 422, "rows in another order");
+    let mut flipped = cells.clone();
+    let mut bytes = flipped[1].strip.as_ref().unwrap().to_vec();
     bytes[100] ^= 1;
-    flipped[1] = bytes.into();
+    flipped[1].strip = Some(bytes.into());
     assert_eq!(status(upload(&*twin, &node, &flipped, 0, public).await), 422, "a flipped bit");
     let ask = ShardAsk { object: sample.id(), column: 0, first: 0, count: 1 };
     assert_eq!(status(twin.read_shard(&node, ask).await), 404, "nothing is left of these");
 
     let manifest = public.encoded();
-    let upload = twin.create_upload(&node).await.unwrap();
+    let upload = twin.create_upload(&node, 0, 6).await.unwrap();
     assert_eq!(status(twin.commit(&node, &upload, 0, Bytes::from_static(b"\xa0")).await), 400);
     assert_eq!(status(twin.commit(&node, &upload, 0, zeros(PUBLIC_MANIFEST_BYTES_MAX + 1)).await), 413);
     assert_eq!(status(other.commit(&node, &upload, 0, manifest.clone()).await), 404, "another's");
-    twin.append(&node, &upload, 0, strips).await.unwrap();
+    twin.append(&node, &upload, 0, cells).await.unwrap();
     twin.commit(&node, &upload, 0, manifest.clone()).await.unwrap();
     // The acknowledgement may be lost on its way.
     twin.commit(&node, &upload, 0, manifest.clone()).await.unwrap();
@@ -212,13 +221,13 @@ pub async fn so_many_uploads_are_open(stage: &impl Stage) {
     let (twin, node) = owner(stage);
     let mut upload = String::new();
     for _ in 0..stage.uploads_max() {
-        upload = twin.create_upload(&node).await.unwrap();
+        upload = twin.create_upload(&node, 0, 6).await.unwrap();
     }
-    let full = twin.create_upload(&node).await.unwrap_err();
+    let full = twin.create_upload(&node, 0, 6).await.unwrap_err();
     assert!(full.is_retryable(), "{full}");
     assert_eq!(status::<()>(Err(full)), 503);
     twin.abort(&node, &upload).await.unwrap();
-    twin.create_upload(&node).await.unwrap();
+    twin.create_upload(&node, 0, 6).await.unwrap();
 }
 
 /// [`Transport::record`], [`Transport::put_record`].
@@ -249,7 +258,7 @@ pub async fn records_that_fit_not_what_is_filed_are_refused(stage: &impl Stage) 
     assert_eq!(put(Record { sealed: None, ..record.clone() }).await, 409, "alive and without its manifest");
     twin.put_record(&node, &locator, record.encode().into()).await.unwrap();
     assert_eq!(put(Record { sealed: None, ..record.clone() }).await, 409);
-    assert_eq!(put(Record { sealed: Some(zeros(100)), ..record.clone() }).await, 409);
+    assert_eq!(put(Record { sealed: Some(zeros(100)), ..record.clone() }).await, 400, "not the manifest of its lease");
     assert_eq!(put(sample.record(&sample.lease(1), &node)).await, 409, "older");
     assert_eq!(put(thief.record(&Lease { locator, ..thief.lease(9) }, &node)).await, 409, "another object");
     // Nobody signs where the shards lie: who sends that later does not know better.
@@ -554,8 +563,8 @@ pub async fn edges_read_and_do_not_write(stage: &impl Stage) {
     let (twin, node) = owner(stage);
     let (edge, sample) = (stage.caller("e1", Role::Edge), Sample::new(1, 40_000));
     let (locator, owner) = (sample.sealed.locator, sample.owner.id());
-    let upload = twin.create_upload(&node).await.unwrap();
-    assert_eq!(status(edge.create_upload(&node).await), 403);
+    let upload = twin.create_upload(&node, 0, 6).await.unwrap();
+    assert_eq!(status(edge.create_upload(&node, 0, 6).await), 403);
     assert_eq!(status(edge.append(&node, &upload, 0, &sample.columns[0]).await), 403);
     assert_eq!(status(edge.commit(&node, &upload, 0, sample.sealed.public.encoded().clone()).await), 403);
     assert_eq!(status(edge.abort(&node, &upload).await), 403);

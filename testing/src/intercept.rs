@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::{ShardAsk, Transport, TransportError};
 use format::{
-    BlobId, Locator, NodeName, NoteId, OwnerId, PolicyName,
+    BlobId, Cell, Locator, NodeName, NoteId, OwnerId, PolicyName,
     wire::{ChangePage, LocatorPage, NodeEntry, Note, Ticket},
 };
 
@@ -28,6 +28,11 @@ pub trait Intercept: Send + Sync + 'static {
     /// Sees, and may change, what a node answered to the read of a record.
     fn record(&self, _node: &NodeName, _pass: Self::Pass, record: Option<Bytes>) -> Option<Bytes> {
         record
+    }
+
+    /// Sees, and may change, what a node answered to the read of a policy.
+    fn policy(&self, _node: &NodeName, _pass: Self::Pass, envelope: Option<Bytes>) -> Option<Bytes> {
+        envelope
     }
 }
 
@@ -59,6 +64,8 @@ macro_rules! forward {
             ReadShard,
             /// [`Transport::record`].
             Record,
+            /// [`Transport::policy`].
+            Policy,
             $(#[doc = concat!("[`Transport::", stringify!($name), "`].")] $call,)*
         }
 
@@ -72,6 +79,15 @@ macro_rules! forward {
                 let pass = self.intercept.before(node, Call::Record).await?;
                 Ok(self.intercept.record(node, pass, self.inner.record(node, locator).await?))
             }
+            async fn policy(
+                &self,
+                node: &NodeName,
+                owner: &OwnerId,
+                name: &PolicyName,
+            ) -> Result<Option<Bytes>, TransportError> {
+                let pass = self.intercept.before(node, Call::Policy).await?;
+                Ok(self.intercept.policy(node, pass, self.inner.policy(node, owner, name).await?))
+            }
             $(async fn $name(&self, node: &NodeName, $($arg: $type),*) -> Result<$out, TransportError> {
                 self.intercept.before(node, Call::$call).await?;
                 self.inner.$name(node, $($arg),*).await
@@ -84,11 +100,10 @@ forward! {
     PutRecord: put_record(locator: &Locator, record: Bytes) -> ();
     PutLease: put_lease(locator: &Locator, envelope: Bytes) -> ();
     Locators: locators(owner: &OwnerId, after: Option<&Locator>) -> LocatorPage;
-    CreateUpload: create_upload() -> String;
-    Append: append(upload: &str, first: u64, strips: &[Bytes]) -> ();
+    CreateUpload: create_upload(column: usize, columns: usize) -> String;
+    Append: append(upload: &str, first: u64, cells: &[Cell]) -> ();
     Commit: commit(upload: &str, column: usize, public: Bytes) -> ();
     Abort: abort(upload: &str) -> ();
-    Policy: policy(owner: &OwnerId, name: &PolicyName) -> Option<Bytes>;
     PutPolicy: put_policy(owner: &OwnerId, name: &PolicyName, envelope: Bytes) -> ();
     Purge: purge(envelope: Bytes) -> ();
     Blob: blob(id: &BlobId) -> Option<Bytes>;

@@ -11,6 +11,7 @@ pub mod mount;
 pub mod postgres;
 
 mod described;
+mod equivocal;
 mod faulty;
 mod intercept;
 mod lease;
@@ -24,6 +25,7 @@ mod sample;
 mod until;
 
 pub use described::counters;
+pub use equivocal::equivocal;
 pub use faulty::{Fault, Faults, FaultyTransport};
 pub use intercept::{Call, Intercept, Intercepted};
 pub use lease::lease;

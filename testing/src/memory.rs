@@ -18,28 +18,26 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::{ShardAsk, Transport, TransportError};
 use format::{
-    BlobId, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName, PublicManifest, StripHash, StripList,
-    StripeIndex,
-    limits::{
-        CHANGES_WAIT_SECONDS_MAX, PUBLIC_MANIFEST_BYTES_MAX, SHARD_READ_STRIPS_MAX, STRIP_BYTES_MAX,
-        STRIP_HEADER_BYTES, TAG_BYTES,
-    },
-    wire::{ChangePage, LocatorPage, NodeEntry, Note, Role, ShardSlice, Ticket},
+    BlobId, Cell, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName, PublicManifest, Row, RowList, StripeIndex,
+    limits::{CHANGES_WAIT_SECONDS_MAX, COLUMNS_MAX, PUBLIC_MANIFEST_BYTES_MAX, SHARD_READ_STRIPS_MAX},
+    wire::{ChangePage, LocatorPage, NodeEntry, Note, Role, ShardSlice, Ticket, frame_cells},
 };
 
 use self::catalog::{Catalog, ensure, malformed, now, within};
 
 #[derive(Debug, Default)]
 struct Shard {
-    strips: Vec<Bytes>,
-    list: StripList,
+    cells: Vec<Cell>,
+    rows: RowList,
 }
 
 /// An upload session and who opened it.
 #[derive(Debug)]
 struct Upload {
     of: NodeName,
-    strips: Vec<Bytes>,
+    column: usize,
+    columns: usize,
+    cells: Vec<Cell>,
 }
 
 #[derive(Debug, Default)]
@@ -126,8 +124,8 @@ impl MemoryTransport {
     pub fn flip(&self, node: &NodeName, ask: ShardAsk, bit: usize) -> bool {
         let mut nodes = lock(&self.cluster.nodes);
         let shard = nodes.get_mut(node).and_then(|node| node.as_mut()?.shards.get_mut(&(ask.object, ask.column)));
-        let strip = shard.and_then(|shard| shard.strips.get_mut(usize::try_from(ask.first).ok()?));
-        let Some(strip) = strip else { return false };
+        let cell = shard.and_then(|shard| shard.cells.get_mut(usize::try_from(ask.first).ok()?));
+        let Some(strip) = cell.and_then(|cell| cell.strip.as_mut()) else { return false };
         let mut bytes = strip.to_vec();
         let bit = bit % (bytes.len() * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -140,7 +138,13 @@ impl MemoryTransport {
     pub fn stored(&self, node: &NodeName) -> Vec<Bytes> {
         let nodes = lock(&self.cluster.nodes);
         let shards = nodes.get(node).into_iter().flatten().flat_map(|node| node.shards.values());
-        shards.flat_map(|shard| shard.strips.clone()).collect()
+        shards.flat_map(|shard| &shard.cells).filter_map(|cell| cell.strip.clone()).collect()
+    }
+
+    /// Returns how many uploads are open at a node.
+    #[must_use]
+    pub fn uploads(&self, node: &NodeName) -> usize {
+        lock(&self.cluster.nodes).get(node).and_then(Option::as_ref).map_or(0, |node| node.uploads.len())
     }
 
     /// Returns what readers reported.
@@ -191,15 +195,17 @@ impl MemoryTransport {
 }
 
 /// Checks an upload against its manifest.
-fn shard(strips: Vec<Bytes>, column: usize, public: &PublicManifest) -> Result<Shard, Refusal> {
-    let root = public.root(column).ok_or_else(|| Refusal { status: 400, reason: "no such column".to_owned() })?;
-    let expected = |stripe: usize| public.strip_bytes(StripeIndex(stripe as u64));
-    let fits = strips.len() as u64 == public.column_strips(column)
-        && strips.iter().enumerate().all(|(stripe, strip)| expected(stripe) == Some(strip.len()));
-    let mut list = StripList::default();
-    strips.iter().for_each(|strip| list.push(StripHash::of(strip)));
-    ensure(fits && list.root() == *root, 422, "not the strips of the manifest")?;
-    Ok(Shard { strips, list })
+fn shard(upload: Upload, column: usize, public: &PublicManifest) -> Result<Shard, Refusal> {
+    let Upload { column: begun, columns, cells, .. } = upload;
+    ensure((begun, columns) == (column, public.row_columns()), 400, "no such column")?;
+    let mut rows = RowList::default();
+    cells.iter().for_each(|cell| rows.push(cell.row.hash()));
+    let bytes: usize = cells.iter().map(Cell::size).sum();
+    let is_tail = |cell: &Cell| public.fits(StripeIndex(public.stripes() - 1), &cell.row);
+    let fits = cells.len() as u64 == public.stripes() && bytes as u64 == public.shard_bytes(column);
+    let fits = fits && cells.last().is_some_and(is_tail);
+    ensure(fits && public.root() == Some(&rows.root()), 422, "not the cells of the manifest")?;
+    Ok(Shard { cells, rows })
 }
 
 #[async_trait]
@@ -212,11 +218,9 @@ impl Transport for MemoryTransport {
             let end = ask.first.checked_add(ask.count).filter(|_| (1..=SHARD_READ_STRIPS_MAX).contains(&ask.count));
             let range = usize::try_from(ask.first).ok().zip(end.and_then(|end| usize::try_from(end).ok()));
             let (first, end) = range.ok_or_else(outside)?;
-            let strips = shard.strips.get(first..end).ok_or_else(outside)?;
-            let proof = shard.list.prove(first..end).ok_or_else(outside)?;
-            let mut body = ShardSlice::head(&proof).to_vec();
-            strips.iter().for_each(|strip| body.extend_from_slice(strip));
-            Ok(body.into())
+            let cells = shard.cells.get(first..end).ok_or_else(outside)?;
+            let proof = shard.rows.prove(first..end).ok_or_else(outside)?;
+            Ok([vec![ShardSlice::head(&proof)], frame_cells(cells)].concat().concat().into())
         })
     }
 
@@ -253,24 +257,33 @@ impl Transport for MemoryTransport {
         self.shared(node, Action::Any, |it| Ok(it.locators(owner, after)))
     }
 
-    async fn create_upload(&self, node: &NodeName) -> Result<String, TransportError> {
+    async fn create_upload(&self, node: &NodeName, column: usize, columns: usize) -> Result<String, TransportError> {
         let upload = self.cluster.uploads.fetch_add(1, Ordering::Relaxed).to_string();
         self.at(node, Action::Write, |it| {
+            ensure(column < columns && (2..=COLUMNS_MAX).contains(&columns), 400, "no such column")?;
             ensure(it.uploads.len() < Self::UPLOADS_MAX, 503, "too many uploads are open")?;
-            it.uploads.insert(upload.clone(), Upload { of: self.caller.clone(), strips: Vec::new() });
+            it.uploads.insert(upload.clone(), Upload { of: self.caller.clone(), column, columns, cells: Vec::new() });
             Ok(upload)
         })
     }
 
-    async fn append(&self, node: &NodeName, upload: &str, first: u64, strips: &[Bytes]) -> Result<(), TransportError> {
+    async fn append(&self, node: &NodeName, upload: &str, first: u64, cells: &[Cell]) -> Result<(), TransportError> {
         self.at(node, Action::Write, |it| {
-            let held = &mut self.upload(it, upload)?.strips;
-            let is_strip =
-                |strip: &Bytes| (STRIP_HEADER_BYTES + TAG_BYTES + 1..=STRIP_BYTES_MAX).contains(&strip.len());
-            ensure(strips.len() as u64 <= SHARD_READ_STRIPS_MAX, 413, "too many strips at once")?;
-            ensure(held.len() as u64 == first, 409, "out of order")?;
-            ensure(strips.iter().all(is_strip), 400, "no strip is so long")?;
-            held.extend_from_slice(strips);
+            let held = self.upload(it, upload)?;
+            ensure(cells.len() as u64 <= SHARD_READ_STRIPS_MAX, 413, "too many cells at once")?;
+            let first = usize::try_from(first).unwrap_or(usize::MAX);
+            // The acknowledgement of an earlier append may have been lost on its way.
+            let is_held = |(cell, held): (&Cell, &Cell)| cell.row == held.row;
+            let there = held.cells.get(first..).filter(|there| !there.is_empty() && there.len() >= cells.len());
+            if there.is_some_and(|there| cells.iter().zip(there).all(is_held)) {
+                return Ok(());
+            }
+            ensure(held.cells.len() == first, 409, "out of order")?;
+            let rows: Vec<&Row> = held.cells.last().into_iter().chain(cells).map(|cell| &cell.row).collect();
+            ensure(rows.iter().rev().skip(1).all(|row| row.is_full()), 422, "a row after an empty column")?;
+            let is_intact = |cell: &Cell| cell.row.columns() == held.columns && cell.is_intact(held.column);
+            ensure(cells.iter().all(is_intact), 422, "a strip is not the one of its row")?;
+            held.cells.extend_from_slice(cells);
             Ok(())
         })
     }
@@ -284,8 +297,9 @@ impl Transport for MemoryTransport {
                 // The acknowledgement of an earlier commit may have been lost on its way.
                 return if it.shards.contains_key(&id) { Ok(()) } else { Err(unknown) };
             }
-            let strips = it.uploads.remove(upload).map_or_else(Vec::new, |upload| upload.strips);
-            it.shards.insert(id, shard(strips, column, &public)?);
+            if let Some(upload) = it.uploads.remove(upload) {
+                it.shards.insert(id, shard(upload, column, &public)?);
+            }
             Ok(())
         })
     }

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use client::{ReadError, Reader, Receipt, Topology, Transport, UploadError, Uploader};
 use format::{
-    Attributes, Capability, Compression, DataKey, EncodedStripe, Encoder, EncoderOptions, Kind, Lease, NodeName,
-    ObjectId, OwnerKeys, OwnerSecret, Profile, Record, Sealed, StripeIndex, Suite,
+    Attributes, Capability, Cell, Compression, DataKey, EncodedStripe, Encoder, EncoderOptions, Kind, Lease, NodeName,
+    ObjectId, OwnerKeys, OwnerSecret, Profile, Record, Sealed, StripeIndex, Suite, wire::frame_cells,
 };
 
 /// Returns the attributes of a nameless file.
@@ -26,7 +26,7 @@ pub fn attributes() -> Attributes {
 pub struct Encoded {
     /// Both manifests and the capability.
     pub sealed: Sealed,
-    /// The strips.
+    /// The stripes.
     pub stripes: Vec<EncodedStripe>,
 }
 
@@ -75,14 +75,14 @@ impl Encoded {
     }
 }
 
-/// An object, its owner, and its strips by column.
+/// An object, its owner, and its cells by column.
 pub struct Sample {
     /// The owner.
     pub owner: OwnerKeys,
     /// Both manifests and the capability.
     pub sealed: Sealed,
-    /// For each column its strips in order.
-    pub columns: Vec<Vec<Bytes>>,
+    /// For each column its cells in order.
+    pub columns: Vec<Vec<Cell>>,
 }
 
 impl Sample {
@@ -104,9 +104,23 @@ impl Sample {
         };
         let attributes = Attributes { name: "sample".into(), created: 1, ..attributes() };
         let Encoded { sealed, stripes } = Encoded::of(&[bytes], options, [seed; 32], attributes, random);
-        let strips_of = |column: usize| stripes.iter().filter_map(|stripe| stripe.strips[column].clone()).collect();
-        let columns = (0..sealed.public.columns()).map(strips_of).collect();
+        let mut columns = vec![Vec::new(); sealed.public.columns()];
+        for stripe in stripes {
+            columns.iter_mut().zip(stripe.into_cells()).for_each(|(column, cell)| column.push(cell));
+        }
         Self { owner, sealed, columns }
+    }
+
+    /// Returns the bytes of a whole shard: its cells back to back.
+    #[must_use]
+    pub fn shard(&self, column: usize) -> Vec<u8> {
+        frame_cells(&self.columns[column]).concat()
+    }
+
+    /// Returns where a cell begins in its shard.
+    #[must_use]
+    pub fn cell_start(&self, column: usize, cell: usize) -> u64 {
+        self.columns[column][..cell].iter().map(|cell| cell.size() as u64).sum()
     }
 
     /// Returns the object's name among shards.
@@ -118,7 +132,7 @@ impl Sample {
     /// Returns a living lease.
     #[must_use]
     pub fn lease(&self, version: u64) -> Lease {
-        crate::lease(self.sealed.locator, self.owner.id(), version)
+        Lease { version, ..Lease::new(&self.sealed, Profile::SmallCluster) }
     }
 
     /// Returns a lease that erases.

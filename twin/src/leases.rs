@@ -252,8 +252,7 @@ impl Twin {
         };
         // Reads the clock again: in a large tree the first member was renewed long ago.
         retention::check_end(tenure.retention, self::now())?;
-        let lease = Lease { unknown: held.unknown.clone(), ..tenure.lease(held.locator, self.owner()) };
-        let told = self.tell(record, lease).await?;
+        let told = self.tell(record, tenure.lease(held.clone())).await?;
         Ok((tenure, told))
     }
 

@@ -18,8 +18,8 @@ use std::{
 use bytes::Bytes;
 use client::{Receipt, UploadError, Uploader};
 use format::{
-    Compression, Directory, DirectoryError, EncoderOptions, Entry as DirectoryEntry, Kind, Label, Level, NodeName,
-    Suite,
+    Compression, Directory, DirectoryError, EncoderOptions, Entry as DirectoryEntry, Kind, Label, Lease, Level,
+    NodeName, Suite,
     limits::{NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
 };
 use futures::{StreamExt, TryStreamExt};
@@ -408,7 +408,8 @@ impl Twin {
         let (sealed, mime) = encoder.await.expect("the encoder neither panics nor is cancelled")?;
 
         retention::check_end(tenure.retention, now())?;
-        let (keys, locator, lease) = (self.keys.clone(), sealed.locator, tenure.lease(sealed.locator, self.owner()));
+        let (keys, locator, lease) =
+            (self.keys.clone(), sealed.locator, tenure.lease(Lease::new(&sealed, tenure.profile)));
         let envelope = spawn_blocking(move || Bytes::from(lease.sign(&keys))).await.expect("signing does not panic");
         let mut entry = Entry {
             capability: sealed.capability.clone(),

@@ -22,6 +22,7 @@ mod setup;
 mod test;
 mod tidy;
 mod torture;
+mod vectors;
 
 use std::process::ExitCode;
 
@@ -116,6 +117,12 @@ const CHORES: &[Chore] = &[
             "./x fuzz --seconds 0         build and lint all, and replay the corpus",
         ],
         run: fuzz::run,
+    },
+    Chore {
+        name: "vectors",
+        summary: "a second reader of the object format, in Python, reads every vector",
+        examples: &["./x vectors"],
+        run: vectors::run,
     },
     Chore {
         name: "docs",

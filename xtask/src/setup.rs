@@ -30,6 +30,8 @@ pub(crate) enum Purpose {
     Lints,
     /// Checks of dependencies: cargo-deny, cargo-audit.
     Audits,
+    /// The second reader of the object format.
+    Python,
     /// Making the Debian package.
     Package,
     /// Reading systemd's units: the tests, and the package.

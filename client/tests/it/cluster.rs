@@ -23,7 +23,7 @@ pub(crate) fn owner() -> OwnerKeys {
 }
 
 pub(crate) fn lease(sealed: &Sealed, keys: &OwnerKeys) -> Lease {
-    testing::lease(sealed.locator, keys.id(), 1)
+    Lease { owner: keys.id(), ..Lease::new(sealed, Profile::SmallCluster) }
 }
 
 fn encode(bytes: &[u8], profile: Profile, keys: &OwnerKeys) -> Encoded {

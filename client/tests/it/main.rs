@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod cluster;
+mod contents;
 mod reads;
 mod repair;
 mod shelf;

@@ -11,7 +11,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::{ReadError, ShardAsk, Topology, TransportError};
-use format::{Lease, Locator, NodeName, OpenError, OwnerKeys, OwnerSecret, Profile, Record, StripeIndex};
+use format::{
+    Lease, Locator, NodeName, OpenError, OwnerKeys, OwnerSecret, Profile, Record, StripeIndex, limits::STRIP_BYTES_MAX,
+    row_bytes,
+};
 use testing::{Call, Fault, FaultyTransport, Intercept, Intercepted, MemoryTransport, noise};
 use tokio::time::Instant;
 
@@ -67,7 +70,7 @@ async fn one_block_costs_one_strip() {
     let (object, record) = reader.object(&sealed.capability).await.unwrap();
     let read = reader.blocks(&object, &record.placement, StripeIndex(0), &[2]).await.unwrap();
     assert_eq!((read.nodes.len(), read.recovered), (1, false));
-    assert_eq!(read.bytes, sealed.public.strip_bytes(StripeIndex(0)).unwrap() as u64);
+    assert_eq!(read.bytes, (STRIP_BYTES_MAX + row_bytes(6)) as u64);
     let parity = reader.blocks(&object, &record.placement, StripeIndex(0), &[4]).await.unwrap_err();
     assert!(matches!(parity, ReadError::Decode(_)), "{parity}");
 }
@@ -150,6 +153,7 @@ impl Intercept for Forgers {
 fn forged(sealed: &format::Sealed, keys: &OwnerKeys, lease: &Lease) -> Bytes {
     let public = if keys.id() == owner().id() { sealed.public.clone() } else { inline_public(keys) };
     let placement = vec![None; public.columns()];
+    let lease = Lease { object: public.id(), ..lease.clone() };
     Record::new(public, None, lease.sign(keys).into(), placement).unwrap().encode().into()
 }
 
@@ -179,4 +183,21 @@ async fn a_forged_record_denies_nobody_an_object_but_its_owner_may() {
     let ended = forged(&sealed, &owner(), &erased(owner().id(), 2));
     let gone = read(&over(&names[..1], ended), &sealed).await.unwrap_err();
     assert!(matches!(gone, ReadError::Open(OpenError::Erased)), "{gone}");
+}
+
+#[tokio::test]
+async fn a_node_that_withholds_the_sealed_manifest_has_not_erased_the_object() {
+    let cluster = Cluster::new(6);
+    let bytes = noise(200_000);
+    let (sealed, _) = cluster.store(&bytes).await;
+    let names: Vec<NodeName> = nodes(6).into_iter().map(|node| node.name).collect();
+    // The owner's own living lease, and no manifest.
+    let stripped = forged(&sealed, &owner(), &lease(&sealed, &owner()));
+    let over = |liars: &[NodeName]| {
+        let forgers = Forgers { nodes: liars.to_vec(), record: stripped.clone() };
+        reader(Arc::new(Intercepted::over(cluster.transport.clone(), forgers)), cluster.topology.clone())
+    };
+    assert!(read(&over(&names[..5]), &sealed).await.unwrap() == bytes, "one node is honest");
+    let all = read(&over(&names), &sealed).await.unwrap_err();
+    assert!(matches!(all, ReadError::Open(OpenError::Withheld)), "{all}");
 }

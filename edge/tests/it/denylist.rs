@@ -121,7 +121,7 @@ async fn what_is_reached_through_a_directory_that_its_owner_took_back_is_gone() 
     for take_back in [|lease: &mut Lease| lease.retention.expires = 1, |lease: &mut Lease| lease.erased = true] {
         let tree = Tree::new().await;
         assert_eq!(tree.statuses(&tree.site).await, [200, 200, 308, 404, 200, 200, 200]);
-        let mut lease = tree.site.lease(tree.between[1].sealed.locator, &PolicyName::default(), 2, false);
+        let mut lease = tree.site.lease(&tree.between[1].sealed, &PolicyName::default(), 2, false);
         take_back(&mut lease);
         tree.site.put_lease(&lease).await;
         let gone = async || tree.statuses(&tree.site).await == [410, 410, 410, 410, 200, 200, 200];

@@ -10,7 +10,7 @@ async fn an_erased_object_is_gone_once_the_feed_tells() {
     let site = Site::start().await;
     let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 700_000)).await;
     assert_eq!(site.get(&stored, "/", &[]).await.body(), stored.bytes);
-    let lease = site.lease(stored.sealed.locator, &PolicyName::default(), 2, true);
+    let lease = site.lease(&stored.sealed, &PolicyName::default(), 2, true);
     site.put_lease(&lease).await;
     let took = until("the erasure", || async { site.get(&stored, "/", &[]).await.status() == 410 }).await;
     println!("gone after {took:?}");
@@ -24,7 +24,7 @@ async fn an_expired_lease_ends_the_service() {
     let site = Site::start().await;
     let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
     assert_eq!(site.get(&stored, "/", &[]).await.status(), 200);
-    let mut lease = site.lease(stored.sealed.locator, &PolicyName::default(), 2, false);
+    let mut lease = site.lease(&stored.sealed, &PolicyName::default(), 2, false);
     lease.retention.expires = 1;
     site.put_lease(&lease).await;
     until("the end", || async { site.get(&stored, "/", &[]).await.status() == 410 }).await;
@@ -64,7 +64,7 @@ async fn a_change_that_cannot_be_looked_up_leaves_what_is_held_and_an_erasure_ne
     assert_eq!(site.get(&stored, "/", &[]).await.status(), 200);
     site.weather.without(Call::Record);
     let renew = async |version, erased| {
-        site.put_lease(&site.lease(stored.sealed.locator, &PolicyName::default(), version, erased)).await;
+        site.put_lease(&site.lease(&stored.sealed, &PolicyName::default(), version, erased)).await;
     };
     let before = site.weather.look_ups();
     renew(2, false).await;

@@ -201,7 +201,7 @@ async fn a_version_that_cannot_be_had_at_first_is_taken_up_once_it_can() {
     // What comes behind it is not held up, and the version before decides meanwhile.
     let other = site.store("b.txt", "text/plain", b"hello".to_vec()).await;
     assert_eq!(site.get(&other, "/", &[]).await.status(), 200);
-    site.put_lease(&site.lease(other.sealed.locator, &PolicyName::default(), 2, true)).await;
+    site.put_lease(&site.lease(&other.sealed, &PolicyName::default(), 2, true)).await;
     until_status(&site, &other, 410).await;
     assert_eq!(max_age(&site, &stored).await, Some(60));
     site.weather.fair();

@@ -18,8 +18,8 @@ use bytes::Bytes;
 use client::{Topology, Transport, TransportError};
 use edge::{Config, Edge, Parts, Running, Sockets, StartError};
 use format::{
-    Attributes, Capability, Compression, Directory, EncoderOptions, Entry, Kind, Label, Lease, Locator, NodeName,
-    OwnerKeys, OwnerSecret, Place, PolicyName, Profile, Sealed, Suite,
+    Attributes, Capability, Compression, Directory, EncoderOptions, Entry, Kind, Label, Lease, NodeName, OwnerKeys,
+    OwnerSecret, Place, PolicyName, Profile, Sealed, Suite,
     wire::{NodeEntry, Role},
 };
 use testing::{Call, Encoded, Intercept, Intercepted, MemoryTransport, node};
@@ -269,7 +269,7 @@ impl Site {
         let attributes =
             Attributes { mime: mime.into(), name: name.into(), created: 784_111_777, kind, ..testing::attributes() };
         let encoded = Encoded::of(&[&bytes], options, seed, attributes, seed);
-        let lease = self.lease(encoded.sealed.locator, policy, 1, false).sign(&self.owner);
+        let lease = self.lease(&encoded.sealed, policy, 1, false).sign(&self.owner);
         let topology = Arc::new(Topology::new(self.nodes.clone()));
         encoded.upload(self.origins.clone(), topology, seed, lease.into()).await.unwrap();
         let sealed = encoded.sealed;
@@ -277,8 +277,8 @@ impl Site {
         Stored { label, sealed, bytes }
     }
 
-    pub(crate) fn lease(&self, locator: Locator, policy: &PolicyName, version: u64, erased: bool) -> Lease {
-        Lease { policy: policy.clone(), erased, ..testing::lease(locator, self.owner.id(), version) }
+    pub(crate) fn lease(&self, sealed: &Sealed, policy: &PolicyName, version: u64, erased: bool) -> Lease {
+        Lease { policy: policy.clone(), erased, version, ..Lease::new(sealed, Profile::SmallCluster) }
     }
 
     /// Stores a directory of entries under the default policy.
@@ -403,7 +403,7 @@ fn blake3_of(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// One engine for all tests of the process: each reserves address space for its pool.
-fn engine() -> sandbox::Engine {
+pub(crate) fn engine() -> sandbox::Engine {
     static ENGINE: std::sync::OnceLock<sandbox::Engine> = std::sync::OnceLock::new();
     ENGINE.get_or_init(|| sandbox::Engine::new(sandbox::EngineOptions::default()).unwrap()).clone()
 }

@@ -8,10 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bytes::Bytes;
 use format::{
-    BlobId, Capability, Directory, Entry, Kind, Label, Lease, Locator, PolicyLink, PolicyManifest, PolicyName, Purge,
-    Purged, Record, Retention, Signed, SigningDomain, wire::ShardSlice, wire::frame_strips,
+    BlobId, Capability, Directory, Entry, Kind, Label, Lease, Locator, PolicyLink, PolicyManifest, Purge, Purged,
+    Record, Retention, Signed, SigningDomain, wire::ShardSlice, wire::frame_cells,
 };
 use testing::replay;
 
@@ -19,7 +18,7 @@ use testing::replay;
 #[path = "../../../fuzz/src/decoders.rs"]
 mod decoders;
 
-use decoders::{BODIES, SLICE_STRIP_BYTES, fixed, list, owner};
+use decoders::{BODIES, fixed, list, owner};
 
 fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus")
@@ -37,17 +36,12 @@ fn every_seed_is_survived_and_every_decoder_has_seeds() {
 
 fn lease() -> Lease {
     Lease {
-        locator: fixed().sealed.locator,
-        owner: owner().id(),
         version: 3,
-        profile: "2+1".parse().unwrap(),
         wanted: vec!["country:BE".parse().unwrap()],
         refused: vec!["region:eu-west".parse().unwrap(), "zone:bru1".parse().unwrap()],
         retention: Retention { keep_until: 1_800_000_000, expires: 1_900_000_000 },
-        policy: PolicyName::default(),
-        erased: false,
-        caps: vec![],
         unknown: vec![(70, vec![0x01])],
+        ..Lease::new(&fixed().sealed, "2+1".parse().unwrap())
     }
 }
 
@@ -93,7 +87,7 @@ fn directory() -> Vec<u8> {
 
 fn record(placement: &[&str]) -> Vec<u8> {
     let sealed = if placement.is_empty() { &fixed().inline } else { &fixed().sealed };
-    let lease = Lease { locator: sealed.locator, ..lease() }.sign(owner());
+    let lease = Lease::new(sealed, "2+1".parse().unwrap()).sign(owner());
     let placement = placement.iter().map(|name| name.parse().ok()).collect();
     Record::new(sealed.public.clone(), Some(sealed.sealed.clone()), lease.into(), placement).unwrap().encode()
 }
@@ -115,9 +109,10 @@ fn proof(count: u8, first: u8, asked: u8) -> Vec<u8> {
 
 fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let label = Label::open(fixed().sealed.capability.clone()).to_string().into_bytes();
-    let strip = &fixed().strips[0];
-    let two = [0x11u8, 0x22].map(|byte| Bytes::from(vec![byte; SLICE_STRIP_BYTES]));
-    let slice = [&ShardSlice::head(&list(2).prove(0..2).unwrap())[..], &two[0], &two[1]].concat();
+    let cells = &fixed().cells;
+    let strip = |column: usize| cells[column].strip.clone().unwrap().to_vec();
+    let framed = frame_cells(&cells[..1]).concat();
+    let slice = [&ShardSlice::head(&fixed().sealed.rows.prove(0..1).unwrap())[..], &framed].concat();
     let half = b"A block that compresses. ".repeat(3000)[37_504..].to_vec();
     let purge = |what| Purge { owner: owner().id(), issued: 1_800_000_000, hard: true, what };
     let two_objects = Purged::Objects([Locator([1; 32]), Locator([2; 32])].into());
@@ -154,11 +149,11 @@ fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("sealed_block", "not-a-frame", b"\x01not a frame".to_vec()),
         ("sealed_manifest", "with-shards", manifest(&fixed().sealed)),
         ("sealed_manifest", "inline", manifest(&fixed().inline)),
-        ("shard_slice", "two-strips", slice),
-        ("strip", "first-block", strip.to_vec()),
-        ("strip", "second-block", fixed().strips[1].to_vec()),
-        ("strips", "two", frame_strips(&two).concat()),
-        ("strips", "longest-announced", vec![0x18, 0x00, 0x04, 0x00]),
+        ("shard_slice", "one-cell", slice),
+        ("strip", "first-block", strip(0)),
+        ("strip", "second-block", strip(1)),
+        ("cells", "two", [&framed[..], &framed].concat()),
+        ("cells", "longest-announced", [&[0x18, 0x00, 0x04, 0x00][..], &framed[4..100]].concat()),
         ("whole_lease", "all-fields", lease().sign(owner())),
     ]
 }

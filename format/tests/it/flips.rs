@@ -1,8 +1,10 @@
 //! Flips every single bit of a small object's record, lists and strips. Each flip is detected; none gives wrong bytes.
 
 use bytes::Bytes;
-use format::{Kind, Label, Lease, Object, OwnerSecret, Profile, Record, StripHash, StripList, Suite};
-use testing::{lease, noise};
+use format::{
+    Kind, Label, Lease, Object, OwnerSecret, Profile, Record, RecordError, Row, RowList, Suite, cbor::CborError,
+};
+use testing::noise;
 
 use crate::made::{Made, make, options};
 
@@ -18,7 +20,7 @@ pub(crate) fn recorded(length: usize) -> (Made, Record) {
     let keys = OwnerSecret::from_bytes([1; 32]).keys();
     let options = format::EncoderOptions { owner: keys.id(), ..options(Profile::Standard, Suite::Aes256Gcm) };
     let made = make(&noise(length), options, Kind::File);
-    let lease = Lease { profile: Profile::Standard, ..lease(made.locator(), keys.id(), 1) };
+    let lease = Lease::new(&made.sealed, Profile::Standard);
     let placement = (0..made.sealed.public.columns()).map(|c| Some(format!("o{c}").parse().unwrap())).collect();
     let record =
         Record::new(made.sealed.public.clone(), Some(made.sealed.sealed.clone()), lease.sign(&keys).into(), placement)
@@ -32,11 +34,11 @@ fn every_bit_of_a_record_counts() {
         let (made, record) = recorded(length);
         let encoded = record.encode();
         let back = Record::decode(&Bytes::from(encoded.clone())).unwrap();
-        assert_eq!(Object::open(&made.sealed.capability, &back).unwrap().length(), length as u64);
+        assert_eq!(Object::open(&made.sealed.capability, &back, 0).unwrap().length(), length as u64);
         for bit in 0..encoded.len() * 8 {
             let bytes = Bytes::from(flipped(&encoded, bit));
             let Ok(bad) = Record::decode(&bytes) else { continue };
-            match Object::open(&made.sealed.capability, &bad) {
+            match Object::open(&made.sealed.capability, &bad, 0) {
                 Err(_) => {}
                 // Only the unsigned placement may change unnoticed. It decides where to ask, never what is accepted.
                 Ok(_) => assert_ne!(bad.placement, record.placement, "bit {bit}"),
@@ -46,18 +48,28 @@ fn every_bit_of_a_record_counts() {
 }
 
 #[test]
-fn what_a_later_version_says_of_an_object_survives_until_it_is_erased() {
+fn a_record_with_a_part_that_nobody_signed_is_refused() {
     let (_, record) = recorded(300);
-    let later = vec![(4, vec![0x01]), (99, vec![0x63, b'n', b'e', b'w'])];
-    let bytes = Bytes::from(Record { unknown: later.clone(), ..record.clone() }.encode());
-    let read = Record::decode(&bytes).unwrap();
-    assert_eq!(read.unknown, later);
-    assert_eq!(read.encode(), bytes);
+    let mut bytes = record.encode();
+    assert_eq!(bytes[0], 0xa4, "a map of four");
+    bytes[0] += 1;
+    bytes.extend([0x18, 99, 0x01]);
+    assert!(matches!(Record::decode(&bytes.into()), Err(RecordError::Cbor(CborError::Value { key: 99, .. }))));
+}
 
+#[test]
+fn a_lease_counts_for_its_own_manifests_alone() {
     let keys = OwnerSecret::from_bytes([1; 32]).keys();
-    let ended = Lease { version: 2, erased: true, ..record.lease.clone() }.sign(&keys);
-    let erased = Record { lease_envelope: ended.into(), ..read };
-    assert_eq!(Record::decode(&erased.encode().into()).unwrap().unknown, []);
+    let (_, record) = recorded(20_000);
+    let with = |change: &dyn Fn(&mut Lease)| {
+        let mut lease = record.lease.clone();
+        change(&mut lease);
+        let envelope = lease.sign(&keys).into();
+        Record::new(record.public.clone(), record.sealed.clone(), envelope, record.placement.clone()).map(|_| ())
+    };
+    assert_eq!(with(&|_| {}), Ok(()));
+    assert_eq!(with(&|lease| lease.object.0[0] ^= 1), Err(RecordError::Object));
+    assert_eq!(with(&|lease| lease.manifest.0[0] ^= 1), Err(RecordError::Manifest));
 }
 
 #[test]
@@ -75,20 +87,21 @@ fn every_bit_of_a_label_counts() {
 }
 
 #[test]
-fn every_bit_of_every_strip_and_list_counts() {
+fn every_bit_of_every_strip_row_and_list_counts() {
     let made = make(&noise(20_000), options(Profile::Standard, Suite::ChaCha20Poly1305), Kind::File);
-    for (column, list) in made.sealed.lists.iter().enumerate() {
-        let root = *made.sealed.public.root(column).unwrap();
-        assert_eq!(list.root(), root);
-        for bit in 0..list.as_bytes().len() * 8 {
-            let bad = StripList::from_bytes(flipped(list.as_bytes(), bit)).unwrap();
-            assert_ne!(bad.root(), root);
-        }
+    let (public, rows, row) = (&made.sealed.public, &made.sealed.rows, &made.stripes[0].row);
+    assert_eq!((Some(&rows.root()), rows.hash(0)), (public.root(), Some(row.hash())));
+    for bit in 0..rows.as_bytes().len() * 8 {
+        let bad = RowList::from_bytes(flipped(rows.as_bytes(), bit)).unwrap();
+        assert_ne!(bad.root(), rows.root());
+    }
+    for bit in 0..row.as_bytes().len() * 8 {
+        let bad = Row::take(&mut flipped(row.as_bytes(), bit).into(), public.row_columns());
+        assert!(bad.is_err() || bad.is_ok_and(|bad| bad.hash() != row.hash()));
     }
     let strip = made.stripes[0].strips[0].as_ref().unwrap();
-    let hash = made.sealed.lists[0].hash(0).unwrap();
     for bit in 0..strip.len() * 8 {
-        assert!(StripHash::of(&flipped(strip, bit)) != hash);
+        assert!(!row.proves(0, Some(&flipped(strip, bit))));
     }
 }
 

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use format::{
     Directory, Kind, Label, Lease, ListProof, PolicyManifest, Profile, PublicManifest, Record, Root, Suite, cbor,
-    wire::{ShardSlice, read_strips},
+    wire::{FrameError, ShardSlice, read_cells},
 };
 use proptest::prelude::*;
 use testing::noise;
@@ -18,7 +18,7 @@ proptest! {
     fn any_bytes_are_a_value_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let shared = Bytes::from(bytes.clone());
         let _ = (Label::parse(&bytes), cbor::check(&bytes), Lease::open(&bytes), PolicyManifest::open(&bytes));
-        let _ = (Record::decode(&shared), read_strips(shared.clone()), ShardSlice::read(shared.clone(), &[7, 9]));
+        let _ = (Record::decode(&shared), read_cells(shared.clone(), 3, 1, 64), ShardSlice::read(shared.clone(), 2, 0, 64));
         if let Ok(directory) = Directory::decode(&bytes) {
             prop_assert_eq!(&*directory.encode(), &bytes);
         }
@@ -38,7 +38,7 @@ proptest! {
             prop_assert!(public.id() != made.sealed.public.id() || bad == good[..]);
             // Whatever the manifest says, its arithmetic stays in bounds.
             for column in 0..public.columns() + 1 {
-                let _ = (public.shard_bytes(column), public.column_strips(column), public.root(column));
+                let _ = (public.shard_bytes(column), public.column_strips(column));
             }
         }
         prop_assert!(PublicManifest::decode(good.slice(..cut.index(good.len()))).is_err());
@@ -57,5 +57,8 @@ fn announced_lengths_allocate_nothing() {
         assert!(Directory::decode(bytes).is_err());
     }
     let frame = Bytes::from_static(&[0xff, 0xff, 0xff, 0x7f, 1, 2, 3]);
-    assert!(read_strips(frame.clone()).is_err() && ShardSlice::read(frame, &[]).is_err());
+    assert!(read_cells(frame.clone(), 2, 0, 64).is_err() && ShardSlice::read(frame, 2, 0, 64).is_err());
+    // 17 MB of rows without a strip: refused after as many as were asked for.
+    let rows = Bytes::from([&25u32.to_le_bytes()[..], &[0; 64]].concat().repeat(250_000));
+    assert_eq!(read_cells(rows, 2, 0, 64), Err(FrameError::TooMany { max: 64 }));
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use format::{
     Attributes, BlockIndex, Compression, DecodeError, EncodedStripe, EncoderOptions, Kind, Locator, Object, OwnerId,
-    Profile, Sealed, StripHash, StripeIndex, Suite,
+    Profile, Sealed, StripeIndex, Suite,
 };
 use testing::{Encoded, noise};
 
@@ -66,8 +66,7 @@ impl Made {
             .enumerate()
             .map(|(column, strip)| {
                 let strip = strip.as_ref().filter(|_| keep(column))?;
-                let hash = self.sealed.lists[column].hash(stripe)?;
-                (StripHash::of(strip) == hash).then(|| strip.to_vec())
+                self.stripes[stripe].row.proves(column, Some(strip)).then(|| strip.to_vec())
             })
             .collect()
     }
@@ -82,7 +81,7 @@ impl Made {
         let mut plain = Vec::new();
         for stripe in 0..self.stripes.len() {
             let mut strips = self.verified(stripe, |column| keep(stripe, column));
-            object.recover(StripeIndex(stripe as u64), &mut strips)?;
+            object.recover(StripeIndex(stripe as u64), &self.stripes[stripe].row, &mut strips)?;
             let stripe = StripeIndex(stripe as u64);
             for (column, strip) in strips.iter().flatten().take(geometry.columns(stripe)).enumerate() {
                 plain.extend(object.decode(geometry.block(stripe, column), strip)?);
@@ -100,8 +99,11 @@ impl Made {
     pub(crate) fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.sealed.public.encoded()).update(&self.sealed.sealed).update(self.sealed.capability.expose());
-        for strip in self.stripes.iter().flat_map(|stripe| &stripe.strips) {
-            hasher.update(strip.as_ref().map_or(&[][..], Bytes::as_ref));
+        for stripe in &self.stripes {
+            hasher.update(stripe.row.as_bytes());
+            for strip in &stripe.strips {
+                hasher.update(strip.as_ref().map_or(&[][..], Bytes::as_ref));
+            }
         }
         hasher.finalize().to_string()
     }

@@ -2,6 +2,7 @@
 //! engine.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod contents;
 mod copies;
 mod corpus;
 mod engines;
@@ -12,3 +13,4 @@ mod losses;
 mod made;
 mod rebuild;
 mod streaming;
+mod vectors;

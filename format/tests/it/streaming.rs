@@ -70,6 +70,9 @@ fn attributes_out_of_bounds_are_refused_before_anything_is_stored() {
         Attributes { name: long.clone(), ..good.clone() },
         Attributes { mime: long.clone(), ..good.clone() },
         Attributes { tags: [(long, 1)].into(), ..good.clone() },
+        Attributes { name: "Icon\r".into(), ..good.clone() },
+        Attributes { mime: "text/plain\n".into(), ..good.clone() },
+        Attributes { tags: [("\u{1b}[2J".into(), 1)].into(), ..good.clone() },
         Attributes { tags: (0..65).map(|i| (i.to_string(), i)).collect(), ..good.clone() },
     ] {
         assert!(encoder().seal(bad, [0; 32]).is_err());

@@ -134,7 +134,9 @@ impl From<AppendError> for Refusal {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::Order { .. } => Self::caller(StatusCode::CONFLICT, &error),
-            AppendError::Length { .. } => Self::caller(StatusCode::BAD_REQUEST, &error),
+            AppendError::Strip { .. } | AppendError::AfterEmpty { .. } => {
+                Self::caller(StatusCode::UNPROCESSABLE_ENTITY, &error)
+            }
             AppendError::TooMany => Self::caller(StatusCode::PAYLOAD_TOO_LARGE, &error),
             AppendError::Store(error) => error.into(),
         }
@@ -145,7 +147,7 @@ impl From<CommitError> for Refusal {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Column { .. } => Self::caller(StatusCode::BAD_REQUEST, &error),
-            CommitError::Count { .. } | CommitError::Length { .. } | CommitError::Root { .. } => {
+            CommitError::Count { .. } | CommitError::Length { .. } | CommitError::Tail | CommitError::Root { .. } => {
                 Self::caller(StatusCode::UNPROCESSABLE_ENTITY, &error)
             }
             CommitError::Store(error) => error.into(),

@@ -1,4 +1,4 @@
-//! Upload sessions: strips of one column are appended in order and become a durable shard when they match its root.
+//! Upload sessions: cells of one column are appended in order and become a durable shard when they match the root.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use axum::{
 };
 use format::{
     PublicManifest,
-    limits::{PUBLIC_MANIFEST_BYTES_MAX, SHARD_BODY_BYTES_MAX, SHARD_READ_STRIPS_MAX},
-    wire::{UploadCreated, read_strips},
+    limits::{CELLS_MAX, COLUMNS_MAX, PUBLIC_MANIFEST_BYTES_MAX, SHARD_BODY_BYTES_MAX},
+    wire::{FrameError, UploadCreated, read_cells},
 };
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -27,11 +27,21 @@ use crate::{
     upload::{Taken, UploadError, UploadId},
 };
 
+/// The query of a new upload.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Open {
+    /// The column.
+    column: usize,
+    /// Columns of the object.
+    columns: usize,
+}
+
 /// The query of an append.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Append {
-    /// The first strip.
+    /// The first cell.
     first: u64,
 }
 
@@ -43,7 +53,14 @@ pub(super) struct Commit {
     column: usize,
 }
 
-pub(super) async fn open(State(node): State<Arc<Node>>, Writer(peer): Writer) -> Result<Json<UploadCreated>, Refusal> {
+pub(super) async fn open(
+    State(node): State<Arc<Node>>,
+    Writer(peer): Writer,
+    InQuery(Open { column, columns }): InQuery<Open>,
+) -> Result<Json<UploadCreated>, Refusal> {
+    if !(2..=COLUMNS_MAX).contains(&columns) || column >= columns {
+        return Err(Refusal::wrong(StatusCode::BAD_REQUEST, "no object has such a column"));
+    }
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|_| Lost)?;
     let id = UploadId::from_bytes(random);
@@ -51,7 +68,7 @@ pub(super) async fn open(State(node): State<Arc<Node>>, Writer(peer): Writer) ->
     let draft = node
         .off_reactor(move |store| -> Result<_, Refusal> {
             room.check_room(1)?;
-            Ok(store.draft(&id.to_string())?)
+            Ok(store.draft(&id.to_string(), column, columns)?)
         })
         .await??;
     node.uploads.open(id, &peer, draft, Instant::now())?;
@@ -69,19 +86,22 @@ pub(super) async fn append(
     let id: UploadId = upload.parse()?;
     let mut taken = node.uploads.take(id, &peer)?;
     let body = node.body(&headers, body, SHARD_BODY_BYTES_MAX).await?;
-    let strips = read_strips(body.bytes.clone())?;
-    if strips.len() as u64 > SHARD_READ_STRIPS_MAX {
-        return Err(Refusal::wrong(StatusCode::PAYLOAD_TOO_LARGE, "an append has at most 64 strips"));
-    }
+    let (column, columns) = taken.draft().place();
+    let cells = match read_cells(body.bytes.clone(), columns, column, CELLS_MAX) {
+        Err(FrameError::TooMany { .. }) => {
+            return Err(Refusal::wrong(StatusCode::PAYLOAD_TOO_LARGE, "an append has at most 64 cells"));
+        }
+        cells => cells?,
+    };
     let room = node.clone();
     node.off_reactor(move |_| -> Result<(), Refusal> {
         room.check_room(body.bytes.len() as u64)?;
-        let done = taken.draft().append(query.first, &strips);
+        let done = taken.draft().append(query.first, &cells);
         if let Err(crate::store::AppendError::Store(_)) = &done {
-            // Some of the strips may be in the file: what the session holds is no longer known.
+            // Some of the cells may be in the file: what the session holds is no longer known.
             drop(taken.into_draft());
         }
-        drop((body, strips));
+        drop((body, cells));
         Ok(done?)
     })
     .await??;

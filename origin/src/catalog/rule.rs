@@ -1,7 +1,7 @@
 //! The rules of the catalog as pure functions: which lease replaces which, whatever the engine.
 
 use client::{Bug, planted};
-use format::{BlobId, Lease, Moment, ObjectId, OwnerId, PolicyName, Record, wire::Role};
+use format::{BlobId, Lease, ManifestHash, Moment, ObjectId, OwnerId, PolicyName, Record, wire::Role};
 
 /// Why a write is refused; the writer's fault, and sending it again will not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,8 +15,8 @@ pub enum Refused {
         /// The object filed.
         held: ObjectId,
     },
-    /// Another sealed manifest is filed under the locator; a name has one for ever, and nobody signs which.
-    #[error("another sealed manifest is filed under this locator; the one filed first stays")]
+    /// The lease names another sealed manifest than is filed under the locator; a name has one for ever.
+    #[error("the lease names another sealed manifest than is filed under this locator; the one filed first stays")]
     OtherManifest,
     /// The sealed manifest is left out.
     #[error(
@@ -119,6 +119,12 @@ pub(crate) fn judge(held: &Held, lease: &Lease, envelope: &[u8], now: u64) -> Re
     if lease.owner != held.owner {
         return Err(Refused::OtherOwner { held: held.owner });
     }
+    if lease.object != held.object {
+        return Err(Refused::OtherObject { held: held.object });
+    }
+    if held.sealed.as_ref().is_some_and(|sealed| ManifestHash::of(sealed) != lease.manifest) {
+        return Err(Refused::OtherManifest);
+    }
     if lease.version < held.version && !planted(Bug::LeaseVersion) {
         return Err(Refused::Older { held: held.version, asked: lease.version });
     }
@@ -152,22 +158,12 @@ pub(crate) fn judge_first(record: &Record, now: u64) -> Result<Verdict, Refused>
     }
 }
 
-/// Decides whether a record of the held object may follow what is held. `now` in seconds since 1970.
+/// Decides whether a record may follow what is held. `now` in seconds since 1970.
 ///
-/// The lease alone is signed. So of the rest nothing is taken but a sealed manifest where none is held, and a record
-/// that shows another one than is held is refused whole: who sends it is wrong, or what is held is, and neither is to
-/// spread.
+/// Its lease names its manifests, so a lease that may follow brings no others.
 pub(crate) fn judge_record(held: &Held, record: &Record, now: u64) -> Result<Verdict, Refused> {
-    if held.object != record.public.id() {
-        return Err(Refused::OtherObject { held: held.object });
-    }
     let verdict = judge(held, &record.lease, &record.lease_envelope, now)?;
-    match (&held.sealed, &record.sealed) {
-        _ if verdict == Verdict::Erase => Ok(verdict),
-        (Some(held), Some(sent)) if held != sent => Err(Refused::OtherManifest),
-        (_, None) if record.is_stripped(now) => Err(Refused::NoManifest),
-        _ => Ok(verdict),
-    }
+    if verdict != Verdict::Erase && record.is_stripped(now) { Err(Refused::NoManifest) } else { Ok(verdict) }
 }
 
 /// SQL engines have signed integers of 64 bits.

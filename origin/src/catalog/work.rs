@@ -12,7 +12,8 @@ use format::{Lease, Locator, NodeName, ObjectId, PublicManifest};
 pub const LOCATORS_MAX: usize = 16;
 /// Objects of one page; a page also ends at [`PAGE_BYTES_MAX`].
 pub const OBJECTS_MAX: usize = 256;
-/// Bytes of manifests and leases after which a page ends: a manifest of 11 MiB is rare, 256 of them would not fit.
+/// Bytes of manifests and leases after which a page ends: objects with 16 leases of 16 KiB are rare, 256 of them would
+/// not fit.
 pub const PAGE_BYTES_MAX: usize = 16 << 20;
 /// Tickets that wait at once, hours of looking. More are refused: who reads the same bad shard again reports it again.
 pub const TICKETS_MAX: usize = 1_000;

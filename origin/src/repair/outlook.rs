@@ -19,9 +19,9 @@ pub(super) fn of(name: &NodeName, page: &ObjectPage, standings: &mut Standings) 
     for row in &page.objects {
         let found = diagnose(row, standings);
         let here = row.shards.iter().filter(|(_, at)| at == name).map(|(column, _)| *column);
-        // What a renewed lease no longer wants is only removed.
+        // What a renewed lease no longer wants, and what has no strip, is only removed.
         let stays = |column: &usize| {
-            *column < row.public.columns() && !found.kept.iter().any(|(kept, at)| kept == column && at != name)
+            row.public.column_strips(*column) > 0 && !found.kept.iter().any(|(kept, at)| kept == column && at != name)
         };
         let (leaving, gone): (Vec<usize>, Vec<usize>) = here.partition(stays);
         let bytes = |columns: &[usize]| columns.iter().map(|column| row.public.shard_bytes(*column)).sum();

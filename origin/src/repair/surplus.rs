@@ -47,13 +47,21 @@ async fn sweep(node: &Arc<Node>) -> Result<(), RefreshError> {
         for row in &page.objects {
             let doubled = |column: usize| row.shards.iter().filter(|(held, _)| *held == column).count() > 1;
             let unwanted = |column: usize| column >= row.public.columns();
-            let is_mine = |(column, at): &&(usize, NodeName)| at == me && (doubled(*column) || unwanted(*column));
+            // Nobody reads a shard without a strip, so nobody needs to have it before it goes.
+            let empty = |column: usize| !unwanted(column) && row.public.column_strips(column) == 0;
+            let is_mine = |(column, at): &&(usize, NodeName)| {
+                at == me && (doubled(*column) || unwanted(*column) || empty(*column))
+            };
             let mine: Vec<usize> = row.shards.iter().filter(is_mine).map(|(column, _)| *column).collect();
             if mine.is_empty() {
                 continue;
             }
             let found = diagnose(row, &mut standings);
             for column in mine {
+                if empty(column) {
+                    remove(node, &row.public, column).await?;
+                    continue;
+                }
                 // Until all that is wanted lies well, what is not wanted may still be needed.
                 let keepers: Vec<&(usize, NodeName)> = if unwanted(column) {
                     found.kept.iter().filter(|_| found.is_well()).collect()

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use client::{PlacementAsk, PlacementError, RepairError, RepairPlan, Repaired, TransportError, place};
-use format::{Lease, NodeName};
+use format::{Lease, NodeName, RebuildError};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{
@@ -42,6 +42,14 @@ enum Failure {
     Clock,
     #[error("another repairer has it now")]
     HoldLost,
+}
+
+impl Failure {
+    /// Returns whether no later attempt can do better: the owner stored no codeword. A second attempt has to find the
+    /// same: a bit that flips in this machine's memory looks alike.
+    fn is_for_good(&self) -> bool {
+        matches!(self, Self::Repair(RepairError::Rebuild(RebuildError::Inconsistent { .. })))
+    }
 }
 
 /// Repairs until the node stops.
@@ -87,7 +95,7 @@ async fn finish(node: &Arc<Node>, taken: &Repair) -> Result<(), CatalogError> {
             if taken.target.is_some() {
                 // Nothing is lacking. The next walk says whether there still is a move to make, and which.
                 RepairEnd::Done
-            } else if taken.attempts >= ATTEMPTS_MAX {
+            } else if taken.attempts >= ATTEMPTS_MAX || taken.attempts > 1 && error.is_for_good() {
                 RepairEnd::Dead { error: text }
             } else {
                 RepairEnd::Again { error: text, after: again_after(taken.attempts) }

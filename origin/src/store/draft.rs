@@ -1,4 +1,4 @@
-//! A shard that is being uploaded: strips are appended and hashed, and at the end all of it becomes a shard or nothing.
+//! A shard that is being uploaded: cells are appended and hashed, and at the end all of it becomes a shard or nothing.
 //!
 //! A small shard becomes an entry of a pack (`packs.rs`). A large one becomes files, in an order by which a crash
 //! anywhere leaves a whole shard or none (`Step` names the points between): strips synced in `tmp`; list and public
@@ -15,78 +15,82 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use bytes::Bytes;
 use client::{Bug, planted};
-use format::{
-    PublicManifest, Root, StripHash, StripList, StripeIndex,
-    limits::{STRIP_BYTES_MAX, STRIP_HEADER_BYTES, STRIPES_MAX, TAG_BYTES},
-};
+use format::{Cell, PublicManifest, Root, Row, StripeIndex, limits::STRIPES_MAX};
 
 use super::{
     Bucket, ShardId, Step, Store, StoreError,
+    cells::{CellList, ENTRY_BYTES},
     entry::{Body, PACKED_BYTES_MAX},
     failed,
     packs::Killed,
 };
 
-/// Why strips cannot be appended. The draft is as it was before, except after [`Self::Store`].
+/// Why cells cannot be appended. The draft is as it was before, except after [`Self::Store`].
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// Strips come in order, each once; the uploader's fault.
-    #[error("strips from {found} on were sent where {expected} comes next")]
+    /// Cells come in order; the uploader's fault.
+    #[error("cells from {found} on were sent where {expected} comes next")]
     Order {
-        /// The next strip.
+        /// The next cell.
         expected: u64,
-        /// The strip sent.
+        /// The cell sent.
         found: u64,
     },
-    /// No strip has this length; the uploader's fault.
-    #[error("strip {strip} is {found} bytes long, which no strip is")]
-    Length {
+    /// The strip is not the one of its row; the fault of the uploader or of the way.
+    #[error("strip {strip} does not hash to what its row says; send it again")]
+    Strip {
         /// The strip.
         strip: u64,
-        /// Its bytes.
-        found: usize,
     },
-    /// No shard has so many strips; the uploader's fault.
-    #[error("a shard has at most {STRIPES_MAX} strips")]
+    /// Only the last row of an object may leave columns empty; the uploader's fault.
+    #[error("cell {cell} follows a row with an empty column, which only the last row may have")]
+    AfterEmpty {
+        /// The cell.
+        cell: u64,
+    },
+    /// No shard has so many cells; the uploader's fault.
+    #[error("a shard has at most {STRIPES_MAX} cells")]
     TooMany,
     /// The disk failed; our fault. The draft is lost.
-    #[error("the strips cannot be written")]
+    #[error("the cells cannot be written")]
     Store(#[from] StoreError),
 }
 
 /// Why a draft is not the shard that its manifest names. The draft is gone.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// The object has no such column; the uploader's fault.
-    #[error("the object has {columns} columns, and none {column}")]
+    /// The upload was begun for another column or another number of columns; the uploader's fault.
+    #[error("the upload is column {} of {}, not {column} of the object's {columns}", begun.0, begun.1)]
     Column {
+        /// Column and columns that the upload was begun with.
+        begun: (usize, usize),
         /// The column.
         column: usize,
         /// Columns of the object.
         columns: usize,
     },
-    /// Strips are missing or too many; the uploader's fault.
-    #[error("{found} strips were sent where the manifest has {expected}")]
+    /// Cells are missing or too many; the uploader's fault.
+    #[error("{found} cells were sent where the manifest has {expected} stripes")]
     Count {
-        /// Strips of the column.
+        /// Stripes of the object.
         expected: u64,
-        /// Strips sent.
+        /// Cells sent.
         found: u64,
     },
-    /// A strip has another length than in the manifest; the uploader's fault.
-    #[error("strip {strip} is {found} bytes long where the manifest says {expected}")]
+    /// The last row has strips in other columns or of another length than the manifest says; the uploader's fault.
+    #[error("the last row is not the tail that the manifest says")]
+    Tail,
+    /// The strips have another length together than in the manifest; the uploader's fault.
+    #[error("the shard is {found} bytes long where the manifest says {expected}")]
     Length {
-        /// The strip.
-        strip: u64,
         /// Bytes in the manifest.
-        expected: usize,
+        expected: u64,
         /// Bytes sent.
-        found: usize,
+        found: u64,
     },
-    /// The strips are not those of the manifest; the fault of the uploader or of the way.
-    #[error("the strips have root {found} where the manifest says {expected}; send the shard again")]
+    /// The rows are not those of the manifest; the fault of the uploader or of the way.
+    #[error("the rows have root {found} where the manifest says {expected}; send the shard again")]
     Root {
         /// The root in the manifest.
         expected: Root,
@@ -98,29 +102,24 @@ pub enum CommitError {
     Store(#[from] StoreError),
 }
 
-/// So many strips in a row of one length.
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    strips: u64,
-    strip_bytes: usize,
-}
-
 /// A shard that is being uploaded. Dropped, it leaves nothing.
 pub struct Draft {
     pub(super) store: Arc<Store>,
     pub(super) name: String,
     pub(super) file: File,
-    pub(super) list: StripList,
-    runs: Vec<Run>,
-    pub(super) bytes: u64,
+    pub(super) column: usize,
+    pub(super) columns: usize,
+    pub(super) list: CellList,
+    /// The row of the last cell.
+    last: Option<Row>,
 }
 
 impl Store {
-    /// Starts a draft under a name that no other has.
+    /// Starts a draft of a column of an object of so many columns, under a name that no other has.
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn draft(self: &Arc<Self>, name: &str) -> Result<Draft, StoreError> {
+    pub fn draft(self: &Arc<Self>, name: &str, column: usize, columns: usize) -> Result<Draft, StoreError> {
         let path = self.tmp_path(name);
         let file =
             File::options().create_new(true).read(true).append(true).open(&path).map_err(failed("create", &path))?;
@@ -128,49 +127,65 @@ impl Store {
             store: self.clone(),
             name: name.to_owned(),
             file,
-            list: StripList::default(),
-            runs: Vec::new(),
-            bytes: 0,
+            column,
+            columns,
+            list: CellList::default(),
+            last: None,
         })
     }
 }
 
 impl Draft {
-    /// Returns the strips appended.
+    /// Returns the column and the number of columns that the draft was begun with.
     #[must_use]
-    pub fn strips(&self) -> u64 {
-        self.list.len() as u64
+    pub fn place(&self) -> (usize, usize) {
+        (self.column, self.columns)
+    }
+
+    /// Returns the cells appended.
+    #[must_use]
+    pub fn cells(&self) -> u64 {
+        self.list.len()
     }
 
     /// Returns the bytes appended.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.list.cells_bytes()
     }
 
-    /// Appends strips and hashes them. CPU and disk work on all their bytes.
+    /// Appends cells and hashes them. CPU and disk work on all their bytes.
     ///
     /// # Errors
     /// [`AppendError`].
-    pub fn append(&mut self, first: u64, strips: &[Bytes]) -> Result<(), AppendError> {
-        if first != self.strips() {
-            return Err(AppendError::Order { expected: self.strips(), found: first });
+    pub fn append(&mut self, first: u64, cells: &[Cell]) -> Result<(), AppendError> {
+        // The acknowledgement of an earlier append may have been lost on its way.
+        let is_held = |(cell, at): (&Cell, u64)| self.list.row(at) == Some(cell.row.hash());
+        if first < self.cells() && cells.iter().zip(first..).all(is_held) {
+            return Ok(());
         }
-        if self.strips() + strips.len() as u64 > STRIPES_MAX {
+        if first != self.cells() {
+            return Err(AppendError::Order { expected: self.cells(), found: first });
+        }
+        if self.cells() + cells.len() as u64 > STRIPES_MAX {
             return Err(AppendError::TooMany);
         }
-        let no_strip = |strip: &Bytes| strip.len() <= STRIP_HEADER_BYTES + TAG_BYTES || strip.len() > STRIP_BYTES_MAX;
-        if let Some(at) = strips.iter().position(no_strip) {
-            return Err(AppendError::Length { strip: first + at as u64, found: strips[at].len() });
-        }
-        for strip in strips {
-            self.file.write_all(strip).map_err(failed("write", &self.store.tmp_path(&self.name)))?;
-            self.list.push(StripHash::of(strip));
-            self.bytes += strip.len() as u64;
-            match self.runs.last_mut() {
-                Some(run) if run.strip_bytes == strip.len() => run.strips += 1,
-                _ => self.runs.push(Run { strips: 1, strip_bytes: strip.len() }),
+        let mut before = self.last.as_ref();
+        for (at, cell) in (first..).zip(cells) {
+            if !before.is_none_or(Row::is_full) {
+                return Err(AppendError::AfterEmpty { cell: at });
             }
+            before = Some(&cell.row);
+        }
+        if let Some(at) = cells.iter().position(|cell| !cell.is_intact(self.column)) {
+            return Err(AppendError::Strip { strip: first + at as u64 });
+        }
+        for cell in cells {
+            for part in [Some(cell.row.as_bytes()), cell.strip.as_ref()].into_iter().flatten() {
+                self.file.write_all(part).map_err(failed("write", &self.store.tmp_path(&self.name)))?;
+            }
+            self.list.push(cell);
+            self.last = Some(cell.row.clone());
         }
         Ok(())
     }
@@ -186,12 +201,12 @@ impl Draft {
         if let Some(bucket) = &self.store.bucket {
             return Ok(self.keep_in_bucket(bucket, &shard, public)?);
         }
-        let bytes = self.bytes.saturating_add((self.list.as_bytes().len() + public.encoded().len()) as u64);
-        match usize::try_from(bytes) {
+        let body = self.bytes() + self.cells() * ENTRY_BYTES as u64 + public.encoded().len() as u64;
+        match usize::try_from(body) {
             Ok(small) if small <= PACKED_BYTES_MAX => self.keep_in_pack(&shard, public)?,
             _ => self.keep_as_files(&shard, public)?,
         }
-        Ok(self.bytes)
+        Ok(self.bytes())
     }
 
     /// What was here of the shard before there was an object store goes.
@@ -205,10 +220,11 @@ impl Draft {
 
     fn keep_in_pack(&self, shard: &ShardId, public: &PublicManifest) -> Result<(), StoreError> {
         let (store, path) = (&*self.store, self.store.tmp_path(&self.name));
-        let mut strips = vec![0; usize::try_from(self.bytes).expect("a packed shard is small")];
-        self.file.read_exact_at(&mut strips, 0).map_err(failed("read", &path))?;
-        let body = Body { public: public.encoded(), list: self.list.as_bytes(), strips: &strips };
-        // The strips came back from a file: what is in the pack must be what was hashed.
+        let mut cells = vec![0; usize::try_from(self.bytes()).expect("a packed shard is small")];
+        self.file.read_exact_at(&mut cells, 0).map_err(failed("read", &path))?;
+        let list = self.list.encode();
+        let body = Body { public: public.encoded(), list: &list, cells: &cells };
+        // The cells came back from a file: what is in the pack must be what was hashed.
         if !body.is_whole(shard) {
             return Err(StoreError::Damaged { path });
         }
@@ -222,7 +238,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Returns when the last strip was appended, in nanoseconds since 1970.
+    /// Returns when the last cell was appended, in nanoseconds since 1970.
     pub(super) fn written(&self) -> Result<u64, StoreError> {
         let written = self.file.metadata().and_then(|about| about.modified());
         let written = written.map_err(failed("measure", &self.store.tmp_path(&self.name)))?;
@@ -236,7 +252,7 @@ impl Draft {
         store.sync(&self.file, &strips);
         store.disk.reached(Step::StripsSynced);
 
-        let list = Scrap::write(store, &format!("{}.list", self.name), self.list.as_bytes())?;
+        let list = Scrap::write(store, &format!("{}.list", self.name), &self.list.encode())?;
         let manifest = Scrap::write(store, &format!("{}.public", self.name), public.encoded())?;
         store.disk.reached(Step::SidecarsSynced);
 
@@ -259,22 +275,22 @@ impl Draft {
     }
 
     fn check(&self, column: usize, public: &PublicManifest) -> Result<(), CommitError> {
-        let expected_root = public.root(column).ok_or(CommitError::Column { column, columns: public.columns() })?;
-        let expected = public.column_strips(column);
-        if self.strips() != expected {
-            return Err(CommitError::Count { expected, found: self.strips() });
+        let (begun, columns) = (self.place(), public.row_columns());
+        let Some(expected_root) = public.root().filter(|_| begun == (column, columns) && column < columns) else {
+            return Err(CommitError::Column { begun, column, columns });
+        };
+        let expected = public.stripes();
+        if self.cells() != expected {
+            return Err(CommitError::Count { expected, found: self.cells() });
         }
-        let mut strip = 0;
-        for run in &self.runs {
-            for _ in 0..run.strips {
-                let expected = public.strip_bytes(StripeIndex(strip)).unwrap_or(0);
-                if expected != run.strip_bytes {
-                    return Err(CommitError::Length { strip, expected, found: run.strip_bytes });
-                }
-                strip += 1;
-            }
+        if !self.last.as_ref().is_some_and(|row| public.fits(StripeIndex(expected - 1), row)) {
+            return Err(CommitError::Tail);
         }
-        let found = self.list.root();
+        let expected = public.shard_bytes(column);
+        if self.bytes() != expected {
+            return Err(CommitError::Length { expected, found: self.bytes() });
+        }
+        let found = self.list.rows().root();
         if found == *expected_root || planted(Bug::RootCheck) {
             Ok(())
         } else {

@@ -6,15 +6,18 @@
 
 use bytes::Bytes;
 use format::{
-    ObjectId, PublicManifest, StripHash, StripList, StripeIndex,
-    limits::{COLUMNS_MAX, STRIP_BYTES_MAX},
+    Cell, ObjectId, PublicManifest,
+    limits::{COLUMNS_MAX, PUBLIC_MANIFEST_BYTES_MAX, ROW_BYTES_MAX, STRIP_BYTES_MAX},
 };
 
-use super::ShardId;
+use super::{
+    ShardId,
+    cells::{CellList, ENTRY_BYTES},
+};
 
-/// Largest shard in a pack, P and list included: one full strip, its hash, and the P of 256 columns. A larger shard is
-/// a file of its own, because copying it when a pack is compacted costs more than the file does.
-pub(super) const PACKED_BYTES_MAX: usize = STRIP_BYTES_MAX + 32 + COLUMNS_MAX * 32 + 512;
+/// Largest body of an entry, P and list included: one full strip with the row of 256 columns. A larger shard is a file
+/// of its own, because copying it when a pack is compacted costs more than the file does.
+pub(super) const PACKED_BYTES_MAX: usize = STRIP_BYTES_MAX + ROW_BYTES_MAX + ENTRY_BYTES + PUBLIC_MANIFEST_BYTES_MAX;
 /// Bytes of a head or a tail.
 pub(super) const MARK_BYTES: usize = 96;
 /// Entries start at multiples of this, so that a search of a damaged pack need not try every byte.
@@ -32,8 +35,8 @@ pub(super) const START_AT: usize = WRITTEN_AT + 8;
 const DURABLE_AT: usize = START_AT + 4;
 const PUBLIC_AT: usize = DURABLE_AT + 4;
 const LIST_AT: usize = PUBLIC_AT + 4;
-const STRIPS_AT: usize = LIST_AT + 4;
-const END_AT: usize = STRIPS_AT + 4;
+const CELLS_AT: usize = LIST_AT + 4;
+const END_AT: usize = CELLS_AT + 4;
 const CHECK_AT: usize = MARK_BYTES - 16;
 
 const _: () = assert!(END_AT < CHECK_AT);
@@ -61,13 +64,13 @@ pub(super) struct Span {
     pub(super) start: u32,
     pub(super) public_bytes: u32,
     pub(super) list_bytes: u32,
-    pub(super) strips_bytes: u32,
+    pub(super) cells_bytes: u32,
 }
 
 impl Span {
     /// Returns the bytes of the whole entry.
     pub(super) fn entry_bytes(&self) -> u64 {
-        entry_bytes(u64::from(self.public_bytes) + u64::from(self.list_bytes) + u64::from(self.strips_bytes))
+        entry_bytes(u64::from(self.public_bytes) + u64::from(self.list_bytes) + u64::from(self.cells_bytes))
     }
 
     /// Returns where the entry ends in its pack.
@@ -83,7 +86,7 @@ impl Span {
         self.public_at() + u64::from(self.public_bytes)
     }
 
-    pub(super) fn strips_at(&self) -> u64 {
+    pub(super) fn cells_at(&self) -> u64 {
         self.list_at() + u64::from(self.list_bytes)
     }
 }
@@ -93,7 +96,7 @@ impl Span {
 pub(super) struct Mark {
     pub(super) kind: Kind,
     pub(super) shard: ShardId,
-    /// When the last strip was appended, in nanoseconds since 1970.
+    /// When the last cell was appended, in nanoseconds since 1970.
     pub(super) written: u64,
     /// How much of the pack was durable when the entry was written.
     pub(super) durable: u32,
@@ -113,7 +116,7 @@ impl Mark {
         put(DURABLE_AT, &self.durable.to_le_bytes());
         put(PUBLIC_AT, &self.span.public_bytes.to_le_bytes());
         put(LIST_AT, &self.span.list_bytes.to_le_bytes());
-        put(STRIPS_AT, &self.span.strips_bytes.to_le_bytes());
+        put(CELLS_AT, &self.span.cells_bytes.to_le_bytes());
         put(END_AT, &[u8::from(end == End::Tail)]);
         let check = blake3::keyed_hash(key, &to[..CHECK_AT]);
         to[CHECK_AT..].copy_from_slice(&check.as_bytes()[..MARK_BYTES - CHECK_AT]);
@@ -144,7 +147,7 @@ impl Mark {
                 start: u32_at(START_AT),
                 public_bytes: u32_at(PUBLIC_AT),
                 list_bytes: u32_at(LIST_AT),
-                strips_bytes: u32_at(STRIPS_AT),
+                cells_bytes: u32_at(CELLS_AT),
             },
         };
         let end = if bytes[END_AT] == 0 { End::Head } else { End::Tail };
@@ -166,43 +169,43 @@ fn entry_bytes(body_bytes: u64) -> u64 {
 pub(super) struct Body<'b> {
     pub(super) public: &'b [u8],
     pub(super) list: &'b [u8],
-    pub(super) strips: &'b [u8],
+    pub(super) cells: &'b [u8],
 }
 
 impl<'b> Body<'b> {
-    pub(super) const NONE: Self = Self { public: &[], list: &[], strips: &[] };
+    pub(super) const NONE: Self = Self { public: &[], list: &[], cells: &[] };
 
     /// Finds the parts in the bytes that follow a head.
     pub(super) fn of(span: &Span, bytes: &'b [u8]) -> Option<Self> {
-        let [public, list, strips] =
-            [span.public_bytes, span.list_bytes, span.strips_bytes].map(|bytes| usize::try_from(bytes).ok());
+        let [public, list, cells] =
+            [span.public_bytes, span.list_bytes, span.cells_bytes].map(|bytes| usize::try_from(bytes).ok());
         let (public, rest) = bytes.split_at_checked(public?)?;
         let (list, rest) = rest.split_at_checked(list?)?;
-        Some(Self { public, list, strips: rest.get(..strips?)? })
+        Some(Self { public, list, cells: rest.get(..cells?)? })
     }
 
     /// Returns its place in an entry that starts at `start`; none when a pack cannot hold it.
     pub(super) fn span(&self, start: u64) -> Option<Span> {
-        let [public_bytes, list_bytes, strips_bytes] =
-            [self.public, self.list, self.strips].map(|part| u32::try_from(part.len()).ok());
+        let [public_bytes, list_bytes, cells_bytes] =
+            [self.public, self.list, self.cells].map(|part| u32::try_from(part.len()).ok());
         let span = Span {
             start: u32::try_from(start).ok()?,
             public_bytes: public_bytes?,
             list_bytes: list_bytes?,
-            strips_bytes: strips_bytes?,
+            cells_bytes: cells_bytes?,
         };
         u32::try_from(span.end()).is_ok().then_some(span)
     }
 
     /// Returns the bytes of the entry around it.
     pub(super) fn entry_bytes(&self) -> u64 {
-        entry_bytes((self.public.len() + self.list.len() + self.strips.len()) as u64)
+        entry_bytes((self.public.len() + self.list.len() + self.cells.len()) as u64)
     }
 
     /// Encodes the whole entry.
     pub(super) fn encode(&self, mark: &Mark, key: &[u8; 32]) -> Vec<u8> {
         let mut bytes = mark.encode(key, End::Head).to_vec();
-        for part in [self.public, self.list, self.strips] {
+        for part in [self.public, self.list, self.cells] {
             bytes.extend_from_slice(part);
         }
         bytes.resize(bytes.len().next_multiple_of(ALIGN_BYTES), 0);
@@ -210,23 +213,23 @@ impl<'b> Body<'b> {
         bytes
     }
 
-    /// Returns whether this is the shard, whole: P hashes to the object, the list to the root in P, the strips to the
-    /// list.
+    /// Returns whether this is the shard, whole: P hashes to the object, the rows to the root in P, the strips to their
+    /// rows, and the list says where they are.
     pub(super) fn is_whole(&self, shard: &ShardId) -> bool {
         let Ok(public) = PublicManifest::decode(Bytes::copy_from_slice(self.public)) else { return false };
-        let Some(list) = StripList::from_bytes(self.list.to_vec()) else { return false };
-        let strips = public.column_strips(shard.column);
-        if public.id() != shard.object
-            || public.root(shard.column) != Some(&list.root())
-            || self.strips.len() as u64 != public.shard_bytes(shard.column)
-            || list.len() as u64 != strips
-        {
+        let (column, columns) = (shard.column, public.row_columns());
+        if public.id() != shard.object || column >= columns || self.cells.len() as u64 != public.shard_bytes(column) {
             return false;
         }
-        let edge = |strip: u64| usize::try_from(public.shard_offset(StripeIndex(strip))).unwrap_or(usize::MAX);
-        (0..strips)
-            .zip(0..)
-            .all(|(strip, index)| self.strips.get(edge(strip)..edge(strip + 1)).map(StripHash::of) == list.hash(index))
+        let mut cells = Bytes::copy_from_slice(self.cells);
+        let mut list = CellList::default();
+        while !cells.is_empty() {
+            match Cell::take(&mut cells, columns, column) {
+                Ok(cell) if cell.is_intact(column) => list.push(&cell),
+                _ => return false,
+            }
+        }
+        public.root() == Some(&list.rows().root()) && list.encode() == self.list
     }
 }
 
@@ -239,14 +242,14 @@ mod tests {
         shard: ShardId { object: ObjectId([7; 32]), column: 255 },
         written: 1_795_000_000_000_000_000,
         durable: 96,
-        span: Span { start: 320, public_bytes: 184, list_bytes: 32, strips_bytes: 67 },
+        span: Span { start: 320, public_bytes: 184, list_bytes: 32, cells_bytes: 67 },
     };
 
     #[test]
     fn a_mark_counts_at_its_place_in_its_pack_alone() {
         let key = [9; 32];
         // 283 bytes of body take 288.
-        assert_eq!((MARK.span.entry_bytes(), MARK.span.end(), MARK.span.strips_at()), (480, 800, 632));
+        assert_eq!((MARK.span.entry_bytes(), MARK.span.end(), MARK.span.cells_at()), (480, 800, 632));
         for (end, at) in [(End::Head, 320), (End::Tail, 704)] {
             for kind in [Kind::Shard, Kind::Tombstone] {
                 let mark = Mark { kind, ..MARK };

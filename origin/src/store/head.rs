@@ -3,7 +3,7 @@
 
 use format::limits::{PUBLIC_MANIFEST_BYTES_MAX, STRIPES_MAX};
 
-use super::ShardId;
+use super::{ShardId, cells::ENTRY_BYTES};
 
 /// Bytes of a head.
 pub(super) const HEAD_BYTES: usize = 48;
@@ -13,21 +13,21 @@ const VERSION: u8 = 1;
 
 const VERSION_AT: usize = MAGIC.len();
 const WRITTEN_AT: usize = 8;
-const STRIPS_AT: usize = WRITTEN_AT + 8;
-const LIST_AT: usize = STRIPS_AT + 8;
+const CELLS_AT: usize = WRITTEN_AT + 8;
+const LIST_AT: usize = CELLS_AT + 8;
 const PUBLIC_AT: usize = LIST_AT + 4;
 const CHECK_AT: usize = HEAD_BYTES - 16;
 
 const _: () = assert!(VERSION_AT < WRITTEN_AT && PUBLIC_AT + 4 <= CHECK_AT);
 
-/// How an object is to be read: this head, P, list and strips lie in it in that order.
+/// How an object is to be read: this head, P, list and cells lie in it in that order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
-    /// When the last strip was appended, in nanoseconds since 1970.
+    /// When the last cell was appended, in nanoseconds since 1970.
     pub(super) written: u64,
     pub(super) public_bytes: u32,
     pub(super) list_bytes: u32,
-    pub(super) strips_bytes: u64,
+    pub(super) cells_bytes: u64,
 }
 
 impl Head {
@@ -35,13 +35,13 @@ impl Head {
         HEAD_BYTES as u64 + u64::from(self.public_bytes)
     }
 
-    pub(super) fn strips_at(&self) -> u64 {
+    pub(super) fn cells_at(&self) -> u64 {
         self.list_at() + u64::from(self.list_bytes)
     }
 
     /// Returns the bytes of the whole object.
     pub(super) fn object_bytes(&self) -> u64 {
-        self.strips_at().saturating_add(self.strips_bytes)
+        self.cells_at().saturating_add(self.cells_bytes)
     }
 
     pub(super) fn encode(&self, shard: &ShardId) -> [u8; HEAD_BYTES] {
@@ -50,7 +50,7 @@ impl Head {
         put(0, MAGIC);
         put(VERSION_AT, &[VERSION]);
         put(WRITTEN_AT, &self.written.to_le_bytes());
-        put(STRIPS_AT, &self.strips_bytes.to_le_bytes());
+        put(CELLS_AT, &self.cells_bytes.to_le_bytes());
         put(LIST_AT, &self.list_bytes.to_le_bytes());
         put(PUBLIC_AT, &self.public_bytes.to_le_bytes());
         let check = check(shard, &to[..CHECK_AT]);
@@ -71,9 +71,9 @@ impl Head {
             written: u64_at(WRITTEN_AT),
             public_bytes: u32_at(PUBLIC_AT),
             list_bytes: u32_at(LIST_AT),
-            strips_bytes: u64_at(STRIPS_AT),
+            cells_bytes: u64_at(CELLS_AT),
         };
-        let is_bounded = u64::from(head.list_bytes) <= STRIPES_MAX * 32
+        let is_bounded = u64::from(head.list_bytes) <= STRIPES_MAX * ENTRY_BYTES as u64
             && u64::from(head.public_bytes) <= PUBLIC_MANIFEST_BYTES_MAX as u64;
         (is_bounded && head.object_bytes() == object_bytes).then_some(head)
     }
@@ -96,10 +96,9 @@ mod tests {
     #[test]
     fn a_head_counts_for_its_shard_and_its_length_alone() {
         let shard = ShardId { object: ObjectId([7; 32]), column: 255 };
-        let head =
-            Head { written: 1_795_000_000_000_000_000, public_bytes: 184, list_bytes: 64, strips_bytes: 5 << 32 };
+        let head = Head { written: 1_795_000_000_000_000_000, public_bytes: 88, list_bytes: 80, cells_bytes: 5 << 32 };
         let (bytes, length) = (head.encode(&shard), head.object_bytes());
-        assert_eq!(length, 48 + 184 + 64 + (5 << 32));
+        assert_eq!(length, 48 + 88 + 80 + (5 << 32));
         assert_eq!(Head::decode(&bytes, &shard, length), Some(head));
         assert_eq!(Head::decode(&bytes, &ShardId { column: 254, ..shard }, length), None);
         assert_eq!(Head::decode(&bytes, &shard, length - 1), None);

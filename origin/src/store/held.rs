@@ -5,13 +5,15 @@ use std::{fs::File, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use format::{
-    ObjectId, PublicManifest,
+    ObjectId, PublicManifest, Row,
     limits::{PUBLIC_MANIFEST_BYTES_MAX, STRIPES_MAX},
+    row_bytes,
 };
 
 use super::{
     Bucket, ShardId, Store, StoreError,
     bucket::Front,
+    cells::{CellList, ENTRY_BYTES},
     entry::Span,
     failed,
     head::{HEAD_BYTES, Head},
@@ -21,9 +23,9 @@ use super::{
     read,
 };
 
-/// Largest list: one hash for each strip a shard can have.
-#[expect(clippy::cast_possible_truncation, reason = "32 MiB")]
-const LIST_BYTES_MAX: usize = STRIPES_MAX as usize * 32;
+/// Largest list: one entry for each cell a shard can have.
+#[expect(clippy::cast_possible_truncation, reason = "40 MiB")]
+const LIST_BYTES_MAX: usize = STRIPES_MAX as usize * ENTRY_BYTES;
 
 /// Most that one read takes with it over a network.
 const WINDOW_BYTES: u64 = 4 << 20;
@@ -31,11 +33,11 @@ const WINDOW_BYTES: u64 = 4 << 20;
 /// A shard, opened.
 #[derive(Debug)]
 pub(super) struct Held {
-    /// The file, or the key of the object, that its strips lie in.
+    /// The file, or the key of the object, that its cells lie in.
     pub(super) path: PathBuf,
-    /// Bytes of its strips.
-    pub(super) strips_bytes: u64,
-    strips_at: u64,
+    /// Bytes of its cells.
+    pub(super) cells_bytes: u64,
+    cells_at: u64,
     bytes: Source,
     beside: Beside,
 }
@@ -76,24 +78,24 @@ impl Store {
         if let Some((file, name, place)) = self.open_packed(&shard)? {
             return Ok(Some(Held {
                 path: self.packs_folder().join(name.log()),
-                strips_bytes: place.span.strips_bytes.into(),
-                strips_at: place.span.strips_at(),
+                cells_bytes: place.span.cells_bytes.into(),
+                cells_at: place.span.cells_at(),
                 bytes: Source::File(file),
                 beside: Beside::Pack(name, place),
             }));
         }
         let path = self.shard_path(object, column);
         if let Some(file) = open(&path)? {
-            let strips_bytes = file.metadata().map_err(failed("measure", &path))?.len();
+            let cells_bytes = file.metadata().map_err(failed("measure", &path))?.len();
             let beside = Beside::Files { public: self.public_path(object), list: self.list_path(object, column) };
-            return Ok(Some(Held { path, strips_bytes, strips_at: 0, bytes: Source::File(file), beside }));
+            return Ok(Some(Held { path, cells_bytes, cells_at: 0, bytes: Source::File(file), beside }));
         }
         let Some(bucket) = &self.bucket else { return Ok(None) };
         let Some(Front { head, bytes, object }) = bucket.front(&shard)? else { return Ok(None) };
         Ok(Some(Held {
             path: bucket.name(&object.location).into(),
-            strips_bytes: head.map_or(0, |head| head.strips_bytes),
-            strips_at: head.map_or(0, |head| head.strips_at()),
+            cells_bytes: head.map_or(0, |head| head.cells_bytes),
+            cells_at: head.map_or(0, |head| head.cells_at()),
             bytes: Source::Object(Object {
                 bucket: bucket.clone(),
                 shard,
@@ -124,24 +126,55 @@ impl Held {
         bytes.map(|bytes| decode(bytes, object, path)).transpose()
     }
 
-    /// Returns the stored list; none when there is none beside the shard. Nothing of it is checked.
-    pub(super) fn list(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
-        match &self.beside {
-            Beside::Files { list, .. } => read(list, LIST_BYTES_MAX),
-            Beside::Pack(_, Place { span, .. }) => self.part(span.list_at(), span.list_bytes).map(Some),
-            Beside::Object(Some(head)) => self.part(head.list_at(), head.list_bytes).map(Some),
-            Beside::Object(None) => Err(self.damaged()),
-        }
+    /// Returns the list, which has an entry for each cell and says that they take as many bytes as there are; none when
+    /// there is none beside the shard. Its hashes are not checked.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when it is not such a list.
+    pub(super) fn list(&mut self, public: &PublicManifest) -> Result<Option<CellList>, StoreError> {
+        let bytes = match &self.beside {
+            Beside::Files { list, .. } => read(list, LIST_BYTES_MAX)?,
+            Beside::Pack(_, Place { span, .. }) => Some(self.part(span.list_at(), span.list_bytes)?),
+            Beside::Object(Some(head)) => Some(self.part(head.list_at(), head.list_bytes)?),
+            Beside::Object(None) => return Err(self.damaged()),
+        };
+        let Some(bytes) = bytes else { return Ok(None) };
+        let fits = |list: &CellList| list.len() == public.stripes() && list.cells_bytes() == self.cells_bytes;
+        CellList::decode(bytes).filter(fits).map(Some).ok_or_else(|| self.damaged())
     }
 
-    /// Reads `count` bytes of the strips, `at` so many from their start. Where a read is a call over a network it takes
+    /// Reads `count` bytes of the cells, `at` so many from their start. Where a read is a call over a network it takes
     /// more with it, up to `until`.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] when they are not there or the disk cannot read them at their place.
-    pub(super) fn strips(&mut self, at: u64, count: usize, until: u64) -> Result<Bytes, StoreError> {
-        let from = self.strips_at;
-        self.read(from + at, count, from.saturating_add(until.min(self.strips_bytes)))
+    pub(super) fn cells(&mut self, at: u64, count: usize, until: u64) -> Result<Bytes, StoreError> {
+        let from = self.cells_at;
+        self.read(from + at, count, from.saturating_add(until.min(self.cells_bytes)))
+    }
+
+    /// Returns whether each read is a call over a network.
+    pub(super) fn is_remote(&self) -> bool {
+        matches!(self.bytes, Source::Object(_))
+    }
+
+    /// Checks that a cell lies where the list says.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when another row is there, or the cell ends elsewhere.
+    pub(super) fn check_place(
+        &mut self,
+        list: &CellList,
+        cell: u64,
+        column: usize,
+        columns: usize,
+    ) -> Result<(), StoreError> {
+        let range = list.range(cell..cell + 1).ok_or_else(|| self.damaged())?;
+        let mut row = self.cells(range.start, row_bytes(columns), 0)?;
+        let row = Row::take(&mut row, columns).map_err(|_| self.damaged())?;
+        let strip = row.strip(column).map_or(0, |_| row.strip_bytes());
+        let ends = range.start + (row_bytes(columns) + strip) as u64;
+        if list.row(cell) == Some(row.hash()) && ends == range.end { Ok(()) } else { Err(self.damaged()) }
     }
 
     /// Returns whether what surrounds the shard in its pack is intact; of every other always.

@@ -93,7 +93,7 @@ impl Index {
     pub(super) fn page(&self, after: Option<&ShardId>, limit: usize) -> Vec<HeldShard> {
         let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(*after));
         let shards = self.places.range((from, Bound::Unbounded)).take(limit);
-        shards.map(|(shard, place)| HeldShard { shard: *shard, bytes: place.span.strips_bytes.into() }).collect()
+        shards.map(|(shard, place)| HeldShard { shard: *shard, bytes: place.span.cells_bytes.into() }).collect()
     }
 
     pub(super) fn is_sparse(&self, number: u32) -> bool {
@@ -115,13 +115,13 @@ mod tests {
     use super::*;
 
     fn mark(kind: Kind, object: u8, start: u32) -> Mark {
-        let strips_bytes = if kind == Kind::Shard { 1000 } else { 0 };
+        let cells_bytes = if kind == Kind::Shard { 1000 } else { 0 };
         Mark {
             kind,
             shard: ShardId { object: ObjectId([object; 32]), column: 3 },
             written: 0,
             durable: 0,
-            span: Span { start, public_bytes: 0, list_bytes: 0, strips_bytes },
+            span: Span { start, public_bytes: 0, list_bytes: 0, cells_bytes },
         }
     }
 

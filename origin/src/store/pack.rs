@@ -306,7 +306,7 @@ mod tests {
             shard: ShardId { object: ObjectId(*blake3::hash(&number.to_le_bytes()).as_bytes()), column: 0 },
             written: 0,
             durable: 0,
-            span: Span { start: number * 480, public_bytes: 184, list_bytes: 32, strips_bytes: 67 },
+            span: Span { start: number * 480, public_bytes: 184, list_bytes: 32, cells_bytes: 67 },
         };
         let marks: Vec<Mark> = (0..1_000_000).map(mark).collect();
         let bytes = encode_index(&marks, &key, 480_000_000);

@@ -28,7 +28,10 @@ impl Store {
     /// [`StoreError::NoShard`], [`StoreError::Io`].
     pub fn quarantine(&self, object: &ObjectId, column: usize, why: &Harm) -> Result<bool, StoreError> {
         let _guard = self.guard(&object.0);
-        let from_strip = if let Harm::Strip { strip } = why { *strip } else { 0 };
+        let from_strip = match why {
+            Harm::Strip { strip: at } | Harm::End { cell: at } => *at,
+            _ => 0,
+        };
         if !matches!(self.verify_shard(object, column, from_strip, 0)?.found, Found::Damaged(_)) {
             return Ok(false);
         }

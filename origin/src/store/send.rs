@@ -6,14 +6,15 @@ use std::{os::unix::fs::FileExt, time::Duration};
 
 use bytes::Bytes;
 use format::{
-    PublicManifest, StripHash, StripeIndex,
-    limits::{PUBLIC_MANIFEST_BYTES_MAX, STRIP_BYTES_MAX, STRIPES_MAX},
+    Cell, PublicManifest,
+    limits::{PUBLIC_MANIFEST_BYTES_MAX, ROW_BYTES_MAX, STRIP_BYTES_MAX, STRIPES_MAX},
 };
 use object_store::{ObjectStoreExt, PutPayload, WriteMultipart, path::Path as Key};
 
 use super::{
     Bucket, Draft, ShardId, Step, StoreError,
     bucket::CALL,
+    cells::ENTRY_BYTES,
     failed,
     head::{HEAD_BYTES, Head},
 };
@@ -31,27 +32,24 @@ const PARTS_AT_ONCE: usize = 4;
 const SLOWEST: u64 = 4 << 20;
 
 /// No object is larger; S3 takes 5 TiB, in parts of up to 5 GiB.
-const OBJECT_BYTES_MAX: u64 =
-    STRIPES_MAX * (STRIP_BYTES_MAX as u64 + 32) + (PUBLIC_MANIFEST_BYTES_MAX + HEAD_BYTES) as u64;
+const OBJECT_BYTES_MAX: u64 = STRIPES_MAX * (STRIP_BYTES_MAX + ROW_BYTES_MAX + ENTRY_BYTES) as u64
+    + (PUBLIC_MANIFEST_BYTES_MAX + HEAD_BYTES) as u64;
 const _: () = assert!(OBJECT_BYTES_MAX < 5 << 40 && OBJECT_BYTES_MAX / PARTS_MAX < 5 << 30);
 
 impl Draft {
     /// Makes a draft that was checked an object, and returns the object's bytes. The caller has the guard of the
     /// object.
     pub(super) fn send(&self, bucket: &Bucket, shard: &ShardId, public: &PublicManifest) -> Result<u64, StoreError> {
+        let list = self.list.encode();
         let head = Head {
             written: self.written()?,
             public_bytes: u32::try_from(public.encoded().len()).expect("the format bounds P"),
-            list_bytes: u32::try_from(self.list.as_bytes().len()).expect("the format bounds a list"),
-            strips_bytes: self.bytes,
+            list_bytes: u32::try_from(list.len()).expect("the format bounds a list"),
+            cells_bytes: self.bytes(),
         };
-        let front = [
-            Bytes::copy_from_slice(&head.encode(shard)),
-            public.encoded().clone(),
-            Bytes::copy_from_slice(self.list.as_bytes()),
-        ];
-        let strips = (0..self.strips()).map(|strip| self.strip(public, strip));
-        let pieces = front.into_iter().map(Ok).chain(strips);
+        let front = [Bytes::copy_from_slice(&head.encode(shard)), public.encoded().clone(), list.into()];
+        let cells = (0..self.cells()).map(|cell| self.cell(cell));
+        let pieces = front.into_iter().map(Ok).chain(cells);
         let (key, bytes) = (bucket.key(shard), head.object_bytes());
         if bytes <= PART_BYTES {
             let payload = pieces.collect::<Result<PutPayload, StoreError>>()?;
@@ -90,13 +88,16 @@ impl Draft {
         parts.finish().await.map(|_| Ok(()))
     }
 
-    /// Reads a strip back. It came from a file: what is sent must be what was hashed.
-    fn strip(&self, public: &PublicManifest, strip: u64) -> Result<Bytes, StoreError> {
+    /// Reads a cell back. It came from a file: what is sent must be what was hashed.
+    fn cell(&self, cell: u64) -> Result<Bytes, StoreError> {
         let path = self.store.tmp_path(&self.name);
-        let at = public.shard_offset(StripeIndex(strip));
-        let mut bytes = vec![0; public.strip_bytes(StripeIndex(strip)).unwrap_or(0)];
-        self.file.read_exact_at(&mut bytes, at).map_err(failed("read", &path))?;
-        let hash = usize::try_from(strip).ok().and_then(|strip| self.list.hash(strip));
-        if hash == Some(StripHash::of(&bytes)) { Ok(bytes.into()) } else { Err(StoreError::Damaged { path }) }
+        let range = self.list.range(cell..cell + 1).unwrap_or_default();
+        let count = usize::try_from(range.end - range.start).expect("a cell is small");
+        let mut bytes = vec![0; count];
+        self.file.read_exact_at(&mut bytes, range.start).map_err(failed("read", &path))?;
+        let bytes = Bytes::from(bytes);
+        let is_intact = Cell::take(&mut bytes.clone(), self.columns, self.column)
+            .is_ok_and(|read| read.is_intact(self.column) && Some(read.row.hash()) == self.list.row(cell));
+        if is_intact { Ok(bytes) } else { Err(StoreError::Damaged { path }) }
     }
 }

@@ -4,10 +4,10 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use axum::{body::Body, http::Request};
 use bytes::Bytes;
-use client::{HttpTransport, IdentityError, ShardAsk, Topology, Transport};
+use client::{HttpTransport, IdentityError, ShardAsk, Topology, Transport, verify_slice};
 use format::{
-    Record, StripHash,
-    wire::{ApiError, ChangeKind, Fault, NodeEntry, Role, ShardSlice},
+    Cell, Record,
+    wire::{ApiError, ChangeKind, Fault, NodeEntry, Role},
 };
 use http_body_util::BodyExt;
 use hyper::StatusCode;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::world::World;
 
-/// Reads strips through the API and verifies them as a reader does.
+/// Reads cells through the API and verifies them as a reader does.
 async fn read(
     caller: &HttpTransport,
     world: &World,
@@ -30,16 +30,10 @@ async fn read(
     column: usize,
     first: usize,
     count: usize,
-) -> Vec<Bytes> {
+) -> Vec<Cell> {
     let public = &sample.sealed.public;
     let ask = ShardAsk { object: public.id(), column, first: first as u64, count: count as u64 };
-    let body = caller.read_shard(&world.name(1), ask).await.unwrap();
-    let lengths: Vec<usize> = sample.columns[column][first..first + count].iter().map(Bytes::len).collect();
-    let slice = ShardSlice::read(body, &lengths).unwrap();
-    let hashes =
-        slice.proof.verify(public.root(column).unwrap(), sample.columns[column].len(), first..first + count).unwrap();
-    assert!(slice.strips.iter().zip(hashes).all(|(strip, hash)| StripHash::of(strip) == hash));
-    slice.strips
+    verify_slice(public, ask, caller.read_shard(&world.name(1), ask).await.unwrap()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,8 +46,8 @@ async fn what_is_uploaded_is_read_with_a_proof_also_after_a_restart() {
         upload(&twin, &world.name(1), &sample.columns[column], column, &sample.sealed.public).await.unwrap();
         let all = sample.columns[column].len();
         for (first, count) in [(0, all), (0, 1), (all - 1, 1), (1, all - 1)] {
-            let strips = read(&edge, &world, &sample, column, first, count).await;
-            assert_eq!(strips, sample.columns[column][first..first + count]);
+            let cells = read(&edge, &world, &sample, column, first, count).await;
+            assert_eq!(cells, sample.columns[column][first..first + count]);
         }
     }
     let held = twin.nodes(&world.name(1)).await.unwrap();
@@ -69,8 +63,9 @@ async fn what_is_uploaded_is_read_with_a_proof_also_after_a_restart() {
 async fn a_refused_upload_leaves_nothing_on_the_disk() {
     let world = World::start(1, "").await;
     let (twin, node, sample) = (world.caller("t1", Role::Twin), world.name(1), Sample::new(1, 3 << 20));
-    assert_eq!(status(upload(&twin, &node, &sample.columns[0], 1, &sample.sealed.public).await), 422);
-    let session = twin.create_upload(&node).await.unwrap();
+    let other = Sample::new(2, 3 << 20);
+    assert_eq!(status(upload(&twin, &node, &other.columns[0], 0, &sample.sealed.public).await), 422);
+    let session = twin.create_upload(&node, 0, 6).await.unwrap();
     twin.append(&node, &session, 0, &sample.columns[0]).await.unwrap();
     twin.abort(&node, &session).await.unwrap();
     assert_eq!(fs::read_dir(world.data_dir("o1").join("tmp")).unwrap().count(), 0);
@@ -232,19 +227,19 @@ async fn malformed_calls_are_refused_in_the_form_of_the_api() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_node_and_idle_uploads() {
     let full = World::start(1, "capacity_bytes = 0").await;
-    assert_eq!(status(full.caller("t1", Role::Twin).create_upload(&full.name(1)).await), 507);
+    assert_eq!(status(full.caller("t1", Role::Twin).create_upload(&full.name(1), 0, 6).await), 507);
     full.end().await;
 
     let world =
         World::start(1, "limits.upload_idle_seconds = 1\nlimits.sweep_seconds = 1\nlimits.uploads_max = 2").await;
     let (twin, node) = (world.caller("t1", Role::Twin), world.name(1));
     for _ in 0..2 {
-        twin.create_upload(&node).await.unwrap();
+        twin.create_upload(&node, 0, 6).await.unwrap();
     }
-    assert_eq!(status(twin.create_upload(&node).await), 503);
+    assert_eq!(status(twin.create_upload(&node, 0, 6).await), 503);
     let tmp = world.data_dir("o1").join("tmp");
     until("the end of the idle uploads", || async { !has_uploads(&tmp) }).await;
-    twin.create_upload(&node).await.unwrap();
+    twin.create_upload(&node, 0, 6).await.unwrap();
     world.end().await;
 }
 

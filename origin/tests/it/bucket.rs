@@ -9,7 +9,7 @@ use std::{
 };
 
 use client::{ShardAsk, Transport};
-use format::{StripeIndex, wire::Role};
+use format::wire::{Role, frame_cells};
 use origin::{
     Config,
     rebuild::{Rebuilt, rebuild},
@@ -142,14 +142,14 @@ fn every_shard_becomes_one_object_and_every_range_of_it_reads() {
                 assert_eq!(store.confirm_shard(&sample.id(), column).unwrap(), Some(bytes));
                 assert_whole(&store, sample, column);
             }
-            let (strips, public) = (&sample.columns[0], &sample.sealed.public);
-            for first in 0..strips.len() {
+            let (cells, public) = (&sample.columns[0], &sample.sealed.public);
+            for first in 0..cells.len() {
                 let mut slice = store.slice(&sample.id(), 0, first as u64, 1).unwrap();
-                slice.proof().verify(public.root(0).unwrap(), strips.len(), first..first + 1).unwrap();
-                assert_eq!(slice.piece().unwrap().unwrap(), strips[first]);
+                slice.proof().verify(public.root().unwrap(), cells.len(), first..first + 1).unwrap();
+                assert_eq!(slice.piece().unwrap().unwrap(), frame_cells(&cells[first..=first]).concat());
                 assert!(slice.piece().unwrap().is_none());
             }
-            let outside = store.slice(&sample.id(), 0, strips.len() as u64, 1);
+            let outside = store.slice(&sample.id(), 0, cells.len() as u64, 1);
             assert!(matches!(outside, Err(StoreError::Range { .. })));
             assert!(matches!(store.slice(&sample.id(), 1, 0, 1), Err(StoreError::NoShard { .. })));
         }
@@ -167,8 +167,9 @@ fn what_does_not_match_the_manifest_leaves_no_object() {
     for place in Place::each() {
         let store = place.open();
         let sample = Sample::new(1, 3 << 20);
-        let mut draft = store.draft("wrong").unwrap();
-        draft.append(0, &sample.columns[5]).unwrap();
+        let other = Sample::new(2, 3 << 20);
+        let mut draft = store.draft("wrong", 0, 6).unwrap();
+        draft.append(0, &other.columns[0]).unwrap();
         assert!(matches!(draft.commit(0, &sample.sealed.public), Err(CommitError::Root { .. })));
         assert_nothing(&place.data(), &store, &sample, 0);
         assert!(!place.object(&sample, 0).exists());
@@ -239,7 +240,7 @@ fn damage_anywhere_in_an_object_is_found_and_the_object_taken_out() {
         let look = || store.verify_shard(&id, 0, 0, u64::MAX).unwrap().found;
         let bytes = upload(&store, &sample, 0).unwrap();
         let strips_at = bytes - public.shard_bytes(0);
-        let strip = |strip: u64| strips_at + public.shard_offset(StripeIndex(strip));
+        let strip = |strip: usize| strips_at + sample.cell_start(0, strip);
         let places = [
             (0, Harm::Public),
             (12, Harm::Public),
@@ -364,7 +365,7 @@ fn while_the_server_is_away_nothing_is_said_of_shards() {
     while let Some(piece) = slice.piece().unwrap() {
         bytes.extend_from_slice(&piece);
     }
-    assert_eq!(bytes, sample.columns[0].concat());
+    assert_eq!(bytes, sample.shard(0));
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::{future::poll_fn, path::Path, pin::pin, sync::Arc, task::Poll, time::Du
 
 use bytes::Bytes;
 use format::{
-    BlobId, Locator, NodeName, NoteId, PolicyLink, PolicyManifest, Purge, Purged, Retention,
+    BlobId, Locator, ManifestHash, NodeName, NoteId, PolicyLink, PolicyManifest, PublicManifest, Purge, Purged,
+    Retention,
     wire::{ChangeKind, NodeEntry, Note, Role},
 };
 use origin::catalog::{Applied, Catalog, CatalogError, CatalogUrl, NOTES_MAX, Refused, ShardRow, SqliteCatalog};
@@ -148,7 +149,7 @@ mod promises {
             Refused::OtherOwner { held: sample.owner.id() }
         );
         let under = thief.record(&stolen.0, &node("o1"));
-        assert_eq!(refused(catalog.put_record(&under).await), Refused::OtherObject { held: sample.sealed.public.id() });
+        assert_eq!(refused(catalog.put_record(&under).await), Refused::OtherOwner { held: sample.owner.id() });
         assert!(catalog.record(&thief.sealed.locator).await.unwrap().is_none());
     }
 
@@ -242,7 +243,14 @@ mod promises {
         let sample = Sample::new(1, 40_000);
         let whole = |version| sample.record(&sample.lease(version), &node("o1"));
         let stripped = |version| format::Record { sealed: None, ..whole(version) };
-        let other = |version| format::Record { sealed: Some(vec![7; 100].into()), ..whole(version) };
+        // The owner signs one name twice.
+        let under = |public: &PublicManifest, sealed: Vec<u8>, version| {
+            let manifest = ManifestHash::of(&sealed);
+            let lease = format::Lease { object: public.id(), manifest, ..sample.lease(version) };
+            let placement = vec![None; public.columns()];
+            format::Record::new(public.clone(), Some(sealed.into()), sample.sign(&lease), placement).unwrap()
+        };
+        let other = Sample::of(1, [9; 32], &[8; 50_000]);
         assert_eq!(refused(catalog.put_record(&stripped(1)).await), Refused::NoManifest);
         assert!(catalog.record(&sample.sealed.locator).await.unwrap().is_none());
         let first = whole(1);
@@ -254,9 +262,9 @@ mod promises {
         };
         for (forged, refusal) in [
             (again(&stripped(1)), Refused::NoManifest),
-            (again(&other(1)), Refused::OtherManifest),
             (stripped(2), Refused::NoManifest),
-            (other(2), Refused::OtherManifest),
+            (under(&sample.sealed.public, vec![7; 100], 2), Refused::OtherManifest),
+            (under(&other.sealed.public, vec![7; 100], 2), Refused::OtherObject { held: sample.id() }),
         ] {
             assert_eq!(refused(catalog.put_record(&forged).await), refusal);
             let held = catalog.record(&sample.sealed.locator).await.unwrap().unwrap();

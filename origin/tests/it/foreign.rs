@@ -1,6 +1,5 @@
 //! Foreign bytes: whatever comes, the decoders answer and end.
 
-use format::wire::frame_strips;
 use origin::fuzz::TARGETS;
 use proptest::prelude::*;
 use testing::Sample;
@@ -12,7 +11,7 @@ fn valid() -> Vec<Vec<u8>> {
     let record = sample.record(&sample.lease(1), &"o1".parse().unwrap()).encode();
     let entry = br#"{"name":"o1","role":"origin","place":{"country":"BE","region":"r","zone":"z","latitude":1,"longitude":2},"capacity_bytes":1,"free_bytes":1,"load":1}"#;
     vec![
-        frame_strips(&sample.columns[0]).concat(),
+        sample.shard(0),
         sample.sealed.public.encoded().to_vec(),
         record,
         lease.to_vec(),

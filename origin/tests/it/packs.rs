@@ -17,7 +17,7 @@ use origin::store::{Disk, Found, Harm, PACK_BYTES_MAX, RealDisk, Step, Store, St
 use proptest::prelude::*;
 use testing::Sample;
 
-use crate::store::{assert_nothing, assert_whole, flip, flip_strips, locate, open, upload};
+use crate::store::{assert_nothing, assert_whole, flip, flip_strips, list_of, locate, open, upload};
 
 /// A machine whose memory is its disk: what was written is there, and nothing waits.
 #[derive(Debug, Default)]
@@ -199,6 +199,23 @@ fn the_index_of_a_full_pack_can_be_lost_or_damaged() {
 }
 
 #[test]
+fn shards_about_as_large_as_a_pack_takes_are_there_after_a_restart() {
+    // Two stripes of 4+2: a full strip, and a tail that makes the body as large as an entry may be, more or less.
+    for length in (1_056_100..1_056_500).step_by(20) {
+        let dir = tempfile::tempdir().unwrap();
+        let sample = Sample::new(1, length);
+        for column in [0, 5] {
+            let store = open(dir.path());
+            upload(&store, &sample, column).unwrap();
+            drop(store);
+            let store = open(dir.path());
+            assert_eq!(store.damage(), [], "{length}");
+            assert_whole(&store, &sample, column);
+        }
+    }
+}
+
+#[test]
 fn what_lies_beside_the_strips_in_a_pack_is_mended() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
@@ -207,7 +224,7 @@ fn what_lies_beside_the_strips_in_a_pack_is_mended() {
     upload(&store, &sample, 0).unwrap();
     store.put_record(&sample.record(&sample.lease(1), &"o1".parse().unwrap())).unwrap();
     let public = sample.sealed.public.encoded().len() as u64;
-    for (before, harm) in [(1, Harm::List), (33, Harm::Public), (33 + public, Harm::Entry)] {
+    for (before, harm) in [(1, Harm::List), (41, Harm::Public), (41 + public, Harm::Entry)] {
         let (log, strips) = locate(dir.path(), &sample, 0);
         flip(&log, strips - before);
         assert_eq!(look(&store, &sample), Found::Damaged(harm));
@@ -232,10 +249,8 @@ fn small_shards_that_an_older_program_kept_as_files_are_read_and_replaced() {
     let hex = object.to_string();
     let folder = dir.path().join("shards").join(&hex[..2]).join(&hex[2..4]);
     std::fs::create_dir_all(&folder).unwrap();
-    let strips = &sample.columns[0];
-    std::fs::write(folder.join(format!("{object}.0")), strips.concat()).unwrap();
-    let list: Vec<u8> = strips.iter().flat_map(|strip| format::StripHash::of(strip).0).collect();
-    std::fs::write(folder.join(format!("{object}.0.list")), list).unwrap();
+    std::fs::write(folder.join(format!("{object}.0")), sample.shard(0)).unwrap();
+    std::fs::write(folder.join(format!("{object}.0.list")), list_of(&sample, 0)).unwrap();
     std::fs::write(folder.join(format!("{object}.public")), sample.sealed.public.encoded()).unwrap();
     let store = open(dir.path());
     assert_whole(&store, &sample, 0);
@@ -298,7 +313,7 @@ fn commits_that_wait_for_one_fsync_share_the_next() {
         for sample in &SMALL[1..] {
             let store = &store;
             scope.spawn(move || {
-                let mut draft = store.draft(&sample.sealed.public.id().to_string()).unwrap();
+                let mut draft = store.draft(&sample.sealed.public.id().to_string(), 0, sample.columns.len()).unwrap();
                 draft.append(0, &sample.columns[0]).unwrap();
                 draft.commit(0, &sample.sealed.public).unwrap();
             });

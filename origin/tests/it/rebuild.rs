@@ -151,36 +151,33 @@ async fn has_all_that_disks_have(dir: &Path, url: CatalogUrl) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn copies_with_other_manifests_spread_to_no_disk_and_stripped_ones_are_not_filed() {
+async fn copies_that_are_stripped_or_altered_are_not_filed_and_are_made_good() {
     let dir = tempfile::tempdir().unwrap();
     let url = CatalogUrl::Sqlite(dir.path().join("catalog.db"));
     let configs = ["o1", "o2"].map(|name| config(name, dir.path(), &url));
-    let [stripped, altered] = [1, 2].map(|seed| Sample::new(seed, 40_000));
-    let whole = |sample: &Sample| sample.record(&sample.lease(1), &configs[0].name);
-    let (good, lease) = (whole(&altered), whole(&stripped));
-    {
-        let [first, second] = [&configs[0], &configs[1]].map(|config| open(&config.data_dir));
-        first.put_record(&Record { sealed: None, ..lease.clone() }).unwrap();
-        first.put_record(&Record { sealed: Some(vec![7; 100].into()), ..good.clone() }).unwrap();
-        second.put_record(&lease).unwrap();
-        second.put_record(&good).unwrap();
-    }
-    let done = rebuild(&configs[0]).await.unwrap();
-    assert_eq!(done, Rebuilt { records_filed: 1, records_damaged: 1, ..Rebuilt::default() });
-    let done = rebuild(&configs[1]).await.unwrap();
-    assert_eq!(done, Rebuilt { records_filed: 1, records_other: 1, ..Rebuilt::default() });
-
-    let catalog = url.open(100).await.unwrap();
-    let held = catalog.record(&stripped.sealed.locator).await.unwrap().unwrap();
-    assert_eq!(held.sealed, Some(stripped.sealed.sealed.clone()));
-    let wrong = catalog.record(&altered.sealed.locator).await.unwrap().unwrap();
+    let samples = [1, 2].map(|seed| Sample::new(seed, 40_000));
+    let whole = samples.each_ref().map(|sample| sample.record(&sample.lease(1), &configs[0].name));
+    let changed = [None, Some(vec![7; 100].into())].into_iter().zip(&whole);
     let [first, second] = [&configs[0], &configs[1]].map(|config| open(&config.data_dir));
-    // What the catalog has comes to all disks by its feed: to the one that lacks it, not over the good copy.
-    first.put_record(&held).unwrap();
-    second.put_record(&wrong).unwrap();
-    let sealed =
-        |store: &origin::store::Store, sample: &Sample| store.record(&sample.sealed.locator).unwrap().unwrap().sealed;
-    assert_eq!(sealed(&first, &stripped), Some(stripped.sealed.sealed.clone()));
-    assert_eq!(sealed(&second, &altered), Some(altered.sealed.sealed.clone()));
+    changed.for_each(|(sealed, record)| first.put_record(&Record { sealed, ..record.clone() }).unwrap());
+    whole.iter().for_each(|record| second.put_record(record).unwrap());
+    drop((first, second));
+    let done = rebuild(&configs[0]).await.unwrap();
+    assert_eq!(done, Rebuilt { records_damaged: 2, ..Rebuilt::default() });
+    let done = rebuild(&configs[1]).await.unwrap();
+    assert_eq!(done, Rebuilt { records_filed: 2, ..Rebuilt::default() });
+
+    // What the catalog has comes to all disks by its feed.
+    let catalog = url.open(100).await.unwrap();
+    let first = open(&configs[0].data_dir);
+    for sample in &samples {
+        let held = catalog.record(&sample.sealed.locator).await.unwrap().unwrap();
+        first.put_record(&held).unwrap();
+        let copy = first.record(&sample.sealed.locator).unwrap().unwrap();
+        assert_eq!(
+            (held.sealed, copy.sealed),
+            (Some(sample.sealed.sealed.clone()), Some(sample.sealed.sealed.clone()))
+        );
+    }
     catalog.close().await;
 }

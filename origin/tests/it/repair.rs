@@ -45,11 +45,10 @@ async fn stored_in(world: World) -> Stored {
 async fn store(world: &World, topology: Arc<Topology>, sample: &Sample) -> Vec<Option<NodeName>> {
     let transport: Arc<dyn Transport> = Arc::new(world.caller("t2", Role::Twin));
     let mut uploader = Uploader::begin(transport, topology, [7; 32], vec![], vec![]);
-    let stripes = sample.columns.iter().map(Vec::len).max().unwrap();
-    for stripe in 0..stripes {
-        let strips = sample.columns.iter().map(|column| column.get(stripe).cloned()).collect();
-        let redundancy = sample.sealed.public.redundancy().unwrap();
-        uploader.send(EncodedStripe { index: StripeIndex(stripe as u64), redundancy, strips }).await.unwrap();
+    for stripe in 0..sample.columns[0].len() {
+        let strips = sample.columns.iter().map(|column| column[stripe].strip.clone()).collect();
+        let (redundancy, row) = (sample.sealed.public.redundancy().unwrap(), sample.columns[0][stripe].row.clone());
+        uploader.send(EncodedStripe { index: StripeIndex(stripe as u64), redundancy, row, strips }).await.unwrap();
     }
     let lease = sample.sign(&sample.lease(1));
     let receipt = uploader.commit(&sample.sealed, lease).await.unwrap();
@@ -169,7 +168,7 @@ async fn a_drained_node_ends_empty_and_others_have_its_shards() {
     let stranger = it.world.caller(it.world.name(it.holders[3]).as_str(), Role::Origin);
     assert_eq!(status(stranger.drain(&name, true).await), 403, "only a node itself");
     operator.drain(&name, true).await.unwrap();
-    assert_eq!(status(operator.create_upload(&name).await), 507, "it takes nothing new");
+    assert_eq!(status(operator.create_upload(&name, 0, 6).await), 507, "it takes nothing new");
     let empty = || async { !it.shard_file(2).exists() };
     until("the drained node is empty", empty).await;
     let health = it.health().await.unwrap();
@@ -183,7 +182,7 @@ async fn a_drained_node_ends_empty_and_others_have_its_shards() {
     let listed = operator.nodes(&name).await.unwrap();
     assert!(listed.iter().any(|node| node.name == name && node.draining));
     operator.drain(&name, false).await.unwrap();
-    operator.create_upload(&name).await.unwrap();
+    operator.create_upload(&name, 0, 6).await.unwrap();
     it.world.end().await;
 }
 
@@ -231,7 +230,7 @@ async fn a_readers_word_is_verified_before_a_shard_is_given_up() {
     // A lie about a good shard, and the truth about a bad one.
     let file = it.shard_file(3);
     let mut strips = fs::read(&file).unwrap();
-    let last = it.sample.columns[3][0].len() + 99;
+    let last = it.sample.columns[3][0].size() + 299;
     strips[last] ^= 4;
     fs::write(&file, strips).unwrap();
     edge.report(&it.world.name(1), &ticket(1)).await.unwrap();
@@ -398,7 +397,7 @@ async fn a_node_that_is_empty_fills_up_and_no_other_gives_more_than_it_has_too_m
     assert_eq!(walked.objects, [(2, OBJECTS)].into());
     assert_eq!(
         walked.stored_bytes,
-        samples.iter().flat_map(|it| it.columns.iter().flatten()).map(|strip| strip.len() as u64).sum::<u64>()
+        samples.iter().flat_map(|it| it.columns.iter().flatten()).map(|cell| cell.size() as u64).sum::<u64>()
     );
     until("two walks later", || async { status().await.survey.unwrap().ended > walked.ended + 4 }).await;
     let (held, queue) = (held().await.unwrap(), status().await);

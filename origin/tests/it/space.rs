@@ -50,7 +50,7 @@ mod needs_root {
             let length = file.metadata().unwrap().len();
             file.set_len(length.saturating_sub(room * 1024)).unwrap();
             for sample in &wanted {
-                let mut draft = store.draft("full").unwrap();
+                let mut draft = store.draft("full", 0, sample.columns.len()).unwrap();
                 let done = match draft.append(0, &sample.columns[0]) {
                     Ok(()) => draft.commit(0, &sample.sealed.public).map(drop),
                     Err(AppendError::Store(error)) => {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use format::{ListProof, ObjectId, Record, StripHash, StripeIndex, limits::SHARD_READ_STRIPS_MAX};
+use format::{Cell, ListProof, ObjectId, Record, limits::SHARD_READ_STRIPS_MAX, wire::read_cells};
 use origin::store::{AppendError, Checked, CommitError, Found, Harm, RealDisk, Store, StoreError};
 use testing::Sample;
 
@@ -15,26 +15,32 @@ pub(crate) fn open(root: &Path) -> Arc<Store> {
 }
 
 pub(crate) fn upload(store: &Arc<Store>, sample: &Sample, column: usize) -> Result<u64, CommitError> {
-    let mut draft = store.draft(&format!("upload-{column}")).unwrap();
-    for (first, strip) in sample.columns[column].iter().enumerate() {
-        draft.append(first as u64, std::slice::from_ref(strip)).unwrap();
+    let mut draft = store.draft(&format!("upload-{column}"), column, sample.columns.len()).unwrap();
+    for (first, cell) in sample.columns[column].iter().enumerate() {
+        draft.append(first as u64, std::slice::from_ref(cell)).unwrap();
     }
     draft.commit(column, &sample.sealed.public)
 }
 
 /// Reads a whole shard and verifies it as a reader does.
 pub(crate) fn assert_whole(store: &Store, sample: &Sample, column: usize) {
-    let (public, strips) = (&sample.sealed.public, &sample.columns[column]);
-    let count = strips.len();
+    let (public, cells) = (&sample.sealed.public, &sample.columns[column]);
+    let count = cells.len();
     let mut slice = store.slice(&public.id(), column, 0, count as u64).unwrap();
     let proof: ListProof = slice.proof().clone();
-    let hashes = proof.verify(public.root(column).unwrap(), count, 0..count).unwrap();
+    let hashes = proof.verify(public.root().unwrap(), count, 0..count).unwrap();
     let mut bytes = Vec::new();
     while let Some(piece) = slice.piece().unwrap() {
         bytes.extend_from_slice(&piece);
     }
-    assert_eq!(bytes, strips.concat());
-    assert!(strips.iter().zip(hashes).all(|(strip, hash)| StripHash::of(strip) == hash));
+    assert_eq!(bytes, sample.shard(column));
+    assert!(cells.iter().zip(hashes).all(|(cell, hash)| cell.row.hash() == hash));
+}
+
+/// The list that lies beside a shard: the hash of each row, then the end of each cell.
+pub(crate) fn list_of(sample: &Sample, column: usize) -> Vec<u8> {
+    let ends = (1..=sample.columns[column].len()).flat_map(|cells| sample.cell_start(column, cells).to_le_bytes());
+    sample.sealed.rows.as_bytes().iter().copied().chain(ends).collect()
 }
 
 /// Asserts that nothing of a shard can be read and that no upload is left.
@@ -55,18 +61,18 @@ fn every_column_becomes_a_shard_and_every_range_of_it_reads() {
         let bytes = upload(&store, &sample, column).unwrap();
         assert_eq!(bytes, sample.sealed.public.shard_bytes(column));
         assert_whole(&store, &sample, column);
-        let strips = sample.columns[column].len() as u64;
-        for first in 0..strips {
-            for count in 1..=strips - first {
+        let cells = sample.columns[column].len() as u64;
+        for first in 0..cells {
+            for count in 1..=cells - first {
                 let slice = store.slice(&sample.sealed.public.id(), column, first, count).unwrap();
                 let range = usize::try_from(first).unwrap()..usize::try_from(first + count).unwrap();
-                let wanted: usize = sample.columns[column][range.clone()].iter().map(bytes::Bytes::len).sum();
+                let wanted: usize = sample.columns[column][range.clone()].iter().map(Cell::size).sum();
                 assert_eq!(slice.left_bytes(), wanted as u64);
-                let root = sample.sealed.public.root(column).unwrap();
+                let root = sample.sealed.public.root().unwrap();
                 slice.proof().verify(root, sample.columns[column].len(), range).unwrap();
             }
         }
-        for (first, count) in [(0, 0), (0, strips + 1), (strips, 1), (u64::MAX, 1), (0, SHARD_READ_STRIPS_MAX + 1)] {
+        for (first, count) in [(0, 0), (0, cells + 1), (cells, 1), (u64::MAX, 1), (0, SHARD_READ_STRIPS_MAX + 1)] {
             let read = store.slice(&sample.sealed.public.id(), column, first, count);
             assert!(matches!(read, Err(StoreError::Range { .. })), "{first} {count}");
         }
@@ -79,13 +85,17 @@ fn a_flip_of_any_bit_is_refused() {
     let store = open(dir.path());
     // Zeros shrink to a strip of some dozen bytes, so that every bit can have its turn.
     let sample = Sample::of(2, [2; 32], &[0; 17_000]);
-    let strip = sample.columns[0][0].to_vec();
-    for bit in 0..strip.len() * 8 {
-        let mut bad = strip.clone();
+    let cell = sample.shard(0);
+    for bit in 0..cell.len() * 8 {
+        let mut bad = cell.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
-        let mut draft = store.draft("flip").unwrap();
-        draft.append(0, &[bad.into()]).unwrap();
-        assert!(matches!(draft.commit(0, &sample.sealed.public), Err(CommitError::Root { .. })), "{bit}");
+        let Ok(bad) = read_cells(bad.into(), 3, 0, 64) else { continue };
+        let mut draft = store.draft("flip", 0, 3).unwrap();
+        match draft.append(0, &bad) {
+            Err(error) => assert!(matches!(error, AppendError::Strip { strip: 0 }), "{bit}: {error}"),
+            // A bit of the row that says nothing about this strip.
+            Ok(()) => assert!(matches!(draft.commit(0, &sample.sealed.public), Err(CommitError::Root { .. })), "{bit}"),
+        }
     }
     assert_nothing(dir.path(), &store, &sample, 0);
     upload(&store, &sample, 0).unwrap();
@@ -97,41 +107,44 @@ fn what_does_not_match_the_manifest_is_refused_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let (sample, other) = (Sample::new(1, 3 << 20), Sample::new(9, 3 << 20));
-    let (strips, public) = (&sample.columns[0], &sample.sealed.public);
-    let try_with = |strips: &[bytes::Bytes], column: usize, public| {
-        let mut draft = store.draft("try").unwrap();
-        draft.append(0, strips).unwrap();
+    let (cells, public) = (&sample.columns[0], &sample.sealed.public);
+    let try_with = |cells: &[Cell], column: usize, public| {
+        let mut draft = store.draft("try", 0, 6).unwrap();
+        draft.append(0, cells).unwrap();
         draft.commit(column, public)
     };
-    assert!(matches!(try_with(strips, 1, public), Err(CommitError::Root { .. })));
+    assert!(matches!(try_with(&other.columns[0], 0, public), Err(CommitError::Root { .. })));
     assert!(matches!(
-        try_with(strips, 0, &other.sealed.public),
+        try_with(cells, 0, &other.sealed.public),
         Err(CommitError::Root { .. } | CommitError::Length { .. })
     ));
-    assert!(matches!(try_with(strips, 6, public), Err(CommitError::Column { columns: 6, .. })));
-    assert!(matches!(try_with(&strips[1..], 0, public), Err(CommitError::Count { .. })));
-    assert!(matches!(try_with(&[&strips[..], &strips[..1]].concat(), 0, public), Err(CommitError::Count { .. })));
-    let swapped: Vec<_> = strips.iter().rev().cloned().collect();
-    assert!(try_with(&swapped, 0, public).is_err());
-    let shorter: Vec<_> = strips.iter().map(|strip| strip.slice(..strip.len() - 1)).collect();
-    assert!(matches!(try_with(&shorter, 0, public), Err(CommitError::Length { strip: 0, .. })));
+    assert!(matches!(try_with(cells, 1, public), Err(CommitError::Column { begun: (0, 6), column: 1, columns: 6 })));
+    assert!(matches!(try_with(&cells[1..], 0, public), Err(CommitError::Count { .. })));
+    assert!(matches!(try_with(&[&cells[..], &cells[..1]].concat(), 0, public), Err(CommitError::Count { .. })));
+    let swapped: Vec<_> = cells.iter().rev().cloned().collect();
+    assert!(matches!(try_with(&swapped, 0, public), Err(CommitError::Root { .. })));
+    let shorter = Sample::new(1, (3 << 20) - 70_000);
+    assert!(matches!(try_with(&shorter.columns[0], 0, public), Err(CommitError::Tail)));
+    // Column 3 has no strip in its last stripe; a shard that claims one more stripe has a strip after it.
+    let tail = Sample::new(1, (2 << 20) + 70_000);
+    let mut draft = store.draft("tail", 3, 6).unwrap();
+    draft.append(0, &tail.columns[3]).unwrap();
+    assert!(matches!(draft.append(3, &tail.columns[3][..1]), Err(AppendError::AfterEmpty { cell: 3 })));
+    drop(draft);
     assert_nothing(dir.path(), &store, &sample, 0);
 
-    let mut draft = store.draft("order").unwrap();
-    draft.append(0, &strips[..1]).unwrap();
+    let mut draft = store.draft("order", 0, 6).unwrap();
+    draft.append(0, &cells[..1]).unwrap();
     for first in [0, 2, u64::MAX] {
-        assert!(matches!(draft.append(first, &strips[1..2]), Err(AppendError::Order { expected: 1, .. })));
+        assert!(matches!(draft.append(first, &cells[1..2]), Err(AppendError::Order { expected: 1, .. })));
     }
-    assert!(matches!(
-        draft.append(1, &[bytes::Bytes::from_static(&[0; 24])]),
-        Err(AppendError::Length { strip: 1, found: 24 })
-    ));
-    assert!(matches!(
-        draft.append(1, &[vec![0; format::limits::STRIP_BYTES_MAX + 1].into()]),
-        Err(AppendError::Length { .. })
-    ));
+    let changed = Cell { strip: cells[2].strip.clone(), ..cells[1].clone() };
+    assert!(matches!(draft.append(1, &[changed]), Err(AppendError::Strip { strip: 1 })));
+    let missing = Cell { strip: None, ..cells[1].clone() };
+    assert!(matches!(draft.append(1, &[missing]), Err(AppendError::Strip { strip: 1 })));
     // What was refused did not touch the draft.
-    draft.append(1, &strips[1..]).unwrap();
+    draft.append(1, &cells[1..]).unwrap();
+    draft.append(0, cells).unwrap();
     draft.commit(0, public).unwrap();
     assert_whole(&store, &sample, 0);
 }
@@ -219,7 +232,7 @@ pub(crate) fn locate(root: &Path, sample: &Sample, column: usize) -> (PathBuf, u
     if path.exists() {
         return (path, 0);
     }
-    let strips = sample.columns[column].concat();
+    let strips = sample.shard(column);
     let mut logs: Vec<_> = std::fs::read_dir(root.join("packs")).unwrap().map(|entry| entry.unwrap().path()).collect();
     logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
     logs.sort_unstable();
@@ -287,7 +300,7 @@ fn a_look_in_steps_finds_exactly_the_strip_that_changed() {
     let mut next = 0;
     for step in 1..=4 {
         let checked = look(next, 1);
-        assert_eq!(checked.bytes, public.strip_bytes(StripeIndex(step - 1)).unwrap() as u64);
+        assert_eq!(checked.bytes, sample.columns[0][step - 1].size() as u64);
         match checked.found {
             Found::More { next: strip } if step < 4 => next = strip,
             Found::Intact if step == 4 => {}
@@ -296,7 +309,8 @@ fn a_look_in_steps_finds_exactly_the_strip_that_changed() {
     }
     let path = strips_path(dir.path(), &object, 0);
     for strip in 0..4 {
-        let (start, end) = (public.shard_offset(StripeIndex(strip)), public.shard_offset(StripeIndex(strip + 1)));
+        let cell = usize::try_from(strip).unwrap();
+        let (start, end) = (sample.cell_start(0, cell), sample.cell_start(0, cell + 1));
         for at in [start, end - 1] {
             flip(&path, at);
             for from in 0..=strip {
@@ -321,6 +335,15 @@ fn lost_sidecars_are_written_anew_from_strips_and_record() {
     let strips = strips_path(dir.path(), &object, 0);
     let (list, public) = (strips.with_extension("0.list"), strips.with_extension("public"));
     let look = || store.verify_shard(&object, 0, 0, u64::MAX).unwrap().found;
+    // A wrong place of a cell in the middle: nobody is given other bytes for it, and it is mended.
+    flip(&list, 4 * 32 + 8);
+    assert_eq!(look(), Found::Damaged(Harm::End { cell: 1 }));
+    assert!(store.slice(&object, 0, 0, 1).is_ok());
+    for (first, count) in [(1, 1), (2, 1), (1, 3), (0, 2)] {
+        assert!(matches!(store.slice(&object, 0, first, count), Err(StoreError::Damaged { .. })), "{first} {count}");
+    }
+    assert!(store.mend_shard(&object, 0).unwrap());
+    assert_eq!(look(), Found::Intact);
     for harm in [Harm::List, Harm::Public] {
         let path = if harm == Harm::List { &list } else { &public };
         for damage in [|path: &Path| std::fs::remove_file(path).unwrap(), |path: &Path| flip(path, 40)] {

@@ -16,7 +16,10 @@ use origin::{
 };
 use testing::{Sample, node, noise_of, place, read};
 
-use crate::{store::upload, world::World};
+use crate::{
+    store::{list_of, upload},
+    world::World,
+};
 
 const TESTDATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata");
 const WRITE: &str = "EVERNEAR_WRITE_TESTDATA";
@@ -92,8 +95,8 @@ fn lay_files(root: &Path, sample: &Sample) {
     let (public, object) = (&sample.sealed.public, sample.id().to_string());
     let folder = root.join("shards").join(&object[..2]).join(&object[2..4]);
     fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join(format!("{object}.0")), sample.columns[0].concat()).unwrap();
-    fs::write(folder.join(format!("{object}.0.list")), sample.sealed.lists[0].as_bytes()).unwrap();
+    fs::write(folder.join(format!("{object}.0")), sample.shard(0)).unwrap();
+    fs::write(folder.join(format!("{object}.0.list")), list_of(sample, 0)).unwrap();
     fs::write(folder.join(format!("{object}.public")), public.encoded()).unwrap();
 }
 

@@ -129,7 +129,7 @@ pub(crate) async fn finally(world: &std::sync::Arc<World>, objects: &[std::sync:
             if known.erased && !erased || erased && !known.erasing {
                 world.trace.violated(format_args!("{} has {} erased: {erased}", host.name, object.name));
             }
-            if !erased && let Err(error) = Object::open(&object.sealed.capability, &record) {
+            if !erased && let Err(error) = Object::open(&object.sealed.capability, &record, 0) {
                 world.trace.violated(format_args!("what {} has of {} does not open: {error}", host.name, object.name));
             }
         }

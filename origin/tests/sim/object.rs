@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use client::{Receipt, Topology, Transport, UploadError};
 use format::{Compression, EncoderOptions, Lease, OwnerKeys, OwnerSecret, Profile, Record, Sealed, Suite};
-use testing::{Encoded, attributes, lease};
+use testing::{Encoded, attributes};
 
 use crate::world::World;
 
@@ -86,8 +86,7 @@ impl Draft {
 impl Stored {
     /// Signs a lease.
     pub(crate) fn lease(&self, version: u64, erased: bool) -> Bytes {
-        let lease = lease(self.sealed.locator, self.owner.id(), version);
-        let lease = Lease { profile: self.profile, erased, ..lease };
+        let lease = Lease { version, erased, ..Lease::new(&self.sealed, self.profile) };
         lease.sign(&self.owner).into()
     }
 

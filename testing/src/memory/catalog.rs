@@ -81,7 +81,6 @@ impl Catalog {
         ensure(held.public.id() == record.public.id(), 409, "another object")?;
         let verdict = judge(held, &record.lease, &record.lease_envelope)?;
         if verdict != Verdict::Erase {
-            ensure(record.sealed.is_none() || held.sealed == record.sealed, 409, "another sealed manifest")?;
             ensure(!record.is_stripped(now()), 409, "no sealed manifest")?;
         }
         self.follow(*locator, &verdict, record.lease, record.lease_envelope);
@@ -105,7 +104,6 @@ impl Catalog {
         (held.lease, held.lease_envelope) = (lease, envelope);
         if *verdict == Verdict::Erase {
             held.sealed = None;
-            held.unknown.clear();
         }
         self.tell_record(locator);
     }
@@ -267,6 +265,8 @@ impl Catalog {
 
 /// Decides whether a verified lease may follow what is held. A record without its sealed manifest is dead.
 fn judge(held: &Record, lease: &Lease, envelope: &Bytes) -> Result<Verdict, Refusal> {
+    let names_ours = (lease.object, lease.manifest) == (held.lease.object, held.lease.manifest);
+    ensure(names_ours, 409, "another object or another sealed manifest")?;
     let is_dead = held.sealed.is_none();
     ensure(lease.owner == held.lease.owner, 409, "another owner's object")?;
     ensure(lease.version >= held.lease.version, 409, "an older lease")?;

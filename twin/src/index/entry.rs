@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use format::{
-    Cap, Capability, Domain, Kind, Lease, Level, Locator, OwnerId, PolicyName, Profile, Retention,
+    Cap, Capability, Domain, Kind, Lease, Level, PolicyName, Profile, Retention,
     cbor::{CborError, Fields, FieldsWriter},
     limits::{LEASE_PLACES_MAX, MIME_BYTES_MAX, POLICY_NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
 };
@@ -110,21 +110,18 @@ pub struct Tenure {
 }
 
 impl Tenure {
-    /// Makes the lease to sign and send to nodes.
+    /// Returns `lease`, of whichever object, with the owner's part from here: what to sign and send to nodes.
     #[must_use]
-    pub fn lease(&self, locator: Locator, owner: OwnerId) -> Lease {
+    pub fn lease(&self, lease: Lease) -> Lease {
         Lease {
-            locator,
-            owner,
             version: self.version,
             profile: self.profile,
             wanted: self.wanted.clone(),
             refused: self.refused.clone(),
             retention: self.retention,
             policy: self.policy.clone(),
-            erased: false,
             caps: self.caps.clone(),
-            unknown: Vec::new(),
+            ..lease
         }
     }
 }

@@ -110,6 +110,7 @@ pub(super) const NEEDS: &[Need] = &[
         "chromium",
         "shows the image and plays the film in a real browser",
     ),
+    must(Purpose::Python, &["python3"], "python3-venv", "reads the vectors of the object format a second time"),
     must(Purpose::Bench, &["nginx"], "nginx-light", "a peer for cached hits"),
     must(Purpose::Bench, &["varnishd"], "varnish", "another"),
     must(Purpose::Bench, &["/usr/bin/time"], "time", "measures peak memory"),

@@ -50,8 +50,9 @@ pub(super) async fn restore<D: Driver>(catalog: &SqlCatalog<D>, record: &Record)
 async fn revive<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<Applied, CatalogError> {
     let (lease, object) = (&record.lease, record.public.id());
     let held = read(catalog, &lease.locator).await?.filter(|held| {
-        // The owner of both is the one whom the public manifest names.
-        let is_later = lease.version > held.lease.version && object == held.public.id();
+        // The owner of both is the one that the public manifest names.
+        let is_later =
+            lease.version > held.lease.version && object == held.public.id() && lease.manifest == held.lease.manifest;
         is_later && !held.lease.erased && record.sealed.is_some()
     });
     let held = held.ok_or(Refused::Erased)?;

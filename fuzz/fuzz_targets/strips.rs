@@ -1,4 +1,0 @@
-//! Feeds arbitrary bytes to `decoders::strips`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::decoders::strips(bytes));
