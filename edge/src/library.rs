@@ -1,13 +1,20 @@
 //! Owners' policies as origins hold them: fetched, verified, admitted, and compiled off the reactor.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use client::{Topology, Transport, TransportError};
 use format::{BlobId, NodeName, OwnerId, Place, PolicyLink, PolicyManifest, PolicyManifestError, PolicyName};
+use futures::{StreamExt, stream::FuturesUnordered};
 use moka::future::Cache;
 use sandbox::{Chain, Config, Engine, Link, Policy, guard::ChildCommand};
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 use crate::clock;
 
@@ -15,8 +22,11 @@ use crate::clock;
 const COMPONENTS_MAX: u64 = 128;
 /// Policies compiled at one time: the compiler takes a core and up to 512 MiB each.
 const COMPILATIONS_MAX: usize = 2;
-/// Origins asked for a policy before giving up.
+/// Origins asked for a policy. All are asked at once, so that one that lies or lags behind does not decide which
+/// version counts.
 const ORIGINS_ASKED_MAX: usize = 4;
+/// After the first version that verifies the other origins have this long to show a newer one.
+const DOUBT: Duration = Duration::from_secs(1);
 
 /// Why a policy cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -119,9 +129,8 @@ impl PolicyLibrary {
     /// # Errors
     /// [`PolicyError`].
     pub async fn load(&self, owner: &OwnerId, name: &PolicyName, seen: u64) -> Result<LoadedPolicy, PolicyError> {
-        let envelope = self.first(|node| async move { self.transport.policy(&node, owner, name).await }).await?;
-        let manifest = PolicyManifest::open(&envelope)?;
-        if manifest.owner != *owner || manifest.name != *name || manifest.sequence < seen {
+        let manifest = self.newest(owner, name).await?;
+        if manifest.sequence < seen {
             return Err(PolicyError::Wrong { seen });
         }
         let now = clock::unix_seconds(SystemTime::now());
@@ -137,6 +146,34 @@ impl PolicyLibrary {
             links.push(self.link(at, link).await?);
         }
         Ok(LoadedPolicy { chain: Chain::new(links)?, sequence: manifest.sequence, expires: manifest.expires })
+    }
+
+    /// Returns the newest version that the nearest origins hold. An origin whose answer does not verify counts as one
+    /// that has none: another may have it.
+    async fn newest(&self, owner: &OwnerId, name: &PolicyName) -> Result<PolicyManifest, PolicyError> {
+        let nodes = self.topology.origins_by_distance(&self.place).into_iter().take(ORIGINS_ASKED_MAX);
+        let ask = |node: NodeName| async move {
+            let envelope = self.transport.policy(&node, owner, name).await.map_err(PolicyError::Origins)?;
+            let manifest = PolicyManifest::open(&envelope.ok_or(PolicyError::Missing)?)?;
+            let is_it = manifest.owner == *owner && manifest.name == *name;
+            if is_it { Ok(manifest) } else { Err(PolicyError::Wrong { seen: 0 }) }
+        };
+        let mut asked: FuturesUnordered<_> = nodes.map(ask).collect();
+        let (mut newest, mut failure): (Option<(Instant, PolicyManifest)>, _) = (None, PolicyError::Missing);
+        loop {
+            let answer = match &newest {
+                None => asked.next().await,
+                Some((until, _)) => timeout_at(*until, asked.next()).await.ok().flatten(),
+            };
+            match answer {
+                None => return newest.map(|(_, found)| found).ok_or(failure),
+                Some(Err(error)) => failure = error,
+                Some(Ok(found)) => {
+                    let (until, held) = newest.unwrap_or_else(|| (Instant::now() + DOUBT, found.clone()));
+                    newest = Some((until, if found.sequence > held.sequence { found } else { held }));
+                }
+            }
+        }
     }
 
     async fn link(&self, at: usize, link: &PolicyLink) -> Result<Link, PolicyError> {

@@ -1,16 +1,22 @@
 //! Policies that fail, through the doors: what they govern is not served, all else is, and a good version opens it
 //! again.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use client::Transport;
-use format::{BlobId, Capability, Directory, Entry, Kind, PolicyManifest, PolicyName};
-use testing::{Call, noise_of, until};
+use async_trait::async_trait;
+use bytes::Bytes;
+use client::{Topology, Transport, TransportError};
+use edge::PolicyLibrary;
+use format::{BlobId, Capability, Directory, Entry, Kind, NodeName, PolicyManifest, PolicyName};
+use testing::{Call, Intercept, Intercepted, noise_of, until};
 
 use crate::{
     guest::{MEMORY, component, component_of_world, serve_wat},
     policy::{TTL, manifest, publish_component},
-    site::{Site, Stored},
+    site::{Site, Stored, engine},
 };
 
 fn hostile(body: &str) -> Vec<u8> {
@@ -226,5 +232,44 @@ async fn what_a_directorys_policy_says_of_caches_holds_for_what_lies_in_it() {
     let inside = site.get(&root, "/a.bin", &[]).await;
     assert!(inside.status() == 200 && inside.body() == file.bytes, "{}", inside.head);
     assert_eq!(inside.field("cache-control"), Some("no-store"));
+    site.stop().await;
+}
+
+/// Origins that answer every request for a policy with what they held before.
+struct Frozen {
+    nodes: Vec<NodeName>,
+    before: Bytes,
+}
+
+#[async_trait]
+impl Intercept for Frozen {
+    type Pass = ();
+
+    async fn before(&self, _: &NodeName, _: Call) -> Result<(), TransportError> {
+        Ok(())
+    }
+
+    fn policy(&self, node: &NodeName, (): (), envelope: Option<Bytes>) -> Option<Bytes> {
+        if self.nodes.contains(node) { Some(self.before.clone()) } else { envelope }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn origins_that_hold_a_policy_back_do_not_decide_which_version_counts() {
+    let site = Site::start().await;
+    let (name, owner): (PolicyName, _) = ("frozen".parse().unwrap(), site.owner.id());
+    publish_component(&site, TTL, &name, 1, "ttl = 60").await;
+    let old = site.origins.policy(&site.nodes[0].name, &owner, &name).await.unwrap().unwrap();
+    publish_component(&site, TTL, &name, 2, "ttl = 120").await;
+    let topology = Arc::new(Topology::new(site.nodes.clone()));
+    let nearest = topology.origins_by_distance(&site.nodes[0].place);
+    for (before, honest) in [(old.clone(), 0), (old.clone(), 1), (old, 3), (Bytes::from_static(b"no policy"), 3)] {
+        let nodes = nearest.iter().enumerate().filter(|(at, _)| *at != honest).map(|(_, node)| node.clone()).collect();
+        let way = Intercepted::over(site.origins.clone(), Frozen { nodes, before });
+        let place = site.nodes[0].place.clone();
+        let library = PolicyLibrary::new(Arc::new(way), topology.clone(), place, engine(), None);
+        let loaded = library.load(&owner, &name, 0).await.unwrap();
+        assert_eq!(loaded.sequence, 2, "the origin at place {honest} is honest");
+    }
     site.stop().await;
 }
