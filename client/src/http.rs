@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
-    BlobId, Cell, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName,
+    BlobId, Cell, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName, PublicManifest,
     limits::{
         NOTE_BODY_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX,
         shard_body_bytes_max,
@@ -31,6 +31,11 @@ use crate::{
 
 /// Deadline of one call with its body. The slowest useful link carries 16 MiB in this time.
 const CALL_DEADLINE: Duration = Duration::from_secs(20);
+/// One append. A node waits 60 seconds for it; over a slow uplink each of many columns gets a part of the way.
+const APPEND_DEADLINE: Duration = Duration::from_secs(75);
+/// A commit gets a second more for so many bytes of the shard: the node makes them durable, at the slowest at this
+/// rate.
+const SYNC_BYTES_PER_SECOND: u64 = 4 << 20;
 /// A long poll times out this much after the wait that it asked for.
 const WAIT_GRACE: Duration = Duration::from_secs(5);
 /// Maximum bytes of a JSON answer: a page of 1,000 entries with some hundred bytes each.
@@ -237,12 +242,16 @@ impl Transport for HttpTransport {
 
     async fn append(&self, node: &NodeName, upload: &str, first: u64, cells: &[Cell]) -> Result<(), TransportError> {
         let path = format!("/v1/uploads/{upload}?first={first}");
-        self.done(node, Call::new(Method::PUT, path).with(frame_cells(cells))).await
+        let call = Call::new(Method::PUT, path).with(frame_cells(cells));
+        self.done(node, Call { deadline: APPEND_DEADLINE, ..call }).await
     }
 
     async fn commit(&self, node: &NodeName, upload: &str, column: usize, public: Bytes) -> Result<(), TransportError> {
         let path = format!("/v1/uploads/{upload}/commit?column={column}");
-        self.done(node, Call::new(Method::POST, path).with(vec![public])).await
+        let bytes = PublicManifest::decode(public.clone()).map_or(0, |public| public.shard_bytes(column));
+        let call = Call::new(Method::POST, path).with(vec![public]);
+        let deadline = call.deadline + Duration::from_secs(bytes / SYNC_BYTES_PER_SECOND);
+        self.done(node, Call { deadline, ..call }).await
     }
 
     async fn abort(&self, node: &NodeName, upload: &str) -> Result<(), TransportError> {

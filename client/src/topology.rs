@@ -1,12 +1,16 @@
 //! The nodes of the cluster as last heard: a snapshot that readers take without a lock.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use arc_swap::ArcSwap;
 use format::{
     NodeName, Place,
     wire::{NodeEntry, Role},
 };
+
+/// An origin that said nothing for this many seconds, while others did, is probably gone: three times the ten seconds
+/// between announcements.
+const SILENT_SECONDS: u64 = 30;
 
 /// The known nodes. They are cheap to read and replaced as a whole.
 #[derive(Debug)]
@@ -45,6 +49,16 @@ impl Topology {
     #[must_use]
     pub fn origins(&self) -> Vec<NodeEntry> {
         self.nodes.load().iter().filter(|node| node.role == Role::Origin).cloned().collect()
+    }
+
+    /// Returns the origins that are probably gone. Each is measured against the newest announcement in the same list,
+    /// so a list that grows old as a whole accuses nobody.
+    #[must_use]
+    pub fn silent(&self) -> BTreeSet<NodeName> {
+        let origins = self.origins();
+        let newest = origins.iter().map(|node| node.seen).max().unwrap_or(0);
+        let is_silent = |node: &NodeEntry| newest.saturating_sub(node.seen) > SILENT_SECONDS;
+        origins.into_iter().filter(is_silent).map(|node| node.name).collect()
     }
 
     /// Returns the names of all origins, nearest to `place` first.

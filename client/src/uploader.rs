@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -12,21 +12,32 @@ use format::{
 };
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 
 use crate::{
     Placement, PlacementAsk, PlacementError, Topology, Transport, TransportError,
     placement::{list, place},
+    reader::RECORD_NODES_MAX,
     scatter::{Scatter, ScatterLost},
 };
 
 /// Number of strips that may wait for one node. An upload holds these and the stripe being encoded in memory.
 const LANE_STRIPS: usize = 2;
-/// A node that does not take a strip for this long has failed, as long as enough others continue.
+/// Cells that a lane keeps after they were sent. While these are all, another node can take the place of one that
+/// fails.
+const KEPT_CELLS: usize = 4;
+/// A straggler that does not take a strip for this long has failed, or for three times as long as the quorum ever took,
+/// when that is more: over a slow uplink all take their time.
 const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE_FACTOR: u32 = 3;
+/// An upload of which no node takes anything for this long has failed.
+const STALLED: Duration = Duration::from_secs(120);
+/// Pauses before a call that failed is made again, doubled each time: 16 seconds in all.
+const AGAIN_FIRST: Duration = Duration::from_millis(250);
+const AGAIN_LAST: Duration = Duration::from_secs(8);
 /// After the quorum is durable, the stragglers have this long to become durable too. Then the record is filed without
 /// them.
 const STRAGGLERS: Duration = Duration::from_secs(2);
@@ -78,9 +89,13 @@ pub struct Receipt {
     pub spread: Option<Placement>,
 }
 
+/// One column on its way to its node.
 struct Lane {
     cells: mpsc::Sender<(u64, Cell)>,
-    task: JoinHandle<Result<String, TransportError>>,
+    /// Takes the public manifest once all cells are there.
+    commit: oneshot::Sender<Bytes>,
+    /// Ends once the shard is durable.
+    task: JoinHandle<Result<(), TransportError>>,
 }
 
 /// One upload: an object on its way to its origins.
@@ -104,10 +119,49 @@ struct PlacementAskBase {
 }
 
 struct Sharded {
-    placement: Placement,
+    spread: Arc<Mutex<Spread>>,
     scatter: Scatter,
     lanes: Vec<Option<Lane>>,
     failed: Vec<TransportError>,
+    /// The longest that the quorum took for a stripe.
+    pace: Duration,
+}
+
+/// The nodes of the columns, and what another choice must keep to.
+struct Spread {
+    ask: PlacementAsk,
+    nodes: Arc<Vec<NodeEntry>>,
+    placement: Placement,
+}
+
+impl Spread {
+    /// Places all columns, not on nodes that are probably gone unless there are too few others.
+    fn new(mut ask: PlacementAsk, topology: &Topology) -> Result<Self, PlacementError> {
+        let nodes = topology.snapshot();
+        ask.excluded = topology.silent();
+        let placement = match place(&ask, &nodes) {
+            Err(_) if !ask.excluded.is_empty() => {
+                ask.excluded.clear();
+                place(&ask, &nodes)?
+            }
+            placed => placed?,
+        };
+        Ok(Self { ask, nodes, placement })
+    }
+
+    /// Finds another node for a column whose node failed. Returns `None` if no other is within the owner's places and
+    /// caps.
+    fn replace(&mut self, column: usize) -> Option<NodeName> {
+        self.ask.excluded.insert(self.placement.nodes[column].clone());
+        self.ask.held = self.placement.nodes.iter().cloned().map(Some).collect();
+        self.ask.held[column] = None;
+        self.placement = place(&self.ask, &self.nodes).ok()?;
+        Some(self.placement.nodes[column].clone())
+    }
+}
+
+fn lock(spread: &Mutex<Spread>) -> MutexGuard<'_, Spread> {
+    spread.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Uploader {
@@ -156,12 +210,16 @@ impl Uploader {
     fn open(&self, redundancy: Redundancy) -> Result<Sharded, UploadError> {
         let PlacementAskBase { seed, wanted, refused, caps, preferences } = self.ask.clone();
         let ask = PlacementAsk { wanted, refused, caps, preferences, ..PlacementAsk::new(redundancy, seed) };
-        let placement = place(&ask, &self.topology.snapshot())?;
-        let lane = |(column, node): (usize, &NodeName)| {
-            Some(Lane::open(self.transport.clone(), node.clone(), column, redundancy.columns()))
+        let spread = Spread::new(ask, &self.topology)?;
+        let nodes = spread.placement.nodes.clone();
+        let spread = Arc::new(Mutex::new(spread));
+        let columns = redundancy.columns();
+        let filling = |(column, node): (usize, NodeName)| {
+            let (transport, spread) = (self.transport.clone(), spread.clone());
+            Some(Filling { transport, spread, node, column, columns, kept: Some(Vec::new()) }.start())
         };
-        let lanes = placement.nodes.iter().enumerate().map(lane).collect();
-        Ok(Sharded { placement, scatter: Scatter::new(redundancy), lanes, failed: Vec::new() })
+        let lanes = nodes.into_iter().enumerate().map(filling).collect();
+        Ok(Sharded { spread, scatter: Scatter::new(redundancy), lanes, failed: Vec::new(), pace: Duration::ZERO })
     }
 
     /// Makes the shards durable and files the record. Returns once the quorum, k + ceil(m / 2) columns, and enough
@@ -174,65 +232,171 @@ impl Uploader {
         let (placement, spread, durable) = match sharded {
             None => (Vec::new(), None, 0),
             Some(mut sharded) => {
-                sharded.commit(&transport, sealed).await?;
-                let durable = sharded.scatter.count_durable();
-                (sharded.durable_placement(), Some(sharded.placement), durable)
+                sharded.commit(sealed).await?;
+                let (durable, spread) = (sharded.scatter.count_durable(), lock(&sharded.spread).placement.clone());
+                (sharded.durable_placement(), Some(spread), durable)
             }
         };
         let record =
             Record::new(sealed.public.clone(), Some(sealed.sealed.clone()), lease_envelope, placement.clone())?;
-        let nodes = record_holders(&record, &topology.origins());
-        let records = file_record(&*transport, &record, &nodes).await?;
+        let records = file_record(&*transport, &record, &topology).await?;
         Ok(Receipt { placement, durable, records, spread })
     }
 }
 
-impl Lane {
-    fn open(transport: Arc<dyn Transport>, node: NodeName, column: usize, columns: usize) -> Self {
-        let (cells, mut waiting) = mpsc::channel::<(u64, Cell)>(LANE_STRIPS);
-        let task = tokio::spawn(async move {
-            let upload = transport.create_upload(&node, column, columns).await?;
-            while let Some((first, cell)) = waiting.recv().await {
-                if let Err(error) = transport.append(&node, &upload, first, &[cell]).await {
-                    // The session is useless now. If the node is down, it collects the session itself.
-                    let _ = transport.abort(&node, &upload).await;
-                    return Err(error);
-                }
+/// What fills a shard.
+struct Filling {
+    transport: Arc<dyn Transport>,
+    spread: Arc<Mutex<Spread>>,
+    node: NodeName,
+    column: usize,
+    columns: usize,
+    /// The cells that were sent, while they are few.
+    kept: Option<Vec<Cell>>,
+}
+
+impl Filling {
+    fn start(self) -> Lane {
+        let (cells, waiting) = mpsc::channel(LANE_STRIPS);
+        let (commit, public) = oneshot::channel();
+        Lane { cells, commit, task: tokio::spawn(self.run(waiting, public)) }
+    }
+
+    /// Fills the shard at the node, or, as long as all of it is kept, at another one.
+    async fn run(
+        mut self,
+        mut waiting: mpsc::Receiver<(u64, Cell)>,
+        public: oneshot::Receiver<Bytes>,
+    ) -> Result<(), TransportError> {
+        let mut public = Public::Coming(public);
+        loop {
+            let Err(error) = self.fill(&mut waiting, &mut public).await else { return Ok(()) };
+            let next = self.kept.as_ref().and_then(|_| lock(&self.spread).replace(self.column));
+            let Some(next) = next else { return Err(error) };
+            tracing::info!(node = %self.node, %next, column = self.column, %error, "another origin takes a shard");
+            self.node = next;
+        }
+    }
+
+    async fn fill(
+        &mut self,
+        waiting: &mut mpsc::Receiver<(u64, Cell)>,
+        public: &mut Public,
+    ) -> Result<(), TransportError> {
+        let upload = self.transport.create_upload(&self.node, self.column, self.columns).await?;
+        let filled = self.send(&upload, waiting, public).await;
+        if filled.is_err() {
+            // The session is useless now. If the node is down, it collects the session itself.
+            let (transport, node) = (self.transport.clone(), self.node.clone());
+            tokio::spawn(async move { transport.abort(&node, &upload).await });
+        }
+        filled
+    }
+
+    async fn send(
+        &mut self,
+        upload: &str,
+        waiting: &mut mpsc::Receiver<(u64, Cell)>,
+        public: &mut Public,
+    ) -> Result<(), TransportError> {
+        for (first, cell) in (0..).zip(self.kept.iter().flatten()) {
+            self.transport.append(&self.node, upload, first, std::slice::from_ref(cell)).await?;
+        }
+        while let Some((first, cell)) = waiting.recv().await {
+            match &mut self.kept {
+                Some(kept) if kept.len() < KEPT_CELLS => kept.push(cell.clone()),
+                kept => *kept = None,
             }
-            Ok(upload)
-        });
-        Self { cells, task }
+            self.again(|| self.transport.append(&self.node, upload, first, std::slice::from_ref(&cell))).await?;
+        }
+        let public = public.wait().await.ok_or_else(|| unfinished(&self.node))?;
+        self.again(|| self.transport.commit(&self.node, upload, self.column, public.clone())).await
+    }
+
+    /// Makes a call again that an interruption of the network may have failed, where no other node can take over. A
+    /// node takes what comes twice once.
+    async fn again<F: Future<Output = Result<(), TransportError>>>(
+        &self,
+        call: impl Fn() -> F,
+    ) -> Result<(), TransportError> {
+        let mut pause = AGAIN_FIRST;
+        loop {
+            match call().await {
+                Err(error) if error.is_retryable() && self.kept.is_none() && pause <= AGAIN_LAST => {
+                    tracing::debug!(node = %self.node, column = self.column, %error, "a call is made again");
+                    sleep(pause).await;
+                    pause *= 2;
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
+/// The public manifest, which a lane gets when all its cells are there.
+enum Public {
+    Coming(oneshot::Receiver<Bytes>),
+    There(Bytes),
+}
+
+impl Public {
+    /// Waits for it. Returns `None` when the upload was given up.
+    async fn wait(&mut self) -> Option<Bytes> {
+        if let Self::Coming(coming) = self {
+            let there = coming.await.ok()?;
+            *self = Self::There(there);
+        }
+        match self {
+            Self::There(public) => Some(public.clone()),
+            Self::Coming(_) => None,
+        }
     }
 }
 
 impl Sharded {
     async fn send(&mut self, stripe: EncodedStripe) -> Result<(), UploadError> {
-        let index = stripe.index.0;
-        let hand = |(column, cell): (usize, Cell)| {
-            let lane = self.lanes[column].as_ref().map(|lane| lane.cells.clone());
-            async move {
-                let Some(lane) = lane else { return (column, true) };
-                let handed = timeout(PATIENCE, lane.send((index, cell))).await;
-                (column, matches!(handed, Ok(Ok(()))))
+        let (index, quorum) = (stripe.index.0, stripe.redundancy.quorum());
+        let mut handing = FuturesUnordered::new();
+        let mut open = BTreeSet::new();
+        for (column, cell) in stripe.into_cells().enumerate() {
+            if let Some(lane) = &self.lanes[column] {
+                let cells = lane.cells.clone();
+                open.insert(column);
+                handing.push(async move { (column, cells.send((index, cell)).await.is_ok()) });
             }
-        };
-        let handed = join_all(stripe.into_cells().enumerate().map(hand)).await;
-        for (column, ok) in handed {
+        }
+        let (began, mut handed) = (Instant::now(), 0);
+        let mut until = began + STALLED;
+        while let Ok(Some((column, ok))) = timeout_at(until, handing.next()).await {
+            open.remove(&column);
             if !ok {
                 self.fail(column).await?;
+                continue;
             }
+            handed += 1;
+            let now = Instant::now();
+            if handed < quorum {
+                until = now + STALLED;
+            } else if handed == quorum {
+                self.pace = self.pace.max(now - began);
+                until = now + PATIENCE.max(self.pace * PATIENCE_FACTOR);
+            }
+        }
+        drop(handing);
+        for column in open {
+            self.fail(column).await?;
         }
         Ok(())
     }
 
     /// Gives up a column whose lane takes nothing any more.
     async fn fail(&mut self, column: usize) -> Result<(), UploadError> {
-        let Some(Lane { cells, task }) = self.lanes[column].take() else { return Ok(()) };
-        let node = &self.placement.nodes[column];
+        let Some(Lane { cells, task, .. }) = self.lanes[column].take() else { return Ok(()) };
+        let node = self.node(column);
         // A lane whose queue is closed has ended, and says why. Any other one is stuck.
         let error = match cells.is_closed() {
-            true => task.await.ok().and_then(Result::err).unwrap_or_else(|| unfinished(node)),
-            false => TransportError::TimedOut { node: node.clone() },
+            true => task.await.ok().and_then(Result::err).unwrap_or_else(|| unfinished(&node)),
+            false => TransportError::TimedOut { node },
         };
         self.lose(column, error)
     }
@@ -240,27 +404,26 @@ impl Sharded {
     fn lose(&mut self, column: usize, error: TransportError) -> Result<(), UploadError> {
         let lost = self.scatter.failed(column);
         if lost.is_ok() {
-            tracing::warn!(node = %self.placement.nodes[column], column, %error, "a shard was not stored");
+            tracing::warn!(node = %self.node(column), column, %error, "a shard was not stored");
         }
         self.failed.push(error);
         lost.map_err(|source| UploadError::Lost { source, failed: std::mem::take(&mut self.failed) })
     }
 
-    async fn commit(&mut self, transport: &Arc<dyn Transport>, sealed: &Sealed) -> Result<(), UploadError> {
+    fn node(&self, column: usize) -> NodeName {
+        lock(&self.spread).placement.nodes[column].clone()
+    }
+
+    async fn commit(&mut self, sealed: &Sealed) -> Result<(), UploadError> {
         let mut commits = FuturesUnordered::new();
-        for (column, lane) in self.lanes.iter_mut().enumerate() {
-            let Some(Lane { cells, task }) = lane.take() else { continue };
+        for column in 0..self.lanes.len() {
+            let Some(Lane { cells, commit, task }) = self.lanes[column].take() else { continue };
             drop(cells);
-            let (transport, node) = (transport.clone(), self.placement.nodes[column].clone());
-            let public = sealed.public.encoded().clone();
-            // The commit is a task of its own, so a straggler continues after the acknowledgement.
-            commits.push(tokio::spawn(async move {
-                let committed = async {
-                    let upload = task.await.map_err(|_| unfinished(&node))??;
-                    transport.commit(&node, &upload, column, public).await
-                };
-                (column, committed.await)
-            }));
+            // A lane that has ended does not take it, and says why.
+            let _ = commit.send(sealed.public.encoded().clone());
+            let node = self.node(column);
+            // Lanes are tasks of their own, so a straggler continues after the acknowledgement.
+            commits.push(async move { (column, task.await.unwrap_or_else(|_| Err(unfinished(&node)))) });
         }
         let mut until = None;
         while !self.scatter.is_settled() {
@@ -272,7 +435,7 @@ impl Sharded {
             };
             tokio::select! {
                 biased;
-                Some(Ok((column, committed))) = commits.next() => match committed {
+                Some((column, committed)) = commits.next() => match committed {
                     Ok(()) => self.scatter.durable(column),
                     Err(error) => self.lose(column, error)?,
                 },
@@ -288,7 +451,7 @@ impl Sharded {
 
     fn durable_placement(&self) -> Vec<Option<NodeName>> {
         let durable = |(column, node): (usize, &NodeName)| self.scatter.is_durable(column).then(|| node.clone());
-        self.placement.nodes.iter().enumerate().map(durable).collect()
+        lock(&self.spread).placement.nodes.iter().enumerate().map(durable).collect()
     }
 }
 
@@ -301,13 +464,18 @@ fn unfinished(node: &NodeName) -> TransportError {
 /// bytes, so the owner's places apply to it as to shards.
 #[must_use]
 pub fn record_homes<'a>(record: &Record, origins: &'a [NodeEntry]) -> Vec<&'a NodeName> {
-    let redundancy = record.public.redundancy();
-    let copies = redundancy.map_or(INLINE_COPIES, |redundancy| redundancy.parity() + 1);
-    let Lease { wanted, refused, .. } = &record.lease;
-    let allowed = origins.iter().filter(|node| redundancy.is_some() || Domain::allow(wanted, refused, &node.place));
-    let mut homes = rendezvous::order(record.locator().as_bytes(), allowed.map(|node| &node.name));
+    let copies = record.public.redundancy().map_or(INLINE_COPIES, |redundancy| redundancy.parity() + 1);
+    let mut homes = record_order(record, origins);
     homes.truncate(copies);
     homes
+}
+
+/// Returns all origins that may hold a record, in the locator's rendezvous order.
+fn record_order<'a>(record: &Record, origins: &'a [NodeEntry]) -> Vec<&'a NodeName> {
+    let is_sharded = record.public.redundancy().is_some();
+    let Lease { wanted, refused, .. } = &record.lease;
+    let allowed = origins.iter().filter(|node| is_sharded || Domain::allow(wanted, refused, &node.place));
+    rendezvous::order(record.locator().as_bytes(), allowed.map(|node| &node.name))
 }
 
 /// Returns all origins that hold a record: its homes and the nodes with shards.
@@ -316,15 +484,26 @@ pub fn record_holders(record: &Record, origins: &[NodeEntry]) -> BTreeSet<NodeNa
     record_homes(record, origins).into_iter().chain(record.placement.iter().flatten()).cloned().collect()
 }
 
-async fn file_record(
-    transport: &dyn Transport,
-    record: &Record,
-    nodes: &BTreeSet<NodeName>,
-) -> Result<usize, UploadError> {
-    let need = nodes.len() / 2 + 1;
+/// Files a record at its holders. A home that does not take it is made up for by the next of the locator's order; one
+/// that is probably gone comes last.
+async fn file_record(transport: &dyn Transport, record: &Record, topology: &Topology) -> Result<usize, UploadError> {
+    let (origins, silent) = (topology.origins(), topology.silent());
+    let homes = record_homes(record, &origins).len();
+    let (up, gone): (Vec<_>, Vec<_>) =
+        record_order(record, &origins).into_iter().cloned().partition(|node| !silent.contains(node));
+    let mut order = up.into_iter().chain(gone).take(RECORD_NODES_MAX.max(homes));
+    let mut asking: BTreeSet<NodeName> = order.by_ref().take(homes).collect();
+    asking.extend(record.placement.iter().flatten().cloned());
+    let need = asking.len() / 2 + 1;
     let (locator, bytes) = (record.locator(), Bytes::from(record.encode()));
-    let puts = nodes.iter().map(|node| transport.put_record(node, &locator, bytes.clone()));
-    let failed: Vec<_> = join_all(puts).await.into_iter().filter_map(Result::err).collect();
-    let (asked, stored) = (nodes.len(), nodes.len() - failed.len());
+    let (mut asked, mut failed) = (BTreeSet::new(), Vec::new());
+    while !asking.is_empty() {
+        let puts = asking.iter().map(|node| transport.put_record(node, &locator, bytes.clone()));
+        let wrong: Vec<_> = join_all(puts).await.into_iter().filter_map(Result::err).collect();
+        asked.append(&mut asking);
+        asking = order.by_ref().filter(|node| !asked.contains(node)).take(wrong.len()).collect();
+        failed.extend(wrong);
+    }
+    let (asked, stored) = (asked.len(), asked.len() - failed.len());
     if stored < need { Err(UploadError::Record { stored, asked, need, failed }) } else { Ok(stored) }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use client::{PlacementError, Topology, UploadError};
+use client::{PlacementError, Topology, Transport, UploadError};
 use format::{NodeName, Profile};
 use testing::{Fault, FaultyTransport, MemoryTransport, noise};
 
@@ -64,4 +64,44 @@ async fn nodes_hold_no_window_of_the_plaintext() {
         assert!(strip.windows(32).all(|window| !windows.contains(window)));
     }
     assert!(searched > bytes.len());
+}
+
+/// Two of eight nodes are down. Whatever is drawn, no upload fails, and all that is stored has all its copies.
+#[tokio::test]
+async fn nodes_that_are_down_cost_no_upload_where_others_can_take_over() {
+    let nodes = nodes(8);
+    let topology = Arc::new(Topology::new(nodes.clone()));
+    let memory = Arc::new(MemoryTransport::new(&nodes));
+    let down: Vec<NodeName> = nodes[..2].iter().map(|node| node.name.clone()).collect();
+    let fault = move |node: &NodeName| if down.contains(node) { Fault::Down } else { Fault::None };
+    let faulty: Arc<dyn Transport> = Arc::new(FaultyTransport::new(memory.clone(), fault));
+    for number in 0..20 {
+        for length in [10 + number, 100_000 + number, 3_000_000 + number] {
+            let bytes = noise(length);
+            let four = Profile::Custom("4+2".parse().unwrap());
+            let (sealed, receipt) = store(faulty.clone(), topology.clone(), &bytes, four).await.unwrap();
+            let (columns, records) = if receipt.spread.is_some() { (6, 3) } else { (0, 4) };
+            assert!(receipt.durable == columns && receipt.records >= records, "{length}: {receipt:?}");
+            assert!(read(&reader(memory.clone(), topology.clone()), &sealed).await.unwrap() == bytes);
+        }
+    }
+}
+
+/// Over a slow uplink all nodes take their time, and none is given up for it; one that is slower than all others is.
+#[tokio::test(start_paused = true)]
+async fn a_slow_uplink_is_waited_for_and_a_straggler_is_not() {
+    let late = |slow: usize, seconds: [u64; 2]| async move {
+        let nodes = nodes(6);
+        let topology = Arc::new(Topology::new(nodes.clone()));
+        let memory = Arc::new(MemoryTransport::new(&nodes));
+        let slow: Vec<NodeName> = nodes[..slow].iter().map(|node| node.name.clone()).collect();
+        let fault = move |node: &NodeName| {
+            Fault::Late(std::time::Duration::from_secs(seconds[usize::from(slow.contains(node))]))
+        };
+        let faulty = Arc::new(FaultyTransport::new(memory, fault));
+        store(faulty, topology, &noise(10_000_000), Profile::Custom("4+2".parse().unwrap())).await
+    };
+    assert_eq!(late(0, [30, 0]).await.unwrap().1.durable, 6);
+    assert_eq!(late(1, [1, 1_000]).await.unwrap().1.durable, 5);
+    assert!(matches!(late(6, [0, 1_000]).await, Err(UploadError::Lost { .. })));
 }
