@@ -62,6 +62,7 @@ pub(crate) struct Metrics {
     stored_bytes: ByteGauge,
     repair_backlog_bytes: ByteGauge,
     balancing: ByteGauge,
+    given_up: ByteGauge,
     pub(crate) scrubbed_bytes: Counter,
     pub(crate) scrub_mended: Counter,
     pub(crate) scrub_quarantined: Counter,
@@ -92,6 +93,7 @@ impl Metrics {
             stored_bytes: Gauge::default(),
             repair_backlog_bytes: Gauge::default(),
             balancing: Gauge::default(),
+            given_up: Gauge::default(),
             scrubbed_bytes: Counter::default(),
             scrub_mended: Counter::default(),
             scrub_quarantined: Counter::default(),
@@ -142,6 +144,11 @@ impl Metrics {
             "Objects of the backlog that move only so that nodes are filled alike; 0 at origins that do not walk",
             metrics.balancing.clone(),
         );
+        to.register(
+            "repairs_given_up",
+            "Objects whose repair was given up, at the node that walks; `evernear repair status` says why",
+            metrics.given_up.clone(),
+        );
         to.register("scrubbed_bytes", "Bytes of shards hashed again", metrics.scrubbed_bytes.clone());
         to.register("scrub_mended", "Damaged shards whose sidecars were written anew", metrics.scrub_mended.clone());
         to.register("scrub_quarantined", "Damaged shards taken out of service", metrics.scrub_quarantined.clone());
@@ -170,6 +177,7 @@ impl Metrics {
     pub(crate) fn backlog(&self, queue: &RepairQueue) {
         self.repair_backlog_bytes.set(queue.waiting_bytes.saturating_add(queue.running_bytes));
         self.balancing.set(queue.balancing);
+        self.given_up.set(queue.dead);
     }
 
     /// Shows nothing of the cluster's objects any more: another origin walks and counts.
