@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::Write as _,
+    io::{ErrorKind, Write as _},
     ops::RangeInclusive,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -145,6 +145,17 @@ pub async fn losses(options: &LossOptions) -> Result<()> {
     scene.keeper.all_exact().await
 }
 
+/// Removes a folder under a node that may still write into it: what comes while it goes is removed as well.
+fn remove_folder(folder: &Path) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty && tries < 100 => tries += 1,
+            done => return Ok(done?),
+        }
+    }
+}
+
 impl Scene {
     async fn lose(&mut self, name: &str, loss: Loss, victims: &[usize]) -> Result<()> {
         let names: BTreeSet<NodeName> =
@@ -157,9 +168,7 @@ impl Scene {
         }
         let (start, spent) = (Instant::now(), self.spent().await?);
         if loss != Loss::Killed {
-            for number in victims {
-                fs::remove_dir_all(self.processes.data_dir(*number))?;
-            }
+            victims.iter().try_for_each(|number| remove_folder(&self.processes.data_dir(*number)))?;
         }
         if loss == Loss::Wiped {
             for number in victims {
