@@ -150,7 +150,7 @@ pub fn zone_columns_max(
 }
 
 /// Returns the cap for zones if there are enough of them: the loss of a zone then leaves half the parity.
-fn zone_columns_best(redundancy: Redundancy) -> usize {
+pub(crate) fn zone_columns_best(redundancy: Redundancy) -> usize {
     (redundancy.parity() / 2).max(1)
 }
 

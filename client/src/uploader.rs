@@ -8,7 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use format::{
-    Cell, Domain, EncodedStripe, Lease, NodeName, Record, RecordError, Redundancy, Sealed, rendezvous, wire::NodeEntry,
+    Cap, Cell, Domain, EncodedStripe, Lease, Level, NodeName, Record, RecordError, Redundancy, Sealed, rendezvous,
+    wire::NodeEntry,
 };
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{
@@ -19,7 +20,7 @@ use tokio::{
 
 use crate::{
     Placement, PlacementAsk, PlacementError, Topology, Transport, TransportError,
-    placement::{list, place},
+    placement::{list, place, zone_columns_best},
     reader::RECORD_NODES_MAX,
     scatter::{Scatter, ScatterLost},
 };
@@ -114,7 +115,7 @@ struct PlacementAskBase {
     seed: [u8; 32],
     wanted: Vec<Domain>,
     refused: Vec<Domain>,
-    caps: Vec<format::Cap>,
+    caps: Vec<Cap>,
     preferences: BTreeMap<NodeName, u8>,
 }
 
@@ -135,17 +136,20 @@ struct Spread {
 }
 
 impl Spread {
-    /// Places all columns, not on nodes that are probably gone unless there are too few others.
+    /// Places all columns, not on nodes that are probably gone unless there are too few others. What is gone loosens no
+    /// cap of zones: the columns come to lie as far apart as if all nodes were there.
     fn new(mut ask: PlacementAsk, topology: &Topology) -> Result<Self, PlacementError> {
         let nodes = topology.snapshot();
+        let whole = place(&ask, &nodes)?;
+        if !ask.caps.iter().any(|cap| cap.level == Level::Zone) {
+            let columns_max = whole.per_zone.max(zone_columns_best(ask.redundancy));
+            ask.caps.push(Cap { level: Level::Zone, columns_max: u8::try_from(columns_max).unwrap_or(u8::MAX) });
+        }
         ask.excluded = topology.silent();
-        let placement = match place(&ask, &nodes) {
-            Err(_) if !ask.excluded.is_empty() => {
-                ask.excluded.clear();
-                place(&ask, &nodes)?
-            }
-            placed => placed?,
-        };
+        let placement = place(&ask, &nodes).unwrap_or_else(|_| {
+            ask.excluded.clear();
+            whole
+        });
         Ok(Self { ask, nodes, placement })
     }
 
@@ -180,7 +184,7 @@ impl Uploader {
 
     /// Limits the columns in one place.
     #[must_use]
-    pub fn with_caps(mut self, caps: Vec<format::Cap>) -> Self {
+    pub fn with_caps(mut self, caps: Vec<Cap>) -> Self {
         self.ask.caps = caps;
         self
     }

@@ -6,7 +6,7 @@ use client::{PlacementError, Topology, Transport, UploadError};
 use format::{NodeName, Profile};
 use testing::{Fault, FaultyTransport, MemoryTransport, noise};
 
-use crate::cluster::{Cluster, nodes, read, reader, store};
+use crate::cluster::{Cluster, nodes, place, read, reader, store};
 
 async fn store_with_down(count: usize, down: usize, profile: Profile) -> Result<usize, UploadError> {
     let nodes = nodes(count);
@@ -85,6 +85,27 @@ async fn nodes_that_are_down_cost_no_upload_where_others_can_take_over() {
             assert!(read(&reader(memory.clone(), topology.clone()), &sealed).await.unwrap() == bytes);
         }
     }
+}
+
+/// A node that says nothing is passed over as long as the columns lie no closer together for it.
+#[tokio::test]
+async fn nodes_that_are_silent_loosen_no_cap_of_zones() {
+    let spread = async |silent: usize| {
+        let mut nodes = nodes(8);
+        for (index, node) in nodes.iter_mut().enumerate() {
+            node.place = place(index % 6);
+            node.seen = if index == silent { 0 } else { 1_000 };
+        }
+        let memory = Arc::new(MemoryTransport::new(&nodes));
+        let four = Profile::Custom("4+2".parse().unwrap());
+        let (_, receipt) =
+            store(memory, Arc::new(Topology::new(nodes.clone())), &noise(1_000_000), four).await.unwrap();
+        let spread = receipt.spread.unwrap();
+        assert_eq!((spread.per_zone, receipt.durable), (1, 6));
+        spread.nodes.contains(&nodes[silent].name)
+    };
+    assert!(!spread(0).await, "the zone has another node");
+    assert!(spread(5).await, "it is the only one of its zone, and may be back");
 }
 
 /// Over a slow uplink all nodes take their time, and none is given up for it; one that is slower than all others is.
