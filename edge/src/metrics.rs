@@ -148,7 +148,7 @@ impl Metrics {
         );
         to.register(
             "certificate_expiry_timestamp_seconds",
-            "When the certificate of [https.acme] ends; 0 before the first",
+            "When the certificate that viewers see ends; 0 while there is none",
             it.certificate_ends.clone(),
         );
         it

@@ -42,7 +42,7 @@ pub enum CborError {
         /// The offset of the offending head.
         at: usize,
     },
-    /// Items nest deeper than [`CBOR_DEPTH_MAX`](crate::limits::CBOR_DEPTH_MAX).
+    /// Items nest deeper than [`CBOR_DEPTH_MAX`].
     #[error("nested deeper than {CBOR_DEPTH_MAX}")]
     Depth,
     /// A required key is absent.

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwapOption;
@@ -32,9 +32,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server};
+use x509_parser::parse_x509_certificate;
 
 use super::tickets::Tickets;
 use crate::{
+    clock,
     config::{CertificateFiles, HttpsConfig},
     metrics::Metrics,
     secret::ZoneSecret,
@@ -161,6 +163,7 @@ impl Terminator {
     /// ever.
     pub(crate) async fn follow_files(self: Arc<Self>, config: HttpsConfig, every: Duration, metrics: Arc<Metrics>) {
         let mut failing = false;
+        tell_end(self.served.certificate.load().as_deref(), &metrics);
         loop {
             sleep(every).await;
             let config = config.clone();
@@ -170,6 +173,7 @@ impl Terminator {
                     failing = false;
                     if self.served.certificate.load().as_ref().is_none_or(|held| held.cert != read.cert) {
                         tracing::info!("certificate taken up");
+                        tell_end(Some(&read), &metrics);
                         self.served.certificate.store(Some(Arc::new(read)));
                     }
                 }
@@ -184,6 +188,17 @@ impl Terminator {
                 _ => {}
             }
         }
+    }
+}
+
+/// Says when the certificate that viewers see ends, and complains when it has.
+fn tell_end(certificate: Option<&CertifiedKey>, metrics: &Metrics) {
+    let leaf = certificate.and_then(|certificate| certificate.cert.first());
+    let parsed = leaf.and_then(|leaf| parse_x509_certificate(leaf).ok());
+    let ends = parsed.map_or(0, |(_, leaf)| u64::try_from(leaf.validity().not_after.timestamp()).unwrap_or(0));
+    metrics.certificate_ends.set(ends);
+    if certificate.is_some() && ends <= clock::unix_seconds(SystemTime::now()) {
+        tracing::error!(ends, "the certificate has ended, so viewers refuse it; put a new one into its files");
     }
 }
 

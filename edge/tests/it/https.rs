@@ -1,6 +1,11 @@
 //! The HTTP door over TLS, asked by curl, openssl and rustls.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use edge::config::HttpsConfig;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -141,6 +146,8 @@ async fn a_renewed_certificate_is_taken_up_and_a_broken_one_is_not() {
         if works { "works".into() } else { answer.head + &String::from_utf8_lossy(&answer.output.stderr) }
     };
     assert_eq!(said(&old).await, "works");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    assert!(site.counter("evernear_edge_certificate_expiry_timestamp_seconds").await > now);
     fs::write(certificate(&https), "no certificate").unwrap();
     until("it is seen", async || site.counter("evernear_edge_certificate_faults_total").await > 0).await;
     assert_eq!(said(&old).await, "works", "a broken file changes nothing");
