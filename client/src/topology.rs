@@ -55,10 +55,11 @@ impl Topology {
     /// so a list that grows old as a whole accuses nobody.
     #[must_use]
     pub fn silent(&self) -> BTreeSet<NodeName> {
-        let origins = self.origins();
-        let newest = origins.iter().map(|node| node.seen).max().unwrap_or(0);
-        let is_silent = |node: &NodeEntry| newest.saturating_sub(node.seen) > SILENT_SECONDS;
-        origins.into_iter().filter(is_silent).map(|node| node.name).collect()
+        let nodes = self.nodes.load();
+        let origins = || nodes.iter().filter(|node| node.role == Role::Origin);
+        let newest = origins().map(|node| node.seen).max().unwrap_or(0);
+        let is_silent = |node: &&NodeEntry| newest.saturating_sub(node.seen) > SILENT_SECONDS;
+        origins().filter(is_silent).map(|node| node.name.clone()).collect()
     }
 
     /// Returns the names of all origins, nearest to `place` first.

@@ -146,10 +146,13 @@ impl Spread {
             ask.caps.push(Cap { level: Level::Zone, columns_max: u8::try_from(columns_max).unwrap_or(u8::MAX) });
         }
         ask.excluded = topology.silent();
-        let placement = place(&ask, &nodes).unwrap_or_else(|_| {
-            ask.excluded.clear();
-            whole
-        });
+        let placement = match whole.nodes.iter().any(|node| ask.excluded.contains(node)) {
+            true => place(&ask, &nodes).unwrap_or_else(|_| {
+                ask.excluded.clear();
+                whole
+            }),
+            false => whole,
+        };
         Ok(Self { ask, nodes, placement })
     }
 
