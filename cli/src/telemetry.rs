@@ -57,23 +57,9 @@ fn subscriber(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use testing::Heard;
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Heard(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Heard {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     #[test]
     fn no_directive_makes_the_doors_libraries_log_labels() {
@@ -95,7 +81,7 @@ mod tests {
                         tracing::error!(target: "hickory_server::server", "theirs");
                     });
                 });
-                let heard = String::from_utf8(heard.0.lock().unwrap().clone()).unwrap();
+                let heard = heard.text();
                 assert!(!heard.contains("LABEL"), "{wanted}: {heard}");
                 let errors = !wanted.starts_with("off") && wanted != "no=such";
                 assert!(!errors || heard.contains("theirs"), "{wanted}: {heard}");
