@@ -536,7 +536,7 @@ mod promises {
     }
 
     /// When a call is dropped.
-    #[derive(Debug, Clone, Copy)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum Cut {
         /// Right after a poll: what it asked for is under way.
         Polled,
@@ -566,7 +566,12 @@ mod promises {
         catalog.announce(&entry("n", "first", 0)).await.unwrap();
         let mut since = catalog.newest_change().await.unwrap();
         let mut dropped = 0;
-        for how in [Cut::Polled, Cut::Woken] {
+        // On a busy machine all answers may be there at the first look.
+        let rounds = (0..50).flat_map(|_| [Cut::Polled, Cut::Woken]);
+        for how in rounds {
+            if dropped > 2 && how == Cut::Polled {
+                break;
+            }
             for polls in 1.. {
                 let ended = cut(catalog.announce(&entry("n", &format!("cut {polls}"), 0)), polls, how).await;
                 // Whatever was left half done is neither seen nor in the way.
