@@ -159,8 +159,8 @@ impl From<UploadError> for Refusal {
     fn from(error: UploadError) -> Self {
         match error {
             UploadError::Unknown => Self::caller(StatusCode::NOT_FOUND, &error),
-            UploadError::Busy => Self::caller(StatusCode::CONFLICT, &error),
-            UploadError::TooMany { .. } => Self::node(StatusCode::SERVICE_UNAVAILABLE, &error),
+            // Whoever lost the answer to a call makes it again while the first may still run.
+            UploadError::Busy | UploadError::TooMany { .. } => Self::node(StatusCode::SERVICE_UNAVAILABLE, &error),
         }
     }
 }
