@@ -2,7 +2,7 @@
 //! restart.
 
 use std::{
-    fs, io,
+    fs, io, mem,
     path::PathBuf,
     pin::Pin,
     sync::Arc,
@@ -162,9 +162,14 @@ impl Terminator {
     /// Takes up a certificate that was renewed in its files, looking `every` so long; a broken one changes nothing. For
     /// ever.
     pub(crate) async fn follow_files(self: Arc<Self>, config: HttpsConfig, every: Duration, metrics: Arc<Metrics>) {
-        let mut failing = false;
-        tell_end(self.served.certificate.load().as_deref(), &metrics);
+        let (mut failing, mut ended) = (false, false);
         loop {
+            let ends = self.served.certificate.load().as_deref().map_or(0, ends);
+            metrics.certificate_ends.set(ends);
+            let now = clock::unix_seconds(SystemTime::now());
+            if (1..=now).contains(&ends) && !mem::replace(&mut ended, true) {
+                tracing::error!(ends, "the certificate has ended, so viewers refuse it; put a new one into its files");
+            }
             sleep(every).await;
             let config = config.clone();
             let reading = spawn_blocking(move || config.files().map(read).transpose());
@@ -173,8 +178,8 @@ impl Terminator {
                     failing = false;
                     if self.served.certificate.load().as_ref().is_none_or(|held| held.cert != read.cert) {
                         tracing::info!("certificate taken up");
-                        tell_end(Some(&read), &metrics);
                         self.served.certificate.store(Some(Arc::new(read)));
+                        ended = false;
                     }
                 }
                 Ok(Err(error)) => {
@@ -191,15 +196,10 @@ impl Terminator {
     }
 }
 
-/// Says when the certificate that viewers see ends, and complains when it has.
-fn tell_end(certificate: Option<&CertifiedKey>, metrics: &Metrics) {
-    let leaf = certificate.and_then(|certificate| certificate.cert.first());
-    let parsed = leaf.and_then(|leaf| parse_x509_certificate(leaf).ok());
-    let ends = parsed.map_or(0, |(_, leaf)| u64::try_from(leaf.validity().not_after.timestamp()).unwrap_or(0));
-    metrics.certificate_ends.set(ends);
-    if certificate.is_some() && ends <= clock::unix_seconds(SystemTime::now()) {
-        tracing::error!(ends, "the certificate has ended, so viewers refuse it; put a new one into its files");
-    }
+/// When the edge's own certificate ends, seconds since 1970; 0 if it does not say so.
+fn ends(certificate: &CertifiedKey) -> u64 {
+    let parsed = certificate.cert.first().and_then(|leaf| parse_x509_certificate(leaf).ok());
+    parsed.map_or(0, |(_, leaf)| u64::try_from(leaf.validity().not_after.timestamp()).unwrap_or(0))
 }
 
 fn config(served: &Arc<Served>, protocols: &[&str]) -> Result<ServerConfig, rustls::Error> {

@@ -1,14 +1,9 @@
 //! The HTTP door over TLS, asked by curl, openssl and rustls.
 
-use std::{
-    fs,
-    path::Path,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fs, path::Path, sync::Arc};
 
 use edge::config::HttpsConfig;
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::{ClientConfig, NamedGroup, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
 use tempfile::TempDir;
 use testing::{noise_of, until};
@@ -24,10 +19,16 @@ pub(crate) const ZONE: &str = "evernear.example";
 
 /// Makes a certificate for all names of the zone, where `config` says.
 fn certify(files: &HttpsConfig) {
-    let CertifiedKey { cert, signing_key } =
-        generate_simple_self_signed(vec![ZONE.to_owned(), format!("*.{ZONE}")]).unwrap();
-    close(files.key.as_ref().unwrap(), &signing_key.serialize_pem());
-    fs::write(certificate(files), cert.pem()).unwrap();
+    certify_until(files, 4_000);
+}
+
+/// Makes one that ends with the beginning of a year.
+fn certify_until(files: &HttpsConfig, year: i32) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![ZONE.to_owned(), format!("*.{ZONE}")]).unwrap();
+    params.not_after = date_time_ymd(year, 1, 1);
+    close(files.key.as_ref().unwrap(), &key.serialize_pem());
+    fs::write(certificate(files), params.self_signed(&key).unwrap().pem()).unwrap();
 }
 
 /// The file of the certificate.
@@ -146,13 +147,15 @@ async fn a_renewed_certificate_is_taken_up_and_a_broken_one_is_not() {
         if works { "works".into() } else { answer.head + &String::from_utf8_lossy(&answer.output.stderr) }
     };
     assert_eq!(said(&old).await, "works");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    assert!(site.counter("evernear_edge_certificate_expiry_timestamp_seconds").await > now);
+    let ends = |year: i32| u64::try_from(date_time_ymd(year, 1, 1).unix_timestamp()).unwrap();
+    let told = async || site.counter("evernear_edge_certificate_expiry_timestamp_seconds").await;
+    assert_eq!(told().await, ends(4_000));
     fs::write(certificate(&https), "no certificate").unwrap();
     until("it is seen", async || site.counter("evernear_edge_certificate_faults_total").await > 0).await;
     assert_eq!(said(&old).await, "works", "a broken file changes nothing");
-    certify(&https);
+    certify_until(&https, 4_001);
     until("the renewed certificate", || async { said(certificate(&https)).await == "works" }).await;
+    until("its end is told", async || told().await == ends(4_001)).await;
     assert!(said(&old).await.contains("certificate"));
 
     // What is no TLS is closed, and costs nobody else anything.
