@@ -45,6 +45,8 @@ pub struct PlacementAsk {
     pub held: Vec<Option<NodeName>>,
     /// Nodes that take no new columns, because they are down or being emptied.
     pub excluded: BTreeSet<NodeName>,
+    /// Nodes that take a column only where no other can, because they are probably gone.
+    pub last: BTreeSet<NodeName>,
     /// The base of a node's chance.
     pub weight: Weight,
     /// The factor of a node's chance, out of 255. Nodes that are not listed have 255.
@@ -63,6 +65,7 @@ impl PlacementAsk {
             caps: Vec::new(),
             held: Vec::new(),
             excluded: BTreeSet::new(),
+            last: BTreeSet::new(),
             weight: Weight::default(),
             preferences: BTreeMap::new(),
         }
@@ -83,9 +86,9 @@ pub struct Placement {
 /// Chooses a node for each column that is not held. `bench/results/placement.md` has the cost.
 ///
 /// Of all choices within the caps, it takes the one that contains the node with the highest score; of these, the one
-/// with the next highest, and so on. Without a cap for zones, at most m / 2 columns lie in one zone if there are enough
-/// zones, so the loss of a zone leaves half the parity. Otherwise the smallest number that fits is used, and
-/// [`Placement::zones_survived`] tells what it survives.
+/// with the next highest, and so on. Nodes of [`PlacementAsk::last`] come after all others. Without a cap for zones, at
+/// most m / 2 columns lie in one zone if there are enough zones, so the loss of a zone leaves half the parity.
+/// Otherwise the smallest number that fits is used, and [`Placement::zones_survived`] tells what it survives.
 ///
 /// # Errors
 /// [`PlacementError`].
@@ -106,7 +109,10 @@ pub fn place(ask: &PlacementAsk, nodes: &[NodeEntry]) -> Result<Placement, Place
     let allowed = scored.len();
     scored.retain(|(score, _)| *score > 0.0);
     let full = allowed - scored.len();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.name.cmp(&b.1.name)));
+    let is_last = |node: &NodeEntry| ask.last.contains(&node.name);
+    scored.sort_by(|(a, x), (b, y)| {
+        is_last(x).cmp(&is_last(y)).then_with(|| b.total_cmp(a)).then_with(|| x.name.cmp(&y.name))
+    });
     let candidates: Vec<&NodeEntry> = scored.into_iter().map(|(_, node)| node).collect();
 
     if candidates.len() < need {

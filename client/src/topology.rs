@@ -51,17 +51,6 @@ impl Topology {
         self.nodes.load().iter().filter(|node| node.role == Role::Origin).cloned().collect()
     }
 
-    /// Returns the origins that are probably gone. Each is measured against the newest announcement in the same list,
-    /// so a list that grows old as a whole accuses nobody.
-    #[must_use]
-    pub fn silent(&self) -> BTreeSet<NodeName> {
-        let nodes = self.nodes.load();
-        let origins = || nodes.iter().filter(|node| node.role == Role::Origin);
-        let newest = origins().map(|node| node.seen).max().unwrap_or(0);
-        let is_silent = |node: &&NodeEntry| newest.saturating_sub(node.seen) > SILENT_SECONDS;
-        origins().filter(is_silent).map(|node| node.name.clone()).collect()
-    }
-
     /// Returns the names of all origins, nearest to `place` first.
     #[must_use]
     pub fn origins_by_distance(&self, place: &Place) -> Vec<NodeName> {
@@ -70,4 +59,13 @@ impl Topology {
         origins.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
         origins.into_iter().map(|(_, name)| name).collect()
     }
+}
+
+/// Returns the origins that are probably gone. Each is measured against the newest announcement in the same list, so a
+/// list that grows old as a whole accuses nobody.
+pub(crate) fn silent(nodes: &[NodeEntry]) -> BTreeSet<NodeName> {
+    let origins = || nodes.iter().filter(|node| node.role == Role::Origin);
+    let newest = origins().map(|node| node.seen).max().unwrap_or(0);
+    let is_silent = |node: &&NodeEntry| newest.saturating_sub(node.seen) > SILENT_SECONDS;
+    origins().filter(is_silent).map(|node| node.name.clone()).collect()
 }

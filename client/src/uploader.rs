@@ -11,11 +11,11 @@ use format::{
     Cap, Cell, Domain, EncodedStripe, Lease, Level, NodeName, Record, RecordError, Redundancy, Sealed, rendezvous,
     wire::NodeEntry,
 };
-use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use futures::{FutureExt, StreamExt, future::Shared, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, error::Elapsed, sleep, timeout_at},
 };
 
 use crate::{
@@ -23,20 +23,24 @@ use crate::{
     placement::{list, place, zone_columns_best},
     reader::RECORD_NODES_MAX,
     scatter::{Scatter, ScatterLost},
+    topology::silent,
 };
 
-/// Number of strips that may wait for one node. An upload holds these and the stripe being encoded in memory.
+/// Number of strips that may wait for one node. An upload holds these, the stripe being encoded, and [`KEPT_CELLS`] for
+/// each node at its beginning in memory.
 const LANE_STRIPS: usize = 2;
 /// Cells that a lane keeps after they were sent. While these are all, another node can take the place of one that
 /// fails.
 const KEPT_CELLS: usize = 4;
+/// Nodes that are tried in place of one, for one column.
+const OTHERS_MAX: usize = 3;
 /// A straggler that does not take a strip for this long has failed, or for three times as long as the quorum ever took,
 /// when that is more: over a slow uplink all take their time.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 const PATIENCE_FACTOR: u32 = 3;
-/// An upload of which no node takes anything for this long has failed.
+/// Columns that take nothing for this long, while fewer than the quorum did, have failed.
 const STALLED: Duration = Duration::from_secs(120);
-/// Pauses before a call that failed is made again, doubled each time: 16 seconds in all.
+/// Pauses before a call that failed is made again, doubled each time: 16 seconds in all, the calls themselves aside.
 const AGAIN_FIRST: Duration = Duration::from_millis(250);
 const AGAIN_LAST: Duration = Duration::from_secs(8);
 /// After the quorum is durable, the stragglers have this long to become durable too. Then the record is filed without
@@ -136,23 +140,21 @@ struct Spread {
 }
 
 impl Spread {
-    /// Places all columns, not on nodes that are probably gone unless there are too few others. What is gone loosens no
-    /// cap of zones: the columns come to lie as far apart as if all nodes were there.
+    /// Places all columns, on nodes that are probably gone only where the caps leave no other. The cap of zones is that
+    /// of all nodes, so what is gone brings no columns closer together, unless too few would be durable otherwise.
     fn new(mut ask: PlacementAsk, topology: &Topology) -> Result<Self, PlacementError> {
         let nodes = topology.snapshot();
-        let whole = place(&ask, &nodes)?;
+        ask.last = silent(&nodes);
+        let mut placement = place(&ask, &nodes)?;
+        let up = placement.nodes.iter().filter(|node| !ask.last.contains(*node)).count();
+        if up < ask.redundancy.quorum() {
+            let excluded = ask.last.clone();
+            placement = place(&PlacementAsk { excluded, ..ask.clone() }, &nodes).unwrap_or(placement);
+        }
         if !ask.caps.iter().any(|cap| cap.level == Level::Zone) {
-            let columns_max = whole.per_zone.max(zone_columns_best(ask.redundancy));
+            let columns_max = placement.per_zone.max(zone_columns_best(ask.redundancy));
             ask.caps.push(Cap { level: Level::Zone, columns_max: u8::try_from(columns_max).unwrap_or(u8::MAX) });
         }
-        ask.excluded = topology.silent();
-        let placement = match whole.nodes.iter().any(|node| ask.excluded.contains(node)) {
-            true => place(&ask, &nodes).unwrap_or_else(|_| {
-                ask.excluded.clear();
-                whole
-            }),
-            false => whole,
-        };
         Ok(Self { ask, nodes, placement })
     }
 
@@ -246,10 +248,13 @@ impl Uploader {
         };
         let record =
             Record::new(sealed.public.clone(), Some(sealed.sealed.clone()), lease_envelope, placement.clone())?;
-        let records = file_record(&*transport, &record, &topology).await?;
+        let records = file_record(&transport, &record, &topology).await?;
         Ok(Receipt { placement, durable, records, spread })
     }
 }
+
+/// The public manifest, which a lane gets when all its cells are there; an error once the upload was given up.
+type Public = Shared<oneshot::Receiver<Bytes>>;
 
 /// What fills a shard.
 struct Filling {
@@ -266,30 +271,36 @@ impl Filling {
     fn start(self) -> Lane {
         let (cells, waiting) = mpsc::channel(LANE_STRIPS);
         let (commit, public) = oneshot::channel();
-        Lane { cells, commit, task: tokio::spawn(self.run(waiting, public)) }
+        Lane { cells, commit, task: tokio::spawn(self.run(waiting, public.shared())) }
     }
 
-    /// Fills the shard at the node, or, as long as all of it is kept, at another one.
-    async fn run(
-        mut self,
-        mut waiting: mpsc::Receiver<(u64, Cell)>,
-        public: oneshot::Receiver<Bytes>,
-    ) -> Result<(), TransportError> {
-        let mut public = Public::Coming(public);
+    /// Fills the shard at the node, or, as long as all of it is kept, at another one; where there is no other, at the
+    /// same once more.
+    async fn run(mut self, mut waiting: mpsc::Receiver<(u64, Cell)>, public: Public) -> Result<(), TransportError> {
+        let (mut is_again, mut others) = (false, 0..OTHERS_MAX);
         loop {
-            let Err(error) = self.fill(&mut waiting, &mut public).await else { return Ok(()) };
-            let next = self.kept.as_ref().and_then(|_| lock(&self.spread).replace(self.column));
-            let Some(next) = next else { return Err(error) };
-            tracing::info!(node = %self.node, %next, column = self.column, %error, "another origin takes a shard");
-            self.node = next;
+            let Err(error) = self.fill(&mut waiting, &public).await else { return Ok(()) };
+            // Once the column or the upload was given up, the manifest never comes.
+            let is_given_up = matches!(public.clone().now_or_never(), Some(Err(_)));
+            if self.kept.is_none() || is_given_up {
+                return Err(error);
+            }
+            let next = others.next().and_then(|_| lock(&self.spread).replace(self.column));
+            match next {
+                Some(next) => {
+                    tracing::info!(node = %self.node, %next, column = self.column, %error, "another origin takes a shard");
+                    self.node = next;
+                }
+                None if error.is_retryable() && !is_again => {
+                    is_again = true;
+                    sleep(AGAIN_FIRST).await;
+                }
+                None => return Err(error),
+            }
         }
     }
 
-    async fn fill(
-        &mut self,
-        waiting: &mut mpsc::Receiver<(u64, Cell)>,
-        public: &mut Public,
-    ) -> Result<(), TransportError> {
+    async fn fill(&mut self, waiting: &mut mpsc::Receiver<(u64, Cell)>, public: &Public) -> Result<(), TransportError> {
         let upload = self.transport.create_upload(&self.node, self.column, self.columns).await?;
         let filled = self.send(&upload, waiting, public).await;
         if filled.is_err() {
@@ -304,7 +315,7 @@ impl Filling {
         &mut self,
         upload: &str,
         waiting: &mut mpsc::Receiver<(u64, Cell)>,
-        public: &mut Public,
+        public: &Public,
     ) -> Result<(), TransportError> {
         for (first, cell) in (0..).zip(self.kept.iter().flatten()) {
             self.transport.append(&self.node, upload, first, std::slice::from_ref(cell)).await?;
@@ -316,12 +327,12 @@ impl Filling {
             }
             self.again(|| self.transport.append(&self.node, upload, first, std::slice::from_ref(&cell))).await?;
         }
-        let public = public.wait().await.ok_or_else(|| unfinished(&self.node))?;
+        let public = public.clone().await.map_err(|_| unfinished(&self.node))?;
         self.again(|| self.transport.commit(&self.node, upload, self.column, public.clone())).await
     }
 
-    /// Makes a call again that an interruption of the network may have failed, where no other node can take over. A
-    /// node takes what comes twice once.
+    /// Makes a call again that an interruption of the network may have failed, once no other node can take over because
+    /// the first cells are no longer kept. A node takes what comes twice once.
     async fn again<F: Future<Output = Result<(), TransportError>>>(
         &self,
         call: impl Fn() -> F,
@@ -336,26 +347,6 @@ impl Filling {
                 }
                 done => return done,
             }
-        }
-    }
-}
-
-/// The public manifest, which a lane gets when all its cells are there.
-enum Public {
-    Coming(oneshot::Receiver<Bytes>),
-    There(Bytes),
-}
-
-impl Public {
-    /// Waits for it. Returns `None` when the upload was given up.
-    async fn wait(&mut self) -> Option<Bytes> {
-        if let Self::Coming(coming) = self {
-            let there = coming.await.ok()?;
-            *self = Self::There(there);
-        }
-        match self {
-            Self::There(public) => Some(public.clone()),
-            Self::Coming(_) => None,
         }
     }
 }
@@ -434,20 +425,10 @@ impl Sharded {
         }
         let mut until = None;
         while !self.scatter.is_settled() {
-            let straggling = async {
-                match until {
-                    Some(until) => sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                Some((column, committed)) = commits.next() => match committed {
-                    Ok(()) => self.scatter.durable(column),
-                    Err(error) => self.lose(column, error)?,
-                },
-                () = straggling => break,
-                else => break,
+            let Ok(Some((column, committed))) = by(until, commits.next()).await else { break };
+            match committed {
+                Ok(()) => self.scatter.durable(column),
+                Err(error) => self.lose(column, error)?,
             }
             if self.scatter.may_acknowledge() && until.is_none() {
                 until = Some(Instant::now() + STRAGGLERS);
@@ -491,26 +472,55 @@ pub fn record_holders(record: &Record, origins: &[NodeEntry]) -> BTreeSet<NodeNa
     record_homes(record, origins).into_iter().chain(record.placement.iter().flatten()).cloned().collect()
 }
 
-/// Files a record at its holders. A home that does not take it is made up for by the next of the locator's order; one
-/// that is probably gone comes last.
-async fn file_record(transport: &dyn Transport, record: &Record, topology: &Topology) -> Result<usize, UploadError> {
-    let (origins, silent) = (topology.origins(), topology.silent());
-    let homes = record_homes(record, &origins).len();
-    let (up, gone): (Vec<_>, Vec<_>) =
-        record_order(record, &origins).into_iter().cloned().partition(|node| !silent.contains(node));
-    let mut order = up.into_iter().chain(gone).take(RECORD_NODES_MAX.max(homes));
-    let mut asking: BTreeSet<NodeName> = order.by_ref().take(homes).collect();
-    asking.extend(record.placement.iter().flatten().cloned());
-    let need = asking.len() / 2 + 1;
+/// Files a record at its holders. A home that does not take it is made up for by the next of the locator's order, as
+/// far as readers ask; one that is probably gone comes last. Once more than half have it, the others have `STRAGGLERS`
+/// to join.
+async fn file_record(
+    transport: &Arc<dyn Transport>,
+    record: &Record,
+    topology: &Topology,
+) -> Result<usize, UploadError> {
+    let origins = topology.origins();
+    let (silent, homes) = (silent(&origins), record_homes(record, &origins).len());
+    // Readers ask no further than this.
+    let order = record_order(record, &origins).into_iter().take(RECORD_NODES_MAX.max(homes)).cloned();
+    let (up, gone): (Vec<_>, Vec<_>) = order.partition(|node| !silent.contains(node));
+    let mut order = up.into_iter().chain(gone);
+    let mut asked: BTreeSet<NodeName> = order.by_ref().take(homes).collect();
+    asked.extend(record.placement.iter().flatten().cloned());
+    let need = asked.len() / 2 + 1;
+
     let (locator, bytes) = (record.locator(), Bytes::from(record.encode()));
-    let (mut asked, mut failed) = (BTreeSet::new(), Vec::new());
-    while !asking.is_empty() {
-        let puts = asking.iter().map(|node| transport.put_record(node, &locator, bytes.clone()));
-        let wrong: Vec<_> = join_all(puts).await.into_iter().filter_map(Result::err).collect();
-        asked.append(&mut asking);
-        asking = order.by_ref().filter(|node| !asked.contains(node)).take(wrong.len()).collect();
-        failed.extend(wrong);
+    // Tasks, so that a straggler continues after the acknowledgement.
+    let put = |node: NodeName| {
+        let (transport, bytes) = (transport.clone(), bytes.clone());
+        tokio::spawn(async move { transport.put_record(&node, &locator, bytes).await })
+    };
+    let mut puts: FuturesUnordered<_> = asked.iter().cloned().map(put).collect();
+    let (mut stored, mut failed, mut until) = (0, Vec::new(), None);
+    while let Ok(Some(filed)) = by(until, puts.next()).await {
+        match filed {
+            Ok(Ok(())) => stored += 1,
+            Ok(Err(error)) => {
+                failed.push(error);
+                if let Some(next) = order.by_ref().find(|node| asked.insert(node.clone())) {
+                    puts.push(put(next));
+                }
+            }
+            Err(_) => {}
+        }
+        if stored >= need && until.is_none() {
+            until = Some(Instant::now() + STRAGGLERS);
+        }
     }
-    let (asked, stored) = (asked.len(), asked.len() - failed.len());
+    let asked = asked.len();
     if stored < need { Err(UploadError::Record { stored, asked, need, failed }) } else { Ok(stored) }
+}
+
+/// Waits for what comes, to the end of a deadline if there is one.
+async fn by<F: Future>(until: Option<Instant>, coming: F) -> Result<F::Output, Elapsed> {
+    match until {
+        Some(until) => timeout_at(until, coming).await,
+        None => Ok(coming.await),
+    }
 }

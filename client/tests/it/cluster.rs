@@ -26,7 +26,7 @@ pub(crate) fn lease(sealed: &Sealed, keys: &OwnerKeys) -> Lease {
     Lease { owner: keys.id(), ..Lease::new(sealed, Profile::SmallCluster) }
 }
 
-fn encode(bytes: &[u8], profile: Profile, keys: &OwnerKeys) -> Encoded {
+pub(crate) fn encode(bytes: &[u8], profile: Profile, keys: &OwnerKeys) -> Encoded {
     let options = EncoderOptions { profile, suite: Suite::auto(), compression: Compression::Off, owner: keys.id() };
     Encoded::of(&[bytes], options, [3; 32], Attributes { mime: "a/b".into(), ..attributes() }, [5; 32])
 }
@@ -38,10 +38,21 @@ pub(crate) async fn store(
     bytes: &[u8],
     profile: Profile,
 ) -> Result<(Sealed, Receipt), UploadError> {
+    store_at(transport, topology, bytes, profile, [4; 32]).await
+}
+
+/// The same with a seed that draws the nodes.
+pub(crate) async fn store_at(
+    transport: Arc<dyn Transport>,
+    topology: Arc<Topology>,
+    bytes: &[u8],
+    profile: Profile,
+    seed: [u8; 32],
+) -> Result<(Sealed, Receipt), UploadError> {
     let keys = owner();
     let encoded = encode(bytes, profile, &keys);
     let lease = lease(&encoded.sealed, &keys).sign(&keys).into();
-    let receipt = encoded.upload(transport, topology, [4; 32], lease).await?;
+    let receipt = encoded.upload(transport, topology, seed, lease).await?;
     Ok((encoded.sealed, receipt))
 }
 
