@@ -5,9 +5,11 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::Locator;
+use crate::{Locator, ObjectId};
 
 const CAPABILITY: &str = "evernear 2026 v1 capability";
+const NAME: &str = "evernear 2026 v1 name";
+const POINTER_KEY: &str = "evernear 2026 v1 pointer";
 const MANIFEST_KEY: &str = "evernear 2026 v1 manifest";
 const LOCATOR: &str = "evernear 2026 v1 locator";
 
@@ -30,6 +32,15 @@ impl Capability {
         Self(blake3::derive_key(CAPABILITY, manifest))
     }
 
+    /// Derives the capability of a stable name: `derive_key("evernear 2026 v1 name", seed ‖ oid)`. The object id commits
+    /// to the owner, so nobody else's pointer is ever this name's.
+    #[must_use]
+    pub(crate) fn of_name(seed: &[u8; 32], object: &ObjectId) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(NAME);
+        hasher.update(seed).update(&object.0);
+        Self(*hasher.finalize().as_bytes())
+    }
+
     /// Derives the locator under which nodes file the record.
     #[must_use]
     pub fn locator(&self) -> Locator {
@@ -39,6 +50,12 @@ impl Capability {
     /// Derives the key that seals the manifest.
     pub(crate) fn manifest_key(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(blake3::derive_key(MANIFEST_KEY, &self.0))
+    }
+
+    /// Derives the key that seals the pointer with this salt, which is drawn for it alone.
+    pub(crate) fn pointer_key(&self, salt: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+        let key = Zeroizing::new(blake3::derive_key(POINTER_KEY, &self.0));
+        Zeroizing::new(*blake3::keyed_hash(&key, salt).as_bytes())
     }
 
     /// Returns the bytes. They are a key: never log or store them in the clear.

@@ -22,18 +22,20 @@ const _: () = assert!((RAW_BYTES * 8).div_ceil(5) == LABEL_CHARS && LABEL_CHARS 
 pub enum Mode {
     /// Mode 0: the label carries the capability, so any edge can read and serve the object.
     Open,
+    /// Mode 2: the label carries the capability of a stable name, whose pointer says which object it stands for now.
+    Name,
 }
 
 impl Mode {
     const OPEN: u8 = 0;
     /// Reserved: the label carries the locator, and the capability stays in the URL's fragment.
     const SEALED: u8 = 1;
-    /// Reserved: an owner's mutable name.
     const NAME: u8 = 2;
 
     fn byte(self) -> u8 {
         match self {
             Self::Open => Self::OPEN,
+            Self::Name => Self::NAME,
         }
     }
 }
@@ -67,7 +69,7 @@ pub enum LabelError {
     },
 }
 
-/// The name of exactly one object.
+/// The name of exactly one object, or of whatever object its owner points to.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Label {
     mode: Mode,
@@ -81,13 +83,19 @@ impl Label {
         Self { mode: Mode::Open, capability }
     }
 
+    /// Makes the label of a stable name.
+    #[must_use]
+    pub fn name(capability: Capability) -> Self {
+        Self { mode: Mode::Name, capability }
+    }
+
     /// Returns the mode.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// Returns the capability.
+    /// Returns the capability of the object or the name.
     #[must_use]
     pub fn capability(&self) -> &Capability {
         &self.capability
@@ -111,12 +119,14 @@ impl Label {
         if check != check_of(body) {
             return Err(LabelError::Check);
         }
+        let mode = match body[0] {
+            Mode::OPEN => Mode::Open,
+            Mode::NAME => Mode::Name,
+            mode @ Mode::SEALED => return Err(LabelError::Reserved { mode }),
+            mode => return Err(LabelError::UnknownMode { mode }),
+        };
         let capability: [u8; 32] = body[1..].try_into().expect("the body is one byte and 32");
-        match body[0] {
-            Mode::OPEN => Ok(Self { mode: Mode::Open, capability: Capability::from_bytes(capability) }),
-            mode @ (Mode::SEALED | Mode::NAME) => Err(LabelError::Reserved { mode }),
-            mode => Err(LabelError::UnknownMode { mode }),
-        }
+        Ok(Self { mode, capability: Capability::from_bytes(capability) })
     }
 }
 
@@ -174,6 +184,9 @@ mod tests {
         let text = label().to_string();
         assert_eq!((text.len(), text.to_lowercase()), (60, text.clone()));
         assert_eq!(text.to_uppercase().parse(), Ok(label()));
+        let name = Label::name(label().capability().clone());
+        assert_eq!(name.to_string().parse(), Ok(name.clone()));
+        assert_ne!(name, label(), "the mode is part of a label");
         assert!(!format!("{:?}", label()).contains(&text));
     }
 
@@ -193,11 +206,7 @@ mod tests {
 
     #[test]
     fn reserved_modes_and_other_lengths_say_so() {
-        for (mode, error) in [
-            (1, LabelError::Reserved { mode: 1 }),
-            (2, LabelError::Reserved { mode: 2 }),
-            (3, LabelError::UnknownMode { mode: 3 }),
-        ] {
+        for (mode, error) in [(1, LabelError::Reserved { mode: 1 }), (3, LabelError::UnknownMode { mode: 3 })] {
             let mut raw = vec![mode; 33];
             raw.extend(check_of(&raw));
             assert_eq!(Label::parse(base32_lower().encode(&raw).as_bytes()), Err(error));

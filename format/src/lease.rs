@@ -1,7 +1,7 @@
 //! The lease: the mutable part of a record. The object's owner signs it, and its version only grows.
 
 use crate::{
-    Cap, Level, Locator, ManifestHash, ObjectId, OwnerId, OwnerKeys, PolicyName, Profile, Sealed,
+    Cap, Level, Locator, ManifestHash, ObjectId, OwnerId, OwnerKeys, PolicyName, Profile, PublicManifest, Sealed,
     cbor::{CborError, Fields, FieldsWriter, Unknown},
     limits::{LEASE_BYTES_MAX, LEASE_PLACES_MAX, POLICY_NAME_BYTES_MAX},
     place::Domain,
@@ -105,13 +105,18 @@ impl Lease {
     /// be otherwise before it is signed.
     #[must_use]
     pub fn new(sealed: &Sealed, profile: Profile) -> Self {
+        Self { profile, ..Self::first(sealed.locator, &sealed.public, &sealed.sealed) }
+    }
+
+    /// Returns the first lease of what is filed under `locator`.
+    pub(crate) fn first(locator: Locator, public: &PublicManifest, sealed: &[u8]) -> Self {
         Self {
-            locator: sealed.locator,
-            owner: sealed.public.owner(),
-            object: sealed.public.id(),
-            manifest: ManifestHash::of(&sealed.sealed),
+            locator,
+            owner: public.owner(),
+            object: public.id(),
+            manifest: ManifestHash::of(sealed),
             version: 1,
-            profile,
+            profile: Profile::default(),
             wanted: Vec::new(),
             refused: Vec::new(),
             retention: Retention::default(),

@@ -24,6 +24,7 @@ mod ids;
 mod label;
 mod lease;
 mod moment;
+mod name;
 mod object;
 mod owner;
 mod place;
@@ -52,6 +53,7 @@ pub use ids::{BlobId, IdError, Locator, ManifestHash, NoteId, ObjectId, OwnerId,
 pub use label::{Label, LabelError, Mode};
 pub use lease::{Lease, LeaseError, Retention};
 pub use moment::Moment;
+pub use name::{NameError, Pointer, StableName};
 pub use object::{DecodeError, Object, OpenError};
 pub use owner::{OwnerKeys, OwnerPublic, OwnerSecret};
 pub use place::{Country, Domain, NodeName, Place, PlaceError};

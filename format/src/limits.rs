@@ -41,6 +41,11 @@ pub const RECORD_BYTES_MAX: usize =
 pub const CBOR_DEPTH_MAX: usize = 8;
 /// Maximum bytes of a file name or of one name in a directory, in UTF-8 (as on ext4 and XFS).
 pub const NAME_BYTES_MAX: usize = 255;
+/// Maximum bytes of the pointer of a stable name, before it is sealed: two keys, three numbers.
+pub const POINTER_BYTES_MAX: usize = 128;
+/// Maximum seconds for which an owner lets answers under a stable name be kept. A name that must not change for longer
+/// is no stable name but an object's own.
+pub const POINTER_SECONDS_MAX: u32 = 86_400;
 /// Maximum bytes of a MIME type with its parameters. RFC 6838 section 4.2 bounds type and subtype to 127 characters
 /// each.
 pub const MIME_BYTES_MAX: usize = 255;

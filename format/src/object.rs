@@ -127,7 +127,8 @@ impl Object {
             return Err(OpenError::Capability);
         }
         let manifest = SealedManifest::decode(&encoded)?;
-        if manifest.object != public.id() || manifest.suite != public.suite() {
+        // What an object is stays, and a name may change: nothing is both.
+        if manifest.object != public.id() || manifest.suite != public.suite() || public.is_name() {
             return Err(OpenError::Mismatch);
         }
         let sharded = match (&manifest.inline, public.redundancy()) {

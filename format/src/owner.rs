@@ -16,6 +16,7 @@ const ED25519_SEED: &str = "evernear 2026 v1 owner ed25519";
 const ML_DSA_SEED: &str = "evernear 2026 v1 owner ml-dsa-65";
 const DEDUP_KEY: &str = "evernear 2026 v1 owner dedup";
 const INDEX_KEY: &str = "evernear 2026 v1 owner index";
+const NAME_SEED: &str = "evernear 2026 v1 owner name";
 /// The only suite of owner keys so far. It is part of the owner's id.
 const SUITE: u8 = 1;
 
@@ -68,6 +69,13 @@ impl OwnerSecret {
     #[must_use]
     pub fn index_key(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(blake3::derive_key(INDEX_KEY, &self.0))
+    }
+
+    /// Derives the seed of the stable name that the owner calls `text`: the same on every machine of the owner.
+    pub(crate) fn name_seed(&self, text: &str) -> Zeroizing<[u8; 32]> {
+        let mut hasher = blake3::Hasher::new_derive_key(NAME_SEED);
+        hasher.update(&self.0).update(text.as_bytes());
+        Zeroizing::new(*hasher.finalize().as_bytes())
     }
 }
 

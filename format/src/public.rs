@@ -24,6 +24,7 @@ mod key {
     pub(super) const BODY_BYTES: u64 = 7;
     pub(super) const TAIL_BYTES: u64 = 8;
     pub(super) const ROOT: u64 = 9;
+    pub(super) const NAME: u64 = 10;
 }
 
 /// How an object's shards are laid out; absent for inline objects.
@@ -49,18 +50,26 @@ pub struct PublicManifest {
     suite: Suite,
     owner: OwnerId,
     layout: Option<Layout>,
+    is_name: bool,
     /// Columns that a lease wants; see [`Self::under`].
     wanted: Option<Redundancy>,
 }
 
 impl PublicManifest {
     pub(crate) fn new(suite: Suite, owner: OwnerId, layout: Option<Layout>) -> Self {
-        Self::assemble(encode(suite, owner, layout.as_ref()).into(), suite, owner, layout)
+        Self::assemble(encode(suite, owner, layout.as_ref()).into(), suite, owner, layout, false)
     }
 
-    fn assemble(encoded: Bytes, suite: Suite, owner: OwnerId, layout: Option<Layout>) -> Self {
+    /// Makes the public manifest of an owner's stable names: all that nodes learn of a name is whose it is.
+    pub(crate) fn of_name(owner: OwnerId) -> Self {
+        let suite = Suite::ChaCha20Poly1305;
+        let encoded = head(suite, owner).uint(key::STRIPES, 0u8).uint(key::NAME, 1u8).finish();
+        Self::assemble(encoded.into(), suite, owner, None, true)
+    }
+
+    fn assemble(encoded: Bytes, suite: Suite, owner: OwnerId, layout: Option<Layout>, is_name: bool) -> Self {
         let id = ObjectId(*blake3::hash(&encoded).as_bytes());
-        Self { encoded, id, suite, owner, layout, wanted: layout.map(|layout| layout.redundancy) }
+        Self { encoded, id, suite, owner, layout, is_name, wanted: layout.map(|layout| layout.redundancy) }
     }
 
     /// Decodes and checks P. Any key that this version does not know is refused: P says how to read an object, so what
@@ -80,10 +89,14 @@ impl PublicManifest {
             0 => None,
             stripes => Some(read_layout(&mut fields, stripes)?),
         };
+        let is_name = fields.has(key::NAME);
+        if is_name && (fields.uint::<u8>(key::NAME)? != 1 || layout.is_some()) {
+            return Err(CborError::Value { key: key::NAME, expected: "1, which only a name without stripes has" });
+        }
         if let Some((key, _)) = fields.unknown().into_iter().next() {
             return Err(CborError::Value { key, expected: "in a public manifest of this version" });
         }
-        Ok(Self::assemble(encoded, suite, owner, layout))
+        Ok(Self::assemble(encoded, suite, owner, layout, is_name))
     }
 
     /// Returns the manifest with as many parity columns as a lease's profile names for the same data columns, when
@@ -122,6 +135,13 @@ impl PublicManifest {
     #[must_use]
     pub fn owner(&self) -> OwnerId {
         self.owner
+    }
+
+    /// Returns whether this is an owner's stable name, whose sealed part may change with its lease. All else that is
+    /// stored stays what it is.
+    #[must_use]
+    pub fn is_name(&self) -> bool {
+        self.is_name
     }
 
     /// Returns the redundancy, or `None` for an inline object.
@@ -225,11 +245,7 @@ fn read_layout(fields: &mut Fields<'_>, stripes: u64) -> Result<Layout, CborErro
 }
 
 fn encode(suite: Suite, owner: OwnerId, layout: Option<&Layout>) -> Vec<u8> {
-    let to = FieldsWriter::default()
-        .uint(key::VERSION, FORMAT_VERSION)
-        .uint(key::SUITE, suite.id())
-        .bytes(key::OWNER, &owner.0)
-        .uint(key::STRIPES, layout.map_or(0, |layout| layout.stripes));
+    let to = head(suite, owner).uint(key::STRIPES, layout.map_or(0, |layout| layout.stripes));
     let Some(layout) = layout else { return to.finish() };
     to.uint(key::DATA, layout.redundancy.data() as u64)
         .uint(key::PARITY, layout.redundancy.parity() as u64)
@@ -238,4 +254,8 @@ fn encode(suite: Suite, owner: OwnerId, layout: Option<&Layout>) -> Vec<u8> {
         .uint(key::TAIL_BYTES, layout.tail_bytes)
         .bytes(key::ROOT, &layout.root.0)
         .finish()
+}
+
+fn head(suite: Suite, owner: OwnerId) -> FieldsWriter {
+    FieldsWriter::default().uint(key::VERSION, FORMAT_VERSION).uint(key::SUITE, suite.id()).bytes(key::OWNER, &owner.0)
 }

@@ -107,15 +107,17 @@ impl Record {
     /// Returns what becomes of a node's own copy when another copy of the record comes, at `now` (seconds since 1970).
     ///
     /// The owner's newer lease counts; of two of one version an erasure does, so what is erased stays erased. The
-    /// manifests stay what they are: a lease that names others is of another object, and changes nothing. The sealed
-    /// manifest goes when the owner signed that it is to go, and comes back where it was missing. The own placement
-    /// stays; who knows better sets it.
+    /// manifests stay what they are: a lease that names others is of another object, and changes nothing. Only a stable
+    /// name takes another sealed part, and only with a newer lease. The sealed manifest goes when the owner signed that
+    /// it is to go, and comes back where it was missing. The own placement stays; who knows better sets it.
     #[must_use]
     pub fn followed_by(&self, other: &Self, now: u64) -> Self {
         let mut kept = self.clone();
-        if (other.lease.owner, other.lease.object, other.lease.manifest)
-            != (self.lease.owner, self.lease.object, self.lease.manifest)
-        {
+        let moves = other.lease.manifest != self.lease.manifest;
+        let is_of_it = (other.lease.owner, other.lease.object) == (self.lease.owner, self.lease.object);
+        // A name that moved without saying where to would be lost; the copy that says so comes from another node.
+        let is_lost = moves && other.sealed.is_none() && !other.lease.erased;
+        if !is_of_it || (moves && !self.public.is_name()) || is_lost {
             return kept;
         }
         let is_newer = match (self.lease.erased, other.lease.erased) {
@@ -126,12 +128,15 @@ impl Record {
         if is_newer {
             kept.lease = other.lease.clone();
             kept.lease_envelope = other.lease_envelope.clone();
+            if moves {
+                kept.sealed = other.sealed.clone();
+            }
         }
         let is_same = kept.lease_envelope == other.lease_envelope;
         let ended = is_same && other.sealed.is_none() && kept.lease.retention.has_ended(now);
         if kept.lease.erased || ended {
             kept.sealed = None;
-        } else if kept.sealed.is_none() {
+        } else if kept.sealed.is_none() && kept.lease.manifest == other.lease.manifest {
             kept.sealed = other.sealed.clone();
         }
         kept

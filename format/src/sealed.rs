@@ -163,7 +163,8 @@ fn read_tags(fields: &mut Fields<'_>) -> Result<BTreeMap<String, u32>, CborError
     Ok(tags)
 }
 
-fn aad(locator: &Locator, object: &ObjectId) -> [u8; 64] {
+/// What the seal of a record's sealed part is bound to: L ‖ oid.
+pub(crate) fn aad(locator: &Locator, object: &ObjectId) -> [u8; 64] {
     let mut aad = [0; 64];
     aad[..32].copy_from_slice(&locator.0);
     aad[32..].copy_from_slice(&object.0);
