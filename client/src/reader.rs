@@ -9,8 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use format::{
-    BlockIndex, Capability, Cell, DecodeError, Locator, NodeName, Object, OpenError, Place, Record, StripeIndex,
-    rendezvous, wire::Ticket,
+    BlockIndex, Capability, Cell, DecodeError, Locator, NodeName, Object, OpenError, Place, Pointer, Record,
+    StripeIndex, rendezvous, wire::Ticket,
 };
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{
@@ -310,6 +310,43 @@ impl Reader {
             }
         }
         Ok((Arc::new(object), record))
+    }
+
+    /// Fetches a stable name and opens its pointer: the newest that any of the record's nodes has, so that one node with
+    /// an old copy sets nothing back. Takes as long as the slowest of them, a second at most after the first answer.
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// [`ReadError`]; [`OpenError::Erased`] when the name's own owner ended it.
+    pub async fn pointer(&self, capability: &Capability) -> Result<(Pointer, Record), ReadError> {
+        let locator = capability.locator();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut records: Vec<(NodeName, Record, Result<Pointer, OpenError>)> = Vec::new();
+        // No answer is enough: another node may have a newer one.
+        self.ask_record(&locator, |node, record| {
+            let opened = Pointer::open(capability, &record, now);
+            records.push((node.clone(), record, opened));
+            None::<()>
+        })
+        .await?;
+        // A record that opens proves who the owner is. Without one, an erasure is anybody's word.
+        let owner = records.iter().find(|(_, _, opened)| opened.is_ok()).map(|(_, record, _)| record.lease.owner);
+        for (node, record, opened) in &records {
+            if let (Some(owner), Err(error)) = (owner, opened)
+                && record.lease.owner != owner
+            {
+                self.pace.failed(node, Failure::Wrong, Instant::now());
+                tracing::warn!(%node, %locator, %error, "a node has a record that does not open");
+            }
+        }
+        let counts = |record: &Record| owner.is_none_or(|owner| owner == record.lease.owner);
+        let rank = |(_, record, opened): &(NodeName, Record, Result<Pointer, OpenError>)| {
+            let is_whole = matches!(opened, Ok(_) | Err(OpenError::Erased));
+            (record.lease.erased, is_whole, record.lease.version)
+        };
+        let newest = records.into_iter().filter(|(_, record, _)| counts(record)).max_by_key(rank);
+        let (_, record, opened) = newest.ok_or(ReadError::NotFound { locator })?;
+        Ok((opened?, record))
     }
 
     /// Reads blocks of one stripe. `columns` are data columns in ascending order. If too few strips are where

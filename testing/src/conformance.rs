@@ -12,8 +12,8 @@ use std::{
 use bytes::Bytes;
 use client::{ShardAsk, Transport, TransportError, verify_slice};
 use format::{
-    BlobId, Cell, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyLink, PolicyManifest, PolicyName,
-    PublicManifest, Purge, Purged, Record, Retention,
+    BlobId, Capability, Cell, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, OwnerSecret, Pointer, PolicyLink,
+    PolicyManifest, PolicyName, PublicManifest, Purge, Purged, Record, Retention, StableName,
     limits::{
         COLUMNS_MAX, LEASE_BYTES_MAX, NOTE_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX,
         PUBLIC_MANIFEST_BYTES_MAX, PURGE_BYTES_MAX, PURGE_SKEW_SECONDS_MAX, RECORD_BYTES_MAX, SHARD_READ_STRIPS_MAX,
@@ -37,6 +37,7 @@ macro_rules! conformance {
             records_are_filed_once_and_read_as_filed
             records_that_fit_not_what_is_filed_are_refused
             leases_only_grow
+            a_name_moves_with_its_lease_alone
             the_erased_stay_erased
             promises_to_keep_are_kept
             locators_are_the_living_ones_in_order
@@ -297,6 +298,49 @@ pub async fn leases_only_grow(stage: &impl Stage) {
     assert_eq!(status(file(&*twin, &node, &sample, &sample.lease(4)).await), 409);
     let news = told(&*twin, &node).await;
     assert_eq!(news.iter().filter(|kind| **kind == ChangeKind::Record { locator }).count(), 3);
+}
+
+/// [`Transport::put_record`], [`Transport::put_lease`] of a stable name.
+pub async fn a_name_moves_with_its_lease_alone(stage: &impl Stage) {
+    let (twin, node) = owner(stage);
+    let secret = OwnerSecret::from_bytes([1; 32]);
+    let name = StableName::derive(&secret, "site").unwrap();
+    let record = |target: u8, version| {
+        let pointer = Pointer { target: Capability::from_bytes([target; 32]), fresh_until: u64::MAX, seconds: 60 };
+        name.record(&secret.keys(), &pointer, version, [target; 32])
+    };
+    let locator = name.locator();
+    let put = async |record: &Record| twin.put_record(&node, &locator, record.encode().into()).await;
+    let held = async || Record::decode(&twin.record(&node, &locator).await.unwrap().unwrap()).unwrap();
+    let target = async || Pointer::open(name.capability(), &held().await, 1).unwrap().target.expose()[0];
+    put(&record(1, 1)).await.unwrap();
+    let second = record(2, 2);
+    for _ in 0..2 {
+        put(&second).await.unwrap();
+        assert_eq!(target().await, 2);
+    }
+    assert_eq!(status(put(&record(1, 1)).await), 409, "an older pointer");
+    assert_eq!(status(put(&record(3, 2)).await), 409, "another of the same version");
+    let newer = record(3, 3);
+    assert_eq!(status(twin.put_lease(&node, &locator, newer.lease_envelope.clone()).await), 409, "its lease alone");
+    assert_eq!(status(put(&Record { sealed: None, ..newer.clone() }).await), 409, "without where it points");
+    assert_eq!((target().await, held().await.lease.version), (2, 2));
+    put(&newer).await.unwrap();
+    assert_eq!(target().await, 3);
+    let news = told(&*twin, &node).await;
+    assert_eq!(news.iter().filter(|kind| **kind == ChangeKind::Record { locator }).count(), 3);
+
+    let thief = OwnerSecret::from_bytes([2; 32]);
+    let theirs = StableName::derive(&thief, "site").unwrap();
+    let theirs = theirs.record(&thief.keys(), &Pointer::open(name.capability(), &newer, 1).unwrap(), 9, [9; 32]);
+    let lease = Lease { locator, ..theirs.lease.clone() }.sign(&thief.keys());
+    let forged = Record::new(theirs.public, theirs.sealed, lease.into(), Vec::new()).unwrap();
+    assert_eq!(status(put(&forged).await), 409, "another's");
+
+    let erasure = Lease { version: 4, erased: true, ..newer.lease.clone() }.sign(&secret.keys());
+    twin.put_lease(&node, &locator, erasure.into()).await.unwrap();
+    assert_eq!((held().await.sealed, held().await.lease.erased), (None, true));
+    assert_eq!(status(put(&record(5, 5)).await), 410, "what is erased stays erased");
 }
 
 /// [`Transport::put_lease`], [`Transport::put_record`], [`Transport::record`], [`Transport::locators`].

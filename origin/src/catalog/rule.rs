@@ -116,15 +116,26 @@ pub(crate) enum Verdict {
 
 /// Decides whether a verified lease may follow the held one. `now` in seconds since 1970.
 pub(crate) fn judge(held: &Held, lease: &Lease, envelope: &[u8], now: u64) -> Result<Verdict, Refused> {
+    of_it(held, lease)?;
+    if held.sealed.as_ref().is_some_and(|sealed| ManifestHash::of(sealed) != lease.manifest) {
+        return Err(Refused::OtherManifest);
+    }
+    follows(held, lease, envelope, now)
+}
+
+/// Refuses a lease of another owner or object than is filed under its locator.
+fn of_it(held: &Held, lease: &Lease) -> Result<(), Refused> {
     if lease.owner != held.owner {
         return Err(Refused::OtherOwner { held: held.owner });
     }
     if lease.object != held.object {
         return Err(Refused::OtherObject { held: held.object });
     }
-    if held.sealed.as_ref().is_some_and(|sealed| ManifestHash::of(sealed) != lease.manifest) {
-        return Err(Refused::OtherManifest);
-    }
+    Ok(())
+}
+
+/// Decides by the versions.
+fn follows(held: &Held, lease: &Lease, envelope: &[u8], now: u64) -> Result<Verdict, Refused> {
     if lease.version < held.version && !planted(Bug::LeaseVersion) {
         return Err(Refused::Older { held: held.version, asked: lease.version });
     }
@@ -160,9 +171,16 @@ pub(crate) fn judge_first(record: &Record, now: u64) -> Result<Verdict, Refused>
 
 /// Decides whether a record may follow what is held. `now` in seconds since 1970.
 ///
-/// Its lease names its manifests, so a lease that may follow brings no others.
+/// Its lease names its manifests, so a lease that may follow brings no others; but for a stable name, whose sealed part
+/// comes with each newer lease.
 pub(crate) fn judge_record(held: &Held, record: &Record, now: u64) -> Result<Verdict, Refused> {
-    let verdict = judge(held, &record.lease, &record.lease_envelope, now)?;
+    let (lease, envelope) = (&record.lease, &record.lease_envelope);
+    let verdict = if record.public.is_name() {
+        of_it(held, lease)?;
+        follows(held, lease, envelope, now)?
+    } else {
+        judge(held, lease, envelope, now)?
+    };
     if verdict != Verdict::Erase && record.is_stripped(now) { Err(Refused::NoManifest) } else { Ok(verdict) }
 }
 

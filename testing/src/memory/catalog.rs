@@ -79,9 +79,17 @@ impl Catalog {
             return Ok(());
         };
         ensure(held.public.id() == record.public.id(), 409, "another object")?;
-        let verdict = judge(held, &record.lease, &record.lease_envelope)?;
+        // A stable name brings another sealed part with each newer lease.
+        let verdict = if record.public.is_name() {
+            follows(held, &record.lease, &record.lease_envelope)?
+        } else {
+            judge(held, &record.lease, &record.lease_envelope)?
+        };
         if verdict != Verdict::Erase {
             ensure(!record.is_stripped(now()), 409, "no sealed manifest")?;
+        }
+        if verdict == Verdict::Renew && record.public.is_name() {
+            self.records.entry(*locator).and_modify(|held| held.sealed.clone_from(&record.sealed));
         }
         self.follow(*locator, &verdict, record.lease, record.lease_envelope);
         Ok(())
@@ -267,6 +275,10 @@ impl Catalog {
 fn judge(held: &Record, lease: &Lease, envelope: &Bytes) -> Result<Verdict, Refusal> {
     let names_ours = (lease.object, lease.manifest) == (held.lease.object, held.lease.manifest);
     ensure(names_ours, 409, "another object or another sealed manifest")?;
+    follows(held, lease, envelope)
+}
+
+fn follows(held: &Record, lease: &Lease, envelope: &Bytes) -> Result<Verdict, Refusal> {
     let is_dead = held.sealed.is_none();
     ensure(lease.owner == held.lease.owner, 409, "another owner's object")?;
     ensure(lease.version >= held.lease.version, 409, "an older lease")?;

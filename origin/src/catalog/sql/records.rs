@@ -25,7 +25,7 @@ pub(super) async fn put<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> 
         return finish(write, &locator, &object, verdict).await;
     };
     let verdict = judge_record(&held, record, now)?;
-    let fills = held.sealed.is_none() && record.sealed.is_some();
+    let fills = record.sealed.is_some() && held.sealed.as_deref() != record.sealed.as_deref();
     if verdict == Verdict::Same && !fills {
         return Ok(Applied::Unchanged);
     }
@@ -51,8 +51,8 @@ async fn revive<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<A
     let (lease, object) = (&record.lease, record.public.id());
     let held = read(catalog, &lease.locator).await?.filter(|held| {
         // The owner of both is the one that the public manifest names.
-        let is_later =
-            lease.version > held.lease.version && object == held.public.id() && lease.manifest == held.lease.manifest;
+        let is_of_it = object == held.public.id() && (record.public.is_name() || lease.manifest == held.lease.manifest);
+        let is_later = is_of_it && lease.version > held.lease.version;
         is_later && !held.lease.erased && record.sealed.is_some()
     });
     let held = held.ok_or(Refused::Erased)?;
