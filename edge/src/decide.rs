@@ -36,6 +36,8 @@ pub(crate) struct Decision {
     pub(crate) served: Arc<Said>,
     /// Seconds the viewer may keep the answer, already cut at the second when the decision itself turns.
     pub(crate) viewer_seconds: u32,
+    /// Whether the address may show another object later: then no answer is immutable, nor kept stale for longer.
+    moves: bool,
 }
 
 /// What the policy said, as remembered.
@@ -206,7 +208,7 @@ impl Program {
 impl Decision {
     fn new(served: Arc<Said>, now: u32, left: u32) -> Self {
         let turns = valid_until(&served.timed, now).map_or(u32::MAX, |turns| turns.saturating_sub(now));
-        Self { viewer_seconds: served.served.client_ttl.min(turns).min(left), served }
+        Self { viewer_seconds: served.served.client_ttl.min(turns).min(left), served, moves: false }
     }
 
     /// Joins the decisions of a directory's policy and of the policy of the object in it, as the links of one policy
@@ -219,7 +221,12 @@ impl Decision {
         let served = self.served.served.clone().and(then.served.served.clone());
         let effects = [&self.served.effects[..], &then.served.effects].concat();
         let timed = [&self.served.timed[..], &then.served.timed].concat();
-        Self { served: Arc::new(Said { served, effects, timed }), viewer_seconds }
+        Self { served: Arc::new(Said { served, effects, timed }), viewer_seconds, moves: self.moves || then.moves }
+    }
+
+    /// The same for an answer under a stable name, which its owner lets be kept for so many seconds at most.
+    pub(crate) fn of_name(self, seconds: u32) -> Self {
+        Self { viewer_seconds: self.viewer_seconds.min(seconds), moves: true, ..self }
     }
 
     pub(crate) fn marks(&self) -> Marks {
@@ -258,12 +265,13 @@ impl Decision {
         for (name, seconds) in
             [("stale-while-revalidate", served.stale_revalidate), ("stale-if-error", served.stale_error)]
         {
+            let seconds = if self.moves { seconds.min(self.viewer_seconds) } else { seconds };
             if seconds > 0 {
                 text.push_str(&format!(", {name}={seconds}"));
             }
         }
         for (mark, name) in [(Marks::IMMUTABLE, "immutable"), (Marks::NO_TRANSFORM, "no-transform")] {
-            if marks.contains(mark) {
+            if marks.contains(mark) && !(self.moves && mark == Marks::IMMUTABLE) {
                 text.push_str(", ");
                 text.push_str(name);
             }
@@ -494,7 +502,7 @@ mod tests {
     fn a_redirect_to_nowhere_is_a_refusal() {
         let mut said = Said::allow();
         said.served.outcome = Outcome::Redirect;
-        let decision = Decision { served: Arc::new(said), viewer_seconds: 60 };
+        let decision = Decision { served: Arc::new(said), viewer_seconds: 60, moves: false };
         assert_eq!((decision.redirect(), decision.refusal()), (None, Some(Fault::Policy)));
     }
 }

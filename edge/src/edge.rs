@@ -33,6 +33,7 @@ use crate::{
     library::PolicyLibrary,
     metrics::Metrics,
     miss::Fills,
+    names::Names,
     node::Node,
     objects::Objects,
     places::{PlaceTable, PlacesError},
@@ -408,7 +409,8 @@ fn build(
     let fills = Fills::new(Arc::clone(&reader), cache.clone(), fill_bytes_max, Arc::clone(&metrics));
     Ok(Node {
         public: config.public_addresses(),
-        objects: Arc::new(Objects::new(reader, &config.cache)),
+        objects: Arc::new(Objects::new(Arc::clone(&reader), &config.cache)),
+        names: Arc::new(Names::new(reader, &config.cache)),
         policies: Arc::new(policies),
         topology: Arc::clone(topology),
         fills: Arc::new(fills),

@@ -58,6 +58,9 @@ pub enum Fault {
     /// The owner erased the object or let its lease end.
     #[error("the owner has removed this object")]
     Erased,
+    /// The stable name's pointer is past its end. The owner's, who renews it, or of nodes that withhold newer ones.
+    #[error("what this name stands for was not renewed by its owner in time; ask the owner to renew the name")]
+    NameEnded,
     /// The owner's policy refuses the request.
     #[error("the owner of this object does not allow this request ({status})")]
     Denied {
@@ -118,7 +121,7 @@ impl Fault {
                 .filter(|status| status.is_client_error() || status.is_server_error())
                 .unwrap_or(StatusCode::FORBIDDEN),
             Self::Damaged | Self::TooFewShards => StatusCode::BAD_GATEWAY,
-            Self::Policy | Self::Unreachable | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Policy | Self::NameEnded | Self::Unreachable | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Slow => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -137,7 +140,7 @@ impl Fault {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Policy | Self::Busy => Some(Duration::from_secs(2)),
-            Self::Unreachable | Self::Slow | Self::TooFewShards => Some(Duration::from_secs(5)),
+            Self::Unreachable | Self::Slow | Self::TooFewShards | Self::NameEnded => Some(Duration::from_secs(5)),
             _ => None,
         }
     }

@@ -69,6 +69,7 @@ async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<
     if page.reset || page.next < since {
         tracing::info!(since, next = page.next, "change feed begins anew; forgetting everything");
         node.objects.forget_all();
+        node.names.forget_all();
         node.cache.forget_all();
         node.policies.changed_all();
         return page.next;
@@ -76,9 +77,13 @@ async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<
     for change in page.changes {
         node.metrics.changes.inc();
         match change.kind {
-            ChangeKind::Record { locator } => node.objects.changed(locator).await,
+            ChangeKind::Record { locator } => {
+                node.objects.changed(locator).await;
+                node.names.changed(locator).await;
+            }
             ChangeKind::Erased { locator } => {
                 node.objects.erased(locator).await;
+                node.names.erased(locator).await;
                 node.cache.forget(locator);
             }
             ChangeKind::Policy { owner, name } => node.policies.changed(owner, name),

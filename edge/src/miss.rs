@@ -31,7 +31,8 @@ use crate::{
     disk::DiskTier,
     error::Fault,
     metrics::Metrics,
-    objects::{Opened, fault_of_read},
+    objects::Opened,
+    records::fault_of_read,
 };
 
 /// A stripe must be there by then; origins that are merely slow are hedged long before.

@@ -9,7 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 use client::Topology;
 use format::{
-    Capability, Locator, OwnerId,
+    Capability, Label, Locator, Mode, OwnerId,
     wire::{NodeEntry, Role},
 };
 use sandbox::{Candidate as PolicyCandidate, CountryCode, Tier};
@@ -26,6 +26,7 @@ use crate::{
     error::Fault,
     metrics::Metrics,
     miss::Fills,
+    names::Names,
     objects::{Objects, Opened},
     places::{Coordinates, PlaceTable, ViewerPlace},
     policies::Policies,
@@ -48,6 +49,7 @@ pub(crate) struct Node {
     pub(crate) places: PlaceTable,
     pub(crate) topology: Arc<Topology>,
     pub(crate) objects: Arc<Objects>,
+    pub(crate) names: Arc<Names>,
     pub(crate) policies: Arc<Policies>,
     pub(crate) cache: BlockCache,
     pub(crate) fills: Arc<Fills>,
@@ -58,6 +60,13 @@ pub(crate) struct Node {
     pub(crate) denylist: Arc<ArcSwap<Denylist>>,
     /// What the zone's certificate needs DNS to say.
     pub(crate) published: ArcSwap<Published>,
+}
+
+/// The object that a label stands for.
+pub(crate) struct Root {
+    pub(crate) opened: Arc<Opened>,
+    /// When the label may stand for another one later: how many seconds an answer may be kept.
+    pub(crate) moves: Option<u32>,
 }
 
 /// Which edges to name, best first, and for how long.
@@ -88,6 +97,34 @@ impl Node {
         let opened = self.objects.open(capability).await?;
         opened.check_lease(now)?;
         Ok(opened)
+    }
+
+    /// Opens the object that a label stands for now. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Self::open`] and [`Self::stands_for`].
+    pub(crate) async fn open_label(&self, label: &Label, now: SystemTime) -> Result<Root, Fault> {
+        self.check_denylist(&label.capability().locator())?;
+        let (target, moves) = self.stands_for(label, now).await?;
+        Ok(Root { opened: self.open(&target, now).await?, moves })
+    }
+
+    /// Returns the object that a label stands for; for a stable name, with the seconds for which it certainly does.
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// [`Fault::NameEnded`], or the faults of opening the name.
+    pub(crate) async fn stands_for(&self, label: &Label, now: SystemTime) -> Result<(Capability, Option<u32>), Fault> {
+        match label.mode() {
+            Mode::Open => Ok((label.capability().clone(), None)),
+            Mode::Name => {
+                let named = self.names.open(label.capability()).await?;
+                let pointer = named.pointer(now)?;
+                let left = pointer.fresh_until.saturating_sub(clock::unix_seconds(now));
+                let seconds = u32::try_from(left).unwrap_or(u32::MAX).min(pointer.seconds);
+                Ok((pointer.target.clone(), Some(seconds)))
+            }
+        }
     }
 
     /// Refuses what the operator does not serve.

@@ -38,10 +38,14 @@ pub(crate) enum Sweep {
 /// Has memory forget, or look up again what is open, and returns what is to leave the disk.
 pub(crate) async fn purge(node: &Node, owner: OwnerId, locator: Option<Locator>, hard: bool) -> Vec<Sweep> {
     node.metrics.purges.inc();
-    let open = match locator {
-        Some(locator) => vec![locator],
-        None => node.objects.of(&owner),
+    let (open, names) = match locator {
+        Some(locator) => (vec![locator], vec![locator]),
+        None => (node.objects.of(&owner), node.names.of(&owner)),
     };
+    // A name holds no bytes: it is looked up again.
+    for name in names {
+        node.names.changed(name).await;
+    }
     if !hard {
         for locator in open {
             node.objects.changed(locator).await;

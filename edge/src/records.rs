@@ -1,4 +1,5 @@
-//! Objects that are open: locator -> record and opened object, kept until told of a change, and the names nobody knows.
+//! Records that were looked up: locator -> what the record opens as, kept until told of a change, and the names nobody
+//! knows. An edge has one of these for objects and one for stable names.
 //!
 //! A record older than `record_seconds` still serves while it is looked up again behind the viewer's back: the control
 //! plane may be down, what is held goes on being served.
@@ -6,17 +7,21 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use client::{ReadError, Reader};
-use format::{Capability, Locator, Object, OpenError, OwnerId, Record};
+use format::{Capability, Locator, OpenError, OwnerId, Record};
 use moka::{future, sync};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 
-use crate::{clock, config::CacheConfig, error::Fault};
+use crate::{config::CacheConfig, error::Fault};
 
 /// A record must be found by then, over all nodes asked.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
@@ -24,6 +29,9 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 const LOOK_UPS_MAX: usize = 512;
 /// Waiting for one of these.
 const ROOM_DEADLINE: Duration = Duration::from_secs(1);
+/// Pauses between looks for a change that was told. Origins follow the feed as edges do, half a second behind at most;
+/// together they leave an answer under two seconds.
+const COPIES_BEHIND: [Duration; 3] = [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1)];
 /// Changes remembered, and for how long: a look-up that began before a change may end after it, but not by so much.
 const CHANGED_MAX: u64 = 100_000;
 const CHANGED_TIME: Duration = Duration::from_secs(60);
@@ -31,31 +39,41 @@ const _: () = assert!(OPEN_DEADLINE.as_secs() * 2 < CHANGED_TIME.as_secs());
 /// Names that nobody knows and are remembered as such; each takes some 100 B.
 const UNKNOWN_MAX: u64 = 100_000;
 
-/// An object with the record it was opened from.
-pub(crate) struct Opened {
-    pub(crate) object: Arc<Object>,
-    pub(crate) record: Record,
-    capability: Capability,
-    /// When its look-up began.
+/// What a record opens as.
+#[async_trait]
+pub(crate) trait Content: Sized + Send + Sync + 'static {
+    /// Looks the content up at the nodes; `earlier` is what is held of it.
+    async fn look_up(reader: &Reader, look: Look, earlier: Option<&Self>) -> Result<Self, ReadError>;
+
+    /// Returns how it was looked up.
+    fn look(&self) -> &Look;
+
+    /// Returns the record that it was opened from.
+    fn record(&self) -> &Record;
+}
+
+/// One look-up.
+pub(crate) struct Look {
+    pub(crate) capability: Capability,
+    /// When it began.
     since: Instant,
+    /// The next one is under way.
     refreshing: AtomicBool,
-    /// How often its beginning was asked for; one with its next record.
-    begun: Arc<AtomicU64>,
 }
 
 /// A change of a record.
 #[derive(Debug, Clone, Copy)]
 enum Told {
-    /// Another lease or placement, told at this moment. The old one serves until the new one is here.
+    /// Another lease, placement or pointer, told at this moment. The old one serves until the new one is here.
     Changed(Instant),
-    /// The owner erased the object: that is final.
+    /// The owner erased it: that is final.
     Erased,
 }
 
-/// All open objects.
-pub(crate) struct Objects {
+/// All records of one kind that are open.
+pub(crate) struct Records<T> {
     reader: Arc<Reader>,
-    opened: future::Cache<Locator, Arc<Opened>>,
+    opened: future::Cache<Locator, Arc<T>>,
     /// What an attempt to open came to, for a short while.
     faults: sync::Cache<Locator, Fault>,
     /// What the change feed told lately: a look-up that began before must not undo it.
@@ -64,24 +82,7 @@ pub(crate) struct Objects {
     record_time: Duration,
 }
 
-impl Opened {
-    /// Takes note that somebody asked for the object from its first byte on.
-    pub(crate) fn begin(&self) {
-        self.begun.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Whether more than one did.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.begun.load(Ordering::Relaxed) > 1
-    }
-
-    /// Returns the fault of an object that may no longer be read.
-    pub(crate) fn check_lease(&self, now: SystemTime) -> Result<(), Fault> {
-        if self.record.lease.is_alive(clock::unix_seconds(now)) { Ok(()) } else { Err(Fault::Erased) }
-    }
-}
-
-impl Objects {
+impl<T: Content> Records<T> {
     pub(crate) fn new(reader: Arc<Reader>, config: &CacheConfig) -> Self {
         Self {
             reader,
@@ -93,19 +94,19 @@ impl Objects {
         }
     }
 
-    /// Opens an object: from memory, else from the nodes, once for all who ask at a time. Cancel safe.
+    /// Opens what a capability leads to: from memory, else from the nodes, once for all who ask at a time. Cancel safe.
     ///
     /// # Errors
     /// [`Fault::Unknown`], [`Fault::Erased`], or a fault of the nodes.
-    pub(crate) async fn open(self: &Arc<Self>, capability: &Capability) -> Result<Arc<Opened>, Fault> {
+    pub(crate) async fn open(self: &Arc<Self>, capability: &Capability) -> Result<Arc<T>, Fault> {
         let locator = capability.locator();
         let told = self.told.get(&locator);
         if matches!(told, Some(Told::Erased)) {
             return Err(Fault::Erased);
         }
         if let Some(opened) = self.opened.get(&locator).await {
-            let is_old = matches!(told, Some(Told::Changed(at)) if at >= opened.since);
-            if is_old || opened.since.elapsed() >= self.record_time {
+            let is_old = matches!(told, Some(Told::Changed(at)) if at >= opened.look().since);
+            if is_old || opened.look().since.elapsed() >= self.record_time {
                 self.refresh(&opened);
             }
             return Ok(opened);
@@ -113,7 +114,7 @@ impl Objects {
         if let Some(fault) = self.faults.get(&locator) {
             return Err(fault);
         }
-        let opened = self.opened.try_get_with(locator, self.look_up(capability, Arc::default())).await;
+        let opened = self.opened.try_get_with(locator, self.look_up(capability, None)).await;
         opened.map_err(|fault| {
             let fault = (*fault).clone();
             if matches!(fault, Fault::Unknown | Fault::Erased) {
@@ -123,64 +124,75 @@ impl Objects {
         })
     }
 
-    async fn look_up(&self, capability: &Capability, begun: Arc<AtomicU64>) -> Result<Arc<Opened>, Fault> {
+    async fn look_up(&self, capability: &Capability, earlier: Option<&T>) -> Result<Arc<T>, Fault> {
         let room = timeout(ROOM_DEADLINE, self.room.acquire()).await;
         let _room = room.map_err(|_| Fault::Busy)?.map_err(|_| Fault::Busy)?;
-        let since = Instant::now();
-        let found = timeout(OPEN_DEADLINE, self.reader.object(capability)).await.map_err(|_| Fault::Slow)?;
-        let (object, record) = found.map_err(|error| {
+        let look = Look { capability: capability.clone(), since: Instant::now(), refreshing: AtomicBool::new(false) };
+        let found = timeout(OPEN_DEADLINE, T::look_up(&self.reader, look, earlier)).await.map_err(|_| Fault::Slow)?;
+        let found = found.map_err(|error| {
             let fault = fault_of_read(&error);
             if !matches!(fault, Fault::Unknown | Fault::Erased) {
                 let locator = capability.locator();
-                tracing::warn!(%locator, error = &error as &dyn std::error::Error, "object cannot be opened");
+                tracing::warn!(%locator, error = &error as &dyn std::error::Error, "record cannot be opened");
             }
             fault
         })?;
         // The erasure may have been told while a node still gave the record.
-        if matches!(self.told.get(&object.locator()), Some(Told::Erased)) {
+        if matches!(self.told.get(&found.record().locator()), Some(Told::Erased)) {
             return Err(Fault::Erased);
         }
-        let capability = capability.clone();
-        Ok(Arc::new(Opened { object, record, capability, since, refreshing: AtomicBool::new(false), begun }))
+        Ok(Arc::new(found))
     }
 
     /// Looks a record up again, once at a time, while the old one serves: when no node can be asked, it goes on
     /// serving.
-    fn refresh(self: &Arc<Self>, opened: &Arc<Opened>) {
-        if opened.refreshing.swap(true, Ordering::Relaxed) {
+    fn refresh(self: &Arc<Self>, opened: &Arc<T>) {
+        if opened.look().refreshing.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (objects, opened) = (Arc::clone(self), Arc::clone(opened));
+        let (records, opened) = (Arc::clone(self), Arc::clone(opened));
         // Ends by OPEN_DEADLINE and holds nothing but its arguments, so nobody needs to own it.
         tokio::spawn(async move {
-            let locator = opened.object.locator();
-            match objects.look_up(&opened.capability, Arc::clone(&opened.begun)).await {
-                Ok(fresh) => objects.opened.insert(locator, fresh).await,
-                Err(Fault::Unknown | Fault::Erased) => objects.opened.invalidate(&locator).await,
-                Err(_) => opened.refreshing.store(false, Ordering::Relaxed),
+            let locator = opened.record().locator();
+            match records.look_up(&opened.look().capability, Some(&opened)).await {
+                Ok(fresh) => records.opened.insert(locator, fresh).await,
+                Err(Fault::Unknown | Fault::Erased) => records.opened.invalidate(&locator).await,
+                Err(_) => opened.look().refreshing.store(false, Ordering::Relaxed),
             }
         });
     }
 
-    /// Takes note that a record changed, and looks it up at once when the object is open.
+    /// Takes note that a record changed, and looks it up at once when it is open; and again a little later while no
+    /// node gives another: the catalog tells of a change before all copies of the record have it.
     pub(crate) async fn changed(self: &Arc<Self>, locator: Locator) {
         if !matches!(self.told.get(&locator), Some(Told::Erased)) {
             self.told.insert(locator, Told::Changed(Instant::now()));
         }
         self.faults.invalidate(&locator);
-        if let Some(opened) = self.opened.get(&locator).await {
-            self.refresh(&opened);
-        }
+        let Some(opened) = self.opened.get(&locator).await else { return };
+        self.refresh(&opened);
+        let records = Arc::clone(self);
+        // Ends with the last pause and holds nothing but its arguments, so nobody needs to own it.
+        tokio::spawn(async move {
+            let known = &opened.record().lease_envelope;
+            for pause in COPIES_BEHIND {
+                sleep(pause).await;
+                match records.opened.get(&locator).await {
+                    Some(held) if held.record().lease_envelope == *known => records.refresh(&held),
+                    _ => break,
+                }
+            }
+        });
     }
 
-    /// Forgets an object that its owner erased.
+    /// Forgets what its owner erased.
     pub(crate) async fn erased(&self, locator: Locator) {
         self.told.insert(locator, Told::Erased);
         self.opened.invalidate(&locator).await;
     }
 
-    /// Forgets an object, which may be looked up again at once, and returns it if it was open.
-    pub(crate) async fn purged(&self, locator: Locator) -> Option<Arc<Opened>> {
+    /// Forgets what may be looked up again at once, and returns it if it was open.
+    pub(crate) async fn purged(&self, locator: Locator) -> Option<Arc<T>> {
         if !matches!(self.told.get(&locator), Some(Told::Erased)) {
             self.told.insert(locator, Told::Changed(Instant::now()));
         }
@@ -188,9 +200,9 @@ impl Objects {
         self.opened.remove(&locator).await
     }
 
-    /// Returns the open objects of an owner; reads all that are open.
+    /// Returns what of an owner is open; reads all that is open.
     pub(crate) fn of(&self, owner: &OwnerId) -> Vec<Locator> {
-        let of_it = self.opened.iter().filter(|(_, opened)| opened.record.public.owner() == *owner);
+        let of_it = self.opened.iter().filter(|(_, opened)| opened.record().public.owner() == *owner);
         of_it.map(|(locator, _)| *locator).collect()
     }
 
@@ -209,7 +221,7 @@ impl Objects {
         self.faults.invalidate_all();
     }
 
-    /// Returns whether an object is open here: steering tells policies so.
+    /// Returns whether it is open here: steering tells policies so.
     pub(crate) fn holds(&self, locator: &Locator) -> bool {
         self.opened.contains_key(locator)
     }

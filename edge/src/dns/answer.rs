@@ -184,12 +184,18 @@ async fn object(
 ) -> Answer {
     let now = std::time::SystemTime::now();
     let capability = label.capability();
-    let opened = match timeout(LOOK_UP_DEADLINE, node.objects.open(capability)).await {
-        Err(_) => Err(Fault::Slow),
-        Ok(opened) => opened.and_then(|opened| opened.check_lease(now).map(|()| opened)),
+    let opened = async {
+        let (target, moves) = node.stands_for(label, now).await?;
+        let opened = node.objects.open(&target).await?;
+        opened.check_lease(now)?;
+        Ok::<_, Fault>((opened, moves))
     };
+    let opened = timeout(LOOK_UP_DEADLINE, opened).await.unwrap_or(Err(Fault::Slow));
     let (steered, opened) = match opened {
-        Ok(opened) => (node.steer_to(&opened, viewer.place, now).await, Some(opened)),
+        Ok((opened, moves)) => {
+            let steered = node.steer_to(&opened, viewer.place, now).await;
+            (Steered { seconds: steered.seconds.min(moves.unwrap_or(u32::MAX)), ..steered }, Some(opened))
+        }
         Err(fault) if fault.name_answer() == NameAnswer::NoSuchName => {
             return Answer::negative(ResponseCode::NXDomain, zone);
         }

@@ -28,6 +28,7 @@ use crate::{
     clock,
     decide::Decision,
     error::Fault,
+    node::Root,
     objects::Opened,
     token::{self, Asked},
     zone::HostName,
@@ -49,7 +50,7 @@ pub(super) async fn answer(door: &Arc<HttpDoor>, request: &Request) -> Reply {
         HostName::Object(label) => {
             let locator = label.capability().locator();
             let now = SystemTime::now();
-            let reply = match door.node.open(label.capability(), now).await {
+            let reply = match door.node.open_label(&label, now).await {
                 Ok(root) => object(door, request, root, now).await,
                 Err(fault) => Err(fault),
             };
@@ -105,7 +106,8 @@ impl Timing {
     }
 }
 
-async fn object(door: &Arc<HttpDoor>, request: &Request, root: Arc<Opened>, now: SystemTime) -> Result<Reply, Fault> {
+async fn object(door: &Arc<HttpDoor>, request: &Request, root: Root, now: SystemTime) -> Result<Reply, Fault> {
+    let Root { opened: root, moves } = root;
     let mut timing = Timing::new();
     let path = Path::read(&request.path)?;
     let found = door.directories.walk(&door.node, &root, &path, now).await;
@@ -124,6 +126,9 @@ async fn object(door: &Arc<HttpDoor>, request: &Request, root: Arc<Opened>, now:
         // What a link opens for an hour is not kept for a day.
         let left = u32::try_from(expires.saturating_sub(ask.now)).unwrap_or(u32::MAX);
         decision.viewer_seconds = decision.viewer_seconds.min(left);
+    }
+    if let Some(seconds) = moves {
+        decision = decision.of_name(seconds);
     }
     timing.part("policy");
     if let Some(fault) = decision.refusal() {
@@ -160,7 +165,9 @@ async fn object(door: &Arc<HttpDoor>, request: &Request, root: Arc<Opened>, now:
                 Some(_) => door.node.hold(&root, &file, &ask).await?,
                 None => Tier::Memory,
             };
-            self::file(door, request, file, tier, &decision, timing).await
+            let created = moves.is_none().then_some(file.object.manifest().created);
+            let validators = Validators::of(&file.object.locator(), created);
+            self::file(door, request, file, tier, &decision, &validators, timing).await
         }
     }
 }
@@ -199,15 +206,15 @@ async fn file(
     file: Arc<Opened>,
     tier: Tier,
     decision: &Decision,
+    validators: &Validators,
     mut timing: Timing,
 ) -> Result<Reply, Fault> {
     let node = &door.node;
     let manifest = file.object.manifest();
     let length = manifest.length;
-    let validators = Validators::of(&file.object.locator(), manifest.created);
     let is_saved = decision.marks().contains(Marks::ATTACHMENT) || request.wants_download();
     let saved_as = is_saved.then_some(&*manifest.name);
-    let mut fields = representation(decision, &validators, &manifest.mime, saved_as);
+    let mut fields = representation(decision, validators, &manifest.mime, saved_as);
     match validators.weigh(&request.fields) {
         Verdict::Failed => return Err(Fault::Precondition),
         //= https://www.rfc-editor.org/rfc/rfc9110#section-15.4.5

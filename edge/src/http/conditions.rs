@@ -13,8 +13,8 @@ use http::{HeaderMap, header};
 pub(crate) struct Validators {
     /// Strong, in quotes.
     pub(crate) etag: String,
-    /// When the object was stored, whole seconds.
-    pub(crate) modified: SystemTime,
+    /// When the object was stored, whole seconds; none when nobody knows, or the address may show an older object later.
+    pub(crate) modified: Option<SystemTime>,
 }
 
 /// What the conditions of a request come to.
@@ -29,21 +29,20 @@ pub(crate) enum Verdict {
 }
 
 impl Validators {
-    /// Names the bytes of the object at `locator`, stored at `created` (seconds since 1970).
-    pub(crate) fn of(locator: &Locator, created: u64) -> Self {
+    /// Names the bytes of the object at `locator`, stored at `created` (seconds since 1970), if that is to be told.
+    pub(crate) fn of(locator: &Locator, created: Option<u64>) -> Self {
+        // Years of more than four digits have no HTTP-date, and zero is no time.
+        const YEAR_10000: u64 = 253_402_300_800;
         // The locator itself finds the record at any node; half of it names the bytes just as well.
         let id = &locator.to_string()[..32];
-        let modified =
-            SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(created)).unwrap_or(SystemTime::UNIX_EPOCH);
+        let created = created.filter(|created| (1..YEAR_10000).contains(created));
+        let modified = created.map(|created| SystemTime::UNIX_EPOCH + Duration::from_secs(created));
         Self { etag: format!("\"{id}\""), modified }
     }
 
     /// Returns Last-Modified as sent; an unknown time is not sent.
     pub(crate) fn last_modified(&self) -> Option<String> {
-        // Years of more than four digits have no HTTP-date.
-        let year_10000 = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_800);
-        (self.modified > SystemTime::UNIX_EPOCH && self.modified < year_10000)
-            .then(|| httpdate::fmt_http_date(self.modified))
+        self.modified.map(httpdate::fmt_http_date)
     }
 
     /// Weighs the conditions of a GET or HEAD in the order of the standard.
@@ -55,8 +54,8 @@ impl Validators {
             if !self.listed(fields, header::IF_MATCH, Comparison::Strong) {
                 return Verdict::Failed;
             }
-        } else if let Some(since) = date(fields, header::IF_UNMODIFIED_SINCE)
-            && self.modified > since
+        } else if let Some((modified, since)) = self.modified.zip(date(fields, header::IF_UNMODIFIED_SINCE))
+            && modified > since
         {
             return Verdict::Failed;
         }
@@ -64,8 +63,11 @@ impl Validators {
             if self.listed(fields, header::IF_NONE_MATCH, Comparison::Weak) {
                 return Verdict::NotModified;
             }
-        } else if let Some(since) = date(fields, header::IF_MODIFIED_SINCE)
-            && self.modified <= since
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-13.1.3
+        //# A recipient MUST ignore the If-Modified-Since header field if the resource does not have a modification date
+        //# available.
+        } else if let Some((modified, since)) = self.modified.zip(date(fields, header::IF_MODIFIED_SINCE))
+            && modified <= since
         {
             return Verdict::NotModified;
         }
@@ -82,7 +84,7 @@ impl Validators {
         if text.starts_with('"') || text.starts_with("W/") {
             return text == self.etag;
         }
-        httpdate::parse_http_date(text).is_ok_and(|since| since == self.modified)
+        httpdate::parse_http_date(text).is_ok_and(|since| Some(since) == self.modified)
     }
 
     fn listed(&self, fields: &HeaderMap, name: header::HeaderName, comparison: Comparison) -> bool {
@@ -120,7 +122,7 @@ mod tests {
     const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
 
     fn validators() -> Validators {
-        Validators::of(&Locator([0xab; 32]), 784_111_777)
+        Validators::of(&Locator([0xab; 32]), Some(784_111_777))
     }
 
     fn fields(pairs: &[(&'static str, String)]) -> HeaderMap {
@@ -177,7 +179,13 @@ mod tests {
 
     #[test]
     fn an_unknown_time_is_not_told() {
-        assert_eq!(Validators::of(&Locator([0; 32]), 0).last_modified(), None);
-        assert_eq!(Validators::of(&Locator([0; 32]), u64::MAX).last_modified(), None);
+        for created in [None, Some(0), Some(u64::MAX)] {
+            let it = Validators::of(&Locator([0; 32]), created);
+            assert_eq!(it.last_modified(), None);
+            // Nor does a condition on it count.
+            for condition in ["if-modified-since", "if-unmodified-since"] {
+                assert_eq!(it.weigh(&fields(&[(condition, DAY.into())])), Verdict::Answer, "{condition}");
+            }
+        }
     }
 }

@@ -73,7 +73,7 @@ mod tests {
     fn fields(effects: Vec<Effect>, marks: Marks, mime: &str, saved_as: Option<&str>) -> HeaderMap {
         let headers = [("link", "<a>"), ("link", "<b>"), ("access-control-allow-origin", "https://example.org")];
         let headers = headers.map(|(name, value)| Header::new(name, value).unwrap()).to_vec();
-        let validators = Validators::of(&Locator([0xab; 32]), 784_111_777);
+        let validators = Validators::of(&Locator([0xab; 32]), Some(784_111_777));
         representation(&Decision::allowing(headers, effects, marks), &validators, mime, saved_as)
     }
 

@@ -20,6 +20,7 @@ mod links;
 mod log;
 mod logs;
 mod metrics;
+mod names;
 mod policy;
 mod policy_faults;
 mod purge;

@@ -19,7 +19,7 @@ use client::{Topology, Transport, TransportError};
 use edge::{Config, Edge, Parts, Running, Sockets, StartError};
 use format::{
     Attributes, Capability, Compression, Directory, EncoderOptions, Entry, Kind, Label, Lease, NodeName, OwnerKeys,
-    OwnerSecret, Place, PolicyName, Profile, Sealed, Suite,
+    OwnerSecret, Place, Pointer, PolicyName, Profile, Record, Sealed, StableName, Suite,
     wire::{NodeEntry, Role},
 };
 use testing::{Call, Encoded, Intercept, Intercepted, MemoryTransport, node};
@@ -38,6 +38,8 @@ pub(crate) fn close(path: &Path, text: &str) {
 #[derive(Default)]
 pub(crate) struct Weather {
     state: Mutex<Fault>,
+    /// Nodes that give this record whatever they are asked for.
+    replayed: Mutex<Option<(Vec<NodeName>, Bytes)>>,
     look_ups: AtomicU64,
 }
 
@@ -68,6 +70,13 @@ impl Weather {
 
     pub(crate) fn fair(&self) {
         *self.state.lock().unwrap() = Fault::None;
+        *self.replayed.lock().unwrap() = None;
+    }
+
+    /// Has nodes give an old record from now on.
+    pub(crate) fn replay(&self, nodes: &[NodeEntry], record: &Record) {
+        let nodes = nodes.iter().map(|node| node.name.clone()).collect();
+        *self.replayed.lock().unwrap() = Some((nodes, record.encode().into()));
     }
 
     /// How often an origin was asked for a record.
@@ -92,6 +101,11 @@ impl Intercept for Road {
             return Err(TransportError::Unreachable { node: node.clone(), reason: "made so".to_owned() });
         }
         Ok(fault)
+    }
+
+    fn record(&self, node: &NodeName, _: Fault, record: Option<Bytes>) -> Option<Bytes> {
+        let replayed = self.0.replayed.lock().unwrap();
+        replayed.as_ref().filter(|(liars, _)| liars.contains(node)).map_or(record, |(_, old)| Some(old.clone()))
     }
 
     fn shard(&self, _: &NodeName, fault: Fault, body: Bytes) -> Bytes {
@@ -141,6 +155,9 @@ pub(crate) fn other_edge(name: &str, country: &str, latitude: f64, longitude: f6
         ..origin(0)
     }
 }
+
+/// How long answers under the owner's stable names may be kept.
+pub(crate) const NAME_SECONDS: u32 = 30;
 
 const CONFIG: &str = r#"
 name = "edge-bru"
@@ -238,7 +255,7 @@ impl Site {
             sockets,
         };
         let edge = Edge::start(config, parts, stopped).await?;
-        Ok(Self { origins, nodes, owner: OwnerSecret::from_bytes([7; 32]).keys(), weather, edge, stop })
+        Ok(Self { origins, nodes, owner: secret().keys(), weather, edge, stop })
     }
 
     pub(crate) async fn stop(self) {
@@ -299,6 +316,14 @@ impl Site {
             directory.insert(name, entry).unwrap();
         }
         self.store_as("", "", directory.encode().to_vec(), Kind::Directory, policy).await
+    }
+
+    /// Has a stable name of the owner's stand for an object, and returns the record that says so.
+    pub(crate) async fn point(&self, name: &StableName, to: &Stored, fresh_until: u64, version: u64) -> Record {
+        let pointer = Pointer { target: to.sealed.capability.clone(), fresh_until, seconds: NAME_SECONDS };
+        let record = name.record(&self.owner, &pointer, version, blake3_of(&version.to_le_bytes()));
+        self.origins.put_record(&self.nodes[0].name, &name.locator(), record.encode().into()).await.unwrap();
+        record
     }
 
     /// Renews an object's lease at the origins.
@@ -396,6 +421,11 @@ impl Curl {
 
 pub(crate) fn label_of_nothing() -> String {
     Label::open(Capability::from_bytes([0xee; 32])).to_string()
+}
+
+/// The secret of the site's owner.
+pub(crate) fn secret() -> OwnerSecret {
+    OwnerSecret::from_bytes([7; 32])
 }
 
 fn blake3_of(bytes: &[u8]) -> [u8; 32] {
