@@ -11,6 +11,7 @@ mod cluster;
 mod edge;
 mod get;
 mod ls;
+mod name;
 pub(crate) mod node;
 mod object;
 mod origin;
@@ -62,6 +63,8 @@ pub(crate) enum Command {
     Purge(purge::Purge),
     /// Change the policy or the times of an object
     Renew(renew::Renew),
+    /// Have a label that never changes stand for an object that may
+    Name(Box<name::Name>),
     /// Check and publish policies
     Policy(policy::Policy),
     /// Sign a link that is valid for a while
@@ -104,6 +107,7 @@ impl Command {
             Self::Rm(rm) => rm.run(options).await,
             Self::Purge(purge) => purge.run(options).await,
             Self::Renew(renew) => renew.run(options).await,
+            Self::Name(name) => name.run(options).await,
             Self::Policy(policy) => policy.run(options).await,
             Self::Sign(sign) => sign.run(options),
             Self::Cluster(cluster) => cluster.run(options),

@@ -13,8 +13,8 @@ use origin::catalog::OpenError;
 use sandbox::{AdmitError, guard::GuardError};
 use serde::Serialize;
 use twin::{
-    ConfigError, GetError, IndexError, LeaseChangeError, NetworkError, OperatorError, OwnerError, PolicyNameError,
-    PolicySourceError, PublishError, PurgeOrderError, PutError, RetentionError, TargetError,
+    ConfigError, GetError, IndexError, LeaseChangeError, NameChangeError, NetworkError, OperatorError, OwnerError,
+    PolicyNameError, PolicySourceError, PublishError, PurgeOrderError, PutError, RetentionError, TargetError,
 };
 
 use crate::{
@@ -159,7 +159,22 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
         return match error {
             GetError::NoEntry { .. } => Some((Class::NotFound, Some("`evernear stat` lists the names of a directory"))),
             GetError::NotDirectory { .. } => Some((Class::NotFound, None)),
+            GetError::NameEnded { .. } => Some((Class::NotFound, Some("its owner runs `evernear name renew`"))),
             GetError::Directory => Some((Class::Failed, Some("`evernear get LABEL PATH`, or -o FOLDER for all of it"))),
+            _ => None,
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<NameChangeError>() {
+        return match error {
+            NameChangeError::Exists { .. } => Some((Class::Failed, Some("`evernear name set NAME LABEL` moves it"))),
+            NameChangeError::Unknown { .. } => {
+                Some((Class::NotFound, Some("check how it is spelt, or `evernear name new NAME LABEL`")))
+            }
+            NameChangeError::Ended { .. } => Some((Class::Failed, Some("another name"))),
+            NameChangeError::Name(_) | NameChangeError::Seconds { .. } | NameChangeError::Past { .. } => {
+                Some((Class::Usage, None))
+            }
+            NameChangeError::Chain => Some((Class::Usage, Some("the object's own label: `evernear name show NAME`"))),
             _ => None,
         };
     }
@@ -178,6 +193,7 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
                 Class::Failed,
                 Some("`evernear get LABEL -o FILE`, then `evernear put FILE --profile ..`: a new name"),
             )),
+            LeaseChangeError::Name => Some((Class::Usage, Some("`evernear name renew NAME`"))),
             LeaseChangeError::Length => Some((Class::Failed, Some("--profile data+parity, for example 4+1"))),
             _ => None,
         };

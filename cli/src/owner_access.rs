@@ -91,7 +91,7 @@ impl StateFolder {
         self.0.join("index")
     }
 
-    fn config(&self, access: &ClusterAccess) -> anyhow::Result<TwinConfig> {
+    pub(crate) fn config(&self, access: &ClusterAccess) -> anyhow::Result<TwinConfig> {
         let path = access.config.clone().unwrap_or_else(|| self.0.join("twin.toml"));
         Ok(TwinConfig::read(&path)?)
     }

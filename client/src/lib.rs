@@ -45,4 +45,4 @@ pub use shelf::Shelf;
 pub use slice::verify_slice;
 pub use topology::Topology;
 pub use transport::{ShardAsk, Transport, TransportError};
-pub use uploader::{Receipt, UploadError, Uploader, record_holders, record_homes};
+pub use uploader::{Receipt, UploadError, Uploader, file_record, record_holders, record_homes};

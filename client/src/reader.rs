@@ -312,9 +312,9 @@ impl Reader {
         Ok((Arc::new(object), record))
     }
 
-    /// Fetches a stable name and opens its pointer: the newest that any of the record's nodes has, so that one node with
-    /// an old copy sets nothing back. Takes as long as the slowest of them, a second at most after the first answer.
-    /// Cancel safe.
+    /// Fetches a stable name and opens its pointer: the newest that any of the record's nodes has, so that one node
+    /// with an old copy sets nothing back. Takes as long as the slowest of them, a second at most after the first
+    /// answer. Cancel safe.
     ///
     /// # Errors
     /// [`ReadError`]; [`OpenError::Erased`] when the name's own owner ended it.

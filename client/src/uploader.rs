@@ -474,8 +474,11 @@ pub fn record_holders(record: &Record, origins: &[NodeEntry]) -> BTreeSet<NodeNa
 
 /// Files a record at its holders. A home that does not take it is made up for by the next of the locator's order, as
 /// far as readers ask; one that is probably gone comes last. Once more than half have it, the others have `STRAGGLERS`
-/// to join.
-async fn file_record(
+/// to join. Returns how many took it.
+///
+/// # Errors
+/// [`UploadError::Record`] when half of them or more did not.
+pub async fn file_record(
     transport: &Arc<dyn Transport>,
     record: &Record,
     topology: &Topology,

@@ -32,8 +32,8 @@ impl Capability {
         Self(blake3::derive_key(CAPABILITY, manifest))
     }
 
-    /// Derives the capability of a stable name: `derive_key("evernear 2026 v1 name", seed ‖ oid)`. The object id commits
-    /// to the owner, so nobody else's pointer is ever this name's.
+    /// Derives the capability of a stable name: `derive_key("evernear 2026 v1 name", seed ‖ oid)`. The object id
+    /// commits to the owner, so nobody else's pointer is ever this name's.
     #[must_use]
     pub(crate) fn of_name(seed: &[u8; 32], object: &ObjectId) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key(NAME);

@@ -19,13 +19,14 @@ use std::{
 use bytes::Bytes;
 use client::ReadError;
 use format::{
-    Capability, Directory, DirectoryError, Geometry, Kind, NodeName, Object, Record, StripeIndex,
+    Capability, Directory, DirectoryError, Geometry, Kind, Label, Mode, Moment, NodeName, Object, Pointer, Record,
+    StripeIndex,
     limits::{DIRECTORY_BYTES_MAX, PATH_SEGMENTS_MAX},
 };
 use futures::{StreamExt, TryStreamExt};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use crate::{durable, network::Network};
+use crate::{durable, network::Network, twin::now};
 
 /// Stripes that are fetched while an earlier one is written (read-ahead); decoded, 2 x 6 MiB of a standard object.
 const STRIPES_AHEAD: usize = 2;
@@ -77,6 +78,12 @@ pub enum GetError {
         /// The first name after the file.
         name: String,
     },
+    /// The stable name's pointer is past its end; its owner's to renew, or nodes withhold a newer one.
+    #[error("what the name stands for was not renewed by its owner before {}", Moment(*fresh_until))]
+    NameEnded {
+        /// Seconds since 1970.
+        fresh_until: u64,
+    },
     /// The object is a directory where a file is needed.
     #[error("it is a directory; name a file in it, or a folder to fetch it into")]
     Directory,
@@ -124,6 +131,20 @@ impl Delivered {
 }
 
 impl Network {
+    /// Returns the capability of the object that a label stands for now.
+    ///
+    /// # Errors
+    /// [`GetError`].
+    pub async fn stands_for(&self, label: &Label) -> Result<Capability, GetError> {
+        match label.mode() {
+            Mode::Open => Ok(label.capability().clone()),
+            Mode::Name => match self.reader.pointer(label.capability()).await? {
+                (pointer, _) if pointer.is_fresh(now()) => Ok(pointer.target),
+                (Pointer { fresh_until, .. }, _) => Err(GetError::NameEnded { fresh_until }),
+            },
+        }
+    }
+
     /// Opens an object, or the object that a path inside a directory names.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use crate::durable;
 mod entry;
 mod frame;
 
-pub use entry::{Batch, Entry, PATH_BYTES_MAX, Position, State, Tenure};
+pub use entry::{Batch, Entry, MOVES_MAX, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure};
 use frame::{Chain, Front, HEAD_BYTES};
 
 /// How long a writer waits for another program's lock. A write takes milliseconds.

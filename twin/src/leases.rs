@@ -65,6 +65,9 @@ pub enum LeaseChangeError {
     /// No node knows it.
     #[error("no node knows the object: it has expired, was erased, or was never stored")]
     Unknown,
+    /// It is a stable name, which has no policy, places or times of its own.
+    #[error("a stable name has nothing of this to renew: it goes by the object that it stands for")]
+    Name,
     /// It was erased.
     #[error("the object was erased; an erased object cannot come back")]
     Erased,
@@ -229,6 +232,9 @@ impl Twin {
     ) -> Result<(Tenure, Told), LeaseChangeError> {
         if record.lease.erased {
             return Err(LeaseChangeError::Erased);
+        }
+        if record.public.is_name() {
+            return Err(LeaseChangeError::Name);
         }
         let retention = renewal.retention_over(record.lease.retention, now)?;
         let caps = &renewal.caps;

@@ -5,7 +5,7 @@
 //! | [`OwnerStore`] | the owner secret in a file, sealed by a passphrase or a key file ([`Unlock`]) |
 //! | [`Index`] | the owner's own encrypted log of uploads: the capabilities live here and in the labels handed out |
 //! | [`Network`] | the cluster; reads with a label alone, without any owner |
-//! | [`Twin`] | owner, index and network together: `put`, `list`, `renew`, `remove`, `publish` |
+//! | [`Twin`] | owner, index and network together: `put`, `list`, `renew`, `remove`, `publish`, `point` |
 //!
 //! This is a library: it prints nothing and reads no command line. Invariants: an object's name is in the index before
 //! nodes commit the object; a fetched file appears whole or not at all; secrets are wiped from memory and never logged.
@@ -17,6 +17,7 @@ mod get;
 mod index;
 mod leases;
 mod media;
+mod names;
 mod network;
 mod operator;
 mod owner_store;
@@ -35,9 +36,10 @@ mod urls;
 pub use byte_range::{ByteRange, ByteRangeError};
 pub use config::{ConfigError, SeedConfig, TwinConfig};
 pub use get::{Delivered, Found, GetError};
-pub use index::{Batch, Entry, Index, IndexError, PATH_BYTES_MAX, Position, State, Tenure};
+pub use index::{Batch, Entry, Index, IndexError, MOVES_MAX, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure};
 pub use leases::{LeaseChangeError, Removed, Renewal, Told};
 pub use media::{MediaType, MediaTypeError, SAMPLE_BYTES, media_type};
+pub use names::{NameChange, NameChangeError, NameTerms, Renamed};
 pub use network::{Network, NetworkError};
 pub use operator::{Operator, OperatorError, Repairs};
 pub use owner_store::{OwnerCard, OwnerError, OwnerStore};

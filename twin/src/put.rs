@@ -423,6 +423,7 @@ impl Twin {
             tenure,
             batch,
             position,
+            name: None,
         };
         self.record(entry.clone()).await?;
         let receipt = uploader.commit(&sealed, envelope).await.map_err(fault)?;

@@ -18,6 +18,7 @@ use crate::{
 /// Acts for one owner in one cluster. `owner` and `network` return at once, `list` and `whole` use only the index, and
 /// all other calls talk to nodes.
 pub struct Twin {
+    pub(crate) secret: OwnerSecret,
     pub(crate) keys: Arc<OwnerKeys>,
     pub(crate) dedup_key: Zeroizing<[u8; 32]>,
     index: Arc<Mutex<Index>>,
@@ -29,7 +30,7 @@ impl Twin {
     #[must_use]
     pub fn new(secret: &OwnerSecret, index: Index, network: Arc<Network>) -> Self {
         let (keys, dedup_key) = (Arc::new(secret.keys()), secret.dedup_key());
-        Self { keys, dedup_key, index: Arc::new(Mutex::new(index)), network }
+        Self { secret: secret.clone(), keys, dedup_key, index: Arc::new(Mutex::new(index)), network }
     }
 
     /// Returns the owner.

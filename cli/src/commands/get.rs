@@ -79,7 +79,7 @@ pub(super) async fn find(network: &twin::Network, target: &str, path: Option<&st
     let target: Target = target.parse().context("the object cannot be looked for")?;
     let segments =
         |path: &str| path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    let capability = target.label.capability();
+    let capability = &network.stands_for(&target.label).await?;
     let found = match path {
         Some(path) => network.find(capability, &segments(path)).await?,
         None => match network.find(capability, &[]).await? {

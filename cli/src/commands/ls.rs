@@ -1,7 +1,7 @@
 //! `evernear ls`.
 
 use clap::Args;
-use format::{Label, Locator};
+use format::Locator;
 use serde::Serialize;
 use twin::{Entry, Position, State};
 
@@ -60,10 +60,10 @@ impl Line {
     fn of(locator: &Locator, entry: &Entry) -> Self {
         let tenure = &entry.tenure;
         Self {
-            label: Label::open(entry.capability.clone()).to_string(),
+            label: entry.label().to_string(),
             locator: locator.to_string(),
             path: entry.path.clone(),
-            kind: kind(entry.kind),
+            kind: if entry.name.is_some() { "name" } else { kind(entry.kind) },
             bytes: entry.length,
             mime: entry.mime.clone(),
             created: entry.created,

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use clap::Args;
 use format::{Cap, Compression, Domain, Kind, PolicyName, Profile, Retention};
 use serde::Serialize;
-use twin::{Deduplication, Link, MediaType, PutOptions, Stored, Tenure};
+use twin::{Deduplication, Link, MediaType, NameChange, NameTerms, PutOptions, Renamed, Stored, Tenure};
 
 use super::Options;
 use crate::{
@@ -25,6 +25,7 @@ Examples:
   tar c . | evernear put - --name backup.tar --profile archive --keep-until +365d
   evernear put film.mp4 --places country:BE,region:eu-west --places '!country:US' --tag premium=1
   evernear put ledger.db --at-most zone=2,operator=4
+  evernear put site/ --as site                  at the label of the name \"site\", which stays
 
 twin.toml says how to reach the cluster:
   url = \"https://{label}.cdn.example/{name}\"
@@ -71,6 +72,9 @@ pub(crate) struct Put {
     /// Name of the object [default: the file's]
     #[arg(long)]
     name: Option<String>,
+    /// Have this stable name of yours stand for what is stored; makes the name if there is none (see `evernear name`)
+    #[arg(long = "as", value_name = "NAME")]
+    stable: Option<String>,
     #[command(flatten)]
     times: LeaseTimes,
     #[command(flatten)]
@@ -106,6 +110,18 @@ struct Answer {
     /// How many whole zones may be lost at once; `None` for an object without shards.
     zones_survived: Option<usize>,
     skipped: Vec<PathBuf>,
+    /// The stable name that stands for it now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    named: Option<Named>,
+}
+
+#[derive(Serialize)]
+struct Named {
+    name: String,
+    label: String,
+    url: String,
+    /// The name was not there before.
+    new: bool,
 }
 
 impl Put {
@@ -140,13 +156,24 @@ impl Put {
             twin.put(&self.path, &put, &progress).await
         };
         bar.finish_and_clear();
-        let answer = Answer::of(stored?, &config);
+        let stored = stored?;
+        let named = match &self.stable {
+            None => None,
+            Some(name) => Some(twin.point(name, &NameChange::Set(stored.label.clone()), NameTerms::default()).await?),
+        };
+        let answer = Answer::of(stored, named, &config);
         options.answer(&answer, || answer.text())
     }
 }
 
 impl Answer {
-    fn of(stored: Stored, config: &twin::TwinConfig) -> Self {
+    fn of(stored: Stored, named: Option<Renamed>, config: &twin::TwinConfig) -> Self {
+        let named = named.map(|Renamed { label, entry, is_new, .. }| Named {
+            name: entry.path,
+            url: config.url.url(&label, ""),
+            label: label.to_string(),
+            new: is_new,
+        });
         let Link { url, html } = config.url.link(&stored);
         let Stored { label, entry, receipt, objects, bytes, skipped } = stored;
         let kind = match entry.kind {
@@ -170,6 +197,7 @@ impl Answer {
             record_copies: receipt.records,
             zones_survived: receipt.spread.map(|spread| spread.zones_survived),
             skipped,
+            named,
         }
     }
 
@@ -189,8 +217,12 @@ impl Answer {
             }
         };
         let skipped: String = self.skipped.iter().map(|path| format!("left out  {}\n", path.display())).collect();
+        let named = self.named.as_ref().map(|Named { name, url, new, .. }| {
+            format!("name   {url} stands for it ({name:?}{})\n", if *new { ", a new name" } else { "" })
+        });
         let Self { label, url, html, mime, .. } = self;
-        format!("label  {label}\nurl    {url}\nhtml   {html}\ntype   {mime}\nstored {how}\n{skipped}")
+        let named = named.unwrap_or_default();
+        format!("label  {label}\nurl    {url}\nhtml   {html}\ntype   {mime}\nstored {how}\n{skipped}{named}")
     }
 }
 

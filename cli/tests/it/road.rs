@@ -172,6 +172,56 @@ fn a_file_is_stored_read_listed_and_erased() {
 }
 
 #[test]
+fn a_name_stays_and_what_it_stands_for_changes() {
+    let (home, _nodes) = set_up();
+    home.write("first.txt", "first");
+    home.write("second.txt", "second");
+    let label = |stored: &Value| stored["label"].as_str().unwrap().to_owned();
+    let first = label(&home.good(&["put", "first.txt"]));
+    let (code, unknown) = home.json(&["name", "set", "site", &first]);
+    assert!(code == 3 && unknown["try"].as_str().unwrap().contains("evernear name new NAME"), "{unknown}");
+    let made = home.good(&["name", "new", "site", &first, "--seconds", "5"]);
+    let name = label(&made);
+    assert_eq!(
+        (made["version"].as_u64(), made["nodes"].as_u64(), made["target"].as_str()),
+        (Some(1), Some(3), Some(&*first))
+    );
+    assert_eq!(made["url"], format!("http://{name}.localhost:8080/"));
+    assert_eq!(home.run(&["get", &name]).text(), "first");
+    assert_eq!(home.json(&["name", "new", "site", &first]).0, 1, "there is one");
+    let (code, chain) = home.json(&["name", "new", "other", &name]);
+    assert!(code == 2 && chain["error"].as_str().unwrap().contains("stands for an object"), "{chain}");
+
+    let put = home.good(&["put", "second.txt", "--as", "site"]);
+    assert_eq!((put["named"]["label"].as_str(), put["named"]["new"].as_bool()), (Some(&*name), Some(false)));
+    assert_eq!(home.run(&["get", &name]).text(), "second");
+    let again = home.good(&["put", "first.txt", "--as", "new one"]);
+    assert_eq!(again["named"]["new"], true);
+    let renewed = home.good(&["name", "renew", "--fresh-until", "+30d"]);
+    let versions = |list: &Value| list.as_array().unwrap().iter().map(|it| it["version"].as_u64()).collect::<Vec<_>>();
+    assert_eq!(versions(&renewed), [Some(2), Some(3)], "new one and site");
+    let shown = home.good(&["name", "show", "site"]);
+    assert_eq!((shown["seconds"].as_u64(), shown["fresh"].as_bool()), (Some(5), Some(true)), "what it had stays");
+    let history = home.good(&["name", "history", "site"]);
+    assert_eq!((history[0]["target"].as_str(), history[1]["path"].as_str()), (Some(&*first), Some("second.txt")));
+    assert_eq!(home.good(&["name", "ls"]).as_array().unwrap().len(), 2);
+
+    // Another machine of the owner finds the name by what the owner calls it, without this index.
+    std::fs::rename(home.path().join(".evernear/index"), home.path().join("index.lost")).unwrap();
+    let found = home.good(&["name", "set", "site", &first]);
+    assert_eq!((found["label"].as_str(), found["version"].as_u64()), (Some(&*name), Some(4)));
+    std::fs::rename(home.path().join("index.lost"), home.path().join(".evernear/index")).unwrap();
+    let (code, renewed) = home.json(&["renew", &name, "--expires", "+1d"]);
+    assert!(code == 2 && renewed["try"].as_str().unwrap().contains("name renew"), "{renewed}");
+
+    home.good(&["rm", &name]);
+    assert_eq!(home.run(&["get", &name]).code, 3);
+    let (code, ended) = home.json(&["name", "new", "site", &first]);
+    assert!(code == 1 && ended["error"].as_str().unwrap().contains("cannot come back"), "{ended}");
+    assert_eq!(home.run(&["get", &first]).text(), "first", "the object stays");
+}
+
+#[test]
 fn a_folder_and_a_policy_and_a_stream() {
     let (home, _nodes) = set_up();
     std::fs::create_dir_all(home.path().join("site/img")).unwrap();

@@ -1,8 +1,8 @@
 //! What the owner changes reaches every edge without a restart.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use twin::{PolicySource, Selection, Stored, Tenure};
+use twin::{NameChange, NameTerms, PolicySource, Selection, Stored, Tenure};
 
 use crate::{load::DEADLINE, made::Made};
 
@@ -61,6 +61,32 @@ async fn a_purge_reaches_every_edge_and_takes_nothing_else() {
         println!("edge {edge} forgot within {:?}", ordered.elapsed());
         assert_eq!(status(edge, &kept).await, "hit");
     }
+    made.network.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_at_a_stable_name_changes_at_every_edge() {
+    let made = Made::new().await;
+    let site = made.folder.path().join("site");
+    std::fs::create_dir_all(&site).unwrap();
+    let mut slowest = Duration::ZERO;
+    for round in 0..5 {
+        let page = format!("<h1>version {round}</h1>");
+        std::fs::write(site.join("index.html"), &page).unwrap();
+        let stored = made.put(&site).await;
+        let twin = &made.network.twin;
+        let renamed = twin.point("site", &NameChange::Set(stored.label.clone()), NameTerms::default()).await.unwrap();
+        assert_eq!((renamed.is_new, renamed.entry.tenure.version), (round == 0, round + 1));
+        let moved = Instant::now();
+        let named = Stored { label: renamed.label, ..stored };
+        for edge in 0..3 {
+            while made.get(edge, &named, "", &[]).await.1 != page.as_bytes() {
+                assert!(moved.elapsed() < DEADLINE, "edge {edge} shows another page than {page}");
+            }
+            slowest = slowest.max(moved.elapsed());
+        }
+    }
+    println!("changed at three edges within {slowest:?}");
     made.network.stop().await.unwrap();
 }
 

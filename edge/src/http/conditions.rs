@@ -13,7 +13,8 @@ use http::{HeaderMap, header};
 pub(crate) struct Validators {
     /// Strong, in quotes.
     pub(crate) etag: String,
-    /// When the object was stored, whole seconds; none when nobody knows, or the address may show an older object later.
+    /// When the object was stored, whole seconds; none when nobody knows, or the address may show an older object
+    /// later.
     pub(crate) modified: Option<SystemTime>,
 }
 

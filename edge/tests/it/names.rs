@@ -120,8 +120,8 @@ async fn an_old_pointer_that_a_node_gives_again_changes_nothing() {
         assert_eq!(shown(&cold, &name).await, "second", "{}", liar.name);
         cold.stop().await;
     }
-    // An edge that saw the new one does not go back, whatever all nodes say; and what it was told of, it goes on looking
-    // for.
+    // An edge that saw the new one does not go back, whatever all nodes say; and what it was told of, it goes on
+    // looking for.
     let third = page(&site, "third").await;
     site.weather.replay(&site.nodes, &old);
     let before = site.weather.look_ups();

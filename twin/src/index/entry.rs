@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use format::{
-    Cap, Capability, Domain, Kind, Lease, Level, PolicyName, Profile, Retention,
+    Cap, Capability, Domain, Kind, Label, Lease, Level, Locator, PolicyName, Profile, Retention,
     cbor::{CborError, Fields, FieldsWriter},
     limits::{LEASE_PLACES_MAX, MIME_BYTES_MAX, POLICY_NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
 };
@@ -15,7 +15,12 @@ pub(crate) const ENTRY_BYTES_MAX: usize = 32 * 1024;
 const PLACE_BYTES_MAX: usize = 80;
 const TAG_LIST_BYTES_MAX: usize = TAGS_MAX * (TAG_NAME_BYTES_MAX + 2) + 3;
 const _: () = assert!(
-    2 * LEASE_PLACES_MAX * PLACE_BYTES_MAX + PATH_BYTES_MAX + MIME_BYTES_MAX + TAG_LIST_BYTES_MAX + 512
+    2 * LEASE_PLACES_MAX * PLACE_BYTES_MAX
+        + PATH_BYTES_MAX
+        + MIME_BYTES_MAX
+        + TAG_LIST_BYTES_MAX
+        + NAME_BYTES_MAX
+        + 512
         < ENTRY_BYTES_MAX
 );
 
@@ -39,6 +44,14 @@ mod key {
     pub(super) const PLACE_IN_BATCH: u64 = 15;
     pub(super) const CAPS: u64 = 16;
     pub(super) const TAGS: u64 = 17;
+    pub(super) const NAME: u64 = 18;
+}
+
+/// Keys of the CBOR map of a stable name, inside an entry.
+mod name_key {
+    pub(super) const FRESH_UNTIL: u64 = 0;
+    pub(super) const SECONDS: u64 = 1;
+    pub(super) const MOVES: u64 = 2;
 }
 
 /// How far an upload got.
@@ -63,7 +76,36 @@ pub enum Position {
     Inner,
 }
 
-/// One upload.
+/// Moves of a stable name that its entry remembers.
+pub const MOVES_MAX: usize = 64;
+/// version u64 ‖ at u64 ‖ target 32 B, little endian.
+const MOVE_BYTES: usize = 8 + 8 + 32;
+const NAME_BYTES_MAX: usize = MOVES_MAX * MOVE_BYTES + 64;
+
+/// Where a stable name points, and where it pointed before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameState {
+    /// Seconds since 1970 after which no edge follows the pointer.
+    pub fresh_until: u64,
+    /// Seconds for which an answer under the name may be kept.
+    pub seconds: u32,
+    /// The newest [`MOVES_MAX`] moves, the last of them in force. Never empty.
+    pub moves: Vec<Move>,
+}
+
+/// One move of a stable name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Move {
+    /// The version of the lease that brought it.
+    pub version: u64,
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// The object that the name stands for since then. Its capability is in its own entry, so that it is forgotten with
+    /// the object.
+    pub target: Locator,
+}
+
+/// One upload, or one stable name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The capability, which finds, opens and authenticates the object.
@@ -88,6 +130,9 @@ pub struct Entry {
     pub batch: Batch,
     /// Its position in that `put`.
     pub position: Position,
+    /// For a stable name, where it points. `path` is then what the owner calls it; length, type and kind are those of
+    /// the object.
+    pub name: Option<NameState>,
 }
 
 /// The part of a lease that the owner chooses.
@@ -127,6 +172,13 @@ impl Tenure {
 }
 
 impl Entry {
+    /// Returns the label of the object or the name.
+    #[must_use]
+    pub fn label(&self) -> Label {
+        let of = if self.name.is_some() { Label::name } else { Label::open };
+        of(self.capability.clone())
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let texts = |domains: &[Domain]| domains.iter().map(ToString::to_string).collect::<Vec<_>>();
         let fields = FieldsWriter::default()
@@ -149,7 +201,11 @@ impl Entry {
         let caps: Vec<String> = self.tenure.caps.iter().map(ToString::to_string).collect();
         let fields = if caps.is_empty() { fields } else { fields.texts(key::CAPS, &caps) };
         let tags: Vec<&String> = self.tags.iter().collect();
-        if tags.is_empty() { fields.finish() } else { fields.texts(key::TAGS, &tags).finish() }
+        let fields = if tags.is_empty() { fields } else { fields.texts(key::TAGS, &tags) };
+        match &self.name {
+            None => fields.finish(),
+            Some(name) => fields.bytes(key::NAME, &name.encode()).finish(),
+        }
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CborError> {
@@ -185,6 +241,40 @@ impl Entry {
                     .map_err(|_| CborError::Value { key: key::BATCH, expected: "16 bytes" })?,
             ),
             position: if inner { Position::Inner } else { Position::Top },
+            name: fields.has(key::NAME).then(|| NameState::decode(fields.bytes(key::NAME)?)).transpose()?,
+        })
+    }
+}
+
+impl NameState {
+    fn encode(&self) -> Vec<u8> {
+        let newest = &self.moves[self.moves.len().saturating_sub(MOVES_MAX)..];
+        let bytes = |it: &Move| [&it.version.to_le_bytes()[..], &it.at.to_le_bytes(), it.target.as_bytes()].concat();
+        FieldsWriter::default()
+            .uint(name_key::FRESH_UNTIL, self.fresh_until)
+            .uint(name_key::SECONDS, self.seconds)
+            .bytes(name_key::MOVES, &newest.iter().flat_map(bytes).collect::<Vec<u8>>())
+            .finish()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, CborError> {
+        let mut fields = Fields::read(bytes, NAME_BYTES_MAX)?;
+        let (moves, rest) = fields.bytes(name_key::MOVES)?.as_chunks::<MOVE_BYTES>();
+        if moves.is_empty() || moves.len() > MOVES_MAX || !rest.is_empty() {
+            return Err(CborError::Value { key: name_key::MOVES, expected: "1 to 64 moves" });
+        }
+        let read = |bytes: &[u8; MOVE_BYTES]| {
+            let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes are eight"));
+            Move {
+                version: number(0),
+                at: number(8),
+                target: Locator(bytes[16..].try_into().expect("the rest are 32 bytes")),
+            }
+        };
+        Ok(Self {
+            fresh_until: fields.uint(name_key::FRESH_UNTIL)?,
+            seconds: fields.uint(name_key::SECONDS)?,
+            moves: moves.iter().map(read).collect(),
         })
     }
 }

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use format::{Capability, Kind, OwnerSecret};
-use twin::{Batch, Entry, Index, IndexError, Position, State, Tenure};
+use format::{Capability, Kind, Locator, OwnerSecret};
+use twin::{Batch, Entry, Index, IndexError, MOVES_MAX, Move, NameState, Position, State, Tenure};
 
 fn secret() -> OwnerSecret {
     OwnerSecret::from_bytes([7; 32])
@@ -22,6 +22,11 @@ pub(crate) fn entry(byte: u8) -> Entry {
         tenure: Tenure { version: 1, wanted: vec!["country:BE".parse().unwrap()], ..Tenure::default() },
         batch: Batch([byte / 10; 16]),
         position: if byte.is_multiple_of(10) { Position::Top } else { Position::Inner },
+        name: byte.is_multiple_of(3).then(|| NameState {
+            fresh_until: 1_800_000_000,
+            seconds: 60,
+            moves: vec![Move { version: 1, at: 1_700_000_000, target: Locator([byte; 32]) }],
+        }),
     }
 }
 
@@ -173,4 +178,17 @@ fn only_its_owner_reads_it_and_a_forgotten_name_is_gone_from_the_file() {
     let before = bytes.len();
     index.forget(&BTreeSet::from([entry(1).capability.locator()])).unwrap();
     assert_eq!((std::fs::read(&path).unwrap().len(), before > 44), (44, true));
+}
+
+#[test]
+fn a_name_remembers_its_newest_moves() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let moves =
+        |count: u64| (1..=count).map(|version| Move { version, at: version, target: Locator([1; 32]) }).collect();
+    let named = |count| Entry { name: Some(NameState { fresh_until: 9, seconds: 0, moves: moves(count) }), ..entry(1) };
+    let most = MOVES_MAX as u64;
+    open(&path).unwrap().record(named(most + 5)).unwrap();
+    let read = entries(&open(&path).unwrap()).remove(0).name.unwrap();
+    assert_eq!((read.moves.len(), read.moves[0].version, read.moves[MOVES_MAX - 1].version), (MOVES_MAX, 6, most + 5));
 }

@@ -1,0 +1,243 @@
+//! Stable names: where the owner's names point, and moving them.
+//!
+//! A name is in the index before nodes take its record, as an object is. Two machines of one owner may move one name at
+//! the same time: the nodes take one of the two, and the other reads it and moves the name once more.
+
+use client::{ReadError, TransportError, UploadError, file_record};
+use format::{
+    Label, Locator, Mode, Moment, NameError, OpenError, Pointer, PolicyName, StableName, limits::POINTER_SECONDS_MAX,
+};
+use tokio::task::spawn_blocking;
+
+use crate::{
+    get::{Found, GetError},
+    index::{Batch, Entry, IndexError, Move, NameState, Position, State, Tenure},
+    twin::{Twin, now},
+};
+
+/// How often a name that another machine moves meanwhile is read and moved again.
+const TRIES_MAX: usize = 3;
+/// How long an answer under a new name may be kept, in seconds, unless the owner says otherwise.
+const SECONDS_DEFAULT: u32 = 60;
+/// For how long a pointer is followed unless the owner says otherwise, in seconds: a year.
+const FRESH_SECONDS_DEFAULT: u64 = 365 * 86_400;
+
+/// What is to become of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NameChange {
+    /// A name that is not there yet is to stand for this object.
+    New(Label),
+    /// A name that is there is to stand for this object.
+    Move(Label),
+    /// The name is to stand for this object, whether it is there or not.
+    Set(Label),
+    /// The name is to stand for what it stands for, for longer.
+    Renew,
+}
+
+/// How long pointers and answers count. `None` leaves what the name has, or the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NameTerms {
+    /// Seconds since 1970 after which no edge follows the pointer. By default a year from now.
+    pub fresh_until: Option<u64>,
+    /// Seconds for which DNS and browsers may keep an answer. By default 60.
+    pub seconds: Option<u32>,
+}
+
+/// A name after a change.
+#[derive(Debug, Clone)]
+pub struct Renamed {
+    /// Its label.
+    pub label: Label,
+    /// Its entry in the index.
+    pub entry: Entry,
+    /// The state that the entry has.
+    pub state: NameState,
+    /// The name was not there before.
+    pub is_new: bool,
+    /// How many nodes took the record.
+    pub nodes: usize,
+}
+
+/// Why a name was not made, moved or renewed.
+#[derive(Debug, thiserror::Error)]
+pub enum NameChangeError {
+    /// The text cannot be a name.
+    #[error("the owner cannot have such a name")]
+    Name(#[from] NameError),
+    /// There is such a name.
+    #[error("there is a name {text:?} already")]
+    Exists {
+        /// What the owner calls it.
+        text: String,
+    },
+    /// There is no such name.
+    #[error("there is no name {text:?}")]
+    Unknown {
+        /// What the owner calls it.
+        text: String,
+    },
+    /// The owner ended the name, and what is erased never comes back.
+    #[error("the name {text:?} was removed, and its label with it: it cannot come back")]
+    Ended {
+        /// What the owner calls it.
+        text: String,
+    },
+    /// A name was to stand for a name.
+    #[error("the label is a stable name's: a name stands for an object")]
+    Chain,
+    /// The answers would be kept for too long.
+    #[error("answers under a name may be kept for {POINTER_SECONDS_MAX} s at most, not {found}")]
+    Seconds {
+        /// What was asked.
+        found: u32,
+    },
+    /// The pointer would end before it counts.
+    #[error("the pointer would end at {}, which is past", Moment(*fresh_until))]
+    Past {
+        /// Seconds since 1970.
+        fresh_until: u64,
+    },
+    /// The object cannot be opened.
+    #[error("what the name is to stand for cannot be opened")]
+    Target(#[source] GetError),
+    /// The name's record cannot be read.
+    #[error("where the name points now cannot be read")]
+    Read(#[source] ReadError),
+    /// Too few nodes took the record. A retry is safe (idempotent).
+    #[error("the name was not moved")]
+    File(#[from] UploadError),
+    /// The index cannot be written. Repeat the call.
+    #[error("the index of uploads cannot be written")]
+    Index(#[from] IndexError),
+    /// The system has no randomness.
+    #[error("the system gives no random bytes")]
+    Random(#[from] getrandom::Error),
+}
+
+impl Twin {
+    /// Makes, moves or renews the stable name that the owner calls `text`. Edges that serve it follow within two
+    /// seconds; resolvers and browsers when what they keep ends.
+    ///
+    /// # Errors
+    /// [`NameChangeError`]; but for [`NameChangeError::File`], after which some nodes may have the change, the name is
+    /// as it was.
+    pub async fn point(&self, text: &str, change: &NameChange, terms: NameTerms) -> Result<Renamed, NameChangeError> {
+        let name = StableName::derive(&self.secret, text)?;
+        let mut tries = 1;
+        loop {
+            match self.point_once(&name, text, change, terms).await {
+                // Another machine of the owner was faster.
+                Err(NameChangeError::File(UploadError::Record { failed, .. }))
+                    if tries < TRIES_MAX && is_overtaken(&failed) =>
+                {
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn point_once(
+        &self,
+        name: &StableName,
+        text: &str,
+        change: &NameChange,
+        terms: NameTerms,
+    ) -> Result<Renamed, NameChangeError> {
+        let (text, now) = (text.to_owned(), now());
+        let held = match self.network.reader.pointer(name.capability()).await {
+            Ok((pointer, record)) => Some((pointer, record.lease.version)),
+            Err(ReadError::NotFound { .. }) => None,
+            Err(ReadError::Open(OpenError::Erased)) => return Err(NameChangeError::Ended { text }),
+            Err(error) => return Err(NameChangeError::Read(error)),
+        };
+        let target = match (change, &held) {
+            (NameChange::New(_), Some(_)) => return Err(NameChangeError::Exists { text }),
+            (NameChange::Move(_) | NameChange::Renew, None) => return Err(NameChangeError::Unknown { text }),
+            (NameChange::New(target) | NameChange::Move(target) | NameChange::Set(target), _) => target.clone(),
+            (NameChange::Renew, Some((pointer, _))) => Label::open(pointer.target.clone()),
+        };
+        if target.mode() == Mode::Name {
+            return Err(NameChangeError::Chain);
+        }
+        let found = self.network.find(target.capability(), &[]).await.map_err(NameChangeError::Target)?;
+        let seconds = match terms.seconds {
+            Some(found) if found > POINTER_SECONDS_MAX => return Err(NameChangeError::Seconds { found }),
+            Some(seconds) => seconds,
+            None => held.as_ref().map_or(SECONDS_DEFAULT, |(pointer, _)| pointer.seconds),
+        };
+        let fresh_until = terms.fresh_until.unwrap_or_else(|| now.saturating_add(FRESH_SECONDS_DEFAULT));
+        if fresh_until <= now {
+            return Err(NameChangeError::Past { fresh_until });
+        }
+        let locator = name.locator();
+        let known = self.with_index(move |index| index.entry(&locator).cloned()).await;
+        let known_version = known.as_ref().map_or(0, |entry| entry.tenure.version);
+        let version = held.as_ref().map_or(0, |(_, version)| *version).max(known_version).saturating_add(1);
+        let mut moves = known.and_then(|entry| entry.name).map(|name| name.moves).unwrap_or_default();
+        moves.push(Move { version, at: now, target: found.object.locator() });
+        let state = NameState { fresh_until, seconds, moves };
+        let entry = entry_of(name, text, &found, version, now, state.clone())?;
+
+        let mut salt = [0; 32];
+        getrandom::fill(&mut salt)?;
+        let pointer = Pointer { target: target.capability().clone(), fresh_until, seconds };
+        let (keys, name) = (self.keys.clone(), name.clone());
+        let label = name.label();
+        let sign = move || name.record(&keys, &pointer, version, salt);
+        let record = spawn_blocking(sign).await.expect("signing does not panic");
+        self.record(Entry { state: State::Committing, ..entry.clone() }).await?;
+        let nodes = file_record(&self.network.transport, &record, &self.network.topology).await?;
+        self.record(entry.clone()).await?;
+        Ok(Renamed { label, entry, state, is_new: held.is_none(), nodes })
+    }
+
+    /// Returns the stable names of the index, by what the owner calls them.
+    pub async fn names(&self) -> Vec<(Entry, NameState)> {
+        let names = |entry: &Entry| entry.name.clone().map(|name| (entry.clone(), name));
+        let mut all: Vec<_> =
+            self.with_index(move |index| index.entries().filter_map(|(_, entry)| names(entry)).collect()).await;
+        all.sort_by(|(a, _): &(Entry, _), (b, _)| a.path.cmp(&b.path));
+        all
+    }
+
+    /// Returns the stable name that the owner calls `text`, be it there or not.
+    ///
+    /// # Errors
+    /// [`NameError`].
+    pub fn name(&self, text: &str) -> Result<(Label, Locator), NameError> {
+        StableName::derive(&self.secret, text).map(|name| (name.label(), name.locator()))
+    }
+}
+
+/// Whether a node holds a newer record, or another of this version.
+fn is_overtaken(failed: &[TransportError]) -> bool {
+    failed.iter().any(|error| matches!(error, TransportError::Refused { status: 409, .. }))
+}
+
+fn entry_of(
+    name: &StableName,
+    text: String,
+    found: &Found,
+    version: u64,
+    now: u64,
+    state: NameState,
+) -> Result<Entry, getrandom::Error> {
+    let (object, mut batch) = (&found.object, [0; 16]);
+    getrandom::fill(&mut batch)?;
+    Ok(Entry {
+        capability: name.capability().clone(),
+        state: State::Stored,
+        path: text,
+        length: object.length(),
+        mime: object.manifest().mime.clone(),
+        kind: object.kind(),
+        created: now,
+        tags: object.manifest().tags.keys().cloned().collect(),
+        tenure: Tenure { version, policy: PolicyName::default(), ..Tenure::default() },
+        batch: Batch(batch),
+        position: Position::Top,
+        name: Some(state),
+    })
+}
