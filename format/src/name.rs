@@ -95,6 +95,12 @@ impl StableName {
         Label::name(self.capability.clone())
     }
 
+    /// Returns the public manifest, the same for all names of the owner.
+    #[must_use]
+    pub fn public(&self) -> &PublicManifest {
+        &self.public
+    }
+
     /// Returns the locator under which nodes file the record.
     #[must_use]
     pub fn locator(&self) -> Locator {
@@ -139,21 +145,38 @@ impl Pointer {
     /// # Errors
     /// [`OpenError`]; all but [`OpenError::Erased`] mean that the node sent a wrong record.
     pub fn open(capability: &Capability, record: &Record, now: u64) -> Result<Self, OpenError> {
-        if !record.belongs_to(capability) {
-            return Err(OpenError::Locator);
-        }
-        if !record.public.is_name() {
-            return Err(OpenError::Mismatch);
-        }
         let missing = if record.is_stripped(now) { OpenError::Withheld } else { OpenError::Erased };
         let sealed = record.sealed.as_ref().ok_or(missing)?;
+        Self::from_sealed(capability, &record.locator(), &record.public, sealed)
+    }
+
+    /// Opens the sealed pointer filed under `locator` beside a public manifest.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn from_sealed(
+        capability: &Capability,
+        locator: &Locator,
+        public: &PublicManifest,
+        sealed: &[u8],
+    ) -> Result<Self, OpenError> {
+        if *locator != capability.locator() {
+            return Err(OpenError::Locator);
+        }
+        if !public.is_name() {
+            return Err(OpenError::Mismatch);
+        }
         let (salt, sealed) = sealed.split_first_chunk::<SALT_BYTES>().ok_or(SealError)?;
         let mut text = Zeroizing::new(vec![0; sealed.len().checked_sub(TAG_BYTES).ok_or(SealError)?]);
-        let aad = sealed::aad(&record.locator(), &record.public.id());
-        SUITE.sealer(&capability.pointer_key(salt)).open([0; 12], &aad, sealed, &mut text)?;
+        SUITE.sealer(&capability.pointer_key(salt)).open(
+            [0; 12],
+            &sealed::aad(locator, &public.id()),
+            sealed,
+            &mut text,
+        )?;
         let (seed, pointer) = Self::decode(&text)?;
         // The public manifest names the owner who signed the lease.
-        if Capability::of_name(&seed, &record.public.id()) != *capability {
+        if Capability::of_name(&seed, &public.id()) != *capability {
             return Err(OpenError::Capability);
         }
         Ok(pointer)

@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use bytes::Bytes;
 use format::{
     Attributes, BlockIndex, Capability, Cell, Compression, DataKey, Directory, EncodedStripe, Encoder, EncoderOptions,
-    Kind, Label, Lease, ListProof, Object, OwnerKeys, OwnerSecret, PolicyManifest, PublicManifest, Purge, Record,
-    RowHash, RowList, Sealed, Signed, SigningDomain, Suite,
-    limits::{LEASE_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, PURGE_BYTES_MAX, STRIP_BYTES_MAX},
+    Kind, Label, Lease, ListProof, Object, OwnerKeys, OwnerSecret, Pointer, PolicyManifest, PublicManifest, Purge,
+    Record, RowHash, RowList, Sealed, Signed, SigningDomain, StableName, Suite,
+    limits::{LEASE_BYTES_MAX, POINTER_SECONDS_MAX, POLICY_MANIFEST_BYTES_MAX, PURGE_BYTES_MAX, STRIP_BYTES_MAX},
     row_bytes,
     wire::{ShardSlice, frame_cells, read_cells},
 };
@@ -19,11 +19,12 @@ use format::{
 pub type Body = fn(&[u8]);
 
 /// The bodies under the names of their targets and folders of `corpus/`.
-pub const BODIES: [(&str, Body); 14] = [
+pub const BODIES: [(&str, Body); 15] = [
     ("directory", directory),
     ("label", label),
     ("lease", lease),
     ("list_proof", list_proof),
+    ("pointer", pointer),
     ("policy_manifest", policy_manifest),
     ("public_manifest", public_manifest),
     ("purge", purge),
@@ -190,6 +191,31 @@ pub fn sealed_manifest(bytes: &[u8]) {
             assert_eq!(held, object.length());
         }
     }
+}
+
+/// A pointer: as a node sends it, and as the owner of the name seals it, who gets no other name's than their own.
+pub fn pointer(bytes: &[u8]) {
+    let (capability, public) = (name().capability(), name().public());
+    let locator = name().locator();
+    let _ = Pointer::from_sealed(capability, &locator, public, bytes);
+    // docs/format.md, section 18.
+    let salt = [0x7a; 32];
+    let key = blake3::derive_key("evernear 2026 v1 pointer", capability.expose());
+    let key = *blake3::keyed_hash(&key, &salt).as_bytes();
+    let aad = [locator.as_bytes().as_slice(), public.id().as_bytes()].concat();
+    let mut text = bytes.to_vec();
+    let tag = Suite::ChaCha20Poly1305.sealer(&key).seal([0; 12], &aad, &mut text);
+    let sealed = [&salt[..], &text, &tag].concat();
+    if let Ok(pointer) = Pointer::from_sealed(capability, &locator, public, &sealed) {
+        assert!(pointer.seconds <= POINTER_SECONDS_MAX);
+    }
+}
+
+/// A stable name of the owner.
+pub fn name() -> &'static StableName {
+    static NAME: LazyLock<StableName> =
+        LazyLock::new(|| StableName::derive(&OwnerSecret::from_bytes([1; 32]), "site").expect("a good text"));
+    &NAME
 }
 
 /// The owner who signs whatever the fuzzer makes.

@@ -10,7 +10,7 @@ use std::{
 
 use format::{
     BlobId, Capability, Directory, Entry, Kind, Label, Lease, Locator, PolicyLink, PolicyManifest, Purge, Purged,
-    Record, Retention, Signed, SigningDomain, wire::ShardSlice, wire::frame_cells,
+    Record, Retention, Signed, SigningDomain, cbor::FieldsWriter, wire::ShardSlice, wire::frame_cells,
 };
 use testing::replay;
 
@@ -18,7 +18,7 @@ use testing::replay;
 #[path = "../../../fuzz/src/decoders.rs"]
 mod decoders;
 
-use decoders::{BODIES, fixed, list, owner};
+use decoders::{BODIES, fixed, list, name, owner};
 
 fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus")
@@ -101,6 +101,14 @@ fn manifest(sealed: &format::Sealed) -> Vec<u8> {
     plain
 }
 
+/// The plain pointer of a name, with changed numbers.
+fn pointer(change: &[(u64, u64)]) -> Vec<u8> {
+    let numbers = [(0, 1), (3, 1_900_000_000), (4, 60)];
+    let kept = numbers.iter().filter(|(key, _)| change.iter().all(|(changed, _)| changed != key));
+    let to = FieldsWriter::default().bytes(1, &[1; 32]).bytes(2, fixed().sealed.capability.expose());
+    kept.chain(change).fold(to, |to, (key, value)| to.uint(*key, *value)).finish()
+}
+
 fn proof(count: u8, first: u8, asked: u8) -> Vec<u8> {
     let (from, to) = (usize::from(first), usize::from(first) + usize::from(asked));
     let proof = list(usize::from(count) + 1).prove(from..to).unwrap();
@@ -136,10 +144,14 @@ fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("list_proof", "one-chunk", proof(19, 3, 2)),
         ("list_proof", "three-chunks-middle", proof(79, 40, 1)),
         ("list_proof", "across-chunks", proof(255, 30, 64)),
+        ("pointer", "whole", pointer(&[])),
+        ("pointer", "unknown-key", pointer(&[(5, 1)])),
+        ("pointer", "two-days", pointer(&[(4, 172_800)])),
         ("policy_manifest", "two-links", payload(&policy().sign(owner()), SigningDomain::Policy)),
         ("policy_manifest", "whole-envelope", policy().sign(owner())),
         ("public_manifest", "two-plus-one", fixed().sealed.public.encoded().to_vec()),
         ("public_manifest", "inline", fixed().inline.public.encoded().to_vec()),
+        ("public_manifest", "name", name().public().encoded().to_vec()),
         ("purge", "all", payload(&purge(Purged::All).sign(owner()), SigningDomain::Purge)),
         ("purge", "two-objects", payload(&purge(two_objects).sign(owner()), SigningDomain::Purge)),
         ("purge", "whole-envelope", purge(Purged::All).sign(owner())),

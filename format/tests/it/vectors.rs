@@ -7,8 +7,8 @@ use std::{fs, path::PathBuf};
 
 use data_encoding::HEXLOWER;
 use format::{
-    Capability, Compression, DecodeError, EncoderOptions, Kind, Label, Object, Profile, PublicManifest, Row, RowList,
-    StripHash, StripeIndex, Suite, cbor::FieldsWriter,
+    Capability, Compression, DecodeError, EncoderOptions, Kind, Label, Mode, Object, OwnerSecret, Pointer, Profile,
+    PublicManifest, Row, RowList, StableName, StripHash, StripeIndex, Suite, cbor::FieldsWriter,
 };
 use serde_json::{Value, json};
 use testing::{Encoded, noise};
@@ -77,6 +77,10 @@ impl Kept {
         let label: Label = self.label.parse().map_err(|error| wrong(&error as &format::LabelError))?;
         let (capability, public) = (label.capability(), PublicManifest::decode(self.public.clone().into()));
         let public = public.map_err(|error| wrong(&error))?;
+        if label.mode() == Mode::Name {
+            let pointer = Pointer::from_sealed(capability, &capability.locator(), &public, &self.sealed);
+            return pointer.map(|pointer| pointed(&pointer)).map_err(|error| wrong(&error));
+        }
         let object = Object::from_manifests(capability, &capability.locator(), public, &self.sealed);
         let object = object.map_err(|error| wrong(&error))?;
         if let Some(inline) = object.inline() {
@@ -106,6 +110,11 @@ impl Kept {
         }
         whole(&object, plain)
     }
+}
+
+/// What a vector of a stable name hashes in place of plaintext: S of the object, the end u64, the seconds u32.
+fn pointed(Pointer { target, fresh_until, seconds }: &Pointer) -> Vec<u8> {
+    [&target.expose()[..], &fresh_until.to_le_bytes(), &seconds.to_le_bytes()].concat()
 }
 
 fn whole(object: &Object, plain: Vec<u8>) -> Result<Vec<u8>, String> {
@@ -170,7 +179,34 @@ fn good() -> Vec<(&'static str, Value)> {
         let kept = Kept::of(encode(&plain, profile, suite, Compression::Auto, Kind::File));
         (name, kept.write(profile, Some(&plain)))
     })
+    .chain([("name", name(1, None, &[]).write("a stable name", Some(&pointed(&pointer()))))])
     .collect()
+}
+
+fn pointer() -> Pointer {
+    Pointer { target: Capability::from_bytes([9; 32]), fresh_until: 1_900_000_000, seconds: 60 }
+}
+
+/// The name "site" of owner 1, filed with the public manifest of another owner, another seed or changed numbers.
+fn name(filed: u8, seed: Option<[u8; 32]>, change: &[(u64, u64)]) -> Kept {
+    let public = |owner: u8| {
+        let name = StableName::derive(&OwnerSecret::from_bytes([owner; 32]), "site").unwrap();
+        name.public().encoded().to_vec()
+    };
+    let derive = |context: &str, parts: &[&[u8]]| blake3::derive_key(context, &parts.concat());
+    let own = derive("evernear 2026 v1 owner name", &[&[1; 32], b"site"]);
+    let oid = |public: &[u8]| *blake3::hash(public).as_bytes();
+    let capability = Capability::from_bytes(derive("evernear 2026 v1 name", &[&own, &oid(&public(1))]));
+    let numbers = [(0, 1), (3, pointer().fresh_until), (4, pointer().seconds.into())];
+    let kept = numbers.iter().filter(|(key, _)| change.iter().all(|(changed, _)| changed != key));
+    let to = FieldsWriter::default().bytes(1, &seed.unwrap_or(own)).bytes(2, pointer().target.expose());
+    let mut text = kept.chain(change).fold(to, |to, (key, value)| to.uint(*key, *value)).finish();
+    let (salt, public) = ([0x7a; 32], public(filed));
+    let key = blake3::keyed_hash(&derive("evernear 2026 v1 pointer", &[capability.expose()]), &salt);
+    let aad = [capability.locator().as_bytes().as_slice(), &oid(&public)].concat();
+    let tag = Suite::ChaCha20Poly1305.sealer(key.as_bytes()).seal([0; 12], &aad, &mut text);
+    let sealed = [&salt[..], &text, &tag].concat();
+    Kept { label: Label::name(capability).to_string(), public, sealed, stripes: vec![] }
 }
 
 /// Seals M and P that their owner changed, as whoever has the keys can.
@@ -305,6 +341,18 @@ fn hostile() -> Vec<(&'static str, Value)> {
         let stripes = vec![(row, strips.into_iter().map(Some).collect())];
         resealed(&Kept { stripes, ..base.clone() }, public, m)
     };
+    let name_of_object = {
+        let label: Label = base.label.parse().unwrap();
+        Kept { label: Label::name(label.capability().clone()).to_string(), ..base.clone() }
+    };
+    let object_of_name = {
+        let public = name(1, None, &[]).public;
+        let mut m = manifest(&public, b"x", 1, "x");
+        m[0] += 1;
+        let at = m.windows(3).position(|bytes| bytes == [0x0b, 0x58, 0x20]).unwrap();
+        let m = [&m[..at], &[0x0a, 0x41, b'x'], &m[at..]].concat();
+        resealed(&Kept { stripes: vec![], ..base.clone() }, public, m)
+    };
     let all: Vec<(&str, &str, Kept)> = vec![
         (
             "label-of-another-check",
@@ -315,7 +363,8 @@ fn hostile() -> Vec<(&'static str, Value)> {
         ("label-with-stray-bits", "bits behind the last byte", label(|label| format!("{}z", &label[..59]))),
         ("p-of-version-2", "version", with_p(&[(0, 2)])),
         ("p-of-suite-3", "suite", with_p(&[(1, 3)])),
-        ("p-with-an-unknown-key", "a key that no reader knows", with_p(&[(10, 1)])),
+        ("p-with-an-unknown-key", "a key that no reader knows", with_p(&[(11, 1)])),
+        ("p-of-a-name-with-stripes", "key 10 beside stripes", with_p(&[(10, 1)])),
         ("p-without-parity", "m = 0", with_p(&[(5, 0)])),
         ("p-of-257-columns", "k + m > 256", with_p(&[(4, 255), (5, 2)])),
         ("p-with-an-empty-tail", "k' = 0", with_p(&[(6, 0)])),
@@ -332,6 +381,13 @@ fn hostile() -> Vec<(&'static str, Value)> {
         ("m-with-an-escape-in-its-name", "control characters", of_strip(honest(), &plain, &[], "\u{1b}[2J", length)),
         ("m-of-another-length", "the length makes other blocks", of_strip(honest(), &plain, &[], "x", length + 1)),
         ("m-of-another-hash", "the plaintext is another", of_strip(honest(), b"other", &[], "x", length)),
+        ("name-of-another-owner", "the public manifest of somebody else", name(2, None, &[])),
+        ("name-of-another-seed", "the seed does not give the name", name(1, Some([3; 32]), &[])),
+        ("name-kept-for-two-days", "key 4 of the pointer", name(1, None, &[(4, 172_800)])),
+        ("name-with-an-unknown-key", "a key that no reader knows", name(1, None, &[(5, 1)])),
+        ("name-cut-short", "a pointer of 40 bytes", Kept { sealed: vec![7; 40], ..name(1, None, &[]) }),
+        ("name-that-is-an-object", "an object under a label of mode 2", name_of_object),
+        ("object-that-is-a-name", "an inline object beside the public manifest of a name", object_of_name),
         ("row-of-another-root", "the row is not under the root", swapped),
         ("row-with-a-hash-left-out", "no column is empty but in the tail", left_out),
         ("row-without-its-strip", "the strip is left out", missing_row),

@@ -53,7 +53,7 @@ def cbor(data):
     return value
 
 
-# Section 2: names and keys.
+# Section 2: names and keys. Returns the mode and S.
 def capability(label):
     need(len(label) == 60, "a label has 60 characters")
     try:
@@ -61,9 +61,9 @@ def capability(label):
     except ValueError as error:
         raise Refused(f"not base32: {error}") from error
     need(base64.b32encode(raw).decode().rstrip("=").lower() == label.lower(), "stray bits")
-    need(raw[0] == 0, "mode 0")
+    need(raw[0] in (0, 2), "mode 0 or 2")
     need(hash_of(raw[:33])[:4] == raw[33:], "the check of the label")
-    return raw[1:33]
+    return raw[0], raw[1:33]
 
 
 # Section 3: the erasure code, GF(2^8) with the polynomial 0x11d.
@@ -163,12 +163,28 @@ def open_strip(strip, suite, key, index, last, length):
     return text
 
 
+# Section 18: a stable name. Returns what a vector hashes: S of the object, the end u64, the seconds u32.
+def pointer(secret, locator, p, sealed):
+    public, oid = cbor(p), hash_of(p)
+    need(set(public) == {0, 1, 2, 3, 10} and public[0] == public[1] == public[10] == 1 and public[3] == 0, "a name")
+    pointer_key = derive("evernear 2026 v1 pointer", secret)
+    salt, sealed = sealed[:32], sealed[32:]
+    text = ChaCha20Poly1305(blake3.blake3(salt, key=pointer_key).digest()).decrypt(bytes(12), sealed, locator + oid)
+    it = cbor(text)
+    need(len(text) <= 128 and set(it) == set(range(5)) and it[0] == 1 and it[4] <= 86400, "a pointer")
+    need(len(it[1]) == len(it[2]) == 32, "the keys of a pointer")
+    need(derive("evernear 2026 v1 name", it[1] + oid) == secret, "the name commits to another owner or seed")
+    return it[2] + it[3].to_bytes(8, "little") + it[4].to_bytes(4, "little")
+
+
 def read(stored, lost=()):
     """Returns the plaintext of an object; `lost` are columns that are not used."""
-    secret = capability(stored["label"])
+    mode, secret = capability(stored["label"])
     locator = derive("evernear 2026 v1 locator", secret)
     p, sealed = bytes.fromhex(stored["public"]), bytes.fromhex(stored["sealed"])
     oid = hash_of(p)
+    if mode == 2:
+        return pointer(secret, locator, p, sealed)
 
     # Section 5: the sealed manifest.
     manifest_key = derive("evernear 2026 v1 manifest", secret)
