@@ -147,7 +147,7 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             Some((Class::NotFound, Some("check the link; a new object may take some seconds to be known")))
         }
         ReadError::Open(ObjectError::Erased) => Some((Class::NotFound, None)),
-        ReadError::Unavailable { .. } | ReadError::Lost { .. } | ReadError::TooSlow { .. } => {
+        ReadError::Unavailable { .. } | ReadError::Old { .. } | ReadError::Lost { .. } | ReadError::TooSlow { .. } => {
             Some((Class::Cluster, Some("again in a moment: nodes may be restarting")))
         }
         ReadError::Open(_) | ReadError::Decode(_) | ReadError::Ending { .. } => None,

@@ -37,7 +37,7 @@ pub use offload::offload;
 pub use placement::{Placement, PlacementAsk, PlacementError, Weight, place, zone_columns_max};
 pub use planted::{Bug, planted};
 pub use reach::{is_port_taken, is_usable_folder};
-pub use reader::{RECORD_NODES_MAX, ReadError, Reader, ReaderOptions, StripeRead};
+pub use reader::{Known, RECORD_NODES_MAX, ReadError, Reader, ReaderOptions, StripeRead};
 pub use rebuild::{RebuildSource, SourceChoice, TooFewSources};
 pub use repair::{RepairError, RepairPlan, Repaired, repair};
 pub use scatter::{Scatter, ScatterLost};

@@ -1,16 +1,11 @@
 //! Verified reads: a capability becomes an opened object, and a stripe becomes plaintext blocks. The reader drives
 //! [`Gather`] over a [`Transport`]. Every strip is proven under its root before it is used.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use format::{
-    BlockIndex, Capability, Cell, DecodeError, Locator, NodeName, Object, OpenError, Place, Pointer, Record,
-    StripeIndex, rendezvous, wire::Ticket,
+    BlockIndex, Cell, DecodeError, Locator, NodeName, Object, OpenError, Place, Record, StripeIndex, wire::Ticket,
 };
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{
@@ -23,17 +18,15 @@ use crate::{
     Topology, Transport, TransportError,
     gather::{Gather, Progress, Source},
     offload::offload,
-    pace::{Expectation, Failure, Pace, kilometres},
+    pace::{Failure, Pace, kilometres},
     shelf::Shelf,
     slice::verify_slice,
     transport::ShardAsk,
 };
 
-/// Number of nodes asked for a record before it counts as unknown. Records lie on the first m + 1 nodes in the
-/// locator's rendezvous order.
-pub const RECORD_NODES_MAX: usize = 9;
-/// After a record that does not open, the other nodes have this long to return one that does.
-const DOUBT: Duration = Duration::from_secs(1);
+mod records;
+
+pub use records::{Known, RECORD_NODES_MAX};
 
 /// The expected time of a strip on a shelf, and the time after which its disk is doubted like a node.
 const SHELF_TIME: Duration = Duration::from_millis(2);
@@ -80,6 +73,12 @@ pub enum ReadError {
         locator: Locator,
         /// The last failure.
         source: Option<TransportError>,
+    },
+    /// No node has a record that is as new as one seen before. Its nodes are behind, or hold news back: try again.
+    #[error("the nodes have only older records of {locator} than one that was seen before")]
+    Old {
+        /// The locator.
+        locator: Locator,
     },
     /// No node has a record that opens. Erased objects are reported so too.
     #[error("the record does not open")]
@@ -172,181 +171,6 @@ impl Reader {
     #[must_use]
     pub fn topology(&self) -> &Arc<Topology> {
         &self.topology
-    }
-
-    /// Fetches a record. Its lease is verified, but its manifests are not opened. Cancel safe.
-    ///
-    /// # Errors
-    /// [`ReadError::NotFound`] if no node asked has the record. [`ReadError::Unavailable`] if no node returned it and
-    /// some did not answer.
-    pub async fn record(&self, locator: &Locator) -> Result<Record, ReadError> {
-        let found = self.ask_record(locator, |_, record| Some(record)).await?;
-        found.ok_or(ReadError::NotFound { locator: *locator })
-    }
-
-    /// Returns the result of `accept` for the first record that it accepts, or `None` if it accepts no record that
-    /// nodes returned.
-    async fn ask_record<T>(
-        &self,
-        locator: &Locator,
-        mut accept: impl FnMut(&NodeName, Record) -> Option<T>,
-    ) -> Result<Option<T>, ReadError> {
-        let start = Instant::now();
-        let mut nodes = self.record_nodes(locator).into_iter();
-        let mut last = None;
-        let mut asked = FuturesUnordered::new();
-        let mut failure = None;
-        let mut deadline = self.options.record_deadline;
-        let mut doubted = false;
-        let ask = |node: NodeName| async move { (self.transport.record(&node, locator).await, node) };
-        loop {
-            match nodes.next() {
-                Some((node, doubted_after)) => {
-                    last = Some((node.clone(), doubted_after));
-                    asked.push(ask(node));
-                }
-                None if asked.is_empty() => break,
-                None => {}
-            }
-            let left = deadline.saturating_sub(start.elapsed());
-            if left.is_zero() {
-                failure.get_or_insert(None);
-                break;
-            }
-            // Hedged request: the next node is asked if this one has no record or is late.
-            let patience = match &last {
-                Some((_, doubted_after)) if nodes.len() > 0 => left.min(self.options.record_hedge).min(*doubted_after),
-                _ => left,
-            };
-            let Ok(answered) = timeout(patience, asked.next()).await else {
-                if let Some((node, _)) = &last {
-                    self.pace.late(node, Instant::now());
-                }
-                continue;
-            };
-            if let Some((_, node)) = &answered {
-                last.take_if(|(last, _)| last == node);
-                self.pace.on_time(node);
-            }
-            match answered {
-                None | Some((Ok(None), _)) => {}
-                Some((Err(error), _)) => failure = Some(Some(error)),
-                Some((Ok(Some(bytes)), node)) => match Record::decode(&bytes) {
-                    Ok(record) if record.locator() == *locator => {
-                        if let Some(accepted) = accept(&node, record) {
-                            return Ok(Some(accepted));
-                        }
-                        // Now all other nodes are asked at once, so that the reader of an erased object is told soon.
-                        asked.extend(nodes.by_ref().map(|(node, _)| ask(node)));
-                        if !doubted {
-                            deadline = deadline.min(start.elapsed() + DOUBT);
-                        }
-                        doubted = true;
-                    }
-                    Ok(_) => failure = Some(Some(nonsense(&node, "a record of another locator"))),
-                    Err(error) => failure = Some(Some(nonsense(&node, &error.to_string()))),
-                },
-            }
-        }
-        match failure {
-            _ if doubted => Ok(None),
-            None => Err(ReadError::NotFound { locator: *locator }),
-            Some(source) => Err(ReadError::Unavailable { locator: *locator, source }),
-        }
-    }
-
-    /// Returns the first nodes in the locator's rendezvous order, sorted nearest first, each with the time after which
-    /// it is doubted.
-    fn record_nodes(&self, locator: &Locator) -> Vec<(NodeName, Duration)> {
-        let origins = self.topology.origins();
-        let mut names = rendezvous::order(locator.as_bytes(), origins.iter().map(|node| &node.name));
-        names.truncate(RECORD_NODES_MAX);
-        let now = Instant::now();
-        let expect = |name: &NodeName| {
-            let node = origins.iter().find(|node| node.name == *name);
-            (name.clone(), self.pace.expect(name, kilometres(&self.here, node), now))
-        };
-        let mut nodes: Vec<(NodeName, Expectation)> = names.into_iter().map(expect).collect();
-        nodes.sort_by_key(|(_, expectation)| expectation.expected);
-        nodes.into_iter().map(|(name, expectation)| (name, expectation.doubted_after)).collect()
-    }
-
-    /// Fetches and opens an object. Cancel safe.
-    ///
-    /// A record that does not open proves nothing, because anybody can sign one under this locator with keys of their
-    /// own. So other nodes are asked. If one returns a record that opens, an erasure counts only if the object's own
-    /// owner signed it later.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub async fn object(&self, capability: &Capability) -> Result<(Arc<Object>, Record), ReadError> {
-        let locator = capability.locator();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let mut doubted: Vec<(NodeName, Record, OpenError)> = Vec::new();
-        let opened = self.ask_record(&locator, |node, record| match Object::open(capability, &record, now) {
-            Ok(object) => Some((object, record)),
-            Err(error) => {
-                doubted.push((node.clone(), record, error));
-                None
-            }
-        });
-        let Some((object, mut record)) = opened.await? else {
-            let erased = doubted.iter().position(|(_, _, error)| *error == OpenError::Erased).unwrap_or(0);
-            let (_, _, error) = doubted.into_iter().nth(erased).ok_or(ReadError::NotFound { locator })?;
-            return Err(error.into());
-        };
-        for (node, other, error) in doubted {
-            if other.lease.owner != record.lease.owner {
-                self.pace.failed(&node, Failure::Wrong, Instant::now());
-                tracing::warn!(%node, %locator, %error, "a node has a record that does not open");
-            } else if other.lease.version > record.lease.version
-                && (other.lease.object, other.lease.manifest) == (record.lease.object, record.lease.manifest)
-            {
-                // The record that opened proves who the owner is, so this newer lease is the owner's.
-                if other.lease.erased {
-                    return Err(OpenError::Erased.into());
-                }
-                (record.lease, record.lease_envelope) = (other.lease, other.lease_envelope);
-            }
-        }
-        Ok((Arc::new(object), record))
-    }
-
-    /// Fetches a stable name and opens its pointer: the newest that any of the record's nodes has, so that one node
-    /// with an old copy sets nothing back. Takes as long as the slowest of them, a second at most after the first
-    /// answer. Cancel safe.
-    ///
-    /// # Errors
-    /// [`ReadError`]; [`OpenError::Erased`] when the name's own owner ended it.
-    pub async fn pointer(&self, capability: &Capability) -> Result<(Pointer, Record), ReadError> {
-        let locator = capability.locator();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let mut records: Vec<(NodeName, Record, Result<Pointer, OpenError>)> = Vec::new();
-        // No answer is enough: another node may have a newer one.
-        self.ask_record(&locator, |node, record| {
-            let opened = Pointer::open(capability, &record, now);
-            records.push((node.clone(), record, opened));
-            None::<()>
-        })
-        .await?;
-        // A record that opens proves who the owner is. Without one, an erasure is anybody's word.
-        let owner = records.iter().find(|(_, _, opened)| opened.is_ok()).map(|(_, record, _)| record.lease.owner);
-        for (node, record, opened) in &records {
-            if let (Some(owner), Err(error)) = (owner, opened)
-                && record.lease.owner != owner
-            {
-                self.pace.failed(node, Failure::Wrong, Instant::now());
-                tracing::warn!(%node, %locator, %error, "a node has a record that does not open");
-            }
-        }
-        let counts = |record: &Record| owner.is_none_or(|owner| owner == record.lease.owner);
-        let rank = |(_, record, opened): &(NodeName, Record, Result<Pointer, OpenError>)| {
-            let is_whole = matches!(opened, Ok(_) | Err(OpenError::Erased));
-            (record.lease.erased, is_whole, record.lease.version)
-        };
-        let newest = records.into_iter().filter(|(_, record, _)| counts(record)).max_by_key(rank);
-        let (_, record, opened) = newest.ok_or(ReadError::NotFound { locator })?;
-        Ok((opened?, record))
     }
 
     /// Reads blocks of one stripe. `columns` are data columns in ascending order. If too few strips are where

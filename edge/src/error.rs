@@ -88,6 +88,9 @@ pub enum Fault {
     /// No node can be reached.
     #[error("no storage node can be reached")]
     Unreachable,
+    /// The nodes give only an older record than one that this edge has seen.
+    #[error("the storage nodes are behind; what they have of this is older than what was seen")]
+    Outdated,
     /// This edge has more to do than it takes on.
     #[error("this edge is busy")]
     Busy,
@@ -121,7 +124,9 @@ impl Fault {
                 .filter(|status| status.is_client_error() || status.is_server_error())
                 .unwrap_or(StatusCode::FORBIDDEN),
             Self::Damaged | Self::TooFewShards => StatusCode::BAD_GATEWAY,
-            Self::Policy | Self::NameEnded | Self::Unreachable | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Policy | Self::NameEnded | Self::Unreachable | Self::Outdated | Self::Busy => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Slow => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -139,7 +144,7 @@ impl Fault {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Policy | Self::Busy => Some(Duration::from_secs(2)),
+            Self::Policy | Self::Outdated | Self::Busy => Some(Duration::from_secs(2)),
             Self::Unreachable | Self::Slow | Self::TooFewShards | Self::NameEnded => Some(Duration::from_secs(5)),
             _ => None,
         }

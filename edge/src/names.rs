@@ -5,7 +5,7 @@
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use client::{ReadError, Reader};
+use client::{Known, ReadError, Reader};
 use format::{Pointer, Record};
 
 use crate::{
@@ -41,12 +41,9 @@ impl Named {
 
 #[async_trait]
 impl Content for Named {
-    async fn look_up(reader: &Reader, look: Look, earlier: Option<&Self>) -> Result<Self, ReadError> {
-        let (pointer, record) = reader.pointer(&look.capability).await?;
-        Ok(match earlier.filter(|earlier| earlier.record.lease.version > record.lease.version) {
-            None => Self { pointer, record, look },
-            Some(Self { pointer, record, .. }) => Self { pointer: pointer.clone(), record: record.clone(), look },
-        })
+    async fn look_up(reader: &Reader, look: Look, known: Option<Known>) -> Result<Self, ReadError> {
+        let (pointer, record) = reader.pointer(&look.capability, known).await?;
+        Ok(Self { pointer, record, look })
     }
 
     fn look(&self) -> &Look {

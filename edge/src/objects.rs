@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use client::{ReadError, Reader};
+use client::{Known, ReadError, Reader};
 use format::{Object, Record};
 
 use crate::{
@@ -49,10 +49,13 @@ impl Opened {
 
 #[async_trait]
 impl Content for Opened {
-    async fn look_up(reader: &Reader, look: Look, earlier: Option<&Self>) -> Result<Self, ReadError> {
-        let (object, record) = reader.object(&look.capability).await?;
-        let begun = earlier.map(|earlier| Arc::clone(&earlier.begun)).unwrap_or_default();
-        Ok(Self { object, record, look, begun })
+    async fn look_up(reader: &Reader, look: Look, known: Option<Known>) -> Result<Self, ReadError> {
+        let (object, record) = reader.object_after(&look.capability, known).await?;
+        Ok(Self { object, record, look, begun: Arc::default() })
+    }
+
+    fn after(&mut self, earlier: &Self) {
+        self.begun = Arc::clone(&earlier.begun);
     }
 
     fn look(&self) -> &Look {

@@ -13,11 +13,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use client::{ReadError, Reader};
+use client::{Known, ReadError, Reader};
 use format::{Capability, Locator, OpenError, OwnerId, Record};
 use moka::{future, sync};
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     time::{sleep, timeout},
 };
 
@@ -29,6 +29,11 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 const LOOK_UPS_MAX: usize = 512;
 /// Waiting for one of these.
 const ROOM_DEADLINE: Duration = Duration::from_secs(1);
+/// Look-ups at one time of what is open already, and the wait for one of these.
+const REFRESHES_MAX: usize = 128;
+const REFRESH_DEADLINE: Duration = Duration::from_secs(30);
+/// Records whose versions are remembered; each takes some 150 B.
+const KNOWN_MAX: u64 = 100_000;
 /// Pauses between looks for a change that was told. Origins follow the feed as edges do, half a second behind at most;
 /// together they leave an answer under two seconds.
 const COPIES_BEHIND: [Duration; 3] = [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1)];
@@ -42,8 +47,11 @@ const UNKNOWN_MAX: u64 = 100_000;
 /// What a record opens as.
 #[async_trait]
 pub(crate) trait Content: Sized + Send + Sync + 'static {
-    /// Looks the content up at the nodes; `earlier` is what is held of it.
-    async fn look_up(reader: &Reader, look: Look, earlier: Option<&Self>) -> Result<Self, ReadError>;
+    /// Looks the content up at the nodes.
+    async fn look_up(reader: &Reader, look: Look, known: Option<Known>) -> Result<Self, ReadError>;
+
+    /// Takes over what counts on from the same content as it was looked up before.
+    fn after(&mut self, _earlier: &Self) {}
 
     /// Returns how it was looked up.
     fn look(&self) -> &Look;
@@ -78,7 +86,11 @@ pub(crate) struct Records<T> {
     faults: sync::Cache<Locator, Fault>,
     /// What the change feed told lately: a look-up that began before must not undo it.
     told: sync::Cache<Locator, Told>,
+    /// What was seen of records, also of those that are no longer open: nothing that a node says sets it back.
+    known: sync::Cache<Locator, Known>,
     room: Semaphore,
+    /// Look-ups behind the viewers' backs have room of their own: an owner who changes much keeps no viewer waiting.
+    room_behind: Semaphore,
     record_time: Duration,
 }
 
@@ -89,7 +101,9 @@ impl<T: Content> Records<T> {
             opened: future::Cache::new(config.objects_max),
             faults: sync::Cache::builder().max_capacity(UNKNOWN_MAX).time_to_live(config.unknown_time()).build(),
             told: sync::Cache::builder().max_capacity(CHANGED_MAX).time_to_live(CHANGED_TIME).build(),
+            known: sync::Cache::new(KNOWN_MAX),
             room: Semaphore::new(LOOK_UPS_MAX),
+            room_behind: Semaphore::new(REFRESHES_MAX),
             record_time: config.record_time(),
         }
     }
@@ -114,7 +128,11 @@ impl<T: Content> Records<T> {
         if let Some(fault) = self.faults.get(&locator) {
             return Err(fault);
         }
-        let opened = self.opened.try_get_with(locator, self.look_up(capability, None)).await;
+        let look_up = async {
+            let _room = room(&self.room, ROOM_DEADLINE).await?;
+            self.look_up(capability).await.map(Arc::new)
+        };
+        let opened = self.opened.try_get_with(locator, look_up).await;
         opened.map_err(|fault| {
             let fault = (*fault).clone();
             if matches!(fault, Fault::Unknown | Fault::Erased) {
@@ -124,11 +142,10 @@ impl<T: Content> Records<T> {
         })
     }
 
-    async fn look_up(&self, capability: &Capability, earlier: Option<&T>) -> Result<Arc<T>, Fault> {
-        let room = timeout(ROOM_DEADLINE, self.room.acquire()).await;
-        let _room = room.map_err(|_| Fault::Busy)?.map_err(|_| Fault::Busy)?;
+    async fn look_up(&self, capability: &Capability) -> Result<T, Fault> {
+        let known = self.known.get(&capability.locator());
         let look = Look { capability: capability.clone(), since: Instant::now(), refreshing: AtomicBool::new(false) };
-        let found = timeout(OPEN_DEADLINE, T::look_up(&self.reader, look, earlier)).await.map_err(|_| Fault::Slow)?;
+        let found = timeout(OPEN_DEADLINE, T::look_up(&self.reader, look, known)).await.map_err(|_| Fault::Slow)?;
         let found = found.map_err(|error| {
             let fault = fault_of_read(&error);
             if !matches!(fault, Fault::Unknown | Fault::Erased) {
@@ -138,10 +155,17 @@ impl<T: Content> Records<T> {
             fault
         })?;
         // The erasure may have been told while a node still gave the record.
-        if matches!(self.told.get(&found.record().locator()), Some(Told::Erased)) {
+        let locator = found.record().locator();
+        if matches!(self.told.get(&locator), Some(Told::Erased)) {
             return Err(Fault::Erased);
         }
-        Ok(Arc::new(found))
+        // Two look-ups may have been under way, and the other one found more.
+        let seen = Known::of(found.record());
+        let newest = self.known.entry(locator).and_upsert_with(|held| {
+            let held = held.map(moka::Entry::into_value).filter(|held| held.owner == seen.owner);
+            held.filter(|held| held.version > seen.version).unwrap_or(seen)
+        });
+        if newest.into_value() == seen { Ok(found) } else { Err(Fault::Outdated) }
     }
 
     /// Looks a record up again, once at a time, while the old one serves: when no node can be asked, it goes on
@@ -154,8 +178,15 @@ impl<T: Content> Records<T> {
         // Ends by OPEN_DEADLINE and holds nothing but its arguments, so nobody needs to own it.
         tokio::spawn(async move {
             let locator = opened.record().locator();
-            match records.look_up(&opened.look().capability, Some(&opened)).await {
-                Ok(fresh) => records.opened.insert(locator, fresh).await,
+            let look_up = async {
+                let _room = room(&records.room_behind, REFRESH_DEADLINE).await?;
+                records.look_up(&opened.look().capability).await
+            };
+            match look_up.await {
+                Ok(mut fresh) => {
+                    fresh.after(&opened);
+                    records.opened.insert(locator, Arc::new(fresh)).await;
+                }
                 Err(Fault::Unknown | Fault::Erased) => records.opened.invalidate(&locator).await,
                 Err(_) => opened.look().refreshing.store(false, Ordering::Relaxed),
             }
@@ -227,11 +258,17 @@ impl<T: Content> Records<T> {
     }
 }
 
+/// Waits for room for a look-up.
+async fn room(room: &Semaphore, deadline: Duration) -> Result<SemaphorePermit<'_>, Fault> {
+    timeout(deadline, room.acquire()).await.map_err(|_| Fault::Busy)?.map_err(|_| Fault::Busy)
+}
+
 /// Says whose fault a failed read is.
 pub(crate) fn fault_of_read(error: &ReadError) -> Fault {
     match error {
         ReadError::NotFound { .. } => Fault::Unknown,
         ReadError::Unavailable { .. } => Fault::Unreachable,
+        ReadError::Old { .. } => Fault::Outdated,
         ReadError::Open(OpenError::Erased) => Fault::Erased,
         // Another node may have the right record, and strips may come back; what was broken when stored stays so.
         ReadError::Open(_) | ReadError::Lost { .. } => Fault::TooFewShards,

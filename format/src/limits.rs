@@ -43,6 +43,8 @@ pub const CBOR_DEPTH_MAX: usize = 8;
 pub const NAME_BYTES_MAX: usize = 255;
 /// Maximum bytes of the pointer of a stable name, before it is sealed: two keys, three numbers.
 pub const POINTER_BYTES_MAX: usize = 128;
+/// The same, sealed: with its salt before it and its tag behind it.
+pub const SEALED_POINTER_BYTES_MAX: usize = 32 + POINTER_BYTES_MAX + TAG_BYTES;
 /// Maximum seconds for which an owner lets answers under a stable name be kept. A name that must not change for longer
 /// is no stable name but an object's own.
 pub const POINTER_SECONDS_MAX: u32 = 86_400;

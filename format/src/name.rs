@@ -18,6 +18,7 @@
 //! ```
 
 use bytes::Bytes;
+use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -70,16 +71,18 @@ pub struct Pointer {
 }
 
 impl StableName {
-    /// Derives the name that its owner calls `text`.
+    /// Derives the name that its owner calls `text`, in Unicode's normalization form C.
     ///
     /// # Errors
     /// [`NameError`].
     pub fn derive(secret: &OwnerSecret, text: &str) -> Result<Self, NameError> {
+        // One machine's keyboard composes an accent with its letter, another's does not.
+        let text: String = text.nfc().collect();
         if !(1..=NAME_BYTES_MAX).contains(&text.len()) || text.contains(char::is_control) {
             return Err(NameError { found: text.chars().take(80).collect() });
         }
         let public = PublicManifest::of_name(secret.keys().id());
-        let seed = secret.name_seed(text);
+        let seed = secret.name_seed(&text);
         Ok(Self { capability: Capability::of_name(&seed, &public.id()), seed, public })
     }
 
@@ -234,6 +237,7 @@ mod tests {
         assert_eq!(name(&secret(), "site"), name(&secret(), "site"));
         assert_ne!(name(&secret(), "site"), name(&secret(), "Site"));
         assert_ne!(name(&secret(), "site"), name(&OwnerSecret::from_bytes([2; 32]), "site"));
+        assert_eq!(name(&secret(), "caf\u{e9}"), name(&secret(), "cafe\u{301}"));
         for bad in ["", "a\nb", &"x".repeat(256)] {
             assert!(StableName::derive(&secret(), bad).is_err(), "{bad:?}");
         }

@@ -90,8 +90,8 @@ impl PublicManifest {
             stripes => Some(read_layout(&mut fields, stripes)?),
         };
         let is_name = fields.has(key::NAME);
-        if is_name && (fields.uint::<u8>(key::NAME)? != 1 || layout.is_some()) {
-            return Err(CborError::Value { key: key::NAME, expected: "1, which only a name without stripes has" });
+        if is_name && (fields.uint::<u8>(key::NAME)? != 1 || layout.is_some() || suite != Suite::ChaCha20Poly1305) {
+            return Err(CborError::Value { key: key::NAME, expected: "1, beside suite 1 and no stripes" });
         }
         if let Some((key, _)) = fields.unknown().into_iter().next() {
             return Err(CborError::Value { key, expected: "in a public manifest of this version" });

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::{
     Capability, Lease, LeaseError, Locator, ManifestHash, NodeName, PublicManifest,
     cbor::{CborError, Fields, FieldsWriter},
-    limits::{COLUMNS_MAX, LEASE_BYTES_MAX, RECORD_BYTES_MAX, SEALED_MANIFEST_BYTES_MAX},
+    limits::{COLUMNS_MAX, LEASE_BYTES_MAX, RECORD_BYTES_MAX, SEALED_MANIFEST_BYTES_MAX, SEALED_POINTER_BYTES_MAX},
 };
 
 /// Keys of the CBOR map; `docs/format.md` section 6.
@@ -52,6 +52,12 @@ pub enum RecordError {
     /// The lease is of another sealed manifest.
     #[error("the record's lease names another sealed manifest than the record has")]
     Manifest,
+    /// The sealed part of a stable name is longer than any pointer.
+    #[error("a sealed pointer has at most {SEALED_POINTER_BYTES_MAX} bytes, not {found}")]
+    Pointer {
+        /// Bytes found.
+        found: usize,
+    },
     /// The placement names another number of columns than the manifest has.
     #[error("the record's placement has {found} columns, its manifest {expected}")]
     Placement {
@@ -87,6 +93,11 @@ impl Record {
         let sealed = sealed.filter(|_| !lease.erased);
         if sealed.as_ref().is_some_and(|sealed| ManifestHash::of(sealed) != lease.manifest) {
             return Err(RecordError::Manifest);
+        }
+        if let Some(found) = sealed.as_ref().map(Bytes::len).filter(|_| public.is_name())
+            && found > SEALED_POINTER_BYTES_MAX
+        {
+            return Err(RecordError::Pointer { found });
         }
         Ok(Self { public, sealed, lease, lease_envelope, placement })
     }

@@ -7,19 +7,22 @@ const NAME_BYTES_MAX: usize = 64;
 pub(crate) const VALUE_BYTES_MAX: usize = 960;
 
 /// Names reserved for the edge: framing and hop-by-hop fields (RFC 9110 section 7.6.1), the representation that it
-/// verified, its own diagnostics, and cookies, which no object ever sets.
-const RESERVED: [&str; 26] = [
+/// verified, lifetimes, which the verdict says (RFC 9213 has more fields for them), its own diagnostics, and cookies,
+/// which no object ever sets.
+const RESERVED: [&str; 29] = [
     "accept-ranges",
     "age",
     "alt-svc",
     "cache-control",
     "cache-status",
+    "cdn-cache-control",
     "connection",
     "content-encoding",
     "content-length",
     "content-range",
     "date",
     "etag",
+    "expires",
     "keep-alive",
     "last-modified",
     "location",
@@ -30,6 +33,7 @@ const RESERVED: [&str; 26] = [
     "server-timing",
     "set-cookie",
     "strict-transport-security",
+    "surrogate-control",
     "te",
     "trailer",
     "transfer-encoding",

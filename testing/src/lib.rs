@@ -9,6 +9,7 @@
 pub mod conformance;
 pub mod mount;
 pub mod postgres;
+pub mod siege;
 
 mod described;
 mod equivocal;
@@ -17,6 +18,7 @@ mod heard;
 mod intercept;
 mod lease;
 mod memory;
+mod mutation;
 mod node;
 mod noise;
 mod origin_config;
@@ -32,6 +34,7 @@ pub use heard::Heard;
 pub use intercept::{Call, Intercept, Intercepted};
 pub use lease::lease;
 pub use memory::MemoryTransport;
+pub use mutation::{Mutator, mutations};
 pub use node::{node, place};
 pub use noise::{noise, noise_of};
 pub use origin_config::origin_config;

@@ -138,7 +138,7 @@ impl Network {
     pub async fn stands_for(&self, label: &Label) -> Result<Capability, GetError> {
         match label.mode() {
             Mode::Open => Ok(label.capability().clone()),
-            Mode::Name => match self.reader.pointer(label.capability()).await? {
+            Mode::Name => match self.reader.pointer(label.capability(), None).await? {
                 (pointer, _) if pointer.is_fresh(now()) => Ok(pointer.target),
                 (Pointer { fresh_until, .. }, _) => Err(GetError::NameEnded { fresh_until }),
             },

@@ -173,7 +173,9 @@ impl Twin {
     /// [`TargetError::Inside`] when there is a path and the index does not know the object as a file.
     pub async fn whole(&self, target: &Target) -> Result<Locator, TargetError> {
         let locator = target.label.capability().locator();
-        let is_file = move |index: &mut Index| index.entry(&locator).is_some_and(|entry| entry.kind == Kind::File);
+        let is_file = move |index: &mut Index| {
+            index.entry(&locator).is_some_and(|entry| entry.kind == Kind::File && entry.name.is_none())
+        };
         if target.path.is_empty() || self.with_index(is_file).await {
             return Ok(locator);
         }
@@ -331,7 +333,14 @@ impl Twin {
             ReadError::NotFound { .. } => LeaseChangeError::Unknown,
             error => LeaseChangeError::Read(error),
         })?;
-        if record.public.owner() == self.owner() { Ok(record) } else { Err(LeaseChangeError::NotOurs) }
+        if record.public.owner() != self.owner() {
+            return Err(LeaseChangeError::NotOurs);
+        }
+        // A name moves, and a lease of where it stood before would be refused.
+        if record.public.is_name() {
+            return self.network.reader.newest_record(locator, &self.owner()).await.map_err(LeaseChangeError::Read);
+        }
+        Ok(record)
     }
 
     /// Signs a lease and sends it to all nodes that hold the record: those with shards, and the first in the locator's

@@ -3,10 +3,8 @@
 //! A name is in the index before nodes take its record, as an object is. Two machines of one owner may move one name at
 //! the same time: the nodes take one of the two, and the other reads it and moves the name once more.
 
-use client::{ReadError, TransportError, UploadError, file_record};
-use format::{
-    Label, Locator, Mode, Moment, NameError, OpenError, Pointer, PolicyName, StableName, limits::POINTER_SECONDS_MAX,
-};
+use client::{Known, ReadError, TransportError, UploadError, file_record};
+use format::{Label, Locator, Mode, Moment, NameError, OpenError, Pointer, StableName, limits::POINTER_SECONDS_MAX};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -19,8 +17,8 @@ use crate::{
 const TRIES_MAX: usize = 3;
 /// How long an answer under a new name may be kept, in seconds, unless the owner says otherwise.
 const SECONDS_DEFAULT: u32 = 60;
-/// For how long a pointer is followed unless the owner says otherwise, in seconds: a year.
-const FRESH_SECONDS_DEFAULT: u64 = 365 * 86_400;
+/// For how long a pointer is followed unless the owner says otherwise, in seconds: a quarter of a year.
+const FRESH_SECONDS_DEFAULT: u64 = 90 * 86_400;
 
 /// What is to become of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +36,7 @@ pub enum NameChange {
 /// How long pointers and answers count. `None` leaves what the name has, or the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NameTerms {
-    /// Seconds since 1970 after which no edge follows the pointer. By default a year from now.
+    /// Seconds since 1970 after which no edge follows the pointer. By default 90 days from now.
     pub fresh_until: Option<u64>,
     /// Seconds for which DNS and browsers may keep an answer. By default 60.
     pub seconds: Option<u32>,
@@ -145,10 +143,15 @@ impl Twin {
         change: &NameChange,
         terms: NameTerms,
     ) -> Result<Renamed, NameChangeError> {
-        let (text, now) = (text.to_owned(), now());
-        let held = match self.network.reader.pointer(name.capability()).await {
+        let (text, now, locator) = (text.to_owned(), now(), name.locator());
+        let entry = self.with_index(move |index| index.entry(&locator).cloned()).await;
+        let state = entry.as_ref().and_then(|entry| entry.name.clone());
+        // The index knows what this machine filed: nodes that show less are behind, or would have it signed again.
+        let filed = state.as_ref().and_then(|state| state.moves.last()).map(|last| last.version);
+        let known = filed.map(|version| Known { owner: self.owner(), version });
+        let held = match self.network.reader.pointer(name.capability(), known).await {
             Ok((pointer, record)) => Some((pointer, record.lease.version)),
-            Err(ReadError::NotFound { .. }) => None,
+            Err(ReadError::NotFound { .. }) if known.is_none() => None,
             Err(ReadError::Open(OpenError::Erased)) => return Err(NameChangeError::Ended { text }),
             Err(error) => return Err(NameChangeError::Read(error)),
         };
@@ -161,7 +164,15 @@ impl Twin {
         if target.mode() == Mode::Name {
             return Err(NameChangeError::Chain);
         }
-        let found = self.network.find(target.capability(), &[]).await.map_err(NameChangeError::Target)?;
+        let is_renewal = *change == NameChange::Renew;
+        let described = match entry.filter(|_| is_renewal) {
+            // What a name stands for may be gone, and the name goes on.
+            Some(entry) => entry,
+            None => {
+                let found = self.network.find(target.capability(), &[]).await.map_err(NameChangeError::Target)?;
+                entry_of(name, &text, &found, now)?
+            }
+        };
         let seconds = match terms.seconds {
             Some(found) if found > POINTER_SECONDS_MAX => return Err(NameChangeError::Seconds { found }),
             Some(seconds) => seconds,
@@ -171,31 +182,33 @@ impl Twin {
         if fresh_until <= now {
             return Err(NameChangeError::Past { fresh_until });
         }
-        let locator = name.locator();
-        let known = self.with_index(move |index| index.entry(&locator).cloned()).await;
-        let known_version = known.as_ref().map_or(0, |entry| entry.tenure.version);
-        let version = held.as_ref().map_or(0, |(_, version)| *version).max(known_version).saturating_add(1);
-        let mut moves = known.and_then(|entry| entry.name).map(|name| name.moves).unwrap_or_default();
-        moves.push(Move { version, at: now, target: found.object.locator() });
+        let version = held.as_ref().map_or(0, |(_, version)| *version).saturating_add(1);
+        let mut moves = state.map(|state| state.moves).unwrap_or_default();
+        let before = NameState { fresh_until, seconds, moves: moves.clone() };
+        moves.push(Move { version, at: now, target: target.capability().locator() });
         let state = NameState { fresh_until, seconds, moves };
-        let entry = entry_of(name, text, &found, version, now, state.clone())?;
+        let tenure = Tenure { version, ..described.tenure.clone() };
+        let entry = Entry { state: State::Stored, tenure, name: Some(state.clone()), ..described };
 
         let mut salt = [0; 32];
         getrandom::fill(&mut salt)?;
         let pointer = Pointer { target: target.capability().clone(), fresh_until, seconds };
-        let (keys, name) = (self.keys.clone(), name.clone());
-        let label = name.label();
+        let (keys, name, label) = (self.keys.clone(), name.clone(), name.label());
         let sign = move || name.record(&keys, &pointer, version, salt);
         let record = spawn_blocking(sign).await.expect("signing does not panic");
-        self.record(Entry { state: State::Committing, ..entry.clone() }).await?;
+        // The move counts once nodes have it.
+        self.record(Entry { state: State::Committing, name: Some(before), ..entry.clone() }).await?;
         let nodes = file_record(&self.network.transport, &record, &self.network.topology).await?;
         self.record(entry.clone()).await?;
         Ok(Renamed { label, entry, state, is_new: held.is_none(), nodes })
     }
 
-    /// Returns the stable names of the index, by what the owner calls them.
+    /// Returns the stable names of the index that were filed, by what the owner calls them.
     pub async fn names(&self) -> Vec<(Entry, NameState)> {
-        let names = |entry: &Entry| entry.name.clone().map(|name| (entry.clone(), name));
+        let names = |entry: &Entry| {
+            let name = entry.name.clone().filter(|name| !name.moves.is_empty());
+            name.map(|name| (entry.clone(), name))
+        };
         let mut all: Vec<_> =
             self.with_index(move |index| index.entries().filter_map(|(_, entry)| names(entry)).collect()).await;
         all.sort_by(|(a, _): &(Entry, _), (b, _)| a.path.cmp(&b.path));
@@ -216,28 +229,22 @@ fn is_overtaken(failed: &[TransportError]) -> bool {
     failed.iter().any(|error| matches!(error, TransportError::Refused { status: 409, .. }))
 }
 
-fn entry_of(
-    name: &StableName,
-    text: String,
-    found: &Found,
-    version: u64,
-    now: u64,
-    state: NameState,
-) -> Result<Entry, getrandom::Error> {
+/// Describes a name by the object that it is to stand for.
+fn entry_of(name: &StableName, text: &str, found: &Found, now: u64) -> Result<Entry, getrandom::Error> {
     let (object, mut batch) = (&found.object, [0; 16]);
     getrandom::fill(&mut batch)?;
     Ok(Entry {
         capability: name.capability().clone(),
-        state: State::Stored,
-        path: text,
+        state: State::Committing,
+        path: text.to_owned(),
         length: object.length(),
         mime: object.manifest().mime.clone(),
         kind: object.kind(),
         created: now,
         tags: object.manifest().tags.keys().cloned().collect(),
-        tenure: Tenure { version, policy: PolicyName::default(), ..Tenure::default() },
+        tenure: Tenure::default(),
         batch: Batch(batch),
         position: Position::Top,
-        name: Some(state),
+        name: None,
     })
 }

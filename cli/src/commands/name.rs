@@ -22,8 +22,7 @@ use crate::{
 Examples:
   evernear name new site LABEL                   a new name, and what it stands for
   evernear name set site LABEL                   the name stands for another object now
-  evernear put site/ --as site                   the same in one step
-  evernear name renew                            all names, for another year
+  evernear name renew                            all names, for another 90 days
   evernear name history site
 
 Edges follow a change within two seconds; resolvers and browsers within --seconds. After --fresh-until no edge
@@ -37,16 +36,37 @@ pub(crate) struct Name {
 #[derive(Debug, Subcommand)]
 enum NameCommand {
     /// Make a name
+    #[command(after_help = "\
+Examples:
+  evernear name new site LABEL
+  evernear name new feed LABEL --seconds 5")]
     New(Change),
     /// Have a name stand for another object
+    #[command(after_help = "\
+Examples:
+  evernear name set site LABEL")]
     Set(Change),
     /// Have names stand for what they stand for, for longer
+    #[command(after_help = "\
+Examples:
+  evernear name renew
+  evernear name renew site --fresh-until +365d")]
     Renew(Renew),
     /// Show a name: its label, its URL, and what it stands for
+    #[command(after_help = "\
+Examples:
+  evernear name show site")]
     Show(Show),
     /// List the names of this index
+    #[command(after_help = "\
+Examples:
+  evernear name ls
+  evernear name ls --json")]
     Ls(Ls),
     /// Show what a name stood for
+    #[command(after_help = "\
+Examples:
+  evernear name history site")]
     History(Show),
 }
 
@@ -97,7 +117,7 @@ struct Ls {
 /// How long a name counts.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct Terms {
-    /// No edge follows the name after this time: 2027-01-31, +90d [default: a year from now]
+    /// No edge follows the name after this time: 2027-01-31, +90d [default: 90 days from now]
     #[arg(long, value_name = "TIME", value_parser = moment::to_come("name a time to come, or leave the option out"))]
     fresh_until: Option<u64>,
     /// How long resolvers and browsers may keep what they got, 0 to 86400 [default: as it is; 60 for a new name]
@@ -171,12 +191,20 @@ impl Renew {
         let all = async || twin.names().await.into_iter().map(|(entry, _)| entry.path).collect();
         let names: Vec<String> = if self.names.is_empty() { all().await } else { self.names };
         let known = labels(&twin).await;
-        let mut answers = Vec::with_capacity(names.len());
+        let (mut answers, mut failure) = (Vec::with_capacity(names.len()), None);
         for name in &names {
-            let renamed = twin.point(name, &NameChange::Renew, self.terms.of_name()).await;
-            answers.push(Answer::moved(&renamed.with_context(|| format!("{name:?} is not renewed"))?, &config, &known));
+            match twin.point(name, &NameChange::Renew, self.terms.of_name()).await {
+                Ok(renamed) => answers.push(Answer::moved(&renamed, &config, &known)),
+                // One that cannot be renewed lets no other end.
+                Err(error) => failure = Some(anyhow::Error::new(error).context(format!("{name:?} is not renewed"))),
+            }
         }
-        options.answer(&answers, || list(&answers))
+        match failure {
+            None => options.answer(&answers, || list(&answers)),
+            Some(failure) => {
+                Err(failure.context(format!("{} of {} renewed", answers.len(), count(names.len(), "name"))))
+            }
+        }
     }
 }
 
@@ -216,8 +244,9 @@ impl Show {
         let config = state.config(&self.cluster)?;
         let (_, index) = open_index(&state, &self.keys).await?;
         let known: BTreeMap<_, _> = index.entries().map(|(locator, entry)| (*locator, entry.clone())).collect();
-        let is_it = |entry: &&Entry| entry.name.is_some() && entry.path == self.name;
-        let found = known.values().find(is_it).and_then(|entry| Some((entry.clone(), entry.name.clone()?)));
+        let named = |entry: &Entry| entry.name.clone().filter(|name| !name.moves.is_empty());
+        let is_it = |entry: &&Entry| entry.path == self.name;
+        let found = known.values().filter(is_it).find_map(|entry| Some((entry.clone(), named(entry)?)));
         let unknown = || Usage(format!("this index has no name {:?}; `evernear name ls` lists them", self.name));
         let found = found.ok_or_else(unknown)?;
         Ok((config, known, found))
@@ -230,7 +259,8 @@ impl Ls {
         let config = state.config(&self.cluster)?;
         let (_, index) = open_index(&state, &self.keys).await?;
         let known: BTreeMap<_, _> = index.entries().map(|(locator, entry)| (*locator, entry.clone())).collect();
-        let of = |entry: &Entry| entry.name.as_ref().map(|name| Answer::of(entry, name, &config, &known));
+        let filed = |entry: &Entry| entry.name.clone().filter(|name| !name.moves.is_empty());
+        let of = |entry: &Entry| filed(entry).map(|name| Answer::of(entry, &name, &config, &known));
         let mut answers: Vec<Answer> = known.values().filter_map(of).collect();
         answers.sort_by(|a, b| a.name.cmp(&b.name));
         options.answer(&answers, || list(&answers))
@@ -244,7 +274,7 @@ async fn labels(twin: &Twin) -> BTreeMap<Locator, Entry> {
 impl Answer {
     fn of(entry: &Entry, state: &NameState, config: &TwinConfig, known: &BTreeMap<Locator, Entry>) -> Self {
         let (label, now) = (entry.label(), moment::now());
-        let last = state.moves.last().expect("a name has a move");
+        let last = state.moves.last().expect("a name that is shown was filed");
         Self {
             name: entry.path.clone(),
             url: config.url.url(&label, ""),

@@ -75,6 +75,8 @@ impl Purge {
         for target in &self.targets {
             let target: Target = target.parse().with_context(|| format!("{target} cannot be looked for"))?;
             locators.insert(twin.whole(&target).await?);
+            // A name holds no bytes: what edges hold is the object's.
+            locators.insert(twin.network().stands_for(&target.label).await?.locator());
         }
         Ok(Selection::Objects(locators))
     }

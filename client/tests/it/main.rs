@@ -3,6 +3,8 @@
 
 mod cluster;
 mod contents;
+mod mutations;
+mod names;
 mod reads;
 mod repair;
 mod shelf;

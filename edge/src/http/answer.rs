@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use format::Mode;
 use http::{HeaderMap, Method, StatusCode, header};
 use sandbox::{Marks, Method as PolicyMethod, Tier};
 
@@ -54,7 +55,11 @@ pub(super) async fn answer(door: &Arc<HttpDoor>, request: &Request) -> Reply {
                 Ok(root) => object(door, request, root, now).await,
                 Err(fault) => Err(fault),
             };
-            let reply = reply.unwrap_or_else(|fault| with_proxy_status(refusal(request, &fault), door, &fault));
+            let mut reply = reply.unwrap_or_else(|fault| with_proxy_status(refusal(request, &fault), door, &fault));
+            if label.mode() == Mode::Name && reply.status.is_client_error() {
+                // The name may stand for something else the next moment.
+                headers::set(&mut reply.fields, header::CACHE_CONTROL, "no-store");
+            }
             Reply { locator: Some(locator), ..reply }
         }
     }

@@ -153,3 +153,38 @@ async fn a_name_that_its_owner_ends_is_gone_and_its_object_stays() {
     until("the erasure", || async { site.curl(&host(&other), "/", &[]).await.status() == 410 }).await;
     site.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_edge_saw_of_a_name_outlives_a_feed_that_begins_anew() {
+    let site = Site::start().await;
+    let (first, second, name) = (page(&site, "first").await, page(&site, "second").await, name());
+    let old = site.point(&name, &first, in_seconds(1000), 1).await;
+    site.point(&name, &second, in_seconds(1000), 2).await;
+    assert_eq!(shown(&site, &name).await, "second");
+    site.weather.replay(&site.nodes, &old);
+    site.origins.restart_feed(&site.nodes[0].name);
+    // What the edge holds is gone, and the nodes have nothing that is new enough.
+    until("the edge forgets", || async {
+        let answer = site.curl(&host(&name), "/", &[]).await;
+        assert_ne!(answer.body(), b"first");
+        answer.status() == 503
+    })
+    .await;
+    site.weather.fair();
+    assert_eq!(shown(&site, &name).await, "second");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_under_a_name_is_kept_by_nobody() {
+    let site = Site::start().await;
+    let (first, name) = (page(&site, "first").await, name());
+    site.point(&name, &first, in_seconds(1000), 1).await;
+    assert_eq!(shown(&site, &name).await, "first");
+    site.put_lease(&site.lease(&first.sealed, &PolicyName::default(), 2, true)).await;
+    until("the erasure", || async { site.curl(&host(&name), "/", &[]).await.status() == 410 }).await;
+    // Under the object's own label that is final.
+    assert!(site.get(&first, "/", &[]).await.field("cache-control").unwrap().contains("max-age=300"));
+    assert_eq!(site.curl(&host(&name), "/", &[]).await.field("cache-control"), Some("no-store"));
+    site.stop().await;
+}

@@ -174,3 +174,10 @@ async fn a_copy_that_is_damaged_or_not_as_signed_is_replaced_when_it_is_read() {
     }
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_who_makes_things_up_harms_no_object() {
+    let world = World::start(1, "").await;
+    testing::siege::withstand(&world, 1, testing::mutations(1_000)).await;
+    world.end().await;
+}

@@ -30,3 +30,8 @@ async fn start() -> Memory {
 }
 
 testing::conformance!(start);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_who_makes_things_up_harms_no_object() {
+    testing::siege::withstand(&start().await, 1, testing::mutations(3_000)).await;
+}

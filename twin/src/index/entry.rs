@@ -89,7 +89,7 @@ pub struct NameState {
     pub fresh_until: u64,
     /// Seconds for which an answer under the name may be kept.
     pub seconds: u32,
-    /// The newest [`MOVES_MAX`] moves, the last of them in force. Never empty.
+    /// The newest [`MOVES_MAX`] moves that nodes took, the last of them in force; none while the first is under way.
     pub moves: Vec<Move>,
 }
 
@@ -260,8 +260,8 @@ impl NameState {
     fn decode(bytes: &[u8]) -> Result<Self, CborError> {
         let mut fields = Fields::read(bytes, NAME_BYTES_MAX)?;
         let (moves, rest) = fields.bytes(name_key::MOVES)?.as_chunks::<MOVE_BYTES>();
-        if moves.is_empty() || moves.len() > MOVES_MAX || !rest.is_empty() {
-            return Err(CborError::Value { key: name_key::MOVES, expected: "1 to 64 moves" });
+        if moves.len() > MOVES_MAX || !rest.is_empty() {
+            return Err(CborError::Value { key: name_key::MOVES, expected: "at most 64 moves" });
         }
         let read = |bytes: &[u8; MOVE_BYTES]| {
             let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes are eight"));

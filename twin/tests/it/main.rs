@@ -4,6 +4,7 @@
 mod directory;
 mod index;
 mod lease;
+mod names;
 mod owner;
 mod policy;
 mod small_cluster;
