@@ -10,6 +10,7 @@ mod catalog;
 mod cluster;
 mod edge;
 mod get;
+mod index;
 mod ls;
 mod name;
 pub(crate) mod node;
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     Stat(stat::Stat),
     /// List what this owner stored
     Ls(ls::Ls),
+    /// Check or compact the index of uploads
+    Index(index::Index),
     /// End the lease of an object and erase its key
     Rm(rm::Rm),
     /// Purge objects from the caches of all edges
@@ -104,6 +107,7 @@ impl Command {
             Self::Get(get) => get.run(options).await,
             Self::Stat(stat) => stat.run(options).await,
             Self::Ls(ls) => ls.run(options).await,
+            Self::Index(index) => index.run(options).await,
             Self::Rm(rm) => rm.run(options).await,
             Self::Purge(purge) => purge.run(options).await,
             Self::Renew(renew) => renew.run(options).await,

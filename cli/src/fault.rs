@@ -330,8 +330,23 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             Some("--config FILE, or a twin.toml in the state folder (`evernear help put` shows one)"),
         ));
     }
-    matches!(cause.downcast_ref::<IndexError>(), Some(IndexError::Busy { .. }))
-        .then_some((Class::Failed, Some("again when the other program has ended")))
+    if let Some(error) = cause.downcast_ref::<IndexError>() {
+        let advice = match error {
+            IndexError::Busy { .. } => "again when the other program has ended",
+            IndexError::Damaged { .. } => {
+                "put a copy of it back (docs/owner.md, \"The key\"); `evernear index check` tells how much of this one is good"
+            }
+            IndexError::Unknown { .. } | IndexError::Version { .. } => {
+                "the version of this program that wrote it; nothing is lost, and this one does not write to it"
+            }
+            IndexError::OtherOwner { .. } => "the --state DIR of its owner: owner.key and index belong together",
+            IndexError::Full => "`evernear rm` what is no longer needed, or another owner with another --state DIR",
+            IndexError::Unfit { .. } => "a shorter name or path, and fewer --places and tags",
+            IndexError::Io { .. } | IndexError::Random(_) => return None,
+        };
+        return Some((Class::Failed, Some(advice)));
+    }
+    None
 }
 
 #[cfg(test)]

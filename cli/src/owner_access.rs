@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
+use format::OwnerSecret;
 use tokio::task::spawn_blocking;
 use twin::{Index, LockKind, Network, Operator, OwnerStore, Twin, TwinConfig, Unlock};
 use zeroize::Zeroizing;
@@ -179,16 +180,17 @@ pub(crate) async fn open_twin(
 }
 
 /// Opens the owner key and the index, without any network.
-pub(crate) async fn open_index(state: &StateFolder, keys: &KeyAccess) -> anyhow::Result<(format::OwnerSecret, Index)> {
+pub(crate) async fn open_index(state: &StateFolder, keys: &KeyAccess) -> anyhow::Result<(OwnerSecret, Index)> {
+    let (secret, path) = (open_secret(state, keys).await?, state.index());
+    let open = move || Index::open(path, &secret).map(|index| (secret, index));
+    Ok(spawn_blocking(open).await.context("opening the index was cut short")??)
+}
+
+/// Opens the owner key alone.
+pub(crate) async fn open_secret(state: &StateFolder, keys: &KeyAccess) -> anyhow::Result<OwnerSecret> {
     let store = state.owner_key();
     let unlock = keys.unlock(store.card()?.lock)?;
-    let path = state.index();
-    let open = move || {
-        let secret = store.open(&unlock)?;
-        let index = Index::open(path, &secret)?;
-        Ok((secret, index))
-    };
-    spawn_blocking(open).await.context("opening the owner key was cut short")?
+    Ok(spawn_blocking(move || store.open(&unlock)).await.context("opening the owner key was cut short")??)
 }
 
 fn ask(prompt: &str) -> anyhow::Result<Unlock> {

@@ -1,9 +1,9 @@
 //! The owner's own encrypted index of uploads: the only place, besides the labels handed out, where capabilities are
 //! kept.
 //!
-//! The file is an append-only log (`index/frame.rs` draws it). Storing appends one frame and fsyncs it: a directory of
-//! ten thousand files costs ten thousand small writes, and a crash loses at most the frame being written. Removing
-//! rewrites the whole index and renames it, because an erased capability must not stay in the log.
+//! The file is an append-only log (`index/frame.rs` draws it). Storing appends one frame and fsyncs it: a crash loses at
+//! most the frame being written. Removing rewrites the whole index and renames it, because an erased capability must
+//! not stay in the log. The index is also rewritten, without what is superseded, once half of its entries are.
 //!
 //! Several programs may use one index: a writer locks a file beside it and first reads what the others appended.
 
@@ -15,21 +15,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use format::{Locator, OwnerId, OwnerSecret};
+use format::{Locator, OwnerId, OwnerSecret, cbor::CborError};
 use zeroize::Zeroizing;
 
 use crate::durable;
 
+mod check;
+mod content;
 mod entry;
 mod frame;
+mod log;
 
+pub use check::IndexCheck;
 pub use entry::{Batch, Entry, MOVES_MAX, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure};
-use frame::{Chain, Front, HEAD_BYTES};
+use frame::{Chain, HEAD_BYTES, HeadFault};
+use log::{Log, Stop};
 
 /// How long a writer waits for another program's lock. A write takes milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// Largest index, in bytes. It holds millions of uploads, and it bounds the memory of a program that loads it.
 const INDEX_BYTES_MAX: u64 = 1 << 30;
+/// Entries below which an index is not rewritten by itself: it has some 300 KiB then, and reading it costs nothing.
+const COMPACT_ENTRIES_MIN: usize = 1024;
 
 /// An owner's index, held in memory and on disk.
 pub struct Index {
@@ -37,6 +44,8 @@ pub struct Index {
     owner: OwnerId,
     key: Zeroizing<[u8; 32]>,
     entries: BTreeMap<Locator, Entry>,
+    /// Entries in the file, superseded ones too.
+    recorded: usize,
     /// Length of the part of the file that `entries` and `chain` were read from.
     read_bytes: u64,
     chain: Chain,
@@ -55,8 +64,8 @@ pub enum IndexError {
         /// The cause.
         source: io::Error,
     },
-    /// The file was changed, or it is not an index of this owner.
-    #[error("the index of uploads at {} is damaged at byte {at} ({what}); restore it from a copy", path.display())]
+    /// The file was changed. What stands before that byte is good.
+    #[error("the index of uploads at {} is damaged at byte {at} ({what})", path.display())]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -65,6 +74,38 @@ pub enum IndexError {
         /// What is wrong.
         what: &'static str,
     },
+    /// The index is whole, and this owner wrote it, by a program that knew more than this one.
+    #[error("a later version of this program wrote the index of uploads at {}: at byte {at} it holds what this one does not know", path.display())]
+    Unknown {
+        /// Which file.
+        path: PathBuf,
+        /// Where.
+        at: u64,
+        /// What is not known.
+        source: CborError,
+    },
+    /// The whole file is of a version that this program does not know.
+    #[error("the index of uploads at {} is of version {found}, which this program does not know", path.display())]
+    Version {
+        /// Which file.
+        path: PathBuf,
+        /// The version.
+        found: u8,
+    },
+    /// The file is the index of another owner.
+    #[error("the index of uploads at {} belongs to another owner", path.display())]
+    OtherOwner {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// An entry breaks a bound of the index, so it could not be read back. Nothing was written.
+    #[error("the index of uploads cannot hold an entry for {name:?}")]
+    Unfit {
+        /// Path of the upload, cut at 300 characters.
+        name: String,
+        /// Which bound.
+        source: CborError,
+    },
     /// Another program holds the index's lock for longer than a writer waits.
     #[error("another program has been writing the index at {} for {} s", path.display(), LOCK_WAIT.as_secs())]
     Busy {
@@ -72,7 +113,7 @@ pub enum IndexError {
         path: PathBuf,
     },
     /// The index is too large.
-    #[error("the index of uploads would grow over {INDEX_BYTES_MAX} bytes; use several owners")]
+    #[error("the index of uploads would grow over {INDEX_BYTES_MAX} bytes")]
     Full,
     /// The system has no randomness.
     #[error("the system gives no random bytes")]
@@ -85,28 +126,32 @@ impl Index {
     /// # Errors
     /// [`IndexError`].
     pub fn open(path: impl Into<PathBuf>, secret: &OwnerSecret) -> Result<Self, IndexError> {
-        let (path, owner) = (path.into(), secret.keys().id());
-        let head = frame::head(&owner);
-        let mut index = Self {
-            path,
-            owner,
-            key: secret.index_key(),
-            entries: BTreeMap::new(),
-            read_bytes: HEAD_BYTES as u64,
-            chain: Chain::new(&head),
-            file: None,
-        };
+        let mut index = Self::unread(path.into(), secret);
         if let Some(folder) = index.path.parent() {
             durable::private_folder(folder).map_err(|source| index.io(source))?;
         }
         if !index.path.exists() {
-            match durable::create(&index.path, &head) {
+            match durable::create(&index.path, &frame::head(&index.owner)) {
                 Err(source) if source.kind() != io::ErrorKind::AlreadyExists => return Err(index.io(source)),
                 _ => {}
             }
         }
         index.reload()?;
         Ok(index)
+    }
+
+    fn unread(path: PathBuf, secret: &OwnerSecret) -> Self {
+        let owner = secret.keys().id();
+        Self {
+            path,
+            owner,
+            key: secret.index_key(),
+            entries: BTreeMap::new(),
+            recorded: 0,
+            read_bytes: HEAD_BYTES as u64,
+            chain: Chain::new(&frame::head(&owner)),
+            file: None,
+        }
     }
 
     /// Returns the path of the index.
@@ -143,22 +188,41 @@ impl Index {
     /// # Errors
     /// [`IndexError`]; the upload is then not recorded.
     pub fn record(&mut self, entry: Entry) -> Result<(), IndexError> {
+        self.record_all(vec![entry])
+    }
+
+    /// Records uploads, in one disk write for some 800 of them (group commit). When half of what the file holds is
+    /// superseded then, the file is rewritten without that.
+    ///
+    /// # Errors
+    /// [`IndexError`]. [`IndexError::Unfit`] says that none is recorded; after the others the first may be.
+    pub fn record_all(&mut self, entries: Vec<Entry>) -> Result<(), IndexError> {
+        let entries: Vec<_> = entries.into_iter().map(Entry::trimmed).collect();
+        let contents = content::pack(&entries)?;
         let _lock = self.lock()?;
         self.catch_up()?;
-        let mut salt = [0; 32];
-        getrandom::fill(&mut salt)?;
-        let frame = frame::seal(&self.key, &self.chain, salt, &entry);
-        if self.read_bytes + frame.len() as u64 > INDEX_BYTES_MAX {
-            return Err(IndexError::Full);
+        let mut entries = entries.into_iter();
+        for (content, count) in contents {
+            let frame = frame::seal(&self.key, &self.chain, salt()?, &content);
+            if self.read_bytes + frame.len() as u64 > INDEX_BYTES_MAX {
+                return Err(IndexError::Full);
+            }
+            self.append(&frame).map_err(|source| self.io(source))?;
+            self.read_bytes += frame.len() as u64;
+            self.chain = self.chain.clone().then(&frame);
+            self.recorded += count;
+            self.entries.extend(entries.by_ref().take(count).map(|entry| (entry.capability.locator(), entry)));
         }
-        self.append(&frame).map_err(|source| self.io(source))?;
-        self.read_bytes += frame.len() as u64;
-        self.chain = self.chain.clone().then(&frame);
-        self.entries.insert(entry.capability.locator(), entry);
+        if self.recorded >= COMPACT_ENTRIES_MIN && self.recorded >= 2 * self.entries.len() {
+            // The uploads are recorded. An index that stays long is no reason to say otherwise.
+            if let Err(error) = self.rewrite() {
+                tracing::warn!(%error, "the index of uploads stays longer than it need be");
+            }
+        }
         Ok(())
     }
 
-    /// Forgets uploads: rewrites the index without them and without superseded entries (log compaction).
+    /// Forgets uploads: rewrites the index without them and without superseded entries.
     ///
     /// The old file's disk blocks are freed, not overwritten. What a disk or a backup keeps of them stays sealed under
     /// the owner's key.
@@ -168,19 +232,25 @@ impl Index {
     pub fn forget(&mut self, locators: &BTreeSet<Locator>) -> Result<(), IndexError> {
         let _lock = self.lock()?;
         self.catch_up()?;
-        let kept: BTreeMap<_, _> = self
-            .entries
-            .iter()
-            .filter(|(locator, _)| !locators.contains(*locator))
-            .map(|(l, e)| (*l, e.clone()))
-            .collect();
-        let (bytes, chain) = self.snapshot(&kept)?;
-        durable::replace(&self.path, &bytes).map_err(|source| self.io(source))?;
-        self.entries = kept;
-        self.read_bytes = bytes.len() as u64;
-        self.chain = chain;
-        self.file = None;
-        Ok(())
+        let before = self.entries.clone();
+        self.entries.retain(|locator, _| !locators.contains(locator));
+        let rewritten = self.rewrite();
+        if rewritten.is_err() {
+            self.entries = before;
+        }
+        rewritten
+    }
+
+    /// Rewrites the index without superseded entries (log compaction). Returns the bytes that this freed.
+    ///
+    /// # Errors
+    /// [`IndexError`]; the index is then as it was.
+    pub fn compact(&mut self) -> Result<u64, IndexError> {
+        let _lock = self.lock()?;
+        self.catch_up()?;
+        let before = self.read_bytes;
+        self.rewrite()?;
+        Ok(before.saturating_sub(self.read_bytes))
     }
 
     fn append(&self, frame: &[u8]) -> io::Result<()> {
@@ -191,17 +261,21 @@ impl Index {
         file.sync_data()
     }
 
-    fn snapshot(&self, entries: &BTreeMap<Locator, Entry>) -> Result<(Vec<u8>, Chain), IndexError> {
+    /// Replaces the file by one with the entries in memory; the caller holds the lock. After a crash the file is the old
+    /// or the new one.
+    fn rewrite(&mut self) -> Result<(), IndexError> {
         let mut bytes = frame::head(&self.owner).to_vec();
         let mut chain = Chain::new(&bytes);
-        for entry in entries.values() {
-            let mut salt = [0; 32];
-            getrandom::fill(&mut salt)?;
-            let frame = frame::seal(&self.key, &chain, salt, entry);
+        for (content, _) in content::pack(self.entries.values())? {
+            let frame = frame::seal(&self.key, &chain, salt()?, &content);
             chain = chain.then(&frame);
             bytes.extend_from_slice(&frame);
         }
-        Ok((bytes, chain))
+        durable::replace(&self.path, &bytes).map_err(|source| self.io(source))?;
+        (self.recorded, self.read_bytes, self.chain) = (self.entries.len(), bytes.len() as u64, chain);
+        // Without it the next write reads the file again.
+        self.file = File::open(&self.path).ok();
+        Ok(())
     }
 
     /// Reads what other programs wrote since the last read; the caller holds the lock. A torn write at the end, left by
@@ -239,39 +313,40 @@ impl Index {
 
     /// Reads the whole file and returns its torn end.
     fn reload(&mut self) -> Result<Vec<u8>, IndexError> {
+        let (file, mut bytes, log) = self.read()?;
+        if let Some(fault) = self.fault(&log) {
+            return Err(fault);
+        }
+        (self.entries, self.recorded, self.chain) = (log.entries, log.recorded, log.chain);
+        self.read_bytes = log.end as u64;
+        self.file = Some(file);
+        Ok(bytes.split_off(log.end))
+    }
+
+    /// Reads the whole file as far as it can be read.
+    fn read(&self) -> Result<(File, Vec<u8>, Log), IndexError> {
         let mut bytes = Vec::new();
         let file = File::open(&self.path).map_err(|source| self.io(source))?;
         (&file).take(INDEX_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|source| self.io(source))?;
         if bytes.len() as u64 > INDEX_BYTES_MAX {
             return Err(IndexError::Full);
         }
-        frame::check_head(&bytes, &self.owner).map_err(|what| IndexError::Damaged {
-            path: self.path.clone(),
-            at: 0,
-            what,
+        let path = self.path.clone();
+        let log = Log::read(&bytes, &self.owner, &self.key).map_err(|fault| match fault {
+            HeadFault::None => IndexError::Damaged { path, at: 0, what: "it does not begin as an index" },
+            HeadFault::Version(found) => IndexError::Version { path, found },
+            HeadFault::OtherOwner => IndexError::OtherOwner { path },
         })?;
-        let mut entries = BTreeMap::new();
-        let mut chain = Chain::new(&bytes[..HEAD_BYTES]);
-        let mut at = HEAD_BYTES;
-        while at < bytes.len() {
-            match frame::open(&self.key, &chain, &bytes[at..]) {
-                Front::Frame(entry, length) => {
-                    chain = chain.then(&bytes[at..at + length]);
-                    at += length;
-                    entries.insert(entry.capability.locator(), *entry);
-                }
-                Front::Torn => break,
-                Front::Damaged => {
-                    let what = "a frame does not open";
-                    return Err(IndexError::Damaged { path: self.path.clone(), at: at as u64, what });
-                }
-            }
+        Ok((file, bytes, log))
+    }
+
+    fn fault(&self, log: &Log) -> Option<IndexError> {
+        let (path, at) = (self.path.clone(), log.end as u64);
+        match &log.stop {
+            Stop::End | Stop::Torn => None,
+            Stop::Damaged => Some(IndexError::Damaged { path, at, what: "a frame does not open" }),
+            Stop::Unknown(source) => Some(IndexError::Unknown { path, at, source: source.clone() }),
         }
-        self.entries = entries;
-        self.chain = chain;
-        self.read_bytes = at as u64;
-        self.file = Some(file);
-        Ok(bytes.split_off(at))
     }
 
     fn lock(&self) -> Result<File, IndexError> {
@@ -297,4 +372,10 @@ impl Index {
     fn io(&self, source: io::Error) -> IndexError {
         IndexError::Io { path: self.path.clone(), source }
     }
+}
+
+fn salt() -> Result<[u8; 32], getrandom::Error> {
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt)?;
+    Ok(salt)
 }

@@ -36,7 +36,9 @@ mod urls;
 pub use byte_range::{ByteRange, ByteRangeError};
 pub use config::{ConfigError, SeedConfig, TwinConfig};
 pub use get::{Delivered, Found, GetError};
-pub use index::{Batch, Entry, Index, IndexError, MOVES_MAX, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure};
+pub use index::{
+    Batch, Entry, Index, IndexCheck, IndexError, MOVES_MAX, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure,
+};
 pub use leases::{LeaseChangeError, Removed, Renewal, Told};
 pub use media::{MediaType, MediaTypeError, SAMPLE_BYTES, media_type};
 pub use names::{NameChange, NameChangeError, NameTerms, Renamed};

@@ -20,7 +20,7 @@ use client::{Receipt, UploadError, Uploader};
 use format::{
     Compression, Directory, DirectoryError, EncoderOptions, Entry as DirectoryEntry, Kind, Label, Lease, Level,
     NodeName, Suite,
-    limits::{NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
+    limits::{LEASE_PLACES_MAX, NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
 };
 use futures::{StreamExt, TryStreamExt};
 use tokio::{sync::mpsc, task::spawn_blocking};
@@ -456,6 +456,8 @@ fn check_bounds(options: &PutOptions) -> Result<(), PutError> {
     bounded("name", options.name.as_ref().map_or(0, String::len), NAME_BYTES_MAX)?;
     bounded("number of tags", options.tags.len(), TAGS_MAX)?;
     bounded("tag", options.tags.keys().map(String::len).max().unwrap_or(0), TAG_NAME_BYTES_MAX)?;
+    let places = options.tenure.wanted.len().max(options.tenure.refused.len());
+    bounded("number of wanted places, and of refused ones,", places, LEASE_PLACES_MAX)?;
     let levels: BTreeSet<Level> = options.tenure.caps.iter().map(|cap| cap.level).collect();
     bounded("number of caps for one level", options.tenure.caps.len() + 1 - levels.len(), 1)
 }

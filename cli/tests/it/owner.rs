@@ -88,3 +88,27 @@ fn an_option_that_does_not_open_the_key_is_refused_and_a_variable_is_not() {
         refused(&with(&["owner", "passwd"], &not), &format!("leave {} out", not[0]));
     }
 }
+
+#[test]
+fn an_index_is_checked_and_compacted_and_a_damaged_one_says_what_to_do() {
+    let home = Home::new();
+    home.write("words", "correct horse battery\n");
+    home.good(&["owner", "new"]);
+    let (code, none) = home.json(&["index", "check"]);
+    assert!(code == 1 && none["causes"].to_string().contains("No such file"), "{none}");
+    assert_eq!(home.good(&["index", "compact"])["freed_bytes"], 0);
+    let check = home.good(&["index", "check"]);
+    let counts = ["bytes", "frames", "live", "dead"].map(|key| check[key].as_u64());
+    assert_eq!((counts, check["torn"].as_bool()), ([Some(44), Some(0), Some(0), Some(0)], Some(false)));
+
+    let index = home.path().join(".evernear/index");
+    let good = std::fs::read(&index).unwrap();
+    std::fs::write(&index, [&good[..], &[1; 100]].concat()).unwrap();
+    for command in [&["index", "check"][..], &["index", "compact"], &["ls"]] {
+        let (code, bad) = home.json(command);
+        assert!(code == 1 && bad.to_string().contains("damaged at byte 44"), "{bad}");
+        assert!(bad["try"].as_str().unwrap().contains("put a copy of it back"), "{bad}");
+    }
+    let told = home.json(&["index", "check"]).1;
+    assert!(told["error"].as_str().unwrap().starts_with("of 144 bytes the first 44 are good: 0 frames"), "{told}");
+}

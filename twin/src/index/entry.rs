@@ -216,7 +216,7 @@ impl Entry {
             _ => Err(CborError::Value { key, expected: "0 or 1" }),
         };
         let (stored, directory, inner) = (flag(key::STATE)?, flag(key::KIND)?, flag(key::PLACE_IN_BATCH)?);
-        Ok(Self {
+        let entry = Self {
             capability: Capability::from_bytes(fields.array32(key::CAPABILITY)?),
             state: if stored { State::Stored } else { State::Committing },
             path: fields.text(key::PATH, PATH_BYTES_MAX)?.to_owned(),
@@ -242,18 +242,30 @@ impl Entry {
             ),
             position: if inner { Position::Inner } else { Position::Top },
             name: fields.has(key::NAME).then(|| NameState::decode(fields.bytes(key::NAME)?)).transpose()?,
-        })
+        };
+        // Rewriting the index would drop what a later version says of an upload.
+        match fields.unknown().first() {
+            Some((key, _)) => Err(CborError::Value { key: *key, expected: "a key that this program knows" }),
+            None => Ok(entry),
+        }
+    }
+
+    /// Returns the entry as the index keeps it: of a name's moves the newest [`MOVES_MAX`].
+    pub(crate) fn trimmed(mut self) -> Self {
+        if let Some(name) = &mut self.name {
+            name.moves.drain(..name.moves.len().saturating_sub(MOVES_MAX));
+        }
+        self
     }
 }
 
 impl NameState {
     fn encode(&self) -> Vec<u8> {
-        let newest = &self.moves[self.moves.len().saturating_sub(MOVES_MAX)..];
         let bytes = |it: &Move| [&it.version.to_le_bytes()[..], &it.at.to_le_bytes(), it.target.as_bytes()].concat();
         FieldsWriter::default()
             .uint(name_key::FRESH_UNTIL, self.fresh_until)
             .uint(name_key::SECONDS, self.seconds)
-            .bytes(name_key::MOVES, &newest.iter().flat_map(bytes).collect::<Vec<u8>>())
+            .bytes(name_key::MOVES, &self.moves.iter().flat_map(bytes).collect::<Vec<u8>>())
             .finish()
     }
 
@@ -283,7 +295,7 @@ fn parse<T: std::str::FromStr>(text: &str, key: u64, expected: &'static str) -> 
     text.parse().map_err(|_| CborError::Value { key, expected })
 }
 
-/// Entries written by versions that kept no tags have none.
+/// An entry without tags has no such key.
 fn read_tags(fields: &mut Fields<'_>) -> Result<BTreeSet<String>, CborError> {
     if !fields.has(key::TAGS) {
         return Ok(BTreeSet::new());
@@ -291,7 +303,7 @@ fn read_tags(fields: &mut Fields<'_>) -> Result<BTreeSet<String>, CborError> {
     Ok(fields.texts(key::TAGS, TAGS_MAX)?.into_iter().map(str::to_owned).collect())
 }
 
-/// Entries written by versions that knew no caps have none.
+/// An entry without caps has no such key.
 fn read_caps(fields: &mut Fields<'_>) -> Result<Vec<Cap>, CborError> {
     if !fields.has(key::CAPS) {
         return Ok(Vec::new());

@@ -1,11 +1,11 @@
-//! The bytes of the index: a header, then one sealed frame for each recorded entry, newest last.
+//! The bytes of the index: a header, then one sealed frame for each write, newest last.
 //!
 //! ```text
 //! head   0   8  magic "evernear"            frame   0   4  length n of what follows the salt
 //!        8   1  what the file is: 2 = index         4   4  check of the length
 //!        9   1  version: 1                          8  32  salt
-//!       10   2  zero                               40   n  entry in CBOR, sealed with ChaCha20-Poly1305, tag last
-//!       12  32  owner id
+//!       10   2  zero                               40   n  content (`content.rs`), sealed with ChaCha20-Poly1305,
+//!       12  32  owner id                                   tag last
 //! ```
 //!
 //! Why the nonce may be zero: each frame draws 32 random bytes of salt and is sealed with `keyed_hash(index key,
@@ -19,48 +19,63 @@
 use format::{OwnerId, Suite, limits::TAG_BYTES};
 use zeroize::Zeroizing;
 
-use super::entry::{ENTRY_BYTES_MAX, Entry};
+use super::content::CONTENT_BYTES_MAX;
 
 const MAGIC: &[u8; 8] = b"evernear";
 const FILE_INDEX: u8 = 2;
+const VERSION_AT: usize = 9;
 const VERSION: u8 = 1;
 const OWNER_AT: usize = 12;
-pub(crate) const HEAD_BYTES: usize = OWNER_AT + 32;
+pub(super) const HEAD_BYTES: usize = OWNER_AT + 32;
 const CHECK_AT: usize = 4;
 const SALT_AT: usize = CHECK_AT + 4;
 const SEALED_AT: usize = SALT_AT + 32;
-const SEALED_BYTES_MAX: usize = ENTRY_BYTES_MAX + TAG_BYTES;
+const SEALED_BYTES_MAX: usize = CONTENT_BYTES_MAX + TAG_BYTES;
 const CONTEXT: &[u8] = b"evernear 2026 v1 index frame";
 
+/// What is wrong with the header of an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeadFault {
+    /// It is no header.
+    None,
+    /// The file is of a version that this program does not know.
+    Version(u8),
+    /// It is the index of another owner.
+    OtherOwner,
+}
+
 /// Makes the header of an owner's index.
-pub(crate) fn head(owner: &OwnerId) -> [u8; HEAD_BYTES] {
+pub(super) fn head(owner: &OwnerId) -> [u8; HEAD_BYTES] {
     let mut head = [0; HEAD_BYTES];
     head[..8].copy_from_slice(MAGIC);
-    head[8..10].copy_from_slice(&[FILE_INDEX, VERSION]);
+    head[8..=VERSION_AT].copy_from_slice(&[FILE_INDEX, VERSION]);
     head[OWNER_AT..].copy_from_slice(owner.as_bytes());
     head
 }
 
-/// Checks the header of an index. The error says what is wrong with it.
-pub(crate) fn check_head(bytes: &[u8], owner: &OwnerId) -> Result<(), &'static str> {
+/// Checks the header of an index.
+pub(super) fn check_head(bytes: &[u8], owner: &OwnerId) -> Result<(), HeadFault> {
+    let good = head(owner);
     match bytes.get(..HEAD_BYTES) {
-        Some(found) if found == head(owner) => Ok(()),
-        Some(found) if found[..9] == head(owner)[..9] && found[9] != VERSION => Err("it is of a later version"),
-        Some(found) if found[..12] == head(owner)[..12] => Err("it belongs to another owner"),
-        _ => Err("it does not begin as one"),
+        Some(found) if found == good => Ok(()),
+        Some(found) if found[..VERSION_AT] == good[..VERSION_AT] && found[VERSION_AT] != VERSION => {
+            Err(HeadFault::Version(found[VERSION_AT]))
+        }
+        Some(found) if found[..OWNER_AT] == good[..OWNER_AT] => Err(HeadFault::OtherOwner),
+        _ => Err(HeadFault::None),
     }
 }
 
 /// The hash of all bytes so far. The next frame is bound to it.
 #[derive(Clone)]
-pub(crate) struct Chain(blake3::Hasher);
+pub(super) struct Chain(blake3::Hasher);
 
 impl Chain {
-    pub(crate) fn new(head: &[u8]) -> Self {
+    pub(super) fn new(head: &[u8]) -> Self {
         Self(blake3::Hasher::new_derive_key("evernear 2026 v1 index chain")).then(head)
     }
 
-    pub(crate) fn then(mut self, bytes: &[u8]) -> Self {
+    pub(super) fn then(mut self, bytes: &[u8]) -> Self {
         self.0.update(bytes);
         self
     }
@@ -70,15 +85,14 @@ impl Chain {
     }
 }
 
-/// Seals the next frame.
-pub(crate) fn seal(index_key: &[u8; 32], chain: &Chain, salt: [u8; 32], entry: &Entry) -> Vec<u8> {
-    let text = Zeroizing::new(entry.encode());
-    let mut frame = Vec::with_capacity(SEALED_AT + text.len() + TAG_BYTES);
-    let length = u32::try_from(text.len() + TAG_BYTES).expect("an entry is a few hundred bytes");
+/// Seals the next frame. The content has at most [`CONTENT_BYTES_MAX`] bytes.
+pub(super) fn seal(index_key: &[u8; 32], chain: &Chain, salt: [u8; 32], content: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(SEALED_AT + content.len() + TAG_BYTES);
+    let length = u32::try_from(content.len() + TAG_BYTES).expect("a content has a bound far below 4 GiB");
     frame.extend_from_slice(&length.to_le_bytes());
     frame.extend_from_slice(&check(chain, length));
     frame.extend_from_slice(&salt);
-    frame.extend_from_slice(&text);
+    frame.extend_from_slice(content);
     let tag = Suite::ChaCha20Poly1305.sealer(&frame_key(index_key, &salt)).seal(
         [0; 12],
         &chain.aad(),
@@ -89,9 +103,9 @@ pub(crate) fn seal(index_key: &[u8; 32], chain: &Chain, salt: [u8; 32], entry: &
 }
 
 /// What the unread rest of an index begins with.
-pub(crate) enum Front {
-    /// A complete frame, with its length in bytes.
-    Frame(Box<Entry>, usize),
+pub(super) enum Front {
+    /// The content of a complete frame, and the frame's length in bytes. This owner wrote it.
+    Frame(Zeroizing<Vec<u8>>, usize),
     /// A torn write: the last frame, of which a crash left only a part, or garbage, on the disk. It was never
     /// acknowledged.
     Torn,
@@ -100,7 +114,7 @@ pub(crate) enum Front {
 }
 
 /// Opens the first frame of `rest`, which is not empty.
-pub(crate) fn open(index_key: &[u8; 32], chain: &Chain, rest: &[u8]) -> Front {
+pub(super) fn open(index_key: &[u8; 32], chain: &Chain, rest: &[u8]) -> Front {
     let Some(sealed_bytes) = length(chain, rest) else {
         // A crash may leave a file that has grown, but whose bytes were not written: then zeros stand where the frame
         // should be.
@@ -109,7 +123,7 @@ pub(crate) fn open(index_key: &[u8; 32], chain: &Chain, rest: &[u8]) -> Front {
     };
     let frame_bytes = SEALED_AT + sealed_bytes;
     match rest.get(..frame_bytes).and_then(|frame| open_whole(index_key, chain, frame)) {
-        Some(entry) => Front::Frame(Box::new(entry), frame_bytes),
+        Some(content) => Front::Frame(content, frame_bytes),
         None if frame_bytes >= rest.len() => Front::Torn,
         None => Front::Damaged,
     }
@@ -122,13 +136,13 @@ fn length(chain: &Chain, rest: &[u8]) -> Option<usize> {
     bounded.filter(|_| rest.get(CHECK_AT..SALT_AT) == Some(&check(chain, length)))
 }
 
-fn open_whole(index_key: &[u8; 32], chain: &Chain, frame: &[u8]) -> Option<Entry> {
+fn open_whole(index_key: &[u8; 32], chain: &Chain, frame: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let salt: &[u8; 32] = frame[SALT_AT..].first_chunk()?;
     let sealed = &frame[SEALED_AT..];
-    let mut text = Zeroizing::new(vec![0; sealed.len() - TAG_BYTES]);
+    let mut content = Zeroizing::new(vec![0; sealed.len() - TAG_BYTES]);
     let sealer = Suite::ChaCha20Poly1305.sealer(&frame_key(index_key, salt));
-    sealer.open([0; 12], &chain.aad(), sealed, &mut text).ok()?;
-    Entry::decode(&text).ok()
+    sealer.open([0; 12], &chain.aad(), sealed, &mut content).ok()?;
+    Some(content)
 }
 
 fn check(chain: &Chain, length: u32) -> [u8; 4] {

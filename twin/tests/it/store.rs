@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use client::{ReadError, ShardAsk, TransportError, UploadError};
-use format::{Capability, NodeName, Profile};
+use format::{Capability, NodeName, Profile, limits::LEASE_PLACES_MAX};
 use testing::{Call, Intercept, Intercepted, noise};
 use twin::{ByteRange, Deduplication, GetError, Progress, PutError, PutOptions, State, Tenure};
 
@@ -139,6 +139,19 @@ async fn places_bind_and_a_cluster_too_small_says_so_before_anything_is_written_
     let refused = twin.put(&path, &PutOptions { tenure, ..options() }, &quiet()).await.unwrap_err();
     assert!(matches!(refused, PutError::Upload { source: UploadError::Placement(_), .. }), "{refused:?}");
     assert_eq!(twin.list().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_places_than_a_lease_takes_are_refused_at_once_and_the_index_stays_good() {
+    let cluster = SmallCluster::start();
+    let twin = cluster.twin(1);
+    let path = cluster.file("a", &noise(1 << 20));
+    let tenure = Tenure { refused: vec![zone(0); LEASE_PLACES_MAX + 1], ..options().tenure };
+    for _ in 0..2 {
+        let refused = twin.put(&path, &PutOptions { tenure: tenure.clone(), ..options() }, &quiet()).await;
+        assert!(matches!(refused, Err(PutError::Bounds { max: LEASE_PLACES_MAX, .. })), "{refused:?}");
+    }
+    assert!(cluster.twin(1).list().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

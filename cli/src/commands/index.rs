@@ -1,0 +1,117 @@
+//! `evernear index check | compact`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Error};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use tokio::task::spawn_blocking;
+use twin::IndexCheck;
+
+use super::Options;
+use crate::{
+    output::{bytes, count, table},
+    owner_access::{KeyAccess, open_index, open_secret},
+};
+
+/// Check or compact the index of uploads.
+#[derive(Debug, Args)]
+pub(crate) struct Index {
+    #[command(subcommand)]
+    command: IndexCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum IndexCommand {
+    /// Read the whole index and tell what it holds, and its first fault
+    #[command(after_help = "\
+Examples:
+  evernear index check
+  evernear index check --json | jq .live
+
+Changes nothing. Exit code 1 when the index cannot be used; the message says what to do.")]
+    Check {
+        #[command(flatten)]
+        keys: KeyAccess,
+    },
+    /// Rewrite the index without what later entries supersede
+    #[command(after_help = "\
+Examples:
+  evernear index compact
+
+It is done by itself when half of the entries are superseded, and by each `rm`.")]
+    Compact {
+        #[command(flatten)]
+        keys: KeyAccess,
+    },
+}
+
+/// What the index holds.
+#[derive(Serialize)]
+struct Answer {
+    path: PathBuf,
+    bytes: u64,
+    /// What was written at once is one frame.
+    frames: usize,
+    /// Entries that are the newest of their object.
+    live: usize,
+    /// Entries that later ones supersede.
+    dead: usize,
+    /// Whether a crash cut the last write short. Nothing that was acknowledged is lost, and the next write mends it.
+    torn: bool,
+}
+
+#[derive(Serialize)]
+struct Compacted {
+    freed_bytes: u64,
+}
+
+impl Index {
+    pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
+        let state = options.state()?;
+        match self.command {
+            IndexCommand::Check { keys } => {
+                let (secret, path) = (open_secret(&state, &keys).await?, state.index());
+                let look = {
+                    let path = path.clone();
+                    move || twin::Index::check(path, &secret)
+                };
+                let answer = Answer::of(path, spawn_blocking(look).await.context("the check was cut short")??)?;
+                options.answer(&answer, || answer.text())
+            }
+            IndexCommand::Compact { keys } => {
+                let (_, mut index) = open_index(&state, &keys).await?;
+                let freed = spawn_blocking(move || index.compact()).await.context("the rewriting was cut short")??;
+                let answer = Compacted { freed_bytes: freed };
+                options.answer(&answer, || format!("{} freed\n", bytes(freed)))
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn of(path: PathBuf, check: IndexCheck) -> anyhow::Result<Self> {
+        let IndexCheck { bytes, good_bytes, frames, live, dead, is_torn: torn, fault } = check;
+        match fault {
+            None => Ok(Self { path, bytes, frames, live, dead, torn }),
+            Some(fault) => Err(Error::new(fault).context(format!(
+                "of {bytes} bytes the first {good_bytes} are good: {}, in which {live} uploads are live and {dead} entries dead",
+                count(frames, "frame")
+            ))),
+        }
+    }
+
+    fn text(&self) -> String {
+        let row = |name: &str, value: String| vec![name.to_owned(), value];
+        let torn = "the last write was cut short by a crash; nothing acknowledged is lost, and the next write mends it";
+        let rows = [
+            row("file", self.path.display().to_string()),
+            row("size", format!("{} ({} bytes)", bytes(self.bytes), self.bytes)),
+            row("frames", self.frames.to_string()),
+            row("live", format!("{} entries", self.live)),
+            row("dead", format!("{} entries, superseded", self.dead)),
+            row("state", if self.torn { torn.to_owned() } else { "good".to_owned() }),
+        ];
+        table(&rows)
+    }
+}
