@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use client::{ReadError, Transport, TransportError};
 use format::{Cap, Kind, Lease, Level, Locator, Moment, NodeName, PolicyName, Profile, Record, Redundancy, Retention};
-use futures::{StreamExt, future::join_all};
+use futures::future::join_all;
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -20,8 +20,9 @@ use crate::{
     urls::{Target, TargetError},
 };
 
-/// How many leases of one tree are ended concurrently.
-const OBJECTS_AT_ONCE: usize = 8;
+mod removal;
+
+pub use removal::Removed;
 
 /// What a renewal changes. `None`, or an empty list, leaves a field as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,15 +46,6 @@ pub struct Told {
     pub nodes: BTreeSet<NodeName>,
     /// Nodes that should have it but could not be told. They learn it from the catalog and change feed of the others.
     pub missed: BTreeSet<NodeName>,
-}
-
-/// What was removed.
-#[derive(Debug, Clone, Default)]
-pub struct Removed {
-    /// Objects whose lease was ended, with the nodes that were told.
-    pub ended: BTreeMap<Locator, Told>,
-    /// Objects that no node knew: they had expired, were erased before, or were never committed.
-    pub unknown: BTreeSet<Locator>,
 }
 
 /// Why a lease was not renewed or ended.
@@ -262,69 +254,6 @@ impl Twin {
         retention::check_end(tenure.retention, self::now())?;
         let told = self.tell(record, tenure.lease(held.clone())).await?;
         Ok((tenure, told))
-    }
-
-    /// Ends the lease of an object, and of every object in it if it is a stored tree. Nodes destroy the sealed
-    /// manifests, and the index forgets the names. After that no key to the bytes exists, wherever copies of shards may
-    /// lie (crypto-shredding).
-    ///
-    /// # Errors
-    /// [`LeaseChangeError`]; objects whose lease was ended are forgotten, the rest stay listed.
-    pub async fn remove(&self, locator: &Locator) -> Result<Removed, LeaseChangeError> {
-        let family = self.family(locator).await;
-        let now = now();
-        // Check all members before ending one, so that a tree is not erased only up to the first member that must stay.
-        if let Some(until) = family.values().map(|entry| entry.tenure.retention.keep_until).find(|until| *until > now) {
-            return Err(LeaseChangeError::Kept { until });
-        }
-        let of_it = family.keys().copied().chain([*locator]).collect::<BTreeSet<_>>();
-        let end = |member: Locator| {
-            let entry = family.get(&member);
-            async move { (member, self.end_one(&member, entry, now).await) }
-        };
-        let mut ends = futures::stream::iter(of_it.into_iter().map(end)).buffer_unordered(OBJECTS_AT_ONCE);
-        let mut removed = Removed::default();
-        let mut failure = None;
-        while let Some((member, ended)) = ends.next().await {
-            match ended {
-                Ok(Some(told)) => drop(removed.ended.insert(member, told)),
-                Ok(None) => drop(removed.unknown.insert(member)),
-                Err(error) => failure = Some(error),
-            }
-        }
-        drop(ends);
-        let gone: BTreeSet<_> =
-            removed.ended.keys().chain(&removed.unknown).copied().filter(|gone| family.contains_key(gone)).collect();
-        if !gone.is_empty() {
-            self.forget(gone).await?;
-        }
-        match failure {
-            Some(error) => Err(error),
-            None if family.is_empty() && removed.ended.is_empty() => Err(LeaseChangeError::Unknown),
-            None => Ok(removed),
-        }
-    }
-
-    /// Ends one lease. Returns `None` when no node knows the object or it was erased before.
-    async fn end_one(
-        &self,
-        locator: &Locator,
-        entry: Option<&Entry>,
-        now: u64,
-    ) -> Result<Option<Told>, LeaseChangeError> {
-        let record = match self.own_record(locator).await {
-            Err(LeaseChangeError::Unknown) => return Ok(None),
-            other => other?,
-        };
-        let held = &record.lease;
-        if held.erased {
-            return Ok(None);
-        }
-        if held.retention.keep_until > now {
-            return Err(LeaseChangeError::Kept { until: held.retention.keep_until });
-        }
-        let lease = Lease { version: next_version(held, entry), erased: true, ..held.clone() };
-        self.tell(&record, lease).await.map(Some)
     }
 
     /// Reads a record and checks that it belongs to this owner.
