@@ -65,7 +65,7 @@ mod tests {
         let is = |error: &str, advice: &str| Some(UsageFault { error: error.to_owned(), advice: advice.to_owned() });
         assert_eq!(
             fault("evernear put"),
-            is("the following required arguments were not provided: <PATH>", "evernear put [OPTIONS] <PATH>")
+            is("the following required arguments were not provided: <PATH>...", "evernear put [OPTIONS] <PATH>...")
         );
         assert_eq!(
             fault("evernear put x --profil 2+1"),

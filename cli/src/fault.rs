@@ -13,8 +13,9 @@ use origin::catalog::OpenError;
 use sandbox::{AdmitError, guard::GuardError};
 use serde::Serialize;
 use twin::{
-    ConfigError, GetError, IndexError, LeaseChangeError, NameChangeError, NetworkError, OperatorError, OwnerError,
-    PolicyNameError, PolicySourceError, PublishError, PurgeOrderError, PutError, RetentionError, TargetError,
+    ConfigError, EncodingError, GetError, IndexError, LeaseChangeError, NameChangeError, NetworkError, OperatorError,
+    OwnerError, PolicyNameError, PolicySourceError, PublishError, PurgeOrderError, PutError, RetentionError,
+    TargetError, TreeError,
 };
 
 use crate::{
@@ -61,20 +62,29 @@ impl Class {
     }
 }
 
-#[derive(Serialize)]
-struct Report {
+/// What failed was told, and the command ends with this exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("some of it failed")]
+pub(crate) struct Told {
+    pub(crate) code: u8,
+}
+
+/// What went wrong, for people or programs.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Report {
     error: String,
     causes: Vec<String>,
     #[serde(rename = "try", skip_serializing_if = "Option::is_none")]
     advice: Option<String>,
-    code: u8,
+    pub(crate) code: u8,
 }
 
 /// Says what went wrong and returns the exit code.
 pub(crate) fn report(error: &Error, options: &Options) -> ExitCode {
-    let (class, advice) = judge(error);
-    let advice = advice.map(str::to_owned);
-    let report = Report { error: error.to_string(), causes: causes(error), advice, code: class.code() };
+    if let Some(Told { code }) = error.downcast_ref() {
+        return ExitCode::from(*code);
+    }
+    let report = Report::of(error);
     // A failure to write this is ignored, as it could not be reported either.
     let _ = if options.json {
         output::print_json(&report).map_err(io::Error::other)
@@ -110,6 +120,18 @@ fn causes(error: &Error) -> Vec<String> {
 }
 
 impl Report {
+    pub(crate) fn of(error: &Error) -> Self {
+        let (class, advice) = judge(error);
+        let advice = advice.map(str::to_owned);
+        Self { error: error.to_string(), causes: causes(error), advice, code: class.code() }
+    }
+
+    /// Writes to standard error what went wrong with one of many.
+    pub(crate) fn tell(&self, what: &str) {
+        // A failure to write this is ignored, as it could not be reported either.
+        let _ = io::stderr().lock().write_all(format!("{what}\n{}", self.text()).as_bytes());
+    }
+
     fn text(&self) -> String {
         let causes: String = self.causes.iter().map(|cause| format!("cause: {cause}\n")).collect();
         let advice = self.advice.as_ref().map(|advice| format!("try: {advice}\n")).unwrap_or_default();
@@ -211,7 +233,7 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
                 Class::Cluster,
                 Some(
                     "again when these nodes are back, or once the others have noticed that they are gone (`evernear node ls`); or a \
-                     --profile with fewer nodes. `evernear ls` shows what did not end, `evernear rm` ends it once they are back",
+                     --profile with fewer nodes. `evernear ls --unfinished` shows what did not end, `evernear rm --unfinished` ends it once they are back",
                 ),
             )),
         };
@@ -280,11 +302,42 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
         };
         return Some((Class::Failed, Some(advice)));
     }
-    if let Some(PutError::FolderType { .. }) = cause.downcast_ref::<PutError>() {
-        return Some((Class::Usage, Some("leave --type out: of a folder each file gets its own")));
+    if let Some(error) = cause.downcast_ref::<PutError>() {
+        match error {
+            PutError::FolderType { .. } => {
+                return Some((Class::Usage, Some("leave --type out: of a folder each file gets its own")));
+            }
+            PutError::Name { .. } => return Some((Class::Failed, Some("--name NAME"))),
+            PutError::Kind { .. } | PutError::Path { .. } => return Some((Class::Failed, None)),
+            _ => {}
+        }
     }
-    if let Some(TargetError::Inside { .. }) = cause.downcast_ref::<TargetError>() {
-        return Some((Class::Usage, None));
+    if let Some(TreeError::Bad { .. }) = cause.downcast_ref::<TreeError>() {
+        return Some((Class::Failed, Some("rename or mend these, or --skip-bad to store the folder without them")));
+    }
+    if let Some(error) = cause.downcast_ref::<EncodingError>() {
+        match error {
+            EncodingError::Changed { .. } => {
+                return Some((
+                    Class::Failed,
+                    Some(
+                        "again when nobody writes to it, or --allow-changing to store what is read; of a folder --skip-bad leaves it out. \
+                         `evernear rm --unfinished` ends what a folder left",
+                    ),
+                ));
+            }
+            EncodingError::Read { .. } => {
+                return Some((Class::Failed, Some("look at the file; of a folder --skip-bad leaves it out")));
+            }
+            _ => {}
+        }
+    }
+    match cause.downcast_ref::<TargetError>() {
+        Some(TargetError::Inside { .. }) => return Some((Class::Usage, None)),
+        Some(TargetError::NoFolder { .. }) => {
+            return Some((Class::NotFound, Some("`evernear ls --all` shows the paths of what is stored")));
+        }
+        _ => {}
     }
     if let Some(error) = cause.downcast_ref::<OperatorError>() {
         return match error {

@@ -4,6 +4,7 @@
 mod command_line;
 mod commands;
 mod country;
+mod failures;
 mod fault;
 mod handover;
 mod lease_times;
@@ -16,6 +17,7 @@ mod owner_access;
 mod placing;
 mod policy_check;
 mod progress_bar;
+mod targets;
 mod telemetry;
 
 use std::{process::ExitCode, time::Duration};

@@ -23,7 +23,7 @@ pub(crate) fn print_json<T: Serialize>(json: &T) -> anyhow::Result<()> {
 }
 
 /// Writes to standard output. A reader that closes the pipe early (`| head`) is no failure.
-fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

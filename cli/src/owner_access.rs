@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
 use format::OwnerSecret;
 use tokio::task::spawn_blocking;
-use twin::{Index, LockKind, Network, Operator, OwnerStore, Twin, TwinConfig, Unlock};
+use twin::{Index, LockKind, Network, Operator, OwnerStore, Twin, TwinConfig, Unlock, UrlTemplate};
 use zeroize::Zeroizing;
 
 use crate::fault::Usage;
@@ -90,6 +90,14 @@ impl StateFolder {
 
     pub(crate) fn index(&self) -> PathBuf {
         self.0.join("index")
+    }
+
+    /// Returns the template of URLs: that of `twin.toml`, or the built-in one where there is no such file.
+    pub(crate) fn url(&self, access: &ClusterAccess) -> anyhow::Result<UrlTemplate> {
+        if access.config.is_none() && !self.0.join("twin.toml").exists() {
+            return Ok(UrlTemplate::default());
+        }
+        Ok(self.config(access)?.url)
     }
 
     pub(crate) fn config(&self, access: &ClusterAccess) -> anyhow::Result<TwinConfig> {

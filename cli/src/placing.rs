@@ -16,7 +16,7 @@ use format::{
     limits::LEASE_PLACES_MAX,
     wire::{NodeEntry, Role},
 };
-use sandbox::{ContentKind, Engine, EngineOptions, Facts, Plan, Site};
+use sandbox::{Chain, ContentKind, Engine, EngineOptions, Facts, Plan, Site};
 use tokio::task::spawn_blocking;
 use twin::{PutOptions, Tenure, Twin};
 
@@ -80,40 +80,64 @@ impl Facts for Upload {
     }
 }
 
-/// Asks the policy that the options name, if it has the hook. Returns options that satisfy both the owner's options and
-/// the policy.
-///
-/// # Errors
-/// When the policy cannot be loaded, fails, or plans what a lease cannot express.
-pub(crate) async fn ask(twin: &Twin, here: &Place, path: &Path, mut put: PutOptions) -> anyhow::Result<PutOptions> {
-    let name = put.tenure.policy.clone();
-    if name.as_str() == PolicyName::DEFAULT {
-        return Ok(put);
+/// The policy that the options of an upload name, and what it is asked about.
+pub(crate) struct Placing {
+    put: PutOptions,
+    /// None for the default policy, which says nothing of places.
+    asked: Option<Asked>,
+}
+
+struct Asked {
+    chain: Arc<Chain>,
+    nodes: Vec<NodeEntry>,
+}
+
+impl Placing {
+    /// Loads the policy that the options name. One is enough for many uploads.
+    ///
+    /// # Errors
+    /// When the policy cannot be loaded.
+    pub(crate) async fn load(twin: &Twin, here: &Place, put: PutOptions) -> anyhow::Result<Self> {
+        let name = &put.tenure.policy;
+        if name.as_str() == PolicyName::DEFAULT {
+            return Ok(Self { put, asked: None });
+        }
+        let unasked = || format!("the policy {name} cannot be asked where this may lie");
+        twin.know_policy(name).await.with_context(unasked)?;
+        let network = twin.network();
+        let (transport, topology) = (network.reader().transport().clone(), network.topology().clone());
+        let engine = Engine::new(EngineOptions::default())?;
+        let library =
+            PolicyLibrary::new(transport, topology.clone(), here.clone(), engine, Some(policy_check::compiler()?));
+        let chain = Arc::new(library.load(&twin.owner(), name, 0).await.with_context(unasked)?.chain);
+        Ok(Self { put, asked: Some(Asked { chain, nodes: topology.origins() }) })
     }
-    let unasked = || format!("the policy {name} cannot be asked where this may lie");
-    twin.know_policy(&name).await.with_context(unasked)?;
-    let network = twin.network();
-    let (transport, topology) = (network.reader().transport().clone(), network.topology().clone());
-    let engine = Engine::new(EngineOptions::default())?;
-    let library =
-        PolicyLibrary::new(transport, topology.clone(), here.clone(), engine, Some(policy_check::compiler()?));
-    let loaded = library.load(&twin.owner(), &name, 0).await;
-    let chain = loaded.with_context(unasked)?.chain;
-    let nodes: Vec<NodeEntry> = topology.origins();
-    let open = Sites::of(&nodes, &put.tenure);
-    let sites = open.sites();
-    let (path, options) = (path.to_owned(), put.clone());
-    let asked = spawn_blocking(move || {
-        let facts: Arc<dyn Facts> = Arc::new(Upload::look(&path, &options));
-        chain.place(&facts, &sites)
-    });
-    let Some(run) = asked.await?.with_context(|| format!("the policy {name} cannot say where this may lie"))? else {
-        return Ok(put);
-    };
-    let planned = open.keep_to(&run.verdict, &nodes, put.tenure, now());
-    put.tenure = planned.with_context(|| format!("the policy {name} cannot be kept to"))?;
-    put.preferences = open.preferences(&run.verdict, &nodes);
-    Ok(put)
+
+    /// Asks the policy about what lies at a path, if it has the hook. Returns options that satisfy both the owner's
+    /// options and the policy.
+    ///
+    /// # Errors
+    /// When the policy fails, or plans what a lease cannot express.
+    pub(crate) async fn of(&self, path: &Path) -> anyhow::Result<PutOptions> {
+        let mut put = self.put.clone();
+        let Some(Asked { chain, nodes }) = &self.asked else { return Ok(put) };
+        let name = put.tenure.policy.clone();
+        let open = Sites::of(nodes, &put.tenure);
+        let sites = open.sites();
+        let (path, options, chain) = (path.to_owned(), put.clone(), chain.clone());
+        let asked = spawn_blocking(move || {
+            let facts: Arc<dyn Facts> = Arc::new(Upload::look(&path, &options));
+            chain.place(&facts, &sites)
+        });
+        let Some(run) = asked.await?.with_context(|| format!("the policy {name} cannot say where this may lie"))?
+        else {
+            return Ok(put);
+        };
+        let planned = open.keep_to(&run.verdict, nodes, put.tenure, now());
+        put.tenure = planned.with_context(|| format!("the policy {name} cannot be kept to"))?;
+        put.preferences = open.preferences(&run.verdict, nodes);
+        Ok(put)
+    }
 }
 
 /// The places that the owner's own options allow, each once, with the free bytes of its nodes.

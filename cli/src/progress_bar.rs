@@ -1,4 +1,4 @@
-//! The progress bar of an upload on a terminal. Elsewhere it is silent.
+//! The progress bar of long work on a terminal. Elsewhere it is silent.
 
 use std::{
     io::IsTerminal,
@@ -12,21 +12,42 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use twin::Progress;
 
-/// A bar that shows how many of the bytes announced so far are on nodes.
+const OF_BYTES: &str = "{bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} eta {eta} {wide_msg}";
+const OF_LEASES: &str = "{bar:30} {pos}/{len} objects {per_sec} eta {eta}";
+
+/// A bar that shows how many of the bytes, or objects, announced so far are done.
 struct Bar {
     bar: ProgressBar,
     objects: AtomicU64,
 }
 
-/// Returns the receiver of an upload's progress, and the bar to be cleared at the end.
-pub(crate) fn start(json: bool) -> (Arc<dyn Progress>, ProgressBar) {
+/// Returns the receiver of the progress of bytes, and the bar to be cleared at the end.
+pub(crate) fn of_bytes(json: bool) -> (Arc<dyn Progress>, ProgressBar) {
+    start(json, OF_BYTES)
+}
+
+/// Returns the receiver of the progress of leases, and the bar to be cleared at the end.
+pub(crate) fn of_leases(json: bool) -> (Arc<dyn Progress>, ProgressBar) {
+    start(json, OF_LEASES)
+}
+
+fn start(json: bool, style: &'static str) -> (Arc<dyn Progress>, ProgressBar) {
     if json || !std::io::stderr().is_terminal() {
         return (Arc::new(()), ProgressBar::hidden());
     }
     let bar = ProgressBar::new(0);
-    let style = "{bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} eta {eta} {wide_msg}";
     bar.set_style(ProgressStyle::with_template(style).expect("the template is fixed and right"));
     (Arc::new(Bar { bar: bar.clone(), objects: AtomicU64::new(0) }), bar)
+}
+
+impl Bar {
+    fn advance(&self, bytes: u64) {
+        self.bar.inc(bytes);
+        // A stream announces no length, so its length is what was read of it so far.
+        if self.bar.length().is_some_and(|length| length < self.bar.position()) {
+            self.bar.set_length(self.bar.position());
+        }
+    }
 }
 
 impl Progress for Bar {
@@ -36,15 +57,35 @@ impl Progress for Bar {
     }
 
     fn sent(&self, bytes: u64) {
-        self.bar.inc(bytes);
-        // A stream announces no length, so its length is what was read of it so far.
-        if self.bar.length().is_some_and(|length| length < self.bar.position()) {
-            self.bar.set_length(self.bar.position());
-        }
+        self.advance(bytes);
     }
 
     fn durable(&self, _: &Path, nodes: usize) {
         let objects = self.objects.fetch_add(1, Ordering::Relaxed) + 1;
         self.bar.set_message(format!("{objects} objects durable, the last on {nodes} nodes"));
+    }
+
+    fn fetched(&self, bytes: u64) {
+        self.advance(bytes);
+    }
+
+    fn leases(&self, objects: usize) {
+        self.bar.inc_length(objects as u64);
+    }
+
+    fn lease(&self) {
+        self.bar.inc(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_templates_are_right() {
+        for style in [OF_BYTES, OF_LEASES] {
+            assert!(ProgressStyle::with_template(style).is_ok(), "{style}");
+        }
     }
 }

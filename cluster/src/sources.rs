@@ -21,11 +21,10 @@ pub(crate) fn check(path: &Path) -> Result<()> {
         ensure!(kind.is_file(), "{} is neither file nor folder; name one of these", path.display());
         return check_name(path).and_then(|()| check_file(path));
     }
-    let tree = Tree::walk(path)?;
-    tree.nodes.iter().try_for_each(|node| check_name(&node.path))?;
-    let mut files = tree.nodes.iter().filter(|node| matches!(node.kind, NodeKind::File { .. })).peekable();
-    ensure!(files.peek().is_some(), "the folder {} holds no file; name one that does", path.display());
-    files.try_for_each(|file| check_file(&file.path))
+    let tree = Tree::walk(path, None)?.whole()?;
+    let has_file = tree.nodes.iter().any(|node| matches!(node.kind, NodeKind::File { .. }));
+    ensure!(has_file, "the folder {} holds no file; name one that does", path.display());
+    check_name(Path::new(&tree.nodes[0].name))
 }
 
 /// Refuses names with control characters: a directory cannot hold them, and they must not reach a terminal.

@@ -65,14 +65,20 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::Name`] and [`DirectoryError::Full`].
     pub fn insert(&mut self, name: &str, entry: Entry) -> Result<(), DirectoryError> {
-        if !is_name(name) {
-            return Err(DirectoryError::Name { name: name.chars().take(300).collect() });
-        }
+        Self::check_name(name)?;
         if self.entries.len() >= DIRECTORY_ENTRIES_MAX {
             return Err(DirectoryError::Full);
         }
         self.entries.insert(name.to_owned(), entry);
         Ok(())
+    }
+
+    /// Checks that a directory can hold a name.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Name`].
+    pub fn check_name(name: &str) -> Result<(), DirectoryError> {
+        if is_name(name) { Ok(()) } else { Err(DirectoryError::Name { name: name.chars().take(300).collect() }) }
     }
 
     /// Returns the entry under a name.

@@ -2,7 +2,7 @@
 //! may read it.
 //!
 //! Order of a write: temporary file beside the target (mode 0600), bytes, fsync, rename or link, fsync of the folder. A
-//! crash leaves at most a temporary file, `NAME.PID.N.new`, which nothing reads.
+//! crash leaves at most a temporary file, `NAME.PID.N.new`, which nothing reads; of a long name it has the beginning.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,6 +10,9 @@ use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
+
+/// Bytes of a name that its temporary file has too. File systems take names of 255 bytes, and so does `put`.
+const NAME_BYTES_KEPT: usize = 200;
 
 /// Replaces the content of `path` by `bytes`.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -49,9 +52,9 @@ pub(crate) fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result
 pub(crate) fn temporary_of(path: &Path) -> PathBuf {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let call = CALLS.fetch_add(1, Ordering::Relaxed);
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.{call}.new", std::process::id()));
-    path.with_file_name(name)
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = &name[..name.floor_char_boundary(NAME_BYTES_KEPT)];
+    path.with_file_name(format!("{name}.{}.{call}.new", std::process::id()))
 }
 
 /// Makes the renames and links of a file's folder durable.
@@ -94,6 +97,16 @@ mod tests {
         {
             let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
             assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn the_longest_names_have_temporary_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["x".repeat(255), "\u{fc}".repeat(127), "\u{6f22}".repeat(85)] {
+            let path = folder.path().join(name);
+            replace(&path, b"x").unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"x");
         }
     }
 }

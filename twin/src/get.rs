@@ -5,8 +5,7 @@
 //! ```
 //!
 //! Every byte is verified under the capability before it reaches the sink. When a whole object is read, the hash of its
-//! plaintext is checked too. A file appears under its name only when it is complete: a failed read leaves no file of
-//! that name.
+//! plaintext is checked too. `get/fetch.rs` writes files and folders.
 
 use std::{
     collections::BTreeSet,
@@ -26,14 +25,17 @@ use format::{
 use futures::{StreamExt, TryStreamExt};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use crate::{durable, network::Network, twin::now};
+use crate::{network::Network, twin::now};
+
+mod fetch;
+
+use fetch::NODES_MAX;
+pub use fetch::part_of;
 
 /// Stripes that are fetched while an earlier one is written (read-ahead); decoded, 2 x 6 MiB of a standard object.
 const STRIPES_AHEAD: usize = 2;
 /// Slices of blocks that wait for the sink, at most 2 MiB.
 const SLICES_AHEAD: usize = 8;
-/// Most files and folders of one tree that is fetched as a whole; the same bound holds when a tree is stored.
-const NODES_MAX: usize = 1_000_000;
 
 /// An object at the end of a path.
 pub struct Found {
@@ -58,6 +60,8 @@ pub struct Delivered {
     pub recovered: u64,
     /// Nodes that sent wrong bytes. None of these bytes was used.
     pub wrong: BTreeSet<NodeName>,
+    /// Files of a tree that an earlier fetch had left, verified anew and not fetched again.
+    pub kept: usize,
 }
 
 /// Why something cannot be fetched.
@@ -127,6 +131,7 @@ impl Delivered {
         self.nodes.extend(other.nodes);
         self.recovered += other.recovered;
         self.wrong.extend(other.wrong);
+        self.kept += other.kept;
     }
 }
 
@@ -254,91 +259,13 @@ impl Network {
             nodes: read.nodes,
             recovered: u64::from(read.recovered),
             wrong: read.wrong.into_iter().map(|(node, _)| node).collect(),
+            kept: 0,
         };
         let bytes = slices.into_iter().zip(read.blocks).map(|(slice, (block, bytes))| {
             debug_assert_eq!(slice.block, block);
             bytes.slice(slice.within)
         });
         Ok((bytes.collect(), cost))
-    }
-
-    /// Fetches a whole file to a path, or a range of it. What was there is replaced, when all bytes are there and
-    /// durable.
-    ///
-    /// # Errors
-    /// [`GetError`]; nothing has changed at `path` then.
-    pub async fn fetch_file(&self, found: &Found, range: Range<u64>, path: &Path) -> Result<Delivered, GetError> {
-        if found.object.kind() == Kind::Directory {
-            return Err(GetError::Directory);
-        }
-        let fault = |source| GetError::Write { path: path.to_owned(), source };
-        let temporary = durable::temporary_of(path);
-        let file = std::fs::File::create_new(&temporary).map_err(fault)?;
-        let read = self.read(found, range, file, path).await;
-        let (target, from) = (path.to_owned(), temporary.clone());
-        let finish = move |file: std::fs::File| {
-            file.sync_all()?;
-            std::fs::rename(&from, &target)?;
-            durable::sync_folder(&target)
-        };
-        let done = match read {
-            Ok((file, delivered)) => {
-                let finished = spawn_blocking(move || finish(file)).await.expect("a rename does not panic");
-                finished.map(|()| delivered).map_err(fault)
-            }
-            Err(error) => Err(error),
-        };
-        if done.is_err() {
-            let _ = std::fs::remove_file(&temporary);
-        }
-        done
-    }
-
-    /// Fetches a directory and everything in it into a new folder, which appears when it is complete.
-    ///
-    /// # Errors
-    /// [`GetError`]; there is no folder at `path` then.
-    pub async fn fetch_tree(&self, found: &Found, path: &Path) -> Result<Delivered, GetError> {
-        if path.symlink_metadata().is_ok() {
-            return Err(GetError::Exists { path: path.to_owned() });
-        }
-        let temporary = durable::temporary_of(path);
-        let fetched = self.fetch_into(found, &temporary).await;
-        let renamed = fetched.and_then(|delivered| {
-            let renamed = std::fs::rename(&temporary, path).map(|()| delivered);
-            renamed.map_err(|source| GetError::Write { path: path.to_owned(), source })
-        });
-        if renamed.is_err() {
-            let _ = std::fs::remove_dir_all(&temporary);
-        }
-        renamed
-    }
-
-    async fn fetch_into(&self, top: &Found, folder: &Path) -> Result<Delivered, GetError> {
-        let mut delivered = Delivered::default();
-        let mut nodes = 0;
-        let mut waiting = vec![(top.capability.clone(), folder.to_owned(), 0)];
-        while let Some((capability, path, depth)) = waiting.pop() {
-            if depth > PATH_SEGMENTS_MAX {
-                return Err(GetError::Large);
-            }
-            let found = self.open(&capability).await?;
-            if found.object.kind() == Kind::File {
-                delivered.add(self.fetch_file(&found, 0..found.object.length(), &path).await?);
-                continue;
-            }
-            std::fs::create_dir(&path).map_err(|source| GetError::Write { path: path.clone(), source })?;
-            let directory = self.directory(&found).await?;
-            nodes += directory.entries().len();
-            if nodes > NODES_MAX {
-                return Err(GetError::Large);
-            }
-            // `Directory` refuses names that would lead out of its folder (path traversal).
-            waiting.extend(
-                directory.entries().map(|(name, entry)| (entry.capability.clone(), path.join(name), depth + 1)),
-            );
-        }
-        Ok(delivered)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The owner's own encrypted index of uploads: the only place, besides the labels handed out, where capabilities are
 //! kept.
 //!
-//! The file is an append-only log (`index/frame.rs` draws it). Storing appends one frame and fsyncs it: a crash loses at
-//! most the frame being written. Removing rewrites the whole index and renames it, because an erased capability must
+//! The file is an append-only log (`index/frame.rs` draws it). Storing appends one frame and fsyncs it: a crash loses
+//! at most the frame being written. Removing rewrites the whole index and renames it, because an erased capability must
 //! not stay in the log. The index is also rewritten, without what is superseded, once half of its entries are.
 //!
 //! Several programs may use one index: a writer locks a file beside it and first reads what the others appended.
@@ -24,11 +24,14 @@ mod check;
 mod content;
 mod entry;
 mod frame;
+mod listing;
 mod log;
 
 pub use check::IndexCheck;
+use content::Content;
 pub use entry::{Batch, Entry, MOVES_MAX, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure};
 use frame::{Chain, HEAD_BYTES, HeadFault};
+pub use listing::{Family, Listed, Scope};
 use log::{Log, Stop};
 
 /// How long a writer waits for another program's lock. A write takes milliseconds.
@@ -171,18 +174,6 @@ impl Index {
         self.entries.get(locator)
     }
 
-    /// Returns an upload and, when it is the top of a directory, everything that was stored with it.
-    #[must_use]
-    pub fn family(&self, locator: &Locator) -> BTreeMap<Locator, Entry> {
-        let Some(top) = self.entries.get(locator) else { return BTreeMap::new() };
-        let of_it = |entry: &Entry| top.position == Position::Top && entry.batch == top.batch;
-        self.entries
-            .iter()
-            .filter(|(at, entry)| *at == locator || of_it(entry))
-            .map(|(at, entry)| (*at, entry.clone()))
-            .collect()
-    }
-
     /// Records an upload durably and replaces its earlier entry. Blocks for one disk write.
     ///
     /// # Errors
@@ -202,8 +193,8 @@ impl Index {
         let _lock = self.lock()?;
         self.catch_up()?;
         let mut entries = entries.into_iter();
-        for (content, count) in contents {
-            let frame = frame::seal(&self.key, &self.chain, salt()?, &content);
+        for Content { bytes, entries: count } in contents {
+            let frame = frame::seal(&self.key, &self.chain, salt()?, &bytes);
             if self.read_bytes + frame.len() as u64 > INDEX_BYTES_MAX {
                 return Err(IndexError::Full);
             }
@@ -261,13 +252,13 @@ impl Index {
         file.sync_data()
     }
 
-    /// Replaces the file by one with the entries in memory; the caller holds the lock. After a crash the file is the old
-    /// or the new one.
+    /// Replaces the file by one with the entries in memory; the caller holds the lock. After a crash the file is the
+    /// old or the new one.
     fn rewrite(&mut self) -> Result<(), IndexError> {
         let mut bytes = frame::head(&self.owner).to_vec();
         let mut chain = Chain::new(&bytes);
-        for (content, _) in content::pack(self.entries.values())? {
-            let frame = frame::seal(&self.key, &chain, salt()?, &content);
+        for content in content::pack(self.entries.values())? {
+            let frame = frame::seal(&self.key, &chain, salt()?, &content.bytes);
             chain = chain.then(&frame);
             bytes.extend_from_slice(&frame);
         }

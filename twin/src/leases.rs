@@ -4,17 +4,19 @@
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use client::{ReadError, Transport, TransportError};
 use format::{Cap, Kind, Lease, Level, Locator, Moment, NodeName, PolicyName, Profile, Record, Redundancy, Retention};
-use futures::future::join_all;
+use futures::{StreamExt, future::join_all};
 use tokio::task::spawn_blocking;
 
 use crate::{
-    index::{Entry, Index, IndexError, Tenure},
+    index::{Entry, Family, Index, IndexError, Scope, Tenure},
     policy_name::PolicyNameError,
+    progress::Progress,
     retention::{self, RetentionError},
     twin::{Twin, now},
     urls::{Target, TargetError},
@@ -23,6 +25,10 @@ use crate::{
 mod removal;
 
 pub use removal::Removed;
+
+/// How many leases are changed concurrently. Each node gets a call for most of them, over one connection, which takes
+/// 128 calls at once; a reader of records needs some of these too.
+const OBJECTS_AT_ONCE: usize = 64;
 
 /// What a renewal changes. `None`, or an empty list, leaves a field as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -179,42 +185,110 @@ impl Twin {
         self.with_index(|index| index.entries().map(|(locator, entry)| (*locator, entry.clone())).collect()).await
     }
 
-    /// Renews the lease of an object, and of every object in it if it is a stored tree. Returns the objects renewed.
+    /// Returns what lies under a path of the list ([`Index::under`]).
+    pub async fn under(&self, folder: &str) -> BTreeSet<Locator> {
+        let folder = folder.to_owned();
+        self.with_index(move |index| index.under(&folder)).await
+    }
+
+    /// Returns what did not end.
+    pub async fn unfinished(&self) -> BTreeSet<Locator> {
+        self.with_index(|index| index.list(Scope::Unfinished).into_iter().map(|listed| listed.locator).collect()).await
+    }
+
+    /// Renews the lease of an object, and of everything that belongs to it, as [`Self::renew_all`] does.
     ///
     /// # Errors
-    /// [`LeaseChangeError`]; the objects before the failing one are renewed.
+    /// [`LeaseChangeError`]; other members may be renewed.
     pub async fn renew(
         &self,
         locator: &Locator,
         renewal: &Renewal,
     ) -> Result<BTreeMap<Locator, Told>, LeaseChangeError> {
+        let quiet: Arc<dyn Progress> = Arc::new(());
+        let (renewed, failed) = self.renew_all(&[*locator].into(), renewal, &quiet).await?;
+        failed.into_values().next().map_or(Ok(renewed), Err)
+    }
+
+    /// Renews the leases of uploads and of everything that belongs to them, many at once. Returns the objects renewed,
+    /// and why the uploads of others were not: one that fails stops no other.
+    ///
+    /// # Errors
+    /// [`LeaseChangeError`] when the renewal can be that of no object.
+    pub async fn renew_all(
+        &self,
+        locators: &BTreeSet<Locator>,
+        renewal: &Renewal,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<(BTreeMap<Locator, Told>, BTreeMap<Locator, LeaseChangeError>), LeaseChangeError> {
         let now = now();
         retention::check(renewal.named_times(), now)?;
         if let Some(policy) = &renewal.policy {
             self.know_policy(policy).await?;
         }
-        let mut renewed = BTreeMap::new();
-        let family = self.family(locator).await;
-        let of_it = family.keys().copied().chain([*locator]).collect::<BTreeSet<_>>();
-        // Check all members before changing one, so that a tree is not renewed only up to the first member that
-        // refuses.
+        let (mut renewed, mut failed, mut members) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        for (top, family) in self.families(locators).await {
+            // Check all members before changing one, so that a tree is not renewed only up to the first that refuses.
+            if let Err(error) = self.check_renewal(&top, &family, renewal, now).await {
+                failed.insert(top, error);
+            } else if family.is_empty() {
+                members.push((top, top, None));
+            } else {
+                members.extend(family.into_iter().map(|(member, entry)| (top, member, Some(entry))));
+            }
+        }
+        progress.leases(members.len());
+        let renew = |(top, member, entry): (Locator, Locator, Option<Entry>)| async move {
+            let told = self.renew_member(&member, entry, renewal, now).await;
+            progress.lease();
+            (top, member, told)
+        };
+        let mut renewals = futures::stream::iter(members.into_iter().map(renew)).buffer_unordered(OBJECTS_AT_ONCE);
+        while let Some((top, member, told)) = renewals.next().await {
+            match told {
+                Ok(told) => drop(renewed.insert(member, told)),
+                Err(error) => drop(failed.insert(top, error)),
+            }
+        }
+        drop(renewals);
+        Ok((renewed, failed))
+    }
+
+    async fn check_renewal(
+        &self,
+        top: &Locator,
+        family: &Family,
+        renewal: &Renewal,
+        now: u64,
+    ) -> Result<(), LeaseChangeError> {
         for entry in family.values() {
             renewal.retention_over(entry.tenure.retention, now)?;
         }
-        if let Some(profile) = renewal.profile {
-            for member in &of_it {
-                redundancy_under(profile, &self.own_record(member).await?, family.get(member))?;
-            }
+        let Some(profile) = renewal.profile else { return Ok(()) };
+        let check = |member: Locator| async move {
+            redundancy_under(profile, &self.own_record(&member).await?, family.get(&member)).map(drop)
+        };
+        let members: BTreeSet<_> = family.keys().chain([top]).copied().collect();
+        let mut checks = futures::stream::iter(members.into_iter().map(check)).buffer_unordered(OBJECTS_AT_ONCE);
+        while let Some(checked) = checks.next().await {
+            checked?;
         }
-        for member in of_it {
-            let record = self.own_record(&member).await?;
-            let (tenure, told) = self.renew_one(&record, family.get(&member), renewal, now).await?;
-            renewed.insert(member, told);
-            if let Some(entry) = family.get(&member) {
-                self.record(Entry { tenure, ..entry.clone() }).await?;
-            }
+        Ok(())
+    }
+
+    async fn renew_member(
+        &self,
+        member: &Locator,
+        entry: Option<Entry>,
+        renewal: &Renewal,
+        now: u64,
+    ) -> Result<Told, LeaseChangeError> {
+        let record = self.own_record(member).await?;
+        let (tenure, told) = self.renew_one(&record, entry.as_ref(), renewal, now).await?;
+        if let Some(entry) = entry {
+            self.record(Entry { tenure, ..entry }).await?;
         }
-        Ok(renewed)
+        Ok(told)
     }
 
     async fn renew_one(
@@ -302,11 +376,6 @@ impl Twin {
         } else {
             Err(LeaseChangeError::TooFew { told: told.nodes.len(), asked: nodes.len(), source })
         }
-    }
-
-    async fn family(&self, locator: &Locator) -> BTreeMap<Locator, Entry> {
-        let locator = *locator;
-        self.with_index(move |index| index.family(&locator)).await
     }
 }
 

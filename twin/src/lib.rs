@@ -21,6 +21,7 @@ mod names;
 mod network;
 mod operator;
 mod owner_store;
+mod plain_file;
 mod policy_name;
 mod policy_source;
 mod progress;
@@ -35,9 +36,10 @@ mod urls;
 
 pub use byte_range::{ByteRange, ByteRangeError};
 pub use config::{ConfigError, SeedConfig, TwinConfig};
-pub use get::{Delivered, Found, GetError};
+pub use get::{Delivered, Found, GetError, part_of};
 pub use index::{
-    Batch, Entry, Index, IndexCheck, IndexError, MOVES_MAX, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure,
+    Batch, Entry, Family, Index, IndexCheck, IndexError, Listed, MOVES_MAX, Move, NameState, PATH_BYTES_MAX, Position,
+    Scope, State, Tenure,
 };
 pub use leases::{LeaseChangeError, Removed, Renewal, Told};
 pub use media::{MediaType, MediaTypeError, SAMPLE_BYTES, media_type};
@@ -50,9 +52,9 @@ pub use policy_source::{LinkSource, PolicySource, PolicySourceError};
 pub use progress::Progress;
 pub use publish::{PublishError, Published};
 pub use purge::{PurgeOrderError, PurgeTold, Selection};
-pub use put::{Deduplication, EncodingError, PutError, PutOptions, Stored};
+pub use put::{Bad, Changes, Deduplication, EncodingError, LeftOut, PutError, PutOptions, Stored};
 pub use retention::RetentionError;
-pub use tree::{Node, NodeKind, Tree, TreeError};
+pub use tree::{Node, NodeKind, Tree, TreeError, TreeFault};
 pub use twin::Twin;
 pub use unlock::{Cost, KEY_FILE_BYTES, LockKind, PASSPHRASE_BYTES_MIN, Unlock, UnlockError};
 pub use urls::{Link, Target, TargetError, UrlTemplate, UrlTemplateError};

@@ -65,7 +65,10 @@ impl Twin {
     pub async fn purge(&self, selection: Selection, hard: bool) -> Result<PurgeTold, PurgeOrderError> {
         let objects = match selection {
             Selection::All => return self.order(Purged::All, hard, PurgeTold::default()).await,
-            Selection::Objects(objects) => self.families(objects).await,
+            Selection::Objects(objects) => {
+                let families = self.families(&objects).await.into_iter();
+                families.flat_map(|(top, family)| family.into_keys().chain([top])).collect()
+            }
             Selection::Tag(tag) => self.tagged(tag).await?,
         };
         let mut told = PurgeTold { objects: Some(objects.len()), ..PurgeTold::default() };
@@ -95,14 +98,6 @@ impl Twin {
             }
         }
         if taken { Ok(told) } else { Err(PurgeOrderError::NoNode { source }) }
-    }
-
-    async fn families(&self, objects: BTreeSet<Locator>) -> BTreeSet<Locator> {
-        self.with_index(move |index| {
-            let members = objects.iter().flat_map(|locator| index.family(locator).into_keys());
-            members.chain(objects.iter().copied()).collect()
-        })
-        .await
     }
 
     async fn tagged(&self, tag: String) -> Result<BTreeSet<Locator>, PurgeOrderError> {

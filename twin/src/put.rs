@@ -22,7 +22,7 @@ use format::{
     NodeName, Suite,
     limits::{LEASE_PLACES_MAX, NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
 };
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use crate::{
@@ -31,20 +31,20 @@ use crate::{
     policy_name::PolicyNameError,
     progress::Progress,
     retention::{self, RetentionError},
-    tree::{Node, NodeKind, Tree, TreeError},
+    tree::{Node, NodeKind, Tree, TreeError, TreeFault},
     twin::{Twin, now},
 };
 
 mod encoding;
 
-pub use encoding::{Deduplication, EncodingError};
+pub use encoding::{Changes, Deduplication, EncodingError};
 use encoding::{Encoding, Outgoing, Source};
 
 /// Media type of a directory object. Edges never send it: they send a list of the names.
 const DIRECTORY_MIME: &str = "inode/directory";
-/// How many files of a folder are uploaded concurrently. Small files wait for round trips; one large file uses the
-/// whole machine.
-const FILES_AT_ONCE: usize = 4;
+/// Files and folders that are uploaded concurrently: small ones wait for round trips. A large one uses the whole
+/// machine, so it takes the room of several (`Twin::room_for`).
+const FILES_AT_ONCE: usize = 64;
 
 /// How an object is stored.
 #[derive(Debug, Clone)]
@@ -57,6 +57,10 @@ pub struct PutOptions {
     pub compression: Compression,
     /// Whether equal uploads share shards.
     pub deduplication: Deduplication,
+    /// What happens when a file changes while it is read.
+    pub changes: Changes,
+    /// What happens when something in a folder cannot be stored.
+    pub bad: Bad,
     /// Media type of a file. `None`: it is detected.
     pub mime: Option<MediaType>,
     /// Name of the object. `None`: the file's own name.
@@ -74,12 +78,25 @@ impl Default for PutOptions {
             suite: Suite::auto(),
             compression: Compression::Auto,
             deduplication: Deduplication::Off,
+            changes: Changes::Refused,
+            bad: Bad::Refused,
             mime: None,
             name: None,
             tags: BTreeMap::new(),
             preferences: BTreeMap::new(),
         }
     }
+}
+
+/// What happens when a file or folder inside a folder cannot be stored: by its name, because it cannot be read, or
+/// because it changes while it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bad {
+    /// It is an error; what is seen before the first byte is sent is told all at once.
+    #[default]
+    Refused,
+    /// It is left out and told.
+    LeftOut,
 }
 
 /// What was stored.
@@ -97,10 +114,21 @@ pub struct Stored {
     pub bytes: u64,
     /// What was left out of a folder: symbolic links, sockets, pipes, devices.
     pub skipped: Vec<PathBuf>,
+    /// What was left out because it cannot be stored, and why.
+    pub bad: Vec<LeftOut>,
 }
 
-/// Why something was not stored. The objects of a tree that were stored before stay listed, and `remove` ends their
-/// leases.
+/// A file or folder that was left out of a stored folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Which.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+/// Why something was not stored. The objects of a tree that were stored before stay listed as one upload that did not
+/// end, and `remove` ends their leases.
 #[derive(Debug, thiserror::Error)]
 pub enum PutError {
     /// The folder cannot be stored.
@@ -149,6 +177,12 @@ pub enum PutError {
     /// The policy cannot be named in a lease.
     #[error("the object is not stored under this policy")]
     Policy(#[from] PolicyNameError),
+    /// The name of the object would do harm on a terminal or in a header.
+    #[error("{name:?} has control characters and cannot be the name of an object")]
+    Name {
+        /// The name.
+        name: String,
+    },
     /// The path is a pipe, a device or a socket.
     #[error("{} is neither file nor folder; give a pipe on standard input", path.display())]
     Kind {
@@ -184,6 +218,17 @@ struct Item {
 }
 
 impl Twin {
+    /// Stores several files and folders, as many at once as there is room for. Returns what became of each, in their
+    /// order: one that fails stops no other.
+    pub async fn put_all(
+        &self,
+        uploads: &[(PathBuf, PutOptions)],
+        progress: &Arc<dyn Progress>,
+    ) -> Vec<Result<Stored, PutError>> {
+        let puts = uploads.iter().map(|(path, options)| self.put(path, options, progress));
+        futures::stream::iter(puts).buffered(FILES_AT_ONCE).collect().await
+    }
+
     /// Stores a file, or a folder with everything in it.
     ///
     /// # Errors
@@ -209,8 +254,9 @@ impl Twin {
                 .unwrap_or_default()
                 .to_str()
                 .map(str::to_owned)
-                .ok_or_else(|| TreeError::Name { path: path.to_owned() })?,
+                .ok_or_else(|| TreeError::Top(TreeFault::Utf8 { path: path.to_owned() }))?,
         };
+        let _room = self.room_for(metadata.len()).await;
         progress.file(path, Some(metadata.len()));
         self.put_one(Source::File(path.to_owned()), path, name, options, progress).await
     }
@@ -239,6 +285,7 @@ impl Twin {
         progress: &Arc<dyn Progress>,
     ) -> Result<Stored, PutError> {
         self.check(options).await?;
+        check_name(&name)?;
         let item = Item {
             source,
             path: path.to_owned(),
@@ -251,7 +298,7 @@ impl Twin {
         };
         let (entry, receipt) = self.store(item, options, progress).await?;
         let (label, bytes) = (Label::open(entry.capability.clone()), entry.length);
-        Ok(Stored { label, entry, receipt, objects: 1, bytes, skipped: Vec::new() })
+        Ok(Stored { label, entry, receipt, objects: 1, bytes, skipped: Vec::new(), bad: Vec::new() })
     }
 
     /// Stores all files of a folder, several concurrently, then its directories from the leaves to the top.
@@ -265,30 +312,50 @@ impl Twin {
             return Err(PutError::FolderType { path: path.to_owned() });
         }
         self.check(options).await?;
-        let top = path.to_owned();
-        let tree = spawn_blocking(move || Tree::walk(&top)).await.expect("a walk neither panics nor is cancelled")?;
+        let (top, name) = (path.to_owned(), options.name.clone());
+        let walked = spawn_blocking(move || Tree::walk(&top, name.as_deref())).await;
+        let tree = walked.expect("a walk neither panics nor is cancelled")?;
+        let Tree { nodes, skipped, bad } = if options.bad == Bad::LeftOut { tree } else { tree.whole()? };
+        check_name(&nodes[0].name)?;
+        let mut bad: Vec<_> = bad.iter().map(LeftOut::of_fault).collect();
         let batch = new_batch()?;
-        let files = (0..tree.nodes.len()).filter(|at| matches!(tree.nodes[*at].kind, NodeKind::File { .. }));
         let mut directories: HashMap<usize, Directory> = HashMap::new();
-        let mut bytes = 0;
-        let put_file = |at: usize| {
-            let node = &tree.nodes[at];
-            async move { Ok::<_, PutError>((at, self.put_file_of(node, batch, options, progress).await?)) }
+        let (mut bytes, mut objects) = (0, 0);
+        let files = nodes.iter().enumerate().filter_map(|(at, node)| match node.kind {
+            NodeKind::File { length } => Some((at, length)),
+            NodeKind::Folder => None,
+        });
+        let nodes = &nodes;
+        let put_file = |(at, length): (usize, u64)| async move {
+            let node = &nodes[at];
+            let _room = self.room_for(length).await;
+            progress.file(&node.path, Some(length));
+            (at, self.put_file_of(node, batch, options, progress).await)
         };
         let mut stored = futures::stream::iter(files.map(put_file)).buffer_unordered(FILES_AT_ONCE);
-        while let Some((at, entry)) = stored.try_next().await? {
-            bytes += entry.length;
-            insert(&mut directories, &tree, at, &entry)?;
+        while let Some((at, stored)) = stored.next().await {
+            match stored {
+                Err(PutError::Encoding(error)) if options.bad == Bad::LeftOut && error.is_of_file() => {
+                    bad.push(LeftOut::of(&nodes[at].path, &error));
+                }
+                stored => {
+                    let entry = stored?;
+                    bytes += entry.length;
+                    objects += 1;
+                    insert(&mut directories, nodes, at, &entry)?;
+                }
+            }
         }
         drop(stored);
-        for at in (0..tree.nodes.len()).rev().filter(|at| tree.nodes[*at].kind == NodeKind::Folder) {
+        for at in (0..nodes.len()).rev().filter(|at| nodes[*at].kind == NodeKind::Folder) {
             let directory = directories.remove(&at).unwrap_or_default();
-            let (entry, receipt) = self.put_folder_of(&tree.nodes[at], &directory, batch, options, progress).await?;
+            let (entry, receipt) = self.put_folder_of(&nodes[at], &directory, batch, options, progress).await?;
+            objects += 1;
             if at == 0 {
                 let label = Label::open(entry.capability.clone());
-                return Ok(Stored { label, entry, receipt, objects: tree.nodes.len(), bytes, skipped: tree.skipped });
+                return Ok(Stored { label, entry, receipt, objects, bytes, skipped, bad });
             }
-            insert(&mut directories, &tree, at, &entry)?;
+            insert(&mut directories, nodes, at, &entry)?;
         }
         unreachable!("the first node of a tree is its top folder, and the loop ends with it")
     }
@@ -300,11 +367,8 @@ impl Twin {
         options: &PutOptions,
         progress: &Arc<dyn Progress>,
     ) -> Result<Entry, PutError> {
-        if let NodeKind::File { length } = node.kind {
-            progress.file(&node.path, Some(length));
-        }
         let item = Item {
-            source: Source::File(node.path.clone()),
+            source: Source::Inner(node.path.clone()),
             path: node.path.clone(),
             name: node.name.clone(),
             inner: node.inner.clone(),
@@ -324,17 +388,15 @@ impl Twin {
         options: &PutOptions,
         progress: &Arc<dyn Progress>,
     ) -> Result<(Entry, Receipt), PutError> {
-        let top = node.parent.is_none();
-        let name = options.name.clone().filter(|_| top).unwrap_or_else(|| node.name.clone());
         let item = Item {
             source: Source::Stream(Box::new(Cursor::new(directory.encode()))),
             path: node.path.clone(),
-            inner: if top { name.clone() } else { node.inner.clone() },
-            name,
+            inner: node.inner.clone(),
+            name: node.name.clone(),
             mime: Some(DIRECTORY_MIME.to_owned()),
             kind: Kind::Directory,
             batch,
-            position: if top { Position::Top } else { Position::Inner },
+            position: if node.parent.is_none() { Position::Top } else { Position::Inner },
         };
         // A directory's body holds capabilities, so it is never de-duplicated, even when files are.
         let options = PutOptions { deduplication: Deduplication::Off, ..options.clone() };
@@ -374,6 +436,7 @@ impl Twin {
                 owner: self.owner(),
             },
             dedup_key: (options.deduplication == Deduplication::On).then(|| self.dedup_key.clone()),
+            changes: options.changes,
             name,
             mime,
             created,
@@ -435,9 +498,25 @@ impl Twin {
     }
 }
 
+impl LeftOut {
+    fn of(path: &Path, error: &(dyn std::error::Error + 'static)) -> Self {
+        let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+        Self { path: path.to_owned(), reason: causes.collect::<Vec<_>>().join(": ") }
+    }
+
+    fn of_fault(fault: &TreeFault) -> Self {
+        Self { path: fault.path(), reason: fault.to_string() }
+    }
+}
+
 /// Adds a stored object to the directory of its folder.
-fn insert(directories: &mut HashMap<usize, Directory>, tree: &Tree, at: usize, entry: &Entry) -> Result<(), PutError> {
-    let node = &tree.nodes[at];
+fn insert(
+    directories: &mut HashMap<usize, Directory>,
+    nodes: &[Node],
+    at: usize,
+    entry: &Entry,
+) -> Result<(), PutError> {
+    let node = &nodes[at];
     let parent = node.parent.expect("all but the top have a folder, and the top is not inserted");
     let named = DirectoryEntry {
         capability: entry.capability.clone(),
@@ -447,7 +526,12 @@ fn insert(directories: &mut HashMap<usize, Directory>, tree: &Tree, at: usize, e
         unknown: vec![],
     };
     let inserted = directories.entry(parent).or_default().insert(&node.name, named);
-    inserted.map_err(|source| PutError::Directory { path: tree.nodes[parent].path.clone(), source })
+    inserted.map_err(|source| PutError::Directory { path: nodes[parent].path.clone(), source })
+}
+
+/// Refuses a name that the format would refuse at the end, before anything is read.
+fn check_name(name: &str) -> Result<(), PutError> {
+    if name.contains(char::is_control) { Err(PutError::Name { name: name.to_owned() }) } else { Ok(()) }
 }
 
 /// Refuses options that the format would refuse at the end, before anything is read.

@@ -2,35 +2,44 @@
 //!
 //! Hidden files are included (`.well-known` belongs to a site, and a tree should come back as it went in). Symbolic
 //! links are never followed, because they may lead out of the tree or form a cycle. Links, sockets, pipes and devices
-//! are left out and reported. A name that is not UTF-8 is an error, because leaving the file out would store less than
-//! was asked.
+//! are left out and reported. What cannot be stored, by its name or because it cannot be read, is collected, so that
+//! its owner is told all of it at once, before anything is sent.
 
 use std::{
     ffi::OsStr,
-    io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
-use format::limits::{DIRECTORY_ENTRIES_MAX, PATH_SEGMENTS_MAX};
+use format::{
+    Directory, DirectoryError,
+    limits::{DIRECTORY_ENTRIES_MAX, PATH_SEGMENTS_MAX},
+};
+
+use crate::{index::PATH_BYTES_MAX, plain_file};
 
 /// Most files and folders of one tree. Each takes some 200 B of memory.
 const NODES_MAX: usize = 1_000_000;
+/// Faults that an error names; it counts the others.
+const FAULTS_SHOWN: usize = 20;
 
 /// A tree, planned.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Tree {
     /// The folder itself first, then all below it; each parent stands before its children.
     pub nodes: Vec<Node>,
     /// What was left out: symbolic links, and whatever is neither file nor folder.
     pub skipped: Vec<PathBuf>,
+    /// What is in the folder and cannot be stored; it is not among the nodes.
+    pub bad: Vec<TreeFault>,
 }
 
 /// One file or folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Its name in its folder; for the top, the folder's own name.
+    /// Its name in its folder; for the top, the name of the whole.
     pub name: String,
-    /// Its path from the top, with slashes; empty for the top itself.
+    /// The name of the whole, and the path from there, with slashes.
     pub inner: String,
     /// Where it is on disk.
     pub path: PathBuf,
@@ -52,11 +61,11 @@ pub enum NodeKind {
     Folder,
 }
 
-/// Why a tree cannot be stored. The owner must correct it.
+/// Why a file or folder of a tree cannot be stored. The owner must correct it, or leave it out.
 #[derive(Debug, thiserror::Error)]
-pub enum TreeError {
-    /// The disk returns an error.
-    #[error("{} cannot be read", path.display())]
+pub enum TreeFault {
+    /// It cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
     Io {
         /// Which file or folder.
         path: PathBuf,
@@ -64,16 +73,18 @@ pub enum TreeError {
         source: io::Error,
     },
     /// A name that is not UTF-8.
-    #[error("the name of {} is not UTF-8; rename it", path.display())]
-    Name {
+    #[error("the name of {} is not UTF-8", path.display())]
+    Utf8 {
         /// Which file or folder.
         path: PathBuf,
     },
-    /// A folder with too many names.
-    #[error("the folder {} has over {DIRECTORY_ENTRIES_MAX} names; use sub-folders", path.display())]
-    Wide {
-        /// Which folder.
-        path: PathBuf,
+    /// A name that no directory takes.
+    #[error("{}: {source}", folder.display())]
+    Name {
+        /// The folder that has it.
+        folder: PathBuf,
+        /// Which name, and why.
+        source: DirectoryError,
     },
     /// Folders are nested too deeply.
     #[error("{} lies more than {PATH_SEGMENTS_MAX} folders deep", path.display())]
@@ -81,22 +92,76 @@ pub enum TreeError {
         /// Which file or folder.
         path: PathBuf,
     },
+    /// The path is too long.
+    #[error("the path of {} has more than {PATH_BYTES_MAX} bytes", path.display())]
+    Long {
+        /// Which file or folder.
+        path: PathBuf,
+    },
+}
+
+/// Why a tree cannot be stored. The owner must correct it.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// The folder itself cannot be read, or its name cannot be that of an object.
+    #[error(transparent)]
+    Top(#[from] TreeFault),
+    /// Files or folders in it cannot be stored.
+    #[error("{}", Faults(faults))]
+    Bad {
+        /// All of them.
+        faults: Vec<TreeFault>,
+    },
+    /// A folder with too many names.
+    #[error("the folder {} has over {DIRECTORY_ENTRIES_MAX} names; use sub-folders", path.display())]
+    Wide {
+        /// Which folder.
+        path: PathBuf,
+    },
     /// A tree with too many files.
     #[error("the tree has over {NODES_MAX} files and folders; store its parts")]
     Large,
 }
 
+struct Faults<'f>(&'f [TreeFault]);
+
+impl fmt::Display for Faults<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, fault) in self.0.iter().take(FAULTS_SHOWN).enumerate() {
+            write!(f, "{}{fault}", if at == 0 { "" } else { "; " })?;
+        }
+        match self.0.len().saturating_sub(FAULTS_SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
+impl TreeFault {
+    /// Returns what cannot be stored.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Io { path, .. } | Self::Utf8 { path } | Self::Deep { path } | Self::Long { path } => path.clone(),
+            Self::Name { folder, source: DirectoryError::Name { name } } => folder.join(name),
+            Self::Name { folder, .. } => folder.clone(),
+        }
+    }
+}
+
 impl Tree {
-    /// Lists everything under `top`. Reads the disk: run it outside of the async reactor.
+    /// Lists everything under `top`. The whole is called `name`, or as the folder is. Reads the disk and opens each
+    /// file: run it outside of the async reactor.
     ///
     /// # Errors
     /// [`TreeError`].
-    pub fn walk(top: &Path) -> Result<Self, TreeError> {
-        // `.` and `..` have no name of their own.
-        let named = std::fs::canonicalize(top).map_err(|source| TreeError::Io { path: top.to_owned(), source })?;
-        let name = utf8(named.file_name().unwrap_or(OsStr::new("root")), top)?;
-        let root = Node { name, inner: String::new(), path: top.to_owned(), parent: None, kind: NodeKind::Folder };
-        let mut tree = Self { nodes: vec![root], skipped: Vec::new() };
+    pub fn walk(top: &Path, name: Option<&str>) -> Result<Self, TreeError> {
+        let name = match name {
+            Some(name) => name.to_owned(),
+            None => own_name(top)?,
+        };
+        let root = Node { inner: name.clone(), name, path: top.to_owned(), parent: None, kind: NodeKind::Folder };
+        let mut tree = Self { nodes: vec![root], skipped: Vec::new(), bad: Vec::new() };
         let mut at = 0;
         while at < tree.nodes.len() {
             if tree.nodes[at].kind == NodeKind::Folder {
@@ -105,6 +170,14 @@ impl Tree {
             at += 1;
         }
         Ok(tree)
+    }
+
+    /// Refuses a tree in which something cannot be stored.
+    ///
+    /// # Errors
+    /// [`TreeError::Bad`] with all of it.
+    pub fn whole(self) -> Result<Self, TreeError> {
+        if self.bad.is_empty() { Ok(self) } else { Err(TreeError::Bad { faults: self.bad }) }
     }
 
     /// Returns the bytes of all files.
@@ -120,50 +193,76 @@ impl Tree {
     /// Appends the content of one folder, sorted by the bytes of the names.
     fn list(&mut self, folder: usize) -> Result<(), TreeError> {
         let path = self.nodes[folder].path.clone();
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| TreeError::Io { path, source }
-        };
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(&path).map_err(io(&path))? {
+        for entry in std::fs::read_dir(&path).into_iter().flatten() {
             if names.len() == DIRECTORY_ENTRIES_MAX {
                 return Err(TreeError::Wide { path });
             }
-            names.push(entry.map_err(io(&path))?.file_name());
+            match entry {
+                Ok(entry) => names.push(entry.file_name()),
+                Err(source) => self.bad.push(TreeFault::Io { path: path.clone(), source }),
+            }
         }
         names.sort_unstable();
         for name in names {
-            let path = path.join(&name);
-            let metadata = std::fs::symlink_metadata(&path).map_err(io(&path))?;
-            let kind = match metadata.file_type() {
-                kind if kind.is_dir() => NodeKind::Folder,
-                kind if kind.is_file() => NodeKind::File { length: metadata.len() },
-                _ => {
-                    self.skipped.push(path);
-                    continue;
-                }
-            };
-            let name = utf8(&name, &path)?;
-            let above = &self.nodes[folder].inner;
-            let inner = if above.is_empty() { name.clone() } else { format!("{above}/{name}") };
-            if inner.split('/').count() > PATH_SEGMENTS_MAX {
-                return Err(TreeError::Deep { path });
-            }
             if self.nodes.len() == NODES_MAX {
                 return Err(TreeError::Large);
             }
-            self.nodes.push(Node { name, inner, path, parent: Some(folder), kind });
+            match self.node(folder, &name) {
+                Ok(Some(node)) => self.nodes.push(node),
+                Ok(None) => self.skipped.push(path.join(name)),
+                Err(fault) => self.bad.push(fault),
+            }
         }
         Ok(())
     }
+
+    /// Looks at one name of a folder. Returns `None` for what is neither file nor folder.
+    fn node(&self, folder: usize, name: &OsStr) -> Result<Option<Node>, TreeFault> {
+        let above = &self.nodes[folder];
+        let path = above.path.join(name);
+        let io = |source| TreeFault::Io { path: path.clone(), source };
+        let metadata = std::fs::symlink_metadata(&path).map_err(io)?;
+        let kind = match metadata.file_type() {
+            kind if kind.is_dir() => NodeKind::Folder,
+            kind if kind.is_file() => NodeKind::File { length: metadata.len() },
+            _ => return Ok(None),
+        };
+        let name = utf8(name, &path)?;
+        Directory::check_name(&name).map_err(|source| TreeFault::Name { folder: above.path.clone(), source })?;
+        let inner = format!("{}/{name}", above.inner);
+        if inner[self.nodes[0].inner.len()..].matches('/').count() > PATH_SEGMENTS_MAX {
+            return Err(TreeFault::Deep { path });
+        }
+        if inner.len() > PATH_BYTES_MAX {
+            return Err(TreeFault::Long { path });
+        }
+        // Whatever cannot be opened is found before anything is sent.
+        match kind {
+            NodeKind::File { .. } => plain_file::open(&path).map(drop),
+            NodeKind::Folder => std::fs::read_dir(&path).map(drop),
+        }
+        .map_err(io)?;
+        Ok(Some(Node { name, inner, path, parent: Some(folder), kind }))
+    }
 }
 
-fn utf8(name: &OsStr, path: &Path) -> Result<String, TreeError> {
-    name.to_str().map(str::to_owned).ok_or_else(|| TreeError::Name { path: path.to_owned() })
+/// Returns the name of a folder. `.` and `..` have no name of their own.
+fn own_name(top: &Path) -> Result<String, TreeFault> {
+    let io = |source| TreeFault::Io { path: top.to_owned(), source };
+    std::fs::read_dir(top).map_err(io)?;
+    let named = std::fs::canonicalize(top).map_err(io)?;
+    utf8(named.file_name().unwrap_or(OsStr::new("root")), top)
+}
+
+fn utf8(name: &OsStr, path: &Path) -> Result<String, TreeFault> {
+    name.to_str().map(str::to_owned).ok_or_else(|| TreeFault::Utf8 { path: path.to_owned() })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::{ffi::OsStrExt, fs::symlink};
+
     use super::*;
 
     #[test]
@@ -175,24 +274,44 @@ mod tests {
         for (path, bytes) in [("index.html", "<p>"), (".hidden", "h"), ("img/a.png", "png"), ("img/deep/b", "")] {
             std::fs::write(top.join(path), bytes).unwrap();
         }
-        #[cfg(unix)]
-        std::os::unix::fs::symlink("/etc", top.join("link")).unwrap();
-        let tree = Tree::walk(&top).unwrap();
-        let inner: Vec<_> = tree.nodes.iter().map(|node| node.inner.as_str()).collect();
-        assert_eq!(inner, ["", ".hidden", "empty", "img", "index.html", "img/a.png", "img/deep", "img/deep/b"]);
+        symlink("/etc", top.join("link")).unwrap();
+        let tree = Tree::walk(&top, None).unwrap();
+        let inner: Vec<_> = tree.nodes.iter().map(|node| node.inner.strip_prefix("site").unwrap()).collect();
+        assert_eq!(inner, ["", "/.hidden", "/empty", "/img", "/index.html", "/img/a.png", "/img/deep", "/img/deep/b"]);
         assert_eq!(tree.nodes[0].name, "site");
         assert!(tree.nodes.iter().enumerate().skip(1).all(|(at, node)| node.parent.is_some_and(|parent| parent < at)));
-        assert_eq!(tree.bytes(), 7);
-        #[cfg(unix)]
-        assert_eq!(tree.skipped, [top.join("link")]);
+        assert_eq!((tree.bytes(), tree.skipped, tree.bad.len()), (7, vec![top.join("link")], 0));
+        assert_eq!(Tree::walk(&top, Some("other")).unwrap().nodes[6].inner, "other/img/deep");
     }
 
-    #[cfg(unix)]
     #[test]
-    fn a_name_that_is_not_utf_8_is_told_not_left_out() {
+    fn all_that_cannot_be_stored_is_told_at_once() {
         let folder = tempfile::tempdir().unwrap();
-        let name = std::os::unix::ffi::OsStrExt::from_bytes(b"caf\xe9");
-        std::fs::write(folder.path().join::<&OsStr>(name), "x").unwrap();
-        assert!(matches!(Tree::walk(folder.path()), Err(TreeError::Name { .. })));
+        let deep = (0..PATH_SEGMENTS_MAX).fold(folder.path().to_owned(), |path, _| path.join("d"));
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::write(deep.join("f"), "x").unwrap();
+        let not_utf8 = OsStr::from_bytes(b"caf\xe9");
+        for name in ["good", "Icon\r", "a\tb"].map(OsStr::new).into_iter().chain([not_utf8]) {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        let tree = Tree::walk(folder.path(), Some("top")).unwrap();
+        let mut bad: Vec<_> = tree.bad.iter().map(TreeFault::path).collect();
+        bad.sort_unstable();
+        let mut expected =
+            [folder.path().join("Icon\r"), folder.path().join("a\tb"), folder.path().join(not_utf8), deep.join("f")];
+        expected.sort_unstable();
+        assert_eq!(bad, expected);
+        assert!(tree.nodes.iter().any(|node| node.name == "good"));
+        assert_eq!(tree.nodes.len(), 2 + PATH_SEGMENTS_MAX, "the top, its good file, the folders");
+        let told = tree.whole().unwrap_err().to_string();
+        assert!(told.contains(r#""Icon\r" cannot be a name"#) && told.contains("is not UTF-8"), "{told}");
+    }
+
+    #[test]
+    fn of_very_many_faults_twenty_are_named_and_the_others_counted() {
+        let fault = |at: usize| TreeFault::Utf8 { path: format!("f{at}").into() };
+        let told = |count| TreeError::Bad { faults: (0..count).map(fault).collect() }.to_string();
+        assert!(told(20).ends_with("f19 is not UTF-8"));
+        assert!(told(22).ends_with("f19 is not UTF-8; and 2 more"));
     }
 }

@@ -1,19 +1,31 @@
 //! The twin itself: one owner's keys and index, and the cluster they are used in.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use format::{Locator, OwnerId, OwnerKeys, OwnerSecret};
-use tokio::task::spawn_blocking;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit, oneshot},
+    task::spawn_blocking,
+};
 use zeroize::Zeroizing;
 
 use crate::{
-    index::{Entry, Index, IndexError},
+    index::{Entry, Family, Index, IndexError},
     network::Network,
 };
+
+/// Room for files that are uploaded concurrently. A file of up to [`SMALL_BYTES`] takes one of these places, a larger
+/// one [`LARGE_PLACES`]: it holds several stripes, of up to 6 MiB each, in memory.
+const PLACES: usize = 64;
+const SMALL_BYTES: u64 = 128 * 1024;
+const LARGE_PLACES: u32 = 16;
+
+/// Entries that wait to be recorded, each with whom to tell.
+type Waiting = Arc<Mutex<Vec<(Entry, oneshot::Sender<Result<(), IndexError>>)>>>;
 
 /// Acts for one owner in one cluster. `owner` and `network` return at once, `list` and `whole` use only the index, and
 /// all other calls talk to nodes.
@@ -22,6 +34,8 @@ pub struct Twin {
     pub(crate) keys: Arc<OwnerKeys>,
     pub(crate) dedup_key: Zeroizing<[u8; 32]>,
     index: Arc<Mutex<Index>>,
+    waiting: Waiting,
+    room: Semaphore,
     pub(crate) network: Arc<Network>,
 }
 
@@ -30,7 +44,8 @@ impl Twin {
     #[must_use]
     pub fn new(secret: &OwnerSecret, index: Index, network: Arc<Network>) -> Self {
         let (keys, dedup_key) = (Arc::new(secret.keys()), secret.dedup_key());
-        Self { secret: secret.clone(), keys, dedup_key, index: Arc::new(Mutex::new(index)), network }
+        let (index, waiting, room) = (Arc::new(Mutex::new(index)), Waiting::default(), Semaphore::new(PLACES));
+        Self { secret: secret.clone(), keys, dedup_key, index, waiting, room, network }
     }
 
     /// Returns the owner.
@@ -50,19 +65,57 @@ impl Twin {
         let index = self.index.clone();
         // A poisoned lock can be used: the index changes its memory only after the disk, so after a panic it is as it
         // was before.
-        let run = spawn_blocking(move || act(&mut index.lock().unwrap_or_else(PoisonError::into_inner)));
+        let run = spawn_blocking(move || act(&mut lock(&index)));
         run.await.expect("acts on the index neither panic nor are cancelled")
     }
 
-    /// Records an upload in the index.
+    /// Records an upload in the index. Those that are recorded at the same time share one write (group commit): a disk
+    /// takes some hundred writes a second.
     pub(crate) async fn record(&self, entry: Entry) -> Result<(), IndexError> {
-        self.with_index(move |index| index.record(entry)).await
+        let (tell, told) = oneshot::channel();
+        let waiting = self.waiting.clone();
+        lock(&waiting).push((entry, tell));
+        self.with_index(move |index| write(index, std::mem::take(&mut *lock(&waiting)))).await;
+        told.await.expect("whoever took the entry has written it, because it holds the index until then")
+    }
+
+    /// Waits for room for a file of that length, and keeps it until the answer is dropped.
+    pub(crate) async fn room_for(&self, length: u64) -> SemaphorePermit<'_> {
+        let places = if length <= SMALL_BYTES { 1 } else { LARGE_PLACES };
+        self.room.acquire_many(places).await.expect("the room is never closed")
+    }
+
+    /// Returns each upload with everything that belongs to it ([`Index::families`]).
+    pub(crate) async fn families(&self, locators: &BTreeSet<Locator>) -> BTreeMap<Locator, Family> {
+        let locators = locators.clone();
+        self.with_index(move |index| index.families(&locators)).await
     }
 
     /// Forgets uploads.
     pub(crate) async fn forget(&self, locators: BTreeSet<Locator>) -> Result<(), IndexError> {
         self.with_index(move |index| index.forget(&locators)).await
     }
+}
+
+/// Records entries together, or, if that fails, one by one, so that each is told its own error.
+fn write(index: &mut Index, waiting: Vec<(Entry, oneshot::Sender<Result<(), IndexError>>)>) {
+    if waiting.is_empty() {
+        return;
+    }
+    let (entries, tell): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+    let results: Vec<_> = match index.record_all(entries.clone()) {
+        Ok(()) => entries.iter().map(|_| Ok(())).collect(),
+        Err(error) if entries.len() == 1 => vec![Err(error)],
+        Err(_) => entries.into_iter().map(|entry| index.record(entry)).collect(),
+    };
+    for (tell, result) in tell.into_iter().zip(results) {
+        // Whoever gave up waiting needs no answer.
+        let _ = tell.send(result);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the seconds since 1970 by this machine's clock, or zero when the clock is before 1970.

@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr};
 
 use format::{Kind, Label, LabelError, limits::PATH_SEGMENTS_MAX};
 
-use crate::put::Stored;
+use crate::{
+    index::{Entry, Position},
+    put::Stored,
+};
 
 const LABEL: &str = "{label}";
 const NAME: &str = "{name}";
@@ -65,6 +68,12 @@ pub enum TargetError {
         /// The label.
         label: String,
     },
+    /// A folder of which nothing is stored.
+    #[error("nothing in the index of uploads was stored from {folder:?}")]
+    NoFolder {
+        /// Its path.
+        folder: String,
+    },
     /// A path with too many segments.
     #[error("the path has over {PATH_SEGMENTS_MAX} segments")]
     Deep,
@@ -78,13 +87,25 @@ impl UrlTemplate {
         self.0.replace(LABEL, &label.to_string()).replace(NAME, &encode(name))
     }
 
-    /// Returns the link of a stored object: a file's URL ends with its name, a folder's is the root of its label.
+    /// Returns the URL of an upload by its own label: a file's ends with its name, that of a folder or a
+    /// stable name is the root of its label.
+    #[must_use]
+    pub fn of_entry(&self, entry: &Entry) -> String {
+        let path = match (entry.kind, entry.position) {
+            _ if entry.name.is_some() => "",
+            (Kind::Directory, _) => "",
+            (Kind::File, Position::Top) => &entry.path,
+            (Kind::File, Position::Inner) => entry.path.rsplit('/').next().unwrap_or_default(),
+        };
+        self.url(&entry.label(), path)
+    }
+
+    /// Returns the link of a stored object.
     #[must_use]
     pub fn link(&self, stored: &Stored) -> Link {
-        let Stored { label, entry, .. } = stored;
-        let path = if entry.kind == Kind::Directory { "" } else { &entry.path };
+        let entry = &stored.entry;
         let name = if entry.path.is_empty() { "file" } else { &entry.path };
-        let url = self.url(label, path);
+        let url = self.of_entry(entry);
         Link { html: embed(&url, &entry.mime, name), url }
     }
 }

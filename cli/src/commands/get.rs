@@ -9,12 +9,13 @@ use anyhow::{Context, bail};
 use clap::Args;
 use format::Kind;
 use serde::Serialize;
-use twin::{ByteRange, Delivered, Found, GetError, Target};
+use twin::{ByteRange, Delivered, Found, GetError, Target, part_of};
 
 use super::Options;
 use crate::{
     output::{bytes, count},
     owner_access::{ClusterAccess, connect},
+    progress_bar,
 };
 
 /// Fetch an object and verify it end to end.
@@ -25,10 +26,12 @@ Examples:
   evernear get https://LABEL.cdn.example/cat.jpg -o cat.jpg
   evernear get LABEL img/cat.jpg -o cat.jpg        a file in a stored folder
   evernear get LABEL -o site                       a stored folder, into a new folder
+  evernear get LABEL -o /dev/null                  verify it and keep nothing
   evernear get LABEL --range 1000000-1999999 -o part
 
-Nodes are trusted with nothing: every byte is checked against the label. A file appears when it is whole.
-No owner key is needed.")]
+Nodes are trusted with nothing: every byte is checked against the label. A file or folder appears when it is whole. What was
+there is replaced, a link too; pipes and devices are written to. A folder that is cut short waits beside its place, and the
+same command goes on with it: files that are whole are not fetched again. No owner key is needed.")]
 pub(crate) struct Get {
     /// A label, or a URL whose host begins with one
     target: String,
@@ -37,7 +40,7 @@ pub(crate) struct Get {
     /// Bytes, both ends included: FIRST-LAST, FIRST- or -COUNT
     #[arg(long)]
     range: Option<ByteRange>,
-    /// Where to write [default: standard output]
+    /// Where to write; `-` is standard output [default: standard output]
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -53,22 +56,38 @@ struct Answer {
     recovered_stripes: u64,
     /// Nodes that sent wrong bytes. None of these bytes was used.
     wrong_nodes: Vec<String>,
+    /// Files of a folder that an earlier `get` had left, verified anew and not fetched again.
+    kept_files: usize,
 }
+
+/// Names of standard output. A file that the shell opened to append to would be overwritten if it were opened by them.
+const STDOUT: [&str; 4] = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
 
 impl Get {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
-        if options.json && self.output.is_none() {
+        let output = self.output.filter(|path| !STDOUT.iter().any(|name| path.as_os_str() == *name));
+        if options.json && output.is_none() {
             bail!("with --json the object cannot go to standard output too; name a file with -o");
         }
         let (_, network) = connect(&options.state()?, &self.cluster).await?;
         let found = find(&network, &self.target, self.path.as_deref()).await?;
-        let Some(output) = self.output else { return to_stdout(&network, &found, self.range).await };
+        let Some(output) = output else { return to_stdout(&network, &found, self.range).await };
+        let (progress, bar) = progress_bar::of_bytes(options.json);
         let delivered = match (found.object.kind(), self.range) {
             (Kind::Directory, Some(_)) => bail!(GetError::Directory),
-            (Kind::Directory, None) => network.fetch_tree(&found, &output).await?,
-            (Kind::File, range) => network.fetch_file(&found, resolve(&found, range)?, &output).await?,
+            (Kind::Directory, None) => network.fetch_tree(&found, &output, &progress).await,
+            (Kind::File, range) => network.fetch_file(&found, resolve(&found, range)?, &output, &progress).await,
         };
-        let answer = Answer::of(&delivered, output);
+        bar.finish_and_clear();
+        let part = part_of(&output, &found.object.locator());
+        let delivered = match delivered {
+            Err(error) if part.exists() => Err(error).with_context(|| {
+                let part = part.display();
+                format!("the folder is not whole; what was fetched is in {part}, and the same command goes on with it")
+            }),
+            delivered => Ok(delivered?),
+        };
+        let answer = Answer::of(&delivered?, output);
         options.answer(&answer, || answer.text())
     }
 }
@@ -123,6 +142,7 @@ impl Answer {
             nodes: names(&delivered.nodes),
             recovered_stripes: delivered.recovered,
             wrong_nodes: names(&delivered.wrong),
+            kept_files: delivered.kept,
         }
     }
 
@@ -132,6 +152,10 @@ impl Answer {
         let Self { output, recovered_stripes, .. } = self;
         let (bytes, pulled) = (bytes(self.bytes), bytes(self.pulled_bytes));
         let (nodes, recovered) = (count(self.nodes.len(), "node"), count(*recovered_stripes, "stripe"));
-        format!("{}: {bytes}, verified; {pulled} from {nodes}, {recovered} recovered\n{wrong}", output.display())
+        let kept = match self.kept_files {
+            0 => String::new(),
+            files => format!("; {} were there", count(files, "file")),
+        };
+        format!("{}: {bytes}, verified; {pulled} from {nodes}, {recovered} recovered{kept}\n{wrong}", output.display())
     }
 }

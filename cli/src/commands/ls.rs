@@ -1,15 +1,14 @@
 //! `evernear ls`.
 
 use clap::Args;
-use format::Locator;
 use serde::Serialize;
-use twin::{Entry, Position, State};
+use twin::{Listed, Scope, UrlTemplate};
 
 use super::{Options, stat::kind};
 use crate::{
     moment,
     output::{bytes, table},
-    owner_access::{KeyAccess, open_index},
+    owner_access::{ClusterAccess, KeyAccess, open_index},
 };
 
 /// List what this owner stored.
@@ -17,77 +16,126 @@ use crate::{
 #[command(after_help = "\
 Examples:
   evernear ls
-  evernear ls --all --json        with everything inside stored folders
+  evernear ls --all --json           with everything inside stored folders
+  evernear ls --unfinished           what was cut short; `evernear rm --unfinished` ends it
 
-Reads the index beside the owner key; asks no node.")]
+Reads the index beside the owner key; asks no node. The size of a folder is that of all files in it. A folder that did
+not end is one line, and its label stands for all that was stored of it.")]
 pub(crate) struct Ls {
     /// Show what lies inside stored folders too
     #[arg(long)]
     all: bool,
+    /// Show only what did not end
+    #[arg(long, conflicts_with = "all")]
+    unfinished: bool,
     #[command(flatten)]
     keys: KeyAccess,
+    #[command(flatten)]
+    cluster: ClusterAccess,
 }
 
 #[derive(Serialize)]
 struct Line {
     label: String,
+    url: String,
     locator: String,
+    /// The name of a file or folder, then the path inside that folder.
     path: String,
     kind: &'static str,
+    /// Bytes of the file, or of all files in the folder.
     bytes: u64,
+    /// The object itself, and all in it.
+    objects: usize,
     mime: String,
     created: u64,
     profile: String,
     policy: String,
+    /// Where shards may lie, in the form of `put --places`.
+    places: Vec<String>,
+    /// How many shards may lie together, in the form of `put --at-most`.
+    at_most: Vec<String>,
+    /// Names of its tags.
+    tags: Vec<String>,
     lease_version: u64,
     keep_until: u64,
     expires: u64,
+    /// `stored`, `expired` or `unfinished`.
+    state: &'static str,
     /// False when the upload did not finish: nodes may or may not have the object, and `rm` removes it.
     complete: bool,
+    /// What one `put` stored has one number, in hex digits.
+    put: String,
 }
 
 impl Ls {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
-        let (_, index) = open_index(&options.state()?, &self.keys).await?;
-        let shown = index.entries().filter(|(_, entry)| self.all || entry.position == Position::Top);
-        let mut lines: Vec<_> = shown.map(|(locator, entry)| Line::of(locator, entry)).collect();
-        lines.sort_by(|a, b| (a.created, &a.path).cmp(&(b.created, &b.path)));
+        let state = options.state()?;
+        let (_, index) = open_index(&state, &self.keys).await?;
+        let url = state.url(&self.cluster)?;
+        let scope = match (self.all, self.unfinished) {
+            (_, true) => Scope::Unfinished,
+            (true, false) => Scope::All,
+            (false, false) => Scope::Tops,
+        };
+        let now = moment::now();
+        let lines: Vec<_> = index.list(scope).into_iter().map(|listed| Line::of(listed, &url, now)).collect();
         options.answer(&lines, || text(&lines))
     }
 }
 
 impl Line {
-    fn of(locator: &Locator, entry: &Entry) -> Self {
+    fn of(listed: Listed, url: &UrlTemplate, now: u64) -> Self {
+        let Listed { locator, entry, path, kind: of, objects, bytes, is_finished: complete } = listed;
+        let url = url.of_entry(&entry);
         let tenure = &entry.tenure;
+        let expires = tenure.retention.expires;
         Self {
             label: entry.label().to_string(),
+            url,
             locator: locator.to_string(),
-            path: entry.path.clone(),
-            kind: if entry.name.is_some() { "name" } else { kind(entry.kind) },
-            bytes: entry.length,
-            mime: entry.mime.clone(),
+            path,
+            kind: if entry.name.is_some() { "name" } else { kind(of) },
+            bytes,
+            objects,
+            mime: entry.mime,
             created: entry.created,
             profile: tenure.profile.to_string(),
             policy: tenure.policy.to_string(),
+            places: tenure.places(),
+            at_most: tenure.caps.iter().map(ToString::to_string).collect(),
+            tags: entry.tags.into_iter().collect(),
             lease_version: tenure.version,
             keep_until: tenure.retention.keep_until,
-            expires: tenure.retention.expires,
-            complete: entry.state == State::Stored,
+            expires,
+            state: match complete {
+                false => "unfinished",
+                true if expires != 0 && expires <= now => "expired",
+                true => "stored",
+            },
+            complete,
+            put: entry.batch.to_string(),
         }
     }
 }
 
 fn text(lines: &[Line]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let heading = ["created", "size", "objects", "policy", "expires", "state", "name", "url"];
     let row = |line: &Line| {
-        let unfinished = if line.complete { "" } else { " (did not end; rm ends it)" };
         let path = if line.path.is_empty() { "-" } else { &line.path };
         vec![
-            line.label.clone(),
             moment::show(line.created),
             bytes(line.bytes),
+            line.objects.to_string(),
             line.policy.clone(),
-            format!("{path}{unfinished}"),
+            moment::show(line.expires),
+            line.state.to_owned(),
+            path.to_owned(),
+            line.url.clone(),
         ]
     };
-    table(&lines.iter().map(row).collect::<Vec<_>>())
+    let rows: Vec<_> = [heading.map(str::to_owned).to_vec()].into_iter().chain(lines.iter().map(row)).collect();
+    table(&rows)
 }

@@ -2,18 +2,22 @@
 
 use std::{io, path::PathBuf};
 
+use anyhow::Context;
 use clap::Args;
 use format::{Cap, Compression, Domain, Kind, PolicyName, Profile, Retention};
 use serde::Serialize;
-use twin::{Deduplication, Link, MediaType, NameChange, NameTerms, PutOptions, Renamed, Stored, Tenure};
+use twin::{Changes, Deduplication, Link, MediaType, NameChange, NameTerms, PutOptions, Renamed, Stored, Tenure};
 
 use super::Options;
 use crate::{
     country,
+    failures::{Failed, Failures},
+    fault::Usage,
     lease_times::LeaseTimes,
     output::{bytes, count},
     owner_access::{ClusterAccess, KeyAccess, open_twin},
-    placing, progress_bar,
+    placing::Placing,
+    progress_bar,
 };
 
 /// Store a file, a folder, or standard input.
@@ -21,6 +25,7 @@ use crate::{
 #[command(after_help = "\
 Examples:
   evernear put cat.jpg
+  evernear put *.jpg notes.txt               several, many at once; one that fails stops no other
   evernear put site/ --policy europe-only --name site
   tar c . | evernear put - --name backup.tar --profile archive --keep-until +365d
   evernear put film.mp4 --places country:BE,region:eu-west --places '!country:US' --tag premium=1
@@ -38,11 +43,14 @@ twin.toml says how to reach the cluster:
   name = \"o1\"
   address = \"192.0.2.10:7400\"
 
-Hidden files of a folder are stored too; links, sockets and devices are left out and told.
+Hidden files of a folder are stored too; links, sockets and devices are left out and told. Before the first byte is sent all
+of a folder is looked at: what cannot be stored is told at once. With --json one path is answered by one object, several by
+an object with `stored` and `failed`.
 The label is the read key: whoever has the link reads the file.")]
 pub(crate) struct Put {
-    /// What to store; `-` is standard input
-    path: PathBuf,
+    /// What to store: files and folders; `-` is standard input
+    #[arg(required = true)]
+    path: Vec<PathBuf>,
     /// Redundancy: standard, eco, archive, small-cluster, or data+parity such as 4+2 [default: from twin.toml]
     #[arg(long)]
     profile: Option<Profile>,
@@ -69,6 +77,12 @@ pub(crate) struct Put {
     /// Share shards with equal files of this owner; nodes then see that they are equal. Reads the file twice
     #[arg(long)]
     dedup: bool,
+    /// Leave out of a folder what cannot be stored, by its name or because it cannot be read, and tell it
+    #[arg(long)]
+    skip_bad: bool,
+    /// Store a file that changes while it is read, as it is read
+    #[arg(long)]
+    allow_changing: bool,
     /// Name of the object [default: the file's]
     #[arg(long)]
     name: Option<String>,
@@ -109,7 +123,10 @@ struct Answer {
     record_copies: usize,
     /// How many whole zones may be lost at once; `None` for an object without shards.
     zones_survived: Option<usize>,
+    /// Links, sockets and devices that were left out.
     skipped: Vec<PathBuf>,
+    /// What --skip-bad left out, and why.
+    bad: Vec<Bad>,
     /// The stable name that stands for it now.
     #[serde(skip_serializing_if = "Option::is_none")]
     named: Option<Named>,
@@ -124,9 +141,29 @@ struct Named {
     new: bool,
 }
 
+#[derive(Serialize)]
+struct Bad {
+    path: PathBuf,
+    reason: String,
+}
+
+/// The answer for several paths.
+#[derive(Serialize)]
+struct Answers {
+    stored: Vec<Answer>,
+    failed: Vec<Failed>,
+}
+
 impl Put {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
         self.times.check()?;
+        let is_stream = |path: &PathBuf| path.as_os_str() == "-";
+        let several = self.path.len() > 1;
+        let is_for_one = self.name.is_some() || self.mime.is_some() || self.stable.is_some();
+        if several && (is_for_one || self.path.iter().any(is_stream)) {
+            let what = "--name, --type, --as and standard input are for one path: store it by a command of its own";
+            return Err(Usage(what.to_owned()).into());
+        }
         let LeaseTimes { keep_until, expires } = self.times;
         let retention = Retention { keep_until: keep_until.unwrap_or(0), expires: expires.unwrap_or(0) };
         let (config, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
@@ -143,26 +180,58 @@ impl Put {
             },
             compression: if self.no_compress { Compression::Off } else { Compression::Auto },
             deduplication: if self.dedup { Deduplication::On } else { Deduplication::Off },
+            changes: if self.allow_changing { Changes::Allowed } else { Changes::Refused },
+            bad: if self.skip_bad { twin::Bad::LeftOut } else { twin::Bad::Refused },
             mime: self.mime,
             name: self.name,
             tags: self.tags.into_iter().collect(),
             ..PutOptions::default()
         };
-        let put = placing::ask(&twin, &config.place, &self.path, put).await?;
-        let (progress, bar) = progress_bar::start(options.json);
-        let stored = if self.path.as_os_str() == "-" {
-            twin.put_stream(Box::new(io::stdin()), &put, &progress).await
-        } else {
-            twin.put(&self.path, &put, &progress).await
-        };
+        let placing = Placing::load(&twin, &config.place, put).await?;
+        if !several {
+            let path = &self.path[0];
+            let put = placing.of(path).await?;
+            let (progress, bar) = progress_bar::of_bytes(options.json);
+            let stored = if is_stream(path) {
+                twin.put_stream(Box::new(io::stdin()), &put, &progress).await
+            } else {
+                twin.put(path, &put, &progress).await
+            };
+            bar.finish_and_clear();
+            let stored = stored?;
+            let named = match &self.stable {
+                None => None,
+                Some(name) => {
+                    Some(twin.point(name, &NameChange::Set(stored.label.clone()), NameTerms::default()).await?)
+                }
+            };
+            let answer = Answer::of(stored, named, &config);
+            return options.answer(&answer, || answer.text());
+        }
+        let mut uploads = Vec::new();
+        for path in self.path {
+            // What is not there is told before anything is sent.
+            std::fs::metadata(&path).with_context(|| format!("{} cannot be stored", path.display()))?;
+            let put = placing.of(&path).await?;
+            uploads.push((path, put));
+        }
+        let (progress, bar) = progress_bar::of_bytes(options.json);
+        let put = twin.put_all(&uploads, &progress).await;
         bar.finish_and_clear();
-        let stored = stored?;
-        let named = match &self.stable {
-            None => None,
-            Some(name) => Some(twin.point(name, &NameChange::Set(stored.label.clone()), NameTerms::default()).await?),
-        };
-        let answer = Answer::of(stored, named, &config);
-        options.answer(&answer, || answer.text())
+        let named = uploads.iter().map(|(path, _)| path.display().to_string()).zip(put);
+        let (mut stored, mut failed) = (Vec::new(), Vec::new());
+        for (path, put) in named {
+            match put {
+                Ok(it) => stored.push(Answer::of(it, None, &config)),
+                Err(error) => failed.push((path, error.into())),
+            }
+        }
+        let failures = Failures::of(failed);
+        let answers = Answers { stored, failed: failures.failed.clone() };
+        options.answer(&answers, || {
+            answers.stored.iter().map(|it| format!("{}\n{}", it.name, it.text())).collect::<Vec<_>>().join("\n")
+        })?;
+        failures.end(options)
     }
 }
 
@@ -175,7 +244,7 @@ impl Answer {
             new: is_new,
         });
         let Link { url, html } = config.url.link(&stored);
-        let Stored { label, entry, receipt, objects, bytes, skipped } = stored;
+        let Stored { label, entry, receipt, objects, bytes, skipped, bad } = stored;
         let kind = match entry.kind {
             Kind::File => "file",
             Kind::Directory => "directory",
@@ -197,6 +266,7 @@ impl Answer {
             record_copies: receipt.records,
             zones_survived: receipt.spread.map(|spread| spread.zones_survived),
             skipped,
+            bad: bad.into_iter().map(|twin::LeftOut { path, reason }| Bad { path, reason }).collect(),
             named,
         }
     }
@@ -220,9 +290,10 @@ impl Answer {
         let named = self.named.as_ref().map(|Named { name, url, new, .. }| {
             format!("name   {url} stands for it ({name:?}{})\n", if *new { ", a new name" } else { "" })
         });
+        let bad: String = self.bad.iter().map(|bad| format!("left out  {}\n", bad.reason)).collect();
         let Self { label, url, html, mime, .. } = self;
         let named = named.unwrap_or_default();
-        format!("label  {label}\nurl    {url}\nhtml   {html}\ntype   {mime}\nstored {how}\n{skipped}{named}")
+        format!("label  {label}\nurl    {url}\nhtml   {html}\ntype   {mime}\nstored {how}\n{skipped}{bad}{named}")
     }
 }
 

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use twin::{Removed, Target};
+use twin::{Removed, TargetError};
 
 use super::Options;
 use crate::{
+    failures::{Failed, Failures},
     output::{count, missed},
     owner_access::{ClusterAccess, KeyAccess, open_twin},
+    progress_bar,
+    targets::Targets,
 };
 
 /// What is gone when.
@@ -25,13 +27,24 @@ never            copies that viewers have are not taken back
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  evernear rm LABEL        a file, or a stored folder with all in it
+  evernear rm LABEL                a file, or a stored folder with all in it
+  evernear rm LABEL LABEL LABEL    several, many at once
+  evernear rm --all-of site        each version of the folder `site`, and what is left of one that did not end
+  evernear rm --all-of site/img    what was stored from within that folder, of each version
+  evernear rm --unfinished         all that did not end; not while another `put` runs
 
-Nodes destroy the sealed manifest, this owner's index forgets the name: then no key to the bytes is left.
+`evernear ls --all` shows the paths that --all-of takes. One that cannot be erased stops no other. Nodes destroy the sealed manifest, this owner's index forgets the name: then no key to the bytes is left.
 Refused before the time of --keep-until. What a viewer already fetched cannot be taken back.")]
 pub(crate) struct Rm {
-    /// A label, or a URL whose host begins with one
-    target: String,
+    /// Labels, or URLs whose host begins with one
+    #[arg(required_unless_present_any = ["all_of", "unfinished"])]
+    target: Vec<String>,
+    /// All that was stored from this folder, by its path in `evernear ls --all`
+    #[arg(long, value_name = "FOLDER")]
+    all_of: Vec<String>,
+    /// All that did not end
+    #[arg(long)]
+    unfinished: bool,
     #[command(flatten)]
     keys: KeyAccess,
     #[command(flatten)]
@@ -43,6 +56,8 @@ struct Answer {
     erased: Vec<Erased>,
     /// Objects that no node knew: they had expired, were erased before, or were never committed.
     unknown: Vec<String>,
+    /// What stays, and why.
+    failed: Vec<Failed>,
 }
 
 #[derive(Serialize)]
@@ -54,21 +69,40 @@ struct Erased {
 
 impl Rm {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
-        let target: Target = self.target.parse().context("the object cannot be looked for")?;
+        let targets = Targets::parse(&self.target)?;
         let (_, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
-        let answer = Answer::of(twin.remove(&twin.whole(&target).await?).await?);
-        options.answer(&answer, || answer.text())
+        let named = targets.whole(&twin).await?;
+        let mut locators: BTreeSet<_> = named.keys().copied().collect();
+        for folder in &self.all_of {
+            let under = twin.under(folder).await;
+            if under.is_empty() {
+                return Err(TargetError::NoFolder { folder: folder.clone() }.into());
+            }
+            locators.extend(under);
+        }
+        if self.unfinished {
+            locators.extend(twin.unfinished().await);
+        }
+        let (progress, bar) = progress_bar::of_leases(options.json);
+        let removed = twin.remove_all(&locators, &progress).await;
+        bar.finish_and_clear();
+        let (removed, failed) = removed?;
+        let failed = Failures::of_leases(failed, &named, locators.len())?;
+        let answer = Answer::of(removed, failed.failed.clone());
+        options.answer(&answer, || answer.text())?;
+        failed.end(options)
     }
 }
 
 impl Answer {
-    fn of(removed: Removed) -> Self {
+    fn of(removed: Removed, failed: Vec<Failed>) -> Self {
         let erased = removed.ended.into_iter().map(|(locator, told)| Erased {
             locator: locator.to_string(),
             nodes: told.nodes.len(),
             missed_nodes: told.missed.iter().map(ToString::to_string).collect(),
         });
-        Self { erased: erased.collect(), unknown: removed.unknown.iter().map(ToString::to_string).collect() }
+        let unknown = removed.unknown.iter().map(ToString::to_string).collect();
+        Self { erased: erased.collect(), unknown, failed }
     }
 
     fn text(&self) -> String {

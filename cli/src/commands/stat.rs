@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use format::Kind;
+use format::{Kind, Label};
 use serde::Serialize;
-use twin::Found;
+use twin::{Found, UrlTemplate};
 
 use super::{Options, get::find};
 use crate::{
@@ -33,6 +33,8 @@ pub(crate) struct Stat {
 
 #[derive(Serialize)]
 struct Answer {
+    /// By the label of the object itself, also when it was found by a path inside a folder.
+    url: String,
     locator: String,
     kind: &'static str,
     name: String,
@@ -69,7 +71,7 @@ struct Name {
 
 impl Stat {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
-        let (_, network) = connect(&options.state()?, &self.cluster).await?;
+        let (config, network) = connect(&options.state()?, &self.cluster).await?;
         let found = find(&network, &self.target, self.path.as_deref()).await?;
         let entries = match found.object.kind() {
             Kind::File => None,
@@ -84,7 +86,7 @@ impl Stat {
                 Some(directory.entries().map(name).collect())
             }
         };
-        let answer = Answer::of(&found, entries);
+        let answer = Answer::of(&found, entries, &config.url);
         options.answer(&answer, || answer.text())
     }
 }
@@ -97,10 +99,12 @@ pub(super) fn kind(kind: Kind) -> &'static str {
 }
 
 impl Answer {
-    fn of(found: &Found, entries: Option<Vec<Name>>) -> Self {
+    fn of(found: &Found, entries: Option<Vec<Name>>, url: &UrlTemplate) -> Self {
         let (object, lease) = (&found.object, &found.record.lease);
         let manifest = object.manifest();
+        let path = if object.kind() == Kind::Directory { "" } else { &manifest.name };
         Self {
+            url: url.url(&Label::open(found.capability.clone()), path),
             locator: object.locator().to_string(),
             kind: kind(object.kind()),
             name: manifest.name.clone(),
@@ -133,6 +137,7 @@ impl Answer {
         let row = |name: &str, value: String| vec![name.to_owned(), value];
         let mut rows = vec![
             row("name", self.name.clone()),
+            row("url", self.url.clone()),
             row("type", format!("{} ({})", self.mime, self.kind)),
             row("size", format!("{} ({} bytes)", bytes(self.bytes), self.bytes)),
             row("created", moment::show(self.created)),

@@ -20,6 +20,10 @@ fn a_wrong_command_line_is_exit_code_2() {
         &[][..],
         &["store"],
         &["put"],
+        &["put", "x", "y", "--name", "z"],
+        &["put", "x", "-"],
+        &["rm"],
+        &["ls", "--all", "--unfinished"],
         &["put", "x", "--profile", "fast"],
         &["put", "x", "--places", "planet:earth"],
         &["put", "x", "--at-most", "zone=0"],
@@ -45,7 +49,7 @@ fn a_wrong_command_line_is_exit_code_2() {
 fn with_json_a_wrong_command_line_is_one_document_too() {
     let home = Home::new();
     for (wrong, error, advice) in [
-        (&["put"][..], "required arguments were not provided: <PATH>", "evernear put [OPTIONS] <PATH>"),
+        (&["put"][..], "required arguments were not provided: <PATH>...", "evernear put [OPTIONS] <PATH>..."),
         (&["put", "x", "--profil", "2+1"], "unexpected argument '--profil' found", "'--profile'"),
         (&["get", "x", "--range", "5-4"], "\"5-4\" is not a range", ""),
         (&["stor"], "unrecognized subcommand 'stor'", ""),
@@ -66,8 +70,8 @@ fn with_json_a_wrong_command_line_is_one_document_too() {
 fn a_usage_line_asks_for_nothing_that_the_environment_gives() {
     let home = Home::new();
     for (wrong, usage) in [
-        (&["put"][..], "Usage: evernear put [OPTIONS] <PATH>\n"),
-        (&["rm"], "Usage: evernear rm [OPTIONS] <TARGET>\n"),
+        (&["put"][..], "Usage: evernear put [OPTIONS] <PATH>...\n"),
+        (&["renew"], "Usage: evernear renew [OPTIONS] <TARGET>...\n"),
         (&["policy", "publish"], "Usage: evernear policy publish [OPTIONS] <NAME> <FILE>\n"),
     ] {
         let mut command = home.command(wrong);

@@ -297,6 +297,66 @@ fn a_folder_and_a_policy_and_a_stream() {
 }
 
 #[test]
+fn many_are_stored_listed_and_erased_and_one_that_fails_stops_no_other() {
+    let (home, _nodes) = set_up();
+    std::fs::create_dir_all(home.path().join("site/img")).unwrap();
+    for (path, bytes) in [("a.txt", "a"), ("b.txt", "b"), ("site/index.html", "<!doctype html>"), ("site/img/a", "png")]
+    {
+        home.write(path, bytes);
+    }
+    home.write("site/Icon\r", "x");
+    let (code, refused) = home.json(&["put", "a.txt", "absent"]);
+    assert!(code == 1 && refused["error"].as_str().unwrap().contains("absent cannot be stored"), "{refused}");
+    assert_eq!(home.good(&["ls"]), serde_json::json!([]));
+
+    // A folder with a bad name fails; the two files do not.
+    let (code, put) = home.json(&["put", "a.txt", "site", "b.txt"]);
+    assert_eq!((code, put["stored"].as_array().map(Vec::len)), (1, Some(2)), "{put}");
+    let failed = &put["failed"][0];
+    assert_eq!((failed["what"].as_str(), failed["code"].as_u64()), (Some("site"), Some(1)), "{put}");
+    assert!(failed["causes"].to_string().contains("no control characters"), "{put}");
+    assert!(failed["try"].as_str().unwrap().contains("--skip-bad"), "{put}");
+    let told = home.run(&["put", "a.txt", "site", "--passphrase-file", "words"]);
+    assert!(told.code == 1 && told.text().starts_with("a.txt\nlabel  "), "{}", told.text());
+    assert!(told.err.starts_with("site\nerror: the folder cannot be stored\ncause: "), "{}", told.err);
+    let site = home.good(&["put", "site", "--skip-bad"]);
+    assert!(site["bad"][0]["reason"].as_str().unwrap().contains("Icon"), "{site}");
+    home.good(&["put", "site", "--skip-bad"]);
+
+    // Sizes are those of whole trees, and the URL is there again.
+    let listed = home.good(&["ls"]);
+    let line = listed.as_array().unwrap().iter().find(|line| line["label"] == site["label"]).unwrap();
+    assert_eq!((line["bytes"].as_u64(), line["objects"].as_u64()), (Some(18), Some(4)), "{line}");
+    assert_eq!((line["state"].as_str(), &line["url"]), (Some("stored"), &site["url"]));
+    assert_eq!(home.good(&["stat", site["label"].as_str().unwrap()])["url"], site["url"]);
+    let text = home.run(&["ls", "--passphrase-file", "words"]);
+    let heading: Vec<_> = text.text().lines().next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(heading, ["created", "size", "objects", "policy", "expires", "state", "name", "url"]);
+    assert!(text.text().contains(site["url"].as_str().unwrap()), "{}", text.text());
+    assert_eq!(home.good(&["ls", "--unfinished"]), serde_json::json!([]));
+    let paths = |arguments: &[&str]| {
+        let listed = home.good(&[&["ls"], arguments].concat());
+        listed.as_array().unwrap().iter().map(|line| line["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(paths(&["--all"]).iter().filter(|path| *path == "site/img/a").count(), 2);
+
+    let label = |stored: usize| put["stored"][stored]["label"].as_str().unwrap();
+    let renewed = home.good(&["renew", label(0), label(1), "--expires", "+1d"]);
+    assert_eq!((renewed["renewed"].as_u64(), renewed["failed"].as_array().map(Vec::len)), (Some(2), Some(0)));
+    home.good(&["renew", label(0), "--keep-until", "+2h"]);
+    let (code, removed) = home.json(&["rm", label(0), label(1)]);
+    assert_eq!((code, removed["erased"].as_array().map(Vec::len)), (1, Some(1)), "{removed}");
+    assert_eq!(removed["failed"][0]["what"], label(0));
+    // Both versions of the folder, in part and then whole.
+    assert_eq!(home.good(&["rm", "--all-of", "site/img/"])["erased"].as_array().unwrap().len(), 4);
+    assert_eq!(home.good(&["rm", "--all-of", "site"])["erased"].as_array().unwrap().len(), 4);
+    let (code, absent) = home.json(&["rm", "--all-of", "site"]);
+    assert!(code == 3 && absent["try"].as_str().unwrap().contains("ls --all"), "{absent}");
+    assert_eq!(paths(&["--all"]), ["a.txt", "a.txt"]);
+    assert_eq!(home.good(&["rm", "--unfinished"])["erased"], serde_json::json!([]));
+}
+
+#[test]
 fn a_policy_says_where_shards_lie() {
     let (home, mut nodes) = set_up();
     nodes.push(origin(&home, "o4", "US"));

@@ -200,7 +200,7 @@ fn what_cannot_be_stored_is_refused_before_the_network_starts() {
         ("/dev/zero", "/dev/zero is neither file nor folder"),
         ("pipe", "pipe is neither file nor folder"),
         ("two\nlines.txt", "the name of \"two\\nlines.txt\" is not UTF-8 or has control characters; rename it"),
-        ("lines", "the name of \"lines/two\\nlines\" is not UTF-8 or has control characters; rename it"),
+        ("lines", "lines: \"two\\nlines\" cannot be a name in a directory"),
     ] {
         let demo = command(&["demo", "--check", name]);
         let mut command = if is_root { Command::new("setpriv") } else { Command::new("env") };

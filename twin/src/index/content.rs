@@ -23,13 +23,18 @@ const KIND_UPLOADS: u8 = 1;
 pub(super) const CONTENT_BYTES_MAX: usize = 256 * 1024;
 const _: () = assert!(1 + 4 + ENTRY_BYTES_MAX <= CONTENT_BYTES_MAX);
 
+/// The content of one frame.
+pub(super) struct Content {
+    pub(super) bytes: Zeroizing<Vec<u8>>,
+    /// How many entries it has.
+    pub(super) entries: usize,
+}
+
 /// Packs entries into contents of frames, in their order.
 ///
 /// # Errors
 /// [`IndexError::Unfit`] for the first entry that would not come back as it is.
-pub(super) fn pack<'e>(
-    entries: impl IntoIterator<Item = &'e Entry>,
-) -> Result<Vec<(Zeroizing<Vec<u8>>, usize)>, IndexError> {
+pub(super) fn pack<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> Result<Vec<Content>, IndexError> {
     let texts: Vec<Zeroizing<Vec<u8>>> = entries.into_iter().map(encode).collect::<Result<_, _>>()?;
     let mut contents = Vec::new();
     let mut rest = &texts[..];
@@ -40,7 +45,7 @@ pub(super) fn pack<'e>(
             bytes <= CONTENT_BYTES_MAX
         };
         let (together, after) = rest.split_at(rest.iter().take_while(fits).count());
-        contents.push((join(together), together.len()));
+        contents.push(Content { bytes: join(together), entries: together.len() });
         rest = after;
     }
     Ok(contents)

@@ -1,6 +1,6 @@
 //! One upload as the owner's index records it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use format::{
     Cap, Capability, Domain, Kind, Label, Lease, Level, Locator, PolicyName, Profile, Retention,
@@ -67,6 +67,12 @@ pub enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Batch(pub [u8; 16]);
 
+impl fmt::Display for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// Whether an entry is the file or directory that `put` was asked to store, or something inside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
@@ -112,7 +118,7 @@ pub struct Entry {
     pub capability: Capability,
     /// How far it got.
     pub state: State,
-    /// The file's name; for an entry inside a directory, the path from its top.
+    /// The name of the file or folder; for an entry inside a folder, that folder's name and the path from it.
     pub path: String,
     /// Plaintext bytes.
     pub length: u64,
@@ -155,6 +161,13 @@ pub struct Tenure {
 }
 
 impl Tenure {
+    /// Returns where shards may lie, one text for each place, with `!` in front of those where they may not.
+    #[must_use]
+    pub fn places(&self) -> Vec<String> {
+        let refused = self.refused.iter().map(|domain| format!("!{domain}"));
+        self.wanted.iter().map(ToString::to_string).chain(refused).collect()
+    }
+
     /// Returns `lease`, of whichever object, with the owner's part from here: what to sign and send to nodes.
     #[must_use]
     pub fn lease(&self, lease: Lease) -> Lease {

@@ -1,18 +1,19 @@
 //! Ending leases: nodes destroy the sealed manifests, and the index forgets the names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use format::{Lease, Locator};
 use futures::StreamExt;
 
-use super::{LeaseChangeError, Told, next_version};
+use super::{LeaseChangeError, OBJECTS_AT_ONCE, Told, next_version};
 use crate::{
-    index::Entry,
+    index::{Entry, IndexError},
+    progress::Progress,
     twin::{Twin, now},
 };
-
-/// How many leases of one tree are ended concurrently.
-const OBJECTS_AT_ONCE: usize = 8;
 
 /// What was removed.
 #[derive(Debug, Clone, Default)]
@@ -24,45 +25,67 @@ pub struct Removed {
 }
 
 impl Twin {
-    /// Ends the lease of an object, and of every object in it if it is a stored tree. Nodes destroy the sealed
-    /// manifests, and the index forgets the names. After that no key to the bytes exists, wherever copies of shards may
-    /// lie (crypto-shredding).
+    /// Ends the lease of an object, and of everything that belongs to it, as [`Self::remove_all`] does.
     ///
     /// # Errors
     /// [`LeaseChangeError`]; objects whose lease was ended are forgotten, the rest stay listed.
     pub async fn remove(&self, locator: &Locator) -> Result<Removed, LeaseChangeError> {
-        let family = self.family(locator).await;
+        let quiet: Arc<dyn Progress> = Arc::new(());
+        let (removed, failed) = self.remove_all(&[*locator].into(), &quiet).await?;
+        failed.into_values().next().map_or(Ok(removed), Err)
+    }
+
+    /// Ends the leases of uploads and of everything that belongs to them, many at once. Nodes destroy the sealed
+    /// manifests, and the index forgets the names. After that no key to the bytes exists, wherever copies of shards may
+    /// lie (crypto-shredding).
+    ///
+    /// Returns what was removed, and why the others were not. An upload with an object that must stay is not begun. One
+    /// that fails stops no other; the objects of it whose lease was ended are forgotten, the rest stay listed.
+    ///
+    /// # Errors
+    /// [`IndexError`]: the leases were ended, and the index still lists them. A repeated call mends that.
+    pub async fn remove_all(
+        &self,
+        locators: &BTreeSet<Locator>,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<(Removed, BTreeMap<Locator, LeaseChangeError>), IndexError> {
         let now = now();
-        // Check all members before ending one, so that a tree is not erased only up to the first member that must stay.
-        if let Some(until) = family.values().map(|entry| entry.tenure.retention.keep_until).find(|until| *until > now) {
-            return Err(LeaseChangeError::Kept { until });
+        let (mut removed, mut failed, mut members) = (Removed::default(), BTreeMap::new(), Vec::new());
+        let mut known = BTreeSet::new();
+        for (top, family) in self.families(locators).await {
+            // Look at all members before ending one, so that a tree is not erased only up to the first that must stay.
+            let kept = family.values().map(|entry| entry.tenure.retention.keep_until).find(|until| *until > now);
+            if let Some(until) = kept {
+                failed.insert(top, LeaseChangeError::Kept { until });
+            } else if family.is_empty() {
+                members.push((top, top, None));
+            } else {
+                known.extend(family.keys().copied());
+                members.extend(family.into_iter().map(|(member, entry)| (top, member, Some(entry))));
+            }
         }
-        let of_it = family.keys().copied().chain([*locator]).collect::<BTreeSet<_>>();
-        let end = |member: Locator| {
-            let entry = family.get(&member);
-            async move { (member, self.end_one(&member, entry, now).await) }
+        progress.leases(members.len());
+        let end = |(top, member, entry): (Locator, Locator, Option<Entry>)| async move {
+            let ended = self.end_one(&member, entry.as_ref(), now).await;
+            progress.lease();
+            (top, member, ended)
         };
-        let mut ends = futures::stream::iter(of_it.into_iter().map(end)).buffer_unordered(OBJECTS_AT_ONCE);
-        let mut removed = Removed::default();
-        let mut failure = None;
-        while let Some((member, ended)) = ends.next().await {
+        let mut ends = futures::stream::iter(members.into_iter().map(end)).buffer_unordered(OBJECTS_AT_ONCE);
+        while let Some((top, member, ended)) = ends.next().await {
             match ended {
                 Ok(Some(told)) => drop(removed.ended.insert(member, told)),
-                Ok(None) => drop(removed.unknown.insert(member)),
-                Err(error) => failure = Some(error),
+                Ok(None) if known.contains(&member) => drop(removed.unknown.insert(member)),
+                Ok(None) => drop(failed.insert(top, LeaseChangeError::Unknown)),
+                Err(error) => drop(failed.insert(top, error)),
             }
         }
         drop(ends);
         let gone: BTreeSet<_> =
-            removed.ended.keys().chain(&removed.unknown).copied().filter(|gone| family.contains_key(gone)).collect();
+            removed.ended.keys().chain(&removed.unknown).copied().filter(|gone| known.contains(gone)).collect();
         if !gone.is_empty() {
             self.forget(gone).await?;
         }
-        match failure {
-            Some(error) => Err(error),
-            None if family.is_empty() && removed.ended.is_empty() => Err(LeaseChangeError::Unknown),
-            None => Ok(removed),
-        }
+        Ok((removed, failed))
     }
 
     /// Ends one lease. Returns `None` when no node knows the object or it was erased before.

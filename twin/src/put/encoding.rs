@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     media::{SAMPLE_BYTES, media_type},
+    plain_file::{self, Stamp},
     progress::Progress,
 };
 
@@ -24,8 +25,10 @@ const _: () = assert!(SAMPLE_BYTES <= CHUNK_BYTES);
 
 /// Where the bytes of an object come from.
 pub(super) enum Source {
-    /// A file on disk.
+    /// A file that the owner named; links on the way are followed.
     File(PathBuf),
+    /// A file of a folder that the owner named; a link in its place is not followed.
+    Inner(PathBuf),
     /// A stream that can be read only once: standard input, a directory's body.
     Stream(Box<dyn Read + Send>),
 }
@@ -41,6 +44,16 @@ pub enum Deduplication {
     On,
 }
 
+/// What happens when a file changes while it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Changes {
+    /// It is an error: what was read may be no state that the file ever had.
+    #[default]
+    Refused,
+    /// What was read is stored.
+    Allowed,
+}
+
 /// What the encoding thread needs.
 pub(super) struct Encoding {
     pub(super) source: Source,
@@ -49,6 +62,7 @@ pub(super) struct Encoding {
     pub(super) options: EncoderOptions,
     /// The owner's key for de-duplication; `None` when that is off.
     pub(super) dedup_key: Option<Zeroizing<[u8; 32]>>,
+    pub(super) changes: Changes,
     pub(super) name: String,
     /// The media type; `None` when it is to be detected.
     pub(super) mime: Option<String>,
@@ -79,8 +93,8 @@ pub enum EncodingError {
     /// A stream cannot be read twice.
     #[error("only a file can be de-duplicated: it is read twice")]
     Twice,
-    /// The file changed between its two reads. Continuing would seal different bytes under the same key.
-    #[error("{} changed while it was read; store it again when nobody writes to it", path.display())]
+    /// The file changed while it was read. Of a de-duplicated file, going on would seal different bytes under one key.
+    #[error("{} changed while it was read", path.display())]
     Changed {
         /// Which file.
         path: PathBuf,
@@ -101,12 +115,22 @@ pub enum EncodingError {
     GivenUp,
 }
 
+impl EncodingError {
+    /// Returns whether the fault is one file's, and others can be stored without it.
+    pub(super) fn is_of_file(&self) -> bool {
+        matches!(self, Self::Read { .. } | Self::Changed { .. })
+    }
+}
+
 impl Encoding {
     /// Encodes the whole source. Blocks on disk and CPU. Ends early when the receiver is gone.
     pub(super) fn run(self, to: &mpsc::Sender<Outgoing>) -> Result<(Sealed, String), EncodingError> {
-        let Self { source, path, options, dedup_key, name, mime, created, kind, tags, progress } = self;
+        let Self { source, path, options, dedup_key, changes, name, mime, created, kind, tags, progress } = self;
         let fault = |source| EncodingError::Encode { path: path.clone(), source };
         let (mut chunks, key) = Chunks::begin(source, &path, options, dedup_key)?;
+        if changes == Changes::Allowed {
+            chunks.watched = None;
+        }
         let mut encoder = Encoder::new(options, key);
         let mut found = None;
         let mut read = 0;
@@ -137,6 +161,8 @@ struct Chunks<'p> {
     chunk: Vec<u8>,
     /// For a de-duplicated file, the hashes that its chunks must have: 32 B for each MiB.
     expected: Option<std::vec::IntoIter<blake3::Hash>>,
+    /// The file, and what it was when it was opened.
+    watched: Option<(File, Stamp)>,
 }
 
 impl<'p> Chunks<'p> {
@@ -149,25 +175,28 @@ impl<'p> Chunks<'p> {
     ) -> Result<(Self, DataKey), EncodingError> {
         let fault = |source| EncodingError::Read { path: path.to_owned(), source };
         let chunk = vec![0; CHUNK_BYTES];
-        match (source, dedup_key) {
-            (Source::Stream(reader), None) => {
-                Ok((Self { reader, path, chunk, expected: None }, DataKey::fresh(random()?)))
+        let opened = match source {
+            Source::File(file) => plain_file::open_named(&file),
+            Source::Inner(file) => plain_file::open(&file),
+            Source::Stream(_) if dedup_key.is_some() => return Err(EncodingError::Twice),
+            Source::Stream(reader) => {
+                return Ok((Self { reader, path, chunk, expected: None, watched: None }, DataKey::fresh(random()?)));
             }
-            (Source::Stream(_), Some(_)) => Err(EncodingError::Twice),
-            (Source::File(file), None) => {
-                let reader = Box::new(File::open(file).map_err(fault)?);
-                Ok((Self { reader, path, chunk, expected: None }, DataKey::fresh(random()?)))
-            }
-            (Source::File(file), Some(dedup_key)) => {
-                let mut file = File::open(file).map_err(fault)?;
-                let again = file.try_clone().map_err(fault)?;
-                let mut first = Self { reader: Box::new(again), path, chunk, expected: None };
-                let (key, hashes) = first.fingerprint(options, &dedup_key)?;
-                file.rewind().map_err(fault)?;
-                let expected = Some(hashes.into_iter());
-                Ok((Self { reader: Box::new(file), path, chunk: first.chunk, expected }, key))
-            }
-        }
+        };
+        let mut file = opened.map_err(fault)?;
+        let watched = Some((file.try_clone().map_err(fault)?, Stamp::of(&file).map_err(fault)?));
+        let Some(dedup_key) = dedup_key else {
+            return Ok((
+                Self { reader: Box::new(file), path, chunk, expected: None, watched },
+                DataKey::fresh(random()?),
+            ));
+        };
+        let again = file.try_clone().map_err(fault)?;
+        let mut first = Self { reader: Box::new(again), path, chunk, expected: None, watched: None };
+        let (key, hashes) = first.fingerprint(options, &dedup_key)?;
+        file.rewind().map_err(fault)?;
+        let expected = Some(hashes.into_iter());
+        Ok((Self { reader: Box::new(file), path, chunk: first.chunk, expected, watched }, key))
     }
 
     /// Reads the whole file once and derives the key that only these bytes have.
@@ -199,6 +228,12 @@ impl<'p> Chunks<'p> {
             }
         }
         let chunk = &self.chunk[..filled];
+        if let Some((file, stamp)) = self.watched.as_ref().filter(|_| filled == 0) {
+            let now = Stamp::of(file).map_err(|source| EncodingError::Read { path: self.path.to_owned(), source })?;
+            if now != *stamp {
+                return Err(EncodingError::Changed { path: self.path.to_owned() });
+            }
+        }
         if let Some(expected) = &mut self.expected {
             let hash = (filled > 0).then(|| blake3::hash(chunk));
             if expected.next() != hash {
@@ -217,6 +252,8 @@ fn random() -> Result<[u8; 32], getrandom::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use format::{Compression, OwnerId, Profile, Suite};
 
     use super::*;
@@ -233,6 +270,7 @@ mod tests {
             path: path.to_owned(),
             options,
             dedup_key: dedup_key.map(Zeroizing::new),
+            changes: Changes::Refused,
             name: "a.txt".into(),
             mime: None,
             created: 1,
@@ -281,6 +319,34 @@ mod tests {
                 }
             };
             assert!(matches!(end, Err(EncodingError::Changed { .. })), "change {change}");
+        }
+    }
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_an_error_unless_that_is_allowed() {
+        use std::os::unix::fs::FileExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        for (change, changes) in (0..3).flat_map(|change| [(change, Changes::Refused), (change, Changes::Allowed)]) {
+            std::fs::write(&path, vec![b'a'; 6 << 20]).unwrap();
+            // Set back, so that the clock of the disk has moved on when the change comes.
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+            let (to, mut from) = mpsc::channel(1);
+            let it = Encoding { changes, ..encoding(&path, None) };
+            let encoder = std::thread::spawn(move || it.run(&to));
+            // The first stripe is there, and the second blocks until it is taken.
+            from.blocking_recv().unwrap();
+            match change {
+                0 => file.write_all_at(b"b", 0).unwrap(),
+                1 => file.set_len(5 << 20).unwrap(),
+                _ => file.set_len(7 << 20).unwrap(),
+            }
+            while from.blocking_recv().is_some() {}
+            let end = encoder.join().unwrap().map(drop);
+            match changes {
+                Changes::Refused => assert!(matches!(end, Err(EncodingError::Changed { .. })), "{change}: {end:?}"),
+                Changes::Allowed => assert!(end.is_ok(), "{change}: {end:?}"),
+            }
         }
     }
 }

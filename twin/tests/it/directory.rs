@@ -1,8 +1,21 @@
 //! Folders: stored as they are, walked by path, fetched whole, removed whole.
 
-use format::{Kind, OpenError};
-use testing::noise;
-use twin::{GetError, Position};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use client::TransportError;
+use format::{Kind, NodeName, OpenError};
+use testing::{Call, Intercept, Intercepted, noise};
+use twin::{
+    Bad, GetError, Index, LeaseChangeError, Listed, Position, Progress, PutError, PutOptions, Renewal, Scope, Tenure,
+    TreeError, Twin,
+};
 
 use crate::small_cluster::{SmallCluster, options, quiet, read_all};
 
@@ -49,14 +62,14 @@ async fn a_folder_is_walked_by_path_and_fetched_whole() {
     let names: Vec<_> = network.directory(&found).await.unwrap().entries().map(|(name, _)| name.to_owned()).collect();
     assert_eq!(names, [".well-known", "empty.txt", "img", "index.html", "nothing"]);
     let to = cluster.folder.path().join("back");
-    let delivered = network.fetch_tree(&found, &to).await.unwrap();
+    let delivered = network.fetch_tree(&found, &to, &quiet()).await.unwrap();
     assert_eq!(delivered.bytes, stored.bytes);
     for file in ["index.html", "img/big.bin", "img/a b/\u{fc}.txt", ".well-known/security.txt", "empty.txt"] {
         assert_eq!(std::fs::read(to.join(file)).unwrap(), std::fs::read(top.join(file)).unwrap(), "{file}");
     }
     assert!(to.join("nothing").is_dir());
-    assert!(matches!(network.fetch_tree(&found, &to).await, Err(GetError::Exists { .. })));
-    assert!(matches!(network.fetch_file(&found, 0..1, &to.join("x")).await, Err(GetError::Directory)));
+    assert!(matches!(network.fetch_tree(&found, &to, &quiet()).await, Err(GetError::Exists { .. })));
+    assert!(matches!(network.fetch_file(&found, 0..1, &to.join("x"), &quiet()).await, Err(GetError::Directory)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,5 +87,162 @@ async fn removing_a_folder_ends_everything_that_was_stored_with_it() {
     for entry in listed.values().filter(|entry| entry.batch == stored.entry.batch) {
         let gone = cluster.network.find(&entry.capability, &[]).await.err().unwrap();
         assert!(matches!(gone, GetError::Read(client::ReadError::Open(OpenError::Erased))), "{gone:?}");
+    }
+}
+
+fn listed(cluster: &SmallCluster, scope: Scope) -> Vec<Listed> {
+    let secret = format::OwnerSecret::from_bytes([1; 32]);
+    Index::open(cluster.folder.path().join("owner-1/index"), &secret).unwrap().list(scope)
+}
+
+/// Nodes that take so many records and then no more.
+struct FewRecords(AtomicUsize);
+
+#[async_trait]
+impl Intercept for FewRecords {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
+        if call == Call::PutRecord && self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err() {
+            return Err(TransportError::TimedOut { node: node.clone() });
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_fails_in_the_middle_is_one_thing_that_one_call_removes() {
+    let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, FewRecords(AtomicUsize::new(20 * 4)))));
+    for file in 0..40 {
+        cluster.file(&format!("many/f{file}"), b"small");
+    }
+    let twin = cluster.twin(1);
+    let failed = twin.put(&cluster.folder.path().join("many"), &options(), &quiet()).await.unwrap_err();
+    assert!(matches!(failed, PutError::Upload { .. }), "{failed:?}");
+    let members = twin.list().await;
+    assert!(members.len() >= 15 && members.values().all(|entry| entry.position == Position::Inner), "{members:?}");
+    for scope in [Scope::Tops, Scope::Unfinished] {
+        let lines = listed(&cluster, scope);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let Listed { path, kind, objects, bytes, is_finished, .. } = &lines[0];
+        assert_eq!((path.as_str(), *kind, *objects, *is_finished), ("many", Kind::Directory, members.len(), false));
+        assert_eq!(*bytes, 5 * members.len() as u64);
+    }
+    assert_eq!(twin.unfinished().await.len(), 1);
+    assert_eq!(twin.under("many").await, members.keys().copied().collect());
+    assert!(twin.under("man").await.is_empty());
+    // Any member stands for all of what did not end.
+    let removed = twin.remove(members.last_key_value().unwrap().0).await.unwrap();
+    assert_eq!(removed.ended.len() + removed.unknown.len(), members.len());
+    assert!(listed(&cluster, Scope::All).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_has_the_sizes_of_whole_trees() {
+    let cluster = SmallCluster::start();
+    let stored = cluster.twin(1).put(&site(&cluster), &options(), &quiet()).await.unwrap();
+    let lines = listed(&cluster, Scope::Tops);
+    assert_eq!((lines.len(), lines[0].bytes, lines[0].objects), (1, stored.bytes, stored.objects));
+    let all = listed(&cluster, Scope::All);
+    let line = |path: &str| all.iter().find(|line| line.path == path).map(|line| (line.bytes, line.objects)).unwrap();
+    assert_eq!((all.len(), line("site/img"), line("site/img/a b")), (10, (700_006, 4), (6, 2)));
+    assert_eq!((line("site/nothing"), line("site/img/big.bin")), ((0, 1), (700_000, 1)));
+    assert!(listed(&cluster, Scope::Unfinished).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_names_are_told_before_anything_is_sent_or_left_out() {
+    let cluster = SmallCluster::start();
+    let top = site(&cluster);
+    for name in ["site/Icon\r", "site/img/a\tb"] {
+        cluster.file(name, b"x");
+    }
+    let twin = cluster.twin(1);
+    let refused = twin.put(&top, &options(), &quiet()).await.unwrap_err();
+    assert!(matches!(&refused, PutError::Tree(TreeError::Bad { faults }) if faults.len() == 2), "{refused:?}");
+    assert!(twin.list().await.is_empty());
+    let stored = twin.put(&top, &PutOptions { bad: Bad::LeftOut, ..options() }, &quiet()).await.unwrap();
+    assert_eq!((stored.objects, stored.bad.len(), twin.list().await.len()), (10, 2, 10));
+    assert_eq!(stored.bad[0].path, top.join("Icon\r"));
+    let file = twin.put(&top.join("Icon\r"), &options(), &quiet()).await.unwrap_err();
+    assert!(matches!(file, PutError::Name { .. }), "{file:?}");
+}
+
+/// Writes to a file of a folder when its reading begins.
+struct Meddler(std::path::PathBuf);
+
+impl Progress for Meddler {
+    fn read(&self, _: u64) {
+        let file = std::fs::File::options().write(true).open(&self.0).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changes_while_its_folder_is_stored_is_an_error_or_left_out() {
+    let cluster = SmallCluster::start();
+    let top = site(&cluster);
+    // What is left is one file with bytes, whose reading the meddler waits for, and empty ones.
+    for folder in ["img", ".well-known"] {
+        std::fs::remove_dir_all(top.join(folder)).unwrap();
+    }
+    let twin = cluster.twin(1);
+    let meddler: Arc<dyn Progress> = Arc::new(Meddler(top.join("index.html")));
+    let failed = twin.put(&top, &options(), &meddler).await.unwrap_err();
+    assert!(matches!(failed, PutError::Encoding(twin::EncodingError::Changed { .. })), "{failed:?}");
+    // The file is set back, so that the meddler changes it again.
+    let file = std::fs::File::options().write(true).open(top.join("index.html")).unwrap();
+    file.set_modified(SystemTime::now()).unwrap();
+    let stored = twin.put(&top, &PutOptions { bad: Bad::LeftOut, ..options() }, &meddler).await.unwrap();
+    assert_eq!(stored.bad.iter().map(|it| it.path.clone()).collect::<Vec<_>>(), [top.join("index.html")]);
+    assert!(stored.bad[0].reason.contains("changed while it was read"), "{}", stored.bad[0].reason);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_stored_renewed_and_removed_and_one_that_fails_stops_no_other() {
+    let cluster = SmallCluster::start();
+    let twin = cluster.twin(1);
+    let kept = PutOptions {
+        tenure: Tenure { retention: format::Retention { keep_until: u64::MAX, expires: 0 }, ..options().tenure },
+        ..options()
+    };
+    let mut uploads: Vec<_> =
+        (0..100).map(|file| (cluster.file(&format!("f{file}"), &[file; 100]), options())).collect();
+    uploads.push((cluster.folder.path().join("absent"), options()));
+    uploads.push((cluster.file("kept", b"x"), kept));
+    uploads.push((site(&cluster), options()));
+    let stored = twin.put_all(&uploads, &quiet()).await;
+    assert_eq!(stored.len(), 103);
+    assert!(matches!(stored[100], Err(PutError::Path { .. })), "{:?}", stored[100]);
+    let tops: Vec<_> = stored.into_iter().filter_map(Result::ok).collect();
+    assert_eq!((tops.len(), tops[99].entry.path.as_str(), tops[101].objects), (102, "f99", 10), "in their order");
+    let locators = tops.iter().map(|stored| stored.entry.capability.locator()).collect();
+
+    let renewal = Renewal { expires: Some(u64::MAX), ..Renewal::default() };
+    let (renewed, failed) = twin.renew_all(&locators, &renewal, &quiet()).await.unwrap();
+    assert_eq!((renewed.len(), failed.len()), (101 + 10, 0));
+    let count = Arc::new(Count::default());
+    let progress: Arc<dyn Progress> = count.clone();
+    let (removed, failed) = twin.remove_all(&locators, &progress).await.unwrap();
+    assert_eq!((removed.ended.len(), failed.len()), (100 + 10, 1));
+    assert_eq!((count.all.load(Relaxed), count.done.load(Relaxed)), (110, 110));
+    let kept = &tops[100].entry.capability.locator();
+    assert!(matches!(failed[kept], LeaseChangeError::Kept { .. }));
+    assert_eq!(twin.list().await.keys().collect::<Vec<_>>(), [kept]);
+    assert_eq!(Twin::list(&cluster.twin(1)).await.len(), 1);
+}
+
+#[derive(Default)]
+struct Count {
+    all: AtomicUsize,
+    done: AtomicUsize,
+}
+
+impl Progress for Count {
+    fn leases(&self, objects: usize) {
+        self.all.fetch_add(objects, Relaxed);
+    }
+    fn lease(&self) {
+        self.done.fetch_add(1, Relaxed);
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use format::{Capability, Kind, Locator, OwnerSecret, limits::LEASE_PLACES_MAX};
-use twin::{Batch, Entry, Index, IndexError, MOVES_MAX, Move, NameState, Position, State, Tenure};
+use twin::{Batch, Entry, Index, IndexError, MOVES_MAX, Move, NameState, Position, Scope, State, Tenure};
 
 fn secret() -> OwnerSecret {
     OwnerSecret::from_bytes([7; 32])
@@ -53,9 +53,15 @@ fn entries_come_back_superseded_and_forgotten() {
     assert_eq!(entries(&open(&path).unwrap()), [10, 11, 12, 20].map(entry));
     let top = entry(10).capability.locator();
     let inner = entry(11).capability.locator();
-    assert_eq!(index.family(&top).len(), 3);
-    assert_eq!(index.family(&inner).len(), 1);
-    index.forget(&index.family(&top).into_keys().collect()).unwrap();
+    let family = |asked: &[_]| index.families(&asked.iter().copied().collect());
+    assert_eq!(family(&[top])[&top].len(), 3);
+    assert_eq!(family(&[inner])[&inner].keys().collect::<Vec<_>>(), [&inner]);
+    // What belongs to a folder that is asked for is nothing beside it. What nobody knows is alone.
+    let stranger = entry(99).capability.locator();
+    let both = family(&[top, inner, stranger]);
+    assert_eq!((both.len(), both[&top].len(), both[&stranger].len()), (2, 3, 0));
+    let gone = both[&top].keys().copied().collect();
+    index.forget(&gone).unwrap();
     index.record(entry(30)).unwrap();
     assert_eq!(entries(&open(&path).unwrap()), [20, 30].map(entry));
 }
@@ -289,4 +295,33 @@ fn a_check_counts_what_is_there_and_names_the_first_fault_and_compaction_drops_t
     assert_eq!((report.frames, report.live, report.dead), (1, 3, 0));
     assert!(freed > 0 && report.bytes == good.len() as u64 - freed);
     assert!(matches!(Index::check(folder.path().join("none"), &secret()), Err(IndexError::Io { .. })));
+}
+
+#[test]
+fn a_folder_without_a_top_is_one_thing_and_a_file_inside_one_with_a_top_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut index = open(&folder.path().join("index")).unwrap();
+    let at = |byte: u8, path: &str| Entry { path: path.into(), ..entry(byte) };
+    // Batch 1 has no top; batch 2 has one, which did not end; batch 3 has one, and a file that did not end.
+    let top = |byte, path| Entry { kind: Kind::Directory, length: 7, ..at(byte, path) };
+    let committing = |entry| Entry { state: State::Committing, ..entry };
+    index.record_all(vec![at(11, "a/x"), at(12, "a/b/y"), at(13, "a/b/z")]).unwrap();
+    index.record_all(vec![at(21, "b/x"), committing(top(20, "b"))]).unwrap();
+    index.record_all(vec![committing(at(31, "c/x")), top(30, "c")]).unwrap();
+    let said = |scope| -> Vec<_> {
+        let lines = index.list(scope).into_iter();
+        lines.map(|line| (line.path, line.objects, line.bytes >> 32, line.is_finished)).collect()
+    };
+    let line = |path: &str, objects, length, is_finished| (path.to_owned(), objects, length, is_finished);
+    let (a, b) = (line("a", 3, 36, false), line("b", 2, 21, false));
+    assert_eq!(said(Scope::Tops), [a.clone(), b.clone(), line("c", 2, 31, true)]);
+    assert_eq!(said(Scope::Unfinished), [a, b, line("c/x", 1, 31, false)]);
+    assert_eq!(said(Scope::All).len(), 8);
+    let locator = |byte| entry(byte).capability.locator();
+    for (asked, members) in [(11, 3), (13, 3), (20, 2), (21, 1), (30, 2), (31, 1)] {
+        assert_eq!(index.families(&[locator(asked)].into())[&locator(asked)].len(), members, "{asked}");
+    }
+    assert_eq!(index.families(&[locator(11), locator(12)].into()).len(), 1);
+    let under = |path| index.under(path).len();
+    assert_eq!(["a", "a/", "a/b", "b", "c", "c/x", "x", ""].map(under), [3, 3, 2, 2, 2, 0, 0, 0]);
 }

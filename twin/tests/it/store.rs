@@ -32,7 +32,7 @@ async fn files_of_every_shape_come_back_exactly() {
         assert_eq!(read_all(&cluster.network, &found).await.unwrap(), bytes, "{size}");
 
         let to = cluster.folder.path().join("back");
-        let delivered = cluster.network.fetch_file(&found, 0..size as u64, &to).await.unwrap();
+        let delivered = cluster.network.fetch_file(&found, 0..size as u64, &to, &quiet()).await.unwrap();
         assert_eq!(delivered.bytes, size as u64);
         assert_eq!(std::fs::read(&to).unwrap(), bytes);
     }
@@ -70,7 +70,7 @@ async fn two_lost_origins_and_a_flipped_bit_change_nothing_and_three_losses_leav
     let ask = ShardAsk { object: found.object.public().id(), column: 1, first: 3, count: 1 };
     assert!(cluster.memory.flip(&holders[1], ask, 12_345));
     let to = cluster.folder.path().join("back");
-    let delivered = cluster.network.fetch_file(&found, 0..found.object.length(), &to).await.unwrap();
+    let delivered = cluster.network.fetch_file(&found, 0..found.object.length(), &to, &quiet()).await.unwrap();
     assert_eq!(std::fs::read(&to).unwrap(), bytes);
     assert!(delivered.recovered > 0);
     assert_eq!(delivered.wrong.iter().collect::<Vec<_>>(), [&holders[1]]);
@@ -78,7 +78,7 @@ async fn two_lost_origins_and_a_flipped_bit_change_nothing_and_three_losses_leav
     std::fs::remove_file(&to).unwrap();
     cluster.memory.remove(&holders[2]);
     cluster.memory.remove(&holders[3]);
-    let lost = cluster.network.fetch_file(&found, 0..found.object.length(), &to).await;
+    let lost = cluster.network.fetch_file(&found, 0..found.object.length(), &to, &quiet()).await;
     assert!(matches!(lost, Err(GetError::Read(ReadError::Lost { .. }))), "{lost:?}");
     let left: Vec<_> =
         std::fs::read_dir(cluster.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

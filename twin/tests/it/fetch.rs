@@ -1,0 +1,198 @@
+//! Files and folders fetched to the disk: whole, in their place, and without following what lies there.
+
+use std::{
+    fs,
+    os::unix::fs::{FileTypeExt, PermissionsExt, symlink},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use client::{ReadError, TransportError};
+use format::NodeName;
+use rustix::fs::{CWD, Mode, mkfifoat};
+use testing::{Call, Intercept, Intercepted, noise};
+use tokio::{sync::Barrier, time::timeout};
+use twin::{Found, GetError, Progress, part_of};
+
+use crate::small_cluster::{SmallCluster, options, quiet};
+
+async fn stored(cluster: &SmallCluster, path: &Path) -> Found {
+    let stored = cluster.twin(1).put(path, &options(), &quiet()).await.unwrap();
+    cluster.network.find(&stored.entry.capability, &[]).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_longest_names_come_back_alone_and_in_a_folder() {
+    let cluster = SmallCluster::start();
+    let name = "\u{6f22}".repeat(85);
+    assert_eq!(name.len(), 255);
+    let path = cluster.file(&format!("top/{name}"), b"x");
+    let file = stored(&cluster, &path).await;
+    let to = cluster.folder.path().join("back");
+    fs::create_dir(&to).unwrap();
+    cluster.network.fetch_file(&file, 0..1, &to.join(&name), &quiet()).await.unwrap();
+    let folder = stored(&cluster, &cluster.folder.path().join("top")).await;
+    cluster.network.fetch_tree(&folder, &to.join("\u{fc}".repeat(127)), &quiet()).await.unwrap();
+    for back in [to.join(&name), to.join("\u{fc}".repeat(127)).join(&name)] {
+        assert_eq!(fs::read(back).unwrap(), b"x");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_is_replaced_and_a_pipe_or_device_is_written_to() {
+    let cluster = SmallCluster::start();
+    let bytes = noise(300_000);
+    let found = stored(&cluster, &cluster.file("a", &bytes)).await;
+    let path = |name: &str| cluster.folder.path().join(name);
+    let fetch = |to| {
+        let (network, found) = (&cluster.network, &found);
+        async move { network.fetch_file(found, 0..300_000, Path::new(&to), &quiet()).await }
+    };
+
+    fs::write(path("victim"), "untouched").unwrap();
+    symlink("victim", path("link")).unwrap();
+    fetch(path("link")).await.unwrap();
+    assert_eq!(fs::read(path("victim")).unwrap(), b"untouched");
+    assert!(path("link").symlink_metadata().unwrap().is_file() && fs::read(path("link")).unwrap() == bytes);
+
+    mkfifoat(CWD, path("pipe"), Mode::RUSR | Mode::WUSR).unwrap();
+    let (reader, pipe) = (path("pipe"), path("pipe"));
+    let read = tokio::task::spawn_blocking(move || fs::read(reader).unwrap());
+    fetch(pipe).await.unwrap();
+    assert_eq!(read.await.unwrap(), bytes);
+    assert!(path("pipe").symlink_metadata().unwrap().file_type().is_fifo());
+
+    fetch("/dev/null".into()).await.unwrap();
+    assert!(Path::new("/dev/null").symlink_metadata().unwrap().file_type().is_char_device());
+    let stderr = Path::new("/dev/stderr").read_link().ok();
+    let _ = fetch("/dev/no-such-device".into()).await.unwrap_err();
+    assert!(!Path::new("/dev/no-such-device").exists());
+    assert_eq!(Path::new("/dev/stderr").read_link().ok(), stderr);
+
+    fs::create_dir(path("folder")).unwrap();
+    let refused = fetch(path("folder")).await.unwrap_err();
+    assert!(matches!(&refused, GetError::Write { source, .. } if source.kind() == std::io::ErrorKind::IsADirectory));
+}
+
+/// Nodes that answer so many reads of shards and then no more.
+struct FewReads(Arc<AtomicUsize>);
+
+#[async_trait]
+impl Intercept for FewReads {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
+        if call == Call::ReadShard && self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err() {
+            return Err(TransportError::TimedOut { node: node.clone() });
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Bytes {
+    announced: AtomicU64,
+    fetched: AtomicU64,
+}
+
+impl Progress for Bytes {
+    fn file(&self, _: &Path, length: Option<u64>) {
+        self.announced.fetch_add(length.unwrap(), Relaxed);
+    }
+    fn fetched(&self, bytes: u64) {
+        self.fetched.fetch_add(bytes, Relaxed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_was_cut_short_goes_on_where_it_was() {
+    let left = Arc::new(AtomicUsize::new(usize::MAX));
+    let few = FewReads(left.clone());
+    let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, few)));
+    for file in 0..40 {
+        cluster.file(&format!("top/in/f{file}"), &noise(100_000 + file));
+    }
+    let top = cluster.folder.path().join("top");
+    let found = stored(&cluster, &top).await;
+    let to = cluster.folder.path().join("back");
+    let part = part_of(&to, &found.object.locator());
+    left.store(20, Relaxed);
+    let failed = cluster.network.fetch_tree(&found, &to, &quiet()).await;
+    assert!(matches!(failed, Err(GetError::Read(ReadError::Lost { .. }))), "{failed:?}");
+    assert!(!to.exists());
+    assert_eq!(part.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+
+    // One file is damaged meanwhile, and a link was put in the place of another.
+    let tree = part.join("tree/in");
+    let mut there: Vec<_> = fs::read_dir(&tree).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!((3..40).contains(&there.len()), "{there:?}");
+    there.sort();
+    fs::write(&there[0], noise(100_000 + 1)).unwrap();
+    fs::remove_file(&there[1]).unwrap();
+    symlink("/etc/passwd", &there[1]).unwrap();
+
+    left.store(usize::MAX, Relaxed);
+    let bytes = Arc::new(Bytes::default());
+    let progress: Arc<dyn Progress> = bytes.clone();
+    let delivered = cluster.network.fetch_tree(&found, &to, &progress).await.unwrap();
+    assert_eq!(delivered.kept, there.len() - 2);
+    let all: u64 = (0..40).map(|file| 100_000 + file).sum();
+    assert!(delivered.bytes < all && bytes.fetched.load(Relaxed) == all && bytes.announced.load(Relaxed) == all);
+    for file in 0..40 {
+        let back = to.join(format!("in/f{file}"));
+        assert!(back.symlink_metadata().unwrap().is_file());
+        assert!(fs::read(back).unwrap() == noise(100_000 + file), "{file}");
+    }
+    assert!(!part.exists());
+    assert_ne!(to.metadata().unwrap().permissions().mode() & 0o777, 0o700, "as a new folder of this user is");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_for_a_folder_that_others_may_write_to_is_refused() {
+    let cluster = SmallCluster::start();
+    cluster.file("top/f", b"x");
+    let found = stored(&cluster, &cluster.folder.path().join("top")).await;
+    let to = cluster.folder.path().join("back");
+    let part = part_of(&to, &found.object.locator());
+    fs::create_dir(&part).unwrap();
+    fs::set_permissions(&part, fs::Permissions::from_mode(0o777)).unwrap();
+    let open = cluster.network.fetch_tree(&found, &to, &quiet()).await;
+    assert!(matches!(&open, Err(GetError::Write { path, .. }) if *path == part), "{open:?}");
+    fs::remove_dir(&part).unwrap();
+    symlink(cluster.folder.path(), &part).unwrap();
+    let link = cluster.network.fetch_tree(&found, &to, &quiet()).await;
+    assert!(matches!(&link, Err(GetError::Write { path, .. }) if *path == part), "{link:?}");
+    assert!(!to.exists());
+}
+
+/// Answers reads of shards only when eight are waiting: more than one file of 2+2 asks for.
+struct Together(Barrier);
+
+#[async_trait]
+impl Intercept for Together {
+    type Pass = ();
+
+    async fn before(&self, _: &NodeName, call: Call) -> Result<(), TransportError> {
+        if call == Call::ReadShard {
+            self.0.wait().await;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_a_folder_are_fetched_side_by_side() {
+    let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, Together(Barrier::new(8)))));
+    for file in 0..16 {
+        cluster.file(&format!("top/f{file}"), &noise(200_000 + file));
+    }
+    let found = stored(&cluster, &cluster.folder.path().join("top")).await;
+    let to = cluster.folder.path().join("back");
+    let fetched = timeout(Duration::from_secs(30), cluster.network.fetch_tree(&found, &to, &quiet())).await;
+    assert_eq!(fetched.expect("one file after the other never ends").unwrap().bytes, 16 * 200_000 + 120);
+}
