@@ -8,6 +8,7 @@ use crate::owner_access::StateFolder;
 
 mod catalog;
 mod cluster;
+mod completions;
 mod edge;
 mod get;
 mod index;
@@ -88,6 +89,8 @@ pub(crate) enum Command {
     Repair(repair::Repair),
     /// Show redundancy by profile and size: overhead, and losses survived
     Profiles,
+    /// Print the completions of a shell, or write manual pages
+    Completions(completions::Completions),
 }
 
 impl Command {
@@ -122,6 +125,7 @@ impl Command {
             Self::Node(node) => node.run(options).await,
             Self::Repair(repair) => repair.run(options).await,
             Self::Profiles => profiles::run(options),
+            Self::Completions(completions) => completions.run(),
         }
     }
 }

@@ -18,6 +18,8 @@ use crate::setup::{self, Purpose};
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The script that installs, upgrades, removes and purges the package in a copy of this machine.
 const INSTALL: &str = "xtask/src/package/install.sh";
+/// Where manual pages and completions wait to be packed.
+const PAGES: &str = "target/pages";
 /// The exit status of [`INSTALL`] where the kernel does not allow such a copy.
 const NO_COPY: i32 = 77;
 
@@ -35,8 +37,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     if quick {
         // After the demo this compiles nothing. cargo-deb warns of the profile, because it is not one for releases.
         command::run(&mut command::cargo(&["build", "--package", "cluster", "--package", "cli", "--bins"]))?;
+        pages("debug")?;
         command::run(deb.args(["--profile", "dev", "--no-build", "--fast"]))?;
     } else {
+        // cargo-deb finds it built.
+        command::run(&mut command::cargo(&["build", "--package", "cli", "--locked", "--profile", "dist"]))?;
+        pages("dist")?;
         command::run(deb.args(["--profile", "dist", "--dbgsym"]).args(arguments))?;
     }
     let package = packages(&folder).into_iter().next().ok_or_else(|| {
@@ -44,6 +50,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     })?;
     contents::check(&command::output(command::program("dpkg-deb", &["--contents"]).arg(&package))?)?;
     install(&package)
+}
+
+/// Lets the program write its manual pages and completions to where the list of assets looks for them.
+fn pages(profile: &str) -> Result<(), Fault> {
+    let folder = command::root().join(PAGES);
+    // A page of a command that is gone would be packed too.
+    let _ = std::fs::remove_dir_all(&folder);
+    let program = command::target_folder().join(profile).join("evernear");
+    command::run(command::program(program, &["completions", "--pages"]).arg(folder))
 }
 
 /// Removes the packages of earlier runs, so that the one that is checked is of this run.

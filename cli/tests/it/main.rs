@@ -7,6 +7,7 @@ mod deploy;
 mod help;
 mod links;
 mod owner;
+mod pages;
 mod policy;
 mod profiles;
 mod program;

@@ -7,11 +7,16 @@ use crate::command;
 use crate::fault::Fault;
 
 /// The files that docs/operate/install.md promises, without the documents.
-const PROMISED: [&str; 9] = [
+const PROMISED: [&str; 14] = [
     "./usr/bin/evernear",
     "./usr/lib/systemd/system/evernear-edge.service",
     "./usr/lib/systemd/system/evernear-origin.service",
     "./usr/lib/sysusers.d/evernear.conf",
+    "./usr/share/bash-completion/completions/evernear",
+    "./usr/share/fish/vendor_completions.d/evernear.fish",
+    "./usr/share/man/man1/evernear.1",
+    "./usr/share/man/man1/evernear-put.1",
+    "./usr/share/zsh/vendor-completions/_evernear",
     "./usr/share/doc/evernear/copyright",
     "./usr/share/doc/evernear/examples/edge.toml",
     "./usr/share/doc/evernear/examples/origin.toml",
@@ -19,8 +24,16 @@ const PROMISED: [&str; 9] = [
     "./usr/share/doc/evernear/examples/grafana-origin.json",
 ];
 /// The only folders that may contain files. The installation makes `/etc/evernear`.
-const HOMES: [&str; 4] =
-    ["./usr/bin/", "./usr/lib/systemd/system/", "./usr/lib/sysusers.d/", "./usr/share/doc/evernear/"];
+const HOMES: [&str; 8] = [
+    "./usr/bin/",
+    "./usr/lib/systemd/system/",
+    "./usr/lib/sysusers.d/",
+    "./usr/share/bash-completion/completions/",
+    "./usr/share/doc/evernear/",
+    "./usr/share/fish/vendor_completions.d/",
+    "./usr/share/man/man1/",
+    "./usr/share/zsh/vendor-completions/",
+];
 
 /// Refuses the contents of a package, as `dpkg-deb --contents` lists them, that are not as promised.
 pub(super) fn check(listing: &str) -> Result<(), Fault> {
@@ -69,7 +82,7 @@ fn wrong(listing: &str, documents: &[String]) -> Vec<String> {
         if !path.ends_with('/') && !HOMES.iter().any(|home| path.starts_with(home)) {
             wrong.push(format!("{path} lies where nothing of ours belongs"));
         }
-        // cargo-deb compresses the Debian changelog.
+        // cargo-deb compresses the Debian changelog and the manual pages.
         there.push(path.strip_suffix(".gz").unwrap_or(path));
     }
     let promised = PROMISED.into_iter().chain(documents.iter().map(String::as_str));
