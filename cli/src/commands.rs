@@ -49,7 +49,7 @@ impl Options {
 /// The subcommand to run.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make, show or relock the owner key
+    /// Make, show or relock the owner key, or make its index again
     Owner(owner::Owner),
     /// Store a file, a folder, or standard input
     Put(Box<put::Put>),

@@ -14,8 +14,8 @@ use sandbox::{AdmitError, guard::GuardError};
 use serde::Serialize;
 use twin::{
     ConfigError, EncodingError, GetError, IndexError, LeaseChangeError, NameChangeError, NetworkError, OperatorError,
-    OwnerError, PolicyNameError, PolicySourceError, PublishError, PurgeOrderError, PutError, RetentionError,
-    TargetError, TreeError,
+    OwnerError, PolicyNameError, PolicySourceError, PublishError, PurgeOrderError, PutError, RecoverError,
+    RetentionError, TargetError, TreeError,
 };
 
 use crate::{
@@ -42,7 +42,7 @@ With --json the answer is one JSON document on standard output, errors too.";
 pub(crate) struct Usage(pub(crate) String);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
+pub(crate) enum Class {
     Failed,
     Usage,
     NotFound,
@@ -51,7 +51,7 @@ enum Class {
 }
 
 impl Class {
-    fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             Self::Failed => 1,
             Self::Usage => 2,
@@ -350,6 +350,9 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             OperatorError::Refused(_) => None,
         };
     }
+    if let Some(RecoverError::NoNode { .. }) = cause.downcast_ref::<RecoverError>() {
+        return Some((Class::Cluster, Some("again when nodes run: `evernear node ls` shows them")));
+    }
     if let Some(error) = cause.downcast_ref::<PublishError>() {
         return match error {
             PublishError::BuiltIn { .. } => Some((Class::Usage, None)),
@@ -387,7 +390,7 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
         let advice = match error {
             IndexError::Busy { .. } => "again when the other program has ended",
             IndexError::Damaged { .. } => {
-                "put a copy of it back (docs/owner.md, \"The key\"); `evernear index check` tells how much of this one is good"
+                "move it away and `evernear owner recover`, or put a copy of it back; `evernear index check` tells how much of this one is good"
             }
             IndexError::Unknown { .. } | IndexError::Version { .. } => {
                 "the version of this program that wrote it; nothing is lost, and this one does not write to it"

@@ -2,6 +2,7 @@
 
 use crate::{
     Cap, Level, Locator, ManifestHash, ObjectId, OwnerId, OwnerKeys, PolicyName, Profile, PublicManifest, Sealed,
+    SealedNote,
     cbor::{CborError, Fields, FieldsWriter, Unknown},
     limits::{LEASE_BYTES_MAX, LEASE_PLACES_MAX, POLICY_NAME_BYTES_MAX},
     place::Domain,
@@ -23,6 +24,7 @@ mod key {
     pub(super) const POLICY: u64 = 10;
     pub(super) const ERASED: u64 = 11;
     pub(super) const CAPS: u64 = 12;
+    pub(super) const NOTE: u64 = 13;
 }
 
 /// How long an object is kept, in seconds since 1970. Zero means no bound.
@@ -77,6 +79,8 @@ pub struct Lease {
     pub erased: bool,
     /// Limits on the columns in one place; at most one cap for each level.
     pub caps: Vec<Cap>,
+    /// What only the owner can read: how to find the object again without the index. An erased object has none.
+    pub note: Option<SealedNote>,
     /// Extensions this version does not know.
     pub unknown: Unknown,
 }
@@ -123,6 +127,7 @@ impl Lease {
             policy: PolicyName::default(),
             erased: false,
             caps: Vec::new(),
+            note: None,
             unknown: Unknown::new(),
         }
     }
@@ -172,6 +177,9 @@ impl Lease {
         if !self.caps.is_empty() {
             fields = fields.texts(key::CAPS, &self.caps.iter().map(ToString::to_string).collect::<Vec<_>>());
         }
+        if let Some(note) = &self.note {
+            fields = fields.bytes(key::NOTE, &note.0);
+        }
         fields.finish()
     }
 
@@ -194,6 +202,7 @@ impl Lease {
                 _ => return Err(CborError::Value { key: key::ERASED, expected: "0 or 1" }),
             },
             caps: read_caps(&mut fields)?,
+            note: read_note(&mut fields)?,
             unknown: fields.unknown(),
         })
     }
@@ -221,10 +230,18 @@ fn read_caps(fields: &mut Fields<'_>) -> Result<Vec<Cap>, CborError> {
     Ok(caps)
 }
 
+fn read_note(fields: &mut Fields<'_>) -> Result<Option<SealedNote>, CborError> {
+    if !fields.has(key::NOTE) {
+        return Ok(None);
+    }
+    let wrong = CborError::Value { key: key::NOTE, expected: "97 bytes" };
+    Ok(Some(SealedNote(fields.bytes(key::NOTE)?.try_into().map_err(|_| wrong)?)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::OwnerSecret;
+    use crate::{OwnerSecret, note::NOTE_BYTES};
 
     #[test]
     fn a_lease_survives_its_envelope_and_only_its_owner_signs_it() {
@@ -242,6 +259,7 @@ mod tests {
             policy: PolicyName::default(),
             erased: false,
             caps: vec!["zone=2".parse().unwrap(), "operator=4".parse().unwrap()],
+            note: Some(SealedNote([7; NOTE_BYTES])),
             unknown: vec![(99, vec![0x01])],
         };
         assert_eq!(Lease::open(&lease.sign(&keys)), Ok(lease.clone()));
@@ -255,6 +273,13 @@ mod tests {
         ));
         let [with, without] = [&lease, &Lease { caps: vec![], ..lease.clone() }].map(|lease| lease.encode().len());
         assert_eq!(with - without, 1 + 1 + (1 + "zone=2".len()) + (1 + "operator=4".len()), "key, array, two texts");
+        let [with, without] = [&lease, &Lease { note: None, ..lease.clone() }].map(|lease| lease.encode());
+        assert_eq!(with.len() - without.len(), 1 + 2 + 97, "key, head, bytes");
+        for wrong in [96, 98] {
+            let bytes = FieldsWriter::default().bytes(key::NOTE, &vec![0; wrong]).finish();
+            let read = read_note(&mut Fields::read(&bytes, 1000).unwrap());
+            assert_eq!(read, Err(CborError::Value { key: key::NOTE, expected: "97 bytes" }));
+        }
         assert!(lease.is_alive(9) && !lease.is_alive(10));
         assert!(!lease.retention.has_ended(9) && lease.retention.has_ended(10));
         let kept = Retention { keep_until: 20, expires: 10 };

@@ -15,6 +15,7 @@ use crate::OwnerId;
 const ED25519_SEED: &str = "evernear 2026 v1 owner ed25519";
 const ML_DSA_SEED: &str = "evernear 2026 v1 owner ml-dsa-65";
 const DEDUP_KEY: &str = "evernear 2026 v1 owner dedup";
+const NOTE_KEY: &str = "evernear 2026 v1 owner note";
 const INDEX_KEY: &str = "evernear 2026 v1 owner index";
 const NAME_SEED: &str = "evernear 2026 v1 owner name";
 /// The only suite of owner keys so far. It is part of the owner's id.
@@ -63,6 +64,12 @@ impl OwnerSecret {
     #[must_use]
     pub fn dedup_key(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(blake3::derive_key(DEDUP_KEY, &self.0))
+    }
+
+    /// Derives the key of the notes in the owner's leases.
+    #[must_use]
+    pub fn note_key(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(blake3::derive_key(NOTE_KEY, &self.0))
     }
 
     /// Derives the key of the owner's own encrypted index of uploads.

@@ -19,6 +19,7 @@ pub fn lease(locator: Locator, owner: OwnerId, version: u64) -> Lease {
         policy: PolicyName::default(),
         erased: false,
         caps: vec![],
+        note: None,
         unknown: vec![],
     }
 }

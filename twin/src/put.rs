@@ -30,6 +30,7 @@ use crate::{
     media::MediaType,
     policy_name::PolicyNameError,
     progress::Progress,
+    recover,
     retention::{self, RetentionError},
     tree::{Node, NodeKind, Tree, TreeError, TreeFault},
     twin::{Twin, now},
@@ -445,8 +446,7 @@ impl Twin {
             progress: progress.clone(),
         };
         let fault = |source| PutError::Upload { path: path.clone(), source };
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed)?;
+        let seed = random()?;
         let network = &self.network;
         let mut uploader = Uploader::begin(
             network.transport.clone(),
@@ -471,8 +471,9 @@ impl Twin {
         let (sealed, mime) = encoder.await.expect("the encoder neither panics nor is cancelled")?;
 
         retention::check_end(tenure.retention, now())?;
-        let (keys, locator, lease) =
-            (self.keys.clone(), sealed.locator, tenure.lease(Lease::new(&sealed, tenure.profile)));
+        let note = recover::note(&sealed.capability, batch, position).seal(&self.note_key, random()?);
+        let lease = Lease { note: Some(note), ..tenure.lease(Lease::new(&sealed, tenure.profile)) };
+        let (keys, locator) = (self.keys.clone(), sealed.locator);
         let envelope = spawn_blocking(move || Bytes::from(lease.sign(&keys))).await.expect("signing does not panic");
         let mut entry = Entry {
             capability: sealed.capability.clone(),
@@ -547,7 +548,11 @@ fn check_bounds(options: &PutOptions) -> Result<(), PutError> {
 }
 
 fn new_batch() -> Result<Batch, getrandom::Error> {
-    let mut batch = [0; 16];
-    getrandom::fill(&mut batch)?;
-    Ok(Batch(batch))
+    random().map(Batch)
+}
+
+fn random<const BYTES: usize>() -> Result<[u8; BYTES], getrandom::Error> {
+    let mut bytes = [0; BYTES];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
 }

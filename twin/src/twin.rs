@@ -33,6 +33,7 @@ pub struct Twin {
     pub(crate) secret: OwnerSecret,
     pub(crate) keys: Arc<OwnerKeys>,
     pub(crate) dedup_key: Zeroizing<[u8; 32]>,
+    pub(crate) note_key: Zeroizing<[u8; 32]>,
     index: Arc<Mutex<Index>>,
     waiting: Waiting,
     room: Semaphore,
@@ -43,9 +44,9 @@ impl Twin {
     /// Puts an owner, its index and a cluster together.
     #[must_use]
     pub fn new(secret: &OwnerSecret, index: Index, network: Arc<Network>) -> Self {
-        let (keys, dedup_key) = (Arc::new(secret.keys()), secret.dedup_key());
+        let (keys, dedup_key, note_key) = (Arc::new(secret.keys()), secret.dedup_key(), secret.note_key());
         let (index, waiting, room) = (Arc::new(Mutex::new(index)), Waiting::default(), Semaphore::new(PLACES));
-        Self { secret: secret.clone(), keys, dedup_key, index, waiting, room, network }
+        Self { secret: secret.clone(), keys, dedup_key, note_key, index, waiting, room, network }
     }
 
     /// Returns the owner.

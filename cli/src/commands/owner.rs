@@ -1,17 +1,23 @@
-//! `evernear owner new | show | passwd`.
+//! `evernear owner new | show | passwd | recover`.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use format::Locator;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
-use twin::{Cost, LockKind};
+use twin::{Cost, LockKind, Recovered};
 
 use super::Options;
-use crate::owner_access::KeyAccess;
+use crate::{
+    fault::{Class, Told},
+    output::count,
+    owner_access::{ClusterAccess, KeyAccess, StateFolder, open_twin},
+    progress_bar,
+};
 
-/// Make, show or relock the owner key.
+/// Make, show or relock the owner key, or make its index again.
 #[derive(Debug, Args)]
 pub(crate) struct Owner {
     #[command(subcommand)]
@@ -26,7 +32,7 @@ Examples:
   evernear owner new                                  asks for a passphrase, twice
   evernear owner new --new-key-file /media/usb/key    makes a key file that opens it instead
 
-Whoever has the owner key owns what it stored; who loses it loses that. Keep a copy of owner.key and of index.")]
+Whoever has the owner key owns what it stored; who loses it loses that. Keep a copy of owner.key; the index can be made again from it.")]
     New {
         #[command(flatten)]
         keys: KeyAccess,
@@ -36,6 +42,20 @@ Whoever has the owner key owns what it stored; who loses it loses that. Keep a c
     },
     /// Show who the owner is; needs no passphrase
     Show,
+    /// Make the index of uploads again from the owner key, or add what other machines stored
+    #[command(after_help = "\
+Examples:
+  evernear owner recover
+
+Asks the nodes for all that this owner stored and adds to the index what it lacks: after the index was lost, or when two
+machines have one owner key. What another machine renewed or erased is taken over. Repeated calls do no harm.
+What did not end, and what expired or was erased, does not come back.")]
+    Recover {
+        #[command(flatten)]
+        keys: KeyAccess,
+        #[command(flatten)]
+        cluster: ClusterAccess,
+    },
     /// Lock the owner key with another passphrase or key file
     #[command(after_help = "\
 Examples:
@@ -60,11 +80,29 @@ struct Card {
     path: PathBuf,
 }
 
+/// What a recovery found.
+#[derive(Serialize)]
+struct Found {
+    /// Objects of this owner that nodes list.
+    found: usize,
+    added: usize,
+    /// Renewed elsewhere.
+    updated: usize,
+    /// Erased elsewhere.
+    forgotten: usize,
+    /// Objects that could not be read now.
+    unread: Vec<String>,
+    /// Objects that nothing but their label opens.
+    without_note: Vec<String>,
+}
+
 impl Owner {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
-        let store = options.state()?.owner_key();
+        let state = options.state()?;
+        let store = state.owner_key();
         match self.command {
             OwnerCommand::Show => {}
+            OwnerCommand::Recover { keys, cluster } => return recover(options, &state, &keys, &cluster).await,
             OwnerCommand::New { keys, new_key_file } => {
                 // Check this before the prompt: nobody should invent a passphrase for a key that cannot be made.
                 if store.path().exists() {
@@ -90,5 +128,41 @@ impl Owner {
         };
         let card = Card { owner: card.owner.to_string(), lock, path: store.path().to_owned() };
         options.answer(&card, || format!("owner {}\nlock  {}\nfile  {}\n", card.owner, card.lock, card.path.display()))
+    }
+}
+
+async fn recover(
+    options: &Options,
+    state: &StateFolder,
+    keys: &KeyAccess,
+    cluster: &ClusterAccess,
+) -> anyhow::Result<()> {
+    let (_, twin) = open_twin(state, keys, cluster).await?;
+    let (progress, bar) = progress_bar::of_leases(options.json);
+    let recovered = twin.recover(&progress).await;
+    bar.finish_and_clear();
+    let Recovered { found, added, updated, forgotten, unread, without_note } = recovered?;
+    let names = |locators: &BTreeSet<Locator>| locators.iter().map(ToString::to_string).collect();
+    let answer = Found { found, added, updated, forgotten, unread: names(&unread), without_note: names(&without_note) };
+    options.answer(&answer, || answer.text())?;
+    // The answer says what to do.
+    if unread.is_empty() { Ok(()) } else { Err(Told { code: Class::Cluster.code() }.into()) }
+}
+
+impl Found {
+    fn text(&self) -> String {
+        let line = |number: usize, what: &str| match number {
+            0 => String::new(),
+            number => format!("{} {what}\n", count(number, "object")),
+        };
+        [
+            format!("{} of this owner at the nodes\n", count(self.found, "object")),
+            line(self.added, "added to the index"),
+            line(self.updated, "renewed elsewhere"),
+            line(self.forgotten, "erased elsewhere, and forgotten"),
+            line(self.without_note.len(), "without a note: only who has the label reads them"),
+            line(self.unread.len(), "could not be read now: repeat this when more nodes are up"),
+        ]
+        .concat()
     }
 }

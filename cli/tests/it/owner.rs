@@ -107,7 +107,7 @@ fn an_index_is_checked_and_compacted_and_a_damaged_one_says_what_to_do() {
     for command in [&["index", "check"][..], &["index", "compact"], &["ls"]] {
         let (code, bad) = home.json(command);
         assert!(code == 1 && bad.to_string().contains("damaged at byte 44"), "{bad}");
-        assert!(bad["try"].as_str().unwrap().contains("put a copy of it back"), "{bad}");
+        assert!(bad["try"].as_str().unwrap().contains("evernear owner recover"), "{bad}");
     }
     let told = home.json(&["index", "check"]).1;
     assert!(told["error"].as_str().unwrap().starts_with("of 144 bytes the first 44 are good: 0 frames"), "{told}");

@@ -347,6 +347,12 @@ fn many_are_stored_listed_and_erased_and_one_that_fails_stops_no_other() {
     let (code, removed) = home.json(&["rm", label(0), label(1)]);
     assert_eq!((code, removed["erased"].as_array().map(Vec::len)), (1, Some(1)), "{removed}");
     assert_eq!(removed["failed"][0]["what"], label(0));
+    // A lost index is made again from the owner key.
+    let before = home.good(&["ls", "--all"]);
+    std::fs::remove_file(home.path().join(".evernear/index")).unwrap();
+    let recovered = home.good(&["owner", "recover"]);
+    assert_eq!(recovered["added"].as_u64(), before.as_array().map(|lines| lines.len() as u64), "{recovered}");
+    assert_eq!(home.good(&["ls", "--all"]), before);
     // Both versions of the folder, in part and then whole.
     assert_eq!(home.good(&["rm", "--all-of", "site/img/"])["erased"].as_array().unwrap().len(), 4);
     assert_eq!(home.good(&["rm", "--all-of", "site"])["erased"].as_array().unwrap().len(), 4);

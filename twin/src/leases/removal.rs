@@ -106,7 +106,7 @@ impl Twin {
         if held.retention.keep_until > now {
             return Err(LeaseChangeError::Kept { until: held.retention.keep_until });
         }
-        let lease = Lease { version: next_version(held, entry), erased: true, ..held.clone() };
+        let lease = Lease { version: next_version(held, entry), erased: true, note: None, ..held.clone() };
         self.tell(&record, lease).await.map(Some)
     }
 }

@@ -19,7 +19,7 @@ use twin::{
 
 use crate::small_cluster::{SmallCluster, options, quiet, read_all};
 
-fn site(cluster: &SmallCluster) -> std::path::PathBuf {
+pub(crate) fn site(cluster: &SmallCluster) -> std::path::PathBuf {
     for (path, bytes) in [
         ("site/index.html", b"<!doctype html><img src=img/big.bin>".to_vec()),
         ("site/img/big.bin", noise(700_000)),
@@ -96,7 +96,7 @@ fn listed(cluster: &SmallCluster, scope: Scope) -> Vec<Listed> {
 }
 
 /// Nodes that take so many records and then no more.
-struct FewRecords(AtomicUsize);
+pub(crate) struct FewRecords(pub(crate) AtomicUsize);
 
 #[async_trait]
 impl Intercept for FewRecords {

@@ -1,0 +1,149 @@
+//! The index is no single point of loss: the owner secret alone makes it again, and machines of one owner agree.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use async_trait::async_trait;
+use client::TransportError;
+use format::{NodeName, OwnerSecret, Retention};
+use testing::{Call, Intercept, Intercepted, noise};
+use twin::{Index, PutOptions, RecoverError, Recovered, Renewal, Scope, Tenure, Twin};
+
+use crate::{
+    directory::{FewRecords, site},
+    small_cluster::{ORIGINS, SmallCluster, options, quiet, read_all, zone},
+};
+
+/// Another machine of the first owner: the same secret, an index of its own.
+fn machine(cluster: &SmallCluster, name: &str) -> Twin {
+    let secret = OwnerSecret::from_bytes([1; 32]);
+    let index = Index::open(cluster.folder.path().join(name).join("index"), &secret).unwrap();
+    Twin::new(&secret, index, cluster.network.clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_index_is_made_again_from_the_owner_secret_alone() {
+    let cluster = SmallCluster::start();
+    let twin = cluster.twin(1);
+    let tenure = Tenure {
+        refused: vec![zone(7)],
+        caps: vec!["zone=2".parse().unwrap()],
+        retention: Retention { keep_until: 0, expires: u64::MAX },
+        ..options().tenure
+    };
+    let tagged = PutOptions { tenure, tags: [("premium".to_owned(), 3)].into(), ..options() };
+    twin.put(&cluster.file("small", b"x"), &tagged, &quiet()).await.unwrap();
+    let large = twin.put(&cluster.file("large.bin", &noise(3 << 20)), &options(), &quiet()).await.unwrap();
+    let renewal = Renewal { expires: Some(u64::MAX - 1), ..Renewal::default() };
+    twin.renew(&large.entry.capability.locator(), &renewal).await.unwrap();
+    let named = PutOptions { name: Some("my site".into()), ..options() };
+    twin.put(&site(&cluster), &named, &quiet()).await.unwrap();
+    let gone = twin.put(&cluster.file("gone", b"y"), &options(), &quiet()).await.unwrap();
+    let gone = gone.entry.capability.locator();
+    twin.remove(&gone).await.unwrap();
+    assert_eq!(cluster.network.reader().record(&gone).await.unwrap().lease.note, None, "nothing is left of its key");
+    cluster.twin(2).put(&cluster.file("another's", b"z"), &options(), &quiet()).await.unwrap();
+    let before = twin.list().await;
+    assert_eq!(before.len(), 12);
+    drop(twin);
+
+    fs::remove_dir_all(cluster.folder.path().join("owner-1")).unwrap();
+    let twin = cluster.twin(1);
+    assert!(twin.list().await.is_empty());
+    let recovered = twin.recover(&quiet()).await.unwrap();
+    assert_eq!(recovered, Recovered { found: 12, added: 12, ..Recovered::default() });
+    assert_eq!(twin.list().await, before);
+    assert_eq!(cluster.twin(1).list().await, before, "durably");
+    let found = cluster.network.find(&large.entry.capability, &[]).await.unwrap();
+    assert_eq!(read_all(&cluster.network, &found).await.unwrap(), noise(3 << 20));
+    let again = twin.recover(&quiet()).await.unwrap();
+    assert_eq!(again, Recovered { found: 12, ..Recovered::default() });
+    let strangers = cluster.twin(3).recover(&quiet()).await.unwrap();
+    assert_eq!(strangers, Recovered::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_machines_of_one_owner_come_to_the_same_list() {
+    let cluster = SmallCluster::start();
+    let (one, two) = (machine(&cluster, "one"), machine(&cluster, "two"));
+    let top = site(&cluster);
+    let folder = one.put(&top, &options(), &quiet()).await.unwrap();
+    let file = two.put(&cluster.file("file", &noise(300_000)), &options(), &quiet()).await.unwrap();
+    assert_eq!(one.recover(&quiet()).await.unwrap().added, 1);
+    assert_eq!(two.recover(&quiet()).await.unwrap().added, 10);
+    let all = one.list().await;
+    assert_eq!((two.list().await, all.len()), (all.clone(), 11));
+
+    // What one renews and erases the other learns.
+    let renewal = Renewal { expires: Some(u64::MAX), ..Renewal::default() };
+    one.renew(&file.entry.capability.locator(), &renewal).await.unwrap();
+    one.remove(&folder.entry.capability.locator()).await.unwrap();
+    let learned = two.recover(&quiet()).await.unwrap();
+    assert_eq!((learned.added, learned.updated, learned.forgotten), (0, 1, 10));
+    let left = two.list().await;
+    assert_eq!((one.list().await, left.len()), (left.clone(), 1));
+    assert_eq!(left.values().next().unwrap().tenure.retention.expires, u64::MAX);
+    // A folder that one stored, the other removes whole.
+    let folder = one.put(&top, &options(), &quiet()).await.unwrap();
+    two.recover(&quiet()).await.unwrap();
+    assert_eq!(two.remove(&folder.entry.capability.locator()).await.unwrap().ended.len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_did_not_end_is_found_and_is_still_one_thing() {
+    let few = FewRecords(AtomicUsize::new(20 * 4));
+    let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, few)));
+    for file in 0..40 {
+        cluster.file(&format!("many/f{file}"), b"small");
+    }
+    let twin = cluster.twin(1);
+    twin.put(&cluster.folder.path().join("many"), &options(), &quiet()).await.unwrap_err();
+    let other = machine(&cluster, "other");
+    let recovered = other.recover(&quiet()).await.unwrap();
+    assert!(recovered.added >= 15, "{recovered:?}");
+    let secret = OwnerSecret::from_bytes([1; 32]);
+    let list = Index::open(cluster.folder.path().join("other/index"), &secret).unwrap().list(Scope::Tops);
+    assert_eq!((list.len(), list[0].path.as_str(), list[0].is_finished), (1, "unfinished", false), "{list:?}");
+    assert_eq!(list[0].objects, recovered.added);
+    let removed = other.remove(&list[0].locator).await.unwrap();
+    assert_eq!(removed.ended.len(), recovered.added);
+}
+
+/// Origins of which so many do not list what they have.
+struct Silent(usize, AtomicUsize);
+
+#[async_trait]
+impl Intercept for Silent {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
+        if call == Call::Locators && self.1.fetch_add(1, Relaxed) < self.0 {
+            return Err(TransportError::TimedOut { node: node.clone() });
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_origin_that_lists_is_enough_and_none_is_an_error() {
+    for silent in [ORIGINS - 1, ORIGINS] {
+        let few = Silent(silent, AtomicUsize::new(0));
+        let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, few)));
+        let stored = machine(&cluster, "one").put(&cluster.file("a", b"x"), &options(), &quiet()).await.unwrap();
+        let other = machine(&cluster, "other");
+        let recovered = other.recover(&quiet()).await;
+        if silent == ORIGINS {
+            assert!(matches!(recovered, Err(RecoverError::NoNode { source: Some(_) })), "{recovered:?}");
+        } else {
+            assert_eq!(recovered.unwrap().added, 1);
+            let listed: BTreeSet<_> = other.list().await.into_keys().collect();
+            assert_eq!(listed, [stored.entry.capability.locator()].into());
+        }
+    }
+}
