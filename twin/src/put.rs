@@ -226,7 +226,22 @@ impl Twin {
         uploads: &[(PathBuf, PutOptions)],
         progress: &Arc<dyn Progress>,
     ) -> Vec<Result<Stored, PutError>> {
-        let puts = uploads.iter().map(|(path, options)| self.put(path, options, progress));
+        // Nodes are asked for a policy once and not for each file.
+        let policies: BTreeSet<_> = uploads.iter().map(|(_, options)| &options.tenure.policy).collect();
+        let mut known = BTreeSet::new();
+        for policy in policies {
+            if self.know_policy(policy).await.is_ok() {
+                known.insert(policy);
+            }
+        }
+        let known = &known;
+        let puts = uploads.iter().map(|(path, options)| async move {
+            if known.contains(&options.tenure.policy) {
+                self.put_known(path, options, progress).await
+            } else {
+                self.put(path, options, progress).await
+            }
+        });
         futures::stream::iter(puts).buffered(FILES_AT_ONCE).collect().await
     }
 
@@ -235,6 +250,17 @@ impl Twin {
     /// # Errors
     /// [`PutError`].
     pub async fn put(
+        &self,
+        path: &Path,
+        options: &PutOptions,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Stored, PutError> {
+        self.know_policy(&options.tenure.policy).await?;
+        self.put_known(path, options, progress).await
+    }
+
+    /// Stores a file or folder under a policy that edges can ask.
+    async fn put_known(
         &self,
         path: &Path,
         options: &PutOptions,
@@ -272,6 +298,7 @@ impl Twin {
         options: &PutOptions,
         progress: &Arc<dyn Progress>,
     ) -> Result<Stored, PutError> {
+        self.know_policy(&options.tenure.policy).await?;
         let path = Path::new("standard input");
         progress.file(path, None);
         self.put_one(Source::Stream(stream), path, options.name.clone().unwrap_or_default(), options, progress).await
@@ -285,7 +312,7 @@ impl Twin {
         options: &PutOptions,
         progress: &Arc<dyn Progress>,
     ) -> Result<Stored, PutError> {
-        self.check(options).await?;
+        check(options)?;
         check_name(&name)?;
         let item = Item {
             source,
@@ -312,7 +339,7 @@ impl Twin {
         if options.mime.is_some() {
             return Err(PutError::FolderType { path: path.to_owned() });
         }
-        self.check(options).await?;
+        check(options)?;
         let (top, name) = (path.to_owned(), options.name.clone());
         let walked = spawn_blocking(move || Tree::walk(&top, name.as_deref())).await;
         let tree = walked.expect("a walk neither panics nor is cancelled")?;
@@ -405,13 +432,6 @@ impl Twin {
         let (entry, receipt) = self.store(item, &options, &quiet).await?;
         progress.durable(&node.path, receipt.durable);
         Ok((entry, receipt))
-    }
-
-    /// Refuses options that would make the upload fail at its end, before anything is read.
-    async fn check(&self, options: &PutOptions) -> Result<(), PutError> {
-        check_bounds(options)?;
-        retention::check(options.tenure.retention, now())?;
-        Ok(self.know_policy(&options.tenure.policy).await?)
     }
 
     /// Stores one object. Dropping the future abandons the upload.
@@ -535,7 +555,12 @@ fn check_name(name: &str) -> Result<(), PutError> {
     if name.contains(char::is_control) { Err(PutError::Name { name: name.to_owned() }) } else { Ok(()) }
 }
 
-/// Refuses options that the format would refuse at the end, before anything is read.
+/// Refuses options that would make the upload fail at its end, before anything is read.
+fn check(options: &PutOptions) -> Result<(), PutError> {
+    check_bounds(options)?;
+    Ok(retention::check(options.tenure.retention, now())?)
+}
+
 fn check_bounds(options: &PutOptions) -> Result<(), PutError> {
     let bounded = |what, found: usize, max| if found > max { Err(PutError::Bounds { what, max }) } else { Ok(()) };
     bounded("name", options.name.as_ref().map_or(0, String::len), NAME_BYTES_MAX)?;

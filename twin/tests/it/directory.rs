@@ -17,7 +17,10 @@ use twin::{
     TreeError, Twin,
 };
 
-use crate::small_cluster::{SmallCluster, options, quiet, read_all};
+use crate::{
+    lease::publish,
+    small_cluster::{ORIGINS, SmallCluster, options, quiet, read_all},
+};
 
 pub(crate) fn site(cluster: &SmallCluster) -> std::path::PathBuf {
     for (path, bytes) in [
@@ -230,6 +233,37 @@ async fn many_are_stored_renewed_and_removed_and_one_that_fails_stops_no_other()
     assert!(matches!(failed[kept], LeaseChangeError::Kept { .. }));
     assert_eq!(twin.list().await.keys().collect::<Vec<_>>(), [kept]);
     assert_eq!(Twin::list(&cluster.twin(1)).await.len(), 1);
+}
+
+/// Counts how often nodes are asked for a policy.
+struct Asks(Arc<AtomicUsize>);
+
+#[async_trait]
+impl Intercept for Asks {
+    type Pass = ();
+
+    async fn before(&self, _: &NodeName, call: Call) -> Result<(), TransportError> {
+        self.0.fetch_add(usize::from(call == Call::Policy), Relaxed);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_are_asked_for_a_policy_once_for_many_uploads() {
+    let asks = Arc::new(AtomicUsize::new(0));
+    let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, Asks(asks.clone()))));
+    let twin = cluster.twin(1);
+    publish(&twin, "geo").await;
+    asks.store(0, Relaxed);
+    let under = |policy: &str| {
+        let tenure = Tenure { policy: policy.parse().unwrap(), ..options().tenure };
+        let options = PutOptions { tenure, ..options() };
+        (0..20).map(|file| (cluster.file(&format!("f{file}"), b"x"), options.clone())).collect::<Vec<_>>()
+    };
+    assert!(twin.put_all(&under("geo"), &quiet()).await.iter().all(Result::is_ok));
+    assert_eq!(asks.load(Relaxed), ORIGINS);
+    let unknown = twin.put_all(&under("goe"), &quiet()).await;
+    assert!(unknown.iter().all(|put| matches!(put, Err(PutError::Policy(_)))), "{unknown:?}");
 }
 
 #[derive(Default)]

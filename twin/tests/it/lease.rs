@@ -17,7 +17,7 @@ use twin::{
 
 use crate::small_cluster::{ORIGINS, SmallCluster, name, options, quiet};
 
-async fn publish(twin: &Twin, policy: &str) {
+pub(crate) async fn publish(twin: &Twin, policy: &str) {
     let source = PolicySource::parse("[[link]]\nuse = \"geo\"\n", Path::new("")).unwrap();
     twin.publish(&policy.parse().unwrap(), &source).await.unwrap();
 }
