@@ -21,6 +21,21 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(path)
 }
 
+/// Removes the temporary files that crashes left beside `path`. The caller keeps other writers of `path` out.
+pub(crate) fn sweep(path: &Path) -> io::Result<()> {
+    let (folder, name) = (folder_of(path), path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let found = entry.file_name().to_string_lossy().into_owned();
+        let rest = found.strip_prefix(&name).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".new"));
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        if rest.and_then(|rest| rest.split_once('.')).is_some_and(|(pid, call)| is_number(pid) && is_number(call)) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Creates `path` with `bytes`. If `path` exists, the error is [`io::ErrorKind::AlreadyExists`].
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = write_beside(path, bytes)?;
@@ -59,8 +74,11 @@ pub(crate) fn temporary_of(path: &Path) -> PathBuf {
 
 /// Makes the renames and links of a file's folder durable.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    File::open(folder_of(path))?.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {

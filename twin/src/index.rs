@@ -134,6 +134,8 @@ impl Index {
             durable::private_folder(folder).map_err(|source| index.io(source))?;
         }
         if !index.path.exists() {
+            // A writer sweeps away temporary files, also the one of a creation that it does not know of.
+            let _lock = index.lock()?;
             match durable::create(&index.path, &frame::head(&index.owner)) {
                 Err(source) if source.kind() != io::ErrorKind::AlreadyExists => return Err(index.io(source)),
                 _ => {}
@@ -262,7 +264,10 @@ impl Index {
             chain = chain.then(&frame);
             bytes.extend_from_slice(&frame);
         }
-        durable::replace(&self.path, &bytes).map_err(|source| self.io(source))?;
+        // What a crash left of an earlier rewriting may hold what was erased since.
+        durable::sweep(&self.path)
+            .and_then(|()| durable::replace(&self.path, &bytes))
+            .map_err(|source| self.io(source))?;
         (self.recorded, self.read_bytes, self.chain) = (self.entries.len(), bytes.len() as u64, chain);
         // Without it the next write reads the file again.
         self.file = File::open(&self.path).ok();

@@ -193,14 +193,23 @@ impl Tree {
     /// Appends the content of one folder, sorted by the bytes of the names.
     fn list(&mut self, folder: usize) -> Result<(), TreeError> {
         let path = self.nodes[folder].path.clone();
+        let io = |source| TreeFault::Io { path: path.clone(), source };
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(&path).into_iter().flatten() {
+        let entries = match std::fs::read_dir(&path) {
+            Err(source) if folder == 0 => return Err(io(source).into()),
+            Err(source) => {
+                self.bad.push(io(source));
+                return Ok(());
+            }
+            Ok(entries) => entries,
+        };
+        for entry in entries {
             if names.len() == DIRECTORY_ENTRIES_MAX {
                 return Err(TreeError::Wide { path });
             }
             match entry {
                 Ok(entry) => names.push(entry.file_name()),
-                Err(source) => self.bad.push(TreeFault::Io { path: path.clone(), source }),
+                Err(source) => self.bad.push(io(source)),
             }
         }
         names.sort_unstable();
@@ -249,9 +258,7 @@ impl Tree {
 
 /// Returns the name of a folder. `.` and `..` have no name of their own.
 fn own_name(top: &Path) -> Result<String, TreeFault> {
-    let io = |source| TreeFault::Io { path: top.to_owned(), source };
-    std::fs::read_dir(top).map_err(io)?;
-    let named = std::fs::canonicalize(top).map_err(io)?;
+    let named = std::fs::canonicalize(top).map_err(|source| TreeFault::Io { path: top.to_owned(), source })?;
     utf8(named.file_name().unwrap_or(OsStr::new("root")), top)
 }
 
@@ -305,6 +312,16 @@ mod tests {
         assert_eq!(tree.nodes.len(), 2 + PATH_SEGMENTS_MAX, "the top, its good file, the folders");
         let told = tree.whole().unwrap_err().to_string();
         assert!(told.contains(r#""Icon\r" cannot be a name"#) && told.contains("is not UTF-8"), "{told}");
+    }
+
+    #[test]
+    fn a_top_that_cannot_be_read_is_an_error_and_no_empty_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        for (top, name) in [(&file, Some("named")), (&file, None), (&folder.path().join("absent"), Some("named"))] {
+            assert!(matches!(Tree::walk(top, name), Err(TreeError::Top(TreeFault::Io { .. }))), "{}", top.display());
+        }
     }
 
     #[test]

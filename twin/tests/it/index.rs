@@ -109,11 +109,15 @@ fn a_crash_between_writing_anew_and_renaming_leaves_the_old_index() {
     // written.
     for cut in (0..=new.len()).step_by(13) {
         std::fs::write(&path, &old).unwrap();
-        std::fs::write(folder.path().join(format!("index.{}.0.new", std::process::id())), &new[..cut]).unwrap();
+        std::fs::write(folder.path().join("index.4711.0.new"), &new[..cut]).unwrap();
         let mut index = open(&path).unwrap();
         assert_eq!(entries(&index), [1, 2].map(entry));
+        std::fs::write(folder.path().join("index.other.new"), "another's").unwrap();
         index.forget(&BTreeSet::from([entry(2).capability.locator()])).unwrap();
         assert_eq!(entries(&open(&path).unwrap()), [entry(1)]);
+        let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["index", "index.lock", "index.other.new"], "what the crash left is gone");
     }
 }
 
