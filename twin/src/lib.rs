@@ -5,7 +5,7 @@
 //! | [`OwnerStore`] | the owner secret in a file, sealed by a passphrase or a key file ([`Unlock`]) |
 //! | [`Index`] | the owner's own encrypted log of uploads: the capabilities live here and in the labels handed out |
 //! | [`Network`] | the cluster; reads with a label alone, without any owner |
-//! | [`Twin`] | owner, index and network together: `put`, `list`, `renew`, `remove`, `publish`, `point` |
+//! | [`Twin`] | owner, index and network together: `put`, `list`, `renew`, `remove`, `publish`, `point`, `recover` |
 //!
 //! This is a library: it prints nothing and reads no command line. Invariants: an object's name is in the index before
 //! nodes commit the object; a fetched file appears whole or not at all; secrets are wiped from memory and never logged.
