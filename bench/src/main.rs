@@ -1,6 +1,6 @@
 //! End-to-end measurements, side by side with peers on the same machine in the same run.
 //!
-//! `./x bench hits` and `./x bench memory` print what goes into `bench/results/`. They run the real programs as
+//! `./x bench hits`, `./x bench memory` and `./x bench many` print what goes into `bench/results/`. They run the real programs as
 //! separate processes. The codec and the sandbox have criterion benches beside their code.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measurement prints its result")]
 
@@ -8,16 +8,19 @@ mod durability;
 mod hits;
 mod load;
 mod machine;
+mod many;
 mod memory;
 mod peers;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: bench hits [PART] | bench memory [GIGABYTES] | bench durability [KEY=NUMBER...]
+const USAGE: &str =
+    "usage: bench hits [PART] | bench memory [GIGABYTES] | bench many [FILES] | bench durability [KEY=NUMBER...]
 
   hits        CPU microseconds per cached request of an edge, beside nginx and Varnish, interleaved, median of 5;
               only the cases with PART in their name
   memory      peak memory of put and of an edge that serves a large file, 5 GB unless said otherwise
+  many        files a second of put, get and rm of a folder of small files, 1,000 unless said otherwise
   durability  a model: how likely an object is lost in a year; afr, bad (shares a year), scrub (days), repair (hours)
 ";
 
@@ -29,6 +32,8 @@ fn main() -> ExitCode {
         ["hits", part] => hits::run(part),
         ["memory"] => memory::run(5),
         ["memory", gigabytes] => gigabytes.parse().map_err(anyhow::Error::from).and_then(memory::run),
+        ["many"] => many::run(1000),
+        ["many", files] => files.parse().map_err(anyhow::Error::from).and_then(many::run),
         ["durability", ref words @ ..] => durability::Assumptions::read(words).and_then(durability::run),
         _ => {
             eprint!("{USAGE}");
