@@ -18,7 +18,7 @@ use format::{
 };
 use sandbox::{Chain, ContentKind, Engine, EngineOptions, Facts, Plan, Site};
 use tokio::task::spawn_blocking;
-use twin::{PutOptions, Tenure, Twin};
+use twin::{Inspection, PutOptions, Tenure, Twin};
 
 use crate::policy_check;
 
@@ -43,8 +43,10 @@ impl Upload {
         let mime = put.mime.as_ref().map(|mime| mime.as_str().to_owned()).or_else(|| {
             let mut sample = Vec::new();
             let file = metadata.and_then(|_| std::fs::File::open(path).ok())?;
-            file.take(twin::SAMPLE_BYTES as u64).read_to_end(&mut sample).ok()?;
-            Some(twin::media_type(&path.file_name()?.to_string_lossy(), &sample))
+            file.take(Inspection::SAMPLE_BYTES as u64).read_to_end(&mut sample).ok()?;
+            let mut inspection = Inspection::default();
+            inspection.see(&sample);
+            Some(inspection.media_type(&path.file_name()?.to_string_lossy()))
         });
         Self { bytes, mime: mime.unwrap_or_default(), now: now(), tags: put.tags.clone() }
     }

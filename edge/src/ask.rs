@@ -196,7 +196,6 @@ pub(crate) fn continent(continent: Option<Continent>) -> PolicyContinent {
     }
 }
 
-/// Sorts a media type into the kinds that policies know.
 /// Returns what sort of content a media type is, as policies know it.
 #[must_use]
 pub fn content_kind(mime: &str) -> ContentKind {
@@ -211,12 +210,12 @@ pub fn content_kind(mime: &str) -> ContentKind {
         ("audio", _) => ContentKind::Audio,
         ("font", _) => ContentKind::Font,
         ("model", _) => ContentKind::Model3d,
-        ("application", "zip" | "gzip" | "zstd" | "x-tar" | "x-7z-compressed" | "x-xz" | "x-bzip2") => {
+        ("application", "zip" | "gzip" | "zstd" | "vnd.rar" | "x-tar" | "x-7z-compressed" | "x-xz" | "x-bzip2") => {
             ContentKind::Archive
         }
         ("application", "vnd.apple.mpegurl" | "dash+xml") => ContentKind::Manifest,
-        ("application", "pdf" | "epub+zip" | "msword") | ("text", _) => ContentKind::Document,
-        ("application", "json" | "xml" | "octet-stream" | "cbor") => ContentKind::Data,
+        ("application", "pdf" | "epub+zip" | "msword" | "rtf" | "postscript") | ("text", _) => ContentKind::Document,
+        ("application", "json" | "yaml" | "toml" | "xml" | "octet-stream" | "cbor") => ContentKind::Data,
         _ => ContentKind::Other,
     }
 }

@@ -14,14 +14,13 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::{
-    media::{SAMPLE_BYTES, media_type},
+    media::Inspection,
     plain_file::{self, Stamp},
     progress::Progress,
 };
 
 /// Bytes of one read of the source. Also the unit in which a de-duplicated file is compared between its two reads.
 const CHUNK_BYTES: usize = 1024 * 1024;
-const _: () = assert!(SAMPLE_BYTES <= CHUNK_BYTES);
 
 /// Where the bytes of an object come from.
 pub(super) enum Source {
@@ -132,11 +131,13 @@ impl Encoding {
             chunks.watched = None;
         }
         let mut encoder = Encoder::new(options, key);
-        let mut found = None;
+        let mut inspection = Inspection::default();
         let mut read = 0;
         let send = |read: u64, stripe| to.blocking_send(Outgoing { read, stripe }).map_err(|_| EncodingError::GivenUp);
         while let Some(chunk) = chunks.next()? {
-            found.get_or_insert_with(|| media_type(&name, chunk));
+            if mime.is_none() {
+                inspection.see(chunk);
+            }
             let mut input = chunk;
             while let Some(stripe) = encoder.write(&mut input).map_err(fault)? {
                 send(read + (chunk.len() - input.len()) as u64, stripe)?;
@@ -148,7 +149,7 @@ impl Encoding {
         while let Some(stripe) = ending.stripe().map_err(fault)? {
             send(read, stripe)?;
         }
-        let mime = mime.or(found).unwrap_or_else(|| media_type(&name, &[]));
+        let mime = mime.unwrap_or_else(|| inspection.media_type(&name));
         let attributes = Attributes { mime: mime.clone(), name, created, kind, tags };
         Ok((ending.seal(attributes, random()?).map_err(fault)?, mime))
     }
