@@ -5,14 +5,13 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     io,
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use format::{NodeName, wire::Role};
+use format::{NodeAddress, NodeName, wire::Role};
 use futures::stream;
 use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
@@ -23,10 +22,11 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     Topology, TransportError,
+    dial::dial,
     tls::{Identity, TlsError, server_name},
 };
 
-/// Deadline for TCP and TLS together.
+/// Deadline for resolving the name, TCP and TLS together.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// HTTP/2 flow-control windows. A connection takes one largest shard read (16 MiB), a stream a quarter of that.
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
@@ -52,7 +52,7 @@ pub trait Carrier: Send + Sync + 'static {
 type Connection = http2::SendRequest<CallBody>;
 /// Connecting is single flight: while one caller connects to a node, all others wait for that connection. The wait is
 /// bounded by the connect deadline.
-type Slot = Arc<tokio::sync::Mutex<Option<(SocketAddr, Connection)>>>;
+type Slot = Arc<tokio::sync::Mutex<Option<(NodeAddress, Connection)>>>;
 
 /// The real network.
 pub(crate) struct TlsCarrier {
@@ -87,17 +87,20 @@ impl TlsCarrier {
         {
             return Ok(connection.clone());
         }
-        let connected = timeout(CONNECT_DEADLINE, self.connect(node, address)).await;
+        let connected = timeout(CONNECT_DEADLINE, self.connect(node, &address)).await;
         let connection = connected.map_err(|_| TransportError::TimedOut { node: node.clone() })??;
         *held = Some((address, connection.clone()));
         Ok(connection)
     }
 
-    async fn connect(&self, node: &NodeName, address: SocketAddr) -> Result<Connection, TransportError> {
-        let tcp = TcpStream::connect(address).await.map_err(|error| unreachable(node, &error))?;
-        tcp.set_nodelay(true).map_err(|error| unreachable(node, &error))?;
-        let tls = self.connector.connect(server_name(node, Role::Origin), tcp).await;
-        let tls = tls.map_err(|error| unreachable(node, &error))?;
+    async fn connect(&self, node: &NodeName, address: &NodeAddress) -> Result<Connection, TransportError> {
+        // TLS is part of the attempt: of the addresses of a name, one may have become another machine's.
+        let shake = |to| async move {
+            let tcp = TcpStream::connect(to).await?;
+            tcp.set_nodelay(true)?;
+            self.connector.connect(server_name(node, Role::Origin), tcp).await
+        };
+        let tls = dial(address, shake).await.map_err(|error| unreachable(node, &error))?;
         let (connection, driver) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)

@@ -7,6 +7,7 @@
 pub mod tls;
 
 mod carrier;
+mod dial;
 mod exposition;
 mod gather;
 mod http;

@@ -1,7 +1,7 @@
 //! Starts and stops the network: authority, origins, edges and an owner, each as it would be on its own machine.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -224,7 +224,7 @@ impl OriginNode {
         Ok(NodeEntry {
             name: self.name.clone(),
             role: Role::Origin,
-            address: Some(running.local_addr),
+            address: Some(running.local_addr.into()),
             public: Vec::new(),
             place: self.config.place.clone(),
             capacity_bytes: 1,
@@ -283,7 +283,7 @@ fn edge_config(
 
 /// Writes an origin as a table of an array.
 pub(crate) fn node_toml(table: &str, node: &NodeEntry) -> Result<String> {
-    let address: SocketAddr = node.address.context("an origin has an address")?;
+    let address = node.address.as_ref().context("an origin has an address")?;
     Ok(format!("[[{table}]]\nname = \"{}\"\naddress = \"{address}\"\n", node.name))
 }
 

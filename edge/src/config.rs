@@ -9,7 +9,7 @@ use std::{
 };
 
 use client::IdentityFiles;
-use format::{NodeName, Place, wire};
+use format::{NodeAddress, NodeName, Place, wire};
 use serde::Deserialize;
 
 use crate::{
@@ -315,8 +315,8 @@ pub struct PlacesConfig {
 pub struct Seed {
     /// The name in its certificate.
     pub name: NodeName,
-    /// Its node API.
-    pub address: SocketAddr,
+    /// Its node API: `HOST:PORT`. A name is resolved at each connection.
+    pub address: NodeAddress,
 }
 
 /// Why a configuration cannot be used; the operator's fault.
@@ -504,7 +504,7 @@ impl Config {
         let entry = |seed: &Seed| wire::NodeEntry {
             name: seed.name.clone(),
             role: wire::Role::Origin,
-            address: Some(seed.address),
+            address: Some(seed.address.clone()),
             public: Vec::new(),
             place: self.place.clone(),
             capacity_bytes: 0,

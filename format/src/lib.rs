@@ -12,6 +12,7 @@ pub mod limits;
 pub mod rendezvous;
 pub mod wire;
 
+mod address;
 mod cap;
 mod capability;
 mod compress;
@@ -42,6 +43,7 @@ mod sealed;
 mod signed;
 mod strip;
 
+pub use address::{AddressError, NodeAddress};
 pub use cap::{Cap, CapError, Level};
 pub use capability::Capability;
 pub use compress::Compression;

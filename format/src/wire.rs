@@ -26,15 +26,14 @@
 //!
 //! Errors are [`ApiError`] with the matching HTTP status.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
-use crate::{Cell, ListProof, Locator, NodeName, ObjectId, OwnerId, Place, PolicyName, limits::PROOF_BYTES_MAX};
+use crate::{
+    Cell, ListProof, Locator, NodeAddress, NodeName, ObjectId, OwnerId, Place, PolicyName, limits::PROOF_BYTES_MAX,
+};
 
 /// Version of the object format; first byte of the authenticated data.
 pub const FORMAT_VERSION: u8 = 1;
@@ -97,7 +96,7 @@ pub struct NodeEntry {
     pub role: Role,
     /// The address of its node API; `None` for edges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<SocketAddr>,
+    pub address: Option<NodeAddress>,
     /// The addresses that viewers connect to; empty for origins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub public: Vec<IpAddr>,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use client::{IdentityError, IdentityFiles, KeyFileError, tls::Identity};
-use format::{NodeName, Place, PlaceError};
+use format::{NodeAddress, NodeName, Place, PlaceError};
 use serde::Deserialize;
 
 pub use self::bucket::{BucketConfig, BucketUrl, BucketUrlError};
@@ -28,9 +28,9 @@ pub struct Config {
     pub name: NodeName,
     /// Address and port of the node API; port 0 takes a free one. No default.
     pub listen: SocketAddr,
-    /// Address under which other nodes reach the node API. Absent: the address listened on, which must then be a
-    /// concrete one.
-    pub advertise: Option<SocketAddr>,
+    /// `HOST:PORT` under which other nodes reach the node API; they resolve a name at each connection. Absent: the
+    /// address listened on, which must then be a concrete one.
+    pub advertise: Option<NodeAddress>,
     /// Folder of all the node keeps; made when it is not there. No default.
     pub data_dir: PathBuf,
     /// The object store that shards lie in. Absent: they lie in `data_dir`. What lay there before is read as long as it
@@ -191,10 +191,10 @@ pub enum ConfigError {
         path: PathBuf,
     },
     /// Other nodes cannot connect to "any address".
-    #[error("{listen} is no address that other nodes can reach; write advertise = \"ADDRESS:PORT\"")]
+    #[error("{address} is no address that other nodes can reach; write advertise = \"HOST:PORT\"")]
     Advertise {
         /// The address.
-        listen: SocketAddr,
+        address: NodeAddress,
     },
     /// The files of the certificate are not named.
     #[error("the configuration names no certificate; add [tls] with authority, certificate and key")]
@@ -244,14 +244,21 @@ impl Config {
         Ok(Some(Bucket::new(store, bucket.url.to_string(), prefix, self.name.to_string())))
     }
 
+    /// Returns where other nodes reach this one when it listens on `local`.
+    #[must_use]
+    pub fn advertised(&self, local: SocketAddr) -> NodeAddress {
+        self.advertise.clone().unwrap_or_else(|| local.into())
+    }
+
     /// Checks what the types do not say.
     ///
     /// # Errors
     /// [`ConfigError`].
     pub fn check(&self) -> Result<(), ConfigError> {
         self.place.check()?;
-        if self.advertise.unwrap_or(self.listen).ip().is_unspecified() {
-            return Err(ConfigError::Advertise { listen: self.listen });
+        let advertised = self.advertised(self.listen);
+        if advertised.ip().is_some_and(|ip| ip.is_unspecified()) {
+            return Err(ConfigError::Advertise { address: advertised });
         }
         if self.bucket.is_some() && self.capacity_bytes.is_none() {
             return Err(ConfigError::Capacity);

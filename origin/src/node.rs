@@ -2,7 +2,6 @@
 //! background tasks work on it.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,7 +12,10 @@ use std::{
 use axum::body::Body;
 use bytes::Bytes;
 use client::{Topology, Transport};
-use format::wire::{NodeEntry, Role, Survey};
+use format::{
+    NodeAddress,
+    wire::{NodeEntry, Role, Survey},
+};
 use hyper::HeaderMap;
 use tokio::{
     sync::{Notify, Semaphore},
@@ -57,7 +59,7 @@ pub(crate) enum RoomError {
 pub(crate) struct Node {
     pub(crate) config: Config,
     /// Where other nodes reach it.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: NodeAddress,
     pub(crate) store: Arc<Store>,
     pub(crate) catalog: Arc<dyn Catalog>,
     pub(crate) uploads: Arc<Uploads>,
@@ -95,7 +97,7 @@ pub(crate) struct Parts {
 }
 
 impl Node {
-    pub(crate) fn new(config: Config, address: SocketAddr, parts: Parts, stop: CancellationToken) -> Self {
+    pub(crate) fn new(config: Config, address: NodeAddress, parts: Parts, stop: CancellationToken) -> Self {
         let Parts { store, catalog, transport, topology } = parts;
         let limits = &config.limits;
         let at_most = |bound: u32| usize::try_from(bound).unwrap_or(usize::MAX);
@@ -222,7 +224,7 @@ impl Node {
         Ok(NodeEntry {
             name: self.config.name.clone(),
             role: Role::Origin,
-            address: Some(self.address),
+            address: Some(self.address.clone()),
             public: Vec::new(),
             place: self.config.place.clone(),
             capacity_bytes,

@@ -10,7 +10,7 @@ use std::{
 
 use axum::{Router, body::Body, http::Request, response::Response};
 use client::{HttpTransport, IdentityError, Topology, Transport, TransportError, tls::Identity};
-use format::{NodeName, wire::Role};
+use format::{NodeAddress, NodeName, wire::Role};
 use tokio::{
     net::TcpListener,
     task::{JoinError, JoinHandle},
@@ -85,7 +85,7 @@ pub enum StartError {
         /// The name of both.
         name: NodeName,
         /// Where the other one answers.
-        address: SocketAddr,
+        address: NodeAddress,
     },
     /// A look at the disk did not come back.
     #[error("the data folder does not answer")]
@@ -276,7 +276,7 @@ async fn refuse_double(config: &Config, catalog: &dyn Catalog, identity: &Identi
     // A catalog that is away, or slow, keeps no node from serving reads.
     let Ok(Ok(nodes)) = timeout(DOUBLE_DEADLINE, catalog.nodes()).await else { return Ok(()) };
     let Some(seen) = nodes.into_iter().find(|node| node.name == *name) else { return Ok(()) };
-    let Some(address) = seen.address.filter(|address| *address != config.advertise.unwrap_or(config.listen)) else {
+    let Some(address) = seen.address.clone().filter(|address| *address != config.advertised(config.listen)) else {
         return Ok(());
     };
     let transport = HttpTransport::new(identity, Arc::new(Topology::new(vec![seen]))).map_err(IdentityError::from)?;
@@ -303,7 +303,7 @@ async fn begin(
     local_addr: SocketAddr,
     door: Option<Door>,
 ) -> Result<Running, StartError> {
-    let address = config.advertise.unwrap_or(local_addr);
+    let address = config.advertised(local_addr);
     // The node's own token: a start that fails cancels nobody else's.
     let node = Arc::new(Node::new(config, address, parts, shutdown.child_token()));
     let announced = async {

@@ -1,13 +1,10 @@
 //! `twin.toml`: how an owner's programs reach their cluster. Checked whole before anything is sent. `twin.sample.toml`
 //! shows every key; a test reads it.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use client::IdentityFiles;
-use format::{NodeName, Place, PolicyName, Profile};
+use format::{NodeAddress, NodeName, Place, PolicyName, Profile};
 use serde::Deserialize;
 
 use crate::urls::{UrlTemplate, UrlTemplateError};
@@ -45,8 +42,8 @@ pub struct TwinConfig {
 pub struct SeedConfig {
     /// The name in its certificate.
     pub name: NodeName,
-    /// Where its node API listens.
-    pub address: SocketAddr,
+    /// Where its node API listens: `HOST:PORT`. A name is resolved at each connection.
+    pub address: NodeAddress,
 }
 
 /// Why a configuration cannot be used. Its writer must correct it.

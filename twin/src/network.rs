@@ -73,7 +73,7 @@ pub(crate) async fn reach(config: &TwinConfig) -> Result<(Arc<HttpTransport>, Ar
     let seeds = config.nodes.iter().map(|seed| NodeEntry {
         name: seed.name.clone(),
         role: Role::Origin,
-        address: Some(seed.address),
+        address: Some(seed.address.clone()),
         public: Vec::new(),
         place: config.place.clone(),
         capacity_bytes: 0,

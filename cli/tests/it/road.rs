@@ -90,9 +90,9 @@ fn know(home: &Home, node: &Node) {
         key = "../keys/me.key"
         [[node]]
         name = "o1"
-        address = "{}"
+        address = "localhost:{}"
         "#,
-        node.address
+        node.address.port()
     );
     home.write(".evernear/twin.toml", config);
 }

@@ -51,7 +51,7 @@ async fn what_is_uploaded_is_read_with_a_proof_also_after_a_restart() {
         }
     }
     let held = twin.nodes(&world.name(1)).await.unwrap();
-    assert_eq!((held.len(), &held[0].name, held[0].address), (1, &world.name(1), world.nodes[0].address));
+    assert_eq!((held.len(), &held[0].name, &held[0].address), (1, &world.name(1), &world.nodes[0].address));
 
     let world = World::start_in(world.end().await, 1, "").await;
     let edge = world.caller("e1", Role::Edge);
@@ -268,7 +268,7 @@ async fn a_second_node_of_one_name_is_refused_while_the_first_answers() {
         Origin::start(config, world.identity("o1", Role::Origin), CancellationToken::new())
     };
     let refused = second("empty").await;
-    let address = world.nodes[0].address.unwrap();
+    let address = world.nodes[0].address.clone().unwrap();
     let says = refused.unwrap_err();
     assert!(matches!(&says, StartError::Double { address: found, .. } if *found == address), "{says}");
     world.stop_node(1).await;

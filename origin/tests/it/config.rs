@@ -14,7 +14,7 @@ fn the_sample_is_a_configuration_and_its_comments_are_the_defaults() {
         .collect();
     assert_ne!(spelled_out, SAMPLE);
     let mut spelled_out = Config::from_toml(&spelled_out).unwrap();
-    assert_eq!(spelled_out.advertise.take(), Some(config.listen));
+    assert_eq!(spelled_out.advertise.take(), Some(config.listen.into()));
     assert_eq!(format!("{spelled_out:?}"), format!("{config:?}"));
 }
 
@@ -53,6 +53,11 @@ fn what_cannot_work_is_refused_before_anything_opens() {
         Config::from_toml(&SAMPLE.replacen(from, to, 1))
     };
     assert!(matches!(with("192.0.2.10:7400", "0.0.0.0:7400"), Err(ConfigError::Advertise { .. })));
+    for (from, bad) in [("7400\"\n", "0\"\nadvertise = \"o1\"\n"), ("7400\"\n", "0\"\nadvertise = \"0.0.0.0:1\"\n")] {
+        assert!(with(from, bad).is_err(), "{bad}");
+    }
+    let named = with("7400\"\n", "0\"\nadvertise = \"o1.example.org:7400\"\n").unwrap();
+    assert_eq!(named.advertised(named.listen).to_string(), "o1.example.org:7400");
     assert!(matches!(with("latitude = 50.85", "latitude = 99.0"), Err(ConfigError::Place(_))));
     assert!(matches!(
         with("# sweep_seconds = 60", "sweep_seconds = 0"),

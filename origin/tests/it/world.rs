@@ -81,7 +81,7 @@ impl World {
         let (stop, identity) = (self.stop.child_token(), self.identity(name.as_str(), Role::Origin));
         let config = self.config(name.as_str(), &self.settings);
         let running = Origin::start(config, identity, stop.clone()).await.unwrap();
-        self.nodes[number - 1].address = Some(running.local_addr);
+        self.nodes[number - 1].address = Some(running.local_addr.into());
         self.running[number - 1] = Some((running, stop));
     }
 
@@ -110,7 +110,7 @@ impl World {
         Identity::from_pem(self.authority.certificate_pem(), &issued.certificate, &issued.key).unwrap()
     }
 
-    pub(crate) fn entry(&self, name: &str, role: Role, address: Option<std::net::SocketAddr>) -> NodeEntry {
+    pub(crate) fn entry(&self, name: &str, role: Role, address: Option<format::NodeAddress>) -> NodeEntry {
         NodeEntry { role, address, ..testing::node(name, place("z")) }
     }
 
@@ -131,7 +131,7 @@ impl World {
     /// One raw call to the first origin.
     pub(crate) async fn raw(&self, caller: &Identity, method: &str, path: &str, body: Bytes) -> (StatusCode, Bytes) {
         let node = &self.nodes[0];
-        let tcp = TcpStream::connect(node.address.unwrap()).await.unwrap();
+        let tcp = TcpStream::connect(node.address.as_ref().unwrap().to_string()).await.unwrap();
         let connector = TlsConnector::from(caller.client_config().unwrap());
         let tls = connector.connect(server_name(&node.name, Role::Origin), tcp).await.unwrap();
         let (mut send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.unwrap();

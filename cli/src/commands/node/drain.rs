@@ -268,7 +268,7 @@ fn reach(path: &Path) -> anyhow::Result<(NodeName, HttpTransport)> {
     let config =
         origin::Config::read(path).with_context(|| format!("the configuration {} cannot be used", path.display()))?;
     let identity = config.identity().with_context(|| format!("the identity in {} cannot be used", path.display()))?;
-    let (node, address) = (config.name.clone(), config.advertise.unwrap_or(config.listen));
+    let (node, address) = (config.name.clone(), config.advertised(config.listen));
     if address.port() == 0 {
         bail!("{} listens on a port the system chose; give it a fixed one to reach it", node);
     }
