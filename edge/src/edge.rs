@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use client::{IdentityError, IdentityFiles, Reader, ReaderOptions, Topology, Transport, tls::Identity};
+use client::{IdentityError, IdentityFiles, KnownNodes, Reader, ReaderOptions, Topology, Transport, tls::Identity};
 use format::wire::Role;
 use quinn::Endpoint;
 use sandbox::{Engine, EngineOptions, guard::ChildCommand};
@@ -97,6 +97,14 @@ pub enum StartError {
     /// The folder of the disk cache is wrong.
     #[error("`cache.disk` cannot be used")]
     Disk(#[from] DiskError),
+    /// The folder of what is remembered cannot be written.
+    #[error("{}, the folder of `state_dir`, cannot be written", path.display())]
+    State {
+        /// The folder.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
     /// The secret of the zone's edges is wrong.
     #[error("{}, the file of the zone's secret, cannot be used", path.display())]
     Secret {
@@ -156,6 +164,9 @@ impl Edge {
     /// configuration.
     pub fn check(config: &Config) -> Result<Checked, StartError> {
         let Loaded { identity, .. } = Loaded::of(config)?;
+        if let Some(path) = &config.state_dir {
+            client::is_usable_folder(path).map_err(|source| StartError::State { path: path.clone(), source })?;
+        }
         if let Some(disk) = &config.cache.disk {
             let unusable = |source| DiskError::Folder { path: disk.path.clone(), source };
             client::is_usable_folder(&disk.path).map_err(unusable)?;
@@ -185,7 +196,8 @@ impl Edge {
         let Loaded { zone, secure, places, links, denylist, .. } = Loaded::of(&config)?;
         let mut handed = std::mem::take(&mut parts.sockets);
         let succeeds = !handed.is_empty();
-        let node = Arc::new(build(config, &parts, places, links, denylist)?);
+        let known_nodes = recall_nodes(&config, &parts.topology).await;
+        let node = Arc::new(build(config, &parts, places, links, denylist, known_nodes)?);
         let disk_later = take_up_disk(&node, succeeds).await?;
         let bind = |door, address| move |source| StartError::Bind { door, address, source };
 
@@ -353,6 +365,15 @@ fn read_secret(path: &Path) -> Result<ZoneSecret, StartError> {
     ZoneSecret::read(path).map_err(|source| StartError::Secret { path: path.to_owned(), source })
 }
 
+/// Adds the nodes that a former run learned to those of the configuration.
+async fn recall_nodes(config: &Config, topology: &Arc<Topology>) -> Option<Arc<KnownNodes>> {
+    let known = Arc::new(KnownNodes::at(&config.state_dir.as_ref()?.join("nodes.json")));
+    let (recalled, topology) = (Arc::clone(&known), Arc::clone(topology));
+    // A failure is logged there; the edge starts with the nodes of its configuration then.
+    let _ = client::offload(move || recalled.recall(&topology)).await;
+    Some(known)
+}
+
 /// Opens the disk cache, and returns whether a predecessor has it still.
 async fn take_up_disk(node: &Node, succeeds: bool) -> Result<bool, DiskError> {
     let Some(disk) = &node.config.cache.disk else { return Ok(false) };
@@ -385,6 +406,7 @@ fn build(
     places: PlaceTable,
     links: Option<ZoneSecret>,
     denylist: Denylist,
+    known_nodes: Option<Arc<KnownNodes>>,
 ) -> Result<Node, StartError> {
     let metrics = Arc::new(Metrics::new());
     let denylist = Arc::new(ArcSwap::from_pointee(denylist));
@@ -413,6 +435,7 @@ fn build(
         names: Arc::new(Names::new(reader, &config.cache)),
         policies: Arc::new(policies),
         topology: Arc::clone(topology),
+        known_nodes,
         fills: Arc::new(fills),
         places,
         cache,

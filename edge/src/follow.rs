@@ -4,6 +4,7 @@
 //! goes on with what it has and tries again.
 
 use std::{
+    io,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -107,6 +108,7 @@ async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<
 /// Announces this edge and reads the node list for ever.
 pub(crate) async fn announce(node: Arc<Node>, transport: Arc<dyn Transport>) {
     let mut turn = 0;
+    let mut is_forgetful = false;
     loop {
         let origins = node.topology.origins_by_distance(&node.config.place);
         if let Some(origin) = pick(&origins, turn) {
@@ -118,10 +120,21 @@ pub(crate) async fn announce(node: Arc<Node>, transport: Arc<dyn Transport>) {
                 continue;
             }
             node.metrics.announced.set(clock::unix_seconds(SystemTime::now()));
+            let kept = remember_nodes(&node).await;
+            if let (Err(error), false) = (&kept, is_forgetful) {
+                tracing::warn!(%error, "the node list cannot be kept; after a restart only the seeds are known");
+            }
+            is_forgetful = kept.is_err();
         }
         node.metrics.cache_bytes.set(node.cache.bytes());
         sleep(ANNOUNCE_EVERY).await;
     }
+}
+
+async fn remember_nodes(node: &Node) -> io::Result<()> {
+    let Some(known) = node.known_nodes.clone() else { return Ok(()) };
+    let nodes = node.topology.snapshot();
+    client::offload(move || known.keep(&nodes)).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 async fn one_round(node: &Node, transport: &dyn Transport, origin: &NodeName) -> Result<(), TransportError> {

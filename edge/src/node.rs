@@ -7,7 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use client::Topology;
+use client::{KnownNodes, Topology};
 use format::{
     Capability, Label, Locator, Mode, OwnerId,
     wire::{NodeEntry, Role},
@@ -48,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) public: Vec<IpAddr>,
     pub(crate) places: PlaceTable,
     pub(crate) topology: Arc<Topology>,
+    /// What is remembered of it; none without a folder for that.
+    pub(crate) known_nodes: Option<Arc<KnownNodes>>,
     pub(crate) objects: Arc<Objects>,
     pub(crate) names: Arc<Names>,
     pub(crate) policies: Arc<Policies>,

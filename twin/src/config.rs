@@ -34,6 +34,9 @@ pub struct TwinConfig {
     /// Origins that this program asks for the list of all others (seed nodes); at least one.
     #[serde(rename = "node")]
     pub nodes: Vec<SeedConfig>,
+    /// Folder of the configuration, where what is learned of the cluster is kept too.
+    #[serde(skip)]
+    pub folder: PathBuf,
 }
 
 /// A seed node: an origin to ask first.
@@ -105,6 +108,7 @@ impl TwinConfig {
         if config.nodes.is_empty() {
             return Err(ConfigError::NoNode { path: owned() });
         }
+        folder.clone_into(&mut config.folder);
         config.place.check().map_err(|source| ConfigError::Place { path: owned(), source })?;
         for file in [&mut config.identity.authority, &mut config.identity.certificate, &mut config.identity.key] {
             *file = folder.join(&*file);

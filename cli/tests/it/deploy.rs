@@ -162,7 +162,7 @@ fn scripts_of_the_package_keep_what_must_be_kept_and_tell_an_edge_of_an_upgrade(
     run_script(&home, "postinst", &["configure", "0.0.9"]);
     assert_eq!(told(), "try-reload-or-restart evernear-edge.service\n");
 
-    for folder in ["var/cache/evernear/disk", "var/lib/evernear/origin"] {
+    for folder in ["var/cache/evernear/disk", "var/lib/evernear/origin", "var/lib/evernear/edge"] {
         fs::create_dir_all(at(folder)).unwrap();
     }
     fs::write(at("etc/evernear/edge.key"), "a key").unwrap();
@@ -171,7 +171,8 @@ fn scripts_of_the_package_keep_what_must_be_kept_and_tell_an_edge_of_an_upgrade(
         assert!(at("var/cache/evernear/disk").exists() && at("var/lib/evernear/origin").exists(), "{kept}");
     }
     run_script(&home, "postrm", &["purge"]);
-    assert!(!at("var/cache/evernear").exists() && at("var/lib/evernear/origin").exists());
+    assert!(!at("var/cache/evernear").exists() && !at("var/lib/evernear/edge").exists());
+    assert!(at("var/lib/evernear/origin").exists());
     assert!(at("etc/evernear/edge.key").exists());
     // Empty folders are removed too, and a second purge does nothing.
     fs::remove_file(at("etc/evernear/edge.key")).unwrap();

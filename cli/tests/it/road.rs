@@ -391,6 +391,20 @@ fn a_policy_says_where_shards_lie() {
 }
 
 #[test]
+fn commands_go_on_while_the_configured_node_is_away() {
+    let (home, mut nodes) = set_up();
+    home.write("film", vec![7; 100_000]);
+    let label = home.good(&["put", "film", "--no-compress"])["label"].as_str().unwrap().to_owned();
+    drop(nodes.remove(0));
+    let got = home.run(&["get", &label]);
+    assert!(got.code == 0 && got.out == vec![7; 100_000], "{}", got.err);
+    // What the program learned makes the difference; an old address there is no fault.
+    home.write(".evernear/nodes.json", "[]");
+    let lost = home.run(&["get", &label]);
+    assert!(lost.code == 4 && lost.err.contains("none of the 1 configured nodes answers"), "{}", lost.err);
+}
+
+#[test]
 fn a_lost_catalog_is_made_again_from_the_origins_disks() {
     let (home, nodes) = set_up();
     let files = ["kept.bin", "erased.bin"].map(|name| {

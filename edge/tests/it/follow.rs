@@ -1,7 +1,8 @@
 //! The edge in step with its cluster.
 
+use edge::Config;
 use format::PolicyName;
-use testing::{Call, noise_of, until};
+use testing::{Call, node, noise_of, until};
 
 use crate::site::Site;
 
@@ -96,4 +97,24 @@ async fn a_feed_that_begins_anew_has_everything_looked_up_again() {
     })
     .await;
     site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_starts_while_its_seeds_are_away_asks_the_origins_that_it_knew() {
+    let folder = tempfile::tempdir().unwrap();
+    let remembers = |config: &mut Config| config.state_dir = Some(folder.path().join("state"));
+    let site = Site::with(remembers, vec![]).await;
+    let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 700_000)).await;
+    until("the list is kept", async || folder.path().join("state/nodes.json").exists()).await;
+    // A seed that nobody is: all that this edge is told by its configuration.
+    let gone = vec![node("gone", site.nodes[0].place.clone())];
+    let deaf = Site::over(site.origins.clone(), gone.clone(), |_| {}).await.unwrap();
+    assert_eq!(deaf.get(&stored, "/", &[]).await.status(), 503);
+    let again = Site::over(site.origins.clone(), gone, remembers).await.unwrap();
+    let answer = again.get(&stored, "/", &[]).await;
+    assert!(answer.status() == 200 && answer.body() == stored.bytes, "{}", answer.head);
+    until("it is ready", async || again.admin("/ready").await == "ready\n").await;
+    for edge in [deaf, again, site] {
+        edge.stop().await;
+    }
 }
