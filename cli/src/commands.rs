@@ -73,7 +73,7 @@ pub(crate) enum Command {
     Policy(policy::Policy),
     /// Sign a link that is valid for a while
     Sign(Box<sign::Sign>),
-    /// Make a cluster's authority and its nodes' certificates
+    /// Make a cluster's authority and its nodes' certificates, and take certificates back
     Cluster(cluster::Cluster),
     /// Maintain a cluster's catalog
     Catalog(catalog::Catalog),
@@ -117,7 +117,7 @@ impl Command {
             Self::Name(name) => name.run(options).await,
             Self::Policy(policy) => policy.run(options).await,
             Self::Sign(sign) => sign.run(options),
-            Self::Cluster(cluster) => cluster.run(options),
+            Self::Cluster(cluster) => cluster.run(options).await,
             Self::Catalog(catalog) => catalog.run(options).await,
             Self::Origin(origin) => origin.run(options).await,
             Self::Edge(edge) => edge.run(options).await,

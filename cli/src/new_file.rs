@@ -1,6 +1,11 @@
 //! New files of keys and certificates. They never replace an existing file.
 
-use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{
+    fs::{OpenOptions, Permissions},
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
 
 use anyhow::Context;
 
@@ -12,6 +17,12 @@ pub(crate) fn private(path: &Path, text: &str) -> anyhow::Result<()> {
 /// Writes public text durably to a new file that all users may read.
 pub(crate) fn public(path: &Path, text: &str) -> anyhow::Result<()> {
     create(path, text, 0o644)
+}
+
+/// Lets all users read a public file that was replaced.
+pub(crate) fn readable_by_all(path: &Path) -> anyhow::Result<()> {
+    std::fs::set_permissions(path, Permissions::from_mode(0o644))
+        .with_context(|| format!("the mode of {} cannot be set", path.display()))
 }
 
 fn create(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {

@@ -18,13 +18,8 @@ use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{body::Frame, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::TlsConnector;
 
-use crate::{
-    Topology, TransportError,
-    dial::dial,
-    tls::{Identity, TlsError, server_name},
-};
+use crate::{Membership, Topology, TransportError, dial::dial, tls::server_name};
 
 /// Deadline for resolving the name, TCP and TLS together.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
@@ -56,8 +51,8 @@ type Slot = Arc<tokio::sync::Mutex<Option<(NodeAddress, Connection)>>>;
 
 /// The real network.
 pub(crate) struct TlsCarrier {
+    membership: Arc<Membership>,
     topology: Arc<Topology>,
-    connector: TlsConnector,
     slots: Mutex<HashMap<NodeName, Slot>>,
 }
 
@@ -71,9 +66,8 @@ impl Carrier for TlsCarrier {
 }
 
 impl TlsCarrier {
-    pub(crate) fn new(identity: &Identity, topology: Arc<Topology>) -> Result<Self, TlsError> {
-        let connector = TlsConnector::from(identity.client_config()?);
-        Ok(Self { topology, connector, slots: Mutex::default() })
+    pub(crate) fn new(membership: Arc<Membership>, topology: Arc<Topology>) -> Self {
+        Self { membership, topology, slots: Mutex::default() }
     }
 
     async fn connection(&self, node: &NodeName) -> Result<Connection, TransportError> {
@@ -98,9 +92,11 @@ impl TlsCarrier {
         let shake = |to| async move {
             let tcp = TcpStream::connect(to).await?;
             tcp.set_nodelay(true)?;
-            self.connector.connect(server_name(node, Role::Origin), tcp).await
+            let tls = self.membership.connector().connect(server_name(node, Role::Origin), tcp).await?;
+            let peer = self.membership.admit(tls.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
+            Ok((tls, peer.serial))
         };
-        let tls = dial(address, shake).await.map_err(|error| unreachable(node, &error))?;
+        let (tls, serial) = dial(address, shake).await.map_err(|error| unreachable(node, &error))?;
         let (connection, driver) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -109,10 +105,15 @@ impl TlsCarrier {
             .handshake(TokioIo::new(tls))
             .await
             .map_err(|error| unreachable(node, &error))?;
-        // The task ends by itself when the last handle is dropped or the peer is gone.
+        // The task ends by itself when the last handle is dropped or the peer is gone. Without it nothing is read or
+        // sent.
+        let (membership, node) = (Arc::clone(&self.membership), node.clone());
         tokio::spawn(async move {
-            if let Err(error) = driver.await {
-                tracing::debug!(%error, "a connection to a node ended");
+            tokio::select! {
+                done = driver => if let Err(error) = done {
+                    tracing::debug!(%error, "a connection to a node ended");
+                },
+                () = membership.refuses(&serial) => tracing::warn!(%node, "connection cut: the cluster refuses its certificate"),
             }
         });
         Ok(connection)

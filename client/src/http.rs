@@ -9,7 +9,7 @@ use format::{
     BlobId, Cell, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName, PublicManifest,
     limits::{
         NOTE_BODY_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX,
-        shard_body_bytes_max,
+        REFUSED_BYTES_MAX, shard_body_bytes_max,
     },
     wire::{
         ApiError, ChangePage, Drain, DrainPage, LocatorPage, NodeEntry, Note, ObjectHealth, RepairStatus, Retried,
@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::{
-    Carrier, ShardAsk, Topology, Transport, TransportError,
+    Carrier, Membership, ShardAsk, Topology, Transport, TransportError,
     carrier::{TlsCarrier, unreachable},
     tls::{Identity, TlsError},
 };
@@ -49,12 +49,18 @@ pub struct HttpTransport {
 }
 
 impl HttpTransport {
-    /// Makes a transport. Nodes know it as `identity`.
+    /// Makes a transport. Nodes know it as `identity`, and it refuses none of them.
     ///
     /// # Errors
     /// [`TlsError`] if the parts of the identity do not match.
     pub fn new(identity: &Identity, topology: Arc<Topology>) -> Result<Self, TlsError> {
-        Ok(Self::over(TlsCarrier::new(identity, topology)?))
+        Ok(Self::of(Membership::new(identity, None)?, topology))
+    }
+
+    /// Makes the transport of a member, which refuses whom the cluster refuses.
+    #[must_use]
+    pub fn of(membership: Arc<Membership>, topology: Arc<Topology>) -> Self {
+        Self::over(TlsCarrier::new(membership, topology))
     }
 
     /// Makes a transport over another network.
@@ -310,6 +316,14 @@ impl Transport for HttpTransport {
     async fn announce(&self, node: &NodeName, entry: &NodeEntry) -> Result<(), TransportError> {
         let body = serde_json::to_vec(entry).expect("an entry has only JSON types");
         self.put(node, format!("/v1/nodes/{}", entry.name), body.into()).await
+    }
+
+    async fn refused(&self, node: &NodeName, after: u64) -> Result<Option<Bytes>, TransportError> {
+        self.call(node, Call::get(format!("/v1/refused?after={after}")), REFUSED_BYTES_MAX).await
+    }
+
+    async fn put_refused(&self, node: &NodeName, list: Bytes) -> Result<(), TransportError> {
+        self.put(node, "/v1/refused".to_owned(), list).await
     }
 
     async fn report(&self, node: &NodeName, ticket: &Ticket) -> Result<(), TransportError> {

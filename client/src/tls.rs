@@ -22,6 +22,8 @@ use time::{Duration, OffsetDateTime};
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
 use zeroize::Zeroizing;
 
+use crate::refused::Serial;
+
 const DOMAIN: &str = "evernear.internal";
 /// A new certificate is valid from this long before its issue, because the clocks of nodes may differ.
 const CLOCK_SKEW: Duration = Duration::days(2);
@@ -51,6 +53,15 @@ pub enum TlsError {
     /// A certificate does not name a node. If a peer sent it, the peer is at fault.
     #[error("the certificate names no node: expected one name NAME.ROLE.{DOMAIN}")]
     Name,
+    /// The authority took the certificate back. Its holder needs another one.
+    #[error("the cluster refuses this certificate of {name}; it needs another from `evernear cluster issue`")]
+    Listed {
+        /// Its holder.
+        name: NodeName,
+    },
+    /// The certificate belongs to another cluster than this process.
+    #[error("the files name another authority than the one this process started with; start it again")]
+    OtherAuthority,
 }
 
 /// Returns the name in a node's certificate, which its callers expect.
@@ -74,18 +85,39 @@ fn parse_dns_name(text: &str) -> Option<(NodeName, Role)> {
     Some((name.parse().ok()?, role))
 }
 
-/// Returns the name and role of the holder of a verified chain.
+/// What the certificate of a node says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// The holder's name.
+    pub name: NodeName,
+    /// Its role.
+    pub role: Role,
+    /// The number of this certificate.
+    pub serial: Serial,
+    /// When it ends, seconds since 1970.
+    pub ends: u64,
+}
+
+/// Reads the certificate of the holder of a chain, which its caller has verified.
 ///
 /// # Errors
 /// [`TlsError::Name`].
-pub fn peer_of(certificates: &[CertificateDer<'_>]) -> Result<(NodeName, Role), TlsError> {
+pub fn leaf_of(certificates: &[CertificateDer<'_>]) -> Result<Leaf, TlsError> {
     let leaf = certificates.first().ok_or(TlsError::Name)?;
     let (_, leaf) = x509_parser::certificate::X509Certificate::from_der(leaf).map_err(|_| TlsError::Name)?;
     let names = leaf.subject_alternative_name().ok().flatten().ok_or(TlsError::Name)?;
-    match names.value.general_names[..] {
-        [GeneralName::DNSName(name)] => parse_dns_name(name).ok_or(TlsError::Name),
-        _ => Err(TlsError::Name),
-    }
+    let [GeneralName::DNSName(name)] = names.value.general_names[..] else { return Err(TlsError::Name) };
+    let (name, role) = parse_dns_name(name).ok_or(TlsError::Name)?;
+    let ends = u64::try_from(leaf.validity().not_after.timestamp()).unwrap_or(0);
+    Ok(Leaf { name, role, serial: Serial::new(leaf.raw_serial()), ends })
+}
+
+/// Reads a node's certificate from PEM, unverified.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn leaf_of_pem(pem: &[u8]) -> Result<Leaf, TlsError> {
+    leaf_of(&[CertificateDer::from_pem_slice(pem).map_err(|_| TlsError::Pem { what: "certificate" })?])
 }
 
 /// A certificate and its key, as PEM.
@@ -167,6 +199,10 @@ impl Authority {
         &self.certificate
     }
 
+    pub(crate) fn issuer(&self) -> &Issuer<'static, impl SigningKey> {
+        &self.issuer
+    }
+
     /// Returns the private key. Whoever has it can join the cluster under any name.
     #[must_use]
     pub fn key_pem(&self) -> Zeroizing<String> {
@@ -218,7 +254,7 @@ impl Identity {
             CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| TlsError::Pem { what: "certificate" })
         };
         let chain = vec![read(certificate)?];
-        let (name, role) = peer_of(&chain)?;
+        let Leaf { name, role, .. } = leaf_of(&chain)?;
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| TlsError::Pem { what: "private key" })?;
         Ok(Self { name, role, authority: read(authority)?, chain, key })
     }
@@ -233,6 +269,25 @@ impl Identity {
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// Returns the certificate of the cluster's authority.
+    #[must_use]
+    pub fn authority(&self) -> &CertificateDer<'static> {
+        &self.authority
+    }
+
+    /// Returns what the own certificate says.
+    ///
+    /// # Errors
+    /// [`TlsError::Name`].
+    pub fn leaf(&self) -> Result<Leaf, TlsError> {
+        leaf_of(&self.chain)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
     }
 
     /// Returns the TLS configuration for a server of the node API. It refuses callers without a certificate of the
@@ -339,7 +394,8 @@ mod tests {
             assert_eq!(side.negotiated_key_exchange_group().unwrap().name(), NamedGroup::X25519MLKEM768);
             assert_eq!(side.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
         }
-        assert_eq!(peer_of(server.peer_certificates().unwrap()).unwrap(), ("e1".parse().unwrap(), Role::Edge));
+        assert_eq!(leaf_of(server.peer_certificates().unwrap()).unwrap(), edge.leaf().unwrap());
+        assert_eq!((edge.leaf().unwrap().name, edge.leaf().unwrap().role), ("e1".parse().unwrap(), Role::Edge));
         assert!(provider().signature_verification_algorithms.supported_schemes().contains(&SignatureScheme::ML_DSA_65));
     }
 
@@ -373,7 +429,7 @@ mod tests {
         let of = |name: &str| {
             let key = KeyPair::generate_for(&PKCS_ML_DSA_65).unwrap();
             let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-            peer_of(&[params.self_signed(&key).unwrap().der().clone()])
+            leaf_of(&[params.self_signed(&key).unwrap().der().clone()])
         };
         assert!(of("o1.origin.evernear.internal").is_ok());
         for bad in [

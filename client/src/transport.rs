@@ -143,6 +143,11 @@ pub trait Transport: Send + Sync + 'static {
     async fn nodes(&self, node: &NodeName) -> Result<Vec<NodeEntry>, TransportError>;
     /// Announces this process to `node`.
     async fn announce(&self, node: &NodeName, entry: &NodeEntry) -> Result<(), TransportError>;
+    /// Reads the list of refused node certificates, unverified. Returns `None` if the node has none above number
+    /// `after`.
+    async fn refused(&self, node: &NodeName, after: u64) -> Result<Option<Bytes>, TransportError>;
+    /// Brings a list of refused node certificates. The node verifies it, and refuses one that is older than its own.
+    async fn put_refused(&self, node: &NodeName, list: Bytes) -> Result<(), TransportError>;
     /// Reports to `node` that a strip was wrong. The report is verified before it has any effect.
     async fn report(&self, node: &NodeName, ticket: &Ticket) -> Result<(), TransportError>;
     /// Waits up to `wait_seconds` for changes after `since`.

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use client::{
-    HttpTransport, Topology, Transport,
+    HttpTransport, Membership, Topology, Transport,
     tls::{Authority, Identity},
 };
 use edge::{Edge, Parts, Sockets};
@@ -75,6 +75,8 @@ pub struct Network {
     pub edges: Vec<edge::Running>,
     /// The simulated links of each edge.
     pub links: Vec<Arc<Intercepted<Links>>>,
+    /// Each edge as a member of the cluster.
+    pub memberships: Vec<Arc<Membership>>,
     /// The owner.
     pub twin: Twin,
     /// The owner's secret, for tests that search for it.
@@ -82,7 +84,8 @@ pub struct Network {
     /// The owner's state folder.
     pub owner: OwnerFolder,
     urls: UrlTemplate,
-    authority: Authority,
+    /// Admits nodes, and refuses them.
+    pub authority: Authority,
     down: watch::Sender<bool>,
 }
 
@@ -103,23 +106,27 @@ impl Network {
         let (down, shutdown) = watch::channel(false);
         let engine = Engine::new(EngineOptions::default())?;
         let ports = Ports::choose(options)?;
-        let (mut edges, mut links, mut topologies) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut edges, mut links, mut topologies, mut memberships) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (at, site) in (1..).zip(&EDGES) {
             let config = edge_config(site, Ipv4Addr::new(127, 0, 0, at), &ports, &seeds, options)?;
             let identity = identity(&authority, site.name, Role::Edge)?;
             let topology = Arc::new(Topology::new(seeds.clone()));
-            let http: Arc<dyn Transport> = Arc::new(HttpTransport::new(&identity, topology.clone())?);
+            let membership = Membership::new(&identity, None)?;
+            let http: Arc<dyn Transport> = Arc::new(HttpTransport::of(membership.clone(), topology.clone()));
+            memberships.push(membership.clone());
             let links_of = Links::new(topology.clone(), site.place(), options.distance);
             let link = Arc::new(Intercepted::over(http, links_of));
             links.push(link.clone());
             topologies.push(topology.clone());
             let engine = Some(engine.clone());
-            let parts = Parts { transport: link, topology, engine, compiler: None, sockets: Sockets::default() };
+            let sockets = Sockets::default();
+            let parts =
+                Parts { transport: link, membership: Some(membership), topology, engine, compiler: None, sockets };
             edges.push(Edge::start(config, parts, shutdown.clone()).await.context("an edge does not start")?);
         }
         let (owner, secret) = OwnerFolder::make(folder.join("owner"), &authority, &seeds, ports.http)?;
         let (config, twin) = owner.connect(&secret).await?;
-        let it = Self { origins, edges, links, twin, secret, owner, urls: config.url, authority, down };
+        let it = Self { origins, edges, links, memberships, twin, secret, owner, urls: config.url, authority, down };
         it.ready(&topologies).await?;
         Ok(it)
     }
@@ -136,6 +143,22 @@ impl Network {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         bail!("the nodes did not find each other within {READY_DEADLINE:?}")
+    }
+
+    /// Issues a certificate of this cluster to a caller, a thief among them.
+    ///
+    /// # Errors
+    /// When the name is none.
+    pub fn identity(&self, name: &str, role: Role) -> Result<Identity> {
+        identity(&self.authority, name, role)
+    }
+
+    /// Returns the origins that run, as a caller is configured with them.
+    ///
+    /// # Errors
+    /// When one is stopped.
+    pub fn seeds(&self) -> Result<Vec<NodeEntry>> {
+        self.origins.iter().map(OriginNode::entry).collect()
     }
 
     /// Returns the default options of storing in this network.
@@ -287,7 +310,8 @@ pub(crate) fn node_toml(table: &str, node: &NodeEntry) -> Result<String> {
     Ok(format!("[[{table}]]\nname = \"{}\"\naddress = \"{address}\"\n", node.name))
 }
 
-fn identity(authority: &Authority, name: &str, role: Role) -> Result<Identity> {
+/// Issues a certificate.
+pub(crate) fn identity(authority: &Authority, name: &str, role: Role) -> Result<Identity> {
     let issued = authority.issue(&name.parse()?, role)?;
     Ok(Identity::from_pem(authority.certificate_pem(), &issued.certificate, &issued.key)?)
 }

@@ -9,7 +9,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use client::{IdentityError, IdentityFiles, KnownNodes, Reader, ReaderOptions, Topology, Transport, tls::Identity};
+use client::{
+    IdentityError, IdentityFiles, KnownNodes, Membership, Reader, ReaderOptions, Topology, Transport, tls::Identity,
+};
 use format::wire::Role;
 use quinn::Endpoint;
 use sandbox::{Engine, EngineOptions, guard::ChildCommand};
@@ -54,6 +56,9 @@ const SUCCESSION_RETRY: Duration = Duration::from_millis(100);
 pub struct Parts {
     /// How to reach origins.
     pub transport: Arc<dyn Transport>,
+    /// The certificate that `transport` uses, kept up to date by the edge, and whom it refuses. Absent: the transport
+    /// has none.
+    pub membership: Option<Arc<Membership>>,
     /// The nodes known so far, at least one origin; the edge keeps it up to date.
     pub topology: Arc<Topology>,
     /// The policy engine; several edges in one process share one. Absent: a new one.
@@ -435,6 +440,7 @@ fn build(
         names: Arc::new(Names::new(reader, &config.cache)),
         policies: Arc::new(policies),
         topology: Arc::clone(topology),
+        membership: parts.membership.clone(),
         known_nodes,
         fills: Arc::new(fills),
         places,
@@ -480,6 +486,9 @@ async fn run(
     followers.spawn(Sweeper::new(Arc::clone(&node), Arc::clone(&transport)).run(swept));
     followers.spawn(follow::changes(Arc::clone(&node), Arc::clone(&transport), sweeps));
     followers.spawn(follow::announce(Arc::clone(&node), Arc::clone(&transport)));
+    if let Some((membership, files)) = node.membership.clone().zip(node.config.tls.clone()) {
+        followers.spawn(membership.follow_files(files, node.config.reread_every()));
+    }
     // pingora takes "the sender is gone" for "go on"; our own pair says it in so many words.
     let (down, going_down) = watch::channel(false);
     if let Some(listener) = bound.admin {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use client::{Transport, TransportError};
+use client::{HttpTransport, Topology, Transport, TransportError};
 use format::{
     NodeName,
     limits::CHANGES_WAIT_SECONDS_MAX,
@@ -49,7 +49,13 @@ pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>, swee
             continue;
         };
         match timeout(CHANGES_DEADLINE, transport.changes(origin, since, WAIT_SECONDS)).await {
-            Ok(Ok(page)) => since = apply(&node, page, since, &sweeps).await,
+            Ok(Ok(page)) => {
+                // First, and whatever else the page holds: a thief is to be cut off within two seconds.
+                if page.reset || page.changes.iter().any(|change| matches!(change.kind, ChangeKind::Refused { .. })) {
+                    learn_refused(&node, &*transport, origin).await;
+                }
+                since = apply(&node, page, since, &sweeps).await;
+            }
             Ok(Err(error)) => {
                 node.metrics.change_faults.inc();
                 tracing::debug!(%origin, error = &error as &dyn std::error::Error, "no news");
@@ -98,8 +104,8 @@ async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<
                     }
                 }
             }
-            // The node list is read every 5 s anyway; a new node can wait that long.
-            ChangeKind::Node { .. } => {}
+            // The list was taken up already. The node list is read every 5 s anyway; a new node can wait that long.
+            ChangeKind::Refused { .. } | ChangeKind::Node { .. } => {}
         }
     }
     page.next
@@ -109,8 +115,17 @@ async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<
 pub(crate) async fn announce(node: Arc<Node>, transport: Arc<dyn Transport>) {
     let mut turn = 0;
     let mut is_forgetful = false;
+    let mut round = 0;
+    let witnesses = Witnesses::of(&node);
     loop {
         let origins = node.topology.origins_by_distance(&node.config.place);
+        if let Some(witnesses) = &witnesses {
+            witnesses.ask(&node, round).await;
+        }
+        if let Some(origin) = pick(&origins, round) {
+            let _ = timeout(ANNOUNCE_DEADLINE, learn_refused(&node, &*transport, origin)).await;
+        }
+        round += 1;
         if let Some(origin) = pick(&origins, turn) {
             let round = timeout(ANNOUNCE_DEADLINE, one_round(&node, &*transport, origin)).await;
             if !matches!(round, Ok(Ok(()))) {
@@ -128,6 +143,52 @@ pub(crate) async fn announce(node: Arc<Node>, transport: Arc<dyn Transport>) {
         }
         node.metrics.cache_bytes.set(node.cache.bytes());
         sleep(ANNOUNCE_EVERY).await;
+    }
+}
+
+/// The seeds, asked whom the cluster refuses at the addresses of the configuration. A thief with the key of the nearest
+/// origin tells this edge of no other node that answers, and of no list; these addresses it cannot change.
+struct Witnesses {
+    names: Vec<NodeName>,
+    transport: HttpTransport,
+}
+
+impl Witnesses {
+    fn of(node: &Node) -> Option<Self> {
+        let seeds = node.config.seed_nodes();
+        let names = seeds.iter().map(|seed| seed.name.clone()).collect();
+        let transport = HttpTransport::of(Arc::clone(node.membership.as_ref()?), Arc::new(Topology::new(seeds)));
+        Some(Self { names, transport })
+    }
+
+    /// Asks one of them. A list that is news may name the origin that told of the nodes: the seeds tell again.
+    async fn ask(&self, node: &Node, round: usize) {
+        let Some(seed) = pick(&self.names, round) else { return };
+        if let Ok(true) = timeout(ANNOUNCE_DEADLINE, learn_refused(node, &self.transport, seed)).await {
+            node.topology.replace(node.config.seed_nodes());
+        }
+    }
+}
+
+/// Takes up the list of refused certificates that an origin has, if it is newer than the one held and verifies. Returns
+/// whether it was.
+async fn learn_refused(node: &Node, transport: &dyn Transport, origin: &NodeName) -> bool {
+    let Some(membership) = &node.membership else { return false };
+    node.metrics.node_certificate_ends.set(membership.ends());
+    let list = match transport.refused(origin, membership.refused().number()).await {
+        Ok(None) => return false,
+        Ok(Some(list)) => membership.open_refused(list),
+        Err(error) => {
+            tracing::debug!(%origin, %error, "not asked for refused certificates");
+            return false;
+        }
+    };
+    match list {
+        Ok(list) => membership.take_up(list).await,
+        Err(error) => {
+            tracing::warn!(%origin, %error, "a list of refused certificates does not count");
+            false
+        }
     }
 }
 

@@ -60,6 +60,8 @@ pub(crate) struct Metrics {
     pub(crate) certificate_faults: Counter,
     /// Seconds since 1970; 0 before the first.
     pub(crate) certificate_ends: Gauge<u64, AtomicU64>,
+    /// Seconds since 1970; 0 where the edge has no certificate of its own.
+    pub(crate) node_certificate_ends: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -96,6 +98,7 @@ impl Metrics {
             announced: Gauge::default(),
             certificate_faults: Counter::default(),
             certificate_ends: Gauge::default(),
+            node_certificate_ends: Gauge::default(),
         };
         let to = &mut it.registry;
         to.register("dns_answers", "DNS answers by type and rcode", it.dns_answers.clone());
@@ -145,6 +148,11 @@ impl Metrics {
             "certificate_faults",
             "Failed tries to share or renew the certificate of [https.acme], or to read that of [https] again",
             it.certificate_faults.clone(),
+        );
+        to.register(
+            "node_certificate_expiry_timestamp_seconds",
+            "When the certificate of this edge towards origins ends",
+            it.node_certificate_ends.clone(),
         );
         to.register(
             "certificate_expiry_timestamp_seconds",

@@ -7,7 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use client::{KnownNodes, Topology};
+use client::{KnownNodes, Membership, Topology};
 use format::{
     Capability, Label, Locator, Mode, OwnerId,
     wire::{NodeEntry, Role},
@@ -48,7 +48,9 @@ pub(crate) struct Node {
     pub(crate) public: Vec<IpAddr>,
     pub(crate) places: PlaceTable,
     pub(crate) topology: Arc<Topology>,
-    /// What is remembered of it; none without a folder for that.
+    /// The own certificate towards origins, and whom the cluster refuses; none where the transport has none.
+    pub(crate) membership: Option<Arc<Membership>>,
+    /// What is remembered of the topology; none without a folder for that.
     pub(crate) known_nodes: Option<Arc<KnownNodes>>,
     pub(crate) objects: Arc<Objects>,
     pub(crate) names: Arc<Names>,

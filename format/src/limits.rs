@@ -64,6 +64,9 @@ pub const DIRECTORY_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const PATH_SEGMENTS_MAX: usize = 64;
 /// Maximum bytes of a node name. It becomes one DNS label in a certificate, so it is short.
 pub const NODE_NAME_BYTES_MAX: usize = 32;
+/// Maximum bytes of the list of refused node certificates: some 6,000 of them, in a cluster of at most some thousand
+/// nodes.
+pub const REFUSED_BYTES_MAX: usize = 256 * 1024;
 /// Maximum bytes of a zone, region, operator or datacentre name.
 pub const DOMAIN_NAME_BYTES_MAX: usize = 64;
 /// Maximum number of wanted places of one lease, and of refused ones.

@@ -15,6 +15,7 @@
 //! | `GET`, `PUT /v1/notes/{note}` | [`Note`], by edges alone | [`Note`], 204; 409 when another version is held |
 //! | `POST /v1/purges` | [`Purge`](crate::Purge) envelope | 204 |
 //! | `GET /v1/nodes`, `PUT /v1/nodes/{name}` | [`NodeEntry`] | list of [`NodeEntry`], 204 |
+//! | `GET /v1/refused?after=N`, `PUT /v1/refused` | list of refused certificates (CRL in DER) | the list, or 404 when none is above N; 204, or 409 for an older one |
 //! | `PUT /v1/nodes/{name}/drain` | [`Drain`], by the node's own certificate | 204 |
 //! | `GET /v1/nodes/{name}/drain?after=O` | | [`DrainPage`] |
 //! | `GET /v1/changes?since=N&wait=S` | | [`ChangePage`] |
@@ -351,6 +352,11 @@ pub enum ChangeKind {
         hard: bool,
         /// When it was signed, in seconds since 1970.
         issued: u64,
+    },
+    /// The list of refused node certificates has a new version.
+    Refused {
+        /// Its number.
+        number: u64,
     },
     /// A node is new or has moved.
     Node {

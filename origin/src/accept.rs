@@ -4,7 +4,10 @@
 use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, http::Request};
-use client::tls::{TlsError, peer_of};
+use client::{
+    Membership, Serial,
+    tls::{Leaf, TlsError},
+};
 use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -12,7 +15,7 @@ use tokio::{
     sync::Semaphore,
     time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::server::TlsStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
@@ -41,7 +44,7 @@ enum HandshakeError {
     Failed(#[from] io::Error),
     #[error("the peer does not speak HTTP/2")]
     Protocol,
-    #[error("the certificate names no node")]
+    #[error(transparent)]
     Peer(#[from] TlsError),
 }
 
@@ -49,7 +52,7 @@ enum HandshakeError {
 pub(crate) async fn accept(
     node: Arc<Node>,
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    membership: Arc<Membership>,
     router: Router,
     cut: CancellationToken,
 ) {
@@ -71,11 +74,11 @@ pub(crate) async fn accept(
                 continue;
             }
         };
-        let (node, acceptor, router, cut) = (node.clone(), acceptor.clone(), router.clone(), cut.clone());
+        let (node, membership, router, cut) = (node.clone(), membership.clone(), router.clone(), cut.clone());
         let tasks = node.tasks.clone();
         tasks.spawn(async move {
             let _permit = permit;
-            let served = serve(&node, stream, address, &acceptor, router);
+            let served = serve(&node, stream, address, &membership, router);
             tokio::select! {
                 () = cut.cancelled() => {}
                 () = served => {}
@@ -84,34 +87,44 @@ pub(crate) async fn accept(
     }
 }
 
-async fn serve(node: &Arc<Node>, stream: TcpStream, address: SocketAddr, acceptor: &TlsAcceptor, router: Router) {
+async fn serve(node: &Arc<Node>, stream: TcpStream, address: SocketAddr, membership: &Membership, router: Router) {
     let deadline = Duration::from_secs(node.config.limits.handshake_seconds);
-    let shaken = timeout(deadline, shake(stream, acceptor)).await.unwrap_or(Err(HandshakeError::TooSlow));
-    let (stream, peer) = match shaken {
+    let shaken = timeout(deadline, shake(stream, membership)).await.unwrap_or(Err(HandshakeError::TooSlow));
+    let (stream, peer, serial) = match shaken {
         Ok(shaken) => shaken,
         Err(error) => {
             node.metrics.handshake_failures.inc();
+            // A thief, or a node whose operator should know: with its name, which it has proven.
+            if matches!(error, HandshakeError::Peer(TlsError::Listed { .. })) {
+                tracing::warn!(%error, "connection refused");
+            }
             tracing::debug!(%address, %error, "no handshake");
             return;
         }
     };
     node.metrics.connections.inc();
     let name = peer.name.clone();
-    if let Err(error) = talk(node, stream, peer, router).await {
-        tracing::debug!(peer = %name, %error, "a connection broke");
+    tokio::select! {
+        talked = talk(node, stream, peer, router) => if let Err(error) = talked {
+            tracing::debug!(peer = %name, %error, "a connection broke");
+        },
+        () = membership.refuses(&serial) => tracing::warn!(peer = %name, "connection cut: the cluster refuses its certificate"),
     }
     node.metrics.connections.dec();
 }
 
-async fn shake(stream: TcpStream, acceptor: &TlsAcceptor) -> Result<(TlsStream<TcpStream>, Peer), HandshakeError> {
+async fn shake(
+    stream: TcpStream,
+    membership: &Membership,
+) -> Result<(TlsStream<TcpStream>, Peer, Serial), HandshakeError> {
     stream.set_nodelay(true)?;
-    let stream = acceptor.accept(stream).await?;
+    let stream = membership.acceptor().accept(stream).await?;
     let (_, session) = stream.get_ref();
     if session.alpn_protocol() != Some(b"h2") {
         return Err(HandshakeError::Protocol);
     }
-    let (name, role) = peer_of(session.peer_certificates().unwrap_or_default())?;
-    Ok((stream, Peer { name, role, gone: CancellationToken::new() }))
+    let Leaf { name, role, serial, .. } = membership.admit(session.peer_certificates())?;
+    Ok((stream, Peer { name, role, gone: CancellationToken::new() }, serial))
 }
 
 async fn talk(node: &Arc<Node>, stream: TlsStream<TcpStream>, peer: Peer, router: Router) -> Result<(), hyper::Error> {

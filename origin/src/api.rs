@@ -11,6 +11,7 @@ mod policies;
 mod purges;
 mod records;
 mod refusal;
+mod refused;
 mod repairs;
 mod shards;
 mod uploads;
@@ -49,6 +50,7 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{name}", put(nodes::announce))
         .route("/v1/nodes/{name}/drain", get(repairs::outlook).put(repairs::drain))
+        .route("/v1/refused", get(refused::read).put(refused::bring))
         .route("/v1/changes", get(changes::read))
         .route("/v1/tickets", put(repairs::report))
         .route("/v1/records/{locator}/health", get(repairs::health))

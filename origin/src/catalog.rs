@@ -258,6 +258,13 @@ pub trait Catalog: Send + Sync + 'static {
     /// Returns a note.
     async fn note(&self, id: &NoteId) -> Result<Option<Note>, CatalogError>;
 
+    /// Files a list of refused node certificates in place of the one before, and tells of its number. Nodes judge which
+    /// list counts, so that nobody who writes here can take one back.
+    async fn put_refused(&self, number: u64, list: &Bytes) -> Result<(), CatalogError>;
+
+    /// Returns the list of refused node certificates as it was filed, unverified.
+    async fn refused(&self) -> Result<Option<Bytes>, CatalogError>;
+
     /// Notes what a node says of itself. The feed tells only of what readers plan by: a new node, or a moved one.
     ///
     /// # Errors

@@ -81,6 +81,8 @@ pub struct Limits {
     pub sweep_seconds: u64,
     /// Seconds between announcements of this node. Absent: 10.
     pub announce_seconds: u64,
+    /// Seconds between looks at the files of `tls`, whose new certificate counts without a restart. Absent: 10.
+    pub reread_seconds: u64,
     /// Seconds without a word after which a node counts as down and its shards as lost, so that a restart moves
     /// nothing; at least three announcements. Absent: 900 (15 minutes).
     pub down_seconds: u64,
@@ -118,6 +120,7 @@ impl Default for Limits {
             erase_grace_seconds: 24 * 3600,
             sweep_seconds: 60,
             announce_seconds: 10,
+            reread_seconds: 10,
             down_seconds: 900,
             scan_seconds: 3600,
             repairs_max: 2,
@@ -281,6 +284,7 @@ impl Limits {
             ("drain_seconds", self.drain_seconds, 1),
             ("sweep_seconds", self.sweep_seconds, 1),
             ("announce_seconds", self.announce_seconds, 1),
+            ("reread_seconds", self.reread_seconds, 1),
             ("down_seconds", self.down_seconds, self.announce_seconds.saturating_mul(3)),
             ("scan_seconds", self.scan_seconds, 1),
             ("balance_moves_max", self.balance_moves_max.into(), 1),

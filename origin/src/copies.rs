@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use crate::{
     catalog::CatalogError,
     node::{Lost, Node},
+    refusals,
     scrub::now,
     store::StoreError,
     upkeep::pause,
@@ -126,13 +127,20 @@ async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshEr
     };
     let wait = Duration::from_secs(CHANGES_WAIT_SECONDS_MAX.into());
     let ChangePage { changes, next, reset } = node.feed.page(followed.since, wait, &node.stop).await?;
+    // First, and whatever else the page holds: a thief is to be cut off within two seconds.
+    if reset || changes.iter().any(|change| matches!(change.kind, ChangeKind::Refused { .. })) {
+        refusals::agree(node).await?;
+    }
     let touched: Vec<Locator> = if reset {
         forget_walk(node).await?;
         node.off_reactor(|store| store.records()).await??
     } else {
         let locators = changes.into_iter().filter_map(|change| match change.kind {
             ChangeKind::Record { locator } | ChangeKind::Erased { locator } => Some(locator),
-            ChangeKind::Policy { .. } | ChangeKind::Purge { .. } | ChangeKind::Node { .. } => None,
+            ChangeKind::Policy { .. }
+            | ChangeKind::Purge { .. }
+            | ChangeKind::Refused { .. }
+            | ChangeKind::Node { .. } => None,
         });
         locators.collect()
     };

@@ -15,6 +15,7 @@ pub mod catalog;
 pub mod config;
 pub mod fuzz;
 pub mod rebuild;
+mod refusals;
 pub mod store;
 
 mod accept;

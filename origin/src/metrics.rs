@@ -67,6 +67,8 @@ pub(crate) struct Metrics {
     pub(crate) scrub_mended: Counter,
     pub(crate) scrub_quarantined: Counter,
     pub(crate) scrubbed_since: ByteGauge,
+    /// Seconds since 1970.
+    pub(crate) certificate_ends: ByteGauge,
 }
 
 impl Metrics {
@@ -98,6 +100,7 @@ impl Metrics {
             scrub_mended: Counter::default(),
             scrub_quarantined: Counter::default(),
             scrubbed_since: Gauge::default(),
+            certificate_ends: Gauge::default(),
         };
         let to = &mut metrics.registry;
         to.register("requests", "Requests answered", metrics.requests.clone());
@@ -112,6 +115,11 @@ impl Metrics {
             "handshake_failures",
             "Connections that did not get through TLS",
             metrics.handshake_failures.clone(),
+        );
+        to.register(
+            "node_certificate_expiry_timestamp_seconds",
+            "When the certificate of this node ends",
+            metrics.certificate_ends.clone(),
         );
         to.register("connections", "Connections open", metrics.connections.clone());
         to.register("uploads", "Upload sessions open", metrics.uploads.clone());

@@ -11,7 +11,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use client::{Topology, Transport};
+use client::{Membership, Topology, Transport};
 use format::{
     NodeAddress,
     wire::{NodeEntry, Role, Survey},
@@ -67,6 +67,8 @@ pub(crate) struct Node {
     pub(crate) metrics: Metrics,
     /// Reaches the other nodes; what moves between origins goes over it.
     pub(crate) transport: Arc<dyn Transport>,
+    /// The own certificate, and whom the cluster refuses; none for a node without a door.
+    pub(crate) membership: Option<Arc<Membership>>,
     /// The nodes, as the catalog last listed them.
     pub(crate) topology: Arc<Topology>,
     /// Rings when something may have to be repaired.
@@ -93,12 +95,13 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) catalog: Arc<dyn Catalog>,
     pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) membership: Option<Arc<Membership>>,
     pub(crate) topology: Arc<Topology>,
 }
 
 impl Node {
     pub(crate) fn new(config: Config, address: NodeAddress, parts: Parts, stop: CancellationToken) -> Self {
-        let Parts { store, catalog, transport, topology } = parts;
+        let Parts { store, catalog, transport, membership, topology } = parts;
         let limits = &config.limits;
         let at_most = |bound: u32| usize::try_from(bound).unwrap_or(usize::MAX);
         Self {
@@ -110,6 +113,7 @@ impl Node {
             uploads: Arc::new(Uploads::new(at_most(limits.uploads_max))),
             metrics: Metrics::new(),
             transport,
+            membership,
             topology,
             repair_wanted: Notify::new(),
             reconciled: AtomicBool::new(false),

@@ -9,14 +9,13 @@ use std::{
 };
 
 use axum::{Router, body::Body, http::Request, response::Response};
-use client::{HttpTransport, IdentityError, Topology, Transport, TransportError, tls::Identity};
+use client::{HttpTransport, IdentityError, Membership, Topology, Transport, TransportError, tls::Identity};
 use format::{NodeAddress, NodeName, wire::Role};
 use tokio::{
     net::TcpListener,
     task::{JoinError, JoinHandle},
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -129,7 +128,7 @@ pub struct Surroundings {
 /// Where callers come in.
 struct Door {
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    membership: Arc<Membership>,
 }
 
 impl std::fmt::Debug for Running {
@@ -226,21 +225,21 @@ impl Origin {
         disk: Arc<dyn Disk>,
     ) -> Result<Running, StartError> {
         admit(&config, &identity)?;
-        let acceptor = TlsAcceptor::from(identity.server_config().map_err(IdentityError::from)?);
+        let list = config.data_dir.join("refused.crl");
+        let membership = Membership::new(&identity, Some(&list)).map_err(IdentityError::from)?;
         client::offload(codec::prove).await.map_err(|_| StartError::Lost)??;
         let store = open_store(&config, disk).await?;
         let catalog = config.catalog.open(config.limits.changes_kept).await?;
         // Filled when the node announces itself.
         let topology = Arc::new(Topology::new(Vec::new()));
-        let transport = HttpTransport::new(&identity, topology.clone()).map_err(IdentityError::from)?;
-        let transport = Arc::new(transport);
-        refuse_double(&config, &*catalog, &identity).await?;
+        let transport = Arc::new(HttpTransport::of(membership.clone(), topology.clone()));
+        refuse_double(&config, &*catalog, &membership).await?;
         let listen = config.listen;
         let failed = |source| StartError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
-        let door = Door { listener, acceptor };
-        let parts = Parts { store, catalog, transport, topology };
+        let door = Door { listener, membership: membership.clone() };
+        let parts = Parts { store, catalog, transport, membership: Some(membership), topology };
         begin(config, parts, shutdown, local_addr, Some(door)).await
     }
 
@@ -257,7 +256,7 @@ impl Origin {
         config.check()?;
         let Surroundings { disk, catalog, transport, topology } = around;
         let store = open_store(&config, disk).await?;
-        let (parts, local_addr) = (Parts { store, catalog, transport, topology }, config.listen);
+        let (parts, local_addr) = (Parts { store, catalog, transport, membership: None, topology }, config.listen);
         begin(config, parts, shutdown, local_addr, None).await
     }
 }
@@ -271,7 +270,7 @@ fn admit(config: &Config, identity: &Identity) -> Result<(), StartError> {
 
 /// Refuses to run beside another node of the same name: where the catalog last saw it, somebody else still answers with
 /// its certificate. Before the own door opens, so that a node never meets itself; one that moved meets nobody.
-async fn refuse_double(config: &Config, catalog: &dyn Catalog, identity: &Identity) -> Result<(), StartError> {
+async fn refuse_double(config: &Config, catalog: &dyn Catalog, membership: &Arc<Membership>) -> Result<(), StartError> {
     let name = &config.name;
     // A catalog that is away, or slow, keeps no node from serving reads.
     let Ok(Ok(nodes)) = timeout(DOUBLE_DEADLINE, catalog.nodes()).await else { return Ok(()) };
@@ -279,7 +278,7 @@ async fn refuse_double(config: &Config, catalog: &dyn Catalog, identity: &Identi
     let Some(address) = seen.address.clone().filter(|address| *address != config.advertised(config.listen)) else {
         return Ok(());
     };
-    let transport = HttpTransport::new(identity, Arc::new(Topology::new(vec![seen]))).map_err(IdentityError::from)?;
+    let transport = HttpTransport::of(membership.clone(), Arc::new(Topology::new(vec![seen])));
     match timeout(DOUBLE_DEADLINE, transport.nodes(name)).await {
         // Whatever it says, it proved the name.
         Ok(Ok(_) | Err(TransportError::Refused { .. } | TransportError::Failed { .. })) => {
@@ -326,8 +325,13 @@ async fn begin(
 /// Runs all tasks of a node and ends when the last of them has.
 async fn run(node: Arc<Node>, door: Option<(Door, Router)>) {
     let cut = CancellationToken::new();
-    if let Some((Door { listener, acceptor }, router)) = door {
-        node.tasks.spawn(accept(node.clone(), listener, acceptor, router, cut.clone()));
+    if let Some((Door { listener, membership }, router)) = door {
+        node.tasks.spawn(accept(node.clone(), listener, membership.clone(), router, cut.clone()));
+        if let Some(files) = node.config.tls.clone() {
+            let every = Duration::from_secs(node.config.limits.reread_seconds);
+            let (followed, stop) = (membership.follow_files(files, every), node.stop.clone());
+            node.tasks.spawn(async move { stop.run_until_cancelled_owned(followed).await });
+        }
     }
     node.tasks.spawn(copies::follow(node.clone()));
     node.tasks.spawn(copies::complete_often(node.clone()));

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{catalog::Applied, copies::RefreshError, node::Node, retention};
+use crate::{catalog::Applied, copies::RefreshError, node::Node, refusals, retention};
 
 /// Dead shards removed in one go, so that a large erasure leaves the disk time for readers.
 const SWEEP_MAX: usize = 256;
@@ -43,6 +43,10 @@ pub(crate) async fn announce(node: &Arc<Node>) -> Result<Applied, RefreshError> 
     let entry = node.off_reactor(move |_| asked.entry()).await??;
     let applied = node.catalog.announce(&entry).await?;
     node.catalog_now().await?;
+    refusals::agree(node).await?;
+    if let Some(membership) = &node.membership {
+        node.metrics.certificate_ends.set(membership.ends());
+    }
     node.topology.replace(node.catalog.nodes().await?);
     Ok(applied)
 }

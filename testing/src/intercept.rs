@@ -112,6 +112,8 @@ forward! {
     PutNote: put_note(id: &NoteId, note: &Note) -> bool;
     Nodes: nodes() -> Vec<NodeEntry>;
     Announce: announce(entry: &NodeEntry) -> ();
+    Refused: refused(after: u64) -> Option<Bytes>;
+    PutRefused: put_refused(list: Bytes) -> ();
     Report: report(ticket: &Ticket) -> ();
     Changes: changes(since: u64, wait_seconds: u32) -> ChangePage;
 }

@@ -367,6 +367,15 @@ impl Transport for MemoryTransport {
         })
     }
 
+    /// Nodes in memory have no certificates, so none is refused.
+    async fn refused(&self, node: &NodeName, _after: u64) -> Result<Option<Bytes>, TransportError> {
+        self.shared(node, Action::Any, |_| Ok(None))
+    }
+
+    async fn put_refused(&self, node: &NodeName, _list: Bytes) -> Result<(), TransportError> {
+        self.shared(node, Action::Any, |_| ensure(false, 404, "nodes in memory have no certificates"))
+    }
+
     async fn report(&self, node: &NodeName, ticket: &Ticket) -> Result<(), TransportError> {
         self.shared(node, Action::Any, |it| it.report(&self.caller, ticket))
     }

@@ -1,17 +1,31 @@
 //! The cluster as a twin sees it: the transport to nodes, the list of nodes, and a reader that verifies what they send.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use client::{HttpTransport, IdentityError, KnownNodes, Reader, ReaderOptions, Topology, Transport, TransportError};
+use client::{
+    HttpTransport, IdentityError, KnownNodes, Membership, Reader, ReaderOptions, Topology, Transport, TransportError,
+};
 use format::{
     NodeName, Place,
     wire::{NodeEntry, Role},
 };
 
+use futures::future::join_all;
+use tokio::time::timeout;
+
 use crate::config::TwinConfig;
 
 /// Beside the configuration: the nodes of the last answer.
 const NODES_FILE: &str = "nodes.json";
+/// Beside the configuration: the newest list of refused node certificates.
+const REFUSED_FILE: &str = "refused.crl";
+/// Nodes asked for that list, of those known before and of the nearest.
+const WITNESSES: usize = 3;
+/// A witness that is slower is not waited for.
+const WITNESS_DEADLINE: Duration = Duration::from_secs(1);
 /// Nodes of an earlier run that are asked while no configured one answers; each costs up to 3 seconds.
 const LEARNED_ASKED_MAX: usize = 8;
 
@@ -93,28 +107,64 @@ pub(crate) async fn reach(config: &TwinConfig) -> Result<(Arc<HttpTransport>, Ar
     let topology = Arc::new(Topology::new(seeds.collect()));
     let known = KnownNodes::at(&config.folder.join(NODES_FILE));
     known.recall(&topology);
-    let transport = Arc::new(HttpTransport::new(&identity, topology.clone()).map_err(IdentityError::from)?);
-    let mut failure = None;
+    let membership =
+        Membership::new(&identity, Some(&config.folder.join(REFUSED_FILE))).map_err(IdentityError::from)?;
+    let transport = Arc::new(HttpTransport::of(membership.clone(), topology.clone()));
     // The configured nodes stand first in the list; those of an earlier run come in the order of their distance.
     let configured: Vec<NodeName> = config.nodes.iter().map(|seed| seed.name.clone()).collect();
     let learned = topology.origins_by_distance(&config.place).into_iter().filter(|name| !configured.contains(name));
     let asked: Vec<NodeName> = configured.iter().cloned().chain(learned.take(LEARNED_ASKED_MAX)).collect();
-    for node in &asked {
+    let begun = topology.snapshot();
+    let nodes = loop {
+        topology.replace(begun.to_vec());
+        let nodes = first_answer(&transport, &asked).await.map_err(|source| NetworkError::NoNode {
+            configured: configured.len(),
+            learned: asked.len() - configured.len(),
+            source,
+        })?;
+        // A thief with an origin's key may be who answered, and may tell of others what it likes. So those known before
+        // are asked whom the cluster refuses, and the nearest of those told: news begins this again, without the thief.
+        if learn_refused(&membership, &transport, &asked).await {
+            continue;
+        }
+        topology.replace(nodes.clone());
+        if !learn_refused(&membership, &transport, &topology.origins_by_distance(&config.place)).await {
+            break nodes;
+        }
+    };
+    if let Err(error) = known.keep(&nodes) {
+        tracing::debug!(%error, "the node list cannot be kept beside the configuration");
+    }
+    Ok((transport, topology))
+}
+
+/// Returns the list of nodes of the first that answers.
+async fn first_answer(transport: &HttpTransport, asked: &[NodeName]) -> Result<Vec<NodeEntry>, TransportError> {
+    let mut failure = None;
+    for node in asked {
         match transport.nodes(node).await {
-            Ok(nodes) => {
-                if let Err(error) = known.keep(&nodes) {
-                    tracing::debug!(%error, "the node list cannot be kept beside the configuration");
-                }
-                topology.replace(nodes);
-                return Ok((transport, topology));
-            }
+            Ok(nodes) => return Ok(nodes),
             Err(error) => {
                 tracing::warn!(%node, %error, "a node does not answer");
                 failure = Some(error);
             }
         }
     }
-    let (asked, configured) = (asked.len(), configured.len());
-    let source = failure.expect("a checked configuration names a node");
-    Err(NetworkError::NoNode { configured, learned: asked - configured, source })
+    Err(failure.expect("a checked configuration names a node"))
+}
+
+/// Asks the first nodes at once for the list of refused certificates, since one alone could hold it back, and takes the
+/// newest up. Returns whether there was a newer one.
+async fn learn_refused(membership: &Arc<Membership>, transport: &HttpTransport, nodes: &[NodeName]) -> bool {
+    let number = membership.refused().number();
+    let asks = nodes.iter().take(WITNESSES).map(|node| timeout(WITNESS_DEADLINE, transport.refused(node, number)));
+    let mut is_news = false;
+    for answer in join_all(asks).await {
+        let Ok(Ok(Some(list))) = answer else { continue };
+        match membership.open_refused(list) {
+            Ok(list) => is_news |= membership.take_up(list).await,
+            Err(error) => tracing::warn!(%error, "a list of refused certificates does not count"),
+        }
+    }
+    is_news
 }

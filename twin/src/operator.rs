@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use client::{HttpTransport, Topology, TransportError};
+use bytes::Bytes;
+use client::{HttpTransport, Topology, Transport, TransportError};
 use format::{
     Locator, NodeName,
     wire::{ObjectHealth, RepairStatus, Retried, Survey},
@@ -126,6 +127,19 @@ impl Operator {
     /// [`OperatorError`].
     pub async fn retry_repairs(&self) -> Result<Retried, OperatorError> {
         self.first(async |node| self.transport.retry_repairs(node).await).await
+    }
+
+    /// Asks all origins for the list of refused node certificates. Returns the lists of those that answer and have one,
+    /// unverified.
+    pub async fn refused(&self) -> Vec<Bytes> {
+        let answers = join_all(self.origins.iter().map(|node| self.transport.refused(node, 0))).await;
+        answers.into_iter().filter_map(|answer| answer.ok().flatten()).collect()
+    }
+
+    /// Brings a list of refused node certificates to all origins. Returns what each said.
+    pub async fn refuse(&self, list: &Bytes) -> Vec<(NodeName, Result<(), TransportError>)> {
+        let told = async |node: &NodeName| (node.clone(), self.transport.put_refused(node, list.clone()).await);
+        join_all(self.origins.iter().map(told)).await
     }
 
     /// Asks the origins, nearest first, until one answers.

@@ -1,21 +1,25 @@
-//! `evernear cluster init | issue`.
+//! `evernear cluster init | issue | renew | revoke | show`.
+
+mod folder;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use client::tls::Authority;
-use format::{NodeName, wire::Role};
+use client::{RefusedList, Serial};
+use format::{Moment, NodeName, wire::Role};
 use serde::Serialize;
-use zeroize::Zeroizing;
 
+use self::folder::{Certificate, Files, Folder, now};
 use super::Options;
-use crate::new_file;
+use crate::{
+    output::{count, table},
+    owner_access::{ClusterAccess, connect_operator},
+};
 
-const AUTHORITY_CERTIFICATE: &str = "authority.pem";
-const AUTHORITY_KEY: &str = "authority.key";
+const DAY_SECONDS: u64 = 24 * 3600;
 
-/// Make a cluster's authority and its nodes' certificates.
+/// Make a cluster's authority and its nodes' certificates, and take certificates back.
 #[derive(Debug, Args)]
 pub(crate) struct Cluster {
     #[command(subcommand)]
@@ -51,6 +55,44 @@ A node needs authority.pem and its own NAME.pem and NAME.key. Certificates are M
         #[arg(long)]
         role: RoleName,
     },
+    /// Issue a new certificate and key in place of a node's, for two more years
+    #[command(after_help = "\
+Examples:
+  evernear cluster renew keys o1
+
+Copy NAME.pem and NAME.key over the files of the node's [tls]: it takes them up within ten seconds, without a restart. The certificate before
+goes on until it ends. When its key was stolen, use `evernear cluster revoke`.")]
+    Renew {
+        /// Folder of the authority
+        dir: PathBuf,
+        /// The node's name
+        name: NodeName,
+    },
+    /// Have the whole cluster refuse a node's certificates, for example when its key was stolen
+    #[command(after_help = "\
+Examples:
+  evernear cluster revoke keys o3
+  evernear cluster issue keys o3 --role origin       a new certificate for the same node
+
+It signs a list of all that is refused, DIR/refused.crl, and brings it to every origin. Within two seconds all nodes refuse these certificates
+and cut their open connections; they remember it over a restart. The same command again brings the list to origins that were not reached.")]
+    Revoke {
+        /// Folder of the authority
+        dir: PathBuf,
+        /// The nodes' names
+        #[arg(required = true)]
+        names: Vec<NodeName>,
+        #[command(flatten)]
+        cluster: ClusterAccess,
+    },
+    /// List the certificates that were issued: when they end, and which are refused
+    #[command(after_help = "\
+Examples:
+  evernear cluster show keys")]
+    Show {
+        /// Folder of the authority
+        dir: PathBuf,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -64,52 +106,143 @@ enum RoleName {
 }
 
 #[derive(Serialize)]
-struct Files {
+struct Made {
     certificate: PathBuf,
     key: PathBuf,
 }
 
+#[derive(Serialize)]
+struct Revoked {
+    /// The number of the list.
+    list: u64,
+    /// How many certificates it refuses in all.
+    refused: usize,
+    /// Certificates that this command named.
+    serials: Vec<String>,
+    /// Origins that took the list.
+    told: Vec<NodeName>,
+    /// Origins that did not, and why.
+    missed: Vec<(NodeName, String)>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    name: NodeName,
+    role: &'static str,
+    serial: String,
+    /// Seconds since 1970.
+    ends: u64,
+    days_left: u64,
+    /// `good`, `replaced`, `ended` or `refused`.
+    state: &'static str,
+}
+
 impl Cluster {
-    pub(crate) fn run(self, options: &Options) -> anyhow::Result<()> {
-        let files = match self.command {
-            ClusterCommand::Init { dir } => init(&dir)?,
-            ClusterCommand::Issue { dir, name, role } => issue(&dir, &name, role)?,
-        };
-        options.answer(&files, || {
-            format!("certificate  {}\nkey          {}\n", files.certificate.display(), files.key.display())
-        })
+    pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
+        match self.command {
+            ClusterCommand::Init { dir } => made(options, Folder::create(&dir)?),
+            ClusterCommand::Issue { dir, name, role } => {
+                let role = match role {
+                    RoleName::Origin => Role::Origin,
+                    RoleName::Edge => Role::Edge,
+                    RoleName::Twin => Role::Twin,
+                };
+                made(options, Folder::open(&dir)?.issue(&name, role)?)
+            }
+            ClusterCommand::Renew { dir, name } => made(options, Folder::open(&dir)?.renew(&name)?.0),
+            ClusterCommand::Revoke { dir, names, cluster } => revoke(options, &dir, &names, &cluster).await,
+            ClusterCommand::Show { dir } => show(options, &dir),
+        }
     }
 }
 
-fn init(dir: &Path) -> anyhow::Result<Files> {
-    std::fs::create_dir_all(dir).with_context(|| format!("the folder {} cannot be made", dir.display()))?;
-    let authority = Authority::create()?;
-    write(dir.join(AUTHORITY_CERTIFICATE), authority.certificate_pem(), dir.join(AUTHORITY_KEY), &authority.key_pem())
+fn made(options: &Options, Files { certificate, key }: Files) -> anyhow::Result<()> {
+    let files = Made { certificate, key };
+    options.answer(&files, || {
+        format!("certificate  {}\nkey          {}\n", files.certificate.display(), files.key.display())
+    })
 }
 
-fn issue(dir: &Path, name: &NodeName, role: RoleName) -> anyhow::Result<Files> {
-    let read = |file: &str| {
-        let path = dir.join(file);
-        let text = std::fs::read_to_string(&path).map(Zeroizing::new);
-        text.with_context(|| {
-            format!("{} cannot be read; `evernear cluster init {}` makes it", path.display(), dir.display())
-        })
+async fn revoke(options: &Options, dir: &Path, names: &[NodeName], access: &ClusterAccess) -> anyhow::Result<()> {
+    let folder = Folder::open(dir)?;
+    let certificates = folder.certificates()?;
+    let of = |name: &NodeName| {
+        let own = certificates.iter().filter(|it| it.leaf.name == *name && it.leaf.ends >= now());
+        own.map(|it| it.leaf.serial.clone()).collect::<Vec<Serial>>()
     };
-    let authority = Authority::from_pem(&read(AUTHORITY_CERTIFICATE)?, &read(AUTHORITY_KEY)?)
-        .with_context(|| format!("the authority in {} cannot be used", dir.display()))?;
-    let role = match role {
-        RoleName::Origin => Role::Origin,
-        RoleName::Edge => Role::Edge,
-        RoleName::Twin => Role::Twin,
+    if let Some(unknown) = names.iter().find(|name| of(name).is_empty()) {
+        bail!(
+            "{} has no certificate of {unknown} that has not ended; `evernear cluster show` lists them",
+            dir.display()
+        );
+    }
+    let serials: Vec<Serial> = names.iter().flat_map(of).collect();
+    // First here, so that a cluster that cannot be reached now is told of it by the same command later.
+    let mut list = folder.refuse(folder.refused()?, &serials)?;
+    names.iter().try_for_each(|name| folder.retire(name))?;
+    let operator = connect_operator(&options.state()?, access).await.with_context(|| {
+        format!("the list is signed ({}) and no node has it yet; run the same again", dir.join("refused.crl").display())
+    })?;
+    // Another copy of this folder may have signed a list meanwhile.
+    let held = operator.refused().await.into_iter().filter_map(|der| folder.authority.open_refused(der).ok());
+    if let Some(newer) =
+        held.max_by_key(RefusedList::number).filter(|held| held.number() >= list.number() && *held != list)
+    {
+        let own: Vec<Serial> = list.serials().cloned().collect();
+        list = folder.refuse(newer, &own)?;
+    }
+    let answers = operator.refuse(list.der()).await;
+    let (told, missed): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(_, answer)| answer.is_ok());
+    let revoked = Revoked {
+        list: list.number(),
+        refused: list.serials().count(),
+        serials: serials.iter().map(Serial::to_string).collect(),
+        told: told.into_iter().map(|(name, _)| name).collect(),
+        missed: missed.into_iter().filter_map(|(name, answer)| Some((name, answer.err()?.to_string()))).collect(),
     };
-    let issued = authority.issue(name, role)?;
-    write(dir.join(format!("{name}.pem")), &issued.certificate, dir.join(format!("{name}.key")), &issued.key)
+    if revoked.told.is_empty() {
+        bail!("no origin took list {}: {:?}; run the same again when they answer", revoked.list, revoked.missed);
+    }
+    options.answer(&revoked, || {
+        let all = revoked.told.len() + revoked.missed.len();
+        let refused = count(revoked.serials.len() as u64, "certificate");
+        let missed =
+            revoked.missed.iter().map(|(name, why)| format!("not reached, other nodes tell it: {name} ({why})\n"));
+        format!("refused {refused}; {} of {all} origins have list {}\n", revoked.told.len(), revoked.list)
+            + &missed.collect::<String>()
+    })
 }
 
-/// Writes the key first. If the second write fails, a key without a certificate is useless, but a certificate without
-/// its key would look finished.
-fn write(certificate: PathBuf, certificate_pem: &str, key: PathBuf, key_pem: &str) -> anyhow::Result<Files> {
-    new_file::private(&key, key_pem)?;
-    new_file::public(&certificate, certificate_pem)?;
-    Ok(Files { certificate, key })
+fn show(options: &Options, dir: &Path) -> anyhow::Result<()> {
+    let folder = Folder::open(dir)?;
+    let (list, now) = (folder.refused()?, now());
+    let shown = |it: Certificate| Shown {
+        state: match () {
+            () if list.contains(&it.leaf.serial) => "refused",
+            () if it.leaf.ends < now => "ended",
+            () if !it.is_current => "replaced",
+            () => "good",
+        },
+        days_left: it.leaf.ends.saturating_sub(now) / DAY_SECONDS,
+        ends: it.leaf.ends,
+        serial: it.leaf.serial.to_string(),
+        role: it.leaf.role.as_str(),
+        name: it.leaf.name,
+    };
+    let all: Vec<Shown> = folder.certificates()?.into_iter().map(shown).collect();
+    options.answer(&all, || {
+        let heading = ["NAME", "ROLE", "STATE", "ENDS", "DAYS LEFT", "SERIAL"].map(str::to_owned).to_vec();
+        let row = |it: &Shown| {
+            let ends = Moment(it.ends).to_string();
+            vec![
+                it.name.to_string(),
+                it.role.to_owned(),
+                it.state.to_owned(),
+                ends,
+                it.days_left.to_string(),
+                it.serial.clone(),
+            ]
+        };
+        table(&std::iter::once(heading).chain(all.iter().map(row)).collect::<Vec<_>>())
+    })
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use client::{HttpTransport, IdentityError, Topology, tls::Identity};
+use client::{HttpTransport, IdentityError, Membership, Topology, tls::Identity};
 use edge::{Checked, Config, Parts};
 use format::{Label, Locator, OwnerId};
 use http::Uri;
@@ -159,9 +159,12 @@ async fn run(path: &Path) -> anyhow::Result<()> {
     let mut handed = Handed::take();
     let (config, identity, _) = read(path)?;
     let topology = Arc::new(Topology::new(config.seed_nodes()));
-    let transport = Arc::new(HttpTransport::new(&identity, topology.clone()).map_err(IdentityError::from)?);
+    let list = config.state_dir.as_ref().map(|folder| folder.join("refused.crl"));
+    let membership = Membership::new(&identity, list.as_deref()).map_err(IdentityError::from)?;
+    let transport = Arc::new(HttpTransport::of(membership.clone(), topology.clone()));
     let sockets = std::mem::take(&mut handed.sockets);
-    let parts = Parts { transport, topology, engine: None, compiler: Some(policy_check::compiler()?), sockets };
+    let compiler = Some(policy_check::compiler()?);
+    let parts = Parts { transport, membership: Some(membership), topology, engine: None, compiler, sockets };
     let (stop, shutdown) = watch::channel(false);
     let mut running = edge::Edge::start(config, parts, shutdown).await?;
     let sockets = std::mem::take(&mut running.sockets);

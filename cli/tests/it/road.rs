@@ -483,3 +483,54 @@ fn a_node_that_cannot_be_emptied_says_why_and_is_emptied_once_another_comes() {
     drop(nodes.remove(2));
     assert!(home.run(&["get", &label]).out == noise);
 }
+
+#[test]
+fn a_stolen_certificate_is_refused_by_one_command_and_a_new_one_is_taken() {
+    let (home, _nodes) = set_up();
+    home.good(&["cluster", "issue", "keys", "other", "--role", "twin"]);
+    let config = std::fs::read_to_string(home.path().join(".evernear/twin.toml")).unwrap();
+    home.write("thief.toml", config.replace("../keys/me.", "stolen/").replace("../keys/", "keys/"));
+    std::fs::create_dir(home.path().join("stolen")).unwrap();
+    let take = || {
+        for end in ["pem", "key"] {
+            let from = home.path().join(format!("keys/other.{end}"));
+            std::fs::copy(from, home.path().join(format!("stolen/{end}"))).unwrap();
+        }
+    };
+    take();
+    let calls = || home.run(&["node", "ls", "--config", "thief.toml"]).code;
+    assert_eq!(calls(), 0);
+
+    let absent = home.run(&["cluster", "revoke", "keys", "nobody"]);
+    assert!(absent.code == 1 && absent.err.contains("no certificate of nobody"), "{}", absent.err);
+    let revoked = home.good(&["cluster", "revoke", "keys", "other"]);
+    assert_eq!((&revoked["list"], revoked["told"].as_array().unwrap().len()), (&1.into(), 3), "{revoked}");
+    assert_eq!(calls(), 4);
+    let state = |name: &str| -> Vec<String> {
+        let shown = home.good(&["cluster", "show", "keys"]);
+        let of = shown.as_array().unwrap().iter().filter(|it| it["name"] == name);
+        let mut states: Vec<_> = of.map(|it| it["state"].as_str().unwrap().to_owned()).collect();
+        states.sort();
+        states
+    };
+    assert_eq!((state("other"), state("me")), (vec!["refused".to_owned()], vec!["good".to_owned()]));
+
+    // Again: the same list, for origins that were away.
+    assert_eq!(home.good(&["cluster", "revoke", "keys", "other"])["list"], 1);
+    home.good(&["cluster", "issue", "keys", "other", "--role", "twin"]);
+    take();
+    assert_eq!(calls(), 0);
+    assert_eq!(state("other"), ["good", "refused"]);
+
+    // A renewed certificate counts beside the one before; taking the name back takes both.
+    home.good(&["cluster", "renew", "keys", "other"]);
+    assert_eq!((state("other"), calls()), (["good", "replaced", "refused"].map(str::to_owned).to_vec(), 0));
+    assert_eq!(home.good(&["cluster", "revoke", "keys", "other"])["list"], 2);
+    assert_eq!((state("other"), calls()), (["refused"; 3].map(str::to_owned).to_vec(), 4));
+
+    // Without the folder's own list the cluster's is found, and the next one names all that it does.
+    std::fs::remove_file(home.path().join("keys/refused.crl")).unwrap();
+    home.good(&["cluster", "issue", "keys", "third", "--role", "edge"]);
+    let revoked = home.good(&["cluster", "revoke", "keys", "third"]);
+    assert_eq!((&revoked["list"], &revoked["refused"]), (&3.into(), &4.into()), "{revoked}");
+}

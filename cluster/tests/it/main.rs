@@ -23,6 +23,7 @@ mod operator;
 mod pages;
 mod partition;
 mod players;
+mod refused;
 mod restore;
 mod samples;
 mod secrecy;

@@ -249,6 +249,7 @@ impl Site {
         let (stop, stopped) = watch::channel(false);
         let parts = Parts {
             transport: Arc::new(road),
+            membership: None,
             topology: Arc::new(Topology::new(nodes.clone())),
             engine: Some(engine()),
             compiler: None,

@@ -3,14 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State};
-use format::{limits::CHANGES_WAIT_SECONDS_MAX, wire::ChangePage};
+use format::{
+    limits::CHANGES_WAIT_SECONDS_MAX,
+    wire::{ChangeKind, ChangePage},
+};
 use serde::Deserialize;
 
 use super::{
     Refusal,
     extract::{InQuery, Reader},
 };
-use crate::node::Node;
+use crate::{node::Node, refusals};
 
 /// The query of the feed.
 #[derive(Debug, Deserialize)]
@@ -29,5 +32,15 @@ pub(super) async fn read(
     InQuery(Ask { since, wait }): InQuery<Ask>,
 ) -> Result<Json<ChangePage>, Refusal> {
     let wait = Duration::from_secs(wait.min(CHANGES_WAIT_SECONDS_MAX).into());
-    Ok(Json(node.feed.page(since, wait, &node.stop).await?))
+    let page = node.feed.page(since, wait, &node.stop).await?;
+    // Who is told of a list of refused certificates asks this node for it at once.
+    let newest = page.changes.iter().filter_map(|change| match change.kind {
+        ChangeKind::Refused { number } => Some(number),
+        _ => None,
+    });
+    let held = node.membership.as_ref().map_or(u64::MAX, |membership| membership.refused().number());
+    if newest.max().is_some_and(|number| number > held) {
+        refusals::agree(&node).await?;
+    }
+    Ok(Json(page))
 }

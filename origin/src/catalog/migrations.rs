@@ -18,8 +18,9 @@ macro_rules! steps {
     };
 }
 
-const SQLITE: &[Step] = steps!("sqlite": 1 "catalog", 2 "work", 3 "balance", 4 "records_by_object", 5 "notes");
-const POSTGRES: &[Step] = steps!("postgres": 1 "catalog", 3 "balance", 4 "records_by_object", 5 "notes");
+const SQLITE: &[Step] =
+    steps!("sqlite": 1 "catalog", 2 "work", 3 "balance", 4 "records_by_object", 5 "notes", 8 "refused");
+const POSTGRES: &[Step] = steps!("postgres": 1 "catalog", 3 "balance", 4 "records_by_object", 5 "notes", 8 "refused");
 
 /// Returns what brings a SQLite file up to date.
 pub(super) fn sqlite() -> Migrator {

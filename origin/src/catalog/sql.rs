@@ -15,6 +15,7 @@ mod objects;
 mod policies;
 mod purges;
 mod records;
+mod refused;
 mod repairs;
 mod session;
 mod shards;
@@ -243,6 +244,14 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
 
     async fn note(&self, id: &NoteId) -> Result<Option<Note>, CatalogError> {
         notes::read(self, id).await
+    }
+
+    async fn put_refused(&self, number: u64, list: &Bytes) -> Result<(), CatalogError> {
+        refused::put(self, number, list).await
+    }
+
+    async fn refused(&self) -> Result<Option<Bytes>, CatalogError> {
+        refused::read(self).await
     }
 
     async fn announce(&self, entry: &NodeEntry) -> Result<Applied, CatalogError> {

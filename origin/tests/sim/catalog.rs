@@ -233,6 +233,7 @@ forward! {
         put_blob(id: &BlobId, blob: &Bytes) -> ();
         note(id: &NoteId) -> Option<Note>;
         put_note(id: &NoteId, note: &Note) -> ();
+        refused() -> Option<Bytes>;
     }
     told {
         restore_record(record: &Record) -> Applied;
@@ -243,6 +244,7 @@ forward! {
         put_policy(manifest: &PolicyManifest, envelope: &Bytes) -> Applied;
         tell_purge(purge: &Purge) -> Applied;
         announce(entry: &NodeEntry) -> Applied;
+        put_refused(number: u64, list: &Bytes) -> ();
         restart_feed(node: &NodeName) -> ();
     }
 }
