@@ -304,16 +304,20 @@ impl Twin {
         if record.public.is_name() {
             return Err(LeaseChangeError::Name);
         }
-        let retention = renewal.retention_over(record.lease.retention, now)?;
+        // Nodes may all hold an older lease than the index knows: what was promised since then stays so.
+        let held = match entry {
+            Some(entry) if entry.tenure.version > record.lease.version => entry.tenure.lease(record.lease.clone()),
+            _ => record.lease.clone(),
+        };
+        let retention = renewal.retention_over(held.retention, now)?;
         let caps = &renewal.caps;
         if let Some(cap) =
             caps.iter().enumerate().find(|(at, cap)| caps[..*at].iter().any(|other| other.level == cap.level))
         {
             return Err(LeaseChangeError::Caps { level: cap.1.level });
         }
-        let held = &record.lease;
         let tenure = Tenure {
-            version: next_version(held, entry),
+            version: next_version(&held, entry),
             profile: match renewal.profile {
                 Some(profile) => redundancy_under(profile, record, entry)?,
                 None => held.profile,
@@ -326,22 +330,35 @@ impl Twin {
         };
         // Reads the clock again: in a large tree the first member was renewed long ago.
         retention::check_end(tenure.retention, self::now())?;
-        let told = self.tell(record, tenure.lease(held.clone())).await?;
+        let told = self.tell(record, tenure.lease(held)).await?;
         Ok((tenure, told))
     }
 
-    /// Reads a record and checks that it belongs to this owner.
+    /// Reads the record with the highest lease of this owner that a majority of the nodes asked shows. One of them has
+    /// every lease that was acknowledged; a single node may hold an old one, or a stranger's.
     async fn own_record(&self, locator: &Locator) -> Result<Record, LeaseChangeError> {
-        let record = self.network.reader.record(locator).await.map_err(|error| match error {
+        let asked = self.network.topology.origins().len().min(client::RECORD_NODES_MAX);
+        self.own_record_of(locator, |own| own.len() > asked / 2).await
+    }
+
+    async fn own_record_of(
+        &self,
+        locator: &Locator,
+        is_enough: impl Fn(&[&Record]) -> bool,
+    ) -> Result<Record, LeaseChangeError> {
+        let owner = self.owner();
+        let is_own = |record: &&Record| record.public.owner() == owner;
+        let is_enough = |found: &[Record]| is_enough(&found.iter().filter(is_own).collect::<Vec<_>>());
+        let found = self.network.reader.records(locator, is_enough).await.map_err(|error| match error {
             ReadError::NotFound { .. } => LeaseChangeError::Unknown,
             error => LeaseChangeError::Read(error),
         })?;
-        if record.public.owner() != self.owner() {
-            return Err(LeaseChangeError::NotOurs);
-        }
+        let own = found.into_iter().filter(|record| is_own(&record));
+        let newest = own.max_by_key(|record| (record.lease.erased, record.lease.version));
+        let record = newest.ok_or(LeaseChangeError::NotOurs)?;
         // A name moves, and a lease of where it stood before would be refused.
         if record.public.is_name() {
-            return self.network.reader.newest_record(locator, &self.owner()).await.map_err(LeaseChangeError::Read);
+            return self.network.reader.newest_record(locator, &owner).await.map_err(LeaseChangeError::Read);
         }
         Ok(record)
     }

@@ -54,6 +54,28 @@ impl Reader {
         found.ok_or(ReadError::NotFound { locator: *locator })
     }
 
+    /// Fetches the records that nodes hold under a locator until `is_enough` of them, each with its lease verified, and
+    /// returns them all: an old copy at one node does not decide for who signs what comes next. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Self::record`], when no node gave any.
+    pub async fn records(
+        &self,
+        locator: &Locator,
+        is_enough: impl Fn(&[Record]) -> bool,
+    ) -> Result<Vec<Record>, ReadError> {
+        let mut found = Vec::new();
+        let asked = self.ask_record(locator, DOUBT, |_, record| {
+            found.push(record);
+            is_enough(&found).then_some(())
+        });
+        match asked.await {
+            Err(error) if found.is_empty() => Err(error),
+            Ok(None) if found.is_empty() => Err(ReadError::NotFound { locator: *locator }),
+            _ => Ok(found),
+        }
+    }
+
     /// Fetches the newest of an owner's records under a locator that any node has. Its lease is verified, but its
     /// manifests are not opened. Cancel safe.
     ///

@@ -3,16 +3,22 @@
 use std::{
     io::{self, Read},
     path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use client::{PlacementError, ReadError, UploadError};
-use format::{Cap, OpenError, Profile, Redundancy, Retention};
-use testing::noise;
+use async_trait::async_trait;
+use bytes::Bytes;
+use client::{PlacementError, ReadError, Transport, TransportError, UploadError};
+use format::{Cap, NodeName, OpenError, OwnerSecret, Profile, Record, Redundancy, Retention};
+use testing::{Call, Intercept, Intercepted, MemoryTransport, noise};
 use twin::{
-    GetError, LeaseChangeError, PolicyNameError, PolicySource, PutError, PutOptions, Renewal, RetentionError, Tenure,
-    Twin,
+    GetError, Index, LeaseChangeError, PolicyNameError, PolicySource, PutError, PutOptions, Renewal, RetentionError,
+    Tenure, Twin,
 };
 
 use crate::small_cluster::{ORIGINS, SmallCluster, name, options, quiet};
@@ -289,4 +295,54 @@ async fn no_lease_names_a_policy_that_edges_could_not_ask() {
     let Err(LeaseChangeError::Policy(PolicyNameError::Unavailable { source: Some(_), .. })) = unasked else {
         panic!("{unasked:?}")
     };
+}
+
+/// Nodes of which the first so many answer with an old record.
+#[derive(Default)]
+struct Stale {
+    old: Mutex<Option<Bytes>>,
+    nodes: AtomicUsize,
+}
+
+#[async_trait]
+impl Intercept for Stale {
+    type Pass = bool;
+
+    async fn before(&self, node: &NodeName, _call: Call) -> Result<bool, TransportError> {
+        Ok((0..self.nodes.load(Ordering::SeqCst)).any(|origin| name(origin) == *node))
+    }
+
+    fn record(&self, _node: &NodeName, is_stale: bool, record: Option<Bytes>) -> Option<Bytes> {
+        self.old.lock().unwrap().clone().filter(|_| is_stale).or(record)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_goes_on_from_the_newest_lease_whatever_old_ones_nodes_show() {
+    // Half of the nodes are stale and the index is lost: the others know better. Or all are, and the index does.
+    for nodes in [ORIGINS / 2, ORIGINS] {
+        let mut stale = None;
+        let wrap =
+            |memory: Arc<MemoryTransport>| stale.insert(Arc::new(Intercepted::over(memory, Stale::default()))).clone();
+        let cluster = SmallCluster::over(wrap);
+        let stale = stale.unwrap();
+        let twin = cluster.twin(1);
+        publish(&twin, "europe").await;
+        let stored = twin.put(&cluster.file("a", &noise(300_000)), &options(), &quiet()).await.unwrap();
+        let locator = stored.entry.capability.locator();
+        let held = async || cluster.memory.record(&name(7), &locator).await.unwrap().unwrap();
+        let old = held().await;
+        let closer = Renewal { policy: Some("europe".parse().unwrap()), ..Renewal::default() };
+        twin.renew(&locator, &closer).await.unwrap();
+        *stale.intercept().old.lock().unwrap() = Some(old);
+        stale.intercept().nodes.store(nodes, Ordering::SeqCst);
+
+        let secret = OwnerSecret::from_bytes([1; 32]);
+        let index = Index::open(cluster.folder.path().join("lost/index"), &secret).unwrap();
+        let twin = if nodes < ORIGINS { Twin::new(&secret, index, cluster.network.clone()) } else { twin };
+        let longer = Renewal { expires: Some(u64::MAX), ..Renewal::default() };
+        twin.renew(&locator, &longer).await.unwrap();
+        let lease = Record::decode(&held().await).unwrap().lease;
+        assert_eq!((lease.version, lease.policy.as_str(), lease.retention.expires), (3, "europe", u64::MAX));
+    }
 }
