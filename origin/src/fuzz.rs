@@ -1,7 +1,10 @@
 //! The decoders of foreign bytes, each as one function of bytes: none may panic, loop or allocate beyond its bound.
 //! Fuzz targets are one line each; the normal tests feed them random and cut bytes.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
+use client::tls::Authority;
 use format::{Cell, Lease, PolicyManifest, PublicManifest, Record, wire::read_cells};
 
 use crate::{Config, api};
@@ -10,7 +13,7 @@ use crate::{Config, api};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All decoders.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("append", append),
     ("public_manifest", public_manifest),
     ("record", record),
@@ -18,6 +21,7 @@ pub const TARGETS: [Target; 8] = [
     ("policy", policy),
     ("announcement", announcement),
     ("note", note),
+    ("refused_list", refused_list),
     ("config", config),
 ];
 
@@ -61,6 +65,13 @@ pub fn announcement(bytes: &[u8]) {
 /// The body of a note.
 pub fn note(bytes: &[u8]) {
     let _ = api::read_note(bytes);
+}
+
+/// A list of refused certificates: it is read before it is known who signed it.
+pub fn refused_list(bytes: &[u8]) {
+    static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| Authority::create().expect("a key can be made"));
+    let read = AUTHORITY.open_refused(Bytes::copy_from_slice(bytes));
+    assert!(read.is_err(), "nobody else signs for an authority of this moment");
 }
 
 /// A configuration file.

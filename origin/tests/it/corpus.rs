@@ -6,9 +6,12 @@ use testing::replay;
 
 #[test]
 fn every_seed_is_survived() {
-    for (target, body) in
-        [("announcement", fuzz::announcement as fn(&[u8])), ("note", fuzz::note), ("origin_config", fuzz::config)]
-    {
+    for (target, body) in [
+        ("announcement", fuzz::announcement as fn(&[u8])),
+        ("note", fuzz::note),
+        ("refused_list", fuzz::refused_list),
+        ("origin_config", fuzz::config),
+    ] {
         replay(target, body);
     }
 }
