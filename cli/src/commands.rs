@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Renew(renew::Renew),
     /// Have a label that never changes stand for an object that may
     Name(Box<name::Name>),
-    /// Check and publish policies
+    /// Check, publish and renew policies
     Policy(policy::Policy),
     /// Sign a link that is valid for a while
     Sign(Box<sign::Sign>),

@@ -356,6 +356,12 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
     if let Some(error) = cause.downcast_ref::<PublishError>() {
         return match error {
             PublishError::BuiltIn { .. } => Some((Class::Usage, None)),
+            PublishError::NoPolicy { source: None, .. } => {
+                Some((Class::NotFound, Some("`evernear policy publish NAME FILE` publishes it")))
+            }
+            PublishError::NoPolicy { source: Some(_), .. } => {
+                Some((Class::Cluster, Some("again when the nodes are back, or publish it with its file")))
+            }
             PublishError::NoNode { .. } | PublishError::Manifest(_) => {
                 Some((Class::Cluster, Some("again: the version before stays in force until then")))
             }

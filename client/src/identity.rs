@@ -63,7 +63,7 @@ pub enum IdentityError {
         configured: NodeName,
     },
     /// The certificate has expired.
-    #[error("the certificate ended at {ended}; issue a new one with `evernear cluster issue`")]
+    #[error("the certificate ended at {ended}; renew it with `evernear cluster renew`")]
     Ended {
         /// When it expired, in UTC.
         ended: String,

@@ -43,6 +43,7 @@ use crate::{
     purge::{SWEEPS_MAX, Sweeper},
     secret::{SecretError, ZoneSecret},
     sockets::Sockets,
+    versions::SeenVersions,
 };
 
 /// Answers under way get so long to end.
@@ -423,8 +424,10 @@ fn build(
     let place = config.place.clone();
     let compiler = parts.compiler.clone();
     let library = PolicyLibrary::new(Arc::clone(transport), Arc::clone(topology), place, engine.clone(), compiler);
-    let policies =
-        Policies::new(library, &engine).map_err(|error| StartError::DefaultPolicy { reason: error.to_string() })?;
+    let versions = config.state_dir.as_ref().map(|folder| folder.join("policies.json"));
+    let versions = SeenVersions::recall(versions.as_deref());
+    let policies = Policies::new(library, &engine, versions)
+        .map_err(|error| StartError::DefaultPolicy { reason: error.to_string() })?;
     let reader = Arc::new(Reader::new(
         Arc::clone(transport),
         Arc::clone(topology),

@@ -17,7 +17,8 @@ pub mod config;
 mod connections;
 pub mod error;
 pub mod places;
-pub mod zone;
+pub mod versions;
+mod zone;
 
 mod acme;
 mod admin;

@@ -19,6 +19,7 @@ use crate::{
     decide::Program,
     error::{Fault, causes},
     library::{PolicyError, PolicyLibrary, compile},
+    versions::SeenVersions,
 };
 
 const DEFAULT_COMPONENT: &[u8] = include_bytes!("../../policies/prebuilt/nft-immutable.wasm");
@@ -31,6 +32,9 @@ const LOAD_DEADLINE: Duration = Duration::from_secs(20);
 /// Between tries to take up a new version: at first, and at most, for it doubles.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(20);
+/// A policy that is taken up in its last days is told of in the log.
+const WARN_DAYS: u64 = 30;
+const DAY_SECONDS: u64 = 24 * 3600;
 /// So long it is known when a policy was last told to have changed.
 const CHANGED_TIME: Duration = LOAD_DEADLINE.saturating_mul(2);
 // A try that waits sees that another word came meanwhile, and leaves the work to it.
@@ -45,6 +49,8 @@ pub(crate) struct Policies {
     default: Arc<Program>,
     /// Swapped in place when a new version comes, so that a request sees one version or the other.
     programs: Cache<Key, Arc<ArcSwap<Program>>>,
+    /// The highest version used of each, over restarts too.
+    seen: Arc<SeenVersions>,
     /// Policies that could not be had a moment ago: a busy object must not make a storm of questions.
     faults: sync::Cache<Key, ()>,
     /// When a policy was last told to have changed: a load that began before begins again.
@@ -56,7 +62,7 @@ impl Policies {
     ///
     /// # Errors
     /// [`PolicyError`] when the engine cannot run the default policy: then it can run none.
-    pub(crate) fn new(library: PolicyLibrary, engine: &Engine) -> Result<Self, PolicyError> {
+    pub(crate) fn new(library: PolicyLibrary, engine: &Engine, seen: SeenVersions) -> Result<Self, PolicyError> {
         // Our own component, so it needs no child to be compiled in.
         let policy = compile(engine, None, DEFAULT_COMPONENT)?;
         let chain = Chain::new(vec![Link { policy: Arc::new(policy), config: Arc::new(Config::default()) }])?;
@@ -64,6 +70,7 @@ impl Policies {
             library,
             default: Arc::new(Program::new(chain, None, 0, 0)),
             programs: Cache::new(PROGRAMS_MAX),
+            seen: Arc::new(seen),
             faults: sync::Cache::builder().max_capacity(PROGRAMS_MAX * 16).time_to_live(FAULT_TIME).build(),
             changed: sync::Cache::builder().max_capacity(PROGRAMS_MAX * 16).time_to_live(CHANGED_TIME).build(),
         })
@@ -169,7 +176,16 @@ impl Policies {
     }
 
     async fn load(&self, key: &Key, seen: u64) -> Result<Program, PolicyError> {
-        let loaded = self.library.load(&key.0, &key.1, seen).await?;
+        let loaded = self.library.load(&key.0, &key.1, seen.max(self.seen.highest(key))).await?;
+        // Before anybody is served by it.
+        let (versions, of, sequence) = (Arc::clone(&self.seen), key.clone(), loaded.sequence);
+        if let Ok(Err(error)) = client::offload(move || versions.raise(&of, sequence)).await {
+            tracing::warn!(%error, "the version of a policy cannot be kept; after a restart an older one may count");
+        }
+        let left = loaded.expires.saturating_sub(clock::unix_seconds(SystemTime::now())) / DAY_SECONDS;
+        if loaded.expires != 0 && left < WARN_DAYS {
+            tracing::warn!(owner = %key.0, policy = %key.1, days = left, "a policy ends soon; what it governs is not served then");
+        }
         Ok(Program::new(loaded.chain, Some(key.clone()), loaded.sequence, loaded.expires))
     }
 }

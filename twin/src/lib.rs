@@ -51,7 +51,7 @@ pub use owner_store::{OwnerCard, OwnerError, OwnerStore};
 pub use policy_name::PolicyNameError;
 pub use policy_source::{LinkSource, PolicySource, PolicySourceError};
 pub use progress::Progress;
-pub use publish::{PublishError, Published};
+pub use publish::{POLICY_SECONDS, PublishError, Published};
 pub use purge::{PurgeOrderError, PurgeTold, Selection};
 pub use put::{Bad, Changes, Deduplication, EncodingError, LeftOut, PutError, PutOptions, Stored};
 pub use recover::{RecoverError, Recovered};

@@ -112,6 +112,12 @@ pub enum PolicySourceError {
 }
 
 impl PolicySource {
+    /// Returns what the manifest names by hash: each link's component and configuration.
+    pub(crate) fn blobs(&self) -> Vec<Bytes> {
+        let blobs = |link: &LinkSource| [link.component.clone(), Bytes::from(link.config.clone())];
+        self.links.iter().flat_map(blobs).collect()
+    }
+
     /// Reads a policy file and the components it names.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use client::TransportError;
-use format::{BlobId, PolicyManifest, PolicyManifestError, PolicyName};
+use format::{BlobId, NodeName, PolicyManifest, PolicyManifestError, PolicyName};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -10,6 +10,10 @@ use crate::{
     policy_source::PolicySource,
     twin::{Twin, now},
 };
+
+/// How long a version counts unless its owner says otherwise: a year, and a month to notice that it ends. An edge that
+/// is kept from newer versions goes on with an old one no longer than that.
+pub const POLICY_SECONDS: u64 = 400 * 24 * 3600;
 
 /// A published version of a policy.
 #[derive(Debug, Clone)]
@@ -35,6 +39,14 @@ pub enum PublishError {
         /// The last failure.
         source: Option<TransportError>,
     },
+    /// No node gave a version to renew.
+    #[error("no node has a version of {name} that this owner signed; publish it first")]
+    NoPolicy {
+        /// The name.
+        name: PolicyName,
+        /// The last failure.
+        source: Option<TransportError>,
+    },
     /// No node would accept the manifest.
     #[error("the policy cannot be a manifest")]
     Manifest(#[from] PolicyManifestError),
@@ -46,33 +58,71 @@ impl Twin {
     /// # Errors
     /// [`PublishError`].
     pub async fn publish(&self, name: &PolicyName, source: &PolicySource) -> Result<Published, PublishError> {
+        self.publish_until(name, source, now().saturating_add(POLICY_SECONDS)).await
+    }
+
+    /// Publishes a new version of a policy that counts until `expires`, in seconds since 1970; zero: for ever.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub async fn publish_until(
+        &self,
+        name: &PolicyName,
+        source: &PolicySource,
+        expires: u64,
+    ) -> Result<Published, PublishError> {
         if name.as_str() == PolicyName::DEFAULT {
             return Err(PublishError::BuiltIn { name: name.clone() });
         }
         let nodes = self.nodes_with_policies();
         let owner = self.owner();
-        let Asked { newest, mut failure, .. } = self.ask_policy(&nodes, name).await;
-        let next = newest.as_ref().map_or(1, |(held, _)| held.sequence.saturating_add(1));
+        let Asked { newest, failure, .. } = self.ask_policy(&nodes, name).await;
         let manifest = PolicyManifest {
             owner,
             name: name.clone(),
-            // The clock, in seconds, if that is higher: after the catalog was lost or replaced by an older copy, a new
-            // version must still be above every version that edges have seen.
-            sequence: next.max(now()),
+            sequence: next_sequence(newest.as_ref().map(|(held, _)| held)),
             links: source.links.iter().map(|link| link.link()).collect(),
             not_before: 0,
-            expires: 0,
+            expires,
             parent: newest.map(|(_, id)| id),
             unknown: Vec::new(),
         };
+        self.send_manifest(&nodes, manifest, &source.blobs(), failure).await
+    }
+
+    /// Signs the newest version of a policy again, with a higher number, so that it counts until `expires`, in seconds
+    /// since 1970; zero: for ever.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub async fn renew_policy(&self, name: &PolicyName, expires: u64) -> Result<Published, PublishError> {
+        let nodes = self.nodes_with_policies();
+        let Asked { newest, failure, .. } = self.ask_policy(&nodes, name).await;
+        let Some((held, id)) = newest else {
+            return Err(PublishError::NoPolicy { name: name.clone(), source: failure });
+        };
+        let sequence = next_sequence(Some(&held));
+        let manifest = PolicyManifest { sequence, expires, parent: Some(id), ..held };
+        // Nodes that hold the version before have its parts.
+        self.send_manifest(&nodes, manifest, &[], failure).await
+    }
+
+    /// Signs a version and sends it and its parts to the nodes.
+    async fn send_manifest(
+        &self,
+        nodes: &[NodeName],
+        manifest: PolicyManifest,
+        blobs: &[Bytes],
+        mut failure: Option<TransportError>,
+    ) -> Result<Published, PublishError> {
         let (keys, to_sign) = (self.keys.clone(), manifest.clone());
         let envelope = spawn_blocking(move || Bytes::from(to_sign.sign(&keys))).await.expect("signing does not panic");
         PolicyManifest::open(&envelope)?;
 
         let mut taken = 0;
         // One node after the other: where nodes share a catalog, the second already has everything.
-        for node in &nodes {
-            match self.send_policy(node, name, source, &envelope).await {
+        for node in nodes {
+            match self.send_policy(node, &manifest.name, blobs, &envelope).await {
                 Ok(()) => taken += 1,
                 Err(error) => {
                     tracing::warn!(%node, %error, "a node did not take a policy");
@@ -89,20 +139,24 @@ impl Twin {
 
     async fn send_policy(
         &self,
-        node: &format::NodeName,
+        node: &NodeName,
         name: &PolicyName,
-        source: &PolicySource,
+        blobs: &[Bytes],
         envelope: &Bytes,
     ) -> Result<(), TransportError> {
         let (transport, owner) = (&self.network.transport, self.owner());
         if transport.policy(node, &owner, name).await?.as_ref() == Some(envelope) {
             return Ok(());
         }
-        for link in &source.links {
-            for blob in [link.component.clone(), Bytes::from(link.config.clone())] {
-                transport.put_blob(node, &BlobId::of(&blob), blob).await?;
-            }
+        for blob in blobs {
+            transport.put_blob(node, &BlobId::of(blob), blob.clone()).await?;
         }
         transport.put_policy(node, &owner, name, envelope.clone()).await
     }
+}
+
+/// Returns the number of the version after `held`. It is the clock, in seconds, if that is higher: after the catalog
+/// was lost or replaced by an older copy, a new version must still be above every version that edges have seen.
+fn next_sequence(held: Option<&PolicyManifest>) -> u64 {
+    held.map_or(1, |held| held.sequence.saturating_add(1)).max(now())
 }

@@ -149,7 +149,7 @@ impl Cluster {
                 };
                 made(options, Folder::open(&dir)?.issue(&name, role)?)
             }
-            ClusterCommand::Renew { dir, name } => made(options, Folder::open(&dir)?.renew(&name)?.0),
+            ClusterCommand::Renew { dir, name } => made(options, Folder::open(&dir)?.renew(&name)?),
             ClusterCommand::Revoke { dir, names, cluster } => revoke(options, &dir, &names, &cluster).await,
             ClusterCommand::Show { dir } => show(options, &dir),
         }

@@ -1,16 +1,17 @@
-//! `evernear policy check | publish`.
+//! `evernear policy check | publish | renew`.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use format::PolicyName;
+use format::{Moment, PolicyName};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
-use twin::PolicySource;
+use twin::{POLICY_SECONDS, PolicySource, Twin};
 
 use super::Options;
 use crate::{
+    moment,
     output::count,
     owner_access::{ClusterAccess, KeyAccess, open_twin},
     policy_check::{self, CheckedLink},
@@ -24,7 +25,7 @@ A policy file is a list of links, asked in order; the first that does not allow 
   [[link]]
   component = \"mine.wasm\"        your own, beside this file";
 
-/// Check and publish policies.
+/// Check, publish and renew policies.
 #[derive(Debug, Args)]
 pub(crate) struct Policy {
     #[command(subcommand)]
@@ -46,12 +47,36 @@ enum PolicyCommand {
         name: PolicyName,
         /// The policy file
         file: PathBuf,
+        /// When it ends, and what it governs with it: 2027-01-31, 2027-01-31T12:00:00Z, +30d or never [default: +400d]
+        #[arg(long, value_name = "WHEN", value_parser = moment::to_come_or_never(LATER))]
+        expires: Option<u64>,
+        #[command(flatten)]
+        keys: KeyAccess,
+        #[command(flatten)]
+        cluster: ClusterAccess,
+    },
+    /// Sign policies again as they are, so that they end later
+    #[command(after_help = "\
+Examples:
+  evernear policy renew                       all that the objects in the index name
+  evernear policy renew europe-only --expires +30d
+
+A policy has an end, so that nobody can keep an edge with an old version for ever. Past it, nothing under the policy is served until it is
+renewed or published again. Once a month from a timer is often enough.")]
+    Renew {
+        /// The policies' names [default: those of all objects in the index]
+        names: Vec<PolicyName>,
+        /// When they end: 2027-01-31, 2027-01-31T12:00:00Z, +30d or never [default: +400d]
+        #[arg(long, value_name = "WHEN", value_parser = moment::to_come_or_never(LATER))]
+        expires: Option<u64>,
         #[command(flatten)]
         keys: KeyAccess,
         #[command(flatten)]
         cluster: ClusterAccess,
     },
 }
+
+const LATER: &str = "name a time to come";
 
 #[derive(Serialize)]
 struct Checked {
@@ -63,8 +88,19 @@ struct Published {
     name: String,
     owner: String,
     sequence: u64,
+    /// Seconds since 1970; zero: it does not end.
+    expires: u64,
     nodes: usize,
     links: Vec<CheckedLink>,
+}
+
+#[derive(Serialize)]
+struct Renewed {
+    name: PolicyName,
+    sequence: u64,
+    /// Seconds since 1970; zero: it does not end.
+    expires: u64,
+    nodes: usize,
 }
 
 impl Policy {
@@ -75,21 +111,46 @@ impl Policy {
                 let checked = Checked { links };
                 options.answer(&checked, || policy_check::text(&checked.links))
             }
-            PolicyCommand::Publish { name, file, keys, cluster } => {
+            PolicyCommand::Renew { names, expires, keys, cluster } => {
+                let (_, twin) = open_twin(&options.state()?, &keys, &cluster).await?;
+                let expires = expires.unwrap_or_else(|| moment::now().saturating_add(POLICY_SECONDS));
+                let names = if names.is_empty() { names_in_use(&twin).await } else { names.into_iter().collect() };
+                let mut renewed = Vec::new();
+                for name in names {
+                    let twin::Published { manifest, nodes } =
+                        twin.renew_policy(&name, expires).await.with_context(|| format!("{name} is not renewed"))?;
+                    renewed.push(Renewed { name, sequence: manifest.sequence, expires, nodes });
+                }
+                let line = |it: &Renewed| format!("{} {} on {}\n", it.name, ends(it.expires), count(it.nodes, "node"));
+                options.answer(&renewed, || renewed.iter().map(line).collect())
+            }
+            PolicyCommand::Publish { name, file, expires, keys, cluster } => {
                 let (source, links) = read(file).await?;
                 let (_, twin) = open_twin(&options.state()?, &keys, &cluster).await?;
-                let published = twin.publish(&name, &source).await?;
+                let expires = expires.unwrap_or_else(|| moment::now().saturating_add(POLICY_SECONDS));
+                let published = twin.publish_until(&name, &source, expires).await?;
                 let owner = published.manifest.owner.to_string();
                 let sequence = published.manifest.sequence;
-                let answer = Published { name: name.to_string(), owner, sequence, nodes: published.nodes, links };
+                let nodes = published.nodes;
+                let answer = Published { name: name.to_string(), owner, sequence, expires, nodes, links };
                 let text = || {
                     let (nodes, links) = (count(answer.nodes, "node"), policy_check::text(&answer.links));
-                    format!("{name} version {sequence} on {nodes}\n{links}")
+                    format!("{name} version {sequence} on {nodes}, {}\n{links}", ends(expires))
                 };
                 options.answer(&answer, text)
             }
         }
     }
+}
+
+/// Returns the policies that the owner's objects name, but the one that is built into edges and does not end.
+async fn names_in_use(twin: &Twin) -> BTreeSet<PolicyName> {
+    let entries = twin.list().await.into_values();
+    entries.map(|entry| entry.tenure.policy).filter(|name| name.as_str() != PolicyName::DEFAULT).collect()
+}
+
+fn ends(expires: u64) -> String {
+    if expires == 0 { "does not end".to_owned() } else { format!("ends at {}", Moment(expires)) }
 }
 
 async fn read(file: PathBuf) -> anyhow::Result<(PolicySource, Vec<CheckedLink>)> {

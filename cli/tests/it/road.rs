@@ -375,6 +375,10 @@ fn a_policy_says_where_shards_lie() {
     let label = home.good(&["put", "film", "--no-compress", "--policy", "eu"])["label"].clone();
     let stat = home.good(&["stat", label.as_str().unwrap()]);
     assert_eq!((stat["redundancy"].as_str(), stat["places"][0].as_str()), (Some("2+1"), Some("country:BE")), "{stat}");
+    let renewed = home.good(&["policy", "renew", "--expires", "+30d"]);
+    assert_eq!((renewed.as_array().unwrap().len(), &renewed[0]["name"]), (1, &"eu".into()), "{renewed}");
+    let (code, unknown) = home.json(&["policy", "renew", "ue"]);
+    assert!(code == 3 && unknown.to_string().contains("no node has a version of ue"), "{unknown}");
     let placement = stat["placement"].as_array().unwrap();
     assert!(placement.len() == 3 && !placement.contains(&"o4".into()), "{stat}");
 
@@ -524,7 +528,7 @@ fn a_stolen_certificate_is_refused_by_one_command_and_a_new_one_is_taken() {
 
     // A renewed certificate counts beside the one before; taking the name back takes both.
     home.good(&["cluster", "renew", "keys", "other"]);
-    assert_eq!((state("other"), calls()), (["good", "replaced", "refused"].map(str::to_owned).to_vec(), 0));
+    assert_eq!((state("other"), calls()), (["good", "refused", "replaced"].map(str::to_owned).to_vec(), 0));
     assert_eq!(home.good(&["cluster", "revoke", "keys", "other"])["list"], 2);
     assert_eq!((state("other"), calls()), (["refused"; 3].map(str::to_owned).to_vec(), 4));
 

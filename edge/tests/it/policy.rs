@@ -1,8 +1,10 @@
 //! Owners' policies at the edge: published at the origins, taken up from the feed, and closed while they cannot be had.
 
+use std::sync::Arc;
+
 use client::Transport;
 use format::{BlobId, Kind, PolicyLink, PolicyManifest, PolicyName};
-use testing::{noise_of, until};
+use testing::{MemoryTransport, noise_of, until};
 
 use crate::{
     http::raw,
@@ -287,5 +289,31 @@ async fn a_rule_about_a_path_holds_however_the_path_is_written() {
     }
     let slash = site.get(&root, "/%70rivate", &[]).await;
     assert_eq!((slash.status(), slash.field("location")), (308, Some("/private/")));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_older_version_counts_again_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let remembers = |config: &mut edge::Config| config.state_dir = Some(folder.path().to_owned());
+    let name: PolicyName = "only-belgium".parse().unwrap();
+    let store = async |site: &Site| site.store_as("a.txt", "text/plain", b"hello".to_vec(), Kind::File, &name).await;
+    let site = Site::with(remembers, vec![]).await;
+    publish(&site, &name, 2, "receive-allow = [\"JP\"]").await;
+    assert_eq!(site.get(&store(&site).await, "/", &[]).await.status(), 451);
+    let nodes = site.nodes.clone();
+    site.stop().await;
+
+    // Origins that hold the version before, all of them: a catalog that was rolled back, or four that lie together.
+    let site = Site::over(Arc::new(MemoryTransport::new(&nodes)), nodes.clone(), remembers).await.unwrap();
+    publish(&site, &name, 1, "receive-allow = [\"BE\"]").await;
+    let stored = store(&site).await;
+    assert_eq!(site.get(&stored, "/", &[]).await.status(), 503);
+    // An edge that saw neither has no better knowledge.
+    let fresh = site.beside(|_| {}).await;
+    assert_eq!(fresh.get(&stored, "/", &[]).await.status(), 200);
+    fresh.stop().await;
+    publish(&site, &name, 3, "receive-allow = [\"BE\"]").await;
+    until("the owner's next word", async || site.get(&stored, "/", &[]).await.status() == 200).await;
     site.stop().await;
 }

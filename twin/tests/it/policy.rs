@@ -7,7 +7,7 @@ use std::{
 
 use client::Transport;
 use format::{BlobId, PolicyManifest, PolicyName};
-use twin::{PolicySource, PublishError};
+use twin::{POLICY_SECONDS, PolicySource, PublishError};
 
 use crate::small_cluster::{ORIGINS, SmallCluster, name};
 
@@ -54,4 +54,23 @@ async fn the_name_that_edges_have_built_in_is_not_published() {
     let source = PolicySource::parse("[[link]]\nuse = \"geo\"\n", Path::new("")).unwrap();
     let refused = cluster.twin(1).publish(&PolicyName::DEFAULT.parse().unwrap(), &source).await.unwrap_err();
     assert!(matches!(refused, PublishError::BuiltIn { .. }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_published_policy_ends_and_is_renewed_with_the_same_rules() {
+    let cluster = SmallCluster::start();
+    let (twin, name): (_, PolicyName) = (cluster.twin(1), "europe".parse().unwrap());
+    let missing = twin.renew_policy(&name, 0).await.unwrap_err();
+    assert!(matches!(missing, PublishError::NoPolicy { .. }), "{missing}");
+    let source = PolicySource::parse("[[link]]\nuse = \"geo\"\n", Path::new("")).unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let first = twin.publish(&name, &source).await.unwrap().manifest;
+    assert!((now + POLICY_SECONDS..now + POLICY_SECONDS + 60).contains(&first.expires), "{}", first.expires);
+    let stranger = cluster.twin(2).renew_policy(&name, 0).await;
+    assert!(matches!(stranger, Err(PublishError::NoPolicy { .. })));
+    for expires in [now + 9, 0] {
+        let renewed = twin.renew_policy(&name, expires).await.unwrap();
+        assert!(renewed.nodes == ORIGINS && renewed.manifest.sequence > first.sequence, "{renewed:?}");
+        assert_eq!((renewed.manifest.expires, &renewed.manifest.links), (expires, &first.links));
+    }
 }

@@ -73,7 +73,7 @@ impl Folder {
     }
 
     /// Issues a certificate in place of the one of this name.
-    pub(super) fn renew(&self, name: &NodeName) -> anyhow::Result<(Files, Leaf)> {
+    pub(super) fn renew(&self, name: &NodeName) -> anyhow::Result<Files> {
         let files = self.files_of(name);
         let old = read_certificate(&files.certificate).with_context(|| {
             format!("{name} has no certificate here to be renewed; `evernear cluster issue` makes the first")
@@ -85,8 +85,7 @@ impl Folder {
             keep(path, text.as_bytes()).with_context(|| format!("{} cannot be written", path.display()))?;
         }
         new_file::readable_by_all(&files.certificate)?;
-        let leaf = read_certificate(&files.certificate)?;
-        Ok((files, leaf))
+        Ok(files)
     }
 
     /// Returns all certificates of nodes, by name, the current one of each first.
