@@ -1,10 +1,13 @@
 //! The lease: the mutable part of a record. The object's owner signs it, and its version only grows.
 
+use bytes::Bytes;
+
 use crate::{
     Cap, Level, Locator, ManifestHash, ObjectId, OwnerId, OwnerKeys, PolicyName, Profile, PublicManifest, Sealed,
     SealedNote,
     cbor::{CborError, Fields, FieldsWriter, Unknown},
     limits::{LEASE_BYTES_MAX, LEASE_PLACES_MAX, POLICY_NAME_BYTES_MAX},
+    note::{NAME_NOTE_BYTES, NOTE_BYTES},
     place::Domain,
     signed::{self, Signed, SignedError},
 };
@@ -234,14 +237,17 @@ fn read_note(fields: &mut Fields<'_>) -> Result<Option<SealedNote>, CborError> {
     if !fields.has(key::NOTE) {
         return Ok(None);
     }
-    let wrong = CborError::Value { key: key::NOTE, expected: "97 bytes" };
-    Ok(Some(SealedNote(fields.bytes(key::NOTE)?.try_into().map_err(|_| wrong)?)))
+    let note = fields.bytes(key::NOTE)?;
+    if ![NOTE_BYTES, NAME_NOTE_BYTES].contains(&note.len()) {
+        return Err(CborError::Value { key: key::NOTE, expected: "97 bytes, or 353 of a name" });
+    }
+    Ok(Some(SealedNote(Bytes::copy_from_slice(note))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{OwnerSecret, note::NOTE_BYTES};
+    use crate::OwnerSecret;
 
     #[test]
     fn a_lease_survives_its_envelope_and_only_its_owner_signs_it() {
@@ -259,7 +265,7 @@ mod tests {
             policy: PolicyName::default(),
             erased: false,
             caps: vec!["zone=2".parse().unwrap(), "operator=4".parse().unwrap()],
-            note: Some(SealedNote([7; NOTE_BYTES])),
+            note: Some(SealedNote(vec![7; NOTE_BYTES].into())),
             unknown: vec![(99, vec![0x01])],
         };
         assert_eq!(Lease::open(&lease.sign(&keys)), Ok(lease.clone()));
@@ -278,7 +284,7 @@ mod tests {
         for wrong in [96, 98] {
             let bytes = FieldsWriter::default().bytes(key::NOTE, &vec![0; wrong]).finish();
             let read = read_note(&mut Fields::read(&bytes, 1000).unwrap());
-            assert_eq!(read, Err(CborError::Value { key: key::NOTE, expected: "97 bytes" }));
+            assert_eq!(read, Err(CborError::Value { key: key::NOTE, expected: "97 bytes, or 353 of a name" }));
         }
         assert!(lease.is_alive(9) && !lease.is_alive(10));
         assert!(!lease.retention.has_ended(9) && lease.retention.has_ended(10));

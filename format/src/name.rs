@@ -11,7 +11,7 @@
 //! let secret = OwnerSecret::from_bytes([7; 32]);
 //! let site = StableName::derive(&secret, "my site")?;
 //! let pointer = Pointer { target: Capability::from_bytes([9; 32]), fresh_until: 1_800_000_000, seconds: 60 };
-//! let record = site.record(&secret.keys(), &pointer, 1, [3; 32]);
+//! let record = site.record(&secret.keys(), &pointer, 1, None, [3; 32]);
 //! assert_eq!(Pointer::open(site.capability(), &record, 1_790_000_000)?, pointer);
 //! # Ok(())
 //! # }
@@ -22,7 +22,7 @@ use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use crate::{
-    Capability, Label, Lease, Locator, OpenError, OwnerKeys, OwnerSecret, PublicManifest, Record, Suite,
+    Capability, Label, Lease, Locator, OpenError, OwnerKeys, OwnerSecret, PublicManifest, Record, SealedNote, Suite,
     cbor::{CborError, Fields, FieldsWriter},
     limits::{NAME_BYTES_MAX, POINTER_BYTES_MAX, POINTER_SECONDS_MAX, TAG_BYTES},
     seal::SealError,
@@ -110,13 +110,20 @@ impl StableName {
         self.capability.locator()
     }
 
-    /// Makes the record of a pointer, signed under a lease of `version`. The salt is 32 random bytes, drawn for this
-    /// record alone: it makes the key that seals the pointer.
+    /// Makes the record of a pointer, signed under a lease of `version` that carries `note`. The salt is 32 random
+    /// bytes, drawn for this record alone: it makes the key that seals the pointer.
     ///
     /// # Panics
     /// When the keys are not the owner's, or the pointer lets answers be kept for longer than [`POINTER_SECONDS_MAX`].
     #[must_use]
-    pub fn record(&self, keys: &OwnerKeys, pointer: &Pointer, version: u64, salt: [u8; SALT_BYTES]) -> Record {
+    pub fn record(
+        &self,
+        keys: &OwnerKeys,
+        pointer: &Pointer,
+        version: u64,
+        note: Option<SealedNote>,
+        salt: [u8; SALT_BYTES],
+    ) -> Record {
         assert!(pointer.seconds <= POINTER_SECONDS_MAX, "the caller bounds the seconds");
         let text = Zeroizing::new(self.encode(pointer));
         let mut sealed = [&salt[..], &text].concat();
@@ -125,7 +132,7 @@ impl StableName {
         let tag = sealer.seal([0; 12], &aad, &mut sealed[SALT_BYTES..]);
         sealed.extend_from_slice(&tag);
         let sealed = Bytes::from(sealed);
-        let lease = Lease { version, ..Lease::first(self.locator(), &self.public, &sealed) };
+        let lease = Lease { version, note, ..Lease::first(self.locator(), &self.public, &sealed) };
         Record::new(self.public.clone(), Some(sealed), lease.sign(keys).into(), Vec::new())
             .expect("the owner signs a lease of these manifests")
     }
@@ -228,7 +235,7 @@ mod tests {
     }
 
     fn record(name: &StableName, byte: u8, version: u64) -> Record {
-        name.record(&secret().keys(), &pointer(byte), version, [byte ^ 0x80; 32])
+        name.record(&secret().keys(), &pointer(byte), version, None, [byte ^ 0x80; 32])
     }
 
     #[test]
@@ -260,7 +267,7 @@ mod tests {
         let name = StableName::derive(&secret(), "site").unwrap();
         let thief = OwnerSecret::from_bytes([2; 32]);
         let stolen = StableName { public: PublicManifest::of_name(thief.keys().id()), ..name.clone() };
-        let forged = stolen.record(&thief.keys(), &pointer(9), 99, [5; 32]);
+        let forged = stolen.record(&thief.keys(), &pointer(9), 99, None, [5; 32]);
         assert_eq!(Pointer::open(name.capability(), &forged, NOW), Err(OpenError::Capability));
         let held = record(&name, 1, 1);
         assert_eq!(held.followed_by(&forged, NOW).encode(), held.encode());

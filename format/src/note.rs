@@ -1,13 +1,18 @@
 //! The note of a lease: what the owner's index needs to know of an object and what only the owner can read.
 //!
-//! Every lease carries one, so whoever has the owner secret finds all objects of the owner again without the index.
-//! Nodes see bytes of one length, which tell nothing: each note has a random salt, and a key of its own.
+//! Every lease carries one, so whoever has the owner secret finds all objects of the owner again without the index, and
+//! all stable names by what the owner calls them. Nodes see bytes of one length for objects and of one for names, which
+//! tell nothing: each note has a random salt, and a key of its own.
 
 use std::fmt;
 
+use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use crate::{Capability, Locator, Suite, limits::TAG_BYTES};
+use crate::{
+    Capability, Locator, Suite,
+    limits::{NAME_BYTES_MAX, TAG_BYTES},
+};
 
 const CONTEXT: &[u8] = b"evernear 2026 v1 lease note";
 const SALT_BYTES: usize = 32;
@@ -16,6 +21,10 @@ const PLACE_AT: usize = BATCH_AT + 16;
 const PLAIN_BYTES: usize = PLACE_AT + 1;
 /// Bytes of a sealed note: salt, capability, batch, place in it, tag.
 pub(crate) const NOTE_BYTES: usize = SALT_BYTES + PLAIN_BYTES + TAG_BYTES;
+const WORD_AT: usize = PLAIN_BYTES + 1;
+const NAME_PLAIN_BYTES: usize = WORD_AT + NAME_BYTES_MAX;
+/// The same of a stable name, with the length of what the owner calls it, and that, filled up with zeros.
+pub(crate) const NAME_NOTE_BYTES: usize = SALT_BYTES + NAME_PLAIN_BYTES + TAG_BYTES;
 
 /// What a note says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +35,8 @@ pub struct OwnerNote {
     pub batch: [u8; 16],
     /// Whether it is what that upload was asked to store.
     pub place: NotePlace,
+    /// Of a stable name, what the owner calls it.
+    pub name: Option<String>,
 }
 
 /// The place of an object in its upload.
@@ -38,25 +49,28 @@ pub enum NotePlace {
 }
 
 /// A sealed note, as a lease carries it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct SealedNote(pub(crate) [u8; NOTE_BYTES]);
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealedNote(pub(crate) Bytes);
 
 impl OwnerNote {
     /// Seals the note for the lease of this object. `note_key` is [`crate::OwnerSecret::note_key`], `salt` is 32 fresh
     /// random bytes.
+    ///
+    /// # Panics
+    /// When the name is longer than [`NAME_BYTES_MAX`].
     #[must_use]
     pub fn seal(&self, note_key: &[u8; 32], salt: [u8; 32]) -> SealedNote {
-        let mut plain = Zeroizing::new([0; PLAIN_BYTES]);
+        let mut plain = Zeroizing::new(vec![0; if self.name.is_some() { NAME_PLAIN_BYTES } else { PLAIN_BYTES }]);
         plain[..BATCH_AT].copy_from_slice(self.capability.expose());
         plain[BATCH_AT..PLACE_AT].copy_from_slice(&self.batch);
         plain[PLACE_AT] = u8::from(self.place == NotePlace::Inner);
+        if let Some(name) = &self.name {
+            plain[PLAIN_BYTES] = u8::try_from(name.len()).expect("the caller bounds the name");
+            plain[WORD_AT..WORD_AT + name.len()].copy_from_slice(name.as_bytes());
+        }
         let locator = self.capability.locator();
         let tag = Suite::ChaCha20Poly1305.sealer(&key(note_key, &salt)).seal([0; 12], &locator.0, &mut plain[..]);
-        let mut note = [0; NOTE_BYTES];
-        note[..SALT_BYTES].copy_from_slice(&salt);
-        note[SALT_BYTES..SALT_BYTES + PLAIN_BYTES].copy_from_slice(&plain[..]);
-        note[SALT_BYTES + PLAIN_BYTES..].copy_from_slice(&tag);
-        SealedNote(note)
+        SealedNote([&salt[..], &plain, &tag].concat().into())
     }
 }
 
@@ -66,7 +80,7 @@ impl SealedNote {
     #[must_use]
     pub fn open(&self, note_key: &[u8; 32], locator: &Locator) -> Option<OwnerNote> {
         let (salt, sealed) = self.0.split_first_chunk::<SALT_BYTES>()?;
-        let mut plain = Zeroizing::new([0; PLAIN_BYTES]);
+        let mut plain = Zeroizing::new(vec![0; sealed.len().checked_sub(TAG_BYTES)?]);
         let sealer = Suite::ChaCha20Poly1305.sealer(&key(note_key, salt));
         sealer.open([0; 12], &locator.0, sealed, &mut plain[..]).ok()?;
         let capability = Capability::from_bytes(*plain.first_chunk()?);
@@ -76,7 +90,11 @@ impl SealedNote {
             _ => return None,
         };
         let batch = *plain[BATCH_AT..].first_chunk()?;
-        (capability.locator() == *locator).then_some(OwnerNote { capability, batch, place })
+        let name = match plain.get(PLAIN_BYTES..)?.split_first() {
+            None => None,
+            Some((length, word)) => Some(str::from_utf8(word.get(..usize::from(*length))?).ok()?.to_owned()),
+        };
+        (capability.locator() == *locator).then_some(OwnerNote { capability, batch, place, name })
     }
 }
 
@@ -102,16 +120,23 @@ mod tests {
         let keys = [1, 2].map(|owner| OwnerSecret::from_bytes([owner; 32]).note_key());
         let capability = Capability::from_bytes([3; 32]);
         let locator = capability.locator();
-        for place in [NotePlace::Top, NotePlace::Inner] {
-            let note = OwnerNote { capability: capability.clone(), batch: [4; 16], place };
+        let longest = "x".repeat(NAME_BYTES_MAX);
+        for (place, name, bytes) in [
+            (NotePlace::Top, None, NOTE_BYTES),
+            (NotePlace::Inner, None, NOTE_BYTES),
+            (NotePlace::Top, Some("a site".to_owned()), NAME_NOTE_BYTES),
+            (NotePlace::Top, Some(longest), NAME_NOTE_BYTES),
+        ] {
+            let note = OwnerNote { capability: capability.clone(), batch: [4; 16], place, name };
             let sealed = note.seal(&keys[0], [5; 32]);
             assert_eq!(sealed.open(&keys[0], &locator), Some(note));
             assert_eq!(sealed.open(&keys[1], &locator), None);
             assert_eq!(sealed.open(&keys[0], &Locator([6; 32])), None);
-            for at in 0..NOTE_BYTES {
-                let mut bad = sealed;
-                bad.0[at] ^= 1;
-                assert_eq!(bad.open(&keys[0], &locator), None, "byte {at}");
+            assert_eq!(sealed.0.len(), bytes);
+            for at in 0..bytes {
+                let mut bad = sealed.0.to_vec();
+                bad[at] ^= 1;
+                assert_eq!(SealedNote(bad.into()).open(&keys[0], &locator), None, "byte {at}");
             }
             assert!(!sealed.0.windows(32).any(|window| window == [3; 32]));
         }

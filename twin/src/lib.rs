@@ -43,8 +43,8 @@ pub use index::{
     Scope, State, Tenure,
 };
 pub use leases::{LeaseChangeError, Removed, Renewal, Told};
-pub use names::{NameChange, NameChangeError, NameTerms, Renamed};
 pub use media::{Inspection, MediaType, MediaTypeError};
+pub use names::{NameChange, NameChangeError, NameTerms, Renamed};
 pub use network::{Network, NetworkError};
 pub use operator::{Operator, OperatorError, Repairs};
 pub use owner_store::{OwnerCard, OwnerError, OwnerStore};

@@ -4,7 +4,10 @@
 //! the same time: the nodes take one of the two, and the other reads it and moves the name once more.
 
 use client::{Known, ReadError, TransportError, UploadError, file_record};
-use format::{Label, Locator, Mode, Moment, NameError, OpenError, Pointer, StableName, limits::POINTER_SECONDS_MAX};
+use format::{
+    Label, Locator, Mode, Moment, NameError, NotePlace, OpenError, OwnerNote, Pointer, StableName,
+    limits::POINTER_SECONDS_MAX,
+};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -190,11 +193,20 @@ impl Twin {
         let tenure = Tenure { version, ..described.tenure.clone() };
         let entry = Entry { state: State::Stored, tenure, name: Some(state.clone()), ..described };
 
-        let mut salt = [0; 32];
+        let [mut salt, mut note_salt] = [[0; 32]; 2];
         getrandom::fill(&mut salt)?;
+        getrandom::fill(&mut note_salt)?;
+        // By its note the name is found again without this index.
+        let note = OwnerNote {
+            capability: name.capability().clone(),
+            batch: entry.batch.0,
+            place: NotePlace::Top,
+            name: Some(entry.path.clone()),
+        };
+        let note = note.seal(&self.note_key, note_salt);
         let pointer = Pointer { target: target.capability().clone(), fresh_until, seconds };
         let (keys, name, label) = (self.keys.clone(), name.clone(), name.label());
-        let sign = move || name.record(&keys, &pointer, version, salt);
+        let sign = move || name.record(&keys, &pointer, version, Some(note), salt);
         let record = spawn_blocking(sign).await.expect("signing does not panic");
         // The move counts once nodes have it.
         self.record(Entry { state: State::Committing, name: Some(before), ..entry.clone() }).await?;

@@ -15,12 +15,15 @@ use std::{
 };
 
 use client::{ReadError, TransportError};
-use format::{Capability, Kind, Lease, Locator, NotePlace, Object, OpenError, OwnerNote, limits::PATH_SEGMENTS_MAX};
+use format::{
+    Capability, Kind, Lease, Locator, NotePlace, Object, OpenError, OwnerNote, Pointer, Record,
+    limits::PATH_SEGMENTS_MAX,
+};
 use futures::StreamExt;
 
 use crate::{
     get::{Found, GetError},
-    index::{Batch, Entry, IndexError, PATH_BYTES_MAX, Position, State, Tenure},
+    index::{Batch, Entry, IndexError, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure},
     progress::Progress,
     twin::{Twin, now},
 };
@@ -69,6 +72,8 @@ enum Seen {
     Nothing,
     Erased,
     Renewed(Tenure),
+    /// A stable name that the index has, moved elsewhere.
+    Moved(Box<Entry>),
     New(Box<Entry>, BTreeMap<Locator, String>),
     WithoutNote,
     Unread,
@@ -105,6 +110,7 @@ impl Twin {
                 Seen::Renewed(tenure) => {
                     renewed.push(Entry { tenure, state: State::Stored, ..known[&locator].clone() });
                 }
+                Seen::Moved(entry) => renewed.push(*entry),
                 Seen::New(entry, names) => {
                     parents.extend(names.into_iter().map(|(child, name)| (child, (locator, name))));
                     fresh.insert(locator, *entry);
@@ -168,9 +174,8 @@ impl Twin {
         if lease.erased || lease.retention.has_ended(now) {
             return if known.is_some() && lease.erased { Seen::Erased } else { Seen::Nothing };
         }
-        // A stable name is found by what its owner calls it, which no record says.
         if record.public.is_name() {
-            return Seen::Nothing;
+            return self.see_name(&record, known, now).await;
         }
         if let Some(entry) = known {
             let is_old = entry.tenure.version < lease.version || entry.state == State::Committing;
@@ -206,6 +211,43 @@ impl Twin {
         match self.names_in(Found { capability: note.capability, object: Arc::new(object), record }).await {
             Ok(names) => Seen::New(Box::new(entry), names),
             Err(_) => Seen::Unread,
+        }
+    }
+
+    /// Describes a stable name as it stands now. Where it stood before, only the index of the machine that moved it
+    /// knows.
+    async fn see_name(&self, record: &Record, known: Option<&Entry>, now: u64) -> Seen {
+        let locator = record.locator();
+        let mut moves = known.and_then(|entry| entry.name.as_ref()).map(|name| name.moves.clone()).unwrap_or_default();
+        if moves.last().is_some_and(|last| last.version >= record.lease.version) {
+            return Seen::Nothing;
+        }
+        let note = record.lease.note.as_ref().and_then(|note| note.open(&self.note_key, &locator));
+        let Some((note, name)) = note.and_then(|note| Some((note.clone(), note.name?))) else {
+            return Seen::WithoutNote;
+        };
+        let Ok(pointer) = Pointer::open(&note.capability, record, now) else { return Seen::Unread };
+        let version = record.lease.version;
+        moves.push(Move { version, at: now, target: pointer.target.locator() });
+        // What it stands for may be gone, and the name goes on.
+        let object = self.network.find(&pointer.target, &[]).await.ok().map(|found| found.object);
+        let entry = Entry {
+            capability: note.capability,
+            state: State::Stored,
+            path: name,
+            length: object.as_ref().map_or(0, |object| object.length()),
+            mime: object.as_ref().map(|object| object.manifest().mime.clone()).unwrap_or_default(),
+            kind: object.as_ref().map_or(Kind::File, |object| object.kind()),
+            created: known.map_or(now, |entry| entry.created),
+            tags: object.map(|object| object.manifest().tags.keys().cloned().collect()).unwrap_or_default(),
+            tenure: tenure_of(&record.lease),
+            batch: Batch(note.batch),
+            position: Position::Top,
+            name: Some(NameState { fresh_until: pointer.fresh_until, seconds: pointer.seconds, moves }),
+        };
+        match known {
+            Some(_) => Seen::Moved(Box::new(entry)),
+            None => Seen::New(Box::new(entry), BTreeMap::new()),
         }
     }
 
@@ -269,5 +311,5 @@ pub(crate) fn note(capability: &Capability, batch: Batch, position: Position) ->
         Position::Top => NotePlace::Top,
         Position::Inner => NotePlace::Inner,
     };
-    OwnerNote { capability: capability.clone(), batch: batch.0, place }
+    OwnerNote { capability: capability.clone(), batch: batch.0, place, name: None }
 }

@@ -11,9 +11,9 @@ use std::{
 
 use async_trait::async_trait;
 use client::TransportError;
-use format::{NodeName, OwnerSecret, Retention};
+use format::{Label, NodeName, OwnerSecret, Retention};
 use testing::{Call, Intercept, Intercepted, noise};
-use twin::{Index, PutOptions, RecoverError, Recovered, Renewal, Scope, Tenure, Twin};
+use twin::{Index, NameChange, NameTerms, PutOptions, RecoverError, Recovered, Renewal, Scope, Tenure, Twin};
 
 use crate::{
     directory::{FewRecords, site},
@@ -146,4 +146,29 @@ async fn one_origin_that_lists_is_enough_and_none_is_an_error() {
             assert_eq!(listed, [stored.entry.capability.locator()].into());
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_found_again_by_what_their_owner_calls_them() {
+    let cluster = SmallCluster::start();
+    let (one, two) = (machine(&cluster, "one"), machine(&cluster, "two"));
+    let put = async |text: &str| one.put(&cluster.file("page", text.as_bytes()), &options(), &quiet()).await.unwrap();
+    let (first, second) = (put("first").await, put("second").await);
+    let set = async |twin: &Twin, label: &Label| {
+        twin.point("my site", &NameChange::Set(label.clone()), NameTerms::default()).await.unwrap()
+    };
+    let named = set(&one, &first.label).await;
+    assert_eq!(two.recover(&quiet()).await.unwrap().added, 3);
+    let [(entry, state)] = &two.names().await[..] else { panic!("one name") };
+    assert_eq!((entry.path.as_str(), entry.label(), state), ("my site", named.label.clone(), &named.state));
+    // The other machine moves it, and the first one hears of that.
+    set(&two, &second.label).await;
+    let recovered = one.recover(&quiet()).await.unwrap();
+    assert_eq!((recovered.added, recovered.updated), (0, 1));
+    let versions: Vec<u64> = one.names().await[0].1.moves.iter().map(|it| it.version).collect();
+    assert_eq!(versions, [1, 2]);
+    assert_eq!(one.recover(&quiet()).await.unwrap(), Recovered { found: 3, ..Recovered::default() });
+    // What it stands for is gone, and the name is still the owner's.
+    one.remove(&second.label.capability().locator()).await.unwrap();
+    assert_eq!(machine(&cluster, "three").recover(&quiet()).await.unwrap().added, 2);
 }
