@@ -1,7 +1,7 @@
 //! End-to-end measurements, side by side with peers on the same machine in the same run.
 //!
-//! `./x bench hits`, `./x bench memory` and `./x bench many` print what goes into `bench/results/`. They run the real programs as
-//! separate processes. The codec and the sandbox have criterion benches beside their code.
+//! `./x bench hits`, `./x bench memory` and `./x bench many` print what goes into `bench/results/`. They run the real
+//! programs as separate processes. The codec and the sandbox have criterion benches beside their code.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measurement prints its result")]
 
 mod durability;

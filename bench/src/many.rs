@@ -1,4 +1,5 @@
-//! Many small files of one owner: how fast a folder of them is stored, fetched and erased, and what that costs the nodes.
+//! Many small files of one owner: how fast a folder of them is stored, fetched and erased, and what that costs the
+//! nodes.
 
 use std::{fmt::Write as _, fs, time::Instant};
 
