@@ -305,7 +305,7 @@ fn a_check_counts_what_is_there_and_names_the_first_fault_and_compaction_drops_t
 fn a_folder_without_a_top_is_one_thing_and_a_file_inside_one_with_a_top_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let mut index = open(&folder.path().join("index")).unwrap();
-    let at = |byte: u8, path: &str| Entry { path: path.into(), ..entry(byte) };
+    let at = |byte: u8, path: &str| Entry { path: path.into(), name: None, ..entry(byte) };
     // Batch 1 has no top; batch 2 has one, which did not end; batch 3 has one, and a file that did not end.
     let top = |byte, path| Entry { kind: Kind::Directory, length: 7, ..at(byte, path) };
     let committing = |entry| Entry { state: State::Committing, ..entry };
@@ -328,4 +328,11 @@ fn a_folder_without_a_top_is_one_thing_and_a_file_inside_one_with_a_top_is_not()
     assert_eq!(index.families(&[locator(11), locator(12)].into()).len(), 1);
     let under = |path| index.under(path).len();
     assert_eq!(["a", "a/", "a/b", "b", "c", "c/x", "x", ""].map(under), [3, 3, 2, 2, 2, 0, 0, 0]);
+
+    // A stable name that is called like a folder is none, and one whose move was cut short is a name still.
+    let moves = vec![Move { version: 1, at: 1, target: Locator([1; 32]) }];
+    let named = Entry { name: Some(NameState { fresh_until: 9, seconds: 0, moves }), ..top(40, "c") };
+    index.record(committing(named)).unwrap();
+    assert_eq!((index.under("c").len(), index.list(Scope::Unfinished).len()), (2, 3));
+    assert!(index.list(Scope::Tops).iter().any(|line| line.entry.name.is_some() && line.is_finished));
 }
