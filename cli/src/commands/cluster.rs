@@ -72,7 +72,8 @@ goes on until it ends. When its key was stolen, use `evernear cluster revoke`.")
     #[command(after_help = "\
 Examples:
   evernear cluster revoke keys o3
-  evernear cluster issue keys o3 --role origin       a new certificate for the same node
+
+Then `evernear cluster issue keys o3 --role origin` makes a new certificate for the same node, if it is yours again.
 
 It signs a list of all that is refused, DIR/refused.crl, and brings it to every origin. Within two seconds all nodes refuse these certificates
 and cut their open connections; they remember it over a restart. The same command again brings the list to origins that were not reached.")]
