@@ -19,14 +19,19 @@ use hyper::{body::Frame, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::{Membership, Topology, TransportError, dial::dial, tls::server_name};
+use crate::{
+    Membership, Topology, TransportError,
+    dial::dial,
+    socket::{PING_DEADLINE, tune},
+    tls::server_name,
+};
 
 /// Deadline for resolving the name, TCP and TLS together.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// HTTP/2 flow-control windows. A connection takes one largest shard read (16 MiB), a stream a quarter of that.
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-/// After this much silence, a ping checks whether the peer is alive.
+/// After this much silence, a ping gives the peer something to acknowledge.
 const PING_EVERY: Duration = Duration::from_secs(10);
 
 /// The body of a call. Its length is known beforehand.
@@ -91,7 +96,7 @@ impl TlsCarrier {
         // TLS is part of the attempt: of the addresses of a name, one may have become another machine's.
         let shake = |to| async move {
             let tcp = TcpStream::connect(to).await?;
-            tcp.set_nodelay(true)?;
+            tune(&tcp)?;
             let tls = self.membership.connector().connect(server_name(node, Role::Origin), tcp).await?;
             let peer = self.membership.admit(tls.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
             Ok((tls, peer.serial))
@@ -102,6 +107,7 @@ impl TlsCarrier {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_DEADLINE)
             .handshake(TokioIo::new(tls))
             .await
             .map_err(|error| unreachable(node, &error))?;

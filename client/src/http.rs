@@ -8,12 +8,12 @@ use bytes::Bytes;
 use format::{
     BlobId, Cell, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName, PublicManifest,
     limits::{
-        NOTE_BODY_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX,
-        REFUSED_BYTES_MAX, shard_body_bytes_max,
+        BODY_BYTES_PER_SECOND_MIN, NOTE_BODY_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX,
+        RECORD_BYTES_MAX, REFUSED_BYTES_MAX, SYNC_BYTES_PER_SECOND_MIN, shard_body_bytes_max,
     },
     wire::{
         ApiError, ChangePage, Drain, DrainPage, LocatorPage, NodeEntry, Note, ObjectHealth, RepairStatus, Retried,
-        Ticket, UploadCreated, frame_cells,
+        Ticket, UploadCreated, UploadHeld, frame_cells,
     },
 };
 use futures::stream;
@@ -29,13 +29,11 @@ use crate::{
     tls::{Identity, TlsError},
 };
 
-/// Deadline of one call with its body. The slowest useful link carries 16 MiB in this time.
+/// Deadline of one call with its answer. The slowest useful link brings 16 MiB in this time. What the call itself
+/// brings has the time that the slowest way needs for it.
 const CALL_DEADLINE: Duration = Duration::from_secs(20);
-/// One append. A node waits 60 seconds for it; over a slow uplink each of many columns gets a part of the way.
-const APPEND_DEADLINE: Duration = Duration::from_secs(75);
-/// A commit gets a second more for so many bytes of the shard: the node makes them durable, at the slowest at this
-/// rate.
-const SYNC_BYTES_PER_SECOND: u64 = 4 << 20;
+/// A node has 60 seconds for one call on top of its body, and may read an upload back from its disk in this time.
+const UPLOAD_DEADLINE: Duration = Duration::from_secs(75);
 /// A long poll times out this much after the wait that it asked for.
 const WAIT_GRACE: Duration = Duration::from_secs(5);
 /// Maximum bytes of a JSON answer: a page of 1,000 entries with some hundred bytes each.
@@ -74,7 +72,7 @@ impl HttpTransport {
     /// [`TransportError`].
     pub async fn health(&self, node: &NodeName, locator: &Locator) -> Result<Option<ObjectHealth>, TransportError> {
         let call = Call::get(format!("/v1/records/{locator}/health"));
-        let body = self.call(node, call, JSON_BYTES_MAX).await?;
+        let body = self.find(node, call, JSON_BYTES_MAX).await?;
         body.map(|body| read_json(node, &body)).transpose()
     }
 
@@ -113,18 +111,32 @@ impl HttpTransport {
         self.json(node, Call::get(format!("/v1/nodes/{node}/drain{after}"))).await
     }
 
-    /// Makes one call and returns the body of its answer, at most `max` bytes. Returns `None` for status 404.
-    async fn call(&self, node: &NodeName, call: Call, max: usize) -> Result<Option<Bytes>, TransportError> {
-        let deadline = call.deadline;
-        timeout(deadline, self.call_unbounded(node, call, max))
+    /// Asks for something that may not be there. Returns `None` for status 404.
+    async fn find(&self, node: &NodeName, call: Call, max: usize) -> Result<Option<Bytes>, TransportError> {
+        match self.call(node, call, max).await {
+            Err(TransportError::Refused { status: 404, .. }) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// Makes one call and returns the body of its answer, at most `max` bytes.
+    async fn call(&self, node: &NodeName, call: Call, max: usize) -> Result<Bytes, TransportError> {
+        let length: usize = call.parts.iter().map(Bytes::len).sum();
+        let deadline = call.deadline + Duration::from_secs(length as u64 / BODY_BYTES_PER_SECOND_MIN);
+        timeout(deadline, self.call_unbounded(node, call, length, max))
             .await
             .map_err(|_| TransportError::TimedOut { node: node.clone() })?
     }
 
-    async fn call_unbounded(&self, node: &NodeName, call: Call, max: usize) -> Result<Option<Bytes>, TransportError> {
+    async fn call_unbounded(
+        &self,
+        node: &NodeName,
+        call: Call,
+        length: usize,
+        max: usize,
+    ) -> Result<Bytes, TransportError> {
         // The length is known beforehand, so the node reserves memory for this body and not for the largest possible
         // one.
-        let length: usize = call.parts.iter().map(Bytes::len).sum();
         let frames: Vec<_> = call.parts.into_iter().map(|part| Ok(Frame::data(part))).collect();
         let request = Request::builder()
             .method(call.method)
@@ -142,10 +154,7 @@ impl HttpTransport {
         });
         let body = body?.to_bytes();
         if status.is_success() {
-            return Ok(Some(body));
-        }
-        if status == StatusCode::NOT_FOUND {
-            return Ok(None);
+            return Ok(body);
         }
         let reason = serde_json::from_slice::<ApiError>(&body).map_or_else(|_| status.to_string(), |error| error.error);
         let (node, status_code) = (node.clone(), status.as_u16());
@@ -160,13 +169,13 @@ impl HttpTransport {
         self.done(node, Call::new(Method::PUT, path).with(vec![body])).await
     }
 
-    /// Makes a call whose answer has no useful body. Status 404 counts as a refusal.
+    /// Makes a call whose answer has no useful body.
     async fn done(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
-        self.call(node, call, JSON_BYTES_MAX).await?.map(drop).ok_or_else(|| gone(node))
+        self.call(node, call, JSON_BYTES_MAX).await.map(drop)
     }
 
     async fn json<T: DeserializeOwned>(&self, node: &NodeName, call: Call) -> Result<T, TransportError> {
-        let body = self.call(node, call, JSON_BYTES_MAX).await?.ok_or_else(|| gone(node))?;
+        let body = self.call(node, call, JSON_BYTES_MAX).await?;
         read_json(node, &body)
     }
 }
@@ -197,10 +206,6 @@ impl Call {
     }
 }
 
-fn gone(node: &NodeName) -> TransportError {
-    TransportError::Refused { node: node.clone(), status: 404, reason: "not there".to_owned() }
-}
-
 #[async_trait]
 impl Transport for HttpTransport {
     async fn read_shard(&self, node: &NodeName, ask: ShardAsk) -> Result<Bytes, TransportError> {
@@ -208,11 +213,11 @@ impl Transport for HttpTransport {
         let path = format!("/v1/shards/{object}/{column}?first={first}&count={count}");
         // No more than was asked for: a node that sends more costs no memory.
         let max = shard_body_bytes_max(usize::try_from(count).unwrap_or(usize::MAX));
-        self.call(node, Call::get(path), max).await?.ok_or_else(|| gone(node))
+        self.call(node, Call::get(path), max).await
     }
 
     async fn record(&self, node: &NodeName, locator: &Locator) -> Result<Option<Bytes>, TransportError> {
-        self.call(node, Call::get(format!("/v1/records/{locator}")), RECORD_BYTES_MAX).await
+        self.find(node, Call::get(format!("/v1/records/{locator}")), RECORD_BYTES_MAX).await
     }
 
     async fn put_record(&self, node: &NodeName, locator: &Locator, record: Bytes) -> Result<(), TransportError> {
@@ -249,14 +254,19 @@ impl Transport for HttpTransport {
     async fn append(&self, node: &NodeName, upload: &str, first: u64, cells: &[Cell]) -> Result<(), TransportError> {
         let path = format!("/v1/uploads/{upload}?first={first}");
         let call = Call::new(Method::PUT, path).with(frame_cells(cells));
-        self.done(node, Call { deadline: APPEND_DEADLINE, ..call }).await
+        self.done(node, Call { deadline: UPLOAD_DEADLINE, ..call }).await
+    }
+
+    async fn upload_cells(&self, node: &NodeName, upload: &str) -> Result<u64, TransportError> {
+        let call = Call { deadline: UPLOAD_DEADLINE, ..Call::get(format!("/v1/uploads/{upload}")) };
+        self.json(node, call).await.map(|UploadHeld { cells }| cells)
     }
 
     async fn commit(&self, node: &NodeName, upload: &str, column: usize, public: Bytes) -> Result<(), TransportError> {
         let path = format!("/v1/uploads/{upload}/commit?column={column}");
         let bytes = PublicManifest::decode(public.clone()).map_or(0, |public| public.shard_bytes(column));
         let call = Call::new(Method::POST, path).with(vec![public]);
-        let deadline = call.deadline + Duration::from_secs(bytes / SYNC_BYTES_PER_SECOND);
+        let deadline = UPLOAD_DEADLINE + Duration::from_secs(bytes / SYNC_BYTES_PER_SECOND_MIN);
         self.done(node, Call { deadline, ..call }).await
     }
 
@@ -270,7 +280,7 @@ impl Transport for HttpTransport {
         owner: &OwnerId,
         name: &PolicyName,
     ) -> Result<Option<Bytes>, TransportError> {
-        self.call(node, Call::get(format!("/v1/policies/{owner}/{name}")), POLICY_MANIFEST_BYTES_MAX).await
+        self.find(node, Call::get(format!("/v1/policies/{owner}/{name}")), POLICY_MANIFEST_BYTES_MAX).await
     }
 
     async fn put_policy(
@@ -288,7 +298,7 @@ impl Transport for HttpTransport {
     }
 
     async fn blob(&self, node: &NodeName, id: &BlobId) -> Result<Option<Bytes>, TransportError> {
-        self.call(node, Call::get(format!("/v1/blobs/{id}")), POLICY_COMPONENT_BYTES_MAX).await
+        self.find(node, Call::get(format!("/v1/blobs/{id}")), POLICY_COMPONENT_BYTES_MAX).await
     }
 
     async fn put_blob(&self, node: &NodeName, id: &BlobId, blob: Bytes) -> Result<(), TransportError> {
@@ -296,7 +306,7 @@ impl Transport for HttpTransport {
     }
 
     async fn note(&self, node: &NodeName, id: &NoteId) -> Result<Option<Note>, TransportError> {
-        let body = self.call(node, Call::get(format!("/v1/notes/{id}")), NOTE_BODY_BYTES_MAX).await?;
+        let body = self.find(node, Call::get(format!("/v1/notes/{id}")), NOTE_BODY_BYTES_MAX).await?;
         body.map(|body| read_json(node, &body)).transpose()
     }
 
@@ -319,7 +329,7 @@ impl Transport for HttpTransport {
     }
 
     async fn refused(&self, node: &NodeName, after: u64) -> Result<Option<Bytes>, TransportError> {
-        self.call(node, Call::get(format!("/v1/refused?after={after}")), REFUSED_BYTES_MAX).await
+        self.find(node, Call::get(format!("/v1/refused?after={after}")), REFUSED_BYTES_MAX).await
     }
 
     async fn put_refused(&self, node: &NodeName, list: Bytes) -> Result<(), TransportError> {

@@ -279,6 +279,20 @@ fn weight(ask: &PlacementAsk, node: &NodeEntry) -> f64 {
     bytes as f64 * f64::from(preference) / f64::from(u8::MAX)
 }
 
+/// Returns how many whole zones may be lost, whichever they are, until more than `margin` of these columns are gone.
+pub(crate) fn zones_lost_at_most<'a>(
+    holders: impl Iterator<Item = &'a NodeName>,
+    nodes: &[NodeEntry],
+    margin: usize,
+) -> usize {
+    let zone = |name: &NodeName| nodes.iter().find(|node| node.name == *name).map_or("", |node| &*node.place.zone);
+    let mut zones: HashMap<&str, usize> = HashMap::new();
+    for holder in holders {
+        *zones.entry(zone(holder)).or_default() += 1;
+    }
+    zones_survived(zones.into_values().collect(), margin)
+}
+
 /// Returns how many of the fullest zones together hold no more columns than the parity.
 fn zones_survived(mut columns: Vec<usize>, parity: usize) -> usize {
     columns.sort_unstable_by(|a, b| b.cmp(a));

@@ -8,10 +8,6 @@ use format::{
     wire::{NodeEntry, Role},
 };
 
-/// An origin that said nothing for this many seconds, while others did, is probably gone: three times the ten seconds
-/// between announcements.
-const SILENT_SECONDS: u64 = 30;
-
 /// The known nodes. They are cheap to read and replaced as a whole.
 #[derive(Debug)]
 pub struct Topology {
@@ -61,11 +57,18 @@ impl Topology {
     }
 }
 
-/// Returns the origins that are probably gone. Each is measured against the newest announcement in the same list, so a
-/// list that grows old as a whole accuses nobody.
+/// Returns the origins that are probably gone.
 pub(crate) fn silent(nodes: &[NodeEntry]) -> BTreeSet<NodeName> {
-    let origins = || nodes.iter().filter(|node| node.role == Role::Origin);
-    let newest = origins().map(|node| node.seen).max().unwrap_or(0);
-    let is_silent = |node: &&NodeEntry| newest.saturating_sub(node.seen) > SILENT_SECONDS;
-    origins().filter(is_silent).map(|node| node.name.clone()).collect()
+    let newest = NodeEntry::newest(nodes);
+    let silent = nodes.iter().filter(|node| node.role == Role::Origin && node.is_silent(newest));
+    silent.map(|node| node.name.clone()).collect()
+}
+
+/// Returns the zones of which every origin is one of these.
+pub(crate) fn zones_of_only(names: &BTreeSet<NodeName>, nodes: &[NodeEntry]) -> BTreeSet<String> {
+    let (gone, up): (Vec<&NodeEntry>, Vec<&NodeEntry>) =
+        nodes.iter().filter(|node| node.role == Role::Origin).partition(|node| names.contains(&node.name));
+    let up: BTreeSet<&str> = up.into_iter().map(|node| &*node.place.zone).collect();
+    let zones = gone.into_iter().map(|node| &*node.place.zone).filter(|zone| !up.contains(zone));
+    zones.map(str::to_owned).collect()
 }

@@ -79,6 +79,15 @@ impl TransportError {
     pub fn is_retryable(&self) -> bool {
         !matches!(self, Self::Refused { .. } | Self::Unknown { .. })
     }
+
+    /// Returns the HTTP status of a node that refused or failed.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } | Self::Failed { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
 }
 
 /// The node API, method by method; `format::wire` has the table. Every method ends in bounded time and may be dropped
@@ -104,9 +113,13 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Opens an upload session for one shard: a column of an object of so many columns.
     async fn create_upload(&self, node: &NodeName, column: usize, columns: usize) -> Result<String, TransportError>;
-    /// Appends cells from stripe `first` on.
+    /// Appends cells from stripe `first` on. Cells that the node has already are taken once more; it refuses (409) what
+    /// leaves a gap.
     async fn append(&self, node: &NodeName, upload: &str, first: u64, cells: &[Cell]) -> Result<(), TransportError>;
-    /// Makes the shard durable as a column of the object of this public manifest.
+    /// Returns how many cells the node has of an upload, from the first on.
+    async fn upload_cells(&self, node: &NodeName, upload: &str) -> Result<u64, TransportError>;
+    /// Makes the shard durable as a column of the object of this public manifest. A commit that is made again waits for
+    /// the first, or finds the shard; one that comes before all cells is refused (409) and takes nothing away.
     async fn commit(&self, node: &NodeName, upload: &str, column: usize, public: Bytes) -> Result<(), TransportError>;
     /// Drops an upload session.
     async fn abort(&self, node: &NodeName, upload: &str) -> Result<(), TransportError>;

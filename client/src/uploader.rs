@@ -1,68 +1,65 @@
 //! Uploads of encoded objects: drives [`Scatter`] over a [`Transport`], with one bounded queue (lane) for each column.
 
+mod filing;
+mod lane;
+mod spread;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use bytes::Bytes;
 use format::{
-    Cap, Cell, Domain, EncodedStripe, Lease, Level, NodeName, Record, RecordError, Redundancy, Sealed, rendezvous,
-    wire::NodeEntry,
+    Cap, Domain, EncodedStripe, NodeName, Record, RecordError, Redundancy, Sealed,
+    limits::{BODY_BYTES_PER_SECOND_MIN, STRIP_BYTES_MAX, SYNC_BYTES_PER_SECOND_MIN},
 };
-use futures::{FutureExt, StreamExt, future::Shared, stream::FuturesUnordered};
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
-    time::{Instant, error::Elapsed, sleep, timeout_at},
-};
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::time::{Instant, error::Elapsed, timeout_at};
 
+pub use self::{
+    filing::{file_record, record_holders, record_homes},
+    lane::Note,
+};
+use self::{
+    lane::{Filling, LANE_STRIPS, Lane, unfinished},
+    spread::{Spread, lock},
+};
 use crate::{
     Placement, PlacementAsk, PlacementError, Topology, Transport, TransportError,
-    placement::{list, place, zone_columns_best},
-    reader::RECORD_NODES_MAX,
+    placement::{list, zones_lost_at_most},
     scatter::{Scatter, ScatterLost},
-    topology::silent,
 };
 
-/// Number of strips that may wait for one node. An upload holds these, the stripe being encoded, and [`KEPT_CELLS`] for
-/// each node at its beginning in memory.
-const LANE_STRIPS: usize = 2;
-/// Cells that a lane keeps after they were sent. While these are all, another node can take the place of one that
-/// fails.
-const KEPT_CELLS: usize = 4;
-/// Nodes that are tried in place of one, for one column.
-const OTHERS_MAX: usize = 3;
-/// A straggler that does not take a strip for this long has failed, or for three times as long as the quorum ever took,
-/// when that is more: over a slow uplink all take their time.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A straggler that does not take a strip for this long has failed, or for three times as long as the quorum lately
+/// took, when that is more: over a slow uplink all take their time. A restart of a node takes less.
+const PATIENCE: Duration = Duration::from_secs(60);
 const PATIENCE_FACTOR: u32 = 3;
-/// Columns that take nothing for this long, while fewer than the quorum did, have failed.
+/// Columns that take nothing for this long, beyond what a strip takes over the slowest way, while fewer than the quorum
+/// did, have failed.
 const STALLED: Duration = Duration::from_secs(120);
-/// Pauses before a call that failed is made again, doubled each time: 16 seconds in all, the calls themselves aside.
-const AGAIN_FIRST: Duration = Duration::from_millis(250);
-const AGAIN_LAST: Duration = Duration::from_secs(8);
+const SLOWEST_STRIP: Duration = Duration::from_secs(STRIP_BYTES_MAX as u64 / BODY_BYTES_PER_SECOND_MIN);
 /// After the quorum is durable, the stragglers have this long to become durable too. Then the record is filed without
 /// them.
 const STRAGGLERS: Duration = Duration::from_secs(2);
-/// Copies of the record of an inline object. The record contains the object's bytes, so there are as many copies as the
-/// smallest sharded objects have shards.
-const INLINE_COPIES: usize = 4;
 
-/// Why an upload failed. Nothing was acknowledged, and origins collect shards that are already stored.
+/// Why an upload failed. Nothing was acknowledged. Another attempt goes on with the sessions of this one, if somebody
+/// noted them.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     /// No placement was found: there are too few nodes, or the places and caps leave too little room.
     #[error("the object cannot be placed")]
     Placement(#[from] PlacementError),
     /// Too many origins failed.
-    #[error("too few shards could be stored: {}", list(failed))]
+    #[error("too few shards could be stored: {}{}", list(failed), silence(silent_zones))]
     Lost {
         /// How many.
         source: ScatterLost,
         /// How each origin failed that did.
         failed: Vec<TransportError>,
+        /// Zones of which no origin was heard of lately, so that none there could take over.
+        silent_zones: BTreeSet<String>,
     },
     /// Too few origins took the record.
     #[error("{stored} of {asked} origins took the record where {need} must: {}", list(failed))]
@@ -90,26 +87,41 @@ pub struct Receipt {
     pub durable: usize,
     /// Number of copies of the record.
     pub records: usize,
-    /// The losses that the spread survives; `None` for inline objects.
+    /// Where the columns were meant to lie; `None` for inline objects.
     pub spread: Option<Placement>,
+    /// Whole zones that may be lost now, whichever they are: of the columns that are durable, not of all; `None` for
+    /// inline objects.
+    pub zones_survived: Option<usize>,
 }
 
-/// One column on its way to its node.
-struct Lane {
-    cells: mpsc::Sender<(u64, Cell)>,
-    /// Takes the public manifest once all cells are there.
-    commit: oneshot::Sender<Bytes>,
-    /// Ends once the shard is durable.
-    task: JoinHandle<Result<(), TransportError>>,
+/// A session at a node, for one column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The node.
+    pub node: NodeName,
+    /// Its name for the upload.
+    pub upload: String,
+}
+
+/// What an earlier attempt to store the same object left behind: the same bytes under the same key, so that every cell
+/// is what it was.
+#[derive(Debug, Clone, Default)]
+pub struct Earlier {
+    /// The last session of each column that has one.
+    pub sessions: Vec<Option<Session>>,
+    /// The public manifest, if nodes were asked to commit.
+    pub public: Option<Bytes>,
 }
 
 /// One upload: an object on its way to its origins.
 ///
-/// Dropping it abandons the upload, and origins collect the sessions.
+/// Dropping it abandons the upload. Origins end its sessions by themselves, unless somebody goes on with them.
 pub struct Uploader {
     transport: Arc<dyn Transport>,
     topology: Arc<Topology>,
     ask: PlacementAskBase,
+    earlier: Earlier,
+    note: Option<Note>,
     sharded: Option<Sharded>,
 }
 
@@ -128,49 +140,19 @@ struct Sharded {
     scatter: Scatter,
     lanes: Vec<Option<Lane>>,
     failed: Vec<TransportError>,
-    /// The longest that the quorum took for a stripe.
+    /// How long the quorum took for a stripe, of late.
     pace: Duration,
+    /// Whether somebody goes on with the sessions later.
+    is_noted: bool,
 }
 
-/// The nodes of the columns, and what another choice must keep to.
-struct Spread {
-    ask: PlacementAsk,
-    nodes: Arc<Vec<NodeEntry>>,
-    placement: Placement,
-}
-
-impl Spread {
-    /// Places all columns, on nodes that are probably gone only where the caps leave no other. The cap of zones is that
-    /// of all nodes, so what is gone brings no columns closer together, unless too few would be durable otherwise.
-    fn new(mut ask: PlacementAsk, topology: &Topology) -> Result<Self, PlacementError> {
-        let nodes = topology.snapshot();
-        ask.last = silent(&nodes);
-        let mut placement = place(&ask, &nodes)?;
-        let up = placement.nodes.iter().filter(|node| !ask.last.contains(*node)).count();
-        if up < ask.redundancy.quorum() {
-            let excluded = ask.last.clone();
-            placement = place(&PlacementAsk { excluded, ..ask.clone() }, &nodes).unwrap_or(placement);
-        }
-        if !ask.caps.iter().any(|cap| cap.level == Level::Zone) {
-            let columns_max = placement.per_zone.max(zone_columns_best(ask.redundancy));
-            ask.caps.push(Cap { level: Level::Zone, columns_max: u8::try_from(columns_max).unwrap_or(u8::MAX) });
-        }
-        Ok(Self { ask, nodes, placement })
+impl Drop for Sharded {
+    /// Lanes whose sessions nobody goes on with end by themselves, and end these. Others would only keep up whoever
+    /// goes on.
+    fn drop(&mut self) {
+        let lanes = self.lanes.iter().flatten().filter(|_| self.is_noted);
+        lanes.for_each(|lane| lane.task.abort());
     }
-
-    /// Finds another node for a column whose node failed. Returns `None` if no other is within the owner's places and
-    /// caps.
-    fn replace(&mut self, column: usize) -> Option<NodeName> {
-        self.ask.excluded.insert(self.placement.nodes[column].clone());
-        self.ask.held = self.placement.nodes.iter().cloned().map(Some).collect();
-        self.ask.held[column] = None;
-        self.placement = place(&self.ask, &self.nodes).ok()?;
-        Some(self.placement.nodes[column].clone())
-    }
-}
-
-fn lock(spread: &Mutex<Spread>) -> MutexGuard<'_, Spread> {
-    spread.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Uploader {
@@ -184,7 +166,7 @@ impl Uploader {
         refused: Vec<Domain>,
     ) -> Self {
         let ask = PlacementAskBase { seed, wanted, refused, caps: Vec::new(), preferences: BTreeMap::new() };
-        Self { transport, topology, ask, sharded: None }
+        Self { transport, topology, ask, earlier: Earlier::default(), note: None, sharded: None }
     }
 
     /// Limits the columns in one place.
@@ -198,6 +180,21 @@ impl Uploader {
     #[must_use]
     pub fn with_preferences(mut self, preferences: BTreeMap<NodeName, u8>) -> Self {
         self.ask.preferences = preferences;
+        self
+    }
+
+    /// Goes on where an earlier attempt at the same object ended: what nodes hold already is not sent again.
+    #[must_use]
+    pub fn going_on(mut self, earlier: Earlier) -> Self {
+        self.earlier = earlier;
+        self
+    }
+
+    /// Tells of each session that is opened, so that another attempt can go on with it. Sessions are then not ended
+    /// when the upload fails.
+    #[must_use]
+    pub fn noting(mut self, note: Note) -> Self {
+        self.note = Some(note);
         self
     }
 
@@ -219,16 +216,20 @@ impl Uploader {
     fn open(&self, redundancy: Redundancy) -> Result<Sharded, UploadError> {
         let PlacementAskBase { seed, wanted, refused, caps, preferences } = self.ask.clone();
         let ask = PlacementAsk { wanted, refused, caps, preferences, ..PlacementAsk::new(redundancy, seed) };
-        let spread = Spread::new(ask, &self.topology)?;
+        let spread = Spread::new(ask, &self.topology, &self.earlier.sessions)?;
         let nodes = spread.placement.nodes.clone();
         let spread = Arc::new(Mutex::new(spread));
         let columns = redundancy.columns();
         let filling = |(column, node): (usize, NodeName)| {
-            let (transport, spread) = (self.transport.clone(), spread.clone());
-            Some(Filling { transport, spread, node, column, columns, kept: Some(Vec::new()) }.start())
+            let session = self.earlier.sessions.get(column).and_then(Option::as_ref);
+            let earlier = session.filter(|session| session.node == node).map(|session| session.upload.clone());
+            let (transport, spread, note) = (self.transport.clone(), spread.clone(), self.note.clone());
+            let committed = self.earlier.public.clone();
+            Some(Filling { transport, spread, node, column, columns, earlier, committed, note }.start())
         };
         let lanes = nodes.into_iter().enumerate().map(filling).collect();
-        Ok(Sharded { spread, scatter: Scatter::new(redundancy), lanes, failed: Vec::new(), pace: Duration::ZERO })
+        let (scatter, pace, is_noted) = (Scatter::new(redundancy), Duration::ZERO, self.note.is_some());
+        Ok(Sharded { spread, scatter, lanes, failed: Vec::new(), pace, is_noted })
     }
 
     /// Makes the shards durable and files the record. Returns once the quorum, k + ceil(m / 2) columns, and enough
@@ -246,108 +247,15 @@ impl Uploader {
                 (sharded.durable_placement(), Some(spread), durable)
             }
         };
+        let redundancy = sealed.public.redundancy();
+        let zones_survived = redundancy.map(|redundancy| {
+            let holders = placement.iter().flatten();
+            zones_lost_at_most(holders, &topology.snapshot(), durable.saturating_sub(redundancy.data()))
+        });
         let record =
             Record::new(sealed.public.clone(), Some(sealed.sealed.clone()), lease_envelope, placement.clone())?;
         let records = file_record(&transport, &record, &topology).await?;
-        Ok(Receipt { placement, durable, records, spread })
-    }
-}
-
-/// The public manifest, which a lane gets when all its cells are there; an error once the upload was given up.
-type Public = Shared<oneshot::Receiver<Bytes>>;
-
-/// What fills a shard.
-struct Filling {
-    transport: Arc<dyn Transport>,
-    spread: Arc<Mutex<Spread>>,
-    node: NodeName,
-    column: usize,
-    columns: usize,
-    /// The cells that were sent, while they are few.
-    kept: Option<Vec<Cell>>,
-}
-
-impl Filling {
-    fn start(self) -> Lane {
-        let (cells, waiting) = mpsc::channel(LANE_STRIPS);
-        let (commit, public) = oneshot::channel();
-        Lane { cells, commit, task: tokio::spawn(self.run(waiting, public.shared())) }
-    }
-
-    /// Fills the shard at the node, or, as long as all of it is kept, at another one; where there is no other, at the
-    /// same once more.
-    async fn run(mut self, mut waiting: mpsc::Receiver<(u64, Cell)>, public: Public) -> Result<(), TransportError> {
-        let (mut is_again, mut others) = (false, 0..OTHERS_MAX);
-        loop {
-            let Err(error) = self.fill(&mut waiting, &public).await else { return Ok(()) };
-            // Once the column or the upload was given up, the manifest never comes.
-            let is_given_up = matches!(public.clone().now_or_never(), Some(Err(_)));
-            if self.kept.is_none() || is_given_up {
-                return Err(error);
-            }
-            let next = others.next().and_then(|_| lock(&self.spread).replace(self.column));
-            match next {
-                Some(next) => {
-                    tracing::info!(node = %self.node, %next, column = self.column, %error, "another origin takes a shard");
-                    self.node = next;
-                }
-                None if error.is_retryable() && !is_again => {
-                    is_again = true;
-                    sleep(AGAIN_FIRST).await;
-                }
-                None => return Err(error),
-            }
-        }
-    }
-
-    async fn fill(&mut self, waiting: &mut mpsc::Receiver<(u64, Cell)>, public: &Public) -> Result<(), TransportError> {
-        let upload = self.transport.create_upload(&self.node, self.column, self.columns).await?;
-        let filled = self.send(&upload, waiting, public).await;
-        if filled.is_err() {
-            // The session is useless now. If the node is down, it collects the session itself.
-            let (transport, node) = (self.transport.clone(), self.node.clone());
-            tokio::spawn(async move { transport.abort(&node, &upload).await });
-        }
-        filled
-    }
-
-    async fn send(
-        &mut self,
-        upload: &str,
-        waiting: &mut mpsc::Receiver<(u64, Cell)>,
-        public: &Public,
-    ) -> Result<(), TransportError> {
-        for (first, cell) in (0..).zip(self.kept.iter().flatten()) {
-            self.transport.append(&self.node, upload, first, std::slice::from_ref(cell)).await?;
-        }
-        while let Some((first, cell)) = waiting.recv().await {
-            match &mut self.kept {
-                Some(kept) if kept.len() < KEPT_CELLS => kept.push(cell.clone()),
-                kept => *kept = None,
-            }
-            self.again(|| self.transport.append(&self.node, upload, first, std::slice::from_ref(&cell))).await?;
-        }
-        let public = public.clone().await.map_err(|_| unfinished(&self.node))?;
-        self.again(|| self.transport.commit(&self.node, upload, self.column, public.clone())).await
-    }
-
-    /// Makes a call again that an interruption of the network may have failed, once no other node can take over because
-    /// the first cells are no longer kept. A node takes what comes twice once.
-    async fn again<F: Future<Output = Result<(), TransportError>>>(
-        &self,
-        call: impl Fn() -> F,
-    ) -> Result<(), TransportError> {
-        let mut pause = AGAIN_FIRST;
-        loop {
-            match call().await {
-                Err(error) if error.is_retryable() && self.kept.is_none() && pause <= AGAIN_LAST => {
-                    tracing::debug!(node = %self.node, column = self.column, %error, "a call is made again");
-                    sleep(pause).await;
-                    pause *= 2;
-                }
-                done => return done,
-            }
-        }
+        Ok(Receipt { placement, durable, records, spread, zones_survived })
     }
 }
 
@@ -364,7 +272,7 @@ impl Sharded {
             }
         }
         let (began, mut handed) = (Instant::now(), 0);
-        let mut until = began + STALLED;
+        let mut until = began + STALLED + SLOWEST_STRIP;
         while let Ok(Some((column, ok))) = timeout_at(until, handing.next()).await {
             open.remove(&column);
             if !ok {
@@ -374,9 +282,10 @@ impl Sharded {
             handed += 1;
             let now = Instant::now();
             if handed < quorum {
-                until = now + STALLED;
+                until = now + STALLED + SLOWEST_STRIP;
             } else if handed == quorum {
-                self.pace = self.pace.max(now - began);
+                // One slow stripe is forgotten in the course of the next few.
+                self.pace = (now - began).max(self.pace * 3 / 4);
                 until = now + PATIENCE.max(self.pace * PATIENCE_FACTOR);
             }
         }
@@ -405,7 +314,10 @@ impl Sharded {
             tracing::warn!(node = %self.node(column), column, %error, "a shard was not stored");
         }
         self.failed.push(error);
-        lost.map_err(|source| UploadError::Lost { source, failed: std::mem::take(&mut self.failed) })
+        lost.map_err(|source| {
+            let (failed, silent_zones) = (std::mem::take(&mut self.failed), lock(&self.spread).silent_zones());
+            UploadError::Lost { source, failed, silent_zones }
+        })
     }
 
     fn node(&self, column: usize) -> NodeName {
@@ -423,16 +335,27 @@ impl Sharded {
             // Lanes are tasks of their own, so a straggler continues after the acknowledgement.
             commits.push(async move { (column, task.await.unwrap_or_else(|_| Err(unfinished(&node)))) });
         }
-        let mut until = None;
+        // What waits in the queues, and the disks, have the time of the slowest.
+        let bytes = (0..self.lanes.len()).map(|column| sealed.public.shard_bytes(column)).max().unwrap_or_default();
+        let queued = SLOWEST_STRIP * u32::try_from(LANE_STRIPS + 1).unwrap_or(u32::MAX);
+        let sync = Duration::from_secs(bytes / SYNC_BYTES_PER_SECOND_MIN);
+        let mut until = Instant::now() + STALLED + queued + sync * 2;
+        let mut is_acknowledged = false;
         while !self.scatter.is_settled() {
-            let Ok(Some((column, committed))) = by(until, commits.next()).await else { break };
+            let Ok(Some((column, committed))) = timeout_at(until, commits.next()).await else { break };
             match committed {
                 Ok(()) => self.scatter.durable(column),
                 Err(error) => self.lose(column, error)?,
             }
-            if self.scatter.may_acknowledge() && until.is_none() {
-                until = Some(Instant::now() + STRAGGLERS);
+            if self.scatter.may_acknowledge() && !is_acknowledged {
+                (is_acknowledged, until) = (true, Instant::now() + STRAGGLERS);
             }
+        }
+        if is_acknowledged {
+            return Ok(());
+        }
+        for column in (0..self.lanes.len()).filter(|column| self.scatter.is_open(*column)).collect::<Vec<_>>() {
+            self.lose(column, TransportError::TimedOut { node: self.node(column) })?;
         }
         Ok(())
     }
@@ -443,81 +366,8 @@ impl Sharded {
     }
 }
 
-fn unfinished(node: &NodeName) -> TransportError {
-    TransportError::Unreachable { node: node.clone(), reason: "its lane was cancelled".to_owned() }
-}
-
-/// Returns the origins that hold a record besides those with shards: the first m + 1 in the locator's rendezvous order,
-/// so that the record survives the same losses as the shards. The record of an inline object contains the object's
-/// bytes, so the owner's places apply to it as to shards.
-#[must_use]
-pub fn record_homes<'a>(record: &Record, origins: &'a [NodeEntry]) -> Vec<&'a NodeName> {
-    let copies = record.public.redundancy().map_or(INLINE_COPIES, |redundancy| redundancy.parity() + 1);
-    let mut homes = record_order(record, origins);
-    homes.truncate(copies);
-    homes
-}
-
-/// Returns all origins that may hold a record, in the locator's rendezvous order.
-fn record_order<'a>(record: &Record, origins: &'a [NodeEntry]) -> Vec<&'a NodeName> {
-    let is_sharded = record.public.redundancy().is_some();
-    let Lease { wanted, refused, .. } = &record.lease;
-    let allowed = origins.iter().filter(|node| is_sharded || Domain::allow(wanted, refused, &node.place));
-    rendezvous::order(record.locator().as_bytes(), allowed.map(|node| &node.name))
-}
-
-/// Returns all origins that hold a record: its homes and the nodes with shards.
-#[must_use]
-pub fn record_holders(record: &Record, origins: &[NodeEntry]) -> BTreeSet<NodeName> {
-    record_homes(record, origins).into_iter().chain(record.placement.iter().flatten()).cloned().collect()
-}
-
-/// Files a record at its holders. A home that does not take it is made up for by the next of the locator's order, as
-/// far as readers ask; one that is probably gone comes last. Once more than half have it, the others have `STRAGGLERS`
-/// to join. Returns how many took it.
-///
-/// # Errors
-/// [`UploadError::Record`] when half of them or more did not.
-pub async fn file_record(
-    transport: &Arc<dyn Transport>,
-    record: &Record,
-    topology: &Topology,
-) -> Result<usize, UploadError> {
-    let origins = topology.origins();
-    let (silent, homes) = (silent(&origins), record_homes(record, &origins).len());
-    // Readers ask no further than this.
-    let order = record_order(record, &origins).into_iter().take(RECORD_NODES_MAX.max(homes)).cloned();
-    let (up, gone): (Vec<_>, Vec<_>) = order.partition(|node| !silent.contains(node));
-    let mut order = up.into_iter().chain(gone);
-    let mut asked: BTreeSet<NodeName> = order.by_ref().take(homes).collect();
-    asked.extend(record.placement.iter().flatten().cloned());
-    let need = asked.len() / 2 + 1;
-
-    let (locator, bytes) = (record.locator(), Bytes::from(record.encode()));
-    // Tasks, so that a straggler continues after the acknowledgement.
-    let put = |node: NodeName| {
-        let (transport, bytes) = (transport.clone(), bytes.clone());
-        tokio::spawn(async move { transport.put_record(&node, &locator, bytes).await })
-    };
-    let mut puts: FuturesUnordered<_> = asked.iter().cloned().map(put).collect();
-    let (mut stored, mut failed, mut until) = (0, Vec::new(), None);
-    while let Ok(Some(filed)) = by(until, puts.next()).await {
-        match filed {
-            Ok(Ok(())) => stored += 1,
-            Ok(Err(error)) => {
-                failed.push(error);
-                if let Some(next) = order.by_ref().find(|node| asked.insert(node.clone())) {
-                    puts.push(put(next));
-                }
-            }
-            Err(_) => {}
-        }
-        if stored >= need && until.is_none() {
-            until = Some(Instant::now() + STRAGGLERS);
-        }
-    }
-    let asked = asked.len();
-    if stored < need { Err(UploadError::Record { stored, asked, need, failed }) } else { Ok(stored) }
+fn silence(zones: &BTreeSet<String>) -> String {
+    if zones.is_empty() { String::new() } else { format!("; no origin was heard of lately in zone {}", list(zones)) }
 }
 
 /// Waits for what comes, to the end of a deadline if there is one.

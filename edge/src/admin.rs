@@ -4,6 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use client::Exposition;
+use format::wire::Role;
 use http::{StatusCode, header};
 use pingora_core::{
     apps::{HttpServerApp, ReusedHttpStream, ServerApp},
@@ -13,10 +14,7 @@ use pingora_core::{
 use pingora_http::ResponseHeader;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::timeout};
 
-use crate::{
-    clock,
-    node::{Node, SILENT_SECONDS},
-};
+use crate::{clock, node::Node};
 
 /// Operators are few.
 const CONNECTIONS_MAX: usize = 16;
@@ -56,6 +54,8 @@ impl HttpServerApp for Admin {
         None
     }
 }
+
+const SILENT_SECONDS: u64 = Role::Edge.silent_seconds();
 
 /// Whether viewers should be sent here: without an origin only what is cached is served. Seconds since 1970, 0 for
 /// never.

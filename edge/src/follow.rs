@@ -12,7 +12,7 @@ use std::{
 use client::{HttpTransport, Topology, Transport, TransportError};
 use format::{
     NodeName,
-    limits::CHANGES_WAIT_SECONDS_MAX,
+    limits::{CHANGES_WAIT_SECONDS_MAX, EDGE_ANNOUNCE_SECONDS},
     wire::{ChangeKind, ChangePage},
 };
 use tokio::{
@@ -34,7 +34,7 @@ const CHANGES_DEADLINE: Duration = Duration::from_secs(WAIT_SECONDS as u64 + 10)
 /// Between tries when an origin failed; also what an erasure may take longer when the nearest origin dies.
 const RETRY: Duration = Duration::from_millis(500);
 /// Between announcements.
-const ANNOUNCE_EVERY: Duration = Duration::from_secs(5);
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(EDGE_ANNOUNCE_SECONDS);
 /// An announcement must be taken by then.
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(5);
 

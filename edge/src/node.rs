@@ -35,8 +35,6 @@ use crate::{
     token::{self, Asked, Weighed},
 };
 
-/// An edge that was not heard of for so long, by the catalog's clock, counts as silent: four announcements missed.
-pub(crate) const SILENT_SECONDS: u64 = 20;
 /// How long a DNS question waits for the owner's policy.
 const POLICY_PATIENCE: Duration = Duration::from_secs(2);
 /// Lifetime of a DNS answer given without knowing the owner's wishes.
@@ -172,14 +170,11 @@ impl Node {
     /// Returns all edges with addresses, this one among them even when nobody told us of ourselves yet.
     fn edges(&self) -> Vec<(NodeEntry, bool)> {
         let nodes = self.topology.snapshot();
-        // Health is measured against the newest word in the same list, so a list that grows old as a whole accuses
-        // nobody.
-        let newest = nodes.iter().map(|node| node.seen).max().unwrap_or(0);
+        let newest = NodeEntry::newest(&nodes);
         let others = nodes
             .iter()
             .filter(|node| node.role == Role::Edge && node.name != self.config.name && !node.public.is_empty());
-        let mut edges: Vec<_> =
-            others.map(|node| (node.clone(), newest.saturating_sub(node.seen) <= SILENT_SECONDS)).collect();
+        let mut edges: Vec<_> = others.map(|node| (node.clone(), !node.is_silent(newest))).collect();
         edges.push((self.entry(), true));
         // One order at every edge, so that the same question has the same answer everywhere.
         edges.sort_by(|a, b| a.0.name.cmp(&b.0.name));

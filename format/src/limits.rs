@@ -103,6 +103,18 @@ pub const PROOF_BYTES_MAX: usize = 4 * 1024 + 64 * 32 + 64;
 pub const PAGE_ENTRIES_MAX: usize = 1_000;
 /// Maximum seconds that a change feed request waits for news (long polling) before it answers with an empty page.
 pub const CHANGES_WAIT_SECONDS_MAX: u32 = 30;
+/// The slowest way on which the body of a call comes through, in bytes in a second: an uplink of 0.5 Mbit/s shared by
+/// 24 columns gives each 2.6 KB/s. Both sides give a body a second for so many bytes.
+pub const BODY_BYTES_PER_SECOND_MIN: u64 = 1024;
+/// The slowest disk, or object store, that a node may have, in bytes in a second: a commit has a second for so many
+/// bytes of its shard.
+pub const SYNC_BYTES_PER_SECOND_MIN: u64 = 4 << 20;
+/// Longest time between two announcements of an origin, in seconds. An origin may announce itself more often.
+pub const ORIGIN_ANNOUNCE_SECONDS_MAX: u64 = 10;
+/// Time between two announcements of an edge, or of a twin that announces itself, in seconds.
+pub const EDGE_ANNOUNCE_SECONDS: u64 = 5;
+/// A node that missed so many announcements is silent, see [`Role::silent_seconds`](crate::wire::Role::silent_seconds).
+pub const ANNOUNCEMENTS_MISSED: u64 = 4;
 
 /// Returns the most bytes that the answer to a read of so many strips has; a node answers no read of more than
 /// [`SHARD_READ_STRIPS_MAX`].

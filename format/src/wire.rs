@@ -3,8 +3,9 @@
 //! | method and path | body | answer |
 //! |---|---|---|
 //! | `POST /v1/uploads?column=C&columns=N` | | [`UploadCreated`] |
-//! | `PUT /v1/uploads/{upload}?first=N` | [`frame_cells`] | 204 |
-//! | `POST /v1/uploads/{upload}/commit?column=C` | public manifest | 204 once durable |
+//! | `GET /v1/uploads/{upload}` | | [`UploadHeld`] |
+//! | `PUT /v1/uploads/{upload}?first=N` | [`frame_cells`] | 204; 409 when the node does not have N cells |
+//! | `POST /v1/uploads/{upload}/commit?column=C` | public manifest | 204 once durable; 409 when cells are missing |
 //! | `DELETE /v1/uploads/{upload}` | | 204 |
 //! | `GET /v1/shards/{object}/{column}?first=S&count=N` | | [`ShardSlice`] |
 //! | `GET`, `PUT /v1/records/{locator}` | record | record, 204 |
@@ -33,7 +34,8 @@ use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Cell, ListProof, Locator, NodeAddress, NodeName, ObjectId, OwnerId, Place, PolicyName, limits::PROOF_BYTES_MAX,
+    Cell, ListProof, Locator, NodeAddress, NodeName, ObjectId, OwnerId, Place, PolicyName,
+    limits::{ANNOUNCEMENTS_MISSED, EDGE_ANNOUNCE_SECONDS, ORIGIN_ANNOUNCE_SECONDS_MAX, PROOF_BYTES_MAX},
 };
 
 /// Version of the object format; first byte of the authenticated data.
@@ -64,6 +66,13 @@ pub struct UploadCreated {
     pub upload: String,
 }
 
+/// What a node has of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadHeld {
+    /// The cells that it has, from the first on: the next append begins here.
+    pub cells: u64,
+}
+
 /// The role of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -85,6 +94,17 @@ impl Role {
             Self::Edge => "edge",
             Self::Twin => "twin",
         }
+    }
+
+    /// Returns after how many seconds without an announcement a node of this role counts as silent. It is the only rule
+    /// of that for twins, edges and origins.
+    #[must_use]
+    pub const fn silent_seconds(self) -> u64 {
+        ANNOUNCEMENTS_MISSED
+            * match self {
+                Self::Origin => ORIGIN_ANNOUNCE_SECONDS_MAX,
+                Self::Edge | Self::Twin => EDGE_ANNOUNCE_SECONDS,
+            }
     }
 }
 
@@ -116,6 +136,21 @@ pub struct NodeEntry {
     /// When it last announced itself, in seconds since 1970 by the catalog's clock. Zero in its own report.
     #[serde(default)]
     pub seen: u64,
+}
+
+impl NodeEntry {
+    /// Returns whether the node is silent: probably gone. It is measured against the newest announcement in the same
+    /// list, so a list that grows old as a whole accuses nobody.
+    #[must_use]
+    pub fn is_silent(&self, newest: u64) -> bool {
+        newest.saturating_sub(self.seen) > self.role.silent_seconds()
+    }
+
+    /// Returns the newest announcement in a list; zero in an empty one.
+    #[must_use]
+    pub fn newest(nodes: &[Self]) -> u64 {
+        nodes.iter().map(|node| node.seen).max().unwrap_or(0)
+    }
 }
 
 /// An order to empty a node (drain) or to end that.

@@ -5,8 +5,9 @@ use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Durati
 
 use axum::{Router, body::Body, http::Request};
 use client::{
-    Membership, Serial,
+    Membership, PING_DEADLINE, Serial,
     tls::{Leaf, TlsError},
+    tune,
 };
 use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,9 +30,8 @@ const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 /// What may wait in memory to be sent on one request.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
-/// A peer that does not answer a ping is gone.
+/// After this much silence, a ping gives the peer something to acknowledge.
 const PING_EVERY: Duration = Duration::from_secs(20);
-const PING_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause when the system has no more files or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -117,7 +117,7 @@ async fn shake(
     stream: TcpStream,
     membership: &Membership,
 ) -> Result<(TlsStream<TcpStream>, Peer, Serial), HandshakeError> {
-    stream.set_nodelay(true)?;
+    tune(&stream)?;
     let stream = membership.acceptor().accept(stream).await?;
     let (_, session) = stream.get_ref();
     if session.alpn_protocol() != Some(b"h2") {

@@ -16,20 +16,20 @@ mod repairs;
 mod shards;
 mod uploads;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::{MatchedPath, Request, State},
-    http::Method,
+    http::{Method, header::CONTENT_LENGTH},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
+use format::limits::{BODY_BYTES_PER_SECOND_MIN, SHARD_BODY_BYTES_MAX};
 use tokio::time::timeout;
 
-use self::refusal::Refusal;
-pub(crate) use self::refusal::causes;
+pub(crate) use self::refusal::{Refusal, causes};
 pub(crate) use self::{nodes::read_entry, notes::read_note};
 use crate::{metrics::Answered, node::Node};
 
@@ -37,8 +37,7 @@ use crate::{metrics::Answered, node::Node};
 pub(crate) fn router(node: Arc<Node>) -> Router {
     Router::new()
         .route("/v1/uploads", post(uploads::open))
-        .route("/v1/uploads/{upload}", put(uploads::append).delete(uploads::abort))
-        .route("/v1/uploads/{upload}/commit", post(uploads::commit))
+        .route("/v1/uploads/{upload}", get(uploads::held).put(uploads::append).delete(uploads::abort))
         .route("/v1/shards/{object}/{column}", get(shards::read))
         .route("/v1/records", get(records::list))
         .route("/v1/records/{locator}", get(records::read).put(records::file))
@@ -60,12 +59,25 @@ pub(crate) fn router(node: Arc<Node>) -> Router {
         .route("/metrics", get(health::metrics))
         .fallback(async || Refusal::no_route())
         .method_not_allowed_fallback(async || Refusal::no_method())
-        .layer(from_fn_with_state(node.clone(), observe))
+        .layer(from_fn_with_state(node.clone(), limit))
+        // It knows better how long it may take.
+        .route("/v1/uploads/{upload}/commit", post(uploads::commit))
+        .layer(from_fn_with_state(node.clone(), count))
         .with_state(node)
 }
 
-/// Ends what takes too long, and counts what came of each call.
-async fn observe(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
+/// Ends what takes too long. A body has the time that the slowest way needs for it.
+async fn limit(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    // No body is longer, and who does not say how long it is gets no more time for it.
+    let length = length.unwrap_or(0).min(SHARD_BODY_BYTES_MAX as u64);
+    let body = Duration::from_secs(length / BODY_BYTES_PER_SECOND_MIN);
+    let answer = timeout(node.config.limits.request() + body, next.run(request)).await;
+    answer.unwrap_or_else(|_| Refusal::too_slow().into_response())
+}
+
+/// Counts what came of each call.
+async fn count(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     // A peer may make methods up; a label may not grow with them.
     let method = match *request.method() {
@@ -75,8 +87,7 @@ async fn observe(State(node): State<Arc<Node>>, request: Request, next: Next) ->
         Method::DELETE => "DELETE",
         _ => "other",
     };
-    let answer = timeout(node.config.limits.request(), next.run(request)).await;
-    let answer = answer.unwrap_or_else(|_| Refusal::too_slow().into_response());
+    let answer = next.run(request).await;
     let status = answer.status().as_u16();
     node.metrics.requests.get_or_create(&Answered { route, method, status }).inc();
     answer

@@ -11,7 +11,7 @@ use std::{
 };
 
 use client::{IdentityError, IdentityFiles, KeyFileError, tls::Identity};
-use format::{NodeAddress, NodeName, Place, PlaceError};
+use format::{NodeAddress, NodeName, Place, PlaceError, limits::ORIGIN_ANNOUNCE_SECONDS_MAX};
 use serde::Deserialize;
 
 pub use self::bucket::{BucketConfig, BucketUrl, BucketUrlError};
@@ -65,12 +65,16 @@ pub struct Limits {
     pub bodies_bytes_max: u64,
     /// Upload sessions at once. Absent: 1,024.
     pub uploads_max: u32,
-    /// Seconds after which an upload session that nobody used is dropped. Absent: 600.
+    /// Seconds after which an upload session that nobody used is dropped, over restarts of the node. Within this time
+    /// an interrupted upload goes on where it was. Absent: 86,400 (24 hours).
     pub upload_idle_seconds: u64,
+    /// Percent of the capacity that uploads may take whose caller has been gone for 30 seconds; of more, those unused
+    /// for longest are dropped. They also go when shards need their room, or others their place. Absent: 10.
+    pub resting_uploads_percent: u8,
     /// Seconds a caller has to finish the TLS handshake. Absent: 10.
     pub handshake_seconds: u64,
-    /// Seconds a request has until its answer begins, its body included; at least 40, because a caller may wait 30 for
-    /// changes. Absent: 60.
+    /// Seconds a request has until its answer begins, and one more for each KiB of its body; at least 40, because a
+    /// caller may wait 30 for changes. A commit has one more for each 4 MiB of its shard. Absent: 60.
     pub request_seconds: u64,
     /// Seconds that requests under way have to end when the node stops. Absent: 10.
     pub drain_seconds: u64,
@@ -79,7 +83,8 @@ pub struct Limits {
     pub erase_grace_seconds: u64,
     /// Seconds between sweeps for idle uploads and dead shards. Absent: 60.
     pub sweep_seconds: u64,
-    /// Seconds between announcements of this node. Absent: 10.
+    /// Seconds between announcements of this node, at most 10: one that misses four of these counts as silent, and
+    /// uploads pass it over. Absent: 10.
     pub announce_seconds: u64,
     /// Seconds between looks at the files of `tls`, whose new certificate counts without a restart. Absent: 10.
     pub reread_seconds: u64,
@@ -113,13 +118,14 @@ impl Default for Limits {
             disk_calls_max: 32,
             bodies_bytes_max: 512 << 20,
             uploads_max: 1024,
-            upload_idle_seconds: 600,
+            upload_idle_seconds: 24 * 3600,
+            resting_uploads_percent: 10,
             handshake_seconds: 10,
             request_seconds: 60,
             drain_seconds: 10,
             erase_grace_seconds: 24 * 3600,
             sweep_seconds: 60,
-            announce_seconds: 10,
+            announce_seconds: ORIGIN_ANNOUNCE_SECONDS_MAX,
             reread_seconds: 10,
             down_seconds: 900,
             scan_seconds: 3600,
@@ -177,6 +183,16 @@ pub enum ConfigError {
         found: u64,
         /// The least that works.
         min: u64,
+    },
+    /// A bound is too large.
+    #[error("limits.{key} is {found}, and must be at most {max}")]
+    LimitAbove {
+        /// The key.
+        key: &'static str,
+        /// What was given.
+        found: u64,
+        /// The most that works.
+        max: u64,
     },
     /// Nobody said how much of the object store is for this node.
     #[error("an object store does not say how much it takes; write capacity_bytes")]
@@ -291,8 +307,15 @@ impl Limits {
             ("scrub_seconds", self.scrub_seconds, 4),
             ("changes_kept", self.changes_kept.into(), 1),
         ];
-        match bounds.into_iter().find(|(_, found, min)| found < min) {
-            Some((key, found, min)) => Err(ConfigError::Limit { key, found, min }),
+        if let Some((key, found, min)) = bounds.into_iter().find(|(_, found, min)| found < min) {
+            return Err(ConfigError::Limit { key, found, min });
+        }
+        let most = [
+            ("announce_seconds", self.announce_seconds, ORIGIN_ANNOUNCE_SECONDS_MAX),
+            ("resting_uploads_percent", self.resting_uploads_percent.into(), 100),
+        ];
+        match most.into_iter().find(|(_, found, max)| found > max) {
+            Some((key, found, max)) => Err(ConfigError::LimitAbove { key, found, max }),
             None => Ok(()),
         }
     }

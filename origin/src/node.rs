@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use axum::body::Body;
@@ -24,6 +24,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    api::Refusal,
     catalog::{Catalog, CatalogError, ShardTotals},
     clock::CatalogClock,
     config::Config,
@@ -31,7 +32,7 @@ use crate::{
     feed::Feed,
     intake::{Intake, IntakeError, Taken},
     metrics::Metrics,
-    store::{Space, Store, StoreError},
+    store::{Rested, Space, Store, StoreError},
     upkeep,
     upload::Uploads,
 };
@@ -62,7 +63,7 @@ pub(crate) struct Node {
     pub(crate) address: NodeAddress,
     pub(crate) store: Arc<Store>,
     pub(crate) catalog: Arc<dyn Catalog>,
-    pub(crate) uploads: Arc<Uploads>,
+    pub(crate) uploads: Arc<Uploads<Refusal>>,
     pub(crate) feed: Feed,
     pub(crate) metrics: Metrics,
     /// Reaches the other nodes; what moves between origins goes over it.
@@ -93,6 +94,8 @@ pub(crate) struct Node {
 /// What a node works on.
 pub(crate) struct Parts {
     pub(crate) store: Store,
+    /// Drafts that lie in the store.
+    pub(crate) rested: Vec<Rested>,
     pub(crate) catalog: Arc<dyn Catalog>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) membership: Option<Arc<Membership>>,
@@ -101,7 +104,7 @@ pub(crate) struct Parts {
 
 impl Node {
     pub(crate) fn new(config: Config, address: NodeAddress, parts: Parts, stop: CancellationToken) -> Self {
-        let Parts { store, catalog, transport, membership, topology } = parts;
+        let Parts { store, rested, catalog, transport, membership, topology } = parts;
         let limits = &config.limits;
         let at_most = |bound: u32| usize::try_from(bound).unwrap_or(usize::MAX);
         Self {
@@ -110,7 +113,7 @@ impl Node {
             store: Arc::new(store),
             feed: Feed::new(catalog.clone()),
             catalog,
-            uploads: Arc::new(Uploads::new(at_most(limits.uploads_max))),
+            uploads: Arc::new(Uploads::new(at_most(limits.uploads_max), rested, SystemTime::now())),
             metrics: Metrics::new(),
             transport,
             membership,
@@ -201,12 +204,29 @@ impl Node {
         calls.max(self.intake.load())
     }
 
-    /// Refuses when shards may not take so many bytes more. One call into the disk.
+    /// Refuses when shards may not take so many bytes more, also after drafts at rest gave their room. A call into the
+    /// disk, and two more for each of these.
     pub(crate) fn check_room(&self, bytes: u64) -> Result<(), RoomError> {
         if self.is_draining() {
             return Err(RoomError::Draining);
         }
-        if self.room(self.store.space()?).1 < bytes { Err(RoomError::Full) } else { Ok(()) }
+        loop {
+            let space = self.store.space()?;
+            if self.room(space).1 >= bytes {
+                return Ok(());
+            }
+            // Drafts take room of the disk, and none of what the operator allows shards to take.
+            let is_full_for_good = space.usable_bytes() >= bytes || self.uploads.yield_one(Instant::now()).is_none();
+            if is_full_for_good {
+                return Err(RoomError::Full);
+            }
+        }
+    }
+
+    /// Returns the bytes that drafts at rest may take.
+    pub(crate) fn resting_bytes_max(&self) -> Result<u64, StoreError> {
+        let (capacity, _) = self.room(self.store.space()?);
+        Ok(capacity / 100 * u64::from(self.config.limits.resting_uploads_percent))
     }
 
     /// Returns the bytes shards may take, and those of them that are free. With an object store the disk has only

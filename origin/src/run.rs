@@ -30,7 +30,7 @@ use crate::{
     peer::Peer,
     repair,
     scrub::{self, Scrubbed},
-    store::{Disk, RealDisk, Store, StoreError},
+    store::{Disk, RealDisk, Rested, Store, StoreError},
     upkeep,
 };
 
@@ -228,7 +228,7 @@ impl Origin {
         let list = config.data_dir.join("refused.crl");
         let membership = Membership::new(&identity, Some(&list)).map_err(IdentityError::from)?;
         client::offload(codec::prove).await.map_err(|_| StartError::Lost)??;
-        let store = open_store(&config, disk).await?;
+        let (store, rested) = open_store(&config, disk).await?;
         let catalog = config.catalog.open(config.limits.changes_kept).await?;
         // Filled when the node announces itself.
         let topology = Arc::new(Topology::new(Vec::new()));
@@ -239,7 +239,7 @@ impl Origin {
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
         let door = Door { listener, membership: membership.clone() };
-        let parts = Parts { store, catalog, transport, membership: Some(membership), topology };
+        let parts = Parts { store, rested, catalog, transport, membership: Some(membership), topology };
         begin(config, parts, shutdown, local_addr, Some(door)).await
     }
 
@@ -255,8 +255,9 @@ impl Origin {
     ) -> Result<Running, StartError> {
         config.check()?;
         let Surroundings { disk, catalog, transport, topology } = around;
-        let store = open_store(&config, disk).await?;
-        let (parts, local_addr) = (Parts { store, catalog, transport, membership: None, topology }, config.listen);
+        let (store, rested) = open_store(&config, disk).await?;
+        let parts = Parts { store, rested, catalog, transport, membership: None, topology };
+        let local_addr = config.listen;
         begin(config, parts, shutdown, local_addr, None).await
     }
 }
@@ -288,9 +289,13 @@ async fn refuse_double(config: &Config, catalog: &dyn Catalog, membership: &Arc<
     }
 }
 
-async fn open_store(config: &Config, disk: Arc<dyn Disk>) -> Result<Store, StartError> {
+async fn open_store(config: &Config, disk: Arc<dyn Disk>) -> Result<(Store, Vec<Rested>), StartError> {
     let (data_dir, bucket) = (config.data_dir.clone(), config.bucket()?);
-    let open = move || Store::open(&data_dir, disk)?.with_bucket(bucket);
+    let open = move || {
+        let store = Store::open(&data_dir, disk)?.with_bucket(bucket)?;
+        let rested = store.rested()?;
+        Ok::<_, StoreError>((store, rested))
+    };
     Ok(client::offload(open).await.map_err(|_| StartError::Lost)??)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lock                                 held while the origin runs
-//! tmp/<upload>                         cells of an upload, appended; emptied at boot
+//! tmp/<upload>.<column>.<columns>.draft  cells of an upload, appended; all else in tmp goes at boot
 //! packs/<number>-<salt>.log, .index    small shards, many to a log
 //! shards/aa/bb/<object>.<column>       a large shard: its cells back to back, each a row and a strip
 //! shards/aa/bb/<object>.<column>.list  the hash of each row, and where each cell ends
@@ -35,6 +35,7 @@ mod pack;
 mod packs;
 mod quarantine;
 mod record;
+mod rested;
 mod send;
 mod shards;
 mod slice;
@@ -61,6 +62,7 @@ pub use self::{
     disk::{Disk, RealDisk, Step, SyncFailure},
     draft::{AppendError, CommitError, Draft},
     packs::{PACK_BYTES_MAX, PackDamage},
+    rested::Rested,
     shards::{HeldShard, ShardId},
     slice::Slice,
     space::Space,
@@ -156,8 +158,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens or creates the folder, takes its lock, reads what the packs hold and clears what uploads a crash left
-    /// behind.
+    /// Opens or creates the folder, takes its lock, reads what the packs hold and clears what a crash left behind
+    /// but drafts, which rest.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -178,7 +180,7 @@ impl Store {
         let packs = Packs::new(pack_bytes_max);
         let folders = Mutex::default();
         let mut store = Self { root: root.to_owned(), disk, packs, bucket: None, folders, guards, _lock: lock };
-        store.clear_uploads()?;
+        store.clear_scraps()?;
         store.open_packs()?;
         store.keep_ballast();
         store.sync_folder(root);
@@ -196,15 +198,6 @@ impl Store {
         }
         self.bucket = bucket.map(Arc::new);
         Ok(self)
-    }
-
-    fn clear_uploads(&self) -> Result<(), StoreError> {
-        let folder = self.root.join("tmp");
-        for entry in fs::read_dir(&folder).map_err(failed("list", &folder))? {
-            let path = entry.map_err(failed("list", &folder))?.path();
-            fs::remove_file(&path).map_err(failed("remove", &path))?;
-        }
-        Ok(())
     }
 
     /// Returns what [`Self::open`] found damaged in packs so that it cannot say which shard was there.

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{catalog::Applied, copies::RefreshError, node::Node, refusals, retention};
+use crate::{catalog::Applied, copies::RefreshError, node::Node, refusals, retention, store::StoreError};
 
 /// Dead shards removed in one go, so that a large erasure leaves the disk time for readers.
 const SWEEP_MAX: usize = 256;
@@ -62,12 +62,13 @@ pub(crate) async fn sweep_often(node: Arc<Node>) {
 }
 
 async fn sweep(node: &Arc<Node>) -> Result<(), RefreshError> {
-    let (uploads, idle) = (node.uploads.clone(), node.config.limits.upload_idle());
-    node.off_reactor(move |store| {
-        uploads.sweep(idle, Instant::now());
+    let (swept, idle) = (node.clone(), node.config.limits.upload_idle());
+    let kept = node.off_reactor(move |store| {
+        swept.uploads.sweep(idle, swept.resting_bytes_max()?, Instant::now());
         store.keep_ballast();
-    })
-    .await?;
+        Ok::<_, StoreError>(())
+    });
+    kept.await??;
     // What is destroyed does not come back when the clock is put right again.
     let grace = Duration::from_secs(node.config.limits.erase_grace_seconds);
     node.catalog_now().await?;

@@ -1,56 +1,49 @@
 //! Upload sessions: one draft of a shard each, owned by the caller who opened it, worked on by one call at a time.
+//!
+//! ```text
+//!                 +--- a call ends ---+
+//!                 v                   |
+//! boot: resting -> a call has it -> idle
+//!                 |        ^
+//!              commit      | it failed, and may be tried again
+//!                 v        |
+//!              committing -+-> ended: the shard says that it is here
+//! ```
+//!
+//! Keeps true: a session outlives the process, because its draft does. Nobody waits for a session longer than its age,
+//! and a draft whose caller is gone gives way to whatever needs its room or its place, the one unused for longest
+//! first.
+
+mod id;
 
 use std::{
     collections::HashMap,
-    fmt,
-    str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use data_encoding::HEXLOWER;
 use format::NodeName;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{peer::Peer, store::Draft};
+pub(crate) use self::id::UploadId;
+use crate::{
+    peer::Peer,
+    store::{Draft, Rested, ShardId, Store, StoreError},
+};
 
-/// How long a session outlives the connection it was last used on: its caller may have lost only that, and comes back
+/// A session whose caller's connection ended rests after this time: the caller may have lost only that, and comes back
 /// on another.
 const GONE_IDLE: Duration = Duration::from_secs(30);
-
-/// The name of a session: 128 random bits, so that nobody guesses another's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct UploadId([u8; 16]);
-
-impl UploadId {
-    /// Takes 16 random bytes.
-    #[must_use]
-    pub(crate) fn from_bytes(random: [u8; 16]) -> Self {
-        Self(random)
-    }
-}
-
-impl fmt::Display for UploadId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&HEXLOWER.encode(&self.0))
-    }
-}
-
-impl FromStr for UploadId {
-    type Err = UploadError;
-
-    fn from_str(text: &str) -> Result<Self, UploadError> {
-        let bytes = HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or(UploadError::Unknown)
-    }
-}
 
 /// Why a session cannot be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UploadError {
     /// There is none of this name, or another caller opened it; the caller's fault.
-    #[error("there is no such upload; it ended, was idle for too long, or the node restarted: begin a new one")]
+    #[error(
+        "this node has no such upload: it was ended, nobody went on with it for too long, or others needed its room; \
+         send its shard again in a new upload, which the same command does"
+    )]
     Unknown,
     /// Another call works on it; the caller's fault.
     #[error("another call works on this upload; send one after the other")]
@@ -63,25 +56,77 @@ pub(crate) enum UploadError {
     },
 }
 
-struct Slot {
+/// What became of a commit, for all who wait for it; none while it runs.
+pub(crate) type Outcome<E> = watch::Receiver<Option<Result<(), E>>>;
+
+enum State<E> {
+    /// On the disk since before this process began.
+    Resting(Rested),
+    /// Nobody works on it.
+    Idle(Box<Draft>),
+    /// A call works on it.
+    Taken,
+    /// It becomes this shard.
+    Committing(ShardId, Outcome<E>),
+}
+
+struct Slot<E> {
     owner: NodeName,
     used: Instant,
     /// Tells that the connection it was last used on has ended.
     gone: CancellationToken,
-    /// None while a call has it.
-    draft: Option<Box<Draft>>,
+    state: State<E>,
 }
 
-/// All sessions of a node.
-pub(crate) struct Uploads {
-    slots: Mutex<HashMap<UploadId, Slot>>,
+impl<E> Slot<E> {
+    /// Returns how long nobody has used the session; none while somebody does.
+    fn idle(&self, now: Instant) -> Option<Duration> {
+        let is_free = matches!(self.state, State::Resting(_) | State::Idle(_));
+        is_free.then(|| now.saturating_duration_since(self.used))
+    }
+
+    fn is_resting(&self, now: Instant) -> bool {
+        self.gone.is_cancelled() && self.idle(now).is_some_and(|idle| idle >= GONE_IDLE)
+    }
+
+    fn bytes(&self) -> u64 {
+        match &self.state {
+            State::Resting(rested) => rested.bytes,
+            State::Idle(draft) => draft.bytes(),
+            State::Taken | State::Committing(..) => 0,
+        }
+    }
+
+    /// Removes what the session has on the disk.
+    fn remove(self) {
+        // An idle draft removes itself. What cannot be removed now is found again at the next boot.
+        if let State::Resting(rested) = self.state
+            && let Err(error) = rested.remove()
+        {
+            tracing::warn!(%error, "a draft cannot be removed");
+        }
+    }
+}
+
+/// All sessions of a node. `E` is how a commit fails.
+pub(crate) struct Uploads<E> {
+    slots: Mutex<HashMap<UploadId, Slot<E>>>,
     max: usize,
 }
 
-impl Uploads {
-    /// Makes room for `max` sessions.
-    pub(crate) fn new(max: usize) -> Self {
-        Self { slots: Mutex::default(), max }
+impl<E> Uploads<E> {
+    /// Makes room for `max` sessions, and takes those on that rest from before. `now` tells their age.
+    pub(crate) fn new(max: usize, rested: Vec<Rested>, now: SystemTime) -> Self {
+        let slot = |rested: Rested| {
+            let (id, owner) = rested.name.split_once('.')?;
+            let age = now.duration_since(rested.used).unwrap_or_default();
+            // The machine may not run for so long yet: then the age counts from now.
+            let used = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
+            let gone = CancellationToken::new();
+            gone.cancel();
+            Some((id.parse().ok()?, Slot { owner: owner.parse().ok()?, used, gone, state: State::Resting(rested) }))
+        };
+        Self { slots: Mutex::new(rested.into_iter().filter_map(slot).collect()), max }
     }
 
     /// Returns the number of open sessions.
@@ -89,144 +134,307 @@ impl Uploads {
         self.slots().len()
     }
 
-    /// Opens a session.
+    /// Opens a session: makes its draft, under a name by which [`Self::new`] finds it again. Blocks on the disk.
     ///
     /// # Errors
-    /// [`UploadError::TooMany`].
-    pub(crate) fn open(&self, id: UploadId, peer: &Peer, draft: Draft, now: Instant) -> Result<(), UploadError> {
-        let mut slots = self.slots();
-        if slots.len() >= self.max {
-            return Err(UploadError::TooMany { max: self.max });
+    /// [`UploadError::TooMany`], and whatever `draft` says.
+    pub(crate) fn open<F: From<UploadError>>(
+        &self,
+        id: UploadId,
+        peer: &Peer,
+        now: Instant,
+        draft: impl FnOnce(&str) -> Result<Draft, F>,
+    ) -> Result<(), F> {
+        let Peer { name: owner, gone, .. } = peer.clone();
+        let draft = draft(&format!("{id}.{owner}"))?;
+        loop {
+            let mut slots = self.slots();
+            if slots.len() < self.max {
+                slots.insert(id, Slot { owner, used: now, gone, state: State::Idle(Box::new(draft)) });
+                return Ok(());
+            }
+            drop(slots);
+            self.yield_one(now).ok_or(UploadError::TooMany { max: self.max })?;
         }
-        let Peer { name, gone, .. } = peer.clone();
-        slots.insert(id, Slot { owner: name, used: now, gone, draft: Some(Box::new(draft)) });
-        Ok(())
     }
 
-    /// Takes a session's draft for one call.
+    /// Takes a session for one call.
     ///
     /// # Errors
     /// [`UploadError::Unknown`], [`UploadError::Busy`].
-    pub(crate) fn take(self: &Arc<Self>, id: UploadId, peer: &Peer) -> Result<Taken, UploadError> {
+    pub(crate) fn take(self: &Arc<Self>, id: UploadId, peer: &Peer) -> Result<Taken<E>, UploadError> {
         let mut slots = self.slots();
-        let slot = slots.get_mut(&id).filter(|slot| slot.owner == peer.name).ok_or(UploadError::Unknown)?;
-        let draft = slot.draft.take().ok_or(UploadError::Busy)?;
+        let slot = own(&mut slots, id, peer)?;
+        let held = match std::mem::replace(&mut slot.state, State::Taken) {
+            State::Resting(rested) => Held::Resting(rested),
+            State::Idle(draft) => Held::Draft(draft),
+            busy => {
+                slot.state = busy;
+                return Err(UploadError::Busy);
+            }
+        };
         slot.gone = peer.gone.clone();
-        Ok(Taken { uploads: self.clone(), id, draft: Some(draft) })
+        Ok(Taken { uploads: self.clone(), id, held: Some(held) })
     }
 
-    /// Drops the sessions that nobody used for `idle`, and soon those whose caller is gone: what an upload that was
-    /// broken off holds is room that others need.
-    pub(crate) fn sweep(&self, idle: Duration, now: Instant) {
-        // The drafts remove their files when dropped: not under the lock.
-        let dropped: Vec<Slot> = {
-            let mut slots = self.slots();
-            let patience = |slot: &Slot| if slot.gone.is_cancelled() { idle.min(GONE_IDLE) } else { idle };
-            let stale =
-                |slot: &Slot| slot.draft.is_some() && now.saturating_duration_since(slot.used) >= patience(slot);
-            slots.extract_if(|_, slot| stale(slot)).map(|(_, slot)| slot).collect()
-        };
-        if !dropped.is_empty() {
-            tracing::info!(uploads = dropped.len(), "dropped idle uploads");
+    /// Returns whether a call could take the session now, before its body is read.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(crate) fn check(&self, id: UploadId, peer: &Peer) -> Result<(), UploadError> {
+        match own(&mut self.slots(), id, peer)?.state {
+            State::Resting(_) | State::Idle(_) => Ok(()),
+            State::Taken | State::Committing(..) => Err(UploadError::Busy),
         }
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<UploadId, Slot>> {
+    /// Takes a session for its commit as a shard, whose outcome is `outcome`. A commit that runs already is not begun
+    /// again: its outcome is returned instead.
+    ///
+    /// # Errors
+    /// [`UploadError::Unknown`], [`UploadError::Busy`].
+    pub(crate) fn take_to_commit(
+        self: &Arc<Self>,
+        id: UploadId,
+        peer: &Peer,
+        shard: ShardId,
+        outcome: &Outcome<E>,
+    ) -> Result<Result<Taken<E>, Outcome<E>>, UploadError> {
+        if let State::Committing(under_way, outcome) = &own(&mut self.slots(), id, peer)?.state
+            && *under_way == shard
+        {
+            return Ok(Err(outcome.clone()));
+        }
+        let taken = self.take(id, peer)?;
+        if let Some(slot) = self.slots().get_mut(&id) {
+            slot.state = State::Committing(shard, outcome.clone());
+        }
+        Ok(Ok(taken))
+    }
+
+    /// Drops the sessions that nobody used for `idle`, and of those at rest so many that no more than `bytes_max` are
+    /// left of them.
+    pub(crate) fn sweep(&self, idle: Duration, bytes_max: u64, now: Instant) {
+        let is_old = |slot: &Slot<E>| slot.idle(now).is_some_and(|unused| unused >= idle);
+        // Files are removed outside of the lock.
+        let old: Vec<_> = self.slots().extract_if(|_, slot| is_old(slot)).map(|(_, slot)| slot).collect();
+        let mut dropped = old.len();
+        old.into_iter().for_each(Slot::remove);
+        while self.resting_bytes(now) > bytes_max && self.yield_one(now).is_some() {
+            dropped += 1;
+        }
+        if dropped > 0 {
+            tracing::info!(uploads = dropped, "dropped uploads that nobody went on with");
+        }
+    }
+
+    /// Drops the session at rest that was not used for longest, if there is any.
+    pub(crate) fn yield_one(&self, now: Instant) -> Option<()> {
+        let slot = {
+            let mut slots = self.slots();
+            let resting = slots.iter().filter(|(_, slot)| slot.is_resting(now));
+            let oldest = *resting.min_by_key(|(_, slot)| slot.used)?.0;
+            slots.remove(&oldest)?
+        };
+        slot.remove();
+        Some(())
+    }
+
+    fn resting_bytes(&self, now: Instant) -> u64 {
+        self.slots().values().filter(|slot| slot.is_resting(now)).map(Slot::bytes).sum()
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<UploadId, Slot<E>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A draft in the hands of one call. Dropped, it goes back to its session, whatever became of the call; what
-/// [`Self::into_draft`] took does not, and its session ends.
-pub(crate) struct Taken {
-    uploads: Arc<Uploads>,
+impl<E> Drop for Uploads<E> {
+    fn drop(&mut self) {
+        for (_, slot) in self.slots().drain() {
+            if let State::Idle(draft) = slot.state {
+                draft.rest();
+            }
+        }
+    }
+}
+
+fn own<'s, E>(
+    slots: &'s mut HashMap<UploadId, Slot<E>>,
     id: UploadId,
-    draft: Option<Box<Draft>>,
+    peer: &Peer,
+) -> Result<&'s mut Slot<E>, UploadError> {
+    slots.get_mut(&id).filter(|slot| slot.owner == peer.name).ok_or(UploadError::Unknown)
 }
 
-impl Taken {
-    /// Returns the draft.
-    pub(crate) fn draft(&mut self) -> &mut Draft {
-        self.draft.as_mut().expect("only into_draft takes the draft, and it takes all of this")
+enum Held {
+    Resting(Rested),
+    Draft(Box<Draft>),
+}
+
+/// A session in the hands of one call. Dropped, it goes back, whatever became of the call.
+pub(crate) struct Taken<E> {
+    uploads: Arc<Uploads<E>>,
+    id: UploadId,
+    /// None once the session has ended.
+    held: Option<Held>,
+}
+
+impl<E> Taken<E> {
+    /// Returns the draft; one at rest is read back, which costs a hash over all its bytes.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) fn draft(&mut self, store: &Arc<Store>) -> Result<&mut Draft, StoreError> {
+        if let Some(Held::Resting(rested)) = &self.held {
+            self.held = Some(Held::Draft(Box::new(store.resume(rested)?)));
+        }
+        match &mut self.held {
+            Some(Held::Draft(draft)) => Ok(draft),
+            _ => unreachable!("only end takes what is held, and it takes all of this"),
+        }
     }
 
-    /// Ends the session and returns its draft.
-    #[must_use]
-    pub(crate) fn into_draft(mut self) -> Box<Draft> {
-        self.draft.take().expect("only into_draft takes the draft, and it takes all of this")
+    /// Ends the session. Nothing is left of its draft.
+    pub(crate) fn end(mut self) {
+        if let Some(Held::Resting(rested)) = self.held.take()
+            && let Err(error) = rested.remove()
+        {
+            tracing::warn!(%error, "a draft cannot be removed");
+        }
     }
 }
 
-impl Drop for Taken {
+impl<E> Drop for Taken<E> {
     fn drop(&mut self) {
         let mut slots = self.uploads.slots();
-        match self.draft.take() {
-            None => drop(slots.remove(&self.id)),
-            Some(draft) => {
-                if let Some(slot) = slots.get_mut(&self.id) {
-                    slot.draft = Some(draft);
-                    slot.used = Instant::now();
-                }
-            }
+        let state = match self.held.take() {
+            None => return drop(slots.remove(&self.id)),
+            Some(Held::Resting(rested)) => State::Resting(rested),
+            Some(Held::Draft(draft)) => State::Idle(draft),
+        };
+        if let Some(slot) = slots.get_mut(&self.id) {
+            (slot.state, slot.used) = (state, Instant::now());
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use format::wire::Role;
+    use format::{ObjectId, wire::Role};
 
     use super::*;
-    use crate::store::{RealDisk, Store};
+    use crate::store::RealDisk;
 
     fn peer(name: &str) -> Peer {
         Peer { name: name.parse().unwrap(), role: Role::Twin, gone: CancellationToken::new() }
     }
 
+    struct World {
+        dir: tempfile::TempDir,
+        store: Arc<Store>,
+        uploads: Arc<Uploads<()>>,
+    }
+
+    impl World {
+        fn new(max: usize) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Arc::new(Store::open(dir.path(), Arc::new(RealDisk)).unwrap());
+            Self { dir, store, uploads: Arc::new(Uploads::new(max, Vec::new(), SystemTime::now())) }
+        }
+
+        fn open(&self, byte: u8, peer: &Peer, now: Instant) -> Result<UploadId, UploadError> {
+            let id = UploadId::from_bytes([byte; 16]);
+            self.uploads.open(id, peer, now, |name| Ok::<_, UploadError>(self.store.draft(name, 0, 6).unwrap()))?;
+            Ok(id)
+        }
+
+        fn files(&self) -> usize {
+            std::fs::read_dir(self.dir.path().join("tmp")).unwrap().count()
+        }
+    }
+
     #[test]
-    fn a_session_whose_caller_is_gone_ends_soon_unless_it_comes_back() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(Store::open(dir.path(), Arc::new(RealDisk)).unwrap());
-        let uploads = Arc::new(Uploads::new(2));
-        let (broken, resumed, now) = (UploadId::from_bytes([1; 16]), UploadId::from_bytes([2; 16]), Instant::now());
+    fn a_session_whose_caller_is_gone_gives_way_to_who_needs_its_place() {
+        let (world, now) = (World::new(2), Instant::now());
         let (before, after) = (peer("t1"), peer("t1"));
-        uploads.open(broken, &before, store.draft("a", 0, 6).unwrap(), now).unwrap();
-        uploads.open(resumed, &before, store.draft("b", 0, 6).unwrap(), now).unwrap();
+        let [broken, resumed] = [1, 2].map(|byte| world.open(byte, &before, now).unwrap());
         before.gone.cancel();
-        drop(uploads.take(resumed, &after).unwrap());
-        let idle = Duration::from_secs(600);
-        uploads.sweep(idle, now + GONE_IDLE - Duration::from_secs(1));
-        assert_eq!(uploads.count(), 2);
-        uploads.sweep(idle, now + GONE_IDLE + Duration::from_secs(5));
-        assert_eq!(uploads.take(broken, &after).err(), Some(UploadError::Unknown));
-        assert!(uploads.take(resumed, &after).is_ok());
-        assert_eq!(std::fs::read_dir(dir.path().join("tmp")).unwrap().count(), 1);
+        drop(world.uploads.take(resumed, &after).unwrap());
+        let soon = now + GONE_IDLE - Duration::from_secs(1);
+        assert_eq!(world.open(3, &after, soon), Err(UploadError::TooMany { max: 2 }));
+        let later = now + GONE_IDLE + Duration::from_secs(5);
+        world.open(3, &after, later).unwrap();
+        assert_eq!(world.uploads.take(broken, &after).err(), Some(UploadError::Unknown));
+        assert!(world.uploads.take(resumed, &after).is_ok());
+        assert_eq!(world.open(4, &after, later), Err(UploadError::TooMany { max: 2 }), "both have their callers");
+        assert_eq!(world.files(), 2);
     }
 
     #[test]
     fn one_call_at_a_time_has_the_draft_and_gives_it_back() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(Store::open(dir.path(), Arc::new(RealDisk)).unwrap());
-        let uploads = Arc::new(Uploads::new(2));
-        let (id, owner, now) = (UploadId::from_bytes([1; 16]), peer("t1"), Instant::now());
-        uploads.open(id, &owner, store.draft("a", 0, 6).unwrap(), now).unwrap();
-        assert_eq!(uploads.take(id, &peer("t2")).err(), Some(UploadError::Unknown));
-        let taken = uploads.take(id, &owner).unwrap();
-        assert_eq!(uploads.take(id, &owner).err(), Some(UploadError::Busy));
+        let (world, owner, now) = (World::new(2), peer("t1"), Instant::now());
+        let id = world.open(1, &owner, now).unwrap();
+        assert_eq!(world.uploads.take(id, &peer("t2")).err(), Some(UploadError::Unknown));
+        let taken = world.uploads.take(id, &owner).unwrap();
+        assert_eq!(world.uploads.take(id, &owner).err(), Some(UploadError::Busy));
+        assert_eq!(world.uploads.check(id, &owner), Err(UploadError::Busy));
         // A sweep leaves alone what a call works on.
-        uploads.sweep(Duration::ZERO, now + Duration::from_secs(9));
+        world.uploads.sweep(Duration::ZERO, 0, now + Duration::from_secs(9));
         drop(taken);
-        drop(uploads.take(id, &owner).unwrap());
-        drop(uploads.take(id, &owner).unwrap().into_draft());
-        assert_eq!((uploads.take(id, &owner).err(), uploads.count()), (Some(UploadError::Unknown), 0));
+        drop(world.uploads.take(id, &owner).unwrap());
+        world.uploads.take(id, &owner).unwrap().end();
+        assert_eq!((world.uploads.take(id, &owner).err(), world.uploads.count()), (Some(UploadError::Unknown), 0));
 
-        let other = UploadId::from_bytes([2; 16]);
-        uploads.open(other, &owner, store.draft("b", 0, 6).unwrap(), now).unwrap();
-        uploads.sweep(Duration::from_secs(60), now + Duration::from_secs(59));
-        assert_eq!(uploads.count(), 1);
-        uploads.sweep(Duration::from_secs(60), now + Duration::from_secs(60));
-        assert_eq!((uploads.count(), std::fs::read_dir(dir.path().join("tmp")).unwrap().count()), (0, 0));
-        assert_eq!(other.to_string().parse(), Ok(other));
-        assert!("02".parse::<UploadId>().is_err());
+        world.open(2, &owner, now).unwrap();
+        world.uploads.sweep(Duration::from_secs(60), 0, now + Duration::from_secs(59));
+        assert_eq!(world.uploads.count(), 1);
+        world.uploads.sweep(Duration::from_secs(60), 0, now + Duration::from_secs(60));
+        assert_eq!((world.uploads.count(), world.files()), (0, 0));
+    }
+
+    #[test]
+    fn a_commit_that_is_made_again_waits_for_the_first() {
+        let (world, owner, now) = (World::new(2), peer("t1"), Instant::now());
+        let id = world.open(1, &owner, now).unwrap();
+        let shard = |column| ShardId { object: ObjectId([1; 32]), column };
+        let (tell, outcome) = watch::channel(None);
+        let commit = |column| world.uploads.take_to_commit(id, &owner, shard(column), &outcome);
+        let taken = commit(0).unwrap().unwrap();
+        assert_eq!(commit(1).err(), Some(UploadError::Busy), "another shard");
+        let again = commit(0).unwrap().err().unwrap();
+        tell.send(Some(Ok(()))).unwrap();
+        assert_eq!(*again.borrow(), Some(Ok(())));
+        drop(taken);
+        assert!(commit(1).unwrap().is_ok(), "a commit that failed may be tried again");
+    }
+
+    #[test]
+    fn drafts_outlive_the_node_and_those_at_rest_are_bounded() {
+        let mut world = World::new(9);
+        let (owner, now) = (peer("t1"), Instant::now());
+        let sample = testing::Sample::new(1, 3 << 20);
+        let [older, newer] = [1, 2].map(|byte| world.open(byte, &owner, now).unwrap());
+        for id in [older, newer] {
+            let mut taken = world.uploads.take(id, &owner).unwrap();
+            taken.draft(&world.store).unwrap().append(0, &sample.columns[0]).unwrap();
+        }
+        let bytes = sample.shard(0).len() as u64;
+        let restart = |world: &mut World| {
+            world.uploads = Arc::new(Uploads::new(9, Vec::new(), SystemTime::now()));
+            let rested = world.store.rested().unwrap();
+            world.uploads = Arc::new(Uploads::new(9, rested, SystemTime::now() + Duration::from_secs(60)));
+        };
+        restart(&mut world);
+        assert_eq!((world.uploads.count(), world.files()), (2, 2));
+        let mut taken = world.uploads.take(older, &owner).unwrap();
+        assert_eq!(taken.draft(&world.store).unwrap().cells(), 3);
+        drop(taken);
+        // Its caller is back, so it is not at rest.
+        world.uploads.sweep(Duration::from_secs(3600), bytes, now);
+        assert_eq!(world.uploads.count(), 2);
+        world.uploads.sweep(Duration::from_secs(3600), bytes - 1, Instant::now() + GONE_IDLE);
+        assert_eq!(world.uploads.take(newer, &owner).err(), Some(UploadError::Unknown));
+        assert_eq!((world.uploads.count(), world.files()), (1, 1));
     }
 }

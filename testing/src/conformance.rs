@@ -155,7 +155,7 @@ pub async fn reads_outside_of_a_shard_are_refused(stage: &impl Stage) {
     }
 }
 
-/// [`Transport::create_upload`], [`Transport::append`], [`Transport::abort`].
+/// [`Transport::create_upload`], [`Transport::append`], [`Transport::upload_cells`], [`Transport::abort`].
 pub async fn uploads_go_on_in_order_and_end_once(stage: &impl Stage) {
     let (twin, node) = owner(stage);
     let other = stage.caller("t2", Role::Twin);
@@ -167,12 +167,15 @@ pub async fn uploads_go_on_in_order_and_end_once(stage: &impl Stage) {
     assert_ne!(twin.create_upload(&node, 0, 6).await.unwrap(), upload);
     assert_eq!(status(other.append(&node, &upload, 0, &cells[..1]).await), 404, "another's");
     assert_eq!(status(other.abort(&node, &upload).await), 404, "another's");
+    assert_eq!(status(other.upload_cells(&node, &upload).await), 404, "another's");
     assert_eq!(status(twin.append(&node, &upload, 1, &cells[1..2]).await), 409);
+    assert_eq!(twin.upload_cells(&node, &upload).await, Ok(0));
     // The acknowledgement may be lost on its way.
     for _ in 0..2 {
         twin.append(&node, &upload, 0, &cells[..2]).await.unwrap();
     }
     twin.append(&node, &upload, 1, &cells[1..2]).await.unwrap();
+    assert_eq!(twin.upload_cells(&node, &upload).await, Ok(2));
     assert_eq!(status(twin.append(&node, &upload, 0, &cells[1..2]).await), 409, "other cells than before");
     let changed = Cell { strip: cells[2].strip.as_ref().map(|strip| zeros(strip.len())), ..cells[2].clone() };
     assert_eq!(status(twin.append(&node, &upload, 2, &[changed]).await), 422, "not the strip of its row");
@@ -181,6 +184,7 @@ pub async fn uploads_go_on_in_order_and_end_once(stage: &impl Stage) {
     twin.append(&node, &upload, 2, &vec![cells[2].clone(); most]).await.unwrap();
     twin.abort(&node, &upload).await.unwrap();
     assert_eq!(status(twin.abort(&node, &upload).await), 404, "twice");
+    assert_eq!(status(twin.upload_cells(&node, &upload).await), 404);
     assert_eq!(status(twin.append(&node, &upload, 0, &cells[..1]).await), 404);
     assert_eq!(status(twin.abort(&node, "nonsense").await), 404);
 }
@@ -192,7 +196,6 @@ pub async fn a_commit_takes_the_shard_of_its_manifest_or_nothing(stage: &impl St
     let sample = Sample::new(1, 3 << 20);
     let (cells, public) = (&sample.columns[0], &sample.sealed.public);
     assert_eq!(status(upload(&*twin, &node, cells, 1, public).await), 422, "another column's strips");
-    assert_eq!(status(upload(&*twin, &node, &cells[..1], 0, public).await), 422, "too few strips");
     assert_eq!(status(upload(&*twin, &node, cells, 6, public).await), 400, "no such column");
     let swapped = [&cells[..1], &[cells[2].clone(), cells[1].clone()]].concat();
     assert_eq!(status(upload(&*twin, &node, &swapped, 0, public).await), 422, "rows in another order");
@@ -209,7 +212,10 @@ pub async fn a_commit_takes_the_shard_of_its_manifest_or_nothing(stage: &impl St
     assert_eq!(status(twin.commit(&node, &upload, 0, Bytes::from_static(b"\xa0")).await), 400);
     assert_eq!(status(twin.commit(&node, &upload, 0, zeros(PUBLIC_MANIFEST_BYTES_MAX + 1)).await), 413);
     assert_eq!(status(other.commit(&node, &upload, 0, manifest.clone()).await), 404, "another's");
-    twin.append(&node, &upload, 0, cells).await.unwrap();
+    twin.append(&node, &upload, 0, &cells[..2]).await.unwrap();
+    // What is missing is not lost: it can still be sent.
+    assert_eq!(status(twin.commit(&node, &upload, 0, manifest.clone()).await), 409, "too few strips");
+    twin.append(&node, &upload, 2, &cells[2..]).await.unwrap();
     twin.commit(&node, &upload, 0, manifest.clone()).await.unwrap();
     // The acknowledgement may be lost on its way.
     twin.commit(&node, &upload, 0, manifest.clone()).await.unwrap();
@@ -611,6 +617,7 @@ pub async fn edges_read_and_do_not_write(stage: &impl Stage) {
     assert_eq!(status(edge.create_upload(&node, 0, 6).await), 403);
     assert_eq!(status(edge.append(&node, &upload, 0, &sample.columns[0]).await), 403);
     assert_eq!(status(edge.commit(&node, &upload, 0, sample.sealed.public.encoded().clone()).await), 403);
+    assert_eq!(status(edge.upload_cells(&node, &upload).await), 403);
     assert_eq!(status(edge.abort(&node, &upload).await), 403);
     assert_eq!(status(file(&*edge, &node, &sample, &sample.lease(1)).await), 403);
     assert_eq!(status(edge.put_lease(&node, &locator, sample.sign(&sample.lease(1))).await), 403);

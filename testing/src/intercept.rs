@@ -102,6 +102,7 @@ forward! {
     Locators: locators(owner: &OwnerId, after: Option<&Locator>) -> LocatorPage;
     CreateUpload: create_upload(column: usize, columns: usize) -> String;
     Append: append(upload: &str, first: u64, cells: &[Cell]) -> ();
+    UploadCells: upload_cells(upload: &str) -> u64;
     Commit: commit(upload: &str, column: usize, public: Bytes) -> ();
     Abort: abort(upload: &str) -> ();
     PutPolicy: put_policy(owner: &OwnerId, name: &PolicyName, envelope: Bytes) -> ();

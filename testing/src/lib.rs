@@ -26,6 +26,7 @@ mod port;
 mod replay;
 mod sample;
 mod until;
+mod uplink;
 
 pub use described::counters;
 pub use equivocal::equivocal;
@@ -42,3 +43,4 @@ pub use port::free_port;
 pub use replay::replay;
 pub use sample::{Encoded, Sample, attributes, read};
 pub use until::{until, until_within};
+pub use uplink::{Uplink, UplinkOptions};

@@ -288,14 +288,22 @@ impl Transport for MemoryTransport {
         })
     }
 
+    async fn upload_cells(&self, node: &NodeName, upload: &str) -> Result<u64, TransportError> {
+        self.at(node, Action::Write, |it| Ok(self.upload(it, upload)?.cells.len() as u64))
+    }
+
     async fn commit(&self, node: &NodeName, upload: &str, column: usize, public: Bytes) -> Result<(), TransportError> {
         self.at(node, Action::Write, |it| {
             within(&public, PUBLIC_MANIFEST_BYTES_MAX)?;
             let public = PublicManifest::decode(public).map_err(malformed)?;
             let id = (public.id(), column);
-            if let Err(unknown) = self.upload(it, upload) {
+            match self.upload(it, upload) {
                 // The acknowledgement of an earlier commit may have been lost on its way.
-                return if it.shards.contains_key(&id) { Ok(()) } else { Err(unknown) };
+                Err(unknown) => return if it.shards.contains_key(&id) { Ok(()) } else { Err(unknown) },
+                Ok(upload) if (upload.column, upload.columns) == (column, public.row_columns()) => {
+                    ensure(upload.cells.len() as u64 >= public.stripes(), 409, "cells are missing")?;
+                }
+                Ok(_) => {}
             }
             if let Some(upload) = it.uploads.remove(upload) {
                 it.shards.insert(id, shard(upload, column, &public)?);

@@ -1,7 +1,7 @@
 //! Uploads to clusters with faults: an upload is either acknowledged and durable, or an error.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -10,12 +10,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use client::{PlacementError, Receipt, Topology, Transport, TransportError, UploadError, Uploader};
-use format::{NodeName, Profile};
-use testing::{Call, Fault, FaultyTransport, Intercept, Intercepted, MemoryTransport, noise};
+use bytes::Bytes;
+use client::{
+    Earlier, Note, PlacementError, Receipt, Session, Topology, Transport, TransportError, UploadError, Uploader,
+};
+use format::{Lease, NodeName, OwnerKeys, Profile, Sealed};
+use testing::{Call, Fault, FaultyTransport, Intercept, Intercepted, MemoryTransport, noise, noise_of};
 use tokio::time::Instant;
 
-use crate::cluster::{Cluster, encode, nodes, owner, place, read, reader, store, store_at};
+use crate::cluster::{Cluster, encode, lease, nodes, owner, place, read, reader, store, store_at};
 
 async fn store_with_down(count: usize, down: usize, profile: Profile) -> Result<usize, UploadError> {
     let nodes = nodes(count);
@@ -36,7 +39,7 @@ async fn acknowledged_at_the_quorum_and_refused_below_it() {
     assert_eq!(store_with_down(6, 0, five).await.unwrap(), 6);
     assert_eq!(store_with_down(6, 1, five).await.unwrap(), 5);
     let lost = store_with_down(6, 2, five).await.unwrap_err();
-    let UploadError::Lost { source, failed } = &lost else { panic!("{lost}") };
+    let UploadError::Lost { source, failed, .. } = &lost else { panic!("{lost}") };
     assert_eq!((source.left, source.quorum, failed.len()), (4, 5, 2));
     // Whoever reads it knows which nodes to look at.
     for node in nodes(6).iter().take(2) {
@@ -96,6 +99,26 @@ async fn nodes_that_are_down_cost_no_upload_where_others_can_take_over() {
     }
 }
 
+/// Two of twenty nodes are dead, and nobody has noticed yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_small_files_beside_two_dead_nodes_of_twenty_all_get_there() {
+    let nodes = nodes(20);
+    let topology = Arc::new(Topology::new(nodes.clone()));
+    let memory = Arc::new(MemoryTransport::new(&nodes));
+    let down: Vec<NodeName> = nodes[..2].iter().map(|node| node.name.clone()).collect();
+    let fault = move |node: &NodeName| if down.contains(node) { Fault::Down } else { Fault::None };
+    let faulty: Arc<dyn Transport> = Arc::new(FaultyTransport::new(memory, fault));
+    for number in 0..1_000u32 {
+        // One in its record, the next in shards.
+        let bytes = noise_of(number.into(), if number % 2 == 0 { 10_000 } else { 20_000 });
+        let mut seed = [0; 32];
+        seed[..4].copy_from_slice(&number.to_le_bytes());
+        let (_, receipt) = store_at(faulty.clone(), topology.clone(), &bytes, four(), seed).await.unwrap();
+        let is_whole = receipt.durable == receipt.placement.len() && receipt.records >= 4;
+        assert!(is_whole, "{number}: {receipt:?}");
+    }
+}
+
 /// Stores over 4+2 on nodes of which those in `silent` say nothing and are down. Returns the nodes of the columns.
 async fn store_beside(zones: &[usize], silent: &[usize], seed: u8) -> (Vec<usize>, Receipt) {
     let mut nodes = nodes(zones.len());
@@ -135,11 +158,29 @@ async fn a_zone_that_is_away_stops_no_upload() {
     }
 }
 
-/// Counts the uploads that are begun, and loses the first append to each node.
+/// Who reads why an upload failed knows which zones are away as a whole.
+#[tokio::test]
+async fn a_lost_upload_names_the_zones_that_are_silent() {
+    let mut nodes = nodes(6);
+    for (index, node) in nodes.iter_mut().enumerate() {
+        node.place = place(index / 2);
+        node.seen = if [0, 1, 2].contains(&index) { 0 } else { 1_000 };
+    }
+    let down: Vec<NodeName> = nodes[..3].iter().map(|node| node.name.clone()).collect();
+    let memory = Arc::new(MemoryTransport::new(&nodes));
+    let faulty = FaultyTransport::new(memory, move |node| if down.contains(node) { Fault::Down } else { Fault::None });
+    let topology = Arc::new(Topology::new(nodes.clone()));
+    let lost = store(Arc::new(faulty), topology, &noise(1_000_000), four()).await.unwrap_err();
+    let zone = &nodes[0].place.zone;
+    assert!(lost.to_string().ends_with(&format!("; no origin was heard of lately in zone {zone}")), "{lost}");
+}
+
+/// Counts the uploads that are begun, and loses the first appends to each node.
 #[derive(Default)]
 struct Losing {
     begun: AtomicUsize,
-    appended: Mutex<HashSet<NodeName>>,
+    lost: usize,
+    appended: Mutex<HashMap<NodeName, usize>>,
 }
 
 #[async_trait]
@@ -148,19 +189,27 @@ impl Intercept for Losing {
 
     async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
         self.begun.fetch_add(usize::from(call == Call::CreateUpload), Ordering::Relaxed);
-        match call == Call::Append && self.appended.lock().unwrap().insert(node.clone()) {
+        let mut appended = self.appended.lock().unwrap();
+        let appended = appended.entry(node.clone()).or_default();
+        *appended += usize::from(call == Call::Append);
+        match call == Call::Append && *appended <= self.lost {
             true => Err(TransportError::TimedOut { node: node.clone() }),
             false => Ok(()),
         }
     }
 }
 
-#[tokio::test]
-async fn an_append_that_is_lost_once_costs_no_column_where_there_is_no_other_node() {
-    let nodes = nodes(6);
-    let losing = Arc::new(Intercepted::over(Arc::new(MemoryTransport::new(&nodes)), Losing::default()));
-    let (_, receipt) = store(losing, Arc::new(Topology::new(nodes)), &noise(1_000_000), four()).await.unwrap();
-    assert_eq!(receipt.durable, 6);
+#[tokio::test(start_paused = true)]
+async fn appends_that_are_lost_cost_no_column_where_there_is_no_other_node() {
+    for lost in [1, 2, 8] {
+        let nodes = nodes(6);
+        let losing = Losing { lost, ..Losing::default() };
+        let losing = Arc::new(Intercepted::over(Arc::new(MemoryTransport::new(&nodes)), losing));
+        let topology = Arc::new(Topology::new(nodes));
+        let (_, receipt) = store(losing.clone(), topology, &noise(1_000_000), four()).await.unwrap();
+        assert_eq!(receipt.durable, 6, "{lost} lost");
+        assert_eq!(losing.intercept().begun.load(Ordering::Relaxed), 6, "the sessions go on");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,13 +217,148 @@ async fn an_upload_that_is_given_up_asks_no_other_node() {
     let nodes = nodes(20);
     let memory = Arc::new(MemoryTransport::new(&nodes));
     let counted = Arc::new(Intercepted::over(memory, Losing::default()));
-    counted.intercept().appended.lock().unwrap().extend(nodes.iter().map(|node| node.name.clone()));
     let mut uploader = Uploader::begin(counted.clone(), Arc::new(Topology::new(nodes)), [4; 32], vec![], vec![]);
     uploader.send(encode(&noise(100_000), four(), &owner()).stripes[0].clone()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     drop(uploader);
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(counted.intercept().begun.load(Ordering::Relaxed), 6);
+}
+
+/// Counts the appends, and fails all calls of some nodes while they restart.
+struct Counting {
+    appends: AtomicUsize,
+    away: Box<dyn Fn(&NodeName) -> bool + Send + Sync>,
+}
+
+impl Counting {
+    fn over(
+        memory: Arc<MemoryTransport>,
+        away: impl Fn(&NodeName) -> bool + Send + Sync + 'static,
+    ) -> Arc<Intercepted<Self>> {
+        Arc::new(Intercepted::over(memory, Self { appends: AtomicUsize::new(0), away: Box::new(away) }))
+    }
+}
+
+#[async_trait]
+impl Intercept for Counting {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
+        if (self.away)(node) {
+            return Err(TransportError::Unreachable { node: node.clone(), reason: "it restarts".to_owned() });
+        }
+        self.appends.fetch_add(usize::from(call == Call::Append), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Broken off again and again, an upload sends each cell once.
+#[tokio::test]
+async fn an_upload_that_is_broken_off_goes_on_without_sending_again_what_nodes_hold() {
+    let nodes = nodes(8);
+    let (topology, keys) = (Arc::new(Topology::new(nodes.clone())), owner());
+    let memory = Arc::new(MemoryTransport::new(&nodes));
+    let counted = Counting::over(memory.clone(), |_| false);
+    let bytes = noise(20 << 20);
+    let encoded = encode(&bytes, four(), &keys);
+    let sessions: Arc<Mutex<Vec<Option<Session>>>> = Arc::new(Mutex::new(vec![None; 6]));
+    let attempt = |stripes: usize| {
+        let (noted, earlier) = (sessions.clone(), sessions.lock().unwrap().clone());
+        let note: Note =
+            Arc::new(move |column, session: &Session| noted.lock().unwrap()[column] = Some(session.clone()));
+        let seed = [u8::try_from(stripes).unwrap(); 32];
+        let uploader = Uploader::begin(counted.clone(), topology.clone(), seed, vec![], vec![]);
+        (
+            uploader.going_on(Earlier { sessions: earlier, public: None }).noting(note),
+            encoded.stripes[..stripes].to_vec(),
+        )
+    };
+    for stripes in [3, 7, 7, 12, encoded.stripes.len()] {
+        let (mut uploader, stripes) = attempt(stripes);
+        for stripe in stripes {
+            uploader.send(stripe).await.unwrap();
+        }
+        drop(uploader);
+    }
+    let (mut uploader, stripes) = attempt(encoded.stripes.len());
+    for stripe in stripes {
+        uploader.send(stripe).await.unwrap();
+    }
+    let receipt = uploader.commit(&encoded.sealed, lease_of(&encoded.sealed, &keys)).await.unwrap();
+    assert_eq!(receipt.durable, 6);
+    assert_eq!(counted.intercept().appends.load(Ordering::Relaxed), 6 * encoded.stripes.len());
+    assert!(read(&reader(memory, topology.clone()), &encoded.sealed).await.unwrap() == bytes);
+
+    // One that was broken off in its commit sends nothing at all.
+    let public = Some(encoded.sealed.public.encoded().clone());
+    let earlier = Earlier { sessions: sessions.lock().unwrap().clone(), public };
+    let mut uploader = Uploader::begin(counted.clone(), topology, [9; 32], vec![], vec![]).going_on(earlier);
+    for stripe in &encoded.stripes {
+        uploader.send(stripe.clone()).await.unwrap();
+    }
+    // Nodes that have the record take a later lease, and no other one of the same version.
+    let later = Lease { version: 2, ..lease(&encoded.sealed, &keys) }.sign(&keys).into();
+    assert_eq!(uploader.commit(&encoded.sealed, later).await.unwrap().durable, 6);
+    assert_eq!(counted.intercept().appends.load(Ordering::Relaxed), 6 * encoded.stripes.len());
+}
+
+/// All nodes restart, one after the other, for 40 seconds each: the sessions outlive it, so all columns get there.
+#[tokio::test(start_paused = true)]
+async fn a_rolling_restart_of_all_nodes_costs_no_column() {
+    let nodes = nodes(6);
+    let began = Instant::now();
+    let names: Vec<NodeName> = nodes.iter().map(|node| node.name.clone()).collect();
+    let away = move |node: &NodeName| {
+        let turn = began.elapsed().as_secs() / 40;
+        turn > 0 && usize::try_from(turn - 1).is_ok_and(|turn| names.get(turn) == Some(node))
+    };
+    let counted = Counting::over(Arc::new(MemoryTransport::new(&nodes)), away);
+    let encoded = encode(&noise(40 << 20), four(), &owner());
+    let mut uploader = Uploader::begin(counted.clone(), Arc::new(Topology::new(nodes)), [4; 32], vec![], vec![]);
+    for stripe in &encoded.stripes {
+        uploader.send(stripe.clone()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(8)).await;
+    }
+    let receipt = uploader.commit(&encoded.sealed, lease_of(&encoded.sealed, &owner())).await.unwrap();
+    assert!(began.elapsed() > Duration::from_secs(280), "all had their turn");
+    assert_eq!(receipt.durable, 6);
+}
+
+/// Nodes that never say that a shard is durable hold up nobody for ever.
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_no_node_answers_has_an_end() {
+    struct Silent;
+    #[async_trait]
+    impl Intercept for Silent {
+        type Pass = ();
+
+        async fn before(&self, _: &NodeName, call: Call) -> Result<(), TransportError> {
+            if call == Call::Commit { std::future::pending().await } else { Ok(()) }
+        }
+    }
+    let nodes = nodes(6);
+    let silent = Arc::new(Intercepted::over(Arc::new(MemoryTransport::new(&nodes)), Silent));
+    let began = Instant::now();
+    let lost = store(silent, Arc::new(Topology::new(nodes)), &noise(1_000_000), four()).await.unwrap_err();
+    assert!(matches!(lost, UploadError::Lost { .. }), "{lost}");
+    assert!(began.elapsed() < Duration::from_secs(1_000), "{:?}", began.elapsed());
+}
+
+/// What is told is what is durable, not what was meant to be.
+#[tokio::test]
+async fn a_receipt_says_how_many_zones_may_be_lost_now() {
+    let zones = |down: usize| async move {
+        let nodes = nodes(6);
+        let names: Vec<NodeName> = nodes[..down].iter().map(|node| node.name.clone()).collect();
+        let away = move |node: &NodeName| names.contains(node);
+        let counted = Counting::over(Arc::new(MemoryTransport::new(&nodes)), away);
+        let stored = store(counted, Arc::new(Topology::new(nodes)), &noise(1_000_000), four()).await;
+        let (_, receipt) = stored.unwrap();
+        (receipt.durable, receipt.zones_survived)
+    };
+    assert_eq!(zones(0).await, (6, Some(2)));
+    assert_eq!(zones(1).await, (5, Some(1)));
 }
 
 /// Over a slow uplink all nodes take their time, and none is given up for it; one that is slower than all others is.
@@ -195,6 +379,63 @@ async fn a_slow_uplink_is_waited_for_and_a_straggler_is_not() {
     assert_eq!(stored.unwrap().1.durable, 5);
     assert!(seconds < 100, "the others waited {seconds} s for it");
     assert!(matches!(late(6, [0, 1_000]).await.0, Err(UploadError::Lost { .. })));
+}
+
+/// Nodes that drop a session after ten minutes without a call.
+#[derive(Default)]
+struct Forgetful(Mutex<HashMap<NodeName, Instant>>);
+
+#[async_trait]
+impl Intercept for Forgetful {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
+        let used = self.0.lock().unwrap().insert(node.clone(), Instant::now());
+        let is_gone = used.is_some_and(|used| used.elapsed() > Duration::from_secs(600));
+        match is_gone && matches!(call, Call::Append | Call::UploadCells | Call::Commit) {
+            true => {
+                Err(TransportError::Refused { node: node.clone(), status: 404, reason: "no such upload".to_owned() })
+            }
+            false => Ok(()),
+        }
+    }
+}
+
+/// Whatever feeds standard input may take its time.
+#[tokio::test(start_paused = true)]
+async fn a_producer_may_pause_for_hours() {
+    let nodes = nodes(6);
+    let forgetful = Arc::new(Intercepted::over(Arc::new(MemoryTransport::new(&nodes)), Forgetful::default()));
+    let encoded = encode(&noise(10 << 20), four(), &owner());
+    let mut uploader = Uploader::begin(forgetful, Arc::new(Topology::new(nodes)), [4; 32], vec![], vec![]);
+    for stripe in &encoded.stripes {
+        uploader.send(stripe.clone()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3 * 3600)).await;
+    }
+    let receipt = uploader.commit(&encoded.sealed, lease_of(&encoded.sealed, &owner())).await.unwrap();
+    assert_eq!(receipt.durable, 6);
+}
+
+/// A link that was slow for a while and is fast again waits for no straggler as if it were still slow.
+#[tokio::test(start_paused = true)]
+async fn how_slow_a_link_was_is_forgotten() {
+    const SLOW: Duration = Duration::from_secs(600);
+    let nodes = nodes(6);
+    let (began, straggler, calls) = (Instant::now(), nodes[0].name.clone(), AtomicUsize::new(0));
+    let fault = move |node: &NodeName| match calls.fetch_add(usize::from(*node == straggler), Ordering::Relaxed) {
+        _ if began.elapsed() < SLOW => Fault::Late(Duration::from_secs(100)),
+        25.. if *node == straggler => Fault::Late(Duration::from_secs(100_000)),
+        _ => Fault::None,
+    };
+    let faulty = Arc::new(FaultyTransport::new(Arc::new(MemoryTransport::new(&nodes)), fault));
+    let (_, receipt) = store(faulty, Arc::new(Topology::new(nodes)), &noise(40 << 20), four()).await.unwrap();
+    assert_eq!(receipt.durable, 5);
+    let waited = began.elapsed() - SLOW;
+    assert!(waited < Duration::from_secs(120), "the others waited {waited:?} for it");
+}
+
+fn lease_of(sealed: &Sealed, keys: &OwnerKeys) -> Bytes {
+    lease(sealed, keys).sign(keys).into()
 }
 
 fn four() -> Profile {

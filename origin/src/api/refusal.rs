@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// An answer that says no, and why.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Refusal {
     status: StatusCode,
     body: ApiError,
@@ -147,7 +147,8 @@ impl From<CommitError> for Refusal {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Column { .. } => Self::caller(StatusCode::BAD_REQUEST, &error),
-            CommitError::Count { .. } | CommitError::Length { .. } | CommitError::Tail | CommitError::Root { .. } => {
+            CommitError::Missing { .. } => Self::caller(StatusCode::CONFLICT, &error),
+            CommitError::TooMany { .. } | CommitError::Length { .. } | CommitError::Tail | CommitError::Root { .. } => {
                 Self::caller(StatusCode::UNPROCESSABLE_ENTITY, &error)
             }
             CommitError::Store(error) => error.into(),

@@ -1,6 +1,9 @@
 //! Upload sessions: cells of one column are appended in order and become a durable shard when they match the root.
+//!
+//! Every call may come twice, because an answer may be lost on its way: an append is known by its position, and a
+//! commit that comes while the first still runs gets the outcome of that one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -10,11 +13,14 @@ use axum::{
 };
 use format::{
     PublicManifest,
-    limits::{CELLS_MAX, COLUMNS_MAX, PUBLIC_MANIFEST_BYTES_MAX, SHARD_BODY_BYTES_MAX},
-    wire::{FrameError, UploadCreated, read_cells},
+    limits::{CELLS_MAX, COLUMNS_MAX, PUBLIC_MANIFEST_BYTES_MAX, SHARD_BODY_BYTES_MAX, SYNC_BYTES_PER_SECOND_MIN},
+    wire::{FrameError, UploadCreated, UploadHeld, read_cells},
 };
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{
     Refusal,
@@ -23,9 +29,11 @@ use super::{
 use crate::{
     catalog::ShardRow,
     node::{Lost, Node},
-    store::{CommitError, StoreError},
-    upload::{Taken, UploadError, UploadId},
+    store::{AppendError, CommitError, ShardId, Store, StoreError},
+    upload::{UploadError, UploadId},
 };
+
+type Taken = crate::upload::Taken<Refusal>;
 
 /// The query of a new upload.
 #[derive(Debug, Deserialize)]
@@ -65,14 +73,22 @@ pub(super) async fn open(
     getrandom::fill(&mut random).map_err(|_| Lost)?;
     let id = UploadId::from_bytes(random);
     let room = node.clone();
-    let draft = node
-        .off_reactor(move |store| -> Result<_, Refusal> {
-            room.check_room(1)?;
-            Ok(store.draft(&id.to_string(), column, columns)?)
-        })
-        .await??;
-    node.uploads.open(id, &peer, draft, Instant::now())?;
+    node.off_reactor(move |store| -> Result<(), Refusal> {
+        room.check_room(1)?;
+        room.uploads.open(id, &peer, Instant::now(), |name| Ok(store.draft(name, column, columns)?))
+    })
+    .await??;
     Ok(Json(UploadCreated { upload: id.to_string() }))
+}
+
+pub(super) async fn held(
+    State(node): State<Arc<Node>>,
+    Writer(peer): Writer,
+    InPath(upload): InPath<String>,
+) -> Result<Json<UploadHeld>, Refusal> {
+    let mut taken = node.uploads.take(upload.parse()?, &peer)?;
+    let cells = node.off_reactor(move |store| Ok::<_, StoreError>(taken.draft(store)?.cells())).await??;
+    Ok(Json(UploadHeld { cells }))
 }
 
 pub(super) async fn append(
@@ -84,22 +100,24 @@ pub(super) async fn append(
     body: Body,
 ) -> Result<StatusCode, Refusal> {
     let id: UploadId = upload.parse()?;
-    let mut taken = node.uploads.take(id, &peer)?;
+    node.uploads.check(id, &peer)?;
+    // A body may break off and come again on another connection, so it holds up nobody.
     let body = node.body(&headers, body, SHARD_BODY_BYTES_MAX).await?;
-    let (column, columns) = taken.draft().place();
-    let cells = match read_cells(body.bytes.clone(), columns, column, CELLS_MAX) {
-        Err(FrameError::TooMany { .. }) => {
-            return Err(Refusal::wrong(StatusCode::PAYLOAD_TOO_LARGE, "an append has at most 64 cells"));
-        }
-        cells => cells?,
-    };
+    let mut taken = node.uploads.take(id, &peer)?;
     let room = node.clone();
-    node.off_reactor(move |_| -> Result<(), Refusal> {
+    node.off_reactor(move |store| -> Result<(), Refusal> {
+        let (column, columns) = taken.draft(store)?.place();
+        let cells = match read_cells(body.bytes.clone(), columns, column, CELLS_MAX) {
+            Err(FrameError::TooMany { .. }) => {
+                return Err(Refusal::wrong(StatusCode::PAYLOAD_TOO_LARGE, "an append has at most 64 cells"));
+            }
+            cells => cells?,
+        };
         room.check_room(body.bytes.len() as u64)?;
-        let done = taken.draft().append(query.first, &cells);
-        if let Err(crate::store::AppendError::Store(_)) = &done {
+        let done = taken.draft(store)?.append(query.first, &cells);
+        if let Err(AppendError::Store(_)) = &done {
             // Some of the cells may be in the file: what the session holds is no longer known.
-            drop(taken.into_draft());
+            taken.end();
         }
         drop((body, cells));
         Ok(done?)
@@ -114,10 +132,11 @@ pub(super) async fn abort(
     InPath(upload): InPath<String>,
 ) -> Result<StatusCode, Refusal> {
     let taken = node.uploads.take(upload.parse()?, &peer)?;
-    node.off_reactor(move |_| drop(taken.into_draft())).await?;
+    node.off_reactor(move |_| taken.end()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Has no deadline of requests: making a shard durable takes as long as its bytes do.
 pub(super) async fn commit(
     State(node): State<Arc<Node>>,
     Writer(peer): Writer,
@@ -126,18 +145,30 @@ pub(super) async fn commit(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Refusal> {
-    let body = node.body(&headers, body, PUBLIC_MANIFEST_BYTES_MAX).await?;
+    let request = node.config.limits.request();
+    let body = timeout(request, node.body(&headers, body, PUBLIC_MANIFEST_BYTES_MAX)).await;
+    let body = body.map_err(|_| Refusal::too_slow())??;
     let id: UploadId = upload.parse()?;
     let public = node.off_reactor(move |_| PublicManifest::decode(body.bytes.clone())).await??;
-    let taken = match node.uploads.take(id, &peer) {
-        Ok(taken) => Some(taken),
-        Err(UploadError::Unknown) => None,
-        Err(error) => return Err(error.into()),
+    let shard = ShardId { object: public.id(), column };
+    let patience = request + Duration::from_secs(public.shard_bytes(column) / SYNC_BYTES_PER_SECOND_MIN);
+    let (tell, outcome) = watch::channel(None);
+    let mut outcome = match node.uploads.take_to_commit(id, &peer, shard, &outcome) {
+        Ok(Err(under_way)) => under_way,
+        taken => {
+            let taken = match taken {
+                Ok(taken) => taken.ok(),
+                Err(UploadError::Unknown) => None,
+                Err(error) => return Err(error.into()),
+            };
+            // A task of its own: when the caller hangs up, a shard that became durable still gets its row.
+            let work = node.clone();
+            node.tasks.spawn(async move { tell.send(Some(store(&work, taken, column, public).await)) });
+            outcome
+        }
     };
-    // A task of its own: when the caller hangs up, a shard that became durable still gets its row.
-    let work = node.clone();
-    let task = node.tasks.spawn(async move { store(&work, taken, column, public).await });
-    task.await.map_err(|_| Lost)??;
+    let done = timeout(patience, outcome.wait_for(Option::is_some)).await.map_err(|_| Refusal::too_slow())?;
+    done.map_err(|_| Lost)?.clone().unwrap_or_else(|| Err(Lost.into()))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -147,7 +178,7 @@ async fn store(node: &Arc<Node>, taken: Option<Taken>, column: usize, public: Pu
         .off_reactor(move |store| -> Result<(bool, u64), StoreRefusal> {
             let had = store.has_shard(&object, column)?;
             let bytes = match taken {
-                Some(taken) => taken.into_draft().commit(column, &public)?,
+                Some(taken) => make_shard(store, taken, column, &public)?,
                 // The acknowledgement of an earlier commit may have been lost on its way.
                 None => store.confirm_shard(&object, column)?.ok_or(UploadError::Unknown)?,
             };
@@ -165,6 +196,22 @@ async fn store(node: &Arc<Node>, taken: Option<Taken>, column: usize, public: Pu
         node.gained(bytes);
     }
     Ok(())
+}
+
+/// Makes a session's draft a shard. The session goes on only where the draft may still become the shard.
+fn make_shard(
+    store: &Arc<Store>,
+    mut taken: Taken,
+    column: usize,
+    public: &PublicManifest,
+) -> Result<u64, StoreRefusal> {
+    let draft = taken.draft(store)?;
+    let made = draft.make_shard(column, public);
+    let goes_on = made.as_ref().is_err_and(CommitError::leaves_draft) && draft.is_there();
+    if !goes_on {
+        taken.end();
+    }
+    Ok(made?)
 }
 
 /// Why an upload became no shard.

@@ -90,14 +90,14 @@ impl Draft {
 
     /// Reads a cell back. It came from a file: what is sent must be what was hashed.
     fn cell(&self, cell: u64) -> Result<Bytes, StoreError> {
-        let path = self.store.tmp_path(&self.name);
+        let path = &self.path;
         let range = self.list.range(cell..cell + 1).unwrap_or_default();
         let count = usize::try_from(range.end - range.start).expect("a cell is small");
         let mut bytes = vec![0; count];
-        self.file.read_exact_at(&mut bytes, range.start).map_err(failed("read", &path))?;
+        self.file.read_exact_at(&mut bytes, range.start).map_err(failed("read", path))?;
         let bytes = Bytes::from(bytes);
         let is_intact = Cell::take(&mut bytes.clone(), self.columns, self.column)
             .is_ok_and(|read| read.is_intact(self.column) && Some(read.row.hash()) == self.list.row(cell));
-        if is_intact { Ok(bytes) } else { Err(StoreError::Damaged { path }) }
+        if is_intact { Ok(bytes) } else { Err(StoreError::Damaged { path: path.clone() }) }
     }
 }

@@ -243,9 +243,9 @@ async fn a_full_node_and_idle_uploads() {
     world.end().await;
 }
 
-/// Whether an upload's file is in `tmp`; its names are 32 hex digits.
+/// Whether an upload's draft is in `tmp`.
 fn has_uploads(tmp: &Path) -> bool {
-    fs::read_dir(tmp).unwrap().any(|entry| entry.unwrap().file_name().len() == 32)
+    fs::read_dir(tmp).unwrap().any(|entry| entry.unwrap().path().extension().is_some_and(|kind| kind == "draft"))
 }
 
 #[tokio::test]

@@ -63,6 +63,9 @@ fn what_cannot_work_is_refused_before_anything_opens() {
         with("# sweep_seconds = 60", "sweep_seconds = 0"),
         Err(ConfigError::Limit { key: "sweep_seconds", .. })
     ));
+    assert!(with("# announce_seconds = 10", "announce_seconds = 9").is_ok());
+    let rare = with("# announce_seconds = 10", "announce_seconds = 11").unwrap_err();
+    assert!(matches!(rare, ConfigError::LimitAbove { key: "announce_seconds", max: 10, .. }), "{rare}");
     assert!(matches!(with("# request_seconds = 60", "request_seconds = 39"), Err(ConfigError::Limit { .. })));
     for bad in ["sqlite://relative.db", "sqlite:///", "postgres://db", "/var/catalog.db"] {
         assert!(with("sqlite:///var/lib/evernear/catalog.db", bad).is_err(), "{bad}");

@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -15,7 +18,10 @@ pub(crate) fn open(root: &Path) -> Arc<Store> {
 }
 
 pub(crate) fn upload(store: &Arc<Store>, sample: &Sample, column: usize) -> Result<u64, CommitError> {
-    let mut draft = store.draft(&format!("upload-{column}"), column, sample.columns.len()).unwrap();
+    // A process that died may have left a draft: no two have one name.
+    static UPLOADS: AtomicU64 = AtomicU64::new(0);
+    let name = format!("upload-{}-{}", std::process::id(), UPLOADS.fetch_add(1, Ordering::Relaxed));
+    let mut draft = store.draft(&name, column, sample.columns.len()).unwrap();
     for (first, cell) in sample.columns[column].iter().enumerate() {
         draft.append(first as u64, std::slice::from_ref(cell)).unwrap();
     }
@@ -119,8 +125,8 @@ fn what_does_not_match_the_manifest_is_refused_and_leaves_nothing() {
         Err(CommitError::Root { .. } | CommitError::Length { .. })
     ));
     assert!(matches!(try_with(cells, 1, public), Err(CommitError::Column { begun: (0, 6), column: 1, columns: 6 })));
-    assert!(matches!(try_with(&cells[1..], 0, public), Err(CommitError::Count { .. })));
-    assert!(matches!(try_with(&[&cells[..], &cells[..1]].concat(), 0, public), Err(CommitError::Count { .. })));
+    assert!(matches!(try_with(&cells[1..], 0, public), Err(CommitError::Missing { .. })));
+    assert!(matches!(try_with(&[&cells[..], &cells[..1]].concat(), 0, public), Err(CommitError::TooMany { .. })));
     let swapped: Vec<_> = cells.iter().rev().cloned().collect();
     assert!(matches!(try_with(&swapped, 0, public), Err(CommitError::Root { .. })));
     let shorter = Sample::new(1, (3 << 20) - 70_000);

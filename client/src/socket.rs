@@ -1,0 +1,44 @@
+//! What every connection between nodes asks of its socket.
+
+use std::{io, time::Duration};
+
+use tokio::net::TcpStream;
+
+/// How long what was sent may stay without acknowledgement until the connection counts as dead. A dead peer is noticed
+/// by this, and not by a ping: over a slow uplink a ping waits behind all that is on its way, while acknowledgements
+/// come all the time.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+/// How long an HTTP/2 ping may take. The slowest way brings in this time a strip for each of many columns, which the
+/// ping, or its answer, waits behind.
+pub const PING_DEADLINE: Duration = Duration::from_secs(300);
+
+/// Sets a connection up: no delay of small writes, and an end when the peer is gone.
+///
+/// # Errors
+/// What the system says.
+pub fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    {
+        let milliseconds = u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX);
+        rustix::net::sockopt::set_tcp_user_timeout(stream, milliseconds)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_ends_when_nothing_is_acknowledged() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        tune(&stream).unwrap();
+        assert!(stream.nodelay().unwrap());
+        #[cfg(target_os = "linux")]
+        assert_eq!(rustix::net::sockopt::tcp_user_timeout(&stream).unwrap(), 60_000);
+    }
+}

@@ -1,0 +1,69 @@
+//! Where the columns of one upload lie, and who takes the place of a node that fails.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use format::{Cap, Level, NodeName, wire::NodeEntry};
+
+use super::Session;
+use crate::{
+    Placement, PlacementAsk, PlacementError, Topology,
+    placement::{place, zone_columns_best},
+    topology::{silent, zones_of_only},
+};
+
+/// The nodes of the columns, and what another choice must keep to.
+pub(super) struct Spread {
+    ask: PlacementAsk,
+    nodes: Arc<Vec<NodeEntry>>,
+    pub(super) placement: Placement,
+}
+
+impl Spread {
+    /// Places all columns, on nodes that are probably gone only where the caps leave no other. The cap of zones is that
+    /// of all nodes, so what is gone brings no columns closer together, unless too few would be durable otherwise.
+    /// Columns of an earlier attempt stay where they are.
+    pub(super) fn new(
+        mut ask: PlacementAsk,
+        topology: &Topology,
+        earlier: &[Option<Session>],
+    ) -> Result<Self, PlacementError> {
+        let nodes = topology.snapshot();
+        ask.last = silent(&nodes);
+        let is_known = |name: &&NodeName| nodes.iter().any(|node| node.name == **name);
+        let node = |session: &Option<Session>| session.as_ref().map(|session| &session.node).filter(is_known).cloned();
+        ask.held = earlier.iter().map(node).collect();
+        let mut placement = place(&ask, &nodes)?;
+        let up = placement.nodes.iter().filter(|node| !ask.last.contains(*node)).count();
+        if up < ask.redundancy.quorum() {
+            let excluded = ask.last.clone();
+            placement = place(&PlacementAsk { excluded, ..ask.clone() }, &nodes).unwrap_or(placement);
+        }
+        if !ask.caps.iter().any(|cap| cap.level == Level::Zone) {
+            let columns_max = placement.per_zone.max(zone_columns_best(ask.redundancy));
+            ask.caps.push(Cap { level: Level::Zone, columns_max: u8::try_from(columns_max).unwrap_or(u8::MAX) });
+        }
+        Ok(Self { ask, nodes, placement })
+    }
+
+    /// Returns the zones of which all origins are silent.
+    pub(super) fn silent_zones(&self) -> BTreeSet<String> {
+        zones_of_only(&self.ask.last, &self.nodes)
+    }
+
+    /// Finds another node for a column whose node failed. Returns `None` if no other is within the owner's places and
+    /// caps.
+    pub(super) fn replace(&mut self, column: usize) -> Option<NodeName> {
+        self.ask.excluded.insert(self.placement.nodes[column].clone());
+        self.ask.held = self.placement.nodes.iter().cloned().map(Some).collect();
+        self.ask.held[column] = None;
+        self.placement = place(&self.ask, &self.nodes).ok()?;
+        Some(self.placement.nodes[column].clone())
+    }
+}
+
+pub(super) fn lock(spread: &Mutex<Spread>) -> MutexGuard<'_, Spread> {
+    spread.lock().unwrap_or_else(PoisonError::into_inner)
+}
