@@ -15,7 +15,7 @@ use serde::Serialize;
 use twin::{
     ConfigError, EncodingError, GetError, IndexError, LeaseChangeError, NameChangeError, NetworkError, OperatorError,
     OwnerError, PolicyNameError, PolicySourceError, PublishError, PurgeOrderError, PutError, RecoverError,
-    RetentionError, TargetError, TreeError,
+    RetentionError, TargetError, TreeError, UnfinishedError,
 };
 
 use crate::{
@@ -232,8 +232,9 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             UploadError::Lost { .. } | UploadError::Record { .. } => Some((
                 Class::Cluster,
                 Some(
-                    "again when these nodes are back, or once the others have noticed that they are gone (`evernear node ls`); or a \
-                     --profile with fewer nodes. `evernear ls --unfinished` shows what did not end, `evernear rm --unfinished` ends it once they are back",
+                    "the same command again when these nodes are back, or once the others have noticed that they are gone \
+                     (`evernear node ls`): a file of more than 4 MiB goes on where it was; or a --profile with fewer nodes. \
+                     `evernear ls --unfinished` shows what did not end, `evernear rm --unfinished` ends it once they are back",
                 ),
             )),
         };
@@ -311,6 +312,14 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             PutError::Kind { .. } | PutError::Path { .. } => return Some((Class::Failed, None)),
             _ => {}
         }
+    }
+    if let Some(error) = cause.downcast_ref::<UnfinishedError>() {
+        return match error {
+            UnfinishedError::Absent { .. } | UnfinishedError::Options { .. } | UnfinishedError::Changed { .. } => {
+                Some((Class::Usage, None))
+            }
+            _ => None,
+        };
     }
     if let Some(TreeError::Bad { .. }) = cause.downcast_ref::<TreeError>() {
         return Some((Class::Failed, Some("rename or mend these, or --skip-bad to store the folder without them")));

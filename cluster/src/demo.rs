@@ -155,8 +155,8 @@ async fn store(network: &Network, path: &Path) -> Result<Shown> {
     let nodes: Vec<&str> = stored.receipt.placement.iter().flatten().map(format::NodeName::as_str).collect();
     let what = if folder { format!("{} objects", stored.objects) } else { stored.entry.mime.clone() };
     println!("\n{}  {} bytes, {what}", stored.entry.path, stored.bytes);
-    match &stored.receipt.spread {
-        Some(spread) => println!("  lies on   {}; any {} zones may go", nodes.join(", "), spread.zones_survived),
+    match stored.receipt.zones_survived {
+        Some(zones) => println!("  lies on   {}; any {zones} zones may go", nodes.join(", ")),
         None => println!("  lies on   {} origins, inline in its manifest", stored.receipt.records),
     }
     stored.skipped.iter().for_each(|path| println!("  left out  {}", path.display()));

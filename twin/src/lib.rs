@@ -29,9 +29,11 @@ mod publish;
 mod purge;
 mod put;
 mod recover;
+mod refresh;
 mod retention;
 mod tree;
 mod twin;
+mod unfinished;
 mod unlock;
 mod urls;
 
@@ -58,5 +60,6 @@ pub use recover::{RecoverError, Recovered};
 pub use retention::RetentionError;
 pub use tree::{Node, NodeKind, Tree, TreeError, TreeFault};
 pub use twin::Twin;
+pub use unfinished::{Ended, Resumption, Unfinished, UnfinishedError};
 pub use unlock::{Cost, KEY_FILE_BYTES, LockKind, PASSPHRASE_BYTES_MIN, Unlock, UnlockError};
 pub use urls::{Link, Target, TargetError, UrlTemplate, UrlTemplateError};

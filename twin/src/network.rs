@@ -16,7 +16,7 @@ use format::{
 use futures::future::join_all;
 use tokio::time::timeout;
 
-use crate::config::TwinConfig;
+use crate::{config::TwinConfig, refresh::Refresh};
 
 /// Beside the configuration: the nodes of the last answer.
 const NODES_FILE: &str = "nodes.json";
@@ -34,6 +34,8 @@ pub struct Network {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) topology: Arc<Topology>,
     pub(crate) reader: Reader,
+    /// Keeps the topology new, where there is a network to ask.
+    _refresh: Option<Refresh>,
 }
 
 /// Why the cluster cannot be reached.
@@ -59,17 +61,18 @@ impl Network {
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, topology: Arc<Topology>, here: Place) -> Self {
         let reader = Reader::new(transport.clone(), topology.clone(), here, ReaderOptions::default());
-        Self { transport, topology, reader }
+        Self { transport, topology, reader, _refresh: None }
     }
 
-    /// Asks the configured nodes for the list of all nodes, one after the other until one answers. The transport's
-    /// deadline holds for each.
+    /// Asks the configured nodes for the list of all nodes, one after the other until one answers, and then for a new
+    /// list each minute. The transport's deadline holds for each.
     ///
     /// # Errors
     /// [`NetworkError`].
     pub async fn connect(config: &TwinConfig) -> Result<Self, NetworkError> {
         let (transport, topology) = reach(config).await?;
-        Ok(Self::new(transport, topology, config.place.clone()))
+        let refresh = Refresh::start(transport.clone(), topology.clone(), config.place.clone());
+        Ok(Self { _refresh: Some(refresh), ..Self::new(transport, topology, config.place.clone()) })
     }
 
     /// Returns the reader.

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The name is in the index before nodes are asked to commit, so an upload that a crash interrupts can be listed and
-//! removed.
+//! removed. What is longer than a few MiB has a journal (`unfinished.rs`): the same call goes on where it was, and an
+//! attempt that lost too many nodes is followed by another.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -15,31 +16,31 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
-use client::{Receipt, UploadError, Uploader};
+use client::{Receipt, UploadError};
 use format::{
-    Compression, Directory, DirectoryError, EncoderOptions, Entry as DirectoryEntry, Kind, Label, Lease, Level,
-    NodeName, Suite,
+    Compression, Directory, DirectoryError, Entry as DirectoryEntry, Kind, Label, Level, NodeName, Suite,
     limits::{LEASE_PLACES_MAX, NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
 };
 use futures::StreamExt;
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 
 use crate::{
-    index::{Batch, Entry, IndexError, PATH_BYTES_MAX, Position, State, Tenure},
+    index::{Batch, Entry, IndexError, Position, State, Tenure},
     media::MediaType,
     policy_name::PolicyNameError,
     progress::Progress,
-    recover,
     retention::{self, RetentionError},
     tree::{Node, NodeKind, Tree, TreeError, TreeFault},
     twin::{Twin, now},
+    unfinished::{Head, Journal, RESUMABLE_BYTES_MIN, Resumption, Stamp, UnfinishedError},
 };
 
 mod encoding;
+mod object;
 
+use encoding::Source;
 pub use encoding::{Changes, Deduplication, EncodingError};
-use encoding::{Encoding, Outgoing, Source};
+use object::Item;
 
 /// Media type of a directory object. Edges never send it: they send a list of the names.
 const DIRECTORY_MIME: &str = "inode/directory";
@@ -70,6 +71,8 @@ pub struct PutOptions {
     pub tags: BTreeMap<String, u32>,
     /// Weight of each node when nodes are chosen, in 255ths. Empty: all nodes are alike.
     pub preferences: BTreeMap<NodeName, u8>,
+    /// Whether an upload that did not end goes on.
+    pub resumption: Resumption,
 }
 
 impl Default for PutOptions {
@@ -85,7 +88,19 @@ impl Default for PutOptions {
             name: None,
             tags: BTreeMap::new(),
             preferences: BTreeMap::new(),
+            resumption: Resumption::default(),
         }
+    }
+}
+
+impl PutOptions {
+    /// Returns a hash of what an upload must have in common with the one that it goes on with: what the object and the
+    /// choice of nodes come from. Times are not of it, because many are told from now on.
+    fn fingerprint(&self) -> [u8; 32] {
+        let Tenure { version: _, profile, policy, wanted, refused, caps, retention: _ } = &self.tenure;
+        let object = (self.suite, self.compression, self.deduplication, &self.mime, &self.name, &self.tags);
+        let text = format!("{object:?} {profile} {policy} {wanted:?} {refused:?} {caps:?}");
+        blake3::derive_key("evernear 2026 v1 options of an unfinished upload", text.as_bytes())
     }
 }
 
@@ -198,24 +213,12 @@ pub enum PutError {
         /// The cause.
         source: std::io::Error,
     },
+    /// What is needed to go on with an upload cannot be had.
+    #[error("the upload cannot be resumed")]
+    Unfinished(#[from] UnfinishedError),
     /// The system has no randomness.
     #[error("the system gives no random bytes")]
     Random(#[from] getrandom::Error),
-}
-
-/// One object to be stored.
-struct Item {
-    source: Source,
-    /// For errors and progress.
-    path: PathBuf,
-    /// Name in the manifest.
-    name: String,
-    /// Path in the index.
-    inner: String,
-    mime: Option<String>,
-    kind: Kind,
-    batch: Batch,
-    position: Position,
 }
 
 impl Twin {
@@ -283,9 +286,23 @@ impl Twin {
                 .map(str::to_owned)
                 .ok_or_else(|| TreeError::Top(TreeFault::Utf8 { path: path.to_owned() }))?,
         };
+        check(options)?;
+        check_name(&name)?;
         let _room = self.room_for(metadata.len()).await;
+        let (stamp, mut part, mut journal) = (Stamp::of(&metadata), None, None);
+        if metadata.len() > RESUMABLE_BYTES_MIN || options.resumption == Resumption::Only {
+            let opened = self.open_journal(path, Some(stamp), options).await?;
+            part = Some(opened.part("", stamp, now())?);
+            journal = Some(opened);
+        }
         progress.file(path, Some(metadata.len()));
-        self.put_one(Source::File(path.to_owned()), path, name, options, progress).await
+        let batch = journal.as_ref().map_or_else(new_batch, |journal| Ok(journal.head.batch))?;
+        let item = Item { part, ..Item::top(Source::File(path.to_owned()), path, name, options, batch) };
+        let stored = self.store_top(item, options, progress).await;
+        if let Some(journal) = journal {
+            journal.close(&stored);
+        }
+        stored
     }
 
     /// Stores the bytes of a stream. Its only name is the one in the options, and it cannot be de-duplicated.
@@ -300,30 +317,36 @@ impl Twin {
     ) -> Result<Stored, PutError> {
         self.know_policy(&options.tenure.policy).await?;
         let path = Path::new("standard input");
+        check(options)?;
+        check_name(options.name.as_deref().unwrap_or_default())?;
+        if options.resumption == Resumption::Only {
+            return Err(UnfinishedError::Absent { path: path.to_owned() }.into());
+        }
         progress.file(path, None);
-        self.put_one(Source::Stream(stream), path, options.name.clone().unwrap_or_default(), options, progress).await
+        let name = options.name.clone().unwrap_or_default();
+        let item = Item::top(Source::Stream(stream), path, name, options, new_batch()?);
+        self.store_top(item, options, progress).await
     }
 
-    async fn put_one(
+    /// Goes on with the journal of a path, or begins one.
+    async fn open_journal(
         &self,
-        source: Source,
         path: &Path,
-        name: String,
+        stamp: Option<Stamp>,
+        options: &PutOptions,
+    ) -> Result<Arc<Journal>, PutError> {
+        let fault = |source| PutError::Path { path: path.to_owned(), source };
+        let path = tokio::fs::canonicalize(path).await.map_err(fault)?;
+        let head = Head { batch: new_batch()?, path, options: options.fingerprint(), begun: now() };
+        Ok(self.journal(head, stamp, options.resumption).await?)
+    }
+
+    async fn store_top(
+        &self,
+        item: Item,
         options: &PutOptions,
         progress: &Arc<dyn Progress>,
     ) -> Result<Stored, PutError> {
-        check(options)?;
-        check_name(&name)?;
-        let item = Item {
-            source,
-            path: path.to_owned(),
-            inner: name.clone(),
-            name,
-            mime: options.mime.as_ref().map(|mime| mime.as_str().to_owned()),
-            kind: Kind::File,
-            batch: new_batch()?,
-            position: Position::Top,
-        };
         let (entry, receipt) = self.store(item, options, progress).await?;
         let (label, bytes) = (Label::open(entry.capability.clone()), entry.length);
         Ok(Stored { label, entry, receipt, objects: 1, bytes, skipped: Vec::new(), bad: Vec::new() })
@@ -343,24 +366,39 @@ impl Twin {
         let (top, name) = (path.to_owned(), options.name.clone());
         let walked = spawn_blocking(move || Tree::walk(&top, name.as_deref())).await;
         let tree = walked.expect("a walk neither panics nor is cancelled")?;
-        let Tree { nodes, skipped, bad } = if options.bad == Bad::LeftOut { tree } else { tree.whole()? };
-        check_name(&nodes[0].name)?;
+        let tree = if options.bad == Bad::LeftOut { tree } else { tree.whole()? };
+        check_name(&tree.nodes[0].name)?;
+        let journal = self.open_journal(path, None, options).await?;
+        let stored = self.put_nodes_of(tree, &journal, options, progress).await;
+        journal.close(&stored);
+        stored
+    }
+
+    async fn put_nodes_of(
+        &self,
+        tree: Tree,
+        journal: &Arc<Journal>,
+        options: &PutOptions,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Stored, PutError> {
+        let Tree { nodes, skipped, bad } = tree;
         let mut bad: Vec<_> = bad.iter().map(LeftOut::of_fault).collect();
-        let batch = new_batch()?;
+        let batch = journal.head.batch;
         let mut directories: HashMap<usize, Directory> = HashMap::new();
         let (mut bytes, mut objects) = (0, 0);
-        let files = nodes.iter().enumerate().filter_map(|(at, node)| match node.kind {
+        let file = |(at, node): (usize, &Node)| match node.kind {
             NodeKind::File { length } => Some((at, length)),
             NodeKind::Folder => None,
-        });
+        };
+        let files: Vec<(usize, u64)> = nodes.iter().enumerate().filter_map(file).collect();
         let nodes = &nodes;
         let put_file = |(at, length): (usize, u64)| async move {
             let node = &nodes[at];
             let _room = self.room_for(length).await;
             progress.file(&node.path, Some(length));
-            (at, self.put_file_of(node, batch, options, progress).await)
+            (at, self.put_file_of(node, journal, options, progress).await)
         };
-        let mut stored = futures::stream::iter(files.map(put_file)).buffer_unordered(FILES_AT_ONCE);
+        let mut stored = futures::stream::iter(files.into_iter().map(put_file)).buffer_unordered(FILES_AT_ONCE);
         while let Some((at, stored)) = stored.next().await {
             match stored {
                 Err(PutError::Encoding(error)) if options.bad == Bad::LeftOut && error.is_of_file() => {
@@ -388,24 +426,40 @@ impl Twin {
         unreachable!("the first node of a tree is its top folder, and the loop ends with it")
     }
 
+    /// Stores a file of a folder, unless the journal says that it is stored and has not changed since.
     async fn put_file_of(
         &self,
         node: &Node,
-        batch: Batch,
+        journal: &Arc<Journal>,
         options: &PutOptions,
         progress: &Arc<dyn Progress>,
     ) -> Result<Entry, PutError> {
+        let fault = |source| EncodingError::Read { path: node.path.clone(), source };
+        let metadata = tokio::fs::symlink_metadata(&node.path).await.map_err(fault)?;
+        let (stamp, length) = (Stamp::of(&metadata), metadata.len());
+        if let Some(locator) = journal.stored(&node.inner, stamp)
+            && let Some(entry) = self.with_index(move |index| index.entry(&locator).cloned()).await
+            && entry.state == State::Stored
+        {
+            progress.read(length);
+            progress.sent(length);
+            return Ok(entry);
+        }
+        let part = (length > RESUMABLE_BYTES_MIN).then(|| journal.part(&node.inner, stamp, now())).transpose()?;
         let item = Item {
             source: Source::Inner(node.path.clone()),
+            part,
             path: node.path.clone(),
             name: node.name.clone(),
             inner: node.inner.clone(),
             mime: None,
             kind: Kind::File,
-            batch,
+            batch: journal.head.batch,
             position: Position::Inner,
         };
-        Ok(self.store(item, options, progress).await?.0)
+        let (entry, _) = self.store(item, options, progress).await?;
+        journal.done(&node.inner, stamp, entry.capability.locator());
+        Ok(entry)
     }
 
     async fn put_folder_of(
@@ -418,6 +472,7 @@ impl Twin {
     ) -> Result<(Entry, Receipt), PutError> {
         let item = Item {
             source: Source::Stream(Box::new(Cursor::new(directory.encode()))),
+            part: None,
             path: node.path.clone(),
             inner: node.inner.clone(),
             name: node.name.clone(),
@@ -431,90 +486,6 @@ impl Twin {
         let quiet: Arc<dyn Progress> = Arc::new(());
         let (entry, receipt) = self.store(item, &options, &quiet).await?;
         progress.durable(&node.path, receipt.durable);
-        Ok((entry, receipt))
-    }
-
-    /// Stores one object. Dropping the future abandons the upload.
-    async fn store(
-        &self,
-        item: Item,
-        options: &PutOptions,
-        progress: &Arc<dyn Progress>,
-    ) -> Result<(Entry, Receipt), PutError> {
-        let Item { source, path, name, inner, mime, kind, batch, position } = item;
-        if inner.len() > PATH_BYTES_MAX {
-            return Err(PutError::Bounds { what: "path", max: PATH_BYTES_MAX });
-        }
-        let created = now();
-        let tenure = Tenure { version: 1, ..options.tenure.clone() };
-        let encoding = Encoding {
-            source,
-            path: path.clone(),
-            options: EncoderOptions {
-                profile: tenure.profile,
-                suite: options.suite,
-                compression: options.compression,
-                owner: self.owner(),
-            },
-            dedup_key: (options.deduplication == Deduplication::On).then(|| self.dedup_key.clone()),
-            changes: options.changes,
-            name,
-            mime,
-            created,
-            kind,
-            tags: options.tags.clone(),
-            progress: progress.clone(),
-        };
-        let fault = |source| PutError::Upload { path: path.clone(), source };
-        let seed = random()?;
-        let network = &self.network;
-        let mut uploader = Uploader::begin(
-            network.transport.clone(),
-            network.topology.clone(),
-            seed,
-            tenure.wanted.clone(),
-            tenure.refused.clone(),
-        )
-        .with_caps(tenure.caps.clone())
-        .with_preferences(options.preferences.clone());
-
-        let (to, mut from) = mpsc::channel(1);
-        // This task is not awaited when the nodes fail, because it may be blocked reading standard input. It ends when
-        // the channel closes.
-        let encoder = spawn_blocking(move || encoding.run(&to));
-        let mut sent = 0;
-        while let Some(Outgoing { read, stripe }) = from.recv().await {
-            uploader.send(stripe).await.map_err(fault)?;
-            progress.sent(read - sent);
-            sent = read;
-        }
-        let (sealed, mime) = encoder.await.expect("the encoder neither panics nor is cancelled")?;
-
-        retention::check_end(tenure.retention, now())?;
-        let note = recover::note(&sealed.capability, batch, position).seal(&self.note_key, random()?);
-        let lease = Lease { note: Some(note), ..tenure.lease(Lease::new(&sealed, tenure.profile)) };
-        let (keys, locator) = (self.keys.clone(), sealed.locator);
-        let envelope = spawn_blocking(move || Bytes::from(lease.sign(&keys))).await.expect("signing does not panic");
-        let mut entry = Entry {
-            capability: sealed.capability.clone(),
-            state: State::Committing,
-            path: inner,
-            length: sealed.length,
-            mime,
-            kind,
-            created,
-            tags: options.tags.keys().cloned().collect(),
-            tenure,
-            batch,
-            position,
-            name: None,
-        };
-        self.record(entry.clone()).await?;
-        let receipt = uploader.commit(&sealed, envelope).await.map_err(fault)?;
-        entry.state = State::Stored;
-        self.record(entry.clone()).await?;
-        tracing::debug!(%locator, durable = receipt.durable, records = receipt.records, "an object is stored");
-        progress.durable(&path, receipt.durable);
         Ok((entry, receipt))
     }
 }

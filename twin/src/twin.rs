@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::{
     index::{Entry, Family, Index, IndexError},
     network::Network,
+    unfinished::Journals,
 };
 
 /// Room for files that are uploaded concurrently. A file of up to [`SMALL_BYTES`] takes one of these places, a larger
@@ -38,6 +39,7 @@ pub struct Twin {
     waiting: Waiting,
     room: Semaphore,
     pub(crate) network: Arc<Network>,
+    pub(crate) journals: Journals,
 }
 
 impl Twin {
@@ -45,8 +47,9 @@ impl Twin {
     #[must_use]
     pub fn new(secret: &OwnerSecret, index: Index, network: Arc<Network>) -> Self {
         let (keys, dedup_key, note_key) = (Arc::new(secret.keys()), secret.dedup_key(), secret.note_key());
+        let journals = Journals::beside(index.path(), secret.index_key(), keys.id());
         let (index, waiting, room) = (Arc::new(Mutex::new(index)), Waiting::default(), Semaphore::new(PLACES));
-        Self { secret: secret.clone(), keys, dedup_key, note_key, index, waiting, room, network }
+        Self { secret: secret.clone(), keys, dedup_key, note_key, index, waiting, room, network, journals }
     }
 
     /// Returns the owner.

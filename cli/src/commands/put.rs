@@ -6,7 +6,9 @@ use anyhow::Context;
 use clap::Args;
 use format::{Cap, Compression, Domain, Kind, PolicyName, Profile, Retention};
 use serde::Serialize;
-use twin::{Changes, Deduplication, Link, MediaType, NameChange, NameTerms, PutOptions, Renamed, Stored, Tenure};
+use twin::{
+    Changes, Deduplication, Link, MediaType, NameChange, NameTerms, PutOptions, Renamed, Resumption, Stored, Tenure,
+};
 
 use super::Options;
 use crate::{
@@ -30,6 +32,7 @@ Examples:
   tar c . | evernear put - --name backup.tar --profile archive --keep-until +365d
   evernear put film.mp4 --places country:BE,region:eu-west --places '!country:US' --tag premium=1
   evernear put ledger.db --at-most zone=2,operator=4
+  evernear put film.mp4 --resume
   evernear put site/ --as site                  at the label of the name \"site\", which stays
 
 twin.toml says how to reach the cluster:
@@ -43,6 +46,7 @@ twin.toml says how to reach the cluster:
   name = \"o1\"
   address = \"192.0.2.10:7400\"
 
+An upload that was interrupted goes on where it was: the same command again sends only what nodes do not hold.
 Hidden files of a folder are stored too; links, sockets and devices are left out and told. Before the first byte is sent all
 of a folder is looked at: what cannot be stored is told at once. With --json one path is answered by one object, several by
 an object with `stored` and `failed`.
@@ -86,6 +90,10 @@ pub(crate) struct Put {
     /// Name of the object [default: the file's]
     #[arg(long)]
     name: Option<String>,
+    /// Go on with an upload of this path that did not end, and fail if there is none. Without it one goes on too where
+    /// the options are the same and the file did not change
+    #[arg(long)]
+    resume: bool,
     /// Have this stable name of yours stand for what is stored; makes the name if there is none (see `evernear name`)
     #[arg(long = "as", value_name = "NAME")]
     stable: Option<String>,
@@ -121,7 +129,7 @@ struct Answer {
     durable_shards: usize,
     shards: usize,
     record_copies: usize,
-    /// How many whole zones may be lost at once; `None` for an object without shards.
+    /// How many whole zones may be lost now, of the shards that are durable; `None` for an object without shards.
     zones_survived: Option<usize>,
     /// Links, sockets and devices that were left out.
     skipped: Vec<PathBuf>,
@@ -185,6 +193,7 @@ impl Put {
             mime: self.mime,
             name: self.name,
             tags: self.tags.into_iter().collect(),
+            resumption: if self.resume { Resumption::Only } else { Resumption::Auto },
             ..PutOptions::default()
         };
         let placing = Placing::load(&twin, &config.place, put).await?;
@@ -264,7 +273,7 @@ impl Answer {
             durable_shards: receipt.durable,
             shards: receipt.placement.len(),
             record_copies: receipt.records,
-            zones_survived: receipt.spread.map(|spread| spread.zones_survived),
+            zones_survived: receipt.zones_survived,
             skipped,
             bad: bad.into_iter().map(|twin::LeftOut { path, reason }| Bad { path, reason }).collect(),
             named,
@@ -280,8 +289,8 @@ impl Answer {
             (_, Some(zones)) => {
                 let (stored, shards) = (bytes(self.bytes), count(self.shards, "shard"));
                 let zones = match zones {
-                    0 => "no zone may be lost".to_owned(),
-                    _ => format!("any {} may be lost", count(zones, "zone")),
+                    0 => "no zone may be lost now".to_owned(),
+                    _ => format!("any {} may be lost now", count(zones, "zone")),
                 };
                 format!("{stored}, {} of {shards} durable, {zones}", self.durable_shards)
             }

@@ -17,6 +17,7 @@ use crate::{
     media::Inspection,
     plain_file::{self, Stamp},
     progress::Progress,
+    unfinished::{OtherRow, PartJournal, Secrets},
 };
 
 /// Bytes of one read of the source. Also the unit in which a de-duplicated file is compared between its two reads.
@@ -59,6 +60,10 @@ pub(super) struct Encoding {
     /// The path that progress and errors show.
     pub(super) path: PathBuf,
     pub(super) options: EncoderOptions,
+    /// The random numbers of the object.
+    pub(super) secrets: Secrets,
+    /// Which stripes were sent under these, and which are about to be.
+    pub(super) part: Option<PartJournal>,
     /// The owner's key for de-duplication; `None` when that is off.
     pub(super) dedup_key: Option<Zeroizing<[u8; 32]>>,
     pub(super) changes: Changes,
@@ -106,9 +111,19 @@ pub enum EncodingError {
         /// Which bound.
         source: EncodeError,
     },
-    /// The system has no randomness.
-    #[error("the system gives no random bytes")]
-    Random(#[from] getrandom::Error),
+    /// The file, or this program's way to compress, is another than when the upload began. To go on would seal
+    /// different bytes under the same key.
+    #[error(
+        "stripe {stripe} of {} is not what was sent before: the file or this program changed; end the unfinished upload, \
+         and store it again",
+        path.display()
+    )]
+    Other {
+        /// Which file.
+        path: PathBuf,
+        /// The first stripe that differs.
+        stripe: u64,
+    },
     /// The receiver of the stripes is gone. The upload reports its own error.
     #[error("the upload was given up")]
     GivenUp,
@@ -124,16 +139,36 @@ impl EncodingError {
 impl Encoding {
     /// Encodes the whole source. Blocks on disk and CPU. Ends early when the receiver is gone.
     pub(super) fn run(self, to: &mpsc::Sender<Outgoing>) -> Result<(Sealed, String), EncodingError> {
-        let Self { source, path, options, dedup_key, changes, name, mime, created, kind, tags, progress } = self;
+        let Self {
+            source,
+            path,
+            options,
+            secrets,
+            part,
+            dedup_key,
+            changes,
+            name,
+            mime,
+            created,
+            kind,
+            tags,
+            progress,
+        } = self;
         let fault = |source| EncodingError::Encode { path: path.clone(), source };
-        let (mut chunks, key) = Chunks::begin(source, &path, options, dedup_key)?;
+        let (mut chunks, derived) = Chunks::begin(source, &path, options, dedup_key)?;
         if changes == Changes::Allowed {
             chunks.watched = None;
         }
+        let key = derived.unwrap_or_else(|| DataKey::fresh(*secrets.key));
         let mut encoder = Encoder::new(options, key);
         let mut inspection = Inspection::default();
         let mut read = 0;
-        let send = |read: u64, stripe| to.blocking_send(Outgoing { read, stripe }).map_err(|_| EncodingError::GivenUp);
+        let send = |read: u64, stripe: EncodedStripe| {
+            let index = stripe.index.0;
+            let noted = part.as_ref().map_or(Ok(()), |part| part.row(index, stripe.row.hash()));
+            noted.map_err(|OtherRow| EncodingError::Other { path: path.clone(), stripe: index })?;
+            to.blocking_send(Outgoing { read, stripe }).map_err(|_| EncodingError::GivenUp)
+        };
         while let Some(chunk) = chunks.next()? {
             if mime.is_none() {
                 inspection.see(chunk);
@@ -151,7 +186,7 @@ impl Encoding {
         }
         let mime = mime.unwrap_or_else(|| inspection.media_type(&name));
         let attributes = Attributes { mime: mime.clone(), name, created, kind, tags };
-        Ok((ending.seal(attributes, random()?).map_err(fault)?, mime))
+        Ok((ending.seal(attributes, secrets.random).map_err(fault)?, mime))
     }
 }
 
@@ -167,37 +202,32 @@ struct Chunks<'p> {
 }
 
 impl<'p> Chunks<'p> {
-    /// Opens the source and returns the key of the object.
+    /// Opens the source and returns the key of the object, if it comes from the bytes.
     fn begin(
         source: Source,
         path: &'p Path,
         options: EncoderOptions,
         dedup_key: Option<Zeroizing<[u8; 32]>>,
-    ) -> Result<(Self, DataKey), EncodingError> {
+    ) -> Result<(Self, Option<DataKey>), EncodingError> {
         let fault = |source| EncodingError::Read { path: path.to_owned(), source };
         let chunk = vec![0; CHUNK_BYTES];
         let opened = match source {
             Source::File(file) => plain_file::open_named(&file),
             Source::Inner(file) => plain_file::open(&file),
             Source::Stream(_) if dedup_key.is_some() => return Err(EncodingError::Twice),
-            Source::Stream(reader) => {
-                return Ok((Self { reader, path, chunk, expected: None, watched: None }, DataKey::fresh(random()?)));
-            }
+            Source::Stream(reader) => return Ok((Self { reader, path, chunk, expected: None, watched: None }, None)),
         };
         let mut file = opened.map_err(fault)?;
         let watched = Some((file.try_clone().map_err(fault)?, Stamp::of(&file).map_err(fault)?));
         let Some(dedup_key) = dedup_key else {
-            return Ok((
-                Self { reader: Box::new(file), path, chunk, expected: None, watched },
-                DataKey::fresh(random()?),
-            ));
+            return Ok((Self { reader: Box::new(file), path, chunk, expected: None, watched }, None));
         };
         let again = file.try_clone().map_err(fault)?;
         let mut first = Self { reader: Box::new(again), path, chunk, expected: None, watched: None };
         let (key, hashes) = first.fingerprint(options, &dedup_key)?;
         file.rewind().map_err(fault)?;
         let expected = Some(hashes.into_iter());
-        Ok((Self { reader: Box::new(file), path, chunk: first.chunk, expected, watched }, key))
+        Ok((Self { reader: Box::new(file), path, chunk: first.chunk, expected, watched }, Some(key)))
     }
 
     /// Reads the whole file once and derives the key that only these bytes have.
@@ -245,12 +275,6 @@ impl<'p> Chunks<'p> {
     }
 }
 
-fn random() -> Result<[u8; 32], getrandom::Error> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes)?;
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime};
@@ -270,6 +294,8 @@ mod tests {
             source: Source::File(path.to_owned()),
             path: path.to_owned(),
             options,
+            secrets: Secrets::draw().unwrap(),
+            part: None,
             dedup_key: dedup_key.map(Zeroizing::new),
             changes: Changes::Refused,
             name: "a.txt".into(),

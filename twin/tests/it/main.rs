@@ -12,3 +12,4 @@ mod recover;
 mod small_cluster;
 mod store;
 mod testdata;
+mod unfinished;

@@ -1,0 +1,280 @@
+//! Uploads that were begun and did not end. Each has a journal beside the owner's index: the secrets of its objects,
+//! the sessions at nodes, the hash of each row that was sent. With these the same bytes become the same cells, and what
+//! nodes hold already is not sent again.
+//!
+//! A file of at most [`RESUMABLE_BYTES_MIN`] has no part in a journal: it is sent again whole. Of a folder, the files
+//! that are stored stay stored.
+
+mod frame;
+mod journal;
+mod stamp;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use client::Session;
+use format::{Locator, OwnerId};
+use futures::{StreamExt, stream::FuturesUnordered};
+
+use self::frame::Seals;
+pub(crate) use self::{
+    frame::Secrets,
+    journal::{Head, Journal, OtherRow, PartJournal},
+    stamp::Stamp,
+};
+use crate::{index::Batch, twin::Twin};
+
+/// A file of more bytes than this goes on where it was. To send a smaller one again costs less than the two fsyncs of a
+/// journal.
+pub(crate) const RESUMABLE_BYTES_MIN: u64 = 4 << 20;
+
+/// An upload that did not end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Its batch, which names it.
+    pub batch: Batch,
+    /// What is stored, without links; none when its journal does not read, and it can only be ended.
+    pub path: Option<PathBuf>,
+    /// When it was begun, seconds since 1970.
+    pub begun: u64,
+    /// How many of its files are stored.
+    pub files_stored: usize,
+    /// How many sessions are open at nodes for the others.
+    pub sessions: usize,
+}
+
+/// What became of an upload that was ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Sessions that nodes ended. The others end by themselves.
+    pub sessions: usize,
+    /// Objects of it in the index, stored or not known to be: whoever wants them gone removes them.
+    pub objects: Vec<Locator>,
+}
+
+/// Why an unfinished upload cannot be looked at or gone on with.
+#[derive(Debug, thiserror::Error)]
+pub enum UnfinishedError {
+    /// The disk returns an error.
+    #[error("the journal of an upload at {} cannot be read or written", path.display())]
+    Io {
+        /// Which file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The file was changed, or is another owner's.
+    #[error("the journal of an upload at {} is damaged; the upload cannot go on, end it and begin anew", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// No unfinished upload of this path is known.
+    #[error("no unfinished upload of {} is known here, so there is none to resume; store it without --resume", path.display())]
+    Absent {
+        /// What was to be stored.
+        path: PathBuf,
+    },
+    /// The upload was begun with other options.
+    #[error(
+        "the unfinished upload of {} was begun with other options; give the same ones, or store it without --resume",
+        path.display()
+    )]
+    Options {
+        /// What was to be stored.
+        path: PathBuf,
+    },
+    /// The file is another than the one that was begun.
+    #[error(
+        "{} changed since its upload was begun, so what nodes hold of it is of no use; store it without --resume",
+        path.display()
+    )]
+    Changed {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Another program works on it.
+    #[error("another program is storing {}; wait for it, or end it", path.display())]
+    Busy {
+        /// What is stored, or the journal.
+        path: PathBuf,
+    },
+    /// The system has no randomness.
+    #[error("the system gives no random bytes")]
+    Random(#[from] getrandom::Error),
+}
+
+/// Whether an upload goes on where an earlier one ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Resumption {
+    /// If there is one of the same path with the same options, of a file that did not change. Else it begins anew.
+    #[default]
+    Auto,
+    /// There must be one.
+    Only,
+}
+
+/// The journals of one owner.
+#[derive(Clone)]
+pub(crate) struct Journals {
+    folder: PathBuf,
+    index_key: zeroize::Zeroizing<[u8; 32]>,
+    owner: OwnerId,
+}
+
+impl Journals {
+    /// Those beside an index.
+    pub(crate) fn beside(index: &Path, index_key: zeroize::Zeroizing<[u8; 32]>, owner: OwnerId) -> Self {
+        Self { folder: index.with_file_name("unfinished"), index_key, owner }
+    }
+
+    /// Goes on with the journal of a path, or begins one. `stamp` is the file's, for a path that is one file. Blocks.
+    pub(crate) fn of(
+        &self,
+        begun: Head,
+        stamp: Option<Stamp>,
+        resumption: Resumption,
+    ) -> Result<Journal, UnfinishedError> {
+        let must = resumption == Resumption::Only;
+        let path = || begun.path.clone();
+        let (mut is_busy, mut has_others) = (false, false);
+        for batch in self.batches()? {
+            let journal = match self.open(batch) {
+                Ok(Some(journal)) => journal,
+                Ok(None) => {
+                    is_busy = true;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "an unfinished upload is passed over");
+                    continue;
+                }
+            };
+            if journal.head.path != begun.path {
+                continue;
+            }
+            let is_changed = stamp.is_some_and(|stamp| journal.is_changed("", stamp));
+            match (journal.head.options == begun.options, is_changed) {
+                (true, false) => return Ok(journal),
+                (true, true) if must => return Err(UnfinishedError::Changed { path: path() }),
+                // Nobody can go on with it. Nodes end its sessions by themselves.
+                (true, true) => journal.end(),
+                (false, _) => has_others = true,
+            }
+        }
+        match must {
+            true if has_others => Err(UnfinishedError::Options { path: path() }),
+            true if is_busy => Err(UnfinishedError::Busy { path: path() }),
+            true => Err(UnfinishedError::Absent { path: path() }),
+            false => Journal::create(&self.folder, self.seals(begun.batch), begun),
+        }
+    }
+
+    /// Opens a journal; none when another program has it.
+    fn open(&self, batch: Batch) -> Result<Option<Journal>, UnfinishedError> {
+        Journal::open(&self.folder, self.seals(batch), batch)
+    }
+
+    fn seals(&self, batch: Batch) -> Seals {
+        Seals::new(&self.index_key, &self.owner, batch)
+    }
+
+    fn batches(&self) -> Result<Vec<Batch>, UnfinishedError> {
+        let io = |source| UnfinishedError::Io { path: self.folder.clone(), source };
+        let entries = match std::fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(io)?,
+        };
+        let mut batches = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(io)?.file_name();
+            let bytes = data_encoding::HEXLOWER.decode(name.as_encoded_bytes()).ok();
+            batches.extend(bytes.and_then(|bytes| bytes.try_into().ok()).map(Batch));
+        }
+        batches.sort_unstable();
+        Ok(batches)
+    }
+}
+
+impl Twin {
+    /// Lists the uploads that did not end and that no program works on.
+    ///
+    /// # Errors
+    /// [`UnfinishedError::Io`].
+    pub async fn resumable(&self) -> Result<Vec<Unfinished>, UnfinishedError> {
+        let journals = self.journals.clone();
+        blocking(move || {
+            let mut found = Vec::new();
+            for batch in journals.batches()? {
+                match journals.open(batch) {
+                    Ok(None) => {}
+                    Ok(Some(journal)) => {
+                        let ((files_stored, sessions), Head { path, begun, .. }) =
+                            (journal.rest(), journal.head.clone());
+                        let (path, begun, sessions) = (Some(path), begun, sessions.len());
+                        found.push(Unfinished { batch, path, begun, files_stored, sessions });
+                    }
+                    Err(UnfinishedError::Damaged { .. }) => {
+                        found.push(Unfinished { batch, path: None, begun: 0, files_stored: 0, sessions: 0 });
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Ends an upload that did not end: nodes drop what they hold of it and was never committed, and nobody can resume
+    /// it. What of it is in the index stays, and is told.
+    ///
+    /// # Errors
+    /// [`UnfinishedError::Busy`] when another program works on it, [`UnfinishedError::Io`] when there is none.
+    pub async fn end_resumable(&self, batch: Batch) -> Result<Ended, UnfinishedError> {
+        let journals = self.journals.clone();
+        let sessions = blocking(move || match journals.open(batch) {
+            Ok(Some(journal)) => {
+                let (_, sessions) = journal.rest();
+                journal.end();
+                Ok(sessions)
+            }
+            Ok(None) => Err(UnfinishedError::Busy { path: journals.folder.clone() }),
+            Err(UnfinishedError::Damaged { path }) => {
+                std::fs::remove_file(&path).map_err(|source| UnfinishedError::Io { path, source })?;
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        })
+        .await?;
+        let transport = &self.network.transport;
+        let end = |Session { node, upload }: Session| async move { transport.abort(&node, &upload).await.is_ok() };
+        let ended: FuturesUnordered<_> = sessions.into_iter().map(end).collect();
+        let sessions = ended.filter(|ended| std::future::ready(*ended)).count().await;
+        let objects = self.with_index(move |index| {
+            let of_it = index.entries().filter(|(_, entry)| entry.batch == batch);
+            of_it.map(|(locator, _)| *locator).collect()
+        });
+        let objects = objects.await;
+        Ok(Ended { sessions, objects })
+    }
+
+    /// Goes on with the journal of a path, or begins one.
+    pub(crate) async fn journal(
+        &self,
+        head: Head,
+        stamp: Option<Stamp>,
+        resumption: Resumption,
+    ) -> Result<Arc<Journal>, UnfinishedError> {
+        let journals = self.journals.clone();
+        blocking(move || journals.of(head, stamp, resumption).map(Arc::new)).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, UnfinishedError> + Send + 'static,
+) -> Result<T, UnfinishedError> {
+    tokio::task::spawn_blocking(act).await.expect("a look at the journals neither panics nor is cancelled")
+}

@@ -1,0 +1,292 @@
+//! Uploads that are broken off go on, and send nothing twice.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use client::TransportError;
+use format::{NodeName, Profile};
+use testing::{Call, Intercept, Intercepted, noise, until};
+use tokio::sync::Notify;
+use twin::{EncodingError, PutError, PutOptions, Resumption, State, Stored, Tenure, Unfinished, UnfinishedError};
+
+use crate::small_cluster::{ORIGINS, SmallCluster, name, options, quiet, read_all};
+
+/// Counts the cells that are sent, and stops all at one of them.
+#[derive(Default)]
+struct Stopping {
+    sent: AtomicUsize,
+    stop_at: AtomicUsize,
+    stopped: Notify,
+}
+
+#[async_trait]
+impl Intercept for Stopping {
+    type Pass = ();
+
+    async fn before(&self, _: &NodeName, call: Call) -> Result<(), TransportError> {
+        if call != Call::Append {
+            return Ok(());
+        }
+        if self.sent.load(Relaxed) >= self.stop_at.load(Relaxed) {
+            self.stopped.notify_one();
+            std::future::pending::<()>().await;
+        }
+        self.sent.fetch_add(1, Relaxed);
+        Ok(())
+    }
+}
+
+struct World {
+    cluster: SmallCluster,
+    stopping: Arc<Intercepted<Stopping>>,
+}
+
+impl World {
+    fn start() -> Self {
+        let mut stopping = None;
+        let cluster = SmallCluster::over(|inner| {
+            let it = Arc::new(Intercepted::over(inner, Stopping::default()));
+            stopping = Some(it.clone());
+            it
+        });
+        Self { cluster, stopping: stopping.unwrap() }
+    }
+
+    fn sent(&self) -> usize {
+        self.stopping.intercept().sent.load(Relaxed)
+    }
+
+    /// Stores until so many cells were sent in all, and breaks off there.
+    async fn break_off(&self, path: &Path, sent: usize) {
+        self.stopping.intercept().stop_at.store(sent, Relaxed);
+        let (twin, path) = (self.cluster.twin(1), path.to_owned());
+        let task = tokio::spawn(async move { twin.put(&path, &options(), &quiet()).await });
+        self.stopping.intercept().stopped.notified().await;
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        // A process that is killed lets go of its journal at once; here its threads still end.
+        until("the end of the upload", || async { self.unfinished().await.len() == 1 }).await;
+    }
+
+    async fn store(&self, path: &Path, resumption: Resumption) -> Result<Stored, PutError> {
+        self.stopping.intercept().stop_at.store(usize::MAX, Relaxed);
+        self.cluster.twin(1).put(path, &PutOptions { resumption, ..options() }, &quiet()).await
+    }
+
+    async fn unfinished(&self) -> Vec<Unfinished> {
+        self.cluster.twin(1).resumable().await.unwrap()
+    }
+
+    async fn assert_stored(&self, stored: &Stored, bytes: &[u8]) {
+        let found = self.cluster.network.find(&stored.entry.capability, &[]).await.unwrap();
+        assert!(read_all(&self.cluster.network, &found).await.unwrap() == bytes);
+        assert_eq!(stored.receipt.durable, 6);
+    }
+}
+
+/// 24 stripes of 4+2.
+const BYTES: usize = 24 << 20;
+const CELLS: usize = 24 * 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_broken_off_five_times_is_sent_once() {
+    let world = World::start();
+    let bytes = noise(BYTES);
+    let path = world.cluster.file("noise.bin", &bytes);
+    for time in 1..=5 {
+        world.break_off(&path, time * CELLS / 6).await;
+    }
+    let found = &world.unfinished().await[0];
+    assert_eq!(found.path, Some(std::fs::canonicalize(&path).unwrap()));
+    assert_eq!((found.files_stored, found.sessions), (0, 6));
+    let stored = world.store(&path, Resumption::Only).await.unwrap();
+    assert_eq!(world.sent(), CELLS, "no cell is sent twice");
+    world.assert_stored(&stored, &bytes).await;
+    assert_eq!(world.unfinished().await, []);
+    let listed = world.cluster.twin(1).list().await;
+    assert!(listed.len() == 1 && listed.values().all(|entry| entry.state == State::Stored), "{listed:?}");
+    let again = world.store(&path, Resumption::Only).await.unwrap_err();
+    assert!(matches!(again, PutError::Unfinished(UnfinishedError::Absent { .. })), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_command_again_goes_on_and_other_options_do_not() {
+    let world = World::start();
+    let bytes = noise(BYTES);
+    let path = world.cluster.file("noise.bin", &bytes);
+    world.break_off(&path, CELLS / 2).await;
+    world.stopping.intercept().stop_at.store(usize::MAX, Relaxed);
+    let other = PutOptions { name: Some("other".into()), resumption: Resumption::Only, ..options() };
+    let refused = world.cluster.twin(1).put(&path, &other, &quiet()).await.unwrap_err();
+    assert!(matches!(refused, PutError::Unfinished(UnfinishedError::Options { .. })), "{refused}");
+    let stored = world.store(&path, Resumption::Auto).await.unwrap();
+    assert_eq!(world.sent(), CELLS);
+    world.assert_stored(&stored, &bytes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changed_is_told_and_never_sealed_under_the_old_key() {
+    let world = World::start();
+    let path = world.cluster.file("noise.bin", &noise(BYTES));
+    let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+    let set = |bytes: &[u8], modified| {
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::File::options().append(true).open(&path).unwrap().set_modified(modified).unwrap();
+    };
+    world.break_off(&path, CELLS / 2).await;
+    let mut changed = noise(BYTES);
+    changed[3 << 20] ^= 1;
+
+    // Its length and time say that it is the same, and only its bytes say that it is not.
+    set(&changed, modified);
+    let refused = world.store(&path, Resumption::Auto).await.unwrap_err();
+    assert!(matches!(refused, PutError::Encoding(EncodingError::Other { stripe: 3, .. })), "{refused}");
+    assert_eq!(world.sent(), CELLS / 2, "nothing of it left");
+
+    set(&changed, modified + Duration::from_secs(1));
+    let refused = world.store(&path, Resumption::Only).await.unwrap_err();
+    assert!(matches!(refused, PutError::Unfinished(UnfinishedError::Changed { .. })), "{refused}");
+    let stored = world.store(&path, Resumption::Auto).await.unwrap();
+    assert_eq!(world.sent(), CELLS / 2 + CELLS, "all of it, under a new key");
+    world.assert_stored(&stored, &changed).await;
+    assert_eq!(world.unfinished().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_goes_on_with_the_files_that_are_not_stored_yet() {
+    let world = World::start();
+    let small: Vec<PathBuf> =
+        (0..5).map(|number| world.cluster.file(&format!("site/{number}"), &noise(100 + number))).collect();
+    let bytes = noise(BYTES);
+    let folder = world.cluster.file("site/z/large", &bytes).parent().unwrap().parent().unwrap().to_owned();
+    let twin = world.cluster.twin(1);
+    world.stopping.intercept().stop_at.store(CELLS / 2, Relaxed);
+    let (other, path) = (world.cluster.twin(1), folder.clone());
+    let task = tokio::spawn(async move { other.put(&path, &options(), &quiet()).await });
+    world.stopping.intercept().stopped.notified().await;
+    let listed = async || world.cluster.twin(1).list().await;
+    until("the small files", || async {
+        listed().await.values().filter(|entry| entry.state == State::Stored).count() == small.len()
+    })
+    .await;
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    until("the end of the upload", || async { twin.resumable().await.unwrap().len() == 1 }).await;
+    let before = listed().await;
+
+    let stored = world.store(&folder, Resumption::Only).await.unwrap();
+    assert_eq!((world.sent(), stored.objects, stored.bytes), (CELLS, 8, (BYTES + 510) as u64));
+    let after = listed().await;
+    assert_eq!(after.len(), before.len() + 3, "the large file and two folders");
+    assert!(before.keys().all(|locator| after.contains_key(locator)), "what was stored keeps its name");
+    let inside = ["z".to_owned(), "large".to_owned()];
+    let found = world.cluster.network.find(&stored.entry.capability, &inside).await.unwrap();
+    assert!(read_all(&world.cluster.network, &found).await.unwrap() == bytes);
+    assert_eq!(world.unfinished().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_sent_nothing_leaves_nothing_to_resume() {
+    let world = World::start();
+    let path = world.cluster.file("site/noise.bin", &noise(BYTES));
+    let tenure = Tenure { profile: Profile::Standard, ..Tenure::default() };
+    let too_large = PutOptions { tenure, ..options() };
+    for path in [&*path, path.parent().unwrap()] {
+        let refused = world.cluster.twin(1).put(path, &too_large, &quiet()).await.unwrap_err();
+        assert!(matches!(refused, PutError::Upload { .. }), "{refused}");
+        assert_eq!(world.unfinished().await, []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unfinished_upload_is_ended_at_its_nodes() {
+    let world = World::start();
+    let path = world.cluster.file("noise.bin", &noise(BYTES));
+    world.break_off(&path, CELLS / 2).await;
+    let open = || (0..ORIGINS).map(|origin| world.cluster.memory.uploads(&name(origin))).sum::<usize>();
+    assert_eq!(open(), 6);
+    let twin = world.cluster.twin(1);
+    let batch = world.unfinished().await[0].batch;
+    let ended = twin.end_resumable(batch).await.unwrap();
+    assert_eq!((ended.sessions, ended.objects.len(), open()), (6, 0, 0));
+    assert_eq!(world.unfinished().await, []);
+    assert!(twin.end_resumable(batch).await.is_err());
+}
+
+/// A journal of which a crash left only a part goes on from there; one of another owner is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_was_cut_short_goes_on_and_a_damaged_one_can_be_ended() {
+    let world = World::start();
+    let bytes = noise(BYTES);
+    let path = world.cluster.file("noise.bin", &bytes);
+    world.break_off(&path, CELLS / 2).await;
+    let folder = world.cluster.folder.path().join("owner-1/unfinished");
+    let journal = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    let whole = std::fs::read(&journal).unwrap();
+    assert!(whole.windows(9).all(|part| part != b"noise.bin"), "it is sealed");
+    std::fs::write(&journal, &whole[..whole.len() - 7]).unwrap();
+    let stored = world.store(&path, Resumption::Only).await.unwrap();
+    assert_eq!(world.sent(), CELLS);
+    world.assert_stored(&stored, &bytes).await;
+
+    let mut damaged = whole.clone();
+    damaged[100] ^= 1;
+    std::fs::write(&journal, &damaged).unwrap();
+    let found = world.unfinished().await;
+    assert_eq!((found.len(), &found[0].path), (1, &None));
+    world.cluster.twin(1).end_resumable(found[0].batch).await.unwrap();
+    assert_eq!(world.unfinished().await, []);
+}
+
+/// Two origins that forget their uploads in the middle, as after the loss of a disk.
+#[derive(Default)]
+struct Forgetting {
+    appends: Mutex<HashMap<NodeName, usize>>,
+    forgot: Mutex<Vec<NodeName>>,
+}
+
+#[async_trait]
+impl Intercept for Forgetting {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
+        let (mut appends, mut forgot) = (self.appends.lock().unwrap(), self.forgot.lock().unwrap());
+        let count = appends.entry(node.clone()).or_default();
+        match call {
+            Call::CreateUpload => *count = 0,
+            Call::Append => *count += 1,
+            _ => {}
+        }
+        let has_forgotten = *count > 8 && forgot.contains(node);
+        if *count == 8 && forgot.len() < 2 && !forgot.contains(node) {
+            forgot.push(node.clone());
+        }
+        if has_forgotten && matches!(call, Call::Append | Call::UploadCells) {
+            let reason = "there is no such upload".to_owned();
+            return Err(TransportError::Refused { node: node.clone(), status: 404, reason });
+        }
+        if *count == 0 {
+            forgot.iter_mut().filter(|forgot| *forgot == node).for_each(|forgot| *forgot = "again".parse().unwrap());
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_nodes_lose_more_than_it_bears_is_tried_again() {
+    let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, Forgetting::default())));
+    let bytes = noise(BYTES);
+    let path = cluster.file("noise.bin", &bytes);
+    let stored = cluster.twin(1).put(&path, &options(), &quiet()).await.unwrap();
+    let found = cluster.network.find(&stored.entry.capability, &[]).await.unwrap();
+    assert!(read_all(&cluster.network, &found).await.unwrap() == bytes);
+    assert_eq!(stored.receipt.durable, 6);
+}
