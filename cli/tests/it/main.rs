@@ -12,4 +12,5 @@ mod policy;
 mod profiles;
 mod program;
 mod reference;
+mod resume;
 mod road;

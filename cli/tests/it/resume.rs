@@ -1,0 +1,136 @@
+//! `evernear put`, killed and given again.
+
+use std::{
+    net::SocketAddr,
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use testing::{Uplink, UplinkOptions, free_port, noise};
+
+use crate::{
+    program::Home,
+    road::{Node, run_origin},
+};
+
+/// An owner behind an uplink, and three origins.
+struct Network {
+    home: Home,
+    uplink: Uplink,
+    nodes: Vec<Node>,
+}
+
+impl Network {
+    /// Makes it. Called on the runtime that the uplink runs on.
+    fn start(options: UplinkOptions) -> Self {
+        let (home, mut uplink) = (Home::new(), Uplink::new(options));
+        home.write("words", "correct horse battery\n");
+        home.good(&["cluster", "init", "keys"]);
+        let (mut nodes, mut seed) = (Vec::new(), None);
+        for name in ["o1", "o2", "o3"] {
+            home.good(&["cluster", "issue", "keys", name, "--role", "origin"]);
+            let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+            let advertise = uplink.to(listen);
+            seed = seed.or(Some(advertise));
+            home.write(&format!("{name}.toml"), config(&home, name, listen, advertise));
+            nodes.push(run_origin(&home, name));
+        }
+        home.good(&["cluster", "issue", "keys", "me", "--role", "twin"]);
+        home.good(&["owner", "new"]);
+        let twin = format!(
+            "profile = \"2+1\"\nidentity = {{ authority = \"../keys/authority.pem\", certificate = \"../keys/me.pem\", key = \"../keys/me.key\" }}\n\
+             node = [{{ name = \"o1\", address = \"{}\" }}]\n",
+            seed.unwrap()
+        );
+        home.write(".evernear/twin.toml", twin);
+        Self { home, uplink, nodes }
+    }
+
+    /// Begins to store a file.
+    fn put(&self, file: &str) -> Child {
+        let mut command = self.home.command(&["put", file, "--json"]);
+        command.env("EVERNEAR_PASSPHRASE_FILE", "words").stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
+    /// Waits until so many bytes went up in all.
+    fn until(&self, put: &mut Child, sent_bytes: u64) {
+        let began = Instant::now();
+        while self.uplink.sent_bytes() < sent_bytes {
+            assert!(began.elapsed() < Duration::from_secs(60), "only {} bytes went up", self.uplink.sent_bytes());
+            assert!(put.try_wait().unwrap().is_none(), "it ended before it was to");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Begins to store a file, and kills the program once so many bytes went up in all.
+    fn put_until(&self, file: &str, sent_bytes: u64) {
+        let mut child = self.put(file);
+        self.until(&mut child, sent_bytes);
+        // SIGKILL: it tells nobody.
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+fn config(home: &Home, name: &str, listen: SocketAddr, advertise: SocketAddr) -> String {
+    let folder = home.path().display();
+    format!(
+        "name = \"{name}\"\nlisten = \"{listen}\"\nadvertise = \"{advertise}\"\ndata_dir = \"{folder}/{name}\"\n\
+         catalog = \"sqlite://{folder}/catalog.db\"\n\
+         place = {{ country = \"BE\", region = \"eu\", zone = \"{name}\", latitude = 50.0, longitude = 4.0 }}\n\
+         tls = {{ authority = \"{folder}/keys/authority.pem\", certificate = \"{folder}/keys/{name}.pem\", key = \"{folder}/keys/{name}.key\" }}\n"
+    )
+}
+
+/// Takes some ten seconds: the loss of what was on its way at five kills is small only beside a file that is not.
+#[test]
+fn a_put_that_is_killed_five_times_sends_little_more_than_once() {
+    const BYTES: usize = 64 << 20;
+    const SHARDS: u64 = BYTES as u64 / 2 * 3;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _on = runtime.enter();
+    let network = Network::start(UplinkOptions { bytes_per_second: 30_000_000, lost_percent: 0 });
+    let bytes = noise(BYTES);
+    network.home.write("film", &bytes);
+    for time in 1..=5 {
+        network.put_until("film", SHARDS / 6 * time);
+    }
+    let put = network.home.good(&["put", "film", "--resume"]);
+    let sent = network.uplink.sent_bytes();
+    println!("{sent} bytes sent for shards of {SHARDS}");
+    assert!(sent < SHARDS / 100 * 105, "{sent} bytes for shards of {SHARDS}");
+    let told = |key: &str| put[key].as_u64();
+    assert_eq!((told("durable_shards"), told("shards"), told("zones_survived")), (Some(3), Some(3), Some(1)));
+    let got = network.home.run(&["get", put["label"].as_str().unwrap()]);
+    assert!(got.code == 0 && got.out == bytes, "{}", got.err);
+
+    // There is nothing to resume any more, and the answer says so.
+    let (code, absent) = network.home.json(&["put", "film", "--resume"]);
+    let text = absent["causes"].as_array().unwrap().iter().map(Value::to_string).collect::<String>();
+    assert!(code == 2 && text.contains("no unfinished upload of"), "{absent}");
+}
+
+/// Of 2+1 all three origins must have their shard, so none may lose what it has at its restart.
+#[test]
+fn a_put_goes_on_while_its_origins_are_killed_and_started_again() {
+    const BYTES: usize = 24 << 20;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _on = runtime.enter();
+    let mut network = Network::start(UplinkOptions { bytes_per_second: 8_000_000, lost_percent: 0 });
+    let bytes = noise(BYTES);
+    network.home.write("film", &bytes);
+    let mut put = network.put("film");
+    for (number, name) in ["o1", "o2", "o3"].into_iter().enumerate() {
+        network.until(&mut put, (BYTES / 4 * (number + 1)) as u64);
+        // A dropped node was killed by SIGKILL.
+        drop(network.nodes.remove(0));
+        network.nodes.push(run_origin(&network.home, name));
+    }
+    let done = put.wait_with_output().unwrap();
+    let told: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((done.status.code(), told["durable_shards"].as_u64()), (Some(0), Some(3)), "{told}");
+    let got = network.home.run(&["get", told["label"].as_str().unwrap()]);
+    assert!(got.code == 0 && got.out == bytes, "{}", got.err);
+}
