@@ -191,9 +191,16 @@ impl Twin {
         self.with_index(move |index| index.under(&folder)).await
     }
 
-    /// Returns what did not end.
+    /// Returns what did not end and no program works on.
     pub async fn unfinished(&self) -> BTreeSet<Locator> {
-        self.with_index(|index| index.list(Scope::Unfinished).into_iter().map(|listed| listed.locator).collect()).await
+        let journals = self.journals.clone();
+        self.with_index(move |index| {
+            // What a program works on goes on.
+            let busy = journals.busy().unwrap_or_default();
+            let ended = index.list(Scope::Unfinished).into_iter().filter(|listed| !busy.contains(&listed.entry.batch));
+            ended.map(|listed| listed.locator).collect()
+        })
+        .await
     }
 
     /// Renews the lease of an object, and of everything that belongs to it, as [`Self::renew_all`] does.

@@ -60,6 +60,6 @@ pub use recover::{RecoverError, Recovered};
 pub use retention::RetentionError;
 pub use tree::{Node, NodeKind, Tree, TreeError, TreeFault};
 pub use twin::Twin;
-pub use unfinished::{Ended, Resumption, Unfinished, UnfinishedError};
+pub use unfinished::{Ended, Resumption, Unfinished, UnfinishedError, resumable};
 pub use unlock::{Cost, KEY_FILE_BYTES, LockKind, PASSPHRASE_BYTES_MIN, Unlock, UnlockError};
 pub use urls::{Link, Target, TargetError, UrlTemplate, UrlTemplateError};

@@ -215,6 +215,19 @@ impl Twin {
         Ok(Renamed { label, entry, state, is_new: held.is_none(), nodes })
     }
 
+    /// Refuses a name that cannot be set, before anything is stored for it.
+    ///
+    /// # Errors
+    /// [`NameChangeError`].
+    pub async fn check_name(&self, text: &str) -> Result<(), NameChangeError> {
+        let name = StableName::derive(&self.secret, text)?;
+        match self.network.reader.pointer(name.capability(), None).await {
+            Ok(_) | Err(ReadError::NotFound { .. }) => Ok(()),
+            Err(ReadError::Open(OpenError::Erased)) => Err(NameChangeError::Ended { text: text.to_owned() }),
+            Err(error) => Err(NameChangeError::Read(error)),
+        }
+    }
+
     /// Returns the stable names of the index that were filed, by what the owner calls them.
     pub async fn names(&self) -> Vec<(Entry, NameState)> {
         let names = |entry: &Entry| {

@@ -18,7 +18,7 @@ use std::{
 
 use client::{Receipt, UploadError};
 use format::{
-    Compression, Directory, DirectoryError, Entry as DirectoryEntry, Kind, Label, Level, NodeName, Suite,
+    Compression, Directory, DirectoryError, Entry as DirectoryEntry, Kind, Label, Level, NodeName, Retention, Suite,
     limits::{LEASE_PLACES_MAX, NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
 };
 use futures::StreamExt;
@@ -26,13 +26,14 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     index::{Batch, Entry, IndexError, Position, State, Tenure},
+    leases::Renewal,
     media::MediaType,
     policy_name::PolicyNameError,
     progress::Progress,
     retention::{self, RetentionError},
     tree::{Node, NodeKind, Tree, TreeError, TreeFault},
     twin::{Twin, now},
-    unfinished::{Head, Journal, RESUMABLE_BYTES_MIN, Resumption, Stamp, UnfinishedError},
+    unfinished::{Head, Journal, PartJournal, RESUMABLE_BYTES_MIN, Resumption, Stamp, UnfinishedError},
 };
 
 mod encoding;
@@ -289,20 +290,33 @@ impl Twin {
         check(options)?;
         check_name(&name)?;
         let _room = self.room_for(metadata.len()).await;
-        let (stamp, mut part, mut journal) = (Stamp::of(&metadata), None, None);
-        if metadata.len() > RESUMABLE_BYTES_MIN || options.resumption == Resumption::Only {
-            let opened = self.open_journal(path, Some(stamp), options).await?;
-            part = Some(opened.part("", stamp, now())?);
-            journal = Some(opened);
-        }
+        let stamp = Stamp::of(&metadata);
         progress.file(path, Some(metadata.len()));
-        let batch = journal.as_ref().map_or_else(new_batch, |journal| Ok(journal.head.batch))?;
-        let item = Item { part, ..Item::top(Source::File(path.to_owned()), path, name, options, batch) };
-        let stored = self.store_top(item, options, progress).await;
-        if let Some(journal) = journal {
-            journal.close(&stored);
+        let item =
+            |part, batch| Item { part, ..Item::top(Source::File(path.to_owned()), path, name.clone(), options, batch) };
+        if metadata.len() <= RESUMABLE_BYTES_MIN && options.resumption != Resumption::Only {
+            return self.store_top(item(None, new_batch()?), options, progress).await;
         }
+        let journal = self.open_journal(path, Some(stamp), options).await?;
+        let batch = journal.head.batch;
+        let part = self.part_of(&journal, "", stamp).await?;
+        let mut stored = self.store_top(item(Some(part), batch), options, progress).await;
+        if is_other(&stored, options) {
+            let part = journal.part_anew("", stamp, now())?;
+            stored = self.store_top(item(Some(part), batch), options, progress).await;
+        }
+        journal.close(&stored);
         stored
+    }
+
+    /// Returns what is known of a file of an upload, or begins it. One that was committed and is no longer in the index
+    /// was removed since, and is begun anew: under its old secrets it would be what was erased.
+    async fn part_of(&self, journal: &Arc<Journal>, inner: &str, stamp: Stamp) -> Result<PartJournal, PutError> {
+        let (part, batch, path) = (journal.part(inner, stamp, now())?, journal.head.batch, inner.to_owned());
+        let is_it = move |entry: &Entry| entry.batch == batch && (path.is_empty() || entry.path == path);
+        let is_gone =
+            part.was_committed() && !self.with_index(move |index| index.entries().any(|(_, entry)| is_it(entry))).await;
+        Ok(if is_gone { journal.part_anew(inner, stamp, now())? } else { part })
     }
 
     /// Stores the bytes of a stream. Its only name is the one in the options, and it cannot be de-duplicated.
@@ -368,10 +382,32 @@ impl Twin {
         let tree = walked.expect("a walk neither panics nor is cancelled")?;
         let tree = if options.bad == Bad::LeftOut { tree } else { tree.whole()? };
         check_name(&tree.nodes[0].name)?;
-        let journal = self.open_journal(path, None, options).await?;
+        let mut journal = self.open_journal(path, None, options).await?;
+        if !self.prolongs(&journal, options.tenure.retention).await {
+            journal.end();
+            journal = self.open_journal(path, None, options).await?;
+        }
         let stored = self.put_nodes_of(tree, &journal, options, progress).await;
         journal.close(&stored);
         stored
+    }
+
+    /// Gives the files of a folder that are stored already the times that are asked for now. Returns whether they have
+    /// them: what expired or was erased meanwhile has not, and neither has what was promised to be kept for longer.
+    async fn prolongs(&self, journal: &Journal, asked: Retention) -> bool {
+        let Some(locator) = journal.any_stored() else { return true };
+        let held = self.with_index(move |index| index.entry(&locator).map(|entry| entry.tenure.retention)).await;
+        if held.is_none_or(|held| held == asked && !held.has_ended(now())) {
+            return true;
+        }
+        let keep_until = (asked.keep_until != 0).then_some(asked.keep_until);
+        let renewal = Renewal { keep_until, expires: Some(asked.expires), ..Renewal::default() };
+        // Any of them stands for all that is stored of a folder without a top.
+        let renewed = self.renew(&locator, &renewal).await;
+        if let Err(error) = &renewed {
+            tracing::warn!(%error, "what is stored of the folder does not get the times asked for; it is stored anew");
+        }
+        renewed.is_ok()
     }
 
     async fn put_nodes_of(
@@ -445,8 +481,11 @@ impl Twin {
             progress.sent(length);
             return Ok(entry);
         }
-        let part = (length > RESUMABLE_BYTES_MIN).then(|| journal.part(&node.inner, stamp, now())).transpose()?;
-        let item = Item {
+        let part = match length > RESUMABLE_BYTES_MIN {
+            true => Some(self.part_of(journal, &node.inner, stamp).await?),
+            false => None,
+        };
+        let item = |part| Item {
             source: Source::Inner(node.path.clone()),
             part,
             path: node.path.clone(),
@@ -457,7 +496,12 @@ impl Twin {
             batch: journal.head.batch,
             position: Position::Inner,
         };
-        let (entry, _) = self.store(item, options, progress).await?;
+        let mut stored = self.store(item(part), options, progress).await;
+        if is_other(&stored, options) {
+            let part = journal.part_anew(&node.inner, stamp, now())?;
+            stored = self.store(item(Some(part)), options, progress).await;
+        }
+        let (entry, _) = stored?;
         journal.done(&node.inner, stamp, entry.capability.locator());
         Ok(entry)
     }
@@ -499,6 +543,12 @@ impl LeftOut {
     fn of_fault(fault: &TreeFault) -> Self {
         Self { path: fault.path(), reason: fault.to_string() }
     }
+}
+
+/// Whether a file turned out to be another than the one that was begun, and may be begun anew.
+fn is_other<T>(stored: &Result<T, PutError>, options: &PutOptions) -> bool {
+    let is_other = matches!(stored, Err(PutError::Encoding(EncodingError::Other { .. })));
+    is_other && options.resumption == Resumption::Auto
 }
 
 /// Adds a stored object to the directory of its folder.

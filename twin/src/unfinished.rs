@@ -10,13 +10,14 @@ mod journal;
 mod stamp;
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use client::Session;
-use format::{Locator, OwnerId};
+use format::{Locator, OwnerId, OwnerSecret};
 use futures::{StreamExt, stream::FuturesUnordered};
 
 use self::frame::Seals;
@@ -25,11 +26,18 @@ pub(crate) use self::{
     journal::{Head, Journal, OtherRow, PartJournal},
     stamp::Stamp,
 };
-use crate::{index::Batch, twin::Twin};
+use crate::{
+    index::{Batch, Index},
+    twin::{Twin, now},
+};
 
 /// A file of more bytes than this goes on where it was. To send a smaller one again costs less than the two fsyncs of a
 /// journal.
 pub(crate) const RESUMABLE_BYTES_MIN: u64 = 4 << 20;
+
+/// Journals older than this are dropped: nodes keep sessions for a day, and a folder of a week ago is rather stored
+/// anew.
+const AGE_SECONDS_MAX: u64 = 7 * 86_400;
 
 /// An upload that did not end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +161,12 @@ impl Journals {
                     continue;
                 }
             };
-            if journal.head.path != begun.path {
+            // Of names that are not UTF-8 a journal keeps what can be shown of them; the stamp tells them apart.
+            if journal.head.path.as_os_str() != &*begun.path.to_string_lossy() {
+                continue;
+            }
+            if journal.head.begun.saturating_add(AGE_SECONDS_MAX) < begun.begun {
+                journal.end();
                 continue;
             }
             let is_changed = stamp.is_some_and(|stamp| journal.is_changed("", stamp));
@@ -178,6 +191,45 @@ impl Journals {
         Journal::open(&self.folder, self.seals(batch), batch)
     }
 
+    /// Lists the uploads that did not end and that no program works on. Blocks.
+    fn list(&self) -> Result<Vec<Unfinished>, UnfinishedError> {
+        let mut found = Vec::new();
+        for batch in self.batches()? {
+            match self.open(batch) {
+                Ok(None) => {}
+                Ok(Some(journal)) if journal.head.begun.saturating_add(AGE_SECONDS_MAX) < now() => journal.end(),
+                Ok(Some(journal)) => {
+                    let ((files_stored, sessions), Head { path, begun, .. }) = (journal.rest(), journal.head.clone());
+                    let (path, begun, sessions) = (Some(path), begun, sessions.len());
+                    found.push(Unfinished { batch, path, begun, files_stored, sessions });
+                }
+                Err(UnfinishedError::Damaged { .. }) => {
+                    found.push(Unfinished { batch, path: None, begun: 0, files_stored: 0, sessions: 0 });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Ends the journals of these uploads, but for those that a program works on. Blocks.
+    pub(crate) fn end_of(&self, batches: &BTreeSet<Batch>) -> Result<(), UnfinishedError> {
+        for batch in self.batches()?.into_iter().filter(|batch| batches.contains(batch)) {
+            match self.open(batch) {
+                Ok(Some(journal)) => journal.end(),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "the journal of an upload that was removed stays"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the uploads that a program works on. Blocks.
+    pub(crate) fn busy(&self) -> Result<BTreeSet<Batch>, UnfinishedError> {
+        let is_busy = |batch: &Batch| matches!(self.open(*batch), Ok(None));
+        Ok(self.batches()?.into_iter().filter(is_busy).collect())
+    }
+
     fn seals(&self, batch: Batch) -> Seals {
         Seals::new(&self.index_key, &self.owner, batch)
     }
@@ -199,6 +251,14 @@ impl Journals {
     }
 }
 
+/// Lists the uploads of the owner of an index that did not end and that no program works on. Blocks.
+///
+/// # Errors
+/// [`UnfinishedError::Io`].
+pub fn resumable(index: &Index, secret: &OwnerSecret) -> Result<Vec<Unfinished>, UnfinishedError> {
+    Journals::beside(index.path(), secret.index_key(), secret.keys().id()).list()
+}
+
 impl Twin {
     /// Lists the uploads that did not end and that no program works on.
     ///
@@ -206,26 +266,7 @@ impl Twin {
     /// [`UnfinishedError::Io`].
     pub async fn resumable(&self) -> Result<Vec<Unfinished>, UnfinishedError> {
         let journals = self.journals.clone();
-        blocking(move || {
-            let mut found = Vec::new();
-            for batch in journals.batches()? {
-                match journals.open(batch) {
-                    Ok(None) => {}
-                    Ok(Some(journal)) => {
-                        let ((files_stored, sessions), Head { path, begun, .. }) =
-                            (journal.rest(), journal.head.clone());
-                        let (path, begun, sessions) = (Some(path), begun, sessions.len());
-                        found.push(Unfinished { batch, path, begun, files_stored, sessions });
-                    }
-                    Err(UnfinishedError::Damaged { .. }) => {
-                        found.push(Unfinished { batch, path: None, begun: 0, files_stored: 0, sessions: 0 });
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(found)
-        })
-        .await
+        blocking(move || journals.list()).await
     }
 
     /// Ends an upload that did not end: nodes drop what they hold of it and was never committed, and nobody can resume

@@ -1,13 +1,17 @@
 //! `evernear ls`.
 
+use std::path::PathBuf;
+
+use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use twin::{Listed, Scope, UrlTemplate};
+use tokio::task::spawn_blocking;
+use twin::{Listed, Scope, Unfinished, UrlTemplate};
 
 use super::{Options, stat::kind};
 use crate::{
     moment,
-    output::{bytes, table},
+    output::{bytes, count, table},
     owner_access::{ClusterAccess, KeyAccess, open_index},
 };
 
@@ -67,10 +71,52 @@ struct Line {
     put: String,
 }
 
+/// The answer to `--unfinished`.
+#[derive(Serialize)]
+struct CutShort {
+    /// Objects that nodes may have, whole or in part.
+    objects: Vec<Line>,
+    /// Uploads that the same `put` goes on with.
+    uploads: Vec<Upload>,
+}
+
+#[derive(Serialize)]
+struct Upload {
+    put: String,
+    /// What is stored; absent when what is known of it is damaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<PathBuf>,
+    begun: u64,
+    files_stored: usize,
+}
+
+impl Upload {
+    fn of(Unfinished { batch, path, begun, files_stored, .. }: Unfinished) -> Self {
+        Self { put: batch.to_string(), path, begun, files_stored }
+    }
+}
+
+impl CutShort {
+    fn text(&self) -> String {
+        let row = |it: &Upload| {
+            let path = it
+                .path
+                .as_ref()
+                .map_or_else(|| "damaged: rm --unfinished ends it".to_owned(), |path| path.display().to_string());
+            vec![moment::show(it.begun), count(it.files_stored, "file") + " stored", path]
+        };
+        let heading = ["begun", "so far", "the same put goes on with"].map(str::to_owned).to_vec();
+        let uploads: Vec<_> = [heading].into_iter().chain(self.uploads.iter().map(row)).collect();
+        let uploads = if self.uploads.is_empty() { String::new() } else { table(&uploads) };
+        let between = if self.objects.is_empty() || self.uploads.is_empty() { "" } else { "\n" };
+        text(&self.objects) + between + &uploads
+    }
+}
+
 impl Ls {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
         let state = options.state()?;
-        let (_, index) = open_index(&state, &self.keys).await?;
+        let (secret, index) = open_index(&state, &self.keys).await?;
         let url = state.url(&self.cluster)?;
         let scope = match (self.all, self.unfinished) {
             (_, true) => Scope::Unfinished,
@@ -79,7 +125,14 @@ impl Ls {
         };
         let now = moment::now();
         let lines: Vec<_> = index.list(scope).into_iter().map(|listed| Line::of(listed, &url, now)).collect();
-        options.answer(&lines, || text(&lines))
+        if !self.unfinished {
+            return options.answer(&lines, || text(&lines));
+        }
+        let uploads =
+            spawn_blocking(move || twin::resumable(&index, &secret)).await.context("the look was cut short")?;
+        let uploads = uploads?.into_iter().map(Upload::of).collect();
+        let answer = CutShort { objects: lines, uploads };
+        options.answer(&answer, || answer.text())
     }
 }
 

@@ -200,6 +200,9 @@ impl Put {
         if !several {
             let path = &self.path[0];
             let put = placing.of(path).await?;
+            if let Some(name) = &self.stable {
+                twin.check_name(name).await?;
+            }
             let (progress, bar) = progress_bar::of_bytes(options.json);
             let stored = if is_stream(path) {
                 twin.put_stream(Box::new(io::stdin()), &put, &progress).await
@@ -211,7 +214,11 @@ impl Put {
             let named = match &self.stable {
                 None => None,
                 Some(name) => {
-                    Some(twin.point(name, &NameChange::Set(stored.label.clone()), NameTerms::default()).await?)
+                    let set = twin.point(name, &NameChange::Set(stored.label.clone()), NameTerms::default()).await;
+                    let label = &stored.label;
+                    let again =
+                        || format!("it is stored, and only the name is not set; `evernear name set {name:?} {label}`");
+                    Some(set.with_context(again)?)
                 }
             };
             let answer = Answer::of(stored, named, &config);

@@ -29,9 +29,9 @@ never            copies that viewers have are not taken back
 Examples:
   evernear rm LABEL                a file, or a stored folder with all in it
   evernear rm LABEL LABEL LABEL    several, many at once
-  evernear rm --all-of site        each version of the folder `site`, and what is left of one that did not end
+  evernear rm --all-of site        each folder that was stored as `site`, from wherever, and what is left of one that did not end
   evernear rm --all-of site/img    what was stored from within that folder, of each version
-  evernear rm --unfinished         all that did not end; not while another `put` runs
+  evernear rm --unfinished         all that did not end; what another `put` works on goes on
 
 `evernear ls --all` shows the paths that --all-of takes. One that cannot be erased stops no other. Nodes destroy the sealed manifest, this owner's index forgets the name: then no key to the bytes is left.
 Refused before the time of --keep-until. What a viewer already fetched cannot be taken back.")]
@@ -56,6 +56,8 @@ struct Answer {
     erased: Vec<Erased>,
     /// Objects that no node knew: they had expired, were erased before, or were never committed.
     unknown: Vec<String>,
+    /// Uploads that `put` would have gone on with.
+    uploads_ended: usize,
     /// What stays, and why.
     failed: Vec<Failed>,
 }
@@ -80,7 +82,13 @@ impl Rm {
             }
             locators.extend(under);
         }
+        let mut uploads_ended = 0;
         if self.unfinished {
+            // First, so that nodes hold nothing more of what is erased next.
+            for upload in twin.resumable().await? {
+                twin.end_resumable(upload.batch).await?;
+                uploads_ended += 1;
+            }
             locators.extend(twin.unfinished().await);
         }
         let (progress, bar) = progress_bar::of_leases(options.json);
@@ -88,25 +96,30 @@ impl Rm {
         bar.finish_and_clear();
         let (removed, failed) = removed?;
         let failed = Failures::of_leases(failed, &named, locators.len())?;
-        let answer = Answer::of(removed, failed.failed.clone());
+        let answer = Answer::of(removed, uploads_ended, failed.failed.clone());
         options.answer(&answer, || answer.text())?;
         failed.end(options)
     }
 }
 
 impl Answer {
-    fn of(removed: Removed, failed: Vec<Failed>) -> Self {
+    fn of(removed: Removed, uploads_ended: usize, failed: Vec<Failed>) -> Self {
         let erased = removed.ended.into_iter().map(|(locator, told)| Erased {
             locator: locator.to_string(),
             nodes: told.nodes.len(),
             missed_nodes: told.missed.iter().map(ToString::to_string).collect(),
         });
         let unknown = removed.unknown.iter().map(ToString::to_string).collect();
-        Self { erased: erased.collect(), unknown, failed }
+        Self { erased: erased.collect(), unknown, uploads_ended, failed }
     }
 
     fn text(&self) -> String {
+        let ended = match self.uploads_ended {
+            0 => String::new(),
+            ended => format!("ended {} that did not end: no put goes on with it\n", count(ended, "upload")),
+        };
         let gone = match self.erased.len() {
+            0 if self.uploads_ended > 0 => String::new(),
             0 => "erased nothing\n".to_owned(),
             erased => format!("erased {}: {GONE}", count(erased, "object")),
         };
@@ -118,6 +131,6 @@ impl Answer {
             ),
         };
         let nodes: BTreeSet<_> = self.erased.iter().flat_map(|erased| &erased.missed_nodes).collect();
-        format!("{gone}{unknown}{}", missed(nodes))
+        format!("{ended}{gone}{unknown}{}", missed(nodes))
     }
 }

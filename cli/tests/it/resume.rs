@@ -112,6 +112,24 @@ fn a_put_that_is_killed_five_times_sends_little_more_than_once() {
     assert!(code == 2 && text.contains("no unfinished upload of"), "{absent}");
 }
 
+#[test]
+fn a_put_that_was_killed_is_listed_and_ended() {
+    const BYTES: usize = 8 << 20;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _on = runtime.enter();
+    let network = Network::start(UplinkOptions { bytes_per_second: 8_000_000, lost_percent: 0 });
+    network.home.write("film", noise(BYTES));
+    network.put_until("film", BYTES as u64 / 2);
+    let uploads = || network.home.good(&["ls", "--unfinished"])["uploads"].as_array().unwrap().clone();
+    let [upload] = &uploads()[..] else { panic!("one upload") };
+    assert!(upload["path"].as_str().unwrap().ends_with("/film"), "{upload}");
+    let text = network.home.run(&["ls", "--unfinished", "--passphrase-file", "words"]);
+    assert!(text.text().contains("the same put goes on with"), "{}", text.text());
+    assert_eq!(network.home.good(&["rm", "--unfinished"])["uploads_ended"], 1);
+    assert_eq!(uploads().len(), 0);
+    assert_eq!(network.home.json(&["put", "film", "--resume"]).0, 2, "nothing to go on with");
+}
+
 /// Of 2+1 all three origins must have their shard, so none may lose what it has at its restart.
 #[test]
 fn a_put_goes_on_while_its_origins_are_killed_and_started_again() {

@@ -40,7 +40,7 @@ const OTHERS_MAX: usize = 3;
 /// restart of a node may take; then the column is given up.
 const AGAIN_FIRST: Duration = Duration::from_millis(250);
 const AGAIN_LAST: Duration = Duration::from_secs(8);
-const AGAIN_FOR: Duration = Duration::from_secs(60);
+const AGAIN_FOR: Duration = Duration::from_secs(45);
 /// A session whose producer pauses is asked for after this time: a node drops what nobody uses, and a network forgets
 /// connections.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
@@ -255,7 +255,7 @@ impl Work {
         let (mut pause, mut paused) = (AGAIN_FIRST, Duration::ZERO);
         loop {
             match call().await {
-                Err(error) if error.is_retryable() && may_wait && paused < AGAIN_FOR => {
+                Err(error) if error.is_retryable() && may_wait && paused + pause <= AGAIN_FOR => {
                     tracing::debug!(node = %self.of.node, column = self.of.column, %error, "a call is made again");
                     sleep(pause).await;
                     paused += pause;

@@ -7,6 +7,7 @@ use std::{
 
 use format::{Lease, Locator, Record};
 use futures::StreamExt;
+use tokio::task::spawn_blocking;
 
 use super::{LeaseChangeError, OBJECTS_AT_ONCE, Told, next_version};
 use crate::{
@@ -51,7 +52,7 @@ impl Twin {
     ) -> Result<(Removed, BTreeMap<Locator, LeaseChangeError>), IndexError> {
         let now = now();
         let (mut removed, mut failed, mut members) = (Removed::default(), BTreeMap::new(), Vec::new());
-        let mut known = BTreeSet::new();
+        let (mut known, mut batches) = (BTreeSet::new(), BTreeSet::new());
         for (top, family) in self.families(locators).await {
             // Look at all members before ending one, so that a tree is not erased only up to the first that must stay.
             let kept = family.values().map(|entry| entry.tenure.retention.keep_until).find(|until| *until > now);
@@ -61,6 +62,7 @@ impl Twin {
                 members.push((top, top, None));
             } else {
                 known.extend(family.keys().copied());
+                batches.extend(family.values().map(|entry| entry.batch));
                 members.extend(family.into_iter().map(|(member, entry)| (top, member, Some(entry))));
             }
         }
@@ -84,6 +86,13 @@ impl Twin {
             removed.ended.keys().chain(&removed.unknown).copied().filter(|gone| known.contains(gone)).collect();
         if !gone.is_empty() {
             self.forget(gone).await?;
+            // Nor does a key stay in the journal of an upload that did not end.
+            let journals = self.journals.clone();
+            let ended =
+                spawn_blocking(move || journals.end_of(&batches)).await.expect("ending journals does not panic");
+            if let Err(error) = ended {
+                tracing::warn!(%error, "journals of uploads cannot be looked at");
+            }
         }
         Ok((removed, failed))
     }

@@ -93,7 +93,11 @@ impl Journal {
         let (name, options) = (head.path.to_string_lossy().into_owned(), head.options);
         let begun = Frame::Begun { path: name, options, time: head.begun };
         let first = [&seals.head()[..], &seals.seal(0, &begun)?].concat();
-        file.write_all(&first).and_then(|()| file.sync_data()).map_err(io)?;
+        file.write_all(&first).and_then(|()| file.sync_data()).map_err(|source| {
+            // Half a journal would be taken for a damaged one.
+            let _ = std::fs::remove_file(&path);
+            io(source)
+        })?;
         durable::sync_folder(&path).map_err(io)?;
         let log = Log { file: Some(file), frames: 1, parts: Vec::new(), done: BTreeMap::new() };
         Ok(Self { head, path, seals, log: Mutex::new(log) })
@@ -138,20 +142,29 @@ impl Journal {
         stamp: Stamp,
         created: u64,
     ) -> Result<PartJournal, getrandom::Error> {
-        let mut log = self.log();
+        let log = self.log();
         let known = log.parts.iter().rposition(|part| part.inner == inner && part.stamp == stamp);
-        let at = match known {
-            Some(at) => at,
-            None => {
-                let secrets = Secrets::draw()?;
-                let frame = Frame::Part { inner: inner.to_owned(), stamp, secrets, created };
-                self.write(&mut log, frame);
-                self.sync(&mut log);
-                log.parts.len() - 1
-            }
+        let Some(at) = known else {
+            drop(log);
+            return self.part_anew(inner, stamp, created);
         };
         let Part { secrets, created, .. } = &log.parts[at];
         Ok(PartJournal { journal: self.clone(), at, secrets: secrets.clone(), created: *created })
+    }
+
+    /// Begins a file anew, under other secrets: what was sent of it before is of no use.
+    pub(crate) fn part_anew(
+        self: &Arc<Self>,
+        inner: &str,
+        stamp: Stamp,
+        created: u64,
+    ) -> Result<PartJournal, getrandom::Error> {
+        let (secrets, mut log) = (Secrets::draw()?, self.log());
+        let frame = Frame::Part { inner: inner.to_owned(), stamp, secrets: secrets.clone(), created };
+        self.write(&mut log, frame);
+        self.sync(&mut log);
+        let at = log.parts.len() - 1;
+        Ok(PartJournal { journal: self.clone(), at, secrets, created })
     }
 
     /// Returns whether a file of this name was begun or stored, and is another now.
@@ -160,6 +173,11 @@ impl Journal {
         let parts = log.parts.iter().filter(|part| part.inner == inner).map(|part| part.stamp);
         let mut known = parts.chain(log.done.get(inner).map(|(stamp, _)| *stamp)).peekable();
         known.peek().is_some() && known.all(|held| held != stamp)
+    }
+
+    /// Returns one of the files that are stored.
+    pub(crate) fn any_stored(&self) -> Option<Locator> {
+        self.log().done.values().next().map(|(_, locator)| *locator)
     }
 
     /// Returns the object of a file that is stored and did not change since.
@@ -249,6 +267,11 @@ impl Log {
 }
 
 impl PartJournal {
+    /// Returns whether nodes were asked to commit it.
+    pub(crate) fn was_committed(&self) -> bool {
+        self.journal.log().parts[self.at].public.is_some()
+    }
+
     /// Returns what the last attempt left behind.
     pub(crate) fn earlier(&self) -> Earlier {
         let log = self.journal.log();

@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use client::TransportError;
-use format::{NodeName, Profile};
+use format::{NodeName, Profile, Retention};
 use testing::{Call, Intercept, Intercepted, noise, until};
 use tokio::sync::Notify;
 use twin::{EncodingError, PutError, PutOptions, Resumption, State, Stored, Tenure, Unfinished, UnfinishedError};
@@ -76,6 +76,25 @@ impl World {
         until("the end of the upload", || async { self.unfinished().await.len() == 1 }).await;
     }
 
+    /// Does so with a folder of five small files, which are stored, and a large one.
+    async fn break_off_folder(&self, large: &[u8], options: PutOptions) -> PathBuf {
+        (0..SMALL).for_each(|number| drop(self.cluster.file(&format!("site/{number}"), &noise(100 + number))));
+        let folder = self.cluster.file("site/z/large", large).parent().unwrap().parent().unwrap().to_owned();
+        self.stopping.intercept().stop_at.store(CELLS / 2, Relaxed);
+        let (twin, path) = (self.cluster.twin(1), folder.clone());
+        let task = tokio::spawn(async move { twin.put(&path, &options, &quiet()).await });
+        self.stopping.intercept().stopped.notified().await;
+        until("the small files", || async {
+            let listed = self.cluster.twin(1).list().await;
+            listed.values().filter(|entry| entry.state == State::Stored).count() == SMALL
+        })
+        .await;
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        until("the end of the upload", || async { self.unfinished().await.len() == 1 }).await;
+        folder
+    }
+
     async fn store(&self, path: &Path, resumption: Resumption) -> Result<Stored, PutError> {
         self.stopping.intercept().stop_at.store(usize::MAX, Relaxed);
         self.cluster.twin(1).put(path, &PutOptions { resumption, ..options() }, &quiet()).await
@@ -95,6 +114,7 @@ impl World {
 /// 24 stripes of 4+2.
 const BYTES: usize = 24 << 20;
 const CELLS: usize = 24 * 6;
+const SMALL: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_broken_off_five_times_is_sent_once() {
@@ -147,7 +167,7 @@ async fn a_file_that_changed_is_told_and_never_sealed_under_the_old_key() {
 
     // Its length and time say that it is the same, and only its bytes say that it is not.
     set(&changed, modified);
-    let refused = world.store(&path, Resumption::Auto).await.unwrap_err();
+    let refused = world.store(&path, Resumption::Only).await.unwrap_err();
     assert!(matches!(refused, PutError::Encoding(EncodingError::Other { stripe: 3, .. })), "{refused}");
     assert_eq!(world.sent(), CELLS / 2, "nothing of it left");
 
@@ -160,26 +180,58 @@ async fn a_file_that_changed_is_told_and_never_sealed_under_the_old_key() {
     assert_eq!(world.unfinished().await, []);
 }
 
+/// A tool kept its length and time, so only its bytes say that it is another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changed_unseen_is_stored_anew_by_the_same_command() {
+    let world = World::start();
+    let path = world.cluster.file("noise.bin", &noise(BYTES));
+    let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+    world.break_off(&path, CELLS / 2).await;
+    let mut changed = noise(BYTES);
+    changed[3 << 20] ^= 1;
+    std::fs::write(&path, &changed).unwrap();
+    std::fs::File::options().append(true).open(&path).unwrap().set_modified(modified).unwrap();
+    let stored = world.store(&path, Resumption::Auto).await.unwrap();
+    assert_eq!(world.sent(), CELLS / 2 + CELLS, "all of it, under a new key");
+    world.assert_stored(&stored, &changed).await;
+    assert_eq!(world.unfinished().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_goes_on_has_the_times_that_are_asked_for_now() {
+    let world = World::start();
+    let until = |expires| {
+        let retention = Retention { keep_until: 0, expires };
+        PutOptions { tenure: Tenure { retention, ..options().tenure }, ..options() }
+    };
+    let folder = world.break_off_folder(&noise(BYTES), until(u64::MAX - 2)).await;
+    world.stopping.intercept().stop_at.store(usize::MAX, Relaxed);
+    world.cluster.twin(1).put(&folder, &until(u64::MAX - 1), &quiet()).await.unwrap();
+    assert_eq!(world.sent(), CELLS, "what was stored stays");
+    let listed = world.cluster.twin(1).list().await;
+    assert!(listed.values().all(|entry| entry.tenure.retention.expires == u64::MAX - 1), "{listed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_removed_of_a_folder_that_did_not_end_is_stored_anew_and_its_journal_is_gone() {
+    let world = World::start();
+    let folder = world.break_off_folder(&noise(BYTES), options()).await;
+    let twin = world.cluster.twin(1);
+    let gone = twin.unfinished().await;
+    twin.remove_all(&gone, &quiet()).await.unwrap();
+    assert_eq!((twin.list().await.len(), world.unfinished().await), (0, vec![]));
+    let absent = world.store(&folder, Resumption::Only).await.unwrap_err();
+    assert!(matches!(absent, PutError::Unfinished(UnfinishedError::Absent { .. })), "{absent}");
+    world.store(&folder, Resumption::Auto).await.unwrap();
+    assert_eq!(world.cluster.twin(1).list().await.len(), SMALL + 3);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_goes_on_with_the_files_that_are_not_stored_yet() {
     let world = World::start();
-    let small: Vec<PathBuf> =
-        (0..5).map(|number| world.cluster.file(&format!("site/{number}"), &noise(100 + number))).collect();
     let bytes = noise(BYTES);
-    let folder = world.cluster.file("site/z/large", &bytes).parent().unwrap().parent().unwrap().to_owned();
-    let twin = world.cluster.twin(1);
-    world.stopping.intercept().stop_at.store(CELLS / 2, Relaxed);
-    let (other, path) = (world.cluster.twin(1), folder.clone());
-    let task = tokio::spawn(async move { other.put(&path, &options(), &quiet()).await });
-    world.stopping.intercept().stopped.notified().await;
+    let folder = world.break_off_folder(&bytes, options()).await;
     let listed = async || world.cluster.twin(1).list().await;
-    until("the small files", || async {
-        listed().await.values().filter(|entry| entry.state == State::Stored).count() == small.len()
-    })
-    .await;
-    task.abort();
-    assert!(task.await.unwrap_err().is_cancelled());
-    until("the end of the upload", || async { twin.resumable().await.unwrap().len() == 1 }).await;
     let before = listed().await;
 
     let stored = world.store(&folder, Resumption::Only).await.unwrap();
