@@ -322,6 +322,18 @@ impl Store {
         }
     }
 
+    /// Does the same for a draft, which a restart would read back: after a failed fsync that could come from pages that
+    /// the kernel has in memory alone, so the file goes first.
+    fn sync_draft(&self, file: &File, path: &Path) {
+        if planted(Bug::FileSync) {
+            return;
+        }
+        if let Err(source) = self.disk.sync(file) {
+            let _ = fs::remove_file(path);
+            self.disk.crash(&SyncFailure { path: path.to_owned(), source });
+        }
+    }
+
     /// Makes a folder's entries durable.
     fn sync_folder(&self, folder: &Path) {
         if planted(Bug::FolderSync) {

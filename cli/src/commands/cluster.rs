@@ -13,6 +13,7 @@ use serde::Serialize;
 use self::folder::{Certificate, Files, Folder, now};
 use super::Options;
 use crate::{
+    fault::Usage,
     output::{count, table},
     owner_access::{ClusterAccess, connect_operator},
 };
@@ -76,13 +77,16 @@ Examples:
 Then `evernear cluster issue keys o3 --role origin` makes a new certificate for the same node, if it is yours again.
 
 It signs a list of all that is refused, DIR/refused.crl, and brings it to every origin. Within two seconds all nodes refuse these certificates
-and cut their open connections; they remember it over a restart. The same command again brings the list to origins that were not reached.")]
+and cut their open connections; they remember it over a restart. `evernear cluster revoke keys` without a name brings the list to origins that were
+not reached. A certificate that was issued after an earlier one of the name was refused is refused with --reissued alone.")]
     Revoke {
         /// Folder of the authority
         dir: PathBuf,
-        /// The nodes' names
-        #[arg(required = true)]
+        /// The nodes' names; none: only bring the list to the origins again
         names: Vec<NodeName>,
+        /// Refuse certificates too that were issued after earlier ones of the name were refused
+        #[arg(long)]
+        reissued: bool,
         #[command(flatten)]
         cluster: ClusterAccess,
     },
@@ -151,7 +155,9 @@ impl Cluster {
                 made(options, Folder::open(&dir)?.issue(&name, role)?)
             }
             ClusterCommand::Renew { dir, name } => made(options, Folder::open(&dir)?.renew(&name)?),
-            ClusterCommand::Revoke { dir, names, cluster } => revoke(options, &dir, &names, &cluster).await,
+            ClusterCommand::Revoke { dir, names, reissued, cluster } => {
+                revoke(options, &dir, &names, reissued, &cluster).await
+            }
             ClusterCommand::Show { dir } => show(options, &dir),
         }
     }
@@ -164,7 +170,13 @@ fn made(options: &Options, Files { certificate, key }: Files) -> anyhow::Result<
     })
 }
 
-async fn revoke(options: &Options, dir: &Path, names: &[NodeName], access: &ClusterAccess) -> anyhow::Result<()> {
+async fn revoke(
+    options: &Options,
+    dir: &Path,
+    names: &[NodeName],
+    reissued: bool,
+    access: &ClusterAccess,
+) -> anyhow::Result<()> {
     let folder = Folder::open(dir)?;
     let certificates = folder.certificates()?;
     let of = |name: &NodeName| {
@@ -177,9 +189,23 @@ async fn revoke(options: &Options, dir: &Path, names: &[NodeName], access: &Clus
             dir.display()
         );
     }
+    let refused = folder.refused()?;
+    let is_reissued = |name: &&NodeName| {
+        let (before, good): (Vec<_>, Vec<_>) = of(name).into_iter().partition(|serial| refused.contains(serial));
+        !before.is_empty() && !good.is_empty()
+    };
+    // Whoever gives the same command again means the stolen certificate, not the one that came for it.
+    if let Some(name) = names.iter().find(is_reissued).filter(|_| !reissued) {
+        let what = format!(
+            "{name} got a new certificate after its last one was refused: --reissued refuses that one too; without a name \
+             `evernear cluster revoke {}` brings the list to the origins again",
+            dir.display()
+        );
+        return Err(Usage(what).into());
+    }
     let serials: Vec<Serial> = names.iter().flat_map(of).collect();
     // First here, so that a cluster that cannot be reached now is told of it by the same command later.
-    let mut list = folder.refuse(folder.refused()?, &serials)?;
+    let mut list = folder.refuse(refused, &serials)?;
     names.iter().try_for_each(|name| folder.retire(name))?;
     let operator = connect_operator(&options.state()?, access).await.with_context(|| {
         format!("the list is signed ({}) and no node has it yet; run the same again", dir.join("refused.crl").display())

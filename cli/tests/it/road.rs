@@ -218,6 +218,9 @@ fn a_name_stays_and_what_it_stands_for_changes() {
     assert_eq!(home.run(&["get", &name]).code, 3);
     let (code, ended) = home.json(&["name", "new", "site", &first]);
     assert!(code == 1 && ended["error"].as_str().unwrap().contains("cannot come back"), "{ended}");
+    let objects = home.good(&["ls"]).as_array().unwrap().len();
+    assert_eq!(home.json(&["put", "second.txt", "--as", "site"]).0, 1);
+    assert_eq!(home.good(&["ls"]).as_array().unwrap().len(), objects, "nothing was stored for it");
     assert_eq!(home.run(&["get", &first]).text(), "first", "the object stays");
 }
 
@@ -333,7 +336,7 @@ fn many_are_stored_listed_and_erased_and_one_that_fails_stops_no_other() {
     let heading: Vec<_> = text.text().lines().next().unwrap_or_default().split_whitespace().collect();
     assert_eq!(heading, ["created", "size", "objects", "policy", "expires", "state", "name", "url"]);
     assert!(text.text().contains(site["url"].as_str().unwrap()), "{}", text.text());
-    assert_eq!(home.good(&["ls", "--unfinished"]), serde_json::json!([]));
+    assert_eq!(home.good(&["ls", "--unfinished"]), serde_json::json!({ "objects": [], "uploads": [] }));
     let paths = |arguments: &[&str]| {
         let listed = home.good(&[&["ls"], arguments].concat());
         listed.as_array().unwrap().iter().map(|line| line["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
@@ -521,6 +524,8 @@ fn a_stolen_certificate_is_refused_by_one_command_and_a_new_one_is_taken() {
 
     // Again: the same list, for origins that were away.
     assert_eq!(home.good(&["cluster", "revoke", "keys", "other"])["list"], 1);
+    let again = home.good(&["cluster", "revoke", "keys"]);
+    assert_eq!((&again["list"], again["told"].as_array().unwrap().len()), (&1.into(), 3), "{again}");
     home.good(&["cluster", "issue", "keys", "other", "--role", "twin"]);
     take();
     assert_eq!(calls(), 0);
@@ -529,7 +534,10 @@ fn a_stolen_certificate_is_refused_by_one_command_and_a_new_one_is_taken() {
     // A renewed certificate counts beside the one before; taking the name back takes both.
     home.good(&["cluster", "renew", "keys", "other"]);
     assert_eq!((state("other"), calls()), (["good", "refused", "replaced"].map(str::to_owned).to_vec(), 0));
-    assert_eq!(home.good(&["cluster", "revoke", "keys", "other"])["list"], 2);
+    // The same command as before does not mean the new one.
+    let (code, kept) = home.json(&["cluster", "revoke", "keys", "other"]);
+    assert!(code == 2 && kept["error"].as_str().unwrap().contains("--reissued"), "{kept}");
+    assert_eq!(home.good(&["cluster", "revoke", "keys", "other", "--reissued"])["list"], 2);
     assert_eq!((state("other"), calls()), (["refused"; 3].map(str::to_owned).to_vec(), 4));
 
     // Without the folder's own list the cluster's is found, and the next one names all that it does.

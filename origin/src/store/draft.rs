@@ -213,7 +213,7 @@ impl Draft {
             self.unsynced_bytes += cell.size() as u64;
         }
         if self.unsynced_bytes >= UNSYNCED_BYTES_MAX {
-            self.store.sync(&self.file, &self.path);
+            self.store.sync_draft(&self.file, &self.path);
             self.unsynced_bytes = 0;
         }
         Ok(())
@@ -297,7 +297,7 @@ impl Draft {
         let ShardId { object, column } = *shard;
         let store = &*self.store;
         let strips = &self.path;
-        store.sync(&self.file, strips);
+        store.sync_draft(&self.file, strips);
         store.disk.reached(Step::StripsSynced);
 
         let list = Scrap::write(store, &format!("{}.list", self.name), &self.list.encode())?;
