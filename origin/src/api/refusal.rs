@@ -170,6 +170,7 @@ impl From<IntakeError> for Refusal {
     fn from(error: IntakeError) -> Self {
         match error {
             IntakeError::TooLong { .. } => Self::caller(StatusCode::PAYLOAD_TOO_LARGE, &error),
+            IntakeError::Slow => Self::caller(StatusCode::REQUEST_TIMEOUT, &error),
             IntakeError::Broken => Self::caller(StatusCode::BAD_REQUEST, &error),
             IntakeError::Closed => Self::node(StatusCode::SERVICE_UNAVAILABLE, &error),
         }
