@@ -40,7 +40,7 @@ const OTHERS_MAX: usize = 3;
 /// restart of a node may take; then the column is given up.
 const AGAIN_FIRST: Duration = Duration::from_millis(250);
 const AGAIN_LAST: Duration = Duration::from_secs(8);
-const AGAIN_FOR: Duration = Duration::from_secs(45);
+const AGAIN_FOR: Duration = Duration::from_secs(50);
 /// A session whose producer pauses is asked for after this time: a node drops what nobody uses, and a network forgets
 /// connections.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
