@@ -104,29 +104,30 @@ impl Node {
     /// Opens the object that a label stands for now. Cancel safe.
     ///
     /// # Errors
-    /// As [`Self::open`] and [`Self::stands_for`].
+    /// As [`Self::open`] and [`Self::points_to`].
     pub(crate) async fn open_label(&self, label: &Label, now: SystemTime) -> Result<Root, Fault> {
-        self.check_denylist(&label.capability().locator())?;
-        let (target, moves) = self.stands_for(label, now).await?;
-        Ok(Root { opened: self.open(&target, now).await?, moves })
+        if label.mode() == Mode::Name {
+            self.check_denylist(&label.capability().locator())?;
+        }
+        let pointed = self.points_to(label, now).await?;
+        let target = pointed.as_ref().map_or(label.capability(), |(target, _)| target);
+        Ok(Root { opened: self.open(target, now).await?, moves: pointed.as_ref().map(|(_, seconds)| *seconds) })
     }
 
-    /// Returns the object that a label stands for; for a stable name, with the seconds for which it certainly does.
-    /// Cancel safe.
+    /// Returns the object that a stable name points to, and the seconds for which it certainly does; none for the label
+    /// of an object. Cancel safe.
     ///
     /// # Errors
     /// [`Fault::NameEnded`], or the faults of opening the name.
-    pub(crate) async fn stands_for(&self, label: &Label, now: SystemTime) -> Result<(Capability, Option<u32>), Fault> {
-        match label.mode() {
-            Mode::Open => Ok((label.capability().clone(), None)),
-            Mode::Name => {
-                let named = self.names.open(label.capability()).await?;
-                let pointer = named.pointer(now)?;
-                let left = pointer.fresh_until.saturating_sub(clock::unix_seconds(now));
-                let seconds = u32::try_from(left).unwrap_or(u32::MAX).min(pointer.seconds);
-                Ok((pointer.target.clone(), Some(seconds)))
-            }
+    pub(crate) async fn points_to(&self, label: &Label, now: SystemTime) -> Result<Option<(Capability, u32)>, Fault> {
+        if label.mode() == Mode::Open {
+            return Ok(None);
         }
+        let named = self.names.open(label.capability()).await?;
+        let pointer = named.pointer(now)?;
+        let left = pointer.fresh_until.saturating_sub(clock::unix_seconds(now));
+        let seconds = u32::try_from(left).unwrap_or(u32::MAX).min(pointer.seconds);
+        Ok(Some((pointer.target.clone(), seconds)))
     }
 
     /// Refuses what the operator does not serve.

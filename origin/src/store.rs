@@ -314,10 +314,15 @@ impl Store {
     /// be told "fine" of pages the kernel dropped (Rebello et al., "Can Applications Recover from fsync Failures?",
     /// 2020).
     fn sync(&self, file: &File, path: &Path) {
+        self.sync_or(file, path, || {});
+    }
+
+    fn sync_or(&self, file: &File, path: &Path, before_the_end: impl FnOnce()) {
         if planted(Bug::FileSync) {
             return;
         }
         if let Err(source) = self.disk.sync(file) {
+            before_the_end();
             self.disk.crash(&SyncFailure { path: path.to_owned(), source });
         }
     }
@@ -325,13 +330,7 @@ impl Store {
     /// Does the same for a draft, which a restart would read back: after a failed fsync that could come from pages that
     /// the kernel has in memory alone, so the file goes first.
     fn sync_draft(&self, file: &File, path: &Path) {
-        if planted(Bug::FileSync) {
-            return;
-        }
-        if let Err(source) = self.disk.sync(file) {
-            let _ = fs::remove_file(path);
-            self.disk.crash(&SyncFailure { path: path.to_owned(), source });
-        }
+        self.sync_or(file, path, || drop(fs::remove_file(path)));
     }
 
     /// Makes a folder's entries durable.

@@ -5,8 +5,7 @@
 
 use client::{Known, ReadError, TransportError, UploadError, file_record};
 use format::{
-    Label, Locator, Mode, Moment, NameError, NotePlace, OpenError, OwnerNote, Pointer, StableName,
-    limits::POINTER_SECONDS_MAX,
+    Label, Mode, Moment, NameError, NotePlace, OpenError, OwnerNote, Pointer, StableName, limits::POINTER_SECONDS_MAX,
 };
 use tokio::task::spawn_blocking;
 
@@ -238,14 +237,6 @@ impl Twin {
             self.with_index(move |index| index.entries().filter_map(|(_, entry)| names(entry)).collect()).await;
         all.sort_by(|(a, _): &(Entry, _), (b, _)| a.path.cmp(&b.path));
         all
-    }
-
-    /// Returns the stable name that the owner calls `text`, be it there or not.
-    ///
-    /// # Errors
-    /// [`NameError`].
-    pub fn name(&self, text: &str) -> Result<(Label, Locator), NameError> {
-        StableName::derive(&self.secret, text).map(|name| (name.label(), name.locator()))
     }
 }
 

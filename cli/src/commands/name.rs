@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use format::{Label, Locator};
 use serde::Serialize;
-use twin::{Entry, NameChange, NameState, NameTerms, Renamed, Target, Twin, TwinConfig};
+use twin::{Entry, NameChange, NameState, NameTerms, Renamed, Target, TwinConfig};
 
 use super::Options;
 use crate::{
@@ -179,7 +179,7 @@ impl Change {
         let target: Target = self.target.parse().context("the object cannot be looked for")?;
         let (config, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
         let renamed = twin.point(&self.name, &change(target.label), self.terms.of_name()).await?;
-        let known = labels(&twin).await;
+        let known = twin.list().await;
         let answer = Answer::moved(&renamed, &config, &known);
         options.answer(&answer, || answer.text())
     }
@@ -190,7 +190,7 @@ impl Renew {
         let (config, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
         let all = async || twin.names().await.into_iter().map(|(entry, _)| entry.path).collect();
         let names: Vec<String> = if self.names.is_empty() { all().await } else { self.names };
-        let known = labels(&twin).await;
+        let known = twin.list().await;
         let (mut answers, mut failure) = (Vec::with_capacity(names.len()), None);
         for name in &names {
             match twin.point(name, &NameChange::Renew, self.terms.of_name()).await {
@@ -265,10 +265,6 @@ impl Ls {
         answers.sort_by(|a, b| a.name.cmp(&b.name));
         options.answer(&answers, || list(&answers))
     }
-}
-
-async fn labels(twin: &Twin) -> BTreeMap<Locator, Entry> {
-    twin.list().await
 }
 
 impl Answer {

@@ -185,10 +185,11 @@ async fn object(
     let now = std::time::SystemTime::now();
     let capability = label.capability();
     let opened = async {
-        let (target, moves) = node.stands_for(label, now).await?;
-        let opened = node.objects.open(&target).await?;
+        let pointed = node.points_to(label, now).await?;
+        let target = pointed.as_ref().map_or(capability, |(target, _)| target);
+        let opened = node.objects.open(target).await?;
         opened.check_lease(now)?;
-        Ok::<_, Fault>((opened, moves))
+        Ok::<_, Fault>((opened, pointed.map(|(_, seconds)| seconds)))
     };
     let opened = timeout(LOOK_UP_DEADLINE, opened).await.unwrap_or(Err(Fault::Slow));
     let (steered, opened) = match opened {
