@@ -227,5 +227,6 @@ fn a_failed_fsync_ends_the_process_and_is_never_tried_again() {
                 assert_whole(&store, &sample, 0);
             }
         }
+        assert!(drafts > 0, "no fsync of a draft failed");
     }
 }
