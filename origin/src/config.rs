@@ -63,7 +63,7 @@ pub struct Limits {
     pub disk_calls_max: u32,
     /// Bytes of request bodies in memory at once; more wait. At least 32 MiB. Absent: 512 MiB.
     pub bodies_bytes_max: u64,
-    /// Upload sessions at once. Absent: 1,024.
+    /// Upload sessions at once, at most half of them of one caller. Absent: 1,024.
     pub uploads_max: u32,
     /// Seconds after which an upload session that nobody used is dropped, over restarts of the node. Within this time
     /// an interrupted upload goes on where it was. Absent: 86,400 (24 hours).

@@ -84,6 +84,8 @@ pub(crate) struct Node {
     clock: Mutex<CatalogClock>,
     intake: Intake,
     disk_calls: Arc<Semaphore>,
+    /// Reading a draft back takes as long as its bytes do, so only some of the disk's calls may be that.
+    pub(crate) read_backs: Arc<Semaphore>,
     shards: AtomicU64,
     shard_bytes: AtomicU64,
     draining: AtomicBool,
@@ -125,6 +127,7 @@ impl Node {
             clock: Mutex::new(CatalogClock::new(Duration::from_secs(limits.announce_seconds))),
             intake: Intake::new(limits.bodies_bytes_max),
             disk_calls: Arc::new(Semaphore::new(at_most(limits.disk_calls_max))),
+            read_backs: Arc::new(Semaphore::new(at_most(limits.disk_calls_max).div_ceil(8))),
             shards: AtomicU64::new(0),
             shard_bytes: AtomicU64::new(0),
             survey: Mutex::default(),
@@ -225,7 +228,10 @@ impl Node {
 
     /// Returns the bytes that drafts at rest may take.
     pub(crate) fn resting_bytes_max(&self) -> Result<u64, StoreError> {
-        let (capacity, _) = self.room(self.store.space()?);
+        let space = self.store.space()?;
+        let (capacity, _) = self.room(space);
+        // The shards lie in the object store, the uploads all the same on the disk.
+        let capacity = if self.config.bucket.is_some() { capacity.min(space.usable_bytes()) } else { capacity };
         Ok(capacity / 100 * u64::from(self.config.limits.resting_uploads_percent))
     }
 

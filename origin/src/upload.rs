@@ -54,6 +54,12 @@ pub(crate) enum UploadError {
         /// The bound.
         max: usize,
     },
+    /// The caller has its share; the caller's fault.
+    #[error("{share} uploads of this caller are open, which is its share of this node; end some first")]
+    Share {
+        /// The bound.
+        share: usize,
+    },
 }
 
 /// What became of a commit, for all who wait for it; none while it runs.
@@ -137,7 +143,7 @@ impl<E> Uploads<E> {
     /// Opens a session: makes its draft, under a name by which [`Self::new`] finds it again. Blocks on the disk.
     ///
     /// # Errors
-    /// [`UploadError::TooMany`], and whatever `draft` says.
+    /// [`UploadError::TooMany`], [`UploadError::Share`], and whatever `draft` says.
     pub(crate) fn open<F: From<UploadError>>(
         &self,
         id: UploadId,
@@ -147,8 +153,14 @@ impl<E> Uploads<E> {
     ) -> Result<(), F> {
         let Peer { name: owner, gone, .. } = peer.clone();
         let draft = draft(&format!("{id}.{owner}"))?;
+        let share = self.max.div_ceil(2);
         loop {
             let mut slots = self.slots();
+            if slots.values().filter(|slot| slot.owner == owner).count() >= share {
+                drop(slots);
+                self.yield_of(now, |slot| slot.owner == owner).ok_or(UploadError::Share { share })?;
+                continue;
+            }
             if slots.len() < self.max {
                 slots.insert(id, Slot { owner, used: now, gone, state: State::Idle(Box::new(draft)) });
                 return Ok(());
@@ -230,9 +242,13 @@ impl<E> Uploads<E> {
 
     /// Drops the session at rest that was not used for longest, if there is any.
     pub(crate) fn yield_one(&self, now: Instant) -> Option<()> {
+        self.yield_of(now, |_| true)
+    }
+
+    fn yield_of(&self, now: Instant, may: impl Fn(&Slot<E>) -> bool) -> Option<()> {
         let slot = {
             let mut slots = self.slots();
-            let resting = slots.iter().filter(|(_, slot)| slot.is_resting(now));
+            let resting = slots.iter().filter(|(_, slot)| slot.is_resting(now) && may(slot));
             let oldest = *resting.min_by_key(|(_, slot)| slot.used)?.0;
             slots.remove(&oldest)?
         };
@@ -281,6 +297,11 @@ pub(crate) struct Taken<E> {
 }
 
 impl<E> Taken<E> {
+    /// Returns whether the draft is still to be read back.
+    pub(crate) fn is_resting(&self) -> bool {
+        matches!(self.held, Some(Held::Resting(_)))
+    }
+
     /// Returns the draft; one at rest is read back, which costs a hash over all its bytes.
     ///
     /// # Errors
@@ -356,24 +377,42 @@ mod tests {
 
     #[test]
     fn a_session_whose_caller_is_gone_gives_way_to_who_needs_its_place() {
-        let (world, now) = (World::new(2), Instant::now());
-        let (before, after) = (peer("t1"), peer("t1"));
+        let (world, now) = (World::new(3), Instant::now());
+        let (before, after, other) = (peer("t1"), peer("t1"), peer("t2"));
         let [broken, resumed] = [1, 2].map(|byte| world.open(byte, &before, now).unwrap());
+        let third = world.open(3, &other, now).unwrap();
         before.gone.cancel();
         drop(world.uploads.take(resumed, &after).unwrap());
         let soon = now + GONE_IDLE - Duration::from_secs(1);
-        assert_eq!(world.open(3, &after, soon), Err(UploadError::TooMany { max: 2 }));
+        assert_eq!(world.open(4, &other, soon), Err(UploadError::TooMany { max: 3 }));
         let later = now + GONE_IDLE + Duration::from_secs(5);
-        world.open(3, &after, later).unwrap();
+        world.open(4, &other, later).unwrap();
         assert_eq!(world.uploads.take(broken, &after).err(), Some(UploadError::Unknown));
-        assert!(world.uploads.take(resumed, &after).is_ok());
-        assert_eq!(world.open(4, &after, later), Err(UploadError::TooMany { max: 2 }), "both have their callers");
-        assert_eq!(world.files(), 2);
+        assert!(world.uploads.take(resumed, &after).is_ok() && world.uploads.take(third, &other).is_ok());
+        assert_eq!(world.open(5, &after, later), Err(UploadError::TooMany { max: 3 }), "all have their callers");
+        assert_eq!(world.files(), 3);
+    }
+
+    #[test]
+    fn one_caller_has_half_of_a_node_at_most_and_its_own_old_sessions_give_way_to_its_new_ones() {
+        let (world, now) = (World::new(4), Instant::now());
+        let (greedy, other) = (peer("t1"), peer("t2"));
+        let oldest = world.open(1, &greedy, now).unwrap();
+        world.open(2, &greedy, now + Duration::from_millis(1)).unwrap();
+        assert_eq!(world.open(3, &greedy, now), Err(UploadError::Share { share: 2 }));
+        let kept = world.open(4, &other, now).unwrap();
+        other.gone.cancel();
+        let later = now + GONE_IDLE + Duration::from_secs(1);
+        assert_eq!(world.open(5, &greedy, later), Err(UploadError::Share { share: 2 }), "at nobody else's cost");
+        greedy.gone.cancel();
+        world.open(5, &peer("t1"), later).unwrap();
+        assert_eq!(world.uploads.take(oldest, &greedy).err(), Some(UploadError::Unknown));
+        assert!(world.uploads.take(kept, &other).is_ok());
     }
 
     #[test]
     fn one_call_at_a_time_has_the_draft_and_gives_it_back() {
-        let (world, owner, now) = (World::new(2), peer("t1"), Instant::now());
+        let (world, owner, now) = (World::new(4), peer("t1"), Instant::now());
         let id = world.open(1, &owner, now).unwrap();
         assert_eq!(world.uploads.take(id, &peer("t2")).err(), Some(UploadError::Unknown));
         let taken = world.uploads.take(id, &owner).unwrap();
@@ -395,7 +434,7 @@ mod tests {
 
     #[test]
     fn a_commit_that_is_made_again_waits_for_the_first() {
-        let (world, owner, now) = (World::new(2), peer("t1"), Instant::now());
+        let (world, owner, now) = (World::new(4), peer("t1"), Instant::now());
         let id = world.open(1, &owner, now).unwrap();
         let shard = |column| ShardId { object: ObjectId([1; 32]), column };
         let (tell, outcome) = watch::channel(None);

@@ -161,7 +161,9 @@ impl From<UploadError> for Refusal {
         match error {
             UploadError::Unknown => Self::caller(StatusCode::NOT_FOUND, &error),
             // Whoever lost the answer to a call makes it again while the first may still run.
-            UploadError::Busy | UploadError::TooMany { .. } => Self::node(StatusCode::SERVICE_UNAVAILABLE, &error),
+            UploadError::Busy | UploadError::TooMany { .. } | UploadError::Share { .. } => {
+                Self::node(StatusCode::SERVICE_UNAVAILABLE, &error)
+            }
         }
     }
 }

@@ -86,7 +86,7 @@ pub(super) async fn held(
     Writer(peer): Writer,
     InPath(upload): InPath<String>,
 ) -> Result<Json<UploadHeld>, Refusal> {
-    let mut taken = node.uploads.take(upload.parse()?, &peer)?;
+    let mut taken = read_back(&node, node.uploads.take(upload.parse()?, &peer)?).await?;
     let cells = node.off_reactor(move |store| Ok::<_, StoreError>(taken.draft(store)?.cells())).await??;
     Ok(Json(UploadHeld { cells }))
 }
@@ -103,7 +103,7 @@ pub(super) async fn append(
     node.uploads.check(id, &peer)?;
     // A body may break off and come again on another connection, so it holds up nobody.
     let body = node.body(&headers, body, SHARD_BODY_BYTES_MAX).await?;
-    let mut taken = node.uploads.take(id, &peer)?;
+    let mut taken = read_back(&node, node.uploads.take(id, &peer)?).await?;
     let room = node.clone();
     node.off_reactor(move |store| -> Result<(), Refusal> {
         let (column, columns) = taken.draft(store)?.place();
@@ -172,8 +172,26 @@ pub(super) async fn commit(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Reads the draft of an upload back, if it rests since before this process began.
+async fn read_back(node: &Node, mut taken: Taken) -> Result<Taken, Refusal> {
+    if !taken.is_resting() {
+        return Ok(taken);
+    }
+    let turn = node.read_backs.clone().acquire_owned().await.map_err(|_| Lost)?;
+    let read = move |store: &Arc<Store>| {
+        taken.draft(store)?;
+        drop(turn);
+        Ok::<_, StoreError>(taken)
+    };
+    Ok(node.off_reactor(read).await??)
+}
+
 async fn store(node: &Arc<Node>, taken: Option<Taken>, column: usize, public: PublicManifest) -> Result<(), Refusal> {
     let object = public.id();
+    let taken = match taken {
+        Some(taken) => Some(read_back(node, taken).await?),
+        None => None,
+    };
     let (had, bytes) = node
         .off_reactor(move |store| -> Result<(bool, u64), StoreRefusal> {
             let had = store.has_shard(&object, column)?;
