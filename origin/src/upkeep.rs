@@ -55,48 +55,69 @@ pub(crate) async fn announce(node: &Arc<Node>) -> Result<Applied, RefreshError> 
 pub(crate) async fn sweep_often(node: Arc<Node>) {
     let every = Duration::from_secs(node.config.limits.sweep_seconds);
     while pause(every, &node.stop).await {
-        if let Err(error) = sweep(&node).await {
-            tracing::warn!(%error, "a sweep failed");
-        }
+        sweep(&node).await;
     }
 }
 
-async fn sweep(node: &Arc<Node>) -> Result<(), RefreshError> {
+/// Takes each step, whatever became of those before it: a disk or a catalog that fails one must not keep the node from
+/// the others for as long as it fails.
+async fn sweep(node: &Arc<Node>) {
+    let log = |step: &'static str, done: Result<(), RefreshError>| {
+        if let Err(error) = done {
+            tracing::warn!(step, %error, "a step of a sweep failed; the next sweep takes it again");
+        }
+    };
+    log("idle uploads", end_uploads(node).await);
+    log("what is to be destroyed", destroy(node).await);
+    // One pack at a time: it is up to 256 MiB of copying, and the next sweep is soon.
+    let compacted = node.off_reactor(|store| store.compact()).await;
+    log("a pack", compacted.map_err(Into::into).and_then(|pack| Ok(pack.map(drop)?)));
+    log("old changes", node.catalog.purge().await.map(drop).map_err(Into::into));
+    log("a count", node.recount().await.map_err(Into::into));
+}
+
+async fn end_uploads(node: &Arc<Node>) -> Result<(), RefreshError> {
     let (swept, idle) = (node.clone(), node.config.limits.upload_idle());
     let kept = node.off_reactor(move |store| {
         swept.uploads.sweep(idle, swept.resting_bytes_max()?, Instant::now());
         store.keep_ballast();
         Ok::<_, StoreError>(())
     });
-    kept.await??;
-    // What is destroyed does not come back when the clock is put right again.
+    Ok(kept.await??)
+}
+
+/// Ends leases and removes dead shards, while the clock can be trusted: what is destroyed does not come back when it is
+/// put right again.
+async fn destroy(node: &Arc<Node>) -> Result<(), RefreshError> {
     let grace = Duration::from_secs(node.config.limits.erase_grace_seconds);
     node.catalog_now().await?;
     if node.clock().may_destroy(Instant::now(), grace) {
         retention::end_leases(node).await?;
         remove_dead_shards(node, grace).await?;
     }
-    // One pack at a time: it is up to 256 MiB of copying, and the next sweep is soon.
-    if let Err(error) = node.off_reactor(|store| store.compact()).await? {
-        tracing::warn!(%error, "a pack cannot be rewritten");
-    }
-    node.catalog.purge().await?;
-    node.recount().await?;
     Ok(())
 }
 
+/// Removes dead shards. One that cannot be removed keeps none of the others: it stands in the list again next time.
 async fn remove_dead_shards(node: &Arc<Node>, grace: Duration) -> Result<(), RefreshError> {
-    let dead = node.catalog.dead_shards(&node.config.name, grace, SWEEP_MAX).await?;
-    for shard in dead {
+    let mut failed = Ok(());
+    for shard in node.catalog.dead_shards(&node.config.name, grace, SWEEP_MAX).await? {
         let (object, column) = (shard.object, shard.column);
         let before = SystemTime::now().checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
-        if node.off_reactor(move |store| store.remove_shard(&object, column, before)).await?? {
-            // The row last: one whose shard is gone already is found and removed again.
-            node.catalog.forget_shard(&shard, grace).await?;
-            tracing::info!(%object, column, "removed a shard of an erased object");
+        match node.off_reactor(move |store| store.remove_shard(&object, column, before)).await? {
+            Ok(true) => {
+                // The row last: one whose shard is gone already is found and removed again.
+                node.catalog.forget_shard(&shard, grace).await?;
+                tracing::info!(%object, column, "removed a shard of an erased object");
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%object, column, %error, "a shard of an erased object cannot be removed");
+                failed = Err(error.into());
+            }
         }
     }
-    Ok(())
+    failed
 }
 
 /// Waits; false when the node stops.
