@@ -5,12 +5,15 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use format::NodeAddress;
 use futures::{StreamExt, stream::FuturesUnordered};
-use tokio::time::sleep;
+use tokio::{sync::Semaphore, time::sleep};
 
 /// An address has this long before the next is tried beside it (RFC 8305 section 5, "Connection Attempt Delay").
 const HEAD_START: Duration = Duration::from_millis(250);
 /// Addresses of one name that are tried; all of them are meant to be one node.
 const ADDRESSES_MAX: usize = 8;
+/// Names being resolved at once. The system's resolver holds a thread of the pool that also works on the disk, for half
+/// a minute when no server answers it.
+static RESOLVING: Semaphore = Semaphore::const_new(16);
 
 /// Why no connection came about. The fault of the node, of the network, or of who wrote the address.
 #[derive(Debug, thiserror::Error)]
@@ -31,9 +34,9 @@ pub(crate) async fn dial<T, F: Future<Output = io::Result<T>>>(
 ) -> Result<T, DialError> {
     let addresses = match (address.ip(), address.name()) {
         (None, Some(name)) => {
-            let found = tokio::net::lookup_host((name, address.port())).await;
+            let found = resolve(name.to_owned(), address.port()).await;
             let found = found.map_err(|source| DialError::Name { name: name.to_owned(), source })?;
-            let addresses = families_in_turn(found.collect());
+            let addresses = families_in_turn(found);
             if addresses.is_empty() {
                 return Err(DialError::NoAddress { name: name.to_owned() });
             }
@@ -42,6 +45,17 @@ pub(crate) async fn dial<T, F: Future<Output = io::Result<T>>>(
         (ip, _) => ip.map(|ip| SocketAddr::new(ip, address.port())).into_iter().collect(),
     };
     race(&addresses, connect).await
+}
+
+/// Asks the system's resolver. Dropped, the question still holds its place until the resolver is done with it.
+async fn resolve(name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let place = RESOLVING.acquire().await.map_err(io::Error::other)?;
+    let asked = tokio::spawn(async move {
+        let found = tokio::net::lookup_host((name, port)).await;
+        drop(place);
+        Ok(found?.collect())
+    });
+    asked.await.map_err(io::Error::other)?
 }
 
 /// Orders addresses so that IPv6 and IPv4 take turns, each in the order of the resolver, the family of its first before
