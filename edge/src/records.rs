@@ -270,6 +270,10 @@ pub(crate) fn fault_of_read(error: &ReadError) -> Fault {
         ReadError::Unavailable { .. } => Fault::Unreachable,
         ReadError::Old { .. } => Fault::Outdated,
         ReadError::Open(OpenError::Erased) => Fault::Erased,
+        // Every node that answered has something else there, as for the label of an object with the mode of a name.
+        ReadError::Open(OpenError::Mismatch | OpenError::Capability | OpenError::Locator | OpenError::Seal(_)) => {
+            Fault::Unknown
+        }
         // Another node may have the right record, and strips may come back; what was broken when stored stays so.
         ReadError::Open(_) | ReadError::Lost { .. } => Fault::TooFewShards,
         ReadError::TooSlow { .. } => Fault::Slow,

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use format::{Kind, Lease, PolicyName, StableName};
+use format::{Kind, Label, Lease, PolicyName, StableName};
 use testing::until;
 
 use crate::site::{NAME_SECONDS, Site, Stored, secret};
@@ -172,6 +172,26 @@ async fn what_an_edge_saw_of_a_name_outlives_a_feed_that_begins_anew() {
     .await;
     site.weather.fair();
     assert_eq!(shown(&site, &name).await, "second");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_with_another_mode_is_one_that_nobody_knows_and_costs_the_nodes_one_look_up() {
+    let site = Site::with(|config| config.cache.unknown_seconds = 60, vec![]).await;
+    let (first, name) = (page(&site, "first").await, name());
+    site.point(&name, &first, in_seconds(1000), 1).await;
+    let object: Label = first.label.parse().unwrap();
+    for wrong in [Label::name(object.capability().clone()), Label::open(name.label().capability().clone())] {
+        let host = format!("{wrong}.evernear.example");
+        let before = site.weather.look_ups();
+        assert_eq!(site.curl(&host, "/", &[]).await.status(), 404);
+        let asked = site.weather.look_ups();
+        assert!(asked > before);
+        assert_eq!(site.curl(&host, "/", &[]).await.status(), 404);
+        assert_eq!(site.weather.look_ups(), asked, "remembered");
+    }
+    // And it spoils the right ones for nobody.
+    assert_eq!((shown(&site, &name).await, site.get(&first, "/", &[]).await.status()), ("first".to_owned(), 200));
     site.stop().await;
 }
 
