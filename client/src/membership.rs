@@ -33,8 +33,8 @@ pub struct Membership {
     refused: watch::Sender<Arc<RefusedList>>,
     /// Where the list is kept over a restart.
     file: Option<PathBuf>,
-    /// Held while a list is taken up, so that none overtakes a newer one.
-    taking_up: Mutex<()>,
+    /// Held while a list is taken up, so that none overtakes a newer one. Tells whether the file has it.
+    is_kept: Mutex<bool>,
 }
 
 struct Current {
@@ -73,7 +73,7 @@ impl Membership {
             current: ArcSwap::from_pointee(Current::of(identity)?),
             refused: watch::Sender::new(Arc::new(kept.unwrap_or_default())),
             file: file.map(Path::to_owned),
-            taking_up: Mutex::default(),
+            is_kept: Mutex::new(true),
         }))
     }
 
@@ -133,7 +133,7 @@ impl Membership {
     }
 
     fn take_up_blocking(&self, list: RefusedList) -> bool {
-        let _turn = self.taking_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_kept = self.is_kept.lock().unwrap_or_else(PoisonError::into_inner);
         if list.number() <= self.refused.borrow().number() {
             return false;
         }
@@ -149,10 +149,23 @@ impl Membership {
                 "the cluster refuses the certificate of this node; issue another with `evernear cluster issue`"
             );
         }
-        if let Some(Err(error)) = self.file.as_ref().map(|path| keep(path, list.der())) {
-            tracing::error!(%error, "the list of refused certificates cannot be kept; a restart forgets it until another node tells it");
-        }
+        *is_kept = self.keep(&list);
         true
+    }
+
+    /// Writes the list down, and returns whether it is.
+    fn keep(&self, list: &RefusedList) -> bool {
+        let Some(Err(error)) = self.file.as_ref().map(|path| keep(path, list.der())) else { return true };
+        tracing::error!(%error, "the list of refused certificates cannot be kept now; a restart would forget it until another node tells it");
+        false
+    }
+
+    /// Tries again to write down the list that could not be.
+    fn keep_again(&self) {
+        let mut is_kept = self.is_kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_kept {
+            *is_kept = self.keep(&self.refused());
+        }
     }
 
     /// Takes up another certificate of the same node, and returns whether it is another. Connections that are open stay
@@ -173,7 +186,7 @@ impl Membership {
     }
 
     /// Looks at the files of the identity again for ever, takes up what they hold, and warns before the certificate
-    /// ends. Files that do not fit each other, as between two writes, leave the old certificate. Cancel safe.
+    /// ends. A list of refused certificates that could not be kept is tried again. Files that do not fit each other, as between two writes, leave the old certificate. Cancel safe.
     pub async fn follow_files(self: Arc<Self>, files: IdentityFiles, every: Duration) {
         let (mut is_failing, mut warned) = (false, 0);
         loop {
@@ -206,6 +219,7 @@ impl Membership {
     }
 
     fn read_again(&self, files: &IdentityFiles) -> Result<bool, IdentityError> {
+        self.keep_again();
         let identity = files.read()?;
         let (name, role) = {
             let held = self.current.load();
@@ -269,9 +283,16 @@ mod tests {
         fs::write(folder.path().join("file"), "").unwrap();
         let authority = Authority::create().unwrap();
         let (_, own) = issue(&authority, "o1");
-        let member = Membership::new(&own, Some(&folder.path().join("file/below"))).unwrap();
+        let file = folder.path().join("file/below");
+        let member = Membership::new(&own, Some(&file)).unwrap();
         assert!(member.take_up(list(&authority, 1, &[&own])).await);
         member.refuses(&own.leaf().unwrap().serial).await;
+        // Once it can be, it is kept.
+        member.keep_again();
+        fs::remove_file(folder.path().join("file")).unwrap();
+        fs::create_dir(folder.path().join("file")).unwrap();
+        member.keep_again();
+        assert_eq!(Membership::new(&own, Some(&file)).unwrap().refused().number(), 1);
     }
 
     #[tokio::test]

@@ -49,11 +49,6 @@ impl BlockCache {
         debug_assert!(refused.is_ok(), "the cache was built with invalidation closures");
     }
 
-    /// Forgets everything.
-    pub(crate) fn forget_all(&self) {
-        self.0.invalidate_all();
-    }
-
     /// Returns the bytes held, as of the last housekeeping.
     pub(crate) fn bytes(&self) -> u64 {
         self.0.weighted_size()

@@ -13,7 +13,7 @@ use client::{HttpTransport, Topology, Transport, TransportError};
 use format::{
     NodeName,
     limits::{CHANGES_WAIT_SECONDS_MAX, EDGE_ANNOUNCE_SECONDS},
-    wire::{ChangeKind, ChangePage},
+    wire::{ChangeKind, ChangePage, NodeEntry},
 };
 use tokio::{
     sync::mpsc,
@@ -42,7 +42,14 @@ const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>, sweeps: mpsc::Sender<Sweep>) {
     let mut since = 0;
     let mut turn = 0;
+    let mut refused = refused_number(&node);
     loop {
+        // Whoever is refused since may have told this feed, and have held news back.
+        let newest = refused_number(&node);
+        if newest != refused {
+            (refused, since) = (newest, 0);
+            forget(&node);
+        }
         let origins = node.topology.origins_by_distance(&node.config.place);
         let Some(origin) = pick(&origins, turn) else {
             sleep(RETRY).await;
@@ -74,11 +81,8 @@ pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>, swee
 async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<Sweep>) -> u64 {
     // A feed that goes backwards is another feed.
     if page.reset || page.next < since {
-        tracing::info!(since, next = page.next, "change feed begins anew; forgetting everything");
-        node.objects.forget_all();
-        node.names.forget_all();
-        node.cache.forget_all();
-        node.policies.changed_all();
+        tracing::info!(since, next = page.next, "change feed begins anew");
+        forget(node);
         return page.next;
     }
     for change in page.changes {
@@ -111,29 +115,49 @@ async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<
     page.next
 }
 
+fn refused_number(node: &Node) -> u64 {
+    node.membership.as_ref().map_or(0, |membership| membership.refused().number())
+}
+
+/// Forgets what a change may have ended unheard. Blocks stay: a locator has one content, and whether it may be served
+/// is asked of its record.
+fn forget(node: &Node) {
+    node.objects.forget_all();
+    node.names.forget_all();
+    node.policies.changed_all();
+}
+
 /// Announces this edge and reads the node list for ever.
 pub(crate) async fn announce(node: Arc<Node>, transport: Arc<dyn Transport>) {
     let mut turn = 0;
+    let mut failures = 0;
     let mut is_forgetful = false;
     let mut round = 0;
     let witnesses = Witnesses::of(&node);
     loop {
-        let origins = node.topology.origins_by_distance(&node.config.place);
+        let mut told = Vec::new();
         if let Some(witnesses) = &witnesses {
-            witnesses.ask(&node, round).await;
+            told = witnesses.ask(&node, round).await;
         }
+        let origins = node.topology.origins_by_distance(&node.config.place);
         if let Some(origin) = pick(&origins, round) {
             let _ = timeout(ANNOUNCE_DEADLINE, learn_refused(&node, &*transport, origin)).await;
         }
         round += 1;
         if let Some(origin) = pick(&origins, turn) {
-            let round = timeout(ANNOUNCE_DEADLINE, one_round(&node, &*transport, origin)).await;
+            let round = timeout(ANNOUNCE_DEADLINE, one_round(&node, &*transport, origin, told)).await;
             if !matches!(round, Ok(Ok(()))) {
                 tracing::debug!(%origin, "not announced");
                 turn += 1;
+                failures += 1;
+                // Nobody answers of whom the last list told: who made it may have lied, or they all moved.
+                if failures % origins.len() == 0 {
+                    node.topology.replace(with(node.config.seed_nodes(), &node.topology.snapshot()));
+                }
                 sleep(RETRY).await;
                 continue;
             }
+            failures = 0;
             node.metrics.announced.set(clock::unix_seconds(SystemTime::now()));
             let kept = remember_nodes(&node).await;
             if let (Err(error), false) = (&kept, is_forgetful) {
@@ -161,13 +185,25 @@ impl Witnesses {
         Some(Self { names, transport })
     }
 
-    /// Asks one of them. A list that is news may name the origin that told of the nodes: the seeds tell again.
-    async fn ask(&self, node: &Node, round: usize) {
-        let Some(seed) = pick(&self.names, round) else { return };
-        if let Ok(true) = timeout(ANNOUNCE_DEADLINE, learn_refused(node, &self.transport, seed)).await {
-            node.topology.replace(node.config.seed_nodes());
-        }
+    /// Asks one of them, and returns the nodes that it knows. A list that is news may name the origin that told of the
+    /// nodes: the seeds tell again.
+    async fn ask(&self, node: &Node, round: usize) -> Vec<NodeEntry> {
+        let Some(seed) = pick(&self.names, round) else { return Vec::new() };
+        let asked = async {
+            if learn_refused(node, &self.transport, seed).await {
+                node.topology.replace(node.config.seed_nodes());
+            }
+            self.transport.nodes(seed).await
+        };
+        timeout(ANNOUNCE_DEADLINE, asked).await.map_or_else(|_| Vec::new(), Result::unwrap_or_default)
     }
+}
+
+/// Adds to these nodes those of `others` that have other names.
+fn with(mut nodes: Vec<NodeEntry>, others: &[NodeEntry]) -> Vec<NodeEntry> {
+    let more: Vec<_> = others.iter().filter(|it| nodes.iter().all(|node| node.name != it.name)).cloned().collect();
+    nodes.extend(more);
+    nodes
 }
 
 /// Takes up the list of refused certificates that an origin has, if it is newer than the one held and verifies. Returns
@@ -198,9 +234,16 @@ async fn remember_nodes(node: &Node) -> io::Result<()> {
     client::offload(move || known.keep(&nodes)).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-async fn one_round(node: &Node, transport: &dyn Transport, origin: &NodeName) -> Result<(), TransportError> {
+/// Announces the edge at an origin and takes up the nodes that it knows, and those that a seed told of: one origin that
+/// was cut off, or lies, hides no other from this edge.
+async fn one_round(
+    node: &Node,
+    transport: &dyn Transport,
+    origin: &NodeName,
+    told: Vec<NodeEntry>,
+) -> Result<(), TransportError> {
     transport.announce(origin, &node.entry()).await?;
-    node.topology.replace(transport.nodes(origin).await?);
+    node.topology.replace(with(transport.nodes(origin).await?, &told));
     Ok(())
 }
 

@@ -233,6 +233,7 @@ impl Origin {
         // Filled when the node announces itself.
         let topology = Arc::new(Topology::new(Vec::new()));
         let transport = Arc::new(HttpTransport::of(membership.clone(), topology.clone()));
+        learn_refused(&*catalog, &membership).await;
         refuse_double(&config, &*catalog, &membership).await?;
         let listen = config.listen;
         let failed = |source| StartError::Listen { address: listen, source };
@@ -267,6 +268,15 @@ fn admit(config: &Config, identity: &Identity) -> Result<(), StartError> {
     config.check()?;
     identity.check(&config.name, Role::Origin, SystemTime::now())?;
     Ok(())
+}
+
+/// Takes up the catalog's list of refused certificates: whoever holds this node's stolen certificate, and answers by it,
+/// must not keep the node with the new one from starting. Any other time is soon enough for what fails here.
+async fn learn_refused(catalog: &dyn Catalog, membership: &Arc<Membership>) {
+    let Ok(Ok(Some(filed))) = timeout(DOUBLE_DEADLINE, catalog.refused()).await else { return };
+    if let Ok(list) = membership.open_refused(filed) {
+        membership.take_up(list).await;
+    }
 }
 
 /// Refuses to run beside another node of the same name: where the catalog last saw it, somebody else still answers with

@@ -70,7 +70,7 @@ impl Network {
     /// # Errors
     /// [`NetworkError`].
     pub async fn connect(config: &TwinConfig) -> Result<Self, NetworkError> {
-        let (transport, topology) = reach(config).await?;
+        let Reached { transport, topology, .. } = reach(config).await?;
         let refresh = Refresh::start(transport.clone(), topology.clone(), config.place.clone());
         Ok(Self { _refresh: Some(refresh), ..Self::new(transport, topology, config.place.clone()) })
     }
@@ -88,9 +88,19 @@ impl Network {
     }
 }
 
+/// The way to a cluster.
+pub(crate) struct Reached {
+    pub(crate) transport: Arc<HttpTransport>,
+    /// The nodes as the first that answered told them.
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) membership: Arc<Membership>,
+    /// The nodes known before anybody was asked: those of the configuration, and those of an earlier run.
+    pub(crate) known: Vec<NodeEntry>,
+}
+
 /// Asks the configured nodes for the list of all nodes, and then those of an earlier run, one after the other until one
 /// answers.
-pub(crate) async fn reach(config: &TwinConfig) -> Result<(Arc<HttpTransport>, Arc<Topology>), NetworkError> {
+pub(crate) async fn reach(config: &TwinConfig) -> Result<Reached, NetworkError> {
     let identity = config.identity.read()?;
     // Nodes decide what the role may do. But an expired certificate is reported more clearly here than by a failed TLS
     // handshake.
@@ -138,7 +148,7 @@ pub(crate) async fn reach(config: &TwinConfig) -> Result<(Arc<HttpTransport>, Ar
     if let Err(error) = known.keep(&nodes) {
         tracing::debug!(%error, "the node list cannot be kept beside the configuration");
     }
-    Ok((transport, topology))
+    Ok(Reached { transport, topology, membership, known: begun.to_vec() })
 }
 
 /// Returns the list of nodes of the first that answers.

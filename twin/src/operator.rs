@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use client::{HttpTransport, Topology, Transport, TransportError};
+use client::{HttpTransport, Membership, RefusedListError, Topology, Transport, TransportError};
 use format::{
     Locator, NodeName,
     wire::{ObjectHealth, RepairStatus, Retried, Survey},
@@ -12,7 +12,7 @@ use futures::future::join_all;
 
 use crate::{
     config::TwinConfig,
-    network::{NetworkError, reach},
+    network::{NetworkError, Reached, reach},
 };
 
 /// Asks origins about the state of the cluster.
@@ -20,6 +20,9 @@ pub struct Operator {
     transport: Arc<HttpTransport>,
     topology: Arc<Topology>,
     origins: Vec<NodeName>,
+    membership: Arc<Membership>,
+    /// The nodes where they were before any node told of others, and the way to them there.
+    known: (Vec<NodeName>, HttpTransport),
 }
 
 /// What is being repaired.
@@ -69,9 +72,11 @@ impl Operator {
     /// # Errors
     /// [`NetworkError`].
     pub async fn connect(config: &TwinConfig) -> Result<Self, NetworkError> {
-        let (transport, topology) = reach(config).await?;
+        let Reached { transport, topology, membership, known } = reach(config).await?;
         let origins = topology.origins_by_distance(&config.place);
-        Ok(Self { transport, topology, origins })
+        let names = known.iter().map(|node| node.name.clone()).collect();
+        let known = (names, HttpTransport::of(membership.clone(), Arc::new(Topology::new(known))));
+        Ok(Self { transport, topology, origins, membership, known })
     }
 
     /// Returns the nodes.
@@ -132,14 +137,41 @@ impl Operator {
     /// Asks all origins for the list of refused node certificates. Returns the lists of those that answer and have one,
     /// unverified.
     pub async fn refused(&self) -> Vec<Bytes> {
-        let answers = join_all(self.origins.iter().map(|node| self.transport.refused(node, 0))).await;
+        let answers = join_all(self.everybody().map(|node| self.anywhere(node, |way| way.refused(node, 0)))).await;
         answers.into_iter().filter_map(|answer| answer.ok().flatten()).collect()
     }
 
-    /// Brings a list of refused node certificates to all origins. Returns what each said.
-    pub async fn refuse(&self, list: &Bytes) -> Vec<(NodeName, Result<(), TransportError>)> {
-        let told = async |node: &NodeName| (node.clone(), self.transport.put_refused(node, list.clone()).await);
-        join_all(self.origins.iter().map(told)).await
+    /// Brings a list of refused node certificates to all origins, those known before included: whoever told of the
+    /// others may be the thief. The list counts here first, so that nobody whom it refuses passes for one who took it.
+    /// Returns what each said.
+    ///
+    /// # Errors
+    /// [`RefusedListError`] for a list that is none of this cluster; nobody is told then.
+    pub async fn refuse(&self, list: &Bytes) -> Result<Vec<(NodeName, Result<(), TransportError>)>, RefusedListError> {
+        self.membership.take_up(self.membership.open_refused(list.clone())?).await;
+        let tell = async |node: &NodeName| {
+            (node.clone(), self.anywhere(node, |way| way.put_refused(node, list.clone())).await)
+        };
+        Ok(join_all(self.everybody().map(tell)).await)
+    }
+
+    /// Returns the origins that were told of, and those known before.
+    fn everybody(&self) -> impl Iterator<Item = &NodeName> {
+        self.origins.iter().chain(self.known.0.iter().filter(|name| !self.origins.contains(name)))
+    }
+
+    /// Calls a node where it is told to be, and else where it was known to be.
+    async fn anywhere<'w, T, F: Future<Output = Result<T, TransportError>>>(
+        &'w self,
+        node: &NodeName,
+        call: impl Fn(&'w HttpTransport) -> F,
+    ) -> Result<T, TransportError> {
+        match call(&self.transport).await {
+            Err(TransportError::Unknown { .. } | TransportError::Unreachable { .. }) if self.known.0.contains(node) => {
+                call(&self.known.1).await
+            }
+            answer => answer,
+        }
     }
 
     /// Asks the origins, nearest first, until one answers.

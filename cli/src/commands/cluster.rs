@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use client::{RefusedList, Serial};
+use client::{Serial, TransportError};
 use format::{Moment, NodeName, wire::Role};
 use serde::Serialize;
 
@@ -19,6 +19,8 @@ use crate::{
 };
 
 const DAY_SECONDS: u64 = 24 * 3600;
+/// How often a list is signed anew because another came first.
+const TRIES: usize = 3;
 
 /// Make a cluster's authority and its nodes' certificates, and take certificates back.
 #[derive(Debug, Args)]
@@ -210,15 +212,16 @@ async fn revoke(
     let operator = connect_operator(&options.state()?, access).await.with_context(|| {
         format!("the list is signed ({}) and no node has it yet; run the same again", dir.join("refused.crl").display())
     })?;
-    // Another copy of this folder may have signed a list meanwhile.
-    let held = operator.refused().await.into_iter().filter_map(|der| folder.authority.open_refused(der).ok());
-    if let Some(newer) =
-        held.max_by_key(RefusedList::number).filter(|held| held.number() >= list.number() && *held != list)
-    {
-        let own: Vec<Serial> = list.serials().cloned().collect();
-        list = folder.refuse(newer, &own)?;
+    // Another copy of this folder may have signed a list meanwhile, and another of the same number right now.
+    let mut answers = Vec::new();
+    for _ in 0..TRIES {
+        let held = operator.refused().await.into_iter().filter_map(|der| folder.authority.open_refused(der).ok());
+        list = folder.settle(held.chain([list]).collect())?;
+        answers = operator.refuse(list.der()).await?;
+        if !answers.iter().any(|(_, answer)| matches!(answer, Err(TransportError::Refused { status: 409, .. }))) {
+            break;
+        }
     }
-    let answers = operator.refuse(list.der()).await;
     let (told, missed): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(_, answer)| answer.is_ok());
     let revoked = Revoked {
         list: list.number(),

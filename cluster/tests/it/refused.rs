@@ -8,12 +8,14 @@ use std::{
 
 use bytes::Bytes;
 use client::{HttpTransport, Membership, Topology, Transport, TransportError, tls::Identity};
+use cluster::curl;
 use edge::{Edge, Parts, Sockets};
 use format::wire::{NodeEntry, Role};
 use futures::future::join_all;
 use origin::Origin;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
+use twin::{Operator, TwinConfig};
 
 use crate::made::Made;
 
@@ -107,22 +109,13 @@ async fn a_refused_certificate_is_cut_off_everywhere_within_two_seconds_and_over
 async fn an_edge_that_asks_a_thief_learns_of_the_list_from_its_seeds_and_turns_to_them() {
     let made = Made::new().await;
     let seeds = made.network.seeds().unwrap();
-    // The thief has the key of the nearest origin, and the edge's traffic to it. It knows of no other node and of no
-    // list.
     let stolen = made.network.identity("ghent", Role::Origin).unwrap();
-    let config = format!(
-        "name = \"ghent\"\nlisten = \"127.0.0.1:0\"\ndata_dir = {:?}\ncatalog = \"sqlite://{}\"\n[place]\ncountry = \"BE\"\n\
-         region = \"eu\"\nzone = \"z\"\nlatitude = 50.85\nlongitude = 4.35\n",
-        made.folder.path().join("thief"),
-        made.folder.path().join("thief.sqlite").display(),
-    );
-    let stop = CancellationToken::new();
     let serial = stolen.leaf().unwrap().serial;
     let again = made.network.identity("operator", Role::Twin).unwrap();
-    let running = Origin::start(toml::from_str(&config).unwrap(), stolen, stop.clone()).await.unwrap();
-    let honest = seeds.iter().find(|seed| seed.name.as_str() != "ghent").unwrap().clone();
+    let (stop, running) = thief(&made, stolen).await;
+    let honest = seeds.iter().find(|seed| seed.name.as_str() > "ghent").unwrap().clone();
     let text = format!(
-        "name = \"e9\"\nzone = \"localhost\"\n[place]\ncountry = \"BE\"\nregion = \"eu\"\nzone = \"z\"\nlatitude = 50.85\nlongitude = 4.35\n\
+        "name = \"e9\"\nzone = \"localhost\"\n[place]\ncountry = \"BE\"\nregion = \"eu\"\nzone = \"z\"\nlatitude = 0.0\nlongitude = 0.0\n\
          [dns]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n[[seeds]]\nname = \"ghent\"\naddress = \"{}\"\n\
          [[seeds]]\nname = \"{}\"\naddress = \"{}\"\n",
         running.local_addr,
@@ -143,12 +136,22 @@ async fn an_edge_that_asks_a_thief_learns_of_the_list_from_its_seeds_and_turns_t
     let (down, shutdown) = watch::channel(false);
     let edge = Edge::start(config, parts, shutdown).await.unwrap();
     let origins = || topology.origins().into_iter().map(|origin| origin.name.to_string()).collect::<Vec<_>>();
-    eventually("the edge believes the thief", DEADLINE, async || origins() == ["ghent"]).await;
+    // It hides nobody from the edge, which asks its other seed as well.
+    eventually("the edge has all origins", DEADLINE, async || origins().len() == seeds.len()).await;
+    let file = made.file("news.txt", b"news");
+    let stored = made.put(&file).await;
+    let get = async || {
+        let url = made.network.url(&stored.label, "");
+        curl(edge.http, &url, &made.folder.path().join("body"), &[]).await.unwrap().status
+    };
+    eventually("the edge serves", DEADLINE, async || get().await == 200).await;
+    made.network.twin.remove(&stored.label.capability().locator()).await.unwrap();
 
     let refused = made.network.authority.refuse(1, [serial].iter()).unwrap();
     caller(&again, &seeds).put_refused(&honest.name, refused).await.unwrap();
     eventually("the edge knows", DEADLINE, async || membership.refused().number() == 1).await;
-    eventually("the edge has all origins", DEADLINE, async || origins().len() == seeds.len()).await;
+    // What the thief's feed held back is heard now.
+    eventually("the erasure", DEADLINE, async || get().await == 410).await;
     let left = caller_of(&membership, &topology).nodes(&honest.name).await;
     assert!(left.is_ok(), "{left:?}");
 
@@ -157,6 +160,62 @@ async fn an_edge_that_asks_a_thief_learns_of_the_list_from_its_seeds_and_turns_t
     stop.cancel();
     running.stopped().await.unwrap();
     made.network.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_a_certificate_back_is_told_of_no_success_by_its_thief() {
+    let made = Made::new().await;
+    let seeds = made.network.seeds().unwrap();
+    let stolen = made.network.identity("ghent", Role::Origin).unwrap();
+    let serial = stolen.leaf().unwrap().serial;
+    let (stop, thief) = thief(&made, stolen).await;
+    let honest = seeds.iter().find(|seed| seed.name.as_str() != "ghent").unwrap();
+    let keys = made.folder.path().join("operator");
+    std::fs::create_dir(&keys).unwrap();
+    let issued = made.network.authority.issue(&"operator".parse().unwrap(), Role::Twin).unwrap();
+    for (file, text) in [
+        ("authority.pem", made.network.authority.certificate_pem()),
+        ("me.pem", &issued.certificate),
+        ("me.key", &issued.key),
+    ] {
+        client::keep(&keys.join(file), text.as_bytes()).unwrap();
+    }
+    // The thief is the first to be asked, and tells of itself alone.
+    let config = format!(
+        "[place]\ncountry = \"BE\"\nregion = \"eu\"\nzone = \"z\"\nlatitude = 50.85\nlongitude = 4.35\n\
+         [identity]\nauthority = \"authority.pem\"\ncertificate = \"me.pem\"\nkey = \"me.key\"\n\
+         [[node]]\nname = \"ghent\"\naddress = \"{}\"\n[[node]]\nname = \"{}\"\naddress = \"{}\"\n",
+        thief.local_addr,
+        honest.name,
+        honest.address.as_ref().unwrap(),
+    );
+    let file = keys.join("twin.toml");
+    std::fs::write(&file, config).unwrap();
+    let operator = Operator::connect(&TwinConfig::read(&file).unwrap()).await.unwrap();
+    assert_eq!(operator.topology().origins().len(), 1, "it is believed");
+    let refused = made.network.authority.refuse(1, [serial].iter()).unwrap();
+    let answers = operator.refuse(&refused).await.unwrap();
+    let told: Vec<_> = answers.iter().filter(|(_, answer)| answer.is_ok()).map(|(name, _)| name).collect();
+    assert_eq!((told, answers.len()), (vec![&honest.name], 2), "{answers:?}");
+    eventually("the edges know", KNOWN, async || {
+        made.network.memberships.iter().all(|edge| edge.refused().number() == 1)
+    })
+    .await;
+    stop.cancel();
+    thief.stopped().await.unwrap();
+    made.network.stop().await.unwrap();
+}
+
+/// Runs an origin by the stolen certificate of the nearest one. It knows of no other node and of no list.
+async fn thief(made: &Made, stolen: Identity) -> (CancellationToken, origin::Running) {
+    let config = format!(
+        "name = \"ghent\"\nlisten = \"127.0.0.1:0\"\ndata_dir = {:?}\ncatalog = \"sqlite://{}\"\n[place]\ncountry = \"BE\"\n\
+         region = \"eu\"\nzone = \"z\"\nlatitude = 0.0\nlongitude = 0.0\n",
+        made.folder.path().join("thief"),
+        made.folder.path().join("thief.sqlite").display(),
+    );
+    let stop = CancellationToken::new();
+    (stop.clone(), Origin::start(toml::from_str(&config).unwrap(), stolen, stop).await.unwrap())
 }
 
 fn caller_of(membership: &Arc<Membership>, topology: &Arc<Topology>) -> HttpTransport {

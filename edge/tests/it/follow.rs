@@ -87,8 +87,10 @@ async fn a_feed_that_begins_anew_has_everything_looked_up_again() {
     let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 700_000)).await;
     assert_eq!(site.get(&stored, "/", &[]).await.status(), 200);
     assert_eq!(site.get(&stored, "/", &[]).await.field("cache-status").unwrap().split_once("; ").unwrap().1, "hit");
-    // The catalog was restored: what the feed told before is in it no more.
     let looked_up = site.weather.look_ups();
+    assert_eq!(site.get(&stored, "/", &[]).await.status(), 200);
+    assert_eq!(site.weather.look_ups(), looked_up, "what is open is not looked up for each viewer");
+    // The catalog was restored: what the feed told before is in it no more.
     site.origins.restart_feed(&site.nodes[0].name);
     until("the object is looked up again", async || {
         let again = site.get(&stored, "/", &[]).await;
@@ -108,13 +110,33 @@ async fn an_edge_that_starts_while_its_seeds_are_away_asks_the_origins_that_it_k
     until("the list is kept", async || folder.path().join("state/nodes.json").exists()).await;
     // A seed that nobody is: all that this edge is told by its configuration.
     let gone = vec![node("gone", site.nodes[0].place.clone())];
-    let deaf = Site::over(site.origins.clone(), gone.clone(), |_| {}).await.unwrap();
+    let is_alone = |config: &mut Config| {
+        config.seeds.truncate(1);
+        config.seeds[0].name = gone[0].name.clone();
+    };
+    let deaf = Site::over(site.origins.clone(), gone.clone(), is_alone).await.unwrap();
     assert_eq!(deaf.get(&stored, "/", &[]).await.status(), 503);
-    let again = Site::over(site.origins.clone(), gone, remembers).await.unwrap();
+    let both = |config: &mut Config| {
+        is_alone(config);
+        remembers(config);
+    };
+    let again = Site::over(site.origins.clone(), gone.clone(), both).await.unwrap();
     let answer = again.get(&stored, "/", &[]).await;
     assert!(answer.status() == 200 && answer.body() == stored.bytes, "{}", answer.head);
     until("it is ready", async || again.admin("/ready").await == "ready\n").await;
     for edge in [deaf, again, site] {
         edge.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_whose_known_nodes_are_all_gone_turns_to_its_seeds_again() {
+    let site = Site::start().await;
+    let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 700_000)).await;
+    // Whoever told of the nodes told of none that answers.
+    let gone = vec![node("gone", site.nodes[0].place.clone())];
+    let misled = Site::over(site.origins.clone(), gone, |_| {}).await.unwrap();
+    until("the seeds tell", async || misled.get(&stored, "/", &[]).await.status() == 200).await;
+    misled.stop().await;
+    site.stop().await;
 }

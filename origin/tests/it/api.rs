@@ -231,7 +231,7 @@ async fn a_full_node_and_idle_uploads() {
     full.end().await;
 
     let world =
-        World::start(1, "limits.upload_idle_seconds = 1\nlimits.sweep_seconds = 1\nlimits.uploads_max = 2").await;
+        World::start(1, "limits.upload_idle_seconds = 1\nlimits.sweep_seconds = 1\nlimits.uploads_max = 4").await;
     let (twin, node) = (world.caller("t1", Role::Twin), world.name(1));
     for _ in 0..2 {
         twin.create_upload(&node, 0, 6).await.unwrap();
@@ -258,6 +258,28 @@ async fn an_identity_that_does_not_fit_the_configuration_is_refused() {
     let refused = start("o1", Role::Edge).await;
     assert!(matches!(refused, Err(StartError::Identity(IdentityError::Role { found: "edge", .. }))));
     assert!(!world.data_dir("o1").exists(), "refused before anything was made");
+}
+
+#[tokio::test]
+async fn who_answers_by_a_refused_certificate_keeps_the_node_with_the_new_one_from_nothing() {
+    let world = World::start(0, "").await;
+    let start = |folder: &str, identity| {
+        let config = origin::Config { data_dir: world.data_dir(folder), ..world.config("o1", "") };
+        Origin::start(config, identity, world.stop.child_token())
+    };
+    let stolen = world.identity("o1", Role::Origin);
+    let list = world.authority.refuse(1, [stolen.leaf().unwrap().serial].iter()).unwrap();
+    let thief = start("thief", stolen).await.unwrap();
+    let own = || world.identity("o1", Role::Origin);
+    assert!(matches!(start("own", own()).await, Err(StartError::Double { .. })));
+    let node = world.entry("o1", Role::Origin, Some(thief.local_addr.into()));
+    let caller = HttpTransport::new(&world.identity("t1", Role::Twin), Arc::new(Topology::new(vec![node.clone()])));
+    caller.unwrap().put_refused(&node.name, list).await.unwrap();
+    let running = start("own", own()).await.unwrap();
+    world.stop.cancel();
+    for origin in [thief, running] {
+        origin.stopped().await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! list of those that the cluster refuses.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
@@ -121,24 +122,38 @@ impl Folder {
         read().with_context(|| format!("the list of refused certificates in {} cannot be used", path.display()))
     }
 
-    /// Signs a list that refuses these as well as all that `newest` refuses, but for certificates that ended, and keeps
-    /// it. Nothing is signed when `newest` says the same.
+    /// Returns a list that refuses these as well as all that `newest` refuses, and keeps it. It is `newest` itself where
+    /// that says the same. Certificates that ended stay in the list: a clock that is ahead here must welcome no thief, and
+    /// six thousand fit.
     pub(super) fn refuse(&self, newest: RefusedList, more: &[Serial]) -> anyhow::Result<RefusedList> {
-        let ended: Vec<Serial> =
-            self.certificates()?.into_iter().filter(|it| it.leaf.ends < now()).map(|it| it.leaf.serial).collect();
-        let mut all: Vec<&Serial> = newest.serials().chain(more).filter(|serial| !ended.contains(serial)).collect();
-        all.sort_unstable();
-        all.dedup();
-        let list = if more.iter().all(|serial| newest.contains(serial)) {
-            newest
-        } else {
-            let number =
-                newest.number().checked_add(1).context("no list can come after the one that the cluster has")?;
-            let der = self.authority.refuse(number, all.into_iter())?;
-            self.authority
-                .open_refused(der)
-                .context("so many certificates do not fit a list; issue for a shorter time")?
+        if more.iter().all(|serial| newest.contains(serial)) { self.keep(newest) } else { self.sign(&[newest], more) }
+    }
+
+    /// Returns the one list that says what all of these say, and keeps it: the newest of them, or a newer one where that
+    /// says less, or where another has its number.
+    pub(super) fn settle(&self, mut lists: Vec<RefusedList>) -> anyhow::Result<RefusedList> {
+        lists.sort_by_key(RefusedList::number);
+        let Some(newest) = lists.pop() else { return Ok(RefusedList::default()) };
+        let is_behind = |list: &RefusedList| {
+            *list == newest || (list.number() < newest.number() && list.serials().all(|serial| newest.contains(serial)))
         };
+        if lists.iter().all(is_behind) {
+            return self.keep(newest);
+        }
+        lists.push(newest);
+        self.sign(&lists, &[])
+    }
+
+    /// Signs a list above these that refuses what they do, and more, and keeps it.
+    fn sign(&self, lists: &[RefusedList], more: &[Serial]) -> anyhow::Result<RefusedList> {
+        let newest = lists.iter().map(RefusedList::number).max().unwrap_or(0);
+        let number = newest.checked_add(1).context("no list can come after the one that the cluster has")?;
+        let all: BTreeSet<&Serial> = lists.iter().flat_map(RefusedList::serials).chain(more).collect();
+        let list = self.authority.open_refused(self.authority.refuse(number, all.into_iter())?);
+        self.keep(list.context("so many certificates do not fit a list; the cluster needs a new authority")?)
+    }
+
+    fn keep(&self, list: RefusedList) -> anyhow::Result<RefusedList> {
         let path = self.path.join(REFUSED);
         keep(&path, list.der()).with_context(|| format!("{} cannot be written", path.display()))?;
         Ok(list)
@@ -193,4 +208,35 @@ fn write_new(files: Files, certificate: &str, key: &str) -> anyhow::Result<Files
     new_file::private(&files.key, key)?;
     new_file::public(&files.certificate, certificate)?;
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_that_were_signed_beside_each_other_become_one() {
+        let home = tempfile::tempdir().unwrap();
+        Folder::create(home.path()).unwrap();
+        let folder = Folder::open(home.path()).unwrap();
+        let serials: Vec<Serial> = ["a", "b"]
+            .iter()
+            .map(|name| {
+                let files = folder.issue(&name.parse().unwrap(), Role::Twin).unwrap();
+                read_certificate(&files.certificate).unwrap().serial
+            })
+            .collect();
+        let sign = |number, of: &[Serial]| {
+            folder.authority.open_refused(folder.authority.refuse(number, of.iter()).unwrap()).unwrap()
+        };
+        let of = |list: &RefusedList| (list.number(), serials.iter().filter(|it| list.contains(it)).count());
+        // The newest says it all.
+        let settled = folder.settle(vec![sign(2, &serials), sign(1, &serials[..1]), RefusedList::default()]).unwrap();
+        assert_eq!(of(&settled), (2, 2));
+        // It says less, or another has its number.
+        assert_eq!(of(&folder.settle(vec![sign(2, &serials[..1]), sign(1, &serials[1..])]).unwrap()), (3, 2));
+        assert_eq!(of(&folder.settle(vec![sign(5, &serials[..1]), sign(5, &serials[1..])]).unwrap()), (6, 2));
+        assert_eq!(of(&folder.settle(vec![sign(5, &serials[..1]), sign(5, &serials)]).unwrap()), (6, 2));
+        assert_eq!(of(&folder.refused().unwrap()), (6, 2), "it is kept");
+    }
 }
