@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, hint::black_box};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use format::{
-    Attributes, BlockIndex, Compression, DataKey, EncodedStripe, Encoder, EncoderOptions, Kind, Object, OwnerId,
-    Profile, Row, Sealed, StripeIndex, Suite,
+    Attributes, BlockIndex, Compression, EncodedStripe, EncoderOptions, Kind, Object, OwnerId, Profile, Row, Sealed,
+    StripeIndex, Suite, hazmat,
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -41,7 +41,7 @@ fn one_core() -> ThreadPool {
 
 fn encode(plain: &[u8], profile: Profile, suite: Suite) -> (Sealed, Vec<EncodedStripe>) {
     let options = EncoderOptions { profile, suite, compression: Compression::Auto, owner: OwnerId([1; 32]) };
-    let mut encoder = Encoder::new(options, DataKey::fresh([2; 32]));
+    let mut encoder = hazmat::encoder(options, [2; 32]);
     let (mut input, mut stripes) = (plain, Vec::new());
     while let Some(stripe) = encoder.write(&mut input).unwrap() {
         stripes.push(stripe);

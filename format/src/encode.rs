@@ -14,14 +14,15 @@ use bytes::Bytes;
 use rayon::prelude::*;
 
 use crate::{
-    BlockPosition, Capability, Cell, Compression, DataKey, Erasure, Geometry, Kind, Locator, OwnerId, Profile,
-    PublicManifest, Redundancy, ReedSolomon, Root, Row, RowList, SealedManifest, StripHash, Suite,
+    Capability, Cell, Compression, Erasure, Geometry, Kind, Locator, OwnerId, Profile, PublicManifest, Redundancy,
+    ReedSolomon, Root, Row, RowList, SealedManifest, StripHash, Suite,
     cbor::CborError,
     geometry::StripeIndex,
+    hazmat::Sealer,
     limits::{BLOCK_BYTES, INLINE_BYTES_MAX, STRIPES_MAX},
     profile::TOP_TIER_BYTES,
     public::Layout,
-    seal::Sealer,
+    seal::{BlockPosition, DataKey},
     sealed, strip,
 };
 
@@ -64,6 +65,10 @@ pub enum EncodeError {
         /// Bytes allowed.
         max: u64,
     },
+    /// The bytes are not those that the key was derived from: what was read twice changed in between. To go on would
+    /// seal other bytes under the same key.
+    #[error("the bytes changed since their key was derived from them")]
+    Changed,
     /// A name, type or tag is out of bounds.
     #[error("the object's name, type or tags are out of bounds")]
     Attributes(#[from] CborError),
@@ -174,8 +179,8 @@ impl Splitter {
     }
 
     /// Returns the bytes that were not cut into stripes: the whole plaintext of an inline object.
-    pub(crate) fn rest(self) -> Vec<u8> {
-        self.pending
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.pending)
     }
 
     fn cut(&mut self, redundancy: Redundancy, last: bool) -> Result<PlainStripe, EncodeError> {
@@ -214,10 +219,13 @@ impl PlainStripe {
 }
 
 /// Encodes one object. See the module for the order of calls.
+///
+/// It comes with the key of this object, which nobody else sees: drawn by [`Self::fresh`], or derived from the bytes by
+/// [`crate::Fingerprint`]. So nothing else is ever sealed under it.
 pub struct Encoder {
     options: EncoderOptions,
     key: DataKey,
-    sealer: Box<dyn Sealer>,
+    sealer: Sealer,
     splitter: Splitter,
     code: Option<ReedSolomon>,
     hasher: blake3::Hasher,
@@ -225,14 +233,24 @@ pub struct Encoder {
     /// The layout so far, without its root.
     layout: Option<Layout>,
     rows: RowList,
+    /// If the key was derived from the bytes, the hashes of those up to the end of each stripe.
+    derived_from: Option<Vec<blake3::Hash>>,
 }
 
 impl Encoder {
-    /// Starts an object under a key. No other object may have this key.
-    #[must_use]
-    pub fn new(options: EncoderOptions, key: DataKey) -> Self {
+    /// Starts an object under a fresh key. `draw` fills a slice with random bytes, as `getrandom::fill` does.
+    ///
+    /// # Errors
+    /// The one of `draw`.
+    pub fn fresh<E>(options: EncoderOptions, draw: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
+        let mut key = DataKey([0; 32]);
+        draw(&mut key.0)?;
+        Ok(Self::new(options, key, None))
+    }
+
+    pub(crate) fn new(options: EncoderOptions, key: DataKey, derived_from: Option<Vec<blake3::Hash>>) -> Self {
         Self {
-            sealer: options.suite.sealer(&key.0),
+            sealer: Sealer::new(options.suite, &key.0),
             splitter: Splitter::new(options.profile),
             options,
             key,
@@ -241,6 +259,7 @@ impl Encoder {
             length: 0,
             layout: None,
             rows: RowList::default(),
+            derived_from,
         }
     }
 
@@ -249,10 +268,9 @@ impl Encoder {
     /// Costs the CPU work of up to one stripe (some milliseconds): keep it off the async reactor.
     ///
     /// # Errors
-    /// [`EncodeError::TooLarge`].
+    /// [`EncodeError::TooLarge`], [`EncodeError::Changed`].
     pub fn write(&mut self, input: &mut &[u8]) -> Result<Option<EncodedStripe>, EncodeError> {
-        let plain = self.splitter.write(input)?;
-        Ok(plain.map(|plain| self.encode(&plain)))
+        self.splitter.write(input)?.map(|plain| self.encode(&plain)).transpose()
     }
 
     /// Ends the input.
@@ -261,10 +279,9 @@ impl Encoder {
         Ending { encoder: self }
     }
 
-    fn encode(&mut self, plain: &PlainStripe) -> EncodedStripe {
+    fn encode(&mut self, plain: &PlainStripe) -> Result<EncodedStripe, EncodeError> {
         let redundancy = plain.redundancy;
-        let code = self.code.get_or_insert_with(|| ReedSolomon::new(redundancy));
-        let (options, sealer, hasher) = (self.options, &*self.sealer, &mut self.hasher);
+        let (options, sealer, hasher) = (self.options, &self.sealer, &mut self.hasher);
         let blocks = plain.blocks();
         let ((), mut data) = rayon::join(
             || {
@@ -277,6 +294,8 @@ impl Encoder {
                 blocks.par_iter().map(seal).collect::<Vec<_>>()
             },
         );
+        // Before anybody else sees what was sealed.
+        self.check(plain.index, plain.last)?;
         let strip_bytes = data.iter().map(Vec::len).max().expect("a stripe has a block");
         data.iter_mut().for_each(|strip| strip.resize(strip_bytes, 0));
         let zeros = vec![0; if data.len() < redundancy.data() { strip_bytes } else { 0 }];
@@ -284,6 +303,7 @@ impl Encoder {
         let columns: Vec<&[u8]> =
             (0..redundancy.data()).map(|c| data.get(c).map_or(&zeros[..], Vec::as_slice)).collect();
         let mut outputs: Vec<&mut [u8]> = parity.iter_mut().map(Vec::as_mut_slice).collect();
+        let code = self.code.get_or_insert_with(|| ReedSolomon::new(redundancy));
         code.encode(&columns, &mut outputs).expect("all columns were made of one length");
 
         let absent = redundancy.data() - data.len();
@@ -294,7 +314,16 @@ impl Encoder {
             strips.par_iter().map(|strip| strip.as_deref().map(StripHash::of)).collect();
         let row = Row::new(strip_bytes, &hashes);
         self.note(plain, tail_columns, &row);
-        EncodedStripe { index: plain.index, redundancy, row, strips }
+        Ok(EncodedStripe { index: plain.index, redundancy, row, strips })
+    }
+
+    /// Checks that the bytes up to here, the end of a stripe, are those that the key was derived from. The last block
+    /// is sealed as such, so where the object ends counts too.
+    fn check(&self, StripeIndex(index): StripeIndex, last: bool) -> Result<(), EncodeError> {
+        let Some(expected) = &self.derived_from else { return Ok(()) };
+        let here =
+            usize::try_from(index).ok().and_then(|at| Some((expected.get(at)?, last == (at + 1 == expected.len()))));
+        if here == Some((&self.hasher.finalize(), true)) { Ok(()) } else { Err(EncodeError::Changed) }
     }
 
     fn note(&mut self, plain: &PlainStripe, tail_columns: usize, row: &Row) {
@@ -321,10 +350,9 @@ impl Ending {
     /// Returns the next of the last stripes, or `None` when all were handed out.
     ///
     /// # Errors
-    /// [`EncodeError::TooLarge`].
+    /// [`EncodeError::TooLarge`], [`EncodeError::Changed`].
     pub fn stripe(&mut self) -> Result<Option<EncodedStripe>, EncodeError> {
-        let plain = self.encoder.splitter.drain()?;
-        Ok(plain.map(|plain| self.encoder.encode(&plain)))
+        self.encoder.splitter.drain()?.map(|plain| self.encoder.encode(&plain)).transpose()
     }
 
     /// Makes both manifests. `random` is 32 fresh random bytes. Call it after [`Self::stripe`] returned `None`: stripes
@@ -334,14 +362,18 @@ impl Ending {
     /// [`EncodeError`].
     pub fn seal(mut self, attributes: Attributes, random: [u8; 32]) -> Result<Sealed, EncodeError> {
         while self.stripe()?.is_some() {}
-        let Encoder { options, key, splitter, mut hasher, mut length, layout, rows, .. } = self.encoder;
-        let rest = splitter.rest();
-        let inline = layout.is_none().then(|| {
+        let mut encoder = self.encoder;
+        let inline = if encoder.layout.is_none() {
+            let rest = encoder.splitter.rest();
             debug_assert!(rest.len() <= INLINE_BYTES_MAX);
-            hasher.update(&rest);
-            length = rest.len() as u64;
-            rest
-        });
+            encoder.hasher.update(&rest);
+            encoder.length = rest.len() as u64;
+            encoder.check(StripeIndex(0), true)?;
+            Some(rest)
+        } else {
+            None
+        };
+        let Encoder { options, key, hasher, length, layout, rows, .. } = encoder;
         let layout = layout.map(|layout| Layout { root: rows.root(), ..layout });
         let public = PublicManifest::new(options.suite, options.owner, layout);
         let manifest = SealedManifest {

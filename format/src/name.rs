@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use crate::{
     Capability, Label, Lease, Locator, OpenError, OwnerKeys, OwnerSecret, PublicManifest, Record, SealedNote, Suite,
     cbor::{CborError, Fields, FieldsWriter},
+    hazmat::Sealer,
     limits::{NAME_BYTES_MAX, POINTER_BYTES_MAX, POINTER_SECONDS_MAX, TAG_BYTES},
     seal::SealError,
     sealed,
@@ -127,7 +128,7 @@ impl StableName {
         assert!(pointer.seconds <= POINTER_SECONDS_MAX, "the caller bounds the seconds");
         let text = Zeroizing::new(self.encode(pointer));
         let mut sealed = [&salt[..], &text].concat();
-        let sealer = SUITE.sealer(&self.capability.pointer_key(&salt));
+        let sealer = Sealer::new(SUITE, &self.capability.pointer_key(&salt));
         let aad = sealed::aad(&self.locator(), &self.public.id());
         let tag = sealer.seal([0; 12], &aad, &mut sealed[SALT_BYTES..]);
         sealed.extend_from_slice(&tag);
@@ -178,7 +179,7 @@ impl Pointer {
         }
         let (salt, sealed) = sealed.split_first_chunk::<SALT_BYTES>().ok_or(SealError)?;
         let mut text = Zeroizing::new(vec![0; sealed.len().checked_sub(TAG_BYTES).ok_or(SealError)?]);
-        SUITE.sealer(&capability.pointer_key(salt)).open(
+        Sealer::new(SUITE, &capability.pointer_key(salt)).open(
             [0; 12],
             &sealed::aad(locator, &public.id()),
             sealed,

@@ -11,9 +11,11 @@ use zeroize::Zeroizing;
 
 use crate::{
     Capability, Locator, Suite,
+    hazmat::Sealer,
     limits::{NAME_BYTES_MAX, TAG_BYTES},
 };
 
+const SUITE: Suite = Suite::ChaCha20Poly1305;
 const CONTEXT: &[u8] = b"evernear 2026 v1 lease note";
 const SALT_BYTES: usize = 32;
 const BATCH_AT: usize = 32;
@@ -69,7 +71,7 @@ impl OwnerNote {
             plain[WORD_AT..WORD_AT + name.len()].copy_from_slice(name.as_bytes());
         }
         let locator = self.capability.locator();
-        let tag = Suite::ChaCha20Poly1305.sealer(&key(note_key, &salt)).seal([0; 12], &locator.0, &mut plain[..]);
+        let tag = Sealer::new(SUITE, &key(note_key, &salt)).seal([0; 12], &locator.0, &mut plain[..]);
         SealedNote([&salt[..], &plain, &tag].concat().into())
     }
 }
@@ -81,7 +83,7 @@ impl SealedNote {
     pub fn open(&self, note_key: &[u8; 32], locator: &Locator) -> Option<OwnerNote> {
         let (salt, sealed) = self.0.split_first_chunk::<SALT_BYTES>()?;
         let mut plain = Zeroizing::new(vec![0; sealed.len().checked_sub(TAG_BYTES)?]);
-        let sealer = Suite::ChaCha20Poly1305.sealer(&key(note_key, salt));
+        let sealer = Sealer::new(SUITE, &key(note_key, salt));
         sealer.open([0; 12], &locator.0, sealed, &mut plain[..]).ok()?;
         let capability = Capability::from_bytes(*plain.first_chunk()?);
         let place = match plain[PLACE_AT] {

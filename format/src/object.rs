@@ -8,8 +8,9 @@
 use std::sync::OnceLock;
 
 use crate::{
-    BlockIndex, BlockPosition, Capability, Erasure, ErasureError, Geometry, Kind, Locator, PublicManifest, Record,
-    ReedSolomon, Row, SealError, SealedManifest, cbor::CborError, geometry::StripeIndex, seal::Sealer, sealed, strip,
+    BlockIndex, Capability, Erasure, ErasureError, Geometry, Kind, Locator, PublicManifest, Record, ReedSolomon, Row,
+    SealError, SealedManifest, cbor::CborError, geometry::StripeIndex, hazmat::Sealer, seal::BlockPosition, sealed,
+    strip,
 };
 
 /// Why a record does not open. All but [`Self::Erased`] mean that the node sent a wrong record: ask another.
@@ -92,8 +93,8 @@ pub struct Object {
 
 struct Sharded {
     geometry: Geometry,
-    sealer: Box<dyn Sealer>,
-    /// Made at the first use: it costs an inversion of a k x k matrix.
+    sealer: Sealer,
+    /// Made at the first use, see [`ReedSolomon::new`].
     code: OnceLock<ReedSolomon>,
 }
 
@@ -142,7 +143,7 @@ impl Object {
                 if geometry.stripes() != public.stripes() || geometry.tail_columns() != public.tail_columns() {
                     return Err(OpenError::Mismatch);
                 }
-                let sealer = manifest.suite.sealer(&manifest.data_key.0);
+                let sealer = Sealer::new(manifest.suite, &manifest.data_key.0);
                 Some(Sharded { geometry, sealer, code: OnceLock::new() })
             }
             _ => return Err(OpenError::Mismatch),
@@ -203,14 +204,14 @@ impl Object {
             return Err(DecodeError::OutOfRange { block });
         }
         let position = BlockPosition { index: block, last: geometry.is_last(block) };
-        strip::open(strip, geometry.block_bytes(block), position, self.manifest.suite, &*sharded.sealer)
+        strip::open(strip, geometry.block_bytes(block), position, self.manifest.suite, &sharded.sealer)
     }
 
     /// Recovers the data strips of a stripe from any k that the stripe's row proves.
     ///
     /// `strips` has one place for each column; columns that the tail leaves empty may be absent. On return all data
     /// strips are there, and each is the one of the row. CPU work: k * m passes over a strip at worst, and a hash over
-    /// each recovered one.
+    /// each recovered one; the inversion of a k x k matrix whenever other columns are lost than before.
     ///
     /// # Errors
     /// [`DecodeError::Erasure`] with fewer than k' strips, or strips of another length than the row's;

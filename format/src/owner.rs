@@ -5,12 +5,12 @@
 
 use std::fmt;
 
-use aws_lc_rs::signature::{
-    ED25519, Ed25519KeyPair, KeyPair, ML_DSA_65, ML_DSA_65_SIGNING, PqdsaKeyPair, UnparsedPublicKey,
-};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::OwnerId;
+use crate::{
+    OwnerId,
+    engine::{self, Keys},
+};
 
 const ED25519_SEED: &str = "evernear 2026 v1 owner ed25519";
 const ML_DSA_SEED: &str = "evernear 2026 v1 owner ml-dsa-65";
@@ -51,13 +51,9 @@ impl OwnerSecret {
     pub fn keys(&self) -> OwnerKeys {
         let ed25519_seed = Zeroizing::new(blake3::derive_key(ED25519_SEED, &self.0));
         let ml_dsa_seed = Zeroizing::new(blake3::derive_key(ML_DSA_SEED, &self.0));
-        let ed25519 = Ed25519KeyPair::from_seed_unchecked(&*ed25519_seed).expect("every 32 bytes are an Ed25519 seed");
-        let ml_dsa =
-            PqdsaKeyPair::from_seed(&ML_DSA_65_SIGNING, &*ml_dsa_seed).expect("every 32 bytes are an ML-DSA seed");
-        let mut public = vec![SUITE];
-        public.extend_from_slice(ed25519.public_key().as_ref());
-        public.extend_from_slice(ml_dsa.public_key().as_ref());
-        OwnerKeys { ed25519, ml_dsa, public: OwnerPublic(public) }
+        let keys = Keys::from_seeds(&ed25519_seed, &ml_dsa_seed);
+        let public = OwnerPublic([&[SUITE][..], &keys.public()].concat());
+        OwnerKeys { keys, public }
     }
 
     /// Derives the de-duplication key: equal uploads of this owner share shards.
@@ -94,8 +90,7 @@ impl fmt::Debug for OwnerSecret {
 
 /// An owner's signing keys.
 pub struct OwnerKeys {
-    ed25519: Ed25519KeyPair,
-    ml_dsa: PqdsaKeyPair,
+    keys: Keys,
     public: OwnerPublic,
 }
 
@@ -114,12 +109,7 @@ impl OwnerKeys {
 
     /// Signs with both keys. Costs about 0.15 ms.
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
-        let mut signature = self.ed25519.sign(message).as_ref().to_vec();
-        signature.resize(SIGNATURE_BYTES, 0);
-        let written = self.ml_dsa.sign(message, &mut signature[ED25519_SIGNATURE_BYTES..]);
-        let written = written.expect("signing fails only when the system is out of memory");
-        debug_assert_eq!(written, ML_DSA_SIGNATURE_BYTES);
-        signature
+        self.keys.sign(message)
     }
 }
 
@@ -155,10 +145,7 @@ impl OwnerPublic {
     /// Returns whether both signatures are this owner's. Costs about 0.1 ms.
     #[must_use]
     pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        let Some((ed25519, ml_dsa)) = signature.split_at_checked(ED25519_SIGNATURE_BYTES) else { return false };
-        let (ed25519_key, ml_dsa_key) = self.0[1..].split_at(ED25519_KEY_BYTES);
-        UnparsedPublicKey::new(&ED25519, ed25519_key).verify(message, ed25519).is_ok()
-            && UnparsedPublicKey::new(&ML_DSA_65, ml_dsa_key).verify(message, ml_dsa).is_ok()
+        engine::verify(&self.0[1..], message, signature)
     }
 }
 

@@ -7,12 +7,14 @@ use minicbor::Decoder;
 use zeroize::Zeroizing;
 
 use crate::{
-    Capability, DataKey, Locator, ObjectId, SealError, Suite,
+    Capability, Locator, ObjectId, SealError, Suite,
     cbor::{CborError, Fields, FieldsWriter, Unknown},
+    hazmat::Sealer,
     limits::{
         INLINE_BYTES_MAX, MIME_BYTES_MAX, NAME_BYTES_MAX, SEALED_MANIFEST_BYTES_MAX, TAG_BYTES, TAG_NAME_BYTES_MAX,
         TAGS_MAX,
     },
+    seal::DataKey,
     wire::FORMAT_VERSION,
 };
 
@@ -46,12 +48,12 @@ pub enum Kind {
 }
 
 /// The sealed manifest, opened.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct SealedManifest {
     /// The suite of the blocks.
     pub suite: Suite,
     /// The key of the blocks.
-    pub data_key: DataKey,
+    pub(crate) data_key: DataKey,
     /// BLAKE3 of the public manifest.
     pub object: ObjectId,
     /// Plaintext bytes.
@@ -173,7 +175,7 @@ pub(crate) fn aad(locator: &Locator, object: &ObjectId) -> [u8; 64] {
 
 /// Seals encoded M under its own capability: AEAD(Km, nonce 0, AAD = L ‖ oid). This key seals nothing else.
 pub(crate) fn seal(manifest: &[u8], capability: &Capability, object: &ObjectId) -> Vec<u8> {
-    let sealer = MANIFEST_SUITE.sealer(&capability.manifest_key());
+    let sealer = Sealer::new(MANIFEST_SUITE, &capability.manifest_key());
     let mut sealed = manifest.to_vec();
     let tag = sealer.seal([0; 12], &aad(&capability.locator(), object), &mut sealed);
     sealed.extend_from_slice(&tag);
@@ -182,7 +184,7 @@ pub(crate) fn seal(manifest: &[u8], capability: &Capability, object: &ObjectId) 
 
 /// Opens sealed M into its encoded bytes.
 pub(crate) fn open(sealed: &[u8], capability: &Capability, object: &ObjectId) -> Result<Zeroizing<Vec<u8>>, SealError> {
-    let sealer = MANIFEST_SUITE.sealer(&capability.manifest_key());
+    let sealer = Sealer::new(MANIFEST_SUITE, &capability.manifest_key());
     let mut manifest = Zeroizing::new(vec![0; sealed.len().checked_sub(TAG_BYTES).ok_or(SealError)?]);
     sealer.open([0; 12], &aad(&capability.locator(), object), sealed, &mut manifest)?;
     Ok(manifest)

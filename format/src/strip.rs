@@ -3,9 +3,10 @@
 
 use crate::{
     compress::{self, Compression},
+    hazmat::Sealer,
     limits::{BLOCK_BYTES, STRIP_HEADER_BYTES, TAG_BYTES},
     object::DecodeError,
-    seal::{BlockPosition, Sealer, Suite},
+    seal::{BlockPosition, Suite},
 };
 
 const CODEC_AT: usize = 0;
@@ -49,7 +50,7 @@ pub(crate) fn seal(
     compression: Compression,
     position: BlockPosition,
     suite: Suite,
-    sealer: &dyn Sealer,
+    sealer: &Sealer,
 ) -> Vec<u8> {
     let mut strip = Vec::with_capacity(STRIP_HEADER_BYTES + BLOCK_BYTES + TAG_BYTES);
     let codec = fill(block, compression, &mut strip);
@@ -68,7 +69,7 @@ pub(crate) fn open(
     length: usize,
     position: BlockPosition,
     suite: Suite,
-    sealer: &dyn Sealer,
+    sealer: &Sealer,
 ) -> Result<Vec<u8>, DecodeError> {
     let block = position.index;
     let (header, rest) = strip.split_at_checked(STRIP_HEADER_BYTES).ok_or(DecodeError::Header { block })?;

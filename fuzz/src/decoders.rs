@@ -7,9 +7,10 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use bytes::Bytes;
 use format::{
-    Attributes, BlockIndex, Capability, Cell, Compression, DataKey, Directory, EncodedStripe, Encoder, EncoderOptions,
-    Kind, Label, Lease, ListProof, Object, OwnerKeys, OwnerSecret, Pointer, PolicyManifest, PublicManifest, Purge,
-    Record, RowHash, RowList, Sealed, Signed, SigningDomain, StableName, Suite,
+    Attributes, BlockIndex, Capability, Cell, Compression, Directory, EncodedStripe, EncoderOptions, Kind, Label,
+    Lease, ListProof, Object, OwnerKeys, OwnerSecret, Pointer, PolicyManifest, PublicManifest, Purge, Record, RowHash,
+    RowList, Sealed, Signed, SigningDomain, StableName, Suite,
+    hazmat::{self, Sealer},
     limits::{LEASE_BYTES_MAX, POINTER_SECONDS_MAX, POLICY_MANIFEST_BYTES_MAX, PURGE_BYTES_MAX, STRIP_BYTES_MAX},
     row_bytes,
     wire::{ShardSlice, frame_cells, read_cells},
@@ -164,7 +165,7 @@ pub fn sealed_block(bytes: &[u8]) {
     // docs/format.md, section 3: nonce = index, AAD = version ‖ suite ‖ codec ‖ index ‖ last.
     let aad = [1, SUITE.id(), *codec, 1, 0, 0, 0, 0, 0, 0, 0, 1];
     let mut sealed = text.to_vec();
-    let tag = SUITE.sealer(&DATA_KEY).seal([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &aad, &mut sealed);
+    let tag = Sealer::new(SUITE, &DATA_KEY).seal([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &aad, &mut sealed);
     let length = u32::try_from(sealed.len() + tag.len()).expect("at most 1 MiB and a tag");
     let strip = [&[*codec, 0, 0, 0][..], &length.to_le_bytes(), &sealed, &tag].concat();
     let block = BlockIndex(1);
@@ -183,7 +184,7 @@ pub fn sealed_manifest(bytes: &[u8]) {
     for public in [&fixed().sealed.public, &fixed().inline.public] {
         let aad = [locator.as_bytes().as_slice(), public.id().as_bytes()].concat();
         let mut sealed = bytes.to_vec();
-        let tag = Suite::ChaCha20Poly1305.sealer(&key).seal([0; 12], &aad, &mut sealed);
+        let tag = Sealer::new(Suite::ChaCha20Poly1305, &key).seal([0; 12], &aad, &mut sealed);
         sealed.extend_from_slice(&tag);
         if let Ok(object) = Object::from_manifests(&capability, &locator, public.clone(), &sealed) {
             let held =
@@ -204,7 +205,7 @@ pub fn pointer(bytes: &[u8]) {
     let key = *blake3::keyed_hash(&key, &salt).as_bytes();
     let aad = [locator.as_bytes().as_slice(), public.id().as_bytes()].concat();
     let mut text = bytes.to_vec();
-    let tag = Suite::ChaCha20Poly1305.sealer(&key).seal([0; 12], &aad, &mut text);
+    let tag = Sealer::new(Suite::ChaCha20Poly1305, &key).seal([0; 12], &aad, &mut text);
     let sealed = [&salt[..], &text, &tag].concat();
     if let Ok(pointer) = Pointer::from_sealed(capability, &locator, public, &sealed) {
         assert!(pointer.seconds <= POINTER_SECONDS_MAX);
@@ -256,7 +257,7 @@ fn make(plain: &[u8]) -> (Sealed, Vec<Cell>) {
     let profile = "2+1".parse().expect("a profile");
     let options = EncoderOptions { profile, suite: SUITE, compression: Compression::Auto, owner: owner().id() };
     let mut ending = {
-        let mut encoder = Encoder::new(options, DataKey::fresh(DATA_KEY));
+        let mut encoder = hazmat::encoder(options, DATA_KEY);
         let stripe = encoder.write(&mut &*plain).expect("it is small");
         assert!(stripe.is_none(), "less than a stripe");
         encoder.end()

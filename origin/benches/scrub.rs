@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use format::{Attributes, Compression, DataKey, Encoder, EncoderOptions, Kind, OwnerSecret, Profile, Sealed, Suite};
+use format::{Attributes, Compression, EncoderOptions, Kind, OwnerSecret, Profile, Sealed, Suite, hazmat};
 use origin::store::{Found, RealDisk, Store};
 
 /// Rounds of each; the median is told.
@@ -119,7 +119,7 @@ fn stored(store: &Arc<Store>, number: u64, length: usize) -> Sealed {
         compression: Compression::Off,
         owner: OwnerSecret::from_bytes([1; 32]).keys().id(),
     };
-    let mut encoder = Encoder::new(options, DataKey::fresh(random));
+    let mut encoder = hazmat::encoder(options, random);
     let (mut input, mut stripes) = (&bytes[..], Vec::new());
     while let Some(stripe) = encoder.write(&mut input).unwrap() {
         stripes.push(stripe);

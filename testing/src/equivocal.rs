@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use format::{
     Capability, Compression, EncodedStripe, EncoderOptions, OwnerId, Profile, PublicManifest, Redundancy, Row, RowList,
-    Sealed, StripHash, Suite, cbor::FieldsWriter,
+    Sealed, StripHash, Suite, cbor::FieldsWriter, hazmat::Sealer,
 };
 
 use crate::{Encoded, attributes};
@@ -64,7 +64,7 @@ pub fn equivocal(redundancy: Redundancy, owner: OwnerId, is_of_b: impl Fn(usize)
     let key = blake3::derive_key("evernear 2026 v1 manifest", capability.expose());
     let aad = [locator.as_bytes().as_slice(), public.id().as_bytes()].concat();
     let mut sealed = m;
-    let tag = SUITE.sealer(&key).seal([0; 12], &aad, &mut sealed);
+    let tag = Sealer::new(SUITE, &key).seal([0; 12], &aad, &mut sealed);
     sealed.extend(tag);
     let stripe = EncodedStripe { index: a.stripes[0].index, redundancy, row, strips };
     let sealed = Sealed { public, sealed: sealed.into(), capability, locator, length: length as u64, rows };

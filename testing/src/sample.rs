@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use client::{ReadError, Reader, Receipt, Topology, Transport, UploadError, Uploader};
 use format::{
-    Attributes, Capability, Cell, Compression, DataKey, EncodedStripe, Encoder, EncoderOptions, Kind, Lease, NodeName,
-    ObjectId, OwnerKeys, OwnerSecret, Profile, Record, Sealed, StripeIndex, Suite, wire::frame_cells,
+    Attributes, Capability, Cell, Compression, EncodedStripe, EncoderOptions, Kind, Lease, NodeName, ObjectId,
+    OwnerKeys, OwnerSecret, Profile, Record, Sealed, StripeIndex, Suite, hazmat, wire::frame_cells,
 };
 
 /// Returns the attributes of a nameless file.
@@ -40,7 +40,7 @@ impl Encoded {
         attributes: Attributes,
         random: [u8; 32],
     ) -> Self {
-        let mut encoder = Encoder::new(options, DataKey::fresh(key));
+        let mut encoder = hazmat::encoder(options, key);
         let mut stripes = Vec::new();
         for chunk in chunks {
             let mut input = *chunk;

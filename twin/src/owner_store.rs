@@ -24,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use format::{OwnerId, OwnerSecret, Suite};
+use format::{OwnerId, OwnerSecret, Suite, hazmat::Sealer};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -176,7 +176,7 @@ impl OwnerStore {
         let cost = Cost { memory_kib: number(COST_AT), passes: number(COST_AT + 4), lanes: number(COST_AT + 8) };
         let key = unlock.key(&part(&file, SALT_AT), cost)?;
         let mut secret = Zeroizing::new([0; 32]);
-        let sealer = Suite::ChaCha20Poly1305.sealer(&key);
+        let sealer = Sealer::new(Suite::ChaCha20Poly1305, &key);
         let opened = sealer.open([0; 12], &file[..SEALED_AT], &file[SEALED_AT..CHECK_AT], &mut *secret);
         opened.map_err(|_| OwnerError::Wrong { lock })?;
         Ok(OwnerSecret::from_bytes(*secret))
@@ -248,7 +248,7 @@ fn seal(secret: &OwnerSecret, lock: &Unlock, cost: Cost) -> Result<[u8; FILE_BYT
     let (clear, rest) = file.split_at_mut(SEALED_AT);
     let (text, rest) = rest.split_at_mut(32);
     text.copy_from_slice(secret.expose());
-    let tag = Suite::ChaCha20Poly1305.sealer(&key).seal([0; 12], clear, text);
+    let tag = Sealer::new(Suite::ChaCha20Poly1305, &key).seal([0; 12], clear, text);
     rest[..tag.len()].copy_from_slice(&tag);
     let check = check(&file[..CHECK_AT]);
     file[CHECK_AT..].copy_from_slice(&check);

@@ -22,7 +22,6 @@ use futures::{StreamExt, stream::FuturesUnordered};
 
 use self::frame::Seals;
 pub(crate) use self::{
-    frame::Secrets,
     journal::{Head, Journal, OtherRow, PartJournal},
     stamp::Stamp,
 };

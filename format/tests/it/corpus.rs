@@ -10,7 +10,7 @@ use std::{
 
 use format::{
     BlobId, Capability, Directory, Entry, Kind, Label, Lease, Locator, PolicyLink, PolicyManifest, Purge, Purged,
-    Record, Retention, Signed, SigningDomain, cbor::FieldsWriter, wire::ShardSlice, wire::frame_cells,
+    Record, Retention, Signed, SigningDomain, cbor::FieldsWriter, hazmat::Sealer, wire::ShardSlice, wire::frame_cells,
 };
 use testing::replay;
 
@@ -97,7 +97,7 @@ fn manifest(sealed: &format::Sealed) -> Vec<u8> {
     let key = blake3::derive_key("evernear 2026 v1 manifest", sealed.capability.expose());
     let aad = [sealed.locator.as_bytes().as_slice(), sealed.public.id().as_bytes()].concat();
     let mut plain = vec![0; sealed.sealed.len() - 16];
-    format::Suite::ChaCha20Poly1305.sealer(&key).open([0; 12], &aad, &sealed.sealed, &mut plain).unwrap();
+    Sealer::new(format::Suite::ChaCha20Poly1305, &key).open([0; 12], &aad, &sealed.sealed, &mut plain).unwrap();
     plain
 }
 

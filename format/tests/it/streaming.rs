@@ -1,7 +1,8 @@
 //! The encoder accepts any chunking, fingerprint keys depend on the bytes, and objects refuse foreign manifests.
 
 use format::{
-    Attributes, Compression, DataKey, Encoder, EncoderOptions, Fingerprint, Kind, Object, OpenError, Profile, Suite,
+    Attributes, Compression, EncodeError, EncoderOptions, Fingerprint, Kind, Object, ObjectId, OpenError, Profile,
+    Suite, hazmat,
 };
 use proptest::prelude::*;
 use testing::noise;
@@ -26,23 +27,48 @@ proptest! {
 #[test]
 fn equal_uploads_share_a_key_and_others_do_not() {
     let key = |bytes: &[u8], options: EncoderOptions, dedup: [u8; 32]| {
-        let mut fingerprint = Fingerprint::new(options);
-        bytes.chunks(100_000).for_each(|chunk| fingerprint.write(chunk).unwrap());
-        let mut encoder = Encoder::new(options, fingerprint.finish(&dedup).unwrap());
-        let mut input = bytes;
-        while encoder.write(&mut input).unwrap().is_some() {}
-        encoder.end().seal(attributes(Kind::File), [9; 32]).unwrap().public.id()
+        encode_as_derived(bytes, bytes, options, dedup).unwrap()
     };
     let standard = options(Profile::Standard, Suite::Aes256Gcm);
     let (a, b) = (mixed(2_000_000), noise(2_000_000));
     assert_eq!(key(&a, standard, [1; 32]), key(&a, standard, [1; 32]));
     assert_ne!(key(&a, standard, [1; 32]), key(&a, standard, [2; 32]), "owners do not share");
     assert_ne!(key(&a, standard, [1; 32]), key(&b, standard, [1; 32]));
-    assert_ne!(
-        key(&a, standard, [1; 32]),
-        key(&a, EncoderOptions { compression: Compression::Off, ..standard }, [1; 32]),
-        "other bytes enter the AEAD"
-    );
+    let stored = key(&a, EncoderOptions { compression: Compression::Off, ..standard }, [1; 32]);
+    assert_ne!(key(&a, standard, [1; 32]), stored, "other bytes enter the AEAD");
+}
+
+/// Encodes bytes with the encoder whose key was derived from others.
+fn encode_as_derived(
+    bytes: &[u8],
+    from: &[u8],
+    options: EncoderOptions,
+    dedup: [u8; 32],
+) -> Result<ObjectId, EncodeError> {
+    let mut fingerprint = Fingerprint::new(options);
+    from.chunks(100_000).try_for_each(|chunk| fingerprint.write(chunk))?;
+    let mut encoder = fingerprint.finish(&dedup)?;
+    let mut input = bytes;
+    while encoder.write(&mut input)?.is_some() {}
+    Ok(encoder.end().seal(attributes(Kind::File), [9; 32])?.public.id())
+}
+
+#[test]
+fn a_derived_key_seals_no_other_bytes() {
+    const MIB: usize = 1 << 20;
+    let options = options("4+2".parse().unwrap(), Suite::Aes256Gcm);
+    let all = noise(3 * MIB);
+    let mut other = all.clone();
+    other[2 * MIB - 1] ^= 1;
+    let lengths = [0, 1, 16 * 1024, 16 * 1024 + 1, MIB - 1, MIB, MIB + 1, 2 * MIB, 3 * MIB];
+    for from in lengths {
+        for bytes in lengths {
+            let end = encode_as_derived(&all[..bytes], &all[..from], options, [1; 32]).map(drop);
+            assert_eq!(end, if bytes == from { Ok(()) } else { Err(EncodeError::Changed) }, "{bytes} of {from}");
+        }
+        let end = encode_as_derived(&other[..from], &all[..from], options, [1; 32]).map(drop);
+        assert_eq!(end, if from < 2 * MIB { Ok(()) } else { Err(EncodeError::Changed) }, "{from}");
+    }
 }
 
 #[test]
@@ -63,7 +89,7 @@ fn objects_refuse_the_manifests_of_others() {
 
 #[test]
 fn attributes_out_of_bounds_are_refused_before_anything_is_stored() {
-    let encoder = || Encoder::new(options(Profile::Standard, Suite::Aes256Gcm), DataKey::fresh([1; 32])).end();
+    let encoder = || hazmat::encoder(options(Profile::Standard, Suite::Aes256Gcm), [1; 32]).end();
     let good = attributes(Kind::File);
     let long = "x".repeat(256);
     for bad in [

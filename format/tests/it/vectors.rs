@@ -8,7 +8,7 @@ use std::{fs, path::PathBuf};
 use data_encoding::HEXLOWER;
 use format::{
     Capability, Compression, DecodeError, EncoderOptions, Kind, Label, Mode, Object, OwnerSecret, Pointer, Profile,
-    PublicManifest, Row, RowList, StableName, StripHash, StripeIndex, Suite, cbor::FieldsWriter,
+    PublicManifest, Row, RowList, StableName, StripHash, StripeIndex, Suite, cbor::FieldsWriter, hazmat::Sealer,
 };
 use serde_json::{Value, json};
 use testing::{Encoded, noise};
@@ -204,7 +204,7 @@ fn name(filed: u8, seed: Option<[u8; 32]>, change: &[(u64, u64)]) -> Kept {
     let (salt, public) = ([0x7a; 32], public(filed));
     let key = blake3::keyed_hash(&derive("evernear 2026 v1 pointer", &[capability.expose()]), &salt);
     let aad = [capability.locator().as_bytes().as_slice(), &oid(&public)].concat();
-    let tag = Suite::ChaCha20Poly1305.sealer(key.as_bytes()).seal([0; 12], &aad, &mut text);
+    let tag = Sealer::new(Suite::ChaCha20Poly1305, key.as_bytes()).seal([0; 12], &aad, &mut text);
     let sealed = [&salt[..], &text, &tag].concat();
     Kept { label: Label::name(capability).to_string(), public, sealed, stripes: vec![] }
 }
@@ -216,7 +216,7 @@ fn resealed(kept: &Kept, public: Vec<u8>, m: Vec<u8>) -> Kept {
     let oid = blake3::hash(&public);
     let aad = [capability.locator().as_bytes().as_slice(), oid.as_bytes()].concat();
     let mut sealed = m;
-    let tag = Suite::ChaCha20Poly1305.sealer(&key).seal([0; 12], &aad, &mut sealed);
+    let tag = Sealer::new(Suite::ChaCha20Poly1305, &key).seal([0; 12], &aad, &mut sealed);
     sealed.extend(tag);
     Kept { label: Label::open(capability).to_string(), public, sealed, stripes: kept.stripes.clone() }
 }
@@ -267,7 +267,7 @@ fn of_strip(strip: Vec<u8>, plain: &[u8], change: &[(u64, u64)], name: &str, len
 fn sealed_strip(codec: u8, text: &[u8]) -> Vec<u8> {
     let aad = [1, 1, codec, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     let mut sealed = text.to_vec();
-    let tag = Suite::ChaCha20Poly1305.sealer(&KEY).seal([0; 12], &aad, &mut sealed);
+    let tag = Sealer::new(Suite::ChaCha20Poly1305, &KEY).seal([0; 12], &aad, &mut sealed);
     sealed.extend(tag);
     let length = u32::try_from(sealed.len()).unwrap();
     [&[codec, 0, 0, 0][..], &length.to_le_bytes(), &sealed].concat()

@@ -16,7 +16,7 @@
 //! changed, swapped, dropped from the middle or copied in from another file. Only truncation at the end, or an old copy
 //! put back (rollback), leaves a valid, older index.
 
-use format::{OwnerId, Suite, limits::TAG_BYTES};
+use format::{OwnerId, Suite, hazmat::Sealer, limits::TAG_BYTES};
 use zeroize::Zeroizing;
 
 use super::content::CONTENT_BYTES_MAX;
@@ -93,7 +93,7 @@ pub(super) fn seal(index_key: &[u8; 32], chain: &Chain, salt: [u8; 32], content:
     frame.extend_from_slice(&check(chain, length));
     frame.extend_from_slice(&salt);
     frame.extend_from_slice(content);
-    let tag = Suite::ChaCha20Poly1305.sealer(&frame_key(index_key, &salt)).seal(
+    let tag = Sealer::new(Suite::ChaCha20Poly1305, &frame_key(index_key, &salt)).seal(
         [0; 12],
         &chain.aad(),
         &mut frame[SEALED_AT..],
@@ -140,7 +140,7 @@ fn open_whole(index_key: &[u8; 32], chain: &Chain, frame: &[u8]) -> Option<Zeroi
     let salt: &[u8; 32] = frame[SALT_AT..].first_chunk()?;
     let sealed = &frame[SEALED_AT..];
     let mut content = Zeroizing::new(vec![0; sealed.len() - TAG_BYTES]);
-    let sealer = Suite::ChaCha20Poly1305.sealer(&frame_key(index_key, salt));
+    let sealer = Sealer::new(Suite::ChaCha20Poly1305, &frame_key(index_key, salt));
     sealer.open([0; 12], &chain.aad(), sealed, &mut content).ok()?;
     Some(content)
 }

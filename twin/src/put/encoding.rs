@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use format::{Attributes, DataKey, EncodeError, EncodedStripe, Encoder, EncoderOptions, Fingerprint, Kind, Sealed};
+use format::{Attributes, EncodeError, EncodedStripe, Encoder, EncoderOptions, Fingerprint, Kind, Sealed};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
@@ -17,10 +17,10 @@ use crate::{
     media::Inspection,
     plain_file::{self, Stamp},
     progress::Progress,
-    unfinished::{OtherRow, PartJournal, Secrets},
+    unfinished::{OtherRow, PartJournal},
 };
 
-/// Bytes of one read of the source. Also the unit in which a de-duplicated file is compared between its two reads.
+/// Bytes of one read of the source.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// Where the bytes of an object come from.
@@ -59,13 +59,11 @@ pub(super) struct Encoding {
     pub(super) source: Source,
     /// The path that progress and errors show.
     pub(super) path: PathBuf,
-    pub(super) options: EncoderOptions,
-    /// The random numbers of the object.
-    pub(super) secrets: Secrets,
-    /// Which stripes were sent under these, and which are about to be.
+    pub(super) key: Key,
+    /// What makes the manifest unlike any other.
+    pub(super) random: [u8; 32],
+    /// Which stripes were sent in earlier attempts, and which are about to be.
     pub(super) part: Option<PartJournal>,
-    /// The owner's key for de-duplication; `None` when that is off.
-    pub(super) dedup_key: Option<Zeroizing<[u8; 32]>>,
     pub(super) changes: Changes,
     pub(super) name: String,
     /// The media type; `None` when it is to be detected.
@@ -74,6 +72,14 @@ pub(super) struct Encoding {
     pub(super) kind: Kind,
     pub(super) tags: BTreeMap<String, u32>,
     pub(super) progress: Arc<dyn Progress>,
+}
+
+/// The key of an object.
+pub(super) enum Key {
+    /// Its own, which the encoder has.
+    Drawn(Box<Encoder>),
+    /// Derived from the bytes and the owner's key for de-duplication.
+    Derived(EncoderOptions, Zeroizing<[u8; 32]>),
 }
 
 /// One stripe on its way to the nodes.
@@ -139,28 +145,12 @@ impl EncodingError {
 impl Encoding {
     /// Encodes the whole source. Blocks on disk and CPU. Ends early when the receiver is gone.
     pub(super) fn run(self, to: &mpsc::Sender<Outgoing>) -> Result<(Sealed, String), EncodingError> {
-        let Self {
-            source,
-            path,
-            options,
-            secrets,
-            part,
-            dedup_key,
-            changes,
-            name,
-            mime,
-            created,
-            kind,
-            tags,
-            progress,
-        } = self;
-        let fault = |source| EncodingError::Encode { path: path.clone(), source };
-        let (mut chunks, derived) = Chunks::begin(source, &path, options, dedup_key)?;
+        let Self { source, path, key, random, part, changes, name, mime, created, kind, tags, progress } = self;
+        let fault = |source| fault(&path, source);
+        let (mut chunks, mut encoder) = Chunks::begin(source, &path, key)?;
         if changes == Changes::Allowed {
             chunks.watched = None;
         }
-        let key = derived.unwrap_or_else(|| DataKey::fresh(*secrets.key));
-        let mut encoder = Encoder::new(options, key);
         let mut inspection = Inspection::default();
         let mut read = 0;
         let send = |read: u64, stripe: EncodedStripe| {
@@ -186,7 +176,15 @@ impl Encoding {
         }
         let mime = mime.unwrap_or_else(|| inspection.media_type(&name));
         let attributes = Attributes { mime: mime.clone(), name, created, kind, tags };
-        Ok((ending.seal(attributes, secrets.random).map_err(fault)?, mime))
+        Ok((ending.seal(attributes, random).map_err(fault)?, mime))
+    }
+}
+
+fn fault(path: &Path, source: EncodeError) -> EncodingError {
+    let path = path.to_owned();
+    match source {
+        EncodeError::Changed => EncodingError::Changed { path },
+        source => EncodingError::Encode { path, source },
     }
 }
 
@@ -195,56 +193,45 @@ struct Chunks<'p> {
     reader: Box<dyn Read + Send>,
     path: &'p Path,
     chunk: Vec<u8>,
-    /// For a de-duplicated file, the hashes that its chunks must have: 32 B for each MiB.
-    expected: Option<std::vec::IntoIter<blake3::Hash>>,
     /// The file, and what it was when it was opened.
     watched: Option<(File, Stamp)>,
 }
 
 impl<'p> Chunks<'p> {
-    /// Opens the source and returns the key of the object, if it comes from the bytes.
-    fn begin(
-        source: Source,
-        path: &'p Path,
-        options: EncoderOptions,
-        dedup_key: Option<Zeroizing<[u8; 32]>>,
-    ) -> Result<(Self, Option<DataKey>), EncodingError> {
+    /// Opens the source. Returns it with the encoder of the object, for which a de-duplicated file is read once before.
+    fn begin(source: Source, path: &'p Path, key: Key) -> Result<(Self, Box<Encoder>), EncodingError> {
         let fault = |source| EncodingError::Read { path: path.to_owned(), source };
         let chunk = vec![0; CHUNK_BYTES];
-        let opened = match source {
-            Source::File(file) => plain_file::open_named(&file),
-            Source::Inner(file) => plain_file::open(&file),
-            Source::Stream(_) if dedup_key.is_some() => return Err(EncodingError::Twice),
-            Source::Stream(reader) => return Ok((Self { reader, path, chunk, expected: None, watched: None }, None)),
+        let (opened, key) = match (source, key) {
+            (Source::File(file), key) => (plain_file::open_named(&file), key),
+            (Source::Inner(file), key) => (plain_file::open(&file), key),
+            (Source::Stream(_), Key::Derived(..)) => return Err(EncodingError::Twice),
+            (Source::Stream(reader), Key::Drawn(encoder)) => {
+                return Ok((Self { reader, path, chunk, watched: None }, encoder));
+            }
         };
-        let mut file = opened.map_err(fault)?;
-        let watched = Some((file.try_clone().map_err(fault)?, Stamp::of(&file).map_err(fault)?));
-        let Some(dedup_key) = dedup_key else {
-            return Ok((Self { reader: Box::new(file), path, chunk, expected: None, watched }, None));
+        let file = opened.map_err(fault)?;
+        let (mut watched, stamp) = (file.try_clone().map_err(fault)?, Stamp::of(&file).map_err(fault)?);
+        let mut chunks = Self { reader: Box::new(file), path, chunk, watched: None };
+        let encoder = match key {
+            Key::Drawn(encoder) => encoder,
+            Key::Derived(options, dedup_key) => {
+                let encoder = chunks.encoder(options, &dedup_key)?;
+                watched.rewind().map_err(fault)?;
+                encoder
+            }
         };
-        let again = file.try_clone().map_err(fault)?;
-        let mut first = Self { reader: Box::new(again), path, chunk, expected: None, watched: None };
-        let (key, hashes) = first.fingerprint(options, &dedup_key)?;
-        file.rewind().map_err(fault)?;
-        let expected = Some(hashes.into_iter());
-        Ok((Self { reader: Box::new(file), path, chunk: first.chunk, expected, watched }, Some(key)))
+        Ok((Self { watched: Some((watched, stamp)), ..chunks }, encoder))
     }
 
-    /// Reads the whole file once and derives the key that only these bytes have.
-    fn fingerprint(
-        &mut self,
-        options: EncoderOptions,
-        dedup_key: &[u8; 32],
-    ) -> Result<(DataKey, Vec<blake3::Hash>), EncodingError> {
-        let path = self.path.to_owned();
-        let fault = |source| EncodingError::Encode { path: path.clone(), source };
+    /// Reads all chunks and derives the key that only these bytes have.
+    fn encoder(&mut self, options: EncoderOptions, dedup_key: &[u8; 32]) -> Result<Box<Encoder>, EncodingError> {
+        let path = self.path;
         let mut fingerprint = Fingerprint::new(options);
-        let mut hashes = Vec::new();
         while let Some(chunk) = self.next()? {
-            hashes.push(blake3::hash(chunk));
-            fingerprint.write(chunk).map_err(fault)?;
+            fingerprint.write(chunk).map_err(|source| fault(path, source))?;
         }
-        Ok((fingerprint.finish(dedup_key).map_err(fault)?, hashes))
+        Ok(Box::new(fingerprint.finish(dedup_key).map_err(|source| fault(path, source))?))
     }
 
     /// Returns the next chunk, or `None` at the end. Every chunk but the last is full.
@@ -262,12 +249,6 @@ impl<'p> Chunks<'p> {
         if let Some((file, stamp)) = self.watched.as_ref().filter(|_| filled == 0) {
             let now = Stamp::of(file).map_err(|source| EncodingError::Read { path: self.path.to_owned(), source })?;
             if now != *stamp {
-                return Err(EncodingError::Changed { path: self.path.to_owned() });
-            }
-        }
-        if let Some(expected) = &mut self.expected {
-            let hash = (filled > 0).then(|| blake3::hash(chunk));
-            if expected.next() != hash {
                 return Err(EncodingError::Changed { path: self.path.to_owned() });
             }
         }
@@ -290,13 +271,13 @@ mod tests {
             compression: Compression::Auto,
             owner: OwnerId([1; 32]),
         };
+        let drawn = || Key::Drawn(Box::new(Encoder::fresh(options, getrandom::fill).unwrap()));
         Encoding {
             source: Source::File(path.to_owned()),
             path: path.to_owned(),
-            options,
-            secrets: Secrets::draw().unwrap(),
+            key: dedup_key.map_or_else(drawn, |key| Key::Derived(options, Zeroizing::new(key))),
+            random: [2; 32],
             part: None,
-            dedup_key: dedup_key.map(Zeroizing::new),
             changes: Changes::Refused,
             name: "a.txt".into(),
             mime: None,
@@ -332,22 +313,27 @@ mod tests {
         let old = vec![b'a'; (2 << 20) + 5];
         for change in 0..3 {
             std::fs::write(&path, &old).unwrap();
-            let it = encoding(&path, None);
-            let (mut chunks, _) = Chunks::begin(it.source, &path, it.options, Some(Zeroizing::new([1; 32]))).unwrap();
+            let it = encoding(&path, Some([1; 32]));
+            let (mut chunks, mut encoder) = Chunks::begin(it.source, &path, it.key).unwrap();
+            // It is the encoder that notices, not the file's time.
+            chunks.watched = None;
             match change {
                 0 => std::fs::write(&path, [&old[..], b"longer"].concat()).unwrap(),
                 1 => std::fs::write(&path, &old[..1 << 20]).unwrap(),
                 _ => std::fs::write(&path, vec![b'b'; old.len()]).unwrap(),
             }
-            let end = loop {
-                match chunks.next() {
-                    Ok(Some(_)) => {}
-                    end => break end.map(drop),
+            let encode = || -> Result<(), EncodeError> {
+                while let Some(mut chunk) = chunks.next().unwrap() {
+                    while encoder.write(&mut chunk)?.is_some() {}
                 }
+                let mut ending = encoder.end();
+                while ending.stripe()?.is_some() {}
+                Ok(())
             };
-            assert!(matches!(end, Err(EncodingError::Changed { .. })), "change {change}");
+            assert_eq!(encode(), Err(EncodeError::Changed), "change {change}");
         }
     }
+
     #[test]
     fn a_file_that_changes_while_it_is_read_is_an_error_unless_that_is_allowed() {
         use std::os::unix::fs::FileExt;

@@ -8,12 +8,12 @@ use std::{
 
 use bytes::Bytes;
 use client::{Receipt, UploadError, Uploader};
-use format::{EncoderOptions, Kind, Lease};
+use format::{Encoder, EncoderOptions, Kind, Lease};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::{
     Deduplication, PutError, PutOptions,
-    encoding::{Encoding, Outgoing, Source},
+    encoding::{Encoding, Key, Outgoing, Source},
     random,
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     progress::Progress,
     recover, retention,
     twin::{Twin, now},
-    unfinished::{PartJournal, Secrets},
+    unfinished::PartJournal,
 };
 
 /// Attempts at one file, of which each sends what nodes do not hold after the one before. A stream has one.
@@ -76,7 +76,20 @@ impl Twin {
         if inner.len() > PATH_BYTES_MAX {
             return Err(PutError::Bounds { what: "path", max: PATH_BYTES_MAX });
         }
-        let secrets = part.as_ref().map_or_else(Secrets::draw, |part| Ok(part.secrets.clone()))?;
+        let encoder_options = EncoderOptions {
+            profile: options.tenure.profile,
+            suite: options.suite,
+            compression: options.compression,
+            owner: self.owner(),
+        };
+        let (encoder, manifest_random, seed) = match &part {
+            Some(part) => part.begin(encoder_options),
+            None => (Encoder::fresh(encoder_options, getrandom::fill)?, random()?, random()?),
+        };
+        let key = match options.deduplication {
+            Deduplication::Off => Key::Drawn(Box::new(encoder)),
+            Deduplication::On => Key::Derived(encoder_options, self.dedup_key.clone()),
+        };
         let created = part.as_ref().map_or_else(now, |part| part.created);
         let mut tenure = Tenure { version: 1, ..options.tenure.clone() };
         let fault = |source| PutError::Upload { path: path.clone(), source };
@@ -84,7 +97,7 @@ impl Twin {
         let mut uploader = Uploader::begin(
             network.transport.clone(),
             network.topology.clone(),
-            secrets.seed,
+            seed,
             tenure.wanted.clone(),
             tenure.refused.clone(),
         )
@@ -97,14 +110,8 @@ impl Twin {
         let encoding = Encoding {
             source,
             path: path.clone(),
-            options: EncoderOptions {
-                profile: tenure.profile,
-                suite: options.suite,
-                compression: options.compression,
-                owner: self.owner(),
-            },
-            secrets,
-            dedup_key: (options.deduplication == Deduplication::On).then(|| self.dedup_key.clone()),
+            key,
+            random: manifest_random,
             part: part.clone(),
             changes: options.changes,
             name,

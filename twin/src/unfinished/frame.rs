@@ -21,6 +21,7 @@ use client::Session;
 use format::{
     Locator, OwnerId, RowHash, Suite,
     cbor::{CborError, Fields, FieldsWriter},
+    hazmat::Sealer,
     limits::{NODE_NAME_BYTES_MAX, PUBLIC_MANIFEST_BYTES_MAX, TAG_BYTES},
 };
 use zeroize::Zeroizing;
@@ -60,17 +61,17 @@ mod key {
 
 /// The random numbers of one object. With the same ones, the same bytes become the same cells.
 #[derive(Clone)]
-pub(crate) struct Secrets {
+pub(super) struct Secrets {
     /// The data key, unless it comes from the bytes.
-    pub(crate) key: Zeroizing<[u8; 32]>,
+    pub(super) key: Zeroizing<[u8; 32]>,
     /// What makes the manifest unlike any other.
-    pub(crate) random: [u8; 32],
+    pub(super) random: [u8; 32],
     /// What draws the nodes.
-    pub(crate) seed: [u8; 32],
+    pub(super) seed: [u8; 32],
 }
 
 impl Secrets {
-    pub(crate) fn draw() -> Result<Self, getrandom::Error> {
+    pub(super) fn draw() -> Result<Self, getrandom::Error> {
         let mut all = Zeroizing::new([0; 96]);
         getrandom::fill(&mut *all)?;
         Ok(Self::read(&all))
@@ -211,7 +212,7 @@ impl Seals {
         let text = Zeroizing::new(frame.encode());
         let length = u32::try_from(text.len() + TAG_BYTES).expect("a frame has a few KiB");
         let mut sealed = [&length.to_le_bytes()[..], &nonce, &text].concat();
-        let sealer = Suite::ChaCha20Poly1305.sealer(&self.key);
+        let sealer = Sealer::new(Suite::ChaCha20Poly1305, &self.key);
         let tag = sealer.seal(nonce, &self.aad(number), &mut sealed[SEALED_AT..]);
         sealed.extend_from_slice(&tag);
         Ok(sealed)
@@ -226,7 +227,7 @@ impl Seals {
         let nonce = *rest.get(NONCE_AT..)?.first_chunk()?;
         let sealed = rest.get(SEALED_AT..SEALED_AT + sealed_bytes)?;
         let mut text = Zeroizing::new(vec![0; sealed_bytes - TAG_BYTES]);
-        let sealer = Suite::ChaCha20Poly1305.sealer(&self.key);
+        let sealer = Sealer::new(Suite::ChaCha20Poly1305, &self.key);
         sealer.open(nonce, &self.aad(number), sealed, &mut text).ok()?;
         Some((Frame::decode(&text).ok()?, SEALED_AT + sealed_bytes))
     }

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use client::{Earlier, Session};
-use format::{Locator, RowHash};
+use format::{Encoder, EncoderOptions, Locator, RowHash, hazmat};
 
 use super::{
     UnfinishedError,
@@ -72,7 +72,7 @@ struct Part {
 pub(crate) struct PartJournal {
     journal: Arc<Journal>,
     at: usize,
-    pub(crate) secrets: Secrets,
+    secrets: Secrets,
     /// When the object was created, seconds since 1970.
     pub(crate) created: u64,
 }
@@ -267,6 +267,14 @@ impl Log {
 }
 
 impl PartJournal {
+    /// Begins the object again. Returns its encoder, what makes the manifest unlike others, and what draws the nodes.
+    pub(crate) fn begin(&self, options: EncoderOptions) -> (Encoder, [u8; 32], [u8; 32]) {
+        let Secrets { key, random, seed } = &self.secrets;
+        // What `hazmat` asks for: `Journals::of` goes on under the same options only, and `Self::row` lets no other
+        // stripe leave than the one before.
+        (hazmat::encoder(options, **key), *random, *seed)
+    }
+
     /// Returns whether nodes were asked to commit it.
     pub(crate) fn was_committed(&self) -> bool {
         self.journal.log().parts[self.at].public.is_some()
