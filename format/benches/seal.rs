@@ -1,4 +1,5 @@
-//! Both suites on one block, with the engines of this build. The ratio of the two suites decides `Suite::auto`.
+//! Both suites on one block, with the engines of this build: AWS-LC, or those in Rust with `--no-default-features
+//! --features portable`. The ratio of the two suites decides `Suite::auto`.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;

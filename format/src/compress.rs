@@ -39,6 +39,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "native")]
     fn keeps_a_frame_only_when_it_gains_ten_percent() {
         let text = b"to be or not to be ".repeat(1000);
         let mut out = vec![0; text.len()];

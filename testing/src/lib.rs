@@ -12,6 +12,7 @@ pub mod postgres;
 pub mod siege;
 
 mod described;
+mod encoded;
 mod equivocal;
 mod faulty;
 mod heard;
@@ -29,6 +30,7 @@ mod until;
 mod uplink;
 
 pub use described::counters;
+pub use encoded::{Encoded, attributes};
 pub use equivocal::equivocal;
 pub use faulty::{Fault, Faults, FaultyTransport};
 pub use heard::Heard;
@@ -41,6 +43,6 @@ pub use noise::{noise, noise_of};
 pub use origin_config::origin_config;
 pub use port::free_port;
 pub use replay::replay;
-pub use sample::{Encoded, Sample, attributes, read};
+pub use sample::{Sample, read};
 pub use until::{until, until_within};
 pub use uplink::{Uplink, UplinkOptions};

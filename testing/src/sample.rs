@@ -1,61 +1,17 @@
-//! Small real objects: encoded as a twin would, so that what nodes refuse is refused for the right reason.
+//! Small real objects: stored as a twin would, so that what nodes refuse is refused for the right reason.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use client::{ReadError, Reader, Receipt, Topology, Transport, UploadError, Uploader};
 use format::{
-    Attributes, Capability, Cell, Compression, EncodedStripe, EncoderOptions, Kind, Lease, NodeName, ObjectId,
-    OwnerKeys, OwnerSecret, Profile, Record, Sealed, StripeIndex, Suite, hazmat, wire::frame_cells,
+    Attributes, Capability, Cell, Compression, EncoderOptions, Lease, NodeName, ObjectId, OwnerKeys, OwnerSecret,
+    Profile, Record, Sealed, StripeIndex, Suite, wire::frame_cells,
 };
 
-/// Returns the attributes of a nameless file.
-#[must_use]
-pub fn attributes() -> Attributes {
-    Attributes {
-        mime: "application/octet-stream".into(),
-        name: String::new(),
-        created: 0,
-        kind: Kind::File,
-        tags: BTreeMap::new(),
-    }
-}
-
-/// An object with all its stripes.
-#[derive(Debug)]
-pub struct Encoded {
-    /// Both manifests and the capability.
-    pub sealed: Sealed,
-    /// The stripes.
-    pub stripes: Vec<EncodedStripe>,
-}
+use crate::{Encoded, attributes};
 
 impl Encoded {
-    /// Encodes bytes that come in chunks.
-    #[must_use]
-    pub fn of(
-        chunks: &[&[u8]],
-        options: EncoderOptions,
-        key: [u8; 32],
-        attributes: Attributes,
-        random: [u8; 32],
-    ) -> Self {
-        let mut encoder = hazmat::encoder(options, key);
-        let mut stripes = Vec::new();
-        for chunk in chunks {
-            let mut input = *chunk;
-            while let Some(stripe) = encoder.write(&mut input).unwrap() {
-                stripes.push(stripe);
-            }
-            assert!(input.is_empty(), "the encoder takes all of a chunk");
-        }
-        let mut ending = encoder.end();
-        while let Some(stripe) = ending.stripe().unwrap() {
-            stripes.push(stripe);
-        }
-        Self { sealed: ending.seal(attributes, random).unwrap(), stripes }
-    }
-
     /// Stores the object under a signed lease, as a twin does.
     ///
     /// # Errors

@@ -29,12 +29,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     clippy()
 }
 
-/// Lints every target of the workspace, and policies; the chore `fuzz` lints its own.
+/// Lints every target of the workspace, policies, and the reader for wasm32; the chore `fuzz` lints its own.
 fn clippy() -> Result<(), Fault> {
     command::run(command::linted(&mut command::cargo(&["build", "--workspace", "--all-targets", "--keep-going"]))?)?;
     let policies = ["clippy", "--manifest-path", "policies/Cargo.toml"];
     let componentize = ["--package", "componentize", "--", "-Dwarnings"];
     let guests = ["--workspace", "--exclude", "componentize", "--target", "wasm32-unknown-unknown", "--", "-Dwarnings"];
     command::run(command::cargo(&policies).args(componentize))?;
-    command::run(command::cargo(&policies).args(guests))
+    command::run(command::cargo(&policies).args(guests))?;
+    // The reader where no C is compiled: `format/src/engine.rs`.
+    let portable = ["clippy", "--package", "format", "--lib", "--no-default-features", "--features", "portable"];
+    command::run(command::cargo(&portable).args(["--target", "wasm32-unknown-unknown", "--", "-Dwarnings"]))
 }

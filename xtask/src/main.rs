@@ -120,7 +120,7 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "vectors",
-        summary: "a second reader of the object format, in Python, reads every vector",
+        summary: "every vector is read by a second reader, in Python, and by the crate without C",
         examples: &["./x vectors"],
         run: vectors::run,
     },

@@ -1,5 +1,5 @@
 //! The chore `vectors`: a second reader of the object format, in Python and with its own packages, reads every vector
-//! of format/tests/vectors.
+//! of format/tests/vectors. Then tests and examples of `format` run with its portable engines, which no other test has.
 //!
 //! Place in the flow: after a change of the format. Keeps true: the packages are those of requirements.txt, in a folder
 //! of their own below target/, so that nothing else on the machine changes.
@@ -8,12 +8,12 @@ use crate::command;
 use crate::fault::Fault;
 use crate::setup::{self, Purpose};
 
-/// Installs Python and the reader's packages where they are missing, then runs the reader.
+/// Installs Python and the reader's packages where they are missing, then runs the reader and the tests.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     if let Some(other) = arguments.first() {
         return Err(Fault::new(format!("vectors takes no argument `{other}`"), "run `./x vectors`"));
     }
-    setup::install(&[Purpose::Python])?;
+    setup::install(&[Purpose::Build, Purpose::Test, Purpose::Python])?;
     let (second, target) = (command::root().join("format/tests/second"), command::target_folder());
     let (packages, asked) = (target.join("python"), second.join("requirements.txt"));
     let wanted = std::fs::read(&asked)
@@ -27,5 +27,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
             .map_err(|error| Fault::new(format!("{}: {error}", installed.display()), "is the disk full?"))?;
     }
     let mut reader = command::program(packages.join("bin/python"), &[]);
-    command::run(reader.arg(second.join("reader.py")).arg(command::root().join("format/tests/vectors")))
+    command::run(reader.arg(second.join("reader.py")).arg(command::root().join("format/tests/vectors")))?;
+    let portable = ["--package", "format", "--no-default-features", "--features", "portable"];
+    let mut tests = command::cargo(&["nextest", "run", "-E", "kind(lib) + test(/^(golden|streaming|vectors)::/)"]);
+    // The others ask nothing more of the engines, but some check thousands of signatures.
+    command::run(tests.args(portable).env("PATH", setup::path_with_tools()))?;
+    command::run(command::cargo(&["test", "--doc"]).args(portable))
 }

@@ -1,9 +1,9 @@
 //! One name has one content: an owner who stores strips that are no codeword gives every reader the same bytes or an
 //! error, whichever k strips the reader gets.
 
+use crate::{Encoded, equivocal::equivocal};
 use bytes::Bytes;
 use format::{BlockIndex, Cell, DecodeError, Object, OwnerId, Rebuild, RebuildError, Redundancy, StripeIndex};
-use testing::{Encoded, equivocal};
 
 const STRIPE: StripeIndex = StripeIndex(0);
 

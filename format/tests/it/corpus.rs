@@ -8,11 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::replay::replay;
 use format::{
     BlobId, Capability, Directory, Entry, Kind, Label, Lease, Locator, PolicyLink, PolicyManifest, Purge, Purged,
     Record, Retention, Signed, SigningDomain, cbor::FieldsWriter, hazmat::Sealer, wire::ShardSlice, wire::frame_cells,
 };
-use testing::replay;
 
 #[expect(unreachable_pub, reason = "public for the fuzz targets, which are another crate")]
 #[path = "../../../fuzz/src/decoders.rs"]

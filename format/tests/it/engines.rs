@@ -1,8 +1,8 @@
 //! A second erasure engine, `rusty_erasure`, must give the same bytes as ours.
 
+use crate::noise::noise;
 use format::{Erasure, Profile, Redundancy, ReedSolomon};
 use rusty_erasure::{Matrix, coder, compat::reed_solomon_erasure_matrix};
-use testing::noise;
 
 #[test]
 fn a_second_engine_gives_the_same_parity() {

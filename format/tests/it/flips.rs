@@ -1,10 +1,10 @@
 //! Flips every single bit of a small object's record, lists and strips. Each flip is detected; none gives wrong bytes.
 
+use crate::noise::noise;
 use bytes::Bytes;
 use format::{
     Kind, Label, Lease, Object, OwnerSecret, Profile, Record, RecordError, Row, RowList, Suite, cbor::CborError,
 };
-use testing::noise;
 
 use crate::made::{Made, make, options};
 

@@ -5,12 +5,12 @@
 
 use std::fmt::Write;
 
+use crate::noise::noise;
 use data_encoding::HEXLOWER;
 use format::{
     BlockIndex, Capability, Compression, Directory, EncoderOptions, Entry, Kind, Label, Object, OwnerSecret, Profile,
     PublicManifest, Suite,
 };
-use testing::noise;
 
 use crate::made::{make, options};
 

@@ -1,13 +1,13 @@
 //! Foreign bytes: any input gives a value or a typed error, in bounded memory. A value that was read is written back
 //! unchanged.
 
+use crate::noise::noise;
 use bytes::Bytes;
 use format::{
     Directory, Kind, Label, Lease, ListProof, PolicyManifest, Profile, PublicManifest, Record, Root, Suite, cbor,
     wire::{FrameError, ShardSlice, read_cells},
 };
 use proptest::prelude::*;
-use testing::noise;
 
 use crate::made::{make, options};
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::{Encoded, noise::noise};
 use bytes::Bytes;
 use format::{
     Attributes, BlockIndex, Compression, DecodeError, EncodedStripe, EncoderOptions, Kind, Locator, Object, OwnerId,
     Profile, Sealed, StripeIndex, Suite,
 };
-use testing::{Encoded, noise};
 
 /// An encoded object with all its strips.
 pub(crate) struct Made {

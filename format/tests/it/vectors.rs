@@ -5,13 +5,13 @@
 
 use std::{fs, path::PathBuf};
 
+use crate::{Encoded, noise::noise};
 use data_encoding::HEXLOWER;
 use format::{
     Capability, Compression, DecodeError, EncoderOptions, Kind, Label, Mode, Object, OwnerSecret, Pointer, Profile,
     PublicManifest, Row, RowList, StableName, StripHash, StripeIndex, Suite, cbor::FieldsWriter, hazmat::Sealer,
 };
 use serde_json::{Value, json};
-use testing::{Encoded, noise};
 
 use crate::made::{attributes, options};
 
