@@ -8,8 +8,8 @@ use reed_solomon_erasure::galois_8;
 
 use crate::Redundancy;
 
-/// Bytes of each strip coded at a time. k + m such pieces fit in the L2 cache, and the pieces of a stripe are spread
-/// over the cores.
+/// Bytes of each strip coded at a time. 24 such pieces (16+8) take 384 KiB of an L2 cache, and the pieces of a stripe
+/// are spread over the cores.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// Why strips could not be coded.
@@ -59,7 +59,7 @@ pub struct ReedSolomon {
 }
 
 impl ReedSolomon {
-    /// Prepares the code. Costs the inversion of one k x k matrix.
+    /// Prepares the code. Costs the inversion of a k x k matrix, and its product with the k + m rows of another.
     #[must_use]
     pub fn new(redundancy: Redundancy) -> Self {
         let (k, m) = (redundancy.data(), redundancy.parity());

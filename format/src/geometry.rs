@@ -1,4 +1,4 @@
-//! The location of each byte of an object: blocks, stripes, columns, and the tail rule. Pure arithmetic, no allocation.
+//! The location of each byte of an object: blocks, stripes, columns, and the tail rule. Pure arithmetic.
 
 use std::{fmt, ops::Range, str::FromStr};
 

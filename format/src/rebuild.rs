@@ -11,7 +11,7 @@ use reed_solomon_erasure::galois_8;
 
 use crate::{Cell, Erasure, ErasureError, PublicManifest, ReedSolomon, Row, StripeIndex};
 
-/// Bytes of a strip computed at a time. With its sources, such a piece stays in the L2 cache.
+/// Bytes of a strip computed at a time. Such a piece stays in the L1 or L2 cache while its sources pass by.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// Why strips cannot be rebuilt.
@@ -50,7 +50,8 @@ pub struct Rebuild {
 }
 
 impl Rebuild {
-    /// Finds the constants. `sources` must be exactly k distinct columns. Costs the inversion of one k x k matrix.
+    /// Finds the constants. `sources` must be exactly k distinct columns. Costs the inversion of two k x k
+    /// matrices: that of the code, and that of the sources.
     ///
     /// # Errors
     /// [`RebuildError`].
