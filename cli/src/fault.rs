@@ -315,9 +315,10 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
     }
     if let Some(error) = cause.downcast_ref::<UnfinishedError>() {
         return match error {
-            UnfinishedError::Absent { .. } | UnfinishedError::Options { .. } | UnfinishedError::Changed { .. } => {
-                Some((Class::Usage, None))
-            }
+            UnfinishedError::Absent { .. }
+            | UnfinishedError::Options { .. }
+            | UnfinishedError::Behind { .. }
+            | UnfinishedError::Changed { .. } => Some((Class::Usage, None)),
             _ => None,
         };
     }

@@ -5,10 +5,11 @@
 //! crash leaves at most a temporary file, `NAME.PID.N.new`, which nothing reads; of a long name it has the beginning.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
 };
 
 /// Bytes of a name that its temporary file has too. File systems take names of 255 bytes, and so does `put`.
@@ -60,6 +61,20 @@ pub(crate) fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options.open(path)
+}
+
+/// Locks a file, and waits for other programs that have it locked. Returns false when they still have it after `wait`.
+pub(crate) fn lock(file: &File, wait: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + wait;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return Ok(false),
+            // The standard library has no lock with a deadline, so this tries every 5 ms.
+            Err(TryLockError::WouldBlock) => std::thread::park_timeout(Duration::from_millis(5)),
+        }
+    }
 }
 
 /// Returns the path of a temporary file beside a target. Each call returns a different one, so that two writers do not

@@ -9,10 +9,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use format::{Locator, OwnerId, OwnerSecret, cbor::CborError};
@@ -351,17 +351,9 @@ impl Index {
             &self.path.with_extension("lock"),
         )
         .map_err(|source| self.io(source))?;
-        let deadline = Instant::now() + LOCK_WAIT;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    // The standard library has no lock with a deadline, so this tries every 5 ms.
-                    std::thread::park_timeout(Duration::from_millis(5));
-                }
-                Err(TryLockError::WouldBlock) => return Err(IndexError::Busy { path: self.path.clone() }),
-                Err(TryLockError::Error(source)) => return Err(self.io(source)),
-            }
+        match durable::lock(&file, LOCK_WAIT).map_err(|source| self.io(source))? {
+            true => Ok(file),
+            false => Err(IndexError::Busy { path: self.path.clone() }),
         }
     }
 

@@ -299,7 +299,7 @@ impl Twin {
         }
         let journal = self.open_journal(path, Some(stamp), options).await?;
         let batch = journal.head.batch;
-        let part = self.part_of(&journal, "", stamp).await?;
+        let part = self.part_of(&journal, "", stamp, options.resumption).await?;
         let mut stored = self.store_top(item(Some(part), batch), options, progress).await;
         if is_other(&stored, options) {
             let part = journal.part_anew("", stamp, now())?;
@@ -310,13 +310,25 @@ impl Twin {
     }
 
     /// Returns what is known of a file of an upload, or begins it. One that was committed and is no longer in the index
-    /// was removed since, and is begun anew: under its old secrets it would be what was erased.
-    async fn part_of(&self, journal: &Arc<Journal>, inner: &str, stamp: Stamp) -> Result<PartJournal, PutError> {
+    /// was removed since, and is begun anew: under its old secrets it would be what was erased. So is one of which nodes
+    /// hold more than the journal knows.
+    async fn part_of(
+        &self,
+        journal: &Arc<Journal>,
+        inner: &str,
+        stamp: Stamp,
+        resumption: Resumption,
+    ) -> Result<PartJournal, PutError> {
         let (part, batch, path) = (journal.part(inner, stamp, now())?, journal.head.batch, inner.to_owned());
         let is_it = move |entry: &Entry| entry.batch == batch && (path.is_empty() || entry.path == path);
         let is_gone =
             part.was_committed() && !self.with_index(move |index| index.entries().any(|(_, entry)| is_it(entry))).await;
-        Ok(if is_gone { journal.part_anew(inner, stamp, now())? } else { part })
+        let is_behind = !is_gone && self.is_behind(&part).await;
+        if is_behind && resumption == Resumption::Only {
+            let path = if inner.is_empty() { journal.head.path.clone() } else { inner.into() };
+            return Err(UnfinishedError::Behind { path }.into());
+        }
+        Ok(if is_gone || is_behind { journal.part_anew(inner, stamp, now())? } else { part })
     }
 
     /// Stores the bytes of a stream. Its only name is the one in the options, and it cannot be de-duplicated.
@@ -482,7 +494,7 @@ impl Twin {
             return Ok(entry);
         }
         let part = match length > RESUMABLE_BYTES_MIN {
-            true => Some(self.part_of(journal, &node.inner, stamp).await?),
+            true => Some(self.part_of(journal, &node.inner, stamp, options.resumption).await?),
             false => None,
         };
         let item = |part| Item {

@@ -14,15 +14,17 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use client::Session;
 use format::{Locator, OwnerId, OwnerSecret};
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use tokio::time::timeout;
 
 use self::frame::Seals;
 pub(crate) use self::{
-    journal::{Head, Journal, OtherRow, PartJournal},
+    journal::{Head, Journal, PartJournal, Withheld},
     stamp::Stamp,
 };
 use crate::{
@@ -37,6 +39,9 @@ pub(crate) const RESUMABLE_BYTES_MIN: u64 = 4 << 20;
 /// Journals older than this are dropped: nodes keep sessions for a day, and a folder of a week ago is rather stored
 /// anew.
 const AGE_SECONDS_MAX: u64 = 7 * 86_400;
+
+/// How long a node has to say what it holds of an upload that goes on.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
 /// An upload that did not end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +99,16 @@ pub enum UnfinishedError {
         /// What was to be stored.
         path: PathBuf,
     },
+    /// Nodes have what the journal does not say that it was sent.
+    #[error(
+        "nodes hold more of {} than its journal knows: this disk was set back to an earlier state, and what was sent since then may \
+         have been other bytes under the same key; store it without --resume",
+        path.display()
+    )]
+    Behind {
+        /// What was to be stored.
+        path: PathBuf,
+    },
     /// The file is another than the one that was begun.
     #[error(
         "{} changed since its upload was begun, so what nodes hold of it is of no use; store it without --resume",
@@ -112,6 +127,13 @@ pub enum UnfinishedError {
     /// The system has no randomness.
     #[error("the system gives no random bytes")]
     Random(#[from] getrandom::Error),
+}
+
+impl UnfinishedError {
+    /// Returns whether the journal is not there: its upload ended.
+    fn is_absent(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
 }
 
 /// Whether an upload goes on where an earlier one ended.
@@ -149,28 +171,36 @@ impl Journals {
         let path = || begun.path.clone();
         let (mut is_busy, mut has_others) = (false, false);
         for batch in self.batches()? {
-            let journal = match self.open(batch) {
+            // Of names that are not UTF-8 a journal keeps what can be shown of them; the stamp tells them apart.
+            let is_it = |journal: &Journal| journal.head.path.as_os_str() == &*begun.path.to_string_lossy();
+            let opened = match self.look(batch) {
+                Ok(journal) if !is_it(&journal) => continue,
+                Ok(_) => self.open(batch),
+                Err(error) => Err(error),
+            };
+            let journal = match opened {
                 Ok(Some(journal)) => journal,
                 Ok(None) => {
                     is_busy = true;
                     continue;
                 }
+                Err(error) if error.is_absent() => continue,
                 Err(error) => {
                     tracing::warn!(%error, "an unfinished upload is passed over");
                     continue;
                 }
             };
-            // Of names that are not UTF-8 a journal keeps what can be shown of them; the stamp tells them apart.
-            if journal.head.path.as_os_str() != &*begun.path.to_string_lossy() {
-                continue;
-            }
             if journal.head.begun.saturating_add(AGE_SECONDS_MAX) < begun.begun {
                 journal.end();
                 continue;
             }
             let is_changed = stamp.is_some_and(|stamp| journal.is_changed("", stamp));
             match (journal.head.options == begun.options, is_changed) {
-                (true, false) => return Ok(journal),
+                (true, false) => {
+                    // A program that was killed may have written what it did not sync.
+                    journal.sync()?;
+                    return Ok(journal);
+                }
                 (true, true) if must => return Err(UnfinishedError::Changed { path: path() }),
                 // Nobody can go on with it. Nodes end its sessions by themselves.
                 (true, true) => journal.end(),
@@ -185,19 +215,25 @@ impl Journals {
         }
     }
 
-    /// Opens a journal; none when another program has it.
+    /// Opens a journal to go on with it or to end it; none when another program works on it.
     fn open(&self, batch: Batch) -> Result<Option<Journal>, UnfinishedError> {
         Journal::open(&self.folder, self.seals(batch), batch)
     }
 
+    /// Reads a journal, whoever works on it.
+    fn look(&self, batch: Batch) -> Result<Journal, UnfinishedError> {
+        Journal::look(&self.folder, self.seals(batch), batch)
+    }
+
     /// Lists the uploads that did not end and that no program works on. Blocks.
     fn list(&self) -> Result<Vec<Unfinished>, UnfinishedError> {
-        let mut found = Vec::new();
-        for batch in self.batches()? {
-            match self.open(batch) {
-                Ok(None) => {}
-                Ok(Some(journal)) if journal.head.begun.saturating_add(AGE_SECONDS_MAX) < now() => journal.end(),
-                Ok(Some(journal)) => {
+        let (mut found, busy) = (Vec::new(), self.busy()?);
+        for batch in self.batches()?.into_iter().filter(|batch| !busy.contains(batch)) {
+            match self.look(batch) {
+                Ok(journal) if journal.head.begun.saturating_add(AGE_SECONDS_MAX) < now() => {
+                    self.end_of(&[batch].into())?;
+                }
+                Ok(journal) => {
                     let ((files_stored, sessions), Head { path, begun, .. }) = (journal.rest(), journal.head.clone());
                     let (path, begun, sessions) = (Some(path), begun, sessions.len());
                     found.push(Unfinished { batch, path, begun, files_stored, sessions });
@@ -205,6 +241,7 @@ impl Journals {
                 Err(UnfinishedError::Damaged { .. }) => {
                     found.push(Unfinished { batch, path: None, begun: 0, files_stored: 0, sessions: 0 });
                 }
+                Err(error) if error.is_absent() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -225,7 +262,7 @@ impl Journals {
 
     /// Returns the uploads that a program works on. Blocks.
     pub(crate) fn busy(&self) -> Result<BTreeSet<Batch>, UnfinishedError> {
-        let is_busy = |batch: &Batch| matches!(self.open(*batch), Ok(None));
+        let is_busy = |batch: &Batch| Journal::is_busy(&self.folder, *batch);
         Ok(self.batches()?.into_iter().filter(is_busy).collect())
     }
 
@@ -299,6 +336,19 @@ impl Twin {
         });
         let objects = objects.await;
         Ok(Ended { sessions, objects })
+    }
+
+    /// Returns whether a node holds more of a file than its journal knows. Then the journal is older than what was sent,
+    /// as after a backup or a snapshot of this disk was put back, and does not say what was sealed under its secrets.
+    pub(crate) async fn is_behind(&self, part: &PartJournal) -> bool {
+        let (stripes, transport) = (part.stripes(), &self.network.transport);
+        let asks = part.earlier().sessions.into_iter().flatten().map(|Session { node, upload }| async move {
+            // What a node that does not answer holds is in the journal all the same: this is the second of two locks.
+            timeout(ANSWER_WAIT, transport.upload_cells(&node, &upload))
+                .await
+                .is_ok_and(|it| it.is_ok_and(|it| it > stripes))
+        });
+        join_all(asks).await.contains(&true)
     }
 
     /// Goes on with the journal of a path, or begins one.

@@ -1,5 +1,5 @@
 //! The CPU half of an upload: one blocking thread reads, compresses, seals and hashes, and sends stripes through a
-//! bounded channel. Memory: two stripes in the encoder and one that waits in the channel.
+//! bounded channel. Memory: two stripes in the encoder, one that waits in the channel, and what waits for the journal.
 
 use std::{
     collections::BTreeMap,
@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use format::{Attributes, EncodeError, EncodedStripe, Encoder, EncoderOptions, Fingerprint, Kind, Sealed};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
@@ -17,11 +18,15 @@ use crate::{
     media::Inspection,
     plain_file::{self, Stamp},
     progress::Progress,
-    unfinished::{OtherRow, PartJournal},
+    unfinished::{PartJournal, UnfinishedError, Withheld},
 };
 
 /// Bytes of one read of the source.
 const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Stripes wait for the journal until they have so many bytes together: one sync for all of them (group commit). A sync
+/// takes some milliseconds, in which an uplink of a gigabit takes less than this.
+const NOTED_BYTES: usize = 4 << 20;
 
 /// Where the bytes of an object come from.
 pub(super) enum Source {
@@ -130,6 +135,14 @@ pub enum EncodingError {
         /// The first stripe that differs.
         stripe: u64,
     },
+    /// What is about to be sent cannot be noted, so it is not sent.
+    #[error("what is sent of {} cannot be noted", path.display())]
+    Unnoted {
+        /// Which file.
+        path: PathBuf,
+        /// The cause.
+        source: UnfinishedError,
+    },
     /// The receiver of the stripes is gone. The upload reports its own error.
     #[error("the upload was given up")]
     GivenUp,
@@ -153,27 +166,23 @@ impl Encoding {
         }
         let mut inspection = Inspection::default();
         let mut read = 0;
-        let send = |read: u64, stripe: EncodedStripe| {
-            let index = stripe.index.0;
-            let noted = part.as_ref().map_or(Ok(()), |part| part.row(index, stripe.row.hash()));
-            noted.map_err(|OtherRow| EncodingError::Other { path: path.clone(), stripe: index })?;
-            to.blocking_send(Outgoing { read, stripe }).map_err(|_| EncodingError::GivenUp)
-        };
+        let mut outbox = Outbox { part: part.as_ref(), path: &path, to, waiting: Vec::new(), bytes: 0 };
         while let Some(chunk) = chunks.next()? {
             if mime.is_none() {
                 inspection.see(chunk);
             }
             let mut input = chunk;
             while let Some(stripe) = encoder.write(&mut input).map_err(fault)? {
-                send(read + (chunk.len() - input.len()) as u64, stripe)?;
+                outbox.put(Outgoing { read: read + (chunk.len() - input.len()) as u64, stripe })?;
             }
             read += chunk.len() as u64;
             progress.read(chunk.len() as u64);
         }
         let mut ending = encoder.end();
         while let Some(stripe) = ending.stripe().map_err(fault)? {
-            send(read, stripe)?;
+            outbox.put(Outgoing { read, stripe })?;
         }
+        outbox.send()?;
         let mime = mime.unwrap_or_else(|| inspection.media_type(&name));
         let attributes = Attributes { mime: mime.clone(), name, created, kind, tags };
         Ok((ending.seal(attributes, random).map_err(fault)?, mime))
@@ -185,6 +194,37 @@ fn fault(path: &Path, source: EncodeError) -> EncodingError {
     match source {
         EncodeError::Changed => EncodingError::Changed { path },
         source => EncodingError::Encode { path, source },
+    }
+}
+
+/// Stripes that are encoded and not sent yet.
+struct Outbox<'e> {
+    part: Option<&'e PartJournal>,
+    path: &'e Path,
+    to: &'e mpsc::Sender<Outgoing>,
+    waiting: Vec<Outgoing>,
+    /// Bytes of all strips that wait.
+    bytes: usize,
+}
+
+impl Outbox<'_> {
+    fn put(&mut self, stripe: Outgoing) -> Result<(), EncodingError> {
+        self.bytes += stripe.stripe.strips.iter().flatten().map(Bytes::len).sum::<usize>();
+        self.waiting.push(stripe);
+        if self.part.is_some() && self.bytes < NOTED_BYTES { Ok(()) } else { self.send() }
+    }
+
+    /// Sends what waits, once the journal has it.
+    fn send(&mut self) -> Result<(), EncodingError> {
+        if let Some(part) = self.part {
+            let rows: Vec<_> = self.waiting.iter().map(|it| (it.stripe.index.0, it.stripe.row.hash())).collect();
+            part.rows(&rows).map_err(|withheld| match (withheld, self.path.to_owned()) {
+                (Withheld::Other { stripe }, path) => EncodingError::Other { path, stripe },
+                (Withheld::Journal(source), path) => EncodingError::Unnoted { path, source },
+            })?;
+        }
+        self.bytes = 0;
+        self.waiting.drain(..).try_for_each(|it| self.to.blocking_send(it).map_err(|_| EncodingError::GivenUp))
     }
 }
 
@@ -258,11 +298,19 @@ impl<'p> Chunks<'p> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::{
+        collections::BTreeSet,
+        time::{Duration, SystemTime},
+    };
 
     use format::{Compression, OwnerId, Profile, Suite};
+    use testing::noise;
 
     use super::*;
+    use crate::{
+        index::Batch,
+        unfinished::{self, Head, Journals, Resumption},
+    };
 
     fn encoding(path: &Path, dedup_key: Option<[u8; 32]>) -> Encoding {
         let options = EncoderOptions {
@@ -332,6 +380,31 @@ mod tests {
             };
             assert_eq!(encode(), Err(EncodeError::Changed), "change {change}");
         }
+    }
+
+    #[test]
+    fn no_stripe_leaves_before_the_journal_has_it_durably_and_several_share_a_sync() {
+        const STRIPES: u64 = 24;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, noise(24 << 20)).unwrap();
+        let journals = Journals::beside(&folder.path().join("index"), Zeroizing::new([7; 32]), OwnerId([1; 32]));
+        let head = Head { batch: Batch([1; 16]), path: path.clone(), options: [0; 32], begun: 1 };
+        let journal = Arc::new(journals.of(head, None, Resumption::Auto).unwrap());
+        let stamp = unfinished::Stamp::of(&std::fs::metadata(&path).unwrap());
+        let part = journal.part("", stamp, 1).unwrap();
+        let it = Encoding { part: Some(part.clone()), ..encoding(&path, None) };
+        let (to, mut from) = mpsc::channel(1);
+        let encoder = std::thread::spawn(move || it.run(&to).map(drop));
+        let (mut syncs, mut stripes) = (BTreeSet::new(), 0);
+        while let Some(Outgoing { stripe, .. }) = from.blocking_recv() {
+            // The first frames are the beginning and the secrets.
+            assert!(part.synced() >= stripe.index.0 + 3, "stripe {} beside {} frames", stripe.index.0, part.synced());
+            syncs.insert(part.synced());
+            stripes += 1;
+        }
+        encoder.join().unwrap().unwrap();
+        assert!(stripes == STRIPES && syncs.len() <= 8, "{syncs:?} for {stripes} stripes");
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! The journal of one `put`: what must be known to go on with it, written before it is needed.
 //!
-//! Keeps true: no row leaves under a data key before it is in the journal, and none leaves that is another than the
-//! journal says. So two plaintexts are never sealed under one key and nonce for somebody else to see, whatever became
-//! of the file in between. Secrets are synced, rows are not: after a power cut of the owner's machine the last rows may
-//! be missing, and of these only the file's length, time and place tell that it is the same.
+//! Keeps true: no row leaves under a data key before it is in the journal durably, and none leaves that is another than
+//! the journal says. So two plaintexts are never sealed under one key and nonce for somebody else to see, whatever
+//! became of the file in between, and whatever a power cut of the owner's machine took. A journal that cannot be written
+//! ends its upload. Sessions and what is stored are synced with the rows that come after them: without them more is sent
+//! again, and nothing else.
+//!
+//! Who works on an upload holds the lock of its journal (flock). Who only looks reads without it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{File, OpenOptions},
-    io::{Read, Write},
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, Read, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -27,6 +32,9 @@ use crate::{durable, index::Batch};
 /// Largest journal that is read: some 100 bytes for each stripe of the longest object, and as many for each of a
 /// million files.
 const JOURNAL_BYTES_MAX: u64 = 1 << 30;
+
+/// How long to wait for the lock of a journal. Who only looks whether somebody has it holds it for some microseconds.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// What began a journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,9 +57,11 @@ pub(crate) struct Journal {
 }
 
 struct Log {
-    /// None once it could not be written: then nobody goes on with this upload, which itself goes on.
-    file: Option<File>,
+    /// None when it is only looked at, was ended, or could not be written.
+    file: Option<Arc<File>>,
     frames: u64,
+    /// The first so many frames are durable.
+    synced: u64,
     parts: Vec<Part>,
     done: BTreeMap<String, (Stamp, Locator)>,
 }
@@ -77,9 +87,13 @@ pub(crate) struct PartJournal {
     pub(crate) created: u64,
 }
 
-/// A stripe is another than the one that was sent under the same key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OtherRow;
+/// Why stripes may not be sent.
+pub(crate) enum Withheld {
+    /// A stripe is another than the one that was sent under the same key.
+    Other { stripe: u64 },
+    /// The journal cannot be written.
+    Journal(UnfinishedError),
+}
 
 impl Journal {
     /// Begins a journal in a folder, and locks it. Blocks for two disk writes.
@@ -87,32 +101,65 @@ impl Journal {
         let path = file_of(folder, head.batch);
         let io = |source| UnfinishedError::Io { path: path.clone(), source };
         durable::private_folder(folder).map_err(io)?;
-        let mut file =
-            durable::open_private(OpenOptions::new().read(true).append(true).create_new(true), &path).map_err(io)?;
-        file.try_lock().map_err(|error| io(error.into()))?;
         let (name, options) = (head.path.to_string_lossy().into_owned(), head.options);
         let begun = Frame::Begun { path: name, options, time: head.begun };
         let first = [&seals.head()[..], &seals.seal(0, &begun)?].concat();
-        file.write_all(&first).and_then(|()| file.sync_data()).map_err(|source| {
-            // Half a journal would be taken for a damaged one.
-            let _ = std::fs::remove_file(&path);
+        // Under its own name it is whole and locked from the first moment on, so nobody takes it for a damaged one.
+        let temporary = durable::temporary_of(&path);
+        let file = durable::open_private(OpenOptions::new().read(true).append(true).create_new(true), &temporary);
+        let file = file.map_err(io)?;
+        let named = file.try_lock().map_err(io::Error::from).and_then(|()| {
+            (&file).write_all(&first)?;
+            file.sync_data()?;
+            std::fs::rename(&temporary, &path)?;
+            durable::sync_folder(&path)
+        });
+        named.map_err(|source| {
+            let _ = std::fs::remove_file(&temporary);
             io(source)
         })?;
-        durable::sync_folder(&path).map_err(io)?;
-        let log = Log { file: Some(file), frames: 1, parts: Vec::new(), done: BTreeMap::new() };
+        let log = Log { file: Some(Arc::new(file)), synced: 1, ..Log::new() };
         Ok(Self { head, path, seals, log: Mutex::new(log) })
     }
 
-    /// Opens a journal; none when another program has it. A last frame that was cut short is cut off.
+    /// Opens a journal to go on with it or to end it; none when another program works on it. A last frame that was cut
+    /// short is cut off. Blocks.
     pub(super) fn open(folder: &Path, seals: Seals, batch: Batch) -> Result<Option<Self>, UnfinishedError> {
         let path = file_of(folder, batch);
         let io = |source| UnfinishedError::Io { path: path.clone(), source };
         let file = OpenOptions::new().read(true).append(true).open(&path).map_err(io)?;
-        if file.try_lock().is_err() {
+        if !durable::lock(&file, LOCK_WAIT).map_err(io)? {
             return Ok(None);
         }
+        // Whoever had the lock may have ended the upload.
+        if file.metadata().map_err(io)?.nlink() == 0 {
+            return Err(io(io::ErrorKind::NotFound.into()));
+        }
+        let (journal, end) = Self::load(&file, path.clone(), seals, batch)?;
+        file.set_len(end).map_err(io)?;
+        journal.log().file = Some(Arc::new(file));
+        Ok(Some(journal))
+    }
+
+    /// Reads a journal as it is now, whoever works on it. Blocks.
+    pub(super) fn look(folder: &Path, seals: Seals, batch: Batch) -> Result<Self, UnfinishedError> {
+        let path = file_of(folder, batch);
+        let file = File::open(&path).map_err(|source| UnfinishedError::Io { path: path.clone(), source })?;
+        Ok(Self::load(&file, path, seals, batch)?.0)
+    }
+
+    /// Returns whether a program works on an upload. Blocks.
+    pub(super) fn is_busy(folder: &Path, batch: Batch) -> bool {
+        // Those who look at the same time do not keep each other out.
+        let probe = File::open(file_of(folder, batch)).map(|file| file.try_lock_shared());
+        matches!(probe, Ok(Err(TryLockError::WouldBlock)))
+    }
+
+    /// Reads a journal, and returns it with the length of what is good of it.
+    fn load(file: &File, path: PathBuf, seals: Seals, batch: Batch) -> Result<(Self, u64), UnfinishedError> {
         let mut bytes = Vec::new();
-        (&file).take(JOURNAL_BYTES_MAX).read_to_end(&mut bytes).map_err(io)?;
+        let read = file.take(JOURNAL_BYTES_MAX).read_to_end(&mut bytes);
+        read.map_err(|source| UnfinishedError::Io { path: path.clone(), source })?;
         let damaged = || UnfinishedError::Damaged { path: path.clone() };
         if bytes.get(..HEAD_BYTES) != Some(seals.head()) {
             return Err(damaged());
@@ -120,7 +167,7 @@ impl Journal {
         let (first, length) = seals.open(0, &bytes[HEAD_BYTES..]).ok_or_else(damaged)?;
         let Frame::Begun { path: stored, options, time } = first else { return Err(damaged()) };
         let head = Head { batch, path: stored.into(), options, begun: time };
-        let mut log = Log { file: None, frames: 1, parts: Vec::new(), done: BTreeMap::new() };
+        let mut log = Log::new();
         let mut at = HEAD_BYTES + length;
         while at < bytes.len() {
             let Some((frame, length)) = seals.open(log.frames, &bytes[at..]) else { break };
@@ -130,9 +177,7 @@ impl Journal {
         if bytes.len() - at > TORN_BYTES_MAX {
             return Err(damaged());
         }
-        file.set_len(at as u64).map_err(io)?;
-        log.file = Some(file);
-        Ok(Some(Self { head, path, seals, log: Mutex::new(log) }))
+        Ok((Self { head, path, seals, log: Mutex::new(log) }, at as u64))
     }
 
     /// Returns what is known of a file that did not change since, or begins it.
@@ -141,7 +186,7 @@ impl Journal {
         inner: &str,
         stamp: Stamp,
         created: u64,
-    ) -> Result<PartJournal, getrandom::Error> {
+    ) -> Result<PartJournal, UnfinishedError> {
         let log = self.log();
         let known = log.parts.iter().rposition(|part| part.inner == inner && part.stamp == stamp);
         let Some(at) = known else {
@@ -158,11 +203,10 @@ impl Journal {
         inner: &str,
         stamp: Stamp,
         created: u64,
-    ) -> Result<PartJournal, getrandom::Error> {
+    ) -> Result<PartJournal, UnfinishedError> {
         let (secrets, mut log) = (Secrets::draw()?, self.log());
         let frame = Frame::Part { inner: inner.to_owned(), stamp, secrets: secrets.clone(), created };
-        self.write(&mut log, frame);
-        self.sync(&mut log);
+        self.write(&mut log, frame)?;
         let at = log.parts.len() - 1;
         Ok(PartJournal { journal: self.clone(), at, secrets, created })
     }
@@ -187,7 +231,8 @@ impl Journal {
 
     /// Notes that a file is stored.
     pub(crate) fn done(&self, inner: &str, stamp: Stamp, locator: Locator) {
-        self.write(&mut self.log(), Frame::Done { inner: inner.to_owned(), stamp, locator });
+        // Without this frame the file is stored once more.
+        let _ = self.write(&mut self.log(), Frame::Done { inner: inner.to_owned(), stamp, locator });
     }
 
     /// Returns how many files are stored, and the sessions of the others.
@@ -200,10 +245,11 @@ impl Journal {
 
     /// Ends the journal: nobody goes on with this upload.
     pub(crate) fn end(&self) {
-        self.log().file = None;
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "a journal cannot be removed");
         }
+        // Whoever waits for the lock finds it gone.
+        self.log().file = None;
     }
 
     /// Ends the journal of an upload that came to its end, or that failed before anything was sent.
@@ -214,27 +260,35 @@ impl Journal {
         }
     }
 
-    /// Takes a frame in, and writes it down first. A journal that cannot be written is none from then on.
-    fn write(&self, log: &mut Log, frame: Frame) {
-        if let Some(file) = &mut log.file {
-            let sealed = self.seals.seal(log.frames, &frame).map_err(std::io::Error::other);
-            if let Err(error) = sealed.and_then(|sealed| file.write_all(&sealed)) {
-                self.give_up(log, &error);
-            }
-        }
+    /// Takes a frame in and writes it down.
+    fn write(&self, log: &mut Log, frame: Frame) -> Result<(), UnfinishedError> {
+        let sealed = self.seals.seal(log.frames, &frame)?;
         log.take(frame).expect("the frames of a program that runs follow each other");
+        let written = log.file().and_then(|file| (&*file).write_all(&sealed));
+        written.map_err(|source| self.give_up(log, source))
     }
 
-    fn sync(&self, log: &mut Log) {
-        if let Some(Err(error)) = log.file.as_ref().map(File::sync_data) {
-            self.give_up(log, &error);
+    /// Makes all that was written durable. Blocks for one disk write at most.
+    pub(super) fn sync(&self) -> Result<(), UnfinishedError> {
+        let log = self.log();
+        if log.synced == log.frames {
+            return Ok(());
         }
+        let (file, frames) = (log.file(), log.frames);
+        // It is free during the write: lanes note their sessions.
+        drop(log);
+        let synced = file.and_then(|file| file.sync_data());
+        let mut log = self.log();
+        synced.map_err(|source| self.give_up(&mut log, source))?;
+        log.synced = log.synced.max(frames);
+        Ok(())
     }
 
-    fn give_up(&self, log: &mut Log, error: &std::io::Error) {
-        tracing::warn!(path = %self.path.display(), %error, "the journal cannot be written: this upload cannot be resumed");
-        log.file = None;
+    /// Removes a journal that cannot be written. What it says is no longer all that was sent.
+    fn give_up(&self, log: &mut Log, source: io::Error) -> UnfinishedError {
         let _ = std::fs::remove_file(&self.path);
+        log.file = None;
+        UnfinishedError::Io { path: self.path.clone(), source }
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -243,6 +297,15 @@ impl Journal {
 }
 
 impl Log {
+    /// What follows the first frame.
+    fn new() -> Self {
+        Self { file: None, frames: 1, synced: 0, parts: Vec::new(), done: BTreeMap::new() }
+    }
+
+    fn file(&self) -> io::Result<Arc<File>> {
+        self.file.clone().ok_or_else(|| io::Error::other("it was ended, or an earlier write failed"))
+    }
+
     /// Takes a frame in; none when it does not follow what is here.
     fn take(&mut self, frame: Frame) -> Option<()> {
         let at = |part: u64| usize::try_from(part).ok();
@@ -291,30 +354,50 @@ impl PartJournal {
 
     /// Notes the session of a column.
     pub(crate) fn session(&self, column: usize, session: &Session) {
-        let part = self.at as u64;
-        self.journal.write(&mut self.journal.log(), Frame::Session { part, column, session: session.clone() });
+        let frame = Frame::Session { part: self.at as u64, column, session: session.clone() };
+        // Without this frame the column is sent once more.
+        let _ = self.journal.write(&mut self.journal.log(), frame);
     }
 
-    /// Notes a stripe before it is sent. One that was noted before must be the same.
-    pub(crate) fn row(&self, stripe: u64, hash: RowHash) -> Result<(), OtherRow> {
+    /// Returns how many stripes were noted.
+    pub(crate) fn stripes(&self) -> u64 {
+        self.journal.log().parts[self.at].rows.len() as u64
+    }
+
+    /// Notes stripes durably, which may be sent then. Those that were noted before must be the same. Blocks for one disk
+    /// write at most.
+    pub(crate) fn rows(&self, rows: &[(u64, RowHash)]) -> Result<(), Withheld> {
         let mut log = self.journal.log();
-        let held = usize::try_from(stripe).ok().and_then(|stripe| log.parts[self.at].rows.get(stripe));
-        match held {
-            Some(held) if *held == hash => Ok(()),
-            Some(_) => Err(OtherRow),
-            None => {
-                self.journal.write(&mut log, Frame::Row { part: self.at as u64, hash });
-                Ok(())
+        for (stripe, hash) in rows {
+            let held = usize::try_from(*stripe).ok().and_then(|stripe| log.parts[self.at].rows.get(stripe));
+            match held {
+                Some(held) if held == hash => {}
+                Some(_) => return Err(Withheld::Other { stripe: *stripe }),
+                None => {
+                    let frame = Frame::Row { part: self.at as u64, hash: *hash };
+                    self.journal.write(&mut log, frame).map_err(Withheld::Journal)?;
+                }
             }
         }
+        drop(log);
+        // Also when none is new: an attempt before this one may have written and not synced yet.
+        self.journal.sync().map_err(Withheld::Journal)
     }
 
     /// Notes that nodes are asked to commit.
     pub(crate) fn public(&self, public: &Bytes) {
         let mut log = self.journal.log();
         if log.parts[self.at].public.is_none() {
-            self.journal.write(&mut log, Frame::Public { part: self.at as u64, public: public.clone() });
+            let frame = Frame::Public { part: self.at as u64, public: public.clone() };
+            // Without this frame nodes that have their shard are sent it once more.
+            let _ = self.journal.write(&mut log, frame);
         }
+    }
+
+    /// Returns how many frames of the journal are durable.
+    #[cfg(test)]
+    pub(crate) fn synced(&self) -> u64 {
+        self.journal.log().synced
     }
 }
 

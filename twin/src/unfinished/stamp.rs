@@ -1,48 +1,68 @@
-//! What tells that a file is the one it was: its length, when it was changed, and its place on the disk.
+//! What tells that a file is the one it was: its length, when it was written, and when anything of it was changed.
 
-use std::{
-    fs::Metadata,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{fs::Metadata, os::unix::fs::MetadataExt};
 
-pub(super) const STAMP_BYTES: usize = 36;
+const NUMBERS: usize = 5;
+pub(super) const STAMP_BYTES: usize = NUMBERS * 8;
 
 /// A file at some time. What has the same stamp is read as the same bytes; that they are, is proven stripe by stripe
 /// before anything is sent.
+///
+/// Tools set the time of the last write back, and only the system sets that of the last change (ctime): a file that was
+/// replaced or written to has another one, whatever its length and its other time say. So has one that got another mode
+/// or link, which is then sent anew for nothing. The number of the device is not of it, because a reboot or a mount may
+/// give another one, and neither is that of the inode, which some file systems make up at each mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     length: u64,
-    modified: Duration,
-    device: u64,
-    inode: u64,
+    /// Seconds and nanoseconds since 1970, each.
+    times: [i64; NUMBERS - 1],
 }
 
 impl Stamp {
     pub(crate) fn of(file: &Metadata) -> Self {
-        let modified = file.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-        #[cfg(unix)]
-        let (device, inode) = {
-            use std::os::unix::fs::MetadataExt;
-            (file.dev(), file.ino())
-        };
-        #[cfg(not(unix))]
-        let (device, inode) = (0, 0);
-        Self { length: file.len(), modified, device, inode }
+        Self { length: file.len(), times: [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()] }
     }
 
     pub(super) fn encode(&self) -> [u8; STAMP_BYTES] {
         let mut bytes = [0; STAMP_BYTES];
-        for (at, number) in [self.length, self.modified.as_secs(), self.device, self.inode].into_iter().enumerate() {
-            bytes[at * 8..][..8].copy_from_slice(&number.to_le_bytes());
+        let (length, times) = bytes.split_at_mut(8);
+        length.copy_from_slice(&self.length.to_le_bytes());
+        for (bytes, time) in times.chunks_exact_mut(8).zip(self.times) {
+            bytes.copy_from_slice(&time.to_le_bytes());
         }
-        bytes[32..].copy_from_slice(&self.modified.subsec_nanos().to_le_bytes());
         bytes
     }
 
     pub(super) fn decode(bytes: &[u8; STAMP_BYTES]) -> Self {
-        let number = |at: usize| u64::from_le_bytes(bytes[at * 8..][..8].try_into().expect("8 of 36 bytes"));
-        let nanos = u32::from_le_bytes(bytes[32..].try_into().expect("the last 4 bytes"));
-        let modified = Duration::from_secs(number(1)).saturating_add(Duration::from_nanos(nanos.into()));
-        Self { length: number(0), modified, device: number(2), inode: number(3) }
+        let eight = |at: usize| bytes[at * 8..][..8].try_into().expect("8 of 40 bytes");
+        let time = |at: usize| i64::from_le_bytes(eight(at));
+        Self { length: u64::from_le_bytes(eight(0)), times: [time(1), time(2), time(3), time(4)] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_replaced_under_its_old_time_and_length_has_another_stamp() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let stamp = || Stamp::of(&fs::metadata(&path).unwrap());
+        fs::write(&path, "first").unwrap();
+        let (first, modified) = (stamp(), fs::metadata(&path).unwrap().modified().unwrap());
+        assert_eq!((stamp(), Stamp::decode(&first.encode())), (first, first));
+        // The clock of a file system goes on by some milliseconds at a time, so the first tries may be too early.
+        let replace = || {
+            let other = folder.path().join("other");
+            fs::write(&other, "other").unwrap();
+            fs::File::options().append(true).open(&other).unwrap().set_modified(modified).unwrap();
+            fs::rename(&other, &path).unwrap();
+            stamp() != first
+        };
+        assert!((0..1_000_000).any(|_| replace()));
     }
 }
