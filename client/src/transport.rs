@@ -80,6 +80,25 @@ impl TransportError {
         !matches!(self, Self::Refused { .. } | Self::Unknown { .. })
     }
 
+    /// Returns the node that was called.
+    #[must_use]
+    pub fn node(&self) -> &NodeName {
+        match self {
+            Self::Unknown { node }
+            | Self::TimedOut { node }
+            | Self::Unreachable { node, .. }
+            | Self::Refused { node, .. }
+            | Self::Failed { node, .. }
+            | Self::Nonsense { node, .. } => node,
+        }
+    }
+
+    /// Returns whether a node takes no more bytes: it is full, or its operator empties it.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.status() == Some(507)
+    }
+
     /// Returns the HTTP status of a node that refused or failed.
     #[must_use]
     pub fn status(&self) -> Option<u16> {

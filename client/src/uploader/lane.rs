@@ -41,6 +41,9 @@ const OTHERS_MAX: usize = 3;
 const AGAIN_FIRST: Duration = Duration::from_millis(250);
 const AGAIN_LAST: Duration = Duration::from_secs(8);
 const AGAIN_FOR: Duration = Duration::from_secs(50);
+/// How long the node of an earlier session may be away while another one can take its column. It is shorter than what
+/// the other columns wait for a straggler (`PATIENCE`).
+const RETURN_FOR: Duration = Duration::from_secs(30);
 /// A session whose producer pauses is asked for after this time: a node drops what nobody uses, and a network forgets
 /// connections.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
@@ -189,13 +192,23 @@ impl Work {
     }
 
     /// Asks what the node has of an earlier session; none when it has nothing.
-    async fn begin_earlier(&self, upload: String) -> Result<Option<Begun>, TransportError> {
+    async fn begin_earlier(&mut self, upload: String) -> Result<Option<Begun>, TransportError> {
+        // Whatever comes of it: if there is no other node, this one is asked again.
+        self.session = Some(upload.clone());
         let Filling { transport, node, column, committed, .. } = &self.of;
-        match self.again(|| transport.upload_cells(node, &upload)).await {
+        let asked = self.again(|| transport.upload_cells(node, &upload));
+        let asked = match self.is_last {
+            true => asked.await,
+            false => timeout(RETURN_FOR, asked)
+                .await
+                .unwrap_or_else(|_| Err(TransportError::TimedOut { node: node.clone() })),
+        };
+        match asked {
             Ok(cells) => return Ok(Some(Begun::Open(upload, cells))),
             Err(error) if error.status() != Some(404) => return Err(error),
             Err(error) => tracing::debug!(%node, column, %error, "a session has ended"),
         }
+        self.session = None;
         // A session ends when its shard is durable.
         let Some(public) = committed else { return Ok(None) };
         let is_durable = transport.commit(node, &upload, *column, public.clone()).await.is_ok();
@@ -246,7 +259,7 @@ impl Work {
     }
 
     /// Makes a call again that an interruption of the network, or a restart of the node, may have failed; but not while
-    /// another node can take over.
+    /// another node can take over, nor where the node has no room.
     async fn again<T, F: Future<Output = Result<T, TransportError>>>(
         &self,
         call: impl Fn() -> F,
@@ -255,7 +268,7 @@ impl Work {
         let (mut pause, mut paused) = (AGAIN_FIRST, Duration::ZERO);
         loop {
             match call().await {
-                Err(error) if error.is_retryable() && may_wait && paused + pause <= AGAIN_FOR => {
+                Err(error) if error.is_retryable() && !error.is_full() && may_wait && paused + pause <= AGAIN_FOR => {
                     tracing::debug!(node = %self.of.node, column = self.of.column, %error, "a call is made again");
                     sleep(pause).await;
                     paused += pause;

@@ -24,7 +24,8 @@ pub(super) struct Spread {
 impl Spread {
     /// Places all columns, on nodes that are probably gone only where the caps leave no other. The cap of zones is that
     /// of all nodes, so what is gone brings no columns closer together, unless too few would be durable otherwise.
-    /// Columns of an earlier attempt stay where they are.
+    /// Columns of an earlier attempt stay where they are, but for those whose node takes nothing any more: they move to
+    /// another one, if there is one.
     pub(super) fn new(
         mut ask: PlacementAsk,
         topology: &Topology,
@@ -32,9 +33,17 @@ impl Spread {
     ) -> Result<Self, PlacementError> {
         let nodes = topology.snapshot();
         ask.last = silent(&nodes);
-        let is_known = |name: &&NodeName| nodes.iter().any(|node| node.name == **name);
-        let node = |session: &Option<Session>| session.as_ref().map(|session| &session.node).filter(is_known).cloned();
-        ask.held = earlier.iter().map(node).collect();
+        let entry = |session: &Session| nodes.iter().find(|node| node.name == session.node);
+        let known: Vec<Option<&NodeEntry>> = earlier.iter().map(|session| session.as_ref().and_then(entry)).collect();
+        let held = |stays: &dyn Fn(&NodeEntry) -> bool| -> Vec<Option<NodeName>> {
+            known.iter().map(|node| node.filter(|node| stays(node)).map(|node| node.name.clone())).collect()
+        };
+        let takes = |node: &NodeEntry| !node.draining && node.free_bytes > 0 && !ask.last.contains(&node.name);
+        let moved = place(&PlacementAsk { held: held(&takes), ..ask.clone() }, &nodes).ok();
+        // What has to stay with its node after all stays in its column, where the node has its cells.
+        let stays =
+            |node: &NodeEntry| takes(node) || moved.as_ref().is_none_or(|moved| moved.nodes.contains(&node.name));
+        ask.held = held(&stays);
         let mut placement = place(&ask, &nodes)?;
         let up = placement.nodes.iter().filter(|node| !ask.last.contains(*node)).count();
         if up < ask.redundancy.quorum() {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use client::{
     Earlier, Note, PlacementError, Receipt, Session, Topology, Transport, TransportError, UploadError, Uploader,
 };
-use format::{Lease, NodeName, OwnerKeys, Profile, Sealed};
+use format::{Lease, NodeName, OwnerKeys, Profile, Sealed, wire::NodeEntry};
 use testing::{Call, Fault, FaultyTransport, Intercept, Intercepted, MemoryTransport, noise, noise_of};
 use tokio::time::Instant;
 
@@ -301,6 +301,103 @@ async fn an_upload_that_is_broken_off_goes_on_without_sending_again_what_nodes_h
     let later = Lease { version: 2, ..lease(&encoded.sealed, &keys) }.sign(&keys).into();
     assert_eq!(uploader.commit(&encoded.sealed, later).await.unwrap().durable, 6);
     assert_eq!(counted.intercept().appends.load(Ordering::Relaxed), 6 * encoded.stripes.len());
+}
+
+/// Sends the first stripes, breaks off, and goes on over `transport` with these nodes. Returns the receipt, and the node
+/// of each column before.
+async fn broken_off(
+    memory: &Arc<MemoryTransport>,
+    all: &[NodeEntry],
+    transport: Arc<dyn Transport>,
+    nodes: impl FnOnce(&[NodeName]) -> Vec<NodeEntry>,
+) -> (Result<Receipt, UploadError>, Vec<NodeName>) {
+    let (keys, sessions) = (owner(), Arc::new(Mutex::new(vec![None; 6])));
+    let encoded = encode(&noise(20 << 20), four(), &keys);
+    let noted = sessions.clone();
+    let note: Note = Arc::new(move |column, session: &Session| noted.lock().unwrap()[column] = Some(session.clone()));
+    let topology = Arc::new(Topology::new(all.to_vec()));
+    let begun = Uploader::begin(memory.clone(), topology, [4; 32], vec![], vec![]);
+    let mut uploader = begun.noting(note.clone());
+    for stripe in &encoded.stripes[..BROKEN_OFF] {
+        uploader.send(stripe.clone()).await.unwrap();
+    }
+    // What is in its queues arrives.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(uploader);
+    let sessions = sessions.lock().unwrap().clone();
+    let before: Vec<NodeName> = sessions.iter().flatten().map(|session: &Session| session.node.clone()).collect();
+    let topology = Arc::new(Topology::new(nodes(&before)));
+    let uploader = Uploader::begin(transport, topology, [4; 32], vec![], vec![]);
+    let mut uploader = uploader.going_on(Earlier { sessions, public: None }).noting(note);
+    for stripe in &encoded.stripes {
+        if let Err(lost) = uploader.send(stripe.clone()).await {
+            return (Err(lost), before);
+        }
+    }
+    (uploader.commit(&encoded.sealed, lease_of(&encoded.sealed, &keys)).await, before)
+}
+
+const BROKEN_OFF: usize = 8;
+
+/// Its node is gone for good and nobody has noticed yet, or is known to be silent, full or draining.
+#[tokio::test(start_paused = true)]
+async fn a_column_of_an_upload_that_goes_on_moves_where_its_node_takes_nothing_any_more() {
+    for fault in ["unnoticed", "silent", "full", "draining", "unknown"] {
+        let all = nodes(8);
+        let memory = Arc::new(MemoryTransport::new(&all));
+        let gone: Arc<Mutex<Option<NodeName>>> = Arc::default();
+        let it = gone.clone();
+        let counted = Counting::over(memory.clone(), move |node| it.lock().unwrap().as_ref() == Some(node));
+        let nodes = |before: &[NodeName]| {
+            *gone.lock().unwrap() = Some(before[2].clone());
+            let change = |mut node: NodeEntry| {
+                let is_it = node.name == before[2];
+                node.seen = if is_it && fault == "silent" { 0 } else { 1_000 };
+                node.draining = is_it && fault == "draining";
+                node.free_bytes = if is_it && fault == "full" { 0 } else { node.free_bytes };
+                (!is_it || fault != "unknown").then_some(node)
+            };
+            all.iter().cloned().filter_map(change).collect()
+        };
+        let began = Instant::now();
+        let (receipt, before) = broken_off(&memory, &all, counted.clone(), nodes).await;
+        let receipt = receipt.unwrap();
+        assert_eq!(receipt.durable, 6, "{fault}");
+        let placement: Vec<_> = receipt.placement.into_iter().flatten().collect();
+        for column in 0..6 {
+            assert_eq!(placement[column] == before[column], column != 2, "{fault}: column {column}");
+        }
+        let stripes = 20;
+        let sent = counted.intercept().appends.load(Ordering::Relaxed);
+        assert_eq!(sent, 5 * (stripes - BROKEN_OFF) + stripes, "{fault}: only this column is sent again");
+        assert!(fault == "unnoticed" || began.elapsed() < Duration::from_secs(10), "{fault} was waited for");
+    }
+}
+
+/// Without another node its own is waited for, and what it holds is not sent again.
+#[tokio::test(start_paused = true)]
+async fn a_column_that_has_no_other_node_goes_on_where_it_was() {
+    for is_noticed in [false, true] {
+        let all = nodes(6);
+        let memory = Arc::new(MemoryTransport::new(&all));
+        let away: Arc<Mutex<Option<(NodeName, Instant)>>> = Arc::default();
+        let it = away.clone();
+        let is_away = move |node: &NodeName| {
+            let away = it.lock().unwrap();
+            away.as_ref().is_some_and(|(name, until)| name == node && Instant::now() < *until)
+        };
+        let counted = Counting::over(memory.clone(), is_away);
+        let nodes = |before: &[NodeName]| {
+            *away.lock().unwrap() = Some((before[2].clone(), Instant::now() + Duration::from_secs(45)));
+            let seen =
+                |node: NodeEntry| NodeEntry { seen: u64::from(!is_noticed || node.name != before[2]) * 1_000, ..node };
+            all.iter().cloned().map(seen).collect()
+        };
+        let (receipt, before) = broken_off(&memory, &all, counted.clone(), nodes).await;
+        let placement: Vec<_> = receipt.unwrap().placement.into_iter().flatten().collect();
+        assert_eq!(placement, before);
+        assert_eq!(counted.intercept().appends.load(Ordering::Relaxed), 6 * (20 - BROKEN_OFF));
+    }
 }
 
 /// All nodes restart, one after the other, for 40 seconds each: the sessions outlive it, so all columns get there.

@@ -1,6 +1,7 @@
 //! One object on its way: encoded on a thread, sent as it is encoded, committed, written down in the index.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -8,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use client::{Receipt, UploadError, Uploader};
-use format::{Encoder, EncoderOptions, Kind, Lease};
+use format::{Encoder, EncoderOptions, Kind, Lease, NodeName};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::{
@@ -56,13 +57,16 @@ impl Twin {
         progress: &Arc<dyn Progress>,
     ) -> Result<(Entry, Receipt), PutError> {
         let (mut item, mut told, mut attempt) = (item, Told { progress: progress.clone(), sent: 0 }, 1);
+        let mut refused = BTreeSet::new();
         loop {
             let again = item.again();
-            match (self.attempt(item, options, &mut told).await, again) {
-                (Err(PutError::Upload { source: UploadError::Lost { source, .. }, .. }), Some(again))
+            match (self.attempt(item, options, &refused, &mut told).await, again) {
+                (Err(PutError::Upload { source: UploadError::Lost { source, failed, .. }, .. }), Some(again))
                     if attempt < ATTEMPTS_MAX =>
                 {
                     tracing::warn!(path = %again.path.display(), attempt, error = %source, "an upload is tried again");
+                    let for_good = failed.iter().filter(|error| error.is_full() || !error.is_retryable());
+                    refused.extend(for_good.map(|error| error.node().clone()));
                     (item, attempt) = (again, attempt + 1);
                     tokio::time::sleep(ATTEMPT_PAUSE).await;
                 }
@@ -71,7 +75,14 @@ impl Twin {
         }
     }
 
-    async fn attempt(&self, item: Item, options: &PutOptions, told: &mut Told) -> Result<(Entry, Receipt), PutError> {
+    /// Makes one attempt. Columns at nodes that refused an earlier one begin anew, at others if these refuse again.
+    async fn attempt(
+        &self,
+        item: Item,
+        options: &PutOptions,
+        refused: &BTreeSet<NodeName>,
+        told: &mut Told,
+    ) -> Result<(Entry, Receipt), PutError> {
         let Item { source, part, path, name, inner, mime, kind, batch, position } = item;
         if inner.len() > PATH_BYTES_MAX {
             return Err(PutError::Bounds { what: "path", max: PATH_BYTES_MAX });
@@ -104,7 +115,8 @@ impl Twin {
         .with_caps(tenure.caps.clone())
         .with_preferences(options.preferences.clone());
         if let Some(part) = part.clone() {
-            let earlier = part.earlier();
+            let mut earlier = part.earlier();
+            earlier.sessions.iter_mut().for_each(|it| drop(it.take_if(|session| refused.contains(&session.node))));
             uploader = uploader.going_on(earlier).noting(Arc::new(move |column, it| part.session(column, it)));
         }
         let encoding = Encoding {

@@ -1,7 +1,7 @@
 //! Uploads that are broken off go on, and send nothing twice.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -396,4 +396,44 @@ async fn a_file_that_changes_between_two_attempts_is_never_sealed_under_the_key_
     let found = cluster.network.find(&stored.entry.capability, &[]).await.unwrap();
     assert!(read_all(&cluster.network, &found).await.unwrap() == changed);
     assert!(counted.unwrap().intercept().then.lock().unwrap().is_none(), "it did not change");
+}
+
+/// Two origins that are full, or drained, in the middle.
+#[derive(Default)]
+struct Full {
+    appends: Mutex<HashMap<NodeName, usize>>,
+    full: Mutex<BTreeSet<NodeName>>,
+}
+
+#[async_trait]
+impl Intercept for Full {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
+        let (mut appends, mut full) = (self.appends.lock().unwrap(), self.full.lock().unwrap());
+        let count = appends.entry(node.clone()).or_default();
+        *count += usize::from(call == Call::Append);
+        if *count > 8 && full.len() < 2 {
+            full.insert(node.clone());
+        }
+        match full.contains(node) && matches!(call, Call::Append | Call::CreateUpload) {
+            true => Err(TransportError::Failed { node: node.clone(), status: 507, reason: "it is full".to_owned() }),
+            false => Ok(()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_goes_on_at_other_nodes_where_its_own_are_full() {
+    let mut full = None;
+    let cluster = SmallCluster::over(|inner| {
+        let it = Arc::new(Intercepted::over(inner, Full::default()));
+        full = Some(it.clone());
+        it
+    });
+    let path = cluster.file("noise.bin", &noise(BYTES));
+    let stored = cluster.twin(1).put(&path, &options(), &quiet()).await.unwrap();
+    let full = full.unwrap().intercept().full.lock().unwrap().clone();
+    let nodes: BTreeSet<_> = stored.receipt.placement.into_iter().flatten().collect();
+    assert_eq!((full.len(), nodes.len(), nodes.is_disjoint(&full)), (2, 6, true), "{nodes:?}");
 }
