@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::durable;
 
+mod change;
 mod check;
 mod content;
 mod entry;
@@ -27,6 +28,7 @@ mod frame;
 mod listing;
 mod log;
 
+pub use change::Change;
 pub use check::IndexCheck;
 use content::Content;
 pub use entry::{Batch, Entry, MOVES_MAX, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure};
@@ -176,25 +178,31 @@ impl Index {
         self.entries.get(locator)
     }
 
-    /// Records an upload durably and replaces its earlier entry. Blocks for one disk write.
+    /// Records a change durably. Blocks for one disk write.
     ///
     /// # Errors
-    /// [`IndexError`]; the upload is then not recorded.
-    pub fn record(&mut self, entry: Entry) -> Result<(), IndexError> {
-        self.record_all(vec![entry])
+    /// [`IndexError`]; the change is then not recorded.
+    pub fn record(&mut self, change: impl Into<Change>) -> Result<(), IndexError> {
+        self.record_all([change])
     }
 
-    /// Records uploads, in one disk write for some 800 of them (group commit). When half of what the file holds is
-    /// superseded then, the file is rewritten without that.
+    /// Records changes, in one disk write for some 800 of them (group commit). Each is made of what the index has by
+    /// then, also by other programs: one that is older changes nothing. When half of what the file holds is superseded
+    /// then, the file is rewritten without that.
     ///
     /// # Errors
     /// [`IndexError`]. [`IndexError::Unfit`] says that none is recorded; after the others the first may be.
-    pub fn record_all(&mut self, entries: Vec<Entry>) -> Result<(), IndexError> {
-        let entries: Vec<_> = entries.into_iter().map(Entry::trimmed).collect();
-        let contents = content::pack(&entries)?;
+    pub fn record_all(&mut self, changes: impl IntoIterator<Item = impl Into<Change>>) -> Result<(), IndexError> {
         let _lock = self.lock()?;
         self.catch_up()?;
-        let mut entries = entries.into_iter();
+        let mut changed = BTreeMap::new();
+        for change in changes.into_iter().map(Into::into) {
+            let locator = change.locator();
+            let held = changed.get(&locator).or(self.entries.get(&locator));
+            changed.extend(change.over(held).map(|entry| (locator, entry.trimmed())));
+        }
+        let contents = content::pack(changed.values())?;
+        let mut changed = changed.into_iter();
         for Content { bytes, entries: count } in contents {
             let frame = frame::seal(&self.key, &self.chain, salt()?, &bytes);
             if self.read_bytes + frame.len() as u64 > INDEX_BYTES_MAX {
@@ -204,7 +212,7 @@ impl Index {
             self.read_bytes += frame.len() as u64;
             self.chain = self.chain.clone().then(&frame);
             self.recorded += count;
-            self.entries.extend(entries.by_ref().take(count).map(|entry| (entry.capability.locator(), entry)));
+            self.entries.extend(changed.by_ref().take(count));
         }
         if self.recorded >= COMPACT_ENTRIES_MIN && self.recorded >= 2 * self.entries.len() {
             // The uploads are recorded. An index that stays long is no reason to say otherwise.

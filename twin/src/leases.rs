@@ -14,7 +14,7 @@ use futures::{StreamExt, future::join_all};
 use tokio::task::spawn_blocking;
 
 use crate::{
-    index::{Entry, Family, Index, IndexError, Scope, Tenure},
+    index::{Change, Entry, Family, Index, IndexError, Scope, Tenure},
     policy_name::PolicyNameError,
     progress::Progress,
     retention::{self, RetentionError},
@@ -293,7 +293,7 @@ impl Twin {
         let record = self.own_record(member).await?;
         let (tenure, told) = self.renew_one(&record, entry.as_ref(), renewal, now).await?;
         if let Some(entry) = entry {
-            self.record(Entry { tenure, ..entry }).await?;
+            self.record(Change::Lease(Entry { tenure, ..entry })).await?;
         }
         Ok(told)
     }

@@ -23,7 +23,7 @@ use futures::StreamExt;
 
 use crate::{
     get::{Found, GetError},
-    index::{Batch, Entry, IndexError, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure},
+    index::{Batch, Change, Entry, IndexError, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure},
     progress::Progress,
     twin::{Twin, now},
 };
@@ -123,9 +123,8 @@ impl Twin {
         let paths: Vec<_> = fresh.keys().map(|locator| path_of(locator, &parents, &fresh, &known)).collect();
         let added: Vec<_> = fresh.into_values().zip(paths).map(|(entry, path)| Entry { path, ..entry }).collect();
         (recovered.added, recovered.updated, recovered.forgotten) = (added.len(), renewed.len(), erased.len());
-        let entries = added.into_iter().chain(renewed).collect();
         self.with_index(move |index| {
-            index.record_all(entries)?;
+            index.record_all(added.into_iter().map(Change::Put).chain(renewed.into_iter().map(Change::Lease)))?;
             if erased.is_empty() { Ok(()) } else { index.forget(&erased) }
         })
         .await?;

@@ -14,7 +14,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use crate::{
-    index::{Entry, Family, Index, IndexError},
+    index::{Change, Family, Index, IndexError},
     network::Network,
     unfinished::Journals,
 };
@@ -25,8 +25,8 @@ const PLACES: usize = 64;
 const SMALL_BYTES: u64 = 128 * 1024;
 const LARGE_PLACES: u32 = 16;
 
-/// Entries that wait to be recorded, each with whom to tell.
-type Waiting = Arc<Mutex<Vec<(Entry, oneshot::Sender<Result<(), IndexError>>)>>>;
+/// Changes that wait to be recorded, each with whom to tell.
+type Waiting = Arc<Mutex<Vec<(Change, oneshot::Sender<Result<(), IndexError>>)>>>;
 
 /// Acts for one owner in one cluster. `owner` and `network` return at once, `list` and `whole` use only the index, and
 /// all other calls talk to nodes.
@@ -73,14 +73,14 @@ impl Twin {
         run.await.expect("acts on the index neither panic nor are cancelled")
     }
 
-    /// Records an upload in the index. Those that are recorded at the same time share one write (group commit): a disk
+    /// Records a change of the index. Those that are recorded at the same time share one write (group commit): a disk
     /// takes some hundred writes a second.
-    pub(crate) async fn record(&self, entry: Entry) -> Result<(), IndexError> {
+    pub(crate) async fn record(&self, change: impl Into<Change>) -> Result<(), IndexError> {
         let (tell, told) = oneshot::channel();
         let waiting = self.waiting.clone();
-        lock(&waiting).push((entry, tell));
+        lock(&waiting).push((change.into(), tell));
         self.with_index(move |index| write(index, std::mem::take(&mut *lock(&waiting)))).await;
-        told.await.expect("whoever took the entry has written it, because it holds the index until then")
+        told.await.expect("whoever took the change has written it, because it holds the index until then")
     }
 
     /// Waits for room for a file of that length, and keeps it until the answer is dropped.
@@ -101,16 +101,16 @@ impl Twin {
     }
 }
 
-/// Records entries together, or, if that fails, one by one, so that each is told its own error.
-fn write(index: &mut Index, waiting: Vec<(Entry, oneshot::Sender<Result<(), IndexError>>)>) {
+/// Records changes together, or, if that fails, one by one, so that each is told its own error.
+fn write(index: &mut Index, waiting: Vec<(Change, oneshot::Sender<Result<(), IndexError>>)>) {
     if waiting.is_empty() {
         return;
     }
-    let (entries, tell): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
-    let results: Vec<_> = match index.record_all(entries.clone()) {
-        Ok(()) => entries.iter().map(|_| Ok(())).collect(),
-        Err(error) if entries.len() == 1 => vec![Err(error)],
-        Err(_) => entries.into_iter().map(|entry| index.record(entry)).collect(),
+    let (changes, tell): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
+    let results: Vec<_> = match index.record_all(changes.clone()) {
+        Ok(()) => changes.iter().map(|_| Ok(())).collect(),
+        Err(error) if changes.len() == 1 => vec![Err(error)],
+        Err(_) => changes.into_iter().map(|change| index.record(change)).collect(),
     };
     for (tell, result) in tell.into_iter().zip(results) {
         // Whoever gave up waiting needs no answer.

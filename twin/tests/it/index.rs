@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use format::{Capability, Kind, Locator, OwnerSecret, limits::LEASE_PLACES_MAX};
-use twin::{Batch, Entry, Index, IndexError, MOVES_MAX, Move, NameState, Position, Scope, State, Tenure};
+use twin::{Batch, Change, Entry, Index, IndexError, MOVES_MAX, Move, NameState, Position, Scope, State, Tenure};
 
 fn secret() -> OwnerSecret {
     OwnerSecret::from_bytes([7; 32])
@@ -64,6 +64,30 @@ fn entries_come_back_superseded_and_forgotten() {
     index.forget(&gone).unwrap();
     index.record(entry(30)).unwrap();
     assert_eq!(entries(&open(&path).unwrap()), [20, 30].map(entry));
+}
+
+#[test]
+fn of_two_programs_the_one_with_the_newer_lease_counts_and_what_one_removed_stays_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let (mut one, mut other) = (open(&path).unwrap(), open(&path).unwrap());
+    let lease = |version| {
+        let it = entry(1);
+        Entry { tenure: Tenure { version, ..it.tenure.clone() }, ..it }
+    };
+    one.record_all([entry(1), entry(2)]).unwrap();
+    other.record(Change::Lease(lease(3))).unwrap();
+    // It looked before the other one wrote.
+    one.record_all([Change::Lease(lease(2)), lease(2).into()]).unwrap();
+    assert_eq!(entries(&open(&path).unwrap()), [lease(3), entry(2)]);
+    assert_eq!(entries(&one), [lease(3), entry(2)]);
+    one.record_all([Change::Lease(lease(5)), Change::Lease(lease(4))]).unwrap();
+    assert_eq!(entries(&open(&path).unwrap()), [lease(5), entry(2)], "also when both are written at once");
+    other.forget(&[entry(1).capability.locator()].into()).unwrap();
+    one.record(Change::Lease(lease(6))).unwrap();
+    assert_eq!(entries(&open(&path).unwrap()), [entry(2)]);
+    one.record(lease(1)).unwrap();
+    assert_eq!(entries(&open(&path).unwrap()), [lease(1), entry(2)], "who stores it stores it");
 }
 
 #[test]
