@@ -10,14 +10,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use client::TransportError;
-use format::{Label, NodeName, OwnerSecret, Retention};
+use bytes::Bytes;
+use client::{Transport, TransportError};
+use format::{Label, Lease, NodeName, OwnerSecret, Retention};
 use testing::{Call, Intercept, Intercepted, noise};
 use twin::{Index, NameChange, NameTerms, PutOptions, RecoverError, Recovered, Renewal, Scope, Tenure, Twin};
 
 use crate::{
     directory::{FewRecords, site},
-    small_cluster::{ORIGINS, SmallCluster, options, quiet, read_all, zone},
+    small_cluster::{ORIGINS, SmallCluster, name, options, quiet, read_all, zone},
 };
 
 /// Another machine of the first owner: the same secret, an index of its own.
@@ -113,6 +114,27 @@ async fn a_folder_that_did_not_end_is_found_and_is_still_one_thing() {
     assert_eq!(list[0].objects, recovered.added);
     let removed = other.remove(&list[0].locator).await.unwrap();
     assert_eq!(removed.ended.len(), recovered.added);
+}
+
+/// A machine whose clock is ahead takes leases for ended that the nodes keep. It is the nodes that end them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_ended_by_this_clock_alone_is_recovered() {
+    let cluster = SmallCluster::start();
+    let stored = machine(&cluster, "one").put(&cluster.file("a", b"x"), &options(), &quiet()).await.unwrap();
+    let locator = stored.entry.capability.locator();
+    let lease = cluster.network.reader().record(&locator).await.unwrap().lease;
+    let past = Lease { version: 2, retention: Retention { keep_until: 0, expires: 1 }, ..lease };
+    let envelope = Bytes::from(past.sign(&OwnerSecret::from_bytes([1; 32]).keys()));
+    for origin in 0..ORIGINS {
+        // Those that have no record refuse.
+        let _ = cluster.memory.put_lease(&name(origin), &locator, envelope.clone()).await;
+    }
+    let other = machine(&cluster, "other");
+    assert_eq!(other.recover(&quiet()).await.unwrap().added, 1);
+    assert_eq!(other.list().await[&locator].tenure.retention.expires, 1);
+    let one = machine(&cluster, "one");
+    assert_eq!(one.recover(&quiet()).await.unwrap().updated, 1);
+    assert_eq!(one.list().await, other.list().await);
 }
 
 /// Origins of which so many do not list what they have.
