@@ -129,13 +129,18 @@ impl Report {
     /// Writes to standard error what went wrong with one of many.
     pub(crate) fn tell(&self, what: &str) {
         // A failure to write this is ignored, as it could not be reported either.
-        let _ = io::stderr().lock().write_all(format!("{what}\n{}", self.text()).as_bytes());
+        let _ = io::stderr().lock().write_all(format!("{}\n{}", output::escape(what), self.text()).as_bytes());
     }
 
     fn text(&self) -> String {
-        let causes: String = self.causes.iter().map(|cause| format!("cause: {cause}\n")).collect();
-        let advice = self.advice.as_ref().map(|advice| format!("try: {advice}\n")).unwrap_or_default();
-        format!("error: {}\n{causes}{advice}", self.error)
+        // A further line of a text, or of a name in it, does not begin as one of these does.
+        let line = |is: &str, text: &str| {
+            let lines: Vec<_> = text.split('\n').map(output::escape).collect();
+            format!("{is}: {}\n", lines.join("\n  "))
+        };
+        let causes: String = self.causes.iter().map(|cause| line("cause", cause)).collect();
+        let advice = self.advice.as_ref().map(|advice| line("try", advice)).unwrap_or_default();
+        line("error", &self.error) + &causes + &advice
     }
 }
 
@@ -452,5 +457,7 @@ mod tests {
         let report =
             Report { error: "a".into(), causes: vec!["b".into(), "c".into()], advice: Some("d".into()), code: 1 };
         assert_eq!(report.text(), "error: a\ncause: b\ncause: c\ntry: d\n");
+        let report = Report { error: "a\u{1b}[2J\ntry: e".into(), causes: vec![], advice: None, code: 1 };
+        assert_eq!(report.text(), "error: a\\u{1b}[2J\n  try: e\n", "a name is no line of its own");
     }
 }

@@ -1,8 +1,12 @@
 //! The answer of a command: lines for people, or one JSON document with `--json`.
+//!
+//! Names of files and objects are other people's, too. What in them would move the cursor, colour the text or turn its
+//! direction around is shown as an escape.
 
 use std::{
     fmt::Display,
     io::{self, Write},
+    path::Path,
 };
 
 use anyhow::Context;
@@ -13,13 +17,44 @@ use crate::commands::Options;
 impl Options {
     /// Prints an answer in the form that was asked for. `text` must end with a newline or be empty.
     pub(crate) fn answer<T: Serialize>(&self, json: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
-        if self.json { print_json(json) } else { print(&text()) }
+        if self.json { print_json(json) } else { print(&text().split('\n').map(escape).collect::<Vec<_>>().join("\n")) }
     }
 }
 
 /// Prints one document.
 pub(crate) fn print_json<T: Serialize>(json: &T) -> anyhow::Result<()> {
-    print(&(serde_json::to_string_pretty(json)? + "\n"))
+    print(&(document(json)? + "\n"))
+}
+
+fn document<T: Serialize>(json: &T) -> serde_json::Result<String> {
+    let text = serde_json::to_string_pretty(json)?;
+    // Only strings have such characters, and those that JSON leaves as they are have one UTF-16 unit each.
+    Ok(rewrite(&text, |c| is_harmful(c) && c != '\n', |c| format!("\\u{:04x}", u32::from(c))))
+}
+
+/// Whether a terminal does not show a character but does what it says: control characters, and those that Unicode has
+/// for the direction of text.
+fn is_harmful(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns
+}
+
+/// Formats one line for a terminal.
+pub(crate) fn escape(text: &str) -> String {
+    rewrite(text, is_harmful, |c| c.escape_default().to_string())
+}
+
+/// Puts something else in the place of some characters. Most texts have none of them.
+fn rewrite(text: &str, is_one: impl Fn(char) -> bool, other: impl Fn(char) -> String) -> String {
+    if !text.contains(&is_one) {
+        return text.to_owned();
+    }
+    text.chars().map(|c| if is_one(c) { other(c) } else { c.to_string() }).collect()
+}
+
+/// Formats a path for a terminal.
+pub(crate) fn shown(path: &Path) -> String {
+    escape(&path.display().to_string())
 }
 
 /// Writes to standard output. A reader that closes the pipe early (`| head`) is no failure.
@@ -33,6 +68,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 
 /// Formats rows as aligned columns. The first row is the heading.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| escape(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -63,6 +99,18 @@ pub(crate) fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_act_on_a_terminal_is_shown() {
+        let name =
+            "a\u{202e}gpj.exe \u{2066}\u{200f}\u{61c}\u{1b}[31m\u{9b}2J\u{7f}\r\nx \u{6f22}\u{e9}\u{200d}\u{1f600}";
+        let line = "a\\u{202e}gpj.exe \\u{2066}\\u{200f}\\u{61c}\\u{1b}[31m\\u{9b}2J\\u{7f}\\r\\nx \u{6f22}\u{e9}\u{200d}\u{1f600}";
+        assert_eq!(escape(name), line);
+        assert_eq!(table(&[vec![name.to_owned(), "b".to_owned()]]), format!("{line}  b\n"));
+        let json = document(&[name]).unwrap();
+        assert!(!json.contains(|c| is_harmful(c) && c != '\n'), "{json:?}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&json).unwrap(), [name]);
+    }
 
     #[test]
     fn one_thing_is_no_plural() {

@@ -12,6 +12,8 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use twin::Progress;
 
+use crate::output::shown;
+
 const OF_BYTES: &str = "{bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} eta {eta} {wide_msg}";
 const OF_LEASES: &str = "{bar:30} {pos}/{len} objects {per_sec} eta {eta}";
 
@@ -53,7 +55,7 @@ impl Bar {
 impl Progress for Bar {
     fn file(&self, path: &Path, length: Option<u64>) {
         self.bar.inc_length(length.unwrap_or(0));
-        self.bar.set_message(path.display().to_string());
+        self.bar.set_message(shown(path));
     }
 
     fn sent(&self, bytes: u64) {
