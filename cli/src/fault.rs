@@ -33,6 +33,7 @@ Exit codes:
   3  not found, erased, or no such name in the directory
   4  the cluster failed: too few nodes reached or intact; trying again may help
   5  the owner key is absent, or the passphrase or key file does not open it
+  128 and the number of the signal, 130 for Ctrl-C: `get` was interrupted
 
 With --json the answer is one JSON document on standard output, errors too.";
 
@@ -41,6 +42,13 @@ With --json the answer is one JSON document on standard output, errors too.";
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
+/// A signal ended the command. Shells tell that by an exit code of 128 and its number.
+#[derive(Debug, thiserror::Error)]
+#[error("it was interrupted (signal {signal})")]
+pub(crate) struct Interrupted {
+    pub(crate) signal: i32,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     Failed,
@@ -48,6 +56,7 @@ pub(crate) enum Class {
     NotFound,
     Cluster,
     Owner,
+    Interrupted(i32),
 }
 
 impl Class {
@@ -58,6 +67,7 @@ impl Class {
             Self::NotFound => 3,
             Self::Cluster => 4,
             Self::Owner => 5,
+            Self::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
         }
     }
 }
@@ -152,6 +162,9 @@ fn judge(error: &Error) -> (Class, Option<&'static str>) {
 fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option<&'static str>)> {
     if cause.is::<Usage>() {
         return Some((Class::Usage, None));
+    }
+    if let Some(Interrupted { signal }) = cause.downcast_ref() {
+        return Some((Class::Interrupted(*signal), None));
     }
     if let Some(error) = cause.downcast_ref::<RetentionError>() {
         let advice = match error {

@@ -11,9 +11,9 @@ use format::Kind;
 use serde::Serialize;
 use twin::{ByteRange, Delivered, Found, GetError, Target, part_of};
 
-use super::Options;
+use super::{Options, signals::or_interrupted};
 use crate::{
-    output::{bytes, count},
+    output::{bytes, count, shown},
     owner_access::{ClusterAccess, connect},
     progress_bar,
 };
@@ -30,8 +30,9 @@ Examples:
   evernear get LABEL --range 1000000-1999999 -o part
 
 Nodes are trusted with nothing: every byte is checked against the label. A file or folder appears when it is whole. What was
-there is replaced, a link too; pipes and devices are written to. A folder that is cut short waits beside its place, and the
-same command goes on with it: files that are whole are not fetched again. No owner key is needed.")]
+there is replaced, a link too; pipes and devices are written to. Of a file that is cut short, by Ctrl-C too, nothing stays. A
+folder that is cut short waits beside its place, and the same command goes on with it: files that are whole are not fetched
+again. No owner key is needed.")]
 pub(crate) struct Get {
     /// A label, or a URL whose host begins with one
     target: String,
@@ -73,11 +74,14 @@ impl Get {
         let found = find(&network, &self.target, self.path.as_deref()).await?;
         let Some(output) = output else { return to_stdout(&network, &found, self.range).await };
         let (progress, bar) = progress_bar::of_bytes(options.json);
-        let delivered = match (found.object.kind(), self.range) {
-            (Kind::Directory, Some(_)) => bail!(GetError::Directory),
-            (Kind::Directory, None) => network.fetch_tree(&found, &output, &progress).await,
-            (Kind::File, range) => network.fetch_file(&found, resolve(&found, range)?, &output, &progress).await,
+        let fetch = async {
+            Ok(match (found.object.kind(), self.range) {
+                (Kind::Directory, Some(_)) => bail!(GetError::Directory),
+                (Kind::Directory, None) => network.fetch_tree(&found, &output, &progress).await?,
+                (Kind::File, range) => network.fetch_file(&found, resolve(&found, range)?, &output, &progress).await?,
+            })
         };
+        let delivered = or_interrupted(fetch).await;
         bar.finish_and_clear();
         let part = part_of(&output, &found.object.locator());
         let delivered = match delivered {
@@ -85,7 +89,7 @@ impl Get {
                 let part = part.display();
                 format!("the folder is not whole; what was fetched is in {part}, and the same command goes on with it")
             }),
-            delivered => Ok(delivered?),
+            delivered => delivered,
         };
         let answer = Answer::of(&delivered?, output);
         options.answer(&answer, || answer.text())
@@ -156,6 +160,6 @@ impl Answer {
             0 => String::new(),
             files => format!("; {} were there", count(files, "file")),
         };
-        format!("{}: {bytes}, verified; {pulled} from {nodes}, {recovered} recovered{kept}\n{wrong}", output.display())
+        format!("{}: {bytes}, verified; {pulled} from {nodes}, {recovered} recovered{kept}\n{wrong}", shown(output))
     }
 }

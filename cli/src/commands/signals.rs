@@ -1,7 +1,10 @@
-//! The signals that a node obeys: SIGINT (Ctrl-C), SIGTERM as service managers send it, and SIGHUP.
+//! The signals that a node obeys: SIGINT (Ctrl-C), SIGTERM as service managers send it, and SIGHUP. A command that
+//! leaves something behind is ended by them too.
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+
+use crate::fault::Interrupted;
 
 /// What a signal asks for.
 pub(crate) enum Signal {
@@ -16,6 +19,22 @@ pub(crate) struct Signals {
     interrupt: Stream,
     terminate: Stream,
     hang_up: Stream,
+}
+
+/// Does some work unless a signal comes first: then the work is dropped, which tidies up after itself.
+pub(crate) async fn or_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut signals = Signals::new()?;
+    let number = async {
+        tokio::select! {
+            _ = signals.interrupt.recv() => SignalKind::interrupt(),
+            _ = signals.terminate.recv() => SignalKind::terminate(),
+            _ = signals.hang_up.recv() => SignalKind::hangup(),
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        signal = number => Err(Interrupted { signal: signal.as_raw_value() }.into()),
+    }
 }
 
 impl Signals {

@@ -1,7 +1,8 @@
 //! Fetching to the disk: a file, or a folder with everything in it.
 //!
 //! A file appears under its name only when it is complete, and what was there is replaced: a link, too, is replaced and
-//! never followed. Pipes and devices are written to.
+//! never followed. Pipes and devices are written to. Of a file that is cut short nothing stays: whoever drops the fetch
+//! removes its temporary file. Only a process that is killed leaves one, `NAME.PID.N.new`.
 //!
 //! A folder is fetched into a private folder beside its place (`part_of`), several files side by side, and moved there
 //! when it is complete. If that is interrupted, the private folder stays, and the next fetch of the same object to the
@@ -97,13 +98,11 @@ impl Network {
             return Ok(self.read(found, range, Counted(stream, progress.clone()), path).await?.1);
         }
         let (target, temporary) = (path.to_owned(), durable::temporary_of(path));
-        let (file, delivered) = self.write_new(found, range, &temporary, path, progress).await?;
+        let (file, temporary, delivered) = self.write_new(found, range, temporary, path, progress).await?;
         let done = blocking(move || {
-            let done = file.sync_all().and_then(|()| std::fs::rename(&temporary, &target));
-            if done.is_err() {
-                let _ = std::fs::remove_file(&temporary);
-            }
-            done.and_then(|()| durable::sync_folder(&target))
+            file.sync_all()?;
+            temporary.becomes(&target)?;
+            durable::sync_folder(&target)
         });
         done.await.map(|()| delivered).map_err(fault)
     }
@@ -148,17 +147,15 @@ impl Network {
         &self,
         found: &Found,
         range: Range<u64>,
-        temporary: &Path,
+        temporary: PathBuf,
         name: &Path,
         progress: &Arc<dyn Progress>,
-    ) -> Result<(File, Delivered), GetError> {
+    ) -> Result<(File, Temporary, Delivered), GetError> {
         // It is new, so no link is followed.
-        let file = File::create_new(temporary).map_err(|source| GetError::Write { path: name.to_owned(), source })?;
-        let read = self.read(found, range, Counted(file, progress.clone()), name).await;
-        if read.is_err() {
-            let _ = std::fs::remove_file(temporary);
-        }
-        read.map(|(Counted(file, _), delivered)| (file, delivered))
+        let file = File::create_new(&temporary).map_err(|source| GetError::Write { path: name.to_owned(), source })?;
+        let temporary = Temporary(Some(temporary));
+        let (Counted(file, _), delivered) = self.read(found, range, Counted(file, progress.clone()), name).await?;
+        Ok((file, temporary, delivered))
     }
 }
 
@@ -229,9 +226,28 @@ impl Fetch<'_> {
         let temporary = self.part.join(format!("{}.new", self.files.fetch_add(1, Ordering::Relaxed)));
         // What is there is of an earlier fetch, which this one has locked out.
         let _ = std::fs::remove_file(&temporary);
-        let (_, delivered) = self.network.write_new(found, 0..length, &temporary, &path, self.progress).await?;
-        std::fs::rename(&temporary, &path).map_err(|source| GetError::Write { path, source })?;
+        let (_, temporary, delivered) =
+            self.network.write_new(found, 0..length, temporary, &path, self.progress).await?;
+        temporary.becomes(&path).map_err(|source| GetError::Write { path, source })?;
         Ok(delivered)
+    }
+}
+
+/// A temporary file, which is removed unless it becomes what it was made for.
+struct Temporary(Option<PathBuf>);
+
+impl Temporary {
+    fn becomes(mut self, target: &Path) -> io::Result<()> {
+        let renamed = self.0.as_ref().map_or(Ok(()), |path| std::fs::rename(path, target));
+        self.0.take_if(|_| renamed.is_ok());
+        renamed
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Without it the file only takes room.
+        let _ = self.0.take().map(std::fs::remove_file);
     }
 }
 

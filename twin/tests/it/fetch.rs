@@ -16,7 +16,10 @@ use client::{ReadError, TransportError};
 use format::NodeName;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use testing::{Call, Intercept, Intercepted, noise};
-use tokio::{sync::Barrier, time::timeout};
+use tokio::{
+    sync::{Barrier, Notify},
+    time::timeout,
+};
 use twin::{Found, GetError, Progress, part_of};
 
 use crate::small_cluster::{SmallCluster, options, quiet};
@@ -150,6 +153,50 @@ async fn a_folder_that_was_cut_short_goes_on_where_it_was() {
     }
     assert!(!part.exists());
     assert_ne!(to.metadata().unwrap().permissions().mode() & 0o777, 0o700, "as a new folder of this user is");
+}
+
+/// Nodes that answer so many reads of shards and let all others wait for ever.
+struct Stuck(AtomicUsize, Notify);
+
+#[async_trait]
+impl Intercept for Stuck {
+    type Pass = ();
+
+    async fn before(&self, _: &NodeName, call: Call) -> Result<(), TransportError> {
+        if call == Call::ReadShard && self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err() {
+            self.1.notify_one();
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_file_that_is_given_up_nothing_stays() {
+    let mut stuck = None;
+    let cluster = SmallCluster::over(|inner| {
+        let it = Arc::new(Intercepted::over(inner, Stuck(AtomicUsize::new(40), Notify::new())));
+        stuck = Some(it.clone());
+        it
+    });
+    let bytes = noise(24 << 20);
+    let found = stored(&cluster, &cluster.file("a", &bytes)).await;
+    let to = cluster.folder.path().join("back");
+    fs::create_dir(&to).unwrap();
+    let there = || fs::read_dir(&to).unwrap().count();
+    let quiet = quiet();
+    let path = to.join("file");
+    let fetch = cluster.network.fetch_file(&found, 0..bytes.len() as u64, &path, &quiet);
+    let stuck = stuck.unwrap();
+    let begun = async {
+        stuck.intercept().1.notified().await;
+        there()
+    };
+    tokio::select! {
+        fetched = fetch => panic!("{fetched:?}"),
+        begun = begun => assert_eq!(begun, 1),
+    }
+    assert_eq!(there(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
