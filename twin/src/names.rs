@@ -2,6 +2,9 @@
 //!
 //! A name is in the index before nodes take its record, as an object is. Two machines of one owner may move one name at
 //! the same time: the nodes take one of the two, and the other reads it and moves the name once more.
+//!
+//! Nodes may show less than the index knows: their catalog was restored from an older backup, or they hold news back.
+//! What is signed next is newer than both, and a renewal stands for what the index says.
 
 use client::{Known, ReadError, TransportError, UploadError, file_record};
 use format::{
@@ -11,7 +14,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     get::{Found, GetError},
-    index::{Batch, Entry, IndexError, Move, NameState, Position, State, Tenure},
+    index::{Batch, Entry, Index, IndexError, Move, NameState, Position, State, Tenure},
     twin::{Twin, now},
 };
 
@@ -57,6 +60,8 @@ pub struct Renamed {
     pub is_new: bool,
     /// How many nodes took the record.
     pub nodes: usize,
+    /// The version that the nodes had when it is older than that of the index; zero when they had none.
+    pub behind: Option<u64>,
 }
 
 /// Why a name was not made, moved or renewed.
@@ -148,20 +153,28 @@ impl Twin {
         let (text, now, locator) = (text.to_owned(), now(), name.locator());
         let entry = self.with_index(move |index| index.entry(&locator).cloned()).await;
         let state = entry.as_ref().and_then(|entry| entry.name.clone());
-        // The index knows what this machine filed: nodes that show less are behind, or would have it signed again.
-        let filed = state.as_ref().and_then(|state| state.moves.last()).map(|last| last.version);
-        let known = filed.map(|version| Known { owner: self.owner(), version });
-        let held = match self.network.reader.pointer(name.capability(), known).await {
+        let begun = entry.as_ref().map_or(0, |entry| entry.tenure.version);
+        let held = match self.network.reader.pointer(name.capability(), Some(self.anything_own())).await {
             Ok((pointer, record)) => Some((pointer, record.lease.version)),
-            Err(ReadError::NotFound { .. }) if known.is_none() => None,
+            Err(ReadError::NotFound { .. }) => None,
             Err(ReadError::Open(OpenError::Erased)) => return Err(NameChangeError::Ended { text }),
             Err(error) => return Err(NameChangeError::Read(error)),
         };
-        let target = match (change, &held) {
-            (NameChange::New(_), Some(_)) => return Err(NameChangeError::Exists { text }),
-            (NameChange::Move(_) | NameChange::Renew, None) => return Err(NameChangeError::Unknown { text }),
-            (NameChange::New(target) | NameChange::Move(target) | NameChange::Set(target), _) => target.clone(),
-            (NameChange::Renew, Some((pointer, _))) => Label::open(pointer.target.clone()),
+        let at_nodes = held.as_ref().map_or(0, |(_, version)| *version);
+        // The index knows what this machine filed: nodes that show less are behind, or would have it signed again.
+        let filed = state.as_ref().and_then(|state| state.moves.last()).copied();
+        let ahead = filed.filter(|filed| filed.version > at_nodes);
+        let target = match (change, &held, ahead) {
+            (NameChange::New(_), Some(_), _) | (NameChange::New(_), _, Some(_)) => {
+                return Err(NameChangeError::Exists { text });
+            }
+            (NameChange::Move(_) | NameChange::Renew, None, None) => return Err(NameChangeError::Unknown { text }),
+            (NameChange::New(target) | NameChange::Move(target) | NameChange::Set(target), ..) => target.clone(),
+            (NameChange::Renew, _, Some(Move { target, .. })) => {
+                let of_target = move |index: &mut Index| index.entry(&target).map(Entry::label);
+                self.with_index(of_target).await.ok_or(NameChangeError::Read(ReadError::Old { locator }))?
+            }
+            (NameChange::Renew, Some((pointer, _)), None) => Label::open(pointer.target.clone()),
         };
         if target.mode() == Mode::Name {
             return Err(NameChangeError::Chain);
@@ -178,13 +191,18 @@ impl Twin {
         let seconds = match terms.seconds {
             Some(found) if found > POINTER_SECONDS_MAX => return Err(NameChangeError::Seconds { found }),
             Some(seconds) => seconds,
-            None => held.as_ref().map_or(SECONDS_DEFAULT, |(pointer, _)| pointer.seconds),
+            None => match (&held, &state) {
+                (_, Some(state)) if ahead.is_some() => state.seconds,
+                (Some((pointer, _)), _) => pointer.seconds,
+                (None, _) => SECONDS_DEFAULT,
+            },
         };
         let fresh_until = terms.fresh_until.unwrap_or_else(|| now.saturating_add(FRESH_SECONDS_DEFAULT));
         if fresh_until <= now {
             return Err(NameChangeError::Past { fresh_until });
         }
-        let version = held.as_ref().map_or(0, |(_, version)| *version).saturating_add(1);
+        // A move that the index began and too few nodes took may be at some of them.
+        let version = at_nodes.max(begun).saturating_add(1);
         let mut moves = state.map(|state| state.moves).unwrap_or_default();
         let before = NameState { fresh_until, seconds, moves: moves.clone() };
         moves.push(Move { version, at: now, target: target.capability().locator() });
@@ -211,7 +229,13 @@ impl Twin {
         self.record(Entry { state: State::Committing, name: Some(before), ..entry.clone() }).await?;
         let nodes = file_record(&self.network.transport, &record, &self.network.topology).await?;
         self.record(entry.clone()).await?;
-        Ok(Renamed { label, entry, state, is_new: held.is_none(), nodes })
+        let (is_new, behind) = (held.is_none() && ahead.is_none(), ahead.map(|_| at_nodes));
+        Ok(Renamed { label, entry, state, is_new, nodes, behind })
+    }
+
+    /// What a reader knows of a name whatever its version: only this owner ends it.
+    fn anything_own(&self) -> Known {
+        Known { owner: self.owner(), version: 0 }
     }
 
     /// Refuses a name that cannot be set, before anything is stored for it.
@@ -220,7 +244,7 @@ impl Twin {
     /// [`NameChangeError`].
     pub async fn check_name(&self, text: &str) -> Result<(), NameChangeError> {
         let name = StableName::derive(&self.secret, text)?;
-        match self.network.reader.pointer(name.capability(), None).await {
+        match self.network.reader.pointer(name.capability(), Some(self.anything_own())).await {
             Ok(_) | Err(ReadError::NotFound { .. }) => Ok(()),
             Err(ReadError::Open(OpenError::Erased)) => Err(NameChangeError::Ended { text: text.to_owned() }),
             Err(error) => Err(NameChangeError::Read(error)),

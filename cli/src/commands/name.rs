@@ -27,7 +27,8 @@ Examples:
 
 Edges follow a change within two seconds; resolvers and browsers within --seconds. After --fresh-until no edge
 follows the name any more until it is moved or renewed: nodes that hold news back can do so until then and no longer.
-Policy, places and times are those of the object. `evernear rm LABEL` of the name's label ends the name for good.")]
+Where nodes have an older version than this index, as after a restore from a backup, the name goes on from this index, which
+is told. Policy, places and times are those of the object. `evernear rm LABEL` of the name's label ends the name for good.")]
 pub(crate) struct Name {
     #[command(subcommand)]
     command: NameCommand,
@@ -148,6 +149,9 @@ struct Answer {
     /// Nodes that took the change.
     #[serde(skip_serializing_if = "Option::is_none")]
     nodes: Option<usize>,
+    /// The version that nodes had before, when it is older than that of this index; zero for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes_had: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -282,16 +286,25 @@ impl Answer {
             seconds: state.seconds,
             fresh: now < state.fresh_until,
             nodes: None,
+            nodes_had: None,
         }
     }
 
     fn moved(renamed: &Renamed, config: &TwinConfig, known: &BTreeMap<Locator, Entry>) -> Self {
-        Self { nodes: Some(renamed.nodes), ..Self::of(&renamed.entry, &renamed.state, config, known) }
+        Self {
+            nodes: Some(renamed.nodes),
+            nodes_had: renamed.behind,
+            ..Self::of(&renamed.entry, &renamed.state, config, known)
+        }
     }
 
     fn fresh(&self) -> String {
         let until = moment::show(self.fresh_until);
         if self.fresh { until } else { format!("{until}, past: evernear name renew") }
+    }
+
+    fn behind(&self) -> String {
+        behind(&self.name, self.version, self.nodes_had)
     }
 
     fn text(&self) -> String {
@@ -306,11 +319,24 @@ impl Answer {
             row("kept for", count(self.seconds, "second")),
         ];
         rows.extend(self.nodes.map(|nodes| row("told", count(nodes, "node"))));
-        table(&rows)
+        table(&rows) + &self.behind()
     }
+}
+
+/// Says that nodes knew less of a name than the index, if they did.
+pub(super) fn behind(name: &str, version: u64, nodes_had: Option<u64>) -> String {
+    let had = match nodes_had {
+        None => return String::new(),
+        Some(0) => "no version".to_owned(),
+        Some(version) => format!("only version {version}"),
+    };
+    format!(
+        "the nodes had {had} of {name:?}: they were restored from an older backup, or hold news back. This index \
+         knew more, and the name goes on with version {version}\n"
+    )
 }
 
 fn list(answers: &[Answer]) -> String {
     let row = |it: &Answer| vec![it.name.clone(), it.url.clone(), it.fresh()];
-    table(&answers.iter().map(row).collect::<Vec<_>>())
+    table(&answers.iter().map(row).collect::<Vec<_>>()) + &answers.iter().map(Answer::behind).collect::<String>()
 }

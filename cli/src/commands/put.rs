@@ -10,13 +10,13 @@ use twin::{
     Changes, Deduplication, Link, MediaType, NameChange, NameTerms, PutOptions, Renamed, Resumption, Stored, Tenure,
 };
 
-use super::Options;
+use super::{Options, name::behind};
 use crate::{
     country,
     failures::{Failed, Failures},
     fault::Usage,
     lease_times::LeaseTimes,
-    output::{bytes, count},
+    output::{bytes, count, escape, shown},
     owner_access::{ClusterAccess, KeyAccess, open_twin},
     placing::Placing,
     progress_bar,
@@ -147,6 +147,10 @@ struct Named {
     url: String,
     /// The name was not there before.
     new: bool,
+    version: u64,
+    /// The version that nodes had before, when it is older than that of this index; zero for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes_had: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -253,11 +257,13 @@ impl Put {
 
 impl Answer {
     fn of(stored: Stored, named: Option<Renamed>, config: &twin::TwinConfig) -> Self {
-        let named = named.map(|Renamed { label, entry, is_new, .. }| Named {
+        let named = named.map(|Renamed { label, entry, is_new, behind, .. }| Named {
             name: entry.path,
             url: config.url.url(&label, ""),
             label: label.to_string(),
             new: is_new,
+            version: entry.tenure.version,
+            nodes_had: behind,
         });
         let Link { url, html } = config.url.link(&stored);
         let Stored { label, entry, receipt, objects, bytes, skipped, bad } = stored;
@@ -302,11 +308,12 @@ impl Answer {
                 format!("{stored}, {} of {shards} durable, {zones}", self.durable_shards)
             }
         };
-        let skipped: String = self.skipped.iter().map(|path| format!("left out  {}\n", path.display())).collect();
-        let named = self.named.as_ref().map(|Named { name, url, new, .. }| {
-            format!("name   {url} stands for it ({name:?}{})\n", if *new { ", a new name" } else { "" })
+        let skipped: String = self.skipped.iter().map(|path| format!("left out  {}\n", shown(path))).collect();
+        let named = self.named.as_ref().map(|Named { name, url, new, version, nodes_had, .. }| {
+            let new = if *new { ", a new name" } else { "" };
+            format!("name   {url} stands for it ({name:?}{new})\n{}", behind(name, *version, *nodes_had))
         });
-        let bad: String = self.bad.iter().map(|bad| format!("left out  {}\n", bad.reason)).collect();
+        let bad: String = self.bad.iter().map(|bad| format!("left out  {}\n", escape(&bad.reason))).collect();
         let Self { label, url, html, mime, .. } = self;
         let named = named.unwrap_or_default();
         format!("label  {label}\nurl    {url}\nhtml   {html}\ntype   {mime}\nstored {how}\n{skipped}{bad}{named}")

@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::{ReadError, TransportError};
-use format::{Label, Locator, NodeName, OwnerSecret, StableName};
+use format::{Locator, NodeName, OwnerSecret, StableName};
 use testing::{Call, Intercept, Intercepted};
 use twin::{NameChange, NameChangeError, NameTerms, Target};
 
 use crate::small_cluster::{SmallCluster, name as origin, options, quiet};
 
-/// Nodes that give an old record in place of one, when they are told so.
+/// Nodes that give an old record in place of a name's, or none, when they are told so.
 #[derive(Clone, Default)]
-struct Behind(Arc<Mutex<Option<Bytes>>>);
+struct Behind(Arc<Mutex<Option<Option<Bytes>>>>);
 
 #[async_trait]
 impl Intercept for Behind {
@@ -26,33 +26,48 @@ impl Intercept for Behind {
     fn record(&self, _: &NodeName, (): (), record: Option<Bytes>) -> Option<Bytes> {
         let old = self.0.lock().unwrap().clone();
         let is_name = |record: &Bytes| format::Record::decode(record).is_ok_and(|record| record.public.is_name());
-        record.map(|record| old.filter(|_| is_name(&record)).unwrap_or(record))
+        if record.as_ref().is_some_and(is_name) { old.unwrap_or(record) } else { record }
     }
 }
 
+/// As after the cluster was restored from a backup that is older than the owner's index.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renewal_signs_nothing_older_than_what_the_index_knows() {
+async fn a_name_goes_on_from_what_the_index_knows_where_nodes_have_less() {
     let behind = Behind::default();
     let cluster = SmallCluster::over(|memory| Arc::new(Intercepted::over(memory, behind.clone())));
     let twin = cluster.twin(1);
     let put =
         async |text: &str| twin.put(&cluster.file("page", text.as_bytes()), &options(), &quiet()).await.unwrap().label;
-    let set = async |label: Label| twin.point("site", &NameChange::Set(label), NameTerms::default()).await;
-    let (first, second) = (put("first").await, put("second").await);
-    let made = set(first).await.unwrap();
+    let point = async |change| twin.point("site", &change, NameTerms::default()).await;
+    let (first, second, third) = (put("first").await, put("second").await, put("third").await);
+    let terms = NameTerms { seconds: Some(5), ..NameTerms::default() };
+    let made = twin.point("site", &NameChange::New(first), NameTerms::default()).await.unwrap();
+    assert_eq!((made.is_new, made.behind), (true, None));
     let locator: Locator = made.label.capability().locator();
     let old = client::Transport::record(&*cluster.memory, &origin(0), &locator).await.unwrap();
-    set(second.clone()).await.unwrap();
-    *behind.0.lock().unwrap() = old;
-    let renew = async || twin.point("site", &NameChange::Renew, NameTerms::default()).await;
-    let refused = renew().await;
+    twin.point("site", &NameChange::Set(second.clone()), terms).await.unwrap();
+    let stands_for = async || {
+        *behind.0.lock().unwrap() = None;
+        cluster.network.stands_for(&made.label).await.unwrap()
+    };
+    for (given, had, version) in [(old.clone(), 1, 3), (None, 0, 4)] {
+        *behind.0.lock().unwrap() = Some(given);
+        let there = point(NameChange::New(third.clone())).await;
+        assert!(matches!(there, Err(NameChangeError::Exists { .. })), "{there:?}");
+        let renewed = point(NameChange::Renew).await.unwrap();
+        assert_eq!((renewed.behind, renewed.entry.tenure.version, renewed.is_new), (Some(had), version, false));
+        assert_eq!((stands_for().await, renewed.state.seconds), (second.capability().clone(), 5));
+    }
+    *behind.0.lock().unwrap() = Some(old.clone());
+    let moved = point(NameChange::Move(third.clone())).await.unwrap();
+    assert_eq!((moved.behind, moved.entry.tenure.version), (Some(1), 5));
+    assert_eq!(stands_for().await, *third.capability());
+    assert_eq!(point(NameChange::Renew).await.unwrap().behind, None);
+    // Neither the nodes nor the index say what to renew it for.
+    twin.remove(&third.capability().locator()).await.unwrap();
+    *behind.0.lock().unwrap() = Some(old);
+    let refused = point(NameChange::Renew).await;
     assert!(matches!(refused, Err(NameChangeError::Read(ReadError::Old { .. }))), "{refused:?}");
-    *behind.0.lock().unwrap() = None;
-    let renewed = renew().await.unwrap();
-    assert_eq!(
-        (renewed.entry.tenure.version, cluster.network.stands_for(&made.label).await.unwrap()),
-        (3, second.capability().clone())
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
