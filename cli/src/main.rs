@@ -3,6 +3,7 @@
 
 mod command_line;
 mod commands;
+mod consent;
 mod country;
 mod failures;
 mod fault;

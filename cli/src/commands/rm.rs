@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
+use format::{Kind, Locator, limits::POINTER_SECONDS_MAX};
 use serde::Serialize;
-use twin::{Removed, TargetError};
+use twin::{NameState, Removed, TargetError, Twin};
 
 use super::Options;
 use crate::{
+    consent::Consent,
     failures::{Failed, Failures},
-    output::{count, missed},
+    moment,
+    output::{bytes, count, missed},
     owner_access::{ClusterAccess, KeyAccess, open_twin},
     progress_bar,
     targets::Targets,
@@ -30,11 +33,12 @@ Examples:
   evernear rm LABEL                a file, or a stored folder with all in it
   evernear rm LABEL LABEL LABEL    several, many at once
   evernear rm --all-of site        each folder that was stored as `site`, from wherever, and what is left of one that did not end
-  evernear rm --all-of site/img    what was stored from within that folder, of each version
+  evernear rm --all-of site/img --yes    what was stored from within that folder, of each version
   evernear rm --unfinished         all that did not end; what another `put` works on goes on
 
-`evernear ls --all` shows the paths that --all-of takes. One that cannot be erased stops no other. Nodes destroy the sealed manifest, this owner's index forgets the name: then no key to the bytes is left.
-Refused before the time of --keep-until. What a viewer already fetched cannot be taken back.")]
+`evernear ls --all` shows the paths that --all-of takes, which asks before it erases. One that cannot be erased stops no other. Nodes destroy the sealed manifest, this owner's index forgets the name: then no key to the bytes is left.
+Refused before the time of --keep-until. What a viewer already fetched cannot be taken back.
+The label of a stable name ends the name and nothing else: what it stood for stays under its own label.")]
 pub(crate) struct Rm {
     /// Labels, or URLs whose host begins with one
     #[arg(required_unless_present_any = ["all_of", "unfinished"])]
@@ -45,6 +49,8 @@ pub(crate) struct Rm {
     /// All that did not end
     #[arg(long)]
     unfinished: bool,
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     keys: KeyAccess,
     #[command(flatten)]
@@ -65,6 +71,8 @@ struct Answer {
 #[derive(Serialize)]
 struct Erased {
     locator: String,
+    /// It was a stable name; what it stood for stays.
+    name: bool,
     nodes: usize,
     missed_nodes: Vec<String>,
 }
@@ -82,6 +90,14 @@ impl Rm {
             }
             locators.extend(under);
         }
+        if !self.all_of.is_empty() {
+            self.consent.to(&erase(&self.all_of, &locators, &twin).await, options)?;
+        }
+        let names = targets.names();
+        // What is known of them is forgotten with them.
+        let states = twin.names().await.into_iter();
+        let states = states.filter(|(entry, _)| names.contains(&entry.capability.locator())).map(|(_, state)| state);
+        let states: Vec<NameState> = states.collect();
         let mut uploads_ended = 0;
         if self.unfinished {
             // First, so that nodes hold nothing more of what is erased next.
@@ -96,16 +112,42 @@ impl Rm {
         bar.finish_and_clear();
         let (removed, failed) = removed?;
         let failed = Failures::of_leases(failed, &named, locators.len())?;
-        let answer = Answer::of(removed, uploads_ended, failed.failed.clone());
-        options.answer(&answer, || answer.text())?;
+        let answer = Answer::of(removed, &names, uploads_ended, failed.failed.clone());
+        options.answer(&answer, || answer.text(&states))?;
         failed.end(options)
     }
 }
 
+/// Says what is about to be erased.
+async fn erase(folders: &[String], locators: &BTreeSet<Locator>, twin: &Twin) -> String {
+    let known = twin.list().await;
+    let files = locators.iter().filter_map(|locator| known.get(locator)).filter(|entry| entry.kind == Kind::File);
+    let (files, size) = files.fold((0u64, 0u64), |(files, size), entry| (files + 1, size.saturating_add(entry.length)));
+    let (objects, files, size) = (count(locators.len(), "object"), count(files, "file"), bytes(size));
+    format!("erase {objects} of {} for ever, {files} of {size} among them", folders.join(", "))
+}
+
+/// Says what it means that names were ended, of which the index knew these.
+fn ended(names: usize, states: &[NameState]) -> String {
+    let seconds = states.iter().map(|state| state.seconds).max().unwrap_or(POINTER_SECONDS_MAX);
+    let until = states.iter().map(|state| state.fresh_until).max().map_or_else(|| "its end".to_owned(), moment::show);
+    format!(
+        "ended {}: nobody can move or renew it, and the same word makes no new one
+within seconds   edges answer 410 under its label
+for a while      resolvers and browsers keep what they got: up to {}
+at worst         an edge that no node can reach follows it until {until}
+unchanged        what it stood for, under its own label: `evernear rm` of that label erases it
+",
+        count(names, "name"),
+        count(seconds, "second")
+    )
+}
+
 impl Answer {
-    fn of(removed: Removed, uploads_ended: usize, failed: Vec<Failed>) -> Self {
+    fn of(removed: Removed, names: &BTreeSet<Locator>, uploads_ended: usize, failed: Vec<Failed>) -> Self {
         let erased = removed.ended.into_iter().map(|(locator, told)| Erased {
             locator: locator.to_string(),
+            name: names.contains(&locator),
             nodes: told.nodes.len(),
             missed_nodes: told.missed.iter().map(ToString::to_string).collect(),
         });
@@ -113,13 +155,15 @@ impl Answer {
         Self { erased: erased.collect(), unknown, uploads_ended, failed }
     }
 
-    fn text(&self) -> String {
-        let ended = match self.uploads_ended {
+    fn text(&self, states: &[NameState]) -> String {
+        let uploads = match self.uploads_ended {
             0 => String::new(),
             ended => format!("ended {} that did not end: no put goes on with it\n", count(ended, "upload")),
         };
-        let gone = match self.erased.len() {
-            0 if self.uploads_ended > 0 => String::new(),
+        let names = self.erased.iter().filter(|erased| erased.name).count();
+        let ended = if names == 0 { String::new() } else { ended(names, states) };
+        let gone = match self.erased.len() - names {
+            0 if self.uploads_ended > 0 || names > 0 => String::new(),
             0 => "erased nothing\n".to_owned(),
             erased => format!("erased {}: {GONE}", count(erased, "object")),
         };
@@ -131,6 +175,6 @@ impl Answer {
             ),
         };
         let nodes: BTreeSet<_> = self.erased.iter().flat_map(|erased| &erased.missed_nodes).collect();
-        format!("{ended}{gone}{unknown}{}", missed(nodes))
+        format!("{uploads}{ended}{gone}{unknown}{}", missed(nodes))
     }
 }

@@ -214,7 +214,8 @@ fn a_name_stays_and_what_it_stands_for_changes() {
     let (code, renewed) = home.json(&["renew", &name, "--expires", "+1d"]);
     assert!(code == 2 && renewed["try"].as_str().unwrap().contains("name renew"), "{renewed}");
 
-    home.good(&["rm", &name]);
+    let erased = home.good(&["rm", &name]);
+    assert_eq!((erased["erased"].as_array().map(Vec::len), &erased["erased"][0]["name"]), (Some(1), &true.into()));
     assert_eq!(home.run(&["get", &name]).code, 3);
     let (code, ended) = home.json(&["name", "new", "site", &first]);
     assert!(code == 1 && ended["error"].as_str().unwrap().contains("cannot come back"), "{ended}");
@@ -222,6 +223,42 @@ fn a_name_stays_and_what_it_stands_for_changes() {
     assert_eq!(home.json(&["put", "second.txt", "--as", "site"]).0, 1);
     assert_eq!(home.good(&["ls"]).as_array().unwrap().len(), objects, "nothing was stored for it");
     assert_eq!(home.run(&["get", &first]).text(), "first", "the object stays");
+
+    // The end of a name is no erasure of what it stands for, and the answer does not say so.
+    let again = again["named"]["label"].as_str().unwrap();
+    let told = home.run(&["rm", again, "--passphrase-file", "words"]);
+    assert!(told.text().starts_with("ended 1 name: nobody can move"), "{}", told.text());
+    for says in
+        ["edges answer 410 under its label\n", "what they got: up to 60 seconds\n", "follows it until 2", "unchanged "]
+    {
+        assert!(told.text().contains(says), "{says}: {}", told.text());
+    }
+    assert!(!told.text().contains("erased") && !told.text().contains("decrypt"), "{}", told.text());
+}
+
+/// Only a backup of the cluster that is older than the owner's index shows such nodes.
+#[test]
+fn a_name_whose_nodes_went_back_goes_on_from_the_index_and_says_so() {
+    let (home, nodes) = set_up();
+    home.write("a.txt", "a");
+    let label = home.good(&["put", "a.txt", "--as", "site"])["label"].as_str().unwrap().to_owned();
+    home.good(&["name", "renew"]);
+    drop(nodes);
+    for folder in ["o1", "o2", "o3"] {
+        std::fs::remove_dir_all(home.path().join(folder)).unwrap();
+    }
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        std::fs::remove_file(home.path().join(file)).ok();
+    }
+    let nodes = ["o1", "o2", "o3"].map(|name| run_origin(&home, name));
+    know(&home, &nodes[0]);
+    let (code, there) = home.json(&["name", "new", "site", &label]);
+    assert!(code == 1 && there["error"].as_str().unwrap().contains("already"), "{there}");
+    let told = home.run(&["name", "renew", "--passphrase-file", "words"]);
+    assert!(told.text().contains("the nodes had no version of \"site\""), "{}{}", told.text(), told.err);
+    assert!(told.text().contains("goes on with version 3"), "{}", told.text());
+    let put = home.good(&["put", "a.txt", "--as", "site"]);
+    assert_eq!((&put["named"]["version"], put["named"].get("nodes_had")), (&4.into(), None));
 }
 
 #[test]
@@ -311,6 +348,8 @@ fn many_are_stored_listed_and_erased_and_one_that_fails_stops_no_other() {
     let (code, refused) = home.json(&["put", "a.txt", "absent"]);
     assert!(code == 1 && refused["error"].as_str().unwrap().contains("absent cannot be stored"), "{refused}");
     assert_eq!(home.good(&["ls"]), serde_json::json!([]));
+    let refused = home.run(&["put", "a.txt", "ab\u{202e}sent\u{1b}[2J", "--passphrase-file", "words"]);
+    assert!(refused.err.starts_with("error: ab\\u{202e}sent\\u{1b}[2J cannot be stored\n"), "{:?}", refused.err);
 
     // A folder with a bad name fails; the two files do not.
     let (code, put) = home.json(&["put", "a.txt", "site", "b.txt"]);
@@ -356,10 +395,16 @@ fn many_are_stored_listed_and_erased_and_one_that_fails_stops_no_other() {
     let recovered = home.good(&["owner", "recover"]);
     assert_eq!(recovered["added"].as_u64(), before.as_array().map(|lines| lines.len() as u64), "{recovered}");
     assert_eq!(home.good(&["ls", "--all"]), before);
+    // Nobody can be asked here.
+    let (code, refused) = home.json(&["rm", "--all-of", "site"]);
+    let what = "this would erase 8 objects of site for ever, 4 files of 36 B among them, and nobody can be asked here; --yes does it";
+    assert_eq!((code, refused["error"].as_str()), (2, Some(what)), "{refused}");
+    assert_eq!(home.run(&["rm", "--all-of", "site", "--passphrase-file", "words"]).code, 2);
+    assert_eq!(home.good(&["ls", "--all"]), before);
     // Both versions of the folder, in part and then whole.
-    assert_eq!(home.good(&["rm", "--all-of", "site/img/"])["erased"].as_array().unwrap().len(), 4);
-    assert_eq!(home.good(&["rm", "--all-of", "site"])["erased"].as_array().unwrap().len(), 4);
-    let (code, absent) = home.json(&["rm", "--all-of", "site"]);
+    assert_eq!(home.good(&["rm", "--all-of", "site/img/", "--yes"])["erased"].as_array().unwrap().len(), 4);
+    assert_eq!(home.good(&["rm", "--all-of", "site", "--yes"])["erased"].as_array().unwrap().len(), 4);
+    let (code, absent) = home.json(&["rm", "--all-of", "site", "--yes"]);
     assert!(code == 3 && absent["try"].as_str().unwrap().contains("ls --all"), "{absent}");
     assert_eq!(paths(&["--all"]), ["a.txt", "a.txt"]);
     assert_eq!(home.good(&["rm", "--unfinished"])["erased"], serde_json::json!([]));
@@ -409,6 +454,24 @@ fn commands_go_on_while_the_configured_node_is_away() {
     home.write(".evernear/nodes.json", "[]");
     let lost = home.run(&["get", &label]);
     assert!(lost.code == 4 && lost.err.contains("none of the 1 configured nodes answers"), "{}", lost.err);
+}
+
+#[test]
+fn a_get_that_is_interrupted_ends_with_the_signals_exit_code() {
+    let (home, _nodes) = set_up();
+    home.write("film", vec![7; 300_000]);
+    let label = home.good(&["put", "film", "--no-compress"])["label"].as_str().unwrap().to_owned();
+    let run =
+        |words: &[&str]| assert!(std::process::Command::new(words[0]).args(&words[1..]).status().unwrap().success());
+    let pipe = home.path().join("pipe");
+    run(&["mkfifo", pipe.to_str().unwrap()]);
+    let get = home.command(&["get", &label, "-o", "pipe"]).spawn().unwrap();
+    // It is opened when `get` opens it too, which then waits for somebody to read what the pipe does not take.
+    let _reader = std::fs::File::open(&pipe).unwrap();
+    run(&["kill", "-INT", &get.id().to_string()]);
+    let done = get.wait_with_output().unwrap();
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert_eq!((done.status.code(), said.as_str()), (Some(130), "error: it was interrupted (signal 2)\n"));
 }
 
 #[test]
