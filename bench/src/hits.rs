@@ -173,7 +173,8 @@ fn scheme(way: Way) -> &'static str {
     if way == Way::Clear { "http://" } else { "https://" }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// Returns the value in the middle.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

@@ -1,26 +1,34 @@
 //! End-to-end measurements, side by side with peers on the same machine in the same run.
 //!
-//! `./x bench hits`, `./x bench memory` and `./x bench many` print what goes into `bench/results/`. They run the real
+//! `./x bench hits`, `memory`, `many` and `stores` print what goes into `bench/results/`. They run the real
 //! programs as separate processes. The codec and the sandbox have criterion benches beside their code.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measurement prints its result")]
 
 mod durability;
+mod garage;
 mod hits;
 mod load;
 mod machine;
 mod many;
 mod memory;
 mod peers;
+mod stores;
+mod timed;
 
-use std::process::ExitCode;
+use std::{num::ParseIntError, process::ExitCode, str::FromStr};
+
+use anyhow::{Context, Result};
 
 const USAGE: &str =
-    "usage: bench hits [PART] | bench memory [GIGABYTES] | bench many [FILES] | bench durability [KEY=NUMBER...]
+    "usage: bench hits [PART] | bench memory [GIGABYTES] | bench many [FILES] | bench stores [MEBIBYTES] [FILES] |
+       bench durability [KEY=NUMBER...]
 
   hits        CPU microseconds per cached request of an edge, beside nginx and Varnish, interleaved, median of 5;
               only the cases with PART in their name
   memory      peak memory of put and of an edge that serves a large file, 5 GB unless said otherwise
   many        files a second of put, get and rm of a folder of small files, 1,000 unless said otherwise
+  stores      storing a file of 512 MiB and 1,000 small ones, unless said otherwise, and reading the large one, beside
+              Garage, interleaved, median of 5; takes 40 times the large file of room below TMPDIR
   durability  a model: how likely an object is lost in a year; afr, bad (shares a year), scrub (days), repair (hours)
 ";
 
@@ -31,9 +39,12 @@ fn main() -> ExitCode {
         ["hits"] => hits::run(""),
         ["hits", part] => hits::run(part),
         ["memory"] => memory::run(5),
-        ["memory", gigabytes] => gigabytes.parse().map_err(anyhow::Error::from).and_then(memory::run),
+        ["memory", gigabytes] => number(gigabytes).and_then(memory::run),
         ["many"] => many::run(1000),
-        ["many", files] => files.parse().map_err(anyhow::Error::from).and_then(many::run),
+        ["many", files] => number(files).and_then(many::run),
+        ["stores"] => stores::run(512, 1000),
+        ["stores", mebibytes] => number(mebibytes).and_then(|it| stores::run(it, 1000)),
+        ["stores", mebibytes, files] => number(mebibytes).and_then(|it| stores::run(it, number(files)?)),
         ["durability", ref words @ ..] => durability::Assumptions::read(words).and_then(durability::run),
         _ => {
             eprint!("{USAGE}");
@@ -50,4 +61,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Reads an argument.
+fn number<T: FromStr<Err = ParseIntError>>(word: &str) -> Result<T> {
+    word.parse().with_context(|| format!("`{word}` is not a whole number"))
 }

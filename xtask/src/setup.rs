@@ -26,6 +26,8 @@ pub(crate) enum Purpose {
     Test,
     /// Measurements beside peers.
     Bench,
+    /// Measuring what storing takes, beside a peer that is built here.
+    Stores,
     /// Checks of our code: rustfmt, clippy.
     Lints,
     /// Checks of dependencies: cargo-deny, cargo-audit.
@@ -92,7 +94,9 @@ fn purposes(arguments: &[String]) -> Result<(Vec<Purpose>, Act), Fault> {
         match argument.as_str() {
             "--build" => purposes.push(Purpose::Build),
             "--test" => purposes.extend(TESTING),
-            "--bench" => purposes.extend([Purpose::Build, Purpose::Judges, Purpose::Test, Purpose::Bench]),
+            "--bench" => {
+                purposes.extend([Purpose::Build, Purpose::Judges, Purpose::Test, Purpose::Bench, Purpose::Stores]);
+            }
             "--tools" => {
                 purposes.extend(TESTING);
                 purposes.extend([Purpose::Guests, Purpose::Lints, Purpose::Audits]);

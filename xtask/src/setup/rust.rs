@@ -1,5 +1,5 @@
-//! Installs what rustup and cargo provide: the wasm target of policies, rustfmt and clippy, and the tools of CI and of
-//! the package.
+//! Installs what rustup and cargo provide: the wasm target of policies, rustfmt and clippy, and the tools of CI, of
+//! the package and of measurements.
 //!
 //! Place in the flow: called by `setup`. The compiler itself was found, or installed, by the script `x`. Keeps true:
 //! tools have pinned versions and are in our own cache folder, so they never replace the user's.
@@ -19,6 +19,8 @@ struct Tool {
     name: &'static str,
     version: &'static str,
     options: &'static [&'static str],
+    /// Variables for cargo.
+    build: &'static [(&'static str, &'static str)],
     why: &'static str,
 }
 
@@ -28,6 +30,7 @@ const TOOLS: &[Tool] = &[
         name: "cargo-deny",
         version: "0.20.2",
         options: &[],
+        build: QUICK_BUILD,
         why: "licences, bans and sources of dependencies",
     },
     Tool {
@@ -36,6 +39,7 @@ const TOOLS: &[Tool] = &[
         version: "0.22.2",
         // Scanning binaries is its only default feature; we scan Cargo.lock.
         options: &["--no-default-features"],
+        build: QUICK_BUILD,
         why: "dependencies with known faults",
     },
     Tool {
@@ -43,12 +47,29 @@ const TOOLS: &[Tool] = &[
         name: "cargo-nextest",
         version: "0.9.143",
         options: &["--no-default-features", "--features", "default-no-update"],
+        build: QUICK_BUILD,
         why: "runs the tests side by side, each with a time limit",
     },
-    Tool { purpose: Purpose::Package, name: "cargo-deb", version: "3.8.0", options: &[], why: "makes the package" },
+    Tool {
+        purpose: Purpose::Package,
+        name: "cargo-deb",
+        version: "3.8.0",
+        options: &[],
+        build: QUICK_BUILD,
+        why: "makes the package",
+    },
+    Tool {
+        purpose: Purpose::Stores,
+        name: "garage",
+        version: "2.5.0",
+        options: &[],
+        // It is measured, so it is optimised as `cargo install` does by default.
+        build: &[],
+        why: "what storing is measured beside",
+    },
 ];
 
-/// How the tools are compiled. They run for seconds, so only their build time matters.
+/// How most tools are compiled. They run for seconds, so only their build time matters.
 const QUICK_BUILD: &[(&str, &str)] = &[
     ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
     ("CARGO_PROFILE_RELEASE_LTO", "off"),
@@ -111,7 +132,7 @@ pub(super) fn install_tools(purposes: &[Purpose]) -> Result<(), Fault> {
         println!("setup: building {} {} ({}), once, into {}", tool.name, tool.version, tool.why, folder.display());
         let crate_version = format!("{}@{}", tool.name, tool.version);
         let mut install = command::cargo(&["install", "--locked", "--force", &crate_version]);
-        install.args(tool.options).envs(QUICK_BUILD.iter().copied());
+        install.args(tool.options).envs(tool.build.iter().copied());
         install.arg("--root").arg(&folder).arg("--target-dir").arg(&build);
         command::run(&mut install)?;
     }
