@@ -309,9 +309,9 @@ impl Twin {
         stored
     }
 
-    /// Returns what is known of a file of an upload, or begins it. One that was committed and is no longer in the index
-    /// was removed since, and is begun anew: under its old secrets it would be what was erased. So is one of which nodes
-    /// hold more than the journal knows.
+    /// Returns what is known of a file of an upload, or begins it. One that was committed and is no longer in the
+    /// index was removed since, and is begun anew: under its old secrets it would be what was erased. So is one of
+    /// which nodes hold more than the journal knows.
     async fn part_of(
         &self,
         journal: &Arc<Journal>,

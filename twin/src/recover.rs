@@ -170,7 +170,8 @@ impl Twin {
             Err(_) => return Seen::Unread,
         };
         let (lease, now) = (&record.lease, now());
-        // Whether a lease has ended the nodes decide, which destroy the manifest then: this machine's clock may be wrong.
+        // Whether a lease has ended the nodes decide, which destroy the manifest then: this machine's clock may be
+        // wrong.
         if lease.erased {
             return if known.is_some() { Seen::Erased } else { Seen::Nothing };
         }

@@ -338,8 +338,9 @@ impl Twin {
         Ok(Ended { sessions, objects })
     }
 
-    /// Returns whether a node holds more of a file than its journal knows. Then the journal is older than what was sent,
-    /// as after a backup or a snapshot of this disk was put back, and does not say what was sealed under its secrets.
+    /// Returns whether a node holds more of a file than its journal knows. Then the journal is older than what was
+    /// sent, as after a backup or a snapshot of this disk was put back, and does not say what was sealed under its
+    /// secrets.
     pub(crate) async fn is_behind(&self, part: &PartJournal) -> bool {
         let (stripes, transport) = (part.stripes(), &self.network.transport);
         let asks = part.earlier().sessions.into_iter().flatten().map(|Session { node, upload }| async move {

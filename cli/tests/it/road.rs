@@ -459,7 +459,7 @@ fn commands_go_on_while_the_configured_node_is_away() {
 #[test]
 fn a_get_that_is_interrupted_ends_with_the_signals_exit_code() {
     let (home, _nodes) = set_up();
-    home.write("film", vec![7; 300_000]);
+    home.write("film", vec![7; 100_000]);
     let label = home.good(&["put", "film", "--no-compress"])["label"].as_str().unwrap().to_owned();
     let run =
         |words: &[&str]| assert!(std::process::Command::new(words[0]).args(&words[1..]).status().unwrap().success());

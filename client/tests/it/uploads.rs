@@ -303,8 +303,8 @@ async fn an_upload_that_is_broken_off_goes_on_without_sending_again_what_nodes_h
     assert_eq!(counted.intercept().appends.load(Ordering::Relaxed), 6 * encoded.stripes.len());
 }
 
-/// Sends the first stripes, breaks off, and goes on over `transport` with these nodes. Returns the receipt, and the node
-/// of each column before.
+/// Sends the first stripes, breaks off, and goes on over `transport` with these nodes. Returns the receipt, and the
+/// node of each column before.
 async fn broken_off(
     memory: &Arc<MemoryTransport>,
     all: &[NodeEntry],

@@ -1,5 +1,5 @@
-//! A change of the index, made of what it has by then. Between the look at an entry and the write of its successor other
-//! programs write too, and nodes tell what other machines signed: the newest lease counts. Pure.
+//! A change of the index, made of what it has by then. Between the look at an entry and the write of its successor
+//! other programs write too, and nodes tell what other machines signed: the newest lease counts. Pure.
 
 use format::Locator;
 

@@ -1,10 +1,10 @@
 //! The journal of one `put`: what must be known to go on with it, written before it is needed.
 //!
-//! Keeps true: no row leaves under a data key before it is in the journal durably, and none leaves that is another than
-//! the journal says. So two plaintexts are never sealed under one key and nonce for somebody else to see, whatever
-//! became of the file in between, and whatever a power cut of the owner's machine took. A journal that cannot be written
-//! ends its upload. Sessions and what is stored are synced with the rows that come after them: without them more is sent
-//! again, and nothing else.
+//! Keeps true: no row leaves under a data key before it is in the journal durably, and none leaves that is another
+//! than the journal says. So two plaintexts are never sealed under one key and nonce for somebody else to see,
+//! whatever became of the file in between, and whatever a power cut of the owner's machine took. A journal that cannot
+//! be written ends its upload. Sessions and what is stored are synced with the rows that come after them: without them
+//! more is sent again, and nothing else.
 //!
 //! Who works on an upload holds the lock of its journal (flock). Who only looks reads without it.
 
@@ -364,8 +364,8 @@ impl PartJournal {
         self.journal.log().parts[self.at].rows.len() as u64
     }
 
-    /// Notes stripes durably, which may be sent then. Those that were noted before must be the same. Blocks for one disk
-    /// write at most.
+    /// Notes stripes durably, which may be sent then. Those that were noted before must be the same. Blocks for one
+    /// disk write at most.
     pub(crate) fn rows(&self, rows: &[(u64, RowHash)]) -> Result<(), Withheld> {
         let mut log = self.journal.log();
         for (stripe, hash) in rows {

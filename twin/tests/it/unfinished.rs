@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -14,7 +15,7 @@ use client::TransportError;
 use format::{NodeName, Profile, Retention};
 use testing::{Call, Intercept, Intercepted, noise, until};
 use tokio::sync::Notify;
-use twin::{PutError, PutOptions, Resumption, State, Stored, Tenure, Unfinished, UnfinishedError};
+use twin::{Changes, PutError, PutOptions, Resumption, State, Stored, Tenure, Unfinished, UnfinishedError};
 
 use crate::small_cluster::{ORIGINS, SmallCluster, name, options, quiet, read_all};
 
@@ -333,8 +334,10 @@ struct Forgetting {
     appends: Mutex<HashMap<NodeName, usize>>,
     forgot: Mutex<Vec<NodeName>>,
     /// What happens when the second one does.
-    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    then: Then,
 }
+
+type Then = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
 
 #[async_trait]
 impl Intercept for Forgetting {
@@ -378,24 +381,19 @@ async fn an_upload_whose_nodes_lose_more_than_it_bears_is_tried_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_changes_between_two_attempts_is_never_sealed_under_the_key_of_the_first() {
-    let cluster_folder = tempfile::tempdir().unwrap();
-    let path = cluster_folder.path().join("noise.bin");
-    std::fs::write(&path, noise(BYTES)).unwrap();
-    let mut changed = noise(BYTES);
-    changed[3 << 20] ^= 1;
-    let (written, bytes) = (path.clone(), changed.clone());
-    let then: Box<dyn FnOnce() + Send> = Box::new(move || std::fs::write(&written, &bytes).unwrap());
-    let forgetting = Forgetting { then: Mutex::new(Some(then)), ..Forgetting::default() };
-    let mut counted = None;
-    let cluster = SmallCluster::over(|inner| {
-        let it = Arc::new(Intercepted::over(inner, forgetting));
-        counted = Some(it.clone());
-        it
-    });
-    let stored = cluster.twin(1).put(&path, &options(), &quiet()).await.unwrap();
+    let then = Then::default();
+    let forgetting = Forgetting { then: then.clone(), ..Forgetting::default() };
+    let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, forgetting)));
+    let mut bytes = noise(BYTES);
+    let path = cluster.file("noise.bin", &bytes);
+    bytes[3 << 20] ^= 1;
+    let (file, changed) = (std::fs::File::options().write(true).open(&path).unwrap(), bytes[3 << 20]);
+    *then.lock().unwrap() = Some(Box::new(move || file.write_all_at(&[changed], 3 << 20).unwrap()));
+    let allowed = PutOptions { changes: Changes::Allowed, ..options() };
+    let stored = cluster.twin(1).put(&path, &allowed, &quiet()).await.unwrap();
+    assert!(then.lock().unwrap().is_none(), "it did not change");
     let found = cluster.network.find(&stored.entry.capability, &[]).await.unwrap();
-    assert!(read_all(&cluster.network, &found).await.unwrap() == changed);
-    assert!(counted.unwrap().intercept().then.lock().unwrap().is_none(), "it did not change");
+    assert!(read_all(&cluster.network, &found).await.unwrap() == bytes);
 }
 
 /// Two origins that are full, or drained, in the middle.
