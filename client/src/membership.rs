@@ -99,10 +99,16 @@ impl Membership {
     /// chain.
     ///
     /// # Errors
-    /// [`TlsError::Name`], and [`TlsError::Listed`] for a certificate that the cluster refuses.
+    /// [`TlsError::Name`], [`TlsError::Listed`] for a certificate that the cluster refuses, and [`TlsError::Ended`].
     pub fn admit(&self, certificates: Option<&[CertificateDer<'_>]>) -> Result<Leaf, TlsError> {
         let leaf = leaf_of(certificates.unwrap_or_default())?;
-        if self.refused.borrow().contains(&leaf.serial) { Err(TlsError::Listed { name: leaf.name }) } else { Ok(leaf) }
+        if self.refused.borrow().contains(&leaf.serial) {
+            return Err(TlsError::Listed { name: leaf.name });
+        }
+        if leaf.ends < now() {
+            return Err(TlsError::Ended { name: leaf.name });
+        }
+        Ok(leaf)
     }
 
     /// Returns once this certificate is refused. Cancel safe.
@@ -186,7 +192,8 @@ impl Membership {
     }
 
     /// Looks at the files of the identity again for ever, takes up what they hold, and warns before the certificate
-    /// ends. A list of refused certificates that could not be kept is tried again. Files that do not fit each other, as between two writes, leave the old certificate. Cancel safe.
+    /// ends. A list of refused certificates that could not be kept is tried again. Files that do not fit each other,
+    /// as between two writes, leave the old certificate. Cancel safe.
     pub async fn follow_files(self: Arc<Self>, files: IdentityFiles, every: Duration) {
         let (mut is_failing, mut warned) = (false, 0);
         loop {

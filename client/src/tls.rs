@@ -59,6 +59,12 @@ pub enum TlsError {
         /// Its holder.
         name: NodeName,
     },
+    /// The certificate has ended. A session that is resumed verifies no chain, so this is asked each time.
+    #[error("the certificate of {name} has ended; renew it with `evernear cluster renew`")]
+    Ended {
+        /// Its holder.
+        name: NodeName,
+    },
     /// The certificate belongs to another cluster than this process.
     #[error("the files name another authority than the one this process started with; start it again")]
     OtherAuthority,

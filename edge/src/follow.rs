@@ -234,8 +234,8 @@ async fn remember_nodes(node: &Node) -> io::Result<()> {
     client::offload(move || known.keep(&nodes)).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-/// Announces the edge at an origin and takes up the nodes that it knows, and those that a seed told of: one origin that
-/// was cut off, or lies, hides no other from this edge.
+/// Announces the edge at an origin and takes up the nodes that a seed told of, as the seed told it, and those that only
+/// the origin knows: one that was cut off, or lies, hides no other from this edge.
 async fn one_round(
     node: &Node,
     transport: &dyn Transport,
@@ -243,7 +243,7 @@ async fn one_round(
     told: Vec<NodeEntry>,
 ) -> Result<(), TransportError> {
     transport.announce(origin, &node.entry()).await?;
-    node.topology.replace(with(transport.nodes(origin).await?, &told));
+    node.topology.replace(with(told, &transport.nodes(origin).await?));
     Ok(())
 }
 

@@ -270,8 +270,8 @@ fn admit(config: &Config, identity: &Identity) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Takes up the catalog's list of refused certificates: whoever holds this node's stolen certificate, and answers by it,
-/// must not keep the node with the new one from starting. Any other time is soon enough for what fails here.
+/// Takes up the catalog's list of refused certificates: whoever holds this node's stolen certificate, and answers by
+/// it, must not keep the node with the new one from starting. Any other time is soon enough for what fails here.
 async fn learn_refused(catalog: &dyn Catalog, membership: &Arc<Membership>) {
     let Ok(Ok(Some(filed))) = timeout(DOUBLE_DEADLINE, catalog.refused()).await else { return };
     if let Ok(list) = membership.open_refused(filed) {

@@ -167,9 +167,9 @@ impl Operator {
         call: impl Fn(&'w HttpTransport) -> F,
     ) -> Result<T, TransportError> {
         match call(&self.transport).await {
-            Err(TransportError::Unknown { .. } | TransportError::Unreachable { .. }) if self.known.0.contains(node) => {
-                call(&self.known.1).await
-            }
+            Err(
+                TransportError::Unknown { .. } | TransportError::Unreachable { .. } | TransportError::TimedOut { .. },
+            ) if self.known.0.contains(node) => call(&self.known.1).await,
             answer => answer,
         }
     }

@@ -151,7 +151,8 @@ impl Network {
         name: &Path,
         progress: &Arc<dyn Progress>,
     ) -> Result<(File, Temporary, Delivered), GetError> {
-        // It is new, so no link is followed.
+        // A killed program may have left one of its name. Then it is new, so no link is followed.
+        let _ = std::fs::remove_file(&temporary);
         let file = File::create_new(&temporary).map_err(|source| GetError::Write { path: name.to_owned(), source })?;
         let temporary = Temporary(Some(temporary));
         let (Counted(file, _), delivered) = self.read(found, range, Counted(file, progress.clone()), name).await?;

@@ -50,10 +50,16 @@ impl Index {
     #[must_use]
     pub fn families(&self, locators: &BTreeSet<Locator>) -> BTreeMap<Locator, Family> {
         let topped = self.topped();
+        let tops = self.entries.values().filter(|it| it.position == Position::Top && it.state == State::Stored);
+        let finished: BTreeSet<Batch> = tops.map(|entry| entry.batch).collect();
         let mut whole = BTreeMap::new();
         let mut families = BTreeMap::new();
         for locator in locators {
             match self.entries.get(locator) {
+                // What an attempt left whose repetition came to its end is nobody's top.
+                Some(entry) if entry.state != State::Stored && finished.contains(&entry.batch) => {
+                    families.insert(*locator, Family::new());
+                }
                 Some(entry) if entry.position == Position::Top || !topped.contains(&entry.batch) => {
                     whole.entry(entry.batch).or_insert(*locator);
                 }

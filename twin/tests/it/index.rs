@@ -326,6 +326,21 @@ fn a_check_counts_what_is_there_and_names_the_first_fault_and_compaction_drops_t
 }
 
 #[test]
+fn a_top_that_an_earlier_attempt_left_stands_for_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut index = open(&folder.path().join("index")).unwrap();
+    let top = |byte| Entry { path: "c".into(), name: None, kind: Kind::Directory, ..entry(byte) };
+    let left = Entry { state: State::Committing, ..top(32) };
+    index.record_all(vec![Entry { path: "c/x".into(), name: None, ..entry(31) }, left, top(30)]).unwrap();
+    let family = |byte: u8| {
+        let locator = entry(byte).capability.locator();
+        index.families(&[locator].into())[&locator].len()
+    };
+    // Whoever ends what is unfinished erases nothing that is stored.
+    assert_eq!((family(32), family(31), family(30)), (1, 1, 3));
+}
+
+#[test]
 fn a_folder_without_a_top_is_one_thing_and_a_file_inside_one_with_a_top_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let mut index = open(&folder.path().join("index")).unwrap();

@@ -122,15 +122,15 @@ impl Folder {
         read().with_context(|| format!("the list of refused certificates in {} cannot be used", path.display()))
     }
 
-    /// Returns a list that refuses these as well as all that `newest` refuses, and keeps it. It is `newest` itself where
-    /// that says the same. Certificates that ended stay in the list: a clock that is ahead here must welcome no thief, and
-    /// six thousand fit.
+    /// Returns a list that refuses these as well as all that `newest` refuses, and keeps it. It is `newest` itself
+    /// where that says the same. Certificates that ended stay in the list: a clock that is ahead here must welcome no
+    /// thief, and six thousand fit.
     pub(super) fn refuse(&self, newest: RefusedList, more: &[Serial]) -> anyhow::Result<RefusedList> {
         if more.iter().all(|serial| newest.contains(serial)) { self.keep(newest) } else { self.sign(&[newest], more) }
     }
 
-    /// Returns the one list that says what all of these say, and keeps it: the newest of them, or a newer one where that
-    /// says less, or where another has its number.
+    /// Returns the one list that says what all of these say, and keeps it: the newest of them, or a newer one where
+    /// that says less, or where another has its number.
     pub(super) fn settle(&self, mut lists: Vec<RefusedList>) -> anyhow::Result<RefusedList> {
         lists.sort_by_key(RefusedList::number);
         let Some(newest) = lists.pop() else { return Ok(RefusedList::default()) };
