@@ -1,9 +1,10 @@
-//! What a policy may ask about one request or DNS question: the facts, gathered once, owned, without a clock.
+//! What a policy may ask about one request or DNS question: the facts, without a clock. They are borrowed from the
+//! request while what a policy said before is looked up, and owned for a run of it.
 
 use std::{borrow::Cow, sync::Arc};
 
 use format::{Country, Object, Place};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use sandbox::{ContentKind, Continent as PolicyContinent, CountryCode, Facts, Method, RefererState, TokenState};
 
 use crate::{
@@ -21,29 +22,52 @@ pub(crate) struct EdgeFacts {
 }
 
 /// What is asked for; absent in DNS.
-#[derive(Debug, Clone)]
-pub(crate) struct RequestFacts {
+pub(crate) struct RequestFacts<'r> {
     pub(crate) method: Method,
     pub(crate) is_secure: bool,
     pub(crate) range: bool,
     /// As [`host_name`] spells it.
-    pub(crate) host: String,
+    pub(crate) host: Cow<'r, str>,
     /// In its one spelling.
-    pub(crate) path: String,
-    pub(crate) query: String,
-    pub(crate) headers: HeaderMap,
+    pub(crate) path: Cow<'r, str>,
+    pub(crate) query: Cow<'r, str>,
+    pub(crate) fields: Fields<'r>,
     /// What its token is worth, if it has one.
     pub(crate) token: Option<Weighed>,
 }
 
+/// The header fields of a request.
+pub(crate) enum Fields<'r> {
+    Owned(HeaderMap),
+    /// As the parser left them in the bytes that were read.
+    Parsed(&'r [httparse::Header<'r>]),
+}
+
+impl Fields<'_> {
+    /// Returns the value of a field; several lines are joined.
+    fn value(&self, name: &str) -> Option<Cow<'_, str>> {
+        fn join<'f>(lines: impl Iterator<Item = &'f [u8]>) -> Option<Cow<'f, str>> {
+            let mut lines = lines.map(String::from_utf8_lossy);
+            let first = lines.next()?;
+            Some(lines.fold(first, |all, line| Cow::Owned(format!("{all}, {line}"))))
+        }
+        match self {
+            Self::Owned(map) => join(map.get_all(name).iter().map(HeaderValue::as_bytes)),
+            Self::Parsed(fields) => {
+                join(fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value))
+            }
+        }
+    }
+}
+
 /// All facts of one request.
-pub(crate) struct Ask {
+pub(crate) struct Ask<'r> {
     /// Seconds since 1970.
     pub(crate) now: u64,
     pub(crate) viewer: ViewerPlace,
     pub(crate) ipv6: bool,
     pub(crate) edge: EdgeFacts,
-    pub(crate) request: Option<RequestFacts>,
+    pub(crate) request: Option<RequestFacts<'r>>,
     pub(crate) object: Option<Arc<Object>>,
 }
 
@@ -54,14 +78,14 @@ impl EdgeFacts {
     }
 }
 
-impl Ask {
+impl Ask<'_> {
     /// What the request's token is worth.
     pub(crate) fn token(&self) -> Option<&Weighed> {
         self.request.as_ref()?.token.as_ref()
     }
 }
 
-impl Facts for Ask {
+impl Facts for Ask<'_> {
     fn now(&self) -> u32 {
         u32::try_from(self.now).unwrap_or(u32::MAX)
     }
@@ -96,8 +120,8 @@ impl Facts for Ask {
 
     fn request_referer(&self) -> RefererState {
         let Some(request) = &self.request else { return RefererState::Absent };
-        let Some(referer) = request.headers.get(http::header::REFERER) else { return RefererState::Absent };
-        let host = referer.to_str().ok().and_then(|text| text.parse::<http::Uri>().ok());
+        let Some(referer) = request.fields.value("referer") else { return RefererState::Absent };
+        let host = referer.parse::<http::Uri>().ok();
         match host.as_ref().and_then(http::Uri::host) {
             Some(host) if host_name(host) == request.host => RefererState::SameSite,
             _ => RefererState::Other,
@@ -113,10 +137,7 @@ impl Facts for Ask {
     }
 
     fn request_header(&self, name: &str) -> Option<Cow<'_, str>> {
-        let mut lines =
-            self.request.as_ref()?.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
-        let first = lines.next()?;
-        Some(lines.fold(first, |all, line| Cow::Owned(format!("{all}, {line}"))))
+        self.request.as_ref()?.fields.value(name)
     }
 
     fn request_query(&self, name: &str) -> Option<Cow<'_, str>> {

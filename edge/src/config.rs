@@ -4,6 +4,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZero,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -138,6 +139,9 @@ pub struct HttpConfig {
     /// 10.
     #[serde(default = "default_header_seconds")]
     pub header_seconds: u64,
+    /// Threads that serve viewers, from 1 to 1,024. Absent: one for each core of the machine.
+    #[serde(default)]
+    pub workers: Option<usize>,
 }
 
 impl DnsConfig {
@@ -147,6 +151,10 @@ impl DnsConfig {
 }
 
 impl HttpConfig {
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get))
+    }
+
     pub(crate) fn header_deadline(&self) -> Duration {
         Duration::from_secs(self.header_seconds)
     }
@@ -415,6 +423,7 @@ impl Config {
             ("cache.record_seconds", self.cache.record_seconds, 1..=86_400, "from 1 to 86400"),
             ("cache.unknown_seconds", self.cache.unknown_seconds, 1..=300, "from 1 to 300"),
             ("cache.disk.bytes_max", disk_bytes, DISK_BYTES_MIN..=u64::MAX, "at least 64 MiB"),
+            ("http.workers", self.http.workers() as u64, 1..=1024, "from 1 to 1024"),
             ("http.connections_max", self.http.connections_max as u64, 1..=1 << 20, "from 1 to 1048576"),
             ("dns.connections_max", self.dns.connections_max as u64, 1..=1 << 20, "from 1 to 1048576"),
             (

@@ -36,6 +36,8 @@ pub(crate) struct Decision {
     pub(crate) served: Arc<Said>,
     /// Seconds the viewer may keep the answer, already cut at the second when the decision itself turns.
     pub(crate) viewer_seconds: u32,
+    /// The second since 1970 at which the decision itself turns.
+    turns: u64,
     /// Whether the address may show another object later: then no answer is immutable, nor kept stale for longer.
     moves: bool,
 }
@@ -86,24 +88,40 @@ impl Program {
     ///
     /// # Errors
     /// [`Fault::Policy`] when a run has no verdict, or the version has expired: nobody is served on a guess.
-    pub(crate) fn serve(&self, ask: &Arc<Ask>) -> Result<Decision, Fault> {
+    pub(crate) fn serve(&self, ask: &Arc<Ask<'static>>) -> Result<Decision, Fault> {
         let left = self.seconds_left(ask)?;
-        let known = {
-            let trie = self.served.read().unwrap_or_else(PoisonError::into_inner);
-            trie.lookup(&self.chain.respondent(&**ask)).cloned()
-        };
-        let said = match known {
+        let said = match self.known(ask) {
             Some(said) => said,
             None => self.run(ask)?,
         };
         Ok(Decision::new(said, ask.now(), left))
     }
 
+    /// Returns what is remembered for these facts.
+    pub(crate) fn known(&self, ask: &Ask<'_>) -> Option<Arc<Said>> {
+        let trie = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        trie.lookup(&self.chain.respondent(ask)).cloned()
+    }
+
+    /// Returns whether it is the built-in policy, which never changes.
+    pub(crate) fn is_built_in(&self) -> bool {
+        self.key.is_none()
+    }
+
+    /// Returns what is remembered of where blocks may lie under these facts.
+    pub(crate) fn known_tier(&self, ask: &Ask<'_>) -> Option<Tier> {
+        if !self.chain.has(Hook::Hold) {
+            return Some(Tier::Disk);
+        }
+        let trie = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        trie.lookup(&self.chain.respondent(ask)).copied()
+    }
+
     /// Returns for how many seconds the version still counts; nobody keeps an answer for longer.
     ///
     /// # Errors
     /// [`Fault::Policy`] when it no longer does.
-    fn seconds_left(&self, ask: &Ask) -> Result<u32, Fault> {
+    fn seconds_left(&self, ask: &Ask<'_>) -> Result<u32, Fault> {
         match self.expires {
             0 => Ok(u32::MAX),
             expires if ask.now >= expires => Err(Fault::Policy),
@@ -111,18 +129,23 @@ impl Program {
         }
     }
 
-    fn run(&self, ask: &Arc<Ask>) -> Result<Arc<Said>, Fault> {
+    fn run(&self, ask: &Arc<Ask<'static>>) -> Result<Arc<Said>, Fault> {
         let facts: Arc<dyn Facts> = Arc::clone(ask) as Arc<dyn Facts>;
         let run = self.chain.serve(&facts).map_err(|fault| {
             self.warn(&fault, "policy gave no verdict");
             Fault::Policy
         })?;
-        // A chain that has no say in serving says yes for as long as the version may stand.
-        let Some(run) = run else { return Ok(Arc::new(Said::allow())) };
-        let timed = run.trace.iter().filter(|asked| asked.question.area() == Area::Time).cloned().collect();
-        let said = Arc::new(Said { served: run.verdict, effects: run.effects, timed });
+        let (trace, said) = match run {
+            Some(run) => {
+                let timed = run.trace.iter().filter(|asked| asked.question.area() == Area::Time).cloned().collect();
+                (run.trace, Said { served: run.verdict, effects: run.effects, timed })
+            }
+            // A chain that has no say in serving says yes for as long as the version may stand.
+            None => (Vec::new(), Said::allow()),
+        };
+        let said = Arc::new(said);
         let mut trie = self.served.write().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = trie.insert(&run.trace, Arc::clone(&said), said.bytes()) {
+        if let Err(error) = trie.insert(&trace, Arc::clone(&said), said.bytes()) {
             tracing::error!(%error, "decisions are not remembered");
             *trie = Trie::new(SERVED_BYTES_MAX);
         }
@@ -131,15 +154,8 @@ impl Program {
 
     /// Says where blocks of an object may lie at this edge. A run without a verdict keeps none: that costs reads, where
     /// a guess could keep what the owner forbids.
-    pub(crate) fn hold(&self, ask: &Arc<Ask>) -> Tier {
-        if !self.chain.has(Hook::Hold) {
-            return Tier::Disk;
-        }
-        let known = {
-            let trie = self.held.read().unwrap_or_else(PoisonError::into_inner);
-            trie.lookup(&self.chain.respondent(&**ask)).copied()
-        };
-        if let Some(tier) = known {
+    pub(crate) fn hold(&self, ask: &Arc<Ask<'static>>) -> Tier {
+        if let Some(tier) = self.known_tier(ask) {
             return tier;
         }
         let facts: Arc<dyn Facts> = Arc::clone(ask) as Arc<dyn Facts>;
@@ -164,13 +180,13 @@ impl Program {
     ///
     /// # Errors
     /// As [`Self::serve`].
-    pub(crate) fn steer(&self, ask: &Arc<Ask>, candidates: &[Candidate]) -> Result<Steering, Fault> {
+    pub(crate) fn steer(&self, ask: &Arc<Ask<'static>>, candidates: &[Candidate]) -> Result<Steering, Fault> {
         let left = self.seconds_left(ask)?;
         let steering = self.weigh(ask, candidates)?;
         Ok(Steering { ttl: steering.ttl.min(left), ..steering })
     }
 
-    fn weigh(&self, ask: &Arc<Ask>, candidates: &[Candidate]) -> Result<Steering, Fault> {
+    fn weigh(&self, ask: &Arc<Ask<'static>>, candidates: &[Candidate]) -> Result<Steering, Fault> {
         if !self.chain.has(Hook::Steer) {
             return Ok(Steering { ttl: DNS_SECONDS_DEFAULT, weights: vec![WEIGHT_DEFAULT; candidates.len()] });
         }
@@ -207,8 +223,14 @@ impl Program {
 
 impl Decision {
     fn new(served: Arc<Said>, now: u32, left: u32) -> Self {
-        let turns = valid_until(&served.timed, now).map_or(u32::MAX, |turns| turns.saturating_sub(now));
-        Self { viewer_seconds: served.served.client_ttl.min(turns).min(left), served, moves: false }
+        let left = valid_until(&served.timed, now).map_or(left, |turns| turns.saturating_sub(now).min(left));
+        let turns = u64::from(now) + u64::from(left);
+        Self { viewer_seconds: served.served.client_ttl.min(left), served, turns, moves: false }
+    }
+
+    /// Returns the second since 1970 from which its words to the viewer are others, at `now`.
+    pub(crate) fn says_so_until(&self, now: u32) -> u64 {
+        self.turns.saturating_sub(self.viewer_seconds.into()).max(u64::from(now) + 1)
     }
 
     /// Joins the decisions of a directory's policy and of the policy of the object in it, as the links of one policy
@@ -221,7 +243,8 @@ impl Decision {
         let served = self.served.served.clone().and(then.served.served.clone());
         let effects = [&self.served.effects[..], &then.served.effects].concat();
         let timed = [&self.served.timed[..], &then.served.timed].concat();
-        Self { served: Arc::new(Said { served, effects, timed }), viewer_seconds, moves: self.moves || then.moves }
+        let (turns, moves) = (self.turns.min(then.turns), self.moves || then.moves);
+        Self { served: Arc::new(Said { served, effects, timed }), viewer_seconds, turns, moves }
     }
 
     /// The same for an answer under a stable name, which its owner lets be kept for so many seconds at most.
@@ -385,7 +408,7 @@ mod tests {
         program_until(&component_of_world(&wat, "steer-only"), expires)
     }
 
-    fn ask(now: u64) -> Arc<Ask> {
+    fn ask(now: u64) -> Arc<Ask<'static>> {
         let country: Country = "BE".parse().unwrap();
         let edge = EdgeFacts { country: CountryCode::UNKNOWN, continent: Continent::Europe, load: 0 };
         let viewer = ViewerPlace::of_country(country);
@@ -502,7 +525,7 @@ mod tests {
     fn a_redirect_to_nowhere_is_a_refusal() {
         let mut said = Said::allow();
         said.served.outcome = Outcome::Redirect;
-        let decision = Decision { served: Arc::new(said), viewer_seconds: 60, moves: false };
+        let decision = Decision { served: Arc::new(said), viewer_seconds: 60, turns: u64::MAX, moves: false };
         assert_eq!((decision.redirect(), decision.refusal()), (None, Some(Fault::Policy)));
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     disk::{DiskError, DiskTier},
     dns::{DnsSockets, ZoneFacts},
     follow,
-    http::{CertificateError, HttpDoor, Terminator, Ways, quic},
+    http::{CertificateError, HttpDoor, Terminator, Ways, Workers, quic},
     library::PolicyLibrary,
     metrics::Metrics,
     miss::Fills,
@@ -509,9 +509,18 @@ async fn run(
     doors.spawn(dns_tcp.serve(going_down.clone()));
     let ways = bound.https.as_ref().zip(node.config.https.as_ref()).map(|(https, config)| https.ways(config));
     let door = Arc::new(HttpDoor::new(Arc::clone(&node), ways.unwrap_or_default()));
+    let workers = match Workers::start(&door, node.config.http.workers()) {
+        Ok(workers) => Arc::new(workers),
+        Err(error) => return tracing::error!(%error, "the edge ends: the system gives it no threads"),
+    };
     if let Some(Secure { terminator, listener, address, quic, secret }) = bound.https {
         certify(&mut followers, &node, &terminator, secret, transport);
-        doors.spawn(Arc::clone(&door).serve(listener, Some(Arc::clone(&terminator)), going_down.clone()));
+        doors.spawn(Arc::clone(&door).serve(
+            Arc::clone(&workers),
+            listener,
+            Some(Arc::clone(&terminator)),
+            going_down.clone(),
+        ));
         if let Some(quic) = quic {
             let (door, down) = (Arc::clone(&door), going_down.clone());
             doors.spawn(async move {
@@ -521,7 +530,7 @@ async fn run(
             });
         }
     }
-    doors.spawn(door.serve(bound.http, None, going_down));
+    doors.spawn(door.serve(workers, bound.http, None, going_down));
 
     // An error means that whoever could call the shutdown is gone.
     let _ = shutdown.wait_for(|down| *down).await;

@@ -1,19 +1,23 @@
-//! The HTTP door: HTTP/1.1 and HTTP/2 in clear and over TLS, a pingora `HttpServerApp` behind our own accept loop, so
-//! that several edges run in one process; HTTP/3 beside it ([`quic`]).
+//! The HTTP door: one accept loop deals connections to [`worker`]s. Common requests of HTTP/1.1 are read by [`plain`],
+//! a narrow codec of our own; HTTP/2 and all other forms by pingora; HTTP/3 comes in beside them ([`quic`]).
 //!
-//! connection (caps, deadline) -> request (framing checked, header bounded) -> [`answer`] -> [`reply`] -> [`session`].
+//! connection (caps, deadlines) -> request (framing checked, header bounded) -> [`ready`], or [`answer`] -> [`reply`]
+//! -> [`session`].
 
 mod answer;
 mod body;
 mod capped;
 mod conditions;
 mod gathered;
+mod head;
 mod headers;
 mod page;
 mod path;
+mod plain;
 mod proxy;
 pub(crate) mod quic;
 mod range;
+mod ready;
 mod reply;
 mod representation;
 mod request;
@@ -21,17 +25,18 @@ mod session;
 mod tickets;
 mod tls;
 mod tree;
+mod worker;
 
 use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use ::http::{HeaderMap, StatusCode, header};
+use ::http::{HeaderMap, Method, StatusCode, Version, header, request::Parts};
 use async_trait::async_trait;
 use pingora_core::{
     apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
@@ -44,15 +49,19 @@ use pingora_core::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Notify,
-    task::JoinSet,
+    sync::{Notify, mpsc},
     time::{sleep, timeout},
 };
 
 use self::{
     gathered::Gathered,
-    request::{HEADER_BYTES_MAX, Intake},
+    plain::{Plain, Rest, Wire},
+    ready::{Asker, Given},
+    reply::Reply,
+    request::{Asked, HEADER_BYTES_MAX, Intake, Request, RequestId, for_logs},
     session::Session,
+    tls::TlsStream,
+    worker::{Dealt, Worker},
 };
 use crate::{
     connections::{Connections, Place},
@@ -62,6 +71,7 @@ use crate::{
 pub use tls::{CertificateError, PairError};
 pub(crate) use tls::{Terminator, certified_key};
 pub(crate) use tree::Directories;
+pub(crate) use worker::Workers;
 
 /// An idle connection is closed after so long.
 const IDLE_SECONDS: u32 = 60;
@@ -82,9 +92,9 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 pub(crate) struct HttpDoor {
     pub(crate) node: Arc<Node>,
     pub(crate) directories: Directories,
-    /// Of connections in clear, and of those over TLS, where ALPN says which HTTP it is.
-    clear: HttpServerOptions,
-    secure: HttpServerOptions,
+    /// Of connections that begin as HTTP/2 in clear, and of all others: ALPN says which HTTP it is, or it is HTTP/1.1.
+    h2c: HttpServerOptions,
+    others: HttpServerOptions,
     ways: Ways,
 }
 
@@ -107,61 +117,45 @@ impl HttpDoor {
             options.h2_idle_timeout = Some(Duration::from_secs(IDLE_SECONDS.into()));
             options
         };
-        Self { node, directories: Directories::new(), clear: options(true), secure: options(false), ways }
+        Self { node, directories: Directories::new(), h2c: options(true), others: options(false), ways }
     }
 
-    /// Accepts connections until the shutdown is called, then lets those under way end; dropping it cuts them.
+    /// Accepts connections and deals them to the workers until the shutdown is called, then lets those under way end.
     pub(crate) async fn serve(
         self: Arc<Self>,
+        workers: Arc<Workers>,
         listener: TcpListener,
         terminator: Option<Arc<Terminator>>,
         mut shutdown: ShutdownWatch,
     ) {
         let http = &self.node.config.http;
         let connections = Connections::new(http.connections_max, http.connections_per_address_max);
-        let mut tasks = JoinSet::new();
+        let (alive, mut all_ended) = mpsc::channel(1);
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 _ = shutdown.wait_for(|down| *down) => break,
             };
-            while tasks.try_join_next().is_some() {}
             match accepted {
                 Err(error) => {
                     tracing::warn!(%error, "connection not accepted");
                     sleep(ACCEPT_RETRY).await;
                 }
-                Ok((mut stream, peer)) => {
+                Ok((stream, peer)) => {
                     let Some(admitted) = connections.admit() else {
                         self.node.metrics.http_connections_refused.inc();
                         continue;
                     };
-                    let (door, shutdown) = (Arc::clone(&self), shutdown.clone());
-                    let terminator = terminator.clone();
-                    let place = Arc::clone(admitted.place());
-                    place.wait(Instant::now());
-                    let gives_way = Arc::clone(&place);
-                    let served = async move {
-                        let Some(peer) = door.viewer(&mut stream, peer).await else { return };
-                        let Some(admitted) = admitted.of(peer.ip()) else {
-                            door.node.metrics.http_connections_refused.inc();
-                            return;
-                        };
-                        let gauge = Gauged::new(&door.node);
-                        connection(&door, stream, peer, terminator.as_deref(), place, &shutdown).await;
-                        drop((gauge, admitted));
-                    };
-                    let node = Arc::clone(&self.node);
-                    tasks.spawn(async move {
-                        tokio::select! {
-                            () = served => {}
-                            () = gives_way.given_up() => drop(node.metrics.http_connections_given_up.inc()),
-                        }
-                    });
+                    admitted.place().wait(Instant::now());
+                    // One that the system takes back is closed.
+                    let Ok(stream) = stream.into_std() else { continue };
+                    let (terminator, shutdown, alive) = (terminator.clone(), shutdown.clone(), alive.clone());
+                    workers.deal(Dealt { stream, peer, terminator, admitted, shutdown, alive });
                 }
             }
         }
-        while tasks.join_next().await.is_some() {}
+        drop(alive);
+        let _ = all_ended.recv().await;
     }
 
     /// Returns who is at the other end: the peer, or whom a balancer names.
@@ -193,34 +187,75 @@ impl Drop for Gauged {
     }
 }
 
-async fn connection(
+/// Serves a connection on its worker.
+async fn connection(worker: &Worker, dealt: Dealt) {
+    let Dealt { stream, peer, terminator, admitted, shutdown, alive } = dealt;
+    let (door, place) = (&worker.door, Arc::clone(admitted.place()));
+    // Answers are written whole; waiting for more to send only delays their last packet.
+    let Ok(mut stream) = stream.set_nodelay(true).and_then(|()| TcpStream::from_std(stream)) else { return };
+    let opening = async {
+        let peer = door.viewer(&mut stream, peer).await?;
+        let Some(admitted) = admitted.of(peer.ip()) else {
+            door.node.metrics.http_connections_refused.inc();
+            return None;
+        };
+        let wire = match &terminator {
+            None => Wire::Clear(stream),
+            Some(terminator) => Wire::Secure(terminator.accept(stream.into()).await?),
+        };
+        Some((peer, admitted, wire))
+    };
+    let opened = tokio::select! {
+        opened = opening => opened,
+        () = place.given_up() => {
+            door.node.metrics.http_connections_given_up.inc();
+            return;
+        }
+    };
+    let Some((peer, admitted, wire)) = opened else { return };
+    let gauge = Gauged::new(&door.node);
+    let ip = peer.ip().to_canonical();
+    let asker = Asker { peer: ip, place: door.node.places.locate(ip).place, is_secure: terminator.is_some() };
+    let rest = match wire {
+        Wire::Secure(stream) if is_h2(&stream) => Some(Rest { wire: Wire::Secure(stream), read: Vec::new() }),
+        wire => Plain::new(wire).serve(worker, &asker, &place, &shutdown).await,
+    };
+    if let Some(rest) = rest {
+        tokio::select! {
+            () = by_pingora(door, rest, peer, asker, &place, &shutdown) => {}
+            () = place.given_up() => drop(door.node.metrics.http_connections_given_up.inc()),
+        }
+    }
+    drop((gauge, admitted, alive));
+}
+
+fn is_h2(stream: &TlsStream) -> bool {
+    stream.selected_alpn_proto() == Some(ALPN::H2)
+}
+
+/// Leaves a connection to pingora for good.
+async fn by_pingora(
     door: &Arc<HttpDoor>,
-    stream: TcpStream,
+    rest: Rest,
     peer: SocketAddr,
-    terminator: Option<&Terminator>,
-    place: Arc<Place>,
+    asker: Asker,
+    place: &Arc<Place>,
     shutdown: &ShutdownWatch,
 ) {
-    // Answers are written whole; waiting for more to send only delays their last packet.
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    let stream: Stream = stream.into();
-    let (stream, is_secure): (Box<dyn IO>, bool) = match terminator {
-        None => (Box::new(Gathered::new(stream)), false),
-        Some(terminator) => match terminator.accept(stream).await {
-            Some(stream) if stream.selected_alpn_proto() == Some(ALPN::H2) => {
-                (Box::new(Gathered::of_streams(stream)), true)
-            }
-            Some(stream) => (Box::new(Gathered::new(stream)), true),
-            None => return,
-        },
+    let Rest { wire, read } = rest;
+    // The preface of HTTP/2 in clear (RFC 9113 section 3.4), of which no other request has the beginning.
+    let is_h2c = matches!(wire, Wire::Clear(_)) && !read.is_empty() && read.iter().zip(b"PRI").all(|(a, b)| a == b);
+    let stream: Box<dyn IO> = match wire {
+        Wire::Clear(stream) => Box::new(Gathered::new(Stream::from(stream)).after(read)),
+        Wire::Secure(stream) if is_h2(&stream) => Box::new(Gathered::of_streams(stream)),
+        Wire::Secure(stream) => Box::new(Gathered::new(stream).after(read)),
     };
     let (begun, first) = (AtomicBool::new(false), Notify::new());
-    let app = Arc::new(Connection { door: Arc::clone(door), peer, is_secure, begun, first, place });
+    let (door, place) = (Arc::clone(door), Arc::clone(place));
+    let app = Arc::new(Connection { door, peer, asker, is_h2c, begun, first, requests: AtomicUsize::new(0), place });
     let late = async {
         // A connection on which no request begins holds a place for nothing; pingora's own deadlines are per read.
-        if timeout(door.node.config.http.header_deadline(), app.first.notified()).await.is_ok() {
+        if timeout(app.door.node.config.http.header_deadline(), app.first.notified()).await.is_ok() {
             std::future::pending::<()>().await;
         }
     };
@@ -244,12 +279,44 @@ async fn connection(
 struct Connection {
     door: Arc<HttpDoor>,
     peer: SocketAddr,
-    is_secure: bool,
+    asker: Asker,
+    /// Whether it began as one of HTTP/2 in clear.
+    is_h2c: bool,
     begun: AtomicBool,
     first: Notify,
-    /// Busy from a request's header to the last byte of its answer. A connection of HTTP/2 stays so: pingora ends it by
-    /// GOAWAY, once its streams have ended.
+    /// Requests under way.
+    requests: AtomicUsize,
+    /// Busy from the first request's header to the last byte of the last answer.
     place: Arc<Place>,
+}
+
+impl Connection {
+    /// Returns the answer to a request, where the worker has one ready.
+    fn given(&self, head: &Parts, now: Instant) -> Option<Given> {
+        let mut room = head::ROOM;
+        let head = head::of_parts(head, &mut room)?;
+        Worker::here()?.give(&head, &self.asker, now)
+    }
+}
+
+/// A request under way; its connection waits for another once the last of them is dropped.
+struct Busy<'c>(&'c Connection);
+
+impl<'c> Busy<'c> {
+    fn new(connection: &'c Connection) -> Self {
+        connection.requests.fetch_add(1, Ordering::Relaxed);
+        connection.place.work();
+        Self(connection)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        // All of a connection's requests are on one thread.
+        if self.0.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.place.wait(Instant::now());
+        }
+    }
 }
 
 #[async_trait]
@@ -270,7 +337,7 @@ impl HttpServerApp for Connection {
         let read = timeout(patience, session.read_request()).await;
         self.first.notify_one();
         let start = Instant::now();
-        let intake = match read {
+        match read {
             // The other side closed, or was silent for too long.
             Ok(Ok(false)) | Err(_) => return None,
             // No header was understood, so there is nothing to answer in the other side's terms.
@@ -281,12 +348,24 @@ impl HttpServerApp for Connection {
                 let _ = session.finish().await;
                 return None;
             }
-            Ok(Ok(true)) => {
-                let has_body = !session.is_body_empty();
-                Intake::read(session.req_header(), has_body, self.peer, self.is_secure)
+            Ok(Ok(true)) => {}
+        }
+        let _busy = Busy::new(self);
+        let has_body = !session.is_body_empty();
+        let is_common = session.is_http2() && !has_body;
+        if let Some(given) = is_common.then(|| self.given(session.req_header(), start)).flatten() {
+            let method = if session.req_header().method == Method::HEAD { "HEAD" } else { "GET" };
+            let viewer = for_logs(self.asker.peer);
+            let asked = Asked { id: RequestId::next(), viewer, version: Version::HTTP_2, method };
+            if given.send(&self.door, &mut Session::Pingora(&mut session), &asked, start).await {
+                let _ = session.finish().await;
             }
-        };
-        self.place.work();
+            return None;
+        }
+        let mut intake = Intake::read(session.req_header(), has_body, self.peer, self.asker.is_secure);
+        if let Intake::Ready(request) = &mut intake {
+            request.keeps = is_common && head::is_plain(&request.fields);
+        }
         if *shutdown.borrow() {
             // Told with the answer, so that the viewer sends no more on this connection.
             session.set_keepalive(None);
@@ -297,7 +376,6 @@ impl HttpServerApp for Connection {
         let settings = HttpPersistentSettings::for_session(&session);
         // HTTP/2 has no stream to give back.
         let reusable = session.finish().await.ok()??;
-        self.place.wait(Instant::now());
         Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
     }
 
@@ -309,7 +387,7 @@ impl HttpServerApp for Connection {
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(if self.is_secure { &self.door.secure } else { &self.door.clear })
+        Some(if self.is_h2c { &self.door.h2c } else { &self.door.others })
     }
 }
 
@@ -321,12 +399,20 @@ async fn respond(door: &Arc<HttpDoor>, session: &mut Session<'_>, intake: Intake
             (request, reply)
         }
         Intake::Ready(request) => {
-            let reply = match door.ways.redirect.filter(|_| !request.is_secure) {
-                Some(port) => answer::to_https(door, &request, port),
-                None => answer::answer(door, &request).await,
-            };
+            let mut reply = make(door, &request).await;
+            if let Some((ready, worker)) = reply.ready.take().zip(Worker::here()) {
+                worker.keep(&request.authority, &request.target(), *ready);
+            }
             (request, reply)
         }
     };
     reply.send(door, session, request, start).await
+}
+
+/// Makes the answer to a request whose framing is good.
+async fn make(door: &Arc<HttpDoor>, request: &Request) -> Reply {
+    match door.ways.redirect.filter(|_| !request.is_secure) {
+        Some(port) => answer::to_https(door, request, port),
+        None => answer::answer(door, request).await,
+    }
 }

@@ -21,6 +21,7 @@ use futures::{
 };
 use sandbox::Tier;
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::JoinSet,
     time::timeout,
@@ -79,6 +80,8 @@ pub(crate) struct Fills {
     ahead: Arc<Semaphore>,
     state: Mutex<State>,
     metrics: Arc<Metrics>,
+    /// Where reads run: the runtime on which this was made.
+    control: Handle,
 }
 
 #[derive(Default)]
@@ -92,7 +95,17 @@ impl Fills {
         let room_blocks = u32::try_from(fill_bytes_max / BLOCK_BYTES as u64).unwrap_or(u32::MAX);
         let permits = usize::try_from(room_blocks).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let (room, ahead) = (Semaphore::new(permits), Arc::new(Semaphore::new(permits)));
-        Self { reader, cache, disk: OnceLock::new(), room, room_blocks, ahead, state: Mutex::default(), metrics }
+        Self {
+            reader,
+            cache,
+            disk: OnceLock::new(),
+            room,
+            room_blocks,
+            ahead,
+            state: Mutex::default(),
+            metrics,
+            control: Handle::current(),
+        }
     }
 
     /// Takes the disk up; it can be done once.
@@ -141,6 +154,17 @@ impl Fills {
         blocks.iter().find(|(index, _)| *index == block).map(|(_, bytes)| bytes.clone())
     }
 
+    /// Returns a block that may be kept, if the cache has it.
+    pub(crate) fn held(&self, opened: &Opened, geometry: Geometry, block: BlockIndex, tier: Tier) -> Option<Bytes> {
+        let found = self.cache.get(&BlockKey { locator: opened.object.locator(), block })?;
+        self.metrics.block_hits.inc();
+        // It may have come when the object was asked for once, and the disk did not take it.
+        if let Some(disk) = self.disk(tier).filter(|_| opened.is_wanted()) {
+            disk.keep(&opened.object.public().id(), geometry.place(block).0);
+        }
+        Some(found)
+    }
+
     /// Returns a block that may be kept, from the cache, the disk or origins. Cancel safe: the fill goes on.
     ///
     /// # Errors
@@ -152,14 +176,8 @@ impl Fills {
         block: BlockIndex,
         tier: Tier,
     ) -> Result<Bytes, Fault> {
-        let key = BlockKey { locator: opened.object.locator(), block };
         for _ in 0..TRIES_MAX {
-            if let Some(found) = self.cache.get(&key) {
-                self.metrics.block_hits.inc();
-                // It may have come when the object was asked for once, and the disk did not take it.
-                if let Some(disk) = self.disk(tier).filter(|_| opened.is_wanted()) {
-                    disk.keep(&opened.object.public().id(), geometry.place(block).0);
-                }
+            if let Some(found) = self.held(opened, geometry, block, tier) {
                 return Ok(found);
             }
             let (stripe, column) = geometry.place(block);
@@ -264,7 +282,7 @@ impl Fills {
         // Ended tasks are taken out here, so that the set stays as small as the work under way.
         while state.tasks.try_join_next().is_some() {}
         let (fills, opened) = (Arc::clone(self), Arc::clone(opened));
-        state.tasks.spawn(async move {
+        let read = async move {
             let result = fills.fill(&opened, stripe, &missing, tier).await;
             if let Ok(blocks) = &result {
                 for (block, bytes) in blocks.iter().filter(|_| tier != Tier::None) {
@@ -281,7 +299,9 @@ impl Fills {
             }
             // Nobody may be waiting any more; the cache has what may be kept.
             let _ = done.send(result);
-        });
+        };
+        // Whoever asks may run on a worker, where decoding would hold up all its viewers.
+        state.tasks.spawn_on(read, &self.control);
         wanted
     }
 

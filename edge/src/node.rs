@@ -263,7 +263,12 @@ impl Node {
     ///
     /// # Errors
     /// [`Fault::Policy`] while a policy cannot be had.
-    pub(crate) async fn decide(&self, root: &Opened, leaf: &Opened, ask: &Arc<Ask>) -> Result<Decision, Fault> {
+    pub(crate) async fn decide(
+        &self,
+        root: &Opened,
+        leaf: &Opened,
+        ask: &Arc<Ask<'static>>,
+    ) -> Result<Decision, Fault> {
         let of_root = self.program_of(root).await?.serve(ask)?;
         let (a, b) = (&root.record.lease, &leaf.record.lease);
         if (a.owner, &a.policy) == (b.owner, &b.policy) {
@@ -276,7 +281,7 @@ impl Node {
     ///
     /// # Errors
     /// [`Fault::Policy`] while a policy cannot be had.
-    pub(crate) async fn hold(&self, root: &Opened, leaf: &Opened, ask: &Arc<Ask>) -> Result<Tier, Fault> {
+    pub(crate) async fn hold(&self, root: &Opened, leaf: &Opened, ask: &Arc<Ask<'static>>) -> Result<Tier, Fault> {
         let of_root = self.program_of(root).await?.hold(ask);
         let (a, b) = (&root.record.lease, &leaf.record.lease);
         if of_root == Tier::None || (a.owner, &a.policy) == (b.owner, &b.policy) {
@@ -285,6 +290,15 @@ impl Node {
         let of_leaf = self.program_of(leaf).await?.hold(ask);
         // The tiers stand in order of how much they permit.
         Ok(if (of_leaf as u8) < (of_root as u8) { of_leaf } else { of_root })
+    }
+
+    /// Returns the policy that decides alone about an object under a root.
+    pub(crate) async fn sole_program(&self, root: &Opened, leaf: &Opened) -> Option<Arc<Program>> {
+        let (a, b) = (&root.record.lease, &leaf.record.lease);
+        if (a.owner, &a.policy) != (b.owner, &b.policy) {
+            return None;
+        }
+        self.program_of(leaf).await.ok()
     }
 
     async fn program_of(&self, opened: &Opened) -> Result<Arc<Program>, Fault> {

@@ -4,7 +4,10 @@
 //! whose number is lower than one seen; while an object's policy cannot be had, the object is not served.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -12,7 +15,10 @@ use arc_swap::ArcSwap;
 use format::{OwnerId, PolicyName};
 use moka::{future::Cache, sync};
 use sandbox::{Chain, Config, Engine, Link};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
 
 use crate::{
     clock,
@@ -55,6 +61,10 @@ pub(crate) struct Policies {
     faults: sync::Cache<Key, ()>,
     /// When a policy was last told to have changed: a load that began before begins again.
     changed: sync::Cache<Key, Instant>,
+    /// Grows with each word of a change, and with each new version.
+    epoch: AtomicU64,
+    /// Where policies are fetched and compiled: the runtime on which this was made.
+    control: Handle,
 }
 
 impl Policies {
@@ -73,7 +83,14 @@ impl Policies {
             seen: Arc::new(seen),
             faults: sync::Cache::builder().max_capacity(PROGRAMS_MAX * 16).time_to_live(FAULT_TIME).build(),
             changed: sync::Cache::builder().max_capacity(PROGRAMS_MAX * 16).time_to_live(CHANGED_TIME).build(),
+            epoch: AtomicU64::new(0),
+            control: Handle::current(),
         })
+    }
+
+    /// Returns a number that grows whenever any policy may decide otherwise than before, the built-in one excepted.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// Returns the policy of an owner's object. The default name is built in and never looked up. Cancel safe.
@@ -93,7 +110,7 @@ impl Policies {
         }
         // A task of its own: the viewer who caused it may leave, the work is for all who come after.
         let policies = Arc::clone(self);
-        let loading = tokio::spawn(async move { timeout(LOAD_DEADLINE, policies.load_shared(key)).await });
+        let loading = self.control.spawn(async move { timeout(LOAD_DEADLINE, policies.load_shared(key)).await });
         loading.await.ok().and_then(Result::ok).flatten().ok_or(Fault::Policy)
     }
 
@@ -123,10 +140,11 @@ impl Policies {
     pub(crate) fn changed(self: &Arc<Self>, owner: OwnerId, name: PolicyName) {
         let (key, told) = ((owner, name), Instant::now());
         self.changed.insert(key.clone(), told);
+        self.epoch.fetch_add(1, Ordering::Release);
         self.faults.invalidate(&key);
         // Ends with the edge at the latest.
         let policies = Arc::downgrade(self);
-        tokio::spawn(async move {
+        self.control.spawn(async move {
             let mut pause = RETRY_FIRST;
             while let Some(policies) = policies.upgrade() {
                 let Some(longest) = policies.take_up(&key, told).await else { return };
@@ -150,6 +168,7 @@ impl Policies {
                 let program = Arc::new(program);
                 // Another task may have taken up a still newer one meanwhile.
                 slot.rcu(|held| if held.sequence > program.sequence { Arc::clone(held) } else { Arc::clone(&program) });
+                self.epoch.fetch_add(1, Ordering::Release);
                 return None;
             }
             Err(error) => error,

@@ -3,7 +3,7 @@
 //! Memory forgets at once. The disk is swept behind it, because its entries are named by object and stripe, which takes
 //! the record to know; in order of the orders, one at a time.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use client::{ReadError, Transport, TransportError};
 use format::{Locator, OwnerId, PublicManifest, wire::LocatorPage};
@@ -39,7 +39,7 @@ pub(crate) enum Sweep {
 pub(crate) async fn purge(node: &Node, owner: OwnerId, locator: Option<Locator>, hard: bool) -> Vec<Sweep> {
     node.metrics.purges.inc();
     let (open, names) = match locator {
-        Some(locator) => (vec![locator], vec![locator]),
+        Some(locator) => (HashSet::from([locator]), HashSet::from([locator])),
         None => (node.objects.of(&owner), node.names.of(&owner)),
     };
     // A name holds no bytes: it is looked up again.

@@ -5,8 +5,9 @@
 //! plane may be down, what is held goes on being served.
 
 use std::{
+    collections::{HashMap, HashSet},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -17,6 +18,7 @@ use client::{Known, ReadError, Reader};
 use format::{Capability, Locator, OpenError, OwnerId, Record};
 use moka::{future, sync};
 use tokio::{
+    runtime::Handle,
     sync::{Semaphore, SemaphorePermit},
     time::{sleep, timeout},
 };
@@ -41,6 +43,10 @@ const COPIES_BEHIND: [Duration; 3] = [Duration::from_millis(250), Duration::from
 const CHANGED_MAX: u64 = 100_000;
 const CHANGED_TIME: Duration = Duration::from_secs(60);
 const _: () = assert!(OPEN_DEADLINE.as_secs() * 2 < CHANGED_TIME.as_secs());
+/// Records that are watched for whoever keeps answers made of them; each takes some 100 B.
+const WATCHES_MAX: usize = 100_000;
+/// Between looks for watches that nobody holds any more.
+const WATCHES_SWEPT: Duration = Duration::from_secs(1);
 /// Names that nobody knows and are remembered as such; each takes some 100 B.
 const UNKNOWN_MAX: u64 = 100_000;
 
@@ -69,6 +75,24 @@ pub(crate) struct Look {
     refreshing: AtomicBool,
 }
 
+/// Tells whether a record is still the one that an answer was made of.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Watch(Arc<AtomicBool>);
+
+impl Watch {
+    /// Whether the record no longer counts.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// All watches, with the owner of each record.
+struct Watches {
+    held: HashMap<Locator, (OwnerId, Watch)>,
+    /// When those that nobody holds any more were last looked for.
+    swept: Instant,
+}
+
 /// A change of a record.
 #[derive(Debug, Clone, Copy)]
 enum Told {
@@ -88,10 +112,14 @@ pub(crate) struct Records<T> {
     told: sync::Cache<Locator, Told>,
     /// What was seen of records, also of those that are no longer open: nothing that a node says sets it back.
     known: sync::Cache<Locator, Known>,
+    /// Whoever keeps an answer made of a record, and is to be told when it no longer counts.
+    watches: Mutex<Watches>,
     room: Semaphore,
     /// Look-ups behind the viewers' backs have room of their own: an owner who changes much keeps no viewer waiting.
     room_behind: Semaphore,
     record_time: Duration,
+    /// Where look-ups run: the runtime on which this was made.
+    control: Handle,
 }
 
 impl<T: Content> Records<T> {
@@ -102,9 +130,11 @@ impl<T: Content> Records<T> {
             faults: sync::Cache::builder().max_capacity(UNKNOWN_MAX).time_to_live(config.unknown_time()).build(),
             told: sync::Cache::builder().max_capacity(CHANGED_MAX).time_to_live(CHANGED_TIME).build(),
             known: sync::Cache::new(KNOWN_MAX),
+            watches: Mutex::new(Watches { held: HashMap::new(), swept: Instant::now() }),
             room: Semaphore::new(LOOK_UPS_MAX),
             room_behind: Semaphore::new(REFRESHES_MAX),
             record_time: config.record_time(),
+            control: Handle::current(),
         }
     }
 
@@ -129,8 +159,13 @@ impl<T: Content> Records<T> {
             return Err(fault);
         }
         let look_up = async {
-            let _room = room(&self.room, ROOM_DEADLINE).await?;
-            self.look_up(capability).await.map(Arc::new)
+            let (records, capability) = (Arc::clone(self), capability.clone());
+            let looked_up = async move {
+                let _room = room(&records.room, ROOM_DEADLINE).await?;
+                records.look_up(&capability).await.map(Arc::new)
+            };
+            // Ends by OPEN_DEADLINE; whoever waits may leave meanwhile.
+            self.control.spawn(looked_up).await.unwrap_or(Err(Fault::Busy))
         };
         let opened = self.opened.try_get_with(locator, look_up).await;
         opened.map_err(|fault| {
@@ -168,6 +203,46 @@ impl<T: Content> Records<T> {
         if newest.into_value() == seen { Ok(found) } else { Err(Fault::Outdated) }
     }
 
+    /// Watches a record that is open; none when it no longer counts, or is to be looked up again.
+    pub(crate) async fn watch(&self, opened: &Arc<T>) -> Option<Watch> {
+        let locator = opened.record().locator();
+        let watch = {
+            let mut watches = self.watches();
+            if watches.held.len() >= WATCHES_MAX && watches.swept.elapsed() >= WATCHES_SWEPT {
+                watches.swept = Instant::now();
+                watches.held.retain(|_, (_, watch)| Arc::strong_count(&watch.0) > 1);
+            }
+            if watches.held.len() >= WATCHES_MAX && !watches.held.contains_key(&locator) {
+                return None;
+            }
+            let owner = opened.record().public.owner();
+            watches.held.entry(locator).or_insert_with(|| (owner, Watch::default())).1.clone()
+        };
+        // After the watch began: what was told before is seen here, what is told later ends the watch.
+        let is_newest = self.told.get(&locator).is_none_or(|told| match told {
+            Told::Changed(at) => at < opened.look().since,
+            Told::Erased => false,
+        });
+        let is_held = self.opened.get(&locator).await.is_some_and(|held| Arc::ptr_eq(&held, opened));
+        (is_newest && is_held).then_some(watch)
+    }
+
+    /// Returns until when an answer made of a record may be given without a look here.
+    pub(crate) fn fresh_until(&self, opened: &T) -> Instant {
+        opened.look().since + self.record_time
+    }
+
+    /// Ends the watch over a record.
+    fn spoil(&self, locator: &Locator) {
+        if let Some((_, watch)) = self.watches().held.remove(locator) {
+            watch.0.store(true, Ordering::Release);
+        }
+    }
+
+    fn watches(&self) -> MutexGuard<'_, Watches> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Looks a record up again, once at a time, while the old one serves: when no node can be asked, it goes on
     /// serving.
     fn refresh(self: &Arc<Self>, opened: &Arc<T>) {
@@ -176,7 +251,7 @@ impl<T: Content> Records<T> {
         }
         let (records, opened) = (Arc::clone(self), Arc::clone(opened));
         // Ends by OPEN_DEADLINE and holds nothing but its arguments, so nobody needs to own it.
-        tokio::spawn(async move {
+        self.control.spawn(async move {
             let locator = opened.record().locator();
             let look_up = async {
                 let _room = room(&records.room_behind, REFRESH_DEADLINE).await?;
@@ -186,8 +261,12 @@ impl<T: Content> Records<T> {
                 Ok(mut fresh) => {
                     fresh.after(&opened);
                     records.opened.insert(locator, Arc::new(fresh)).await;
+                    records.spoil(&locator);
                 }
-                Err(Fault::Unknown | Fault::Erased) => records.opened.invalidate(&locator).await,
+                Err(Fault::Unknown | Fault::Erased) => {
+                    records.opened.invalidate(&locator).await;
+                    records.spoil(&locator);
+                }
                 Err(_) => opened.look().refreshing.store(false, Ordering::Relaxed),
             }
         });
@@ -199,12 +278,13 @@ impl<T: Content> Records<T> {
         if !matches!(self.told.get(&locator), Some(Told::Erased)) {
             self.told.insert(locator, Told::Changed(Instant::now()));
         }
+        self.spoil(&locator);
         self.faults.invalidate(&locator);
         let Some(opened) = self.opened.get(&locator).await else { return };
         self.refresh(&opened);
         let records = Arc::clone(self);
         // Ends with the last pause and holds nothing but its arguments, so nobody needs to own it.
-        tokio::spawn(async move {
+        self.control.spawn(async move {
             let known = &opened.record().lease_envelope;
             for pause in COPIES_BEHIND {
                 sleep(pause).await;
@@ -219,6 +299,7 @@ impl<T: Content> Records<T> {
     /// Forgets what its owner erased.
     pub(crate) async fn erased(&self, locator: Locator) {
         self.told.insert(locator, Told::Erased);
+        self.spoil(&locator);
         self.opened.invalidate(&locator).await;
     }
 
@@ -227,14 +308,18 @@ impl<T: Content> Records<T> {
         if !matches!(self.told.get(&locator), Some(Told::Erased)) {
             self.told.insert(locator, Told::Changed(Instant::now()));
         }
+        self.spoil(&locator);
         self.faults.invalidate(&locator);
         self.opened.remove(&locator).await
     }
 
-    /// Returns what of an owner is open; reads all that is open.
-    pub(crate) fn of(&self, owner: &OwnerId) -> Vec<Locator> {
-        let of_it = self.opened.iter().filter(|(_, opened)| opened.record().public.owner() == *owner);
-        of_it.map(|(locator, _)| *locator).collect()
+    /// Returns what of an owner is open, or watched: what is given ready is asked for here no more, and may have left.
+    /// Reads all of both.
+    pub(crate) fn of(&self, owner: &OwnerId) -> HashSet<Locator> {
+        let open = self.opened.iter().filter(|(_, opened)| opened.record().public.owner() == *owner);
+        let mut of_it: HashSet<Locator> = open.map(|(locator, _)| *locator).collect();
+        of_it.extend(self.watches().held.iter().filter(|(_, (of, _))| of == owner).map(|(locator, _)| *locator));
+        of_it
     }
 
     /// Returns a record from the nodes, without opening it.
@@ -250,6 +335,7 @@ impl<T: Content> Records<T> {
         self.told.invalidate_all();
         self.opened.invalidate_all();
         self.faults.invalidate_all();
+        self.watches().held.drain().for_each(|(_, (_, watch))| watch.0.store(true, Ordering::Release));
     }
 
     /// Returns whether it is open here: steering tells policies so.

@@ -13,7 +13,7 @@ use crate::vocabulary::{ContentKind, Continent, Method, NetworkKind, RefererStat
 ///
 /// Questions about a text (`path-starts`, `header-has`, ...) have no methods of their own. The sandbox answers them
 /// from the text, so all callers give the same answers.
-pub trait Facts: Send + Sync + 'static {
+pub trait Facts: Send + Sync {
     /// Returns the present second since 1970-01-01T00:00Z.
     fn now(&self) -> u32;
 

@@ -1,6 +1,7 @@
 //! From a request to its answer: host -> object -> path -> the owner's verdict -> conditions -> range.
 
 use std::{
+    cell::RefCell,
     fmt::Write as _,
     ops::Range,
     sync::Arc,
@@ -8,9 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use format::Mode;
+use format::{Mode, limits::BLOCK_BYTES};
 use http::{HeaderMap, Method, StatusCode, header};
-use sandbox::{Marks, Method as PolicyMethod, Tier};
+use sandbox::{Facts, Marks, Method as PolicyMethod, Tier};
+use tokio::task::spawn_blocking;
 
 use super::{
     HttpDoor,
@@ -19,13 +21,14 @@ use super::{
     headers, page,
     path::Path,
     range::{Wanted, wanted},
+    ready::{Lasting, Ready, Seen, Stored, Words},
     reply::{Content, Parts, Reply, Source, refusal},
     representation::{in_parts, representation},
     request::Request,
     tree::Found,
 };
 use crate::{
-    ask::{Ask, RequestFacts, host_name},
+    ask::{Ask, Fields, RequestFacts, host_name},
     clock,
     decide::Decision,
     error::Fault,
@@ -38,6 +41,8 @@ use crate::{
 const SERVER_TIMING: http::HeaderName = http::HeaderName::from_static("server-timing");
 const CACHE_STATUS: http::HeaderName = http::HeaderName::from_static("cache-status");
 const PREFLIGHT_SECONDS: &str = "86400";
+/// A listing of more names leaves the reactor; one of so many has some 100 KiB.
+const LISTED_INLINE_MAX: usize = 512;
 
 /// Answers a request whose framing is good.
 pub(super) async fn answer(door: &Arc<HttpDoor>, request: &Request) -> Reply {
@@ -51,8 +56,9 @@ pub(super) async fn answer(door: &Arc<HttpDoor>, request: &Request) -> Reply {
         HostName::Object(label) => {
             let locator = label.capability().locator();
             let now = SystemTime::now();
+            let seen = Seen::of(&door.node);
             let reply = match door.node.open_label(&label, now).await {
-                Ok(root) => object(door, request, root, now).await,
+                Ok(root) => object(door, request, root, seen, now).await,
                 Err(fault) => Err(fault),
             };
             let mut reply = reply.unwrap_or_else(|fault| with_proxy_status(refusal(request, &fault), door, &fault));
@@ -111,11 +117,18 @@ impl Timing {
     }
 }
 
-async fn object(door: &Arc<HttpDoor>, request: &Request, root: Root, now: SystemTime) -> Result<Reply, Fault> {
+async fn object(
+    door: &Arc<HttpDoor>,
+    request: &Request,
+    root: Root,
+    seen: Seen,
+    now: SystemTime,
+) -> Result<Reply, Fault> {
     let Root { opened: root, moves } = root;
     let mut timing = Timing::new();
     let path = Path::read(&request.path)?;
-    let found = door.directories.walk(&door.node, &root, &path, now).await;
+    let mut trail = Vec::new();
+    let found = door.directories.walk(&door.node, &root, &path, now, &mut trail).await;
     timing.part("open");
     let leaf = match &found {
         Ok(Found::File(leaf) | Found::Listing(leaf, _)) => leaf,
@@ -162,7 +175,11 @@ async fn object(door: &Arc<HttpDoor>, request: &Request, root: Root, now: System
             redirect(308, &target, &decision)
         }
         Found::Listing(_, directory) => {
-            Ok(own_page(page::listing(&directory, &path.shown()), decision.cache_control()))
+            let shown = path.shown();
+            let is_short = directory.entries().len() <= LISTED_INLINE_MAX;
+            let listing = move || page::listing(&directory, &shown);
+            let page = if is_short { listing() } else { spawn_blocking(listing).await.map_err(|_| Fault::Busy)? };
+            Ok(own_page(page, decision.cache_control()))
         }
         Found::File(file) => {
             // Only blocks are kept by themselves; a small file is part of its open manifest.
@@ -172,12 +189,20 @@ async fn object(door: &Arc<HttpDoor>, request: &Request, root: Root, now: System
             };
             let created = moves.is_none().then_some(file.object.manifest().created);
             let validators = Validators::of(&file.object.locator(), created);
-            self::file(door, request, file, tier, &decision, &validators, timing).await
+            let mut reply = self::file(door, request, Arc::clone(&file), tier, &decision, &validators).await?;
+            if request.keeps && moves.is_none() && reply.is_whole_hit() {
+                let lasting = door.lasting(request, &reply);
+                let origin = Origin { root, file, trail, seen };
+                reply.ready = ready(door, &ask, origin, &decision, lasting).await.map(Box::new);
+            }
+            timing.part("fetch");
+            headers::set(&mut reply.fields, SERVER_TIMING, &timing.text);
+            Ok(reply)
         }
     }
 }
 
-fn ask(door: &HttpDoor, request: &Request, path: &Path<'_>, leaf: &Opened, now: SystemTime) -> Arc<Ask> {
+fn ask(door: &HttpDoor, request: &Request, path: &Path<'_>, leaf: &Opened, now: SystemTime) -> Arc<Ask<'static>> {
     let method = if request.is_head() { PolicyMethod::Head } else { PolicyMethod::Get };
     let host = host_name(&request.authority);
     let (now, viewer) = (clock::unix_seconds(now), door.node.places.locate(request.peer).place);
@@ -195,10 +220,10 @@ fn ask(door: &HttpDoor, request: &Request, path: &Path<'_>, leaf: &Opened, now: 
             method,
             is_secure: request.is_secure,
             range: request.fields.contains_key(header::RANGE),
-            host,
-            path: path.spelling().to_owned(),
-            query: request.query.clone(),
-            headers: request.fields.clone(),
+            host: host.into(),
+            path: path.spelling().to_owned().into(),
+            query: request.query.clone().into(),
+            fields: Fields::Owned(request.fields.clone()),
             token,
         }),
         object: Some(Arc::clone(&leaf.object)),
@@ -212,7 +237,6 @@ async fn file(
     tier: Tier,
     decision: &Decision,
     validators: &Validators,
-    mut timing: Timing,
 ) -> Result<Reply, Fault> {
     let node = &door.node;
     let manifest = file.object.manifest();
@@ -254,7 +278,6 @@ async fn file(
         },
     };
     let source = slices.source;
-    timing.part("fetch");
     let said = match source {
         Source::Hit => "hit",
         Source::Disk => "hit; detail=disk",
@@ -262,8 +285,56 @@ async fn file(
         Source::Miss | Source::Own => "fwd=uri-miss; stored",
     };
     headers::set(&mut fields, CACHE_STATUS, format!("\"{}\"; {said}", node.config.name));
-    headers::set(&mut fields, SERVER_TIMING, &timing.text);
     Ok(Reply::of(status, fields, content, source))
+}
+
+/// What an answer was made of.
+struct Origin {
+    root: Arc<Opened>,
+    file: Arc<Opened>,
+    /// The directories on the way.
+    trail: Vec<Arc<Opened>>,
+    seen: Seen,
+}
+
+/// Returns an answer as it may be given again, where one policy alone decides about it and its content is small.
+async fn ready(door: &HttpDoor, ask: &Ask<'_>, origin: Origin, decision: &Decision, lasting: Lasting) -> Option<Ready> {
+    let (node, Origin { root, file, mut trail, seen }) = (&door.node, origin);
+    let about = ask.request.as_ref().filter(|about| about.token.is_none())?;
+    let program = node.sole_program(&root, &file).await?;
+    // What is not remembered would not be found again.
+    program.known(ask).filter(|said| Arc::ptr_eq(said, &decision.served))?;
+    let content = match (file.object.inline(), file.object.geometry()) {
+        (Some(inline), _) => Stored::Inline(Bytes::copy_from_slice(inline)),
+        (None, Some(geometry)) if file.object.length() <= BLOCK_BYTES as u64 => Stored::Block(geometry),
+        _ => return None,
+    };
+    trail.push(Arc::clone(&file));
+    let mut watches = Vec::with_capacity(trail.len());
+    for opened in &trail {
+        watches.push(node.objects.watch(opened).await?);
+    }
+    let fresh_until = trail.iter().map(|opened| node.objects.fresh_until(opened)).min()?;
+    if fresh_until <= Instant::now() {
+        return None;
+    }
+    let lease_end = |opened: &Arc<Opened>| Some(opened.record.lease.retention.expires).filter(|end| *end > 0);
+    let now = ask.now();
+    let words = Words { said: Arc::clone(&decision.served), until: decision.says_so_until(now), lasting };
+    Some(Ready {
+        fresh_until,
+        alive_until: trail.iter().filter_map(lease_end).min().unwrap_or(u64::MAX),
+        file,
+        watches,
+        program: Arc::downgrade(&program),
+        seen,
+        is_secure: about.is_secure,
+        host: about.host.to_string(),
+        path: about.path.to_string(),
+        query: about.query.to_string(),
+        content,
+        words: RefCell::new(vec![words]),
+    })
 }
 
 /// Slices of a file that become contents.
@@ -318,7 +389,7 @@ fn content_range(range: &Range<u64>, length: u64) -> String {
 
 impl Reply {
     fn of(status: StatusCode, fields: HeaderMap, content: Content, source: Source) -> Self {
-        Self { status, fields, content, source, locator: None, close: false }
+        Self { status, fields, content, source, locator: None, close: false, ready: None }
     }
 }
 

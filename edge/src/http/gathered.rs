@@ -20,7 +20,7 @@ use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, IO, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType, raw_connect::ProxyDigest, tls::SslDigest, tls::TlsRef,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// So much waits for what comes next, or for a flush: the head of an answer, and all of a small one.
 const HELD_BYTES_MAX: usize = 4 * 1024;
@@ -31,6 +31,8 @@ const STREAMS_HELD_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Gathered<T> {
     inner: T,
+    /// What somebody else has read of it before.
+    begun: Vec<u8>,
     held: BytesMut,
     flushes: Flushes,
 }
@@ -54,13 +56,18 @@ enum Flushes {
 impl<T: AsyncWrite + Unpin> Gathered<T> {
     /// Gathers what one answer is written in.
     pub(super) fn new(inner: T) -> Self {
-        Self { inner, held: BytesMut::new(), flushes: Flushes::AtOnce }
+        Self { inner, begun: Vec::new(), held: BytesMut::new(), flushes: Flushes::AtOnce }
     }
 
     /// Gathers what the streams of a connection of HTTP/2 write. Only for h2, which reads and flushes each time it is
     /// polled.
     pub(super) fn of_streams(inner: T) -> Self {
         Self { flushes: Flushes::Opening, ..Self::new(inner) }
+    }
+
+    /// The same, of which somebody has read the beginning.
+    pub(super) fn after(self, begun: Vec<u8>) -> Self {
+        Self { begun, ..self }
     }
 
     /// Whether so much more is kept back.
@@ -148,6 +155,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Gathered<T> {
         if self.flushes == Flushes::Waiting {
             self.flushes = Flushes::Due;
         }
+        if !self.begun.is_empty() {
+            let taken = self.begun.len().min(into.remaining());
+            into.put_slice(&self.begun[..taken]);
+            self.begun.drain(..taken);
+            return Poll::Ready(Ok(()));
+        }
         let before = into.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, into);
         if self.flushes == Flushes::Opening && into.filled().len() > before {
@@ -168,7 +181,9 @@ impl<T: IO> Shutdown for Gathered<T> {
 #[async_trait]
 impl<T: IO> Peek for Gathered<T> {
     async fn try_peek(&mut self, into: &mut [u8]) -> io::Result<bool> {
-        self.inner.try_peek(into).await
+        self.read_exact(into).await?;
+        self.begun.splice(..0, into.iter().copied());
+        Ok(true)
     }
 }
 

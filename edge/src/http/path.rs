@@ -89,13 +89,12 @@ pub(super) fn encode(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
     use proptest::prelude::*;
     use sandbox::{Answer, Config, Continent, CountryCode, Method, Question};
 
     use super::*;
     use crate::{
-        ask::{Ask, EdgeFacts, RequestFacts},
+        ask::{Ask, EdgeFacts, Fields, RequestFacts},
         places::ViewerPlace,
     };
 
@@ -156,15 +155,15 @@ mod tests {
         })
     }
 
-    fn ask(path: &Path<'_>) -> Ask {
+    fn ask<'r>(path: &'r Path<'_>) -> Ask<'r> {
         let request = RequestFacts {
             method: Method::Get,
             is_secure: true,
             range: false,
-            host: String::new(),
-            path: path.spelling().to_owned(),
-            query: String::new(),
-            headers: HeaderMap::new(),
+            host: "".into(),
+            path: path.spelling().into(),
+            query: "".into(),
+            fields: Fields::Parsed(&[]),
             token: None,
         };
         Ask {

@@ -2,22 +2,37 @@
 
 use std::{
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
 use format::Locator;
-use http::{HeaderMap, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 
-use super::{HttpDoor, body::Body, headers, page, request::Request, session::Session};
-use crate::{error::Fault, metrics::HttpLabels};
+use super::{
+    HttpDoor,
+    body::Body,
+    headers, page, plain,
+    ready::{Given, Lasting, Ready},
+    request::{Asked, Request, RequestId},
+    session::Session,
+};
+use crate::{
+    error::Fault,
+    metrics::{HttpLabels, Metrics},
+};
 
 /// Largest piece handed to the connection at a time: small enough for HTTP/2 streams to take turns.
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
 
+/// What the log says of answers.
+pub(super) const WHOLE: &str = "whole";
+pub(super) const VIEWER_LEFT: &str = "viewer left";
+/// What the head of most answers takes.
+const HEAD_BYTES_USUAL: usize = 1024;
 const HTTPS_PORT: u16 = 443;
 /// For a year: a name whose clear text is sent to TLS stays there.
-const HSTS: header::HeaderValue = header::HeaderValue::from_static("max-age=31536000");
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 const X_REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-request-id");
 
 /// What is sent after the header.
@@ -76,6 +91,8 @@ pub(super) struct Reply {
     pub(super) source: Source,
     pub(super) locator: Option<Locator>,
     pub(super) close: bool,
+    /// The same answer as it may be given again.
+    pub(super) ready: Option<Box<Ready>>,
 }
 
 /// Makes the answer to a fault: a small page, or JSON for those who ask for it.
@@ -101,7 +118,7 @@ pub(super) fn refusal(request: &Request, fault: &Fault) -> Reply {
         Fault::Range { length } => headers::set(&mut fields, header::CONTENT_RANGE, format!("bytes */{length}")),
         _ => {}
     }
-    let text = page::refusal(style, fault, &request.id);
+    let text = page::refusal(style, fault, &request.id.to_string());
     Reply {
         status: fault.status(),
         fields,
@@ -109,10 +126,16 @@ pub(super) fn refusal(request: &Request, fault: &Fault) -> Reply {
         source: Source::Own,
         locator: None,
         close: fault.closes(),
+        ready: None,
     }
 }
 
 impl Reply {
+    /// Whether it is all of an object, held here.
+    pub(super) fn is_whole_hit(&self) -> bool {
+        self.status == StatusCode::OK && self.source == Source::Hit
+    }
+
     /// Writes the answer and returns whether it was written whole. If not, the connection is of no more use: the viewer
     /// left, or the rest of the content could not be had, which cuts the connection, for a short body must never look
     /// like a whole one.
@@ -125,36 +148,16 @@ impl Reply {
     ) -> bool {
         let (status, source, locator) = (self.status, self.source, self.locator);
         let first_byte = start.elapsed();
-        let metrics = &door.node.metrics;
-        metrics.first_byte_seconds.observe(first_byte.as_secs_f64());
-        let written = self.write(door, session, &request).await;
+        let written = match self.write(door, session, &request).await {
+            Ok(bytes) => session.end().await.map(|()| bytes).map_err(|_| Broken { bytes, why: VIEWER_LEFT }),
+            broken => broken,
+        };
         let (bytes, outcome) = match &written {
-            Ok(bytes) => (*bytes, "whole"),
+            Ok(bytes) => (*bytes, WHOLE),
             Err(Broken { bytes, why }) => (*bytes, *why),
         };
-        metrics.http_body_bytes.inc_by(bytes);
-        let cache = match source {
-            Source::Hit => "hit",
-            Source::Disk => "disk",
-            Source::Miss => "miss",
-            Source::Own => "none",
-        };
-        metrics.http_answers.get_or_create(&HttpLabels { status: status.as_u16(), cache }).inc();
-        // Never the host or the path: a label is a key.
-        tracing::info!(
-            target: "access",
-            request = request.id,
-            viewer = %request.peer_for_logs(),
-            version = ?request.version,
-            method = %request.method,
-            locator = locator.map(|locator| locator.to_string()),
-            status = status.as_u16(),
-            cache,
-            bytes,
-            first_byte_ms = first_byte.as_millis(),
-            ms = start.elapsed().as_millis(),
-            outcome,
-        );
+        let sent = Sent { status, source, locator, bytes, outcome, first_byte, whole: start.elapsed() };
+        sent.record(&door.node.metrics, &request.asked());
         if written.is_err() {
             session.cut().await;
         }
@@ -162,11 +165,13 @@ impl Reply {
     }
 
     async fn write(self, door: &HttpDoor, session: &mut Session<'_>, request: &Request) -> Result<u64, Broken> {
-        let fields = fields(self.fields, self.content.length(), door, request);
+        let mut fields = self.fields;
+        add_of_request(&mut fields, request.id);
+        door.add_lasting(&mut fields, self.content.length(), request);
         if self.close {
             session.close_after();
         }
-        session.head(self.status, fields).await.map_err(|_| Broken { bytes: 0, why: "viewer left" })?;
+        session.head(self.status, fields).await.map_err(|_| Broken { bytes: 0, why: VIEWER_LEFT })?;
         if request.is_head() {
             return Ok(0);
         }
@@ -192,35 +197,137 @@ impl Reply {
     }
 }
 
-/// Adds what every answer has.
-fn fields(mut fields: HeaderMap, length: Option<u64>, door: &HttpDoor, request: &Request) -> HeaderMap {
+impl Given {
+    /// Writes an answer that was ready, as [`Reply::send`] does.
+    pub(super) async fn send(
+        self,
+        door: &HttpDoor,
+        session: &mut Session<'_>,
+        asked: &Asked<'_>,
+        start: Instant,
+    ) -> bool {
+        let Self { lasting, content, locator } = self;
+        let mut fields = HeaderMap::clone(&lasting.fields);
+        add_of_request(&mut fields, asked.id);
+        let first_byte = start.elapsed();
+        let (mut bytes, mut rest) = (0, content);
+        let mut written = session.head(StatusCode::OK, fields).await;
+        while written.is_ok() && !rest.is_empty() {
+            let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+            bytes += piece.len() as u64;
+            written = session.body(piece, rest.is_empty()).await;
+        }
+        let outcome = if written.is_ok() { WHOLE } else { VIEWER_LEFT };
+        Sent::of_given(locator, bytes, outcome, first_byte, start).record(&door.node.metrics, asked);
+        if written.is_err() {
+            session.cut().await;
+        }
+        written.is_ok()
+    }
+}
+
+/// What became of an answer.
+pub(super) struct Sent {
+    pub(super) status: StatusCode,
+    pub(super) source: Source,
+    pub(super) locator: Option<Locator>,
+    pub(super) bytes: u64,
+    pub(super) outcome: &'static str,
+    /// From the end of the request's header to the answer's beginning, and to its end.
+    pub(super) first_byte: Duration,
+    pub(super) whole: Duration,
+}
+
+impl Sent {
+    /// Returns what became of an answer that was ready.
+    pub(super) fn of_given(
+        locator: Locator,
+        bytes: u64,
+        outcome: &'static str,
+        first_byte: Duration,
+        start: Instant,
+    ) -> Self {
+        let (status, source, locator) = (StatusCode::OK, Source::Hit, Some(locator));
+        Self { status, source, locator, bytes, outcome, first_byte, whole: start.elapsed() }
+    }
+
+    /// Counts and logs it.
+    pub(super) fn record(self, metrics: &Metrics, asked: &Asked<'_>) {
+        let cache = match self.source {
+            Source::Hit => "hit",
+            Source::Disk => "disk",
+            Source::Miss => "miss",
+            Source::Own => "none",
+        };
+        metrics.first_byte_seconds.observe(self.first_byte.as_secs_f64());
+        metrics.http_body_bytes.inc_by(self.bytes);
+        metrics.http_answers.get_or_create(&HttpLabels { status: self.status.as_u16(), cache }).inc();
+        tracing::info!(
+            target: "access",
+            request = %asked.id,
+            viewer = %asked.viewer,
+            version = ?asked.version,
+            method = asked.method,
+            locator = self.locator.map(|locator| locator.to_string()),
+            status = self.status.as_u16(),
+            cache,
+            bytes = self.bytes,
+            first_byte_ms = self.first_byte.as_millis(),
+            ms = self.whole.as_millis(),
+            outcome = self.outcome,
+        );
+    }
+}
+
+impl HttpDoor {
+    /// Returns the head of an answer but for the fields of each request.
+    pub(super) fn lasting(&self, request: &Request, reply: &Reply) -> Lasting {
+        let mut fields = reply.fields.clone();
+        self.add_lasting(&mut fields, reply.content.length(), request);
+        let mut head = Vec::with_capacity(HEAD_BYTES_USUAL);
+        plain::write_head(&mut head, reply.status, &fields);
+        Lasting { head: head.into(), fields: Arc::new(fields) }
+    }
+
+    /// Adds what every answer to requests of this kind has.
+    fn add_lasting(&self, fields: &mut HeaderMap, length: Option<u64>, request: &Request) {
+        if let Some(length) = length {
+            fields.insert(header::CONTENT_LENGTH, length.into());
+        }
+        //= https://www.rfc-editor.org/rfc/rfc6797#section-7.2
+        //# An HSTS Host MUST NOT include the STS header field in HTTP responses conveyed over non-secure transport.
+        if request.is_secure && self.ways.redirect == Some(HTTPS_PORT) {
+            // On another port a browser would come back to this one over TLS, where clear text is spoken.
+            fields.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+        }
+        //= https://www.rfc-editor.org/rfc/rfc9114#section-3.1.1
+        //# An HTTP origin can advertise the availability of an equivalent HTTP/3 endpoint via the Alt-Svc HTTP response header
+        //# field
+        if let Some(port) = self.ways.http3.filter(|_| request.is_secure && request.version != Version::HTTP_3) {
+            headers::set(fields, header::ALT_SVC, format!("h3=\":{port}\"; ma=86400"));
+        }
+    }
+}
+
+/// Adds what is another in each answer. No entry in a viewer's table of fields (RFC 7541 section 7.1.3) is given up for
+/// what never comes again.
+pub(super) fn add_of_request(fields: &mut HeaderMap, id: RequestId) {
     //= https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
     //# An origin server with a clock MUST generate a Date header field in all 2xx (Successful), 3xx (Redirection), and 4xx
     //# (Client Error) responses
-    headers::set(&mut fields, header::DATE, httpdate::fmt_http_date(SystemTime::now()));
-    headers::set(&mut fields, X_REQUEST_ID, &request.id);
-    if let Some(length) = length {
-        fields.insert(header::CONTENT_LENGTH, length.into());
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    for (name, text) in [(header::DATE, date), (X_REQUEST_ID, id.to_string())] {
+        if let Ok(mut value) = HeaderValue::from_str(&text) {
+            value.set_sensitive(true);
+            fields.insert(name, value);
+        }
     }
-    //= https://www.rfc-editor.org/rfc/rfc6797#section-7.2
-    //# An HSTS Host MUST NOT include the STS header field in HTTP responses conveyed over non-secure transport.
-    if request.is_secure && door.ways.redirect == Some(HTTPS_PORT) {
-        // On another port a browser would come back to this one over TLS, where clear text is spoken.
-        fields.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
-    }
-    //= https://www.rfc-editor.org/rfc/rfc9114#section-3.1.1
-    //# An HTTP origin can advertise the availability of an equivalent HTTP/3 endpoint via the Alt-Svc HTTP response header
-    //# field
-    if let Some(port) = door.ways.http3.filter(|_| request.is_secure && request.version != Version::HTTP_3) {
-        headers::set(&mut fields, header::ALT_SVC, format!("h3=\":{port}\"; ma=86400"));
-    }
-    fields
 }
 
 async fn write_bytes(session: &mut Session<'_>, bytes: Bytes, ends: bool) -> Result<u64, Broken> {
     let length = bytes.len() as u64;
     let written = session.body(bytes, ends).await;
-    written.map_err(|_| Broken { bytes: 0, why: "viewer left" })?;
+    written.map_err(|_| Broken { bytes: 0, why: VIEWER_LEFT })?;
     Ok(length)
 }
 

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, Method, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::PathAndQuery};
 
-use super::page::Style;
+use super::{head::Head, page::Style};
 use crate::{error::Fault, places::cut};
 
 /// Names, values and separators of all fields, and the request line.
@@ -15,7 +15,7 @@ const FIELDS_MAX: usize = 100;
 /// A request whose header was read.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
-    pub(super) id: String,
+    pub(super) id: RequestId,
     pub(super) peer: IpAddr,
     /// Whether it came over TLS.
     pub(super) is_secure: bool,
@@ -26,6 +26,43 @@ pub(super) struct Request {
     pub(super) path: String,
     pub(super) query: String,
     pub(super) fields: HeaderMap,
+    /// Whether whoever asks keeps answers that are ready, and this may be one.
+    pub(super) keeps: bool,
+}
+
+/// A name for a request in pages and logs: 64 bits, unique enough to find one among a day's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RequestId(u64);
+
+impl RequestId {
+    /// Returns one that no other request of this process has. Random numbers tell nobody how many there were.
+    pub(super) fn next() -> Self {
+        use std::{
+            hash::{BuildHasher, RandomState},
+            sync::{
+                LazyLock,
+                atomic::{AtomicU64, Ordering},
+            },
+        };
+        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Returns its hexadecimal digits.
+    pub(super) fn digits(self) -> [u8; 16] {
+        let mut digits = [0; 16];
+        for (digit, nibble) in digits.iter_mut().zip((0..16).rev().map(|at| self.0 >> (4 * at) & 15)) {
+            *digit = b"0123456789abcdef"[usize::try_from(nibble).unwrap_or(0)];
+        }
+        digits
+    }
+}
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 /// What became of reading a header.
@@ -43,7 +80,7 @@ impl Intake {
         let authority = fields.get(header::HOST).and_then(|host| host.to_str().ok());
         let authority = head.uri.authority().map(http::uri::Authority::as_str).or(authority).unwrap_or("").to_owned();
         let request = Request {
-            id: id(),
+            id: RequestId::next(),
             peer: peer.ip().to_canonical(),
             is_secure,
             version: head.version,
@@ -52,6 +89,7 @@ impl Intake {
             path: head.uri.path().to_owned(),
             query: head.uri.query().unwrap_or("").to_owned(),
             fields,
+            keeps: false,
         };
         let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
         let line = target + request.method.as_str().len();
@@ -70,11 +108,16 @@ impl Intake {
 }
 
 impl Request {
+    /// Returns path and query as they came.
+    pub(super) fn target(&self) -> String {
+        if self.query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, self.query) }
+    }
+
     pub(super) fn is_head(&self) -> bool {
         self.method == Method::HEAD
     }
 
-    pub(super) fn field(&self, name: header::HeaderName) -> Option<&str> {
+    pub(super) fn field(&self, name: HeaderName) -> Option<&str> {
         self.fields.get(name)?.to_str().ok()
     }
 
@@ -88,17 +131,54 @@ impl Request {
         Style::preferred(self.field(header::ACCEPT).unwrap_or(""))
     }
 
-    /// What of the viewer's address may stand in a log.
-    pub(super) fn peer_for_logs(&self) -> IpAddr {
-        cut(self.peer, if self.peer.is_ipv4() { 24 } else { 56 })
+    /// Who asked, and how, for the log.
+    pub(super) fn asked(&self) -> Asked<'_> {
+        Asked { id: self.id, viewer: for_logs(self.peer), version: self.version, method: self.method.as_str() }
     }
+
+    /// Takes a request that was found to be common.
+    pub(super) fn common(head: &Head<'_>, peer: IpAddr, is_secure: bool) -> Option<Self> {
+        let target = PathAndQuery::try_from(head.target).ok()?;
+        let mut fields = HeaderMap::with_capacity(head.fields.len());
+        for field in head.fields {
+            fields.append(
+                HeaderName::from_bytes(field.name.as_bytes()).ok()?,
+                HeaderValue::from_bytes(field.value).ok()?,
+            );
+        }
+        Some(Self {
+            id: RequestId::next(),
+            peer,
+            is_secure,
+            version: Version::HTTP_11,
+            method: if head.is_head { Method::HEAD } else { Method::GET },
+            authority: head.host.to_owned(),
+            path: target.path().to_owned(),
+            query: target.query().unwrap_or("").to_owned(),
+            fields,
+            keeps: head.is_plain,
+        })
+    }
+}
+
+/// Who asked, and how, as the log tells it. Never the host or the path: a label is a key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'r> {
+    pub(super) id: RequestId,
+    pub(super) viewer: IpAddr,
+    pub(super) version: Version,
+    pub(super) method: &'r str,
+}
+
+/// Returns what of a viewer's address may stand in a log.
+pub(super) fn for_logs(peer: IpAddr) -> IpAddr {
+    cut(peer, if peer.is_ipv4() { 24 } else { 56 })
 }
 
 /// Refuses what no viewer sends, so that nothing in front of us or behind us can read it another way.
 fn check(request: &Request, line_bytes: usize, has_body: bool) -> Result<(), Fault> {
     let malformed = |reason| Err(Fault::Request { reason });
-    let field_bytes =
-        |(name, value): (&header::HeaderName, &header::HeaderValue)| name.as_str().len() + value.len() + 4;
+    let field_bytes = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
     let bytes = line_bytes + request.fields.iter().map(field_bytes).sum::<usize>();
     if bytes > HEADER_BYTES_MAX as usize || request.fields.len() > FIELDS_MAX {
         return Err(Fault::HeaderTooLarge);
@@ -122,24 +202,8 @@ fn check(request: &Request, line_bytes: usize, has_body: bool) -> Result<(), Fau
     Ok(())
 }
 
-/// A name for the request in pages and logs: 64 bits, unique enough to find one among a day's.
-fn id() -> String {
-    use std::{
-        hash::{BuildHasher, RandomState},
-        sync::{
-            LazyLock,
-            atomic::{AtomicU64, Ordering},
-        },
-    };
-    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("{:016x}", SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed)))
-}
-
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
-
     use super::*;
 
     fn request(method: Method, fields: &[(&'static str, &str)]) -> Request {
@@ -147,7 +211,7 @@ mod tests {
             (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
         };
         Request {
-            id: id(),
+            id: RequestId::next(),
             peer: "192.0.2.77".parse().unwrap(),
             is_secure: false,
             version: Version::HTTP_11,
@@ -156,6 +220,7 @@ mod tests {
             path: "/".into(),
             query: String::new(),
             fields: fields.iter().map(field).collect(),
+            keeps: false,
         }
     }
 
@@ -194,7 +259,9 @@ mod tests {
 
     #[test]
     fn ids_differ_and_logs_show_no_whole_address() {
-        assert_ne!(id(), id());
-        assert_eq!(request(Method::GET, &[]).peer_for_logs().to_string(), "192.0.2.0");
+        assert_ne!(RequestId::next(), RequestId::next());
+        let id = RequestId(0x0123_4567_89ab_cdef);
+        assert_eq!((id.to_string().as_bytes(), &id.digits()), (&b"0123456789abcdef"[..], b"0123456789abcdef"));
+        assert_eq!(for_logs("192.0.2.77".parse().unwrap()).to_string(), "192.0.2.0");
     }
 }

@@ -7,7 +7,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use tokio::time::timeout;
 
-use super::{WRITE_DEADLINE, capped::CappedStream};
+use super::{WRITE_DEADLINE, capped::CappedStream, plain::Plain};
 
 /// A request of HTTP/3 and the way back.
 pub(super) type QuicStream = RequestStream<CappedStream<h3_quinn::BidiStream<Bytes>>, Bytes>;
@@ -18,6 +18,8 @@ pub(super) enum Session<'a> {
     Pingora(&'a mut ServerSession),
     /// HTTP/3.
     Quic(&'a mut QuicStream),
+    /// HTTP/1.1 by the codec of our own.
+    Plain(&'a mut Plain),
 }
 
 /// The viewer left, or takes too little.
@@ -36,6 +38,10 @@ impl Session<'_> {
                 session.write_response_header(Box::new(head)).await.map_err(|_| Left)
             }
             Self::Quic(stream) => in_time(stream.send_response(head(status, fields))).await,
+            Self::Plain(plain) => {
+                plain.head(status, &fields);
+                Ok(())
+            }
         }
     }
 
@@ -48,13 +54,28 @@ impl Session<'_> {
             Self::Pingora(session) => session.write_response_body(piece, ends).await.map_err(|_| Left),
             // The end is told by `finish`, with or without content.
             Self::Quic(stream) => in_time(stream.send_data(piece)).await,
+            Self::Plain(plain) => plain.write(&piece).await,
+        }
+    }
+
+    /// Ends an answer that was written whole.
+    ///
+    /// # Errors
+    /// [`Left`].
+    pub(super) async fn end(&mut self) -> Result<(), Left> {
+        match self {
+            Self::Plain(plain) => plain.end_answer().await,
+            // Whoever made the session ends it.
+            Self::Pingora(_) | Self::Quic(_) => Ok(()),
         }
     }
 
     /// Has the connection closed after this answer, where that means anything.
     pub(super) fn close_after(&mut self) {
-        if let Self::Pingora(session) = self {
-            session.set_keepalive(None);
+        match self {
+            Self::Pingora(session) => session.set_keepalive(None),
+            Self::Plain(plain) => plain.close_after(),
+            Self::Quic(_) => {}
         }
     }
 
@@ -64,6 +85,8 @@ impl Session<'_> {
             // HTTP/1.1 closes short of its Content-Length, HTTP/2 resets the stream.
             Self::Pingora(session) => session.shutdown().await,
             Self::Quic(stream) => stream.stop_stream(Code::H3_INTERNAL_ERROR),
+            // Closed short of its Content-Length, over TLS without the word that ends a connection.
+            Self::Plain(plain) => plain.close_after(),
         }
     }
 }

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use format::{Directory, Kind, Locator, StripeIndex, limits::DIRECTORY_BYTES_MAX};
-use moka::sync::Cache;
+use moka::future::Cache;
+use tokio::task::spawn_blocking;
 
 use super::path::Path;
 use crate::{error::Fault, node::Node, objects::Opened};
@@ -39,8 +40,8 @@ impl Directories {
         Self(Cache::builder().max_capacity(DIRECTORIES_BYTES_MAX * DECODED_FACTOR).weigher(weigh).build())
     }
 
-    /// Returns what a path below `root` leads to. No object on it, between or at its end, is one that may not be
-    /// served. Cancel safe.
+    /// Returns what a path below `root` leads to, and adds the directories on the way to `trail`. No object on it,
+    /// between or at its end, is one that may not be served. Cancel safe.
     ///
     /// # Errors
     /// [`Fault::Path`], or the faults of [`Node::open`] and of reading.
@@ -50,6 +51,7 @@ impl Directories {
         root: &Arc<Opened>,
         path: &Path<'_>,
         now: SystemTime,
+        trail: &mut Vec<Arc<Opened>>,
     ) -> Result<Found, Fault> {
         let names = path.names();
         if root.object.kind() == Kind::File {
@@ -62,6 +64,7 @@ impl Directories {
             // Names ran out on a directory: its own slash is missing.
             let Some(name) = names.next() else { return Ok(Found::Slash) };
             let directory = self.read(node, &at).await?;
+            trail.push(Arc::clone(&at));
             if name.is_empty() {
                 if names.peek().is_some() {
                     return Err(Fault::Path);
@@ -83,19 +86,17 @@ impl Directories {
     }
 
     async fn read(&self, node: &Node, opened: &Arc<Opened>) -> Result<Arc<Directory>, Fault> {
-        let locator = opened.object.locator();
-        if let Some(directory) = self.0.get(&locator) {
-            return Ok(directory);
-        }
-        let body = whole(node, opened).await?;
-        let decode = move || Directory::decode(&body).map(Arc::new).map_err(|_| Fault::Damaged);
-        let directory = if opened.object.length() <= DECODE_INLINE_BYTES_MAX as u64 {
-            decode()?
-        } else {
-            tokio::task::spawn_blocking(decode).await.map_err(|_| Fault::Busy)??
+        let reading = async {
+            let body = whole(node, opened).await?;
+            let decode = move || Directory::decode(&body).map(Arc::new).map_err(|_| Fault::Damaged);
+            if opened.object.length() <= DECODE_INLINE_BYTES_MAX as u64 {
+                decode()
+            } else {
+                spawn_blocking(decode).await.map_err(|_| Fault::Busy)?
+            }
         };
-        self.0.insert(locator, Arc::clone(&directory));
-        Ok(directory)
+        // Once for all who ask at a time: it takes up to four times the bytes of its body.
+        self.0.try_get_with(opened.object.locator(), reading).await.map_err(|fault| (*fault).clone())
     }
 }
 

@@ -1,5 +1,5 @@
-//! What the libraries of the doors would log, and what [`edge::may_log`] leaves of it. One thread does all, so that its
-//! logs can be heard.
+//! What the libraries of the doors would log, and what [`edge::may_log`] leaves of it. Workers have threads of their
+//! own, so all of the process is heard: nextest gives each test one.
 
 use http::Method;
 use testing::{Heard, noise_of};
@@ -18,7 +18,7 @@ async fn libraries_of_the_doors_log_neither_labels_nor_where_viewers_come_from()
     let logs = Registry::default()
         .with(filtered.with_filter(filter_fn(edge::may_log)))
         .with(fmt::layer().with_ansi(false).with_writer(move || writers.1.clone()));
-    let guard = tracing::subscriber::set_default(logs);
+    tracing::subscriber::set_global_default(logs).expect("each test has a process of its own");
 
     let (_dir, https, site) = start(false).await;
     let stored = site.store("clip.mp4", "video/mp4", noise_of(3, 600_000)).await;
@@ -33,7 +33,6 @@ async fn libraries_of_the_doors_log_neither_labels_nor_where_viewers_come_from()
     assert!(viewer.ask(Method::GET, "/clip.mp4", &[]).await.body == stored.bytes);
     drop(viewer);
     site.stop().await;
-    drop(guard);
 
     let (allowed, all) = (allowed.text().to_lowercase(), all.text().to_lowercase());
     for secret in [stored.label.as_str(), then, &from, "token=abcdefgh", "198.51.100.77"] {

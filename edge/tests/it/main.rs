@@ -24,5 +24,6 @@ mod names;
 mod policy;
 mod policy_faults;
 mod purge;
+mod ready;
 mod site;
 mod smuggling;
