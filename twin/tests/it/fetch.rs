@@ -17,7 +17,7 @@ use format::NodeName;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use testing::{Call, Intercept, Intercepted, noise};
 use tokio::{
-    sync::{Barrier, Notify},
+    sync::{Notify, watch},
     time::timeout,
 };
 use twin::{Found, GetError, Progress, part_of};
@@ -217,8 +217,19 @@ async fn a_place_for_a_folder_that_others_may_write_to_is_refused() {
     assert!(!to.exists());
 }
 
-/// Answers reads of shards only when eight are waiting: more than one file of 2+2 asks for.
-struct Together(Barrier);
+/// Answers reads of shards once eight were waiting at a time: more than one file of 2+2 asks for.
+struct Together(watch::Sender<usize>);
+
+const TOGETHER: usize = 8;
+
+/// A read that waits; one that is given up no longer counts.
+struct Waits<'t>(&'t watch::Sender<usize>);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= usize::from(*waiting < TOGETHER));
+    }
+}
 
 #[async_trait]
 impl Intercept for Together {
@@ -226,7 +237,9 @@ impl Intercept for Together {
 
     async fn before(&self, _: &NodeName, call: Call) -> Result<(), TransportError> {
         if call == Call::ReadShard {
-            self.0.wait().await;
+            self.0.send_modify(|waiting| *waiting += usize::from(*waiting < TOGETHER));
+            let _waits = Waits(&self.0);
+            self.0.subscribe().wait_for(|waiting| *waiting >= TOGETHER).await.expect("the sender is here");
         }
         Ok(())
     }
@@ -234,7 +247,7 @@ impl Intercept for Together {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_a_folder_are_fetched_side_by_side() {
-    let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, Together(Barrier::new(8)))));
+    let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, Together(watch::Sender::new(0)))));
     for file in 0..16 {
         cluster.file(&format!("top/f{file}"), &noise(200_000 + file));
     }

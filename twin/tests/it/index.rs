@@ -103,18 +103,24 @@ fn a_cut_at_any_byte_leaves_what_was_acknowledged_before_it() {
     let whole = std::fs::read(&path).unwrap();
     for cut in 44..=whole.len() {
         let acknowledged = ends.iter().filter(|end| **end <= cut as u64).count() - 1;
-        let expected: Vec<_> = (1..=u8::try_from(acknowledged).unwrap()).map(entry).collect();
+        let expected_of = |count: usize| -> Vec<_> { (1..=u8::try_from(count).unwrap()).map(entry).collect() };
         // The end may be missing, or the file may have grown before the bytes were written.
         let end = ends.iter().find(|end| **end >= cut as u64).unwrap();
         for grown in [cut, usize::try_from(*end).unwrap()] {
             let mut bytes = whole[..cut].to_vec();
             bytes.resize(grown, 0);
+            // Now and then a frame ends with a zero itself; then nothing of it is missing.
+            let expected = if grown > cut && bytes == whole[..grown] {
+                expected_of(acknowledged + 1)
+            } else {
+                expected_of(acknowledged)
+            };
             std::fs::write(&path, &bytes).unwrap();
             let mut index = open(&path).unwrap();
             assert_eq!(entries(&index), expected, "cut at {cut}, grown to {grown}");
             // And the next write continues from there.
             index.record(entry(9)).unwrap();
-            assert_eq!(entries(&open(&path).unwrap()).len(), acknowledged + 1);
+            assert_eq!(entries(&open(&path).unwrap()).len(), expected.len() + 1);
         }
     }
 }
