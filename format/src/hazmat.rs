@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(&sealed[..4], [0xd3, 0x1a, 0x8d, 0x34]);
     }
 
-    /// The GCM specification (McGrew and Viega), test case 14.
+    /// The GCM specification (`McGrew` and Viega), test case 14.
     #[test]
     fn suite_2_is_aes_256_gcm() {
         let mut sealed = [0; 16];

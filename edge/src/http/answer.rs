@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use format::{Mode, limits::BLOCK_BYTES};
+use format::Mode;
 use http::{HeaderMap, Method, StatusCode, header};
 use sandbox::{Facts, Marks, Method as PolicyMethod, Tier};
 use tokio::task::spawn_blocking;
@@ -306,7 +306,8 @@ async fn ready(door: &HttpDoor, ask: &Ask<'_>, origin: Origin, decision: &Decisi
     program.known(ask).filter(|said| Arc::ptr_eq(said, &decision.served))?;
     let content = match (file.object.inline(), file.object.geometry()) {
         (Some(inline), _) => Stored::Inline(Bytes::copy_from_slice(inline)),
-        (None, Some(geometry)) if file.object.length() <= BLOCK_BYTES as u64 => Stored::Block(geometry),
+        // Less than a block may lie in several.
+        (None, Some(geometry)) if geometry.slices(0..file.object.length()).nth(1).is_none() => Stored::Block(geometry),
         _ => return None,
     };
     trail.push(Arc::clone(&file));

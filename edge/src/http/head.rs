@@ -120,11 +120,8 @@ impl<'b> Told<'b> {
         for field in fields {
             let is = |name: &str| field.name.eq_ignore_ascii_case(name);
             match field.name.len() {
-                4 if is("host") => {
-                    if host.replace(std::str::from_utf8(field.value).ok()?).is_some() {
-                        return None;
-                    }
-                }
+                4 if is("host") && host.is_none() => host = Some(std::str::from_utf8(field.value).ok()?),
+                4 if is("host") => return None,
                 5 if is("range") => is_plain = false,
                 6 if is("expect") => return None,
                 7 if is("upgrade") => return None,
@@ -135,12 +132,8 @@ impl<'b> Told<'b> {
                     _ => return None,
                 },
                 13 if is("if-none-match") => is_plain = false,
-                14 if is("content-length") || is("service-worker") => {
-                    if is("content-length") {
-                        return None;
-                    }
-                    is_plain = false;
-                }
+                14 if is("content-length") => return None,
+                14 if is("service-worker") => is_plain = false,
                 17 if is("transfer-encoding") => return None,
                 17 if is("if-modified-since") => is_plain = false,
                 19 if is("if-unmodified-since") => is_plain = false,

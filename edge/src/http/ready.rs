@@ -169,6 +169,9 @@ impl Ready {
             Stored::Block(geometry) => {
                 let tier = program.known_tier(&ask).filter(|tier| *tier != Tier::None)?;
                 let block = node.fills.held(&self.file, *geometry, geometry.block_at(0), tier)?;
+                if block.len() as u64 != self.file.object.length() {
+                    return None;
+                }
                 if head.is_head {
                     Bytes::new()
                 } else {

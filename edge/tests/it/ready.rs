@@ -45,7 +45,12 @@ async fn until_ready(site: &Site, stored: &Stored) {
 async fn what_is_asked_for_again_is_ready_until_its_owner_takes_it_back() {
     let site = Site::with(|config| config.http.workers = Some(1), vec![]).await;
     let small = site.store("a.txt", "text/plain", b"small".to_vec()).await;
-    let block = site.store("b.bin", "application/octet-stream", noise_of(1, 200_000)).await;
+    let block = site.store("b.bin", "application/octet-stream", noise_of(1, 90_000)).await;
+    // In two blocks, so it is made each time.
+    let two = site.store("c.bin", "application/octet-stream", noise_of(2, 200_000)).await;
+    for _ in 0..3 {
+        assert!(!is_ready(&site, &two).await);
+    }
     for stored in [&small, &block] {
         until_ready(&site, stored).await;
         let head = site.get(stored, "/", &["-I", "-o", "/dev/null"]).await;
