@@ -37,7 +37,7 @@ pub(super) struct Head<'b> {
     pub(super) fields: &'b [Header<'b>],
     /// The viewer sends nothing more after it.
     pub(super) closes: bool,
-    /// Something in it, a condition or a range, may change which part of the content answers it.
+    /// Nothing in it, as a condition or a range, changes which part of the content answers it.
     pub(super) is_plain: bool,
     /// Its length.
     pub(super) bytes: usize,
