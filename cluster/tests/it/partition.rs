@@ -159,6 +159,7 @@ async fn fall_apart(zone_origins: u8, edges: u8) {
     scene.read("edges see every other origin", &halves, next()).await;
     let (exact, cannot) = scene.read("edges see one zone", &apart(edges, &(zone_origins..origins)), next()).await;
     assert!(exact == 0 && cannot > 0, "two columns are not four");
+    // The edges' connections to the other zones died in those 30 s: whoever is within reach again is read at once.
     let away = apart(zone.clone(), &[BRIDGE].into_iter());
     assert_eq!(scene.read("one zone has no catalog", &away, next()).await.1, 0);
     let cut = apart(zone, &others.chain([BRIDGE]));
