@@ -20,7 +20,7 @@ pub(crate) struct Timed {
 }
 
 /// Runs a command until it ends. An exit status other than 0 is an error, with what the command wrote to standard
-/// error.
+/// error; with `--json` evernear writes it to standard output.
 pub(crate) fn run(command: &Command) -> Result<Timed> {
     let report = tempfile::NamedTempFile::new()?;
     let mut time = Command::new("/usr/bin/time");
@@ -31,7 +31,8 @@ pub(crate) fn run(command: &Command) -> Result<Timed> {
     let output = time.stdin(Stdio::null()).output().context("/usr/bin/time is in Debian's time")?;
     let seconds = start.elapsed().as_secs_f64();
     let program = command.get_program().to_string_lossy();
-    ensure!(output.status.success(), "{program} failed: {}", String::from_utf8_lossy(&output.stderr));
+    let [out, error] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    ensure!(output.status.success(), "{program} failed: {error}{out}");
     let (cpu_seconds, peak_kib) = read_report(&fs::read_to_string(report.path())?)?;
     Ok(Timed { seconds, cpu_seconds, peak_kib, stdout: String::from_utf8(output.stdout)? })
 }

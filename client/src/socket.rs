@@ -6,8 +6,8 @@ use tokio::net::TcpStream;
 
 /// How long what was sent may stay without acknowledgement until the connection counts as dead. A dead peer is noticed
 /// by this, and not by a ping: over a slow uplink a ping waits behind all that is on its way, while acknowledgements
-/// come all the time. What is sent again waits twice as long each time (RFC 6298 section 5.5), so after an outage of 8 s
-/// the next try is 4 s away, and after one of 40 s it would be 20 s away: a new connection is there at once.
+/// come all the time. What is sent again waits twice as long each time (RFC 6298 section 5.5): after an outage of 8 s
+/// the next try is 4 s away, and after one of 40 s it would be 20. A new connection is there at once.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// How long an HTTP/2 ping may take. The slowest way brings in this time a strip for each of many columns, which the
 /// ping, or its answer, waits behind.

@@ -48,6 +48,15 @@ pub enum Applied {
     Unchanged,
 }
 
+/// A record as it is filed.
+#[derive(Debug, Clone)]
+pub struct Filed {
+    /// The record.
+    pub record: Record,
+    /// The newest change of the feed that it shows. Later ones may tell of it again.
+    pub sequence: u64,
+}
+
 /// A shard on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardRow {
@@ -116,7 +125,12 @@ pub trait Catalog: Send + Sync + 'static {
     async fn move_columns(&self, locator: &Locator, placement: &[Option<NodeName>]) -> Result<Applied, CatalogError>;
 
     /// Returns a record with the placement last known.
-    async fn record(&self, locator: &Locator) -> Result<Option<Record>, CatalogError>;
+    async fn record(&self, locator: &Locator) -> Result<Option<Record>, CatalogError> {
+        Ok(self.filed(locator).await?.map(|filed| filed.record))
+    }
+
+    /// The same, with the place in the feed at which it was so.
+    async fn filed(&self, locator: &Locator) -> Result<Option<Filed>, CatalogError>;
 
     /// Returns living locators, of one owner or of all, in order, at most `limit`, from the one after `after`.
     async fn locators(

@@ -3,7 +3,11 @@
 //! and is not is fetched from the catalog: on a new or wiped disk and when the cluster has grown by a walk over all
 //! records, after a time away by following what was missed.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use format::{
     Locator, NodeName,
@@ -11,10 +15,13 @@ use format::{
     rendezvous,
     wire::{ChangeKind, ChangePage},
 };
-use tokio::time::sleep;
+use tokio::{
+    sync::MutexGuard,
+    time::{Instant, sleep},
+};
 
 use crate::{
-    catalog::CatalogError,
+    catalog::{CatalogError, Filed},
     node::{Lost, Node},
     refusals,
     scrub::now,
@@ -31,6 +38,52 @@ const WALK_SECONDS: u64 = 24 * 3600;
 /// Changes before the position noted that count as missed too: the node may have been killed between hearing of an
 /// upload and taking it.
 const AGAIN: u64 = 1000;
+/// The position is noted this seldom while changes come: a note is a write to the disk, an old one costs some reads.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+/// Copies of which it is remembered up to which change they are current, 100 bytes each; of others the catalog is asked
+/// again.
+const SHOWN_MAX: usize = 65_536;
+/// Writers of copies that go side by side at most.
+const TURNS: usize = 32;
+
+/// What writers of copies share.
+#[derive(Default)]
+pub(crate) struct Copies {
+    /// Who writes a copy holds the turn from the look at the catalog to the disk. So what the feed tells of meanwhile
+    /// finds the copy, and an older answer of the catalog is never written last.
+    turns: [tokio::sync::Mutex<()>; TURNS],
+    /// The newest change that a copy shows, for copies written since the feed was followed to there: what this node
+    /// wrote by itself is not looked up again when the feed tells of it.
+    shown: Mutex<HashMap<Locator, u64>>,
+}
+
+impl Copies {
+    async fn turn(&self, locator: &Locator) -> MutexGuard<'_, ()> {
+        self.turns[usize::from(locator.0[0]) % TURNS].lock().await
+    }
+
+    fn show(&self, locator: Locator, sequence: u64) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown.len() < SHOWN_MAX || shown.contains_key(&locator) {
+            shown.insert(locator, sequence);
+        }
+    }
+
+    fn shows(&self, locator: &Locator, sequence: u64) -> bool {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.get(locator).is_some_and(|shown| *shown >= sequence)
+    }
+
+    /// Forgets what the feed will not tell again.
+    fn passed(&self, sequence: u64) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, shown| *shown > sequence);
+    }
+
+    /// The numbers of the feed begin anew.
+    fn forget(&self) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
 
 /// Why a copy could not be brought up to date; ours, and tried again.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +101,13 @@ pub(crate) enum RefreshError {
 
 /// Brings the copy of a record, if one is here, in line with what the catalog holds.
 pub(crate) async fn refresh(node: &Node, locator: Locator) -> Result<(), RefreshError> {
-    if node.off_reactor(move |store| store.has_record(&locator)).await? {
+    bring_to(node, locator, u64::MAX).await
+}
+
+/// The same, unless the copy shows a change already.
+async fn bring_to(node: &Node, locator: Locator, sequence: u64) -> Result<(), RefreshError> {
+    let _turn = node.copies.turn(&locator).await;
+    if !node.copies.shows(&locator, sequence) && node.off_reactor(move |store| store.has_record(&locator)).await? {
         write(node, locator).await?;
     }
     Ok(())
@@ -57,28 +116,40 @@ pub(crate) async fn refresh(node: &Node, locator: Locator) -> Result<(), Refresh
 /// Keeps a copy of a record as the catalog holds it. Nothing else is ever written as a copy: what a caller sends beside
 /// the owner's lease, nobody signed.
 pub(crate) async fn take(node: &Node, locator: Locator) -> Result<(), RefreshError> {
-    let was_here = node.off_reactor(move |store| store.has_record(&locator)).await?;
-    write(node, locator).await?;
-    if !was_here {
-        // An erasure between the look at the catalog and the write went by: the feed passes over copies that are not
-        // here yet.
-        write(node, locator).await?;
+    let _turn = node.copies.turn(&locator).await;
+    write(node, locator).await
+}
+
+/// Writes a copy as the catalog has it. The caller holds the turn.
+async fn write(node: &Node, locator: Locator) -> Result<(), RefreshError> {
+    if let Some(filed) = node.catalog.filed(&locator).await? {
+        keep(node, filed).await?;
     }
     Ok(())
 }
 
-async fn write(node: &Node, locator: Locator) -> Result<(), RefreshError> {
-    let Some(record) = node.catalog.record(&locator).await? else { return Ok(()) };
-    Ok(node.off_reactor(move |store| store.put_record(&record)).await??)
+async fn keep(node: &Node, Filed { record, sequence }: Filed) -> Result<(), RefreshError> {
+    let locator = record.locator();
+    node.off_reactor(move |store| store.put_record(&record)).await??;
+    node.copies.show(locator, sequence);
+    Ok(())
 }
 
 /// Where the node is in the feed.
 struct Followed {
     /// The last change seen.
     since: u64,
+    /// The last position noted on the disk, and when.
+    noted: (u64, Instant),
     /// Changes up to here were made while the node was away, so uploads passed it by; none before the catalog was
     /// asked.
     missed_until: Option<u64>,
+}
+
+impl Followed {
+    fn at(since: u64, missed_until: Option<u64>) -> Self {
+        Self { since, noted: (since, Instant::now()), missed_until }
+    }
 }
 
 /// Follows the feed until the node stops.
@@ -92,12 +163,12 @@ pub(crate) async fn follow(node: Arc<Node>) {
     // What an earlier run did not see is still in the feed; what the feed no longer has is found by looking at every
     // copy. On a new disk the walk over all records finds what is missing.
     let mut followed = match node.store.feed_position() {
-        Some(since) => Followed { since: since.saturating_sub(AGAIN), missed_until: None },
+        Some(since) => Followed::at(since.saturating_sub(AGAIN), None),
         None => {
             if let Err(error) = forget_walk(&node).await {
                 tracing::warn!(%error, "copies that are missing here may be looked for only in a day");
             }
-            Followed { since: 0, missed_until: Some(0) }
+            Followed::at(0, Some(0))
         }
     };
     let mut failing = false;
@@ -131,12 +202,14 @@ async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshEr
     if reset || changes.iter().any(|change| matches!(change.kind, ChangeKind::Refused { .. })) {
         refusals::agree(node).await?;
     }
-    let touched: Vec<Locator> = if reset {
+    let is_idle = changes.is_empty();
+    let touched: Vec<(Locator, u64)> = if reset {
+        node.copies.forget();
         forget_walk(node).await?;
-        node.off_reactor(|store| store.records()).await??
+        node.off_reactor(|store| store.records()).await??.into_iter().map(|locator| (locator, u64::MAX)).collect()
     } else {
         let locators = changes.into_iter().filter_map(|change| match change.kind {
-            ChangeKind::Record { locator } | ChangeKind::Erased { locator } => Some(locator),
+            ChangeKind::Record { locator } | ChangeKind::Erased { locator } => Some((locator, change.sequence)),
             ChangeKind::Policy { .. }
             | ChangeKind::Purge { .. }
             | ChangeKind::Refused { .. }
@@ -145,16 +218,19 @@ async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshEr
         locators.collect()
     };
     let origins = if followed.since < missed_until { names(node) } else { BTreeSet::new() };
-    for locator in touched {
+    for (locator, sequence) in touched {
         if !may_be_home(node, &origins, &locator) || !fetch(node, locator).await? {
-            refresh(node, locator).await?;
+            bring_to(node, locator, sequence).await?;
         }
     }
-    if next != followed.since {
-        node.off_reactor(move |store| store.put_feed_position(next)).await??;
-        node.metrics.feed_position.set(next);
-    }
+    node.copies.passed(next);
+    node.metrics.feed_position.set(next);
     followed.since = next;
+    let (noted, when) = followed.noted;
+    if next != noted && (is_idle || when.elapsed() >= NOTE_EVERY) {
+        node.off_reactor(move |store| store.put_feed_position(next)).await??;
+        followed.noted = (next, Instant::now());
+    }
     Ok(())
 }
 
@@ -238,23 +314,34 @@ async fn complete(node: &Arc<Node>) -> Result<(), RefreshError> {
 
 /// Fetches a copy if it belongs here and is missing; returns whether it did.
 async fn fetch(node: &Arc<Node>, locator: Locator) -> Result<bool, RefreshError> {
+    let _turn = node.copies.turn(&locator).await;
     if node.off_reactor(move |store| store.has_record(&locator)).await? {
         return Ok(false);
     }
-    let Some(record) = node.catalog.record(&locator).await? else { return Ok(false) };
+    let Some(filed) = node.catalog.filed(&locator).await? else { return Ok(false) };
     let origins = node.topology.origins();
-    if record.lease.erased || !client::record_homes(&record, &origins).contains(&&node.config.name) {
+    if filed.record.lease.erased || !client::record_homes(&filed.record, &origins).contains(&&node.config.name) {
         return Ok(false);
     }
-    node.off_reactor(move |store| store.put_record(&record)).await??;
-    // What was erased before the copy was here, the feed has told already.
-    refresh(node, locator).await?;
+    keep(node, filed).await?;
     Ok(true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_shows_changes_up_to_the_one_that_the_catalog_had() {
+        let (copies, locator, other) = (Copies::default(), Locator([1; 32]), Locator([2; 32]));
+        copies.show(locator, 7);
+        assert!(copies.shows(&locator, 6) && copies.shows(&locator, 7));
+        assert!(!copies.shows(&locator, 8) && !copies.shows(&other, 7) && !copies.shows(&locator, u64::MAX));
+        copies.passed(6);
+        assert!(copies.shows(&locator, 7));
+        copies.passed(7);
+        assert!(copies.shown.lock().unwrap().is_empty(), "the feed will not tell of it again");
+    }
 
     #[test]
     fn a_walk_counts_for_a_day_among_the_same_origins() {

@@ -1,12 +1,12 @@
-//! The change feed as callers wait on it: one look at the catalog every 200 ms for all of them, at once after a write
-//! here.
+//! The change feed as callers wait on it: one look at the catalog every 200 ms for all of them, within 20 ms after a
+//! write here.
 
 use std::{sync::Arc, time::Duration};
 
 use format::{limits::PAGE_ENTRIES_MAX, wire::ChangePage};
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +14,8 @@ use crate::catalog::{Catalog, CatalogError};
 
 /// Writes of other processes are seen this late; edges must know of an erasure within two seconds.
 const POLL: Duration = Duration::from_millis(200);
+/// The writes of this time are seen by one look, and told on one page.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Where callers wait for changes.
 pub(crate) struct Feed {
@@ -50,7 +52,10 @@ impl Feed {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                _ = timeout(POLL, self.written.notified()) => {}
+                _ = async {
+                    sleep(GATHER).await;
+                    timeout(POLL - GATHER, self.written.notified()).await
+                } => {}
             }
         }
     }

@@ -37,8 +37,8 @@ pub(super) use self::{
     session::Session,
 };
 use super::{
-    Applied, Catalog, CatalogError, DeadRepair, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd, RepairQueue,
-    ShardRow, ShardTotals,
+    Applied, Catalog, CatalogError, DeadRepair, Filed, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd,
+    RepairQueue, ShardRow, ShardTotals,
 };
 
 /// A catalog in an SQL database.
@@ -97,7 +97,7 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
         records::move_columns(self, locator, placement).await
     }
 
-    async fn record(&self, locator: &Locator) -> Result<Option<Record>, CatalogError> {
+    async fn filed(&self, locator: &Locator) -> Result<Option<Filed>, CatalogError> {
         records::read(self, locator).await
     }
 

@@ -19,8 +19,8 @@ use format::{
     wire::{ChangePage, NodeEntry, Note, Obstacle, Ticket},
 };
 use origin::catalog::{
-    Applied, Catalog, CatalogError, DeadRepair, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd, RepairQueue,
-    ShardRow, ShardTotals, SqliteCatalog,
+    Applied, Catalog, CatalogError, DeadRepair, Filed, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd,
+    RepairQueue, ShardRow, ShardTotals, SqliteCatalog,
 };
 use tokio::{
     runtime::{Builder, Runtime},
@@ -206,7 +206,7 @@ macro_rules! forward {
 
 forward! {
     quiet {
-        record(locator: &Locator) -> Option<Record>;
+        filed(locator: &Locator) -> Option<Filed>;
         locators(owner: Option<&OwnerId>, after: Option<&Locator>, limit: usize) -> Vec<Locator>;
         object(object: &ObjectId) -> Option<ObjectRow>;
         objects(after: Option<&ObjectId>, limit: usize) -> ObjectPage;

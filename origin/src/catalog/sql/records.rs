@@ -5,7 +5,7 @@ use format::{Lease, Locator, NodeName, ObjectId, OwnerId, PublicManifest, Record
 
 use super::{Arg, Cells, Driver, Session, SqlCatalog, feed, id, number, parse, repairs, session::Alone, signed};
 use crate::catalog::{
-    Applied, CatalogError,
+    Applied, CatalogError, Filed,
     rule::{Held, Refused, Verdict, judge, judge_first, judge_record, storable},
 };
 
@@ -49,7 +49,7 @@ pub(super) async fn restore<D: Driver>(catalog: &SqlCatalog<D>, record: &Record)
 /// Brings back a record that died by the end of an earlier lease.
 async fn revive<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<Applied, CatalogError> {
     let (lease, object) = (&record.lease, record.public.id());
-    let held = read(catalog, &lease.locator).await?.filter(|held| {
+    let held = read(catalog, &lease.locator).await?.map(|filed| filed.record).filter(|held| {
         // The owner of both is the one that the public manifest names.
         let is_of_it = object == held.public.id() && (record.public.is_name() || lease.manifest == held.lease.manifest);
         let is_later = is_of_it && lease.version > held.lease.version;
@@ -223,13 +223,12 @@ pub(super) async fn bury<D: Driver>(
     feed::tell(write, &ChangeKind::Erased { locator: *locator }).await
 }
 
-pub(super) async fn read<D: Driver>(
-    catalog: &SqlCatalog<D>,
-    locator: &Locator,
-) -> Result<Option<Record>, CatalogError> {
+pub(super) async fn read<D: Driver>(catalog: &SqlCatalog<D>, locator: &Locator) -> Result<Option<Filed>, CatalogError> {
     let damaged = || CatalogError::Damaged { table: TABLE };
     let mut read = catalog.snapshot().await?;
-    let statement = "SELECT public, sealed, lease, placement, object, erased_at FROM records WHERE locator = $1";
+    let statement = "SELECT public, sealed, lease, placement, object, erased_at,
+            (SELECT coalesce(max(sequence), 0) FROM changes)
+        FROM records WHERE locator = $1";
     let Some(row) = read.first(statement, &[(&locator.0).into()]).await? else { return Ok(None) };
     let mut placement: Vec<Option<NodeName>> = serde_json::from_str(row.text(3)?).map_err(|_| damaged())?;
     let statement = "SELECT shard_column, node FROM shards WHERE object = $1 ORDER BY shard_column, node";
@@ -252,7 +251,8 @@ pub(super) async fn read<D: Driver>(
         return Err(damaged());
     }
     let lease = Bytes::copy_from_slice(row.bytes(2)?);
-    Ok(Some(Record::new(public, sealed, lease, placement).map_err(|_| damaged())?))
+    let record = Record::new(public, sealed, lease, placement).map_err(|_| damaged())?;
+    Ok(Some(Filed { record, sequence: number(row.number(6)?, TABLE)? }))
 }
 
 pub(super) async fn list<D: Driver>(
