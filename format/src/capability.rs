@@ -52,10 +52,9 @@ impl Capability {
         Zeroizing::new(blake3::derive_key(MANIFEST_KEY, &self.0))
     }
 
-    /// Derives the key that seals the pointer with this salt, which is drawn for it alone.
-    pub(crate) fn pointer_key(&self, salt: &[u8; 32]) -> Zeroizing<[u8; 32]> {
-        let key = Zeroizing::new(blake3::derive_key(POINTER_KEY, &self.0));
-        Zeroizing::new(*blake3::keyed_hash(&key, salt).as_bytes())
+    /// Derives the key of a name's pointers, each of which is sealed under a salt of its own.
+    pub(crate) fn pointer_key(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(blake3::derive_key(POINTER_KEY, &self.0))
     }
 
     /// Returns the bytes. They are a key: never log or store them in the clear.

@@ -11,7 +11,7 @@
 //! let secret = OwnerSecret::from_bytes([7; 32]);
 //! let site = StableName::derive(&secret, "my site")?;
 //! let pointer = Pointer { target: Capability::from_bytes([9; 32]), fresh_until: 1_800_000_000, seconds: 60 };
-//! let record = site.record(&secret.keys(), &pointer, 1, None, [3; 32]);
+//! let record = site.record(&secret.keys(), &pointer, 1, None);
 //! assert_eq!(Pointer::open(site.capability(), &record, 1_790_000_000)?, pointer);
 //! # Ok(())
 //! # }
@@ -22,12 +22,10 @@ use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use crate::{
-    Capability, Label, Lease, Locator, OpenError, OwnerKeys, OwnerSecret, PublicManifest, Record, SealedNote, Suite,
+    Capability, Label, Lease, Locator, OpenError, OwnerKeys, OwnerSecret, PublicManifest, Record, SealedNote,
     cbor::{CborError, Fields, FieldsWriter},
-    hazmat::Sealer,
-    limits::{NAME_BYTES_MAX, POINTER_BYTES_MAX, POINTER_SECONDS_MAX, TAG_BYTES},
-    seal::SealError,
-    sealed,
+    limits::{NAME_BYTES_MAX, POINTER_BYTES_MAX, POINTER_SECONDS_MAX},
+    seal, sealed,
     wire::FORMAT_VERSION,
 };
 
@@ -39,9 +37,6 @@ mod key {
     pub(super) const FRESH_UNTIL: u64 = 3;
     pub(super) const SECONDS: u64 = 4;
 }
-
-const SALT_BYTES: usize = 32;
-const SUITE: Suite = Suite::ChaCha20Poly1305;
 
 /// A name as its owner knows it.
 #[derive(Debug, Clone)]
@@ -111,28 +106,16 @@ impl StableName {
         self.capability.locator()
     }
 
-    /// Makes the record of a pointer, signed under a lease of `version` that carries `note`. The salt is 32 random
-    /// bytes, drawn for this record alone: it makes the key that seals the pointer.
+    /// Makes the record of a pointer, signed under a lease of `version` that carries `note`.
     ///
     /// # Panics
     /// When the keys are not the owner's, or the pointer lets answers be kept for longer than [`POINTER_SECONDS_MAX`].
     #[must_use]
-    pub fn record(
-        &self,
-        keys: &OwnerKeys,
-        pointer: &Pointer,
-        version: u64,
-        note: Option<SealedNote>,
-        salt: [u8; SALT_BYTES],
-    ) -> Record {
+    pub fn record(&self, keys: &OwnerKeys, pointer: &Pointer, version: u64, note: Option<SealedNote>) -> Record {
         assert!(pointer.seconds <= POINTER_SECONDS_MAX, "the caller bounds the seconds");
         let text = Zeroizing::new(self.encode(pointer));
-        let mut sealed = [&salt[..], &text].concat();
-        let sealer = Sealer::new(SUITE, &self.capability.pointer_key(&salt));
         let aad = sealed::aad(&self.locator(), &self.public.id());
-        let tag = sealer.seal([0; 12], &aad, &mut sealed[SALT_BYTES..]);
-        sealed.extend_from_slice(&tag);
-        let sealed = Bytes::from(sealed);
+        let sealed = Bytes::from(seal::seal_alone(&self.capability.pointer_key(), &aad, &text));
         let lease = Lease { version, note, ..Lease::first(self.locator(), &self.public, &sealed) };
         Record::new(self.public.clone(), Some(sealed), lease.sign(keys).into(), Vec::new())
             .expect("the owner signs a lease of these manifests")
@@ -177,14 +160,7 @@ impl Pointer {
         if !public.is_name() {
             return Err(OpenError::Mismatch);
         }
-        let (salt, sealed) = sealed.split_first_chunk::<SALT_BYTES>().ok_or(SealError)?;
-        let mut text = Zeroizing::new(vec![0; sealed.len().checked_sub(TAG_BYTES).ok_or(SealError)?]);
-        Sealer::new(SUITE, &capability.pointer_key(salt)).open(
-            [0; 12],
-            &sealed::aad(locator, &public.id()),
-            sealed,
-            &mut text,
-        )?;
+        let text = seal::open_alone(&capability.pointer_key(), &sealed::aad(locator, &public.id()), sealed)?;
         let (seed, pointer) = Self::decode(&text)?;
         // The public manifest names the owner who signed the lease.
         if Capability::of_name(&seed, &public.id()) != *capability {
@@ -236,7 +212,7 @@ mod tests {
     }
 
     fn record(name: &StableName, byte: u8, version: u64) -> Record {
-        name.record(&secret().keys(), &pointer(byte), version, None, [byte ^ 0x80; 32])
+        name.record(&secret().keys(), &pointer(byte), version, None)
     }
 
     #[test]
@@ -268,7 +244,7 @@ mod tests {
         let name = StableName::derive(&secret(), "site").unwrap();
         let thief = OwnerSecret::from_bytes([2; 32]);
         let stolen = StableName { public: PublicManifest::of_name(thief.keys().id()), ..name.clone() };
-        let forged = stolen.record(&thief.keys(), &pointer(9), 99, None, [5; 32]);
+        let forged = stolen.record(&thief.keys(), &pointer(9), 99, None);
         assert_eq!(Pointer::open(name.capability(), &forged, NOW), Err(OpenError::Capability));
         let held = record(&name, 1, 1);
         assert_eq!(held.followed_by(&forged, NOW).encode(), held.encode());

@@ -2,7 +2,7 @@
 //!
 //! Every lease carries one, so whoever has the owner secret finds all objects of the owner again without the index, and
 //! all stable names by what the owner calls them. Nodes see bytes of one length for objects and of one for names, which
-//! tell nothing: each note has a random salt, and a key of its own.
+//! tell nothing: each note has a salt that is derived from what it says, and a key of its own.
 
 use std::fmt;
 
@@ -10,14 +10,11 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use crate::{
-    Capability, Locator, Suite,
-    hazmat::Sealer,
+    Capability, Locator,
     limits::{NAME_BYTES_MAX, TAG_BYTES},
+    seal::{self, SALT_BYTES},
 };
 
-const SUITE: Suite = Suite::ChaCha20Poly1305;
-const CONTEXT: &[u8] = b"evernear 2026 v1 lease note";
-const SALT_BYTES: usize = 32;
 const BATCH_AT: usize = 32;
 const PLACE_AT: usize = BATCH_AT + 16;
 const PLAIN_BYTES: usize = PLACE_AT + 1;
@@ -55,13 +52,12 @@ pub enum NotePlace {
 pub struct SealedNote(pub(crate) Bytes);
 
 impl OwnerNote {
-    /// Seals the note for the lease of this object. `note_key` is [`crate::OwnerSecret::note_key`], `salt` is 32 fresh
-    /// random bytes.
+    /// Seals the note for the lease of this object. `note_key` is [`crate::OwnerSecret::note_key`].
     ///
     /// # Panics
     /// When the name is longer than [`NAME_BYTES_MAX`].
     #[must_use]
-    pub fn seal(&self, note_key: &[u8; 32], salt: [u8; 32]) -> SealedNote {
+    pub fn seal(&self, note_key: &[u8; 32]) -> SealedNote {
         let mut plain = Zeroizing::new(vec![0; if self.name.is_some() { NAME_PLAIN_BYTES } else { PLAIN_BYTES }]);
         plain[..BATCH_AT].copy_from_slice(self.capability.expose());
         plain[BATCH_AT..PLACE_AT].copy_from_slice(&self.batch);
@@ -70,9 +66,7 @@ impl OwnerNote {
             plain[PLAIN_BYTES] = u8::try_from(name.len()).expect("the caller bounds the name");
             plain[WORD_AT..WORD_AT + name.len()].copy_from_slice(name.as_bytes());
         }
-        let locator = self.capability.locator();
-        let tag = Sealer::new(SUITE, &key(note_key, &salt)).seal([0; 12], &locator.0, &mut plain[..]);
-        SealedNote([&salt[..], &plain, &tag].concat().into())
+        SealedNote(seal::seal_alone(note_key, &self.capability.locator().0, &plain).into())
     }
 }
 
@@ -81,10 +75,7 @@ impl SealedNote {
     /// object, or says what this version does not know.
     #[must_use]
     pub fn open(&self, note_key: &[u8; 32], locator: &Locator) -> Option<OwnerNote> {
-        let (salt, sealed) = self.0.split_first_chunk::<SALT_BYTES>()?;
-        let mut plain = Zeroizing::new(vec![0; sealed.len().checked_sub(TAG_BYTES)?]);
-        let sealer = Sealer::new(SUITE, &key(note_key, salt));
-        sealer.open([0; 12], &locator.0, sealed, &mut plain[..]).ok()?;
+        let plain = seal::open_alone(note_key, &locator.0, &self.0).ok()?;
         let capability = Capability::from_bytes(*plain.first_chunk()?);
         let place = match plain[PLACE_AT] {
             0 => NotePlace::Top,
@@ -106,12 +97,6 @@ impl fmt::Debug for SealedNote {
     }
 }
 
-fn key(note_key: &[u8; 32], salt: &[u8; 32]) -> Zeroizing<[u8; 32]> {
-    let mut hasher = blake3::Hasher::new_keyed(note_key);
-    hasher.update(CONTEXT).update(salt);
-    Zeroizing::new(*hasher.finalize().as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,7 +115,7 @@ mod tests {
             (NotePlace::Top, Some(longest), NAME_NOTE_BYTES),
         ] {
             let note = OwnerNote { capability: capability.clone(), batch: [4; 16], place, name };
-            let sealed = note.seal(&keys[0], [5; 32]);
+            let sealed = note.seal(&keys[0]);
             assert_eq!(sealed.open(&keys[0], &locator), Some(note));
             assert_eq!(sealed.open(&keys[1], &locator), None);
             assert_eq!(sealed.open(&keys[0], &Locator([6; 32])), None);

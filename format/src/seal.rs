@@ -4,9 +4,13 @@
 //! suite, the codec, the index and the last-block flag are authenticated. So a block cannot be moved, cut off or read
 //! as another.
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::{geometry::BlockIndex, wire::FORMAT_VERSION};
+use crate::{geometry::BlockIndex, hazmat::Sealer, limits::TAG_BYTES, wire::FORMAT_VERSION};
+
+const SALT: &str = "evernear 2026 v1 salt";
+/// Bytes of the salt of what is sealed alone.
+pub(crate) const SALT_BYTES: usize = 32;
 
 /// The AEAD of an object. Its number is stored in both manifests and is part of the authenticated data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +51,28 @@ impl Suite {
         let aes = false;
         if aes { Self::Aes256Gcm } else { Self::ChaCha20Poly1305 }
     }
+}
+
+/// Seals a text under a key of its own, in suite 1 with nonce zero: `salt ‖ ciphertext ‖ tag`. The salt makes the key and
+/// derives from the text, so another text has another key, and no caller can give a salt twice.
+pub(crate) fn seal_alone(key: &[u8; 32], aad: &[u8], text: &[u8]) -> Vec<u8> {
+    let salt = blake3::keyed_hash(&Zeroizing::new(blake3::derive_key(SALT, key)), text);
+    let mut sealed = [&salt.as_bytes()[..], text].concat();
+    let tag = alone(key, salt.as_bytes()).seal([0; 12], aad, &mut sealed[SALT_BYTES..]);
+    sealed.extend_from_slice(&tag);
+    sealed
+}
+
+/// Opens what [`seal_alone`] sealed.
+pub(crate) fn open_alone(key: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let (salt, sealed) = sealed.split_first_chunk().ok_or(SealError)?;
+    let mut text = Zeroizing::new(vec![0; sealed.len().checked_sub(TAG_BYTES).ok_or(SealError)?]);
+    alone(key, salt).open([0; 12], aad, sealed, &mut text)?;
+    Ok(text)
+}
+
+fn alone(key: &[u8; 32], salt: &[u8; SALT_BYTES]) -> Sealer {
+    Sealer::new(Suite::ChaCha20Poly1305, &Zeroizing::new(*blake3::keyed_hash(key, salt).as_bytes()))
 }
 
 /// The key of one object (DK). Wiped on drop, never printed. It never leaves this crate but sealed.
@@ -95,7 +121,6 @@ impl BlockPosition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hazmat::Sealer;
 
     #[test]
     fn a_block_opens_only_at_its_own_position() {
@@ -112,6 +137,22 @@ mod tests {
             assert_eq!(open(BlockPosition { index: BlockIndex(6), ..position }, suite, 0), Err(SealError));
             assert_eq!(open(position, suite, 1), Err(SealError));
             assert_eq!(sealer.open([0; 12], b"", &sealed[..10], &mut []), Err(SealError));
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_alone_has_a_salt_of_its_own() {
+        let texts = (0..64).map(|bit| (1u64 << bit).to_le_bytes());
+        let sealed: Vec<Vec<u8>> = texts.clone().map(|text| seal_alone(&[1; 32], b"aad", &text)).collect();
+        let salts: std::collections::BTreeSet<_> = sealed.iter().map(|sealed| &sealed[..SALT_BYTES]).collect();
+        assert_eq!(salts.len(), 64, "one bit of the text makes another salt");
+        for (text, sealed) in texts.zip(&sealed) {
+            assert_eq!(*seal_alone(&[1; 32], b"aad", &text), sealed[..], "a text is sealed one way");
+            assert_ne!(seal_alone(&[2; 32], b"aad", &text)[..SALT_BYTES], sealed[..SALT_BYTES], "a key has its salts");
+            assert_eq!(open_alone(&[1; 32], b"aad", sealed).unwrap()[..], text);
+            for (key, aad, sealed) in [(2, &b"aad"[..], &sealed[..]), (1, b"", sealed), (1, b"aad", &sealed[..47])] {
+                assert_eq!(open_alone(&[key; 32], aad, sealed), Err(SealError));
+            }
         }
     }
 }

@@ -319,7 +319,7 @@ pub async fn a_name_moves_with_its_lease_alone(stage: &impl Stage) {
     let name = StableName::derive(&secret, "site").unwrap();
     let record = |target: u8, version| {
         let pointer = Pointer { target: Capability::from_bytes([target; 32]), fresh_until: u64::MAX, seconds: 60 };
-        name.record(&secret.keys(), &pointer, version, None, [target; 32])
+        name.record(&secret.keys(), &pointer, version, None)
     };
     let locator = name.locator();
     let put = async |record: &Record| twin.put_record(&node, &locator, record.encode().into()).await;
@@ -344,7 +344,7 @@ pub async fn a_name_moves_with_its_lease_alone(stage: &impl Stage) {
 
     let thief = OwnerSecret::from_bytes([2; 32]);
     let theirs = StableName::derive(&thief, "site").unwrap();
-    let theirs = theirs.record(&thief.keys(), &Pointer::open(name.capability(), &newer, 1).unwrap(), 9, None, [9; 32]);
+    let theirs = theirs.record(&thief.keys(), &Pointer::open(name.capability(), &newer, 1).unwrap(), 9, None);
     let lease = Lease { locator, ..theirs.lease.clone() }.sign(&thief.keys());
     let forged = Record::new(theirs.public, theirs.sealed, lease.into(), Vec::new()).unwrap();
     assert_eq!(status(put(&forged).await), 409, "another's");

@@ -56,7 +56,7 @@ impl Victim {
         let secret = OwnerSecret::from_bytes([1; 32]);
         let name = StableName::derive(&secret, "site").unwrap();
         let pointer = Pointer { target: small.sealed.capability.clone(), fresh_until: u64::MAX, seconds: 60 };
-        let named = name.record(&secret.keys(), &pointer, 5, None, [7; 32]);
+        let named = name.record(&secret.keys(), &pointer, 5, None);
         let records: Vec<(Locator, Record)> = [&small, &large]
             .map(|sample| sample.record(&sample.lease(5), node))
             .into_iter()

@@ -210,9 +210,6 @@ impl Twin {
         let tenure = Tenure { version, ..described.tenure.clone() };
         let entry = Entry { state: State::Stored, tenure, name: Some(state.clone()), ..described };
 
-        let [mut salt, mut note_salt] = [[0; 32]; 2];
-        getrandom::fill(&mut salt)?;
-        getrandom::fill(&mut note_salt)?;
         // By its note the name is found again without this index.
         let note = OwnerNote {
             capability: name.capability().clone(),
@@ -220,10 +217,10 @@ impl Twin {
             place: NotePlace::Top,
             name: Some(entry.path.clone()),
         };
-        let note = note.seal(&self.note_key, note_salt);
+        let note = note.seal(&self.note_key);
         let pointer = Pointer { target: target.capability().clone(), fresh_until, seconds };
         let (keys, name, label) = (self.keys.clone(), name.clone(), name.label());
-        let sign = move || name.record(&keys, &pointer, version, Some(note), salt);
+        let sign = move || name.record(&keys, &pointer, version, Some(note));
         let record = spawn_blocking(sign).await.expect("signing does not panic");
         // The move counts once nodes have it.
         self.record(Entry { state: State::Committing, name: Some(before), ..entry.clone() }).await?;

@@ -67,7 +67,7 @@ impl World {
         let secret = OwnerSecret::from_bytes([1; 32]);
         let name = StableName::derive(&secret, "site").unwrap();
         let pointer = Pointer { target: inline.sealed.capability.clone(), fresh_until: u64::MAX, seconds: 60 };
-        let record = name.record(&keys, &pointer, 1, None, [7; 32]);
+        let record = name.record(&keys, &pointer, 1, None);
         client::file_record(&(cluster.transport.clone() as _), &record, &cluster.topology).await.unwrap();
         Self { cluster, sharded, inline, bytes, name }
     }

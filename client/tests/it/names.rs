@@ -40,7 +40,7 @@ fn name() -> StableName {
 
 fn record(target: u8, version: u64) -> Record {
     let pointer = Pointer { target: Capability::from_bytes([target; 32]), fresh_until: u64::MAX, seconds: 60 };
-    name().record(&secret().keys(), &pointer, version, None, [target; 32])
+    name().record(&secret().keys(), &pointer, version, None)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +71,7 @@ async fn nobody_elses_erasure_counts_for_a_name_that_is_known() {
     let (held, thief) = (record(1, 1), OwnerSecret::from_bytes([2; 32]));
     let theirs = StableName::derive(&thief, "site").unwrap();
     let pointer = Pointer::open(name().capability(), &held, 1).unwrap();
-    let theirs = theirs.record(&thief.keys(), &pointer, 9, None, [9; 32]);
+    let theirs = theirs.record(&thief.keys(), &pointer, 9, None);
     let lease = Lease { locator: name().locator(), erased: true, ..theirs.lease.clone() }.sign(&thief.keys());
     let tombstone = Bytes::from(Record::new(theirs.public, None, lease.into(), Vec::new()).unwrap().encode());
     let say = Say(Mutex::new(NODES.map(|node| (node, tombstone.clone())).into()));

@@ -322,7 +322,7 @@ impl Site {
     /// Has a stable name of the owner's stand for an object, and returns the record that says so.
     pub(crate) async fn point(&self, name: &StableName, to: &Stored, fresh_until: u64, version: u64) -> Record {
         let pointer = Pointer { target: to.sealed.capability.clone(), fresh_until, seconds: NAME_SECONDS };
-        let record = name.record(&self.owner, &pointer, version, None, blake3_of(&version.to_le_bytes()));
+        let record = name.record(&self.owner, &pointer, version, None);
         self.origins.put_record(&self.nodes[0].name, &name.locator(), record.encode().into()).await.unwrap();
         record
     }

@@ -154,7 +154,7 @@ impl Twin {
         if let Some(part) = &part {
             part.public(sealed.public.encoded());
         }
-        let note = recover::note(&sealed.capability, batch, position).seal(&self.note_key, random()?);
+        let note = recover::note(&sealed.capability, batch, position).seal(&self.note_key);
         let lease = Lease { note: Some(note), ..tenure.lease(Lease::new(&sealed, tenure.profile)) };
         let envelope = spawn_blocking(move || Bytes::from(lease.sign(&keys))).await.expect("signing does not panic");
         let mut entry = Entry {
