@@ -64,6 +64,13 @@ pub enum DecodeError {
         /// Bytes expected.
         expected: usize,
     },
+    /// The block is compressed otherwise than docs/format.md section 3 allows, or does not inflate to the bytes of its
+    /// hash. The writer is at fault.
+    #[error("block {} is not compressed as the format allows", block.0)]
+    Frame {
+        /// The block.
+        block: BlockIndex,
+    },
     /// The object has no such block or stripe. The caller is at fault.
     #[error("the object has no block {}", block.0)]
     OutOfRange {

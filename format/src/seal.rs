@@ -53,8 +53,8 @@ impl Suite {
     }
 }
 
-/// Seals a text under a key of its own, in suite 1 with nonce zero: `salt ‖ ciphertext ‖ tag`. The salt makes the key and
-/// derives from the text, so another text has another key, and no caller can give a salt twice.
+/// Seals a text under a key of its own, in suite 1 with nonce zero: `salt ‖ ciphertext ‖ tag`. The salt makes the key
+/// and derives from the text, so another text has another key, and no caller can give a salt twice.
 pub(crate) fn seal_alone(key: &[u8; 32], aad: &[u8], text: &[u8]) -> Vec<u8> {
     let salt = blake3::keyed_hash(&Zeroizing::new(blake3::derive_key(SALT, key)), text);
     let mut sealed = [&salt.as_bytes()[..], text].concat();

@@ -94,9 +94,5 @@ pub(crate) fn open(
         return Ok(text);
     }
     let mut plain = vec![0; length];
-    if compress::decompress(&text, &mut plain) {
-        Ok(plain)
-    } else {
-        Err(DecodeError::Length { block, expected: length })
-    }
+    if compress::decompress(&text, &mut plain) { Ok(plain) } else { Err(DecodeError::Frame { block }) }
 }

@@ -156,7 +156,8 @@ pub fn strip(bytes: &[u8]) {
     }
 }
 
-/// What a hostile owner seals as a block: `codec u8 ‖ text`. It has the length that the layout says, or does not open.
+/// What a hostile owner seals as a block: `codec u8 ‖ text`; before a frame comes the hash of what it inflates to. It
+/// has the length that the layout says, or does not open.
 pub fn sealed_block(bytes: &[u8]) {
     let Some((codec, text)) = bytes.split_first() else { return };
     if text.len() > 1024 * 1024 {
@@ -164,11 +165,16 @@ pub fn sealed_block(bytes: &[u8]) {
     }
     // docs/format.md, section 3: nonce = index, AAD = version ‖ suite ‖ codec ‖ index ‖ last.
     let aad = [1, SUITE.id(), *codec, 1, 0, 0, 0, 0, 0, 0, 0, 1];
-    let mut sealed = text.to_vec();
+    let block = BlockIndex(1);
+    let mut sealed = if *codec == 1 {
+        let plain = zstd::bulk::decompress(text, block_bytes(block)).unwrap_or_default();
+        [blake3::hash(&plain).as_bytes(), text].concat()
+    } else {
+        text.to_vec()
+    };
     let tag = Sealer::new(SUITE, &DATA_KEY).seal([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &aad, &mut sealed);
     let length = u32::try_from(sealed.len() + tag.len()).expect("at most 1 MiB and a tag");
     let strip = [&[*codec, 0, 0, 0][..], &length.to_le_bytes(), &sealed, &tag].concat();
-    let block = BlockIndex(1);
     if let Ok(plain) = fixed().object.decode(block, &strip) {
         assert_eq!(plain.len(), block_bytes(block));
     }

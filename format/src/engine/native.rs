@@ -1,14 +1,8 @@
-//! AWS-LC for seals and signatures, zstd for blocks.
-
-use std::cell::RefCell;
+//! AWS-LC for seals and signatures.
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey},
     signature::{ED25519, Ed25519KeyPair, KeyPair, ML_DSA_65, ML_DSA_65_SIGNING, PqdsaKeyPair, UnparsedPublicKey},
-};
-use zstd::{
-    bulk::{Compressor, Decompressor},
-    zstd_safe::find_frame_compressed_size,
 };
 
 use crate::{
@@ -16,9 +10,6 @@ use crate::{
     limits::TAG_BYTES,
     owner::{ED25519_KEY_BYTES, ED25519_SIGNATURE_BYTES, ML_DSA_SIGNATURE_BYTES, SIGNATURE_BYTES},
 };
-
-/// Level 3: 0.6 GB/s on text; on random bytes it gives up early, at 9 GB/s (own measurement, `bench/results`).
-const LEVEL: i32 = 3;
 
 /// A suite under a key.
 pub(crate) struct Aead(LessSafeKey);
@@ -89,38 +80,4 @@ pub(crate) fn verify(public: &[u8], message: &[u8], signature: &[u8]) -> bool {
     let (ed25519_key, ml_dsa_key) = public.split_at(ED25519_KEY_BYTES);
     UnparsedPublicKey::new(&ED25519, ed25519_key).verify(message, ed25519).is_ok()
         && UnparsedPublicKey::new(&ML_DSA_65, ml_dsa_key).verify(message, ml_dsa).is_ok()
-}
-
-thread_local! {
-    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
-    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
-}
-
-/// Compresses `block` into the front of `out` and returns the length, or `None` if it does not fit.
-pub(crate) fn compress(block: &[u8], out: &mut [u8]) -> Option<usize> {
-    COMPRESSOR.with_borrow_mut(|slot| {
-        let compressor = match slot {
-            Some(compressor) => compressor,
-            None => slot.insert(Compressor::new(LEVEL).ok()?),
-        };
-        compressor.compress_to_buffer(block, out).ok()
-    })
-}
-
-/// Inflates a frame into exactly `out`. Returns whether it is one sound frame of that length, with nothing behind it.
-pub(crate) fn decompress(frame: &[u8], out: &mut [u8]) -> bool {
-    if find_frame_compressed_size(frame) != Ok(frame.len()) {
-        return false;
-    }
-    let expected = out.len();
-    DECOMPRESSOR.with_borrow_mut(|slot| {
-        let decompressor = match slot {
-            Some(decompressor) => decompressor,
-            None => match Decompressor::new() {
-                Ok(new) => slot.insert(new),
-                Err(_) => return false,
-            },
-        };
-        decompressor.decompress_to_buffer(frame, out).is_ok_and(|written| written == expected)
-    })
 }

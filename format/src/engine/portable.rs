@@ -1,7 +1,7 @@
 //! Engines in Rust alone, for readers where no C is compiled: wasm32.
 //!
-//! They read all that the native ones write, at half the speed in suite 1 (`bench/results/codec.md`). They inflate but
-//! do not compress: what is encoded with them is stored as it is. ML-DSA signatures are the deterministic ones.
+//! They read all that the native ones write, at half the speed in suite 1 (`bench/results/codec.md`). ML-DSA signatures
+//! are the deterministic ones.
 
 use aes_gcm::Aes256Gcm;
 use chacha20poly1305::{
@@ -10,16 +10,12 @@ use chacha20poly1305::{
 };
 use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
 use ml_dsa::MlDsa65;
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use crate::{
     SealError, Suite,
     limits::TAG_BYTES,
     owner::{ED25519_KEY_BYTES, ED25519_SIGNATURE_BYTES},
 };
-
-/// Largest window of a frame: a decoder need not take more (RFC 8878 section 3.1.1.1.2), and the window is allocated.
-const WINDOW_BYTES_MAX: u64 = 8 << 20;
 
 /// A suite under a key.
 pub(crate) enum Aead {
@@ -96,40 +92,4 @@ pub(crate) fn verify(public: &[u8], message: &[u8], signature: &[u8]) -> bool {
         ml_dsa_key.verify(message, &ml_dsa).ok()
     };
     verify().is_some()
-}
-
-/// Compresses nothing: no compressor in Rust is worth its size here.
-pub(crate) fn compress(_: &[u8], _: &mut [u8]) -> Option<usize> {
-    None
-}
-
-/// Inflates a frame into exactly `out`. Returns whether it is one sound frame of that length, with nothing behind it.
-pub(crate) fn decompress(frame: &[u8], out: &mut [u8]) -> bool {
-    inflate(frame, out).is_some()
-}
-
-/// `ruzstd` decodes. What zstd checks beside that, it leaves to its caller.
-fn inflate(mut frame: &[u8], out: &mut [u8]) -> Option<()> {
-    // RFC 8878 section 3.1.1.1.1.
-    let descriptor = *frame.get(4)?;
-    let (is_reserved_set, has_length) = (descriptor & 0x08 != 0, descriptor & 0xe0 != 0);
-    let mut decoder = FrameDecoder::new();
-    decoder.set_max_window_size(WINDOW_BYTES_MAX);
-    decoder.init(&mut frame).ok()?;
-    if is_reserved_set || has_length && decoder.content_size() != out.len() as u64 {
-        return None;
-    }
-    while !decoder.is_finished() {
-        // What lies beyond the window can be collected, and is never more than this and one block.
-        if decoder.can_collect() > out.len() {
-            return None;
-        }
-        decoder.decode_blocks(&mut frame, BlockDecodingStrategy::UptoBlocks(1)).ok()?;
-    }
-    if decoder.can_collect() != out.len() {
-        return None;
-    }
-    std::io::Read::read_exact(&mut decoder, out).ok()?;
-    let is_sound = decoder.get_checksum_from_data().is_none_or(|sum| Some(sum) == decoder.get_calculated_checksum());
-    (is_sound && frame.is_empty()).then_some(())
 }

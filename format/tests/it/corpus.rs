@@ -159,6 +159,7 @@ fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("record", "inline", record(&[])),
         ("sealed_block", "stored", [&[0], &half[..]].concat()),
         ("sealed_block", "not-a-frame", b"\x01not a frame".to_vec()),
+        ("sealed_block", "frame", [&[1], &zstd::bulk::compress(&half, 3).unwrap()[..]].concat()),
         ("sealed_manifest", "with-shards", manifest(&fixed().sealed)),
         ("sealed_manifest", "inline", manifest(&fixed().inline)),
         ("shard_slice", "one-cell", slice),

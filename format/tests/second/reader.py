@@ -144,6 +144,50 @@ def blocks(left, k):
     return [size] * (columns - 1) + [left - size * (columns - 1)]
 
 
+# Section 3: the shape of a zstd frame.
+def check_frame(frame, length):
+    magic = bytes.fromhex("28b52ffd")
+    if length < 256:
+        header = magic + b"\x20" + length.to_bytes(1, "little")
+    elif length < 65792:
+        header = magic + b"\x60" + (length - 256).to_bytes(2, "little")
+    else:
+        header = magic + b"\xa0" + length.to_bytes(4, "little")
+    need(frame[: len(header)] == header, "the header of a frame")
+    most, at, last = min(length, 128 * KIB), len(header), 0
+    while not last:
+        need(len(frame) >= at + 3, "a frame without its last block")
+        head = int.from_bytes(frame[at : at + 3], "little")
+        last, kind, size = head & 1, head >> 1 & 3, head >> 3
+        need(kind < 3 and size <= most, "the header of a zstd block")
+        body = frame[at + 3 : at + 3 + (1 if kind == 1 else size)]
+        at += 3 + (1 if kind == 1 else size)
+        if kind == 2:
+            check_compressed(body, most)
+    need(len(frame) == at, "bytes behind the frame")
+
+
+def check_compressed(body, most):
+    kind, form = body[0] & 3, body[0] >> 2 & 3
+    if kind < 2:
+        size, shift, bits = {1: (2, 4, 12), 3: (3, 4, 20)}.get(form, (1, 3, 5))
+    else:
+        size, shift, bits = {2: (4, 4, 14), 3: (5, 4, 18)}.get(form, (3, 4, 10))
+    need(len(body) >= size, "the header of the literals")
+    head = int.from_bytes(body[:size], "little")
+    literals = head >> shift & (1 << bits) - 1
+    need(literals <= most and (kind < 2 or form == 0 or literals >= 6), "the number of literals")
+    behind = size + (literals, 1, head >> shift + bits, head >> shift + bits)[kind]
+    need(len(body) > behind, "a block without sequences")
+    sequences = body[behind:]
+    if sequences == b"\0":
+        return
+    first = sequences[0]
+    need(first != 0, "bytes behind no sequences")
+    modes = sequences[1 if first < 128 else 2 if first < 255 else 3]
+    need(modes & 3 == 0, "reserved bits")
+
+
 # Section 3: strips and seals.
 def open_strip(strip, suite, key, index, last, length):
     codec, zeros = strip[0], strip[1:4]
@@ -156,9 +200,10 @@ def open_strip(strip, suite, key, index, last, length):
     text = aead.decrypt(nonce, strip[8 : 8 + size], extra)
     if codec == 1:
         need(len(text) < length, "a compressed block is shorter than the block")
-        frame = zstandard.ZstdDecompressor().decompressobj()
-        text = frame.decompress(text)
-        need(frame.eof and not frame.unused_data, "one zstd frame and nothing behind it")
+        expected, frame = text[:32], text[32:]
+        check_frame(frame, length)
+        text = zstandard.ZstdDecompressor().decompress(frame)
+        need(hash_of(text) == expected, "the hash of a block")
     need(len(text) == length, "the length of a block")
     return text
 

@@ -1,0 +1,89 @@
+//! The shape that the zstd frame of a block has (RFC 8878), checked before an engine sees the frame: engines differ in
+//! what they take, and one refuses what another reads.
+//!
+//! The header follows from the length of the block. Behind it are blocks of zstd and nothing else. What is inside the
+//! entropy coded parts, the engine checks: the hash of the block says whether it is right.
+
+/// The first bytes of every frame (section 3.1.1).
+const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
+/// Frame header descriptor of one segment, with the length in 1, 2 or 4 bytes. All other bits, for a checksum, a
+/// dictionary and what is reserved, are 0 (section 3.1.1.1.1).
+const DESCRIPTORS: [u8; 3] = [0x20, 0x60, 0xa0];
+/// Most bytes of one zstd block, compressed or not (section 3.1.1.2.4).
+const BLOCK_BYTES_MAX: u64 = 128 * 1024;
+/// Fewest literals that come in four streams: each has one, but for the last (section 3.1.1.3.1.6).
+const LITERALS_MIN: u64 = 6;
+
+/// Returns whether `frame` is one frame of the allowed shape for a block of `length` bytes, with nothing behind it.
+pub(super) fn is_allowed(frame: &[u8], length: usize) -> bool {
+    let bytes_max = BLOCK_BYTES_MAX.min(length as u64);
+    let mut rest = after_header(frame, length);
+    while let Some(blocks) = rest {
+        match after_block(blocks, bytes_max) {
+            Some((true, behind)) => return behind.is_empty(),
+            next => rest = next.map(|(_, behind)| behind),
+        }
+    }
+    false
+}
+
+fn after_header(frame: &[u8], length: usize) -> Option<&[u8]> {
+    let descriptor = |at: usize| frame.strip_prefix(&MAGIC)?.strip_prefix(&[DESCRIPTORS[at]]);
+    // Section 3.1.1.1.4: the length is written in as few bytes as it can be; two bytes start at 256.
+    if let Ok(length) = u8::try_from(length) {
+        return descriptor(0)?.strip_prefix(&[length]);
+    }
+    if let Ok(length) = u16::try_from(length - 256) {
+        return descriptor(1)?.strip_prefix(&length.to_le_bytes());
+    }
+    descriptor(2)?.strip_prefix(&u32::try_from(length).ok()?.to_le_bytes())
+}
+
+/// Returns whether the first block is the last one, and what is behind it.
+fn after_block(blocks: &[u8], bytes_max: u64) -> Option<(bool, &[u8])> {
+    let (header, rest) = uint(blocks, 3)?;
+    let (kind, size) = (header >> 1 & 3, header >> 3);
+    let (body, behind) = rest.split_at_checked(if kind == 1 { 1 } else { usize::try_from(size).ok()? })?;
+    // Section 3.1.1.2.2: raw, run of one byte, compressed, reserved.
+    let is_allowed = size <= bytes_max && (kind < 2 || kind == 2 && is_compressed(body, bytes_max));
+    is_allowed.then_some((header & 1 == 1, behind))
+}
+
+/// Looks at the headers of both sections of a compressed block.
+fn is_compressed(body: &[u8], bytes_max: u64) -> bool {
+    behind_literals(body, bytes_max).is_some_and(|sequences| match sequences {
+        [0] => true,
+        // Section 3.1.1.3.2.1: the number of sequences, then the modes, whose two last bits are reserved.
+        [1..128, modes, ..] | [128..255, _, modes, ..] | [255, _, _, modes, ..] => modes & 3 == 0,
+        _ => false,
+    })
+}
+
+fn behind_literals(body: &[u8], bytes_max: u64) -> Option<&[u8]> {
+    let (first, _) = uint(body, 1)?;
+    let (kind, format) = (first & 3, first >> 2 & 3);
+    // Section 3.1.1.3.1.1: for each format the bytes of the header, and the bits before and of the regenerated size.
+    let (header_bytes, size_at, size_bits) = match (kind, format) {
+        (0 | 1, 0 | 2) => (1, 3, 5),
+        (0 | 1, 1) => (2, 4, 12),
+        (0 | 1, _) => (3, 4, 20),
+        (_, 0 | 1) => (3, 4, 10),
+        (_, 2) => (4, 4, 14),
+        _ => (5, 4, 18),
+    };
+    let (header, rest) = uint(body, header_bytes)?;
+    let size = header >> size_at & ((1 << size_bits) - 1);
+    let bytes = match kind {
+        0 => size,
+        1 => 1,
+        _ => header >> (size_at + size_bits),
+    };
+    let is_allowed = size <= bytes_max && (kind < 2 || format == 0 || size >= LITERALS_MIN);
+    rest.get(usize::try_from(bytes).ok()?..).filter(|_| is_allowed)
+}
+
+/// Reads a little-endian number of up to five bytes.
+fn uint(bytes: &[u8], count: usize) -> Option<(u64, &[u8])> {
+    let (number, rest) = bytes.split_at_checked(count)?;
+    Some((number.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)), rest))
+}
