@@ -19,6 +19,9 @@ use hyper::{body::Frame, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{net::TcpStream, time::timeout};
 
+mod slot;
+
+use self::slot::Slot;
 use crate::{
     Membership, Topology, TransportError,
     dial::dial,
@@ -50,15 +53,12 @@ pub trait Carrier: Send + Sync + 'static {
 }
 
 type Connection = http2::SendRequest<CallBody>;
-/// Connecting is single flight: while one caller connects to a node, all others wait for that connection. The wait is
-/// bounded by the connect deadline.
-type Slot = Arc<tokio::sync::Mutex<Option<(NodeAddress, Connection)>>>;
 
 /// The real network.
 pub(crate) struct TlsCarrier {
     membership: Arc<Membership>,
     topology: Arc<Topology>,
-    slots: Mutex<HashMap<NodeName, Slot>>,
+    slots: Mutex<HashMap<NodeName, Arc<Slot<Connection>>>>,
 }
 
 #[async_trait]
@@ -79,17 +79,11 @@ impl TlsCarrier {
         let unknown = || TransportError::Unknown { node: node.clone() };
         let address = self.topology.node(node).and_then(|entry| entry.address).ok_or_else(unknown)?;
         let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(node.clone()).or_default().clone();
-        let mut held = slot.lock().await;
-        if let Some((to, connection)) = &*held
-            && *to == address
-            && !connection.is_closed()
-        {
-            return Ok(connection.clone());
-        }
-        let connected = timeout(CONNECT_DEADLINE, self.connect(node, &address)).await;
-        let connection = connected.map_err(|_| TransportError::TimedOut { node: node.clone() })??;
-        *held = Some((address, connection.clone()));
-        Ok(connection)
+        let connect = async {
+            let connected = timeout(CONNECT_DEADLINE, self.connect(node, &address)).await;
+            connected.map_err(|_| TransportError::TimedOut { node: node.clone() })?
+        };
+        slot.connection(&address, |connection| !connection.is_closed(), connect).await
     }
 
     async fn connect(&self, node: &NodeName, address: &NodeAddress) -> Result<Connection, TransportError> {
