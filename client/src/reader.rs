@@ -60,21 +60,21 @@ impl Default for ReaderOptions {
 /// Why a read failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// No node has a record under this locator. The viewer's link is wrong, or the object is very new.
+    /// Most nodes have no record under this locator. The viewer's link is wrong, or the object is very new.
     #[error("no node knows an object {locator}")]
     NotFound {
         /// The locator.
         locator: Locator,
     },
-    /// Nodes did not answer. Try again.
-    #[error("no node could be asked for the record of {locator}")]
+    /// No node gave the record, and too few said that there is none. Try again.
+    #[error("too few nodes could be asked for the record of {locator}")]
     Unavailable {
         /// The locator.
         locator: Locator,
         /// The last failure.
         source: Option<TransportError>,
     },
-    /// No node has a record that is as new as one seen before. Its nodes are behind, or hold news back: try again.
+    /// Most nodes have no record that is as new as one seen before. Its nodes are behind, or hold news back: try again.
     #[error("the nodes have only older records of {locator} than one that was seen before")]
     Old {
         /// The locator.

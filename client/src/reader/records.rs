@@ -1,6 +1,7 @@
 //! Looking records up at their nodes: one for reading an object, the newest of all for a stable name.
 
 use std::{
+    convert::Infallible,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -10,7 +11,10 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, timeout};
 
 use super::{ReadError, Reader, nonsense};
-use crate::pace::{Expectation, Failure, kilometres};
+use crate::{
+    TransportError,
+    pace::{Expectation, Failure, kilometres},
+};
 
 /// Number of nodes asked for a record before it counts as unknown. Records lie on the first m + 1 nodes in the
 /// locator's rendezvous order.
@@ -43,15 +47,70 @@ impl Known {
     }
 }
 
+/// What a caller makes of the record that one node has.
+enum Heard<T> {
+    /// It is what was looked for. No other node is waited for.
+    Enough(T),
+    /// It counts, and another node may have a newer one.
+    Counts,
+    /// It shows no living record, or one that anybody may have made up.
+    Nothing,
+}
+
+/// What a node said of a record that it does not give, or that does not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Said {
+    /// It has none.
+    Nothing,
+    /// It has an older one than was seen before.
+    Old,
+    /// It has one that does not open.
+    Open(OpenError),
+}
+
+/// How a look-up ended in which no record was enough.
+struct Missed {
+    /// Nodes that may have the record.
+    asked: usize,
+    /// Nodes that said they have none.
+    none: usize,
+    /// How the last of those failed that did.
+    source: Option<TransportError>,
+}
+
+impl Missed {
+    /// Returns the error of the look-up. `said` is what those nodes said that gave a record.
+    ///
+    /// A node that has no copy asks the catalog, so each honest "no" tells of the whole cluster; but a node may lie,
+    /// and anybody can sign a record or an erasure under a locator with keys of their own. So "there is none" and "it
+    /// was erased" are believed when more than half of all nodes asked give nothing to read, in the words of most of
+    /// them. Fewer liars than that deny nobody an object whose other nodes are silent, and turn no name of nothing into
+    /// a failure that is asked again for ever. Else the nodes count as not asked.
+    fn told(self, locator: Locator, mut said: Vec<Said>) -> ReadError {
+        said.resize(said.len() + self.none, Said::Nothing);
+        let count = |one: &&Said| said.iter().filter(|other| other == one).count();
+        match said.iter().max_by_key(count).filter(|_| is_most(said.len(), self.asked)) {
+            Some(Said::Nothing) => ReadError::NotFound { locator },
+            Some(Said::Old) => ReadError::Old { locator },
+            Some(Said::Open(error)) => error.clone().into(),
+            None => ReadError::Unavailable { locator, source: self.source },
+        }
+    }
+}
+
+fn is_most(some: usize, all: usize) -> bool {
+    some > all / 2
+}
+
 impl Reader {
     /// Fetches a record. Its lease is verified, but its manifests are not opened. Cancel safe.
     ///
     /// # Errors
-    /// [`ReadError::NotFound`] if no node asked has the record. [`ReadError::Unavailable`] if no node returned it and
-    /// some did not answer.
+    /// [`ReadError::NotFound`] if most nodes have no such record. [`ReadError::Unavailable`] if no node returned it and
+    /// too few said that they have none.
     pub async fn record(&self, locator: &Locator) -> Result<Record, ReadError> {
-        let found = self.ask_record(locator, DOUBT, |_, record| Some(record)).await?;
-        found.ok_or(ReadError::NotFound { locator: *locator })
+        let asked = self.ask_record(locator, DOUBT, |_, record| Heard::Enough(record)).await;
+        asked.map_err(|missed| missed.told(*locator, Vec::new()))
     }
 
     /// Fetches the records that nodes hold under a locator until `is_enough` of them, each with its lease verified, and
@@ -67,11 +126,10 @@ impl Reader {
         let mut found = Vec::new();
         let asked = self.ask_record(locator, DOUBT, |_, record| {
             found.push(record);
-            is_enough(&found).then_some(())
+            if is_enough(&found) { Heard::Enough(()) } else { Heard::Counts }
         });
         match asked.await {
-            Err(error) if found.is_empty() => Err(error),
-            Ok(None) if found.is_empty() => Err(ReadError::NotFound { locator: *locator }),
+            Err(missed) if found.is_empty() => Err(missed.told(*locator, Vec::new())),
             _ => Ok(found),
         }
     }
@@ -82,33 +140,37 @@ impl Reader {
     /// # Errors
     /// As [`Self::record`].
     pub async fn newest_record(&self, locator: &Locator, owner: &OwnerId) -> Result<Record, ReadError> {
-        let mut newest: Option<Record> = None;
+        let (mut newest, mut said): (Option<Record>, _) = (None, Vec::new());
         let rank = |record: &Record| (record.lease.erased, record.lease.version);
-        self.ask_record(locator, DOUBT, |_, record| {
-            if record.lease.owner == *owner && newest.as_ref().is_none_or(|held| rank(held) < rank(&record)) {
+        let asked = self.ask_record(locator, DOUBT, |_, record| {
+            if record.lease.owner != *owner {
+                said.push(Said::Nothing);
+                return Heard::Nothing;
+            }
+            if newest.as_ref().is_none_or(|held| rank(held) < rank(&record)) {
                 newest = Some(record);
             }
-            None::<()>
-        })
-        .await?;
-        newest.ok_or(ReadError::NotFound { locator: *locator })
+            Heard::<Infallible>::Counts
+        });
+        let Err(missed) = asked.await;
+        newest.ok_or_else(|| missed.told(*locator, said))
     }
 
-    /// Returns the result of `accept` for the first record that it accepts, or `None` if it accepts no record that
-    /// nodes returned. After the first that it does not accept all nodes are asked, and have `doubt` to answer.
+    /// Returns what `hear` finds to be enough. All nodes are asked at once after the first record that is not, and have
+    /// `doubt` to answer once a record counts or most nodes have nothing to read.
     async fn ask_record<T>(
         &self,
         locator: &Locator,
         doubt: Duration,
-        mut accept: impl FnMut(&NodeName, Record) -> Option<T>,
-    ) -> Result<Option<T>, ReadError> {
+        mut hear: impl FnMut(&NodeName, Record) -> Heard<T>,
+    ) -> Result<T, Missed> {
         let start = Instant::now();
         let mut nodes = self.record_nodes(locator).into_iter();
+        let mut missed = Missed { asked: nodes.len(), none: 0, source: None };
         let mut last = None;
         let mut asked = FuturesUnordered::new();
-        let mut failure = None;
         let mut deadline = self.options.record_deadline;
-        let mut doubted = false;
+        let (mut counts, mut nothing, mut is_doubted) = (0, 0, false);
         let ask = |node: NodeName| async move { (self.transport.record(&node, locator).await, node) };
         loop {
             match nodes.next() {
@@ -121,7 +183,6 @@ impl Reader {
             }
             let left = deadline.saturating_sub(start.elapsed());
             if left.is_zero() {
-                failure.get_or_insert(None);
                 break;
             }
             // Hedged request: the next node is asked if this one has no record or is late.
@@ -135,35 +196,33 @@ impl Reader {
                 }
                 continue;
             };
-            if let Some((_, node)) = &answered {
-                last.take_if(|(last, _)| last == node);
-                self.pace.on_time(node);
-            }
-            match answered {
-                None | Some((Ok(None), _)) => {}
-                Some((Err(error), _)) => failure = Some(Some(error)),
-                Some((Ok(Some(bytes)), node)) => match Record::decode(&bytes) {
+            let Some((answer, node)) = answered else { continue };
+            last.take_if(|(last, _)| *last == node);
+            self.pace.on_time(&node);
+            match answer {
+                Ok(None) => missed.none += 1,
+                Err(error) => missed.source = Some(error),
+                Ok(Some(bytes)) => match Record::decode(&bytes) {
                     Ok(record) if record.locator() == *locator => {
-                        if let Some(accepted) = accept(&node, record) {
-                            return Ok(Some(accepted));
+                        match hear(&node, record) {
+                            Heard::Enough(enough) => return Ok(enough),
+                            Heard::Counts => counts += 1,
+                            Heard::Nothing => nothing += 1,
                         }
                         // Now all other nodes are asked at once, so that the reader of an erased object is told soon.
                         asked.extend(nodes.by_ref().map(|(node, _)| ask(node)));
-                        if !doubted {
-                            deadline = deadline.min(start.elapsed() + doubt);
-                        }
-                        doubted = true;
                     }
-                    Ok(_) => failure = Some(Some(nonsense(&node, "a record of another locator"))),
-                    Err(error) => failure = Some(Some(nonsense(&node, &error.to_string()))),
+                    Ok(_) => missed.source = Some(nonsense(&node, "a record of another locator")),
+                    Err(error) => missed.source = Some(nonsense(&node, &error.to_string())),
                 },
             }
+            if !is_doubted && (counts > 0 || is_most(missed.none + nothing, missed.asked)) {
+                asked.extend(nodes.by_ref().map(|(node, _)| ask(node)));
+                deadline = deadline.min(start.elapsed() + doubt);
+                is_doubted = true;
+            }
         }
-        match failure {
-            _ if doubted => Ok(None),
-            None => Err(ReadError::NotFound { locator: *locator }),
-            Some(source) => Err(ReadError::Unavailable { locator: *locator, source }),
-        }
+        Err(missed)
     }
 
     /// Returns the first nodes in the locator's rendezvous order, sorted nearest first, each with the time after which
@@ -206,28 +265,25 @@ impl Reader {
         let locator = capability.locator();
         let now = now();
         let mut doubted: Vec<(NodeName, Record, OpenError)> = Vec::new();
-        let mut is_old = false;
-        let opened = self.ask_record(&locator, DOUBT, |node, record| match Object::open(capability, &record, now) {
-            Ok(_) if known.is_some_and(|known| known.is_after(&record)) => {
-                is_old = true;
-                None
-            }
-            Ok(object) => Some((object, record)),
-            Err(error) => {
-                doubted.push((node.clone(), record, error));
-                None
-            }
+        let mut said = Vec::new();
+        let asked = self.ask_record(&locator, DOUBT, |node, record| {
+            let is_known_owners = known.map(|known| known.owner == record.lease.owner);
+            let error = match Object::open(capability, &record, now) {
+                _ if known.is_some_and(|known| known.is_after(&record)) => {
+                    said.push(Said::Old);
+                    return Heard::Nothing;
+                }
+                Ok(object) => return Heard::Enough(Ok((object, record))),
+                Err(OpenError::Erased) if is_known_owners == Some(true) => {
+                    return Heard::Enough(Err(OpenError::Erased));
+                }
+                Err(error) => error,
+            };
+            said.push(if is_known_owners == Some(false) { Said::Old } else { Said::Open(error.clone()) });
+            doubted.push((node.clone(), record, error));
+            Heard::Nothing
         });
-        let Some((object, mut record)) = opened.await? else {
-            let is_owners = |record: &Record| known.is_none_or(|known| known.owner == record.lease.owner);
-            let is_erased = |it: &&(NodeName, Record, OpenError)| it.2 == OpenError::Erased && is_owners(&it.1);
-            let erased = doubted.iter().find(is_erased).or(doubted.first());
-            return Err(match erased {
-                Some((_, record, error)) if !is_old && is_owners(record) => error.clone().into(),
-                None if !is_old => ReadError::NotFound { locator },
-                _ => ReadError::Old { locator },
-            });
-        };
+        let (object, mut record) = asked.await.map_err(|missed| missed.told(locator, said))??;
         for (node, other, error) in doubted {
             if other.lease.owner != record.lease.owner {
                 self.pace.failed(&node, Failure::Wrong, Instant::now());
@@ -255,34 +311,33 @@ impl Reader {
     pub async fn pointer(&self, capability: &Capability, known: Option<Known>) -> Result<(Pointer, Record), ReadError> {
         let (locator, now) = (capability.locator(), now());
         let mut answers: Vec<Answer> = Vec::new();
-        // No answer is enough: another node may have a newer one.
-        self.ask_record(&locator, NEWER, |node, record| {
+        let asked = self.ask_record(&locator, NEWER, |node, record| {
             let opened = Pointer::open(capability, &record, now);
-            answers.push(Answer { node: node.clone(), record, opened });
-            None::<()>
-        })
-        .await?;
+            let answer = Answer { node: node.clone(), record, opened };
+            let counts = answer.counts(known);
+            answers.push(answer);
+            // No answer is enough: another node may have a newer one.
+            if counts { Heard::<Infallible>::Counts } else { Heard::Nothing }
+        });
+        let Err(missed) = asked.await;
         // A record that opens proves who the owner is. Without one and without knowing, an erasure is anybody's word.
         let opened = answers.iter().find(|answer| answer.opened.is_ok());
-        let owner = opened.map(|answer| answer.record.lease.owner).or(known.map(|known| known.owner));
-        let is_owners = |answer: &Answer| owner.is_none_or(|owner| owner == answer.record.lease.owner);
-        for Answer { node, opened, .. } in answers.iter().filter(|answer| !is_owners(answer)) {
+        let version = known.map_or(0, |known| known.version);
+        let proven = opened.map(|answer| Known { owner: answer.record.lease.owner, version }).or(known);
+        let is_strangers = |answer: &&Answer| proven.is_some_and(|proven| proven.owner != answer.record.lease.owner);
+        for Answer { node, opened, .. } in answers.iter().filter(is_strangers) {
             self.pace.failed(node, Failure::Wrong, Instant::now());
             tracing::warn!(%node, %locator, error = ?opened.as_ref().err(), "a node has a record that does not open");
         }
-        let had_any = !answers.is_empty();
-        match answers.into_iter().filter(is_owners).max_by_key(Answer::rank) {
-            Some(Answer { record, .. }) if known.is_some_and(|known| known.is_after(&record)) => {
-                Err(ReadError::Old { locator })
-            }
+        let said = answers.iter().filter_map(|answer| answer.said(proven)).collect();
+        match answers.into_iter().filter(|answer| answer.counts(proven)).max_by_key(Answer::rank) {
             Some(Answer { record, opened, .. }) => Ok((opened?, record)),
-            None if had_any => Err(ReadError::Old { locator }),
-            None => Err(ReadError::NotFound { locator }),
+            None => Err(missed.told(locator, said)),
         }
     }
 }
 
-/// What a node said about a stable name.
+/// What a node answered about a stable name.
 struct Answer {
     node: NodeName,
     record: Record,
@@ -290,11 +345,32 @@ struct Answer {
 }
 
 impl Answer {
-    /// The highest counts. Of two of one version, which only a lost catalog leaves behind, every reader takes the same.
-    fn rank(&self) -> (bool, bool, u64, [u8; 32]) {
-        let is_whole = matches!(self.opened, Ok(_) | Err(OpenError::Erased));
+    /// Whether it is the word of the name's owner, as far as is known who that is, and not older than what is known.
+    fn counts(&self, known: Option<Known>) -> bool {
+        let is_owners = match self.opened {
+            Ok(_) => true,
+            Err(OpenError::Erased) => known.is_some_and(|known| known.owner == self.record.lease.owner),
+            Err(_) => false,
+        };
+        is_owners && !known.is_some_and(|known| known.is_after(&self.record))
+    }
+
+    /// Returns what it says that does not count.
+    fn said(&self, known: Option<Known>) -> Option<Said> {
         let lease = &self.record.lease;
-        (lease.erased, is_whole, lease.version, lease.manifest.0)
+        match &self.opened {
+            _ if known.is_some_and(|known| known.owner != lease.owner || known.is_after(&self.record)) => {
+                Some(Said::Old)
+            }
+            Ok(_) => None,
+            Err(error) => Some(Said::Open(error.clone())),
+        }
+    }
+
+    /// The highest counts. Of two of one version, which only a lost catalog leaves behind, every reader takes the same.
+    fn rank(&self) -> (bool, u64, [u8; 32]) {
+        let lease = &self.record.lease;
+        (lease.erased, lease.version, lease.manifest.0)
     }
 }
 

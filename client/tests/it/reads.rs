@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use client::{ReadError, ShardAsk, Topology, TransportError};
+use client::{Known, ReadError, ShardAsk, Topology, TransportError};
 use format::{
     Lease, Locator, NodeName, OpenError, OwnerKeys, OwnerSecret, Profile, Record, StripeIndex, limits::STRIP_BYTES_MAX,
     row_bytes,
@@ -18,7 +18,7 @@ use format::{
 use testing::{Call, Fault, FaultyTransport, Intercept, Intercepted, MemoryTransport, noise};
 use tokio::time::Instant;
 
-use crate::cluster::{Cluster, holders, inline_public, lease, nodes, owner, read, reader, store};
+use crate::cluster::{Cluster, encode, holders, inline_public, lease, nodes, owner, read, reader, store};
 
 #[tokio::test]
 async fn objects_of_every_size_come_back() {
@@ -130,23 +130,96 @@ async fn unknown_and_unreachable_are_told_apart() {
     assert!(matches!(cluster.reader().record(&nowhere).await, Err(ReadError::Unavailable { .. })));
 }
 
-/// Nodes that answer every request for a record with one of their own.
+/// Nodes that answer every request for a record with one of their own, beside some that are down.
+#[derive(Default)]
 struct Forgers {
     nodes: Vec<NodeName>,
     record: Bytes,
+    down: Vec<NodeName>,
 }
 
 #[async_trait]
 impl Intercept for Forgers {
     type Pass = ();
 
-    async fn before(&self, _: &NodeName, _: Call) -> Result<(), TransportError> {
-        Ok(())
+    async fn before(&self, node: &NodeName, _: Call) -> Result<(), TransportError> {
+        let down = || TransportError::Unreachable { node: node.clone(), reason: "made so".to_owned() };
+        if self.down.contains(node) { Err(down()) } else { Ok(()) }
     }
 
     fn record(&self, node: &NodeName, (): (), record: Option<Bytes>) -> Option<Bytes> {
         if self.nodes.contains(node) { Some(self.record.clone()) } else { record }
     }
+}
+
+fn names(numbers: std::ops::Range<usize>) -> Vec<NodeName> {
+    numbers.map(|number| format!("o{number}").parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn nobody_knows_an_object_only_when_most_nodes_say_so() {
+    let cluster = Cluster::new(6);
+    for down in 0..=6 {
+        let forgers = Forgers { down: names(0..down), ..Forgers::default() };
+        let reader = reader(Arc::new(Intercepted::over(cluster.transport.clone(), forgers)), cluster.topology.clone());
+        let asked = reader.record(&Locator([9; 32])).await;
+        match down {
+            0..3 => assert!(matches!(asked, Err(ReadError::NotFound { .. })), "{down} down: {asked:?}"),
+            _ => assert!(matches!(asked, Err(ReadError::Unavailable { .. })), "{down} down: {asked:?}"),
+        }
+    }
+    let alone = reader(cluster.transport.clone(), Arc::new(Topology::new(Vec::new())));
+    let asked = alone.record(&Locator([9; 32])).await;
+    assert!(matches!(asked, Err(ReadError::Unavailable { .. })), "nobody was asked: {asked:?}");
+}
+
+#[tokio::test]
+async fn what_few_nodes_made_up_neither_hides_an_object_nor_stands_for_one() {
+    let cluster = Cluster::new(6);
+    let (stored, _) = cluster.store(&noise(200_000)).await;
+    let missing = encode(&noise(100_000), Profile::SmallCluster, &owner()).sealed;
+    let thief = OwnerSecret::from_bytes([9; 32]).keys();
+    for erased in [true, false] {
+        for (sealed, liars) in [(&stored, 1), (&stored, 3), (&missing, 1), (&missing, 2)] {
+            let lease = Lease { version: 99, erased, ..lease(sealed, &thief) };
+            let record = forged(sealed, &thief, &lease);
+            // Who does not lie is silent where there is an object, and honest where there is none.
+            let down = if sealed.capability == stored.capability { names(liars..6) } else { Vec::new() };
+            let forgers = Forgers { nodes: names(0..liars), record, down };
+            let road = Arc::new(Intercepted::over(cluster.transport.clone(), forgers));
+            let reader = reader(road, cluster.topology.clone());
+            let said = [
+                reader.object(&sealed.capability).await.err(),
+                reader.pointer(&sealed.capability, None).await.err(),
+                reader.newest_record(&sealed.capability.locator(), &owner().id()).await.err(),
+            ];
+            for error in said.map(Option::unwrap) {
+                let is_right = match sealed.capability == stored.capability {
+                    true => matches!(error, ReadError::Unavailable { .. }),
+                    false => matches!(error, ReadError::NotFound { .. }),
+                };
+                assert!(is_right, "{liars} liars, erased: {erased}: {error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_ended_before_it_was_renewed_ends_nothing_for_who_knows_the_newer_one() {
+    let cluster = Cluster::new(6);
+    let (sealed, _) = cluster.store(&noise(200_000)).await;
+    let ended = |version| {
+        let mut lease = Lease { version, ..lease(&sealed, &owner()) };
+        lease.retention.expires = 1;
+        let (nodes, down) = (names(0..1), names(1..6));
+        let forgers = Forgers { nodes, record: forged(&sealed, &owner(), &lease), down };
+        reader(Arc::new(Intercepted::over(cluster.transport.clone(), forgers)), cluster.topology.clone())
+    };
+    let known = Some(Known { owner: owner().id(), version: 3 });
+    let old = ended(2).object_after(&sealed.capability, known).await.err().unwrap();
+    assert!(matches!(old, ReadError::Unavailable { .. }), "{old}");
+    let gone = ended(3).object_after(&sealed.capability, known).await.err().unwrap();
+    assert!(matches!(gone, ReadError::Open(OpenError::Erased)), "{gone}");
 }
 
 /// A record of the object under its own locator, signed with somebody's keys.
@@ -166,7 +239,7 @@ async fn a_forged_record_denies_nobody_an_object_but_its_owner_may() {
     let thief = OwnerSecret::from_bytes([9; 32]).keys();
     let own = lease(&sealed, &owner());
     let over = |nodes: &[NodeName], record| {
-        let forgers = Forgers { nodes: nodes.to_vec(), record };
+        let forgers = Forgers { nodes: nodes.to_vec(), record, down: Vec::new() };
         reader(Arc::new(Intercepted::over(cluster.transport.clone(), forgers)), cluster.topology.clone())
     };
     let erased = |owner, version| Lease { owner, version, erased: true, ..own.clone() };
@@ -194,7 +267,7 @@ async fn a_node_that_withholds_the_sealed_manifest_has_not_erased_the_object() {
     // The owner's own living lease, and no manifest.
     let stripped = forged(&sealed, &owner(), &lease(&sealed, &owner()));
     let over = |liars: &[NodeName]| {
-        let forgers = Forgers { nodes: liars.to_vec(), record: stripped.clone() };
+        let forgers = Forgers { nodes: liars.to_vec(), record: stripped.clone(), down: Vec::new() };
         reader(Arc::new(Intercepted::over(cluster.transport.clone(), forgers)), cluster.topology.clone())
     };
     assert!(read(&over(&names[..5]), &sealed).await.unwrap() == bytes, "one node is honest");
