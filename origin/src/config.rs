@@ -63,13 +63,14 @@ pub struct Limits {
     pub disk_calls_max: u32,
     /// Bytes of request bodies in memory at once; more wait. At least 32 MiB. Absent: 512 MiB.
     pub bodies_bytes_max: u64,
-    /// Upload sessions at once, at most half of them of one caller. Absent: 1,024.
+    /// Upload sessions at once, of one caller at most as many as it leaves free. When all are open, one that was unused
+    /// for 30 seconds gives way to a caller who has fewer. Absent: 1,024.
     pub uploads_max: u32,
     /// Seconds after which an upload session that nobody used is dropped, over restarts of the node. Within this time
     /// an interrupted upload goes on where it was. Absent: 86,400 (24 hours).
     pub upload_idle_seconds: u64,
-    /// Percent of the capacity that uploads may take whose caller has been gone for 30 seconds; of more, those unused
-    /// for longest are dropped. They also go when shards need their room, or others their place. Absent: 10.
+    /// Percent of the capacity that uploads may take whose caller has been gone for 30 seconds. Of more, and when
+    /// shards need their room or others their place, those go first whose caller holds the most. Absent: 10.
     pub resting_uploads_percent: u8,
     /// Seconds a caller has to finish the TLS handshake. Absent: 10.
     pub handshake_seconds: u64,

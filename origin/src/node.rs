@@ -221,7 +221,7 @@ impl Node {
                 return Ok(());
             }
             // Drafts take room of the disk, and none of what the operator allows shards to take.
-            let is_full_for_good = space.usable_bytes() >= bytes || self.uploads.yield_one(Instant::now()).is_none();
+            let is_full_for_good = space.usable_bytes() >= bytes || self.uploads.yield_room(Instant::now()).is_none();
             if is_full_for_good {
                 return Err(RoomError::Full);
             }

@@ -10,13 +10,14 @@
 //!              committing -+-> ended: the shard says that it is here
 //! ```
 //!
-//! Keeps true: a session outlives the process, because its draft does. Nobody waits for a session longer than its age,
-//! and a draft whose caller is gone gives way to whatever needs its room or its place, the one unused for longest
-//! first.
+//! Keeps true: a session outlives the process, because its draft does. Nobody waits for a session longer than its age.
+//! A draft whose caller is gone gives way to whatever needs its room or its place: of the caller who holds the most,
+//! the one unused for longest. Few callers, however many sessions they open, keep no other out.
 
 mod id;
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -55,10 +56,10 @@ pub(crate) enum UploadError {
         max: usize,
     },
     /// The caller has its share; the caller's fault.
-    #[error("{share} uploads of this caller are open, which is its share of this node; end some first")]
+    #[error("{share} uploads of this caller are open, which is its share of what is free; end some first")]
     Share {
-        /// The bound.
-        share: usize,
+        /// How many it has.
+        share: u64,
     },
 }
 
@@ -142,6 +143,9 @@ impl<E> Uploads<E> {
 
     /// Opens a session: makes its draft, under a name by which [`Self::new`] finds it again. Blocks on the disk.
     ///
+    /// A caller may have as many sessions as are free then, so no few of them leave none. Beyond that, a session that
+    /// nobody works on gives way: one at rest of a caller who holds no less, or any of one who holds clearly more.
+    ///
     /// # Errors
     /// [`UploadError::TooMany`], [`UploadError::Share`], and whatever `draft` says.
     pub(crate) fn open<F: From<UploadError>>(
@@ -153,21 +157,25 @@ impl<E> Uploads<E> {
     ) -> Result<(), F> {
         let Peer { name: owner, gone, .. } = peer.clone();
         let draft = draft(&format!("{id}.{owner}"))?;
-        let share = self.max.div_ceil(2);
-        loop {
+        let given = {
             let mut slots = self.slots();
-            if slots.values().filter(|slot| slot.owner == owner).count() >= share {
-                drop(slots);
-                self.yield_of(now, |slot| slot.owner == owner).ok_or(UploadError::Share { share })?;
-                continue;
-            }
-            if slots.len() < self.max {
-                slots.insert(id, Slot { owner, used: now, gone, state: State::Idle(Box::new(draft)) });
-                return Ok(());
-            }
-            drop(slots);
-            self.yield_one(now).ok_or(UploadError::TooMany { max: self.max })?;
-        }
+            let own = slots.values().filter(|slot| slot.owner == owner).count() as u64;
+            let free = self.max.saturating_sub(slots.len()) as u64;
+            let given = if own < free {
+                None
+            } else {
+                let may = |slot: &Slot<E>, held| held > own + 1 || (held >= own && slot.gone.is_cancelled());
+                let given = give_way(&mut slots, now, |_| 1, may);
+                let refusal =
+                    if free > 0 { UploadError::Share { share: own } } else { UploadError::TooMany { max: self.max } };
+                Some(given.ok_or(refusal)?)
+            };
+            slots.insert(id, Slot { owner, used: now, gone, state: State::Idle(Box::new(draft)) });
+            given
+        };
+        // Files are removed outside of the lock.
+        given.map(Slot::remove);
+        Ok(())
     }
 
     /// Takes a session for one call.
@@ -232,7 +240,7 @@ impl<E> Uploads<E> {
         let old: Vec<_> = self.slots().extract_if(|_, slot| is_old(slot)).map(|(_, slot)| slot).collect();
         let mut dropped = old.len();
         old.into_iter().for_each(Slot::remove);
-        while self.resting_bytes(now) > bytes_max && self.yield_one(now).is_some() {
+        while self.resting_bytes(now) > bytes_max && self.yield_room(now).is_some() {
             dropped += 1;
         }
         if dropped > 0 {
@@ -240,20 +248,10 @@ impl<E> Uploads<E> {
         }
     }
 
-    /// Drops the session at rest that was not used for longest, if there is any.
-    pub(crate) fn yield_one(&self, now: Instant) -> Option<()> {
-        self.yield_of(now, |_| true)
-    }
-
-    fn yield_of(&self, now: Instant, may: impl Fn(&Slot<E>) -> bool) -> Option<()> {
-        let slot = {
-            let mut slots = self.slots();
-            let resting = slots.iter().filter(|(_, slot)| slot.is_resting(now) && may(slot));
-            let oldest = *resting.min_by_key(|(_, slot)| slot.used)?.0;
-            slots.remove(&oldest)?
-        };
-        slot.remove();
-        Some(())
+    /// Drops a session at rest, if there is any, for its room: of the caller whose sessions take the most bytes.
+    pub(crate) fn yield_room(&self, now: Instant) -> Option<()> {
+        let given = give_way(&mut self.slots(), now, Slot::bytes, |slot, _| slot.gone.is_cancelled());
+        given.map(Slot::remove)
     }
 
     fn resting_bytes(&self, now: Instant) -> u64 {
@@ -263,6 +261,26 @@ impl<E> Uploads<E> {
     fn slots(&self) -> MutexGuard<'_, HashMap<UploadId, Slot<E>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes out a session that nobody used lately and that `may` go, which is told how much its caller holds by `weight`:
+/// of the caller who holds the most, the one unused for longest.
+fn give_way<E>(
+    slots: &mut HashMap<UploadId, Slot<E>>,
+    now: Instant,
+    weight: impl Fn(&Slot<E>) -> u64,
+    may: impl Fn(&Slot<E>, u64) -> bool,
+) -> Option<Slot<E>> {
+    let mut held: HashMap<&NodeName, u64> = HashMap::new();
+    for slot in slots.values() {
+        *held.entry(&slot.owner).or_default() += weight(slot);
+    }
+    let is_unused = |slot: &Slot<E>| slot.idle(now).is_some_and(|idle| idle >= GONE_IDLE);
+    let unused = slots.iter().filter(|(_, slot)| is_unused(slot)).map(|(id, slot)| (held[&slot.owner], slot, id));
+    let may_go = unused.filter(|(held, slot, _)| may(slot, *held));
+    let (.., id) = may_go.max_by_key(|(held, slot, _)| (*held, Reverse(slot.used)))?;
+    let id = *id;
+    slots.remove(&id)
 }
 
 impl<E> Drop for Uploads<E> {
@@ -377,20 +395,21 @@ mod tests {
 
     #[test]
     fn a_session_whose_caller_is_gone_gives_way_to_who_needs_its_place() {
-        let (world, now) = (World::new(3), Instant::now());
+        let (world, now) = (World::new(4), Instant::now());
         let (before, after, other) = (peer("t1"), peer("t1"), peer("t2"));
         let [broken, resumed] = [1, 2].map(|byte| world.open(byte, &before, now).unwrap());
         let third = world.open(3, &other, now).unwrap();
+        world.open(4, &peer("t3"), now).unwrap();
         before.gone.cancel();
         drop(world.uploads.take(resumed, &after).unwrap());
         let soon = now + GONE_IDLE - Duration::from_secs(1);
-        assert_eq!(world.open(4, &other, soon), Err(UploadError::TooMany { max: 3 }));
+        assert_eq!(world.open(5, &peer("t4"), soon), Err(UploadError::TooMany { max: 4 }));
         let later = now + GONE_IDLE + Duration::from_secs(5);
-        world.open(4, &other, later).unwrap();
+        world.open(5, &peer("t4"), later).unwrap();
         assert_eq!(world.uploads.take(broken, &after).err(), Some(UploadError::Unknown));
         assert!(world.uploads.take(resumed, &after).is_ok() && world.uploads.take(third, &other).is_ok());
-        assert_eq!(world.open(5, &after, later), Err(UploadError::TooMany { max: 3 }), "all have their callers");
-        assert_eq!(world.files(), 3);
+        assert_eq!(world.open(6, &after, later), Err(UploadError::TooMany { max: 4 }), "all have their callers");
+        assert_eq!(world.files(), 4);
     }
 
     #[test]
@@ -408,6 +427,53 @@ mod tests {
         world.open(5, &peer("t1"), later).unwrap();
         assert_eq!(world.uploads.take(oldest, &greedy).err(), Some(UploadError::Unknown));
         assert!(world.uploads.take(kept, &other).is_ok());
+    }
+
+    #[test]
+    fn few_callers_with_empty_sessions_keep_nobody_out() {
+        let (world, now) = (World::new(16), Instant::now());
+        let callers: Vec<Peer> = (0..6).map(|number| peer(&format!("t{number}"))).collect();
+        let mut byte = 0;
+        let mut fill = |caller: &Peer, now| {
+            (0..99)
+                .take_while(|_| {
+                    byte += 1;
+                    world.open(byte, caller, now).is_ok()
+                })
+                .count()
+        };
+        // Each may have as many as it leaves free, so there is a place for one caller more.
+        assert_eq!([0, 1, 2, 3, 4].map(|number| fill(&callers[number], now)), [8, 4, 2, 1, 1]);
+        assert_eq!(fill(&callers[5], now), 0, "they may all be at work");
+        // Those that nobody works on give way though their callers are connected, until all hold about as many.
+        let later = now + GONE_IDLE;
+        assert_eq!(fill(&callers[5], later), 4);
+        assert_eq!(fill(&callers[1], later), 0, "it holds no less than others");
+        let held = |caller: &Peer| world.uploads.slots().values().filter(|slot| slot.owner == caller.name).count();
+        assert_eq!(callers.iter().map(held).collect::<Vec<_>>(), [4, 4, 2, 1, 1, 4]);
+        assert_eq!(world.files(), 16);
+    }
+
+    #[test]
+    fn who_fills_the_room_with_drafts_at_rest_gives_way_first_however_new_they_are() {
+        let (world, now) = (World::new(9), Instant::now());
+        let sample = testing::Sample::new(1, 3 << 20);
+        let (modest, greedy) = (peer("t1"), peer("t2"));
+        let fill = |byte, peer: &Peer, cells: usize| {
+            let id = world.open(byte, peer, now).unwrap();
+            let mut taken = world.uploads.take(id, peer).unwrap();
+            taken.draft(&world.store).unwrap().append(0, &sample.columns[0][..cells]).unwrap();
+            id
+        };
+        let old = [1, 2, 3].map(|byte| fill(byte, &modest, 1));
+        let new = [4, 5].map(|byte| fill(byte, &greedy, 3));
+        for peer in [&modest, &greedy] {
+            peer.gone.cancel();
+        }
+        let later = Instant::now() + GONE_IDLE;
+        let is_there = |id, peer| world.uploads.take(id, peer).is_ok();
+        world.uploads.yield_room(later).unwrap();
+        assert!(!is_there(new[0], &greedy) && old.iter().all(|id| is_there(*id, &modest)));
     }
 
     #[test]

@@ -226,21 +226,26 @@ pub async fn a_commit_takes_the_shard_of_its_manifest_or_nothing(stage: &impl St
 /// [`Transport::create_upload`].
 pub async fn so_many_uploads_are_open(stage: &impl Stage) {
     let node = stage.node();
-    let mut upload = String::new();
-    // A caller has half of them at most, so that one alone keeps nobody out.
-    for caller in ["t1", "t2"] {
-        let caller = stage.caller(caller, Role::Twin);
-        for _ in 0..stage.uploads_max() / 2 {
-            upload = caller.create_upload(&node, 0, 6).await.unwrap();
+    let (mut free, mut number) = (stage.uploads_max(), 0);
+    let mut open = Vec::new();
+    // A caller has as many as it leaves free, so that no few of them keep the others out.
+    while free > 0 {
+        number += 1;
+        let caller = stage.caller(&format!("t{number}"), Role::Twin);
+        let share = free.div_ceil(2);
+        for _ in 0..share {
+            open.push((caller.clone(), caller.create_upload(&node, 0, 6).await.unwrap()));
         }
+        free -= share;
         assert_eq!(status(caller.create_upload(&node, 0, 6).await), 503);
     }
-    let third = stage.caller("t3", Role::Twin);
-    let full = third.create_upload(&node, 0, 6).await.unwrap_err();
+    let last = stage.caller("last", Role::Twin);
+    let full = last.create_upload(&node, 0, 6).await.unwrap_err();
     assert!(full.is_retryable(), "{full}");
     assert_eq!(status::<()>(Err(full)), 503);
-    stage.caller("t2", Role::Twin).abort(&node, &upload).await.unwrap();
-    third.create_upload(&node, 0, 6).await.unwrap();
+    let (caller, upload) = open.swap_remove(0);
+    caller.abort(&node, &upload).await.unwrap();
+    last.create_upload(&node, 0, 6).await.unwrap();
 }
 
 /// [`Transport::record`], [`Transport::put_record`].

@@ -263,7 +263,7 @@ impl Transport for MemoryTransport {
             ensure(column < columns && (2..=COLUMNS_MAX).contains(&columns), 400, "no such column")?;
             ensure(it.uploads.len() < Self::UPLOADS_MAX, 503, "too many uploads are open")?;
             let own = it.uploads.values().filter(|upload| upload.of == self.caller).count();
-            ensure(own < Self::UPLOADS_MAX / 2, 503, "too many uploads of this caller are open")?;
+            ensure(own < Self::UPLOADS_MAX - it.uploads.len(), 503, "too many uploads of this caller are open")?;
             it.uploads.insert(upload.clone(), Upload { of: self.caller.clone(), column, columns, cells: Vec::new() });
             Ok(upload)
         })
