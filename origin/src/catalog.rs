@@ -169,9 +169,16 @@ pub trait Catalog: Send + Sync + 'static {
     /// Notes that a node's shard was found corrupt or missing: the row goes at once, however young.
     async fn lose_shard(&self, shard: &ShardRow) -> Result<(), CatalogError>;
 
-    /// Returns shards of a node, at most `limit`, all of whose records were erased at least `grace` ago. A shard that
-    /// was committed within `grace` is not among them: its record may be on its way.
-    async fn dead_shards(&self, node: &NodeName, grace: Duration, limit: usize) -> Result<Vec<ShardRow>, CatalogError>;
+    /// Returns shards of a node all of whose records were erased at least `grace` ago, in order of object and column,
+    /// at most `limit`, from the one after `after`. A shard that was committed within `grace` is not among them: its
+    /// record may be on its way.
+    async fn dead_shards(
+        &self,
+        node: &NodeName,
+        grace: Duration,
+        after: Option<(ObjectId, usize)>,
+        limit: usize,
+    ) -> Result<Vec<ShardRow>, CatalogError>;
 
     /// Returns what the catalog believes a node to hold, in order of object and column, at most `limit`, from the one
     /// after `after`.

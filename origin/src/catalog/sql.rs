@@ -143,8 +143,14 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
         shards::lose(self, shard).await
     }
 
-    async fn dead_shards(&self, node: &NodeName, grace: Duration, limit: usize) -> Result<Vec<ShardRow>, CatalogError> {
-        shards::dead(self, node, grace, limit).await
+    async fn dead_shards(
+        &self,
+        node: &NodeName,
+        grace: Duration,
+        after: Option<(ObjectId, usize)>,
+        limit: usize,
+    ) -> Result<Vec<ShardRow>, CatalogError> {
+        shards::dead(self, node, grace, after, limit).await
     }
 
     async fn shards_on(

@@ -289,13 +289,28 @@ mod promises {
         }
         let o1 = node("o1");
         let at_once = Duration::ZERO;
-        assert_eq!(catalog.dead_shards(&o1, at_once, 10).await.unwrap(), []);
+        let dead = async |node: &NodeName, grace: Duration| catalog.dead_shards(node, grace, None, 10).await.unwrap();
+        assert_eq!(dead(&o1, at_once).await, []);
         catalog.put_record(&one.record(&one.erasure(2), &o1)).await.unwrap();
-        assert_eq!(catalog.dead_shards(&o1, at_once, 10).await.unwrap(), []);
+        assert_eq!(dead(&o1, at_once).await, []);
         catalog.put_record(&two.record(&two.erasure(2), &o1)).await.unwrap();
-        assert_eq!(catalog.dead_shards(&o1, at_once, 10).await.unwrap(), [row(&one)]);
-        assert_eq!(catalog.dead_shards(&node("o2"), at_once, 10).await.unwrap(), []);
-        assert_eq!(catalog.dead_shards(&o1, Duration::from_secs(3600), 10).await.unwrap(), []);
+        assert_eq!(dead(&o1, at_once).await, [row(&one)]);
+        assert_eq!(dead(&node("o2"), at_once).await, []);
+        assert_eq!(dead(&o1, Duration::from_secs(3600)).await, []);
+
+        // They come in pages, so that one that stays keeps none from being found.
+        let columns = [0, 9, 10].map(|column| ShardRow { column, ..row(&one) });
+        for shard in columns.iter().rev() {
+            catalog.place_shard(shard).await.unwrap();
+        }
+        let page = async |after: Option<&ShardRow>, limit| {
+            let after = after.map(|shard| (shard.object, shard.column));
+            catalog.dead_shards(&o1, at_once, after, limit).await.unwrap()
+        };
+        assert_eq!(page(None, 2).await, columns[..2]);
+        assert_eq!(page(Some(&columns[0]), 1).await, columns[1..2]);
+        assert_eq!(page(Some(&columns[1]), 2).await, columns[2..]);
+        assert_eq!(page(Some(&columns[2]), 2).await, []);
     }
 
     pub(super) async fn owners_see_their_living_locators_in_pages(catalog: &dyn Catalog) {

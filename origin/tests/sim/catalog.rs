@@ -211,7 +211,7 @@ forward! {
         object(object: &ObjectId) -> Option<ObjectRow>;
         objects(after: Option<&ObjectId>, limit: usize) -> ObjectPage;
         objects_on(node: &NodeName, after: Option<&ObjectId>, limit: usize) -> ObjectPage;
-        dead_shards(node: &NodeName, grace: Duration, limit: usize) -> Vec<ShardRow>;
+        dead_shards(node: &NodeName, grace: Duration, after: Option<(ObjectId, usize)>, limit: usize) -> Vec<ShardRow>;
         shards_on(node: &NodeName, after: Option<(ObjectId, usize)>, limit: usize) -> Vec<ShardRow>;
         shard_totals(node: &NodeName) -> ShardTotals;
         repair_queue() -> RepairQueue;

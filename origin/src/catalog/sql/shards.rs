@@ -52,8 +52,10 @@ pub(super) async fn dead<D: Driver>(
     catalog: &SqlCatalog<D>,
     node: &NodeName,
     grace: Duration,
+    after: Option<(ObjectId, usize)>,
     limit: usize,
 ) -> Result<Vec<ShardRow>, CatalogError> {
+    let [object, column] = position(after.as_ref());
     // De-duplicated uploads share shards: one living record keeps them all. Objects without any record are left alone:
     // their record may have been lost, and what is not known to be dead is kept.
     let rows = catalog
@@ -61,12 +63,12 @@ pub(super) async fn dead<D: Driver>(
         .await?
         .all(
             "SELECT object, shard_column, shard_bytes FROM shards
-             WHERE node = $1 AND committed_at <= unixepoch() - $2
+             WHERE node = $1 AND (object, shard_column) > ($3, $4) AND committed_at <= unixepoch() - $2
                AND EXISTS (SELECT 1 FROM records r WHERE r.object = shards.object AND r.erased_at IS NOT NULL)
                AND NOT EXISTS (SELECT 1 FROM records r WHERE r.object = shards.object
                                AND (r.erased_at IS NULL OR r.erased_at > unixepoch() - $2))
-             LIMIT $3",
-            &[node.as_str().into(), seconds(grace), signed(limit as u64).into()],
+             ORDER BY object, shard_column LIMIT $5",
+            &[node.as_str().into(), seconds(grace), object, column, signed(limit as u64).into()],
         )
         .await?;
     rows.iter().map(|row| read(row, node)).collect()
@@ -78,14 +80,14 @@ pub(super) async fn list<D: Driver>(
     after: Option<(ObjectId, usize)>,
     limit: usize,
 ) -> Result<Vec<ShardRow>, CatalogError> {
-    let (object, column) = after.as_ref().map_or((&[][..], 0), |(object, column)| (&object.0[..], *column));
+    let [object, column] = position(after.as_ref());
     let rows = catalog
         .reader()
         .await?
         .all(
             "SELECT object, shard_column, shard_bytes FROM shards
              WHERE node = $1 AND (object, shard_column) > ($2, $3) ORDER BY object, shard_column LIMIT $4",
-            &[node.as_str().into(), object.into(), signed(column as u64).into(), signed(limit as u64).into()],
+            &[node.as_str().into(), object, column, signed(limit as u64).into()],
         )
         .await?;
     rows.iter().map(|row| read(row, node)).collect()
@@ -99,6 +101,12 @@ pub(super) async fn totals<D: Driver>(catalog: &SqlCatalog<D>, node: &NodeName) 
 
 fn key(shard: &ShardRow) -> [Arg<'_>; 3] {
     [shard.node.as_str().into(), (&shard.object.0).into(), signed(shard.column as u64).into()]
+}
+
+/// Where a page begins.
+fn position(after: Option<&(ObjectId, usize)>) -> [Arg<'_>; 2] {
+    let (object, column) = after.map_or((&[][..], 0), |(object, column)| (&object.0[..], *column));
+    [object.into(), signed(column as u64).into()]
 }
 
 /// A grace as seconds that can be taken from a time: above that every time is young.
