@@ -193,12 +193,12 @@ pub trait Catalog: Send + Sync + 'static {
     async fn shard_totals(&self, node: &NodeName) -> Result<ShardTotals, CatalogError>;
 
     /// Asks for an object's repair. An object waits once: of two asks the lower margin counts, and attempts stay. One
-    /// that was given up stays so until it is asked for with a lower margin, or [`Self::revive_repairs`]. Erasing the
-    /// object takes it out.
+    /// that was given up stays so until it is asked for with a lower margin, or [`Self::revive_repairs`]; one that is
+    /// hopeless stays so. Erasing the object takes it out.
     async fn queue_repair(&self, repair: &RepairAsk) -> Result<Applied, CatalogError>;
 
-    /// Takes the repair of the lowest margin, of those the one that waits longest, that is due and that nobody holds.
-    /// It is `holder`'s alone for `hold`.
+    /// Takes the repair of the lowest margin, to which each attempt so far adds one, of those the one that waits
+    /// longest, that is due and that nobody holds. It is `holder`'s alone for `hold`.
     async fn take_repair(&self, holder: &NodeName, hold: Duration) -> Result<Option<Repair>, CatalogError>;
 
     /// Holds on to a repair for another `hold` from now. False: another holder has it now, or it is gone; stop.
@@ -218,7 +218,7 @@ pub trait Catalog: Send + Sync + 'static {
     async fn repair_obstacles(&self, limit: usize) -> Result<Vec<Obstacle>, CatalogError>;
 
     /// Lets repairs that were given up, or that rest after a failure, be due at once, of one object or of all, and
-    /// returns how many.
+    /// returns how many. All begin anew; one keeps half of its attempts, because owners may ask for that.
     async fn revive_repairs(&self, of: Option<&ObjectId>) -> Result<u64, CatalogError>;
 
     /// Notes a reader's word of a bad shard; several about one shard are one, and the first reader's.

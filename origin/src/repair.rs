@@ -133,7 +133,8 @@ pub(crate) async fn lost(node: &Node, shard: &ShardRow, cause: RepairCause) -> R
 }
 
 /// Asks for the repair of an object whose lease changed, when its shards lie where the lease does not want them. What
-/// was given up under the lease before, or rests, is tried by the new one.
+/// was given up under the lease before, or rests, is tried by the new one, unless no lease can help; after the repairs
+/// of others, so that an owner who signs lease after lease keeps nobody waiting.
 pub(crate) async fn look_at(node: &Node, locator: &Locator) -> Result<(), CatalogError> {
     let Some(record) = node.catalog.record(locator).await? else { return Ok(()) };
     let Some(row) = node.catalog.object(&record.public.id()).await? else { return Ok(()) };

@@ -19,8 +19,9 @@ macro_rules! steps {
 }
 
 const SQLITE: &[Step] =
-    steps!("sqlite": 1 "catalog", 2 "work", 3 "balance", 4 "records_by_object", 5 "notes", 8 "refused");
-const POSTGRES: &[Step] = steps!("postgres": 1 "catalog", 3 "balance", 4 "records_by_object", 5 "notes", 8 "refused");
+    steps!("sqlite": 1 "catalog", 2 "work", 3 "balance", 4 "records_by_object", 5 "notes", 8 "refused", 9 "hopeless");
+const POSTGRES: &[Step] =
+    steps!("postgres": 1 "catalog", 3 "balance", 4 "records_by_object", 5 "notes", 8 "refused", 9 "hopeless");
 
 /// Returns what brings a SQLite file up to date.
 pub(super) fn sqlite() -> Migrator {

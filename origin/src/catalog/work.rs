@@ -141,6 +141,8 @@ pub struct Repair {
     pub target: Option<(usize, NodeName)>,
     /// How often it was taken since it last succeeded, this time included; so it also counts holders that died of it.
     pub attempts: u32,
+    /// Why the last attempt failed that said so.
+    pub error: Option<String>,
 }
 
 /// How a repair ended.
@@ -155,8 +157,13 @@ pub enum RepairEnd {
         /// Not before so long.
         after: Duration,
     },
-    /// It will not work; an operator must look.
+    /// It will not work as things are; an operator must look.
     Dead {
+        /// Why; the first [`ERROR_CHARS_MAX`] characters are kept.
+        error: String,
+    },
+    /// It cannot work, whatever comes: it is given up until the object is erased.
+    Hopeless {
         /// Why; the first [`ERROR_CHARS_MAX`] characters are kept.
         error: String,
     },

@@ -88,21 +88,30 @@ async fn finish(node: &Arc<Node>, taken: &Repair) -> Result<(), CatalogError> {
     let end = match done {
         Ok(()) => RepairEnd::Done,
         Err(Failure::HoldLost) => return Ok(()),
-        Err(error) => {
-            let text = crate::api::causes(&error);
-            tracing::warn!(object = %taken.object, attempts = taken.attempts, error = text, "a repair failed");
+        Err(failure) => {
+            let error = crate::api::causes(&failure);
+            tracing::warn!(object = %taken.object, attempts = taken.attempts, error, "a repair failed");
             node.metrics.repairs_failed.inc();
-            if taken.target.is_some() {
-                // Nothing is lacking. The next walk says whether there still is a move to make, and which.
-                RepairEnd::Done
-            } else if taken.attempts >= ATTEMPTS_MAX || taken.attempts > 1 && error.is_for_good() {
-                RepairEnd::Dead { error: text }
-            } else {
-                RepairEnd::Again { error: text, after: again_after(taken.attempts) }
-            }
+            end_of(taken, &failure, error)
         }
     };
     node.catalog.end_repair(&taken.object, &node.config.name, &end).await
+}
+
+/// Says what becomes of a repair that failed, with its causes as `error`.
+fn end_of(taken: &Repair, failure: &Failure, error: String) -> RepairEnd {
+    // The head of it is kept.
+    let is_as_before = taken.error.as_ref().is_some_and(|before| !before.is_empty() && error.starts_with(before));
+    if taken.target.is_some() {
+        // Nothing is lacking. The next walk says whether there still is a move to make, and which.
+        RepairEnd::Done
+    } else if failure.is_for_good() && is_as_before {
+        RepairEnd::Hopeless { error }
+    } else if taken.attempts >= ATTEMPTS_MAX {
+        RepairEnd::Dead { error }
+    } else {
+        RepairEnd::Again { error, after: again_after(taken.attempts) }
+    }
 }
 
 fn again_after(attempts: u32) -> Duration {
@@ -268,7 +277,7 @@ async fn tell(node: &Arc<Node>, row: &ObjectRow, done: &Repaired) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
-    use format::Level;
+    use format::{Level, ObjectId, StripeIndex};
 
     use super::*;
     use crate::repair::sample::{cluster, name, row};
@@ -277,6 +286,24 @@ mod tests {
         let caps = standings.caps(row.public.redundancy().unwrap(), &row.lease);
         let caps = if row.lease.caps.is_empty() { vec![(Level::Node, 1)] } else { caps };
         targets(row, &Diagnosis::of(row, standings, &caps), standings).chosen
+    }
+
+    #[test]
+    fn what_the_owner_broke_is_given_up_for_good_once_it_was_found_twice() {
+        let broken =
+            |stripe| Failure::Repair(RepairError::Rebuild(RebuildError::Inconsistent { stripe: StripeIndex(stripe) }));
+        let end = |attempts, before: Option<&str>, failure: &Failure| {
+            let (object, error) = (ObjectId([1; 32]), before.map(str::to_owned));
+            let (margin, bytes, cause, target) = (0, 1, RepairCause::Scan, None);
+            let taken = Repair { object, margin, bytes, cause, target, attempts, error };
+            end_of(&taken, failure, crate::api::causes(failure))
+        };
+        let found = crate::api::causes(&broken(3));
+        assert!(matches!(end(1, None, &broken(3)), RepairEnd::Again { .. }));
+        assert!(matches!(end(2, Some("no node has room"), &broken(3)), RepairEnd::Again { .. }));
+        assert!(matches!(end(2, Some(&found), &broken(4)), RepairEnd::Again { .. }), "another stripe");
+        assert!(matches!(end(2, Some(&found[..9]), &broken(3)), RepairEnd::Hopeless { .. }));
+        assert!(matches!(end(ATTEMPTS_MAX, Some(&found), &Failure::Clock), RepairEnd::Dead { .. }));
     }
 
     #[test]

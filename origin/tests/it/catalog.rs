@@ -83,6 +83,7 @@ promise!(a_lost_shard_is_gone_at_once);
 promise!(repairs_are_taken_by_risk_and_one_at_a_time);
 promise!(a_move_comes_last_keeps_its_target_and_gives_way_to_a_loss);
 promise!(repairs_come_back_or_die_by_their_holders_word);
+promise!(a_repair_that_always_fails_lets_others_pass_and_a_hopeless_one_stays_so);
 promise!(what_is_lost_during_a_repair_is_repaired_after_it);
 promise!(the_erased_need_no_repair);
 promise!(tickets_merge_and_are_bounded);

@@ -1,4 +1,5 @@
-//! The repair queue: one row for each object that lacks shards, taken by risk.
+//! The repair queue: one row for each object that lacks shards, taken by risk; each attempt that failed counts like a
+//! column more, so that objects whose repair always fails hold no place before the others.
 
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub(super) async fn queue<D: Driver>(catalog: &SqlCatalog<D>, ask: &RepairAsk) -
                  attempts = CASE WHEN repairs.dead_at_ms IS NULL THEN repairs.attempts ELSE 0 END,
                  dead_at_ms = NULL,
                  asks = repairs.asks + CASE WHEN repairs.holder IS NULL THEN 0 ELSE 1 END
-             WHERE excluded.margin < repairs.margin OR repairs.holder IS NOT NULL",
+             WHERE (excluded.margin < repairs.margin OR repairs.holder IS NOT NULL) AND repairs.hopeless = 0",
             &[
                 (&ask.object.0).into(),
                 i64::from(ask.margin).into(),
@@ -62,10 +63,10 @@ pub(super) async fn take<D: Driver>(
                  SELECT object AS picked_object FROM repairs
                  WHERE dead_at_ms IS NULL AND not_before_ms NOT BETWEEN unixepoch_ms() + 1 AND unixepoch_ms() + $3
                    AND held_until_ms NOT BETWEEN unixepoch_ms() + 1 AND unixepoch_ms() + $3
-                 ORDER BY margin, asked_at_ms, object LIMIT 1 FOR UPDATE SKIP LOCKED)
+                 ORDER BY margin + attempts, asked_at_ms, object LIMIT 1 FOR UPDATE SKIP LOCKED)
              UPDATE repairs SET holder = $1, held_until_ms = unixepoch_ms() + $2, attempts = attempts + 1, asks_taken = asks
              FROM picked WHERE object = picked_object
-             RETURNING object, margin, lost_bytes, cause, attempts, target_column, target_node",
+             RETURNING object, margin, lost_bytes, cause, attempts, target_column, target_node, error",
             &[holder.as_str().into(), milliseconds(hold).into(), milliseconds(AHEAD_MAX).into()],
         )
         .await?;
@@ -80,6 +81,7 @@ pub(super) async fn take<D: Driver>(
             (Some(column), Some(node)) => Some((number(column, TABLE)?, parse(node, TABLE)?)),
             _ => None,
         },
+        error: row.maybe_text(7)?.map(str::to_owned),
     }))
 }
 
@@ -126,11 +128,11 @@ pub(super) async fn end<D: Driver>(
             let args = [object.into(), holder.into(), error.as_str().into(), milliseconds(*after).into()];
             write.run(statement, &args).await?;
         }
-        RepairEnd::Dead { error } => {
-            let statement =
-                "UPDATE repairs SET holder = NULL, held_until_ms = 0, error = $3, dead_at_ms = unixepoch_ms()
-                WHERE object = $1 AND holder = $2";
-            write.run(statement, &[object.into(), holder.into(), cut(error).as_str().into()]).await?;
+        RepairEnd::Dead { error } | RepairEnd::Hopeless { error } => {
+            let statement = "UPDATE repairs SET holder = NULL, held_until_ms = 0, error = $3,
+                dead_at_ms = unixepoch_ms(), hopeless = $4 WHERE object = $1 AND holder = $2";
+            let hopeless = i64::from(matches!(end, RepairEnd::Hopeless { .. }));
+            write.run(statement, &[object.into(), holder.into(), cut(error).as_str().into(), hopeless.into()]).await?;
         }
     }
     write.commit().await
@@ -195,9 +197,11 @@ pub(super) async fn obstacles<D: Driver>(catalog: &SqlCatalog<D>, limit: usize) 
 
 pub(super) async fn revive<D: Driver>(catalog: &SqlCatalog<D>, of: Option<&ObjectId>) -> Result<u64, CatalogError> {
     const ALL: &str = "UPDATE repairs SET dead_at_ms = NULL, attempts = 0, not_before_ms = 0
-        WHERE (dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms()))";
-    const ONE: &str = "UPDATE repairs SET dead_at_ms = NULL, attempts = 0, not_before_ms = 0
-        WHERE (dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms())) AND object = $1";
+        WHERE (dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms())) AND hopeless = 0";
+    // Half of the attempts stay: who says so again and again gains no turn before others, and few attempts.
+    const ONE: &str = "UPDATE repairs SET dead_at_ms = NULL, attempts = attempts / 2, not_before_ms = 0
+        WHERE (dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms())) AND hopeless = 0
+            AND object = $1";
     let mut writer = catalog.writer().await?;
     match of {
         None => writer.run(ALL, &[]).await,

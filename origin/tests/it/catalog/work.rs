@@ -117,7 +117,7 @@ pub(in crate::catalog) async fn repairs_are_taken_by_risk_and_one_at_a_time(cata
     assert_eq!(catalog.repair_queue().await.unwrap(), all);
     let first = catalog.take_repair(&o1, HOLD).await.unwrap().unwrap();
     let RepairAsk { object, margin, bytes, cause, target } = worse;
-    assert_eq!(first, Repair { object, margin, bytes, cause, target, attempts: 1 });
+    assert_eq!(first, Repair { object, margin, bytes, cause, target, attempts: 1, error: None });
     assert_eq!(catalog.take_repair(&o2, HOLD).await.unwrap().unwrap().object, ask(2, 0).object);
     // A hold that is over at once: the next taker has it, and counts it as another attempt.
     let lapsed = catalog.take_repair(&o1, Duration::ZERO).await.unwrap().unwrap();
@@ -220,6 +220,42 @@ pub(in crate::catalog) async fn repairs_come_back_or_die_by_their_holders_word(c
     catalog.end_repair(&object, &o1, &again(Duration::ZERO)).await.unwrap();
     let left = RepairQueue { waiting: 1, waiting_bytes: 10, ..RepairQueue::default() };
     assert_eq!(catalog.repair_queue().await.unwrap(), left);
+}
+
+pub(in crate::catalog) async fn a_repair_that_always_fails_lets_others_pass_and_a_hopeless_one_stays_so(
+    catalog: &dyn Catalog,
+) {
+    let o1 = node("o1");
+    catalog.queue_repair(&ask(1, -1)).await.unwrap();
+    catalog.queue_repair(&ask(2, 1)).await.unwrap();
+    let take = async || catalog.take_repair(&o1, HOLD).await.unwrap().unwrap();
+    let (failing, other) = (ask(1, -1).object, ask(2, 1).object);
+    for attempts in 1..=3 {
+        let taken = take().await;
+        assert_eq!((taken.object, taken.attempts), (failing, attempts));
+        assert_eq!(taken.error.as_deref(), (attempts > 1).then_some("no"));
+        let again = RepairEnd::Again { error: "no".to_owned(), after: Duration::ZERO };
+        catalog.end_repair(&failing, &o1, &again).await.unwrap();
+    }
+    assert_eq!(take().await.object, other, "three attempts failed");
+    catalog.end_repair(&other, &o1, &RepairEnd::Done).await.unwrap();
+
+    // A lease changed: it is due, after those that never failed.
+    take().await;
+    catalog.end_repair(&failing, &o1, &RepairEnd::Dead { error: "no".to_owned() }).await.unwrap();
+    assert_eq!(catalog.revive_repairs(Some(&failing)).await.unwrap(), 1);
+    catalog.queue_repair(&ask(2, 0)).await.unwrap();
+    assert_eq!(take().await.object, other);
+    let revived = take().await;
+    assert_eq!((revived.object, revived.attempts), (failing, 3));
+
+    catalog.end_repair(&failing, &o1, &RepairEnd::Hopeless { error: "never".to_owned() }).await.unwrap();
+    assert_eq!(catalog.revive_repairs(Some(&failing)).await.unwrap(), 0);
+    assert_eq!(catalog.revive_repairs(None).await.unwrap(), 0);
+    assert_eq!(catalog.queue_repair(&ask(1, -2)).await.unwrap(), Applied::Unchanged);
+    assert_eq!(catalog.take_repair(&o1, HOLD).await.unwrap(), None);
+    let dead = catalog.dead_repairs(9).await.unwrap();
+    assert_eq!(dead.iter().map(|it| (it.object, &*it.error)).collect::<Vec<_>>(), [(failing, "never")]);
 }
 
 pub(in crate::catalog) async fn what_is_lost_during_a_repair_is_repaired_after_it(catalog: &dyn Catalog) {
