@@ -2,6 +2,9 @@
 //!
 //! An erasure, a purge or a new policy is told within the round trip of a long poll; when no origin answers, the edge
 //! goes on with what it has and tries again.
+//!
+//! Keeps true: the feed is one origin's word, which nobody signed, so it decides nothing. It has the edge look up, at
+//! many nodes and by what owners signed, or forget what it can get again; and no origin has it do so without a pause.
 
 use std::{
     io,
@@ -17,7 +20,7 @@ use format::{
 };
 use tokio::{
     sync::mpsc,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -33,6 +36,12 @@ const _: () = assert!(WAIT_SECONDS <= CHANGES_WAIT_SECONDS_MAX);
 const CHANGES_DEADLINE: Duration = Duration::from_secs(WAIT_SECONDS as u64 + 10);
 /// Between tries when an origin failed; also what an erasure may take longer when the nearest origin dies.
 const RETRY: Duration = Duration::from_millis(500);
+/// After each page of news, so that an origin that makes news up costs little.
+const NEWS_PAUSE: Duration = Duration::from_millis(10);
+/// The longest pause after a feed began anew: each time costs a look-up of everything. A first time costs no pause, if
+/// the time before was so long ago.
+const RESET_PAUSE_MAX: Duration = Duration::from_secs(30);
+const RESETS_APART: Duration = Duration::from_secs(600);
 /// Between announcements.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(EDGE_ANNOUNCE_SECONDS);
 /// An announcement must be taken by then.
@@ -43,6 +52,7 @@ pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>, swee
     let mut since = 0;
     let mut turn = 0;
     let mut refused = refused_number(&node);
+    let mut pauses = Pauses::default();
     loop {
         // Whoever is refused since may have told this feed, and have held news back.
         let newest = refused_number(&node);
@@ -55,13 +65,19 @@ pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>, swee
             sleep(RETRY).await;
             continue;
         };
+        let asked = Instant::now();
         match timeout(CHANGES_DEADLINE, transport.changes(origin, since, WAIT_SECONDS)).await {
             Ok(Ok(page)) => {
+                let told = Page::of(&page, since);
                 // First, and whatever else the page holds: a thief is to be cut off within two seconds.
                 if page.reset || page.changes.iter().any(|change| matches!(change.kind, ChangeKind::Refused { .. })) {
                     learn_refused(&node, &*transport, origin).await;
                 }
                 since = apply(&node, page, since, &sweeps).await;
+                let pause = pauses.after(told, asked, Instant::now());
+                // One that goes on beginning anew is broken, or keeps this edge from its work: another one is asked.
+                turn += usize::from(told == Page::Reset && !pause.is_zero());
+                sleep(pause).await;
             }
             Ok(Err(error)) => {
                 node.metrics.change_faults.inc();
@@ -77,10 +93,55 @@ pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>, swee
     }
 }
 
+/// What a page of the feed holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Page {
+    /// The feed begins anew.
+    Reset,
+    /// News.
+    News,
+    Nothing,
+}
+
+impl Page {
+    fn of(page: &ChangePage, since: u64) -> Self {
+        // A feed that goes backwards is another feed.
+        match page {
+            ChangePage { reset, next, .. } if *reset || *next < since => Self::Reset,
+            ChangePage { changes, .. } if changes.is_empty() => Self::Nothing,
+            _ => Self::News,
+        }
+    }
+}
+
+/// How long the feed is left alone after a page.
+#[derive(Debug, Default)]
+struct Pauses {
+    /// The last time that the feed began anew, and the pause after it.
+    reset: Option<(Instant, Duration)>,
+}
+
+impl Pauses {
+    /// Returns the pause after a page that was asked for at `asked` and is applied `now`.
+    fn after(&mut self, page: Page, asked: Instant, now: Instant) -> Duration {
+        match page {
+            Page::News => NEWS_PAUSE,
+            // An honest origin waits for news; one that is ending may not.
+            Page::Nothing if now.saturating_duration_since(asked) < RETRY => RETRY,
+            Page::Nothing => Duration::ZERO,
+            Page::Reset => {
+                let lately = self.reset.filter(|(at, _)| now.saturating_duration_since(*at) < RESETS_APART);
+                let pause = lately.map_or(Duration::ZERO, |(_, pause)| (pause * 2).clamp(RETRY, RESET_PAUSE_MAX));
+                self.reset = Some((now, pause));
+                pause
+            }
+        }
+    }
+}
+
 /// Applies one page and returns where to go on.
 async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<Sweep>) -> u64 {
-    // A feed that goes backwards is another feed.
-    if page.reset || page.next < since {
+    if Page::of(&page, since) == Page::Reset {
         tracing::info!(since, next = page.next, "change feed begins anew");
         forget(node);
         return page.next;
@@ -93,8 +154,8 @@ async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<
                 node.names.changed(locator).await;
             }
             ChangeKind::Erased { locator } => {
-                node.objects.erased(locator).await;
-                node.names.erased(locator).await;
+                node.objects.ended(locator).await;
+                node.names.ended(locator).await;
                 node.cache.forget(locator);
             }
             ChangeKind::Policy { owner, name } => node.policies.changed(owner, name),
@@ -254,6 +315,8 @@ fn pick(origins: &[NodeName], turn: usize) -> Option<&NodeName> {
 
 #[cfg(test)]
 mod tests {
+    use format::wire::Change;
+
     use super::*;
 
     #[test]
@@ -262,5 +325,28 @@ mod tests {
         let picked: Vec<&str> = (0..4).filter_map(|turn| pick(&origins, turn)).map(NodeName::as_str).collect();
         assert_eq!(picked, ["a", "b", "c", "a"]);
         assert_eq!(pick(&[], 7), None);
+    }
+
+    #[test]
+    fn no_origin_has_an_edge_ask_it_without_a_pause() {
+        let (start, mut pauses) = (Instant::now(), Pauses::default());
+        let page = |changes, next, reset| ChangePage { changes, next, reset };
+        let news = || vec![Change { sequence: 1, kind: ChangeKind::Refused { number: 1 } }];
+        let read = [(page(news(), 9, false), 8), (page(vec![], 9, false), 9), (page(news(), 7, false), 8)];
+        assert_eq!(read.map(|(page, since)| Page::of(&page, since)), [Page::News, Page::Nothing, Page::Reset]);
+        assert_eq!(Page::of(&page(vec![], 9, true), 1), Page::Reset);
+
+        assert_eq!(pauses.after(Page::News, start, start), NEWS_PAUSE);
+        assert_eq!(pauses.after(Page::Nothing, start, start), RETRY, "it did not wait for news");
+        assert_eq!(pauses.after(Page::Nothing, start, start + RETRY), Duration::ZERO);
+        // A catalog that was restored once costs nothing; one that begins anew for ever, ever less.
+        let mut now = start;
+        let seconds = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0].map(Duration::from_secs_f64);
+        for pause in seconds {
+            assert_eq!(pauses.after(Page::Reset, now, now), pause);
+            now += pause;
+            assert_eq!(pauses.after(Page::News, now, now), NEWS_PAUSE, "news in between change nothing");
+        }
+        assert_eq!(pauses.after(Page::Reset, now, now + RESETS_APART), Duration::ZERO);
     }
 }

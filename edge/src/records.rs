@@ -98,8 +98,17 @@ struct Watches {
 enum Told {
     /// Another lease, placement or pointer, told at this moment. The old one serves until the new one is here.
     Changed(Instant),
-    /// The owner erased it: that is final.
-    Erased,
+    /// Its end, told at this moment. The feed is one origin's word, which nobody signed: the old one serves no more,
+    /// and whether its owner ended it the lease says, which all nodes are asked for.
+    Ended(Instant),
+}
+
+impl Told {
+    fn at(self) -> Instant {
+        match self {
+            Self::Changed(at) | Self::Ended(at) => at,
+        }
+    }
 }
 
 /// All records of one kind that are open.
@@ -144,16 +153,16 @@ impl<T: Content> Records<T> {
     /// [`Fault::Unknown`], [`Fault::Erased`], or a fault of the nodes.
     pub(crate) async fn open(self: &Arc<Self>, capability: &Capability) -> Result<Arc<T>, Fault> {
         let locator = capability.locator();
-        let told = self.told.get(&locator);
-        if matches!(told, Some(Told::Erased)) {
-            return Err(Fault::Erased);
-        }
         if let Some(opened) = self.opened.get(&locator).await {
-            let is_old = matches!(told, Some(Told::Changed(at)) if at >= opened.look().since);
-            if is_old || opened.look().since.elapsed() >= self.record_time {
-                self.refresh(&opened);
+            let told = self.told.get(&locator).filter(|told| told.at() >= opened.look().since);
+            if !matches!(told, Some(Told::Ended(_))) {
+                if told.is_some() || opened.look().since.elapsed() >= self.record_time {
+                    self.refresh(&opened);
+                }
+                return Ok(opened);
             }
-            return Ok(opened);
+            // A look-up that was under way when its end was told came after all.
+            self.opened.invalidate(&locator).await;
         }
         if let Some(fault) = self.faults.get(&locator) {
             return Err(fault);
@@ -162,7 +171,11 @@ impl<T: Content> Records<T> {
             let (records, capability) = (Arc::clone(self), capability.clone());
             let looked_up = async move {
                 let _room = room(&records.room, ROOM_DEADLINE).await?;
-                records.look_up(&capability).await.map(Arc::new)
+                let opened = Arc::new(records.look_up(&capability).await?);
+                if matches!(records.told.get(&opened.record().locator()), Some(Told::Ended(_))) {
+                    records.look_again(&opened);
+                }
+                Ok(opened)
             };
             // Ends by OPEN_DEADLINE; whoever waits may leave meanwhile.
             self.control.spawn(looked_up).await.unwrap_or(Err(Fault::Busy))
@@ -189,18 +202,30 @@ impl<T: Content> Records<T> {
             }
             fault
         })?;
-        // The erasure may have been told while a node still gave the record.
+        // A node that is behind, or lies, still gives a record that was erased; one that has the owner's word is
+        // enough.
         let locator = found.record().locator();
-        if matches!(self.told.get(&locator), Some(Told::Erased)) {
-            return Err(Fault::Erased);
+        if matches!(self.told.get(&locator), Some(Told::Ended(_))) {
+            let newest = self.reader.newest_record(&locator, &found.record().lease.owner);
+            let newest = timeout(OPEN_DEADLINE, newest).await.map_err(|_| Fault::Slow)?;
+            let newest = newest.map_err(|error| fault_of_read(&error))?;
+            self.learn(locator, Known::of(&newest));
+            if newest.lease.erased {
+                return Err(Fault::Erased);
+            }
         }
         // Two look-ups may have been under way, and the other one found more.
         let seen = Known::of(found.record());
+        if self.learn(locator, seen) == seen { Ok(found) } else { Err(Fault::Outdated) }
+    }
+
+    /// Remembers what was seen of a record, and returns the newest that was.
+    fn learn(&self, locator: Locator, seen: Known) -> Known {
         let newest = self.known.entry(locator).and_upsert_with(|held| {
             let held = held.map(moka::Entry::into_value).filter(|held| held.owner == seen.owner);
             held.filter(|held| held.version > seen.version).unwrap_or(seen)
         });
-        if newest.into_value() == seen { Ok(found) } else { Err(Fault::Outdated) }
+        newest.into_value()
     }
 
     /// Watches a record that is open; none when it no longer counts, or is to be looked up again.
@@ -219,10 +244,7 @@ impl<T: Content> Records<T> {
             watches.held.entry(locator).or_insert_with(|| (owner, Watch::default())).1.clone()
         };
         // After the watch began: what was told before is seen here, what is told later ends the watch.
-        let is_newest = self.told.get(&locator).is_none_or(|told| match told {
-            Told::Changed(at) => at < opened.look().since,
-            Told::Erased => false,
-        });
+        let is_newest = self.told.get(&locator).is_none_or(|told| told.at() < opened.look().since);
         let is_held = self.opened.get(&locator).await.is_some_and(|held| Arc::ptr_eq(&held, opened));
         (is_newest && is_held).then_some(watch)
     }
@@ -272,20 +294,21 @@ impl<T: Content> Records<T> {
         });
     }
 
-    /// Takes note that a record changed, and looks it up at once when it is open; and again a little later while no
-    /// node gives another: the catalog tells of a change before all copies of the record have it.
+    /// Takes note that a record changed, and looks it up at once when it is open.
     pub(crate) async fn changed(self: &Arc<Self>, locator: Locator) {
-        if !matches!(self.told.get(&locator), Some(Told::Erased)) {
-            self.told.insert(locator, Told::Changed(Instant::now()));
-        }
-        self.spoil(&locator);
-        self.faults.invalidate(&locator);
+        self.tell(locator, Told::Changed(Instant::now()));
         let Some(opened) = self.opened.get(&locator).await else { return };
         self.refresh(&opened);
-        let records = Arc::clone(self);
+        self.look_again(&opened);
+    }
+
+    /// Looks a record up a little later while no node gives another: the catalog tells of a change before all copies of
+    /// the record have it.
+    fn look_again(self: &Arc<Self>, opened: &Arc<T>) {
+        let (records, opened) = (Arc::clone(self), Arc::clone(opened));
         // Ends with the last pause and holds nothing but its arguments, so nobody needs to own it.
         self.control.spawn(async move {
-            let known = &opened.record().lease_envelope;
+            let (locator, known) = (opened.record().locator(), &opened.record().lease_envelope);
             for pause in COPIES_BEHIND {
                 sleep(pause).await;
                 match records.opened.get(&locator).await {
@@ -296,21 +319,27 @@ impl<T: Content> Records<T> {
         });
     }
 
-    /// Forgets what its owner erased.
-    pub(crate) async fn erased(&self, locator: Locator) {
-        self.told.insert(locator, Told::Erased);
-        self.spoil(&locator);
+    /// Forgets what its owner is said to have ended, so that the next look-up asks whether it is so.
+    pub(crate) async fn ended(&self, locator: Locator) {
+        self.tell(locator, Told::Ended(Instant::now()));
         self.opened.invalidate(&locator).await;
     }
 
     /// Forgets what may be looked up again at once, and returns it if it was open.
     pub(crate) async fn purged(&self, locator: Locator) -> Option<Arc<T>> {
-        if !matches!(self.told.get(&locator), Some(Told::Erased)) {
-            self.told.insert(locator, Told::Changed(Instant::now()));
-        }
+        self.tell(locator, Told::Changed(Instant::now()));
+        self.opened.remove(&locator).await
+    }
+
+    /// Takes note of what the feed told. That all nodes are to be asked is not forgotten over the next change.
+    fn tell(&self, locator: Locator, told: Told) {
+        let told = match self.told.get(&locator) {
+            Some(Told::Ended(_)) => Told::Ended(told.at()),
+            _ => told,
+        };
+        self.told.insert(locator, told);
         self.spoil(&locator);
         self.faults.invalidate(&locator);
-        self.opened.remove(&locator).await
     }
 
     /// Returns what of an owner is open, or watched: what is given ready is asked for here no more, and may have left.

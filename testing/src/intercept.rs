@@ -34,6 +34,11 @@ pub trait Intercept: Send + Sync + 'static {
     fn policy(&self, _node: &NodeName, _pass: Self::Pass, envelope: Option<Bytes>) -> Option<Bytes> {
         envelope
     }
+
+    /// Sees, and may change, what a node told of the change feed.
+    fn changes(&self, _node: &NodeName, _pass: Self::Pass, page: ChangePage) -> ChangePage {
+        page
+    }
 }
 
 /// A transport that asks an [`Intercept`] before every call.
@@ -66,6 +71,8 @@ macro_rules! forward {
             Record,
             /// [`Transport::policy`].
             Policy,
+            /// [`Transport::changes`].
+            Changes,
             $(#[doc = concat!("[`Transport::", stringify!($name), "`].")] $call,)*
         }
 
@@ -87,6 +94,10 @@ macro_rules! forward {
             ) -> Result<Option<Bytes>, TransportError> {
                 let pass = self.intercept.before(node, Call::Policy).await?;
                 Ok(self.intercept.policy(node, pass, self.inner.policy(node, owner, name).await?))
+            }
+            async fn changes(&self, node: &NodeName, since: u64, wait_seconds: u32) -> Result<ChangePage, TransportError> {
+                let pass = self.intercept.before(node, Call::Changes).await?;
+                Ok(self.intercept.changes(node, pass, self.inner.changes(node, since, wait_seconds).await?))
             }
             $(async fn $name(&self, node: &NodeName, $($arg: $type),*) -> Result<$out, TransportError> {
                 self.intercept.before(node, Call::$call).await?;
@@ -116,5 +127,4 @@ forward! {
     Refused: refused(after: u64) -> Option<Bytes>;
     PutRefused: put_refused(list: Bytes) -> ();
     Report: report(ticket: &Ticket) -> ();
-    Changes: changes(since: u64, wait_seconds: u32) -> ChangePage;
 }

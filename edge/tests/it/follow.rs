@@ -1,7 +1,8 @@
 //! The edge in step with its cluster.
 
+use client::Transport;
 use edge::Config;
-use format::PolicyName;
+use format::{PolicyName, Record, wire::ChangeKind};
 use testing::{Call, node, noise_of, until};
 
 use crate::site::Site;
@@ -34,7 +35,6 @@ async fn an_expired_lease_ends_the_service() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_edge_is_on_the_list_of_nodes() {
-    use client::Transport;
     let site = Site::start().await;
     until("the announcement", || async {
         let nodes = site.origins.nodes(&site.nodes[0].name).await.unwrap();
@@ -59,7 +59,7 @@ async fn what_is_held_is_served_without_origins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_cannot_be_looked_up_leaves_what_is_held_and_an_erasure_needs_no_looking_up() {
+async fn a_change_that_cannot_be_looked_up_leaves_what_is_held_and_an_erasure_takes_it_away() {
     let site = Site::start().await;
     let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 700_000)).await;
     assert_eq!(site.get(&stored, "/", &[]).await.status(), 200);
@@ -77,7 +77,47 @@ async fn a_change_that_cannot_be_looked_up_leaves_what_is_held_and_an_erasure_ne
     })
     .await;
     renew(3, true).await;
+    until("nobody is served", || async { site.get(&stored, "/", &[]).await.status() == 503 }).await;
+    site.weather.fair();
     until("the erasure", || async { site.get(&stored, "/", &[]).await.status() == 410 }).await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_that_no_owner_signed_ends_nothing() {
+    let site = Site::start().await;
+    let [held, cold] = [1, 2].map(|seed| noise_of(seed, 700_000));
+    let held = site.store("held.bin", "application/octet-stream", held).await;
+    let cold = site.store("cold.bin", "application/octet-stream", cold).await;
+    assert_eq!(site.get(&held, "/", &[]).await.status(), 200);
+    let erased = [&held, &cold].map(|it| ChangeKind::Erased { locator: it.sealed.capability.locator() });
+    site.weather.make_up(erased.into());
+    let looked_up = site.weather.look_ups();
+    site.store("news.txt", "text/plain", b"news".to_vec()).await;
+    until("the lie is told", async || site.weather.has_told()).await;
+    until("what was held is looked up again", async || {
+        let again = site.get(&held, "/", &[]).await;
+        assert!(again.status() == 200 && again.body() == held.bytes, "{}", again.head);
+        site.weather.look_ups() > looked_up
+    })
+    .await;
+    let first = site.get(&cold, "/", &[]).await;
+    assert!(first.status() == 200 && first.body() == cold.bytes, "{}", first.head);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_counts_though_all_nodes_but_one_still_give_the_record() {
+    let site = Site::start().await;
+    let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 700_000)).await;
+    assert_eq!(site.get(&stored, "/", &[]).await.status(), 200);
+    let living = site.origins.record(&site.nodes[0].name, &stored.sealed.capability.locator()).await.unwrap();
+    site.weather.replay(&site.nodes[..5], &Record::decode(&living.unwrap()).unwrap());
+    site.put_lease(&site.lease(&stored.sealed, &PolicyName::default(), 2, true)).await;
+    until("the erasure", || async { site.get(&stored, "/", &[]).await.status() == 410 }).await;
+    for _ in 0..20 {
+        assert_eq!(site.get(&stored, "/", &[]).await.status(), 410);
+    }
     site.stop().await;
 }
 

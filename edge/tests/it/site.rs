@@ -20,7 +20,7 @@ use edge::{Config, Edge, Parts, Running, Sockets, StartError};
 use format::{
     Attributes, Capability, Compression, Directory, EncoderOptions, Entry, Kind, Label, Lease, NodeName, OwnerKeys,
     OwnerSecret, Place, Pointer, PolicyName, Profile, Record, Sealed, StableName, Suite,
-    wire::{NodeEntry, Role},
+    wire::{Change, ChangeKind, ChangePage, NodeEntry, Role},
 };
 use testing::{Call, Encoded, Intercept, Intercepted, MemoryTransport, node};
 use tokio::{process::Command, sync::watch};
@@ -40,6 +40,8 @@ pub(crate) struct Weather {
     state: Mutex<Fault>,
     /// Nodes that give this record whatever they are asked for.
     replayed: Mutex<Option<(Vec<NodeName>, Bytes)>>,
+    /// What the feed tells beside the truth, the next time that it tells any.
+    made_up: Mutex<Vec<ChangeKind>>,
     look_ups: AtomicU64,
 }
 
@@ -79,6 +81,16 @@ impl Weather {
         *self.replayed.lock().unwrap() = Some((nodes, record.encode().into()));
     }
 
+    /// Has the feed tell what is not so, together with the next news.
+    pub(crate) fn make_up(&self, news: Vec<ChangeKind>) {
+        *self.made_up.lock().unwrap() = news;
+    }
+
+    /// Whether the feed has told what was made up.
+    pub(crate) fn has_told(&self) -> bool {
+        self.made_up.lock().unwrap().is_empty()
+    }
+
     /// How often an origin was asked for a record.
     pub(crate) fn look_ups(&self) -> u64 {
         self.look_ups.load(Ordering::SeqCst)
@@ -106,6 +118,14 @@ impl Intercept for Road {
     fn record(&self, node: &NodeName, _: Fault, record: Option<Bytes>) -> Option<Bytes> {
         let replayed = self.0.replayed.lock().unwrap();
         replayed.as_ref().filter(|(liars, _)| liars.contains(node)).map_or(record, |(_, old)| Some(old.clone()))
+    }
+
+    fn changes(&self, _: &NodeName, _: Fault, mut page: ChangePage) -> ChangePage {
+        if !page.changes.is_empty() {
+            let made_up = self.0.made_up.lock().unwrap().split_off(0);
+            page.changes.extend(made_up.into_iter().map(|kind| Change { sequence: page.next, kind }));
+        }
+        page
     }
 
     fn shard(&self, _: &NodeName, fault: Fault, body: Bytes) -> Bytes {
