@@ -109,7 +109,7 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Files a copy from a disk, for a catalog that is made again: as [`Self::put_record`], but a record that died by
     /// the end of its lease yields to a later lease. The owner renewed it in time, and the disk with the earlier lease
-    /// did not hear of it.
+    /// did not hear of it. A lease that has ended is filed, and [`Self::expire`] ends it.
     ///
     /// # Errors
     /// As [`Self::put_record`].

@@ -105,6 +105,7 @@ fn refused_status(refused: &Refused) -> StatusCode {
         | Refused::Older { .. }
         | Refused::SameVersion { .. }
         | Refused::Kept { .. }
+        | Refused::Ended { .. }
         | Refused::OtherRole { .. }
         | Refused::NoBlob { .. }
         | Refused::OtherNote => StatusCode::CONFLICT,

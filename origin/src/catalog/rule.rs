@@ -58,6 +58,18 @@ pub enum Refused {
         /// Seconds since 1970.
         until: u64,
     },
+    /// The lease has ended already: whoever signed it has another clock, or took too long.
+    #[error(
+        "the lease ended at {}, and it is {} by the clock of these nodes: filed, it would erase the object at once. Name a later \
+         end, or set the clock that is wrong",
+        Moment(*end), Moment(*now)
+    )]
+    Ended {
+        /// Seconds since 1970.
+        end: u64,
+        /// Seconds since 1970, by the catalog's clock.
+        now: u64,
+    },
     /// A node of another role has the name; the cluster's operator gave it twice.
     #[error("the name belongs to a node of role {held:?}; names are unique in a cluster")]
     OtherRole {
@@ -160,6 +172,15 @@ fn follows(held: &Held, lease: &Lease, envelope: &[u8], now: u64) -> Result<Verd
     Ok(if lease.erased { Verdict::Erase } else { Verdict::Renew })
 }
 
+/// Refuses a lease that has ended at `now`, seconds since 1970. Its owner would take the object for stored, and the
+/// next sweep destroys it.
+pub(crate) fn check_end(lease: &Lease, now: u64) -> Result<(), Refused> {
+    match lease.retention.end() {
+        Some(end) if end <= now => Err(Refused::Ended { end, now }),
+        _ => Ok(()),
+    }
+}
+
 /// Decides whether the first record under a locator is filed: alive, or as a tombstone. `now` in seconds since 1970.
 pub(crate) fn judge_first(record: &Record, now: u64) -> Result<Verdict, Refused> {
     match record.sealed {
@@ -234,6 +255,20 @@ mod tests {
         assert_eq!(ask(MAX_STORED + 1, &[6]), Err(Refused::VersionTooLarge { asked: MAX_STORED + 1 }));
         let thief = OwnerId([9; 32]);
         assert_eq!(judge(&held, &lease(thief, 6), &[6], 100), Err(Refused::OtherOwner { held: owner }));
+    }
+
+    #[test]
+    fn a_lease_is_taken_until_the_second_at_which_it_ends() {
+        let ending = |keep_until, expires| {
+            let retention = Retention { keep_until, expires };
+            check_end(&Lease { retention, ..lease(OwnerId([1; 32]), 1) }, 100)
+        };
+        for (keep_until, expires) in [(0, 0), (99, 0), (0, 101), (101, 99)] {
+            assert_eq!(ending(keep_until, expires), Ok(()), "{keep_until} {expires}");
+        }
+        for (keep_until, expires, end) in [(0, 100, 100), (0, 1, 1), (100, 99, 100)] {
+            assert_eq!(ending(keep_until, expires), Err(Refused::Ended { end, now: 100 }));
+        }
     }
 
     #[test]

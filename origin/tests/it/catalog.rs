@@ -620,7 +620,7 @@ async fn leases_filed_before_there_was_a_column_for_their_end_end_too() {
     let catalog = sqlite(&path).await;
     let (ending, staying) = (Sample::new(1, 40_000), Sample::new(2, 40_000));
     let ended = format::Lease { retention: Retention { keep_until: 0, expires: 9 }, ..ending.lease(1) };
-    catalog.put_record(&ending.record(&ended, &node("o1"))).await.unwrap();
+    catalog.restore_record(&ending.record(&ended, &node("o1"))).await.unwrap();
     catalog.put_record(&staying.record(&staying.lease(1), &node("o1"))).await.unwrap();
     catalog.close().await;
     let mut raw = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();

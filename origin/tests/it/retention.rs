@@ -8,6 +8,39 @@ use testing::{Sample, conformance::upload, until};
 
 use crate::world::World;
 
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// An owner's clock that is a minute behind: what is to be kept for half a minute has ended already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_has_ended_by_the_nodes_clock_is_refused_and_says_so() {
+    let world = World::start(1, "").await;
+    let (twin, one) = (world.caller("t1", Role::Twin), world.name(1));
+    let (stored, late) = (Sample::new(1, 40_000), Sample::new(2, 40_000));
+    let ended = |sample: &Sample, version| {
+        let retention = Retention { keep_until: 0, expires: now() - 30 };
+        Lease { retention, ..sample.lease(version) }
+    };
+    let held = async |sample: &Sample| {
+        let record = twin.record(&one, &sample.sealed.locator).await.unwrap();
+        record.map(|record| Record::decode(&record).unwrap().lease.version)
+    };
+    let first = stored.record(&stored.lease(1), &one).encode();
+    twin.put_record(&one, &stored.sealed.locator, first.into()).await.unwrap();
+    let record = late.record(&ended(&late, 1), &one).encode();
+    let renewal = stored.sign(&ended(&stored, 2));
+    for refused in [
+        twin.put_record(&one, &late.sealed.locator, record.into()).await,
+        twin.put_lease(&one, &stored.sealed.locator, renewal).await,
+    ] {
+        let refused = refused.unwrap_err();
+        assert!(!refused.is_retryable() && refused.to_string().contains("by the clock of these nodes"), "{refused}");
+    }
+    assert_eq!((held(&late).await, held(&stored).await), (None, Some(1)));
+    world.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_past_its_expiry_is_erased_everywhere_but_not_one_that_is_to_be_kept() {
     let world = World::start(2, "limits.erase_grace_seconds = 0\nlimits.sweep_seconds = 1").await;
@@ -21,8 +54,8 @@ async fn an_object_past_its_expiry_is_erased_everywhere_but_not_one_that_is_to_b
             twin.put_record(node, &sample.sealed.locator, record.clone()).await.unwrap();
         }
     }
-    let expires = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 1;
     for (sample, keep_until) in [(&ending, 0), (&kept, 1 << 40)] {
+        let expires = now() + 2;
         let lease = Lease { retention: Retention { keep_until, expires }, ..sample.lease(2) };
         twin.put_lease(&one, &sample.sealed.locator, sample.sign(&lease)).await.unwrap();
     }

@@ -6,12 +6,24 @@ use format::{Lease, Locator, NodeName, ObjectId, OwnerId, PublicManifest, Record
 use super::{Arg, Cells, Driver, Session, SqlCatalog, feed, id, number, parse, repairs, session::Alone, signed};
 use crate::catalog::{
     Applied, CatalogError, Filed,
-    rule::{Held, Refused, Verdict, judge, judge_first, judge_record, storable},
+    rule::{Held, Refused, Verdict, check_end, judge, judge_first, judge_record, storable},
 };
 
 const TABLE: &str = "records";
 
+/// What becomes of a living record whose lease has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Refused,
+    /// It is filed, and the end of leases takes it.
+    Filed,
+}
+
 pub(super) async fn put<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<Applied, CatalogError> {
+    file(catalog, record, Ended::Refused).await
+}
+
+async fn file<D: Driver>(catalog: &SqlCatalog<D>, record: &Record, ended: Ended) -> Result<Applied, CatalogError> {
     let (locator, object) = (record.locator(), record.public.id());
     // Every node that takes a record brings it here, one after another: all but the first need no writer.
     if is_held(catalog, record).await? {
@@ -20,11 +32,18 @@ pub(super) async fn put<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> 
     let mut write = catalog.write().await?;
     write.alone(Alone::Record(&locator.0)).await?;
     let Some((held, now)) = held(&mut write, &locator).await? else {
-        let verdict = judge_first(record, clock(&mut write).await?)?;
+        let now = clock(&mut write).await?;
+        let verdict = judge_first(record, now)?;
+        if (verdict, ended) == (Verdict::Renew, Ended::Refused) {
+            check_end(&record.lease, now)?;
+        }
         insert(&mut write, record, verdict).await?;
         return finish(write, &locator, &object, verdict).await;
     };
     let verdict = judge_record(&held, record, now)?;
+    if (verdict, ended) == (Verdict::Renew, Ended::Refused) {
+        check_end(&record.lease, now)?;
+    }
     let fills = record.sealed.is_some() && held.sealed.as_deref() != record.sealed.as_deref();
     if verdict == Verdict::Same && !fills {
         return Ok(Applied::Unchanged);
@@ -40,7 +59,8 @@ pub(super) async fn put<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> 
 }
 
 pub(super) async fn restore<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<Applied, CatalogError> {
-    match put(catalog, record).await {
+    // A lease that ended after it was filed is on the disks; what it ended stays known as that.
+    match file(catalog, record, Ended::Filed).await {
         Err(CatalogError::Refused(Refused::Erased)) => revive(catalog, record).await,
         done => done,
     }
@@ -115,6 +135,9 @@ pub(super) async fn renew<D: Driver>(
     let verdict = judge(&held, lease, envelope, now)?;
     if verdict == Verdict::Same {
         return Ok(Applied::Unchanged);
+    }
+    if verdict == Verdict::Renew {
+        check_end(lease, now)?;
     }
     swap(&mut write, lease, envelope, verdict).await?;
     finish(write, &lease.locator, &held.object, verdict).await

@@ -364,7 +364,17 @@ pub(in crate::catalog) async fn leases_end_by_themselves_but_no_promise_is_broke
     let retention = [(0, 0), (0, now), (now + 5000, now), (0, now + 5000), (now - 5, now - 9)];
     for (sample, (keep_until, expires)) in samples.iter().zip(retention) {
         let lease = format::Lease { retention: Retention { keep_until, expires }, ..sample.lease(1) };
-        catalog.put_record(&sample.record(&lease, &node("o1"))).await.unwrap();
+        let record = sample.record(&lease, &node("o1"));
+        // What has ended already only a rebuild files.
+        match lease.retention.end() {
+            Some(end) if end <= now => {
+                let told = refused(catalog.put_record(&record).await);
+                assert!(matches!(told, Refused::Ended { end: at, now: by } if at == end && by >= now), "{told}");
+                assert!(catalog.record(&sample.sealed.locator).await.unwrap().is_none());
+                catalog.restore_record(&record).await.unwrap();
+            }
+            _ => drop(catalog.put_record(&record).await.unwrap()),
+        }
     }
     catalog.queue_repair(&RepairAsk { object: samples[1].id(), ..ask(0, 0) }).await.unwrap();
     let since = catalog.newest_change().await.unwrap();
@@ -391,7 +401,12 @@ pub(in crate::catalog) async fn leases_end_by_themselves_but_no_promise_is_broke
     catalog.put_lease(&dead.erasure(3), &dead.sign(&dead.erasure(3))).await.unwrap();
     // A renewal before the end moves it.
     let renewed = format::Lease { retention: Retention { keep_until: 0, expires: now - 1 }, ..samples[3].lease(2) };
-    catalog.put_lease(&renewed, &samples[3].sign(&renewed)).await.unwrap();
+    let record = samples[3].record(&renewed, &node("o1"));
+    for told in [catalog.put_lease(&renewed, &record.lease_envelope).await, catalog.put_record(&record).await] {
+        assert!(matches!(refused(told), Refused::Ended { end, .. } if end == now - 1));
+    }
+    assert_eq!(catalog.expire(9).await.unwrap(), 0);
+    catalog.restore_record(&record).await.unwrap();
     assert_eq!(catalog.expire(9).await.unwrap(), 1);
 }
 
