@@ -158,7 +158,9 @@ impl HttpTransport {
         }
         let reason = serde_json::from_slice::<ApiError>(&body).map_or_else(|_| status.to_string(), |error| error.error);
         let (node, status_code) = (node.clone(), status.as_u16());
-        Err(if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
+        // A body that came too slowly (408) may come in time when it is sent again.
+        let is_passing = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+        Err(if status.is_client_error() && !is_passing {
             TransportError::Refused { node, status: status_code, reason }
         } else {
             TransportError::Failed { node, status: status_code, reason }

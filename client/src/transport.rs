@@ -99,6 +99,14 @@ impl TransportError {
         self.status() == Some(507)
     }
 
+    /// Returns whether an upload at the node has come to its end there: the node does not know it, or what was sent is
+    /// not its shard, or the node takes no more bytes. A call that came in the wrong order (409) leaves its upload as
+    /// it was, and whoever asks the node what it has goes on with that.
+    #[must_use]
+    pub fn ends_upload(&self) -> bool {
+        self.is_full() || (!self.is_retryable() && self.status() != Some(409))
+    }
+
     /// Returns the HTTP status of a node that refused or failed.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
@@ -184,4 +192,39 @@ pub trait Transport: Send + Sync + 'static {
     async fn report(&self, node: &NodeName, ticket: &Ticket) -> Result<(), TransportError>;
     /// Waits up to `wait_seconds` for changes after `since`.
     async fn changes(&self, node: &NodeName, since: u64, wait_seconds: u32) -> Result<ChangePage, TransportError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_ends_where_its_session_is_gone_or_of_no_use_and_else_goes_on() {
+        let node: NodeName = "o1".parse().unwrap();
+        let answer = |status| {
+            let (node, reason) = (node.clone(), String::new());
+            let is_passing = status >= 500 || matches!(status, 408 | 429);
+            match is_passing {
+                true => TransportError::Failed { node, status, reason },
+                false => TransportError::Refused { node, status, reason },
+            }
+        };
+        for (status, ends) in [
+            (400, true),
+            (403, true),
+            (404, true),
+            (408, false),
+            (409, false),
+            (413, true),
+            (422, true),
+            (429, false),
+            (500, false),
+            (503, false),
+            (507, true),
+        ] {
+            assert_eq!(answer(status).ends_upload(), ends, "{status}");
+        }
+        assert!(TransportError::Unknown { node: node.clone() }.ends_upload());
+        assert!(!TransportError::TimedOut { node }.ends_upload());
+    }
 }

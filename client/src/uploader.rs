@@ -351,10 +351,14 @@ impl Sharded {
                 (is_acknowledged, until) = (true, Instant::now() + STRAGGLERS);
             }
         }
+        let open: Vec<_> = (0..self.lanes.len()).filter(|column| self.scatter.is_open(*column)).collect();
         if is_acknowledged {
+            for column in open {
+                tracing::warn!(node = %self.node(column), column, "a shard is not durable yet");
+            }
             return Ok(());
         }
-        for column in (0..self.lanes.len()).filter(|column| self.scatter.is_open(*column)).collect::<Vec<_>>() {
+        for column in open {
             self.lose(column, TransportError::TimedOut { node: self.node(column) })?;
         }
         Ok(())

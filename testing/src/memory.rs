@@ -64,7 +64,7 @@ struct Refusal {
 impl Refusal {
     fn of(self, node: &NodeName) -> TransportError {
         let (node, Self { status, reason }) = (node.clone(), self);
-        if status == 429 || status >= 500 {
+        if matches!(status, 408 | 429) || status >= 500 {
             TransportError::Failed { node, status, reason }
         } else {
             TransportError::Refused { node, status, reason }

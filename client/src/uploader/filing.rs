@@ -1,14 +1,20 @@
 //! Filing of a record: which nodes hold it, and how it gets there.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use format::{Domain, Lease, NodeName, Record, rendezvous, wire::NodeEntry};
 use futures::{StreamExt, stream::FuturesUnordered};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use super::{STRAGGLERS, UploadError, by};
-use crate::{Topology, Transport, reader::RECORD_NODES_MAX, topology::silent};
+use super::{
+    STRAGGLERS, UploadError, by,
+    lane::{AGAIN_FIRST, AGAIN_FOR, AGAIN_LAST},
+};
+use crate::{Topology, Transport, TransportError, reader::RECORD_NODES_MAX, topology::silent};
 
 /// Copies of the record of an inline object. The record contains the object's bytes, so there are as many copies as the
 /// smallest sharded objects have shards.
@@ -40,8 +46,9 @@ pub fn record_holders(record: &Record, origins: &[NodeEntry]) -> BTreeSet<NodeNa
 }
 
 /// Files a record at its holders. A home that does not take it is made up for by the next of the locator's order, as
-/// far as readers ask; one that is probably gone comes last. Once more than half have it, the others have `STRAGGLERS`
-/// to join. Returns how many took it.
+/// far as readers ask; one that is probably gone comes last. Where these are too few, those that may take it later are
+/// asked again for `AGAIN_FOR`: the network is away, or nodes restart. Once more than half have it, the others have
+/// `STRAGGLERS` to join. Returns how many took it.
 ///
 /// # Errors
 /// [`UploadError::Record`] when half of them or more did not.
@@ -64,25 +71,43 @@ pub async fn file_record(
     // Tasks, so that a straggler continues after the acknowledgement.
     let put = |node: NodeName| {
         let (transport, bytes) = (transport.clone(), bytes.clone());
-        tokio::spawn(async move { transport.put_record(&node, &locator, bytes).await })
+        tokio::spawn(async move {
+            let filed = transport.put_record(&node, &locator, bytes).await;
+            (node, filed)
+        })
     };
     let mut puts: FuturesUnordered<_> = asked.iter().cloned().map(put).collect();
-    let (mut stored, mut failed, mut until) = (0, Vec::new(), None);
-    while let Ok(Some(filed)) = by(until, puts.next()).await {
+    let (mut stored, mut failed, mut until) = (0, BTreeMap::new(), None);
+    let (mut pause, again_until) = (AGAIN_FIRST, Instant::now() + AGAIN_FOR);
+    while let Ok(filed) = by(until, puts.next()).await {
         match filed {
-            Ok(Ok(())) => stored += 1,
-            Ok(Err(error)) => {
-                failed.push(error);
+            None => {
+                let passing =
+                    failed.extract_if(.., |_, error: &mut TransportError| error.is_retryable() && !error.is_full());
+                let again: Vec<NodeName> = match stored < need && Instant::now() < again_until {
+                    true => passing.map(|(node, _)| node).collect(),
+                    false => break,
+                };
+                if again.is_empty() {
+                    break;
+                }
+                sleep(pause).await;
+                pause = (pause * 2).min(AGAIN_LAST);
+                puts.extend(again.into_iter().map(put));
+            }
+            Some(Ok((_, Ok(())))) => stored += 1,
+            Some(Ok((node, Err(error)))) => {
+                failed.insert(node, error);
                 if let Some(next) = order.by_ref().find(|node| asked.insert(node.clone())) {
                     puts.push(put(next));
                 }
             }
-            Err(_) => {}
+            Some(Err(_)) => {}
         }
         if stored >= need && until.is_none() {
             until = Some(Instant::now() + STRAGGLERS);
         }
     }
-    let asked = asked.len();
+    let (asked, failed) = (asked.len(), failed.into_values().collect());
     if stored < need { Err(UploadError::Record { stored, asked, need, failed }) } else { Ok(stored) }
 }

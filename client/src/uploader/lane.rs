@@ -38,9 +38,12 @@ const KEPT_CELLS: usize = 4;
 const OTHERS_MAX: usize = 3;
 /// Pauses before a call that failed is made again, doubled each time up to the last. All together they are as long as a
 /// restart of a node may take; then the column is given up.
-const AGAIN_FIRST: Duration = Duration::from_millis(250);
-const AGAIN_LAST: Duration = Duration::from_secs(8);
-const AGAIN_FOR: Duration = Duration::from_secs(50);
+pub(super) const AGAIN_FIRST: Duration = Duration::from_millis(250);
+pub(super) const AGAIN_LAST: Duration = Duration::from_secs(8);
+pub(super) const AGAIN_FOR: Duration = Duration::from_secs(50);
+/// The same for a session that cannot be opened, where no other node can take over: a gap in the network ends no
+/// upload, and a node that is gone holds up nobody for a minute.
+const OPEN_FOR: Duration = Duration::from_secs(10);
 /// How long the node of an earlier session may be away while another one can take its column. It is shorter than what
 /// the other columns wait for a straggler (`PATIENCE`).
 const RETURN_FOR: Duration = Duration::from_secs(30);
@@ -184,7 +187,8 @@ impl Work {
             self.is_bound = false;
         }
         let Filling { transport, node, column, columns, note, .. } = &self.of;
-        let upload = transport.create_upload(node, *column, *columns).await?;
+        // One whose answer was lost is collected by the node.
+        let upload = self.again(OPEN_FOR, || transport.create_upload(node, *column, *columns)).await?;
         if let Some(note) = note {
             note(*column, &Session { node: node.clone(), upload: upload.clone() });
         }
@@ -196,7 +200,7 @@ impl Work {
         // Whatever comes of it: if there is no other node, this one is asked again.
         self.session = Some(upload.clone());
         let Filling { transport, node, column, committed, .. } = &self.of;
-        let asked = self.again(|| transport.upload_cells(node, &upload));
+        let asked = self.again(AGAIN_FOR, || transport.upload_cells(node, &upload));
         let asked = match self.is_last {
             true => asked.await,
             false => timeout(RETURN_FOR, asked)
@@ -229,7 +233,7 @@ impl Work {
         }
         let Filling { transport, node, column, .. } = &self.of;
         let public = self.public.clone().await.map_err(|_| unfinished(node))?;
-        self.again(|| transport.commit(node, upload, *column, public.clone())).await
+        self.again(AGAIN_FOR, || transport.commit(node, upload, *column, public.clone())).await
     }
 
     /// Waits for the next cell. While the producer pauses, the session is kept alive.
@@ -250,7 +254,7 @@ impl Work {
         if first < held {
             return Ok(());
         }
-        self.again(|| transport.append(node, upload, first, std::slice::from_ref(cell))).await
+        self.again(AGAIN_FOR, || transport.append(node, upload, first, std::slice::from_ref(cell))).await
     }
 
     /// Returns whether the node is worth a wait: no other can take over.
@@ -262,13 +266,14 @@ impl Work {
     /// another node can take over, nor where the node has no room.
     async fn again<T, F: Future<Output = Result<T, TransportError>>>(
         &self,
+        paused_max: Duration,
         call: impl Fn() -> F,
     ) -> Result<T, TransportError> {
         let may_wait = self.may_wait();
         let (mut pause, mut paused) = (AGAIN_FIRST, Duration::ZERO);
         loop {
             match call().await {
-                Err(error) if error.is_retryable() && !error.is_full() && may_wait && paused + pause <= AGAIN_FOR => {
+                Err(error) if error.is_retryable() && !error.is_full() && may_wait && paused + pause <= paused_max => {
                     tracing::debug!(node = %self.of.node, column = self.of.column, %error, "a call is made again");
                     sleep(pause).await;
                     paused += pause;

@@ -175,6 +175,48 @@ async fn a_lost_upload_names_the_zones_that_are_silent() {
     assert!(lost.to_string().ends_with(&format!("; no origin was heard of lately in zone {zone}")), "{lost}");
 }
 
+/// A network that is away for so long.
+struct Away(Instant);
+
+#[async_trait]
+impl Intercept for Away {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, _: Call) -> Result<(), TransportError> {
+        match Instant::now() < self.0 {
+            true => Err(TransportError::Unreachable { node: node.clone(), reason: "the network is away".into() }),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What has one attempt, because it is small, bears what a large file bears.
+#[tokio::test(start_paused = true)]
+async fn a_gap_in_the_network_ends_no_upload_however_small() {
+    for (milliseconds, length) in [(300, 10), (300, 100_000), (40_000, 10), (7_000, 100_000)] {
+        let cluster = Cluster::new(8);
+        let away = Away(Instant::now() + Duration::from_millis(milliseconds));
+        let transport = Arc::new(Intercepted::over(cluster.transport.clone(), away));
+        let bytes = noise(length);
+        let (sealed, receipt) = store(transport, cluster.topology.clone(), &bytes, four()).await.unwrap();
+        assert_eq!((receipt.durable, receipt.records >= 4), (receipt.placement.len(), true), "{receipt:?}");
+        assert!(read(&cluster.reader(), &sealed).await.unwrap() == bytes);
+    }
+}
+
+/// A network that is away for good ends it within minutes.
+#[tokio::test(start_paused = true)]
+async fn an_upload_into_no_network_ends() {
+    for length in [10, 100_000] {
+        let (cluster, began) = (Cluster::new(8), Instant::now());
+        let away = Away(began + Duration::from_secs(86_400));
+        let transport = Arc::new(Intercepted::over(cluster.transport.clone(), away));
+        let lost = store(transport, cluster.topology.clone(), &noise(length), four()).await.unwrap_err();
+        assert!(lost.to_string().contains("the network is away"), "{lost}");
+        assert!(began.elapsed() < Duration::from_secs(180), "{:?}", began.elapsed());
+    }
+}
+
 /// Counts the uploads that are begun, and loses the first appends to each node.
 #[derive(Default)]
 struct Losing {

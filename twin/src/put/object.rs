@@ -65,7 +65,7 @@ impl Twin {
                     if attempt < ATTEMPTS_MAX =>
                 {
                     tracing::warn!(path = %again.path.display(), attempt, error = %source, "an upload is tried again");
-                    let for_good = failed.iter().filter(|error| error.is_full() || !error.is_retryable());
+                    let for_good = failed.iter().filter(|error| error.ends_upload());
                     refused.extend(for_good.map(|error| error.node().clone()));
                     (item, attempt) = (again, attempt + 1);
                     tokio::time::sleep(ATTEMPT_PAUSE).await;
