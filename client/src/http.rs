@@ -8,8 +8,9 @@ use bytes::Bytes;
 use format::{
     BlobId, Cell, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName, PublicManifest,
     limits::{
-        BODY_BYTES_PER_SECOND_MIN, NOTE_BODY_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX,
-        RECORD_BYTES_MAX, REFUSED_BYTES_MAX, SYNC_BYTES_PER_SECOND_MIN, shard_body_bytes_max,
+        BODIES_AT_ONCE_MAX, BODY_BYTES_PER_SECOND_MIN, NOTE_BODY_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX,
+        POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX, REFUSED_BYTES_MAX, SYNC_BYTES_PER_SECOND_MIN,
+        shard_body_bytes_max,
     },
     wire::{
         ApiError, ChangePage, Drain, DrainPage, LocatorPage, NodeEntry, Note, ObjectHealth, RepairStatus, Retried,
@@ -21,7 +22,7 @@ use http::{Method, Request, StatusCode, header::CONTENT_LENGTH};
 use http_body_util::{BodyExt, LengthLimitError, Limited, StreamBody};
 use hyper::body::Frame;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     Carrier, Membership, ShardAsk, Topology, Transport, TransportError,
@@ -44,6 +45,9 @@ const ERROR_BYTES_MAX: usize = 8 * 1024;
 /// Calls nodes at the addresses in a topology.
 pub struct HttpTransport {
     carrier: Box<dyn Carrier>,
+    /// A place for each call with a body that goes concurrently: they share an uplink, and each must come through in
+    /// its time.
+    bodies: Semaphore,
 }
 
 impl HttpTransport {
@@ -63,7 +67,7 @@ impl HttpTransport {
 
     /// Makes a transport over another network.
     pub fn over(carrier: impl Carrier) -> Self {
-        Self { carrier: Box::new(carrier) }
+        Self { carrier: Box::new(carrier), bodies: Semaphore::new(BODIES_AT_ONCE_MAX) }
     }
 
     /// Asks for the health of an object. Returns `None` if no record is filed under the locator.
@@ -122,7 +126,12 @@ impl HttpTransport {
     /// Makes one call and returns the body of its answer, at most `max` bytes.
     async fn call(&self, node: &NodeName, call: Call, max: usize) -> Result<Bytes, TransportError> {
         let length: usize = call.parts.iter().map(Bytes::len).sum();
-        let deadline = call.deadline + Duration::from_secs(length as u64 / BODY_BYTES_PER_SECOND_MIN);
+        // Those that hold a place have deadlines, so the wait for one ends.
+        let _place = match length {
+            0 => None,
+            _ => Some(self.bodies.acquire().await.expect("the places are never closed")),
+        };
+        let deadline = call.deadline + time_of(length);
         timeout(deadline, self.call_unbounded(node, call, length, max))
             .await
             .map_err(|_| TransportError::TimedOut { node: node.clone() })?
@@ -180,6 +189,11 @@ impl HttpTransport {
         let body = self.call(node, call, JSON_BYTES_MAX).await?;
         read_json(node, &body)
     }
+}
+
+/// Returns how long the slowest way takes for a body.
+fn time_of(body_bytes: usize) -> Duration {
+    Duration::from_secs(body_bytes as u64 / BODY_BYTES_PER_SECOND_MIN)
 }
 
 fn read_json<T: DeserializeOwned>(node: &NodeName, body: &[u8]) -> Result<T, TransportError> {
@@ -347,5 +361,64 @@ impl Transport for HttpTransport {
         let mut call = Call::get(format!("/v1/changes?since={since}&wait={wait_seconds}"));
         call.deadline = Duration::from_secs(wait_seconds.into()) + WAIT_GRACE;
         self.json(node, call).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use format::limits::{CELLS_MAX, LEASE_BYTES_MAX, STRIP_BYTES_MAX, UPLINK_BYTES_PER_SECOND_MIN};
+    use http::Response;
+
+    use super::*;
+    use crate::{
+        carrier::{AnswerBody, CallBody},
+        socket::PING_DEADLINE,
+    };
+
+    #[test]
+    fn the_slowest_uplink_brings_all_bodies_that_go_at_once_in_their_time() {
+        let uplink = UPLINK_BYTES_PER_SECOND_MIN * 9 / 10;
+        for body in [1, 16 * 1024, LEASE_BYTES_MAX, RECORD_BYTES_MAX, STRIP_BYTES_MAX, CELLS_MAX * STRIP_BYTES_MAX] {
+            let all = Duration::from_secs((body * BODIES_AT_ONCE_MAX) as u64 / uplink);
+            // The least that either side gives on top is the 20 s of a call.
+            assert!(all <= time_of(body) + CALL_DEADLINE, "{body}: {all:?}");
+        }
+        // A ping waits behind a strip for each of them.
+        assert!(PING_DEADLINE >= Duration::from_secs((STRIP_BYTES_MAX * BODIES_AT_ONCE_MAX) as u64 / uplink));
+    }
+
+    /// A node that never answers, and counts the calls that wait for it.
+    #[derive(Clone, Default)]
+    struct Silent(Arc<AtomicUsize>);
+
+    #[async_trait]
+    impl Carrier for Silent {
+        async fn carry(&self, _: &NodeName, _: Request<CallBody>) -> Result<Response<AnswerBody>, TransportError> {
+            self.0.fetch_add(1, Relaxed);
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_with_a_body_waits_for_its_turn_and_its_deadline_begins_then() {
+        let silent = Silent::default();
+        let (transport, node) = (Arc::new(HttpTransport::over(silent.clone())), "o1".parse::<NodeName>().unwrap());
+        let put = |_| {
+            let (transport, node) = (transport.clone(), node.clone());
+            tokio::spawn(async move { transport.put(&node, "/".into(), vec![0; 4390].into()).await })
+        };
+        let began = tokio::time::Instant::now();
+        let puts: Vec<_> = (0..=BODIES_AT_ONCE_MAX).map(put).collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(silent.0.load(Relaxed), BODIES_AT_ONCE_MAX);
+        // What has no body waits for nobody.
+        assert!(timeout(Duration::from_secs(1), transport.nodes(&node)).await.is_err());
+        assert_eq!(silent.0.load(Relaxed), BODIES_AT_ONCE_MAX + 1);
+        for put in puts {
+            assert!(matches!(put.await.unwrap(), Err(TransportError::TimedOut { .. })));
+        }
+        assert_eq!(began.elapsed().as_secs(), 2 * 30, "10 s for the body, each after the other");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use format::limits::{BODY_BYTES_PER_SECOND_MIN, STRIP_BYTES_MAX};
 use tokio::net::TcpStream;
 
 /// How long what was sent may stay without acknowledgement until the connection counts as dead. A dead peer is noticed
@@ -11,7 +12,8 @@ use tokio::net::TcpStream;
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// How long an HTTP/2 ping may take. The slowest way brings in this time a strip for each of many columns, which the
 /// ping, or its answer, waits behind.
-pub const PING_DEADLINE: Duration = Duration::from_secs(300);
+pub const PING_DEADLINE: Duration =
+    Duration::from_secs(STRIP_BYTES_MAX as u64 / BODY_BYTES_PER_SECOND_MIN).saturating_add(UNACKNOWLEDGED);
 
 /// Sets a connection up: no delay of small writes, and an end when the peer is gone.
 ///

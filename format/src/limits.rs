@@ -103,9 +103,15 @@ pub const PROOF_BYTES_MAX: usize = 4 * 1024 + 64 * 32 + 64;
 pub const PAGE_ENTRIES_MAX: usize = 1_000;
 /// Maximum seconds that a change feed request waits for news (long polling) before it answers with an empty page.
 pub const CHANGES_WAIT_SECONDS_MAX: u32 = 30;
-/// The slowest way on which the body of a call comes through, in bytes in a second: an uplink of 0.5 Mbit/s shared by
-/// 24 columns gives each 2.6 KB/s. Both sides give a body a second for so many bytes.
-pub const BODY_BYTES_PER_SECOND_MIN: u64 = 1024;
+/// The slowest uplink of an owner, in bytes in a second: 0.5 Mbit/s.
+pub const UPLINK_BYTES_PER_SECOND_MIN: u64 = 62_500;
+/// Maximum number of calls with a body that one caller makes concurrently, to all nodes together: the columns of four
+/// large files, or of 16 small ones. More calls wait for their turn, and their deadlines begin with it.
+pub const BODIES_AT_ONCE_MAX: usize = 128;
+/// The slowest way on which the body of a call comes through, in bytes in a second: the slowest uplink shared by all
+/// calls that go concurrently, of which a tenth is headers and acknowledgements. Both sides give a body a second for so
+/// many bytes.
+pub const BODY_BYTES_PER_SECOND_MIN: u64 = UPLINK_BYTES_PER_SECOND_MIN * 9 / 10 / BODIES_AT_ONCE_MAX as u64;
 /// The slowest disk, or object store, that a node may have, in bytes in a second: a commit has a second for so many
 /// bytes of its shard.
 pub const SYNC_BYTES_PER_SECOND_MIN: u64 = 4 << 20;

@@ -481,7 +481,7 @@ async fn a_commit_that_no_node_answers_has_an_end() {
     let began = Instant::now();
     let lost = store(silent, Arc::new(Topology::new(nodes)), &noise(1_000_000), four()).await.unwrap_err();
     assert!(matches!(lost, UploadError::Lost { .. }), "{lost}");
-    assert!(began.elapsed() < Duration::from_secs(1_000), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(2_000), "{:?}", began.elapsed());
 }
 
 /// What is told is what is durable, not what was meant to be.
