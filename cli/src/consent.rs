@@ -15,6 +15,11 @@ pub(crate) struct Consent {
 }
 
 impl Consent {
+    /// Returns whether nobody need be asked.
+    pub(crate) fn is_given(self) -> bool {
+        self.yes
+    }
+
     /// Asks on the terminal whether to do `what`. Blocks until the answer.
     ///
     /// # Errors

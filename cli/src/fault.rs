@@ -221,9 +221,14 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
     if let Some(error) = cause.downcast_ref::<LeaseChangeError>() {
         return match error {
             LeaseChangeError::Unknown | LeaseChangeError::Erased => Some((Class::NotFound, None)),
+            LeaseChangeError::TooFew { source: Some(refused), .. } if !refused.is_retryable() => {
+                Some((Class::Cluster, Some("mend what the node says; a second try alone will not help")))
+            }
             LeaseChangeError::TooFew { .. } => {
                 Some((Class::Cluster, Some("again: sending a lease twice does no harm")))
             }
+            LeaseChangeError::Sooner { .. } => Some((Class::Usage, Some("a later --expires, or --yes"))),
+            LeaseChangeError::Busy => Some((Class::Failed, Some("again when that `put` has ended, or end it first"))),
             LeaseChangeError::Kept { .. } => Some((Class::Failed, Some("again after that time"))),
             LeaseChangeError::Shortened { .. } => Some((
                 Class::Failed,
@@ -247,6 +252,12 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
                 ),
             )),
             UploadError::Inconsistent(_) => None,
+            UploadError::Record { failed, .. } if failed.iter().any(|error| !error.is_retryable()) => Some((
+                Class::Cluster,
+                Some(
+                    "mend what the nodes say, then the same command again; `evernear rm --unfinished` ends what did not end",
+                ),
+            )),
             UploadError::Lost { .. } | UploadError::Record { .. } => Some((
                 Class::Cluster,
                 Some(
@@ -453,6 +464,21 @@ mod tests {
         let wrong = Error::new(OwnerError::Wrong { lock: twin::LockKind::Passphrase }).context("c");
         assert_eq!(judge(&wrong).0, Class::Owner);
         assert_eq!(judge(&anyhow::anyhow!("else")), (Class::Failed, None));
+    }
+
+    #[test]
+    fn what_nodes_refuse_is_not_to_be_tried_again_as_it_is() {
+        let node = || "o1".parse().unwrap();
+        let refused =
+            || client::TransportError::Refused { node: node(), status: 409, reason: "the lease ended".into() };
+        let record = |failed| UploadError::Record { stored: 0, asked: 1, need: 1, failed };
+        let too_few = |source| LeaseChangeError::TooFew { told: 0, asked: 1, source: Some(source) };
+        let silent = || client::TransportError::TimedOut { node: node() };
+        let advice = |error: Error| judge(&error).1.unwrap();
+        assert!(advice(record(vec![silent(), refused()]).into()).starts_with("mend what the nodes say"));
+        assert!(advice(record(vec![silent()]).into()).starts_with("the same command again"));
+        assert!(advice(too_few(refused()).into()).starts_with("mend what the node says"));
+        assert!(advice(too_few(silent()).into()).starts_with("again"));
     }
 
     #[test]

@@ -9,12 +9,12 @@ use std::{
 
 use bytes::Bytes;
 use client::{ReadError, Transport, TransportError};
-use format::{Cap, Kind, Lease, Level, Locator, Moment, NodeName, PolicyName, Profile, Record, Redundancy, Retention};
+use format::{Kind, Lease, Level, Locator, Moment, NodeName, Profile, Record, Redundancy};
 use futures::{StreamExt, future::join_all};
 use tokio::task::spawn_blocking;
 
 use crate::{
-    index::{Change, Entry, Family, Index, IndexError, Scope, Tenure},
+    index::{Change, Entry, Family, Index, IndexError, Position, Scope, State, Tenure},
     policy_name::PolicyNameError,
     progress::Progress,
     retention::{self, RetentionError},
@@ -23,27 +23,14 @@ use crate::{
 };
 
 mod removal;
+mod renewal;
 
 pub use removal::Removed;
+pub use renewal::{Renewal, Sooner};
 
 /// How many leases are changed concurrently. Each node gets a call for most of them, over one connection, which takes
 /// 128 calls at once; a reader of records needs some of these too.
 const OBJECTS_AT_ONCE: usize = 64;
-
-/// What a renewal changes. `None`, or an empty list, leaves a field as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Renewal {
-    /// The policy.
-    pub policy: Option<PolicyName>,
-    /// Seconds since 1970 until which the object is kept.
-    pub keep_until: Option<u64>,
-    /// Seconds since 1970 at which the lease ends; zero: it does not end by itself.
-    pub expires: Option<u64>,
-    /// How many shards may lie in one place; a level that is not named keeps its cap.
-    pub caps: Vec<Cap>,
-    /// Redundancy: exactly the object's data columns, and at most the parity columns that its name commits to.
-    pub profile: Option<Profile>,
-}
 
 /// Which nodes have one object's new lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +68,20 @@ pub enum LeaseChangeError {
         /// Seconds since 1970.
         until: u64,
     },
+    /// The object would end before it does now, and nobody agreed to that.
+    #[error(
+        "the object would end at {}, sooner than {}",
+        Moment(*end), held.map_or_else(|| "now: it has no end".to_owned(), |held| Moment(held).to_string())
+    )]
+    Sooner {
+        /// Seconds since 1970 at which it ends now; none for never.
+        held: Option<u64>,
+        /// Seconds since 1970 at which it would end.
+        end: u64,
+    },
+    /// A program is storing it, or the folder that it is a part of.
+    #[error("a `put` is storing this just now")]
+    Busy,
     /// The times cannot be those of a lease.
     #[error("the lease is not renewed to such a time")]
     Retention(#[from] RetentionError),
@@ -134,31 +135,10 @@ pub enum LeaseChangeError {
     Index(#[from] IndexError),
 }
 
-impl Renewal {
-    fn named_times(&self) -> Retention {
-        Retention { keep_until: self.keep_until.unwrap_or(0), expires: self.expires.unwrap_or(0) }
-    }
-
-    /// Returns the times of the new lease of an object whose lease has the times `held`. Refuses a renewal at `now`,
-    /// seconds since 1970, that shortens how long the object is to be kept. Nodes would refuse it too.
-    fn retention_over(&self, held: Retention, now: u64) -> Result<Retention, LeaseChangeError> {
-        let until = held.keep_until;
-        if until > now && self.keep_until.is_some_and(|asked| asked < until) {
-            return Err(LeaseChangeError::Shortened { until });
-        }
-        if self.keep_until.is_none() && self.expires.is_none() {
-            return Ok(held);
-        }
-        let (keep_until, expires) = (self.keep_until.unwrap_or(until), self.expires.unwrap_or(held.expires));
-        if expires != 0 && keep_until > expires {
-            return Err(RetentionError::KeptLonger { keep_until, expires }.into());
-        }
-        Ok(Retention { keep_until, expires })
-    }
-
-    fn caps_over(&self, held: &[Cap]) -> Vec<Cap> {
-        let stay = held.iter().filter(|cap| self.caps.iter().all(|named| named.level != cap.level));
-        stay.chain(&self.caps).copied().collect()
+impl LeaseChangeError {
+    /// Returns whether a later call may succeed, because nodes or the index did not answer this one.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::Read(_) | Self::TooFew { .. } | Self::Index(_))
     }
 }
 
@@ -246,19 +226,46 @@ impl Twin {
         }
         progress.leases(members.len());
         let renew = |(top, member, entry): (Locator, Locator, Option<Entry>)| async move {
+            // Of a folder that did not end. Without a record it has no lease, and whoever stores it signs one.
+            let is_open = entry.as_ref().is_some_and(|it| it.position == Position::Inner && it.state != State::Stored);
             let told = self.renew_member(&member, entry, renewal, now).await;
             progress.lease();
-            (top, member, told)
+            (top, member, told, is_open)
         };
         let mut renewals = futures::stream::iter(members.into_iter().map(renew)).buffer_unordered(OBJECTS_AT_ONCE);
-        while let Some((top, member, told)) = renewals.next().await {
+        while let Some((top, member, told, is_open)) = renewals.next().await {
             match told {
                 Ok(told) => drop(renewed.insert(member, told)),
+                Err(LeaseChangeError::Unknown) if is_open => {}
                 Err(error) => drop(failed.insert(top, error)),
             }
         }
         drop(renewals);
         Ok((renewed, failed))
+    }
+
+    /// Returns the objects that a renewal would end sooner than they do now, and when they end now; none for never.
+    /// What the index does not list, nodes tell. What cannot be renewed is none of them.
+    pub async fn ends_sooner(&self, locators: &BTreeSet<Locator>, renewal: &Renewal) -> BTreeMap<Locator, Option<u64>> {
+        let renewal = Renewal { sooner: Sooner::Refused, ..renewal.clone() };
+        let (now, mut sooner) = (now(), BTreeMap::new());
+        for (top, family) in self.families(locators).await {
+            let entries = family.iter().filter(|(_, entry)| entry.name.is_none());
+            let mut held: Vec<_> = entries.map(|(member, entry)| (*member, entry.tenure.retention)).collect();
+            if family.is_empty()
+                && let Ok(record) = self.own_record(&top).await
+                && record.lease.is_alive(now)
+                && !record.public.is_name()
+            {
+                held.push((top, record.lease.retention));
+            }
+            for (member, held) in held {
+                if let Err(LeaseChangeError::Sooner { held, .. }) = renewal.retention_over(held, now) {
+                    sooner.insert(member, held);
+                }
+            }
+        }
+        sooner
     }
 
     async fn check_renewal(
@@ -269,6 +276,9 @@ impl Twin {
         now: u64,
     ) -> Result<(), LeaseChangeError> {
         for entry in family.values() {
+            if entry.name.is_some() {
+                return Err(LeaseChangeError::Name);
+            }
             renewal.retention_over(entry.tenure.retention, now)?;
         }
         let Some(profile) = renewal.profile else { return Ok(()) };

@@ -44,7 +44,7 @@ pub use index::{
     Batch, Change, Entry, Family, Index, IndexCheck, IndexError, Listed, MOVES_MAX, Move, NameState, PATH_BYTES_MAX,
     Position, Scope, State, Tenure,
 };
-pub use leases::{LeaseChangeError, Removed, Renewal, Told};
+pub use leases::{LeaseChangeError, Removed, Renewal, Sooner, Told};
 pub use media::{Inspection, MediaType, MediaTypeError};
 pub use names::{NameChange, NameChangeError, NameTerms, Renamed};
 pub use network::{Network, NetworkError};

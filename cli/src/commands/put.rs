@@ -176,8 +176,8 @@ impl Put {
             let what = "--name, --type, --as and standard input are for one path: store it by a command of its own";
             return Err(Usage(what.to_owned()).into());
         }
-        let LeaseTimes { keep_until, expires } = self.times;
-        let retention = Retention { keep_until: keep_until.unwrap_or(0), expires: expires.unwrap_or(0) };
+        let retention =
+            Retention { keep_until: self.times.keep_until().unwrap_or(0), expires: self.times.expires().unwrap_or(0) };
         let (config, twin) = open_twin(&options.state()?, &self.keys, &self.cluster).await?;
         let (wanted, refused) = split(self.places);
         let put = PutOptions {

@@ -295,7 +295,7 @@ fn a_folder_and_a_policy_and_a_stream() {
         assert!(refused["try"].as_str().unwrap().contains("evernear policy publish"), "{refused}");
     }
     assert_eq!(home.good(&["stat", label])["policy"], "not-kp");
-    let renewed = home.good(&["renew", label, "--policy", "nft-immutable", "--expires", "+1d"]);
+    let renewed = home.good(&["renew", label, "--policy", "nft-immutable", "--expires", "+1d", "--yes"]);
     assert_eq!((renewed["renewed"].as_u64(), renewed["missed_nodes"].as_array().map(Vec::len)), (Some(4), Some(0)));
     assert_eq!(home.good(&["stat", label, "index.html"])["policy"], "nft-immutable");
     // The URL of a page in the folder does not name the whole folder.
@@ -322,7 +322,7 @@ fn a_folder_and_a_policy_and_a_stream() {
     let (code, refused) = home.json(&["renew", kept, "--keep-until", "+2h"]);
     assert!(code == 1 && until(&refused).is_some(), "{refused}");
     assert!(refused["try"].as_str().unwrap().contains("--keep-until"), "{refused}");
-    home.good(&["renew", kept, "--expires", "+3d", "--keep-until", "+2d"]);
+    home.good(&["renew", kept, "--expires", "+3d", "--keep-until", "+2d", "--yes"]);
     // What is not named stays, and an end can be taken away.
     let times = || {
         let stat = home.good(&["stat", kept]);
@@ -334,6 +334,26 @@ fn a_folder_and_a_policy_and_a_stream() {
     assert!(kept_until == keep_until && later > expires, "{kept_until} {later}");
     home.good(&["renew", kept, "--expires", "never"]);
     assert_eq!(times(), [keep_until, 0]);
+    // What would end sooner is asked about, and nobody can be asked here.
+    let refuses = |span: &str, now: &str| {
+        let (code, refused) = home.json(&["renew", kept, "--expires", span]);
+        let says = refused["error"].as_str().unwrap();
+        assert!(code == 2 && says.starts_with("this would end 1 object at 2") && says.contains(now), "{refused}");
+        assert!(says.ends_with("for ever, and nobody can be asked here; --yes does it"), "{refused}");
+    };
+    refuses("+9d", "(without an end now)");
+    assert_eq!(times(), [keep_until, 0], "nothing was done");
+    home.good(&["renew", kept, "--expires", "+9d", "--yes"]);
+    home.good(&["renew", kept, "--expires", "+10d"]);
+    let held = times();
+    refuses("+5d", "(now 2");
+    assert_eq!(times(), held);
+    // So it is without the index: nodes know when it ends.
+    let index = home.path().join(".evernear/index");
+    std::fs::rename(&index, home.path().join("aside")).unwrap();
+    refuses("+5d", "(now 2");
+    std::fs::rename(home.path().join("aside"), &index).unwrap();
+    assert_eq!(times(), held);
 }
 
 #[test]
@@ -383,7 +403,9 @@ fn many_are_stored_listed_and_erased_and_one_that_fails_stops_no_other() {
     assert_eq!(paths(&["--all"]).iter().filter(|path| *path == "site/img/a").count(), 2);
 
     let label = |stored: usize| put["stored"][stored]["label"].as_str().unwrap();
-    let renewed = home.good(&["renew", label(0), label(1), "--expires", "+1d"]);
+    let (code, refused) = home.json(&["renew", label(0), label(1), "--expires", "+1d"]);
+    assert!(code == 2 && refused["error"].as_str().unwrap().starts_with("this would end 2 objects at"), "{refused}");
+    let renewed = home.good(&["renew", label(0), label(1), "--expires", "+1d", "--yes"]);
     assert_eq!((renewed["renewed"].as_u64(), renewed["failed"].as_array().map(Vec::len)), (Some(2), Some(0)));
     home.good(&["renew", label(0), "--keep-until", "+2h"]);
     let (code, removed) = home.json(&["rm", label(0), label(1)]);

@@ -230,7 +230,7 @@ async fn logs_at_trace_tell_no_secret() {
         vec!["get", &label, "--output", &path(&loud, "whole")],
         vec!["stat", &label],
         vec!["ls"],
-        vec!["renew", &label, "--expires", "+30d"],
+        vec!["renew", &label, "--expires", "+30d", "--yes"],
         vec!["object", "health", &label],
         vec!["repair", "status"],
         vec!["node", "ls"],

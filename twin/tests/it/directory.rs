@@ -13,8 +13,8 @@ use client::TransportError;
 use format::{Kind, NodeName, OpenError};
 use testing::{Call, Intercept, Intercepted, noise};
 use twin::{
-    Bad, GetError, Index, LeaseChangeError, Listed, Position, Progress, PutError, PutOptions, Renewal, Scope, Tenure,
-    TreeError, Twin,
+    Bad, GetError, Index, LeaseChangeError, Listed, Position, Progress, PutError, PutOptions, Renewal, Scope, Sooner,
+    Tenure, TreeError, Twin,
 };
 
 use crate::{
@@ -221,7 +221,7 @@ async fn many_are_stored_renewed_and_removed_and_one_that_fails_stops_no_other()
     assert_eq!((tops.len(), tops[99].entry.path.as_str(), tops[101].objects), (102, "f99", 10), "in their order");
     let locators = tops.iter().map(|stored| stored.entry.capability.locator()).collect();
 
-    let renewal = Renewal { expires: Some(u64::MAX), ..Renewal::default() };
+    let renewal = Renewal { expires: Some(u64::MAX), sooner: Sooner::Allowed, ..Renewal::default() };
     let (renewed, failed) = twin.renew_all(&locators, &renewal, &quiet()).await.unwrap();
     assert_eq!((renewed.len(), failed.len()), (101 + 10, 0));
     let count = Arc::new(Count::default());

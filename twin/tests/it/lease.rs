@@ -18,7 +18,7 @@ use format::{Cap, NodeName, OpenError, OwnerSecret, Profile, Record, Redundancy,
 use testing::{Call, Intercept, Intercepted, MemoryTransport, noise};
 use twin::{
     GetError, Index, LeaseChangeError, PolicyNameError, PolicySource, PutError, PutOptions, Renewal, RetentionError,
-    Tenure, Twin,
+    Sooner, Tenure, Twin,
 };
 
 use crate::small_cluster::{ORIGINS, SmallCluster, name, options, quiet};
@@ -81,7 +81,8 @@ async fn a_renewal_reaches_nodes_and_index_with_a_higher_version() {
     publish(&twin, "geo").await;
     let expires = Retention { keep_until: 0, expires: u64::MAX };
     for version in 2..4 {
-        let renewal = Renewal { policy: Some("geo".parse().unwrap()), expires: Some(u64::MAX), ..Renewal::default() };
+        let policy = Some("geo".parse().unwrap());
+        let renewal = Renewal { policy, expires: Some(u64::MAX), sooner: Sooner::Allowed, ..Renewal::default() };
         let renewed = twin.renew(&locator, &renewal).await.unwrap();
         assert!(renewed[&locator].missed.is_empty());
         let found = cluster.network.find(&stored.entry.capability, &[]).await.unwrap();
@@ -184,7 +185,8 @@ async fn no_lease_is_signed_that_is_over_or_breaks_a_promise() {
     let stored = put(to_come, 0).await.unwrap();
     let locator = stored.entry.capability.locator();
     let renew = async |twin: &Twin, keep_until, expires| {
-        twin.renew(&locator, &Renewal { keep_until, expires, ..Renewal::default() }).await
+        let renewal = Renewal { keep_until, expires, sooner: Sooner::Allowed, ..Renewal::default() };
+        twin.renew(&locator, &renewal).await
     };
     let ended = renew(&twin, None, Some(past)).await;
     assert!(matches!(ended, Err(LeaseChangeError::Retention(RetentionError::Ended { .. }))), "{ended:?}");
@@ -218,13 +220,51 @@ async fn a_renewal_leaves_the_time_that_it_does_not_name() {
         (None, Some(0), (soon, 0)),
     ] {
         let policy = Some("nft-immutable".parse().unwrap());
-        let renewal = Renewal { policy, keep_until, expires, ..Renewal::default() };
+        let renewal = Renewal { policy, keep_until, expires, sooner: Sooner::Allowed, ..Renewal::default() };
         twin.renew(&locator, &renewal).await.unwrap();
         let Retention { keep_until, expires } = twin.list().await[&locator].tenure.retention;
         assert_eq!((keep_until, expires), held, "{renewal:?}");
         let lease = cluster.network.find(&stored.entry.capability, &[]).await.unwrap().record.lease;
         assert_eq!((lease.retention.keep_until, lease.retention.expires), held, "{renewal:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_comes_sooner_is_told_beforehand_and_needs_consent() {
+    let cluster = SmallCluster::start();
+    let twin = cluster.twin(1);
+    cluster.file("site/b", b"y");
+    let folder = cluster.file("site/a", b"x").parent().unwrap().to_owned();
+    let stored = twin.put(&folder, &options(), &quiet()).await.unwrap();
+    let locator = stored.entry.capability.locator();
+    let (soon, later, latest) = (4_000_000_000, 5_000_000_000, 6_000_000_000);
+    let renewal = |expires, sooner| Renewal { expires: Some(expires), sooner, ..Renewal::default() };
+    let told = async |twin: &Twin, expires| {
+        let ends = twin.ends_sooner(&[locator].into(), &renewal(expires, Sooner::Allowed)).await;
+        ends.into_values().collect::<Vec<_>>()
+    };
+    let refused = async |twin: &Twin, expires| match twin.renew(&locator, &renewal(expires, Sooner::Refused)).await {
+        Err(LeaseChangeError::Sooner { held, end }) => (held, end),
+        other => panic!("not refused: {other:?}"),
+    };
+    assert_eq!(told(&twin, later).await, [None; 3], "all of the folder had no end");
+    assert_eq!(refused(&twin, later).await, (None, later));
+    assert!(twin.list().await.values().all(|entry| entry.tenure.version == 1), "nothing was done");
+    twin.renew(&locator, &renewal(later, Sooner::Allowed)).await.unwrap();
+    let earlier = std::fs::read(cluster.folder.path().join("owner-1/index")).unwrap();
+    assert_eq!(told(&twin, soon).await, [Some(later); 3]);
+    assert_eq!(refused(&twin, soon).await, (Some(later), soon));
+    for end in [later, latest, 0] {
+        assert_eq!(told(&twin, end).await, [], "{end}");
+        twin.renew(&locator, &renewal(end, Sooner::Refused)).await.unwrap();
+    }
+    // Another machine took the end away, of which this index does not know, or it was lost: nodes know.
+    drop(twin);
+    std::fs::write(cluster.folder.path().join("owner-1/index"), earlier).unwrap();
+    assert_eq!(told(&cluster.twin(1), latest).await, []);
+    assert_eq!(refused(&cluster.twin(1), latest).await, (None, latest));
+    std::fs::remove_file(cluster.folder.path().join("owner-1/index")).unwrap();
+    assert_eq!(told(&cluster.twin(1), soon).await, [None]);
 }
 
 /// A source that ends when the clock, in seconds since 1970, has passed this number.
@@ -340,7 +380,7 @@ async fn a_renewal_goes_on_from_the_newest_lease_whatever_old_ones_nodes_show() 
         let secret = OwnerSecret::from_bytes([1; 32]);
         let index = Index::open(cluster.folder.path().join("lost/index"), &secret).unwrap();
         let twin = if nodes < ORIGINS { Twin::new(&secret, index, cluster.network.clone()) } else { twin };
-        let longer = Renewal { expires: Some(u64::MAX), ..Renewal::default() };
+        let longer = Renewal { expires: Some(u64::MAX), sooner: Sooner::Allowed, ..Renewal::default() };
         twin.renew(&locator, &longer).await.unwrap();
         let lease = Record::decode(&held().await).unwrap().lease;
         assert_eq!((lease.version, lease.policy.as_str(), lease.retention.expires), (3, "europe", u64::MAX));

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use client::{Transport, TransportError};
 use format::{Label, Lease, NodeName, OwnerSecret, Retention};
 use testing::{Call, Intercept, Intercepted, noise};
-use twin::{Index, NameChange, NameTerms, PutOptions, RecoverError, Recovered, Renewal, Scope, Tenure, Twin};
+use twin::{Index, NameChange, NameTerms, PutOptions, RecoverError, Recovered, Renewal, Scope, Sooner, Tenure, Twin};
 
 use crate::{
     directory::{FewRecords, site},
@@ -41,7 +41,7 @@ async fn a_lost_index_is_made_again_from_the_owner_secret_alone() {
     let tagged = PutOptions { tenure, tags: [("premium".to_owned(), 3)].into(), ..options() };
     twin.put(&cluster.file("small", b"x"), &tagged, &quiet()).await.unwrap();
     let large = twin.put(&cluster.file("large.bin", &noise(3 << 20)), &options(), &quiet()).await.unwrap();
-    let renewal = Renewal { expires: Some(u64::MAX - 1), ..Renewal::default() };
+    let renewal = Renewal { expires: Some(u64::MAX - 1), sooner: Sooner::Allowed, ..Renewal::default() };
     twin.renew(&large.entry.capability.locator(), &renewal).await.unwrap();
     let named = PutOptions { name: Some("my site".into()), ..options() };
     twin.put(&site(&cluster), &named, &quiet()).await.unwrap();
@@ -82,7 +82,7 @@ async fn two_machines_of_one_owner_come_to_the_same_list() {
     assert_eq!((two.list().await, all.len()), (all.clone(), 11));
 
     // What one renews and erases the other learns.
-    let renewal = Renewal { expires: Some(u64::MAX), ..Renewal::default() };
+    let renewal = Renewal { expires: Some(u64::MAX), sooner: Sooner::Allowed, ..Renewal::default() };
     one.renew(&file.entry.capability.locator(), &renewal).await.unwrap();
     one.remove(&folder.entry.capability.locator()).await.unwrap();
     let learned = two.recover(&quiet()).await.unwrap();
