@@ -26,7 +26,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     index::{Batch, Entry, IndexError, Position, State, Tenure},
-    leases::Renewal,
+    leases::{LeaseChangeError, Renewal, Sooner},
     media::MediaType,
     policy_name::PolicyNameError,
     progress::Progress,
@@ -74,6 +74,9 @@ pub struct PutOptions {
     pub preferences: BTreeMap<NodeName, u8>,
     /// Whether an upload that did not end goes on.
     pub resumption: Resumption,
+    /// How the owner wrote the times of the tenure, such as `+30d`. The upload of a folder that goes on keeps the times
+    /// that it was begun with while they are written the same way.
+    pub asked_times: String,
 }
 
 impl Default for PutOptions {
@@ -90,6 +93,7 @@ impl Default for PutOptions {
             tags: BTreeMap::new(),
             preferences: BTreeMap::new(),
             resumption: Resumption::default(),
+            asked_times: String::new(),
         }
     }
 }
@@ -102,6 +106,16 @@ impl PutOptions {
         let object = (self.suite, self.compression, self.deduplication, &self.mime, &self.name, &self.tags);
         let text = format!("{object:?} {profile} {policy} {wanted:?} {refused:?} {caps:?}");
         blake3::derive_key("evernear 2026 v1 options of an unfinished upload", text.as_bytes())
+    }
+
+    /// Returns a hash of how the times were written; where nobody says it, of the times.
+    fn asked(&self) -> [u8; 32] {
+        let Retention { keep_until, expires } = self.tenure.retention;
+        let text = match self.asked_times.as_str() {
+            "" => format!("{keep_until} {expires}"),
+            written => written.to_owned(),
+        };
+        blake3::derive_key("evernear 2026 v1 times of an unfinished upload", text.as_bytes())
     }
 }
 
@@ -214,6 +228,9 @@ pub enum PutError {
         /// The cause.
         source: std::io::Error,
     },
+    /// What is stored of a folder that goes on cannot get the times that are asked for now.
+    #[error("what is stored of the folder does not get its times")]
+    Times(#[from] LeaseChangeError),
     /// What is needed to go on with an upload cannot be had.
     #[error("the upload cannot be resumed")]
     Unfinished(#[from] UnfinishedError),
@@ -363,7 +380,8 @@ impl Twin {
     ) -> Result<Arc<Journal>, PutError> {
         let fault = |source| PutError::Path { path: path.to_owned(), source };
         let path = tokio::fs::canonicalize(path).await.map_err(fault)?;
-        let head = Head { batch: new_batch()?, path, options: options.fingerprint(), begun: now() };
+        let (asked, retention) = (options.asked(), options.tenure.retention);
+        let head = Head { batch: new_batch()?, path, options: options.fingerprint(), retention, asked, begun: now() };
         Ok(self.journal(head, stamp, options.resumption).await?)
     }
 
@@ -395,31 +413,50 @@ impl Twin {
         let tree = if options.bad == Bad::LeftOut { tree } else { tree.whole()? };
         check_name(&tree.nodes[0].name)?;
         let mut journal = self.open_journal(path, None, options).await?;
-        if !self.prolongs(&journal, options.tenure.retention).await {
+        let mut retention = match journal.head.asked == options.asked() && !journal.head.retention.has_ended(now()) {
+            true => journal.head.retention,
+            false => options.tenure.retention,
+        };
+        if !self.prolongs(&journal, retention).await? {
             journal.end();
-            journal = self.open_journal(path, None, options).await?;
+            (journal, retention) = (self.open_journal(path, None, options).await?, options.tenure.retention);
         }
+        let options = &PutOptions { tenure: Tenure { retention, ..options.tenure.clone() }, ..options.clone() };
         let stored = self.put_nodes_of(tree, &journal, options, progress).await;
         journal.close(&stored);
         stored
     }
 
-    /// Gives the files of a folder that are stored already the times that are asked for now. Returns whether they have
+    /// Gives the files of a folder that are stored already the times that the others get. Returns whether they have
     /// them: what expired or was erased meanwhile has not, and neither has what was promised to be kept for longer.
-    async fn prolongs(&self, journal: &Journal, asked: Retention) -> bool {
-        let Some(locator) = journal.any_stored() else { return true };
-        let held = self.with_index(move |index| index.entry(&locator).map(|entry| entry.tenure.retention)).await;
-        if held.is_none_or(|held| held == asked && !held.has_ended(now())) {
-            return true;
+    async fn prolongs(&self, journal: &Journal, asked: Retention) -> Result<bool, PutError> {
+        let (stored, now) = (journal.all_stored(), now());
+        let is_right = move |entry: &Entry| entry.tenure.retention == asked && !asked.has_ended(now);
+        let (stored, others) = self
+            .with_index(move |index| {
+                let others = stored.iter().filter_map(|locator| index.entry(locator)).any(|entry| !is_right(entry));
+                (stored, others)
+            })
+            .await;
+        if !others {
+            return Ok(true);
         }
         let keep_until = (asked.keep_until != 0).then_some(asked.keep_until);
-        let renewal = Renewal { keep_until, expires: Some(asked.expires), ..Renewal::default() };
-        // Any of them stands for all that is stored of a folder without a top.
-        let renewed = self.renew(&locator, &renewal).await;
-        if let Err(error) = &renewed {
-            tracing::warn!(%error, "what is stored of the folder does not get the times asked for; it is stored anew");
+        let renewal =
+            Renewal { keep_until, expires: Some(asked.expires), sooner: Sooner::Allowed, ..Renewal::default() };
+        let quiet: Arc<dyn Progress> = Arc::new(());
+        let failed = match self.renew_all(&stored, &renewal, &quiet).await {
+            Ok((_, failed)) => failed.into_values().next(),
+            Err(error) => Some(error),
+        };
+        match failed {
+            None => Ok(true),
+            Some(error) if error.is_passing() => Err(error.into()),
+            Some(error) => {
+                tracing::warn!(%error, "what is stored of the folder does not get the times asked for; it is stored anew");
+                Ok(false)
+            }
         }
-        renewed.is_ok()
     }
 
     async fn put_nodes_of(

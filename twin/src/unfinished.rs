@@ -10,7 +10,7 @@ mod journal;
 mod stamp;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -36,8 +36,8 @@ use crate::{
 /// journal.
 pub(crate) const RESUMABLE_BYTES_MIN: u64 = 4 << 20;
 
-/// Journals older than this are dropped: nodes keep sessions for a day, and a folder of a week ago is rather stored
-/// anew.
+/// Journals that nobody used for longer than this are dropped: nodes keep sessions for a day, and a folder of a week
+/// ago is rather stored anew.
 const AGE_SECONDS_MAX: u64 = 7 * 86_400;
 
 /// How long a node has to say what it holds of an upload that goes on.
@@ -174,6 +174,10 @@ impl Journals {
             // Of names that are not UTF-8 a journal keeps what can be shown of them; the stamp tells them apart.
             let is_it = |journal: &Journal| journal.head.path.as_os_str() == &*begun.path.to_string_lossy();
             let opened = match self.look(batch) {
+                Ok(journal) if journal.is_old(begun.begun) => {
+                    self.end_of(batch);
+                    continue;
+                }
                 Ok(journal) if !is_it(&journal) => continue,
                 Ok(_) => self.open(batch),
                 Err(error) => Err(error),
@@ -190,10 +194,6 @@ impl Journals {
                     continue;
                 }
             };
-            if journal.head.begun.saturating_add(AGE_SECONDS_MAX) < begun.begun {
-                journal.end();
-                continue;
-            }
             let is_changed = stamp.is_some_and(|stamp| journal.is_changed("", stamp));
             match (journal.head.options == begun.options, is_changed) {
                 (true, false) => {
@@ -230,9 +230,7 @@ impl Journals {
         let (mut found, busy) = (Vec::new(), self.busy()?);
         for batch in self.batches()?.into_iter().filter(|batch| !busy.contains(batch)) {
             match self.look(batch) {
-                Ok(journal) if journal.head.begun.saturating_add(AGE_SECONDS_MAX) < now() => {
-                    self.end_of(&[batch].into())?;
-                }
+                Ok(journal) if journal.is_old(now()) => self.end_of(batch),
                 Ok(journal) => {
                     let ((files_stored, sessions), Head { path, begun, .. }) = (journal.rest(), journal.head.clone());
                     let (path, begun, sessions) = (Some(path), begun, sessions.len());
@@ -248,16 +246,27 @@ impl Journals {
         Ok(found)
     }
 
-    /// Ends the journals of these uploads, but for those that a program works on. Blocks.
-    pub(crate) fn end_of(&self, batches: &BTreeSet<Batch>) -> Result<(), UnfinishedError> {
+    /// Ends a journal that nobody goes on with, unless a program does. Blocks.
+    fn end_of(&self, batch: Batch) {
+        match self.open(batch) {
+            Ok(Some(journal)) => journal.end(),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the journal of an old upload stays"),
+        }
+    }
+
+    /// Opens the journals of those of these uploads that have one, so that no other program goes on with them; none for
+    /// one that a program works on. Blocks.
+    pub(crate) fn hold(&self, batches: &BTreeSet<Batch>) -> Result<BTreeMap<Batch, Option<Journal>>, UnfinishedError> {
+        let mut held = BTreeMap::new();
         for batch in self.batches()?.into_iter().filter(|batch| batches.contains(batch)) {
             match self.open(batch) {
-                Ok(Some(journal)) => journal.end(),
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "the journal of an upload that was removed stays"),
+                Ok(journal) => drop(held.insert(batch, journal)),
+                Err(error) if error.is_absent() => {}
+                Err(error) => tracing::warn!(%error, "the journal of an upload does not read and stays"),
             }
         }
-        Ok(())
+        Ok(held)
     }
 
     /// Returns the uploads that a program works on. Blocks.

@@ -46,7 +46,8 @@ twin.toml says how to reach the cluster:
   name = \"o1\"
   address = \"192.0.2.10:7400\"
 
-An upload that was interrupted goes on where it was: the same command again sends only what nodes do not hold.
+An upload that was interrupted goes on where it was: the same command again sends only what nodes do not hold. A folder keeps the
+end that --expires +30d meant when it was begun.
 Hidden files of a folder are stored too; links, sockets and devices are left out and told. Before the first byte is sent all
 of a folder is looked at: what cannot be stored is told at once. With --json one path is answered by one object, several by
 an object with `stored` and `failed`.
@@ -198,6 +199,7 @@ impl Put {
             name: self.name,
             tags: self.tags.into_iter().collect(),
             resumption: if self.resume { Resumption::Only } else { Resumption::Auto },
+            asked_times: self.times.words(),
             ..PutOptions::default()
         };
         let placing = Placing::load(&twin, &config.place, put).await?;

@@ -37,7 +37,7 @@ Examples:
   evernear rm --unfinished         all that did not end; what another `put` works on goes on
 
 `evernear ls --all` shows the paths that --all-of takes, which asks before it erases. One that cannot be erased stops no other. Nodes destroy the sealed manifest, this owner's index forgets the name: then no key to the bytes is left.
-Refused before the time of --keep-until. What a viewer already fetched cannot be taken back.
+Refused before the time of --keep-until, and while a `put` works on it. What a viewer already fetched cannot be taken back.
 The label of a stable name ends the name and nothing else: what it stood for stays under its own label.")]
 pub(crate) struct Rm {
     /// Labels, or URLs whose host begins with one

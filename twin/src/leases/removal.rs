@@ -11,9 +11,10 @@ use tokio::task::spawn_blocking;
 
 use super::{LeaseChangeError, OBJECTS_AT_ONCE, Told, next_version};
 use crate::{
-    index::{Entry, IndexError},
+    index::{Batch, Entry, IndexError},
     progress::Progress,
     twin::{Twin, now},
+    unfinished::Journal,
 };
 
 /// What was removed.
@@ -40,8 +41,9 @@ impl Twin {
     /// manifests, and the index forgets the names. After that no key to the bytes exists, wherever copies of shards may
     /// lie (crypto-shredding).
     ///
-    /// Returns what was removed, and why the others were not. An upload with an object that must stay is not begun. One
-    /// that fails stops no other; the objects of it whose lease was ended are forgotten, the rest stay listed.
+    /// Returns what was removed, and why the others were not. An upload with an object that must stay is not begun, nor
+    /// is one that a program works on: it would go on and leave a folder whose files are gone. One that fails stops no
+    /// other; the objects of it whose lease was ended are forgotten, the rest stay listed.
     ///
     /// # Errors
     /// [`IndexError`]: the leases were ended, and the index still lists them. A repeated call mends that.
@@ -53,7 +55,14 @@ impl Twin {
         let now = now();
         let (mut removed, mut failed, mut members) = (Removed::default(), BTreeMap::new(), Vec::new());
         let (mut known, mut batches) = (BTreeSet::new(), BTreeSet::new());
-        for (top, family) in self.families(locators).await {
+        let families = self.families(locators).await;
+        // Held to the end, so that no `put` goes on with them meanwhile.
+        let held = self.hold(families.values().flat_map(BTreeMap::values).map(|entry| entry.batch).collect()).await;
+        for (top, family) in families {
+            if family.values().any(|entry| held.get(&entry.batch).is_some_and(Option::is_none)) {
+                failed.insert(top, LeaseChangeError::Busy);
+                continue;
+            }
             // Look at all members before ending one, so that a tree is not erased only up to the first that must stay.
             let kept = family.values().map(|entry| entry.tenure.retention.keep_until).find(|until| *until > now);
             if let Some(until) = kept {
@@ -87,14 +96,20 @@ impl Twin {
         if !gone.is_empty() {
             self.forget(gone).await?;
             // Nor does a key stay in the journal of an upload that did not end.
-            let journals = self.journals.clone();
-            let ended =
-                spawn_blocking(move || journals.end_of(&batches)).await.expect("ending journals does not panic");
-            if let Err(error) = ended {
-                tracing::warn!(%error, "journals of uploads cannot be looked at");
-            }
+            let ended = batches.iter().filter_map(|batch| held.get(batch)?.as_ref());
+            ended.for_each(Journal::end);
         }
         Ok((removed, failed))
+    }
+
+    /// Opens the journals that these uploads have (`Journals::hold`).
+    async fn hold(&self, batches: BTreeSet<Batch>) -> BTreeMap<Batch, Option<Journal>> {
+        let journals = self.journals.clone();
+        let held = spawn_blocking(move || journals.hold(&batches)).await.expect("holding journals does not panic");
+        held.unwrap_or_else(|error| {
+            tracing::warn!(%error, "journals of uploads cannot be looked at");
+            BTreeMap::new()
+        })
     }
 
     /// Ends one lease. Returns `None` when no node knows the object or it was erased before.

@@ -389,7 +389,8 @@ mod tests {
         let path = folder.path().join("a");
         std::fs::write(&path, noise(24 << 20)).unwrap();
         let journals = Journals::beside(&folder.path().join("index"), Zeroizing::new([7; 32]), OwnerId([1; 32]));
-        let head = Head { batch: Batch([1; 16]), path: path.clone(), options: [0; 32], begun: 1 };
+        let (options, asked, retention) = ([0; 32], [0; 32], format::Retention::default());
+        let head = Head { batch: Batch([1; 16]), path: path.clone(), options, retention, asked, begun: 1 };
         let journal = Arc::new(journals.of(head, None, Resumption::Auto).unwrap());
         let stamp = unfinished::Stamp::of(&std::fs::metadata(&path).unwrap());
         let part = journal.part("", stamp, 1).unwrap();

@@ -151,9 +151,6 @@ impl Twin {
             // An earlier attempt came to its commit. Nodes that took its lease take only a later one.
             tenure.version = held.tenure.version + 1;
         }
-        if let Some(part) = &part {
-            part.public(sealed.public.encoded());
-        }
         let note = recover::note(&sealed.capability, batch, position).seal(&self.note_key);
         let lease = Lease { note: Some(note), ..tenure.lease(Lease::new(&sealed, tenure.profile)) };
         let envelope = spawn_blocking(move || Bytes::from(lease.sign(&keys))).await.expect("signing does not panic");
@@ -172,6 +169,10 @@ impl Twin {
             name: None,
         };
         self.record(entry.clone()).await?;
+        // After the index: one that is not there counts as removed since.
+        if let Some(part) = &part {
+            part.public(sealed.public.encoded());
+        }
         let receipt = uploader.commit(&sealed, envelope).await.map_err(fault)?;
         entry.state = State::Stored;
         self.record(entry.clone()).await?;

@@ -19,7 +19,7 @@
 use bytes::Bytes;
 use client::Session;
 use format::{
-    Locator, OwnerId, RowHash, Suite,
+    Locator, OwnerId, Retention, RowHash, Suite,
     cbor::{CborError, Fields, FieldsWriter},
     hazmat::Sealer,
     limits::{NODE_NAME_BYTES_MAX, PUBLIC_MANIFEST_BYTES_MAX, TAG_BYTES},
@@ -57,6 +57,9 @@ mod key {
     pub(super) const UPLOAD: u64 = 8;
     pub(super) const HASH: u64 = 9;
     pub(super) const PUBLIC: u64 = 10;
+    pub(super) const KEEP_UNTIL: u64 = 11;
+    pub(super) const EXPIRES: u64 = 12;
+    pub(super) const ASKED: u64 = 13;
 }
 
 /// The random numbers of one object. With the same ones, the same bytes become the same cells.
@@ -90,8 +93,9 @@ impl Secrets {
 /// One thing that happened.
 #[derive(Clone)]
 pub(super) enum Frame {
-    /// The upload of a path began, with these options. The first frame of a journal, and no other.
-    Begun { path: String, options: [u8; 32], time: u64 },
+    /// The upload of a path began, with these options and times, which its owner wrote in these words. The first frame
+    /// of a journal, and no other.
+    Begun { path: String, options: [u8; 32], retention: Retention, asked: [u8; 32], time: u64 },
     /// A file of it is stored under these secrets. Parts count from zero.
     Part { inner: String, stamp: Stamp, secrets: Secrets, created: u64 },
     /// A column of a part has a session.
@@ -108,9 +112,14 @@ impl Frame {
     fn encode(&self) -> Vec<u8> {
         let new = |kind: u8| FieldsWriter::default().uint(key::KIND, kind);
         match self {
-            Self::Begun { path, options, time } => {
-                new(0).text(key::PATH, path).uint(key::TIME, *time).bytes(key::HASH, options).finish()
-            }
+            Self::Begun { path, options, retention, asked, time } => new(0)
+                .text(key::PATH, path)
+                .uint(key::TIME, *time)
+                .bytes(key::HASH, options)
+                .uint(key::KEEP_UNTIL, retention.keep_until)
+                .uint(key::EXPIRES, retention.expires)
+                .bytes(key::ASKED, asked)
+                .finish(),
             Self::Part { inner, stamp, secrets, created } => new(1)
                 .text(key::PATH, inner)
                 .bytes(key::STAMP, &stamp.encode())
@@ -145,8 +154,10 @@ impl Frame {
         Ok(match fields.uint::<u8>(key::KIND)? {
             0 => Self::Begun {
                 path: path(&mut fields)?,
-                options: fields.array32(key::HASH)?,
                 time: fields.uint(key::TIME)?,
+                options: fields.array32(key::HASH)?,
+                retention: Retention { keep_until: fields.uint(key::KEEP_UNTIL)?, expires: fields.uint(key::EXPIRES)? },
+                asked: fields.array32(key::ASKED)?,
             },
             1 => Self::Part {
                 inner: path(&mut fields)?,

@@ -1,10 +1,10 @@
 //! The journal of one `put`: what must be known to go on with it, written before it is needed.
 //!
-//! Keeps true: no row leaves under a data key before it is in the journal durably, and none leaves that is another
-//! than the journal says. So two plaintexts are never sealed under one key and nonce for somebody else to see,
-//! whatever became of the file in between, and whatever a power cut of the owner's machine took. A journal that cannot
-//! be written ends its upload. Sessions and what is stored are synced with the rows that come after them: without them
-//! more is sent again, and nothing else.
+//! Keeps true: no row leaves under a data key before it is in the journal durably, and none leaves that is another than
+//! the journal says. So two plaintexts are never sealed under one key and nonce for somebody else to see, whatever
+//! became of the file in between, and whatever a power cut of the owner's machine took. A journal that cannot be
+//! written ends its upload, and keeps what was sent: the upload goes on later. Sessions and what is stored are synced
+//! with the rows that come after them: without them more is sent again, and nothing else.
 //!
 //! Who works on an upload holds the lock of its journal (flock). Who only looks reads without it.
 
@@ -15,15 +15,15 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use client::{Earlier, Session};
-use format::{Encoder, EncoderOptions, Locator, RowHash, hazmat};
+use format::{Encoder, EncoderOptions, Locator, Retention, RowHash, hazmat};
 
 use super::{
-    UnfinishedError,
+    AGE_SECONDS_MAX, UnfinishedError,
     frame::{Frame, HEAD_BYTES, Seals, Secrets, TORN_BYTES_MAX},
     stamp::Stamp,
 };
@@ -44,6 +44,9 @@ pub(crate) struct Head {
     pub(crate) path: PathBuf,
     /// The hash of the options.
     pub(crate) options: [u8; 32],
+    /// The times of what is stored, and the hash of how its owner wrote them.
+    pub(crate) retention: Retention,
+    pub(crate) asked: [u8; 32],
     /// Seconds since 1970.
     pub(crate) begun: u64,
 }
@@ -51,17 +54,26 @@ pub(crate) struct Head {
 /// The journal of one `put`, open and locked.
 pub(crate) struct Journal {
     pub(crate) head: Head,
+    /// When it was last written, seconds since 1970.
+    used: u64,
     path: PathBuf,
     seals: Seals,
     log: Mutex<Log>,
 }
 
+/// How far a journal goes.
+#[derive(Clone, Copy)]
+struct End {
+    frames: u64,
+    bytes: u64,
+}
+
 struct Log {
     /// None when it is only looked at, was ended, or could not be written.
     file: Option<Arc<File>>,
-    frames: u64,
-    /// The first so many frames are durable.
-    synced: u64,
+    end: End,
+    /// What is durable of it.
+    synced: End,
     parts: Vec<Part>,
     done: BTreeMap<String, (Stamp, Locator)>,
 }
@@ -101,8 +113,8 @@ impl Journal {
         let path = file_of(folder, head.batch);
         let io = |source| UnfinishedError::Io { path: path.clone(), source };
         durable::private_folder(folder).map_err(io)?;
-        let (name, options) = (head.path.to_string_lossy().into_owned(), head.options);
-        let begun = Frame::Begun { path: name, options, time: head.begun };
+        let Head { options, retention, asked, begun: time, .. } = head;
+        let begun = Frame::Begun { path: head.path.to_string_lossy().into_owned(), options, retention, asked, time };
         let first = [&seals.head()[..], &seals.seal(0, &begun)?].concat();
         // Under its own name it is whole and locked from the first moment on, so nobody takes it for a damaged one.
         let temporary = durable::temporary_of(&path);
@@ -118,8 +130,9 @@ impl Journal {
             let _ = std::fs::remove_file(&temporary);
             io(source)
         })?;
-        let log = Log { file: Some(Arc::new(file)), synced: 1, ..Log::new() };
-        Ok(Self { head, path, seals, log: Mutex::new(log) })
+        let mut log = Log::new(first.len() as u64);
+        (log.file, log.synced) = (Some(Arc::new(file)), log.end);
+        Ok(Self { used: head.begun, head, path, seals, log: Mutex::new(log) })
     }
 
     /// Opens a journal to go on with it or to end it; none when another program works on it. A last frame that was cut
@@ -158,26 +171,30 @@ impl Journal {
     /// Reads a journal, and returns it with the length of what is good of it.
     fn load(file: &File, path: PathBuf, seals: Seals, batch: Batch) -> Result<(Self, u64), UnfinishedError> {
         let mut bytes = Vec::new();
-        let read = file.take(JOURNAL_BYTES_MAX).read_to_end(&mut bytes);
-        read.map_err(|source| UnfinishedError::Io { path: path.clone(), source })?;
+        let io = |source| UnfinishedError::Io { path: path.clone(), source };
+        file.take(JOURNAL_BYTES_MAX).read_to_end(&mut bytes).map_err(io)?;
+        let written = file.metadata().and_then(|metadata| metadata.modified()).map_err(io)?;
+        let used = written.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let damaged = || UnfinishedError::Damaged { path: path.clone() };
         if bytes.get(..HEAD_BYTES) != Some(seals.head()) {
             return Err(damaged());
         }
         let (first, length) = seals.open(0, &bytes[HEAD_BYTES..]).ok_or_else(damaged)?;
-        let Frame::Begun { path: stored, options, time } = first else { return Err(damaged()) };
-        let head = Head { batch, path: stored.into(), options, begun: time };
-        let mut log = Log::new();
+        let Frame::Begun { path: stored, options, retention, asked, time } = first else { return Err(damaged()) };
+        let head = Head { batch, path: stored.into(), options, retention, asked, begun: time };
         let mut at = HEAD_BYTES + length;
+        let mut log = Log::new(at as u64);
         while at < bytes.len() {
-            let Some((frame, length)) = seals.open(log.frames, &bytes[at..]) else { break };
-            log.take(frame).ok_or_else(damaged)?;
+            let Some((frame, length)) = seals.open(log.end.frames, &bytes[at..]) else { break };
+            log.take(frame, length).ok_or_else(damaged)?;
             at += length;
         }
+        // Nothing of it is known to be durable, and nothing of it is to be cut off.
+        log.synced.bytes = log.end.bytes;
         if bytes.len() - at > TORN_BYTES_MAX {
             return Err(damaged());
         }
-        Ok((Self { head, path, seals, log: Mutex::new(log) }, at as u64))
+        Ok((Self { head, used, path, seals, log: Mutex::new(log) }, at as u64))
     }
 
     /// Returns what is known of a file that did not change since, or begins it.
@@ -219,9 +236,14 @@ impl Journal {
         known.peek().is_some() && known.all(|held| held != stamp)
     }
 
-    /// Returns one of the files that are stored.
-    pub(crate) fn any_stored(&self) -> Option<Locator> {
-        self.log().done.values().next().map(|(_, locator)| *locator)
+    /// Returns whether nobody wrote to it for so long that nobody goes on with it any more.
+    pub(super) fn is_old(&self, now: u64) -> bool {
+        self.used.max(self.head.begun).saturating_add(AGE_SECONDS_MAX) < now
+    }
+
+    /// Returns all files that are stored.
+    pub(crate) fn all_stored(&self) -> BTreeSet<Locator> {
+        self.log().done.values().map(|(_, locator)| *locator).collect()
     }
 
     /// Returns the object of a file that is stored and did not change since.
@@ -262,32 +284,41 @@ impl Journal {
 
     /// Takes a frame in and writes it down.
     fn write(&self, log: &mut Log, frame: Frame) -> Result<(), UnfinishedError> {
-        let sealed = self.seals.seal(log.frames, &frame)?;
-        log.take(frame).expect("the frames of a program that runs follow each other");
-        let written = log.file().and_then(|file| (&*file).write_all(&sealed));
-        written.map_err(|source| self.give_up(log, source))
+        let sealed = self.seals.seal(log.end.frames, &frame)?;
+        if let Err(source) = log.file().and_then(|file| (&*file).write_all(&sealed)) {
+            log.cut(log.end);
+            return Err(self.io(source));
+        }
+        log.take(frame, sealed.len()).expect("the frames of a program that runs follow each other");
+        Ok(())
     }
 
     /// Makes all that was written durable. Blocks for one disk write at most.
     pub(super) fn sync(&self) -> Result<(), UnfinishedError> {
         let log = self.log();
-        if log.synced == log.frames {
+        if log.synced.frames == log.end.frames {
             return Ok(());
         }
-        let (file, frames) = (log.file(), log.frames);
+        let (file, end) = (log.file(), log.end);
         // It is free during the write: lanes note their sessions.
         drop(log);
         let synced = file.and_then(|file| file.sync_data());
         let mut log = self.log();
-        synced.map_err(|source| self.give_up(&mut log, source))?;
-        log.synced = log.synced.max(frames);
+        // Of several that sync at the same time the system tells one that it failed.
+        if let Err(source) = synced.and_then(|()| log.file().map(drop)) {
+            // The system may have dropped what came after, none of which was sent, and would not say so again.
+            let synced = log.synced;
+            log.cut(synced);
+            log.file = None;
+            return Err(self.io(source));
+        }
+        if log.synced.frames < end.frames {
+            log.synced = end;
+        }
         Ok(())
     }
 
-    /// Removes a journal that cannot be written. What it says is no longer all that was sent.
-    fn give_up(&self, log: &mut Log, source: io::Error) -> UnfinishedError {
-        let _ = std::fs::remove_file(&self.path);
-        log.file = None;
+    fn io(&self, source: io::Error) -> UnfinishedError {
         UnfinishedError::Io { path: self.path.clone(), source }
     }
 
@@ -297,17 +328,26 @@ impl Journal {
 }
 
 impl Log {
-    /// What follows the first frame.
-    fn new() -> Self {
-        Self { file: None, frames: 1, synced: 0, parts: Vec::new(), done: BTreeMap::new() }
+    /// What follows the first frame, which ends there.
+    fn new(bytes: u64) -> Self {
+        let (end, synced) = (End { frames: 1, bytes }, End { frames: 0, bytes });
+        Self { file: None, end, synced, parts: Vec::new(), done: BTreeMap::new() }
+    }
+
+    /// Cuts off what a write that failed may have left. Where that fails too nothing more is written, and who opens the
+    /// journal next cuts it off.
+    fn cut(&mut self, end: End) {
+        if self.file().and_then(|file| file.set_len(end.bytes)).is_err() {
+            self.file = None;
+        }
     }
 
     fn file(&self) -> io::Result<Arc<File>> {
         self.file.clone().ok_or_else(|| io::Error::other("it was ended, or an earlier write failed"))
     }
 
-    /// Takes a frame in; none when it does not follow what is here.
-    fn take(&mut self, frame: Frame) -> Option<()> {
+    /// Takes a frame of so many bytes in; none when it does not follow what is here.
+    fn take(&mut self, frame: Frame, bytes: usize) -> Option<()> {
         let at = |part: u64| usize::try_from(part).ok();
         match frame {
             Frame::Begun { .. } => return None,
@@ -324,7 +364,7 @@ impl Log {
                 self.done.insert(inner, (stamp, locator));
             }
         }
-        self.frames += 1;
+        self.end = End { frames: self.end.frames + 1, bytes: self.end.bytes + bytes as u64 };
         Some(())
     }
 }
@@ -397,10 +437,110 @@ impl PartJournal {
     /// Returns how many frames of the journal are durable.
     #[cfg(test)]
     pub(crate) fn synced(&self) -> u64 {
-        self.journal.log().synced
+        self.journal.log().synced.frames
     }
 }
 
 fn file_of(folder: &Path, batch: Batch) -> PathBuf {
     folder.join(data_encoding::HEXLOWER.encode(&batch.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::unfinished::{Journals, Resumption};
+
+    struct World {
+        folder: tempfile::TempDir,
+        journals: Journals,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let (index, owner) = (folder.path().join("index"), format::OwnerId([1; 32]));
+            Self { folder, journals: Journals::beside(&index, Zeroizing::new([7; 32]), owner) }
+        }
+
+        fn head(byte: u8, begun: u64) -> Head {
+            let (options, asked, retention) = ([0; 32], [0; 32], Retention::default());
+            Head { batch: Batch([byte; 16]), path: format!("/{byte}").into(), options, retention, asked, begun }
+        }
+
+        /// Goes on with the journal of a path, or begins one.
+        fn open(&self, byte: u8, begun: u64) -> Arc<Journal> {
+            Arc::new(self.journals.of(Self::head(byte, begun), None, Resumption::Auto).unwrap())
+        }
+
+        fn file(&self, byte: u8) -> PathBuf {
+            file_of(&self.folder.path().join("unfinished"), Batch([byte; 16]))
+        }
+
+        fn stamp(&self) -> Stamp {
+            Stamp::of(&std::fs::metadata(self.folder.path()).unwrap())
+        }
+    }
+
+    fn row(byte: u8) -> RowHash {
+        RowHash([byte; 32])
+    }
+
+    #[test]
+    fn a_write_or_a_sync_that_fails_keeps_what_was_sent() {
+        // Nobody writes to what is open for reading alone, and a pipe cannot be synced.
+        for fails in ["a write", "a sync"] {
+            let world = World::new();
+            let (journal, stamp) = (world.open(1, 1), world.stamp());
+            let part = journal.part("a", stamp, 1).unwrap();
+            assert!(part.rows(&[(0, row(0)), (1, row(1))]).is_ok());
+            let good = std::fs::read(world.file(1)).unwrap();
+            let (_reader, pipe) = io::pipe().unwrap();
+            let broken = match fails {
+                "a write" => File::open(world.file(1)).unwrap(),
+                _ => File::from(OwnedFd::from(pipe)),
+            };
+            let locked = journal.log().file.replace(Arc::new(broken));
+            assert!(matches!(part.rows(&[(2, row(2))]), Err(Withheld::Journal(_))), "{fails}");
+            assert!(matches!(part.rows(&[(2, row(2))]), Err(Withheld::Journal(_))), "nothing more is sent");
+            drop((part, journal, locked));
+            assert_eq!(std::fs::read(world.file(1)).unwrap(), good, "{fails}");
+            let again = world.open(1, 2).part("a", stamp, 2).unwrap();
+            assert_eq!((again.stripes(), again.created), (2, 1), "{fails}");
+            assert!(matches!(again.rows(&[(1, row(9))]), Err(Withheld::Other { stripe: 1 })));
+        }
+    }
+
+    #[test]
+    fn what_a_failed_write_left_is_cut_off_and_the_journal_goes_on() {
+        let world = World::new();
+        let (journal, stamp) = (world.open(1, 1), world.stamp());
+        let part = journal.part("a", stamp, 1).unwrap();
+        assert!(part.rows(&[(0, row(0))]).is_ok());
+        let file = journal.log().file().unwrap();
+        let end = journal.log().end;
+        (&*file).write_all(b"half a frame").unwrap();
+        journal.log().cut(end);
+        assert!(part.rows(&[(1, row(1))]).is_ok());
+        drop((part, journal, file));
+        assert_eq!(world.open(1, 2).part("a", stamp, 2).unwrap().stripes(), 2);
+    }
+
+    #[test]
+    fn a_journal_goes_by_its_age_since_it_was_last_used_whoever_looks() {
+        let (world, now) = (World::new(), crate::twin::now());
+        let begun = now - 2 * AGE_SECONDS_MAX;
+        for byte in [1, 2] {
+            drop(world.open(byte, begun).part("a", world.stamp(), 1).unwrap());
+        }
+        let old = std::time::SystemTime::now() - Duration::from_secs(AGE_SECONDS_MAX + 60);
+        File::options().append(true).open(world.file(2)).unwrap().set_modified(old).unwrap();
+        // The third is stored anew, and takes the old one away in passing.
+        drop(world.open(3, now));
+        assert_eq!([1, 2, 3].map(|byte| world.file(byte).exists()), [true, false, true]);
+        assert_eq!(world.open(1, now).head.begun, begun, "it goes on");
+    }
 }

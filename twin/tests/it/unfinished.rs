@@ -12,10 +12,13 @@ use std::{
 
 use async_trait::async_trait;
 use client::TransportError;
-use format::{NodeName, Profile, Retention};
+use format::{Capability, NodeName, OwnerSecret, Profile, Retention};
 use testing::{Call, Intercept, Intercepted, noise, until};
 use tokio::sync::Notify;
-use twin::{Changes, PutError, PutOptions, Resumption, State, Stored, Tenure, Unfinished, UnfinishedError};
+use twin::{
+    Changes, Entry, Index, LeaseChangeError, Position, PutError, PutOptions, Resumption, State, Stored, Tenure,
+    Unfinished, UnfinishedError,
+};
 
 use crate::small_cluster::{ORIGINS, SmallCluster, name, options, quiet, read_all};
 
@@ -241,6 +244,104 @@ async fn a_folder_that_goes_on_has_the_times_that_are_asked_for_now() {
     assert_eq!(world.sent(), CELLS, "what was stored stays");
     let listed = world.cluster.twin(1).list().await;
     assert!(listed.values().all(|entry| entry.tenure.retention.expires == u64::MAX - 1), "{listed:?}");
+}
+
+/// `+30d`, given again a day later, is another second, and means the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_goes_on_keeps_an_end_that_was_written_the_same_way() {
+    let world = World::start();
+    let until = |asked: &str, expires| {
+        let retention = Retention { keep_until: 0, expires };
+        PutOptions { tenure: Tenure { retention, ..options().tenure }, asked_times: asked.into(), ..options() }
+    };
+    let first = u64::MAX - 9;
+    let folder = world.break_off_folder(&noise(BYTES), until("+30d", first)).await;
+    world.stopping.intercept().stop_at.store(usize::MAX, Relaxed);
+    world.cluster.twin(1).put(&folder, &until("+30d", first + 5), &quiet()).await.unwrap();
+    assert_eq!(world.sent(), CELLS, "what was stored stays");
+    let listed = world.cluster.twin(1).list().await;
+    assert!(listed.values().all(|entry| entry.tenure.retention.expires == first), "{listed:?}");
+    assert!(listed.values().all(|entry| entry.tenure.version == 1), "nothing was renewed");
+}
+
+/// A file of the folder, or the folder itself, came to its commit, and no node has its record.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_record_keeps_no_folder_from_getting_other_times() {
+    for position in [Position::Inner, Position::Top] {
+        other_times_beside(position).await;
+    }
+}
+
+async fn other_times_beside(position: Position) {
+    let world = World::start();
+    let folder = world.break_off_folder(&noise(BYTES), options()).await;
+    let stored = world.cluster.twin(1).list().await.into_values().next().unwrap();
+    let open = Entry {
+        capability: Capability::from_bytes([7; 32]),
+        state: State::Committing,
+        path: "site/left over".into(),
+        position,
+        ..stored
+    };
+    let path = world.cluster.folder.path().join("owner-1/index");
+    Index::open(path, &OwnerSecret::from_bytes([1; 32])).unwrap().record(open).unwrap();
+    world.stopping.intercept().stop_at.store(usize::MAX, Relaxed);
+    let retention = Retention { keep_until: 0, expires: u64::MAX - 1 };
+    let other = PutOptions { tenure: Tenure { retention, ..options().tenure }, ..options() };
+    world.cluster.twin(1).put(&folder, &other, &quiet()).await.unwrap();
+    assert_eq!(world.sent(), CELLS, "what was stored stays");
+    let listed = world.cluster.twin(1).list().await;
+    let stored: Vec<_> = listed.values().filter(|entry| entry.state == State::Stored).collect();
+    assert!(stored.len() == SMALL + 3 && stored.iter().all(|it| it.tenure.retention == retention), "{listed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_put_works_on_is_not_removed() {
+    let world = World::start();
+    world.stopping.intercept().stop_at.store(CELLS / 2, Relaxed);
+    (0..SMALL).for_each(|number| drop(world.cluster.file(&format!("site/{number}"), &noise(100 + number))));
+    let bytes = noise(BYTES);
+    let folder = world.cluster.file("site/z/large", &bytes).parent().unwrap().parent().unwrap().to_owned();
+    let twin = world.cluster.twin(1);
+    let putting = tokio::spawn(async move { twin.put(&folder, &options(), &quiet()).await });
+    world.stopping.intercept().stopped.notified().await;
+    let listed = async || world.cluster.twin(1).list().await;
+    let is_stored = |entry: &Entry| entry.state == State::Stored;
+    until("the small files", || async { listed().await.into_values().filter(is_stored).count() == SMALL }).await;
+    let twin = world.cluster.twin(1);
+    let under = twin.under("site").await;
+    let (removed, failed) = twin.remove_all(&under, &quiet()).await.unwrap();
+    assert!(removed.ended.is_empty() && removed.unknown.is_empty(), "{removed:?}");
+    assert!(failed.len() == 1 && failed.values().all(|it| matches!(it, LeaseChangeError::Busy)), "{failed:?}");
+    let one = *under.first().unwrap();
+    assert!(matches!(twin.remove(&one).await, Err(LeaseChangeError::Busy)));
+    assert_eq!(listed().await.len(), SMALL);
+    putting.abort();
+    assert!(putting.await.unwrap_err().is_cancelled());
+    until("the end of the upload", || async { world.unfinished().await.len() == 1 }).await;
+    let (removed, failed) = twin.remove_all(&under, &quiet()).await.unwrap();
+    assert_eq!((removed.ended.len(), failed.len(), listed().await.len()), (SMALL, 0, 0));
+    assert_eq!(world.unfinished().await, [], "no key stays in the journal");
+}
+
+/// The index cannot be written when all is sent, and can later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_entry_was_not_written_is_not_sent_again() {
+    let world = World::start();
+    let bytes = noise(BYTES);
+    let path = world.cluster.file("noise.bin", &bytes);
+    world.stopping.intercept().stop_at.store(usize::MAX, Relaxed);
+    let (twin, index) = (world.cluster.twin(1), world.cluster.folder.path().join("owner-1/index"));
+    let good = std::fs::read(&index).unwrap();
+    std::fs::write(&index, vec![1; good.len() + 1]).unwrap();
+    let failed = twin.put(&path, &options(), &quiet()).await.unwrap_err();
+    assert!(matches!(failed, PutError::Index(_)), "{failed}");
+    drop(twin);
+    std::fs::write(&index, good).unwrap();
+    until("the end of the upload", || async { world.unfinished().await.len() == 1 }).await;
+    let stored = world.store(&path, Resumption::Only).await.unwrap();
+    assert_eq!(world.sent(), CELLS, "no cell is sent twice");
+    world.assert_stored(&stored, &bytes).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
