@@ -40,6 +40,9 @@ use log::{Log, Stop};
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// Largest index, in bytes. It holds millions of uploads, and it bounds the memory of a program that loads it.
 const INDEX_BYTES_MAX: u64 = 1 << 30;
+/// Seconds after the end of a lease from when on nobody needs its entry: nodes have ended it by then, also where clocks
+/// differ by hours.
+const EXPIRED_SECONDS: u64 = 86_400;
 /// Entries below which an index is not rewritten by itself: it has some 300 KiB then, and reading it costs nothing.
 const COMPACT_ENTRIES_MIN: usize = 1024;
 
@@ -56,6 +59,15 @@ pub struct Index {
     chain: Chain,
     /// The file that was read. It stays open so that no other file can get its inode number.
     file: Option<File>,
+}
+
+/// What a rewriting of the index left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compacted {
+    /// Bytes by which the file is shorter.
+    pub freed_bytes: u64,
+    /// Uploads that are no longer listed.
+    pub forgotten: usize,
 }
 
 /// Why the index cannot be read or written. Nothing is lost: every acknowledged entry stays in the file.
@@ -231,27 +243,35 @@ impl Index {
     /// # Errors
     /// [`IndexError`]; the index is then as it was.
     pub fn forget(&mut self, locators: &BTreeSet<Locator>) -> Result<(), IndexError> {
-        let _lock = self.lock()?;
-        self.catch_up()?;
-        let before = self.entries.clone();
-        self.entries.retain(|locator, _| !locators.contains(locator));
-        let rewritten = self.rewrite();
-        if rewritten.is_err() {
-            self.entries = before;
-        }
-        rewritten
+        self.rewrite_without(|locator, _| locators.contains(locator)).map(drop)
     }
 
-    /// Rewrites the index without superseded entries (log compaction). Returns the bytes that this freed.
+    /// Rewrites the index without superseded entries (log compaction), and without uploads whose lease ended a day or
+    /// longer before `now`, seconds since 1970: nodes have erased them. What another machine of the owner renewed in
+    /// the meantime comes back by [`crate::Twin::recover`].
     ///
     /// # Errors
     /// [`IndexError`]; the index is then as it was.
-    pub fn compact(&mut self) -> Result<u64, IndexError> {
+    pub fn compact(&mut self, now: u64) -> Result<Compacted, IndexError> {
+        let has_expired = |entry: &Entry| {
+            entry.name.is_none() && entry.tenure.retention.has_ended(now.saturating_sub(EXPIRED_SECONDS))
+        };
+        self.rewrite_without(|_, entry| has_expired(entry))
+    }
+
+    fn rewrite_without(&mut self, is_gone: impl Fn(&Locator, &Entry) -> bool) -> Result<Compacted, IndexError> {
         let _lock = self.lock()?;
         self.catch_up()?;
-        let before = self.read_bytes;
-        self.rewrite()?;
-        Ok(before.saturating_sub(self.read_bytes))
+        let (before, bytes) = (self.entries.clone(), self.read_bytes);
+        self.entries.retain(|locator, entry| !is_gone(locator, entry));
+        let forgotten = before.len() - self.entries.len();
+        match self.rewrite() {
+            Ok(()) => Ok(Compacted { freed_bytes: bytes.saturating_sub(self.read_bytes), forgotten }),
+            Err(error) => {
+                self.entries = before;
+                Err(error)
+            }
+        }
     }
 
     fn append(&self, frame: &[u8]) -> io::Result<()> {

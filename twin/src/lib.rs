@@ -41,8 +41,8 @@ pub use byte_range::{ByteRange, ByteRangeError};
 pub use config::{ConfigError, SeedConfig, TwinConfig};
 pub use get::{Delivered, Found, GetError, part_of};
 pub use index::{
-    Batch, Change, Entry, Family, Index, IndexCheck, IndexError, Listed, MOVES_MAX, Move, NameState, PATH_BYTES_MAX,
-    Position, Scope, State, Tenure,
+    Batch, Change, Compacted, Entry, Family, Index, IndexCheck, IndexError, Listed, MOVES_MAX, Move, NameState,
+    PATH_BYTES_MAX, Position, Scope, State, Tenure,
 };
 pub use leases::{LeaseChangeError, Removed, Renewal, Sooner, Told};
 pub use media::{Inspection, MediaType, MediaTypeError};

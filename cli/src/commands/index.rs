@@ -10,6 +10,7 @@ use twin::IndexCheck;
 
 use super::Options;
 use crate::{
+    moment,
     output::{bytes, count, table},
     owner_access::{KeyAccess, open_index, open_secret},
 };
@@ -34,12 +35,14 @@ Changes nothing. Exit code 1 when the index cannot be used; the message says wha
         #[command(flatten)]
         keys: KeyAccess,
     },
-    /// Rewrite the index without what later entries supersede
+    /// Rewrite the index without what later entries supersede, and forget what expired
     #[command(after_help = "\
 Examples:
   evernear index compact
 
-It is done by itself when half of the entries are superseded, and by each `rm`.")]
+What later entries supersede goes by itself when that is half of the index, and by each `rm`. What `evernear ls` shows as expired is
+forgotten by this command alone, a day after its end: nodes have erased it. What another machine of yours renewed meanwhile
+comes back by `evernear owner recover`.")]
     Compact {
         #[command(flatten)]
         keys: KeyAccess,
@@ -64,6 +67,8 @@ struct Answer {
 #[derive(Serialize)]
 struct Compacted {
     freed_bytes: u64,
+    /// Objects that had expired, and are no longer listed.
+    expired: usize,
 }
 
 impl Index {
@@ -81,9 +86,12 @@ impl Index {
             }
             IndexCommand::Compact { keys } => {
                 let (_, mut index) = open_index(&state, &keys).await?;
-                let freed = spawn_blocking(move || index.compact()).await.context("the rewriting was cut short")??;
-                let answer = Compacted { freed_bytes: freed };
-                options.answer(&answer, || format!("{} freed\n", bytes(freed)))
+                let now = moment::now();
+                let done =
+                    spawn_blocking(move || index.compact(now)).await.context("the rewriting was cut short")??;
+                let answer = Compacted { freed_bytes: done.freed_bytes, expired: done.forgotten };
+                let expired = count(answer.expired, "expired object");
+                options.answer(&answer, || format!("{} freed, {expired} forgotten\n", bytes(answer.freed_bytes)))
             }
         }
     }

@@ -69,7 +69,7 @@ mod tests {
         assert!(matches!(report.fault, Some(IndexError::Unknown { at: 44, .. })) && !report.is_torn, "{report:?}");
         // A program that opened the index before does not write over it either.
         assert!(matches!(index.forget(&BTreeSet::new()), Err(IndexError::Unknown { .. })));
-        assert!(matches!(index.compact(), Err(IndexError::Unknown { .. })));
+        assert!(matches!(index.compact(0), Err(IndexError::Unknown { .. })));
         assert_eq!(std::fs::read(&path).unwrap(), whole);
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use format::{Capability, Kind, Locator, OwnerSecret, limits::LEASE_PLACES_MAX};
+use format::{Capability, Kind, Locator, OwnerSecret, Retention, limits::LEASE_PLACES_MAX};
 use twin::{Batch, Change, Entry, Index, IndexError, MOVES_MAX, Move, NameState, Position, Scope, State, Tenure};
 
 fn secret() -> OwnerSecret {
@@ -254,6 +254,30 @@ fn an_entry_that_would_not_come_back_is_refused_before_it_is_written() {
     assert_eq!(entries(&open(&path).unwrap()), [entry(1), with(LEASE_PLACES_MAX), entry(3)]);
 }
 
+#[test]
+fn what_expired_is_forgotten_a_day_after_its_end() {
+    const DAY: u64 = 86_400;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let ending = |byte, keep_until, expires| Entry {
+        tenure: Tenure { retention: Retention { keep_until, expires }, ..Tenure::default() },
+        ..entry(byte)
+    };
+    let name = NameState { fresh_until: 9, seconds: 0, moves: vec![] };
+    let all = [
+        ending(1, 0, 0),
+        ending(2, 0, DAY),
+        ending(3, 0, DAY + 1),
+        ending(4, 2 * DAY, DAY),
+        Entry { name: Some(name), ..ending(5, 0, DAY) },
+    ];
+    open(&path).unwrap().record_all(all.clone()).unwrap();
+    assert_eq!(open(&path).unwrap().compact(2 * DAY - 1).unwrap().forgotten, 0);
+    assert_eq!(open(&path).unwrap().compact(2 * DAY).unwrap().forgotten, 1);
+    let left: Vec<_> = [0, 2, 3, 4].map(|at| all[at].clone()).into();
+    assert_eq!(entries(&open(&path).unwrap()), left);
+}
+
 /// As many different entries as asked for.
 fn many(count: u16) -> Vec<Entry> {
     let capability = |number: u16| {
@@ -324,7 +348,7 @@ fn a_check_counts_what_is_there_and_names_the_first_fault_and_compaction_drops_t
     assert_eq!(std::fs::read(&path).unwrap(), good[..good.len() - 1], "a check changes nothing");
 
     std::fs::write(&path, &good).unwrap();
-    let freed = open(&path).unwrap().compact().unwrap();
+    let freed = open(&path).unwrap().compact(0).unwrap().freed_bytes;
     let report = check();
     assert_eq!((report.frames, report.live, report.dead), (1, 3, 0));
     assert!(freed > 0 && report.bytes == good.len() as u64 - freed);
