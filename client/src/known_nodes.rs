@@ -1,8 +1,8 @@
 //! The node list that a program learned, kept over restarts, so that it finds the cluster while the nodes of its
 //! configuration are away.
 //!
-//! The file is a hint and needs no seal: who answers at an address proves its name by TLS, and the list of the first
-//! node that answers replaces it.
+//! The file is a hint and needs no seal: who answers at an address proves its name by TLS, and what nodes tell replaces
+//! it.
 
 use std::{
     io,
@@ -35,8 +35,9 @@ impl KnownNodes {
         Self { path: path.to_owned(), kept: Mutex::default() }
     }
 
-    /// Adds the kept nodes to a topology, but those that it has: a configuration counts before a memory. A file that
-    /// does not read is logged and counts as none, since the configuration has nodes as well. Blocks on the disk.
+    /// Adds the kept nodes to a topology. Those that it has keep their address, since a configuration counts before a
+    /// memory, and get the rest, of which a configuration says nothing. A file that does not read is logged and counts
+    /// as none. Blocks on the disk.
     pub fn recall(&self, topology: &Topology) {
         let read = read_kept(&self.path, NODES_BYTES_MAX).and_then(|bytes| {
             bytes.map_or(Ok(Vec::new()), |bytes| {
@@ -46,8 +47,12 @@ impl KnownNodes {
         match read {
             Ok(nodes) => {
                 let known = topology.snapshot();
+                let with_memory = known.iter().map(|held| match nodes.iter().find(|node| node.name == held.name) {
+                    Some(node) => NodeEntry { address: held.address.clone(), ..node.clone() },
+                    None => held.clone(),
+                });
                 let more = nodes.iter().filter(|node| known.iter().all(|held| held.name != node.name)).cloned();
-                topology.replace(known.iter().cloned().chain(more).collect());
+                topology.replace(with_memory.chain(more).collect());
                 *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = nodes;
             }
             Err(error) => {
@@ -117,13 +122,15 @@ mod tests {
             node("e1", "192.0.2.9:1", Role::Edge),
         ];
         KnownNodes::at(&path).keep(&learned).unwrap();
-        let seed = node("o1", "192.0.2.7:1", Role::Origin);
+        let mut seed = node("o1", "192.0.2.7:1", Role::Origin);
+        seed.place.zone = "unknown".into();
         let topology = Topology::new(vec![seed.clone()]);
         let known = KnownNodes::at(&path);
         known.recall(&topology);
         let names: Vec<_> = topology.snapshot().iter().map(|node| node.name.to_string()).collect();
         assert_eq!(names, ["o1", "o2"]);
-        assert_eq!(topology.node(&seed.name), Some(seed));
+        let held = topology.node(&seed.name).unwrap();
+        assert_eq!((held.address, held.place.zone.as_str()), (seed.address, "z"));
 
         // What changes all the time is not written, a node that moved is.
         fs::remove_file(&path).unwrap();

@@ -20,6 +20,12 @@ pub trait Intercept: Send + Sync + 'static {
     /// Lets a call go on, late or at once, or ends it with an error.
     async fn before(&self, node: &NodeName, call: Call) -> Result<Self::Pass, TransportError>;
 
+    /// Returns who answers in the place of a node, if the node itself does not. What that one is told no other node
+    /// hears.
+    fn instead(&self, _node: &NodeName) -> Option<&dyn Transport> {
+        None
+    }
+
     /// Sees, and may change, what a node answered to the read of a shard.
     fn shard(&self, _node: &NodeName, _pass: Self::Pass, body: Bytes) -> Bytes {
         body
@@ -58,6 +64,10 @@ impl<I: Intercept> Intercepted<I> {
     pub fn intercept(&self) -> &I {
         &self.intercept
     }
+
+    fn behind(&self, node: &NodeName) -> &dyn Transport {
+        self.intercept.instead(node).unwrap_or(&*self.inner)
+    }
 }
 
 macro_rules! forward {
@@ -80,11 +90,11 @@ macro_rules! forward {
         impl<I: Intercept> Transport for Intercepted<I> {
             async fn read_shard(&self, node: &NodeName, ask: ShardAsk) -> Result<Bytes, TransportError> {
                 let pass = self.intercept.before(node, Call::ReadShard).await?;
-                Ok(self.intercept.shard(node, pass, self.inner.read_shard(node, ask).await?))
+                Ok(self.intercept.shard(node, pass, self.behind(node).read_shard(node, ask).await?))
             }
             async fn record(&self, node: &NodeName, locator: &Locator) -> Result<Option<Bytes>, TransportError> {
                 let pass = self.intercept.before(node, Call::Record).await?;
-                Ok(self.intercept.record(node, pass, self.inner.record(node, locator).await?))
+                Ok(self.intercept.record(node, pass, self.behind(node).record(node, locator).await?))
             }
             async fn policy(
                 &self,
@@ -93,7 +103,7 @@ macro_rules! forward {
                 name: &PolicyName,
             ) -> Result<Option<Bytes>, TransportError> {
                 let pass = self.intercept.before(node, Call::Policy).await?;
-                Ok(self.intercept.policy(node, pass, self.inner.policy(node, owner, name).await?))
+                Ok(self.intercept.policy(node, pass, self.behind(node).policy(node, owner, name).await?))
             }
             async fn changes(&self, node: &NodeName, since: u64, wait_seconds: u32) -> Result<ChangePage, TransportError> {
                 let pass = self.intercept.before(node, Call::Changes).await?;
@@ -101,7 +111,7 @@ macro_rules! forward {
             }
             $(async fn $name(&self, node: &NodeName, $($arg: $type),*) -> Result<$out, TransportError> {
                 self.intercept.before(node, Call::$call).await?;
-                self.inner.$name(node, $($arg),*).await
+                self.behind(node).$name(node, $($arg),*).await
             })*
         }
     };

@@ -117,7 +117,8 @@ impl TwinConfig {
     }
 }
 
-fn nowhere() -> Place {
+/// A place of which nothing is known.
+pub(crate) fn nowhere() -> Place {
     Place {
         country: format::Country::UNKNOWN,
         region: "unknown".to_owned(),

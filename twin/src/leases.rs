@@ -380,13 +380,17 @@ impl Twin {
         Ok(record)
     }
 
-    /// Signs a lease and sends it to all nodes that hold the record: those with shards, and the first in the locator's
-    /// order.
+    /// Signs a lease and sends it to the nodes of its record.
     async fn tell(&self, record: &Record, lease: Lease) -> Result<Told, LeaseChangeError> {
-        let locator = record.locator();
-        let nodes = client::record_holders(record, &self.network.topology.origins());
         let (keys, version) = (self.keys.clone(), lease.version);
         let envelope = spawn_blocking(move || Bytes::from(lease.sign(&keys))).await.expect("signing does not panic");
+        self.tell_signed(record, envelope, version).await
+    }
+
+    /// Sends a lease to all nodes that hold the record: those with shards, and the first in the locator's order.
+    async fn tell_signed(&self, record: &Record, envelope: Bytes, version: u64) -> Result<Told, LeaseChangeError> {
+        let locator = record.locator();
+        let nodes = client::record_holders(record, &self.network.topology.origins());
         let transport = &*self.network.transport;
         let sends = nodes.iter().map(|node| {
             let envelope = envelope.clone();

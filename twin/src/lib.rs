@@ -15,6 +15,7 @@ mod config;
 mod durable;
 mod get;
 mod index;
+mod learn;
 mod leases;
 mod media;
 mod names;

@@ -16,13 +16,17 @@ use format::{
 use futures::future::join_all;
 use tokio::time::timeout;
 
-use crate::{config::TwinConfig, refresh::Refresh};
+use crate::{
+    config::{TwinConfig, nowhere},
+    learn::learn,
+    refresh::Refresh,
+};
 
 /// Beside the configuration: the nodes of the last answer.
 const NODES_FILE: &str = "nodes.json";
 /// Beside the configuration: the newest list of refused node certificates.
 const REFUSED_FILE: &str = "refused.crl";
-/// Nodes asked for that list, of those known before and of the nearest.
+/// Nodes asked for that list, of those known before and of the nearest others each.
 const WITNESSES: usize = 3;
 /// A witness that is slower is not waited for.
 const WITNESS_DEADLINE: Duration = Duration::from_secs(1);
@@ -64,8 +68,8 @@ impl Network {
         Self { transport, topology, reader, _refresh: None }
     }
 
-    /// Asks the configured nodes for the list of all nodes, one after the other until one answers, and then for a new
-    /// list each minute. The transport's deadline holds for each.
+    /// Asks the configured nodes, and those of an earlier run, for the list of all nodes until three answered, and then
+    /// for new lists each minute. The transport's deadline holds for each.
     ///
     /// # Errors
     /// [`NetworkError`].
@@ -91,15 +95,14 @@ impl Network {
 /// The way to a cluster.
 pub(crate) struct Reached {
     pub(crate) transport: Arc<HttpTransport>,
-    /// The nodes as the first that answered told them.
+    /// The nodes as several of them told.
     pub(crate) topology: Arc<Topology>,
     pub(crate) membership: Arc<Membership>,
     /// The nodes known before anybody was asked: those of the configuration, and those of an earlier run.
     pub(crate) known: Vec<NodeEntry>,
 }
 
-/// Asks the configured nodes for the list of all nodes, and then those of an earlier run, one after the other until one
-/// answers.
+/// Asks the configured nodes for the list of all nodes, and then those of an earlier run, until three answered.
 pub(crate) async fn reach(config: &TwinConfig) -> Result<Reached, NetworkError> {
     let identity = config.identity.read()?;
     // Nodes decide what the role may do. But an expired certificate is reported more clearly here than by a failed TLS
@@ -110,7 +113,7 @@ pub(crate) async fn reach(config: &TwinConfig) -> Result<Reached, NetworkError> 
         role: Role::Origin,
         address: Some(seed.address.clone()),
         public: Vec::new(),
-        place: config.place.clone(),
+        place: nowhere(),
         capacity_bytes: 0,
         free_bytes: 0,
         load: 0,
@@ -128,49 +131,36 @@ pub(crate) async fn reach(config: &TwinConfig) -> Result<Reached, NetworkError> 
     let learned = topology.origins_by_distance(&config.place).into_iter().filter(|name| !configured.contains(name));
     let asked: Vec<NodeName> = configured.iter().cloned().chain(learned.take(LEARNED_ASKED_MAX)).collect();
     let begun = topology.snapshot();
-    let nodes = loop {
+    loop {
         topology.replace(begun.to_vec());
-        let nodes = first_answer(&transport, &asked).await.map_err(|source| NetworkError::NoNode {
+        learn(&*transport, &topology, &asked, &config.place).await.map_err(|source| NetworkError::NoNode {
             configured: configured.len(),
             learned: asked.len() - configured.len(),
             source,
         })?;
-        // A thief with an origin's key may be who answered, and may tell of others what it likes. So those known before
-        // are asked whom the cluster refuses, and the nearest of those told: news begins this again, without the thief.
-        if learn_refused(&membership, &transport, &asked).await {
-            continue;
+        // A thief with an origin's key may be among those who answered. So those known before are asked whom the
+        // cluster refuses, and the nearest of those told: news begins this again, without the thief.
+        let (first, nearest) = (&asked[..asked.len().min(WITNESSES)], topology.origins_by_distance(&config.place));
+        let others = nearest.iter().filter(|name| !first.contains(name)).take(WITNESSES);
+        if !learn_refused(&membership, &transport, first.iter().chain(others)).await {
+            break;
         }
-        topology.replace(nodes.clone());
-        if !learn_refused(&membership, &transport, &topology.origins_by_distance(&config.place)).await {
-            break nodes;
-        }
-    };
-    if let Err(error) = known.keep(&nodes) {
+    }
+    if let Err(error) = known.keep(&topology.snapshot()) {
         tracing::debug!(%error, "the node list cannot be kept beside the configuration");
     }
     Ok(Reached { transport, topology, membership, known: begun.to_vec() })
 }
 
-/// Returns the list of nodes of the first that answers.
-async fn first_answer(transport: &HttpTransport, asked: &[NodeName]) -> Result<Vec<NodeEntry>, TransportError> {
-    let mut failure = None;
-    for node in asked {
-        match transport.nodes(node).await {
-            Ok(nodes) => return Ok(nodes),
-            Err(error) => {
-                tracing::warn!(%node, %error, "a node does not answer");
-                failure = Some(error);
-            }
-        }
-    }
-    Err(failure.expect("a checked configuration names a node"))
-}
-
-/// Asks the first nodes at once for the list of refused certificates, since one alone could hold it back, and takes the
-/// newest up. Returns whether there was a newer one.
-async fn learn_refused(membership: &Arc<Membership>, transport: &HttpTransport, nodes: &[NodeName]) -> bool {
+/// Asks nodes at once for the list of refused certificates, since one alone could hold it back, and takes the newest
+/// up. Returns whether there was a newer one.
+async fn learn_refused(
+    membership: &Arc<Membership>,
+    transport: &HttpTransport,
+    nodes: impl Iterator<Item = &NodeName>,
+) -> bool {
     let number = membership.refused().number();
-    let asks = nodes.iter().take(WITNESSES).map(|node| timeout(WITNESS_DEADLINE, transport.refused(node, number)));
+    let asks = nodes.map(|node| timeout(WITNESS_DEADLINE, transport.refused(node, number)));
     let mut is_news = false;
     for answer in join_all(asks).await {
         let Ok(Ok(Some(list))) = answer else { continue };

@@ -6,6 +6,8 @@ use client::{Topology, Transport};
 use format::Place;
 use tokio::{task::JoinHandle, time::sleep};
 
+use crate::learn::refresh;
+
 /// Between two looks at the list. A node that is gone is noticed after this and its silence.
 const EVERY: Duration = Duration::from_secs(60);
 
@@ -13,20 +15,13 @@ const EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct Refresh(JoinHandle<()>);
 
 impl Refresh {
-    /// Asks the nearest origins, one after the other until one answers, each minute.
+    /// Asks the nearest origins each minute.
     pub(crate) fn start(transport: Arc<dyn Transport>, topology: Arc<Topology>, here: Place) -> Self {
         Self(tokio::spawn(async move {
             loop {
                 sleep(EVERY).await;
-                for origin in topology.origins_by_distance(&here) {
-                    match transport.nodes(&origin).await {
-                        Ok(nodes) => {
-                            topology.replace(nodes);
-                            break;
-                        }
-                        Err(error) => tracing::debug!(%origin, %error, "no new list of nodes"),
-                    }
-                }
+                // Who failed was logged.
+                let _ = refresh(&*transport, &topology, &topology.origins_by_distance(&here)).await;
             }
         }))
     }
@@ -51,10 +46,10 @@ mod tests {
         let memory = Arc::new(MemoryTransport::new(&all));
         let topology = Arc::new(Topology::new(known.to_vec()));
         memory.remove(&topology.origins_by_distance(&place("z1"))[0]);
-        let refresh = Refresh::start(memory, topology.clone(), place("z1"));
+        let task = Refresh::start(memory, topology.clone(), place("z1"));
         assert_eq!(topology.origins().len(), 2);
         sleep(EVERY + Duration::from_secs(1)).await;
         assert_eq!(topology.origins().len(), 3);
-        drop(refresh);
+        drop(task);
     }
 }

@@ -112,7 +112,8 @@ impl Twin {
         })
     }
 
-    /// Ends one lease. Returns `None` when no node knows the object or it was erased before.
+    /// Ends one lease. Returns `None` when no node knows the object, or when it was erased before and most of its nodes
+    /// know that.
     async fn end_one(
         &self,
         locator: &Locator,
@@ -128,6 +129,8 @@ impl Twin {
         };
         let held = &record.lease;
         if held.erased {
+            // One node may be the only one that was told, by an attempt that ended there.
+            self.tell_signed(&record, record.lease_envelope.clone(), held.version).await?;
             return Ok(None);
         }
         if held.retention.keep_until > now {
