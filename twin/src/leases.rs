@@ -358,7 +358,8 @@ impl Twin {
         self.own_record_of(locator, |own| own.len() > asked / 2).await
     }
 
-    async fn own_record_of(
+    /// The same with another sense of what is enough.
+    pub(crate) async fn own_record_of(
         &self,
         locator: &Locator,
         is_enough: impl Fn(&[&Record]) -> bool,
@@ -371,7 +372,8 @@ impl Twin {
             error => LeaseChangeError::Read(error),
         })?;
         let own = found.into_iter().filter(|record| is_own(&record));
-        let newest = own.max_by_key(|record| (record.lease.erased, record.lease.version));
+        // Of one version, a record that withholds its manifest comes last.
+        let newest = own.max_by_key(|record| (record.lease.erased, record.lease.version, record.sealed.is_some()));
         let record = newest.ok_or(LeaseChangeError::NotOurs)?;
         // A name moves, and a lease of where it stood before would be refused.
         if record.public.is_name() {

@@ -7,16 +7,20 @@
 //! ```
 //!
 //! Nothing of a node is believed: a lease is the owner's or nobody's, and a note opens under the owner's key alone.
-//! What a node can do is withhold; so several are asked.
+//! What a node can do is withhold, or give an old lease; so several are asked, and the newest lease counts.
+//!
+//! What is found is written as it is found, and a directory after all that lies in it: a recovery that was cut short
+//! leaves directories to look into again, and no object whose path is forgotten.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use client::{ReadError, TransportError};
 use format::{
-    Capability, Kind, Lease, Locator, NotePlace, Object, OpenError, OwnerNote, Pointer, Record,
+    Capability, Kind, Lease, Locator, NodeName, NotePlace, Object, OpenError, OwnerNote, Pointer, Record,
     limits::PATH_SEGMENTS_MAX,
 };
 use futures::StreamExt;
@@ -24,12 +28,16 @@ use futures::StreamExt;
 use crate::{
     get::{Found, GetError},
     index::{Batch, Change, Entry, IndexError, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure},
+    leases::LeaseChangeError,
     progress::Progress,
     twin::{Twin, now},
 };
 
-/// Origins whose lists are put together. They share a catalog or feed each other, so one would do if all were honest.
+/// Origins whose lists are put together, and whose records are compared. They share a catalog or feed each other, so
+/// one would do if all were honest.
 const NODES_ASKED: usize = 3;
+/// A recovery that is cut short has written all that it found but the last of so many parts.
+const PARTS: usize = 16;
 /// Records read concurrently.
 const OBJECTS_AT_ONCE: usize = 64;
 /// First part of the path of what belongs to a folder that did not end, whose name nobody knows.
@@ -50,6 +58,8 @@ pub struct Recovered {
     pub unread: BTreeSet<Locator>,
     /// Objects of this owner without a note that opens: nothing but their label reads them.
     pub without_note: BTreeSet<Locator>,
+    /// Origins that were asked and did not answer. What they alone know is not here.
+    pub silent: BTreeSet<NodeName>,
 }
 
 /// Why nothing was recovered.
@@ -76,7 +86,18 @@ enum Seen {
     Moved(Box<Entry>),
     New(Box<Entry>, BTreeMap<Locator, String>),
     WithoutNote,
-    Unread,
+    /// And which node failed last.
+    Unread(Option<NodeName>),
+}
+
+/// What was found and is not written yet.
+#[derive(Default)]
+struct Sight {
+    added: BTreeMap<Locator, Entry>,
+    /// The folder of what lies in one that is not written yet, and its name there.
+    parents: BTreeMap<Locator, (Locator, String)>,
+    updated: Vec<Entry>,
+    erased: BTreeSet<Locator>,
 }
 
 impl Twin {
@@ -86,12 +107,13 @@ impl Twin {
     /// # Errors
     /// [`RecoverError`].
     pub async fn recover(&self, progress: &Arc<dyn Progress>) -> Result<Recovered, RecoverError> {
-        let mut locators = self.owned().await?;
+        let (mut locators, silent) = self.owned().await?;
         let known = self.list().await;
-        let mut recovered = Recovered { found: locators.len(), ..Recovered::default() };
+        let mut recovered = Recovered { found: locators.len(), silent, ..Recovered::default() };
         // Erased objects are in no list.
         locators.extend(known.keys());
         progress.leases(locators.len());
+        let part = locators.len().div_ceil(PARTS).max(OBJECTS_AT_ONCE);
         let look = |locator: Locator| {
             let entry = known.get(&locator);
             async move {
@@ -100,40 +122,55 @@ impl Twin {
                 (locator, seen)
             }
         };
-        let mut looks = futures::stream::iter(locators.into_iter().map(look)).buffer_unordered(OBJECTS_AT_ONCE);
-        let (mut fresh, mut renewed, mut erased) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
-        let mut parents: BTreeMap<Locator, (Locator, String)> = BTreeMap::new();
-        while let Some((locator, seen)) = looks.next().await {
+        let looks = futures::stream::iter(locators.into_iter().map(look)).buffer_unordered(OBJECTS_AT_ONCE);
+        let (mut looks, mut sight) = (std::pin::pin!(looks.enumerate()), Sight::default());
+        while let Some((at, (locator, seen))) = looks.next().await {
             match seen {
                 Seen::Nothing => {}
-                Seen::Erased => drop(erased.insert(locator)),
+                Seen::Erased => drop(sight.erased.insert(locator)),
                 Seen::Renewed(tenure) => {
-                    renewed.push(Entry { tenure, state: State::Stored, ..known[&locator].clone() });
+                    sight.updated.push(Entry { tenure, state: State::Stored, ..known[&locator].clone() });
                 }
-                Seen::Moved(entry) => renewed.push(*entry),
+                Seen::Moved(entry) => sight.updated.push(*entry),
                 Seen::New(entry, names) => {
-                    parents.extend(names.into_iter().map(|(child, name)| (child, (locator, name))));
-                    fresh.insert(locator, *entry);
+                    sight.parents.extend(names.into_iter().map(|(child, name)| (child, (locator, name))));
+                    sight.added.insert(locator, *entry);
                 }
                 Seen::WithoutNote => drop(recovered.without_note.insert(locator)),
-                Seen::Unread => drop(recovered.unread.insert(locator)),
+                Seen::Unread(node) => {
+                    recovered.unread.insert(locator);
+                    recovered.silent.extend(node);
+                }
+            }
+            if (at + 1) % part == 0 {
+                let files = sight.placed_files(&known);
+                self.take_in(files, &mut sight, &mut recovered).await?;
             }
         }
-        drop(looks);
-        let paths: Vec<_> = fresh.keys().map(|locator| path_of(locator, &parents, &fresh, &known)).collect();
-        let added: Vec<_> = fresh.into_values().zip(paths).map(|(entry, path)| Entry { path, ..entry }).collect();
-        (recovered.added, recovered.updated, recovered.forgotten) = (added.len(), renewed.len(), erased.len());
-        self.with_index(move |index| {
-            index.record_all(added.into_iter().map(Change::Put).chain(renewed.into_iter().map(Change::Lease)))?;
-            if erased.is_empty() { Ok(()) } else { index.forget(&erased) }
-        })
-        .await?;
+        for entries in sight.rest(&known) {
+            self.take_in(entries, &mut sight, &mut recovered).await?;
+        }
         Ok(recovered)
     }
 
-    /// Asks origins for the locators of this owner.
-    async fn owned(&self) -> Result<BTreeSet<Locator>, RecoverError> {
-        let (mut locators, mut answered, mut source) = (BTreeSet::new(), 0, None);
+    /// Writes new entries, and what became of known ones.
+    async fn take_in(&self, added: Vec<Entry>, sight: &mut Sight, recovered: &mut Recovered) -> Result<(), IndexError> {
+        let (updated, erased) = (std::mem::take(&mut sight.updated), std::mem::take(&mut sight.erased));
+        let counts = (added.len(), updated.len(), erased.len());
+        self.with_index(move |index| {
+            index.record_all(added.into_iter().map(Change::Put).chain(updated.into_iter().map(Change::Lease)))?;
+            if erased.is_empty() { Ok(()) } else { index.forget(&erased) }
+        })
+        .await?;
+        recovered.added += counts.0;
+        recovered.updated += counts.1;
+        recovered.forgotten += counts.2;
+        Ok(())
+    }
+
+    /// Asks origins for the locators of this owner. Returns the origins that did not answer too.
+    async fn owned(&self) -> Result<(BTreeSet<Locator>, BTreeSet<NodeName>), RecoverError> {
+        let (mut locators, mut answered, mut silent, mut source) = (BTreeSet::new(), 0, BTreeSet::new(), None);
         for node in self.network.topology.origins() {
             let mut after = None;
             let listed = loop {
@@ -153,6 +190,7 @@ impl Twin {
                 Ok(()) => answered += 1,
                 Err(error) => {
                     tracing::warn!(node = %node.name, %error, "an origin does not list what this owner stored");
+                    silent.insert(node.name);
                     source = Some(error);
                 }
             }
@@ -160,14 +198,17 @@ impl Twin {
                 break;
             }
         }
-        if answered == 0 { Err(RecoverError::NoNode { source }) } else { Ok(locators) }
+        if answered == 0 { Err(RecoverError::NoNode { source }) } else { Ok((locators, silent)) }
     }
 
     async fn see(&self, locator: &Locator, known: Option<&Entry>) -> Seen {
-        let record = match self.network.reader.record(locator).await {
-            Ok(record) if record.lease.owner == self.owner() => record,
-            Ok(_) | Err(ReadError::NotFound { .. }) => return Seen::Nothing,
-            Err(_) => return Seen::Unread,
+        let record = match self.own_record_of(locator, |own| own.len() >= NODES_ASKED).await {
+            Ok(record) => record,
+            Err(LeaseChangeError::NotOurs | LeaseChangeError::Unknown) => return Seen::Nothing,
+            Err(LeaseChangeError::Read(ReadError::Unavailable { source: Some(source), .. })) => {
+                return Seen::Unread(Some(source.node().clone()));
+            }
+            Err(_) => return Seen::Unread(None),
         };
         let (lease, now) = (&record.lease, now());
         // Whether a lease has ended the nodes decide, which destroy the manifest then: this machine's clock may be
@@ -192,7 +233,7 @@ impl Twin {
         let object = match Object::open(&note.capability, &record, now) {
             Ok(object) => object,
             Err(OpenError::Erased) => return Seen::Nothing,
-            Err(_) => return Seen::Unread,
+            Err(_) => return Seen::Unread(None),
         };
         let manifest = object.manifest();
         let entry = Entry {
@@ -211,7 +252,7 @@ impl Twin {
         };
         match self.names_in(Found { capability: note.capability, object: Arc::new(object), record }).await {
             Ok(names) => Seen::New(Box::new(entry), names),
-            Err(_) => Seen::Unread,
+            Err(_) => Seen::Unread(None),
         }
     }
 
@@ -227,7 +268,7 @@ impl Twin {
         let Some((note, name)) = note.and_then(|note| Some((note.clone(), note.name?))) else {
             return Seen::WithoutNote;
         };
-        let Ok(pointer) = Pointer::open(&note.capability, record, now) else { return Seen::Unread };
+        let Ok(pointer) = Pointer::open(&note.capability, record, now) else { return Seen::Unread(None) };
         let version = record.lease.version;
         moves.push(Move { version, at: now, target: pointer.target.locator() });
         // What it stands for may be gone, and the name goes on.
@@ -274,36 +315,58 @@ fn tenure_of(lease: &Lease) -> Tenure {
     }
 }
 
-/// Returns the path of an entry that the index does not have: that of its folder and its name there, or, of a top, its
-/// own name.
-fn path_of(
-    locator: &Locator,
-    parents: &BTreeMap<Locator, (Locator, String)>,
-    fresh: &BTreeMap<Locator, Entry>,
-    known: &BTreeMap<Locator, Entry>,
-) -> String {
-    let (mut names, mut at) = (Vec::new(), *locator);
-    let top = loop {
-        let is_top = |entry: &&Entry| entry.position == Position::Top;
-        if let Some(top) = known.get(&at).or(fresh.get(&at).filter(is_top)) {
-            break Some(&top.path);
+impl Sight {
+    /// Takes the new files whose paths are known by now.
+    fn placed_files(&mut self, known: &BTreeMap<Locator, Entry>) -> Vec<Entry> {
+        let files = self.added.iter().filter(|(_, entry)| entry.kind == Kind::File);
+        let placed = files.filter_map(|(locator, _)| Some((*locator, self.path_of(locator, known).ok()?)));
+        let placed: Vec<_> = placed.collect();
+        let take = |(locator, path)| self.added.remove(&locator).map(|entry| Entry { path, ..entry });
+        placed.into_iter().filter_map(take).collect()
+    }
+
+    /// Takes the other new entries, in the order in which they are to be written: the files, and then the directories,
+    /// the deepest first.
+    fn rest(&mut self, known: &BTreeMap<Locator, Entry>) -> Vec<Vec<Entry>> {
+        let mut layers: BTreeMap<_, Vec<Entry>> = BTreeMap::new();
+        // What is not new is written with the first of them.
+        layers.insert(Reverse(usize::MAX), Vec::new());
+        for (locator, entry) in &self.added {
+            let path = self.path_of(locator, known).unwrap_or_else(|path| path);
+            let depth = if entry.kind == Kind::File { usize::MAX } else { path.matches('/').count() };
+            layers.entry(Reverse(depth)).or_default().push(Entry { path, ..entry.clone() });
         }
-        // Directories cannot lie in themselves, because capabilities are hashes. The bound holds whatever they do.
-        match parents.get(&at) {
-            Some((parent, name)) if names.len() <= PATH_SEGMENTS_MAX => {
-                names.push(name.as_str());
-                at = *parent;
+        layers.into_values().collect()
+    }
+
+    /// Returns the path of a new entry: that of its folder and its name there, or, of a top, its own name.
+    ///
+    /// # Errors
+    /// The path of what is not seen to lie below a top: its folder did not end, or was not looked at yet.
+    fn path_of(&self, locator: &Locator, known: &BTreeMap<Locator, Entry>) -> Result<String, String> {
+        let (mut names, mut at) = (Vec::new(), *locator);
+        let top = loop {
+            let is_top = |entry: &&Entry| entry.position == Position::Top;
+            if let Some(top) = known.get(&at).or(self.added.get(&at).filter(is_top)) {
+                break Some(&top.path);
             }
-            _ => break None,
+            // Directories cannot lie in themselves, because capabilities are hashes. The bound holds whatever they do.
+            match self.parents.get(&at) {
+                Some((parent, name)) if names.len() <= PATH_SEGMENTS_MAX => {
+                    names.push(name.as_str());
+                    at = *parent;
+                }
+                _ => break None,
+            }
+        };
+        let of_its_own = |at: &Locator| format!("{UNFINISHED}/{}", self.added.get(at).map_or("", |entry| &entry.path));
+        let fitting = |path: String| if path.len() <= PATH_BYTES_MAX { path } else { of_its_own(locator) };
+        names.reverse();
+        match top {
+            Some(top) => Ok(fitting(std::iter::once(top.as_str()).chain(names).collect::<Vec<_>>().join("/"))),
+            None => Err(fitting([&[of_its_own(&at).as_str()][..], &names].concat().join("/"))),
         }
-    };
-    let of_its_own = |at: &Locator| format!("{UNFINISHED}/{}", fresh.get(at).map_or("", |entry| &entry.path));
-    names.reverse();
-    let path = match top {
-        Some(top) => std::iter::once(top.as_str()).chain(names).collect::<Vec<_>>().join("/"),
-        None => [&[of_its_own(&at).as_str()][..], &names].concat().join("/"),
-    };
-    if path.len() <= PATH_BYTES_MAX { path } else { of_its_own(locator) }
+    }
 }
 
 /// Returns the note of an object's lease.

@@ -94,6 +94,8 @@ struct Found {
     unread: Vec<String>,
     /// Objects that nothing but their label opens.
     without_note: Vec<String>,
+    /// Origins that did not answer.
+    silent_nodes: Vec<String>,
 }
 
 impl Owner {
@@ -141,9 +143,17 @@ async fn recover(
     let (progress, bar) = progress_bar::of_leases(options.json);
     let recovered = twin.recover(&progress).await;
     bar.finish_and_clear();
-    let Recovered { found, added, updated, forgotten, unread, without_note } = recovered?;
+    let Recovered { found, added, updated, forgotten, unread, without_note, silent } = recovered?;
     let names = |locators: &BTreeSet<Locator>| locators.iter().map(ToString::to_string).collect();
-    let answer = Found { found, added, updated, forgotten, unread: names(&unread), without_note: names(&without_note) };
+    let answer = Found {
+        found,
+        added,
+        updated,
+        forgotten,
+        unread: names(&unread),
+        without_note: names(&without_note),
+        silent_nodes: silent.iter().map(ToString::to_string).collect(),
+    };
     options.answer(&answer, || answer.text())?;
     // The answer says what to do.
     if unread.is_empty() { Ok(()) } else { Err(Told { code: Class::Cluster.code() }.into()) }
@@ -162,6 +172,10 @@ impl Found {
             line(self.forgotten, "erased elsewhere, and forgotten"),
             line(self.without_note.len(), "without a note: only who has the label reads them"),
             line(self.unread.len(), "could not be read now: repeat this when more nodes are up"),
+            match &self.silent_nodes[..] {
+                [] => String::new(),
+                silent => format!("no answer from {}\n", silent.join(", ")),
+            },
         ]
         .concat()
     }

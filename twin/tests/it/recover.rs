@@ -4,8 +4,8 @@ use std::{
     collections::BTreeSet,
     fs,
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -13,8 +13,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Transport, TransportError};
 use format::{Label, Lease, NodeName, OwnerSecret, Retention};
-use testing::{Call, Intercept, Intercepted, noise};
-use twin::{Index, NameChange, NameTerms, PutOptions, RecoverError, Recovered, Renewal, Scope, Sooner, Tenure, Twin};
+use testing::{Call, Intercept, Intercepted, noise, until};
+use twin::{
+    Index, NameChange, NameTerms, Progress, PutOptions, RecoverError, Recovered, Renewal, Scope, Sooner, Tenure, Twin,
+};
 
 use crate::{
     directory::{FewRecords, site},
@@ -22,7 +24,7 @@ use crate::{
 };
 
 /// Another machine of the first owner: the same secret, an index of its own.
-fn machine(cluster: &SmallCluster, name: &str) -> Twin {
+pub(crate) fn machine(cluster: &SmallCluster, name: &str) -> Twin {
     let secret = OwnerSecret::from_bytes([1; 32]);
     let index = Index::open(cluster.folder.path().join(name).join("index"), &secret).unwrap();
     Twin::new(&secret, index, cluster.network.clone())
@@ -163,7 +165,8 @@ async fn one_origin_that_lists_is_enough_and_none_is_an_error() {
         if silent == ORIGINS {
             assert!(matches!(recovered, Err(RecoverError::NoNode { source: Some(_) })), "{recovered:?}");
         } else {
-            assert_eq!(recovered.unwrap().added, 1);
+            let recovered = recovered.unwrap();
+            assert_eq!((recovered.added, recovered.silent.len()), (1, silent), "{recovered:?}");
             let listed: BTreeSet<_> = other.list().await.into_keys().collect();
             assert_eq!(listed, [stored.entry.capability.locator()].into());
         }
@@ -193,4 +196,95 @@ async fn names_are_found_again_by_what_their_owner_calls_them() {
     // What it stands for is gone, and the name is still the owner's.
     one.remove(&second.label.capability().locator()).await.unwrap();
     assert_eq!(machine(&cluster, "three").recover(&quiet()).await.unwrap().added, 2);
+}
+
+/// A node that gives an old record of one object.
+#[derive(Clone, Default)]
+struct Stale(Arc<Mutex<Option<(NodeName, Bytes)>>>);
+
+#[async_trait]
+impl Intercept for Stale {
+    type Pass = ();
+
+    async fn before(&self, _: &NodeName, _: Call) -> Result<(), TransportError> {
+        Ok(())
+    }
+
+    fn record(&self, node: &NodeName, (): (), record: Option<Bytes>) -> Option<Bytes> {
+        let stale = self.0.lock().unwrap().clone();
+        stale.filter(|(liar, _)| liar == node).map_or(record, |(_, old)| Some(old))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_lease_is_recovered_whichever_node_gives_an_old_one() {
+    let stale = Stale::default();
+    let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, stale.clone())));
+    let one = machine(&cluster, "one");
+    let stored = one.put(&cluster.file("a", b"x"), &options(), &quiet()).await.unwrap();
+    let locator = stored.entry.capability.locator();
+    let old = cluster.memory.record(&name(0), &locator).await.unwrap().unwrap();
+    one.renew(&locator, &Renewal { expires: Some(u64::MAX), ..Renewal::default() }).await.unwrap();
+    for liar in 0..ORIGINS {
+        *stale.0.lock().unwrap() = Some((name(liar), old.clone()));
+        let other = machine(&cluster, &format!("other-{liar}"));
+        assert_eq!(other.recover(&quiet()).await.unwrap().added, 1);
+        assert_eq!(other.list().await, one.list().await, "{liar}");
+    }
+}
+
+/// Origins that never answer again once so many objects were looked at.
+#[derive(Clone, Default)]
+struct Stalled {
+    left: Arc<AtomicUsize>,
+    is_stalled: Arc<AtomicBool>,
+}
+
+impl Progress for Stalled {
+    fn lease(&self) {
+        let _ = self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+    }
+}
+
+#[async_trait]
+impl Intercept for Stalled {
+    type Pass = ();
+
+    async fn before(&self, _: &NodeName, call: Call) -> Result<(), TransportError> {
+        if call == Call::Record && self.left.load(Relaxed) == 0 {
+            self.is_stalled.store(true, Relaxed);
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_found_before_a_recovery_was_cut_short_is_kept_and_the_rest_is_found_again() {
+    let stalled = Stalled::default();
+    stalled.left.store(usize::MAX, Relaxed);
+    let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, stalled.clone())));
+    let one = machine(&cluster, "one");
+    for file in 0..100 {
+        one.put(&cluster.file(&format!("f{file}"), b"small"), &options(), &quiet()).await.unwrap();
+        cluster.file(&format!("many/d{}/f{file}", file % 3), b"small");
+    }
+    one.put(&cluster.folder.path().join("many"), &options(), &quiet()).await.unwrap();
+    let whole = one.list().await;
+    let list = async || machine(&cluster, "other").list().await;
+
+    // 64 objects are looked at at a time, and each 64 are written.
+    stalled.left.store(140, Relaxed);
+    let (other, progress) = (machine(&cluster, "other"), Arc::new(stalled.clone()));
+    let recovery = tokio::spawn(async move { other.recover(&(progress as Arc<dyn Progress>)).await });
+    until("the recovery stalls", async || stalled.is_stalled.load(Relaxed)).await;
+    recovery.abort();
+    assert!(recovery.await.unwrap_err().is_cancelled());
+    let found = list().await;
+    assert!(!found.is_empty() && found.len() < whole.len(), "{}", found.len());
+    assert!(found.iter().all(|(locator, entry)| whole[locator] == *entry));
+    stalled.left.store(usize::MAX, Relaxed);
+    let recovered = machine(&cluster, "other").recover(&quiet()).await.unwrap();
+    assert_eq!((recovered.added, recovered.updated), (whole.len() - found.len(), 0));
+    assert_eq!(list().await, whole);
 }
