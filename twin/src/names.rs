@@ -8,13 +8,15 @@
 
 use client::{Known, ReadError, TransportError, UploadError, file_record};
 use format::{
-    Label, Mode, Moment, NameError, NotePlace, OpenError, OwnerNote, Pointer, StableName, limits::POINTER_SECONDS_MAX,
+    Label, Lease, Mode, Moment, NameError, NotePlace, OpenError, OwnerNote, Pointer, StableName,
+    limits::POINTER_SECONDS_MAX,
 };
 use tokio::task::spawn_blocking;
 
 use crate::{
     get::{Found, GetError},
     index::{Batch, Entry, Index, IndexError, Move, NameState, Position, State, Tenure},
+    put::new_batch,
     twin::{Twin, now},
 };
 
@@ -41,7 +43,8 @@ pub enum NameChange {
 /// How long pointers and answers count. `None` leaves what the name has, or the default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NameTerms {
-    /// Seconds since 1970 after which no edge follows the pointer. By default 90 days from now.
+    /// Seconds since 1970 after which no edge follows the pointer. By default 90 days from now, or what the name has
+    /// when that is later.
     pub fresh_until: Option<u64>,
     /// Seconds for which DNS and browsers may keep an answer. By default 60.
     pub seconds: Option<u32>,
@@ -155,19 +158,24 @@ impl Twin {
         let state = entry.as_ref().and_then(|entry| entry.name.clone());
         let begun = entry.as_ref().map_or(0, |entry| entry.tenure.version);
         let held = match self.network.reader.pointer(name.capability(), Some(self.anything_own())).await {
-            Ok((pointer, record)) => Some((pointer, record.lease.version)),
+            Ok((pointer, record)) => Some((pointer, record.lease)),
             Err(ReadError::NotFound { .. }) => None,
             Err(ReadError::Open(OpenError::Erased)) => return Err(NameChangeError::Ended { text }),
             Err(error) => return Err(NameChangeError::Read(error)),
         };
-        let at_nodes = held.as_ref().map_or(0, |(_, version)| *version);
+        let at_nodes = held.as_ref().map_or(0, |(_, lease)| lease.version);
         // The index knows what this machine filed: nodes that show less are behind, or would have it signed again.
         let filed = state.as_ref().and_then(|state| state.moves.last()).copied();
         let ahead = filed.filter(|filed| filed.version > at_nodes);
+        // What an attempt to make the name left at too few nodes is no name yet. Its note has the batch of the entry.
+        let is_begun = entry.as_ref().is_some_and(|entry| entry.state == State::Committing) && filed.is_none();
+        let is_own = |lease: &Lease| {
+            let note = lease.note.as_ref().and_then(|note| note.open(&self.note_key, &locator));
+            note.map(|note| Batch(note.batch)) == entry.as_ref().map(|entry| entry.batch)
+        };
+        let is_new = held.as_ref().is_none_or(|(_, lease)| is_begun && is_own(lease)) && ahead.is_none();
         let target = match (change, &held, ahead) {
-            (NameChange::New(_), Some(_), _) | (NameChange::New(_), _, Some(_)) => {
-                return Err(NameChangeError::Exists { text });
-            }
+            (NameChange::New(_), ..) if !is_new => return Err(NameChangeError::Exists { text }),
             (NameChange::Move(_) | NameChange::Renew, None, None) => return Err(NameChangeError::Unknown { text }),
             (NameChange::New(target) | NameChange::Move(target) | NameChange::Set(target), ..) => target.clone(),
             (NameChange::Renew, _, Some(Move { target, .. })) => {
@@ -179,35 +187,39 @@ impl Twin {
         if target.mode() == Mode::Name {
             return Err(NameChangeError::Chain);
         }
-        let is_renewal = *change == NameChange::Renew;
-        let described = match entry.filter(|_| is_renewal) {
+        let described = match &entry {
             // What a name stands for may be gone, and the name goes on.
-            Some(entry) => entry,
-            None => {
+            Some(entry) if *change == NameChange::Renew => entry.clone(),
+            _ => {
                 let found = self.network.find(target.capability(), &[]).await.map_err(NameChangeError::Target)?;
-                entry_of(name, &text, &found, now)?
+                let batch = entry.as_ref().map_or_else(new_batch, |entry| Ok(entry.batch))?;
+                entry_of(name, &text, &found, batch, now)
             }
         };
+        let had = match (&held, &state) {
+            (_, Some(state)) if ahead.is_some() => Some((state.fresh_until, state.seconds)),
+            (held, _) => held.as_ref().map(|(pointer, _)| (pointer.fresh_until, pointer.seconds)),
+        };
+        let (had_until, had_seconds) = had.unwrap_or((0, SECONDS_DEFAULT));
         let seconds = match terms.seconds {
             Some(found) if found > POINTER_SECONDS_MAX => return Err(NameChangeError::Seconds { found }),
-            Some(seconds) => seconds,
-            None => match (&held, &state) {
-                (_, Some(state)) if ahead.is_some() => state.seconds,
-                (Some((pointer, _)), _) => pointer.seconds,
-                (None, _) => SECONDS_DEFAULT,
-            },
+            seconds => seconds.unwrap_or(had_seconds),
         };
-        let fresh_until = terms.fresh_until.unwrap_or_else(|| now.saturating_add(FRESH_SECONDS_DEFAULT));
+        let by_default = || now.saturating_add(FRESH_SECONDS_DEFAULT).max(had_until);
+        let fresh_until = terms.fresh_until.unwrap_or_else(by_default);
         if fresh_until <= now {
             return Err(NameChangeError::Past { fresh_until });
         }
         // A move that the index began and too few nodes took may be at some of them.
         let version = at_nodes.max(begun).saturating_add(1);
         let mut moves = state.map(|state| state.moves).unwrap_or_default();
-        let before = NameState { fresh_until, seconds, moves: moves.clone() };
+        let none = NameState { fresh_until, seconds, moves: Vec::new() };
         moves.push(Move { version, at: now, target: target.capability().locator() });
         let state = NameState { fresh_until, seconds, moves };
         let tenure = Tenure { version, ..described.tenure.clone() };
+        // The move counts once nodes have it. Until then the index says what it said, and the version that may be out.
+        let before = entry.unwrap_or_else(|| Entry { name: Some(none), ..described.clone() });
+        let before = Entry { state: State::Committing, tenure: Tenure { version, ..before.tenure }, ..before };
         let entry = Entry { state: State::Stored, tenure, name: Some(state.clone()), ..described };
 
         // By its note the name is found again without this index.
@@ -222,11 +234,10 @@ impl Twin {
         let (keys, name, label) = (self.keys.clone(), name.clone(), name.label());
         let sign = move || name.record(&keys, &pointer, version, Some(note));
         let record = spawn_blocking(sign).await.expect("signing does not panic");
-        // The move counts once nodes have it.
-        self.record(Entry { state: State::Committing, name: Some(before), ..entry.clone() }).await?;
+        self.record(before).await?;
         let nodes = file_record(&self.network.transport, &record, &self.network.topology).await?;
         self.record(entry.clone()).await?;
-        let (is_new, behind) = (held.is_none() && ahead.is_none(), ahead.map(|_| at_nodes));
+        let behind = ahead.map(|_| at_nodes);
         Ok(Renamed { label, entry, state, is_new, nodes, behind })
     }
 
@@ -267,10 +278,9 @@ fn is_overtaken(failed: &[TransportError]) -> bool {
 }
 
 /// Describes a name by the object that it is to stand for.
-fn entry_of(name: &StableName, text: &str, found: &Found, now: u64) -> Result<Entry, getrandom::Error> {
-    let (object, mut batch) = (&found.object, [0; 16]);
-    getrandom::fill(&mut batch)?;
-    Ok(Entry {
+fn entry_of(name: &StableName, text: &str, found: &Found, batch: Batch, now: u64) -> Entry {
+    let object = &found.object;
+    Entry {
         capability: name.capability().clone(),
         state: State::Committing,
         path: text.to_owned(),
@@ -280,8 +290,8 @@ fn entry_of(name: &StableName, text: &str, found: &Found, now: u64) -> Result<En
         created: now,
         tags: object.manifest().tags.keys().cloned().collect(),
         tenure: Tenure::default(),
-        batch: Batch(batch),
+        batch,
         position: Position::Top,
         name: None,
-    })
+    }
 }

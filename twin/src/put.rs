@@ -642,7 +642,7 @@ fn check_bounds(options: &PutOptions) -> Result<(), PutError> {
     bounded("number of caps for one level", options.tenure.caps.len() + 1 - levels.len(), 1)
 }
 
-fn new_batch() -> Result<Batch, getrandom::Error> {
+pub(crate) fn new_batch() -> Result<Batch, getrandom::Error> {
     random().map(Batch)
 }
 

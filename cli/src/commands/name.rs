@@ -118,7 +118,7 @@ struct Ls {
 /// How long a name counts.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct Terms {
-    /// No edge follows the name after this time: 2027-01-31, +90d [default: 90 days from now]
+    /// No edge follows the name after this time: 2027-01-31, +90d [default: 90 days from now, or later if it is so]
     #[arg(long, value_name = "TIME", value_parser = moment::to_come("name a time to come, or leave the option out"))]
     fresh_until: Option<u64>,
     /// How long resolvers and browsers may keep what they got, 0 to 86400 [default: as it is; 60 for a new name]

@@ -1,15 +1,25 @@
 //! Stable names: what an owner's twin signs.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::{ReadError, TransportError};
-use format::{Locator, NodeName, OwnerSecret, StableName};
+use format::{Label, Locator, NodeName, OwnerSecret, StableName};
 use testing::{Call, Intercept, Intercepted};
-use twin::{NameChange, NameChangeError, NameTerms, Target};
+use twin::{NameChange, NameChangeError, NameTerms, Target, Twin};
 
-use crate::small_cluster::{SmallCluster, name as origin, options, quiet};
+use crate::{
+    directory::FewRecords,
+    recover::machine,
+    small_cluster::{SmallCluster, name as origin, options, quiet},
+};
 
 /// Nodes that give an old record in place of a name's, or none, when they are told so.
 #[derive(Clone, Default)]
@@ -90,4 +100,105 @@ async fn a_move_that_no_node_took_is_none() {
     let ended = twin.point("site", &NameChange::Set(stored.label), NameTerms::default()).await;
     assert!(matches!(ended, Err(NameChangeError::Ended { .. })), "{ended:?}");
     assert!(twin.names().await.is_empty());
+}
+
+/// A cluster whose nodes take so many records more. The nodes in memory share what one of them took.
+fn few() -> (SmallCluster, Arc<Intercepted<FewRecords>>) {
+    let mut few = None;
+    let cluster = SmallCluster::over(|memory| {
+        let over = Arc::new(Intercepted::over(memory, FewRecords(AtomicUsize::new(usize::MAX))));
+        few.insert(over).clone()
+    });
+    (cluster, few.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_too_few_nodes_took_leaves_the_index_as_it_was() {
+    let (cluster, few) = few();
+    let twin = cluster.twin(1);
+    let put =
+        async |text: &str| twin.put(&cluster.file("page", text.as_bytes()), &options(), &quiet()).await.unwrap().label;
+    let (first, second) = (put("first").await, put("the second").await);
+    let until = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 1000 * 86_400;
+    let terms = NameTerms { fresh_until: Some(until), seconds: Some(5) };
+    twin.point("site", &NameChange::New(first), terms).await.unwrap();
+    let before = twin.names().await;
+    let other = NameTerms { fresh_until: Some(until + 1), seconds: Some(6) };
+    for taken in [0, 1] {
+        for change in [NameChange::Renew, NameChange::Set(second.clone()), NameChange::Move(second.clone())] {
+            few.intercept().0.store(taken, Relaxed);
+            let failed = twin.point("site", &change, other).await;
+            assert!(matches!(failed, Err(NameChangeError::File(_))), "{failed:?}");
+            let [(entry, state)] = &twin.names().await[..] else { panic!("one name") };
+            assert_eq!((state, entry.length, entry.batch), (&before[0].1, 5, before[0].0.batch));
+        }
+    }
+    few.intercept().0.store(usize::MAX, Relaxed);
+    twin.point("site", &NameChange::Set(second), other).await.unwrap();
+    assert_eq!((twin.names().await[0].0.length, twin.names().await[0].1.fresh_until), (10, until + 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_is_not_asked_for_is_never_an_earlier_one() {
+    let cluster = SmallCluster::start();
+    let twin = cluster.twin(1);
+    let label = twin.put(&cluster.file("page", b"x"), &options(), &quiet()).await.unwrap().label;
+    let until = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 1000 * 86_400;
+    let end = async |change, fresh_until| {
+        let terms = NameTerms { fresh_until, ..NameTerms::default() };
+        twin.point("site", &change, terms).await.unwrap().state.fresh_until
+    };
+    let set = || NameChange::Set(label.clone());
+    assert!(end(set(), None).await < until);
+    assert_eq!(end(NameChange::Renew, Some(until)).await, until);
+    for change in [set(), NameChange::Move(label.clone()), NameChange::Renew] {
+        assert_eq!(end(change, None).await, until);
+    }
+    assert_eq!(end(set(), Some(until - 1)).await, until - 1, "as the owner says");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_too_few_nodes_took_is_made_by_the_same_call_again() {
+    for taken in [0, 1] {
+        let (cluster, few) = few();
+        let twin = cluster.twin(1);
+        let put = async |text: &str| {
+            twin.put(&cluster.file("page", text.as_bytes()), &options(), &quiet()).await.unwrap().label
+        };
+        let (first, second) = (put("first").await, put("the second").await);
+        let make = async |twin: &Twin, label: &Label| {
+            twin.point("site", &NameChange::New(label.clone()), NameTerms::default()).await
+        };
+        for label in [&first, &second] {
+            few.intercept().0.store(taken, Relaxed);
+            let failed = make(&twin, label).await;
+            assert!(matches!(failed, Err(NameChangeError::File(_))), "{failed:?}");
+            assert!(twin.names().await.is_empty());
+        }
+        few.intercept().0.store(usize::MAX, Relaxed);
+        if taken == 1 {
+            // For another machine it is a name, or about to be one.
+            let exists = make(&machine(&cluster, "other"), &second).await;
+            assert!(matches!(exists, Err(NameChangeError::Exists { .. })), "{exists:?}");
+        }
+        let made = make(&twin, &second).await.unwrap();
+        assert!(made.is_new);
+        assert_eq!(cluster.network.stands_for(&made.label).await.unwrap(), *second.capability());
+        let exists = make(&twin, &first).await;
+        assert!(matches!(exists, Err(NameChangeError::Exists { .. })), "{exists:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_another_machine_made_meanwhile_is_there() {
+    let (cluster, few) = few();
+    let (one, two) = (machine(&cluster, "one"), machine(&cluster, "two"));
+    let label = one.put(&cluster.file("page", b"x"), &options(), &quiet()).await.unwrap().label;
+    let make = async |twin: &Twin| twin.point("site", &NameChange::New(label.clone()), NameTerms::default()).await;
+    few.intercept().0.store(0, Relaxed);
+    make(&one).await.unwrap_err();
+    few.intercept().0.store(usize::MAX, Relaxed);
+    make(&two).await.unwrap();
+    let exists = make(&one).await;
+    assert!(matches!(exists, Err(NameChangeError::Exists { .. })), "{exists:?}");
 }
