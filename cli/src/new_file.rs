@@ -29,7 +29,8 @@ fn create(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
         file.write_all(text.as_bytes())?;
-        file.sync_all()
+        file.sync_all()?;
+        client::sync_folder(path)
     };
     write().with_context(|| {
         let is_there = path.exists();

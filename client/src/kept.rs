@@ -2,7 +2,7 @@
 //! old or its new bytes.
 
 use std::{
-    fs::{self, File},
+    fs::{DirBuilder, File},
     io::{self, Read, Write},
     path::Path,
 };
@@ -27,17 +27,49 @@ pub fn read_kept(path: &Path, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
 /// # Errors
 /// The error of the operating system; the old file stays then.
 pub fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
+    let folder = folder_of(path);
+    make_folder(folder, &DirBuilder::new())?;
     let mut file = tempfile::Builder::new().prefix(".evernear-").tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
-    File::open(folder)?.sync_all()
+    sync_folder(path)
+}
+
+/// Makes a folder, and those above it that are missing, each durably: a file is not durable in a folder that is not.
+/// Blocks on the disk.
+///
+/// # Errors
+/// The error of the operating system.
+pub fn make_folder(path: &Path, builder: &DirBuilder) -> io::Result<()> {
+    match builder.create(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.parent().is_some() => {
+            make_folder(folder_of(path), builder)?;
+            make_folder(path, builder)
+        }
+        Err(_) if path.is_dir() => Ok(()),
+        made => made.and_then(|()| sync_folder(path)),
+    }
+}
+
+/// Makes what was created, renamed, linked or removed at a path durable: fsync of its folder. Blocks on the disk.
+///
+/// # Errors
+/// The error of the operating system.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// Returns the folder in which a path lies.
+#[must_use]
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -53,5 +85,20 @@ mod tests {
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left behind");
         fs::write(folder.path().join("file"), "").unwrap();
         assert!(keep(&folder.path().join("file/below"), b"").is_err());
+    }
+
+    #[test]
+    fn folders_are_made_down_to_the_last_and_may_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("a/b/c");
+        for _ in 0..2 {
+            make_folder(&deep, &DirBuilder::new()).unwrap();
+            assert!(deep.is_dir());
+        }
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        for path in [link.clone(), link.join("below"), "".into()] {
+            assert!(make_folder(&path, &DirBuilder::new()).is_err(), "{}", path.display());
+        }
     }
 }

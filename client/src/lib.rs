@@ -38,7 +38,7 @@ pub use exposition::Exposition;
 pub use gather::{Gather, Progress, Source};
 pub use http::HttpTransport;
 pub use identity::{IdentityError, IdentityFiles};
-pub use kept::{keep, read_kept};
+pub use kept::{folder_of, keep, make_folder, read_kept, sync_folder};
 pub use key_file::{KEY_FILE_BYTES_MAX, KeyFileError, read_key_file};
 pub use known_nodes::KnownNodes;
 pub use membership::Membership;

@@ -2,7 +2,8 @@
 //! may read it.
 //!
 //! Order of a write: temporary file beside the target (mode 0600), bytes, fsync, rename or link, fsync of the folder. A
-//! crash leaves at most a temporary file, `NAME.PID.N.new`, which nothing reads; of a long name it has the beginning.
+//! crash leaves at most a temporary file, `NAME.PID.N.new`, which nothing reads; of a long name it has the beginning. A
+//! folder that is made and a file that is removed are synced likewise.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -11,6 +12,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
+
+pub(crate) use client::sync_folder;
 
 /// Bytes of a name that its temporary file has too. File systems take names of 255 bytes, and so does `put`.
 const NAME_BYTES_KEPT: usize = 200;
@@ -24,7 +27,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Removes the temporary files that crashes left beside `path`. The caller keeps other writers of `path` out.
 pub(crate) fn sweep(path: &Path) -> io::Result<()> {
-    let (folder, name) = (folder_of(path), path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+    let (folder, name) = (client::folder_of(path), path.file_name().unwrap_or_default().to_string_lossy().into_owned());
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let found = entry.file_name().to_string_lossy().into_owned();
@@ -47,13 +50,18 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(path)
 }
 
+/// Removes `path`.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)?;
+    sync_folder(path)
+}
+
 /// Creates a folder for private files, which only its owner can read.
 pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    client::make_folder(path, &builder)
 }
 
 /// Opens a file. If this call creates it, it gets the mode of a private file, 0600.
@@ -85,15 +93,6 @@ pub(crate) fn temporary_of(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = &name[..name.floor_char_boundary(NAME_BYTES_KEPT)];
     path.with_file_name(format!("{name}.{}.{call}.new", std::process::id()))
-}
-
-/// Makes the renames and links of a file's folder durable.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(folder_of(path))?.sync_all()
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {

@@ -28,6 +28,7 @@ pub(crate) use self::{
     stamp::Stamp,
 };
 use crate::{
+    durable,
     index::{Batch, Index},
     twin::{Twin, now},
 };
@@ -329,7 +330,7 @@ impl Twin {
             }
             Ok(None) => Err(UnfinishedError::Busy { path: journals.folder.clone() }),
             Err(UnfinishedError::Damaged { path }) => {
-                std::fs::remove_file(&path).map_err(|source| UnfinishedError::Io { path, source })?;
+                durable::remove(&path).map_err(|source| UnfinishedError::Io { path, source })?;
                 Ok(Vec::new())
             }
             Err(error) => Err(error),
@@ -349,7 +350,8 @@ impl Twin {
 
     /// Returns whether a node holds more of a file than its journal knows. Then the journal is older than what was
     /// sent, as after a backup or a snapshot of this disk was put back, and does not say what was sealed under its
-    /// secrets.
+    /// secrets. One node is enough to say so, although it may lie: it makes the rest of this upload be sent anew, which
+    /// costs bytes. To go on where it spoke the truth would seal two plaintexts under one key and nonce.
     pub(crate) async fn is_behind(&self, part: &PartJournal) -> bool {
         let (stripes, transport) = (part.stripes(), &self.network.transport);
         let asks = part.earlier().sessions.into_iter().flatten().map(|Session { node, upload }| async move {

@@ -267,7 +267,7 @@ impl Journal {
 
     /// Ends the journal: nobody goes on with this upload.
     pub(crate) fn end(&self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        if let Err(error) = durable::remove(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "a journal cannot be removed");
         }
         // Whoever waits for the lock finds it gone.

@@ -49,7 +49,8 @@ pub(super) struct Files {
 impl Folder {
     /// Makes an authority in a new folder.
     pub(super) fn create(path: &Path) -> anyhow::Result<Files> {
-        fs::create_dir_all(path).with_context(|| format!("the folder {} cannot be made", path.display()))?;
+        client::make_folder(path, &fs::DirBuilder::new())
+            .with_context(|| format!("the folder {} cannot be made", path.display()))?;
         let authority = Authority::create()?;
         let files = Files { certificate: path.join(AUTHORITY_CERTIFICATE), key: path.join(AUTHORITY_KEY) };
         write_new(files, authority.certificate_pem(), &authority.key_pem())
