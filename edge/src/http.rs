@@ -21,6 +21,7 @@ mod ready;
 mod reply;
 mod representation;
 mod request;
+mod selection;
 mod session;
 mod tickets;
 mod tls;
@@ -36,7 +37,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::http::{HeaderMap, Method, StatusCode, Version, header, request::Parts};
+use ::http::{HeaderMap, StatusCode, Version, header, request::Parts};
 use async_trait::async_trait;
 use pingora_core::{
     apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
@@ -354,9 +355,8 @@ impl HttpServerApp for Connection {
         let has_body = !session.is_body_empty();
         let is_common = session.is_http2() && !has_body;
         if let Some(given) = is_common.then(|| self.given(session.req_header(), start)).flatten() {
-            let method = if session.req_header().method == Method::HEAD { "HEAD" } else { "GET" };
-            let viewer = for_logs(self.asker.peer);
-            let asked = Asked { id: RequestId::next(), viewer, version: Version::HTTP_2, method };
+            let (viewer, method) = (for_logs(self.asker.peer), session.req_header().method.clone());
+            let asked = Asked { id: RequestId::next(), viewer, version: Version::HTTP_2, method: method.as_str() };
             if given.send(&self.door, &mut Session::Pingora(&mut session), &asked, start).await {
                 let _ = session.finish().await;
             }
@@ -364,7 +364,7 @@ impl HttpServerApp for Connection {
         }
         let mut intake = Intake::read(session.req_header(), has_body, self.peer, self.asker.is_secure);
         if let Intake::Ready(request) = &mut intake {
-            request.keeps = is_common && head::is_plain(&request.fields);
+            request.keeps = is_common && head::wants_whole(&request.fields);
         }
         if *shutdown.borrow() {
             // Told with the answer, so that the viewer sends no more on this connection.

@@ -17,14 +17,14 @@ use tokio::task::spawn_blocking;
 use super::{
     HttpDoor,
     body::Body,
-    conditions::{Validators, Verdict},
+    conditions::Validators,
     headers, page,
     path::Path,
-    range::{Wanted, wanted},
-    ready::{Lasting, Ready, Seen, Stored, Words},
+    ready::{CONTENT_BYTES_MAX, Lasting, Ready, Seen, Stored, Words},
     reply::{Content, Parts, Reply, Source, refusal},
-    representation::{in_parts, representation},
+    representation::{CACHE_STATUS, content_range, in_parts, representation},
     request::Request,
+    selection::Selection,
     tree::Found,
 };
 use crate::{
@@ -39,7 +39,6 @@ use crate::{
 };
 
 const SERVER_TIMING: http::HeaderName = http::HeaderName::from_static("server-timing");
-const CACHE_STATUS: http::HeaderName = http::HeaderName::from_static("cache-status");
 const PREFLIGHT_SECONDS: &str = "86400";
 /// A listing of more names leaves the reactor; one of so many has some 100 KiB.
 const LISTED_INLINE_MAX: usize = 512;
@@ -192,7 +191,7 @@ async fn object(
             let mut reply = self::file(door, request, Arc::clone(&file), tier, &decision, &validators).await?;
             if request.keeps && moves.is_none() && reply.is_whole_hit() {
                 let lasting = door.lasting(request, &reply);
-                let origin = Origin { root, file, trail, seen };
+                let origin = Origin { root, file, trail, seen, validators };
                 reply.ready = ready(door, &ask, origin, &decision, lasting).await.map(Box::new);
             }
             timing.part("fetch");
@@ -244,26 +243,18 @@ async fn file(
     let is_saved = decision.marks().contains(Marks::ATTACHMENT) || request.wants_download();
     let saved_as = is_saved.then_some(&*manifest.name);
     let mut fields = representation(decision, validators, &manifest.mime, saved_as);
-    match validators.weigh(&request.fields) {
-        Verdict::Failed => return Err(Fault::Precondition),
+    let mut slices = Slices { door, file: &file, tier, is_head: request.is_head(), source: Source::Hit };
+    let (status, content) = match Selection::of(&request.method, &request.fields, validators, length) {
+        Selection::Failed => return Err(Fault::Precondition),
+        Selection::Unsatisfiable => return Err(Fault::Range { length }),
         //= https://www.rfc-editor.org/rfc/rfc9110#section-15.4.5
         //# The server generating a 304 response MUST generate any of the following header fields that would have been sent in a
         //# 200 (OK) response to the same request
         // And all the others: under the same tag the owner's policy may say something new, and this is how a cache
         // hears of it.
-        Verdict::NotModified => return Ok(Reply::of(StatusCode::NOT_MODIFIED, fields, Content::None, Source::Own)),
-        Verdict::Answer => {}
-    }
-    //= https://www.rfc-editor.org/rfc/rfc9110#section-14.2
-    //# A server MUST ignore a Range header field received with a request method that is unrecognized or for which range
-    //# handling is not defined.
-    let ranged = request.method == Method::GET && validators.range_counts(&request.fields);
-    let field = request.field(header::RANGE).filter(|_| ranged);
-    let mut slices = Slices { door, file: &file, tier, is_head: request.is_head(), source: Source::Hit };
-    let (status, content) = match field.map_or(Wanted::Whole, |field| wanted(field, length)) {
-        Wanted::Unsatisfiable => return Err(Fault::Range { length }),
-        Wanted::Whole => (StatusCode::OK, slices.content(0..length, true).await?),
-        Wanted::Parts(parts) => match &parts[..] {
+        Selection::NotModified => return Ok(Reply::of(StatusCode::NOT_MODIFIED, fields, Content::None, Source::Own)),
+        Selection::Whole => (StatusCode::OK, slices.content(0..length, true).await?),
+        Selection::Parts(parts) => match &parts[..] {
             [part] => {
                 headers::set(&mut fields, header::CONTENT_RANGE, content_range(part, length));
                 (StatusCode::PARTIAL_CONTENT, slices.content(part.clone(), true).await?)
@@ -295,19 +286,19 @@ struct Origin {
     /// The directories on the way.
     trail: Vec<Arc<Opened>>,
     seen: Seen,
+    validators: Validators,
 }
 
 /// Returns an answer as it may be given again, where one policy alone decides about it and its content is small.
 async fn ready(door: &HttpDoor, ask: &Ask<'_>, origin: Origin, decision: &Decision, lasting: Lasting) -> Option<Ready> {
-    let (node, Origin { root, file, mut trail, seen }) = (&door.node, origin);
+    let (node, Origin { root, file, mut trail, seen, validators }) = (&door.node, origin);
     let about = ask.request.as_ref().filter(|about| about.token.is_none())?;
     let program = node.sole_program(&root, &file).await?;
     // What is not remembered would not be found again.
     program.known(ask).filter(|said| Arc::ptr_eq(said, &decision.served))?;
     let content = match (file.object.inline(), file.object.geometry()) {
         (Some(inline), _) => Stored::Inline(Bytes::copy_from_slice(inline)),
-        // Less than a block may lie in several.
-        (None, Some(geometry)) if geometry.slices(0..file.object.length()).nth(1).is_none() => Stored::Block(geometry),
+        (None, Some(geometry)) if file.object.length() <= CONTENT_BYTES_MAX => Stored::Blocks(geometry),
         _ => return None,
     };
     trail.push(Arc::clone(&file));
@@ -334,6 +325,7 @@ async fn ready(door: &HttpDoor, ask: &Ask<'_>, origin: Origin, decision: &Decisi
         path: about.path.to_string(),
         query: about.query.to_string(),
         content,
+        validators,
         words: RefCell::new(vec![words]),
     })
 }
@@ -382,10 +374,6 @@ async fn multipart(
         parts.push((Bytes::from(head), slices.content(range.clone(), number == 0).await?));
     }
     Ok(Parts { parts, end: format!("\r\n--{boundary}--\r\n").into() })
-}
-
-fn content_range(range: &Range<u64>, length: u64) -> String {
-    format!("bytes {}-{}/{length}", range.start, range.end - 1)
 }
 
 impl Reply {

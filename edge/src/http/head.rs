@@ -2,7 +2,7 @@
 //! Pure. What looks otherwise, if only by a line that ends without its carriage return, is left to pingora, so that no
 //! form is read in two ways here.
 
-use http::{HeaderMap, Method, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 
 use super::request::HEADER_BYTES_MAX;
@@ -16,49 +16,65 @@ pub(super) type Room<'b> = [Header<'b>; COMMON_FIELDS_MAX];
 /// Room with nothing in it.
 pub(super) const ROOM: Room<'_> = [EMPTY_HEADER; COMMON_FIELDS_MAX];
 
+/// The fields that say which part of the content is wanted.
+const OF_PARTS: [HeaderName; 6] = [
+    header::RANGE,
+    header::IF_RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+];
+
 /// What the bytes that were read so far are.
 #[derive(Debug, PartialEq)]
-pub(super) enum Begun<'b> {
+pub(super) enum Begun {
     /// The beginning of what may become a common request.
     Part,
-    /// A common request.
-    Common(Head<'b>),
+    /// So many of them are the head of what may be one.
+    Whole(usize),
     /// Something else.
     Other,
 }
 
 /// A common request.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Head<'b> {
-    pub(super) is_head: bool,
+    /// GET or HEAD.
+    pub(super) method: Method,
     /// Begins with a slash.
     pub(super) target: &'b str,
     pub(super) host: &'b str,
     pub(super) fields: &'b [Header<'b>],
     /// The viewer sends nothing more after it.
     pub(super) closes: bool,
-    /// Nothing in it, as a condition or a range, changes which part of the content answers it.
-    pub(super) is_plain: bool,
-    /// Its length.
-    pub(super) bytes: usize,
+    pub(super) wants: Wants,
 }
 
-/// Reads the head at the beginning of `bytes`, of which the first `seen` were looked at before.
-pub(super) fn read<'b>(bytes: &'b [u8], seen: usize, room: &'b mut Room<'b>) -> Begun<'b> {
+/// What of the content a request wants, as far as the names of its fields tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Wants {
+    /// All of it.
+    Whole,
+    /// What its conditions and its range leave of it.
+    Part,
+    /// Perhaps something else.
+    Other,
+}
+
+/// Looks whether a head has come whole. Of `bytes` the first `seen` were looked at before: each is looked at once,
+/// however slowly they come.
+pub(super) fn begun(bytes: &[u8], seen: usize) -> Begun {
     if ![&b"GET /"[..], b"HEAD /"].iter().any(|begin| bytes.iter().zip(*begin).all(|(a, b)| a == b)) {
         return Begun::Other;
     }
-    // Each byte is looked at once, however slowly they come.
     let from = seen.saturating_sub(END.len() - 1);
-    let Some(end) = bytes[from..].windows(END.len()).position(|window| window == END) else {
-        let is_part = bytes.len() < HEADER_BYTES_MAX as usize && has_returns(&bytes[from.saturating_sub(1)..]);
-        return if is_part { Begun::Part } else { Begun::Other };
-    };
-    let bytes = &bytes[..from + end + END.len()];
-    if bytes.len() > HEADER_BYTES_MAX as usize {
-        return Begun::Other;
+    let end = bytes[from..].windows(END.len()).position(|window| window == END).map(|end| from + end + END.len());
+    match end {
+        Some(end) if end <= HEADER_BYTES_MAX as usize => Begun::Whole(end),
+        None if bytes.len() < HEADER_BYTES_MAX as usize && has_returns(&bytes[from.saturating_sub(1)..]) => Begun::Part,
+        _ => Begun::Other,
     }
-    common(bytes, room).map_or(Begun::Other, Begun::Common)
 }
 
 /// Whether every line in it ends with a carriage return and a line feed.
@@ -66,37 +82,55 @@ fn has_returns(bytes: &[u8]) -> bool {
     bytes.iter().zip(bytes.iter().skip(1)).filter(|pair| pair.1 == &b'\n').all(|pair| pair.0 == &b'\r')
 }
 
-fn common<'b>(bytes: &'b [u8], room: &'b mut Room<'b>) -> Option<Head<'b>> {
+/// Reads a head that has come whole; none where it is not that of a common request.
+pub(super) fn read<'b>(bytes: &'b [u8], room: &'b mut Room<'b>) -> Option<Head<'b>> {
     let mut request = Request::new(room);
     if !has_returns(bytes) || request.parse(bytes) != Ok(Status::Complete(bytes.len())) || request.version != Some(1) {
         return None;
     }
     let (method, target) = (request.method?, request.path?);
     let fields: &'b [Header<'b>] = request.headers;
-    let Told { host, closes, is_plain } = Told::by(fields)?;
+    let Told { host, closes, wants } = Told::by(fields)?;
     // What no name and no address holds, as a comma, others read as two hosts.
     let is_of_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
     let host = host.filter(|host| !host.is_empty() && host.bytes().all(is_of_host) && target.is_ascii())?;
-    let is_head = method == "HEAD";
-    Some(Head { is_head, target, host, fields, closes, is_plain, bytes: bytes.len() })
+    let method = if method == "HEAD" { Method::HEAD } else { Method::GET };
+    Some(Head { method, target, host, fields, closes, wants })
 }
 
 /// Returns a request of HTTP/2 as a head, where it is a common one.
 pub(super) fn of_parts<'b>(parts: &'b Parts, room: &'b mut Room<'b>) -> Option<Head<'b>> {
-    let is_head = parts.method == Method::HEAD;
-    if !(is_head || parts.method == Method::GET) {
-        return None;
-    }
+    let method = Some(&parts.method).filter(|method| [Method::GET, Method::HEAD].contains(method))?.clone();
     let (host, target) = (parts.uri.authority()?.as_str(), parts.uri.path_and_query()?.as_str());
     let fields = fill(room, &parts.headers)?;
     let told = Told::by(fields).filter(|told| told.host.is_none() && target.starts_with('/'))?;
-    Some(Head { is_head, target, host, fields, closes: false, is_plain: told.is_plain, bytes: 0 })
+    Some(Head { method, target, host, fields, closes: false, wants: told.wants })
+}
+
+impl Head<'_> {
+    pub(super) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
+    /// Returns the conditions and the range; none when one of them is no text of a field.
+    pub(super) fn of_parts(&self) -> Option<HeaderMap> {
+        let mut of_parts = HeaderMap::new();
+        if self.wants != Wants::Whole {
+            for field in self.fields {
+                let name = OF_PARTS.iter().find(|name| field.name.eq_ignore_ascii_case(name.as_str()));
+                if let Some(name) = name {
+                    of_parts.append(name, HeaderValue::from_bytes(field.value).ok()?);
+                }
+            }
+        }
+        Some(of_parts)
+    }
 }
 
 /// Returns whether no field of a request may change which part of the content answers it.
-pub(super) fn is_plain(fields: &HeaderMap) -> bool {
+pub(super) fn wants_whole(fields: &HeaderMap) -> bool {
     let mut room = ROOM;
-    fill(&mut room, fields).and_then(Told::by).is_some_and(|told| told.is_plain)
+    fill(&mut room, fields).and_then(Told::by).is_some_and(|told| told.wants == Wants::Whole)
 }
 
 fn fill<'r, 'b>(room: &'r mut Room<'b>, fields: &'b HeaderMap) -> Option<&'r [Header<'b>]> {
@@ -111,36 +145,36 @@ fn fill<'r, 'b>(room: &'r mut Room<'b>, fields: &'b HeaderMap) -> Option<&'r [He
 struct Told<'b> {
     host: Option<&'b str>,
     closes: bool,
-    is_plain: bool,
+    wants: Wants,
 }
 
 impl<'b> Told<'b> {
     fn by(fields: &[Header<'b>]) -> Option<Self> {
-        let (mut host, mut closes, mut is_plain) = (None, false, true);
+        let (mut host, mut closes, mut wants) = (None, false, Wants::Whole);
         for field in fields {
             let is = |name: &str| field.name.eq_ignore_ascii_case(name);
             match field.name.len() {
                 4 if is("host") && host.is_none() => host = Some(std::str::from_utf8(field.value).ok()?),
                 4 if is("host") => return None,
-                5 if is("range") => is_plain = false,
+                5 if is("range") => wants = wants.max(Wants::Part),
                 6 if is("expect") => return None,
                 7 if is("upgrade") => return None,
-                8 if is("if-match") || is("if-range") => is_plain = false,
+                8 if is("if-match") || is("if-range") => wants = wants.max(Wants::Part),
                 10 if is("connection") => match field.value {
                     value if value.eq_ignore_ascii_case(b"keep-alive") => {}
                     value if value.eq_ignore_ascii_case(b"close") => closes = true,
                     _ => return None,
                 },
-                13 if is("if-none-match") => is_plain = false,
+                13 if is("if-none-match") => wants = wants.max(Wants::Part),
                 14 if is("content-length") => return None,
-                14 if is("service-worker") => is_plain = false,
+                14 if is("service-worker") => wants = Wants::Other,
                 17 if is("transfer-encoding") => return None,
-                17 if is("if-modified-since") => is_plain = false,
-                19 if is("if-unmodified-since") => is_plain = false,
+                17 if is("if-modified-since") => wants = wants.max(Wants::Part),
+                19 if is("if-unmodified-since") => wants = wants.max(Wants::Part),
                 _ => {}
             }
         }
-        Some(Self { host, closes, is_plain })
+        Some(Self { host, closes, wants })
     }
 }
 
@@ -149,50 +183,57 @@ mod tests {
     use super::*;
 
     fn is_common(text: &str) -> bool {
-        matches!(read(text.as_bytes(), 0, &mut ROOM.clone()), Begun::Common(_))
+        match begun(text.as_bytes(), 0) {
+            Begun::Whole(end) => read(&text.as_bytes()[..end], &mut ROOM.clone()).is_some(),
+            Begun::Part | Begun::Other => false,
+        }
     }
 
     #[test]
     fn what_viewers_send_is_read_as_it_stands() {
         let text =
             "GET /a%20b?c HTTP/1.1\r\nHost: a.example:80\r\nAccept: */*\r\nConnection: keep-alive\r\n\r\nGET /next";
+        assert_eq!(begun(text.as_bytes(), 0), Begun::Whole(82));
         let mut room = ROOM;
-        let Begun::Common(head) = read(text.as_bytes(), 0, &mut room) else { panic!() };
-        assert_eq!((head.target, head.host, head.fields.len(), head.bytes), ("/a%20b?c", "a.example:80", 3, 82));
-        assert!(!head.is_head && !head.closes && head.is_plain);
+        let head = read(&text.as_bytes()[..82], &mut room).unwrap();
+        assert_eq!((head.target, head.host, head.fields.len()), ("/a%20b?c", "a.example:80", 3));
+        assert!(!head.is_head() && !head.closes && head.wants == Wants::Whole);
         let text = "HEAD / HTTP/1.1\r\nhost: a\r\nconnection: Close\r\n\r\n";
         let mut room = ROOM;
-        let Begun::Common(head) = read(text.as_bytes(), 0, &mut room) else { panic!() };
-        assert!(head.is_head && head.closes);
+        let head = read(text.as_bytes(), &mut room).unwrap();
+        assert!(head.is_head() && head.closes);
     }
 
     #[test]
     fn a_head_may_come_in_any_pieces() {
         let text = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
         for cut in 0..text.len() {
-            assert_eq!(read(&text[..cut], 0, &mut ROOM.clone()), Begun::Part, "{cut}");
-            assert!(matches!(read(text, cut, &mut ROOM.clone()), Begun::Common(_)), "{cut}");
+            assert_eq!(begun(&text[..cut], 0), Begun::Part, "{cut}");
+            assert_eq!(begun(text, cut), Begun::Whole(text.len()), "{cut}");
         }
         let long = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}", "x".repeat(HEADER_BYTES_MAX as usize));
-        assert_eq!(read(long.as_bytes(), 0, &mut ROOM.clone()), Begun::Other);
-        assert_eq!(read(format!("{long}\r\n\r\n").as_bytes(), 0, &mut ROOM.clone()), Begun::Other);
+        assert_eq!(begun(long.as_bytes(), 0), Begun::Other);
+        assert_eq!(begun(format!("{long}\r\n\r\n").as_bytes(), 0), Begun::Other);
     }
 
     #[test]
-    fn what_a_condition_or_a_range_may_change_is_not_plain() {
-        for field in [
-            "range: bytes=0-1",
-            "if-range: x",
-            "if-match: *",
-            "If-None-Match: x",
-            "if-modified-since: x",
-            "if-unmodified-since: x",
-            "service-worker: script",
+    fn what_a_condition_or_a_range_may_change_is_told() {
+        for (field, wants) in [
+            ("accept: */*", Wants::Whole),
+            ("range: bytes=0-1", Wants::Part),
+            ("if-range: x", Wants::Part),
+            ("if-match: *", Wants::Part),
+            ("If-None-Match: x", Wants::Part),
+            ("if-modified-since: x", Wants::Part),
+            ("if-unmodified-since: x", Wants::Part),
+            ("service-worker: script\r\nrange: bytes=0-1", Wants::Other),
         ] {
             let text = format!("GET / HTTP/1.1\r\nhost: a\r\n{field}\r\n\r\n");
             let mut room = ROOM;
-            let Begun::Common(head) = read(text.as_bytes(), 0, &mut room) else { panic!("{field}") };
-            assert!(!head.is_plain, "{field}");
+            let head = read(text.as_bytes(), &mut room).unwrap();
+            assert_eq!(head.wants, wants, "{field}");
+            let of_parts = head.of_parts().unwrap();
+            assert_eq!(of_parts.len(), usize::from(wants != Wants::Whole), "{field}: {of_parts:?}");
         }
     }
 
@@ -226,7 +267,7 @@ mod tests {
             "GET / HTTP/1.1\nhost: a\n\n",
             "garbage",
         ] {
-            assert_eq!(read(other.as_bytes(), 0, &mut ROOM.clone()), Begun::Other, "{other:?}");
+            assert!(!is_common(other) && begun(other.as_bytes(), 0) != Begun::Part, "{other:?}");
         }
         let many: String = (0..COMMON_FIELDS_MAX).map(|n| format!("x{n}: y\r\n")).collect();
         assert!(!is_common(&format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n")));

@@ -5,11 +5,13 @@
 use std::{
     future::poll_fn,
     io::{self, IoSlice, Write as _},
+    iter,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
 use pingora_core::server::ShutdownWatch;
 use tokio::{
@@ -82,9 +84,9 @@ impl Plain {
         self.timer.set(Instant::now() + header_deadline);
         for turn in 1..=REQUESTS_PER_CONNECTION_MAX {
             let mut seen = 0;
-            loop {
-                match head::read(&read, seen, &mut head::ROOM.clone()) {
-                    Begun::Common(_) => break,
+            let end = loop {
+                match head::begun(&read, seen) {
+                    Begun::Whole(end) => break end,
                     Begun::Other => return Some(Rest { wire: self.wire, read }),
                     Begun::Part => {}
                 }
@@ -104,14 +106,12 @@ impl Plain {
                     }
                     () = &mut ended => return None,
                 }
-            }
+            };
             let start = Instant::now();
-            place.work();
-            self.closes = *shutdown.borrow() || turn == REQUESTS_PER_CONNECTION_MAX;
             let mut room = head::ROOM;
-            let Begun::Common(head) = head::read(&read, 0, &mut room) else { return None };
-            self.closes |= head.closes;
-            let used = head.bytes;
+            let Some(head) = head::read(&read[..end], &mut room) else { return Some(Rest { wire: self.wire, read }) };
+            place.work();
+            self.closes = head.closes || *shutdown.borrow() || turn == REQUESTS_PER_CONNECTION_MAX;
             let answered = match worker.give(&head, asker, start) {
                 Some(given) => self.give(worker, &head, asker, given, start).await,
                 None => {
@@ -132,7 +132,7 @@ impl Plain {
                 self.end().await;
                 return None;
             }
-            read.drain(..used);
+            read.drain(..end);
             let now = Instant::now();
             place.wait(now);
             self.timer.set(now + Duration::from_secs(IDLE_SECONDS.into()));
@@ -151,10 +151,9 @@ impl Plain {
         self.end_head();
         let first_byte = start.elapsed();
         let written = self.flush(&given.content).await;
-        let (bytes, outcome) = if written.is_ok() { (given.content.len() as u64, WHOLE) } else { (0, VIEWER_LEFT) };
-        let sent = Sent::of_given(given.locator, bytes, outcome, first_byte, start);
-        let method = if head.is_head { "HEAD" } else { "GET" };
-        let viewer = for_logs(asker.peer);
+        let (bytes, outcome) = if written.is_ok() { (given.bytes(), WHOLE) } else { (0, VIEWER_LEFT) };
+        let sent = Sent::of_given(&given, bytes, outcome, first_byte, start);
+        let (viewer, method) = (for_logs(asker.peer), head.method.as_str());
         sent.record(&worker.door.node.metrics, &Asked { id, viewer, version: Version::HTTP_11, method });
         written.is_ok()
     }
@@ -176,8 +175,8 @@ impl Plain {
     ///
     /// # Errors
     /// [`Left`].
-    pub(super) async fn write(&mut self, piece: &[u8]) -> Result<(), Left> {
-        self.flush(piece).await
+    pub(super) async fn write(&mut self, piece: Bytes) -> Result<(), Left> {
+        self.flush(&[piece]).await
     }
 
     /// Writes a head that nothing follows.
@@ -195,19 +194,17 @@ impl Plain {
 
     /// Writes what waits, and `content` with it. A viewer has half a minute for the last bytes, however few, and more
     /// for many.
-    async fn flush(&mut self, content: &[u8]) -> Result<(), Left> {
+    async fn flush(&mut self, content: &[Bytes]) -> Result<(), Left> {
         let Self { wire, out, timer, .. } = self;
-        let all = out.len() + content.len();
-        let (mut sent, mut waits) = (0, false);
+        let pieces = iter::once(&out[..]).chain(content.iter().map(|piece| &piece[..]));
+        let mut slices: Vec<_> = pieces.filter(|piece| !piece.is_empty()).map(IoSlice::new).collect();
+        let all = slices.iter().map(|slice| slice.len()).sum();
+        let (mut rest, mut waits) = (&mut slices[..], false);
         let written = poll_fn(|cx| {
-            while sent < all {
-                let slices = match sent.checked_sub(out.len()) {
-                    None => [IoSlice::new(&out[sent..]), IoSlice::new(content)],
-                    Some(of_content) => [IoSlice::new(&content[of_content..]), IoSlice::new(&[])],
-                };
-                match Pin::new(&mut *wire).poll_write_vectored(cx, &slices) {
+            while !rest.is_empty() {
+                match Pin::new(&mut *wire).poll_write_vectored(cx, rest) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Left)),
-                    Poll::Ready(Ok(more)) => sent += more,
+                    Poll::Ready(Ok(sent)) => IoSlice::advance_slices(&mut rest, sent),
                     Poll::Pending => return wait(timer, &mut waits, all, cx),
                 }
             }

@@ -9,17 +9,24 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     net::IpAddr,
+    ops::Range,
     rc::Rc,
     sync::{Arc, Weak},
     time::Instant,
 };
 
 use bytes::Bytes;
-use format::{Geometry, Locator};
-use http::HeaderMap;
-use sandbox::{Method, Tier};
+use format::{BlockSlice, Geometry, Locator, limits::BLOCK_BYTES};
+use http::{HeaderMap, HeaderName, StatusCode, header};
+use sandbox::{Facts, Method, Tier};
 
-use super::head::Head;
+use super::{
+    conditions::Validators,
+    head::{Head, Wants},
+    headers, plain,
+    representation::{CACHE_STATUS, content_range},
+    selection::Selection,
+};
 use crate::{
     ask::{Ask, EdgeFacts, Fields, RequestFacts},
     decide::{Program, Said},
@@ -38,7 +45,13 @@ const READY_BYTES: usize = 1024;
 /// Different words of the owner's policy that are kept for one target.
 const HEADS_MAX: usize = 16;
 
-/// An answer with all of a file's content, and what it hangs on.
+/// The largest file that is kept ready, in bytes. A viewer that takes its time keeps so much of a larger one in memory,
+/// too.
+pub(super) const CONTENT_BYTES_MAX: u64 = BLOCK_BYTES as u64;
+/// What the head of most answers takes.
+const HEAD_BYTES_USUAL: usize = 1024;
+
+/// An answer with a file's content, and what it hangs on.
 pub(super) struct Ready {
     pub(super) file: Arc<Opened>,
     /// Of the file, and of every directory on the way to it.
@@ -55,6 +68,7 @@ pub(super) struct Ready {
     pub(super) path: String,
     pub(super) query: String,
     pub(super) content: Stored,
+    pub(super) validators: Validators,
     pub(super) words: RefCell<Vec<Words>>,
 }
 
@@ -80,8 +94,9 @@ impl Seen {
 pub(super) enum Stored {
     /// Here.
     Inline(Bytes),
-    /// In the cache of blocks, as the one block of its object.
-    Block(Geometry),
+    /// In the cache of blocks, which alone decides what stays in memory: a block that was evicted has the answer made
+    /// anew.
+    Blocks(Geometry),
 }
 
 /// The head of an answer under one verdict of the owner's policy.
@@ -100,11 +115,49 @@ pub(super) struct Lasting {
     pub(super) fields: Arc<HeaderMap>,
 }
 
+impl Lasting {
+    pub(super) fn of(status: StatusCode, fields: HeaderMap) -> Self {
+        let mut head = Vec::with_capacity(HEAD_BYTES_USUAL);
+        plain::write_head(&mut head, status, &fields);
+        Self { head: head.into(), fields: Arc::new(fields) }
+    }
+
+    /// Returns, for that of a whole file, what says that the viewer has it.
+    fn not_modified(&self) -> Self {
+        let stays = |name: &HeaderName| ![header::CONTENT_LENGTH, CACHE_STATUS].contains(name);
+        let fields = self.fields.iter().filter(|(name, _)| stays(name));
+        Self::of(StatusCode::NOT_MODIFIED, fields.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    /// Returns, for that of a whole file of `length` bytes, that of a range of it.
+    fn of_range(&self, range: &Range<u64>, length: u64) -> Self {
+        let mut fields = HeaderMap::with_capacity(self.fields.len() + 1);
+        for (name, value) in &*self.fields {
+            // Where it stands in an answer that is made.
+            if name == CACHE_STATUS {
+                headers::set(&mut fields, header::CONTENT_RANGE, content_range(range, length));
+            }
+            fields.append(name, value.clone());
+        }
+        fields.insert(header::CONTENT_LENGTH, (range.end - range.start).into());
+        Self::of(StatusCode::PARTIAL_CONTENT, fields)
+    }
+}
+
 /// An answer that is given.
 pub(super) struct Given {
+    pub(super) status: StatusCode,
     pub(super) lasting: Lasting,
-    pub(super) content: Bytes,
+    /// One after another.
+    pub(super) content: Vec<Bytes>,
     pub(super) locator: Locator,
+}
+
+impl Given {
+    /// Returns the bytes of its content.
+    pub(super) fn bytes(&self) -> u64 {
+        self.content.iter().map(|bytes| bytes.len() as u64).sum()
+    }
 }
 
 /// Who asks, as far as answers hang on it.
@@ -142,15 +195,16 @@ impl Ready {
     }
 
     fn give(&self, node: &Node, head: &Head<'_>, asker: &Asker, present: &Present) -> Option<Given> {
+        let of_parts = head.of_parts()?;
         let ask = Ask {
             now: present.seconds,
             viewer: asker.place,
             ipv6: asker.peer.is_ipv6(),
             edge: present.edge,
             request: Some(RequestFacts {
-                method: if head.is_head { Method::Head } else { Method::Get },
+                method: if head.is_head() { Method::Head } else { Method::Get },
                 is_secure: asker.is_secure,
-                range: false,
+                range: of_parts.contains_key(header::RANGE),
                 host: Cow::Borrowed(&self.host),
                 path: Cow::Borrowed(&self.path),
                 query: Cow::Borrowed(&self.query),
@@ -163,24 +217,49 @@ impl Ready {
         let said = program.known(&ask)?;
         let words = self.words.borrow();
         let words = words.iter().find(|words| Arc::ptr_eq(&words.said, &said) && present.seconds < words.until)?;
-        let content = match &self.content {
-            Stored::Inline(bytes) if !head.is_head => bytes.clone(),
-            Stored::Inline(_) => Bytes::new(),
-            Stored::Block(geometry) => {
-                let tier = program.known_tier(&ask).filter(|tier| *tier != Tier::None)?;
-                let block = node.fills.held(&self.file, *geometry, geometry.block_at(0), tier)?;
-                if block.len() as u64 != self.file.object.length() {
-                    return None;
-                }
-                if head.is_head {
-                    Bytes::new()
-                } else {
+        let (lasting, length) = (&words.lasting, self.file.object.length());
+        let (status, lasting, range) = match Selection::of(&head.method, &of_parts, &self.validators, length) {
+            Selection::NotModified => (StatusCode::NOT_MODIFIED, lasting.not_modified(), None),
+            Selection::Whole => (StatusCode::OK, lasting.clone(), Some(0..length)),
+            Selection::Parts(parts) => {
+                let [range] = <[_; 1]>::try_from(parts).ok()?;
+                (StatusCode::PARTIAL_CONTENT, lasting.of_range(&range, length), Some(range))
+            }
+            Selection::Failed | Selection::Unsatisfiable => return None,
+        };
+        let content = match range {
+            Some(range) => self.content(node, &program, &ask, range)?,
+            None => Vec::new(),
+        };
+        Some(Given { status, lasting, content, locator: self.file.object.locator() })
+    }
+
+    /// Returns a range of the content, as far as the request wants it sent; none where not all of it is held.
+    fn content(&self, node: &Node, program: &Program, ask: &Ask<'_>, range: Range<u64>) -> Option<Vec<Bytes>> {
+        let is_sent = ask.request_method() != Method::Head;
+        let is_begun = range.start == 0 && is_sent;
+        let mut content: Vec<Bytes> = match &self.content {
+            Stored::Inline(bytes) => {
+                let bounds = usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?;
+                [bytes.slice(bounds)].into()
+            }
+            Stored::Blocks(geometry) => {
+                let tier = program.known_tier(ask).filter(|tier| *tier != Tier::None)?;
+                let held = |slice: BlockSlice| {
+                    let block = node.fills.held(&self.file, *geometry, slice.block, tier)?;
+                    Some(block.slice(slice.within))
+                };
+                let held = geometry.slices(range).map(held).collect::<Option<_>>()?;
+                if is_begun {
                     self.file.begin();
-                    block
                 }
+                held
             }
         };
-        Some(Given { lasting: words.lasting.clone(), content, locator: self.file.object.locator() })
+        if !is_sent {
+            content.clear();
+        }
+        Some(content)
     }
 }
 
@@ -201,9 +280,9 @@ struct Generation {
 }
 
 impl Answers {
-    /// Returns the answer to a request that no condition and no range changes; none when it has to be made.
+    /// Returns the answer to a request; none when it has to be made.
     pub(super) fn give(&mut self, node: &Node, head: &Head<'_>, asker: &Asker, present: &Present) -> Option<Given> {
-        if !head.is_plain {
+        if head.wants == Wants::Other {
             return None;
         }
         write_key(&mut self.key, asker.is_secure, head.host, head.target);

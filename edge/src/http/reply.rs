@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use super::{
     HttpDoor,
     body::Body,
-    headers, page, plain,
+    headers, page,
     ready::{Given, Lasting, Ready},
     request::{Asked, Request, RequestId},
     session::Session,
@@ -28,8 +28,6 @@ pub(super) const PIECE_BYTES: usize = 64 * 1024;
 /// What the log says of answers.
 pub(super) const WHOLE: &str = "whole";
 pub(super) const VIEWER_LEFT: &str = "viewer left";
-/// What the head of most answers takes.
-const HEAD_BYTES_USUAL: usize = 1024;
 const HTTPS_PORT: u16 = 443;
 /// For a year: a name whose clear text is sent to TLS stays there.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
@@ -206,19 +204,21 @@ impl Given {
         asked: &Asked<'_>,
         start: Instant,
     ) -> bool {
-        let Self { lasting, content, locator } = self;
-        let mut fields = HeaderMap::clone(&lasting.fields);
+        let mut fields = HeaderMap::clone(&self.lasting.fields);
         add_of_request(&mut fields, asked.id);
         let first_byte = start.elapsed();
-        let (mut bytes, mut rest) = (0, content);
-        let mut written = session.head(StatusCode::OK, fields).await;
-        while written.is_ok() && !rest.is_empty() {
-            let piece = rest.split_to(rest.len().min(PIECE_BYTES));
-            bytes += piece.len() as u64;
-            written = session.body(piece, rest.is_empty()).await;
+        let (mut bytes, all) = (0, self.bytes());
+        let mut written = session.head(self.status, fields).await;
+        for block in &self.content {
+            let mut rest = block.clone();
+            while written.is_ok() && !rest.is_empty() {
+                let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+                bytes += piece.len() as u64;
+                written = session.body(piece, bytes == all).await;
+            }
         }
         let outcome = if written.is_ok() { WHOLE } else { VIEWER_LEFT };
-        Sent::of_given(locator, bytes, outcome, first_byte, start).record(&door.node.metrics, asked);
+        Sent::of_given(&self, bytes, outcome, first_byte, start).record(&door.node.metrics, asked);
         if written.is_err() {
             session.cut().await;
         }
@@ -241,13 +241,14 @@ pub(super) struct Sent {
 impl Sent {
     /// Returns what became of an answer that was ready.
     pub(super) fn of_given(
-        locator: Locator,
+        given: &Given,
         bytes: u64,
         outcome: &'static str,
         first_byte: Duration,
         start: Instant,
     ) -> Self {
-        let (status, source, locator) = (StatusCode::OK, Source::Hit, Some(locator));
+        let (status, locator) = (given.status, Some(given.locator));
+        let source = if status == StatusCode::NOT_MODIFIED { Source::Own } else { Source::Hit };
         Self { status, source, locator, bytes, outcome, first_byte, whole: start.elapsed() }
     }
 
@@ -284,9 +285,7 @@ impl HttpDoor {
     pub(super) fn lasting(&self, request: &Request, reply: &Reply) -> Lasting {
         let mut fields = reply.fields.clone();
         self.add_lasting(&mut fields, reply.content.length(), request);
-        let mut head = Vec::with_capacity(HEAD_BYTES_USUAL);
-        plain::write_head(&mut head, reply.status, &fields);
-        Lasting { head: head.into(), fields: Arc::new(fields) }
+        Lasting::of(reply.status, fields)
     }
 
     /// Adds what every answer to requests of this kind has.

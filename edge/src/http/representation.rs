@@ -1,12 +1,15 @@
 //! The fields of a file's representation: made here once for whatever answer tells of it (200, 206, 304, and HEAD), so
 //! that what a cache learns from one answer agrees with what it learns from another. Pure.
 
+use std::ops::Range;
+
 use http::{HeaderMap, HeaderName, header};
 use sandbox::Marks;
 
 use super::{conditions::Validators, headers, path};
 use crate::decide::Decision;
 
+pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 /// Fields of most answers, and room for some of the owner's.
 const FIELDS_USUAL: usize = 24;
@@ -54,6 +57,11 @@ pub(super) fn in_parts(fields: &mut HeaderMap, boundary: &str) -> String {
     let own = own.map_or_else(String::new, |own| format!("Content-Type: {own}\r\n"));
     headers::set(fields, header::CONTENT_TYPE, format!("multipart/byteranges; boundary={boundary}"));
     own
+}
+
+/// Returns the field that says which bytes of so many these are.
+pub(super) fn content_range(range: &Range<u64>, length: u64) -> String {
+    format!("bytes {}-{}/{length}", range.start, range.end - 1)
 }
 
 /// Says that a file is to be saved, under its name: RFC 6266, in the encoding of RFC 8187, which survives every

@@ -4,7 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::PathAndQuery};
 
-use super::{head::Head, page::Style};
+use super::{
+    head::{Head, Wants},
+    page::Style,
+};
 use crate::{error::Fault, places::cut};
 
 /// Names, values and separators of all fields, and the request line.
@@ -151,12 +154,12 @@ impl Request {
             peer,
             is_secure,
             version: Version::HTTP_11,
-            method: if head.is_head { Method::HEAD } else { Method::GET },
+            method: head.method.clone(),
             authority: head.host.to_owned(),
             path: target.path().to_owned(),
             query: target.query().unwrap_or("").to_owned(),
             fields,
-            keeps: head.is_plain,
+            keeps: head.wants == Wants::Whole,
         })
     }
 }

@@ -54,7 +54,7 @@ impl Session<'_> {
             Self::Pingora(session) => session.write_response_body(piece, ends).await.map_err(|_| Left),
             // The end is told by `finish`, with or without content.
             Self::Quic(stream) => in_time(stream.send_data(piece)).await,
-            Self::Plain(plain) => plain.write(&piece).await,
+            Self::Plain(plain) => plain.write(piece).await,
         }
     }
 

@@ -1,8 +1,13 @@
 //! Requests that a worker answers by itself: from the bytes it read to what it keeps ready.
 
-use std::time::Duration;
+use std::{
+    fs,
+    time::{Duration, SystemTime},
+};
 
-use format::PolicyName;
+use client::Transport;
+use edge::config::DenylistConfig;
+use format::{Kind, PolicyName, Purge, Purged};
 use testing::{noise_of, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -10,17 +15,20 @@ use tokio::{
     time::timeout,
 };
 
-use crate::site::{Site, Stored};
+use crate::{
+    https,
+    site::{Curl, Site, Stored},
+};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Sends bytes on one connection, says that no more come, and returns all that comes back.
+/// Sends bytes on one connection, says that no more come, and returns all that comes back, each byte as a character.
 async fn said(site: &Site, sent: &str) -> String {
     let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
     stream.write_all(sent.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("the edge closes").unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
+    answer.into_iter().map(char::from).collect()
 }
 
 fn host(stored: &Stored) -> String {
@@ -45,13 +53,14 @@ async fn until_ready(site: &Site, stored: &Stored) {
 async fn what_is_asked_for_again_is_ready_until_its_owner_takes_it_back() {
     let site = Site::with(|config| config.http.workers = Some(1), vec![]).await;
     let small = site.store("a.txt", "text/plain", b"small".to_vec()).await;
-    let block = site.store("b.bin", "application/octet-stream", noise_of(1, 90_000)).await;
-    // In two blocks, so it is made each time.
-    let two = site.store("c.bin", "application/octet-stream", noise_of(2, 200_000)).await;
+    let block = site.store("b.bin", "application/octet-stream", noise_of(1, 60_000)).await;
+    let blocks = site.store("c.bin", "application/octet-stream", noise_of(2, 256 * 1024)).await;
+    // A slow viewer would hold more of it than of any other, so it is made each time.
+    let large = site.store("d.bin", "application/octet-stream", noise_of(3, 256 * 1024 + 1)).await;
     for _ in 0..3 {
-        assert!(!is_ready(&site, &two).await);
+        assert!(!is_ready(&site, &large).await);
     }
-    for stored in [&small, &block] {
+    for stored in [&small, &block, &blocks] {
         until_ready(&site, stored).await;
         let head = site.get(stored, "/", &["-I", "-o", "/dev/null"]).await;
         assert_eq!(head.status(), 200);
@@ -65,9 +74,184 @@ async fn what_is_asked_for_again_is_ready_until_its_owner_takes_it_back() {
     }
     let metrics = site.metrics().await;
     assert!(metrics.contains("http_answers_total{status=\"200\",cache=\"hit\"}"), "{metrics}");
-    for stored in [&small, &block] {
+    for stored in [&small, &block, &blocks] {
         site.put_lease(&site.lease(&stored.sealed, &PolicyName::default(), 2, true)).await;
         until("the erasure", async || site.get(stored, "/", &[]).await.status() == 410).await;
+    }
+    site.stop().await;
+}
+
+/// Of two blocks.
+async fn two_blocks(site: &Site) -> Stored {
+    site.store("two.bin", "application/octet-stream", noise_of(4, 100 * 1024)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_owner_purges_is_ready_no_more_and_read_again() {
+    let site = Site::with(|config| config.http.workers = Some(1), vec![]).await;
+    let stored = two_blocks(&site).await;
+    for hard in [true, false] {
+        until_ready(&site, &stored).await;
+        let before = site.counter("evernear_edge_purges_total").await;
+        let issued = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let what = Purged::Objects([stored.sealed.locator].into());
+        let purge = Purge { owner: site.owner.id(), issued, hard, what }.sign(&site.owner);
+        site.origins.purge(&site.nodes[0].name, purge.into()).await.unwrap();
+        until("the purge", async || site.counter("evernear_edge_purges_total").await > before).await;
+        // The order is counted before it is carried out.
+        until("an answer that is made", async || !is_ready(&site, &stored).await).await;
+        let read = site.get(&stored, "/", &["-I"]).await.field("cache-status").unwrap().to_owned();
+        assert!(read.ends_with("; hit"), "{read}");
+    }
+    // Once by the first viewer, and once after the hard purge.
+    assert_eq!(site.counter("evernear_edge_fills_total").await, 2);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_operator_denies_is_ready_no_more_whatever_way_leads_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("mine.deny");
+    fs::write(&list, "").unwrap();
+    let denylist = Some(DenylistConfig { files: vec![list.clone()], status: 451 });
+    let change = |config: &mut edge::Config| {
+        (config.denylist, config.reread_seconds) = (denylist, 1);
+        config.http.workers = Some(1);
+    };
+    let site = Site::with(change, vec![]).await;
+    let stored = two_blocks(&site).await;
+    let parent = site.store_directory(&[("two.bin", &stored, Kind::File)]).await;
+    let status = async |stored, path, more: &[&str]| site.get(stored, path, more).await.status();
+    for denied in [&stored, &parent] {
+        until_ready(&site, &stored).await;
+        let ready_below = async || {
+            let answer = site.get(&parent, "/two.bin", &[]).await;
+            assert!(answer.status() == 200 && answer.body() == stored.bytes);
+            answer.field("server-timing").is_none()
+        };
+        until("a ready answer by the directory", ready_below).await;
+        fs::write(&list, edge::denylist_rule(&denied.sealed.locator)).unwrap();
+        until("the list is taken up", async || status(&parent, "/two.bin", &[]).await == 451).await;
+        let by_itself = if std::ptr::eq(denied, &stored) { [451; 3] } else { [200, 206, 200] };
+        for (more, expected) in [&[][..], &["-r", "0-9"], &["-I"]].into_iter().zip(by_itself) {
+            assert_eq!(status(&stored, "/", more).await, expected, "{more:?}");
+            assert_eq!(status(&parent, "/two.bin", more).await, 451, "{more:?}");
+        }
+        fs::write(&list, "# nothing\n").unwrap();
+        until("the list is taken up", async || status(&parent, "/two.bin", &[]).await == 200).await;
+    }
+    site.stop().await;
+}
+
+/// Not in the way of any answer, and no answer to it is ever ready.
+const MADE: &str = "service-worker: none";
+
+/// What conditions and ranges may say of an object with this tag, stored on [`DAY`].
+fn requests(tag: &str) -> Vec<Vec<String>> {
+    const DAY: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
+    let mut requests = vec![vec![]];
+    let mut add = |fields: &[String]| requests.push(fields.to_vec());
+    for tags in [tag, "\"x\"", &format!("\"x\", W/{tag}"), "*", "", &tag[..9]] {
+        add(&[format!("if-none-match: {tags}")]);
+        add(&[format!("if-match: {tags}")]);
+        add(&["range: bytes=1-3".to_owned(), format!("if-range: {tags}")]);
+        add(&["Range: bytes=1-3".to_owned(), format!("If-None-Match: {tags}")]);
+    }
+    for date in [DAY, BEFORE, "yesterday"] {
+        add(&[format!("if-modified-since: {date}")]);
+        add(&[format!("if-unmodified-since: {date}")]);
+        add(&["range: bytes=-2".to_owned(), format!("if-range: {date}")]);
+        add(&["if-none-match: \"x\"".to_owned(), format!("if-modified-since: {date}")]);
+    }
+    let ranges = "0- 0-0 0-99 -1 -0 1- 4- 5- 51190-51209 51200- 65535-65536 102399- 102400- 0-262143 262143-262144 99-1 \
+        0-0,-1 0-9,10-19 0-99999999999999999999 x";
+    for range in ranges.split(' ').chain(["", "1-2, "]) {
+        add(&[format!("range: bytes={range}")]);
+    }
+    for fields in [
+        &["range: lines=1-2"][..],
+        &["range: bytes=1-2", "range: bytes=3-4"],
+        &["range: \u{e4}"],
+        &["if-none-match: \"x\"", &format!("if-none-match: {tag}")],
+        &["if-range: \u{e4}", "range: bytes=1-2"],
+        &["accept-encoding: zstd", "range: bytes=1-2"],
+    ] {
+        add(&fields.iter().map(ToString::to_string).collect::<Vec<_>>());
+    }
+    requests
+}
+
+/// Leaves out of an answer what is another each time, and says whether it was ready.
+fn settled(answer: &str) -> (String, bool) {
+    let (head, content) = answer.split_once("\r\n\r\n").unwrap();
+    let changes = ["date: ", "x-request-id: ", "server-timing: "];
+    let lines = head.split("\r\n").filter(|line| !changes.iter().any(|name| line.starts_with(name)));
+    let id = head.split("x-request-id: ").nth(1).unwrap().split("\r\n").next().unwrap();
+    let settled = [&lines.collect::<Vec<_>>().join("\r\n"), "\r\n\r\n", content].concat().replace(id, "ID");
+    (settled, !head.contains("server-timing: "))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_ready_is_to_the_byte_the_one_that_would_be_made() {
+    let site = Site::with(|config| config.http.workers = Some(1), vec![]).await;
+    let mut ready = 0;
+    for bytes in [0, 5, 60_000, 100 * 1024, 256 * 1024] {
+        let stored = site.store("a.txt", "text/plain", noise_of(5, bytes)).await;
+        let ask = async |method: &str, fields: &[String], more: &[&str]| {
+            let lines = fields.iter().map(String::as_str).chain(more.iter().copied());
+            let lines: String = lines.map(|line| format!("{line}\r\n")).collect();
+            let start = format!("{method} / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", host(&stored));
+            settled(&said(&site, &format!("{start}{lines}\r\n")).await)
+        };
+        until("an answer that is ready", async || ask("GET", &[], &[]).await.1).await;
+        let tag = site.get(&stored, "/", &[]).await.field("etag").unwrap().to_owned();
+        for (fields, method) in requests(&tag).iter().flat_map(|fields| [(fields, "GET"), (fields, "HEAD")]) {
+            let (made, is_given) = ask(method, fields, &[MADE]).await;
+            let status = &made[9..12];
+            let is_one = ["200", "304"].contains(&status) || (status == "206" && !made.contains("multipart"));
+            assert!(!(is_one && is_given), "{made:?}");
+            until("a ready answer", async || {
+                let (given, is_ready) = ask(method, fields, &[]).await;
+                assert!(given == made, "{bytes} bytes, {method} {fields:?}: {given:?} is not {made:?}");
+                // The news that the object was stored may have come just now.
+                is_ready || !is_one || ask("GET", &[], &[]).await.0.is_empty()
+            })
+            .await;
+            ready += usize::from(is_one);
+        }
+    }
+    assert!(ready > 300, "{ready}");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_http2_are_given_what_would_be_made_for_them() {
+    let (_dir, _, site) = https::start_with(false, |config| config.http.workers = Some(1)).await;
+    let stored = two_blocks(&site).await;
+    let host = https::host(&stored);
+    let ask = async |more: &[&str]| {
+        let arguments = [&["-k", "--http2", "-H", "accept: */*"], more].concat();
+        let Curl { head, output } = site.curl_secure(&host, "/", &arguments).await;
+        assert!(head.starts_with("HTTP/2 "), "{head}");
+        let (head, is_ready) = settled(&head);
+        (head, output.stdout, is_ready)
+    };
+    until("an answer that is ready", async || ask(&[]).await.2).await;
+    let tag = site.curl_secure(&host, "/", &["-k"]).await.field("etag").unwrap().to_owned();
+    let (none_match, if_range) = (format!("if-none-match: {tag}"), format!("if-range: {tag}"));
+    for more in [
+        &[][..],
+        &["-I", "-o", "/dev/null"],
+        &["-r", "51199-51201"],
+        &["-r", "0-"],
+        &["-H", &none_match],
+        &["-I", "-o", "/dev/null", "-H", &none_match],
+        &["-r", "-7", "-H", &if_range],
+    ] {
+        let (given, made) = (ask(more).await, ask(&[more, &["-H", MADE]].concat()).await);
+        assert!(given.2 && !made.2, "{more:?}: {}", given.0);
+        assert_eq!((given.0, given.1 == made.1), (made.0, true), "{more:?}");
     }
     site.stop().await;
 }
