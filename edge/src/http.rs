@@ -69,6 +69,7 @@ use crate::{
     node::Node,
 };
 
+pub use head::fuzz as fuzz_request_head;
 pub use tls::{CertificateError, PairError};
 pub(crate) use tls::{Terminator, certified_key};
 pub(crate) use tree::Directories;

@@ -54,7 +54,7 @@ pub use denylist::{Denylist, DenylistError, RuleError, denylist_rule, fuzz as fu
 pub use disk::DiskError;
 pub use edge::{Checked, Edge, Parts, Running, StartError};
 pub use error::Fault;
-pub use http::{CertificateError, PairError};
+pub use http::{CertificateError, PairError, fuzz_request_head};
 pub use library::{LoadedPolicy, PolicyError, PolicyLibrary};
 pub use log::may_log;
 pub use secret::{SecretError, link_key};

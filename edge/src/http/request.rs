@@ -139,6 +139,14 @@ impl Request {
         Asked { id: self.id, viewer: for_logs(self.peer), version: self.version, method: self.method.as_str() }
     }
 
+    /// Whether it asks for the same as another; only the name of the request, and who keeps the answer, may differ.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (&self.method, self.version, self.is_secure, self.peer)
+            == (&other.method, other.version, other.is_secure, other.peer)
+            && (&self.authority, &self.path, &self.query, &self.fields)
+                == (&other.authority, &other.path, &other.query, &other.fields)
+    }
+
     /// Takes a request that was found to be common.
     pub(super) fn common(head: &Head<'_>, peer: IpAddr, is_secure: bool) -> Option<Self> {
         let target = PathAndQuery::try_from(head.target).ok()?;
