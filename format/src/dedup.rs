@@ -45,7 +45,7 @@ impl Fingerprint {
     /// [`EncodeError::TooLarge`].
     pub fn write(&mut self, mut input: &[u8]) -> Result<(), EncodeError> {
         while let Some(plain) = self.splitter.write(&mut input)? {
-            self.absorb(&plain);
+            self.absorb(plain);
         }
         Ok(())
     }
@@ -57,7 +57,7 @@ impl Fingerprint {
     /// [`EncodeError::TooLarge`].
     pub fn finish(mut self, dedup_key: &[u8; 32]) -> Result<Encoder, EncodeError> {
         while let Some(plain) = self.splitter.drain()? {
-            self.absorb(&plain);
+            self.absorb(plain);
         }
         // An inline object has no blocks, so its plaintext is hashed instead.
         if self.ends.is_empty() {
@@ -70,7 +70,7 @@ impl Fingerprint {
         Ok(Encoder::new(self.options, DataKey(*keyed.finalize().as_bytes()), Some(self.ends)))
     }
 
-    fn absorb(&mut self, plain: &PlainStripe) {
+    fn absorb(&mut self, plain: PlainStripe) {
         self.ends.push(self.plain.update(&plain.bytes).finalize());
         let byte = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
         self.shape = [self.options.suite.id(), byte(plain.redundancy.data()), byte(plain.redundancy.parity())];
@@ -84,5 +84,6 @@ impl Fingerprint {
             let body = &bytes[STRIP_HEADER_BYTES..];
             self.hasher.update(&[codec.byte()]).update(&(body.len() as u64).to_le_bytes()).update(body);
         }
+        self.splitter.reuse(plain);
     }
 }

@@ -117,6 +117,8 @@ pub(crate) struct Splitter {
     profile: Profile,
     redundancy: Option<Redundancy>,
     pending: Vec<u8>,
+    /// The memory of a stripe that is done with: fresh memory costs its first writer a page fault each 4 KiB.
+    spare: Vec<u8>,
     taken: u64,
 }
 
@@ -130,7 +132,7 @@ pub(crate) struct PlainStripe {
 
 impl Splitter {
     pub(crate) fn new(profile: Profile) -> Self {
-        Self { profile, redundancy: None, pending: Vec::new(), taken: 0 }
+        Self { profile, redundancy: None, pending: Vec::new(), spare: Vec::new(), taken: 0 }
     }
 
     /// Consumes input until a stripe is full and known not to be the last, or until the input is used up.
@@ -154,6 +156,12 @@ impl Splitter {
                 self.redundancy = self.profile.redundancy(self.pending.len() as u64);
             }
         }
+    }
+
+    /// Takes the memory of a stripe back.
+    pub(crate) fn reuse(&mut self, PlainStripe { mut bytes, .. }: PlainStripe) {
+        bytes.clear();
+        self.spare = bytes;
     }
 
     /// Takes a full stripe if at least one byte follows it.
@@ -188,9 +196,13 @@ impl Splitter {
             return Err(EncodeError::TooLarge { redundancy, max: STRIPES_MAX * stripe_bytes(redundancy) as u64 });
         }
         let size = stripe_bytes(redundancy);
-        let rest = if last { Vec::new() } else { self.pending.split_off(size) };
+        let mut rest = std::mem::take(&mut self.spare);
+        if !last {
+            rest.reserve_exact((self.pending.len() - size).max(size + 1));
+            rest.extend_from_slice(&self.pending[size..]);
+        }
         let mut bytes = std::mem::replace(&mut self.pending, rest);
-        bytes.shrink_to(size);
+        bytes.truncate(size);
         let index = StripeIndex(self.taken);
         self.taken += 1;
         Ok(PlainStripe { index, bytes, last, redundancy })
@@ -271,7 +283,7 @@ impl Encoder {
     /// # Errors
     /// [`EncodeError::TooLarge`], [`EncodeError::Changed`].
     pub fn write(&mut self, input: &mut &[u8]) -> Result<Option<EncodedStripe>, EncodeError> {
-        self.splitter.write(input)?.map(|plain| self.encode(&plain)).transpose()
+        self.splitter.write(input)?.map(|plain| self.encode(plain)).transpose()
     }
 
     /// Ends the input.
@@ -280,7 +292,7 @@ impl Encoder {
         Ending { encoder: self }
     }
 
-    fn encode(&mut self, plain: &PlainStripe) -> Result<EncodedStripe, EncodeError> {
+    fn encode(&mut self, plain: PlainStripe) -> Result<EncodedStripe, EncodeError> {
         let redundancy = plain.redundancy;
         let (options, sealer, hasher) = (self.options, &self.sealer, &mut self.hasher);
         let blocks = plain.blocks();
@@ -314,8 +326,10 @@ impl Encoder {
         let hashes: Vec<Option<StripHash>> =
             strips.par_iter().map(|strip| strip.as_deref().map(StripHash::of)).collect();
         let row = Row::new(strip_bytes, &hashes);
-        self.note(plain, tail_columns, &row);
-        Ok(EncodedStripe { index: plain.index, redundancy, row, strips })
+        self.note(&plain, tail_columns, &row);
+        let index = plain.index;
+        self.splitter.reuse(plain);
+        Ok(EncodedStripe { index, redundancy, row, strips })
     }
 
     /// Checks that the bytes up to here, the end of a stripe, are those that the key was derived from. The last block
@@ -353,7 +367,7 @@ impl Ending {
     /// # Errors
     /// [`EncodeError::TooLarge`], [`EncodeError::Changed`].
     pub fn stripe(&mut self) -> Result<Option<EncodedStripe>, EncodeError> {
-        self.encoder.splitter.drain()?.map(|plain| self.encoder.encode(&plain)).transpose()
+        self.encoder.splitter.drain()?.map(|plain| self.encoder.encode(plain)).transpose()
     }
 
     /// Makes both manifests. `random` is 32 fresh random bytes. Call it after [`Self::stripe`] returned `None`: stripes
