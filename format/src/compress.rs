@@ -89,6 +89,11 @@ mod tests {
         assert!(!is_read(&[0; 4], b"not a frame"));
     }
 
+    /// Four bits that do not repeat.
+    fn noise(at: usize) -> u8 {
+        blake3::hash(&at.to_le_bytes()).as_bytes()[0] & 15
+    }
+
     /// What zstd writes of a block has the allowed shape: no writer has to try twice.
     #[test]
     fn every_frame_that_zstd_writes_of_a_block_is_read() {
@@ -97,6 +102,9 @@ mod tests {
                 let text: Vec<u8> = (0..length).map(|at| u8::try_from(at % period * 31 % 251).unwrap()).collect();
                 assert!(is_read(&text, &frame(&text)), "{length} bytes of period {period}");
             }
+            // What changes each 4 KiB, zstd cuts into the most blocks.
+            let text: Vec<u8> = (0..length).map(|at| u8::try_from(at >> 12 & 1).unwrap() * 97 + noise(at)).collect();
+            assert!(is_read(&text, &frame(&text)), "{length} bytes that change");
         }
     }
 
@@ -172,6 +180,9 @@ mod tests {
         assert!(zeros(MOST + 1, &[(false, RUN, 128 << 10, &[0]), (true, RUN, 1, &[0])]));
         assert!(!zeros(MOST + 1, &[(true, RUN, (128 << 10) + 1, &[0])]), "a run of more than 128 KiB");
         assert!(!zeros(100, &[(false, RUN, 100, &[0])]), "no last block");
+        let many = |count: usize| [vec![(false, 0, 0, &[][..]); count - 1], vec![(true, RUN, 100, &[0][..])]].concat();
+        assert!(zeros(100, &many(64)));
+        assert!(!zeros(100, &many(65)), "more than 64 blocks");
         assert!(!zeros(100, &[(true, 3, 100, &[0; 100])]), "a reserved kind");
         // Literals: 40 or 200,000 times one byte (section 3.1.1.3.1.1); no sequences, or one of the default tables.
         assert!(zeros(40, &[(true, COMPRESSED, 4, &[0x85, 0x02, 0, 0])]));

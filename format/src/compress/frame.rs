@@ -11,17 +11,20 @@ const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 const DESCRIPTORS: [u8; 3] = [0x20, 0x60, 0xa0];
 /// Most bytes of one zstd block, compressed or not (section 3.1.1.2.4).
 const BLOCK_BYTES_MAX: u64 = 128 * 1024;
+/// Most zstd blocks of a frame. zstd writes fewer; each costs a reader its tables, however little is in it.
+const BLOCKS_MAX: usize = 64;
 /// Fewest literals that come in four streams: each has one, but for the last (section 3.1.1.3.1.6).
 const LITERALS_MIN: u64 = 6;
 
 /// Returns whether `frame` is one frame of the allowed shape for a block of `length` bytes, with nothing behind it.
 pub(super) fn is_allowed(frame: &[u8], length: usize) -> bool {
     let bytes_max = BLOCK_BYTES_MAX.min(length as u64);
-    let mut rest = after_header(frame, length);
-    while let Some(blocks) = rest {
+    let Some(mut blocks) = after_header(frame, length) else { return false };
+    for _ in 0..BLOCKS_MAX {
         match after_block(blocks, bytes_max) {
             Some((true, behind)) => return behind.is_empty(),
-            next => rest = next.map(|(_, behind)| behind),
+            Some((false, behind)) => blocks = behind,
+            None => return false,
         }
     }
     false
@@ -54,7 +57,7 @@ fn is_compressed(body: &[u8], bytes_max: u64) -> bool {
     behind_literals(body, bytes_max).is_some_and(|sequences| match sequences {
         [0] => true,
         // Section 3.1.1.3.2.1: the number of sequences, then the modes, whose two last bits are reserved.
-        [1..128, modes, ..] | [128..255, _, modes, ..] | [255, _, _, modes, ..] => modes & 3 == 0,
+        [1..=127, modes, ..] | [128..=254, _, modes, ..] | [255, _, _, modes, ..] => modes & 3 == 0,
         _ => false,
     })
 }

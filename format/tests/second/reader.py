@@ -154,8 +154,10 @@ def check_frame(frame, length):
     else:
         header = magic + b"\xa0" + length.to_bytes(4, "little")
     need(frame[: len(header)] == header, "the header of a frame")
-    most, at, last = min(length, 128 * KIB), len(header), 0
+    most, at, last, count = min(length, 128 * KIB), len(header), 0, 0
     while not last:
+        count += 1
+        need(count <= 64, "a frame of too many zstd blocks")
         need(len(frame) >= at + 3, "a frame without its last block")
         head = int.from_bytes(frame[at : at + 3], "little")
         last, kind, size = head & 1, head >> 1 & 3, head >> 3
