@@ -30,7 +30,7 @@ use format::limits::{BODY_BYTES_PER_SECOND_MIN, SHARD_BODY_BYTES_MAX};
 use tokio::time::timeout;
 
 pub(crate) use self::refusal::{Refusal, causes};
-pub(crate) use self::{nodes::read_entry, notes::read_note};
+pub(crate) use self::{extract::Sent, nodes::read_entry, notes::read_note};
 use crate::{metrics::Answered, node::Node};
 
 /// Builds the service of a node. Every request carries its [`crate::peer::Peer`] as an extension.

@@ -1,10 +1,15 @@
-//! Request bodies: each is bounded by what its route may carry, and all together by a budget of memory.
+//! Request bodies: each is bounded by what its route may carry, those of one caller by its share of a budget of memory,
+//! and all together by the budget.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use format::limits::BODY_BYTES_PER_SECOND_MIN;
+use format::{NodeName, limits::BODY_BYTES_PER_SECOND_MIN};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::header::{CONTENT_LENGTH, HeaderMap};
 use tokio::{
@@ -14,6 +19,9 @@ use tokio::{
 
 /// One permit stands for so many bytes.
 const UNIT_BYTES: u64 = 1024;
+/// One caller's bodies take at most this part of the budget: whoever announces much and sends it slowly keeps nobody
+/// else out.
+const SHARES: u32 = 8;
 /// How long a body may lag behind the slowest pace that is taken: a way that stalls for a moment costs no call.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -42,19 +50,29 @@ pub(crate) enum IntakeError {
 pub(crate) struct Intake {
     budget: Arc<Semaphore>,
     units: u32,
+    /// What each caller has left of its share. Operators give the names, so there are few.
+    shares: Arc<Mutex<HashMap<NodeName, Arc<Semaphore>>>>,
 }
 
 /// A body and its share of the budget, given back on drop.
 pub(crate) struct Taken {
     pub(crate) bytes: Bytes,
-    _share: OwnedSemaphorePermit,
+    _shares: [OwnedSemaphorePermit; 2],
 }
 
 impl Intake {
     pub(crate) fn new(budget_bytes: u64) -> Self {
         let units = u32::try_from(budget_bytes / UNIT_BYTES).unwrap_or(u32::MAX);
         let permits = usize::try_from(units).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { budget: Arc::new(Semaphore::new(permits)), units }
+        Self { budget: Arc::new(Semaphore::new(permits)), units, shares: Arc::default() }
+    }
+
+    /// Returns what a caller has left of its share, and the units of a whole one.
+    fn share(&self, caller: &NodeName) -> (Arc<Semaphore>, u32) {
+        let whole = self.units.div_ceil(SHARES);
+        let new = || Arc::new(Semaphore::new(usize::try_from(whole).unwrap_or(Semaphore::MAX_PERMITS)));
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        (shares.entry(caller.clone()).or_insert_with(new).clone(), whole)
     }
 
     /// Returns how much of the budget is in use, 0 to 100.
@@ -64,9 +82,15 @@ impl Intake {
         u8::try_from(used * 100 / u64::from(self.units.max(1))).unwrap_or(100)
     }
 
-    /// Waits for its share of the budget, then reads a body of at most `max` bytes. The wait ends with the request's
-    /// deadline.
-    pub(crate) async fn read(&self, headers: &HeaderMap, body: Body, max: usize) -> Result<Taken, IntakeError> {
+    /// Waits for its share of the budget, then reads a caller's body of at most `max` bytes. The wait ends with the
+    /// request's deadline.
+    pub(crate) async fn read(
+        &self,
+        caller: &NodeName,
+        headers: &HeaderMap,
+        body: Body,
+        max: usize,
+    ) -> Result<Taken, IntakeError> {
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         // Whoever does not say how much comes takes the share of the most that may.
         let length = announced.unwrap_or(max);
@@ -74,7 +98,11 @@ impl Intake {
             return Err(IntakeError::TooLong { max });
         }
         let units = u32::try_from((length as u64).div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).min(self.units);
-        let share = self.budget.clone().acquire_many_owned(units).await.map_err(|_| IntakeError::Closed)?;
+        let closed = |_| IntakeError::Closed;
+        // The own share first: who waits for that holds nothing that others wait for.
+        let (own, whole) = self.share(caller);
+        let own = own.acquire_many_owned(units.min(whole)).await.map_err(closed)?;
+        let all = self.budget.clone().acquire_many_owned(units).await.map_err(closed)?;
         let mut body = Limited::new(body, length);
         let mut bytes = BytesMut::with_capacity(announced.unwrap_or(0));
         let start = Instant::now();
@@ -90,7 +118,7 @@ impl Intake {
                 bytes.extend_from_slice(&part);
             }
         }
-        Ok(Taken { bytes: bytes.freeze(), _share: share })
+        Ok(Taken { bytes: bytes.freeze(), _shares: [own, all] })
     }
 }
 
@@ -104,6 +132,10 @@ mod tests {
         HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from(length))])
     }
 
+    fn silent() -> Body {
+        Body::from_stream(futures::stream::pending::<Result<Bytes, std::convert::Infallible>>())
+    }
+
     /// Sends 16 KiB, so many seconds apart.
     fn dripping(seconds: u64) -> Body {
         Body::from_stream(futures::stream::unfold(0, move |sent| async move {
@@ -113,16 +145,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_announces_much_and_sends_little_is_cut_and_gives_its_share_back() {
+    async fn one_caller_keeps_no_other_out_however_much_it_announces() {
         let intake = Intake::new(1 << 20);
+        let [thief, owner] = ["t1", "t2"].map(|name| name.parse::<NodeName>().unwrap());
+        let announced = announcing(64 * 1024);
+        // An eighth of the budget is 128 KiB; what is beyond waits for the caller's own bodies.
+        let bodies = (0..3).map(|_| intake.read(&thief, &announced, silent(), 1 << 20));
+        let mut held = std::pin::pin!(futures::future::join_all(bodies));
+        assert!(futures::poll!(&mut held).is_pending());
+        assert_eq!(intake.load(), 12);
+        let taken = intake.read(&owner, &announcing(3), Body::from("abc"), 1 << 20).await.unwrap();
+        assert_eq!(&taken.bytes[..], b"abc");
+        drop(taken);
+        // A body that is longer than a share takes all of it.
+        let long = intake.read(&owner, &announcing(1 << 19), Body::from(vec![0; 1 << 19]), 1 << 20).await;
+        assert_eq!(long.unwrap().bytes.len(), 1 << 19);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_announces_much_and_sends_little_is_cut_and_gives_its_share_back() {
+        let (intake, announced) = (Intake::new(1 << 20), announcing(1 << 20));
         let start = Instant::now();
-        let nothing = Body::from_stream(futures::stream::pending::<Result<Bytes, std::convert::Infallible>>());
-        let cut = intake.read(&announcing(1 << 20), nothing, 1 << 20).await;
+        let caller: NodeName = "t1".parse().unwrap();
+        let read = |body| intake.read(&caller, &announced, body, 1 << 20);
+        let cut = read(silent()).await;
         assert!(matches!(cut, Err(IntakeError::Slow)) && start.elapsed() == GRACE);
         assert_eq!(intake.load(), 0);
         // 16 KiB in 37 s is the pace that is taken, in 39 s it is not.
-        assert_eq!(intake.read(&announcing(1 << 20), dripping(37), 1 << 20).await.unwrap().bytes.len(), 1 << 20);
-        let cut = intake.read(&announcing(1 << 20), dripping(39), 1 << 20).await;
+        assert_eq!(read(dripping(37)).await.unwrap().bytes.len(), 1 << 20);
+        let cut = read(dripping(39)).await;
         assert!(matches!(cut, Err(IntakeError::Slow)));
     }
 }

@@ -9,14 +9,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use axum::body::Body;
 use bytes::Bytes;
 use client::{Membership, Topology, Transport};
 use format::{
     NodeAddress,
     wire::{NodeEntry, Role, Survey},
 };
-use hyper::HeaderMap;
 use tokio::{
     sync::{Notify, Semaphore},
     time::Instant,
@@ -24,7 +22,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api::Refusal,
+    api::{Refusal, Sent},
     catalog::{Catalog, CatalogError, ShardTotals},
     clock::CatalogClock,
     config::Config,
@@ -155,15 +153,15 @@ impl Node {
     }
 
     /// Reads a request's body of at most `max` bytes.
-    pub(crate) async fn body(&self, headers: &HeaderMap, body: Body, max: usize) -> Result<Taken, IntakeError> {
-        let taken = self.intake.read(headers, body, max).await?;
+    pub(crate) async fn body(&self, sent: Sent, max: usize) -> Result<Taken, IntakeError> {
+        let taken = self.intake.read(&sent.peer.name, &sent.headers, sent.body, max).await?;
         self.metrics.bytes_in.inc_by(taken.bytes.len() as u64);
         Ok(taken)
     }
 
     /// Reads a small body whose share of the budget need not be kept.
-    pub(crate) async fn small_body(&self, headers: &HeaderMap, body: Body, max: usize) -> Result<Bytes, IntakeError> {
-        Ok(self.body(headers, body, max).await?.bytes)
+    pub(crate) async fn small_body(&self, sent: Sent, max: usize) -> Result<Bytes, IntakeError> {
+        Ok(self.body(sent, max).await?.bytes)
     }
 
     /// Counts a shard that came.

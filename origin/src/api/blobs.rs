@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Body,
     extract::State,
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use format::{BlobId, limits::POLICY_COMPONENT_BYTES_MAX};
 
 use super::{
     Refusal,
-    extract::{InPath, Reader, Writer},
+    extract::{InPath, Reader, Sent, Writer},
 };
 use crate::node::Node;
 
@@ -29,10 +28,9 @@ pub(super) async fn file(
     State(node): State<Arc<Node>>,
     Writer(_): Writer,
     InPath(id): InPath<BlobId>,
-    headers: HeaderMap,
-    body: Body,
+    sent: Sent,
 ) -> Result<StatusCode, Refusal> {
-    let body = node.body(&headers, body, POLICY_COMPONENT_BYTES_MAX).await?;
+    let body = node.body(sent, POLICY_COMPONENT_BYTES_MAX).await?;
     let hashed = body.bytes.clone();
     let found = node.off_reactor(move |_| BlobId::of(&hashed)).await?;
     if found != id {

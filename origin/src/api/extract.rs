@@ -1,8 +1,9 @@
 //! What calls take from a request's head, with refusals in the API's own form.
 
 use axum::{
-    extract::{FromRequestParts, Path, Query},
-    http::{StatusCode, request::Parts},
+    body::Body,
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    http::{HeaderMap, StatusCode, request::Parts},
 };
 use serde::de::DeserializeOwned;
 
@@ -30,6 +31,22 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InQuery
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let found = Query::from_request_parts(parts, state).await;
         found.map(|Query(value)| Self(value)).map_err(|error| Refusal::caller(StatusCode::BAD_REQUEST, &error))
+    }
+}
+
+/// The body of a call, not read yet, and who sends it.
+pub(crate) struct Sent {
+    pub(crate) peer: Peer,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Sent {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        Ok(Self { peer: peer(&parts)?.clone(), headers: parts.headers, body })
     }
 }
 
@@ -78,9 +95,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Sharer {
 }
 
 fn allowed(parts: &Parts, action: Action) -> Result<Peer, Refusal> {
-    match parts.extensions.get::<Peer>() {
-        Some(peer) if peer.may(action) => Ok(peer.clone()),
-        Some(_) => Err(Refusal::wrong(StatusCode::FORBIDDEN, "the role in your certificate may not do this")),
-        None => Err(Refusal::wrong(StatusCode::UNAUTHORIZED, "no certificate came with the connection")),
+    let peer = peer(parts)?;
+    if peer.may(action) {
+        return Ok(peer.clone());
     }
+    Err(Refusal::wrong(StatusCode::FORBIDDEN, "the role in your certificate may not do this"))
+}
+
+fn peer(parts: &Parts) -> Result<&Peer, Refusal> {
+    let unknown = || Refusal::wrong(StatusCode::UNAUTHORIZED, "no certificate came with the connection");
+    parts.extensions.get().ok_or_else(unknown)
 }

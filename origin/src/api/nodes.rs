@@ -2,17 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    body::Body,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
+use axum::{Json, extract::State, http::StatusCode};
 use format::{NodeName, wire::NodeEntry};
 
 use super::{
     Refusal,
-    extract::{Announcer, InPath, Reader},
+    extract::{Announcer, InPath, Reader, Sent},
 };
 use crate::node::Node;
 
@@ -29,10 +24,9 @@ pub(super) async fn announce(
     State(node): State<Arc<Node>>,
     Announcer(peer): Announcer,
     InPath(name): InPath<NodeName>,
-    headers: HeaderMap,
-    body: Body,
+    sent: Sent,
 ) -> Result<StatusCode, Refusal> {
-    let body = node.small_body(&headers, body, ENTRY_BYTES_MAX).await?;
+    let body = node.small_body(sent, ENTRY_BYTES_MAX).await?;
     let entry = read_entry(&body)?;
     if peer.name != name || entry.name != name || entry.role != peer.role {
         return Err(Refusal::wrong(

@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    body::Body,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
+use axum::{Json, extract::State, http::StatusCode};
 use format::{
     NoteId,
     limits::{NOTE_BODY_BYTES_MAX, NOTE_BYTES_MAX},
@@ -16,7 +11,7 @@ use format::{
 
 use super::{
     Refusal,
-    extract::{InPath, Sharer},
+    extract::{InPath, Sent, Sharer},
 };
 use crate::node::Node;
 
@@ -32,10 +27,9 @@ pub(super) async fn write(
     State(node): State<Arc<Node>>,
     _: Sharer,
     InPath(id): InPath<NoteId>,
-    headers: HeaderMap,
-    body: Body,
+    sent: Sent,
 ) -> Result<StatusCode, Refusal> {
-    let body = node.small_body(&headers, body, NOTE_BODY_BYTES_MAX).await?;
+    let body = node.small_body(sent, NOTE_BODY_BYTES_MAX).await?;
     node.catalog.put_note(&id, &read_note(&body)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

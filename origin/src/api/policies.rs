@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Body,
     extract::State,
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use format::{OwnerId, PolicyManifest, PolicyName, limits::POLICY_MANIFEST_BYTES_MAX};
 
 use super::{
     Refusal,
-    extract::{InPath, Reader, Writer},
+    extract::{InPath, Reader, Sent, Writer},
 };
 use crate::node::Node;
 
@@ -30,10 +29,9 @@ pub(super) async fn publish(
     State(node): State<Arc<Node>>,
     Writer(_): Writer,
     InPath((owner, name)): InPath<(OwnerId, PolicyName)>,
-    headers: HeaderMap,
-    body: Body,
+    sent: Sent,
 ) -> Result<StatusCode, Refusal> {
-    let envelope = node.small_body(&headers, body, POLICY_MANIFEST_BYTES_MAX).await?;
+    let envelope = node.small_body(sent, POLICY_MANIFEST_BYTES_MAX).await?;
     let opened = envelope.clone();
     let manifest = node.off_reactor(move |_| PolicyManifest::open(&opened)).await?;
     let manifest = manifest.inspect_err(|_| node.metrics.failed("policy"))?;

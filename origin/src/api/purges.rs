@@ -2,26 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
+use axum::{extract::State, http::StatusCode};
 use format::{
     Purge,
     limits::{PURGE_BYTES_MAX, PURGE_SKEW_SECONDS_MAX},
 };
 
-use super::{Refusal, extract::Writer};
+use super::{
+    Refusal,
+    extract::{Sent, Writer},
+};
 use crate::node::Node;
 
-pub(super) async fn order(
-    State(node): State<Arc<Node>>,
-    Writer(_): Writer,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<StatusCode, Refusal> {
-    let envelope = node.small_body(&headers, body, PURGE_BYTES_MAX).await?;
+pub(super) async fn order(State(node): State<Arc<Node>>, Writer(_): Writer, sent: Sent) -> Result<StatusCode, Refusal> {
+    let envelope = node.small_body(sent, PURGE_BYTES_MAX).await?;
     let purge = node.off_reactor(move |_| Purge::open(&envelope)).await?;
     let purge = purge.inspect_err(|_| node.metrics.failed("purge"))?;
     if node.catalog.now().await?.abs_diff(purge.issued) > PURGE_SKEW_SECONDS_MAX {

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    body::Body,
     extract::State,
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use format::{
@@ -18,7 +17,7 @@ use serde::Deserialize;
 
 use super::{
     Refusal,
-    extract::{InPath, InQuery, Reader, Writer},
+    extract::{InPath, InQuery, Reader, Sent, Writer},
 };
 use crate::{
     copies,
@@ -71,10 +70,9 @@ pub(super) async fn file(
     State(node): State<Arc<Node>>,
     Writer(_): Writer,
     InPath(locator): InPath<Locator>,
-    headers: HeaderMap,
-    body: Body,
+    sent: Sent,
 ) -> Result<StatusCode, Refusal> {
-    let body = node.body(&headers, body, RECORD_BYTES_MAX).await?;
+    let body = node.body(sent, RECORD_BYTES_MAX).await?;
     let record = node.off_reactor(move |_| Record::decode(&body.bytes)).await?;
     let record = record.inspect_err(|_| node.metrics.failed("record"))?;
     same_locator(&locator, &record.locator())?;
@@ -94,10 +92,9 @@ pub(super) async fn renew(
     State(node): State<Arc<Node>>,
     Writer(_): Writer,
     InPath(locator): InPath<Locator>,
-    headers: HeaderMap,
-    body: Body,
+    sent: Sent,
 ) -> Result<StatusCode, Refusal> {
-    let envelope = node.small_body(&headers, body, LEASE_BYTES_MAX).await?;
+    let envelope = node.small_body(sent, LEASE_BYTES_MAX).await?;
     let opened = envelope.clone();
     let lease = node.off_reactor(move |_| Lease::open(&opened)).await?;
     let lease = lease.inspect_err(|_| node.metrics.failed("lease"))?;

@@ -2,18 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
+use axum::{extract::State, http::StatusCode};
 use bytes::Bytes;
 use format::limits::REFUSED_BYTES_MAX;
 use serde::Deserialize;
 
 use super::{
     Refusal,
-    extract::{InQuery, Reader},
+    extract::{InQuery, Reader, Sent},
 };
 use crate::{
     node::Node,
@@ -39,13 +35,8 @@ pub(super) async fn read(
     newer.map(|held| held.der().clone()).ok_or_else(|| Refusal::not_found("no newer list is here"))
 }
 
-pub(super) async fn bring(
-    State(node): State<Arc<Node>>,
-    _: Reader,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<StatusCode, Refusal> {
-    let body = node.small_body(&headers, body, REFUSED_BYTES_MAX).await?;
+pub(super) async fn bring(State(node): State<Arc<Node>>, _: Reader, sent: Sent) -> Result<StatusCode, Refusal> {
+    let body = node.small_body(sent, REFUSED_BYTES_MAX).await?;
     match refusals::bring(&node, body).await {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
         Err(error @ BringError::Old { .. }) => Err(Refusal::caller(StatusCode::CONFLICT, &error)),

@@ -2,12 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use axum::{
-    Json,
-    body::Body,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
+use axum::{Json, extract::State, http::StatusCode};
 use format::{
     Locator, NodeName, ObjectId,
     wire::{Drain, DrainPage, GivenUp, ObjectHealth, RepairStatus, Retried, Ticket},
@@ -16,7 +11,7 @@ use serde::Deserialize;
 
 use super::{
     Refusal,
-    extract::{Announcer, InPath, InQuery, Reader, Writer},
+    extract::{Announcer, InPath, InQuery, Reader, Sent, Writer},
 };
 use crate::{node::Node, repair};
 
@@ -39,10 +34,9 @@ pub(super) struct Outlook {
 pub(super) async fn report(
     State(node): State<Arc<Node>>,
     Announcer(peer): Announcer,
-    headers: HeaderMap,
-    body: Body,
+    sent: Sent,
 ) -> Result<StatusCode, Refusal> {
-    let body = node.small_body(&headers, body, SMALL_BYTES_MAX).await?;
+    let body = node.small_body(sent, SMALL_BYTES_MAX).await?;
     let ticket = read_ticket(&body)?;
     node.catalog.report(&peer.name, &ticket).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -113,10 +107,9 @@ pub(super) async fn drain(
     State(node): State<Arc<Node>>,
     Writer(peer): Writer,
     InPath(name): InPath<NodeName>,
-    headers: HeaderMap,
-    body: Body,
+    sent: Sent,
 ) -> Result<StatusCode, Refusal> {
-    let body = node.small_body(&headers, body, SMALL_BYTES_MAX).await?;
+    let body = node.small_body(sent, SMALL_BYTES_MAX).await?;
     let ask: Drain = serde_json::from_slice(&body).map_err(|error| Refusal::caller(StatusCode::BAD_REQUEST, &error))?;
     if name != node.config.name || peer.name != name {
         return Err(Refusal::wrong(

@@ -5,12 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Json,
-    body::Body,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
+use axum::{Json, extract::State, http::StatusCode};
 use format::{
     PublicManifest,
     limits::{CELLS_MAX, COLUMNS_MAX, PUBLIC_MANIFEST_BYTES_MAX, SHARD_BODY_BYTES_MAX, SYNC_BYTES_PER_SECOND_MIN},
@@ -24,7 +19,7 @@ use tokio::{
 
 use super::{
     Refusal,
-    extract::{InPath, InQuery, Writer},
+    extract::{InPath, InQuery, Sent, Writer},
 };
 use crate::{
     catalog::ShardRow,
@@ -96,13 +91,12 @@ pub(super) async fn append(
     Writer(peer): Writer,
     InPath(upload): InPath<String>,
     InQuery(query): InQuery<Append>,
-    headers: HeaderMap,
-    body: Body,
+    sent: Sent,
 ) -> Result<StatusCode, Refusal> {
     let id: UploadId = upload.parse()?;
     node.uploads.check(id, &peer)?;
     // A body may break off and come again on another connection, so it holds up nobody.
-    let body = node.body(&headers, body, SHARD_BODY_BYTES_MAX).await?;
+    let body = node.body(sent, SHARD_BODY_BYTES_MAX).await?;
     let mut taken = read_back(&node, node.uploads.take(id, &peer)?).await?;
     let room = node.clone();
     node.off_reactor(move |store| -> Result<(), Refusal> {
@@ -142,11 +136,10 @@ pub(super) async fn commit(
     Writer(peer): Writer,
     InPath(upload): InPath<String>,
     InQuery(Commit { column }): InQuery<Commit>,
-    headers: HeaderMap,
-    body: Body,
+    sent: Sent,
 ) -> Result<StatusCode, Refusal> {
     let request = node.config.limits.request();
-    let body = timeout(request, node.body(&headers, body, PUBLIC_MANIFEST_BYTES_MAX)).await;
+    let body = timeout(request, node.body(sent, PUBLIC_MANIFEST_BYTES_MAX)).await;
     let body = body.map_err(|_| Refusal::too_slow())??;
     let id: UploadId = upload.parse()?;
     let public = node.off_reactor(move |_| PublicManifest::decode(body.bytes.clone())).await??;
