@@ -221,8 +221,9 @@ async fn an_upload_into_no_network_ends() {
 #[derive(Default)]
 struct Losing {
     begun: AtomicUsize,
+    what: Option<Call>,
     lost: usize,
-    appended: Mutex<HashMap<NodeName, usize>>,
+    called: Mutex<HashMap<NodeName, usize>>,
 }
 
 #[async_trait]
@@ -231,10 +232,10 @@ impl Intercept for Losing {
 
     async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
         self.begun.fetch_add(usize::from(call == Call::CreateUpload), Ordering::Relaxed);
-        let mut appended = self.appended.lock().unwrap();
-        let appended = appended.entry(node.clone()).or_default();
-        *appended += usize::from(call == Call::Append);
-        match call == Call::Append && *appended <= self.lost {
+        let mut called = self.called.lock().unwrap();
+        let called = called.entry(node.clone()).or_default();
+        *called += usize::from(self.what == Some(call));
+        match self.what == Some(call) && *called <= self.lost {
             true => Err(TransportError::TimedOut { node: node.clone() }),
             false => Ok(()),
         }
@@ -242,14 +243,14 @@ impl Intercept for Losing {
 }
 
 #[tokio::test(start_paused = true)]
-async fn appends_that_are_lost_cost_no_column_where_there_is_no_other_node() {
-    for lost in [1, 2, 8] {
+async fn appends_and_commits_that_are_lost_cost_no_column_where_there_is_no_other_node() {
+    for (what, lost) in [Call::Append, Call::Commit].into_iter().flat_map(|what| [1, 2, 8].map(|lost| (what, lost))) {
         let nodes = nodes(6);
-        let losing = Losing { lost, ..Losing::default() };
+        let losing = Losing { what: Some(what), lost, ..Losing::default() };
         let losing = Arc::new(Intercepted::over(Arc::new(MemoryTransport::new(&nodes)), losing));
         let topology = Arc::new(Topology::new(nodes));
         let (_, receipt) = store(losing.clone(), topology, &noise(1_000_000), four()).await.unwrap();
-        assert_eq!(receipt.durable, 6, "{lost} lost");
+        assert_eq!(receipt.durable, 6, "{what:?}, {lost} lost");
         assert_eq!(losing.intercept().begun.load(Ordering::Relaxed), 6, "the sessions go on");
     }
 }
