@@ -21,7 +21,7 @@ pub(crate) fn check(path: &Path) -> Result<()> {
         ensure!(kind.is_file(), "{} is neither file nor folder; name one of these", path.display());
         return check_name(path).and_then(|()| check_file(path));
     }
-    let tree = Tree::walk(path, None)?.whole()?;
+    let tree = Tree::walk(path, None, None)?.whole()?;
     let has_file = tree.nodes.iter().any(|node| matches!(node.kind, NodeKind::File { .. }));
     ensure!(has_file, "the folder {} holds no file; name one that does", path.display());
     check_name(Path::new(&tree.nodes[0].name))

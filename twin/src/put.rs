@@ -208,8 +208,8 @@ pub enum PutError {
     /// The policy cannot be named in a lease.
     #[error("the object is not stored under this policy")]
     Policy(#[from] PolicyNameError),
-    /// The name of the object would do harm on a terminal or in a header.
-    #[error("{name:?} has control characters and cannot be the name of an object")]
+    /// The name of the object would do harm on a terminal or in a header, or be taken for a path in a folder.
+    #[error("{name:?} has a slash or control characters and cannot be the name of an object")]
     Name {
         /// The name.
         name: String,
@@ -408,7 +408,8 @@ impl Twin {
         }
         check(options)?;
         let (top, name) = (path.to_owned(), options.name.clone());
-        let walked = spawn_blocking(move || Tree::walk(&top, name.as_deref())).await;
+        let state = self.with_index(|index| index.path().parent().map(Path::to_owned)).await;
+        let walked = spawn_blocking(move || Tree::walk(&top, name.as_deref(), state.as_deref())).await;
         let tree = walked.expect("a walk neither panics nor is cancelled")?;
         let tree = if options.bad == Bad::LeftOut { tree } else { tree.whole()? };
         check_name(&tree.nodes[0].name)?;
@@ -620,9 +621,11 @@ fn insert(
     inserted.map_err(|source| PutError::Directory { path: nodes[parent].path.clone(), source })
 }
 
-/// Refuses a name that the format would refuse at the end, before anything is read.
+/// Refuses a name that the format would refuse at the end, before anything is read, and one with a slash: `rm --all-of`
+/// would take it for a file of the folder called so.
 fn check_name(name: &str) -> Result<(), PutError> {
-    if name.contains(char::is_control) { Err(PutError::Name { name: name.to_owned() }) } else { Ok(()) }
+    let is_wrong = |letter: char| letter == '/' || letter.is_control();
+    if name.contains(is_wrong) { Err(PutError::Name { name: name.to_owned() }) } else { Ok(()) }
 }
 
 /// Refuses options that would make the upload fail at its end, before anything is read.

@@ -8,6 +8,7 @@
 use std::{
     ffi::OsStr,
     fmt, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -92,6 +93,12 @@ pub enum TreeFault {
         /// Which file or folder.
         path: PathBuf,
     },
+    /// This program's own folder, with the owner's key.
+    #[error("{} has the state of this program and the owner's key, which nobody else may read", path.display())]
+    State {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// The path is too long.
     #[error("the path of {} has more than {PATH_BYTES_MAX} bytes", path.display())]
     Long {
@@ -123,6 +130,9 @@ pub enum TreeError {
     Large,
 }
 
+/// Device and inode: one file, whatever the path.
+type FileId = (u64, u64);
+
 struct Faults<'f>(&'f [TreeFault]);
 
 impl fmt::Display for Faults<'_> {
@@ -142,7 +152,11 @@ impl TreeFault {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         match self {
-            Self::Io { path, .. } | Self::Utf8 { path } | Self::Deep { path } | Self::Long { path } => path.clone(),
+            Self::Io { path, .. }
+            | Self::Utf8 { path }
+            | Self::Deep { path }
+            | Self::State { path }
+            | Self::Long { path } => path.clone(),
             Self::Name { folder, source: DirectoryError::Name { name } } => folder.join(name),
             Self::Name { folder, .. } => folder.clone(),
         }
@@ -150,12 +164,17 @@ impl TreeFault {
 }
 
 impl Tree {
-    /// Lists everything under `top`. The whole is called `name`, or as the folder is. Reads the disk and opens each
-    /// file: run it outside of the async reactor.
+    /// Lists everything under `top`. The whole is called `name`, or as the folder is. The folder `state` cannot be
+    /// stored, wherever it is. Reads the disk and opens each file: run it outside of the async reactor.
     ///
     /// # Errors
     /// [`TreeError`].
-    pub fn walk(top: &Path, name: Option<&str>) -> Result<Self, TreeError> {
+    pub fn walk(top: &Path, name: Option<&str>, state: Option<&Path>) -> Result<Self, TreeError> {
+        let state = state.and_then(|state| std::fs::metadata(state).ok()).map(|it| (it.dev(), it.ino()));
+        let metadata = std::fs::metadata(top).map_err(|source| TreeFault::Io { path: top.to_owned(), source })?;
+        if state == Some((metadata.dev(), metadata.ino())) {
+            return Err(TreeFault::State { path: top.to_owned() }.into());
+        }
         let name = match name {
             Some(name) => name.to_owned(),
             None => own_name(top)?,
@@ -165,7 +184,7 @@ impl Tree {
         let mut at = 0;
         while at < tree.nodes.len() {
             if tree.nodes[at].kind == NodeKind::Folder {
-                tree.list(at)?;
+                tree.list(at, state)?;
             }
             at += 1;
         }
@@ -191,7 +210,7 @@ impl Tree {
     }
 
     /// Appends the content of one folder, sorted by the bytes of the names.
-    fn list(&mut self, folder: usize) -> Result<(), TreeError> {
+    fn list(&mut self, folder: usize, state: Option<FileId>) -> Result<(), TreeError> {
         let path = self.nodes[folder].path.clone();
         let io = |source| TreeFault::Io { path: path.clone(), source };
         let mut names = Vec::new();
@@ -217,7 +236,7 @@ impl Tree {
             if self.nodes.len() == NODES_MAX {
                 return Err(TreeError::Large);
             }
-            match self.node(folder, &name) {
+            match self.node(folder, &name, state) {
                 Ok(Some(node)) => self.nodes.push(node),
                 Ok(None) => self.skipped.push(path.join(name)),
                 Err(fault) => self.bad.push(fault),
@@ -227,11 +246,14 @@ impl Tree {
     }
 
     /// Looks at one name of a folder. Returns `None` for what is neither file nor folder.
-    fn node(&self, folder: usize, name: &OsStr) -> Result<Option<Node>, TreeFault> {
+    fn node(&self, folder: usize, name: &OsStr, state: Option<FileId>) -> Result<Option<Node>, TreeFault> {
         let above = &self.nodes[folder];
         let path = above.path.join(name);
         let io = |source| TreeFault::Io { path: path.clone(), source };
         let metadata = std::fs::symlink_metadata(&path).map_err(io)?;
+        if state == Some((metadata.dev(), metadata.ino())) {
+            return Err(TreeFault::State { path });
+        }
         let kind = match metadata.file_type() {
             kind if kind.is_dir() => NodeKind::Folder,
             kind if kind.is_file() => NodeKind::File { length: metadata.len() },
@@ -282,13 +304,13 @@ mod tests {
             std::fs::write(top.join(path), bytes).unwrap();
         }
         symlink("/etc", top.join("link")).unwrap();
-        let tree = Tree::walk(&top, None).unwrap();
+        let tree = Tree::walk(&top, None, None).unwrap();
         let inner: Vec<_> = tree.nodes.iter().map(|node| node.inner.strip_prefix("site").unwrap()).collect();
         assert_eq!(inner, ["", "/.hidden", "/empty", "/img", "/index.html", "/img/a.png", "/img/deep", "/img/deep/b"]);
         assert_eq!(tree.nodes[0].name, "site");
         assert!(tree.nodes.iter().enumerate().skip(1).all(|(at, node)| node.parent.is_some_and(|parent| parent < at)));
         assert_eq!((tree.bytes(), tree.skipped, tree.bad.len()), (7, vec![top.join("link")], 0));
-        assert_eq!(Tree::walk(&top, Some("other")).unwrap().nodes[6].inner, "other/img/deep");
+        assert_eq!(Tree::walk(&top, Some("other"), None).unwrap().nodes[6].inner, "other/img/deep");
     }
 
     #[test]
@@ -301,7 +323,7 @@ mod tests {
         for name in ["good", "Icon\r", "a\tb"].map(OsStr::new).into_iter().chain([not_utf8]) {
             std::fs::write(folder.path().join(name), "x").unwrap();
         }
-        let tree = Tree::walk(folder.path(), Some("top")).unwrap();
+        let tree = Tree::walk(folder.path(), Some("top"), None).unwrap();
         let mut bad: Vec<_> = tree.bad.iter().map(TreeFault::path).collect();
         bad.sort_unstable();
         let mut expected =
@@ -315,12 +337,30 @@ mod tests {
     }
 
     #[test]
+    fn the_programs_own_state_is_never_stored_whatever_leads_there() {
+        let home = tempfile::tempdir().unwrap();
+        let state = home.path().join(".evernear");
+        std::fs::create_dir(&state).unwrap();
+        std::fs::write(state.join("owner.key"), "secret").unwrap();
+        std::fs::write(home.path().join("photo"), "x").unwrap();
+        let tree = Tree::walk(home.path(), Some("home"), Some(&home.path().join("./.evernear"))).unwrap();
+        assert!(matches!(&tree.bad[..], [TreeFault::State { path }] if *path == state));
+        assert_eq!(tree.nodes.iter().map(|node| &node.name[..]).collect::<Vec<_>>(), ["home", "photo"]);
+        let top = Tree::walk(&state, None, Some(&state)).unwrap_err();
+        assert!(matches!(top, TreeError::Top(TreeFault::State { .. })));
+    }
+
+    #[test]
     fn a_top_that_cannot_be_read_is_an_error_and_no_empty_folder() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "x").unwrap();
         for (top, name) in [(&file, Some("named")), (&file, None), (&folder.path().join("absent"), Some("named"))] {
-            assert!(matches!(Tree::walk(top, name), Err(TreeError::Top(TreeFault::Io { .. }))), "{}", top.display());
+            assert!(
+                matches!(Tree::walk(top, name, None), Err(TreeError::Top(TreeFault::Io { .. }))),
+                "{}",
+                top.display()
+            );
         }
     }
 

@@ -169,6 +169,10 @@ async fn bad_names_are_told_before_anything_is_sent_or_left_out() {
     assert_eq!(stored.bad[0].path, top.join("Icon\r"));
     let file = twin.put(&top.join("Icon\r"), &options(), &quiet()).await.unwrap_err();
     assert!(matches!(file, PutError::Name { .. }), "{file:?}");
+    // `rm --all-of site` takes what lies in a folder of this name.
+    let named = PutOptions { name: Some("site/precious".to_owned()), ..options() };
+    let file = twin.put(&top.join("index.html"), &named, &quiet()).await.unwrap_err();
+    assert!(matches!(file, PutError::Name { .. }), "{file:?}");
 }
 
 /// Writes to a file of a folder when its reading begins.
