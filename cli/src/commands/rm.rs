@@ -18,9 +18,11 @@ use crate::{
     targets::Targets,
 };
 
+/// What that means for the key, when all nodes that have it were told and when some were not.
+const KEY_GONE: &str = "origins have destroyed its key, so nobody can decrypt it any more";
+const KEY_LEFT: &str = "origins that were reached have destroyed its key; the others do when they are back";
 /// What is gone when.
-const GONE: &str = "\
-origins have destroyed its key, so nobody can decrypt it any more
+const GONE: &str = "
 within seconds   edges answer 410 and forget their copies
 after a while    origins free the space: erase_grace_seconds, a day by default
 never            copies that viewers have are not taken back
@@ -165,7 +167,10 @@ impl Answer {
         let gone = match self.erased.len() - names {
             0 if self.uploads_ended > 0 || names > 0 => String::new(),
             0 => "erased nothing\n".to_owned(),
-            erased => format!("erased {}: {GONE}", count(erased, "object")),
+            erased => {
+                let is_missed = self.erased.iter().any(|erased| !erased.missed_nodes.is_empty());
+                format!("erased {}: {}{GONE}", count(erased, "object"), if is_missed { KEY_LEFT } else { KEY_GONE })
+            }
         };
         let unknown = match self.unknown.len() {
             0 => String::new(),
