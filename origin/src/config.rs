@@ -61,7 +61,8 @@ pub struct Limits {
     pub streams_max: u32,
     /// Calls into the disk at once; more wait. Absent: 32.
     pub disk_calls_max: u32,
-    /// Bytes of request bodies in memory at once; more wait. At least 32 MiB. Absent: 512 MiB.
+    /// Bytes of request bodies in memory at once, of one caller at most an eighth; more wait. At least 32 MiB. Absent:
+    /// 512 MiB.
     pub bodies_bytes_max: u64,
     /// Upload sessions at once, of one caller at most as many as it leaves free. When all are open, one that was unused
     /// for 30 seconds gives way to a caller who has fewer. Absent: 1,024.
