@@ -22,7 +22,7 @@ enum Look {
 
 /// Starts logging: from level warn for commands, from level info for nodes. `EVERNEAR_LOG` overrides this in the syntax
 /// of `tracing`. The returned value writes the last lines of a node's log when it is dropped.
-pub(crate) fn start(command: &Command, options: &Options) -> Option<Ending<io::Stderr>> {
+pub(crate) fn start(command: &Command, options: &Options) -> Option<Ending> {
     let level = if command.is_node() { "info" } else { "warn" };
     let look = match options.json {
         true => Look::Json,

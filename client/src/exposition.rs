@@ -4,7 +4,10 @@
 //! older format takes such a description for another metric, so the counter has no type and no help. Therefore each
 //! reader gets the format that it asks for (content negotiation).
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::atomic::AtomicU64};
+
+/// Lines that this process's log has lost because it took them too slowly; part of every node's metrics.
+pub static LOG_LINES_LOST: AtomicU64 = AtomicU64::new(0);
 
 /// The content type of OpenMetrics text.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

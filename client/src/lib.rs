@@ -34,7 +34,7 @@ mod transport;
 mod uploader;
 
 pub use carrier::{AnswerBody, CallBody, Carrier};
-pub use exposition::Exposition;
+pub use exposition::{Exposition, LOG_LINES_LOST};
 pub use gather::{Gather, Progress, Source};
 pub use http::HttpTransport;
 pub use identity::{IdentityError, IdentityFiles};

@@ -1,12 +1,20 @@
 //! What an edge counts, as Prometheus text. Names never carry labels of objects.
 
-use std::sync::atomic::AtomicU64;
+mod answers;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use client::LOG_LINES_LOST;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+
+pub(crate) use self::answers::Answers;
 
 /// Labels of a DNS answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -17,28 +25,17 @@ pub(crate) struct DnsLabels {
     pub(crate) rcode: &'static str,
 }
 
-/// Labels of an HTTP answer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct HttpLabels {
-    /// The status.
-    pub(crate) status: u16,
-    /// "hit", "disk", "miss" or "none".
-    pub(crate) cache: &'static str,
-}
-
 /// All counters of one edge.
 pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) dns_answers: Family<DnsLabels, Counter>,
     pub(crate) dns_failed_open: Counter,
     pub(crate) dns_connections_refused: Counter,
-    pub(crate) http_answers: Family<HttpLabels, Counter>,
-    pub(crate) http_body_bytes: Counter,
+    pub(crate) answers: Arc<Answers>,
     pub(crate) http_cut: Counter,
     pub(crate) http_connections: Gauge,
     pub(crate) http_connections_refused: Counter,
     pub(crate) http_connections_given_up: Counter,
-    pub(crate) first_byte_seconds: Histogram,
     pub(crate) block_hits: Counter,
     pub(crate) block_misses: Counter,
     pub(crate) cache_bytes: Gauge<u64, AtomicU64>,
@@ -62,23 +59,21 @@ pub(crate) struct Metrics {
     pub(crate) certificate_ends: Gauge<u64, AtomicU64>,
     /// Seconds since 1970; 0 where the edge has no certificate of its own.
     pub(crate) node_certificate_ends: Gauge<u64, AtomicU64>,
+    log_lines_lost: Counter,
 }
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let seconds = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
         let mut it = Self {
             registry: Registry::with_prefix("evernear_edge"),
             dns_answers: Family::default(),
             dns_failed_open: Counter::default(),
             dns_connections_refused: Counter::default(),
-            http_answers: Family::default(),
-            http_body_bytes: Counter::default(),
+            answers: Arc::default(),
             http_cut: Counter::default(),
             http_connections: Gauge::default(),
             http_connections_refused: Counter::default(),
             http_connections_given_up: Counter::default(),
-            first_byte_seconds: Histogram::new(seconds),
             block_hits: Counter::default(),
             block_misses: Counter::default(),
             cache_bytes: Gauge::default(),
@@ -99,13 +94,13 @@ impl Metrics {
             certificate_faults: Counter::default(),
             certificate_ends: Gauge::default(),
             node_certificate_ends: Gauge::default(),
+            log_lines_lost: Counter::default(),
         };
         let to = &mut it.registry;
         to.register("dns_answers", "DNS answers by type and rcode", it.dns_answers.clone());
         to.register("dns_failed_open", "DNS answers given without knowing the object", it.dns_failed_open.clone());
         to.register("dns_connections_refused", "DNS connections closed at a limit", it.dns_connections_refused.clone());
-        to.register("http_answers", "HTTP answers by status and cache", it.http_answers.clone());
-        to.register("http_body_bytes", "Bytes of bodies sent", it.http_body_bytes.clone());
+        to.register_collector(Box::new(Arc::clone(&it.answers)));
         to.register("http_cut", "Bodies cut because the rest could not be had", it.http_cut.clone());
         to.register("http_connections", "Open connections", it.http_connections.clone());
         to.register(
@@ -114,7 +109,6 @@ impl Metrics {
             it.http_connections_given_up.clone(),
         );
         to.register("http_connections_refused", "Connections closed at a limit", it.http_connections_refused.clone());
-        to.register("first_byte_seconds", "From the request's header to the answer's", it.first_byte_seconds.clone());
         to.register("block_hits", "Blocks found in the cache", it.block_hits.clone());
         to.register("block_misses", "Blocks fetched", it.block_misses.clone());
         to.register("cache_bytes", "Bytes of blocks in the cache", it.cache_bytes.clone());
@@ -159,11 +153,13 @@ impl Metrics {
             "When the certificate that viewers see ends; 0 while there is none",
             it.certificate_ends.clone(),
         );
+        to.register("log_lines_lost", "Lines of the log that it took too slowly", it.log_lines_lost.clone());
         it
     }
 
     /// Writes all of it as Prometheus text.
     pub(crate) fn text(&self) -> String {
+        self.log_lines_lost.inner().store(LOG_LINES_LOST.load(Ordering::Relaxed), Ordering::Relaxed);
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             text.clear();
@@ -174,16 +170,16 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::{collections::HashSet, time::Duration};
 
     use super::*;
 
     #[test]
     fn counters_are_written() {
         let metrics = Metrics::new();
-        metrics.http_answers.get_or_create(&HttpLabels { status: 206, cache: "hit" }).inc();
+        metrics.dns_failed_open.inc();
         let text = metrics.text();
-        assert!(text.contains("evernear_edge_http_answers_total{status=\"206\",cache=\"hit\"} 1"), "{text}");
+        assert!(text.contains("evernear_edge_dns_failed_open_total 1"), "{text}");
     }
 
     #[test]
@@ -191,7 +187,7 @@ mod tests {
         let metrics = Metrics::new();
         // A family without an answer writes no line.
         metrics.dns_answers.get_or_create(&DnsLabels { kind: "A", rcode: "NOERROR" }).inc();
-        metrics.http_answers.get_or_create(&HttpLabels { status: 200, cache: "hit" }).inc();
+        metrics.answers.count(200, "hit", 1, Duration::ZERO);
         let text = metrics.text();
         let exported: HashSet<&str> = text.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
         let dashboard = include_str!("../../deploy/grafana-edge.json");

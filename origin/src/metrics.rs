@@ -1,7 +1,8 @@
 //! What the origin counts, in the OpenMetrics text format. No label ever holds an object, a locator or an address.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use client::LOG_LINES_LOST;
 use format::wire::Survey;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -69,6 +70,7 @@ pub(crate) struct Metrics {
     pub(crate) scrubbed_since: ByteGauge,
     /// Seconds since 1970.
     pub(crate) certificate_ends: ByteGauge,
+    log_lines_lost: Counter,
 }
 
 impl Metrics {
@@ -101,6 +103,7 @@ impl Metrics {
             scrub_quarantined: Counter::default(),
             scrubbed_since: Gauge::default(),
             certificate_ends: Gauge::default(),
+            log_lines_lost: Counter::default(),
         };
         let to = &mut metrics.registry;
         to.register("requests", "Requests answered", metrics.requests.clone());
@@ -165,6 +168,7 @@ impl Metrics {
             "Every shard was hashed after this time; 0 before the first whole pass",
             metrics.scrubbed_since.clone(),
         );
+        to.register("log_lines_lost", "Lines of the log that it took too slowly", metrics.log_lines_lost.clone());
         metrics
     }
 
@@ -196,6 +200,7 @@ impl Metrics {
     }
 
     pub(crate) fn text(&self) -> String {
+        self.log_lines_lost.inner().store(LOG_LINES_LOST.load(Ordering::Relaxed), Ordering::Relaxed);
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string cannot fail");
         text

@@ -17,10 +17,7 @@ use super::{
     request::{Asked, Request, RequestId},
     session::Session,
 };
-use crate::{
-    error::Fault,
-    metrics::{HttpLabels, Metrics},
-};
+use crate::{error::Fault, metrics::Metrics};
 
 /// Largest piece handed to the connection at a time: small enough for HTTP/2 streams to take turns.
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
@@ -260,9 +257,7 @@ impl Sent {
             Source::Miss => "miss",
             Source::Own => "none",
         };
-        metrics.first_byte_seconds.observe(self.first_byte.as_secs_f64());
-        metrics.http_body_bytes.inc_by(self.bytes);
-        metrics.http_answers.get_or_create(&HttpLabels { status: self.status.as_u16(), cache }).inc();
+        metrics.answers.count(self.status.as_u16(), cache, self.bytes, self.first_byte);
         tracing::info!(
             target: "access",
             request = %asked.id,
