@@ -9,8 +9,8 @@ use std::{
 };
 
 use sandbox::{
-    Area, Asked, Candidate, Chain, Effect, Facts, Hook, LinkFault, Marks, Outcome, Served, Steering, Tier, Trie,
-    valid_until,
+    Area, Asked, Candidate, Chain, Effect, Facts, Hook, LinkFault, Marks, Outcome, Question, Served, Steering, Tier,
+    Trie, valid_until,
 };
 
 use tracing::field::display;
@@ -38,7 +38,9 @@ pub(crate) struct Decision {
     pub(crate) viewer_seconds: u32,
     /// The second since 1970 at which the decision itself turns.
     turns: u64,
-    /// Whether the address may show another object later: then no answer is immutable, nor kept stale for longer.
+    /// Seconds that the answer may be kept stale at most: what turns, or ends, is not shown after that.
+    stale_seconds: u32,
+    /// Whether the address may show another object later: then no answer is immutable.
     moves: bool,
 }
 
@@ -49,6 +51,8 @@ pub(crate) struct Said {
     pub(crate) effects: Vec<Effect>,
     /// The questions whose answers the clock turns.
     timed: Vec<Asked>,
+    /// The fields of the request that it hung on, in small letters and in order.
+    vary: Vec<Box<str>>,
 }
 
 /// One version of a policy, ready to decide.
@@ -137,8 +141,8 @@ impl Program {
         })?;
         let (trace, said) = match run {
             Some(run) => {
-                let timed = run.trace.iter().filter(|asked| asked.question.area() == Area::Time).cloned().collect();
-                (run.trace, Said { served: run.verdict, effects: run.effects, timed })
+                let said = Said::of(run.verdict, run.effects, &run.trace);
+                (run.trace, said)
             }
             // A chain that has no say in serving says yes for as long as the version may stand.
             None => (Vec::new(), Said::allow()),
@@ -223,9 +227,11 @@ impl Program {
 
 impl Decision {
     fn new(served: Arc<Said>, now: u32, left: u32) -> Self {
-        let left = valid_until(&served.timed, now).map_or(left, |turns| turns.saturating_sub(now).min(left));
+        let turns_at = valid_until(&served.timed, now);
+        let left = turns_at.map_or(left, |turns| turns.saturating_sub(now).min(left));
         let turns = u64::from(now) + u64::from(left);
-        Self { viewer_seconds: served.served.client_ttl.min(left), served, turns, moves: false }
+        let stale_seconds = if turns_at.is_some() { 0 } else { u32::MAX };
+        Self { viewer_seconds: served.served.client_ttl.min(left), served, turns, stale_seconds, moves: false }
     }
 
     /// Returns the second since 1970 from which its words to the viewer are others, at `now`.
@@ -243,13 +249,21 @@ impl Decision {
         let served = self.served.served.clone().and(then.served.served.clone());
         let effects = [&self.served.effects[..], &then.served.effects].concat();
         let timed = [&self.served.timed[..], &then.served.timed].concat();
+        let vary = in_order([&self.served.vary[..], &then.served.vary].concat());
         let (turns, moves) = (self.turns.min(then.turns), self.moves || then.moves);
-        Self { served: Arc::new(Said { served, effects, timed }), viewer_seconds, turns, moves }
+        let stale_seconds = self.stale_seconds.min(then.stale_seconds);
+        Self { served: Arc::new(Said { served, effects, timed, vary }), viewer_seconds, turns, stale_seconds, moves }
+    }
+
+    /// The same for an answer to a link that ends in so many seconds: what it opens is not kept for longer.
+    pub(crate) fn of_link(self, seconds: u32) -> Self {
+        Self { viewer_seconds: self.viewer_seconds.min(seconds), stale_seconds: 0, ..self }
     }
 
     /// The same for an answer under a stable name, which its owner lets be kept for so many seconds at most.
     pub(crate) fn of_name(self, seconds: u32) -> Self {
-        Self { viewer_seconds: self.viewer_seconds.min(seconds), moves: true, ..self }
+        let viewer_seconds = self.viewer_seconds.min(seconds);
+        Self { viewer_seconds, stale_seconds: self.stale_seconds.min(viewer_seconds), moves: true, ..self }
     }
 
     pub(crate) fn marks(&self) -> Marks {
@@ -276,6 +290,14 @@ impl Decision {
             .flatten()
     }
 
+    /// Returns the fields of the request that the answer hung on, as Vary has them; empty for none.
+    //= https://www.rfc-editor.org/rfc/rfc9110#section-12.5.5
+    //# An origin server SHOULD generate a Vary header field on a cacheable response when it wishes that response to be
+    //# selectively reused for subsequent requests.
+    pub(crate) fn vary(&self) -> String {
+        self.served.vary.join(", ")
+    }
+
     /// Returns the Cache-Control of the answer.
     pub(crate) fn cache_control(&self) -> String {
         let marks = self.marks();
@@ -288,7 +310,7 @@ impl Decision {
         for (name, seconds) in
             [("stale-while-revalidate", served.stale_revalidate), ("stale-if-error", served.stale_error)]
         {
-            let seconds = if self.moves { seconds.min(self.viewer_seconds) } else { seconds };
+            let seconds = seconds.min(self.stale_seconds);
             if seconds > 0 {
                 text.push_str(&format!(", {name}={seconds}"));
             }
@@ -318,15 +340,43 @@ impl Said {
             target: None,
             rate_class: None,
         };
-        Self { served, effects: Vec::new(), timed: Vec::new() }
+        Self::of(served, Vec::new(), &[])
+    }
+
+    /// What hung on who the viewer is, which no field of a request tells, no cache may show to another.
+    //= https://www.rfc-editor.org/rfc/rfc9111#section-5.2.2.7
+    //# The unqualified private response directive indicates that a shared cache MUST NOT store the response
+    fn of(mut served: Served, effects: Vec<Effect>, trace: &[Asked]) -> Self {
+        let timed = trace.iter().filter(|asked| asked.question.area() == Area::Time).cloned().collect();
+        let mut vary = Vec::new();
+        for Asked { question, .. } in trace {
+            match question {
+                Question::RequestHeaderIs(name, _)
+                | Question::RequestHeaderHas(name, _)
+                | Question::RequestHeader(name, _) => vary.push(name.to_ascii_lowercase().into()),
+                Question::RequestReferer => vary.push("referer".into()),
+                Question::RequestToken | Question::RequestTokenClaim(_) => served.marks |= Marks::PRIVATE,
+                question if question.area() == Area::Client => served.marks |= Marks::PRIVATE,
+                _ => {}
+            }
+        }
+        Self { served, effects, timed, vary: in_order(vary) }
     }
 
     /// What it holds on the heap, about.
     fn bytes(&self) -> usize {
         let headers: usize =
             self.served.headers.iter().map(|header| header.name().len() + header.value().len() + 48).sum();
-        size_of::<Self>() + headers + self.effects.len() * 128 + self.timed.len() * size_of::<Asked>()
+        let vary: usize = self.vary.iter().map(|name| size_of::<Box<str>>() + name.len()).sum();
+        size_of::<Self>() + headers + self.effects.len() * 128 + self.timed.len() * size_of::<Asked>() + vary
     }
+}
+
+/// Returns names in order, each once.
+fn in_order(mut names: Vec<Box<str>>) -> Vec<Box<str>> {
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 fn fingerprint(candidates: &[Candidate]) -> u64 {
@@ -342,8 +392,8 @@ fn fingerprint(candidates: &[Candidate]) -> u64 {
 impl Decision {
     /// Allows, and says this beside it.
     pub(crate) fn allowing(headers: Vec<sandbox::Header>, effects: Vec<Effect>, marks: Marks) -> Self {
-        let Said { served, timed, .. } = Said::allow();
-        Self::new(Arc::new(Said { served: Served { headers, marks, ..served }, effects, timed }), 0, u32::MAX)
+        let served = Served { headers, marks, ..Said::allow().served };
+        Self::new(Arc::new(Said::of(served, effects, &[])), 0, u32::MAX)
     }
 }
 
@@ -406,6 +456,53 @@ mod tests {
                 (func (export "evernear:policy/steer@1.0.0#steer") (param i32 i32) (result i32) {body} i32.const 0))"#
         );
         program_until(&component_of_world(&wat, "steer-only"), expires)
+    }
+
+    /// A yes that hung on these questions, at second 40.
+    fn asked(questions: Vec<Question>) -> Decision {
+        let served = Served { stale_revalidate: 60, stale_error: 600, ..Said::allow().served };
+        let asked = |question| Asked { link: 0, question, answer: false.into() };
+        let trace: Vec<Asked> = questions.into_iter().map(asked).collect();
+        Decision::new(Arc::new(Said::of(served, Vec::new(), &trace)), 40, u32::MAX)
+    }
+
+    #[test]
+    fn no_shared_cache_shows_one_viewer_what_another_may_see() {
+        let header = |name: &str| Question::RequestHeaderIs(name.into(), "x".into());
+        for (questions, begins, vary) in [
+            (vec![], "public", ""),
+            (vec![Question::ObjectKind, Question::RequestPath(9), Question::TimeAfter(1)], "public", ""),
+            (vec![Question::ObjectKind, Question::ClientCountry], "private", ""),
+            (vec![Question::ClientBucket(10)], "private", ""),
+            (vec![Question::RequestToken], "private", ""),
+            (
+                vec![header("x-b"), Question::RequestReferer, header("Accept"), header("x-b")],
+                "public",
+                "accept, referer, x-b",
+            ),
+            (vec![header("accept-language"), Question::ClientAsn], "private", "accept-language"),
+        ] {
+            let decision = asked(questions);
+            assert_eq!((&decision.cache_control()[..begins.len()], &*decision.vary()), (begins, vary));
+        }
+        let both = asked(vec![header("b")]).and(&asked(vec![header("a"), Question::ClientCountry]));
+        assert_eq!((&both.cache_control()[..7], &*both.vary()), ("private", "a, b"));
+    }
+
+    #[test]
+    fn what_turns_or_ends_is_not_kept_stale_beyond_that() {
+        let decision = |question| asked(vec![question]);
+        let (turns, turned) = (decision(Question::TimeAfter(100)), decision(Question::TimeAfter(30)));
+        let long = "public, max-age=3600, stale-while-revalidate=60, stale-if-error=600";
+        for (decision, says) in [
+            (turned.clone(), long),
+            (turns.clone(), "public, max-age=60"),
+            (turned.clone().and(&turns), "public, max-age=60"),
+            (turned.clone().of_link(30), "public, max-age=30"),
+            (turned.of_name(90), "public, max-age=90, stale-while-revalidate=60, stale-if-error=90"),
+        ] {
+            assert_eq!(decision.cache_control(), says);
+        }
     }
 
     fn ask(now: u64) -> Arc<Ask<'static>> {
@@ -525,7 +622,7 @@ mod tests {
     fn a_redirect_to_nowhere_is_a_refusal() {
         let mut said = Said::allow();
         said.served.outcome = Outcome::Redirect;
-        let decision = Decision { served: Arc::new(said), viewer_seconds: 60, turns: u64::MAX, moves: false };
+        let decision = Decision { viewer_seconds: 60, ..Decision::new(Arc::new(said), 0, u32::MAX) };
         assert_eq!((decision.redirect(), decision.refusal()), (None, Some(Fault::Policy)));
     }
 }

@@ -140,9 +140,7 @@ async fn object(
         door.node.metrics.policy_faults.inc();
     })?;
     if let Some(expires) = ask.token().and_then(|token| token.expires) {
-        // What a link opens for an hour is not kept for a day.
-        let left = u32::try_from(expires.saturating_sub(ask.now)).unwrap_or(u32::MAX);
-        decision.viewer_seconds = decision.viewer_seconds.min(left);
+        decision = decision.of_link(u32::try_from(expires.saturating_sub(ask.now)).unwrap_or(u32::MAX));
     }
     if let Some(seconds) = moves {
         decision = decision.of_name(seconds);
@@ -156,6 +154,7 @@ async fn object(
                 header::CACHE_CONTROL,
                 format!("private, max-age={}", decision.viewer_seconds),
             );
+            headers::vary(&mut reply.fields, &decision);
         }
         headers::of_owner(&mut reply.fields, &decision.served.served.headers, &decision.served.effects);
         return Ok(reply);
@@ -178,7 +177,9 @@ async fn object(
             let is_short = directory.entries().len() <= LISTED_INLINE_MAX;
             let listing = move || page::listing(&directory, &shown);
             let page = if is_short { listing() } else { spawn_blocking(listing).await.map_err(|_| Fault::Busy)? };
-            Ok(own_page(page, decision.cache_control()))
+            let mut reply = own_page(page);
+            headers::caching(&mut reply.fields, &decision);
+            Ok(reply)
         }
         Found::File(file) => {
             // Only blocks are kept by themselves; a small file is part of its open manifest.
@@ -387,21 +388,22 @@ fn redirect(status: u16, target: &str, decision: &Decision) -> Result<Reply, Fau
     let mut fields = HeaderMap::new();
     headers::secure(&mut fields);
     headers::set(&mut fields, header::LOCATION, target);
-    headers::set(&mut fields, header::CACHE_CONTROL, decision.cache_control());
+    headers::caching(&mut fields, decision);
     Ok(Reply::of(status, fields, Content::Bytes(Bytes::new()), Source::Own))
 }
 
-fn own_page(text: String, lifetime: String) -> Reply {
+fn own_page(text: String) -> Reply {
     let mut fields = HeaderMap::new();
     headers::secure(&mut fields);
     headers::own_page(&mut fields);
     headers::set(&mut fields, header::CONTENT_TYPE, "text/html; charset=utf-8");
-    headers::set(&mut fields, header::CACHE_CONTROL, lifetime);
     Reply::of(StatusCode::OK, fields, Content::Bytes(text.into()), Source::Own)
 }
 
 fn apex(zone: &str) -> Reply {
-    own_page(page::apex(zone), "public, max-age=300".to_owned())
+    let mut reply = own_page(page::apex(zone));
+    headers::set(&mut reply.fields, header::CACHE_CONTROL, "public, max-age=300");
+    reply
 }
 
 /// Any page may ask for any range of any object.

@@ -4,6 +4,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sandbox::{Effect, Header};
 
+use crate::decide::Decision;
+
 /// One web origin for each object, and nothing of it runs unless its owner's policy sets another
 /// `Content-Security-Policy`. Any page may embed an object: there are no credentials that such a page could abuse.
 const SECURITY: [(HeaderName, HeaderValue); 6] = [
@@ -56,6 +58,22 @@ pub(super) fn of_owner(fields: &mut HeaderMap, headers: &[Header], effects: &[Ef
             }
             Effect::Count(_) | Effect::Note(_) => {}
         }
+    }
+}
+
+/// Adds what a decision says to caches.
+pub(super) fn caching(fields: &mut HeaderMap, decision: &Decision) {
+    set(fields, header::CACHE_CONTROL, decision.cache_control());
+    vary(fields, decision);
+}
+
+/// Adds the fields of the request that a decision hung on.
+pub(super) fn vary(fields: &mut HeaderMap, decision: &Decision) {
+    let names = decision.vary();
+    if let Ok(value) = HeaderValue::from_str(&names)
+        && !names.is_empty()
+    {
+        fields.append(header::VARY, value);
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn representation(
     let mut fields = HeaderMap::with_capacity(FIELDS_USUAL);
     headers::secure(&mut fields);
     headers::set(&mut fields, header::ETAG, &validators.etag);
-    headers::set(&mut fields, header::CACHE_CONTROL, decision.cache_control());
+    headers::caching(&mut fields, decision);
     if let Some(modified) = validators.last_modified() {
         headers::set(&mut fields, header::LAST_MODIFIED, modified);
     }
