@@ -200,8 +200,8 @@ fn check(request: &Request, line_bytes: usize, has_body: bool) -> Result<(), Fau
     if request.authority.is_empty() || request.fields.get_all(header::HOST).iter().count() > 1 {
         return malformed("one Host is needed");
     }
-    if request.method == Method::CONNECT || request.fields.contains_key(header::UPGRADE) {
-        return malformed("this is not a proxy and nothing to upgrade to");
+    if request.method == Method::CONNECT {
+        return malformed("this is not a proxy");
     }
     if !matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS) {
         return Err(Fault::Method);
@@ -257,7 +257,6 @@ mod tests {
         assert_eq!(fault(Method::HEAD, &[], false), None);
         assert!(matches!(fault(Method::GET, &[], true), Some(Fault::Request { .. })));
         assert!(matches!(fault(Method::GET, &[("transfer-encoding", "chunked")], false), Some(Fault::Request { .. })));
-        assert!(matches!(fault(Method::GET, &[("upgrade", "websocket")], false), Some(Fault::Request { .. })));
         assert!(matches!(fault(Method::CONNECT, &[], false), Some(Fault::Request { .. })));
         assert_eq!(fault(Method::POST, &[], true), Some(Fault::Method));
         assert_eq!(

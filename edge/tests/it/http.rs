@@ -244,7 +244,8 @@ async fn requests_that_smuggle_or_dawdle_are_refused_and_cut() {
         (format!("GET / HTTP/1.1\r\n{host}Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello"), "400"),
         ("GET /index.html HTTP/1.1\r\nAccept: */*\r\n\r\n".to_owned(), "400"),
         (format!("GET / HTTP/1.1\r\n{host}Host: other\r\n\r\n"), "400"),
-        (format!("GET / HTTP/1.1\r\n{host}Upgrade: websocket\r\nConnection: upgrade\r\n\r\n"), "400"),
+        (format!("GET / HTTP/1.1\r\n{host}Upgrade: h2c\r\nConnection: Upgrade, close\r\n\r\n"), "200"),
+        (format!("POST / HTTP/1.1\r\n{host}Upgrade: h2c\r\nConnection: Upgrade\r\n\r\n"), "405"),
         (large, "431"),
     ] {
         let answer = raw(&site, ask.as_bytes()).await;
