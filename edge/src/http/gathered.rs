@@ -22,8 +22,13 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use super::request::HEADER_BYTES_MAX;
+
 /// So much waits for what comes next, or for a flush: the head of an answer, and all of a small one.
 const HELD_BYTES_MAX: usize = 4 * 1024;
+/// So much is read of HTTP/1.1 before anything is answered: four of the longest headers, for viewers that ask ahead.
+/// pingora alone would take 1 MiB, and look at all of it again with each packet.
+const HEARD_BYTES_MAX: usize = 4 * HEADER_BYTES_MAX as usize;
 /// So much waits of several streams: what rustls takes at a time.
 const STREAMS_HELD_BYTES_MAX: usize = 64 * 1024;
 
@@ -35,6 +40,8 @@ pub(super) struct Gathered<T> {
     begun: Vec<u8>,
     held: BytesMut,
     flushes: Flushes,
+    /// Read since something was written.
+    heard: usize,
 }
 
 /// What a flush does.
@@ -56,7 +63,7 @@ enum Flushes {
 impl<T: AsyncWrite + Unpin> Gathered<T> {
     /// Gathers what one answer is written in.
     pub(super) fn new(inner: T) -> Self {
-        Self { inner, begun: Vec::new(), held: BytesMut::new(), flushes: Flushes::AtOnce }
+        Self { inner, begun: Vec::new(), held: BytesMut::new(), flushes: Flushes::AtOnce, heard: 0 }
     }
 
     /// Gathers what the streams of a connection of HTTP/2 write. Only for h2, which reads and flushes each time it is
@@ -100,6 +107,7 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Gathered<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, piece: &[u8]) -> Poll<io::Result<usize>> {
+        self.heard = 0;
         if self.holds(piece.len()) {
             self.held.extend_from_slice(piece);
             return Poll::Ready(Ok(piece.len()));
@@ -112,6 +120,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gathered<T> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.heard = 0;
         let bytes = pieces.iter().map(|piece| piece.len()).sum();
         // Whoever has several pieces of one answer gathers by itself.
         if self.flushes != Flushes::AtOnce && self.holds(bytes) {
@@ -161,9 +170,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Gathered<T> {
             self.begun.drain(..taken);
             return Poll::Ready(Ok(()));
         }
+        if self.flushes == Flushes::AtOnce && self.heard > HEARD_BYTES_MAX {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a header without an end")));
+        }
         let before = into.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, into);
-        if self.flushes == Flushes::Opening && into.filled().len() > before {
+        let more = into.filled().len() - before;
+        self.heard = self.heard.saturating_add(more);
+        if self.flushes == Flushes::Opening && more > 0 {
             self.flushes = Flushes::NextTurn;
         }
         polled
@@ -395,6 +409,30 @@ mod tests {
         turn(&mut stream, &[b"last"]);
         AsyncWriteExt::shutdown(&mut stream).await.unwrap();
         assert!(stream.inner.1.concat().ends_with(b"last"));
+    }
+
+    #[tokio::test]
+    async fn a_header_without_an_end_is_not_read_for_ever() {
+        async fn heard(stream: &mut (impl AsyncRead + Unpin)) -> usize {
+            let (mut heard, mut piece) = (0, [0; 1000]);
+            while let Ok(bytes) = stream.read(&mut piece).await {
+                heard += bytes;
+                if heard > 2 * HEARD_BYTES_MAX {
+                    break;
+                }
+            }
+            heard
+        }
+        let endless = || tokio::io::join(tokio::io::repeat(b'x'), tokio::io::sink());
+        let mut stream = Gathered::new(endless());
+        // After an answer as much may come again.
+        for _ in 0..2 {
+            let heard = heard(&mut stream).await;
+            assert!((HEARD_BYTES_MAX..=HEARD_BYTES_MAX + 1000).contains(&heard), "{heard}");
+            stream.write_all(b"answer").await.unwrap();
+        }
+        let mut streams = Gathered::of_streams(endless());
+        assert!(heard(&mut streams).await > 2 * HEARD_BYTES_MAX, "HTTP/2 has windows of its own");
     }
 
     #[tokio::test]

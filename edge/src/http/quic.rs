@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,7 +26,7 @@ use super::{
     session::{QuicStream, Session},
     tls::HANDSHAKE_DEADLINE,
 };
-use crate::connections::Connections;
+use crate::connections::{Connections, Place};
 
 /// Streams that a viewer opens for itself: control, QPACK's two, and some of kinds nobody knows.
 const CONTROL_STREAMS_MAX: u32 = 8;
@@ -94,7 +95,7 @@ impl HttpDoor {
             let (door, shutdown) = (Arc::clone(&self), shutdown.clone());
             tasks.spawn(async move {
                 let gauge = Gauged::new(&door.node);
-                connection(&door, incoming, shutdown).await;
+                connection(&door, incoming, admitted.place(), shutdown).await;
                 drop((gauge, admitted));
             });
         }
@@ -104,7 +105,9 @@ impl HttpDoor {
     }
 }
 
-async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, mut shutdown: ShutdownWatch) {
+async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, place: &Place, mut shutdown: ShutdownWatch) {
+    place.wait(Instant::now());
+    let mut given_up = pin!(place.given_up());
     let handshake = async {
         let quic = incoming.accept().ok()?.await.ok()?;
         let mut builder = h3::server::builder();
@@ -119,6 +122,7 @@ async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, mut shutdown: Shut
         tokio::select! {
             accepted = http.accept() => match accepted {
                 Ok(Some(resolver)) => {
+                    place.work();
                     // Where the viewer is now: a connection outlives the change from one network to another.
                     requests.spawn(request(Arc::clone(door), resolver, quic.remote_address()));
                     begun += 1;
@@ -129,7 +133,13 @@ async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, mut shutdown: Shut
                 Ok(None) => break,
                 Err(_) => return,
             },
-            Some(_) = requests.join_next() => {}
+            Some(_) = requests.join_next() => if requests.is_empty() {
+                place.wait(Instant::now());
+            },
+            () = &mut given_up => {
+                door.node.metrics.http_connections_given_up.inc();
+                break;
+            }
             // Pings keep a connection, but not one on which nothing is asked.
             () = sleep(Duration::from_secs(IDLE_SECONDS.into())), if requests.is_empty() => break,
             _ = shutdown.wait_for(|down| *down) => break,

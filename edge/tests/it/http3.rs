@@ -16,7 +16,7 @@ use testing::{noise_of, until};
 use tokio::{task::JoinHandle, time::timeout};
 
 use crate::{
-    https::{certificate, host, start},
+    https::{certificate, host, start, start_with},
     site::{DEADLINE, Site, Stored},
 };
 
@@ -207,4 +207,21 @@ async fn an_edge_that_ends_lets_answers_end() {
         viewer.quic.close(VarInt::from_u32(0x100), b"");
     };
     tokio::join!(site.stop(), read);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_waits_gives_way_when_the_door_is_full() {
+    let (_dir, https, site) = start_with(false, |config| config.http.connections_max = 2).await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let (one, two) = (viewer(&https, &site, &stored).await, viewer(&https, &site, &stored).await);
+    for viewer in [&one, &two] {
+        assert_eq!(viewer.ask(Method::GET, "/", &[]).await.body, b"hello");
+    }
+    // The edge hears of the end of an answer a little after its viewer.
+    let (address, host) = (site.edge.https.unwrap(), host(&stored));
+    until("room for a third", async || endpoint(&https).connect(address, &host).unwrap().await.is_ok()).await;
+    let given_up = site.counter("evernear_edge_http_connections_given_up_total").await;
+    assert!(given_up >= 1, "{given_up}");
+    drop((one, two));
+    site.stop().await;
 }
