@@ -12,9 +12,14 @@ use pingora_core::{
     server::ShutdownWatch,
 };
 use pingora_http::ResponseHeader;
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
-use crate::{clock, node::Node};
+use crate::{clock, http::ACCEPT_RETRY, node::Node};
 
 /// Operators are few.
 const CONNECTIONS_MAX: usize = 16;
@@ -78,7 +83,10 @@ pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, shutdown: Shut
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         while tasks.try_join_next().is_some() {}
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            sleep(ACCEPT_RETRY).await;
+            continue;
+        };
         let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
         tasks.spawn(async move {
             let stream: Stream = stream.into();

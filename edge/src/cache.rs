@@ -1,6 +1,8 @@
 //! Decoded blocks in memory, weighed in bytes. The key is (locator, block): no query string, header or host spelling
 //! makes a second entry. Plaintext lives here and nowhere else on an edge.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use format::{BlockIndex, Locator};
 use moka::sync::Cache;
@@ -45,7 +47,13 @@ impl BlockCache {
 
     /// Forgets all blocks of an object.
     pub(crate) fn forget(&self, locator: Locator) {
-        let refused = self.0.invalidate_entries_if(move |key, _| key.locator == locator);
+        self.forget_all([locator].into());
+    }
+
+    /// Forgets all blocks of some objects. Until the cache has gone through all that it holds, each look into it asks
+    /// every call of this one, so many objects are one call.
+    pub(crate) fn forget_all(&self, locators: HashSet<Locator>) {
+        let refused = self.0.invalidate_entries_if(move |key, _| locators.contains(&key.locator));
         debug_assert!(refused.is_ok(), "the cache was built with invalidation closures");
     }
 

@@ -88,7 +88,7 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 /// Requests at one time on a connection of HTTP/2 or HTTP/3.
 const STREAMS_MAX: u32 = 64;
 /// After a failed accept (out of descriptors) the next try waits, or the loop would spin.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// The door.
 pub(crate) struct HttpDoor {

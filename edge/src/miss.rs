@@ -67,6 +67,21 @@ impl Ahead {
     }
 }
 
+/// Blocks that one read brings: they are on their way until it is dropped, whatever ends it.
+struct UnderWay {
+    fills: Arc<Fills>,
+    keys: Vec<BlockKey>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut state = self.fills.state();
+        for key in &self.keys {
+            state.flights.remove(key);
+        }
+    }
+}
+
 /// All reads from origins and the disk that are on their way.
 pub(crate) struct Fills {
     reader: Arc<Reader>,
@@ -282,7 +297,10 @@ impl Fills {
         // Ended tasks are taken out here, so that the set stays as small as the work under way.
         while state.tasks.try_join_next().is_some() {}
         let (fills, opened) = (Arc::clone(self), Arc::clone(opened));
+        let keys = missing.iter().map(|column| key(*column)).collect();
         let read = async move {
+            // Made here: a runtime that ends drops what it is given at once, and the state is held now.
+            let under_way = UnderWay { fills: Arc::clone(&fills), keys };
             let result = fills.fill(&opened, stripe, &missing, tier).await;
             if let Ok(blocks) = &result {
                 for (block, bytes) in blocks.iter().filter(|_| tier != Tier::None) {
@@ -291,12 +309,7 @@ impl Fills {
             } else {
                 fills.metrics.fill_faults.inc();
             }
-            {
-                let mut state = fills.state();
-                for column in &missing {
-                    state.flights.remove(&BlockKey { locator, block: geometry.block(stripe, *column) });
-                }
-            }
+            drop(under_way);
             // Nobody may be waiting any more; the cache has what may be kept.
             let _ = done.send(result);
         };

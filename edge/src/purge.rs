@@ -53,11 +53,11 @@ pub(crate) async fn purge(node: &Node, owner: OwnerId, locator: Option<Locator>,
         return Vec::new();
     }
     let mut sweeps = Vec::new();
-    for locator in open {
-        let opened = node.objects.purged(locator).await;
-        node.cache.forget(locator);
-        sweeps.push(opened.map_or(Sweep::Object(locator), Sweep::Opened));
+    for locator in &open {
+        let opened = node.objects.purged(*locator).await;
+        sweeps.push(opened.map_or(Sweep::Object(*locator), Sweep::Opened));
     }
+    node.cache.forget_all(open);
     if locator.is_none() {
         sweeps.push(Sweep::Owner(owner));
     }

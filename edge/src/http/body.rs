@@ -53,7 +53,7 @@ impl Body {
             false if node.fills.is_on_disk(&opened, geometry, slice.block, tier) => Source::Disk,
             false => Source::Miss,
         };
-        let source = geometry.slices(range.clone()).take(LOOKED_AT_MAX).map(held).max().unwrap_or(Source::Hit);
+        let source = farthest(geometry.slices(range.clone()).take(LOOKED_AT_MAX).map(held));
         Self { opened, geometry, range, tier, ready: VecDeque::new(), ahead: VecDeque::new(), next: 0, source }
     }
 
@@ -150,37 +150,62 @@ impl Body {
     }
 }
 
+/// Returns the farthest of the places where parts of a content are, and looks no further than it takes to know.
+fn farthest(mut sources: impl Iterator<Item = Source>) -> Source {
+    let found = sources.try_fold(Source::Hit, |farthest, source| match source {
+        Source::Miss => Err(source),
+        held => Ok(farthest.max(held)),
+    });
+    found.unwrap_or_else(|miss| miss)
+}
+
 /// Asks for stripes ahead of a reader; the further it reads in one go, the more of them.
 struct ReadAhead {
     last: BlockIndex,
-    stripes_max: u64,
-    /// Stripes to ask for beyond the one being read.
-    window: u64,
+    window: Window,
+}
+
+/// How many stripes to ask for beyond the one being read. A reader that leaves after its first block costs nothing
+/// ahead; one that goes on has the next stripe asked for, and each stripe that it comes into doubles that.
+struct Window {
+    stripes: u64,
+    max: u64,
+    at: Option<StripeIndex>,
+}
+
+impl Window {
+    fn new(max: u64) -> Self {
+        Self { stripes: 0, max, at: None }
+    }
+
+    /// Called with the stripe of each block before it is read.
+    fn reach(&mut self, stripe: StripeIndex) -> u64 {
+        self.stripes = match self.at.replace(stripe) {
+            None => 0,
+            Some(at) if at == stripe => self.stripes.max(1),
+            Some(_) => (self.stripes * 2).clamp(1, self.max),
+        };
+        self.stripes
+    }
 }
 
 impl ReadAhead {
     fn new(body: &Body) -> Self {
         let last = body.geometry.block_at(body.range.end - 1);
         let stripe_bytes = body.geometry.columns(StripeIndex(0)).max(1) as u64 * BLOCK_BYTES as u64;
-        Self { last, stripes_max: (AHEAD_BYTES_MAX / stripe_bytes).max(1), window: 0 }
+        Self { last, window: Window::new((AHEAD_BYTES_MAX / stripe_bytes).max(1)) }
     }
 
     /// Called for each block before it is read.
     fn reach(&mut self, node: &Node, body: &mut Body, block: BlockIndex) {
         let (stripe, _) = body.geometry.place(block);
-        if stripe.0 < body.next.saturating_sub(self.window) {
-            self.window = self.window.max(1);
-            return;
-        }
-        let from = body.next.max(stripe.0);
-        for stripe in from..=stripe.0 + self.window {
+        let window = self.window.reach(stripe);
+        for stripe in body.next.max(stripe.0)..=stripe.0 + window {
             if !self.stripe(node, body, StripeIndex(stripe), block) {
                 return;
             }
             body.next = stripe + 1;
         }
-        // A reader that leaves after its first stripe costs nothing ahead; one that goes on doubles it.
-        self.window = (self.window * 2).clamp(1, self.stripes_max);
     }
 
     /// Asks for what the range wants of one stripe, from `block` on. False when there is no room.
@@ -200,5 +225,38 @@ impl ReadAhead {
             body.ahead.push_back(ahead);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter;
+
+    use super::*;
+
+    #[test]
+    fn the_window_grows_by_the_stripe_and_not_by_the_block() {
+        let mut window = Window::new(8);
+        let blocks_of = |stripe: u64| iter::repeat_n(StripeIndex(stripe), 4);
+        let windows: Vec<u64> = (0..6).flat_map(blocks_of).map(|stripe| window.reach(stripe)).collect();
+        assert_eq!(windows[..8], [0, 1, 1, 1, 2, 2, 2, 2]);
+        assert_eq!(windows[8..], [[4; 4], [8; 4], [8; 4], [8; 4]].concat());
+        // The last block of a stripe may be the first that is read.
+        let mut window = Window::new(8);
+        assert_eq!([7, 8, 8, 9].map(|stripe| window.reach(StripeIndex(stripe))), [0, 1, 1, 2]);
+        let mut window = Window::new(1);
+        assert_eq!([0, 0, 1, 2].map(|stripe| window.reach(StripeIndex(stripe))), [0, 1, 1, 1]);
+    }
+
+    #[test]
+    fn nothing_is_looked_at_behind_a_miss() {
+        use Source::{Disk, Hit, Miss};
+        for (sources, expected) in
+            [(&[][..], Hit), (&[Hit, Hit], Hit), (&[Hit, Disk, Hit], Disk), (&[Disk, Hit, Miss], Miss)]
+        {
+            assert_eq!(farthest(sources.iter().copied()), expected, "{sources:?}");
+        }
+        let endless = iter::once(Disk).chain(iter::repeat(Miss));
+        assert_eq!(farthest(endless), Miss);
     }
 }

@@ -148,3 +148,14 @@ async fn over_http_3_the_stream_is_reset_and_never_finished() {
     drop((viewer, other));
     site.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_panicked_is_tried_again() {
+    let site = Site::start().await;
+    let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 300_000)).await;
+    site.weather.panicking();
+    assert_eq!(site.get(&stored, "/", &[]).await.status(), 503);
+    site.weather.fair();
+    assert_eq!(site.get(&stored, "/", &[]).await.status(), 200);
+    site.stop().await;
+}

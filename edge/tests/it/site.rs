@@ -55,6 +55,8 @@ enum Fault {
     Without(Call),
     /// Every shard is wrong.
     Lies,
+    /// Whoever reads a shard panics.
+    Panics,
 }
 
 impl Weather {
@@ -68,6 +70,10 @@ impl Weather {
 
     pub(crate) fn lying(&self) {
         *self.state.lock().unwrap() = Fault::Lies;
+    }
+
+    pub(crate) fn panicking(&self) {
+        *self.state.lock().unwrap() = Fault::Panics;
     }
 
     pub(crate) fn fair(&self) {
@@ -129,6 +135,7 @@ impl Intercept for Road {
     }
 
     fn shard(&self, _: &NodeName, fault: Fault, body: Bytes) -> Bytes {
+        assert!(fault != Fault::Panics, "made so");
         let mut body = body.to_vec();
         if fault == Fault::Lies
             && let Some(byte) = body.last_mut()
