@@ -1,7 +1,11 @@
 //! The node API over HTTP: the requests of each call and the meaning of its answers. A [`Carrier`] brings them to the
 //! node.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,7 +13,7 @@ use format::{
     BlobId, Cell, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName, PublicManifest,
     limits::{
         BODIES_AT_ONCE_MAX, BODY_BYTES_PER_SECOND_MIN, NOTE_BODY_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX,
-        POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX, REFUSED_BYTES_MAX, SYNC_BYTES_PER_SECOND_MIN,
+        POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX, REFUSED_BYTES_MAX, STRIP_BYTES_MAX, SYNC_BYTES_PER_SECOND_MIN,
         shard_body_bytes_max,
     },
     wire::{
@@ -22,7 +26,10 @@ use http::{Method, Request, StatusCode, header::CONTENT_LENGTH};
 use http_body_util::{BodyExt, LengthLimitError, Limited, StreamBody};
 use hyper::body::Frame;
 use serde::de::DeserializeOwned;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use crate::{
     Carrier, Membership, ShardAsk, Topology, Transport, TransportError,
@@ -35,6 +42,13 @@ use crate::{
 const CALL_DEADLINE: Duration = Duration::from_secs(20);
 /// A node has 60 seconds for one call on top of its body, and may read an upload back from its disk in this time.
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(75);
+/// Maximum number of calls with a body that go to one node concurrently. One that hangs keeps its places until their
+/// deadlines, and the other nodes have three quarters of all.
+const BODIES_TO_ONE_MAX: usize = BODIES_AT_ONCE_MAX / 4;
+/// The slowest way between two origins on which a body comes through, in bytes in a second. A repair reads windows of
+/// 16 MiB in the time of a call, so these ways are ten times as fast. With the pace of an owner's uplink, a node that
+/// takes a repaired shard and hangs would hold the repair up for 10 hours with one append.
+const ORIGIN_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
 /// A long poll times out this much after the wait that it asked for.
 const WAIT_GRACE: Duration = Duration::from_secs(5);
 /// Maximum bytes of a JSON answer: a page of 1,000 entries with some hundred bytes each.
@@ -48,6 +62,10 @@ pub struct HttpTransport {
     /// A place for each call with a body that goes concurrently: they share an uplink, and each must come through in
     /// its time.
     bodies: Semaphore,
+    /// The places of each node to which bodies go.
+    bodies_to: Mutex<HashMap<NodeName, Arc<Semaphore>>>,
+    /// A body has a second for so many bytes.
+    bytes_per_second_min: u64,
 }
 
 impl HttpTransport {
@@ -67,7 +85,18 @@ impl HttpTransport {
 
     /// Makes a transport over another network.
     pub fn over(carrier: impl Carrier) -> Self {
-        Self { carrier: Box::new(carrier), bodies: Semaphore::new(BODIES_AT_ONCE_MAX) }
+        Self {
+            carrier: Box::new(carrier),
+            bodies: Semaphore::new(BODIES_AT_ONCE_MAX),
+            bodies_to: Mutex::default(),
+            bytes_per_second_min: BODY_BYTES_PER_SECOND_MIN,
+        }
+    }
+
+    /// Gives bodies the time that the way from one origin to another needs for them.
+    #[must_use]
+    pub fn between_origins(self) -> Self {
+        Self { bytes_per_second_min: ORIGIN_BYTES_PER_SECOND_MIN, ..self }
     }
 
     /// Asks for the health of an object. Returns `None` if no record is filed under the locator.
@@ -126,15 +155,32 @@ impl HttpTransport {
     /// Makes one call and returns the body of its answer, at most `max` bytes.
     async fn call(&self, node: &NodeName, call: Call, max: usize) -> Result<Bytes, TransportError> {
         let length: usize = call.parts.iter().map(Bytes::len).sum();
-        // Those that hold a place have deadlines, so the wait for one ends.
-        let _place = match length {
+        let _places = match length {
             0 => None,
-            _ => Some(self.bodies.acquire().await.expect("the places are never closed")),
+            _ => Some(self.places(node).await?),
         };
-        let deadline = call.deadline + time_of(length);
+        let deadline = call.deadline + time_of(length, self.bytes_per_second_min);
         timeout(deadline, self.call_unbounded(node, call, length, max))
             .await
             .map_err(|_| TransportError::TimedOut { node: node.clone() })?
+    }
+
+    /// Waits for a place at a node, and then for one of all: who waits for a node that hangs takes none from others.
+    /// The wait is as long as an append of a strip may take, so what goes before has come through.
+    async fn places(&self, node: &NodeName) -> Result<(OwnedSemaphorePermit, SemaphorePermit<'_>), TransportError> {
+        let at_node = {
+            let mut nodes = self.bodies_to.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nothing goes to the others any more.
+            nodes.retain(|_, places| Arc::strong_count(places) > 1);
+            nodes.entry(node.clone()).or_insert_with(|| Arc::new(Semaphore::new(BODIES_TO_ONE_MAX))).clone()
+        };
+        let places = async move {
+            let never_closed = "the places are never closed";
+            let at_node = at_node.acquire_owned().await.expect(never_closed);
+            (at_node, self.bodies.acquire().await.expect(never_closed))
+        };
+        let patience = UPLOAD_DEADLINE + time_of(STRIP_BYTES_MAX, self.bytes_per_second_min);
+        timeout(patience, places).await.map_err(|_| TransportError::TimedOut { node: node.clone() })
     }
 
     async fn call_unbounded(
@@ -192,8 +238,8 @@ impl HttpTransport {
 }
 
 /// Returns how long the slowest way takes for a body.
-fn time_of(body_bytes: usize) -> Duration {
-    Duration::from_secs(body_bytes as u64 / BODY_BYTES_PER_SECOND_MIN)
+fn time_of(body_bytes: usize, bytes_per_second_min: u64) -> Duration {
+    Duration::from_secs(body_bytes as u64 / bytes_per_second_min)
 }
 
 fn read_json<T: DeserializeOwned>(node: &NodeName, body: &[u8]) -> Result<T, TransportError> {
@@ -368,8 +414,9 @@ impl Transport for HttpTransport {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-    use format::limits::{CELLS_MAX, LEASE_BYTES_MAX, STRIP_BYTES_MAX, UPLINK_BYTES_PER_SECOND_MIN};
+    use format::limits::{CELLS_MAX, LEASE_BYTES_MAX, SHARD_BODY_BYTES_MAX, UPLINK_BYTES_PER_SECOND_MIN};
     use http::Response;
+    use tokio::{task::JoinHandle, time::Instant};
 
     use super::*;
     use crate::{
@@ -383,7 +430,7 @@ mod tests {
         for body in [1, 16 * 1024, LEASE_BYTES_MAX, RECORD_BYTES_MAX, STRIP_BYTES_MAX, CELLS_MAX * STRIP_BYTES_MAX] {
             let all = Duration::from_secs((body * BODIES_AT_ONCE_MAX) as u64 / uplink);
             // The least that either side gives on top is the 20 s of a call.
-            assert!(all <= time_of(body) + CALL_DEADLINE, "{body}: {all:?}");
+            assert!(all <= time_of(body, BODY_BYTES_PER_SECOND_MIN) + CALL_DEADLINE, "{body}: {all:?}");
         }
         // A ping waits behind a strip for each of them.
         assert!(PING_DEADLINE >= Duration::from_secs((STRIP_BYTES_MAX * BODIES_AT_ONCE_MAX) as u64 / uplink));
@@ -401,24 +448,62 @@ mod tests {
         }
     }
 
+    fn node(number: usize) -> NodeName {
+        format!("o{number}").parse().unwrap()
+    }
+
+    /// Begins a call whose body has so many seconds over the slowest way.
+    fn put(transport: &Arc<HttpTransport>, node: NodeName, seconds: u64) -> JoinHandle<Result<(), TransportError>> {
+        let body = vec![0; usize::try_from(seconds * BODY_BYTES_PER_SECOND_MIN).unwrap()];
+        let transport = transport.clone();
+        tokio::spawn(async move { transport.put(&node, "/".into(), body.into()).await })
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_call_with_a_body_waits_for_its_turn_and_its_deadline_begins_then() {
         let silent = Silent::default();
-        let (transport, node) = (Arc::new(HttpTransport::over(silent.clone())), "o1".parse::<NodeName>().unwrap());
-        let put = |_| {
-            let (transport, node) = (transport.clone(), node.clone());
-            tokio::spawn(async move { transport.put(&node, "/".into(), vec![0; 4390].into()).await })
-        };
-        let began = tokio::time::Instant::now();
-        let puts: Vec<_> = (0..=BODIES_AT_ONCE_MAX).map(put).collect();
+        let (transport, node_1) = (Arc::new(HttpTransport::over(silent.clone())), node(1));
+        let began = Instant::now();
+        let puts: Vec<_> = (0..=BODIES_AT_ONCE_MAX).map(|number| put(&transport, node(number % 5), 10)).collect();
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(silent.0.load(Relaxed), BODIES_AT_ONCE_MAX);
         // What has no body waits for nobody.
-        assert!(timeout(Duration::from_secs(1), transport.nodes(&node)).await.is_err());
+        assert!(timeout(Duration::from_secs(1), transport.nodes(&node_1)).await.is_err());
         assert_eq!(silent.0.load(Relaxed), BODIES_AT_ONCE_MAX + 1);
         for put in puts {
             assert!(matches!(put.await.unwrap(), Err(TransportError::TimedOut { .. })));
         }
         assert_eq!(began.elapsed().as_secs(), 2 * 30, "10 s for the body, each after the other");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_hangs_takes_no_place_from_another_and_nobody_waits_for_it_for_ever() {
+        let silent = Silent::default();
+        let transport = Arc::new(HttpTransport::over(silent.clone()));
+        let mut hung: Vec<_> = (0..=BODIES_AT_ONCE_MAX).map(|_| put(&transport, node(1), 1000)).collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(silent.0.load(Relaxed), BODIES_TO_ONE_MAX);
+        let other = put(&transport, node(2), 10);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(silent.0.load(Relaxed), BODIES_TO_ONE_MAX + 1, "another node has its places");
+        for waiting in hung.split_off(BODIES_TO_ONE_MAX) {
+            assert!(matches!(waiting.await.unwrap(), Err(TransportError::TimedOut { .. })));
+        }
+        assert_eq!(silent.0.load(Relaxed), BODIES_TO_ONE_MAX + 1, "they waited, and were never sent");
+        assert!(hung.iter().all(|hung| !hung.is_finished()));
+        assert!(other.await.unwrap().is_err());
+        let _last = put(&transport, node(3), 10);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let nodes: Vec<_> = transport.bodies_to.lock().unwrap().keys().cloned().collect();
+        assert!(nodes.len() == 2 && !nodes.contains(&node(2)), "no more are remembered than hold places: {nodes:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_origin_leaves_another_that_hangs_within_minutes() {
+        let transport = HttpTransport::over(Silent::default()).between_origins();
+        let began = Instant::now();
+        let body = vec![0; SHARD_BODY_BYTES_MAX].into();
+        assert!(matches!(transport.put(&node(1), "/".into(), body).await, Err(TransportError::TimedOut { .. })));
+        assert!(began.elapsed() < Duration::from_secs(600), "{:?}", began.elapsed());
     }
 }

@@ -24,6 +24,10 @@ use crate::{
 const WINDOW_BYTES: usize = 16 << 20;
 const _: () = assert!(WINDOW_BYTES <= SHARD_BODY_BYTES_MAX);
 
+/// Pauses before an append that could not reach its node is made again: a connection that stalls is given up after 10
+/// s, and hours of work are not to end with it. A node that did not answer until the deadline is not asked again.
+const AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(8)];
+
 /// What to rebuild or move, and from which nodes.
 #[derive(Debug, Clone)]
 pub struct RepairPlan {
@@ -255,7 +259,7 @@ impl Repair<'_> {
             let cells = made.iter().find(|(column, _)| *column == session.column).map(|(_, cells)| &cells[..]);
             let cells = cells.unwrap_or_default();
             async move {
-                let done = transport.append(&session.node, &session.upload, first, cells).await.map(|()| size(cells));
+                let done = append(&**transport, &session, first, cells).await.map(|()| size(cells));
                 (session, done)
             }
         });
@@ -298,6 +302,23 @@ impl Repair<'_> {
         let worth = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
         sleep(worth.saturating_sub(started.elapsed())).await;
     }
+}
+
+/// Hands a node cells of its column. What it has of them already it takes once.
+async fn append(
+    transport: &dyn Transport,
+    Session { node, upload, .. }: &Session,
+    first: u64,
+    cells: &[Cell],
+) -> Result<(), TransportError> {
+    for pause in AGAIN_AFTER {
+        match transport.append(node, upload, first, cells).await {
+            Err(error @ TransportError::Unreachable { .. }) => tracing::debug!(%error, "an append is made again"),
+            done => return done,
+        }
+        sleep(pause).await;
+    }
+    transport.append(node, upload, first, cells).await
 }
 
 fn size(cells: &[Cell]) -> u64 {

@@ -232,7 +232,7 @@ impl Origin {
         let catalog = config.catalog.open(config.limits.changes_kept).await?;
         // Filled when the node announces itself.
         let topology = Arc::new(Topology::new(Vec::new()));
-        let transport = Arc::new(HttpTransport::of(membership.clone(), topology.clone()));
+        let transport = Arc::new(HttpTransport::of(membership.clone(), topology.clone()).between_origins());
         learn_refused(&*catalog, &membership).await;
         refuse_double(&config, &*catalog, &membership).await?;
         let listen = config.listen;

@@ -1,10 +1,14 @@
 //! Repairs over nodes in memory: exact shards from any k others, the number of reads, and the replacement of liars.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
+use async_trait::async_trait;
 use client::{Receipt, RepairError, RepairPlan, Repaired, ShardAsk, TooFewSources, Transport, TransportError, repair};
 use format::{NodeName, Sealed};
-use testing::{Fault, FaultyTransport, noise};
+use testing::{Call, Fault, FaultyTransport, Intercept, Intercepted, noise};
 
 use crate::cluster::{Cluster, holders, read, reader};
 
@@ -122,4 +126,30 @@ async fn a_target_that_fails_does_not_stop_the_others() {
     assert_eq!(done.durable, ask.targets[1..]);
     assert_eq!(done.failed.iter().map(|(column, _)| *column).collect::<Vec<_>>(), [4]);
     assert!(read(&reader(cluster.transport, cluster.topology), &sealed).await.unwrap() == bytes);
+}
+
+/// Appends that do not reach their nodes, so many from the first on.
+struct Stalls(AtomicUsize);
+
+#[async_trait]
+impl Intercept for Stalls {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
+        let has_stalled =
+            call == Call::Append && self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+        let stalled = || TransportError::Unreachable { node: node.clone(), reason: "made so".to_owned() };
+        if has_stalled { Err(stalled()) } else { Ok(()) }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_of_the_network_does_not_end_a_repair() {
+    for (stalls, durable) in [(2, 1), (3, 0)] {
+        let cluster = Cluster::new(10);
+        let (sealed, receipt) = cluster.store(&noise(BYTES)).await;
+        let stalling = Arc::new(Intercepted::over(cluster.transport.clone(), Stalls(stalls.into())));
+        let done = run(stalling, ask(&cluster, &sealed, &receipt, &[0])).await.unwrap();
+        assert_eq!((done.durable.len(), done.failed.len()), (durable, 1 - durable), "{stalls} stalls");
+    }
 }
