@@ -274,7 +274,8 @@ impl Reader {
                     return Heard::Nothing;
                 }
                 Ok(object) => return Heard::Enough(Ok((object, record))),
-                Err(OpenError::Erased) if is_known_owners == Some(true) => {
+                // A lease that merely ended may have been renewed: other nodes are asked.
+                Err(OpenError::Erased) if is_known_owners == Some(true) && record.lease.erased => {
                     return Heard::Enough(Err(OpenError::Erased));
                 }
                 Err(error) => error,

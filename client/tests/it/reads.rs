@@ -208,18 +208,22 @@ async fn what_few_nodes_made_up_neither_hides_an_object_nor_stands_for_one() {
 async fn a_lease_that_ended_before_it_was_renewed_ends_nothing_for_who_knows_the_newer_one() {
     let cluster = Cluster::new(6);
     let (sealed, _) = cluster.store(&noise(200_000)).await;
-    let ended = |version| {
-        let mut lease = Lease { version, ..lease(&sealed, &owner()) };
+    let ended = |version, erased, down| {
+        let mut lease = Lease { version, erased, ..lease(&sealed, &owner()) };
         lease.retention.expires = 1;
-        let (nodes, down) = (names(0..1), names(1..6));
+        let nodes = names(0..1);
         let forgers = Forgers { nodes, record: forged(&sealed, &owner(), &lease), down };
         reader(Arc::new(Intercepted::over(cluster.transport.clone(), forgers)), cluster.topology.clone())
     };
-    let known = Some(Known { owner: owner().id(), version: 3 });
-    let old = ended(2).object_after(&sealed.capability, known).await.err().unwrap();
-    assert!(matches!(old, ReadError::Unavailable { .. }), "{old}");
-    let gone = ended(3).object_after(&sealed.capability, known).await.err().unwrap();
+    let known = |version| Some(Known { owner: owner().id(), version });
+    for version in [2, 3] {
+        let alone = ended(version, false, names(1..6)).object_after(&sealed.capability, known(3)).await.err().unwrap();
+        assert!(matches!(alone, ReadError::Unavailable { .. }), "{version}: {alone}");
+    }
+    let gone = ended(3, true, names(1..6)).object_after(&sealed.capability, known(3)).await.err().unwrap();
     assert!(matches!(gone, ReadError::Open(OpenError::Erased)), "{gone}");
+    // The nearest node tells of the end, and the others have the lease that counts.
+    assert!(ended(1, false, Vec::new()).object_after(&sealed.capability, known(1)).await.is_ok());
 }
 
 /// A record of the object under its own locator, signed with somebody's keys.
