@@ -55,6 +55,9 @@ pub(crate) struct Copies {
     /// The newest change that a copy shows, for copies written since the feed was followed to there: what this node
     /// wrote by itself is not looked up again when the feed tells of it.
     shown: Mutex<HashMap<Locator, u64>>,
+    /// How often missing copies were to be looked for again. Who notes so, or notes that a walk was made, holds it: a
+    /// walk that began before does not count.
+    walks_forgotten: tokio::sync::Mutex<u64>,
 }
 
 impl Copies {
@@ -83,6 +86,24 @@ impl Copies {
     fn forget(&self) {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
+
+    /// Returns what [`Self::note_walk`] is told of a walk that begins.
+    async fn begin_walk(&self) -> u64 {
+        *self.walks_forgotten.lock().await
+    }
+
+    /// Notes, by `write`, that a walk was made, unless walks were forgotten since it began.
+    async fn note_walk<T>(&self, began: u64, write: impl Future<Output = T>) -> Option<T> {
+        let forgotten = self.walks_forgotten.lock().await;
+        if *forgotten == began { Some(write.await) } else { None }
+    }
+
+    /// Notes, by `write`, that no walk was made, also none that is under way.
+    async fn forget_walks<T>(&self, write: impl Future<Output = T>) -> T {
+        let mut forgotten = self.walks_forgotten.lock().await;
+        *forgotten += 1;
+        write.await
+    }
 }
 
 /// Why a copy could not be brought up to date; ours, and tried again.
@@ -97,6 +118,19 @@ pub(crate) enum RefreshError {
     /// The node is stopping.
     #[error(transparent)]
     Lost(#[from] Lost),
+}
+
+/// Passes over a record whose row in the catalog is damaged: the others must not wait for it. Of the disk nothing is
+/// passed over: a bad sector under an earlier copy hinders no write, and an erasure that cannot be written is tried
+/// again.
+fn pass_over<T: Default>(locator: &Locator, done: Result<T, RefreshError>) -> Result<T, RefreshError> {
+    match done {
+        Err(RefreshError::Catalog(CatalogError::Damaged { table })) => {
+            tracing::warn!(%locator, table, "the row of a record is damaged, and its copy stays as it is");
+            Ok(T::default())
+        }
+        done => done,
+    }
 }
 
 /// Brings the copy of a record, if one is here, in line with what the catalog holds.
@@ -219,8 +253,9 @@ async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshEr
     };
     let origins = if followed.since < missed_until { names(node) } else { BTreeSet::new() };
     for (locator, sequence) in touched {
-        if !may_be_home(node, &origins, &locator) || !fetch(node, locator).await? {
-            bring_to(node, locator, sequence).await?;
+        let is_new = may_be_home(node, &origins, &locator) && pass_over(&locator, fetch(node, locator).await)?;
+        if !is_new {
+            pass_over(&locator, bring_to(node, locator, sequence).await)?;
         }
     }
     node.copies.passed(next);
@@ -236,7 +271,7 @@ async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshEr
 
 /// Has missing copies looked for again.
 async fn forget_walk(node: &Arc<Node>) -> Result<(), RefreshError> {
-    Ok(node.off_reactor(|store| store.put_copies_note(&[])).await??)
+    Ok(node.copies.forget_walks(node.off_reactor(|store| store.put_copies_note(&[]))).await??)
 }
 
 fn names(node: &Node) -> BTreeSet<NodeName> {
@@ -284,6 +319,7 @@ fn is_walked(note: &[u8], origins: &BTreeSet<NodeName>, now: u64) -> bool {
 /// origins.
 async fn complete(node: &Arc<Node>) -> Result<(), RefreshError> {
     let (origins, now) = (names(node), now());
+    let began = node.copies.begin_walk().await;
     let noted = node.off_reactor(|store| store.copies_note()).await?;
     let is_known = origins.contains(&node.config.name);
     if !is_known || noted.is_some_and(|note| is_walked(&note, &origins, now)) {
@@ -295,7 +331,7 @@ async fn complete(node: &Arc<Node>) -> Result<(), RefreshError> {
         after = page.last().copied();
         for locator in page {
             if may_be_home(node, &origins, &locator) {
-                fetched += u64::from(fetch(node, locator).await?);
+                fetched += u64::from(pass_over(&locator, fetch(node, locator).await)?);
             }
         }
         if after.is_none() {
@@ -309,7 +345,12 @@ async fn complete(node: &Arc<Node>) -> Result<(), RefreshError> {
         tracing::info!(fetched, "copies of records were missing here");
     }
     let walked = encode_walk(&origins, now);
-    Ok(node.off_reactor(move |store| store.put_copies_note(&walked)).await??)
+    if let Some(noted) =
+        node.copies.note_walk(began, node.off_reactor(move |store| store.put_copies_note(&walked))).await
+    {
+        noted??;
+    }
+    Ok(())
 }
 
 /// Fetches a copy if it belongs here and is missing; returns whether it did.
@@ -341,6 +382,33 @@ mod tests {
         assert!(copies.shows(&locator, 7));
         copies.passed(7);
         assert!(copies.shown.lock().unwrap().is_empty(), "the feed will not tell of it again");
+    }
+
+    #[tokio::test]
+    async fn a_walk_that_was_forgotten_while_it_went_is_not_noted() {
+        let (copies, noted) = (Copies::default(), Mutex::new(Vec::new()));
+        let note = |what| {
+            let noted = &noted;
+            async move { noted.lock().unwrap().push(what) }
+        };
+        let began = copies.begin_walk().await;
+        copies.forget_walks(note("none")).await;
+        copies.note_walk(began, note("of before")).await;
+        copies.note_walk(copies.begin_walk().await, note("of since")).await;
+        assert_eq!(*noted.lock().unwrap(), ["none", "of since"]);
+    }
+
+    #[test]
+    fn a_damaged_row_is_passed_over_and_what_may_pass_is_not() {
+        let locator = Locator([1; 32]);
+        let row = CatalogError::Damaged { table: "records" };
+        assert!(!pass_over(&locator, Err::<bool, _>(row.into())).unwrap());
+        let down = CatalogError::Unavailable(sqlx::Error::PoolTimedOut).into();
+        let disk = StoreError::Io { action: "write", path: "x".into(), source: rustix::io::Errno::IO.into() }.into();
+        for error in [down, disk, RefreshError::Lost(Lost)] {
+            assert!(pass_over(&locator, Err::<bool, _>(error)).is_err());
+        }
+        assert!(pass_over(&locator, Ok(true)).unwrap());
     }
 
     #[test]

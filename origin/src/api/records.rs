@@ -49,7 +49,10 @@ pub(super) async fn read(
                 node.metrics.failed("record");
             }
             tracing::warn!(%error, "a copy of a record cannot be read, asking the catalog");
-            if let Err(error) = copies::take(&node, locator).await {
+            // A task of its own: a caller that hangs up does not let another writer pass while the disk still writes.
+            let work = node.clone();
+            let taken = node.tasks.spawn(async move { copies::take(&work, locator).await });
+            if let Err(error) = taken.await.unwrap_or_else(|_| Err(Lost.into())) {
                 tracing::warn!(%error, "a copy of a record that cannot be read is not replaced");
             }
             None
