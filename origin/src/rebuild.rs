@@ -40,7 +40,7 @@ pub struct Rebuilt {
     pub records_older: u64,
     /// Copies whose manifests are others than those filed under their names. One of the two is damaged or was forged.
     pub records_other: u64,
-    /// Copies that do not verify, or lack what opens their objects; other origins have more.
+    /// Copies that cannot be read, do not verify, or lack what opens their objects; other origins have more.
     pub records_damaged: u64,
     /// Shards that the catalog did not know to be here.
     pub shards_filed: u64,
@@ -133,10 +133,8 @@ async fn file_record(store: &Arc<Store>, catalog: &dyn Catalog, locator: Locator
     let record = match off_reactor(move || held.record(&locator)).await {
         Ok(Some(record)) => record,
         // Nothing removes copies; a name that is no file any more is as one that does not read.
-        Ok(None) | Err(RebuildError::Store(StoreError::Damaged { .. })) => {
-            tracing::warn!(%locator, "the copy of a record does not verify and is left out");
-            return Ok(Outcome::Damaged);
-        }
+        Ok(None) => return Ok(left_out(&locator)),
+        Err(RebuildError::Store(error)) if error.is_of_one_file() => return Ok(left_out(&locator)),
         Err(error) => return Err(error),
     };
     Ok(match catalog.restore_record(&record).await {
@@ -156,6 +154,11 @@ async fn file_record(store: &Arc<Store>, catalog: &dyn Catalog, locator: Locator
         }
         Err(error) => return Err(error.into()),
     })
+}
+
+fn left_out(locator: &Locator) -> Outcome {
+    tracing::warn!(%locator, "the copy of a record cannot be read or does not verify, and is left out");
+    Outcome::Damaged
 }
 
 /// Brings the catalog's rows of this node in line with its disk, a window of names at a time.

@@ -143,6 +143,17 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether one file is damaged, or cannot be read at its place on the disk; others can be.
+    pub(crate) fn is_of_one_file(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Io { source, .. } => is_of_the_sector(source),
+            _ => false,
+        }
+    }
+}
+
 /// The files of one origin.
 pub struct Store {
     root: PathBuf,
@@ -402,8 +413,7 @@ fn is_of_the_sector(error: &io::Error) -> bool {
 /// Turns what is damaged, or cannot be read at its place on the disk, into nothing.
 fn intact<T>(read: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
     match read {
-        Err(StoreError::Damaged { .. }) => Ok(None),
-        Err(StoreError::Io { source, .. }) if is_of_the_sector(&source) => Ok(None),
+        Err(error) if error.is_of_one_file() => Ok(None),
         other => other,
     }
 }

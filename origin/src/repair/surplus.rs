@@ -104,7 +104,14 @@ async fn remove(node: &Arc<Node>, public: &PublicManifest, column: usize) -> Res
     // vain.
     let row = ShardRow { node: node.config.name.clone(), object, column, bytes };
     node.catalog.lose_shard(&row).await?;
-    node.off_reactor(move |store| store.remove_shard(&object, column, SystemTime::now())).await??;
+    match node.off_reactor(move |store| store.remove_shard(&object, column, SystemTime::now())).await? {
+        // The others do not wait for it. The next comparison of disk and catalog files its row anew.
+        Err(error) if error.is_of_one_file() => {
+            tracing::warn!(%object, column, %error, "a shard that another node keeps cannot be removed");
+            return Ok(());
+        }
+        done => done?,
+    };
     // A comparison of disk and catalog that saw it here may have filed the row anew.
     node.catalog.lose_shard(&row).await?;
     tracing::info!(%object, column, "removed a shard that another node keeps");

@@ -181,3 +181,21 @@ async fn copies_that_are_stripped_or_altered_are_not_filed_and_are_made_good() {
     }
     catalog.close().await;
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_on_a_bad_sector_is_left_out_and_the_others_are_filed() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config("o1", dir.path(), &CatalogUrl::Sqlite(dir.path().join("catalog.db")));
+    let samples = [1, 2].map(|seed| Sample::new(seed, 40_000));
+    let store = open(&config.data_dir);
+    samples.iter().for_each(|sample| store.put_record(&sample.record(&sample.lease(1), &config.name)).unwrap());
+    drop(store);
+    let name = samples[0].sealed.locator.to_string();
+    let copy = config.data_dir.join("records").join(&name[..2]).join(&name);
+    std::fs::remove_file(&copy).unwrap();
+    // Nothing is mapped at address 0, so a read there fails as one of a bad sector does, with EIO.
+    std::os::unix::fs::symlink("/proc/self/mem", &copy).unwrap();
+    let done = Rebuilt { records_filed: 1, records_damaged: 1, ..Rebuilt::default() };
+    assert_eq!(rebuild(&config).await.unwrap(), done);
+}
