@@ -18,10 +18,12 @@ macro_rules! steps {
     };
 }
 
-const SQLITE: &[Step] =
-    steps!("sqlite": 1 "catalog", 2 "work", 3 "balance", 4 "records_by_object", 5 "notes", 8 "refused", 9 "hopeless");
-const POSTGRES: &[Step] =
-    steps!("postgres": 1 "catalog", 3 "balance", 4 "records_by_object", 5 "notes", 8 "refused", 9 "hopeless");
+const SQLITE: &[Step] = steps!(
+    "sqlite": 1 "catalog", 2 "work", 3 "balance", 4 "records_by_object", 5 "notes", 6 "orders", 8 "refused", 9 "hopeless"
+);
+const POSTGRES: &[Step] = steps!(
+    "postgres": 1 "catalog", 3 "balance", 4 "records_by_object", 5 "notes", 6 "orders", 8 "refused", 9 "hopeless"
+);
 
 /// Returns what brings a SQLite file up to date.
 pub(super) fn sqlite() -> Migrator {
