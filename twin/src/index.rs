@@ -59,6 +59,11 @@ pub struct Index {
     chain: Chain,
     /// The file that was read. It stays open so that no other file can get its inode number.
     file: Option<File>,
+    /// An fsync failed. The system may then show as written what the disk does not have, so nothing is chained behind
+    /// it: the index is written anew into another file first.
+    is_suspect: bool,
+    /// Brings what was written to the disk.
+    sync: fn(&File) -> io::Result<()>,
 }
 
 /// What a rewriting of the index left out.
@@ -170,6 +175,8 @@ impl Index {
             read_bytes: HEAD_BYTES as u64,
             chain: Chain::new(&frame::head(&owner)),
             file: None,
+            is_suspect: false,
+            sync: File::sync_data,
         }
     }
 
@@ -207,6 +214,9 @@ impl Index {
     pub fn record_all(&mut self, changes: impl IntoIterator<Item = impl Into<Change>>) -> Result<(), IndexError> {
         let _lock = self.lock()?;
         self.catch_up()?;
+        if self.is_suspect {
+            self.rewrite()?;
+        }
         let mut changed = BTreeMap::new();
         for change in changes.into_iter().map(Into::into) {
             let locator = change.locator();
@@ -274,12 +284,20 @@ impl Index {
         }
     }
 
-    fn append(&self, frame: &[u8]) -> io::Result<()> {
+    fn append(&mut self, frame: &[u8]) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).open(&self.path)?;
         file.set_len(self.read_bytes)?;
         file.seek(SeekFrom::Start(self.read_bytes))?;
-        file.write_all(frame)?;
-        file.sync_data()
+        let mut done = file.write_all(frame);
+        if done.is_ok() {
+            done = (self.sync)(&file);
+            self.is_suspect = done.is_err();
+        }
+        if done.is_err() {
+            // For other programs. If this fails too, they and this one read the frame, and it is written anew with all.
+            let _ = file.set_len(self.read_bytes);
+        }
+        done
     }
 
     /// Replaces the file by one with the entries in memory; the caller holds the lock. After a crash the file is the
@@ -297,6 +315,7 @@ impl Index {
             .and_then(|()| durable::replace(&self.path, &bytes))
             .map_err(|source| self.io(source))?;
         (self.recorded, self.read_bytes, self.chain) = (self.entries.len(), bytes.len() as u64, chain);
+        self.is_suspect = false;
         // Without it the next write reads the file again.
         self.file = File::open(&self.path).ok();
         Ok(())
@@ -394,4 +413,31 @@ fn salt() -> Result<[u8; 32], getrandom::Error> {
     let mut salt = [0; 32];
     getrandom::fill(&mut salt)?;
     Ok(salt)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_chained_behind_a_frame_that_did_not_reach_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, secret) = (folder.path().join("index"), OwnerSecret::from_bytes([7; 32]));
+        let mut index = Index::open(&path, &secret).unwrap();
+        index.record(change::tests::entry(1, State::Stored)).unwrap();
+        let (before, held) = (std::fs::metadata(&path).unwrap(), std::fs::read(&path).unwrap());
+        index.sync = |_| Err(io::Error::other("made so"));
+        let failed = index.record(change::tests::entry(2, State::Stored));
+        assert!(matches!(failed, Err(IndexError::Io { .. })), "{failed:?}");
+        assert!(std::fs::read(&path).unwrap() == held, "what was not synced is gone");
+        assert_eq!(index.entries().next().unwrap().1.tenure.version, 1);
+        index.sync = File::sync_data;
+        index.record(change::tests::entry(3, State::Stored)).unwrap();
+        assert_ne!(std::fs::metadata(&path).unwrap().ino(), before.ino(), "all is in another file");
+        let index = Index::open(&path, &secret).unwrap();
+        let versions: Vec<u64> = index.entries().map(|(_, entry)| entry.tenure.version).collect();
+        assert_eq!(versions, [3]);
+    }
 }

@@ -42,13 +42,13 @@ impl Change {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use format::{Capability, Kind};
 
     use super::*;
     use crate::index::{Batch, Position, Tenure};
 
-    fn entry(version: u64, state: State) -> Entry {
+    pub(in crate::index) fn entry(version: u64, state: State) -> Entry {
         Entry {
             capability: Capability::from_bytes([1; 32]),
             state,
