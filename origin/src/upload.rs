@@ -174,7 +174,9 @@ impl<E> Uploads<E> {
             given
         };
         // Files are removed outside of the lock.
-        given.map(Slot::remove);
+        if let Some(given) = given {
+            given.remove();
+        }
         Ok(())
     }
 

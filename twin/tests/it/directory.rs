@@ -107,7 +107,7 @@ impl Intercept for FewRecords {
 
     async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
         if call == Call::PutRecord && self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err() {
-            return Err(TransportError::TimedOut { node: node.clone() });
+            return Err(TransportError::Failed { node: node.clone(), status: 507, reason: "it is full".to_owned() });
         }
         Ok(())
     }
