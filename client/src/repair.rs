@@ -11,7 +11,7 @@ use format::{
     row_bytes,
 };
 use futures::future::join_all;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     ShardAsk, Transport, TransportError,
@@ -27,6 +27,8 @@ const _: () = assert!(WINDOW_BYTES <= SHARD_BODY_BYTES_MAX);
 /// Pauses before an append that could not reach its node is made again: a connection that stalls is given up after 10
 /// s, and hours of work are not to end with it. A node that did not answer until the deadline is not asked again.
 const AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(8)];
+/// Maximum wait for the aborts of a repair. A node that cannot be told collects its session by itself.
+const ABORT: Duration = Duration::from_secs(5);
 
 /// What to rebuild or move, and from which nodes.
 #[derive(Debug, Clone)]
@@ -82,6 +84,8 @@ struct Repair<'r> {
     public: PublicManifest,
     done: Repaired,
     sessions: Vec<Session>,
+    /// Sessions that failed. Their nodes may still hold what they have of them.
+    broken: Vec<Session>,
     bytes_per_second: Option<u64>,
 }
 
@@ -99,30 +103,28 @@ struct Session {
 /// [`RepairError`]. If only some targets fail, they are in [`Repaired::failed`] instead.
 pub async fn repair(transport: &Arc<dyn Transport>, ask: RepairPlan) -> Result<Repaired, RepairError> {
     let RepairPlan { public, mut sources, targets, bytes_per_second } = ask;
-    let mut repair = Repair { transport, public, done: Repaired::default(), sessions: Vec::new(), bytes_per_second };
+    let (done, sessions, broken) = (Repaired::default(), Vec::new(), Vec::new());
+    let mut repair = Repair { transport, public, done, sessions, broken, bytes_per_second };
     let is_source = |column: usize| sources.iter().any(|(source, _)| *source == column);
     let (moved, mut lost): (Vec<_>, Vec<_>) = targets.into_iter().partition(|(column, _)| is_source(*column));
     for (column, to) in moved {
         let from = sources.iter().find(|(source, _)| *source == column).map(|(_, node)| node.clone());
         if let Some(from) = from
-            && !repair.copy(column, from, to.clone()).await?
+            && !repair.copy(column, from, to.clone()).await
         {
             sources.retain(|(source, _)| *source != column);
             lost.push((column, to));
         }
     }
-    if !lost.is_empty() {
-        let rebuilt = repair.rebuild(&sources, lost).await;
-        // What ends here would hold its sessions, and the room that they take, until the nodes collect them.
-        repair.abandon().await;
-        rebuilt?;
-    }
-    Ok(repair.done)
+    let rebuilt = if lost.is_empty() { Ok(()) } else { repair.rebuild(&sources, lost).await };
+    // What ends here would hold its sessions, and the room that they take, until the nodes collect them.
+    repair.abandon().await;
+    rebuilt.map(|()| repair.done)
 }
 
 impl Repair<'_> {
     /// Moves one column. Returns false if its node does not return it: the column then counts as lost.
-    async fn copy(&mut self, column: usize, from: NodeName, to: NodeName) -> Result<bool, RepairError> {
+    async fn copy(&mut self, column: usize, from: NodeName, to: NodeName) -> bool {
         self.open(vec![(column, to)]).await;
         let stripes = self.public.stripes();
         let mut first = 0;
@@ -132,7 +134,7 @@ impl Repair<'_> {
             let source = RebuildSource { column, node: Some(from.clone()) };
             let Ok(read) = self.fetch(&source, first, count).await else {
                 self.abandon().await;
-                return Ok(false);
+                return false;
             };
             let moved = size(&read);
             self.append(first, vec![(column, read)]).await;
@@ -140,7 +142,7 @@ impl Repair<'_> {
             first += count;
         }
         self.commit().await;
-        Ok(true)
+        true
     }
 
     /// Rebuilds all lost columns in one pass over k others.
@@ -269,7 +271,7 @@ impl Repair<'_> {
                     self.done.written_bytes += bytes;
                     self.sessions.push(session);
                 }
-                Err(error) => self.done.failed.push((session.column, error)),
+                Err(error) => self.fail(session, error),
             }
         }
     }
@@ -283,16 +285,23 @@ impl Repair<'_> {
         for (session, done) in join_all(committed).await {
             match done {
                 Ok(()) => self.done.durable.push((session.column, session.node)),
-                Err(error) => self.done.failed.push((session.column, error)),
+                Err(error) => self.fail(session, error),
             }
         }
     }
 
-    /// Aborts the sessions. A node that cannot be told collects its session by itself.
+    fn fail(&mut self, session: Session, error: TransportError) {
+        self.done.failed.push((session.column, error));
+        self.broken.push(session);
+    }
+
+    /// Aborts the sessions, those that failed among them.
     async fn abandon(&mut self) {
         let transport = self.transport;
-        join_all(self.sessions.drain(..).map(async |session| transport.abort(&session.node, &session.upload).await))
-            .await;
+        let ended = self.sessions.drain(..).chain(self.broken.drain(..));
+        let aborts = ended.map(async |session| transport.abort(&session.node, &session.upload).await);
+        // Not even the deadline of a node that answers nothing holds up the next repair.
+        drop(timeout(ABORT, join_all(aborts)).await);
     }
 
     /// Waits until the bytes of a window are worth its time.

@@ -153,3 +153,33 @@ async fn a_stall_of_the_network_does_not_end_a_repair() {
         assert_eq!((done.durable.len(), done.failed.len()), (durable, 1 - durable), "{stalls} stalls");
     }
 }
+
+/// Fails one call of each of these nodes.
+struct Refusing(Vec<(NodeName, Call)>);
+
+#[async_trait]
+impl Intercept for Refusing {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
+        if self.0.contains(&(node.clone(), call)) {
+            return Err(TransportError::Unreachable { node: node.clone(), reason: "made so".to_owned() });
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_leaves_no_session_on_its_node() {
+    let cluster = Cluster::new(10);
+    let (sealed, receipt) = cluster.store(&noise(BYTES)).await;
+    // One column moves and two are made again: an append of the first and of the second fails, a commit of the third.
+    let mut ask = ask(&cluster, &sealed, &receipt, &[3, 4, 5]);
+    ask.sources.push((3, holders(&receipt)[3].clone()));
+    let nodes: Vec<NodeName> = ask.targets.iter().map(|(_, node)| node.clone()).collect();
+    let fails = nodes.iter().cloned().zip([Call::Append, Call::Append, Call::Commit]).collect();
+    let refusing = Intercepted::over(cluster.transport.clone(), Refusing(fails));
+    let done = run(Arc::new(refusing), ask).await.unwrap();
+    assert_eq!(done.failed.iter().map(|(column, _)| *column).collect::<Vec<_>>(), [3, 4, 5]);
+    assert_eq!(nodes.iter().map(|node| cluster.transport.uploads(node)).collect::<Vec<_>>(), [0, 0, 0]);
+}
