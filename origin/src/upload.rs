@@ -23,7 +23,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use format::NodeName;
+use format::{NodeName, limits::UPLOAD_KEPT_SECONDS};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +35,7 @@ use crate::{
 
 /// A session whose caller's connection ended rests after this time: the caller may have lost only that, and comes back
 /// on another.
-const GONE_IDLE: Duration = Duration::from_secs(30);
+const GONE_IDLE: Duration = Duration::from_secs(UPLOAD_KEPT_SECONDS);
 
 /// Why a session cannot be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use format::{Cell, NodeName};
+use format::{Cell, NodeName, limits::UPLOAD_KEPT_SECONDS};
 use futures::{FutureExt, future::Shared};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -49,7 +49,8 @@ const OPEN_FOR: Duration = Duration::from_secs(10);
 const RETURN_FOR: Duration = Duration::from_secs(30);
 /// A session whose producer pauses is asked for after this time: a node drops what nobody uses, and a network forgets
 /// connections.
-const KEEP_ALIVE: Duration = Duration::from_secs(120);
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const _: () = assert!(KEEP_ALIVE.as_secs() < UPLOAD_KEPT_SECONDS);
 
 /// Hears of each session that is opened, with its column.
 pub type Note = Arc<dyn Fn(usize, &Session) + Send + Sync>;
