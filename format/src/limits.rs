@@ -112,7 +112,8 @@ pub const BODIES_AT_ONCE_MAX: usize = 128;
 /// calls that go concurrently, of which a tenth is headers and acknowledgements. Both sides give a body a second for so
 /// many bytes.
 pub const BODY_BYTES_PER_SECOND_MIN: u64 = UPLINK_BYTES_PER_SECOND_MIN * 9 / 10 / BODIES_AT_ONCE_MAX as u64;
-/// A node keeps the place of an upload session for so many seconds after its last use, also when others need it.
+/// A node keeps the place of an upload session for so many seconds after the last cells, also when others need it.
+/// After that, sessions whose caller's connection ended give way first.
 pub const UPLOAD_KEPT_SECONDS: u64 = 30;
 /// The slowest disk, or object store, that a node may have, in bytes in a second: a commit has a second for so many
 /// bytes of its shard.

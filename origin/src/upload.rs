@@ -12,7 +12,8 @@
 //!
 //! Keeps true: a session outlives the process, because its draft does. Nobody waits for a session longer than its age.
 //! A draft whose caller is gone gives way to whatever needs its room or its place: of the caller who holds the most,
-//! the one unused for longest. Few callers, however many sessions they open, keep no other out.
+//! the one unused for longest. Few callers, however many sessions they open, keep no other out. Only cells are use: who
+//! asks for sessions again and again keeps them while nobody else needs their places.
 
 mod id;
 
@@ -33,8 +34,8 @@ use crate::{
     store::{Draft, Rested, ShardId, Store, StoreError},
 };
 
-/// A session whose caller's connection ended rests after this time: the caller may have lost only that, and comes back
-/// on another.
+/// A session that got no cells for this time may give way. One whose caller's connection ended rests then: the caller
+/// may have lost only that, and comes back on another.
 const GONE_IDLE: Duration = Duration::from_secs(UPLOAD_KEPT_SECONDS);
 
 /// Why a session cannot be had.
@@ -79,7 +80,12 @@ enum State<E> {
 
 struct Slot<E> {
     owner: NodeName,
+    /// When it was opened, or got cells.
     used: Instant,
+    /// When a call had it last.
+    asked: Instant,
+    /// Bodies of calls on their way to it.
+    bodies: usize,
     /// Tells that the connection it was last used on has ended.
     gone: CancellationToken,
     state: State<E>,
@@ -88,8 +94,11 @@ struct Slot<E> {
 impl<E> Slot<E> {
     /// Returns how long nobody has used the session; none while somebody does.
     fn idle(&self, now: Instant) -> Option<Duration> {
-        let is_free = matches!(self.state, State::Resting(_) | State::Idle(_));
-        is_free.then(|| now.saturating_duration_since(self.used))
+        self.is_free().then(|| now.saturating_duration_since(self.used))
+    }
+
+    fn is_free(&self) -> bool {
+        self.bodies == 0 && matches!(self.state, State::Resting(_) | State::Idle(_))
     }
 
     fn is_resting(&self, now: Instant) -> bool {
@@ -131,7 +140,8 @@ impl<E> Uploads<E> {
             let used = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
             let gone = CancellationToken::new();
             gone.cancel();
-            Some((id.parse().ok()?, Slot { owner: owner.parse().ok()?, used, gone, state: State::Resting(rested) }))
+            let (id, owner) = (id.parse().ok()?, owner.parse().ok()?);
+            Some((id, Slot { owner, used, asked: used, bodies: 0, gone, state: State::Resting(rested) }))
         };
         Self { slots: Mutex::new(rested.into_iter().filter_map(slot).collect()), max }
     }
@@ -170,7 +180,8 @@ impl<E> Uploads<E> {
                     if free > 0 { UploadError::Share { share: own } } else { UploadError::TooMany { max: self.max } };
                 Some(given.ok_or(refusal)?)
             };
-            slots.insert(id, Slot { owner, used: now, gone, state: State::Idle(Box::new(draft)) });
+            let state = State::Idle(Box::new(draft));
+            slots.insert(id, Slot { owner, used: now, asked: now, bodies: 0, gone, state });
             given
         };
         // Files are removed outside of the lock.
@@ -187,6 +198,7 @@ impl<E> Uploads<E> {
     pub(crate) fn take(self: &Arc<Self>, id: UploadId, peer: &Peer) -> Result<Taken<E>, UploadError> {
         let mut slots = self.slots();
         let slot = own(&mut slots, id, peer)?;
+        let bytes = slot.bytes();
         let held = match std::mem::replace(&mut slot.state, State::Taken) {
             State::Resting(rested) => Held::Resting(rested),
             State::Idle(draft) => Held::Draft(draft),
@@ -196,18 +208,22 @@ impl<E> Uploads<E> {
             }
         };
         slot.gone = peer.gone.clone();
-        Ok(Taken { uploads: self.clone(), id, held: Some(held) })
+        Ok(Taken { uploads: self.clone(), id, bytes, held: Some(held) })
     }
 
-    /// Returns whether a call could take the session now, before its body is read.
+    /// Announces the body of a call that could take the session now. Until what is returned is dropped, the session
+    /// gives way to nobody; other calls may take it all the same.
     ///
     /// # Errors
     /// As [`Self::take`].
-    pub(crate) fn check(&self, id: UploadId, peer: &Peer) -> Result<(), UploadError> {
-        match own(&mut self.slots(), id, peer)?.state {
-            State::Resting(_) | State::Idle(_) => Ok(()),
-            State::Taken | State::Committing(..) => Err(UploadError::Busy),
+    pub(crate) fn expect_body(self: &Arc<Self>, id: UploadId, peer: &Peer) -> Result<Expected<E>, UploadError> {
+        let mut slots = self.slots();
+        let slot = own(&mut slots, id, peer)?;
+        match slot.state {
+            State::Resting(_) | State::Idle(_) => slot.bodies += 1,
+            State::Taken | State::Committing(..) => return Err(UploadError::Busy),
         }
+        Ok(Expected { uploads: self.clone(), id })
     }
 
     /// Takes a session for its commit as a shard, whose outcome is `outcome`. A commit that runs already is not begun
@@ -234,10 +250,10 @@ impl<E> Uploads<E> {
         Ok(Ok(taken))
     }
 
-    /// Drops the sessions that nobody used for `idle`, and of those at rest so many that no more than `bytes_max` are
-    /// left of them.
+    /// Drops the sessions that nobody asked for in `idle`, and of those at rest so many that no more than `bytes_max`
+    /// are left of them.
     pub(crate) fn sweep(&self, idle: Duration, bytes_max: u64, now: Instant) {
-        let is_old = |slot: &Slot<E>| slot.idle(now).is_some_and(|unused| unused >= idle);
+        let is_old = |slot: &Slot<E>| slot.is_free() && now.saturating_duration_since(slot.asked) >= idle;
         // Files are removed outside of the lock.
         let old: Vec<_> = self.slots().extract_if(|_, slot| is_old(slot)).map(|(_, slot)| slot).collect();
         let mut dropped = old.len();
@@ -266,7 +282,7 @@ impl<E> Uploads<E> {
 }
 
 /// Takes out a session that nobody used lately and that `may` go, which is told how much its caller holds by `weight`:
-/// of the caller who holds the most, the one unused for longest.
+/// one at rest, if there is any; of the caller who holds the most, the one unused for longest.
 fn give_way<E>(
     slots: &mut HashMap<UploadId, Slot<E>>,
     now: Instant,
@@ -280,7 +296,7 @@ fn give_way<E>(
     let is_unused = |slot: &Slot<E>| slot.idle(now).is_some_and(|idle| idle >= GONE_IDLE);
     let unused = slots.iter().filter(|(_, slot)| is_unused(slot)).map(|(id, slot)| (held[&slot.owner], slot, id));
     let may_go = unused.filter(|(held, slot, _)| may(slot, *held));
-    let (.., id) = may_go.max_by_key(|(held, slot, _)| (*held, Reverse(slot.used)))?;
+    let (.., id) = may_go.max_by_key(|(held, slot, _)| (slot.gone.is_cancelled(), *held, Reverse(slot.used)))?;
     let id = *id;
     slots.remove(&id)
 }
@@ -308,10 +324,26 @@ enum Held {
     Draft(Box<Draft>),
 }
 
+/// A body on its way to a session.
+pub(crate) struct Expected<E> {
+    uploads: Arc<Uploads<E>>,
+    id: UploadId,
+}
+
+impl<E> Drop for Expected<E> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.uploads.slots().get_mut(&self.id) {
+            slot.bodies -= 1;
+        }
+    }
+}
+
 /// A session in the hands of one call. Dropped, it goes back, whatever became of the call.
 pub(crate) struct Taken<E> {
     uploads: Arc<Uploads<E>>,
     id: UploadId,
+    /// Bytes of the draft before the call.
+    bytes: u64,
     /// None once the session has ended.
     held: Option<Held>,
 }
@@ -328,7 +360,10 @@ impl<E> Taken<E> {
     /// [`StoreError`].
     pub(crate) fn draft(&mut self, store: &Arc<Store>) -> Result<&mut Draft, StoreError> {
         if let Some(Held::Resting(rested)) = &self.held {
-            self.held = Some(Held::Draft(Box::new(store.resume(rested)?)));
+            let draft = store.resume(rested)?;
+            // What was half written is cut off.
+            self.bytes = draft.bytes();
+            self.held = Some(Held::Draft(Box::new(draft)));
         }
         match &mut self.held {
             Some(Held::Draft(draft)) => Ok(draft),
@@ -355,7 +390,10 @@ impl<E> Drop for Taken<E> {
             Some(Held::Draft(draft)) => State::Idle(draft),
         };
         if let Some(slot) = slots.get_mut(&self.id) {
-            (slot.state, slot.used) = (state, Instant::now());
+            (slot.state, slot.asked) = (state, Instant::now());
+            if slot.bytes() > self.bytes {
+                slot.used = slot.asked;
+            }
         }
     }
 }
@@ -457,6 +495,58 @@ mod tests {
     }
 
     #[test]
+    fn a_session_at_rest_gives_way_before_one_whose_caller_is_there() {
+        let (world, now) = (World::new(6), Instant::now());
+        let (there, gone) = (peer("t1"), peer("t2"));
+        let live = [1, 2, 3].map(|byte| world.open(byte, &there, now).unwrap());
+        world.open(4, &gone, now).unwrap();
+        world.open(5, &gone, now).unwrap();
+        world.open(6, &peer("t3"), now).unwrap();
+        gone.gone.cancel();
+        world.open(7, &peer("t4"), now + GONE_IDLE).unwrap();
+        assert!(live.iter().all(|id| world.uploads.take(*id, &there).is_ok()));
+        assert_eq!(world.uploads.count(), 6);
+    }
+
+    #[test]
+    fn a_session_gives_way_to_nobody_while_a_body_is_on_its_way_to_it() {
+        let (world, owner, now) = (World::new(2), peer("t1"), Instant::now());
+        let id = world.open(1, &owner, now).unwrap();
+        owner.gone.cancel();
+        let (first, second) = (world.uploads.expect_body(id, &owner), world.uploads.expect_body(id, &owner));
+        drop(first);
+        let later = now + GONE_IDLE;
+        assert!(world.uploads.yield_room(later).is_none());
+        world.uploads.sweep(GONE_IDLE, 0, later);
+        drop(world.uploads.take(id, &owner).unwrap());
+        assert!(world.uploads.yield_room(later).is_none(), "another call ended");
+        drop(second);
+        assert!(world.uploads.yield_room(later).is_some());
+        assert_eq!(world.uploads.count(), 0);
+    }
+
+    #[test]
+    fn who_asks_for_a_session_keeps_it_only_while_nobody_needs_its_place() {
+        let (world, asking, sending) = (World::new(2), peer("t1"), peer("t2"));
+        let opened = Instant::now().checked_sub(GONE_IDLE / 2).unwrap();
+        let asked = world.open(1, &asking, opened).unwrap();
+        let filled = world.open(2, &sending, opened).unwrap();
+        drop(world.uploads.take(asked, &asking).unwrap());
+        let sample = testing::Sample::new(1, 3 << 20);
+        let mut taken = world.uploads.take(filled, &sending).unwrap();
+        taken.draft(&world.store).unwrap().append(0, &sample.columns[0][..1]).unwrap();
+        drop(taken);
+        for peer in [&asking, &sending] {
+            peer.gone.cancel();
+        }
+        let later = opened + GONE_IDLE;
+        world.uploads.sweep(GONE_IDLE, u64::MAX, later);
+        assert_eq!(world.uploads.count(), 2);
+        assert!(world.uploads.yield_room(later).is_some() && world.uploads.yield_room(later).is_none());
+        assert!(world.uploads.take(filled, &sending).is_ok());
+    }
+
+    #[test]
     fn who_fills_the_room_with_drafts_at_rest_gives_way_first_however_new_they_are() {
         let (world, now) = (World::new(9), Instant::now());
         let sample = testing::Sample::new(1, 3 << 20);
@@ -485,7 +575,7 @@ mod tests {
         assert_eq!(world.uploads.take(id, &peer("t2")).err(), Some(UploadError::Unknown));
         let taken = world.uploads.take(id, &owner).unwrap();
         assert_eq!(world.uploads.take(id, &owner).err(), Some(UploadError::Busy));
-        assert_eq!(world.uploads.check(id, &owner), Err(UploadError::Busy));
+        assert_eq!(world.uploads.expect_body(id, &owner).err(), Some(UploadError::Busy));
         // A sweep leaves alone what a call works on.
         world.uploads.sweep(Duration::ZERO, 0, now + Duration::from_secs(9));
         drop(taken);

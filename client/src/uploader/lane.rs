@@ -47,8 +47,8 @@ const OPEN_FOR: Duration = Duration::from_secs(10);
 /// How long the node of an earlier session may be away while another one can take its column. It is shorter than what
 /// the other columns wait for a straggler (`PATIENCE`).
 const RETURN_FOR: Duration = Duration::from_secs(30);
-/// A session whose producer pauses is asked for after this time: a node drops what nobody uses, and a network forgets
-/// connections.
+/// A session whose producer pauses is asked for after this time, again and again: a node drops what nobody asks for,
+/// and lets those give way first whose caller's connection ended.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const _: () = assert!(KEEP_ALIVE.as_secs() < UPLOAD_KEPT_SECONDS);
 

@@ -94,10 +94,12 @@ pub(super) async fn append(
     sent: Sent,
 ) -> Result<StatusCode, Refusal> {
     let id: UploadId = upload.parse()?;
-    node.uploads.check(id, &peer)?;
-    // A body may break off and come again on another connection, so it holds up nobody.
+    // A body may break off and come again on another connection, so it holds up no other call.
+    let expected = node.uploads.expect_body(id, &peer)?;
     let body = node.body(sent, SHARD_BODY_BYTES_MAX).await?;
-    let mut taken = read_back(&node, node.uploads.take(id, &peer)?).await?;
+    let taken = node.uploads.take(id, &peer)?;
+    drop(expected);
+    let mut taken = read_back(&node, taken).await?;
     let room = node.clone();
     node.off_reactor(move |store| -> Result<(), Refusal> {
         let (column, columns) = taken.draft(store)?.place();
