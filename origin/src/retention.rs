@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::{catalog::CatalogError, node::Node};
 
 /// The work's name in the catalog.
@@ -11,8 +13,9 @@ const HOLD: Duration = Duration::from_secs(60);
 /// Leases ended in one step.
 const STEP: usize = 100;
 
-/// Ends all leases that are due, unless another origin is at it. The feed tells edges and copies of each.
-pub(crate) async fn end_leases(node: &Node) -> Result<(), CatalogError> {
+/// Ends the leases that are due, as many as it can `until` then, unless another origin is at it. The next sweep goes
+/// on. The feed tells edges and copies of each.
+pub(crate) async fn end_leases(node: &Node, until: Instant) -> Result<(), CatalogError> {
     let (catalog, name) = (&node.catalog, &node.config.name);
     if catalog.take_work(WORK, name, HOLD).await?.is_none() {
         return Ok(());
@@ -23,7 +26,7 @@ pub(crate) async fn end_leases(node: &Node) -> Result<(), CatalogError> {
             node.feed.written();
             tracing::info!(ended, "leases ended by themselves");
         }
-        let goes_on = ended == STEP as u64 && !node.stop.is_cancelled();
+        let goes_on = ended == STEP as u64 && !node.stop.is_cancelled() && Instant::now() < until;
         let hold = if goes_on { HOLD } else { Duration::ZERO };
         if !catalog.keep_work(WORK, name, hold, &[]).await? || !goes_on {
             return Ok(());

@@ -23,6 +23,43 @@ const DEAD_MAX: usize = 256;
 /// How long a sweep removes dead shards; the next one goes on at once. So a large erasure takes as long as its shards
 /// do, and keeps no other step of a sweep, and no look at the clock, from its turn for longer than this.
 const REMOVING: Duration = Duration::from_secs(20);
+/// After so many dead shards in a row that could not be removed, the next sweep goes on in its time: the disk is
+/// read-only, or the key of a bucket may not remove.
+const FAILED_MAX: usize = 16;
+
+/// How far the removal of dead shards came.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Removal {
+    /// The last one that it looked at; none: it came to the end.
+    after: Option<(ObjectId, usize)>,
+    /// Those of the last run that could not be removed.
+    failed: usize,
+    /// Of these, the last ones in a row.
+    failed_in_row: usize,
+}
+
+impl Removal {
+    /// Begins a run, where the one before ended.
+    fn next(self) -> Self {
+        Self { after: self.after, ..Self::default() }
+    }
+
+    /// Counts a shard, whose removal failed or not.
+    fn count(&mut self, shard: &ShardRow, failed: bool) {
+        self.after = Some((shard.object, shard.column));
+        self.failed += usize::from(failed);
+        self.failed_in_row = if failed { self.failed_in_row + 1 } else { 0 };
+    }
+
+    fn gave_up(&self) -> bool {
+        self.failed_in_row >= FAILED_MAX
+    }
+
+    /// Returns whether the next run is due at once.
+    fn goes_on(&self) -> bool {
+        self.after.is_some() && !self.gave_up()
+    }
+}
 
 /// Announces the node until it stops.
 pub(crate) async fn announce_often(node: Arc<Node>) {
@@ -64,15 +101,15 @@ pub(crate) async fn announce(node: &Arc<Node>) -> Result<Applied, RefreshError> 
 /// Sweeps until the node stops.
 pub(crate) async fn sweep_often(node: Arc<Node>) {
     let every = Duration::from_secs(node.config.limits.sweep_seconds);
-    let mut removed = None;
-    while pause(if removed.is_some() { Duration::ZERO } else { every }, &node.stop).await {
+    let mut removed = Removal::default();
+    while pause(if removed.goes_on() { Duration::ZERO } else { every }, &node.stop).await {
         sweep(&node, &mut removed).await;
     }
 }
 
 /// Takes each step, whatever became of those before it: a disk or a catalog that fails one must not keep the node from
 /// the others for as long as it fails. `removed` is how far the removal of dead shards came that has more to do.
-async fn sweep(node: &Arc<Node>, removed: &mut Option<(ObjectId, usize)>) {
+async fn sweep(node: &Arc<Node>, removed: &mut Removal) {
     let log = |step: &'static str, done: Result<(), RefreshError>| {
         if let Err(error) = done {
             tracing::warn!(step, %error, "a step of a sweep failed; the next sweep takes it again");
@@ -99,43 +136,52 @@ async fn end_uploads(node: &Arc<Node>) -> Result<(), RefreshError> {
 
 /// Ends leases and removes dead shards, while the clock can be trusted: what is destroyed does not come back when it is
 /// put right again.
-async fn destroy(node: &Arc<Node>, removed: &mut Option<(ObjectId, usize)>) -> Result<(), RefreshError> {
+async fn destroy(node: &Arc<Node>, removed: &mut Removal) -> Result<(), RefreshError> {
     // After a failure the next sweep begins anew, in its time.
-    let after = removed.take();
+    let mut removal = std::mem::take(removed).next();
     let grace = Duration::from_secs(node.config.limits.erase_grace_seconds);
     node.catalog_now().await?;
     if node.clock().may_destroy(Instant::now(), grace) {
-        retention::end_leases(node).await?;
-        *removed = remove_dead_shards(node, grace, after).await?;
+        retention::end_leases(node, Instant::now() + REMOVING).await?;
+        remove_dead_shards(node, grace, &mut removal).await?;
+        *removed = removal;
     }
     Ok(())
 }
 
-/// Removes dead shards from the one after `after` on, and returns how far it came when its time is over. One that
-/// cannot be removed keeps none of the others: the walk passes it, and the next one finds it again.
-async fn remove_dead_shards(
-    node: &Arc<Node>,
-    grace: Duration,
-    mut after: Option<(ObjectId, usize)>,
-) -> Result<Option<(ObjectId, usize)>, RefreshError> {
+/// Removes dead shards from where the run before came to, until its time is over. One that cannot be removed keeps none
+/// of the others: the walk passes it, and the next one finds it again.
+async fn remove_dead_shards(node: &Arc<Node>, grace: Duration, removal: &mut Removal) -> Result<(), RefreshError> {
     let until = Instant::now() + REMOVING;
-    loop {
-        let dead = node.catalog.dead_shards(&node.config.name, grace, after, DEAD_MAX).await?;
+    let mut last = None;
+    'run: loop {
+        let dead = node.catalog.dead_shards(&node.config.name, grace, removal.after, DEAD_MAX).await?;
         let is_last = dead.len() < DEAD_MAX;
         for shard in dead {
-            after = Some((shard.object, shard.column));
-            remove_dead_shard(node, grace, &shard).await?;
-            if node.stop.is_cancelled() || Instant::now() >= until {
-                return Ok(after);
+            let done = remove_dead_shard(node, grace, &shard).await?;
+            removal.count(&shard, done.is_err());
+            last = done.err().or(last);
+            if removal.gave_up() || node.stop.is_cancelled() || Instant::now() >= until {
+                break 'run;
             }
         }
         if is_last {
-            return Ok(None);
+            removal.after = None;
+            break;
         }
     }
+    if let Some(error) = last {
+        tracing::error!(shards = removal.failed, %error, "shards of erased objects cannot be removed; the last error");
+    }
+    Ok(())
 }
 
-async fn remove_dead_shard(node: &Arc<Node>, grace: Duration, shard: &ShardRow) -> Result<(), RefreshError> {
+/// Removes a dead shard from the disk, then from the catalog.
+async fn remove_dead_shard(
+    node: &Arc<Node>,
+    grace: Duration,
+    shard: &ShardRow,
+) -> Result<Result<(), StoreError>, RefreshError> {
     let (object, column) = (shard.object, shard.column);
     let before = SystemTime::now().checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
     match node.off_reactor(move |store| store.remove_shard(&object, column, before)).await? {
@@ -145,9 +191,9 @@ async fn remove_dead_shard(node: &Arc<Node>, grace: Duration, shard: &ShardRow) 
             tracing::info!(%object, column, "removed a shard of an erased object");
         }
         Ok(false) => {}
-        Err(error) => tracing::error!(%object, column, %error, "a shard of an erased object cannot be removed"),
+        Err(error) => return Ok(Err(error)),
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// Waits; false when the node stops.
@@ -156,5 +202,30 @@ pub(crate) async fn pause(time: Duration, stop: &CancellationToken) -> bool {
         biased;
         () = stop.cancelled() => false,
         () = tokio::time::sleep(time) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removal_rests_after_failures_in_a_row_and_then_goes_on_behind_them() {
+        let shard = |column| ShardRow { node: "o1".parse().unwrap(), object: ObjectId([1; 32]), column, bytes: 1 };
+        let mut removal = Removal::default();
+        assert!(!removal.goes_on());
+        for column in 0..FAILED_MAX - 1 {
+            removal.count(&shard(column), true);
+        }
+        removal.count(&shard(20), false);
+        assert!(removal.goes_on(), "one was removed");
+        for column in 21..21 + FAILED_MAX {
+            assert!(!removal.gave_up());
+            removal.count(&shard(column), true);
+        }
+        assert!(removal.gave_up() && !removal.goes_on());
+        let (failed, after) = (2 * FAILED_MAX - 1, Some((ObjectId([1; 32]), 20 + FAILED_MAX)));
+        assert_eq!((removal.failed, removal.after), (failed, after));
+        assert_eq!(removal.next(), Removal { after, ..Removal::default() });
     }
 }
