@@ -72,8 +72,14 @@ async fn measure(catalog: &Arc<dyn Catalog>, rows: usize) {
     })
     .await;
     let ask = |record: &Record| {
-        let repair =
-            RepairAsk { object: record.public.id(), margin: 1, bytes: 1, cause: RepairCause::Scan, target: None };
+        let repair = RepairAsk {
+            object: record.public.id(),
+            margin: 1,
+            bytes: 1,
+            cause: RepairCause::Scan,
+            target: None,
+            only_lost: vec![],
+        };
         async move { catalog.queue_repair(&repair).await.map(|_| ()).unwrap() }
     };
     each("repairs asked for", some, ask).await;

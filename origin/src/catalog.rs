@@ -31,8 +31,8 @@ pub use self::{
     url::{CatalogUrl, CatalogUrlError, OpenError, PostgresUrl},
     work::{
         AHEAD_MAX, CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, MARGIN_LAST, OBJECTS_MAX, ObjectPage,
-        ObjectRow, PAGE_BYTES_MAX, Repair, RepairAsk, RepairCause, RepairEnd, RepairQueue, TICKETS_MAX,
-        TICKETS_PER_READER_MAX, UnknownCause,
+        ObjectRow, PAGE_BYTES_MAX, RETRY_PAUSE, Repair, RepairAsk, RepairCause, RepairEnd, RepairQueue, Revival,
+        TICKETS_MAX, TICKETS_PER_READER_MAX, UnknownCause,
     },
 };
 
@@ -192,13 +192,14 @@ pub trait Catalog: Send + Sync + 'static {
     /// Returns what a node holds.
     async fn shard_totals(&self, node: &NodeName) -> Result<ShardTotals, CatalogError>;
 
-    /// Asks for an object's repair. An object waits once: of two asks the lower margin counts, and attempts stay. One
-    /// that was given up stays so until it is asked for with a lower margin, or [`Self::revive_repairs`]; one that is
-    /// hopeless stays so. Erasing the object takes it out.
+    /// Asks for an object's repair. An object waits once: of two asks the lower margin counts, and with it the repair
+    /// begins anew; so it does when an object that could not be read can be read again. One that was given up stays so
+    /// until then, or [`Self::revive_repairs`]; one that is hopeless also until something else is to be done than to
+    /// make the same columns. Erasing the object takes it out.
     async fn queue_repair(&self, repair: &RepairAsk) -> Result<Applied, CatalogError>;
 
     /// Takes the repair of the lowest margin, to which each attempt so far adds one, of those the one that waits
-    /// longest, that is due and that nobody holds. It is `holder`'s alone for `hold`.
+    /// longest, that is due and that nobody holds. Margins below zero come last. It is `holder`'s alone for `hold`.
     async fn take_repair(&self, holder: &NodeName, hold: Duration) -> Result<Option<Repair>, CatalogError>;
 
     /// Holds on to a repair for another `hold` from now. False: another holder has it now, or it is gone; stop.
@@ -217,9 +218,8 @@ pub trait Catalog: Send + Sync + 'static {
     /// `limit`.
     async fn repair_obstacles(&self, limit: usize) -> Result<Vec<Obstacle>, CatalogError>;
 
-    /// Lets repairs that were given up, or that rest after a failure, be due at once, of one object or of all, and
-    /// returns how many. All begin anew; one keeps half of its attempts, because owners may ask for that.
-    async fn revive_repairs(&self, of: Option<&ObjectId>) -> Result<u64, CatalogError>;
+    /// Lets repairs that were given up, or that rest after a failure, be due again, and returns how many.
+    async fn revive_repairs(&self, by: Revival<'_>) -> Result<u64, CatalogError>;
 
     /// Notes a reader's word of a bad shard; several about one shard are one, and the first reader's.
     ///

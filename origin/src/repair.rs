@@ -36,7 +36,7 @@ use format::{
 
 use self::{diagnosis::Diagnosis, standing::Standings};
 use crate::{
-    catalog::{CatalogError, OBJECTS_MAX, ObjectRow, RepairAsk, RepairCause, ShardRow},
+    catalog::{CatalogError, OBJECTS_MAX, ObjectRow, RepairAsk, RepairCause, Revival, ShardRow},
     node::Node,
     reconcile::reconcile,
     upkeep::pause,
@@ -115,7 +115,8 @@ async fn queue(
 /// Asks for the repair of an object.
 async fn ask(node: &Node, row: &ObjectRow, found: &Diagnosis, cause: RepairCause) -> Result<(), CatalogError> {
     let bytes = found.bytes(&row.public);
-    let ask = RepairAsk { object: row.id(), margin: found.margin, bytes, cause, target: None };
+    let only_lost = if found.displaced.is_empty() { found.lost.clone() } else { vec![] };
+    let ask = RepairAsk { object: row.id(), margin: found.margin, bytes, cause, target: None, only_lost };
     node.catalog.queue_repair(&ask).await?;
     Ok(())
 }
@@ -133,12 +134,12 @@ pub(crate) async fn lost(node: &Node, shard: &ShardRow, cause: RepairCause) -> R
 }
 
 /// Asks for the repair of an object whose lease changed, when its shards lie where the lease does not want them. What
-/// was given up under the lease before, or rests, is tried by the new one, unless no lease can help; after the repairs
-/// of others, so that an owner who signs lease after lease keeps nobody waiting.
+/// was given up under the lease before, or rests, is tried by the new one; after the repairs of others, so that an
+/// owner who signs lease after lease keeps nobody waiting.
 pub(crate) async fn look_at(node: &Node, locator: &Locator) -> Result<(), CatalogError> {
     let Some(record) = node.catalog.record(locator).await? else { return Ok(()) };
     let Some(row) = node.catalog.object(&record.public.id()).await? else { return Ok(()) };
-    let revived = node.catalog.revive_repairs(Some(&row.id())).await? > 0;
+    let revived = node.catalog.revive_repairs(Revival::Lease(&row.id())).await? > 0;
     if queue(node, &row, &mut standings(node).await?, None).await? || revived {
         node.repair_wanted.notify_one();
     }

@@ -20,6 +20,7 @@ use super::{
     extract::{InPath, InQuery, Reader, Sent, Writer},
 };
 use crate::{
+    catalog::Applied,
     copies,
     node::{Lost, Node},
     repair,
@@ -104,11 +105,13 @@ pub(super) async fn renew(
     same_locator(&locator, &lease.locator)?;
     let work = node.clone();
     let task = node.tasks.spawn(async move {
-        work.catalog.put_lease(&lease, &envelope).await?;
+        let applied = work.catalog.put_lease(&lease, &envelope).await?;
         work.feed.written();
         copies::refresh(&work, locator).await?;
-        // The owner may want other places now.
-        repair::look_at(&work, &locator).await?;
+        // The owner may want other places now. A lease that is here already says nothing new, however often it comes.
+        if applied == Applied::Stored {
+            repair::look_at(&work, &locator).await?;
+        }
         Ok::<_, Refusal>(())
     });
     task.await.map_err(|_| Lost)??;

@@ -13,7 +13,7 @@ use super::{
     Refusal,
     extract::{Announcer, InPath, InQuery, Reader, Sent, Writer},
 };
-use crate::{node::Node, repair};
+use crate::{catalog::Revival, node::Node, repair};
 
 /// A ticket or a drain in JSON.
 const SMALL_BYTES_MAX: usize = 1024;
@@ -89,7 +89,7 @@ pub(super) async fn status(State(node): State<Arc<Node>>, _: Reader) -> Result<J
 }
 
 pub(super) async fn retry(State(node): State<Arc<Node>>, Writer(_): Writer) -> Result<Json<Retried>, Refusal> {
-    Ok(Json(Retried { objects: node.catalog.revive_repairs(None).await? }))
+    Ok(Json(Retried { objects: node.catalog.revive_repairs(Revival::Operator).await? }))
 }
 
 /// Says what becomes of a node's shards when it is emptied, so that its operator knows before.

@@ -11,18 +11,20 @@ use sqlx::{
 /// A step: its number, what it brings, its statements.
 type Step = (i64, &'static str, &'static str);
 
-/// Names a folder's files as steps: `steps!("sqlite": 1 "catalog", 2 "work")`.
+/// Names a folder's files as steps: `steps!("sqlite": 1 "0001_catalog", 2 "0002_work")`.
 macro_rules! steps {
     ($engine:literal: $($number:literal $name:literal),+ $(,)?) => {
-        &[$(($number, $name, include_str!(concat!("../../migrations/", $engine, "/000", $number, "_", $name, ".sql")))),+]
+        &[$(($number, $name, include_str!(concat!("../../migrations/", $engine, "/", $name, ".sql")))),+]
     };
 }
 
 const SQLITE: &[Step] = steps!(
-    "sqlite": 1 "catalog", 2 "work", 3 "balance", 4 "records_by_object", 5 "notes", 6 "orders", 8 "refused", 9 "hopeless"
+    "sqlite": 1 "0001_catalog", 2 "0002_work", 3 "0003_balance", 4 "0004_records_by_object", 5 "0005_notes",
+    6 "0006_orders", 8 "0008_refused", 9 "0009_hopeless", 10 "0010_failures",
 );
 const POSTGRES: &[Step] = steps!(
-    "postgres": 1 "catalog", 3 "balance", 4 "records_by_object", 5 "notes", 6 "orders", 8 "refused", 9 "hopeless"
+    "postgres": 1 "0001_catalog", 3 "0003_balance", 4 "0004_records_by_object", 5 "0005_notes", 6 "0006_orders",
+    8 "0008_refused", 9 "0009_hopeless", 10 "0010_failures",
 );
 
 /// Returns what brings a SQLite file up to date.
@@ -53,7 +55,8 @@ mod tests {
         for (engine, steps) in [("sqlite", SQLITE), ("postgres", POSTGRES)] {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(engine);
             let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
-            let named = steps.iter().map(|(number, name, _)| format!("{number:04}_{name}.sql"));
+            assert!(steps.iter().all(|(number, name, _)| name.starts_with(&format!("{number:04}_"))), "{engine}");
+            let named = steps.iter().map(|(_, name, _)| format!("{name}.sql"));
             assert_eq!(files.collect::<BTreeSet<_>>(), named.collect(), "{engine}");
         }
     }

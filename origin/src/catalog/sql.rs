@@ -38,7 +38,7 @@ pub(super) use self::{
 };
 use super::{
     Applied, Catalog, CatalogError, DeadRepair, Filed, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd,
-    RepairQueue, ShardRow, ShardTotals,
+    RepairQueue, Revival, ShardRow, ShardTotals,
 };
 
 /// A catalog in an SQL database.
@@ -194,8 +194,8 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
         repairs::obstacles(self, limit).await
     }
 
-    async fn revive_repairs(&self, of: Option<&ObjectId>) -> Result<u64, CatalogError> {
-        repairs::revive(self, of).await
+    async fn revive_repairs(&self, by: Revival<'_>) -> Result<u64, CatalogError> {
+        repairs::revive(self, by).await
     }
 
     async fn report(&self, reader: &NodeName, ticket: &Ticket) -> Result<Applied, CatalogError> {

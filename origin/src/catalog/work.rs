@@ -19,7 +19,9 @@ pub const PAGE_BYTES_MAX: usize = 16 << 20;
 pub const TICKETS_MAX: usize = 1_000;
 /// Tickets of one reader that wait at once: none keeps the others from being heard.
 pub const TICKETS_PER_READER_MAX: usize = TICKETS_MAX / 10;
-/// The margin of a repair that comes after all others.
+/// An operator's word makes no repair due sooner after it failed: who says it in a loop keeps no others waiting.
+pub const RETRY_PAUSE: Duration = Duration::from_secs(60);
+/// The margin of a repair that comes after all others that can be read.
 pub const MARGIN_LAST: i32 = i32::MAX;
 /// Bytes of a work's cursor.
 pub const CURSOR_BYTES_MAX: usize = 1024;
@@ -124,6 +126,9 @@ pub struct RepairAsk {
     pub cause: RepairCause,
     /// The column to move, and to which node; none: the diagnosis says what is to be done.
     pub target: Option<(usize, NodeName)>,
+    /// The lost columns, when nothing but these is to be made: in vain where they are known as hopeless. Empty:
+    /// something is to be moved.
+    pub only_lost: Vec<usize>,
 }
 
 /// A repair that was taken.
@@ -143,6 +148,10 @@ pub struct Repair {
     pub attempts: u32,
     /// Why the last attempt failed that said so.
     pub error: Option<String>,
+    /// The node that said so.
+    pub failed_by: Option<NodeName>,
+    /// The lost columns with which the repair was hopeless; empty: it was not.
+    pub unmakable: Vec<usize>,
 }
 
 /// How a repair ended.
@@ -162,11 +171,27 @@ pub enum RepairEnd {
         /// Why; the first [`ERROR_CHARS_MAX`] characters are kept.
         error: String,
     },
-    /// It cannot work, whatever comes: it is given up until the object is erased.
+    /// These columns cannot be made again: they are given up until others are lost, or an operator says so. The
+    /// object's other columns may still move.
     Hopeless {
         /// Why; the first [`ERROR_CHARS_MAX`] characters are kept.
         error: String,
+        /// The lost columns; never empty.
+        lost: Vec<usize>,
     },
+}
+
+/// Who says that repairs that were given up, or that rest after a failure, are worth another try.
+#[derive(Debug, Clone, Copy)]
+pub enum Revival<'o> {
+    /// A node that came: all begin anew, at once.
+    Node,
+    /// The owner of an object, by a new lease: its repair is due at once. One that was given up keeps half of its
+    /// attempts, rounded up.
+    Lease(&'o ObjectId),
+    /// An operator: all are due, also those that are hopeless, each [`RETRY_PAUSE`] after it failed. Those that were
+    /// given up keep half of their attempts, rounded up. An operator has a twin's certificate, so any twin may say so.
+    Operator,
 }
 
 /// How much repair there is to do.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{HOLD, ask, balance::Balance, census::Census, diagnose, may_judge, standing::Standing, standings};
 use crate::{
-    catalog::{CatalogError, MARGIN_LAST, OBJECTS_MAX, ObjectPage, RepairAsk, RepairCause, RepairQueue},
+    catalog::{CatalogError, MARGIN_LAST, OBJECTS_MAX, ObjectPage, RepairAsk, RepairCause, RepairQueue, Revival},
     node::Node,
     upkeep::pause,
 };
@@ -134,7 +134,9 @@ async fn even_out(node: &Arc<Node>, balance: &mut Balance, queue: RepairQueue) -
             let Some(chosen) = balance.choose(row, &giver, &mut standings) else { continue };
             let target = Some((chosen.column, chosen.to));
             let (object, bytes, cause) = (row.id(), chosen.bytes, RepairCause::Balance);
-            node.catalog.queue_repair(&RepairAsk { object, margin: MARGIN_LAST, bytes, cause, target }).await?;
+            node.catalog
+                .queue_repair(&RepairAsk { object, margin: MARGIN_LAST, bytes, cause, target, only_lost: vec![] })
+                .await?;
             room -= 1;
             if room == 0 {
                 reached = Some(object);
@@ -169,7 +171,7 @@ async fn look_at_nodes(node: &Arc<Node>, walk: &mut Walk) -> Result<(), CatalogE
         match standing {
             Standing::Up if !is_first_look => {
                 tracing::info!(node = %name, "a node is back, or new");
-                node.catalog.revive_repairs(None).await?;
+                node.catalog.revive_repairs(Revival::Node).await?;
                 node.repair_wanted.notify_one();
             }
             Standing::Up => {}

@@ -36,20 +36,17 @@ enum Failure {
     Placement(PlacementError),
     #[error("the shards cannot be made")]
     Repair(#[from] RepairError),
+    /// The owner stored no codeword, or this machine's memory flips bits.
+    #[error("the columns {lost:?} cannot be made again")]
+    Broken { lost: Vec<usize>, source: RepairError },
+    #[error("the columns {lost:?} cannot be made again, as two nodes found: their owner has to store the object anew")]
+    Hopeless { lost: Vec<usize> },
     #[error("{count} of {of} shards were not taken by their new nodes; the last: {last}")]
     Targets { count: usize, of: usize, last: TransportError },
     #[error("the catalog's clock was set, so nobody can say which nodes are down")]
     Clock,
     #[error("another repairer has it now")]
     HoldLost,
-}
-
-impl Failure {
-    /// Returns whether no later attempt can do better: the owner stored no codeword. A second attempt has to find the
-    /// same: a bit that flips in this machine's memory looks alike.
-    fn is_for_good(&self) -> bool {
-        matches!(self, Self::Repair(RepairError::Rebuild(RebuildError::Inconsistent { .. })))
-    }
 }
 
 /// Repairs until the node stops.
@@ -92,25 +89,25 @@ async fn finish(node: &Arc<Node>, taken: &Repair) -> Result<(), CatalogError> {
             let error = crate::api::causes(&failure);
             tracing::warn!(object = %taken.object, attempts = taken.attempts, error, "a repair failed");
             node.metrics.repairs_failed.inc();
-            end_of(taken, &failure, error)
+            end_of(taken, &node.config.name, failure, error)
         }
     };
     node.catalog.end_repair(&taken.object, &node.config.name, &end).await
 }
 
-/// Says what becomes of a repair that failed, with its causes as `error`.
-fn end_of(taken: &Repair, failure: &Failure, error: String) -> RepairEnd {
+/// Says what becomes of a repair that failed `here`, with its causes as `error`.
+fn end_of(taken: &Repair, here: &NodeName, failure: Failure, error: String) -> RepairEnd {
     // The head of it is kept.
     let is_as_before = taken.error.as_ref().is_some_and(|before| !before.is_empty() && error.starts_with(before));
-    if taken.target.is_some() {
+    let is_anothers = taken.failed_by.as_ref().is_some_and(|by| by != here);
+    match failure {
         // Nothing is lacking. The next walk says whether there still is a move to make, and which.
-        RepairEnd::Done
-    } else if failure.is_for_good() && is_as_before {
-        RepairEnd::Hopeless { error }
-    } else if taken.attempts >= ATTEMPTS_MAX {
-        RepairEnd::Dead { error }
-    } else {
-        RepairEnd::Again { error, after: again_after(taken.attempts) }
+        _ if taken.target.is_some() => RepairEnd::Done,
+        Failure::Hopeless { lost } => RepairEnd::Hopeless { error, lost },
+        // A machine whose memory flips bits says the same again and again, so its own word is not enough.
+        Failure::Broken { lost, .. } if is_as_before && is_anothers => RepairEnd::Hopeless { error, lost },
+        _ if taken.attempts >= ATTEMPTS_MAX => RepairEnd::Dead { error },
+        _ => RepairEnd::Again { error, after: again_after(taken.attempts) },
     }
 }
 
@@ -139,19 +136,29 @@ async fn attempt(node: &Arc<Node>, taken: &Repair) -> Result<(), Failure> {
     if !may_judge(node) {
         return Err(Failure::Clock);
     }
-    let found = diagnose(&row, &mut standings);
+    let mut found = diagnose(&row, &mut standings);
+    let lost = found.lost.clone();
+    let is_hopeless = !lost.is_empty() && lost == taken.unmakable;
+    if is_hopeless {
+        // They take no place from those that can move.
+        found.lost.clear();
+    }
     let targets = match &taken.target {
         Some((column, to)) if may_move(&row, &found, *column, to, &mut standings) => vec![(*column, to.clone())],
         None if !found.is_well() => match targets(&row, &found, &standings) {
             Targets { chosen, refusal: Some(refusal) } if chosen.is_empty() => return Err(Failure::Placement(refusal)),
             Targets { chosen, .. } => chosen,
         },
+        _ if is_hopeless => return Err(Failure::Hopeless { lost }),
         _ => return Ok(()),
     };
     let plan = plan(node, &row, &found, &standings, targets);
     let wanted = plan.targets.len();
     let started = tokio::time::Instant::now();
-    let done = client::repair(&node.transport, plan).await?;
+    let done = client::repair(&node.transport, plan).await.map_err(|source| match source {
+        RepairError::Rebuild(RebuildError::Inconsistent { .. }) => Failure::Broken { lost: lost.clone(), source },
+        source => source.into(),
+    })?;
     note(node, &row, &done).await?;
     if !done.durable.is_empty() {
         tell(node, &row, &done).await?;
@@ -162,6 +169,7 @@ async fn attempt(node: &Arc<Node>, taken: &Repair) -> Result<(), Failure> {
     }
     match done.failed.last() {
         Some((_, last)) => Err(Failure::Targets { count: done.failed.len(), of: wanted, last: last.clone() }),
+        None if is_hopeless => Err(Failure::Hopeless { lost }),
         None => Ok(()),
     }
 }
@@ -289,21 +297,31 @@ mod tests {
     }
 
     #[test]
-    fn what_the_owner_broke_is_given_up_for_good_once_it_was_found_twice() {
-        let broken =
-            |stripe| Failure::Repair(RepairError::Rebuild(RebuildError::Inconsistent { stripe: StripeIndex(stripe) }));
-        let end = |attempts, before: Option<&str>, failure: &Failure| {
-            let (object, error) = (ObjectId([1; 32]), before.map(str::to_owned));
-            let (margin, bytes, cause, target) = (0, 1, RepairCause::Scan, None);
-            let taken = Repair { object, margin, bytes, cause, target, attempts, error };
-            end_of(&taken, failure, crate::api::causes(failure))
+    fn what_the_owner_broke_is_given_up_for_good_once_two_nodes_found_it() {
+        let broken = |stripe| Failure::Broken {
+            lost: vec![4],
+            source: RepairError::Rebuild(RebuildError::Inconsistent { stripe: StripeIndex(stripe) }),
+        };
+        let end = |attempts, before: Option<(&str, usize)>, failure: Failure| {
+            let (object, failed_by) = (ObjectId([1; 32]), before.map(|(_, by)| name(by)));
+            let (margin, bytes, cause, target, unmakable) = (0, 1, RepairCause::Scan, None, vec![]);
+            let error = before.map(|(error, _)| error.to_owned());
+            let taken = Repair { object, margin, bytes, cause, target, attempts, error, failed_by, unmakable };
+            let error = crate::api::causes(&failure);
+            end_of(&taken, &name(1), failure, error)
         };
         let found = crate::api::causes(&broken(3));
-        assert!(matches!(end(1, None, &broken(3)), RepairEnd::Again { .. }));
-        assert!(matches!(end(2, Some("no node has room"), &broken(3)), RepairEnd::Again { .. }));
-        assert!(matches!(end(2, Some(&found), &broken(4)), RepairEnd::Again { .. }), "another stripe");
-        assert!(matches!(end(2, Some(&found[..9]), &broken(3)), RepairEnd::Hopeless { .. }));
-        assert!(matches!(end(ATTEMPTS_MAX, Some(&found), &Failure::Clock), RepairEnd::Dead { .. }));
+        let found = found.as_str();
+        let is_again = |end| matches!(end, RepairEnd::Again { .. });
+        assert!(is_again(end(1, None, broken(3))));
+        assert!(is_again(end(2, Some(("no node has room", 2)), broken(3))));
+        assert!(is_again(end(2, Some((found, 2)), broken(4))), "another stripe");
+        assert!(is_again(end(2, Some((found, 1)), broken(3))), "the same node says it again");
+        assert!(matches!(end(2, Some((&found[..9], 2)), broken(3)), RepairEnd::Hopeless { lost, .. } if lost == [4]));
+        assert!(matches!(end(ATTEMPTS_MAX, Some((found, 1)), broken(3)), RepairEnd::Dead { .. }));
+        let known = Failure::Hopeless { lost: vec![4] };
+        assert!(matches!(end(ATTEMPTS_MAX, None, known), RepairEnd::Hopeless { .. }), "its other columns moved");
+        assert!(matches!(end(ATTEMPTS_MAX, Some((found, 2)), Failure::Clock), RepairEnd::Dead { .. }));
     }
 
     #[test]

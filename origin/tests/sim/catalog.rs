@@ -20,7 +20,7 @@ use format::{
 };
 use origin::catalog::{
     Applied, Catalog, CatalogError, DeadRepair, Filed, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd,
-    RepairQueue, ShardRow, ShardTotals, SqliteCatalog,
+    RepairQueue, Revival, ShardRow, ShardTotals, SqliteCatalog,
 };
 use tokio::{
     runtime::{Builder, Runtime},
@@ -229,7 +229,7 @@ forward! {
         take_repair(holder: &NodeName, hold: Duration) -> Option<Repair>;
         keep_repair(object: &ObjectId, holder: &NodeName, hold: Duration) -> bool;
         end_repair(object: &ObjectId, holder: &NodeName, end: &RepairEnd) -> ();
-        revive_repairs(of: Option<&ObjectId>) -> u64;
+        revive_repairs(by: Revival<'_>) -> u64;
         put_blob(id: &BlobId, blob: &Bytes) -> ();
         note(id: &NoteId) -> Option<Note>;
         put_note(id: &NoteId, note: &Note) -> ();

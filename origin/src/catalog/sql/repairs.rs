@@ -1,5 +1,6 @@
 //! The repair queue: one row for each object that lacks shards, taken by risk; each attempt that failed counts like a
-//! column more, so that objects whose repair always fails hold no place before the others.
+//! column more, so that objects whose repair always fails hold no place before the others. What cannot be read comes
+//! last: it waits for nodes that come back.
 
 use std::time::Duration;
 
@@ -10,44 +11,49 @@ use format::{
 
 use super::{Cells, Driver, Session, SqlCatalog, id, milliseconds, number, parse, signed};
 use crate::catalog::{
-    AHEAD_MAX, Applied, CatalogError, DeadRepair, Repair, RepairAsk, RepairEnd, RepairQueue, work::ERROR_CHARS_MAX,
+    AHEAD_MAX, Applied, CatalogError, DeadRepair, RETRY_PAUSE, Repair, RepairAsk, RepairEnd, RepairQueue, Revival,
+    work::ERROR_CHARS_MAX,
 };
 
 const TABLE: &str = "repairs";
 
 pub(super) async fn queue<D: Driver>(catalog: &SqlCatalog<D>, ask: &RepairAsk) -> Result<Applied, CatalogError> {
-    // The riskier ask replaces the safer one, and is due at once, also when the safer one was given up: why that failed
-    // says nothing of what was lost since. One that comes while somebody repairs is counted: what it tells of may have
-    // been lost after that repair looked.
-    let target = ask.target.as_ref();
-    let written = catalog
-        .writer()
-        .await?
+    let (object, target) = (&ask.object.0, ask.target.as_ref());
+    let mut write = catalog.write().await?;
+    // An ask that comes while somebody repairs is counted: what it tells of may have been lost after they looked.
+    let held = "UPDATE repairs SET asks = asks + 1 WHERE object = $1 AND holder IS NOT NULL";
+    let counted = write.run(held, &[object.into()]).await?;
+    // The riskier ask replaces the safer one, begins anew and is due at once, also when the safer one was given up: why
+    // that failed says nothing of what was lost since. So does one of an object that can be read again, which waited
+    // behind all that can, and one of other work than what is hopeless.
+    let written = write
         .run(
             "INSERT INTO repairs (object, margin, lost_bytes, cause, target_column, target_node, asked_at_ms)
              VALUES ($1, $2, $3, $4, CASE WHEN $5 >= 0 THEN $5 END, CASE WHEN $5 >= 0 THEN $6 END, unixepoch_ms())
              ON CONFLICT (object) DO UPDATE SET
-                 lost_bytes = CASE WHEN excluded.margin < repairs.margin THEN excluded.lost_bytes ELSE repairs.lost_bytes END,
-                 cause = CASE WHEN excluded.margin < repairs.margin THEN excluded.cause ELSE repairs.cause END,
-                 target_column = CASE WHEN excluded.margin < repairs.margin THEN excluded.target_column ELSE repairs.target_column END,
-                 target_node = CASE WHEN excluded.margin < repairs.margin THEN excluded.target_node ELSE repairs.target_node END,
-                 margin = CASE WHEN excluded.margin < repairs.margin THEN excluded.margin ELSE repairs.margin END,
-                 not_before_ms = CASE WHEN excluded.margin < repairs.margin THEN 0 ELSE repairs.not_before_ms END,
-                 attempts = CASE WHEN repairs.dead_at_ms IS NULL THEN repairs.attempts ELSE 0 END,
-                 dead_at_ms = NULL,
-                 asks = repairs.asks + CASE WHEN repairs.holder IS NULL THEN 0 ELSE 1 END
-             WHERE (excluded.margin < repairs.margin OR repairs.holder IS NOT NULL) AND repairs.hopeless = 0",
+                 margin = excluded.margin, lost_bytes = excluded.lost_bytes, cause = excluded.cause,
+                 target_column = excluded.target_column, target_node = excluded.target_node,
+                 attempts = 0, not_before_ms = 0, dead_at_ms = NULL
+             WHERE excluded.margin < repairs.margin OR (repairs.margin < 0 AND excluded.margin >= 0)
+                 OR (repairs.dead_at_ms IS NOT NULL AND repairs.unmakable <> $7)",
             &[
-                (&ask.object.0).into(),
+                object.into(),
                 i64::from(ask.margin).into(),
                 signed(ask.bytes).into(),
                 ask.cause.as_str().into(),
                 target.map_or(-1, |(column, _)| signed(*column as u64)).into(),
                 target.map_or("", |(_, node)| node.as_str()).into(),
+                joined(&ask.only_lost).as_str().into(),
             ],
         )
         .await?;
-    Ok(if written == 0 { Applied::Unchanged } else { Applied::Stored })
+    write.commit().await?;
+    Ok(if counted + written == 0 { Applied::Unchanged } else { Applied::Stored })
+}
+
+/// Writes columns as text; none as an empty one.
+fn joined(columns: &[usize]) -> String {
+    columns.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
 pub(super) async fn take<D: Driver>(
@@ -63,10 +69,11 @@ pub(super) async fn take<D: Driver>(
                  SELECT object AS picked_object FROM repairs
                  WHERE dead_at_ms IS NULL AND not_before_ms NOT BETWEEN unixepoch_ms() + 1 AND unixepoch_ms() + $3
                    AND held_until_ms NOT BETWEEN unixepoch_ms() + 1 AND unixepoch_ms() + $3
-                 ORDER BY margin + attempts, asked_at_ms, object LIMIT 1 FOR UPDATE SKIP LOCKED)
+                 ORDER BY margin < 0, margin + attempts, asked_at_ms, object LIMIT 1 FOR UPDATE SKIP LOCKED)
              UPDATE repairs SET holder = $1, held_until_ms = unixepoch_ms() + $2, attempts = attempts + 1, asks_taken = asks
              FROM picked WHERE object = picked_object
-             RETURNING object, margin, lost_bytes, cause, attempts, target_column, target_node, error",
+             RETURNING object, margin, lost_bytes, cause, attempts, target_column, target_node, error,
+                 failed_by, unmakable",
             &[holder.as_str().into(), milliseconds(hold).into(), milliseconds(AHEAD_MAX).into()],
         )
         .await?;
@@ -82,6 +89,11 @@ pub(super) async fn take<D: Driver>(
             _ => None,
         },
         error: row.maybe_text(7)?.map(str::to_owned),
+        failed_by: row.maybe_text(8)?.map(|name| parse(name, TABLE)).transpose()?,
+        unmakable: {
+            let columns = row.maybe_text(9)?.into_iter().flat_map(|columns| columns.split(','));
+            columns.map(|column| parse(column, TABLE)).collect::<Result<_, _>>()?
+        },
     }))
 }
 
@@ -122,17 +134,20 @@ pub(super) async fn end<D: Driver>(
             write.run(again, &[object.into(), holder.into()]).await?;
         }
         RepairEnd::Again { error, after } => {
-            let statement = "UPDATE repairs SET holder = NULL, held_until_ms = 0, error = $3,
-                not_before_ms = unixepoch_ms() + $4 WHERE object = $1 AND holder = $2";
+            let statement = "UPDATE repairs SET failed_by = holder, failed_at_ms = unixepoch_ms(), holder = NULL,
+                held_until_ms = 0, error = $3, not_before_ms = unixepoch_ms() + $4 WHERE object = $1 AND holder = $2";
             let error = cut(error);
             let args = [object.into(), holder.into(), error.as_str().into(), milliseconds(*after).into()];
             write.run(statement, &args).await?;
         }
-        RepairEnd::Dead { error } | RepairEnd::Hopeless { error } => {
-            let statement = "UPDATE repairs SET holder = NULL, held_until_ms = 0, error = $3,
-                dead_at_ms = unixepoch_ms(), hopeless = $4 WHERE object = $1 AND holder = $2";
-            let hopeless = i64::from(matches!(end, RepairEnd::Hopeless { .. }));
-            write.run(statement, &[object.into(), holder.into(), cut(error).as_str().into(), hopeless.into()]).await?;
+        RepairEnd::Dead { error } | RepairEnd::Hopeless { error, .. } => {
+            let error = cut(error);
+            let statement = "UPDATE repairs SET failed_by = holder, failed_at_ms = unixepoch_ms(), holder = NULL,
+                held_until_ms = 0, error = $3, dead_at_ms = unixepoch_ms(), unmakable = nullif($4, '')
+                WHERE object = $1 AND holder = $2";
+            let unmakable = if let RepairEnd::Hopeless { lost, .. } = end { joined(lost) } else { String::new() };
+            let args = [object.into(), holder.into(), error.as_str().into(), unmakable.as_str().into()];
+            write.run(statement, &args).await?;
         }
     }
     write.commit().await
@@ -195,17 +210,22 @@ pub(super) async fn obstacles<D: Driver>(catalog: &SqlCatalog<D>, limit: usize) 
     rows.iter().map(read).collect()
 }
 
-pub(super) async fn revive<D: Driver>(catalog: &SqlCatalog<D>, of: Option<&ObjectId>) -> Result<u64, CatalogError> {
-    const ALL: &str = "UPDATE repairs SET dead_at_ms = NULL, attempts = 0, not_before_ms = 0
-        WHERE (dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms())) AND hopeless = 0";
+pub(super) async fn revive<D: Driver>(catalog: &SqlCatalog<D>, by: Revival<'_>) -> Result<u64, CatalogError> {
+    const NODE: &str = "UPDATE repairs SET dead_at_ms = NULL, attempts = 0, not_before_ms = 0
+        WHERE dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms())";
     // Half of the attempts stay: who says so again and again gains no turn before others, and few attempts.
-    const ONE: &str = "UPDATE repairs SET dead_at_ms = NULL, attempts = attempts / 2, not_before_ms = 0
-        WHERE (dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms())) AND hopeless = 0
-            AND object = $1";
+    const LEASE: &str = "UPDATE repairs SET dead_at_ms = NULL, not_before_ms = 0,
+            attempts = CASE WHEN dead_at_ms IS NULL THEN attempts ELSE (attempts + 1) / 2 END
+        WHERE (dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms())) AND object = $1";
+    const OPERATOR: &str = "UPDATE repairs SET dead_at_ms = NULL, not_before_ms = failed_at_ms + $1, unmakable = NULL,
+            attempts = CASE WHEN dead_at_ms IS NULL THEN attempts ELSE (attempts + 1) / 2 END
+        WHERE dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms()
+            AND not_before_ms > failed_at_ms + $1)";
     let mut writer = catalog.writer().await?;
-    match of {
-        None => writer.run(ALL, &[]).await,
-        Some(object) => writer.run(ONE, &[(&object.0).into()]).await,
+    match by {
+        Revival::Node => writer.run(NODE, &[]).await,
+        Revival::Lease(object) => writer.run(LEASE, &[(&object.0).into()]).await,
+        Revival::Operator => writer.run(OPERATOR, &[milliseconds(RETRY_PAUSE).into()]).await,
     }
 }
 

@@ -8,8 +8,9 @@ use format::{
     wire::{Amount, ChangeKind, Obstacle, Ticket},
 };
 use origin::catalog::{
-    AHEAD_MAX, Applied, CURSOR_BYTES_MAX, Catalog, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, MARGIN_LAST, Refused,
-    Repair, RepairAsk, RepairCause, RepairEnd, RepairQueue, ShardRow, TICKETS_MAX, TICKETS_PER_READER_MAX,
+    AHEAD_MAX, Applied, CURSOR_BYTES_MAX, Catalog, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, MARGIN_LAST, RETRY_PAUSE,
+    Refused, Repair, RepairAsk, RepairCause, RepairEnd, RepairQueue, Revival, ShardRow, TICKETS_MAX,
+    TICKETS_PER_READER_MAX,
 };
 
 use super::{node, refused};
@@ -19,7 +20,8 @@ use testing::Sample;
 pub(super) const HOLD: Duration = Duration::from_secs(3600);
 
 fn ask(object: u8, margin: i32) -> RepairAsk {
-    RepairAsk { object: ObjectId([object; 32]), margin, bytes: 10, cause: RepairCause::Scan, target: None }
+    let (object, cause) = (ObjectId([object; 32]), RepairCause::Scan);
+    RepairAsk { object, margin, bytes: 10, cause, target: None, only_lost: vec![0, 12] }
 }
 
 pub(in crate::catalog) async fn living_objects_come_in_pages_with_their_shards(catalog: &dyn Catalog) {
@@ -105,20 +107,22 @@ pub(in crate::catalog) async fn a_lost_shard_is_gone_at_once(catalog: &dyn Catal
 pub(in crate::catalog) async fn repairs_are_taken_by_risk_and_one_at_a_time(catalog: &dyn Catalog) {
     let (o1, o2) = (node("o1"), node("o2"));
     assert_eq!(catalog.take_repair(&o1, HOLD).await.unwrap(), None);
-    for (object, margin) in [(1, 4), (2, 0), (3, 4)] {
+    for (object, margin) in [(1, 4), (2, 1), (3, 4)] {
         assert_eq!(catalog.queue_repair(&ask(object, margin)).await.unwrap(), Applied::Stored);
     }
     // Safer than known: nothing new. Riskier: replaces margin, bytes and cause.
     assert_eq!(catalog.queue_repair(&ask(1, 5)).await.unwrap(), Applied::Unchanged);
     assert_eq!(catalog.queue_repair(&ask(1, 4)).await.unwrap(), Applied::Unchanged);
-    let worse = RepairAsk { bytes: 70, cause: RepairCause::Drain, ..ask(3, -1) };
+    let worse = RepairAsk { bytes: 70, cause: RepairCause::Drain, ..ask(3, 0) };
     assert_eq!(catalog.queue_repair(&worse).await.unwrap(), Applied::Stored);
     let all = RepairQueue { waiting: 3, waiting_bytes: 90, ..RepairQueue::default() };
     assert_eq!(catalog.repair_queue().await.unwrap(), all);
     let first = catalog.take_repair(&o1, HOLD).await.unwrap().unwrap();
-    let RepairAsk { object, margin, bytes, cause, target } = worse;
-    assert_eq!(first, Repair { object, margin, bytes, cause, target, attempts: 1, error: None });
-    assert_eq!(catalog.take_repair(&o2, HOLD).await.unwrap().unwrap().object, ask(2, 0).object);
+    let RepairAsk { object, margin, bytes, cause, target, .. } = worse;
+    let fresh =
+        Repair { object, margin, bytes, cause, target, attempts: 1, error: None, failed_by: None, unmakable: vec![] };
+    assert_eq!(first, fresh);
+    assert_eq!(catalog.take_repair(&o2, HOLD).await.unwrap().unwrap().object, ask(2, 1).object);
     // A hold that is over at once: the next taker has it, and counts it as another attempt.
     let lapsed = catalog.take_repair(&o1, Duration::ZERO).await.unwrap().unwrap();
     assert_eq!((lapsed.object, lapsed.attempts), (ask(1, 4).object, 1));
@@ -192,17 +196,18 @@ pub(in crate::catalog) async fn repairs_come_back_or_die_by_their_holders_word(c
     let why = |why: &str| Obstacle { why: why.to_owned(), amount };
     assert_eq!(obstacles, [why("no node has room"), why(&dead[0].error)]);
     assert_eq!(catalog.repair_obstacles(1).await.unwrap().len(), 1);
-    assert_eq!(catalog.revive_repairs(None).await.unwrap(), 2, "the dead one, and the one that rests");
-    assert_eq!(catalog.revive_repairs(None).await.unwrap(), 0);
+    assert_eq!(catalog.revive_repairs(Revival::Node).await.unwrap(), 2, "the dead one, and the one that rests");
+    assert_eq!(catalog.revive_repairs(Revival::Node).await.unwrap(), 0);
     let revived = [take().await.unwrap(), take().await.unwrap()];
     assert_eq!(revived.map(|it| (it.object, it.attempts)), [(object, 1), (doomed, 1)]);
     catalog.end_repair(&object, &o1, &again(HOLD)).await.unwrap();
     catalog.end_repair(&doomed, &o1, &RepairEnd::Dead { error: String::new() }).await.unwrap();
+    // The attempts of one that rests stay, and half of those of a dead one, rounded up.
     for of in [&object, &doomed] {
-        assert_eq!(catalog.revive_repairs(Some(of)).await.unwrap(), 1);
-        assert_eq!(catalog.revive_repairs(Some(of)).await.unwrap(), 0);
+        assert_eq!(catalog.revive_repairs(Revival::Lease(of)).await.unwrap(), 1);
+        assert_eq!(catalog.revive_repairs(Revival::Lease(of)).await.unwrap(), 0);
         let revived = take().await.unwrap();
-        assert_eq!((revived.object, revived.attempts), (*of, 1));
+        assert_eq!((revived.object, revived.attempts), (*of, 2));
         assert_eq!(take().await, None, "the other one stays as it was");
     }
     catalog.end_repair(&doomed, &o1, &RepairEnd::Dead { error: String::new() }).await.unwrap();
@@ -215,47 +220,116 @@ pub(in crate::catalog) async fn repairs_come_back_or_die_by_their_holders_word(c
     assert_eq!(take().await, None, "it is not due");
     assert_eq!(catalog.queue_repair(&ask(2, -2)).await.unwrap(), Applied::Stored);
     let worst = take().await.unwrap();
-    assert_eq!((worst.object, worst.margin, worst.attempts), (doomed, -2, 2));
+    assert_eq!((worst.object, worst.margin, worst.attempts), (doomed, -2, 1));
     catalog.end_repair(&doomed, &o1, &RepairEnd::Done).await.unwrap();
     catalog.end_repair(&object, &o1, &again(Duration::ZERO)).await.unwrap();
     let left = RepairQueue { waiting: 1, waiting_bytes: 10, ..RepairQueue::default() };
     assert_eq!(catalog.repair_queue().await.unwrap(), left);
 }
 
-pub(in crate::catalog) async fn a_repair_that_always_fails_lets_others_pass_and_a_hopeless_one_stays_so(
-    catalog: &dyn Catalog,
-) {
+pub(in crate::catalog) async fn a_repair_that_always_fails_lets_others_pass_until_more_is_lost(catalog: &dyn Catalog) {
     let o1 = node("o1");
-    catalog.queue_repair(&ask(1, -1)).await.unwrap();
-    catalog.queue_repair(&ask(2, 1)).await.unwrap();
+    catalog.queue_repair(&ask(1, 1)).await.unwrap();
+    catalog.queue_repair(&ask(2, 3)).await.unwrap();
     let take = async || catalog.take_repair(&o1, HOLD).await.unwrap().unwrap();
-    let (failing, other) = (ask(1, -1).object, ask(2, 1).object);
+    let again = RepairEnd::Again { error: "no".to_owned(), after: Duration::ZERO };
+    let (failing, other) = (ask(1, 1).object, ask(2, 3).object);
     for attempts in 1..=3 {
         let taken = take().await;
         assert_eq!((taken.object, taken.attempts), (failing, attempts));
-        assert_eq!(taken.error.as_deref(), (attempts > 1).then_some("no"));
-        let again = RepairEnd::Again { error: "no".to_owned(), after: Duration::ZERO };
+        let (before, by) = (taken.error.as_deref(), taken.failed_by);
+        assert_eq!((before, by), if attempts > 1 { (Some("no"), Some(o1.clone())) } else { (None, None) });
         catalog.end_repair(&failing, &o1, &again).await.unwrap();
     }
     assert_eq!(take().await.object, other, "three attempts failed");
-    catalog.end_repair(&other, &o1, &RepairEnd::Done).await.unwrap();
+    catalog.end_repair(&other, &o1, &again).await.unwrap();
+    // One loss from gone, it waits behind none for what failed before.
+    catalog.queue_repair(&ask(3, 1)).await.unwrap();
+    catalog.queue_repair(&ask(1, 0)).await.unwrap();
+    let taken = take().await;
+    assert_eq!((taken.object, taken.attempts), (failing, 1));
+    assert_eq!(take().await.object, ask(3, 1).object);
+    catalog.end_repair(&ask(3, 1).object, &o1, &RepairEnd::Done).await.unwrap();
 
     // A lease changed: it is due, after those that never failed.
-    take().await;
-    catalog.end_repair(&failing, &o1, &RepairEnd::Dead { error: "no".to_owned() }).await.unwrap();
-    assert_eq!(catalog.revive_repairs(Some(&failing)).await.unwrap(), 1);
+    let dead = RepairEnd::Dead { error: "no".to_owned() };
+    for attempts in [2, 2, 2] {
+        catalog.end_repair(&failing, &o1, &dead).await.unwrap();
+        assert_eq!(catalog.revive_repairs(Revival::Lease(&failing)).await.unwrap(), 1);
+        assert_eq!(take().await.attempts, attempts, "however often that is said");
+    }
+    catalog.end_repair(&failing, &o1, &dead).await.unwrap();
+    catalog.revive_repairs(Revival::Lease(&failing)).await.unwrap();
     catalog.queue_repair(&ask(2, 0)).await.unwrap();
     assert_eq!(take().await.object, other);
-    let revived = take().await;
-    assert_eq!((revived.object, revived.attempts), (failing, 3));
+    assert_eq!(take().await.object, failing);
+}
 
-    catalog.end_repair(&failing, &o1, &RepairEnd::Hopeless { error: "never".to_owned() }).await.unwrap();
-    assert_eq!(catalog.revive_repairs(Some(&failing)).await.unwrap(), 0);
-    assert_eq!(catalog.revive_repairs(None).await.unwrap(), 0);
-    assert_eq!(catalog.queue_repair(&ask(1, -2)).await.unwrap(), Applied::Unchanged);
-    assert_eq!(catalog.take_repair(&o1, HOLD).await.unwrap(), None);
+pub(in crate::catalog) async fn what_cannot_be_read_is_repaired_last_until_it_can(catalog: &dyn Catalog) {
+    let o1 = node("o1");
+    for (object, margin) in [(1, -255), (2, -1), (3, 9)] {
+        catalog.queue_repair(&ask(object, margin)).await.unwrap();
+    }
+    assert_eq!(catalog.queue_repair(&ask(2, 0)).await.unwrap(), Applied::Stored, "a node came back");
+    assert_eq!(catalog.queue_repair(&ask(2, 1)).await.unwrap(), Applied::Unchanged);
+    let mut taken = Vec::new();
+    while let Some(Repair { object, margin, .. }) = catalog.take_repair(&o1, HOLD).await.unwrap() {
+        taken.push((object.0[0], margin));
+    }
+    assert_eq!(taken, [(2, 0), (3, 9), (1, -255)]);
+}
+
+pub(in crate::catalog) async fn an_operators_word_makes_nothing_due_that_failed_a_moment_ago(catalog: &dyn Catalog) {
+    let o1 = node("o1");
+    let take = async || catalog.take_repair(&o1, HOLD).await.unwrap();
+    for (object, end) in [
+        (1, RepairEnd::Dead { error: "no".to_owned() }),
+        (2, RepairEnd::Again { error: "no".to_owned(), after: AHEAD_MAX / 2 }),
+        (3, RepairEnd::Again { error: "no".to_owned(), after: RETRY_PAUSE / 2 }),
+    ] {
+        catalog.queue_repair(&ask(object, 0)).await.unwrap();
+        let taken = take().await.unwrap();
+        catalog.end_repair(&taken.object, &o1, &end).await.unwrap();
+    }
+    assert_eq!(catalog.revive_repairs(Revival::Operator).await.unwrap(), 2, "the third is due before");
+    assert_eq!(catalog.revive_repairs(Revival::Operator).await.unwrap(), 0);
+    let queue = catalog.repair_queue().await.unwrap();
+    assert_eq!((queue.waiting, queue.dead), (3, 0));
+    assert_eq!(take().await, None, "all failed a moment ago");
+}
+
+pub(in crate::catalog) async fn a_hopeless_repair_rests_until_other_work_is_asked_for(catalog: &dyn Catalog) {
+    let o1 = node("o1");
+    let take = async || catalog.take_repair(&o1, HOLD).await.unwrap();
+    let object = ask(1, 0).object;
+    let only = |columns: &[usize], margin| RepairAsk { only_lost: columns.to_vec(), ..ask(1, margin) };
+    let give_up = async || {
+        let end = RepairEnd::Hopeless { error: "never".to_owned(), lost: vec![0, 12] };
+        catalog.end_repair(&object, &o1, &end).await.unwrap();
+        assert_eq!(take().await, None);
+    };
+    catalog.queue_repair(&only(&[0, 12], 0)).await.unwrap();
+    assert!(take().await.unwrap().unmakable.is_empty());
+    give_up().await;
     let dead = catalog.dead_repairs(9).await.unwrap();
-    assert_eq!(dead.iter().map(|it| (it.object, &*it.error)).collect::<Vec<_>>(), [(failing, "never")]);
+    assert_eq!(dead.iter().map(|it| (it.object, &*it.error)).collect::<Vec<_>>(), [(object, "never")]);
+    assert_eq!(catalog.queue_repair(&only(&[0, 12], 0)).await.unwrap(), Applied::Unchanged);
+    // Columns to move, others lost instead, more lost.
+    for ask in [only(&[], 0), only(&[0, 11], 0), only(&[0, 11, 12], -1)] {
+        assert_eq!(catalog.queue_repair(&ask).await.unwrap(), Applied::Stored, "{ask:?}");
+        let taken = take().await.unwrap();
+        assert_eq!((taken.attempts, taken.unmakable), (1, vec![0, 12]));
+        give_up().await;
+    }
+    // Whoever repairs it after a node came, or under a new lease, still knows; what an operator says, no longer.
+    for by in [Revival::Node, Revival::Lease(&object)] {
+        assert_eq!(catalog.revive_repairs(by).await.unwrap(), 1);
+        assert_eq!(take().await.unwrap().unmakable, [0, 12]);
+        give_up().await;
+    }
+    assert_eq!(catalog.revive_repairs(Revival::Operator).await.unwrap(), 1);
+    assert_eq!(catalog.revive_repairs(Revival::Node).await.unwrap(), 1);
+    assert!(take().await.unwrap().unmakable.is_empty());
 }
 
 pub(in crate::catalog) async fn what_is_lost_during_a_repair_is_repaired_after_it(catalog: &dyn Catalog) {
