@@ -224,7 +224,9 @@ async fn the_newest_lease_is_recovered_whichever_node_gives_an_old_one() {
     let stored = one.put(&cluster.file("a", b"x"), &options(), &quiet()).await.unwrap();
     let locator = stored.entry.capability.locator();
     let old = cluster.memory.record(&name(0), &locator).await.unwrap().unwrap();
-    one.renew(&locator, &Renewal { expires: Some(u64::MAX), ..Renewal::default() }).await.unwrap();
+    one.renew(&locator, &Renewal { expires: Some(u64::MAX), sooner: Sooner::Allowed, ..Renewal::default() })
+        .await
+        .unwrap();
     for liar in 0..ORIGINS {
         *stale.0.lock().unwrap() = Some((name(liar), old.clone()));
         let other = machine(&cluster, &format!("other-{liar}"));
