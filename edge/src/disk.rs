@@ -76,8 +76,8 @@ pub(crate) struct DiskTier {
     /// Of each stripe what was answered.
     fresh: Cache<(ObjectId, u64), Vec<(ShardAsk, Bytes)>>,
     metrics: Arc<Metrics>,
-    /// Locked as long as it is open.
-    _lock: File,
+    /// Locked until the tier is closed.
+    lock: File,
 }
 
 impl DiskTier {
@@ -109,7 +109,7 @@ impl DiskTier {
             u32::try_from(answers.iter().map(|(_, body)| body.len()).sum::<usize>()).unwrap_or(u32::MAX)
         };
         let fresh = Cache::builder().max_capacity(FRESH_BYTES_MAX.min(config.bytes_max / 8)).weigher(weigh).build();
-        Ok(Self { cache: built.await.map_err(cache)?, fresh, metrics, _lock: lock })
+        Ok(Self { cache: built.await.map_err(cache)?, fresh, metrics, lock })
     }
 
     /// The tier as the reader of an object sees it; `wanted` when the object was asked for before.
@@ -147,6 +147,10 @@ impl DiskTier {
     pub(crate) async fn close(&self) {
         if let Err(error) = self.cache.close().await {
             tracing::warn!(%error, "the disk cache was not closed in order; what it lacks is read from origins again");
+        }
+        // Nothing is written any more. A connection that is being cut may hold the tier a moment longer.
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the folder of the disk cache stays locked until the edge has ended");
         }
     }
 }
