@@ -7,17 +7,13 @@
 //! the process.
 
 use std::{
-    cell::Cell,
     io::{self, Write},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     thread,
     time::Duration,
 };
 
-use client::LOG_LINES_LOST;
+use client::{LOG_LINES_LOST, thread_number};
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -99,7 +95,7 @@ impl Shared {
     }
 
     fn add(&self, line: &[u8], level: Level) {
-        let mut place = held(&self.places[place_of_thread()].0);
+        let mut place = held(&self.places[thread_number() % PLACES].0);
         let before = place.len();
         if before + line.len() > PLACE_BYTES_MAX {
             LOG_LINES_LOST.fetch_add(1, Ordering::Relaxed);
@@ -162,17 +158,6 @@ impl Write for Line<'_> {
 
 fn held<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Returns where the lines of this thread wait.
-fn place_of_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static PLACE: Cell<Option<usize>> = const { Cell::new(None) });
-    PLACE.get().unwrap_or_else(|| {
-        let place = NEXT.fetch_add(1, Ordering::Relaxed) % PLACES;
-        PLACE.set(Some(place));
-        place
-    })
 }
 
 #[cfg(test)]

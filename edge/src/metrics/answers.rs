@@ -2,16 +2,13 @@
 //! when somebody asks: a core that writes what another core wrote last waits for its memory.
 
 use std::{
-    cell::Cell,
     collections::BTreeMap,
     fmt,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use client::thread_number;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet},
@@ -54,7 +51,7 @@ impl Answers {
     /// Counts an answer.
     pub(crate) fn count(&self, status: u16, cache: &'static str, body_bytes: u64, first_byte: Duration) {
         let seconds = first_byte.as_secs_f64();
-        let mut counts = self.0[sheet_of_thread()].counts();
+        let mut counts = self.0[thread_number() % SHEETS].counts();
         *counts.answers.entry(Labels { status, cache }).or_default() += 1;
         counts.body_bytes += body_bytes;
         counts.in_seconds[SECONDS.partition_point(|bound| *bound < seconds)] += 1;
@@ -97,17 +94,6 @@ impl Collector for Answers {
         let buckets: Vec<_> = SECONDS.into_iter().zip(in_seconds).collect();
         histogram.encode_histogram::<NoLabelSet>(seconds, in_seconds.iter().sum(), &buckets, None)
     }
-}
-
-/// Returns which counts are those of this thread.
-fn sheet_of_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static SHEET: Cell<Option<usize>> = const { Cell::new(None) });
-    SHEET.get().unwrap_or_else(|| {
-        let sheet = NEXT.fetch_add(1, Ordering::Relaxed) % SHEETS;
-        SHEET.set(Some(sheet));
-        sheet
-    })
 }
 
 #[cfg(test)]
