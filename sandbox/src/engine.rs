@@ -6,8 +6,6 @@
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -20,6 +18,7 @@ use wasmtime::{
 use crate::admit::Admitted;
 use crate::artefact::Artefact;
 use crate::bindings::evernear::policy as contract;
+use crate::clock::{Clock, Ticking};
 use crate::host::{CORE_INSTANCES_MAX, MEMORIES_MAX, State, TABLES_MAX};
 use crate::limits::{Limits, WASM_STACK_BYTES};
 use crate::policy::Policy;
@@ -28,8 +27,6 @@ const MEMORY_RESERVATION_BYTES: u64 = 64 * 1024 * 1024;
 const MEMORY_GUARD_BYTES: u64 = 64 * 1024;
 /// Bytes of an instance that stay mapped for the next one. Otherwise every run would map its memory anew.
 const KEEP_RESIDENT_BYTES: usize = 64 * 1024;
-/// The interval at which the epoch advances. At each tick, runs check their time.
-const TICK: Duration = Duration::from_micros(2500);
 
 /// Settings of the operator.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +82,7 @@ struct Inner {
     engine: wasmtime::Engine,
     linker: Linker<State>,
     /// Dropping it stops the clock and then joins its thread.
-    _clock: Clock,
+    clock: Clock,
 }
 
 impl Engine {
@@ -99,8 +96,10 @@ impl Engine {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(options)));
         let engine = wasmtime::Engine::new(&config).map_err(start)?;
         let linker = linker(&engine).map_err(start)?;
-        let clock = Clock::start(&engine).map_err(|error| EngineError::Start { reason: error.to_string() })?;
-        Ok(Self { inner: Arc::new(Inner { engine, linker, _clock: clock }) })
+        let ticking = engine.clone();
+        let clock = Clock::start(move || ticking.increment_epoch())
+            .map_err(|error| EngineError::Start { reason: error.to_string() })?;
+        Ok(Self { inner: Arc::new(Inner { engine, linker, clock }) })
     }
 
     /// Compiles in this process. Admission bounds this to some 100 ms. For untrusted owners, use
@@ -145,6 +144,11 @@ impl Engine {
         hasher.finish()
     }
 
+    /// Lets the clock tick, by which [`end_run`] ends a run, until the returned value is dropped.
+    pub(crate) fn ticking(&self) -> Ticking<'_> {
+        self.inner.clock.run()
+    }
+
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
         &self.inner.engine
     }
@@ -167,7 +171,7 @@ impl Hasher for StableHasher {
 
 /// Ends a run after it has computed for `limit` since its first tick, plus at most two ticks. Time spent waiting for a
 /// core does not count, because a busy machine is not the policy's fault. Most runs end before their first tick and
-/// never read a clock.
+/// never read a clock. Ticks come while [`Engine::ticking`] is held.
 pub(crate) fn end_run<T>(store: &mut Store<T>, limit: Duration) {
     let mut began = None;
     store.set_epoch_deadline(1);
@@ -249,36 +253,6 @@ fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     Ok(linker)
 }
 
-/// The thread that advances the epoch. It ends with the engine.
-struct Clock {
-    stop: Option<mpsc::SyncSender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Clock {
-    fn start(engine: &wasmtime::Engine) -> std::io::Result<Self> {
-        let (stop, stopped) = mpsc::sync_channel(0);
-        let engine = engine.clone();
-        let tick = move || {
-            while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                engine.increment_epoch();
-            }
-        };
-        let thread = thread::Builder::new().name("policy-clock".to_owned()).spawn(tick)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Clock {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // The thread cannot have panicked: it only waits and counts.
-            let _ = thread.join();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use wasmtime::{Module, Trap};
@@ -294,6 +268,7 @@ mod tests {
         store.set_fuel(u64::MAX).unwrap();
         end_run(&mut store, Duration::from_millis(20));
         let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+        let _ticking = engine.ticking();
         let run = instance.get_typed_func::<(), ()>(&mut store, "run").unwrap();
         let error = run.call(&mut store, ()).unwrap_err();
         assert_eq!(error.downcast_ref::<Trap>(), Some(&Trap::Interrupt));

@@ -12,6 +12,7 @@ mod admit;
 mod artefact;
 mod bindings;
 mod chain;
+mod clock;
 mod config;
 mod country;
 mod engine;

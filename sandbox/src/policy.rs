@@ -168,7 +168,9 @@ impl Policy {
         store.set_fuel(self.limits.fuel_max).expect("the engine consumes fuel");
         engine::end_run(&mut store, self.limits.time_max);
         store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
+        let ticking = self.engine.ticking();
         let result = self.pre.instantiate(&mut store).and_then(|instance| call(&mut store, &instance));
+        drop(ticking);
         let fuel = self.limits.fuel_max - store.get_fuel().expect("the engine consumes fuel");
         let state = store.into_data();
         match result {
