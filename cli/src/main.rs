@@ -8,6 +8,7 @@ mod country;
 mod failures;
 mod fault;
 mod handover;
+mod heap;
 mod lease_times;
 mod log_lines;
 mod moment;
@@ -16,6 +17,7 @@ mod open_files;
 mod output;
 mod owner_access;
 mod placing;
+mod plain_lines;
 mod policy_check;
 mod progress_bar;
 mod targets;
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     if words.get(1).is_some_and(|word| word == policy_check::COMPILE) {
         return sandbox::guard::child_main();
     }
+    heap::keep_blocks();
     let Arguments { options, command } = match command_line::parse(&words) {
         Ok(arguments) => arguments,
         Err(error) => return fault::report_usage(&error, &words),

@@ -10,6 +10,7 @@ use tracing_subscriber::{
 use crate::{
     commands::{Command, Options},
     log_lines::{Ending, LogLines},
+    plain_lines::PlainLines,
 };
 
 /// How a line looks.
@@ -51,7 +52,11 @@ fn subscriber(
 ) -> impl Subscriber + Send + Sync {
     let filter = EnvFilter::try_new(wanted).unwrap_or_else(|_| EnvFilter::new(level));
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(look == Look::Coloured);
-    let lines = if look == Look::Json { lines.json().boxed() } else { lines.boxed() };
+    let lines = match look {
+        Look::Json => lines.json().boxed(),
+        Look::Coloured => lines.boxed(),
+        Look::Plain => lines.event_format(PlainLines).boxed(),
+    };
     Registry::default().with(filter_fn(edge::may_log)).with(filter).with(lines)
 }
 
