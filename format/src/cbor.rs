@@ -9,6 +9,8 @@ use zeroize::Zeroizing;
 
 use crate::limits::CBOR_DEPTH_MAX;
 
+/// The longest head of an item (RFC 8949 section 3).
+pub(crate) const HEAD_BYTES_MAX: usize = 9;
 pub(crate) const INFALLIBLE: &str = "a vector takes every write";
 /// The result of writing an item to memory.
 pub(crate) type Written = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
@@ -240,8 +242,9 @@ impl FieldsWriter {
     #[must_use]
     pub fn finish(mut self) -> Vec<u8> {
         self.entries.sort_by_key(|(key, _)| *key);
-        let values: usize = self.entries.iter().map(|(_, value)| value.len() + 9).sum();
-        let mut out = Vec::with_capacity(values + 9);
+        let values: usize = self.entries.iter().map(|(_, value)| value.len() + HEAD_BYTES_MAX).sum();
+        // It does not grow: a vector that grows leaves keys in the memory that it gives up.
+        let mut out = Vec::with_capacity(values + HEAD_BYTES_MAX);
         let mut to = Encoder::new(&mut out);
         to.map(self.entries.len() as u64).expect(INFALLIBLE);
         for (key, value) in &self.entries {

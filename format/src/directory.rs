@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Capability, Kind,
-    cbor::{self, CborError, Fields, FieldsWriter, Unknown, Written},
+    cbor::{self, CborError, Fields, FieldsWriter, HEAD_BYTES_MAX, Unknown, Written},
     limits::{DIRECTORY_BYTES_MAX, DIRECTORY_ENTRIES_MAX, MIME_BYTES_MAX, NAME_BYTES_MAX},
 };
 
@@ -95,22 +95,17 @@ impl Directory {
     /// Encodes the directory. The bytes hold capabilities and are wiped after use.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let mut names: Vec<_> = self.entries.iter().collect();
+        let mut names: Vec<_> = self.entries.iter().map(|(name, entry)| (name, entry.encode())).collect();
         // Deterministic CBOR sorts text keys by length first, because the head precedes the letters.
         names.sort_by_key(|(name, _)| (name.len(), *name));
-        let mut out = Zeroizing::new(Vec::new());
+        let bytes: usize = names.iter().map(|(name, entry)| HEAD_BYTES_MAX + name.len() + entry.len()).sum();
+        // Memory that a vector gives up as it grows is not wiped.
+        let mut out = Zeroizing::new(Vec::with_capacity(HEAD_BYTES_MAX + bytes));
         let mut to = minicbor::Encoder::new(&mut *out);
         let written: Written = to.map(names.len() as u64).map(drop);
         written.expect(cbor::INFALLIBLE);
         for (name, entry) in names {
             to.str(name).expect(cbor::INFALLIBLE);
-            let entry = FieldsWriter::default()
-                .bytes(key::CAPABILITY, entry.capability.expose())
-                .uint(key::LENGTH, entry.length)
-                .text(key::MIME, &entry.mime)
-                .uint(key::KIND, u8::from(entry.kind == Kind::Directory))
-                .unknown(&entry.unknown)
-                .finish();
             to.writer_mut().extend_from_slice(&entry);
         }
         out
@@ -136,6 +131,18 @@ impl Directory {
             directory.insert(name, read_entry(&bytes[start..decoder.position()])?)?;
         }
         Ok(directory)
+    }
+}
+
+impl Entry {
+    fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let fields = FieldsWriter::default()
+            .bytes(key::CAPABILITY, self.capability.expose())
+            .uint(key::LENGTH, self.length)
+            .text(key::MIME, &self.mime)
+            .uint(key::KIND, u8::from(self.kind == Kind::Directory))
+            .unknown(&self.unknown);
+        Zeroizing::new(fields.finish())
     }
 }
 
@@ -195,6 +202,15 @@ mod tests {
         }
         assert_eq!(Directory::decode(&directory.encode()), Ok(directory));
         assert_eq!(Directory::decode(&Directory::default().encode()), Ok(Directory::default()));
+    }
+
+    #[test]
+    fn the_bytes_are_written_into_memory_that_is_wiped_as_a_whole() {
+        let mut directory = Directory::default();
+        (0..300).for_each(|number| directory.insert(&format!("{number}"), entry(3)).unwrap());
+        let bytes: usize = directory.entries().map(|(name, entry)| 9 + name.len() + entry.encode().len()).sum();
+        // A vector that had grown would have left what it held before elsewhere, and twice the room.
+        assert_eq!(directory.encode().capacity(), 9 + bytes);
     }
 
     #[test]

@@ -159,7 +159,7 @@ impl Geometry {
     /// Returns the data columns that a stripe fills.
     #[must_use]
     pub fn columns(self, stripe: StripeIndex) -> usize {
-        if stripe.0 + 1 == self.stripes() {
+        if stripe.0.checked_add(1) == Some(self.stripes()) {
             self.tail_columns()
         } else {
             usize::try_from(self.data).unwrap_or(COLUMNS_MAX)
@@ -182,7 +182,7 @@ impl Geometry {
     /// Returns whether a block is the object's last.
     #[must_use]
     pub fn is_last(self, block: BlockIndex) -> bool {
-        block.0 + 1 == self.blocks()
+        block.0.checked_add(1) == Some(self.blocks())
     }
 
     /// Returns the plaintext range of a block. The range is empty past the end of the object.
@@ -190,7 +190,7 @@ impl Geometry {
     pub fn range(self, block: BlockIndex) -> Range<u64> {
         let (stripe, column) = self.place(block);
         let stripe_start = stripe.0.saturating_mul(self.stripe_bytes());
-        let size = if stripe.0 + 1 == self.stripes() {
+        let size = if stripe.0.checked_add(1) == Some(self.stripes()) {
             tail_block_bytes(self.tail_bytes(), self.tail_columns())
         } else {
             BLOCK_BYTES as u64
@@ -211,7 +211,7 @@ impl Geometry {
     pub fn block_at(self, offset: u64) -> BlockIndex {
         let stripe = StripeIndex(offset / self.stripe_bytes());
         let within = offset % self.stripe_bytes();
-        let size = if stripe.0 + 1 == self.stripes() {
+        let size = if stripe.0.checked_add(1) == Some(self.stripes()) {
             tail_block_bytes(self.tail_bytes(), self.tail_columns())
         } else {
             BLOCK_BYTES as u64
@@ -292,6 +292,15 @@ mod tests {
                 at += slice.within.len() as u64;
             }
             prop_assert_eq!(at, range.end.min(length));
+        }
+    }
+
+    #[test]
+    fn a_block_past_every_end_is_empty() {
+        for (data, block) in [(1, u64::MAX), (1, u64::MAX - 1), (32, u64::MAX)] {
+            let (it, block) = (geometry(data, 300_000), BlockIndex(block));
+            assert_eq!((it.range(block).count(), it.block_bytes(block), it.is_last(block)), (0, 0, false));
+            assert!(it.columns(it.place(block).0) <= data);
         }
     }
 

@@ -1,6 +1,8 @@
 //! A strip: the bytes of one block, or of one parity, inside a stripe. Layout: `codec u8 ‖ zero u8*3 ‖ sealed_len u32 ‖
 //! sealed ‖ zeros`.
 
+use std::cell::RefCell;
+
 use crate::{
     compress::{self, Compression},
     hazmat::Sealer,
@@ -32,15 +34,22 @@ impl Codec {
 /// Writes the bytes of `block` that will be sealed into a strip buffer, after the space for the header. Clears the
 /// buffer first.
 pub(crate) fn fill(block: &[u8], compression: Compression, strip: &mut Vec<u8>) -> Codec {
+    thread_local! {
+        /// Where a thread tries to compress. It stays in the cache of its core, and no strip is written twice.
+        static TRIED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
     strip.clear();
-    strip.resize(STRIP_HEADER_BYTES + block.len(), 0);
-    if compression == Compression::Auto
-        && let Some(length) = compress::compress(block, &mut strip[STRIP_HEADER_BYTES..])
-    {
-        strip.truncate(STRIP_HEADER_BYTES + length);
+    strip.extend_from_slice(&[0; STRIP_HEADER_BYTES]);
+    let is_compressed = compression == Compression::Auto
+        && TRIED.with_borrow_mut(|tried| {
+            tried.resize(block.len(), 0);
+            let length = compress::compress(block, tried);
+            length.inspect(|length| strip.extend_from_slice(&tried[..*length])).is_some()
+        });
+    if is_compressed {
         return Codec::Zstd;
     }
-    strip[STRIP_HEADER_BYTES..].copy_from_slice(block);
+    strip.extend_from_slice(block);
     Codec::Stored
 }
 

@@ -1,7 +1,7 @@
 //! Atomic and durable writes of private files: after a crash a file has its old or its new bytes, and only its owner
 //! may read it.
 //!
-//! Order of a write: temporary file beside the target (mode 0600), bytes, fsync, rename or link, fsync of the folder. A
+//! Order of a write: temporary file beside the target (mode 0600), bytes, fsync, rename, fsync of the folder. A
 //! crash leaves at most a temporary file, `NAME.PID.N.new`, which nothing reads; of a long name it has the beginning. A
 //! folder that is made and a file that is removed are synced likewise.
 
@@ -14,6 +14,10 @@ use std::{
 };
 
 pub(crate) use client::sync_folder;
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
 
 /// Bytes of a name that its temporary file has too. File systems take names of 255 bytes, and so does `put`.
 const NAME_BYTES_KEPT: usize = 200;
@@ -43,11 +47,20 @@ pub(crate) fn sweep(path: &Path) -> io::Result<()> {
 /// Creates `path` with `bytes`. If `path` exists, the error is [`io::ErrorKind::AlreadyExists`].
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = write_beside(path, bytes)?;
-    // A link, unlike a rename, never replaces a file: of two programs that create it at once, one fails.
-    let linked = std::fs::hard_link(&temporary, path);
-    let removed = std::fs::remove_file(&temporary);
-    linked.and(removed)?;
+    place(&temporary, path)?;
     sync_folder(path)
+}
+
+/// Gives a file its name, unless another has it: of two programs that create one at once, one fails. NFS has no rename
+/// that replaces nothing, and FAT has no links.
+fn place(temporary: &Path, path: &Path) -> io::Result<()> {
+    let placed = match renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
+        Ok(()) => return Ok(()),
+        Err(Errno::INVAL | Errno::NOSYS) => std::fs::hard_link(temporary, path),
+        Err(error) => Err(error.into()),
+    };
+    let removed = std::fs::remove_file(temporary);
+    placed.and(removed)
 }
 
 /// Removes `path`.
