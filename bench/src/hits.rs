@@ -1,5 +1,5 @@
-//! CPU time per cached request of the edge, beside Debian's nginx and Varnish: on the same machine, in the same run,
-//! interleaved, with one core for servers and one for the client.
+//! CPU time per cached request of the edge, beside Debian's nginx, h2o and Varnish: on the same machine, in the same
+//! run, interleaved, with one core for servers and one for the client.
 
 use std::{
     fmt::Write as _,
@@ -15,12 +15,14 @@ use testing::{free_port, noise};
 use crate::{
     load::{Load, Way},
     machine,
-    peers::{Certificate, Nginx, Varnish, on_server_core},
+    peers::{Certificate, H2o, Nginx, Varnish, on_server_core},
 };
 
 const ROUNDS: usize = 5;
 const CONNECTIONS: u32 = 16;
 const CLIENT_CORE: &str = "1";
+/// nginx, h2o and Varnish.
+const PEERS: usize = 3;
 /// Index of the edge among the seats, after the origins.
 const EDGE: usize = 6;
 const KIB: usize = 1024;
@@ -40,13 +42,15 @@ impl Case {
     }
 }
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 11] = [
     Case::of("1 KiB, HTTP/1.1", KIB, Way::Clear, 60_000),
     Case::of("100 KiB, HTTP/1.1", 100 * KIB, Way::Clear, 20_000),
     Case { range: Some((31_457_281, 32_505_856)), ..Case::of("1 MiB of 100, HTTP/1.1", 100 * MIB, Way::Clear, 2_000) },
     Case::of("100 MiB, HTTP/1.1", 100 * MIB, Way::Clear, 24),
-    Case::of("1 KiB, HTTP/2, TLS", KIB, Way::Tls, 60_000),
-    Case::of("100 KiB, HTTP/2, TLS", 100 * KIB, Way::Tls, 10_000),
+    Case::of("1 KiB, HTTP/1.1, TLS", KIB, Way::Tls, 60_000),
+    Case::of("100 KiB, HTTP/1.1, TLS", 100 * KIB, Way::Tls, 10_000),
+    Case::of("1 KiB, HTTP/2, TLS", KIB, Way::Streams, 60_000),
+    Case::of("100 KiB, HTTP/2, TLS", 100 * KIB, Way::Streams, 10_000),
     Case::of("handshake and 1 KiB, HTTP/2, TLS", KIB, Way::Handshake, 1_000),
     Case::of("1 KiB, HTTP/3", KIB, Way::Quic, 30_000),
     Case::of("100 KiB, HTTP/3", 100 * KIB, Way::Quic, 5_000),
@@ -63,7 +67,8 @@ pub(crate) fn run(part: &str) -> Result<String> {
     let mut table = format!(
         "{}\n\nServers on one core, whoever asks on the other; {CONNECTIONS} connections; CPU of the server's processes, user and\n\
          system, microseconds per request; median of {ROUNDS} interleaved rounds.\n\n\
-         | cached | edge | nginx | Varnish | edge / nginx | edge / Varnish |\n|---|---|---|---|---|---|\n",
+         | cached | edge | nginx | h2o | Varnish | edge / nginx | edge / h2o | edge / Varnish |\n\
+         |---|---|---|---|---|---|---|---|\n",
         machine::describe()
     );
     let cases: Vec<&Case> = CASES.iter().filter(|case| case.name.contains(part)).collect();
@@ -82,10 +87,11 @@ pub(crate) fn run(part: &str) -> Result<String> {
         }
         let medians: Vec<f64> = rounds.into_iter().map(median).collect();
         let cell = |value: Option<f64>, decimals| value.map_or("-".to_owned(), |value| format!("{value:.decimals$}"));
-        let (ours, nginx, varnish) = (medians[0], medians.get(1).copied(), medians.get(2).copied());
-        let ratio = |peer: Option<f64>| cell(peer.map(|peer| ours / peer), 2);
-        let row =
-            [case.name.to_owned(), cell(Some(ours), 1), cell(nginx, 1), cell(varnish, 1), ratio(nginx), ratio(varnish)];
+        let peers: Vec<Option<f64>> = (1..=PEERS).map(|peer| medians.get(peer).copied()).collect();
+        let row = [case.name.to_owned(), cell(Some(medians[0]), 1)].into_iter();
+        let row = row.chain(peers.iter().map(|peer| cell(*peer, 1)));
+        let row: Vec<String> =
+            row.chain(peers.iter().map(|peer| cell(peer.map(|peer| medians[0] / peer), 2))).collect();
         writeln!(table, "| {} |", row.join(" | "))?;
         eprintln!("| {} |", row.join(" | "));
     }
@@ -99,6 +105,7 @@ struct Bench {
     edge_tls: SocketAddr,
     certificate: Certificate,
     nginx: Nginx,
+    h2o: H2o,
     varnish: Varnish,
     /// The host name of each content at the edge, by its length.
     hosts: Vec<(usize, String)>,
@@ -123,12 +130,13 @@ impl Bench {
         let certificate = Certificate::make(&processes, hosts.iter().map(|(_, host)| &**host))?;
         let edge_tls = over_tls(&mut processes, &certificate)?;
         let nginx = Nginx::start(&processes, &certificate, &root)?;
+        let h2o = H2o::start(&processes, &certificate, &root)?;
         let varnish = Varnish::start(&processes, nginx.port)?;
         let edge = [processes.edge_pid()];
-        Ok(Self { processes, edge, edge_tls, certificate, nginx, varnish, hosts })
+        Ok(Self { processes, edge, edge_tls, certificate, nginx, h2o, varnish, hosts })
     }
 
-    /// Returns the edge and those of its peers that support this protocol, in this order: nginx, Varnish.
+    /// Returns the edge and those of its peers that support this protocol, in this order: nginx, h2o, Varnish.
     fn servers<'a>(&'a self, case: &Case) -> Vec<Load<'a>> {
         let load = |host: &str, address: SocketAddr, path: &str, pids: &'a [u32]| Load {
             way: case.way,
@@ -148,6 +156,7 @@ impl Bench {
         };
         if case.way != Way::Quic {
             servers.push(peer(if is_clear { self.nginx.port } else { self.nginx.tls_port }, self.nginx.pids()));
+            servers.push(peer(if is_clear { self.h2o.port } else { self.h2o.tls_port }, self.h2o.pids()));
         }
         if is_clear {
             servers.push(peer(self.varnish.port, self.varnish.pids()));

@@ -27,8 +27,10 @@ use tokio::task::JoinSet;
 pub(crate) enum Way {
     /// HTTP/1.1, unencrypted.
     Clear,
-    /// HTTP/2 over TLS 1.3, four concurrent requests on each connection.
+    /// HTTP/1.1 over TLS 1.3.
     Tls,
+    /// HTTP/2 over TLS 1.3, eight concurrent requests on each connection.
+    Streams,
     /// HTTP/2 over TLS 1.3, one connection for each request.
     Handshake,
     /// HTTP/3.
@@ -67,8 +69,8 @@ impl Load<'_> {
         let mut command = Command::new("h2load");
         command.args(["-t", "1", "-n", &self.requests.to_string(), "-c", &connections.to_string()]);
         match self.way {
-            Way::Clear => drop(command.arg("--h1")),
-            Way::Tls => drop(command.args(["-m", "4"])),
+            Way::Clear | Way::Tls => drop(command.arg("--h1")),
+            Way::Streams => drop(command.args(["-m", "8"])),
             Way::Handshake | Way::Quic => {}
         }
         if let Some((first, last)) = self.range {

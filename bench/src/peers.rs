@@ -1,4 +1,4 @@
-//! The servers that an edge is measured beside: Debian's nginx and Varnish, one worker each, with an access log.
+//! The servers that an edge is measured beside: Debian's nginx, h2o and Varnish, one worker each, with an access log.
 
 use std::{
     fs,
@@ -71,12 +71,45 @@ impl Nginx {
              events {{ worker_connections 4096; }}\n\
              http {{ sendfile on; tcp_nopush on; keepalive_requests 100000000; open_file_cache max=100;\n\
              ssl_certificate {file}; ssl_certificate_key {key}; ssl_protocols TLSv1.3;\n\
-             access_log {prefix}/access; server {{ listen 127.0.0.1:{port}; listen 127.0.0.1:{tls_port} ssl http2;\n\
+             access_log {prefix}/access combined buffer=64k flush=1s; server {{ listen 127.0.0.1:{port}; listen 127.0.0.1:{tls_port} ssl http2;\n\
              root {root}; }} }}\n"
         );
         let file = format!("{prefix}/nginx.conf");
         fs::write(&file, config)?;
         let server = Server::start("/usr/sbin/nginx", "nginx-light", &["-p", &prefix, "-c", &file], port)?;
+        Ok(Self { server, port, tls_port })
+    }
+
+    pub(crate) fn pids(&self) -> &[u32] {
+        &self.server.pids
+    }
+}
+
+/// h2o, which keeps files open and reads them anew for each answer.
+pub(crate) struct H2o {
+    server: Server,
+    pub(crate) port: u16,
+    pub(crate) tls_port: u16,
+}
+
+impl H2o {
+    /// Starts h2o for the folder `root`.
+    pub(crate) fn start(processes: &Processes, certificate: &Certificate, root: &str) -> Result<Self> {
+        let (port, tls_port) = (free_port(), free_port());
+        let prefix = processes.path("h2o");
+        fs::create_dir_all(&prefix)?;
+        let Certificate { file, key } = certificate;
+        // As with nginx: its worker must read what only its owner may read.
+        let config = format!(
+            "user: root\nnum-threads: 1\npid-file: {prefix}/pid\nerror-log: {prefix}/error\naccess-log: {prefix}/access\n\
+             listen: {{ host: 127.0.0.1, port: {port} }}\n\
+             hosts:\n  default:\n    listen:\n      host: 127.0.0.1\n      port: {tls_port}\n\
+             \x20     ssl: {{ certificate-file: {file}, key-file: {key}, minimum-version: TLSv1.3, ocsp-update-interval: 0 }}\n\
+             \x20   paths: {{ /: {{ file.dir: {root} }} }}\n"
+        );
+        let file = format!("{prefix}/h2o.conf");
+        fs::write(&file, config)?;
+        let server = Server::start("/usr/bin/h2o", "h2o", &["-c", &file], port)?;
         Ok(Self { server, port, tls_port })
     }
 
@@ -156,6 +189,12 @@ impl Server {
 }
 
 impl Drop for Nginx {
+    fn drop(&mut self) {
+        self.server.end();
+    }
+}
+
+impl Drop for H2o {
     fn drop(&mut self) {
         self.server.end();
     }

@@ -112,6 +112,7 @@ pub(super) const NEEDS: &[Need] = &[
     ),
     must(Purpose::Python, &["python3"], "python3-venv", "reads the vectors of the object format a second time"),
     must(Purpose::Bench, &["nginx"], "nginx-light", "a peer for cached hits"),
+    must(Purpose::Bench, &["h2o"], "h2o", "a peer for cached hits"),
     must(Purpose::Bench, &["varnishd"], "varnish", "another"),
     must(Purpose::Bench, &["/usr/bin/time"], "time", "measures peak memory"),
     must(Purpose::Package, &["dpkg-shlibdeps"], "dpkg-dev", "finds out what the program links"),
