@@ -21,7 +21,8 @@ use std::{
 use client::{ReadError, TransportError};
 use format::{
     Capability, Kind, Lease, Locator, NodeName, NotePlace, Object, OpenError, OwnerNote, Pointer, Record,
-    limits::PATH_SEGMENTS_MAX,
+    limits::{PAGE_ENTRIES_MAX, PATH_SEGMENTS_MAX},
+    wire::LocatorPage,
 };
 use futures::StreamExt;
 
@@ -36,6 +37,9 @@ use crate::{
 /// Origins whose lists are put together, and whose records are compared. They share a catalog or feed each other, so
 /// one would do if all were honest.
 const NODES_ASKED: usize = 3;
+/// Pages that one origin's list has at most: four million objects, above what an index of 1 GiB has room for. A list that
+/// goes on for ever is a lie.
+const PAGES_MAX: usize = 4096;
 /// A recovery that is cut short has written all that it found but the last of so many parts.
 const PARTS: usize = 16;
 /// Records read concurrently.
@@ -172,20 +176,14 @@ impl Twin {
     async fn owned(&self) -> Result<(BTreeSet<Locator>, BTreeSet<NodeName>), RecoverError> {
         let (mut locators, mut answered, mut silent, mut source) = (BTreeSet::new(), 0, BTreeSet::new(), None);
         for node in self.network.topology.origins() {
-            let mut after = None;
-            let listed = loop {
-                match self.network.transport.locators(&node.name, &self.owner(), after.as_ref()).await {
-                    Err(error) => break Err(error),
-                    Ok(page) => {
-                        locators.extend(page.locators);
-                        // A list that goes back would never end.
-                        match page.next.filter(|next| after.is_none_or(|after| after < *next)) {
-                            Some(next) => after = Some(next),
-                            None => break Ok(()),
-                        }
-                    }
-                }
-            };
+            let (transport, name, owner) = (&self.network.transport, &node.name, &self.owner());
+            let page = |after: Option<Locator>| async move { transport.locators(name, owner, after.as_ref()).await };
+            let mut of_it = BTreeSet::new();
+            let listed = take_list(&node.name, &mut of_it, page).await;
+            // What it listed until it fell silent is as good as the list of another; the list of a liar is nothing.
+            if !matches!(listed, Err(TransportError::Nonsense { .. })) {
+                locators.append(&mut of_it);
+            }
             match listed {
                 Ok(()) => answered += 1,
                 Err(error) => {
@@ -303,6 +301,36 @@ impl Twin {
     }
 }
 
+/// Takes the list of one origin, page by page, each behind the one before.
+///
+/// # Errors
+/// [`TransportError::Nonsense`] when it is no list: it does not go forward, or not to an end.
+async fn take_list<P: Future<Output = Result<LocatorPage, TransportError>>>(
+    node: &NodeName,
+    into: &mut BTreeSet<Locator>,
+    page: impl Fn(Option<Locator>) -> P,
+) -> Result<(), TransportError> {
+    let nonsense = |reason: &str| TransportError::Nonsense { node: node.clone(), reason: reason.to_owned() };
+    let mut after = None;
+    for _ in 0..PAGES_MAX {
+        let LocatorPage { locators, next } = page(after).await?;
+        let is_forward = locators.is_sorted_by(|one, other| one < other)
+            && locators.first().is_none_or(|first| after.is_none_or(|after| after < *first));
+        if locators.len() > PAGE_ENTRIES_MAX || !is_forward {
+            return Err(nonsense("a page of locators that is too long, or not in order behind the one before"));
+        }
+        if next.is_some() && next != locators.last().copied() {
+            return Err(nonsense("a page of locators that goes on elsewhere than behind its last"));
+        }
+        into.extend(locators);
+        match next {
+            Some(next) => after = Some(next),
+            None => return Ok(()),
+        }
+    }
+    Err(nonsense("a list of locators that has no end"))
+}
+
 fn tenure_of(lease: &Lease) -> Tenure {
     Tenure {
         version: lease.version,
@@ -376,4 +404,52 @@ pub(crate) fn note(capability: &Capability, batch: Batch, position: Position) ->
         Position::Inner => NotePlace::Inner,
     };
     OwnerNote { capability: capability.clone(), batch: batch.0, place, name: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn locator(number: u64) -> Locator {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        Locator(bytes)
+    }
+
+    /// Takes a list whose pages are made by their number, and returns how many were asked for.
+    async fn take(page: impl Fn(u64) -> LocatorPage) -> (Result<usize, String>, u64) {
+        let (asked, mut listed) = (Cell::new(0), BTreeSet::new());
+        let node = "o1".parse().unwrap();
+        let taken = take_list(&node, &mut listed, |_| {
+            asked.set(asked.get() + 1);
+            std::future::ready(Ok(page(asked.get() - 1)))
+        });
+        let taken = taken.await.map(|()| listed.len()).map_err(|error| error.to_string());
+        (taken, asked.get())
+    }
+
+    #[tokio::test]
+    async fn a_list_without_an_end_or_an_order_is_a_lie() {
+        let whole = |number: u64, count: u64| (number * count..(number + 1) * count).map(locator).collect::<Vec<_>>();
+        let pages = |count, end| {
+            move |number: u64| {
+                let locators = whole(number, count);
+                LocatorPage { next: locators.last().copied().filter(|_| number < end), locators }
+            }
+        };
+        assert_eq!(take(pages(1000, 2)).await, (Ok(3000), 3));
+        assert_eq!(take(|_| LocatorPage { locators: vec![], next: None }).await, (Ok(0), 1));
+        let is_lie = |(taken, asked): (Result<usize, String>, u64), pages: u64| {
+            assert_eq!(asked, pages);
+            assert!(taken.unwrap_err().contains("nonsense"));
+        };
+        is_lie(take(pages(1, u64::MAX)).await, PAGES_MAX as u64);
+        is_lie(take(|_| pages(9, 1)(0)).await, 2);
+        is_lie(take(|_| pages(1001, 0)(0)).await, 1);
+        is_lie(take(|_| LocatorPage { locators: vec![], next: Some(locator(1)) }).await, 1);
+        is_lie(take(|_| LocatorPage { locators: vec![locator(2), locator(1)], next: None }).await, 1);
+        is_lie(take(|_| LocatorPage { locators: vec![locator(1)], next: Some(locator(9)) }).await, 1);
+    }
 }
