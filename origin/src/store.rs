@@ -42,6 +42,7 @@ mod slice;
 mod space;
 mod verify;
 
+mod tree;
 use std::{
     collections::HashSet,
     fs::{self, File},
@@ -56,7 +57,6 @@ use client::{Bug, planted};
 use format::ObjectId;
 
 pub(crate) use self::bucket::CALL;
-use self::packs::{Killed, Packs};
 pub use self::{
     bucket::{Bucket, BucketFault},
     disk::{Disk, RealDisk, Step, SyncFailure},
@@ -70,6 +70,10 @@ pub use self::{
 };
 
 /// Locks over all ids: enough that two ids seldom share one, few enough to make at once.
+use self::{
+    packs::{Killed, Packs},
+    tree::Trees,
+};
 const GUARDS: usize = 1024;
 /// How long another process may still have the lock, and how often it is asked for.
 const LOCK_DEADLINE: Duration = Duration::from_secs(1);
@@ -166,6 +170,7 @@ pub struct Store {
     guards: Vec<Mutex<()>>,
     /// Keeps other processes out until it is dropped.
     _lock: File,
+    trees: Trees,
 }
 
 impl Store {
@@ -190,7 +195,16 @@ impl Store {
         let guards = (0..GUARDS).map(|_| Mutex::new(())).collect();
         let packs = Packs::new(pack_bytes_max);
         let folders = Mutex::default();
-        let mut store = Self { root: root.to_owned(), disk, packs, bucket: None, folders, guards, _lock: lock };
+        let mut store = Self {
+            root: root.to_owned(),
+            disk,
+            packs,
+            bucket: None,
+            folders,
+            guards,
+            trees: Trees::default(),
+            _lock: lock,
+        };
         store.clear_scraps()?;
         store.open_packs()?;
         store.keep_ballast();

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use format::{Cell, RowHash, RowList};
 
-const HASH_BYTES: usize = 32;
-const END_BYTES: usize = size_of::<u64>();
+pub(super) const HASH_BYTES: usize = 32;
+pub(super) const END_BYTES: usize = size_of::<u64>();
 
 /// The list beside a shard.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,15 +22,18 @@ pub(super) struct CellList {
 /// Bytes of a list entry: the hash of a row and the end of a cell.
 pub(super) const ENTRY_BYTES: usize = HASH_BYTES + END_BYTES;
 
+/// Reads the ends of cells.
+pub(super) fn read_ends(bytes: &[u8]) -> Vec<u64> {
+    bytes.chunks_exact(END_BYTES).map(|end| u64::from_le_bytes(end.try_into().expect("eight bytes"))).collect()
+}
+
 impl CellList {
     /// Takes the stored form; none when it is not that of a list.
     pub(super) fn decode(mut bytes: Vec<u8>) -> Option<Self> {
         if !bytes.len().is_multiple_of(ENTRY_BYTES) {
             return None;
         }
-        let ends = bytes.split_off(bytes.len() / ENTRY_BYTES * HASH_BYTES);
-        let ends = ends.chunks_exact(END_BYTES).map(|end| u64::from_le_bytes(end.try_into().expect("eight bytes")));
-        let ends: Vec<u64> = ends.collect();
+        let ends = read_ends(&bytes.split_off(bytes.len() / ENTRY_BYTES * HASH_BYTES));
         ends.is_sorted().then_some(Self { rows: RowList::from_bytes(bytes)?, ends })
     }
 

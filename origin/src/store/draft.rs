@@ -293,7 +293,7 @@ impl Draft {
         Ok(u64::try_from(written.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX))
     }
 
-    fn keep_as_files(&self, shard: &ShardId, public: &PublicManifest) -> Result<(), StoreError> {
+    pub(super) fn keep_as_files(&self, shard: &ShardId, public: &PublicManifest) -> Result<(), StoreError> {
         let ShardId { object, column } = *shard;
         let store = &*self.store;
         let strips = &self.path;

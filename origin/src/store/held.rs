@@ -1,11 +1,11 @@
 //! A shard that is here, opened to be read: a file of its own, an entry of a pack or an object of an object store,
 //! readers see no difference.
 
-use std::{fs::File, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
+use std::{fs::File, ops::Range, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use format::{
-    ObjectId, PublicManifest, Row,
+    ObjectId, PublicManifest, Row, RowHash,
     limits::{PUBLIC_MANIFEST_BYTES_MAX, STRIPES_MAX},
     row_bytes,
 };
@@ -143,6 +143,28 @@ impl Held {
         CellList::decode(bytes).filter(fits).map(Some).ok_or_else(|| self.damaged())
     }
 
+    /// Reads `count` bytes of the list, `at` so many from its start; none when there is none beside the shard.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when they are not there.
+    pub(super) fn list_part(&mut self, at: u64, count: usize) -> Result<Option<Bytes>, StoreError> {
+        let start = match &self.beside {
+            Beside::Files { list: path, .. } => {
+                let Some(file) = open(path)? else { return Ok(None) };
+                let mut bytes = vec![0; count];
+                return match file.read_exact_at(&mut bytes, at) {
+                    Ok(()) => Ok(Some(bytes.into())),
+                    Err(source) if is_of_the_sector(&source) => Err(StoreError::Damaged { path: path.clone() }),
+                    Err(source) => Err(failed("read", path)(source)),
+                };
+            }
+            Beside::Pack(_, Place { span, .. }) => span.list_at(),
+            Beside::Object(Some(head)) => head.list_at(),
+            Beside::Object(None) => return Err(self.damaged()),
+        };
+        self.read(start + at, count, 0).map(Some)
+    }
+
     /// Reads `count` bytes of the cells, `at` so many from their start. Where a read is a call over a network it takes
     /// more with it, up to `until`.
     ///
@@ -158,23 +180,22 @@ impl Held {
         matches!(self.bytes, Source::Object(_))
     }
 
-    /// Checks that a cell lies where the list says.
+    /// Checks that the cell of a row lies where the list says.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] when another row is there, or the cell ends elsewhere.
     pub(super) fn check_place(
         &mut self,
-        list: &CellList,
-        cell: u64,
+        hash: RowHash,
+        range: &Range<u64>,
         column: usize,
         columns: usize,
     ) -> Result<(), StoreError> {
-        let range = list.range(cell..cell + 1).ok_or_else(|| self.damaged())?;
         let mut row = self.cells(range.start, row_bytes(columns), 0)?;
         let row = Row::take(&mut row, columns).map_err(|_| self.damaged())?;
         let strip = row.strip(column).map_or(0, |_| row.strip_bytes());
         let ends = range.start + (row_bytes(columns) + strip) as u64;
-        if list.row(cell) == Some(row.hash()) && ends == range.end { Ok(()) } else { Err(self.damaged()) }
+        if hash == row.hash() && ends == range.end { Ok(()) } else { Err(self.damaged()) }
     }
 
     /// Returns whether what surrounds the shard in its pack is intact; of every other always.
