@@ -1,6 +1,7 @@
 //! The catalog's clock as one node sees it. Times in the catalog are compared with each other all over the cluster, so
 //! a clock that is set by hours, or a catalog that was away for long, makes everybody look silent and every end look
-//! past. Until that has settled no node is judged down and nothing is destroyed. Pure.
+//! past. Until that has settled no node is judged down and nothing is destroyed. A note on the disk carries this over
+//! restarts. Pure.
 
 use std::time::Duration;
 
@@ -8,6 +9,9 @@ use tokio::time::Instant;
 
 /// A clock this far from where the time since the last look would put it was set. Above what the slowest answer takes.
 const STEP: Duration = Duration::from_secs(30);
+/// A node that finds the clock so far ahead of its note cannot tell whether it was away for so long or the clock was
+/// set meanwhile.
+const AWAY_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Announcements after which all nodes that live have said so by the clock as it is now.
 const ROUNDS: u32 = 3;
 
@@ -16,43 +20,89 @@ const ROUNDS: u32 = 3;
 pub(crate) struct CatalogClock {
     /// What it said when it was looked at last, seconds since 1970.
     last: Option<(u64, Instant)>,
+    /// What it said in the note of an earlier run, until it is looked at first.
+    noted: Option<u64>,
     /// When it was last found set to another time.
-    set: Option<Instant>,
+    set: Option<Set>,
     /// When it was heard again after it had been silent.
     back: Option<Instant>,
     /// How long it takes until all nodes that live were heard.
     round: Duration,
 }
 
+/// A clock that was found set.
+#[derive(Debug, Clone, Copy)]
+struct Set {
+    since: Instant,
+    /// How long that was known already when `since` was, in earlier runs. Time between runs does not count: no clock
+    /// that could measure it is to be trusted.
+    before: Duration,
+}
+
+impl Set {
+    fn age(self, now: Instant) -> Duration {
+        self.before.saturating_add(now.saturating_duration_since(self.since))
+    }
+}
+
 impl CatalogClock {
     /// Makes a clock that was never looked at; nodes announce themselves every `announce`.
     pub(crate) fn new(announce: Duration) -> Self {
-        Self { last: None, set: None, back: None, round: announce.saturating_mul(ROUNDS) }
+        Self { last: None, noted: None, set: None, back: None, round: announce.saturating_mul(ROUNDS) }
+    }
+
+    /// Goes on where an earlier run left off, by its [`Self::note`]. What is no note is as good as none.
+    pub(crate) fn resume(mut self, note: &str, now: Instant) -> Self {
+        let mut numbers = note.split_whitespace().map(str::parse);
+        self.noted = numbers.next().and_then(Result::ok);
+        let set = |seconds| Set { since: now, before: Duration::from_secs(seconds) };
+        self.set = numbers.next().and_then(Result::ok).map(set);
+        self
+    }
+
+    /// Returns what a later run is to know: what the clock said last, seconds since 1970, and, if it was found set, for
+    /// how many seconds that has been known. None before the first look.
+    pub(crate) fn note(&self, now: Instant) -> Option<String> {
+        let (said, _) = self.last?;
+        Some(match self.set {
+            Some(set) => format!("{said} {}", set.age(now).as_secs()),
+            None => said.to_string(),
+        })
     }
 
     /// Notes what the catalog's clock says, seconds since 1970. True when it was set since the last look.
     pub(crate) fn look(&mut self, says: u64, now: Instant) -> bool {
-        let Some((said, then)) = self.last.replace((says, now)) else { return false };
+        let Some((said, then)) = self.last.replace((says, now)) else { return self.first_look(says, now) };
         let passed = now.saturating_duration_since(then);
         if passed > self.round.max(STEP) {
             self.back = Some(now);
         }
         let was_set = said.saturating_add(passed.as_secs()).abs_diff(says) > STEP.as_secs();
         if was_set {
-            self.set = Some(now);
+            self.set = Some(Set { since: now, before: Duration::ZERO });
+        }
+        was_set
+    }
+
+    /// Compares with the note of an earlier run.
+    fn first_look(&mut self, says: u64, now: Instant) -> bool {
+        let Some(noted) = self.noted.take() else { return false };
+        let was_set = says.saturating_add(STEP.as_secs()) < noted || says > noted.saturating_add(AWAY_MAX.as_secs());
+        if was_set {
+            self.set = Some(Set { since: now, before: Duration::ZERO });
         }
         was_set
     }
 
     /// Whether silence means something: all nodes that live had the time to announce themselves by the clock as it is.
     pub(crate) fn may_judge(&self, now: Instant) -> bool {
-        let settled = |since: Option<Instant>| since.is_none_or(|since| now.duration_since(since) >= self.round);
-        settled(self.set) && settled(self.back)
+        let is_settled = |age: Option<Duration>| age.is_none_or(|age| age >= self.round);
+        is_settled(self.set.map(|set| set.age(now))) && is_settled(self.back.map(|back| now.duration_since(back)))
     }
 
     /// Whether what is past its end may be destroyed: the clock was not set within `grace`.
     pub(crate) fn may_destroy(&self, now: Instant, grace: Duration) -> bool {
-        self.set.is_none_or(|set| now.duration_since(set) >= grace.max(self.round))
+        self.set.is_none_or(|set| set.age(now) >= grace.max(self.round))
     }
 }
 
@@ -94,5 +144,40 @@ mod tests {
         assert!(!clock.look(1_001_000, at(start, 1000)), "it ran while it was silent");
         assert!(!clock.may_judge(at(start, 1029)) && clock.may_judge(at(start, 1030)));
         assert!(clock.may_destroy(at(start, 1000), GRACE));
+    }
+    #[test]
+    fn a_restart_ends_no_wait_and_the_time_between_does_not_count() {
+        let start = Instant::now();
+        let clock = || CatalogClock::new(Duration::from_secs(10));
+        let mut first = clock();
+        assert_eq!(first.note(start), None);
+        first.look(1_000_000, start);
+        assert_eq!(first.note(start).unwrap(), "1000000");
+        first.look(1_000_000 + DAY, at(start, 10));
+        let note = first.note(at(start, 1010)).unwrap();
+        assert_eq!(note, "1086400 1000");
+        // It was down for an hour.
+        let mut second = clock().resume(&note, at(start, 4610));
+        assert!(!second.look(1_086_400 + 4600, at(start, 4610)), "it runs on");
+        assert!(!second.may_destroy(at(start, 4610), GRACE) && second.may_judge(at(start, 4610)));
+        assert!(!second.may_destroy(at(start, 7209), GRACE) && second.may_destroy(at(start, 7210), GRACE));
+        assert_eq!(second.note(at(start, 7210)).unwrap(), "1091000 3600");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_while_the_node_was_down_is_noticed() {
+        let start = Instant::now();
+        let noted = 1_000_000;
+        for (says, was_set) in
+            [(noted - 31, true), (noted - 30, false), (noted + DAY, false), (noted + DAY + 1, true), (0, true)]
+        {
+            let mut clock = CatalogClock::new(Duration::from_secs(10)).resume("1000000", start);
+            assert_eq!(clock.look(says, start), was_set, "{says}");
+            assert_eq!(clock.may_destroy(start, GRACE), !was_set, "{says}");
+        }
+        for no_note in ["", "x", "-1", "x 5"] {
+            let mut clock = CatalogClock::new(Duration::from_secs(10)).resume(no_note, start);
+            assert!(!clock.look(noted, start), "{no_note}");
+        }
     }
 }

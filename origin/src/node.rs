@@ -119,12 +119,14 @@ impl Node {
             metrics: Metrics::new(),
             transport,
             membership,
+        let clock = CatalogClock::new(Duration::from_secs(limits.announce_seconds));
+        let clock = clock.resume(&store.clock_note().unwrap_or_default(), Instant::now());
             topology,
             repair_wanted: Notify::new(),
             reconciled: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             stop,
-            clock: Mutex::new(CatalogClock::new(Duration::from_secs(limits.announce_seconds))),
+            clock: Mutex::new(clock),
             intake: Intake::new(limits.bodies_bytes_max),
             disk_calls: Arc::new(Semaphore::new(at_most(limits.disk_calls_max))),
             read_backs: Arc::new(Semaphore::new(at_most(limits.disk_calls_max).div_ceil(8))),
@@ -173,7 +175,8 @@ impl Node {
     /// Returns the catalog's clock, seconds since 1970.
     pub(crate) async fn catalog_now(&self) -> Result<u64, CatalogError> {
         let now = self.catalog.now().await?;
-        if self.clock().look(now, Instant::now()) {
+        let was_set = self.clock().look(now, Instant::now());
+        if was_set {
             tracing::error!(now, "the catalog's clock was set: nothing is judged by it for a while");
         }
         Ok(now)
@@ -186,10 +189,20 @@ impl Node {
 
     /// Takes the catalog's word for what is here; in between the node counts itself.
     pub(crate) async fn recount(&self) -> Result<(), CatalogError> {
+            self.note_clock().await;
         let ShardTotals { shards, bytes } = self.catalog.shard_totals(&self.config.name).await?;
         self.shards.store(shards, Ordering::Relaxed);
         self.shard_bytes.store(bytes, Ordering::Relaxed);
         self.metrics.shards.set(shards);
+    /// Notes on the disk what the next run is to know of the catalog's clock.
+    pub(crate) async fn note_clock(&self) {
+        let Some(note) = self.clock().note(Instant::now()) else { return };
+        match self.off_reactor(move |store| store.put_clock_note(&note)).await {
+            Ok(Err(error)) => tracing::warn!(%error, "what is known of the catalog's clock cannot be noted"),
+            Ok(Ok(())) | Err(Lost) => {}
+        }
+    }
+
         self.metrics.shard_bytes.set(bytes);
         Ok(())
     }

@@ -12,6 +12,8 @@
 //! ballast                              takes room that erasures may have when there is none
 //! draining                             there when the operator wants the node empty
 //! feed, scrub                          how far the change feed was followed, and the scrub came
+//! clock                                what the catalog's clock said last, and whether it was set
+//! catalog                              the id of the catalog that knows what is here
 //! ```
 //!
 //! A large shard is there exactly when its strip file is: that file is renamed into place last, after everything it

@@ -141,6 +141,7 @@ async fn destroy(node: &Arc<Node>, removed: &mut Removal) -> Result<(), RefreshE
     let mut removal = std::mem::take(removed).next();
     let grace = Duration::from_secs(node.config.limits.erase_grace_seconds);
     node.catalog_now().await?;
+    node.note_clock().await;
     if node.clock().may_destroy(Instant::now(), grace) {
         retention::end_leases(node, Instant::now() + REMOVING).await?;
         remove_dead_shards(node, grace, &mut removal).await?;

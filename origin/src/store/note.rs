@@ -1,11 +1,13 @@
-//! Small notes of the node about its own work. One that is old or lost only makes work twice, so none is a reason to
-//! stop.
+//! Small notes of the node about its own work. One that is old or lost makes work twice, or a wait that a clock made
+//! necessary shorter, so none is a reason to stop.
 
 use super::{Store, StoreError, draft::Scrap, read};
 
 const FEED: &str = "feed";
 const SCRUB: &str = "scrub";
 const COPIES: &str = "copies";
+const CLOCK: &str = "clock";
+const CATALOG: &str = "catalog";
 /// Largest note.
 const NOTE_BYTES_MAX: usize = 1024;
 
@@ -42,6 +44,36 @@ impl Store {
     /// Notes that missing copies of records were looked for.
     pub(crate) fn put_copies_note(&self, note: &[u8]) -> Result<(), StoreError> {
         self.put_note(COPIES, note)
+    }
+
+    /// Returns what was noted of the catalog's clock.
+    pub(crate) fn clock_note(&self) -> Option<String> {
+        String::from_utf8(self.note(CLOCK)?).ok()
+    }
+
+    /// Notes what is known of the catalog's clock. Durable on return.
+    pub(crate) fn put_clock_note(&self, note: &str) -> Result<(), StoreError> {
+        // Two tasks may find something to note at once.
+        let _guard = self.guard(&[0; 32]);
+        self.put_note(CLOCK, note.as_bytes())?;
+        self.sync_folder(&self.root);
+        Ok(())
+    }
+
+    /// Returns which catalog knows what is here; none before the first.
+    ///
+    /// # Errors
+    /// [`StoreError`]: unlike the other notes, this one must not be taken for none.
+    pub(crate) fn catalog_note(&self) -> Result<Option<String>, StoreError> {
+        let note = read(&self.root.join(CATALOG), NOTE_BYTES_MAX)?;
+        Ok(note.map(|note| String::from_utf8_lossy(&note).trim().to_owned()))
+    }
+
+    /// Notes which catalog knows what is here. Durable on return.
+    pub(crate) fn put_catalog_note(&self, id: &str) -> Result<(), StoreError> {
+        self.put_note(CATALOG, id.as_bytes())?;
+        self.sync_folder(&self.root);
+        Ok(())
     }
 
     fn note(&self, name: &str) -> Option<Vec<u8>> {

@@ -72,3 +72,26 @@ async fn an_object_past_its_expiry_is_erased_everywhere_but_not_one_that_is_to_b
     twin.read_shard(&one, shard(&kept)).await.unwrap();
     world.end().await;
 }
+
+/// The clock of the catalog was set; a node that is started anew must not believe it sooner than one that went on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_clock_was_set_no_restart_makes_leases_end_sooner() {
+    let mut world = World::start(1, "limits.sweep_seconds = 1").await;
+    let one = world.name(1);
+    let sample = Sample::new(1, 40_000);
+    let lease = Lease { retention: Retention { keep_until: 0, expires: now() + 2 }, ..sample.lease(1) };
+    let record = sample.record(&lease, &one).encode();
+    world.caller("t1", Role::Twin).put_record(&one, &sample.sealed.locator, record.into()).await.unwrap();
+    world.stop_node(1).await;
+    let note = world.data_dir("o1").join("clock");
+    std::fs::write(&note, format!("{} 0", now())).unwrap();
+    world.start_node(1).await;
+    let waited = || {
+        let note = std::fs::read_to_string(&note).unwrap_or_default();
+        note.split_once(' ').and_then(|(_, seconds)| seconds.parse::<u64>().ok()).unwrap_or_default()
+    };
+    until("sweeps after the lease's end", || async { waited() >= 4 }).await;
+    let record = world.caller("t1", Role::Twin).record(&one, &sample.sealed.locator).await.unwrap().unwrap();
+    assert!(Record::decode(&record).unwrap().sealed.is_some(), "the lease has ended");
+    world.end().await;
+}
