@@ -28,11 +28,11 @@ use crate::{
     config::Config,
     copies::{Copies, RefreshError},
     feed::Feed,
-    intake::{Intake, IntakeError, Taken},
+    intake::{self, Intake, IntakeError},
     metrics::Metrics,
     store::{Rested, Space, Store, StoreError},
     upkeep,
-    upload::Uploads,
+    upload::{Taken, UploadError, Uploads},
 };
 
 /// A call into the disk that did not come back with an answer.
@@ -49,6 +49,17 @@ pub(crate) enum RoomError {
     /// The operator wants the node empty.
     #[error("the node is being emptied; use another")]
     Draining,
+    /// The disk cannot say.
+    #[error("the node's disk does not answer")]
+    Store(#[from] StoreError),
+}
+
+/// Why a draft may not grow.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReserveError {
+    /// Drafts have their share.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
     /// The disk cannot say.
     #[error("the node's disk does not answer")]
     Store(#[from] StoreError),
@@ -108,6 +119,8 @@ impl Node {
         let Parts { store, rested, catalog, transport, membership, topology } = parts;
         let limits = &config.limits;
         let at_most = |bound: u32| usize::try_from(bound).unwrap_or(usize::MAX);
+        let clock = CatalogClock::new(Duration::from_secs(limits.announce_seconds));
+        let clock = clock.resume(&store.clock_note().unwrap_or_default(), Instant::now());
         Self {
             address,
             draining: AtomicBool::new(store.is_draining()),
@@ -119,8 +132,6 @@ impl Node {
             metrics: Metrics::new(),
             transport,
             membership,
-        let clock = CatalogClock::new(Duration::from_secs(limits.announce_seconds));
-        let clock = clock.resume(&store.clock_note().unwrap_or_default(), Instant::now());
             topology,
             repair_wanted: Notify::new(),
             reconciled: AtomicBool::new(false),
@@ -155,7 +166,7 @@ impl Node {
     }
 
     /// Reads a request's body of at most `max` bytes.
-    pub(crate) async fn body(&self, sent: Sent, max: usize) -> Result<Taken, IntakeError> {
+    pub(crate) async fn body(&self, sent: Sent, max: usize) -> Result<intake::Taken, IntakeError> {
         let taken = self.intake.read(&sent.peer.name, &sent.headers, sent.body, max).await?;
         self.metrics.bytes_in.inc_by(taken.bytes.len() as u64);
         Ok(taken)
@@ -178,22 +189,11 @@ impl Node {
         let was_set = self.clock().look(now, Instant::now());
         if was_set {
             tracing::error!(now, "the catalog's clock was set: nothing is judged by it for a while");
+            self.note_clock().await;
         }
         Ok(now)
     }
 
-    /// What is remembered of the catalog's clock.
-    pub(crate) fn clock(&self) -> MutexGuard<'_, CatalogClock> {
-        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the catalog's word for what is here; in between the node counts itself.
-    pub(crate) async fn recount(&self) -> Result<(), CatalogError> {
-            self.note_clock().await;
-        let ShardTotals { shards, bytes } = self.catalog.shard_totals(&self.config.name).await?;
-        self.shards.store(shards, Ordering::Relaxed);
-        self.shard_bytes.store(bytes, Ordering::Relaxed);
-        self.metrics.shards.set(shards);
     /// Notes on the disk what the next run is to know of the catalog's clock.
     pub(crate) async fn note_clock(&self) {
         let Some(note) = self.clock().note(Instant::now()) else { return };
@@ -203,6 +203,17 @@ impl Node {
         }
     }
 
+    /// What is remembered of the catalog's clock.
+    pub(crate) fn clock(&self) -> MutexGuard<'_, CatalogClock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the catalog's word for what is here; in between the node counts itself.
+    pub(crate) async fn recount(&self) -> Result<(), CatalogError> {
+        let ShardTotals { shards, bytes } = self.catalog.shard_totals(&self.config.name).await?;
+        self.shards.store(shards, Ordering::Relaxed);
+        self.shard_bytes.store(bytes, Ordering::Relaxed);
+        self.metrics.shards.set(shards);
         self.metrics.shard_bytes.set(bytes);
         Ok(())
     }
@@ -235,6 +246,21 @@ impl Node {
             let is_full_for_good = space.usable_bytes() >= bytes || self.uploads.yield_room(Instant::now()).is_none();
             if is_full_for_good {
                 return Err(RoomError::Full);
+            }
+        }
+    }
+
+    /// Counts bytes that a call is about to add to its draft, also after drafts at rest gave their room. All drafts
+    /// together may have what shards may still take, so that none is written in vain.
+    pub(crate) fn reserve(&self, taken: &Taken<Refusal>, bytes: u64) -> Result<(), ReserveError> {
+        loop {
+            let (space, drafts) = (self.store.space()?, self.uploads.bytes());
+            let on_disk = space.usable_bytes().saturating_add(drafts);
+            let allowed = self.config.capacity_bytes.map(|capacity| capacity.saturating_sub(self.held_bytes()));
+            let reserved = taken.reserve(bytes, allowed.unwrap_or(u64::MAX).min(on_disk));
+            let gives_way = matches!(reserved, Err(UploadError::NoRoom { .. }));
+            if !(gives_way && self.uploads.yield_room(Instant::now()).is_some()) {
+                return Ok(reserved?);
             }
         }
     }

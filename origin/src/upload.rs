@@ -13,7 +13,9 @@
 //! Keeps true: a session outlives the process, because its draft does. Nobody waits for a session longer than its age.
 //! A draft whose caller is gone gives way to whatever needs its room or its place: of the caller who holds the most,
 //! the one unused for longest. Few callers, however many sessions they open, keep no other out. Only cells are use: who
-//! asks for sessions again and again keeps them while nobody else needs their places.
+//! asks for sessions again and again keeps them while nobody else needs their places. The bytes of all drafts together
+//! stay below what shards may still take, and those of one caller leave a part of that to others: bytes are counted
+//! before they are written.
 
 mod id;
 
@@ -62,6 +64,37 @@ pub(crate) enum UploadError {
         /// How many it has.
         share: u64,
     },
+    /// All drafts take as much as may become shards; ours, and it passes.
+    #[error(
+        "uploads under way take {held} of the {room} bytes that are free here, and {asked} more are too many; try again \
+         when some have ended, or another node"
+    )]
+    NoRoom {
+        /// Bytes of all drafts.
+        held: u64,
+        /// Bytes that all may have.
+        room: u64,
+        /// Bytes asked for.
+        asked: u64,
+    },
+    /// The caller has its share of the bytes; the caller's fault, and it passes.
+    #[error(
+        "uploads of this caller take {held} bytes, and {asked} more are above {share}, its share of what is free here; \
+         commit or end some first"
+    )]
+    BytesShare {
+        /// Bytes of its drafts.
+        held: u64,
+        /// Bytes that it may have.
+        share: u64,
+        /// Bytes asked for.
+        asked: u64,
+    },
+}
+
+/// Returns the bytes that drafts of one caller may take where all may have `room`.
+fn bytes_share(room: u64) -> u64 {
+    room / 4 * 3
 }
 
 /// What became of a commit, for all who wait for it; none while it runs.
@@ -86,6 +119,8 @@ struct Slot<E> {
     asked: Instant,
     /// Bodies of calls on their way to it.
     bodies: usize,
+    /// Bytes of its draft, with those that a call is about to write.
+    bytes: u64,
     /// Tells that the connection it was last used on has ended.
     gone: CancellationToken,
     state: State<E>,
@@ -103,14 +138,6 @@ impl<E> Slot<E> {
 
     fn is_resting(&self, now: Instant) -> bool {
         self.gone.is_cancelled() && self.idle(now).is_some_and(|idle| idle >= GONE_IDLE)
-    }
-
-    fn bytes(&self) -> u64 {
-        match &self.state {
-            State::Resting(rested) => rested.bytes,
-            State::Idle(draft) => draft.bytes(),
-            State::Taken | State::Committing(..) => 0,
-        }
     }
 
     /// Removes what the session has on the disk.
@@ -141,7 +168,8 @@ impl<E> Uploads<E> {
             let gone = CancellationToken::new();
             gone.cancel();
             let (id, owner) = (id.parse().ok()?, owner.parse().ok()?);
-            Some((id, Slot { owner, used, asked: used, bodies: 0, gone, state: State::Resting(rested) }))
+            let bytes = rested.bytes;
+            Some((id, Slot { owner, used, asked: used, bodies: 0, bytes, gone, state: State::Resting(rested) }))
         };
         Self { slots: Mutex::new(rested.into_iter().filter_map(slot).collect()), max }
     }
@@ -181,7 +209,7 @@ impl<E> Uploads<E> {
                 Some(given.ok_or(refusal)?)
             };
             let state = State::Idle(Box::new(draft));
-            slots.insert(id, Slot { owner, used: now, asked: now, bodies: 0, gone, state });
+            slots.insert(id, Slot { owner, used: now, asked: now, bodies: 0, bytes: 0, gone, state });
             given
         };
         // Files are removed outside of the lock.
@@ -198,7 +226,7 @@ impl<E> Uploads<E> {
     pub(crate) fn take(self: &Arc<Self>, id: UploadId, peer: &Peer) -> Result<Taken<E>, UploadError> {
         let mut slots = self.slots();
         let slot = own(&mut slots, id, peer)?;
-        let bytes = slot.bytes();
+        let bytes = slot.bytes;
         let held = match std::mem::replace(&mut slot.state, State::Taken) {
             State::Resting(rested) => Held::Resting(rested),
             State::Idle(draft) => Held::Draft(draft),
@@ -268,12 +296,17 @@ impl<E> Uploads<E> {
 
     /// Drops a session at rest, if there is any, for its room: of the caller whose sessions take the most bytes.
     pub(crate) fn yield_room(&self, now: Instant) -> Option<()> {
-        let given = give_way(&mut self.slots(), now, Slot::bytes, |slot, _| slot.gone.is_cancelled());
+        let given = give_way(&mut self.slots(), now, |slot| slot.bytes, |slot, _| slot.gone.is_cancelled());
         given.map(Slot::remove)
     }
 
+    /// Returns the bytes of all drafts.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.slots().values().map(|slot| slot.bytes).sum()
+    }
+
     fn resting_bytes(&self, now: Instant) -> u64 {
-        self.slots().values().filter(|slot| slot.is_resting(now)).map(Slot::bytes).sum()
+        self.slots().values().filter(|slot| slot.is_resting(now)).map(|slot| slot.bytes).sum()
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<UploadId, Slot<E>>> {
@@ -371,6 +404,31 @@ impl<E> Taken<E> {
         }
     }
 
+    /// Counts bytes that the call is about to write, where all drafts may have `room` together. What it does not write
+    /// is given back when the call ends.
+    ///
+    /// # Errors
+    /// [`UploadError::BytesShare`], [`UploadError::NoRoom`]; then nothing is counted.
+    pub(crate) fn reserve(&self, asked: u64, room: u64) -> Result<(), UploadError> {
+        let mut slots = self.uploads.slots();
+        let bytes_of = |owner: Option<&NodeName>| -> u64 {
+            let of_it = slots.values().filter(|slot| owner.is_none_or(|owner| slot.owner == *owner));
+            of_it.map(|slot| slot.bytes).sum()
+        };
+        let owner = slots.get(&self.id).map(|slot| &slot.owner);
+        let (own, held, share) = (bytes_of(owner), bytes_of(None), bytes_share(room));
+        if own.saturating_add(asked) > share {
+            return Err(UploadError::BytesShare { held: own, share, asked });
+        }
+        if held.saturating_add(asked) > room {
+            return Err(UploadError::NoRoom { held, room, asked });
+        }
+        if let Some(slot) = slots.get_mut(&self.id) {
+            slot.bytes += asked;
+        }
+        Ok(())
+    }
+
     /// Ends the session. Nothing is left of its draft.
     pub(crate) fn end(mut self) {
         if let Some(Held::Resting(rested)) = self.held.take()
@@ -384,14 +442,14 @@ impl<E> Taken<E> {
 impl<E> Drop for Taken<E> {
     fn drop(&mut self) {
         let mut slots = self.uploads.slots();
-        let state = match self.held.take() {
+        let (bytes, state) = match self.held.take() {
             None => return drop(slots.remove(&self.id)),
-            Some(Held::Resting(rested)) => State::Resting(rested),
-            Some(Held::Draft(draft)) => State::Idle(draft),
+            Some(Held::Resting(rested)) => (rested.bytes, State::Resting(rested)),
+            Some(Held::Draft(draft)) => (draft.bytes(), State::Idle(draft)),
         };
         if let Some(slot) = slots.get_mut(&self.id) {
-            (slot.state, slot.asked) = (state, Instant::now());
-            if slot.bytes() > self.bytes {
+            (slot.bytes, slot.state, slot.asked) = (bytes, state, Instant::now());
+            if bytes > self.bytes {
                 slot.used = slot.asked;
             }
         }
@@ -566,6 +624,35 @@ mod tests {
         let is_there = |id, peer| world.uploads.take(id, peer).is_ok();
         world.uploads.yield_room(later).unwrap();
         assert!(!is_there(new[0], &greedy) && old.iter().all(|id| is_there(*id, &modest)));
+    }
+
+    #[test]
+    fn the_bytes_of_drafts_are_bounded_for_each_caller_and_in_sum_before_they_are_written() {
+        const ROOM: u64 = 4_000_000;
+        let (world, now) = (World::new(9), Instant::now());
+        let (greedy, other) = (peer("t1"), peer("t2"));
+        let sample = testing::Sample::new(1, 3 << 20);
+        let bytes = sample.shard(0).len() as u64;
+        let [first, second] = [1, 2].map(|byte| world.open(byte, &greedy, now).unwrap());
+        let mut taken = world.uploads.take(first, &greedy).unwrap();
+        assert_eq!(taken.reserve(2_000_000, ROOM), Ok(()));
+        // Another connection of the same caller, while the first call has written nothing yet.
+        let again = world.uploads.take(second, &peer("t1")).unwrap();
+        let refused = UploadError::BytesShare { held: 2_000_000, share: 3_000_000, asked: 1_000_001 };
+        assert_eq!(again.reserve(1_000_001, ROOM), Err(refused));
+        assert_eq!(again.reserve(1_000_000, ROOM), Ok(()));
+        let third = world.open(3, &other, now).unwrap();
+        let others = world.uploads.take(third, &other).unwrap();
+        assert_eq!(others.reserve(1_000_000, ROOM), Ok(()), "there is a part left for others");
+        let refused = UploadError::NoRoom { held: ROOM, room: ROOM, asked: 1 };
+        assert_eq!(others.reserve(1, ROOM), Err(refused));
+        // What a call does not write is given back, and what it wrote counts.
+        taken.draft(&world.store).unwrap().append(0, &sample.columns[0]).unwrap();
+        drop((taken, again, others));
+        assert_eq!(world.uploads.bytes(), bytes);
+        // What is committed is no draft any more.
+        world.uploads.take(first, &greedy).unwrap().end();
+        assert_eq!(world.uploads.bytes(), 0);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
     catalog::{CatalogError, Refused},
     copies::RefreshError,
     intake::IntakeError,
-    node::{Lost, RoomError},
+    node::{Lost, ReserveError, RoomError},
     store::{AppendError, CommitError, StoreError},
     upload::UploadError,
 };
@@ -162,9 +162,12 @@ impl From<UploadError> for Refusal {
         match error {
             UploadError::Unknown => Self::caller(StatusCode::NOT_FOUND, &error),
             // Whoever lost the answer to a call makes it again while the first may still run.
-            UploadError::Busy | UploadError::TooMany { .. } | UploadError::Share { .. } => {
-                Self::node(StatusCode::SERVICE_UNAVAILABLE, &error)
-            }
+            // What others, or the caller, have under way ends.
+            UploadError::Busy
+            | UploadError::TooMany { .. }
+            | UploadError::Share { .. }
+            | UploadError::NoRoom { .. }
+            | UploadError::BytesShare { .. } => Self::node(StatusCode::SERVICE_UNAVAILABLE, &error),
         }
     }
 }
@@ -185,6 +188,15 @@ impl From<RoomError> for Refusal {
         match error {
             RoomError::Full | RoomError::Draining => Self::node(StatusCode::INSUFFICIENT_STORAGE, &error),
             RoomError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReserveError> for Refusal {
+    fn from(error: ReserveError) -> Self {
+        match error {
+            ReserveError::Upload(error) => error.into(),
+            ReserveError::Store(error) => error.into(),
         }
     }
 }

@@ -109,7 +109,9 @@ pub(super) async fn append(
             }
             cells => cells?,
         };
-        room.check_room(body.bytes.len() as u64)?;
+        let bytes = body.bytes.len() as u64;
+        room.check_room(bytes)?;
+        room.reserve(&taken, bytes)?;
         let done = taken.draft(store)?.append(query.first, &cells);
         if let Err(AppendError::Store(_)) = &done {
             // Some of the cells may be in the file: what the session holds is no longer known.

@@ -155,7 +155,7 @@ async fn what_a_power_cut_takes_of_an_upload_is_told_and_sent_again() {
 /// none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_has_all_it_may_have_drops_no_draft_for_it() {
-    let (mut world, sample) = (World::start(1, "capacity_bytes = 700_000").await, Sample::new(1, 3 << 20));
+    let (mut world, sample) = (World::start(1, "").await, Sample::new(1, 3 << 20));
     let node = world.name(1);
     let upload = world.caller("t1", Role::Twin).create_upload(&node, 0, 6).await.unwrap();
     world.caller("t1", Role::Twin).append(&node, &upload, 0, &sample.columns[0][..1]).await.unwrap();
@@ -165,10 +165,41 @@ async fn a_node_that_has_all_it_may_have_drops_no_draft_for_it() {
     world.stop_node(1).await;
     let file = OpenOptions::new().append(true).open(draft(&world)).unwrap();
     file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).unwrap();
+    world.set("capacity_bytes = 700_000");
     world.start_node(1).await;
     let twin = world.caller("t1", Role::Twin);
     assert_eq!(status(twin.create_upload(&node, 0, 6).await), 507);
     assert_eq!(twin.upload_cells(&node, &upload).await, Ok(1));
+    world.end().await;
+}
+
+/// Every cell of the sample has 262,000 bytes and more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drafts_take_no_more_than_may_become_shards_and_no_caller_has_all_of_it() {
+    let (world, sample) = (World::start(1, "capacity_bytes = 1_200_000").await, Sample::new(1, 3 << 20));
+    let (greedy, again, other) =
+        (world.caller("t1", Role::Twin), world.caller("t1", Role::Twin), world.caller("t2", Role::Twin));
+    let node = world.name(1);
+    let cells = |cells: std::ops::Range<usize>| &sample.columns[0][cells];
+    // On two connections, and a cell in each call: what counts is the sum.
+    let first = greedy.create_upload(&node, 0, 6).await.unwrap();
+    let second = again.create_upload(&node, 0, 6).await.unwrap();
+    greedy.append(&node, &first, 0, cells(0..1)).await.unwrap();
+    greedy.append(&node, &first, 1, cells(1..2)).await.unwrap();
+    again.append(&node, &second, 0, cells(0..1)).await.unwrap();
+    let refused = again.append(&node, &second, 1, cells(1..2)).await.unwrap_err();
+    assert!(refused.is_retryable() && !refused.is_full() && !refused.ends_upload(), "{refused}");
+    assert!(refused.to_string().contains("its share of what is free here"), "{refused}");
+    // Others have room, until there is none.
+    let third = other.create_upload(&node, 0, 6).await.unwrap();
+    other.append(&node, &third, 0, cells(0..1)).await.unwrap();
+    let refused = other.append(&node, &third, 1, cells(1..2)).await.unwrap_err();
+    assert!(refused.is_retryable() && !refused.ends_upload(), "{refused}");
+    assert!(refused.to_string().contains("try again when some have ended"), "{refused}");
+    // It passes.
+    again.abort(&node, &second).await.unwrap();
+    other.append(&node, &third, 1, cells(1..2)).await.unwrap();
+    assert_eq!(other.upload_cells(&node, &third).await, Ok(2));
     world.end().await;
 }
 

@@ -85,6 +85,11 @@ impl World {
         self.running[number - 1] = Some((running, stop));
     }
 
+    /// Gives all nodes other settings, from their next starts on.
+    pub(crate) fn set(&mut self, settings: &str) {
+        settings.clone_into(&mut self.settings);
+    }
+
     /// Stops one node.
     pub(crate) async fn stop_node(&mut self, number: usize) {
         let (running, stop) = self.running[number - 1].take().expect("the node runs");
