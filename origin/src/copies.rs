@@ -19,6 +19,7 @@ use tokio::{
     sync::MutexGuard,
     time::{Instant, sleep},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     catalog::{CatalogError, Filed},
@@ -182,7 +183,34 @@ struct Followed {
 
 impl Followed {
     fn at(since: u64, missed_until: Option<u64>) -> Self {
-        Self { since, noted: (since, Instant::now()), missed_until }
+        Self { since, noted: (since, Instant::now()), missed_until, resync: None }
+    }
+}
+
+/// A look at every copy. What fails it in between, it goes on behind: a catalog that stumbles more often than a whole
+/// look takes would see all of it again and again, and never the end.
+struct Resync {
+    /// Copies not looked at yet.
+    left: Vec<Locator>,
+    /// Where the feed is followed from then.
+    next: u64,
+}
+
+impl Resync {
+    /// Looks at what is left.
+    async fn go_on<L: Future<Output = Result<(), RefreshError>>>(
+        &mut self,
+        stop: &CancellationToken,
+        look: impl Fn(Locator) -> L,
+    ) -> Result<(), RefreshError> {
+        while let Some(locator) = self.left.last() {
+            if stop.is_cancelled() {
+                return Err(Lost.into());
+            }
+            look(*locator).await?;
+            self.left.pop();
+        }
+        Ok(())
     }
 }
 
@@ -201,6 +229,8 @@ pub(crate) async fn follow(node: Arc<Node>) {
         None => {
             if let Err(error) = forget_walk(&node).await {
                 tracing::warn!(%error, "copies that are missing here may be looked for only in a day");
+    /// The look at every copy, when the feed does not tell what changed.
+    resync: Option<Resync>,
             }
             Followed::at(0, Some(0))
         }
@@ -224,38 +254,22 @@ pub(crate) async fn follow(node: Arc<Node>) {
     }
 }
 
-/// Applies one page. Cancel safe: a page applied twice changes nothing.
+/// Applies one page, or goes on with the look at every copy. Cancel safe: what is applied twice changes nothing.
 async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshError> {
     let missed_until = match followed.missed_until {
         Some(until) => until,
         None => *followed.missed_until.insert(node.catalog.newest_change().await?),
     };
-    let wait = Duration::from_secs(CHANGES_WAIT_SECONDS_MAX.into());
-    let ChangePage { changes, next, reset } = node.feed.page(followed.since, wait, &node.stop).await?;
-    // First, and whatever else the page holds: a thief is to be cut off within two seconds.
-    if reset || changes.iter().any(|change| matches!(change.kind, ChangeKind::Refused { .. })) {
-        refusals::agree(node).await?;
-    }
-    let is_idle = changes.is_empty();
-    let touched: Vec<(Locator, u64)> = if reset {
-        node.copies.forget();
-        forget_walk(node).await?;
-        node.off_reactor(|store| store.records()).await??.into_iter().map(|locator| (locator, u64::MAX)).collect()
-    } else {
-        let locators = changes.into_iter().filter_map(|change| match change.kind {
-            ChangeKind::Record { locator } | ChangeKind::Erased { locator } => Some((locator, change.sequence)),
-            ChangeKind::Policy { .. }
-            | ChangeKind::Purge { .. }
-            | ChangeKind::Refused { .. }
-            | ChangeKind::Node { .. } => None,
-        });
-        locators.collect()
-    };
     let origins = if followed.since < missed_until { names(node) } else { BTreeSet::new() };
-    for (locator, sequence) in touched {
-        let is_new = may_be_home(node, &origins, &locator) && pass_over(&locator, fetch(node, locator).await)?;
-        if !is_new {
-            pass_over(&locator, bring_to(node, locator, sequence).await)?;
+    let (next, is_idle) = if let Some(resync) = &mut followed.resync {
+        resync.go_on(&node.stop, |locator| look_at(node, &origins, locator, u64::MAX)).await?;
+        (resync.next, true)
+    } else {
+        let wait = Duration::from_secs(CHANGES_WAIT_SECONDS_MAX.into());
+        let ChangePage { changes, next, reset } = node.feed.page(followed.since, wait, &node.stop).await?;
+        // First, and whatever else the page holds: a thief is to be cut off within two seconds.
+        if reset || changes.iter().any(|change| matches!(change.kind, ChangeKind::Refused { .. })) {
+            refusals::agree(node).await?;
         }
     }
     node.copies.passed(next);
@@ -293,7 +307,40 @@ pub(crate) async fn complete_often(node: Arc<Node>) {
         if let Err(error) = complete(&node).await {
             tracing::warn!(%error, "copies of records that may be missing here cannot be looked for");
         }
-    }
+        if reset {
+            node.copies.forget();
+            forget_walk(node).await?;
+            let left = node.off_reactor(|store| store.records()).await??;
+            tracing::info!(copies = left.len(), "the change feed began anew: every copy of a record is looked at");
+            followed.resync = Some(Resync { left, next });
+            return Ok(());
+        }
+        let is_idle = changes.is_empty();
+        for change in changes {
+            match change.kind {
+                ChangeKind::Record { locator } | ChangeKind::Erased { locator } => {
+                    look_at(node, &origins, locator, change.sequence).await?;
+                }
+                ChangeKind::Policy { .. }
+                | ChangeKind::Purge { .. }
+                | ChangeKind::Refused { .. }
+                | ChangeKind::Node { .. } => {}
+            }
+        }
+        (next, is_idle)
+/// Fetches a copy that may have passed the node by while `origins` were these, or brings it to what a change says.
+async fn look_at(
+    node: &Arc<Node>,
+    origins: &BTreeSet<NodeName>,
+    locator: Locator,
+    sequence: u64,
+) -> Result<(), RefreshError> {
+    let is_new = may_be_home(node, origins, &locator) && pass_over(&locator, fetch(node, locator).await)?;
+    if is_new { Ok(()) } else { pass_over(&locator, bring_to(node, locator, sequence).await) }
+}
+
+    };
+    followed.resync = None;
 }
 
 /// What is noted after a walk: among which origins, and when in seconds since 1970.
@@ -421,4 +468,26 @@ mod tests {
         assert!(!is_walked(&note, &two, 999), "the clock was set back");
         assert!(!is_walked(&note, &three, 1000) && !is_walked(&[], &two, 1000) && !is_walked(&note[1..], &two, 1000));
     }
+    #[tokio::test]
+    async fn a_look_at_every_copy_goes_on_behind_each_failure() {
+        let (stop, looked) = (CancellationToken::new(), Mutex::new(Vec::new()));
+        let mut resync = Resync { left: (0..9).map(|byte| Locator([byte; 32])).collect(), next: 7 };
+        let mut failures = 0;
+        // Every third look fails once.
+        let look = |locator: Locator| {
+            let mut looked = looked.lock().unwrap();
+            looked.push(locator);
+            let is_again = looked.iter().filter(|before| **before == locator).count() > 1;
+            std::future::ready(if locator.0[0] % 3 == 0 && !is_again { Err(Lost.into()) } else { Ok(()) })
+        };
+        while resync.go_on(&stop, &look).await.is_err() {
+            failures += 1;
+        }
+        assert_eq!((failures, looked.lock().unwrap().len()), (3, 9 + 3));
+        let mut resync = Resync { left: vec![Locator([1; 32])], next: 7 };
+        stop.cancel();
+        assert!(resync.go_on(&stop, &look).await.is_err());
+        assert_eq!((resync.left.len(), looked.lock().unwrap().len()), (1, 12), "the node stops");
+    }
+
 }
