@@ -29,7 +29,15 @@ pub(crate) async fn run(node: Arc<Node>) {
 
 async fn step(node: &Arc<Node>) -> Result<(), CatalogError> {
     for ticket in node.catalog.take_tickets(&node.config.name, HOLD, TICKETS).await? {
-        if proves_true(node, &ticket).await? {
+        let is_true = match proves_true(node, &ticket).await {
+            // The other tickets must not wait for it; who reads the shard again reports it again.
+            Err(error @ CatalogError::Damaged { .. }) => {
+                tracing::warn!(object = %ticket.object, %error, "a ticket cannot be looked into, and goes");
+                false
+            }
+            proven => proven?,
+        };
+        if is_true {
             node.metrics.failed("ticket");
             let Ticket { node: at, object, column, .. } = ticket.clone();
             super::lost(node, &ShardRow { node: at, object, column, bytes: 0 }, RepairCause::Ticket).await?;

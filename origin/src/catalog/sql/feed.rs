@@ -77,8 +77,16 @@ pub(super) async fn page<D: Driver>(
         .await?;
     let mut changes = Vec::with_capacity(rows.len());
     for row in rows {
-        let kind = serde_json::from_str(row.text(1)?).map_err(|_| CatalogError::Damaged { table: TABLE })?;
-        changes.push(Change { sequence: number(row.number(0)?, TABLE)?, kind });
+        let sequence = number(row.number(0)?, TABLE)?;
+        match serde_json::from_str(row.text(1)?) {
+            Ok(kind) => changes.push(Change { sequence, kind }),
+            // It may tell of an erasure: who comes to it starts anew behind it, as behind what is no longer kept.
+            Err(error) if changes.is_empty() => {
+                tracing::error!(sequence, %error, "a change cannot be read: who follows the feed starts anew");
+                return Ok(ChangePage { changes, next: newest, reset: true });
+            }
+            Err(_) => break,
+        }
     }
     let next = changes.last().map_or(since, |change| change.sequence);
     Ok(ChangePage { changes, next, reset: false })
@@ -97,5 +105,26 @@ mod tests {
         let rows = catalog.reader().await.unwrap().all(plan, &["x".into()]).await.unwrap();
         let plan: Vec<&str> = rows.iter().map(|row| row.text(3).unwrap()).collect();
         assert!(plan[0].starts_with("SEARCH") && plan[0].contains("changes_of_owners (kind=?)"), "{plan:?}");
+    }
+
+    #[tokio::test]
+    async fn a_change_that_cannot_be_read_is_passed_by_starting_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = SqliteCatalog::open(&dir.path().join("catalog.db"), 10).await.unwrap();
+        let names = ["o1", "o2", "o3"].map(|name| name.parse::<NodeName>().unwrap());
+        for name in &names {
+            let mut write = catalog.write().await.unwrap();
+            tell(&mut write, &ChangeKind::Node { name: name.clone() }).await.unwrap();
+            write.commit().await.unwrap();
+        }
+        let damage = "UPDATE changes SET kind = '{\"kind\":\"of a later version\"}' WHERE sequence = 2";
+        catalog.writer().await.unwrap().run(damage, &[]).await.unwrap();
+        let told = |page: &ChangePage| page.changes.iter().map(|change| change.sequence).collect::<Vec<_>>();
+        let before = page(&catalog, 0, 9).await.unwrap();
+        assert_eq!((told(&before), before.next, before.reset), (vec![1], 1, false));
+        let at = page(&catalog, 1, 9).await.unwrap();
+        assert_eq!((told(&at), at.next, at.reset), (vec![], 3, true));
+        let behind = page(&catalog, 2, 9).await.unwrap();
+        assert_eq!((told(&behind), behind.next, behind.reset), (vec![3], 3, false));
     }
 }

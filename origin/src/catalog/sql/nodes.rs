@@ -12,7 +12,8 @@ pub(super) async fn announce<D: Driver>(catalog: &SqlCatalog<D>, entry: &NodeEnt
     let name = entry.name.as_str();
     write.alone(Alone::Node(name)).await?;
     let held = write.first("SELECT entry FROM nodes WHERE name = $1", &[name.into()]).await?;
-    let held = held.map(|row| read(row.text(0)?)).transpose()?;
+    // One that cannot be read is written anew, or the node would never be announced again.
+    let held = held.and_then(|row| row.text(0).ok().and_then(|text| read(text).ok()));
     if let Some(held) = held.as_ref().filter(|held| held.role != entry.role) {
         return Err(Refused::OtherRole { held: held.role }.into());
     }
