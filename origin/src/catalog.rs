@@ -30,9 +30,9 @@ pub use self::{
     sqlite::SqliteCatalog,
     url::{CatalogUrl, CatalogUrlError, OpenError, PostgresUrl},
     work::{
-        AHEAD_MAX, CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, LOCATORS_MAX, MARGIN_LAST, OBJECTS_MAX, ObjectPage,
-        ObjectRow, PAGE_BYTES_MAX, RETRY_PAUSE, Repair, RepairAsk, RepairCause, RepairEnd, RepairQueue, Revival,
-        TICKETS_MAX, TICKETS_PER_READER_MAX, UnknownCause,
+        AHEAD_MAX, CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, GIVEN_UP_REST, LOCATORS_MAX, MARGIN_LAST,
+        OBJECTS_MAX, ObjectPage, ObjectRow, PAGE_BYTES_MAX, RETRY_PAUSE, Repair, RepairAsk, RepairCause, RepairEnd,
+        RepairQueue, Revival, TICKETS_MAX, TICKETS_PER_READER_MAX, UnknownCause,
     },
 };
 
@@ -194,7 +194,7 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Asks for an object's repair. An object waits once: of two asks the lower margin counts, and with it the repair
     /// begins anew; so it does when an object that could not be read can be read again. One that was given up stays so
-    /// until then, or [`Self::revive_repairs`]; one that is hopeless also until something else is to be done than to
+    /// until then, or [`Self::revive_repairs`], or [`GIVEN_UP_REST`] later; one that is hopeless also until something else is to be done than to
     /// make the same columns. Erasing the object takes it out.
     async fn queue_repair(&self, repair: &RepairAsk) -> Result<Applied, CatalogError>;
 
@@ -229,6 +229,9 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Takes tickets that nobody holds, the oldest first, at most `limit`. They are `holder`'s alone for `hold`, then
     /// anyone's again unless [`Self::end_ticket`] came before.
+    /// Returns the repair of an object, if it was given up.
+    async fn dead_repair(&self, object: &ObjectId) -> Result<Option<DeadRepair>, CatalogError>;
+
     async fn take_tickets(&self, holder: &NodeName, hold: Duration, limit: usize) -> Result<Vec<Ticket>, CatalogError>;
 
     /// Removes a ticket that was looked into.

@@ -25,6 +25,7 @@ mod tickets;
 mod worker;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -151,7 +152,13 @@ pub(crate) async fn outlook(node: &Node, name: &NodeName, after: Option<&ObjectI
     let page = node.catalog.objects_on(name, after, OBJECTS_MAX).await?;
     let held = node.catalog.shard_totals(name).await?;
     let mut standings = standings_if(node, |entry| entry.draining |= entry.name == *name).await?;
-    Ok(DrainPage { held_bytes: held.bytes, ..outlook::of(name, &page, &mut standings) })
+    let mut given_up = BTreeMap::new();
+    for row in &page.objects {
+        if let Some(dead) = node.catalog.dead_repair(&row.id()).await? {
+            given_up.insert(dead.object, dead.error);
+        }
+    }
+    Ok(DrainPage { held_bytes: held.bytes, ..outlook::of(name, &page, &given_up, &mut standings) })
 }
 
 /// Returns how an object is.

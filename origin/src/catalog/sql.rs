@@ -190,6 +190,10 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
         repairs::dead(self, limit).await
     }
 
+    async fn dead_repair(&self, object: &ObjectId) -> Result<Option<DeadRepair>, CatalogError> {
+        repairs::dead_of(self, object).await
+    }
+
     async fn repair_obstacles(&self, limit: usize) -> Result<Vec<Obstacle>, CatalogError> {
         repairs::obstacles(self, limit).await
     }

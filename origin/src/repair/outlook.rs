@@ -5,15 +5,21 @@ use std::collections::BTreeMap;
 
 use client::PlacementError;
 use format::{
-    NodeName,
+    NodeName, ObjectId,
     wire::{Amount, DrainPage, Obstacle},
 };
 
 use super::{diagnose, standing::Standings, worker::targets};
 use crate::catalog::ObjectPage;
 
-/// Judges a page of the objects that have shards on a node. `standings` say that it is to be emptied.
-pub(super) fn of(name: &NodeName, page: &ObjectPage, standings: &mut Standings) -> DrainPage {
+/// Judges a page of the objects that have shards on a node. `standings` say that it is to be emptied, `given_up` why the
+/// repairs of some are at rest: nobody moves these before an operator, or time, says so.
+pub(super) fn of(
+    name: &NodeName,
+    page: &ObjectPage,
+    given_up: &BTreeMap<ObjectId, String>,
+    standings: &mut Standings,
+) -> DrainPage {
     let (mut moving, mut moved) = (Amount::default(), Amount::default());
     let mut stuck: BTreeMap<String, Amount> = BTreeMap::new();
     for row in &page.objects {
@@ -35,11 +41,19 @@ pub(super) fn of(name: &NodeName, page: &ObjectPage, standings: &mut Standings) 
             Some(refusal) if !leaving.iter().all(goes) => {
                 stuck.entry(plainly(&refusal)).or_default().add(bytes(&leaving));
             }
-            _ => moving.add(bytes(&leaving)),
+            _ => match given_up.get(&row.id()) {
+                Some(error) => stuck.entry(at_rest(error)).or_default().add(bytes(&leaving)),
+                None => moving.add(bytes(&leaving)),
+            },
         }
     }
     let stuck = stuck.into_iter().map(|(why, amount)| Obstacle { why, amount }).collect();
     DrainPage { moving, moved, stuck, held_bytes: 0, next: page.next }
+}
+
+/// Says that a repair was given up, and what its last attempt failed by.
+fn at_rest(error: &str) -> String {
+    format!("their repairs were given up, which `evernear repair retry` takes back; the last failed: {error}")
 }
 
 /// Says why columns find no nodes, to whoever runs the nodes. Owners are told by [`PlacementError`] itself.
@@ -87,7 +101,8 @@ mod tests {
         let bytes = row().public.shard_bytes(2);
         let one = Amount { objects: 1, bytes };
         let judge = |nodes: usize, row: ObjectRow| {
-            of(&name(2), &page(row), &mut cluster(nodes, |number, entry| entry.draining = number == 2))
+            let mut standings = cluster(nodes, |number, entry| entry.draining = number == 2);
+            of(&name(2), &page(row), &BTreeMap::new(), &mut standings)
         };
         let free = judge(8, row());
         assert_eq!((free.moving, free.moved, free.stuck), (one, Amount::default(), vec![]));
@@ -116,10 +131,23 @@ mod tests {
                     entry.seen = 900;
                 }
             });
-            let page = of(&name(2), &page(row()), &mut standings);
+            let page = of(&name(2), &page(row()), &BTreeMap::new(), &mut standings);
             (page.moving.objects, page.stuck.len())
         };
         assert_eq!([1, 2, 3].map(judge), [(0, 1), (0, 1), (1, 0)]);
+    }
+
+    #[test]
+    fn what_nobody_tries_to_move_any_more_is_stuck_and_says_why() {
+        let given_up = BTreeMap::from([(row().id(), "o7 is full".to_owned())]);
+        let judge = |nodes: usize| {
+            let mut standings = cluster(nodes, |number, entry| entry.draining = number == 2);
+            of(&name(2), &page(row()), &given_up, &mut standings)
+        };
+        let rests = judge(8);
+        assert_eq!((rests.moving.objects, rests.stuck[0].amount.objects), (0, 1));
+        assert!(rests.stuck[0].why.contains("`evernear repair retry`") && rests.stuck[0].why.ends_with("o7 is full"));
+        assert!(judge(6).stuck[0].why.contains("needs 6 origins"), "a retry would not help");
     }
 
     #[test]
@@ -131,7 +159,7 @@ mod tests {
         };
         let why = |lease: Lease| {
             let mut nodes = cluster(8, |number, entry| entry.draining = number == 2);
-            let mut page = of(&name(2), &page(ObjectRow { lease, ..row() }), &mut nodes);
+            let mut page = of(&name(2), &page(ObjectRow { lease, ..row() }), &BTreeMap::new(), &mut nodes);
             page.stuck.pop().unwrap().why
         };
         assert!(why(lease(&["zone:z0", "zone:z1", "zone:z2"], &[])).contains("in the places that its owner allows"));

@@ -45,6 +45,12 @@ enum Failure {
     Targets { count: usize, of: usize, last: TransportError },
     #[error("the catalog's clock was set, so nobody can say which nodes are down")]
     Clock,
+    /// Whoever had it died of it, or with it.
+    #[error(
+        "none of {attempts} attempts came to an end: the nodes that made them stopped or lost the catalog meanwhile; \
+         look into their logs, and try again with `evernear repair retry`"
+    )]
+    Silent { attempts: u32 },
     #[error("another repairer has it now")]
     HoldLost,
 }
@@ -77,10 +83,13 @@ pub(crate) async fn run(node: Arc<Node>) {
 
 /// Repairs one object and notes how it ended.
 async fn finish(node: &Arc<Node>, taken: &Repair) -> Result<(), CatalogError> {
-    let done = tokio::select! {
-        biased;
-        done = attempt(node, taken) => done,
-        () = keep(node, taken) => Err(Failure::HoldLost),
+    let done = match beyond_bound(taken) {
+        Some(failure) => Err(failure),
+        None => tokio::select! {
+            biased;
+            done = attempt(node, taken) => done,
+            () = keep(node, taken) => Err(Failure::HoldLost),
+        },
     };
     let end = match done {
         Ok(()) => RepairEnd::Done,
@@ -93,6 +102,12 @@ async fn finish(node: &Arc<Node>, taken: &Repair) -> Result<(), CatalogError> {
         }
     };
     node.catalog.end_repair(&taken.object, &node.config.name, &end).await
+}
+
+/// Gives a repair up that was begun as often as any may be, and whose last attempts nobody told the end of: one that
+/// kills the process that makes it would otherwise kill one after the other.
+fn beyond_bound(taken: &Repair) -> Option<Failure> {
+    (taken.attempts > ATTEMPTS_MAX).then(|| Failure::Silent { attempts: taken.attempts - 1 })
 }
 
 /// Says what becomes of a repair that failed `here`, with its causes as `error`.

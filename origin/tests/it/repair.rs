@@ -7,6 +7,7 @@ use format::{
     Domain, EncodedStripe, Lease, NodeName, StripeIndex,
     wire::{ColumnState, ObjectHealth, Role, Ticket},
 };
+use origin::catalog::{CatalogUrl, RepairAsk, RepairCause};
 use sqlx::{Connection, SqliteConnection};
 use testing::{Sample, conformance::status, until};
 use tokio::time::{Instant, sleep};
@@ -447,5 +448,27 @@ async fn a_node_that_stops_leaves_the_scan_to_the_next_at_once() {
     // A hold that were left behind would last longer than a test waits.
     let walked = || async { operator.repairs(&world.name(other)).await.is_ok_and(|it| it.survey.is_some()) };
     until("the other walks", walked).await;
+    world.end().await;
+}
+
+/// The process that has it is gone before it says how it went, eight times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_that_ends_its_process_again_and_again_is_given_up() {
+    let (dir, sample) = (tempfile::tempdir().unwrap(), Sample::new(1, 40_000));
+    let [o8, o9] = ["o8", "o9"].map(|name| name.parse::<NodeName>().unwrap());
+    let catalog = CatalogUrl::Sqlite(dir.path().join("catalog.db")).open(100).await.unwrap();
+    catalog.put_record(&sample.record(&sample.lease(1), &o9)).await.unwrap();
+    let (object, cause) = (sample.id(), RepairCause::Scan);
+    // Lower than any walk finds, which would begin it anew.
+    let ask = RepairAsk { object, margin: -9, bytes: 1, cause, target: None, only_lost: vec![0] };
+    catalog.queue_repair(&ask).await.unwrap();
+    for attempts in 1..=8 {
+        assert_eq!(catalog.take_repair(&o8, Duration::ZERO).await.unwrap().unwrap().attempts, attempts);
+    }
+    let world = World::start_in(dir, 1, QUICK).await;
+    until("it is given up", || async { !catalog.dead_repairs(9).await.unwrap().is_empty() }).await;
+    let dead = catalog.dead_repairs(9).await.unwrap();
+    assert!(dead[0].error.contains("none of 8 attempts came to an end"), "{dead:?}");
+    catalog.close().await;
     world.end().await;
 }

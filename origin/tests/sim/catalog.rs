@@ -216,6 +216,7 @@ forward! {
         shard_totals(node: &NodeName) -> ShardTotals;
         repair_queue() -> RepairQueue;
         dead_repairs(limit: usize) -> Vec<DeadRepair>;
+        dead_repair(object: &ObjectId) -> Option<DeadRepair>;
         repair_obstacles(limit: usize) -> Vec<Obstacle>;
         policy(owner: &OwnerId, name: &PolicyName) -> Option<Bytes>;
         blob(id: &BlobId) -> Option<Bytes>;

@@ -11,8 +11,8 @@ use format::{
 
 use super::{Cells, Driver, Session, SqlCatalog, id, milliseconds, number, parse, signed};
 use crate::catalog::{
-    AHEAD_MAX, Applied, CatalogError, DeadRepair, RETRY_PAUSE, Repair, RepairAsk, RepairEnd, RepairQueue, Revival,
-    work::ERROR_CHARS_MAX,
+    AHEAD_MAX, Applied, CatalogError, DeadRepair, GIVEN_UP_REST, RETRY_PAUSE, Repair, RepairAsk, RepairEnd,
+    RepairQueue, Revival, work::ERROR_CHARS_MAX,
 };
 
 const TABLE: &str = "repairs";
@@ -25,7 +25,8 @@ pub(super) async fn queue<D: Driver>(catalog: &SqlCatalog<D>, ask: &RepairAsk) -
     let counted = write.run(held, &[object.into()]).await?;
     // The riskier ask replaces the safer one, begins anew and is due at once, also when the safer one was given up: why
     // that failed says nothing of what was lost since. So does one of an object that can be read again, which waited
-    // behind all that can, and one of other work than what is hopeless.
+    // behind all that can, and one of other work than what is hopeless. One that was given up rests a while; half of its
+    // attempts stay, so that one that always fails is soon given up again.
     let written = write
         .run(
             "INSERT INTO repairs (object, margin, lost_bytes, cause, target_column, target_node, asked_at_ms)
@@ -33,9 +34,12 @@ pub(super) async fn queue<D: Driver>(catalog: &SqlCatalog<D>, ask: &RepairAsk) -
              ON CONFLICT (object) DO UPDATE SET
                  margin = excluded.margin, lost_bytes = excluded.lost_bytes, cause = excluded.cause,
                  target_column = excluded.target_column, target_node = excluded.target_node,
-                 attempts = 0, not_before_ms = 0, dead_at_ms = NULL
+                 attempts = CASE WHEN excluded.margin = repairs.margin AND repairs.unmakable IS NULL
+                     THEN (repairs.attempts + 1) / 2 ELSE 0 END,
+                 not_before_ms = 0, dead_at_ms = NULL
              WHERE excluded.margin < repairs.margin OR (repairs.margin < 0 AND excluded.margin >= 0)
-                 OR (repairs.dead_at_ms IS NOT NULL AND repairs.unmakable <> $7)",
+                 OR (repairs.dead_at_ms IS NOT NULL AND repairs.unmakable <> $7)
+                 OR (repairs.unmakable IS NULL AND repairs.dead_at_ms <= unixepoch_ms() - $8)",
             &[
                 object.into(),
                 i64::from(ask.margin).into(),
@@ -44,6 +48,7 @@ pub(super) async fn queue<D: Driver>(catalog: &SqlCatalog<D>, ask: &RepairAsk) -
                 target.map_or(-1, |(column, _)| signed(*column as u64)).into(),
                 target.map_or("", |(_, node)| node.as_str()).into(),
                 joined(&ask.only_lost).as_str().into(),
+                milliseconds(GIVEN_UP_REST).into(),
             ],
         )
         .await?;
@@ -189,14 +194,24 @@ pub(super) async fn dead<D: Driver>(catalog: &SqlCatalog<D>, limit: usize) -> Re
     let statement = "SELECT object, attempts, error FROM repairs
         WHERE dead_at_ms IS NOT NULL ORDER BY dead_at_ms, object LIMIT $1";
     let rows = catalog.reader().await?.all(statement, &[signed(limit as u64).into()]).await?;
-    let read = |row: &D::Row| {
-        Ok(DeadRepair {
-            object: ObjectId(id(row.bytes(0)?, TABLE)?),
-            attempts: number(row.number(1)?, TABLE)?,
-            error: row.maybe_text(2)?.unwrap_or_default().to_owned(),
-        })
-    };
-    rows.iter().map(read).collect()
+    rows.iter().map(read_dead).collect()
+}
+
+pub(super) async fn dead_of<D: Driver>(
+    catalog: &SqlCatalog<D>,
+    object: &ObjectId,
+) -> Result<Option<DeadRepair>, CatalogError> {
+    let statement = "SELECT object, attempts, error FROM repairs WHERE object = $1 AND dead_at_ms IS NOT NULL";
+    let row = catalog.reader().await?.first(statement, &[(&object.0).into()]).await?;
+    row.as_ref().map(read_dead).transpose()
+}
+
+fn read_dead(row: &impl Cells) -> Result<DeadRepair, CatalogError> {
+    Ok(DeadRepair {
+        object: ObjectId(id(row.bytes(0)?, TABLE)?),
+        attempts: number(row.number(1)?, TABLE)?,
+        error: row.maybe_text(2)?.unwrap_or_default().to_owned(),
+    })
 }
 
 pub(super) async fn obstacles<D: Driver>(catalog: &SqlCatalog<D>, limit: usize) -> Result<Vec<Obstacle>, CatalogError> {
@@ -235,4 +250,45 @@ pub(super) async fn forget_erased<D: Driver>(write: &mut Session<D>, object: &Ob
         AND NOT EXISTS (SELECT 1 FROM records r WHERE r.object = $1 AND r.erased_at IS NULL)";
     write.run(statement, &[(&object.0).into()]).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    use super::*;
+    use crate::catalog::{RepairCause, SqliteCatalog};
+
+    #[tokio::test]
+    async fn a_repair_that_was_given_up_is_tried_again_when_it_has_rested() {
+        let dir = tempfile::tempdir().unwrap();
+        let seconds = Arc::new(AtomicU64::new(1_000_000));
+        let told = seconds.clone();
+        let clock = Arc::new(move || Duration::from_secs(told.load(Ordering::Relaxed)));
+        let catalog = SqliteCatalog::open_by(&dir.path().join("catalog.db"), 10, Some(clock)).await.unwrap();
+        let (o1, hold) = ("o1".parse::<NodeName>().unwrap(), Duration::from_secs(30));
+        let (object, cause) = (ObjectId([1; 32]), RepairCause::Scan);
+        let ask = RepairAsk { object, margin: 1, bytes: 1, cause, target: None, only_lost: vec![2] };
+        queue(&catalog, &ask).await.unwrap();
+        let attempts = async || take(&catalog, &o1, hold).await.unwrap().map(|repair| repair.attempts);
+        assert_eq!(attempts().await, Some(1));
+        let dead = RepairEnd::Dead { error: "no room".to_owned() };
+        end(&catalog, &object, &o1, &dead).await.unwrap();
+        assert_eq!(dead_of(&catalog, &object).await.unwrap().unwrap().error, "no room");
+        seconds.fetch_add(GIVEN_UP_REST.as_secs() - 1, Ordering::Relaxed);
+        assert_eq!(queue(&catalog, &ask).await.unwrap(), Applied::Unchanged);
+        assert_eq!(attempts().await, None);
+        seconds.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(queue(&catalog, &ask).await.unwrap(), Applied::Stored);
+        assert_eq!(dead_of(&catalog, &object).await.unwrap(), None);
+        assert_eq!(attempts().await, Some(2), "half of its attempts stay");
+        // What nobody can make again does not come back by itself.
+        let hopeless = RepairEnd::Hopeless { error: "broken".to_owned(), lost: vec![2] };
+        end(&catalog, &object, &o1, &hopeless).await.unwrap();
+        seconds.fetch_add(2 * GIVEN_UP_REST.as_secs(), Ordering::Relaxed);
+        assert_eq!(queue(&catalog, &ask).await.unwrap(), Applied::Unchanged);
+    }
 }
