@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use format::{Lease, Locator, NodeName, ObjectId, OwnerId, PublicManifest, Record, Retention, wire::ChangeKind};
 
-use super::{Arg, Cells, Driver, Session, SqlCatalog, feed, id, number, parse, repairs, session::Alone, signed};
+use super::{
+    Arg, Cells, Driver, Session, SqlCatalog, feed, id, number, parse, repairs, session::Alone, shards, signed,
+};
 use crate::catalog::{
     Applied, CatalogError, Filed,
     rule::{Held, Refused, Verdict, check_end, judge, judge_first, judge_record, storable},
@@ -273,6 +275,7 @@ pub(super) async fn read<D: Driver>(catalog: &SqlCatalog<D>, locator: &Locator) 
     if public.id().0[..] != *row.bytes(4)? || (sealed.is_none() && !is_dead) {
         return Err(damaged());
     }
+    shards::died(write, object).await?;
     let lease = Bytes::copy_from_slice(row.bytes(2)?);
     let record = Record::new(public, sealed, lease, placement).map_err(|_| damaged())?;
     Ok(Some(Filed { record, sequence: number(row.number(6)?, TABLE)? }))

@@ -1,19 +1,21 @@
 //! Which node holds which shard, as rows.
+//!
+//! Shards of dead objects are few among all, so they are found by the objects: one is noted when a record of it dies, or
+//! when a shard of it comes after that, and forgotten with its last shard.
 
 use std::time::Duration;
 
 use format::{NodeName, ObjectId};
 
-use super::{Arg, Cells, Driver, SqlCatalog, id, number, signed};
+use super::{Arg, Cells, Driver, Session, SqlCatalog, id, number, signed};
 use crate::catalog::{CatalogError, ShardRow, ShardTotals};
 
 const TABLE: &str = "shards";
 
 pub(super) async fn place<D: Driver>(catalog: &SqlCatalog<D>, shard: &ShardRow) -> Result<(), CatalogError> {
     let [node, object, column] = key(shard);
-    catalog
-        .writer()
-        .await?
+    let mut write = catalog.write().await?;
+    write
         .run(
             "INSERT INTO shards (node, object, shard_column, shard_bytes, committed_at) VALUES ($1, $2, $3, $4, unixepoch())
              ON CONFLICT (node, object, shard_column)
@@ -21,6 +23,25 @@ pub(super) async fn place<D: Driver>(catalog: &SqlCatalog<D>, shard: &ShardRow) 
             &[node, object, column, signed(shard.bytes).into()],
         )
         .await?;
+    let late = "INSERT INTO dead_objects (object)
+        SELECT $1 WHERE EXISTS (SELECT 1 FROM records r WHERE r.object = $1 AND r.erased_at IS NOT NULL)
+        ON CONFLICT (object) DO NOTHING";
+    write.run(late, &[object]).await?;
+    write.commit().await
+}
+
+/// Notes that a record of an object has died, in the transaction that brings it.
+pub(super) async fn died<D: Driver>(write: &mut Session<D>, object: &ObjectId) -> Result<(), CatalogError> {
+    let statement = "INSERT INTO dead_objects (object) VALUES ($1) ON CONFLICT (object) DO NOTHING";
+    write.run(statement, &[(&object.0).into()]).await?;
+    Ok(())
+}
+
+/// Forgets that an object is dead of which no node has a shard.
+async fn forget_dead<D: Driver>(write: &mut Session<D>, object: Arg<'_>) -> Result<(), CatalogError> {
+    let statement = "DELETE FROM dead_objects
+        WHERE object = $1 AND NOT EXISTS (SELECT 1 FROM shards s WHERE s.object = $1)";
+    write.run(statement, &[object]).await?;
     Ok(())
 }
 
@@ -30,23 +51,36 @@ pub(super) async fn forget<D: Driver>(
     grace: Duration,
 ) -> Result<(), CatalogError> {
     let [node, object, column] = key(shard);
-    catalog
-        .writer()
-        .await?
+    let mut write = catalog.write().await?;
+    write
         .run(
             "DELETE FROM shards
              WHERE node = $1 AND object = $2 AND shard_column = $3 AND committed_at <= unixepoch() - $4",
             &[node, object, column, seconds(grace)],
         )
         .await?;
-    Ok(())
+    forget_dead(&mut write, object).await?;
+    write.commit().await
 }
 
 pub(super) async fn lose<D: Driver>(catalog: &SqlCatalog<D>, shard: &ShardRow) -> Result<(), CatalogError> {
     let statement = "DELETE FROM shards WHERE node = $1 AND object = $2 AND shard_column = $3";
-    catalog.writer().await?.run(statement, &key(shard)).await?;
-    Ok(())
+    let mut write = catalog.write().await?;
+    write.run(statement, &key(shard)).await?;
+    forget_dead(&mut write, key(shard)[1]).await?;
+    write.commit().await
 }
+
+/// De-duplicated uploads share shards: one living record keeps them all. Objects without any record are left alone:
+/// their record may have been lost, and what is not known to be dead is kept. The join in this order, whatever an
+/// engine thinks of it.
+const DEAD: &str = "SELECT s.object, s.shard_column, s.shard_bytes FROM dead_objects d CROSS JOIN shards s
+    WHERE d.object >= $3 AND s.node = $1 AND s.object = d.object AND (s.object, s.shard_column) > ($3, $4)
+      AND s.committed_at <= unixepoch() - $2
+      AND EXISTS (SELECT 1 FROM records r WHERE r.object = d.object AND r.erased_at IS NOT NULL)
+      AND NOT EXISTS (SELECT 1 FROM records r WHERE r.object = d.object
+                      AND (r.erased_at IS NULL OR r.erased_at > unixepoch() - $2))
+    ORDER BY d.object, s.shard_column LIMIT $5";
 
 pub(super) async fn dead<D: Driver>(
     catalog: &SqlCatalog<D>,
@@ -56,21 +90,8 @@ pub(super) async fn dead<D: Driver>(
     limit: usize,
 ) -> Result<Vec<ShardRow>, CatalogError> {
     let [object, column] = position(after.as_ref());
-    // De-duplicated uploads share shards: one living record keeps them all. Objects without any record are left alone:
-    // their record may have been lost, and what is not known to be dead is kept.
-    let rows = catalog
-        .reader()
-        .await?
-        .all(
-            "SELECT object, shard_column, shard_bytes FROM shards
-             WHERE node = $1 AND (object, shard_column) > ($3, $4) AND committed_at <= unixepoch() - $2
-               AND EXISTS (SELECT 1 FROM records r WHERE r.object = shards.object AND r.erased_at IS NOT NULL)
-               AND NOT EXISTS (SELECT 1 FROM records r WHERE r.object = shards.object
-                               AND (r.erased_at IS NULL OR r.erased_at > unixepoch() - $2))
-             ORDER BY object, shard_column LIMIT $5",
-            &[node.as_str().into(), seconds(grace), object, column, signed(limit as u64).into()],
-        )
-        .await?;
+    let args = [node.as_str().into(), seconds(grace), object, column, signed(limit as u64).into()];
+    let rows = catalog.reader().await?.all(DEAD, &args).await?;
     rows.iter().map(|row| read(row, node)).collect()
 }
 
@@ -121,4 +142,52 @@ fn read(row: &impl Cells, node: &NodeName) -> Result<ShardRow, CatalogError> {
         column: number(row.number(1)?, TABLE)?,
         bytes: number(row.number(2)?, TABLE)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::SqliteCatalog;
+
+    #[tokio::test]
+    async fn a_look_for_dead_shards_costs_what_the_dead_do_and_not_what_all_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = SqliteCatalog::open(&dir.path().join("catalog.db"), 10).await.unwrap();
+        let plan: &'static str = format!("EXPLAIN QUERY PLAN {DEAD}").leak();
+        let args: [Arg<'_>; 5] = ["o1".into(), 0i64.into(), (&[][..]).into(), 0i64.into(), 9i64.into()];
+        let rows = catalog.reader().await.unwrap().all(plan, &args).await.unwrap();
+        let plan: Vec<&str> = rows.iter().map(|row| row.text(3).unwrap()).collect();
+        assert!(plan[0].starts_with("SEARCH d USING PRIMARY KEY (object>"), "{plan:?}");
+        assert!(
+            plan.iter().any(|step| step.starts_with("SEARCH s USING PRIMARY KEY (node=? AND object=?")),
+            "{plan:?}"
+        );
+        assert!(plan.iter().all(|step| !step.contains("SCAN") && !step.contains("TEMP B-TREE")), "{plan:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_noted_of_the_dead_goes_with_their_last_shard() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = SqliteCatalog::open(&dir.path().join("catalog.db"), 10).await.unwrap();
+        let sample = testing::Sample::new(1, 40_000);
+        let row = |column| ShardRow { node: "o1".parse().unwrap(), object: sample.id(), column, bytes: 9 };
+        let noted = async || {
+            let row = catalog.reader().await.unwrap().one("SELECT count(*) FROM dead_objects", &[]).await.unwrap();
+            row.number(0).unwrap()
+        };
+        let dead = async || dead(&catalog, &row(0).node, Duration::ZERO, None, 9).await.unwrap();
+        for column in 0..2 {
+            place(&catalog, &row(column)).await.unwrap();
+        }
+        assert_eq!((noted().await, dead().await.len()), (0, 0));
+        super::super::records::put(&catalog, &sample.record(&sample.erasure(1), &row(0).node)).await.unwrap();
+        assert_eq!((noted().await, dead().await.len()), (1, 2));
+        forget(&catalog, &row(0), Duration::ZERO).await.unwrap();
+        assert_eq!((noted().await, dead().await.len()), (1, 1));
+        lose(&catalog, &row(1)).await.unwrap();
+        assert_eq!((noted().await, dead().await.len()), (0, 0));
+        // A commit that was under way when the object was erased.
+        place(&catalog, &row(1)).await.unwrap();
+        assert_eq!((noted().await, dead().await.len()), (1, 1));
+    }
 }
