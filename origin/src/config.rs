@@ -2,6 +2,7 @@
 //! `origin.sample.toml` shows every key; a test reads it.
 
 mod bucket;
+mod mounts;
 
 use std::{
     fs,
@@ -217,6 +218,15 @@ pub enum ConfigError {
         /// The address.
         address: NodeAddress,
     },
+    /// The file system of `data_dir` is not mounted.
+    #[error(
+        "{} is a file system of its own by /etc/fstab, and it is not mounted: `data_dir` would lie on another disk, empty; \
+         mount it", path.display()
+    )]
+    NotMounted {
+        /// Where it is to be mounted.
+        path: PathBuf,
+    },
     /// The files of the certificate are not named.
     #[error("the configuration names no certificate; add [tls] with authority, certificate and key")]
     NoTls,
@@ -285,6 +295,11 @@ impl Config {
             return Err(ConfigError::Capacity);
         }
         self.limits.check()
+    }
+
+    /// Checks that the file system is there that the data folder is to lie on.
+    pub(crate) fn check_mounted(&self) -> Result<(), ConfigError> {
+        mounts::missing(&self.data_dir).map_or(Ok(()), |path| Err(ConfigError::NotMounted { path }))
     }
 }
 

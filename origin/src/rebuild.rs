@@ -79,6 +79,7 @@ pub async fn rebuild(config: &Config) -> Result<Rebuilt, RebuildError> {
     let (data_dir, bucket) = (config.data_dir.clone(), config.bucket()?);
     let open = move || Store::open(&data_dir, Arc::new(RealDisk))?.with_bucket(bucket);
     let store = Arc::new(off_reactor(open).await?);
+    config.check_mounted()?;
     let catalog = config.catalog.open(config.limits.changes_kept).await?;
     // Before anything is filed: whoever followed the old feed starts anew instead of taking the new numbers for old
     // ones.

@@ -280,6 +280,7 @@ async fn learn_refused(catalog: &dyn Catalog, membership: &Arc<Membership>) {
 }
 
 /// Refuses to run beside another node of the same name: where the catalog last saw it, somebody else still answers with
+    config.check_mounted()?;
 /// its certificate. Before the own door opens, so that a node never meets itself; one that moved meets nobody.
 async fn refuse_double(config: &Config, catalog: &dyn Catalog, membership: &Arc<Membership>) -> Result<(), StartError> {
     let name = &config.name;
