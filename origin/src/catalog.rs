@@ -14,10 +14,11 @@ mod sqlite;
 mod url;
 mod work;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use format::{
     BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, Purge, Record,
     wire::{ChangePage, NodeEntry, Note, Obstacle, Ticket},
@@ -38,6 +39,16 @@ pub use self::{
 
 /// Notes of all edges together: a zone has one.
 pub const NOTES_MAX: usize = 256;
+
+/// Which catalog it is: random bytes that are as old as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CatalogId(pub [u8; 16]);
+
+impl fmt::Display for CatalogId {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
 
 /// What a write did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,9 +122,13 @@ pub trait Catalog: Send + Sync + 'static {
     /// the end of its lease yields to a later lease. The owner renewed it in time, and the disk with the earlier lease
     /// did not hear of it. A lease that has ended is filed, and [`Self::expire`] ends it.
     ///
+    /// `since` is the second at which the copy was there, since 1970. What was filed later under its locator for another
+    /// owner or object gives way to it: whoever knows a locator may file something of their own while it is missing
+    /// here.
+    ///
     /// # Errors
     /// As [`Self::put_record`].
-    async fn restore_record(&self, record: &Record) -> Result<Applied, CatalogError>;
+    async fn restore_record(&self, record: &Record, since: u64) -> Result<Applied, CatalogError>;
 
     /// Renews the lease of a filed record. `lease` is what was verified in `envelope`.
     ///
@@ -214,6 +229,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// Returns repairs given up, the oldest first, at most `limit`.
     async fn dead_repairs(&self, limit: usize) -> Result<Vec<DeadRepair>, CatalogError>;
 
+    /// Returns the repair of an object, if it was given up.
+    async fn dead_repair(&self, object: &ObjectId) -> Result<Option<DeadRepair>, CatalogError>;
+
     /// Returns why repairs have not worked so far, those given up among them, the most frequent reason first, at most
     /// `limit`.
     async fn repair_obstacles(&self, limit: usize) -> Result<Vec<Obstacle>, CatalogError>;
@@ -229,9 +247,6 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Takes tickets that nobody holds, the oldest first, at most `limit`. They are `holder`'s alone for `hold`, then
     /// anyone's again unless [`Self::end_ticket`] came before.
-    /// Returns the repair of an object, if it was given up.
-    async fn dead_repair(&self, object: &ObjectId) -> Result<Option<DeadRepair>, CatalogError>;
-
     async fn take_tickets(&self, holder: &NodeName, hold: Duration, limit: usize) -> Result<Vec<Ticket>, CatalogError>;
 
     /// Removes a ticket that was looked into.
@@ -308,6 +323,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// For a catalog made again: its numbers would begin anew too, and who saw higher ones would miss what hides below.
     /// `node` is who did it; the feed tells that it is news.
     async fn restart_feed(&self, node: &NodeName) -> Result<(), CatalogError>;
+
+    /// Returns which catalog this is: a copy has the same id, one that was made anew another.
+    async fn identity(&self) -> Result<CatalogId, CatalogError>;
 
     /// Returns the catalog's clock, seconds since 1970: what [`NodeEntry::seen`] is measured by.
     async fn now(&self) -> Result<u64, CatalogError>;

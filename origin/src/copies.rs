@@ -10,7 +10,7 @@ use std::{
 };
 
 use format::{
-    Locator, NodeName,
+    Locator, NodeName, Record,
     limits::{CHANGES_WAIT_SECONDS_MAX, PAGE_ENTRIES_MAX},
     rendezvous,
     wire::{ChangeKind, ChangePage},
@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    catalog::{CatalogError, Filed},
+    catalog::{Applied, CatalogError, Filed},
     node::{Lost, Node},
     refusals,
     scrub::now,
@@ -155,6 +155,29 @@ pub(crate) async fn take(node: &Node, locator: Locator) -> Result<(), RefreshErr
     write(node, locator).await
 }
 
+/// Files the own copy of a record again, when a caller comes with one of another owner or object under its locator: the
+/// catalog may have been made anew and lack it, or hold what somebody filed meanwhile.
+pub(crate) async fn vouch(node: &Node, asked: &Record) -> Result<(), RefreshError> {
+    let locator = asked.locator();
+    let held =
+        node.off_reactor(move |store| Ok::<_, StoreError>((store.record(&locator)?, store.record_written(&locator))));
+    // A copy that cannot be read vouches for nothing; who reads it has it replaced.
+    let Ok((Some(held), since)) = held.await? else { return Ok(()) };
+    if (held.lease.owner, held.public.id()) == (asked.lease.owner, asked.public.id()) {
+        return Ok(());
+    }
+    match node.catalog.restore_record(&held, since).await {
+        // What the catalog knows better it goes on knowing.
+        Ok(Applied::Unchanged) | Err(CatalogError::Refused(_)) => {}
+        Ok(Applied::Stored) => {
+            tracing::warn!(%locator, "a record was missing in the catalog while another came under its locator");
+            node.feed.written();
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
 /// Writes a copy as the catalog has it. The caller holds the turn.
 async fn write(node: &Node, locator: Locator) -> Result<(), RefreshError> {
     if let Some(filed) = node.catalog.filed(&locator).await? {
@@ -179,6 +202,8 @@ struct Followed {
     /// Changes up to here were made while the node was away, so uploads passed it by; none before the catalog was
     /// asked.
     missed_until: Option<u64>,
+    /// The look at every copy, when the feed does not tell what changed.
+    resync: Option<Resync>,
 }
 
 impl Followed {
@@ -229,8 +254,6 @@ pub(crate) async fn follow(node: Arc<Node>) {
         None => {
             if let Err(error) = forget_walk(&node).await {
                 tracing::warn!(%error, "copies that are missing here may be looked for only in a day");
-    /// The look at every copy, when the feed does not tell what changed.
-    resync: Option<Resync>,
             }
             Followed::at(0, Some(0))
         }
@@ -271,7 +294,29 @@ async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshEr
         if reset || changes.iter().any(|change| matches!(change.kind, ChangeKind::Refused { .. })) {
             refusals::agree(node).await?;
         }
-    }
+        if reset {
+            node.copies.forget();
+            forget_walk(node).await?;
+            let left = node.off_reactor(|store| store.records()).await??;
+            tracing::info!(copies = left.len(), "the change feed began anew: every copy of a record is looked at");
+            followed.resync = Some(Resync { left, next });
+            return Ok(());
+        }
+        let is_idle = changes.is_empty();
+        for change in changes {
+            match change.kind {
+                ChangeKind::Record { locator } | ChangeKind::Erased { locator } => {
+                    look_at(node, &origins, locator, change.sequence).await?;
+                }
+                ChangeKind::Policy { .. }
+                | ChangeKind::Purge { .. }
+                | ChangeKind::Refused { .. }
+                | ChangeKind::Node { .. } => {}
+            }
+        }
+        (next, is_idle)
+    };
+    followed.resync = None;
     node.copies.passed(next);
     node.metrics.feed_position.set(next);
     followed.since = next;
@@ -281,6 +326,17 @@ async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshEr
         followed.noted = (next, Instant::now());
     }
     Ok(())
+}
+
+/// Fetches a copy that may have passed the node by while `origins` were these, or brings it to what a change says.
+async fn look_at(
+    node: &Arc<Node>,
+    origins: &BTreeSet<NodeName>,
+    locator: Locator,
+    sequence: u64,
+) -> Result<(), RefreshError> {
+    let is_new = may_be_home(node, origins, &locator) && pass_over(&locator, fetch(node, locator).await)?;
+    if is_new { Ok(()) } else { pass_over(&locator, bring_to(node, locator, sequence).await) }
 }
 
 /// Has missing copies looked for again.
@@ -307,40 +363,7 @@ pub(crate) async fn complete_often(node: Arc<Node>) {
         if let Err(error) = complete(&node).await {
             tracing::warn!(%error, "copies of records that may be missing here cannot be looked for");
         }
-        if reset {
-            node.copies.forget();
-            forget_walk(node).await?;
-            let left = node.off_reactor(|store| store.records()).await??;
-            tracing::info!(copies = left.len(), "the change feed began anew: every copy of a record is looked at");
-            followed.resync = Some(Resync { left, next });
-            return Ok(());
-        }
-        let is_idle = changes.is_empty();
-        for change in changes {
-            match change.kind {
-                ChangeKind::Record { locator } | ChangeKind::Erased { locator } => {
-                    look_at(node, &origins, locator, change.sequence).await?;
-                }
-                ChangeKind::Policy { .. }
-                | ChangeKind::Purge { .. }
-                | ChangeKind::Refused { .. }
-                | ChangeKind::Node { .. } => {}
-            }
-        }
-        (next, is_idle)
-/// Fetches a copy that may have passed the node by while `origins` were these, or brings it to what a change says.
-async fn look_at(
-    node: &Arc<Node>,
-    origins: &BTreeSet<NodeName>,
-    locator: Locator,
-    sequence: u64,
-) -> Result<(), RefreshError> {
-    let is_new = may_be_home(node, origins, &locator) && pass_over(&locator, fetch(node, locator).await)?;
-    if is_new { Ok(()) } else { pass_over(&locator, bring_to(node, locator, sequence).await) }
-}
-
-    };
-    followed.resync = None;
+    }
 }
 
 /// What is noted after a walk: among which origins, and when in seconds since 1970.
@@ -445,6 +468,28 @@ mod tests {
         assert_eq!(*noted.lock().unwrap(), ["none", "of since"]);
     }
 
+    #[tokio::test]
+    async fn a_look_at_every_copy_goes_on_behind_each_failure() {
+        let (stop, looked) = (CancellationToken::new(), Mutex::new(Vec::new()));
+        let mut resync = Resync { left: (0..9).map(|byte| Locator([byte; 32])).collect(), next: 7 };
+        let mut failures = 0;
+        // Every third look fails once.
+        let look = |locator: Locator| {
+            let mut looked = looked.lock().unwrap();
+            looked.push(locator);
+            let is_again = looked.iter().filter(|before| **before == locator).count() > 1;
+            std::future::ready(if locator.0[0] % 3 == 0 && !is_again { Err(Lost.into()) } else { Ok(()) })
+        };
+        while resync.go_on(&stop, &look).await.is_err() {
+            failures += 1;
+        }
+        assert_eq!((failures, looked.lock().unwrap().len()), (3, 9 + 3));
+        let mut resync = Resync { left: vec![Locator([1; 32])], next: 7 };
+        stop.cancel();
+        assert!(resync.go_on(&stop, &look).await.is_err());
+        assert_eq!((resync.left.len(), looked.lock().unwrap().len()), (1, 12), "the node stops");
+    }
+
     #[test]
     fn a_damaged_row_is_passed_over_and_what_may_pass_is_not() {
         let locator = Locator([1; 32]);
@@ -468,26 +513,4 @@ mod tests {
         assert!(!is_walked(&note, &two, 999), "the clock was set back");
         assert!(!is_walked(&note, &three, 1000) && !is_walked(&[], &two, 1000) && !is_walked(&note[1..], &two, 1000));
     }
-    #[tokio::test]
-    async fn a_look_at_every_copy_goes_on_behind_each_failure() {
-        let (stop, looked) = (CancellationToken::new(), Mutex::new(Vec::new()));
-        let mut resync = Resync { left: (0..9).map(|byte| Locator([byte; 32])).collect(), next: 7 };
-        let mut failures = 0;
-        // Every third look fails once.
-        let look = |locator: Locator| {
-            let mut looked = looked.lock().unwrap();
-            looked.push(locator);
-            let is_again = looked.iter().filter(|before| **before == locator).count() > 1;
-            std::future::ready(if locator.0[0] % 3 == 0 && !is_again { Err(Lost.into()) } else { Ok(()) })
-        };
-        while resync.go_on(&stop, &look).await.is_err() {
-            failures += 1;
-        }
-        assert_eq!((failures, looked.lock().unwrap().len()), (3, 9 + 3));
-        let mut resync = Resync { left: vec![Locator([1; 32])], next: 7 };
-        stop.cancel();
-        assert!(resync.go_on(&stop, &look).await.is_err());
-        assert_eq!((resync.left.len(), looked.lock().unwrap().len()), (1, 12), "the node stops");
-    }
-
 }

@@ -5,8 +5,10 @@
 //! stays so. What merely ended does not: another disk may have the lease that the owner renewed in time, so leases end
 //! after all disks were read.
 //!
-//! Of two copies with other manifests the first is filed and both stay on their disks, as nobody can tell here which is
-//! the damaged one: whoever has the name asks one node after the other until a copy opens. Running it twice, or over a
+//! Of two copies of other owners or objects the older one counts: a locator is no secret, and whoever knows one may have
+//! filed something of their own while the owner's record was missing. Of two with other sealed manifests the first is
+//! filed, as nobody can tell here which is the damaged one. All stay on their disks: whoever has the name asks one node
+//! after the other until a copy opens. Running it twice, or over a
 //! catalog that lacks nothing, changes nothing but the numbers of the feed. Policies lie on no disk of an origin: their
 //! owners publish them again.
 
@@ -38,7 +40,8 @@ pub struct Rebuilt {
     pub records_known: u64,
     /// Copies that it refused: it holds a newer version, or knows that the object was erased.
     pub records_older: u64,
-    /// Copies whose manifests are others than those filed under their names. One of the two is damaged or was forged.
+    /// Copies whose owners or manifests are others than those filed under their names, and no younger. One of the two is
+    /// damaged or was forged.
     pub records_other: u64,
     /// Copies that cannot be read, do not verify, or lack what opens their objects; other origins have more.
     pub records_damaged: u64,
@@ -76,10 +79,10 @@ pub enum RebuildError {
 /// # Errors
 /// [`RebuildError`].
 pub async fn rebuild(config: &Config) -> Result<Rebuilt, RebuildError> {
+    config.check_mounted()?;
     let (data_dir, bucket) = (config.data_dir.clone(), config.bucket()?);
     let open = move || Store::open(&data_dir, Arc::new(RealDisk))?.with_bucket(bucket);
     let store = Arc::new(off_reactor(open).await?);
-    config.check_mounted()?;
     let catalog = config.catalog.open(config.limits.changes_kept).await?;
     // Before anything is filed: whoever followed the old feed starts anew instead of taking the new numbers for old
     // ones.
@@ -87,6 +90,9 @@ pub async fn rebuild(config: &Config) -> Result<Rebuilt, RebuildError> {
     let mut done = Rebuilt::default();
     file_records(&store, &*catalog, &mut done).await?;
     file_shards(&store, &*catalog, &config.name, &mut done).await?;
+    // Only now may the origin start on this catalog.
+    let id = catalog.identity().await?.to_string();
+    off_reactor(move || store.put_catalog_note(&id)).await?;
     catalog.close().await;
     tracing::info!(node = %config.name, ?done, "the catalog has what is on this disk");
     Ok(done)
@@ -131,22 +137,26 @@ enum Outcome {
 
 async fn file_record(store: &Arc<Store>, catalog: &dyn Catalog, locator: Locator) -> Result<Outcome, RebuildError> {
     let held = store.clone();
-    let record = match off_reactor(move || held.record(&locator)).await {
-        Ok(Some(record)) => record,
+    let read =
+        move || Ok::<_, StoreError>(held.record(&locator)?.map(|record| (record, held.record_written(&locator))));
+    let (record, since) = match off_reactor(read).await {
+        Ok(Some(found)) => found,
         // Nothing removes copies; a name that is no file any more is as one that does not read.
         Ok(None) => return Ok(left_out(&locator)),
         Err(RebuildError::Store(error)) if error.is_of_one_file() => return Ok(left_out(&locator)),
         Err(error) => return Err(error),
     };
-    Ok(match catalog.restore_record(&record).await {
+    Ok(match catalog.restore_record(&record, since).await {
         Ok(Applied::Stored) => Outcome::Filed,
         Ok(Applied::Unchanged) => Outcome::Known,
         Err(CatalogError::Refused(refused @ Refused::NoManifest)) => {
             tracing::warn!(%locator, %refused, "the copy of a record is left out");
             Outcome::Damaged
         }
-        Err(CatalogError::Refused(refused @ (Refused::OtherObject { .. } | Refused::OtherManifest))) => {
-            tracing::warn!(%locator, %refused, "of two copies of a record one is damaged");
+        Err(CatalogError::Refused(
+            refused @ (Refused::OtherOwner { .. } | Refused::OtherObject { .. } | Refused::OtherManifest),
+        )) => {
+            tracing::warn!(%locator, %refused, "of two copies of a record one is damaged or was forged");
             Outcome::Other
         }
         Err(CatalogError::Refused(refused)) => {

@@ -40,6 +40,7 @@ use crate::{
     catalog::{CatalogError, OBJECTS_MAX, ObjectRow, RepairAsk, RepairCause, Revival, ShardRow},
     node::Node,
     reconcile::reconcile,
+    run::{StartError, know_catalog},
     upkeep::pause,
 };
 
@@ -56,7 +57,12 @@ const RECONCILE_AGAIN: Duration = Duration::from_secs(5);
 pub(crate) fn spawn(node: &Arc<Node>) {
     let booted = node.clone();
     node.tasks.spawn(async move {
-        while let Err(error) = reconcile(&booted).await {
+        // A catalog that was away at the start may be another one when it comes.
+        while let Err(error) = compare(&booted).await {
+            if matches!(error, StartError::OtherCatalog { .. }) {
+                tracing::error!(%error, "the node stops");
+                return booted.stop.cancel();
+            }
             tracing::warn!(%error, "disk and catalog cannot be compared");
             if !pause(RECONCILE_AGAIN, &booted.stop).await {
                 return;
@@ -70,6 +76,12 @@ pub(crate) fn spawn(node: &Arc<Node>) {
     for _ in 0..node.config.limits.repairs_max {
         node.tasks.spawn(worker::run(node.clone()));
     }
+}
+
+/// Compares the own disk with the catalog, if that is the one that knows the disk.
+async fn compare(node: &Arc<Node>) -> Result<(), StartError> {
+    know_catalog(node).await?;
+    Ok(reconcile(node).await?)
 }
 
 /// Returns how all nodes stand now.

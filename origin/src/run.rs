@@ -68,6 +68,20 @@ pub enum StartError {
     /// The catalog does not answer.
     #[error("the catalog does not answer")]
     Catalog(#[from] CatalogError),
+    /// The catalog is not the one that knows this disk.
+    #[error(
+        "the catalog has the id {found}, and what lies in {} is known to catalog {noted}. Does `catalog` name the right \
+         one? If that was lost, stop all origins and run `evernear catalog rebuild` for all of them before any starts: an \
+         empty catalog would take the locators of what is stored here from whoever comes first", path.display()
+    )]
+    OtherCatalog {
+        /// The data folder.
+        path: PathBuf,
+        /// The catalog that it belongs to.
+        noted: String,
+        /// The catalog that answers.
+        found: String,
+    },
     /// The port cannot be had.
     #[error("{address} cannot be listened on")]
     Listen {
@@ -266,6 +280,7 @@ impl Origin {
 /// Judges a configuration and the identity that comes with it.
 fn admit(config: &Config, identity: &Identity) -> Result<(), StartError> {
     config.check()?;
+    config.check_mounted()?;
     identity.check(&config.name, Role::Origin, SystemTime::now())?;
     Ok(())
 }
@@ -280,7 +295,6 @@ async fn learn_refused(catalog: &dyn Catalog, membership: &Arc<Membership>) {
 }
 
 /// Refuses to run beside another node of the same name: where the catalog last saw it, somebody else still answers with
-    config.check_mounted()?;
 /// its certificate. Before the own door opens, so that a node never meets itself; one that moved meets nobody.
 async fn refuse_double(config: &Config, catalog: &dyn Catalog, membership: &Arc<Membership>) -> Result<(), StartError> {
     let name = &config.name;
@@ -322,12 +336,14 @@ async fn begin(
     // The node's own token: a start that fails cancels nobody else's.
     let node = Arc::new(Node::new(config, address, parts, shutdown.child_token()));
     let announced = async {
+        know_catalog(&node).await?;
         node.recount().await?;
-        upkeep::announce(&node).await.map(drop)
+        upkeep::announce(&node).await.map(drop)?;
+        Ok::<_, StartError>(())
     };
     match announced.await {
         // Reads need no catalog; what does, waits for it in the node's own tasks.
-        Err(RefreshError::Catalog(CatalogError::Unavailable(error))) => {
+        Err(StartError::Catalog(CatalogError::Unavailable(error))) => {
             tracing::error!(%error, "the catalog is not available: only reads are served until it is");
         }
         announced => announced?,
@@ -336,6 +352,19 @@ async fn begin(
     let router = api::router(node.clone());
     let task = tokio::spawn(run(node.clone(), door.map(|door| (door, router.clone()))));
     Ok(Running { local_addr, node, router, task })
+}
+
+/// Sees that the catalog is the one that knows what lies on the disk. A new disk takes the one that it finds.
+pub(crate) async fn know_catalog(node: &Arc<Node>) -> Result<(), StartError> {
+    let found = node.catalog.identity().await?.to_string();
+    let noted = node.off_reactor(|store| store.catalog_note()).await.map_err(RefreshError::from)??;
+    match noted {
+        Some(noted) if noted == found => Ok(()),
+        Some(noted) => Err(StartError::OtherCatalog { path: node.config.data_dir.clone(), noted, found }),
+        None => {
+            Ok(node.off_reactor(move |store| store.put_catalog_note(&found)).await.map_err(RefreshError::from)??)
+        }
+    }
 }
 
 /// Runs all tasks of a node and ends when the last of them has.

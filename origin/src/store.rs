@@ -42,9 +42,9 @@ mod send;
 mod shards;
 mod slice;
 mod space;
+mod tree;
 mod verify;
 
-mod tree;
 use std::{
     collections::HashSet,
     fs::{self, File},
@@ -70,12 +70,12 @@ pub use self::{
     space::Space,
     verify::{Checked, Found, Harm},
 };
-
-/// Locks over all ids: enough that two ids seldom share one, few enough to make at once.
 use self::{
     packs::{Killed, Packs},
     tree::Trees,
 };
+
+/// Locks over all ids: enough that two ids seldom share one, few enough to make at once.
 const GUARDS: usize = 1024;
 /// How long another process may still have the lock, and how often it is asked for.
 const LOCK_DEADLINE: Duration = Duration::from_secs(1);
@@ -170,9 +170,9 @@ pub struct Store {
     /// Folders whose own entry is durable.
     folders: Mutex<HashSet<PathBuf>>,
     guards: Vec<Mutex<()>>,
+    trees: Trees,
     /// Keeps other processes out until it is dropped.
     _lock: File,
-    trees: Trees,
 }
 
 impl Store {

@@ -83,6 +83,7 @@ pub(super) async fn file(
     // A task of its own: a caller that hangs up does not leave catalog and disk apart.
     let work = node.clone();
     let task = node.tasks.spawn(async move {
+        copies::vouch(&work, &record).await?;
         work.catalog.put_record(&record).await?;
         work.feed.written();
         copies::take(&work, locator).await?;

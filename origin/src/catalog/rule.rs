@@ -113,6 +113,8 @@ pub(crate) struct Held {
     pub(crate) envelope: Vec<u8>,
     pub(crate) keep_until: u64,
     pub(crate) erased: bool,
+    /// Second at which the first record under its locator came; 0: before that was noted.
+    pub(crate) filed_at: u64,
 }
 
 /// What a lease that is not refused means for the row.
@@ -245,6 +247,7 @@ mod tests {
             envelope: vec![5],
             keep_until: 0,
             erased: false,
+            filed_at: 0,
         };
         let ask = |version, envelope: &[u8]| judge(&held, &lease(owner, version), envelope, 100);
         assert_eq!(ask(4, &[4]), Err(Refused::Older { held: 5, asked: 4 }));
@@ -282,6 +285,7 @@ mod tests {
             envelope: vec![5],
             keep_until: 200,
             erased: false,
+            filed_at: 0,
         };
         let erase = Lease { erased: true, retention: Retention { keep_until: 200, expires: 0 }, ..lease(owner, 6) };
         assert_eq!(judge(&held, &erase, &[6], 199), Err(Refused::Kept { until: 200 }));

@@ -37,7 +37,7 @@ pub(super) use self::{
     session::Session,
 };
 use super::{
-    Applied, Catalog, CatalogError, DeadRepair, Filed, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd,
+    Applied, Catalog, CatalogError, CatalogId, DeadRepair, Filed, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd,
     RepairQueue, Revival, ShardRow, ShardTotals,
 };
 
@@ -85,8 +85,8 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
         records::put(self, record).await
     }
 
-    async fn restore_record(&self, record: &Record) -> Result<Applied, CatalogError> {
-        records::restore(self, record).await
+    async fn restore_record(&self, record: &Record, since: u64) -> Result<Applied, CatalogError> {
+        records::restore(self, record, since).await
     }
 
     async fn put_lease(&self, lease: &Lease, envelope: &Bytes) -> Result<Applied, CatalogError> {
@@ -282,6 +282,11 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
 
     async fn restart_feed(&self, node: &NodeName) -> Result<(), CatalogError> {
         feed::restart(self, node).await
+    }
+
+    async fn identity(&self) -> Result<CatalogId, CatalogError> {
+        let row = self.reader().await?.one("SELECT id FROM identity", &[]).await?;
+        Ok(CatalogId(row.bytes(0)?.try_into().map_err(|_| CatalogError::Damaged { table: "identity" })?))
     }
 
     async fn now(&self) -> Result<u64, CatalogError> {

@@ -1,6 +1,6 @@
 //! Copies of records beside the shards, so that a reader who reaches this node needs no catalog.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::UNIX_EPOCH};
 
 use bytes::Bytes;
 use format::{Locator, ObjectId, PublicManifest, Record, limits::RECORD_BYTES_MAX};
@@ -22,6 +22,14 @@ impl Store {
             Ok(record) if record.locator() == *locator => Ok(Some(record)),
             _ => Err(StoreError::Damaged { path }),
         }
+    }
+
+    /// Returns the second since 1970 at which the copy of a record was written last; zero when that cannot be told.
+    #[must_use]
+    pub fn record_written(&self, locator: &Locator) -> u64 {
+        let written = fs::metadata(self.record_path(locator)).and_then(|about| about.modified());
+        let age = written.ok().and_then(|written| written.duration_since(UNIX_EPOCH).ok());
+        age.map_or(0, |age| age.as_secs())
     }
 
     /// Returns whether there is a copy of a record, be it damaged.

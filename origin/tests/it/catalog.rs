@@ -69,6 +69,7 @@ promise!(the_erased_stay_erased);
 promise!(promises_to_keep_are_kept);
 promise!(placement_follows_the_shards);
 promise!(the_manifests_filed_first_stay);
+promise!(of_two_owners_of_a_locator_the_one_who_came_first_has_it);
 promise!(dead_shards_are_those_without_a_living_record);
 promise!(owners_see_their_living_locators_in_pages);
 promise!(policies_only_grow_and_need_their_blobs);
@@ -276,6 +277,33 @@ mod promises {
         }
         assert_eq!(catalog.put_record(&first).await.unwrap(), Applied::Unchanged);
         assert_eq!(catalog.put_record(&whole(2)).await.unwrap(), Applied::Stored);
+    }
+
+    pub(super) async fn of_two_owners_of_a_locator_the_one_who_came_first_has_it(catalog: &dyn Catalog) {
+        let (o1, now) = (node("o1"), catalog.now().await.unwrap());
+        let is_others = |done| matches!(refused(done), Refused::OtherOwner { .. });
+        // Stored and erased; found by a stranger who stores something of their own, or a tombstone.
+        for (seed, is_erased, is_grave) in [(1, false, false), (3, false, true), (5, true, false)] {
+            let (owned, strange) = (Sample::new(seed, 40_000), Sample::new(seed + 1, 40_000));
+            let locator = owned.sealed.locator;
+            let lease = format::Lease { locator, erased: is_grave, ..strange.lease(9) };
+            let record = owned.record(&format::Lease { erased: is_erased, ..owned.lease(1) }, &o1);
+            let squat = |version| strange.record(&format::Lease { version, ..lease.clone() }, &o1);
+            assert_eq!(catalog.put_record(&squat(9)).await.unwrap(), Applied::Stored);
+            assert!(is_others(catalog.put_record(&record).await), "it was filed first");
+            assert!(is_others(catalog.restore_record(&record, now + 60).await), "the copy is younger");
+            let since = catalog.newest_change().await.unwrap();
+            assert_eq!(catalog.restore_record(&record, now - 60).await.unwrap(), Applied::Stored);
+            let held = catalog.record(&locator).await.unwrap().unwrap();
+            assert_eq!((held.lease.owner, held.lease.erased), (owned.owner.id(), is_erased));
+            let told = catalog.changes(since, 9).await.unwrap().changes;
+            let kind = if is_erased { ChangeKind::Erased { locator } } else { ChangeKind::Record { locator } };
+            assert_eq!(told.into_iter().map(|change| change.kind).collect::<Vec<_>>(), [kind]);
+            // Neither comes back by a copy that is younger, nor by a higher version.
+            assert!(is_others(catalog.restore_record(&squat(9), now - 50).await));
+            assert!(is_others(catalog.put_record(&squat(10)).await));
+            assert!(catalog.object(&strange.id()).await.unwrap().is_none());
+        }
     }
 
     pub(super) async fn dead_shards_are_those_without_a_living_record(catalog: &dyn Catalog) {
@@ -623,7 +651,7 @@ async fn leases_filed_before_there_was_a_column_for_their_end_end_too() {
     let catalog = sqlite(&path).await;
     let (ending, staying) = (Sample::new(1, 40_000), Sample::new(2, 40_000));
     let ended = format::Lease { retention: Retention { keep_until: 0, expires: 9 }, ..ending.lease(1) };
-    catalog.restore_record(&ending.record(&ended, &node("o1"))).await.unwrap();
+    catalog.restore_record(&ending.record(&ended, &node("o1")), 0).await.unwrap();
     catalog.put_record(&staying.record(&staying.lease(1), &node("o1"))).await.unwrap();
     catalog.close().await;
     let mut raw = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use format::{Lease, Record, Retention};
+use format::{Lease, Locator, Record, Retention};
 use origin::{
     Config,
     catalog::{Applied, CatalogError, CatalogUrl, Refused},
@@ -180,6 +180,48 @@ async fn copies_that_are_stripped_or_altered_are_not_filed_and_are_made_good() {
         );
     }
     catalog.close().await;
+}
+
+/// Lets a copy be as old as one that was written before the catalog was lost.
+fn age(config: &Config, locator: &Locator) {
+    let name = locator.to_string();
+    let copy = config.data_dir.join("records").join(&name[..2]).join(&name);
+    let file = std::fs::OpenOptions::new().append(true).open(copy).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_who_files_first_in_a_catalog_made_anew_gives_way_to_what_lies_on_a_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (owned, strange) = (Sample::new(1, 40_000), Sample::new(2, 40_000));
+    let locator = owned.sealed.locator;
+    for (catalog, lies_on_a_disk) in [("live.db", false), ("copied.db", true)] {
+        let url = CatalogUrl::Sqlite(dir.path().join(catalog));
+        let configs = ["o1", "o2"].map(|name| config(name, &dir.path().join(format!("of-{catalog}")), &url));
+        let squat = strange.record(&Lease { locator, ..strange.lease(7) }, &configs[0].name);
+        let store = open(&configs[1].data_dir);
+        store.put_record(&owned.record(&owned.lease(1), &configs[0].name)).unwrap();
+        drop(store);
+        age(&configs[1], &locator);
+        if lies_on_a_disk {
+            // The first origin ran before the disk of the second was read, and took a copy.
+            open(&configs[0].data_dir).put_record(&squat).unwrap();
+            let filed = Rebuilt { records_filed: 1, ..Rebuilt::default() };
+            assert_eq!(rebuild(&configs[0]).await.unwrap(), filed);
+        } else {
+            let catalog = url.open(100).await.unwrap();
+            catalog.put_record(&squat).await.unwrap();
+            catalog.close().await;
+        }
+        let filed = Rebuilt { records_filed: 1, ..Rebuilt::default() };
+        assert_eq!(rebuild(&configs[1]).await.unwrap(), filed);
+        let other = Rebuilt { records_other: u64::from(lies_on_a_disk), ..Rebuilt::default() };
+        assert_eq!(rebuild(&configs[0]).await.unwrap(), other);
+        let catalog = url.open(100).await.unwrap();
+        let held = catalog.record(&locator).await.unwrap().unwrap();
+        assert_eq!((held.lease.owner, held.sealed), (owned.owner.id(), Some(owned.sealed.sealed.clone())));
+        catalog.close().await;
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -1,11 +1,16 @@
 //! The owner signs the whole record but the placement: what strangers and lying nodes send beside the owner's lease
 //! changes nothing.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use client::{HttpTransport, Transport};
 use format::{Lease, Locator, NodeName, Object, Record, wire::Role};
+use origin::{Origin, StartError, rebuild::rebuild};
 use testing::{
     Sample,
     conformance::{status, upload},
@@ -172,6 +177,49 @@ async fn a_copy_that_is_damaged_or_not_as_signed_is_replaced_when_it_is_read() {
         read(&owner, &two, &sample).await;
         assert!(fs::read(copy(&world, &two, &locator)).unwrap() == whole, "a damaged copy was not replaced");
     }
+    world.end().await;
+}
+
+/// A catalog is lost and made anew, empty, by the next start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_origin_starts_on_no_catalog_but_the_one_that_knows_its_disk() {
+    let mut world = World::start(1, "").await;
+    let one = world.name(1);
+    let (owned, strange) = (Sample::of(1, [1; 32], TEXT), Sample::of(2, [2; 32], TEXT));
+    let locator = owned.sealed.locator;
+    let record = Bytes::from(owned.record(&owned.lease(1), &one).encode());
+    world.caller("t1", Role::Twin).put_record(&one, &locator, record.clone()).await.unwrap();
+    world.stop_node(1).await;
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        fs::remove_file(world.dir.path().join(file)).ok();
+    }
+    let config = || world.config("o1", "");
+    let started = Origin::start(config(), world.identity("o1", Role::Origin), world.stop.clone()).await;
+    let refusal = started.unwrap_err();
+    assert!(matches!(refusal, StartError::OtherCatalog { .. }), "{refusal}");
+    assert!(refusal.to_string().contains("evernear catalog rebuild"), "{refusal}");
+
+    // One whose disk has no note yet, of an earlier version, has no other word than its copies.
+    let old = fs::OpenOptions::new().append(true).open(copy(&world, &one, &locator)).unwrap();
+    old.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+    fs::remove_file(world.data_dir("o1").join("catalog")).unwrap();
+    world.start_node(1).await;
+    let (owner, stranger) = (world.caller("t1", Role::Twin), world.caller("t2", Role::Twin));
+    let squat = strange.record(&Lease { locator, ..strange.lease(7) }, &one);
+    assert_eq!(status(stranger.put_record(&one, &locator, squat.encode().into()).await), 409);
+    let listed = owner.locators(&one, &owned.owner.id(), None).await.unwrap().locators;
+    assert_eq!(listed, [locator], "the catalog has the owner's record");
+    owner.put_record(&one, &locator, record.clone()).await.unwrap();
+    read(&owner, &one, &owned).await;
+    world.stop_node(1).await;
+
+    // What a rebuild has put into a catalog, that knows.
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        fs::remove_file(world.dir.path().join(file)).ok();
+    }
+    assert_eq!(rebuild(&world.config("o1", "")).await.unwrap().records_filed, 1);
+    world.start_node(1).await;
+    read(&world.caller("t1", Role::Twin), &one, &owned).await;
     world.end().await;
 }
 

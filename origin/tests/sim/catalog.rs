@@ -19,7 +19,7 @@ use format::{
     wire::{ChangePage, NodeEntry, Note, Obstacle, Ticket},
 };
 use origin::catalog::{
-    Applied, Catalog, CatalogError, DeadRepair, Filed, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd,
+    Applied, Catalog, CatalogError, CatalogId, DeadRepair, Filed, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd,
     RepairQueue, Revival, ShardRow, ShardTotals, SqliteCatalog,
 };
 use tokio::{
@@ -221,6 +221,7 @@ forward! {
         policy(owner: &OwnerId, name: &PolicyName) -> Option<Bytes>;
         blob(id: &BlobId) -> Option<Bytes>;
         nodes() -> Vec<NodeEntry>;
+        identity() -> CatalogId;
         now() -> u64;
         purge() -> ();
         place_shard(shard: &ShardRow) -> ();
@@ -237,7 +238,7 @@ forward! {
         refused() -> Option<Bytes>;
     }
     told {
-        restore_record(record: &Record) -> Applied;
+        restore_record(record: &Record, since: u64) -> Applied;
         put_record(record: &Record) -> Applied;
         put_lease(lease: &Lease, envelope: &Bytes) -> Applied;
         move_columns(locator: &Locator, placement: &[Option<NodeName>]) -> Applied;

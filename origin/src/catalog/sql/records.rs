@@ -13,19 +13,17 @@ use crate::catalog::{
 
 const TABLE: &str = "records";
 
-/// What becomes of a living record whose lease has ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ended {
-    Refused,
-    /// It is filed, and the end of leases takes it.
-    Filed,
-}
-
 pub(super) async fn put<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<Applied, CatalogError> {
-    file(catalog, record, Ended::Refused).await
+    file(catalog, record, None).await
 }
 
-async fn file<D: Driver>(catalog: &SqlCatalog<D>, record: &Record, ended: Ended) -> Result<Applied, CatalogError> {
+/// Files a record that its owner sends, or one that lay on a disk `since` some second. Of one from a disk also a lease
+/// that has ended is filed, and the end of leases takes it.
+async fn file<D: Driver>(
+    catalog: &SqlCatalog<D>,
+    record: &Record,
+    since: Option<u64>,
+) -> Result<Applied, CatalogError> {
     let (locator, object) = (record.locator(), record.public.id());
     // Every node that takes a record brings it here, one after another: all but the first need no writer.
     if is_held(catalog, record).await? {
@@ -33,19 +31,32 @@ async fn file<D: Driver>(catalog: &SqlCatalog<D>, record: &Record, ended: Ended)
     }
     let mut write = catalog.write().await?;
     write.alone(Alone::Record(&locator.0)).await?;
-    let Some((held, now)) = held(&mut write, &locator).await? else {
-        let now = clock(&mut write).await?;
-        let verdict = judge_first(record, now)?;
-        if (verdict, ended) == (Verdict::Renew, Ended::Refused) {
-            check_end(&record.lease, now)?;
-        }
-        insert(&mut write, record, verdict).await?;
-        return finish(write, &locator, &object, verdict).await;
+    let found = held(&mut write, &locator).await?;
+    let (found, now) = match found {
+        Some((held, now)) => (Some(held), now),
+        None => (None, clock(&mut write).await?),
     };
-    let verdict = judge_record(&held, record, now)?;
-    if (verdict, ended) == (Verdict::Renew, Ended::Refused) {
+    let verdict = match &found {
+        None => judge_first(record, now)?,
+        Some(held) => match judge_record(held, record, now) {
+            Err(refused) if came_first(since, held, &refused) => {
+                let verdict = judge_first(record, now)?;
+                tracing::warn!(%locator, %refused, "who filed it later gives way to the copy on a disk");
+                write.run("DELETE FROM records WHERE locator = $1", &[(&locator.0).into()]).await?;
+                repairs::forget_erased(&mut write, &held.object).await?;
+                insert(&mut write, record, verdict, since.unwrap_or(now)).await?;
+                return finish(write, &locator, &object, verdict).await;
+            }
+            verdict => verdict?,
+        },
+    };
+    if verdict == Verdict::Renew && since.is_none() {
         check_end(&record.lease, now)?;
     }
+    let Some(held) = found else {
+        insert(&mut write, record, verdict, since.unwrap_or(now).min(now)).await?;
+        return finish(write, &locator, &object, verdict).await;
+    };
     let fills = record.sealed.is_some() && held.sealed.as_deref() != record.sealed.as_deref();
     if verdict == Verdict::Same && !fills {
         return Ok(Applied::Unchanged);
@@ -60,9 +71,19 @@ async fn file<D: Driver>(catalog: &SqlCatalog<D>, record: &Record, ended: Ended)
     finish(write, &locator, &object, verdict).await
 }
 
-pub(super) async fn restore<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<Applied, CatalogError> {
+/// Whether a copy on a disk was there before the record of another owner or object that the catalog holds.
+fn came_first(since: Option<u64>, held: &Held, refused: &Refused) -> bool {
+    matches!(refused, Refused::OtherOwner { .. } | Refused::OtherObject { .. })
+        && since.is_some_and(|since| since < held.filed_at)
+}
+
+pub(super) async fn restore<D: Driver>(
+    catalog: &SqlCatalog<D>,
+    record: &Record,
+    since: u64,
+) -> Result<Applied, CatalogError> {
     // A lease that ended after it was filed is on the disks; what it ended stays known as that.
-    match file(catalog, record, Ended::Filed).await {
+    match file(catalog, record, Some(since)).await {
         Err(CatalogError::Refused(Refused::Erased)) => revive(catalog, record).await,
         done => done,
     }
@@ -152,7 +173,8 @@ async fn clock<D: Driver>(write: &mut Session<D>) -> Result<u64, CatalogError> {
 
 /// Reads what is held, and the database's clock.
 async fn held<D: Driver>(write: &mut Session<D>, locator: &Locator) -> Result<Option<(Held, u64)>, CatalogError> {
-    let statement = "SELECT object, owner, lease_version, lease, keep_until, erased_at, unixepoch(), sealed
+    let statement = "SELECT object, owner, lease_version, lease, keep_until, erased_at, unixepoch(), sealed,
+            filed_at
         FROM records WHERE locator = $1";
     let Some(row) = write.first(statement, &[(&locator.0).into()]).await? else { return Ok(None) };
     let held = Held {
@@ -163,6 +185,7 @@ async fn held<D: Driver>(write: &mut Session<D>, locator: &Locator) -> Result<Op
         envelope: row.bytes(3)?.to_vec(),
         keep_until: number(row.number(4)?, TABLE)?,
         erased: row.maybe_number(5)?.is_some(),
+        filed_at: number(row.number(8)?, TABLE)?,
     };
     Ok(Some((held, number(row.number(6)?, TABLE)?)))
 }
@@ -172,13 +195,19 @@ pub(super) fn end(retention: &Retention) -> i64 {
     retention.end().map_or(0, signed)
 }
 
-async fn insert<D: Driver>(write: &mut Session<D>, record: &Record, verdict: Verdict) -> Result<(), CatalogError> {
+async fn insert<D: Driver>(
+    write: &mut Session<D>,
+    record: &Record,
+    verdict: Verdict,
+    filed_at: u64,
+) -> Result<(), CatalogError> {
     let (lease, placement) = (&record.lease, encode_placement(&record.placement)?);
     write
         .run(
             "INSERT INTO records
-                 (locator, object, owner, public, sealed, lease, lease_version, keep_until, ends_at, placement, erased_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 THEN unixepoch() END)",
+                 (locator, object, owner, public, sealed, lease, lease_version, keep_until, ends_at, placement, erased_at,
+                  filed_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 THEN unixepoch() END, $12)",
             &[
                 (&lease.locator.0).into(),
                 (&record.public.id().0).into(),
@@ -191,6 +220,7 @@ async fn insert<D: Driver>(write: &mut Session<D>, record: &Record, verdict: Ver
                 end(&lease.retention).into(),
                 placement.as_str().into(),
                 (verdict == Verdict::Erase).into(),
+                signed(filed_at).into(),
             ],
         )
         .await?;
@@ -245,6 +275,7 @@ pub(super) async fn bury<D: Driver>(
     object: &ObjectId,
 ) -> Result<(), CatalogError> {
     repairs::forget_erased(write, object).await?;
+    shards::died(write, object).await?;
     feed::tell(write, &ChangeKind::Erased { locator: *locator }).await
 }
 
@@ -275,7 +306,6 @@ pub(super) async fn read<D: Driver>(catalog: &SqlCatalog<D>, locator: &Locator) 
     if public.id().0[..] != *row.bytes(4)? || (sealed.is_none() && !is_dead) {
         return Err(damaged());
     }
-    shards::died(write, object).await?;
     let lease = Bytes::copy_from_slice(row.bytes(2)?);
     let record = Record::new(public, sealed, lease, placement).map_err(|_| damaged())?;
     Ok(Some(Filed { record, sequence: number(row.number(6)?, TABLE)? }))

@@ -445,7 +445,7 @@ pub(in crate::catalog) async fn leases_end_by_themselves_but_no_promise_is_broke
                 let told = refused(catalog.put_record(&record).await);
                 assert!(matches!(told, Refused::Ended { end: at, now: by } if at == end && by >= now), "{told}");
                 assert!(catalog.record(&sample.sealed.locator).await.unwrap().is_none());
-                catalog.restore_record(&record).await.unwrap();
+                catalog.restore_record(&record, 0).await.unwrap();
             }
             _ => drop(catalog.put_record(&record).await.unwrap()),
         }
@@ -480,7 +480,7 @@ pub(in crate::catalog) async fn leases_end_by_themselves_but_no_promise_is_broke
         assert!(matches!(refused(told), Refused::Ended { end, .. } if end == now - 1));
     }
     assert_eq!(catalog.expire(9).await.unwrap(), 0);
-    catalog.restore_record(&record).await.unwrap();
+    catalog.restore_record(&record, 0).await.unwrap();
     assert_eq!(catalog.expire(9).await.unwrap(), 1);
 }
 
