@@ -122,9 +122,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// the end of its lease yields to a later lease. The owner renewed it in time, and the disk with the earlier lease
     /// did not hear of it. A lease that has ended is filed, and [`Self::expire`] ends it.
     ///
-    /// `since` is the second at which the copy was there, since 1970. What was filed later under its locator for another
-    /// owner or object gives way to it: whoever knows a locator may file something of their own while it is missing
-    /// here.
+    /// `since` is the second at which the copy was there, since 1970. What was filed later under its locator for
+    /// another owner or object gives way to it: whoever knows a locator may file something of their own while it is
+    /// missing here.
     ///
     /// # Errors
     /// As [`Self::put_record`].
@@ -209,8 +209,9 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Asks for an object's repair. An object waits once: of two asks the lower margin counts, and with it the repair
     /// begins anew; so it does when an object that could not be read can be read again. One that was given up stays so
-    /// until then, or [`Self::revive_repairs`], or [`GIVEN_UP_REST`] later; one that is hopeless also until something else is to be done than to
-    /// make the same columns. Erasing the object takes it out.
+    /// until then, or [`Self::revive_repairs`], or [`GIVEN_UP_REST`] later; one that is hopeless stays so until
+    /// something else is to be done than to make the same columns, or an operator says so. Erasing the object takes it
+    /// out.
     async fn queue_repair(&self, repair: &RepairAsk) -> Result<Applied, CatalogError>;
 
     /// Takes the repair of the lowest margin, to which each attempt so far adds one, of those the one that waits

@@ -5,12 +5,11 @@
 //! stays so. What merely ended does not: another disk may have the lease that the owner renewed in time, so leases end
 //! after all disks were read.
 //!
-//! Of two copies of other owners or objects the older one counts: a locator is no secret, and whoever knows one may have
-//! filed something of their own while the owner's record was missing. Of two with other sealed manifests the first is
-//! filed, as nobody can tell here which is the damaged one. All stay on their disks: whoever has the name asks one node
-//! after the other until a copy opens. Running it twice, or over a
-//! catalog that lacks nothing, changes nothing but the numbers of the feed. Policies lie on no disk of an origin: their
-//! owners publish them again.
+//! Of two copies of other owners or objects the older one counts: a locator is no secret, and whoever knows one may
+//! have filed something of their own while the owner's record was missing. Of two with other sealed manifests the first
+//! is filed, as nobody can tell here which is the damaged one. All stay on their disks: whoever has the name asks one
+//! node after the other until a copy opens. Running it twice, or over a catalog that lacks nothing, changes nothing but
+//! the numbers of the feed. Policies lie on no disk of an origin: their owners publish them again.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -40,8 +39,8 @@ pub struct Rebuilt {
     pub records_known: u64,
     /// Copies that it refused: it holds a newer version, or knows that the object was erased.
     pub records_older: u64,
-    /// Copies whose owners or manifests are others than those filed under their names, and no younger. One of the two is
-    /// damaged or was forged.
+    /// Copies whose owners or manifests are others than those filed under their names, and no younger. One of the two
+    /// is damaged or was forged.
     pub records_other: u64,
     /// Copies that cannot be read, do not verify, or lack what opens their objects; other origins have more.
     pub records_damaged: u64,

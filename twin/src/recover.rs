@@ -37,8 +37,8 @@ use crate::{
 /// Origins whose lists are put together, and whose records are compared. They share a catalog or feed each other, so
 /// one would do if all were honest.
 const NODES_ASKED: usize = 3;
-/// Pages that one origin's list has at most: four million objects, above what an index of 1 GiB has room for. A list that
-/// goes on for ever is a lie.
+/// Pages that one origin's list has at most: four million objects, above what an index of 1 GiB has room for. A list
+/// that goes on for ever is a lie.
 const PAGES_MAX: usize = 4096;
 /// A recovery that is cut short has written all that it found but the last of so many parts.
 const PARTS: usize = 16;

@@ -1,5 +1,5 @@
-//! Whether the file system that a folder is to lie on is there. Before it is mounted its mount point is an empty folder of
-//! another disk, which looks like a new data folder: a node that takes it for one has all its shards made again.
+//! Whether the file system that a folder is to lie on is there. Before it is mounted its mount point is an empty folder
+//! of another disk, which looks like a new data folder: a node that takes it for one has all its shards made again.
 
 use std::{
     fs,

@@ -12,8 +12,8 @@ use format::{
 use super::{diagnose, standing::Standings, worker::targets};
 use crate::catalog::ObjectPage;
 
-/// Judges a page of the objects that have shards on a node. `standings` say that it is to be emptied, `given_up` why the
-/// repairs of some are at rest: nobody moves these before an operator, or time, says so.
+/// Judges a page of the objects that have shards on a node. `standings` say that it is to be emptied, `given_up` why
+/// the repairs of some are at rest: nobody moves these before an operator, or time, says so.
 pub(super) fn of(
     name: &NodeName,
     page: &ObjectPage,

@@ -82,8 +82,8 @@ impl Part {
 }
 
 impl Held {
-    /// Reads what a list of `count` entries says of a few cells; of the list no more than that takes. None when there is
-    /// no list beside the shard.
+    /// Reads what a list of `count` entries says of a few cells; of the list no more than that takes. None when there
+    /// is no list beside the shard.
     fn listed(&mut self, tree: &RowTree, cells: Range<u64>, count: u64) -> Result<Option<Part>, StoreError> {
         let size = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         let rows = size(cells.start)..size(cells.end);

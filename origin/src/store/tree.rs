@@ -1,7 +1,7 @@
-//! The tree over a long list of rows: with it in memory, proving a few rows reads the part of the list that they are in,
-//! and not all of it, which for an object of a TiB is 40 MiB for each cell.
+//! The tree over a long list of rows: with it in memory, proving a few rows reads the part of the list that they are
+//! in, and not all of it, which for an object of a TiB is 40 MiB for each cell.
 //!
-//! The same proofs as those of [`RowList::prove`]: values of groups of 128 rows are kept, all above is merged from them.
+//! The same proofs as those of [`RowList::prove`]: values of groups of 128 rows are kept, all above is merged.
 
 use std::{
     ops::Range,

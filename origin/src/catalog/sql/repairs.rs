@@ -25,8 +25,8 @@ pub(super) async fn queue<D: Driver>(catalog: &SqlCatalog<D>, ask: &RepairAsk) -
     let counted = write.run(held, &[object.into()]).await?;
     // The riskier ask replaces the safer one, begins anew and is due at once, also when the safer one was given up: why
     // that failed says nothing of what was lost since. So does one of an object that can be read again, which waited
-    // behind all that can, and one of other work than what is hopeless. One that was given up rests a while; half of its
-    // attempts stay, so that one that always fails is soon given up again.
+    // behind all that can, and one of other work than what is hopeless. One that was given up rests a while; half of
+    // its attempts stay, so that one that always fails is soon given up again.
     let written = write
         .run(
             "INSERT INTO repairs (object, margin, lost_bytes, cause, target_column, target_node, asked_at_ms)

@@ -1,7 +1,7 @@
 //! Which node holds which shard, as rows.
 //!
-//! Shards of dead objects are few among all, so they are found by the objects: one is noted when a record of it dies, or
-//! when a shard of it comes after that, and forgotten with its last shard.
+//! Shards of dead objects are few among all, so they are found by the objects: one is noted when a record of it dies,
+//! or when a shard of it comes after that, and forgotten with its last shard.
 
 use std::time::Duration;
 
