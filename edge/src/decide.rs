@@ -40,7 +40,10 @@ pub(crate) struct Decision {
     turns: u64,
     /// Seconds that the answer may be kept stale at most: what turns, or ends, is not shown after that.
     stale_seconds: u32,
-    /// Whether the address may show another object later: then no answer is immutable.
+    /// The second since 1970 from which nothing is served here: no answer is kept for longer.
+    ends: u64,
+    /// Whether the address may show something else, or nothing, before `viewer_seconds` would have passed: then no
+    /// answer is immutable.
     moves: bool,
 }
 
@@ -93,12 +96,14 @@ impl Program {
     /// # Errors
     /// [`Fault::Policy`] when a run has no verdict, or the version has expired: nobody is served on a guess.
     pub(crate) fn serve(&self, ask: &Arc<Ask<'static>>) -> Result<Decision, Fault> {
-        let left = self.seconds_left(ask)?;
+        self.seconds_left(ask)?;
         let said = match self.known(ask) {
             Some(said) => said,
             None => self.run(ask)?,
         };
-        Ok(Decision::new(said, ask.now(), left))
+        let decision = Decision::new(said, ask.now());
+        // Nobody keeps an answer for longer than its version counts.
+        Ok(if self.expires == 0 { decision } else { decision.until(self.expires, ask.now) })
     }
 
     /// Returns what is remembered for these facts.
@@ -226,17 +231,21 @@ impl Program {
 }
 
 impl Decision {
-    fn new(served: Arc<Said>, now: u32, left: u32) -> Self {
-        let turns_at = valid_until(&served.timed, now);
-        let left = turns_at.map_or(left, |turns| turns.saturating_sub(now).min(left));
+    fn new(served: Arc<Said>, now: u32) -> Self {
+        let turns = valid_until(&served.timed, now);
+        let left = turns.map_or(u32::MAX, |turns| turns.saturating_sub(now));
+        let stale_seconds = if turns.is_some() { 0 } else { u32::MAX };
+        let viewer_seconds = served.served.client_ttl.min(left);
         let turns = u64::from(now) + u64::from(left);
-        let stale_seconds = if turns_at.is_some() { 0 } else { u32::MAX };
-        Self { viewer_seconds: served.served.client_ttl.min(left), served, turns, stale_seconds, moves: false }
+        Self { viewer_seconds, served, turns, stale_seconds, ends: u64::MAX, moves: false }
     }
 
     /// Returns the second since 1970 from which its words to the viewer are others, at `now`.
     pub(crate) fn says_so_until(&self, now: u32) -> u64 {
-        self.turns.saturating_sub(self.viewer_seconds.into()).max(u64::from(now) + 1)
+        let fresh = u64::from(self.viewer_seconds);
+        let stale = self.stale().into_iter().map(|(_, seconds)| seconds).max().unwrap_or(0);
+        let ends = self.ends.saturating_sub(fresh + u64::from(stale));
+        self.turns.saturating_sub(fresh).min(ends).max(u64::from(now) + 1)
     }
 
     /// Joins the decisions of a directory's policy and of the policy of the object in it, as the links of one policy
@@ -251,8 +260,9 @@ impl Decision {
         let timed = [&self.served.timed[..], &then.served.timed].concat();
         let vary = in_order([&self.served.vary[..], &then.served.vary].concat());
         let (turns, moves) = (self.turns.min(then.turns), self.moves || then.moves);
-        let stale_seconds = self.stale_seconds.min(then.stale_seconds);
-        Self { served: Arc::new(Said { served, effects, timed, vary }), viewer_seconds, turns, stale_seconds, moves }
+        let (stale_seconds, ends) = (self.stale_seconds.min(then.stale_seconds), self.ends.min(then.ends));
+        let served = Arc::new(Said { served, effects, timed, vary });
+        Self { served, viewer_seconds, turns, stale_seconds, ends, moves }
     }
 
     /// The same for an answer to a link that ends in so many seconds: what it opens is not kept for longer.
@@ -264,6 +274,16 @@ impl Decision {
     pub(crate) fn of_name(self, seconds: u32) -> Self {
         let viewer_seconds = self.viewer_seconds.min(seconds);
         Self { viewer_seconds, stale_seconds: self.stale_seconds.min(viewer_seconds), moves: true, ..self }
+    }
+
+    /// The same for an answer of what is served no more from the second `end` since 1970 on, which comes after `now`:
+    /// fresh or stale, no cache is told that it may keep it for longer.
+    pub(crate) fn until(self, end: u64, now: u64) -> Self {
+        let left = rounded(u32::try_from(end.saturating_sub(now)).unwrap_or(u32::MAX));
+        let viewer_seconds = self.viewer_seconds.min(left);
+        let stale_seconds = self.stale_seconds.min(left - viewer_seconds);
+        let moves = self.moves || left < self.viewer_seconds;
+        Self { viewer_seconds, stale_seconds, ends: self.ends.min(end), moves, ..self }
     }
 
     pub(crate) fn marks(&self) -> Marks {
@@ -306,11 +326,7 @@ impl Decision {
         }
         let mut text = if marks.contains(Marks::PRIVATE) { "private".to_owned() } else { "public".to_owned() };
         text.push_str(&format!(", max-age={}", self.viewer_seconds));
-        let served = &self.served.served;
-        for (name, seconds) in
-            [("stale-while-revalidate", served.stale_revalidate), ("stale-if-error", served.stale_error)]
-        {
-            let seconds = seconds.min(self.stale_seconds);
+        for (name, seconds) in self.stale() {
             if seconds > 0 {
                 text.push_str(&format!(", {name}={seconds}"));
             }
@@ -323,6 +339,20 @@ impl Decision {
         }
         text
     }
+
+    /// Returns for how many seconds the answer may be kept stale, each with its name in Cache-Control.
+    fn stale(&self) -> [(&'static str, u32); 2] {
+        let served = &self.served.served;
+        [("stale-while-revalidate", served.stale_revalidate), ("stale-if-error", served.stale_error)]
+            .map(|(name, seconds)| (name, seconds.min(self.stale_seconds)))
+    }
+}
+
+/// Returns a little less than so many seconds, by 1/32 at most: what is told of an end that comes nearer stays the same
+/// for a while, so that ready answers do.
+fn rounded(seconds: u32) -> u32 {
+    let bits = (seconds / 32).max(1).ilog2();
+    seconds >> bits << bits
 }
 
 impl Said {
@@ -393,7 +423,7 @@ impl Decision {
     /// Allows, and says this beside it.
     pub(crate) fn allowing(headers: Vec<sandbox::Header>, effects: Vec<Effect>, marks: Marks) -> Self {
         let served = Served { headers, marks, ..Said::allow().served };
-        Self::new(Arc::new(Said::of(served, effects, &[])), 0, u32::MAX)
+        Self::new(Arc::new(Said::of(served, effects, &[])), 0)
     }
 }
 
@@ -463,7 +493,7 @@ mod tests {
         let served = Served { stale_revalidate: 60, stale_error: 600, ..Said::allow().served };
         let asked = |question| Asked { link: 0, question, answer: false.into() };
         let trace: Vec<Asked> = questions.into_iter().map(asked).collect();
-        Decision::new(Arc::new(Said::of(served, Vec::new(), &trace)), 40, u32::MAX)
+        Decision::new(Arc::new(Said::of(served, Vec::new(), &trace)), 40)
     }
 
     #[test]
@@ -502,6 +532,44 @@ mod tests {
             (turned.of_name(90), "public, max-age=90, stale-while-revalidate=60, stale-if-error=90"),
         ] {
             assert_eq!(decision.cache_control(), says);
+        }
+    }
+
+    #[test]
+    fn no_cache_is_told_to_keep_an_answer_past_an_end() {
+        let year = |marks| {
+            let mut said = Said::allow();
+            let served = &mut said.served;
+            (served.client_ttl, served.stale_error, served.stale_revalidate) = (31_536_000, 86_400, 600);
+            served.marks = marks;
+            Decision::new(Arc::new(said), 1_000)
+        };
+        let immutable = || year(Marks::IMMUTABLE);
+        for (decision, says) in [
+            (immutable().until(1_060, 1_000), "public, max-age=60"),
+            (immutable().until(1_001, 1_000), "public, max-age=1"),
+            (immutable().until(1_000 + 3_600, 1_000), "public, max-age=3584"),
+            (
+                immutable().of_name(30).until(1_040, 1_000),
+                "public, max-age=30, stale-while-revalidate=10, stale-if-error=10",
+            ),
+            (year(Marks::empty()).until(1_050, 1_000).until(1_020, 1_000), "public, max-age=20"),
+            (
+                immutable().until(u64::MAX, 1_000),
+                "public, max-age=31536000, stale-while-revalidate=600, stale-if-error=86400, immutable",
+            ),
+        ] {
+            assert_eq!(decision.cache_control(), says);
+        }
+        // The words stay true for as long as they are kept ready, whatever the end and the moment.
+        for left in [1, 2, 59, 64, 100, 3_599, 86_400, 31_536_000, 31_536_001, 31_622_400, 40_000_000_u32] {
+            let end = 1_000 + u64::from(left);
+            let decision = immutable().until(end, 1_000);
+            let stale = decision.stale().map(|(_, seconds)| seconds).into_iter().max().unwrap();
+            let kept = u64::from(decision.viewer_seconds + stale);
+            let last = decision.says_so_until(1_000) - 1;
+            assert!(last >= 1_000 && last + kept <= end, "{left}: {kept}, {last}");
+            assert!(kept >= u64::from(left - left / 32).min(31_536_000), "{left}: {kept}");
         }
     }
 
@@ -571,7 +639,7 @@ mod tests {
         let hour = component(&serve_wat(MEMORY, &says(0, 3600, 0)));
         let program = program_until(&hour, 10_000);
         let seconds = |now| program.serve(&ask(now)).map(|decision| decision.viewer_seconds);
-        assert_eq!((seconds(6_399), seconds(6_401), seconds(9_999)), (Ok(3600), Ok(3599), Ok(1)));
+        assert_eq!((seconds(6_200), seconds(6_401), seconds(9_999)), (Ok(3600), Ok(3584), Ok(1)));
         assert_eq!((seconds(10_000), seconds(u64::MAX)), (Err(Fault::Policy), Err(Fault::Policy)));
         let ttl = |now| program.steer(&ask(now), &candidates()).map(|steering| steering.ttl);
         assert_eq!((ttl(9_000), ttl(9_999), ttl(10_000)), (Ok(DNS_SECONDS_DEFAULT), Ok(1), Err(Fault::Policy)));
@@ -622,7 +690,7 @@ mod tests {
     fn a_redirect_to_nowhere_is_a_refusal() {
         let mut said = Said::allow();
         said.served.outcome = Outcome::Redirect;
-        let decision = Decision { viewer_seconds: 60, ..Decision::new(Arc::new(said), 0, u32::MAX) };
+        let decision = Decision { viewer_seconds: 60, ..Decision::new(Arc::new(said), 0) };
         assert_eq!((decision.redirect(), decision.refusal()), (None, Some(Fault::Policy)));
     }
 }

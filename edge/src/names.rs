@@ -24,7 +24,30 @@ pub(crate) struct Named {
     look: Look,
 }
 
+/// For how long a name stands for an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hold {
+    /// Seconds that its owner lets an answer be kept.
+    pub(crate) seconds: u32,
+    /// The second since 1970 from which the name is not followed.
+    pub(crate) ends: u64,
+}
+
+impl Hold {
+    /// Returns the seconds for which an answer may be kept.
+    pub(crate) fn seconds_at(self, now: u64) -> u32 {
+        self.seconds.min(u32::try_from(self.ends.saturating_sub(now)).unwrap_or(u32::MAX))
+    }
+}
+
 impl Named {
+    /// Returns for how long the name stands for what its pointer says, if nothing newer comes.
+    pub(crate) fn hold(&self) -> Hold {
+        let lease_ends = Some(self.record.lease.retention.expires).filter(|end| *end > 0);
+        let ends = lease_ends.map_or(self.pointer.fresh_until, |end| end.min(self.pointer.fresh_until));
+        Hold { seconds: self.pointer.seconds, ends }
+    }
+
     /// Returns the pointer while it may be followed.
     ///
     /// # Errors

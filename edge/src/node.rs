@@ -26,7 +26,7 @@ use crate::{
     error::Fault,
     metrics::Metrics,
     miss::Fills,
-    names::Names,
+    names::{Hold, Names},
     objects::{Objects, Opened},
     places::{Coordinates, PlaceTable, ViewerPlace},
     policies::Policies,
@@ -67,8 +67,8 @@ pub(crate) struct Node {
 /// The object that a label stands for.
 pub(crate) struct Root {
     pub(crate) opened: Arc<Opened>,
-    /// When the label may stand for another one later: how many seconds an answer may be kept.
-    pub(crate) moves: Option<u32>,
+    /// For how long it does, where the label may stand for another one later.
+    pub(crate) moves: Option<Hold>,
 }
 
 /// Which edges to name, best first, and for how long.
@@ -111,23 +111,20 @@ impl Node {
         }
         let pointed = self.points_to(label, now).await?;
         let target = pointed.as_ref().map_or(label.capability(), |(target, _)| target);
-        Ok(Root { opened: self.open(target, now).await?, moves: pointed.as_ref().map(|(_, seconds)| *seconds) })
+        Ok(Root { opened: self.open(target, now).await?, moves: pointed.as_ref().map(|(_, hold)| *hold) })
     }
 
-    /// Returns the object that a stable name points to, and the seconds for which it certainly does; none for the label
-    /// of an object. Cancel safe.
+    /// Returns the object that a stable name points to, and for how long; none for the label of an object. Cancel safe.
     ///
     /// # Errors
     /// [`Fault::NameEnded`], or the faults of opening the name.
-    pub(crate) async fn points_to(&self, label: &Label, now: SystemTime) -> Result<Option<(Capability, u32)>, Fault> {
+    pub(crate) async fn points_to(&self, label: &Label, now: SystemTime) -> Result<Option<(Capability, Hold)>, Fault> {
         if label.mode() == Mode::Open {
             return Ok(None);
         }
         let named = self.names.open(label.capability()).await?;
         let pointer = named.pointer(now)?;
-        let left = pointer.fresh_until.saturating_sub(clock::unix_seconds(now));
-        let seconds = u32::try_from(left).unwrap_or(u32::MAX).min(pointer.seconds);
-        Ok(Some((pointer.target.clone(), seconds)))
+        Ok(Some((pointer.target.clone(), named.hold())))
     }
 
     /// Refuses what the operator does not serve.

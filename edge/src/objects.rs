@@ -41,6 +41,11 @@ impl Opened {
         self.begun.load(Ordering::Relaxed) > 1
     }
 
+    /// Returns the second since 1970 from which the object may no longer be read; none where its lease does not end.
+    pub(crate) fn ends(&self) -> Option<u64> {
+        Some(self.record.lease.retention.expires).filter(|end| *end > 0)
+    }
+
     /// Returns the fault of an object that may no longer be read.
     pub(crate) fn check_lease(&self, now: SystemTime) -> Result<(), Fault> {
         if self.record.lease.is_alive(clock::unix_seconds(now)) { Ok(()) } else { Err(Fault::Erased) }

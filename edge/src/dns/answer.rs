@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::{question::Asked, subnet::Viewer};
 use crate::{
+    clock,
     config::{Config, ConfigError, RefusedName},
     error::{Fault, NameAnswer},
     node::{Node, Steered},
@@ -189,13 +190,16 @@ async fn object(
         let target = pointed.as_ref().map_or(capability, |(target, _)| target);
         let opened = node.objects.open(target).await?;
         opened.check_lease(now)?;
-        Ok::<_, Fault>((opened, pointed.map(|(_, seconds)| seconds)))
+        let at = clock::unix_seconds(now);
+        let moves = pointed.map_or(u32::MAX, |(_, hold)| hold.seconds_at(at));
+        let left = opened.ends().map_or(u64::MAX, |end| end.saturating_sub(at));
+        Ok::<_, Fault>((opened, moves.min(u32::try_from(left).unwrap_or(u32::MAX))))
     };
     let opened = timeout(LOOK_UP_DEADLINE, opened).await.unwrap_or(Err(Fault::Slow));
     let (steered, opened) = match opened {
-        Ok((opened, moves)) => {
+        Ok((opened, left)) => {
             let steered = node.steer_to(&opened, viewer.place, now).await;
-            (Steered { seconds: steered.seconds.min(moves.unwrap_or(u32::MAX)), ..steered }, Some(opened))
+            (Steered { seconds: steered.seconds.min(left), ..steered }, Some(opened))
         }
         Err(fault) if fault.name_answer() == NameAnswer::NoSuchName => {
             return Answer::negative(ResponseCode::NXDomain, zone);

@@ -142,8 +142,13 @@ async fn object(
     if let Some(expires) = ask.token().and_then(|token| token.expires) {
         decision = decision.of_link(u32::try_from(expires.saturating_sub(ask.now)).unwrap_or(u32::MAX));
     }
-    if let Some(seconds) = moves {
-        decision = decision.of_name(seconds);
+    if let Some(hold) = moves {
+        decision = decision.of_name(hold.seconds_at(ask.now));
+    }
+    let ends = trail.iter().chain([&root, leaf]).filter_map(|opened| opened.ends());
+    let ends = ends.chain(moves.map(|hold| hold.ends)).min();
+    if let Some(end) = ends {
+        decision = decision.until(end, ask.now);
     }
     timing.part("policy");
     if let Some(fault) = decision.refusal() {
@@ -192,7 +197,7 @@ async fn object(
             let mut reply = self::file(door, request, Arc::clone(&file), tier, &decision, &validators).await?;
             if request.keeps && moves.is_none() && reply.is_whole_hit() {
                 let lasting = door.lasting(request, &reply);
-                let origin = Origin { root, file, trail, seen, validators };
+                let origin = Origin { root, file, trail, ends, seen, validators };
                 reply.ready = ready(door, &ask, origin, &decision, lasting).await.map(Box::new);
             }
             timing.part("fetch");
@@ -286,13 +291,15 @@ struct Origin {
     file: Arc<Opened>,
     /// The directories on the way.
     trail: Vec<Arc<Opened>>,
+    /// The second since 1970 at which the first lease of these ends.
+    ends: Option<u64>,
     seen: Seen,
     validators: Validators,
 }
 
 /// Returns an answer as it may be given again, where one policy alone decides about it and its content is small.
 async fn ready(door: &HttpDoor, ask: &Ask<'_>, origin: Origin, decision: &Decision, lasting: Lasting) -> Option<Ready> {
-    let (node, Origin { root, file, mut trail, seen, validators }) = (&door.node, origin);
+    let (node, Origin { root, file, mut trail, ends, seen, validators }) = (&door.node, origin);
     let about = ask.request.as_ref().filter(|about| about.token.is_none())?;
     let program = node.sole_program(&root, &file).await?;
     // What is not remembered would not be found again.
@@ -311,12 +318,11 @@ async fn ready(door: &HttpDoor, ask: &Ask<'_>, origin: Origin, decision: &Decisi
     if fresh_until <= Instant::now() {
         return None;
     }
-    let lease_end = |opened: &Arc<Opened>| Some(opened.record.lease.retention.expires).filter(|end| *end > 0);
     let now = ask.now();
     let words = Words { said: Arc::clone(&decision.served), until: decision.says_so_until(now), lasting };
     Some(Ready {
         fresh_until,
-        alive_until: trail.iter().filter_map(lease_end).min().unwrap_or(u64::MAX),
+        alive_until: ends.unwrap_or(u64::MAX),
         file,
         watches,
         program: Arc::downgrade(&program),

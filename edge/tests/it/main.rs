@@ -8,6 +8,7 @@ mod cut;
 mod denylist;
 mod disk;
 mod dns;
+mod ends;
 mod fields;
 mod follow;
 #[path = "../../../sandbox/tests/it/guest.rs"]
