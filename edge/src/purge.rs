@@ -2,6 +2,9 @@
 //!
 //! Memory forgets at once. The disk is swept behind it, because its entries are named by object and stripe, which takes
 //! the record to know; in order of the orders, one at a time.
+//!
+//! Keeps true: only a record that the owner of the order signed says what leaves the disk. Anybody can file one under a
+//! locator with keys of their own.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -29,8 +32,8 @@ const DISK_RETRY: Duration = Duration::from_secs(1);
 pub(crate) enum Sweep {
     /// An object that was open.
     Opened(Arc<Opened>),
-    /// An object of which only the name is known.
-    Object(Locator),
+    /// An owner's object of which only the name is known.
+    Object(OwnerId, Locator),
     /// All objects of an owner.
     Owner(OwnerId),
 }
@@ -54,8 +57,8 @@ pub(crate) async fn purge(node: &Node, owner: OwnerId, locator: Option<Locator>,
     }
     let mut sweeps = Vec::new();
     for locator in &open {
-        let opened = node.objects.purged(*locator).await;
-        sweeps.push(opened.map_or(Sweep::Object(*locator), Sweep::Opened));
+        let opened = node.objects.purged(*locator, &owner).await;
+        sweeps.push(opened.map_or(Sweep::Object(owner, *locator), Sweep::Opened));
     }
     node.cache.forget_all(open);
     if locator.is_none() {
@@ -100,7 +103,7 @@ impl Sweeper {
                     self.forget(opened.record.public.clone()).await;
                     Ok(())
                 }
-                Sweep::Object(locator) => self.object(&locator).await,
+                Sweep::Object(owner, locator) => self.object(&owner, &locator).await,
                 Sweep::Owner(owner) => self.all(&owner).await,
             };
             if let Err(error) = swept {
@@ -110,10 +113,10 @@ impl Sweeper {
         }
     }
 
-    async fn object(&self, locator: &Locator) -> Result<(), SweepError> {
+    async fn object(&self, owner: &OwnerId, locator: &Locator) -> Result<(), SweepError> {
         let mut tries = 1;
         let record = loop {
-            let failure = match timeout(ASK_DEADLINE, self.node.objects.record(locator)).await {
+            let failure = match timeout(ASK_DEADLINE, self.node.objects.record_of(owner, locator)).await {
                 Ok(Ok(record)) => break record,
                 // Nobody can read it any more, whatever lies here.
                 Ok(Err(ReadError::NotFound { .. })) => return Ok(()),
@@ -131,7 +134,7 @@ impl Sweeper {
         loop {
             let page = self.page(owner, after.as_ref()).await?;
             for locator in &page.locators {
-                self.object(locator).await?;
+                self.object(owner, locator).await?;
             }
             match page.next {
                 None => return Ok(()),

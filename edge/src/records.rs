@@ -325,10 +325,10 @@ impl<T: Content> Records<T> {
         self.opened.invalidate(&locator).await;
     }
 
-    /// Forgets what may be looked up again at once, and returns it if it was open.
-    pub(crate) async fn purged(&self, locator: Locator) -> Option<Arc<T>> {
+    /// Forgets what may be looked up again at once, and returns it if it was open and is the owner's.
+    pub(crate) async fn purged(&self, locator: Locator, owner: &OwnerId) -> Option<Arc<T>> {
         self.tell(locator, Told::Changed(Instant::now()));
-        self.opened.remove(&locator).await
+        self.opened.remove(&locator).await.filter(|opened| opened.record().public.owner() == *owner)
     }
 
     /// Takes note of what the feed told. That all nodes are to be asked is not forgotten over the next change.
@@ -351,12 +351,18 @@ impl<T: Content> Records<T> {
         of_it
     }
 
-    /// Returns a record from the nodes, without opening it.
+    /// Returns an owner's record from the nodes, without opening it. Those of others under its locator do not count.
     ///
     /// # Errors
     /// As the reader.
-    pub(crate) async fn record(&self, locator: &Locator) -> Result<Record, ReadError> {
-        self.reader.record(locator).await
+    pub(crate) async fn record_of(&self, owner: &OwnerId, locator: &Locator) -> Result<Record, ReadError> {
+        let is_own = |record: &Record| record.lease.owner == *owner;
+        let found = self.reader.records(locator, |found| found.iter().any(is_own)).await?;
+        match found.into_iter().find(is_own) {
+            Some(record) => Ok(record),
+            // Whether there is none, or who has it is late, takes the word of most nodes.
+            None => self.reader.newest_record(locator, owner).await,
+        }
     }
 
     /// Forgets everything.

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use client::Transport;
 use edge::config::DiskConfig;
-use format::{Locator, Purge, Purged};
+use format::{Lease, Locator, OwnerSecret, PolicyName, Purge, Purged, Record};
 use testing::{noise_of, until};
 
 use crate::site::{Site, Stored};
@@ -126,5 +126,27 @@ async fn an_edge_that_was_away_hears_of_it_when_it_comes_back() {
     let scene = scene.restart().await;
     scene.is_swept(&scene.stored[0]).await;
     assert_eq!(scene.read(&scene.stored[1]).await, "hit; detail=disk");
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_another_owner_filed_does_not_say_what_is_swept() {
+    let scene = Scene::new().await.restart().await;
+    // Another owner's object of the same shape, under a lease for the locator of the purged one.
+    let mut other = scene.base.beside(|_| {}).await;
+    other.owner = OwnerSecret::from_bytes([9; 32]).keys();
+    let foreign = other.store("film.bin", "application/octet-stream", noise_of(3, 2_000_000)).await;
+    let (public, sealed) = (foreign.sealed.public.clone(), foreign.sealed.sealed.clone());
+    let lease = Lease { locator: scene.locator(0), ..other.lease(&foreign.sealed, &PolicyName::default(), 99, false) };
+    let columns = public.columns();
+    let forged = Record::new(public, Some(sealed), lease.sign(&other.owner).into(), vec![None; columns]).unwrap();
+    // The nearest nodes give it, and only the one that is asked last has the owner's.
+    scene.site.weather.replay(&scene.base.nodes[..5], &forged);
+    scene.purge(Purged::Objects([scene.locator(0)].into()), true).await;
+    until("the sweep", async || scene.site.counter("evernear_edge_disk_sweeps_total").await == 1).await;
+    scene.site.weather.fair();
+    assert_eq!(scene.read(&scene.stored[0]).await, "fwd=uri-miss; stored", "it is off the disk");
+    assert_eq!(scene.read(&scene.stored[1]).await, "hit; detail=disk", "the other stays");
+    other.stop().await;
     scene.stop().await;
 }
