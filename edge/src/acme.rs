@@ -4,16 +4,18 @@
 //!
 //! Every edge looks at the shared note each `look_seconds`; when something is due, the first to write its name into it
 //! does it. Keeps true: an edge that dies, an authority that refuses, origins that are away cost time and never the
-//! certificate in use.
+//! certificate in use, not over a restart either: with a `state_dir` the newest note lies there too, sealed as it is.
 
 mod shared;
 
 use std::{
+    io,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use client::Transport;
+use client::{Transport, keep, read_kept};
 use format::wire::Role;
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, Identifier, NewAccount,
@@ -23,7 +25,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::time::{sleep, timeout};
 use x509_parser::parse_x509_certificate;
 
-use self::shared::{Board, Certified, Holder, NoteError, Shared};
+use self::shared::{Board, Certified, Holder, NoteError, PACKED_BYTES_MAX, Shared};
 use crate::{
     clock,
     config::AcmeConfig,
@@ -38,6 +40,9 @@ const ORDER_DEADLINE: Duration = Duration::from_secs(300);
 const HOLD_SECONDS: u64 = 2 * ORDER_DEADLINE.as_secs();
 /// Longest wait after a failed order.
 const RETRY_SECONDS_MAX: u64 = 4 * 3600;
+/// A successor has the certificate by then, or does not start: sooner than its predecessor gives it up.
+const SUCCESSION_DEADLINE: Duration = Duration::from_secs(15);
+const SUCCESSION_RETRY: Duration = Duration::from_millis(200);
 /// How an order is polled.
 const POLL: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(120));
 
@@ -94,6 +99,10 @@ pub(crate) struct Keeper {
     /// The newest version seen, and what it says.
     version: u64,
     shared: Shared,
+    /// Where it is kept over a restart, and the version that lies there.
+    file: Option<PathBuf>,
+    kept: u64,
+    is_forgetful: bool,
     /// The configuration, read at the start, may name another authority than the certificate's. Edges that run under
     /// the one before it leave the new certificate alone, or two configurations would order against each other.
     moves: bool,
@@ -109,7 +118,71 @@ impl Keeper {
     ) -> Self {
         let board =
             Board::new(transport, Arc::clone(&node.topology), node.config.place.clone(), secret, &node.config.zone);
-        Self { node, terminator, config, board, version: 0, shared: Shared::default(), moves: true }
+        let file = node.config.state_dir.as_ref().map(|folder| folder.join("certificate.note"));
+        let (version, shared) = (0, Shared::default());
+        Self { node, terminator, config, board, version, shared, file, kept: 0, is_forgetful: false, moves: true }
+    }
+
+    /// Takes up what a former run kept. What does not read is logged and counts as nothing.
+    pub(crate) async fn recall(&mut self) {
+        let Some(file) = self.file.clone() else { return };
+        let read = client::offload(move || read_kept(&file, PACKED_BYTES_MAX)).await;
+        match read.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(None) => {}
+            Ok(Some(packed)) => match self.board.unpack(&packed) {
+                Ok((version, shared)) => {
+                    self.kept = version;
+                    self.take_in(version, shared);
+                }
+                Err(_) => tracing::warn!(
+                    "the kept certificate does not open, `https.secret` is another one; it waits for an origin"
+                ),
+            },
+            Err(error) => tracing::warn!(%error, "the kept certificate does not read; it waits for an origin"),
+        }
+    }
+
+    /// Asks the origins for the certificate until one answers, which may know of none, or it is too late. Returns
+    /// whether one did.
+    pub(crate) async fn first(&mut self) -> bool {
+        let mut last = NoteError::NoOrigin;
+        let asked = async {
+            loop {
+                match self.board.read().await {
+                    Ok((version, shared)) => return self.take_in(version, shared),
+                    Err(error) => last = error,
+                }
+                sleep(SUCCESSION_RETRY).await;
+            }
+        };
+        let answered = timeout(SUCCESSION_DEADLINE, asked).await.is_ok();
+        if !answered {
+            tracing::error!(error = &last as &dyn std::error::Error, "the certificate cannot be asked for");
+        }
+        answered
+    }
+
+    /// Keeps the newest version over a restart, if it has a certificate.
+    async fn keep(&mut self) {
+        let Some(file) = self.file.clone().filter(|_| self.kept != self.version) else { return };
+        if self.shared.certified.is_none() {
+            return;
+        }
+        let kept = match self.board.pack(self.version, &self.shared) {
+            Ok(packed) => {
+                let written = client::offload(move || keep(&file, &packed)).await;
+                written.unwrap_or_else(|error| Err(io::Error::other(error)))
+            }
+            Err(error) => Err(io::Error::other(error)),
+        };
+        match kept {
+            Ok(()) => (self.kept, self.is_forgetful) = (self.version, false),
+            Err(error) if !self.is_forgetful => {
+                tracing::warn!(%error, "the certificate cannot be kept; after a restart it waits for an origin");
+                self.is_forgetful = true;
+            }
+            Err(_) => {}
+        }
     }
 
     /// Keeps the certificate for ever. Dropped in the middle of an order, it leaves a hold that ends by itself.
@@ -130,6 +203,7 @@ impl Keeper {
                     }
                 }
             }
+            self.keep().await;
             sleep(Duration::from_secs(self.config.look_seconds)).await;
         }
     }

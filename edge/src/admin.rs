@@ -46,6 +46,10 @@ impl HttpServerApp for Admin {
                 (StatusCode::OK, Exposition::of(self.0.metrics.text(), accept))
             }
             "/health" => plain((StatusCode::OK, "ok\n".to_owned())),
+            "/ready" if !self.0.can_shake_hands() => {
+                let text = "there is no certificate for viewers, or it has ended; none is sent here\n";
+                plain((StatusCode::SERVICE_UNAVAILABLE, text.to_owned()))
+            }
             "/ready" => plain(ready(self.0.metrics.announced.get(), clock::unix_seconds(SystemTime::now()))),
             _ => plain((StatusCode::NOT_FOUND, "there are /metrics, /health and /ready\n".to_owned())),
         };

@@ -52,8 +52,9 @@ pub struct Config {
     /// What this edge does not serve, whatever owners say. Absent: nothing.
     #[serde(default)]
     pub denylist: Option<DenylistConfig>,
-    /// Folder of what the edge remembers over a restart; made when it is not there. Absent: nothing is remembered, and
-    /// an edge that starts while all its seeds are away serves nothing until one answers.
+    /// Folder of what the edge remembers over a restart; made when it is not there: nodes, versions of policies,
+    /// refused certificates, and, sealed, the certificate of `[https.acme]`. Absent: nothing is remembered, and an
+    /// edge that starts while all its seeds are away serves nothing until one answers.
     #[serde(default)]
     pub state_dir: Option<PathBuf>,
     /// Seconds between looks at files that may change while the edge runs: the certificate of `https` and the lists of

@@ -119,6 +119,12 @@ pub enum StartError {
         /// Why.
         source: SecretError,
     },
+    /// This edge is to take the place of one that may have a certificate, and can have none.
+    #[error(
+        "there is no certificate for viewers: no origin could be asked for it, and none is kept; start again once an \
+         origin answers, or give edges a `state_dir`, where they keep it"
+    )]
+    Uncertified,
     /// An address cannot be bound.
     #[error("{door} cannot listen on {address}")]
     Bind {
@@ -203,7 +209,8 @@ impl Edge {
         let mut handed = std::mem::take(&mut parts.sockets);
         let succeeds = !handed.is_empty();
         let known_nodes = recall_nodes(&config, &parts.topology).await;
-        let node = Arc::new(build(config, &parts, places, links, denylist, known_nodes)?);
+        let node = Arc::new(build(config, &parts, places, links, denylist, known_nodes, secure.as_ref())?);
+        let keeper = keeper(&node, secure.as_ref(), &parts.transport, succeeds).await?;
         let disk_later = take_up_disk(&node, succeeds).await?;
         let bind = |door, address| move |source| StartError::Bind { door, address, source };
 
@@ -215,7 +222,7 @@ impl Edge {
         let http_address = http.local_addr().map_err(bind("http", address))?;
         let https = match node.config.https.as_ref().zip(secure) {
             None => None,
-            Some((https, (terminator, secret))) => {
+            Some((https, (terminator, _))) => {
                 let listener = handed.listen(https.listen).await.map_err(bind("https", https.listen))?;
                 let address = listener.local_addr().map_err(bind("https", https.listen))?;
                 // The port that TCP got, where any was asked for.
@@ -226,7 +233,7 @@ impl Edge {
                     Some(Err(error)) if succeeds && error.kind() == io::ErrorKind::AddrInUse => Some(Quic::Later),
                     Some(Err(error)) => return Err(bind("http3", quic_address)(error)),
                 };
-                Some(Secure { terminator, secret, listener, address, quic })
+                Some(Secure { terminator, keeper, listener, address, quic })
             }
         };
         let https_address = https.as_ref().map(|https| https.address);
@@ -255,13 +262,16 @@ pub struct Checked {
     pub in_use: Vec<SocketAddr>,
 }
 
+/// TLS for viewers, and the secret that the zone's edges share for it.
+type Secured = (Arc<Terminator>, Option<Arc<ZoneSecret>>);
+
 /// A configuration that is good, and what its files hold.
 struct Loaded {
     identity: Option<Identity>,
     zone: ZoneFacts,
     places: PlaceTable,
     /// TLS for viewers.
-    secure: Option<(Arc<Terminator>, Option<Arc<ZoneSecret>>)>,
+    secure: Option<Secured>,
     links: Option<ZoneSecret>,
     denylist: Denylist,
 }
@@ -310,7 +320,8 @@ impl Doors {
 /// The HTTP door over TLS.
 struct Secure {
     terminator: Arc<Terminator>,
-    secret: Option<Arc<ZoneSecret>>,
+    /// Of a certificate from an authority.
+    keeper: Option<Keeper>,
     listener: TcpListener,
     address: SocketAddr,
     quic: Option<Quic>,
@@ -362,7 +373,7 @@ impl Secure {
 }
 
 /// Sets TLS up from the files of the configuration.
-fn terminate(https: &HttpsConfig) -> Result<(Arc<Terminator>, Option<Arc<ZoneSecret>>), StartError> {
+fn terminate(https: &HttpsConfig) -> Result<Secured, StartError> {
     let secret = https.secret.as_deref().map(read_secret).transpose()?.map(Arc::new);
     Ok((Arc::new(Terminator::new(https.files(), secret.clone())?), secret))
 }
@@ -378,6 +389,24 @@ async fn recall_nodes(config: &Config, topology: &Arc<Topology>) -> Option<Arc<K
     // A failure is logged there; the edge starts with the nodes of its configuration then.
     let _ = client::offload(move || recalled.recall(&topology)).await;
     Some(known)
+}
+
+/// Makes what keeps a certificate from its authority, and takes up the one that a former run kept. An edge that
+/// succeeds another asks the origins for it before it answers in that one's place.
+async fn keeper(
+    node: &Arc<Node>,
+    secure: Option<&Secured>,
+    transport: &Arc<dyn Transport>,
+    succeeds: bool,
+) -> Result<Option<Keeper>, StartError> {
+    let acme = node.config.https.as_ref().and_then(|https| https.acme.clone());
+    let Some((acme, (terminator, Some(secret)))) = acme.zip(secure) else { return Ok(None) };
+    let mut keeper = Keeper::new(Arc::clone(node), Arc::clone(terminator), acme, secret, Arc::clone(transport));
+    keeper.recall().await;
+    if succeeds && !node.can_shake_hands() && !keeper.first().await {
+        return Err(StartError::Uncertified);
+    }
+    Ok(Some(keeper))
 }
 
 /// Opens the disk cache, and returns whether a predecessor has it still.
@@ -413,6 +442,7 @@ fn build(
     links: Option<ZoneSecret>,
     denylist: Denylist,
     known_nodes: Option<Arc<KnownNodes>>,
+    secure: Option<&Secured>,
 ) -> Result<Node, StartError> {
     let metrics = Arc::new(Metrics::new());
     let denylist = Arc::new(ArcSwap::from_pointee(denylist));
@@ -452,22 +482,16 @@ fn build(
         links,
         denylist,
         published: ArcSwap::default(),
+        tls: secure.map(|(terminator, _)| Arc::clone(terminator)),
         config,
     })
 }
 
 /// Keeps the certificate true: from its authority, or from its files.
-fn certify(
-    followers: &mut JoinSet<()>,
-    node: &Arc<Node>,
-    terminator: &Arc<Terminator>,
-    secret: Option<Arc<ZoneSecret>>,
-    transport: Arc<dyn Transport>,
-) {
+fn certify(followers: &mut JoinSet<()>, node: &Arc<Node>, terminator: &Arc<Terminator>, keeper: Option<Keeper>) {
     let Some(https) = &node.config.https else { return };
-    match https.acme.clone().zip(secret) {
-        Some((acme, secret)) => {
-            let keeper = Keeper::new(Arc::clone(node), Arc::clone(terminator), acme, &secret, transport);
+    match keeper {
+        Some(keeper) => {
             followers.spawn(keeper.run());
         }
         None => {
@@ -488,7 +512,7 @@ async fn run(
     let (sweeps, swept) = mpsc::channel(SWEEPS_MAX);
     followers.spawn(Sweeper::new(Arc::clone(&node), Arc::clone(&transport)).run(swept));
     followers.spawn(follow::changes(Arc::clone(&node), Arc::clone(&transport), sweeps));
-    followers.spawn(follow::announce(Arc::clone(&node), Arc::clone(&transport)));
+    followers.spawn(follow::announce(Arc::clone(&node), transport));
     if let Some((membership, files)) = node.membership.clone().zip(node.config.tls.clone()) {
         followers.spawn(membership.follow_files(files, node.config.reread_every()));
     }
@@ -513,8 +537,8 @@ async fn run(
         Ok(workers) => Arc::new(workers),
         Err(error) => return tracing::error!(%error, "the edge ends: the system gives it no threads"),
     };
-    if let Some(Secure { terminator, listener, address, quic, secret }) = bound.https {
-        certify(&mut followers, &node, &terminator, secret, transport);
+    if let Some(Secure { terminator, listener, address, quic, keeper }) = bound.https {
+        certify(&mut followers, &node, &terminator, keeper);
         doors.spawn(Arc::clone(&door).serve(
             Arc::clone(&workers),
             listener,

@@ -303,7 +303,7 @@ async fn one_round(
     origin: &NodeName,
     told: Vec<NodeEntry>,
 ) -> Result<(), TransportError> {
-    transport.announce(origin, &node.entry()).await?;
+    transport.announce(origin, &node.announced()).await?;
     node.topology.replace(with(told, &transport.nodes(origin).await?));
     Ok(())
 }

@@ -24,6 +24,7 @@ use crate::{
     decide::{Decision, Program},
     denylist::Denylist,
     error::Fault,
+    http::Terminator,
     metrics::Metrics,
     miss::Fills,
     names::{Hold, Names},
@@ -62,6 +63,8 @@ pub(crate) struct Node {
     pub(crate) denylist: Arc<ArcSwap<Denylist>>,
     /// What the zone's certificate needs DNS to say.
     pub(crate) published: ArcSwap<Published>,
+    /// TLS for viewers; none where a terminator stands in front.
+    pub(crate) tls: Option<Arc<Terminator>>,
 }
 
 /// The object that a label stands for.
@@ -138,8 +141,21 @@ impl Node {
         }
     }
 
-    /// Returns this edge as others see it.
-    pub(crate) fn entry(&self) -> NodeEntry {
+    /// Whether viewers who are sent here get an answer: over TLS that takes a certificate.
+    pub(crate) fn can_shake_hands(&self) -> bool {
+        let now = clock::unix_seconds(SystemTime::now());
+        self.tls.as_ref().is_none_or(|tls| tls.can_shake_hands(now))
+    }
+
+    /// Returns this edge as the others are told of it: without an address to send viewers to while it has no
+    /// certificate to show them.
+    pub(crate) fn announced(&self) -> NodeEntry {
+        let entry = self.entry();
+        if self.can_shake_hands() { entry } else { NodeEntry { public: Vec::new(), ..entry } }
+    }
+
+    /// Returns this edge as it is.
+    fn entry(&self) -> NodeEntry {
         NodeEntry {
             name: self.config.name.clone(),
             role: Role::Edge,
@@ -173,7 +189,7 @@ impl Node {
             .iter()
             .filter(|node| node.role == Role::Edge && node.name != self.config.name && !node.public.is_empty());
         let mut edges: Vec<_> = others.map(|node| (node.clone(), !node.is_silent(newest))).collect();
-        edges.push((self.entry(), true));
+        edges.push((self.entry(), self.can_shake_hands()));
         // One order at every edge, so that the same question has the same answer everywhere.
         edges.sort_by(|a, b| a.0.name.cmp(&b.0.name));
         edges

@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use client::{Topology, Transport, TransportError};
-use format::{NodeName, NoteId, Place, wire::Note};
+use format::{NodeName, NoteId, Place, limits::NOTE_BYTES_MAX, wire::Note};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -16,6 +16,8 @@ use crate::{
     zone::Zone,
 };
 
+/// What an edge keeps for itself is no longer than a note and its version.
+pub(super) const PACKED_BYTES_MAX: usize = NOTE_BYTES_MAX + size_of::<u64>();
 /// Origins asked for one call, the nearest first.
 const ORIGINS_ASKED_MAX: usize = 3;
 
@@ -136,6 +138,26 @@ impl Board {
         Err(last)
     }
 
+    /// Returns a version as an edge keeps it for itself: its number in 8 bytes (little endian), then the note as it
+    /// lies at the origins.
+    ///
+    /// # Errors
+    /// [`NoteError::Unsealed`].
+    pub(super) fn pack(&self, version: u64, shared: &Shared) -> Result<Vec<u8>, NoteError> {
+        let note = self.seal(version, shared)?;
+        Ok([&version.to_le_bytes()[..], &note.sealed].concat())
+    }
+
+    /// Opens what [`Self::pack`] made.
+    ///
+    /// # Errors
+    /// [`NoteError::Sealed`].
+    pub(super) fn unpack(&self, packed: &[u8]) -> Result<(u64, Shared), NoteError> {
+        let (version, sealed) = packed.split_first_chunk().ok_or(NoteError::Sealed)?;
+        let note = Note { version: u64::from_le_bytes(*version), sealed: Bytes::copy_from_slice(sealed) };
+        Ok((note.version, self.open(&note)?))
+    }
+
     fn nearest(&self) -> impl Iterator<Item = NodeName> {
         self.topology.origins_by_distance(&self.place).into_iter().take(ORIGINS_ASKED_MAX)
     }
@@ -177,6 +199,12 @@ mod tests {
         assert_eq!((opened.due, opened.certified.as_ref().unwrap().key.as_str()), (7, "the key of the zone"));
         assert!(matches!(board(2).open(&note), Err(NoteError::Sealed)));
         assert!(matches!(board(1).open(&Note { version: 4, ..note.clone() }), Err(NoteError::Sealed)));
+        let packed = board(1).pack(3, &shared).unwrap();
+        assert_eq!(board(1).unpack(&packed).map(|(version, shared)| (version, shared.due)).unwrap(), (3, 7));
+        assert!(matches!(board(2).unpack(&packed), Err(NoteError::Sealed)));
+        for cut in [0, 7, 8, packed.len() - 1] {
+            assert!(matches!(board(1).unpack(&packed[..cut]), Err(NoteError::Sealed)), "{cut}");
+        }
         assert_ne!(board(1).id, board(2).id);
         assert!(!format!("{opened:?}").contains("the key"));
     }

@@ -98,13 +98,27 @@ pub(crate) struct Terminator {
 #[derive(Debug)]
 struct Served {
     /// None before the first order of a certificate came to its end: handshakes fail until then.
-    certificate: ArcSwapOption<CertifiedKey>,
+    certificate: ArcSwapOption<Presented>,
     tickets: Arc<dyn ProducesTickets>,
+}
+
+/// A certificate in force.
+#[derive(Debug)]
+struct Presented {
+    key: Arc<CertifiedKey>,
+    /// When it ends, seconds since 1970; 0 if it does not say so.
+    ends: u64,
+}
+
+impl Presented {
+    fn of(key: CertifiedKey) -> Arc<Self> {
+        Arc::new(Self { ends: ends(&key), key: Arc::new(key) })
+    }
 }
 
 impl ResolvesServerCert for Served {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.certificate.load_full()
+        self.certificate.load().as_ref().map(|presented| Arc::clone(&presented.key))
     }
 }
 
@@ -118,7 +132,7 @@ impl Terminator {
         files: Option<CertificateFiles<'_>>,
         secret: Option<Arc<ZoneSecret>>,
     ) -> Result<Self, CertificateError> {
-        let certificate = files.map(read).transpose()?.map(Arc::new);
+        let certificate = files.map(read).transpose()?.map(Presented::of);
         let tickets: Arc<dyn ProducesTickets> = match secret {
             Some(secret) => Arc::new(Tickets(secret)),
             // Tickets carry the session themselves; rustls renews their key by itself.
@@ -155,8 +169,13 @@ impl Terminator {
     /// # Errors
     /// [`PairError`]; the old one stays.
     pub(crate) fn install(&self, chain: &[u8], key: &[u8]) -> Result<(), PairError> {
-        self.served.certificate.store(Some(Arc::new(certified_key(chain, key)?)));
+        self.served.certificate.store(Some(Presented::of(certified_key(chain, key)?)));
         Ok(())
+    }
+
+    /// Whether viewers who come at `now`, seconds since 1970, get a certificate that has not ended.
+    pub(crate) fn can_shake_hands(&self, now: u64) -> bool {
+        self.served.certificate.load().as_ref().is_some_and(|presented| presented.ends == 0 || now < presented.ends)
     }
 
     /// Takes up a certificate that was renewed in its files, looking `every` so long; a broken one changes nothing. For
@@ -164,7 +183,7 @@ impl Terminator {
     pub(crate) async fn follow_files(self: Arc<Self>, config: HttpsConfig, every: Duration, metrics: Arc<Metrics>) {
         let (mut failing, mut ended) = (false, false);
         loop {
-            let ends = self.served.certificate.load().as_deref().map_or(0, ends);
+            let ends = self.served.certificate.load().as_ref().map_or(0, |presented| presented.ends);
             metrics.certificate_ends.set(ends);
             let now = clock::unix_seconds(SystemTime::now());
             if (1..=now).contains(&ends) && !mem::replace(&mut ended, true) {
@@ -176,9 +195,9 @@ impl Terminator {
             match reading.await {
                 Ok(Ok(Some(read))) => {
                     failing = false;
-                    if self.served.certificate.load().as_ref().is_none_or(|held| held.cert != read.cert) {
+                    if self.served.certificate.load().as_ref().is_none_or(|held| held.key.cert != read.cert) {
                         tracing::info!("certificate taken up");
-                        self.served.certificate.store(Some(Arc::new(read)));
+                        self.served.certificate.store(Some(Presented::of(read)));
                         ended = false;
                     }
                 }

@@ -162,8 +162,6 @@ async fn shared(site: &Site) -> (u64, serde_json::Value) {
 
 /// Puts a certificate in the place of the zone's that had ten years and has one left; returns it as PEM.
 async fn age(site: &Site) -> String {
-    let (node, id) = (&site.nodes[0].name, NoteId(derive("id")));
-    let cipher = XChaCha20Poly1305::new((&derive("key")).into());
     let (version, mut shared) = shared(site).await;
 
     let key = KeyPair::generate().unwrap();
@@ -175,18 +173,23 @@ async fn age(site: &Site) -> String {
     shared["certified"]["key"] = key.serialize_pem().into();
     (shared["due"], shared["renew_at"]) = (0.into(), 0.into());
 
-    let version = version + 1;
-    let plain = serde_json::to_vec(&shared).unwrap();
+    share(site, version + 1, &shared).await;
+    old
+}
+
+/// Writes a version of what the edges share, as another edge does.
+pub(crate) async fn share(site: &Site, version: u64, shared: &serde_json::Value) {
+    let cipher = XChaCha20Poly1305::new((&derive("key")).into());
+    let plain = serde_json::to_vec(shared).unwrap();
     let payload = Payload { msg: &plain, aad: &version.to_le_bytes() };
     let sealed = cipher.encrypt(&XNonce::from([9; 24]), payload).unwrap();
     let note = Note { version, sealed: [&[9; 24][..], &sealed].concat().into() };
     let edge = site.origins.caller("another", Role::Edge);
-    assert!(edge.put_note(node, &id, &note).await.unwrap());
-    old
+    assert!(edge.put_note(&site.nodes[0].name, &NoteId(derive("id")), &note).await.unwrap());
 }
 
 /// Seconds since 1970.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()
 }
 

@@ -4,6 +4,7 @@
 
 mod acme;
 mod amplification;
+mod certificates;
 mod cut;
 mod denylist;
 mod disk;

@@ -242,6 +242,10 @@ impl Site {
 
     /// Starts an edge that takes over what this one listens with.
     pub(crate) async fn successor(&mut self, change: impl FnOnce(&mut Config)) -> Self {
+        self.try_successor(change).await.unwrap()
+    }
+
+    pub(crate) async fn try_successor(&mut self, change: impl FnOnce(&mut Config)) -> Result<Self, StartError> {
         let Running { dns, http, https, admin, .. } = self.edge;
         let here = |config: &mut Config| {
             change(config);
@@ -251,7 +255,7 @@ impl Site {
             }
         };
         let sockets = std::mem::take(&mut self.edge.sockets);
-        Self::handed(sockets, Arc::clone(&self.origins), self.nodes.clone(), here).await.unwrap()
+        Self::handed(sockets, Arc::clone(&self.origins), self.nodes.clone(), here).await
     }
 
     pub(crate) async fn over(
