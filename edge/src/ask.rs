@@ -1,15 +1,17 @@
 //! What a policy may ask about one request or DNS question: the facts, without a clock. They are borrowed from the
 //! request while what a policy said before is looked up, and owned for a run of it.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt, net::IpAddr, sync::Arc};
 
-use format::{Country, Object, Place};
+use format::{Country, Object, OwnerId, Place, PolicyName};
 use http::{HeaderMap, HeaderValue};
 use sandbox::{ContentKind, Continent as PolicyContinent, CountryCode, Facts, Method, RefererState, TokenState};
 
 use crate::{
-    places::{Continent, ViewerPlace},
+    places::{Continent, ViewerPlace, cut},
+    secret::ZoneSecret,
     token::{self, Weighed},
+    zone::Zone,
 };
 
 /// The edge that answers.
@@ -19,6 +21,55 @@ pub(crate) struct EdgeFacts {
     pub(crate) continent: PolicyContinent,
     /// 0..=100 in steps of ten, so that decisions can be remembered.
     pub(crate) load: u8,
+}
+
+/// Who asks, as far as policies may tell one viewer from another. In DNS it is the resolver, or the subnet it tells.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Client {
+    pub(crate) address: IpAddr,
+    pub(crate) buckets: BucketKey,
+}
+
+/// The key by which viewers fall into buckets.
+#[derive(Clone, Copy)]
+pub(crate) struct BucketKey([u8; 32]);
+
+impl BucketKey {
+    /// Derives the key of a zone: the same at all its edges, and nobody's to foretell where they share a secret.
+    pub(crate) fn of(secret: Option<&ZoneSecret>, zone: &Zone) -> Self {
+        const CONTEXT: &str = "evernear 2026-11 v1 buckets of viewers";
+        let zone = zone.as_str().as_bytes();
+        Self(secret.map_or_else(|| blake3::derive_key(CONTEXT, zone), |secret| secret.derive(CONTEXT, zone)))
+    }
+}
+
+impl fmt::Debug for BucketKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BucketKey")
+    }
+}
+
+impl Client {
+    #[cfg(test)]
+    pub(crate) const UNKNOWN: Self =
+        Self { address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), buckets: BucketKey([0; 32]) };
+
+    /// Returns the bucket in 0..n of this viewer under an owner's policy; 0 if `n` is 0. Addresses of IPv6 count by
+    /// their /64, for a viewer changes the rest each day.
+    fn bucket(&self, n: u32, policy: Option<&(OwnerId, Cow<'_, PolicyName>)>) -> u32 {
+        let mut hasher = blake3::Hasher::new_keyed(&self.buckets.0);
+        match cut(self.address, if self.address.is_ipv4() { 32 } else { 64 }) {
+            IpAddr::V4(address) => hasher.update(&address.octets()),
+            IpAddr::V6(address) => hasher.update(&address.octets()),
+        };
+        if let Some((owner, name)) = policy {
+            hasher.update(owner.as_bytes()).update(name.as_str().as_bytes());
+        }
+        let mut first = [0; 8];
+        hasher.finalize_xof().fill(&mut first);
+        let bucket = u64::from_le_bytes(first).checked_rem(n.into()).unwrap_or(0);
+        u32::try_from(bucket).unwrap_or(0)
+    }
 }
 
 /// What is asked for; absent in DNS.
@@ -65,10 +116,12 @@ pub(crate) struct Ask<'r> {
     /// Seconds since 1970.
     pub(crate) now: u64,
     pub(crate) viewer: ViewerPlace,
-    pub(crate) ipv6: bool,
+    pub(crate) client: Client,
     pub(crate) edge: EdgeFacts,
     pub(crate) request: Option<RequestFacts<'r>>,
     pub(crate) object: Option<Arc<Object>>,
+    /// Whose policy the object is under, and its name.
+    pub(crate) policy: Option<(OwnerId, Cow<'r, PolicyName>)>,
 }
 
 impl EdgeFacts {
@@ -103,7 +156,11 @@ impl Facts for Ask<'_> {
     }
 
     fn client_ipv6(&self) -> bool {
-        self.ipv6
+        self.client.address.is_ipv6()
+    }
+
+    fn client_bucket(&self, n: u32) -> u32 {
+        self.client.bucket(n, self.policy.as_ref())
     }
 
     fn request_method(&self) -> Method {
@@ -264,6 +321,28 @@ mod tests {
         assert_eq!(query_field(query, "flag"), Some(""));
         assert_eq!(query_field(query, "token"), None);
         assert_eq!(query_field(query, "x"), None);
+    }
+
+    #[test]
+    fn a_viewer_stays_in_its_bucket_and_viewers_spread_over_all() {
+        let zone: Zone = "cdn.example".parse().unwrap();
+        let key = |secret: u8| BucketKey::of(Some(&ZoneSecret::of([secret; 32])), &zone);
+        let policy = |name: &str| Some((OwnerId([1; 32]), Cow::Owned(name.parse::<PolicyName>().unwrap())));
+        let bucket = |address: &str, key: BucketKey, n, name: &str| {
+            Client { address: address.parse().unwrap(), buckets: key }.bucket(n, policy(name).as_ref())
+        };
+        let all: Vec<u32> = (0..1000_u32)
+            .map(|number| bucket(&std::net::Ipv4Addr::from_bits(0xc000_0200 + number).to_string(), key(1), 10, "new"))
+            .collect();
+        let counts: Vec<usize> = (0..10).map(|of| all.iter().filter(|bucket| **bucket == of).count()).collect();
+        assert!(counts.iter().all(|count| (60..150).contains(count)), "{counts:?}");
+        assert_eq!((bucket("192.0.2.1", key(1), 1, "new"), bucket("192.0.2.1", key(1), 0, "new")), (0, 0));
+        let many = |address, secret, name| bucket(address, key(secret), u32::MAX, name);
+        let own = many("2001:db8::1", 1, "new");
+        assert_eq!(own, many("2001:db8::ffff", 1, "new"), "the same network");
+        for other in [many("2001:db8:0:1::1", 1, "new"), many("2001:db8::1", 2, "new"), many("2001:db8::1", 1, "b")] {
+            assert_ne!(own, other);
+        }
     }
 
     #[test]

@@ -286,7 +286,8 @@ pub struct CacheConfig {
     /// wait for viewers to take them. Absent: 64 MiB.
     #[serde(default = "default_fill_bytes_max")]
     pub fill_bytes_max: u64,
-    /// Objects kept open, with their records. Absent: 65,536.
+    /// Objects kept open, with their records: one that takes more than 16 KiB counts once for each 16 KiB. Absent:
+    /// 65,536.
     #[serde(default = "default_objects_max")]
     pub objects_max: u64,
     /// Seconds after which a record is asked for again although nobody told of a change. Absent: 300.

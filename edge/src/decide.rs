@@ -442,7 +442,10 @@ mod tests {
         guest::{MEMORY, component, component_of_world, serve_wat},
         *,
     };
-    use crate::{ask::EdgeFacts, places::ViewerPlace};
+    use crate::{
+        ask::{Client, EdgeFacts},
+        places::ViewerPlace,
+    };
 
     static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(EngineOptions::default()).unwrap());
 
@@ -577,7 +580,7 @@ mod tests {
         let country: Country = "BE".parse().unwrap();
         let edge = EdgeFacts { country: CountryCode::UNKNOWN, continent: Continent::Europe, load: 0 };
         let viewer = ViewerPlace::of_country(country);
-        Arc::new(Ask { now, viewer, ipv6: false, edge, request: None, object: None })
+        Arc::new(Ask { now, viewer, client: Client::UNKNOWN, edge, request: None, object: None, policy: None })
     }
 
     fn candidates() -> [Candidate; 2] {

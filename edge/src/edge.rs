@@ -25,13 +25,14 @@ use tokio::{
 use crate::{
     acme::Keeper,
     admin,
+    ask::BucketKey,
     cache::BlockCache,
     config::{Config, ConfigError, HttpsConfig},
     denylist::{self, Denylist, DenylistError},
     disk::{DiskError, DiskTier},
     dns::{DnsSockets, ZoneFacts},
     follow,
-    http::{CertificateError, HttpDoor, Terminator, Ways, Workers, quic},
+    http::{CertificateError, Directories, HttpDoor, Terminator, Ways, Workers, quic},
     library::PolicyLibrary,
     metrics::Metrics,
     miss::Fills,
@@ -445,6 +446,8 @@ fn build(
     secure: Option<&Secured>,
 ) -> Result<Node, StartError> {
     let metrics = Arc::new(Metrics::new());
+    let shared = secure.and_then(|(_, secret)| secret.as_deref());
+    let buckets = BucketKey::of(links.as_ref().or(shared), &config.zone);
     let denylist = Arc::new(ArcSwap::from_pointee(denylist));
     let engine = match &parts.engine {
         Some(engine) => engine.clone(),
@@ -478,8 +481,10 @@ fn build(
         fills: Arc::new(fills),
         places,
         cache,
+        directories: Directories::new(),
         metrics,
         links,
+        buckets,
         denylist,
         published: ArcSwap::default(),
         tls: secure.map(|(terminator, _)| Arc::clone(terminator)),

@@ -156,7 +156,7 @@ async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<
             ChangeKind::Erased { locator } => {
                 node.objects.ended(locator).await;
                 node.names.ended(locator).await;
-                node.cache.forget(locator);
+                node.forget([locator].into()).await;
             }
             ChangeKind::Policy { owner, name } => node.policies.changed(owner, name),
             ChangeKind::Purge { owner, locator, hard, .. } => {

@@ -58,7 +58,7 @@ use self::{
     gathered::Gathered,
     plain::{Plain, Rest, Wire},
     ready::{Asker, Given},
-    reply::Reply,
+    reply::{PIECE_BYTES, Reply},
     request::{Asked, HEADER_BYTES_MAX, Intake, Request, RequestId, for_logs},
     session::Session,
     tls::TlsStream,
@@ -93,7 +93,6 @@ pub(crate) const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// The door.
 pub(crate) struct HttpDoor {
     pub(crate) node: Arc<Node>,
-    pub(crate) directories: Directories,
     /// Of connections that begin as HTTP/2 in clear, and of all others: ALPN says which HTTP it is, or it is HTTP/1.1.
     h2c: HttpServerOptions,
     others: HttpServerOptions,
@@ -119,7 +118,7 @@ impl HttpDoor {
             options.h2_idle_timeout = Some(Duration::from_secs(IDLE_SECONDS.into()));
             options
         };
-        Self { node, directories: Directories::new(), h2c: options(true), others: options(false), ways }
+        Self { node, h2c: options(true), others: options(false), ways }
     }
 
     /// Accepts connections and deals them to the workers until the shutdown is called, then lets those under way end.
@@ -384,6 +383,8 @@ impl HttpServerApp for Connection {
         let mut options = H2Options::new();
         options.max_concurrent_streams(STREAMS_MAX);
         options.max_header_list_size(HEADER_BYTES_MAX);
+        // What a slow viewer has not taken lies in it, outside the bounds of blocks on their way: 400 KiB if not said.
+        options.max_send_buffer_size(PIECE_BYTES);
         Some(options)
     }
 

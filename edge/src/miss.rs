@@ -9,7 +9,7 @@ use std::{
     collections::{HashMap, VecDeque},
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -297,14 +297,14 @@ impl Fills {
         // Ended tasks are taken out here, so that the set stays as small as the work under way.
         while state.tasks.try_join_next().is_some() {}
         let (fills, opened) = (Arc::clone(self), Arc::clone(opened));
-        let keys = missing.iter().map(|column| key(*column)).collect();
+        let (keys, begun) = (missing.iter().map(|column| key(*column)).collect(), Instant::now());
         let read = async move {
             // Made here: a runtime that ends drops what it is given at once, and the state is held now.
             let under_way = UnderWay { fills: Arc::clone(&fills), keys };
             let result = fills.fill(&opened, stripe, &missing, tier).await;
             if let Ok(blocks) = &result {
                 for (block, bytes) in blocks.iter().filter(|_| tier != Tier::None) {
-                    fills.cache.insert(BlockKey { locator, block: *block }, bytes.clone());
+                    fills.cache.insert(BlockKey { locator, block: *block }, bytes.clone(), begun);
                 }
             } else {
                 fills.metrics.fill_faults.inc();

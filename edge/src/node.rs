@@ -1,6 +1,8 @@
 //! What both doors of one edge share: the objects, the policies, the places, the list of nodes.
 
 use std::{
+    borrow::Cow,
+    collections::HashSet,
     net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -17,14 +19,14 @@ use tokio::time::timeout;
 
 use crate::{
     acme::Published,
-    ask::{Ask, EdgeFacts, continent, country_code},
+    ask::{Ask, BucketKey, Client, EdgeFacts, continent, country_code},
     cache::BlockCache,
     clock,
     config::Config,
     decide::{Decision, Program},
     denylist::Denylist,
     error::Fault,
-    http::Terminator,
+    http::{Directories, Terminator},
     metrics::Metrics,
     miss::Fills,
     names::{Hold, Names},
@@ -55,10 +57,13 @@ pub(crate) struct Node {
     pub(crate) names: Arc<Names>,
     pub(crate) policies: Arc<Policies>,
     pub(crate) cache: BlockCache,
+    pub(crate) directories: Directories,
     pub(crate) fills: Arc<Fills>,
     pub(crate) metrics: Arc<Metrics>,
     /// What tokens of links are signed with, derived; without it none is worth anything.
     pub(crate) links: Option<ZoneSecret>,
+    /// By which viewers fall into buckets.
+    pub(crate) buckets: BucketKey,
     /// What is not served.
     pub(crate) denylist: Arc<ArcSwap<Denylist>>,
     /// What the zone's certificate needs DNS to say.
@@ -82,6 +87,14 @@ pub(crate) struct Steered {
 }
 
 impl Node {
+    /// Has memory forget the content of objects, and what comes of reads of them that are under way.
+    pub(crate) async fn forget(&self, locators: HashSet<Locator>) {
+        self.cache.forget_all(locators.clone());
+        for locator in &locators {
+            self.directories.forget(locator).await;
+        }
+    }
+
     /// Says what the token of a link to an owner's object is worth.
     pub(crate) fn weigh(&self, token: &str, owner: &OwnerId, asked: &Asked<'_>) -> Weighed {
         match &self.links {
@@ -196,7 +209,13 @@ impl Node {
     }
 
     /// Decides about one object's DNS answer for a viewer; no addresses where the owner allows no edge.
-    pub(crate) async fn steer_to(&self, opened: &Arc<Opened>, viewer: ViewerPlace, now: SystemTime) -> Steered {
+    pub(crate) async fn steer_to(
+        &self,
+        opened: &Arc<Opened>,
+        address: IpAddr,
+        viewer: ViewerPlace,
+        now: SystemTime,
+    ) -> Steered {
         let lease = &opened.record.lease;
         let locator = opened.object.locator();
         // A resolver does not wait for a policy to be compiled; by its next question it is.
@@ -205,10 +224,11 @@ impl Node {
         let ask = Arc::new(Ask {
             now: clock::unix_seconds(now),
             viewer,
-            ipv6: false,
+            client: Client { address, buckets: self.buckets },
             edge: self.edge_facts(),
             request: None,
             object: Some(Arc::clone(&opened.object)),
+            policy: Some((lease.owner, Cow::Owned(lease.policy.clone()))),
         });
         let edges = self.edges();
         let candidates: Vec<PolicyCandidate> =

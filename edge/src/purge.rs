@@ -60,7 +60,7 @@ pub(crate) async fn purge(node: &Node, owner: OwnerId, locator: Option<Locator>,
         let opened = node.objects.purged(*locator, &owner).await;
         sweeps.push(opened.map_or(Sweep::Object(owner, *locator), Sweep::Opened));
     }
-    node.cache.forget_all(open);
+    node.forget(open).await;
     if locator.is_none() {
         sweeps.push(Sweep::Owner(owner));
     }

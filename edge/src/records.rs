@@ -14,6 +14,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use client::{Known, ReadError, Reader};
 use format::{Capability, Locator, OpenError, OwnerId, Record};
 use moka::{future, sync};
@@ -47,6 +48,8 @@ const _: () = assert!(OPEN_DEADLINE.as_secs() * 2 < CHANGED_TIME.as_secs());
 const WATCHES_MAX: usize = 100_000;
 /// Between looks for watches that nobody holds any more.
 const WATCHES_SWEPT: Duration = Duration::from_secs(1);
+/// An open record counts once for each so many bytes of it.
+const OBJECT_BYTES: usize = 16 * 1024;
 /// Names that nobody knows and are remembered as such; each takes some 100 B.
 const UNKNOWN_MAX: u64 = 100_000;
 
@@ -135,7 +138,7 @@ impl<T: Content> Records<T> {
     pub(crate) fn new(reader: Arc<Reader>, config: &CacheConfig) -> Self {
         Self {
             reader,
-            opened: future::Cache::new(config.objects_max),
+            opened: future::Cache::builder().max_capacity(config.objects_max).weigher(weigh::<T>).build(),
             faults: sync::Cache::builder().max_capacity(UNKNOWN_MAX).time_to_live(config.unknown_time()).build(),
             told: sync::Cache::builder().max_capacity(CHANGED_MAX).time_to_live(CHANGED_TIME).build(),
             known: sync::Cache::new(KNOWN_MAX),
@@ -377,6 +380,15 @@ impl<T: Content> Records<T> {
     pub(crate) fn holds(&self, locator: &Locator) -> bool {
         self.opened.contains_key(locator)
     }
+}
+
+/// How often an open record counts among `objects_max`.
+fn weigh<T: Content>(_: &Locator, opened: &Arc<T>) -> u32 {
+    let record = opened.record();
+    let manifests = record.public.encoded().len() + record.sealed.as_ref().map_or(0, Bytes::len);
+    // Each manifest is there as it came and as it was read.
+    let bytes = 2 * manifests + record.lease_envelope.len();
+    u32::try_from(bytes.div_ceil(OBJECT_BYTES)).unwrap_or(u32::MAX).max(1)
 }
 
 /// Waits for room for a look-up.

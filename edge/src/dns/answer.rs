@@ -198,7 +198,7 @@ async fn object(
     let opened = timeout(LOOK_UP_DEADLINE, opened).await.unwrap_or(Err(Fault::Slow));
     let (steered, opened) = match opened {
         Ok((opened, left)) => {
-            let steered = node.steer_to(&opened, viewer.place, now).await;
+            let steered = node.steer_to(&opened, viewer.address, viewer.place, now).await;
             (Steered { seconds: steered.seconds.min(left), ..steered }, Some(opened))
         }
         Err(fault) if fault.name_answer() == NameAnswer::NoSuchName => {

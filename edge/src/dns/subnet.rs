@@ -12,6 +12,8 @@ use crate::places::{PlaceTable, ViewerPlace, width};
 /// The viewer of a question.
 #[derive(Debug, Clone)]
 pub(super) struct Viewer {
+    /// The subnet told, or the resolver.
+    pub(super) address: IpAddr,
     /// Where it is.
     pub(super) place: ViewerPlace,
     /// The subnet told, and the prefix for which our answer holds.
@@ -21,14 +23,15 @@ pub(super) struct Viewer {
 impl Viewer {
     /// Reads the option, or takes the resolver's address.
     pub(super) fn of(edns: Option<&Edns>, resolver: IpAddr, places: &PlaceTable) -> Self {
+        let resolver = resolver.to_canonical();
         let Some(EdnsOption::Subnet(subnet)) = edns.and_then(|edns| edns.option(EdnsCode::Subnet)) else {
-            return Self { place: places.locate(resolver).place, told: None };
+            return Self { address: resolver, place: places.locate(resolver).place, told: None };
         };
         if subnet.source_prefix() == 0 || subnet.source_prefix() > width(subnet.addr()) {
-            return Self { place: places.locate(resolver).place, told: Some((*subnet, 0)) };
+            return Self { address: resolver, place: places.locate(resolver).place, told: Some((*subnet, 0)) };
         }
         let located = places.locate(subnet.addr());
-        Self { place: located.place, told: Some((*subnet, located.prefix)) }
+        Self { address: subnet.addr(), place: located.place, told: Some((*subnet, located.prefix)) }
     }
 
     /// Returns the option of the answer: the subnet as told, and the scope used; zero when the answer is everybody's.

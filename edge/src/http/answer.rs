@@ -1,6 +1,7 @@
 //! From a request to its answer: host -> object -> path -> the owner's verdict -> conditions -> range.
 
 use std::{
+    borrow::Cow,
     cell::RefCell,
     fmt::Write as _,
     ops::Range,
@@ -28,7 +29,7 @@ use super::{
     tree::Found,
 };
 use crate::{
-    ask::{Ask, Fields, RequestFacts, host_name},
+    ask::{Ask, Client, Fields, RequestFacts, host_name},
     clock,
     decide::Decision,
     error::Fault,
@@ -127,7 +128,7 @@ async fn object(
     let mut timing = Timing::new();
     let path = Path::read(&request.path)?;
     let mut trail = Vec::new();
-    let found = door.directories.walk(&door.node, &root, &path, now, &mut trail).await;
+    let found = door.node.directories.walk(&door.node, &root, &path, now, &mut trail).await;
     timing.part("open");
     let leaf = match &found {
         Ok(Found::File(leaf) | Found::Listing(leaf, _)) => leaf,
@@ -219,7 +220,7 @@ fn ask(door: &HttpDoor, request: &Request, path: &Path<'_>, leaf: &Opened, now: 
     Arc::new(Ask {
         now,
         viewer,
-        ipv6: request.peer.is_ipv6(),
+        client: Client { address: request.peer, buckets: door.node.buckets },
         edge: door.node.edge_facts(),
         request: Some(RequestFacts {
             method,
@@ -232,6 +233,7 @@ fn ask(door: &HttpDoor, request: &Request, path: &Path<'_>, leaf: &Opened, now: 
             token,
         }),
         object: Some(Arc::clone(&leaf.object)),
+        policy: Some((leaf.record.lease.owner, Cow::Owned(leaf.record.lease.policy.clone()))),
     })
 }
 

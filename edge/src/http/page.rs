@@ -73,10 +73,12 @@ pub(super) fn listing(directory: &Directory, path: &str) -> String {
         let slash = if entry.kind == Kind::Directory { "/" } else { "" };
         let size =
             if entry.kind == Kind::Directory { String::new() } else { format!(" <small>{} B</small>", entry.length) };
-        // "./" keeps a colon in a name from being read as a scheme.
-        let _ = write!(rows, "<li><a href=\"./{}{slash}\">{}{slash}</a>{size}</li>", encode(name), escape(name));
+        // "./" keeps a colon in a name from being read as a scheme, <bdi> its direction from turning what stands beside
+        // it.
+        let (target, name) = (encode(name), escape(name));
+        let _ = write!(rows, "<li><a href=\"./{target}{slash}\"><bdi>{name}</bdi>{slash}</a>{size}</li>");
     }
-    page(&escape(path), &format!("<h1>{}</h1><ul>{rows}</ul>", escape(path)))
+    page(&escape(path), &format!("<h1><bdi>{}</bdi></h1><ul>{rows}</ul>", escape(path)))
 }
 
 /// The page at the zone itself.
@@ -94,8 +96,9 @@ pub(super) fn apex(zone: &str) -> String {
 fn page(title: &str, body: &str) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>{title}</title><style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem}}\
-         small{{color:#666}}</style><body>{body}</body></html>\n"
+         <title>{title}</title><style>:root{{color-scheme:light dark}}\
+         body{{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem;overflow-wrap:anywhere}}\
+         small{{opacity:.7}}</style><body>{body}</body></html>\n"
     )
 }
 
@@ -153,10 +156,12 @@ mod tests {
         let capability = Capability::from_bytes([1; 32]);
         let entry = Entry { capability, length: 7, mime: String::new(), kind: Kind::File, unknown: vec![] };
         directory.insert("<img src=x>\"&.png", entry.clone()).unwrap();
-        directory.insert("javascript:alert(1)", entry).unwrap();
+        directory.insert("javascript:alert(1)", entry.clone()).unwrap();
+        directory.insert("photo_\u{202e}gnp.exe", entry).unwrap();
         let html = listing(&directory, "/<b>/");
         assert!(!html.contains("<img") && !html.contains("<b>") && !html.contains("href=\"javascript:"), "{html}");
         assert!(html.contains("./%3Cimg%20src%3Dx%3E%22%26.png"), "{html}");
+        assert!(html.contains("<bdi>photo_\u{202e}gnp.exe</bdi></a> <small>7 B</small>"), "{html}");
     }
 
     #[test]

@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        ask::{Ask, EdgeFacts, Fields, RequestFacts},
+        ask::{Ask, Client, EdgeFacts, Fields, RequestFacts},
         places::ViewerPlace,
     };
 
@@ -169,10 +169,11 @@ mod tests {
         Ask {
             now: 0,
             viewer: ViewerPlace::UNKNOWN,
-            ipv6: false,
+            client: Client::UNKNOWN,
             edge: EdgeFacts { country: CountryCode::UNKNOWN, continent: Continent::Unknown, load: 0 },
             request: Some(request),
             object: None,
+            policy: None,
         }
     }
 

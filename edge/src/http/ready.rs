@@ -28,7 +28,7 @@ use super::{
     selection::Selection,
 };
 use crate::{
-    ask::{Ask, EdgeFacts, Fields, RequestFacts},
+    ask::{Ask, Client, EdgeFacts, Fields, RequestFacts},
     decide::{Program, Said},
     denylist::Denylist,
     node::Node,
@@ -199,7 +199,7 @@ impl Ready {
         let ask = Ask {
             now: present.seconds,
             viewer: asker.place,
-            ipv6: asker.peer.is_ipv6(),
+            client: Client { address: asker.peer, buckets: node.buckets },
             edge: present.edge,
             request: Some(RequestFacts {
                 method: if head.is_head() { Method::Head } else { Method::Get },
@@ -212,6 +212,7 @@ impl Ready {
                 token: None,
             }),
             object: Some(Arc::clone(&self.file.object)),
+            policy: Some((self.file.record.lease.owner, Cow::Borrowed(&self.file.record.lease.policy))),
         };
         let program = self.program.upgrade().filter(|program| self.seen.counts(node, program))?;
         let said = program.known(&ask)?;

@@ -1,6 +1,9 @@
 //! From a path to an object: a file answers at its root and at any one name below it, a directory is walked.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use bytes::Bytes;
 use format::{Directory, Kind, Locator, StripeIndex, limits::DIRECTORY_BYTES_MAX};
@@ -32,12 +35,17 @@ pub(super) enum Found {
 }
 
 impl Directories {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let weigh = |_: &Locator, directory: &Arc<Directory>| {
             let bytes: usize = directory.entries().map(|(name, entry)| name.len() + entry.mime.len() + 160).sum();
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         Self(Cache::builder().max_capacity(DIRECTORIES_BYTES_MAX * DECODED_FACTOR).weigher(weigh).build())
+    }
+
+    /// Forgets what an object was decoded to. What is being read now is forgotten as it comes.
+    pub(crate) async fn forget(&self, locator: &Locator) {
+        self.0.invalidate(locator).await;
     }
 
     /// Returns what a path below `root` leads to, and adds the directories on the way to `trail`. No object on it,
@@ -95,8 +103,13 @@ impl Directories {
                 spawn_blocking(decode).await.map_err(|_| Fault::Busy)?
             }
         };
+        let (locator, begun) = (opened.object.locator(), Instant::now());
         // Once for all who ask at a time: it takes up to four times the bytes of its body.
-        self.0.try_get_with(opened.object.locator(), reading).await.map_err(|fault| (*fault).clone())
+        let read = self.0.try_get_with(locator, reading).await.map_err(|fault| (*fault).clone());
+        if node.cache.was_forgotten(&locator, begun) {
+            self.forget(&locator).await;
+        }
+        read
     }
 }
 
