@@ -38,8 +38,8 @@ const CHANGES_DEADLINE: Duration = Duration::from_secs(WAIT_SECONDS as u64 + 10)
 const RETRY: Duration = Duration::from_millis(500);
 /// After each page of news, so that an origin that makes news up costs little.
 const NEWS_PAUSE: Duration = Duration::from_millis(10);
-/// The longest pause after a feed began anew: each time costs a look-up of everything. A first time costs no pause, if
-/// the time before was so long ago.
+/// The longest pause after a feed began anew: each time costs a look-up of all that is asked for. A first time costs no
+/// pause, if the time before was so long ago.
 const RESET_PAUSE_MAX: Duration = Duration::from_secs(30);
 const RESETS_APART: Duration = Duration::from_secs(600);
 /// Between announcements.
@@ -58,7 +58,7 @@ pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>, swee
         let newest = refused_number(&node);
         if newest != refused {
             (refused, since) = (newest, 0);
-            forget(&node);
+            doubt(&node);
         }
         let origins = node.topology.origins_by_distance(&node.config.place);
         let Some(origin) = pick(&origins, turn) else {
@@ -143,7 +143,7 @@ impl Pauses {
 async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<Sweep>) -> u64 {
     if Page::of(&page, since) == Page::Reset {
         tracing::info!(since, next = page.next, "change feed begins anew");
-        forget(node);
+        doubt(node);
         return page.next;
     }
     for change in page.changes {
@@ -180,11 +180,11 @@ fn refused_number(node: &Node) -> u64 {
     node.membership.as_ref().map_or(0, |membership| membership.refused().number())
 }
 
-/// Forgets what a change may have ended unheard. Blocks stay: a locator has one content, and whether it may be served
-/// is asked of its record.
-fn forget(node: &Node) {
-    node.objects.forget_all();
-    node.names.forget_all();
+/// Doubts what a change may have ended unheard. Blocks stay: a locator has one content, and whether it may be served is
+/// asked of its record.
+fn doubt(node: &Node) {
+    node.objects.doubt_all();
+    node.names.doubt_all();
     node.policies.changed_all();
 }
 

@@ -47,6 +47,7 @@ mod secret;
 mod sockets;
 mod steer;
 mod token;
+mod watch;
 
 pub use ask::{content_kind, policy_place};
 pub use config::{Config, ConfigError};

@@ -2,13 +2,14 @@
 //! knows. An edge has one of these for objects and one for stable names.
 //!
 //! A record older than `record_seconds` still serves while it is looked up again behind the viewer's back: the control
-//! plane may be down, what is held goes on being served.
+//! plane may be down, what is held goes on being served. After the change feed lost its thread the first viewer waits
+//! for that look-up, since the record may have ended unheard; where no node can be asked, it serves on.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -20,11 +21,15 @@ use format::{Capability, Locator, OpenError, OwnerId, Record};
 use moka::{future, sync};
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, SemaphorePermit},
+    sync::{Mutex, Semaphore, SemaphorePermit},
     time::{sleep, timeout},
 };
 
-use crate::{config::CacheConfig, error::Fault};
+use crate::{
+    config::CacheConfig,
+    error::Fault,
+    watch::{Watch, Watches},
+};
 
 /// A record must be found by then, over all nodes asked.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
@@ -44,10 +49,6 @@ const COPIES_BEHIND: [Duration; 3] = [Duration::from_millis(250), Duration::from
 const CHANGED_MAX: u64 = 100_000;
 const CHANGED_TIME: Duration = Duration::from_secs(60);
 const _: () = assert!(OPEN_DEADLINE.as_secs() * 2 < CHANGED_TIME.as_secs());
-/// Records that are watched for whoever keeps answers made of them; each takes some 100 B.
-const WATCHES_MAX: usize = 100_000;
-/// Between looks for watches that nobody holds any more.
-const WATCHES_SWEPT: Duration = Duration::from_secs(1);
 /// An open record counts once for each so many bytes of it.
 const OBJECT_BYTES: usize = 16 * 1024;
 /// Names that nobody knows and are remembered as such; each takes some 100 B.
@@ -76,24 +77,18 @@ pub(crate) struct Look {
     since: Instant,
     /// The next one is under way.
     refreshing: AtomicBool,
+    /// How often everything had been doubted when it began.
+    epoch: u64,
+    /// The same when the next one failed, because no node could be asked.
+    excused: AtomicU64,
+    /// Held by who looks up again before it is served.
+    again: Mutex<()>,
 }
 
-/// Tells whether a record is still the one that an answer was made of.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Watch(Arc<AtomicBool>);
-
-impl Watch {
-    /// Whether the record no longer counts.
-    pub(crate) fn is_over(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+impl Look {
+    fn is_excused(&self, epoch: u64) -> bool {
+        self.excused.load(Ordering::Relaxed) >= epoch
     }
-}
-
-/// All watches, with the owner of each record.
-struct Watches {
-    held: HashMap<Locator, (OwnerId, Watch)>,
-    /// When those that nobody holds any more were last looked for.
-    swept: Instant,
 }
 
 /// A change of a record.
@@ -125,13 +120,26 @@ pub(crate) struct Records<T> {
     /// What was seen of records, also of those that are no longer open: nothing that a node says sets it back.
     known: sync::Cache<Locator, Known>,
     /// Whoever keeps an answer made of a record, and is to be told when it no longer counts.
-    watches: Mutex<Watches>,
+    watches: Watches,
     room: Semaphore,
     /// Look-ups behind the viewers' backs have room of their own: an owner who changes much keeps no viewer waiting.
     room_behind: Semaphore,
+    /// How often everything was doubted.
+    epoch: AtomicU64,
     record_time: Duration,
     /// Where look-ups run: the runtime on which this was made.
     control: Handle,
+}
+
+/// What memory has of a record.
+enum Held<T> {
+    /// It serves.
+    Good(Arc<T>),
+    /// It is to be looked up again before it serves: how often everything was doubted.
+    Doubted(Arc<T>, u64),
+    /// There was nothing to be had a moment ago.
+    Fault(Fault),
+    Nothing,
 }
 
 impl<T: Content> Records<T> {
@@ -142,9 +150,10 @@ impl<T: Content> Records<T> {
             faults: sync::Cache::builder().max_capacity(UNKNOWN_MAX).time_to_live(config.unknown_time()).build(),
             told: sync::Cache::builder().max_capacity(CHANGED_MAX).time_to_live(CHANGED_TIME).build(),
             known: sync::Cache::new(KNOWN_MAX),
-            watches: Mutex::new(Watches { held: HashMap::new(), swept: Instant::now() }),
+            watches: Watches::new(),
             room: Semaphore::new(LOOK_UPS_MAX),
             room_behind: Semaphore::new(REFRESHES_MAX),
+            epoch: AtomicU64::new(0),
             record_time: config.record_time(),
             control: Handle::current(),
         }
@@ -156,20 +165,38 @@ impl<T: Content> Records<T> {
     /// [`Fault::Unknown`], [`Fault::Erased`], or a fault of the nodes.
     pub(crate) async fn open(self: &Arc<Self>, capability: &Capability) -> Result<Arc<T>, Fault> {
         let locator = capability.locator();
-        if let Some(opened) = self.opened.get(&locator).await {
-            let told = self.told.get(&locator).filter(|told| told.at() >= opened.look().since);
+        match self.held(&locator).await {
+            Held::Good(opened) => Ok(opened),
+            Held::Doubted(opened, epoch) => self.open_again(opened, epoch).await,
+            Held::Fault(fault) => Err(fault),
+            Held::Nothing => self.open_cold(capability).await,
+        }
+    }
+
+    /// Returns what memory has, and has it looked up behind the caller's back when it is time.
+    async fn held(self: &Arc<Self>, locator: &Locator) -> Held<T> {
+        if let Some(opened) = self.opened.get(locator).await {
+            let told = self.told.get(locator).filter(|told| told.at() >= opened.look().since);
             if !matches!(told, Some(Told::Ended(_))) {
-                if told.is_some() || opened.look().since.elapsed() >= self.record_time {
+                let (look, epoch) = (opened.look(), self.epoch());
+                let is_doubted = look.epoch < epoch;
+                if is_doubted && !look.is_excused(epoch) {
+                    return Held::Doubted(opened, epoch);
+                }
+                if is_doubted || told.is_some() || look.since.elapsed() >= self.record_time {
                     self.refresh(&opened);
                 }
-                return Ok(opened);
+                return Held::Good(opened);
             }
             // A look-up that was under way when its end was told came after all.
-            self.opened.invalidate(&locator).await;
+            self.opened.invalidate(locator).await;
         }
-        if let Some(fault) = self.faults.get(&locator) {
-            return Err(fault);
-        }
+        self.faults.get(locator).map_or(Held::Nothing, Held::Fault)
+    }
+
+    /// Looks up what memory does not have, once for all who ask at a time.
+    async fn open_cold(self: &Arc<Self>, capability: &Capability) -> Result<Arc<T>, Fault> {
+        let locator = capability.locator();
         let look_up = async {
             let (records, capability) = (Arc::clone(self), capability.clone());
             let looked_up = async move {
@@ -186,16 +213,84 @@ impl<T: Content> Records<T> {
         let opened = self.opened.try_get_with(locator, look_up).await;
         opened.map_err(|fault| {
             let fault = (*fault).clone();
-            if matches!(fault, Fault::Unknown | Fault::Erased) {
-                self.faults.insert(locator, fault.clone());
-            }
+            self.remember(locator, &fault);
             fault
         })
     }
 
+    /// Remembers for a while that there is nothing to be had.
+    fn remember(&self, locator: Locator, fault: &Fault) {
+        if matches!(fault, Fault::Unknown | Fault::Erased) {
+            self.faults.insert(locator, fault.clone());
+        }
+    }
+
+    /// Looks a record up again before it is served, once for all who ask at a time. It serves on where no node can be
+    /// asked, and is looked up behind the viewers' backs from then on. Cancel safe.
+    async fn open_again(self: &Arc<Self>, opened: Arc<T>, epoch: u64) -> Result<Arc<T>, Fault> {
+        let records = Arc::clone(self);
+        let again = async move {
+            let locator = opened.record().locator();
+            let _turn = opened.look().again.lock().await;
+            if opened.look().is_excused(epoch) {
+                return Ok(Arc::clone(&opened));
+            }
+            match records.opened.get(&locator).await {
+                Some(held) if !Arc::ptr_eq(&held, &opened) => return Ok(held),
+                Some(_) => {}
+                None => return Err(records.faults.get(&locator).unwrap_or(Fault::Busy)),
+            }
+            let look_up = async {
+                let _room = room(&records.room, ROOM_DEADLINE).await?;
+                records.look_up(&opened.look().capability).await
+            };
+            match look_up.await {
+                Ok(fresh) => Ok(records.renew(&opened, fresh).await),
+                Err(fault @ (Fault::Unknown | Fault::Erased)) => {
+                    records.remember(locator, &fault);
+                    records.close(locator).await;
+                    Err(fault)
+                }
+                Err(_) => {
+                    opened.look().excused.fetch_max(epoch, Ordering::Relaxed);
+                    Ok(Arc::clone(&opened))
+                }
+            }
+        };
+        // Ends by OPEN_DEADLINE; whoever waits may leave meanwhile.
+        self.control.spawn(again).await.unwrap_or(Err(Fault::Busy))
+    }
+
+    /// Puts what was looked up again in the place of what is open.
+    async fn renew(&self, opened: &Arc<T>, mut fresh: T) -> Arc<T> {
+        let locator = opened.record().locator();
+        fresh.after(opened);
+        let fresh = Arc::new(fresh);
+        self.opened.insert(locator, Arc::clone(&fresh)).await;
+        self.watches.end(&locator);
+        fresh
+    }
+
+    /// Forgets what is no longer to be had.
+    async fn close(&self, locator: Locator) {
+        self.opened.invalidate(&locator).await;
+        self.watches.end(&locator);
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
     async fn look_up(&self, capability: &Capability) -> Result<T, Fault> {
         let known = self.known.get(&capability.locator());
-        let look = Look { capability: capability.clone(), since: Instant::now(), refreshing: AtomicBool::new(false) };
+        let look = Look {
+            capability: capability.clone(),
+            since: Instant::now(),
+            refreshing: AtomicBool::new(false),
+            epoch: self.epoch(),
+            excused: AtomicU64::new(0),
+            again: Mutex::new(()),
+        };
         let found = timeout(OPEN_DEADLINE, T::look_up(&self.reader, look, known)).await.map_err(|_| Fault::Slow)?;
         let found = found.map_err(|error| {
             let fault = fault_of_read(&error);
@@ -234,20 +329,10 @@ impl<T: Content> Records<T> {
     /// Watches a record that is open; none when it no longer counts, or is to be looked up again.
     pub(crate) async fn watch(&self, opened: &Arc<T>) -> Option<Watch> {
         let locator = opened.record().locator();
-        let watch = {
-            let mut watches = self.watches();
-            if watches.held.len() >= WATCHES_MAX && watches.swept.elapsed() >= WATCHES_SWEPT {
-                watches.swept = Instant::now();
-                watches.held.retain(|_, (_, watch)| Arc::strong_count(&watch.0) > 1);
-            }
-            if watches.held.len() >= WATCHES_MAX && !watches.held.contains_key(&locator) {
-                return None;
-            }
-            let owner = opened.record().public.owner();
-            watches.held.entry(locator).or_insert_with(|| (owner, Watch::default())).1.clone()
-        };
+        let watch = self.watches.begin(locator, opened.record().public.owner())?;
         // After the watch began: what was told before is seen here, what is told later ends the watch.
         let is_newest = self.told.get(&locator).is_none_or(|told| told.at() < opened.look().since);
+        let is_newest = is_newest && opened.look().epoch == self.epoch();
         let is_held = self.opened.get(&locator).await.is_some_and(|held| Arc::ptr_eq(&held, opened));
         (is_newest && is_held).then_some(watch)
     }
@@ -255,17 +340,6 @@ impl<T: Content> Records<T> {
     /// Returns until when an answer made of a record may be given without a look here.
     pub(crate) fn fresh_until(&self, opened: &T) -> Instant {
         opened.look().since + self.record_time
-    }
-
-    /// Ends the watch over a record.
-    fn spoil(&self, locator: &Locator) {
-        if let Some((_, watch)) = self.watches().held.remove(locator) {
-            watch.0.store(true, Ordering::Release);
-        }
-    }
-
-    fn watches(&self) -> MutexGuard<'_, Watches> {
-        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks a record up again, once at a time, while the old one serves: when no node can be asked, it goes on
@@ -277,21 +351,13 @@ impl<T: Content> Records<T> {
         let (records, opened) = (Arc::clone(self), Arc::clone(opened));
         // Ends by OPEN_DEADLINE and holds nothing but its arguments, so nobody needs to own it.
         self.control.spawn(async move {
-            let locator = opened.record().locator();
             let look_up = async {
                 let _room = room(&records.room_behind, REFRESH_DEADLINE).await?;
                 records.look_up(&opened.look().capability).await
             };
             match look_up.await {
-                Ok(mut fresh) => {
-                    fresh.after(&opened);
-                    records.opened.insert(locator, Arc::new(fresh)).await;
-                    records.spoil(&locator);
-                }
-                Err(Fault::Unknown | Fault::Erased) => {
-                    records.opened.invalidate(&locator).await;
-                    records.spoil(&locator);
-                }
+                Ok(fresh) => drop(records.renew(&opened, fresh).await),
+                Err(Fault::Unknown | Fault::Erased) => records.close(opened.record().locator()).await,
                 Err(_) => opened.look().refreshing.store(false, Ordering::Relaxed),
             }
         });
@@ -341,7 +407,7 @@ impl<T: Content> Records<T> {
             _ => told,
         };
         self.told.insert(locator, told);
-        self.spoil(&locator);
+        self.watches.end(&locator);
         self.faults.invalidate(&locator);
     }
 
@@ -350,7 +416,7 @@ impl<T: Content> Records<T> {
     pub(crate) fn of(&self, owner: &OwnerId) -> HashSet<Locator> {
         let open = self.opened.iter().filter(|(_, opened)| opened.record().public.owner() == *owner);
         let mut of_it: HashSet<Locator> = open.map(|(locator, _)| *locator).collect();
-        of_it.extend(self.watches().held.iter().filter(|(_, (of, _))| of == owner).map(|(locator, _)| *locator));
+        of_it.extend(self.watches.of(owner));
         of_it
     }
 
@@ -368,12 +434,12 @@ impl<T: Content> Records<T> {
         }
     }
 
-    /// Forgets everything.
-    pub(crate) fn forget_all(&self) {
-        self.told.invalidate_all();
-        self.opened.invalidate_all();
+    /// Doubts everything: what is open is looked up again before it is served next. It is not forgotten, or each hiccup
+    /// of the feed would take away what is held, and for as long as no node can be asked.
+    pub(crate) fn doubt_all(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
         self.faults.invalidate_all();
-        self.watches().held.drain().for_each(|(_, (_, watch))| watch.0.store(true, Ordering::Release));
+        self.watches.end_all();
     }
 
     /// Returns whether it is open here: steering tells policies so.

@@ -34,7 +34,7 @@ use crate::{
     node::Node,
     objects::Opened,
     places::ViewerPlace,
-    records::Watch,
+    watch::Watch,
 };
 
 /// Targets that a worker keeps answers for, and the bytes that they may take: each of two generations has half of them.

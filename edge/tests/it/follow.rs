@@ -5,7 +5,7 @@ use edge::Config;
 use format::{PolicyName, Record, wire::ChangeKind};
 use testing::{Call, node, noise_of, until};
 
-use crate::site::Site;
+use crate::site::{Site, Stored};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erased_object_is_gone_once_the_feed_tells() {
@@ -135,6 +135,45 @@ async fn a_feed_that_begins_anew_has_everything_looked_up_again() {
     until("the object is looked up again", async || {
         let again = site.get(&stored, "/", &[]).await;
         assert!(again.status() == 200 && again.body() == stored.bytes, "{}", again.head);
+        site.weather.look_ups() > looked_up
+    })
+    .await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_begins_anew_again_and_again_takes_nothing_away_while_no_node_can_be_asked() {
+    let site = Site::start().await;
+    let [kept, erased] = [1, 2].map(|seed| noise_of(seed, 100_000));
+    let kept = site.store("kept.bin", "application/octet-stream", kept).await;
+    let erased = site.store("erased.bin", "application/octet-stream", erased).await;
+    let is_served = async |stored: &Stored| {
+        let answer = site.get(stored, "/", &[]).await;
+        assert!(answer.status() == 200 && answer.body() == stored.bytes, "{}", answer.head);
+    };
+    // Twice each, so that their answers are ready.
+    for stored in [&kept, &erased, &kept, &erased] {
+        is_served(stored).await;
+    }
+    site.weather.without(Call::Record);
+    for _ in 0..2 {
+        let looked_up = site.weather.look_ups();
+        site.origins.restart_feed(&site.nodes[0].name);
+        until("the edge doubts what it has", async || {
+            is_served(&kept).await;
+            is_served(&erased).await;
+            site.weather.look_ups() > looked_up
+        })
+        .await;
+    }
+    // The feed does not tell of this one.
+    site.put_lease(&site.lease(&erased.sealed, &PolicyName::default(), 2, true)).await;
+    site.origins.restart_feed(&site.nodes[0].name);
+    site.weather.fair();
+    until("the erasure", async || site.get(&erased, "/", &[]).await.status() == 410).await;
+    let looked_up = site.weather.look_ups();
+    until("what was doubted is looked up", async || {
+        is_served(&kept).await;
         site.weather.look_ups() > looked_up
     })
     .await;
