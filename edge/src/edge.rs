@@ -42,6 +42,7 @@ use crate::{
     places::{PlaceTable, PlacesError},
     policies::Policies,
     purge::{SWEEPS_MAX, Sweeper},
+    register::Register,
     secret::{SecretError, ZoneSecret},
     sockets::Sockets,
     versions::SeenVersions,
@@ -468,12 +469,14 @@ fn build(
         ReaderOptions::default(),
     ));
     let cache = BlockCache::new(config.cache.block_bytes_max);
+    let register = Arc::new(Register::default());
     let fill_bytes_max = config.cache.fill_bytes_max;
     let fills = Fills::new(Arc::clone(&reader), cache.clone(), fill_bytes_max, Arc::clone(&metrics));
     Ok(Node {
         public: config.public_addresses(),
-        objects: Arc::new(Objects::new(Arc::clone(&reader), &config.cache)),
-        names: Arc::new(Names::new(reader, &config.cache)),
+        objects: Arc::new(Objects::new(Arc::clone(&reader), &config.cache, Arc::clone(&register))),
+        names: Arc::new(Names::new(reader, &config.cache, Arc::clone(&register))),
+        register,
         policies: Arc::new(policies),
         topology: Arc::clone(topology),
         membership: parts.membership.clone(),

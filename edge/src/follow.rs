@@ -15,7 +15,7 @@ use std::{
 use client::{HttpTransport, Topology, Transport, TransportError};
 use format::{
     NodeName,
-    limits::{CHANGES_WAIT_SECONDS_MAX, EDGE_ANNOUNCE_SECONDS},
+    limits::{CHANGES_WAIT_SECONDS_MAX, EDGE_ANNOUNCE_SECONDS, PAGE_ENTRIES_MAX},
     wire::{ChangeKind, ChangePage, NodeEntry},
 };
 use tokio::{
@@ -50,6 +50,7 @@ const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(5);
 /// Applies changes for ever. Cancel safe: a change half applied is applied again.
 pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>, sweeps: mpsc::Sender<Sweep>) {
     let mut since = 0;
+    node.register.begin();
     let mut turn = 0;
     let mut refused = refused_number(&node);
     let mut pauses = Pauses::default();
@@ -58,6 +59,7 @@ pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>, swee
         let newest = refused_number(&node);
         if newest != refused {
             (refused, since) = (newest, 0);
+            node.register.begin();
             doubt(&node);
         }
         let origins = node.topology.origins_by_distance(&node.config.place);
@@ -143,17 +145,21 @@ impl Pauses {
 async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<Sweep>) -> u64 {
     if Page::of(&page, since) == Page::Reset {
         tracing::info!(since, next = page.next, "change feed begins anew");
+        node.register.lose();
         doubt(node);
         return page.next;
     }
+    let is_last = page.changes.len() < PAGE_ENTRIES_MAX;
     for change in page.changes {
         node.metrics.changes.inc();
         match change.kind {
             ChangeKind::Record { locator } => {
+                node.register.add(&locator);
                 node.objects.changed(locator).await;
                 node.names.changed(locator).await;
             }
             ChangeKind::Erased { locator } => {
+                node.register.add(&locator);
                 node.objects.ended(locator).await;
                 node.names.ended(locator).await;
                 node.forget([locator].into()).await;
@@ -172,6 +178,9 @@ async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<
             // The list was taken up already. The node list is read every 5 s anyway; a new node can wait that long.
             ChangeKind::Refused { .. } | ChangeKind::Node { .. } => {}
         }
+    }
+    if is_last {
+        node.register.heard(Instant::now().into_std());
     }
     page.next
 }

@@ -43,6 +43,7 @@ mod objects;
 mod policies;
 mod purge;
 mod records;
+mod register;
 mod secret;
 mod sockets;
 mod steer;

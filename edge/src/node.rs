@@ -29,10 +29,11 @@ use crate::{
     http::{Directories, Terminator},
     metrics::Metrics,
     miss::Fills,
-    names::{Hold, Names},
+    names::{Hold, Named, Names},
     objects::{Objects, Opened},
     places::{Coordinates, PlaceTable, ViewerPlace},
     policies::Policies,
+    register::Register,
     secret::ZoneSecret,
     steer::{Candidate, steer},
     token::{self, Asked, Weighed},
@@ -55,6 +56,8 @@ pub(crate) struct Node {
     pub(crate) known_nodes: Option<Arc<KnownNodes>>,
     pub(crate) objects: Arc<Objects>,
     pub(crate) names: Arc<Names>,
+    /// What the change feed told of.
+    pub(crate) register: Arc<Register>,
     pub(crate) policies: Arc<Policies>,
     pub(crate) cache: BlockCache,
     pub(crate) directories: Directories,
@@ -79,11 +82,26 @@ pub(crate) struct Root {
     pub(crate) moves: Option<Hold>,
 }
 
+impl Root {
+    /// Returns for how many seconds after `now`, since 1970, the label certainly stands for the object, as far as its
+    /// owner lets that be kept, and the object lives.
+    pub(crate) fn seconds_at(&self, now: u64) -> u32 {
+        let lives = self.opened.ends().map_or(u64::MAX, |end| end.saturating_sub(now));
+        let moves = self.moves.map_or(u32::MAX, |hold| hold.seconds_at(now));
+        moves.min(u32::try_from(lives).unwrap_or(u32::MAX))
+    }
+}
+
 /// Which edges to name, best first, and for how long.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Steered {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) seconds: u32,
+}
+
+/// Returns what a name points to, and for how long.
+fn pointed(named: &Named, now: SystemTime) -> Result<(Capability, Hold), Fault> {
+    Ok((named.pointer(now)?.target.clone(), named.hold()))
 }
 
 impl Node {
@@ -134,13 +152,31 @@ impl Node {
     ///
     /// # Errors
     /// [`Fault::NameEnded`], or the faults of opening the name.
-    pub(crate) async fn points_to(&self, label: &Label, now: SystemTime) -> Result<Option<(Capability, Hold)>, Fault> {
+    async fn points_to(&self, label: &Label, now: SystemTime) -> Result<Option<(Capability, Hold)>, Fault> {
         if label.mode() == Mode::Open {
             return Ok(None);
         }
         let named = self.names.open(label.capability()).await?;
-        let pointer = named.pointer(now)?;
-        Ok(Some((pointer.target.clone(), named.hold())))
+        pointed(&named, now).map(Some)
+    }
+
+    /// Opens the object that a label stands for now as far as a resolver waits for it. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Self::open_label`], but for the denylist, which concerns content, and [`Fault::Slow`] or [`Fault::Busy`]
+    /// while it is looked up.
+    pub(crate) async fn resolve(&self, label: &Label, now: SystemTime) -> Result<Root, Fault> {
+        let pointed = match label.mode() {
+            Mode::Name => {
+                let named = self.names.open_soon(label.capability()).await?;
+                Some(pointed(&named, now)?)
+            }
+            Mode::Open => None,
+        };
+        let target = pointed.as_ref().map_or(label.capability(), |(target, _)| target);
+        let opened = self.objects.open_soon(target).await?;
+        opened.check_lease(now)?;
+        Ok(Root { opened, moves: pointed.as_ref().map(|(_, hold)| *hold) })
     }
 
     /// Refuses what the operator does not serve.

@@ -28,15 +28,25 @@ use tokio::{
 use crate::{
     config::CacheConfig,
     error::Fault,
+    register::{Register, Standing},
     watch::{Watch, Watches},
 };
 
 /// A record must be found by then, over all nodes asked.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
-/// Look-ups at one time: names with a good check cost nothing to make up, so what they cost us is bounded.
+/// Look-ups for viewers at one time: names with a good check cost nothing to make up, so what they cost us is bounded.
 const LOOK_UPS_MAX: usize = 512;
+/// The same of what the change feed never told of: what is new by less than the feed's lag, or made up.
+const UNTOLD_LOOK_UPS_MAX: usize = 64;
 /// Waiting for one of these.
 const ROOM_DEADLINE: Duration = Duration::from_secs(1);
+/// Look-ups for resolvers at one time, of both kinds. Who asks them may be spoofed, so they are few and take nothing
+/// away from viewers.
+const DNS_LOOK_UPS_MAX: usize = 64;
+const DNS_UNTOLD_LOOK_UPS_MAX: usize = 16;
+/// A resolver waits so long for a look-up, which goes on behind it: by its first timeout, 376 ms in unbound, it would
+/// take a server that is slow to say what is cold for one that loses questions.
+const DNS_PATIENCE: Duration = Duration::from_millis(300);
 /// Look-ups at one time of what is open already, and the wait for one of these.
 const REFRESHES_MAX: usize = 128;
 const REFRESH_DEADLINE: Duration = Duration::from_secs(30);
@@ -121,7 +131,10 @@ pub(crate) struct Records<T> {
     known: sync::Cache<Locator, Known>,
     /// Whoever keeps an answer made of a record, and is to be told when it no longer counts.
     watches: Watches,
-    room: Semaphore,
+    room: Room<Semaphore>,
+    /// The same for resolvers.
+    room_dns: Room<Arc<Semaphore>>,
+    register: Arc<Register>,
     /// Look-ups behind the viewers' backs have room of their own: an owner who changes much keeps no viewer waiting.
     room_behind: Semaphore,
     /// How often everything was doubted.
@@ -129,6 +142,21 @@ pub(crate) struct Records<T> {
     record_time: Duration,
     /// Where look-ups run: the runtime on which this was made.
     control: Handle,
+}
+
+/// Room for look-ups: apart for what the change feed never told of.
+struct Room<S> {
+    may_be: S,
+    untold: S,
+}
+
+impl<S> Room<S> {
+    fn of(&self, standing: Standing) -> &S {
+        match standing {
+            Standing::MayBe => &self.may_be,
+            Standing::Untold => &self.untold,
+        }
+    }
 }
 
 /// What memory has of a record.
@@ -142,8 +170,18 @@ enum Held<T> {
     Nothing,
 }
 
+/// For whom a record is looked up.
+#[derive(Clone, Copy)]
+enum Asker {
+    /// A viewer, who waits for room.
+    Viewer,
+    /// A resolver, who has room.
+    Resolver,
+}
+
 impl<T: Content> Records<T> {
-    pub(crate) fn new(reader: Arc<Reader>, config: &CacheConfig) -> Self {
+    pub(crate) fn new(reader: Arc<Reader>, config: &CacheConfig, register: Arc<Register>) -> Self {
+        let shared = |places| Arc::new(Semaphore::new(places));
         Self {
             reader,
             opened: future::Cache::builder().max_capacity(config.objects_max).weigher(weigh::<T>).build(),
@@ -151,7 +189,9 @@ impl<T: Content> Records<T> {
             told: sync::Cache::builder().max_capacity(CHANGED_MAX).time_to_live(CHANGED_TIME).build(),
             known: sync::Cache::new(KNOWN_MAX),
             watches: Watches::new(),
-            room: Semaphore::new(LOOK_UPS_MAX),
+            room: Room { may_be: Semaphore::new(LOOK_UPS_MAX), untold: Semaphore::new(UNTOLD_LOOK_UPS_MAX) },
+            room_dns: Room { may_be: shared(DNS_LOOK_UPS_MAX), untold: shared(DNS_UNTOLD_LOOK_UPS_MAX) },
+            register,
             room_behind: Semaphore::new(REFRESHES_MAX),
             epoch: AtomicU64::new(0),
             record_time: config.record_time(),
@@ -169,7 +209,37 @@ impl<T: Content> Records<T> {
             Held::Good(opened) => Ok(opened),
             Held::Doubted(opened, epoch) => self.open_again(opened, epoch).await,
             Held::Fault(fault) => Err(fault),
-            Held::Nothing => self.open_cold(capability).await,
+            Held::Nothing => self.open_cold(capability, Asker::Viewer).await,
+        }
+    }
+
+    /// The same for a resolver: what is not open is looked up behind it, and it does not wait long for that. Cancel
+    /// safe.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`Fault::Slow`] while it is looked up, [`Fault::Busy`] when too much else is. Then what the
+    /// change feed never told of is [`Fault::Unknown`].
+    pub(crate) async fn open_soon(self: &Arc<Self>, capability: &Capability) -> Result<Arc<T>, Fault> {
+        let locator = capability.locator();
+        let late = |_| Fault::Slow;
+        match self.held(&locator).await {
+            Held::Good(opened) => Ok(opened),
+            Held::Doubted(opened, epoch) => {
+                timeout(DNS_PATIENCE, self.open_again(opened, epoch)).await.map_err(late)?
+            }
+            Held::Fault(fault) => Err(fault),
+            Held::Nothing => {
+                let standing = self.register.standing(&locator, Instant::now());
+                let full = || if standing == Standing::Untold { Fault::Unknown } else { Fault::Busy };
+                let place = Arc::clone(self.room_dns.of(standing)).try_acquire_owned().map_err(|_| full())?;
+                let (records, capability) = (Arc::clone(self), capability.clone());
+                let opening = self.control.spawn(async move {
+                    let opened = records.open_cold(&capability, Asker::Resolver).await;
+                    drop(place);
+                    opened
+                });
+                timeout(DNS_PATIENCE, opening).await.map_err(late)?.unwrap_or(Err(Fault::Busy))
+            }
         }
     }
 
@@ -195,12 +265,18 @@ impl<T: Content> Records<T> {
     }
 
     /// Looks up what memory does not have, once for all who ask at a time.
-    async fn open_cold(self: &Arc<Self>, capability: &Capability) -> Result<Arc<T>, Fault> {
+    async fn open_cold(self: &Arc<Self>, capability: &Capability, asker: Asker) -> Result<Arc<T>, Fault> {
         let locator = capability.locator();
         let look_up = async {
             let (records, capability) = (Arc::clone(self), capability.clone());
             let looked_up = async move {
-                let _room = room(&records.room, ROOM_DEADLINE).await?;
+                let _room = match asker {
+                    Asker::Viewer => {
+                        let standing = records.register.standing(&locator, Instant::now());
+                        Some(room(records.room.of(standing), ROOM_DEADLINE).await?)
+                    }
+                    Asker::Resolver => None,
+                };
                 let opened = Arc::new(records.look_up(&capability).await?);
                 if matches!(records.told.get(&opened.record().locator()), Some(Told::Ended(_))) {
                     records.look_again(&opened);
@@ -241,7 +317,7 @@ impl<T: Content> Records<T> {
                 None => return Err(records.faults.get(&locator).unwrap_or(Fault::Busy)),
             }
             let look_up = async {
-                let _room = room(&records.room, ROOM_DEADLINE).await?;
+                let _room = room(&records.room.may_be, ROOM_DEADLINE).await?;
                 records.look_up(&opened.look().capability).await
             };
             match look_up.await {

@@ -1,6 +1,6 @@
 //! What the zone answers: edges for objects, its own records for itself, NXDOMAIN with the SOA for the rest.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use format::{Label, Locator};
 use hickory_proto::{
@@ -14,13 +14,12 @@ use hickory_proto::{
         },
     },
 };
-use tokio::time::timeout;
 
 use super::{question::Asked, subnet::Viewer};
 use crate::{
     clock,
     config::{Config, ConfigError, RefusedName},
-    error::{Fault, NameAnswer},
+    error::NameAnswer,
     node::{Node, Steered},
     objects::Opened,
     zone::ZoneError,
@@ -30,8 +29,6 @@ use crate::{
 const ZONE_SECONDS: u32 = 3600;
 /// Lifetime of a no, in seconds: a name that is unknown now may be stored the next moment (RFC 2308 section 5).
 const NEGATIVE_SECONDS: u32 = 5;
-/// A resolver gives up after some seconds; before that it gets the nearest edges on a guess.
-const LOOK_UP_DEADLINE: Duration = Duration::from_millis(1500);
 
 /// What the zone says of itself, made once.
 pub(crate) struct ZoneFacts {
@@ -185,26 +182,16 @@ async fn object(
 ) -> Answer {
     let now = std::time::SystemTime::now();
     let capability = label.capability();
-    let opened = async {
-        let pointed = node.points_to(label, now).await?;
-        let target = pointed.as_ref().map_or(capability, |(target, _)| target);
-        let opened = node.objects.open(target).await?;
-        opened.check_lease(now)?;
-        let at = clock::unix_seconds(now);
-        let moves = pointed.map_or(u32::MAX, |(_, hold)| hold.seconds_at(at));
-        let left = opened.ends().map_or(u64::MAX, |end| end.saturating_sub(at));
-        Ok::<_, Fault>((opened, moves.min(u32::try_from(left).unwrap_or(u32::MAX))))
-    };
-    let opened = timeout(LOOK_UP_DEADLINE, opened).await.unwrap_or(Err(Fault::Slow));
-    let (steered, opened) = match opened {
-        Ok((opened, left)) => {
-            let steered = node.steer_to(&opened, viewer.address, viewer.place, now).await;
-            (Steered { seconds: steered.seconds.min(left), ..steered }, Some(opened))
+    let (steered, opened) = match node.resolve(label, now).await {
+        Ok(root) => {
+            let steered = node.steer_to(&root.opened, viewer.address, viewer.place, now).await;
+            let left = root.seconds_at(clock::unix_seconds(now));
+            (Steered { seconds: steered.seconds.min(left), ..steered }, Some(root.opened))
         }
         Err(fault) if fault.name_answer() == NameAnswer::NoSuchName => {
             return Answer::negative(ResponseCode::NXDomain, zone);
         }
-        // Better an edge that explains itself than no answer: it may know by the time the viewer comes.
+        // Better an edge that explains itself than no answer: it is looked up, and known by the time the viewer comes.
         Err(_) => (node.guess(viewer.place, &capability.locator()), None),
     };
     let steered = match (steered.addresses.is_empty(), zone.refused) {

@@ -12,6 +12,7 @@ mod dns;
 mod ends;
 mod fields;
 mod follow;
+mod forged;
 #[path = "../../../sandbox/tests/it/guest.rs"]
 mod guest;
 mod handover;

@@ -53,6 +53,8 @@ enum Fault {
     Down,
     /// All calls but this one are answered.
     Without(Call),
+    /// Records come so late.
+    Late(Duration),
     /// Every shard is wrong.
     Lies,
     /// Whoever reads a shard panics.
@@ -66,6 +68,11 @@ impl Weather {
 
     pub(crate) fn without(&self, call: Call) {
         *self.state.lock().unwrap() = Fault::Without(call);
+    }
+
+    /// Has nodes take so long for each record.
+    pub(crate) fn late(&self, by: Duration) {
+        *self.state.lock().unwrap() = Fault::Late(by);
     }
 
     pub(crate) fn lying(&self) {
@@ -114,6 +121,9 @@ impl Intercept for Road {
         let fault = *self.0.state.lock().unwrap();
         if call == Call::Record {
             self.0.look_ups.fetch_add(1, Ordering::SeqCst);
+        }
+        if let (Fault::Late(by), Call::Record) = (fault, call) {
+            tokio::time::sleep(by).await;
         }
         if fault == Fault::Down || fault == Fault::Without(call) {
             return Err(TransportError::Unreachable { node: node.clone(), reason: "made so".to_owned() });
