@@ -32,7 +32,12 @@ pub struct Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Unused,
-    Asked { at: Duration, doubted: bool },
+    /// It is to be fetched, and waits for room on the reader's link.
+    Waiting,
+    Asked {
+        at: Duration,
+        doubted: bool,
+    },
     Arrived,
     Failed,
 }
@@ -89,7 +94,9 @@ impl Gather {
             }
             return columns;
         }
-        let mut promising = self.count(|state| matches!(state, State::Arrived | State::Asked { doubted: false, .. }));
+        let is_promising =
+            |state| matches!(state, State::Arrived | State::Waiting | State::Asked { doubted: false, .. });
+        let mut promising = self.count(is_promising);
         for (source, state) in &mut self.sources {
             if promising >= self.need {
                 break;
@@ -111,6 +118,19 @@ impl Gather {
             _ => None,
         };
         self.sources.iter().filter_map(deadline).min()
+    }
+
+    /// Notes that the fetch of a column waits for room. It cannot be late before it begins.
+    pub fn waits(&mut self, column: usize) {
+        self.set(column, State::Waiting);
+    }
+
+    /// Notes that the fetch of a column that waited begins, and when it is doubted as things are now.
+    pub fn begins(&mut self, column: usize, now: Duration, doubted_after: Duration) {
+        if let Some((source, state)) = self.sources.iter_mut().find(|(source, _)| source.column == column) {
+            source.doubted_after = doubted_after;
+            *state = State::Asked { at: now, doubted: false };
+        }
     }
 
     /// Notes that a column's strip arrived and was verified.
@@ -230,6 +250,23 @@ mod tests {
         assert_eq!(lying.progress(), Progress::Waiting);
         lying.arrived(2);
         assert_eq!(lying.progress(), Progress::Decode);
+    }
+
+    #[test]
+    fn a_strip_that_waits_for_room_is_not_late_and_is_asked_for_once() {
+        let mut gather = Gather::new(2, &[0, 1], sources(&[5, 6, 7]));
+        assert_eq!(gather.fetch(ms(0)), [0, 1]);
+        gather.waits(1);
+        gather.begins(0, ms(0), ms(40));
+        assert_eq!((gather.fetch(ms(39)), gather.wake_at()), (vec![], Some(ms(40))));
+        assert_eq!((gather.fetch(ms(40)), gather.late().collect::<Vec<_>>()), (vec![2], vec![0]));
+        gather.waits(2);
+        gather.begins(1, ms(60), ms(15));
+        gather.arrived(1);
+        assert_eq!((gather.progress(), gather.fetch(ms(9_000))), (Progress::Waiting, vec![]));
+        gather.begins(2, ms(9_000), ms(15));
+        gather.arrived(2);
+        assert_eq!(gather.progress(), Progress::Decode);
     }
 
     proptest! {

@@ -37,8 +37,8 @@ use crate::{
     tls::{Identity, TlsError},
 };
 
-/// Deadline of one call with its answer. The slowest useful link brings 16 MiB in this time. What the call itself
-/// brings has the time that the slowest way needs for it.
+/// Deadline of one call with its answer, beside what the slowest way needs for what the call itself brings, and for the
+/// strips that an owner or edge reads. Between origins a link brings 16 MiB of strips in this time.
 const CALL_DEADLINE: Duration = Duration::from_secs(20);
 /// A node has 60 seconds for one call on top of its body, and may read an upload back from its disk in this time.
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(75);
@@ -66,6 +66,8 @@ pub struct HttpTransport {
     bodies_to: Mutex<HashMap<NodeName, Arc<Semaphore>>>,
     /// A body has a second for so many bytes.
     bytes_per_second_min: u64,
+    /// What is read of a shard has a second for so many bytes, beside the time of a call.
+    shard_bytes_per_second_min: u64,
 }
 
 impl HttpTransport {
@@ -90,13 +92,15 @@ impl HttpTransport {
             bodies: Semaphore::new(BODIES_AT_ONCE_MAX),
             bodies_to: Mutex::default(),
             bytes_per_second_min: BODY_BYTES_PER_SECOND_MIN,
+            shard_bytes_per_second_min: BODY_BYTES_PER_SECOND_MIN,
         }
     }
 
-    /// Gives bodies the time that the way from one origin to another needs for them.
+    /// Gives bodies the time that the way from one origin to another needs for them. What is read of a shard has the
+    /// time of a call and no more: a source that hangs does not hold a repair up.
     #[must_use]
     pub fn between_origins(self) -> Self {
-        Self { bytes_per_second_min: ORIGIN_BYTES_PER_SECOND_MIN, ..self }
+        Self { bytes_per_second_min: ORIGIN_BYTES_PER_SECOND_MIN, shard_bytes_per_second_min: u64::MAX, ..self }
     }
 
     /// Asks for the health of an object. Returns `None` if no record is filed under the locator.
@@ -275,7 +279,9 @@ impl Transport for HttpTransport {
         let path = format!("/v1/shards/{object}/{column}?first={first}&count={count}");
         // No more than was asked for: a node that sends more costs no memory.
         let max = shard_body_bytes_max(usize::try_from(count).unwrap_or(usize::MAX));
-        self.call(node, Call::get(path), max).await
+        // A viewer waits less, and a `Reader` gives a strip up that is of no use to it any more.
+        let deadline = CALL_DEADLINE + time_of(max, self.shard_bytes_per_second_min);
+        self.call(node, Call { deadline, ..Call::get(path) }, max).await
     }
 
     async fn record(&self, node: &NodeName, locator: &Locator) -> Result<Option<Bytes>, TransportError> {
@@ -496,6 +502,18 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let nodes: Vec<_> = transport.bodies_to.lock().unwrap().keys().cloned().collect();
         assert!(nodes.len() == 2 && !nodes.contains(&node(2)), "no more are remembered than hold places: {nodes:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_strip_has_the_time_of_the_slowest_way_and_a_repair_waits_for_no_source() {
+        let ask = |count| ShardAsk { object: ObjectId([1; 32]), column: 0, first: 0, count };
+        let began = Instant::now();
+        assert!(HttpTransport::over(Silent::default()).read_shard(&node(1), ask(1)).await.is_err());
+        assert!(began.elapsed() >= CALL_DEADLINE + time_of(STRIP_BYTES_MAX, BODY_BYTES_PER_SECOND_MIN));
+        let began = Instant::now();
+        let origin = HttpTransport::over(Silent::default()).between_origins();
+        assert!(origin.read_shard(&node(1), ask(64)).await.is_err());
+        assert_eq!(began.elapsed().as_secs(), CALL_DEADLINE.as_secs());
     }
 
     #[tokio::test(start_paused = true)]

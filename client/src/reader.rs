@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use format::{
-    BlockIndex, Cell, DecodeError, Locator, NodeName, Object, OpenError, Place, Record, StripeIndex, wire::Ticket,
+    BlockIndex, Cell, DecodeError, Locator, NodeName, Object, OpenError, Place, Record, StripeIndex,
+    wire::{NodeEntry, Ticket},
 };
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{
@@ -18,14 +19,18 @@ use crate::{
     Topology, Transport, TransportError,
     gather::{Gather, Progress, Source},
     offload::offload,
-    pace::{Failure, Pace, kilometres},
+    pace::{Expectation, Failure, Pace, kilometres},
     shelf::Shelf,
     slice::verify_slice,
     transport::ShardAsk,
 };
 
+mod link;
+mod options;
 mod records;
 
+use link::{Link, Room};
+pub use options::{Bottleneck, ReaderOptions};
 pub use records::{Known, RECORD_NODES_MAX};
 
 /// The expected time of a strip on a shelf, and the time after which its disk is doubted like a node.
@@ -35,27 +40,6 @@ const SHELF_DOUBTED_AFTER: Duration = Duration::from_millis(50);
 /// Maximum number of reports of wrong strips under way at once, and of nodes tried for each.
 const REPORTS_MAX: usize = 8;
 const REPORT_NODES_MAX: usize = 2;
-
-/// Deadlines of a reader.
-#[derive(Debug, Clone, Copy)]
-pub struct ReaderOptions {
-    /// The deadline of one stripe, including all its hedged requests.
-    pub stripe_deadline: Duration,
-    /// The deadline of one record, over all nodes asked.
-    pub record_deadline: Duration,
-    /// After this long without an answer, the next node is also asked for a record (hedged request).
-    pub record_hedge: Duration,
-}
-
-impl Default for ReaderOptions {
-    fn default() -> Self {
-        Self {
-            stripe_deadline: Duration::from_secs(15),
-            record_deadline: Duration::from_secs(5),
-            record_hedge: Duration::from_millis(250),
-        }
-    }
-}
 
 /// Why a read failed.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +76,8 @@ pub enum ReadError {
         have: usize,
         /// Strips needed.
         need: usize,
+        /// Strips of nodes that did not answer, and may soon.
+        silent: usize,
     },
     /// The nodes are too slow. Try again.
     #[error("stripe {} did not arrive in time", stripe.0)]
@@ -134,6 +120,8 @@ pub struct Reader {
     here: Place,
     options: ReaderOptions,
     pace: Pace,
+    /// Present where it may be the bottleneck.
+    link: Option<Link>,
     reports: Arc<Semaphore>,
 }
 
@@ -143,7 +131,9 @@ enum Fetched {
     Held(Cell),
     /// The node answered with something that is not the strip.
     Wrong,
-    /// The strip is not available: the node failed, or no node is known.
+    /// The node failed, and may answer later.
+    Silent,
+    /// The strip is not available: the node has none, or no node is known.
     Absent,
 }
 
@@ -157,6 +147,7 @@ impl Reader {
             here,
             options,
             pace: Pace::default(),
+            link: (options.bottleneck == Bottleneck::Link).then(Link::new),
             reports: Arc::new(Semaphore::new(REPORTS_MAX)),
         }
     }
@@ -203,9 +194,9 @@ impl Reader {
         let deadline = self.options.stripe_deadline;
         let gathered = timeout(deadline, async {
             match self.gather(shelf, object, placement, stripe, columns).await {
-                Err(ReadError::Lost { stripe, have, need }) => match self.moved(object, placement).await {
+                Err(lost @ ReadError::Lost { .. }) => match self.moved(object, placement).await {
                     Some(moved) => self.gather(shelf, object, &moved, stripe, columns).await,
-                    None => Err(ReadError::Lost { stripe, have, need }),
+                    None => Err(lost),
                 },
                 gathered => gathered,
             }
@@ -261,44 +252,75 @@ impl Reader {
         let mut read =
             StripeRead { blocks: Vec::new(), nodes: BTreeSet::new(), bytes: 0, recovered: false, wrong: Vec::new() };
         let mut cells = vec![None; object.public().columns()];
-        let mut fetches = FuturesUnordered::new();
+        let fetch = |column: usize| {
+            let node = placement.get(column).cloned().flatten();
+            self.fetch(shelf, object.clone(), node, ask(column))
+        };
+        let (mut fetches, mut waiting) = (FuturesUnordered::new(), FuturesUnordered::new());
+        let mut rooms: Vec<Option<Room<'_>>> = held.iter().map(|_| None).collect();
+        let mut silent = 0;
+        // On a link that nobody knows yet, all nodes are late.
+        let can_judge = self.link.as_ref().is_none_or(Link::is_known);
         let start = Instant::now();
         loop {
             for column in gather.fetch(start.elapsed()) {
-                let node = placement.get(column).cloned().flatten();
-                fetches.push(self.fetch(shelf, object.clone(), node, ask(column)));
+                match &self.link {
+                    // What replaces a late strip does not wait for the place that this one has.
+                    Some(link) if !held[column] && gather.late().next().is_none() => {
+                        gather.waits(column);
+                        waiting.push(async move { (column, link.room().await) });
+                    }
+                    _ => fetches.push(fetch(column)),
+                }
             }
             match gather.progress() {
                 Progress::Direct | Progress::Decode => {
-                    let late = gather.late().filter(|column| !held[*column]);
+                    let late = gather.late().filter(|column| can_judge && !held[*column]);
                     for node in late.filter_map(|column| placement.get(column)?.as_ref()) {
                         self.pace.late(node, Instant::now());
                     }
                     return Ok((read, cells));
                 }
-                Progress::Lost { have, need } => return Err(ReadError::Lost { stripe, have, need }),
+                Progress::Lost { have, need } => return Err(ReadError::Lost { stripe, have, need, silent }),
                 Progress::Waiting => {}
             }
             let nap = gather.wake_at().map_or(self.options.stripe_deadline, |at| at.saturating_sub(start.elapsed()));
             tokio::select! {
                 biased;
-                Some((column, node, fetched)) = fetches.next() => match fetched {
-                    Fetched::Strip(cell) => {
-                        read.bytes += cell.size() as u64;
-                        read.nodes.extend(node);
-                        cells[column] = Some(cell);
-                        gather.arrived(column);
+                Some((column, node, fetched)) = fetches.next() => {
+                    rooms[column] = None;
+                    match fetched {
+                        Fetched::Strip(cell) => {
+                            read.bytes += cell.size() as u64;
+                            read.nodes.extend(node);
+                            cells[column] = Some(cell);
+                            gather.arrived(column);
+                            // The link brings strips, so the late ones are their nodes' fault and take no places.
+                            gather.late().for_each(|late| rooms[late] = None);
+                        }
+                        Fetched::Held(cell) => {
+                            cells[column] = Some(cell);
+                            gather.arrived(column);
+                        }
+                        Fetched::Wrong => {
+                            read.wrong.extend(node.map(|node| (node, column)));
+                            gather.failed(column);
+                        }
+                        Fetched::Silent => {
+                            silent += 1;
+                            gather.failed(column);
+                        }
+                        Fetched::Absent => gather.failed(column),
                     }
-                    Fetched::Held(cell) => {
-                        cells[column] = Some(cell);
-                        gather.arrived(column);
-                    }
-                    Fetched::Wrong => {
-                        read.wrong.extend(node.map(|node| (node, column)));
-                        gather.failed(column);
-                    }
-                    Fetched::Absent => gather.failed(column),
                 },
+                Some((column, room)) = waiting.next() => {
+                    rooms[column] = Some(room);
+                    if let Some(node) = &placement[column] {
+                        let expectation = self.expect(node, &self.topology.snapshot());
+                        gather.begins(column, start.elapsed(), expectation.doubted_after);
+                    }
+                    fetches.push(fetch(column));
+                }
                 () = sleep(nap) => {}
             }
         }
@@ -312,7 +334,6 @@ impl Reader {
         held: &[bool],
     ) -> Vec<Source> {
         let nodes = self.topology.snapshot();
-        let now = Instant::now();
         let source = |(column, node): (usize, &Option<NodeName>)| {
             if stripe.0 >= object.public().column_strips(column) {
                 return None;
@@ -320,12 +341,19 @@ impl Reader {
             if held[column] {
                 return Some(Source { column, expected: SHELF_TIME, doubted_after: SHELF_DOUBTED_AFTER });
             }
-            let node = node.as_ref()?;
-            let entry = nodes.iter().find(|entry| entry.name == *node);
-            let expectation = self.pace.expect(node, kilometres(&self.here, entry), now);
+            let expectation = self.expect(node.as_ref()?, &nodes);
             Some(Source { column, expected: expectation.expected, doubted_after: expectation.doubted_after })
         };
         placement.iter().enumerate().filter_map(source).collect()
+    }
+
+    /// Returns what is expected now of a node that is one of `nodes`, as far as is known.
+    fn expect(&self, node: &NodeName, nodes: &[NodeEntry]) -> Expectation {
+        let entry = nodes.iter().find(|entry| entry.name == *node);
+        let far = kilometres(&self.here, entry);
+        let Expectation { expected, doubted_after } = self.pace.expect(node, far, Instant::now());
+        let beside = self.link.as_ref().map_or(Duration::ZERO, Link::doubted_after);
+        Expectation { expected, doubted_after: doubted_after.max(beside) }
     }
 
     async fn fetch(
@@ -346,7 +374,8 @@ impl Reader {
         }
         let Some(node) = node else { return (column, node, Fetched::Absent) };
         let start = Instant::now();
-        let body = match self.transport.read_shard(&node, ask).await {
+        let answer = timeout(self.options.strip_deadline, self.transport.read_shard(&node, ask)).await;
+        let body = match answer.unwrap_or_else(|_| Err(TransportError::TimedOut { node: node.clone() })) {
             Ok(body) => body,
             // More than was asked for, like any other answer that is not the strip. It proves nothing, so it is wrong.
             Err(TransportError::Nonsense { .. }) => Bytes::new(),
@@ -356,13 +385,17 @@ impl Reader {
                 if matches!(error, TransportError::Refused { status: 404, .. }) {
                     self.report(Ticket { node: node.clone(), object: ask.object, column, stripe });
                 }
-                return (column, Some(node), Fetched::Absent);
+                let fetched = if error.is_retryable() { Fetched::Silent } else { Fetched::Absent };
+                return (column, Some(node), fetched);
             }
         };
         let took = start.elapsed();
         let fetched = match prove(&object, ask, body.clone()).await {
             Some(cell) => {
                 self.pace.answered(&node, took);
+                if let Some(link) = &self.link {
+                    link.arrived(took);
+                }
                 if let Some(shelf) = shelf {
                     shelf.offer(&ask, &body);
                 }

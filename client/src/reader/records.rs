@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::{ReadError, Reader, nonsense};
 use crate::{
     TransportError,
-    pace::{Expectation, Failure, kilometres},
+    pace::{Expectation, Failure},
 };
 
 /// Number of nodes asked for a record before it counts as unknown. Records lie on the first m + 1 nodes in the
@@ -185,9 +185,14 @@ impl Reader {
             if left.is_zero() {
                 break;
             }
-            // Hedged request: the next node is asked if this one has no record or is late.
+            // Hedged request: the next node is asked if this one has no record or is late. On a link that may be slow,
+            // a record takes as long as the strips do.
+            let hedge = match &self.link {
+                Some(link) if link.is_known() => left,
+                _ => left.min(self.options.record_hedge),
+            };
             let patience = match &last {
-                Some((_, doubted_after)) if nodes.len() > 0 => left.min(self.options.record_hedge).min(*doubted_after),
+                Some((_, doubted_after)) if nodes.len() > 0 => hedge.min(*doubted_after),
                 _ => left,
             };
             let Ok(answered) = timeout(patience, asked.next()).await else {
@@ -231,12 +236,8 @@ impl Reader {
         let origins = self.topology.origins();
         let mut names = rendezvous::order(locator.as_bytes(), origins.iter().map(|node| &node.name));
         names.truncate(RECORD_NODES_MAX);
-        let now = Instant::now();
-        let expect = |name: &NodeName| {
-            let node = origins.iter().find(|node| node.name == *name);
-            (name.clone(), self.pace.expect(name, kilometres(&self.here, node), now))
-        };
-        let mut nodes: Vec<(NodeName, Expectation)> = names.into_iter().map(expect).collect();
+        let mut nodes: Vec<(NodeName, Expectation)> =
+            names.into_iter().map(|name| (name.clone(), self.expect(name, &origins))).collect();
         nodes.sort_by_key(|(_, expectation)| expectation.expected);
         nodes.into_iter().map(|(name, expectation)| (name, expectation.doubted_after)).collect()
     }

@@ -9,4 +9,5 @@ mod names;
 mod reads;
 mod repair;
 mod shelf;
+mod slow_link;
 mod uploads;
