@@ -4,6 +4,8 @@
 //! find -> Found        read: stripes ahead (2) -> slices of blocks -> writer thread: BLAKE3 of the whole, write
 //! ```
 //!
+//! A stripe that fails because of the network is read again for a while (`get/again.rs`).
+//!
 //! Every byte is verified under the capability before it reaches the sink. When a whole object is read, the hash of its
 //! plaintext is checked too. `get/fetch.rs` writes files and folders.
 
@@ -27,10 +29,14 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 
 use crate::{network::Network, twin::now};
 
+mod again;
 mod fetch;
+mod part;
 
+pub(crate) use again::PATIENCE;
+use again::{Kept, Tries};
 use fetch::NODES_MAX;
-pub use fetch::part_of;
+pub use part::part_of;
 
 /// Stripes that are fetched while an earlier one is written (read-ahead); decoded, 2 x 6 MiB of a standard object.
 const STRIPES_AHEAD: usize = 2;
@@ -62,6 +68,8 @@ pub struct Delivered {
     pub wrong: BTreeSet<NodeName>,
     /// Files of a tree that an earlier fetch had left, verified anew and not fetched again.
     pub kept: usize,
+    /// Bytes that an earlier fetch had left, of whole files and of others, verified anew and not fetched again.
+    pub kept_bytes: u64,
 }
 
 /// Why something cannot be fetched.
@@ -116,6 +124,23 @@ pub enum GetError {
         /// The cause.
         source: io::Error,
     },
+    /// The file system does not take the name.
+    #[error("{} cannot be a name on this file system; fetch it to another one, or the parts by themselves", path.display())]
+    Name {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What the system said; `None` where it took the name for another.
+        source: Option<io::Error>,
+    },
+    /// The file system takes two names of a folder for one.
+    #[error(
+        "{} and another name beside it are one on this file system; fetch it to another one, or the parts by themselves",
+        path.display()
+    )]
+    Folded {
+        /// The second of them. The first one is as it was.
+        path: PathBuf,
+    },
     /// The path where the tree should go exists already.
     #[error("{} exists already; trees are fetched into a new folder", path.display())]
     Exists {
@@ -132,6 +157,7 @@ impl Delivered {
         self.recovered += other.recovered;
         self.wrong.extend(other.wrong);
         self.kept += other.kept;
+        self.kept_bytes += other.kept_bytes;
     }
 }
 
@@ -198,8 +224,22 @@ impl Network {
         sink: W,
         name: &Path,
     ) -> Result<(W, Delivered), GetError> {
-        let object = &found.object;
-        let whole = (range == (0..object.length())).then_some(object.manifest().hash);
+        let whole = (range == (0..found.object.length())).then(blake3::Hasher::new);
+        self.deliver(found, range, whole, sink, name).await
+    }
+
+    /// Writes a range of an object to a sink. `before` has hashed all bytes before a range that ends with the object;
+    /// then the hash of the whole is checked.
+    async fn deliver<W: Write + Send + 'static>(
+        &self,
+        found: &Found,
+        range: Range<u64>,
+        before: Option<blake3::Hasher>,
+        sink: W,
+        name: &Path,
+    ) -> Result<(W, Delivered), GetError> {
+        let hash = found.object.manifest().hash;
+        let whole = before.map(|hasher| (hasher, hash));
         let (to, from) = mpsc::channel(SLICES_AHEAD);
         let writer = spawn_blocking(move || write(from, sink, whole));
         // If the writer has failed, its own error says more than the closed channel does.
@@ -252,14 +292,21 @@ impl Network {
         let end = geometry.range(geometry.block(stripe, columns - 1)).end;
         let slices: Vec<_> = geometry.slices(range.start.max(start)..range.end.min(end)).collect();
         let wanted: Vec<_> = slices.iter().map(|slice| geometry.place(slice.block).1).collect();
-        let read = self.reader.blocks(&found.object, &found.record.placement, stripe, &wanted).await?;
+        // What came before a try failed is not fetched again.
+        let (kept, mut tries) = (Kept::default(), Tries::new(self.patience));
+        let (pulled, read) = loop {
+            let (pulled, object, placement) = (kept.bytes(), &found.object, &found.record.placement);
+            match self.reader.blocks_beside(Some(&kept), object, placement, stripe, &wanted).await {
+                Ok(read) => break (pulled, read),
+                Err(error) => tries.failed(error, kept.count()).await?,
+            }
+        };
         let cost = Delivered {
-            bytes: 0,
-            pulled: read.bytes,
+            pulled: pulled + read.bytes,
             nodes: read.nodes,
             recovered: u64::from(read.recovered),
             wrong: read.wrong.into_iter().map(|(node, _)| node).collect(),
-            kept: 0,
+            ..Delivered::default()
         };
         let bytes = slices.into_iter().zip(read.blocks).map(|(slice, (block, bytes))| {
             debug_assert_eq!(slice.block, block);
@@ -274,16 +321,19 @@ fn slice_of(inline: &[u8], range: &Range<u64>) -> Bytes {
     Bytes::copy_from_slice(&inline[start.min(end)..end])
 }
 
-/// Writes slices until the channel closes. Returns the sink, and true when the hash of all bytes differs from `whole`.
-fn write<W: Write>(mut from: mpsc::Receiver<Bytes>, mut sink: W, whole: Option<[u8; 32]>) -> io::Result<(W, bool)> {
-    let mut hasher = blake3::Hasher::new();
+/// Writes slices until the channel closes. Returns the sink, and true when the hash of the whole, of which a hasher has
+/// what was before, is another.
+fn write<W: Write>(
+    mut from: mpsc::Receiver<Bytes>,
+    mut sink: W,
+    mut whole: Option<(blake3::Hasher, [u8; 32])>,
+) -> io::Result<(W, bool)> {
     while let Some(slice) = from.blocking_recv() {
-        if whole.is_some() {
+        if let Some((hasher, _)) = &mut whole {
             hasher.update(&slice);
         }
         sink.write_all(&slice)?;
     }
     sink.flush()?;
-    let hash = *hasher.finalize().as_bytes();
-    Ok((sink, whole.is_some_and(|whole| whole != hash)))
+    Ok((sink, whole.is_some_and(|(hasher, hash)| *hasher.finalize().as_bytes() != hash)))
 }

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::{
     config::{TwinConfig, nowhere},
+    get::PATIENCE,
     learn::learn,
     refresh::Refresh,
 };
@@ -38,6 +39,8 @@ pub struct Network {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) topology: Arc<Topology>,
     pub(crate) reader: Reader,
+    /// How long a read is made again while nothing comes.
+    pub(crate) patience: Duration,
     /// Keeps the topology new, where there is a network to ask.
     _refresh: Option<Refresh>,
 }
@@ -64,8 +67,14 @@ impl Network {
     /// Makes a network of nodes that are already known.
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, topology: Arc<Topology>, here: Place) -> Self {
-        let reader = Reader::new(transport.clone(), topology.clone(), here, ReaderOptions::default());
-        Self { transport, topology, reader, _refresh: None }
+        let reader = Reader::new(transport.clone(), topology.clone(), here, ReaderOptions::patient());
+        Self { transport, topology, reader, patience: PATIENCE, _refresh: None }
+    }
+
+    /// Makes reads that fail because of the network again for another time than 50 s.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Asks the configured nodes, and those of an earlier run, for the list of all nodes until three answered, and then

@@ -30,9 +30,10 @@ Examples:
   evernear get LABEL --range 1000000-1999999 -o part
 
 Nodes are trusted with nothing: every byte is checked against the label. A file or folder appears when it is whole. What was
-there is replaced, a link too; pipes and devices are written to. Of a file that is cut short, by Ctrl-C too, nothing stays. A
-folder that is cut short waits beside its place, and the same command goes on with it: files that are whole are not fetched
-again. No owner key is needed.")]
+there is replaced, a link too; pipes and devices are written to. A folder, or a file of more than 4 MiB, that is cut short, by
+Ctrl-C too, waits beside its place, and the same command goes on with it: what is there is verified and not fetched again. Of a
+smaller file, and of a range, nothing stays. A read goes on as long as bytes come, and is tried again for 50 s when none do. No
+owner key is needed.")]
 pub(crate) struct Get {
     /// A label, or a URL whose host begins with one
     target: String,
@@ -59,6 +60,8 @@ struct Answer {
     wrong_nodes: Vec<String>,
     /// Files of a folder that an earlier `get` had left, verified anew and not fetched again.
     kept_files: usize,
+    /// Bytes that an earlier `get` had left, of these and of other files, verified anew and not fetched again.
+    kept_bytes: u64,
 }
 
 /// Names of standard output. A file that the shell opened to append to would be overwritten if it were opened by them.
@@ -87,7 +90,7 @@ impl Get {
         let delivered = match delivered {
             Err(error) if part.exists() => Err(error).with_context(|| {
                 let part = part.display();
-                format!("the folder is not whole; what was fetched is in {part}, and the same command goes on with it")
+                format!("it is not whole; what was fetched is in {part}, and the same command goes on with it")
             }),
             delivered => delivered,
         };
@@ -147,6 +150,7 @@ impl Answer {
             recovered_stripes: delivered.recovered,
             wrong_nodes: names(&delivered.wrong),
             kept_files: delivered.kept,
+            kept_bytes: delivered.kept_bytes,
         }
     }
 
@@ -154,12 +158,12 @@ impl Answer {
         let wrong: String =
             self.wrong_nodes.iter().map(|node| format!("wrong bytes from {node}, healed around\n")).collect();
         let Self { output, recovered_stripes, .. } = self;
-        let (bytes, pulled) = (bytes(self.bytes), bytes(self.pulled_bytes));
         let (nodes, recovered) = (count(self.nodes.len(), "node"), count(*recovered_stripes, "stripe"));
-        let kept = match self.kept_files {
+        let kept = match self.kept_bytes {
             0 => String::new(),
-            files => format!("; {} were there", count(files, "file")),
+            kept => format!("; {} were there", bytes(kept)),
         };
+        let (bytes, pulled) = (bytes(self.bytes), bytes(self.pulled_bytes));
         format!("{}: {bytes}, verified; {pulled} from {nodes}, {recovered} recovered{kept}\n{wrong}", shown(output))
     }
 }

@@ -1,37 +1,44 @@
 //! Fetching to the disk: a file, or a folder with everything in it.
 //!
 //! A file appears under its name only when it is complete, and what was there is replaced: a link, too, is replaced and
-//! never followed. Pipes and devices are written to. Of a file that is cut short nothing stays: whoever drops the fetch
-//! removes its temporary file. Only a process that is killed leaves one, `NAME.PID.N.new`.
+//! never followed. Pipes and devices are written to.
 //!
-//! A folder is fetched into a private folder beside its place (`part_of`), several files side by side, and moved there
-//! when it is complete. If that is interrupted, the private folder stays, and the next fetch of the same object to the
-//! same place goes on: a file whose bytes have the right hash is not fetched again.
+//! A folder, and a file of more than 4 MiB, is fetched into a private folder beside its place (`part_of`), several
+//! files side by side, and moved there when it is complete. If that is interrupted, the private folder stays, and the
+//! next fetch of the same object to the same place goes on: a file whose bytes have the right hash is not fetched
+//! again, and a long one of which a part came is fetched from there on. Of a small file or a range that is cut short
+//! nothing stays: whoever drops the fetch removes its temporary file. Only a process that is killed leaves one,
+//! `NAME.PID.N.new`.
 //!
 //! ```text
-//! .NAME.LOCATOR.part/        mode 0700, so nobody else can put links into it; locked (flock) by the one who fetches
-//!   N.new                    a file on its way
+//! .NAME.LOCATOR.part/        only this user may write to it, so nobody else can put links into it; whoever fetches
+//!   HASH.new                 locks it (flock); a file on its way, by its place in the tree
 //!   tree/                    what is complete; becomes NAME
 //! ```
+//!
+//! A file system may take two names of a folder for one, as FAT does with `A` and `a`. So the name of each file and
+//! folder is taken before its bytes are fetched, and whoever comes second is told.
 
 use std::{
-    fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError},
+    collections::HashSet,
+    ffi::{OsStr, OsString},
+    fs::{File, Metadata, OpenOptions},
     io::{self, Write},
     ops::Range,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
-use format::{Capability, Kind, Locator, limits::PATH_SEGMENTS_MAX};
+use format::{Capability, Kind, limits::PATH_SEGMENTS_MAX};
 use futures::{StreamExt, stream::FuturesUnordered};
-use rustix::fs::OFlags;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use super::{Delivered, Found, GetError};
+use super::{
+    Delivered, Found, GetError,
+    again::Tries,
+    part::{Begun, KEPT_BYTES_MIN, Part, Temporary, part_of},
+};
 use crate::{durable, network::Network, plain_file, progress::Progress};
 
 /// Most files and folders of one tree that is fetched as a whole; the same bound holds when a tree is stored.
@@ -42,22 +49,22 @@ const NODES_AT_ONCE: usize = 32;
 /// most three stripes, of up to 6 MiB each, in memory.
 const PLACES: u32 = 64;
 const PLACE_BYTES: u64 = 1 << 20;
-/// Bytes of the name that a private folder shows.
-const NAME_BYTES_SHOWN: usize = 100;
-
-/// Returns the private folder in which a tree waits until it is complete.
-#[must_use]
-pub fn part_of(path: &Path, locator: &Locator) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let name = &name[..name.floor_char_boundary(NAME_BYTES_SHOWN)];
-    path.with_file_name(format!(".{name}.{}.part", &locator.to_string()[..16]))
-}
 
 /// One node of a tree that is to be fetched.
 struct Node {
     capability: Capability,
     path: PathBuf,
     depth: usize,
+    before: Before,
+}
+
+/// Whether something may be in the place of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// Nothing, unless the file system takes the names of two nodes for one.
+    Nothing,
+    /// What an earlier fetch left under this very name.
+    Left,
 }
 
 /// What became of it.
@@ -69,18 +76,20 @@ enum Fetched {
 /// The fetch of one tree.
 struct Fetch<'n> {
     network: &'n Network,
-    part: &'n Path,
+    part: &'n Part,
+    tree: &'n Path,
     room: Semaphore,
-    files: AtomicU64,
     progress: &'n Arc<dyn Progress>,
 }
 
 impl Network {
     /// Fetches a whole file to a path, or a range of it. What was there is replaced, when all bytes are there and
-    /// durable. A link is replaced and not followed; a pipe or a device is written to.
+    /// durable. A link is replaced and not followed; a pipe or a device is written to. What an interrupted fetch of a
+    /// long file left in [`part_of`] is used.
     ///
     /// # Errors
-    /// [`GetError`]; nothing has changed at `path` then, unless it is a pipe or a device.
+    /// [`GetError`]; nothing has changed at `path` then, unless it is a pipe or a device. What was fetched of a long
+    /// file stays in [`part_of`].
     pub async fn fetch_file(
         &self,
         found: &Found,
@@ -91,20 +100,30 @@ impl Network {
         if found.object.kind() == Kind::Directory {
             return Err(GetError::Directory);
         }
-        let fault = |source| GetError::Write { path: path.to_owned(), source };
+        let fault = |source| write_fault(path, source);
         progress.file(path, Some(range.end - range.start));
         let target = path.to_owned();
         if let Some(stream) = blocking(move || open_stream(&target)).await.map_err(fault)? {
             return Ok(self.read(found, range, Counted(stream, progress.clone()), path).await?.1);
         }
-        let (target, temporary) = (path.to_owned(), durable::temporary_of(path));
-        let (file, temporary, delivered) = self.write_new(found, range, temporary, path, progress).await?;
-        let done = blocking(move || {
-            file.sync_all()?;
-            temporary.becomes(&target)?;
-            durable::sync_folder(&target)
-        });
-        done.await.map(|()| delivered).map_err(fault)
+        let length = found.object.length();
+        if range == (0..length) && length > KEPT_BYTES_MIN {
+            let part = path.to_owned();
+            let locator = found.object.locator();
+            let part = blocking(move || Part::claim(part_of(&part, &locator))).await.map_err(fault)?;
+            let temporary = part.path.join(name_of(Path::new("")));
+            let (file, temporary, delivered) = self.fetch_on(found, temporary, path, progress).await?;
+            settle(file, temporary, path).await.map_err(fault)?;
+            return Ok(delivered);
+        }
+        let temporary = durable::temporary_of(path);
+        // A killed program may have left one of its name. Then it is new, so no link is followed.
+        let _ = std::fs::remove_file(&temporary);
+        let file = File::create_new(&temporary).map_err(fault)?;
+        let temporary = Temporary::passing(temporary);
+        let (Counted(file, _), delivered) = self.read(found, range, Counted(file, progress.clone()), path).await?;
+        settle(file, temporary, path).await.map_err(fault)?;
+        Ok(delivered)
     }
 
     /// Fetches a directory and everything in it into a new folder, which appears when it is complete and durable. What
@@ -122,49 +141,64 @@ impl Network {
             return Err(GetError::Exists { path: path.to_owned() });
         }
         let part = part_of(path, &found.object.locator());
-        let fault = |path: &Path| {
-            let path = path.to_owned();
-            move |source| GetError::Write { path, source }
-        };
-        let lock = claim(&part).map_err(fault(&part))?;
+        let part = Part::claim(part.clone()).map_err(|source| write_fault(&part, source))?;
         let room = Semaphore::new(usize::try_from(PLACES).expect("a few"));
-        let fetch = Fetch { network: self, part: &part, room, files: AtomicU64::new(0), progress };
-        let tree = part.join("tree");
-        let delivered = fetch.all(&found.capability, &tree).await?;
-        let (target, from) = (path.to_owned(), part.clone());
+        let tree = part.path.join("tree");
+        let fetch = Fetch { network: self, part: &part, tree: &tree, room, progress };
+        let delivered = fetch.all(&found.capability).await?;
+        let target = path.to_owned();
         let done = blocking(move || {
             // Once for all files: a sync of each would cost more than their bytes.
-            rustix::fs::syncfs(&lock)?;
+            if let Err(error) = rustix::fs::syncfs(&part.lock) {
+                // What is read back may be in memory alone, and a second sync would not say so.
+                let _ = std::fs::remove_dir_all(&part.path);
+                return Err(error.into());
+            }
             std::fs::rename(&tree, &target)?;
             durable::sync_folder(&target)?;
-            std::fs::remove_dir_all(&from)
+            std::fs::remove_dir_all(&part.path)
         });
-        done.await.map(|()| delivered).map_err(fault(path))
+        done.await.map(|()| delivered).map_err(|source| write_fault(path, source))
     }
 
-    /// Writes a new file, under its temporary path. Errors call it `name`.
-    async fn write_new(
+    /// Fetches what an earlier fetch has not left of a file under its temporary path. Errors call it `name`.
+    async fn fetch_on(
         &self,
         found: &Found,
-        range: Range<u64>,
         temporary: PathBuf,
         name: &Path,
         progress: &Arc<dyn Progress>,
     ) -> Result<(File, Temporary, Delivered), GetError> {
-        // A killed program may have left one of its name. Then it is new, so no link is followed.
-        let _ = std::fs::remove_file(&temporary);
-        let file = File::create_new(&temporary).map_err(|source| GetError::Write { path: name.to_owned(), source })?;
-        let temporary = Temporary(Some(temporary));
-        let (Counted(file, _), delivered) = self.read(found, range, Counted(file, progress.clone()), name).await?;
-        Ok((file, temporary, delivered))
+        let length = found.object.length();
+        loop {
+            let it = Temporary::of_length(temporary.clone(), length);
+            let (begun, mut it) = blocking(move || (it.begin(length), it)).await;
+            let Begun { file, kept, hasher } = begun.map_err(|source| write_fault(name, source))?;
+            progress.fetched(kept);
+            let sink = Counted(file, progress.clone());
+            match self.deliver(found, kept..length, Some(hasher), sink, name).await {
+                Ok((Counted(file, _), delivered)) => {
+                    return Ok((file, it, Delivered { kept_bytes: kept, ..delivered }));
+                }
+                Err(GetError::Hash) => {
+                    it.leave();
+                    if kept == 0 {
+                        return Err(GetError::Hash);
+                    }
+                    tracing::warn!(path = %name.display(), "what an earlier fetch left is not of the object; it is fetched anew");
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
 impl Fetch<'_> {
-    async fn all(&self, top: &Capability, tree: &Path) -> Result<Delivered, GetError> {
+    async fn all(&self, top: &Capability) -> Result<Delivered, GetError> {
         let mut delivered = Delivered::default();
         let mut nodes = 1;
-        let mut waiting = vec![Node { capability: top.clone(), path: tree.to_owned(), depth: 0 }];
+        let (capability, path) = (top.clone(), self.tree.to_owned());
+        let mut waiting = vec![Node { capability, path, depth: 0, before: Before::Left }];
         let mut running = FuturesUnordered::new();
         // After a failure nothing new is begun, and what is on its way is finished: the next fetch has it then.
         let mut failed = None;
@@ -195,60 +229,57 @@ impl Fetch<'_> {
     }
 
     async fn one(&self, node: Node) -> Result<Fetched, GetError> {
-        let Node { capability, path, depth } = node;
+        let Node { capability, path, depth, before } = node;
         if depth > PATH_SEGMENTS_MAX {
             return Err(GetError::Large);
         }
-        let found = self.network.open(&capability).await?;
+        let mut tries = Tries::new(self.network.patience);
+        let (object, record) = loop {
+            match self.network.reader.object(&capability).await {
+                Ok(opened) => break opened,
+                Err(error) => tries.failed(error, 0).await?,
+            }
+        };
+        let found = Found { capability, object, record };
         if found.object.kind() == Kind::File {
-            return self.file(&found, path).await.map(Fetched::File);
+            return self.file(&found, path, before).await.map(Fetched::File);
         }
-        make_folder(&path).map_err(|source| GetError::Write { path: path.clone(), source })?;
+        let folder = path.clone();
+        let there = blocking(move || make_folder(&folder, before)).await?;
         let directory = self.network.directory(&found).await?;
         // `Directory` refuses names that would lead out of its folder (path traversal).
         let inside = directory.entries().map(|(name, entry)| Node {
             capability: entry.capability.clone(),
             path: path.join(name),
             depth: depth + 1,
+            before: if there.contains(OsStr::new(name)) { Before::Left } else { Before::Nothing },
         });
         Ok(Fetched::Folder(inside.collect()))
     }
 
-    async fn file(&self, found: &Found, path: PathBuf) -> Result<Delivered, GetError> {
+    async fn file(&self, found: &Found, path: PathBuf, before: Before) -> Result<Delivered, GetError> {
         let length = found.object.length();
         let places = u32::try_from(length / PLACE_BYTES + 1).unwrap_or(u32::MAX).min(PLACES / 4);
         let _room = self.room.acquire_many(places).await.expect("the room is never closed");
         self.progress.file(&path, Some(length));
         let (kept, hash) = (path.clone(), found.object.manifest().hash);
-        if blocking(move || is_there(&kept, length, hash)).await {
+        if before == Before::Left && blocking(move || is_there(&kept, length, hash)).await {
             self.progress.fetched(length);
-            return Ok(Delivered { kept: 1, ..Delivered::default() });
+            return Ok(Delivered { kept: 1, kept_bytes: length, ..Delivered::default() });
         }
-        let temporary = self.part.join(format!("{}.new", self.files.fetch_add(1, Ordering::Relaxed)));
-        // What is there is of an earlier fetch, which this one has locked out.
-        let _ = std::fs::remove_file(&temporary);
-        let (_, temporary, delivered) =
-            self.network.write_new(found, 0..length, temporary, &path, self.progress).await?;
-        temporary.becomes(&path).map_err(|source| GetError::Write { path, source })?;
+        let name = path.clone();
+        let taken = match before {
+            Before::Nothing => Some(blocking(move || take_name(&name)).await?),
+            Before::Left => None,
+        };
+        let inner = path.strip_prefix(self.tree).unwrap_or(&path);
+        let temporary = self.part.path.join(name_of(inner));
+        let (_, temporary, delivered) = self.network.fetch_on(found, temporary, &path, self.progress).await?;
+        temporary.becomes(&path).map_err(|source| write_fault(&path, source))?;
+        if let Some(taken) = taken {
+            taken.is_replaced();
+        }
         Ok(delivered)
-    }
-}
-
-/// A temporary file, which is removed unless it becomes what it was made for.
-struct Temporary(Option<PathBuf>);
-
-impl Temporary {
-    fn becomes(mut self, target: &Path) -> io::Result<()> {
-        let renamed = self.0.as_ref().map_or(Ok(()), |path| std::fs::rename(path, target));
-        self.0.take_if(|_| renamed.is_ok());
-        renamed
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // Without it the file only takes room.
-        let _ = self.0.take().map(std::fs::remove_file);
     }
 }
 
@@ -286,30 +317,81 @@ fn open_stream(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Makes the private folder of a tree, or takes the one that an interrupted fetch left, and locks it.
-fn claim(part: &Path) -> io::Result<File> {
-    match DirBuilder::new().mode(0o700).create(part) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    let flags = i32::try_from((OFlags::DIRECTORY | OFlags::NOFOLLOW).bits()).expect("the flags of open(2) are an int");
-    let folder = OpenOptions::new().read(true).custom_flags(flags).open(part)?;
-    let metadata = folder.metadata()?;
-    if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
-        return Err(io::Error::other("it is there, and others may write to it: remove it"));
-    }
-    match folder.try_lock() {
-        Ok(()) => Ok(folder),
-        Err(TryLockError::WouldBlock) => Err(io::Error::other("another program is fetching into it")),
-        Err(TryLockError::Error(error)) => Err(error),
+/// Returns the name of a file on its way, by its path in the tree.
+fn name_of(inner: &Path) -> String {
+    let hash = blake3::hash(inner.as_os_str().as_encoded_bytes()).to_hex();
+    format!("{}.new", &hash[..32])
+}
+
+/// Makes a whole file durable and puts it into its place.
+async fn settle(file: File, mut temporary: Temporary, path: &Path) -> io::Result<()> {
+    let target = path.to_owned();
+    let settled = blocking(move || {
+        if let Err(error) = file.sync_all() {
+            // What is read back may be in memory alone, and a second sync would not say so.
+            temporary.leave();
+            return Err(error);
+        }
+        temporary.becomes(&target)?;
+        durable::sync_folder(&target)
+    });
+    settled.await
+}
+
+/// Takes the name of a new file: an empty one is there until the file is.
+fn take_name(path: &Path) -> Result<Temporary, GetError> {
+    File::create_new(path).map_err(|source| new_fault(path, source))?;
+    let taken = Temporary::passing(path.to_owned());
+    keeps_name(path)?;
+    Ok(taken)
+}
+
+/// Makes a folder, or takes the one that an earlier fetch left. Returns what is in it.
+fn make_folder(path: &Path, before: Before) -> Result<HashSet<OsString>, GetError> {
+    match std::fs::create_dir(path) {
+        Ok(()) => keeps_name(path).map(|()| HashSet::new()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && before == Before::Left => {
+            let names = || -> io::Result<HashSet<OsString>> {
+                match path.symlink_metadata()?.is_dir() {
+                    true => std::fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name())).collect(),
+                    false => Err(error),
+                }
+            };
+            names().map_err(|source| write_fault(path, source))
+        }
+        Err(source) => Err(new_fault(path, source)),
     }
 }
 
-/// Makes a folder, or takes the one that is there.
-fn make_folder(path: &Path) -> io::Result<()> {
-    match std::fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.symlink_metadata()?.is_dir() => Ok(()),
-        made => made,
+/// Refuses a name that the file system took for another one: some drop dots and spaces at the end.
+fn keeps_name(path: &Path) -> Result<(), GetError> {
+    let (Some(name), Some(folder)) = (path.file_name(), path.parent()) else { return Ok(()) };
+    if !matches!(name.as_encoded_bytes().last(), Some(b'.' | b' ')) {
+        return Ok(());
+    }
+    let is_it = |entry: io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() == name);
+    match std::fs::read_dir(folder).map_err(|source| write_fault(folder, source))?.any(is_it) {
+        true => Ok(()),
+        false => Err(GetError::Name { path: path.to_owned(), source: None }),
+    }
+}
+
+/// Tells why something new cannot be made.
+fn new_fault(path: &Path, source: io::Error) -> GetError {
+    match source.kind() {
+        io::ErrorKind::AlreadyExists => GetError::Folded { path: path.to_owned() },
+        // The folder is there, so it is the name.
+        io::ErrorKind::NotFound => GetError::Name { path: path.to_owned(), source: Some(source) },
+        _ => write_fault(path, source),
+    }
+}
+
+/// Tells why something cannot be written.
+fn write_fault(path: &Path, source: io::Error) -> GetError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => GetError::Name { path, source: Some(source) },
+        _ => GetError::Write { path, source },
     }
 }
 
@@ -329,4 +411,45 @@ fn is_there(path: &Path, length: u64, hash: [u8; 32]) -> bool {
 
 async fn blocking<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
     spawn_blocking(act).await.expect("acts on the disk neither panic nor are cancelled")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a file system that takes two names for one, the second is there before it is made.
+    #[test]
+    fn two_names_that_the_file_system_takes_for_one_never_end_as_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let taken = take_name(&path).unwrap();
+        let second = take_name(&path).err().unwrap();
+        assert!(matches!(&second, GetError::Folded { path: folded } if *folded == path), "{second}");
+        let second = make_folder(&path, Before::Nothing).unwrap_err();
+        assert!(matches!(second, GetError::Folded { .. }), "{second}");
+        std::fs::write(&path, "the first").unwrap();
+        taken.is_replaced();
+        assert!(matches!(take_name(&path), Err(GetError::Folded { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"the first");
+
+        let path = folder.path().join("b");
+        assert!(make_folder(&path, Before::Nothing).unwrap().is_empty());
+        assert!(matches!(make_folder(&path, Before::Nothing), Err(GetError::Folded { .. })));
+        std::fs::write(path.join("in"), "").unwrap();
+        assert!(make_folder(&path, Before::Left).unwrap().contains(OsStr::new("in")));
+    }
+
+    #[test]
+    fn a_name_is_free_again_when_its_file_does_not_come() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["plain", "dot.", "space ", "\u{6f22}"] {
+            let path = folder.path().join(name);
+            drop(take_name(&path).unwrap());
+            assert!(!path.exists());
+            take_name(&path).unwrap().is_replaced();
+            assert!(path.exists());
+        }
+        let long = take_name(&folder.path().join("x".repeat(256))).err().unwrap();
+        assert!(matches!(long, GetError::Name { .. }), "{long}");
+    }
 }

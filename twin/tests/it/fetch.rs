@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    ops::Range,
     os::unix::fs::{FileTypeExt, PermissionsExt, symlink},
     path::Path,
     sync::{
@@ -171,32 +172,136 @@ impl Intercept for Stuck {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_a_file_that_is_given_up_nothing_stays() {
+/// Returns how many names lie in a folder once a fetch of a file into it was given up, when no node answered any more.
+async fn given_up(length: usize, reads: usize) -> (usize, Vec<String>) {
     let mut stuck = None;
     let cluster = SmallCluster::over(|inner| {
-        let it = Arc::new(Intercepted::over(inner, Stuck(AtomicUsize::new(40), Notify::new())));
+        let it = Arc::new(Intercepted::over(inner, Stuck(AtomicUsize::new(reads), Notify::new())));
         stuck = Some(it.clone());
         it
     });
-    let bytes = noise(24 << 20);
+    let bytes = noise(length);
     let found = stored(&cluster, &cluster.file("a", &bytes)).await;
     let to = cluster.folder.path().join("back");
     fs::create_dir(&to).unwrap();
-    let there = || fs::read_dir(&to).unwrap().count();
-    let quiet = quiet();
-    let path = to.join("file");
+    let names = || -> Vec<String> {
+        fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let (quiet, path) = (quiet(), to.join("file"));
     let fetch = cluster.network.fetch_file(&found, 0..bytes.len() as u64, &path, &quiet);
     let stuck = stuck.unwrap();
     let begun = async {
         stuck.intercept().1.notified().await;
-        there()
+        names().len()
     };
-    tokio::select! {
+    let begun = tokio::select! {
         fetched = fetch => panic!("{fetched:?}"),
-        begun = begun => assert_eq!(begun, 1),
+        begun = begun => begun,
+    };
+    (begun, names())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_small_file_that_is_given_up_nothing_stays_and_a_long_one_waits() {
+    assert_eq!(given_up(4 << 20, 5).await, (1, vec![]));
+    let (begun, names) = given_up(24 << 20, 40).await;
+    assert!(begun == 1 && names.len() == 1 && names[0].starts_with(".file.") && names[0].ends_with(".part"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_file_that_was_cut_short_goes_on_and_what_is_wrong_in_it_does_not_count() {
+    const LENGTH: u64 = 24 << 20;
+    let left = Arc::new(AtomicUsize::new(usize::MAX));
+    let few = FewReads(left.clone());
+    let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, few)));
+    let bytes = noise(24 << 20);
+    cluster.file("top/in/film", &bytes);
+    let film = stored(&cluster, &cluster.folder.path().join("top/in/film")).await;
+    let tree = stored(&cluster, &cluster.folder.path().join("top")).await;
+    let to = cluster.file("back/film", b"as it was");
+    let (quiet, part) = (quiet(), part_of(&to, &film.object.locator()));
+    let fetch = async |reads| {
+        left.store(reads, Relaxed);
+        cluster.network.fetch_file(&film, 0..LENGTH, &to, &quiet).await
+    };
+    let on_its_way = || {
+        let names: Vec<_> = fs::read_dir(&part).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+        names[0].clone()
+    };
+    for is_damaged in [false, true] {
+        fs::write(&to, b"as it was").unwrap();
+        let failed = fetch(40).await;
+        assert!(matches!(failed, Err(GetError::Read(ReadError::Lost { .. }))), "{failed:?}");
+        assert_eq!(fs::read(&to).unwrap(), b"as it was");
+        assert_eq!(part.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        let came = on_its_way().metadata().unwrap().len();
+        assert!((4 << 20..LENGTH).contains(&came), "{came}");
+        let again = fetch(16).await;
+        assert!(matches!(again, Err(GetError::Read(ReadError::Lost { .. }))), "{again:?}");
+        let more = on_its_way().metadata().unwrap().len();
+        assert!(more > came, "{more} after {came}");
+        if is_damaged {
+            let mut damaged = fs::read(on_its_way()).unwrap();
+            damaged[1_000_000] ^= 1;
+            fs::write(on_its_way(), damaged).unwrap();
+        }
+        let delivered = fetch(usize::MAX).await.unwrap();
+        assert!(fs::read(&to).unwrap() == bytes);
+        let kept = if is_damaged { 0 } else { more };
+        assert_eq!((delivered.kept_bytes, delivered.bytes), (kept, LENGTH - kept));
+        assert!(!part.exists());
     }
-    assert_eq!(there(), 0);
+
+    // So does one in a folder.
+    let to = cluster.folder.path().join("folder");
+    left.store(40, Relaxed);
+    let failed = cluster.network.fetch_tree(&tree, &to, &quiet).await;
+    assert!(matches!(failed, Err(GetError::Read(ReadError::Lost { .. }))), "{failed:?}");
+    left.store(usize::MAX, Relaxed);
+    let delivered = cluster.network.fetch_tree(&tree, &to, &quiet).await.unwrap();
+    assert!(delivered.kept_bytes > 4 << 20 && delivered.kept_bytes + delivered.bytes == LENGTH, "{delivered:?}");
+    assert!(fs::read(to.join("in/film")).unwrap() == bytes);
+}
+
+/// Nodes whose answers to some reads of shards are lost, as in a gap of the network.
+struct Gap {
+    reads: AtomicUsize,
+    lost: Range<usize>,
+}
+
+#[async_trait]
+impl Intercept for Gap {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
+        if call == Call::ReadShard && self.lost.contains(&self.reads.fetch_add(1, Relaxed)) {
+            return Err(TransportError::Unreachable { node: node.clone(), reason: "made so".to_owned() });
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_in_the_network_ends_no_fetch_and_costs_no_strip_twice() {
+    let (mut gap, patience) = (None, Duration::from_secs(20));
+    let cluster = SmallCluster::patient(
+        |inner| {
+            let it = Arc::new(Intercepted::over(inner, Gap { reads: AtomicUsize::new(0), lost: 30..60 }));
+            gap = Some(it.clone());
+            it
+        },
+        patience,
+    );
+    let bytes = noise(24 << 20);
+    let found = stored(&cluster, &cluster.file("a", &bytes)).await;
+    let to = cluster.folder.path().join("back");
+    let delivered = cluster.network.fetch_file(&found, 0..24 << 20, &to, &quiet()).await.unwrap();
+    assert!(fs::read(&to).unwrap() == bytes);
+    // Some may be hedged where the machine is busy.
+    let came = gap.unwrap().intercept().reads.load(Relaxed) - 30;
+    assert!((96..=120).contains(&came), "{came} strips for 96");
+    assert!(delivered.pulled >= 24 << 20, "{delivered:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

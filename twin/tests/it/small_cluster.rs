@@ -1,6 +1,6 @@
 //! Eight origins in memory, each in its own zone, two for each operator, and owners who use them.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use client::{Topology, Transport};
 use format::{Domain, NodeName, OwnerSecret, Place, Profile};
@@ -21,11 +21,17 @@ impl SmallCluster {
         Self::over(|memory| memory)
     }
 
-    /// Wraps the transport to the nodes in another one.
+    /// Wraps the transport to the nodes in another one. What fails is not read again.
     pub(crate) fn over<T: Transport>(wrap: impl FnOnce(Arc<MemoryTransport>) -> Arc<T>) -> Self {
+        Self::patient(wrap, Duration::ZERO)
+    }
+
+    /// The same for somebody who has patience with the network.
+    pub(crate) fn patient<T: Transport>(wrap: impl FnOnce(Arc<MemoryTransport>) -> Arc<T>, patience: Duration) -> Self {
         let nodes: Vec<_> = (0..ORIGINS).map(|origin| node(name(origin).as_str(), place(origin))).collect();
         let memory = Arc::new(MemoryTransport::new(&nodes));
         let network = Network::new(wrap(memory.clone()), Arc::new(Topology::new(nodes)), place(0));
+        let network = network.with_patience(patience);
         Self { memory, network: Arc::new(network), folder: tempfile::tempdir().unwrap() }
     }
 
