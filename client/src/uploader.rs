@@ -14,6 +14,7 @@ use bytes::Bytes;
 use format::{
     Cap, Domain, EncodedStripe, NodeName, Record, RecordError, Redundancy, Sealed,
     limits::{BODY_BYTES_PER_SECOND_MIN, STRIP_BYTES_MAX, SYNC_BYTES_PER_SECOND_MIN},
+    wire::NodeEntry,
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
@@ -247,15 +248,23 @@ impl Uploader {
                 (sharded.durable_placement(), Some(spread), durable)
             }
         };
-        let redundancy = sealed.public.redundancy();
-        let zones_survived = redundancy.map(|redundancy| {
-            let holders = placement.iter().flatten();
-            zones_lost_at_most(holders, &topology.snapshot(), durable.saturating_sub(redundancy.data()))
-        });
-        let record =
-            Record::new(sealed.public.clone(), Some(sealed.sealed.clone()), lease_envelope, placement.clone())?;
+        let record = Record::new(sealed.public.clone(), Some(sealed.sealed.clone()), lease_envelope, placement)?;
         let records = file_record(&transport, &record, &topology).await?;
-        Ok(Receipt { placement, durable, records, spread, zones_survived })
+        Ok(Receipt { durable, spread, ..Receipt::of(&record, records, &topology.snapshot()) })
+    }
+}
+
+impl Receipt {
+    /// Returns the receipt of an object that nodes hold, by its record and the number of copies of that. Where its
+    /// columns were meant to lie nobody knows any more.
+    #[must_use]
+    pub fn of(record: &Record, records: usize, nodes: &[NodeEntry]) -> Self {
+        let durable = record.placement.iter().flatten().count();
+        let zones_survived = record.public.redundancy().map(|redundancy| {
+            let holders = record.placement.iter().flatten();
+            zones_lost_at_most(holders, nodes, durable.saturating_sub(redundancy.data()))
+        });
+        Self { placement: record.placement.clone(), durable, records, spread: None, zones_survived }
     }
 }
 
