@@ -14,7 +14,7 @@ use futures::{StreamExt, future::join_all};
 use tokio::task::spawn_blocking;
 
 use crate::{
-    index::{Change, Entry, Family, Index, IndexError, Position, Scope, State, Tenure},
+    index::{Change, Entry, Family, Index, IndexError, Position, State, Tenure},
     policy_name::PolicyNameError,
     progress::Progress,
     retention::{self, RetentionError},
@@ -169,18 +169,6 @@ impl Twin {
     pub async fn under(&self, folder: &str) -> BTreeSet<Locator> {
         let folder = folder.to_owned();
         self.with_index(move |index| index.under(&folder)).await
-    }
-
-    /// Returns what did not end and no program works on.
-    pub async fn unfinished(&self) -> BTreeSet<Locator> {
-        let journals = self.journals.clone();
-        self.with_index(move |index| {
-            // What a program works on goes on.
-            let busy = journals.busy().unwrap_or_default();
-            let ended = index.list(Scope::Unfinished).into_iter().filter(|listed| !busy.contains(&listed.entry.batch));
-            ended.map(|listed| listed.locator).collect()
-        })
-        .await
     }
 
     /// Renews the lease of an object, and of everything that belongs to it, as [`Self::renew_all`] does.

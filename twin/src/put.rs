@@ -10,41 +10,41 @@
 //! attempt that lost too many nodes is followed by another.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    io::Cursor,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use client::{Receipt, UploadError};
 use format::{
-    Compression, Directory, DirectoryError, Entry as DirectoryEntry, Kind, Label, Level, NodeName, Retention, Suite,
+    Compression, DirectoryError, Label, Level, NodeName, Retention, Suite,
     limits::{LEASE_PLACES_MAX, NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
 };
 use futures::StreamExt;
 use tokio::task::spawn_blocking;
 
 use crate::{
-    index::{Batch, Entry, IndexError, Position, State, Tenure},
-    leases::{LeaseChangeError, Renewal, Sooner},
+    index::{Batch, Entry, IndexError, Tenure},
+    leases::LeaseChangeError,
     media::MediaType,
     policy_name::PolicyNameError,
     progress::Progress,
     retention::{self, RetentionError},
-    tree::{Node, NodeKind, Tree, TreeError, TreeFault},
+    tree::{TreeError, TreeFault},
     twin::{Twin, now},
-    unfinished::{Head, Journal, PartJournal, RESUMABLE_BYTES_MIN, Resumption, Stamp, UnfinishedError},
+    unfinished::{Head, Journal, Ledger, PartJournal, RESUMABLE_BYTES_MIN, Resumption, Stamp, UnfinishedError},
 };
 
 mod encoding;
+mod folder;
+mod held;
 mod object;
 
 use encoding::Source;
 pub use encoding::{Changes, Deduplication, EncodingError};
+use held::{LedgerLine, ledger_key};
 use object::Item;
 
-/// Media type of a directory object. Edges never send it: they send a list of the names.
-const DIRECTORY_MIME: &str = "inode/directory";
 /// Files and folders that are uploaded concurrently: small ones wait for round trips. A large one uses the whole
 /// machine, so it takes the room of several (`Twin::room_for`).
 const FILES_AT_ONCE: usize = 64;
@@ -147,6 +147,26 @@ pub struct Stored {
     pub skipped: Vec<PathBuf>,
     /// What was left out because it cannot be stored, and why.
     pub bad: Vec<LeftOut>,
+    /// Objects that earlier attempts at this folder stored and that are no part of it any more: they did not end.
+    pub left_over: usize,
+}
+
+/// What became of several paths, which their owner is to be told.
+pub struct Several {
+    /// What became of each, in their order.
+    pub results: Vec<Result<Stored, PutError>>,
+    /// Where that is noted, and under which keys.
+    noted: Option<(Arc<Ledger>, Vec<Option<String>>)>,
+}
+
+impl Several {
+    /// Notes that the owner was told. Without this call the same `put` tells the same again, and stores nothing.
+    pub async fn told(self) {
+        if let Some((ledger, keys)) = self.noted {
+            let forget = move || ledger.told(keys.iter().flatten().map(String::as_str));
+            spawn_blocking(forget).await.expect("a ledger is forgotten without a panic");
+        }
+    }
 }
 
 /// A file or folder that was left out of a stored folder.
@@ -231,6 +251,9 @@ pub enum PutError {
     /// What is stored of a folder that goes on cannot get the times that are asked for now.
     #[error("what is stored of the folder does not get its times")]
     Times(#[from] LeaseChangeError),
+    /// Nodes do not say whether they still hold what was stored before. It is not told as stored then.
+    #[error("nodes do not say whether they still hold what was stored before; try again")]
+    Unasked(#[source] LeaseChangeError),
     /// What is needed to go on with an upload cannot be had.
     #[error("the upload cannot be resumed")]
     Unfinished(#[from] UnfinishedError),
@@ -240,13 +263,9 @@ pub enum PutError {
 }
 
 impl Twin {
-    /// Stores several files and folders, as many at once as there is room for. Returns what became of each, in their
-    /// order: one that fails stops no other.
-    pub async fn put_all(
-        &self,
-        uploads: &[(PathBuf, PutOptions)],
-        progress: &Arc<dyn Progress>,
-    ) -> Vec<Result<Stored, PutError>> {
+    /// Stores several files and folders, as many at once as there is room for. Returns what became of each: one that
+    /// fails stops no other. What a call before this one stored and did not come to tell is not stored again.
+    pub async fn put_all(&self, uploads: &[(PathBuf, PutOptions)], progress: &Arc<dyn Progress>) -> Several {
         // Nodes are asked for a policy once and not for each file.
         let policies: BTreeSet<_> = uploads.iter().map(|(_, options)| &options.tenure.policy).collect();
         let mut known = BTreeSet::new();
@@ -255,15 +274,36 @@ impl Twin {
                 known.insert(policy);
             }
         }
-        let known = &known;
-        let puts = uploads.iter().map(|(path, options)| async move {
-            if known.contains(&options.tenure.policy) {
-                self.put_known(path, options, progress).await
-            } else {
-                self.put(path, options, progress).await
+        let ledger = match uploads {
+            [(first, _), _, ..] => self.ledger_of(first, uploads.len() - 1).await,
+            _ => None,
+        };
+        let mut keys = Vec::new();
+        for (path, options) in uploads {
+            let path = tokio::fs::canonicalize(path).await.ok();
+            keys.push(path.map(|path| ledger_key(&path, options)));
+        }
+        let (known, ledger, lines) = (&known, &ledger, &keys);
+        let put = |at: usize| async move {
+            let (path, options) = &uploads[at];
+            let line = ledger.clone().zip(lines[at].clone()).map(|(ledger, key)| LedgerLine { ledger, key });
+            if !known.contains(&options.tenure.policy) {
+                self.know_policy(&options.tenure.policy).await?;
             }
-        });
-        futures::stream::iter(puts).buffered(FILES_AT_ONCE).collect().await
+            self.put_known(path, options, progress, line).await
+        };
+        let results = futures::stream::iter((0..uploads.len()).map(put)).buffered(FILES_AT_ONCE).collect().await;
+        Several { results, noted: ledger.clone().map(|ledger| (ledger, keys)) }
+    }
+
+    /// Opens the ledger of a `put` of this path and so many more. Without one they are stored all the same.
+    async fn ledger_of(&self, first: &Path, more: usize) -> Option<Arc<Ledger>> {
+        let path = PathBuf::from(format!("{} and {more} more", first.display()));
+        let opened = match new_batch() {
+            Ok(batch) => self.ledger(Head::of_ledger(batch, path, now())).await,
+            Err(error) => Err(error.into()),
+        };
+        opened.inspect_err(|error| tracing::warn!(%error, "what is stored is not noted before it is told")).ok()
     }
 
     /// Stores a file, or a folder with everything in it.
@@ -277,7 +317,7 @@ impl Twin {
         progress: &Arc<dyn Progress>,
     ) -> Result<Stored, PutError> {
         self.know_policy(&options.tenure.policy).await?;
-        self.put_known(path, options, progress).await
+        self.put_known(path, options, progress, None).await
     }
 
     /// Stores a file or folder under a policy that edges can ask.
@@ -286,14 +326,18 @@ impl Twin {
         path: &Path,
         options: &PutOptions,
         progress: &Arc<dyn Progress>,
+        line: Option<LedgerLine>,
     ) -> Result<Stored, PutError> {
         let fault = |source| PutError::Path { path: path.to_owned(), source };
         let metadata = tokio::fs::metadata(path).await.map_err(fault)?;
-        if metadata.is_dir() {
-            return self.put_tree(path, options, progress).await;
-        }
-        if !metadata.is_file() {
+        if !metadata.is_dir() && !metadata.is_file() {
             return Err(PutError::Kind { path: path.to_owned() });
+        }
+        let real = tokio::fs::canonicalize(path).await.map_err(fault)?;
+        // To the end: nobody stores it a second time meanwhile.
+        let _lock = self.lock_source(real, options.fingerprint()).await?;
+        if metadata.is_dir() {
+            return self.put_tree(path, options, progress, line).await;
         }
         let name = match &options.name {
             Some(name) => name.clone(),
@@ -309,13 +353,25 @@ impl Twin {
         let _room = self.room_for(metadata.len()).await;
         let stamp = Stamp::of(&metadata);
         progress.file(path, Some(metadata.len()));
-        let item =
-            |part, batch| Item { part, ..Item::top(Source::File(path.to_owned()), path, name.clone(), options, batch) };
+        if let Some(line) = &line
+            && let Some(stored) = self.untold(line, stamp).await?
+        {
+            progress.read(metadata.len());
+            progress.sent(metadata.len());
+            return Ok(stored);
+        }
+        let noting = line.map(|line| line.noting(stamp));
+        let item = |part, batch| Item {
+            part,
+            noting: noting.clone(),
+            ..Item::top(Source::File(path.to_owned()), path, name.clone(), options, batch)
+        };
         if metadata.len() <= RESUMABLE_BYTES_MIN && options.resumption != Resumption::Only {
             return self.store_top(item(None, new_batch()?), options, progress).await;
         }
         let journal = self.open_journal(path, Some(stamp), options).await?;
         let batch = journal.head.batch;
+        self.forget_gone(batch).await?;
         let part = self.part_of(&journal, "", stamp, options.resumption).await?;
         let mut stored = self.store_top(item(Some(part), batch), options, progress).await;
         if is_other(&stored, options) {
@@ -393,205 +449,7 @@ impl Twin {
     ) -> Result<Stored, PutError> {
         let (entry, receipt) = self.store(item, options, progress).await?;
         let (label, bytes) = (Label::open(entry.capability.clone()), entry.length);
-        Ok(Stored { label, entry, receipt, objects: 1, bytes, skipped: Vec::new(), bad: Vec::new() })
-    }
-
-    /// Stores all files of a folder, several concurrently, then its directories from the leaves to the top.
-    async fn put_tree(
-        &self,
-        path: &Path,
-        options: &PutOptions,
-        progress: &Arc<dyn Progress>,
-    ) -> Result<Stored, PutError> {
-        if options.mime.is_some() {
-            return Err(PutError::FolderType { path: path.to_owned() });
-        }
-        check(options)?;
-        let (top, name) = (path.to_owned(), options.name.clone());
-        let state = self.with_index(|index| index.path().parent().map(Path::to_owned)).await;
-        let walked = spawn_blocking(move || Tree::walk(&top, name.as_deref(), state.as_deref())).await;
-        let tree = walked.expect("a walk neither panics nor is cancelled")?;
-        let tree = if options.bad == Bad::LeftOut { tree } else { tree.whole()? };
-        check_name(&tree.nodes[0].name)?;
-        let mut journal = self.open_journal(path, None, options).await?;
-        let mut retention = match journal.head.asked == options.asked() && !journal.head.retention.has_ended(now()) {
-            true => journal.head.retention,
-            false => options.tenure.retention,
-        };
-        if !self.prolongs(&journal, retention).await? {
-            journal.end();
-            (journal, retention) = (self.open_journal(path, None, options).await?, options.tenure.retention);
-        }
-        let options = &PutOptions { tenure: Tenure { retention, ..options.tenure.clone() }, ..options.clone() };
-        let stored = self.put_nodes_of(tree, &journal, options, progress).await;
-        journal.close(&stored);
-        stored
-    }
-
-    /// Gives the files of a folder that are stored already the times that the others get. Returns whether they have
-    /// them: what expired or was erased meanwhile has not, and neither has what was promised to be kept for longer.
-    async fn prolongs(&self, journal: &Journal, asked: Retention) -> Result<bool, PutError> {
-        let (stored, now) = (journal.all_stored(), now());
-        let is_right = move |entry: &Entry| entry.tenure.retention == asked && !asked.has_ended(now);
-        let (stored, others) = self
-            .with_index(move |index| {
-                let others = stored.iter().filter_map(|locator| index.entry(locator)).any(|entry| !is_right(entry));
-                (stored, others)
-            })
-            .await;
-        if !others {
-            return Ok(true);
-        }
-        let keep_until = (asked.keep_until != 0).then_some(asked.keep_until);
-        let renewal =
-            Renewal { keep_until, expires: Some(asked.expires), sooner: Sooner::Allowed, ..Renewal::default() };
-        let quiet: Arc<dyn Progress> = Arc::new(());
-        let failed = match self.renew_all(&stored, &renewal, &quiet).await {
-            Ok((_, failed)) => failed.into_values().next(),
-            Err(error) => Some(error),
-        };
-        match failed {
-            None => Ok(true),
-            Some(error) if error.is_passing() => Err(error.into()),
-            Some(error) => {
-                tracing::warn!(%error, "what is stored of the folder does not get the times asked for; it is stored anew");
-                Ok(false)
-            }
-        }
-    }
-
-    async fn put_nodes_of(
-        &self,
-        tree: Tree,
-        journal: &Arc<Journal>,
-        options: &PutOptions,
-        progress: &Arc<dyn Progress>,
-    ) -> Result<Stored, PutError> {
-        let Tree { nodes, skipped, bad } = tree;
-        let mut bad: Vec<_> = bad.iter().map(LeftOut::of_fault).collect();
-        let batch = journal.head.batch;
-        let mut directories: HashMap<usize, Directory> = HashMap::new();
-        let (mut bytes, mut objects) = (0, 0);
-        let file = |(at, node): (usize, &Node)| match node.kind {
-            NodeKind::File { length } => Some((at, length)),
-            NodeKind::Folder => None,
-        };
-        let files: Vec<(usize, u64)> = nodes.iter().enumerate().filter_map(file).collect();
-        let nodes = &nodes;
-        let put_file = |(at, length): (usize, u64)| async move {
-            let node = &nodes[at];
-            let _room = self.room_for(length).await;
-            progress.file(&node.path, Some(length));
-            (at, self.put_file_of(node, journal, options, progress).await)
-        };
-        let mut stored = futures::stream::iter(files.into_iter().map(put_file)).buffer_unordered(FILES_AT_ONCE);
-        while let Some((at, stored)) = stored.next().await {
-            match stored {
-                Err(PutError::Encoding(error)) if options.bad == Bad::LeftOut && error.is_of_file() => {
-                    bad.push(LeftOut::of(&nodes[at].path, &error));
-                }
-                stored => {
-                    let entry = stored?;
-                    bytes += entry.length;
-                    objects += 1;
-                    insert(&mut directories, nodes, at, &entry)?;
-                }
-            }
-        }
-        drop(stored);
-        for at in (0..nodes.len()).rev().filter(|at| nodes[*at].kind == NodeKind::Folder) {
-            let directory = directories.remove(&at).unwrap_or_default();
-            let (entry, receipt) = self.put_folder_of(&nodes[at], &directory, batch, options, progress).await?;
-            objects += 1;
-            if at == 0 {
-                let label = Label::open(entry.capability.clone());
-                return Ok(Stored { label, entry, receipt, objects, bytes, skipped, bad });
-            }
-            insert(&mut directories, nodes, at, &entry)?;
-        }
-        unreachable!("the first node of a tree is its top folder, and the loop ends with it")
-    }
-
-    /// Stores a file of a folder, unless the journal says that it is stored and has not changed since.
-    async fn put_file_of(
-        &self,
-        node: &Node,
-        journal: &Arc<Journal>,
-        options: &PutOptions,
-        progress: &Arc<dyn Progress>,
-    ) -> Result<Entry, PutError> {
-        let fault = |source| EncodingError::Read { path: node.path.clone(), source };
-        let metadata = tokio::fs::symlink_metadata(&node.path).await.map_err(fault)?;
-        let (stamp, length) = (Stamp::of(&metadata), metadata.len());
-        if let Some(locator) = journal.stored(&node.inner, stamp)
-            && let Some(entry) = self.with_index(move |index| index.entry(&locator).cloned()).await
-            && entry.state == State::Stored
-        {
-            progress.read(length);
-            progress.sent(length);
-            return Ok(entry);
-        }
-        let part = match length > RESUMABLE_BYTES_MIN {
-            true => Some(self.part_of(journal, &node.inner, stamp, options.resumption).await?),
-            false => None,
-        };
-        let item = |part| Item {
-            source: Source::Inner(node.path.clone()),
-            part,
-            path: node.path.clone(),
-            name: node.name.clone(),
-            inner: node.inner.clone(),
-            mime: None,
-            kind: Kind::File,
-            batch: journal.head.batch,
-            position: Position::Inner,
-        };
-        let mut stored = self.store(item(part), options, progress).await;
-        if is_other(&stored, options) {
-            let part = journal.part_anew(&node.inner, stamp, now())?;
-            stored = self.store(item(Some(part)), options, progress).await;
-        }
-        let (entry, _) = stored?;
-        journal.done(&node.inner, stamp, entry.capability.locator());
-        Ok(entry)
-    }
-
-    async fn put_folder_of(
-        &self,
-        node: &Node,
-        directory: &Directory,
-        batch: Batch,
-        options: &PutOptions,
-        progress: &Arc<dyn Progress>,
-    ) -> Result<(Entry, Receipt), PutError> {
-        let item = Item {
-            source: Source::Stream(Box::new(Cursor::new(directory.encode()))),
-            part: None,
-            path: node.path.clone(),
-            inner: node.inner.clone(),
-            name: node.name.clone(),
-            mime: Some(DIRECTORY_MIME.to_owned()),
-            kind: Kind::Directory,
-            batch,
-            position: if node.parent.is_none() { Position::Top } else { Position::Inner },
-        };
-        // A directory's body holds capabilities, so it is never de-duplicated, even when files are.
-        let options = PutOptions { deduplication: Deduplication::Off, ..options.clone() };
-        let quiet: Arc<dyn Progress> = Arc::new(());
-        let (entry, receipt) = self.store(item, &options, &quiet).await?;
-        progress.durable(&node.path, receipt.durable);
-        Ok((entry, receipt))
-    }
-}
-
-impl LeftOut {
-    fn of(path: &Path, error: &(dyn std::error::Error + 'static)) -> Self {
-        let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-        Self { path: path.to_owned(), reason: causes.collect::<Vec<_>>().join(": ") }
-    }
-
-    fn of_fault(fault: &TreeFault) -> Self {
-        Self { path: fault.path(), reason: fault.to_string() }
+        Ok(Stored { label, entry, receipt, objects: 1, bytes, skipped: Vec::new(), bad: Vec::new(), left_over: 0 })
     }
 }
 
@@ -599,26 +457,6 @@ impl LeftOut {
 fn is_other<T>(stored: &Result<T, PutError>, options: &PutOptions) -> bool {
     let is_other = matches!(stored, Err(PutError::Encoding(EncodingError::Other { .. })));
     is_other && options.resumption == Resumption::Auto
-}
-
-/// Adds a stored object to the directory of its folder.
-fn insert(
-    directories: &mut HashMap<usize, Directory>,
-    nodes: &[Node],
-    at: usize,
-    entry: &Entry,
-) -> Result<(), PutError> {
-    let node = &nodes[at];
-    let parent = node.parent.expect("all but the top have a folder, and the top is not inserted");
-    let named = DirectoryEntry {
-        capability: entry.capability.clone(),
-        length: entry.length,
-        mime: entry.mime.clone(),
-        kind: entry.kind,
-        unknown: vec![],
-    };
-    let inserted = directories.entry(parent).or_default().insert(&node.name, named);
-    inserted.map_err(|source| PutError::Directory { path: nodes[parent].path.clone(), source })
 }
 
 /// Refuses a name that the format would refuse at the end, before anything is read, and one with a slash: `rm --all-of`

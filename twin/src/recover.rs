@@ -113,6 +113,8 @@ impl Twin {
     pub async fn recover(&self, progress: &Arc<dyn Progress>) -> Result<Recovered, RecoverError> {
         let (mut locators, silent) = self.owned().await?;
         let known = self.list().await;
+        let tops = known.values().filter(|it| it.position == Position::Top && it.state == State::Stored);
+        let finished: BTreeSet<Batch> = tops.map(|entry| entry.batch).collect();
         let mut recovered = Recovered { found: locators.len(), silent, ..Recovered::default() };
         // Erased objects are in no list.
         locators.extend(known.keys());
@@ -133,7 +135,13 @@ impl Twin {
                 Seen::Nothing => {}
                 Seen::Erased => drop(sight.erased.insert(locator)),
                 Seen::Renewed(tenure) => {
-                    sight.updated.push(Entry { tenure, state: State::Stored, ..known[&locator].clone() });
+                    let held = known[&locator].clone();
+                    // Beside a folder that was stored it is left over, and stays so: nothing else tells of it.
+                    let is_left = held.state == State::Committing && finished.contains(&held.batch);
+                    let state = if is_left { State::Committing } else { State::Stored };
+                    if !is_left || held.tenure != tenure {
+                        sight.updated.push(Entry { tenure, state, ..held });
+                    }
                 }
                 Seen::Moved(entry) => sight.updated.push(*entry),
                 Seen::New(entry, names) => {
@@ -173,7 +181,7 @@ impl Twin {
     }
 
     /// Asks origins for the locators of this owner. Returns the origins that did not answer too.
-    async fn owned(&self) -> Result<(BTreeSet<Locator>, BTreeSet<NodeName>), RecoverError> {
+    pub(crate) async fn owned(&self) -> Result<(BTreeSet<Locator>, BTreeSet<NodeName>), RecoverError> {
         let (mut locators, mut answered, mut silent, mut source) = (BTreeSet::new(), 0, BTreeSet::new(), None);
         for node in self.network.topology.origins() {
             let (transport, name, owner) = (&self.network.transport, &node.name, &self.owner());

@@ -5,8 +5,11 @@
 //! A file of at most [`RESUMABLE_BYTES_MIN`] has no part in a journal: it is sent again whole. Of a folder, the files
 //! that are stored stay stored.
 
+mod elsewhere;
 mod frame;
 mod journal;
+mod ledger;
+mod source_lock;
 mod stamp;
 
 use std::{
@@ -22,24 +25,27 @@ use format::{Locator, OwnerId, OwnerSecret};
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::time::timeout;
 
+pub use self::elsewhere::{Elsewhere, LeftBehind};
 use self::frame::Seals;
 pub(crate) use self::{
-    journal::{Head, Journal, PartJournal, Withheld},
+    journal::{Head, Journal, PartJournal, Withheld, folder_key},
+    ledger::Ledger,
+    source_lock::SourceLock,
     stamp::Stamp,
 };
 use crate::{
     durable,
-    index::{Batch, Index},
-    twin::{Twin, now},
+    index::{Batch, Entry, Index, IndexError, Position, State},
+    twin::Twin,
 };
 
 /// A file of more bytes than this goes on where it was. To send a smaller one again costs less than the two fsyncs of a
 /// journal.
 pub(crate) const RESUMABLE_BYTES_MIN: u64 = 4 << 20;
 
-/// Journals that nobody used for longer than this are dropped: nodes keep sessions for a day, and a folder of a week
-/// ago is rather stored anew.
-const AGE_SECONDS_MAX: u64 = 7 * 86_400;
+/// Journals that nobody works on, at most: with one more, the one goes that was not used for longest. Their age does
+/// not count, because a clock that was ahead for a moment would end them all.
+const JOURNALS_MAX: usize = 256;
 
 /// How long a node has to say what it holds of an upload that goes on.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -120,7 +126,10 @@ pub enum UnfinishedError {
         path: PathBuf,
     },
     /// Another program works on it.
-    #[error("another program is storing {}; wait for it, or end it", path.display())]
+    #[error(
+        "another program is storing {} just now, or removes what is stored of it; wait for it, or end it",
+        path.display()
+    )]
     Busy {
         /// What is stored, or the journal.
         path: PathBuf,
@@ -173,22 +182,18 @@ impl Journals {
         let (mut is_busy, mut has_others) = (false, false);
         for batch in self.batches()? {
             // Of names that are not UTF-8 a journal keeps what can be shown of them; the stamp tells them apart.
-            let is_it = |journal: &Journal| journal.head.path.as_os_str() == &*begun.path.to_string_lossy();
+            let is_it = |head: &Head| head.path.as_os_str() == &*begun.path.to_string_lossy() && !head.is_of_ledger();
             let opened = match self.look(batch) {
-                Ok(journal) if journal.is_old(begun.begun) => {
-                    self.end_of(batch);
-                    continue;
-                }
-                Ok(journal) if !is_it(&journal) => continue,
-                Ok(_) => self.open(batch),
+                Ok(journal) if !is_it(&journal.head) => continue,
+                // Whoever has it may end it, or go on: to begin another would store the same twice.
+                Ok(journal) => self.open(batch).inspect(|opened| {
+                    is_busy |= opened.is_none() && journal.head.options == begun.options;
+                }),
                 Err(error) => Err(error),
             };
             let journal = match opened {
                 Ok(Some(journal)) => journal,
-                Ok(None) => {
-                    is_busy = true;
-                    continue;
-                }
+                Ok(None) => continue,
                 Err(error) if error.is_absent() => continue,
                 Err(error) => {
                     tracing::warn!(%error, "an unfinished upload is passed over");
@@ -209,11 +214,41 @@ impl Journals {
             }
         }
         match must {
+            _ if is_busy => Err(UnfinishedError::Busy { path: path() }),
             true if has_others => Err(UnfinishedError::Options { path: path() }),
-            true if is_busy => Err(UnfinishedError::Busy { path: path() }),
             true => Err(UnfinishedError::Absent { path: path() }),
-            false => Journal::create(&self.folder, self.seals(begun.batch), begun),
+            false => self.create(begun),
         }
+    }
+
+    /// Begins a journal. Blocks.
+    fn create(&self, begun: Head) -> Result<Journal, UnfinishedError> {
+        self.make_room(JOURNALS_MAX - 1)?;
+        Journal::create(&self.folder, self.seals(begun.batch), begun)
+    }
+
+    /// Ends the journals that were not used for longest, until so many are left or programs work on the others. What of
+    /// their uploads is stored stays in the index, as what did not end.
+    fn make_room(&self, left_max: usize) -> Result<(), UnfinishedError> {
+        let batches = self.batches()?;
+        let over = batches.len().saturating_sub(left_max);
+        if over == 0 {
+            return Ok(());
+        }
+        let used = |batch: Batch| Some((Journal::used(&self.folder, batch)?, batch));
+        let busy = self.busy()?;
+        let mut idle: Vec<_> = batches.into_iter().filter(|it| !busy.contains(it)).filter_map(used).collect();
+        idle.sort_unstable();
+        idle.into_iter().take(over).for_each(|(_, batch)| self.end_of(batch));
+        Ok(())
+    }
+
+    /// Locks what a `put` with these options reads, until the answer is dropped. Blocks for a second at most.
+    pub(crate) fn lock_source(&self, path: PathBuf, options: &[u8; 32]) -> Result<SourceLock, UnfinishedError> {
+        let mut hasher = blake3::Hasher::new_keyed(&self.index_key);
+        hasher.update(b"evernear 2026 v1 lock of a source").update(options).update(path.as_os_str().as_encoded_bytes());
+        let name = data_encoding::HEXLOWER.encode(hasher.finalize().as_bytes());
+        SourceLock::take(&self.folder, &name)?.ok_or(UnfinishedError::Busy { path })
     }
 
     /// Opens a journal to go on with it or to end it; none when another program works on it.
@@ -231,7 +266,6 @@ impl Journals {
         let (mut found, busy) = (Vec::new(), self.busy()?);
         for batch in self.batches()?.into_iter().filter(|batch| !busy.contains(batch)) {
             match self.look(batch) {
-                Ok(journal) if journal.is_old(now()) => self.end_of(batch),
                 Ok(journal) => {
                     let ((files_stored, sessions), Head { path, begun, .. }) = (journal.rest(), journal.head.clone());
                     let (path, begun, sessions) = (Some(path), begun, sessions.len());
@@ -252,7 +286,8 @@ impl Journals {
         match self.open(batch) {
             Ok(Some(journal)) => journal.end(),
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "the journal of an old upload stays"),
+            Err(error) if error.is_absent() => {}
+            Err(error) => tracing::warn!(%error, "the journal of an upload that nobody goes on with stays"),
         }
     }
 
@@ -340,6 +375,10 @@ impl Twin {
         let end = |Session { node, upload }: Session| async move { transport.abort(&node, &upload).await.is_ok() };
         let ended: FuturesUnordered<_> = sessions.into_iter().map(end).collect();
         let sessions = ended.filter(|ended| std::future::ready(*ended)).count().await;
+        // Without a journal it would look like another machine's.
+        if let Err(error) = self.leave(batch, BTreeSet::new()).await {
+            tracing::warn!(%error, "what is stored of an upload that was ended is not marked as left over");
+        }
         let objects = self.with_index(move |index| {
             let of_it = index.entries().filter(|(_, entry)| entry.batch == batch);
             of_it.map(|(locator, _)| *locator).collect()
@@ -361,6 +400,42 @@ impl Twin {
                 .is_ok_and(|it| it.is_ok_and(|it| it > stripes))
         });
         join_all(asks).await.contains(&true)
+    }
+
+    /// Marks what an upload has stored as left over, except this. `ls --unfinished` lists it and `rm --unfinished` ends
+    /// it, beside a folder that was stored without it too. An upload that came to its end leaves nothing. Returns how
+    /// many objects are left over.
+    pub(crate) async fn leave(&self, batch: Batch, kept: BTreeSet<Locator>) -> Result<usize, IndexError> {
+        self.with_index(move |index| {
+            let of_it = index.entries().filter(|(at, entry)| entry.batch == batch && !kept.contains(at));
+            let left: Vec<Entry> = of_it.map(|(_, entry)| entry.clone()).collect();
+            if left.iter().any(|entry| entry.position == Position::Top && entry.state == State::Stored) {
+                return Ok(0);
+            }
+            let stored = left.iter().filter(|entry| entry.state == State::Stored);
+            let changes: Vec<_> = stored.map(|entry| Entry { state: State::Committing, ..entry.clone() }).collect();
+            if changes.is_empty() { Ok(()) } else { index.record_all(changes) }.map(|()| left.len())
+        })
+        .await
+    }
+
+    /// Ends the journal of an upload that came to its end, if it has one.
+    pub(crate) async fn end_journal(&self, batch: Batch) {
+        let journals = self.journals.clone();
+        let ended = tokio::task::spawn_blocking(move || journals.end_of(batch)).await;
+        ended.expect("the end of a journal neither panics nor is cancelled");
+    }
+
+    /// Goes on with the ledgers of commands that were cut short, or begins one.
+    pub(crate) async fn ledger(&self, begun: Head) -> Result<Arc<Ledger>, UnfinishedError> {
+        let journals = self.journals.clone();
+        blocking(move || journals.ledger(begun).map(Arc::new)).await
+    }
+
+    /// Locks what a `put` reads ([`Journals::lock_source`]).
+    pub(crate) async fn lock_source(&self, path: PathBuf, options: [u8; 32]) -> Result<SourceLock, UnfinishedError> {
+        let journals = self.journals.clone();
+        blocking(move || journals.lock_source(path, &options)).await
     }
 
     /// Goes on with the journal of a path, or begins one.

@@ -1,6 +1,6 @@
 //! `evernear put`.
 
-use std::{io, path::PathBuf};
+use std::{collections::BTreeSet, io, path::PathBuf};
 
 use anyhow::Context;
 use clap::Args;
@@ -46,8 +46,9 @@ twin.toml says how to reach the cluster:
   name = \"o1\"
   address = \"192.0.2.10:7400\"
 
-An upload that was interrupted goes on where it was: the same command again sends only what nodes do not hold. A folder keeps the
-end that --expires +30d meant when it was begun.
+An upload that was interrupted goes on where it was: the same command again sends only what nodes do not hold, and tells the labels
+of paths that were done. A folder keeps the end that --expires +30d meant when it was begun. What was stored of it and is no part of
+it any more is told, and `evernear rm --unfinished` ends it. A path that another `put` with the same options stores just now is refused.
 Hidden files of a folder are stored too; links, sockets and devices are left out and told. Before the first byte is sent all
 of a folder is looked at: what cannot be stored is told at once. With --json one path is answered by one object, several by
 an object with `stored` and `failed`.
@@ -136,6 +137,8 @@ struct Answer {
     skipped: Vec<PathBuf>,
     /// What --skip-bad left out, and why.
     bad: Vec<Bad>,
+    /// Objects that earlier attempts stored and that are no part of the folder any more; `rm --unfinished` ends them.
+    left_over: usize,
     /// The stable name that stands for it now.
     #[serde(skip_serializing_if = "Option::is_none")]
     named: Option<Named>,
@@ -230,17 +233,22 @@ impl Put {
             let answer = Answer::of(stored, named, &config);
             return options.answer(&answer, || answer.text());
         }
-        let mut uploads = Vec::new();
+        let (mut uploads, mut seen) = (Vec::new(), BTreeSet::new());
         for path in self.path {
             // What is not there is told before anything is sent.
-            std::fs::metadata(&path).with_context(|| format!("{} cannot be stored", path.display()))?;
+            let real = std::fs::canonicalize(&path).with_context(|| format!("{} cannot be stored", path.display()))?;
+            // A file that is given twice, `*.jpg cat.jpg`, is stored once.
+            if !seen.insert(real) {
+                continue;
+            }
             let put = placing.of(&path).await?;
             uploads.push((path, put));
         }
         let (progress, bar) = progress_bar::of_bytes(options.json);
-        let put = twin.put_all(&uploads, &progress).await;
+        let mut put = twin.put_all(&uploads, &progress).await;
         bar.finish_and_clear();
-        let named = uploads.iter().map(|(path, _)| path.display().to_string()).zip(put);
+        let results = std::mem::take(&mut put.results);
+        let named = uploads.iter().map(|(path, _)| path.display().to_string()).zip(results);
         let (mut stored, mut failed) = (Vec::new(), Vec::new());
         for (path, put) in named {
             match put {
@@ -253,6 +261,7 @@ impl Put {
         options.answer(&answers, || {
             answers.stored.iter().map(|it| format!("{}\n{}", it.name, it.text())).collect::<Vec<_>>().join("\n")
         })?;
+        put.told().await;
         failures.end(options)
     }
 }
@@ -268,7 +277,7 @@ impl Answer {
             nodes_had: behind,
         });
         let Link { url, html } = config.url.link(&stored);
-        let Stored { label, entry, receipt, objects, bytes, skipped, bad } = stored;
+        let Stored { label, entry, receipt, objects, bytes, skipped, bad, left_over } = stored;
         let kind = match entry.kind {
             Kind::File => "file",
             Kind::Directory => "directory",
@@ -291,6 +300,7 @@ impl Answer {
             zones_survived: receipt.zones_survived,
             skipped,
             bad: bad.into_iter().map(|twin::LeftOut { path, reason }| Bad { path, reason }).collect(),
+            left_over,
             named,
         }
     }
@@ -316,9 +326,16 @@ impl Answer {
             format!("name   {url} stands for it ({name:?}{new})\n{}", behind(name, *version, *nodes_had))
         });
         let bad: String = self.bad.iter().map(|bad| format!("left out  {}\n", escape(&bad.reason))).collect();
+        let left = match self.left_over {
+            0 => String::new(),
+            left => format!(
+                "left   {} of earlier attempts, no part of it any more: `evernear rm --unfinished` ends them\n",
+                count(left, "object")
+            ),
+        };
         let Self { label, url, html, mime, .. } = self;
         let named = named.unwrap_or_default();
-        format!("label  {label}\nurl    {url}\nhtml   {html}\ntype   {mime}\nstored {how}\n{skipped}{bad}{named}")
+        format!("label  {label}\nurl    {url}\nhtml   {html}\ntype   {mime}\nstored {how}\n{skipped}{bad}{left}{named}")
     }
 }
 

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use clap::Args;
 use format::{Kind, Locator, limits::POINTER_SECONDS_MAX};
 use serde::Serialize;
-use twin::{NameState, Removed, TargetError, Twin};
+use twin::{Elsewhere, NameState, Removed, TargetError, Twin};
 
 use super::Options;
 use crate::{
     consent::Consent,
     failures::{Failed, Failures},
     moment,
-    output::{bytes, count, missed},
+    output::{bytes, count, escape, missed},
     owner_access::{ClusterAccess, KeyAccess, open_twin},
     progress_bar,
     targets::Targets,
@@ -37,6 +37,7 @@ Examples:
   evernear rm --all-of site        each folder that was stored as `site`, from wherever, and what is left of one that did not end
   evernear rm --all-of site/img --yes    what was stored from within that folder, of each version
   evernear rm --unfinished         all that did not end; what another `put` works on goes on
+  evernear rm --unfinished --elsewhere    folders too that another machine of yours may be storing
 
 `evernear ls --all` shows the paths that --all-of takes, which asks before it erases. One that cannot be erased stops no other. Nodes destroy the sealed manifest, this owner's index forgets the name: then no key to the bytes is left.
 Refused before the time of --keep-until, and while a `put` works on it. What a viewer already fetched cannot be taken back.
@@ -48,9 +49,13 @@ pub(crate) struct Rm {
     /// All that was stored from this folder, by its path in `evernear ls --all`
     #[arg(long, value_name = "FOLDER")]
     all_of: Vec<String>,
-    /// All that did not end
+    /// All that did not end, except folders that another machine of this owner may be storing: the newest of such is
+    /// younger than a day, or nodes hold more of it than this machine knows
     #[arg(long)]
     unfinished: bool,
+    /// With --unfinished: those folders too. A `put` that stores one fails or stores it anew
+    #[arg(long, requires = "unfinished")]
+    elsewhere: bool,
     #[command(flatten)]
     consent: Consent,
     #[command(flatten)]
@@ -66,8 +71,19 @@ struct Answer {
     unknown: Vec<String>,
     /// Uploads that `put` would have gone on with.
     uploads_ended: usize,
+    /// Folders that did not end and stay: another machine of this owner may be storing them.
+    elsewhere: Vec<Growing>,
     /// What stays, and why.
     failed: Vec<Failed>,
+}
+
+#[derive(Serialize)]
+struct Growing {
+    put: String,
+    path: String,
+    objects: usize,
+    /// When the newest of them was stored, by the clock of that machine.
+    newest: u64,
 }
 
 #[derive(Serialize)]
@@ -100,21 +116,27 @@ impl Rm {
         let states = twin.names().await.into_iter();
         let states = states.filter(|(entry, _)| names.contains(&entry.capability.locator())).map(|(_, state)| state);
         let states: Vec<NameState> = states.collect();
-        let mut uploads_ended = 0;
+        let (mut uploads_ended, mut elsewhere) = (0, Vec::new());
         if self.unfinished {
+            // While their journals say which are this machine's.
+            let left = twin.unfinished().await?;
+            locators.extend(left.locators);
+            match self.elsewhere {
+                true => locators.extend(left.elsewhere.iter().map(|it| it.locator)),
+                false => elsewhere = left.elsewhere,
+            }
             // First, so that nodes hold nothing more of what is erased next.
             for upload in twin.resumable().await? {
                 twin.end_resumable(upload.batch).await?;
                 uploads_ended += 1;
             }
-            locators.extend(twin.unfinished().await);
         }
         let (progress, bar) = progress_bar::of_leases(options.json);
         let removed = twin.remove_all(&locators, &progress).await;
         bar.finish_and_clear();
         let (removed, failed) = removed?;
         let failed = Failures::of_leases(failed, &named, locators.len())?;
-        let answer = Answer::of(removed, &names, uploads_ended, failed.failed.clone());
+        let answer = Answer::of(removed, &names, (uploads_ended, elsewhere), failed.failed.clone());
         options.answer(&answer, || answer.text(&states))?;
         failed.end(options)
     }
@@ -146,7 +168,12 @@ unchanged        what it stood for, under its own label: `evernear rm` of that l
 }
 
 impl Answer {
-    fn of(removed: Removed, names: &BTreeSet<Locator>, uploads_ended: usize, failed: Vec<Failed>) -> Self {
+    fn of(
+        removed: Removed,
+        names: &BTreeSet<Locator>,
+        (uploads_ended, elsewhere): (usize, Vec<Elsewhere>),
+        failed: Vec<Failed>,
+    ) -> Self {
         let erased = removed.ended.into_iter().map(|(locator, told)| Erased {
             locator: locator.to_string(),
             name: names.contains(&locator),
@@ -154,7 +181,10 @@ impl Answer {
             missed_nodes: told.missed.iter().map(ToString::to_string).collect(),
         });
         let unknown = removed.unknown.iter().map(ToString::to_string).collect();
-        Self { erased: erased.collect(), unknown, uploads_ended, failed }
+        let growing =
+            |Elsewhere { batch, path, objects, newest, .. }| Growing { put: batch.to_string(), path, objects, newest };
+        let elsewhere = elsewhere.into_iter().map(growing).collect();
+        Self { erased: erased.collect(), unknown, uploads_ended, elsewhere, failed }
     }
 
     fn text(&self, states: &[NameState]) -> String {
@@ -179,7 +209,21 @@ impl Answer {
                 count(unknown, "object")
             ),
         };
+        let elsewhere = match self.elsewhere.len() {
+            0 => String::new(),
+            folders => {
+                let line = |it: &Growing| {
+                    let (path, objects) = (escape(&it.path), count(it.objects, "object"));
+                    format!("  {path}  {objects}, the newest of {}\n", moment::show(it.newest))
+                };
+                let lines: String = self.elsewhere.iter().map(line).collect();
+                format!(
+                    "left {} that another machine of yours may be storing; `evernear rm --unfinished --elsewhere` ends that too\n{lines}",
+                    count(folders, "folder")
+                )
+            }
+        };
         let nodes: BTreeSet<_> = self.erased.iter().flat_map(|erased| &erased.missed_nodes).collect();
-        format!("{uploads}{ended}{gone}{unknown}{}", missed(nodes))
+        format!("{uploads}{ended}{gone}{unknown}{elsewhere}{}", missed(nodes))
     }
 }

@@ -23,6 +23,7 @@ fn a_wrong_command_line_is_exit_code_2() {
         &["put", "x", "y", "--name", "z"],
         &["put", "x", "-"],
         &["rm"],
+        &["rm", "x", "--elsewhere"],
         &["ls", "--all", "--unfinished"],
         &["put", "x", "--profile", "fast"],
         &["put", "x", "--places", "planet:earth"],

@@ -47,9 +47,9 @@ impl Network {
         Self { home, uplink, nodes }
     }
 
-    /// Begins to store a file.
-    fn put(&self, file: &str) -> Child {
-        let mut command = self.home.command(&["put", file, "--json"]);
+    /// Begins to store files.
+    fn put(&self, files: &[&str]) -> Child {
+        let mut command = self.home.command(&[&["put", "--json"], files].concat());
         command.env("EVERNEAR_PASSPHRASE_FILE", "words").stderr(Stdio::null());
         command.spawn().unwrap()
     }
@@ -64,9 +64,9 @@ impl Network {
         }
     }
 
-    /// Begins to store a file, and kills the program once so many bytes went up in all.
-    fn put_until(&self, file: &str, sent_bytes: u64) {
-        let mut child = self.put(file);
+    /// Begins to store files, and kills the program once so many bytes went up in all.
+    fn put_until(&self, files: &[&str], sent_bytes: u64) {
+        let mut child = self.put(files);
         self.until(&mut child, sent_bytes);
         // SIGKILL: it tells nobody.
         child.kill().unwrap();
@@ -95,7 +95,7 @@ fn a_put_that_is_killed_five_times_sends_little_more_than_once() {
     let bytes = noise(BYTES);
     network.home.write("film", &bytes);
     for time in 1..=5 {
-        network.put_until("film", SHARDS / 6 * time);
+        network.put_until(&["film"], SHARDS / 6 * time);
     }
     let put = network.home.good(&["put", "film", "--resume"]);
     let sent = network.uplink.sent_bytes();
@@ -119,7 +119,7 @@ fn a_put_that_was_killed_is_listed_and_ended() {
     let _on = runtime.enter();
     let network = Network::start(UplinkOptions { bytes_per_second: 8_000_000, lost_percent: 0 });
     network.home.write("film", noise(BYTES));
-    network.put_until("film", BYTES as u64 / 2);
+    network.put_until(&["film"], BYTES as u64 / 2);
     let uploads = || network.home.good(&["ls", "--unfinished"])["uploads"].as_array().unwrap().clone();
     let [upload] = &uploads()[..] else { panic!("one upload") };
     assert!(upload["path"].as_str().unwrap().ends_with("/film"), "{upload}");
@@ -128,6 +128,29 @@ fn a_put_that_was_killed_is_listed_and_ended() {
     assert_eq!(network.home.good(&["rm", "--unfinished"])["uploads_ended"], 1);
     assert_eq!(uploads().len(), 0);
     assert_eq!(network.home.json(&["put", "film", "--resume"]).0, 2, "nothing to go on with");
+}
+
+#[test]
+fn a_put_of_several_files_that_was_killed_tells_what_it_stored_and_stores_none_of_it_twice() {
+    const BYTES: usize = 24 << 20;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _on = runtime.enter();
+    let network = Network::start(UplinkOptions { bytes_per_second: 8_000_000, lost_percent: 0 });
+    network.home.write("a", "first");
+    network.home.write("b", "second");
+    network.home.write("film", noise(BYTES));
+    let files = ["a", "b", "film"];
+    network.put_until(&files, BYTES as u64);
+    let labels = |answer: &Value| -> Vec<String> {
+        answer.as_array().unwrap().iter().map(|it| it["label"].as_str().unwrap().to_owned()).collect()
+    };
+    let before = labels(&network.home.good(&["ls"]));
+    assert_eq!(before.len(), 2);
+    let put = network.home.good(&[&["put"], &files[..], &["./a"]].concat());
+    let told = labels(&put["stored"]);
+    assert!(told.len() == 3 && before.iter().all(|label| told.contains(label)), "{before:?} {told:?}");
+    assert_eq!(labels(&network.home.good(&["ls"])).len(), 3);
+    assert_eq!(network.home.good(&["ls", "--unfinished"])["uploads"].as_array().unwrap().len(), 0);
 }
 
 /// Of 2+1 all three origins must have their shard, so none may lose what it has at its restart.
@@ -139,7 +162,7 @@ fn a_put_goes_on_while_its_origins_are_killed_and_started_again() {
     let mut network = Network::start(UplinkOptions { bytes_per_second: 8_000_000, lost_percent: 0 });
     let bytes = noise(BYTES);
     network.home.write("film", &bytes);
-    let mut put = network.put("film");
+    let mut put = network.put(&["film"]);
     for (number, name) in ["o1", "o2", "o3"].into_iter().enumerate() {
         network.until(&mut put, (BYTES / 4 * (number + 1)) as u64);
         // A dropped node was killed by SIGKILL.

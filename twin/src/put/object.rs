@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use client::{Receipt, UploadError, Uploader};
-use format::{Encoder, EncoderOptions, Kind, Lease, NodeName};
+use format::{Encoder, EncoderOptions, Kind, Lease, Locator, NodeName};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::{
@@ -30,6 +30,9 @@ const ATTEMPTS_MAX: usize = 3;
 /// Between two attempts: a node that restarts may be there again.
 const ATTEMPT_PAUSE: Duration = Duration::from_secs(5);
 
+/// Notes which object is about to be stored.
+pub(super) type Noting = Arc<dyn Fn(Locator) + Send + Sync>;
+
 /// One object to be stored.
 pub(super) struct Item {
     pub(super) source: Source,
@@ -45,6 +48,8 @@ pub(super) struct Item {
     pub(super) kind: Kind,
     pub(super) batch: Batch,
     pub(super) position: Position,
+    /// Is told of the object before nodes are asked to commit it. The index knows later whether they did.
+    pub(super) noting: Option<Noting>,
 }
 
 impl Twin {
@@ -83,7 +88,7 @@ impl Twin {
         refused: &BTreeSet<NodeName>,
         told: &mut Told,
     ) -> Result<(Entry, Receipt), PutError> {
-        let Item { source, part, path, name, inner, mime, kind, batch, position } = item;
+        let Item { source, part, path, name, inner, mime, kind, batch, position, noting } = item;
         if inner.len() > PATH_BYTES_MAX {
             return Err(PutError::Bounds { what: "path", max: PATH_BYTES_MAX });
         }
@@ -168,6 +173,9 @@ impl Twin {
             position,
             name: None,
         };
+        if let Some(noting) = noting {
+            noting(locator);
+        }
         self.record(entry.clone()).await?;
         // After the index: one that is not there counts as removed since.
         if let Some(part) = &part {
@@ -195,6 +203,7 @@ impl Item {
             kind: Kind::File,
             batch,
             position: Position::Top,
+            noting: None,
         }
     }
 
@@ -205,7 +214,7 @@ impl Item {
             Source::Inner(file) => Source::Inner(file.clone()),
             Source::Stream(_) => return None,
         };
-        let Self { part, path, name, inner, mime, kind, batch, position, .. } = self;
+        let Self { part, path, name, inner, mime, kind, batch, position, noting, .. } = self;
         Some(Self {
             source,
             part: Some(part.clone()?),
@@ -216,6 +225,7 @@ impl Item {
             kind: *kind,
             batch: *batch,
             position: *position,
+            noting: noting.clone(),
         })
     }
 }

@@ -104,7 +104,7 @@ pub(super) enum Frame {
     Row { part: u64, hash: RowHash },
     /// Nodes are about to be asked to commit a part.
     Public { part: u64, public: Bytes },
-    /// A file is stored.
+    /// A file or folder is stored, or is about to be: the index knows whether it is.
     Done { inner: String, stamp: Stamp, locator: Locator },
 }
 

@@ -15,7 +15,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use client::{Earlier, Session};
 use format::{Encoder, EncoderOptions, Locator, Retention, RowHash, hazmat};
 
 use super::{
-    AGE_SECONDS_MAX, UnfinishedError,
+    UnfinishedError,
     frame::{Frame, HEAD_BYTES, Seals, Secrets, TORN_BYTES_MAX},
     stamp::Stamp,
 };
@@ -54,8 +54,6 @@ pub(crate) struct Head {
 /// The journal of one `put`, open and locked.
 pub(crate) struct Journal {
     pub(crate) head: Head,
-    /// When it was last written, seconds since 1970.
-    used: u64,
     path: PathBuf,
     seals: Seals,
     log: Mutex<Log>,
@@ -132,7 +130,7 @@ impl Journal {
         })?;
         let mut log = Log::new(first.len() as u64);
         (log.file, log.synced) = (Some(Arc::new(file)), log.end);
-        Ok(Self { used: head.begun, head, path, seals, log: Mutex::new(log) })
+        Ok(Self { head, path, seals, log: Mutex::new(log) })
     }
 
     /// Opens a journal to go on with it or to end it; none when another program works on it. A last frame that was cut
@@ -168,13 +166,16 @@ impl Journal {
         matches!(probe, Ok(Err(TryLockError::WouldBlock)))
     }
 
+    /// Returns when a journal was last written; none when it is gone. Blocks.
+    pub(super) fn used(folder: &Path, batch: Batch) -> Option<SystemTime> {
+        std::fs::metadata(file_of(folder, batch)).and_then(|metadata| metadata.modified()).ok()
+    }
+
     /// Reads a journal, and returns it with the length of what is good of it.
     fn load(file: &File, path: PathBuf, seals: Seals, batch: Batch) -> Result<(Self, u64), UnfinishedError> {
         let mut bytes = Vec::new();
         let io = |source| UnfinishedError::Io { path: path.clone(), source };
         file.take(JOURNAL_BYTES_MAX).read_to_end(&mut bytes).map_err(io)?;
-        let written = file.metadata().and_then(|metadata| metadata.modified()).map_err(io)?;
-        let used = written.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let damaged = || UnfinishedError::Damaged { path: path.clone() };
         if bytes.get(..HEAD_BYTES) != Some(seals.head()) {
             return Err(damaged());
@@ -194,7 +195,7 @@ impl Journal {
         if bytes.len() - at > TORN_BYTES_MAX {
             return Err(damaged());
         }
-        Ok((Self { head, used, path, seals, log: Mutex::new(log) }, at as u64))
+        Ok((Self { head, path, seals, log: Mutex::new(log) }, at as u64))
     }
 
     /// Returns what is known of a file that did not change since, or begins it.
@@ -236,33 +237,50 @@ impl Journal {
         known.peek().is_some() && known.all(|held| held != stamp)
     }
 
-    /// Returns whether nobody wrote to it for so long that nobody goes on with it any more.
-    pub(super) fn is_old(&self, now: u64) -> bool {
-        self.used.max(self.head.begun).saturating_add(AGE_SECONDS_MAX) < now
-    }
-
-    /// Returns all files that are stored.
+    /// Returns all files and folders that are stored, or were about to be.
     pub(crate) fn all_stored(&self) -> BTreeSet<Locator> {
         self.log().done.values().map(|(_, locator)| *locator).collect()
     }
 
-    /// Returns the object of a file that is stored and did not change since.
+    /// Returns the object of a file that is stored, or was about to be, and did not change since.
     pub(crate) fn stored(&self, inner: &str, stamp: Stamp) -> Option<Locator> {
         self.log().done.get(inner).filter(|(held, _)| *held == stamp).map(|(_, locator)| *locator)
     }
 
-    /// Notes that a file is stored.
+    /// Notes that a file or folder is stored, or is about to be: the index knows whether it is.
     pub(crate) fn done(&self, inner: &str, stamp: Stamp, locator: Locator) {
         // Without this frame the file is stored once more.
         let _ = self.write(&mut self.log(), Frame::Done { inner: inner.to_owned(), stamp, locator });
     }
 
+    /// Takes back that a file is stored.
+    pub(super) fn undone(&self, inner: &str) {
+        let mut log = self.log();
+        if let Some((_, locator)) = log.done.get(inner).copied() {
+            let frame = Frame::Done { inner: inner.to_owned(), stamp: Stamp::NEVER, locator };
+            // Without this frame it is told once more.
+            let _ = self.write(&mut log, frame);
+        }
+    }
+
+    /// Returns whether all that is stored is this: so many files and folders, each of which is stored as it is now.
+    pub(crate) fn is_all<'n>(&self, mut nodes: impl ExactSizeIterator<Item = (&'n str, Option<Stamp>)>) -> bool {
+        let log = self.log();
+        let is_same = |(inner, stamp): (&str, Option<Stamp>)| match stamp {
+            Some(stamp) => log.done.get(inner).is_some_and(|(held, _)| *held == stamp),
+            None => log.done.contains_key(&folder_key(inner)),
+        };
+        nodes.len() == log.done.len() && nodes.all(is_same)
+    }
+
     /// Returns how many files are stored, and the sessions of the others.
     pub(super) fn rest(&self) -> (usize, Vec<Session>) {
         let log = self.log();
-        let done: BTreeSet<&String> = log.done.keys().collect();
-        let open = log.parts.iter().filter(|part| !done.contains(&part.inner));
-        (log.done.len(), open.flat_map(|part| part.sessions.values().cloned()).collect())
+        let open =
+            log.parts.iter().filter(|part| log.done.get(&part.inner).is_none_or(|(stamp, _)| *stamp != part.stamp));
+        let is_file =
+            |(inner, (stamp, _)): &(&String, &(Stamp, Locator))| !inner.ends_with('/') && *stamp != Stamp::NEVER;
+        (log.done.iter().filter(is_file).count(), open.flat_map(|part| part.sessions.values().cloned()).collect())
     }
 
     /// Ends the journal: nobody goes on with this upload.
@@ -441,6 +459,11 @@ impl PartJournal {
     }
 }
 
+/// Returns what a folder is called in a journal. No file is called so.
+pub(crate) fn folder_key(inner: &str) -> String {
+    format!("{inner}/")
+}
+
 fn file_of(folder: &Path, batch: Batch) -> PathBuf {
     folder.join(data_encoding::HEXLOWER.encode(&batch.0))
 }
@@ -529,18 +552,28 @@ mod tests {
         assert_eq!(world.open(1, 2).part("a", stamp, 2).unwrap().stripes(), 2);
     }
 
+    /// A clock that was ahead, or behind, says nothing: journals go when there are too many, the one first that was not
+    /// used for longest.
     #[test]
-    fn a_journal_goes_by_its_age_since_it_was_last_used_whoever_looks() {
+    fn no_clock_ends_a_journal_and_their_number_has_a_bound() {
         let (world, now) = (World::new(), crate::twin::now());
-        let begun = now - 2 * AGE_SECONDS_MAX;
-        for byte in [1, 2] {
-            drop(world.open(byte, begun).part("a", world.stamp(), 1).unwrap());
+        for byte in 1..=3 {
+            drop(world.open(byte, 1).part("a", world.stamp(), 1).unwrap());
+            let written =
+                SystemTime::UNIX_EPOCH + Duration::from_secs([1, u64::from(u32::MAX), 2][usize::from(byte) - 1]);
+            File::options().append(true).open(world.file(byte)).unwrap().set_modified(written).unwrap();
         }
-        let old = std::time::SystemTime::now() - Duration::from_secs(AGE_SECONDS_MAX + 60);
-        File::options().append(true).open(world.file(2)).unwrap().set_modified(old).unwrap();
-        // The third is stored anew, and takes the old one away in passing.
-        drop(world.open(3, now));
-        assert_eq!([1, 2, 3].map(|byte| world.file(byte).exists()), [true, false, true]);
-        assert_eq!(world.open(1, now).head.begun, begun, "it goes on");
+        assert_eq!(world.journals.list().unwrap().len(), 3, "whoever looks takes none away");
+        for byte in 4..=5 {
+            drop(world.open(byte, now * 2));
+        }
+        assert_eq!(world.journals.list().unwrap().len(), 5, "nor does a put under a clock that is ahead");
+        assert_eq!(world.open(1, now).head.begun, 1, "it goes on");
+        world.journals.make_room(4).unwrap();
+        assert_eq!([1, 2, 3, 4, 5].map(|byte| world.file(byte).exists()), [true, true, false, true, true]);
+        let held = world.open(4, now);
+        world.journals.make_room(1).unwrap();
+        assert_eq!([1, 2, 4, 5].map(|byte| world.file(byte).exists()), [false, false, true, false], "one is held");
+        drop(held);
     }
 }

@@ -20,11 +20,22 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
+    /// No file has it: what is stored under it is not found.
+    pub(super) const NEVER: Self = Self { length: u64::MAX, times: [i64::MIN; NUMBERS - 1] };
+
     pub(crate) fn of(file: &Metadata) -> Self {
         Self { length: file.len(), times: [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()] }
     }
 
-    pub(super) fn encode(&self) -> [u8; STAMP_BYTES] {
+    /// Returns the stamp of what has no times: its length, and its hash in their place.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
+        let hash = blake3::derive_key("evernear 2026 v1 stamp of what has no times", bytes);
+        let (eight, _) = hash.as_chunks::<8>();
+        let time = |at: usize| i64::from_le_bytes(eight[at]);
+        Self { length: bytes.len() as u64, times: [time(0), time(1), time(2), time(3)] }
+    }
+
+    pub(crate) fn encode(&self) -> [u8; STAMP_BYTES] {
         let mut bytes = [0; STAMP_BYTES];
         let (length, times) = bytes.split_at_mut(8);
         length.copy_from_slice(&self.length.to_le_bytes());

@@ -131,7 +131,7 @@ async fn a_folder_that_fails_in_the_middle_is_one_thing_that_one_call_removes() 
         assert_eq!((path.as_str(), *kind, *objects, *is_finished), ("many", Kind::Directory, members.len(), false));
         assert_eq!(*bytes, 5 * members.len() as u64);
     }
-    assert_eq!(twin.unfinished().await.len(), 1);
+    assert_eq!(twin.unfinished().await.unwrap().locators.len(), 1);
     assert_eq!(twin.under("many").await, members.keys().copied().collect());
     assert!(twin.under("man").await.is_empty());
     // Any member stands for all of what did not end.
@@ -218,7 +218,7 @@ async fn many_are_stored_renewed_and_removed_and_one_that_fails_stops_no_other()
     uploads.push((cluster.folder.path().join("absent"), options()));
     uploads.push((cluster.file("kept", b"x"), kept));
     uploads.push((site(&cluster), options()));
-    let stored = twin.put_all(&uploads, &quiet()).await;
+    let stored = twin.put_all(&uploads, &quiet()).await.results;
     assert_eq!(stored.len(), 103);
     assert!(matches!(stored[100], Err(PutError::Path { .. })), "{:?}", stored[100]);
     let tops: Vec<_> = stored.into_iter().filter_map(Result::ok).collect();
@@ -264,9 +264,9 @@ async fn nodes_are_asked_for_a_policy_once_for_many_uploads() {
         let options = PutOptions { tenure, ..options() };
         (0..20).map(|file| (cluster.file(&format!("f{file}"), b"x"), options.clone())).collect::<Vec<_>>()
     };
-    assert!(twin.put_all(&under("geo"), &quiet()).await.iter().all(Result::is_ok));
+    assert!(twin.put_all(&under("geo"), &quiet()).await.results.iter().all(Result::is_ok));
     assert_eq!(asks.load(Relaxed), ORIGINS);
-    let unknown = twin.put_all(&under("goe"), &quiet()).await;
+    let unknown = twin.put_all(&under("goe"), &quiet()).await.results;
     assert!(unknown.iter().all(|put| matches!(put, Err(PutError::Policy(_)))), "{unknown:?}");
 }
 

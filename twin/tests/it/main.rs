@@ -8,6 +8,7 @@ mod lease;
 mod names;
 mod owner;
 mod policy;
+mod put_again;
 mod recover;
 mod small_cluster;
 mod store;

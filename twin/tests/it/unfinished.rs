@@ -24,10 +24,10 @@ use crate::small_cluster::{ORIGINS, SmallCluster, name, options, quiet, read_all
 
 /// Counts the cells that are sent, and stops all at one of them.
 #[derive(Default)]
-struct Stopping {
+pub(crate) struct Stopping {
     sent: AtomicUsize,
-    stop_at: AtomicUsize,
-    stopped: Notify,
+    pub(crate) stop_at: AtomicUsize,
+    pub(crate) stopped: Notify,
 }
 
 #[async_trait]
@@ -47,13 +47,13 @@ impl Intercept for Stopping {
     }
 }
 
-struct World {
-    cluster: SmallCluster,
-    stopping: Arc<Intercepted<Stopping>>,
+pub(crate) struct World {
+    pub(crate) cluster: SmallCluster,
+    pub(crate) stopping: Arc<Intercepted<Stopping>>,
 }
 
 impl World {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut stopping = None;
         let cluster = SmallCluster::over(|inner| {
             let it = Arc::new(Intercepted::over(inner, Stopping::default()));
@@ -63,7 +63,7 @@ impl World {
         Self { cluster, stopping: stopping.unwrap() }
     }
 
-    fn sent(&self) -> usize {
+    pub(crate) fn sent(&self) -> usize {
         self.stopping.intercept().sent.load(Relaxed)
     }
 
@@ -83,7 +83,7 @@ impl World {
     }
 
     /// Does so with a folder of five small files, which are stored, and a large one.
-    async fn break_off_folder(&self, large: &[u8], options: PutOptions) -> PathBuf {
+    pub(crate) async fn break_off_folder(&self, large: &[u8], options: PutOptions) -> PathBuf {
         (0..SMALL).for_each(|number| drop(self.cluster.file(&format!("site/{number}"), &noise(100 + number))));
         let folder = self.cluster.file("site/z/large", large).parent().unwrap().parent().unwrap().to_owned();
         self.stopping.intercept().stop_at.store(CELLS / 2, Relaxed);
@@ -101,12 +101,12 @@ impl World {
         folder
     }
 
-    async fn store(&self, path: &Path, resumption: Resumption) -> Result<Stored, PutError> {
+    pub(crate) async fn store(&self, path: &Path, resumption: Resumption) -> Result<Stored, PutError> {
         self.stopping.intercept().stop_at.store(usize::MAX, Relaxed);
         self.cluster.twin(1).put(path, &PutOptions { resumption, ..options() }, &quiet()).await
     }
 
-    async fn unfinished(&self) -> Vec<Unfinished> {
+    pub(crate) async fn unfinished(&self) -> Vec<Unfinished> {
         self.cluster.twin(1).resumable().await.unwrap()
     }
 
@@ -124,9 +124,9 @@ impl World {
 }
 
 /// 24 stripes of 4+2.
-const BYTES: usize = 24 << 20;
-const CELLS: usize = 24 * 6;
-const SMALL: usize = 5;
+pub(crate) const BYTES: usize = 24 << 20;
+pub(crate) const CELLS: usize = 24 * 6;
+pub(crate) const SMALL: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_broken_off_five_times_is_sent_once() {
@@ -349,7 +349,7 @@ async fn what_was_removed_of_a_folder_that_did_not_end_is_stored_anew_and_its_jo
     let world = World::start();
     let folder = world.break_off_folder(&noise(BYTES), options()).await;
     let twin = world.cluster.twin(1);
-    let gone = twin.unfinished().await;
+    let gone = twin.unfinished().await.unwrap().locators;
     twin.remove_all(&gone, &quiet()).await.unwrap();
     assert_eq!((twin.list().await.len(), world.unfinished().await), (0, vec![]));
     let absent = world.store(&folder, Resumption::Only).await.unwrap_err();

@@ -1,0 +1,241 @@
+//! The same `put` given again, beside itself, and beside another machine of the same owner: nothing is stored twice,
+//! nothing is told that nodes do not hold, and what is left over can be found.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use client::TransportError;
+use format::{NodeName, OwnerSecret};
+use testing::{Call, Intercept, Intercepted, noise, until};
+use twin::{Entry, Index, PutError, Resumption, Scope, State, Stored, UnfinishedError};
+
+use crate::{
+    recover::machine,
+    small_cluster::{SmallCluster, options, quiet, read_all},
+    unfinished::{BYTES, CELLS, SMALL, World},
+};
+
+fn index(cluster: &SmallCluster, machine: &str) -> Index {
+    Index::open(cluster.folder.path().join(machine).join("index"), &OwnerSecret::from_bytes([1; 32])).unwrap()
+}
+
+async fn assert_reads(cluster: &SmallCluster, stored: &Stored, inside: &str, bytes: &[u8]) {
+    let path: Vec<_> = inside.split('/').map(str::to_owned).collect();
+    let found = cluster.network.find(&stored.entry.capability, &path).await.unwrap();
+    assert!(read_all(&cluster.network, &found).await.unwrap() == bytes, "{inside}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_machine_erased_of_a_folder_is_sent_again() {
+    let world = World::start();
+    let bytes = noise(BYTES);
+    let folder = world.break_off_folder(&bytes, options()).await;
+    let other = machine(&world.cluster, "other");
+    other.recover(&quiet()).await.unwrap();
+    let erased: BTreeSet<_> = other.list().await.into_keys().collect();
+    let (removed, failed) = other.remove_all(&erased, &quiet()).await.unwrap();
+    assert_eq!((removed.ended.len(), failed.len()), (SMALL, 0));
+
+    let stored = world.store(&folder, Resumption::Auto).await.unwrap();
+    assert_eq!((stored.objects, stored.left_over), (SMALL + 3, 0));
+    for number in 0..SMALL {
+        assert_reads(&world.cluster, &stored, &number.to_string(), &noise(100 + number)).await;
+    }
+    assert_reads(&world.cluster, &stored, "z/large", &bytes).await;
+    let listed = world.cluster.twin(1).list().await;
+    assert!(listed.len() == SMALL + 3 && listed.keys().all(|locator| !erased.contains(locator)), "{listed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_machine_may_be_storing_is_told_apart_from_what_did_not_end() {
+    let world = World::start();
+    world.break_off_folder(&noise(BYTES), options()).await;
+    let other = machine(&world.cluster, "other");
+    other.recover(&quiet()).await.unwrap();
+    let left = other.unfinished().await.unwrap();
+    assert_eq!((left.locators.len(), left.elsewhere.len()), (0, 1), "it is young");
+    assert_eq!(left.elsewhere[0].objects, SMALL);
+
+    // By the clock of this machine it is old.
+    let aged = |entry: Entry| Entry { created: 1, ..entry };
+    index(&world.cluster, "other").record_all(other.list().await.into_values().map(aged)).unwrap();
+    let other = machine(&world.cluster, "other");
+    let left = other.unfinished().await.unwrap();
+    assert_eq!((left.locators.len(), left.elsewhere.len()), (1, 0), "nodes hold no more of it than is known here");
+    let one = *other.list().await.first_key_value().unwrap().0;
+    index(&world.cluster, "other").forget(&[one].into()).unwrap();
+    let left = machine(&world.cluster, "other").unfinished().await.unwrap();
+    assert_eq!((left.locators.len(), left.elsewhere.len()), (0, 1), "it grows");
+
+    // The machine that stores it knows whose it is, with a journal and without.
+    let own = world.cluster.twin(1);
+    let left = own.unfinished().await.unwrap();
+    assert_eq!((left.locators.len(), left.elsewhere.len()), (1, 0));
+    own.end_resumable(world.unfinished().await[0].batch).await.unwrap();
+    assert_eq!(own.unfinished().await.unwrap(), left);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_out_of_a_folder_between_two_tries_is_told_and_ended() {
+    let world = World::start();
+    let folder = world.break_off_folder(&noise(BYTES), options()).await;
+    fs::remove_file(folder.join("0")).unwrap();
+    fs::write(folder.join("1"), "changed").unwrap();
+    let stored = world.store(&folder, Resumption::Only).await.unwrap();
+    assert_eq!((world.sent(), stored.objects, stored.left_over), (CELLS, SMALL + 2, 2));
+    let twin = world.cluster.twin(1);
+    assert_eq!(
+        (twin.list().await.len(), index(&world.cluster, "owner-1").list(Scope::Unfinished).len()),
+        (SMALL + 4, 2)
+    );
+    twin.recover(&quiet()).await.unwrap();
+    let left = twin.unfinished().await.unwrap();
+    assert_eq!((left.locators.len(), left.elsewhere.len()), (2, 0));
+    let (removed, failed) = twin.remove_all(&left.locators, &quiet()).await.unwrap();
+    assert_eq!((removed.ended.len(), failed.len()), (2, 0));
+    assert!(index(&world.cluster, "owner-1").list(Scope::Unfinished).is_empty());
+    assert_reads(&world.cluster, &stored, "1", b"changed").await;
+    assert_reads(&world.cluster, &stored, "2", &noise(102)).await;
+    // The folder takes with it what is left over beside it, and nothing else does.
+    assert_eq!(twin.list().await.len(), stored.objects);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_of_several_paths_that_is_cut_short_tells_later_what_it_stored() {
+    let world = World::start();
+    let cluster = &world.cluster;
+    let (a, b) = (cluster.file("a", b"first"), cluster.file("b", &noise(9 << 20)));
+    let site = cluster.file("site/index.html", b"page").parent().unwrap().to_owned();
+    let large = cluster.file("large", &noise(BYTES));
+    let uploads: Vec<_> = [&a, &b, &site, &large].map(|path| (path.clone(), options())).into();
+    let stop_at = &world.stopping.intercept().stop_at;
+    // Those of `b`, and some of the large one. Which come first nobody knows.
+    stop_at.store(9 * 6 + CELLS / 2, Relaxed);
+    let (twin, paths) = (cluster.twin(1), uploads.clone());
+    let task = tokio::spawn(async move { twin.put_all(&paths, &quiet()).await.results.len() });
+    world.stopping.intercept().stopped.notified().await;
+    let tops = async || cluster.twin(1).list().await.into_values().filter(is_stored_top).collect::<Vec<_>>();
+    until("what is small", || async { tops().await.len() >= 2 }).await;
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    let before = tops().await;
+    // The ledger and what was on its way. The threads of what was stopped still end.
+    until("the end of the uploads", || async { world.unfinished().await.len() == 5 - before.len() }).await;
+
+    stop_at.store(usize::MAX, Relaxed);
+    let put = cluster.twin(1).put_all(&uploads, &quiet()).await;
+    let labels = |results: &[Result<Stored, PutError>]| -> Vec<_> {
+        results.iter().map(|it| it.as_ref().unwrap().label.to_string()).collect()
+    };
+    let told = labels(&put.results);
+    assert!(before.iter().all(|entry| told.contains(&entry.label().to_string())), "{before:?}");
+    assert_eq!((world.sent(), tops().await.len()), ((9 + 24) * 6, 4), "nothing is sent or stored twice");
+    let site = put.results[2].as_ref().unwrap();
+    assert_eq!((site.objects, site.bytes, site.receipt.records > 0), (2, 4, true));
+    assert_reads(cluster, site, "index.html", b"page").await;
+
+    // It was not told yet: the answer went to nobody.
+    drop(put);
+    until("the end of the command", || async { world.unfinished().await.len() == 1 }).await;
+    fs::write(&a, "second").unwrap();
+    let put = cluster.twin(1).put_all(&uploads, &quiet()).await;
+    let again = labels(&put.results);
+    assert!(again[0] != told[0] && again[1..] == told[1..], "what changed is stored, and nothing else");
+    put.told().await;
+    assert_eq!(world.unfinished().await, []);
+    let anew = cluster.twin(1).put_all(&uploads[..3], &quiet()).await;
+    assert!(labels(&anew.results).iter().all(|label| !again.contains(label)), "what was told is stored anew");
+}
+
+fn is_stored_top(entry: &Entry) -> bool {
+    entry.position == twin::Position::Top && entry.state == State::Stored
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_is_being_stored_is_not_stored_a_second_time_meanwhile() {
+    let world = World::start();
+    let folder = world.cluster.file("site/large", &noise(BYTES)).parent().unwrap().to_owned();
+    for path in [folder.join("large"), folder] {
+        let half = world.sent() + CELLS / 2;
+        world.stopping.intercept().stop_at.store(half, Relaxed);
+        let (twin, put) = (world.cluster.twin(1), path.clone());
+        let task = tokio::spawn(async move { twin.put(&put, &options(), &quiet()).await });
+        until("half of it", || async { world.sent() == half }).await;
+        for resumption in [Resumption::Auto, Resumption::Only] {
+            let again = twin::PutOptions { resumption, ..options() };
+            let twin = world.cluster.twin(1);
+            // Nodes take nothing more, so one that is not refused does not end.
+            let put = tokio::time::timeout(Duration::from_secs(20), twin.put(&path, &again, &quiet())).await;
+            let refused = put.expect("it is refused at once").unwrap_err();
+            assert!(matches!(refused, PutError::Unfinished(UnfinishedError::Busy { .. })), "{refused}");
+        }
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        until("the end of the upload", || async { world.unfinished().await.len() == 1 }).await;
+        let sent = world.sent();
+        world.store(&path, Resumption::Only).await.unwrap();
+        assert_eq!(world.sent() - sent, CELLS / 2);
+    }
+    let locks = fs::read_dir(world.cluster.folder.path().join("owner-1/unfinished")).unwrap();
+    assert_eq!(locks.count(), 0, "nothing is left of journals and locks");
+}
+
+/// Keeps what a folder has in it at the last record that nodes take.
+struct Keeping(PathBuf, Arc<Mutex<Vec<(PathBuf, Vec<u8>)>>>);
+
+impl Keeping {
+    fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let paths = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.extension().is_none()).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    }
+}
+
+#[async_trait]
+impl Intercept for Keeping {
+    type Pass = ();
+
+    async fn before(&self, _: &NodeName, call: Call) -> Result<(), TransportError> {
+        if call == Call::PutRecord {
+            *self.1.lock().unwrap() = Self::files(&self.0);
+        }
+        Ok(())
+    }
+}
+
+/// Killed after the nodes have all, and before the journal was ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_was_stored_to_its_top_is_told_and_not_stored_again() {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let state = tempfile::tempdir().unwrap();
+    let journals = state.path().join("unfinished");
+    let keeping = Keeping(journals.clone(), kept.clone());
+    let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, keeping)));
+    let secret = OwnerSecret::from_bytes([1; 32]);
+    let twin =
+        || twin::Twin::new(&secret, Index::open(state.path().join("index"), &secret).unwrap(), cluster.network.clone());
+    let folder = cluster.file("site/img/a", b"picture").parent().unwrap().parent().unwrap().to_owned();
+    cluster.file("site/index.html", b"page");
+    let put = async || twin().put(&folder, &options(), &quiet()).await.unwrap();
+    let first = put().await;
+    let restore = || kept.lock().unwrap().iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    restore();
+    assert_eq!(Keeping::files(&journals).len(), 1);
+    let again = put().await;
+    assert_eq!((again.label, again.objects, again.bytes, again.left_over), (first.label.clone(), 4, 11, 0));
+    assert_eq!((twin().list().await.len(), Keeping::files(&journals).len()), (4, 0));
+
+    // One that is another now is stored beside it, whole.
+    restore();
+    cluster.file("site/index.html", b"other page");
+    let other = put().await;
+    assert!(other.label != first.label && other.left_over == 0);
+    assert_eq!(twin().list().await.len(), 8);
+    assert_reads(&cluster, &first, "index.html", b"page").await;
+    assert_reads(&cluster, &other, "index.html", b"other page").await;
+}
