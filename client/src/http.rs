@@ -2,9 +2,9 @@
 //! node.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -34,6 +34,7 @@ use tokio::{
 use crate::{
     Carrier, Membership, ShardAsk, Topology, Transport, TransportError,
     carrier::{TlsCarrier, unreachable},
+    clocks::Clocks,
     tls::{Identity, TlsError},
 };
 
@@ -68,6 +69,7 @@ pub struct HttpTransport {
     bytes_per_second_min: u64,
     /// What is read of a shard has a second for so many bytes, beside the time of a call.
     shard_bytes_per_second_min: u64,
+    clocks: Clocks,
 }
 
 impl HttpTransport {
@@ -93,6 +95,7 @@ impl HttpTransport {
             bodies_to: Mutex::default(),
             bytes_per_second_min: BODY_BYTES_PER_SECOND_MIN,
             shard_bytes_per_second_min: BODY_BYTES_PER_SECOND_MIN,
+            clocks: Clocks::default(),
         }
     }
 
@@ -204,6 +207,7 @@ impl HttpTransport {
             .body(StreamBody::new(stream::iter(frames)))
             .expect("paths are made of names, numbers and hex digits");
         let response = self.carrier.carry(node, request).await?;
+        self.clocks.hear(node, response.headers(), SystemTime::now());
         let status = response.status();
         let max = if status.is_success() { max } else { ERROR_BYTES_MAX };
         let body = Limited::new(response.into_body(), max).collect().await;
@@ -413,6 +417,10 @@ impl Transport for HttpTransport {
         let mut call = Call::get(format!("/v1/changes?since={since}&wait={wait_seconds}"));
         call.deadline = Duration::from_secs(wait_seconds.into()) + WAIT_GRACE;
         self.json(node, call).await
+    }
+
+    fn clocks(&self) -> BTreeMap<NodeName, i64> {
+        self.clocks.ahead()
     }
 }
 

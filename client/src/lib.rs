@@ -6,7 +6,9 @@
 
 pub mod tls;
 
+mod again;
 mod carrier;
+mod clocks;
 mod dial;
 mod exposition;
 mod gather;
@@ -34,6 +36,7 @@ mod topology;
 mod transport;
 mod uploader;
 
+pub use again::{AGAIN_FOR, again};
 pub use carrier::{AnswerBody, CallBody, Carrier};
 pub use exposition::{Exposition, LOG_LINES_LOST};
 pub use gather::{Gather, Progress, Source};
@@ -58,4 +61,6 @@ pub use socket::{PING_DEADLINE, tune};
 pub use thread_number::thread_number;
 pub use topology::Topology;
 pub use transport::{ShardAsk, Transport, TransportError};
-pub use uploader::{Earlier, Note, Receipt, Session, UploadError, Uploader, file_record, record_holders, record_homes};
+pub use uploader::{
+    Earlier, Note, Receipt, Session, Told, UploadError, Uploader, file_record, record_holders, record_homes, tell_all,
+};

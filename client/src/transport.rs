@@ -1,5 +1,7 @@
 //! The calls to nodes: one method for each call of the node API, over HTTP, or in memory in tests.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use format::{
@@ -78,6 +80,13 @@ impl TransportError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         !matches!(self, Self::Refused { .. } | Self::Unknown { .. })
+    }
+
+    /// Returns whether the same call may succeed later at the same node: it is not refused for good, and does not lack
+    /// room.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        self.is_retryable() && !self.is_full()
     }
 
     /// Returns the node that was called.
@@ -192,6 +201,12 @@ pub trait Transport: Send + Sync + 'static {
     async fn report(&self, node: &NodeName, ticket: &Ticket) -> Result<(), TransportError>;
     /// Waits up to `wait_seconds` for changes after `since`.
     async fn changes(&self, node: &NodeName, since: u64, wait_seconds: u32) -> Result<ChangePage, TransportError>;
+
+    /// Returns by how many seconds the clock of each node was ahead of this machine's when it answered last. Asks
+    /// nobody. Nodes that do not tell are missing.
+    fn clocks(&self) -> BTreeMap<NodeName, i64> {
+        BTreeMap::new()
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A transport with something before every call: one place forwards the whole node API, so that distance, faults and
 //! whatever a test wants are each one small type. For tests and the demo.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -39,6 +39,11 @@ pub trait Intercept: Send + Sync + 'static {
     /// Sees, and may change, what a node answered to the read of a policy.
     fn policy(&self, _node: &NodeName, _pass: Self::Pass, envelope: Option<Bytes>) -> Option<Bytes> {
         envelope
+    }
+
+    /// Returns by how many seconds the clocks of nodes are ahead, if that is to be told.
+    fn clocks(&self) -> Option<BTreeMap<NodeName, i64>> {
+        None
     }
 
     /// Sees, and may change, what a node told of the change feed.
@@ -108,6 +113,9 @@ macro_rules! forward {
             async fn changes(&self, node: &NodeName, since: u64, wait_seconds: u32) -> Result<ChangePage, TransportError> {
                 let pass = self.intercept.before(node, Call::Changes).await?;
                 Ok(self.intercept.changes(node, pass, self.inner.changes(node, since, wait_seconds).await?))
+            }
+            fn clocks(&self) -> BTreeMap<NodeName, i64> {
+                self.intercept.clocks().unwrap_or_else(|| self.inner.clocks())
             }
             $(async fn $name(&self, node: &NodeName, $($arg: $type),*) -> Result<$out, TransportError> {
                 self.intercept.before(node, Call::$call).await?;

@@ -3,18 +3,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use format::{Domain, Lease, NodeName, Record, rendezvous, wire::NodeEntry};
 use futures::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::{
-    STRAGGLERS, UploadError, by,
-    lane::{AGAIN_FIRST, AGAIN_FOR, AGAIN_LAST},
+use super::{STRAGGLERS, UploadError, by};
+use crate::{
+    Topology, Transport, TransportError,
+    again::{AGAIN_FOR, Pauses},
+    reader::RECORD_NODES_MAX,
+    topology::silent,
 };
-use crate::{Topology, Transport, TransportError, reader::RECORD_NODES_MAX, topology::silent};
 
 /// Copies of the record of an inline object. The record contains the object's bytes, so there are as many copies as the
 /// smallest sharded objects have shards.
@@ -65,49 +68,103 @@ pub async fn file_record(
     let mut order = up.into_iter().chain(gone);
     let mut asked: BTreeSet<NodeName> = order.by_ref().take(homes).collect();
     asked.extend(record.placement.iter().flatten().cloned());
-    let need = asked.len() / 2 + 1;
-
     let (locator, bytes) = (record.locator(), Bytes::from(record.encode()));
-    // Tasks, so that a straggler continues after the acknowledgement.
     let put = |node: NodeName| {
         let (transport, bytes) = (transport.clone(), bytes.clone());
-        tokio::spawn(async move {
-            let filed = transport.put_record(&node, &locator, bytes).await;
-            (node, filed)
-        })
+        async move { transport.put_record(&node, &locator, bytes).await }
     };
-    let mut puts: FuturesUnordered<_> = asked.iter().cloned().map(put).collect();
-    let (mut stored, mut failed, mut until) = (0, BTreeMap::new(), None);
-    let (mut pause, again_until) = (AGAIN_FIRST, Instant::now() + AGAIN_FOR);
-    while let Ok(filed) = by(until, puts.next()).await {
-        match filed {
+    let told = tell(asked, order, AGAIN_FOR, |_| false, put).await;
+    let (stored, asked, need) = (told.nodes.len(), told.asked.len(), told.need);
+    let failed = told.failed.into_values().collect();
+    if stored < need { Err(UploadError::Record { stored, asked, need, failed }) } else { Ok(stored) }
+}
+
+/// What became of a call to many nodes.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// Nodes that took it.
+    pub nodes: BTreeSet<NodeName>,
+    /// All nodes that were asked.
+    pub asked: BTreeSet<NodeName>,
+    /// How each node failed that did.
+    pub failed: BTreeMap<NodeName, TransportError>,
+    /// How many have to take it: a majority (quorum), of which any other contains one.
+    pub need: usize,
+}
+
+impl Told {
+    /// Returns whether a majority took it.
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
+        self.nodes.len() >= self.need
+    }
+}
+
+/// Makes one call to each of several nodes, with the rules of [`file_record`] but for the homes: while fewer than a
+/// majority took it, those that may take it later are asked again for `again_for`, and once it did, the others that are
+/// heard of have `STRAGGLERS`. Calls that are under way then go on.
+pub async fn tell_all<F>(
+    nodes: BTreeSet<NodeName>,
+    topology: &Topology,
+    again_for: Duration,
+    call: impl Fn(NodeName) -> F,
+) -> Told
+where
+    F: Future<Output = Result<(), TransportError>> + Send + 'static,
+{
+    let gone = silent(&topology.origins());
+    tell(nodes, std::iter::empty(), again_for, |node| !gone.contains(node), call).await
+}
+
+/// The loop of both. `spare` are the nodes that make up for one that failed; `is_worth` says who is asked again when a
+/// majority has it already.
+async fn tell<F>(
+    mut asked: BTreeSet<NodeName>,
+    mut spare: impl Iterator<Item = NodeName>,
+    again_for: Duration,
+    is_worth: impl Fn(&NodeName) -> bool,
+    call: impl Fn(NodeName) -> F,
+) -> Told
+where
+    F: Future<Output = Result<(), TransportError>> + Send + 'static,
+{
+    let need = asked.len() / 2 + 1;
+    // Tasks, so that a straggler continues after the acknowledgement.
+    let start = |node: NodeName| {
+        let called = tokio::spawn(call(node.clone()));
+        async move { (node, called.await) }
+    };
+    let mut calls: FuturesUnordered<_> = asked.iter().cloned().map(&start).collect();
+    let (mut nodes, mut failed) = (BTreeSet::new(), BTreeMap::new());
+    let (mut until, mut pauses, again_until) = (None, Pauses::begin(), Instant::now() + again_for);
+    while let Ok(called) = by(until, calls.next()).await {
+        match called {
             None => {
-                let passing =
-                    failed.extract_if(.., |_, error: &mut TransportError| error.is_retryable() && !error.is_full());
-                let again: Vec<NodeName> = match stored < need && Instant::now() < again_until {
-                    true => passing.map(|(node, _)| node).collect(),
-                    false => break,
-                };
+                let (is_most, end) = (nodes.len() >= need, until.unwrap_or(again_until));
+                let may_pass =
+                    |node: &NodeName, error: &mut TransportError| error.is_passing() && (!is_most || is_worth(node));
+                if Instant::now() >= end {
+                    break;
+                }
+                let again: Vec<NodeName> = failed.extract_if(.., may_pass).map(|(node, _)| node).collect();
                 if again.is_empty() {
                     break;
                 }
-                sleep(pause).await;
-                pause = (pause * 2).min(AGAIN_LAST);
-                puts.extend(again.into_iter().map(put));
+                pauses.next(end).await;
+                calls.extend(again.into_iter().map(&start));
             }
-            Some(Ok((_, Ok(())))) => stored += 1,
-            Some(Ok((node, Err(error)))) => {
+            Some((node, Ok(Ok(())))) => drop(nodes.insert(node)),
+            Some((node, Ok(Err(error)))) => {
                 failed.insert(node, error);
-                if let Some(next) = order.by_ref().find(|node| asked.insert(node.clone())) {
-                    puts.push(put(next));
+                if let Some(next) = spare.by_ref().find(|node| asked.insert(node.clone())) {
+                    calls.push(start(next));
                 }
             }
-            Some(Err(_)) => {}
+            Some((_, Err(_))) => {}
         }
-        if stored >= need && until.is_none() {
+        if nodes.len() >= need && until.is_none() {
             until = Some(Instant::now() + STRAGGLERS);
         }
     }
-    let (asked, failed) = (asked.len(), failed.into_values().collect());
-    if stored < need { Err(UploadError::Record { stored, asked, need, failed }) } else { Ok(stored) }
+    Told { nodes, asked, failed, need }
 }

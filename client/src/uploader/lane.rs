@@ -26,7 +26,10 @@ use super::{
     Session,
     spread::{Spread, lock},
 };
-use crate::{Transport, TransportError};
+use crate::{
+    Transport, TransportError,
+    again::{AGAIN_FIRST, AGAIN_FOR, again},
+};
 
 /// Number of strips that may wait for one node. An upload holds these, the stripe being encoded, and [`KEPT_CELLS`] for
 /// each node at its beginning in memory.
@@ -36,13 +39,8 @@ pub(super) const LANE_STRIPS: usize = 2;
 const KEPT_CELLS: usize = 4;
 /// Nodes that are tried in place of one, for one column.
 const OTHERS_MAX: usize = 3;
-/// Pauses before a call that failed is made again, doubled each time up to the last. All together they are as long as a
-/// restart of a node may take; then the column is given up.
-pub(super) const AGAIN_FIRST: Duration = Duration::from_millis(250);
-pub(super) const AGAIN_LAST: Duration = Duration::from_secs(8);
-pub(super) const AGAIN_FOR: Duration = Duration::from_secs(50);
-/// The same for a session that cannot be opened, where no other node can take over: a gap in the network ends no
-/// upload, and a node that is gone holds up nobody for a minute.
+/// What `AGAIN_FOR` is for other calls, for a session that cannot be opened where no other node can take over: a gap in
+/// the network ends no upload, and a node that is gone holds up nobody for a minute.
 const OPEN_FOR: Duration = Duration::from_secs(10);
 /// How long the node of an earlier session may be away while another one can take its column. It is shorter than what
 /// the other columns wait for a straggler (`PATIENCE`).
@@ -270,19 +268,12 @@ impl Work {
         paused_max: Duration,
         call: impl Fn() -> F,
     ) -> Result<T, TransportError> {
-        let may_wait = self.may_wait();
-        let (mut pause, mut paused) = (AGAIN_FIRST, Duration::ZERO);
-        loop {
-            match call().await {
-                Err(error) if error.is_retryable() && !error.is_full() && may_wait && paused + pause <= paused_max => {
-                    tracing::debug!(node = %self.of.node, column = self.of.column, %error, "a call is made again");
-                    sleep(pause).await;
-                    paused += pause;
-                    pause = (pause * 2).min(AGAIN_LAST);
-                }
-                done => return done,
-            }
-        }
+        let paused_max = if self.may_wait() { paused_max } else { Duration::ZERO };
+        let is_passing = |error: &TransportError| {
+            tracing::debug!(node = %self.of.node, column = self.of.column, %error, "a call failed");
+            error.is_passing()
+        };
+        again(paused_max, is_passing, call).await
     }
 }
 
