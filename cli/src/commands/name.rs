@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
+use anyhow::{Context, Error};
 use clap::{Args, Subcommand};
 use format::{Label, Locator};
 use serde::Serialize;
@@ -10,6 +10,7 @@ use twin::{Entry, NameChange, NameState, NameTerms, Renamed, Target, TwinConfig}
 
 use super::Options;
 use crate::{
+    failures::{Failed, Failures},
     fault::Usage,
     moment,
     output::{count, table},
@@ -154,6 +155,14 @@ struct Answer {
     nodes_had: Option<u64>,
 }
 
+/// The answer to a renewal.
+#[derive(Serialize)]
+struct Renewed {
+    renewed: Vec<Answer>,
+    /// What stays as it was, and why.
+    failed: Vec<Failed>,
+}
+
 #[derive(Serialize)]
 struct Step {
     version: u64,
@@ -195,20 +204,23 @@ impl Renew {
         let all = async || twin.names().await.into_iter().map(|(entry, _)| entry.path).collect();
         let names: Vec<String> = if self.names.is_empty() { all().await } else { self.names };
         let known = twin.list().await;
-        let (mut answers, mut failure) = (Vec::with_capacity(names.len()), None);
+        let (mut renewed, mut failed) = (Vec::with_capacity(names.len()), Vec::new());
         for name in &names {
             match twin.point(name, &NameChange::Renew, self.terms.of_name()).await {
-                Ok(renamed) => answers.push(Answer::moved(&renamed, &config, &known)),
+                Ok(it) => renewed.push(Answer::moved(&it, &config, &known)),
                 // One that cannot be renewed lets no other end.
-                Err(error) => failure = Some(anyhow::Error::new(error).context(format!("{name:?} is not renewed"))),
+                Err(error) => failed.push((name.clone(), Error::from(error))),
             }
         }
-        match failure {
-            None => options.answer(&answers, || list(&answers)),
-            Some(failure) => {
-                Err(failure.context(format!("{} of {} renewed", answers.len(), count(names.len(), "name"))))
-            }
+        if names.len() == 1
+            && let Some((name, error)) = failed.pop()
+        {
+            return Err(error.context(format!("{name:?} is not renewed")));
         }
+        let failures = Failures::of(failed);
+        let answer = Renewed { renewed, failed: failures.failed.clone() };
+        options.answer(&answer, || list(&answer.renewed))?;
+        failures.end(options)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, Error};
 use clap::{Args, Subcommand};
 use format::{Moment, PolicyName};
 use serde::Serialize;
@@ -11,6 +11,7 @@ use twin::{POLICY_SECONDS, PolicySource, Twin};
 
 use super::Options;
 use crate::{
+    failures::{Failed, Failures},
     moment,
     output::count,
     owner_access::{ClusterAccess, KeyAccess, open_twin},
@@ -94,6 +95,14 @@ struct Published {
     links: Vec<CheckedLink>,
 }
 
+/// The answer to a renewal.
+#[derive(Serialize)]
+struct Renewals {
+    renewed: Vec<Renewed>,
+    /// What stays as it was, and why.
+    failed: Vec<Failed>,
+}
+
 #[derive(Serialize)]
 struct Renewed {
     name: PolicyName,
@@ -115,14 +124,26 @@ impl Policy {
                 let (_, twin) = open_twin(&options.state()?, &keys, &cluster).await?;
                 let expires = expires.unwrap_or_else(|| moment::now().saturating_add(POLICY_SECONDS));
                 let names = if names.is_empty() { names_in_use(&twin).await } else { names.into_iter().collect() };
-                let mut renewed = Vec::new();
+                let (asked, mut renewed, mut failed) = (names.len(), Vec::new(), Vec::new());
                 for name in names {
-                    let twin::Published { manifest, nodes } =
-                        twin.renew_policy(&name, expires).await.with_context(|| format!("{name} is not renewed"))?;
-                    renewed.push(Renewed { name, sequence: manifest.sequence, expires, nodes });
+                    match twin.renew_policy(&name, expires).await {
+                        Ok(twin::Published { manifest, nodes }) => {
+                            renewed.push(Renewed { name, sequence: manifest.sequence, expires, nodes });
+                        }
+                        // One that cannot be renewed lets no other end.
+                        Err(error) => failed.push((name.to_string(), Error::from(error))),
+                    }
                 }
+                if asked == 1
+                    && let Some((name, error)) = failed.pop()
+                {
+                    return Err(error.context(format!("{name} is not renewed")));
+                }
+                let failures = Failures::of(failed);
+                let answer = Renewals { renewed, failed: failures.failed.clone() };
                 let line = |it: &Renewed| format!("{} {} on {}\n", it.name, ends(it.expires), count(it.nodes, "node"));
-                options.answer(&renewed, || renewed.iter().map(line).collect())
+                options.answer(&answer, || answer.renewed.iter().map(line).collect())?;
+                failures.end(options)
             }
             PolicyCommand::Publish { name, file, expires, keys, cluster } => {
                 let (source, links) = read(file).await?;

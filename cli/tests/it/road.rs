@@ -197,7 +197,7 @@ fn a_name_stays_and_what_it_stands_for_changes() {
     assert_eq!(home.run(&["get", &name]).text(), "second");
     let again = home.good(&["put", "first.txt", "--as", "new one"]);
     assert_eq!(again["named"]["new"], true);
-    let renewed = home.good(&["name", "renew", "--fresh-until", "+30d"]);
+    let renewed = home.good(&["name", "renew", "--fresh-until", "+100d"])["renewed"].clone();
     let versions = |list: &Value| list.as_array().unwrap().iter().map(|it| it["version"].as_u64()).collect::<Vec<_>>();
     assert_eq!(versions(&renewed), [Some(2), Some(3)], "new one and site");
     let shown = home.good(&["name", "show", "site"]);
@@ -445,7 +445,7 @@ fn a_policy_says_where_shards_lie() {
     let label = home.good(&["put", "film", "--no-compress", "--policy", "eu"])["label"].clone();
     let stat = home.good(&["stat", label.as_str().unwrap()]);
     assert_eq!((stat["redundancy"].as_str(), stat["places"][0].as_str()), (Some("2+1"), Some("country:BE")), "{stat}");
-    let renewed = home.good(&["policy", "renew", "--expires", "+30d"]);
+    let renewed = home.good(&["policy", "renew", "--expires", "+30d"])["renewed"].clone();
     assert_eq!((renewed.as_array().unwrap().len(), &renewed[0]["name"]), (1, &"eu".into()), "{renewed}");
     let (code, unknown) = home.json(&["policy", "renew", "ue"]);
     assert!(code == 3 && unknown.to_string().contains("no node has a version of ue"), "{unknown}");
