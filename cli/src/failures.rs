@@ -32,16 +32,17 @@ impl Failures {
         Self { failed: failed.collect() }
     }
 
-    /// Takes the failures of objects, each under the name that it was given. When only one object was asked for, its
-    /// failure is that of the command.
+    /// Takes the failures of objects, each under the name that it was given. When only one was asked for and nothing of
+    /// it was done, its failure is that of the command.
     pub(crate) fn of_leases(
         failed: BTreeMap<Locator, LeaseChangeError>,
         named: &BTreeMap<Locator, String>,
         asked: usize,
+        done: usize,
     ) -> anyhow::Result<Self> {
         let name = |locator: &Locator| named.get(locator).cloned().unwrap_or_else(|| locator.to_string());
         match failed.into_iter().map(|(locator, error)| (name(&locator), error.into())).collect::<Vec<_>>() {
-            failed if asked > 1 => Ok(Self::of(failed)),
+            failed if asked > 1 || done > 0 => Ok(Self::of(failed)),
             failed => failed.into_iter().next().map_or_else(|| Ok(Self::of([])), |(_, error)| Err(error)),
         }
     }

@@ -13,9 +13,9 @@ use origin::catalog::OpenError;
 use sandbox::{AdmitError, guard::GuardError};
 use serde::Serialize;
 use twin::{
-    ConfigError, EncodingError, GetError, IndexError, LeaseChangeError, NameChangeError, NetworkError, OperatorError,
-    OwnerError, PolicyNameError, PolicySourceError, PublishError, PurgeOrderError, PutError, RecoverError,
-    RetentionError, TargetError, TreeError, UnfinishedError,
+    ClockError, ConfigError, EncodingError, GetError, IndexError, LeaseChangeError, NameChangeError, NetworkError,
+    OperatorError, OwnerError, PolicyNameError, PolicySourceError, PublishError, PurgeOrderError, PutError,
+    RecoverError, RetentionError, TargetError, TreeError, UnfinishedError,
 };
 
 use crate::{
@@ -36,6 +36,9 @@ Exit codes:
   128 and the number of the signal, 130 for Ctrl-C: `get` was interrupted
 
 With --json the answer is one JSON document on standard output, errors too.";
+
+/// The next step where nodes refuse.
+const MEND: &str = "mend what the node says; a second try alone will not help";
 
 /// A command line whose options contradict each other, which its parser cannot see.
 #[derive(Debug, thiserror::Error)]
@@ -166,8 +169,14 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
     if let Some(Interrupted { signal }) = cause.downcast_ref() {
         return Some((Class::Interrupted(*signal), None));
     }
+    if cause.is::<ClockError>() {
+        let advice = "set the clock of this machine (`timedatectl` shows it), then the same command again; if it is right, the nodes' \
+                      clocks are wrong: tell their operator";
+        return Some((Class::Failed, Some(advice)));
+    }
     if let Some(error) = cause.downcast_ref::<RetentionError>() {
         let advice = match error {
+            RetentionError::Clock(_) => return None,
             RetentionError::Ended { .. } => "a later --expires; to end an object now: `evernear rm LABEL`",
             RetentionError::KeptBefore { .. } => "a later --keep-until, or none",
             RetentionError::KeptLonger { .. } => "an --expires that is not before --keep-until",
@@ -214,6 +223,12 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             NameChangeError::Name(_) | NameChangeError::Seconds { .. } | NameChangeError::Past { .. } => {
                 Some((Class::Usage, None))
             }
+            NameChangeError::Sooner { .. } => Some((
+                Class::Usage,
+                Some(
+                    "a later --fresh-until, or none; `evernear name set NAME LABEL --fresh-until TIME` sets an earlier end",
+                ),
+            )),
             NameChangeError::Chain => Some((Class::Usage, Some("the object's own label: `evernear name show NAME`"))),
             _ => None,
         };
@@ -221,9 +236,17 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
     if let Some(error) = cause.downcast_ref::<LeaseChangeError>() {
         return match error {
             LeaseChangeError::Unknown | LeaseChangeError::Erased => Some((Class::NotFound, None)),
-            LeaseChangeError::TooFew { source: Some(refused), .. } if !refused.is_retryable() => {
-                Some((Class::Cluster, Some("mend what the node says; a second try alone will not help")))
+            LeaseChangeError::TooFew { source: Some(refused), .. } if !refused.is_passing() => {
+                Some((Class::Cluster, Some(MEND)))
             }
+            LeaseChangeError::Ending => Some((Class::Failed, Some("`evernear rm LABEL` brings it to its end"))),
+            LeaseChangeError::Overtaken { .. } => {
+                Some((Class::Cluster, Some("again when the other machine has done its work")))
+            }
+            LeaseChangeError::Unsure { .. } => Some((
+                Class::Cluster,
+                Some("again when these nodes are back (`evernear node ls`); the index keeps the object until then"),
+            )),
             LeaseChangeError::TooFew { .. } => {
                 Some((Class::Cluster, Some("again: sending a lease twice does no harm")))
             }
@@ -252,6 +275,9 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
                 ),
             )),
             UploadError::Inconsistent(_) => None,
+            UploadError::Lost { failed, .. } if !failed.is_empty() && failed.iter().all(|it| !it.is_passing()) => {
+                Some((Class::Cluster, Some(MEND)))
+            }
             UploadError::Record { failed, .. } if failed.iter().any(|error| !error.is_retryable()) => Some((
                 Class::Cluster,
                 Some(
@@ -395,6 +421,11 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
     if let Some(error) = cause.downcast_ref::<PublishError>() {
         return match error {
             PublishError::BuiltIn { .. } => Some((Class::Usage, None)),
+            PublishError::Ended { .. } => Some((Class::Usage, Some("a later --expires"))),
+            PublishError::Clock(_) => None,
+            PublishError::NoNode { source: Some(refused) } if !refused.is_passing() => {
+                Some((Class::Cluster, Some(MEND)))
+            }
             PublishError::NoPolicy { source: None, .. } => {
                 Some((Class::NotFound, Some("`evernear policy publish NAME FILE` publishes it")))
             }
@@ -410,6 +441,9 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
         return match error {
             PurgeOrderError::NoTag { .. } => {
                 Some((Class::NotFound, Some("`evernear stat LABEL` shows an object's tags")))
+            }
+            PurgeOrderError::NoNode { source: Some(refused) } if !refused.is_passing() => {
+                Some((Class::Cluster, Some(MEND)))
             }
             PurgeOrderError::NoNode { .. } => {
                 Some((Class::Cluster, Some("again: sending an order twice does no harm")))
@@ -479,6 +513,29 @@ mod tests {
         assert!(advice(record(vec![silent()]).into()).starts_with("the same command again"));
         assert!(advice(too_few(refused()).into()).starts_with("mend what the node says"));
         assert!(advice(too_few(silent()).into()).starts_with("again"));
+    }
+
+    #[test]
+    fn the_next_step_is_the_one_that_helps() {
+        let wrong = ClockError { here: 0, nodes: 86_400 };
+        let refused =
+            || client::TransportError::Refused { node: "o1".parse().unwrap(), status: 400, reason: "x".into() };
+        let steps: [(Error, Class, &str); 8] = [
+            (LeaseChangeError::from(RetentionError::from(wrong)).into(), Class::Failed, "set the clock"),
+            (PutError::from(RetentionError::from(wrong)).into(), Class::Failed, "set the clock"),
+            (NameChangeError::from(wrong).into(), Class::Failed, "set the clock"),
+            (PublishError::from(wrong).into(), Class::Failed, "set the clock"),
+            (LeaseChangeError::Kept { until: 9 }.into(), Class::Failed, "again after that time"),
+            (LeaseChangeError::Overtaken { version: 2 }.into(), Class::Cluster, "again when the other"),
+            (PublishError::NoNode { source: Some(refused()) }.into(), Class::Cluster, "mend what the node says"),
+            (PurgeOrderError::NoNode { source: Some(refused()) }.into(), Class::Cluster, "mend what the node says"),
+        ];
+        for (error, class, step) in steps {
+            let (found, advice) = judge(&error);
+            assert!(found == class && advice.unwrap().starts_with(step), "{error:?}: {advice:?}");
+        }
+        let report = Report::of(&Error::new(NameChangeError::from(wrong))).text();
+        assert!(report.contains("1970-01-01T00:00:00Z by this machine's clock and 1970-01-02T00:00:00Z by the nodes'"));
     }
 
     #[test]

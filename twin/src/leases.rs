@@ -7,30 +7,32 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
-use client::{ReadError, Transport, TransportError};
-use format::{Kind, Lease, Level, Locator, Moment, NodeName, Profile, Record, Redundancy};
-use futures::{StreamExt, future::join_all};
-use tokio::task::spawn_blocking;
+use client::{ReadError, TransportError};
+use format::{Kind, Lease, Level, Locator, Moment, NodeName, Profile, Record, Redundancy, Retention};
+use futures::StreamExt;
 
 use crate::{
     index::{Change, Entry, Family, Index, IndexError, Position, State, Tenure},
     policy_name::PolicyNameError,
     progress::Progress,
     retention::{self, RetentionError},
-    twin::{Twin, now},
+    twin::Twin,
     urls::{Target, TargetError},
 };
 
 mod removal;
 mod renewal;
+mod telling;
 
 pub use removal::Removed;
 pub use renewal::{Renewal, Sooner};
+pub(crate) use telling::Patience;
 
 /// How many leases are changed concurrently. Each node gets a call for most of them, over one connection, which takes
 /// 128 calls at once; a reader of records needs some of these too.
 const OBJECTS_AT_ONCE: usize = 64;
+/// How often a lease that another machine of the owner changes meanwhile is read and signed anew.
+const TRIES_MAX: usize = 3;
 
 /// Which nodes have one object's new lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +58,9 @@ pub enum LeaseChangeError {
     /// It was erased.
     #[error("the object was erased; an erased object cannot come back")]
     Erased,
+    /// A removal of it was cut short, and some nodes may have erased it.
+    #[error("a removal of the object has begun, which cannot be taken back")]
+    Ending,
     /// The owner promised to keep it.
     #[error("the object is to be kept until {}", Moment(*until))]
     Kept {
@@ -121,14 +126,31 @@ pub enum LeaseChangeError {
     #[error("the object's record cannot be read")]
     Read(#[source] ReadError),
     /// Fewer than a majority of the nodes took the lease. A retry is safe (idempotent).
-    #[error("{told} of {asked} nodes took the new lease; try again")]
+    #[error("{told} of {asked} nodes took the new lease")]
     TooFew {
         /// Nodes that took it.
         told: usize,
         /// Nodes asked.
         asked: usize,
-        /// The last failure.
+        /// A failure: one that may pass when the same call may succeed later, and else a refusal.
         source: Option<TransportError>,
+    },
+    /// Another machine of the owner changed the lease at the same time, again and again.
+    #[error("another machine of this owner signed version {version} of the lease meanwhile")]
+    Overtaken {
+        /// The version that nodes have.
+        version: u64,
+    },
+    /// Most nodes do not know the object, but some do not answer. It stays in the index, because these may serve it.
+    #[error(
+        "the nodes that answer have no record of the object, but {} may have one and do not answer",
+        silent.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    Unsure {
+        /// Nodes that did not answer.
+        silent: BTreeSet<NodeName>,
+        /// How the last of them failed.
+        source: TransportError,
     },
     /// The nodes were told, but the index cannot be written. Repeat the call.
     #[error("the index of uploads cannot be written")]
@@ -138,7 +160,10 @@ pub enum LeaseChangeError {
 impl LeaseChangeError {
     /// Returns whether a later call may succeed, because nodes or the index did not answer this one.
     pub(crate) fn is_passing(&self) -> bool {
-        matches!(self, Self::Read(_) | Self::TooFew { .. } | Self::Index(_))
+        matches!(
+            self,
+            Self::Read(_) | Self::TooFew { .. } | Self::Overtaken { .. } | Self::Unsure { .. } | Self::Index(_)
+        )
     }
 }
 
@@ -196,15 +221,19 @@ impl Twin {
         renewal: &Renewal,
         progress: &Arc<dyn Progress>,
     ) -> Result<(BTreeMap<Locator, Told>, BTreeMap<Locator, LeaseChangeError>), LeaseChangeError> {
-        let now = now();
-        retention::check(renewal.named_times(), now)?;
+        let times = renewal.named_times();
+        if times != Retention::default() || renewal.expires.is_some() {
+            self.check_clock().map_err(RetentionError::from)?;
+        }
+        let (now, patience) = (self.now(), &Patience::begin());
+        retention::check(times, now)?;
         if let Some(policy) = &renewal.policy {
             self.know_policy(policy).await?;
         }
         let (mut renewed, mut failed, mut members) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for (top, family) in self.families(locators).await {
             // Check all members before changing one, so that a tree is not renewed only up to the first that refuses.
-            if let Err(error) = self.check_renewal(&top, &family, renewal, now).await {
+            if let Err(error) = self.check_renewal(&top, &family, renewal, patience).await {
                 failed.insert(top, error);
             } else if family.is_empty() {
                 members.push((top, top, None));
@@ -216,7 +245,7 @@ impl Twin {
         let renew = |(top, member, entry): (Locator, Locator, Option<Entry>)| async move {
             // Of a folder that did not end. Without a record it has no lease, and whoever stores it signs one.
             let is_open = entry.as_ref().is_some_and(|it| it.position == Position::Inner && it.state != State::Stored);
-            let told = self.renew_member(&member, entry, renewal, now).await;
+            let told = self.renew_member(&member, entry, renewal, patience).await;
             progress.lease();
             (top, member, told, is_open)
         };
@@ -236,12 +265,12 @@ impl Twin {
     /// What the index does not list, nodes tell. What cannot be renewed is none of them.
     pub async fn ends_sooner(&self, locators: &BTreeSet<Locator>, renewal: &Renewal) -> BTreeMap<Locator, Option<u64>> {
         let renewal = Renewal { sooner: Sooner::Refused, ..renewal.clone() };
-        let (now, mut sooner) = (now(), BTreeMap::new());
+        let (now, patience, mut sooner) = (self.now(), Patience::begin(), BTreeMap::new());
         for (top, family) in self.families(locators).await {
             let entries = family.iter().filter(|(_, entry)| entry.name.is_none());
             let mut held: Vec<_> = entries.map(|(member, entry)| (*member, entry.tenure.retention)).collect();
             if family.is_empty()
-                && let Ok(record) = self.own_record(&top).await
+                && let Ok(record) = self.own_record(&top, &patience).await
                 && record.lease.is_alive(now)
                 && !record.public.is_name()
             {
@@ -261,9 +290,13 @@ impl Twin {
         top: &Locator,
         family: &Family,
         renewal: &Renewal,
-        now: u64,
+        patience: &Patience,
     ) -> Result<(), LeaseChangeError> {
+        let now = self.now();
         for entry in family.values() {
+            if entry.state == State::Ending {
+                return Err(LeaseChangeError::Ending);
+            }
             if entry.name.is_some() {
                 return Err(LeaseChangeError::Name);
             }
@@ -271,7 +304,8 @@ impl Twin {
         }
         let Some(profile) = renewal.profile else { return Ok(()) };
         let check = |member: Locator| async move {
-            redundancy_under(profile, &self.own_record(&member).await?, family.get(&member)).map(drop)
+            let record = self.record_to_renew(&member, family.get(&member), patience).await?;
+            redundancy_under(profile, &record, family.get(&member)).map(drop)
         };
         let members: BTreeSet<_> = family.keys().chain([top]).copied().collect();
         let mut checks = futures::stream::iter(members.into_iter().map(check)).buffer_unordered(OBJECTS_AT_ONCE);
@@ -286,14 +320,36 @@ impl Twin {
         member: &Locator,
         entry: Option<Entry>,
         renewal: &Renewal,
-        now: u64,
+        patience: &Patience,
     ) -> Result<Told, LeaseChangeError> {
-        let record = self.own_record(member).await?;
-        let (tenure, told) = self.renew_one(&record, entry.as_ref(), renewal, now).await?;
+        let mut tries = 1;
+        let (tenure, told) = loop {
+            let record = self.record_to_renew(member, entry.as_ref(), patience).await?;
+            match self.renew_one(&record, entry.as_ref(), renewal, patience).await {
+                Err(LeaseChangeError::Overtaken { .. }) if tries < TRIES_MAX => tries += 1,
+                done => break done?,
+            }
+        };
         if let Some(entry) = entry {
             self.record(Change::Lease(Entry { tenure, ..entry })).await?;
         }
         Ok(told)
+    }
+
+    /// Reads the record that a renewal goes on from. Where most nodes have lost it, any that has it will do.
+    async fn record_to_renew(
+        &self,
+        member: &Locator,
+        entry: Option<&Entry>,
+        patience: &Patience,
+    ) -> Result<Record, LeaseChangeError> {
+        match self.own_record(member, patience).await {
+            Err(LeaseChangeError::Unknown) => {
+                let found = self.left_over(member, entry, patience).await?;
+                found.map(|(record, _)| record).ok_or(LeaseChangeError::Unknown)
+            }
+            read => read,
+        }
     }
 
     async fn renew_one(
@@ -301,7 +357,7 @@ impl Twin {
         record: &Record,
         entry: Option<&Entry>,
         renewal: &Renewal,
-        now: u64,
+        patience: &Patience,
     ) -> Result<(Tenure, Told), LeaseChangeError> {
         if record.lease.erased {
             return Err(LeaseChangeError::Erased);
@@ -314,6 +370,8 @@ impl Twin {
             Some(entry) if entry.tenure.version > record.lease.version => entry.tenure.lease(record.lease.clone()),
             _ => record.lease.clone(),
         };
+        // The clock is read for each: in a large tree the first member was renewed long ago.
+        let now = self.now();
         let retention = renewal.retention_over(held.retention, now)?;
         let caps = &renewal.caps;
         if let Some(cap) =
@@ -333,96 +391,9 @@ impl Twin {
             caps: renewal.caps_over(&held.caps),
             retention,
         };
-        // Reads the clock again: in a large tree the first member was renewed long ago.
-        retention::check_end(tenure.retention, self::now())?;
-        let told = self.tell(record, tenure.lease(held)).await?;
+        retention::check_end(tenure.retention, now)?;
+        let told = self.tell(record, tenure.lease(held), &BTreeSet::new(), patience).await?;
         Ok((tenure, told))
-    }
-
-    /// Reads the record with the highest lease of this owner that a majority of the nodes asked shows. One of them has
-    /// every lease that was acknowledged; a single node may hold an old one, or a stranger's.
-    async fn own_record(&self, locator: &Locator) -> Result<Record, LeaseChangeError> {
-        let asked = self.network.topology.origins().len().min(client::RECORD_NODES_MAX);
-        self.own_record_of(locator, |own| own.len() > asked / 2).await
-    }
-
-    /// The same with another sense of what is enough.
-    pub(crate) async fn own_record_of(
-        &self,
-        locator: &Locator,
-        is_enough: impl Fn(&[&Record]) -> bool,
-    ) -> Result<Record, LeaseChangeError> {
-        let owner = self.owner();
-        let is_own = |record: &&Record| record.public.owner() == owner;
-        let is_enough = |found: &[Record]| is_enough(&found.iter().filter(is_own).collect::<Vec<_>>());
-        let found = self.network.reader.records(locator, is_enough).await.map_err(|error| match error {
-            ReadError::NotFound { .. } => LeaseChangeError::Unknown,
-            error => LeaseChangeError::Read(error),
-        })?;
-        let own = found.into_iter().filter(|record| is_own(&record));
-        // Of one version, a record that withholds its manifest comes last.
-        let newest = own.max_by_key(|record| (record.lease.erased, record.lease.version, record.sealed.is_some()));
-        let record = newest.ok_or(LeaseChangeError::NotOurs)?;
-        // A name moves, and a lease of where it stood before would be refused.
-        if record.public.is_name() {
-            return self.network.reader.newest_record(locator, &owner).await.map_err(LeaseChangeError::Read);
-        }
-        Ok(record)
-    }
-
-    /// Signs a lease and sends it to the nodes of its record.
-    async fn tell(&self, record: &Record, lease: Lease) -> Result<Told, LeaseChangeError> {
-        let (keys, version) = (self.keys.clone(), lease.version);
-        let envelope = spawn_blocking(move || Bytes::from(lease.sign(&keys))).await.expect("signing does not panic");
-        self.tell_signed(record, envelope, version).await
-    }
-
-    /// Sends a lease to all nodes that hold the record: those with shards, and the first in the locator's order.
-    async fn tell_signed(&self, record: &Record, envelope: Bytes, version: u64) -> Result<Told, LeaseChangeError> {
-        let locator = record.locator();
-        let nodes = client::record_holders(record, &self.network.topology.origins());
-        let transport = &*self.network.transport;
-        let sends = nodes.iter().map(|node| {
-            let envelope = envelope.clone();
-            async move { (node.clone(), send(transport, node, &locator, envelope, version).await) }
-        });
-        let mut told = Told { nodes: BTreeSet::new(), missed: BTreeSet::new() };
-        let mut source = None;
-        for (node, sent) in join_all(sends).await {
-            match sent {
-                Ok(()) => drop(told.nodes.insert(node)),
-                Err(error) => {
-                    tracing::warn!(%node, %error, "a node did not take a new lease");
-                    told.missed.insert(node);
-                    source = Some(error);
-                }
-            }
-        }
-        // A majority, as for the record itself: any majority (quorum) that is asked later contains one of these nodes.
-        if told.nodes.len() > nodes.len() / 2 {
-            Ok(told)
-        } else {
-            Err(LeaseChangeError::TooFew { told: told.nodes.len(), asked: nodes.len(), source })
-        }
-    }
-}
-
-/// Sends a lease to one node. A refusal counts as success when the node already holds this very lease, because nodes
-/// that share a catalog get it from each other.
-async fn send(
-    transport: &dyn Transport,
-    node: &NodeName,
-    locator: &Locator,
-    envelope: Bytes,
-    version: u64,
-) -> Result<(), TransportError> {
-    match transport.put_lease(node, locator, envelope.clone()).await {
-        Err(refused @ TransportError::Refused { .. }) => {
-            let held = transport.record(node, locator).await?.and_then(|bytes| Record::decode(&bytes).ok());
-            let taken = held.is_some_and(|held| held.lease.version == version && held.lease_envelope == envelope);
-            if taken { Ok(()) } else { Err(refused) }
-        }
-        sent => sent,
     }
 }
 

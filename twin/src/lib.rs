@@ -11,6 +11,7 @@
 //! nodes commit the object; a fetched file appears whole or not at all; secrets are wiped from memory and never logged.
 
 mod byte_range;
+mod clock;
 mod config;
 mod durable;
 mod get;
@@ -39,6 +40,7 @@ mod unlock;
 mod urls;
 
 pub use byte_range::{ByteRange, ByteRangeError};
+pub use clock::ClockError;
 pub use config::{ConfigError, SeedConfig, TwinConfig};
 pub use get::{Delivered, Found, GetError, part_of};
 pub use index::{

@@ -14,10 +14,11 @@ use format::{
 use tokio::task::spawn_blocking;
 
 use crate::{
+    clock::ClockError,
     get::{Found, GetError},
     index::{Batch, Entry, Index, IndexError, Move, NameState, Position, State, Tenure},
     put::new_batch,
-    twin::{Twin, now},
+    twin::Twin,
 };
 
 /// How often a name that another machine moves meanwhile is read and moved again.
@@ -106,6 +107,17 @@ pub enum NameChangeError {
         /// Seconds since 1970.
         fresh_until: u64,
     },
+    /// A renewal would end the name sooner than it does now.
+    #[error("the name would end at {}, and it ends at {} now", Moment(*end), Moment(*held))]
+    Sooner {
+        /// Seconds since 1970 at which it ends now.
+        held: u64,
+        /// Seconds since 1970 at which it would end.
+        end: u64,
+    },
+    /// This machine's clock is wrong.
+    #[error("the name would end at a wrong time")]
+    Clock(#[from] ClockError),
     /// The object cannot be opened.
     #[error("what the name is to stand for cannot be opened")]
     Target(#[source] GetError),
@@ -132,6 +144,7 @@ impl Twin {
     /// as it was.
     pub async fn point(&self, text: &str, change: &NameChange, terms: NameTerms) -> Result<Renamed, NameChangeError> {
         let name = StableName::derive(&self.secret, text)?;
+        self.check_clock()?;
         let mut tries = 1;
         loop {
             match self.point_once(&name, text, change, terms).await {
@@ -153,8 +166,11 @@ impl Twin {
         change: &NameChange,
         terms: NameTerms,
     ) -> Result<Renamed, NameChangeError> {
-        let (text, now, locator) = (text.to_owned(), now(), name.locator());
+        let (text, now, locator) = (text.to_owned(), self.now(), name.locator());
         let entry = self.with_index(move |index| index.entry(&locator).cloned()).await;
+        if entry.as_ref().is_some_and(|entry| entry.state == State::Ending) {
+            return Err(NameChangeError::Ended { text });
+        }
         let state = entry.as_ref().and_then(|entry| entry.name.clone());
         let begun = entry.as_ref().map_or(0, |entry| entry.tenure.version);
         let held = match self.network.reader.pointer(name.capability(), Some(self.anything_own())).await {
@@ -210,6 +226,9 @@ impl Twin {
         if fresh_until <= now {
             return Err(NameChangeError::Past { fresh_until });
         }
+        if *change == NameChange::Renew && fresh_until < had_until {
+            return Err(NameChangeError::Sooner { held: had_until, end: fresh_until });
+        }
         // A move that the index began and too few nodes took may be at some of them.
         let version = at_nodes.max(begun).saturating_add(1);
         let mut moves = state.map(|state| state.moves).unwrap_or_default();
@@ -251,6 +270,7 @@ impl Twin {
     /// # Errors
     /// [`NameChangeError`].
     pub async fn check_name(&self, text: &str) -> Result<(), NameChangeError> {
+        self.check_clock()?;
         let name = StableName::derive(&self.secret, text)?;
         match self.network.reader.pointer(name.capability(), Some(self.anything_own())).await {
             Ok(_) | Err(ReadError::NotFound { .. }) => Ok(()),

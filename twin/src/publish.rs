@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use client::TransportError;
-use format::{BlobId, NodeName, PolicyManifest, PolicyManifestError, PolicyName};
+use format::{BlobId, Moment, NodeName, PolicyManifest, PolicyManifestError, PolicyName};
 use tokio::task::spawn_blocking;
 
 use crate::{
+    clock::ClockError,
     policy_name::Asked,
     policy_source::PolicySource,
     twin::{Twin, now},
@@ -47,6 +48,17 @@ pub enum PublishError {
         /// The last failure.
         source: Option<TransportError>,
     },
+    /// This machine's clock is wrong.
+    #[error("the policy would end at a wrong time")]
+    Clock(#[from] ClockError),
+    /// Nothing would be served under it.
+    #[error("the policy would have ended at {}, and it is {} now", Moment(*end), Moment(*now))]
+    Ended {
+        /// Seconds since 1970.
+        end: u64,
+        /// Seconds since 1970, by the nodes' clocks.
+        now: u64,
+    },
     /// No node would accept the manifest.
     #[error("the policy cannot be a manifest")]
     Manifest(#[from] PolicyManifestError),
@@ -76,6 +88,7 @@ impl Twin {
         }
         let nodes = self.nodes_with_policies();
         let owner = self.owner();
+        self.check_policy_end(expires)?;
         let Asked { newest, failure, .. } = self.ask_policy(&nodes, name).await;
         let manifest = PolicyManifest {
             owner,
@@ -97,6 +110,7 @@ impl Twin {
     /// [`PublishError`].
     pub async fn renew_policy(&self, name: &PolicyName, expires: u64) -> Result<Published, PublishError> {
         let nodes = self.nodes_with_policies();
+        self.check_policy_end(expires)?;
         let Asked { newest, failure, .. } = self.ask_policy(&nodes, name).await;
         let Some((held, id)) = newest else {
             return Err(PublishError::NoPolicy { name: name.clone(), source: failure });
@@ -105,6 +119,15 @@ impl Twin {
         let manifest = PolicyManifest { sequence, expires, parent: Some(id), ..held };
         // Nodes that hold the version before have its parts.
         self.send_manifest(&nodes, manifest, &[], failure).await
+    }
+
+    fn check_policy_end(&self, expires: u64) -> Result<(), PublishError> {
+        if expires == 0 {
+            return Ok(());
+        }
+        self.check_clock()?;
+        let now = self.now();
+        if expires <= now { Err(PublishError::Ended { end: expires, now }) } else { Ok(()) }
     }
 
     /// Signs a version and sends it and its parts to the nodes.

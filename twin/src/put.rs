@@ -348,7 +348,7 @@ impl Twin {
                 .map(str::to_owned)
                 .ok_or_else(|| TreeError::Top(TreeFault::Utf8 { path: path.to_owned() }))?,
         };
-        check(options)?;
+        self.check(options)?;
         check_name(&name)?;
         let _room = self.room_for(metadata.len()).await;
         let stamp = Stamp::of(&metadata);
@@ -416,7 +416,7 @@ impl Twin {
     ) -> Result<Stored, PutError> {
         self.know_policy(&options.tenure.policy).await?;
         let path = Path::new("standard input");
-        check(options)?;
+        self.check(options)?;
         check_name(options.name.as_deref().unwrap_or_default())?;
         if options.resumption == Resumption::Only {
             return Err(UnfinishedError::Absent { path: path.to_owned() }.into());
@@ -439,6 +439,15 @@ impl Twin {
         let (asked, retention) = (options.asked(), options.tenure.retention);
         let head = Head { batch: new_batch()?, path, options: options.fingerprint(), retention, asked, begun: now() };
         Ok(self.journal(head, stamp, options.resumption).await?)
+    }
+
+    /// Refuses options that would make the upload fail at its end, before anything is read.
+    fn check(&self, options: &PutOptions) -> Result<(), PutError> {
+        check_bounds(options)?;
+        if options.tenure.retention != Retention::default() {
+            self.check_clock().map_err(RetentionError::from)?;
+        }
+        Ok(retention::check(options.tenure.retention, self.now())?)
     }
 
     async fn store_top(
@@ -464,12 +473,6 @@ fn is_other<T>(stored: &Result<T, PutError>, options: &PutOptions) -> bool {
 fn check_name(name: &str) -> Result<(), PutError> {
     let is_wrong = |letter: char| letter == '/' || letter.is_control();
     if name.contains(is_wrong) { Err(PutError::Name { name: name.to_owned() }) } else { Ok(()) }
-}
-
-/// Refuses options that would make the upload fail at its end, before anything is read.
-fn check(options: &PutOptions) -> Result<(), PutError> {
-    check_bounds(options)?;
-    Ok(retention::check(options.tenure.retention, now())?)
 }
 
 fn check_bounds(options: &PutOptions) -> Result<(), PutError> {

@@ -29,9 +29,9 @@ use futures::StreamExt;
 use crate::{
     get::{Found, GetError},
     index::{Batch, Change, Entry, IndexError, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure},
-    leases::LeaseChangeError,
+    leases::{LeaseChangeError, Patience},
     progress::Progress,
-    twin::{Twin, now},
+    twin::Twin,
 };
 
 /// Origins whose lists are put together, and whose records are compared. They share a catalog or feed each other, so
@@ -119,11 +119,12 @@ impl Twin {
         // Erased objects are in no list.
         locators.extend(known.keys());
         progress.leases(locators.len());
+        let patience = &Patience::begin();
         let part = locators.len().div_ceil(PARTS).max(OBJECTS_AT_ONCE);
         let look = |locator: Locator| {
             let entry = known.get(&locator);
             async move {
-                let seen = self.see(&locator, entry).await;
+                let seen = self.see(&locator, entry, patience).await;
                 progress.lease();
                 (locator, seen)
             }
@@ -207,8 +208,8 @@ impl Twin {
         if answered == 0 { Err(RecoverError::NoNode { source }) } else { Ok((locators, silent)) }
     }
 
-    async fn see(&self, locator: &Locator, known: Option<&Entry>) -> Seen {
-        let record = match self.own_record_of(locator, |own| own.len() >= NODES_ASKED).await {
+    async fn see(&self, locator: &Locator, known: Option<&Entry>, patience: &Patience) -> Seen {
+        let record = match self.own_record_of(locator, patience, |own| own.len() >= NODES_ASKED).await {
             Ok(record) => record,
             Err(LeaseChangeError::NotOurs | LeaseChangeError::Unknown) => return Seen::Nothing,
             Err(LeaseChangeError::Read(ReadError::Unavailable { source: Some(source), .. })) => {
@@ -216,11 +217,19 @@ impl Twin {
             }
             Err(_) => return Seen::Unread(None),
         };
-        let (lease, now) = (&record.lease, now());
+        let (lease, now) = (&record.lease, self.now());
         // Whether a lease has ended the nodes decide, which destroy the manifest then: this machine's clock may be
         // wrong.
         if lease.erased {
-            return if known.is_some() { Seen::Erased } else { Seen::Nothing };
+            if known.is_none() {
+                return Seen::Nothing;
+            }
+            // Few nodes may know of it, as after a restore from a backup. The others serve the object until they do.
+            return match self.tell_signed(&record, record.lease_envelope.clone(), &BTreeSet::new(), patience).await {
+                Ok(_) => Seen::Erased,
+                Err(LeaseChangeError::TooFew { source, .. }) => Seen::Unread(source.map(|it| it.node().clone())),
+                Err(_) => Seen::Unread(None),
+            };
         }
         if record.public.is_name() {
             return self.see_name(&record, known, now).await;

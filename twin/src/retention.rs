@@ -2,6 +2,8 @@
 
 use format::{Moment, Retention};
 
+use crate::clock::ClockError;
+
 /// Why a lease with these times is not signed. The caller's fault; no node was told of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RetentionError {
@@ -10,7 +12,7 @@ pub enum RetentionError {
     Ended {
         /// Seconds since 1970.
         end: u64,
-        /// Seconds since 1970, by this machine's clock.
+        /// Seconds since 1970, by the nodes' clocks.
         now: u64,
     },
     /// The time to keep the object until has passed already.
@@ -18,7 +20,7 @@ pub enum RetentionError {
     KeptBefore {
         /// Seconds since 1970.
         keep_until: u64,
-        /// Seconds since 1970, by this machine's clock.
+        /// Seconds since 1970, by the nodes' clocks.
         now: u64,
     },
     /// The object would be kept for longer than its lease.
@@ -29,6 +31,9 @@ pub enum RetentionError {
         /// Seconds since 1970.
         expires: u64,
     },
+    /// Nobody else's clock says what this machine's does.
+    #[error("the lease would have wrong times")]
+    Clock(#[from] ClockError),
 }
 
 /// Refuses a lease that has ended at `now`, seconds since 1970. Called again right before each signature, because an

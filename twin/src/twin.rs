@@ -14,6 +14,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use crate::{
+    clock::{self, ClockError},
     index::{Change, Family, Index, IndexError},
     network::Network,
     unfinished::Journals,
@@ -93,6 +94,18 @@ impl Twin {
     pub(crate) async fn families(&self, locators: &BTreeSet<Locator>) -> BTreeMap<Locator, Family> {
         let locators = locators.clone();
         self.with_index(move |index| index.families(&locators)).await
+    }
+
+    /// Returns the seconds since 1970 by the nodes' clocks, as far as they told them: these decide when a lease ends.
+    pub(crate) fn now(&self) -> u64 {
+        clock::time_of_nodes(now(), &self.network.transport.clocks())
+    }
+
+    /// Refuses to sign times while this machine's clock is not that of the nodes. Asks nobody: every answer of a node
+    /// tells its time, and three at least came before.
+    pub(crate) fn check_clock(&self) -> Result<(), ClockError> {
+        let here = now();
+        clock::check(here, clock::time_of_nodes(here, &self.network.transport.clocks()))
     }
 
     /// Forgets uploads.

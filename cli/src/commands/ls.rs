@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
-use twin::{Listed, Scope, Unfinished, UrlTemplate};
+use twin::{Listed, Scope, State, Unfinished, UrlTemplate};
 
 use super::{Options, stat::kind};
 use crate::{
@@ -64,7 +64,7 @@ struct Line {
     lease_version: u64,
     keep_until: u64,
     expires: u64,
-    /// `stored`, `expired` or `unfinished`.
+    /// `stored`, `expired`, `unfinished` or `ending`.
     state: &'static str,
     /// False when the upload did not finish: nodes may or may not have the object, and `rm` removes it.
     complete: bool,
@@ -162,6 +162,7 @@ impl Line {
             keep_until: tenure.retention.keep_until,
             expires,
             state: match complete {
+                _ if entry.state == State::Ending => "ending",
                 false => "unfinished",
                 true if expires != 0 && expires <= now => "expired",
                 true => "stored",

@@ -28,6 +28,7 @@ Examples:
 
 Edges follow a change within two seconds; resolvers and browsers within --seconds. After --fresh-until no edge
 follows the name any more until it is moved or renewed: nodes that hold news back can do so until then and no longer.
+A renewal sets no earlier end than a name has; `name set` does.
 Where nodes have an older version than this index, as after a restore from a backup, the name goes on from this index, which
 is told. Policy, places and times are those of the object. `evernear rm LABEL` of the name's label ends the name for good.")]
 pub(crate) struct Name {

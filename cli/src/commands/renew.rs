@@ -94,7 +94,7 @@ impl Renew {
         let renewed = twin.renew_all(&locators, &renewal, &progress).await;
         bar.finish_and_clear();
         let (told, failed) = renewed?;
-        let failed = Failures::of_leases(failed, &named, locators.len())?;
+        let failed = Failures::of_leases(failed, &named, locators.len(), told.len())?;
         let missed_nodes: BTreeSet<_> = told.values().flat_map(|told| &told.missed).map(ToString::to_string).collect();
         let answer = Answer { renewed: told.len(), missed_nodes, failed: failed.failed.clone() };
         options.answer(&answer, || {

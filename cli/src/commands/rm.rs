@@ -41,6 +41,7 @@ Examples:
 
 `evernear ls --all` shows the paths that --all-of takes, which asks before it erases. One that cannot be erased stops no other. Nodes destroy the sealed manifest, this owner's index forgets the name: then no key to the bytes is left.
 Refused before the time of --keep-until, and while a `put` works on it. What a viewer already fetched cannot be taken back.
+A removal that was cut short cannot be taken back: `evernear ls` shows it as ending, and the same command, or --unfinished, brings it to its end.
 The label of a stable name ends the name and nothing else: what it stood for stays under its own label.")]
 pub(crate) struct Rm {
     /// Labels, or URLs whose host begins with one
@@ -67,7 +68,7 @@ pub(crate) struct Rm {
 #[derive(Serialize)]
 struct Answer {
     erased: Vec<Erased>,
-    /// Objects that no node knew: they had expired, were erased before, or were never committed.
+    /// Objects that no node had to be told of: they had expired, were erased before, or were never committed.
     unknown: Vec<String>,
     /// Uploads that `put` would have gone on with.
     uploads_ended: usize,
@@ -135,7 +136,8 @@ impl Rm {
         let removed = twin.remove_all(&locators, &progress).await;
         bar.finish_and_clear();
         let (removed, failed) = removed?;
-        let failed = Failures::of_leases(failed, &named, locators.len())?;
+        let done = removed.ended.len() + removed.unknown.len() + uploads_ended;
+        let failed = Failures::of_leases(failed, &named, locators.len(), done)?;
         let answer = Answer::of(removed, &names, (uploads_ended, elsewhere), failed.failed.clone());
         options.answer(&answer, || answer.text(&states))?;
         failed.end(options)

@@ -197,6 +197,8 @@ fn a_name_stays_and_what_it_stands_for_changes() {
     assert_eq!(home.run(&["get", &name]).text(), "second");
     let again = home.good(&["put", "first.txt", "--as", "new one"]);
     assert_eq!(again["named"]["new"], true);
+    let (code, sooner) = home.json(&["name", "renew", "site", "--fresh-until", "+30d"]);
+    assert!(code == 2 && sooner["causes"][0].as_str().unwrap().contains("and it ends at"), "{sooner}");
     let renewed = home.good(&["name", "renew", "--fresh-until", "+100d"])["renewed"].clone();
     let versions = |list: &Value| list.as_array().unwrap().iter().map(|it| it["version"].as_u64()).collect::<Vec<_>>();
     assert_eq!(versions(&renewed), [Some(2), Some(3)], "new one and site");

@@ -61,6 +61,25 @@ pub enum State {
     Committing,
     /// Acknowledged as durable.
     Stored,
+    /// Recorded just before nodes are told to erase it: they may have it still, or no more. It is never taken back, and
+    /// another removal brings it to its end.
+    Ending,
+}
+
+impl State {
+    /// The number that stands for it in the index.
+    fn number(self) -> u8 {
+        match self {
+            Self::Committing => 0,
+            Self::Stored => 1,
+            Self::Ending => 2,
+        }
+    }
+
+    fn of(number: u8) -> Result<Self, CborError> {
+        let unknown = CborError::Value { key: key::STATE, expected: "0, 1 or 2" };
+        [Self::Committing, Self::Stored, Self::Ending].into_iter().find(|it| it.number() == number).ok_or(unknown)
+    }
 }
 
 /// The id of the `put` that stored an entry. Removing a tree removes every entry of its batch.
@@ -196,7 +215,7 @@ impl Entry {
         let texts = |domains: &[Domain]| domains.iter().map(ToString::to_string).collect::<Vec<_>>();
         let fields = FieldsWriter::default()
             .bytes(key::CAPABILITY, self.capability.expose())
-            .uint(key::STATE, u8::from(self.state == State::Stored))
+            .uint(key::STATE, self.state.number())
             .text(key::PATH, &self.path)
             .uint(key::LENGTH, self.length)
             .text(key::MIME, &self.mime)
@@ -223,15 +242,16 @@ impl Entry {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CborError> {
         let mut fields = Fields::read(bytes, ENTRY_BYTES_MAX)?;
+        let state = State::of(fields.uint(key::STATE)?)?;
         let mut flag = |key| match fields.uint::<u8>(key)? {
             0 => Ok(false),
             1 => Ok(true),
             _ => Err(CborError::Value { key, expected: "0 or 1" }),
         };
-        let (stored, directory, inner) = (flag(key::STATE)?, flag(key::KIND)?, flag(key::PLACE_IN_BATCH)?);
+        let (directory, inner) = (flag(key::KIND)?, flag(key::PLACE_IN_BATCH)?);
         let entry = Self {
             capability: Capability::from_bytes(fields.array32(key::CAPABILITY)?),
-            state: if stored { State::Stored } else { State::Committing },
+            state,
             path: fields.text(key::PATH, PATH_BYTES_MAX)?.to_owned(),
             length: fields.uint(key::LENGTH)?,
             mime: fields.text(key::MIME, MIME_BYTES_MAX)?.to_owned(),

@@ -96,11 +96,15 @@ impl Index {
     pub fn list(&self, scope: Scope) -> Vec<Listed> {
         let topped = self.topped();
         let sizes = self.sizes();
+        let is_ending = |entry: &Entry| entry.state == State::Ending;
+        let tops = self.entries.values().filter(|entry| entry.position == Position::Top && is_ending(entry));
+        let ending: BTreeSet<Batch> = tops.map(|entry| entry.batch).collect();
         let mut cut_short = BTreeSet::new();
         let mut listed = Vec::new();
         for (locator, entry) in &self.entries {
             // A name whose move was cut short is a name: ending it would end its label for good.
-            let is_stored = entry.state == State::Stored || entry.name.is_some();
+            let is_name = entry.name.is_some() && !is_ending(entry);
+            let is_stored = entry.state == State::Stored || is_name;
             let has_top = topped.contains(&entry.batch);
             if !has_top && cut_short.insert(entry.batch) {
                 let top = entry.path.split('/').next().unwrap_or_default();
@@ -112,7 +116,7 @@ impl Index {
                 (Scope::Tops, Position::Inner) => false,
                 // Files of a folder that did not end are told as that folder.
                 (Scope::Unfinished, Position::Top) => !is_stored,
-                (Scope::Unfinished, Position::Inner) => !is_stored && has_top,
+                (Scope::Unfinished, Position::Inner) => !is_stored && has_top && !ending.contains(&entry.batch),
             };
             if is_wanted {
                 let size = sizes.get(&(entry.batch, entry.path.as_str())).copied();

@@ -1,4 +1,11 @@
 //! Ending leases: nodes destroy the sealed manifests, and the index forgets the names.
+//!
+//! ```text
+//! index: "ending" -> nodes are told -> index: forgotten
+//! ```
+//!
+//! Keeps true: the index never says that something is stored which this program began to erase, and it forgets nothing
+//! that a node may still serve. A removal that was cut short is brought to its end by another one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,11 +16,11 @@ use format::{Lease, Locator, Record};
 use futures::StreamExt;
 use tokio::task::spawn_blocking;
 
-use super::{LeaseChangeError, OBJECTS_AT_ONCE, Told, next_version};
+use super::{LeaseChangeError, OBJECTS_AT_ONCE, Patience, TRIES_MAX, Told, next_version};
 use crate::{
-    index::{Batch, Entry, IndexError},
+    index::{Batch, Entry, IndexError, Position, State},
     progress::Progress,
-    twin::{Twin, now},
+    twin::Twin,
     unfinished::Journal,
 };
 
@@ -22,7 +29,7 @@ use crate::{
 pub struct Removed {
     /// Objects whose lease was ended, with the nodes that were told.
     pub ended: BTreeMap<Locator, Told>,
-    /// Objects that no node knew: they had expired, were erased before, or were never committed.
+    /// Objects that no node had to be told of: they had expired, were erased before, or were never committed.
     pub unknown: BTreeSet<Locator>,
 }
 
@@ -43,18 +50,20 @@ impl Twin {
     ///
     /// Returns what was removed, and why the others were not. An upload with an object that must stay is not begun, nor
     /// is one that a program works on: it would go on and leave a folder whose files are gone. One that fails stops no
-    /// other; the objects of it whose lease was ended are forgotten, the rest stay listed.
+    /// other; the objects of it whose lease was ended are forgotten, the rest stay listed: as ending, if nodes may have
+    /// been told.
     ///
     /// # Errors
-    /// [`IndexError`]: the leases were ended, and the index still lists them. A repeated call mends that.
+    /// [`IndexError`]: either nothing was begun, or the leases were ended and the index lists the objects as ending. A
+    /// repeated call mends that.
     pub async fn remove_all(
         &self,
         locators: &BTreeSet<Locator>,
         progress: &Arc<dyn Progress>,
     ) -> Result<(Removed, BTreeMap<Locator, LeaseChangeError>), IndexError> {
-        let now = now();
+        let (now, patience) = (self.now(), &Patience::begin());
         let (mut removed, mut failed, mut members) = (Removed::default(), BTreeMap::new(), Vec::new());
-        let (mut known, mut batches) = (BTreeSet::new(), BTreeSet::new());
+        let mut known = BTreeMap::new();
         let families = self.families(locators).await;
         // Held to the end, so that no `put` goes on with them meanwhile.
         let held = self.hold(families.values().flat_map(BTreeMap::values).map(|entry| entry.batch).collect()).await;
@@ -70,36 +79,58 @@ impl Twin {
             } else if family.is_empty() {
                 members.push((top, top, None));
             } else {
-                known.extend(family.keys().copied());
-                batches.extend(family.values().map(|entry| entry.batch));
+                known.extend(family.clone());
                 members.extend(family.into_iter().map(|(member, entry)| (top, member, Some(entry))));
             }
         }
+        self.list_as_ending(known.values().cloned().collect()).await?;
         progress.leases(members.len());
         let end = |(top, member, entry): (Locator, Locator, Option<Entry>)| async move {
-            let ended = self.end_one(&member, entry.as_ref(), now).await;
+            let ended = self.end_one(&member, entry.as_ref(), patience).await;
             progress.lease();
             (top, member, ended)
         };
         let mut ends = futures::stream::iter(members.into_iter().map(end)).buffer_unordered(OBJECTS_AT_ONCE);
+        let mut spared = Vec::new();
         while let Some((top, member, ended)) = ends.next().await {
             match ended {
                 Ok(Some(told)) => drop(removed.ended.insert(member, told)),
-                Ok(None) if known.contains(&member) => drop(removed.unknown.insert(member)),
+                Ok(None) if known.contains_key(&member) => drop(removed.unknown.insert(member)),
                 Ok(None) => drop(failed.insert(top, LeaseChangeError::Unknown)),
-                Err(error) => drop(failed.insert(top, error)),
+                Err(error) => {
+                    if error.leaves_nodes_untold() {
+                        spared.extend(known.get(&member).cloned());
+                    }
+                    failed.entry(top).or_insert(error);
+                }
             }
         }
         drop(ends);
-        let gone: BTreeSet<_> =
-            removed.ended.keys().chain(&removed.unknown).copied().filter(|gone| known.contains(gone)).collect();
+        // What no node was told of is as it was.
+        if !spared.is_empty() {
+            self.with_index(move |index| index.record_all(spared)).await?;
+        }
+        let gone: BTreeMap<_, _> =
+            removed.ended.keys().chain(&removed.unknown).filter_map(|gone| known.get_key_value(gone)).collect();
         if !gone.is_empty() {
-            self.forget(gone).await?;
+            let batches: BTreeSet<Batch> = gone.values().map(|entry| entry.batch).collect();
+            self.forget(gone.into_keys().copied().collect()).await?;
             // Nor does a key stay in the journal of an upload that did not end.
             let ended = batches.iter().filter_map(|batch| held.get(batch)?.as_ref());
             ended.for_each(Journal::end);
         }
         Ok((removed, failed))
+    }
+
+    /// Writes down that uploads are about to be erased. Tops come first, because a top stands for all of its tree.
+    async fn list_as_ending(&self, entries: Vec<Entry>) -> Result<(), IndexError> {
+        let entries = entries.into_iter().filter(|entry| entry.state != State::Ending);
+        let ending = entries.map(|entry| Entry { state: State::Ending, ..entry });
+        let (tops, inner): (Vec<_>, Vec<_>) = ending.partition(|entry| entry.position == Position::Top);
+        self.with_index(move |index| {
+            [tops, inner].into_iter().filter(|part| !part.is_empty()).try_for_each(|part| index.record_all(part))
+        })
+        .await
     }
 
     /// Opens the journals that these uploads have (`Journals::hold`).
@@ -118,25 +149,54 @@ impl Twin {
         &self,
         locator: &Locator,
         entry: Option<&Entry>,
-        now: u64,
+        patience: &Patience,
+    ) -> Result<Option<Told>, LeaseChangeError> {
+        let (mut known, mut tries) = (entry.map_or(0, |entry| entry.tenure.version), 1);
+        loop {
+            match self.end_once(locator, entry, known, patience).await {
+                Err(LeaseChangeError::Overtaken { version }) if tries < TRIES_MAX => {
+                    (known, tries) = (known.max(version), tries + 1);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// The same once. `known` is the highest version of the lease that was heard of.
+    async fn end_once(
+        &self,
+        locator: &Locator,
+        entry: Option<&Entry>,
+        known: u64,
+        patience: &Patience,
     ) -> Result<Option<Told>, LeaseChangeError> {
         // What an erasure says hangs on nothing but the number, so one record that is not older than the index will do.
-        let known = entry.map_or(0, |entry| entry.tenure.version);
         let is_enough = |own: &[&Record]| own.iter().any(|record| record.lease.version >= known);
-        let record = match self.own_record_of(locator, is_enough).await {
-            Err(LeaseChangeError::Unknown) => return Ok(None),
-            other => other?,
+        let (record, also) = match self.own_record_of(locator, patience, is_enough).await {
+            Err(LeaseChangeError::Unknown) => match self.left_over(locator, entry, patience).await? {
+                Some(found) => found,
+                None => return Ok(None),
+            },
+            other => (other?, BTreeSet::new()),
         };
         let held = &record.lease;
         if held.erased {
             // One node may be the only one that was told, by an attempt that ended there.
-            self.tell_signed(&record, record.lease_envelope.clone(), held.version).await?;
-            return Ok(None);
+            let told = self.tell_signed(&record, record.lease_envelope.clone(), &also, patience).await?;
+            return Ok(Some(told).filter(|_| entry.is_some_and(|entry| entry.state == State::Ending)));
         }
-        if held.retention.keep_until > now {
+        if held.retention.keep_until > self.now() {
             return Err(LeaseChangeError::Kept { until: held.retention.keep_until });
         }
-        let lease = Lease { version: next_version(held, entry), erased: true, note: None, ..held.clone() };
-        self.tell(&record, lease).await.map(Some)
+        let version = next_version(held, entry).max(known.saturating_add(1));
+        let lease = Lease { version, erased: true, note: None, ..held.clone() };
+        self.tell(&record, lease, &also, patience).await.map(Some)
+    }
+}
+
+impl LeaseChangeError {
+    /// Returns whether no node has the erasure that this ended.
+    fn leaves_nodes_untold(&self) -> bool {
+        !matches!(self, Self::TooFew { .. } | Self::Overtaken { .. } | Self::Index(_))
     }
 }

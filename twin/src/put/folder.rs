@@ -17,7 +17,7 @@ use futures::StreamExt;
 use tokio::task::spawn_blocking;
 
 use super::{
-    Bad, Deduplication, EncodingError, FILES_AT_ONCE, LeftOut, PutError, PutOptions, Stored, check, check_name,
+    Bad, Deduplication, EncodingError, FILES_AT_ONCE, LeftOut, PutError, PutOptions, Stored, check_name,
     encoding::Source,
     held::LedgerLine,
     is_other,
@@ -47,7 +47,7 @@ impl Twin {
         if options.mime.is_some() {
             return Err(PutError::FolderType { path: path.to_owned() });
         }
-        check(options)?;
+        self.check(options)?;
         let (top, name) = (path.to_owned(), options.name.clone());
         let state = self.with_index(|index| index.path().parent().map(Path::to_owned)).await;
         let walked = spawn_blocking(move || {

@@ -150,7 +150,7 @@ impl Twin {
         }
         let (sealed, mime) = encoder.await.expect("the encoder neither panics nor is cancelled")?;
 
-        retention::check_end(tenure.retention, now())?;
+        retention::check_end(tenure.retention, self.now())?;
         let (keys, locator) = (self.keys.clone(), sealed.locator);
         if let Some(held) = self.with_index(move |index| index.entry(&locator).cloned()).await {
             // An earlier attempt came to its commit. Nodes that took its lease take only a later one.

@@ -12,5 +12,6 @@ mod put_again;
 mod recover;
 mod small_cluster;
 mod store;
+mod telling;
 mod testdata;
 mod unfinished;

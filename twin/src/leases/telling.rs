@@ -1,0 +1,282 @@
+//! Bringing a signed lease to the nodes of its record, and finding that record. What an interruption of the network or
+//! a restart of a node fails is done again; what a node refuses is told as what it is.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use client::{AGAIN_FOR, ReadError, Transport, TransportError, again, tell_all};
+use format::{Lease, Locator, NodeName, Record};
+use futures::{StreamExt, stream};
+use tokio::{task::spawn_blocking, time::Instant};
+
+use super::{LeaseChangeError, Told};
+use crate::{
+    index::{Entry, State},
+    twin::Twin,
+};
+
+/// Nodes that are asked at once for a record that most do not have.
+const NODES_AT_ONCE: usize = 16;
+
+/// How much longer one command makes calls again: each answer begins this anew. Where nothing answers any more, the
+/// last of many objects does not wait as long as the first.
+pub(crate) struct Patience {
+    reads: Mutex<Instant>,
+    tells: Mutex<Instant>,
+}
+
+impl Patience {
+    pub(crate) fn begin() -> Self {
+        let until = || Mutex::new(Instant::now() + AGAIN_FOR);
+        Self { reads: until(), tells: until() }
+    }
+}
+
+fn left(until: &Mutex<Instant>) -> Duration {
+    until.lock().unwrap_or_else(PoisonError::into_inner).saturating_duration_since(Instant::now())
+}
+
+fn answered(until: &Mutex<Instant>) {
+    *until.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + AGAIN_FOR;
+}
+
+/// A lease on its way, as each of its nodes gets it.
+struct Message {
+    lease: Lease,
+    envelope: Bytes,
+    /// The record with this lease, for nodes that have none. It has what could be had of it.
+    record: Record,
+    /// Leases of this owner that nodes hold which refused this one.
+    held: Mutex<Vec<Lease>>,
+}
+
+impl Twin {
+    /// Reads the record with the highest lease of this owner that a majority of the nodes asked shows. One of them has
+    /// every lease that was acknowledged; a single node may hold an old one, or a stranger's.
+    pub(super) async fn own_record(&self, locator: &Locator, patience: &Patience) -> Result<Record, LeaseChangeError> {
+        let asked = self.network.topology.origins().len().min(client::RECORD_NODES_MAX);
+        self.own_record_of(locator, patience, |own| own.len() > asked / 2).await
+    }
+
+    /// The same with another sense of what is enough.
+    pub(crate) async fn own_record_of(
+        &self,
+        locator: &Locator,
+        patience: &Patience,
+        is_enough: impl Fn(&[&Record]) -> bool,
+    ) -> Result<Record, LeaseChangeError> {
+        let owner = self.owner();
+        let is_enough =
+            |found: &[Record]| is_enough(&found.iter().filter(|it| it.public.owner() == owner).collect::<Vec<_>>());
+        let is_passing = |error: &ReadError| match error {
+            ReadError::Unavailable { source, .. } => source.as_ref().is_none_or(TransportError::is_passing),
+            _ => false,
+        };
+        let read = || self.network.reader.records(locator, &is_enough);
+        let found = again(left(&patience.reads), is_passing, read).await.map_err(|error| match error {
+            ReadError::NotFound { .. } => LeaseChangeError::Unknown,
+            error => LeaseChangeError::Read(error),
+        })?;
+        answered(&patience.reads);
+        let record = self.newest_own(found).ok_or(LeaseChangeError::NotOurs)?;
+        // A name moves, and a lease of where it stood before would be refused.
+        if record.public.is_name() {
+            return self.network.reader.newest_record(locator, &owner).await.map_err(LeaseChangeError::Read);
+        }
+        Ok(record)
+    }
+
+    fn newest_own(&self, found: Vec<Record>) -> Option<Record> {
+        let own = found.into_iter().filter(|record| record.public.owner() == self.owner());
+        // Of one version, a record that withholds its manifest comes last.
+        own.max_by_key(|record| (record.lease.erased, record.lease.version, record.sealed.is_some()))
+    }
+
+    /// Looks for the record of an upload that most nodes do not know: their catalog may have been restored from a
+    /// backup of before, while nodes with its shards, or that were away, still have it and may serve it. So all origins
+    /// are asked. Returns it with the nodes that have it, and `None` when none has; also when nothing in the index says
+    /// that any should.
+    ///
+    /// # Errors
+    /// [`LeaseChangeError::Unsure`] when none has it of those that answer.
+    pub(super) async fn left_over(
+        &self,
+        locator: &Locator,
+        entry: Option<&Entry>,
+        patience: &Patience,
+    ) -> Result<Option<(Record, BTreeSet<NodeName>)>, LeaseChangeError> {
+        let is_filed = |entry: &&Entry| {
+            let is_name = entry.name.as_ref().is_some_and(|name| !name.moves.is_empty());
+            let was_acknowledged = entry.state != State::Committing || is_name;
+            was_acknowledged && !entry.tenure.retention.has_ended(self.now())
+        };
+        if entry.filter(is_filed).is_none() {
+            return Ok(None);
+        }
+        let transport = &self.network.transport;
+        let ask = |node: NodeName| async move {
+            let read =
+                again(left(&patience.reads), TransportError::is_passing, || transport.record(&node, locator)).await;
+            (node, read)
+        };
+        let origins = self.network.topology.origins().into_iter().map(|node| ask(node.name));
+        let mut answers = stream::iter(origins).buffer_unordered(NODES_AT_ONCE);
+        let (mut found, mut holders) = (Vec::new(), BTreeSet::new());
+        let (mut silent, mut source) = (BTreeSet::new(), None);
+        while let Some((node, answer)) = answers.next().await {
+            match answer {
+                Ok(record) => {
+                    let record = record.and_then(|bytes| Record::decode(&bytes).ok());
+                    if let Some(record) = record.filter(|record| record.locator() == *locator) {
+                        found.push(record);
+                        holders.insert(node);
+                    }
+                }
+                Err(error) => {
+                    silent.insert(node);
+                    source = Some(error);
+                }
+            }
+        }
+        match (self.newest_own(found), source) {
+            (None, Some(source)) => Err(LeaseChangeError::Unsure { silent, source }),
+            (found, _) => Ok(found.map(|record| (record, holders))),
+        }
+    }
+
+    /// Signs a lease and sends it to the nodes of its record, and to others that have it.
+    pub(super) async fn tell(
+        &self,
+        record: &Record,
+        lease: Lease,
+        also: &BTreeSet<NodeName>,
+        patience: &Patience,
+    ) -> Result<Told, LeaseChangeError> {
+        let keys = self.keys.clone();
+        let envelope = spawn_blocking(move || Bytes::from(lease.sign(&keys))).await.expect("signing does not panic");
+        self.tell_signed(record, envelope, also, patience).await
+    }
+
+    /// Sends a lease to all nodes that hold the record: those with shards, and the first in the locator's order. A node
+    /// that has none gets it.
+    pub(crate) async fn tell_signed(
+        &self,
+        record: &Record,
+        envelope: Bytes,
+        also: &BTreeSet<NodeName>,
+        patience: &Patience,
+    ) -> Result<Told, LeaseChangeError> {
+        let mut nodes = client::record_holders(record, &self.network.topology.origins());
+        nodes.extend(also.iter().cloned());
+        let Record { public, sealed, placement, .. } = record.clone();
+        let record = Record::new(public, sealed, envelope.clone(), placement)
+            .expect("a lease that follows that of a record is of the same object");
+        let message = Message { lease: record.lease.clone(), envelope, record, held: Mutex::default() };
+        let (transport, message) = (self.network.transport.clone(), Arc::new(message));
+        let call = |node: NodeName| {
+            let (transport, message) = (transport.clone(), message.clone());
+            async move { message.send(&*transport, &node).await }
+        };
+        let told = tell_all(nodes, &self.network.topology, left(&patience.tells), call).await;
+        for (node, error) in &told.failed {
+            tracing::warn!(%node, %error, "a node did not take a new lease");
+        }
+        if !told.nodes.is_empty() {
+            answered(&patience.tells);
+        }
+        if told.is_enough() {
+            let missed = told.asked.difference(&told.nodes).cloned().collect();
+            return Ok(Told { nodes: told.nodes, missed });
+        }
+        let passing = told.failed.values().filter(|error| error.is_passing()).count();
+        let is_refused = told.nodes.len() + passing < told.need;
+        let held = message.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_refused && let Some(error) = refusal(&message.lease, &held, self.now()) {
+            return Err(error);
+        }
+        let source = told.failed.into_values().min_by_key(|error| error.is_passing() == is_refused);
+        Err(LeaseChangeError::TooFew { told: told.nodes.len(), asked: told.asked.len(), source })
+    }
+}
+
+impl Message {
+    /// Sends the lease to one node. A refusal counts as success when the node already holds this very lease, because
+    /// nodes that share a catalog get it from each other, or another erasure by this owner.
+    async fn send(&self, transport: &dyn Transport, node: &NodeName) -> Result<(), TransportError> {
+        let locator = self.record.locator();
+        match transport.put_lease(node, &locator, self.envelope.clone()).await {
+            Err(TransportError::Refused { status: 404, .. }) if !self.record.is_stripped(0) => {
+                transport.put_record(node, &locator, Bytes::from(self.record.encode())).await
+            }
+            Err(refused @ TransportError::Refused { .. }) => {
+                let held = transport.record(node, &locator).await?.and_then(|bytes| Record::decode(&bytes).ok());
+                let Some(held) = held.filter(|held| held.lease.owner == self.lease.owner) else { return Err(refused) };
+                if held.lease_envelope == self.envelope || (held.lease.erased && self.lease.erased) {
+                    return Ok(());
+                }
+                self.held.lock().unwrap_or_else(PoisonError::into_inner).push(held.lease);
+                Err(refused)
+            }
+            sent => sent,
+        }
+    }
+}
+
+/// Says why nodes that hold these leases of the same owner refuse another at `now`, seconds since 1970; `None` when the
+/// leases do not tell. Pure.
+fn refusal(asked: &Lease, held: &[Lease], now: u64) -> Option<LeaseChangeError> {
+    if held.iter().any(|held| held.erased) {
+        return Some(LeaseChangeError::Erased);
+    }
+    let until = held.iter().map(|held| held.retention.keep_until).max().unwrap_or(0);
+    if until > now && asked.erased {
+        return Some(LeaseChangeError::Kept { until });
+    }
+    if until > now && asked.retention.keep_until < until {
+        return Some(LeaseChangeError::Shortened { until });
+    }
+    let version = held.iter().map(|held| held.version).max().filter(|version| *version >= asked.version)?;
+    Some(LeaseChangeError::Overtaken { version })
+}
+
+#[cfg(test)]
+mod tests {
+    use format::{OwnerSecret, Retention};
+
+    use super::*;
+
+    #[test]
+    fn what_nodes_hold_says_why_they_refuse() {
+        let of = |version, keep_until, erased| Lease {
+            retention: Retention { keep_until, expires: 0 },
+            erased,
+            ..testing::lease(Locator([1; 32]), OwnerSecret::from_bytes([1; 32]).keys().id(), version)
+        };
+        let says = |asked: &Lease, held: &[Lease]| refusal(asked, held, 100).map(|error| error.to_string());
+        let (erasure, renewal) = (of(3, 0, true), of(3, 150, false));
+        let text = |error: LeaseChangeError| Some(error.to_string());
+        for (held, ends, renews) in [
+            (vec![], None, None),
+            (vec![of(2, 0, false)], None, None),
+            (vec![of(2, 100, false)], None, None),
+            (vec![of(2, 120, false)], text(LeaseChangeError::Kept { until: 120 }), None),
+            (
+                vec![of(2, 120, false), of(2, 200, false)],
+                text(LeaseChangeError::Kept { until: 200 }),
+                text(LeaseChangeError::Shortened { until: 200 }),
+            ),
+            (
+                vec![of(3, 0, false)],
+                text(LeaseChangeError::Overtaken { version: 3 }),
+                text(LeaseChangeError::Overtaken { version: 3 }),
+            ),
+            (vec![of(2, 0, false), of(9, 0, true)], text(LeaseChangeError::Erased), text(LeaseChangeError::Erased)),
+        ] {
+            assert_eq!((says(&erasure, &held), says(&renewal, &held)), (ends, renews), "{held:?}");
+        }
+    }
+}
