@@ -17,7 +17,7 @@ use futures::StreamExt;
 use super::{PutError, PutOptions, Stored, object::Noting};
 use crate::{
     index::{Batch, Entry, Position, State},
-    leases::LeaseChangeError,
+    leases::{LeaseChangeError, Patience},
     twin::{Twin, now},
     unfinished::{Ledger, Stamp},
 };
@@ -71,15 +71,16 @@ impl Twin {
 
     /// Returns what of an upload nodes do not hold any more: it was erased by another machine of this owner, or ended.
     async fn gone_of(&self, batch: Batch) -> Result<BTreeSet<Locator>, PutError> {
+        let patience = &Patience::begin();
         let of_it = self.with_index(move |index| {
             let of_it = index.entries().filter(|(_, entry)| entry.batch == batch);
             of_it.map(|(locator, entry)| (*locator, entry.state)).collect::<Vec<_>>()
         });
         let look = |(locator, state): (Locator, State)| async move {
-            Ok::<_, PutError>(match (self.held(&locator).await?, state) {
-                (Held::Ended, _) | (Held::Unknown, State::Stored) => Some(locator),
-                // One that came no further than its commit may go on.
-                (Held::Unknown, State::Committing) | (Held::Whole(_), _) => None,
+            Ok::<_, PutError>(match (self.held(&locator, patience).await?, state) {
+                (Held::Ended, State::Stored | State::Committing) | (Held::Unknown, State::Stored) => Some(locator),
+                // One that came no further than its commit may go on. One that is ending stays listed until it has ended.
+                (Held::Unknown, State::Committing) | (Held::Whole(_), _) | (_, State::Ending) => None,
             })
         };
         let mut looks = futures::stream::iter(of_it.await.into_iter().map(look)).buffer_unordered(OBJECTS_AT_ONCE);
@@ -91,11 +92,11 @@ impl Twin {
     }
 
     /// Asks nodes for an object of this owner. A majority of them has heard of an erasure that was acknowledged.
-    async fn held(&self, locator: &Locator) -> Result<Held, PutError> {
+    async fn held(&self, locator: &Locator, patience: &Patience) -> Result<Held, PutError> {
         let origins = self.network.topology.origins();
         let (majority, given) = (origins.len().min(client::RECORD_NODES_MAX) / 2 + 1, AtomicUsize::new(0));
         let is_enough = |own: &[&format::Record]| given.fetch_max(own.len(), Relaxed).max(own.len()) >= majority;
-        let record = match self.own_record_of(locator, is_enough).await {
+        let record = match self.own_record_of(locator, patience, is_enough).await {
             Ok(record) => record,
             Err(LeaseChangeError::Unknown | LeaseChangeError::NotOurs) => return Ok(Held::Unknown),
             Err(error) => return Err(PutError::Unasked(error)),
@@ -110,7 +111,7 @@ impl Twin {
     pub(super) async fn stored_before(&self, locator: Locator) -> Result<Option<(Entry, Receipt)>, PutError> {
         let known = self.with_index(move |index| index.entry(&locator).cloned()).await;
         let Some(entry) = known.filter(|entry| entry.state == State::Stored) else { return Ok(None) };
-        match self.held(&locator).await? {
+        match self.held(&locator, &Patience::begin()).await? {
             Held::Whole(receipt) => Ok(Some((entry, *receipt))),
             Held::Ended | Held::Unknown => Ok(None),
         }

@@ -16,6 +16,7 @@ use futures::StreamExt;
 use super::{UnfinishedError, blocking};
 use crate::{
     index::{Batch, Entry, Index, Position, Scope, State},
+    leases::Patience,
     twin::{Twin, now},
 };
 
@@ -85,11 +86,11 @@ impl Twin {
         };
         let known = self.list().await;
         locators.retain(|locator| !known.contains_key(locator));
-        let unread = AtomicUsize::new(0);
+        let (unread, patience) = (AtomicUsize::new(0), &Patience::begin());
         let look = |locator: Locator| {
             let unread = &unread;
             async move {
-                let Ok(record) = self.own_record_of(&locator, |own| !own.is_empty()).await else {
+                let Ok(record) = self.own_record_of(&locator, patience, |own| !own.is_empty()).await else {
                     unread.fetch_add(1, Relaxed);
                     return None;
                 };
@@ -130,14 +131,14 @@ fn left_behind(index: &Index, busy: &BTreeSet<Batch>, ours: &BTreeSet<Batch>) ->
 /// What the entries of one upload say.
 #[derive(Clone, Copy, Default)]
 struct Signs {
-    /// Only a `put` on this machine knows a top that did not end, or something that was not stored.
+    /// Only this machine knows a top that did not end, something that was not stored, and a removal that was cut short.
     is_begun_here: bool,
     newest: u64,
 }
 
 impl Signs {
     fn see(&mut self, entry: &Entry) {
-        self.is_begun_here |= entry.position == Position::Top || entry.state == State::Committing;
+        self.is_begun_here |= entry.position == Position::Top || entry.state != State::Stored;
         self.newest = self.newest.max(entry.created);
     }
 }

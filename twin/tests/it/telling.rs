@@ -258,7 +258,7 @@ async fn a_removal_that_was_cut_short_is_listed_as_ending_and_another_one_ends_i
         let moved = twin.point("site", &NameChange::Renew, NameTerms::default()).await;
         assert!(matches!(moved, Err(NameChangeError::Ended { .. })), "{moved:?}");
 
-        let unfinished = twin.unfinished().await;
+        let unfinished = twin.unfinished().await.unwrap().locators;
         assert_eq!(unfinished, [top, name].into());
         let (removed, failed) = twin.remove_all(&unfinished, &quiet()).await.unwrap();
         assert!(failed.is_empty(), "{failed:?}");
