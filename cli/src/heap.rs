@@ -1,7 +1,7 @@
 //! How much freed memory the C library keeps.
 //!
 //! By default it gives the memory of every strip and block back to the system, which then clears each page of it anew
-//! for the next one: a tenth of the CPU time of storing and reading (bench/results/memory.md).
+//! for the next one: 5 to 13 % of the CPU time of storing and reading (bench/results/memory.md).
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use std::ffi::c_int;
