@@ -9,6 +9,7 @@
 mod shared;
 
 use std::{
+    cmp::Ordering,
     io,
     path::PathBuf,
     sync::Arc,
@@ -142,15 +143,28 @@ impl Keeper {
         }
     }
 
-    /// Asks the origins for the certificate until one answers, which may know of none, or it is too late. Returns
-    /// whether one did.
+    /// Asks several origins for the certificate until one has one that counts, or most of them answer, which may know of
+    /// none, or it is too late. Returns whether it is known what there is.
     pub(crate) async fn first(&mut self) -> bool {
         let mut last = NoteError::NoOrigin;
         let asked = async {
             loop {
-                match self.board.read().await {
-                    Ok((version, shared)) => return self.take_in(version, shared),
-                    Err(error) => last = error,
+                let (now, answers) = (now(), self.board.read_all().await);
+                let asked = answers.len();
+                let mut found = Vec::with_capacity(asked);
+                for answer in answers {
+                    match answer {
+                        Ok(note) => found.push(note),
+                        Err(error) => last = error,
+                    }
+                }
+                let is_enough = found.len() * 2 > asked;
+                let newest = found.into_iter().max_by_key(|(version, it)| (counts_until(it, now), *version));
+                if let Some((version, shared)) = newest.filter(|(_, it)| is_enough || counts_until(it, now) > 0) {
+                    if !self.goes_before(version, &shared, now) {
+                        self.take_in(version, shared);
+                    }
+                    return;
                 }
                 sleep(SUCCESSION_RETRY).await;
             }
@@ -210,8 +224,7 @@ impl Keeper {
 
     async fn look(&mut self) -> Result<(), NoteError> {
         let (version, shared) = self.board.read().await?;
-        if version < self.version {
-            // The catalog was made anew, or an older one put in its place: what we know is what there is.
+        if self.goes_before(version, &shared, now()) {
             let mut kept = self.shared.clone();
             kept.holder = None;
             kept.challenges.clear();
@@ -247,6 +260,20 @@ impl Keeper {
             }
         };
         self.write(end).await.map(drop)
+    }
+
+    /// Whether what is known here goes before a version at the origins. Versions say nothing of certificates once the
+    /// catalog was made anew, or an older one put in its place, and an edge that was off knows of none of that: of two
+    /// certificates the one that ends later wins then, and one that has ended never wins. A later version that counts
+    /// wins though it ends sooner, as where the zone moved to an authority that certifies for some days.
+    fn goes_before(&self, version: u64, shared: &Shared, now: u64) -> bool {
+        let (ours, theirs) = (counts_until(&self.shared, now), counts_until(shared, now));
+        match ours.cmp(&theirs) {
+            Ordering::Less => false,
+            // All is lost there, the account too.
+            Ordering::Equal => version == 0 && self.version > 0,
+            Ordering::Greater => theirs == 0 || version <= self.version,
+        }
     }
 
     /// Makes what a version says true here.
@@ -435,6 +462,12 @@ fn times(chain: &str) -> Option<(u64, u64)> {
     let (_, parsed) = parse_x509_certificate(&leaf).ok()?;
     let valid = parsed.validity();
     Some((seconds(valid.not_before.timestamp()), seconds(valid.not_after.timestamp())))
+}
+
+/// Until when what edges share has a certificate that counts, seconds since 1970; 0 without one.
+fn counts_until(shared: &Shared, now: u64) -> u64 {
+    let ends = shared.certified.as_ref().and_then(|certified| times(&certified.chain)).map_or(0, |(_, ends)| ends);
+    if ends > now { ends } else { 0 }
 }
 
 /// The account's URL, out of its credentials.

@@ -3,12 +3,14 @@
 //! Each version follows the one before it, or is refused: so one edge at a time orders, and none writes over another's
 //! word.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use client::{Topology, Transport, TransportError};
 use format::{NodeName, NoteId, Place, limits::NOTE_BYTES_MAX, wire::Note};
+use futures::future::join_all;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::{
@@ -20,6 +22,8 @@ use crate::{
 pub(super) const PACKED_BYTES_MAX: usize = NOTE_BYTES_MAX + size_of::<u64>();
 /// Origins asked for one call, the nearest first.
 const ORIGINS_ASKED_MAX: usize = 3;
+/// One origin among several that are asked at once answers by then; a successor has the time for two tries.
+const ASK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What the edges share.
 #[derive(Clone, Default, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
@@ -79,6 +83,9 @@ pub(super) enum NoteError {
     /// No origin answered.
     #[error("no origin could be asked for the note of the zone's edges")]
     Origins(#[from] TransportError),
+    /// One did not answer in time.
+    #[error("an origin took more than {} s for the note of the zone's edges", ASK_DEADLINE.as_secs())]
+    Slow,
     /// There is none to ask.
     #[error("no origin is known")]
     NoOrigin,
@@ -123,6 +130,19 @@ impl Board {
             }
         }
         Err(last)
+    }
+
+    /// Reads the note of each of the nearest origins, all at once; as [`Self::read`].
+    pub(super) async fn read_all(&self) -> Vec<Result<(u64, Shared), NoteError>> {
+        join_all(self.nearest().map(|node| async move {
+            match timeout(ASK_DEADLINE, self.transport.note(&node, &self.id)).await {
+                Ok(Ok(None)) => Ok((0, Shared::default())),
+                Ok(Ok(Some(note))) => Ok((note.version, self.open(&note)?)),
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => Err(NoteError::Slow),
+            }
+        }))
+        .await
     }
 
     /// Writes the note as `version`. False: another edge was first.

@@ -150,7 +150,7 @@ fn derive(purpose: &str) -> [u8; 32] {
 }
 
 /// What the edges share, and its version.
-async fn shared(site: &Site) -> (u64, serde_json::Value) {
+pub(crate) async fn shared(site: &Site) -> (u64, serde_json::Value) {
     let cipher = XChaCha20Poly1305::new((&derive("key")).into());
     let edge = site.origins.caller("another", Role::Edge);
     let note = edge.note(&site.nodes[0].name, &NoteId(derive("id"))).await.unwrap().unwrap();

@@ -16,14 +16,15 @@ use edge::{
     Config, StartError,
     config::{AcmeConfig, HttpsConfig},
 };
-use rcgen::{CertificateParams, KeyPair};
+use format::wire::Role;
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
-use testing::until;
+use testing::{MemoryTransport, until};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    acme::{now, share},
+    acme::{now, share, shared},
     https::{ZONE, host},
     site::{DEADLINE, Site, close},
 };
@@ -42,8 +43,14 @@ fn uncertified() -> serde_json::Value {
 
 /// The same once they have one from the authority of [`away`], and the certificate.
 fn certified() -> (serde_json::Value, String) {
+    certified_until(4000)
+}
+
+/// The same with one that ends with a year.
+fn certified_until(year: i32) -> (serde_json::Value, String) {
     let key = KeyPair::generate().unwrap();
-    let names = CertificateParams::new(vec![ZONE.to_owned(), format!("*.{ZONE}")]).unwrap();
+    let mut names = CertificateParams::new(vec![ZONE.to_owned(), format!("*.{ZONE}")]).unwrap();
+    names.not_after = date_time_ymd(year, 12, 31);
     let chain = names.self_signed(&key).unwrap().pem();
     let mut shared = uncertified();
     shared["certified"] = serde_json::json!({ "directory": AWAY, "chain": chain.clone(), "key": key.serialize_pem() });
@@ -185,6 +192,75 @@ async fn a_successor_answers_when_it_has_the_certificate_and_starts_not_where_it
     viewers.more().await;
     viewers.done.store(true, Ordering::SeqCst);
     coming.await.unwrap();
+    site.stop().await;
+    base.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_was_off_while_the_catalog_was_made_anew_brings_back_no_certificate_that_ends_sooner() {
+    let dir = tempfile::tempdir().unwrap();
+    let change = |name: &'static str| {
+        let (https, state) = (away(dir.path()), dir.path().join(name));
+        move |config: &mut Config| (config.https, config.state_dir) = (Some(https), Some(state))
+    };
+    // Two edges that keep version 3 and are off then: one what ends sooner than what the others have, one what ends
+    // later.
+    let [(sooner, _), (newest, newest_root), (later, later_root)] = [3000, 3500, 4000].map(certified_until);
+    for (name, shared) in [("sooner", &sooner), ("later", &later)] {
+        let before = Site::start().await;
+        for version in 1..=3 {
+            share(&before, version, shared).await;
+        }
+        let edge = before.beside(change(name)).await;
+        until("it is kept", async || dir.path().join(name).join("certificate.note").exists()).await;
+        edge.stop().await;
+        before.stop().await;
+    }
+    let anew = Site::start().await;
+    share(&anew, 1, &newest).await;
+    let edge = anew.beside(change("sooner")).await;
+    let viewers = Viewers::trusting(&newest_root);
+    let is_shown = async || viewers.shake(edge.edge.https.unwrap()).await.is_ok();
+    until("the certificate that ends later is shown", async || is_shown().await).await;
+    assert_eq!(shared(&anew).await, (1, newest.clone()), "nobody wrote over it");
+
+    // Nor does one that has ended, whatever its version.
+    share(&anew, 2, &certified_until(2000).0).await;
+    until("the one that counts is back", async || {
+        let (version, shared) = shared(&anew).await;
+        version == 3 && shared["certified"] == newest["certified"]
+    })
+    .await;
+    assert!(is_shown().await);
+
+    // And what ends later comes back though its version is no later.
+    let other = anew.beside(change("later")).await;
+    let viewers = Viewers::trusting(&later_root);
+    let is_shown = async || viewers.shake(edge.edge.https.unwrap()).await.is_ok();
+    until("it is shown", is_shown).await;
+    for site in [edge, other, anew] {
+        site.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_does_not_believe_one_origin_alone_that_there_is_no_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    let given = away(dir.path());
+    let change = |https: HttpsConfig| move |config: &mut Config| config.https = Some(https);
+    let base = Site::start().await;
+    let (shared, root) = certified();
+    share(&base, 1, &shared).await;
+    let mut site = base.beside(change(given.clone())).await;
+    let at = site.edge.https.unwrap();
+    let viewers = Viewers::trusting(&root);
+    until("the certificate is taken up", async || viewers.shake(at).await.is_ok()).await;
+    // The nearest has an empty catalog.
+    let empty = MemoryTransport::new(&site.nodes).caller("edge-bru", Role::Edge);
+    site.elsewhere = Some((site.nodes[0].name.clone(), Arc::new(empty)));
+    let next = site.successor(change(given)).await;
+    std::mem::replace(&mut site, next).stop().await;
+    viewers.shake(at).await.unwrap();
     site.stop().await;
     base.stop().await;
 }

@@ -18,8 +18,8 @@ use bytes::Bytes;
 use client::{Topology, Transport, TransportError};
 use edge::{Config, Edge, Parts, Running, Sockets, StartError};
 use format::{
-    Attributes, Capability, Compression, Directory, EncoderOptions, Entry, Kind, Label, Lease, NodeName, OwnerKeys,
-    OwnerSecret, Place, Pointer, PolicyName, Profile, Record, Sealed, StableName, Suite,
+    Attributes, Capability, Compression, Directory, EncoderOptions, Entry, Kind, Label, Lease, NodeName,
+    OwnerKeys, OwnerSecret, Place, Pointer, PolicyName, Profile, Record, Sealed, StableName, Suite,
     wire::{Change, ChangeKind, ChangePage, NodeEntry, Role},
 };
 use testing::{Call, Encoded, Intercept, Intercepted, MemoryTransport, node};
@@ -111,11 +111,19 @@ impl Weather {
 }
 
 /// The way from one edge to the origins.
-struct Road(Arc<Weather>);
+struct Road(Arc<Weather>, Option<Elsewhere>);
+
+/// An origin, and what answers in its place: another cluster's.
+pub(crate) type Elsewhere = (NodeName, Arc<MemoryTransport>);
 
 #[async_trait]
 impl Intercept for Road {
     type Pass = Fault;
+
+    fn instead(&self, node: &NodeName) -> Option<&dyn Transport> {
+        let (_, other) = self.1.as_ref().filter(|(name, _)| name == node)?;
+        Some(&**other)
+    }
 
     async fn before(&self, node: &NodeName, call: Call) -> Result<Fault, TransportError> {
         let fault = *self.0.state.lock().unwrap();
@@ -163,6 +171,8 @@ pub(crate) struct Site {
     pub(crate) owner: OwnerKeys,
     pub(crate) weather: Arc<Weather>,
     pub(crate) edge: Running,
+    /// For the edge that takes over.
+    pub(crate) elsewhere: Option<Elsewhere>,
     stop: watch::Sender<bool>,
 }
 
@@ -265,7 +275,7 @@ impl Site {
             }
         };
         let sockets = std::mem::take(&mut self.edge.sockets);
-        Self::handed(sockets, Arc::clone(&self.origins), self.nodes.clone(), here).await
+        Self::handed(sockets, Arc::clone(&self.origins), self.nodes.clone(), self.elsewhere.take(), here).await
     }
 
     pub(crate) async fn over(
@@ -273,20 +283,21 @@ impl Site {
         nodes: Vec<NodeEntry>,
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, StartError> {
-        Self::handed(Sockets::default(), origins, nodes, change).await
+        Self::handed(Sockets::default(), origins, nodes, None, change).await
     }
 
     async fn handed(
         sockets: Sockets,
         origins: Arc<MemoryTransport>,
         nodes: Vec<NodeEntry>,
+        elsewhere: Option<Elsewhere>,
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, StartError> {
         let weather = Arc::new(Weather::default());
         let mut config = Config::from_toml(CONFIG).unwrap();
         change(&mut config);
         let way = origins.caller(config.name.as_str(), Role::Edge);
-        let road = Intercepted::over(Arc::new(way), Road(Arc::clone(&weather)));
+        let road = Intercepted::over(Arc::new(way), Road(Arc::clone(&weather), elsewhere));
         let (stop, stopped) = watch::channel(false);
         let parts = Parts {
             transport: Arc::new(road),
@@ -297,7 +308,7 @@ impl Site {
             sockets,
         };
         let edge = Edge::start(config, parts, stopped).await?;
-        Ok(Self { origins, nodes, owner: secret().keys(), weather, edge, stop })
+        Ok(Self { origins, nodes, owner: secret().keys(), weather, edge, elsewhere: None, stop })
     }
 
     pub(crate) async fn stop(self) {
