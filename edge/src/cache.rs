@@ -2,7 +2,7 @@
 //! makes a second entry. Plaintext lives here and nowhere else on an edge.
 
 use std::{
-    collections::HashSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,8 +10,11 @@ use bytes::Bytes;
 use format::{BlockIndex, Locator};
 use moka::sync::Cache;
 
-/// What an entry costs beside its bytes: key, pointers and moka's own lists, as measured by its authors.
-const ENTRY_BYTES: usize = 192;
+use crate::index::{Entered, Index};
+
+/// What an entry costs beside its bytes: key, pointers and moka's own lists, as measured by its authors, and its line in
+/// the index.
+const ENTRY_BYTES: usize = 192 + 128;
 
 /// What was forgotten is known for so long, which no read takes that began before: of the last so many objects.
 const FORGOTTEN_TIME: Duration = Duration::from_secs(60);
@@ -27,23 +30,32 @@ pub(crate) struct BlockKey {
 /// The blocks held. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct BlockCache {
-    blocks: Cache<BlockKey, Bytes>,
+    blocks: Cache<BlockKey, Arc<Held>>,
+    /// Of each object the blocks that are held.
+    index: Arc<Index<Locator, BlockIndex>>,
     /// When blocks of an object were last forgotten: a read that began before must not bring them back.
     forgotten: Cache<Locator, Instant>,
+}
+
+/// A block in the cache.
+struct Held {
+    bytes: Bytes,
+    _entered: Entered<Locator, BlockIndex>,
 }
 
 impl BlockCache {
     /// Holds up to `bytes_max` bytes; what is used often stays (`TinyLFU`).
     pub(crate) fn new(bytes_max: u64) -> Self {
-        let weigh = |_: &BlockKey, block: &Bytes| u32::try_from(block.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
+        let weigh = |_: &BlockKey, held: &Arc<Held>| u32::try_from(held.bytes.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
         Self {
-            blocks: Cache::builder().max_capacity(bytes_max).weigher(weigh).support_invalidation_closures().build(),
+            blocks: Cache::builder().max_capacity(bytes_max).weigher(weigh).build(),
+            index: Index::new(),
             forgotten: Cache::builder().max_capacity(FORGOTTEN_MAX).time_to_live(FORGOTTEN_TIME).build(),
         }
     }
 
     pub(crate) fn get(&self, key: &BlockKey) -> Option<Bytes> {
-        self.blocks.get(key)
+        self.blocks.get(key).map(|held| held.bytes.clone())
     }
 
     pub(crate) fn holds(&self, key: &BlockKey) -> bool {
@@ -52,7 +64,9 @@ impl BlockCache {
 
     /// Keeps a block, unless its object was forgotten since the read `begun` that brings it.
     pub(crate) fn insert(&self, key: BlockKey, block: Bytes, begun: Instant) {
-        self.blocks.insert(key, block);
+        // In the index before it is in the cache, or whoever forgets the object between the two would not find it.
+        let entered = self.index.enter(key.locator, key.block);
+        self.blocks.insert(key, Arc::new(Held { bytes: block, _entered: entered }));
         // Now, because whoever forgets the object after this finds the block.
         if self.was_forgotten(&key.locator, begun) {
             self.blocks.remove(&key);
@@ -66,16 +80,16 @@ impl BlockCache {
 
     /// Forgets one block and returns it.
     pub(crate) fn remove(&self, key: &BlockKey) -> Option<Bytes> {
-        self.blocks.remove(key)
+        self.blocks.remove(key).map(|held| held.bytes.clone())
     }
 
-    /// Forgets all blocks of some objects. Until the cache has gone through all that it holds, each look into it asks
-    /// every call of this one, so many objects are one call.
-    pub(crate) fn forget_all(&self, locators: HashSet<Locator>) {
-        let now = Instant::now();
-        locators.iter().for_each(|locator| self.forgotten.insert(*locator, now));
-        let refused = self.blocks.invalidate_entries_if(move |key, _| locators.contains(&key.locator));
-        debug_assert!(refused.is_ok(), "the cache was built with invalidation closures");
+    /// Forgets all blocks of an object.
+    pub(crate) fn forget(&self, locator: &Locator) {
+        // First, so that a block that comes meanwhile is either found here or sees it.
+        self.forgotten.insert(*locator, Instant::now());
+        for block in self.index.of(locator) {
+            self.blocks.invalidate(&BlockKey { locator: *locator, block });
+        }
     }
 
     /// Returns the bytes held, as of the last housekeeping.
@@ -100,13 +114,46 @@ mod tests {
                 cache.insert(key(locator, block), Bytes::from_static(b"block"), begun);
             }
         }
-        cache.forget_all([Locator([1; 32])].into());
+        cache.forget(&Locator([1; 32]));
         assert!((0..3).all(|block| cache.get(&key(1, block)).is_none() && cache.get(&key(2, block)).is_some()));
         // A read that was under way then brings nothing back; one that begins later does.
         cache.insert(key(1, 7), Bytes::from_static(b"late"), begun);
         assert!(cache.get(&key(1, 7)).is_none());
         cache.insert(key(1, 7), Bytes::from_static(b"new"), Instant::now() + Duration::from_nanos(1));
         assert!(cache.get(&key(1, 7)).is_some());
+    }
+
+    #[tokio::test]
+    async fn the_index_knows_what_is_held_and_lets_go_of_the_rest() {
+        let (cache, begun) = (BlockCache::new(100_000), Instant::now());
+        let of = |locator: u8| cache.index.of(&Locator([locator; 32])).len();
+        for round in 0..3 {
+            for block in 0..5 {
+                cache.insert(key(1, block), Bytes::from(vec![round; 1000]), begun);
+                cache.insert(key(2, block), Bytes::from(vec![round; 1000]), begun);
+            }
+        }
+        assert_eq!((of(1), of(2)), (5, 5), "what took another's place is no second one");
+        assert_eq!(cache.remove(&key(1, 0)).map(|block| block.len()), Some(1000));
+        cache.forget(&Locator([2; 32]));
+        for _ in 0..1000 {
+            cache.forget(&Locator([3; 32]));
+        }
+        // moka drops what it lets go of a little later.
+        testing::until("it is let go of", async || {
+            cache.blocks.run_pending_tasks();
+            (of(1), of(2), of(3)) == (4, 0, 0)
+        })
+        .await;
+        // What is driven out leaves the index, too.
+        for block in 100..1000 {
+            cache.insert(key(4, block), Bytes::from(vec![0; 10_000]), begun);
+        }
+        testing::until("it is driven out", async || {
+            cache.blocks.run_pending_tasks();
+            of(4) < 10
+        })
+        .await;
     }
 
     #[test]

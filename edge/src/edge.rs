@@ -17,7 +17,7 @@ use quinn::Endpoint;
 use sandbox::{Engine, EngineOptions, guard::ChildCommand};
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::watch,
     task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
@@ -41,7 +41,7 @@ use crate::{
     objects::Objects,
     places::{PlaceTable, PlacesError},
     policies::Policies,
-    purge::{SWEEPS_MAX, Sweeper},
+    purge::{Sweeper, Sweeps},
     register::Register,
     secret::{SecretError, ZoneSecret},
     sockets::Sockets,
@@ -517,8 +517,8 @@ async fn run(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut followers = JoinSet::new();
-    let (sweeps, swept) = mpsc::channel(SWEEPS_MAX);
-    followers.spawn(Sweeper::new(Arc::clone(&node), Arc::clone(&transport)).run(swept));
+    let sweeps = Arc::new(Sweeps::default());
+    followers.spawn(Sweeper::new(Arc::clone(&node), Arc::clone(&transport), Arc::clone(&sweeps)).run());
     followers.spawn(follow::changes(Arc::clone(&node), Arc::clone(&transport), sweeps));
     followers.spawn(follow::announce(Arc::clone(&node), transport));
     if let Some((membership, files)) = node.membership.clone().zip(node.config.tls.clone()) {

@@ -18,15 +18,12 @@ use format::{
     limits::{CHANGES_WAIT_SECONDS_MAX, EDGE_ANNOUNCE_SECONDS, PAGE_ENTRIES_MAX},
     wire::{ChangeKind, ChangePage, NodeEntry},
 };
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     clock,
     node::Node,
-    purge::{Sweep, purge},
+    purge::{Sweeps, purge},
 };
 
 /// How long the origin may sit on a question for news.
@@ -48,7 +45,7 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(EDGE_ANNOUNCE_SECONDS);
 const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Applies changes for ever. Cancel safe: a change half applied is applied again.
-pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>, sweeps: mpsc::Sender<Sweep>) {
+pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>, sweeps: Arc<Sweeps>) {
     let mut since = 0;
     node.register.begin();
     let mut turn = 0;
@@ -142,7 +139,7 @@ impl Pauses {
 }
 
 /// Applies one page and returns where to go on.
-async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<Sweep>) -> u64 {
+async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &Sweeps) -> u64 {
     if Page::of(&page, since) == Page::Reset {
         tracing::info!(since, next = page.next, "change feed begins anew");
         node.register.lose();
@@ -162,15 +159,15 @@ async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &mpsc::Sender<
                 node.register.add(&locator);
                 node.objects.ended(locator).await;
                 node.names.ended(locator).await;
-                node.forget([locator].into()).await;
+                node.forget(&[locator].into()).await;
             }
             ChangeKind::Policy { owner, name } => node.policies.changed(owner, name),
             ChangeKind::Purge { owner, locator, hard, .. } => {
                 tracing::info!(%owner, locator = locator.map(tracing::field::display), hard, "purged");
                 for sweep in purge(node, owner, locator, hard).await {
-                    if sweeps.try_send(sweep).is_err() {
+                    if !sweeps.add(owner, sweep) {
                         tracing::warn!(
-                            "too many purges at a time; what one of them names may still lie on the disk, encrypted"
+                            "too many owners purge at a time; what one names may still lie on the disk, encrypted"
                         );
                     }
                 }

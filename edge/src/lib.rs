@@ -33,6 +33,7 @@ mod edge;
 mod follow;
 mod gazetteer;
 mod http;
+mod index;
 mod library;
 mod log;
 mod metrics;

@@ -106,9 +106,9 @@ fn pointed(named: &Named, now: SystemTime) -> Result<(Capability, Hold), Fault> 
 
 impl Node {
     /// Has memory forget the content of objects, and what comes of reads of them that are under way.
-    pub(crate) async fn forget(&self, locators: HashSet<Locator>) {
-        self.cache.forget_all(locators.clone());
-        for locator in &locators {
+    pub(crate) async fn forget(&self, locators: &HashSet<Locator>) {
+        for locator in locators {
+            self.cache.forget(locator);
             self.directories.forget(locator).await;
         }
     }

@@ -8,7 +8,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -28,6 +28,7 @@ use tokio::{
 use crate::{
     config::CacheConfig,
     error::Fault,
+    index::{Entered, Index},
     register::{Register, Standing},
     watch::{Watch, Watches},
 };
@@ -93,6 +94,8 @@ pub(crate) struct Look {
     excused: AtomicU64,
     /// Held by who looks up again before it is served.
     again: Mutex<()>,
+    /// By which its owner's orders find what came of it.
+    entered: OnceLock<Entered<OwnerId, Locator>>,
 }
 
 impl Look {
@@ -123,6 +126,8 @@ impl Told {
 pub(crate) struct Records<T> {
     reader: Arc<Reader>,
     opened: future::Cache<Locator, Arc<T>>,
+    /// Of each owner what is open.
+    owned: Arc<Index<OwnerId, Locator>>,
     /// What an attempt to open came to, for a short while.
     faults: sync::Cache<Locator, Fault>,
     /// What the change feed told lately: a look-up that began before must not undo it.
@@ -185,6 +190,7 @@ impl<T: Content> Records<T> {
         Self {
             reader,
             opened: future::Cache::builder().max_capacity(config.objects_max).weigher(weigh::<T>).build(),
+            owned: Index::new(),
             faults: sync::Cache::builder().max_capacity(UNKNOWN_MAX).time_to_live(config.unknown_time()).build(),
             told: sync::Cache::builder().max_capacity(CHANGED_MAX).time_to_live(CHANGED_TIME).build(),
             known: sync::Cache::new(KNOWN_MAX),
@@ -366,6 +372,7 @@ impl<T: Content> Records<T> {
             epoch: self.epoch(),
             excused: AtomicU64::new(0),
             again: Mutex::new(()),
+            entered: OnceLock::new(),
         };
         let found = timeout(OPEN_DEADLINE, T::look_up(&self.reader, look, known)).await.map_err(|_| Fault::Slow)?;
         let found = found.map_err(|error| {
@@ -388,6 +395,8 @@ impl<T: Content> Records<T> {
                 return Err(Fault::Erased);
             }
         }
+        let entered = self.owned.enter(found.record().public.owner(), locator);
+        drop(found.look().entered.set(entered));
         // Two look-ups may have been under way, and the other one found more.
         let seen = Known::of(found.record());
         if self.learn(locator, seen) == seen { Ok(found) } else { Err(Fault::Outdated) }
@@ -487,13 +496,10 @@ impl<T: Content> Records<T> {
         self.faults.invalidate(&locator);
     }
 
-    /// Returns what of an owner is open, or watched: what is given ready is asked for here no more, and may have left.
-    /// Reads all of both.
+    /// Returns what of an owner is open, or was a moment ago, or is watched: what is given ready is asked for here no
+    /// more, and may have left.
     pub(crate) fn of(&self, owner: &OwnerId) -> HashSet<Locator> {
-        let open = self.opened.iter().filter(|(_, opened)| opened.record().public.owner() == *owner);
-        let mut of_it: HashSet<Locator> = open.map(|(locator, _)| *locator).collect();
-        of_it.extend(self.watches.of(owner));
-        of_it
+        self.owned.of(owner).into_iter().chain(self.watches.of(owner)).collect()
     }
 
     /// Returns an owner's record from the nodes, without opening it. Those of others under its locator do not count.

@@ -117,6 +117,25 @@ async fn all_of_an_owner_goes_open_or_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_cannot_be_judged_keeps_no_other_on_the_disk() {
+    let scene = Scene::new().await.restart().await;
+    let is_swept = async |count: u64| {
+        until("a sweep", async || scene.site.counter("evernear_edge_disk_sweeps_total").await == count).await;
+    };
+    // The one that the owner's list has first.
+    let [first, second] = if scene.locator(0) < scene.locator(1) { [0, 1] } else { [1, 0] };
+    scene.site.weather.garble(scene.locator(first));
+    scene.purge(Purged::All, true).await;
+    is_swept(1).await;
+    assert_eq!(scene.read(&scene.stored[second]).await, "fwd=uri-miss; stored");
+    // It comes to it once there is a record.
+    scene.site.weather.fair();
+    is_swept(2).await;
+    assert_eq!(scene.read(&scene.stored[first]).await, "fwd=uri-miss; stored");
+    scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_edge_that_was_away_hears_of_it_when_it_comes_back() {
     let scene = Scene::new().await;
     let Scene { base, site, folder, stored } = scene;

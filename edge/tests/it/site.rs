@@ -18,7 +18,7 @@ use bytes::Bytes;
 use client::{Topology, Transport, TransportError};
 use edge::{Config, Edge, Parts, Running, Sockets, StartError};
 use format::{
-    Attributes, Capability, Compression, Directory, EncoderOptions, Entry, Kind, Label, Lease, NodeName,
+    Attributes, Capability, Compression, Directory, EncoderOptions, Entry, Kind, Label, Lease, Locator, NodeName,
     OwnerKeys, OwnerSecret, Place, Pointer, PolicyName, Profile, Record, Sealed, StableName, Suite,
     wire::{Change, ChangeKind, ChangePage, NodeEntry, Role},
 };
@@ -40,6 +40,8 @@ pub(crate) struct Weather {
     state: Mutex<Fault>,
     /// Nodes that give this record whatever they are asked for.
     replayed: Mutex<Option<(Vec<NodeName>, Bytes)>>,
+    /// An object of which no node gives a record that can be read.
+    garbled: Mutex<Option<Locator>>,
     /// What the feed tells beside the truth, the next time that it tells any.
     made_up: Mutex<Vec<ChangeKind>>,
     look_ups: AtomicU64,
@@ -86,6 +88,12 @@ impl Weather {
     pub(crate) fn fair(&self) {
         *self.state.lock().unwrap() = Fault::None;
         *self.replayed.lock().unwrap() = None;
+        *self.garbled.lock().unwrap() = None;
+    }
+
+    /// Has no node give a record of this object that can be read.
+    pub(crate) fn garble(&self, locator: Locator) {
+        *self.garbled.lock().unwrap() = Some(locator);
     }
 
     /// Has nodes give an old record from now on.
@@ -140,6 +148,12 @@ impl Intercept for Road {
     }
 
     fn record(&self, node: &NodeName, _: Fault, record: Option<Bytes>) -> Option<Bytes> {
+        let is_of = |locator: Locator| {
+            record.as_ref().is_some_and(|it| Record::decode(it).is_ok_and(|record| record.lease.locator == locator))
+        };
+        if self.0.garbled.lock().unwrap().is_some_and(is_of) {
+            return Some(Bytes::from_static(b"no record"));
+        }
         let replayed = self.0.replayed.lock().unwrap();
         replayed.as_ref().filter(|(liars, _)| liars.contains(node)).map_or(record, |(_, old)| Some(old.clone()))
     }
