@@ -6,9 +6,9 @@
 //! for that look-up, since the record may have ended unheard; where no node can be asked, it serves on.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -18,10 +18,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Known, ReadError, Reader};
 use format::{Capability, Locator, OpenError, OwnerId, Record};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
 use moka::{future, sync};
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, Semaphore, SemaphorePermit},
+    sync::{Semaphore, SemaphorePermit},
     time::{sleep, timeout},
 };
 
@@ -39,6 +43,11 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 const LOOK_UPS_MAX: usize = 512;
 /// The same of what the change feed never told of: what is new by less than the feed's lag, or made up.
 const UNTOLD_LOOK_UPS_MAX: usize = 64;
+/// The same of what is doubted, once for all who ask for one: what is open was found once, so labels that were made up
+/// take none of this room.
+const DOUBTED_LOOK_UPS_MAX: usize = 1024;
+/// Waiting for one of those: longer, as all that is hot is looked up at a time.
+const DOUBTED_ROOM_DEADLINE: Duration = Duration::from_secs(5);
 /// Waiting for one of these.
 const ROOM_DEADLINE: Duration = Duration::from_secs(1);
 /// Look-ups for resolvers at one time, of both kinds. Who asks them may be spoofed, so they are few and take nothing
@@ -92,8 +101,6 @@ pub(crate) struct Look {
     epoch: u64,
     /// The same when the next one failed, because no node could be asked.
     excused: AtomicU64,
-    /// Held by who looks up again before it is served.
-    again: Mutex<()>,
     /// By which its owner's orders find what came of it.
     entered: OnceLock<Entered<OwnerId, Locator>>,
 }
@@ -140,6 +147,10 @@ pub(crate) struct Records<T> {
     /// The same for resolvers.
     room_dns: Room<Arc<Semaphore>>,
     register: Arc<Register>,
+    /// The same for what is doubted.
+    room_doubted: Semaphore,
+    /// Look-ups of what is doubted that are under way, each with how often everything had been doubted.
+    again: Mutex<HashMap<(Locator, u64), Flight<T>>>,
     /// Look-ups behind the viewers' backs have room of their own: an owner who changes much keeps no viewer waiting.
     room_behind: Semaphore,
     /// How often everything was doubted.
@@ -161,6 +172,21 @@ impl<S> Room<S> {
             Standing::MayBe => &self.may_be,
             Standing::Untold => &self.untold,
         }
+    }
+}
+
+/// A look-up that all who ask for what is doubted wait for.
+type Flight<T> = Shared<BoxFuture<'static, Result<Arc<T>, Fault>>>;
+
+/// A look-up of what is doubted: it is under way until this is dropped, whatever ends it.
+struct UnderWay<T: Content> {
+    records: Arc<Records<T>>,
+    key: (Locator, u64),
+}
+
+impl<T: Content> Drop for UnderWay<T> {
+    fn drop(&mut self) {
+        self.records.again().remove(&self.key);
     }
 }
 
@@ -198,6 +224,8 @@ impl<T: Content> Records<T> {
             room: Room { may_be: Semaphore::new(LOOK_UPS_MAX), untold: Semaphore::new(UNTOLD_LOOK_UPS_MAX) },
             room_dns: Room { may_be: shared(DNS_LOOK_UPS_MAX), untold: shared(DNS_UNTOLD_LOOK_UPS_MAX) },
             register,
+            room_doubted: Semaphore::new(DOUBTED_LOOK_UPS_MAX),
+            again: Mutex::default(),
             room_behind: Semaphore::new(REFRESHES_MAX),
             epoch: AtomicU64::new(0),
             record_time: config.record_time(),
@@ -308,39 +336,64 @@ impl<T: Content> Records<T> {
     }
 
     /// Looks a record up again before it is served, once for all who ask at a time. It serves on where no node can be
-    /// asked, and is looked up behind the viewers' backs from then on. Cancel safe.
+    /// asked, or nodes are behind, and is looked up behind the viewers' backs from then on. Cancel safe.
     async fn open_again(self: &Arc<Self>, opened: Arc<T>, epoch: u64) -> Result<Arc<T>, Fault> {
+        let key = (opened.record().locator(), epoch);
+        let flight = self.again().get(&key).cloned();
+        let flight = flight.unwrap_or_else(|| self.launch_again(opened, key));
+        flight.await
+    }
+
+    /// Begins to look a record up again, or joins who does. One task, however many wait for it and leave.
+    fn launch_again(self: &Arc<Self>, opened: Arc<T>, key: (Locator, u64)) -> Flight<T> {
+        let mut under_way = self.again();
+        if let Some(flight) = under_way.get(&key) {
+            return flight.clone();
+        }
         let records = Arc::clone(self);
-        let again = async move {
-            let locator = opened.record().locator();
-            let _turn = opened.look().again.lock().await;
-            if opened.look().is_excused(epoch) {
-                return Ok(Arc::clone(&opened));
-            }
-            match records.opened.get(&locator).await {
-                Some(held) if !Arc::ptr_eq(&held, &opened) => return Ok(held),
-                Some(_) => {}
-                None => return Err(records.faults.get(&locator).unwrap_or(Fault::Busy)),
-            }
-            let look_up = async {
-                let _room = room(&records.room.may_be, ROOM_DEADLINE).await?;
-                records.look_up(&opened.look().capability).await
-            };
-            match look_up.await {
-                Ok(fresh) => Ok(records.renew(&opened, fresh).await),
-                Err(fault @ (Fault::Unknown | Fault::Erased)) => {
-                    records.remember(locator, &fault);
-                    records.close(locator).await;
-                    Err(fault)
-                }
-                Err(_) => {
-                    opened.look().excused.fetch_max(epoch, Ordering::Relaxed);
-                    Ok(Arc::clone(&opened))
-                }
-            }
+        // Ends by OPEN_DEADLINE after it has room; whoever waits may leave meanwhile.
+        let task = self.control.spawn(async move {
+            // Made here: a runtime that ends drops what it is given at once, and the map is held now.
+            let here = UnderWay { records, key };
+            here.records.look_up_doubted(&opened, key).await
+        });
+        let flight = async move { task.await.unwrap_or(Err(Fault::Busy)) }.boxed().shared();
+        under_way.insert(key, flight.clone());
+        flight
+    }
+
+    async fn look_up_doubted(&self, opened: &Arc<T>, (locator, epoch): (Locator, u64)) -> Result<Arc<T>, Fault> {
+        if opened.look().is_excused(epoch) {
+            return Ok(Arc::clone(opened));
+        }
+        match self.opened.get(&locator).await {
+            Some(held) if !Arc::ptr_eq(&held, opened) => return Ok(held),
+            Some(_) => {}
+            None => return Err(self.faults.get(&locator).unwrap_or(Fault::Busy)),
+        }
+        let look_up = async {
+            let _room = room(&self.room_doubted, DOUBTED_ROOM_DEADLINE).await?;
+            self.look_up(&opened.look().capability).await
         };
-        // Ends by OPEN_DEADLINE; whoever waits may leave meanwhile.
-        self.control.spawn(again).await.unwrap_or(Err(Fault::Busy))
+        match look_up.await {
+            Ok(fresh) => Ok(self.renew(opened, fresh).await),
+            Err(fault @ (Fault::Unknown | Fault::Erased)) => {
+                self.remember(locator, &fault);
+                self.close(locator).await;
+                Err(fault)
+            }
+            // No node could be asked, or those that could be have only what is older. Any other failure says nothing of
+            // the record, least of all that this edge has much to do.
+            Err(Fault::Unreachable | Fault::Slow | Fault::Outdated) => {
+                opened.look().excused.fetch_max(epoch, Ordering::Relaxed);
+                Ok(Arc::clone(opened))
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn again(&self) -> MutexGuard<'_, HashMap<(Locator, u64), Flight<T>>> {
+        self.again.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts what was looked up again in the place of what is open.
@@ -371,7 +424,6 @@ impl<T: Content> Records<T> {
             refreshing: AtomicBool::new(false),
             epoch: self.epoch(),
             excused: AtomicU64::new(0),
-            again: Mutex::new(()),
             entered: OnceLock::new(),
         };
         let found = timeout(OPEN_DEADLINE, T::look_up(&self.reader, look, known)).await.map_err(|_| Fault::Slow)?;
@@ -560,5 +612,103 @@ pub(crate) fn fault_of_read(error: &ReadError) -> Fault {
         ReadError::TooSlow { .. } => Fault::Slow,
         ReadError::Ending { .. } => Fault::Busy,
         ReadError::Decode(_) => Fault::Damaged,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use client::{ReaderOptions, Topology, Transport};
+    use format::wire::NodeEntry;
+    use testing::{MemoryTransport, Sample};
+
+    use super::*;
+    use crate::objects::Opened;
+
+    /// Six nodes with one object, and what an edge has open of them.
+    struct Scene {
+        nodes: Vec<NodeEntry>,
+        origins: Arc<MemoryTransport>,
+        sample: Sample,
+        records: Arc<Records<Opened>>,
+    }
+
+    impl Scene {
+        async fn new() -> Self {
+            let zones = ["a", "b", "c", "d", "e", "f"];
+            let nodes: Vec<NodeEntry> = zones.map(|zone| testing::node(zone, testing::place(zone))).into();
+            let origins = Arc::new(MemoryTransport::new(&nodes));
+            let (sample, config) = (Sample::new(1, 100), crate::Config::from_toml(include_str!("../edge.sample.toml")));
+            let topology = Arc::new(Topology::new(nodes.clone()));
+            let place = testing::place("here");
+            let reader = Reader::new(Arc::clone(&origins) as _, topology, place, ReaderOptions::default());
+            let records = Records::new(Arc::new(reader), &config.unwrap().cache, Arc::default());
+            let it = Self { nodes, origins, sample, records: Arc::new(records) };
+            let record = Bytes::from(it.sample.record(&it.sample.lease(1), &it.nodes[0].name).encode());
+            for node in &it.nodes {
+                it.origins.put_record(&node.name, &it.sample.sealed.locator, record.clone()).await.unwrap();
+            }
+            it
+        }
+
+        async fn erase(&self) {
+            let lease = self.sample.sign(&self.sample.erasure(2));
+            for node in &self.nodes {
+                self.origins.put_lease(&node.name, &self.sample.sealed.locator, lease.clone()).await.unwrap();
+            }
+        }
+
+        async fn open(&self) -> Result<Arc<Opened>, Fault> {
+            self.records.open(&self.sample.sealed.capability).await
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_doubted_is_excused_by_no_lack_of_room() {
+        let scene = Scene::new().await;
+        scene.open().await.unwrap();
+        scene.records.doubt_all();
+        scene.erase().await;
+        // Labels that were made up have all the room that there is for what is cold.
+        let _forged = [&scene.records.room.may_be, &scene.records.room.untold]
+            .map(|room| room.try_acquire_many(u32::try_from(room.available_permits()).unwrap()).unwrap());
+        assert_eq!(scene.open().await.map(|_| ()), Err(Fault::Erased));
+    }
+
+    #[tokio::test]
+    async fn an_edge_that_has_too_much_to_do_says_so_and_excuses_nothing() {
+        let scene = Scene::new().await;
+        let opened = scene.open().await.unwrap();
+        scene.records.doubt_all();
+        scene.records.room_doubted.close();
+        assert_eq!(scene.open().await.map(|_| ()), Err(Fault::Busy));
+        assert!(!opened.look().is_excused(scene.records.epoch()));
+    }
+
+    #[tokio::test]
+    async fn viewers_who_leave_leave_one_look_up_and_an_owner_finds_what_is_open() {
+        let scene = Scene::new().await;
+        let opened = scene.open().await.unwrap();
+        let owner = scene.sample.owner.id();
+        assert_eq!(scene.records.of(&owner), [scene.sample.sealed.locator].into());
+        assert!(scene.records.of(&OwnerId([9; 32])).is_empty());
+        scene.records.doubt_all();
+        let room = scene.records.room_doubted.try_acquire_many(DOUBTED_LOOK_UPS_MAX.try_into().unwrap()).unwrap();
+        for _ in 0..100 {
+            let left = timeout(Duration::ZERO, scene.open()).await;
+            assert!(left.is_err(), "it waits for room");
+        }
+        assert_eq!(scene.records.again().len(), 1);
+        drop(room);
+        let fresh = scene.open().await.unwrap();
+        assert!(!Arc::ptr_eq(&fresh, &opened));
+        assert!(scene.records.again().is_empty());
+        scene.records.close(scene.sample.sealed.locator).await;
+        drop((opened, fresh));
+        // moka drops what it lets go of a little later.
+        testing::until("it is let go of", async || {
+            scene.records.opened.run_pending_tasks().await;
+            scene.records.of(&owner).is_empty()
+        })
+        .await;
     }
 }
