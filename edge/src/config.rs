@@ -14,8 +14,8 @@ use format::{NodeAddress, NodeName, Place, wire};
 use serde::Deserialize;
 
 use crate::{
-    places::{Net, PrefixPlace},
-    sockets::{Door, DoorKind},
+    listen::sockets::{Door, DoorKind},
+    policy::places::{Net, PrefixPlace},
     zone::{Zone, ZoneError},
 };
 

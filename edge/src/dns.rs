@@ -5,6 +5,7 @@
 
 mod answer;
 mod question;
+pub(crate) mod steer;
 mod subnet;
 mod tcp;
 
@@ -24,7 +25,11 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use self::{answer::Answer, question::Asked, subnet::Viewer};
 pub(crate) use self::{answer::ZoneFacts, tcp::TcpDoor};
-use crate::{connections::Connections, metrics::DnsLabels, node::Node, sockets::Sockets};
+use crate::{
+    listen::{connections::Connections, sockets::Sockets},
+    metrics::DnsLabels,
+    node::Node,
+};
 
 /// Largest UDP answer: what fits the least IPv6 path without fragments, as DNS Flag Day 2020 agreed.
 const UDP_BYTES_MAX: u16 = 1232;

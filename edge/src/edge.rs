@@ -23,29 +23,35 @@ use tokio::{
 };
 
 use crate::{
-    acme::Keeper,
-    admin,
-    ask::BucketKey,
-    cache::BlockCache,
     config::{Config, ConfigError, HttpsConfig},
-    denylist::{self, Denylist, DenylistError},
-    disk::{DiskError, DiskTier},
+    control::{
+        acme::Keeper,
+        admin, follow,
+        purge::{Sweeper, Sweeps},
+    },
     dns::{DnsSockets, ZoneFacts},
-    follow,
-    http::{CertificateError, Directories, HttpDoor, Terminator, Ways, Workers, quic},
-    library::PolicyLibrary,
+    door::{CertificateError, HttpDoor, Terminator, Ways, Workers, h3},
+    listen::sockets::Sockets,
     metrics::Metrics,
-    miss::Fills,
-    names::Names,
     node::Node,
-    objects::Objects,
-    places::{PlaceTable, PlacesError},
-    policies::Policies,
-    purge::{Sweeper, Sweeps},
-    register::Register,
+    policy::{
+        ask::BucketKey,
+        denylist::{self, Denylist, DenylistError},
+        library::PolicyLibrary,
+        places::{PlaceTable, PlacesError},
+        policies::Policies,
+        versions::SeenVersions,
+    },
     secret::{SecretError, ZoneSecret},
-    sockets::Sockets,
-    versions::SeenVersions,
+    store::{
+        cache::BlockCache,
+        directories::Directories,
+        disk::{DiskError, DiskTier},
+        miss::Fills,
+        names::Names,
+        objects::Objects,
+        register::Register,
+    },
 };
 
 /// Answers under way get so long to end.
@@ -229,7 +235,7 @@ impl Edge {
                 let address = listener.local_addr().map_err(bind("https", https.listen))?;
                 // The port that TCP got, where any was asked for.
                 let quic_address = SocketAddr::new(https.listen.ip(), address.port());
-                let quic = match https.http3.then(|| quic::bind(quic_address, &terminator)) {
+                let quic = match https.http3.then(|| h3::bind(quic_address, &terminator)) {
                     None => None,
                     Some(Ok(endpoint)) => Some(Quic::Bound(endpoint)),
                     Some(Err(error)) if succeeds && error.kind() == io::ErrorKind::AddrInUse => Some(Quic::Later),
@@ -349,7 +355,7 @@ impl Quic {
         }
         let freed = async {
             loop {
-                match quic::bind(address, terminator) {
+                match h3::bind(address, terminator) {
                     Ok(endpoint) => return endpoint,
                     Err(_) => sleep(SUCCESSION_RETRY).await,
                 }

@@ -1,11 +1,11 @@
 //! The edge node: answers DNS and HTTP for viewers and holds nothing durable.
 //!
 //! ```text
-//! DNS question -> dns::question (label checked) -> objects -> policies (weights) -> steer -> nearest allowed edges
-//! HTTP request -> http::request (framing) -> objects -> http::tree (path) -> decide (the owner's verdict)
-//!              -> http::conditions, http::range -> cache | miss (origins, once for all) -> http::body
-//! follow: change feed, announcements, node list
-//! acme: the zone's certificate, shared by its edges through the origins
+//! DNS question -> dns::question (label checked) -> store::objects -> policy (weights) -> dns::steer -> nearest allowed edges
+//! HTTP request -> door -> answer::request (framing) -> store::objects -> path -> policy (the owner's verdict)
+//!              -> answer::conditions, answer::range -> store::cache | store::miss (origins, once for all) -> store::body
+//! control::follow: change feed, announcements, node list
+//! control::acme: the zone's certificate, shared by its edges through the origins
 //! ```
 //!
 //! Keeps true: bytes come from [`client::Reader`] alone, which verified them; nobody is served while the owner's policy
@@ -13,53 +13,36 @@
 //! answer, with locators and cut addresses. hickory-server logs whole questions at `info`, and a label is a key:
 //! whoever sets up telemetry puts [`may_log`] before its own filter.
 
-pub mod config;
-mod connections;
-pub mod error;
-pub mod places;
-pub mod versions;
-mod zone;
-
-mod acme;
-mod admin;
-mod ask;
-mod cache;
+mod answer;
 mod clock;
-mod decide;
-mod denylist;
-mod disk;
+pub mod config;
+mod control;
 mod dns;
+mod door;
 mod edge;
-mod follow;
-mod gazetteer;
-mod http;
-mod index;
-mod library;
+pub mod error;
+mod listen;
 mod log;
 mod metrics;
-mod miss;
-mod names;
 mod node;
-mod objects;
-mod policies;
-mod purge;
-mod records;
-mod register;
+mod policy;
 mod secret;
-mod sockets;
-mod steer;
-mod token;
-mod watch;
+mod store;
+mod zone;
 
-pub use ask::{content_kind, policy_place};
+pub use answer::head::fuzz as fuzz_request_head;
 pub use config::{Config, ConfigError};
-pub use denylist::{Denylist, DenylistError, RuleError, denylist_rule, fuzz as fuzz_denylist};
-pub use disk::DiskError;
+pub use door::{CertificateError, PairError};
 pub use edge::{Checked, Edge, Parts, Running, StartError};
 pub use error::Fault;
-pub use http::{CertificateError, PairError, fuzz_request_head};
-pub use library::{LoadedPolicy, PolicyError, PolicyLibrary};
+pub use listen::sockets::Sockets;
 pub use log::may_log;
+pub use policy::{
+    ask::{content_kind, policy_place},
+    denylist::{Denylist, DenylistError, RuleError, denylist_rule, fuzz as fuzz_denylist},
+    library::{LoadedPolicy, PolicyError, PolicyLibrary},
+    places,
+    token::{LinkKey, Terms, fuzz as fuzz_link_token},
+};
 pub use secret::{SecretError, link_key};
-pub use sockets::Sockets;
-pub use token::{LinkKey, Terms, fuzz as fuzz_link_token};
+pub use store::disk::DiskError;

@@ -18,25 +18,30 @@ use sandbox::{Candidate as PolicyCandidate, CountryCode, Tier};
 use tokio::time::timeout;
 
 use crate::{
-    acme::Published,
-    ask::{Ask, BucketKey, Client, EdgeFacts, continent, country_code},
-    cache::BlockCache,
     clock,
     config::Config,
-    decide::{Decision, Program},
-    denylist::Denylist,
+    control::acme::Published,
+    dns::steer::{Candidate, steer},
+    door::Terminator,
     error::Fault,
-    http::{Directories, Terminator},
     metrics::Metrics,
-    miss::Fills,
-    names::{Hold, Named, Names},
-    objects::{Objects, Opened},
-    places::{Coordinates, PlaceTable, ViewerPlace},
-    policies::Policies,
-    register::Register,
+    policy::{
+        ask::{Ask, BucketKey, Client, EdgeFacts, continent, country_code},
+        decide::{Decision, Program},
+        denylist::Denylist,
+        places::{Coordinates, PlaceTable, ViewerPlace},
+        policies::Policies,
+        token::{self, Asked, Weighed},
+    },
     secret::ZoneSecret,
-    steer::{Candidate, steer},
-    token::{self, Asked, Weighed},
+    store::{
+        cache::BlockCache,
+        directories::Directories,
+        miss::Fills,
+        names::{Hold, Named, Names},
+        objects::{Objects, Opened},
+        register::Register,
+    },
 };
 
 /// How long a DNS question waits for the owner's policy.

@@ -14,7 +14,7 @@ use client::{KeyFileError, read_key_file};
 use format::OwnerId;
 use zeroize::Zeroizing;
 
-use crate::token::LinkKey;
+use crate::policy::token::LinkKey;
 
 /// Hex digits of the file.
 const DIGITS: usize = 64;

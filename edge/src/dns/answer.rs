@@ -21,7 +21,7 @@ use crate::{
     config::{Config, ConfigError, RefusedName},
     error::NameAnswer,
     node::{Node, Steered},
-    objects::Opened,
+    store::objects::Opened,
     zone::ZoneError,
 };
 

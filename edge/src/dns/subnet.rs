@@ -7,7 +7,7 @@ use hickory_proto::{
     rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption},
 };
 
-use crate::places::{PlaceTable, ViewerPlace, width};
+use crate::policy::places::{PlaceTable, ViewerPlace, width};
 
 /// The viewer of a question.
 #[derive(Debug, Clone)]

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::DnsDoor;
-use crate::connections::Connections;
+use crate::listen::connections::Connections;
 
 /// After a failed accept (out of descriptors) the next try waits, or the loop would spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);

@@ -12,7 +12,7 @@ const LINES_MAX: usize = 800;
 
 /// Code that decides without side effects; a folder or a file, without its extension.
 const PURE: &[&str] =
-    &["format/src", "client/src/gather", "client/src/scatter", "client/src/rebuild", "edge/src/decide"];
+    &["format/src", "client/src/gather", "client/src/scatter", "client/src/rebuild", "edge/src/policy/decide"];
 
 /// Paths with side effects: files, sockets, clocks, randomness, the environment. A `clippy.toml` applies to the whole
 /// workspace, so these cannot be banned there for some files only.

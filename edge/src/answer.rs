@@ -1,0 +1,452 @@
+//! From a request to its answer: host -> object -> path -> the owner's verdict -> conditions -> range.
+
+pub(crate) mod conditions;
+pub(crate) mod head;
+pub(crate) mod headers;
+pub(crate) mod page;
+pub(crate) mod path;
+pub(crate) mod range;
+pub(crate) mod ready;
+pub(crate) mod reply;
+pub(crate) mod representation;
+pub(crate) mod request;
+pub(crate) mod selection;
+
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    fmt::Write as _,
+    ops::Range,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use format::Mode;
+use http::{HeaderMap, Method, StatusCode, header};
+use sandbox::{Facts, Marks, Method as PolicyMethod, Tier};
+use tokio::task::spawn_blocking;
+
+use self::{
+    conditions::Validators,
+    path::Path,
+    ready::{CONTENT_BYTES_MAX, Lasting, Ready, Seen, Stored, Words},
+    reply::{Content, Parts, Reply, Source, refusal},
+    representation::{CACHE_STATUS, content_range, in_parts, representation},
+    request::Request,
+    selection::Selection,
+};
+use crate::{
+    clock,
+    door::HttpDoor,
+    error::Fault,
+    node::Root,
+    policy::{
+        ask::{Ask, Client, Fields, RequestFacts, host_name},
+        decide::Decision,
+        token::{self, Asked},
+    },
+    store::{body::Body, directories::Found, objects::Opened},
+    zone::HostName,
+};
+
+const SERVER_TIMING: http::HeaderName = http::HeaderName::from_static("server-timing");
+const PREFLIGHT_SECONDS: &str = "86400";
+/// A listing of more names leaves the reactor; one of so many has some 100 KiB.
+const LISTED_INLINE_MAX: usize = 512;
+
+/// Answers a request whose framing is good.
+pub(crate) async fn answer(door: &Arc<HttpDoor>, request: &Request) -> Reply {
+    let zone = &door.node.config.zone;
+    match zone.read_host(&request.authority) {
+        HostName::Elsewhere => refusal(request, &Fault::Host { zone: zone.clone() }),
+        HostName::Malformed(error) => refusal(request, &Fault::Label(error)),
+        HostName::Apex if request.path == "/" => apex(zone.as_str()),
+        HostName::Apex => refusal(request, &Fault::Path),
+        HostName::Object(_) if request.method == Method::OPTIONS => preflight(),
+        HostName::Object(label) => {
+            let locator = label.capability().locator();
+            let now = SystemTime::now();
+            let seen = Seen::of(&door.node);
+            let reply = match door.node.open_label(&label, now).await {
+                Ok(root) => object(door, request, root, seen, now).await,
+                Err(fault) => Err(fault),
+            };
+            let mut reply = reply.unwrap_or_else(|fault| with_proxy_status(refusal(request, &fault), door, &fault));
+            if label.mode() == Mode::Name && reply.status.is_client_error() {
+                // The name may stand for something else the next moment.
+                headers::set(&mut reply.fields, header::CACHE_CONTROL, "no-store");
+            }
+            Reply { locator: Some(locator), ..reply }
+        }
+    }
+}
+
+/// Sends a viewer in clear to the same address over TLS.
+pub(crate) fn to_https(door: &HttpDoor, request: &Request, port: u16) -> Reply {
+    let zone = &door.node.config.zone;
+    match zone.read_host(&request.authority) {
+        HostName::Elsewhere => return refusal(request, &Fault::Host { zone: zone.clone() }),
+        HostName::Malformed(error) => return refusal(request, &Fault::Label(error)),
+        HostName::Apex | HostName::Object(_) => {}
+    }
+    let host = request.authority.split(':').next().unwrap_or("").to_ascii_lowercase();
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    let mut fields = HeaderMap::new();
+    headers::secure(&mut fields);
+    // `OPTIONS *` asks of the server as a whole; behind a host name the star would be a part of it.
+    let path = if request.path.starts_with('/') { &request.path } else { "/" };
+    headers::set(&mut fields, header::LOCATION, format!("https://{host}{port}{path}{}", and_query(request)));
+    headers::set(&mut fields, header::CACHE_CONTROL, "public, max-age=300");
+    Reply::of(StatusCode::PERMANENT_REDIRECT, fields, Content::Bytes(Bytes::new()), Source::Own)
+}
+
+/// Returns the query with its question mark, for another address of the same thing.
+fn and_query(request: &Request) -> String {
+    if request.query.is_empty() { String::new() } else { format!("?{}", request.query) }
+}
+
+/// How long the parts of an answer took, for Server-Timing.
+struct Timing {
+    last: Instant,
+    text: String,
+}
+
+impl Timing {
+    fn new() -> Self {
+        Self { last: Instant::now(), text: String::new() }
+    }
+
+    fn part(&mut self, name: &str) {
+        let now = Instant::now();
+        let hundredths = now.duration_since(self.last).as_micros() / 10;
+        self.last = now;
+        let comma = if self.text.is_empty() { "" } else { ", " };
+        // Milliseconds. Formatting a float was a fortieth of a small answer.
+        let written = write!(self.text, "{comma}{name};dur={}.{:02}", hundredths / 100, hundredths % 100);
+        written.expect("a string takes what is written");
+    }
+}
+
+async fn object(
+    door: &Arc<HttpDoor>,
+    request: &Request,
+    root: Root,
+    seen: Seen,
+    now: SystemTime,
+) -> Result<Reply, Fault> {
+    let Root { opened: root, moves } = root;
+    let mut timing = Timing::new();
+    let path = Path::read(&request.path)?;
+    let mut trail = Vec::new();
+    let found = door.node.directories.walk(&door.node, &root, &path, now, &mut trail).await;
+    timing.part("open");
+    let leaf = match &found {
+        Ok(Found::File(leaf) | Found::Listing(leaf, _)) => leaf,
+        Ok(Found::Slash) | Err(_) => &root,
+    };
+    // Whoever is refused learns nothing of what lies below the name, so the verdict comes before the faults of the
+    // walk.
+    let ask = ask(door, request, &path, leaf, now);
+    let mut decision = door.node.decide(&root, leaf, &ask).await.inspect_err(|_| {
+        door.node.metrics.policy_faults.inc();
+    })?;
+    if let Some(expires) = ask.token().and_then(|token| token.expires) {
+        decision = decision.of_link(u32::try_from(expires.saturating_sub(ask.now)).unwrap_or(u32::MAX));
+    }
+    if let Some(hold) = moves {
+        decision = decision.of_name(hold.seconds_at(ask.now));
+    }
+    let ends = trail.iter().chain([&root, leaf]).filter_map(|opened| opened.ends());
+    let ends = ends.chain(moves.map(|hold| hold.ends)).min();
+    if let Some(end) = ends {
+        decision = decision.until(end, ask.now);
+    }
+    timing.part("policy");
+    if let Some(fault) = decision.refusal() {
+        let mut reply = refusal(request, &fault);
+        if fault.status() != StatusCode::NOT_FOUND {
+            headers::set(
+                &mut reply.fields,
+                header::CACHE_CONTROL,
+                format!("private, max-age={}", decision.viewer_seconds),
+            );
+            headers::vary(&mut reply.fields, &decision);
+        }
+        headers::of_owner(&mut reply.fields, &decision.served.served.headers, &decision.served.effects);
+        return Ok(reply);
+    }
+    if let Some((status, target)) = decision.redirect() {
+        return redirect(status, target, &decision);
+    }
+    //= https://www.w3.org/TR/service-workers/#service-worker-script-request
+    //# Service-Worker: script
+    if request.fields.get("service-worker").is_some_and(|field| field.as_bytes() == b"script") {
+        return Err(Fault::Denied { status: 403 });
+    }
+    match found? {
+        Found::Slash => {
+            let target = format!("{}/{}", path.spelling(), and_query(request));
+            redirect(308, &target, &decision)
+        }
+        Found::Listing(_, directory) => {
+            let shown = path.shown();
+            let is_short = directory.entries().len() <= LISTED_INLINE_MAX;
+            let listing = move || page::listing(&directory, &shown);
+            let page = if is_short { listing() } else { spawn_blocking(listing).await.map_err(|_| Fault::Busy)? };
+            let mut reply = own_page(page);
+            headers::caching(&mut reply.fields, &decision);
+            Ok(reply)
+        }
+        Found::File(file) => {
+            // Only blocks are kept by themselves; a small file is part of its open manifest.
+            let tier = match file.object.geometry() {
+                Some(_) => door.node.hold(&root, &file, &ask).await?,
+                None => Tier::Memory,
+            };
+            let created = moves.is_none().then_some(file.object.manifest().created);
+            let validators = Validators::of(&file.object.locator(), created);
+            let mut reply = self::file(door, request, Arc::clone(&file), tier, &decision, &validators).await?;
+            if request.keeps && moves.is_none() && reply.is_whole_hit() {
+                let lasting = door.lasting(request, &reply);
+                let origin = Origin { root, file, trail, ends, seen, validators };
+                reply.ready = ready(door, &ask, origin, &decision, lasting).await.map(Box::new);
+            }
+            timing.part("fetch");
+            headers::set(&mut reply.fields, SERVER_TIMING, &timing.text);
+            Ok(reply)
+        }
+    }
+}
+
+fn ask(door: &HttpDoor, request: &Request, path: &Path<'_>, leaf: &Opened, now: SystemTime) -> Arc<Ask<'static>> {
+    let method = if request.is_head() { PolicyMethod::Head } else { PolicyMethod::Get };
+    let host = host_name(&request.authority);
+    let (now, viewer) = (clock::unix_seconds(now), door.node.places.locate(request.peer).place);
+    let token = token::of_query(&request.query).map(|token| {
+        let (path, address, country) = (path.spelling(), request.peer, viewer.country);
+        let asked = Asked { now, host: &host, path, address, country };
+        door.node.weigh(token, &leaf.record.lease.owner, &asked)
+    });
+    Arc::new(Ask {
+        now,
+        viewer,
+        client: Client { address: request.peer, buckets: door.node.buckets },
+        edge: door.node.edge_facts(),
+        request: Some(RequestFacts {
+            method,
+            is_secure: request.is_secure,
+            range: request.fields.contains_key(header::RANGE),
+            host: host.into(),
+            path: path.spelling().to_owned().into(),
+            query: request.query.clone().into(),
+            fields: Fields::Owned(request.fields.clone()),
+            token,
+        }),
+        object: Some(Arc::clone(&leaf.object)),
+        policy: Some((leaf.record.lease.owner, Cow::Owned(leaf.record.lease.policy.clone()))),
+    })
+}
+
+async fn file(
+    door: &Arc<HttpDoor>,
+    request: &Request,
+    file: Arc<Opened>,
+    tier: Tier,
+    decision: &Decision,
+    validators: &Validators,
+) -> Result<Reply, Fault> {
+    let node = &door.node;
+    let manifest = file.object.manifest();
+    let length = manifest.length;
+    let is_saved = decision.marks().contains(Marks::ATTACHMENT) || request.wants_download();
+    let saved_as = is_saved.then_some(&*manifest.name);
+    let mut fields = representation(decision, validators, &manifest.mime, saved_as);
+    let mut slices = Slices { door, file: &file, tier, is_head: request.is_head(), source: Source::Hit };
+    let (status, content) = match Selection::of(&request.method, &request.fields, validators, length) {
+        Selection::Failed => return Err(Fault::Precondition),
+        Selection::Unsatisfiable => return Err(Fault::Range { length }),
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-15.4.5
+        //# The server generating a 304 response MUST generate any of the following header fields that would have been sent in a
+        //# 200 (OK) response to the same request
+        // And all the others: under the same tag the owner's policy may say something new, and this is how a cache
+        // hears of it.
+        Selection::NotModified => return Ok(Reply::of(StatusCode::NOT_MODIFIED, fields, Content::None, Source::Own)),
+        Selection::Whole => (StatusCode::OK, slices.content(0..length, true).await?),
+        Selection::Parts(parts) => match &parts[..] {
+            [part] => {
+                headers::set(&mut fields, header::CONTENT_RANGE, content_range(part, length));
+                (StatusCode::PARTIAL_CONTENT, slices.content(part.clone(), true).await?)
+            }
+            //= https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7.2
+            //# To avoid confusion with single-part responses, a server MUST NOT generate a Content-Range header field in the
+            //# HTTP header section of a multiple part response
+            parts => (
+                StatusCode::PARTIAL_CONTENT,
+                Content::Parts(multipart(request, &mut fields, &mut slices, parts).await?),
+            ),
+        },
+    };
+    let source = slices.source;
+    let said = match source {
+        Source::Hit => "hit",
+        Source::Disk => "hit; detail=disk",
+        Source::Miss | Source::Own if tier == Tier::None => "fwd=uri-miss",
+        Source::Miss | Source::Own => "fwd=uri-miss; stored",
+    };
+    headers::set(&mut fields, CACHE_STATUS, format!("\"{}\"; {said}", node.config.name));
+    Ok(Reply::of(status, fields, content, source))
+}
+
+/// What an answer was made of.
+struct Origin {
+    root: Arc<Opened>,
+    file: Arc<Opened>,
+    /// The directories on the way.
+    trail: Vec<Arc<Opened>>,
+    /// The second since 1970 at which the first lease of these ends.
+    ends: Option<u64>,
+    seen: Seen,
+    validators: Validators,
+}
+
+/// Returns an answer as it may be given again, where one policy alone decides about it and its content is small.
+async fn ready(door: &HttpDoor, ask: &Ask<'_>, origin: Origin, decision: &Decision, lasting: Lasting) -> Option<Ready> {
+    let (node, Origin { root, file, mut trail, ends, seen, validators }) = (&door.node, origin);
+    let about = ask.request.as_ref().filter(|about| about.token.is_none())?;
+    let program = node.sole_program(&root, &file).await?;
+    // What is not remembered would not be found again.
+    program.known(ask).filter(|said| Arc::ptr_eq(said, &decision.served))?;
+    let content = match (file.object.inline(), file.object.geometry()) {
+        (Some(inline), _) => Stored::Inline(Bytes::copy_from_slice(inline)),
+        (None, Some(geometry)) if file.object.length() <= CONTENT_BYTES_MAX => Stored::Blocks(geometry),
+        _ => return None,
+    };
+    trail.push(Arc::clone(&file));
+    let mut watches = Vec::with_capacity(trail.len());
+    for opened in &trail {
+        watches.push(node.objects.watch(opened).await?);
+    }
+    let fresh_until = trail.iter().map(|opened| node.objects.fresh_until(opened)).min()?;
+    if fresh_until <= Instant::now() {
+        return None;
+    }
+    let now = ask.now();
+    let words = Words { said: Arc::clone(&decision.served), until: decision.says_so_until(now), lasting };
+    Some(Ready {
+        fresh_until,
+        alive_until: ends.unwrap_or(u64::MAX),
+        file,
+        watches,
+        program: Arc::downgrade(&program),
+        seen,
+        is_secure: about.is_secure,
+        host: about.host.to_string(),
+        path: about.path.to_string(),
+        query: about.query.to_string(),
+        content,
+        validators,
+        words: RefCell::new(vec![words]),
+    })
+}
+
+/// Slices of a file that become contents.
+struct Slices<'a> {
+    door: &'a HttpDoor,
+    file: &'a Arc<Opened>,
+    tier: Tier,
+    is_head: bool,
+    /// What is true of all slices so far.
+    source: Source,
+}
+
+impl Slices<'_> {
+    /// Returns one range as content, its first block already read when it `begins` the answer.
+    async fn content(&mut self, range: Range<u64>, begins: bool) -> Result<Content, Fault> {
+        if let Some(inline) = self.file.object.inline() {
+            let bounds = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(inline.len());
+            return Ok(Content::Bytes(Bytes::copy_from_slice(&inline[bounds(range.start)..bounds(range.end)])));
+        }
+        let geometry = self.file.object.geometry().ok_or(Fault::Damaged)?;
+        let node = &self.door.node;
+        if range.start == 0 && !self.is_head {
+            self.file.begin();
+        }
+        let body = Body::new(node, Arc::clone(self.file), geometry, range, self.tier);
+        self.source = self.source.max(body.source);
+        Ok(Content::Blocks(if begins && !self.is_head { body.begin(node).await? } else { body }))
+    }
+}
+
+async fn multipart(
+    request: &Request,
+    fields: &mut HeaderMap,
+    slices: &mut Slices<'_>,
+    ranges: &[Range<u64>],
+) -> Result<Parts, Fault> {
+    let length = slices.file.object.length();
+    let boundary = format!("evernear-{}", request.id);
+    let type_field = in_parts(fields, &boundary);
+    let mut parts = Vec::with_capacity(ranges.len());
+    for (number, range) in ranges.iter().enumerate() {
+        let range_field = content_range(range, length);
+        let head = format!("\r\n--{boundary}\r\n{type_field}Content-Range: {range_field}\r\n\r\n");
+        parts.push((Bytes::from(head), slices.content(range.clone(), number == 0).await?));
+    }
+    Ok(Parts { parts, end: format!("\r\n--{boundary}--\r\n").into() })
+}
+
+impl Reply {
+    fn of(status: StatusCode, fields: HeaderMap, content: Content, source: Source) -> Self {
+        Self { status, fields, content, source, locator: None, close: false, ready: None }
+    }
+}
+
+fn redirect(status: u16, target: &str, decision: &Decision) -> Result<Reply, Fault> {
+    let status = StatusCode::from_u16(status).ok().filter(StatusCode::is_redirection).ok_or(Fault::Policy)?;
+    let mut fields = HeaderMap::new();
+    headers::secure(&mut fields);
+    headers::set(&mut fields, header::LOCATION, target);
+    headers::caching(&mut fields, decision);
+    Ok(Reply::of(status, fields, Content::Bytes(Bytes::new()), Source::Own))
+}
+
+fn own_page(text: String) -> Reply {
+    let mut fields = HeaderMap::new();
+    headers::secure(&mut fields);
+    headers::own_page(&mut fields);
+    headers::set(&mut fields, header::CONTENT_TYPE, "text/html; charset=utf-8");
+    Reply::of(StatusCode::OK, fields, Content::Bytes(text.into()), Source::Own)
+}
+
+fn apex(zone: &str) -> Reply {
+    let mut reply = own_page(page::apex(zone));
+    headers::set(&mut reply.fields, header::CACHE_CONTROL, "public, max-age=300");
+    reply
+}
+
+/// Any page may ask for any range of any object.
+fn preflight() -> Reply {
+    let mut fields = HeaderMap::new();
+    headers::secure(&mut fields);
+    headers::set(&mut fields, header::ALLOW, "GET, HEAD, OPTIONS");
+    headers::set(&mut fields, header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD");
+    headers::set(
+        &mut fields,
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        "range, if-range, if-none-match, if-modified-since",
+    );
+    headers::set(&mut fields, header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
+    Reply::of(StatusCode::NO_CONTENT, fields, Content::None, Source::Own)
+}
+
+//= https://www.rfc-editor.org/rfc/rfc9209#section-2
+//# The Proxy-Status HTTP response field allows an intermediary to convey additional information about its handling of an
+//# HTTP response
+fn with_proxy_status(mut reply: Reply, door: &HttpDoor, fault: &Fault) -> Reply {
+    if let Some(error) = fault.proxy_error() {
+        let text = format!("\"{}\"; error={error}", door.node.config.name);
+        headers::set(&mut reply.fields, http::HeaderName::from_static("proxy-status"), text);
+    }
+    reply
+}

@@ -1,0 +1,371 @@
+//! Heads of requests of HTTP/1.1 as nearly all viewers send them: one GET or HEAD in origin form, one Host, no content.
+//! Pure. What looks otherwise, if only by a line that ends without its carriage return, is left to pingora, so that no
+//! form is read in two ways here.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
+use httparse::{EMPTY_HEADER, Header, Request, Status};
+
+use super::request::{self, HEADER_BYTES_MAX, Intake};
+
+/// Fields of a common request; browsers send some 15.
+pub(crate) const COMMON_FIELDS_MAX: usize = 32;
+const END: &[u8] = b"\r\n\r\n";
+/// What a viewer says of its connection. Another protocol may be asked for; this one goes on.
+//= https://www.rfc-editor.org/rfc/rfc9110#section-7.8
+//# A server MAY ignore a received Upgrade header field if it wishes to continue using the current protocol on that
+//# connection.
+const KNOWN_OPTIONS: [&[u8]; 4] = [b"close", b"keep-alive", b"upgrade", b"http2-settings"];
+/// Where a fuzz target's bytes are cut.
+const CUTS_TRIED_MAX: usize = 64;
+
+/// Room for the fields of one head.
+pub(crate) type Room<'b> = [Header<'b>; COMMON_FIELDS_MAX];
+/// Room with nothing in it.
+pub(crate) const ROOM: Room<'_> = [EMPTY_HEADER; COMMON_FIELDS_MAX];
+
+/// The fields that say which part of the content is wanted.
+const OF_PARTS: [HeaderName; 6] = [
+    header::RANGE,
+    header::IF_RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+];
+
+/// What the bytes that were read so far are.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Begun {
+    /// The beginning of what may become a common request.
+    Part,
+    /// So many of them are the head of what may be one.
+    Whole(usize),
+    /// Something else.
+    Other,
+}
+
+/// A common request.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Head<'b> {
+    /// GET or HEAD.
+    pub(crate) method: Method,
+    /// Begins with a slash.
+    pub(crate) target: &'b str,
+    pub(crate) host: &'b str,
+    pub(crate) fields: &'b [Header<'b>],
+    /// The viewer sends nothing more after it.
+    pub(crate) closes: bool,
+    pub(crate) wants: Wants,
+}
+
+/// What of the content a request wants, as far as the names of its fields tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wants {
+    /// All of it.
+    Whole,
+    /// What its conditions and its range leave of it.
+    Part,
+    /// Perhaps something else.
+    Other,
+}
+
+/// Looks whether a head has come whole. Of `bytes` the first `seen` were looked at before: each is looked at once,
+/// however slowly they come.
+pub(crate) fn begun(bytes: &[u8], seen: usize) -> Begun {
+    if ![&b"GET /"[..], b"HEAD /"].iter().any(|begin| bytes.iter().zip(*begin).all(|(a, b)| a == b)) {
+        return Begun::Other;
+    }
+    let from = seen.saturating_sub(END.len() - 1);
+    let end = bytes[from..].windows(END.len()).position(|window| window == END).map(|end| from + end + END.len());
+    match end {
+        Some(end) if end <= HEADER_BYTES_MAX as usize => Begun::Whole(end),
+        None if bytes.len() < HEADER_BYTES_MAX as usize && has_returns(&bytes[from.saturating_sub(1)..]) => Begun::Part,
+        _ => Begun::Other,
+    }
+}
+
+/// Whether every line in it ends with a carriage return and a line feed.
+fn has_returns(bytes: &[u8]) -> bool {
+    bytes.iter().zip(bytes.iter().skip(1)).filter(|pair| pair.1 == &b'\n').all(|pair| pair.0 == &b'\r')
+}
+
+/// Reads a head that has come whole; none where it is not that of a common request.
+pub(crate) fn read<'b>(bytes: &'b [u8], room: &'b mut Room<'b>) -> Option<Head<'b>> {
+    let mut request = Request::new(room);
+    if !has_returns(bytes) || request.parse(bytes) != Ok(Status::Complete(bytes.len())) || request.version != Some(1) {
+        return None;
+    }
+    let (method, target) = (request.method?, request.path?);
+    let fields: &'b [Header<'b>] = request.headers;
+    let Told { host, closes, wants } = Told::by(fields)?;
+    // What no name and no address holds, as a comma, others read as two hosts.
+    let is_of_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    let host = host.filter(|host| !host.is_empty() && host.bytes().all(is_of_host) && target.is_ascii())?;
+    let method = if method == "HEAD" { Method::HEAD } else { Method::GET };
+    Some(Head { method, target, host, fields, closes, wants })
+}
+
+/// Returns a request of HTTP/2 as a head, where it is a common one.
+pub(crate) fn of_parts<'b>(parts: &'b Parts, room: &'b mut Room<'b>) -> Option<Head<'b>> {
+    let method = Some(&parts.method).filter(|method| [Method::GET, Method::HEAD].contains(method))?.clone();
+    let (host, target) = (parts.uri.authority()?.as_str(), parts.uri.path_and_query()?.as_str());
+    let fields = fill(room, &parts.headers)?;
+    let told = Told::by(fields).filter(|told| told.host.is_none() && target.starts_with('/'))?;
+    Some(Head { method, target, host, fields, closes: false, wants: told.wants })
+}
+
+impl Head<'_> {
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
+    /// Returns the conditions and the range; none when one of them is no text of a field.
+    pub(crate) fn of_parts(&self) -> Option<HeaderMap> {
+        let mut of_parts = HeaderMap::new();
+        if self.wants != Wants::Whole {
+            for field in self.fields {
+                let name = OF_PARTS.iter().find(|name| field.name.eq_ignore_ascii_case(name.as_str()));
+                if let Some(name) = name {
+                    of_parts.append(name, HeaderValue::from_bytes(field.value).ok()?);
+                }
+            }
+        }
+        Some(of_parts)
+    }
+}
+
+/// Returns whether no field of a request may change which part of the content answers it.
+pub(crate) fn wants_whole(fields: &HeaderMap) -> bool {
+    let mut room = ROOM;
+    fill(&mut room, fields).and_then(Told::by).is_some_and(|told| told.wants == Wants::Whole)
+}
+
+fn fill<'r, 'b>(room: &'r mut Room<'b>, fields: &'b HeaderMap) -> Option<&'r [Header<'b>]> {
+    let filled = room.get_mut(..fields.len())?;
+    for (at, (name, value)) in filled.iter_mut().zip(fields) {
+        *at = Header { name: name.as_str(), value: value.as_bytes() };
+    }
+    Some(filled)
+}
+
+/// What the fields of a common request tell.
+struct Told<'b> {
+    host: Option<&'b str>,
+    closes: bool,
+    wants: Wants,
+}
+
+impl<'b> Told<'b> {
+    fn by(fields: &[Header<'b>]) -> Option<Self> {
+        let (mut host, mut closes, mut wants) = (None, false, Wants::Whole);
+        for field in fields {
+            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+            match field.name.len() {
+                4 if is("host") && host.is_none() => host = Some(std::str::from_utf8(field.value).ok()?),
+                4 if is("host") => return None,
+                5 if is("range") => wants = wants.max(Wants::Part),
+                6 if is("expect") => return None,
+                8 if is("if-match") || is("if-range") => wants = wants.max(Wants::Part),
+                10 if is("connection") => {
+                    for option in field.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                        let known = KNOWN_OPTIONS.iter().find(|known| option.eq_ignore_ascii_case(known))?;
+                        closes |= *known == b"close";
+                    }
+                }
+                13 if is("if-none-match") => wants = wants.max(Wants::Part),
+                14 if is("content-length") => return None,
+                14 if is("service-worker") => wants = Wants::Other,
+                17 if is("transfer-encoding") => return None,
+                17 if is("if-modified-since") => wants = wants.max(Wants::Part),
+                19 if is("if-unmodified-since") => wants = wants.max(Wants::Part),
+                _ => {}
+            }
+        }
+        Some(Self { host, closes, wants })
+    }
+}
+
+/// The body of the fuzz target `request_head`: bytes that a connection begins with, in two pieces. What is taken as a
+/// common request is one to httparse too, which has all bytes and more room, and to the way of all other requests, and
+/// each of them reads the same in it.
+pub fn fuzz(bytes: &[u8]) {
+    let common = |seen| match begun(bytes, seen) {
+        Begun::Whole(end) => Some(end).filter(|end| read(&bytes[..*end], &mut ROOM.clone()).is_some()),
+        Begun::Part | Begun::Other => None,
+    };
+    for cut in 0..bytes.len().min(CUTS_TRIED_MAX) {
+        let seen = match begun(&bytes[..cut], 0) {
+            Begun::Part => common(cut),
+            Begun::Whole(end) => Some(end).filter(|_| common(0).is_some()),
+            Begun::Other => None,
+        };
+        assert_eq!(seen, common(0), "cut at {cut}");
+    }
+    let Some(end) = common(0) else { return };
+    let mut room = ROOM;
+    let Some(head) = read(&bytes[..end], &mut room) else { return };
+
+    let mut fields = [EMPTY_HEADER; 4 * COMMON_FIELDS_MAX];
+    let mut theirs = Request::new(&mut fields);
+    assert_eq!(theirs.parse(bytes), Ok(Status::Complete(end)));
+    assert_eq!((theirs.version, theirs.method), (Some(1), Some(head.method.as_str())));
+    assert_eq!((theirs.path, &*theirs.headers), (Some(head.target), head.fields));
+    let values = |name: &str| {
+        let named = theirs.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+        named.map(|field| field.value).collect::<Vec<_>>()
+    };
+    assert_eq!(values("host"), [head.host.as_bytes()]);
+    for name in ["content-length", "transfer-encoding", "expect"] {
+        assert!(values(name).is_empty(), "{name} is left to others");
+    }
+    let options = values("connection").concat().to_ascii_lowercase();
+    let closes = options.windows(5).any(|option| option == b"close");
+    assert_eq!(closes, head.closes);
+    let of_parts = OF_PARTS.iter().flat_map(|name| values(name.as_str())).count();
+    assert!(head.of_parts().is_none_or(|taken| taken.len() == if head.wants == Wants::Whole { 0 } else { of_parts }));
+    assert!(of_parts == 0 || head.wants != Wants::Whole);
+
+    let peer = std::net::SocketAddr::from(([192, 0, 2, 7], 1));
+    let Some(ours) = request::Request::common(&head, peer.ip(), false) else { return };
+    let mut built = http::Request::builder().method(head.method.as_str()).uri(head.target);
+    for field in &*theirs.headers {
+        built = built.header(field.name, field.value);
+    }
+    let parts = built.body(()).expect("what one way takes, the other takes").into_parts().0;
+    let same = matches!(Intake::read(&parts, false, peer, false), Intake::Ready(other) if ours.is_same(&other));
+    assert!(same, "the other way refuses it, or reads something else in it: {ours:?}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_seed_of_the_corpus_is_survived() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/request_head");
+        let seeds: Vec<_> = std::fs::read_dir(folder).unwrap().map(|seed| seed.unwrap().path()).collect();
+        assert!(seeds.len() >= 4);
+        for seed in seeds {
+            let bytes = std::fs::read(&seed).unwrap();
+            fuzz(&bytes);
+            for at in 0..bytes.len() {
+                fuzz(&bytes[at..]);
+                for bit in 0..8 {
+                    let mut changed = bytes.clone();
+                    changed[at] ^= 1 << bit;
+                    fuzz(&changed);
+                }
+            }
+        }
+    }
+
+    fn is_common(text: &str) -> bool {
+        match begun(text.as_bytes(), 0) {
+            Begun::Whole(end) => read(&text.as_bytes()[..end], &mut ROOM.clone()).is_some(),
+            Begun::Part | Begun::Other => false,
+        }
+    }
+
+    #[test]
+    fn what_viewers_send_is_read_as_it_stands() {
+        let text =
+            "GET /a%20b?c HTTP/1.1\r\nHost: a.example:80\r\nAccept: */*\r\nConnection: keep-alive\r\n\r\nGET /next";
+        assert_eq!(begun(text.as_bytes(), 0), Begun::Whole(82));
+        let mut room = ROOM;
+        let head = read(&text.as_bytes()[..82], &mut room).unwrap();
+        assert_eq!((head.target, head.host, head.fields.len()), ("/a%20b?c", "a.example:80", 3));
+        assert!(!head.is_head() && !head.closes && head.wants == Wants::Whole);
+        let text = "HEAD / HTTP/1.1\r\nhost: a\r\nconnection: Close\r\n\r\n";
+        let mut room = ROOM;
+        let head = read(text.as_bytes(), &mut room).unwrap();
+        assert!(head.is_head() && head.closes);
+    }
+
+    //= https://www.rfc-editor.org/rfc/rfc9110#section-7.8
+    //= type=test
+    //# A server MAY ignore a received Upgrade header field
+    #[test]
+    fn another_protocol_that_is_asked_for_is_not_spoken() {
+        for (option, closes) in [
+            ("Upgrade, HTTP2-Settings", false),
+            ("keep-alive, Upgrade", false),
+            ("upgrade", false),
+            ("Upgrade, CLOSE", true),
+            ("close,keep-alive", true),
+        ] {
+            let text = format!("GET / HTTP/1.1\r\nhost: a\r\nconnection: {option}\r\nupgrade: h2c\r\n\r\n");
+            let mut room = ROOM;
+            assert_eq!(read(text.as_bytes(), &mut room).map(|head| head.closes), Some(closes), "{option}");
+        }
+    }
+
+    #[test]
+    fn a_head_may_come_in_any_pieces() {
+        let text = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        for cut in 0..text.len() {
+            assert_eq!(begun(&text[..cut], 0), Begun::Part, "{cut}");
+            assert_eq!(begun(text, cut), Begun::Whole(text.len()), "{cut}");
+        }
+        let long = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}", "x".repeat(HEADER_BYTES_MAX as usize));
+        assert_eq!(begun(long.as_bytes(), 0), Begun::Other);
+        assert_eq!(begun(format!("{long}\r\n\r\n").as_bytes(), 0), Begun::Other);
+    }
+
+    #[test]
+    fn what_a_condition_or_a_range_may_change_is_told() {
+        for (field, wants) in [
+            ("accept: */*", Wants::Whole),
+            ("range: bytes=0-1", Wants::Part),
+            ("if-range: x", Wants::Part),
+            ("if-match: *", Wants::Part),
+            ("If-None-Match: x", Wants::Part),
+            ("if-modified-since: x", Wants::Part),
+            ("if-unmodified-since: x", Wants::Part),
+            ("service-worker: script\r\nrange: bytes=0-1", Wants::Other),
+        ] {
+            let text = format!("GET / HTTP/1.1\r\nhost: a\r\n{field}\r\n\r\n");
+            let mut room = ROOM;
+            let head = read(text.as_bytes(), &mut room).unwrap();
+            assert_eq!(head.wants, wants, "{field}");
+            let of_parts = head.of_parts().unwrap();
+            assert_eq!(of_parts.len(), usize::from(wants != Wants::Whole), "{field}: {of_parts:?}");
+        }
+    }
+
+    #[test]
+    fn all_else_is_left_to_others() {
+        assert!(is_common("GET / HTTP/1.1\r\nhost: a\r\n\r\n"));
+        for other in [
+            "POST / HTTP/1.1\r\nhost: a\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET  / HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET / HTTP/1.0\r\nhost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: \r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost : a\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\n folded\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\nx: y\r\n\r\n",
+            "GET / HTTP/1.1\nhost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nconnection: host\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nconnection: close;\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nconnection:\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: \u{e4}\r\nx\u{0}: y\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a, b\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a b\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: user@a\r\n\r\n",
+            "\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET / HTTP/1.1\nhost: a\n\n",
+            "garbage",
+        ] {
+            assert!(!is_common(other) && begun(other.as_bytes(), 0) != Begun::Part, "{other:?}");
+        }
+        let many: String = (0..COMMON_FIELDS_MAX).map(|n| format!("x{n}: y\r\n")).collect();
+        assert!(!is_common(&format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n")));
+    }
+}

@@ -1,0 +1,180 @@
+//! Pages that we write ourselves: refusals, directory listings, the apex. Small, self-contained, without a script.
+
+use std::fmt::Write as _;
+
+use format::{Directory, Kind};
+use http::StatusCode;
+use serde_json::json;
+
+use super::path::encode;
+use crate::error::Fault;
+
+/// How to show something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// For people.
+    Html,
+    /// For programs.
+    Json,
+}
+
+impl Style {
+    /// Reads an Accept field: JSON when it is named with a higher quality than HTML, else HTML.
+    pub(crate) fn preferred(accept: &str) -> Self {
+        let quality = |wanted: &str| {
+            let mut best: f32 = 0.0;
+            for range in accept.split(',') {
+                let mut parts = range.split(';').map(str::trim);
+                if parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case(wanted)) {
+                    let q = parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
+                    best = best.max(q);
+                }
+            }
+            best
+        };
+        if quality("application/json") > quality("text/html") { Self::Json } else { Self::Html }
+    }
+
+    /// Returns the media type.
+    pub(crate) fn mime(self) -> &'static str {
+        match self {
+            Self::Html => "text/html; charset=utf-8",
+            Self::Json => "application/json",
+        }
+    }
+}
+
+/// Writes a refusal.
+pub(crate) fn refusal(style: Style, fault: &Fault, request_id: &str) -> String {
+    let status = fault.status();
+    match style {
+        Style::Json => {
+            json!({ "status": status.as_u16(), "error": fault.to_string(), "request": request_id }).to_string()
+        }
+        Style::Html => {
+            let title = format!("{} {}", status.as_u16(), reason(status));
+            let body = format!(
+                "<h1>{title}</h1><p>{}</p><p><small>Request {}</small></p>",
+                escape(&sentence(&fault.to_string())),
+                escape(request_id)
+            );
+            page(&title, &body)
+        }
+    }
+}
+
+/// Lists a directory; `path` ends with a slash.
+pub(crate) fn listing(directory: &Directory, path: &str) -> String {
+    let mut rows = String::new();
+    if path != "/" {
+        rows.push_str("<li><a href=\"../\">..</a></li>");
+    }
+    for (name, entry) in directory.entries() {
+        let slash = if entry.kind == Kind::Directory { "/" } else { "" };
+        let size =
+            if entry.kind == Kind::Directory { String::new() } else { format!(" <small>{} B</small>", entry.length) };
+        // "./" keeps a colon in a name from being read as a scheme, <bdi> its direction from turning what stands beside
+        // it.
+        let (target, name) = (encode(name), escape(name));
+        let _ = write!(rows, "<li><a href=\"./{target}{slash}\"><bdi>{name}</bdi>{slash}</a>{size}</li>");
+    }
+    page(&escape(path), &format!("<h1><bdi>{}</bdi></h1><ul>{rows}</ul>", escape(path)))
+}
+
+/// The page at the zone itself.
+pub(crate) fn apex(zone: &str) -> String {
+    let zone = escape(zone);
+    page(
+        &zone,
+        &format!(
+            "<h1>{zone}</h1><p>An edge of an Evernear network. Every file stored here has a name of its own, \
+             <code>LABEL.{zone}</code>, and is read, verified, from the edge nearest to you.</p>"
+        ),
+    )
+}
+
+fn page(title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>{title}</title><style>:root{{color-scheme:light dark}}\
+         body{{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem;overflow-wrap:anywhere}}\
+         small{{opacity:.7}}</style><body>{body}</body></html>\n"
+    )
+}
+
+fn reason(status: StatusCode) -> &'static str {
+    status.canonical_reason().unwrap_or("Refused")
+}
+
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let begun: String = chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect());
+    if begun.ends_with('?') { begun } else { begun + "." }
+}
+
+/// Makes text safe between tags and in quoted attributes.
+fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use format::{Capability, Entry};
+
+    use super::*;
+
+    #[test]
+    fn json_is_for_those_who_ask_for_it() {
+        for (accept, style) in [
+            ("", Style::Html),
+            ("*/*", Style::Html),
+            ("text/html,application/xhtml+xml,*/*;q=0.8", Style::Html),
+            ("application/json", Style::Json),
+            ("Application/JSON; charset=utf-8", Style::Json),
+            ("text/html;q=0.5, application/json;q=0.9", Style::Json),
+            ("text/html, application/json;q=0.9", Style::Html),
+            ("application/json;q=0", Style::Html),
+        ] {
+            assert_eq!(Style::preferred(accept), style, "{accept}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_name_becomes_markup() {
+        let mut directory = Directory::default();
+        let capability = Capability::from_bytes([1; 32]);
+        let entry = Entry { capability, length: 7, mime: String::new(), kind: Kind::File, unknown: vec![] };
+        directory.insert("<img src=x>\"&.png", entry.clone()).unwrap();
+        directory.insert("javascript:alert(1)", entry.clone()).unwrap();
+        directory.insert("photo_\u{202e}gnp.exe", entry).unwrap();
+        let html = listing(&directory, "/<b>/");
+        assert!(!html.contains("<img") && !html.contains("<b>") && !html.contains("href=\"javascript:"), "{html}");
+        assert!(html.contains("./%3Cimg%20src%3Dx%3E%22%26.png"), "{html}");
+        assert!(html.contains("<bdi>photo_\u{202e}gnp.exe</bdi></a> <small>7 B</small>"), "{html}");
+    }
+
+    #[test]
+    fn refusals_name_the_request() {
+        let html = refusal(Style::Html, &Fault::Erased, "abc");
+        assert!(
+            html.contains("410 Gone") && html.contains("abc") && html.contains("removed this object.</p>"),
+            "{html}"
+        );
+        let html = refusal(Style::Html, &Fault::Label(format::LabelError::Length { found: 3 }), "abc");
+        assert!(html.contains("was the link cut?</p>"), "{html}");
+        let json: serde_json::Value =
+            serde_json::from_str(&refusal(Style::Json, &Fault::Denied { status: 451 }, "abc")).unwrap();
+        assert_eq!((json["status"].as_u64(), json["request"].as_str()), (Some(451), Some("abc")));
+    }
+}

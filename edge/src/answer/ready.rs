@@ -1,0 +1,348 @@
+//! Answers that are ready: what a worker made once for a host and a target, and gives again without asking anybody, for
+//! as long as nothing that it hangs on has changed.
+//!
+//! Keeps true: what is given from here is what [`answer`](super::answer()) would make now, but for the seconds of its
+//! clock. An owner's policy is asked for each request; only its words are kept.
+
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::HashMap,
+    net::IpAddr,
+    ops::Range,
+    rc::Rc,
+    sync::{Arc, Weak},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use format::{BlockSlice, Geometry, Locator, limits::BLOCK_BYTES};
+use http::{HeaderMap, HeaderName, StatusCode, header};
+use sandbox::{Facts, Method, Tier};
+
+use super::{
+    conditions::Validators,
+    head::{Head, Wants},
+    headers,
+    representation::{CACHE_STATUS, content_range},
+    selection::Selection,
+};
+use crate::{
+    door::h1,
+    node::Node,
+    policy::{
+        ask::{Ask, Client, EdgeFacts, Fields, RequestFacts},
+        decide::{Program, Said},
+        denylist::Denylist,
+        places::ViewerPlace,
+    },
+    store::{objects::Opened, watch::Watch},
+};
+
+/// Targets that a worker keeps answers for, and the bytes that they may take: each of two generations has half of them.
+const READY_MAX: usize = 8192;
+const READY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What an answer takes beside its head and its content, about.
+const READY_BYTES: usize = 1024;
+/// Different words of the owner's policy that are kept for one target.
+const HEADS_MAX: usize = 16;
+
+/// The largest file that is kept ready, in bytes. A viewer that takes its time keeps so much of a larger one in memory,
+/// too.
+pub(crate) const CONTENT_BYTES_MAX: u64 = BLOCK_BYTES as u64;
+/// What the head of most answers takes.
+const HEAD_BYTES_USUAL: usize = 1024;
+
+/// An answer with a file's content, and what it hangs on.
+pub(crate) struct Ready {
+    pub(crate) file: Arc<Opened>,
+    /// Of the file, and of every directory on the way to it.
+    pub(crate) watches: Vec<Watch>,
+    /// Until when no record of these is to be looked up again.
+    pub(crate) fresh_until: Instant,
+    /// The second since 1970 at which the first lease of these ends.
+    pub(crate) alive_until: u64,
+    pub(crate) program: Weak<Program>,
+    pub(crate) seen: Seen,
+    /// The facts of the request that are the same for all who ask for this target.
+    pub(crate) is_secure: bool,
+    pub(crate) host: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) content: Stored,
+    pub(crate) validators: Validators,
+    pub(crate) words: RefCell<Vec<Words>>,
+}
+
+/// What an answer hangs on as a whole, taken before anything was asked for it. Nothing is kept alive by it.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    denylist: Weak<Denylist>,
+    policies: u64,
+}
+
+impl Seen {
+    pub(crate) fn of(node: &Node) -> Self {
+        Self { denylist: Arc::downgrade(&node.denylist.load()), policies: node.policies.epoch() }
+    }
+
+    fn counts(&self, node: &Node, program: &Program) -> bool {
+        (program.is_built_in() || self.policies == node.policies.epoch())
+            && self.denylist.as_ptr() == Arc::as_ptr(&node.denylist.load())
+    }
+}
+
+/// Where the content is.
+pub(crate) enum Stored {
+    /// Here.
+    Inline(Bytes),
+    /// In the cache of blocks, which alone decides what stays in memory: a block that was evicted has the answer made
+    /// anew.
+    Blocks(Geometry),
+}
+
+/// The head of an answer under one verdict of the owner's policy.
+pub(crate) struct Words {
+    pub(crate) said: Arc<Said>,
+    /// The second since 1970 from which the head would be another.
+    pub(crate) until: u64,
+    pub(crate) lasting: Lasting,
+}
+
+/// What is the same in the heads of an answer for all who get it: all but the date and the request's name. HTTP/1.1
+/// sends the bytes, which begin with the status line.
+#[derive(Clone)]
+pub(crate) struct Lasting {
+    pub(crate) head: Bytes,
+    pub(crate) fields: Arc<HeaderMap>,
+}
+
+impl Lasting {
+    pub(crate) fn of(status: StatusCode, fields: HeaderMap) -> Self {
+        let mut head = Vec::with_capacity(HEAD_BYTES_USUAL);
+        h1::write_head(&mut head, status, &fields);
+        Self { head: head.into(), fields: Arc::new(fields) }
+    }
+
+    /// Returns, for that of a whole file, what says that the viewer has it.
+    fn not_modified(&self) -> Self {
+        let stays = |name: &HeaderName| ![header::CONTENT_LENGTH, CACHE_STATUS].contains(name);
+        let fields = self.fields.iter().filter(|(name, _)| stays(name));
+        Self::of(StatusCode::NOT_MODIFIED, fields.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    /// Returns, for that of a whole file of `length` bytes, that of a range of it.
+    fn of_range(&self, range: &Range<u64>, length: u64) -> Self {
+        let mut fields = HeaderMap::with_capacity(self.fields.len() + 1);
+        for (name, value) in &*self.fields {
+            // Where it stands in an answer that is made.
+            if name == CACHE_STATUS {
+                headers::set(&mut fields, header::CONTENT_RANGE, content_range(range, length));
+            }
+            fields.append(name, value.clone());
+        }
+        fields.insert(header::CONTENT_LENGTH, (range.end - range.start).into());
+        Self::of(StatusCode::PARTIAL_CONTENT, fields)
+    }
+}
+
+/// An answer that is given.
+pub(crate) struct Given {
+    pub(crate) status: StatusCode,
+    pub(crate) lasting: Lasting,
+    /// One after another.
+    pub(crate) content: Vec<Bytes>,
+    pub(crate) locator: Locator,
+}
+
+impl Given {
+    /// Returns the bytes of its content.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.content.iter().map(|bytes| bytes.len() as u64).sum()
+    }
+}
+
+/// Who asks, as far as answers hang on it.
+pub(crate) struct Asker {
+    pub(crate) peer: IpAddr,
+    pub(crate) place: ViewerPlace,
+    pub(crate) is_secure: bool,
+}
+
+/// The moment, and what the edge is at it.
+#[derive(Clone, Copy)]
+pub(crate) struct Present {
+    pub(crate) now: Instant,
+    /// Since 1970.
+    pub(crate) seconds: u64,
+    pub(crate) edge: EdgeFacts,
+}
+
+impl Ready {
+    fn bytes(&self) -> usize {
+        let words: usize = self.words.borrow().iter().map(|words| 3 * words.lasting.head.len()).sum();
+        let content = if let Stored::Inline(bytes) = &self.content { bytes.len() } else { 0 };
+        READY_BYTES + words + content + self.host.len() + self.path.len() + self.query.len()
+    }
+
+    /// Whether it is of the same record of the same file, under the same version of its policy.
+    fn is_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.file, &other.file) && self.program.ptr_eq(&other.program)
+    }
+
+    fn counts(&self, present: &Present) -> bool {
+        self.watches.iter().all(|watch| !watch.is_over())
+            && present.now < self.fresh_until
+            && present.seconds < self.alive_until
+    }
+
+    fn give(&self, node: &Node, head: &Head<'_>, asker: &Asker, present: &Present) -> Option<Given> {
+        let of_parts = head.of_parts()?;
+        let ask = Ask {
+            now: present.seconds,
+            viewer: asker.place,
+            client: Client { address: asker.peer, buckets: node.buckets },
+            edge: present.edge,
+            request: Some(RequestFacts {
+                method: if head.is_head() { Method::Head } else { Method::Get },
+                is_secure: asker.is_secure,
+                range: of_parts.contains_key(header::RANGE),
+                host: Cow::Borrowed(&self.host),
+                path: Cow::Borrowed(&self.path),
+                query: Cow::Borrowed(&self.query),
+                fields: Fields::Parsed(head.fields),
+                token: None,
+            }),
+            object: Some(Arc::clone(&self.file.object)),
+            policy: Some((self.file.record.lease.owner, Cow::Borrowed(&self.file.record.lease.policy))),
+        };
+        let program = self.program.upgrade().filter(|program| self.seen.counts(node, program))?;
+        let said = program.known(&ask)?;
+        let words = self.words.borrow();
+        let words = words.iter().find(|words| Arc::ptr_eq(&words.said, &said) && present.seconds < words.until)?;
+        let (lasting, length) = (&words.lasting, self.file.object.length());
+        let (status, lasting, range) = match Selection::of(&head.method, &of_parts, &self.validators, length) {
+            Selection::NotModified => (StatusCode::NOT_MODIFIED, lasting.not_modified(), None),
+            Selection::Whole => (StatusCode::OK, lasting.clone(), Some(0..length)),
+            Selection::Parts(parts) => {
+                let [range] = <[_; 1]>::try_from(parts).ok()?;
+                (StatusCode::PARTIAL_CONTENT, lasting.of_range(&range, length), Some(range))
+            }
+            Selection::Failed | Selection::Unsatisfiable => return None,
+        };
+        let content = match range {
+            Some(range) => self.content(node, &program, &ask, range)?,
+            None => Vec::new(),
+        };
+        Some(Given { status, lasting, content, locator: self.file.object.locator() })
+    }
+
+    /// Returns a range of the content, as far as the request wants it sent; none where not all of it is held.
+    fn content(&self, node: &Node, program: &Program, ask: &Ask<'_>, range: Range<u64>) -> Option<Vec<Bytes>> {
+        let is_sent = ask.request_method() != Method::Head;
+        let is_begun = range.start == 0 && is_sent;
+        let mut content: Vec<Bytes> = match &self.content {
+            Stored::Inline(bytes) => {
+                let bounds = usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?;
+                [bytes.slice(bounds)].into()
+            }
+            Stored::Blocks(geometry) => {
+                let tier = program.known_tier(ask).filter(|tier| *tier != Tier::None)?;
+                let held = |slice: BlockSlice| {
+                    let block = node.fills.held(&self.file, *geometry, slice.block, tier)?;
+                    Some(block.slice(slice.within))
+                };
+                let held = geometry.slices(range).map(held).collect::<Option<_>>()?;
+                if is_begun {
+                    self.file.begin();
+                }
+                held
+            }
+        };
+        if !is_sent {
+            content.clear();
+        }
+        Some(content)
+    }
+}
+
+/// The answers of one worker, found by the door, the host and the target as they came. Two generations: what is asked
+/// for moves to the young one, and when that is full the old one is forgotten.
+#[derive(Default)]
+pub(crate) struct Answers {
+    young: Generation,
+    old: Generation,
+    /// The key that is looked for.
+    key: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Generation {
+    answers: HashMap<Box<[u8]>, Rc<Ready>>,
+    bytes: usize,
+}
+
+impl Answers {
+    /// Returns the answer to a request; none when it has to be made.
+    pub(crate) fn give(&mut self, node: &Node, head: &Head<'_>, asker: &Asker, present: &Present) -> Option<Given> {
+        if head.wants == Wants::Other {
+            return None;
+        }
+        write_key(&mut self.key, asker.is_secure, head.host, head.target);
+        let ready = match self.young.answers.get(&*self.key) {
+            Some(ready) => ready,
+            None => {
+                let (key, ready) = self.old.answers.remove_entry(&*self.key)?;
+                self.old.bytes = self.old.bytes.saturating_sub(ready.bytes());
+                self.keep(key, ready)
+            }
+        };
+        if ready.counts(present) {
+            return ready.give(node, head, asker, present);
+        }
+        self.young.forget(&self.key);
+        None
+    }
+
+    /// Keeps an answer that was made. What the policy said before of the same file stays beside it.
+    pub(crate) fn insert(&mut self, host: &str, target: &str, ready: Ready) {
+        write_key(&mut self.key, ready.is_secure, host, target);
+        self.old.forget(&self.key);
+        if let Some(held) = self.young.forget(&self.key).filter(|held| held.is_of(&ready)) {
+            let mut others = held.words.take();
+            let mut words = ready.words.borrow_mut();
+            others.retain(|held| words.iter().all(|new| !Arc::ptr_eq(&held.said, &new.said)));
+            others.truncate(HEADS_MAX - words.len());
+            words.append(&mut others);
+        }
+        let key = self.key.as_slice().into();
+        self.keep(key, Rc::new(ready));
+    }
+
+    fn keep(&mut self, key: Box<[u8]>, ready: Rc<Ready>) -> &Rc<Ready> {
+        let bytes = key.len() + ready.bytes();
+        let is_full = self.young.answers.len() >= READY_MAX / 2 || self.young.bytes + bytes > READY_BYTES_MAX / 2;
+        if is_full {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.bytes += bytes;
+        self.young.answers.entry(key).insert_entry(ready).into_mut()
+    }
+}
+
+impl Generation {
+    fn forget(&mut self, key: &[u8]) -> Option<Rc<Ready>> {
+        let ready = self.answers.remove(key)?;
+        self.bytes = self.bytes.saturating_sub(key.len() + ready.bytes());
+        Some(ready)
+    }
+}
+
+fn write_key(key: &mut Vec<u8>, is_secure: bool, host: &str, target: &str) {
+    key.clear();
+    key.push(u8::from(is_secure));
+    key.extend_from_slice(host.as_bytes());
+    // No host and no target holds a NUL.
+    key.push(0);
+    key.extend_from_slice(target.as_bytes());
+}

@@ -1,0 +1,132 @@
+//! The fields of a file's representation: made here once for whatever answer tells of it (200, 206, 304, and HEAD), so
+//! that what a cache learns from one answer agrees with what it learns from another. Pure.
+
+use std::ops::Range;
+
+use http::{HeaderMap, HeaderName, header};
+use sandbox::Marks;
+
+use super::{conditions::Validators, headers, path};
+use crate::policy::decide::Decision;
+
+pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
+/// Fields of most answers, and room for some of the owner's.
+const FIELDS_USUAL: usize = 24;
+
+/// Makes the fields of a file of type `mime`, which may be none; `saved_as` is the name of one that is to be saved.
+//= https://www.rfc-editor.org/rfc/rfc9111#section-3.2
+//# Caches are required to update a stored response's header fields from another (typically newer) response in several
+//# situations
+pub(crate) fn representation(
+    decision: &Decision,
+    validators: &Validators,
+    mime: &str,
+    saved_as: Option<&str>,
+) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(FIELDS_USUAL);
+    headers::secure(&mut fields);
+    headers::set(&mut fields, header::ETAG, &validators.etag);
+    headers::caching(&mut fields, decision);
+    if let Some(modified) = validators.last_modified() {
+        headers::set(&mut fields, header::LAST_MODIFIED, modified);
+    }
+    headers::set(&mut fields, header::ACCEPT_RANGES, "bytes");
+    // Without a type a browser would guess, and nosniff forbids that.
+    fields.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/octet-stream"));
+    if !mime.is_empty() {
+        headers::set(&mut fields, header::CONTENT_TYPE, mime);
+    }
+    if let Some(name) = saved_as {
+        headers::set(&mut fields, header::CONTENT_DISPOSITION, attachment(name));
+    }
+    if decision.marks().contains(Marks::NOINDEX) {
+        headers::set(&mut fields, ROBOTS, "noindex");
+    }
+    headers::of_owner(&mut fields, &decision.served.served.headers, &decision.served.effects);
+    fields
+}
+
+/// Makes the type that of several parts, and returns the field with the representation's own type, which stands in each
+/// part.
+//= https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7.2
+//# If the selected representation would have had a Content-Type header field in a 200 (OK) response, the server SHOULD
+//# generate that same Content-Type header field in the header block of each body part.
+pub(crate) fn in_parts(fields: &mut HeaderMap, boundary: &str) -> String {
+    let own = fields.get(header::CONTENT_TYPE).and_then(|own| own.to_str().ok());
+    let own = own.map_or_else(String::new, |own| format!("Content-Type: {own}\r\n"));
+    headers::set(fields, header::CONTENT_TYPE, format!("multipart/byteranges; boundary={boundary}"));
+    own
+}
+
+/// Returns the field that says which bytes of so many these are.
+pub(crate) fn content_range(range: &Range<u64>, length: u64) -> String {
+    format!("bytes {}-{}/{length}", range.start, range.end - 1)
+}
+
+/// Says that a file is to be saved, under its name: RFC 6266, in the encoding of RFC 8187, which survives every
+/// character.
+fn attachment(name: &str) -> String {
+    let name = path::encode(name);
+    if name.is_empty() { "attachment".to_owned() } else { format!("attachment; filename*=UTF-8''{name}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use format::Locator;
+    use sandbox::{Effect, Header};
+
+    use super::*;
+
+    fn fields(effects: Vec<Effect>, marks: Marks, mime: &str, saved_as: Option<&str>) -> HeaderMap {
+        let headers = [("link", "<a>"), ("link", "<b>"), ("access-control-allow-origin", "https://example.org")];
+        let headers = headers.map(|(name, value)| Header::new(name, value).unwrap()).to_vec();
+        let validators = Validators::of(&Locator([0xab; 32]), Some(784_111_777));
+        representation(&Decision::allowing(headers, effects, marks), &validators, mime, saved_as)
+    }
+
+    fn effect(name: &str, value: &str) -> Effect {
+        Effect::Header(Header::new(name, value).unwrap())
+    }
+
+    #[test]
+    fn an_owner_s_fields_stand_over_the_edge_s() {
+        let effects =
+            vec![effect("content-security-policy", "default-src 'self'"), effect("content-type", "text/plain")];
+        let fields = fields(effects, Marks::NOINDEX, "text/html", Some("ä.html"));
+        for (name, value) in [
+            ("content-security-policy", "default-src 'self'"),
+            ("content-type", "text/plain"),
+            ("access-control-allow-origin", "https://example.org"),
+            ("x-content-type-options", "nosniff"),
+            ("x-robots-tag", "noindex"),
+            ("content-disposition", "attachment; filename*=UTF-8''%C3%A4.html"),
+            ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("accept-ranges", "bytes"),
+        ] {
+            assert_eq!(fields[name], value, "{name}");
+        }
+        assert_eq!(fields.get_all("link").iter().collect::<Vec<_>>(), ["<a>", "<b>"]);
+    }
+
+    #[test]
+    fn what_is_not_known_or_not_wanted_is_not_said() {
+        let fields = fields(vec![], Marks::empty(), "", None);
+        assert_eq!(
+            (&fields["content-type"], &fields["content-security-policy"]),
+            (&"application/octet-stream".parse().unwrap(), &"sandbox".parse().unwrap())
+        );
+        assert!(!fields.contains_key("content-disposition") && !fields.contains_key("x-robots-tag"));
+        assert_eq!(attachment(""), "attachment");
+    }
+
+    #[test]
+    fn several_parts_have_the_type_that_the_whole_would_have() {
+        let mut of_owner = fields(vec![effect("content-type", "image/png")], Marks::empty(), "text/html", None);
+        assert_eq!(in_parts(&mut of_owner, "b"), "Content-Type: image/png\r\n");
+        assert_eq!(of_owner["content-type"], "multipart/byteranges; boundary=b");
+        let mut dropped = fields(vec![Effect::DropHeader("content-type".into())], Marks::empty(), "text/html", None);
+        assert_eq!(in_parts(&mut dropped, "b"), "");
+        assert_eq!(dropped["content-type"], "multipart/byteranges; boundary=b");
+    }
+}

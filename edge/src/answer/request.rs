@@ -1,0 +1,277 @@
+//! A request as the door sees it: framing checked, header bounded, taken out of the session.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::PathAndQuery};
+
+use super::{
+    head::{Head, Wants},
+    page::Style,
+};
+use crate::{error::Fault, policy::places::cut};
+
+/// Names, values and separators of all fields, and the request line.
+pub(crate) const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// Fields of one request.
+const FIELDS_MAX: usize = 100;
+
+/// A request whose header was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) id: RequestId,
+    pub(crate) peer: IpAddr,
+    /// Whether it came over TLS.
+    pub(crate) is_secure: bool,
+    pub(crate) version: Version,
+    pub(crate) method: Method,
+    /// The host asked for, with port.
+    pub(crate) authority: String,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) fields: HeaderMap,
+    /// Whether whoever asks keeps answers that are ready, and this may be one.
+    pub(crate) keeps: bool,
+}
+
+/// A name for a request in pages and logs: 64 bits, unique enough to find one among a day's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RequestId(u64);
+
+impl RequestId {
+    /// Returns one that no other request of this process has. Random numbers tell nobody how many there were.
+    pub(crate) fn next() -> Self {
+        use std::{
+            hash::{BuildHasher, RandomState},
+            sync::{
+                LazyLock,
+                atomic::{AtomicU64, Ordering},
+            },
+        };
+        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Returns its hexadecimal digits.
+    pub(crate) fn digits(self) -> [u8; 16] {
+        let mut digits = [0; 16];
+        for (digit, nibble) in digits.iter_mut().zip((0..16).rev().map(|at| self.0 >> (4 * at) & 15)) {
+            *digit = b"0123456789abcdef"[usize::try_from(nibble).unwrap_or(0)];
+        }
+        digits
+    }
+}
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What became of reading a header.
+pub(crate) enum Intake {
+    /// It is HTTP that is not served.
+    Refused(Request, Fault),
+    /// It may be answered.
+    Ready(Request),
+}
+
+impl Intake {
+    /// Takes a request out of its header.
+    pub(crate) fn read(head: &Parts, has_body: bool, peer: SocketAddr, is_secure: bool) -> Self {
+        let fields = head.headers.clone();
+        let authority = fields.get(header::HOST).and_then(|host| host.to_str().ok());
+        let authority = head.uri.authority().map(http::uri::Authority::as_str).or(authority).unwrap_or("").to_owned();
+        let request = Request {
+            id: RequestId::next(),
+            peer: peer.ip().to_canonical(),
+            is_secure,
+            version: head.version,
+            method: head.method.clone(),
+            authority,
+            path: head.uri.path().to_owned(),
+            query: head.uri.query().unwrap_or("").to_owned(),
+            fields,
+            keeps: false,
+        };
+        let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        let line = target + request.method.as_str().len();
+        // A host without a scheme is the form of CONNECT: `GET cat.jpg` would be answered as if it asked for the root.
+        //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2
+        //# Recipients of an invalid request-line SHOULD respond with either a 400 (Bad Request) error or a 301
+        let is_authority = head.uri.scheme().is_none() && head.uri.authority().is_some();
+        if is_authority && head.method != Method::CONNECT {
+            return Self::Refused(request, Fault::Request { reason: "a target begins with a slash" });
+        }
+        match check(&request, line, has_body) {
+            Ok(()) => Self::Ready(request),
+            Err(fault) => Self::Refused(request, fault),
+        }
+    }
+}
+
+impl Request {
+    /// Returns path and query as they came.
+    pub(crate) fn target(&self) -> String {
+        if self.query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, self.query) }
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
+    pub(crate) fn field(&self, name: HeaderName) -> Option<&str> {
+        self.fields.get(name)?.to_str().ok()
+    }
+
+    /// Whether the link says `?download`: save it rather than show it.
+    pub(crate) fn wants_download(&self) -> bool {
+        self.query.split('&').any(|part| part == "download" || part.starts_with("download="))
+    }
+
+    /// How an error is best shown to whoever asked.
+    pub(crate) fn style(&self) -> Style {
+        Style::preferred(self.field(header::ACCEPT).unwrap_or(""))
+    }
+
+    /// Who asked, and how, for the log.
+    pub(crate) fn asked(&self) -> Asked<'_> {
+        Asked { id: self.id, viewer: for_logs(self.peer), version: self.version, method: self.method.as_str() }
+    }
+
+    /// Whether it asks for the same as another; only the name of the request, and who keeps the answer, may differ.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (&self.method, self.version, self.is_secure, self.peer)
+            == (&other.method, other.version, other.is_secure, other.peer)
+            && (&self.authority, &self.path, &self.query, &self.fields)
+                == (&other.authority, &other.path, &other.query, &other.fields)
+    }
+
+    /// Takes a request that was found to be common.
+    pub(crate) fn common(head: &Head<'_>, peer: IpAddr, is_secure: bool) -> Option<Self> {
+        let target = PathAndQuery::try_from(head.target).ok()?;
+        let mut fields = HeaderMap::with_capacity(head.fields.len());
+        for field in head.fields {
+            fields.append(
+                HeaderName::from_bytes(field.name.as_bytes()).ok()?,
+                HeaderValue::from_bytes(field.value).ok()?,
+            );
+        }
+        Some(Self {
+            id: RequestId::next(),
+            peer,
+            is_secure,
+            version: Version::HTTP_11,
+            method: head.method.clone(),
+            authority: head.host.to_owned(),
+            path: target.path().to_owned(),
+            query: target.query().unwrap_or("").to_owned(),
+            fields,
+            keeps: head.wants == Wants::Whole,
+        })
+    }
+}
+
+/// Who asked, and how, as the log tells it. Never the host or the path: a label is a key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'r> {
+    pub(crate) id: RequestId,
+    pub(crate) viewer: IpAddr,
+    pub(crate) version: Version,
+    pub(crate) method: &'r str,
+}
+
+/// Returns what of a viewer's address may stand in a log.
+pub(crate) fn for_logs(peer: IpAddr) -> IpAddr {
+    cut(peer, if peer.is_ipv4() { 24 } else { 56 })
+}
+
+/// Refuses what no viewer sends, so that nothing in front of us or behind us can read it another way.
+fn check(request: &Request, line_bytes: usize, has_body: bool) -> Result<(), Fault> {
+    let malformed = |reason| Err(Fault::Request { reason });
+    let field_bytes = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    let bytes = line_bytes + request.fields.iter().map(field_bytes).sum::<usize>();
+    if bytes > HEADER_BYTES_MAX as usize || request.fields.len() > FIELDS_MAX {
+        return Err(Fault::HeaderTooLarge);
+    }
+    //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2
+    //# A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a Host header
+    //# field and to any request message that contains more than one Host header field line
+    if request.authority.is_empty() || request.fields.get_all(header::HOST).iter().count() > 1 {
+        return malformed("one Host is needed");
+    }
+    if request.method == Method::CONNECT {
+        return malformed("this is not a proxy");
+    }
+    if !matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return Err(Fault::Method);
+    }
+    // pingora takes Content-Length away when both are there; what is left still says that a body follows.
+    if has_body || request.fields.contains_key(header::TRANSFER_ENCODING) {
+        return malformed("a GET or HEAD has no body here");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: Method, fields: &[(&'static str, &str)]) -> Request {
+        let field = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        Request {
+            id: RequestId::next(),
+            peer: "192.0.2.77".parse().unwrap(),
+            is_secure: false,
+            version: Version::HTTP_11,
+            method,
+            authority: "localhost".into(),
+            path: "/".into(),
+            query: String::new(),
+            fields: fields.iter().map(field).collect(),
+            keeps: false,
+        }
+    }
+
+    #[test]
+    fn a_target_without_a_slash_is_no_path() {
+        let refused = |target: &str| {
+            let head =
+                http::Request::builder().uri(target).header("host", "a.example").body(()).unwrap().into_parts().0;
+            matches!(Intake::read(&head, false, SocketAddr::from(([192, 0, 2, 7], 1)), false), Intake::Refused(..))
+        };
+        for target in ["cat.jpg", "user@evil.example", "evil.example:80"] {
+            assert!(refused(target), "{target}");
+        }
+        for target in ["/", "/cat.jpg", "/@evil.example", "//evil.example", "http://a.example/cat.jpg"] {
+            assert!(!refused(target), "{target}");
+        }
+    }
+
+    #[test]
+    fn framing_that_could_be_read_two_ways_is_refused() {
+        let fault = |method, fields: &[(&'static str, &str)], body| check(&request(method, fields), 5, body).err();
+        assert_eq!(fault(Method::GET, &[], false), None);
+        assert_eq!(fault(Method::HEAD, &[], false), None);
+        assert!(matches!(fault(Method::GET, &[], true), Some(Fault::Request { .. })));
+        assert!(matches!(fault(Method::GET, &[("transfer-encoding", "chunked")], false), Some(Fault::Request { .. })));
+        assert!(matches!(fault(Method::CONNECT, &[], false), Some(Fault::Request { .. })));
+        assert_eq!(fault(Method::POST, &[], true), Some(Fault::Method));
+        assert_eq!(
+            fault(Method::GET, &[("cookie", &"x".repeat(HEADER_BYTES_MAX as usize))], false),
+            Some(Fault::HeaderTooLarge)
+        );
+        let nobody = Request { authority: String::new(), ..request(Method::GET, &[]) };
+        assert!(matches!(check(&nobody, 5, false), Err(Fault::Request { .. })));
+    }
+
+    #[test]
+    fn ids_differ_and_logs_show_no_whole_address() {
+        assert_ne!(RequestId::next(), RequestId::next());
+        let id = RequestId(0x0123_4567_89ab_cdef);
+        assert_eq!((id.to_string().as_bytes(), &id.digits()), (&b"0123456789abcdef"[..], b"0123456789abcdef"));
+        assert_eq!(for_logs("192.0.2.77".parse().unwrap()).to_string(), "192.0.2.0");
+    }
+}

@@ -1,0 +1,122 @@
+//! Metrics and health for the operator, on an address of their own.
+
+use std::{sync::Arc, time::SystemTime};
+
+use async_trait::async_trait;
+use client::Exposition;
+use format::wire::Role;
+use http::{StatusCode, header};
+use pingora_core::{
+    apps::{HttpServerApp, ReusedHttpStream, ServerApp},
+    protocols::{http::ServerSession, l4::stream::Stream},
+    server::ShutdownWatch,
+};
+use pingora_http::ResponseHeader;
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{clock, door::ACCEPT_RETRY, node::Node};
+
+/// Operators are few.
+const CONNECTIONS_MAX: usize = 16;
+/// A scrape takes milliseconds.
+const CONNECTION_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
+
+struct Admin(Arc<Node>);
+
+#[async_trait]
+impl HttpServerApp for Admin {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        _shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if !session.read_request().await.ok()? {
+            return None;
+        }
+        let plain = |(status, body)| (status, Exposition { content_type: "text/plain; charset=utf-8", body });
+        let asked = session.req_header();
+        let (status, Exposition { content_type, body: text }) = match asked.uri.path() {
+            "/metrics" => {
+                let accept = asked.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+                (StatusCode::OK, Exposition::of(self.0.metrics.text(), accept))
+            }
+            "/health" => plain((StatusCode::OK, "ok\n".to_owned())),
+            "/ready" if !self.0.can_shake_hands() => {
+                let text = "there is no certificate for viewers, or it has ended; none is sent here\n";
+                plain((StatusCode::SERVICE_UNAVAILABLE, text.to_owned()))
+            }
+            "/ready" => plain(ready(self.0.metrics.announced.get(), clock::unix_seconds(SystemTime::now()))),
+            _ => plain((StatusCode::NOT_FOUND, "there are /metrics, /health and /ready\n".to_owned())),
+        };
+        let mut head = ResponseHeader::build(status, Some(2)).ok()?;
+        head.insert_header(header::CONTENT_TYPE, content_type).ok()?;
+        head.insert_header(header::CONTENT_LENGTH, text.len().to_string()).ok()?;
+        session.set_keepalive(None);
+        session.write_response_header(Box::new(head)).await.ok()?;
+        session.write_response_body(text.into(), true).await.ok()?;
+        session.finish().await.ok()?;
+        None
+    }
+}
+
+const SILENT_SECONDS: u64 = Role::Edge.silent_seconds();
+
+/// Whether viewers should be sent here: without an origin only what is cached is served. Seconds since 1970, 0 for
+/// never.
+fn ready(announced: u64, now: u64) -> (StatusCode, String) {
+    match now.saturating_sub(announced) {
+        0..=SILENT_SECONDS => (StatusCode::OK, "ready\n".to_owned()),
+        _ if announced == 0 => (StatusCode::SERVICE_UNAVAILABLE, "no origin has answered yet\n".to_owned()),
+        seconds => {
+            let text = format!("no origin has answered for {seconds} s; what is cached is served\n");
+            (StatusCode::SERVICE_UNAVAILABLE, text)
+        }
+    }
+}
+
+/// Answers until dropped.
+pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, shutdown: ShutdownWatch) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let app = Arc::new(Admin(node));
+    let mut tasks = JoinSet::new();
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        while tasks.try_join_next().is_some() {}
+        let Ok((stream, _)) = listener.accept().await else {
+            sleep(ACCEPT_RETRY).await;
+            continue;
+        };
+        let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+        tasks.spawn(async move {
+            let stream: Stream = stream.into();
+            // Too late is as good as answered: the operator asks again.
+            let _ = timeout(CONNECTION_DEADLINE, app.process_new(Box::new(stream), &shutdown)).await;
+            drop(place);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edge_is_ready_while_origins_answer() {
+        let now = 1_800_000_000;
+        for (announced, status, says) in [
+            (0, 503, "yet"),
+            (now, 200, "ready"),
+            (now - 20, 200, "ready"),
+            (now - 21, 503, "21 s"),
+            (now + 5, 200, "ready"),
+        ] {
+            let (found, text) = ready(announced, now);
+            assert!(found == status && text.contains(says), "{announced}: {found} {text}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The way of one answer back to its viewer, the same for every version of HTTP.
+
+use bytes::Bytes;
+use h3::{error::Code, server::RequestStream};
+use http::{HeaderMap, Response, StatusCode};
+use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
+use tokio::time::timeout;
+
+use super::{WRITE_DEADLINE, capped::CappedStream, h1::Plain};
+
+/// A request of HTTP/3 and the way back.
+pub(crate) type QuicStream = RequestStream<CappedStream<h3_quinn::BidiStream<Bytes>>, Bytes>;
+
+/// Where an answer is written to.
+pub(crate) enum Session<'a> {
+    /// HTTP/1.1 or HTTP/2; it has its deadlines from whoever made it.
+    Pingora(&'a mut ServerSession),
+    /// HTTP/3.
+    Quic(&'a mut QuicStream),
+    /// HTTP/1.1 by the codec of our own.
+    Plain(&'a mut Plain),
+}
+
+/// The viewer left, or takes too little.
+#[derive(Debug)]
+pub(crate) struct Left;
+
+impl Session<'_> {
+    /// Writes status and fields.
+    ///
+    /// # Errors
+    /// [`Left`].
+    pub(crate) async fn head(&mut self, status: StatusCode, fields: HeaderMap) -> Result<(), Left> {
+        match self {
+            Self::Pingora(session) => {
+                let head = ResponseHeader::from(head(status, fields).into_parts().0);
+                session.write_response_header(Box::new(head)).await.map_err(|_| Left)
+            }
+            Self::Quic(stream) => in_time(stream.send_response(head(status, fields))).await,
+            Self::Plain(plain) => {
+                plain.head(status, &fields);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes a piece of the content, at most 64 KiB; the last one `ends` it.
+    ///
+    /// # Errors
+    /// [`Left`].
+    pub(crate) async fn body(&mut self, piece: Bytes, ends: bool) -> Result<(), Left> {
+        match self {
+            Self::Pingora(session) => session.write_response_body(piece, ends).await.map_err(|_| Left),
+            // The end is told by `finish`, with or without content.
+            Self::Quic(stream) => in_time(stream.send_data(piece)).await,
+            Self::Plain(plain) => plain.write(piece).await,
+        }
+    }
+
+    /// Ends an answer that was written whole.
+    ///
+    /// # Errors
+    /// [`Left`].
+    pub(crate) async fn end(&mut self) -> Result<(), Left> {
+        match self {
+            Self::Plain(plain) => plain.end_answer().await,
+            // Whoever made the session ends it.
+            Self::Pingora(_) | Self::Quic(_) => Ok(()),
+        }
+    }
+
+    /// Has the connection closed after this answer, where that means anything.
+    pub(crate) fn close_after(&mut self) {
+        match self {
+            Self::Pingora(session) => session.set_keepalive(None),
+            Self::Plain(plain) => plain.close_after(),
+            Self::Quic(_) => {}
+        }
+    }
+
+    /// Makes sure that a short content never looks like a whole one.
+    pub(crate) async fn cut(&mut self) {
+        match self {
+            // HTTP/1.1 closes short of its Content-Length, HTTP/2 resets the stream.
+            Self::Pingora(session) => session.shutdown().await,
+            Self::Quic(stream) => stream.stop_stream(Code::H3_INTERNAL_ERROR),
+            // Closed short of its Content-Length, over TLS without the word that ends a connection.
+            Self::Plain(plain) => plain.close_after(),
+        }
+    }
+}
+
+fn head(status: StatusCode, fields: HeaderMap) -> Response<()> {
+    let mut head = Response::new(());
+    *head.status_mut() = status;
+    *head.headers_mut() = fields;
+    head
+}
+
+async fn in_time<E>(write: impl Future<Output = Result<(), E>>) -> Result<(), Left> {
+    timeout(WRITE_DEADLINE, write).await.map_err(|_| Left)?.map_err(|_| Left)
+}

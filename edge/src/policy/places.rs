@@ -1,0 +1,367 @@
+//! Where viewers are: address -> country, continent, coordinates, and how far around the address that answer holds.
+//!
+//! Prefixes written by hand win over the database. The table is read once at start and never changes.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use format::{Country, Place};
+use serde::Deserialize;
+
+use super::gazetteer;
+use crate::config::PlacesConfig;
+
+/// A point on the globe, in degrees.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Coordinates {
+    /// Degrees north.
+    pub latitude: f64,
+    /// Degrees east.
+    pub longitude: f64,
+}
+
+/// A continent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "their names say it")]
+pub enum Continent {
+    Africa,
+    Antarctica,
+    Asia,
+    Europe,
+    NorthAmerica,
+    Oceania,
+    SouthAmerica,
+}
+
+/// What is known of where a viewer is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ViewerPlace {
+    /// The country, or unknown.
+    pub country: Country,
+    /// The continent, if known.
+    pub continent: Option<Continent>,
+    /// The point to measure from, if known.
+    pub coordinates: Option<Coordinates>,
+    /// The autonomous system; 0 for unknown.
+    pub asn: u32,
+}
+
+/// A place and the prefix for all of whose addresses it is the answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Located {
+    /// The place.
+    pub place: ViewerPlace,
+    /// Bits of the address that the answer depends on, in the address's own family.
+    pub prefix: u8,
+}
+
+/// An address prefix, with no bits set beyond its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Net {
+    address: IpAddr,
+    length: u8,
+}
+
+/// A prefix and where its addresses are.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrefixPlace {
+    /// The prefix, for example `10.0.0.0/8`.
+    pub prefix: Net,
+    /// The country.
+    pub country: Country,
+    /// Degrees north. Absent: a point in the country; then `longitude` is absent too.
+    #[serde(default)]
+    pub latitude: Option<f64>,
+    /// Degrees east.
+    #[serde(default)]
+    pub longitude: Option<f64>,
+}
+
+/// A text that is no prefix: the operator's fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{found:?} is not an address prefix such as 10.0.0.0/8 with all bits beyond its length zero")]
+pub struct NetError {
+    /// What was given, cut at 80 characters.
+    pub found: String,
+}
+
+/// Why the place table cannot be used; the operator's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum PlacesError {
+    /// The database does not open.
+    #[error("the place database {path} does not open")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: maxminddb::MaxMindDbError,
+    },
+}
+
+impl ViewerPlace {
+    /// Nothing known.
+    pub const UNKNOWN: Self = Self { country: Country::UNKNOWN, continent: None, coordinates: None, asn: 0 };
+
+    /// Returns what a country alone tells.
+    #[must_use]
+    pub fn of_country(country: Country) -> Self {
+        match gazetteer::country(country) {
+            None => Self { country, ..Self::UNKNOWN },
+            Some((continent, coordinates)) => {
+                Self { country, continent: Some(continent), coordinates: Some(coordinates), asn: 0 }
+            }
+        }
+    }
+}
+
+impl Coordinates {
+    /// Returns the coordinates of a node.
+    #[must_use]
+    pub fn of(place: &Place) -> Self {
+        Self { latitude: place.latitude, longitude: place.longitude }
+    }
+
+    /// Returns the great-circle distance in kilometres (haversine formula).
+    #[must_use]
+    pub fn kilometres_to(self, place: &Place) -> f64 {
+        let from = Place { latitude: self.latitude, longitude: self.longitude, ..place.clone() };
+        from.kilometres_to(place)
+    }
+}
+
+impl Net {
+    /// Makes a prefix; none when it is longer than the address, or the address has bits beyond it.
+    pub(crate) fn new(address: IpAddr, length: u8) -> Option<Self> {
+        (length <= width(address) && cut(address, length) == address).then_some(Self { address, length })
+    }
+
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    pub(crate) fn length(&self) -> u8 {
+        self.length
+    }
+
+    /// Returns whether the prefix holds an address of its family.
+    #[must_use]
+    pub fn holds(&self, address: IpAddr) -> bool {
+        common_bits(self.address, address).is_some_and(|bits| bits >= self.length)
+    }
+}
+
+impl FromStr for Net {
+    type Err = NetError;
+
+    fn from_str(text: &str) -> Result<Self, NetError> {
+        let wrong = || NetError { found: text.chars().take(80).collect() };
+        let (address, length) = text.split_once('/').ok_or_else(wrong)?;
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let length: u8 = length.parse().map_err(|_| wrong())?;
+        Self::new(address, length).ok_or_else(wrong)
+    }
+}
+
+impl TryFrom<String> for Net {
+    type Error = NetError;
+
+    fn try_from(text: String) -> Result<Self, NetError> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+/// Bits of an address of this family.
+pub(crate) fn width(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+/// Clears all bits beyond `length`: what may stand in a log (/24, /56) or be counted together (/64).
+#[must_use]
+pub(crate) fn cut(address: IpAddr, length: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0);
+            Ipv4Addr::from_bits(v4.to_bits() & mask).into()
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
+            Ipv6Addr::from_bits(v6.to_bits() & mask).into()
+        }
+    }
+}
+
+/// Leading bits that two addresses share; none when they are of different families.
+fn common_bits(a: IpAddr, b: IpAddr) -> Option<u8> {
+    let bits = match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        _ => return None,
+    };
+    Some(u8::try_from(bits).expect("an address has at most 128 bits"))
+}
+
+/// Prefixes and the database behind them.
+pub struct PlaceTable {
+    /// Longest first.
+    prefixes: Vec<(Net, ViewerPlace)>,
+    database: Option<maxminddb::Reader<Vec<u8>>>,
+}
+
+/// What we read of a database entry; city databases have all of it, country ones one of the codes.
+#[derive(Deserialize, Default)]
+struct DatabaseEntry {
+    country_code: Option<String>,
+    country: Option<DatabaseCountry>,
+    location: Option<DatabaseLocation>,
+    autonomous_system_number: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct DatabaseCountry {
+    iso_code: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct DatabaseLocation {
+    latitude: Option<f64>,
+    longitude: Option<f64>,
+}
+
+impl PlaceTable {
+    /// Reads the table that a configuration describes. Reads the whole database file into memory.
+    ///
+    /// # Errors
+    /// [`PlacesError`].
+    pub fn load(config: &PlacesConfig) -> Result<Self, PlacesError> {
+        let database = config.database.as_deref().map(open).transpose()?;
+        let mut prefixes: Vec<_> = config.prefix.iter().map(|entry| (entry.prefix, entry.place())).collect();
+        prefixes.sort_by_key(|(net, _)| std::cmp::Reverse(net.length));
+        Ok(Self { prefixes, database })
+    }
+
+    /// Returns where an address is. Costs a scan of the prefixes and one look-up, about 1 us.
+    #[must_use]
+    pub fn locate(&self, address: IpAddr) -> Located {
+        let address = address.to_canonical();
+        // A longer prefix beside the address makes the answer hold for less than the prefix it was found under.
+        let beside = self.prefixes.iter().filter(|(net, _)| !net.holds(address));
+        let beside =
+            beside.filter_map(|(net, _)| common_bits(net.address, address)).map(|bits| bits + 1).max().unwrap_or(0);
+        let (place, prefix) = match self.prefixes.iter().find(|(net, _)| net.holds(address)) {
+            Some((net, place)) => (*place, net.length),
+            None => self.look_up(address).unwrap_or((ViewerPlace::UNKNOWN, 0)),
+        };
+        Located { place, prefix: prefix.max(beside) }
+    }
+
+    fn look_up(&self, address: IpAddr) -> Option<(ViewerPlace, u8)> {
+        let found = self.database.as_ref()?.lookup(address).ok()?;
+        let prefix = found.network().ok()?.prefix();
+        let entry: DatabaseEntry = found.decode().ok().flatten().unwrap_or_default();
+        Some((entry.place(), prefix))
+    }
+}
+
+fn open(path: &Path) -> Result<maxminddb::Reader<Vec<u8>>, PlacesError> {
+    maxminddb::Reader::open_readfile(path).map_err(|source| PlacesError::Database { path: path.to_owned(), source })
+}
+
+fn on_the_globe(latitude: Option<f64>, longitude: Option<f64>) -> Option<Coordinates> {
+    let (latitude, longitude) = (latitude?, longitude?);
+    let on = (-90.0..=90.0).contains(&latitude) && (-180.0..=180.0).contains(&longitude);
+    on.then_some(Coordinates { latitude, longitude })
+}
+
+impl DatabaseEntry {
+    fn place(self) -> ViewerPlace {
+        let code = self.country_code.or(self.country.and_then(|country| country.iso_code));
+        let country = code.and_then(|code| code.parse().ok()).unwrap_or(Country::UNKNOWN);
+        let mut place = ViewerPlace::of_country(country);
+        place.asn = self.autonomous_system_number.unwrap_or(0);
+        if let Some(point) = self.location.and_then(|location| on_the_globe(location.latitude, location.longitude)) {
+            place.coordinates = Some(point);
+        }
+        place
+    }
+}
+
+impl PrefixPlace {
+    fn place(&self) -> ViewerPlace {
+        let mut place = ViewerPlace::of_country(self.country);
+        if let Some(point) = on_the_globe(self.latitude, self.longitude) {
+            place.coordinates = Some(point);
+        }
+        place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(prefixes: &[(&str, &str)]) -> PlaceTable {
+        let prefix = |(prefix, country): &(&str, &str)| PrefixPlace {
+            prefix: prefix.parse().unwrap(),
+            country: country.parse().unwrap(),
+            latitude: None,
+            longitude: None,
+        };
+        PlaceTable::load(&PlacesConfig { database: None, prefix: prefixes.iter().map(prefix).collect() }).unwrap()
+    }
+
+    fn at(table: &PlaceTable, address: &str) -> (String, u8) {
+        let located = table.locate(address.parse().unwrap());
+        (located.place.country.to_string(), located.prefix)
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_and_the_scope_tells_it_apart_from_its_neighbours() {
+        let table = table(&[("10.0.0.0/8", "BE"), ("10.1.0.0/16", "JP"), ("2001:db8::/32", "US")]);
+        assert_eq!(at(&table, "10.1.2.3"), ("JP".into(), 16));
+        assert_eq!(at(&table, "::ffff:10.1.2.3"), ("JP".into(), 16));
+        // 10.1.0.0/16 and 10.200.0.0 part at bit 9, so the answer for the latter holds for a /9.
+        assert_eq!(at(&table, "10.200.0.0"), ("BE".into(), 9));
+        assert_eq!(at(&table, "10.0.255.255"), ("BE".into(), 16));
+        assert_eq!(at(&table, "11.0.0.0"), ("ZZ".into(), 8));
+        assert_eq!(at(&table, "2001:db8::1"), ("US".into(), 32));
+    }
+
+    #[test]
+    fn an_empty_table_knows_nothing_of_everything() {
+        let table = table(&[]);
+        assert_eq!(table.locate("8.8.8.8".parse().unwrap()), Located { place: ViewerPlace::UNKNOWN, prefix: 0 });
+    }
+
+    #[test]
+    fn prefixes_have_one_spelling() {
+        for bad in ["10.0.0.1/8", "10.0.0.0", "10.0.0.0/33", "::/129", "a/8", "10.0.0.0/-1", ""] {
+            assert!(bad.parse::<Net>().is_err(), "{bad}");
+        }
+        for good in ["0.0.0.0/0", "::/0", "1.2.3.4/32"] {
+            assert_eq!(good.parse::<Net>().unwrap().to_string(), good);
+        }
+    }
+
+    #[test]
+    fn addresses_are_cut_for_logs() {
+        assert_eq!(cut("192.0.2.77".parse().unwrap(), 24).to_string(), "192.0.2.0");
+        assert_eq!(cut("2001:db8:1:2ff:3::1".parse().unwrap(), 56).to_string(), "2001:db8:1:200::");
+        assert_eq!(cut("192.0.2.77".parse().unwrap(), 0).to_string(), "0.0.0.0");
+    }
+}

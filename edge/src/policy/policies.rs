@@ -1,0 +1,212 @@
+//! The owners' policies at this edge: found, verified, admitted, compiled off the reactor, and swapped whole.
+//!
+//! Keeps true: no policy decides whose manifest both signatures do not verify, whose blobs are not the named ones, or
+//! whose number is lower than one seen; while an object's policy cannot be had, the object is not served.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use format::{OwnerId, PolicyName};
+use moka::{future::Cache, sync};
+use sandbox::{Chain, Config, Engine, Link};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
+
+use super::{
+    decide::Program,
+    library::{PolicyError, PolicyLibrary, compile},
+    versions::SeenVersions,
+};
+use crate::{
+    clock,
+    error::{Fault, causes},
+};
+
+const DEFAULT_COMPONENT: &[u8] = include_bytes!("../../../policies/prebuilt/nft-immutable.wasm");
+/// Policies kept ready; each is some 100 KiB of machine code and up to 1 MiB of memory of decisions.
+const PROGRAMS_MAX: u64 = 256;
+/// So long a policy that could not be had is not asked for again.
+const FAULT_TIME: Duration = Duration::from_secs(1);
+/// A viewer waits so long for a policy to be fetched and compiled.
+const LOAD_DEADLINE: Duration = Duration::from_secs(20);
+/// Between tries to take up a new version: at first, and at most, for it doubles.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LAST: Duration = Duration::from_secs(20);
+/// A policy that is taken up in its last days is told of in the log.
+const WARN_DAYS: u64 = 30;
+const DAY_SECONDS: u64 = 24 * 3600;
+/// So long it is known when a policy was last told to have changed.
+const CHANGED_TIME: Duration = LOAD_DEADLINE.saturating_mul(2);
+// A try that waits sees that another word came meanwhile, and leaves the work to it.
+const _: () = assert!(RETRY_LAST.as_secs() < CHANGED_TIME.as_secs());
+
+/// Whose policy it is, and its name.
+pub(crate) type Key = (OwnerId, PolicyName);
+
+/// All policies of this edge.
+pub(crate) struct Policies {
+    library: PolicyLibrary,
+    default: Arc<Program>,
+    /// Swapped in place when a new version comes, so that a request sees one version or the other.
+    programs: Cache<Key, Arc<ArcSwap<Program>>>,
+    /// The highest version used of each, over restarts too.
+    seen: Arc<SeenVersions>,
+    /// Policies that could not be had a moment ago: a busy object must not make a storm of questions.
+    faults: sync::Cache<Key, ()>,
+    /// When a policy was last told to have changed: a load that began before begins again.
+    changed: sync::Cache<Key, Instant>,
+    /// Grows with each word of a change, and with each new version.
+    epoch: AtomicU64,
+    /// Where policies are fetched and compiled: the runtime on which this was made.
+    control: Handle,
+}
+
+impl Policies {
+    /// Starts with the built-in default policy compiled.
+    ///
+    /// # Errors
+    /// [`PolicyError`] when the engine cannot run the default policy: then it can run none.
+    pub(crate) fn new(library: PolicyLibrary, engine: &Engine, seen: SeenVersions) -> Result<Self, PolicyError> {
+        // Our own component, so it needs no child to be compiled in.
+        let policy = compile(engine, None, DEFAULT_COMPONENT)?;
+        let chain = Chain::new(vec![Link { policy: Arc::new(policy), config: Arc::new(Config::default()) }])?;
+        Ok(Self {
+            library,
+            default: Arc::new(Program::new(chain, None, 0, 0)),
+            programs: Cache::new(PROGRAMS_MAX),
+            seen: Arc::new(seen),
+            faults: sync::Cache::builder().max_capacity(PROGRAMS_MAX * 16).time_to_live(FAULT_TIME).build(),
+            changed: sync::Cache::builder().max_capacity(PROGRAMS_MAX * 16).time_to_live(CHANGED_TIME).build(),
+            epoch: AtomicU64::new(0),
+            control: Handle::current(),
+        })
+    }
+
+    /// Returns a number that grows whenever any policy may decide otherwise than before, the built-in one excepted.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Returns the policy of an owner's object. The default name is built in and never looked up. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Fault::Policy`] while it cannot be had.
+    pub(crate) async fn program(self: &Arc<Self>, owner: OwnerId, name: &PolicyName) -> Result<Arc<Program>, Fault> {
+        if name.as_str() == PolicyName::DEFAULT {
+            return Ok(Arc::clone(&self.default));
+        }
+        let key = (owner, name.clone());
+        if let Some(program) = self.programs.get(&key).await {
+            return Ok(program.load_full());
+        }
+        if self.faults.contains_key(&key) {
+            return Err(Fault::Policy);
+        }
+        // A task of its own: the viewer who caused it may leave, the work is for all who come after.
+        let policies = Arc::clone(self);
+        let loading = self.control.spawn(async move { timeout(LOAD_DEADLINE, policies.load_shared(key)).await });
+        loading.await.ok().and_then(Result::ok).flatten().ok_or(Fault::Policy)
+    }
+
+    /// Loads a policy once for all who ask at a time.
+    async fn load_shared(&self, key: Key) -> Option<Arc<Program>> {
+        let loading = async { self.load_current(&key).await.map(|program| Arc::new(ArcSwap::from_pointee(program))) };
+        match self.programs.try_get_with(key.clone(), loading).await {
+            Ok(slot) => Some(slot.load_full()),
+            Err(error) => {
+                tracing::warn!(owner = %key.0, policy = %key.1, error = causes(&*error), "policy cannot be had");
+                self.faults.insert(key, ());
+                None
+            }
+        }
+    }
+
+    async fn load_current(&self, key: &Key) -> Result<Program, PolicyError> {
+        let begun = Instant::now();
+        let program = self.load(key, 0).await?;
+        let is_old = self.changed.get(key).is_some_and(|changed| changed >= begun);
+        if is_old { self.load(key, program.sequence).await } else { Ok(program) }
+    }
+
+    /// Takes up a new version of a policy that is in use; others are fetched when first needed. The version in force
+    /// stays when the new one cannot be used, and while it cannot be had: then it is asked for again and again, because
+    /// it may refuse what the old one allows. Returns at once: a policy may take seconds to compile.
+    pub(crate) fn changed(self: &Arc<Self>, owner: OwnerId, name: PolicyName) {
+        let (key, told) = ((owner, name), Instant::now());
+        self.changed.insert(key.clone(), told);
+        self.epoch.fetch_add(1, Ordering::Release);
+        self.faults.invalidate(&key);
+        // Ends with the edge at the latest.
+        let policies = Arc::downgrade(self);
+        self.control.spawn(async move {
+            let mut pause = RETRY_FIRST;
+            while let Some(policies) = policies.upgrade() {
+                let Some(longest) = policies.take_up(&key, told).await else { return };
+                drop(policies);
+                sleep(pause.min(longest)).await;
+                pause = (pause * 2).min(RETRY_LAST);
+            }
+        });
+    }
+
+    /// Tries to take up the version that was told of, and returns the longest pause before the next try, where one may
+    /// help.
+    async fn take_up(&self, key: &Key, told: Instant) -> Option<Duration> {
+        let slot = self.programs.get(key).await?;
+        if self.changed.get(key).is_some_and(|last| last > told) {
+            return None;
+        }
+        let error = match self.load(key, slot.load().sequence).await {
+            Ok(program) => {
+                tracing::info!(owner = %key.0, policy = %key.1, version = program.sequence, "policy taken up");
+                let program = Arc::new(program);
+                // Another task may have taken up a still newer one meanwhile.
+                slot.rcu(|held| if held.sequence > program.sequence { Arc::clone(held) } else { Arc::clone(&program) });
+                self.epoch.fetch_add(1, Ordering::Release);
+                return None;
+            }
+            Err(error) => error,
+        };
+        let cause = causes(&error);
+        tracing::warn!(owner = %key.0, policy = %key.1, error = cause, "new policy version not taken up; the old one stays");
+        match error {
+            PolicyError::Early { not_before } => {
+                let left = not_before.saturating_sub(clock::unix_seconds(SystemTime::now()));
+                Some(Duration::from_secs(left.max(1)))
+            }
+            PolicyError::Origins(_) | PolicyError::Missing | PolicyError::Stopped => Some(RETRY_LAST),
+            // The owner's to mend, by another version; or it would cost seconds of compilation each time.
+            _ => None,
+        }
+    }
+
+    /// Looks all policies in use up again, after the change feed lost its thread.
+    pub(crate) fn changed_all(self: &Arc<Self>) {
+        for (key, _) in &self.programs {
+            let (owner, name) = (*key).clone();
+            self.changed(owner, name);
+        }
+    }
+
+    async fn load(&self, key: &Key, seen: u64) -> Result<Program, PolicyError> {
+        let loaded = self.library.load(&key.0, &key.1, seen.max(self.seen.highest(key))).await?;
+        // Before anybody is served by it.
+        let (versions, of, sequence) = (Arc::clone(&self.seen), key.clone(), loaded.sequence);
+        if let Ok(Err(error)) = client::offload(move || versions.raise(&of, sequence)).await {
+            tracing::warn!(%error, "the version of a policy cannot be kept; after a restart an older one may count");
+        }
+        let left = loaded.expires.saturating_sub(clock::unix_seconds(SystemTime::now())) / DAY_SECONDS;
+        if loaded.expires != 0 && left < WARN_DAYS {
+            tracing::warn!(owner = %key.0, policy = %key.1, days = left, "a policy ends soon; what it governs is not served then");
+        }
+        Ok(Program::new(loaded.chain, Some(key.clone()), loaded.sequence, loaded.expires))
+    }
+}

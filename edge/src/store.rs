@@ -1,0 +1,14 @@
+//! What an edge holds of objects: their records, their blocks and decoded directories, and how more of them is had from
+//! origins. Nothing here asks a policy or knows a viewer: who uses it has done so.
+
+pub(crate) mod body;
+pub(crate) mod cache;
+pub(crate) mod directories;
+pub(crate) mod disk;
+mod index;
+pub(crate) mod miss;
+pub(crate) mod names;
+pub(crate) mod objects;
+pub(crate) mod records;
+pub(crate) mod register;
+pub(crate) mod watch;

@@ -1,0 +1,168 @@
+//! Decoded blocks in memory, weighed in bytes. The key is (locator, block): no query string, header or host spelling
+//! makes a second entry. Plaintext lives here and nowhere else on an edge.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use format::{BlockIndex, Locator};
+use moka::sync::Cache;
+
+use super::index::{Entered, Index};
+
+/// What an entry costs beside its bytes: key, pointers and moka's own lists, as measured by its authors, and its line in
+/// the index.
+const ENTRY_BYTES: usize = 192 + 128;
+
+/// What was forgotten is known for so long, which no read takes that began before: of the last so many objects.
+const FORGOTTEN_TIME: Duration = Duration::from_secs(60);
+const FORGOTTEN_MAX: u64 = 100_000;
+
+/// One block of one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct BlockKey {
+    pub(crate) locator: Locator,
+    pub(crate) block: BlockIndex,
+}
+
+/// The blocks held. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct BlockCache {
+    blocks: Cache<BlockKey, Arc<Held>>,
+    /// Of each object the blocks that are held.
+    index: Arc<Index<Locator, BlockIndex>>,
+    /// When blocks of an object were last forgotten: a read that began before must not bring them back.
+    forgotten: Cache<Locator, Instant>,
+}
+
+/// A block in the cache.
+struct Held {
+    bytes: Bytes,
+    _entered: Entered<Locator, BlockIndex>,
+}
+
+impl BlockCache {
+    /// Holds up to `bytes_max` bytes; what is used often stays (`TinyLFU`).
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        let weigh = |_: &BlockKey, held: &Arc<Held>| u32::try_from(held.bytes.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
+        Self {
+            blocks: Cache::builder().max_capacity(bytes_max).weigher(weigh).build(),
+            index: Index::new(),
+            forgotten: Cache::builder().max_capacity(FORGOTTEN_MAX).time_to_live(FORGOTTEN_TIME).build(),
+        }
+    }
+
+    pub(crate) fn get(&self, key: &BlockKey) -> Option<Bytes> {
+        self.blocks.get(key).map(|held| held.bytes.clone())
+    }
+
+    pub(crate) fn holds(&self, key: &BlockKey) -> bool {
+        self.blocks.contains_key(key)
+    }
+
+    /// Keeps a block, unless its object was forgotten since the read `begun` that brings it.
+    pub(crate) fn insert(&self, key: BlockKey, block: Bytes, begun: Instant) {
+        // In the index before it is in the cache, or whoever forgets the object between the two would not find it.
+        let entered = self.index.enter(key.locator, key.block);
+        self.blocks.insert(key, Arc::new(Held { bytes: block, _entered: entered }));
+        // Now, because whoever forgets the object after this finds the block.
+        if self.was_forgotten(&key.locator, begun) {
+            self.blocks.remove(&key);
+        }
+    }
+
+    /// Whether blocks of an object were forgotten at a moment or after it.
+    pub(crate) fn was_forgotten(&self, locator: &Locator, since: Instant) -> bool {
+        self.forgotten.get(locator).is_some_and(|at| at >= since)
+    }
+
+    /// Forgets one block and returns it.
+    pub(crate) fn remove(&self, key: &BlockKey) -> Option<Bytes> {
+        self.blocks.remove(key).map(|held| held.bytes.clone())
+    }
+
+    /// Forgets all blocks of an object.
+    pub(crate) fn forget(&self, locator: &Locator) {
+        // First, so that a block that comes meanwhile is either found here or sees it.
+        self.forgotten.insert(*locator, Instant::now());
+        for block in self.index.of(locator) {
+            self.blocks.invalidate(&BlockKey { locator: *locator, block });
+        }
+    }
+
+    /// Returns the bytes held, as of the last housekeeping.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.blocks.weighted_size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(locator: u8, block: u64) -> BlockKey {
+        BlockKey { locator: Locator([locator; 32]), block: BlockIndex(block) }
+    }
+
+    #[test]
+    fn an_erased_object_is_forgotten_and_no_other() {
+        let (cache, begun) = (BlockCache::new(1 << 20), Instant::now());
+        for locator in [1, 2] {
+            for block in 0..3 {
+                cache.insert(key(locator, block), Bytes::from_static(b"block"), begun);
+            }
+        }
+        cache.forget(&Locator([1; 32]));
+        assert!((0..3).all(|block| cache.get(&key(1, block)).is_none() && cache.get(&key(2, block)).is_some()));
+        // A read that was under way then brings nothing back; one that begins later does.
+        cache.insert(key(1, 7), Bytes::from_static(b"late"), begun);
+        assert!(cache.get(&key(1, 7)).is_none());
+        cache.insert(key(1, 7), Bytes::from_static(b"new"), Instant::now() + Duration::from_nanos(1));
+        assert!(cache.get(&key(1, 7)).is_some());
+    }
+
+    #[tokio::test]
+    async fn the_index_knows_what_is_held_and_lets_go_of_the_rest() {
+        let (cache, begun) = (BlockCache::new(100_000), Instant::now());
+        let of = |locator: u8| cache.index.of(&Locator([locator; 32])).len();
+        for round in 0..3 {
+            for block in 0..5 {
+                cache.insert(key(1, block), Bytes::from(vec![round; 1000]), begun);
+                cache.insert(key(2, block), Bytes::from(vec![round; 1000]), begun);
+            }
+        }
+        assert_eq!((of(1), of(2)), (5, 5), "what took another's place is no second one");
+        assert_eq!(cache.remove(&key(1, 0)).map(|block| block.len()), Some(1000));
+        cache.forget(&Locator([2; 32]));
+        for _ in 0..1000 {
+            cache.forget(&Locator([3; 32]));
+        }
+        // moka drops what it lets go of a little later.
+        testing::until("it is let go of", async || {
+            cache.blocks.run_pending_tasks();
+            (of(1), of(2), of(3)) == (4, 0, 0)
+        })
+        .await;
+        // What is driven out leaves the index, too.
+        for block in 100..1000 {
+            cache.insert(key(4, block), Bytes::from(vec![0; 10_000]), begun);
+        }
+        testing::until("it is driven out", async || {
+            cache.blocks.run_pending_tasks();
+            of(4) < 10
+        })
+        .await;
+    }
+
+    #[test]
+    fn bytes_are_bounded() {
+        let cache = BlockCache::new(100_000);
+        for block in 0..100 {
+            cache.insert(key(1, block), Bytes::from(vec![0; 10_000]), Instant::now());
+        }
+        cache.blocks.run_pending_tasks();
+        assert!(cache.bytes() <= 100_000, "{}", cache.bytes());
+    }
+}

@@ -1,0 +1,354 @@
+//! The miss path: blocks that are not held are read from origins, once for all who want them.
+//!
+//! A fill is a task of its own, so it goes on when the viewer who caused it leaves; it puts its blocks into the cache,
+//! unless the owner lets none be kept: then only who waits has them. All wanted columns of a stripe are read together.
+//! Keeps true: at most `fill_bytes_max` of decoded bytes are on their way at one time, every fill ends by a deadline,
+//! and one block is read once however many wait for it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use client::{Reader, ShardAsk, Shelf};
+use format::{BlockIndex, Geometry, PublicManifest, StripeIndex, limits::BLOCK_BYTES};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use sandbox::Tier;
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{
+    cache::{BlockCache, BlockKey},
+    disk::DiskTier,
+    objects::Opened,
+    records::fault_of_read,
+};
+use crate::{error::Fault, metrics::Metrics};
+
+/// A stripe must be there by then; origins that are merely slow are hedged long before.
+const FILL_DEADLINE: Duration = Duration::from_secs(25);
+/// Waiting for room among the fills; beyond it the edge is overloaded and says so.
+const ROOM_DEADLINE: Duration = Duration::from_secs(5);
+/// A block may be evicted before the one who waited for it looks; then it is read again, but not for ever.
+const TRIES_MAX: usize = 3;
+
+type Blocks = Arc<Vec<(BlockIndex, Bytes)>>;
+pub(crate) type Flight = Shared<BoxFuture<'static, Result<Blocks, Fault>>>;
+
+/// Blocks of one stripe that were on their way when a viewer came near them, in order. They are kept for that viewer,
+/// because the cache keeps only what it thinks worth it.
+pub(crate) struct Ahead {
+    flights: VecDeque<(BlockIndex, Flight)>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Ahead {
+    /// Takes out what brings a block, and forgets what comes before it.
+    pub(crate) fn take(&mut self, block: BlockIndex) -> Option<Flight> {
+        while self.flights.front()?.0 < block {
+            self.flights.pop_front();
+        }
+        self.flights.pop_front_if(|(index, _)| *index == block).map(|(_, flight)| flight)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.flights.is_empty()
+    }
+}
+
+/// Blocks that one read brings: they are on their way until it is dropped, whatever ends it.
+struct UnderWay {
+    fills: Arc<Fills>,
+    keys: Vec<BlockKey>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut state = self.fills.state();
+        for key in &self.keys {
+            state.flights.remove(key);
+        }
+    }
+}
+
+/// All reads from origins and the disk that are on their way.
+pub(crate) struct Fills {
+    reader: Arc<Reader>,
+    cache: BlockCache,
+    /// Taken up once, at the start or when a predecessor has let go of it.
+    disk: OnceLock<DiskTier>,
+    /// One permit for each block of 256 KiB, `room_blocks` in all.
+    room: Semaphore,
+    room_blocks: u32,
+    /// The same for blocks that were asked for ahead of a viewer and are not yet written.
+    ahead: Arc<Semaphore>,
+    state: Mutex<State>,
+    metrics: Arc<Metrics>,
+    /// Where reads run: the runtime on which this was made.
+    control: Handle,
+}
+
+#[derive(Default)]
+struct State {
+    flights: HashMap<BlockKey, Flight>,
+    tasks: JoinSet<()>,
+}
+
+impl Fills {
+    pub(crate) fn new(reader: Arc<Reader>, cache: BlockCache, fill_bytes_max: u64, metrics: Arc<Metrics>) -> Self {
+        let room_blocks = u32::try_from(fill_bytes_max / BLOCK_BYTES as u64).unwrap_or(u32::MAX);
+        let permits = usize::try_from(room_blocks).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let (room, ahead) = (Semaphore::new(permits), Arc::new(Semaphore::new(permits)));
+        Self {
+            reader,
+            cache,
+            disk: OnceLock::new(),
+            room,
+            room_blocks,
+            ahead,
+            state: Mutex::default(),
+            metrics,
+            control: Handle::current(),
+        }
+    }
+
+    /// Takes the disk up; it can be done once.
+    pub(crate) fn take_up(&self, disk: DiskTier) {
+        // The second would be closed again, which costs nothing but its start.
+        let _ = self.disk.set(disk);
+    }
+
+    /// Whether a disk was taken up.
+    pub(crate) fn has_disk(&self) -> bool {
+        self.disk.get().is_some()
+    }
+
+    /// Has the disk forget an object. Blocks for microseconds of each strip that it may hold.
+    pub(crate) fn forget(&self, public: &PublicManifest) {
+        let Some(disk) = self.disk.get() else { return };
+        self.metrics.disk_sweeps.inc();
+        for stripe in 0..public.stripes() {
+            for column in 0..public.columns() {
+                disk.forget(&ShardAsk { object: public.id(), column, first: stripe, count: 1 });
+            }
+        }
+    }
+
+    /// The disk, for an object whose blocks may lie there.
+    fn disk(&self, tier: Tier) -> Option<&DiskTier> {
+        self.disk.get().filter(|_| tier == Tier::Disk)
+    }
+
+    /// Whether a block's strip is likely to be on the disk, or enough others of its stripe.
+    pub(crate) fn is_on_disk(&self, opened: &Opened, geometry: Geometry, block: BlockIndex, tier: Tier) -> bool {
+        let (stripe, column) = geometry.place(block);
+        let public = opened.object.public();
+        let ask = |column| ShardAsk { object: public.id(), column, first: stripe.0, count: 1 };
+        self.disk(tier).is_some_and(|disk| {
+            let holds = |column: &usize| disk.holds(&ask(*column));
+            let need = geometry.columns(stripe);
+            holds(&column) || (0..public.columns()).filter(holds).take(need).count() == need
+        })
+    }
+
+    /// Waits for a block that was asked for ahead; none when it could not be read then.
+    pub(crate) async fn landed(&self, flight: Flight, block: BlockIndex) -> Option<Bytes> {
+        let blocks = flight.await.ok()?;
+        self.metrics.block_misses.inc();
+        blocks.iter().find(|(index, _)| *index == block).map(|(_, bytes)| bytes.clone())
+    }
+
+    /// Returns a block that may be kept, if the cache has it.
+    pub(crate) fn held(&self, opened: &Opened, geometry: Geometry, block: BlockIndex, tier: Tier) -> Option<Bytes> {
+        let found = self.cache.get(&BlockKey { locator: opened.object.locator(), block })?;
+        self.metrics.block_hits.inc();
+        // It may have come when the object was asked for once, and the disk did not take it.
+        if let Some(disk) = self.disk(tier).filter(|_| opened.is_wanted()) {
+            disk.keep(&opened.object.public().id(), geometry.place(block).0);
+        }
+        Some(found)
+    }
+
+    /// Returns a block that may be kept, from the cache, the disk or origins. Cancel safe: the fill goes on.
+    ///
+    /// # Errors
+    /// The nodes' faults, or [`Fault::Busy`].
+    pub(crate) async fn block(
+        self: &Arc<Self>,
+        opened: &Arc<Opened>,
+        geometry: Geometry,
+        block: BlockIndex,
+        tier: Tier,
+    ) -> Result<Bytes, Fault> {
+        for _ in 0..TRIES_MAX {
+            if let Some(found) = self.held(opened, geometry, block, tier) {
+                return Ok(found);
+            }
+            let (stripe, column) = geometry.place(block);
+            let Some((_, Some(flight))) = self.launch(opened, geometry, stripe, column..column + 1, tier).pop() else {
+                continue;
+            };
+            self.metrics.block_misses.inc();
+            let blocks = flight.await?;
+            if let Some((_, found)) = blocks.iter().find(|(index, _)| *index == block) {
+                return Ok(found.clone());
+            }
+        }
+        Err(Fault::Busy)
+    }
+
+    /// Returns some blocks of one stripe, in order, for an object of which none may be kept: what the cache still has
+    /// from before the owner said so leaves it. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Self::block`].
+    pub(crate) async fn unkept(
+        self: &Arc<Self>,
+        opened: &Arc<Opened>,
+        geometry: Geometry,
+        stripe: StripeIndex,
+        columns: Range<usize>,
+    ) -> Result<Vec<(BlockIndex, Bytes)>, Fault> {
+        let locator = opened.object.locator();
+        'again: for _ in 0..TRIES_MAX {
+            let mut found = Vec::with_capacity(columns.len());
+            let mut wanted = self.launch(opened, geometry, stripe, columns.clone(), Tier::None);
+            wanted.sort_by_key(|(block, _)| block.0);
+            for (block, flight) in wanted {
+                let blocks = match flight {
+                    Some(flight) => flight.await?,
+                    None => match self.cache.remove(&BlockKey { locator, block }) {
+                        Some(held) => Arc::new(vec![(block, held)]),
+                        None => continue 'again,
+                    },
+                };
+                found.extend(blocks.iter().find(|(index, _)| *index == block).cloned());
+            }
+            self.metrics.block_misses.inc_by(found.len() as u64);
+            return Ok(found);
+        }
+        Err(Fault::Busy)
+    }
+
+    /// Begins to read those of a stripe's data columns that are neither held nor on their way. Never waits; none when
+    /// viewers who are slow have all the room for what is ahead of them.
+    pub(crate) fn ahead(
+        self: &Arc<Self>,
+        opened: &Arc<Opened>,
+        geometry: Geometry,
+        stripe: StripeIndex,
+        columns: Range<usize>,
+        tier: Tier,
+    ) -> Option<Ahead> {
+        let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.ahead).try_acquire_many_owned(wanted).ok()?;
+        let launched = self.launch(opened, geometry, stripe, columns, tier).into_iter();
+        let mut flights: Vec<_> = launched.filter_map(|(block, flight)| Some((block, flight?))).collect();
+        flights.sort_unstable_by_key(|(block, _)| *block);
+        let room = (!flights.is_empty()).then_some(room);
+        Some(Ahead { flights: flights.into(), _room: room })
+    }
+
+    /// Returns, for each of the columns, its block and the read that brings it; no read where the cache has it.
+    fn launch(
+        self: &Arc<Self>,
+        opened: &Arc<Opened>,
+        geometry: Geometry,
+        stripe: StripeIndex,
+        columns: Range<usize>,
+        tier: Tier,
+    ) -> Vec<(BlockIndex, Option<Flight>)> {
+        let locator = opened.object.locator();
+        let key = |column| BlockKey { locator, block: geometry.block(stripe, column) };
+        let mut state = self.state();
+        // A fill puts its blocks into the cache before its flight is taken away, so under the lock none slips through.
+        let columns = columns.start..columns.end.min(geometry.columns(stripe));
+        let (mut wanted, mut missing) = (Vec::with_capacity(columns.len()), Vec::new());
+        for column in columns {
+            let key = key(column);
+            let flight = state.flights.get(&key).cloned();
+            if flight.is_none() && !self.cache.holds(&key) {
+                missing.push(column);
+            } else {
+                wanted.push((key.block, flight));
+            }
+        }
+        if missing.is_empty() {
+            return wanted;
+        }
+        let (done, filled) = oneshot::channel();
+        let flight: Flight = filled.map(|result| result.unwrap_or(Err(Fault::Busy))).boxed().shared();
+        for column in &missing {
+            let key = key(*column);
+            state.flights.insert(key, flight.clone());
+            wanted.push((key.block, Some(flight.clone())));
+        }
+        // Ended tasks are taken out here, so that the set stays as small as the work under way.
+        while state.tasks.try_join_next().is_some() {}
+        let (fills, opened) = (Arc::clone(self), Arc::clone(opened));
+        let (keys, begun) = (missing.iter().map(|column| key(*column)).collect(), Instant::now());
+        let read = async move {
+            // Made here: a runtime that ends drops what it is given at once, and the state is held now.
+            let under_way = UnderWay { fills: Arc::clone(&fills), keys };
+            let result = fills.fill(&opened, stripe, &missing, tier).await;
+            if let Ok(blocks) = &result {
+                for (block, bytes) in blocks.iter().filter(|_| tier != Tier::None) {
+                    fills.cache.insert(BlockKey { locator, block: *block }, bytes.clone(), begun);
+                }
+            } else {
+                fills.metrics.fill_faults.inc();
+            }
+            drop(under_way);
+            // Nobody may be waiting any more; the cache has what may be kept.
+            let _ = done.send(result);
+        };
+        // Whoever asks may run on a worker, where decoding would hold up all its viewers.
+        state.tasks.spawn_on(read, &self.control);
+        wanted
+    }
+
+    async fn fill(&self, opened: &Opened, stripe: StripeIndex, columns: &[usize], tier: Tier) -> Result<Blocks, Fault> {
+        // A stripe wider than all the room takes all of it, alone.
+        let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX).min(self.room_blocks);
+        let room = timeout(ROOM_DEADLINE, self.room.acquire_many(wanted)).await;
+        let _room = room.map_err(|_| Fault::Busy)?.map_err(|_| Fault::Busy)?;
+        let shelf = self.disk(tier).map(|disk| disk.shelf(opened.is_wanted()));
+        let shelf = shelf.as_ref().map(|shelf| shelf as &dyn Shelf);
+        let read = self.reader.blocks_beside(shelf, &opened.object, &opened.record.placement, stripe, columns);
+        let read = timeout(FILL_DEADLINE, read).await.map_err(|_| Fault::Slow)?.map_err(|error| {
+            let locator = opened.object.locator();
+            tracing::warn!(%locator, stripe = stripe.0, error = &error as &dyn std::error::Error, "stripe cannot be read");
+            fault_of_read(&error)
+        })?;
+        self.metrics.fills.inc();
+        self.metrics.fill_bytes.inc_by(read.bytes);
+        self.metrics.fills_recovered.inc_by(u64::from(read.recovered));
+        Ok(Arc::new(read.blocks))
+    }
+
+    /// Ends all fills, whoever waits gets [`Fault::Busy`], and writes what is on its way to the disk.
+    pub(crate) async fn stop(&self) {
+        {
+            let mut state = self.state();
+            state.tasks.abort_all();
+            state.flights.clear();
+        }
+        if let Some(disk) = self.disk.get() {
+            disk.close().await;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
