@@ -31,22 +31,25 @@ use self::{
     conditions::Validators,
     path::Path,
     ready::{CONTENT_BYTES_MAX, Lasting, Ready, Seen, Stored, Words},
-    reply::{Content, Parts, Reply, Source, refusal},
+    reply::{Content, Parts, Reply, Ways, refusal},
     representation::{CACHE_STATUS, content_range, in_parts, representation},
     request::Request,
     selection::Selection,
 };
 use crate::{
     clock,
-    door::HttpDoor,
     error::Fault,
-    node::Root,
+    node::{Node, Root},
     policy::{
         ask::{Ask, Client, Fields, RequestFacts, host_name},
         decide::Decision,
         token::{self, Asked},
     },
-    store::{body::Body, directories::Found, objects::Opened},
+    store::{
+        body::{Body, Source},
+        directories::Found,
+        objects::Opened,
+    },
     zone::HostName,
 };
 
@@ -56,8 +59,8 @@ const PREFLIGHT_SECONDS: &str = "86400";
 const LISTED_INLINE_MAX: usize = 512;
 
 /// Answers a request whose framing is good.
-pub(crate) async fn answer(door: &Arc<HttpDoor>, request: &Request) -> Reply {
-    let zone = &door.node.config.zone;
+pub(crate) async fn answer(node: &Node, ways: Ways, request: &Request) -> Reply {
+    let zone = &node.config.zone;
     match zone.read_host(&request.authority) {
         HostName::Elsewhere => refusal(request, &Fault::Host { zone: zone.clone() }),
         HostName::Malformed(error) => refusal(request, &Fault::Label(error)),
@@ -67,12 +70,12 @@ pub(crate) async fn answer(door: &Arc<HttpDoor>, request: &Request) -> Reply {
         HostName::Object(label) => {
             let locator = label.capability().locator();
             let now = SystemTime::now();
-            let seen = Seen::of(&door.node);
-            let reply = match door.node.open_label(&label, now).await {
-                Ok(root) => object(door, request, root, seen, now).await,
+            let seen = Seen::of(node);
+            let reply = match node.open_label(&label, now).await {
+                Ok(root) => object(node, ways, request, root, seen, now).await,
                 Err(fault) => Err(fault),
             };
-            let mut reply = reply.unwrap_or_else(|fault| with_proxy_status(refusal(request, &fault), door, &fault));
+            let mut reply = reply.unwrap_or_else(|fault| with_proxy_status(refusal(request, &fault), node, &fault));
             if label.mode() == Mode::Name && reply.status.is_client_error() {
                 // The name may stand for something else the next moment.
                 headers::set(&mut reply.fields, header::CACHE_CONTROL, "no-store");
@@ -83,8 +86,8 @@ pub(crate) async fn answer(door: &Arc<HttpDoor>, request: &Request) -> Reply {
 }
 
 /// Sends a viewer in clear to the same address over TLS.
-pub(crate) fn to_https(door: &HttpDoor, request: &Request, port: u16) -> Reply {
-    let zone = &door.node.config.zone;
+pub(crate) fn to_https(node: &Node, request: &Request, port: u16) -> Reply {
+    let zone = &node.config.zone;
     match zone.read_host(&request.authority) {
         HostName::Elsewhere => return refusal(request, &Fault::Host { zone: zone.clone() }),
         HostName::Malformed(error) => return refusal(request, &Fault::Label(error)),
@@ -129,7 +132,8 @@ impl Timing {
 }
 
 async fn object(
-    door: &Arc<HttpDoor>,
+    node: &Node,
+    ways: Ways,
     request: &Request,
     root: Root,
     seen: Seen,
@@ -139,7 +143,7 @@ async fn object(
     let mut timing = Timing::new();
     let path = Path::read(&request.path)?;
     let mut trail = Vec::new();
-    let found = door.node.directories.walk(&door.node, &root, &path, now, &mut trail).await;
+    let found = node.directories.walk(node, &root, &path, now, &mut trail).await;
     timing.part("open");
     let leaf = match &found {
         Ok(Found::File(leaf) | Found::Listing(leaf, _)) => leaf,
@@ -147,9 +151,9 @@ async fn object(
     };
     // Whoever is refused learns nothing of what lies below the name, so the verdict comes before the faults of the
     // walk.
-    let ask = ask(door, request, &path, leaf, now);
-    let mut decision = door.node.decide(&root, leaf, &ask).await.inspect_err(|_| {
-        door.node.metrics.policy_faults.inc();
+    let ask = ask(node, request, &path, leaf, now);
+    let mut decision = node.decide(&root, leaf, &ask).await.inspect_err(|_| {
+        node.metrics.policy_faults.inc();
     })?;
     if let Some(expires) = ask.token().and_then(|token| token.expires) {
         decision = decision.of_link(u32::try_from(expires.saturating_sub(ask.now)).unwrap_or(u32::MAX));
@@ -201,16 +205,16 @@ async fn object(
         Found::File(file) => {
             // Only blocks are kept by themselves; a small file is part of its open manifest.
             let tier = match file.object.geometry() {
-                Some(_) => door.node.hold(&root, &file, &ask).await?,
+                Some(_) => node.hold(&root, &file, &ask).await?,
                 None => Tier::Memory,
             };
             let created = moves.is_none().then_some(file.object.manifest().created);
             let validators = Validators::of(&file.object.locator(), created);
-            let mut reply = self::file(door, request, Arc::clone(&file), tier, &decision, &validators).await?;
+            let mut reply = self::file(node, request, Arc::clone(&file), tier, &decision, &validators).await?;
             if request.keeps && moves.is_none() && reply.is_whole_hit() {
-                let lasting = door.lasting(request, &reply);
+                let lasting = ways.lasting(request, &reply);
                 let origin = Origin { root, file, trail, ends, seen, validators };
-                reply.ready = ready(door, &ask, origin, &decision, lasting).await.map(Box::new);
+                reply.ready = ready(node, &ask, origin, &decision, lasting).await.map(Box::new);
             }
             timing.part("fetch");
             headers::set(&mut reply.fields, SERVER_TIMING, &timing.text);
@@ -219,20 +223,20 @@ async fn object(
     }
 }
 
-fn ask(door: &HttpDoor, request: &Request, path: &Path<'_>, leaf: &Opened, now: SystemTime) -> Arc<Ask<'static>> {
+fn ask(node: &Node, request: &Request, path: &Path<'_>, leaf: &Opened, now: SystemTime) -> Arc<Ask<'static>> {
     let method = if request.is_head() { PolicyMethod::Head } else { PolicyMethod::Get };
     let host = host_name(&request.authority);
-    let (now, viewer) = (clock::unix_seconds(now), door.node.places.locate(request.peer).place);
+    let (now, viewer) = (clock::unix_seconds(now), node.places.locate(request.peer).place);
     let token = token::of_query(&request.query).map(|token| {
         let (path, address, country) = (path.spelling(), request.peer, viewer.country);
         let asked = Asked { now, host: &host, path, address, country };
-        door.node.weigh(token, &leaf.record.lease.owner, &asked)
+        node.weigh(token, &leaf.record.lease.owner, &asked)
     });
     Arc::new(Ask {
         now,
         viewer,
-        client: Client { address: request.peer, buckets: door.node.buckets },
-        edge: door.node.edge_facts(),
+        client: Client { address: request.peer, buckets: node.buckets },
+        edge: node.edge_facts(),
         request: Some(RequestFacts {
             method,
             is_secure: request.is_secure,
@@ -249,20 +253,19 @@ fn ask(door: &HttpDoor, request: &Request, path: &Path<'_>, leaf: &Opened, now: 
 }
 
 async fn file(
-    door: &Arc<HttpDoor>,
+    node: &Node,
     request: &Request,
     file: Arc<Opened>,
     tier: Tier,
     decision: &Decision,
     validators: &Validators,
 ) -> Result<Reply, Fault> {
-    let node = &door.node;
     let manifest = file.object.manifest();
     let length = manifest.length;
     let is_saved = decision.marks().contains(Marks::ATTACHMENT) || request.wants_download();
     let saved_as = is_saved.then_some(&*manifest.name);
     let mut fields = representation(decision, validators, &manifest.mime, saved_as);
-    let mut slices = Slices { door, file: &file, tier, is_head: request.is_head(), source: Source::Hit };
+    let mut slices = Slices { node, file: &file, tier, is_head: request.is_head(), source: Source::Hit };
     let (status, content) = match Selection::of(&request.method, &request.fields, validators, length) {
         Selection::Failed => return Err(Fault::Precondition),
         Selection::Unsatisfiable => return Err(Fault::Range { length }),
@@ -311,8 +314,8 @@ struct Origin {
 }
 
 /// Returns an answer as it may be given again, where one policy alone decides about it and its content is small.
-async fn ready(door: &HttpDoor, ask: &Ask<'_>, origin: Origin, decision: &Decision, lasting: Lasting) -> Option<Ready> {
-    let (node, Origin { root, file, mut trail, ends, seen, validators }) = (&door.node, origin);
+async fn ready(node: &Node, ask: &Ask<'_>, origin: Origin, decision: &Decision, lasting: Lasting) -> Option<Ready> {
+    let Origin { root, file, mut trail, ends, seen, validators } = origin;
     let about = ask.request.as_ref().filter(|about| about.token.is_none())?;
     let program = node.sole_program(&root, &file).await?;
     // What is not remembered would not be found again.
@@ -352,7 +355,7 @@ async fn ready(door: &HttpDoor, ask: &Ask<'_>, origin: Origin, decision: &Decisi
 
 /// Slices of a file that become contents.
 struct Slices<'a> {
-    door: &'a HttpDoor,
+    node: &'a Node,
     file: &'a Arc<Opened>,
     tier: Tier,
     is_head: bool,
@@ -368,13 +371,12 @@ impl Slices<'_> {
             return Ok(Content::Bytes(Bytes::copy_from_slice(&inline[bounds(range.start)..bounds(range.end)])));
         }
         let geometry = self.file.object.geometry().ok_or(Fault::Damaged)?;
-        let node = &self.door.node;
         if range.start == 0 && !self.is_head {
             self.file.begin();
         }
-        let body = Body::new(node, Arc::clone(self.file), geometry, range, self.tier);
+        let body = Body::new((&self.node.cache, &self.node.fills), Arc::clone(self.file), geometry, range, self.tier);
         self.source = self.source.max(body.source);
-        Ok(Content::Blocks(if begins && !self.is_head { body.begin(node).await? } else { body }))
+        Ok(Content::Blocks(if begins && !self.is_head { body.begin(&self.node.fills).await? } else { body }))
     }
 }
 
@@ -443,9 +445,9 @@ fn preflight() -> Reply {
 //= https://www.rfc-editor.org/rfc/rfc9209#section-2
 //# The Proxy-Status HTTP response field allows an intermediary to convey additional information about its handling of an
 //# HTTP response
-fn with_proxy_status(mut reply: Reply, door: &HttpDoor, fault: &Fault) -> Reply {
+fn with_proxy_status(mut reply: Reply, node: &Node, fault: &Fault) -> Reply {
     if let Some(error) = fault.proxy_error() {
-        let text = format!("\"{}\"; error={error}", door.node.config.name);
+        let text = format!("\"{}\"; error={error}", node.config.name);
         headers::set(&mut reply.fields, http::HeaderName::from_static("proxy-status"), text);
     }
     reply

@@ -6,10 +6,11 @@
 
 mod capped;
 mod gathered;
-pub(crate) mod h1;
+mod h1;
 pub(crate) mod h3;
 mod proxy;
-pub(crate) mod session;
+mod send;
+mod session;
 mod tickets;
 mod tls;
 mod worker;
@@ -43,6 +44,7 @@ use tokio::{
 use self::{
     gathered::Gathered,
     h1::{Plain, Rest, Wire},
+    send::PIECE_BYTES,
     session::Session,
     tls::TlsStream,
     worker::{Dealt, Worker},
@@ -51,7 +53,7 @@ use crate::{
     answer::{
         self, head,
         ready::{Asker, Given},
-        reply::{self, PIECE_BYTES, Reply},
+        reply::{self, Reply, Ways},
         request::{Asked, HEADER_BYTES_MAX, Intake, Request, RequestId, for_logs},
     },
     listen::connections::{Connections, Place},
@@ -83,16 +85,7 @@ pub(crate) struct HttpDoor {
     /// Of connections that begin as HTTP/2 in clear, and of all others: ALPN says which HTTP it is, or it is HTTP/1.1.
     h2c: HttpServerOptions,
     others: HttpServerOptions,
-    pub(crate) ways: Ways,
-}
-
-/// Which other ways viewers are told of.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Ways {
-    /// The port of HTTPS, when connections in clear are only sent there.
-    pub(crate) redirect: Option<u16>,
-    /// The port of HTTP/3.
-    pub(crate) http3: Option<u16>,
+    ways: Ways,
 }
 
 impl HttpDoor {
@@ -344,7 +337,7 @@ impl HttpServerApp for Connection {
         if let Some(given) = is_common.then(|| self.given(session.req_header(), start)).flatten() {
             let (viewer, method) = (for_logs(self.asker.peer), session.req_header().method.clone());
             let asked = Asked { id: RequestId::next(), viewer, version: Version::HTTP_2, method: method.as_str() };
-            if given.send(&self.door, &mut Session::Pingora(&mut session), &asked, start).await {
+            if given.send(&self.door.node, &mut Session::Pingora(&mut session), &asked, start).await {
                 let _ = session.finish().await;
             }
             return None;
@@ -395,13 +388,13 @@ async fn respond(door: &Arc<HttpDoor>, session: &mut Session<'_>, intake: Intake
             (request, reply)
         }
     };
-    reply.send(door, session, request, start).await
+    reply.send((&door.node, door.ways), session, request, start).await
 }
 
 /// Makes the answer to a request whose framing is good.
 async fn make(door: &Arc<HttpDoor>, request: &Request) -> Reply {
     match door.ways.redirect.filter(|_| !request.is_secure) {
-        Some(port) => answer::to_https(door, request, port),
-        None => answer::answer(door, request).await,
+        Some(port) => answer::to_https(&door.node, request, port),
+        None => answer::answer(&door.node, door.ways, request).await,
     }
 }

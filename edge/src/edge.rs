@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use crate::{
+    answer::reply::Ways,
     config::{Config, ConfigError, HttpsConfig},
     control::{
         acme::Keeper,
@@ -30,7 +31,7 @@ use crate::{
         purge::{Sweeper, Sweeps},
     },
     dns::{DnsSockets, ZoneFacts},
-    door::{CertificateError, HttpDoor, Terminator, Ways, Workers, h3},
+    door::{CertificateError, HttpDoor, Terminator, Workers, h3},
     listen::sockets::Sockets,
     metrics::Metrics,
     node::Node,

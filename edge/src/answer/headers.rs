@@ -1,7 +1,9 @@
 //! The fields of answers that do not hang on the object: what keeps one object's content from another's, and their
 //! lists.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use std::io::Write as _;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use sandbox::{Effect, Header};
 
 use crate::policy::decide::Decision;
@@ -81,6 +83,18 @@ pub(crate) fn vary(fields: &mut HeaderMap, decision: &Decision) {
 pub(crate) fn set(fields: &mut HeaderMap, name: HeaderName, value: impl AsRef<str>) {
     if let Ok(value) = HeaderValue::from_str(value.as_ref()) {
         fields.insert(name, value);
+    }
+}
+
+/// Writes a status line and fields.
+pub(crate) fn write_head(out: &mut Vec<u8>, status: StatusCode, fields: &HeaderMap) {
+    // Writing to a vector does not fail.
+    let _ = write!(out, "HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or_default());
+    for (name, value) in fields {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
 }
 

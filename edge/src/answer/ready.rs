@@ -28,7 +28,6 @@ use super::{
     selection::Selection,
 };
 use crate::{
-    door::h1,
     node::Node,
     policy::{
         ask::{Ask, Client, EdgeFacts, Fields, RequestFacts},
@@ -120,7 +119,7 @@ pub(crate) struct Lasting {
 impl Lasting {
     pub(crate) fn of(status: StatusCode, fields: HeaderMap) -> Self {
         let mut head = Vec::with_capacity(HEAD_BYTES_USUAL);
-        h1::write_head(&mut head, status, &fields);
+        headers::write_head(&mut head, status, &fields);
         Self { head: head.into(), fields: Arc::new(fields) }
     }
 

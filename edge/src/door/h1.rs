@@ -4,7 +4,7 @@
 
 use std::{
     future::poll_fn,
-    io::{self, IoSlice, Write as _},
+    io::{self, IoSlice},
     iter,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
@@ -22,6 +22,7 @@ use tokio::{
 
 use super::{
     IDLE_SECONDS, LINGER, REQUESTS_PER_CONNECTION_MAX, SEND_BYTES_PER_SECOND_MIN, WRITE_DEADLINE, make,
+    send::{Sent, VIEWER_LEFT, WHOLE},
     session::{Left, Session},
     tls::TlsStream,
     worker::Worker,
@@ -29,8 +30,8 @@ use super::{
 use crate::{
     answer::{
         head::{self, Begun, Head},
+        headers,
         ready::{Asker, Given},
-        reply::{Sent, VIEWER_LEFT, WHOLE},
         request::{Asked, Request, RequestId, for_logs},
     },
     listen::connections::Place,
@@ -41,19 +42,19 @@ const READ_BYTES: usize = 4 * 1024;
 
 /// A connection as bytes.
 #[derive(Debug)]
-pub(crate) enum Wire {
+pub(super) enum Wire {
     Clear(TcpStream),
     Secure(TlsStream),
 }
 
 /// What was read of a connection that is not for this codec.
-pub(crate) struct Rest {
-    pub(crate) wire: Wire,
-    pub(crate) read: Vec<u8>,
+pub(super) struct Rest {
+    pub(super) wire: Wire,
+    pub(super) read: Vec<u8>,
 }
 
 /// A connection that speaks HTTP/1.1.
-pub(crate) struct Plain {
+pub(super) struct Plain {
     wire: Wire,
     /// The head of an answer, which waits for what goes with it.
     out: Vec<u8>,
@@ -63,12 +64,12 @@ pub(crate) struct Plain {
 }
 
 impl Plain {
-    pub(crate) fn new(wire: Wire) -> Self {
+    pub(super) fn new(wire: Wire) -> Self {
         Self { wire, out: Vec::new(), closes: false, timer: Timer::new() }
     }
 
     /// Answers requests until the connection ends, or until one comes that is for pingora.
-    pub(crate) async fn serve(
+    pub(super) async fn serve(
         mut self,
         worker: &Worker,
         asker: &Asker,
@@ -125,7 +126,9 @@ impl Plain {
                     if let Some(ready) = reply.ready.take() {
                         worker.keep(head.host, head.target, *ready);
                     }
-                    reply.send(&worker.door, &mut Session::Plain(&mut self), request, start).await
+                    reply
+                        .send((&worker.door.node, worker.door.ways), &mut Session::Plain(&mut self), request, start)
+                        .await
                 }
             };
             if !answered {
@@ -162,8 +165,8 @@ impl Plain {
     }
 
     /// Takes the head of an answer, which leaves with the first piece of its content.
-    pub(crate) fn head(&mut self, status: StatusCode, fields: &HeaderMap) {
-        write_head(&mut self.out, status, fields);
+    pub(super) fn head(&mut self, status: StatusCode, fields: &HeaderMap) {
+        headers::write_head(&mut self.out, status, fields);
         self.end_head();
     }
 
@@ -178,7 +181,7 @@ impl Plain {
     ///
     /// # Errors
     /// [`Left`].
-    pub(crate) async fn write(&mut self, piece: Bytes) -> Result<(), Left> {
+    pub(super) async fn write(&mut self, piece: Bytes) -> Result<(), Left> {
         self.flush(&[piece]).await
     }
 
@@ -186,12 +189,12 @@ impl Plain {
     ///
     /// # Errors
     /// [`Left`].
-    pub(crate) async fn end_answer(&mut self) -> Result<(), Left> {
+    pub(super) async fn end_answer(&mut self) -> Result<(), Left> {
         if self.out.is_empty() { Ok(()) } else { self.flush(&[]).await }
     }
 
     /// Has the connection end after this answer.
-    pub(crate) fn close_after(&mut self) {
+    pub(super) fn close_after(&mut self) {
         self.closes = true;
     }
 
@@ -240,18 +243,6 @@ fn wait(timer: &mut Timer, waits: &mut bool, bytes: usize, cx: &mut Context<'_>)
         timer.set(Instant::now() + WRITE_DEADLINE + Duration::from_secs(seconds as u64));
     }
     timer.poll(cx).map(|()| Err(Left))
-}
-
-/// Writes a status line and fields.
-pub(crate) fn write_head(out: &mut Vec<u8>, status: StatusCode, fields: &HeaderMap) {
-    // Writing to a vector does not fail.
-    let _ = write!(out, "HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or_default());
-    for (name, value) in fields {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
 }
 
 /// One deadline at a time, moved without a word to the runtime as long as it only moves away.

@@ -10,10 +10,10 @@ use tokio::time::timeout;
 use super::{WRITE_DEADLINE, capped::CappedStream, h1::Plain};
 
 /// A request of HTTP/3 and the way back.
-pub(crate) type QuicStream = RequestStream<CappedStream<h3_quinn::BidiStream<Bytes>>, Bytes>;
+pub(super) type QuicStream = RequestStream<CappedStream<h3_quinn::BidiStream<Bytes>>, Bytes>;
 
 /// Where an answer is written to.
-pub(crate) enum Session<'a> {
+pub(super) enum Session<'a> {
     /// HTTP/1.1 or HTTP/2; it has its deadlines from whoever made it.
     Pingora(&'a mut ServerSession),
     /// HTTP/3.
@@ -24,14 +24,14 @@ pub(crate) enum Session<'a> {
 
 /// The viewer left, or takes too little.
 #[derive(Debug)]
-pub(crate) struct Left;
+pub(super) struct Left;
 
 impl Session<'_> {
     /// Writes status and fields.
     ///
     /// # Errors
     /// [`Left`].
-    pub(crate) async fn head(&mut self, status: StatusCode, fields: HeaderMap) -> Result<(), Left> {
+    pub(super) async fn head(&mut self, status: StatusCode, fields: HeaderMap) -> Result<(), Left> {
         match self {
             Self::Pingora(session) => {
                 let head = ResponseHeader::from(head(status, fields).into_parts().0);
@@ -49,7 +49,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// [`Left`].
-    pub(crate) async fn body(&mut self, piece: Bytes, ends: bool) -> Result<(), Left> {
+    pub(super) async fn body(&mut self, piece: Bytes, ends: bool) -> Result<(), Left> {
         match self {
             Self::Pingora(session) => session.write_response_body(piece, ends).await.map_err(|_| Left),
             // The end is told by `finish`, with or without content.
@@ -62,7 +62,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// [`Left`].
-    pub(crate) async fn end(&mut self) -> Result<(), Left> {
+    pub(super) async fn end(&mut self) -> Result<(), Left> {
         match self {
             Self::Plain(plain) => plain.end_answer().await,
             // Whoever made the session ends it.
@@ -71,7 +71,7 @@ impl Session<'_> {
     }
 
     /// Has the connection closed after this answer, where that means anything.
-    pub(crate) fn close_after(&mut self) {
+    pub(super) fn close_after(&mut self) {
         match self {
             Self::Pingora(session) => session.set_keepalive(None),
             Self::Plain(plain) => plain.close_after(),
@@ -80,7 +80,7 @@ impl Session<'_> {
     }
 
     /// Makes sure that a short content never looks like a whole one.
-    pub(crate) async fn cut(&mut self) {
+    pub(super) async fn cut(&mut self) {
         match self {
             // HTTP/1.1 closes short of its Content-Length, HTTP/2 resets the stream.
             Self::Pingora(session) => session.shutdown().await,

@@ -1,4 +1,4 @@
-//! A range of an object on its way out, block by block. One block is in hand at a time; the stripes ahead are asked for
+//! A range of an object as it is read, block by block. One block is in hand at a time; the stripes ahead are asked for
 //! while it is written, as far as there is room for them, so memory grows neither with the object nor with its viewers.
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
@@ -8,16 +8,11 @@ use format::{BlockIndex, BlockSlice, Geometry, StripeIndex, limits::BLOCK_BYTES}
 use sandbox::Tier;
 
 use super::{
-    cache::BlockKey,
-    miss::{Ahead, Flight},
+    cache::{BlockCache, BlockKey},
+    miss::{Ahead, Fills, Flight},
     objects::Opened,
 };
-use crate::{
-    answer::reply::{Broken, PIECE_BYTES, Source},
-    door::{HttpDoor, session::Session},
-    error::Fault,
-    node::Node,
-};
+use crate::error::Fault;
 
 /// Most bytes asked for ahead of one reader: a round trip of 160 ms at 50 MB/s.
 const AHEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -45,11 +40,17 @@ pub(crate) struct Body {
 
 impl Body {
     /// Takes a non-empty range and says whether all of it is held. Reads nothing yet.
-    pub(crate) fn new(node: &Node, opened: Arc<Opened>, geometry: Geometry, range: Range<u64>, tier: Tier) -> Self {
+    pub(crate) fn new(
+        (cache, fills): (&BlockCache, &Fills),
+        opened: Arc<Opened>,
+        geometry: Geometry,
+        range: Range<u64>,
+        tier: Tier,
+    ) -> Self {
         let locator = opened.object.locator();
-        let held = |slice: BlockSlice| match node.cache.holds(&BlockKey { locator, block: slice.block }) {
+        let held = |slice: BlockSlice| match cache.holds(&BlockKey { locator, block: slice.block }) {
             true => Source::Hit,
-            false if node.fills.is_on_disk(&opened, geometry, slice.block, tier) => Source::Disk,
+            false if fills.is_on_disk(&opened, geometry, slice.block, tier) => Source::Disk,
             false => Source::Miss,
         };
         let source = farthest(geometry.slices(range.clone()).take(LOOKED_AT_MAX).map(held));
@@ -60,31 +61,31 @@ impl Body {
     ///
     /// # Errors
     /// The faults of reading.
-    pub(crate) async fn begin(mut self, node: &Node) -> Result<Self, Fault> {
+    pub(crate) async fn begin(mut self, fills: &Arc<Fills>) -> Result<Self, Fault> {
         let Some(first) = self.geometry.slices(self.range.clone()).next() else { return Ok(self) };
         if self.tier != Tier::None {
-            ReadAhead::new(&self).reach(node, &mut self, first.block);
+            ReadAhead::new(&self).reach(fills, &mut self, first.block);
         }
-        let bytes = self.block(node, first.block).await?;
+        let bytes = self.block(fills, first.block).await?;
         self.ready.push_front((first.block, bytes));
         Ok(self)
     }
 
-    async fn block(&mut self, node: &Node, block: BlockIndex) -> Result<Bytes, Fault> {
+    async fn block(&mut self, fills: &Arc<Fills>, block: BlockIndex) -> Result<Bytes, Fault> {
         if let Some((_, bytes)) = self.ready.pop_front_if(|(index, _)| *index == block) {
             return Ok(bytes);
         }
         if self.tier != Tier::None {
             if let Some(flight) = self.take_ahead(block)
-                && let Some(bytes) = node.fills.landed(flight, block).await
+                && let Some(bytes) = fills.landed(flight, block).await
             {
                 return Ok(bytes);
             }
-            return node.fills.block(&self.opened, self.geometry, block, self.tier).await;
+            return fills.block(&self.opened, self.geometry, block, self.tier).await;
         }
         let (stripe, column) = self.geometry.place(block);
         let columns = column..self.columns(stripe).end.min(column + UNKEPT_BLOCKS_MAX);
-        self.ready = node.fills.unkept(&self.opened, self.geometry, stripe, columns).await?.into();
+        self.ready = fills.unkept(&self.opened, self.geometry, stripe, columns).await?.into();
         self.ready.pop_front().map(|(_, bytes)| bytes).ok_or(Fault::Busy)
     }
 
@@ -120,33 +121,48 @@ impl Body {
         self.range.end - self.range.start
     }
 
-    /// Writes the range; `ends` when nothing comes after it.
+    /// Begins to read the range from its start.
+    pub(crate) fn reading(self) -> Reading {
+        Reading { ahead: ReadAhead::new(&self), at: self.range.start, body: self }
+    }
+}
+
+/// A range that is being read, in order.
+pub(crate) struct Reading {
+    body: Body,
+    ahead: ReadAhead,
+    /// The first byte not given yet.
+    at: u64,
+}
+
+impl Reading {
+    /// Returns what the range has of its next block; none at its end.
     ///
     /// # Errors
-    /// [`Broken`] when the viewer left or a block cannot be had; the caller cuts the connection.
-    pub(crate) async fn send(mut self, door: &HttpDoor, session: &mut Session<'_>, ends: bool) -> Result<u64, Broken> {
-        let node = &door.node;
-        let length = self.length();
-        let mut ahead = ReadAhead::new(&self);
-        let mut sent = 0;
-        for slice in self.geometry.slices(self.range.clone()) {
-            if self.tier != Tier::None {
-                ahead.reach(node, &mut self, slice.block);
-            }
-            let block = self.block(node, slice.block).await.map_err(|_| {
-                node.metrics.http_cut.inc();
-                Broken { bytes: sent, why: "cut: the rest could not be had" }
-            })?;
-            let mut rest = block.slice(slice.within);
-            while !rest.is_empty() {
-                let piece = rest.split_to(rest.len().min(PIECE_BYTES));
-                sent += piece.len() as u64;
-                let written = session.body(piece, ends && sent == length).await;
-                written.map_err(|_| Broken { bytes: sent, why: "viewer left" })?;
-            }
+    /// The faults of reading.
+    pub(crate) async fn next(&mut self, fills: &Arc<Fills>) -> Result<Option<Bytes>, Fault> {
+        let Self { body, ahead, at } = self;
+        let Some(slice) = body.geometry.slices(*at..body.range.end).next() else { return Ok(None) };
+        if body.tier != Tier::None {
+            ahead.reach(fills, body, slice.block);
         }
-        Ok(sent)
+        let part = body.block(fills, slice.block).await?.slice(slice.within);
+        *at += part.len() as u64;
+        Ok(Some(part))
     }
+}
+
+/// Where the content came from, the farthest of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// All of it was held in memory.
+    Hit,
+    /// Some of it was on the disk.
+    Disk,
+    /// Some of it had to be read from origins.
+    Miss,
+    /// There was none to read.
+    Own,
 }
 
 /// Returns the farthest of the places where parts of a content are, and looks no further than it takes to know.
@@ -196,11 +212,11 @@ impl ReadAhead {
     }
 
     /// Called for each block before it is read.
-    fn reach(&mut self, node: &Node, body: &mut Body, block: BlockIndex) {
+    fn reach(&mut self, fills: &Arc<Fills>, body: &mut Body, block: BlockIndex) {
         let (stripe, _) = body.geometry.place(block);
         let window = self.window.reach(stripe);
         for stripe in body.next.max(stripe.0)..=stripe.0 + window {
-            if !self.stripe(node, body, StripeIndex(stripe), block) {
+            if !self.stripe(fills, body, StripeIndex(stripe), block) {
                 return;
             }
             body.next = stripe + 1;
@@ -208,7 +224,7 @@ impl ReadAhead {
     }
 
     /// Asks for what the range wants of one stripe, from `block` on. False when there is no room.
-    fn stripe(&self, node: &Node, body: &mut Body, stripe: StripeIndex, block: BlockIndex) -> bool {
+    fn stripe(&self, fills: &Arc<Fills>, body: &mut Body, stripe: StripeIndex, block: BlockIndex) -> bool {
         if stripe > body.geometry.place(self.last).0 {
             return true;
         }
@@ -217,7 +233,7 @@ impl ReadAhead {
         if current == stripe {
             columns.start = columns.start.max(column);
         }
-        let Some(ahead) = node.fills.ahead(&body.opened, body.geometry, stripe, columns, body.tier) else {
+        let Some(ahead) = fills.ahead(&body.opened, body.geometry, stripe, columns, body.tier) else {
             return false;
         };
         if !ahead.is_empty() {
