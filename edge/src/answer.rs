@@ -11,6 +11,7 @@ pub(crate) mod reply;
 pub(crate) mod representation;
 pub(crate) mod request;
 pub(crate) mod selection;
+mod walk;
 
 use std::{
     borrow::Cow,
@@ -35,6 +36,7 @@ use self::{
     representation::{CACHE_STATUS, content_range, in_parts, representation},
     request::Request,
     selection::Selection,
+    walk::{Found, walk},
 };
 use crate::{
     clock,
@@ -47,7 +49,6 @@ use crate::{
     },
     store::{
         body::{Body, Source},
-        directories::Found,
         objects::Opened,
     },
     zone::HostName,
@@ -143,7 +144,7 @@ async fn object(
     let mut timing = Timing::new();
     let path = Path::read(&request.path)?;
     let mut trail = Vec::new();
-    let found = node.directories.walk(node, &root, &path, now, &mut trail).await;
+    let found = walk(node, &root, &path, now, &mut trail).await;
     timing.part("open");
     let leaf = match &found {
         Ok(Found::File(leaf) | Found::Listing(leaf, _)) => leaf,

@@ -1,0 +1,64 @@
+//! From a path to an object: a file answers at its root and at any one name below it, a directory is walked.
+
+use std::{sync::Arc, time::SystemTime};
+
+use format::{Directory, Kind};
+
+use super::path::Path;
+use crate::{error::Fault, node::Node, store::objects::Opened};
+
+const INDEX: &str = "index.html";
+
+/// What a path leads to.
+pub(crate) enum Found {
+    /// A file.
+    File(Arc<Opened>),
+    /// A directory without an index.
+    Listing(Arc<Opened>, Arc<Directory>),
+    /// A directory asked for without its final slash: relative links in it would lead astray.
+    Slash,
+}
+
+/// Returns what a path below `root` leads to, and adds the directories on the way to `trail`. No object on it,
+/// between or at its end, is one that may not be served. Cancel safe.
+///
+/// # Errors
+/// [`Fault::Path`], or the faults of [`Node::open`] and of reading.
+pub(crate) async fn walk(
+    node: &Node,
+    root: &Arc<Opened>,
+    path: &Path<'_>,
+    now: SystemTime,
+    trail: &mut Vec<Arc<Opened>>,
+) -> Result<Found, Fault> {
+    let names = path.names();
+    if root.object.kind() == Kind::File {
+        // A name is for players and people; it is not looked at.
+        return if names.len() <= 1 { Ok(Found::File(Arc::clone(root))) } else { Err(Fault::Path) };
+    }
+    let mut at = Arc::clone(root);
+    let mut names = names.iter().peekable();
+    loop {
+        // Names ran out on a directory: its own slash is missing.
+        let Some(name) = names.next() else { return Ok(Found::Slash) };
+        let directory = node.directories.read((&node.cache, &node.fills), &at).await?;
+        trail.push(Arc::clone(&at));
+        if name.is_empty() {
+            if names.peek().is_some() {
+                return Err(Fault::Path);
+            }
+            return match directory.entry(INDEX).filter(|entry| entry.kind == Kind::File) {
+                Some(index) => Ok(Found::File(node.open(&index.capability, now).await?)),
+                None => Ok(Found::Listing(at, directory)),
+            };
+        }
+        let entry = directory.entry(name).ok_or(Fault::Path)?;
+        at = node.open(&entry.capability, now).await?;
+        if at.object.kind() != entry.kind {
+            return Err(Fault::Damaged);
+        }
+        if entry.kind == Kind::File {
+            return if names.next().is_none() { Ok(Found::File(at)) } else { Err(Fault::Path) };
+        }
+    }
+}
