@@ -60,8 +60,7 @@ use crate::{
     node::Node,
 };
 
-pub use tls::{CertificateError, PairError};
-pub(crate) use tls::{Terminator, certified_key};
+pub(crate) use tls::Terminator;
 pub(crate) use worker::Workers;
 
 /// An idle connection is closed after so long.

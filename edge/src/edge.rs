@@ -31,8 +31,11 @@ use crate::{
         purge::{Sweeper, Sweeps},
     },
     dns::{DnsSockets, ZoneFacts},
-    door::{CertificateError, HttpDoor, Terminator, Workers, h3},
-    listen::sockets::Sockets,
+    door::{HttpDoor, Terminator, Workers, h3},
+    listen::{
+        certificate::{Certificate, CertificateError},
+        sockets::Sockets,
+    },
     metrics::Metrics,
     node::Node,
     policy::{
@@ -384,7 +387,8 @@ impl Secure {
 /// Sets TLS up from the files of the configuration.
 fn terminate(https: &HttpsConfig) -> Result<Secured, StartError> {
     let secret = https.secret.as_deref().map(read_secret).transpose()?.map(Arc::new);
-    Ok((Arc::new(Terminator::new(https.files(), secret.clone())?), secret))
+    let certificate = Arc::new(Certificate::new(https.files())?);
+    Ok((Arc::new(Terminator::new(certificate, secret.clone())?), secret))
 }
 
 fn read_secret(path: &Path) -> Result<ZoneSecret, StartError> {
@@ -410,7 +414,8 @@ async fn keeper(
 ) -> Result<Option<Keeper>, StartError> {
     let acme = node.config.https.as_ref().and_then(|https| https.acme.clone());
     let Some((acme, (terminator, Some(secret)))) = acme.zip(secure) else { return Ok(None) };
-    let mut keeper = Keeper::new(Arc::clone(node), Arc::clone(terminator), acme, secret, Arc::clone(transport));
+    let mut keeper =
+        Keeper::new(Arc::clone(node), Arc::clone(terminator.certificate()), acme, secret, Arc::clone(transport));
     keeper.recall().await;
     if succeeds && !node.can_shake_hands() && !keeper.first().await {
         return Err(StartError::Uncertified);
@@ -497,7 +502,7 @@ fn build(
         buckets,
         denylist,
         published: ArcSwap::default(),
-        tls: secure.map(|(terminator, _)| Arc::clone(terminator)),
+        certificate: secure.map(|(terminator, _)| Arc::clone(terminator.certificate())),
         config,
     })
 }
@@ -511,7 +516,7 @@ fn certify(followers: &mut JoinSet<()>, node: &Arc<Node>, terminator: &Arc<Termi
         }
         None => {
             let (every, metrics) = (node.config.reread_every(), Arc::clone(&node.metrics));
-            followers.spawn(Arc::clone(terminator).follow_files(https.clone(), every, metrics));
+            followers.spawn(Arc::clone(terminator.certificate()).follow_files(https.clone(), every, metrics));
         }
     }
 }

@@ -32,10 +32,12 @@ mod zone;
 
 pub use answer::head::fuzz as fuzz_request_head;
 pub use config::{Config, ConfigError};
-pub use door::{CertificateError, PairError};
 pub use edge::{Checked, Edge, Parts, Running, StartError};
 pub use error::Fault;
-pub use listen::sockets::Sockets;
+pub use listen::{
+    certificate::{CertificateError, PairError},
+    sockets::Sockets,
+};
 pub use log::may_log;
 pub use policy::{
     ask::{content_kind, policy_place},

@@ -22,8 +22,8 @@ use crate::{
     config::Config,
     control::acme::Published,
     dns::steer::{Candidate, steer},
-    door::Terminator,
     error::Fault,
+    listen::certificate::Certificate,
     metrics::Metrics,
     policy::{
         ask::{Ask, BucketKey, Client, EdgeFacts, continent, country_code},
@@ -76,8 +76,8 @@ pub(crate) struct Node {
     pub(crate) denylist: Arc<ArcSwap<Denylist>>,
     /// What the zone's certificate needs DNS to say.
     pub(crate) published: ArcSwap<Published>,
-    /// TLS for viewers; none where a terminator stands in front.
-    pub(crate) tls: Option<Arc<Terminator>>,
+    /// What viewers are shown; none where a terminator stands in front.
+    pub(crate) certificate: Option<Arc<Certificate>>,
 }
 
 /// The object that a label stands for.
@@ -198,7 +198,7 @@ impl Node {
     /// Whether viewers who are sent here get an answer: over TLS that takes a certificate.
     pub(crate) fn can_shake_hands(&self) -> bool {
         let now = clock::unix_seconds(SystemTime::now());
-        self.tls.as_ref().is_none_or(|tls| tls.can_shake_hands(now))
+        self.certificate.as_ref().is_none_or(|certificate| certificate.can_shake_hands(now))
     }
 
     /// Returns this edge as the others are told of it: without an address to send viewers to while it has no

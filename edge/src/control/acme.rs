@@ -30,7 +30,7 @@ use self::shared::{Board, Certified, Holder, NoteError, PACKED_BYTES_MAX, Shared
 use crate::{
     clock,
     config::AcmeConfig,
-    door::{PairError, Terminator, certified_key},
+    listen::certificate::{Certificate, PairError, certified_key},
     node::Node,
     secret::ZoneSecret,
 };
@@ -94,7 +94,7 @@ enum OrderError {
 /// Keeps one edge's certificate.
 pub(crate) struct Keeper {
     node: Arc<Node>,
-    terminator: Arc<Terminator>,
+    certificate: Arc<Certificate>,
     config: AcmeConfig,
     board: Board,
     /// The newest version seen, and what it says.
@@ -112,7 +112,7 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) fn new(
         node: Arc<Node>,
-        terminator: Arc<Terminator>,
+        certificate: Arc<Certificate>,
         config: AcmeConfig,
         secret: &ZoneSecret,
         transport: Arc<dyn Transport>,
@@ -121,7 +121,7 @@ impl Keeper {
             Board::new(transport, Arc::clone(&node.topology), node.config.place.clone(), secret, &node.config.zone);
         let file = node.config.state_dir.as_ref().map(|folder| folder.join("certificate.note"));
         let (version, shared) = (0, Shared::default());
-        Self { node, terminator, config, board, version, shared, file, kept: 0, is_forgetful: false, moves: true }
+        Self { node, certificate, config, board, version, shared, file, kept: 0, is_forgetful: false, moves: true }
     }
 
     /// Takes up what a former run kept. What does not read is logged and counts as nothing.
@@ -279,7 +279,7 @@ impl Keeper {
     /// Makes what a version says true here.
     fn take_in(&mut self, version: u64, shared: Shared) {
         if let Some(certified) = shared.certified.as_ref().filter(|new| self.shared.certified.as_ref() != Some(*new)) {
-            match self.terminator.install(certified.chain.as_bytes(), certified.key.as_bytes()) {
+            match self.certificate.install(certified.chain.as_bytes(), certified.key.as_bytes()) {
                 Ok(()) => {
                     let ends = times(&certified.chain).map_or(0, |(_, ends)| ends);
                     self.node.metrics.certificate_ends.set(ends);
