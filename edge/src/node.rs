@@ -20,7 +20,6 @@ use tokio::time::timeout;
 use crate::{
     clock,
     config::Config,
-    control::acme::Published,
     dns::steer::{Candidate, steer},
     error::Fault,
     listen::certificate::Certificate,
@@ -78,6 +77,15 @@ pub(crate) struct Node {
     pub(crate) published: ArcSwap<Published>,
     /// What viewers are shown; none where a terminator stands in front.
     pub(crate) certificate: Option<Arc<Certificate>>,
+}
+
+/// What the DNS door says for the zone because of its certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// Values of `_acme-challenge`.
+    pub(crate) challenges: Vec<String>,
+    /// The account's URL, for CAA records (RFC 8657 section 3).
+    pub(crate) account: Option<String>,
 }
 
 /// The object that a label stands for.

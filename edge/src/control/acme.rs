@@ -31,7 +31,7 @@ use crate::{
     clock,
     config::AcmeConfig,
     listen::certificate::{Certificate, PairError, certified_key},
-    node::Node,
+    node::{Node, Published},
     secret::ZoneSecret,
 };
 
@@ -46,15 +46,6 @@ const SUCCESSION_DEADLINE: Duration = Duration::from_secs(15);
 const SUCCESSION_RETRY: Duration = Duration::from_millis(200);
 /// How an order is polled.
 const POLL: RetryPolicy = RetryPolicy::new().timeout(Duration::from_secs(120));
-
-/// What the DNS door says for the zone because of its certificate.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Published {
-    /// Values of `_acme-challenge`.
-    pub(crate) challenges: Vec<String>,
-    /// The account's URL, for CAA records (RFC 8657 section 3).
-    pub(crate) account: Option<String>,
-}
 
 /// Why an order failed.
 #[derive(Debug, thiserror::Error)]
