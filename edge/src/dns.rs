@@ -5,7 +5,8 @@
 
 mod answer;
 mod question;
-pub(crate) mod steer;
+mod steer;
+mod steering;
 mod subnet;
 mod tcp;
 

@@ -1,12 +1,7 @@
-//! What both doors of one edge share: the objects, the policies, the places, the list of nodes.
+//! All that one edge has, and the way to an object that may be served from it. It knows the store and the policies; doors,
+//! answers and control know it.
 
-use std::{
-    borrow::Cow,
-    collections::HashSet,
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashSet, net::IpAddr, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
 use client::{KnownNodes, Membership, Topology};
@@ -14,21 +9,19 @@ use format::{
     Capability, Label, Locator, Mode, OwnerId,
     wire::{NodeEntry, Role},
 };
-use sandbox::{Candidate as PolicyCandidate, CountryCode, Tier};
-use tokio::time::timeout;
+use sandbox::Tier;
 
 use crate::{
     clock,
     config::Config,
-    dns::steer::{Candidate, steer},
     error::Fault,
     listen::certificate::Certificate,
     metrics::Metrics,
     policy::{
-        ask::{Ask, BucketKey, Client, EdgeFacts, continent, country_code},
+        ask::{Ask, BucketKey, EdgeFacts},
         decide::{Decision, Program},
         denylist::Denylist,
-        places::{Coordinates, PlaceTable, ViewerPlace},
+        places::PlaceTable,
         policies::Policies,
         token::{self, Asked, Weighed},
     },
@@ -42,11 +35,6 @@ use crate::{
         register::Register,
     },
 };
-
-/// How long a DNS question waits for the owner's policy.
-const POLICY_PATIENCE: Duration = Duration::from_secs(2);
-/// Lifetime of a DNS answer given without knowing the owner's wishes.
-const GUESS_SECONDS: u32 = 5;
 
 /// One edge.
 pub(crate) struct Node {
@@ -103,13 +91,6 @@ impl Root {
         let moves = self.moves.map_or(u32::MAX, |hold| hold.seconds_at(now));
         moves.min(u32::try_from(lives).unwrap_or(u32::MAX))
     }
-}
-
-/// Which edges to name, best first, and for how long.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Steered {
-    pub(crate) addresses: Vec<IpAddr>,
-    pub(crate) seconds: u32,
 }
 
 /// Returns what a name points to, and for how long.
@@ -209,15 +190,8 @@ impl Node {
         self.certificate.as_ref().is_none_or(|certificate| certificate.can_shake_hands(now))
     }
 
-    /// Returns this edge as the others are told of it: without an address to send viewers to while it has no
-    /// certificate to show them.
-    pub(crate) fn announced(&self) -> NodeEntry {
-        let entry = self.entry();
-        if self.can_shake_hands() { entry } else { NodeEntry { public: Vec::new(), ..entry } }
-    }
-
     /// Returns this edge as it is.
-    fn entry(&self) -> NodeEntry {
+    pub(crate) fn entry(&self) -> NodeEntry {
         NodeEntry {
             name: self.config.name.clone(),
             role: Role::Edge,
@@ -241,104 +215,6 @@ impl Node {
 
     pub(crate) fn edge_facts(&self) -> EdgeFacts {
         EdgeFacts::of(&self.config.place, self.load())
-    }
-
-    /// Returns all edges with addresses, this one among them even when nobody told us of ourselves yet.
-    fn edges(&self) -> Vec<(NodeEntry, bool)> {
-        let nodes = self.topology.snapshot();
-        let newest = NodeEntry::newest(&nodes);
-        let others = nodes
-            .iter()
-            .filter(|node| node.role == Role::Edge && node.name != self.config.name && !node.public.is_empty());
-        let mut edges: Vec<_> = others.map(|node| (node.clone(), !node.is_silent(newest))).collect();
-        edges.push((self.entry(), self.can_shake_hands()));
-        // One order at every edge, so that the same question has the same answer everywhere.
-        edges.sort_by(|a, b| a.0.name.cmp(&b.0.name));
-        edges
-    }
-
-    /// Decides about one object's DNS answer for a viewer; no addresses where the owner allows no edge.
-    pub(crate) async fn steer_to(
-        &self,
-        opened: &Arc<Opened>,
-        address: IpAddr,
-        viewer: ViewerPlace,
-        now: SystemTime,
-    ) -> Steered {
-        let lease = &opened.record.lease;
-        let locator = opened.object.locator();
-        // A resolver does not wait for a policy to be compiled; by its next question it is.
-        let program = timeout(POLICY_PATIENCE, self.policies.program(lease.owner, &lease.policy)).await;
-        let Ok(Ok(program)) = program else { return self.guess(viewer, &locator) };
-        let ask = Arc::new(Ask {
-            now: clock::unix_seconds(now),
-            viewer,
-            client: Client { address, buckets: self.buckets },
-            edge: self.edge_facts(),
-            request: None,
-            object: Some(Arc::clone(&opened.object)),
-            policy: Some((lease.owner, Cow::Owned(lease.policy.clone()))),
-        });
-        let edges = self.edges();
-        let candidates: Vec<PolicyCandidate> =
-            edges.iter().map(|(edge, _)| self.policy_candidate(edge, &locator)).collect();
-        match program.steer(&ask, &candidates) {
-            Err(_) => {
-                self.metrics.policy_faults.inc();
-                self.guess(viewer, &locator)
-            }
-            Ok(steering) => {
-                Steered { addresses: self.order(&edges, &steering.weights, viewer, &locator), seconds: steering.ttl }
-            }
-        }
-    }
-
-    /// Names the nearest edges without knowing the object or its owner's wishes; HTTP decides again anyway.
-    pub(crate) fn guess(&self, viewer: ViewerPlace, locator: &Locator) -> Steered {
-        self.metrics.dns_failed_open.inc();
-        Steered { addresses: self.nearest(viewer, locator), seconds: GUESS_SECONDS }
-    }
-
-    /// Names the nearest edges.
-    pub(crate) fn nearest(&self, viewer: ViewerPlace, locator: &Locator) -> Vec<IpAddr> {
-        let edges = self.edges();
-        self.order(&edges, &vec![1; edges.len()], viewer, locator)
-    }
-
-    fn order(
-        &self,
-        edges: &[(NodeEntry, bool)],
-        weights: &[u8],
-        viewer: ViewerPlace,
-        locator: &Locator,
-    ) -> Vec<IpAddr> {
-        let candidates: Vec<Candidate<'_>> = edges
-            .iter()
-            .zip(weights)
-            .map(|((edge, healthy), weight)| Candidate {
-                name: edge.name.as_str(),
-                place: &edge.place,
-                healthy: *healthy,
-                load: edge.load,
-                weight: *weight,
-            })
-            .collect();
-        // A viewer of whom nothing is known most likely came to the edge near it.
-        let from = viewer.coordinates.unwrap_or_else(|| Coordinates::of(&self.config.place));
-        steer(&candidates, from, locator).into_iter().flat_map(|at| edges[at].0.public.iter().copied()).collect()
-    }
-
-    fn policy_candidate(&self, edge: &NodeEntry, locator: &Locator) -> PolicyCandidate {
-        let known = ViewerPlace::of_country(edge.place.country);
-        let country: CountryCode = country_code(edge.place.country);
-        PolicyCandidate {
-            country,
-            continent: continent(known.continent),
-            region: 0,
-            rtt_ms: 0,
-            load: edge.load / 10 * 10,
-            holds: edge.name == self.config.name && self.objects.holds(locator),
-        }
     }
 
     /// Decides about one request by the policy of the name asked for and, where it is another, of the object itself.

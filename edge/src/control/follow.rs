@@ -306,9 +306,16 @@ async fn one_round(
     origin: &NodeName,
     told: Vec<NodeEntry>,
 ) -> Result<(), TransportError> {
-    transport.announce(origin, &node.announced()).await?;
+    transport.announce(origin, &announced(node)).await?;
     node.topology.replace(with(told, &transport.nodes(origin).await?));
     Ok(())
+}
+
+/// Returns this edge as the others are told of it: without an address to send viewers to while it has no
+/// certificate to show them.
+fn announced(node: &Node) -> NodeEntry {
+    let entry = node.entry();
+    if node.can_shake_hands() { entry } else { NodeEntry { public: Vec::new(), ..entry } }
 }
 
 /// The nearest origin, and after each failure the next.

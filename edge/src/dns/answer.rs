@@ -15,12 +15,16 @@ use hickory_proto::{
     },
 };
 
-use super::{question::Asked, subnet::Viewer};
+use super::{
+    question::Asked,
+    steering::{Steered, guess, nearest, steer_to},
+    subnet::Viewer,
+};
 use crate::{
     clock,
     config::{Config, ConfigError, RefusedName},
     error::NameAnswer,
-    node::{Node, Steered},
+    node::Node,
     store::objects::Opened,
     zone::ZoneError,
 };
@@ -165,8 +169,8 @@ fn apex(node: &Node, zone: &ZoneFacts, kind: RecordType, viewer: &Viewer) -> Ans
         }
         RecordType::A | RecordType::AAAA => {
             // The page at the apex is the same everywhere: any fixed key spreads it.
-            let nearest = node.nearest(viewer.place, &Locator([0; 32]));
-            Answer { depends_on_viewer: true, ..of(addresses(&nearest, kind), 60) }
+            let named = nearest(node, viewer.place, &Locator([0; 32]));
+            Answer { depends_on_viewer: true, ..of(addresses(&named, kind), 60) }
         }
         _ => Answer::negative(ResponseCode::NoError, zone),
     }
@@ -184,7 +188,7 @@ async fn object(
     let capability = label.capability();
     let (steered, opened) = match node.resolve(label, now).await {
         Ok(root) => {
-            let steered = node.steer_to(&root.opened, viewer.address, viewer.place, now).await;
+            let steered = steer_to(node, &root.opened, viewer.address, viewer.place, now).await;
             let left = root.seconds_at(clock::unix_seconds(now));
             (Steered { seconds: steered.seconds.min(left), ..steered }, Some(root.opened))
         }
@@ -192,12 +196,12 @@ async fn object(
             return Answer::negative(ResponseCode::NXDomain, zone);
         }
         // Better an edge that explains itself than no answer: it is looked up, and known by the time the viewer comes.
-        Err(_) => (node.guess(viewer.place, &capability.locator()), None),
+        Err(_) => (guess(node, viewer.place, &capability.locator()), None),
     };
     let steered = match (steered.addresses.is_empty(), zone.refused) {
         (false, _) => steered,
         (true, RefusedName::Answer) => {
-            Steered { addresses: node.nearest(viewer.place, &capability.locator()), seconds: steered.seconds }
+            Steered { addresses: nearest(node, viewer.place, &capability.locator()), seconds: steered.seconds }
         }
         (true, RefusedName::Nxdomain) => {
             return Answer { depends_on_viewer: true, ..Answer::negative(ResponseCode::NXDomain, zone) };

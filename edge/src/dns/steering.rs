@@ -1,0 +1,136 @@
+//! Which edges a DNS answer names: those that the owner's policy allows, as [`steer`](super::steer) orders them.
+
+use std::{
+    borrow::Cow,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use format::{
+    Locator,
+    wire::{NodeEntry, Role},
+};
+use sandbox::{Candidate as PolicyCandidate, CountryCode};
+use tokio::time::timeout;
+
+use super::steer::{Candidate, steer};
+use crate::{
+    clock,
+    node::Node,
+    policy::{
+        ask::{Ask, Client, continent, country_code},
+        places::{Coordinates, ViewerPlace},
+    },
+    store::objects::Opened,
+};
+
+/// How long a DNS question waits for the owner's policy.
+const POLICY_PATIENCE: Duration = Duration::from_secs(2);
+/// Lifetime of a DNS answer given without knowing the owner's wishes.
+const GUESS_SECONDS: u32 = 5;
+
+/// Which edges to name, best first, and for how long.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Steered {
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) seconds: u32,
+}
+
+/// Returns all edges with addresses, this one among them even when nobody told us of ourselves yet.
+fn edges(node: &Node) -> Vec<(NodeEntry, bool)> {
+    let nodes = node.topology.snapshot();
+    let newest = NodeEntry::newest(&nodes);
+    let others = nodes
+        .iter()
+        .filter(|other| other.role == Role::Edge && other.name != node.config.name && !other.public.is_empty());
+    let mut edges: Vec<_> = others.map(|other| (other.clone(), !other.is_silent(newest))).collect();
+    edges.push((node.entry(), node.can_shake_hands()));
+    // One order at every edge, so that the same question has the same answer everywhere.
+    edges.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+    edges
+}
+
+/// Decides about one object's DNS answer for a viewer; no addresses where the owner allows no edge.
+pub(super) async fn steer_to(
+    node: &Node,
+    opened: &Arc<Opened>,
+    address: IpAddr,
+    viewer: ViewerPlace,
+    now: SystemTime,
+) -> Steered {
+    let lease = &opened.record.lease;
+    let locator = opened.object.locator();
+    // A resolver does not wait for a policy to be compiled; by its next question it is.
+    let program = timeout(POLICY_PATIENCE, node.policies.program(lease.owner, &lease.policy)).await;
+    let Ok(Ok(program)) = program else { return guess(node, viewer, &locator) };
+    let ask = Arc::new(Ask {
+        now: clock::unix_seconds(now),
+        viewer,
+        client: Client { address, buckets: node.buckets },
+        edge: node.edge_facts(),
+        request: None,
+        object: Some(Arc::clone(&opened.object)),
+        policy: Some((lease.owner, Cow::Owned(lease.policy.clone()))),
+    });
+    let edges = edges(node);
+    let candidates: Vec<PolicyCandidate> =
+        edges.iter().map(|(edge, _)| policy_candidate(node, edge, &locator)).collect();
+    match program.steer(&ask, &candidates) {
+        Err(_) => {
+            node.metrics.policy_faults.inc();
+            guess(node, viewer, &locator)
+        }
+        Ok(steering) => {
+            Steered { addresses: order(node, &edges, &steering.weights, viewer, &locator), seconds: steering.ttl }
+        }
+    }
+}
+
+/// Names the nearest edges without knowing the object or its owner's wishes; HTTP decides again anyway.
+pub(super) fn guess(node: &Node, viewer: ViewerPlace, locator: &Locator) -> Steered {
+    node.metrics.dns_failed_open.inc();
+    Steered { addresses: nearest(node, viewer, locator), seconds: GUESS_SECONDS }
+}
+
+/// Names the nearest edges.
+pub(super) fn nearest(node: &Node, viewer: ViewerPlace, locator: &Locator) -> Vec<IpAddr> {
+    let edges = edges(node);
+    order(node, &edges, &vec![1; edges.len()], viewer, locator)
+}
+
+fn order(
+    node: &Node,
+    edges: &[(NodeEntry, bool)],
+    weights: &[u8],
+    viewer: ViewerPlace,
+    locator: &Locator,
+) -> Vec<IpAddr> {
+    let candidates: Vec<Candidate<'_>> = edges
+        .iter()
+        .zip(weights)
+        .map(|((edge, healthy), weight)| Candidate {
+            name: edge.name.as_str(),
+            place: &edge.place,
+            healthy: *healthy,
+            load: edge.load,
+            weight: *weight,
+        })
+        .collect();
+    // A viewer of whom nothing is known most likely came to the edge near it.
+    let from = viewer.coordinates.unwrap_or_else(|| Coordinates::of(&node.config.place));
+    steer(&candidates, from, locator).into_iter().flat_map(|at| edges[at].0.public.iter().copied()).collect()
+}
+
+fn policy_candidate(node: &Node, edge: &NodeEntry, locator: &Locator) -> PolicyCandidate {
+    let known = ViewerPlace::of_country(edge.place.country);
+    let country: CountryCode = country_code(edge.place.country);
+    PolicyCandidate {
+        country,
+        continent: continent(known.continent),
+        region: 0,
+        rtt_ms: 0,
+        load: edge.load / 10 * 10,
+        holds: edge.name == node.config.name && node.objects.holds(locator),
+    }
+}
