@@ -56,7 +56,10 @@ use crate::{
         reply::{self, Reply, Ways},
         request::{Asked, HEADER_BYTES_MAX, Intake, Request, RequestId, for_logs},
     },
-    listen::connections::{Connections, Place},
+    listen::{
+        ACCEPT_RETRY,
+        connections::{Connections, Place},
+    },
     node::Node,
 };
 
@@ -75,9 +78,6 @@ const SEND_BYTES_PER_SECOND_MIN: usize = 2 * 1024;
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 /// Requests at one time on a connection of HTTP/2 or HTTP/3.
 const STREAMS_MAX: u32 = 64;
-/// After a failed accept (out of descriptors) the next try waits, or the loop would spin.
-pub(crate) const ACCEPT_RETRY: Duration = Duration::from_millis(50);
-
 /// The door.
 pub(crate) struct HttpDoor {
     pub(crate) node: Arc<Node>,

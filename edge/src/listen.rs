@@ -4,3 +4,8 @@
 pub(crate) mod certificate;
 pub(crate) mod connections;
 pub(crate) mod sockets;
+
+use std::time::Duration;
+
+/// After a failed accept (out of descriptors) the next try waits, or the loop would spin.
+pub(crate) const ACCEPT_RETRY: Duration = Duration::from_millis(50);

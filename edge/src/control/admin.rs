@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{clock, door::ACCEPT_RETRY, node::Node};
+use crate::{clock, listen::ACCEPT_RETRY, node::Node};
 
 /// Operators are few.
 const CONNECTIONS_MAX: usize = 16;
