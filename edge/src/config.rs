@@ -2,6 +2,8 @@
 //!
 //! Unknown keys are errors. `edge.sample.toml` beside this crate is a working file and a test.
 
+mod door;
+
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZero,
@@ -10,12 +12,11 @@ use std::{
 };
 
 use client::IdentityFiles;
-use format::{NodeAddress, NodeName, Place, wire};
+use format::{Country, NodeAddress, NodeName, Place, wire};
 use serde::Deserialize;
 
 use crate::{
-    listen::sockets::{Door, DoorKind},
-    policy::places::{Net, PrefixPlace},
+    net::Net,
     zone::{Zone, ZoneError},
 };
 
@@ -323,6 +324,22 @@ pub struct PlacesConfig {
     pub prefix: Vec<PrefixPlace>,
 }
 
+/// A prefix and where its addresses are.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrefixPlace {
+    /// The prefix, for example `10.0.0.0/8`.
+    pub prefix: Net,
+    /// The country.
+    pub country: Country,
+    /// Degrees north. Absent: a point in the country; then `longitude` is absent too.
+    #[serde(default)]
+    pub latitude: Option<f64>,
+    /// Degrees east.
+    #[serde(default)]
+    pub longitude: Option<f64>,
+}
+
 /// An origin to begin with.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -469,41 +486,8 @@ impl Config {
         self.check_doors()
     }
 
-    /// No two doors may want one port.
-    fn check_doors(&self) -> Result<(), ConfigError> {
-        let doors = self.doors();
-        for (at, second) in doors.iter().enumerate() {
-            if let Some(first) = doors[..at].iter().find(|first| first.collides(second)) {
-                return Err(ConfigError::Shared {
-                    first: first.field,
-                    first_address: first.address,
-                    second: second.field,
-                    second_address: second.address,
-                });
-            }
-        }
-        Ok(())
-    }
-
     pub(crate) fn reread_every(&self) -> Duration {
         Duration::from_secs(self.reread_seconds)
-    }
-
-    /// Returns all that the edge listens on.
-    pub(crate) fn doors(&self) -> Vec<Door> {
-        let mut doors = vec![
-            Door { field: "dns.listen", address: self.dns.listen, kind: DoorKind::Tcp },
-            Door { field: "dns.listen", address: self.dns.listen, kind: DoorKind::Udp },
-            Door { field: "http.listen", address: self.http.listen, kind: DoorKind::Tcp },
-        ];
-        if let Some(https) = &self.https {
-            doors.push(Door { field: "https.listen", address: https.listen, kind: DoorKind::Tcp });
-            if https.http3 {
-                doors.push(Door { field: "https.listen", address: https.listen, kind: DoorKind::Udp });
-            }
-        }
-        doors.extend(self.admin.map(|address| Door { field: "admin", address, kind: DoorKind::Tcp }));
-        doors
     }
 
     /// Returns the addresses that viewers reach.

@@ -24,6 +24,7 @@ pub mod error;
 mod listen;
 mod log;
 mod metrics;
+mod net;
 mod node;
 mod policy;
 mod secret;

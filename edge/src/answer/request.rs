@@ -8,7 +8,7 @@ use super::{
     head::{Head, Wants},
     page::Style,
 };
-use crate::{error::Fault, policy::places::cut};
+use crate::{error::Fault, net::cut};
 
 /// Names, values and separators of all fields, and the request line.
 pub(crate) const HEADER_BYTES_MAX: u32 = 16 * 1024;

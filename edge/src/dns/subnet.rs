@@ -7,7 +7,10 @@ use hickory_proto::{
     rr::rdata::opt::{ClientSubnet, EdnsCode, EdnsOption},
 };
 
-use crate::policy::places::{PlaceTable, ViewerPlace, width};
+use crate::{
+    net::width,
+    policy::places::{PlaceTable, ViewerPlace},
+};
 
 /// The viewer of a question.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{sync::Notify, time::sleep};
 
-use crate::policy::places::cut;
+use crate::net::cut;
 
 /// Connections that are looked at to find one that gives way.
 const LOOKS_MAX: usize = 64;

@@ -1,9 +1,8 @@
-//! What an edge listens on: addresses that can be had, and listening sockets that one process hands on to another, with
-//! all that waits in their queues.
+//! What an edge listens on: sockets that one process hands on to another, with all that waits in their queues.
 
 use std::{
     io,
-    net::{self, IpAddr, SocketAddr},
+    net::{self, SocketAddr},
     os::fd::AsFd,
 };
 
@@ -69,48 +68,6 @@ impl Sockets {
     pub(crate) fn add_udp(&mut self, socket: &UdpSocket) -> io::Result<()> {
         self.udp.push(socket.as_fd().try_clone_to_owned()?.into());
         Ok(())
-    }
-}
-
-/// What a door is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DoorKind {
-    /// Streams.
-    Tcp,
-    /// Datagrams.
-    Udp,
-}
-
-/// An address that the edge listens on.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Door {
-    /// The key that names it.
-    pub(crate) field: &'static str,
-    pub(crate) address: SocketAddr,
-    pub(crate) kind: DoorKind,
-}
-
-impl Door {
-    /// Whether the system gives only one of the two; port 0 is a port of its own each time.
-    pub(crate) fn collides(&self, other: &Self) -> bool {
-        let covers = |all: IpAddr, one: IpAddr| all == one || all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
-        let (port, one, two) = (self.address.port(), self.address.ip(), other.address.ip());
-        let same_port = port != 0 && port == other.address.port();
-        self.kind == other.kind && same_port && (covers(one, two) || covers(two, one))
-    }
-
-    /// Binds the address and lets go of it again. Returns whether somebody else has it at the moment.
-    ///
-    /// # Errors
-    /// When this machine, or this user, cannot have it at all.
-    pub(crate) fn probe(&self) -> io::Result<bool> {
-        match self.kind {
-            DoorKind::Tcp => client::is_port_taken(self.address),
-            DoorKind::Udp => match net::UdpSocket::bind(self.address) {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(true),
-                bound => bound.map(|_| false),
-            },
-        }
     }
 }
 

@@ -8,10 +8,10 @@ use http::{HeaderMap, HeaderValue};
 use sandbox::{ContentKind, Continent as PolicyContinent, CountryCode, Facts, Method, RefererState, TokenState};
 
 use super::{
-    places::{Continent, ViewerPlace, cut},
+    places::{Continent, ViewerPlace},
     token::{self, Weighed},
 };
-use crate::{secret::ZoneSecret, zone::Zone};
+use crate::{net::cut, secret::ZoneSecret, zone::Zone};
 
 /// The edge that answers.
 #[derive(Debug, Clone, Copy)]

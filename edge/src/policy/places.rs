@@ -3,17 +3,20 @@
 //! Prefixes written by hand win over the database. The table is read once at start and never changes.
 
 use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
 use format::{Country, Place};
 use serde::Deserialize;
 
 use super::gazetteer;
-use crate::config::PlacesConfig;
+use crate::{
+    config::{PlacesConfig, PrefixPlace},
+    net::common_bits,
+};
+
+pub use crate::net::{Net, NetError};
 
 /// A point on the globe, in degrees.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -60,38 +63,6 @@ pub struct Located {
     pub prefix: u8,
 }
 
-/// An address prefix, with no bits set beyond its length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Net {
-    address: IpAddr,
-    length: u8,
-}
-
-/// A prefix and where its addresses are.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PrefixPlace {
-    /// The prefix, for example `10.0.0.0/8`.
-    pub prefix: Net,
-    /// The country.
-    pub country: Country,
-    /// Degrees north. Absent: a point in the country; then `longitude` is absent too.
-    #[serde(default)]
-    pub latitude: Option<f64>,
-    /// Degrees east.
-    #[serde(default)]
-    pub longitude: Option<f64>,
-}
-
-/// A text that is no prefix: the operator's fault.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{found:?} is not an address prefix such as 10.0.0.0/8 with all bits beyond its length zero")]
-pub struct NetError {
-    /// What was given, cut at 80 characters.
-    pub found: String,
-}
-
 /// Why the place table cannot be used; the operator's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum PlacesError {
@@ -136,86 +107,6 @@ impl Coordinates {
     }
 }
 
-impl Net {
-    /// Makes a prefix; none when it is longer than the address, or the address has bits beyond it.
-    pub(crate) fn new(address: IpAddr, length: u8) -> Option<Self> {
-        (length <= width(address) && cut(address, length) == address).then_some(Self { address, length })
-    }
-
-    pub(crate) fn address(&self) -> IpAddr {
-        self.address
-    }
-
-    pub(crate) fn length(&self) -> u8 {
-        self.length
-    }
-
-    /// Returns whether the prefix holds an address of its family.
-    #[must_use]
-    pub fn holds(&self, address: IpAddr) -> bool {
-        common_bits(self.address, address).is_some_and(|bits| bits >= self.length)
-    }
-}
-
-impl FromStr for Net {
-    type Err = NetError;
-
-    fn from_str(text: &str) -> Result<Self, NetError> {
-        let wrong = || NetError { found: text.chars().take(80).collect() };
-        let (address, length) = text.split_once('/').ok_or_else(wrong)?;
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let length: u8 = length.parse().map_err(|_| wrong())?;
-        Self::new(address, length).ok_or_else(wrong)
-    }
-}
-
-impl TryFrom<String> for Net {
-    type Error = NetError;
-
-    fn try_from(text: String) -> Result<Self, NetError> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for Net {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.length)
-    }
-}
-
-/// Bits of an address of this family.
-pub(crate) fn width(address: IpAddr) -> u8 {
-    match address {
-        IpAddr::V4(_) => 32,
-        IpAddr::V6(_) => 128,
-    }
-}
-
-/// Clears all bits beyond `length`: what may stand in a log (/24, /56) or be counted together (/64).
-#[must_use]
-pub(crate) fn cut(address: IpAddr, length: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0);
-            Ipv4Addr::from_bits(v4.to_bits() & mask).into()
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
-            Ipv6Addr::from_bits(v6.to_bits() & mask).into()
-        }
-    }
-}
-
-/// Leading bits that two addresses share; none when they are of different families.
-fn common_bits(a: IpAddr, b: IpAddr) -> Option<u8> {
-    let bits = match (a, b) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
-        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
-        _ => return None,
-    };
-    Some(u8::try_from(bits).expect("an address has at most 128 bits"))
-}
-
 /// Prefixes and the database behind them.
 pub struct PlaceTable {
     /// Longest first.
@@ -251,7 +142,7 @@ impl PlaceTable {
     pub fn load(config: &PlacesConfig) -> Result<Self, PlacesError> {
         let database = config.database.as_deref().map(open).transpose()?;
         let mut prefixes: Vec<_> = config.prefix.iter().map(|entry| (entry.prefix, entry.place())).collect();
-        prefixes.sort_by_key(|(net, _)| std::cmp::Reverse(net.length));
+        prefixes.sort_by_key(|(net, _)| std::cmp::Reverse(net.length()));
         Ok(Self { prefixes, database })
     }
 
@@ -262,9 +153,9 @@ impl PlaceTable {
         // A longer prefix beside the address makes the answer hold for less than the prefix it was found under.
         let beside = self.prefixes.iter().filter(|(net, _)| !net.holds(address));
         let beside =
-            beside.filter_map(|(net, _)| common_bits(net.address, address)).map(|bits| bits + 1).max().unwrap_or(0);
+            beside.filter_map(|(net, _)| common_bits(net.address(), address)).map(|bits| bits + 1).max().unwrap_or(0);
         let (place, prefix) = match self.prefixes.iter().find(|(net, _)| net.holds(address)) {
-            Some((net, place)) => (*place, net.length),
+            Some((net, place)) => (*place, net.length()),
             None => self.look_up(address).unwrap_or((ViewerPlace::UNKNOWN, 0)),
         };
         Located { place, prefix: prefix.max(beside) }
@@ -346,22 +237,5 @@ mod tests {
     fn an_empty_table_knows_nothing_of_everything() {
         let table = table(&[]);
         assert_eq!(table.locate("8.8.8.8".parse().unwrap()), Located { place: ViewerPlace::UNKNOWN, prefix: 0 });
-    }
-
-    #[test]
-    fn prefixes_have_one_spelling() {
-        for bad in ["10.0.0.1/8", "10.0.0.0", "10.0.0.0/33", "::/129", "a/8", "10.0.0.0/-1", ""] {
-            assert!(bad.parse::<Net>().is_err(), "{bad}");
-        }
-        for good in ["0.0.0.0/0", "::/0", "1.2.3.4/32"] {
-            assert_eq!(good.parse::<Net>().unwrap().to_string(), good);
-        }
-    }
-
-    #[test]
-    fn addresses_are_cut_for_logs() {
-        assert_eq!(cut("192.0.2.77".parse().unwrap(), 24).to_string(), "192.0.2.0");
-        assert_eq!(cut("2001:db8:1:2ff:3::1".parse().unwrap(), 56).to_string(), "2001:db8:1:200::");
-        assert_eq!(cut("192.0.2.77".parse().unwrap(), 0).to_string(), "0.0.0.0");
     }
 }

@@ -18,7 +18,7 @@ use format::Country;
 use sandbox::{TokenState, canonical_path};
 use zeroize::Zeroizing;
 
-use super::places::Net;
+use crate::net::Net;
 
 /// The query's field.
 pub(crate) const FIELD: &str = "token";
