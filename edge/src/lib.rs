@@ -45,7 +45,7 @@ pub use policy::{
     denylist::{Denylist, DenylistError, RuleError, denylist_rule, fuzz as fuzz_denylist},
     library::{LoadedPolicy, PolicyError, PolicyLibrary},
     places,
-    token::{LinkKey, Terms, fuzz as fuzz_link_token},
+    token::{Terms, fuzz as fuzz_link_token},
 };
-pub use secret::{SecretError, link_key};
+pub use secret::{LinkKey, SecretError, link_key};
 pub use store::disk::DiskError;

@@ -6,15 +6,15 @@
 
 use std::path::Path;
 
+use aws_lc_rs::hmac;
 use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305, XNonce,
     aead::{Aead, Payload},
 };
 use client::{KeyFileError, read_key_file};
+use data_encoding::HEXLOWER;
 use format::OwnerId;
 use zeroize::Zeroizing;
-
-use crate::policy::token::LinkKey;
 
 /// Hex digits of the file.
 const DIGITS: usize = 64;
@@ -40,6 +40,35 @@ pub(crate) struct ZoneSecret(Zeroizing<[u8; 32]>);
 /// A key derived from it, for one purpose.
 pub(crate) struct SealKey(Zeroizing<[u8; 32]>);
 
+/// What an owner signs links with. The edges of a zone derive it from their secret, so it is kept nowhere.
+pub struct LinkKey(Zeroizing<[u8; 32]>);
+
+impl LinkKey {
+    pub(crate) fn new(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// Reads 64 lower-case hex digits; space around them does not count. None for anything else.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        let digits = text.trim().as_bytes();
+        (digits.len() == 64).then(|| HEXLOWER.decode_mut(digits, &mut *bytes).ok())??;
+        Some(Self(bytes))
+    }
+
+    /// Writes 64 lower-case hex digits.
+    #[must_use]
+    pub fn to_hex(&self) -> Zeroizing<String> {
+        Zeroizing::new(HEXLOWER.encode(&*self.0))
+    }
+
+    /// Returns it as what signs.
+    pub(crate) fn hmac(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, &*self.0)
+    }
+}
+
 /// Returns what an owner signs links with at the edges of the zone whose secret is in a file.
 ///
 /// # Errors
@@ -57,7 +86,7 @@ impl ZoneSecret {
         let text = read_key_file(path)?;
         let mut secret = Zeroizing::new([0; 32]);
         let digits = text.trim_ascii().as_bytes();
-        if digits.len() != DIGITS || data_encoding::HEXLOWER.decode_mut(digits, &mut *secret).is_err() {
+        if digits.len() != DIGITS || HEXLOWER.decode_mut(digits, &mut *secret).is_err() {
             return Err(SecretError::Digits);
         }
         Ok(Self(secret))
@@ -145,5 +174,11 @@ mod tests {
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(ZoneSecret::read(&path), Err(SecretError::File(KeyFileError::Open { .. }))));
+    }
+
+    #[test]
+    fn keys_of_links_are_sixty_four_digits() {
+        assert_eq!(*LinkKey::from_hex(&format!(" {} \n", *LinkKey::new([7; 32]).to_hex())).unwrap().0, [7; 32]);
+        assert!(LinkKey::from_hex("07").is_none() && LinkKey::from_hex(&"X".repeat(64)).is_none());
     }
 }

@@ -13,12 +13,11 @@ use coset::{
     cbor::{self, value::Value},
     iana,
 };
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use data_encoding::BASE64URL_NOPAD;
 use format::Country;
 use sandbox::{TokenState, canonical_path};
-use zeroize::Zeroizing;
 
-use crate::net::Net;
+use crate::{net::Net, secret::LinkKey};
 
 /// The query's field.
 pub(crate) const FIELD: &str = "token";
@@ -56,34 +55,6 @@ mod uri {
 /// Tags of addresses and prefixes, RFC 9164.
 const IPV4_TAG: u64 = 52;
 const IPV6_TAG: u64 = 54;
-
-/// What an owner signs links with. The edges of a zone derive it from their secret, so it is kept nowhere.
-pub struct LinkKey(Zeroizing<[u8; 32]>);
-
-impl LinkKey {
-    pub(crate) fn new(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
-    }
-
-    /// Reads 64 lower-case hex digits; space around them does not count. None for anything else.
-    #[must_use]
-    pub fn from_hex(text: &str) -> Option<Self> {
-        let mut bytes = Zeroizing::new([0; 32]);
-        let digits = text.trim().as_bytes();
-        (digits.len() == 64).then(|| HEXLOWER.decode_mut(digits, &mut *bytes).ok())??;
-        Some(Self(bytes))
-    }
-
-    /// Writes 64 lower-case hex digits.
-    #[must_use]
-    pub fn to_hex(&self) -> Zeroizing<String> {
-        Zeroizing::new(HEXLOWER.encode(&*self.0))
-    }
-
-    fn hmac(&self) -> hmac::Key {
-        hmac::Key::new(hmac::HMAC_SHA256, &*self.0)
-    }
-}
 
 /// What a link is restricted to. What is absent or empty restricts nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -499,9 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_sixty_four_digits_and_queries_have_one_token() {
-        assert_eq!(*LinkKey::from_hex(&format!(" {} \n", *key().to_hex())).unwrap().0, [7; 32]);
-        assert!(LinkKey::from_hex("07").is_none() && LinkKey::from_hex(&"X".repeat(64)).is_none());
+    fn queries_have_one_token() {
         assert_eq!(of_query("a=1&token=abc&token=def"), Some("abc"));
         assert_eq!((of_query("tokens=1&atoken=2"), of_query("")), (None, None));
     }
