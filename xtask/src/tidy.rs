@@ -7,6 +7,7 @@ mod documents;
 mod features;
 mod layers;
 mod promises;
+mod rooms;
 mod sources;
 mod workspace;
 
@@ -34,6 +35,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     let files = files(&root);
     let mut findings = Findings::default();
     layers::check(&members, &mut findings);
+    rooms::check(&root, &files, &mut findings);
     sources::check(&root, &files, &mut findings);
     documents::check(&root, &files, &mut findings);
     promises::check(&root, &files, &mut findings);
