@@ -45,7 +45,7 @@ use crate::{
     policy::{
         ask::{Ask, Client, Fields, RequestFacts, host_name},
         decide::Decision,
-        token::{self, Asked},
+        token::{self, Setting},
     },
     store::{
         body::{Body, Source},
@@ -230,8 +230,8 @@ fn ask(node: &Node, request: &Request, path: &Path<'_>, leaf: &Opened, now: Syst
     let (now, viewer) = (clock::unix_seconds(now), node.places.locate(request.peer).place);
     let token = token::of_query(&request.query).map(|token| {
         let (path, address, country) = (path.spelling(), request.peer, viewer.country);
-        let asked = Asked { now, host: &host, path, address, country };
-        node.weigh(token, &leaf.record.lease.owner, &asked)
+        let setting = Setting { now, host: &host, path, address, country };
+        node.weigh(token, &leaf.record.lease.owner, &setting)
     });
     Arc::new(Ask {
         now,

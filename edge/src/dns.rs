@@ -24,7 +24,7 @@ use hickory_server::{
 };
 use tokio::net::{TcpListener, UdpSocket};
 
-use self::{answer::Answer, question::Asked, subnet::Viewer};
+use self::{answer::Answer, question::Question, subnet::Viewer};
 pub(crate) use self::{answer::ZoneFacts, tcp::TcpDoor};
 use crate::{
     listen::{connections::Connections, sockets::Sockets},
@@ -94,8 +94,8 @@ impl DnsDoor {
         if info.query.query_class() != DNSClass::IN {
             return Answer::refusal(ResponseCode::Refused);
         }
-        let asked = Asked::read(info.query.name(), &self.zone);
-        answer::decide(&self.node, &self.zone, asked, info.query.query_type(), viewer).await
+        let question = Question::read(info.query.name(), &self.zone);
+        answer::decide(&self.node, &self.zone, question, info.query.query_type(), viewer).await
     }
 }
 

@@ -58,7 +58,7 @@ use crate::{
     },
     listen::{
         ACCEPT_RETRY,
-        connections::{Connections, Place},
+        connections::{Connections, Seat},
     },
     node::Node,
 };
@@ -126,7 +126,7 @@ impl HttpDoor {
                         self.node.metrics.http_connections_refused.inc();
                         continue;
                     };
-                    admitted.place().wait(Instant::now());
+                    admitted.seat().wait(Instant::now());
                     // One that the system takes back is closed.
                     let Ok(stream) = stream.into_std() else { continue };
                     let (terminator, shutdown, alive) = (terminator.clone(), shutdown.clone(), alive.clone());
@@ -170,7 +170,7 @@ impl Drop for Gauged {
 /// Serves a connection on its worker.
 async fn connection(worker: &Worker, dealt: Dealt) {
     let Dealt { stream, peer, terminator, admitted, shutdown, alive } = dealt;
-    let (door, place) = (&worker.door, Arc::clone(admitted.place()));
+    let (door, seat) = (&worker.door, Arc::clone(admitted.seat()));
     // Answers are written whole; waiting for more to send only delays their last packet.
     let Ok(mut stream) = stream.set_nodelay(true).and_then(|()| TcpStream::from_std(stream)) else { return };
     let opening = async {
@@ -187,7 +187,7 @@ async fn connection(worker: &Worker, dealt: Dealt) {
     };
     let opened = tokio::select! {
         opened = opening => opened,
-        () = place.given_up() => {
+        () = seat.given_up() => {
             door.node.metrics.http_connections_given_up.inc();
             return;
         }
@@ -198,12 +198,12 @@ async fn connection(worker: &Worker, dealt: Dealt) {
     let asker = Asker { peer: ip, place: door.node.places.locate(ip).place, is_secure: terminator.is_some() };
     let rest = match wire {
         Wire::Secure(stream) if is_h2(&stream) => Some(Rest { wire: Wire::Secure(stream), read: Vec::new() }),
-        wire => Plain::new(wire).serve(worker, &asker, &place, &shutdown).await,
+        wire => Plain::new(wire).serve(worker, &asker, &seat, &shutdown).await,
     };
     if let Some(rest) = rest {
         tokio::select! {
-            () = by_pingora(door, rest, peer, asker, &place, &shutdown) => {}
-            () = place.given_up() => drop(door.node.metrics.http_connections_given_up.inc()),
+            () = by_pingora(door, rest, peer, asker, &seat, &shutdown) => {}
+            () = seat.given_up() => drop(door.node.metrics.http_connections_given_up.inc()),
         }
     }
     drop((gauge, admitted, alive));
@@ -219,7 +219,7 @@ async fn by_pingora(
     rest: Rest,
     peer: SocketAddr,
     asker: Asker,
-    place: &Arc<Place>,
+    seat: &Arc<Seat>,
     shutdown: &ShutdownWatch,
 ) {
     let Rest { wire, read } = rest;
@@ -231,10 +231,10 @@ async fn by_pingora(
         Wire::Secure(stream) => Box::new(Gathered::new(stream).after(read)),
     };
     let (begun, first) = (AtomicBool::new(false), Notify::new());
-    let (door, place) = (Arc::clone(door), Arc::clone(place));
-    let app = Arc::new(Connection { door, peer, asker, is_h2c, begun, first, requests: AtomicUsize::new(0), place });
+    let (door, seat) = (Arc::clone(door), Arc::clone(seat));
+    let app = Arc::new(Connection { door, peer, asker, is_h2c, begun, first, requests: AtomicUsize::new(0), seat });
     let late = async {
-        // A connection on which no request begins holds a place for nothing; pingora's own deadlines are per read.
+        // A connection on which no request begins holds a seat for nothing; pingora's own deadlines are per read.
         if timeout(app.door.node.config.http.header_deadline(), app.first.notified()).await.is_ok() {
             std::future::pending::<()>().await;
         }
@@ -244,7 +244,7 @@ async fn by_pingora(
         // the while.
         let _ = shutdown.clone().wait_for(|down| *down).await;
         sleep(LINGER).await;
-        while app.place.is_busy() {
+        while app.seat.is_busy() {
             sleep(LINGER).await;
         }
     };
@@ -267,7 +267,7 @@ struct Connection {
     /// Requests under way.
     requests: AtomicUsize,
     /// Busy from the first request's header to the last byte of the last answer.
-    place: Arc<Place>,
+    seat: Arc<Seat>,
 }
 
 impl Connection {
@@ -285,7 +285,7 @@ struct Busy<'c>(&'c Connection);
 impl<'c> Busy<'c> {
     fn new(connection: &'c Connection) -> Self {
         connection.requests.fetch_add(1, Ordering::Relaxed);
-        connection.place.work();
+        connection.seat.work();
         Self(connection)
     }
 }
@@ -294,7 +294,7 @@ impl Drop for Busy<'_> {
     fn drop(&mut self) {
         // All of a connection's requests are on one thread.
         if self.0.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.place.wait(Instant::now());
+            self.0.seat.wait(Instant::now());
         }
     }
 }

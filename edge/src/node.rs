@@ -23,7 +23,7 @@ use crate::{
         denylist::Denylist,
         places::PlaceTable,
         policies::Policies,
-        token::{self, Asked, Weighed},
+        token::{self, Setting, Weighed},
     },
     secret::ZoneSecret,
     store::{
@@ -108,9 +108,9 @@ impl Node {
     }
 
     /// Says what the token of a link to an owner's object is worth.
-    pub(crate) fn weigh(&self, token: &str, owner: &OwnerId, asked: &Asked<'_>) -> Weighed {
+    pub(crate) fn weigh(&self, token: &str, owner: &OwnerId, setting: &Setting<'_>) -> Weighed {
         match &self.links {
-            Some(secret) => token::weigh(token, &secret.link_key(owner), asked),
+            Some(secret) => token::weigh(token, &secret.link_key(owner), setting),
             None => Weighed::unknown(),
         }
     }

@@ -20,7 +20,7 @@ pub(crate) struct Validators {
 
 /// What the conditions of a request come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Precondition {
     /// Answer it.
     Answer,
     /// The viewer has these bytes: 304.
@@ -50,19 +50,19 @@ impl Validators {
     //= https://www.rfc-editor.org/rfc/rfc9110#section-13.2.2
     //# When more than one conditional request header field is present in a request, the order in which the fields are
     //# evaluated becomes important.
-    pub(crate) fn weigh(&self, fields: &HeaderMap) -> Verdict {
+    pub(crate) fn weigh(&self, fields: &HeaderMap) -> Precondition {
         if fields.contains_key(header::IF_MATCH) {
             if !self.listed(fields, header::IF_MATCH, Comparison::Strong) {
-                return Verdict::Failed;
+                return Precondition::Failed;
             }
         } else if let Some((modified, since)) = self.modified.zip(date(fields, header::IF_UNMODIFIED_SINCE))
             && modified > since
         {
-            return Verdict::Failed;
+            return Precondition::Failed;
         }
         if fields.contains_key(header::IF_NONE_MATCH) {
             if self.listed(fields, header::IF_NONE_MATCH, Comparison::Weak) {
-                return Verdict::NotModified;
+                return Precondition::NotModified;
             }
         //= https://www.rfc-editor.org/rfc/rfc9110#section-13.1.3
         //# A recipient MUST ignore the If-Modified-Since header field if the resource does not have a modification date
@@ -70,9 +70,9 @@ impl Validators {
         } else if let Some((modified, since)) = self.modified.zip(date(fields, header::IF_MODIFIED_SINCE))
             && modified <= since
         {
-            return Verdict::NotModified;
+            return Precondition::NotModified;
         }
-        Verdict::Answer
+        Precondition::Answer
     }
 
     /// Returns whether a Range field counts: always without If-Range, else only when it names these bytes.
@@ -142,21 +142,21 @@ mod tests {
         let tag = it.etag.clone();
         assert_eq!(it.last_modified().as_deref(), Some(DAY));
         for (pairs, verdict) in [
-            (vec![], Verdict::Answer),
-            (vec![("if-none-match", tag.clone())], Verdict::NotModified),
-            (vec![("if-none-match", format!("\"x\", W/{tag}"))], Verdict::NotModified),
-            (vec![("if-none-match", "*".into())], Verdict::NotModified),
-            (vec![("if-none-match", "\"x\"".into())], Verdict::Answer),
-            (vec![("if-none-match", "\"x\"".into()), ("if-modified-since", DAY.into())], Verdict::Answer),
-            (vec![("if-modified-since", DAY.into())], Verdict::NotModified),
-            (vec![("if-modified-since", BEFORE.into())], Verdict::Answer),
-            (vec![("if-modified-since", "yesterday".into())], Verdict::Answer),
-            (vec![("if-match", tag.clone())], Verdict::Answer),
-            (vec![("if-match", format!("W/{tag}"))], Verdict::Failed),
-            (vec![("if-match", "\"x\"".into()), ("if-none-match", tag.clone())], Verdict::Failed),
-            (vec![("if-match", tag.clone()), ("if-none-match", tag.clone())], Verdict::NotModified),
-            (vec![("if-unmodified-since", BEFORE.into())], Verdict::Failed),
-            (vec![("if-unmodified-since", DAY.into())], Verdict::Answer),
+            (vec![], Precondition::Answer),
+            (vec![("if-none-match", tag.clone())], Precondition::NotModified),
+            (vec![("if-none-match", format!("\"x\", W/{tag}"))], Precondition::NotModified),
+            (vec![("if-none-match", "*".into())], Precondition::NotModified),
+            (vec![("if-none-match", "\"x\"".into())], Precondition::Answer),
+            (vec![("if-none-match", "\"x\"".into()), ("if-modified-since", DAY.into())], Precondition::Answer),
+            (vec![("if-modified-since", DAY.into())], Precondition::NotModified),
+            (vec![("if-modified-since", BEFORE.into())], Precondition::Answer),
+            (vec![("if-modified-since", "yesterday".into())], Precondition::Answer),
+            (vec![("if-match", tag.clone())], Precondition::Answer),
+            (vec![("if-match", format!("W/{tag}"))], Precondition::Failed),
+            (vec![("if-match", "\"x\"".into()), ("if-none-match", tag.clone())], Precondition::Failed),
+            (vec![("if-match", tag.clone()), ("if-none-match", tag.clone())], Precondition::NotModified),
+            (vec![("if-unmodified-since", BEFORE.into())], Precondition::Failed),
+            (vec![("if-unmodified-since", DAY.into())], Precondition::Answer),
         ] {
             assert_eq!(it.weigh(&fields(&pairs)), verdict, "{pairs:?}");
         }
@@ -185,7 +185,7 @@ mod tests {
             assert_eq!(it.last_modified(), None);
             // Nor does a condition on it count.
             for condition in ["if-modified-since", "if-unmodified-since"] {
-                assert_eq!(it.weigh(&fields(&[(condition, DAY.into())])), Verdict::Answer, "{condition}");
+                assert_eq!(it.weigh(&fields(&[(condition, DAY.into())])), Precondition::Answer, "{condition}");
             }
         }
     }

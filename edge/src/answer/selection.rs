@@ -5,7 +5,7 @@ use std::ops::Range;
 use http::{HeaderMap, Method, header};
 
 use super::{
-    conditions::{Validators, Verdict},
+    conditions::{Precondition, Validators},
     range::{Wanted, wanted},
 };
 
@@ -31,9 +31,9 @@ impl Selection {
     //# handling is not defined.
     pub(crate) fn of(method: &Method, fields: &HeaderMap, validators: &Validators, length: u64) -> Self {
         match validators.weigh(fields) {
-            Verdict::Failed => return Self::Failed,
-            Verdict::NotModified => return Self::NotModified,
-            Verdict::Answer => {}
+            Precondition::Failed => return Self::Failed,
+            Precondition::NotModified => return Self::NotModified,
+            Precondition::Answer => {}
         }
         let ranged = *method == Method::GET && validators.range_counts(fields);
         let field = fields.get(header::RANGE).filter(|_| ranged).and_then(|field| field.to_str().ok());

@@ -16,7 +16,7 @@ use hickory_proto::{
 };
 
 use super::{
-    question::Asked,
+    question::Question,
     steering::{Steered, guess, nearest, steer_to},
     subnet::Viewer,
 };
@@ -131,19 +131,19 @@ impl Answer {
 pub(super) async fn decide(
     node: &Arc<Node>,
     zone: &ZoneFacts,
-    asked: Asked,
+    question: Question,
     kind: RecordType,
     viewer: &Viewer,
 ) -> Answer {
-    match asked {
-        Asked::Elsewhere => Answer::refusal(ResponseCode::Refused),
-        Asked::Nothing(_) => Answer::negative(ResponseCode::NXDomain, zone),
-        Asked::Apex => apex(node, zone, kind, viewer),
-        Asked::NameServer(name) => {
+    match question {
+        Question::Elsewhere => Answer::refusal(ResponseCode::Refused),
+        Question::Nothing(_) => Answer::negative(ResponseCode::NXDomain, zone),
+        Question::Apex => apex(node, zone, kind, viewer),
+        Question::NameServer(name) => {
             let own = addresses(&node.public, kind);
             Answer::of(own, &Name::from(&name), ZONE_SECONDS, zone)
         }
-        Asked::Challenge(name) => {
+        Question::Challenge(name) => {
             let shown = node.published.load();
             let values = match kind {
                 RecordType::TXT => shown.challenges.iter().map(|value| txt(value.clone())).collect(),
@@ -151,7 +151,7 @@ pub(super) async fn decide(
             };
             Answer::of(values, &name, NEGATIVE_SECONDS, zone)
         }
-        Asked::Object(name, label) => object(node, zone, &name, &label, kind, viewer).await,
+        Question::Object(name, label) => object(node, zone, &name, &label, kind, viewer).await,
     }
 }
 

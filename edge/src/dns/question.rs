@@ -10,7 +10,7 @@ const CHALLENGE: &[u8] = b"_acme-challenge";
 
 /// What a name in a question names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum Question {
     /// A name of another zone.
     Elsewhere,
     /// The zone itself.
@@ -25,7 +25,7 @@ pub(super) enum Asked {
     Nothing(LabelError),
 }
 
-impl Asked {
+impl Question {
     pub(super) fn read(name: &LowerName, zone: &ZoneFacts) -> Self {
         let Some(labels) = before(name, &zone.apex) else { return Self::Elsewhere };
         match labels.as_slice() {
@@ -50,19 +50,19 @@ mod tests {
     use crate::config::Config;
     use format::Capability;
 
-    fn asked(name: &str) -> Asked {
+    fn asked(name: &str) -> Question {
         let config = Config::from_toml(include_str!("../../edge.sample.toml")).unwrap();
         let name = LowerName::new(&Name::from_str(name).unwrap());
-        Asked::read(&name, &ZoneFacts::of(&config).unwrap())
+        Question::read(&name, &ZoneFacts::of(&config).unwrap())
     }
 
     #[test]
     fn names_are_told_apart() {
         let label = Label::open(Capability::from_bytes([5; 32]));
-        assert_eq!(asked("Evernear.Example."), Asked::Apex);
-        assert!(matches!(asked("ns1.evernear.example."), Asked::NameServer(_)));
+        assert_eq!(asked("Evernear.Example."), Question::Apex);
+        assert!(matches!(asked("ns1.evernear.example."), Question::NameServer(_)));
         let object = |name: &str| match asked(name) {
-            Asked::Object(_, label) => Some(label),
+            Question::Object(_, label) => Some(label),
             _ => None,
         };
         assert_eq!(object(&format!("{label}.evernear.example.")), Some(label.clone()));
@@ -73,10 +73,10 @@ mod tests {
             "www.evernear.example.".into(),
             "_acme-challenge.evernear.example.".into(),
         ] {
-            assert!(matches!(asked(&name), Asked::Nothing(_)), "{name}");
+            assert!(matches!(asked(&name), Question::Nothing(_)), "{name}");
         }
         for name in ["example.", ".", "example.com.", "xevernear.example."] {
-            assert_eq!(asked(name), Asked::Elsewhere, "{name}");
+            assert_eq!(asked(name), Question::Elsewhere, "{name}");
         }
     }
 }

@@ -34,7 +34,7 @@ use crate::{
         ready::{Asker, Given},
         request::{Asked, Request, RequestId, for_logs},
     },
-    listen::connections::Place,
+    listen::connections::Seat,
 };
 
 /// Read at a time.
@@ -73,12 +73,12 @@ impl Plain {
         mut self,
         worker: &Worker,
         asker: &Asker,
-        place: &Place,
+        seat: &Seat,
         shutdown: &ShutdownWatch,
     ) -> Option<Rest> {
         let header_deadline = worker.door.node.config.http.header_deadline();
         let mut read = Vec::with_capacity(READ_BYTES);
-        let mut given_up = pin!(place.given_up());
+        let mut given_up = pin!(seat.given_up());
         let mut ended = pin!(async {
             // An answer that begins after the shutdown closes its connection, so what is silent after this was silent
             // all the while.
@@ -114,7 +114,7 @@ impl Plain {
             let start = Instant::now();
             let mut room = head::ROOM;
             let Some(head) = head::read(&read[..end], &mut room) else { return Some(Rest { wire: self.wire, read }) };
-            place.work();
+            seat.work();
             self.closes = head.closes || *shutdown.borrow() || turn == REQUESTS_PER_CONNECTION_MAX;
             let answered = match worker.give(&head, asker, start) {
                 Some(given) => self.give(worker, &head, asker, given, start).await,
@@ -140,7 +140,7 @@ impl Plain {
             }
             read.drain(..end);
             let now = Instant::now();
-            place.wait(now);
+            seat.wait(now);
             self.timer.set(now + Duration::from_secs(IDLE_SECONDS.into()));
         }
         None

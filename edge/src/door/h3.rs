@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     answer::request::{HEADER_BYTES_MAX, Intake},
-    listen::connections::{Connections, Place},
+    listen::connections::{Connections, Seat},
 };
 
 /// Streams that a viewer opens for itself: control, QPACK's two, and some of kinds nobody knows.
@@ -97,7 +97,7 @@ impl HttpDoor {
             let (door, shutdown) = (Arc::clone(&self), shutdown.clone());
             tasks.spawn(async move {
                 let gauge = Gauged::new(&door.node);
-                connection(&door, incoming, admitted.place(), shutdown).await;
+                connection(&door, incoming, admitted.seat(), shutdown).await;
                 drop((gauge, admitted));
             });
         }
@@ -107,9 +107,9 @@ impl HttpDoor {
     }
 }
 
-async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, place: &Place, mut shutdown: ShutdownWatch) {
-    place.wait(Instant::now());
-    let mut given_up = pin!(place.given_up());
+async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, seat: &Seat, mut shutdown: ShutdownWatch) {
+    seat.wait(Instant::now());
+    let mut given_up = pin!(seat.given_up());
     let handshake = async {
         let quic = incoming.accept().ok()?.await.ok()?;
         let mut builder = h3::server::builder();
@@ -124,7 +124,7 @@ async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, place: &Place, mut
         tokio::select! {
             accepted = http.accept() => match accepted {
                 Ok(Some(resolver)) => {
-                    place.work();
+                    seat.work();
                     // Where the viewer is now: a connection outlives the change from one network to another.
                     requests.spawn(request(Arc::clone(door), resolver, quic.remote_address()));
                     begun += 1;
@@ -136,7 +136,7 @@ async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, place: &Place, mut
                 Err(_) => return,
             },
             Some(_) = requests.join_next() => if requests.is_empty() {
-                place.wait(Instant::now());
+                seat.wait(Instant::now());
             },
             () = &mut given_up => {
                 door.node.metrics.http_connections_given_up.inc();
@@ -164,7 +164,7 @@ async fn request(
 ) {
     let deadline = door.node.config.http.header_deadline();
     let Ok(Ok((head, stream))) = timeout(deadline, resolver.resolve_request()).await else { return };
-    let mut answer = Answer { stream, is_whole: false };
+    let mut answer = Unfinished { stream, is_whole: false };
     let start = Instant::now();
     let (mut head, ()) = head.into_parts();
     head.version = Version::HTTP_3;
@@ -185,12 +185,12 @@ async fn request(
 }
 
 /// An answer on its way. Quinn ends a stream that is dropped as if it were whole, so one that is not is reset.
-struct Answer {
+struct Unfinished {
     stream: QuicStream,
     is_whole: bool,
 }
 
-impl Drop for Answer {
+impl Drop for Unfinished {
     fn drop(&mut self) {
         if !self.is_whole {
             self.stream.stop_stream(Code::H3_INTERNAL_ERROR);

@@ -34,7 +34,7 @@ struct Inner {
 #[derive(Default)]
 struct Open {
     /// By the order in which they were admitted.
-    places: HashMap<u64, Arc<Place>>,
+    seats: HashMap<u64, Arc<Seat>>,
     /// Whose turn it is to be looked at, and since when it waited at the last look.
     turns: VecDeque<(u64, u64)>,
     admitted: u64,
@@ -45,19 +45,19 @@ struct Open {
 pub(crate) struct Admitted {
     connections: Connections,
     number: u64,
-    place: Arc<Place>,
+    seat: Arc<Seat>,
     address: Option<IpAddr>,
 }
 
 /// What an open connection does: it is busy, or waits for the other side to begin a request.
-pub(crate) struct Place {
+pub(crate) struct Seat {
     opened: Instant,
     /// Milliseconds after `opened`, or [`BUSY`]. Busy at first: who never says that it waits never gives way.
     waits_since: AtomicU64,
     given_up: Notify,
 }
 
-impl Place {
+impl Seat {
     pub(crate) fn is_busy(&self) -> bool {
         self.waits_since.load(Ordering::Relaxed) == BUSY
     }
@@ -89,24 +89,24 @@ impl Connections {
     pub(crate) fn are_many(&self, address: IpAddr) -> bool {
         let open = self.open();
         let of_address = open.by_address.get(&household(address)).copied().unwrap_or(0);
-        open.places.len() >= self.0.max / 8 || of_address >= self.0.per_address_max / 8
+        open.seats.len() >= self.0.max / 8 || of_address >= self.0.per_address_max / 8
     }
 
     /// Counts a connection. At the limit of all, one that has waited long gives way; when none is found, it is refused.
     pub(crate) fn admit(&self) -> Option<Admitted> {
         let mut open = self.open();
-        if open.places.len() >= self.0.max && !open.make_room() {
+        if open.seats.len() >= self.0.max && !open.make_room() {
             return None;
         }
         let number = open.admitted;
         open.admitted += 1;
         let (waits_since, given_up) = (AtomicU64::new(BUSY), Notify::new());
-        let place = Arc::new(Place { opened: Instant::now(), waits_since, given_up });
-        open.places.insert(number, Arc::clone(&place));
+        let seat = Arc::new(Seat { opened: Instant::now(), waits_since, given_up });
+        open.seats.insert(number, Arc::clone(&seat));
         // Who has not begun a request by its turn has had time enough.
         open.turns.push_back((number, 0));
         open.forget_turns();
-        Some(Admitted { connections: self.clone(), number, place, address: None })
+        Some(Admitted { connections: self.clone(), number, seat, address: None })
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -115,17 +115,17 @@ impl Connections {
 }
 
 impl Open {
-    /// Tells one that waits to give way, and frees its place. False when none was found. Each is looked at in turn, and
+    /// Tells one that waits to give way, and frees its seat. False when none was found. Each is looked at in turn, and
     /// gives way when it was waiting already at the look before (the clock algorithm: Corbato, "A Paging Experiment
     /// with the Multics System", 1968).
     fn make_room(&mut self) -> bool {
         for _ in 0..LOOKS_MAX {
             let Some((number, seen)) = self.turns.pop_front() else { return false };
-            let Some(place) = self.places.get(&number) else { continue };
-            let waits_since = place.waits_since.load(Ordering::Relaxed);
+            let Some(seat) = self.seats.get(&number) else { continue };
+            let waits_since = seat.waits_since.load(Ordering::Relaxed);
             if waits_since != BUSY && waits_since == seen {
-                place.given_up.notify_one();
-                self.places.remove(&number);
+                seat.given_up.notify_one();
+                self.seats.remove(&number);
                 return true;
             }
             self.turns.push_back((number, waits_since));
@@ -135,8 +135,8 @@ impl Open {
 
     /// Forgets the turns of those that are gone, when there are more of these than of others.
     fn forget_turns(&mut self) {
-        if self.turns.len() > 2 * self.places.len() + LOOKS_MAX {
-            self.turns.retain(|(number, _)| self.places.contains_key(number));
+        if self.turns.len() > 2 * self.seats.len() + LOOKS_MAX {
+            self.turns.retain(|(number, _)| self.seats.contains_key(number));
         }
     }
 }
@@ -150,8 +150,8 @@ fn household(address: IpAddr) -> IpAddr {
 }
 
 impl Admitted {
-    pub(crate) fn place(&self) -> &Arc<Place> {
-        &self.place
+    pub(crate) fn seat(&self) -> &Arc<Seat> {
+        &self.seat
     }
 
     /// Counts a connection among those of its address, or refuses it at their limit.
@@ -175,7 +175,7 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         let mut open = self.connections.open();
         // Not there any more when it gave way.
-        open.places.remove(&self.number);
+        open.seats.remove(&self.number);
         let Some(address) = self.address else { return };
         match open.by_address.get_mut(&address) {
             Some(count) if *count > 1 => *count -= 1,
@@ -200,11 +200,11 @@ mod tests {
         let second = from("::ffff:192.0.2.1");
         assert!(first.is_some() && second.is_some() && from("192.0.2.1").is_none());
         let third = from("2001:db8::1");
-        assert!(third.is_some() && from("2001:db8::2").is_none(), "all places are taken");
+        assert!(third.is_some() && from("2001:db8::2").is_none(), "all seats are taken");
         drop(first);
         assert!(from("192.0.2.1").is_some());
         drop((second, third));
-        assert!(connections.open().by_address.is_empty() && connections.open().places.is_empty());
+        assert!(connections.open().by_address.is_empty() && connections.open().seats.is_empty());
     }
 
     #[tokio::test]
@@ -213,15 +213,15 @@ mod tests {
         let open: Vec<Admitted> = (0..3).map(|_| connections.admit().unwrap()).collect();
         assert!(connections.admit().is_none(), "all are busy");
         // The first has had a request since it was admitted, the last has had none.
-        open[0].place().wait(Instant::now() + Duration::from_secs(1));
-        open[2].place().wait(open[2].place().opened);
+        open[0].seat().wait(Instant::now() + Duration::from_secs(1));
+        open[2].seat().wait(open[2].seat().opened);
         let fourth = connections.admit().unwrap();
-        open[2].place().given_up().await;
+        open[2].seat().given_up().await;
         assert!(connections.admit().is_some(), "the first has not had one since the last look");
-        open[0].place().given_up().await;
-        assert!(timeout(Duration::from_millis(10), open[1].place.given_up.notified()).await.is_err());
+        open[0].seat().given_up().await;
+        assert!(timeout(Duration::from_millis(10), open[1].seat.given_up.notified()).await.is_err());
         drop((open, fourth));
-        assert!(connections.open().places.is_empty());
+        assert!(connections.open().seats.is_empty());
     }
 
     #[test]

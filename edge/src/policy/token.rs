@@ -119,7 +119,7 @@ impl Terms {
 
 /// What a token is held against.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct Setting<'a> {
     /// Seconds since 1970.
     pub(crate) now: u64,
     /// In lower case, without a port or a final dot.
@@ -157,15 +157,15 @@ pub(crate) fn of_query(query: &str) -> Option<&str> {
 }
 
 /// Says what a token is worth for a request.
-pub(crate) fn weigh(token: &str, key: &LinkKey, asked: &Asked<'_>) -> Weighed {
+pub(crate) fn weigh(token: &str, key: &LinkKey, setting: &Setting<'_>) -> Weighed {
     match open(token, key) {
-        Some(claims) => judge(&claims, asked),
+        Some(claims) => judge(&claims, setting),
         None => Weighed::worthless(TokenState::Forged),
     }
 }
 
 /// Says what signed claims are worth for a request.
-fn judge(claims: &[(Value, Value)], asked: &Asked<'_>) -> Weighed {
+fn judge(claims: &[(Value, Value)], setting: &Setting<'_>) -> Weighed {
     let mut weighed = Weighed::worthless(TokenState::Valid);
     let (mut late, mut early, mut elsewhere) = (false, false, false);
     for (name, value) in claims {
@@ -174,14 +174,14 @@ fn judge(claims: &[(Value, Value)], asked: &Asked<'_>) -> Weighed {
             Some(claim::VERSION) => elsewhere |= number(value) != Some(1),
             Some(claim::EXPIRES) => {
                 weighed.expires = number(value);
-                late |= weighed.expires.is_none_or(|expires| asked.now >= expires);
+                late |= weighed.expires.is_none_or(|expires| setting.now >= expires);
             }
-            Some(claim::NOT_BEFORE) => early |= number(value).is_none_or(|from| asked.now < from),
-            Some(claim::NETWORKS) => elsewhere |= !any(value, |net| holds(net, asked.address)),
-            Some(claim::URI) => elsewhere |= !matches_uri(value, asked),
+            Some(claim::NOT_BEFORE) => early |= number(value).is_none_or(|from| setting.now < from),
+            Some(claim::NETWORKS) => elsewhere |= !any(value, |net| holds(net, setting.address)),
+            Some(claim::URI) => elsewhere |= !matches_uri(value, setting),
             Some(claim::COUNTRIES) => {
-                let country = asked.country.to_string();
-                let is_known = asked.country != Country::UNKNOWN;
+                let country = setting.country.to_string();
+                let is_known = setting.country != Country::UNKNOWN;
                 elsewhere |= !(is_known && any(value, |name| name.as_text() == Some(&country)));
             }
             Some(name) if (claim::NUMBER - 255..=claim::NUMBER).contains(&name) => {
@@ -226,12 +226,12 @@ fn read(payload: &[u8]) -> Option<Vec<(Value, Value)>> {
 /// The body of the fuzz target `link_token`: any bytes as a token, and as claims that were signed.
 pub fn fuzz(bytes: &[u8]) {
     let country = Country::UNKNOWN;
-    let asked = Asked { now: 1, host: "host", path: "/path", address: IpAddr::from([192, 0, 2, 7]), country };
+    let setting = Setting { now: 1, host: "host", path: "/path", address: IpAddr::from([192, 0, 2, 7]), country };
     if let Ok(text) = std::str::from_utf8(bytes) {
-        assert_eq!(weigh(text, &LinkKey::new([0; 32]), &asked).state, TokenState::Forged, "nobody has this key");
+        assert_eq!(weigh(text, &LinkKey::new([0; 32]), &setting).state, TokenState::Forged, "nobody has this key");
     }
     if let Some(claims) = read(bytes) {
-        let _ = judge(&claims, &asked);
+        let _ = judge(&claims, &setting);
     }
 }
 
@@ -287,12 +287,12 @@ fn padded<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     Some(padded)
 }
 
-fn matches_uri(parts: &Value, asked: &Asked<'_>) -> bool {
+fn matches_uri(parts: &Value, setting: &Setting<'_>) -> bool {
     let Some(parts) = parts.as_map() else { return false };
     parts.iter().all(|(part, ways)| {
         let (text, is_path) = match part.as_integer().map(i128::from) {
-            Some(uri::HOST) => (asked.host, false),
-            Some(uri::PATH) => (asked.path, true),
+            Some(uri::HOST) => (setting.host, false),
+            Some(uri::PATH) => (setting.path, true),
             _ => return false,
         };
         // Whoever signed it may spell a path otherwise.
@@ -323,8 +323,8 @@ mod tests {
         LinkKey::new([7; 32])
     }
 
-    fn asked() -> Asked<'static> {
-        Asked {
+    fn setting() -> Setting<'static> {
+        Setting {
             now: NOW,
             host: "label.evernear.example",
             path: "/tours/1.jpg",
@@ -345,43 +345,43 @@ mod tests {
         }
     }
 
-    fn state(token: &str, change: impl FnOnce(&mut Asked<'static>)) -> TokenState {
-        let mut asked = asked();
-        change(&mut asked);
-        weigh(token, &key(), &asked).state
+    fn state(token: &str, change: impl FnOnce(&mut Setting<'static>)) -> TokenState {
+        let mut setting = setting();
+        change(&mut setting);
+        weigh(token, &key(), &setting).state
     }
 
     #[test]
     fn a_link_counts_where_its_terms_hold_and_nowhere_else() {
         let token = all_terms().sign(&key());
-        let weighed = weigh(&token, &key(), &asked());
+        let weighed = weigh(&token, &key(), &setting());
         assert_eq!(weighed.state, TokenState::Valid);
         assert_eq!((weighed.expires, weighed.numbers), (Some(NOW + 60), all_terms().numbers));
-        assert_eq!(state(&token, |asked| asked.address = "2001:db8::7".parse().unwrap()), TokenState::Valid);
-        assert_eq!(state(&token, |asked| asked.address = "::ffff:192.0.2.7".parse().unwrap()), TokenState::Valid);
-        assert_eq!(state(&token, |asked| asked.now = NOW + 60), TokenState::Expired);
-        assert_eq!(state(&token, |asked| asked.now = NOW - 61), TokenState::NotYet);
+        assert_eq!(state(&token, |setting| setting.address = "2001:db8::7".parse().unwrap()), TokenState::Valid);
+        assert_eq!(state(&token, |setting| setting.address = "::ffff:192.0.2.7".parse().unwrap()), TokenState::Valid);
+        assert_eq!(state(&token, |setting| setting.now = NOW + 60), TokenState::Expired);
+        assert_eq!(state(&token, |setting| setting.now = NOW - 61), TokenState::NotYet);
         for change in [
-            |asked: &mut Asked<'static>| asked.host = "other.evernear.example",
-            |asked: &mut Asked<'static>| asked.path = "/tour",
-            |asked: &mut Asked<'static>| asked.address = "192.0.3.7".parse().unwrap(),
-            |asked: &mut Asked<'static>| asked.address = "2001:db9::7".parse().unwrap(),
-            |asked: &mut Asked<'static>| asked.country = "FR".parse().unwrap(),
-            |asked: &mut Asked<'static>| asked.country = Country::UNKNOWN,
+            |setting: &mut Setting<'static>| setting.host = "other.evernear.example",
+            |setting: &mut Setting<'static>| setting.path = "/tour",
+            |setting: &mut Setting<'static>| setting.address = "192.0.3.7".parse().unwrap(),
+            |setting: &mut Setting<'static>| setting.address = "2001:db9::7".parse().unwrap(),
+            |setting: &mut Setting<'static>| setting.country = "FR".parse().unwrap(),
+            |setting: &mut Setting<'static>| setting.country = Country::UNKNOWN,
         ] {
             assert_eq!(state(&token, change), TokenState::WrongScope);
         }
         let free = Terms::default().sign(&key());
-        assert_eq!(state(&free, |asked| asked.country = Country::UNKNOWN), TokenState::Valid);
+        assert_eq!(state(&free, |setting| setting.country = Country::UNKNOWN), TokenState::Valid);
         let nobody = Terms { countries: vec![Country::UNKNOWN], ..Terms::default() }.sign(&key());
-        assert_eq!(state(&nobody, |asked| asked.country = Country::UNKNOWN), TokenState::WrongScope);
+        assert_eq!(state(&nobody, |setting| setting.country = Country::UNKNOWN), TokenState::WrongScope);
     }
 
     #[test]
     fn a_signed_path_counts_in_whatever_spelling_it_was_signed() {
         let state_of = |signed: &str, path: &'static str| {
             let token = Terms { path: Some(signed.to_owned()), ..Terms::default() }.sign(&key());
-            state(&token, |asked| asked.path = path)
+            state(&token, |setting| setting.path = path)
         };
         for signed in ["/größe@2/", "/gr%c3%b6%C3%9fe%402/", "/gr%C3%B6%C3%9Fe@2/", "/gr%C3%B6%C3%9Fe%402/"] {
             assert_eq!(state_of(signed, "/gr%C3%B6%C3%9Fe%402/a.png"), TokenState::Valid, "{signed}");
@@ -398,11 +398,11 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut changed = bytes.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            let weighed = weigh(&BASE64URL_NOPAD.encode(&changed), &key(), &asked());
+            let weighed = weigh(&BASE64URL_NOPAD.encode(&changed), &key(), &setting());
             // The tags in front (61, 17) say what comes and are under no code.
             assert!(weighed.state == TokenState::Forged || bit < 24, "bit {bit}");
         }
-        assert_eq!(weigh(&token, &LinkKey::new([8; 32]), &asked()).state, TokenState::Forged);
+        assert_eq!(weigh(&token, &LinkKey::new([8; 32]), &setting()).state, TokenState::Forged);
         for cut in 0..token.len() {
             assert_eq!(state(&token[..cut], |_| ()), TokenState::Forged, "{cut}");
         }
@@ -419,17 +419,17 @@ mod tests {
         };
         let kid = KeyId::Binary(b"k1".to_vec());
         assert_eq!(state(&text(builder().protected_key_id(kid)), |_| ()), TokenState::Valid);
-        assert_eq!(state(&text(builder()), |asked| asked.now = NOW + 60), TokenState::Expired);
+        assert_eq!(state(&text(builder()), |setting| setting.now = NOW + 60), TokenState::Expired);
         let countries = ["BE", "NL"].map(|name| CborValue::Text(name.to_owned())).to_vec();
         let in_two = builder().custom_array(316, countries);
         assert_eq!(state(&text(in_two.clone()), |_| ()), TokenState::Valid);
-        assert_eq!(state(&text(in_two), |asked| asked.country = "FR".parse().unwrap()), TokenState::WrongScope);
+        assert_eq!(state(&text(in_two), |setting| setting.country = "FR".parse().unwrap()), TokenState::WrongScope);
         // By Python's hashlib: addresses and prefixes, two parts of the URI, a number.
         let seed = include_str!("../../../fuzz/corpus/link_token/token.seed");
-        let there = Asked { host: "host", path: "/path/a", ..asked() };
+        let there = Setting { host: "host", path: "/path/a", ..setting() };
         let weighed = weigh(seed, &key(), &there);
         assert_eq!((weighed.state, weighed.numbers), (TokenState::Valid, BTreeMap::from([(0, 17)])));
-        assert_eq!(weigh(seed, &key(), &Asked { path: "/data", ..there }).state, TokenState::WrongScope);
+        assert_eq!(weigh(seed, &key(), &Setting { path: "/data", ..there }).state, TokenState::WrongScope);
         // catm, methods: not understood here.
         let methods = builder().custom_array(313, vec![CborValue::Text("GET".to_owned())]);
         assert_eq!(state(&text(methods), |_| ()), TokenState::WrongScope);

@@ -72,7 +72,7 @@ pub enum DiskError {
 
 /// Strips on a disk.
 pub(crate) struct DiskTier {
-    cache: HybridCache<u128, Answer>,
+    cache: HybridCache<u128, Kept>,
     /// Of each stripe what was answered.
     fresh: Cache<(ObjectId, u64), Vec<(ShardAsk, Bytes)>>,
     metrics: Arc<Metrics>,
@@ -101,7 +101,7 @@ impl DiskTier {
             .with_policy(HybridCachePolicy::WriteOnInsertion)
             .with_flush_on_close(false)
             .memory(QUEUE_BYTES_MAX)
-            .with_weighter(|_: &u128, answer: &Answer| answer.0.len())
+            .with_weighter(|_: &u128, kept: &Kept| kept.0.len())
             .storage()
             .with_engine_config(engine)
             .build();
@@ -140,7 +140,7 @@ impl DiskTier {
     fn write(&self, ask: &ShardAsk, body: Bytes) {
         self.metrics.disk_writes.inc();
         let properties = HybridCacheProperties::default().with_location(Location::OnDisk);
-        self.cache.insert_with_properties(key(ask), Answer(body), properties);
+        self.cache.insert_with_properties(key(ask), Kept(body), properties);
     }
 
     /// Writes what is on its way and ends.
@@ -202,16 +202,16 @@ impl Shelf for DiskShelf<'_> {
 }
 
 /// What a node answered, as it lies on the disk: its length in 8 bytes (little endian), itself, and zeros up to a page.
-struct Answer(Bytes);
+struct Kept(Bytes);
 
-impl Answer {
+impl Kept {
     fn padding(&self) -> usize {
         let bytes = ENTRY_BYTES + LENGTH_BYTES + self.0.len();
         bytes.next_multiple_of(PAGE_BYTES) - bytes
     }
 }
 
-impl Code for Answer {
+impl Code for Kept {
     fn encode(&self, writer: &mut impl Write) -> foyer::Result<()> {
         let length = (self.0.len() as u64).to_le_bytes();
         for part in [&length, &self.0[..], &[0; PAGE_BYTES][..self.padding()]] {
@@ -251,17 +251,17 @@ mod tests {
     #[test]
     fn an_answer_comes_back_and_its_entry_ends_with_a_page() {
         for length in [0, 1, 4000, 4036, 4037, 4096, 70_000, 270_000] {
-            let answer = Answer(vec![7; length].into());
+            let kept = Kept(vec![7; length].into());
             let mut written = Vec::new();
-            answer.encode(&mut written).unwrap();
+            kept.encode(&mut written).unwrap();
             assert_eq!((written.len() + ENTRY_BYTES) % PAGE_BYTES, 0, "{length}");
-            assert_eq!(written.len(), answer.estimated_size());
-            assert_eq!(Answer::decode(&mut &written[..]).unwrap().0, answer.0);
+            assert_eq!(written.len(), kept.estimated_size());
+            assert_eq!(Kept::decode(&mut &written[..]).unwrap().0, kept.0);
             for cut in [0, LENGTH_BYTES - 1, LENGTH_BYTES, written.len() / 2] {
-                let _ = Answer::decode(&mut &written[..cut.min(written.len())]);
+                let _ = Kept::decode(&mut &written[..cut.min(written.len())]);
             }
             written[..LENGTH_BYTES].fill(0xff);
-            let decoded = Answer::decode(&mut &written[..]).unwrap().0.len() as u64;
+            let decoded = Kept::decode(&mut &written[..]).unwrap().0.len() as u64;
             assert!(decoded <= ANSWER_BYTES_MAX);
         }
     }
