@@ -1,5 +1,5 @@
-//! What an edge does beside answering viewers: it follows the change feed, announces itself, keeps its certificate, purges,
-//! and tells its operator how it is.
+//! What an edge does beside answering viewers: it follows the change feed, announces itself, keeps its certificate,
+//! purges, and tells its operator how it is.
 
 pub(crate) mod acme;
 pub(crate) mod admin;

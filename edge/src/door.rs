@@ -78,6 +78,7 @@ const SEND_BYTES_PER_SECOND_MIN: usize = 2 * 1024;
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 /// Requests at one time on a connection of HTTP/2 or HTTP/3.
 const STREAMS_MAX: u32 = 64;
+
 /// The door.
 pub(crate) struct HttpDoor {
     pub(crate) node: Arc<Node>,

@@ -1,12 +1,13 @@
 //! The edge node: answers DNS and HTTP for viewers and holds nothing durable.
 //!
 //! ```text
-//! DNS question -> dns::question (label checked) -> store::objects -> policy (weights) -> dns::steer -> nearest allowed edges
-//! HTTP request -> door -> answer::request (framing) -> store::objects -> path -> policy (the owner's verdict)
-//!              -> answer::conditions, answer::range -> store::cache | store::miss (origins, once for all) -> store::body
-//! control::follow: change feed, announcements, node list
-//! control::acme: the zone's certificate, shared by its edges through the origins
+//! DNS question -> dns (label checked) -> store::objects -> policy (weights) -> dns::steer -> nearest allowed edges
+//! HTTP request -> door -> answer (framing, path) -> store::objects -> policy (the owner's verdict)
+//!              -> answer (conditions, range) -> store::cache | store::miss (origins, once for all) -> door
+//! control: change feed, announcements, node list, purges, the zone's certificate
 //! ```
+//!
+//! Rooms, and who may use whom: ARCHITECTURE.md. What the rooms share, `node` has.
 //!
 //! Keeps true: bytes come from [`client::Reader`] alone, which verified them; nobody is served while the owner's policy
 //! cannot be asked; a body is whole or its connection is cut. Logs: the target `access` has one event for each HTTP

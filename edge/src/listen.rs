@@ -1,5 +1,5 @@
-//! What all that listen share: sockets, the bounds of connections, the certificate. It lies below the doors because DNS,
-//! HTTP and the operator's port use it, and the node asks whether there is a certificate.
+//! What all that listen share: sockets, the bounds of connections, the certificate. It lies below the doors because
+//! DNS, HTTP and the operator's port use it, and the node asks whether there is a certificate.
 
 pub(crate) mod certificate;
 pub(crate) mod connections;

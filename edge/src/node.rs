@@ -1,5 +1,5 @@
-//! All that one edge has, and the way to an object that may be served from it. It knows the store and the policies; doors,
-//! answers and control know it.
+//! All that one edge has, and the way to an object that may be served from it. It knows the store and the policies;
+//! doors, answers and control know it.
 
 use std::{collections::HashSet, net::IpAddr, sync::Arc, time::SystemTime};
 

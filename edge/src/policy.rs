@@ -1,5 +1,5 @@
-//! Who may have what: owners' policies and what they may ask, signed links, where viewers are, and what the operator does
-//! not serve. Nothing here holds an object's bytes.
+//! Who may have what: owners' policies and what they may ask, signed links, where viewers are, and what the operator
+//! does not serve. Nothing here holds an object's bytes.
 
 pub(crate) mod ask;
 pub(crate) mod decide;

@@ -1,6 +1,6 @@
 //! The secret that the edges of one zone share. It seals what they leave with the origins for each other, and session
 //! tickets, so that any edge resumes a session that another began; and owners' links are signed with what is derived
-//! from it.
+//! from it. At the root, since doors, policies and ACME use it.
 //!
 //! Symmetric on purpose: what is sealed today stays sealed from who can break public keys tomorrow.
 

@@ -1,5 +1,5 @@
 //! What an edge holds of objects: their records, their blocks and decoded directories, and how more of them is had from
-//! origins. Nothing here asks a policy or knows a viewer: who uses it has done so.
+//! origins. Nothing here asks a policy or knows a viewer: whoever uses it has done that.
 
 pub(crate) mod body;
 pub(crate) mod cache;

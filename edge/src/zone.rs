@@ -1,4 +1,5 @@
-//! The zone whose labels are objects, and how a host name or a DNS name is read against it.
+//! The zone whose labels are objects, and how a host name or a DNS name is read against it. At the root, since the
+//! configuration and the faults name it.
 
 use std::{fmt, str::FromStr};
 

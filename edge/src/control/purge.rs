@@ -1,7 +1,8 @@
 //! Purges: an owner has the edges forget what they hold of an object, or of all its objects.
 //!
 //! Memory forgets at once. The disk is swept behind it, because its entries are named by object and stripe, which takes
-//! the record to know; one object at a time, and owners take turns.
+//! the record to know; one object at a time, and owners take turns. Not in the store, since it takes the list of nodes
+//! and the transport, and only the change feed gives orders.
 //!
 //! Keeps true: only a record that the owner of the order signed says what leaves the disk. Anybody can file one under a
 //! locator with keys of their own.

@@ -1,4 +1,5 @@
-//! Which edges a DNS answer names: those that the owner's policy allows, as [`steer`](super::steer) orders them.
+//! Which edges a DNS answer names: those that the owner's policy allows, the nearest first, as [`steer`](super::steer)
+//! orders them.
 
 use std::{
     borrow::Cow,

@@ -1,6 +1,6 @@
 //! HTTP/1.1 by a codec of our own, for the requests of [`head`](crate::answer::head): read, answered from what is
-//! [`ready`](crate::answer::ready), else by the way of all others, and written in one call. A connection on which anything else
-//! comes is given on to pingora, with what was read of it.
+//! [`ready`](crate::answer::ready), else by the way of all others, and written in one call. A connection on which
+//! anything else comes is given on to pingora, with what was read of it.
 
 use std::{
     future::poll_fn,

@@ -1,5 +1,5 @@
-//! The certificate that viewers are shown, swapped without a restart: by whoever keeps it from an authority, or from its
-//! files. Apart from TLS, so that whoever keeps it, and whoever asks whether there is one, knows no door.
+//! The certificate that viewers are shown, swapped without a restart: by whoever keeps it from an authority, or from
+//! its files. Apart from TLS, so that whoever keeps it, and whoever asks whether there is one, knows no door.
 
 use std::{
     fs, io, mem,

@@ -3,7 +3,8 @@
 //!
 //! An object is named by its locator, which opens nothing: `/evernear/LOCATOR`, or, so that a list tells nobody what to
 //! look for, `//HASH` with the SHA-256 of `LOCATOR/` in hex. A rule names one object wherever a path leads to it, so no
-//! slip of a pen hits many. Rules that name things of other networks hit nothing here.
+//! slip of a pen hits many. Rules that name things of other networks hit nothing here. It is the operator's policy, and
+//! what is ready hangs on it as on the owner's.
 
 use std::{
     collections::HashSet,
