@@ -19,11 +19,12 @@ use tokio::{
 };
 
 use super::{
-    Gauged, HttpDoor, IDLE_SECONDS, REQUESTS_PER_CONNECTION_MAX, STREAMS_MAX, Terminator, WRITE_DEADLINE,
     capped::Capped,
-    respond,
+    limits::{IDLE_SECONDS, REQUESTS_PER_CONNECTION_MAX, STREAMS_MAX, WRITE_DEADLINE},
+    respond::respond,
     session::{QuicStream, Session},
-    tls::HANDSHAKE_DEADLINE,
+    shared::{Gauged, HttpDoor},
+    tls::{HANDSHAKE_DEADLINE, Terminator},
 };
 use crate::{
     answer::request::{HEADER_BYTES_MAX, Intake},

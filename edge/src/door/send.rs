@@ -6,7 +6,7 @@ use bytes::Bytes;
 use format::Locator;
 use http::{HeaderMap, StatusCode};
 
-use super::session::Session;
+use super::{limits::PIECE_BYTES, session::Session};
 use crate::{
     answer::{
         ready::Given,
@@ -17,9 +17,6 @@ use crate::{
     node::Node,
     store::body::{Body, Source},
 };
-
-/// Largest piece handed to the connection at a time: small enough for HTTP/2 streams to take turns.
-pub(super) const PIECE_BYTES: usize = 64 * 1024;
 
 /// What the log says of answers.
 pub(super) const WHOLE: &str = "whole";

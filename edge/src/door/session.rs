@@ -7,7 +7,11 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use tokio::time::timeout;
 
-use super::{WRITE_DEADLINE, capped::CappedStream, h1::Plain};
+use super::{
+    capped::CappedStream,
+    limits::WRITE_DEADLINE,
+    wire::{Left, Plain},
+};
 
 /// A request of HTTP/3 and the way back.
 pub(super) type QuicStream = RequestStream<CappedStream<h3_quinn::BidiStream<Bytes>>, Bytes>;
@@ -21,10 +25,6 @@ pub(super) enum Session<'a> {
     /// HTTP/1.1 by the codec of our own.
     Plain(&'a mut Plain),
 }
-
-/// The viewer left, or takes too little.
-#[derive(Debug)]
-pub(super) struct Left;
 
 impl Session<'_> {
     /// Writes status and fields.

@@ -1,0 +1,84 @@
+//! One connection over TCP, from its acceptance to its end: who is at the other end, TLS, and which codec it is for.
+
+use std::{
+    net::{SocketAddr, TcpStream as StdStream},
+    sync::Arc,
+};
+
+use pingora_core::server::ShutdownWatch;
+use tokio::{net::TcpStream, sync::mpsc, time::timeout};
+
+use super::{
+    h2::{by_pingora, is_h2},
+    proxy,
+    shared::{Gauged, HttpDoor},
+    tls::Terminator,
+    wire::{Plain, Rest, Wire},
+    worker::Worker,
+};
+use crate::{answer::ready::Asker, listen::connections::Admitted};
+
+/// A connection for a worker.
+pub(super) struct Dealt {
+    pub(super) stream: StdStream,
+    pub(super) peer: SocketAddr,
+    pub(super) terminator: Option<Arc<Terminator>>,
+    pub(super) admitted: Admitted,
+    pub(super) shutdown: ShutdownWatch,
+    /// Dropped when the connection ended.
+    pub(super) alive: mpsc::Sender<()>,
+}
+
+/// Serves a connection on its worker.
+pub(super) async fn connection(worker: &Worker, dealt: Dealt) {
+    let Dealt { stream, peer, terminator, admitted, shutdown, alive } = dealt;
+    let (door, seat) = (&worker.door, Arc::clone(admitted.seat()));
+    // Answers are written whole; waiting for more to send only delays their last packet.
+    let Ok(mut stream) = stream.set_nodelay(true).and_then(|()| TcpStream::from_std(stream)) else { return };
+    let opening = async {
+        let peer = viewer(door, &mut stream, peer).await?;
+        let Some(admitted) = admitted.of(peer.ip()) else {
+            door.node.metrics.http_connections_refused.inc();
+            return None;
+        };
+        let wire = match &terminator {
+            None => Wire::Clear(stream),
+            Some(terminator) => Wire::Secure(terminator.accept(stream.into()).await?),
+        };
+        Some((peer, admitted, wire))
+    };
+    let opened = tokio::select! {
+        opened = opening => opened,
+        () = seat.given_up() => {
+            door.node.metrics.http_connections_given_up.inc();
+            return;
+        }
+    };
+    let Some((peer, admitted, wire)) = opened else { return };
+    let gauge = Gauged::new(&door.node);
+    let ip = peer.ip().to_canonical();
+    let asker = Asker { peer: ip, place: door.node.places.locate(ip).place, is_secure: terminator.is_some() };
+    let rest = match wire {
+        Wire::Secure(stream) if is_h2(&stream) => Some(Rest { wire: Wire::Secure(stream), read: Vec::new() }),
+        wire => Plain::new(wire).serve(worker, &asker, &seat, &shutdown).await,
+    };
+    if let Some(rest) = rest {
+        tokio::select! {
+            () = by_pingora(door, rest, peer, asker, &seat, &shutdown) => {}
+            () = seat.given_up() => drop(door.node.metrics.http_connections_given_up.inc()),
+        }
+    }
+    drop((gauge, admitted, alive));
+}
+
+/// Returns who is at the other end: the peer, or whom a balancer names.
+async fn viewer(door: &HttpDoor, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+    if !door.node.config.http.is_balancer(peer.ip()) {
+        return Some(peer);
+    }
+    let named = timeout(door.node.config.http.header_deadline(), proxy::viewer(stream, peer)).await.ok().flatten();
+    if named.is_none() {
+        tracing::debug!(balancer = %peer, "a connection without a PROXY header was closed");
+    }
+    named
+}
