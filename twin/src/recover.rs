@@ -16,15 +16,17 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use client::{ReadError, TransportError};
 use format::{
     Capability, Kind, Lease, Locator, NodeName, NotePlace, Object, OpenError, OwnerNote, Pointer, Record,
     limits::{PAGE_ENTRIES_MAX, PATH_SEGMENTS_MAX},
-    wire::LocatorPage,
+    wire::{LocatorPage, NodeEntry},
 };
-use futures::StreamExt;
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::time::timeout;
 
 use crate::{
     get::{Found, GetError},
@@ -40,6 +42,10 @@ const NODES_ASKED: usize = 3;
 /// Pages that one origin's list has at most: four million objects, above what an index of 1 GiB has room for. A list
 /// that goes on for ever is a lie.
 const PAGES_MAX: usize = 4096;
+/// Time of one origin to give its list: four million locators over 5 Mbit/s.
+const LIST_TIME: Duration = Duration::from_secs(600);
+/// Locators that one origin may tell of alone, however few all others do.
+const ALONE_MIN: usize = 1000;
 /// A recovery that is cut short has written all that it found but the last of so many parts.
 const PARTS: usize = 16;
 /// Records read concurrently.
@@ -62,7 +68,8 @@ pub struct Recovered {
     pub unread: BTreeSet<Locator>,
     /// Objects of this owner without a note that opens: nothing but their label reads them.
     pub without_note: BTreeSet<Locator>,
-    /// Origins that were asked and did not answer. What they alone know is not here.
+    /// Origins that were asked and did not answer, or told of far more than all others. What they alone know is not
+    /// here.
     pub silent: BTreeSet<NodeName>,
 }
 
@@ -111,13 +118,15 @@ impl Twin {
     /// # Errors
     /// [`RecoverError`].
     pub async fn recover(&self, progress: &Arc<dyn Progress>) -> Result<Recovered, RecoverError> {
-        let (mut locators, silent) = self.owned().await?;
+        let (locators, silent) = self.owned().await?;
         let known = self.list().await;
         let tops = known.values().filter(|it| it.position == Position::Top && it.state == State::Stored);
         let finished: BTreeSet<Batch> = tops.map(|entry| entry.batch).collect();
         let mut recovered = Recovered { found: locators.len(), silent, ..Recovered::default() };
         // Erased objects are in no list.
-        locators.extend(known.keys());
+        let listed: BTreeSet<Locator> = locators.iter().copied().collect();
+        let unlisted = known.keys().filter(|locator| !listed.contains(locator)).copied();
+        let locators: Vec<Locator> = unlisted.chain(locators).collect();
         progress.leases(locators.len());
         let patience = &Patience::begin();
         let part = locators.len().div_ceil(PARTS).max(OBJECTS_AT_ONCE);
@@ -181,31 +190,40 @@ impl Twin {
         Ok(())
     }
 
-    /// Asks origins for the locators of this owner. Returns the origins that did not answer too.
-    pub(crate) async fn owned(&self) -> Result<(BTreeSet<Locator>, BTreeSet<NodeName>), RecoverError> {
-        let (mut locators, mut answered, mut silent, mut source) = (BTreeSet::new(), 0, BTreeSet::new(), None);
-        for node in self.network.topology.origins() {
+    /// Asks origins side by side for the locators of this owner. Returns those that several know first, and the origins
+    /// that did not answer too.
+    pub(crate) async fn owned(&self) -> Result<(Vec<Locator>, BTreeSet<NodeName>), RecoverError> {
+        let (mut whole, mut broken, mut silent, mut source) = (Vec::new(), Vec::new(), BTreeSet::new(), None);
+        let ask = |node: NodeEntry| async move {
             let (transport, name, owner) = (&self.network.transport, &node.name, &self.owner());
             let page = |after: Option<Locator>| async move { transport.locators(name, owner, after.as_ref()).await };
             let mut of_it = BTreeSet::new();
-            let listed = take_list(&node.name, &mut of_it, page).await;
+            let listed = timeout(LIST_TIME, take_list(name, &mut of_it, PAGES_MAX, page)).await;
+            let listed = listed.unwrap_or_else(|_| Err(TransportError::TimedOut { node: name.clone() }));
+            (node.name, of_it, listed)
+        };
+        let mut origins = self.network.topology.origins().into_iter();
+        let mut asked: FuturesUnordered<_> = origins.by_ref().take(NODES_ASKED).map(ask).collect();
+        while let Some((name, of_it, listed)) = asked.next().await {
+            let Err(error) = listed else {
+                whole.push((name, of_it));
+                continue;
+            };
+            tracing::warn!(node = %name, %error, "an origin does not list what this owner stored");
             // What it listed until it fell silent is as good as the list of another; the list of a liar is nothing.
-            if !matches!(listed, Err(TransportError::Nonsense { .. })) {
-                locators.append(&mut of_it);
+            if !matches!(error, TransportError::Nonsense { .. }) {
+                broken.push(of_it);
             }
-            match listed {
-                Ok(()) => answered += 1,
-                Err(error) => {
-                    tracing::warn!(node = %node.name, %error, "an origin does not list what this owner stored");
-                    silent.insert(node.name);
-                    source = Some(error);
-                }
-            }
-            if answered == NODES_ASKED {
-                break;
-            }
+            silent.insert(name);
+            source = Some(error);
+            asked.extend(origins.next().map(ask));
         }
-        if answered == 0 { Err(RecoverError::NoNode { source }) } else { Ok((locators, silent)) }
+        if whole.is_empty() {
+            return Err(RecoverError::NoNode { source });
+        }
+        let (locators, alone) = put_together(whole, broken);
+        silent.extend(alone);
+        Ok((locators, silent))
     }
 
     async fn see(&self, locator: &Locator, known: Option<&Entry>, patience: &Patience) -> Seen {
@@ -318,6 +336,33 @@ impl Twin {
     }
 }
 
+/// Puts the lists of origins together, those that were given to their ends and those that broke off: first what several
+/// tell, then what one does. Where enough origins gave whole lists, the others bear witness: of what one tells alone so
+/// many are looked at as all others tell. Returns the origins too that tell of more.
+fn put_together(
+    whole: Vec<(NodeName, BTreeSet<Locator>)>,
+    broken: Vec<BTreeSet<Locator>>,
+) -> (Vec<Locator>, BTreeSet<NodeName>) {
+    let mut told: BTreeMap<Locator, usize> = BTreeMap::new();
+    for locator in whole.iter().map(|(_, list)| list).chain(&broken).flatten() {
+        *told.entry(*locator).or_default() += 1;
+    }
+    let is_alone = |locator: &Locator| told[locator] == 1;
+    let mut locators: Vec<Locator> = told.keys().filter(|locator| !is_alone(locator)).copied().collect();
+    let alone_max = if whole.len() < NODES_ASKED { usize::MAX } else { locators.len().max(ALONE_MIN) };
+    let mut boastful = BTreeSet::new();
+    for (node, list) in whole {
+        let alone = list.iter().filter(|locator| is_alone(locator));
+        if alone.clone().nth(alone_max).is_some() {
+            tracing::warn!(%node, "an origin lists far more than all others; most of that is not looked at");
+            boastful.insert(node);
+        }
+        locators.extend(alone.take(alone_max));
+    }
+    locators.extend(broken.into_iter().flatten().filter(is_alone));
+    (locators, boastful)
+}
+
 /// Takes the list of one origin, page by page, each behind the one before.
 ///
 /// # Errors
@@ -325,19 +370,22 @@ impl Twin {
 async fn take_list<P: Future<Output = Result<LocatorPage, TransportError>>>(
     node: &NodeName,
     into: &mut BTreeSet<Locator>,
+    pages_max: usize,
     page: impl Fn(Option<Locator>) -> P,
 ) -> Result<(), TransportError> {
     let nonsense = |reason: &str| TransportError::Nonsense { node: node.clone(), reason: reason.to_owned() };
     let mut after = None;
-    for _ in 0..PAGES_MAX {
+    for _ in 0..pages_max {
         let LocatorPage { locators, next } = page(after).await?;
         let is_forward = locators.is_sorted_by(|one, other| one < other)
             && locators.first().is_none_or(|first| after.is_none_or(|after| after < *first));
         if locators.len() > PAGE_ENTRIES_MAX || !is_forward {
             return Err(nonsense("a page of locators that is too long, or not in order behind the one before"));
         }
-        if next.is_some() && next != locators.last().copied() {
-            return Err(nonsense("a page of locators that goes on elsewhere than behind its last"));
+        if next.is_some() && (next != locators.last().copied() || locators.len() < PAGE_ENTRIES_MAX) {
+            return Err(nonsense(
+                "a page of locators that goes on though it is not full, or elsewhere than behind its last",
+            ));
         }
         into.extend(locators);
         match next {
@@ -439,7 +487,7 @@ mod tests {
     async fn take(page: impl Fn(u64) -> LocatorPage) -> (Result<usize, String>, u64) {
         let (asked, mut listed) = (Cell::new(0), BTreeSet::new());
         let node = "o1".parse().unwrap();
-        let taken = take_list(&node, &mut listed, |_| {
+        let taken = take_list(&node, &mut listed, 9, |_| {
             asked.set(asked.get() + 1);
             std::future::ready(Ok(page(asked.get() - 1)))
         });
@@ -462,11 +510,28 @@ mod tests {
             assert_eq!(asked, pages);
             assert!(taken.unwrap_err().contains("nonsense"));
         };
-        is_lie(take(pages(1, u64::MAX)).await, PAGES_MAX as u64);
-        is_lie(take(|_| pages(9, 1)(0)).await, 2);
+        is_lie(take(pages(1000, u64::MAX)).await, 9);
+        is_lie(take(pages(999, u64::MAX)).await, 1);
+        is_lie(take(|_| pages(1000, 1)(0)).await, 2);
         is_lie(take(|_| pages(1001, 0)(0)).await, 1);
         is_lie(take(|_| LocatorPage { locators: vec![], next: Some(locator(1)) }).await, 1);
         is_lie(take(|_| LocatorPage { locators: vec![locator(2), locator(1)], next: None }).await, 1);
         is_lie(take(|_| LocatorPage { locators: vec![locator(1)], next: Some(locator(9)) }).await, 1);
+    }
+
+    #[test]
+    fn what_one_origin_tells_alone_comes_last_and_within_a_bound() {
+        let list = |from: u64, to: u64| (from..to).map(locator).collect::<BTreeSet<_>>();
+        let named = |number: usize, list| (format!("o{number}").parse::<NodeName>().unwrap(), list);
+        let lists = |third| vec![named(1, list(5000, 5010)), named(2, list(5000, 5011)), named(3, third)];
+        let (locators, boastful) = put_together(lists(list(0, 4000)), vec![]);
+        assert_eq!(locators[..10], list(5000, 5010).into_iter().collect::<Vec<_>>());
+        assert_eq!(locators.len(), 10 + 1 + ALONE_MIN);
+        assert_eq!(boastful, ["o3".parse().unwrap()].into());
+        let (locators, boastful) = put_together(lists(list(0, 900)), vec![list(6000, 9000)]);
+        assert_eq!((locators.len(), boastful.len()), (10 + 1 + 900 + 3000, 0), "one that fell silent has no bound");
+        // Of two that differ nobody knows which is right.
+        let (locators, boastful) = put_together(lists(list(0, 4000)).split_off(1), vec![]);
+        assert_eq!((locators.len(), boastful.len()), (4011, 0));
     }
 }
