@@ -68,7 +68,7 @@ pub struct Limits {
     /// Upload sessions at once, of one caller at most as many as it leaves free. When all are open, one that was unused
     /// for 30 seconds gives way to a caller who has fewer. Absent: 1,024.
     pub uploads_max: u32,
-    /// Seconds after which an upload session that nobody used is dropped, over restarts of the node. Within this time
+    /// Seconds after which an upload session that got no cells is dropped, over restarts of the node. Within this time
     /// an interrupted upload goes on where it was. Absent: 86,400 (24 hours).
     pub upload_idle_seconds: u64,
     /// Percent of the capacity that uploads may take whose caller has been gone for 30 seconds. Of more, and when

@@ -231,8 +231,8 @@ impl Node {
         calls.max(self.intake.load())
     }
 
-    /// Refuses when shards may not take so many bytes more, also after drafts at rest gave their room. A call into the
-    /// disk, and two more for each of these.
+    /// Refuses when shards may not take so many bytes more, also after drafts that nobody used lately gave their room.
+    /// A call into the disk, and two more for each of these.
     pub(crate) fn check_room(&self, bytes: u64) -> Result<(), RoomError> {
         if self.is_draining() {
             return Err(RoomError::Draining);
@@ -250,7 +250,7 @@ impl Node {
         }
     }
 
-    /// Counts bytes that a call is about to add to its draft, also after drafts at rest gave their room. All drafts
+    /// Counts bytes that a call is about to add to its draft, also after unused drafts gave their room. All drafts
     /// together may have what shards may still take, so that none is written in vain.
     pub(crate) fn reserve(&self, taken: &Taken<Refusal>, bytes: u64) -> Result<(), ReserveError> {
         loop {
@@ -258,8 +258,7 @@ impl Node {
             let on_disk = space.usable_bytes().saturating_add(drafts);
             let allowed = self.config.capacity_bytes.map(|capacity| capacity.saturating_sub(self.held_bytes()));
             let reserved = taken.reserve(bytes, allowed.unwrap_or(u64::MAX).min(on_disk));
-            let gives_way = matches!(reserved, Err(UploadError::NoRoom { .. }));
-            if !(gives_way && self.uploads.yield_room(Instant::now()).is_some()) {
+            if reserved.is_ok() || taken.make_room(Instant::now()).is_none() {
                 return Ok(reserved?);
             }
         }

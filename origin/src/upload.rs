@@ -13,9 +13,9 @@
 //! Keeps true: a session outlives the process, because its draft does. Nobody waits for a session longer than its age.
 //! A draft whose caller is gone gives way to whatever needs its room or its place: of the caller who holds the most,
 //! the one unused for longest. Few callers, however many sessions they open, keep no other out. Only cells are use: who
-//! asks for sessions again and again keeps them while nobody else needs their places. The bytes of all drafts together
-//! stay below what shards may still take, and those of one caller leave a part of that to others: bytes are counted
-//! before they are written.
+//! only asks for sessions again and again keeps none. The bytes of all drafts together stay below what shards may still
+//! take, and those of one caller leave as much free again of what the others leave: bytes are counted before they are
+//! written.
 
 mod id;
 
@@ -64,23 +64,13 @@ pub(crate) enum UploadError {
         /// How many it has.
         share: u64,
     },
-    /// All drafts take as much as may become shards; ours, and it passes.
-    #[error(
-        "uploads under way take {held} of the {room} bytes that are free here, and {asked} more are too many; try again \
-         when some have ended, or another node"
-    )]
-    NoRoom {
-        /// Bytes of all drafts.
-        held: u64,
-        /// Bytes that all may have.
-        room: u64,
-        /// Bytes asked for.
-        asked: u64,
-    },
+    /// Nothing else is in the way of the draft, and it has no room all the same; ours, another node may do.
+    #[error("this node has no room for so large a shard; use another")]
+    TooLarge,
     /// The caller has its share of the bytes; the caller's fault, and it passes.
     #[error(
-        "uploads of this caller take {held} bytes, and {asked} more are above {share}, its share of what is free here; \
-         commit or end some first"
+        "uploads of this caller take {held} bytes, and {asked} more are above {share}, its share of what those of \
+         others leave free here; commit or end some first, or try another node"
     )]
     BytesShare {
         /// Bytes of its drafts.
@@ -92,9 +82,10 @@ pub(crate) enum UploadError {
     },
 }
 
-/// Returns the bytes that drafts of one caller may take where all may have `room`.
+/// Returns the bytes that drafts of one caller may take where the others' leave `room`: as many as it leaves free, so
+/// that no few callers leave none.
 fn bytes_share(room: u64) -> u64 {
-    room / 4 * 3
+    room / 2
 }
 
 /// What became of a commit, for all who wait for it; none while it runs.
@@ -115,8 +106,6 @@ struct Slot<E> {
     owner: NodeName,
     /// When it was opened, or got cells.
     used: Instant,
-    /// When a call had it last.
-    asked: Instant,
     /// Bodies of calls on their way to it.
     bodies: usize,
     /// Bytes of its draft, with those that a call is about to write.
@@ -169,7 +158,7 @@ impl<E> Uploads<E> {
             gone.cancel();
             let (id, owner) = (id.parse().ok()?, owner.parse().ok()?);
             let bytes = rested.bytes;
-            Some((id, Slot { owner, used, asked: used, bodies: 0, bytes, gone, state: State::Resting(rested) }))
+            Some((id, Slot { owner, used, bodies: 0, bytes, gone, state: State::Resting(rested) }))
         };
         Self { slots: Mutex::new(rested.into_iter().filter_map(slot).collect()), max }
     }
@@ -209,7 +198,7 @@ impl<E> Uploads<E> {
                 Some(given.ok_or(refusal)?)
             };
             let state = State::Idle(Box::new(draft));
-            slots.insert(id, Slot { owner, used: now, asked: now, bodies: 0, bytes: 0, gone, state });
+            slots.insert(id, Slot { owner, used: now, bodies: 0, bytes: 0, gone, state });
             given
         };
         // Files are removed outside of the lock.
@@ -278,15 +267,16 @@ impl<E> Uploads<E> {
         Ok(Ok(taken))
     }
 
-    /// Drops the sessions that nobody asked for in `idle`, and of those at rest so many that no more than `bytes_max`
-    /// are left of them.
+    /// Drops the sessions that nobody used in `idle`, and of those at rest so many that no more than `bytes_max` are
+    /// left of them.
     pub(crate) fn sweep(&self, idle: Duration, bytes_max: u64, now: Instant) {
-        let is_old = |slot: &Slot<E>| slot.is_free() && now.saturating_duration_since(slot.asked) >= idle;
+        let is_old = |slot: &Slot<E>| slot.idle(now).is_some_and(|unused| unused >= idle);
         // Files are removed outside of the lock.
         let old: Vec<_> = self.slots().extract_if(|_, slot| is_old(slot)).map(|(_, slot)| slot).collect();
         let mut dropped = old.len();
         old.into_iter().for_each(Slot::remove);
-        while self.resting_bytes(now) > bytes_max && self.yield_room(now).is_some() {
+        let is_at_rest = |slot: &Slot<E>, _| slot.gone.is_cancelled();
+        while self.resting_bytes(now) > bytes_max && self.drop_one(now, is_at_rest).is_some() {
             dropped += 1;
         }
         if dropped > 0 {
@@ -294,9 +284,15 @@ impl<E> Uploads<E> {
         }
     }
 
-    /// Drops a session at rest, if there is any, for its room: of the caller whose sessions take the most bytes.
+    /// Drops a session that nobody used lately, if there is any, for its room: one at rest before one whose caller is
+    /// there, of the caller whose sessions take the most bytes.
     pub(crate) fn yield_room(&self, now: Instant) -> Option<()> {
-        let given = give_way(&mut self.slots(), now, |slot| slot.bytes, |slot, _| slot.gone.is_cancelled());
+        self.drop_one(now, |_, _| true)
+    }
+
+    /// The same of those that `may` go, which is told how many bytes their callers have.
+    fn drop_one(&self, now: Instant, may: impl Fn(&Slot<E>, u64) -> bool) -> Option<()> {
+        let given = give_way(&mut self.slots(), now, |slot| slot.bytes, may);
         given.map(Slot::remove)
     }
 
@@ -408,7 +404,7 @@ impl<E> Taken<E> {
     /// is given back when the call ends.
     ///
     /// # Errors
-    /// [`UploadError::BytesShare`], [`UploadError::NoRoom`]; then nothing is counted.
+    /// [`UploadError::BytesShare`], [`UploadError::TooLarge`]; then nothing is counted.
     pub(crate) fn reserve(&self, asked: u64, room: u64) -> Result<(), UploadError> {
         let mut slots = self.uploads.slots();
         let bytes_of = |owner: Option<&NodeName>| -> u64 {
@@ -416,17 +412,29 @@ impl<E> Taken<E> {
             of_it.map(|slot| slot.bytes).sum()
         };
         let owner = slots.get(&self.id).map(|slot| &slot.owner);
-        let (own, held, share) = (bytes_of(owner), bytes_of(None), bytes_share(room));
+        let own = bytes_of(owner);
+        let share = bytes_share(room.saturating_sub(bytes_of(None) - own));
         if own.saturating_add(asked) > share {
-            return Err(UploadError::BytesShare { held: own, share, asked });
-        }
-        if held.saturating_add(asked) > room {
-            return Err(UploadError::NoRoom { held, room, asked });
+            let is_alone = slots.iter().all(|(id, slot)| *id == self.id || slot.bytes == 0);
+            let refused = UploadError::BytesShare { held: own, share, asked };
+            return Err(if is_alone { UploadError::TooLarge } else { refused });
         }
         if let Some(slot) = slots.get_mut(&self.id) {
             slot.bytes += asked;
         }
         Ok(())
+    }
+
+    /// Drops a session that nobody used lately, if there is any, for the room that [`Self::reserve`] refused: one at
+    /// rest of a caller whose sessions take no fewer bytes than those of this one, or any of one whose take more.
+    pub(crate) fn make_room(&self, now: Instant) -> Option<()> {
+        let own: u64 = {
+            let slots = self.uploads.slots();
+            let owner = &slots.get(&self.id)?.owner;
+            slots.values().filter(|slot| slot.owner == *owner).map(|slot| slot.bytes).sum()
+        };
+        let may = |slot: &Slot<E>, held| held > own || (held == own && slot.gone.is_cancelled());
+        self.uploads.drop_one(now, |slot, held| slot.bytes > 0 && may(slot, held))
     }
 
     /// Ends the session. Nothing is left of its draft.
@@ -448,9 +456,9 @@ impl<E> Drop for Taken<E> {
             Some(Held::Draft(draft)) => (draft.bytes(), State::Idle(draft)),
         };
         if let Some(slot) = slots.get_mut(&self.id) {
-            (slot.bytes, slot.state, slot.asked) = (bytes, state, Instant::now());
+            (slot.bytes, slot.state) = (bytes, state);
             if bytes > self.bytes {
-                slot.used = slot.asked;
+                slot.used = Instant::now();
             }
         }
     }
@@ -598,7 +606,7 @@ mod tests {
             peer.gone.cancel();
         }
         let later = opened + GONE_IDLE;
-        world.uploads.sweep(GONE_IDLE, u64::MAX, later);
+        world.uploads.sweep(2 * GONE_IDLE, u64::MAX, later);
         assert_eq!(world.uploads.count(), 2);
         assert!(world.uploads.yield_room(later).is_some() && world.uploads.yield_room(later).is_none());
         assert!(world.uploads.take(filled, &sending).is_ok());
@@ -635,17 +643,20 @@ mod tests {
         let bytes = sample.shard(0).len() as u64;
         let [first, second] = [1, 2].map(|byte| world.open(byte, &greedy, now).unwrap());
         let mut taken = world.uploads.take(first, &greedy).unwrap();
-        assert_eq!(taken.reserve(2_000_000, ROOM), Ok(()));
+        assert_eq!(taken.reserve(1_500_000, ROOM), Ok(()));
         // Another connection of the same caller, while the first call has written nothing yet.
         let again = world.uploads.take(second, &peer("t1")).unwrap();
-        let refused = UploadError::BytesShare { held: 2_000_000, share: 3_000_000, asked: 1_000_001 };
-        assert_eq!(again.reserve(1_000_001, ROOM), Err(refused));
-        assert_eq!(again.reserve(1_000_000, ROOM), Ok(()));
+        let refused = UploadError::BytesShare { held: 1_500_000, share: 2_000_000, asked: 500_001 };
+        assert_eq!(again.reserve(500_001, ROOM), Err(refused));
+        assert_eq!(again.reserve(500_000, ROOM), Ok(()));
         let third = world.open(3, &other, now).unwrap();
         let others = world.uploads.take(third, &other).unwrap();
-        assert_eq!(others.reserve(1_000_000, ROOM), Ok(()), "there is a part left for others");
-        let refused = UploadError::NoRoom { held: ROOM, room: ROOM, asked: 1 };
-        assert_eq!(others.reserve(1, ROOM), Err(refused));
+        let refused = UploadError::BytesShare { held: 0, share: 1_000_000, asked: 1_000_001 };
+        assert_eq!(others.reserve(1_000_001, ROOM), Err(refused), "a part is left for a third");
+        assert_eq!(others.reserve(1_000_000, ROOM), Ok(()));
+        // The room became less meanwhile.
+        let refused = UploadError::BytesShare { held: 1_000_000, share: 500_000, asked: 1 };
+        assert_eq!(others.reserve(1, ROOM - 1_000_000), Err(refused));
         // What a call does not write is given back, and what it wrote counts.
         taken.draft(&world.store).unwrap().append(0, &sample.columns[0]).unwrap();
         drop((taken, again, others));
@@ -653,6 +664,49 @@ mod tests {
         // What is committed is no draft any more.
         world.uploads.take(first, &greedy).unwrap().end();
         assert_eq!(world.uploads.bytes(), 0);
+        // It never fits, whoever else ends.
+        let taken = world.uploads.take(second, &greedy).unwrap();
+        assert_eq!(taken.reserve(ROOM / 2 + 1, ROOM), Err(UploadError::TooLarge));
+    }
+
+    #[test]
+    fn drafts_that_nobody_goes_on_with_give_their_room_though_their_callers_are_connected() {
+        let world = World::new(9);
+        let (modest, greedy, new) = (peer("t1"), peer("t2"), peer("t3"));
+        let sample = testing::Sample::new(1, 3 << 20);
+        let fill = |byte, peer: &Peer, cells: usize| {
+            let id = world.open(byte, peer, Instant::now()).unwrap();
+            let mut taken = world.uploads.take(id, peer).unwrap();
+            taken.draft(&world.store).unwrap().append(0, &sample.columns[0][..cells]).unwrap();
+            id
+        };
+        let (small, large) = (fill(1, &modest, 1), fill(2, &greedy, 2));
+        let mine = world.open(3, &new, Instant::now()).unwrap();
+        let taken = world.uploads.take(mine, &new).unwrap();
+        let room = world.uploads.bytes() + 9;
+        let refused = taken.reserve(9, room).unwrap_err();
+        assert!(matches!(refused, UploadError::BytesShare { .. }));
+        assert!(taken.make_room(Instant::now()).is_none(), "they may be at work");
+        // Asking is no use.
+        let later = Instant::now() + GONE_IDLE;
+        drop((world.uploads.take(large, &greedy).unwrap(), world.uploads.take(small, &modest).unwrap()));
+        assert!(taken.make_room(later).is_some());
+        assert_eq!(world.uploads.take(large, &greedy).err(), Some(UploadError::Unknown));
+        assert_eq!(taken.reserve(9, room), Ok(()));
+        assert!(world.uploads.take(small, &modest).is_ok());
+        // A shard needs the room.
+        assert!(world.uploads.yield_room(later).is_some() && world.uploads.yield_room(later).is_none());
+    }
+
+    #[test]
+    fn who_asks_for_a_session_once_a_day_does_not_keep_it() {
+        let (world, owner) = (World::new(2), peer("t1"));
+        let day = Duration::from_secs(24 * 3600);
+        let opened = Instant::now().checked_sub(GONE_IDLE).unwrap();
+        let id = world.open(1, &owner, opened).unwrap();
+        drop(world.uploads.take(id, &owner).unwrap());
+        world.uploads.sweep(day, u64::MAX, opened + day);
+        assert_eq!(world.uploads.count(), 0);
     }
 
     #[test]

@@ -161,12 +161,12 @@ impl From<UploadError> for Refusal {
     fn from(error: UploadError) -> Self {
         match error {
             UploadError::Unknown => Self::caller(StatusCode::NOT_FOUND, &error),
+            UploadError::TooLarge => Self::node(StatusCode::INSUFFICIENT_STORAGE, &error),
             // Whoever lost the answer to a call makes it again while the first may still run.
             // What others, or the caller, have under way ends.
             UploadError::Busy
             | UploadError::TooMany { .. }
             | UploadError::Share { .. }
-            | UploadError::NoRoom { .. }
             | UploadError::BytesShare { .. } => Self::node(StatusCode::SERVICE_UNAVAILABLE, &error),
         }
     }
