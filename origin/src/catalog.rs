@@ -14,11 +14,11 @@ mod sqlite;
 mod url;
 mod work;
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use data_encoding::HEXLOWER;
+use data_encoding::{DecodeError, DecodeKind, HEXLOWER};
 use format::{
     BlobId, Lease, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyManifest, PolicyName, Purge, Record,
     wire::{ChangePage, NodeEntry, Note, Obstacle, Ticket},
@@ -29,7 +29,7 @@ pub use self::{
     rule::Refused,
     sql::Clock,
     sqlite::SqliteCatalog,
-    url::{CatalogUrl, CatalogUrlError, OpenError, PostgresUrl},
+    url::{CatalogUrl, CatalogUrlError, Found, OpenError, PostgresUrl},
     work::{
         AHEAD_MAX, CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, GIVEN_UP_REST, LOCATORS_MAX, MARGIN_LAST,
         OBJECTS_MAX, ObjectPage, ObjectRow, PAGE_BYTES_MAX, RETRY_PAUSE, Repair, RepairAsk, RepairCause, RepairEnd,
@@ -43,6 +43,15 @@ pub const NOTES_MAX: usize = 256;
 /// Which catalog it is: random bytes that are as old as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CatalogId(pub [u8; 16]);
+
+impl FromStr for CatalogId {
+    type Err = DecodeError;
+
+    fn from_str(text: &str) -> Result<Self, DecodeError> {
+        let length = |_| DecodeError { position: 0, kind: DecodeKind::Length };
+        Ok(Self(HEXLOWER.decode(text.as_bytes())?.try_into().map_err(length)?))
+    }
+}
 
 impl fmt::Display for CatalogId {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,6 +75,8 @@ pub struct Filed {
     pub record: Record,
     /// The newest change of the feed that it shows. Later ones may tell of it again.
     pub sequence: u64,
+    /// The second since 1970 at which the first record under its locator came; 0: before that was noted.
+    pub filed_at: u64,
 }
 
 /// A shard on a node.
@@ -122,7 +133,7 @@ pub trait Catalog: Send + Sync + 'static {
     /// the end of its lease yields to a later lease. The owner renewed it in time, and the disk with the earlier lease
     /// did not hear of it. A lease that has ended is filed, and [`Self::expire`] ends it.
     ///
-    /// `since` is the second at which the copy was there, since 1970. What was filed later under its locator for
+    /// `since` is the second since 1970 at which the copy's record was filed first. What was filed later under its locator for
     /// another owner or object gives way to it: whoever knows a locator may file something of their own while it is
     /// missing here.
     ///

@@ -16,7 +16,10 @@ use format::{NodeAddress, NodeName, Place, PlaceError, limits::ORIGIN_ANNOUNCE_S
 use serde::Deserialize;
 
 pub use self::bucket::{BucketConfig, BucketUrl, BucketUrlError};
-use crate::{catalog::CatalogUrl, store::Bucket};
+use crate::{
+    catalog::CatalogUrl,
+    store::{Bucket, OWN_NAMES},
+};
 
 /// Configuration files are small; a larger file is not one.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
@@ -218,6 +221,12 @@ pub enum ConfigError {
         /// The address.
         address: NodeAddress,
     },
+    /// The catalog's file lies where the node keeps something else.
+    #[error("{} is the node's own, and cannot be the catalog; name another file", path.display())]
+    CatalogFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file system of `data_dir` is not mounted.
     #[error(
         "{} is a file system of its own by /etc/fstab, and it is not mounted: `data_dir` would lie on another disk, empty; \
@@ -290,6 +299,12 @@ impl Config {
         let advertised = self.advertised(self.listen);
         if advertised.ip().is_some_and(|ip| ip.is_unspecified()) {
             return Err(ConfigError::Advertise { address: advertised });
+        }
+        if let CatalogUrl::Sqlite(path) = &self.catalog
+            && let Ok(inside) = path.strip_prefix(&self.data_dir)
+            && inside.iter().next().is_some_and(|first| OWN_NAMES.iter().any(|name| first == *name))
+        {
+            return Err(ConfigError::CatalogFile { path: path.clone() });
         }
         if self.bucket.is_some() && self.capacity_bytes.is_none() {
             return Err(ConfigError::Capacity);

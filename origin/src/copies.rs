@@ -22,9 +22,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    catalog::{Applied, CatalogError, Filed},
+    catalog::{Applied, CatalogError, Filed, Refused},
     node::{Lost, Node},
-    refusals,
+    refusals, repair,
+    run::StrangeCatalog,
     scrub::now,
     store::StoreError,
     upkeep::pause,
@@ -113,6 +114,11 @@ pub(crate) enum RefreshError {
     /// The catalog does not answer.
     #[error("the catalog does not say what the record is now")]
     Catalog(#[from] CatalogError),
+    /// Nothing is written to another catalog than the one that knows the disk.
+    #[error(
+        "this node's catalog is not the one that knows its disk, and its operator must see to it; use another node"
+    )]
+    Strange(#[from] StrangeCatalog),
     /// The disk failed.
     #[error("the copy of the record cannot be written")]
     Store(#[from] StoreError),
@@ -155,27 +161,44 @@ pub(crate) async fn take(node: &Node, locator: Locator) -> Result<(), RefreshErr
     write(node, locator).await
 }
 
-/// Files the own copy of a record again, when a caller comes with one of another owner or object under its locator: the
-/// catalog may have been made anew and lack it, or hold what somebody filed meanwhile.
-pub(crate) async fn vouch(node: &Node, asked: &Record) -> Result<(), RefreshError> {
-    let locator = asked.locator();
-    let held =
-        node.off_reactor(move |store| Ok::<_, StoreError>((store.record(&locator)?, store.record_written(&locator))));
+/// Files the own copy of a record again: the catalog may have been made anew, or lost its last seconds, and lack it or
+/// hold what somebody filed meanwhile. Not when a caller comes with the record `asked` of the same owner and object.
+/// Returns whether that was news to the catalog.
+pub(crate) async fn vouch(node: &Node, locator: Locator, asked: Option<&Record>) -> Result<bool, RefreshError> {
     // A copy that cannot be read vouches for nothing; who reads it has it replaced.
-    let Ok((Some(held), since)) = held.await? else { return Ok(()) };
-    if (held.lease.owner, held.public.id()) == (asked.lease.owner, asked.public.id()) {
-        return Ok(());
+    let Ok(Some((held, since))) = node.off_reactor(move |store| store.filed_record(&locator)).await? else {
+        return Ok(false);
+    };
+    let is_of = |asked: &Record| (held.lease.owner, held.public.id()) == (asked.lease.owner, asked.public.id());
+    if asked.is_some_and(is_of) {
+        return Ok(false);
     }
     match node.catalog.restore_record(&held, since).await {
         // What the catalog knows better it goes on knowing.
-        Ok(Applied::Unchanged) | Err(CatalogError::Refused(_)) => {}
+        Ok(Applied::Unchanged) | Err(CatalogError::Refused(_)) => Ok(false),
         Ok(Applied::Stored) => {
-            tracing::warn!(%locator, "a record was missing in the catalog while another came under its locator");
+            tracing::warn!(%locator, "the catalog lacked what lies in the copy of a record");
             node.feed.written();
+            Ok(true)
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => Err(error.into()),
     }
-    Ok(())
+}
+
+/// Writes to the catalog. What it refuses because it holds nothing under the locator, or something of another owner or
+/// object, is tried again when the own copy knew better.
+pub(crate) async fn write_or_vouch<W: Future<Output = Result<Applied, CatalogError>>>(
+    node: &Node,
+    locator: Locator,
+    write: impl Fn() -> W,
+) -> Result<Applied, RefreshError> {
+    let done = write().await;
+    let may_have_lost = matches!(
+        done,
+        Err(CatalogError::Refused(Refused::NoRecord | Refused::OtherOwner { .. } | Refused::OtherObject { .. }))
+    );
+    let done = if may_have_lost && vouch(node, locator, None).await? { write().await } else { done };
+    Ok(done?)
 }
 
 /// Writes a copy as the catalog has it. The caller holds the turn.
@@ -186,9 +209,9 @@ async fn write(node: &Node, locator: Locator) -> Result<(), RefreshError> {
     Ok(())
 }
 
-async fn keep(node: &Node, Filed { record, sequence }: Filed) -> Result<(), RefreshError> {
+async fn keep(node: &Node, Filed { record, sequence, filed_at }: Filed) -> Result<(), RefreshError> {
     let locator = record.locator();
-    node.off_reactor(move |store| store.put_record(&record)).await??;
+    node.off_reactor(move |store| store.put_record(&record, filed_at)).await??;
     node.copies.show(locator, sequence);
     Ok(())
 }
@@ -285,7 +308,7 @@ async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshEr
     };
     let origins = if followed.since < missed_until { names(node) } else { BTreeSet::new() };
     let (next, is_idle) = if let Some(resync) = &mut followed.resync {
-        resync.go_on(&node.stop, |locator| look_at(node, &origins, locator, u64::MAX)).await?;
+        resync.go_on(&node.stop, |locator| look_again(node, &origins, locator)).await?;
         (resync.next, true)
     } else {
         let wait = Duration::from_secs(CHANGES_WAIT_SECONDS_MAX.into());
@@ -300,6 +323,8 @@ async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshEr
             let left = node.off_reactor(|store| store.records()).await??;
             tracing::info!(copies = left.len(), "the change feed began anew: every copy of a record is looked at");
             followed.resync = Some(Resync { left, next });
+            // What the catalog lost it lost of shards too.
+            node.tasks.spawn(repair::compare(node.clone()));
             return Ok(());
         }
         let is_idle = changes.is_empty();
@@ -326,6 +351,12 @@ async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshEr
         followed.noted = (next, Instant::now());
     }
     Ok(())
+}
+
+/// Brings a copy and the catalog in line where both may lack something.
+async fn look_again(node: &Arc<Node>, origins: &BTreeSet<NodeName>, locator: Locator) -> Result<(), RefreshError> {
+    pass_over(&locator, vouch(node, locator, None).await)?;
+    look_at(node, origins, locator, u64::MAX).await
 }
 
 /// Fetches a copy that may have passed the node by while `origins` were these, or brings it to what a change says.

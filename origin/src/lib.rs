@@ -38,5 +38,5 @@ mod upload;
 
 pub use codec::CodecFault;
 pub use config::Config;
-pub use run::{Checked, Origin, Running, ScrubError, StartError, Surroundings};
+pub use run::{Checked, Origin, Running, ScrubError, StartError, StrangeCatalog, Surroundings};
 pub use scrub::Scrubbed;

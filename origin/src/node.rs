@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -23,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api::{Refusal, Sent},
-    catalog::{Catalog, CatalogError, ShardTotals},
+    catalog::{Catalog, CatalogError, CatalogId, ShardTotals},
     clock::CatalogClock,
     config::Config,
     copies::{Copies, RefreshError},
@@ -92,6 +92,10 @@ pub(crate) struct Node {
     /// Stops all of them.
     pub(crate) stop: CancellationToken,
     clock: Mutex<CatalogClock>,
+    /// The catalog that knows what is here, once that was read or noted.
+    pub(crate) catalog_id: OnceLock<CatalogId>,
+    /// Whether the catalog was that one when it was asked last.
+    knows_catalog: AtomicBool,
     intake: Intake,
     disk_calls: Arc<Semaphore>,
     /// Reading a draft back takes as long as its bytes do, so only some of the disk's calls may be that.
@@ -138,6 +142,8 @@ impl Node {
             tasks: TaskTracker::new(),
             stop,
             clock: Mutex::new(clock),
+            catalog_id: OnceLock::new(),
+            knows_catalog: AtomicBool::new(false),
             intake: Intake::new(limits.bodies_bytes_max),
             disk_calls: Arc::new(Semaphore::new(at_most(limits.disk_calls_max))),
             read_backs: Arc::new(Semaphore::new(at_most(limits.disk_calls_max).div_ceil(8))),
@@ -181,6 +187,15 @@ impl Node {
     pub(crate) fn gained(&self, bytes: u64) {
         self.shards.fetch_add(1, Ordering::Relaxed);
         self.shard_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the catalog was the one that knows the disk when it was asked last.
+    pub(crate) fn knows_catalog(&self) -> bool {
+        self.knows_catalog.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn put_knows_catalog(&self, knows: bool) {
+        self.knows_catalog.store(knows, Ordering::Relaxed);
     }
 
     /// Returns the catalog's clock, seconds since 1970.

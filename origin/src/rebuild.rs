@@ -90,7 +90,7 @@ pub async fn rebuild(config: &Config) -> Result<Rebuilt, RebuildError> {
     file_records(&store, &*catalog, &mut done).await?;
     file_shards(&store, &*catalog, &config.name, &mut done).await?;
     // Only now may the origin start on this catalog.
-    let id = catalog.identity().await?.to_string();
+    let id = catalog.identity().await?;
     off_reactor(move || store.put_catalog_note(&id)).await?;
     catalog.close().await;
     tracing::info!(node = %config.name, ?done, "the catalog has what is on this disk");
@@ -136,9 +136,7 @@ enum Outcome {
 
 async fn file_record(store: &Arc<Store>, catalog: &dyn Catalog, locator: Locator) -> Result<Outcome, RebuildError> {
     let held = store.clone();
-    let read =
-        move || Ok::<_, StoreError>(held.record(&locator)?.map(|record| (record, held.record_written(&locator))));
-    let (record, since) = match off_reactor(read).await {
+    let (record, since) = match off_reactor(move || held.filed_record(&locator)).await {
         Ok(Some(found)) => found,
         // Nothing removes copies; a name that is no file any more is as one that does not read.
         Ok(None) => return Ok(left_out(&locator)),

@@ -37,10 +37,12 @@ use format::{
 
 use self::{diagnosis::Diagnosis, standing::Standings};
 use crate::{
+    api::causes,
     catalog::{CatalogError, OBJECTS_MAX, ObjectRow, RepairAsk, RepairCause, Revival, ShardRow},
+    copies::RefreshError,
     node::Node,
     reconcile::reconcile,
-    run::{StartError, know_catalog},
+    run::know_catalog,
     upkeep::pause,
 };
 
@@ -55,21 +57,7 @@ const RECONCILE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Compares the own disk with the catalog, then starts all tasks of repair.
 pub(crate) fn spawn(node: &Arc<Node>) {
-    let booted = node.clone();
-    node.tasks.spawn(async move {
-        // A catalog that was away at the start may be another one when it comes.
-        while let Err(error) = compare(&booted).await {
-            if matches!(error, StartError::OtherCatalog { .. }) {
-                tracing::error!(%error, "the node stops");
-                return booted.stop.cancel();
-            }
-            tracing::warn!(%error, "disk and catalog cannot be compared");
-            if !pause(RECONCILE_AGAIN, &booted.stop).await {
-                return;
-            }
-        }
-        booted.reconciled.store(true, Ordering::Relaxed);
-    });
+    node.tasks.spawn(compare(node.clone()));
     node.tasks.spawn(scan::run(node.clone()));
     node.tasks.spawn(tickets::run(node.clone()));
     node.tasks.spawn(surplus::run(node.clone()));
@@ -78,10 +66,20 @@ pub(crate) fn spawn(node: &Arc<Node>) {
     }
 }
 
-/// Compares the own disk with the catalog, if that is the one that knows the disk.
-async fn compare(node: &Arc<Node>) -> Result<(), StartError> {
+/// Compares the own disk with the catalog, once that is there and is the one that knows the disk.
+pub(crate) async fn compare(node: Arc<Node>) {
+    while let Err(error) = compare_once(&node).await {
+        tracing::warn!(error = causes(&error), "disk and catalog cannot be compared");
+        if !pause(RECONCILE_AGAIN, &node.stop).await {
+            return;
+        }
+    }
+    node.reconciled.store(true, Ordering::Relaxed);
+}
+
+async fn compare_once(node: &Arc<Node>) -> Result<(), RefreshError> {
     know_catalog(node).await?;
-    Ok(reconcile(node).await?)
+    reconcile(node).await
 }
 
 /// Returns how all nodes stand now.

@@ -22,7 +22,7 @@ use tower::ServiceExt;
 use crate::{
     accept::accept,
     api,
-    catalog::{Catalog, CatalogError, CatalogUrl, OpenError},
+    catalog::{Catalog, CatalogError, CatalogId, CatalogUrl, Found, OpenError},
     codec::{self, CodecFault},
     config::{Config, ConfigError},
     copies::{self, RefreshError},
@@ -69,19 +69,8 @@ pub enum StartError {
     #[error("the catalog does not answer")]
     Catalog(#[from] CatalogError),
     /// The catalog is not the one that knows this disk.
-    #[error(
-        "the catalog has the id {found}, and what lies in {} is known to catalog {noted}. Does `catalog` name the right \
-         one? If that was lost, stop all origins and run `evernear catalog rebuild` for all of them before any starts: an \
-         empty catalog would take the locators of what is stored here from whoever comes first", path.display()
-    )]
-    OtherCatalog {
-        /// The data folder.
-        path: PathBuf,
-        /// The catalog that it belongs to.
-        noted: String,
-        /// The catalog that answers.
-        found: String,
-    },
+    #[error(transparent)]
+    OtherCatalog(#[from] StrangeCatalog),
     /// The port cannot be had.
     #[error("{address} cannot be listened on")]
     Listen {
@@ -105,10 +94,48 @@ pub enum StartError {
     Lost,
 }
 
+/// Why the catalog is not taken for the one that knows the disk; the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum StrangeCatalog {
+    /// It is another one.
+    #[error(
+        "the catalog {found}, and what lies in {} is known to catalog {noted}. Does `catalog` name the right \
+         one? If that was lost, stop all origins and run `evernear catalog rebuild` for all of them before any starts: an \
+         empty catalog would take the locators of what is stored here from whoever comes first", path.display()
+    )]
+    Other {
+        /// The data folder.
+        path: PathBuf,
+        /// The catalog that it belongs to.
+        noted: CatalogId,
+        /// What the catalog that answers is.
+        found: Found,
+    },
+    /// It knows nothing, and no note says which one knew the disk.
+    #[error(
+        "the catalog has no object, and {} has. Does `catalog` name the right one? If that was lost, stop all origins and \
+         run `evernear catalog rebuild` for all of them before any starts", path.display()
+    )]
+    Empty {
+        /// The data folder.
+        path: PathBuf,
+    },
+    /// Nobody can say.
+    #[error(
+        "{} is damaged, the note of which catalog knows this disk. Make sure that `catalog` names the one that the other \
+         origins use, remove this file and start the origin again: it notes that catalog. No rebuild is needed", path.display()
+    )]
+    Note {
+        /// The note.
+        path: PathBuf,
+    },
+}
+
 impl From<RefreshError> for StartError {
     fn from(error: RefreshError) -> Self {
         match error {
             RefreshError::Catalog(error) => error.into(),
+            RefreshError::Strange(error) => error.into(),
             RefreshError::Store(error) => error.into(),
             RefreshError::Lost(_) => Self::Lost,
         }
@@ -243,7 +270,13 @@ impl Origin {
         let membership = Membership::new(&identity, Some(&list)).map_err(IdentityError::from)?;
         client::offload(codec::prove).await.map_err(|_| StartError::Lost)??;
         let (store, rested) = open_store(&config, disk).await?;
-        let catalog = config.catalog.open(config.limits.changes_kept).await?;
+        let noted = read_note(&store)?;
+        let catalog = match config.catalog.open_known(config.limits.changes_kept, noted).await {
+            Err(OpenError::Other { noted, found }) => {
+                return Err(StrangeCatalog::Other { path: config.data_dir, noted, found }.into());
+            }
+            opened => opened?,
+        };
         // Filled when the node announces itself.
         let topology = Arc::new(Topology::new(Vec::new()));
         let transport = Arc::new(HttpTransport::of(membership.clone(), topology.clone()).between_origins());
@@ -336,7 +369,6 @@ async fn begin(
     // The node's own token: a start that fails cancels nobody else's.
     let node = Arc::new(Node::new(config, address, parts, shutdown.child_token()));
     let announced = async {
-        know_catalog(&node).await?;
         node.recount().await?;
         upkeep::announce(&node).await.map(drop)?;
         Ok::<_, StartError>(())
@@ -354,16 +386,43 @@ async fn begin(
     Ok(Running { local_addr, node, router, task })
 }
 
-/// Sees that the catalog is the one that knows what lies on the disk. A new disk takes the one that it finds.
-pub(crate) async fn know_catalog(node: &Arc<Node>) -> Result<(), StartError> {
-    let found = node.catalog.identity().await?.to_string();
-    let noted = node.off_reactor(|store| store.catalog_note()).await.map_err(RefreshError::from)??;
+/// Sees that the catalog is the one that knows what lies on the disk. A new disk takes the one that it finds. What is
+/// found, or not, counts for writers until the next look.
+pub(crate) async fn know_catalog(node: &Node) -> Result<(), RefreshError> {
+    let looked = look_at_catalog(node).await;
+    node.put_knows_catalog(looked.is_ok());
+    looked
+}
+
+async fn look_at_catalog(node: &Node) -> Result<(), RefreshError> {
+    let found = node.catalog.identity().await?;
+    let noted = match node.catalog_id.get() {
+        Some(known) => Some(*known),
+        None => node.off_reactor(|store| read_note(store)).await??,
+    };
     match noted {
-        Some(noted) if noted == found => Ok(()),
-        Some(noted) => Err(StartError::OtherCatalog { path: node.config.data_dir.clone(), noted, found }),
-        None => {
-            Ok(node.off_reactor(move |store| store.put_catalog_note(&found)).await.map_err(RefreshError::from)??)
+        Some(noted) if noted != found => {
+            let path = node.config.data_dir.clone();
+            return Err(StrangeCatalog::Other { path, noted, found: Found::Id(found) }.into());
         }
+        Some(_) => {}
+        None => {
+            let records = node.off_reactor(|store| store.records()).await??;
+            if !records.is_empty() && node.catalog.locators(None, None, 1).await?.is_empty() {
+                return Err(StrangeCatalog::Empty { path: node.config.data_dir.clone() }.into());
+            }
+            node.off_reactor(move |store| store.put_catalog_note(&found)).await??;
+        }
+    }
+    node.catalog_id.get_or_init(|| found);
+    Ok(())
+}
+
+/// Reads which catalog knows what lies on the disk.
+fn read_note(store: &Store) -> Result<Option<CatalogId>, RefreshError> {
+    match store.catalog_note() {
+        Err(StoreError::Damaged { path }) => Err(StrangeCatalog::Note { path }.into()),
+        read => Ok(read?),
     }
 }
 

@@ -149,6 +149,24 @@ pub enum StoreError {
     },
 }
 
+/// First parts of the names of all that lies in the folder.
+pub(crate) const OWN_NAMES: [&str; 14] = [
+    "lock",
+    "tmp",
+    "packs",
+    "shards",
+    "records",
+    "quarantine",
+    "ballast",
+    "draining",
+    "refused.crl",
+    "feed",
+    "scrub",
+    "copies",
+    "clock",
+    "catalog",
+];
+
 impl StoreError {
     /// Whether one file is damaged, or cannot be read at its place on the disk; others can be.
     pub(crate) fn is_of_one_file(&self) -> bool {

@@ -15,6 +15,7 @@ use crate::{
     copies::RefreshError,
     node::Node,
     refusals, retention,
+    run::know_catalog,
     store::StoreError,
 };
 
@@ -79,13 +80,15 @@ pub(crate) async fn announce_often(node: Arc<Node>) {
                     );
                 }
             }
+            Err(RefreshError::Strange(error)) => tracing::error!(%error, "only reads are served until then"),
             Err(error) => tracing::warn!(%error, "the node cannot be announced"),
         }
     }
 }
 
-/// Announces the node once, and reads who else there is. Returns whether that was news to the catalog.
+/// Announces the node once to the catalog that knows its disk, and reads who else there is. Returns whether that was news to the catalog.
 pub(crate) async fn announce(node: &Arc<Node>) -> Result<Applied, RefreshError> {
+    know_catalog(node).await?;
     let asked = node.clone();
     let entry = node.off_reactor(move |_| asked.entry()).await??;
     let applied = node.catalog.announce(&entry).await?;
@@ -142,7 +145,7 @@ async fn destroy(node: &Arc<Node>, removed: &mut Removal) -> Result<(), RefreshE
     let grace = Duration::from_secs(node.config.limits.erase_grace_seconds);
     node.catalog_now().await?;
     node.note_clock().await;
-    if node.clock().may_destroy(Instant::now(), grace) {
+    if node.knows_catalog() && node.clock().may_destroy(Instant::now(), grace) {
         retention::end_leases(node, Instant::now() + REMOVING).await?;
         remove_dead_shards(node, grace, &mut removal).await?;
         *removed = removal;

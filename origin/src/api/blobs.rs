@@ -11,7 +11,7 @@ use format::{BlobId, limits::POLICY_COMPONENT_BYTES_MAX};
 
 use super::{
     Refusal,
-    extract::{InPath, Reader, Sent, Writer},
+    extract::{Filer, InPath, Reader, Sent},
 };
 use crate::node::Node;
 
@@ -26,7 +26,7 @@ pub(super) async fn read(
 
 pub(super) async fn file(
     State(node): State<Arc<Node>>,
-    Writer(_): Writer,
+    _: Filer,
     InPath(id): InPath<BlobId>,
     sent: Sent,
 ) -> Result<StatusCode, Refusal> {

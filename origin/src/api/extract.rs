@@ -1,5 +1,7 @@
 //! What calls take from a request's head, with refusals in the API's own form.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
@@ -8,7 +10,11 @@ use axum::{
 use serde::de::DeserializeOwned;
 
 use super::Refusal;
-use crate::peer::{Action, Peer};
+use crate::{
+    node::Node,
+    peer::{Action, Peer},
+    run::know_catalog,
+};
 
 /// The parts of the path, parsed.
 pub(super) struct InPath<T>(pub(super) T);
@@ -69,6 +75,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Writer {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
         allowed(parts, Action::Write).map(Self)
+    }
+}
+
+/// A caller that may write, at a node whose catalog is the one that knows its disk. An empty one would take the
+/// locators of what is stored here from whoever comes first.
+pub(super) struct Filer(pub(super) Peer);
+
+impl FromRequestParts<Arc<Node>> for Filer {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Refusal> {
+        let peer = allowed(parts, Action::Write)?;
+        if !node.knows_catalog() {
+            know_catalog(node).await?;
+        }
+        Ok(Self(peer))
     }
 }
 

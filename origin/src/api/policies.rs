@@ -11,7 +11,7 @@ use format::{OwnerId, PolicyManifest, PolicyName, limits::POLICY_MANIFEST_BYTES_
 
 use super::{
     Refusal,
-    extract::{InPath, Reader, Sent, Writer},
+    extract::{Filer, InPath, Reader, Sent},
 };
 use crate::node::Node;
 
@@ -27,7 +27,7 @@ pub(super) async fn read(
 
 pub(super) async fn publish(
     State(node): State<Arc<Node>>,
-    Writer(_): Writer,
+    _: Filer,
     InPath((owner, name)): InPath<(OwnerId, PolicyName)>,
     sent: Sent,
 ) -> Result<StatusCode, Refusal> {

@@ -10,11 +10,11 @@ use format::{
 
 use super::{
     Refusal,
-    extract::{Sent, Writer},
+    extract::{Filer, Sent},
 };
 use crate::node::Node;
 
-pub(super) async fn order(State(node): State<Arc<Node>>, Writer(_): Writer, sent: Sent) -> Result<StatusCode, Refusal> {
+pub(super) async fn order(State(node): State<Arc<Node>>, _: Filer, sent: Sent) -> Result<StatusCode, Refusal> {
     let envelope = node.small_body(sent, PURGE_BYTES_MAX).await?;
     let purge = node.off_reactor(move |_| Purge::open(&envelope)).await?;
     let purge = purge.inspect_err(|_| node.metrics.failed("purge"))?;

@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::{
     Refusal,
-    extract::{InPath, InQuery, Reader, Sent, Writer},
+    extract::{Filer, InPath, InQuery, Reader, Sent},
 };
 use crate::{
     catalog::Applied,
@@ -72,7 +72,7 @@ pub(super) async fn read(
 
 pub(super) async fn file(
     State(node): State<Arc<Node>>,
-    Writer(_): Writer,
+    _: Filer,
     InPath(locator): InPath<Locator>,
     sent: Sent,
 ) -> Result<StatusCode, Refusal> {
@@ -83,8 +83,8 @@ pub(super) async fn file(
     // A task of its own: a caller that hangs up does not leave catalog and disk apart.
     let work = node.clone();
     let task = node.tasks.spawn(async move {
-        copies::vouch(&work, &record).await?;
-        work.catalog.put_record(&record).await?;
+        copies::vouch(&work, locator, Some(&record)).await?;
+        copies::write_or_vouch(&work, locator, || work.catalog.put_record(&record)).await?;
         work.feed.written();
         copies::take(&work, locator).await?;
         Ok::<_, Refusal>(())
@@ -95,7 +95,7 @@ pub(super) async fn file(
 
 pub(super) async fn renew(
     State(node): State<Arc<Node>>,
-    Writer(_): Writer,
+    _: Filer,
     InPath(locator): InPath<Locator>,
     sent: Sent,
 ) -> Result<StatusCode, Refusal> {
@@ -106,7 +106,7 @@ pub(super) async fn renew(
     same_locator(&locator, &lease.locator)?;
     let work = node.clone();
     let task = node.tasks.spawn(async move {
-        let applied = work.catalog.put_lease(&lease, &envelope).await?;
+        let applied = copies::write_or_vouch(&work, locator, || work.catalog.put_lease(&lease, &envelope)).await?;
         work.feed.written();
         copies::refresh(&work, locator).await?;
         // The owner may want other places now. A lease that is here already says nothing new, however often it comes.

@@ -211,6 +211,7 @@ impl From<RefreshError> for Refusal {
     fn from(error: RefreshError) -> Self {
         match error {
             RefreshError::Catalog(error) => error.into(),
+            RefreshError::Strange(_) => Self::node(StatusCode::SERVICE_UNAVAILABLE, &error),
             RefreshError::Store(error) => error.into(),
             RefreshError::Lost(error) => error.into(),
         }

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Refusal,
-    extract::{InPath, InQuery, Sent, Writer},
+    extract::{Filer, InPath, InQuery, Sent, Writer},
 };
 use crate::{
     catalog::ShardRow,
@@ -137,7 +137,7 @@ pub(super) async fn abort(
 /// Has no deadline of requests: making a shard durable takes as long as its bytes do.
 pub(super) async fn commit(
     State(node): State<Arc<Node>>,
-    Writer(peer): Writer,
+    Filer(peer): Filer,
     InPath(upload): InPath<String>,
     InQuery(Commit { column }): InQuery<Commit>,
     sent: Sent,

@@ -20,9 +20,9 @@ use sqlx::{
 use tokio::time::timeout;
 
 use super::{
-    migrations,
+    CatalogId, migrations,
     sql::{Driver, SqlCatalog, driver},
-    url::{OpenError, PostgresUrl},
+    url::{Found, OpenError, PostgresUrl},
 };
 
 /// Connections of one origin. A server allows 100 by default, and ten origins should fit.
@@ -52,8 +52,17 @@ impl PostgresCatalog {
     /// # Errors
     /// [`OpenError`], but not when the server is away: then calls fail until it is back.
     pub async fn connect(url: &PostgresUrl, changes_kept: u32) -> Result<Self, OpenError> {
+        Self::connect_known(url, changes_kept, None).await
+    }
+
+    /// The same, if it is the catalog of the id `noted`.
+    pub(super) async fn connect_known(
+        url: &PostgresUrl,
+        changes_kept: u32,
+        noted: Option<CatalogId>,
+    ) -> Result<Self, OpenError> {
         let options = url.options()?.application_name("evernear");
-        let migrated = match timeout(MIGRATION, migrate(&options)).await {
+        let migrated = match timeout(MIGRATION, migrate(&options, noted)).await {
             Err(_) => return Err(OpenError::Slow { seconds: MIGRATION.as_secs() }),
             Ok(Err(OpenError::Engine(error))) if is_away(&error) => {
                 tracing::error!(%error, "the catalog's server is away; what needs it waits");
@@ -75,7 +84,7 @@ impl PostgresCatalog {
                 let (migrated, options) = (migrated.clone(), options.clone());
                 Box::pin(async move {
                     if !migrated.load(Ordering::Acquire) {
-                        migrate(&options).await.map_err(|error| sqlx::Error::Configuration(error.into()))?;
+                        migrate(&options, noted).await.map_err(|error| sqlx::Error::Configuration(error.into()))?;
                         migrated.store(true, Ordering::Release);
                     }
                     Ok(())
@@ -88,11 +97,23 @@ impl PostgresCatalog {
 
 /// Brings the schema up to date, on a connection of its own, because that may take longer than any call should. The
 /// migrator takes a lock.
-async fn migrate(options: &PgConnectOptions) -> Result<(), OpenError> {
+async fn migrate(options: &PgConnectOptions, noted: Option<CatalogId>) -> Result<(), OpenError> {
     let mut connection = PgConnection::connect_with(options).await?;
+    if let Some(noted) = noted {
+        Found::check(identity(&mut connection).await?.as_deref(), noted)?;
+    }
     // Not `run`: the compiler cannot show that its future may be sent.
     migrations::postgres().run_direct(None, &mut connection, false).await?;
     Ok(connection.close().await?)
+}
+
+/// Reads the id of a catalog that may have no tables.
+async fn identity(connection: &mut PgConnection) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    let is_there = "SELECT to_regclass('identity') IS NOT NULL";
+    if !sqlx::query_scalar::<_, bool>(is_there).fetch_one(&mut *connection).await? {
+        return Ok(None);
+    }
+    sqlx::query_scalar("SELECT id FROM identity").fetch_optional(connection).await
 }
 
 /// Whether the server cannot be reached now, and may be later: not when it answers and refuses.

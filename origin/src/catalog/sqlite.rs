@@ -7,14 +7,14 @@
 use std::{fs::File, path::Path, time::Duration};
 
 use sqlx::{
-    AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite,
+    AssertSqlSafe, SqlSafeStr, SqlStr, Sqlite, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
 use super::{
-    migrations,
+    CatalogId, migrations,
     sql::{Clock, Driver, SqlCatalog, driver},
-    url::OpenError,
+    url::{Found, OpenError},
 };
 
 /// Longest wait for another process that writes, and for a free connection.
@@ -41,6 +41,27 @@ impl SqliteCatalog {
     /// # Errors
     /// [`OpenError`].
     pub async fn open_by(path: &Path, changes_kept: u32, clock: Option<Clock>) -> Result<Self, OpenError> {
+        Self::open_as(path, changes_kept, clock, None).await
+    }
+
+    /// Opens the file if it is the catalog of the id `noted`.
+    pub(super) async fn open_known(
+        path: &Path,
+        changes_kept: u32,
+        noted: Option<CatalogId>,
+    ) -> Result<Self, OpenError> {
+        Self::open_as(path, changes_kept, None, noted).await
+    }
+
+    async fn open_as(
+        path: &Path,
+        changes_kept: u32,
+        clock: Option<Clock>,
+        noted: Option<CatalogId>,
+    ) -> Result<Self, OpenError> {
+        if let Some(noted) = noted.filter(|_| !path.exists()) {
+            return Err(OpenError::Other { noted, found: Found::Empty });
+        }
         // SQLite cannot serialise "is the schema there?" and "make it" for us: two processes that start together would
         // both try.
         let _migrating = lock(path).await?;
@@ -55,10 +76,22 @@ impl SqliteCatalog {
             .pragma("secure_delete", "ON");
         let pool = || SqlitePoolOptions::new().acquire_timeout(BUSY).idle_timeout(None).max_lifetime(None);
         let writer = pool().max_connections(1).connect_with(options.clone()).await?;
+        if let Some(noted) = noted {
+            Found::check(identity(&writer).await?.as_deref(), noted)?;
+        }
         migrations::sqlite().run(&writer).await?;
         let readers = pool().max_connections(READERS).connect_with(options.pragma("query_only", "ON")).await?;
         Ok(Self { writers: writer, readers, changes_kept, clock })
     }
+}
+
+/// Reads the id of a catalog that may have no tables.
+async fn identity(pool: &SqlitePool) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    let is_there = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'identity'";
+    if sqlx::query_scalar::<_, i64>(is_there).fetch_one(pool).await? == 0 {
+        return Ok(None);
+    }
+    sqlx::query_scalar("SELECT id FROM identity").fetch_optional(pool).await
 }
 
 /// Takes the lock beside the file; it opens again when the returned file is dropped, also by a crash.

@@ -7,7 +7,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgSslMode},
 };
 
-use super::{Catalog, PostgresCatalog, SqliteCatalog};
+use super::{Catalog, CatalogId, PostgresCatalog, SqliteCatalog};
 
 /// Where the catalog is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,14 @@ pub enum OpenError {
     /// The file is no catalog or cannot be opened, or the server cannot be reached or lets nobody in.
     #[error("the catalog's database cannot be opened")]
     Engine(#[from] sqlx::Error),
+    /// It is not the catalog that it should be, and was left as it is.
+    #[error("the catalog {found}, and catalog {noted} was looked for")]
+    Other {
+        /// The catalog looked for.
+        noted: CatalogId,
+        /// What it is.
+        found: Found,
+    },
     /// The schema is not one this program can bring up to date: it was written by a newer one, or edited.
     #[error("the catalog's schema does not fit this program")]
     Migration(#[from] MigrateError),
@@ -53,6 +61,36 @@ pub enum OpenError {
         /// How long was waited.
         seconds: u64,
     },
+}
+
+/// What a catalog is that is not the one looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// It is not there, or nothing is in it yet.
+    Empty,
+    /// It is another one.
+    Id(CatalogId),
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => to.write_str("is empty"),
+            Self::Id(id) => write!(to, "has the id {id}"),
+        }
+    }
+}
+
+impl Found {
+    /// Says what the id means that a catalog has, if any, where the one of the id `noted` is looked for.
+    pub(super) fn check(id: Option<&[u8]>, noted: CatalogId) -> Result<(), OpenError> {
+        let found = match id.and_then(|id| id.try_into().ok()) {
+            Some(id) if id == noted.0 => return Ok(()),
+            Some(id) => Self::Id(CatalogId(id)),
+            None => Self::Empty,
+        };
+        Err(OpenError::Other { noted, found })
+    }
 }
 
 impl OpenError {
@@ -71,9 +109,18 @@ impl CatalogUrl {
     /// # Errors
     /// [`OpenError`].
     pub async fn open(&self, changes_kept: u32) -> Result<Arc<dyn Catalog>, OpenError> {
+        self.open_known(changes_kept, None).await
+    }
+
+    /// The same, if it is the catalog of the id `noted`. Another one is left as it is: an empty one that got its tables
+    /// would be taken for a catalog.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_known(&self, changes_kept: u32, noted: Option<CatalogId>) -> Result<Arc<dyn Catalog>, OpenError> {
         Ok(match self {
-            Self::Sqlite(path) => Arc::new(SqliteCatalog::open(path, changes_kept).await?),
-            Self::Postgres(url) => Arc::new(PostgresCatalog::connect(url, changes_kept).await?),
+            Self::Sqlite(path) => Arc::new(SqliteCatalog::open_known(path, changes_kept, noted).await?),
+            Self::Postgres(url) => Arc::new(PostgresCatalog::connect_known(url, changes_kept, noted).await?),
         })
     }
 }

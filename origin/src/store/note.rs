@@ -2,6 +2,7 @@
 //! necessary shorter, so none is a reason to stop.
 
 use super::{Store, StoreError, draft::Scrap, read};
+use crate::catalog::CatalogId;
 
 const FEED: &str = "feed";
 const SCRUB: &str = "scrub";
@@ -64,14 +65,16 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]: unlike the other notes, this one must not be taken for none.
-    pub(crate) fn catalog_note(&self) -> Result<Option<String>, StoreError> {
-        let note = read(&self.root.join(CATALOG), NOTE_BYTES_MAX)?;
-        Ok(note.map(|note| String::from_utf8_lossy(&note).trim().to_owned()))
+    pub(crate) fn catalog_note(&self) -> Result<Option<CatalogId>, StoreError> {
+        let path = self.root.join(CATALOG);
+        let Some(note) = read(&path, NOTE_BYTES_MAX)? else { return Ok(None) };
+        let id = std::str::from_utf8(&note).ok().and_then(|note| note.trim().parse().ok());
+        id.map(Some).ok_or(StoreError::Damaged { path })
     }
 
     /// Notes which catalog knows what is here. Durable on return.
-    pub(crate) fn put_catalog_note(&self, id: &str) -> Result<(), StoreError> {
-        self.put_note(CATALOG, id.as_bytes())?;
+    pub(crate) fn put_catalog_note(&self, id: &CatalogId) -> Result<(), StoreError> {
+        self.put_note(CATALOG, id.to_string().as_bytes())?;
         self.sync_folder(&self.root);
         Ok(())
     }

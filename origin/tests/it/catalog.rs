@@ -287,6 +287,10 @@ mod promises {
             let (owned, strange) = (Sample::new(seed, 40_000), Sample::new(seed + 1, 40_000));
             let locator = owned.sealed.locator;
             let lease = format::Lease { locator, erased: is_grave, ..strange.lease(9) };
+            let shard = |sample: &Sample| ShardRow { node: o1.clone(), object: sample.id(), column: 0, bytes: 9 };
+            for sample in [&owned, &strange] {
+                catalog.place_shard(&shard(sample)).await.unwrap();
+            }
             let record = owned.record(&format::Lease { erased: is_erased, ..owned.lease(1) }, &o1);
             let squat = |version| strange.record(&format::Lease { version, ..lease.clone() }, &o1);
             assert_eq!(catalog.put_record(&squat(9)).await.unwrap(), Applied::Stored);
@@ -296,9 +300,20 @@ mod promises {
             assert_eq!(catalog.restore_record(&record, now - 60).await.unwrap(), Applied::Stored);
             let held = catalog.record(&locator).await.unwrap().unwrap();
             assert_eq!((held.lease.owner, held.lease.erased), (owned.owner.id(), is_erased));
+            // What the stranger stored is dead, from now on.
+            let dead = async |grace| catalog.dead_shards(&o1, grace, None, 99).await.unwrap();
+            assert!(dead(Duration::ZERO).await.contains(&shard(&strange)));
+            assert_eq!(dead(Duration::ZERO).await.contains(&shard(&owned)), is_erased);
+            assert_eq!(dead(Duration::from_secs(3600)).await, []);
             let told = catalog.changes(since, 9).await.unwrap().changes;
             let kind = if is_erased { ChangeKind::Erased { locator } } else { ChangeKind::Record { locator } };
             assert_eq!(told.into_iter().map(|change| change.kind).collect::<Vec<_>>(), [kind]);
+            // The oldest copy tells since when, in whatever order they come.
+            let filed_at = async || catalog.filed(&locator).await.unwrap().unwrap().filed_at;
+            for (since, told) in [(now - 50, now - 60), (now - 90, now - 90), (now - 60, now - 90)] {
+                assert_eq!(catalog.restore_record(&record, since).await.unwrap(), Applied::Unchanged);
+                assert_eq!(filed_at().await, told);
+            }
             // Neither comes back by a copy that is younger, nor by a higher version.
             assert!(is_others(catalog.restore_record(&squat(9), now - 50).await));
             assert!(is_others(catalog.put_record(&squat(10)).await));

@@ -71,5 +71,11 @@ fn what_cannot_work_is_refused_before_anything_opens() {
         assert!(with("sqlite:///var/lib/evernear/catalog.db", bad).is_err(), "{bad}");
     }
     assert!(with("sqlite:///var/lib/evernear/catalog.db", "postgres://evernear@db.example/evernear").is_ok());
+    for own in ["catalog", "feed", "tmp/catalog.db"] {
+        let file = format!("sqlite:///var/lib/evernear/origin/{own}");
+        let refusal = with("sqlite:///var/lib/evernear/catalog.db", &file).unwrap_err();
+        assert!(matches!(refusal, ConfigError::CatalogFile { .. }) && refusal.to_string().contains(own), "{refusal}");
+    }
+    assert!(with("sqlite:///var/lib/evernear/catalog.db", "sqlite:///var/lib/evernear/origin/catalog.db").is_ok());
     assert!(with("name = \"bru1-a\"", "name = \"Bru1\"").is_err());
 }

@@ -126,7 +126,7 @@ mod role {
                     versions[sample] += 1;
                     let (thing, version) = (Thing::Record { sample }, versions[sample]);
                     say(&format!("begun {thing} {version}"));
-                    store.put_record(&record(sample, version)).unwrap();
+                    store.put_record(&record(sample, version), 1).unwrap();
                     say(&format!("done {thing} {version}"));
                 }
                 8 => {

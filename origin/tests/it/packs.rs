@@ -222,7 +222,7 @@ fn what_lies_beside_the_strips_in_a_pack_is_mended() {
     let sample = Sample::new(1, 140_000);
     let object = sample.sealed.public.id();
     upload(&store, &sample, 0).unwrap();
-    store.put_record(&sample.record(&sample.lease(1), &"o1".parse().unwrap())).unwrap();
+    store.put_record(&sample.record(&sample.lease(1), &"o1".parse().unwrap()), 1).unwrap();
     let public = sample.sealed.public.encoded().len() as u64;
     for (before, harm) in [(1, Harm::List), (41, Harm::Public), (41 + public, Harm::Entry)] {
         let (log, strips) = locate(dir.path(), &sample, 0);

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use format::{Lease, Locator, Record, Retention};
+use format::{Lease, Record, Retention};
 use origin::{
     Config,
     catalog::{Applied, CatalogError, CatalogUrl, Refused},
@@ -57,11 +57,11 @@ async fn takes_a_renewed_lease_after_one_that_ended(dir: &Path, url: CatalogUrl)
             let retention = Retention { keep_until: 0, expires: 9 };
             sample.record(&Lease { retention, ..sample.lease(1) }, o1)
         };
-        first.put_record(&ended(&renewed)).unwrap();
-        first.put_record(&Record { sealed: None, ..ended(&stripped) }).unwrap();
-        first.put_record(&erased.record(&erased.erasure(1), o1)).unwrap();
+        first.put_record(&ended(&renewed), 1).unwrap();
+        first.put_record(&Record { sealed: None, ..ended(&stripped) }, 1).unwrap();
+        first.put_record(&erased.record(&erased.erasure(1), o1), 1).unwrap();
         for sample in [&renewed, &stripped, &erased] {
-            second.put_record(&sample.record(&sample.lease(2), o1)).unwrap();
+            second.put_record(&sample.record(&sample.lease(2), o1), 1).unwrap();
         }
     }
     rebuild(&configs[0]).await.unwrap();
@@ -100,13 +100,13 @@ async fn has_all_that_disks_have(dir: &Path, url: CatalogUrl) {
         }
         upload(&first, &ended, 0).unwrap();
         // The second was down when the lease was renewed, the first when the object was erased.
-        first.put_record(&alive.record(&alive.lease(2), &o1)).unwrap();
-        second.put_record(&alive.record(&alive.lease(1), &o1)).unwrap();
-        first.put_record(&erased.record(&erased.lease(1), &o1)).unwrap();
-        second.put_record(&erased.record(&erased.erasure(2), &o1)).unwrap();
-        first.put_record(&ended.record(&ends, &o1)).unwrap();
+        first.put_record(&alive.record(&alive.lease(2), &o1), 1).unwrap();
+        second.put_record(&alive.record(&alive.lease(1), &o1), 1).unwrap();
+        first.put_record(&erased.record(&erased.lease(1), &o1), 1).unwrap();
+        second.put_record(&erased.record(&erased.erasure(2), &o1), 1).unwrap();
+        first.put_record(&ended.record(&ends, &o1), 1).unwrap();
         for store in [&first, &second] {
-            store.put_record(&torn.record(&torn.lease(1), &o1)).unwrap();
+            store.put_record(&torn.record(&torn.lease(1), &o1), 1).unwrap();
         }
     }
     let name = torn.sealed.locator.to_string();
@@ -159,8 +159,8 @@ async fn copies_that_are_stripped_or_altered_are_not_filed_and_are_made_good() {
     let whole = samples.each_ref().map(|sample| sample.record(&sample.lease(1), &configs[0].name));
     let changed = [None, Some(vec![7; 100].into())].into_iter().zip(&whole);
     let [first, second] = [&configs[0], &configs[1]].map(|config| open(&config.data_dir));
-    changed.for_each(|(sealed, record)| first.put_record(&Record { sealed, ..record.clone() }).unwrap());
-    whole.iter().for_each(|record| second.put_record(record).unwrap());
+    changed.for_each(|(sealed, record)| first.put_record(&Record { sealed, ..record.clone() }, 1).unwrap());
+    whole.iter().for_each(|record| second.put_record(record, 1).unwrap());
     drop((first, second));
     let done = rebuild(&configs[0]).await.unwrap();
     assert_eq!(done, Rebuilt { records_damaged: 2, ..Rebuilt::default() });
@@ -172,7 +172,7 @@ async fn copies_that_are_stripped_or_altered_are_not_filed_and_are_made_good() {
     let first = open(&configs[0].data_dir);
     for sample in &samples {
         let held = catalog.record(&sample.sealed.locator).await.unwrap().unwrap();
-        first.put_record(&held).unwrap();
+        first.put_record(&held, 1).unwrap();
         let copy = first.record(&sample.sealed.locator).unwrap().unwrap();
         assert_eq!(
             (held.sealed, copy.sealed),
@@ -180,14 +180,6 @@ async fn copies_that_are_stripped_or_altered_are_not_filed_and_are_made_good() {
         );
     }
     catalog.close().await;
-}
-
-/// Lets a copy be as old as one that was written before the catalog was lost.
-fn age(config: &Config, locator: &Locator) {
-    let name = locator.to_string();
-    let copy = config.data_dir.join("records").join(&name[..2]).join(&name);
-    let file = std::fs::OpenOptions::new().append(true).open(copy).unwrap();
-    file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -200,12 +192,13 @@ async fn a_stranger_who_files_first_in_a_catalog_made_anew_gives_way_to_what_lie
         let configs = ["o1", "o2"].map(|name| config(name, &dir.path().join(format!("of-{catalog}")), &url));
         let squat = strange.record(&Lease { locator, ..strange.lease(7) }, &configs[0].name);
         let store = open(&configs[1].data_dir);
-        store.put_record(&owned.record(&owned.lease(1), &configs[0].name)).unwrap();
+        store.put_record(&owned.record(&owned.lease(1), &configs[0].name), 1).unwrap();
+        // Renewed, or moved, after the stranger came.
+        store.put_record(&owned.record(&owned.lease(2), &configs[0].name), u64::MAX).unwrap();
         drop(store);
-        age(&configs[1], &locator);
         if lies_on_a_disk {
             // The first origin ran before the disk of the second was read, and took a copy.
-            open(&configs[0].data_dir).put_record(&squat).unwrap();
+            open(&configs[0].data_dir).put_record(&squat, 2).unwrap();
             let filed = Rebuilt { records_filed: 1, ..Rebuilt::default() };
             assert_eq!(rebuild(&configs[0]).await.unwrap(), filed);
         } else {
@@ -231,7 +224,7 @@ async fn a_copy_on_a_bad_sector_is_left_out_and_the_others_are_filed() {
     let config = config("o1", dir.path(), &CatalogUrl::Sqlite(dir.path().join("catalog.db")));
     let samples = [1, 2].map(|seed| Sample::new(seed, 40_000));
     let store = open(&config.data_dir);
-    samples.iter().for_each(|sample| store.put_record(&sample.record(&sample.lease(1), &config.name)).unwrap());
+    samples.iter().for_each(|sample| store.put_record(&sample.record(&sample.lease(1), &config.name), 1).unwrap());
     drop(store);
     let name = samples[0].sealed.locator.to_string();
     let copy = config.data_dir.join("records").join(&name[..2]).join(&name);

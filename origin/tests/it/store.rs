@@ -202,25 +202,32 @@ fn copies_of_records_never_go_back_and_the_erased_stay_erased() {
     let locator = sample.sealed.locator;
     assert!(store.record(&locator).unwrap().is_none());
     for (version, expected) in [(2, 2), (1, 2), (3, 3)] {
-        store.put_record(&sample.record(&sample.lease(version), &node)).unwrap();
+        store.put_record(&sample.record(&sample.lease(version), &node), 1).unwrap();
         assert_eq!(store.record(&locator).unwrap().unwrap().lease.version, expected);
     }
     // Other manifests change an intact copy under no lease that does not erase; where the shards are follows the
     // catalog.
     let other = |sealed| Record { sealed, ..store.record(&locator).unwrap().unwrap() };
     for forged in [other(None), other(Some(vec![7; 100].into()))] {
-        store.put_record(&forged).unwrap();
+        store.put_record(&forged, 1).unwrap();
         assert_eq!(store.record(&locator).unwrap().unwrap().sealed, Some(sample.sealed.sealed.clone()));
     }
     let moved = Record { placement: vec![None; sample.sealed.public.columns()], ..other(None) };
-    store.put_record(&moved).unwrap();
+    store.put_record(&moved, 1).unwrap();
     let held = store.record(&locator).unwrap().unwrap();
     assert_eq!((held.placement, held.sealed), (moved.placement, Some(sample.sealed.sealed.clone())));
-    store.put_record(&sample.record(&sample.erasure(4), &node)).unwrap();
-    store.put_record(&sample.record(&sample.lease(5), &node)).unwrap();
+    store.put_record(&sample.record(&sample.erasure(4), &node), 1).unwrap();
+    store.put_record(&sample.record(&sample.lease(5), &node), 1).unwrap();
     let held = store.record(&locator).unwrap().unwrap();
     assert!(held.sealed.is_none() && held.lease.erased && held.lease.version == 4);
     assert_eq!(store.records().unwrap(), [locator]);
+    assert_eq!(store.filed_record(&locator).unwrap().unwrap().1, 1);
+    // A time that the disk has changed is the newest, and is made good.
+    let name = locator.to_string();
+    flip(&dir.path().join("records").join(&name[..2]).join(&name), 3);
+    assert_eq!(store.filed_record(&locator).unwrap().unwrap().1, u64::MAX);
+    store.put_record(&sample.record(&sample.erasure(4), &node), 7).unwrap();
+    assert_eq!(store.filed_record(&locator).unwrap().unwrap().1, 7);
     assert_eq!(store.feed_position(), None);
     store.put_feed_position(77).unwrap();
     assert_eq!(store.feed_position(), Some(77));
@@ -357,7 +364,7 @@ fn lost_sidecars_are_written_anew_from_strips_and_record() {
             assert_eq!(look(), Found::Damaged(harm));
             if harm == Harm::Public && store.records().unwrap().is_empty() {
                 assert!(!store.mend_shard(&object, 0).unwrap(), "P is nowhere");
-                store.put_record(&sample.record(&sample.lease(1), &"o1".parse().unwrap())).unwrap();
+                store.put_record(&sample.record(&sample.lease(1), &"o1".parse().unwrap()), 1).unwrap();
             }
             assert!(store.mend_shard(&object, 0).unwrap());
             assert_eq!(look(), Found::Intact);

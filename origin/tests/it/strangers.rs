@@ -1,19 +1,21 @@
 //! The owner signs the whole record but the placement: what strangers and lying nodes send beside the owner's lease
 //! changes nothing.
 
-use std::{
-    fs,
-    path::PathBuf,
-    time::{Duration, SystemTime},
-};
+use std::{fs, path::PathBuf};
 
 use bytes::Bytes;
 use client::{HttpTransport, Transport};
 use format::{Lease, Locator, NodeName, Object, Record, wire::Role};
-use origin::{Origin, StartError, rebuild::rebuild};
+use origin::{
+    Config, Origin, StartError, StrangeCatalog,
+    catalog::{Catalog, Found, ShardRow, SqliteCatalog},
+    rebuild::rebuild,
+};
+use sqlx::{Connection, PgConnection, SqlitePool};
 use testing::{
     Sample,
     conformance::{status, upload},
+    postgres::Server,
     until,
 };
 
@@ -185,10 +187,9 @@ async fn a_copy_that_is_damaged_or_not_as_signed_is_replaced_when_it_is_read() {
 async fn an_origin_starts_on_no_catalog_but_the_one_that_knows_its_disk() {
     let mut world = World::start(1, "").await;
     let one = world.name(1);
-    let (owned, strange) = (Sample::of(1, [1; 32], TEXT), Sample::of(2, [2; 32], TEXT));
-    let locator = owned.sealed.locator;
+    let owned = Sample::of(1, [1; 32], TEXT);
     let record = Bytes::from(owned.record(&owned.lease(1), &one).encode());
-    world.caller("t1", Role::Twin).put_record(&one, &locator, record.clone()).await.unwrap();
+    world.caller("t1", Role::Twin).put_record(&one, &owned.sealed.locator, record).await.unwrap();
     world.stop_node(1).await;
     for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
         fs::remove_file(world.dir.path().join(file)).ok();
@@ -198,20 +199,13 @@ async fn an_origin_starts_on_no_catalog_but_the_one_that_knows_its_disk() {
     let refusal = started.unwrap_err();
     assert!(matches!(refusal, StartError::OtherCatalog { .. }), "{refusal}");
     assert!(refusal.to_string().contains("evernear catalog rebuild"), "{refusal}");
+    assert!(!world.dir.path().join("catalog.db").exists(), "an empty catalog was made");
 
-    // One whose disk has no note yet, of an earlier version, has no other word than its copies.
-    let old = fs::OpenOptions::new().append(true).open(copy(&world, &one, &locator)).unwrap();
-    old.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+    // Nor does one whose note is gone take an empty catalog.
     fs::remove_file(world.data_dir("o1").join("catalog")).unwrap();
-    world.start_node(1).await;
-    let (owner, stranger) = (world.caller("t1", Role::Twin), world.caller("t2", Role::Twin));
-    let squat = strange.record(&Lease { locator, ..strange.lease(7) }, &one);
-    assert_eq!(status(stranger.put_record(&one, &locator, squat.encode().into()).await), 409);
-    let listed = owner.locators(&one, &owned.owner.id(), None).await.unwrap().locators;
-    assert_eq!(listed, [locator], "the catalog has the owner's record");
-    owner.put_record(&one, &locator, record.clone()).await.unwrap();
-    read(&owner, &one, &owned).await;
-    world.stop_node(1).await;
+    let started = Origin::start(config(), world.identity("o1", Role::Origin), world.stop.clone()).await;
+    let refusal = started.unwrap_err();
+    assert!(matches!(refusal, StartError::OtherCatalog(StrangeCatalog::Empty { .. })), "{refusal}");
 
     // What a rebuild has put into a catalog, that knows.
     for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
@@ -220,6 +214,142 @@ async fn an_origin_starts_on_no_catalog_but_the_one_that_knows_its_disk() {
     assert_eq!(rebuild(&world.config("o1", "")).await.unwrap().records_filed, 1);
     world.start_node(1).await;
     read(&world.caller("t1", Role::Twin), &one, &owned).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_database_gets_no_tables_from_an_origin_that_knows_another_catalog() {
+    let mut world = World::start(1, "").await;
+    world.stop_node(1).await;
+    let url = Server::shared().database();
+    let config = Config { catalog: url.parse().unwrap(), ..world.config("o1", "") };
+    let started = Origin::start(config, world.identity("o1", Role::Origin), world.stop.clone()).await;
+    let refusal = started.unwrap_err();
+    assert!(
+        matches!(refusal, StartError::OtherCatalog(StrangeCatalog::Other { found: Found::Empty, .. })),
+        "{refusal}"
+    );
+    let mut database = PgConnection::connect(&url).await.unwrap();
+    let is_empty = sqlx::query_scalar::<_, bool>("SELECT to_regclass('records') IS NULL");
+    assert!(is_empty.fetch_one(&mut database).await.unwrap());
+    database.close().await.unwrap();
+    world.end().await;
+}
+
+async fn database(world: &World) -> SqlitePool {
+    SqlitePool::connect(&format!("sqlite://{}", world.dir.path().join("catalog.db").display())).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_origin_writes_to_no_catalog_but_the_one_that_knows_its_disk() {
+    let world = World::start(1, "[limits]\nannounce_seconds = 1\n").await;
+    let (one, owner) = (world.name(1), world.caller("t1", Role::Twin));
+    let [first, second] = [1, 2].map(|number| Sample::of(number, [1; 32], TEXT));
+    let records = [&first, &second].map(|sample| Bytes::from(sample.record(&sample.lease(1), &one).encode()));
+    let put = async |sample: &Sample| {
+        let record = &records[usize::from(sample.id() == second.id())];
+        owner.put_record(&one, &sample.sealed.locator, record.clone()).await
+    };
+    put(&first).await.unwrap();
+    let database = database(&world).await;
+    let known: Vec<u8> = sqlx::query_scalar("SELECT id FROM identity").fetch_one(&database).await.unwrap();
+    let exchange = async |id: &[u8]| {
+        sqlx::query("UPDATE identity SET id = $1").bind(id).execute(&database).await.unwrap();
+    };
+    exchange(&[7; 16]).await;
+    until("writes are refused", || async { put(&first).await.is_err() }).await;
+    assert_eq!(status(put(&second).await), 503);
+    let lease = first.sign(&first.lease(2));
+    assert_eq!(status(owner.put_lease(&one, &first.sealed.locator, lease.clone()).await), 503);
+    read(&owner, &one, &first).await;
+    exchange(&known).await;
+    put(&second).await.unwrap();
+    owner.put_lease(&one, &first.sealed.locator, lease).await.unwrap();
+    database.close().await;
+    world.end().await;
+}
+
+/// The row of a record is lost, and a stranger takes its locator at a node without a copy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_renews_what_the_catalog_lost_and_a_stranger_filed() {
+    let world = World::start(2, "").await;
+    let [one, two] = [world.name(1), world.name(2)];
+    let (owner, stranger) = (world.caller("t1", Role::Twin), world.caller("t2", Role::Twin));
+    let (owned, strange) = (Sample::of(1, [1; 32], TEXT), Sample::of(2, [2; 32], TEXT));
+    let locator = owned.sealed.locator;
+    let record = Bytes::from(owned.record(&owned.lease(1), &one).encode());
+    for node in [&one, &two] {
+        owner.put_record(node, &locator, record.clone()).await.unwrap();
+    }
+    let database = database(&world).await;
+    let lose = async || sqlx::query("DELETE FROM records").execute(&database).await.unwrap();
+    lose().await;
+    owner.put_lease(&one, &locator, owned.sign(&owned.lease(2))).await.unwrap();
+    // Where a copy lies, no stranger comes first.
+    lose().await;
+    let squat = Bytes::from(strange.record(&Lease { locator, ..strange.lease(7) }, &one).encode());
+    assert_eq!(status(stranger.put_record(&one, &locator, squat.clone()).await), 409);
+    fs::remove_file(copy(&world, &two, &locator)).unwrap();
+    lose().await;
+    stranger.put_record(&two, &locator, squat).await.unwrap();
+    sqlx::query("UPDATE records SET filed_at = filed_at + 60").execute(&database).await.unwrap();
+    owner.put_lease(&one, &locator, owned.sign(&owned.lease(3))).await.unwrap();
+    assert_eq!(read(&owner, &one, &owned).await.lease.version, 3);
+    let listed = owner.locators(&one, &owned.owner.id(), None).await.unwrap().locators;
+    assert_eq!(listed, [locator], "the catalog has the owner's record");
+    database.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_catalog_lost_of_its_last_seconds_comes_back_from_the_disks() {
+    let world = World::start(1, "").await;
+    let (one, owner) = (world.name(1), world.caller("t1", Role::Twin));
+    let sample = Sample::new(1, 40_000);
+    let locator = sample.sealed.locator;
+    upload(&owner, &one, &sample.columns[0], 0, &sample.sealed.public).await.unwrap();
+    owner.put_record(&one, &locator, sample.record(&sample.lease(1), &one).encode().into()).await.unwrap();
+    // Renewed, and the catalog goes back to before: its feed ends earlier than was seen.
+    owner.put_lease(&one, &locator, sample.sign(&sample.lease(2))).await.unwrap();
+    let reader = world.identity("t9", Role::Twin);
+    let seen = async || {
+        let (_, metrics) = world.raw(&reader, "GET", "/metrics", Bytes::new()).await;
+        let metrics = String::from_utf8(metrics.to_vec()).unwrap();
+        let position = metrics.lines().find_map(|line| line.strip_prefix("evernear_origin_feed_position ")).unwrap();
+        position.parse::<u64>().unwrap() >= 3
+    };
+    until("the feed is followed", seen).await;
+    let database = database(&world).await;
+    let goes_back = "DELETE FROM records; DELETE FROM shards; DELETE FROM changes WHERE sequence > 1";
+    sqlx::raw_sql(goes_back).execute(&database).await.unwrap();
+    database.close().await;
+    let catalog = SqliteCatalog::open(&world.dir.path().join("catalog.db"), 100).await.unwrap();
+    let is_back = async || {
+        let version = catalog.record(&locator).await.unwrap().map(|record| record.lease.version);
+        let row = ShardRow { node: one.clone(), object: sample.id(), column: 0, bytes: sample.shard(0).len() as u64 };
+        version == Some(2) && catalog.shards_on(&one, None, 9).await.unwrap() == [row]
+    };
+    until("the record and the shard", is_back).await;
+    catalog.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_note_of_the_catalog_is_named_and_can_be_made_anew_without_a_rebuild() {
+    let mut world = World::start(1, "").await;
+    let note = world.data_dir("o1").join("catalog");
+    let whole = fs::read(&note).unwrap();
+    world.stop_node(1).await;
+    for damaged in [vec![b'a'; 5000], whole[..31].to_vec(), vec![0xff; 32], vec![]] {
+        fs::write(&note, damaged).unwrap();
+        let started =
+            Origin::start(world.config("o1", ""), world.identity("o1", Role::Origin), world.stop.clone()).await;
+        let refusal = started.unwrap_err().to_string();
+        assert!(refusal.contains(note.to_str().unwrap()) && refusal.contains("remove this file"), "{refusal}");
+    }
+    fs::remove_file(&note).unwrap();
+    world.start_node(1).await;
+    assert_eq!(fs::read(&note).unwrap(), whole);
     world.end().await;
 }
 

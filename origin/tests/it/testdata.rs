@@ -63,7 +63,8 @@ async fn write(into: &Path) {
             let bytes = sample.sealed.public.shard_bytes(0);
             catalog.place_shard(&ShardRow { node: o1.clone(), object: sample.id(), column: 0, bytes }).await.unwrap();
         }
-        store.put_record(&catalog.record(&record.locator()).await.unwrap().unwrap()).unwrap();
+        let filed = catalog.filed(&record.locator()).await.unwrap().unwrap();
+        store.put_record(&filed.record, filed.filed_at).unwrap();
     }
     let blob = BlobId::of(BLOB);
     catalog.put_blob(&blob, &BLOB.into()).await.unwrap();

@@ -78,7 +78,8 @@ pub(super) async fn page<D: Driver>(
     let mut changes = Vec::with_capacity(rows.len());
     for row in rows {
         let sequence = number(row.number(0)?, TABLE)?;
-        match serde_json::from_str(row.text(1)?) {
+        let text = row.text(1).map_err(|error| error.to_string());
+        match text.and_then(|text| serde_json::from_str(text).map_err(|error| error.to_string())) {
             Ok(kind) => changes.push(Change { sequence, kind }),
             // It may tell of an erasure: who comes to it starts anew behind it, as behind what is no longer kept.
             Err(error) if changes.is_empty() => {

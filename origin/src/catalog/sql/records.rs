@@ -44,6 +44,7 @@ async fn file<D: Driver>(
                 tracing::warn!(%locator, %refused, "who filed it later gives way to the copy on a disk");
                 write.run("DELETE FROM records WHERE locator = $1", &[(&locator.0).into()]).await?;
                 repairs::forget_erased(&mut write, &held.object).await?;
+                shards::died(&mut write, &held.object).await?;
                 insert(&mut write, record, verdict, since.unwrap_or(now)).await?;
                 return finish(write, &locator, &object, verdict).await;
             }
@@ -82,11 +83,26 @@ pub(super) async fn restore<D: Driver>(
     record: &Record,
     since: u64,
 ) -> Result<Applied, CatalogError> {
+    lower_filed(catalog, record, since).await?;
     // A lease that ended after it was filed is on the disks; what it ended stays known as that.
     match file(catalog, record, Some(since)).await {
         Err(CatalogError::Refused(Refused::Erased)) => revive(catalog, record).await,
         done => done,
     }
+}
+
+/// Lets the earlier of two times of one record count, whichever disk is read first.
+async fn lower_filed<D: Driver>(catalog: &SqlCatalog<D>, record: &Record, since: u64) -> Result<(), CatalogError> {
+    let (locator, object, owner) = (record.locator(), record.public.id(), record.lease.owner);
+    let args = [(&locator.0).into(), (&object.0).into(), (&owner.0).into(), signed(since).into()];
+    let is_later = "SELECT 1 FROM records WHERE locator = $1 AND object = $2 AND owner = $3 AND filed_at > $4";
+    if catalog.reader().await?.first(is_later, &args).await?.is_none() {
+        return Ok(());
+    }
+    let lower = "UPDATE records SET filed_at = $4 WHERE locator = $1 AND object = $2 AND owner = $3 AND filed_at > $4";
+    let mut write = catalog.write().await?;
+    write.run(lower, &args).await?;
+    write.commit().await
 }
 
 /// Brings back a record that died by the end of an earlier lease.
@@ -283,7 +299,7 @@ pub(super) async fn read<D: Driver>(catalog: &SqlCatalog<D>, locator: &Locator) 
     let damaged = || CatalogError::Damaged { table: TABLE };
     let mut read = catalog.snapshot().await?;
     let statement = "SELECT public, sealed, lease, placement, object, erased_at,
-            (SELECT coalesce(max(sequence), 0) FROM changes)
+            (SELECT coalesce(max(sequence), 0) FROM changes), filed_at
         FROM records WHERE locator = $1";
     let Some(row) = read.first(statement, &[(&locator.0).into()]).await? else { return Ok(None) };
     let mut placement: Vec<Option<NodeName>> = serde_json::from_str(row.text(3)?).map_err(|_| damaged())?;
@@ -308,7 +324,8 @@ pub(super) async fn read<D: Driver>(catalog: &SqlCatalog<D>, locator: &Locator) 
     }
     let lease = Bytes::copy_from_slice(row.bytes(2)?);
     let record = Record::new(public, sealed, lease, placement).map_err(|_| damaged())?;
-    Ok(Some(Filed { record, sequence: number(row.number(6)?, TABLE)? }))
+    let (sequence, filed_at) = (number(row.number(6)?, TABLE)?, number(row.number(7)?, TABLE)?);
+    Ok(Some(Filed { record, sequence, filed_at }))
 }
 
 pub(super) async fn list<D: Driver>(

@@ -30,9 +30,10 @@ pub(super) async fn place<D: Driver>(catalog: &SqlCatalog<D>, shard: &ShardRow) 
     write.commit().await
 }
 
-/// Notes that a record of an object has died, in the transaction that brings it.
+/// Notes that a record of an object has died or gave way to another, in the transaction that brings it.
 pub(super) async fn died<D: Driver>(write: &mut Session<D>, object: &ObjectId) -> Result<(), CatalogError> {
-    let statement = "INSERT INTO dead_objects (object) VALUES ($1) ON CONFLICT (object) DO NOTHING";
+    let statement = "INSERT INTO dead_objects (object, since) VALUES ($1, unixepoch())
+        ON CONFLICT (object) DO UPDATE SET since = excluded.since";
     write.run(statement, &[(&object.0).into()]).await?;
     Ok(())
 }
@@ -71,15 +72,13 @@ pub(super) async fn lose<D: Driver>(catalog: &SqlCatalog<D>, shard: &ShardRow) -
     write.commit().await
 }
 
-/// De-duplicated uploads share shards: one living record keeps them all. Objects without any record are left alone:
-/// their record may have been lost, and what is not known to be dead is kept. The join in this order, whatever an
-/// engine thinks of it.
+/// De-duplicated uploads share shards: one living record keeps them all. Objects without any record are left alone,
+/// unless it gave way to another: their record may have been lost, and what is not known to be dead is kept. The join
+/// in this order, whatever an engine thinks of it.
 const DEAD: &str = "SELECT s.object, s.shard_column, s.shard_bytes FROM dead_objects d CROSS JOIN shards s
     WHERE d.object >= $3 AND s.node = $1 AND s.object = d.object AND (s.object, s.shard_column) > ($3, $4)
-      AND s.committed_at <= unixepoch() - $2
-      AND EXISTS (SELECT 1 FROM records r WHERE r.object = d.object AND r.erased_at IS NOT NULL)
-      AND NOT EXISTS (SELECT 1 FROM records r WHERE r.object = d.object
-                      AND (r.erased_at IS NULL OR r.erased_at > unixepoch() - $2))
+      AND s.committed_at <= unixepoch() - $2 AND d.since <= unixepoch() - $2
+      AND NOT EXISTS (SELECT 1 FROM records r WHERE r.object = d.object AND r.erased_at IS NULL)
     ORDER BY d.object, s.shard_column LIMIT $5";
 
 pub(super) async fn dead<D: Driver>(
