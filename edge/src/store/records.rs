@@ -621,7 +621,7 @@ mod tests {
     use testing::{MemoryTransport, Sample};
 
     use super::*;
-    use crate::objects::Opened;
+    use crate::store::objects::Opened;
 
     /// Six nodes with one object, and what an edge has open of them.
     struct Scene {
@@ -636,7 +636,8 @@ mod tests {
             let zones = ["a", "b", "c", "d", "e", "f"];
             let nodes: Vec<NodeEntry> = zones.map(|zone| testing::node(zone, testing::place(zone))).into();
             let origins = Arc::new(MemoryTransport::new(&nodes));
-            let (sample, config) = (Sample::new(1, 100), crate::Config::from_toml(include_str!("../edge.sample.toml")));
+            let (sample, config) =
+                (Sample::new(1, 100), crate::Config::from_toml(include_str!("../../edge.sample.toml")));
             let topology = Arc::new(Topology::new(nodes.clone()));
             let place = testing::place("here");
             let reader = Reader::new(Arc::clone(&origins) as _, topology, place, ReaderOptions::default());
