@@ -133,9 +133,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// the end of its lease yields to a later lease. The owner renewed it in time, and the disk with the earlier lease
     /// did not hear of it. A lease that has ended is filed, and [`Self::expire`] ends it.
     ///
-    /// `since` is the second since 1970 at which the copy's record was filed first. What was filed later under its locator for
-    /// another owner or object gives way to it: whoever knows a locator may file something of their own while it is
-    /// missing here.
+    /// `since` is the second since 1970 at which the copy's record was filed first. What was filed later under its
+    /// locator for another owner or object gives way to it: whoever knows a locator may file something of their own
+    /// while it is missing here.
     ///
     /// # Errors
     /// As [`Self::put_record`].

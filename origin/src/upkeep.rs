@@ -86,7 +86,8 @@ pub(crate) async fn announce_often(node: Arc<Node>) {
     }
 }
 
-/// Announces the node once to the catalog that knows its disk, and reads who else there is. Returns whether that was news to the catalog.
+/// Announces the node once to the catalog that knows its disk, and reads who else there is. Returns whether that was
+/// news to the catalog.
 pub(crate) async fn announce(node: &Arc<Node>) -> Result<Applied, RefreshError> {
     know_catalog(node).await?;
     let asked = node.clone();

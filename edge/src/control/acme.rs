@@ -134,8 +134,8 @@ impl Keeper {
         }
     }
 
-    /// Asks several origins for the certificate until one has one that counts, or most of them answer, which may know of
-    /// none, or it is too late. Returns whether it is known what there is.
+    /// Asks several origins for the certificate until one has one that counts, or most of them answer, which may know
+    /// of none, or it is too late. Returns whether it is known what there is.
     pub(crate) async fn first(&mut self) -> bool {
         let mut last = NoteError::NoOrigin;
         let asked = async {

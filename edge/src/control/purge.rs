@@ -24,7 +24,8 @@ use tokio::{
 
 use crate::{node::Node, store::objects::Opened};
 
-/// Objects that wait to be swept off the disk, of all owners. What an owner orders of more is swept with all of its own.
+/// Objects that wait to be swept off the disk, of all owners. What an owner orders of more is swept with all of its
+/// own.
 const SWEEPS_MAX: usize = 10_000;
 /// Owners of whom something waits; of more the disk is not swept.
 const OWNERS_MAX: usize = 10_000;

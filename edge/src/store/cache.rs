@@ -12,8 +12,8 @@ use moka::sync::Cache;
 
 use super::index::{Entered, Index};
 
-/// What an entry costs beside its bytes: key, pointers and moka's own lists, as measured by its authors, and its line in
-/// the index.
+/// What an entry costs beside its bytes: key, pointers and moka's own lists, as measured by its authors, and its line
+/// in the index.
 const ENTRY_BYTES: usize = 192 + 128;
 
 /// What was forgotten is known for so long, which no read takes that began before: of the last so many objects.

@@ -1,8 +1,8 @@
 //! An index of what is held: of each owner its records, of each object its blocks. What somebody orders for one of them
 //! costs as much as is held of that one, and where nothing is, a look.
 //!
-//! Keeps true: what is held stands in the index for as long as its entry lives, which lies beside it; it may stand there
-//! a moment longer, as caches drop what they let go of behind their callers.
+//! Keeps true: what is held stands in the index for as long as its entry lives, which lies beside it; it may stand
+//! there a moment longer, as caches drop what they let go of behind their callers.
 
 use std::{
     collections::HashMap,

@@ -637,7 +637,7 @@ mod tests {
             let nodes: Vec<NodeEntry> = zones.map(|zone| testing::node(zone, testing::place(zone))).into();
             let origins = Arc::new(MemoryTransport::new(&nodes));
             let (sample, config) =
-                (Sample::new(1, 100), crate::Config::from_toml(include_str!("../../edge.sample.toml")));
+                (Sample::new(1, 100), crate::config::Config::from_toml(include_str!("../../edge.sample.toml")));
             let topology = Arc::new(Topology::new(nodes.clone()));
             let place = testing::place("here");
             let reader = Reader::new(Arc::clone(&origins) as _, topology, place, ReaderOptions::default());

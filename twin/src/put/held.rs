@@ -79,7 +79,7 @@ impl Twin {
         let look = |(locator, state): (Locator, State)| async move {
             Ok::<_, PutError>(match (self.held(&locator, patience).await?, state) {
                 (Held::Ended, State::Stored | State::Committing) | (Held::Unknown, State::Stored) => Some(locator),
-                // One that came no further than its commit may go on. One that is ending stays listed until it has ended.
+                // One that came no further than its commit may go on. One that is ending stays listed until it has.
                 (Held::Unknown, State::Committing) | (Held::Whole(_), _) | (_, State::Ending) => None,
             })
         };
