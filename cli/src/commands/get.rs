@@ -88,10 +88,19 @@ impl Get {
         bar.finish_and_clear();
         let part = part_of(&output, &found.object.locator());
         let delivered = match delivered {
-            Err(error) if part.exists() => Err(error).with_context(|| {
-                let part = part.display();
-                format!("it is not whole; what was fetched is in {part}, and the same command goes on with it")
-            }),
+            Err(error) if part.exists() => {
+                let cannot_go_on =
+                    matches!(error.downcast_ref(), Some(GetError::Name { .. } | GetError::Folded { .. }));
+                Err(error).with_context(|| {
+                    let part = part.display();
+                    match cannot_go_on {
+                        true => format!("it is not whole; what was fetched is in {part}, which nothing goes on with"),
+                        false => format!(
+                            "it is not whole; what was fetched is in {part}, and the same command goes on with it"
+                        ),
+                    }
+                })
+            }
             delivered => delivered,
         };
         let answer = Answer::of(&delivered?, output);
