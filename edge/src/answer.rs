@@ -1,5 +1,6 @@
 //! From a request to its answer: host -> object -> path -> the owner's verdict -> conditions -> range.
 
+pub(crate) mod agreement;
 pub(crate) mod conditions;
 pub(crate) mod head;
 pub(crate) mod headers;

@@ -32,7 +32,7 @@ mod secret;
 mod store;
 mod zone;
 
-pub use answer::head::fuzz as fuzz_request_head;
+pub use answer::agreement::fuzz as fuzz_request_head;
 pub use config::{Config, ConfigError};
 pub use edge::{Checked, Edge, Parts, Running, StartError};
 pub use error::Fault;

@@ -5,8 +5,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 
-use super::request::{self, HEADER_BYTES_MAX, Intake};
-
+/// Names, values and separators of all fields, and the request line.
+pub(crate) const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Fields of a common request; browsers send some 15.
 pub(crate) const COMMON_FIELDS_MAX: usize = 32;
 const END: &[u8] = b"\r\n\r\n";
@@ -15,8 +15,6 @@ const END: &[u8] = b"\r\n\r\n";
 //# A server MAY ignore a received Upgrade header field if it wishes to continue using the current protocol on that
 //# connection.
 const KNOWN_OPTIONS: [&[u8]; 4] = [b"close", b"keep-alive", b"upgrade", b"http2-settings"];
-/// Where a fuzz target's bytes are cut.
-const CUTS_TRIED_MAX: usize = 64;
 
 /// Room for the fields of one head.
 pub(crate) type Room<'b> = [Header<'b>; COMMON_FIELDS_MAX];
@@ -24,7 +22,7 @@ pub(crate) type Room<'b> = [Header<'b>; COMMON_FIELDS_MAX];
 pub(crate) const ROOM: Room<'_> = [EMPTY_HEADER; COMMON_FIELDS_MAX];
 
 /// The fields that say which part of the content is wanted.
-const OF_PARTS: [HeaderName; 6] = [
+pub(super) const OF_PARTS: [HeaderName; 6] = [
     header::RANGE,
     header::IF_RANGE,
     header::IF_MATCH,
@@ -185,79 +183,9 @@ impl<'b> Told<'b> {
     }
 }
 
-/// The body of the fuzz target `request_head`: bytes that a connection begins with, in two pieces. What is taken as a
-/// common request is one to httparse too, which has all bytes and more room, and to the way of all other requests, and
-/// each of them reads the same in it.
-pub fn fuzz(bytes: &[u8]) {
-    let common = |seen| match begun(bytes, seen) {
-        Begun::Whole(end) => Some(end).filter(|end| read(&bytes[..*end], &mut ROOM.clone()).is_some()),
-        Begun::Part | Begun::Other => None,
-    };
-    for cut in 0..bytes.len().min(CUTS_TRIED_MAX) {
-        let seen = match begun(&bytes[..cut], 0) {
-            Begun::Part => common(cut),
-            Begun::Whole(end) => Some(end).filter(|_| common(0).is_some()),
-            Begun::Other => None,
-        };
-        assert_eq!(seen, common(0), "cut at {cut}");
-    }
-    let Some(end) = common(0) else { return };
-    let mut room = ROOM;
-    let Some(head) = read(&bytes[..end], &mut room) else { return };
-
-    let mut fields = [EMPTY_HEADER; 4 * COMMON_FIELDS_MAX];
-    let mut theirs = Request::new(&mut fields);
-    assert_eq!(theirs.parse(bytes), Ok(Status::Complete(end)));
-    assert_eq!((theirs.version, theirs.method), (Some(1), Some(head.method.as_str())));
-    assert_eq!((theirs.path, &*theirs.headers), (Some(head.target), head.fields));
-    let values = |name: &str| {
-        let named = theirs.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
-        named.map(|field| field.value).collect::<Vec<_>>()
-    };
-    assert_eq!(values("host"), [head.host.as_bytes()]);
-    for name in ["content-length", "transfer-encoding", "expect"] {
-        assert!(values(name).is_empty(), "{name} is left to others");
-    }
-    let options = values("connection").concat().to_ascii_lowercase();
-    let closes = options.windows(5).any(|option| option == b"close");
-    assert_eq!(closes, head.closes);
-    let of_parts = OF_PARTS.iter().flat_map(|name| values(name.as_str())).count();
-    assert!(head.of_parts().is_none_or(|taken| taken.len() == if head.wants == Wants::Whole { 0 } else { of_parts }));
-    assert!(of_parts == 0 || head.wants != Wants::Whole);
-
-    let peer = std::net::SocketAddr::from(([192, 0, 2, 7], 1));
-    let Some(ours) = request::Request::common(&head, peer.ip(), false) else { return };
-    let mut built = http::Request::builder().method(head.method.as_str()).uri(head.target);
-    for field in &*theirs.headers {
-        built = built.header(field.name, field.value);
-    }
-    let parts = built.body(()).expect("what one way takes, the other takes").into_parts().0;
-    let same = matches!(Intake::read(&parts, false, peer, false), Intake::Ready(other) if ours.is_same(&other));
-    assert!(same, "the other way refuses it, or reads something else in it: {ours:?}");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_seed_of_the_corpus_is_survived() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/request_head");
-        let seeds: Vec<_> = std::fs::read_dir(folder).unwrap().map(|seed| seed.unwrap().path()).collect();
-        assert!(seeds.len() >= 4);
-        for seed in seeds {
-            let bytes = std::fs::read(&seed).unwrap();
-            fuzz(&bytes);
-            for at in 0..bytes.len() {
-                fuzz(&bytes[at..]);
-                for bit in 0..8 {
-                    let mut changed = bytes.clone();
-                    changed[at] ^= 1 << bit;
-                    fuzz(&changed);
-                }
-            }
-        }
-    }
 
     fn is_common(text: &str) -> bool {
         match begun(text.as_bytes(), 0) {

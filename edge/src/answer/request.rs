@@ -5,13 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::PathAndQuery};
 
 use super::{
-    head::{Head, Wants},
+    head::{HEADER_BYTES_MAX, Head, Wants},
     page::Style,
 };
 use crate::{error::Fault, net::cut};
 
-/// Names, values and separators of all fields, and the request line.
-pub(crate) const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Fields of one request.
 const FIELDS_MAX: usize = 100;
 

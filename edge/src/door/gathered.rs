@@ -22,7 +22,7 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use crate::answer::request::HEADER_BYTES_MAX;
+use crate::answer::head::HEADER_BYTES_MAX;
 
 /// So much waits for what comes next, or for a flush: the head of an answer, and all of a small one.
 const HELD_BYTES_MAX: usize = 4 * 1024;

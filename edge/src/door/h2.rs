@@ -37,9 +37,9 @@ use super::{
 };
 use crate::{
     answer::{
-        head,
+        head::{self, HEADER_BYTES_MAX},
         ready::{Asker, Given},
-        request::{Asked, HEADER_BYTES_MAX, Intake, RequestId, for_logs},
+        request::{Asked, Intake, RequestId, for_logs},
     },
     listen::connections::Seat,
 };

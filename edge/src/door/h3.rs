@@ -27,7 +27,7 @@ use super::{
     tls::{HANDSHAKE_DEADLINE, Terminator},
 };
 use crate::{
-    answer::request::{HEADER_BYTES_MAX, Intake},
+    answer::{head::HEADER_BYTES_MAX, request::Intake},
     listen::connections::{Connections, Seat},
 };
 

@@ -15,7 +15,7 @@ use sandbox::{
 
 use tracing::field::display;
 
-use super::{ask::Ask, policies::Key};
+use super::{ask::Ask, library::Key};
 use crate::error::{Fault, causes};
 
 /// Bytes of remembered decisions of one policy version; when full it forgets all and costs some runs.

@@ -28,6 +28,9 @@ const ORIGINS_ASKED_MAX: usize = 4;
 /// After the first version that verifies the other origins have this long to show a newer one.
 const DOUBT: Duration = Duration::from_secs(1);
 
+/// Whose policy it is, and its name.
+pub(crate) type Key = (OwnerId, PolicyName);
+
 /// Why a policy cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {

@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     decide::Program,
-    library::{PolicyError, PolicyLibrary, compile},
+    library::{Key, PolicyError, PolicyLibrary, compile},
     versions::SeenVersions,
 };
 use crate::{
@@ -47,9 +47,6 @@ const DAY_SECONDS: u64 = 24 * 3600;
 const CHANGED_TIME: Duration = LOAD_DEADLINE.saturating_mul(2);
 // A try that waits sees that another word came meanwhile, and leaves the work to it.
 const _: () = assert!(RETRY_LAST.as_secs() < CHANGED_TIME.as_secs());
-
-/// Whose policy it is, and its name.
-pub(crate) type Key = (OwnerId, PolicyName);
 
 /// All policies of this edge.
 pub(crate) struct Policies {

@@ -12,7 +12,7 @@ use client::{keep, read_kept};
 use format::{OwnerId, PolicyName};
 use serde::{Deserialize, Serialize};
 
-use super::policies::Key;
+use super::library::Key;
 
 /// Policies remembered. When there are more, the owner with the most of them loses the one used longest ago, so that
 /// nobody makes an edge forget another's by publishing many.
