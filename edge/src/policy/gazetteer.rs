@@ -3,10 +3,48 @@
 //! Most address databases give a country and no coordinates; steering then measures from this point. Within half a
 //! degree of nothing in particular: it decides which continent's edge is near, not which street's.
 
-use format::Country;
+use format::{Country, Place};
+use serde::Deserialize;
 
-use super::places::{Continent, Coordinates};
 use Continent::{Africa, Antarctica, Asia, Europe, NorthAmerica, Oceania, SouthAmerica};
+
+/// A point on the globe, in degrees.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Coordinates {
+    /// Degrees north.
+    pub latitude: f64,
+    /// Degrees east.
+    pub longitude: f64,
+}
+
+/// A continent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "their names say it")]
+pub enum Continent {
+    Africa,
+    Antarctica,
+    Asia,
+    Europe,
+    NorthAmerica,
+    Oceania,
+    SouthAmerica,
+}
+
+impl Coordinates {
+    /// Returns the coordinates of a node.
+    #[must_use]
+    pub fn of(place: &Place) -> Self {
+        Self { latitude: place.latitude, longitude: place.longitude }
+    }
+
+    /// Returns the great-circle distance in kilometres (haversine formula).
+    #[must_use]
+    pub fn kilometres_to(self, place: &Place) -> f64 {
+        let from = Place { latitude: self.latitude, longitude: self.longitude, ..place.clone() };
+        from.kilometres_to(place)
+    }
+}
 
 /// Sorted by code. Degrees north, degrees east.
 #[rustfmt::skip]

@@ -7,39 +7,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use format::{Country, Place};
+use format::Country;
 use serde::Deserialize;
 
 use super::gazetteer;
+pub use super::gazetteer::{Continent, Coordinates};
 use crate::{
     config::{PlacesConfig, PrefixPlace},
     net::common_bits,
 };
 
 pub use crate::net::{Net, NetError};
-
-/// A point on the globe, in degrees.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Coordinates {
-    /// Degrees north.
-    pub latitude: f64,
-    /// Degrees east.
-    pub longitude: f64,
-}
-
-/// A continent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "their names say it")]
-pub enum Continent {
-    Africa,
-    Antarctica,
-    Asia,
-    Europe,
-    NorthAmerica,
-    Oceania,
-    SouthAmerica,
-}
 
 /// What is known of where a viewer is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -89,21 +67,6 @@ impl ViewerPlace {
                 Self { country, continent: Some(continent), coordinates: Some(coordinates), asn: 0 }
             }
         }
-    }
-}
-
-impl Coordinates {
-    /// Returns the coordinates of a node.
-    #[must_use]
-    pub fn of(place: &Place) -> Self {
-        Self { latitude: place.latitude, longitude: place.longitude }
-    }
-
-    /// Returns the great-circle distance in kilometres (haversine formula).
-    #[must_use]
-    pub fn kilometres_to(self, place: &Place) -> f64 {
-        let from = Place { latitude: self.latitude, longitude: self.longitude, ..place.clone() };
-        from.kilometres_to(place)
     }
 }
 
