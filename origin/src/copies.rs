@@ -509,7 +509,7 @@ mod tests {
             let mut looked = looked.lock().unwrap();
             looked.push(locator);
             let is_again = looked.iter().filter(|before| **before == locator).count() > 1;
-            std::future::ready(if locator.0[0] % 3 == 0 && !is_again { Err(Lost.into()) } else { Ok(()) })
+            std::future::ready(if locator.0[0].is_multiple_of(3) && !is_again { Err(Lost.into()) } else { Ok(()) })
         };
         while resync.go_on(&stop, &look).await.is_err() {
             failures += 1;

@@ -212,9 +212,8 @@ impl Node {
     /// Notes on the disk what the next run is to know of the catalog's clock.
     pub(crate) async fn note_clock(&self) {
         let Some(note) = self.clock().note(Instant::now()) else { return };
-        match self.off_reactor(move |store| store.put_clock_note(&note)).await {
-            Ok(Err(error)) => tracing::warn!(%error, "what is known of the catalog's clock cannot be noted"),
-            Ok(Ok(())) | Err(Lost) => {}
+        if let Ok(Err(error)) = self.off_reactor(move |store| store.put_clock_note(&note)).await {
+            tracing::warn!(%error, "what is known of the catalog's clock cannot be noted");
         }
     }
 

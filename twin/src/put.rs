@@ -163,7 +163,7 @@ impl Several {
     /// Notes that the owner was told. Without this call the same `put` tells the same again, and stores nothing.
     pub async fn told(self) {
         if let Some((ledger, keys)) = self.noted {
-            let forget = move || ledger.told(keys.iter().flatten().map(String::as_str));
+            let forget = move || ledger.told(&keys.iter().flatten().map(String::as_str).collect::<Vec<_>>());
             spawn_blocking(forget).await.expect("a ledger is forgotten without a panic");
         }
     }

@@ -129,9 +129,7 @@ impl Home {
     /// Returns how many times the bytes of the objects the link carried, in hundredths.
     fn carried_percent(&self) -> u64 {
         let bytes: usize = self.objects.iter().map(|(_, bytes)| bytes.len()).sum();
-        let percent = self.carried.load(Relaxed) * 100 / bytes as u64;
-        println!("{percent} % of the bytes were carried, in {:?}", self.began.elapsed());
-        percent
+        self.carried.load(Relaxed) * 100 / bytes as u64
     }
 }
 

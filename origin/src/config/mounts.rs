@@ -17,7 +17,7 @@ pub(super) fn missing(folder: &Path) -> Option<PathBuf> {
     missing_of(&folder, &read("/etc/fstab")?, &read("/proc/self/mountinfo")?)
 }
 
-/// Decides by the texts of both files: fstab(5), and proc_pid_mountinfo(5).
+/// Decides by the texts of both files: fstab(5), and `proc_pid_mountinfo(5)`.
 fn missing_of(folder: &Path, fstab: &str, mountinfo: &str) -> Option<PathBuf> {
     let wanted = fstab.lines().filter(|line| !line.trim_start().starts_with('#')).filter_map(|line| field(line, 1));
     let wanted = wanted.filter(|point| point.is_absolute() && folder.starts_with(point));

@@ -277,7 +277,7 @@ impl Fetch<'_> {
         let (_, temporary, delivered) = self.network.fetch_on(found, temporary, &path, self.progress).await?;
         temporary.becomes(&path).map_err(|source| write_fault(&path, source))?;
         if let Some(taken) = taken {
-            taken.is_replaced();
+            taken.replace();
         }
         Ok(delivered)
     }
@@ -428,7 +428,7 @@ mod tests {
         let second = make_folder(&path, Before::Nothing).unwrap_err();
         assert!(matches!(second, GetError::Folded { .. }), "{second}");
         std::fs::write(&path, "the first").unwrap();
-        taken.is_replaced();
+        taken.replace();
         assert!(matches!(take_name(&path), Err(GetError::Folded { .. })));
         assert_eq!(std::fs::read(&path).unwrap(), b"the first");
 
@@ -446,7 +446,7 @@ mod tests {
             let path = folder.path().join(name);
             drop(take_name(&path).unwrap());
             assert!(!path.exists());
-            take_name(&path).unwrap().is_replaced();
+            take_name(&path).unwrap().replace();
             assert!(path.exists());
         }
         let long = take_name(&folder.path().join("x".repeat(256))).err().unwrap();

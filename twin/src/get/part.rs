@@ -123,7 +123,7 @@ impl Temporary {
     }
 
     /// What was in its place is there now.
-    pub(super) fn is_replaced(mut self) {
+    pub(super) fn replace(mut self) {
         self.path = None;
     }
 }

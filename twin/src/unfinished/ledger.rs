@@ -66,9 +66,9 @@ impl Ledger {
     }
 
     /// Forgets what its owner was told, and ends the ledgers of which nothing is left. Blocks.
-    pub(crate) fn told<'k>(&self, keys: impl Iterator<Item = &'k str> + Clone) {
+    pub(crate) fn told(&self, keys: &[&str]) {
         for journal in &self.journals {
-            keys.clone().for_each(|key| journal.undone(key));
+            keys.iter().for_each(|key| journal.undone(key));
             if journal.rest().0 == 0 {
                 journal.end();
             }

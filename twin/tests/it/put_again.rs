@@ -186,11 +186,13 @@ async fn a_path_that_is_being_stored_is_not_stored_a_second_time_meanwhile() {
     assert_eq!(locks.count(), 0, "nothing is left of journals and locks");
 }
 
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
 /// Keeps what a folder has in it at the last record that nodes take.
-struct Keeping(PathBuf, Arc<Mutex<Vec<(PathBuf, Vec<u8>)>>>);
+struct Keeping(PathBuf, Arc<Mutex<Files>>);
 
 impl Keeping {
-    fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    fn files(folder: &Path) -> Files {
         let paths = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
         paths.filter(|path| path.extension().is_none()).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
     }

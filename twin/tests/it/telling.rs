@@ -307,10 +307,11 @@ async fn what_fails_for_a_while_is_tried_again_and_reaches_every_node() {
                 let is_broken = matches!(call, Call::Record | Call::PutLease) && *times < 2;
                 *times += usize::from(is_broken);
                 let (node, reason) = (node.clone(), "made so".to_owned());
-                is_broken.then(|| match status {
+                let error = match status {
                     Some(status) => TransportError::Failed { node, status, reason },
                     None => TransportError::Unreachable { node, reason },
-                })
+                };
+                is_broken.then_some(error)
             });
         };
         break_off();
