@@ -18,7 +18,7 @@ use super::{PutError, PutOptions, Stored, object::Noting};
 use crate::{
     index::{Batch, Entry, Position, State},
     leases::{LeaseChangeError, Patience},
-    twin::{Twin, now},
+    twin::Twin,
     unfinished::{Ledger, Stamp},
 };
 
@@ -74,11 +74,15 @@ impl Twin {
         let patience = &Patience::begin();
         let of_it = self.with_index(move |index| {
             let of_it = index.entries().filter(|(_, entry)| entry.batch == batch);
-            of_it.map(|(locator, entry)| (*locator, entry.state)).collect::<Vec<_>>()
+            of_it.map(|(locator, entry)| (*locator, entry.clone())).collect::<Vec<_>>()
         });
-        let look = |(locator, state): (Locator, State)| async move {
-            Ok::<_, PutError>(match (self.held(&locator, patience).await?, state) {
+        let look = |(locator, entry): (Locator, Entry)| async move {
+            Ok::<_, PutError>(match (self.held(&locator, patience).await?, entry.state) {
                 (Held::Ended, State::Stored | State::Committing) | (Held::Unknown, State::Stored) => Some(locator),
+                (Held::Whole(receipt), State::Committing) => {
+                    self.as_stored(entry, &receipt).await?;
+                    None
+                }
                 // One that came no further than its commit may go on. One that is ending stays listed until it has.
                 (Held::Unknown, State::Committing) | (Held::Whole(_), _) | (_, State::Ending) => None,
             })
@@ -93,8 +97,7 @@ impl Twin {
 
     /// Asks nodes for an object of this owner. A majority of them has heard of an erasure that was acknowledged.
     async fn held(&self, locator: &Locator, patience: &Patience) -> Result<Held, PutError> {
-        let origins = self.network.topology.origins();
-        let (majority, given) = (origins.len().min(client::RECORD_NODES_MAX) / 2 + 1, AtomicUsize::new(0));
+        let (origins, majority, given) = (self.network.topology.origins(), self.majority(), AtomicUsize::new(0));
         let is_enough = |own: &[&format::Record]| given.fetch_max(own.len(), Relaxed).max(own.len()) >= majority;
         let record = match self.own_record_of(locator, patience, is_enough).await {
             Ok(record) => record,
@@ -107,14 +110,33 @@ impl Twin {
         }
     }
 
-    /// Returns an object that the index knows as stored and that nodes hold.
+    /// Returns how many of the nodes that keep a record have it when an upload is acknowledged.
+    fn majority(&self) -> usize {
+        self.network.topology.origins().len().min(client::RECORD_NODES_MAX) / 2 + 1
+    }
+
+    /// Returns an object that this machine stored and that nodes hold.
     pub(super) async fn stored_before(&self, locator: Locator) -> Result<Option<(Entry, Receipt)>, PutError> {
         let known = self.with_index(move |index| index.entry(&locator).cloned()).await;
-        let Some(entry) = known.filter(|entry| entry.state == State::Stored) else { return Ok(None) };
+        let Some(entry) = known.filter(|entry| entry.state != State::Ending) else { return Ok(None) };
         match self.held(&locator, &Patience::begin()).await? {
-            Held::Whole(receipt) => Ok(Some((entry, *receipt))),
+            Held::Whole(receipt) => Ok(self.as_stored(entry, &receipt).await?.map(|entry| (entry, *receipt))),
             Held::Ended | Held::Unknown => Ok(None),
         }
+    }
+
+    /// Returns the entry of an object that nodes hold. One that came to its commit is stored once most nodes have its
+    /// record, and the index says so from then on.
+    async fn as_stored(&self, entry: Entry, receipt: &Receipt) -> Result<Option<Entry>, PutError> {
+        if entry.state == State::Stored {
+            return Ok(Some(entry));
+        }
+        if receipt.records < self.majority() {
+            return Ok(None);
+        }
+        let entry = Entry { state: State::Stored, ..entry };
+        self.record(entry.clone()).await?;
+        Ok(Some(entry))
     }
 
     /// Returns what an earlier `put` of several paths stored of this one and did not come to tell; none when the path
@@ -123,7 +145,7 @@ impl Twin {
         let Some(locator) = line.ledger.stored(&line.key, stamp) else { return Ok(None) };
         let Some((entry, receipt)) = self.stored_before(locator).await? else { return Ok(None) };
         let batch = entry.batch;
-        let has_ended = entry.tenure.retention.has_ended(now());
+        let has_ended = entry.tenure.retention.has_ended(self.now());
         if has_ended || entry.position != Position::Top || !self.gone_of(batch).await?.is_empty() {
             return Ok(None);
         }
