@@ -92,6 +92,15 @@ pub enum NameChangeError {
         /// What the owner calls it.
         text: String,
     },
+    /// A removal of the name was cut short, and some nodes may have ended it.
+    #[error("a removal of the name {text:?} has begun, which cannot be taken back")]
+    Ending {
+        /// What the owner calls it.
+        text: String,
+    },
+    /// The same of what it was to stand for.
+    #[error("a removal of what the name is to stand for has begun, which cannot be taken back")]
+    TargetEnding,
     /// A name was to stand for a name.
     #[error("the label is a stable name's: a name stands for an object")]
     Chain,
@@ -169,7 +178,7 @@ impl Twin {
         let (text, now, locator) = (text.to_owned(), self.now(), name.locator());
         let entry = self.with_index(move |index| index.entry(&locator).cloned()).await;
         if entry.as_ref().is_some_and(|entry| entry.state == State::Ending) {
-            return Err(NameChangeError::Ended { text });
+            return Err(NameChangeError::Ending { text });
         }
         let state = entry.as_ref().and_then(|entry| entry.name.clone());
         let begun = entry.as_ref().map_or(0, |entry| entry.tenure.version);
@@ -207,6 +216,11 @@ impl Twin {
             // What a name stands for may be gone, and the name goes on.
             Some(entry) if *change == NameChange::Renew => entry.clone(),
             _ => {
+                let of_target = target.capability().locator();
+                let is_ending = move |index: &mut Index| index.entry(&of_target).map(|entry| entry.state);
+                if self.with_index(is_ending).await == Some(State::Ending) {
+                    return Err(NameChangeError::TargetEnding);
+                }
                 let found = self.network.find(target.capability(), &[]).await.map_err(NameChangeError::Target)?;
                 let batch = entry.as_ref().map_or_else(new_batch, |entry| Ok(entry.batch))?;
                 entry_of(name, &text, &found, batch, now)

@@ -146,14 +146,22 @@ impl Twin {
                 Seen::Erased => drop(sight.erased.insert(locator)),
                 Seen::Renewed(tenure) => {
                     let held = known[&locator].clone();
-                    // Beside a folder that was stored it is left over, and stays so: nothing else tells of it.
-                    let is_left = held.state == State::Committing && finished.contains(&held.batch);
-                    let state = if is_left { State::Committing } else { State::Stored };
-                    if !is_left || held.tenure != tenure {
+                    let state = match held.state {
+                        // Beside a folder that was stored it is left over, and stays so: nothing else tells of it.
+                        State::Committing if finished.contains(&held.batch) => State::Committing,
+                        // Nothing takes a removal back, and no lease of another machine that did not know of it.
+                        State::Ending => State::Ending,
+                        State::Committing | State::Stored => State::Stored,
+                    };
+                    if state == State::Stored || held.tenure != tenure {
                         sight.updated.push(Entry { tenure, state, ..held });
                     }
                 }
-                Seen::Moved(entry) => sight.updated.push(*entry),
+                Seen::Moved(entry) => {
+                    let is_ending = known.get(&locator).is_some_and(|held| held.state == State::Ending);
+                    let state = if is_ending { State::Ending } else { entry.state };
+                    sight.updated.push(Entry { state, ..*entry });
+                }
                 Seen::New(entry, names) => {
                     sight.parents.extend(names.into_iter().map(|(child, name)| (child, (locator, name))));
                     sight.added.insert(locator, *entry);

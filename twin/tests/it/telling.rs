@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Topology, Transport, TransportError};
-use format::{Locator, NodeName, OwnerSecret, PolicyName, Record, Retention, rendezvous};
+use format::{Label, Locator, NodeName, OwnerSecret, PolicyName, Record, Retention, rendezvous};
 use testing::{Call, Intercept, Intercepted, MemoryTransport, node, until};
 use tokio::time::Instant;
 use twin::{
@@ -256,8 +256,21 @@ async fn a_removal_that_was_cut_short_is_listed_as_ending_and_another_one_ends_i
         let renewed = twin.renew(&top, &until_day()).await;
         assert!(matches!(renewed, Err(LeaseChangeError::Ending)), "{renewed:?}");
         let moved = twin.point("site", &NameChange::Renew, NameTerms::default()).await;
-        assert!(matches!(moved, Err(NameChangeError::Ended { .. })), "{moved:?}");
+        assert!(matches!(moved, Err(NameChangeError::Ending { .. })), "{moved:?}");
+        let to_ending = NameChange::New(Label::open(twin.list().await[&top].capability.clone()));
+        let made = twin.point("other", &to_ending, NameTerms::default()).await;
+        assert!(matches!(made, Err(NameChangeError::TargetEnding)), "{made:?}");
 
+        if told == 0 {
+            // Another machine knows nothing of it, and this one hears of what that did.
+            let two = machine(&cluster, "two");
+            two.recover(&quiet()).await.unwrap();
+            two.renew(&top, &until_day()).await.unwrap();
+            two.point("site", &NameChange::Renew, NameTerms::default()).await.unwrap();
+            twin.recover(&quiet()).await.unwrap();
+            let listed = twin.list().await;
+            assert!(ending.iter().all(|locator| listed[locator].state == State::Ending), "{listed:?}");
+        }
         let unfinished = twin.unfinished().await.unwrap().locators;
         assert_eq!(unfinished, [top, name].into());
         let (removed, failed) = twin.remove_all(&unfinished, &quiet()).await.unwrap();
