@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Error;
-use client::{ReadError, UploadError};
+use client::{IdentityError, ReadError, UploadError};
 use format::OpenError as ObjectError;
 use origin::catalog::OpenError;
 use sandbox::{AdmitError, guard::GuardError};
@@ -220,6 +220,10 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
                 Some((Class::NotFound, Some("check how it is spelt, or `evernear name new NAME LABEL`")))
             }
             NameChangeError::Ended { .. } => Some((Class::Failed, Some("another name"))),
+            NameChangeError::Ending { .. } => {
+                Some((Class::Failed, Some("`evernear rm --unfinished` brings it to its end; then another name")))
+            }
+            NameChangeError::TargetEnding => Some((Class::Failed, Some("the label of something else"))),
             NameChangeError::Name(_) | NameChangeError::Seconds { .. } | NameChangeError::Past { .. } => {
                 Some((Class::Usage, None))
             }
@@ -299,7 +303,16 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             NetworkError::NoNode { .. } => {
                 Some((Class::Cluster, Some("check that the nodes of twin.toml run and are reachable")))
             }
-            _ => Some((
+            NetworkError::Identity(IdentityError::Early { .. }) => {
+                Some((Class::Failed, Some("set the clock of this machine (`timedatectl` shows it)")))
+            }
+            NetworkError::Identity(IdentityError::Ended { .. }) => Some((
+                Class::Failed,
+                Some(
+                    "look at the clock of this machine first (`timedatectl`); if it is right, `evernear cluster renew`",
+                ),
+            )),
+            NetworkError::Identity(_) => Some((
                 Class::Failed,
                 Some("`evernear cluster issue DIR NAME --role twin` makes the files of an identity"),
             )),
@@ -442,6 +455,7 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             PurgeOrderError::NoTag { .. } => {
                 Some((Class::NotFound, Some("`evernear stat LABEL` shows an object's tags")))
             }
+            PurgeOrderError::Clock(_) => None,
             PurgeOrderError::NoNode { source: Some(refused) } if !refused.is_passing() => {
                 Some((Class::Cluster, Some(MEND)))
             }

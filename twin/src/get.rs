@@ -27,7 +27,7 @@ use format::{
 use futures::{StreamExt, TryStreamExt};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use crate::{network::Network, twin::now};
+use crate::{clock::time_of_nodes, network::Network, twin::now};
 
 mod again;
 mod fetch;
@@ -170,7 +170,7 @@ impl Network {
         match label.mode() {
             Mode::Open => Ok(label.capability().clone()),
             Mode::Name => match self.reader.pointer(label.capability(), None).await? {
-                (pointer, _) if pointer.is_fresh(now()) => Ok(pointer.target),
+                (pointer, _) if pointer.is_fresh(time_of_nodes(now(), &self.transport.clocks())) => Ok(pointer.target),
                 (Pointer { fresh_until, .. }, _) => Err(GetError::NameEnded { fresh_until }),
             },
         }

@@ -8,7 +8,10 @@ use client::TransportError;
 use format::{Locator, NodeName, Purge, Purged, limits::PURGE_OBJECTS_MAX};
 use tokio::task::spawn_blocking;
 
-use crate::twin::{Twin, now};
+use crate::{
+    clock::ClockError,
+    twin::{Twin, now},
+};
 
 /// How many nodes are told directly. All others have the order from the catalog that they share with one of these.
 const NODES_TOLD_MAX: usize = 8;
@@ -47,6 +50,9 @@ pub enum PurgeOrderError {
         /// The tag asked for.
         tag: String,
     },
+    /// This machine's clock is wrong: nodes would refuse the order, or take it for an old one.
+    #[error("the order would have a wrong time")]
+    Clock(#[from] ClockError),
     /// No node takes the order, or none can be reached.
     #[error("no node took the order; edges keep what they hold")]
     NoNode {
@@ -63,6 +69,7 @@ impl Twin {
     /// # Errors
     /// [`PurgeOrderError`].
     pub async fn purge(&self, selection: Selection, hard: bool) -> Result<PurgeTold, PurgeOrderError> {
+        self.check_clock()?;
         let objects = match selection {
             Selection::All => return self.order(Purged::All, hard, PurgeTold::default()).await,
             Selection::Objects(objects) => {

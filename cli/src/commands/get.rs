@@ -88,23 +88,34 @@ impl Get {
         bar.finish_and_clear();
         let part = part_of(&output, &found.object.locator());
         let delivered = match delivered {
-            Err(error) if part.exists() => {
-                let cannot_go_on =
-                    matches!(error.downcast_ref(), Some(GetError::Name { .. } | GetError::Folded { .. }));
-                Err(error).with_context(|| {
-                    let part = part.display();
-                    match cannot_go_on {
-                        true => format!("it is not whole; what was fetched is in {part}, which nothing goes on with"),
-                        false => format!(
-                            "it is not whole; what was fetched is in {part}, and the same command goes on with it"
-                        ),
+            Err(error) if part.exists() && !is_anothers(&error) => {
+                let (part, goes_on) = (part.display(), self.range.is_none() && may_go_on(&error));
+                Err(error.context(match goes_on {
+                    true => {
+                        format!("it is not whole; what was fetched is in {part}, and the same command goes on with it")
                     }
-                })
+                    false => format!("it is not whole; {part} is there, and this command does not go on with it"),
+                }))
             }
             delivered => delivered,
         };
         let answer = Answer::of(&delivered?, output);
         options.answer(&answer, || answer.text())
+    }
+}
+
+/// Whether another program is fetching to the same place.
+fn is_anothers(error: &anyhow::Error) -> bool {
+    let busy = |source: &io::Error| source.kind() == io::ErrorKind::ResourceBusy;
+    matches!(error.downcast_ref(), Some(GetError::Write { source, .. }) if busy(source))
+}
+
+/// Whether the same command comes further when it is given again: a name that the file system does not take stays one.
+fn may_go_on(error: &anyhow::Error) -> bool {
+    match error.downcast_ref() {
+        Some(GetError::Name { .. } | GetError::Folded { .. }) => false,
+        Some(GetError::Write { source, .. }) => source.kind() != io::ErrorKind::InvalidFilename,
+        _ => true,
     }
 }
 

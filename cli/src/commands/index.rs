@@ -91,7 +91,13 @@ impl Index {
                     spawn_blocking(move || index.compact(now)).await.context("the rewriting was cut short")??;
                 let answer = Compacted { freed_bytes: done.freed_bytes, expired: done.forgotten };
                 let expired = count(answer.expired, "expired object");
-                options.answer(&answer, || format!("{} freed, {expired} forgotten\n", bytes(answer.freed_bytes)))
+                options.answer(&answer, || {
+                    let hint = match answer.expired {
+                        0 => "",
+                        _ => " by this machine's clock; `evernear owner recover` finds again what nodes still have",
+                    };
+                    format!("{} freed, {expired} forgotten{hint}\n", bytes(answer.freed_bytes))
+                })
             }
         }
     }

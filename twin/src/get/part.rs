@@ -57,7 +57,9 @@ impl Part {
         }
         match lock.try_lock() {
             Ok(()) => Ok(Self { path, lock }),
-            Err(TryLockError::WouldBlock) => Err(io::Error::other("another program is fetching into it")),
+            Err(TryLockError::WouldBlock) => {
+                Err(io::Error::new(io::ErrorKind::ResourceBusy, "another program is fetching into it"))
+            }
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
