@@ -442,6 +442,9 @@ mod promises {
         let stolen = purge(Purged::Objects([mine_at, others_at].into()));
         assert_eq!(refused(catalog.tell_purge(&stolen).await), Refused::OtherOwner { held: other.owner.id() });
         assert_eq!(catalog.tell_purge(&Purge { issued: 8, ..purge(Purged::All) }).await.unwrap(), Applied::Stored);
+        // Edges hear nothing of who has nothing here: anybody can make keys of owners up.
+        let nobodys = Purge { owner: format::OwnerId([9; 32]), ..purge(Purged::All) };
+        assert_eq!(catalog.tell_purge(&nobodys).await.unwrap(), Applied::Unchanged);
         let told: Vec<_> = catalog.changes(seen, 10).await.unwrap().changes.into_iter().map(|it| it.kind).collect();
         let order = |locator, issued| ChangeKind::Purge { owner, locator, hard: true, issued };
         assert_eq!(told, [order(Some(mine_at), 7), order(None, 8)]);

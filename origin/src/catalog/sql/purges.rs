@@ -8,7 +8,9 @@ use crate::catalog::{Applied, CatalogError, rule::Refused};
 pub(super) async fn tell<D: Driver>(catalog: &SqlCatalog<D>, purge: &Purge) -> Result<Applied, CatalogError> {
     let about = |locator| ChangeKind::Purge { owner: purge.owner, locator, hard: purge.hard, issued: purge.issued };
     let orders: Vec<ChangeKind> = match &purge.what {
-        Purged::All => vec![about(None)],
+        // Keys of owners cost nothing: edges hear of those who have something here.
+        Purged::All if has_any(catalog, purge).await? => vec![about(None)],
+        Purged::All => vec![],
         Purged::Objects(objects) => {
             let mut orders = Vec::with_capacity(objects.len());
             for object in objects {
@@ -30,6 +32,12 @@ pub(super) async fn tell<D: Driver>(catalog: &SqlCatalog<D>, purge: &Purge) -> R
     }
     write.commit().await?;
     Ok(applied)
+}
+
+/// Whether an object of the owner is here that was not erased, of which edges heard.
+async fn has_any<D: Driver>(catalog: &SqlCatalog<D>, purge: &Purge) -> Result<bool, CatalogError> {
+    let statement = "SELECT 1 FROM records WHERE owner = $1 AND erased_at IS NULL LIMIT 1";
+    Ok(catalog.reader().await?.first(statement, &[(&purge.owner.0).into()]).await?.is_some())
 }
 
 /// Whether the object is the owner's; false too when nothing is known of it.
