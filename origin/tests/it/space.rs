@@ -101,7 +101,7 @@ mod needs_root {
         twin.put_record(&node, &first.sealed.locator, record.into()).await.unwrap();
         let mut stored = 0;
         let refused = loop {
-            // 512 KiB of strips each; the reserve of 5 % stays free.
+            // 512 KiB of strips each; the reserve of 5 % stays free, and one caller's drafts have half of the rest.
             let sample = Sample::new(stored + 1, 2 << 20);
             match put(&sample).await {
                 Ok(()) => stored += 1,
@@ -110,7 +110,7 @@ mod needs_root {
             assert!(stored < 16, "the disk has 8 MiB");
         };
         assert_eq!(status(refused), 507);
-        assert!(stored > 10, "{stored}");
+        assert!(stored > 8, "{stored}");
 
         let reader = world.identity("e1", Role::Edge);
         let path = format!("/v1/shards/{}/0?first=0&count=2", first.sealed.public.id());
