@@ -43,8 +43,8 @@ use crate::{
     world::World,
 };
 
-/// Seeds of a run, when the environment does not say: a run of some minutes on two cores.
-const SEEDS: u64 = 100;
+/// Seeds of a run, when the environment does not say: two minutes of two cores. More are a long lane.
+const SEEDS: u64 = 40;
 /// Seeds that run twice, and seeds with liars.
 const TWICE: u64 = 4;
 const LIAR_SEEDS: u64 = 16;
