@@ -31,9 +31,9 @@ pub use self::{
     sqlite::SqliteCatalog,
     url::{CatalogUrl, CatalogUrlError, Found, OpenError, PostgresUrl},
     work::{
-        AHEAD_MAX, CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, GIVEN_UP_REST, LOCATORS_MAX, MARGIN_LAST,
-        OBJECTS_MAX, ObjectPage, ObjectRow, PAGE_BYTES_MAX, RETRY_PAUSE, Repair, RepairAsk, RepairCause, RepairEnd,
-        RepairQueue, Revival, TICKETS_MAX, TICKETS_PER_READER_MAX, UnknownCause,
+        AHEAD_MAX, ATTEMPTS_MAX, CURSOR_BYTES_MAX, DeadRepair, ERROR_CHARS_MAX, GIVEN_UP_REST, LOCATORS_MAX,
+        MARGIN_LAST, OBJECTS_MAX, ObjectPage, ObjectRow, PAGE_BYTES_MAX, RETRY_PAUSE, Repair, RepairAsk, RepairCause,
+        RepairEnd, RepairQueue, Revival, TICKETS_MAX, TICKETS_PER_READER_MAX, UnknownCause,
     },
 };
 
@@ -220,7 +220,8 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Asks for an object's repair. An object waits once: of two asks the lower margin counts, and with it the repair
     /// begins anew; so it does when an object that could not be read can be read again. One that was given up stays so
-    /// until then, or [`Self::revive_repairs`], or [`GIVEN_UP_REST`] later; one that is hopeless stays so until
+    /// until then, or [`Self::revive_repairs`], or, if it was not begun more than [`ATTEMPTS_MAX`] times,
+    /// [`GIVEN_UP_REST`] later; one that is hopeless stays so until
     /// something else is to be done than to make the same columns, or an operator says so. Erasing the object takes it
     /// out.
     async fn queue_repair(&self, repair: &RepairAsk) -> Result<Applied, CatalogError>;

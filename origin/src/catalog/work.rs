@@ -21,6 +21,9 @@ pub const TICKETS_MAX: usize = 1_000;
 pub const TICKETS_PER_READER_MAX: usize = TICKETS_MAX / 10;
 /// An operator's word makes no repair due sooner after it failed: who says it in a loop keeps no others waiting.
 pub const RETRY_PAUSE: Duration = Duration::from_secs(60);
+/// After so many attempts a repair is given up until a node comes back or an operator says so. One that was begun more
+/// often ends the processes that make it: the last one told nothing.
+pub const ATTEMPTS_MAX: u32 = 8;
 /// A repair that was given up is tried again when a walk asks for it after this time: what it lacked may be there.
 pub const GIVEN_UP_REST: Duration = Duration::from_secs(3600);
 /// The margin of a repair that comes after all others that can be read.

@@ -11,15 +11,13 @@ use super::{
     Diagnosis, HOLD, KEEP_EVERY, Standings, balance::is_well_with, diagnose, may_judge, outlook::plainly, standings,
 };
 use crate::{
-    catalog::{AHEAD_MAX, CatalogError, ObjectRow, Repair, RepairCause, RepairEnd, ShardRow},
+    catalog::{AHEAD_MAX, ATTEMPTS_MAX, CatalogError, ObjectRow, Repair, RepairCause, RepairEnd, ShardRow},
     copies::RefreshError,
     node::Node,
 };
 
 /// Between looks at the queue when nobody says that there is work.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
-/// After so many attempts a repair is given up until a node comes back or an operator says so.
-const ATTEMPTS_MAX: u32 = 8;
 /// First pause after an attempt that failed; it doubles up to the last.
 const AGAIN_FIRST: Duration = Duration::from_secs(2);
 const AGAIN_LAST: Duration = Duration::from_secs(600);

@@ -11,8 +11,8 @@ use format::{
 
 use super::{Cells, Driver, Session, SqlCatalog, id, milliseconds, number, parse, signed};
 use crate::catalog::{
-    AHEAD_MAX, Applied, CatalogError, DeadRepair, GIVEN_UP_REST, RETRY_PAUSE, Repair, RepairAsk, RepairEnd,
-    RepairQueue, Revival, work::ERROR_CHARS_MAX,
+    AHEAD_MAX, ATTEMPTS_MAX, Applied, CatalogError, DeadRepair, GIVEN_UP_REST, RETRY_PAUSE, Repair, RepairAsk,
+    RepairEnd, RepairQueue, Revival, work::ERROR_CHARS_MAX,
 };
 
 const TABLE: &str = "repairs";
@@ -39,7 +39,8 @@ pub(super) async fn queue<D: Driver>(catalog: &SqlCatalog<D>, ask: &RepairAsk) -
                  not_before_ms = 0, dead_at_ms = NULL
              WHERE excluded.margin < repairs.margin OR (repairs.margin < 0 AND excluded.margin >= 0)
                  OR (repairs.dead_at_ms IS NOT NULL AND repairs.unmakable <> $7)
-                 OR (repairs.unmakable IS NULL AND repairs.dead_at_ms <= unixepoch_ms() - $8)",
+                 OR (repairs.unmakable IS NULL AND repairs.attempts <= $9
+                     AND repairs.dead_at_ms <= unixepoch_ms() - $8)",
             &[
                 object.into(),
                 i64::from(ask.margin).into(),
@@ -49,6 +50,7 @@ pub(super) async fn queue<D: Driver>(catalog: &SqlCatalog<D>, ask: &RepairAsk) -
                 target.map_or("", |(_, node)| node.as_str()).into(),
                 joined(&ask.only_lost).as_str().into(),
                 milliseconds(GIVEN_UP_REST).into(),
+                i64::from(ATTEMPTS_MAX).into(),
             ],
         )
         .await?;
@@ -290,5 +292,17 @@ mod tests {
         end(&catalog, &object, &o1, &hopeless).await.unwrap();
         seconds.fetch_add(2 * GIVEN_UP_REST.as_secs(), Ordering::Relaxed);
         assert_eq!(queue(&catalog, &ask).await.unwrap(), Applied::Unchanged);
+
+        // Nor does one that ended each process that made it.
+        let (object, hold) = (ObjectId([2; 32]), Duration::ZERO);
+        let ask = RepairAsk { object, ..ask };
+        queue(&catalog, &ask).await.unwrap();
+        for attempts in 1..=ATTEMPTS_MAX + 1 {
+            assert_eq!(take(&catalog, &o1, hold).await.unwrap().map(|it| it.attempts), Some(attempts));
+        }
+        end(&catalog, &object, &o1, &dead).await.unwrap();
+        seconds.fetch_add(2 * GIVEN_UP_REST.as_secs(), Ordering::Relaxed);
+        assert_eq!(queue(&catalog, &ask).await.unwrap(), Applied::Unchanged);
+        assert!(dead_of(&catalog, &object).await.unwrap().is_some());
     }
 }
