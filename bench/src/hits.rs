@@ -15,7 +15,7 @@ use testing::{free_port, noise};
 use crate::{
     load::{Load, Way},
     machine,
-    peers::{Certificate, H2o, Nginx, Varnish, on_server_core},
+    peers::{Certificate, FileServer, Varnish, on_server_core},
 };
 
 const ROUNDS: usize = 5;
@@ -104,8 +104,8 @@ struct Bench {
     edge: [u32; 1],
     edge_tls: SocketAddr,
     certificate: Certificate,
-    nginx: Nginx,
-    h2o: H2o,
+    nginx: FileServer,
+    h2o: FileServer,
     varnish: Varnish,
     /// The host name of each content at the edge, by its length.
     hosts: Vec<(usize, String)>,
@@ -129,8 +129,8 @@ impl Bench {
         }
         let certificate = Certificate::make(&processes, hosts.iter().map(|(_, host)| &**host))?;
         let edge_tls = over_tls(&mut processes, &certificate)?;
-        let nginx = Nginx::start(&processes, &certificate, &root)?;
-        let h2o = H2o::start(&processes, &certificate, &root)?;
+        let nginx = FileServer::nginx(&processes, &certificate, &root)?;
+        let h2o = FileServer::h2o(&processes, &certificate, &root)?;
         let varnish = Varnish::start(&processes, nginx.port)?;
         let edge = [processes.edge_pid()];
         Ok(Self { processes, edge, edge_tls, certificate, nginx, h2o, varnish, hosts })

@@ -50,16 +50,16 @@ impl Certificate {
     }
 }
 
-/// nginx, which sends files by sendfile(2) when they are unencrypted.
-pub(crate) struct Nginx {
+/// A server of files, unencrypted and over TLS.
+pub(crate) struct FileServer {
     server: Server,
     pub(crate) port: u16,
     pub(crate) tls_port: u16,
 }
 
-impl Nginx {
-    /// Starts nginx for the folder `root`.
-    pub(crate) fn start(processes: &Processes, certificate: &Certificate, root: &str) -> Result<Self> {
+impl FileServer {
+    /// Starts nginx for the folder `root`. It sends files by sendfile(2) when they are unencrypted.
+    pub(crate) fn nginx(processes: &Processes, certificate: &Certificate, root: &str) -> Result<Self> {
         let (port, tls_port) = (free_port(), free_port());
         let prefix = processes.path("nginx");
         fs::create_dir_all(&prefix)?;
@@ -80,21 +80,8 @@ impl Nginx {
         Ok(Self { server, port, tls_port })
     }
 
-    pub(crate) fn pids(&self) -> &[u32] {
-        &self.server.pids
-    }
-}
-
-/// h2o, which keeps files open and reads them anew for each answer.
-pub(crate) struct H2o {
-    server: Server,
-    pub(crate) port: u16,
-    pub(crate) tls_port: u16,
-}
-
-impl H2o {
-    /// Starts h2o for the folder `root`.
-    pub(crate) fn start(processes: &Processes, certificate: &Certificate, root: &str) -> Result<Self> {
+    /// Starts h2o for the folder `root`. It keeps files open and reads them anew for each answer.
+    pub(crate) fn h2o(processes: &Processes, certificate: &Certificate, root: &str) -> Result<Self> {
         let (port, tls_port) = (free_port(), free_port());
         let prefix = processes.path("h2o");
         fs::create_dir_all(&prefix)?;
@@ -188,13 +175,7 @@ impl Server {
     }
 }
 
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        self.server.end();
-    }
-}
-
-impl Drop for H2o {
+impl Drop for FileServer {
     fn drop(&mut self) {
         self.server.end();
     }
