@@ -7,7 +7,6 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -26,10 +25,7 @@ use tokio::{
 };
 
 use super::DnsDoor;
-use crate::listen::connections::Connections;
-
-/// After a failed accept (out of descriptors) the next try waits, or the loop would spin.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+use crate::listen::{ACCEPT_RETRY, connections::Connections};
 
 /// The TCP half of the door.
 pub(crate) struct TcpDoor {

@@ -164,30 +164,41 @@ async fn every_handshake_is_good_over_reloads_and_a_restart_while_no_origin_answ
     base.stop().await;
 }
 
+fn with(https: HttpsConfig) -> impl FnOnce(&mut Config) {
+    move |config| config.https = Some(https)
+}
+
+/// Starts an edge that has taken a certificate up from the origins, beside one without. Returns the latter first, and
+/// viewers who trust the certificate.
+async fn certified_site(https: &HttpsConfig) -> (Site, Site, Arc<Viewers>) {
+    let base = Site::start().await;
+    let (shared, root) = certified();
+    share(&base, 1, &shared).await;
+    let site = base.beside(with(https.clone())).await;
+    let viewers = Viewers::trusting(&root);
+    let at = site.edge.https.unwrap();
+    until("the certificate is taken up", async || viewers.shake(at).await.is_ok()).await;
+    (base, site, viewers)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_successor_answers_when_it_has_the_certificate_and_starts_not_where_it_can_have_none() {
     let dir = tempfile::tempdir().unwrap();
     let given = away(dir.path());
-    let change = |https: HttpsConfig| move |config: &mut Config| config.https = Some(https);
-    let base = Site::start().await;
-    let (shared, root) = certified();
-    share(&base, 1, &shared).await;
-    let mut site = base.beside(change(given.clone())).await;
+    let (base, mut site, viewers) = certified_site(&given).await;
     let at = site.edge.https.unwrap();
-    let viewers = Viewers::trusting(&root);
-    until("the certificate is taken up", async || viewers.shake(at).await.is_ok()).await;
     let coming = tokio::spawn(Arc::clone(&viewers).keep_coming(at));
     for _ in 0..3 {
         viewers.more().await;
         // It keeps nothing, and asks before it answers.
-        let next = site.successor(change(given.clone())).await;
+        let next = site.successor(with(given.clone())).await;
         std::mem::replace(&mut site, next).stop().await;
     }
     for node in &site.nodes {
         site.origins.remove(&node.name);
     }
     // It asks for 15 seconds before it gives up.
-    let refused = site.try_successor(change(given)).await.map(|_| ()).unwrap_err();
+    let refused = site.try_successor(with(given)).await.map(|_| ()).unwrap_err();
     assert!(matches!(refused, StartError::Uncertified), "{refused}");
     viewers.more().await;
     viewers.done.store(true, Ordering::SeqCst);
@@ -247,18 +258,12 @@ async fn an_edge_that_was_off_while_the_catalog_was_made_anew_brings_back_no_cer
 async fn a_successor_does_not_believe_one_origin_alone_that_there_is_no_certificate() {
     let dir = tempfile::tempdir().unwrap();
     let given = away(dir.path());
-    let change = |https: HttpsConfig| move |config: &mut Config| config.https = Some(https);
-    let base = Site::start().await;
-    let (shared, root) = certified();
-    share(&base, 1, &shared).await;
-    let mut site = base.beside(change(given.clone())).await;
+    let (base, mut site, viewers) = certified_site(&given).await;
     let at = site.edge.https.unwrap();
-    let viewers = Viewers::trusting(&root);
-    until("the certificate is taken up", async || viewers.shake(at).await.is_ok()).await;
     // The nearest has an empty catalog.
     let empty = MemoryTransport::new(&site.nodes).caller("edge-bru", Role::Edge);
     site.elsewhere = Some((site.nodes[0].name.clone(), Arc::new(empty)));
-    let next = site.successor(change(given)).await;
+    let next = site.successor(with(given)).await;
     std::mem::replace(&mut site, next).stop().await;
     viewers.shake(at).await.unwrap();
     site.stop().await;
