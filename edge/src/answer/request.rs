@@ -94,6 +94,18 @@ impl Intake {
         };
         let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
         let line = target + request.method.as_str().len();
+        // HTTP/2 and 3 have the host in a field of their own, in which nobody is named, and a path that is one.
+        //= https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1
+        //# A server SHOULD treat a request as malformed if it contains a Host header field that identifies an entity that
+        //# differs from the entity in the ":authority" pseudo-header field.
+        let hosts = request.fields.get_all(header::HOST).iter();
+        let is_told_twice = hosts.into_iter().any(|host| host.as_bytes() != request.authority.as_bytes());
+        if head.version > Version::HTTP_11 && (is_told_twice || request.authority.contains('@')) {
+            return Self::Refused(request, Fault::Request { reason: "one host is needed, without a user" });
+        }
+        if head.version > Version::HTTP_11 && !request.path.starts_with('/') && request.method != Method::OPTIONS {
+            return Self::Refused(request, Fault::Request { reason: "a target begins with a slash" });
+        }
         // A host without a scheme is the form of CONNECT: `GET cat.jpg` would be answered as if it asked for the root.
         //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2
         //# Recipients of an invalid request-line SHOULD respond with either a 400 (Bad Request) error or a 301
@@ -245,6 +257,27 @@ mod tests {
         }
         for target in ["/", "/cat.jpg", "/@evil.example", "//evil.example", "http://a.example/cat.jpg"] {
             assert!(!refused(target), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_could_be_read_two_ways_is_refused() {
+        let is_refused = |version, target: &str, host: Option<&str>| {
+            let mut head = http::Request::builder().version(version).uri(target);
+            if let Some(host) = host {
+                head = head.header("host", host);
+            }
+            let head = head.body(()).unwrap().into_parts().0;
+            matches!(Intake::read(&head, false, SocketAddr::from(([192, 0, 2, 7], 1)), false), Intake::Refused(..))
+        };
+        for version in [Version::HTTP_2, Version::HTTP_3] {
+            for host in [None, Some("a.example")] {
+                assert!(!is_refused(version, "https://a.example/cat.jpg", host), "{version:?}");
+            }
+            for host in ["b.example", "a.example:443", "A.example", "user@a.example"] {
+                assert!(is_refused(version, "https://a.example/", Some(host)), "{version:?} {host}");
+            }
+            assert!(is_refused(version, "https://user@a.example/", None), "{version:?}");
         }
     }
 

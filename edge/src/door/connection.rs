@@ -2,6 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpStream as StdStream},
+    rc::Rc,
     sync::Arc,
 };
 
@@ -9,8 +10,7 @@ use pingora_core::server::ShutdownWatch;
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 
 use super::{
-    h2::{by_pingora, is_h2},
-    proxy,
+    h2, pingora, proxy,
     shared::{Gauged, HttpDoor},
     tls::Terminator,
     wire::{Plain, Rest, Wire},
@@ -30,7 +30,7 @@ pub(super) struct Dealt {
 }
 
 /// Serves a connection on its worker.
-pub(super) async fn connection(worker: &Worker, dealt: Dealt) {
+pub(super) async fn connection(worker: &Rc<Worker>, dealt: Dealt) {
     let Dealt { stream, peer, terminator, admitted, shutdown, alive } = dealt;
     let (door, seat) = (&worker.door, Arc::clone(admitted.seat()));
     // Answers are written whole; waiting for more to send only delays their last packet.
@@ -58,13 +58,21 @@ pub(super) async fn connection(worker: &Worker, dealt: Dealt) {
     let gauge = Gauged::new(&door.node);
     let ip = peer.ip().to_canonical();
     let asker = Asker { peer: ip, place: door.node.places.locate(ip).place, is_secure: terminator.is_some() };
-    let rest = match wire {
-        Wire::Secure(stream) if is_h2(&stream) => Some(Rest { wire: Wire::Secure(stream), read: Vec::new() }),
-        wire => Plain::new(wire).serve(worker, &asker, &seat, &shutdown).await,
+    let is_h2 = matches!(&wire, Wire::Secure(stream) if stream.is_h2());
+    let rest = match is_h2 {
+        true => Some(Rest { wire, read: Vec::new() }),
+        false => Plain::new(wire).serve(worker, &asker, &seat, &shutdown).await,
     };
-    if let Some(rest) = rest {
+    if let Some(mut rest) = rest {
+        let served = async {
+            if is_h2 || rest.is_h2(door.node.config.http.header_deadline()).await {
+                h2::serve(worker, rest, asker, &seat, &shutdown).await;
+            } else {
+                pingora::serve(door, rest, peer, asker.is_secure, &seat, &shutdown).await;
+            }
+        };
         tokio::select! {
-            () = by_pingora(door, rest, peer, asker, &seat, &shutdown) => {}
+            () = served => {}
             () = seat.given_up() => drop(door.node.metrics.http_connections_given_up.inc()),
         }
     }

@@ -1,209 +1,236 @@
-//! What is left to pingora: HTTP/2, and the requests of HTTP/1.1 that the codec of our own does not take.
+//! HTTP/2 (RFC 9113) by the h2 crate, on the worker that has the connection. Its turns: all requests that came are
+//! taken, answers go on as far as they can, and what was written leaves in one call.
 
 use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
-use http::{HeaderMap, StatusCode, Version, header, request::Parts};
-use pingora_core::{
-    apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
-    protocols::{
-        ALPN, IO, Ssl,
-        http::{ServerSession, v2::server::H2Options},
-        l4::stream::Stream,
-    },
-    server::ShutdownWatch,
+use bytes::Bytes;
+use futures::{StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
+use h2::{
+    Reason, RecvStream,
+    server::{Builder, SendResponse},
 };
-use tokio::{
-    sync::Notify,
-    time::{sleep, timeout},
-};
+use http::{HeaderMap, Version};
+use pingora_core::server::ShutdownWatch;
+use tokio::{io::AsyncReadExt, time::timeout};
 
 use super::{
-    gathered::Gathered,
-    limits::{IDLE_SECONDS, LINGER, PIECE_BYTES, SEND_BYTES_PER_SECOND_MIN, STREAMS_MAX, WRITE_DEADLINE},
+    limits::{IDLE_SECONDS, LINGER, PIECE_BYTES, SEND_BYTES_PER_SECOND_MIN, STREAMS_MAX},
     respond::respond,
+    send::{Sent, VIEWER_LEFT, WHOLE},
     session::Session,
-    shared::HttpDoor,
-    tls::TlsStream,
-    wire::{Rest, Wire},
+    stream::{self, Stream},
+    turns::{Turn, Turns},
+    wire::{Rest, Timer, Wire},
     worker::Worker,
 };
 use crate::{
     answer::{
         head::{self, HEADER_BYTES_MAX},
-        ready::{Asker, Given},
+        ready::Asker,
+        reply::add_of_request,
         request::{Asked, Intake, RequestId, for_logs},
     },
     listen::connections::Seat,
 };
 
-/// Whether a connection over TLS is to speak HTTP/2.
-pub(super) fn is_h2(stream: &TlsStream) -> bool {
-    stream.selected_alpn_proto() == Some(ALPN::H2)
+/// How a connection in clear begins that speaks HTTP/2 (section 3.4), and no request of another version.
+const PREFACE_BEGIN: &[u8] = b"PRI ";
+/// Of a connection on which nobody waits for an answer that is made; what is on its way must have moved by so much.
+const IDLE: Duration = Duration::from_secs(IDLE_SECONDS as u64);
+const IDLE_BYTES_MIN: u64 = SEND_BYTES_PER_SECOND_MIN as u64 * IDLE_SECONDS as u64;
+
+impl Rest {
+    /// Whether it is for this codec; reads as much more as it takes to know.
+    pub(super) async fn is_h2(&mut self, patience: Duration) -> bool {
+        let Wire::Clear(stream) = &mut self.wire else { return false };
+        let read = &mut self.read;
+        let known = async {
+            while PREFACE_BEGIN.starts_with(read) {
+                if read.len() == PREFACE_BEGIN.len() || !matches!(stream.read_buf(read).await, Ok(1..)) {
+                    break;
+                }
+            }
+            read.starts_with(PREFACE_BEGIN)
+        };
+        timeout(patience, known).await.unwrap_or(false)
+    }
 }
 
-/// Leaves a connection to pingora for good.
-pub(super) async fn by_pingora(
-    door: &Arc<HttpDoor>,
-    rest: Rest,
-    peer: SocketAddr,
-    asker: Asker,
-    seat: &Arc<Seat>,
-    shutdown: &ShutdownWatch,
-) {
-    let Rest { wire, read } = rest;
-    // The preface of HTTP/2 in clear (RFC 9113 section 3.4), of which no other request has the beginning.
-    let is_h2c = matches!(wire, Wire::Clear(_)) && !read.is_empty() && read.iter().zip(b"PRI").all(|(a, b)| a == b);
-    let stream: Box<dyn IO> = match wire {
-        Wire::Clear(stream) => Box::new(Gathered::new(Stream::from(stream)).after(read)),
-        Wire::Secure(stream) if is_h2(&stream) => Box::new(Gathered::of_streams(stream)),
-        Wire::Secure(stream) => Box::new(Gathered::new(stream).after(read)),
-    };
-    let (begun, first) = (AtomicBool::new(false), Notify::new());
-    let (door, seat) = (Arc::clone(door), Arc::clone(seat));
-    let app = Arc::new(Connection { door, peer, asker, is_h2c, begun, first, requests: AtomicUsize::new(0), seat });
-    let late = async {
-        // A connection on which no request begins holds a seat for nothing; pingora's own deadlines are per read.
-        if timeout(app.door.node.config.http.header_deadline(), app.first.notified()).await.is_ok() {
-            std::future::pending::<()>().await;
-        }
-    };
-    let idle = async {
-        // An answer that begins after the shutdown closes its connection, so what is silent after this was silent all
-        // the while.
-        let _ = shutdown.clone().wait_for(|down| *down).await;
-        sleep(LINGER).await;
-        while app.seat.is_busy() {
-            sleep(LINGER).await;
-        }
-    };
+/// Serves a connection to its end.
+pub(super) async fn serve(worker: &Rc<Worker>, rest: Rest, asker: Asker, seat: &Seat, shutdown: &ShutdownWatch) {
+    let header_deadline = worker.door.node.config.http.header_deadline();
+    let (turn, mut timer) = (Rc::new(Turn::default()), Timer::new());
+    timer.set(Instant::now() + header_deadline);
+    let bytes = Turns::new(rest.wire, rest.read, Rc::clone(&turn));
+    let Ok(Ok(http)) = timeout(header_deadline, options().handshake(bytes)).await else { return };
+    let (worker, asker) = (Rc::clone(worker), Rc::new(asker));
+    let mut connection =
+        Connection { http, turn, answers: FuturesUnordered::new(), worker, asker, seat, timer, ends: false };
+    let mut shutdown = shutdown.clone();
+    let mut ended = pin!(shutdown.wait_for(|down| *down));
     tokio::select! {
-        _ = app.process_new(stream, shutdown) => {}
-        () = late => {}
-        () = idle => {}
+        biased;
+        () = poll_fn(|cx| connection.poll(cx)) => return,
+        _ = &mut ended => {}
     }
+    connection.end();
+    poll_fn(|cx| connection.poll(cx)).await;
 }
 
-/// One connection: pingora asks it for each request.
-struct Connection {
-    door: Arc<HttpDoor>,
-    peer: SocketAddr,
-    asker: Asker,
-    /// Whether it began as one of HTTP/2 in clear.
-    is_h2c: bool,
-    begun: AtomicBool,
-    first: Notify,
-    /// Requests under way.
-    requests: AtomicUsize,
-    /// Busy from the first request's header to the last byte of the last answer.
-    seat: Arc<Seat>,
+fn options() -> Builder {
+    let mut options = Builder::new();
+    options.max_concurrent_streams(STREAMS_MAX);
+    options.max_header_list_size(HEADER_BYTES_MAX);
+    // What a slow viewer has not taken lies in it, outside the bounds of blocks on their way: 400 KiB if not said.
+    options.max_send_buffer_size(PIECE_BYTES);
+    options
 }
 
-impl Connection {
-    /// Returns the answer to a request, where the worker has one ready.
-    fn given(&self, head: &Parts, now: Instant) -> Option<Given> {
-        let mut room = head::ROOM;
-        let head = head::of_parts(head, &mut room)?;
-        Worker::here()?.give(&head, &self.asker, now)
+/// One connection.
+struct Connection<'c> {
+    http: h2::server::Connection<Turns<Wire>, Bytes>,
+    turn: Rc<Turn>,
+    /// Those that were not given at once.
+    answers: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    worker: Rc<Worker>,
+    asker: Rc<Asker>,
+    /// Busy while one of these is under way.
+    seat: &'c Seat,
+    /// Until when a request has to begin.
+    timer: Timer,
+    /// Whether no other request is waited for.
+    ends: bool,
+}
+
+impl Connection<'_> {
+    /// Goes on with all that can go on; ready when the connection is over.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let was_busy = !self.answers.is_empty();
+        let mut taken = 0;
+        loop {
+            let before = taken;
+            self.turn.begin();
+            let is_over = self.poll_requests(cx, &mut taken);
+            let mut goes_on = taken > before || self.turn.holds();
+            while let Poll::Ready(Some(())) = self.answers.poll_next_unpin(cx) {
+                goes_on = true;
+            }
+            self.turn.end();
+            if is_over {
+                return Poll::Ready(());
+            }
+            if !goes_on {
+                break;
+            }
+            let before = taken;
+            // What was written leaves. Requests that came meanwhile begin another turn.
+            if self.poll_requests(cx, &mut taken) {
+                return Poll::Ready(());
+            }
+            if taken == before {
+                break;
+            }
+        }
+        if !self.answers.is_empty() {
+            return Poll::Pending;
+        }
+        if taken > 0 || was_busy {
+            let now = Instant::now();
+            self.seat.wait(now);
+            self.turn.sent();
+            self.timer.set(now + if self.ends { LINGER } else { IDLE });
+        }
+        self.poll_idle(cx)
     }
-}
 
-/// A request under way; its connection waits for another once the last of them is dropped.
-struct Busy<'c>(&'c Connection);
-
-impl<'c> Busy<'c> {
-    fn new(connection: &'c Connection) -> Self {
-        connection.requests.fetch_add(1, Ordering::Relaxed);
-        connection.seat.work();
-        Self(connection)
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        // All of a connection's requests are on one thread.
-        if self.0.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.seat.wait(Instant::now());
+    /// Takes all requests that came, and has the connection go on. Returns whether it is over.
+    fn poll_requests(&mut self, cx: &mut Context<'_>, taken: &mut usize) -> bool {
+        loop {
+            match pin!(self.http.accept()).poll(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    *taken += 1;
+                    self.take(request, respond);
+                }
+                Poll::Ready(Some(Err(_)) | None) => return true,
+                Poll::Pending => return false,
+            }
         }
     }
-}
 
-#[async_trait]
-impl HttpServerApp for Connection {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let header_deadline = self.door.node.config.http.header_deadline();
-        session.set_read_timeout(Some(header_deadline));
-        session.set_write_timeout(Some(WRITE_DEADLINE));
-        session.set_min_send_rate(Some(SEND_BYTES_PER_SECOND_MIN));
-        // The first header has its own deadline; later ones may idle before they begin.
-        let is_first = !self.begun.swap(true, Ordering::Relaxed);
-        let patience =
-            if is_first { header_deadline } else { header_deadline + Duration::from_secs(IDLE_SECONDS.into()) };
-        let read = timeout(patience, session.read_request()).await;
-        self.first.notify_one();
+    /// Answers a request at once where the answer is ready, else on the turns to come.
+    fn take(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         let start = Instant::now();
-        match read {
-            // The other side closed, or was silent for too long.
-            Ok(Ok(false)) | Err(_) => return None,
-            // No header was understood, so there is nothing to answer in the other side's terms.
-            Ok(Err(_)) => {
-                session.set_keepalive(None);
-                let fields = HeaderMap::from_iter([(header::CONTENT_LENGTH, 0.into())]);
-                let _ = Session::Pingora(&mut session).head(StatusCode::BAD_REQUEST, fields).await;
-                let _ = session.finish().await;
-                return None;
+        self.seat.work();
+        let (worker, asker) = (&self.worker, &self.asker);
+        let has_body = !request.body().is_end_stream();
+        let (head, _) = request.into_parts();
+        let mut stream = Stream::new(respond);
+        let mut room = head::ROOM;
+        let given =
+            head::of_parts(&head, &mut room).filter(|_| !has_body).and_then(|head| worker.give(&head, asker, start));
+        let Some(given) = given else {
+            let mut intake = Intake::read(&head, has_body, asker.peer, asker.is_secure);
+            if let Intake::Ready(request) = &mut intake {
+                request.keeps = head::wants_whole(&request.fields);
             }
-            Ok(Ok(true)) => {}
-        }
-        let _busy = Busy::new(self);
-        let has_body = !session.is_body_empty();
-        let is_common = session.is_http2() && !has_body;
-        if let Some(given) = is_common.then(|| self.given(session.req_header(), start)).flatten() {
-            let (viewer, method) = (for_logs(self.asker.peer), session.req_header().method.clone());
-            let asked = Asked { id: RequestId::next(), viewer, version: Version::HTTP_2, method: method.as_str() };
-            if given.send(&self.door.node, &mut Session::Pingora(&mut session), &asked, start).await {
-                let _ = session.finish().await;
+            let worker = Rc::clone(worker);
+            self.answers.push(Box::pin(async move {
+                respond(&worker.door, Some(&worker), &mut Session::Stream(&mut stream), intake, start).await;
+            }));
+            return;
+        };
+        let id = RequestId::next();
+        let mut fields = HeaderMap::clone(&given.lasting.fields);
+        add_of_request(&mut fields, id);
+        stream.head(given.status, fields);
+        let first_byte = start.elapsed();
+        match stream.give(&given.content) {
+            Ok(stream::Given::Head) => {
+                let (worker, asker) = (Rc::clone(worker), Rc::clone(asker));
+                self.answers.push(Box::pin(async move {
+                    let asked = asked(id, &asker, head.method.as_str());
+                    given.send(&worker.door.node, &mut Session::Stream(&mut stream), &asked, start).await;
+                }));
             }
-            return None;
+            written => {
+                let (bytes, outcome) = if written.is_ok() { (given.bytes(), WHOLE) } else { (0, VIEWER_LEFT) };
+                let sent = Sent::of_given(&given, bytes, outcome, first_byte, start);
+                sent.record(&worker.door.node.metrics, &asked(id, asker, head.method.as_str()));
+            }
         }
-        let mut intake = Intake::read(session.req_header(), has_body, self.peer, self.asker.is_secure);
-        if let Intake::Ready(request) = &mut intake {
-            request.keeps = is_common && head::wants_whole(&request.fields);
-        }
-        if *shutdown.borrow() {
-            // Told with the answer, so that the viewer sends no more on this connection.
-            session.set_keepalive(None);
-        }
-        if !respond(&self.door, &mut Session::Pingora(&mut session), intake, start).await {
-            return None;
-        }
-        let settings = HttpPersistentSettings::for_session(&session);
-        // HTTP/2 has no stream to give back.
-        let reusable = session.finish().await.ok()??;
-        Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
     }
 
-    fn h2_options(&self) -> Option<H2Options> {
-        let mut options = H2Options::new();
-        options.max_concurrent_streams(STREAMS_MAX);
-        options.max_header_list_size(HEADER_BYTES_MAX);
-        // What a slow viewer has not taken lies in it, outside the bounds of blocks on their way: 400 KiB if not said.
-        options.max_send_buffer_size(PIECE_BYTES);
-        Some(options)
+    /// Waits for another request; ready when none came in time.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.timer.poll(cx));
+            // A slow viewer takes what was given at once.
+            if !self.http.has_streams() || self.turn.sent() < IDLE_BYTES_MIN {
+                //= https://www.rfc-editor.org/rfc/rfc9113#section-6.8
+                //# Endpoints SHOULD always send a GOAWAY frame before closing a connection so that the remote peer can know
+                //# whether a stream has been partially processed or not.
+                self.http.abrupt_shutdown(Reason::NO_ERROR);
+                let _ = self.http.poll_closed(cx);
+                return Poll::Ready(());
+            }
+            self.timer.set(Instant::now() + IDLE);
+        }
     }
 
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(if self.is_h2c { &self.door.h2c } else { &self.door.others })
+    /// Tells the viewer to ask for no more on this connection, which ends when all is answered.
+    fn end(&mut self) {
+        self.ends = true;
+        self.http.graceful_shutdown();
+        self.timer.set(Instant::now() + LINGER);
     }
+}
+
+fn asked<'m>(id: RequestId, asker: &Asker, method: &'m str) -> Asked<'m> {
+    Asked { id, viewer: for_logs(asker.peer), version: Version::HTTP_2, method }
 }

@@ -178,7 +178,7 @@ async fn request(
     if matches!(intake, Intake::Refused(..)) {
         answer.stream.stop_sending(Code::H3_NO_ERROR);
     }
-    if respond(&door, &mut Session::Quic(&mut answer.stream), intake, start).await {
+    if respond(&door, None, &mut Session::Quic(&mut answer.stream), intake, start).await {
         // The viewer may be gone by now; there is nobody to tell.
         let finished = timeout(WRITE_DEADLINE, answer.stream.finish()).await;
         answer.is_whole = matches!(finished, Ok(Ok(())));

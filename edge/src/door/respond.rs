@@ -9,17 +9,27 @@ use crate::answer::{
     request::{Intake, Request},
 };
 
-/// Answers one request. False when the connection, or the stream, is of no more use.
-pub(super) async fn respond(door: &Arc<HttpDoor>, session: &mut Session<'_>, intake: Intake, start: Instant) -> bool {
+/// Answers one request; a worker that is named keeps the answer, where it is one to be kept. False when the connection,
+/// or the stream, is of no more use.
+pub(super) async fn respond(
+    door: &Arc<HttpDoor>,
+    keeper: Option<&Worker>,
+    session: &mut Session<'_>,
+    intake: Intake,
+    start: Instant,
+) -> bool {
     let (request, reply) = match intake {
         Intake::Refused(request, fault) => {
             let reply = reply::refusal(&request, &fault);
             (request, reply)
         }
         Intake::Ready(request) => {
-            let mut reply = make(door, &request).await;
-            if let Some((ready, worker)) = reply.ready.take().zip(Worker::here()) {
-                worker.keep(&request.authority, &request.target(), *ready);
+            let mut reply = tokio::select! {
+                reply = make(door, &request) => reply,
+                () = session.gone() => return false,
+            };
+            if let Some((ready, keeper)) = reply.ready.take().zip(keeper) {
+                keeper.keep(&request.authority, &request.target(), *ready);
             }
             (request, reply)
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use format::Locator;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::{limits::PIECE_BYTES, session::Session};
 use crate::{
@@ -90,13 +90,11 @@ impl Reply {
 }
 
 impl Given {
-    /// Writes an answer that was ready, as [`Reply::send`] does.
-    pub(super) async fn send(self, node: &Node, session: &mut Session<'_>, asked: &Asked<'_>, start: Instant) -> bool {
-        let mut fields = HeaderMap::clone(&self.lasting.fields);
-        add_of_request(&mut fields, asked.id);
+    /// Writes the content of an answer that was ready, whose head has been written, as [`Reply::send`] does.
+    pub(super) async fn send(self, node: &Node, session: &mut Session<'_>, asked: &Asked<'_>, start: Instant) {
         let first_byte = start.elapsed();
         let (mut bytes, all) = (0, self.bytes());
-        let mut written = session.head(self.status, fields).await;
+        let mut written = Ok(());
         for block in &self.content {
             let mut rest = block.clone();
             while written.is_ok() && !rest.is_empty() {
@@ -110,7 +108,6 @@ impl Given {
         if written.is_err() {
             session.cut().await;
         }
-        written.is_ok()
     }
 }
 

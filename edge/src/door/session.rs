@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::{
     capped::CappedStream,
     limits::WRITE_DEADLINE,
+    stream::Stream,
     wire::{Left, Plain},
 };
 
@@ -18,8 +19,10 @@ pub(super) type QuicStream = RequestStream<CappedStream<h3_quinn::BidiStream<Byt
 
 /// Where an answer is written to.
 pub(super) enum Session<'a> {
-    /// HTTP/1.1 or HTTP/2; it has its deadlines from whoever made it.
+    /// HTTP/1.1 by pingora; it has its deadlines from whoever made it.
     Pingora(&'a mut ServerSession),
+    /// HTTP/2.
+    Stream(&'a mut Stream),
     /// HTTP/3.
     Quic(&'a mut QuicStream),
     /// HTTP/1.1 by the codec of our own.
@@ -37,6 +40,10 @@ impl Session<'_> {
                 let head = ResponseHeader::from(head(status, fields).into_parts().0);
                 session.write_response_header(Box::new(head)).await.map_err(|_| Left)
             }
+            Self::Stream(stream) => {
+                stream.head(status, fields);
+                Ok(())
+            }
             Self::Quic(stream) => in_time(stream.send_response(head(status, fields))).await,
             Self::Plain(plain) => {
                 plain.head(status, &fields);
@@ -52,6 +59,7 @@ impl Session<'_> {
     pub(super) async fn body(&mut self, piece: Bytes, ends: bool) -> Result<(), Left> {
         match self {
             Self::Pingora(session) => session.write_response_body(piece, ends).await.map_err(|_| Left),
+            Self::Stream(stream) => stream.write(piece, ends).await,
             // The end is told by `finish`, with or without content.
             Self::Quic(stream) => in_time(stream.send_data(piece)).await,
             Self::Plain(plain) => plain.write(piece).await,
@@ -65,8 +73,17 @@ impl Session<'_> {
     pub(super) async fn end(&mut self) -> Result<(), Left> {
         match self {
             Self::Plain(plain) => plain.end_answer().await,
+            Self::Stream(stream) => stream.end(),
             // Whoever made the session ends it.
             Self::Pingora(_) | Self::Quic(_) => Ok(()),
+        }
+    }
+
+    /// Returns when nobody waits for the answer any more, where that is told before anything is written.
+    pub(super) async fn gone(&mut self) {
+        match self {
+            Self::Stream(stream) => stream.gone().await,
+            Self::Pingora(_) | Self::Quic(_) | Self::Plain(_) => std::future::pending().await,
         }
     }
 
@@ -75,15 +92,16 @@ impl Session<'_> {
         match self {
             Self::Pingora(session) => session.set_keepalive(None),
             Self::Plain(plain) => plain.close_after(),
-            Self::Quic(_) => {}
+            Self::Stream(_) | Self::Quic(_) => {}
         }
     }
 
     /// Makes sure that a short content never looks like a whole one.
     pub(super) async fn cut(&mut self) {
         match self {
-            // HTTP/1.1 closes short of its Content-Length, HTTP/2 resets the stream.
+            // HTTP/1.1 closes short of its Content-Length.
             Self::Pingora(session) => session.shutdown().await,
+            Self::Stream(stream) => stream.cut(),
             Self::Quic(stream) => stream.stop_stream(Code::H3_INTERNAL_ERROR),
             // Closed short of its Content-Length, over TLS without the word that ends a connection.
             Self::Plain(plain) => plain.close_after(),

@@ -109,6 +109,11 @@ fn config(
 pub(super) struct TlsStream(Box<server::TlsStream<Stream>>);
 
 impl TlsStream {
+    /// Whether the connection is to speak HTTP/2.
+    pub(super) fn is_h2(&self) -> bool {
+        self.0.get_ref().1.alpn_protocol() == Some(b"h2")
+    }
+
     fn below(&self) -> &Stream {
         self.0.get_ref().0
     }
@@ -116,10 +121,7 @@ impl TlsStream {
 
 impl Ssl for TlsStream {
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        match self.0.get_ref().1.alpn_protocol() {
-            Some(b"h2") => Some(ALPN::H2),
-            _ => Some(ALPN::H1),
-        }
+        Some(if self.is_h2() { ALPN::H2 } else { ALPN::H1 })
     }
 }
 

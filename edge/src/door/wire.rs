@@ -144,7 +144,7 @@ pub(super) struct Timer {
 }
 
 impl Timer {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let until = Instant::now();
         Self { until, sleep: Box::pin(sleep_until(until.into())) }
     }
@@ -156,7 +156,7 @@ impl Timer {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.sleep.as_mut().poll(cx));
             if self.until <= Instant::now() {

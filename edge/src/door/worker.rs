@@ -7,7 +7,6 @@
 
 use std::{
     cell::RefCell,
-    rc::Rc,
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -21,11 +20,6 @@ use crate::{
     clock,
     policy::ask::EdgeFacts,
 };
-
-thread_local! {
-    /// The worker whose thread this is.
-    static HERE: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
-}
 
 /// One worker, on its own thread.
 pub(super) struct Worker {
@@ -43,20 +37,7 @@ struct Moment {
 }
 
 impl Worker {
-    /// Returns the worker whose thread this is: the streams of HTTP/2 cannot carry it with them, since pingora would
-    /// have them go from thread to thread.
-    pub(super) fn here() -> Option<Rc<Self>> {
-        HERE.with_borrow(Option::clone)
-    }
-
-    /// Makes this thread a worker's.
-    pub(super) fn on_this_thread(door: Arc<HttpDoor>) -> Rc<Self> {
-        let worker = Rc::new(Self::new(door));
-        HERE.set(Some(Rc::clone(&worker)));
-        worker
-    }
-
-    fn new(door: Arc<HttpDoor>) -> Self {
+    pub(super) fn new(door: Arc<HttpDoor>) -> Self {
         let moment = Moment { seconds: 0, edge: door.node.edge_facts(), date: String::new() };
         Self { door, answers: RefCell::default(), moment: RefCell::new(moment) }
     }

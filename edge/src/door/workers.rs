@@ -59,7 +59,7 @@ impl Workers {
             let door = Arc::clone(door);
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
             let work = move || {
-                let worker = Worker::on_this_thread(door);
+                let worker = Rc::new(Worker::new(door));
                 let local = LocalSet::new();
                 local.block_on(&runtime, async move {
                     while let Some((dealt, counted)) = desk.recv().await {

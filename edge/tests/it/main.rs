@@ -17,6 +17,7 @@ mod forged;
 mod guest;
 mod handover;
 mod http;
+mod http2;
 mod http3;
 mod https;
 mod links;

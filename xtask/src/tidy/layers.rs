@@ -62,6 +62,7 @@ const FAMILIES: &[Family] = &[
         in_tests: InTests::AtHome,
         why: "as pingora; bench asks as a viewer",
     },
+    Family { prefix: "h2", homes: &["edge"], in_tests: InTests::AtHome, why: "as pingora" },
     Family { prefix: "h3", homes: &["edge", "bench"], in_tests: InTests::AtHome, why: "as quinn" },
     Family {
         prefix: "hickory",

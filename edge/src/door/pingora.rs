@@ -1,0 +1,136 @@
+//! What is left to pingora: the requests of HTTP/1.1 that the codec of our own does not take.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use http::{HeaderMap, StatusCode, header};
+use pingora_core::{
+    apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
+    protocols::{IO, http::ServerSession, l4::stream::Stream},
+    server::ShutdownWatch,
+};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    gathered::Gathered,
+    limits::{IDLE_SECONDS, LINGER, SEND_BYTES_PER_SECOND_MIN, WRITE_DEADLINE},
+    respond::respond,
+    session::Session,
+    shared::HttpDoor,
+    wire::{Rest, Wire},
+};
+use crate::{answer::request::Intake, listen::connections::Seat};
+
+/// Serves a connection to its end.
+pub(super) async fn serve(
+    door: &Arc<HttpDoor>,
+    rest: Rest,
+    peer: SocketAddr,
+    is_secure: bool,
+    seat: &Arc<Seat>,
+    shutdown: &ShutdownWatch,
+) {
+    let Rest { wire, read } = rest;
+    let stream: Box<dyn IO> = match wire {
+        Wire::Clear(stream) => Box::new(Gathered::new(Stream::from(stream), read)),
+        Wire::Secure(stream) => Box::new(Gathered::new(stream, read)),
+    };
+    let (door, seat) = (Arc::clone(door), Arc::clone(seat));
+    let app = Arc::new(Connection { door, peer, is_secure, begun: AtomicBool::new(false), seat });
+    let idle = async {
+        // An answer that begins after the shutdown closes its connection, so what is silent after this was silent all
+        // the while.
+        let _ = shutdown.clone().wait_for(|down| *down).await;
+        sleep(LINGER).await;
+        while app.seat.is_busy() {
+            sleep(LINGER).await;
+        }
+    };
+    tokio::select! {
+        _ = app.process_new(stream, shutdown) => {}
+        () = idle => {}
+    }
+}
+
+/// One connection: pingora asks it for each request.
+struct Connection {
+    door: Arc<HttpDoor>,
+    peer: SocketAddr,
+    is_secure: bool,
+    begun: AtomicBool,
+    /// Busy from a request's header to the last byte of its answer.
+    seat: Arc<Seat>,
+}
+
+/// A request under way; its connection waits for another once it is dropped.
+struct Busy<'c>(&'c Seat);
+
+impl<'c> Busy<'c> {
+    fn new(seat: &'c Seat) -> Self {
+        seat.work();
+        Self(seat)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.wait(Instant::now());
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for Connection {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let header_deadline = self.door.node.config.http.header_deadline();
+        session.set_read_timeout(Some(header_deadline));
+        session.set_write_timeout(Some(WRITE_DEADLINE));
+        session.set_min_send_rate(Some(SEND_BYTES_PER_SECOND_MIN));
+        // The first header has its own deadline; later ones may idle before they begin.
+        let is_first = !self.begun.swap(true, Ordering::Relaxed);
+        let patience =
+            if is_first { header_deadline } else { header_deadline + Duration::from_secs(IDLE_SECONDS.into()) };
+        let read = timeout(patience, session.read_request()).await;
+        let start = Instant::now();
+        match read {
+            // The other side closed, or was silent for too long.
+            Ok(Ok(false)) | Err(_) => return None,
+            // No header was understood, so there is nothing to answer in the other side's terms.
+            Ok(Err(_)) => {
+                session.set_keepalive(None);
+                let fields = HeaderMap::from_iter([(header::CONTENT_LENGTH, 0.into())]);
+                let _ = Session::Pingora(&mut session).head(StatusCode::BAD_REQUEST, fields).await;
+                let _ = session.finish().await;
+                return None;
+            }
+            Ok(Ok(true)) => {}
+        }
+        let _busy = Busy::new(&self.seat);
+        let has_body = !session.is_body_empty();
+        let intake = Intake::read(session.req_header(), has_body, self.peer, self.is_secure);
+        if *shutdown.borrow() {
+            // Told with the answer, so that the viewer sends no more on this connection.
+            session.set_keepalive(None);
+        }
+        if !respond(&self.door, None, &mut Session::Pingora(&mut session), intake, start).await {
+            return None;
+        }
+        let settings = HttpPersistentSettings::for_session(&session);
+        let reusable = session.finish().await.ok()??;
+        Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.door.options)
+    }
+}

@@ -1,0 +1,124 @@
+//! One stream of HTTP/2, on which one answer goes back.
+
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use h2::{Reason, SendStream, server::SendResponse};
+use http::{HeaderMap, Response, StatusCode};
+use tokio::time::timeout;
+
+use super::{limits::WRITE_DEADLINE, wire::Left};
+
+/// The way of an answer back.
+pub(super) struct Stream {
+    respond: SendResponse<Bytes>,
+    /// The head, until something goes with it.
+    head: Option<Response<()>>,
+    /// Where the content goes, once the head has gone and did not end the stream.
+    content: Option<SendStream<Bytes>>,
+}
+
+impl Stream {
+    pub(super) fn new(respond: SendResponse<Bytes>) -> Self {
+        Self { respond, head: None, content: None }
+    }
+
+    /// Takes the head of the answer, which leaves with the first piece of its content.
+    pub(super) fn head(&mut self, status: StatusCode, fields: HeaderMap) {
+        let mut head = Response::new(());
+        *head.status_mut() = status;
+        *head.headers_mut() = fields;
+        self.head = Some(head);
+    }
+
+    /// Writes all of the content, where the viewer has room for it; the head in any case.
+    ///
+    /// # Errors
+    /// [`Left`].
+    pub(super) fn give(&mut self, content: &[Bytes]) -> Result<Given, Left> {
+        let bytes = content.iter().map(Bytes::len).sum();
+        self.begin(bytes == 0)?;
+        let Some(stream) = &mut self.content else { return Ok(Given::Whole) };
+        stream.reserve_capacity(bytes);
+        if stream.capacity() < bytes {
+            return Ok(Given::Head);
+        }
+        for (at, piece) in content.iter().enumerate() {
+            stream.send_data(piece.clone(), at + 1 == content.len()).map_err(|_| Left)?;
+        }
+        self.content = None;
+        Ok(Given::Whole)
+    }
+
+    /// Writes a piece of the content, at most 64 KiB; the last one `ends` it.
+    ///
+    /// # Errors
+    /// [`Left`].
+    pub(super) async fn write(&mut self, mut piece: Bytes, ends: bool) -> Result<(), Left> {
+        if piece.is_empty() {
+            return if ends { self.end() } else { Ok(()) };
+        }
+        self.begin(false)?;
+        let stream = self.content.as_mut().ok_or(Left)?;
+        let written = async {
+            while !piece.is_empty() {
+                stream.reserve_capacity(piece.len());
+                let room = match stream.capacity() {
+                    0 => poll_fn(|cx| stream.poll_capacity(cx)).await.ok_or(Left)?.map_err(|_| Left)?,
+                    room => room,
+                };
+                let part = piece.split_to(room.min(piece.len()));
+                if !part.is_empty() {
+                    stream.send_data(part, ends && piece.is_empty()).map_err(|_| Left)?;
+                }
+            }
+            Ok(())
+        };
+        timeout(WRITE_DEADLINE, written).await.map_err(|_| Left)??;
+        if ends {
+            self.content = None;
+        }
+        Ok(())
+    }
+
+    /// Ends an answer that was written whole.
+    ///
+    /// # Errors
+    /// [`Left`].
+    pub(super) fn end(&mut self) -> Result<(), Left> {
+        self.begin(true)?;
+        let Some(mut stream) = self.content.take() else { return Ok(()) };
+        stream.send_data(Bytes::new(), true).map_err(|_| Left)
+    }
+
+    /// Resets the stream, so that a short content never looks like a whole one.
+    pub(super) fn cut(&mut self) {
+        self.respond.send_reset(Reason::INTERNAL_ERROR);
+    }
+
+    /// Returns when the viewer has reset the stream, or its connection is gone.
+    pub(super) async fn gone(&mut self) {
+        let _ = poll_fn(|cx| match &mut self.content {
+            Some(stream) => stream.poll_reset(cx),
+            None => self.respond.poll_reset(cx),
+        })
+        .await;
+    }
+
+    /// Writes the head, where it has not gone.
+    fn begin(&mut self, ends: bool) -> Result<(), Left> {
+        if let Some(head) = self.head.take() {
+            let stream = self.respond.send_response(head, ends).map_err(|_| Left)?;
+            self.content = (!ends).then_some(stream);
+        }
+        Ok(())
+    }
+}
+
+/// How much of an answer was written at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Given {
+    Whole,
+    /// The content is still to be written.
+    Head,
+}

@@ -1,0 +1,175 @@
+//! What HTTP/2 alone has: frames by a client that says whatever it is told to, and takes as little as it is told to.
+
+use bytes::Bytes;
+use futures::future::join_all;
+use h2::client::{self, SendRequest};
+use http::{Method, Request, StatusCode, Version};
+use testing::{noise_of, until};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinHandle,
+    time::{Duration, sleep, timeout},
+};
+
+use crate::site::{DEADLINE, Site, Stored};
+
+/// Streams at one time, as the edge allows.
+const STREAMS: usize = 64;
+
+fn host(stored: &Stored) -> String {
+    format!("{}.evernear.example", stored.label)
+}
+
+/// A connection in clear, and what drives it.
+async fn connect(site: &Site, window: u32) -> (SendRequest<Bytes>, JoinHandle<Result<(), h2::Error>>) {
+    let stream = TcpStream::connect(site.edge.http).await.unwrap();
+    let mut builder = client::Builder::new();
+    builder.initial_window_size(window).initial_connection_window_size(window).max_concurrent_streams(0);
+    let (requests, connection) = builder.handshake(stream).await.unwrap();
+    (requests, tokio::spawn(connection))
+}
+
+fn request(host: &str) -> http::request::Builder {
+    Request::builder().version(Version::HTTP_2).uri(format!("http://{host}/"))
+}
+
+/// Asks, and returns the status and all of the content.
+async fn ask(requests: &SendRequest<Bytes>, request: Request<()>) -> (StatusCode, Vec<u8>) {
+    let answered = async {
+        let mut requests = requests.clone().ready().await.unwrap();
+        let (answer, _) = requests.send_request(request, true).unwrap();
+        let (head, mut content) = answer.await.unwrap().into_parts();
+        let mut all = Vec::new();
+        while let Some(piece) = content.data().await {
+            let piece = piece.unwrap();
+            content.flow_control().release_capacity(piece.len()).unwrap();
+            all.extend_from_slice(&piece);
+        }
+        (head.status, all)
+    };
+    timeout(DEADLINE, answered).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_names_two_hosts_is_refused_and_the_next_one_is_not() {
+    let site = Site::start().await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let host = host(&stored);
+    let (requests, _driver) = connect(&site, 65_535).await;
+    let get = |host: &str| request(host).body(()).unwrap();
+    for (wrong, status) in [
+        (request(&host).header("host", "other.evernear.example").body(()).unwrap(), 400),
+        (get(&format!("user@{host}")), 400),
+        (request(&host).method(Method::POST).body(()).unwrap(), 405),
+        (request(&host).header("x", "x".repeat(20_000)).body(()).unwrap(), 431),
+    ] {
+        assert_eq!(ask(&requests, wrong).await.0.as_u16(), status);
+        let told_twice = request(&host).header("host", &host).body(()).unwrap();
+        for good in [get(&host), told_twice] {
+            assert_eq!(ask(&requests, good).await, (StatusCode::OK, b"hello".to_vec()));
+        }
+    }
+    // A content that follows is not waited for.
+    let mut with_content = requests.clone().ready().await.unwrap();
+    let (answer, mut content) = with_content.send_request(get(&host), false).unwrap();
+    assert_eq!(timeout(DEADLINE, answer).await.unwrap().unwrap().status(), 400);
+    let _ = content.send_data(Bytes::from_static(b"late"), true);
+    assert_eq!(ask(&requests, get(&host)).await.0, StatusCode::OK);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_streams_of_a_viewer_with_small_windows_are_exact_to_the_last_byte() {
+    let site = Site::start().await;
+    let sizes = [0, 1, 16_384, 60_000, 100_000, 300_000];
+    let mut all = Vec::new();
+    for (number, bytes) in sizes.iter().enumerate() {
+        all.push(site.store("a.bin", "application/octet-stream", noise_of(number as u64, *bytes)).await);
+    }
+    for window in [1_000, 65_535, 1 << 20] {
+        let (requests, _driver) = connect(&site, window).await;
+        // The second time they are ready.
+        for _ in 0..2 {
+            let asked = (0..STREAMS).map(|at| &all[at % all.len()]).map(|stored| {
+                let request = request(&host(stored)).body(()).unwrap();
+                async { (ask(&requests, request).await, stored) }
+            });
+            for ((status, content), stored) in join_all(asked).await {
+                assert!(status == 200 && content == stored.bytes, "{window}: {} bytes", stored.bytes.len());
+            }
+        }
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_reset_gives_its_place_to_another() {
+    let site = Site::start().await;
+    let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 300_000)).await;
+    // Nothing is taken of them.
+    let (mut requests, _driver) = connect(&site, 10).await;
+    for _ in 0..3 * STREAMS {
+        requests = timeout(DEADLINE, requests.ready()).await.unwrap().unwrap();
+        let (answer, mut stream) = requests.send_request(request(&host(&stored)).body(()).unwrap(), true).unwrap();
+        drop(answer);
+        stream.send_reset(h2::Reason::CANCEL);
+    }
+    let head = request(&host(&stored)).method(Method::HEAD).body(()).unwrap();
+    assert_eq!(ask(&requests, head).await, (StatusCode::OK, Vec::new()));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_in_clear_speaks_what_its_first_bytes_say() {
+    let site = Site::start().await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    // The preface comes in pieces; settings without any follow it.
+    let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    for piece in [&b"P"[..], b"RI", b" * HTTP/2.0\r\n\r", b"\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"] {
+        stream.write_all(piece).await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+    }
+    let mut frame = [0; 9];
+    timeout(DEADLINE, stream.read_exact(&mut frame)).await.unwrap().unwrap();
+    assert_eq!((frame[3], &frame[5..]), (4, &[0; 4][..]), "settings of the connection");
+    for method in ["P", "PUT", "PROPFIND", "PRI"] {
+        let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
+        let ask = format!("{method} / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", host(&stored));
+        let (first, rest) = ask.split_at(1);
+        stream.write_all(first.as_bytes()).await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+        stream.write_all(rest.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = timeout(DEADLINE, stream.read_to_end(&mut answer)).await.unwrap();
+        let says = String::from_utf8_lossy(&answer);
+        // PRI is no method of HTTP/1.1.
+        assert!(says.starts_with("HTTP/1.1 405") || method == "PRI", "{method}: {says}");
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_connection_ends_and_one_that_ends_says_so() {
+    let site = Site::start().await;
+    let short = site.beside(|config| config.http.header_seconds = 1).await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    // Without a preface, and with one but without a request.
+    let mut begun = TcpStream::connect(short.edge.http).await.unwrap();
+    begun.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
+    let _ = timeout(DEADLINE, begun.read_to_end(&mut Vec::new())).await.expect("the connection was not closed");
+    let (_requests, driver) = connect(&short, 65_535).await;
+    let ended = timeout(DEADLINE, driver).await.expect("the connection was not closed").unwrap();
+    assert!(ended.is_ok(), "told by GOAWAY: {ended:?}");
+    short.stop().await;
+
+    let other = site.beside(|_| {}).await;
+    let (requests, driver) = connect(&other, 65_535).await;
+    let get = request(&host(&stored)).body(()).unwrap();
+    until("an answer", async || ask(&requests, get.clone()).await.0 == 200).await;
+    other.stop().await;
+    let ended = timeout(DEADLINE, driver).await.expect("the connection was not closed").unwrap();
+    assert!(ended.is_ok(), "{ended:?}");
+    site.stop().await;
+}
