@@ -58,7 +58,7 @@ pub fn fuzz(bytes: &[u8]) {
         built = built.header(field.name, field.value);
     }
     let parts = built.body(()).expect("what one way takes, the other takes").into_parts().0;
-    let same = matches!(Intake::read(&parts, false, peer, false), Intake::Ready(other) if ours.is_same(&other));
+    let same = matches!(Intake::read(&parts, false, peer.ip(), false), Intake::Ready(other) if ours.is_same(&other));
     assert!(same, "the other way refuses it, or reads something else in it: {ours:?}");
 }
 

@@ -1,6 +1,6 @@
 //! A request as the door sees it: framing checked, header bounded, taken out of the session.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::PathAndQuery};
 
@@ -76,13 +76,13 @@ pub(crate) enum Intake {
 
 impl Intake {
     /// Takes a request out of its header.
-    pub(crate) fn read(head: &Parts, has_body: bool, peer: SocketAddr, is_secure: bool) -> Self {
+    pub(crate) fn read(head: &Parts, has_body: bool, peer: IpAddr, is_secure: bool) -> Self {
         let fields = head.headers.clone();
         let authority = fields.get(header::HOST).and_then(|host| host.to_str().ok());
         let authority = head.uri.authority().map(http::uri::Authority::as_str).or(authority).unwrap_or("").to_owned();
         let request = Request {
             id: RequestId::next(),
-            peer: peer.ip().to_canonical(),
+            peer: peer.to_canonical(),
             is_secure,
             version: head.version,
             method: head.method.clone(),
@@ -250,7 +250,7 @@ mod tests {
         let refused = |target: &str| {
             let head =
                 http::Request::builder().uri(target).header("host", "a.example").body(()).unwrap().into_parts().0;
-            matches!(Intake::read(&head, false, SocketAddr::from(([192, 0, 2, 7], 1)), false), Intake::Refused(..))
+            matches!(Intake::read(&head, false, IpAddr::from([192, 0, 2, 7]), false), Intake::Refused(..))
         };
         for target in ["cat.jpg", "user@evil.example", "evil.example:80"] {
             assert!(refused(target), "{target}");
@@ -268,7 +268,7 @@ mod tests {
                 head = head.header("host", host);
             }
             let head = head.body(()).unwrap().into_parts().0;
-            matches!(Intake::read(&head, false, SocketAddr::from(([192, 0, 2, 7], 1)), false), Intake::Refused(..))
+            matches!(Intake::read(&head, false, IpAddr::from([192, 0, 2, 7]), false), Intake::Refused(..))
         };
         for version in [Version::HTTP_2, Version::HTTP_3] {
             for host in [None, Some("a.example")] {

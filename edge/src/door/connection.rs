@@ -68,7 +68,7 @@ pub(super) async fn connection(worker: &Rc<Worker>, dealt: Dealt) {
             if is_h2 || rest.is_h2(door.node.config.http.header_deadline()).await {
                 h2::serve(worker, rest, asker, &seat, &shutdown).await;
             } else {
-                pingora::serve(door, rest, peer, asker.is_secure, &seat, &shutdown).await;
+                pingora::serve(door, rest, ip, asker.is_secure, &seat, &shutdown).await;
             }
         };
         tokio::select! {

@@ -25,7 +25,7 @@ use super::{
     send::{Sent, VIEWER_LEFT, WHOLE},
     session::Session,
     stream::{self, Stream},
-    turns::{Turn, Turns},
+    turns::Turns,
     wire::{Rest, Timer, Wire},
     worker::Worker,
 };
@@ -34,7 +34,7 @@ use crate::{
         head::{self, HEADER_BYTES_MAX},
         ready::Asker,
         reply::add_of_request,
-        request::{Asked, Intake, RequestId, for_logs},
+        request::{Asked, Intake, Request, RequestId, for_logs},
     },
     listen::connections::Seat,
 };
@@ -65,13 +65,14 @@ impl Rest {
 /// Serves a connection to its end.
 pub(super) async fn serve(worker: &Rc<Worker>, rest: Rest, asker: Asker, seat: &Seat, shutdown: &ShutdownWatch) {
     let header_deadline = worker.door.node.config.http.header_deadline();
-    let (turn, mut timer) = (Rc::new(Turn::default()), Timer::new());
+    let mut timer = Timer::new();
     timer.set(Instant::now() + header_deadline);
-    let bytes = Turns::new(rest.wire, rest.read, Rc::clone(&turn));
-    let Ok(Ok(http)) = timeout(header_deadline, options().handshake(bytes)).await else { return };
+    let bytes = Turns::new(rest.wire, rest.read);
+    let Ok(Ok(http)) = timeout(header_deadline, options().handshake(bytes.clone())).await else { return };
+    bytes.begin();
     let (worker, asker) = (Rc::clone(worker), Rc::new(asker));
     let mut connection =
-        Connection { http, turn, answers: FuturesUnordered::new(), worker, asker, seat, timer, ends: false };
+        Connection { http, bytes, answers: FuturesUnordered::new(), worker, asker, seat, timer, ends: false };
     let mut shutdown = shutdown.clone();
     let mut ended = pin!(shutdown.wait_for(|down| *down));
     tokio::select! {
@@ -95,7 +96,7 @@ fn options() -> Builder {
 /// One connection.
 struct Connection<'c> {
     http: h2::server::Connection<Turns<Wire>, Bytes>,
-    turn: Rc<Turn>,
+    bytes: Turns<Wire>,
     /// Those that were not given at once.
     answers: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     worker: Rc<Worker>,
@@ -115,27 +116,19 @@ impl Connection<'_> {
         let mut taken = 0;
         loop {
             let before = taken;
-            self.turn.begin();
-            let is_over = self.poll_requests(cx, &mut taken);
-            let mut goes_on = taken > before || self.turn.holds();
+            if self.poll_requests(cx, &mut taken) {
+                return Poll::Ready(());
+            }
+            let mut goes_on = taken > before;
             while let Poll::Ready(Some(())) = self.answers.poll_next_unpin(cx) {
                 goes_on = true;
-            }
-            self.turn.end();
-            if is_over {
-                return Poll::Ready(());
             }
             if !goes_on {
                 break;
             }
-            let before = taken;
-            // What was written leaves. Requests that came meanwhile begin another turn.
-            if self.poll_requests(cx, &mut taken) {
-                return Poll::Ready(());
-            }
-            if taken == before {
-                break;
-            }
+        }
+        if let Poll::Ready(Err(_)) = self.bytes.poll_end(cx) {
+            return Poll::Ready(());
         }
         if !self.answers.is_empty() {
             return Poll::Pending;
@@ -143,7 +136,7 @@ impl Connection<'_> {
         if taken > 0 || was_busy {
             let now = Instant::now();
             self.seat.wait(now);
-            self.turn.sent();
+            self.bytes.sent();
             self.timer.set(now + if self.ends { LINGER } else { IDLE });
         }
         self.poll_idle(cx)
@@ -152,10 +145,11 @@ impl Connection<'_> {
     /// Takes all requests that came, and has the connection go on. Returns whether it is over.
     fn poll_requests(&mut self, cx: &mut Context<'_>, taken: &mut usize) -> bool {
         loop {
-            match pin!(self.http.accept()).poll(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => {
+            let accepted = pin!(self.http.accept()).poll(cx);
+            match accepted {
+                Poll::Ready(Some(Ok((request, way)))) => {
                     *taken += 1;
-                    self.take(request, respond);
+                    self.take(request, way);
                 }
                 Poll::Ready(Some(Err(_)) | None) => return true,
                 Poll::Pending => return false,
@@ -164,13 +158,13 @@ impl Connection<'_> {
     }
 
     /// Answers a request at once where the answer is ready, else on the turns to come.
-    fn take(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn take(&mut self, request: http::Request<RecvStream>, way: SendResponse<Bytes>) {
         let start = Instant::now();
         self.seat.work();
         let (worker, asker) = (&self.worker, &self.asker);
         let has_body = !request.body().is_end_stream();
         let (head, _) = request.into_parts();
-        let mut stream = Stream::new(respond);
+        let mut stream = Stream::new(way);
         let mut room = head::ROOM;
         let given =
             head::of_parts(&head, &mut room).filter(|_| !has_body).and_then(|head| worker.give(&head, asker, start));
@@ -181,7 +175,8 @@ impl Connection<'_> {
             }
             let worker = Rc::clone(worker);
             self.answers.push(Box::pin(async move {
-                respond(&worker.door, Some(&worker), &mut Session::Stream(&mut stream), intake, start).await;
+                let keep = |request: &Request, ready| worker.keep(&request.authority, &request.target(), ready);
+                respond(&worker.door, &mut Session::Stream(&mut stream), intake, start, keep).await;
             }));
             return;
         };
@@ -211,7 +206,7 @@ impl Connection<'_> {
         loop {
             ready!(self.timer.poll(cx));
             // A slow viewer takes what was given at once.
-            if !self.http.has_streams() || self.turn.sent() < IDLE_BYTES_MIN {
+            if !self.http.has_streams() || self.bytes.sent() < IDLE_BYTES_MIN {
                 //= https://www.rfc-editor.org/rfc/rfc9113#section-6.8
                 //# Endpoints SHOULD always send a GOAWAY frame before closing a connection so that the remote peer can know
                 //# whether a stream has been partially processed or not.

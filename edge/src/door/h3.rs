@@ -170,7 +170,7 @@ async fn request(
     let (mut head, ()) = head.into_parts();
     head.version = Version::HTTP_3;
     let has_body = head.headers.get(http::header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
-    let intake = Intake::read(&head, has_body, peer, true);
+    let intake = Intake::read(&head, has_body, peer.ip(), true);
     //= https://www.rfc-editor.org/rfc/rfc9114#section-4.1
     //# When the server does not need to receive the remainder of the request, it MAY abort reading the request stream, send a
     //# complete response, and cleanly close the sending part of the stream.
@@ -178,7 +178,7 @@ async fn request(
     if matches!(intake, Intake::Refused(..)) {
         answer.stream.stop_sending(Code::H3_NO_ERROR);
     }
-    if respond(&door, None, &mut Session::Quic(&mut answer.stream), intake, start).await {
+    if respond(&door, &mut Session::Quic(&mut answer.stream), intake, start, |_, _| {}).await {
         // The viewer may be gone by now; there is nobody to tell.
         let finished = timeout(WRITE_DEADLINE, answer.stream.finish()).await;
         answer.is_whole = matches!(finished, Ok(Ok(())));

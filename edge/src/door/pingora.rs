@@ -1,7 +1,7 @@
 //! What is left to pingora: the requests of HTTP/1.1 that the codec of our own does not take.
 
 use std::{
-    net::SocketAddr,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -32,7 +32,7 @@ use crate::{answer::request::Intake, listen::connections::Seat};
 pub(super) async fn serve(
     door: &Arc<HttpDoor>,
     rest: Rest,
-    peer: SocketAddr,
+    peer: IpAddr,
     is_secure: bool,
     seat: &Arc<Seat>,
     shutdown: &ShutdownWatch,
@@ -62,7 +62,7 @@ pub(super) async fn serve(
 /// One connection: pingora asks it for each request.
 struct Connection {
     door: Arc<HttpDoor>,
-    peer: SocketAddr,
+    peer: IpAddr,
     is_secure: bool,
     begun: AtomicBool,
     /// Busy from a request's header to the last byte of its answer.
@@ -122,7 +122,7 @@ impl HttpServerApp for Connection {
             // Told with the answer, so that the viewer sends no more on this connection.
             session.set_keepalive(None);
         }
-        if !respond(&self.door, None, &mut Session::Pingora(&mut session), intake, start).await {
+        if !respond(&self.door, &mut Session::Pingora(&mut session), intake, start, |_, _| {}).await {
             return None;
         }
         let settings = HttpPersistentSettings::for_session(&session);

@@ -2,21 +2,22 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{session::Session, shared::HttpDoor, worker::Worker};
+use super::{session::Session, shared::HttpDoor};
 use crate::answer::{
     self,
+    ready::Ready,
     reply::{self, Reply},
     request::{Intake, Request},
 };
 
-/// Answers one request; a worker that is named keeps the answer, where it is one to be kept. False when the connection,
-/// or the stream, is of no more use.
+/// Answers one request; `keep` is given what of the answer may be given again. False when the connection, or the stream,
+/// is of no more use.
 pub(super) async fn respond(
     door: &Arc<HttpDoor>,
-    keeper: Option<&Worker>,
     session: &mut Session<'_>,
     intake: Intake,
     start: Instant,
+    keep: impl FnOnce(&Request, Ready),
 ) -> bool {
     let (request, reply) = match intake {
         Intake::Refused(request, fault) => {
@@ -28,8 +29,8 @@ pub(super) async fn respond(
                 reply = make(door, &request) => reply,
                 () = session.gone() => return false,
             };
-            if let Some((ready, keeper)) = reply.ready.take().zip(keeper) {
-                keeper.keep(&request.authority, &request.target(), *ready);
+            if let Some(ready) = reply.ready.take() {
+                keep(&request, *ready);
             }
             (request, reply)
         }
