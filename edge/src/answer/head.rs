@@ -4,6 +4,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 use httparse::{EMPTY_HEADER, Header, Request, Status};
+use memchr::memchr_iter;
 
 /// Names, values and separators of all fields, and the request line.
 pub(crate) const HEADER_BYTES_MAX: u32 = 16 * 1024;
@@ -73,18 +74,21 @@ pub(crate) fn begun(bytes: &[u8], seen: usize) -> Begun {
     if ![&b"GET /"[..], b"HEAD /"].iter().any(|begin| bytes.iter().zip(*begin).all(|(a, b)| a == b)) {
         return Begun::Other;
     }
-    let from = seen.saturating_sub(END.len() - 1);
-    let end = bytes[from..].windows(END.len()).position(|window| window == END).map(|end| from + end + END.len());
-    match end {
-        Some(end) if end <= HEADER_BYTES_MAX as usize => Begun::Whole(end),
-        None if bytes.len() < HEADER_BYTES_MAX as usize && has_returns(&bytes[from.saturating_sub(1)..]) => Begun::Part,
-        _ => Begun::Other,
+    for feed in memchr_iter(b'\n', &bytes[seen..]) {
+        let end = seen + feed + 1;
+        if !bytes[..end].ends_with(b"\r\n") {
+            return Begun::Other;
+        }
+        if bytes[..end].ends_with(END) {
+            return if end <= HEADER_BYTES_MAX as usize { Begun::Whole(end) } else { Begun::Other };
+        }
     }
+    if bytes.len() < HEADER_BYTES_MAX as usize { Begun::Part } else { Begun::Other }
 }
 
 /// Whether every line in it ends with a carriage return and a line feed.
 fn has_returns(bytes: &[u8]) -> bool {
-    bytes.iter().zip(bytes.iter().skip(1)).filter(|pair| pair.1 == &b'\n').all(|pair| pair.0 == &b'\r')
+    memchr_iter(b'\n', bytes).all(|feed| bytes[..feed].ends_with(b"\r"))
 }
 
 /// Reads a head that has come whole; none where it is not that of a common request.

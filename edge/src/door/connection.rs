@@ -43,7 +43,7 @@ pub(super) async fn connection(worker: &Rc<Worker>, dealt: Dealt) {
         };
         let wire = match &terminator {
             None => Wire::Clear(stream),
-            Some(terminator) => Wire::Secure(terminator.accept(stream.into()).await?),
+            Some(terminator) => Wire::Secure(Box::new(terminator.accept(stream).await?)),
         };
         Some((peer, admitted, wire))
     };
@@ -58,7 +58,7 @@ pub(super) async fn connection(worker: &Rc<Worker>, dealt: Dealt) {
     let gauge = Gauged::new(&door.node);
     let ip = peer.ip().to_canonical();
     let asker = Asker { peer: ip, place: door.node.places.locate(ip).place, is_secure: terminator.is_some() };
-    let is_h2 = matches!(&wire, Wire::Secure(stream) if stream.is_h2());
+    let is_h2 = wire.is_h2();
     let rest = match is_h2 {
         true => Some(Rest { wire, read: Vec::new() }),
         false => Plain::new(wire).serve(worker, &asker, &seat, &shutdown).await,

@@ -4,20 +4,21 @@
 
 use std::{
     io::{self, IoSlice},
+    os::fd::AsRawFd,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, IO, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
-    UniqueID, UniqueIDType, raw_connect::ProxyDigest, tls::SslDigest, tls::TlsRef,
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    UniqueIDType, raw_connect::ProxyDigest,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use super::wire::Wire;
 use crate::answer::head::HEADER_BYTES_MAX;
 
 /// So much waits for what comes next, or for a flush: the head of an answer, and all of a small one.
@@ -121,79 +122,46 @@ impl<T: AsyncRead + Unpin> AsyncRead for Gathered<T> {
 }
 
 #[async_trait]
-impl<T: IO> Shutdown for Gathered<T> {
+impl Shutdown for Gathered<Wire> {
     async fn shutdown(&mut self) {
         // Whole answers were flushed; of one that is cut nobody waits for the rest.
-        self.inner.shutdown().await;
+        let _ = self.inner.shutdown().await;
     }
 }
 
 #[async_trait]
-impl<T: IO> Peek for Gathered<T> {
-    async fn try_peek(&mut self, into: &mut [u8]) -> io::Result<bool> {
-        self.read_exact(into).await?;
-        self.begun.splice(..0, into.iter().copied());
-        Ok(true)
-    }
-}
+impl Peek for Gathered<Wire> {}
 
-impl<T: IO> UniqueID for Gathered<T> {
+impl UniqueID for Gathered<Wire> {
     fn id(&self) -> UniqueIDType {
-        self.inner.id()
+        self.inner.below().as_raw_fd()
     }
 }
 
-impl<T: IO> Ssl for Gathered<T> {
-    fn get_ssl(&self) -> Option<&TlsRef> {
-        self.inner.get_ssl()
-    }
+// pingora is told nothing of TLS, and of whoever is at the other end, and so decides nothing by it.
+impl Ssl for Gathered<Wire> {}
 
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.inner.get_ssl_digest()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner.selected_alpn_proto()
-    }
-}
-
-impl<T: IO> GetTimingDigest for Gathered<T> {
+impl GetTimingDigest for Gathered<Wire> {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.inner.get_timing_digest()
-    }
-
-    fn get_read_pending_time(&self) -> Duration {
-        self.inner.get_read_pending_time()
-    }
-
-    fn get_write_pending_time(&self) -> Duration {
-        self.inner.get_write_pending_time()
+        Vec::new()
     }
 }
 
-impl<T: IO> GetProxyDigest for Gathered<T> {
+impl GetProxyDigest for Gathered<Wire> {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.inner.get_proxy_digest()
-    }
-
-    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
-        self.inner.set_proxy_digest(digest);
+        None
     }
 }
 
-impl<T: IO> GetSocketDigest for Gathered<T> {
+impl GetSocketDigest for Gathered<Wire> {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner.get_socket_digest()
-    }
-
-    fn set_socket_digest(&mut self, digest: SocketDigest) {
-        self.inner.set_socket_digest(digest);
+        None
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::AsyncReadExt;
 
     use super::*;
     use crate::door::narrow::Narrow;

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use http::{HeaderMap, StatusCode, header};
 use pingora_core::{
     apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
-    protocols::{IO, http::ServerSession, l4::stream::Stream},
+    protocols::http::ServerSession,
     server::ShutdownWatch,
 };
 use tokio::time::{sleep, timeout};
@@ -24,7 +24,7 @@ use super::{
     respond::respond,
     session::Session,
     shared::HttpDoor,
-    wire::{Rest, Wire},
+    wire::Rest,
 };
 use crate::{answer::request::Intake, listen::connections::Seat};
 
@@ -38,10 +38,7 @@ pub(super) async fn serve(
     shutdown: &ShutdownWatch,
 ) {
     let Rest { wire, read } = rest;
-    let stream: Box<dyn IO> = match wire {
-        Wire::Clear(stream) => Box::new(Gathered::new(Stream::from(stream), read)),
-        Wire::Secure(stream) => Box::new(Gathered::new(stream, read)),
-    };
+    let stream = Box::new(Gathered::new(wire, read));
     let (door, seat) = (Arc::clone(door), Arc::clone(seat));
     let app = Arc::new(Connection { door, peer, is_secure, begun: AtomicBool::new(false), seat });
     let idle = async {

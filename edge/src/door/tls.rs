@@ -1,18 +1,7 @@
 //! TLS 1.3 of the HTTP door: rustls on aws-lc-rs, X25519MLKEM768 first.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
-    UniqueIDType, l4::stream::Stream, raw_connect::ProxyDigest,
-};
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::{
     ServerConfig,
@@ -20,11 +9,8 @@ use rustls::{
     server::{ProducesTickets, ResolvesServerCert},
     version::TLS13,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
-    time::timeout,
-};
-use tokio_rustls::{TlsAcceptor, server};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::tickets::Tickets;
 use crate::{
@@ -75,9 +61,9 @@ impl Terminator {
     }
 
     /// Shakes hands; none when the other side does not, or not in time.
-    pub(super) async fn accept(&self, stream: Stream) -> Option<TlsStream> {
+    pub(super) async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
         match timeout(HANDSHAKE_DEADLINE, self.acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => Some(TlsStream(Box::new(stream))),
+            Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a TLS handshake failed");
                 None
@@ -102,93 +88,4 @@ fn config(
     // No early data: it can be replayed.
     config.ticketer = Arc::clone(tickets);
     Ok(config)
-}
-
-/// A connection over TLS, as pingora takes it. Which HTTP it speaks, ALPN said.
-#[derive(Debug)]
-pub(super) struct TlsStream(Box<server::TlsStream<Stream>>);
-
-impl TlsStream {
-    /// Whether the connection is to speak HTTP/2.
-    pub(super) fn is_h2(&self) -> bool {
-        self.0.get_ref().1.alpn_protocol() == Some(b"h2")
-    }
-
-    fn below(&self) -> &Stream {
-        self.0.get_ref().0
-    }
-}
-
-impl Ssl for TlsStream {
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        Some(if self.is_h2() { ALPN::H2 } else { ALPN::H1 })
-    }
-}
-
-impl AsyncRead for TlsStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for TlsStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-}
-
-#[async_trait]
-impl Shutdown for TlsStream {
-    async fn shutdown(&mut self) {
-        if let Err(error) = AsyncWriteExt::shutdown(&mut self.0).await {
-            tracing::debug!(%error, "a TLS connection did not end well");
-        }
-    }
-}
-
-#[async_trait]
-impl Peek for TlsStream {}
-
-impl UniqueID for TlsStream {
-    fn id(&self) -> UniqueIDType {
-        self.below().id()
-    }
-}
-
-impl GetTimingDigest for TlsStream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.below().get_timing_digest()
-    }
-}
-
-impl GetProxyDigest for TlsStream {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.below().get_proxy_digest()
-    }
-}
-
-impl GetSocketDigest for TlsStream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.below().get_socket_digest()
-    }
 }

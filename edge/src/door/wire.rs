@@ -16,12 +16,13 @@ use tokio::{
     net::TcpStream,
     time::{Sleep, sleep_until, timeout},
 };
+use tokio_rustls::server::TlsStream;
 
-use super::{
-    limits::{LINGER, SEND_BYTES_PER_SECOND_MIN, WRITE_DEADLINE},
-    tls::TlsStream,
-};
+use super::limits::{LINGER, SEND_BYTES_PER_SECOND_MIN, WRITE_DEADLINE};
 use crate::answer::headers;
+
+/// A content of so many bytes is copied behind its head, which costs less than to tell the system of two pieces.
+const COPIED_BYTES_MAX: usize = 4 * 1024;
 
 /// The viewer left, or takes too little.
 #[derive(Debug)]
@@ -31,7 +32,22 @@ pub(super) struct Left;
 #[derive(Debug)]
 pub(super) enum Wire {
     Clear(TcpStream),
-    Secure(TlsStream),
+    Secure(Box<TlsStream<TcpStream>>),
+}
+
+impl Wire {
+    /// Whether ALPN said that it is to speak HTTP/2.
+    pub(super) fn is_h2(&self) -> bool {
+        matches!(self, Self::Secure(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+
+    /// Returns the connection below.
+    pub(super) fn below(&self) -> &TcpStream {
+        match self {
+            Self::Clear(stream) => stream,
+            Self::Secure(stream) => stream.get_ref().0,
+        }
+    }
 }
 
 /// What was read of a connection that is not for this codec.
@@ -94,10 +110,19 @@ impl Plain {
     /// for many.
     pub(super) async fn flush(&mut self, content: &[Bytes]) -> Result<(), Left> {
         let Self { wire, out, timer, .. } = self;
-        let pieces = iter::once(&out[..]).chain(content.iter().map(|piece| &piece[..]));
-        let mut slices: Vec<_> = pieces.filter(|piece| !piece.is_empty()).map(IoSlice::new).collect();
-        let all = slices.iter().map(|slice| slice.len()).sum();
-        let (mut rest, mut waits) = (&mut slices[..], false);
+        let mut all = content.iter().map(Bytes::len).sum::<usize>();
+        let (mut one, mut many);
+        let mut rest = if all <= COPIED_BYTES_MAX {
+            content.iter().for_each(|piece| out.extend_from_slice(piece));
+            one = [IoSlice::new(out)];
+            &mut one[..]
+        } else {
+            let pieces = iter::once(&out[..]).chain(content.iter().map(|piece| &piece[..]));
+            many = pieces.filter(|piece| !piece.is_empty()).map(IoSlice::new).collect::<Vec<_>>();
+            &mut many[..]
+        };
+        all = rest.iter().map(|slice| slice.len()).sum();
+        let mut waits = false;
         let written = poll_fn(|cx| {
             while !rest.is_empty() {
                 match Pin::new(&mut *wire).poll_write_vectored(cx, rest) {
@@ -182,7 +207,14 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Secure(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_write_vectored(
@@ -190,6 +222,9 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [piece] = pieces {
+            return self.poll_write(cx, piece);
+        }
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
             Self::Secure(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
