@@ -23,8 +23,8 @@ use format::{
 };
 use futures::stream;
 use http::{Method, Request, StatusCode, header::CONTENT_LENGTH};
-use http_body_util::{BodyExt, LengthLimitError, Limited, StreamBody};
-use hyper::body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Body, Frame};
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
@@ -33,7 +33,7 @@ use tokio::{
 
 use crate::{
     Carrier, Membership, ShardAsk, Topology, Transport, TransportError,
-    carrier::{TlsCarrier, unreachable},
+    carrier::{AnswerBody, TlsCarrier, unreachable},
     clocks::Clocks,
     tls::{Identity, TlsError},
 };
@@ -210,12 +210,7 @@ impl HttpTransport {
         self.clocks.hear(node, response.headers(), SystemTime::now());
         let status = response.status();
         let max = if status.is_success() { max } else { ERROR_BYTES_MAX };
-        let body = Limited::new(response.into_body(), max).collect().await;
-        let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-            Some(_) => TransportError::Nonsense { node: node.clone(), reason: format!("more than {max} bytes") },
-            None => unreachable(node, &*error),
-        });
-        let body = body?.to_bytes();
+        let body = gather(node, response.into_body(), max).await?;
         if status.is_success() {
             return Ok(body);
         }
@@ -246,6 +241,22 @@ impl HttpTransport {
 }
 
 /// Returns how long the slowest way takes for a body.
+/// Gathers the body of an answer, of at most `max` bytes. Each piece is copied and let go as it comes: the connection
+/// reads the next ones into the same memory.
+async fn gather(node: &NodeName, mut body: AnswerBody, max: usize) -> Result<Bytes, TransportError> {
+    let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+    let mut gathered = Vec::with_capacity(announced.unwrap_or(0).min(max));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| unreachable(node, &error))?;
+        let Some(piece) = frame.data_ref() else { continue };
+        if gathered.len() + piece.len() > max {
+            return Err(TransportError::Nonsense { node: node.clone(), reason: format!("more than {max} bytes") });
+        }
+        gathered.extend_from_slice(piece);
+    }
+    Ok(gathered.into())
+}
+
 fn time_of(body_bytes: usize, bytes_per_second_min: u64) -> Duration {
     Duration::from_secs(body_bytes as u64 / bytes_per_second_min)
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use format::Locator;
 use http::StatusCode;
 
-use super::{limits::PIECE_BYTES, session::Session};
+use super::session::Session;
 use crate::{
     answer::{
         ready::Given,
@@ -98,7 +98,7 @@ impl Given {
         for block in &self.content {
             let mut rest = block.clone();
             while written.is_ok() && !rest.is_empty() {
-                let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+                let piece = rest.split_to(rest.len().min(session.piece_bytes()));
                 bytes += piece.len() as u64;
                 written = session.body(piece, bytes == all).await;
             }
@@ -177,7 +177,7 @@ async fn write_range(node: &Node, session: &mut Session<'_>, body: Body, ends: b
             }
         };
         while !rest.is_empty() {
-            let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+            let piece = rest.split_to(rest.len().min(session.piece_bytes()));
             sent += piece.len() as u64;
             let written = session.body(piece, ends && sent == length).await;
             written.map_err(|_| Broken { bytes: sent, why: VIEWER_LEFT })?;

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::{
     capped::CappedStream,
-    limits::WRITE_DEADLINE,
+    limits::{PIECE_BYTES, WRITE_DEADLINE},
     stream::Stream,
     wire::{Left, Plain},
 };
@@ -52,7 +52,15 @@ impl Session<'_> {
         }
     }
 
-    /// Writes a piece of the content, at most 64 KiB; the last one `ends` it.
+    /// Returns the most bytes of a piece: where answers share a connection, they take turns.
+    pub(super) fn piece_bytes(&self) -> usize {
+        match self {
+            Self::Plain(_) => usize::MAX,
+            Self::Pingora(_) | Self::Stream(_) | Self::Quic(_) => PIECE_BYTES,
+        }
+    }
+
+    /// Writes a piece of the content; the last one `ends` it.
     ///
     /// # Errors
     /// [`Left`].
