@@ -1,9 +1,9 @@
-//! CPU time per cached request of the edge, beside Debian's nginx, h2o and Varnish: on the same machine, in the same
-//! run, interleaved, with one core for servers and one for the client.
+//! CPU time per cached request of the edge, beside Debian's nginx, h2o, Varnish and, over HTTP/3, Caddy: on the same
+//! machine, in the same run, interleaved, with one core for servers and one for the client.
 
 use std::{
     fmt::Write as _,
-    fs,
+    fs, iter,
     net::{Ipv4Addr, SocketAddr},
     process::Command,
 };
@@ -21,8 +21,7 @@ use crate::{
 const ROUNDS: usize = 5;
 const CONNECTIONS: u32 = 16;
 const CLIENT_CORE: &str = "1";
-/// nginx, h2o and Varnish.
-const PEERS: usize = 3;
+const PEERS: [&str; 4] = ["nginx", "h2o", "Varnish", "Caddy"];
 /// Index of the edge among the seats, after the origins.
 const EDGE: usize = 6;
 const KIB: usize = 1024;
@@ -67,14 +66,17 @@ pub(crate) fn run(part: &str) -> Result<String> {
     let mut table = format!(
         "{}\n\nServers on one core, whoever asks on the other; {CONNECTIONS} connections; CPU of the server's processes, user and\n\
          system, microseconds per request; median of {ROUNDS} interleaved rounds.\n\n\
-         | cached | edge | nginx | h2o | Varnish | edge / nginx | edge / h2o | edge / Varnish |\n\
-         |---|---|---|---|---|---|---|---|\n",
-        machine::describe()
+         | cached | edge | {} | {} |\n|---|---|{}\n",
+        machine::describe(),
+        PEERS.join(" | "),
+        PEERS.map(|peer| format!("edge / {peer}")).join(" | "),
+        "---|".repeat(2 * PEERS.len()),
     );
     let cases: Vec<&Case> = CASES.iter().filter(|case| case.name.contains(part)).collect();
     ensure!(!cases.is_empty(), "no case has `{part}` in its name");
     for case in cases {
-        let servers = bench.servers(case);
+        let (edge, peers) = bench.servers(case);
+        let servers: Vec<&Load<'_>> = iter::once(&edge).chain(peers.iter().flatten()).collect();
         // The first pass fills the caches of all servers.
         for server in &servers {
             server.run()?;
@@ -85,13 +87,13 @@ pub(crate) fn run(part: &str) -> Result<String> {
                 rounds.push(server.run()?);
             }
         }
-        let medians: Vec<f64> = rounds.into_iter().map(median).collect();
+        let mut medians = rounds.into_iter().map(median);
+        let ours = medians.next().context("the edge was measured")?;
+        let peers = peers.each_ref().map(|peer| peer.as_ref().and_then(|_| medians.next()));
         let cell = |value: Option<f64>, decimals| value.map_or("-".to_owned(), |value| format!("{value:.decimals$}"));
-        let peers: Vec<Option<f64>> = (1..=PEERS).map(|peer| medians.get(peer).copied()).collect();
-        let row = [case.name.to_owned(), cell(Some(medians[0]), 1)].into_iter();
+        let row = [case.name.to_owned(), cell(Some(ours), 1)].into_iter();
         let row = row.chain(peers.iter().map(|peer| cell(*peer, 1)));
-        let row: Vec<String> =
-            row.chain(peers.iter().map(|peer| cell(peer.map(|peer| medians[0] / peer), 2))).collect();
+        let row: Vec<String> = row.chain(peers.iter().map(|peer| cell(peer.map(|peer| ours / peer), 2))).collect();
         writeln!(table, "| {} |", row.join(" | "))?;
         eprintln!("| {} |", row.join(" | "));
     }
@@ -107,6 +109,7 @@ struct Bench {
     nginx: FileServer,
     h2o: FileServer,
     varnish: Varnish,
+    caddy: FileServer,
     /// The host name of each content at the edge, by its length.
     hosts: Vec<(usize, String)>,
 }
@@ -132,12 +135,13 @@ impl Bench {
         let nginx = FileServer::nginx(&processes, &certificate, &root)?;
         let h2o = FileServer::h2o(&processes, &certificate, &root)?;
         let varnish = Varnish::start(&processes, nginx.port)?;
+        let caddy = FileServer::caddy(&processes, &certificate, &root)?;
         let edge = [processes.edge_pid()];
-        Ok(Self { processes, edge, edge_tls, certificate, nginx, h2o, varnish, hosts })
+        Ok(Self { processes, edge, edge_tls, certificate, nginx, h2o, varnish, caddy, hosts })
     }
 
-    /// Returns the edge and those of its peers that support this protocol, in this order: nginx, h2o, Varnish.
-    fn servers<'a>(&'a self, case: &Case) -> Vec<Load<'a>> {
+    /// Returns the edge, and those of its peers that support this protocol.
+    fn servers<'a>(&'a self, case: &Case) -> (Load<'a>, [Option<Load<'a>>; PEERS.len()]) {
         let load = |host: &str, address: SocketAddr, path: &str, pids: &'a [u32]| Load {
             way: case.way,
             url: format!("{}{host}:{}/{path}", scheme(case.way), address.port()),
@@ -149,19 +153,19 @@ impl Bench {
             certificate: &self.certificate.file,
         };
         let host = self.hosts.iter().find(|(bytes, _)| *bytes == case.bytes).map_or("", |(_, host)| host);
-        let is_clear = case.way == Way::Clear;
-        let mut servers = vec![load(host, if is_clear { self.processes.http } else { self.edge_tls }, "", &self.edge)];
+        let (is_clear, is_quic) = (case.way == Way::Clear, case.way == Way::Quic);
+        let edge = load(host, if is_clear { self.processes.http } else { self.edge_tls }, "", &self.edge);
         let peer = |port, pids| {
-            load("127.0.0.1", SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &format!("{}.bin", case.bytes), pids)
+            load("localhost", SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &format!("{}.bin", case.bytes), pids)
         };
-        if case.way != Way::Quic {
-            servers.push(peer(if is_clear { self.nginx.port } else { self.nginx.tls_port }, self.nginx.pids()));
-            servers.push(peer(if is_clear { self.h2o.port } else { self.h2o.tls_port }, self.h2o.pids()));
-        }
-        if is_clear {
-            servers.push(peer(self.varnish.port, self.varnish.pids()));
-        }
-        servers
+        let files = |server: &'a FileServer| peer(if is_clear { server.port } else { server.tls_port }, server.pids());
+        let peers = [
+            (!is_quic).then(|| files(&self.nginx)),
+            (!is_quic).then(|| files(&self.h2o)),
+            is_clear.then(|| peer(self.varnish.port, self.varnish.pids())),
+            is_quic.then(|| files(&self.caddy)),
+        ];
+        (edge, peers)
     }
 }
 

@@ -23,7 +23,7 @@ const USAGE: &str =
     "usage: bench hits [PART] | bench memory [GIGABYTES] | bench many [FILES] | bench stores [MEBIBYTES] [FILES] |
        bench durability [KEY=NUMBER...]
 
-  hits        CPU microseconds per cached request of an edge, beside nginx, h2o and Varnish, interleaved, median of 5;
+  hits        CPU microseconds per cached request of an edge, beside nginx, h2o, Varnish and Caddy, interleaved, median of 5;
               only the cases with PART in their name
   memory      peak memory of put and of an edge that serves a large file, 5 GB unless said otherwise
   many        files a second of put, get and rm of a folder of small files, 1,000 unless said otherwise

@@ -1,4 +1,5 @@
-//! The servers that an edge is measured beside: Debian's nginx, h2o and Varnish, one worker each, with an access log.
+//! The servers that an edge is measured beside: Debian's nginx, h2o, Varnish and, over HTTP/3, Caddy. Each has one core
+//! and an access log.
 
 use std::{
     fs,
@@ -98,6 +99,26 @@ impl FileServer {
         fs::write(&file, config)?;
         let server = Server::start("/usr/bin/h2o", "h2o", &["-c", &file], port)?;
         Ok(Self { server, port, tls_port })
+    }
+
+    /// Starts Caddy for the folder `root`, over TLS and HTTP/3 on one port. It reads a file anew for each answer.
+    pub(crate) fn caddy(processes: &Processes, certificate: &Certificate, root: &str) -> Result<Self> {
+        let tls_port = free_port();
+        let prefix = processes.path("caddy");
+        fs::create_dir_all(&prefix)?;
+        let Certificate { file, key } = certificate;
+        let config = format!(
+            "{{\n\tadmin off\n\tauto_https off\n\tstorage file_system {prefix}\n}}\n\
+             https://localhost:{tls_port} {{\n\tbind 127.0.0.1\n\ttls {file} {key}\n\troot * {root}\n\tfile_server\n\
+             \tlog {{\n\t\toutput file {prefix}/access\n\t}}\n}}\n"
+        );
+        let file = format!("{prefix}/Caddyfile");
+        fs::write(&file, config)?;
+        // It writes its configuration down once more, there.
+        let state = format!("XDG_CONFIG_HOME={prefix}");
+        let arguments = [&state, "/usr/bin/caddy", "run", "--config", &file, "--adapter", "caddyfile"];
+        let server = Server::start("/usr/bin/env", "caddy", &arguments, tls_port)?;
+        Ok(Self { server, port: tls_port, tls_port })
     }
 
     pub(crate) fn pids(&self) -> &[u32] {

@@ -114,6 +114,7 @@ pub(super) const NEEDS: &[Need] = &[
     must(Purpose::Bench, &["nginx"], "nginx-light", "a peer for cached hits"),
     must(Purpose::Bench, &["h2o"], "h2o", "a peer for cached hits"),
     must(Purpose::Bench, &["varnishd"], "varnish", "another"),
+    must(Purpose::Bench, &["caddy"], "caddy", "a peer over HTTP/3"),
     must(Purpose::Bench, &["/usr/bin/time"], "time", "measures peak memory"),
     must(Purpose::Package, &["dpkg-shlibdeps"], "dpkg-dev", "finds out what the program links"),
     must(Purpose::Room, &["debootstrap"], "debootstrap", "makes a bare Debian"),
