@@ -5,7 +5,7 @@
 //! Keeps true: a line is one line, and has no control character, whoever sent what stands in it.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt::{self, Write as _},
     time::SystemTime,
 };
@@ -26,6 +26,8 @@ use tracing_subscriber::{
 /// Bytes of a moment up to its second: `2026-11-29T12:13:14`.
 const SECOND_BYTES: usize = 19;
 const MESSAGE: &str = "message";
+/// A line that took more room gives it back.
+const LINE_BYTES_KEPT_MAX: usize = 4096;
 
 /// Writes the lines.
 pub(crate) struct PlainLines;
@@ -36,37 +38,49 @@ where
     N: for<'w> FormatFields<'w> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        write_moment(&mut to)?;
-        to.write_str(match *event.metadata().level() {
+        thread_local! {
+            /// Room for a line of this thread.
+            static LINE: Cell<String> = const { Cell::new(String::new()) };
+        }
+        // What a field writes may log by itself, so the room is taken and not borrowed.
+        let mut line = LINE.take();
+        line.clear();
+        push_moment(&mut line)?;
+        line.push_str(match *event.metadata().level() {
             Level::ERROR => " ERROR ",
             Level::WARN => "  WARN ",
             Level::INFO => "  INFO ",
             Level::DEBUG => " DEBUG ",
             Level::TRACE => " TRACE ",
-        })?;
+        });
         if let Some(scope) = context.event_scope() {
             for span in scope.from_root() {
-                to.write_str(span.name())?;
+                line.push_str(span.name());
                 if let Some(fields) = span.extensions().get::<FormattedFields<N>>()
                     && !fields.is_empty()
                 {
-                    write!(Plain(&mut to), "{{{fields}}}")?;
+                    write!(Plain(&mut line), "{{{fields}}}")?;
                 }
-                to.write_char(':')?;
+                line.push(':');
             }
-            to.write_char(' ')?;
+            line.push(' ');
         }
-        to.write_str(event.metadata().target())?;
-        to.write_char(':')?;
-        let mut fields = Fields { to, written: Ok(()) };
+        line.push_str(event.metadata().target());
+        line.push(':');
+        let mut fields = Fields { line: &mut line, written: Ok(()) };
         event.record(&mut fields);
         fields.written?;
-        fields.to.write_char('\n')
+        line.push('\n');
+        let written = to.write_str(&line);
+        if line.capacity() <= LINE_BYTES_KEPT_MAX {
+            LINE.set(line);
+        }
+        written
     }
 }
 
-/// Writes the moment in UTC, to the microsecond.
-fn write_moment(to: &mut Writer<'_>) -> fmt::Result {
+/// Adds the moment in UTC, to the microsecond.
+fn push_moment(line: &mut String) -> fmt::Result {
     thread_local! {
         /// The last second that a line of this thread began in.
         static SECOND: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
@@ -85,36 +99,38 @@ fn write_moment(to: &mut Writer<'_>) -> fmt::Result {
             text.truncate(SECOND_BYTES);
             *second = now.as_secs();
         }
-        to.write_str(text)
+        line.push_str(text);
+        Ok(())
     })?;
-    to.write_str(std::str::from_utf8(&micros).unwrap_or_default())
+    line.push_str(std::str::from_utf8(&micros).unwrap_or_default());
+    Ok(())
 }
 
-/// Writes fields one after the other.
-struct Fields<'w> {
-    to: Writer<'w>,
+/// Adds fields one after the other.
+struct Fields<'l> {
+    line: &'l mut String,
     written: fmt::Result,
 }
 
 impl Fields<'_> {
-    /// Writes a field; `value` writes what it is.
-    fn field(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        if self.written.is_ok() {
-            self.written = self.name(field).and_then(|()| value(&mut self.to));
+    /// Adds the name of a field.
+    fn name(&mut self, field: &Field) {
+        self.line.push(' ');
+        if field.name() != MESSAGE {
+            self.line.push_str(field.name());
+            self.line.push('=');
         }
     }
 
-    fn name(&mut self, field: &Field) -> fmt::Result {
-        self.to.write_char(' ')?;
-        if field.name() == MESSAGE {
-            return Ok(());
-        }
-        self.to.write_str(field.name())?;
-        self.to.write_char('=')
+    /// Adds a field whose value writes itself.
+    fn shown(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        self.name(field);
+        self.written = self.written.and_then(|()| Plain(self.line).write_fmt(value));
     }
 
     fn number(&mut self, field: &Field, number: impl itoa::Integer) {
-        self.field(field, |to| to.write_str(itoa::Buffer::new().format(number)));
+        self.name(field);
+        self.line.push_str(itoa::Buffer::new().format(number));
     }
 }
 
@@ -122,15 +138,14 @@ impl Visit for Fields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         let is_simple = value.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'));
         if field.name() == MESSAGE {
-            self.field(field, |to| Plain(to).write_str(value));
+            self.shown(field, format_args!("{value}"));
         } else if is_simple {
-            self.field(field, |to| {
-                to.write_char('"')?;
-                to.write_str(value)?;
-                to.write_char('"')
-            });
+            self.name(field);
+            self.line.push('"');
+            self.line.push_str(value);
+            self.line.push('"');
         } else {
-            self.field(field, |to| write!(to, "{value:?}"));
+            self.shown(field, format_args!("{value:?}"));
         }
     }
 
@@ -147,35 +162,36 @@ impl Visit for Fields<'_> {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.field(field, |to| {
-            write!(Plain(to), "{value}")?;
-            let mut source = value.source();
-            while let Some(cause) = source {
-                write!(Plain(to), ": {cause}")?;
-                source = cause.source();
-            }
-            Ok(())
-        });
+        self.shown(field, format_args!("{value}"));
+        let mut source = value.source();
+        while let Some(cause) = source {
+            self.written = self.written.and_then(|()| write!(Plain(self.line), ": {cause}"));
+            source = cause.source();
+        }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.field(field, |to| write!(Plain(to), "{value:?}"));
+        self.shown(field, format_args!("{value:?}"));
     }
 }
 
 /// Writes control characters as escapes.
-struct Plain<'t, 'w>(&'t mut Writer<'w>);
+struct Plain<'l>(&'l mut String);
 
-impl fmt::Write for Plain<'_, '_> {
+impl fmt::Write for Plain<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         // Most have none. Those above U+007F begin with the byte 0xc2.
         if text.bytes().all(|byte| byte >= b' ' && byte != 0x7f && byte != 0xc2) {
-            return self.0.write_str(text);
+            self.0.push_str(text);
+            return Ok(());
         }
-        text.chars().try_for_each(|char| match char.is_control() {
-            true => write!(self.0, "{}", char.escape_default()),
-            false => self.0.write_char(char),
-        })
+        for char in text.chars() {
+            match char.is_control() {
+                true => self.0.extend(char.escape_default()),
+                false => self.0.push(char),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -19,6 +19,9 @@ use crate::{
 /// Number of nodes asked for a record before it counts as unknown. Records lie on the first m + 1 nodes in the
 /// locator's rendezvous order.
 pub const RECORD_NODES_MAX: usize = 9;
+/// Where most of these cannot say, so many more of the order are asked: the bytes of an inline object lie further on where
+/// its owner's places refuse the first nodes.
+const FURTHER_NODES_MAX: usize = 3 * RECORD_NODES_MAX;
 /// After a record that does not open, the other nodes have this long to return one that does.
 const DOUBT: Duration = Duration::from_secs(1);
 /// After the first answer about a stable name, the other nodes have this long to return a newer one: twice a round trip
@@ -167,6 +170,7 @@ impl Reader {
         let start = Instant::now();
         let mut nodes = self.record_nodes(locator).into_iter();
         let mut missed = Missed { asked: nodes.len(), none: 0, source: None };
+        let mut further = None;
         let mut last = None;
         let mut asked = FuturesUnordered::new();
         let mut deadline = self.options.record_deadline;
@@ -178,7 +182,18 @@ impl Reader {
                     last = Some((node.clone(), doubted_after));
                     asked.push(ask(node));
                 }
-                None if asked.is_empty() => break,
+                None if asked.is_empty() => {
+                    let further = further.get_or_insert_with(|| self.further_nodes(locator).into_iter());
+                    let next: Vec<NodeName> = match counts > 0 || is_most(missed.none + nothing, missed.asked) {
+                        true => Vec::new(),
+                        false => further.take(RECORD_NODES_MAX).collect(),
+                    };
+                    if next.is_empty() {
+                        break;
+                    }
+                    missed.asked += next.len();
+                    asked.extend(next.into_iter().map(ask));
+                }
                 None => {}
             }
             let left = deadline.saturating_sub(start.elapsed());
@@ -240,6 +255,13 @@ impl Reader {
             names.into_iter().map(|name| (name.clone(), self.expect(name, &origins))).collect();
         nodes.sort_by_key(|(_, expectation)| expectation.expected);
         nodes.into_iter().map(|(name, expectation)| (name, expectation.doubted_after)).collect()
+    }
+
+    /// Returns the next nodes in that order.
+    fn further_nodes(&self, locator: &Locator) -> Vec<NodeName> {
+        let origins = self.topology.origins();
+        let names = rendezvous::order(locator.as_bytes(), origins.iter().map(|node| &node.name));
+        names.into_iter().skip(RECORD_NODES_MAX).take(FURTHER_NODES_MAX).cloned().collect()
     }
 
     /// Fetches and opens an object. Cancel safe.

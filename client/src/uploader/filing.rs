@@ -62,7 +62,7 @@ pub async fn file_record(
 ) -> Result<usize, UploadError> {
     let origins = topology.origins();
     let (silent, homes) = (silent(&origins), record_homes(record, &origins).len());
-    // Readers ask no further than this.
+    // Readers ask further only where most of these fail.
     let order = record_order(record, &origins).into_iter().take(RECORD_NODES_MAX.max(homes)).cloned();
     let (up, gone): (Vec<_>, Vec<_>) = order.partition(|node| !silent.contains(node));
     let mut order = up.into_iter().chain(gone);

@@ -10,10 +10,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use client::{Known, ReadError, ShardAsk, Topology, TransportError};
+use client::{Known, RECORD_NODES_MAX, ReadError, ShardAsk, Topology, TransportError};
 use format::{
-    Lease, Locator, NodeName, OpenError, OwnerKeys, OwnerSecret, Profile, Record, StripeIndex, limits::STRIP_BYTES_MAX,
-    row_bytes,
+    Domain, Lease, Locator, NodeName, OpenError, OwnerKeys, OwnerSecret, Profile, Record, StripeIndex,
+    limits::STRIP_BYTES_MAX, rendezvous, row_bytes,
 };
 use testing::{Call, Fault, FaultyTransport, Intercept, Intercepted, MemoryTransport, noise};
 use tokio::time::Instant;
@@ -171,6 +171,35 @@ async fn nobody_knows_an_object_only_when_most_nodes_say_so() {
     let alone = reader(cluster.transport.clone(), Arc::new(Topology::new(Vec::new())));
     let asked = alone.record(&Locator([9; 32])).await;
     assert!(matches!(asked, Err(ReadError::Unavailable { .. })), "nobody was asked: {asked:?}");
+}
+
+#[tokio::test]
+async fn bytes_that_lie_far_down_the_order_are_read_while_the_first_nodes_cannot_say() {
+    let (cluster, nodes, keys) = (Cluster::new(30), nodes(30), owner());
+    let encoded = encode(b"small", Profile::SmallCluster, &keys);
+    let capability = encoded.sealed.capability.clone();
+    let order = rendezvous::order(capability.locator().as_bytes(), nodes.iter().map(|node| &node.name));
+    let (first, rest) = order.split_at(RECORD_NODES_MAX);
+    // Only there may the bytes lie.
+    let last = &rest[rest.len() - 4..];
+    let zones =
+        nodes.iter().filter(|node| last.contains(&&node.name)).map(|node| Domain::Zone(node.place.zone.clone()));
+    let lease = Lease { wanted: zones.collect(), ..lease(&encoded.sealed, &keys) }.sign(&keys).into();
+    encoded.upload(cluster.transport.clone(), cluster.topology.clone(), [4; 32], lease).await.unwrap();
+
+    let read = async |down: &[&NodeName]| {
+        let down = down.iter().map(|node| (*node).clone()).collect();
+        let forgers = Forgers { down, ..Forgers::default() };
+        let road = Arc::new(Intercepted::over(cluster.transport.clone(), forgers));
+        reader(road, cluster.topology.clone()).object(&capability).await.map(|(object, _)| object.length())
+    };
+    assert_eq!(read(first).await.unwrap(), 5);
+    assert_eq!(read(&[first, &rest[..rest.len() - 4]].concat()).await.unwrap(), 5);
+    let down = read(&order).await;
+    assert!(matches!(down, Err(ReadError::Unavailable { .. })), "{down:?}");
+    // These nodes have no catalog that they could ask.
+    let none = read(&[]).await;
+    assert!(matches!(none, Err(ReadError::NotFound { .. })), "{none:?}");
 }
 
 #[tokio::test]
