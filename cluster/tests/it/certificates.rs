@@ -78,6 +78,16 @@ impl Scene {
         self.start_again(number);
     }
 
+    /// Puts the new certificate in the place of the node's old one. The node goes on.
+    fn renew_in_place(&self, number: usize) {
+        let name = if number == EDGE { "e0".to_owned() } else { format!("o{number}") };
+        // A key that does not go with the certificate yet is not taken up.
+        for end in ["key", "pem"] {
+            let [old, new] = ["keys", "renewed"].map(|folder| self.processes.path(&format!("{folder}/{name}.{end}")));
+            fs::rename(new, old).unwrap();
+        }
+    }
+
     fn start_again(&mut self, number: usize) {
         self.processes.kill_node(number).unwrap();
         self.processes.start_node(number).unwrap();
@@ -154,4 +164,27 @@ async fn nodes_that_take_up_renewed_certificates_one_after_the_other_are_read_th
         until("the object is read", async || scene.status(number).await == 200).await;
     }
     scene.at_the_clock(&["node", "ls"]).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn running_nodes_take_up_renewed_certificates_from_their_files() {
+    let mut scene = Scene::new(2).await;
+    set(&scene.clock, TWO_YEARS - 30 * DAY);
+    scene.issue_again();
+    (0..=EDGE).for_each(|number| scene.renew_in_place(number));
+    // The old ones end while all nodes run.
+    set(&scene.clock, TWO_YEARS + DAY);
+    // The owner connects to each origin anew, and sees the certificate that it shows now.
+    fs::write(scene.processes.path("new"), noise(2 << 20)).unwrap();
+    let new = scene.processes.path("new");
+    until("an upload to all origins", async || {
+        scene.at_the_clock(&["put", &new]).is_ok_and(|said| said.contains("6 of 6 durable"))
+    })
+    .await;
+    // The edge connects anew to an origin that was restarted, and cannot do without it.
+    scene.start_again(0);
+    for away in [ORIGINS - 2, ORIGINS - 1] {
+        scene.processes.kill_node(away).unwrap();
+    }
+    until("the object is read", async || scene.status(1).await == 200).await;
 }
