@@ -111,8 +111,10 @@ fn a_file_is_stored_read_listed_and_erased() {
     assert_eq!(put["html"], format!("<img src=\"{url}\" alt=\"cat.jpg\">"));
     assert_eq!((put["mime"].as_str(), put["shards"].as_u64()), (Some("image/jpeg"), Some(3)));
 
-    let got = home.run(&["get", label]);
-    assert!(got.code == 0 && got.out == whole, "{}", got.err);
+    for to in [&[][..], &["-o", "-"], &["-o", "/dev/stdout"], &["-o", "/dev/fd/1"]] {
+        let got = home.run(&[&["get", label], to].concat());
+        assert!(got.code == 0 && got.out == whole, "{to:?}: {}", got.err);
+    }
     let got = home.good(&["get", url, "--range", "1000-1999", "-o", "part"]);
     assert_eq!(got["bytes"], 1000);
     assert_eq!(std::fs::read(home.path().join("part")).unwrap(), whole[1000..2000]);
