@@ -6,7 +6,8 @@ use std::{
 };
 
 use client::{
-    HttpTransport, IdentityError, KnownNodes, Membership, Reader, ReaderOptions, Topology, Transport, TransportError,
+    HttpTransport, Identity, IdentityError, KnownNodes, Membership, Reader, ReaderOptions, Topology, Transport,
+    TransportError,
 };
 use format::{
     NodeName, Place,
@@ -83,7 +84,8 @@ impl Network {
     /// # Errors
     /// [`NetworkError`].
     pub async fn connect(config: &TwinConfig) -> Result<Self, NetworkError> {
-        let Reached { transport, topology, .. } = reach(config).await?;
+        let identity = config.identity.read()?;
+        let Reached { transport, topology, .. } = reach(config, identity, Role::Twin).await?;
         let refresh = Refresh::start(transport.clone(), topology.clone(), config.place.clone());
         Ok(Self { _refresh: Some(refresh), ..Self::new(transport, topology, config.place.clone()) })
     }
@@ -112,11 +114,10 @@ pub(crate) struct Reached {
 }
 
 /// Asks the configured nodes for the list of all nodes, and then those of an earlier run, until three answered.
-pub(crate) async fn reach(config: &TwinConfig) -> Result<Reached, NetworkError> {
-    let identity = config.identity.read()?;
-    // Nodes decide what the role may do. But an expired certificate is reported more clearly here than by a failed TLS
-    // handshake.
-    identity.check(identity.name(), identity.role(), SystemTime::now())?;
+pub(crate) async fn reach(config: &TwinConfig, identity: Identity, role: Role) -> Result<Reached, NetworkError> {
+    // Nodes decide what the role may do. But another role, or an expired certificate, is reported more clearly here than
+    // by a node that refuses or a failed TLS handshake.
+    identity.check(identity.name(), role, SystemTime::now())?;
     let seeds = config.nodes.iter().map(|seed| NodeEntry {
         name: seed.name.clone(),
         role: Role::Origin,

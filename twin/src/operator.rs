@@ -72,7 +72,10 @@ impl Operator {
     /// # Errors
     /// [`NetworkError`].
     pub async fn connect(config: &TwinConfig) -> Result<Self, NetworkError> {
-        let Reached { transport, topology, membership, known } = reach(config).await?;
+        // Any node's certificate may ask these questions.
+        let identity = config.identity.read()?;
+        let role = identity.role();
+        let Reached { transport, topology, membership, known } = reach(config, identity, role).await?;
         let origins = topology.origins_by_distance(&config.place);
         let names = known.iter().map(|node| node.name.clone()).collect();
         let known = (names, HttpTransport::of(membership.clone(), Arc::new(Topology::new(known))));

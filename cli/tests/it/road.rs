@@ -581,6 +581,19 @@ fn a_node_that_cannot_be_emptied_says_why_and_is_emptied_once_another_comes() {
 }
 
 #[test]
+fn an_owners_command_with_a_nodes_certificate_says_which_one_it_needs() {
+    let (home, _nodes) = set_up();
+    home.write("a.txt", "hello");
+    home.good(&["cluster", "issue", "keys", "e7", "--role", "edge"]);
+    let config = std::fs::read_to_string(home.path().join(".evernear/twin.toml")).unwrap();
+    home.write("edge.toml", config.replace("../keys/me.", "keys/e7.").replace("../keys/", "keys/"));
+    let refused = home.run(&["put", "a.txt", "--config", "edge.toml"]);
+    assert!(refused.code == 1 && refused.err.contains("the certificate is of role edge"), "{}", refused.err);
+    assert!(refused.err.contains("evernear cluster issue DIR NAME --role twin"), "{}", refused.err);
+    assert_eq!(home.run(&["node", "ls", "--config", "edge.toml"]).code, 0);
+}
+
+#[test]
 fn a_stolen_certificate_is_refused_by_one_command_and_a_new_one_is_taken() {
     let (home, _nodes) = set_up();
     home.good(&["cluster", "issue", "keys", "other", "--role", "twin"]);
