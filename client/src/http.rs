@@ -240,12 +240,11 @@ impl HttpTransport {
     }
 }
 
-/// Returns how long the slowest way takes for a body.
 /// Gathers the body of an answer, of at most `max` bytes. Each piece is copied and let go as it comes: the connection
 /// reads the next ones into the same memory.
 async fn gather(node: &NodeName, mut body: AnswerBody, max: usize) -> Result<Bytes, TransportError> {
     let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
-    let mut gathered = Vec::with_capacity(announced.unwrap_or(0).min(max));
+    let mut gathered = Vec::with_capacity(announced.filter(|bytes| *bytes <= max).unwrap_or(0));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| unreachable(node, &error))?;
         let Some(piece) = frame.data_ref() else { continue };
@@ -257,6 +256,7 @@ async fn gather(node: &NodeName, mut body: AnswerBody, max: usize) -> Result<Byt
     Ok(gathered.into())
 }
 
+/// Returns how long the slowest way takes for a body.
 fn time_of(body_bytes: usize, bytes_per_second_min: u64) -> Duration {
     Duration::from_secs(body_bytes as u64 / bytes_per_second_min)
 }

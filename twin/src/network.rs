@@ -6,8 +6,8 @@ use std::{
 };
 
 use client::{
-    HttpTransport, Identity, IdentityError, KnownNodes, Membership, Reader, ReaderOptions, Topology, Transport,
-    TransportError,
+    HttpTransport, IdentityError, KnownNodes, Membership, Reader, ReaderOptions, Topology, Transport, TransportError,
+    tls::Identity,
 };
 use format::{
     NodeName, Place,

@@ -22,6 +22,9 @@ pub const RECORD_NODES_MAX: usize = 9;
 /// Where most of these cannot say, so many more of the order are asked: the bytes of an inline object lie further on where
 /// its owner's places refuse the first nodes.
 const FURTHER_NODES_MAX: usize = 3 * RECORD_NODES_MAX;
+/// So many of these at a time: after all that were asked have failed, and whenever nobody answered for so long.
+const FURTHER_AT_ONCE: usize = 3;
+const SILENCE: Duration = Duration::from_secs(1);
 /// After a record that does not open, the other nodes have this long to return one that does.
 const DOUBT: Duration = Duration::from_secs(1);
 /// After the first answer about a stable name, the other nodes have this long to return a newer one: twice a round trip
@@ -174,7 +177,7 @@ impl Reader {
         let mut last = None;
         let mut asked = FuturesUnordered::new();
         let mut deadline = self.options.record_deadline;
-        let (mut counts, mut nothing, mut is_doubted) = (0, 0, false);
+        let (mut counts, mut nothing, mut is_doubted, mut is_late) = (0, 0, false, false);
         let ask = |node: NodeName| async move { (self.transport.record(&node, locator).await, node) };
         loop {
             match nodes.next() {
@@ -182,13 +185,12 @@ impl Reader {
                     last = Some((node.clone(), doubted_after));
                     asked.push(ask(node));
                 }
-                None if asked.is_empty() => {
+                None if asked.is_empty() || is_late => {
+                    // Most of these cannot say, or do not.
+                    let is_open = counts == 0 && !is_most(missed.none + nothing, missed.asked);
                     let further = further.get_or_insert_with(|| self.further_nodes(locator).into_iter());
-                    let next: Vec<NodeName> = match counts > 0 || is_most(missed.none + nothing, missed.asked) {
-                        true => Vec::new(),
-                        false => further.take(RECORD_NODES_MAX).collect(),
-                    };
-                    if next.is_empty() {
+                    let next: Vec<NodeName> = further.take(if is_open { FURTHER_AT_ONCE } else { 0 }).collect();
+                    if next.is_empty() && asked.is_empty() {
                         break;
                     }
                     missed.asked += next.len();
@@ -208,9 +210,12 @@ impl Reader {
             };
             let patience = match &last {
                 Some((_, doubted_after)) if nodes.len() > 0 => hedge.min(*doubted_after),
-                _ => left,
+                _ if is_doubted => left,
+                _ => left.min(SILENCE),
             };
-            let Ok(answered) = timeout(patience, asked.next()).await else {
+            let answered = timeout(patience, asked.next()).await;
+            is_late = answered.is_err() && nodes.len() == 0;
+            let Ok(answered) = answered else {
                 if let Some((node, _)) = &last {
                     self.pace.late(node, Instant::now());
                 }

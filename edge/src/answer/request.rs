@@ -103,7 +103,8 @@ impl Intake {
         if head.version > Version::HTTP_11 && (is_told_twice || request.authority.contains('@')) {
             return Self::Refused(request, Fault::Request { reason: "one host is needed, without a user" });
         }
-        if head.version > Version::HTTP_11 && !request.path.starts_with('/') && request.method != Method::OPTIONS {
+        let has_slash = head.uri.path_and_query().is_some_and(|target| target.as_str().starts_with('/'));
+        if head.version > Version::HTTP_11 && !has_slash && request.method != Method::OPTIONS {
             return Self::Refused(request, Fault::Request { reason: "a target begins with a slash" });
         }
         // A host without a scheme is the form of CONNECT: `GET cat.jpg` would be answered as if it asked for the root.

@@ -14,7 +14,7 @@ use tokio::{io::AsyncReadExt, time::sleep};
 use super::{
     limits::{IDLE_SECONDS, LINGER, REQUESTS_PER_CONNECTION_MAX},
     respond::make,
-    send::{Sent, VIEWER_LEFT, WHOLE},
+    send::Sent,
     session::Session,
     wire::{Plain, Rest},
     worker::Worker,
@@ -86,13 +86,13 @@ impl Plain {
                     let Some(request) = Request::common(&head, asker.peer, asker.is_secure) else {
                         return Some(Rest { wire: self.wire, read });
                     };
+                    let sent = Sent::begin(&worker.door.node.metrics, request.asked(), start);
                     let mut reply = make(&worker.door, &request).await;
                     if let Some(ready) = reply.ready.take() {
                         worker.keep(head.host, head.target, *ready);
                     }
-                    reply
-                        .send((&worker.door.node, worker.door.ways), &mut Session::Plain(&mut self), request, start)
-                        .await
+                    let (way, mut session) = ((&*worker.door.node, worker.door.ways), Session::Plain(&mut self));
+                    reply.send(way, &mut session, &request, sent).await
                 }
             };
             if !answered {
@@ -112,19 +112,21 @@ impl Plain {
 
     /// Gives an answer that was ready.
     async fn give(&mut self, worker: &Worker, head: &Head<'_>, asker: &Asker, given: Given, start: Instant) -> bool {
-        let id = RequestId::next();
+        let (id, viewer, method) = (RequestId::next(), for_logs(asker.peer), head.method.as_str());
+        let asked = Asked { id, viewer, version: Version::HTTP_11, method };
+        let mut sent = Sent::begin(&worker.door.node.metrics, asked, start);
         self.out.extend_from_slice(&given.lasting.head);
         worker.write_date(&mut self.out);
         self.out.extend_from_slice(b"x-request-id: ");
         self.out.extend_from_slice(&id.digits());
         self.out.extend_from_slice(b"\r\n");
         self.end_head();
-        let first_byte = start.elapsed();
+        sent.of_given(&given);
         let written = self.flush(&given.content).await;
-        let (bytes, outcome) = if written.is_ok() { (given.bytes(), WHOLE) } else { (0, VIEWER_LEFT) };
-        let sent = Sent::of_given(&given, bytes, outcome, first_byte, start);
-        let (viewer, method) = (for_logs(asker.peer), head.method.as_str());
-        sent.record(&worker.door.node.metrics, &Asked { id, viewer, version: Version::HTTP_11, method });
+        if written.is_ok() {
+            sent.bytes = given.bytes();
+            sent.end(Ok(()));
+        }
         written.is_ok()
     }
 }

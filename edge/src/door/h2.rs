@@ -15,14 +15,14 @@ use h2::{
     Reason, RecvStream,
     server::{Builder, SendResponse},
 };
-use http::{HeaderMap, Version};
+use http::{HeaderMap, Version, header};
 use pingora_core::server::ShutdownWatch;
 use tokio::{io::AsyncReadExt, time::timeout};
 
 use super::{
     limits::{IDLE_SECONDS, LINGER, PIECE_BYTES, SEND_BYTES_PER_SECOND_MIN, STREAMS_MAX},
     respond::respond,
-    send::{Sent, VIEWER_LEFT, WHOLE},
+    send::Sent,
     session::Session,
     stream::{self, Stream},
     turns::Turns,
@@ -41,7 +41,10 @@ use crate::{
 
 /// How a connection in clear begins that speaks HTTP/2 (section 3.4), and no request of another version.
 const PREFACE_BEGIN: &[u8] = b"PRI ";
-/// Of a connection on which nobody waits for an answer that is made; what is on its way must have moved by so much.
+/// Answers that are made or written at a time, those of streams that the viewer has reset among them: a viewer that
+/// resets faster than the work ends is told to calm down.
+const ANSWERS_MAX: usize = 2 * STREAMS_MAX as usize;
+/// A connection without a request ends after this; of what is on its way so many bytes must leave in that time.
 const IDLE: Duration = Duration::from_secs(IDLE_SECONDS as u64);
 const IDLE_BYTES_MIN: u64 = SEND_BYTES_PER_SECOND_MIN as u64 * IDLE_SECONDS as u64;
 
@@ -71,8 +74,17 @@ pub(super) async fn serve(worker: &Rc<Worker>, rest: Rest, asker: Asker, seat: &
     let Ok(Ok(http)) = timeout(header_deadline, options().handshake(bytes.clone())).await else { return };
     bytes.begin();
     let (worker, asker) = (Rc::clone(worker), Rc::new(asker));
-    let mut connection =
-        Connection { http, bytes, answers: FuturesUnordered::new(), worker, asker, seat, timer, ends: false };
+    let mut connection = Connection {
+        http,
+        bytes,
+        answers: FuturesUnordered::new(),
+        worker,
+        asker,
+        seat,
+        is_idle: true,
+        timer,
+        ends: false,
+    };
     let mut shutdown = shutdown.clone();
     let mut ended = pin!(shutdown.wait_for(|down| *down));
     tokio::select! {
@@ -101,9 +113,11 @@ struct Connection<'c> {
     answers: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     worker: Rc<Worker>,
     asker: Rc<Asker>,
-    /// Busy while one of these is under way.
+    /// Busy until all that was asked for has left.
     seat: &'c Seat,
-    /// Until when a request has to begin.
+    /// Whether it waits for a request, and nothing is on its way.
+    is_idle: bool,
+    /// While it is idle, until when a request has to begin; else until when so many bytes must have left.
     timer: Timer,
     /// Whether no other request is waited for.
     ends: bool,
@@ -112,7 +126,6 @@ struct Connection<'c> {
 impl Connection<'_> {
     /// Goes on with all that can go on; ready when the connection is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let was_busy = !self.answers.is_empty();
         let mut taken = 0;
         loop {
             let before = taken;
@@ -126,20 +139,32 @@ impl Connection<'_> {
             if !goes_on {
                 break;
             }
+            if taken >= STREAMS_MAX as usize {
+                // The others of this worker have their turn.
+                cx.waker().wake_by_ref();
+                break;
+            }
         }
-        if let Poll::Ready(Err(_)) = self.bytes.poll_end(cx) {
-            return Poll::Ready(());
+        if self.answers.len() > ANSWERS_MAX {
+            self.http.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
         }
-        if !self.answers.is_empty() {
-            return Poll::Pending;
-        }
-        if taken > 0 || was_busy {
+        let has_left = match self.bytes.poll_end(cx) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(_)) => return Poll::Ready(()),
+            Poll::Pending => false,
+        };
+        let is_idle = has_left && self.answers.is_empty() && !self.http.has_streams();
+        if is_idle != self.is_idle || (is_idle && taken > 0) {
             let now = Instant::now();
-            self.seat.wait(now);
+            match is_idle {
+                true => self.seat.wait(now),
+                false => self.seat.work(),
+            }
+            self.is_idle = is_idle;
             self.bytes.sent();
-            self.timer.set(now + if self.ends { LINGER } else { IDLE });
+            self.timer.set(now + if is_idle && self.ends { LINGER } else { IDLE });
         }
-        self.poll_idle(cx)
+        self.poll_timer(cx)
     }
 
     /// Takes all requests that came, and has the connection go on. Returns whether it is over.
@@ -160,9 +185,9 @@ impl Connection<'_> {
     /// Answers a request at once where the answer is ready, else on the turns to come.
     fn take(&mut self, request: http::Request<RecvStream>, way: SendResponse<Bytes>) {
         let start = Instant::now();
-        self.seat.work();
         let (worker, asker) = (&self.worker, &self.asker);
-        let has_body = !request.body().is_end_stream();
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let has_body = !request.body().is_end_stream() && length.is_none_or(|length| length != "0");
         let (head, _) = request.into_parts();
         let mut stream = Stream::new(way);
         let mut room = head::ROOM;
@@ -184,37 +209,40 @@ impl Connection<'_> {
         let mut fields = HeaderMap::clone(&given.lasting.fields);
         add_of_request(&mut fields, id);
         stream.head(given.status, fields);
-        let first_byte = start.elapsed();
-        match stream.give(&given.content) {
-            Ok(stream::Given::Head) => {
-                let (worker, asker) = (Rc::clone(worker), Rc::clone(asker));
-                self.answers.push(Box::pin(async move {
-                    let asked = asked(id, &asker, head.method.as_str());
-                    given.send(&worker.door.node, &mut Session::Stream(&mut stream), &asked, start).await;
-                }));
-            }
-            written => {
-                let (bytes, outcome) = if written.is_ok() { (given.bytes(), WHOLE) } else { (0, VIEWER_LEFT) };
-                let sent = Sent::of_given(&given, bytes, outcome, first_byte, start);
-                sent.record(&worker.door.node.metrics, &asked(id, asker, head.method.as_str()));
-            }
+        let written = stream.give(&given.content);
+        if let Ok(stream::Given::Head) = written {
+            let (worker, asker) = (Rc::clone(worker), Rc::clone(asker));
+            self.answers.push(Box::pin(async move {
+                let asked = asked(id, &asker, head.method.as_str());
+                let mut sent = Sent::begin(&worker.door.node.metrics, asked, start);
+                sent.of_given(&given);
+                given.send(&mut Session::Stream(&mut stream), sent).await;
+            }));
+            return;
+        }
+        let mut sent = Sent::begin(&worker.door.node.metrics, asked(id, asker, head.method.as_str()), start);
+        sent.of_given(&given);
+        if written.is_ok() {
+            sent.bytes = given.bytes();
+            sent.end(Ok(()));
         }
     }
 
-    /// Waits for another request; ready when none came in time.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when no request came in time, or when of what was asked for too little left in its time.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.timer.poll(cx));
-            // A slow viewer takes what was given at once.
-            if !self.http.has_streams() || self.bytes.sent() < IDLE_BYTES_MIN {
-                //= https://www.rfc-editor.org/rfc/rfc9113#section-6.8
-                //# Endpoints SHOULD always send a GOAWAY frame before closing a connection so that the remote peer can know
-                //# whether a stream has been partially processed or not.
-                self.http.abrupt_shutdown(Reason::NO_ERROR);
-                let _ = self.http.poll_closed(cx);
-                return Poll::Ready(());
+            // An answer that is being made or written has its own deadlines.
+            if !self.is_idle && (!self.answers.is_empty() || self.bytes.sent() >= IDLE_BYTES_MIN) {
+                self.timer.set(Instant::now() + IDLE);
+                continue;
             }
-            self.timer.set(Instant::now() + IDLE);
+            //= https://www.rfc-editor.org/rfc/rfc9113#section-6.8
+            //# Endpoints SHOULD always send a GOAWAY frame before closing a connection so that the remote peer can know
+            //# whether a stream has been partially processed or not.
+            self.http.abrupt_shutdown(Reason::NO_ERROR);
+            let _ = self.http.poll_closed(cx);
+            return Poll::Ready(());
         }
     }
 
@@ -222,7 +250,9 @@ impl Connection<'_> {
     fn end(&mut self) {
         self.ends = true;
         self.http.graceful_shutdown();
-        self.timer.set(Instant::now() + LINGER);
+        if self.is_idle {
+            self.timer.set(Instant::now() + LINGER);
+        }
     }
 }
 

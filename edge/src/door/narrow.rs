@@ -30,10 +30,10 @@ impl AsyncWrite for Narrow {
         _: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_vec()).collect();
-        bytes.truncate(self.width);
-        self.written.push(bytes.clone());
-        Poll::Ready(Ok(bytes.len()))
+        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter()).take(self.width).copied().collect();
+        let taken = bytes.len();
+        self.written.push(bytes);
+        Poll::Ready(Ok(taken))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::{session::Session, shared::HttpDoor};
+use super::{send::Sent, session::Session, shared::HttpDoor};
 use crate::answer::{
     self,
     ready::Ready,
@@ -19,23 +19,22 @@ pub(super) async fn respond(
     start: Instant,
     keep: impl FnOnce(&Request, Ready),
 ) -> bool {
-    let (request, reply) = match intake {
-        Intake::Refused(request, fault) => {
-            let reply = reply::refusal(&request, &fault);
-            (request, reply)
-        }
+    let (Intake::Refused(request, _) | Intake::Ready(request)) = &intake;
+    let sent = Sent::begin(&door.node.metrics, request.asked(), start);
+    let reply = match &intake {
+        Intake::Refused(request, fault) => reply::refusal(request, fault),
         Intake::Ready(request) => {
             let mut reply = tokio::select! {
-                reply = make(door, &request) => reply,
+                reply = make(door, request) => reply,
                 () = session.gone() => return false,
             };
             if let Some(ready) = reply.ready.take() {
-                keep(&request, *ready);
+                keep(request, *ready);
             }
-            (request, reply)
+            reply
         }
     };
-    reply.send((&door.node, door.ways), session, request, start).await
+    reply.send((&door.node, door.ways), session, request, sent).await
 }
 
 /// Makes the answer to a request whose framing is good.

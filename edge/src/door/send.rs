@@ -6,7 +6,7 @@ use bytes::Bytes;
 use format::Locator;
 use http::StatusCode;
 
-use super::session::Session;
+use super::{session::Session, wire::Left};
 use crate::{
     answer::{
         ready::Given,
@@ -19,8 +19,11 @@ use crate::{
 };
 
 /// What the log says of answers.
-pub(super) const WHOLE: &str = "whole";
-pub(super) const VIEWER_LEFT: &str = "viewer left";
+const WHOLE: &str = "whole";
+const VIEWER_LEFT: &str = "viewer left";
+const CUT: &str = "cut: the rest could not be had";
+/// What stands for the status where the viewer left before there was one; nginx has the number in its log, too.
+const CLOSED_EARLY: u16 = 499;
 
 impl Reply {
     /// Writes the answer and returns whether it was written whole. If not, the connection is of no more use: the viewer
@@ -30,60 +33,53 @@ impl Reply {
         self,
         (node, ways): (&Node, Ways),
         session: &mut Session<'_>,
-        request: Request,
-        start: Instant,
+        request: &Request,
+        mut sent: Sent<'_>,
     ) -> bool {
-        let (status, source, locator) = (self.status, self.source, self.locator);
-        let first_byte = start.elapsed();
-        let written = match self.write((node, ways), session, &request).await {
-            Ok(bytes) => session.end().await.map(|()| bytes).map_err(|_| Broken { bytes, why: VIEWER_LEFT }),
+        sent.of(self.status, self.source, self.locator);
+        let written = match self.write((node, ways), session, request, &mut sent.bytes).await {
+            Ok(()) => session.end().await.map_err(|Left| VIEWER_LEFT),
             broken => broken,
         };
-        let (bytes, outcome) = match &written {
-            Ok(bytes) => (*bytes, WHOLE),
-            Err(Broken { bytes, why }) => (*bytes, *why),
-        };
-        let sent = Sent { status, source, locator, bytes, outcome, first_byte, whole: start.elapsed() };
-        sent.record(&node.metrics, &request.asked());
+        sent.end(written);
         if written.is_err() {
             session.cut().await;
         }
         written.is_ok()
     }
 
+    /// Writes it, and counts the bytes of content that were. The error says why it ended early.
     async fn write(
         self,
         (node, ways): (&Node, Ways),
         session: &mut Session<'_>,
         request: &Request,
-    ) -> Result<u64, Broken> {
+        bytes: &mut u64,
+    ) -> Result<(), &'static str> {
         let mut fields = self.fields;
         add_of_request(&mut fields, request.id);
         ways.add_lasting(&mut fields, self.content.length(), request);
         if self.close {
             session.close_after();
         }
-        session.head(self.status, fields).await.map_err(|_| Broken { bytes: 0, why: VIEWER_LEFT })?;
+        session.head(self.status, fields).await.map_err(|Left| VIEWER_LEFT)?;
         if request.is_head() {
-            return Ok(0);
+            return Ok(());
         }
         match self.content {
-            Content::None => Ok(0),
-            Content::Bytes(bytes) => write_bytes(session, bytes, true).await,
-            Content::Blocks(body) => write_range(node, session, body, true).await,
+            Content::None => Ok(()),
+            Content::Bytes(content) => write_bytes(session, content, true, bytes).await,
+            Content::Blocks(body) => write_range(node, session, body, true, bytes).await,
             Content::Parts(Parts { parts, end }) => {
-                let mut sent = 0;
-                let after = |sent| move |broken: Broken| Broken { bytes: sent + broken.bytes, ..broken };
                 for (head, content) in parts {
-                    sent += write_bytes(session, head, false).await.map_err(after(sent))?;
-                    let part = match content {
-                        Content::Blocks(body) => write_range(node, session, body, false).await,
-                        Content::Bytes(bytes) => write_bytes(session, bytes, false).await,
-                        Content::None | Content::Parts(_) => Ok(0),
-                    };
-                    sent += part.map_err(after(sent))?;
+                    write_bytes(session, head, false, bytes).await?;
+                    match content {
+                        Content::Blocks(body) => write_range(node, session, body, false, bytes).await?,
+                        Content::Bytes(content) => write_bytes(session, content, false, bytes).await?,
+                        Content::None | Content::Parts(_) => {}
+                    }
                 }
-                Ok(sent + write_bytes(session, end, true).await.map_err(after(sent))?)
+                write_bytes(session, end, true, bytes).await
             }
         }
     }
@@ -91,109 +87,123 @@ impl Reply {
 
 impl Given {
     /// Writes the content of an answer that was ready, whose head has been written, as [`Reply::send`] does.
-    pub(super) async fn send(self, node: &Node, session: &mut Session<'_>, asked: &Asked<'_>, start: Instant) {
-        let first_byte = start.elapsed();
-        let (mut bytes, all) = (0, self.bytes());
-        let mut written = Ok(());
+    pub(super) async fn send(self, session: &mut Session<'_>, mut sent: Sent<'_>) {
+        let (mut written, all) = (Ok(()), self.bytes());
         for block in &self.content {
             let mut rest = block.clone();
             while written.is_ok() && !rest.is_empty() {
                 let piece = rest.split_to(rest.len().min(session.piece_bytes()));
-                bytes += piece.len() as u64;
-                written = session.body(piece, bytes == all).await;
+                sent.bytes += piece.len() as u64;
+                written = session.body(piece, sent.bytes == all).await.map_err(|Left| VIEWER_LEFT);
             }
         }
-        let outcome = if written.is_ok() { WHOLE } else { VIEWER_LEFT };
-        Sent::of_given(&self, bytes, outcome, first_byte, start).record(&node.metrics, asked);
+        sent.end(written);
         if written.is_err() {
             session.cut().await;
         }
     }
 }
 
-/// What became of an answer.
-pub(super) struct Sent {
-    pub(super) status: StatusCode,
-    pub(super) source: Source,
-    pub(super) locator: Option<Locator>,
+/// What becomes of an answer. It is counted and logged once, when this is dropped, whoever is gone by then.
+pub(super) struct Sent<'a> {
+    metrics: &'a Metrics,
+    asked: Asked<'a>,
+    /// The end of the request's header.
+    start: Instant,
+    /// When the answer began.
+    first_byte: Option<Duration>,
+    status: u16,
+    source: Source,
+    locator: Option<Locator>,
+    /// Of content, handed to the connection.
     pub(super) bytes: u64,
-    pub(super) outcome: &'static str,
-    /// From the end of the request's header to the answer's beginning, and to its end.
-    pub(super) first_byte: Duration,
-    pub(super) whole: Duration,
+    outcome: &'static str,
 }
 
-impl Sent {
-    /// Returns what became of an answer that was ready.
-    pub(super) fn of_given(
-        given: &Given,
-        bytes: u64,
-        outcome: &'static str,
-        first_byte: Duration,
-        start: Instant,
-    ) -> Self {
-        let (status, locator) = (given.status, Some(given.locator));
-        let source = if status == StatusCode::NOT_MODIFIED { Source::Own } else { Source::Hit };
-        Self { status, source, locator, bytes, outcome, first_byte, whole: start.elapsed() }
+impl<'a> Sent<'a> {
+    /// Begins with a viewer who left before there was an answer.
+    pub(super) fn begin(metrics: &'a Metrics, asked: Asked<'a>, start: Instant) -> Self {
+        let (status, source, outcome) = (CLOSED_EARLY, Source::Own, VIEWER_LEFT);
+        Self { metrics, asked, start, first_byte: None, status, source, locator: None, bytes: 0, outcome }
     }
 
-    /// Counts and logs it.
-    pub(super) fn record(self, metrics: &Metrics, asked: &Asked<'_>) {
+    /// Says which answer it is; it begins now.
+    pub(super) fn of(&mut self, status: StatusCode, source: Source, locator: Option<Locator>) {
+        self.first_byte = Some(self.start.elapsed());
+        (self.status, self.source, self.locator) = (status.as_u16(), source, locator);
+    }
+
+    /// Says which answer that was ready it is; it begins now.
+    pub(super) fn of_given(&mut self, given: &Given) {
+        let source = if given.status == StatusCode::NOT_MODIFIED { Source::Own } else { Source::Hit };
+        self.of(given.status, source, Some(given.locator));
+    }
+
+    /// Says that it was written whole, or why not.
+    pub(super) fn end(mut self, written: Result<(), &'static str>) {
+        self.outcome = written.err().unwrap_or(WHOLE);
+    }
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        let whole = self.start.elapsed();
+        let first_byte = self.first_byte.unwrap_or(whole);
         let cache = match self.source {
             Source::Hit => "hit",
             Source::Disk => "disk",
             Source::Miss => "miss",
             Source::Own => "none",
         };
-        metrics.answers.count(self.status.as_u16(), cache, self.bytes, self.first_byte);
+        self.metrics.answers.count(self.status, cache, self.bytes, first_byte);
         tracing::info!(
             target: "access",
-            request = %asked.id,
-            viewer = %asked.viewer,
-            version = ?asked.version,
-            method = asked.method,
+            request = %self.asked.id,
+            viewer = %self.asked.viewer,
+            version = ?self.asked.version,
+            method = self.asked.method,
             locator = self.locator.map(|locator| locator.to_string()),
-            status = self.status.as_u16(),
+            status = self.status,
             cache,
             bytes = self.bytes,
-            first_byte_ms = self.first_byte.as_millis(),
-            ms = self.whole.as_millis(),
+            first_byte_ms = first_byte.as_millis(),
+            ms = whole.as_millis(),
             outcome = self.outcome,
         );
     }
 }
 
 /// Writes a range of an object; `ends` when nothing comes after it.
-async fn write_range(node: &Node, session: &mut Session<'_>, body: Body, ends: bool) -> Result<u64, Broken> {
-    let (length, mut reading) = (body.length(), body.reading());
-    let mut sent = 0;
+async fn write_range(
+    node: &Node,
+    session: &mut Session<'_>,
+    body: Body,
+    ends: bool,
+    bytes: &mut u64,
+) -> Result<(), &'static str> {
+    let (mut left, mut reading) = (body.length(), body.reading());
     loop {
-        let mut rest = match reading.next(&node.fills).await {
+        let read = tokio::select! {
+            read = reading.next(&node.fills) => read,
+            () = session.gone() => return Err(VIEWER_LEFT),
+        };
+        let mut rest = match read {
             Ok(Some(part)) => part,
-            Ok(None) => return Ok(sent),
+            Ok(None) => return Ok(()),
             Err(_) => {
                 node.metrics.http_cut.inc();
-                return Err(Broken { bytes: sent, why: "cut: the rest could not be had" });
+                return Err(CUT);
             }
         };
         while !rest.is_empty() {
             let piece = rest.split_to(rest.len().min(session.piece_bytes()));
-            sent += piece.len() as u64;
-            let written = session.body(piece, ends && sent == length).await;
-            written.map_err(|_| Broken { bytes: sent, why: VIEWER_LEFT })?;
+            left -= piece.len() as u64;
+            write_bytes(session, piece, ends && left == 0, bytes).await?;
         }
     }
 }
 
-async fn write_bytes(session: &mut Session<'_>, bytes: Bytes, ends: bool) -> Result<u64, Broken> {
-    let length = bytes.len() as u64;
-    let written = session.body(bytes, ends).await;
-    written.map_err(|_| Broken { bytes: 0, why: VIEWER_LEFT })?;
-    Ok(length)
-}
-
-/// An answer that ended early.
-pub(super) struct Broken {
-    pub(super) bytes: u64,
-    pub(super) why: &'static str,
+async fn write_bytes(session: &mut Session<'_>, piece: Bytes, ends: bool, bytes: &mut u64) -> Result<(), &'static str> {
+    *bytes += piece.len() as u64;
+    session.body(piece, ends).await.map_err(|Left| VIEWER_LEFT)
 }

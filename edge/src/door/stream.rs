@@ -9,6 +9,9 @@ use tokio::time::timeout;
 
 use super::{limits::WRITE_DEADLINE, wire::Left};
 
+/// A content of so many bytes is given at once, without anybody who waits until the viewer has taken it.
+const GIVEN_BYTES_MAX: usize = 16 * 1024;
+
 /// The way of an answer back.
 pub(super) struct Stream {
     respond: SendResponse<Bytes>,
@@ -31,7 +34,7 @@ impl Stream {
         self.head = Some(head);
     }
 
-    /// Writes all of the content, where the viewer has room for it; the head in any case.
+    /// Writes all of the content, where it is small and the viewer has room for it; the head in any case.
     ///
     /// # Errors
     /// [`Left`].
@@ -39,13 +42,15 @@ impl Stream {
         let bytes = content.iter().map(Bytes::len).sum();
         self.begin(bytes == 0)?;
         let Some(stream) = &mut self.content else { return Ok(Given::Whole) };
+        if bytes > GIVEN_BYTES_MAX {
+            return Ok(Given::Head);
+        }
         stream.reserve_capacity(bytes);
         if stream.capacity() < bytes {
             return Ok(Given::Head);
         }
-        for (at, piece) in content.iter().enumerate() {
-            stream.send_data(piece.clone(), at + 1 == content.len()).map_err(|_| Left)?;
-        }
+        // A copy: a viewer that takes its time keeps no block of the cache in memory.
+        stream.send_data(content.concat().into(), true).map_err(|_| Left)?;
         self.content = None;
         Ok(Given::Whole)
     }

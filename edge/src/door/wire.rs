@@ -122,6 +122,9 @@ impl Plain {
             &mut many[..]
         };
         all = rest.iter().map(|slice| slice.len()).sum();
+        if all == 0 {
+            return Ok(());
+        }
         let mut waits = false;
         let written = poll_fn(|cx| {
             while !rest.is_empty() {

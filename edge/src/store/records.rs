@@ -242,7 +242,12 @@ impl<T: Content> Records<T> {
             Held::Good(opened) => Ok(opened),
             Held::Doubted(opened, epoch) => self.open_again(opened, epoch).await,
             Held::Fault(fault) => Err(fault),
-            Held::Nothing => self.open_cold(capability, Asker::Viewer).await,
+            Held::Nothing => {
+                // A task of its own: the viewer who caused it may leave, the work is for all who come after.
+                let (records, capability) = (Arc::clone(self), capability.clone());
+                let opening = self.control.spawn(async move { records.open_cold(&capability, Asker::Viewer).await });
+                opening.await.unwrap_or(Err(Fault::Busy))
+            }
         }
     }
 
@@ -297,30 +302,26 @@ impl<T: Content> Records<T> {
         self.faults.get(locator).map_or(Held::Nothing, Held::Fault)
     }
 
-    /// Looks up what memory does not have, once for all who ask at a time.
+    /// Looks up what memory does not have, once for all who ask at a time. Ends by OPEN_DEADLINE after it has room. To be
+    /// called in a task of its own: what was found is kept at the end.
     async fn open_cold(self: &Arc<Self>, capability: &Capability, asker: Asker) -> Result<Arc<T>, Fault> {
         let locator = capability.locator();
         let look_up = async {
-            let (records, capability) = (Arc::clone(self), capability.clone());
-            let looked_up = async move {
-                let _room = match asker {
-                    Asker::Viewer => {
-                        let standing = records.register.standing(&locator, Instant::now());
-                        Some(room(records.room.of(standing), ROOM_DEADLINE).await?)
-                    }
-                    Asker::Resolver => None,
-                };
-                let opened = Arc::new(records.look_up(&capability).await?);
-                if matches!(records.told.get(&opened.record().locator()), Some(Told::Ended(_))) {
-                    records.look_again(&opened);
+            let _room = match asker {
+                Asker::Viewer => {
+                    let standing = self.register.standing(&locator, Instant::now());
+                    Some(room(self.room.of(standing), ROOM_DEADLINE).await?)
                 }
-                Ok(opened)
+                Asker::Resolver => None,
             };
-            // Ends by OPEN_DEADLINE; whoever waits may leave meanwhile.
-            self.control.spawn(looked_up).await.unwrap_or(Err(Fault::Busy))
+            let opened = Arc::new(self.look_up(capability).await?);
+            if matches!(self.told.get(&opened.record().locator()), Some(Told::Ended(_))) {
+                self.look_again(&opened);
+            }
+            Ok(opened)
         };
         let opened = self.opened.try_get_with(locator, look_up).await;
-        opened.map_err(|fault| {
+        opened.map_err(|fault: Arc<Fault>| {
             let fault = (*fault).clone();
             self.remember(locator, &fault);
             fault

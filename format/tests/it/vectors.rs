@@ -404,6 +404,7 @@ fn hostile() -> Vec<(&'static str, Value)> {
         ("p-with-a-strip-of-262169-bytes", "no strip is so long", with_p(&[(8, 262_169)])),
         ("p-with-another-tail", "key 8 is not what the row says", with_p(&[(8, honest().len() as u64 + 8)])),
         ("p-of-two-stripes", "the object's length makes one", with_p(&[(3, 2), (7, 100)])),
+        ("p-of-no-stripes-with-a-layout", "keys 4 to 9 beside no stripes", with_p(&[(3, 0)])),
         ("p-with-a-long-head", "not deterministic CBOR", repacked(long_head)),
         ("p-with-bytes-behind-it", "bytes behind the map", repacked([&base.public[..], &[0]].concat())),
         ("m-with-bytes-behind-it", "bytes behind the map", extra_m),
