@@ -41,6 +41,7 @@ mod key {
 /// A name as its owner knows it.
 #[derive(Debug, Clone)]
 pub struct StableName {
+    text: String,
     seed: Zeroizing<[u8; 32]>,
     capability: Capability,
     public: PublicManifest,
@@ -79,7 +80,13 @@ impl StableName {
         }
         let public = PublicManifest::of_name(secret.keys().id());
         let seed = secret.name_seed(&text);
-        Ok(Self { capability: Capability::of_name(&seed, &public.id()), seed, public })
+        Ok(Self { text, capability: Capability::of_name(&seed, &public.id()), seed, public })
+    }
+
+    /// Returns what the owner calls it, in Unicode's normalization form C: 1 to [`NAME_BYTES_MAX`] bytes.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Returns the capability that the label carries.
@@ -222,6 +229,8 @@ mod tests {
         assert_ne!(name(&secret(), "site"), name(&secret(), "Site"));
         assert_ne!(name(&secret(), "site"), name(&OwnerSecret::from_bytes([2; 32]), "site"));
         assert_eq!(name(&secret(), "caf\u{e9}"), name(&secret(), "cafe\u{301}"));
+        let longest = "\u{e9}".repeat(127) + "x";
+        assert_eq!(StableName::derive(&secret(), &("e\u{301}".repeat(127) + "x")).unwrap().text(), longest);
         for bad in ["", "a\nb", &"x".repeat(256)] {
             assert!(StableName::derive(&secret(), bad).is_err(), "{bad:?}");
         }

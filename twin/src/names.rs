@@ -156,7 +156,7 @@ impl Twin {
         self.check_clock()?;
         let mut tries = 1;
         loop {
-            match self.point_once(&name, text, change, terms).await {
+            match self.point_once(&name, change, terms).await {
                 // Another machine of the owner was faster.
                 Err(NameChangeError::File(UploadError::Record { failed, .. }))
                     if tries < TRIES_MAX && is_overtaken(&failed) =>
@@ -171,15 +171,12 @@ impl Twin {
     async fn point_once(
         &self,
         name: &StableName,
-        text: &str,
         change: &NameChange,
         terms: NameTerms,
     ) -> Result<Renamed, NameChangeError> {
-        let (text, now, locator) = (text.to_owned(), self.now(), name.locator());
-        let entry = self.with_index(move |index| index.entry(&locator).cloned()).await;
-        if entry.as_ref().is_some_and(|entry| entry.state == State::Ending) {
-            return Err(NameChangeError::Ending { text });
-        }
+        // As it was derived, so that it fits into the note however it was written.
+        let (text, now, locator) = (name.text().to_owned(), self.now(), name.locator());
+        let entry = self.entry_of_name(name).await?;
         let state = entry.as_ref().and_then(|entry| entry.name.clone());
         let begun = entry.as_ref().map_or(0, |entry| entry.tenure.version);
         let held = match self.network.reader.pointer(name.capability(), Some(self.anything_own())).await {
@@ -274,6 +271,17 @@ impl Twin {
         Ok(Renamed { label, entry, state, is_new, nodes, behind })
     }
 
+    /// Returns what the index knows of a name.
+    async fn entry_of_name(&self, name: &StableName) -> Result<Option<Entry>, NameChangeError> {
+        let locator = name.locator();
+        match self.with_index(move |index| index.entry(&locator).cloned()).await {
+            Some(entry) if entry.state == State::Ending => {
+                Err(NameChangeError::Ending { text: name.text().to_owned() })
+            }
+            entry => Ok(entry),
+        }
+    }
+
     /// What a reader knows of a name whatever its version: only this owner ends it.
     fn anything_own(&self) -> Known {
         Known { owner: self.owner(), version: 0 }
@@ -286,6 +294,7 @@ impl Twin {
     pub async fn check_name(&self, text: &str) -> Result<(), NameChangeError> {
         self.check_clock()?;
         let name = StableName::derive(&self.secret, text)?;
+        self.entry_of_name(&name).await?;
         match self.network.reader.pointer(name.capability(), Some(self.anything_own())).await {
             Ok(_) | Err(ReadError::NotFound { .. }) => Ok(()),
             Err(ReadError::Open(OpenError::Erased)) => Err(NameChangeError::Ended { text: text.to_owned() }),

@@ -234,6 +234,12 @@ pub enum PutError {
         /// The name.
         name: String,
     },
+    /// A tag would do harm on a terminal or in a header.
+    #[error("{tag:?} has control characters and cannot be a tag")]
+    Tag {
+        /// The tag.
+        tag: String,
+    },
     /// The path is a pipe, a device or a socket.
     #[error("{} is neither file nor folder; give a pipe on standard input", path.display())]
     Kind {
@@ -417,7 +423,6 @@ impl Twin {
         self.know_policy(&options.tenure.policy).await?;
         let path = Path::new("standard input");
         self.check(options)?;
-        check_name(options.name.as_deref().unwrap_or_default())?;
         if options.resumption == Resumption::Only {
             return Err(UnfinishedError::Absent { path: path.to_owned() }.into());
         }
@@ -469,15 +474,22 @@ fn is_other<T>(stored: &Result<T, PutError>, options: &PutOptions) -> bool {
 }
 
 /// Refuses a name that the format would refuse at the end, before anything is read, and one with a slash: `rm --all-of`
-/// would take it for a file of the folder called so.
+/// would take it for a file of the folder called so. Some file systems have longer names than the format.
 fn check_name(name: &str) -> Result<(), PutError> {
+    bounded("name", name.len(), NAME_BYTES_MAX)?;
     let is_wrong = |letter: char| letter == '/' || letter.is_control();
     if name.contains(is_wrong) { Err(PutError::Name { name: name.to_owned() }) } else { Ok(()) }
 }
 
+fn bounded(what: &'static str, found: usize, max: usize) -> Result<(), PutError> {
+    if found > max { Err(PutError::Bounds { what, max }) } else { Ok(()) }
+}
+
 fn check_bounds(options: &PutOptions) -> Result<(), PutError> {
-    let bounded = |what, found: usize, max| if found > max { Err(PutError::Bounds { what, max }) } else { Ok(()) };
-    bounded("name", options.name.as_ref().map_or(0, String::len), NAME_BYTES_MAX)?;
+    if let Some(tag) = options.tags.keys().find(|tag| tag.contains(char::is_control)) {
+        return Err(PutError::Tag { tag: tag.clone() });
+    }
+    check_name(options.name.as_deref().unwrap_or_default())?;
     bounded("number of tags", options.tags.len(), TAGS_MAX)?;
     bounded("tag", options.tags.keys().map(String::len).max().unwrap_or(0), TAG_NAME_BYTES_MAX)?;
     let places = options.tenure.wanted.len().max(options.tenure.refused.len());

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Error};
 use clap::{Args, Subcommand};
-use format::{Label, Locator};
+use format::{Label, Locator, StableName};
 use serde::Serialize;
-use twin::{Entry, NameChange, NameState, NameTerms, Renamed, Target, TwinConfig};
+use twin::{Entry, NameChange, NameChangeError, NameState, NameTerms, Renamed, Target, TwinConfig};
 
 use super::Options;
 use crate::{
     failures::{Failed, Failures},
-    fault::Usage,
     moment,
     output::{count, table},
     owner_access::{ClusterAccess, KeyAccess, open_index, open_twin},
@@ -259,14 +258,17 @@ impl Show {
     ) -> anyhow::Result<(TwinConfig, BTreeMap<Locator, Entry>, (Entry, NameState))> {
         let state = options.state()?;
         let config = state.config(&self.cluster)?;
-        let (_, index) = open_index(&state, &self.keys).await?;
+        let (secret, index) = open_index(&state, &self.keys).await?;
+        let name = StableName::derive(&secret, &self.name).map_err(NameChangeError::from)?;
         let known: BTreeMap<_, _> = index.entries().map(|(locator, entry)| (*locator, entry.clone())).collect();
-        let named = |entry: &Entry| entry.name.clone().filter(|name| !name.moves.is_empty());
-        let is_it = |entry: &&Entry| entry.path == self.name;
-        let found = known.values().filter(is_it).find_map(|entry| Some((entry.clone(), named(entry)?)));
-        let unknown = || Usage(format!("this index has no name {:?}; `evernear name ls` lists them", self.name));
-        let found = found.ok_or_else(unknown)?;
-        Ok((config, known, found))
+        let filed = |entry: &Entry| entry.name.clone().filter(|name| !name.moves.is_empty());
+        let found = known.get(&name.locator()).and_then(|entry| Some((entry.clone(), filed(entry)?)));
+        let unknown = NameChangeError::Unknown { text: self.name };
+        Ok((
+            config,
+            known,
+            found.ok_or(unknown).context("this index does not have it; `evernear name ls` lists what it has")?,
+        ))
     }
 }
 

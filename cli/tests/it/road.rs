@@ -206,6 +206,7 @@ fn a_name_stays_and_what_it_stands_for_changes() {
     assert_eq!(versions(&renewed), [Some(2), Some(3)], "new one and site");
     let shown = home.good(&["name", "show", "site"]);
     assert_eq!((shown["seconds"].as_u64(), shown["fresh"].as_bool()), (Some(5), Some(true)), "what it had stays");
+    assert_eq!(home.json(&["name", "show", "other"]).0, 3);
     let history = home.good(&["name", "history", "site"]);
     assert_eq!((history[0]["target"].as_str(), history[1]["path"].as_str()), (Some(&*first), Some("second.txt")));
     assert_eq!(home.good(&["name", "ls"]).as_array().unwrap().len(), 2);

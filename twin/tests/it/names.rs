@@ -13,7 +13,7 @@ use bytes::Bytes;
 use client::{ReadError, TransportError};
 use format::{Label, Locator, NodeName, OwnerSecret, StableName};
 use testing::{Call, Intercept, Intercepted};
-use twin::{NameChange, NameChangeError, NameTerms, Target, Twin};
+use twin::{Entry, Index, NameChange, NameChangeError, NameTerms, State, Target, Twin};
 
 use crate::{
     directory::FewRecords,
@@ -78,6 +78,27 @@ async fn a_name_goes_on_from_what_the_index_knows_where_nodes_have_less() {
     *behind.0.lock().unwrap() = Some(old);
     let refused = point(NameChange::Renew).await;
     assert!(matches!(refused, Err(NameChangeError::Read(ReadError::Old { .. }))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_taken_however_it_is_written_and_one_that_ends_is_told_before_anything_is_stored() {
+    let cluster = SmallCluster::start();
+    let twin = cluster.twin(1);
+    let stored = twin.put(&cluster.file("page", b"first"), &options(), &quiet()).await.unwrap();
+    // The accents by themselves make it longer than a name may be.
+    let (apart, composed) = ("e\u{301}".repeat(127), "\u{e9}".repeat(127));
+    twin.check_name(&apart).await.unwrap();
+    let made = twin.point(&apart, &NameChange::Set(stored.label.clone()), NameTerms::default()).await.unwrap();
+    assert_eq!(made.entry.path, composed);
+    let moved = twin.point(&composed, &NameChange::Set(stored.label), NameTerms::default()).await.unwrap();
+    assert_eq!((moved.label, moved.is_new), (made.label, false));
+
+    // A removal of it that was cut short.
+    let path = cluster.folder.path().join("owner-1/index");
+    let ending = Entry { state: State::Ending, ..moved.entry };
+    Index::open(path, &OwnerSecret::from_bytes([1; 32])).unwrap().record(ending).unwrap();
+    let refused = cluster.twin(1).check_name(&apart).await;
+    assert!(matches!(refused, Err(NameChangeError::Ending { .. })), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,10 @@ use format::{Capability, NodeName, Profile, limits::LEASE_PLACES_MAX};
 use testing::{Call, Intercept, Intercepted, noise};
 use twin::{ByteRange, Deduplication, GetError, Progress, PutError, PutOptions, State, Tenure};
 
-use crate::small_cluster::{ORIGINS, SmallCluster, name, options, quiet, read_all, zone};
+use crate::{
+    small_cluster::{ORIGINS, SmallCluster, name, options, quiet, read_all, zone},
+    unfinished::World,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_every_shape_come_back_exactly() {
@@ -152,6 +155,30 @@ async fn more_places_than_a_lease_takes_are_refused_at_once_and_the_index_stays_
         assert!(matches!(refused, Err(PutError::Bounds { max: LEASE_PLACES_MAX, .. })), "{refused:?}");
     }
     assert!(cluster.twin(1).list().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_or_tag_that_no_manifest_takes_is_refused_before_a_byte_is_sent() {
+    let world = World::start();
+    world.stopping.intercept().stop_at.store(usize::MAX, Relaxed);
+    let file = world.cluster.file("site/a", &noise(5 << 20));
+    let named = |name: &str| PutOptions { name: Some(name.to_owned()), ..options() };
+    let tagged = |tag: &str| PutOptions { tags: [(tag.to_owned(), 1)].into(), ..options() };
+    let bad = [named(&"x".repeat(256)), named("a\nb"), tagged("a\nb"), tagged(&"x".repeat(65))];
+    for (at, bad) in bad.iter().enumerate() {
+        for path in [&*file, file.parent().unwrap()] {
+            let refused = world.cluster.twin(1).put(path, bad, &quiet()).await.unwrap_err();
+            let is_told = matches!(
+                refused,
+                PutError::Bounds { what: "name" | "tag", .. } | PutError::Name { .. } | PutError::Tag { .. }
+            );
+            assert!(is_told, "{at}: {refused:?}");
+        }
+    }
+    assert_eq!((world.sent(), world.cluster.twin(1).list().await.len()), (0, 0));
+    for good in [named(&"x".repeat(255)), tagged(&"x".repeat(64))] {
+        world.cluster.twin(1).put(&file, &good, &quiet()).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
