@@ -271,11 +271,12 @@ impl Journals {
                     let (path, begun, sessions) = (Some(path), begun, sessions.len());
                     found.push(Unfinished { batch, path, begun, files_stored, sessions });
                 }
-                Err(UnfinishedError::Damaged { .. }) => {
+                Err(error) if error.is_absent() => {}
+                // It may be ended, and hides no other.
+                Err(error) => {
+                    tracing::warn!(%error, "an unfinished upload does not read");
                     found.push(Unfinished { batch, path: None, begun: 0, files_stored: 0, sessions: 0 });
                 }
-                Err(error) if error.is_absent() => {}
-                Err(error) => return Err(error),
             }
         }
         Ok(found)

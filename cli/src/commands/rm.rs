@@ -70,7 +70,7 @@ struct Answer {
     erased: Vec<Erased>,
     /// Objects that no node had to be told of: they had expired, were erased before, or were never committed.
     unknown: Vec<String>,
-    /// Uploads that `put` would have gone on with.
+    /// Uploads that `put` would have gone on with. One that cannot be ended is among those that failed.
     uploads_ended: usize,
     /// Folders that did not end and stay: another machine of this owner may be storing them.
     elsewhere: Vec<Growing>,
@@ -117,7 +117,7 @@ impl Rm {
         let states = twin.names().await.into_iter();
         let states = states.filter(|(entry, _)| names.contains(&entry.capability.locator())).map(|(_, state)| state);
         let states: Vec<NameState> = states.collect();
-        let (mut uploads_ended, mut elsewhere) = (0, Vec::new());
+        let (mut uploads_ended, mut unended, mut elsewhere) = (0, Vec::new(), Vec::new());
         if self.unfinished {
             // While their journals say which are this machine's.
             let left = twin.unfinished().await?;
@@ -128,8 +128,14 @@ impl Rm {
             }
             // First, so that nodes hold nothing more of what is erased next.
             for upload in twin.resumable().await? {
-                twin.end_resumable(upload.batch).await?;
-                uploads_ended += 1;
+                match twin.end_resumable(upload.batch).await {
+                    Ok(_) => uploads_ended += 1,
+                    Err(error) => {
+                        let path =
+                            upload.path.map_or_else(|| upload.batch.to_string(), |path| path.display().to_string());
+                        unended.push((path, error.into()));
+                    }
+                }
             }
         }
         let (progress, bar) = progress_bar::of_leases(options.json);
@@ -137,7 +143,8 @@ impl Rm {
         bar.finish_and_clear();
         let (removed, failed) = removed?;
         let done = removed.ended.len() + removed.unknown.len() + uploads_ended;
-        let failed = Failures::of_leases(failed, &named, locators.len(), done)?;
+        let mut failed = Failures::of_leases(failed, &named, locators.len() + unended.len(), done)?;
+        failed.failed.extend(Failures::of(unended).failed);
         let answer = Answer::of(removed, &names, (uploads_ended, elsewhere), failed.failed.clone());
         options.answer(&answer, || answer.text(&states))?;
         failed.end(options)

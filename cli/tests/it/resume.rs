@@ -125,7 +125,18 @@ fn a_put_that_was_killed_is_listed_and_ended() {
     assert!(upload["path"].as_str().unwrap().ends_with("/film"), "{upload}");
     let text = network.home.run(&["ls", "--unfinished", "--passphrase-file", "words"]);
     assert!(text.text().contains("the same put goes on with"), "{}", text.text());
-    assert_eq!(network.home.good(&["rm", "--unfinished"])["uploads_ended"], 1);
+    // What cannot be ended stops nothing, whichever is the first.
+    let stuck = ["00", "ff"].map(|byte| byte.repeat(16));
+    let path = |name: &String| network.home.path().join(".evernear/unfinished").join(name);
+    stuck.iter().for_each(|name| std::fs::create_dir(path(name)).unwrap());
+    let (code, ended) = network.home.json(&["rm", "--unfinished"]);
+    assert_eq!((code, &ended["uploads_ended"]), (1, &1.into()), "{ended}");
+    let failed: Vec<_> = ended["failed"].as_array().unwrap().iter().map(|it| it["what"].as_str().unwrap()).collect();
+    assert_eq!(failed, stuck, "{ended}");
+    assert_eq!(uploads().len(), 2);
+    let told = network.home.run(&["rm", "--unfinished", "--passphrase-file", "words"]);
+    assert!(told.code == 1 && told.err.contains(&stuck[1]), "{}", told.err);
+    stuck.iter().for_each(|name| std::fs::remove_dir(path(name)).unwrap());
     assert_eq!(uploads().len(), 0);
     assert_eq!(network.home.json(&["put", "film", "--resume"]).0, 2, "nothing to go on with");
 }
