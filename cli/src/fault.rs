@@ -209,6 +209,8 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             GetError::NoEntry { .. } => Some((Class::NotFound, Some("`evernear stat` lists the names of a directory"))),
             GetError::NotDirectory { .. } => Some((Class::NotFound, None)),
             GetError::NameEnded { .. } => Some((Class::NotFound, Some("its owner runs `evernear name renew`"))),
+            GetError::Folder { .. } => Some((Class::Failed, Some("name the file in it: -o FOLDER/FILE"))),
+            GetError::Exists { .. } => Some((Class::Failed, Some("a new folder, in it or elsewhere: -o FOLDER/NAME"))),
             GetError::Directory => Some((Class::Failed, Some("`evernear get LABEL PATH`, or -o FOLDER for all of it"))),
             _ => None,
         };
@@ -265,6 +267,7 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
                 Class::Failed,
                 Some("`evernear get LABEL -o FILE`, then `evernear put FILE --profile ..`: a new name"),
             )),
+            LeaseChangeError::Caps { .. } => Some((Class::Usage, None)),
             LeaseChangeError::Name => Some((Class::Usage, Some("`evernear name renew NAME`"))),
             LeaseChangeError::Length => Some((Class::Failed, Some("--profile data+parity, for example 4+1"))),
             _ => None,
@@ -376,7 +379,8 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             PutError::FolderType { .. } => {
                 return Some((Class::Usage, Some("leave --type out: of a folder each file gets its own")));
             }
-            PutError::Name { .. } => return Some((Class::Failed, Some("--name NAME"))),
+            PutError::Name { .. } => return Some((Class::Usage, Some("--name NAME"))),
+            PutError::Bounds { .. } | PutError::Tag { .. } => return Some((Class::Usage, None)),
             PutError::Kind { .. } | PutError::Path { .. } => return Some((Class::Failed, None)),
             _ => {}
         }
@@ -407,11 +411,14 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
             EncodingError::Read { .. } => {
                 return Some((Class::Failed, Some("look at the file; of a folder --skip-bad leaves it out")));
             }
+            EncodingError::Twice => return Some((Class::Usage, Some("leave --dedup out, or store it from a file"))),
             _ => {}
         }
     }
     match cause.downcast_ref::<TargetError>() {
-        Some(TargetError::Inside { .. }) => return Some((Class::Usage, None)),
+        Some(TargetError::Inside { .. } | TargetError::Label(_) | TargetError::Path { .. } | TargetError::Deep) => {
+            return Some((Class::Usage, None));
+        }
         Some(TargetError::NoFolder { .. }) => {
             return Some((Class::NotFound, Some("`evernear ls --all` shows the paths of what is stored")));
         }
@@ -495,6 +502,11 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
         };
         return Some((Class::Failed, Some(advice)));
     }
+    // Whatever was written: every chain that ends here names the file.
+    let is_full = |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    if cause.downcast_ref().is_some_and(is_full) {
+        return Some((Class::Failed, Some("free some room there, then the same command again")));
+    }
     None
 }
 
@@ -550,6 +562,47 @@ mod tests {
         }
         let report = Report::of(&Error::new(NameChangeError::from(wrong))).text();
         assert!(report.contains("1970-01-01T00:00:00Z by this machine's clock and 1970-01-02T00:00:00Z by the nodes'"));
+    }
+
+    #[test]
+    fn a_full_disk_is_told_with_the_next_step() {
+        let (full, path) = (|| io::Error::from(io::ErrorKind::StorageFull), || std::path::PathBuf::from("x"));
+        let journal = || UnfinishedError::Io { path: path(), source: full() };
+        let errors: [Error; 6] = [
+            IndexError::Io { path: path(), source: full() }.into(),
+            PutError::from(IndexError::Io { path: path(), source: full() }).into(),
+            PutError::from(journal()).into(),
+            PutError::from(EncodingError::Unnoted { path: path(), source: journal() }).into(),
+            GetError::Write { path: path(), source: io::ErrorKind::QuotaExceeded.into() }.into(),
+            Error::new(full()).context("standard output cannot be written"),
+        ];
+        for error in errors {
+            assert_eq!(
+                judge(&error),
+                (Class::Failed, Some("free some room there, then the same command again")),
+                "{error:?}"
+            );
+        }
+        let other = IndexError::Io { path: path(), source: io::ErrorKind::PermissionDenied.into() };
+        assert_eq!(judge(&other.into()), (Class::Failed, None));
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_command_line_itself_ends_with_two() {
+        let target = |text: &str| text.parse::<twin::Target>().unwrap_err();
+        let level = format::Level::Zone;
+        let errors: [Error; 7] = [
+            target("no-label").into(),
+            Error::new(target("no-label")).context("the object cannot be looked for"),
+            PutError::Bounds { what: "name", max: 255 }.into(),
+            PutError::Name { name: "a/b".into() }.into(),
+            PutError::Tag { tag: "a\nb".into() }.into(),
+            PutError::from(EncodingError::Twice).into(),
+            LeaseChangeError::Caps { level }.into(),
+        ];
+        for error in errors {
+            assert_eq!(judge(&error).0, Class::Usage, "{error:?}");
+        }
     }
 
     #[test]

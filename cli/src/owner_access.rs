@@ -128,7 +128,9 @@ impl KeyAccess {
             (LockKind::Passphrase, Some(path), _) => read_passphrase(path),
             (LockKind::Passphrase, None, _) => ask("Passphrase: "),
             (LockKind::KeyFile, _, Some(path)) => read_key_file(path),
-            (LockKind::KeyFile, _, None) => bail!("this owner key is opened by a key file; name it with --key-file"),
+            (LockKind::KeyFile, _, None) => {
+                Err(Usage("this owner key is opened by a key file; name it with --key-file".to_owned()).into())
+            }
         }
     }
 
@@ -203,7 +205,8 @@ pub(crate) async fn open_secret(state: &StateFolder, keys: &KeyAccess) -> anyhow
 
 fn ask(prompt: &str) -> anyhow::Result<Unlock> {
     if !io::stdin().is_terminal() {
-        bail!("there is no terminal to ask for the passphrase; use --passphrase-file or EVERNEAR_PASSPHRASE_FILE");
+        let what = "there is no terminal to ask for the passphrase; use --passphrase-file or EVERNEAR_PASSPHRASE_FILE";
+        return Err(Usage(what.to_owned()).into());
     }
     rpassword::prompt_password(prompt)
         .map(Unlock::passphrase)

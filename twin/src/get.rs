@@ -141,6 +141,12 @@ pub enum GetError {
         /// The second of them. The first one is as it was.
         path: PathBuf,
     },
+    /// A file was to be in the place of a folder. Its own name, its owner's choice, is not taken for one in there.
+    #[error("{} is a folder, and no file takes its place", path.display())]
+    Folder {
+        /// Where.
+        path: PathBuf,
+    },
     /// The path where the tree should go exists already.
     #[error("{} exists already; trees are fetched into a new folder", path.display())]
     Exists {

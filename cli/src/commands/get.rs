@@ -13,6 +13,7 @@ use twin::{ByteRange, Delivered, Found, GetError, Target, part_of};
 
 use super::{Options, signals::or_interrupted};
 use crate::{
+    fault::Usage,
     output::{bytes, count, shown},
     owner_access::{ClusterAccess, connect},
     progress_bar,
@@ -30,7 +31,7 @@ Examples:
   evernear get LABEL --range 1000000-1999999 -o part
 
 Nodes are trusted with nothing: every byte is checked against the label. A file or folder appears when it is whole. What was
-there is replaced, a link too; pipes and devices are written to. A folder, or a file of more than 4 MiB, that is cut short, by
+there is replaced, a link too, but no folder; pipes and devices are written to. A folder, or a file of more than 4 MiB, that is cut short, by
 Ctrl-C too, waits beside its place, and the same command goes on with it: what is there is verified and not fetched again. Of a
 smaller file, and of a range, nothing stays. A read goes on as long as bytes come, and is tried again for 50 s when none do. No
 owner key is needed.")]
@@ -71,7 +72,8 @@ impl Get {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
         let output = self.output.filter(|path| !STDOUT.iter().any(|name| path.as_os_str() == *name));
         if options.json && output.is_none() {
-            bail!("with --json the object cannot go to standard output too; name a file with -o");
+            let what = "with --json the object cannot go to standard output too; name a file with -o";
+            return Err(Usage(what.to_owned()).into());
         }
         let (_, network) = connect(&options.state()?, &self.cluster).await?;
         let found = find(&network, &self.target, self.path.as_deref()).await?;

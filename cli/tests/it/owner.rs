@@ -31,7 +31,7 @@ fn a_key_file_locks_too() {
     assert!(made.text().contains("key-file"));
     assert_eq!(home.run(&["ls", "--key-file", "key"]).code, 0);
     let unnamed = home.run(&["ls"]);
-    assert!(unnamed.code == 1 && unnamed.err.contains("--key-file"), "{}", unnamed.err);
+    assert!(unnamed.code == 2 && unnamed.err.contains("--key-file"), "{}", unnamed.err);
     assert_eq!(
         home.run(&["owner", "new", "--state", "other", "--new-key-file", "key"]).code,
         1,
@@ -47,7 +47,7 @@ fn an_absent_owner_and_a_short_passphrase_say_what_to_do() {
     assert!(absent.err.starts_with("error: there is no owner key"), "{}", absent.err);
     assert!(absent.err.ends_with("try: `evernear owner new` makes one\n"), "{}", absent.err);
     let no_terminal = home.run(&["owner", "new"]);
-    assert!(no_terminal.code == 1 && no_terminal.err.contains("--passphrase-file"), "{}", no_terminal.err);
+    assert!(no_terminal.code == 2 && no_terminal.err.contains("--passphrase-file"), "{}", no_terminal.err);
     home.write("words", "short\n");
     let short = home.run(&["owner", "new", "--passphrase-file", "words"]);
     assert!(short.code == 1 && short.err.contains("cause: a passphrase has at least"), "{}", short.err);

@@ -120,6 +120,17 @@ fn a_file_is_stored_read_listed_and_erased() {
     assert_eq!(std::fs::read(home.path().join("part")).unwrap(), whole[1000..2000]);
     assert_eq!(home.run(&["get", label, "--range", "200000-", "-o", "none"]).code, 1);
     assert_eq!(home.run(&["get", label, "inside"]).code, 3);
+    std::fs::create_dir(home.path().join("folder")).unwrap();
+    let (code, refused) = home.json(&["get", label, "-o", "folder"]);
+    assert_eq!((code, refused["try"].as_str()), (1, Some("name the file in it: -o FOLDER/FILE")), "{refused}");
+    for wrong in [
+        &["get", label][..],
+        &["get", "no-label", "-o", "x"],
+        &["rm", "no-label"],
+        &["put", "cat.jpg", "--name", "a/b"],
+    ] {
+        assert_eq!(home.json(wrong).0, 2, "{wrong:?}");
+    }
 
     let stat = home.good(&["stat", label]);
     assert_eq!((stat["bytes"].as_u64(), stat["redundancy"].as_str()), (Some(whole.len() as u64), Some("1+2")));

@@ -117,7 +117,7 @@ async fn the_health_of_objects_and_nodes_is_as_it_is() {
     let (code, said) = scene.refused(&["object", "health", &nobodys]);
     assert!(code == 3 && said.contains("locator"), "{code} {said}");
     let (code, said) = scene.refused(&["object", "health", "no-label"]);
-    assert!(code == 1 && said.contains("neither a label nor a locator"), "{code} {said}");
+    assert!(code == 2 && said.contains("neither a label nor a locator"), "{code} {said}");
 
     // First three of six shards are lost with their nodes, then all nodes.
     for number in [0, 1, 2] {

@@ -100,6 +100,10 @@ impl Network {
         if found.object.kind() == Kind::Directory {
             return Err(GetError::Directory);
         }
+        // The rename at the end would refuse it too.
+        if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+            return Err(GetError::Folder { path: path.to_owned() });
+        }
         let fault = |source| write_fault(path, source);
         progress.file(path, Some(range.end - range.start));
         let target = path.to_owned();

@@ -77,10 +77,22 @@ async fn a_link_is_replaced_and_a_pipe_or_device_is_written_to() {
     let _ = fetch("/dev/no-such-device".into()).await.unwrap_err();
     assert!(!Path::new("/dev/no-such-device").exists());
     assert_eq!(Path::new("/dev/stderr").read_link().ok(), stderr);
+}
 
-    fs::create_dir(path("folder")).unwrap();
-    let refused = fetch(path("folder")).await.unwrap_err();
-    assert!(matches!(&refused, GetError::Write { source, .. } if source.kind() == std::io::ErrorKind::IsADirectory));
+/// The object's own name is its owner's choice, and would write over whatever is called so in the folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_takes_no_folders_place_and_that_is_told_before_it_is_fetched() {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, FewReads(reads.clone()))));
+    let found = stored(&cluster, &cluster.file("a", &noise(5 << 20))).await;
+    let folder = cluster.folder.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    for length in [5 << 20, 100] {
+        let refused = cluster.network.fetch_file(&found, 0..length, &folder, &quiet()).await;
+        // No read is answered, and none is asked for.
+        assert!(matches!(&refused, Err(GetError::Folder { path }) if *path == folder), "{:?}", refused.err());
+    }
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
 }
 
 /// Nodes that answer so many reads of shards and then no more.
