@@ -41,7 +41,7 @@ Examples:
   evernear index compact
 
 What later entries supersede goes by itself when that is half of the index, and by each `rm`. What `evernear ls` shows as expired is
-forgotten by this command alone, a day after its end: nodes have erased it. What another machine of yours renewed meanwhile
+forgotten by this command alone, a day after its end by this machine's clock: nodes have erased it. What another machine of yours renewed meanwhile
 comes back by `evernear owner recover`.")]
     Compact {
         #[command(flatten)]

@@ -23,7 +23,7 @@ Examples:
   evernear ls --all --json           with everything inside stored folders
   evernear ls --unfinished           what was cut short; `evernear rm --unfinished` ends it
 
-Reads the index beside the owner key; asks no node. What expired is shown as that until `evernear index compact`. The size of a folder is that of all files in it. A folder that did
+Reads the index beside the owner key; asks no node. What expired by this machine's clock is shown as that until `evernear index compact`. The size of a folder is that of all files in it. A folder that did
 not end is one line, and its label stands for all that was stored of it. It may be one that another machine of yours is storing:
 `evernear rm --unfinished` tells those apart. What earlier attempts left of a folder that was stored since is listed beside it.")]
 pub(crate) struct Ls {

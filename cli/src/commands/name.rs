@@ -27,7 +27,8 @@ Examples:
 
 Edges follow a change within two seconds; resolvers and browsers within --seconds. After --fresh-until no edge
 follows the name any more until it is moved or renewed: nodes that hold news back can do so until then and no longer.
-A renewal sets no earlier end than a name has; `name set` does.
+A renewal sets no earlier end than a name has; `name set` does. `ls` and `show` ask no node: what is past, they tell by this
+machine's clock.
 Where nodes have an older version than this index, as after a restore from a backup, the name goes on from this index, which
 is told. Policy, places and times are those of the object. `evernear rm LABEL` of the name's label ends the name for good.")]
 pub(crate) struct Name {
@@ -145,7 +146,7 @@ struct Answer {
     version: u64,
     fresh_until: u64,
     seconds: u32,
-    /// Whether an edge follows it now.
+    /// Whether an edge follows it now; where no node was asked, by this machine's clock.
     fresh: bool,
     /// Nodes that took the change.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -307,6 +308,8 @@ impl Answer {
 
     fn moved(renamed: &Renamed, config: &TwinConfig, known: &BTreeMap<Locator, Entry>) -> Self {
         Self {
+            // It was signed for a time to come by the nodes' clocks.
+            fresh: true,
             nodes: Some(renamed.nodes),
             nodes_had: renamed.behind,
             ..Self::of(&renamed.entry, &renamed.state, config, known)
@@ -315,7 +318,7 @@ impl Answer {
 
     fn fresh(&self) -> String {
         let until = moment::show(self.fresh_until);
-        if self.fresh { until } else { format!("{until}, past: evernear name renew") }
+        if self.fresh { until } else { format!("{until}, past by this machine's clock: evernear name renew") }
     }
 
     fn behind(&self) -> String {
