@@ -180,6 +180,12 @@ impl Index {
         }
     }
 
+    /// Reads what other programs wrote since the last read. Blocks while one writes.
+    pub(crate) fn refresh(&mut self) -> Result<(), IndexError> {
+        let _lock = self.lock()?;
+        self.catch_up()
+    }
+
     /// Returns the path of the index.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -7,10 +7,12 @@
 //!
 //! The name is in the index before nodes are asked to commit, so an upload that a crash interrupts can be listed and
 //! removed. What is longer than a few MiB has a journal (`unfinished.rs`): the same call goes on where it was, and an
-//! attempt that lost too many nodes is followed by another.
+//! attempt that lost too many nodes is followed by another. What was stored is noted until its owner was told
+//! (`unfinished/source_lock.rs`): a command that was killed, or could not write its answer, stores nothing twice.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::Metadata,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -32,7 +34,9 @@ use crate::{
     retention::{self, RetentionError},
     tree::{TreeError, TreeFault},
     twin::{Twin, now},
-    unfinished::{Head, Journal, Ledger, PartJournal, RESUMABLE_BYTES_MIN, Resumption, Stamp, UnfinishedError},
+    unfinished::{
+        Head, Journal, PartJournal, RESUMABLE_BYTES_MIN, Resumption, SourceLock, Stamp, UnfinishedError, Untold,
+    },
 };
 
 mod encoding;
@@ -42,7 +46,6 @@ mod object;
 
 use encoding::Source;
 pub use encoding::{Changes, Deduplication, EncodingError};
-use held::{LedgerLine, ledger_key};
 use object::Item;
 
 /// Files and folders that are uploaded concurrently: small ones wait for round trips. A large one uses the whole
@@ -155,17 +158,15 @@ pub struct Stored {
 pub struct Several {
     /// What became of each, in their order.
     pub results: Vec<Result<Stored, PutError>>,
-    /// Where that is noted, and under which keys.
-    noted: Option<(Arc<Ledger>, Vec<Option<String>>)>,
+    /// Where it is noted what was stored.
+    untold: Vec<Untold>,
 }
 
 impl Several {
     /// Notes that the owner was told. Without this call the same `put` tells the same again, and stores nothing.
     pub async fn told(self) {
-        if let Some((ledger, keys)) = self.noted {
-            let forget = move || ledger.told(&keys.iter().flatten().map(String::as_str).collect::<Vec<_>>());
-            spawn_blocking(forget).await.expect("a ledger is forgotten without a panic");
-        }
+        let forget = move || self.untold.iter().for_each(Untold::told);
+        spawn_blocking(forget).await.expect("a note is forgotten without a panic");
     }
 }
 
@@ -254,8 +255,8 @@ pub enum PutError {
         /// The cause.
         source: std::io::Error,
     },
-    /// What is stored of a folder that goes on cannot get the times that are asked for now.
-    #[error("what is stored of the folder does not get its times")]
+    /// What was stored before, and is told now or gone on with, cannot get the times that are asked for now.
+    #[error("what was stored before does not get the times that are asked for now")]
     Times(#[from] LeaseChangeError),
     /// Nodes do not say whether they still hold what was stored before. It is not told as stored then.
     #[error("nodes do not say whether they still hold what was stored before; try again")]
@@ -269,9 +270,10 @@ pub enum PutError {
 }
 
 impl Twin {
-    /// Stores several files and folders, as many at once as there is room for. Returns what became of each: one that
-    /// fails stops no other. What a call before this one stored and did not come to tell is not stored again.
+    /// Stores files and folders, as many at once as there is room for. Returns what became of each: one that fails
+    /// stops no other. What a call before this one stored, and whose owner was not told, is not stored again.
     pub async fn put_all(&self, uploads: &[(PathBuf, PutOptions)], progress: &Arc<dyn Progress>) -> Several {
+        self.sweep_locks().await;
         // Nodes are asked for a policy once and not for each file.
         let policies: BTreeSet<_> = uploads.iter().map(|(_, options)| &options.tenure.policy).collect();
         let mut known = BTreeSet::new();
@@ -280,39 +282,26 @@ impl Twin {
                 known.insert(policy);
             }
         }
-        let ledger = match uploads {
-            [(first, _), _, ..] => self.ledger_of(first, uploads.len() - 1).await,
-            _ => None,
-        };
-        let mut keys = Vec::new();
-        for (path, options) in uploads {
-            let path = tokio::fs::canonicalize(path).await.ok();
-            keys.push(path.map(|path| ledger_key(&path, options)));
-        }
-        let (known, ledger, lines) = (&known, &ledger, &keys);
+        let known = &known;
         let put = |at: usize| async move {
             let (path, options) = &uploads[at];
-            let line = ledger.clone().zip(lines[at].clone()).map(|(ledger, key)| LedgerLine { ledger, key });
             if !known.contains(&options.tenure.policy) {
                 self.know_policy(&options.tenure.policy).await?;
             }
-            self.put_known(path, options, progress, line).await
+            self.put_known(path, options, progress).await
         };
-        let results = futures::stream::iter((0..uploads.len()).map(put)).buffered(FILES_AT_ONCE).collect().await;
-        Several { results, noted: ledger.clone().map(|ledger| (ledger, keys)) }
+        let mut several = Several { results: Vec::with_capacity(uploads.len()), untold: Vec::new() };
+        let mut puts = futures::stream::iter((0..uploads.len()).map(put)).buffered(FILES_AT_ONCE);
+        while let Some(put) = puts.next().await {
+            several.results.push(put.map(|(stored, untold)| {
+                several.untold.extend(untold);
+                stored
+            }));
+        }
+        several
     }
 
-    /// Opens the ledger of a `put` of this path and so many more. Without one they are stored all the same.
-    async fn ledger_of(&self, first: &Path, more: usize) -> Option<Arc<Ledger>> {
-        let path = PathBuf::from(format!("{} and {more} more", first.display()));
-        let opened = match new_batch() {
-            Ok(batch) => self.ledger(Head::of_ledger(batch, path, now())).await,
-            Err(error) => Err(error.into()),
-        };
-        opened.inspect_err(|error| tracing::warn!(%error, "what is stored is not noted before it is told")).ok()
-    }
-
-    /// Stores a file, or a folder with everything in it.
+    /// Stores a file, or a folder with everything in it, for an owner who is told by the answer.
     ///
     /// # Errors
     /// [`PutError`].
@@ -322,29 +311,42 @@ impl Twin {
         options: &PutOptions,
         progress: &Arc<dyn Progress>,
     ) -> Result<Stored, PutError> {
+        self.sweep_locks().await;
         self.know_policy(&options.tenure.policy).await?;
-        self.put_known(path, options, progress, None).await
+        let (stored, untold) = self.put_known(path, options, progress).await?;
+        Several { results: Vec::new(), untold: untold.into_iter().collect() }.told().await;
+        Ok(stored)
     }
 
-    /// Stores a file or folder under a policy that edges can ask.
+    /// Stores a file or folder under a policy that edges can ask. Returns where it is noted until the owner was told.
     async fn put_known(
         &self,
         path: &Path,
         options: &PutOptions,
         progress: &Arc<dyn Progress>,
-        line: Option<LedgerLine>,
-    ) -> Result<Stored, PutError> {
+    ) -> Result<(Stored, Option<Untold>), PutError> {
+        self.check(options)?;
         let fault = |source| PutError::Path { path: path.to_owned(), source };
-        let metadata = tokio::fs::metadata(path).await.map_err(fault)?;
-        if !metadata.is_dir() && !metadata.is_file() {
-            return Err(PutError::Kind { path: path.to_owned() });
-        }
         let real = tokio::fs::canonicalize(path).await.map_err(fault)?;
         // To the end: nobody stores it a second time meanwhile.
-        let _lock = self.lock_source(real, options.fingerprint()).await?;
-        if metadata.is_dir() {
-            return self.put_tree(path, options, progress, line).await;
-        }
+        let lock = self.lock_source(real, options.fingerprint()).await?;
+        let stored = match tokio::fs::metadata(path).await.map_err(fault)? {
+            it if it.is_dir() => self.put_tree(path, options, progress, &lock).await?,
+            it if it.is_file() => self.put_file(path, &it, options, progress, &lock).await?,
+            _ => return Err(PutError::Kind { path: path.to_owned() }),
+        };
+        Ok((stored, lock.untold()))
+    }
+
+    /// Stores a file.
+    async fn put_file(
+        &self,
+        path: &Path,
+        metadata: &Metadata,
+        options: &PutOptions,
+        progress: &Arc<dyn Progress>,
+        lock: &Arc<SourceLock>,
+    ) -> Result<Stored, PutError> {
         let name = match &options.name {
             Some(name) => name.clone(),
             None => path
@@ -354,22 +356,18 @@ impl Twin {
                 .map(str::to_owned)
                 .ok_or_else(|| TreeError::Top(TreeFault::Utf8 { path: path.to_owned() }))?,
         };
-        self.check(options)?;
         check_name(&name)?;
         let _room = self.room_for(metadata.len()).await;
-        let stamp = Stamp::of(&metadata);
+        let stamp = Stamp::of(metadata);
         progress.file(path, Some(metadata.len()));
-        if let Some(line) = &line
-            && let Some(stored) = self.untold(line, stamp).await?
-        {
+        if let Some(stored) = self.untold(lock, stamp, options).await? {
             progress.read(metadata.len());
             progress.sent(metadata.len());
             return Ok(stored);
         }
-        let noting = line.map(|line| line.noting(stamp));
         let item = |part, batch| Item {
             part,
-            noting: noting.clone(),
+            noting: Some(held::noting(lock, stamp)),
             ..Item::top(Source::File(path.to_owned()), path, name.clone(), options, batch)
         };
         if metadata.len() <= RESUMABLE_BYTES_MIN && options.resumption != Resumption::Only {

@@ -8,7 +8,6 @@
 mod elsewhere;
 mod frame;
 mod journal;
-mod ledger;
 mod source_lock;
 mod stamp;
 
@@ -29,8 +28,7 @@ pub use self::elsewhere::{Elsewhere, LeftBehind};
 use self::frame::Seals;
 pub(crate) use self::{
     journal::{Head, Journal, PartJournal, Withheld, folder_key},
-    ledger::Ledger,
-    source_lock::SourceLock,
+    source_lock::{SourceLock, Untold},
     stamp::Stamp,
 };
 use crate::{
@@ -182,7 +180,7 @@ impl Journals {
         let (mut is_busy, mut has_others) = (false, false);
         for batch in self.batches()? {
             // Of names that are not UTF-8 a journal keeps what can be shown of them; the stamp tells them apart.
-            let is_it = |head: &Head| head.path.as_os_str() == &*begun.path.to_string_lossy() && !head.is_of_ledger();
+            let is_it = |head: &Head| head.path.as_os_str() == &*begun.path.to_string_lossy();
             let opened = match self.look(batch) {
                 Ok(journal) if !is_it(&journal.head) => continue,
                 // Whoever has it may end it, or go on: to begin another would store the same twice.
@@ -248,7 +246,14 @@ impl Journals {
         let mut hasher = blake3::Hasher::new_keyed(&self.index_key);
         hasher.update(b"evernear 2026 v1 lock of a source").update(options).update(path.as_os_str().as_encoded_bytes());
         let name = data_encoding::HEXLOWER.encode(hasher.finalize().as_bytes());
-        SourceLock::take(&self.folder, &name)?.ok_or(UnfinishedError::Busy { path })
+        SourceLock::take(&self.folder, &name, self.index_key.clone())?.ok_or(UnfinishedError::Busy { path })
+    }
+
+    /// Removes the locks that killed programs left. Blocks.
+    fn sweep(&self) {
+        if let Err(error) = source_lock::sweep(&self.folder) {
+            tracing::warn!(folder = %self.folder.display(), %error, "the locks that killed programs left stay");
+        }
     }
 
     /// Opens a journal to go on with it or to end it; none when another program works on it.
@@ -427,16 +432,21 @@ impl Twin {
         ended.expect("the end of a journal neither panics nor is cancelled");
     }
 
-    /// Goes on with the ledgers of commands that were cut short, or begins one.
-    pub(crate) async fn ledger(&self, begun: Head) -> Result<Arc<Ledger>, UnfinishedError> {
+    /// Locks what a `put` reads ([`Journals::lock_source`]).
+    pub(crate) async fn lock_source(
+        &self,
+        path: PathBuf,
+        options: [u8; 32],
+    ) -> Result<Arc<SourceLock>, UnfinishedError> {
         let journals = self.journals.clone();
-        blocking(move || journals.ledger(begun).map(Arc::new)).await
+        blocking(move || journals.lock_source(path, &options).map(Arc::new)).await
     }
 
-    /// Locks what a `put` reads ([`Journals::lock_source`]).
-    pub(crate) async fn lock_source(&self, path: PathBuf, options: [u8; 32]) -> Result<SourceLock, UnfinishedError> {
+    /// Removes the locks that killed programs left.
+    pub(crate) async fn sweep_locks(&self) {
         let journals = self.journals.clone();
-        blocking(move || journals.lock_source(path, &options)).await
+        let swept = tokio::task::spawn_blocking(move || journals.sweep()).await;
+        swept.expect("a sweep neither panics nor is cancelled");
     }
 
     /// Goes on with the journal of a path, or begins one.

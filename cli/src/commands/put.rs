@@ -4,10 +4,11 @@ use std::{collections::BTreeSet, io, path::PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use format::{Cap, Compression, Domain, Kind, PolicyName, Profile, Retention};
+use format::{Cap, Compression, Domain, Kind, Moment, PolicyName, Profile, Retention};
 use serde::Serialize;
 use twin::{
     Changes, Deduplication, Link, MediaType, NameChange, NameTerms, PutOptions, Renamed, Resumption, Stored, Tenure,
+    Twin, TwinConfig,
 };
 
 use super::{Options, name::behind};
@@ -46,8 +47,9 @@ twin.toml says how to reach the cluster:
   name = \"o1\"
   address = \"192.0.2.10:7400\"
 
-An upload that was interrupted goes on where it was: the same command again sends only what nodes do not hold, and tells the labels
-of paths that were done. A folder keeps the end that --expires +30d meant when it was begun. What was stored of it and is no part of
+An upload that was interrupted goes on where it was: the same command again sends only what nodes do not hold. What was stored and
+not told, because the command was killed or could not write its answer, it tells, with the end that is asked for now, and stores
+nothing twice. A folder that goes on keeps the end that --expires +30d meant when it was begun, and says so. What was stored of it and is no part of
 it any more is told, and `evernear rm --unfinished` ends it. A path that another `put` with the same options stores just now is refused.
 Hidden files of a folder are stored too; links, sockets and devices are left out and told. Before the first byte is sent all
 of a folder is looked at: what cannot be stored is told at once. With --json one path is answered by one object, several by
@@ -127,6 +129,11 @@ struct Answer {
     objects: usize,
     profile: String,
     policy: String,
+    #[serde(flatten)]
+    times: Times,
+    /// What was asked for, where that is something else: what goes on keeps the times that it was begun with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<Times>,
     /// Durable shards of the object itself; zero for an object that needs no shards.
     durable_shards: usize,
     shards: usize,
@@ -142,6 +149,14 @@ struct Answer {
     /// The stable name that stands for it now.
     #[serde(skip_serializing_if = "Option::is_none")]
     named: Option<Named>,
+}
+
+#[derive(Serialize)]
+struct Times {
+    /// Seconds since 1970 until which nodes refuse to erase it; zero: they do not.
+    keep_until: u64,
+    /// Seconds since 1970 at which its lease ends; zero: it does not end.
+    expires: u64,
 }
 
 #[derive(Serialize)]
@@ -206,31 +221,15 @@ impl Put {
             ..PutOptions::default()
         };
         let placing = Placing::load(&twin, &config.place, put).await?;
-        if !several {
-            let path = &self.path[0];
-            let put = placing.of(path).await?;
-            if let Some(name) = &self.stable {
-                twin.check_name(name).await?;
-            }
+        if let Some(name) = &self.stable {
+            twin.check_name(name).await?;
+        }
+        if is_stream(&self.path[0]) {
+            let put = placing.of(&self.path[0]).await?;
             let (progress, bar) = progress_bar::of_bytes(options.json);
-            let stored = if is_stream(path) {
-                twin.put_stream(Box::new(io::stdin()), &put, &progress).await
-            } else {
-                twin.put(path, &put, &progress).await
-            };
+            let stored = twin.put_stream(Box::new(io::stdin()), &put, &progress).await;
             bar.finish_and_clear();
-            let stored = stored?;
-            let named = match &self.stable {
-                None => None,
-                Some(name) => {
-                    let set = twin.point(name, &NameChange::Set(stored.label.clone()), NameTerms::default()).await;
-                    let label = &stored.label;
-                    let again =
-                        || format!("it is stored, and only the name is not set; `evernear name set {name:?} {label}`");
-                    Some(set.with_context(again)?)
-                }
-            };
-            let answer = Answer::of(stored, named, &config);
+            let answer = Answer::named(stored?, &put, self.stable.as_deref(), &twin, &config).await?;
             return options.answer(&answer, || answer.text());
         }
         let (mut uploads, mut seen) = (Vec::new(), BTreeSet::new());
@@ -247,13 +246,18 @@ impl Put {
         let (progress, bar) = progress_bar::of_bytes(options.json);
         let mut put = twin.put_all(&uploads, &progress).await;
         bar.finish_and_clear();
-        let results = std::mem::take(&mut put.results);
-        let named = uploads.iter().map(|(path, _)| path.display().to_string()).zip(results);
+        let mut results = std::mem::take(&mut put.results);
+        if !several && let Some(stored) = results.pop() {
+            let answer = Answer::named(stored?, &uploads[0].1, self.stable.as_deref(), &twin, &config).await?;
+            options.answer(&answer, || answer.text())?;
+            put.told().await;
+            return Ok(());
+        }
         let (mut stored, mut failed) = (Vec::new(), Vec::new());
-        for (path, put) in named {
+        for ((path, asked), put) in uploads.iter().zip(results) {
             match put {
-                Ok(it) => stored.push(Answer::of(it, None, &config)),
-                Err(error) => failed.push((path, error.into())),
+                Ok(it) => stored.push(Answer::of(it, asked, None, &config)),
+                Err(error) => failed.push((path.display().to_string(), error.into())),
             }
         }
         let failures = Failures::of(failed);
@@ -266,8 +270,58 @@ impl Put {
     }
 }
 
+impl Times {
+    fn of(Retention { keep_until, expires }: Retention) -> Self {
+        Self { keep_until, expires }
+    }
+
+    /// Says how long something stays, and what was asked for where that is something else.
+    fn text(&self, asked: Option<&Self>, label: &str) -> String {
+        match (self.words(), asked) {
+            (None, None) => String::new(),
+            (Some(held), None) => format!("times  {held}\n"),
+            (held, Some(asked)) => {
+                let [held, asked] = [held, asked.words()].map(|words| words.unwrap_or_else(|| "no end".to_owned()));
+                format!(
+                    "times  {held}, as when it was begun; now was asked: {asked}. `evernear renew {label} --expires TIME` changes it\n"
+                )
+            }
+        }
+    }
+
+    fn words(&self) -> Option<String> {
+        match (self.keep_until, self.expires) {
+            (0, 0) => None,
+            (0, end) => Some(format!("ends at {}", Moment(end))),
+            (until, 0) => Some(format!("kept until {}", Moment(until))),
+            (until, end) => Some(format!("kept until {}, ends at {}", Moment(until), Moment(end))),
+        }
+    }
+}
+
 impl Answer {
-    fn of(stored: Stored, named: Option<Renamed>, config: &twin::TwinConfig) -> Self {
+    /// Has a stable name stand for what was stored, if one is named.
+    async fn named(
+        stored: Stored,
+        asked: &PutOptions,
+        name: Option<&str>,
+        twin: &Twin,
+        config: &TwinConfig,
+    ) -> anyhow::Result<Self> {
+        let named = match name {
+            None => None,
+            Some(name) => {
+                let label = &stored.label;
+                let set = twin.point(name, &NameChange::Set(label.clone()), NameTerms::default()).await;
+                let again =
+                    || format!("it is stored, and only the name is not set; `evernear name set {name:?} {label}`");
+                Some(set.with_context(again)?)
+            }
+        };
+        Ok(Self::of(stored, asked, named, config))
+    }
+
+    fn of(stored: Stored, asked: &PutOptions, named: Option<Renamed>, config: &TwinConfig) -> Self {
         let named = named.map(|Renamed { label, entry, is_new, behind, .. }| Named {
             name: entry.path,
             url: config.url.url(&label, ""),
@@ -294,6 +348,8 @@ impl Answer {
             objects,
             profile: entry.tenure.profile.to_string(),
             policy: entry.tenure.policy.to_string(),
+            times: Times::of(entry.tenure.retention),
+            asked: Some(asked.tenure.retention).filter(|asked| *asked != entry.tenure.retention).map(Times::of),
             durable_shards: receipt.durable,
             shards: receipt.placement.len(),
             record_copies: receipt.records,
@@ -334,8 +390,10 @@ impl Answer {
             ),
         };
         let Self { label, url, html, mime, .. } = self;
-        let named = named.unwrap_or_default();
-        format!("label  {label}\nurl    {url}\nhtml   {html}\ntype   {mime}\nstored {how}\n{skipped}{bad}{left}{named}")
+        let (named, times) = (named.unwrap_or_default(), self.times.text(self.asked.as_ref(), label));
+        format!(
+            "label  {label}\nurl    {url}\nhtml   {html}\ntype   {mime}\nstored {how}\n{times}{skipped}{bad}{left}{named}"
+        )
     }
 }
 
@@ -362,4 +420,29 @@ fn parse_tag(text: &str) -> Result<(String, u32), String> {
     let (name, number) = text.split_once('=').unwrap_or((text, "1"));
     let number = number.parse().map_err(|_| format!("{number:?} is not a number from 0 to {}", u32::MAX))?;
     if name.is_empty() { Err("a tag has a name".to_owned()) } else { Ok((name.to_owned(), number)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_it_stays_is_told_and_what_was_asked_where_that_is_something_else() {
+        let (first, second) = ("1970-01-02T00:00:00Z", "1970-01-03T00:00:00Z");
+        let times = |keep_until, expires| Times { keep_until, expires };
+        let says = |held: Times, asked: Option<Times>| held.text(asked.as_ref(), "LABEL");
+        assert_eq!(says(times(0, 0), None), "");
+        assert_eq!(says(times(0, 86_400), None), format!("times  ends at {first}\n"));
+        assert_eq!(says(times(86_400, 0), None), format!("times  kept until {first}\n"));
+        assert_eq!(says(times(86_400, 172_800), None), format!("times  kept until {first}, ends at {second}\n"));
+        let renews = "`evernear renew LABEL --expires TIME` changes it\n";
+        assert_eq!(
+            says(times(0, 86_400), Some(times(0, 172_800))),
+            format!("times  ends at {first}, as when it was begun; now was asked: ends at {second}. {renews}")
+        );
+        assert_eq!(
+            says(times(86_400, 0), Some(times(0, 0))),
+            format!("times  kept until {first}, as when it was begun; now was asked: no end. {renews}")
+        );
+    }
 }

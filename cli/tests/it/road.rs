@@ -184,6 +184,31 @@ fn a_file_is_stored_read_listed_and_erased() {
     assert!(down["try"].as_str().unwrap().contains("twin.toml"));
 }
 
+/// The device takes no byte, as a disk that is full.
+#[test]
+fn an_answer_that_cannot_be_written_is_given_by_the_same_command_again() {
+    let (home, _nodes) = set_up();
+    home.write("a.txt", "a");
+    home.write("b.txt", "b");
+    let stored = || home.good(&["ls"]).as_array().unwrap().len();
+    for (at, files) in [&["a.txt"][..], &["a.txt", "b.txt"]].into_iter().enumerate() {
+        let words = [&["put"], files, &["--expires", "+1d", "--passphrase-file", "words"]].concat();
+        for _ in 0..2 {
+            let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+            let done = home.command(&words).stdout(full).output().unwrap();
+            let said = String::from_utf8(done.stderr).unwrap();
+            assert!(said.starts_with("error: standard output cannot be written\n"), "{said}");
+            assert!(said.ends_with("try: free some room there, then the same command again\n"), "{said}");
+            assert_eq!((done.status.code(), stored()), (Some(1), at + files.len()));
+        }
+        let told = home.run(&words);
+        assert!(told.code == 0 && told.text().contains("times  ends at 2"), "{}{}", told.text(), told.err);
+        assert_eq!(stored(), at + files.len(), "nothing is stored twice");
+    }
+    home.good(&["put", "a.txt", "--expires", "+1d"]);
+    assert_eq!(stored(), 4, "what was told is stored anew");
+}
+
 #[test]
 fn a_name_stays_and_what_it_stands_for_changes() {
     let (home, _nodes) = set_up();

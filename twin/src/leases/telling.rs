@@ -34,6 +34,12 @@ impl Patience {
         let until = || Mutex::new(Instant::now() + AGAIN_FOR);
         Self { reads: until(), tells: until() }
     }
+
+    /// Makes no call again.
+    pub(crate) fn none() -> Self {
+        let over = || Mutex::new(Instant::now());
+        Self { reads: over(), tells: over() }
+    }
 }
 
 fn left(until: &Mutex<Instant>) -> Duration {

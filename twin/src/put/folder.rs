@@ -19,17 +19,16 @@ use tokio::task::spawn_blocking;
 use super::{
     Bad, Deduplication, EncodingError, FILES_AT_ONCE, LeftOut, PutError, PutOptions, Stored, check_name,
     encoding::Source,
-    held::LedgerLine,
-    is_other,
+    held, is_other,
     object::{Item, Noting},
 };
 use crate::{
     index::{Entry, PATH_BYTES_MAX, Position, State, Tenure},
-    leases::{Renewal, Sooner},
+    leases::{Patience, Renewal, Sooner},
     progress::Progress,
     tree::{Node, NodeKind, Tree, TreeFault},
     twin::{Twin, now},
-    unfinished::{Journal, RESUMABLE_BYTES_MIN, Stamp, folder_key},
+    unfinished::{Journal, RESUMABLE_BYTES_MIN, SourceLock, Stamp, folder_key},
 };
 
 /// Media type of a directory object. Edges never send it: they send a list of the names.
@@ -42,12 +41,11 @@ impl Twin {
         path: &Path,
         options: &PutOptions,
         progress: &Arc<dyn Progress>,
-        line: Option<LedgerLine>,
+        lock: &Arc<SourceLock>,
     ) -> Result<Stored, PutError> {
         if options.mime.is_some() {
             return Err(PutError::FolderType { path: path.to_owned() });
         }
-        self.check(options)?;
         let (top, name) = (path.to_owned(), options.name.clone());
         let state = self.with_index(|index| index.path().parent().map(Path::to_owned)).await;
         let walked = spawn_blocking(move || {
@@ -58,9 +56,9 @@ impl Twin {
         let (tree, stamps) = walked.await.expect("a walk neither panics nor is cancelled")?;
         let tree = if options.bad == Bad::LeftOut { tree } else { tree.whole()? };
         check_name(&tree.nodes[0].name)?;
-        let line = line.zip(stamps.as_ref().map(|stamps| stamp_of(&tree, stamps)));
-        if let Some((line, stamp)) = &line
-            && let Some(stored) = self.untold(line, *stamp).await?
+        let stamp = stamps.as_ref().map(|stamps| stamp_of(&tree, stamps));
+        if let Some(stamp) = stamp
+            && let Some(stored) = self.untold(lock, stamp, options).await?
         {
             let bad = tree.bad.iter().map(LeftOut::of_fault).collect();
             return Ok(Stored { skipped: tree.skipped, bad, ..stored });
@@ -72,17 +70,18 @@ impl Twin {
             journal.end();
             journal = self.open_journal(path, None, options).await?;
         }
-        let mut retention = match journal.head.asked == options.asked() && !journal.head.retention.has_ended(now()) {
+        let mut retention = match journal.head.asked == options.asked() && !journal.head.retention.has_ended(self.now())
+        {
             true => journal.head.retention,
             false => options.tenure.retention,
         };
-        if !self.prolongs(&journal, retention).await? {
+        if !self.prolongs(journal.all_stored(), retention).await? {
             self.leave(journal.head.batch, BTreeSet::new()).await?;
             journal.end();
             (journal, retention) = (self.open_journal(path, None, options).await?, options.tenure.retention);
         }
         let options = &PutOptions { tenure: Tenure { retention, ..options.tenure.clone() }, ..options.clone() };
-        let noting = line.map(|(line, stamp)| line.noting(stamp));
+        let noting = stamp.map(|stamp| held::noting(lock, stamp));
         let stored = self.put_nodes_of(tree, &journal, options, progress, noting).await;
         journal.close(&stored);
         stored
@@ -95,10 +94,10 @@ impl Twin {
         self.with_index(move |index| index.entries().any(|(_, entry)| is_it(entry))).await
     }
 
-    /// Gives the files of a folder that are stored already the times that the others get. Returns whether they have
-    /// them: what expired or was erased meanwhile has not, and neither has what was promised to be kept for longer.
-    async fn prolongs(&self, journal: &Journal, asked: Retention) -> Result<bool, PutError> {
-        let (stored, now) = (journal.all_stored(), now());
+    /// Gives what is stored already the times that are asked for. Returns whether it has them: what expired or was
+    /// erased meanwhile has not, and neither has what was promised to be kept for longer.
+    pub(super) async fn prolongs(&self, stored: BTreeSet<Locator>, asked: Retention) -> Result<bool, PutError> {
+        let now = self.now();
         let is_right = move |entry: &Entry| entry.tenure.retention == asked && !asked.has_ended(now);
         let (stored, others) = self
             .with_index(move |index| {
@@ -123,7 +122,7 @@ impl Twin {
             None => Ok(true),
             Some(error) if error.is_passing() => Err(error.into()),
             Some(error) => {
-                tracing::warn!(%error, "what is stored of the folder does not get the times asked for; it is stored anew");
+                tracing::warn!(%error, "what was stored before does not get the times asked for; it is stored anew");
                 Ok(false)
             }
         }
@@ -247,7 +246,7 @@ impl Twin {
         let (body, key) = (directory.encode(), folder_key(&node.inner));
         let stamp = Stamp::of_bytes(&body);
         if let Some(locator) = journal.stored(&key, stamp)
-            && let Some((entry, receipt)) = self.stored_before(locator).await?
+            && let Some((entry, receipt)) = self.stored_before(locator, &Patience::begin()).await?
         {
             also.iter().for_each(|also| also(locator));
             return Ok((entry, receipt));

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeSet,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -16,10 +15,10 @@ use futures::StreamExt;
 
 use super::{PutError, PutOptions, Stored, object::Noting};
 use crate::{
-    index::{Batch, Entry, Position, State},
+    index::{Batch, Entry, Index, IndexError, Position, State, Tenure},
     leases::{LeaseChangeError, Patience},
     twin::Twin,
-    unfinished::{Ledger, Stamp},
+    unfinished::{SourceLock, Stamp},
 };
 
 /// Objects that nodes are asked for concurrently. An answer costs a fraction of what storing a small file does.
@@ -35,25 +34,10 @@ enum Held {
     Unknown,
 }
 
-/// Where a `put` of several paths notes what it stores of one of them.
-#[derive(Clone)]
-pub(super) struct LedgerLine {
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) key: String,
-}
-
-impl LedgerLine {
-    /// Returns what notes the object of the path, as the path is now.
-    pub(super) fn noting(&self, stamp: Stamp) -> Noting {
-        let it = self.clone();
-        Arc::new(move |locator| it.ledger.note(&it.key, stamp, locator))
-    }
-}
-
-/// Returns what a ledger calls a path that is stored with these options.
-pub(super) fn ledger_key(path: &Path, options: &PutOptions) -> String {
-    let bytes = [&options.fingerprint(), &options.asked(), path.as_os_str().as_encoded_bytes()].concat();
-    data_encoding::HEXLOWER.encode(&blake3::derive_key("evernear 2026 v1 path in a put of several", &bytes))
+/// Returns what notes the object of a source in its lock, as the source is now.
+pub(super) fn noting(lock: &Arc<SourceLock>, stamp: Stamp) -> Noting {
+    let lock = lock.clone();
+    Arc::new(move |locator| lock.note(stamp, &locator))
 }
 
 impl Twin {
@@ -72,10 +56,10 @@ impl Twin {
     /// Returns what of an upload nodes do not hold any more: it was erased by another machine of this owner, or ended.
     async fn gone_of(&self, batch: Batch) -> Result<BTreeSet<Locator>, PutError> {
         let patience = &Patience::begin();
-        let of_it = self.with_index(move |index| {
-            let of_it = index.entries().filter(|(_, entry)| entry.batch == batch);
-            of_it.map(|(locator, entry)| (*locator, entry.clone())).collect::<Vec<_>>()
-        });
+        let mut of_it = self.members(batch).await;
+        // What did not end beside a top that did is left over, and no part of it.
+        let is_topped = of_it.iter().any(|(_, entry)| entry.position == Position::Top && entry.state == State::Stored);
+        of_it.retain(|(_, entry)| !is_topped || entry.state != State::Committing);
         let look = |(locator, entry): (Locator, Entry)| async move {
             Ok::<_, PutError>(match (self.held(&locator, patience).await?, entry.state) {
                 (Held::Ended, State::Stored | State::Committing) | (Held::Unknown, State::Stored) => Some(locator),
@@ -87,7 +71,7 @@ impl Twin {
                 (Held::Unknown, State::Committing) | (Held::Whole(_), _) | (_, State::Ending) => None,
             })
         };
-        let mut looks = futures::stream::iter(of_it.await.into_iter().map(look)).buffer_unordered(OBJECTS_AT_ONCE);
+        let mut looks = futures::stream::iter(of_it.into_iter().map(look)).buffer_unordered(OBJECTS_AT_ONCE);
         let mut gone = BTreeSet::new();
         while let Some(looked) = looks.next().await {
             gone.extend(looked?);
@@ -116,10 +100,14 @@ impl Twin {
     }
 
     /// Returns an object that this machine stored and that nodes hold.
-    pub(super) async fn stored_before(&self, locator: Locator) -> Result<Option<(Entry, Receipt)>, PutError> {
+    pub(super) async fn stored_before(
+        &self,
+        locator: Locator,
+        patience: &Patience,
+    ) -> Result<Option<(Entry, Receipt)>, PutError> {
         let known = self.with_index(move |index| index.entry(&locator).cloned()).await;
         let Some(entry) = known.filter(|entry| entry.state != State::Ending) else { return Ok(None) };
-        match self.held(&locator, &Patience::begin()).await? {
+        match self.held(&locator, patience).await? {
             Held::Whole(receipt) => Ok(self.as_stored(entry, &receipt).await?.map(|entry| (entry, *receipt))),
             Held::Ended | Held::Unknown => Ok(None),
         }
@@ -139,24 +127,67 @@ impl Twin {
         Ok(Some(entry))
     }
 
-    /// Returns what an earlier `put` of several paths stored of this one and did not come to tell; none when the path
-    /// is another now, or nodes do not hold all of it.
-    pub(super) async fn untold(&self, line: &LedgerLine, stamp: Stamp) -> Result<Option<Stored>, PutError> {
-        let Some(locator) = line.ledger.stored(&line.key, stamp) else { return Ok(None) };
-        let Some((entry, receipt)) = self.stored_before(locator).await? else { return Ok(None) };
-        let batch = entry.batch;
-        let has_ended = entry.tenure.retention.has_ended(self.now());
-        if has_ended || entry.position != Position::Top || !self.gone_of(batch).await?.is_empty() {
+    /// Returns what an earlier `put` stored of a source and did not come to tell, under the times that are asked for
+    /// now. None when the source is another now, nodes do not hold all of it, or it cannot have these times.
+    pub(super) async fn untold(
+        &self,
+        lock: &Arc<SourceLock>,
+        stamp: Stamp,
+        options: &PutOptions,
+    ) -> Result<Option<Stored>, PutError> {
+        if !lock.has_note() {
+            return Ok(None);
+        }
+        let (lock, asked) = (lock.clone(), &options.tenure);
+        let find = move |index: &mut Index| {
+            // Whoever noted it may have written it after this program read the index.
+            index.refresh()?;
+            let noted = lock.stored(stamp, index.entries().map(|(locator, _)| locator)).copied();
+            Ok::<_, IndexError>(noted.and_then(|locator| Some((locator, index.entry(&locator)?.state))))
+        };
+        let Some((locator, state)) = self.with_index(find).await? else { return Ok(None) };
+        let found = match state {
+            // What was never acknowledged is stored anew, unless nodes say at once that they have it.
+            State::Committing => match self.stored_before(locator, &Patience::none()).await {
+                Err(PutError::Unasked(_)) => None,
+                found => found?,
+            },
+            _ => self.stored_before(locator, &Patience::begin()).await?,
+        };
+        let Some((entry, receipt)) = found else { return Ok(None) };
+        let (batch, held) = (entry.batch, entry.tenure);
+        // What its owner changed since is not what is asked for.
+        let is_other = held != Tenure { version: held.version, retention: held.retention, ..asked.clone() };
+        let has_ended = held.retention.has_ended(self.now());
+        if is_other || has_ended || entry.position != Position::Top || !self.gone_of(batch).await?.is_empty() {
+            return Ok(None);
+        }
+        let mut members = self.members(batch).await;
+        let is_ending = members.iter().any(|(_, it)| it.state == State::Ending);
+        let all = members.len();
+        members.retain(|(_, it)| it.state == State::Stored);
+        let stored: BTreeSet<_> = members.iter().map(|(locator, _)| *locator).collect();
+        if is_ending || !self.prolongs(stored, asked.retention).await? {
             return Ok(None);
         }
         // The upload came to its end, and its journal did not.
         self.end_journal(batch).await;
-        let of_it = self.with_index(move |index| {
-            let of_it = index.entries().filter(|(_, it)| it.batch == batch && it.state == State::Stored);
-            let bytes = |it: &Entry| if it.kind == Kind::File { it.length } else { 0 };
-            of_it.fold((0, 0u64), |(objects, sum), (_, it)| (objects + 1, sum.saturating_add(bytes(it))))
-        });
-        let ((objects, bytes), label) = (of_it.await, Label::open(entry.capability.clone()));
-        Ok(Some(Stored { label, entry, receipt, objects, bytes, skipped: Vec::new(), bad: Vec::new(), left_over: 0 }))
+        let renewed = self.with_index(move |index| index.entry(&locator).cloned()).await;
+        let (objects, left_over) = (members.len(), all - members.len());
+        let files = members.iter().filter(|(_, it)| it.kind == Kind::File);
+        let bytes = files.fold(0, |bytes: u64, (_, it)| bytes.saturating_add(it.length));
+        Ok(renewed.map(|entry| {
+            let (label, skipped, bad) = (Label::open(entry.capability.clone()), Vec::new(), Vec::new());
+            Stored { label, entry, receipt, objects, bytes, skipped, bad, left_over }
+        }))
+    }
+
+    /// Returns what of an upload is in the index.
+    async fn members(&self, batch: Batch) -> Vec<(Locator, Entry)> {
+        let of_it = move |index: &mut Index| {
+            let of_it = index.entries().filter(|(_, entry)| entry.batch == batch);
+            of_it.map(|(locator, entry)| (*locator, entry.clone())).collect()
+        };
+        self.with_index(of_it).await
     }
 }

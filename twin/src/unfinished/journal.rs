@@ -253,16 +253,6 @@ impl Journal {
         let _ = self.write(&mut self.log(), Frame::Done { inner: inner.to_owned(), stamp, locator });
     }
 
-    /// Takes back that a file is stored.
-    pub(super) fn undone(&self, inner: &str) {
-        let mut log = self.log();
-        if let Some((_, locator)) = log.done.get(inner).copied() {
-            let frame = Frame::Done { inner: inner.to_owned(), stamp: Stamp::NEVER, locator };
-            // Without this frame it is told once more.
-            let _ = self.write(&mut log, frame);
-        }
-    }
-
     /// Returns whether all that is stored is this: so many files and folders, each of which is stored as it is now.
     pub(crate) fn is_all<'n>(&self, mut nodes: impl ExactSizeIterator<Item = (&'n str, Option<Stamp>)>) -> bool {
         let log = self.log();
@@ -278,9 +268,10 @@ impl Journal {
         let log = self.log();
         let open =
             log.parts.iter().filter(|part| log.done.get(&part.inner).is_none_or(|(stamp, _)| *stamp != part.stamp));
-        let is_file =
-            |(inner, (stamp, _)): &(&String, &(Stamp, Locator))| !inner.ends_with('/') && *stamp != Stamp::NEVER;
-        (log.done.iter().filter(is_file).count(), open.flat_map(|part| part.sessions.values().cloned()).collect())
+        (
+            log.done.keys().filter(|inner| !inner.ends_with('/')).count(),
+            open.flat_map(|part| part.sessions.values().cloned()).collect(),
+        )
     }
 
     /// Ends the journal: nobody goes on with this upload.

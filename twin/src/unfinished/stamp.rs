@@ -20,9 +20,6 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// No file has it: what is stored under it is not found.
-    pub(super) const NEVER: Self = Self { length: u64::MAX, times: [i64::MIN; NUMBERS - 1] };
-
     pub(crate) fn of(file: &Metadata) -> Self {
         Self { length: file.len(), times: [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()] }
     }

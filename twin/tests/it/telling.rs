@@ -370,6 +370,21 @@ async fn a_cluster_that_is_away_costs_a_command_minutes_however_many_objects_it_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_put_that_failed_is_made_again_at_once_although_no_node_tells_what_became_of_it() {
+    let way = Way::default();
+    let cluster = way.cluster();
+    let path = cluster.file("a", b"x");
+    way.fail(|node, call| (call == Call::PutRecord).then(|| silent(node)));
+    let failed = cluster.twin(1).put(&path, &options(), &quiet()).await;
+    assert!(matches!(failed, Err(PutError::Upload { .. })), "{failed:?}");
+    way.fail(|node, call| (call == Call::Record).then(|| silent(node)));
+    let began = Instant::now();
+    let stored = cluster.twin(1).put(&path, &options(), &quiet()).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!((stored.entry.state, cluster.twin(1).list().await.len()), (State::Stored, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_hangs_holds_up_no_removal() {
     let way = Way::default();
     let cluster = way.cluster();
