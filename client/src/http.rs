@@ -12,9 +12,9 @@ use bytes::Bytes;
 use format::{
     BlobId, Cell, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName, PublicManifest,
     limits::{
-        BODIES_AT_ONCE_MAX, BODY_BYTES_PER_SECOND_MIN, NOTE_BODY_BYTES_MAX, POLICY_COMPONENT_BYTES_MAX,
-        POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX, REFUSED_BYTES_MAX, STRIP_BYTES_MAX, SYNC_BYTES_PER_SECOND_MIN,
-        shard_body_bytes_max,
+        BODIES_AT_ONCE_MAX, BODY_BYTES_PER_SECOND_MIN, NODES_BYTES_MAX, NOTE_BODY_BYTES_MAX,
+        POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX, REFUSED_BYTES_MAX, STRIP_BYTES_MAX,
+        SYNC_BYTES_PER_SECOND_MIN, shard_body_bytes_max,
     },
     wire::{
         ApiError, ChangePage, Drain, DrainPage, LocatorPage, NodeEntry, Note, ObjectHealth, RepairStatus, Retried,
@@ -403,7 +403,8 @@ impl Transport for HttpTransport {
     }
 
     async fn nodes(&self, node: &NodeName) -> Result<Vec<NodeEntry>, TransportError> {
-        self.json(node, Call::get("/v1/nodes".to_owned())).await
+        let body = self.call(node, Call::get("/v1/nodes".to_owned()), NODES_BYTES_MAX).await?;
+        read_json(node, &body)
     }
 
     async fn announce(&self, node: &NodeName, entry: &NodeEntry) -> Result<(), TransportError> {

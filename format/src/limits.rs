@@ -99,8 +99,13 @@ pub const SHARD_READ_STRIPS_MAX: u64 = CELLS_MAX as u64;
 pub const SHARD_BODY_BYTES_MAX: usize = shard_body_bytes_max(CELLS_MAX);
 /// Proof of one shard read: the 1 KiB chunks that hold the asked hashes, and two paths of at most 32 parents.
 pub const PROOF_BYTES_MAX: usize = 4 * 1024 + 64 * 32 + 64;
-/// Maximum number of entries on one page of the change feed or the node list.
+/// Maximum number of entries on one page of the change feed or a list of locators.
 pub const PAGE_ENTRIES_MAX: usize = 1_000;
+/// Nodes of a cluster that the wire has room for, edges among them: an answer of [`NODES_BYTES_MAX`].
+pub const NODES_MAX: usize = 10_000;
+/// Maximum bytes of the list of all nodes, which has no pages: who plans by it wants all of one moment. An entry takes
+/// 350 bytes, and less than 1 KiB with names of the longest and a dozen addresses.
+pub const NODES_BYTES_MAX: usize = NODES_MAX * 1024;
 /// Maximum seconds that a change feed request waits for news (long polling) before it answers with an empty page.
 pub const CHANGES_WAIT_SECONDS_MAX: u32 = 30;
 /// The slowest uplink of an owner, in bytes in a second: 0.5 Mbit/s.

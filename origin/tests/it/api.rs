@@ -6,16 +6,18 @@ use axum::{body::Body, http::Request};
 use bytes::Bytes;
 use client::{HttpTransport, IdentityError, ShardAsk, Topology, Transport, verify_slice};
 use format::{
-    Cell, Record,
+    Cell, Place, Record,
+    limits::{NODES_BYTES_MAX, NODES_MAX},
     wire::{ApiError, ChangeKind, Fault, NodeEntry, Role},
 };
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use origin::{Origin, StartError};
+use sqlx::{Connection, SqliteConnection};
 use testing::{
     Sample,
     conformance::{status, upload},
-    counters, until,
+    counters, place, until,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -188,7 +190,7 @@ async fn malformed_calls_are_refused_in_the_form_of_the_api() {
         ("GET", &format!("/v1/shards/{id}/0?first=0&count=1"), StatusCode::NOT_FOUND),
         ("DELETE", &format!("/v1/records/{id}"), StatusCode::METHOD_NOT_ALLOWED),
         ("GET", &format!("/v1/records/{}", "A".repeat(64)), StatusCode::BAD_REQUEST),
-        ("GET", "/v1/records", StatusCode::BAD_REQUEST),
+        ("GET", "/v1/records?owner=1", StatusCode::BAD_REQUEST),
         ("PUT", "/v1/uploads/nonsense?first=0", StatusCode::NOT_FOUND),
         ("PUT", "/v1/nodes/t1", StatusCode::BAD_REQUEST),
         ("GET", "/v1/changes?since=0&wait=99999999999", StatusCode::BAD_REQUEST),
@@ -297,4 +299,32 @@ async fn a_second_node_of_one_name_is_refused_while_the_first_answers() {
     // One that moved to another address is no second one.
     world.start_node(1).await;
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_list_of_ten_thousand_nodes_is_read_whole() {
+    let world = World::start(1, "").await;
+    let url = format!("sqlite://{}", world.dir.path().join("catalog.db").display());
+    let mut catalog = SqliteConnection::connect(&url).await.unwrap();
+    let mut write = catalog.begin().await.unwrap();
+    // Names of the longest, and four addresses for viewers.
+    for number in 1..NODES_MAX {
+        let name = format!("an-edge-of-a-large-cluster-{number:05}");
+        let entry =
+            NodeEntry { public: vec!["2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff".parse().unwrap(); 4], ..edge(&name) };
+        let insert = sqlx::query("INSERT INTO nodes (name, entry, seen) VALUES ($1, $2, unixepoch())");
+        insert.bind(name).bind(serde_json::to_string(&entry).unwrap()).execute(&mut *write).await.unwrap();
+    }
+    write.commit().await.unwrap();
+    let nodes = world.caller("e1", Role::Edge).nodes(&world.name(1)).await.unwrap();
+    assert_eq!(nodes.len(), NODES_MAX);
+    assert!(serde_json::to_vec(&nodes).unwrap().len() < NODES_BYTES_MAX);
+    world.end().await;
+}
+
+fn edge(name: &str) -> NodeEntry {
+    let long = "a-name-of-a-place-that-is-as-long-as-the-names-of-places-may-be1";
+    let place =
+        Place { zone: long.into(), region: long.into(), operator: long.into(), datacentre: long.into(), ..place("z") };
+    NodeEntry { role: Role::Edge, ..testing::node(name, place) }
 }
