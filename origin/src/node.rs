@@ -123,7 +123,8 @@ impl Node {
         let Parts { store, rested, catalog, transport, membership, topology } = parts;
         let limits = &config.limits;
         let at_most = |bound: u32| usize::try_from(bound).unwrap_or(usize::MAX);
-        let clock = CatalogClock::new(Duration::from_secs(limits.announce_seconds));
+        let grace = Duration::from_secs(limits.erase_grace_seconds);
+        let clock = CatalogClock::new(Duration::from_secs(limits.announce_seconds), grace);
         let clock = clock.resume(&store.clock_note().unwrap_or_default(), Instant::now());
         Self {
             address,

@@ -146,7 +146,7 @@ async fn destroy(node: &Arc<Node>, removed: &mut Removal) -> Result<(), RefreshE
     let grace = Duration::from_secs(node.config.limits.erase_grace_seconds);
     node.catalog_now().await?;
     node.note_clock().await;
-    if node.knows_catalog() && node.clock().may_destroy(Instant::now(), grace) {
+    if node.knows_catalog() && node.clock().may_destroy(Instant::now()) {
         retention::end_leases(node, Instant::now() + REMOVING).await?;
         remove_dead_shards(node, grace, &mut removal).await?;
         *removed = removal;
