@@ -80,6 +80,19 @@ impl Record {
         placement: Vec<Option<NodeName>>,
     ) -> Result<Self, RecordError> {
         let lease = Lease::open(&lease_envelope)?;
+        Self::of_verified(public, sealed, (lease, lease_envelope), placement)
+    }
+
+    /// Does the same with a lease that was verified in its envelope before.
+    ///
+    /// # Errors
+    /// [`RecordError`], but never [`RecordError::Lease`].
+    pub fn of_verified(
+        public: PublicManifest,
+        sealed: Option<Bytes>,
+        (lease, lease_envelope): (Lease, Bytes),
+        placement: Vec<Option<NodeName>>,
+    ) -> Result<Self, RecordError> {
         if lease.owner != public.owner() {
             return Err(RecordError::Owner);
         }
@@ -181,6 +194,17 @@ impl Record {
     /// # Errors
     /// [`RecordError`].
     pub fn decode(bytes: &Bytes) -> Result<Self, RecordError> {
+        Self::decode_with(bytes, |envelope| Lease::open(envelope))
+    }
+
+    /// Does the same with another way to verify a lease in its envelope: that of who has verified this envelope before.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub fn decode_with(
+        bytes: &Bytes,
+        open: impl FnOnce(&Bytes) -> Result<Lease, LeaseError>,
+    ) -> Result<Self, RecordError> {
         let mut fields = Fields::read(bytes, RECORD_BYTES_MAX)?;
         let public = PublicManifest::decode(bytes.slice_ref(fields.bytes(key::PUBLIC)?))?;
         let lease = bytes.slice_ref(bounded(fields.bytes(key::LEASE)?, LEASE_BYTES_MAX)?);
@@ -201,7 +225,7 @@ impl Record {
         if let Some((key, _)) = fields.unknown().into_iter().next() {
             return Err(CborError::Value { key, expected: "in a record: nobody would have signed it" }.into());
         }
-        Self::new(public, sealed, lease, placement)
+        Self::of_verified(public, sealed, (open(&lease)?, lease), placement)
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     refusals, repair,
     run::StrangeCatalog,
     scrub::now,
-    store::StoreError,
+    store::{Store, StoreError},
     upkeep::pause,
 };
 
@@ -45,15 +45,16 @@ const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// Copies of which it is remembered up to which change they are current, 100 bytes each; of others the catalog is asked
 /// again.
 const SHOWN_MAX: usize = 65_536;
-/// Writers of copies that go side by side at most.
-const TURNS: usize = 32;
+/// Turns of writers of copies. Two records that fall on one wait for each other's disk without need, so there are many
+/// more than calls into the disk at once.
+const TURNS: usize = 1024;
 
 /// What writers of copies share.
 #[derive(Default)]
 pub(crate) struct Copies {
     /// Who writes a copy holds the turn from the look at the catalog to the disk. So what the feed tells of meanwhile
     /// finds the copy, and an older answer of the catalog is never written last.
-    turns: [tokio::sync::Mutex<()>; TURNS],
+    turns: Turns,
     /// The newest change that a copy shows, for copies written since the feed was followed to there: what this node
     /// wrote by itself is not looked up again when the feed tells of it.
     shown: Mutex<HashMap<Locator, u64>>,
@@ -62,9 +63,18 @@ pub(crate) struct Copies {
     walks_forgotten: tokio::sync::Mutex<u64>,
 }
 
+struct Turns(Vec<tokio::sync::Mutex<()>>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self((0..TURNS).map(|_| tokio::sync::Mutex::default()).collect())
+    }
+}
+
 impl Copies {
     async fn turn(&self, locator: &Locator) -> MutexGuard<'_, ()> {
-        self.turns[usize::from(locator.0[0]) % TURNS].lock().await
+        let [low, high, ..] = locator.0;
+        self.turns.0[usize::from(u16::from_le_bytes([low, high])) % TURNS].lock().await
     }
 
     fn show(&self, locator: Locator, sequence: u64) {
@@ -140,12 +150,25 @@ fn pass_over<T: Default>(locator: &Locator, done: Result<T, RefreshError>) -> Re
     }
 }
 
-/// Brings the copy of a record, if one is here, in line with what the catalog holds.
+/// Brings the copy of a record, if one is here, in line with what the catalog holds. Asks the catalog first: where a
+/// lease is sent to there is a copy, nearly always.
 pub(crate) async fn refresh(node: &Node, locator: Locator) -> Result<(), RefreshError> {
-    bring_to(node, locator, u64::MAX).await
+    let _turn = node.copies.turn(&locator).await;
+    let Some(Filed { record, sequence, filed_at }) = node.catalog.filed(&locator).await? else { return Ok(()) };
+    let put = move |store: &Arc<Store>| {
+        let is_here = store.has_record(&locator);
+        if is_here {
+            store.put_record(&record, filed_at)?;
+        }
+        Ok::<_, StoreError>(is_here)
+    };
+    if node.off_reactor(put).await?? {
+        node.copies.show(locator, sequence);
+    }
+    Ok(())
 }
 
-/// The same, unless the copy shows a change already.
+/// Does the same for a change that the feed tells of, unless the copy shows it already.
 async fn bring_to(node: &Node, locator: Locator, sequence: u64) -> Result<(), RefreshError> {
     let _turn = node.copies.turn(&locator).await;
     if !node.copies.shows(&locator, sequence) && node.off_reactor(move |store| store.has_record(&locator)).await? {
@@ -162,13 +185,22 @@ pub(crate) async fn take(node: &Node, locator: Locator) -> Result<(), RefreshErr
 }
 
 /// Files the own copy of a record again: the catalog may have been made anew, or lost its last seconds, and lack it or
-/// hold what somebody filed meanwhile. Not when a caller comes with the record `asked` of the same owner and object.
-/// Returns whether that was news to the catalog.
-pub(crate) async fn vouch(node: &Node, locator: Locator, asked: Option<&Record>) -> Result<bool, RefreshError> {
+/// hold what somebody filed meanwhile. Returns whether that was news to the catalog.
+async fn vouch(node: &Node, locator: Locator) -> Result<bool, RefreshError> {
+    let held = node.off_reactor(move |store| store.filed_record(&locator)).await?;
+    vouch_by(node, held, None).await
+}
+
+/// Does the same with the own copy as it was read, but not when a caller comes with the record `asked` of the same
+/// owner and object.
+pub(crate) async fn vouch_by(
+    node: &Node,
+    held: Result<Option<(Record, u64)>, StoreError>,
+    asked: Option<&Record>,
+) -> Result<bool, RefreshError> {
     // A copy that cannot be read vouches for nothing; who reads it has it replaced.
-    let Ok(Some((held, since))) = node.off_reactor(move |store| store.filed_record(&locator)).await? else {
-        return Ok(false);
-    };
+    let Ok(Some((held, since))) = held else { return Ok(false) };
+    let locator = held.locator();
     let is_of = |asked: &Record| (held.lease.owner, held.public.id()) == (asked.lease.owner, asked.public.id());
     if asked.is_some_and(is_of) {
         return Ok(false);
@@ -197,7 +229,7 @@ pub(crate) async fn write_or_vouch<W: Future<Output = Result<Applied, CatalogErr
         done,
         Err(CatalogError::Refused(Refused::NoRecord | Refused::OtherOwner { .. } | Refused::OtherObject { .. }))
     );
-    let done = if may_have_lost && vouch(node, locator, None).await? { write().await } else { done };
+    let done = if may_have_lost && vouch(node, locator).await? { write().await } else { done };
     Ok(done?)
 }
 
@@ -355,7 +387,7 @@ async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshEr
 
 /// Brings a copy and the catalog in line where both may lack something.
 async fn look_again(node: &Arc<Node>, origins: &BTreeSet<NodeName>, locator: Locator) -> Result<(), RefreshError> {
-    pass_over(&locator, vouch(node, locator, None).await)?;
+    pass_over(&locator, vouch(node, locator).await)?;
     look_at(node, origins, locator, u64::MAX).await
 }
 

@@ -25,6 +25,7 @@ mod codec;
 mod copies;
 mod feed;
 mod intake;
+mod leases;
 mod metrics;
 mod node;
 mod peer;

@@ -149,6 +149,10 @@ pub(crate) async fn lost(node: &Node, shard: &ShardRow, cause: RepairCause) -> R
 /// owner who signs lease after lease keeps nobody waiting.
 pub(crate) async fn look_at(node: &Node, locator: &Locator) -> Result<(), CatalogError> {
     let Some(record) = node.catalog.record(locator).await? else { return Ok(()) };
+    // What lies inside its record has no shards, and nothing that could be repaired or moved.
+    if record.public.redundancy().is_none() {
+        return Ok(());
+    }
     let Some(row) = node.catalog.object(&record.public.id()).await? else { return Ok(()) };
     let revived = node.catalog.revive_repairs(Revival::Lease(&row.id())).await? > 0;
     if queue(node, &row, &mut standings(node).await?, None).await? || revived {

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use format::{
-    Lease, Locator, OwnerId, Record,
+    Locator, OwnerId, RecordError,
     limits::{LEASE_BYTES_MAX, PAGE_ENTRIES_MAX, RECORD_BYTES_MAX},
     wire::LocatorPage,
 };
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     catalog::Applied,
-    copies,
+    copies, leases,
     node::{Lost, Node},
     repair,
     store::StoreError,
@@ -77,13 +77,18 @@ pub(super) async fn file(
     sent: Sent,
 ) -> Result<StatusCode, Refusal> {
     let body = node.body(sent, RECORD_BYTES_MAX).await?;
-    let record = node.off_reactor(move |_| Record::decode(&body.bytes)).await?;
-    let record = record.inspect_err(|_| node.metrics.failed("record"))?;
+    // With the own copy, if there is one: most are new, and a thread of its own for that look costs more than the look.
+    let read = node.off_reactor(move |store| {
+        let record = leases::decode(&body.bytes)?;
+        let held = store.filed_record(&record.locator());
+        Ok::<_, RecordError>((record, held))
+    });
+    let (record, held) = read.await?.inspect_err(|_| node.metrics.failed("record"))?;
     same_locator(&locator, &record.locator())?;
     // A task of its own: a caller that hangs up does not leave catalog and disk apart.
     let work = node.clone();
     let task = node.tasks.spawn(async move {
-        copies::vouch(&work, locator, Some(&record)).await?;
+        copies::vouch_by(&work, held, Some(&record)).await?;
         copies::write_or_vouch(&work, locator, || work.catalog.put_record(&record)).await?;
         work.feed.written();
         copies::take(&work, locator).await?;
@@ -101,7 +106,7 @@ pub(super) async fn renew(
 ) -> Result<StatusCode, Refusal> {
     let envelope = node.small_body(sent, LEASE_BYTES_MAX).await?;
     let opened = envelope.clone();
-    let lease = node.off_reactor(move |_| Lease::open(&opened)).await?;
+    let lease = node.off_reactor(move |_| leases::open(&opened)).await?;
     let lease = lease.inspect_err(|_| node.metrics.failed("lease"))?;
     same_locator(&locator, &lease.locator)?;
     let work = node.clone();

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::{
     CatalogId, migrations,
-    sql::{Driver, SqlCatalog, driver},
+    sql::{Driver, Group, SqlCatalog, driver},
     url::{Found, OpenError, PostgresUrl},
 };
 
@@ -91,7 +91,7 @@ impl PostgresCatalog {
                 })
             })
             .connect_lazy_with(session);
-        Ok(Self { writers: pool.clone(), readers: pool, changes_kept, clock: None })
+        Ok(Self { writers: pool.clone(), readers: pool, changes_kept, clock: None, group: Group::default() })
     }
 }
 

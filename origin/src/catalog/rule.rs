@@ -115,6 +115,8 @@ pub(crate) struct Held {
     pub(crate) erased: bool,
     /// Second at which the first record under its locator came; 0: before that was noted.
     pub(crate) filed_at: u64,
+    /// Whether its object has columns: one that lies inline in its manifest has none.
+    pub(crate) has_columns: bool,
 }
 
 /// What a lease that is not refused means for the row.
@@ -248,6 +250,7 @@ mod tests {
             keep_until: 0,
             erased: false,
             filed_at: 0,
+            has_columns: true,
         };
         let ask = |version, envelope: &[u8]| judge(&held, &lease(owner, version), envelope, 100);
         assert_eq!(ask(4, &[4]), Err(Refused::Older { held: 5, asked: 4 }));
@@ -286,6 +289,7 @@ mod tests {
             keep_until: 200,
             erased: false,
             filed_at: 0,
+            has_columns: true,
         };
         let erase = Lease { erased: true, retention: Retention { keep_until: 200, expires: 0 }, ..lease(owner, 6) };
         assert_eq!(judge(&held, &erase, &[6], 199), Err(Refused::Kept { until: 200 }));

@@ -9,6 +9,7 @@
 mod driver;
 mod expiry;
 mod feed;
+mod group;
 mod nodes;
 mod notes;
 mod objects;
@@ -34,6 +35,7 @@ use sqlx::{Database, Pool};
 
 pub(super) use self::{
     driver::{Arg, Cells, Driver, driver},
+    group::Group,
     session::Session,
 };
 use super::{
@@ -49,6 +51,8 @@ pub struct SqlCatalog<D: Database> {
     pub(super) changes_kept: u32,
     /// None: the engine's own.
     pub(super) clock: Option<Clock>,
+    /// Writes that wait for a transaction.
+    pub(super) group: Group,
 }
 
 /// Tells the time since 1970 in the engine's stead.
@@ -90,7 +94,7 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
     }
 
     async fn put_lease(&self, lease: &Lease, envelope: &Bytes) -> Result<Applied, CatalogError> {
-        records::renew(self, lease, envelope).await
+        records::put_lease(self, lease, envelope).await
     }
 
     async fn move_columns(&self, locator: &Locator, placement: &[Option<NodeName>]) -> Result<Applied, CatalogError> {

@@ -13,7 +13,7 @@ use sqlx::{
 
 use super::{
     CatalogId, migrations,
-    sql::{Clock, Driver, SqlCatalog, driver},
+    sql::{Clock, Driver, Group, SqlCatalog, driver},
     url::{Found, OpenError},
 };
 
@@ -74,14 +74,18 @@ impl SqliteCatalog {
             .foreign_keys(true)
             // A destroyed manifest is overwritten with zeros, not merely unlinked from its page.
             .pragma("secure_delete", "ON");
-        let pool = || SqlitePoolOptions::new().acquire_timeout(BUSY).idle_timeout(None).max_lifetime(None);
+        // A connection to a file does not break while nobody uses it.
+        let pool = || {
+            let pool = SqlitePoolOptions::new().acquire_timeout(BUSY).idle_timeout(None).max_lifetime(None);
+            pool.test_before_acquire(false)
+        };
         let writer = pool().max_connections(1).connect_with(options.clone()).await?;
         if let Some(noted) = noted {
             Found::check(identity(&writer).await?.as_deref(), noted)?;
         }
         migrations::sqlite().run(&writer).await?;
         let readers = pool().max_connections(READERS).connect_with(options.pragma("query_only", "ON")).await?;
-        Ok(Self { writers: writer, readers, changes_kept, clock })
+        Ok(Self { writers: writer, readers, changes_kept, clock, group: Group::default() })
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use format::{Locator, ObjectId, PublicManifest, Record, limits::RECORD_BYTES_MAX};
 
 use super::{Store, StoreError, draft::Scrap, failed, intact, read, remove};
+use crate::leases;
 
 /// Bytes before the record: the second at which its locator was filed first, and the beginning of the hash of that.
 const HEAD_BYTES: usize = 16;
@@ -44,7 +45,7 @@ impl Store {
         let path = self.record_path(locator);
         let Some(bytes) = read(&path, HEAD_BYTES + RECORD_BYTES_MAX)? else { return Ok(None) };
         let Some(head) = bytes.first_chunk::<HEAD_BYTES>().copied() else { return Err(StoreError::Damaged { path }) };
-        match Record::decode(&Bytes::from(bytes).slice(HEAD_BYTES..)) {
+        match leases::decode(&Bytes::from(bytes).slice(HEAD_BYTES..)) {
             Ok(record) if record.locator() == *locator => Ok(Some((record, filed_at(&head)))),
             _ => Err(StoreError::Damaged { path }),
         }

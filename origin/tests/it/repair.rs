@@ -7,7 +7,7 @@ use format::{
     Domain, EncodedStripe, Lease, NodeName, StripeIndex,
     wire::{ColumnState, ObjectHealth, Role, Ticket},
 };
-use origin::catalog::{CatalogUrl, RepairAsk, RepairCause};
+use origin::catalog::{CatalogUrl, RepairAsk, RepairCause, RepairEnd};
 use sqlx::{Connection, SqliteConnection};
 use testing::{Sample, conformance::status, until};
 use tokio::time::{Instant, sleep};
@@ -469,6 +469,28 @@ async fn a_repair_that_ends_its_process_again_and_again_is_given_up() {
     until("it is given up", || async { !catalog.dead_repairs(9).await.unwrap().is_empty() }).await;
     let dead = catalog.dead_repairs(9).await.unwrap();
     assert!(dead[0].error.contains("none of 8 attempts came to an end"), "{dead:?}");
+    catalog.close().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_of_what_lies_in_its_record_asks_for_no_repair() {
+    let (dir, sample) = (tempfile::tempdir().unwrap(), Sample::new(1, 9));
+    let o9 = "o9".parse::<NodeName>().unwrap();
+    let catalog = CatalogUrl::Sqlite(dir.path().join("catalog.db")).open(100).await.unwrap();
+    let record = sample.record(&sample.lease(1), &o9);
+    catalog.put_record(&record).await.unwrap();
+    // Nothing asks for such a repair; that a lease leaves it alone shows that it was not looked for.
+    let (object, cause) = (sample.id(), RepairCause::Scan);
+    let ask = RepairAsk { object, margin: 1, bytes: 1, cause, target: None, only_lost: vec![0] };
+    catalog.queue_repair(&ask).await.unwrap();
+    catalog.take_repair(&o9, Duration::from_secs(60)).await.unwrap().unwrap();
+    catalog.end_repair(&object, &o9, &RepairEnd::Dead { error: "no shards".to_owned() }).await.unwrap();
+    let world = World::start_in(dir, 1, "").await;
+    let twin = world.caller("t1", Role::Twin);
+    twin.put_lease(&world.name(1), &sample.sealed.locator, sample.sign(&sample.lease(2))).await.unwrap();
+    assert_eq!(catalog.record(&sample.sealed.locator).await.unwrap().unwrap().lease.version, 2);
+    assert!(catalog.dead_repair(&object).await.unwrap().is_some());
     catalog.close().await;
     world.end().await;
 }

@@ -1,27 +1,30 @@
 //! Leases that end by themselves: the record dies as if its owner had erased it, but under the lease it has.
 
 use bytes::Bytes;
-use format::{Lease, Locator, ObjectId};
+use format::{Lease, Locator, ObjectId, wire::ChangeKind};
 
-use super::{Cells, Driver, SqlCatalog, id, records, session::Alone, signed};
+use super::{Cells, Driver, SqlCatalog, feed, id, records, session::Alone, signed};
 use crate::catalog::CatalogError;
 
 const TABLE: &str = "records";
+
+/// Leases that are due.
+pub(super) const DUE: &str = "SELECT locator FROM records
+    WHERE erased_at IS NULL AND ends_at > 0 AND ends_at <= unixepoch() ORDER BY ends_at LIMIT $1";
+/// Ends one lease, if it is still due. The sum keeps the index of ends out: where a planner believes that few leases
+/// are due, it would search all that are for this one.
+pub(super) const END: &str = "UPDATE records SET sealed = NULL, erased_at = unixepoch()
+    WHERE locator = $1 AND erased_at IS NULL AND ends_at + 0 > 0 AND ends_at + 0 <= unixepoch()
+    RETURNING CASE WHEN placement <> '[]' THEN object END";
+/// Leases that were filed before there was a column for their end.
+pub(super) const UNREAD: &str = "SELECT locator, lease, lease_version FROM records WHERE ends_at IS NULL LIMIT $1";
 
 /// Ends the leases that are due, at most `limit`, each in a transaction of its own: none waits for many, and a crash in
 /// between leaves whole ones.
 pub(super) async fn expire<D: Driver>(catalog: &SqlCatalog<D>, limit: usize) -> Result<u64, CatalogError> {
     let limit = signed(limit as u64);
     read_ends(catalog, limit).await?;
-    let rows = catalog
-        .reader()
-        .await?
-        .all(
-            "SELECT locator FROM records
-             WHERE erased_at IS NULL AND ends_at > 0 AND ends_at <= unixepoch() ORDER BY ends_at LIMIT $1",
-            &[limit.into()],
-        )
-        .await?;
+    let rows = catalog.reader().await?.all(DUE, &[limit.into()]).await?;
     let mut expired = 0;
     for row in rows {
         expired += u64::from(end(catalog, &Locator(id(row.bytes(0)?, TABLE)?)).await?);
@@ -33,23 +36,19 @@ pub(super) async fn expire<D: Driver>(catalog: &SqlCatalog<D>, limit: usize) -> 
 async fn end<D: Driver>(catalog: &SqlCatalog<D>, locator: &Locator) -> Result<bool, CatalogError> {
     let mut write = catalog.write().await?;
     write.alone(Alone::Record(&locator.0)).await?;
-    let ended = write
-        .first(
-            "UPDATE records SET sealed = NULL, erased_at = unixepoch()
-             WHERE locator = $1 AND erased_at IS NULL AND ends_at > 0 AND ends_at <= unixepoch() RETURNING object",
-            &[(&locator.0).into()],
-        )
-        .await?;
+    let ended = write.first(END, &[(&locator.0).into()]).await?;
     let Some(row) = ended else { return Ok(false) };
-    records::bury(&mut write, locator, &ObjectId(id(row.bytes(0)?, TABLE)?)).await?;
+    if let Some(object) = row.maybe_bytes(0)? {
+        records::bury(&mut write, &ObjectId(id(object, TABLE)?)).await?;
+    }
+    feed::tell(&mut write, &ChangeKind::Erased { locator: *locator }).await?;
     write.commit().await?;
     Ok(true)
 }
 
 /// Reads the end out of leases that were filed before there was a column for it.
 async fn read_ends<D: Driver>(catalog: &SqlCatalog<D>, limit: i64) -> Result<(), CatalogError> {
-    let statement = "SELECT locator, lease, lease_version FROM records WHERE ends_at IS NULL LIMIT $1";
-    let rows = catalog.reader().await?.all(statement, &[limit.into()]).await?;
+    let rows = catalog.reader().await?.all(UNREAD, &[limit.into()]).await?;
     for row in rows {
         let envelope = Bytes::copy_from_slice(row.bytes(1)?);
         let lease = client::offload(move || Lease::open(&envelope)).await;

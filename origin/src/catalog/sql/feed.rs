@@ -18,14 +18,27 @@ const TABLE: &str = "changes";
 /// The second condition is that of the index on the orders of owners.
 const TOLD: &str = r#"SELECT 1 FROM changes WHERE kind = $1 AND substr(kind, 1, 15) = '{"kind":"purge"' LIMIT 1"#;
 
+pub(super) const TRIM: &str = "DELETE FROM changes WHERE sequence <= $1";
+
 /// Adds a change to the transaction that makes it, as the last thing before its commit, and trims the oldest beyond
 /// what is kept.
 pub(super) async fn tell<D: Driver>(write: &mut Session<D>, kind: &ChangeKind) -> Result<(), CatalogError> {
-    let text = serde_json::to_string(kind).map_err(|_| CatalogError::Damaged { table: TABLE })?;
+    tell_all(write, std::slice::from_ref(kind)).await
+}
+
+/// Does the same for several, in this order.
+pub(super) async fn tell_all<D: Driver>(write: &mut Session<D>, kinds: &[ChangeKind]) -> Result<(), CatalogError> {
+    let text = |kind: &ChangeKind| serde_json::to_string(kind).map_err(|_| CatalogError::Damaged { table: TABLE });
+    let texts = kinds.iter().map(text).collect::<Result<Vec<_>, _>>()?;
     write.alone(Alone::Feed).await?;
-    let row = write.one("INSERT INTO changes (kind) VALUES ($1) RETURNING sequence", &[text.as_str().into()]).await?;
-    let oldest = row.number(0)?.saturating_sub(i64::from(write.changes_kept));
-    write.run("DELETE FROM changes WHERE sequence <= $1", &[oldest.into()]).await?;
+    let mut newest = 0;
+    for text in &texts {
+        let row =
+            write.one("INSERT INTO changes (kind) VALUES ($1) RETURNING sequence", &[text.as_str().into()]).await?;
+        newest = row.number(0)?;
+    }
+    let oldest = newest.saturating_sub(i64::from(write.changes_kept));
+    write.run(TRIM, &[oldest.into()]).await?;
     Ok(())
 }
 

@@ -4,38 +4,45 @@ use bytes::Bytes;
 use format::{Lease, Locator, NodeName, ObjectId, OwnerId, PublicManifest, Record, Retention, wire::ChangeKind};
 
 use super::{
-    Arg, Cells, Driver, Session, SqlCatalog, feed, id, number, parse, repairs, session::Alone, shards, signed,
+    Arg, Cells, Driver, Session, SqlCatalog, feed,
+    group::{self, Write},
+    id, number, parse, repairs,
+    session::{Alone, Single},
+    shards, signed,
 };
-use crate::catalog::{
-    Applied, CatalogError, Filed,
-    rule::{Held, Refused, Verdict, check_end, judge, judge_first, judge_record, storable},
+use crate::{
+    catalog::{
+        Applied, CatalogError, Filed,
+        rule::{Held, Refused, Verdict, check_end, judge, judge_first, judge_record, storable},
+    },
+    leases,
 };
 
 const TABLE: &str = "records";
 
 pub(super) async fn put<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<Applied, CatalogError> {
-    file(catalog, record, None).await
+    group::write(catalog, Write::Record(Box::new(record.clone()))).await
+}
+
+pub(super) async fn put_lease<D: Driver>(
+    catalog: &SqlCatalog<D>,
+    lease: &Lease,
+    envelope: &Bytes,
+) -> Result<Applied, CatalogError> {
+    group::write(catalog, Write::Lease(Box::new(lease.clone()), envelope.clone())).await
 }
 
 /// Files a record that its owner sends, or one that lay on a disk `since` some second. Of one from a disk also a lease
-/// that has ended is filed, and the end of leases takes it.
-async fn file<D: Driver>(
-    catalog: &SqlCatalog<D>,
+/// that has ended is filed, and the end of leases takes it. Returns what the feed is to tell; nothing: all was so
+/// before. What is sent is refused before anything is written.
+pub(super) async fn file<D: Driver>(
+    write: &mut Session<D>,
     record: &Record,
     since: Option<u64>,
-) -> Result<Applied, CatalogError> {
-    let (locator, object) = (record.locator(), record.public.id());
-    // Every node that takes a record brings it here, one after another: all but the first need no writer.
-    if is_held(catalog, record).await? {
-        return Ok(Applied::Unchanged);
-    }
-    let mut write = catalog.write().await?;
-    write.alone(Alone::Record(&locator.0)).await?;
-    let found = held(&mut write, &locator).await?;
-    let (found, now) = match found {
-        Some((held, now)) => (Some(held), now),
-        None => (None, clock(&mut write).await?),
-    };
+) -> Result<Option<ChangeKind>, CatalogError> {
+    let locator = record.locator();
+    let died = |verdict| (verdict == Verdict::Erase && record.public.columns() > 0).then(|| record.public.id());
+    let (found, now) = held(write, &locator).await?;
     let verdict = match &found {
         None => judge_first(record, now)?,
         Some(held) => match judge_record(held, record, now) {
@@ -43,10 +50,11 @@ async fn file<D: Driver>(
                 let verdict = judge_first(record, now)?;
                 tracing::warn!(%locator, %refused, "who filed it later gives way to the copy on a disk");
                 write.run("DELETE FROM records WHERE locator = $1", &[(&locator.0).into()]).await?;
-                repairs::forget_erased(&mut write, &held.object).await?;
-                shards::died(&mut write, &held.object).await?;
-                insert(&mut write, record, verdict, since.unwrap_or(now)).await?;
-                return finish(write, &locator, &object, verdict).await;
+                if held.has_columns {
+                    bury(write, &held.object).await?;
+                }
+                insert(write, record, verdict, since.unwrap_or(now)).await?;
+                return follow(write, &locator, verdict, died(verdict)).await.map(Some);
             }
             verdict => verdict?,
         },
@@ -55,21 +63,21 @@ async fn file<D: Driver>(
         check_end(&record.lease, now)?;
     }
     let Some(held) = found else {
-        insert(&mut write, record, verdict, since.unwrap_or(now).min(now)).await?;
-        return finish(write, &locator, &object, verdict).await;
+        insert(write, record, verdict, since.unwrap_or(now).min(now)).await?;
+        return follow(write, &locator, verdict, died(verdict)).await.map(Some);
     };
     let fills = record.sealed.is_some() && held.sealed.as_deref() != record.sealed.as_deref();
     if verdict == Verdict::Same && !fills {
-        return Ok(Applied::Unchanged);
+        return Ok(None);
     }
     if verdict != Verdict::Same {
-        swap(&mut write, &record.lease, &record.lease_envelope, verdict).await?;
+        swap(write, &record.lease, &record.lease_envelope, verdict).await?;
     }
     if fills {
         let statement = "UPDATE records SET sealed = $1 WHERE locator = $2 AND erased_at IS NULL";
         write.run(statement, &[Arg::Bytes(record.sealed.as_deref()), (&locator.0).into()]).await?;
     }
-    finish(write, &locator, &object, verdict).await
+    follow(write, &locator, verdict, died(verdict)).await.map(Some)
 }
 
 /// Whether a copy on a disk was there before the record of another owner or object that the catalog holds.
@@ -85,9 +93,19 @@ pub(super) async fn restore<D: Driver>(
 ) -> Result<Applied, CatalogError> {
     lower_filed(catalog, record, since).await?;
     // A lease that ended after it was filed is on the disks; what it ended stays known as that.
-    match file(catalog, record, Some(since)).await {
-        Err(CatalogError::Refused(Refused::Erased)) => revive(catalog, record).await,
-        done => done,
+    if is_held(&mut catalog.reader().await?, record).await? {
+        return Ok(Applied::Unchanged);
+    }
+    let mut write = catalog.write().await?;
+    write.alone(Alone::Record(&record.locator().0)).await?;
+    match file(&mut write, record, Some(since)).await {
+        Ok(None) => Ok(Applied::Unchanged),
+        Ok(Some(change)) => finish(write, &change).await,
+        Err(CatalogError::Refused(Refused::Erased)) => {
+            drop(write);
+            revive(catalog, record).await
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -132,17 +150,28 @@ async fn revive<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<A
     if write.run(statement, &args).await? == 0 {
         return Err(Refused::Erased.into());
     }
-    finish(write, &lease.locator, &object, Verdict::Renew).await
+    finish(write, &ChangeKind::Record { locator: lease.locator }).await
 }
 
 /// Whether just this is held, and alive. Where the columns lie is not looked at: nobody signs it.
-async fn is_held<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<bool, CatalogError> {
+pub(super) async fn is_held<D: Driver>(read: &mut Single<D>, record: &Record) -> Result<bool, CatalogError> {
     let statement = "SELECT 1 FROM records
         WHERE locator = $1 AND object = $2 AND lease = $3 AND sealed = $4 AND erased_at IS NULL";
     let (locator, object) = (record.locator(), record.public.id());
     let sealed = Arg::Bytes(record.sealed.as_deref());
     let args = [(&locator.0).into(), (&object.0).into(), record.lease_envelope[..].into(), sealed];
-    Ok(catalog.reader().await?.first(statement, &args).await?.is_some())
+    Ok(read.first(statement, &args).await?.is_some())
+}
+
+/// Whether just this lease is held, and by a record that is as alive as it says.
+pub(super) async fn is_lease_held<D: Driver>(
+    read: &mut Single<D>,
+    lease: &Lease,
+    envelope: &Bytes,
+) -> Result<bool, CatalogError> {
+    let statement = "SELECT 1 FROM records WHERE locator = $1 AND lease = $2 AND ($3 OR erased_at IS NULL)";
+    let args = [(&lease.locator.0).into(), envelope[..].into(), lease.erased.into()];
+    Ok(read.first(statement, &args).await?.is_some())
 }
 
 /// Notes where the columns of a living record lie now. Readers look it up again only when they hear of it.
@@ -163,47 +192,47 @@ pub(super) async fn move_columns<D: Driver>(
     Ok(Applied::Stored)
 }
 
+/// Renews the lease of a filed record. Returns what the feed is to tell; nothing: all was so before. What is refused is
+/// refused before anything is written.
 pub(super) async fn renew<D: Driver>(
-    catalog: &SqlCatalog<D>,
+    write: &mut Session<D>,
     lease: &Lease,
     envelope: &Bytes,
-) -> Result<Applied, CatalogError> {
-    let mut write = catalog.write().await?;
-    write.alone(Alone::Record(&lease.locator.0)).await?;
-    let (held, now) = held(&mut write, &lease.locator).await?.ok_or(Refused::NoRecord)?;
+) -> Result<Option<ChangeKind>, CatalogError> {
+    let (held, now) = held(write, &lease.locator).await?;
+    let held = held.ok_or(Refused::NoRecord)?;
     let verdict = judge(&held, lease, envelope, now)?;
     if verdict == Verdict::Same {
-        return Ok(Applied::Unchanged);
+        return Ok(None);
     }
     if verdict == Verdict::Renew {
         check_end(lease, now)?;
     }
-    swap(&mut write, lease, envelope, verdict).await?;
-    finish(write, &lease.locator, &held.object, verdict).await
+    swap(write, lease, envelope, verdict).await?;
+    let died = (verdict == Verdict::Erase && held.has_columns).then_some(held.object);
+    follow(write, &lease.locator, verdict, died).await.map(Some)
 }
 
-/// Reads the database's clock, seconds since 1970.
-async fn clock<D: Driver>(write: &mut Session<D>) -> Result<u64, CatalogError> {
-    number(write.one("SELECT unixepoch()", &[]).await?.number(0)?, "clock")
-}
-
-/// Reads what is held, and the database's clock.
-async fn held<D: Driver>(write: &mut Session<D>, locator: &Locator) -> Result<Option<(Held, u64)>, CatalogError> {
-    let statement = "SELECT object, owner, lease_version, lease, keep_until, erased_at, unixepoch(), sealed,
-            filed_at
-        FROM records WHERE locator = $1";
-    let Some(row) = write.first(statement, &[(&locator.0).into()]).await? else { return Ok(None) };
+/// Reads what is held, and the database's clock, seconds since 1970.
+async fn held<D: Driver>(write: &mut Session<D>, locator: &Locator) -> Result<(Option<Held>, u64), CatalogError> {
+    let statement = "SELECT unixepoch(), object, owner, lease_version, lease, keep_until, erased_at, sealed, filed_at,
+            CAST(CASE WHEN placement <> '[]' THEN 1 ELSE 0 END AS BIGINT)
+        FROM (SELECT 1) AS one LEFT JOIN records ON locator = $1";
+    let row = write.one(statement, &[(&locator.0).into()]).await?;
+    let now = number(row.number(0)?, "clock")?;
+    let Some(object) = row.maybe_bytes(1)? else { return Ok((None, now)) };
     let held = Held {
-        object: ObjectId(id(row.bytes(0)?, TABLE)?),
+        object: ObjectId(id(object, TABLE)?),
+        owner: OwnerId(id(row.bytes(2)?, TABLE)?),
+        version: number(row.number(3)?, TABLE)?,
+        envelope: row.bytes(4)?.to_vec(),
+        keep_until: number(row.number(5)?, TABLE)?,
+        erased: row.maybe_number(6)?.is_some(),
         sealed: row.maybe_bytes(7)?.map(<[u8]>::to_vec),
-        owner: OwnerId(id(row.bytes(1)?, TABLE)?),
-        version: number(row.number(2)?, TABLE)?,
-        envelope: row.bytes(3)?.to_vec(),
-        keep_until: number(row.number(4)?, TABLE)?,
-        erased: row.maybe_number(5)?.is_some(),
         filed_at: number(row.number(8)?, TABLE)?,
+        has_columns: row.number(9)? != 0,
     };
-    Ok(Some((held, number(row.number(6)?, TABLE)?)))
+    Ok((Some(held), now))
 }
 
 /// Returns the second at which a lease ends by itself; zero for never.
@@ -269,43 +298,70 @@ async fn swap<D: Driver>(
     if swapped == 1 { Ok(()) } else { Err(Refused::Older { held: lease.version, asked: lease.version }.into()) }
 }
 
-async fn finish<D: Driver>(
-    mut write: Session<D>,
+/// Writes what follows from a verdict, and returns what the feed is to tell. `died` is the object that an erasure ends,
+/// if it has columns.
+async fn follow<D: Driver>(
+    write: &mut Session<D>,
     locator: &Locator,
-    object: &ObjectId,
     verdict: Verdict,
-) -> Result<Applied, CatalogError> {
-    if verdict == Verdict::Erase {
-        bury(&mut write, locator, object).await?;
-    } else {
-        feed::tell(&mut write, &ChangeKind::Record { locator: *locator }).await?;
+    died: Option<ObjectId>,
+) -> Result<ChangeKind, CatalogError> {
+    let locator = *locator;
+    if let Some(object) = died {
+        bury(write, &object).await?;
     }
+    Ok(if verdict == Verdict::Erase { ChangeKind::Erased { locator } } else { ChangeKind::Record { locator } })
+}
+
+async fn finish<D: Driver>(mut write: Session<D>, change: &ChangeKind) -> Result<Applied, CatalogError> {
+    feed::tell(&mut write, change).await?;
     write.commit().await?;
     Ok(Applied::Stored)
 }
 
-/// What follows from a record's death, in the transaction that brings it.
-pub(super) async fn bury<D: Driver>(
-    write: &mut Session<D>,
-    locator: &Locator,
-    object: &ObjectId,
-) -> Result<(), CatalogError> {
+/// Writes what follows from the death of a record whose object has columns, in the transaction that brings it. One that
+/// lies inline is never repaired, and no node has a shard of it with which its row among the dead would go.
+pub(super) async fn bury<D: Driver>(write: &mut Session<D>, object: &ObjectId) -> Result<(), CatalogError> {
     repairs::forget_erased(write, object).await?;
-    shards::died(write, object).await?;
-    feed::tell(write, &ChangeKind::Erased { locator: *locator }).await
+    shards::died(write, object).await
 }
 
 pub(super) async fn read<D: Driver>(catalog: &SqlCatalog<D>, locator: &Locator) -> Result<Option<Filed>, CatalogError> {
     let damaged = || CatalogError::Damaged { table: TABLE };
-    let mut read = catalog.snapshot().await?;
+    let mut read = catalog.reader().await?;
     let statement = "SELECT public, sealed, lease, placement, object, erased_at,
             (SELECT coalesce(max(sequence), 0) FROM changes), filed_at
         FROM records WHERE locator = $1";
     let Some(row) = read.first(statement, &[(&locator.0).into()]).await? else { return Ok(None) };
     let mut placement: Vec<Option<NodeName>> = serde_json::from_str(row.text(3)?).map_err(|_| damaged())?;
+    // Objects that lie inline have none. Later than the row, so the record shows the change that was read with it, and
+    // maybe more; the other way round it would lack what it says it shows.
+    if !placement.is_empty() {
+        correct(&mut read, row.bytes(4)?, &mut placement).await?;
+    }
+    drop(read);
+    let public = PublicManifest::decode(Bytes::copy_from_slice(row.bytes(0)?)).map_err(|_| damaged())?;
+    let sealed = row.maybe_bytes(1)?.map(Bytes::copy_from_slice);
+    let is_dead = row.maybe_number(5)?.is_some();
+    if public.id().0[..] != *row.bytes(4)? || (sealed.is_none() && !is_dead) {
+        return Err(damaged());
+    }
+    let envelope = Bytes::copy_from_slice(row.bytes(2)?);
+    let lease = leases::open(&envelope).map_err(|_| damaged())?;
+    let record = Record::of_verified(public, sealed, (lease, envelope), placement).map_err(|_| damaged())?;
+    let (sequence, filed_at) = (number(row.number(6)?, TABLE)?, number(row.number(7)?, TABLE)?);
+    Ok(Some(Filed { record, sequence, filed_at }))
+}
+
+/// Corrects where the columns of an object are by the rows of its shards.
+async fn correct<D: Driver>(
+    read: &mut Single<D>,
+    object: &[u8],
+    placement: &mut [Option<NodeName>],
+) -> Result<(), CatalogError> {
     let statement = "SELECT shard_column, node FROM shards WHERE object = $1 ORDER BY shard_column, node";
     let mut known: Vec<Vec<NodeName>> = vec![Vec::new(); placement.len()];
-    for shard in read.all(statement, &[row.bytes(4)?.into()]).await? {
+    for shard in read.all(statement, &[object.into()]).await? {
         let column: usize = number(shard.number(0)?, TABLE)?;
         if let Some(nodes) = known.get_mut(column) {
             nodes.push(parse(shard.text(1)?, TABLE)?);
@@ -316,16 +372,7 @@ pub(super) async fn read<D: Driver>(catalog: &SqlCatalog<D>, locator: &Locator) 
             *hint = nodes.into_iter().next().or_else(|| hint.take());
         }
     }
-    let public = PublicManifest::decode(Bytes::copy_from_slice(row.bytes(0)?)).map_err(|_| damaged())?;
-    let sealed = row.maybe_bytes(1)?.map(Bytes::copy_from_slice);
-    let is_dead = row.maybe_number(5)?.is_some();
-    if public.id().0[..] != *row.bytes(4)? || (sealed.is_none() && !is_dead) {
-        return Err(damaged());
-    }
-    let lease = Bytes::copy_from_slice(row.bytes(2)?);
-    let record = Record::new(public, sealed, lease, placement).map_err(|_| damaged())?;
-    let (sequence, filed_at) = (number(row.number(6)?, TABLE)?, number(row.number(7)?, TABLE)?);
-    Ok(Some(Filed { record, sequence, filed_at }))
+    Ok(())
 }
 
 pub(super) async fn list<D: Driver>(

@@ -246,11 +246,12 @@ pub(super) async fn revive<D: Driver>(catalog: &SqlCatalog<D>, by: Revival<'_>) 
     }
 }
 
+pub(super) const FORGET_ERASED: &str = "DELETE FROM repairs WHERE object = $1
+    AND NOT EXISTS (SELECT 1 FROM records r WHERE r.object = $1 AND r.erased_at IS NULL)";
+
 /// Takes an object out of the queue once its last living record is gone.
 pub(super) async fn forget_erased<D: Driver>(write: &mut Session<D>, object: &ObjectId) -> Result<(), CatalogError> {
-    let statement = "DELETE FROM repairs WHERE object = $1
-        AND NOT EXISTS (SELECT 1 FROM records r WHERE r.object = $1 AND r.erased_at IS NULL)";
-    write.run(statement, &[(&object.0).into()]).await?;
+    write.run(FORGET_ERASED, &[(&object.0).into()]).await?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! One connection of a catalog for as long as a call needs it, with or without a transaction.
 
-use std::{future::Future, io, time::Duration};
+use std::{collections::BTreeSet, future::Future, io, time::Duration};
 
 use sqlx::{Error, Transaction, pool::PoolConnection};
 
@@ -8,7 +8,7 @@ use super::{Arg, Clock, Driver, SqlCatalog};
 use crate::catalog::CatalogError;
 
 /// Longest wait for one statement. Engines give up before; this is for those that do not answer at all.
-const CALL: Duration = Duration::from_secs(15);
+pub(super) const CALL: Duration = Duration::from_secs(15);
 
 /// A transaction.
 pub(in crate::catalog) struct Session<D: Driver> {
@@ -126,6 +126,16 @@ impl<D: Driver> Session<D> {
     pub(super) async fn alone(&mut self, what: Alone<'_>) -> Result<(), CatalogError> {
         if let Some(statement) = D::ALONE {
             self.all(statement, &[what.number().into()]).await?;
+        }
+        Ok(())
+    }
+
+    /// Does the same for several, in one order whoever asks: two that ask for the same ones do not wait for each other.
+    pub(super) async fn alone_all<'a>(&mut self, all: impl Iterator<Item = Alone<'a>>) -> Result<(), CatalogError> {
+        let Some(statement) = D::ALONE else { return Ok(()) };
+        let numbers: BTreeSet<i64> = all.map(Alone::number).collect();
+        for number in numbers {
+            self.all(statement, &[number.into()]).await?;
         }
         Ok(())
     }

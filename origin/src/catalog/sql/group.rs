@@ -1,0 +1,354 @@
+//! Group commit: records and leases that wait for the database at the same time share one transaction, and so one turn
+//! among writers, one wait for the disk and one trim of the feed.
+//!
+//! Who comes pushes its write and waits for its answer or for the turn. Who gets the turn leads: it takes what waits
+//! and answers each of these. Every node that takes a record or a lease brings it here, so most of what waits is known
+//! by then, and needs no transaction. What refuses one write has written nothing and refuses that one alone; so does
+//! what fails one write: the transaction is dropped, and the others go into the next one.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use format::{Lease, Locator, Record};
+use sqlx::Error;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    Driver, SqlCatalog, feed, records,
+    session::{Alone, CALL},
+};
+use crate::catalog::{Applied, CatalogError};
+
+/// Writes of one transaction: others wait for its locks. About 2 MB of records of small files.
+const GROUP_MAX: usize = 64;
+
+/// A write that may share its transaction.
+#[derive(Debug)]
+pub(super) enum Write {
+    /// A record that its owner sends.
+    Record(Box<Record>),
+    /// A lease, and the envelope in which it was verified.
+    Lease(Box<Lease>, Bytes),
+}
+
+impl Write {
+    fn locator(&self) -> Locator {
+        match self {
+            Self::Record(record) => record.locator(),
+            Self::Lease(lease, _) => lease.locator,
+        }
+    }
+}
+
+type Answer = Result<Applied, CatalogError>;
+
+/// A write and who waits for it.
+struct Waiting {
+    write: Arc<Write>,
+    told: oneshot::Sender<Answer>,
+}
+
+/// Writes that wait. Each is of a caller that waits too, so there are no more of them than requests.
+#[derive(Default)]
+pub(in crate::catalog) struct Group {
+    waiting: Mutex<Vec<Waiting>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Group {
+    fn push(&self, write: &Arc<Write>) -> oneshot::Receiver<Answer> {
+        let (told, answer) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { write: write.clone(), told });
+        answer
+    }
+
+    /// Takes the writes that wait the longest and whose callers are still there.
+    fn take(&self) -> Vec<Waiting> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|one| !one.told.is_closed());
+        let most = waiting.len().min(GROUP_MAX);
+        waiting.drain(..most).collect()
+    }
+
+    /// Puts writes back, before those that came since.
+    fn put_back(&self, left: Vec<Waiting>) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).splice(0..0, left);
+    }
+}
+
+/// Writes, alone or with others. Dropped, the write has happened or not, as any other.
+pub(super) async fn write<D: Driver>(catalog: &SqlCatalog<D>, write: Write) -> Answer {
+    let write = Arc::new(write);
+    let end = Instant::now() + CALL;
+    let mut answer = catalog.group.push(&write);
+    loop {
+        let led = async {
+            tokio::select! {
+                biased;
+                answered = &mut answer => Some(answered),
+                _turn = catalog.group.turn.lock() => {
+                    lead(catalog).await;
+                    None
+                }
+            }
+        };
+        let heard = timeout_at(end, led).await;
+        match heard {
+            Ok(Some(Ok(answer))) => return answer,
+            // Its leader was dropped before it could commit.
+            Ok(Some(Err(_))) => answer = catalog.group.push(&write),
+            // It led, and its own write is answered, or waits on.
+            Ok(None) => {}
+            Err(_) => return Err(Error::Io(io::ErrorKind::TimedOut.into()).into()),
+        }
+    }
+}
+
+/// Writes what waits. The caller has the turn.
+async fn lead<D: Driver>(catalog: &SqlCatalog<D>) {
+    let group = catalog.group.take();
+    let group = match without_known(catalog, group).await {
+        Ok(group) if group.is_empty() => return,
+        Ok(group) => group,
+        Err((group, error)) => return tell_all(group, error),
+    };
+    match commit(catalog, &group).await {
+        Ok(answers) => tell(group, answers),
+        Err(Failed::One { at, error }) => {
+            let mut left = group;
+            // Nobody is there any more, if this fails.
+            let _ = left.remove(at).told.send(Err(error));
+            catalog.group.put_back(left);
+        }
+        Err(Failed::All(error)) => tell_all(group, error),
+    }
+}
+
+/// Answers those of a group of which nothing is news, and returns the others; all, when that cannot be told.
+async fn without_known<D: Driver>(
+    catalog: &SqlCatalog<D>,
+    group: Vec<Waiting>,
+) -> Result<Vec<Waiting>, (Vec<Waiting>, CatalogError)> {
+    let look = async {
+        let mut read = catalog.reader().await?;
+        let mut known = Vec::with_capacity(group.len());
+        for one in &group {
+            known.push(match &*one.write {
+                Write::Record(record) => records::is_held(&mut read, record).await?,
+                Write::Lease(lease, envelope) => records::is_lease_held(&mut read, lease, envelope).await?,
+            });
+        }
+        Ok::<_, CatalogError>(known)
+    };
+    let looked = look.await;
+    let known = match looked {
+        Ok(known) => known,
+        Err(error) => return Err((group, error)),
+    };
+    let mut left = Vec::new();
+    for (one, is_known) in group.into_iter().zip(known) {
+        if is_known {
+            let _ = one.told.send(Ok(Applied::Unchanged));
+        } else {
+            left.push(one);
+        }
+    }
+    Ok(left)
+}
+
+fn tell_all(group: Vec<Waiting>, error: CatalogError) {
+    if group.len() == 1 {
+        return tell(group, vec![Err(error)]);
+    }
+    let error = Arc::new(error);
+    let same = || Err(CatalogError::Unavailable(Error::Io(io::Error::other(error.clone()))));
+    let answers: Vec<Answer> = group.iter().map(|_| same()).collect();
+    tell(group, answers);
+}
+
+fn tell(group: Vec<Waiting>, answers: Vec<Answer>) {
+    for (one, answer) in group.into_iter().zip(answers) {
+        // Who does not wait any more does not hear it.
+        let _ = one.told.send(answer);
+    }
+}
+
+/// Why a transaction was dropped.
+enum Failed {
+    /// By one of its writes.
+    One { at: usize, error: CatalogError },
+    /// By none of them.
+    All(CatalogError),
+}
+
+impl From<CatalogError> for Failed {
+    fn from(error: CatalogError) -> Self {
+        Self::All(error)
+    }
+}
+
+async fn commit<D: Driver>(catalog: &SqlCatalog<D>, group: &[Waiting]) -> Result<Vec<Answer>, Failed> {
+    let mut write = catalog.write().await?;
+    // All locks before the first read, in one order everywhere, and that of the feed last: nobody waits in a circle.
+    let locators: Vec<Locator> = group.iter().map(|one| one.write.locator()).collect();
+    write.alone_all(locators.iter().map(|locator| Alone::Record(&locator.0))).await?;
+    let (mut answers, mut news) = (Vec::with_capacity(group.len()), Vec::new());
+    for (at, one) in group.iter().enumerate() {
+        let done = match &*one.write {
+            Write::Record(record) => records::file(&mut write, record, None).await,
+            Write::Lease(lease, envelope) => records::renew(&mut write, lease, envelope).await,
+        };
+        answers.push(match done {
+            Ok(change) => {
+                let applied = if change.is_some() { Applied::Stored } else { Applied::Unchanged };
+                news.extend(change);
+                Ok(applied)
+            }
+            // Both come of the first look, before anything is written.
+            Err(error @ (CatalogError::Refused(_) | CatalogError::Damaged { .. })) => Err(error),
+            Err(error) => return Err(Failed::One { at, error }),
+        });
+    }
+    if !news.is_empty() {
+        feed::tell_all(&mut write, &news).await?;
+        write.commit().await?;
+    }
+    Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path, time::Duration};
+
+    use futures::{FutureExt, future::join_all};
+    use testing::Sample;
+
+    use super::*;
+    use crate::catalog::{Refused, SqliteCatalog};
+
+    const KEPT: u32 = 5;
+
+    async fn open(dir: &Path) -> SqliteCatalog {
+        SqliteCatalog::open(&dir.join("catalog.db"), KEPT).await.unwrap()
+    }
+
+    fn record(sample: &Sample, version: u64) -> Record {
+        sample.record(&sample.lease(version), &"o1".parse().unwrap())
+    }
+
+    fn waiting(catalog: &SqliteCatalog) -> usize {
+        catalog.group.waiting.lock().unwrap().len()
+    }
+
+    /// Waits until so many writes wait.
+    async fn until_wait(catalog: &SqliteCatalog, count: usize) {
+        let all = async {
+            while waiting(catalog) != count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout_at(Instant::now() + Duration::from_secs(10), all).await.unwrap();
+    }
+
+    /// Counts the transactions in the log of a catalog: the last page of each says how long the file is after it
+    /// (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>).
+    fn transactions(dir: &Path) -> usize {
+        let log = fs::read(dir.join("catalog.db-wal")).unwrap();
+        let page = u32::from_be_bytes(log[8..12].try_into().unwrap()) as usize;
+        log[32..].chunks_exact(24 + page).filter(|frame| frame[4..8] != [0; 4]).count()
+    }
+
+    #[tokio::test]
+    async fn what_waits_together_shares_a_transaction_and_what_is_refused_is_refused_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = open(dir.path()).await;
+        let samples: Vec<Sample> = (1..=8).map(|seed| Sample::new(seed, 40_000)).collect();
+        records::put(&catalog, &record(&samples[0], 2)).await.unwrap();
+        let before = transactions(dir.path());
+        let turn = catalog.group.turn.lock().await;
+        // An older one, new ones, one of them twice, and a lease of what is not filed.
+        let mut filed: Vec<Record> = samples[..7].iter().map(|sample| record(sample, 1)).collect();
+        filed.push(filed[6].clone());
+        let lease = samples[7].lease(1);
+        let envelope = samples[7].sign(&lease);
+        let puts = join_all(filed.iter().map(|record| records::put(&catalog, record)));
+        let calls = async { tokio::join!(puts, records::put_lease(&catalog, &lease, &envelope)) };
+        let (done, ()) = tokio::join!(calls, async {
+            until_wait(&catalog, 9).await;
+            drop(turn);
+        });
+        let (puts, lease) = done;
+        assert!(matches!(lease, Err(CatalogError::Refused(Refused::NoRecord))));
+        assert!(matches!(puts[0], Err(CatalogError::Refused(Refused::Older { held: 2, asked: 1 }))));
+        let applied: Vec<Applied> = puts.into_iter().skip(1).map(Result::unwrap).collect();
+        let count = |what| applied.iter().filter(|applied| **applied == what).count();
+        assert_eq!((count(Applied::Stored), count(Applied::Unchanged)), (6, 1));
+        assert_eq!(transactions(dir.path()) - before, 1);
+        // One for each, and the oldest beyond what is kept are gone.
+        let page = feed::page(&catalog, 2, 9).await.unwrap();
+        let told: Vec<u64> = page.changes.iter().map(|change| change.sequence).collect();
+        assert_eq!((told, page.reset), (vec![3, 4, 5, 6, 7], false));
+        assert!(feed::page(&catalog, 1, 9).await.unwrap().reset);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_fails_fails_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = open(dir.path()).await;
+        let samples: Vec<Sample> = (1..=3).map(|seed| Sample::new(seed, 40_000)).collect();
+        let trigger: &'static str = format!(
+            "CREATE TRIGGER broken BEFORE INSERT ON records WHEN NEW.locator = x'{}'
+             BEGIN SELECT RAISE(ABORT, 'a broken page'); END",
+            samples[1].sealed.locator
+        )
+        .leak();
+        catalog.writer().await.unwrap().run(trigger, &[]).await.unwrap();
+        let turn = catalog.group.turn.lock().await;
+        let filed: Vec<Record> = samples.iter().map(|sample| record(sample, 1)).collect();
+        let puts = join_all(filed.iter().map(|record| records::put(&catalog, record)));
+        let (puts, ()) = tokio::join!(puts, async {
+            until_wait(&catalog, 3).await;
+            drop(turn);
+        });
+        let stored: Vec<bool> = puts.iter().map(|put| matches!(put, Ok(Applied::Stored))).collect();
+        assert_eq!(stored, [true, false, true], "{puts:?}");
+        assert!(matches!(puts[1], Err(CatalogError::Unavailable(Error::Database(_)))));
+        for (record, stored) in filed.iter().zip(stored) {
+            assert_eq!(records::read(&catalog, &record.locator()).await.unwrap().is_some(), stored);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_leaves_takes_its_own_write_along_and_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let (catalog, other) = (open(dir.path()).await, open(dir.path()).await);
+        let [one, two, three] = [1, 2, 3].map(|seed| record(&Sample::new(seed, 40_000), 1));
+        let writes = |record: &Record| Write::Record(Box::new(record.clone()));
+        let busy = other.write().await.unwrap();
+        // The first leads, with the second in its group, and the third comes after that.
+        let turn = catalog.group.turn.lock().await;
+        let mut leader = Box::pin(write(&catalog, writes(&one)));
+        let mut follower = Box::pin(write(&catalog, writes(&two)));
+        assert!((&mut leader).now_or_never().is_none() && (&mut follower).now_or_never().is_none());
+        drop(turn);
+        let soon = Instant::now() + Duration::from_millis(50);
+        assert!(timeout_at(soon, &mut leader).await.is_err());
+        assert_eq!(waiting(&catalog), 0);
+        let mut leaver = Box::pin(write(&catalog, writes(&three)));
+        assert!((&mut leaver).now_or_never().is_none());
+        drop((leader, leaver));
+        let (stored, ()) = tokio::join!(follower, async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            drop(busy);
+        });
+        assert_eq!(stored.unwrap(), Applied::Stored);
+        let is_filed = async |record: &Record| records::read(&catalog, &record.locator()).await.unwrap().is_some();
+        assert!(!is_filed(&one).await && is_filed(&two).await && !is_filed(&three).await);
+    }
+}
