@@ -45,6 +45,9 @@ const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// Copies of which it is remembered up to which change they are current, 100 bytes each; of others the catalog is asked
 /// again.
 const SHOWN_MAX: usize = 65_536;
+/// How long every copy is looked at before the feed is followed for a page. A look at a million copies takes half an
+/// hour or more, in which a busy feed tells more than it keeps: followed only after it, it would begin anew each time.
+const RESYNC_SLICE: Duration = Duration::from_millis(250);
 /// Turns of writers of copies. Two records that fall on one wait for each other's disk without need, so there are many
 /// more than calls into the disk at once.
 const TURNS: usize = 1024;
@@ -267,30 +270,32 @@ impl Followed {
     }
 }
 
-/// A look at every copy. What fails it in between, it goes on behind: a catalog that stumbles more often than a whole
-/// look takes would see all of it again and again, and never the end.
+/// A look at every copy, in slices between pages of the feed. What fails it in between, it goes on behind: a catalog
+/// that stumbles more often than a whole look takes would see all of it again and again, and never the end.
 struct Resync {
     /// Copies not looked at yet.
     left: Vec<Locator>,
-    /// Where the feed is followed from then.
-    next: u64,
 }
 
 impl Resync {
-    /// Looks at what is left.
+    /// Looks at what is left, as far as it comes `until` then, and at one copy at least. True: nothing is left.
     async fn go_on<L: Future<Output = Result<(), RefreshError>>>(
         &mut self,
+        until: Instant,
         stop: &CancellationToken,
         look: impl Fn(Locator) -> L,
-    ) -> Result<(), RefreshError> {
+    ) -> Result<bool, RefreshError> {
         while let Some(locator) = self.left.last() {
             if stop.is_cancelled() {
                 return Err(Lost.into());
             }
             look(*locator).await?;
             self.left.pop();
+            if Instant::now() >= until {
+                break;
+            }
         }
-        Ok(())
+        Ok(self.left.is_empty())
     }
 }
 
@@ -332,63 +337,67 @@ pub(crate) async fn follow(node: Arc<Node>) {
     }
 }
 
-/// Applies one page, or goes on with the look at every copy. Cancel safe: what is applied twice changes nothing.
+/// Goes on with the look at every copy, if there is one, and applies one page. Cancel safe: what is applied twice
+/// changes nothing.
 async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshError> {
     let missed_until = match followed.missed_until {
         Some(until) => until,
         None => *followed.missed_until.insert(node.catalog.newest_change().await?),
     };
     let origins = if followed.since < missed_until { names(node) } else { BTreeSet::new() };
-    let (next, is_idle) = if let Some(resync) = &mut followed.resync {
-        resync.go_on(&node.stop, |locator| look_again(node, &origins, locator)).await?;
-        (resync.next, true)
-    } else {
-        let wait = Duration::from_secs(CHANGES_WAIT_SECONDS_MAX.into());
-        let ChangePage { changes, next, reset } = node.feed.page(followed.since, wait, &node.stop).await?;
-        // First, and whatever else the page holds: a thief is to be cut off within two seconds.
-        if reset || changes.iter().any(|change| matches!(change.kind, ChangeKind::Refused { .. })) {
-            refusals::agree(node).await?;
+    let mut wait = Duration::from_secs(CHANGES_WAIT_SECONDS_MAX.into());
+    if let Some(resync) = &mut followed.resync {
+        // Nor after the last slice, so that its end is noted.
+        wait = Duration::ZERO;
+        if resync.go_on(Instant::now() + RESYNC_SLICE, &node.stop, |locator| look_again(node, locator)).await? {
+            followed.resync = None;
         }
-        if reset {
-            node.copies.forget();
-            forget_walk(node).await?;
-            let left = node.off_reactor(|store| store.records()).await??;
-            tracing::info!(copies = left.len(), "the change feed began anew: every copy of a record is looked at");
-            followed.resync = Some(Resync { left, next });
-            // What the catalog lost it lost of shards too.
-            node.tasks.spawn(repair::compare(node.clone()));
-            return Ok(());
-        }
-        let is_idle = changes.is_empty();
-        for change in changes {
-            match change.kind {
-                ChangeKind::Record { locator } | ChangeKind::Erased { locator } => {
-                    look_at(node, &origins, locator, change.sequence).await?;
-                }
-                ChangeKind::Policy { .. }
-                | ChangeKind::Purge { .. }
-                | ChangeKind::Refused { .. }
-                | ChangeKind::Node { .. } => {}
+    }
+    let ChangePage { changes, next, reset } = node.feed.page(followed.since, wait, &node.stop).await?;
+    // First, and whatever else the page holds: a thief is to be cut off within two seconds.
+    if reset || changes.iter().any(|change| matches!(change.kind, ChangeKind::Refused { .. })) {
+        refusals::agree(node).await?;
+    }
+    if reset {
+        node.copies.forget();
+        forget_walk(node).await?;
+        let left = node.off_reactor(|store| store.records()).await??;
+        tracing::info!(copies = left.len(), "the change feed began anew: every copy of a record is looked at");
+        // What is told from here on is of after the look began.
+        (followed.since, followed.resync) = (next, Some(Resync { left }));
+        // What the catalog lost it lost of shards too.
+        node.tasks.spawn(repair::compare(node.clone()));
+        return Ok(());
+    }
+    let is_idle = changes.is_empty();
+    for change in changes {
+        match change.kind {
+            ChangeKind::Record { locator } | ChangeKind::Erased { locator } => {
+                look_at(node, &origins, locator, change.sequence).await?;
             }
+            ChangeKind::Policy { .. }
+            | ChangeKind::Purge { .. }
+            | ChangeKind::Refused { .. }
+            | ChangeKind::Node { .. } => {}
         }
-        (next, is_idle)
-    };
-    followed.resync = None;
+    }
     node.copies.passed(next);
     node.metrics.feed_position.set(next);
     followed.since = next;
     let (noted, when) = followed.noted;
-    if next != noted && (is_idle || when.elapsed() >= NOTE_EVERY) {
+    // A restart begins a look anew that was not over: the position of before is still noted.
+    let is_due = followed.resync.is_none() && (is_idle || when.elapsed() >= NOTE_EVERY);
+    if next != noted && is_due {
         node.off_reactor(move |store| store.put_feed_position(next)).await??;
         followed.noted = (next, Instant::now());
     }
     Ok(())
 }
 
-/// Brings a copy and the catalog in line where both may lack something.
-async fn look_again(node: &Arc<Node>, origins: &BTreeSet<NodeName>, locator: Locator) -> Result<(), RefreshError> {
+/// Brings a copy that is here and the catalog in line where both may lack something.
+async fn look_again(node: &Arc<Node>, locator: Locator) -> Result<(), RefreshError> {
     pass_over(&locator, vouch(node, locator).await)?;
-    look_at(node, origins, locator, u64::MAX).await
+    pass_over(&locator, refresh(node, locator).await)
 }
 
 /// Fetches a copy that may have passed the node by while `origins` were these, or brings it to what a change says.
@@ -534,7 +543,8 @@ mod tests {
     #[tokio::test]
     async fn a_look_at_every_copy_goes_on_behind_each_failure() {
         let (stop, looked) = (CancellationToken::new(), Mutex::new(Vec::new()));
-        let mut resync = Resync { left: (0..9).map(|byte| Locator([byte; 32])).collect(), next: 7 };
+        let mut resync = Resync { left: (0..9).map(|byte| Locator([byte; 32])).collect() };
+        let end = Instant::now() + Duration::from_secs(3600);
         let mut failures = 0;
         // Every third look fails once.
         let look = |locator: Locator| {
@@ -543,14 +553,33 @@ mod tests {
             let is_again = looked.iter().filter(|before| **before == locator).count() > 1;
             std::future::ready(if locator.0[0].is_multiple_of(3) && !is_again { Err(Lost.into()) } else { Ok(()) })
         };
-        while resync.go_on(&stop, &look).await.is_err() {
+        while resync.go_on(end, &stop, &look).await.is_err() {
             failures += 1;
         }
         assert_eq!((failures, looked.lock().unwrap().len()), (3, 9 + 3));
-        let mut resync = Resync { left: vec![Locator([1; 32])], next: 7 };
+        let mut resync = Resync { left: vec![Locator([1; 32])] };
         stop.cancel();
-        assert!(resync.go_on(&stop, &look).await.is_err());
+        assert!(resync.go_on(end, &stop, &look).await.is_err());
         assert_eq!((resync.left.len(), looked.lock().unwrap().len()), (1, 12), "the node stops");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_at_every_copy_gives_way_to_the_feed_and_comes_to_its_end() {
+        let stop = CancellationToken::new();
+        let mut resync = Resync { left: (0..100).map(|byte| Locator([byte; 32])).collect() };
+        let look = |_| async {
+            sleep(Duration::from_millis(100)).await;
+            Ok(())
+        };
+        let (mut slices, start) = (1, Instant::now());
+        while !resync.go_on(Instant::now() + RESYNC_SLICE, &stop, look).await.unwrap() {
+            slices += 1;
+            assert!(resync.left.len() + 3 * slices >= 100, "no slice is longer");
+        }
+        assert_eq!((slices, start.elapsed()), (34, Duration::from_secs(10)));
+        // One look that is longer than a slice is made.
+        let mut resync = Resync { left: vec![Locator([1; 32])] };
+        assert!(resync.go_on(Instant::now(), &stop, look).await.unwrap());
     }
 
     #[test]
