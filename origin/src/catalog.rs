@@ -206,6 +206,11 @@ pub trait Catalog: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<ShardRow>, CatalogError>;
 
+    /// Forgets shards as [`Self::dead_shards`] names them, at most `limit`, of nodes that were silent for `silent` or
+    /// that nobody announces, and returns how many. A node that comes back with them after all notes them again. Those
+    /// of which no record tells any more that they are dead stay noted.
+    async fn abandon_shards(&self, grace: Duration, silent: Duration, limit: usize) -> Result<u64, CatalogError>;
+
     /// Returns what the catalog believes a node to hold, in order of object and column, at most `limit`, from the one
     /// after `after`.
     async fn shards_on(

@@ -21,6 +21,11 @@ use crate::{
 
 /// Dead shards that the catalog names at once.
 const DEAD_MAX: usize = 256;
+/// A node without a word for so long does not come back, as far as dead shards go: what is noted of them is looked at
+/// in each sweep of every node. One that does come back finds them on its disk.
+const GONE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Dead shards of nodes that are gone, of which a sweep forgets so many.
+const GONE_MAX: usize = 1_000;
 /// How long a sweep removes dead shards; the next one goes on at once. So a large erasure takes as long as its shards
 /// do, and keeps no other step of a sweep, and no look at the clock, from its turn for longer than this.
 const REMOVING: Duration = Duration::from_secs(20);
@@ -150,6 +155,10 @@ async fn destroy(node: &Arc<Node>, removed: &mut Removal) -> Result<(), RefreshE
         retention::end_leases(node, Instant::now() + REMOVING).await?;
         remove_dead_shards(node, grace, &mut removal).await?;
         *removed = removal;
+        let abandoned = node.catalog.abandon_shards(grace, GONE, GONE_MAX).await?;
+        if abandoned > 0 {
+            tracing::info!(abandoned, "shards of erased objects on nodes that are gone are forgotten");
+        }
     }
     Ok(())
 }

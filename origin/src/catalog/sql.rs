@@ -13,6 +13,8 @@ mod group;
 mod nodes;
 mod notes;
 mod objects;
+#[cfg(test)]
+mod plans;
 mod policies;
 mod purges;
 mod records;
@@ -155,6 +157,10 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
         limit: usize,
     ) -> Result<Vec<ShardRow>, CatalogError> {
         shards::dead(self, node, grace, after, limit).await
+    }
+
+    async fn abandon_shards(&self, grace: Duration, silent: Duration, limit: usize) -> Result<u64, CatalogError> {
+        shards::abandon(self, grace, silent, limit).await
     }
 
     async fn shards_on(

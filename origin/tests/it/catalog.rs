@@ -1,6 +1,7 @@
 //! What every catalog engine promises, written against the trait alone. An engine joins by one
 //! more test in the macro `promise`.
 
+mod shards;
 mod work;
 
 use std::{future::poll_fn, path::Path, pin::pin, sync::Arc, task::Poll, time::Duration};
@@ -71,6 +72,8 @@ promise!(placement_follows_the_shards);
 promise!(the_manifests_filed_first_stay);
 promise!(of_two_owners_of_a_locator_the_one_who_came_first_has_it);
 promise!(dead_shards_are_those_without_a_living_record);
+promise!(dead_shards_of_a_node_that_is_gone_are_forgotten);
+promise!(totals_are_those_of_the_rows);
 promise!(owners_see_their_living_locators_in_pages);
 promise!(policies_only_grow_and_need_their_blobs);
 promise!(a_purge_is_told_once_and_of_the_owners_own);
@@ -98,6 +101,7 @@ promise!(many_takers_never_share_a_repair_or_a_ticket);
 promise!(of_two_processes_that_race_for_a_lease_the_growing_version_wins(url));
 promise!(the_feed_never_shows_a_smaller_number_after_a_larger_one(url));
 promise!(a_call_that_is_dropped_happens_or_not(url));
+promise!(writes_of_two_processes_at_once_are_each_answered(url));
 
 fn refused<T: std::fmt::Debug>(result: Result<T, CatalogError>) -> Refused {
     match result {
@@ -116,8 +120,8 @@ fn entry(name: &str, zone: &str, free_bytes: u64) -> NodeEntry {
 }
 
 mod promises {
-    pub(super) use super::work::*;
     use super::*;
+    pub(super) use super::{shards::*, work::*};
 
     pub(super) async fn leases_only_grow(catalog: &dyn Catalog) {
         let sample = Sample::new(1, 40_000);

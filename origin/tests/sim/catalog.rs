@@ -212,6 +212,7 @@ forward! {
         objects(after: Option<&ObjectId>, limit: usize) -> ObjectPage;
         objects_on(node: &NodeName, after: Option<&ObjectId>, limit: usize) -> ObjectPage;
         dead_shards(node: &NodeName, grace: Duration, after: Option<(ObjectId, usize)>, limit: usize) -> Vec<ShardRow>;
+        abandon_shards(grace: Duration, silent: Duration, limit: usize) -> u64;
         shards_on(node: &NodeName, after: Option<(ObjectId, usize)>, limit: usize) -> Vec<ShardRow>;
         shard_totals(node: &NodeName) -> ShardTotals;
         repair_queue() -> RepairQueue;
