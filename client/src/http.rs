@@ -321,6 +321,11 @@ impl Transport for HttpTransport {
         self.json(node, Call::get(format!("/v1/records?owner={owner}{after}"))).await
     }
 
+    async fn all_locators(&self, node: &NodeName, after: Option<&Locator>) -> Result<LocatorPage, TransportError> {
+        let after = after.map_or_else(String::new, |after| format!("?after={after}"));
+        self.json(node, Call::get(format!("/v1/records{after}"))).await
+    }
+
     async fn create_upload(&self, node: &NodeName, column: usize, columns: usize) -> Result<String, TransportError> {
         let path = format!("/v1/uploads?column={column}&columns={columns}");
         let created: UploadCreated = self.json(node, Call::new(Method::POST, path)).await?;

@@ -146,6 +146,8 @@ pub trait Transport: Send + Sync + 'static {
         owner: &OwnerId,
         after: Option<&Locator>,
     ) -> Result<LocatorPage, TransportError>;
+    /// Lists the locators of all owners in order, starting after `after`; for edges.
+    async fn all_locators(&self, node: &NodeName, after: Option<&Locator>) -> Result<LocatorPage, TransportError>;
 
     /// Opens an upload session for one shard: a column of an object of so many columns.
     async fn create_upload(&self, node: &NodeName, column: usize, columns: usize) -> Result<String, TransportError>;

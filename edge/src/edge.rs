@@ -532,6 +532,7 @@ async fn run(
     let sweeps = Arc::new(Sweeps::default());
     followers.spawn(Sweeper::new(Arc::clone(&node), Arc::clone(&transport), Arc::clone(&sweeps)).run());
     followers.spawn(follow::changes(Arc::clone(&node), Arc::clone(&transport), sweeps));
+    followers.spawn(follow::fill_register(Arc::clone(&node), Arc::clone(&transport)));
     followers.spawn(follow::announce(Arc::clone(&node), transport));
     if let Some((membership, files)) = node.membership.clone().zip(node.config.tls.clone()) {
         followers.spawn(membership.follow_files(files, node.config.reread_every()));

@@ -10,7 +10,7 @@
 //! | `GET /v1/shards/{object}/{column}?first=S&count=N` | | [`ShardSlice`] |
 //! | `GET`, `PUT /v1/records/{locator}` | record | record, 204 |
 //! | `PUT /v1/leases/{locator}` | lease envelope | 204 |
-//! | `GET /v1/records?after=L&owner=O` | | [`LocatorPage`] |
+//! | `GET /v1/records?after=L&owner=O` | | [`LocatorPage`]; by edges also without an owner: of all |
 //! | `GET`, `PUT /v1/policies/{owner}/{name}` | policy envelope | policy envelope, 204 |
 //! | `GET`, `PUT /v1/blobs/{blob}` | blob | blob, 204 |
 //! | `GET`, `PUT /v1/notes/{note}` | [`Note`], by edges alone | [`Note`], 204; 409 when another version is held |

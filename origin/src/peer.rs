@@ -25,6 +25,8 @@ pub(crate) enum Action {
     Announce,
     /// Read and write the notes of a zone's edges.
     Share,
+    /// List the locators of all owners.
+    ListAll,
 }
 
 impl Peer {
@@ -34,8 +36,8 @@ impl Peer {
         match (self.role, action) {
             (_, Action::Read | Action::Announce)
             | (Role::Twin | Role::Origin, Action::Write)
-            | (Role::Edge, Action::Share) => true,
-            (Role::Edge, Action::Write) | (Role::Twin | Role::Origin, Action::Share) => false,
+            | (Role::Edge, Action::Share | Action::ListAll) => true,
+            (Role::Edge, Action::Write) | (Role::Twin | Role::Origin, Action::Share | Action::ListAll) => false,
         }
     }
 }
@@ -51,6 +53,7 @@ mod tests {
             assert!(peer(role).may(Action::Read) && peer(role).may(Action::Announce));
             assert_eq!(peer(role).may(Action::Write), role != Role::Edge);
             assert_eq!(peer(role).may(Action::Share), role == Role::Edge);
+            assert_eq!(peer(role).may(Action::ListAll), role == Role::Edge);
         }
     }
 }

@@ -401,7 +401,7 @@ pub async fn promises_to_keep_are_kept(stage: &impl Stage) {
     put(kept(2, until + 1)).await.unwrap();
 }
 
-/// [`Transport::locators`].
+/// [`Transport::locators`], [`Transport::all_locators`].
 pub async fn locators_are_the_living_ones_in_order(stage: &impl Stage) {
     let (twin, node) = owner(stage);
     let samples = [1, 2, 3].map(|random| Sample::of(1, [random; 32], &[random; 100]));
@@ -422,6 +422,14 @@ pub async fn locators_are_the_living_ones_in_order(stage: &impl Stage) {
     assert_eq!(page(Some(locators[2])).await.locators, []);
     let stranger = twin.locators(&node, &OwnerId([9; 32]), None).await.unwrap();
     assert_eq!((stranger.locators, stranger.next), (vec![], None));
+    // Edges need those of all owners.
+    let edge = stage.caller("e1", Role::Edge);
+    let mut of_all = [&locators[..], &[other.sealed.locator]].concat();
+    of_all.sort();
+    let all = edge.all_locators(&node, None).await.unwrap();
+    assert_eq!((&all.locators, all.next), (&of_all, None));
+    assert_eq!(edge.all_locators(&node, Some(&of_all[1])).await.unwrap().locators, of_all[2..]);
+    assert_eq!(status(twin.all_locators(&node, None).await), 403);
 }
 
 /// [`Transport::policy`], [`Transport::put_policy`].

@@ -129,6 +129,7 @@ forward! {
     PutRecord: put_record(locator: &Locator, record: Bytes) -> ();
     PutLease: put_lease(locator: &Locator, envelope: Bytes) -> ();
     Locators: locators(owner: &OwnerId, after: Option<&Locator>) -> LocatorPage;
+    AllLocators: all_locators(after: Option<&Locator>) -> LocatorPage;
     CreateUpload: create_upload(column: usize, columns: usize) -> String;
     Append: append(upload: &str, first: u64, cells: &[Cell]) -> ();
     UploadCells: upload_cells(upload: &str) -> u64;

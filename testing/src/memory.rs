@@ -254,7 +254,12 @@ impl Transport for MemoryTransport {
         owner: &OwnerId,
         after: Option<&Locator>,
     ) -> Result<LocatorPage, TransportError> {
-        self.shared(node, Action::Any, |it| Ok(it.locators(owner, after)))
+        self.shared(node, Action::Any, |it| Ok(it.locators(Some(owner), after)))
+    }
+
+    async fn all_locators(&self, node: &NodeName, after: Option<&Locator>) -> Result<LocatorPage, TransportError> {
+        // What edges share is theirs alone too.
+        self.shared(node, Action::Share, |it| Ok(it.locators(None, after)))
     }
 
     async fn create_upload(&self, node: &NodeName, column: usize, columns: usize) -> Result<String, TransportError> {

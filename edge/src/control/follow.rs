@@ -30,6 +30,8 @@ const _: () = assert!(WAIT_SECONDS <= CHANGES_WAIT_SECONDS_MAX);
 const CHANGES_DEADLINE: Duration = Duration::from_secs(WAIT_SECONDS as u64 + 10);
 /// Between tries when an origin failed; also what an erasure may take longer when the nearest origin dies.
 const RETRY: Duration = Duration::from_millis(500);
+/// Between tries to list all locators. Until it is done, labels that somebody made up cost look-ups.
+const LIST_RETRY: Duration = Duration::from_secs(5);
 /// After each page of news, so that an origin that makes news up costs little.
 const NEWS_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause after a feed began anew: each time costs a look-up of all that is asked for. A first time costs no
@@ -89,6 +91,50 @@ pub(crate) async fn changes(node: Arc<Node>, transport: Arc<dyn Transport>, swee
     }
 }
 
+/// Fills the gaps of the register for ever: where the feed does not reach back to its beginning, an origin lists what
+/// was stored before.
+pub(crate) async fn fill_register(node: Arc<Node>, transport: Arc<dyn Transport>) {
+    let mut turn = 0;
+    loop {
+        let gap = node.register.gap().await;
+        let origins = node.topology.origins_by_distance(&node.config.place);
+        if let Some(origin) = pick(&origins, turn) {
+            match list_all(&node, &*transport, origin, gap).await {
+                Ok(()) => continue,
+                Err(error) => {
+                    tracing::debug!(%origin, error = &error as &dyn std::error::Error, "no list of all locators");
+                }
+            }
+            turn += 1;
+        }
+        sleep(LIST_RETRY).await;
+    }
+}
+
+/// Reads the list of all locators into the register.
+async fn list_all(node: &Node, transport: &dyn Transport, origin: &NodeName, gap: u64) -> Result<(), TransportError> {
+    let mut after = None;
+    loop {
+        let page = timeout(CHANGES_DEADLINE, transport.all_locators(origin, after.as_ref())).await;
+        let page = page.map_err(|_| TransportError::TimedOut { node: origin.clone() })??;
+        // Grows with every page, so it comes to an end, and be it the bound of the register.
+        let is_ordered = page.locators.is_sorted_by(|one, next| one < next) && page.locators.first() > after.as_ref();
+        if page.next.is_some() && !is_ordered {
+            let reason = "a list of locators that does not go on in their order".to_owned();
+            return Err(TransportError::Nonsense { node: origin.clone(), reason });
+        }
+        if !node.register.fill(gap, &page.locators) {
+            return Ok(());
+        }
+        if page.next.is_none() {
+            node.register.filled(gap);
+            return Ok(());
+        }
+        after = page.locators.last().copied();
+        sleep(NEWS_PAUSE).await;
+    }
+}
+
 /// What a page of the feed holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Page {
@@ -140,6 +186,8 @@ async fn apply(node: &Node, page: ChangePage, since: u64, sweeps: &Sweeps) -> u6
     if Page::of(&page, since) == Page::Reset {
         tracing::info!(since, next = page.next, "change feed begins anew");
         node.register.lose();
+        // It begins anew at its end.
+        node.register.heard(Instant::now().into_std());
         doubt(node);
         return page.next;
     }

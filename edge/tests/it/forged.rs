@@ -127,12 +127,29 @@ async fn forged_labels_are_turned_away_and_keep_no_viewer_from_a_cold_object() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn forged_labels_are_turned_away_where_an_origin_lists_what_the_feed_tells_no_more() {
+    let base = Site::start().await;
+    let cold = cold(&base).await;
+    base.origins.restart_feed(&base.nodes[0].name);
+    let site = base.beside(|_| {}).await;
+    until("it asks what was stored", async || site.weather.lists() > 0).await;
+    let (sent, turned_away, look_ups) = read_beside_a_flood(&site, &cold).await;
+    println!("{sent} forged labels, {turned_away} turned away, nodes asked {look_ups} times");
+    assert!(turned_away > sent / 2, "{turned_away} of {sent}");
+    assert!(look_ups < sent / 2, "{look_ups} for {sent}");
+    site.stop().await;
+    base.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn forged_labels_keep_no_viewer_from_a_cold_object_where_the_feed_is_not_known_whole() {
     let base = Site::start().await;
     let cold = cold(&base).await;
-    // Whoever starts now is told of none of the objects.
-    base.origins.restart_feed(&base.nodes[0].name);
     let site = base.beside(|_| {}).await;
+    // It is told of none of the objects any more.
+    site.weather.unlisted();
+    base.origins.restart_feed(&base.nodes[0].name);
+    until("it asks what was stored", async || site.weather.lists() > 0).await;
     let (sent, _, look_ups) = read_beside_a_flood(&site, &cold).await;
     println!("{sent} forged labels, nodes asked {look_ups} times");
     assert!(look_ups < sent, "{look_ups} for {sent}");

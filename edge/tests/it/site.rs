@@ -8,7 +8,7 @@ use std::{
     process::Output,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -45,6 +45,9 @@ pub(crate) struct Weather {
     /// What the feed tells beside the truth, the next time that it tells any.
     made_up: Mutex<Vec<ChangeKind>>,
     look_ups: AtomicU64,
+    /// How often an origin was asked for a list of all locators, and whether none gives one.
+    lists: AtomicU64,
+    unlisted: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -112,6 +115,16 @@ impl Weather {
         self.made_up.lock().unwrap().is_empty()
     }
 
+    /// Has no origin list all locators.
+    pub(crate) fn unlisted(&self) {
+        self.unlisted.store(true, Ordering::SeqCst);
+    }
+
+    /// How often an origin was asked for a list of all locators.
+    pub(crate) fn lists(&self) -> u64 {
+        self.lists.load(Ordering::SeqCst)
+    }
+
     /// How often an origin was asked for a record.
     pub(crate) fn look_ups(&self) -> u64 {
         self.look_ups.load(Ordering::SeqCst)
@@ -141,7 +154,10 @@ impl Intercept for Road {
         if let (Fault::Late(by), Call::Record) = (fault, call) {
             tokio::time::sleep(by).await;
         }
-        if fault == Fault::Down || fault == Fault::Without(call) {
+        let is_list = call == Call::AllLocators;
+        self.0.lists.fetch_add(u64::from(is_list), Ordering::SeqCst);
+        let is_refused = is_list && self.0.unlisted.load(Ordering::SeqCst);
+        if is_refused || fault == Fault::Down || fault == Fault::Without(call) {
             return Err(TransportError::Unreachable { node: node.clone(), reason: "made so".to_owned() });
         }
         Ok(fault)

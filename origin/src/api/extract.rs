@@ -57,13 +57,13 @@ impl<S: Send + Sync> FromRequest<S> for Sent {
 }
 
 /// A caller that may read.
-pub(super) struct Reader;
+pub(super) struct Reader(pub(super) Peer);
 
 impl<S: Send + Sync> FromRequestParts<S> for Reader {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
-        allowed(parts, Action::Read).map(|_| Self)
+        allowed(parts, Action::Read).map(Self)
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     catalog::Applied,
     copies, leases,
     node::{Lost, Node},
+    peer::Action,
     repair,
     store::StoreError,
 };
@@ -31,8 +32,8 @@ use crate::{
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct List {
-    /// Whose records.
-    owner: OwnerId,
+    /// Whose records; absent: everybody's, for edges.
+    owner: Option<OwnerId>,
     /// From the one after this; absent: from the first.
     after: Option<Locator>,
 }
@@ -126,10 +127,13 @@ pub(super) async fn renew(
 
 pub(super) async fn list(
     State(node): State<Arc<Node>>,
-    _: Reader,
+    Reader(peer): Reader,
     InQuery(List { owner, after }): InQuery<List>,
 ) -> Result<Json<LocatorPage>, Refusal> {
-    let locators = node.catalog.locators(Some(&owner), after.as_ref(), PAGE_ENTRIES_MAX).await?;
+    if owner.is_none() && !peer.may(Action::ListAll) {
+        return Err(Refusal::wrong(StatusCode::FORBIDDEN, "only edges list the records of all owners; name an owner"));
+    }
+    let locators = node.catalog.locators(owner.as_ref(), after.as_ref(), PAGE_ENTRIES_MAX).await?;
     let next = locators.last().copied().filter(|_| locators.len() == PAGE_ENTRIES_MAX);
     Ok(Json(LocatorPage { locators, next }))
 }

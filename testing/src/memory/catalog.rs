@@ -121,8 +121,9 @@ impl Catalog {
         self.tell(if is_dead { ChangeKind::Erased { locator } } else { ChangeKind::Record { locator } });
     }
 
-    pub(super) fn locators(&self, owner: &OwnerId, after: Option<&Locator>) -> LocatorPage {
-        let living = self.records.values().filter(|record| record.lease.owner == *owner && record.sealed.is_some());
+    pub(super) fn locators(&self, owner: Option<&OwnerId>, after: Option<&Locator>) -> LocatorPage {
+        let is_of = |record: &&Record| owner.is_none_or(|owner| record.lease.owner == *owner);
+        let living = self.records.values().filter(|record| is_of(record) && record.sealed.is_some());
         let after = living.map(Record::locator).filter(|locator| Some(locator) > after);
         let locators: Vec<_> = after.take(PAGE_ENTRIES_MAX).collect();
         let next = locators.last().copied().filter(|_| locators.len() == PAGE_ENTRIES_MAX);
