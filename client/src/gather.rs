@@ -51,7 +51,7 @@ pub enum Progress {
     Direct,
     /// Enough strips have arrived to recover the wanted ones.
     Decode,
-    /// Too few strips are left.
+    /// A wanted strip failed, and too few strips are left to recover it.
     Lost {
         /// Strips that arrived or may still arrive.
         have: usize,
@@ -163,8 +163,14 @@ impl Gather {
         if self.count(|state| state == State::Arrived) >= self.need {
             return Progress::Decode;
         }
+        // A wanted strip that is late may be the slowest of all, and it needs no other.
+        let may_come =
+            |column: &usize| self.sources.iter().any(|(s, state)| s.column == *column && *state != State::Failed);
         let have = self.count(|state| state != State::Failed);
-        if have < self.need { Progress::Lost { have, need: self.need } } else { Progress::Waiting }
+        if have < self.need && !self.wanted.iter().all(may_come) {
+            return Progress::Lost { have, need: self.need };
+        }
+        Progress::Waiting
     }
 
     fn doubt(&mut self, now: Duration) {
@@ -269,9 +275,31 @@ mod tests {
         assert_eq!(gather.progress(), Progress::Decode);
     }
 
+    #[test]
+    fn a_stripe_is_not_lost_while_all_wanted_strips_may_still_come() {
+        let late = || {
+            let mut gather = Gather::new(2, &[0], sources(&[5, 6, 7]));
+            assert_eq!((gather.fetch(ms(0)), gather.fetch(ms(15))), (vec![0], vec![1, 2]));
+            gather.failed(1);
+            gather.failed(2);
+            assert_eq!((gather.progress(), gather.fetch(ms(99))), (Progress::Waiting, vec![]));
+            gather
+        };
+        let (mut came, mut failed) = (late(), late());
+        came.arrived(0);
+        assert_eq!(came.progress(), Progress::Direct);
+        failed.failed(0);
+        assert_eq!(failed.progress(), Progress::Lost { have: 0, need: 2 });
+        // Two are wanted, and one of them cannot come.
+        let mut one = Gather::new(2, &[0, 1], sources(&[5, 6]));
+        assert_eq!(one.fetch(ms(0)), [0, 1]);
+        one.failed(1);
+        assert_eq!(one.progress(), Progress::Lost { have: 1, need: 2 });
+    }
+
     proptest! {
-        /// Whatever fails, in whatever order: with at most m losses the stripe is answered, with more it is Lost, and
-        /// no column is fetched twice.
+        /// Whatever fails, in whatever order: with at most m losses the stripe is answered, with more it is Lost once a
+        /// wanted strip is, and no column is fetched twice.
         #[test]
         fn ends_with_the_stripe_or_with_its_loss(
             k in 1usize..8, m in 1usize..5, times in prop::collection::vec(1u64..100, 12), lost in prop::collection::vec(any::<bool>(), 12),
@@ -292,6 +320,7 @@ mod tests {
                     Progress::Waiting => {}
                     Progress::Lost { .. } => {
                         prop_assert!(lost[..n].iter().filter(|lost| **lost).count() > m);
+                        prop_assert!(wanted.iter().any(|column| lost[*column]));
                         return Ok(());
                     }
                     Progress::Direct | Progress::Decode => return Ok(()),
