@@ -3,14 +3,17 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Topology, TransportError};
-use format::{NodeName, Place};
+use format::{NodeName, Place, wire::ChangePage};
 use testing::{Call, Intercept};
 
 /// Round-trip time of light in fibre for each kilometre, with the detours of real cables: 1.5 ms for 100 km.
@@ -32,13 +35,19 @@ pub struct Links {
     here: Place,
     distance: Distance,
     pulled: Mutex<BTreeMap<NodeName, u64>>,
+    waited_out: AtomicU64,
 }
 
 impl Links {
     /// Makes the links of `here` to all nodes of `topology`.
     #[must_use]
     pub fn new(topology: Arc<Topology>, here: Place, distance: Distance) -> Self {
-        Self { topology, here, distance, pulled: Mutex::default() }
+        Self { topology, here, distance, pulled: Mutex::default(), waited_out: AtomicU64::new(0) }
+    }
+
+    /// Takes how many questions for news since the last call came to the end of their wait (long poll) without any.
+    pub fn take_waited_out(&self) -> u64 {
+        self.waited_out.swap(0, Ordering::Relaxed)
     }
 
     /// Takes the bytes of shards read since the last call, for each node.
@@ -63,5 +72,12 @@ impl Intercept for Links {
         let mut pulled = self.pulled.lock().unwrap_or_else(PoisonError::into_inner);
         *pulled.entry(node.clone()).or_default() += body.len() as u64;
         body
+    }
+
+    fn changes(&self, _: &NodeName, (): (), page: ChangePage) -> ChangePage {
+        if page.changes.is_empty() && !page.reset {
+            self.waited_out.fetch_add(1, Ordering::Relaxed);
+        }
+        page
     }
 }

@@ -14,8 +14,7 @@ async fn an_erased_object_is_gone_once_the_feed_tells() {
     assert_eq!(site.get(&stored, "/", &[]).await.body(), stored.bytes);
     let lease = site.lease(&stored.sealed, &PolicyName::default(), 2, true);
     site.put_lease(&lease).await;
-    let took = until("the erasure", || async { site.get(&stored, "/", &[]).await.status() == 410 }).await;
-    println!("gone after {took:?}");
+    until("the erasure", || async { site.get(&stored, "/", &[]).await.status() == 410 }).await;
     let page = site.get(&stored, "/", &[]).await;
     assert!(String::from_utf8_lossy(page.body()).contains("410 Gone"));
     site.stop().await;

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use format::{Kind, Label, Lease, PolicyName, StableName};
-use testing::until;
+use testing::{Call, until};
 
 use crate::site::{NAME_SECONDS, Site, Stored, secret};
 
@@ -31,9 +31,9 @@ async fn shown(site: &Site, name: &StableName) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_at_a_name_changes_at_every_edge_and_is_kept_for_as_long_as_its_owner_says() {
     let site = Site::start().await;
-    let others = [site.beside(|_| {}).await, site.beside(|_| {}).await];
-    let edges = [&site, &others[0], &others[1]];
-    let (first, second, name) = (page(&site, "first").await, page(&site, "second").await, name());
+    let others = [site.beside(|_| {}).await, site.beside(|_| {}).await, site.beside(|_| {}).await];
+    let (edges, deaf) = ([&site, &others[0], &others[1]], &others[2]);
+    let (first, name) = (page(&site, "first").await, name());
     site.point(&name, &first, in_seconds(1000), 1).await;
     for edge in edges {
         let answer = edge.curl(&host(&name), "/", &[]).await;
@@ -52,8 +52,13 @@ async fn a_site_at_a_name_changes_at_every_edge_and_is_kept_for_as_long_as_its_o
     let unchanged = ["-H", &format!("if-none-match: {tag}")];
     assert_eq!(site.curl(&host(&name), "/", &unchanged).await.status(), 304);
 
+    // A fourth edge hears no news. The object is news that ends the question which it has under way.
+    assert_eq!(shown(deaf, &name).await, "first");
+    deaf.weather.without(Call::Changes);
+    let second = page(&site, "second").await;
+    until("it asks in vain", || async { deaf.counter("evernear_edge_change_faults_total").await > 0 }).await;
     site.point(&name, &second, in_seconds(1000), 2).await;
-    let took = until("the change at all edges", || async {
+    until("the change at all edges", || async {
         for edge in edges {
             if shown(edge, &name).await != "second" {
                 return false;
@@ -62,7 +67,9 @@ async fn a_site_at_a_name_changes_at_every_edge_and_is_kept_for_as_long_as_its_o
         true
     })
     .await;
-    println!("changed at three edges after {took:?}");
+    assert_eq!(shown(deaf, &name).await, "first", "nothing but the feed tells of a change");
+    deaf.weather.fair();
+    until("the change at the last edge", || async { shown(deaf, &name).await == "second" }).await;
     assert_eq!(site.curl(&host(&name), "/", &unchanged).await.status(), 200);
     let since = ["-H", "if-modified-since: Fri, 01 Jan 2100 00:00:00 GMT"];
     assert_eq!(site.curl(&host(&name), "/", &since).await.status(), 200);

@@ -135,7 +135,6 @@ async fn an_erased_object_is_gone_from_answers_disks_and_catalog() {
     assert!(!sealed_at(&one).await, "gone at once where it was erased");
     let (page, waited, edge) = waits.await.unwrap();
     assert!(page.changes.iter().any(|change| change.kind == ChangeKind::Erased { locator }));
-    println!("an edge hears of an erasure after {waited:?}");
     assert!(waited < Duration::from_secs(WAIT_SECONDS.into()), "it is told, it does not find it when its wait is over");
     let two = world.name(2);
     until("the erasure of the copy", || async { !sealed_at(&two).await }).await;
