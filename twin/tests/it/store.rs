@@ -208,7 +208,7 @@ async fn an_unknown_name_is_not_found_and_a_file_has_no_inside() {
     assert!(matches!(inside, GetError::NotDirectory { .. }), "{inside:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn an_upload_that_dies_at_its_commit_is_listed_and_can_be_removed() {
     let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, NoRecords)));
     let twin = cluster.twin(1);
