@@ -2,15 +2,16 @@
 //! dependencies.
 //!
 //! Place in the flow: before a commit, and in `.ci/run` after the tests. Keeps true: dependencies that the tests
-//! compiled are not compiled again here, only our own crates.
+//! compiled are not compiled again here, only our own crates; and not these where the tests' build was linted
+//! (`command::build`), as in CI: a warning is an error there, so what was compiled has none.
 
 use crate::command;
 use crate::fault::Fault;
 use crate::setup::{self, Purpose};
 use crate::{audit, tidy};
 
-/// Separate workspaces beside the root's.
-const BESIDE: [&str; 2] = ["policies/Cargo.toml", "fuzz/Cargo.toml"];
+/// A separate workspace beside the root's.
+const POLICIES: [&str; 2] = ["--manifest-path", "policies/Cargo.toml"];
 
 /// Runs all checks, the quick ones first; the first that fails ends the run.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
@@ -19,9 +20,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     }
     setup::install(&[Purpose::Build, Purpose::Guests, Purpose::Lints, Purpose::Audits])?;
     command::run(&mut command::cargo(&["fmt", "--all", "--check"]))?;
-    for manifest in BESIDE {
-        command::run(&mut command::cargo(&["fmt", "--all", "--check", "--manifest-path", manifest]))?;
-    }
+    command::run(command::cargo(&["fmt", "--all", "--check"]).args(POLICIES))?;
     tidy::run(&[])?;
     let mut deny = command::cargo(&["deny", "check", "bans", "licenses", "sources"]);
     command::run(deny.env("PATH", setup::path_with_tools()))?;
@@ -32,11 +31,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
 /// Lints every target of the workspace, policies, and the reader for wasm32; the chore `fuzz` lints its own.
 fn clippy() -> Result<(), Fault> {
     command::run(command::linted(&mut command::cargo(&["build", "--workspace", "--all-targets", "--keep-going"]))?)?;
-    let policies = ["clippy", "--manifest-path", "policies/Cargo.toml"];
-    let componentize = ["--package", "componentize", "--", "-Dwarnings"];
+    // Built, as the chore `policies` wants its dependencies.
+    let componentize = ["--package", "componentize"];
     let guests = ["--workspace", "--exclude", "componentize", "--target", "wasm32-unknown-unknown", "--", "-Dwarnings"];
-    command::run(command::cargo(&policies).args(componentize))?;
-    command::run(command::cargo(&policies).args(guests))?;
+    command::run(command::linted(command::cargo(&["build"]).args(POLICIES).args(componentize))?)?;
+    command::run(command::cargo(&["clippy"]).args(POLICIES).args(guests))?;
     // The reader where no C is compiled: `format/src/engine.rs`.
     let portable = ["clippy", "--package", "format", "--lib", "--no-default-features", "--features", "portable"];
     command::run(command::cargo(&portable).args(["--target", "wasm32-unknown-unknown", "--", "-Dwarnings"]))

@@ -50,15 +50,45 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// The variable with which [`build`] lints, as in CI.
+const LINTED: &str = "EVERNEAR_LINTED";
+
+/// Returns whether every build of the workspace lints its crates on the way.
+pub(crate) fn is_linted() -> bool {
+    std::env::var_os(LINTED).is_some()
+}
+
+/// Returns a cargo command that compiles the workspace. In CI, which needs both programs and lints, one compilation
+/// gives both, so commands of the same target folder must all come from here: cargo keeps what was linted apart from
+/// what was not, and would compile our crates a second time.
+///
+/// # Errors
+/// When there is no compiler.
+pub(crate) fn build(arguments: &[&str]) -> Result<Command, Fault> {
+    let mut command = cargo(arguments);
+    if is_linted() {
+        linted(&mut command)?;
+    }
+    Ok(command)
+}
+
 /// Makes clippy lint the crates during a cargo build: a warning in one of our crates is an error. Dependencies are
 /// compiled only once for the programs and for clippy.
 ///
 /// # Errors
 /// When there is no compiler.
 pub(crate) fn linted(build: &mut Command) -> Result<&mut Command, Fault> {
-    let sysroot = output(&mut program("rustc", &["--print", "sysroot"]))?;
-    build.env("RUSTC_WORKSPACE_WRAPPER", Path::new(sysroot.trim()).join("bin/clippy-driver"));
+    build.env("RUSTC_WORKSPACE_WRAPPER", linter()?);
     Ok(build.env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__"))
+}
+
+/// Returns clippy's compiler.
+///
+/// # Errors
+/// When there is no compiler.
+pub(crate) fn linter() -> Result<PathBuf, Fault> {
+    let sysroot = output(&mut program("rustc", &["--print", "sysroot"]))?;
+    Ok(Path::new(sysroot.trim()).join("bin/clippy-driver"))
 }
 
 /// Returns the target triple of this machine.

@@ -11,7 +11,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     setup::install(&[Purpose::Build, Purpose::Judges])?;
     // This builds `evernear` too, which the demo's last lines call. `tidy` checks that `./x test` compiles none of this
     // again.
-    command::run(&mut command::cargo(&["build", "--package", "cluster", "--package", "cli", "--bins"]))?;
+    command::run(&mut command::build(&["build", "--package", "cluster", "--package", "cli", "--bins"])?)?;
     let mut demo = command::program(command::target_folder().join("debug/cluster"), &["demo"]);
     // Relative paths of files start at the user's current folder, not at the repository's root.
     demo.args(arguments).current_dir(std::env::current_dir().unwrap_or_else(|_| command::root()));

@@ -1,14 +1,16 @@
 //! The chore `fuzz`: runs every decoder of untrusted bytes under libFuzzer for a while, starting from the committed
 //! corpus.
 //!
-//! Place in the flow: `fuzz/` is a separate Cargo workspace, because coverage is compiled into all of its dependencies.
+//! Place in the flow: by hand, for minutes or hours, with coverage in all that the targets are made of; and in
+//! `.ci/run`, for seconds, with coverage in our crates (`--ours`), because dependencies are compiled already for the
+//! tests there, and compiling them again with coverage takes many times as long as the seconds of all targets.
 //! The flags are those of cargo-fuzz without a sanitizer, which would need a nightly compiler: our code has no `unsafe`
 //! to watch, and debug assertions find overflows.
 //! Keeps true: the committed corpus is only read; new inputs and crashes stay in `target/fuzz`. A target that fails
 //! does not keep the others from running.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use crate::command;
 use crate::fault::Fault;
@@ -31,10 +33,29 @@ const SECONDS: u32 = 60;
 const INPUT_SECONDS: u32 = 10;
 const MEMORY_MIB: u32 = 1024;
 
+/// What has coverage compiled into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coverage {
+    /// Our crates and all their dependencies.
+    All,
+    /// Our crates.
+    Ours,
+}
+
+/// What the arguments ask for.
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    coverage: Coverage,
+    /// For each target.
+    seconds: u32,
+    /// Targets; none means all.
+    named: Vec<String>,
+}
+
 /// Builds and lints the targets, then runs those that are named, or all; as many at a time as there are cores. With 0
 /// seconds they replay the corpus and try no new inputs.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
-    let (seconds, named) = options(arguments)?;
+    let Options { coverage, seconds, named } = options(arguments)?;
     setup::install(&[Purpose::Build, Purpose::Lints])?;
     let known = targets()?;
     if let Some(other) = named.iter().find(|name| !known.contains(name)) {
@@ -43,11 +64,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
             format!("the targets are {}", known.join(", ")),
         ));
     }
-    let host = command::host()?;
-    let mut build = command::cargo(&["build", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--target", &host]);
-    build.arg("--target-dir").arg(folder());
-    command::run(command::linted(&mut build)?.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}")))?;
-    let programs = folder().join(host).join("debug");
+    let (mut build, programs) = build(coverage, &known)?;
+    command::run(&mut build)?;
     let chosen: Vec<String> = if named.is_empty() { known } else { named };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut failed = Vec::new();
@@ -80,6 +98,31 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
             folder().display()
         ),
     ))
+}
+
+/// Returns the command that builds the targets, and the folder in which they are then.
+fn build(coverage: Coverage, targets: &[String]) -> Result<(Command, PathBuf), Fault> {
+    let mut build = command::cargo(&["build", "--locked", "--features", "fuzz/libfuzzer", "--package", "fuzz"]);
+    for target in targets {
+        build.args(["--bin", target]);
+    }
+    command::linted(&mut build)?;
+    let programs = match coverage {
+        Coverage::All => {
+            let host = command::host()?;
+            build.args(["--target", &host, "--target-dir"]).arg(folder());
+            build.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"));
+            folder().join(host).join("debug")
+        }
+        Coverage::Ours => {
+            // With the packages of the demo, cargo chooses the features of dependencies for which they are compiled.
+            build.args(["--package", "cluster", "--package", "cli"]);
+            build.env("RUSTC_WORKSPACE_WRAPPER", command::root().join("fuzz/rustc.sh"));
+            build.env("EVERNEAR_FUZZ_LINTER", command::linter()?).env("EVERNEAR_FUZZ_FLAGS", FLAGS.join(" "));
+            command::target_folder().join("debug")
+        }
+    };
+    Ok((build, programs))
 }
 
 /// Starts a target, with its output in a file.
@@ -115,7 +158,7 @@ fn log(name: &str) -> PathBuf {
     folder().join(format!("{name}.log"))
 }
 
-/// Returns the folder of the build, the logs, new inputs and crashes.
+/// Returns the folder of the build with coverage in all, the logs, new inputs and crashes.
 fn folder() -> PathBuf {
     command::target_folder().join("fuzz")
 }
@@ -131,26 +174,27 @@ fn targets() -> Result<Vec<String>, Fault> {
     Ok(names)
 }
 
-/// Reads `[--seconds N] [TARGET...]`.
-fn options(arguments: &[String]) -> Result<(u32, Vec<String>), Fault> {
-    let mut seconds = SECONDS;
-    let mut named = Vec::new();
+/// Reads `[--ours] [--seconds N] [TARGET...]`.
+fn options(arguments: &[String]) -> Result<Options, Fault> {
+    let mut options = Options { coverage: Coverage::All, seconds: SECONDS, named: Vec::new() };
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         if argument == "--seconds" {
             let number = rest.next().and_then(|number| number.parse().ok());
-            seconds =
+            options.seconds =
                 number.ok_or_else(|| Fault::new("--seconds wants a number", "as in `./x fuzz --seconds 60 label`"))?;
+        } else if argument == "--ours" {
+            options.coverage = Coverage::Ours;
         } else if argument.starts_with('-') {
             return Err(Fault::new(
                 format!("fuzz does not know `{argument}`"),
-                "it knows --seconds N (0: only the corpus) and names of targets",
+                "it knows --seconds N (0: only the corpus), --ours and names of targets",
             ));
         } else {
-            named.push(argument.clone());
+            options.named.push(argument.clone());
         }
     }
-    Ok((seconds, named))
+    Ok(options)
 }
 
 #[cfg(test)]
@@ -163,8 +207,10 @@ mod tests {
 
     #[test]
     fn options_are_read_or_named_in_the_fault() {
-        assert_eq!(options(&[]), Ok((SECONDS, vec![])));
-        assert_eq!(options(&words("label --seconds 5 lease")), Ok((5, words("label lease"))));
+        let of = |coverage, seconds, named: &str| Ok(Options { coverage, seconds, named: words(named) });
+        assert_eq!(options(&[]), of(Coverage::All, SECONDS, ""));
+        assert_eq!(options(&words("label --seconds 5 lease")), of(Coverage::All, 5, "label lease"));
+        assert_eq!(options(&words("--ours --seconds 5")), of(Coverage::Ours, 5, ""));
         for wrong in ["--seconds", "--seconds x", "--second 5"] {
             assert!(options(&words(wrong)).unwrap_err().to_string().contains("--second"), "{wrong}");
         }

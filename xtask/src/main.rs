@@ -115,6 +115,7 @@ const CHORES: &[Chore] = &[
             "./x fuzz                     a minute each",
             "./x fuzz --seconds 600 label",
             "./x fuzz --seconds 0         build and lint all, and replay the corpus",
+            "./x fuzz --ours --seconds 5  coverage in our crates alone; compiles no dependency that the tests have",
         ],
         run: fuzz::run,
     },
@@ -184,7 +185,12 @@ fn chore(arguments: &[String]) -> Result<(), Fault> {
             print_chore(chore);
             Ok(())
         }
-        Some(chore) => (chore.run)(rest),
+        Some(chore) => {
+            if command::is_linted() {
+                setup::install(&[setup::Purpose::Lints])?;
+            }
+            (chore.run)(rest)
+        }
         None => Err(Fault::new(format!("there is no chore named `{name}`"), "`./x help` lists them")),
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     deb.arg(&folder).env("PATH", setup::path_with_tools());
     if quick {
         // After the demo this compiles nothing. cargo-deb warns of the profile, because it is not one for releases.
-        command::run(&mut command::cargo(&["build", "--package", "cluster", "--package", "cli", "--bins"]))?;
+        command::run(&mut command::build(&["build", "--package", "cluster", "--package", "cli", "--bins"])?)?;
         pages("debug")?;
         command::run(deb.args(["--profile", "dev", "--no-build", "--fast"]))?;
     } else {

@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
         return Err(Fault::new(format!("there is no bug `{other}`"), format!("the bugs are {}", bugs.join(", "))));
     }
     setup::install(&[Purpose::Build, Purpose::Test])?;
-    command::run(command::cargo(&TESTS).arg("--no-run"))?;
+    command::run(command::build(&TESTS)?.arg("--no-run"))?;
     let chosen: Vec<&Hunt> =
         HUNTS.iter().filter(|hunt| arguments.is_empty() || arguments.iter().any(|name| name == hunt.bug)).collect();
     let mut tests: Vec<&str> = chosen.iter().map(|hunt| hunt.test).collect();
@@ -122,7 +122,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
 
 /// Runs tests with a bug, and returns their output.
 fn told(bug: &str, tests: &[&str]) -> Result<String, Fault> {
-    let mut run = command::cargo(&TESTS);
+    let mut run = command::build(&TESTS)?;
     run.args(["--no-fail-fast", "--", "--exact"]).args(tests);
     run.env("EVERNEAR_PLANTED", bug).env("RUST_BACKTRACE", "0").stdin(Stdio::null());
     // Cargo starts the test programs through this program, because a bug may make a test wait for ever.

@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     setup::install(&setup::TESTING)?;
     let mut tally = Tally::default();
     // This also builds the programs, which tests of other crates start.
-    command::run(&mut command::cargo(&["build", "--workspace", "--bins", "--tests", "--examples"]))?;
+    command::run(&mut command::build(&["build", "--workspace", "--bins", "--tests", "--examples"])?)?;
     if arguments.is_empty() {
         nextest(&["--workspace", "--run-ignored", "all", "-E", &of_this_machine()], &mut tally)?;
         check(&["demo", "--check"], &mut tally)?;
@@ -67,7 +67,7 @@ fn of_this_machine() -> String {
 /// Runs unit and integration tests.
 fn nextest(arguments: &[&str], tally: &mut Tally) -> Result<(), Fault> {
     let before = *tally;
-    let mut tests = command::cargo(&["nextest", "run", "--color", "never"]);
+    let mut tests = command::build(&["nextest", "run", "--color", "never"])?;
     tests.args(arguments).env("PATH", setup::path_with_tools());
     let ended_well = command::run_and_read(&mut tests, |line| tally.read(line))?;
     if *tally == before || (!ended_well && tally.failed == before.failed) {

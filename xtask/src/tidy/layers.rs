@@ -27,6 +27,7 @@ const ROOMS: &[(&str, u8, Reach)] = &[
     ("cluster", 3, Reach::Lower),
     ("bench", 4, Reach::Lower),
     (TESTING, 2, Reach::Lower),
+    ("fuzz", 3, Reach::Lower),
     ("xtask", 3, Reach::Nothing),
 ];
 
