@@ -69,8 +69,43 @@ pub enum CborError {
     },
 }
 
-/// Map entries that this version does not know: raw items under their keys, in ascending order.
-pub type Unknown = Vec<(u64, Vec<u8>)>;
+/// Map entries that this version does not know: keys and raw items, in ascending order of the keys.
+///
+/// They are one piece, as they were encoded: an entry has two bytes at least, and many small pieces of memory would cost
+/// a reader thirty times that for as long as it holds what they are part of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unknown(Box<[u8]>);
+
+impl Unknown {
+    /// Returns the entries.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let mut decoder = Decoder::new(&self.0);
+        std::iter::from_fn(move || {
+            let key = decoder.u64().ok()?;
+            let start = decoder.position();
+            decoder.skip().ok()?;
+            Some((key, self.0.get(start..decoder.position())?))
+        })
+    }
+
+    /// Returns the first key; none where all is known.
+    #[must_use]
+    pub fn first_key(&self) -> Option<u64> {
+        self.iter().next().map(|(key, _)| key)
+    }
+}
+
+impl<T: AsRef<[u8]>> FromIterator<(u64, T)> for Unknown {
+    /// Keeps entries whose items are encoded and whose keys ascend.
+    fn from_iter<I: IntoIterator<Item = (u64, T)>>(entries: I) -> Self {
+        let mut bytes = Vec::new();
+        for (key, item) in entries {
+            Encoder::new(&mut bytes).u64(key).expect(INFALLIBLE);
+            bytes.extend_from_slice(item.as_ref());
+        }
+        Self(bytes.into())
+    }
+}
 
 /// A map with unsigned integer keys, its values still encoded.
 #[derive(Debug)]
@@ -182,7 +217,7 @@ impl<'b> Fields<'b> {
     /// Takes the rest: the entries under keys that this version does not know.
     #[must_use]
     pub fn unknown(self) -> Unknown {
-        self.entries.into_iter().map(|(key, item)| (key, item.to_vec())).collect()
+        self.entries.into_iter().collect()
     }
 }
 
@@ -234,7 +269,7 @@ impl FieldsWriter {
     /// Adds entries unchanged, as they were read.
     #[must_use]
     pub fn unknown(mut self, entries: &Unknown) -> Self {
-        self.entries.extend(entries.iter().map(|(key, item)| (*key, Zeroizing::new(item.clone()))));
+        self.entries.extend(entries.iter().map(|(key, item)| (key, Zeroizing::new(item.to_vec()))));
         self
     }
 
@@ -349,6 +384,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_unknown_is_held_in_as_many_bytes_as_it_came_in() {
+        let entries = (256..9000).map(|key| (key, vec![0]));
+        let bytes = FieldsWriter::default().unknown(&entries.collect()).finish();
+        let unknown = Fields::read(&bytes, bytes.len()).unwrap().unknown();
+        assert_eq!(unknown.0.len(), bytes.len() - 3, "all but the head of the map");
+        assert_eq!((unknown.iter().count(), unknown.first_key()), (9000 - 256, Some(256)));
+        assert_eq!((Unknown::default().iter().count(), Unknown::default().first_key()), (0, None));
+    }
+
+    #[test]
     fn unknown_keys_survive_a_round_trip() {
         let bytes =
             FieldsWriter::default().text(70, "later").uint(2, 5u8).bytes(1, b"x").texts(9, &["a", "b"]).finish();
@@ -356,7 +401,7 @@ mod tests {
         assert_eq!(fields.uint::<u8>(2), Ok(5));
         assert_eq!(fields.bytes(1), Ok(&b"x"[..]));
         let unknown = fields.unknown();
-        assert_eq!(unknown.len(), 2);
+        assert_eq!(unknown.iter().count(), 2);
         assert_eq!(FieldsWriter::default().uint(2, 5u8).bytes(1, b"x").unknown(&unknown).finish(), bytes);
         assert_eq!(Fields::read(&bytes, 3).unwrap_err(), CborError::TooLong { found: bytes.len(), max: 3 });
     }

@@ -178,14 +178,14 @@ mod tests {
             length: 7,
             mime: "text/plain".into(),
             kind: Kind::File,
-            unknown: vec![],
+            unknown: Unknown::default(),
         }
     }
 
     #[test]
     fn what_a_later_version_says_of_a_name_survives() {
         let mut directory = Directory::default();
-        let later = vec![(4, vec![0x62, b'n', b'o']), (70, vec![0x81, 0x05])];
+        let later: Unknown = [(4, &[0x62, b'n', b'o'][..]), (70, &[0x81, 0x05])].into_iter().collect();
         directory.insert("a", Entry { unknown: later.clone(), ..entry(1) }).unwrap();
         directory.insert("b", entry(2)).unwrap();
         let bytes = directory.encode();

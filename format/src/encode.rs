@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use crate::{
     Capability, Cell, Compression, Erasure, Geometry, Kind, Locator, OwnerId, Profile, PublicManifest, Redundancy,
     ReedSolomon, Root, Row, RowList, SealedManifest, StripHash, Suite,
-    cbor::CborError,
+    cbor::{CborError, Unknown},
     geometry::StripeIndex,
     hazmat::Sealer,
     limits::{BLOCK_BYTES, INLINE_BYTES_MAX, STRIPES_MAX},
@@ -404,7 +404,7 @@ impl Ending {
             inline,
             random,
             tags: attributes.tags,
-            unknown: Vec::new(),
+            unknown: Unknown::default(),
         };
         let encoded = manifest.encode();
         // A manifest that no reader would accept must not be stored, so the bounds are checked by reading it back.

@@ -131,7 +131,7 @@ impl Lease {
             erased: false,
             caps: Vec::new(),
             note: None,
-            unknown: Unknown::new(),
+            unknown: Unknown::default(),
         }
     }
 
@@ -266,7 +266,7 @@ mod tests {
             erased: false,
             caps: vec!["zone=2".parse().unwrap(), "operator=4".parse().unwrap()],
             note: Some(SealedNote(vec![7; NOTE_BYTES].into())),
-            unknown: vec![(99, vec![0x01])],
+            unknown: [(99, [0x01])].into_iter().collect(),
         };
         assert_eq!(Lease::open(&lease.sign(&keys)), Ok(lease.clone()));
         let thief = OwnerSecret::from_bytes([2; 32]).keys();

@@ -196,8 +196,8 @@ impl Pointer {
         if pointer.seconds > POINTER_SECONDS_MAX {
             return Err(CborError::Value { key: key::SECONDS, expected: "a day at most" });
         }
-        match fields.unknown().into_iter().next() {
-            Some((key, _)) => Err(CborError::Value { key, expected: "in a pointer of this version" }),
+        match fields.unknown().first_key() {
+            Some(key) => Err(CborError::Value { key, expected: "in a pointer of this version" }),
             None => Ok((seed, pointer)),
         }
     }

@@ -246,7 +246,7 @@ mod tests {
             not_before: 0,
             expires: 0,
             parent: Some(BlobId([3; 32])),
-            unknown: vec![],
+            unknown: Unknown::default(),
         };
         assert_eq!(PolicyManifest::open(&manifest.sign(&keys)), Ok(manifest.clone()));
         for links in [vec![], vec![link; 9], vec![PolicyLink { config_bytes: 1 << 20, ..link }]] {

@@ -93,7 +93,7 @@ impl PublicManifest {
         if is_name && (fields.uint::<u8>(key::NAME)? != 1 || layout.is_some() || suite != Suite::ChaCha20Poly1305) {
             return Err(CborError::Value { key: key::NAME, expected: "1, beside suite 1 and no stripes" });
         }
-        if let Some((key, _)) = fields.unknown().into_iter().next() {
+        if let Some(key) = fields.unknown().first_key() {
             return Err(CborError::Value { key, expected: "in a public manifest of this version" });
         }
         Ok(Self::assemble(encoded, suite, owner, layout, is_name))

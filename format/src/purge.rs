@@ -111,8 +111,8 @@ impl Purge {
             _ => return Err(CborError::Value { key: key::HARD, expected: "0 or 1" }),
         };
         let purge = Self { owner: OwnerId(fields.array32(key::OWNER)?), issued: fields.uint(key::ISSUED)?, hard, what };
-        match fields.unknown().first() {
-            Some((key, _)) => Err(CborError::Value { key: *key, expected: "known" }),
+        match fields.unknown().first_key() {
+            Some(key) => Err(CborError::Value { key, expected: "known" }),
             None => Ok(purge),
         }
     }

@@ -222,7 +222,7 @@ impl Record {
                 Some(bytes.slice_ref(bounded(sealed, SEALED_MANIFEST_BYTES_MAX)?))
             }
         };
-        if let Some((key, _)) = fields.unknown().into_iter().next() {
+        if let Some(key) = fields.unknown().first_key() {
             return Err(CborError::Value { key, expected: "in a record: nobody would have signed it" }.into());
         }
         Self::of_verified(public, sealed, (open(&lease)?, lease), placement)

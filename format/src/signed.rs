@@ -85,7 +85,7 @@ impl Signed {
         let owner = OwnerPublic::from_bytes(fields.bytes(key::OWNER)?).ok_or(SignedError::Keys)?;
         let signature = fields.bytes(key::SIGNATURE)?;
         // A valid envelope has no second spelling.
-        if signature.len() != SIGNATURE_BYTES || !fields.unknown().is_empty() {
+        if signature.len() != SIGNATURE_BYTES || fields.unknown().first_key().is_some() {
             return Err(SignedError::Signature);
         }
         if !owner.verify(&domain.frame(payload), signature) {

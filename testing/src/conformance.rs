@@ -449,7 +449,7 @@ pub async fn policies_only_grow_and_need_their_blobs(stage: &impl Stage) {
             not_before,
             expires: 0,
             parent: None,
-            unknown: vec![],
+            unknown: Default::default(),
         };
         Bytes::from(manifest.sign(&keys))
     };

@@ -20,6 +20,6 @@ pub fn lease(locator: Locator, owner: OwnerId, version: u64) -> Lease {
         erased: false,
         caps: vec![],
         note: None,
-        unknown: vec![],
+        unknown: Default::default(),
     }
 }

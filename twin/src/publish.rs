@@ -98,7 +98,7 @@ impl Twin {
             not_before: 0,
             expires,
             parent: newest.map(|(_, id)| id),
-            unknown: Vec::new(),
+            unknown: Default::default(),
         };
         self.send_manifest(&nodes, manifest, &source.blobs(), failure).await
     }

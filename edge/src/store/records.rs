@@ -586,8 +586,8 @@ impl<T: Content> Records<T> {
 fn weigh<T: Content>(_: &Locator, opened: &Arc<T>) -> u32 {
     let record = opened.record();
     let manifests = record.public.encoded().len() + record.sealed.as_ref().map_or(0, Bytes::len);
-    // Each manifest is there as it came and as it was read.
-    let bytes = 2 * manifests + record.lease_envelope.len();
+    // All are there as they came and as they were read.
+    let bytes = 2 * (manifests + record.lease_envelope.len());
     u32::try_from(bytes.div_ceil(OBJECT_BYTES)).unwrap_or(u32::MAX).max(1)
 }
 

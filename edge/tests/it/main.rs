@@ -31,3 +31,4 @@ mod purge;
 mod ready;
 mod site;
 mod smuggling;
+mod vast;

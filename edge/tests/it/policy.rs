@@ -40,7 +40,7 @@ pub(crate) fn manifest(
         not_before: 0,
         expires: 0,
         parent: None,
-        unknown: vec![],
+        unknown: Default::default(),
     }
 }
 

@@ -223,7 +223,10 @@ async fn what_a_directorys_policy_says_of_caches_holds_for_what_lies_in_it() {
     let capability: Capability = file.sealed.capability.clone();
     let length = file.bytes.len() as u64;
     directory
-        .insert("a.bin", Entry { capability, length, mime: String::new(), kind: Kind::File, unknown: vec![] })
+        .insert(
+            "a.bin",
+            Entry { capability, length, mime: String::new(), kind: Kind::File, unknown: Default::default() },
+        )
         .unwrap();
     // A policy that allows and says `no-store`: bit 4 of the marks, at 20.
     let name: PolicyName = "private".parse().unwrap();

@@ -396,7 +396,7 @@ impl Site {
                 length: stored.bytes.len() as u64,
                 mime: String::new(),
                 kind: *kind,
-                unknown: vec![],
+                unknown: Default::default(),
             };
             directory.insert(name, entry).unwrap();
         }

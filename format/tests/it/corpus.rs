@@ -40,7 +40,7 @@ fn lease() -> Lease {
         wanted: vec!["country:BE".parse().unwrap()],
         refused: vec!["region:eu-west".parse().unwrap(), "zone:bru1".parse().unwrap()],
         retention: Retention { keep_until: 1_800_000_000, expires: 1_900_000_000 },
-        unknown: vec![(70, vec![0x01])],
+        unknown: [(70, [0x01])].into_iter().collect(),
         ..Lease::new(&fixed().sealed, "2+1".parse().unwrap())
     }
 }
@@ -60,7 +60,7 @@ fn policy() -> PolicyManifest {
         not_before: 1_795_000_000,
         expires: 0,
         parent: Some(BlobId([3; 32])),
-        unknown: vec![],
+        unknown: Default::default(),
     }
 }
 
@@ -79,7 +79,7 @@ fn directory() -> Vec<u8> {
     let mut directory = Directory::default();
     for (name, byte, kind) in [("index.html", 1, Kind::File), ("a", 2, Kind::Directory), ("é.png", 3, Kind::File)] {
         let capability = Capability::from_bytes([byte; 32]);
-        let entry = Entry { capability, length: 5, mime: "text/html".into(), kind, unknown: vec![] };
+        let entry = Entry { capability, length: 5, mime: "text/html".into(), kind, unknown: Default::default() };
         directory.insert(name, entry).unwrap();
     }
     directory.encode().to_vec()
@@ -135,7 +135,8 @@ fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             "lease",
             "erased",
             payload(
-                &Lease { erased: true, wanted: vec![], refused: vec![], unknown: vec![], ..lease() }.sign(owner()),
+                &Lease { erased: true, wanted: vec![], refused: vec![], unknown: Default::default(), ..lease() }
+                    .sign(owner()),
                 SigningDomain::Lease,
             ),
         ),

@@ -68,7 +68,8 @@ fn vectors() -> String {
     let mut directory = Directory::default();
     for (name, byte) in [("index.html", 1), ("a", 2), ("é.png", 3)] {
         let capability = Capability::from_bytes([byte; 32]);
-        let entry = Entry { capability, length: 5, mime: "text/html".into(), kind: Kind::File, unknown: vec![] };
+        let entry =
+            Entry { capability, length: 5, mime: "text/html".into(), kind: Kind::File, unknown: Default::default() };
         directory.insert(name, entry).unwrap();
     }
     describe(&mut out, "directory", Profile::Standard, Suite::ChaCha20Poly1305, &directory.encode(), Kind::Directory);

@@ -407,7 +407,7 @@ mod promises {
             not_before: 0,
             expires: 0,
             parent: None,
-            unknown: vec![],
+            unknown: Default::default(),
         };
         let sign = |sequence| (manifest(sequence), Bytes::from(manifest(sequence).sign(&keys)));
         let (one, first) = sign(1);

@@ -77,7 +77,7 @@ async fn write(into: &Path) {
         not_before: 0,
         expires: 0,
         parent: None,
-        unknown: vec![],
+        unknown: Default::default(),
     };
     catalog.put_policy(&manifest, &manifest.sign(&keys).into()).await.unwrap();
     catalog.put_note(&NoteId([5; 32]), &note()).await.unwrap();

@@ -277,8 +277,8 @@ impl Entry {
             name: fields.has(key::NAME).then(|| NameState::decode(fields.bytes(key::NAME)?)).transpose()?,
         };
         // Rewriting the index would drop what a later version says of an upload.
-        match fields.unknown().first() {
-            Some((key, _)) => Err(CborError::Value { key: *key, expected: "a key that this program knows" }),
+        match fields.unknown().first_key() {
+            Some(key) => Err(CborError::Value { key, expected: "a key that this program knows" }),
             None => Ok(entry),
         }
     }

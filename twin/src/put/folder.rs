@@ -337,7 +337,7 @@ fn insert(
         length: entry.length,
         mime: entry.mime.clone(),
         kind: entry.kind,
-        unknown: vec![],
+        unknown: Default::default(),
     };
     let inserted = directories.entry(parent).or_default().insert(&node.name, named);
     inserted.map_err(|source| PutError::Directory { path: nodes[parent].path.clone(), source })
