@@ -178,5 +178,23 @@ fn one_block(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(codec, encoding, decoding, one_block);
+/// What one root over rows costs a reader beside roots of columns: the row that comes with each strip is hashed, and so
+/// is a strip that was recovered ([decision 20](../../docs/decisions/0020-one-root-over-rows.md)).
+fn rows(criterion: &mut Criterion) {
+    let noise = noise();
+    let mut group = criterion.benchmark_group("rows");
+    for profile in PROFILES {
+        let stripe = Stripe::first(&noise, profile, Suite::Aes256Gcm);
+        let columns = stripe.data + stripe.parity;
+        group.bench_function(BenchmarkId::new("read and hash a row", profile), |bencher| {
+            bencher.iter(|| Row::take(&mut stripe.row.as_bytes().clone(), columns).unwrap().hash());
+        });
+        group.bench_function(BenchmarkId::new("compare a recovered strip", profile), |bencher| {
+            bencher.iter(|| assert!(stripe.row.proves(0, Some(&stripe.strips[0]))));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(codec, encoding, decoding, one_block, rows);
 criterion_main!(codec);
