@@ -71,8 +71,8 @@ pub enum CborError {
 
 /// Map entries that this version does not know: keys and raw items, in ascending order of the keys.
 ///
-/// They are one piece, as they were encoded: an entry has two bytes at least, and many small pieces of memory would cost
-/// a reader thirty times that for as long as it holds what they are part of.
+/// They are one piece, as they were encoded: an entry has two bytes at least, and many small pieces of memory would
+/// cost a reader thirty times that for as long as it holds what they are part of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Unknown(Box<[u8]>);
 

@@ -1,6 +1,6 @@
-//! Records of the largest size that the limits allow, filled by a hostile owner with whatever may cost a reader most: an
-//! object of 32 TiB over 256 columns, lists of the greatest length, and thousands of fields that no version knows. To
-//! open and to ask for them costs an edge what their bytes cost, and no other viewer an answer.
+//! Records of the largest size that the limits allow, filled by a hostile owner with whatever may cost a reader most:
+//! an object of 32 TiB over 256 columns, lists of the greatest length, and thousands of fields that no version knows.
+//! To open and to ask for them costs an edge what their bytes cost, and no other viewer an answer.
 
 use std::fs;
 

@@ -1,6 +1,8 @@
 //! Foreign bytes: any input gives a value or a typed error, in bounded memory. A value that was read is written back
 //! unchanged.
 
+use std::sync::LazyLock;
+
 use crate::noise::noise;
 use bytes::Bytes;
 use format::{
@@ -30,12 +32,15 @@ proptest! {
 
     #[test]
     fn a_mutated_manifest_is_itself_or_an_error(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
-        let made = make(&noise(3_000_000), options(Profile::Eco, Suite::Aes256Gcm), Kind::File);
-        let good = made.sealed.public.encoded();
+        // Made once: two thousand objects would take most of a minute.
+        static MADE: LazyLock<PublicManifest> = LazyLock::new(|| {
+            make(&noise(3_000_000), options(Profile::Eco, Suite::Aes256Gcm), Kind::File).sealed.public
+        });
+        let good = MADE.encoded();
         let mut bad = good.to_vec();
         bad[at.index(good.len())] = byte;
         if let Ok(public) = PublicManifest::decode(bad.clone().into()) {
-            prop_assert!(public.id() != made.sealed.public.id() || bad == good[..]);
+            prop_assert!(public.id() != MADE.id() || bad == good[..]);
             // Whatever the manifest says, its arithmetic stays in bounds.
             for column in 0..public.columns() + 1 {
                 let _ = (public.shard_bytes(column), public.column_strips(column));
