@@ -417,8 +417,8 @@ pub struct ChangePage {
     pub changes: Vec<Change>,
     /// The value of `since` for the next request.
     pub next: u64,
-    /// The feed no longer reaches back to `since`. Whatever is held may have changed and is to be looked up again; go on
-    /// from `next`.
+    /// The feed no longer reaches back to `since`. Whatever is held may have changed and is to be looked up again; go
+    /// on from `next`.
     pub reset: bool,
 }
 

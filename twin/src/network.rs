@@ -115,8 +115,8 @@ pub(crate) struct Reached {
 
 /// Asks the configured nodes for the list of all nodes, and then those of an earlier run, until three answered.
 pub(crate) async fn reach(config: &TwinConfig, identity: Identity, role: Role) -> Result<Reached, NetworkError> {
-    // Nodes decide what the role may do. But another role, or an expired certificate, is reported more clearly here than
-    // by a node that refuses or a failed TLS handshake.
+    // Nodes decide what the role may do. But another role, or an expired certificate, is reported more clearly here
+    // than by a node that refuses or a failed TLS handshake.
     identity.check(identity.name(), role, SystemTime::now())?;
     let seeds = config.nodes.iter().map(|seed| NodeEntry {
         name: seed.name.clone(),

@@ -19,8 +19,8 @@ use crate::{
 /// Number of nodes asked for a record before it counts as unknown. Records lie on the first m + 1 nodes in the
 /// locator's rendezvous order.
 pub const RECORD_NODES_MAX: usize = 9;
-/// Where most of these cannot say, so many more of the order are asked: the bytes of an inline object lie further on where
-/// its owner's places refuse the first nodes.
+/// Where most of these cannot say, so many more of the order are asked: the bytes of an inline object lie further on
+/// where its owner's places refuse the first nodes.
 const FURTHER_NODES_MAX: usize = 3 * RECORD_NODES_MAX;
 /// So many of these at a time: after all that were asked have failed, and whenever nobody answered for so long.
 const FURTHER_AT_ONCE: usize = 3;

@@ -10,8 +10,8 @@ use crate::answer::{
     request::{Intake, Request},
 };
 
-/// Answers one request; `keep` is given what of the answer may be given again. False when the connection, or the stream,
-/// is of no more use.
+/// Answers one request; `keep` is given what of the answer may be given again. False when the connection, or the
+/// stream, is of no more use.
 pub(super) async fn respond(
     door: &Arc<HttpDoor>,
     session: &mut Session<'_>,

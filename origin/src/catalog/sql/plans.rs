@@ -6,7 +6,7 @@ use testing::postgres::Server;
 use super::{Arg, Cells, expiry, feed, repairs, shards};
 use crate::catalog::{PostgresCatalog, PostgresUrl, SqliteCatalog};
 
-/// The statements, and their arguments as PostgreSQL writes them.
+/// The statements, and their arguments as `PostgreSQL` writes them.
 const SWEEP: &[(&str, &[&str])] = &[
     (expiry::UNREAD, &["9::bigint"]),
     (expiry::DUE, &["9::bigint"]),
