@@ -17,7 +17,15 @@ use crate::commands::Options;
 impl Options {
     /// Prints an answer in the form that was asked for. `text` must end with a newline or be empty.
     pub(crate) fn answer<T: Serialize>(&self, json: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
-        if self.json { print_json(json) } else { print(&text().split('\n').map(escape).collect::<Vec<_>>().join("\n")) }
+        self.tell(json, text).map(drop)
+    }
+
+    /// The same; returns whether anybody was there to read it.
+    pub(crate) fn tell<T: Serialize>(&self, json: &T, text: impl FnOnce() -> String) -> anyhow::Result<bool> {
+        match self.json {
+            true => write(&(document(json)? + "\n")),
+            false => write(&text().split('\n').map(escape).collect::<Vec<_>>().join("\n")),
+        }
     }
 }
 
@@ -59,10 +67,15 @@ pub(crate) fn shown(path: &Path) -> String {
 
 /// Writes to standard output. A reader that closes the pipe early (`| head`) is no failure.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    write(text).map(drop)
+}
+
+/// Returns whether the reader was still there.
+fn write(text: &str) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("standard output cannot be written"),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).context("standard output cannot be written"),
     }
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use format::{
     BlobId, Cell, Locator, NodeName, NoteId, ObjectId, OwnerId, PolicyName, PublicManifest,
     limits::{
-        BODIES_AT_ONCE_MAX, BODY_BYTES_PER_SECOND_MIN, NODES_BYTES_MAX, NOTE_BODY_BYTES_MAX,
+        BODIES_AT_ONCE_MAX, BODY_BYTES_PER_SECOND_MIN, NODES_BYTES_MAX, NODES_MAX, NOTE_BODY_BYTES_MAX,
         POLICY_COMPONENT_BYTES_MAX, POLICY_MANIFEST_BYTES_MAX, RECORD_BYTES_MAX, REFUSED_BYTES_MAX, STRIP_BYTES_MAX,
         SYNC_BYTES_PER_SECOND_MIN, shard_body_bytes_max,
     },
@@ -409,7 +409,11 @@ impl Transport for HttpTransport {
 
     async fn nodes(&self, node: &NodeName) -> Result<Vec<NodeEntry>, TransportError> {
         let body = self.call(node, Call::get("/v1/nodes".to_owned()), NODES_BYTES_MAX).await?;
-        read_json(node, &body)
+        let nodes: Vec<NodeEntry> = read_json(node, &body)?;
+        match nodes.len() {
+            0..=NODES_MAX => Ok(nodes),
+            more => Err(TransportError::Nonsense { node: node.clone(), reason: format!("a list of {more} nodes") }),
+        }
     }
 
     async fn announce(&self, node: &NodeName, entry: &NodeEntry) -> Result<(), TransportError> {

@@ -90,9 +90,11 @@ impl CatalogClock {
         if passed > self.round.max(STEP) {
             self.back = Some(now);
         }
-        let was_set = said.saturating_add(passed.as_secs()).abs_diff(says) > STEP.as_secs();
+        let expected = said.saturating_add(passed.as_secs());
+        let was_set = expected.abs_diff(says) > STEP.as_secs();
         if was_set {
-            self.set = Some(Set { since: now, before: Duration::ZERO });
+            // A machine that slept finds the clock ahead, too: its own does not run meanwhile.
+            self.break_wait(says >= expected && Duration::from_secs(says - expected) <= ABSENCE_MAX, now);
         }
         was_set
     }
@@ -105,12 +107,17 @@ impl CatalogClock {
         if !is_behind && ahead <= AWAY_MAX {
             return false;
         }
+        self.break_wait(!is_behind && ahead <= ABSENCE_MAX, now);
+        true
+    }
+
+    /// Begins a wait, or goes on with the one under way but for its last part where this may have been an absence.
+    fn break_wait(&mut self, may_be_absence: bool, now: Instant) {
         let waited = self.set.map(|set| set.age(now)).filter(|waited| *waited < self.grace);
-        let waited = waited.filter(|_| !is_behind && ahead <= ABSENCE_MAX).unwrap_or_default();
+        let waited = waited.filter(|_| may_be_absence).unwrap_or_default();
         self.set = Some(Set { since: now, before: waited.min(self.grace - self.grace / LAST_PART) });
         // Whatever was waited before, nobody has been heard since the absence.
         self.back = Some(now);
-        true
     }
 
     /// Whether silence means something: all nodes that live had the time to announce themselves by the clock as it is.

@@ -346,11 +346,15 @@ async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshEr
     };
     let origins = if followed.since < missed_until { names(node) } else { BTreeSet::new() };
     let mut wait = Duration::from_secs(CHANGES_WAIT_SECONDS_MAX.into());
+    let mut looked = Ok(());
     if let Some(resync) = &mut followed.resync {
         // Nor after the last slice, so that its end is noted.
         wait = Duration::ZERO;
-        if resync.go_on(Instant::now() + RESYNC_SLICE, &node.stop, |locator| look_again(node, locator)).await? {
-            followed.resync = None;
+        match resync.go_on(Instant::now() + RESYNC_SLICE, &node.stop, |locator| look_again(node, locator)).await {
+            Ok(true) => followed.resync = None,
+            Ok(false) => {}
+            // A copy that fails each time keeps no news away.
+            Err(error) => looked = Err(error),
         }
     }
     let ChangePage { changes, next, reset } = node.feed.page(followed.since, wait, &node.stop).await?;
@@ -391,7 +395,7 @@ async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshEr
         node.off_reactor(move |store| store.put_feed_position(next)).await??;
         followed.noted = (next, Instant::now());
     }
-    Ok(())
+    looked
 }
 
 /// Brings a copy that is here and the catalog in line where both may lack something.

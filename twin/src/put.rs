@@ -273,7 +273,6 @@ impl Twin {
     /// Stores files and folders, as many at once as there is room for. Returns what became of each: one that fails
     /// stops no other. What a call before this one stored, and whose owner was not told, is not stored again.
     pub async fn put_all(&self, uploads: &[(PathBuf, PutOptions)], progress: &Arc<dyn Progress>) -> Several {
-        self.sweep_locks().await;
         // Nodes are asked for a policy once and not for each file.
         let policies: BTreeSet<_> = uploads.iter().map(|(_, options)| &options.tenure.policy).collect();
         let mut known = BTreeSet::new();
@@ -298,6 +297,7 @@ impl Twin {
                 stored
             }));
         }
+        self.sweep_locks().await;
         several
     }
 
@@ -311,9 +311,9 @@ impl Twin {
         options: &PutOptions,
         progress: &Arc<dyn Progress>,
     ) -> Result<Stored, PutError> {
-        self.sweep_locks().await;
         self.know_policy(&options.tenure.policy).await?;
         let (stored, untold) = self.put_known(path, options, progress).await?;
+        self.sweep_locks().await;
         Several { results: Vec::new(), untold: untold.into_iter().collect() }.told().await;
         Ok(stored)
     }
@@ -360,7 +360,7 @@ impl Twin {
         let _room = self.room_for(metadata.len()).await;
         let stamp = Stamp::of(metadata);
         progress.file(path, Some(metadata.len()));
-        if let Some(stored) = self.untold(lock, stamp, options).await? {
+        if let Some(stored) = self.untold(lock, (stamp, &name), options).await? {
             progress.read(metadata.len());
             progress.sent(metadata.len());
             return Ok(stored);

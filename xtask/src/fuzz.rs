@@ -80,10 +80,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
         let ended: Vec<Result<ExitStatus, Fault>> = started.into_iter().map(wait).collect();
         for (name, ended) in together.iter().zip(ended) {
             let ended = ended?;
-            let log = std::fs::read(log(name)).unwrap_or_default();
-            println!("fuzz: {name}: {}", result(&String::from_utf8_lossy(&log)));
+            let log = String::from_utf8_lossy(&std::fs::read(log(name)).unwrap_or_default()).into_owned();
+            println!("fuzz: {name}: {}", result(&log));
+            // What libFuzzer says of code that counts where it runs. Without, it guesses blindly.
+            let is_guided = log.contains("INFO: Loaded ");
+            if !is_guided {
+                println!("fuzz: {name} has no coverage");
+            }
             if !ended.success() {
                 println!("fuzz: {name} ended with {ended}");
+            }
+            if !ended.success() || !is_guided {
                 failed.push(name.as_str());
             }
         }

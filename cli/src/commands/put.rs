@@ -248,10 +248,12 @@ impl Put {
         bar.finish_and_clear();
         let mut results = std::mem::take(&mut put.results);
         if !several && let Some(stored) = results.pop() {
-            let answer = Answer::named(stored?, &uploads[0].1, self.stable.as_deref(), &twin, &config).await?;
-            options.answer(&answer, || answer.text())?;
-            put.told().await;
-            return Ok(());
+            let answer = Answer::named(stored?, &uploads[0].1, self.stable.as_deref(), &twin, &config).await;
+            // An error tells the label, too.
+            if answer.as_ref().map_or(Ok(true), |answer| options.tell(answer, || answer.text()))? {
+                put.told().await;
+            }
+            return answer.map(drop);
         }
         let (mut stored, mut failed) = (Vec::new(), Vec::new());
         for ((path, asked), put) in uploads.iter().zip(results) {
@@ -262,10 +264,12 @@ impl Put {
         }
         let failures = Failures::of(failed);
         let answers = Answers { stored, failed: failures.failed.clone() };
-        options.answer(&answers, || {
+        let is_heard = options.tell(&answers, || {
             answers.stored.iter().map(|it| format!("{}\n{}", it.name, it.text())).collect::<Vec<_>>().join("\n")
         })?;
-        put.told().await;
+        if is_heard {
+            put.told().await;
+        }
         failures.end(options)
     }
 }
@@ -282,9 +286,12 @@ impl Times {
             (Some(held), None) => format!("times  {held}\n"),
             (held, Some(asked)) => {
                 let [held, asked] = [held, asked.words()].map(|words| words.unwrap_or_else(|| "no end".to_owned()));
-                format!(
-                    "times  {held}, as when it was begun; now was asked: {asked}. `evernear renew {label} --expires TIME` changes it\n"
-                )
+                let next = match self.keep_until {
+                    0 => format!(". `evernear renew {label} --expires TIME` changes it"),
+                    // A promise is only prolonged.
+                    _ => String::new(),
+                };
+                format!("times  {held}; now was asked: {asked}{next}\n")
             }
         }
     }
@@ -438,11 +445,11 @@ mod tests {
         let renews = "`evernear renew LABEL --expires TIME` changes it\n";
         assert_eq!(
             says(times(0, 86_400), Some(times(0, 172_800))),
-            format!("times  ends at {first}, as when it was begun; now was asked: ends at {second}. {renews}")
+            format!("times  ends at {first}; now was asked: ends at {second}. {renews}")
         );
         assert_eq!(
             says(times(86_400, 0), Some(times(0, 0))),
-            format!("times  kept until {first}, as when it was begun; now was asked: no end. {renews}")
+            format!("times  kept until {first}; now was asked: no end\n")
         );
     }
 }

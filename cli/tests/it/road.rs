@@ -623,11 +623,11 @@ fn an_owners_command_with_a_nodes_certificate_says_which_one_it_needs() {
     home.write("a.txt", "hello");
     home.good(&["cluster", "issue", "keys", "e7", "--role", "edge"]);
     let config = std::fs::read_to_string(home.path().join(".evernear/twin.toml")).unwrap();
-    home.write("edge.toml", config.replace("../keys/me.", "keys/e7.").replace("../keys/", "keys/"));
-    let refused = home.run(&["put", "a.txt", "--config", "edge.toml"]);
+    home.write(".evernear/twin.toml", config.replace("../keys/me.", "../keys/e7."));
+    let refused = home.run(&["put", "a.txt", "--passphrase-file", "words"]);
     assert!(refused.code == 1 && refused.err.contains("the certificate is of role edge"), "{}", refused.err);
     assert!(refused.err.contains("evernear cluster issue DIR NAME --role twin"), "{}", refused.err);
-    assert_eq!(home.run(&["node", "ls", "--config", "edge.toml"]).code, 0);
+    assert_eq!(home.run(&["node", "ls"]).code, 0);
 }
 
 #[test]

@@ -178,7 +178,7 @@ async fn running_nodes_take_up_renewed_certificates_from_their_files() {
     fs::write(scene.processes.path("new"), noise(2 << 20)).unwrap();
     let new = scene.processes.path("new");
     until("an upload to all origins", async || {
-        scene.at_the_clock(&["put", &new]).is_ok_and(|said| said.contains("6 of 6 durable"))
+        scene.at_the_clock(&["put", &new]).is_ok_and(|said| said.contains("6 of 6 shards durable"))
     })
     .await;
     // The edge connects anew to an origin that was restarted, and cannot do without it.

@@ -7,6 +7,7 @@
 //! many nodes and by what owners signed, or forget what it can get again; and no origin has it do so without a pause.
 
 use std::{
+    collections::HashSet,
     io,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -313,8 +314,8 @@ impl Witnesses {
 
 /// Adds to these nodes those of `others` that have other names.
 fn with(mut nodes: Vec<NodeEntry>, others: &[NodeEntry]) -> Vec<NodeEntry> {
-    let more: Vec<_> = others.iter().filter(|it| nodes.iter().all(|node| node.name != it.name)).cloned().collect();
-    nodes.extend(more);
+    let known: HashSet<NodeName> = nodes.iter().map(|node| node.name.clone()).collect();
+    nodes.extend(others.iter().filter(|it| !known.contains(&it.name)).cloned());
     nodes
 }
 

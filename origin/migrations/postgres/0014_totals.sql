@@ -1,4 +1,5 @@
--- See the same step of SQLite.
+-- See the same step of SQLite. Nobody places or forgets a shard between the count and the triggers.
+LOCK TABLE shards IN SHARE ROW EXCLUSIVE MODE;
 CREATE TABLE node_totals (
     node        TEXT   COLLATE "C" NOT NULL PRIMARY KEY,
     shards      BIGINT NOT NULL,

@@ -100,8 +100,8 @@ impl Network {
         if found.object.kind() == Kind::Directory {
             return Err(GetError::Directory);
         }
-        // The rename at the end would refuse it too.
-        if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        // The rename at the end would refuse it too, but put the file in the place of a link to one.
+        if path.metadata().is_ok_and(|metadata| metadata.is_dir()) {
             return Err(GetError::Folder { path: path.to_owned() });
         }
         let fault = |source| write_fault(path, source);

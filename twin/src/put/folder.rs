@@ -58,7 +58,7 @@ impl Twin {
         check_name(&tree.nodes[0].name)?;
         let stamp = stamps.as_ref().map(|stamps| stamp_of(&tree, stamps));
         if let Some(stamp) = stamp
-            && let Some(stored) = self.untold(lock, stamp, options).await?
+            && let Some(stored) = self.untold(lock, (stamp, &tree.nodes[0].name), options).await?
         {
             let bad = tree.bad.iter().map(LeftOut::of_fault).collect();
             return Ok(Stored { skipped: tree.skipped, bad, ..stored });
@@ -75,7 +75,7 @@ impl Twin {
             true => journal.head.retention,
             false => options.tenure.retention,
         };
-        if !self.prolongs(journal.all_stored(), retention).await? {
+        if !self.prolongs(journal.all_stored(), retention, Sooner::Allowed).await? {
             self.leave(journal.head.batch, BTreeSet::new()).await?;
             journal.end();
             (journal, retention) = (self.open_journal(path, None, options).await?, options.tenure.retention);
@@ -96,7 +96,12 @@ impl Twin {
 
     /// Gives what is stored already the times that are asked for. Returns whether it has them: what expired or was
     /// erased meanwhile has not, and neither has what was promised to be kept for longer.
-    pub(super) async fn prolongs(&self, stored: BTreeSet<Locator>, asked: Retention) -> Result<bool, PutError> {
+    pub(super) async fn prolongs(
+        &self,
+        stored: BTreeSet<Locator>,
+        asked: Retention,
+        sooner: Sooner,
+    ) -> Result<bool, PutError> {
         let now = self.now();
         let is_right = move |entry: &Entry| entry.tenure.retention == asked && !asked.has_ended(now);
         let (stored, others) = self
@@ -111,8 +116,7 @@ impl Twin {
             return Ok(true);
         }
         let keep_until = (asked.keep_until != 0).then_some(asked.keep_until);
-        let renewal =
-            Renewal { keep_until, expires: Some(asked.expires), sooner: Sooner::Allowed, ..Renewal::default() };
+        let renewal = Renewal { keep_until, expires: Some(asked.expires), sooner, ..Renewal::default() };
         let quiet: Arc<dyn Progress> = Arc::new(());
         let failed = match self.renew_all(&stored, &renewal, &quiet).await {
             Ok((_, failed)) => failed.into_values().next(),
@@ -138,6 +142,7 @@ impl Twin {
     ) -> Result<Stored, PutError> {
         let Tree { nodes, skipped, bad } = tree;
         let mut bad: Vec<_> = bad.iter().map(LeftOut::of_fault).collect();
+        let left_out = bad.len();
         let batch = journal.head.batch;
         let mut directories: HashMap<usize, Directory> = HashMap::new();
         let (mut bytes, mut kept) = (0, BTreeSet::new());
@@ -173,7 +178,8 @@ impl Twin {
             let is_top = at == 0;
             // Before the top: beside a folder that was stored it would be told by nothing.
             let left_over = if is_top { self.leave(batch, kept.clone()).await? } else { 0 };
-            let noting = noting.clone().filter(|_| is_top);
+            // What fell out on the way would be told as if it were there.
+            let noting = noting.clone().filter(|_| is_top && bad.len() == left_out);
             let (entry, receipt) =
                 self.put_folder_of(&nodes[at], &directory, journal, options, progress, noting).await?;
             kept.insert(entry.capability.locator());

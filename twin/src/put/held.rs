@@ -16,7 +16,7 @@ use futures::StreamExt;
 use super::{PutError, PutOptions, Stored, object::Noting};
 use crate::{
     index::{Batch, Entry, Index, IndexError, Position, State, Tenure},
-    leases::{LeaseChangeError, Patience},
+    leases::{LeaseChangeError, Patience, Sooner},
     twin::Twin,
     unfinished::{SourceLock, Stamp},
 };
@@ -26,8 +26,8 @@ const OBJECTS_AT_ONCE: usize = 64;
 
 /// What nodes say of an object.
 enum Held {
-    /// It is there.
-    Whole(Box<Receipt>),
+    /// It is there, under this version of its lease.
+    Whole(Box<Receipt>, u64),
     /// Its owner ended it, or its lease did.
     Ended,
     /// They have never heard of it, or forgot it.
@@ -37,7 +37,8 @@ enum Held {
 /// Returns what notes the object of a source in its lock, as the source is now.
 pub(super) fn noting(lock: &Arc<SourceLock>, stamp: Stamp) -> Noting {
     let lock = lock.clone();
-    Arc::new(move |locator| lock.note(stamp, &locator))
+    // A lease begins with version 1.
+    Arc::new(move |locator| lock.note(stamp, &locator, 1))
 }
 
 impl Twin {
@@ -63,12 +64,12 @@ impl Twin {
         let look = |(locator, entry): (Locator, Entry)| async move {
             Ok::<_, PutError>(match (self.held(&locator, patience).await?, entry.state) {
                 (Held::Ended, State::Stored | State::Committing) | (Held::Unknown, State::Stored) => Some(locator),
-                (Held::Whole(receipt), State::Committing) => {
+                (Held::Whole(receipt, _), State::Committing) => {
                     self.as_stored(entry, &receipt).await?;
                     None
                 }
                 // One that came no further than its commit may go on. One that is ending stays listed until it has.
-                (Held::Unknown, State::Committing) | (Held::Whole(_), _) | (_, State::Ending) => None,
+                (Held::Unknown, State::Committing) | (Held::Whole(..), _) | (_, State::Ending) => None,
             })
         };
         let mut looks = futures::stream::iter(of_it.into_iter().map(look)).buffer_unordered(OBJECTS_AT_ONCE);
@@ -90,7 +91,10 @@ impl Twin {
         };
         match record.lease.erased || record.sealed.is_none() {
             true => Ok(Held::Ended),
-            false => Ok(Held::Whole(Box::new(Receipt::of(&record, given.into_inner(), &origins)))),
+            false => {
+                let receipt = Receipt::of(&record, given.into_inner(), &origins);
+                Ok(Held::Whole(Box::new(receipt), record.lease.version))
+            }
         }
     }
 
@@ -99,7 +103,7 @@ impl Twin {
         self.network.topology.origins().len().min(client::RECORD_NODES_MAX) / 2 + 1
     }
 
-    /// Returns an object that this machine stored and that nodes hold.
+    /// Returns an object that this machine stored, and that nodes hold under the lease it was stored with.
     pub(super) async fn stored_before(
         &self,
         locator: Locator,
@@ -108,8 +112,11 @@ impl Twin {
         let known = self.with_index(move |index| index.entry(&locator).cloned()).await;
         let Some(entry) = known.filter(|entry| entry.state != State::Ending) else { return Ok(None) };
         match self.held(&locator, patience).await? {
-            Held::Whole(receipt) => Ok(self.as_stored(entry, &receipt).await?.map(|entry| (entry, *receipt))),
-            Held::Ended | Held::Unknown => Ok(None),
+            Held::Whole(receipt, version) if version == entry.tenure.version => {
+                Ok(self.as_stored(entry, &receipt).await?.map(|entry| (entry, *receipt)))
+            }
+            // Its owner renewed it since, perhaps at another machine.
+            Held::Whole(..) | Held::Ended | Held::Unknown => Ok(None),
         }
     }
 
@@ -127,25 +134,24 @@ impl Twin {
         Ok(Some(entry))
     }
 
-    /// Returns what an earlier `put` stored of a source and did not come to tell, under the times that are asked for
-    /// now. None when the source is another now, nodes do not hold all of it, or it cannot have these times.
+    /// Returns what an earlier `put` stored of a source under this name and did not come to tell, with the times that
+    /// are asked for now. None when the source or its name is another now, nodes do not hold all of it, its owner
+    /// renewed it since, or it cannot have these times: perhaps somebody was told of it, so none of it ends sooner.
     pub(super) async fn untold(
         &self,
         lock: &Arc<SourceLock>,
-        stamp: Stamp,
+        (stamp, name): (Stamp, &str),
         options: &PutOptions,
     ) -> Result<Option<Stored>, PutError> {
-        if !lock.has_note() {
-            return Ok(None);
-        }
-        let (lock, asked) = (lock.clone(), &options.tenure);
+        let Some(locator) = lock.noted() else { return Ok(None) };
+        let asked = &options.tenure;
         let find = move |index: &mut Index| {
             // Whoever noted it may have written it after this program read the index.
             index.refresh()?;
-            let noted = lock.stored(stamp, index.entries().map(|(locator, _)| locator)).copied();
-            Ok::<_, IndexError>(noted.and_then(|locator| Some((locator, index.entry(&locator)?.state))))
+            Ok::<_, IndexError>(index.entry(&locator).map(|entry| (entry.state, entry.tenure.version)))
         };
-        let Some((locator, state)) = self.with_index(find).await? else { return Ok(None) };
+        let noted = self.with_index(find).await?.filter(|(_, version)| lock.is_of(stamp, &locator, *version));
+        let Some((state, _)) = noted else { return Ok(None) };
         let found = match state {
             // What was never acknowledged is stored anew, unless nodes say at once that they have it.
             State::Committing => match self.stored_before(locator, &Patience::none()).await {
@@ -157,7 +163,8 @@ impl Twin {
         let Some((entry, receipt)) = found else { return Ok(None) };
         let (batch, held) = (entry.batch, entry.tenure);
         // What its owner changed since is not what is asked for.
-        let is_other = held != Tenure { version: held.version, retention: held.retention, ..asked.clone() };
+        let is_other =
+            entry.path != name || held != Tenure { version: held.version, retention: held.retention, ..asked.clone() };
         let has_ended = held.retention.has_ended(self.now());
         if is_other || has_ended || entry.position != Position::Top || !self.gone_of(batch).await?.is_empty() {
             return Ok(None);
@@ -167,12 +174,15 @@ impl Twin {
         let all = members.len();
         members.retain(|(_, it)| it.state == State::Stored);
         let stored: BTreeSet<_> = members.iter().map(|(locator, _)| *locator).collect();
-        if is_ending || !self.prolongs(stored, asked.retention).await? {
+        if is_ending || !self.prolongs(stored, asked.retention, Sooner::Refused).await? {
             return Ok(None);
         }
         // The upload came to its end, and its journal did not.
         self.end_journal(batch).await;
         let renewed = self.with_index(move |index| index.entry(&locator).cloned()).await;
+        if let Some(renewed) = &renewed {
+            lock.note(stamp, &locator, renewed.tenure.version);
+        }
         let (objects, left_over) = (members.len(), all - members.len());
         let files = members.iter().filter(|(_, it)| it.kind == Kind::File);
         let bytes = files.fold(0, |bytes: u64, (_, it)| bytes.saturating_add(it.length));

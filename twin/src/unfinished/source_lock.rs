@@ -10,8 +10,9 @@
 //! ends, however it does. A file without a note that nobody holds is what a killed program left. Whoever waited for the
 //! lock reads the note in the file that it waited for, also when that was removed meanwhile.
 //!
-//! The note is a keyed hash of the source's stamp and the object's locator, so the file tells of neither. It is not
-//! synced: what a power cut takes of it is stored once more.
+//! The note is a keyed hash of the source's stamp, the object's locator and the version of its lease, and the locator
+//! under a key that derives from that hash, so the file tells of neither. It is not synced: what a power cut takes of it
+//! is stored once more. After a day it counts no more: whoever stored it may have found it in the index by then.
 
 use std::{
     ffi::OsStr,
@@ -19,7 +20,7 @@ use std::{
     io,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use format::Locator;
@@ -35,7 +36,10 @@ const EXTENSION: &str = "lock";
 /// Notes of which nobody was told, at most: with one more, the oldest goes, and its source is stored again.
 const NOTES_MAX: usize = 16_384;
 
-const NOTE_BYTES: usize = 32;
+/// A note counts for so long.
+const NOTE_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+const NOTE_BYTES: usize = 64;
+const CHECK_BYTES: usize = 32;
 type Note = [u8; NOTE_BYTES];
 
 /// The lock of one source, until it is dropped.
@@ -67,7 +71,7 @@ impl SourceLock {
             if !durable::lock(&file, LOCK_WAIT).map_err(io)? {
                 return Ok(None);
             }
-            earlier = read(&file).map_err(io)?.or(earlier);
+            earlier = read(&file).map_err(io)?.filter(|_| !is_old(&file)).or(earlier);
             // Whoever had the lock removed the file that it is on, and the next one locks another.
             if file.metadata().map_err(io)?.nlink() > 0 {
                 return Ok(Some(Self { path, file, key, earlier }));
@@ -75,25 +79,21 @@ impl SourceLock {
         }
     }
 
-    /// Returns whether an earlier `put` noted anything.
-    pub(crate) fn has_note(&self) -> bool {
-        self.earlier.is_some()
+    /// Returns which object an earlier `put` noted, if it is of this source: [`Self::is_of`] tells.
+    pub(crate) fn noted(&self) -> Option<Locator> {
+        let (check, masked) = self.earlier.as_ref()?.split_at(CHECK_BYTES);
+        Some(Locator(self.masked(check, masked)))
     }
 
-    /// Returns which of these objects an earlier `put` noted for the source as it is now.
-    pub(crate) fn stored<'l>(
-        &self,
-        stamp: Stamp,
-        mut locators: impl Iterator<Item = &'l Locator>,
-    ) -> Option<&'l Locator> {
-        let earlier = self.earlier?;
-        locators.find(|locator| self.note_of(stamp, locator) == earlier)
+    /// Returns whether that is the object, under this version of its lease, of the source as it is now.
+    pub(crate) fn is_of(&self, stamp: Stamp, locator: &Locator, version: u64) -> bool {
+        self.earlier == Some(self.note_of(stamp, locator, version))
     }
 
-    /// Notes what is about to be stored of the source.
-    pub(crate) fn note(&self, stamp: Stamp, locator: &Locator) {
+    /// Notes what is about to be stored of the source, or was renewed.
+    pub(crate) fn note(&self, stamp: Stamp, locator: &Locator, version: u64) {
         // Without it the source is stored once more.
-        let _ = self.file.write_all_at(&self.note_of(stamp, locator), 0);
+        let _ = self.file.write_all_at(&self.note_of(stamp, locator, version), 0);
     }
 
     /// Returns what the owner is to be told; none when that stands in no note.
@@ -102,10 +102,24 @@ impl SourceLock {
         Some(Untold { path: self.path.clone(), note })
     }
 
-    fn note_of(&self, stamp: Stamp, locator: &Locator) -> Note {
+    fn note_of(&self, stamp: Stamp, locator: &Locator, version: u64) -> Note {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         hasher.update(b"evernear 2026 v1 note of what was stored of a source");
-        *hasher.update(&stamp.encode()).update(locator.as_bytes()).finalize().as_bytes()
+        hasher.update(&stamp.encode()).update(locator.as_bytes()).update(&version.to_le_bytes());
+        let check = hasher.finalize();
+        let mut note = [0; NOTE_BYTES];
+        note[..CHECK_BYTES].copy_from_slice(check.as_bytes());
+        note[CHECK_BYTES..].copy_from_slice(&self.masked(check.as_bytes(), locator.as_bytes()));
+        note
+    }
+
+    /// Masks a locator, or takes the mask off. No two locators have the same mask, since `check` hangs on the locator.
+    fn masked(&self, check: &[u8], locator: &[u8]) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(b"evernear 2026 v1 locator in a note of what was stored").update(check);
+        let mut masked = *hasher.finalize().as_bytes();
+        masked.iter_mut().zip(locator).for_each(|(mask, byte)| *mask ^= byte);
+        masked
     }
 }
 
@@ -133,7 +147,8 @@ impl Untold {
     }
 }
 
-/// Removes the files that killed programs left, and of the notes all but the newest [`NOTES_MAX`]. Blocks.
+/// Removes the files that killed programs left, and of the notes those that count no more and all but the newest
+/// [`NOTES_MAX`]. Blocks.
 pub(super) fn sweep(folder: &Path) -> io::Result<()> {
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -149,8 +164,9 @@ pub(super) fn sweep(folder: &Path) -> io::Result<()> {
             _ => notes.push((metadata.modified()?, path)),
         }
     }
-    let over = notes.len().saturating_sub(NOTES_MAX);
     notes.sort_unstable();
+    let old = notes.partition_point(|(written, _)| age(*written) > NOTE_AGE_MAX);
+    let over = notes.len().saturating_sub(NOTES_MAX).max(old);
     notes.iter().take(over).try_for_each(|(_, path)| remove_idle(path, |_| true))
 }
 
@@ -165,6 +181,15 @@ fn remove_idle(path: &Path, is_one: impl FnOnce(Option<Note>) -> bool) -> io::Re
         std::fs::remove_file(path)?;
     }
     Ok(())
+}
+
+/// Whether what a file notes counts no more.
+fn is_old(file: &File) -> bool {
+    file.metadata().and_then(|metadata| metadata.modified()).is_ok_and(|written| age(written) > NOTE_AGE_MAX)
+}
+
+fn age(written: SystemTime) -> Duration {
+    written.elapsed().unwrap_or_default()
 }
 
 fn read(file: &File) -> io::Result<Option<Note>> {
@@ -227,16 +252,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (one, other) = (Locator([1; 32]), Locator([2; 32]));
         let (stamp, changed) = (Stamp::of_bytes(b"as it was"), Stamp::of_bytes(b"as it is"));
-        let stored = |lock: &SourceLock, stamp| lock.stored(stamp, [other, one].iter()).copied();
         let first = take(folder.path(), "a").unwrap();
-        assert!(!first.has_note() && first.untold().is_none());
-        first.note(stamp, &other);
-        first.note(stamp, &one);
+        assert!(first.noted().is_none() && first.untold().is_none());
+        first.note(stamp, &other, 1);
+        first.note(stamp, &one, 1);
         let untold = first.untold().unwrap();
         drop(first);
 
         let second = take(folder.path(), "a").unwrap();
-        assert_eq!((stored(&second, stamp), stored(&second, changed)), (Some(one), None));
+        assert_eq!(second.noted(), Some(one));
+        assert!(second.is_of(stamp, &one, 1));
+        assert!(!second.is_of(changed, &one, 1) && !second.is_of(stamp, &one, 2) && !second.is_of(stamp, &other, 1));
         untold.told();
         assert_eq!(left(folder.path()), ["a.lock"], "it is told by whoever has the lock");
         // As whoever was told removes it.
@@ -245,13 +271,24 @@ mod tests {
             drop(second);
         };
         let third = wait_for(folder.path(), "a", remove).unwrap();
-        assert_eq!((stored(&third, stamp), third.untold().is_none()), (Some(one), true));
-        third.note(changed, &other);
+        assert!(third.is_of(stamp, &one, 1) && third.untold().is_none());
+        third.note(changed, &other, 1);
         let untold = third.untold().unwrap();
         drop(third);
         untold.told();
         assert_eq!(left(folder.path()), Vec::<String>::new());
-        assert!(!take(folder.path(), "a").unwrap().has_note());
+        assert!(take(folder.path(), "a").unwrap().noted().is_none());
+
+        // A note of the day before counts no more, and goes.
+        let fourth = take(folder.path(), "a").unwrap();
+        fourth.note(stamp, &one, 1);
+        let path = folder.path().join("a.lock");
+        drop(fourth);
+        let before = SystemTime::now() - NOTE_AGE_MAX - Duration::from_secs(60);
+        File::options().write(true).open(&path).unwrap().set_modified(before).unwrap();
+        assert!(take(folder.path(), "a").unwrap().noted().is_none());
+        sweep(folder.path()).unwrap();
+        assert_eq!(left(folder.path()), Vec::<String>::new());
     }
 
     #[test]
@@ -262,7 +299,7 @@ mod tests {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         let held = take(folder.path(), "held").unwrap();
-        take(folder.path(), "noted").unwrap().note(Stamp::of_bytes(b""), &Locator([1; 32]));
+        take(folder.path(), "noted").unwrap().note(Stamp::of_bytes(b""), &Locator([1; 32]), 1);
         sweep(folder.path()).unwrap();
         assert_eq!(left(folder.path()), ["00000000000000000000000000000000", "held.lock", "noted.lock"]);
         drop(held);

@@ -198,7 +198,12 @@ fn fetch(tool: &Tool, built: &Built, build: &Path, folder: &Path) -> Result<(), 
     // What runs cannot be written over, so the old program goes first.
     let _ = std::fs::remove_file(&program);
     std::fs::copy(unpacked.join("bin").join(tool.name), &program).map_err(failed)?;
-    Ok(())
+    match tool.is_met(folder) {
+        true => Ok(()),
+        false => {
+            Err(Fault::new(format!("{} of pip does not run here", tool.name), "it is compiled from its source now"))
+        }
+    }
 }
 
 impl Built {

@@ -16,7 +16,7 @@ use format::{Lease, Locator, Record};
 use sqlx::Error;
 use tokio::{
     sync::oneshot,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -25,8 +25,10 @@ use super::{
 };
 use crate::catalog::{Applied, CatalogError};
 
-/// Writes of one transaction: others wait for its locks. About 2 MB of records of small files.
+/// Writes of one transaction, at most 64 records: others wait for its locks. Where each write is some round trips to a
+/// server, and locks its record against other nodes, there are fewer.
 const GROUP_MAX: usize = 64;
+const GROUP_MAX_OF_SERVER: usize = 8;
 
 /// A write that may share its transaction.
 #[derive(Debug)]
@@ -69,10 +71,10 @@ impl Group {
     }
 
     /// Takes the writes that wait the longest and whose callers are still there.
-    fn take(&self) -> Vec<Waiting> {
+    fn take(&self, max: usize) -> Vec<Waiting> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|one| !one.told.is_closed());
-        let most = waiting.len().min(GROUP_MAX);
+        let most = waiting.len().min(max);
         waiting.drain(..most).collect()
     }
 
@@ -88,31 +90,33 @@ pub(super) async fn write<D: Driver>(catalog: &SqlCatalog<D>, write: Write) -> A
     let end = Instant::now() + CALL;
     let mut answer = catalog.group.push(&write);
     loop {
-        let led = async {
+        let heard = async {
             tokio::select! {
                 biased;
-                answered = &mut answer => Some(answered),
-                _turn = catalog.group.turn.lock() => {
-                    lead(catalog).await;
-                    None
-                }
+                answered = &mut answer => Err(answered),
+                turn = catalog.group.turn.lock() => Ok(turn),
             }
         };
-        let heard = timeout_at(end, led).await;
-        match heard {
-            Ok(Some(Ok(answer))) => return answer,
+        let late = || Err(Error::Io(io::ErrorKind::TimedOut.into()).into());
+        match timeout_at(end, heard).await {
+            Ok(Err(Ok(answer))) => return answer,
             // Its leader was dropped before it could commit.
-            Ok(Some(Err(_))) => answer = catalog.group.push(&write),
-            // It led, and its own write is answered, or waits on.
-            Ok(None) => {}
-            Err(_) => return Err(Error::Io(io::ErrorKind::TimedOut.into()).into()),
+            Ok(Err(Err(_))) => answer = catalog.group.push(&write),
+            // It leads. Who waited the longest has as much time for the others as anybody. Its own write is answered
+            // then, or waits on.
+            Ok(Ok(_turn)) => {
+                if timeout(CALL, lead(catalog)).await.is_err() {
+                    return late();
+                }
+            }
+            Err(_) => return late(),
         }
     }
 }
 
 /// Writes what waits. The caller has the turn.
 async fn lead<D: Driver>(catalog: &SqlCatalog<D>) {
-    let group = catalog.group.take();
+    let group = catalog.group.take(if D::ALONE.is_some() { GROUP_MAX_OF_SERVER } else { GROUP_MAX });
     let group = match without_known(catalog, group).await {
         Ok(group) if group.is_empty() => return,
         Ok(group) => group,
