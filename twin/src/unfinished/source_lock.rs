@@ -11,8 +11,8 @@
 //! lock reads the note in the file that it waited for, also when that was removed meanwhile.
 //!
 //! The note is a keyed hash of the source's stamp, the object's locator and the version of its lease, and the locator
-//! under a key that derives from that hash, so the file tells of neither. It is not synced: what a power cut takes of it
-//! is stored once more. After a day it counts no more: whoever stored it may have found it in the index by then.
+//! under a key that derives from that hash, so the file tells of neither. It is not synced: what a power cut takes of
+//! it is stored once more. After a day it counts no more: whoever stored it may have found it in the index by then.
 
 use std::{
     ffi::OsStr,
