@@ -204,20 +204,19 @@ impl Reader {
             }
             // Hedged request: the next node is asked if this one has no record or is late. On a link that may be slow,
             // a record takes as long as the strips do.
-            let hedge = match &self.link {
-                Some(link) if link.is_known() => left,
-                _ => left.min(self.options.record_hedge),
-            };
+            let is_slow = self.link.as_ref().is_some_and(|link| link.is_known());
+            let hedge = if is_slow { left } else { left.min(self.options.record_hedge) };
             let patience = match &last {
                 Some((_, doubted_after)) if nodes.len() > 0 => hedge.min(*doubted_after),
-                _ if is_doubted => left,
+                _ if is_doubted || is_slow => left,
                 _ => left.min(SILENCE),
             };
             let answered = timeout(patience, asked.next()).await;
             is_late = answered.is_err() && nodes.len() == 0;
             let Ok(answered) = answered else {
-                if let Some((node, _)) = &last {
-                    self.pace.late(node, Instant::now());
+                // Once for each node.
+                if let Some((node, _)) = last.take() {
+                    self.pace.late(&node, Instant::now());
                 }
                 continue;
             };

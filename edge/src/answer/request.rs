@@ -98,13 +98,14 @@ impl Intake {
         //= https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1
         //# A server SHOULD treat a request as malformed if it contains a Host header field that identifies an entity that
         //# differs from the entity in the ":authority" pseudo-header field.
-        let hosts = request.fields.get_all(header::HOST).iter();
-        let is_told_twice = hosts.into_iter().any(|host| host.as_bytes() != request.authority.as_bytes());
-        if head.version > Version::HTTP_11 && (is_told_twice || request.authority.contains('@')) {
+        let hosts = request.fields.get_all(header::HOST);
+        let is_told_twice = hosts.iter().any(|host| host.as_bytes() != request.authority.as_bytes());
+        let has_own_host = head.version > Version::HTTP_11;
+        if has_own_host && (is_told_twice || request.authority.contains('@')) {
             return Self::Refused(request, Fault::Request { reason: "one host is needed, without a user" });
         }
         let has_slash = head.uri.path_and_query().is_some_and(|target| target.as_str().starts_with('/'));
-        if head.version > Version::HTTP_11 && !has_slash && request.method != Method::OPTIONS {
+        if has_own_host && !has_slash && request.method != Method::OPTIONS {
             return Self::Refused(request, Fault::Request { reason: "a target begins with a slash" });
         }
         // A host without a scheme is the form of CONNECT: `GET cat.jpg` would be answered as if it asked for the root.

@@ -147,6 +147,7 @@ impl Connection<'_> {
         }
         if self.answers.len() > ANSWERS_MAX {
             self.http.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            cx.waker().wake_by_ref();
         }
         let has_left = match self.bytes.poll_end(cx) {
             Poll::Ready(Ok(())) => true,
