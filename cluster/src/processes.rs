@@ -191,7 +191,8 @@ impl Processes {
             .spawn()?;
         while TcpStream::connect_timeout(address, START_DEADLINE).is_err() {
             if start.elapsed() > START_DEADLINE || child.try_wait()?.is_some() {
-                bail!("{name} does not listen: {}", fs::read_to_string(&log_path)?);
+                let log = fs::read_to_string(&log_path)?;
+                bail!("{name} does not listen: {log}\n{}", holders(&log));
             }
             thread::park_timeout(Duration::from_millis(5));
         }
@@ -368,6 +369,16 @@ pub fn peak_kib(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("status has VmHWM")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// Returns who has the ports that a log names, since a node whose address is taken cannot say by whom.
+fn holders(log: &str) -> String {
+    let said = Command::new("ss").arg("-Htuanp").output().map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
+    let is_named = |line: &&str| {
+        let port = line.split_whitespace().nth(4).and_then(|local| local.rsplit(':').next());
+        port.is_some_and(|port| log.contains(&format!(":{port}")))
+    };
+    said.unwrap_or_default().lines().filter(is_named).collect::<Vec<_>>().join("\n")
 }
 
 fn place(zone: &str) -> String {
