@@ -45,7 +45,7 @@ use crate::{
     node::{Node, Root},
     policy::{
         ask::{Ask, Client, Fields, RequestFacts, host_name},
-        decide::Decision,
+        decision::Decision,
         token::{self, Setting},
     },
     store::{

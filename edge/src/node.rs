@@ -19,10 +19,11 @@ use crate::{
     metrics::Metrics,
     policy::{
         ask::{Ask, BucketKey, EdgeFacts},
-        decide::{Decision, Program},
+        decision::Decision,
         denylist::Denylist,
         places::PlaceTable,
         policies::Policies,
+        program::Program,
         token::{self, Setting, Weighed},
     },
     secret::ZoneSecret,

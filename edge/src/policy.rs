@@ -2,11 +2,13 @@
 //! does not serve. Nothing here holds an object's bytes.
 
 pub(crate) mod ask;
-pub(crate) mod decide;
+pub(crate) mod decision;
 pub(crate) mod denylist;
 mod gazetteer;
 pub(crate) mod library;
 pub mod places;
 pub(crate) mod policies;
+pub(crate) mod program;
+pub(crate) mod said;
 pub(crate) mod token;
 pub(crate) mod versions;

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use sandbox::{Effect, Header};
 
-use crate::policy::decide::Decision;
+use crate::policy::decision::Decision;
 
 /// One web origin for each object, and nothing of it runs unless its owner's policy sets another
 /// `Content-Security-Policy`. Any page may embed an object: there are no credentials that such a page could abuse.

@@ -31,9 +31,10 @@ use crate::{
     node::Node,
     policy::{
         ask::{Ask, Client, EdgeFacts, Fields, RequestFacts},
-        decide::{Program, Said},
         denylist::Denylist,
         places::ViewerPlace,
+        program::Program,
+        said::Said,
     },
     store::{objects::Opened, watch::Watch},
 };

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, header};
 use sandbox::Marks;
 
 use super::{conditions::Validators, headers, path};
-use crate::policy::decide::Decision;
+use crate::policy::decision::Decision;
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");

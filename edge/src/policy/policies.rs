@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use super::{
-    decide::Program,
     library::{Key, PolicyError, PolicyLibrary, compile},
+    program::Program,
     versions::SeenVersions,
 };
 use crate::{

@@ -11,8 +11,15 @@ const LINES_THINK: usize = 500;
 const LINES_MAX: usize = 800;
 
 /// Code that decides without side effects; a folder or a file, without its extension.
-const PURE: &[&str] =
-    &["format/src", "client/src/gather", "client/src/scatter", "client/src/rebuild", "edge/src/policy/decide"];
+const PURE: &[&str] = &[
+    "format/src",
+    "client/src/gather",
+    "client/src/scatter",
+    "client/src/rebuild",
+    "edge/src/policy/decision",
+    "edge/src/policy/program",
+    "edge/src/policy/said",
+];
 
 /// Paths with side effects: files, sockets, clocks, randomness, the environment. A `clippy.toml` applies to the whole
 /// workspace, so these cannot be banned there for some files only.
