@@ -147,17 +147,21 @@ impl Ways {
     }
 }
 
+/// Returns the field Date at a moment.
+//= https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
+//# An origin server with a clock MUST generate a Date header field in all 2xx (Successful), 3xx (Redirection), and 4xx
+//# (Client Error) responses
+pub(crate) fn date_at(now: SystemTime) -> HeaderValue {
+    let text = httpdate::fmt_http_date(now);
+    HeaderValue::try_from(text).expect("a date has letters, digits, spaces, a comma and colons")
+}
+
 /// Adds what is another in each answer. No entry in a viewer's table of fields (RFC 7541 section 7.1.3) is given up for
 /// what never comes again.
-pub(crate) fn add_of_request(fields: &mut HeaderMap, id: RequestId) {
-    //= https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
-    //# An origin server with a clock MUST generate a Date header field in all 2xx (Successful), 3xx (Redirection), and 4xx
-    //# (Client Error) responses
-    let date = httpdate::fmt_http_date(SystemTime::now());
-    for (name, text) in [(header::DATE, date), (X_REQUEST_ID, id.to_string())] {
-        if let Ok(mut value) = HeaderValue::from_str(&text) {
-            value.set_sensitive(true);
-            fields.insert(name, value);
-        }
+pub(crate) fn add_of_request(fields: &mut HeaderMap, date: HeaderValue, id: RequestId) {
+    let id = HeaderValue::from_bytes(&id.digits()).expect("digits are text");
+    for (name, mut value) in [(header::DATE, date), (X_REQUEST_ID, id)] {
+        value.set_sensitive(true);
+        fields.insert(name, value);
     }
 }

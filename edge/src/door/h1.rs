@@ -116,8 +116,9 @@ impl Plain {
         let asked = Asked { id, viewer, version: Version::HTTP_11, method };
         let mut sent = Sent::begin(&worker.door.node.metrics, asked, start);
         self.out.extend_from_slice(&given.lasting.head);
-        worker.write_date(&mut self.out);
-        self.out.extend_from_slice(b"x-request-id: ");
+        self.out.extend_from_slice(b"date: ");
+        self.out.extend_from_slice(worker.date().as_bytes());
+        self.out.extend_from_slice(b"\r\nx-request-id: ");
         self.out.extend_from_slice(&id.digits());
         self.out.extend_from_slice(b"\r\n");
         self.end_head();

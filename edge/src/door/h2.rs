@@ -24,7 +24,7 @@ use super::{
     respond::respond,
     send::Sent,
     session::Session,
-    stream::{self, Stream},
+    stream::{Stream, Written},
     turns::Turns,
     wire::{Rest, Timer, Wire},
     worker::Worker,
@@ -208,10 +208,10 @@ impl Connection<'_> {
         };
         let id = RequestId::next();
         let mut fields = HeaderMap::clone(&given.lasting.fields);
-        add_of_request(&mut fields, id);
+        add_of_request(&mut fields, worker.date(), id);
         stream.head(given.status, fields);
         let written = stream.give(&given.content);
-        if let Ok(stream::Given::Head) = written {
+        if let Ok(Written::Head) = written {
             let (worker, asker) = (Rc::clone(worker), Rc::clone(asker));
             self.answers.push(Box::pin(async move {
                 let asked = asked(id, &asker, head.method.as_str());

@@ -1,6 +1,6 @@
 //! The way of an answer out: written, measured and logged.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use format::Locator;
@@ -10,7 +10,7 @@ use super::{session::Session, wire::Left};
 use crate::{
     answer::{
         ready::Given,
-        reply::{Content, Parts, Reply, Ways, add_of_request},
+        reply::{Content, Parts, Reply, Ways, add_of_request, date_at},
         request::{Asked, Request},
     },
     metrics::Metrics,
@@ -57,7 +57,7 @@ impl Reply {
         bytes: &mut u64,
     ) -> Result<(), &'static str> {
         let mut fields = self.fields;
-        add_of_request(&mut fields, request.id);
+        add_of_request(&mut fields, date_at(SystemTime::now()), request.id);
         ways.add_lasting(&mut fields, self.content.length(), request);
         if self.close {
             session.close_after();

@@ -38,21 +38,21 @@ impl Stream {
     ///
     /// # Errors
     /// [`Left`].
-    pub(super) fn give(&mut self, content: &[Bytes]) -> Result<Given, Left> {
+    pub(super) fn give(&mut self, content: &[Bytes]) -> Result<Written, Left> {
         let bytes = content.iter().map(Bytes::len).sum();
         self.begin(bytes == 0)?;
-        let Some(stream) = &mut self.content else { return Ok(Given::Whole) };
+        let Some(stream) = &mut self.content else { return Ok(Written::Whole) };
         if bytes > GIVEN_BYTES_MAX {
-            return Ok(Given::Head);
+            return Ok(Written::Head);
         }
         stream.reserve_capacity(bytes);
         if stream.capacity() < bytes {
-            return Ok(Given::Head);
+            return Ok(Written::Head);
         }
         // A copy: a viewer that takes its time keeps no block of the cache in memory.
         stream.send_data(content.concat().into(), true).map_err(|_| Left)?;
         self.content = None;
-        Ok(Given::Whole)
+        Ok(Written::Whole)
     }
 
     /// Writes a piece of the content, at most 64 KiB; the last one `ends` it.
@@ -122,7 +122,7 @@ impl Stream {
 
 /// How much of an answer was written at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Given {
+pub(super) enum Written {
     Whole,
     /// The content is still to be written.
     Head,

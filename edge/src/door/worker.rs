@@ -11,13 +11,17 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use http::HeaderValue;
+
 use super::shared::HttpDoor;
 use crate::{
     answer::{
         head::Head,
         ready::{Answers, Asker, Given, Present, Ready},
+        reply::date_at,
     },
     clock,
+    node::Node,
     policy::ask::EdgeFacts,
 };
 
@@ -32,13 +36,19 @@ pub(super) struct Worker {
 struct Moment {
     seconds: u64,
     edge: EdgeFacts,
-    /// The field Date, with its line's end.
-    date: String,
+    /// The field Date.
+    date: HeaderValue,
+}
+
+impl Moment {
+    fn at(node: &Node, now: SystemTime) -> Self {
+        Self { seconds: clock::unix_seconds(now), edge: node.edge_facts(), date: date_at(now) }
+    }
 }
 
 impl Worker {
     pub(super) fn new(door: Arc<HttpDoor>) -> Self {
-        let moment = Moment { seconds: 0, edge: door.node.edge_facts(), date: String::new() };
+        let moment = Moment::at(&door.node, SystemTime::now());
         Self { door, answers: RefCell::default(), moment: RefCell::new(moment) }
     }
 
@@ -48,8 +58,7 @@ impl Worker {
         let mut moment = self.moment.borrow_mut();
         let seconds = clock::unix_seconds(wall);
         if moment.seconds != seconds {
-            let date = format!("date: {}\r\n", httpdate::fmt_http_date(wall));
-            *moment = Moment { seconds, edge: node.edge_facts(), date };
+            *moment = Moment::at(node, wall);
         }
         let present = Present { now, seconds, edge: moment.edge };
         self.answers.borrow_mut().give(node, head, asker, &present)
@@ -60,8 +69,8 @@ impl Worker {
         self.answers.borrow_mut().insert(host, target, ready);
     }
 
-    /// Adds the field Date of now.
-    pub(super) fn write_date(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.moment.borrow().date.as_bytes());
+    /// Returns the field Date of the second in which an answer was last looked for.
+    pub(super) fn date(&self) -> HeaderValue {
+        self.moment.borrow().date.clone()
     }
 }
