@@ -19,7 +19,7 @@ use std::{
     cell::RefCell,
     fmt::Write as _,
     ops::Range,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Instant, SystemTime},
 };
 
@@ -46,6 +46,7 @@ use crate::{
     policy::{
         ask::{Ask, Client, Fields, RequestFacts, host_name},
         decision::Decision,
+        denylist::Denylist,
         token::{self, Setting},
     },
     store::{
@@ -72,9 +73,9 @@ pub(crate) async fn answer(node: &Node, ways: Ways, request: &Request) -> Reply 
         HostName::Object(label) => {
             let locator = label.capability().locator();
             let now = SystemTime::now();
-            let seen = Seen::of(node);
+            let denylist = Arc::downgrade(&node.denylist.load());
             let reply = match node.open_label(&label, now).await {
-                Ok(root) => object(node, ways, request, root, seen, now).await,
+                Ok(root) => object(node, ways, request, root, denylist, now).await,
                 Err(fault) => Err(fault),
             };
             let mut reply = reply.unwrap_or_else(|fault| with_proxy_status(refusal(request, &fault), node, &fault));
@@ -138,10 +139,12 @@ async fn object(
     ways: Ways,
     request: &Request,
     root: Root,
-    seen: Seen,
+    denylist: Weak<Denylist>,
     now: SystemTime,
 ) -> Result<Reply, Fault> {
     let Root { opened: root, moves } = root;
+    let lease = &root.record.lease;
+    let seen = Seen { denylist, epoch: node.policies.epoch(&lease.owner, &lease.policy) };
     let mut timing = Timing::new();
     let path = Path::read(&request.path)?;
     let mut trail = Vec::new();

@@ -4,6 +4,7 @@
 pub(crate) mod ask;
 pub(crate) mod decision;
 pub(crate) mod denylist;
+pub(crate) mod epochs;
 mod gazetteer;
 pub(crate) mod library;
 pub mod places;

@@ -32,6 +32,7 @@ use crate::{
     policy::{
         ask::{Ask, Client, EdgeFacts, Fields, RequestFacts},
         denylist::Denylist,
+        epochs::Epoch,
         places::ViewerPlace,
         program::Program,
         said::Said,
@@ -74,20 +75,17 @@ pub(crate) struct Ready {
     pub(crate) words: RefCell<Vec<Words>>,
 }
 
-/// What an answer hangs on as a whole, taken before anything was asked for it. Nothing is kept alive by it.
+/// What an answer hangs on beside records, taken before anything was asked for it. Nothing is kept alive by it.
 #[derive(Clone)]
 pub(crate) struct Seen {
-    denylist: Weak<Denylist>,
-    policies: u64,
+    pub(crate) denylist: Weak<Denylist>,
+    /// Of the policy that decides about it.
+    pub(crate) epoch: Epoch,
 }
 
 impl Seen {
-    pub(crate) fn of(node: &Node) -> Self {
-        Self { denylist: Arc::downgrade(&node.denylist.load()), policies: node.policies.epoch() }
-    }
-
     fn counts(&self, node: &Node, program: &Program) -> bool {
-        (program.is_built_in() || self.policies == node.policies.epoch())
+        (program.is_built_in() || !node.policies.is_over(self.epoch))
             && self.denylist.as_ptr() == Arc::as_ptr(&node.denylist.load())
     }
 }

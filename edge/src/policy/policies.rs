@@ -4,10 +4,7 @@
 //! whose number is lower than one seen; while an object's policy cannot be had, the object is not served.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -21,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    epochs::{Epoch, Epochs},
     library::{Key, PolicyError, PolicyLibrary, compile},
     program::Program,
     versions::SeenVersions,
@@ -60,8 +58,8 @@ pub(crate) struct Policies {
     faults: sync::Cache<Key, ()>,
     /// When a policy was last told to have changed: a load that began before begins again.
     changed: sync::Cache<Key, Instant>,
-    /// Grows with each word of a change, and with each new version.
-    epoch: AtomicU64,
+    /// They end with each word of a change, and with each new version.
+    epochs: Epochs,
     /// Where policies are fetched and compiled: the runtime on which this was made.
     control: Handle,
 }
@@ -82,14 +80,19 @@ impl Policies {
             seen: Arc::new(seen),
             faults: sync::Cache::builder().max_capacity(PROGRAMS_MAX * 16).time_to_live(FAULT_TIME).build(),
             changed: sync::Cache::builder().max_capacity(PROGRAMS_MAX * 16).time_to_live(CHANGED_TIME).build(),
-            epoch: AtomicU64::new(0),
+            epochs: Epochs::new(),
             control: Handle::current(),
         })
     }
 
-    /// Returns a number that grows whenever any policy may decide otherwise than before, the built-in one excepted.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+    /// Returns the epoch of a policy, to be taken before the policy is asked for what is to be kept.
+    pub(crate) fn epoch(&self, owner: &OwnerId, name: &PolicyName) -> Epoch {
+        self.epochs.now(owner, name)
+    }
+
+    /// Whether a policy may decide otherwise than in that epoch. The built-in one never does.
+    pub(crate) fn is_over(&self, epoch: Epoch) -> bool {
+        self.epochs.is_over(epoch)
     }
 
     /// Returns the policy of an owner's object. The default name is built in and never looked up. Cancel safe.
@@ -139,7 +142,7 @@ impl Policies {
     pub(crate) fn changed(self: &Arc<Self>, owner: OwnerId, name: PolicyName) {
         let (key, told) = ((owner, name), Instant::now());
         self.changed.insert(key.clone(), told);
-        self.epoch.fetch_add(1, Ordering::Release);
+        self.epochs.end(&key.0, &key.1);
         self.faults.invalidate(&key);
         // Ends with the edge at the latest.
         let policies = Arc::downgrade(self);
@@ -167,7 +170,7 @@ impl Policies {
                 let program = Arc::new(program);
                 // Another task may have taken up a still newer one meanwhile.
                 slot.rcu(|held| if held.sequence > program.sequence { Arc::clone(held) } else { Arc::clone(&program) });
-                self.epoch.fetch_add(1, Ordering::Release);
+                self.epochs.end(&key.0, &key.1);
                 return None;
             }
             Err(error) => error,
@@ -187,6 +190,8 @@ impl Policies {
 
     /// Looks all policies in use up again, after the change feed lost its thread.
     pub(crate) fn changed_all(self: &Arc<Self>) {
+        // Also of those that are no more in use, but for whoever is answered by one just now.
+        self.epochs.end_all();
         for (key, _) in &self.programs {
             let (owner, name) = (*key).clone();
             self.changed(owner, name);

@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     https,
+    policy::{TTL, publish_component},
     site::{Curl, Site, Stored},
 };
 
@@ -222,6 +223,43 @@ async fn an_answer_that_is_ready_is_to_the_byte_the_one_that_would_be_made() {
         }
     }
     assert!(ready > 300, "{ready}");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_changes_has_no_answer_under_another_made_again() {
+    let site = Site::with(|config| config.http.workers = Some(1), vec![]).await;
+    let publish = async |name: &PolicyName, version: u64| {
+        publish_component(&site, TTL, name, version, &format!("ttl = {}", 100 + version)).await;
+    };
+    let store = async |name: &PolicyName| {
+        publish(name, 1).await;
+        site.store_as("a.txt", "text/plain", name.as_str().into(), Kind::File, name).await
+    };
+    let ask = async |stored: &Stored| {
+        let answer = site.get(stored, "/", &[]).await;
+        (answer.field("cache-control").unwrap().to_owned(), answer.field("server-timing").is_none())
+    };
+    let is_of = |says: &str, version: u64| says.contains(&format!("max-age={}", 100 + version));
+    let kept: PolicyName = "kept".parse().unwrap();
+    let stored = store(&kept).await;
+    let mut left = 0;
+    for other in 1..=5 {
+        let other: PolicyName = format!("other-{other}").parse().unwrap();
+        let of_other = store(&other).await;
+        assert!(is_of(&ask(&of_other).await.0, 1));
+        until("an answer that is ready", async || ask(&stored).await.1).await;
+        publish(&other, 2).await;
+        until("the new version", async || is_of(&ask(&of_other).await.0, 2)).await;
+        left += usize::from(ask(&stored).await.1);
+    }
+    // With the first of them the news may have come that the object was stored, and one of 4096 shares its epoch.
+    assert!(left >= 3, "{left}");
+    until("an answer that is ready", async || ask(&stored).await.1).await;
+    publish(&kept, 2).await;
+    until("its own new version", async || is_of(&ask(&stored).await.0, 2)).await;
+    until("an answer that is ready", async || ask(&stored).await.1).await;
+    assert!(is_of(&ask(&stored).await.0, 2));
     site.stop().await;
 }
 
