@@ -6,12 +6,12 @@ pub(crate) mod head;
 pub(crate) mod headers;
 pub(crate) mod page;
 pub(crate) mod path;
+pub(crate) mod plan;
 pub(crate) mod range;
 pub(crate) mod ready;
 pub(crate) mod reply;
 pub(crate) mod representation;
 pub(crate) mod request;
-pub(crate) mod selection;
 mod walk;
 
 use std::{
@@ -32,11 +32,11 @@ use tokio::task::spawn_blocking;
 use self::{
     conditions::Validators,
     path::Path,
+    plan::{Piece, Plan, Prepared, View},
     ready::{CONTENT_BYTES_MAX, Lasting, Ready, Seen, Stored, Words},
-    reply::{Content, Parts, Reply, Ways, refusal},
-    representation::{CACHE_STATUS, content_range, in_parts, representation},
+    reply::{Part, Reply, Ways, refusal},
+    representation::{CACHE_STATUS, representation},
     request::Request,
-    selection::Selection,
     walk::{Found, walk},
 };
 use crate::{
@@ -104,7 +104,7 @@ pub(crate) fn to_https(node: &Node, request: &Request, port: u16) -> Reply {
     let path = if request.path.starts_with('/') { &request.path } else { "/" };
     headers::set(&mut fields, header::LOCATION, format!("https://{host}{port}{path}{}", and_query(request)));
     headers::set(&mut fields, header::CACHE_CONTROL, "public, max-age=300");
-    Reply::of(StatusCode::PERMANENT_REDIRECT, fields, Content::Bytes(Bytes::new()), Source::Own)
+    Reply::own(StatusCode::PERMANENT_REDIRECT, fields, Bytes::new())
 }
 
 /// Returns the query with its question mark, for another address of the same thing.
@@ -269,32 +269,20 @@ async fn file(
     let length = manifest.length;
     let is_saved = decision.marks().contains(Marks::ATTACHMENT) || request.wants_download();
     let saved_as = is_saved.then_some(&*manifest.name);
-    let mut fields = representation(decision, validators, &manifest.mime, saved_as);
-    let mut slices = Slices { node, file: &file, tier, is_head: request.is_head(), source: Source::Hit };
-    let (status, content) = match Selection::of(&request.method, &request.fields, validators, length) {
-        Selection::Failed => return Err(Fault::Precondition),
-        Selection::Unsatisfiable => return Err(Fault::Range { length }),
-        //= https://www.rfc-editor.org/rfc/rfc9110#section-15.4.5
-        //# The server generating a 304 response MUST generate any of the following header fields that would have been sent in a
-        //# 200 (OK) response to the same request
-        // And all the others: under the same tag the owner's policy may say something new, and this is how a cache
-        // hears of it.
-        Selection::NotModified => return Ok(Reply::of(StatusCode::NOT_MODIFIED, fields, Content::None, Source::Own)),
-        Selection::Whole => (StatusCode::OK, slices.content(0..length, true).await?),
-        Selection::Parts(parts) => match &parts[..] {
-            [part] => {
-                headers::set(&mut fields, header::CONTENT_RANGE, content_range(part, length));
-                (StatusCode::PARTIAL_CONTENT, slices.content(part.clone(), true).await?)
-            }
-            //= https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7.2
-            //# To avoid confusion with single-part responses, a server MUST NOT generate a Content-Range header field in the
-            //# HTTP header section of a multiple part response
-            parts => (
-                StatusCode::PARTIAL_CONTENT,
-                Content::Parts(multipart(request, &mut fields, &mut slices, parts).await?),
-            ),
-        },
+    let mut whole = representation(decision, validators, &manifest.mime, saved_as);
+    let view = View { method: &request.method, fields: &request.fields, id: request.id };
+    let plan = match Plan::of(&view, &Prepared { validators, length, head: &whole }) {
+        Ok(plan) => plan,
+        Err(fault) => return Ok(refusal(request, &fault)),
     };
+    let mut slices = Slices { node, file: &file, tier, is_sent: plan.is_sent, is_begun: false, source: Source::Hit };
+    let mut content = Vec::new();
+    for piece in plan.pieces() {
+        content.push(match piece {
+            Piece::Text(text) => Part::Bytes(text),
+            Piece::Range(range) => slices.part(range).await?,
+        });
+    }
     let source = slices.source;
     let said = match source {
         Source::Hit => "hit",
@@ -302,8 +290,9 @@ async fn file(
         Source::Miss | Source::Own if tier == Tier::None => "fwd=uri-miss",
         Source::Miss | Source::Own => "fwd=uri-miss; stored",
     };
-    headers::set(&mut fields, CACHE_STATUS, format!("\"{}\"; {said}", node.config.name));
-    Ok(Reply::of(status, fields, content, source))
+    headers::set(&mut whole, CACHE_STATUS, format!("\"{}\"; {said}", node.config.name));
+    let (content, source) = if plan.length().is_some() { (Some(content), source) } else { (None, Source::Own) };
+    Ok(Reply::of(plan.status, plan.head(&whole), content, source))
 }
 
 /// What an answer was made of.
@@ -358,54 +347,45 @@ async fn ready(node: &Node, ask: &Ask<'_>, origin: Origin, decision: &Decision, 
     })
 }
 
-/// Slices of a file that become contents.
+/// Ranges of a file that become parts of a content.
 struct Slices<'a> {
     node: &'a Node,
     file: &'a Arc<Opened>,
     tier: Tier,
-    is_head: bool,
+    /// Whether they are sent, or only their length told.
+    is_sent: bool,
+    /// Whether there was one before.
+    is_begun: bool,
     /// What is true of all slices so far.
     source: Source,
 }
 
 impl Slices<'_> {
-    /// Returns one range as content, its first block already read when it `begins` the answer.
-    async fn content(&mut self, range: Range<u64>, begins: bool) -> Result<Content, Fault> {
+    /// Returns one range, its first block already read where it begins the answer.
+    async fn part(&mut self, range: Range<u64>) -> Result<Part, Fault> {
         if let Some(inline) = self.file.object.inline() {
             let bounds = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(inline.len());
-            return Ok(Content::Bytes(Bytes::copy_from_slice(&inline[bounds(range.start)..bounds(range.end)])));
+            return Ok(Part::Bytes(Bytes::copy_from_slice(&inline[bounds(range.start)..bounds(range.end)])));
         }
         let geometry = self.file.object.geometry().ok_or(Fault::Damaged)?;
-        if range.start == 0 && !self.is_head {
+        if range.start == 0 && self.is_sent {
             self.file.begin();
         }
         let body = Body::new((&self.node.cache, &self.node.fills), Arc::clone(self.file), geometry, range, self.tier);
         self.source = self.source.max(body.source);
-        Ok(Content::Blocks(if begins && !self.is_head { body.begin(&self.node.fills).await? } else { body }))
+        let begins = !std::mem::replace(&mut self.is_begun, true) && self.is_sent;
+        Ok(Part::Blocks(if begins { body.begin(&self.node.fills).await? } else { body }))
     }
-}
-
-async fn multipart(
-    request: &Request,
-    fields: &mut HeaderMap,
-    slices: &mut Slices<'_>,
-    ranges: &[Range<u64>],
-) -> Result<Parts, Fault> {
-    let length = slices.file.object.length();
-    let boundary = format!("evernear-{}", request.id);
-    let type_field = in_parts(fields, &boundary);
-    let mut parts = Vec::with_capacity(ranges.len());
-    for (number, range) in ranges.iter().enumerate() {
-        let range_field = content_range(range, length);
-        let head = format!("\r\n--{boundary}\r\n{type_field}Content-Range: {range_field}\r\n\r\n");
-        parts.push((Bytes::from(head), slices.content(range.clone(), number == 0).await?));
-    }
-    Ok(Parts { parts, end: format!("\r\n--{boundary}--\r\n").into() })
 }
 
 impl Reply {
-    fn of(status: StatusCode, fields: HeaderMap, content: Content, source: Source) -> Self {
+    fn of(status: StatusCode, fields: HeaderMap, content: Option<Vec<Part>>, source: Source) -> Self {
         Self { status, fields, content, source, locator: None, close: false, ready: None }
+    }
+
+    /// Answers with a text of ours, which may be empty.
+    fn own(status: StatusCode, fields: HeaderMap, text: impl Into<Bytes>) -> Self {
+        Self::of(status, fields, Some(vec![Part::Bytes(text.into())]), Source::Own)
     }
 }
 
@@ -415,7 +395,7 @@ fn redirect(status: u16, target: &str, decision: &Decision) -> Result<Reply, Fau
     headers::secure(&mut fields);
     headers::set(&mut fields, header::LOCATION, target);
     headers::caching(&mut fields, decision);
-    Ok(Reply::of(status, fields, Content::Bytes(Bytes::new()), Source::Own))
+    Ok(Reply::own(status, fields, Bytes::new()))
 }
 
 fn own_page(text: String) -> Reply {
@@ -423,7 +403,7 @@ fn own_page(text: String) -> Reply {
     headers::secure(&mut fields);
     headers::own_page(&mut fields);
     headers::set(&mut fields, header::CONTENT_TYPE, "text/html; charset=utf-8");
-    Reply::of(StatusCode::OK, fields, Content::Bytes(text.into()), Source::Own)
+    Reply::own(StatusCode::OK, fields, text)
 }
 
 fn apex(zone: &str) -> Reply {
@@ -444,7 +424,7 @@ fn preflight() -> Reply {
         "range, if-range, if-none-match, if-modified-since",
     );
     headers::set(&mut fields, header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
-    Reply::of(StatusCode::NO_CONTENT, fields, Content::None, Source::Own)
+    Reply::of(StatusCode::NO_CONTENT, fields, None, Source::Own)
 }
 
 //= https://www.rfc-editor.org/rfc/rfc9209#section-2

@@ -77,7 +77,7 @@ impl Validators {
 
     /// Returns whether a Range field counts: always without If-Range, else only when it names these bytes.
     //= https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5
-    //# A recipient of an If-Range header field MUST ignore the Range header field if the If-Range condition evaluates as
+    //# A recipient of an If-Range header field MUST ignore the Range header field if the If-Range condition evaluates to
     //# false.
     pub(crate) fn range_counts(&self, fields: &HeaderMap) -> bool {
         let Some(field) = fields.get(header::IF_RANGE) else { return true };
@@ -109,8 +109,11 @@ enum Comparison {
     Weak,
 }
 
+/// Reads a field that is one date; none where it is something else, or stands there more than once.
 fn date(fields: &HeaderMap, name: header::HeaderName) -> Option<SystemTime> {
-    httpdate::parse_http_date(fields.get(name)?.to_str().ok()?).ok()
+    let mut lines = fields.get_all(name).iter();
+    let date = lines.next().filter(|_| lines.next().is_none())?;
+    httpdate::parse_http_date(date.to_str().ok()?).ok()
 }
 
 #[cfg(test)]

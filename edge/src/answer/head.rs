@@ -6,6 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 use memchr::memchr_iter;
 
+use super::page::Style;
+
 /// Names, values and separators of all fields, and the request line.
 pub(crate) const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Fields of a common request; browsers send some 15.
@@ -119,6 +121,13 @@ pub(crate) fn of_parts<'b>(parts: &'b Parts, room: &'b mut Room<'b>) -> Option<H
 impl Head<'_> {
     pub(crate) fn is_head(&self) -> bool {
         self.method == Method::HEAD
+    }
+
+    /// How an error is best shown to whoever asked.
+    pub(crate) fn style(&self) -> Style {
+        let accept = self.fields.iter().find(|field| field.name.eq_ignore_ascii_case("accept"));
+        let accept = accept.and_then(|field| HeaderValue::from_bytes(field.value).ok());
+        Style::preferred(accept.as_ref().and_then(|accept| accept.to_str().ok()).unwrap_or(""))
     }
 
     /// Returns the conditions and the range; none when one of them is no text of a field.

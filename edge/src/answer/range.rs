@@ -21,9 +21,16 @@ pub(crate) enum Wanted {
 /// Reads a Range field against an object of `length` bytes. What is not understood is ignored.
 //= https://www.rfc-editor.org/rfc/rfc9110#section-14.2
 //# A server MAY ignore the Range header field.
-//= https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2
-//# An int-range is invalid if the last-pos value is present and less than first-pos.
+//= https://www.rfc-editor.org/rfc/rfc9110#section-14.1.1
+//# An int-range is invalid if the last-pos value is present and less than the first-pos.
 pub(crate) fn wanted(field: &str, length: u64) -> Wanted {
+    //= https://www.rfc-editor.org/rfc/rfc9110#section-14.2
+    //# A server that supports range requests MAY ignore a Range header field when the selected representation has no
+    //# content
+    // No Content-Range says which bytes of none these are, and the last byte of it is satisfiable by the standard.
+    if length == 0 {
+        return Wanted::Whole;
+    }
     let Some((unit, set)) = field.split_once('=') else { return Wanted::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return Wanted::Whole;
@@ -109,7 +116,7 @@ mod tests {
 
     //= https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2
     //= type=test
-    //# Assuming a representation of length 10000 bytes
+    //# Additional examples, assuming a representation of length 10000:
     #[test]
     fn the_examples_of_the_standard() {
         for (field, range) in [
@@ -155,8 +162,9 @@ mod tests {
         for field in ["bytes=10000-", "bytes=10000-10001", "bytes=-0", "bytes=99999999999999999999-"] {
             assert_eq!(wanted(field, 10_000), Wanted::Unsatisfiable, "{field}");
         }
-        for field in ["bytes=0-", "bytes=-1", "bytes=0-0"] {
-            assert_eq!(wanted(field, 0), Wanted::Unsatisfiable, "{field}");
+        for field in ["bytes=0-", "bytes=-1", "bytes=0-0", "bytes=-0", "bytes=1-"] {
+            assert_eq!(wanted(field, 0), Wanted::Whole, "{field}");
+            assert_ne!(wanted(field, 1), Wanted::Whole, "{field}");
         }
         for field in [
             "",

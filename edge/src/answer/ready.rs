@@ -9,7 +9,6 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     net::IpAddr,
-    ops::Range,
     rc::Rc,
     sync::{Arc, Weak},
     time::Instant,
@@ -17,17 +16,19 @@ use std::{
 
 use bytes::Bytes;
 use format::{BlockSlice, Geometry, Locator, limits::BLOCK_BYTES};
-use http::{HeaderMap, HeaderName, StatusCode, header};
-use sandbox::{Facts, Method, Tier};
+use http::{HeaderMap, StatusCode, header};
+use sandbox::{Method, Tier};
 
 use super::{
     conditions::Validators,
     head::{Head, Wants},
     headers,
-    representation::{CACHE_STATUS, content_range},
-    selection::Selection,
+    plan::{Piece, Plan, Prepared, View},
+    reply::{OF_WAYS, refused},
+    request::RequestId,
 };
 use crate::{
+    error::Fault,
     node::Node,
     policy::{
         ask::{Ask, Client, EdgeFacts, Fields, RequestFacts},
@@ -37,7 +38,7 @@ use crate::{
         program::Program,
         said::Said,
     },
-    store::{objects::Opened, watch::Watch},
+    store::{body::Source, objects::Opened, watch::Watch},
 };
 
 /// Targets that a worker keeps answers for, and the bytes that they may take: each of two generations has half of them.
@@ -121,35 +122,16 @@ impl Lasting {
         headers::write_head(&mut head, status, &fields);
         Self { head: head.into(), fields: Arc::new(fields) }
     }
-
-    /// Returns, for that of a whole file, what says that the viewer has it.
-    fn not_modified(&self) -> Self {
-        let stays = |name: &HeaderName| ![header::CONTENT_LENGTH, CACHE_STATUS].contains(name);
-        let fields = self.fields.iter().filter(|(name, _)| stays(name));
-        Self::of(StatusCode::NOT_MODIFIED, fields.map(|(name, value)| (name.clone(), value.clone())).collect())
-    }
-
-    /// Returns, for that of a whole file of `length` bytes, that of a range of it.
-    fn of_range(&self, range: &Range<u64>, length: u64) -> Self {
-        let mut fields = HeaderMap::with_capacity(self.fields.len() + 1);
-        for (name, value) in &*self.fields {
-            // Where it stands in an answer that is made.
-            if name == CACHE_STATUS {
-                headers::set(&mut fields, header::CONTENT_RANGE, content_range(range, length));
-            }
-            fields.append(name, value.clone());
-        }
-        fields.insert(header::CONTENT_LENGTH, (range.end - range.start).into());
-        Self::of(StatusCode::PARTIAL_CONTENT, fields)
-    }
 }
 
 /// An answer that is given.
 pub(crate) struct Given {
+    pub(crate) id: RequestId,
     pub(crate) status: StatusCode,
     pub(crate) lasting: Lasting,
     /// One after another.
     pub(crate) content: Vec<Bytes>,
+    pub(crate) source: Source,
     pub(crate) locator: Locator,
 }
 
@@ -218,49 +200,63 @@ impl Ready {
         let said = program.known(&ask)?;
         let words = self.words.borrow();
         let words = words.iter().find(|words| Arc::ptr_eq(&words.said, &said) && present.seconds < words.until)?;
-        let (lasting, length) = (&words.lasting, self.file.object.length());
-        let (status, lasting, range) = match Selection::of(&head.method, &of_parts, &self.validators, length) {
-            Selection::NotModified => (StatusCode::NOT_MODIFIED, lasting.not_modified(), None),
-            Selection::Whole => (StatusCode::OK, lasting.clone(), Some(0..length)),
-            Selection::Parts(parts) => {
-                let [range] = <[_; 1]>::try_from(parts).ok()?;
-                (StatusCode::PARTIAL_CONTENT, lasting.of_range(&range, length), Some(range))
-            }
-            Selection::Failed | Selection::Unsatisfiable => return None,
+        let whole = &words.lasting;
+        let view = View { method: &head.method, fields: &of_parts, id: RequestId::next() };
+        let length = self.file.object.length();
+        let plan = match Plan::of(&view, &Prepared { validators: &self.validators, length, head: &whole.fields }) {
+            Ok(plan) => plan,
+            Err(fault) => return Some(self.refuse(head, view.id, &fault, whole)),
         };
-        let content = match range {
-            Some(range) => self.content(node, &program, &ask, range)?,
-            None => Vec::new(),
+        let content = self.content(node, &program, &ask, &plan)?;
+        let lasting = match plan.status {
+            StatusCode::OK => whole.clone(),
+            status => Lasting::of(status, plan.head(&whole.fields)),
         };
-        Some(Given { status, lasting, content, locator: self.file.object.locator() })
+        let source = if plan.length().is_some() { Source::Hit } else { Source::Own };
+        let locator = self.file.object.locator();
+        Some(Given { id: view.id, status: plan.status, lasting, content, source, locator })
     }
 
-    /// Returns a range of the content, as far as the request wants it sent; none where not all of it is held.
-    fn content(&self, node: &Node, program: &Program, ask: &Ask<'_>, range: Range<u64>) -> Option<Vec<Bytes>> {
-        let is_sent = ask.request_method() != Method::Head;
-        let is_begun = range.start == 0 && is_sent;
-        let mut content: Vec<Bytes> = match &self.content {
-            Stored::Inline(bytes) => {
-                let bounds = usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?;
-                [bytes.slice(bounds)].into()
-            }
-            Stored::Blocks(geometry) => {
-                let tier = program.known_tier(ask).filter(|tier| *tier != Tier::None)?;
-                let held = |slice: BlockSlice| {
-                    let block = node.fills.held(&self.file, *geometry, slice.block, tier)?;
-                    Some(block.slice(slice.within))
-                };
-                let held = geometry.slices(range).map(held).collect::<Option<_>>()?;
-                if is_begun {
-                    self.file.begin();
+    /// Returns the content, as far as it is sent; none where not all of it is held.
+    fn content(&self, node: &Node, program: &Program, ask: &Ask<'_>, plan: &Plan) -> Option<Vec<Bytes>> {
+        let (mut content, mut begins) = (Vec::new(), false);
+        for piece in plan.pieces() {
+            match (piece, &self.content) {
+                (Piece::Text(text), _) => content.push(text),
+                (Piece::Range(range), Stored::Inline(bytes)) => {
+                    let bounds = usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?;
+                    content.push(bytes.slice(bounds));
                 }
-                held
+                (Piece::Range(range), Stored::Blocks(geometry)) => {
+                    let tier = program.known_tier(ask).filter(|tier| *tier != Tier::None)?;
+                    begins |= range.start == 0;
+                    for BlockSlice { block, within } in geometry.slices(range) {
+                        content.push(node.fills.held(&self.file, *geometry, block, tier)?.slice(within));
+                    }
+                }
             }
-        };
-        if !is_sent {
+        }
+        if !plan.is_sent {
             content.clear();
+        } else if begins {
+            self.file.begin();
         }
         Some(content)
+    }
+
+    /// Returns what tells of a fault of the request, given the head of an answer that does not.
+    fn refuse(&self, head: &Head<'_>, id: RequestId, fault: &Fault, whole: &Lasting) -> Given {
+        let (mut fields, page) = refused(head.style(), fault, id);
+        fields.insert(header::CONTENT_LENGTH, page.len().into());
+        for name in OF_WAYS {
+            if let Some(value) = whole.fields.get(&name) {
+                fields.insert(name, value.clone());
+            }
+        }
+        let status = fault.status();
+        let content = if head.is_head() { Vec::new() } else { vec![page] };
+        let (lasting, locator) = (Lasting::of(status, fields), self.file.object.locator());
+        Given { id, status, lasting, content, source: Source::Own, locator }
     }
 }
 

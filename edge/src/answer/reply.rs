@@ -7,7 +7,8 @@ use format::Locator;
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 
 use super::{
-    headers, page,
+    headers,
+    page::{self, Style},
     ready::{Lasting, Ready},
     request::{Request, RequestId},
 };
@@ -21,46 +22,20 @@ const HTTPS_PORT: u16 = 443;
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 const X_REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-request-id");
 
-/// What is sent after the header.
-pub(crate) enum Content {
-    /// Nothing, and no length is told (204, 304).
-    None,
+/// A part of what is sent after the header.
+pub(crate) enum Part {
     /// A text of ours or a small object.
     Bytes(Bytes),
     /// A range of an object, block by block.
     Blocks(Body),
-    /// Several ranges.
-    Parts(Parts),
-}
-
-/// Several ranges of one object, as `multipart/byteranges` (RFC 9110 section 14.6).
-pub(crate) struct Parts {
-    /// The boundary with the fields of each part, and its bytes.
-    pub(crate) parts: Vec<(Bytes, Content)>,
-    /// The last boundary.
-    pub(crate) end: Bytes,
-}
-
-impl Content {
-    /// Returns the bytes on the wire; none where no length is told.
-    pub(crate) fn length(&self) -> Option<u64> {
-        match self {
-            Self::None => None,
-            Self::Bytes(bytes) => Some(bytes.len() as u64),
-            Self::Blocks(body) => Some(body.length()),
-            Self::Parts(Parts { parts, end }) => {
-                let part = |(head, content): &(Bytes, Self)| head.len() as u64 + content.length().unwrap_or(0);
-                Some(parts.iter().map(part).sum::<u64>() + end.len() as u64)
-            }
-        }
-    }
 }
 
 /// An answer.
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) fields: HeaderMap,
-    pub(crate) content: Content,
+    /// One after another; none where no length is told (204, 304).
+    pub(crate) content: Option<Vec<Part>>,
     pub(crate) source: Source,
     pub(crate) locator: Option<Locator>,
     pub(crate) close: bool,
@@ -68,9 +43,16 @@ pub(crate) struct Reply {
     pub(crate) ready: Option<Box<Ready>>,
 }
 
-/// Makes the answer to a fault: a small page, or JSON for those who ask for it.
+/// Makes the answer to a fault.
 pub(crate) fn refusal(request: &Request, fault: &Fault) -> Reply {
-    let style = request.style();
+    let (fields, page) = refused(request.style(), fault, request.id);
+    let content = Some(vec![Part::Bytes(page)]);
+    let close = fault.closes();
+    Reply { status: fault.status(), fields, content, source: Source::Own, locator: None, close, ready: None }
+}
+
+/// Makes what tells of a fault: a small page, or JSON for those who ask for it, and its fields.
+pub(crate) fn refused(style: Style, fault: &Fault, id: RequestId) -> (HeaderMap, Bytes) {
     let mut fields = HeaderMap::new();
     headers::secure(&mut fields);
     headers::own_page(&mut fields);
@@ -91,24 +73,27 @@ pub(crate) fn refusal(request: &Request, fault: &Fault) -> Reply {
         Fault::Range { length } => headers::set(&mut fields, header::CONTENT_RANGE, format!("bytes */{length}")),
         _ => {}
     }
-    let text = page::refusal(style, fault, &request.id.to_string());
-    Reply {
-        status: fault.status(),
-        fields,
-        content: Content::Bytes(text.into()),
-        source: Source::Own,
-        locator: None,
-        close: fault.closes(),
-        ready: None,
-    }
+    (fields, page::refusal(style, fault, &id.to_string()).into())
 }
 
 impl Reply {
+    /// Returns the bytes of content; none where no length is told.
+    pub(crate) fn length(&self) -> Option<u64> {
+        let bytes = |part: &Part| match part {
+            Part::Bytes(bytes) => bytes.len() as u64,
+            Part::Blocks(body) => body.length(),
+        };
+        self.content.as_ref().map(|parts| parts.iter().map(bytes).sum())
+    }
+
     /// Whether it is all of an object, held here.
     pub(crate) fn is_whole_hit(&self) -> bool {
         self.status == StatusCode::OK && self.source == Source::Hit
     }
 }
+
+/// The fields that tell viewers of other ways: in all answers to one kind of connection, or in none.
+pub(super) const OF_WAYS: [header::HeaderName; 2] = [header::STRICT_TRANSPORT_SECURITY, header::ALT_SVC];
 
 /// Which other ways viewers are told of.
 #[derive(Debug, Clone, Copy, Default)]
@@ -123,7 +108,7 @@ impl Ways {
     /// Returns the head of an answer but for the fields of each request.
     pub(crate) fn lasting(self, request: &Request, reply: &Reply) -> Lasting {
         let mut fields = reply.fields.clone();
-        self.add_lasting(&mut fields, reply.content.length(), request);
+        self.add_lasting(&mut fields, reply.length(), request);
         Lasting::of(reply.status, fields)
     }
 

@@ -47,18 +47,6 @@ pub(crate) fn representation(
     fields
 }
 
-/// Makes the type that of several parts, and returns the field with the representation's own type, which stands in each
-/// part.
-//= https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7.2
-//# If the selected representation would have had a Content-Type header field in a 200 (OK) response, the server SHOULD
-//# generate that same Content-Type header field in the header block of each body part.
-pub(crate) fn in_parts(fields: &mut HeaderMap, boundary: &str) -> String {
-    let own = fields.get(header::CONTENT_TYPE).and_then(|own| own.to_str().ok());
-    let own = own.map_or_else(String::new, |own| format!("Content-Type: {own}\r\n"));
-    headers::set(fields, header::CONTENT_TYPE, format!("multipart/byteranges; boundary={boundary}"));
-    own
-}
-
 /// Returns the field that says which bytes of so many these are.
 pub(crate) fn content_range(range: &Range<u64>, length: u64) -> String {
     format!("bytes {}-{}/{length}", range.start, range.end - 1)
@@ -118,15 +106,5 @@ mod tests {
         );
         assert!(!fields.contains_key("content-disposition") && !fields.contains_key("x-robots-tag"));
         assert_eq!(attachment(""), "attachment");
-    }
-
-    #[test]
-    fn several_parts_have_the_type_that_the_whole_would_have() {
-        let mut of_owner = fields(vec![effect("content-type", "image/png")], Marks::empty(), "text/html", None);
-        assert_eq!(in_parts(&mut of_owner, "b"), "Content-Type: image/png\r\n");
-        assert_eq!(of_owner["content-type"], "multipart/byteranges; boundary=b");
-        let mut dropped = fields(vec![Effect::DropHeader("content-type".into())], Marks::empty(), "text/html", None);
-        assert_eq!(in_parts(&mut dropped, "b"), "");
-        assert_eq!(dropped["content-type"], "multipart/byteranges; boundary=b");
     }
 }

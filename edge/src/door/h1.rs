@@ -23,7 +23,7 @@ use crate::{
     answer::{
         head::{self, Begun, Head},
         ready::{Asker, Given},
-        request::{Asked, Request, RequestId, for_logs},
+        request::{Asked, Request, for_logs},
     },
     listen::connections::Seat,
 };
@@ -112,7 +112,7 @@ impl Plain {
 
     /// Gives an answer that was ready.
     async fn give(&mut self, worker: &Worker, head: &Head<'_>, asker: &Asker, given: Given, start: Instant) -> bool {
-        let (id, viewer, method) = (RequestId::next(), for_logs(asker.peer), head.method.as_str());
+        let (id, viewer, method) = (given.id, for_logs(asker.peer), head.method.as_str());
         let asked = Asked { id, viewer, version: Version::HTTP_11, method };
         let mut sent = Sent::begin(&worker.door.node.metrics, asked, start);
         self.out.extend_from_slice(&given.lasting.head);

@@ -206,7 +206,7 @@ impl Connection<'_> {
             }));
             return;
         };
-        let id = RequestId::next();
+        let id = given.id;
         let mut fields = HeaderMap::clone(&given.lasting.fields);
         add_of_request(&mut fields, worker.date(), id);
         stream.head(given.status, fields);

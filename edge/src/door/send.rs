@@ -10,7 +10,7 @@ use super::{session::Session, wire::Left};
 use crate::{
     answer::{
         ready::Given,
-        reply::{Content, Parts, Reply, Ways, add_of_request, date_at},
+        reply::{Part, Reply, Ways, add_of_request, date_at},
         request::{Asked, Request},
     },
     metrics::Metrics,
@@ -56,9 +56,10 @@ impl Reply {
         request: &Request,
         bytes: &mut u64,
     ) -> Result<(), &'static str> {
+        let length = self.length();
         let mut fields = self.fields;
         add_of_request(&mut fields, date_at(SystemTime::now()), request.id);
-        ways.add_lasting(&mut fields, self.content.length(), request);
+        ways.add_lasting(&mut fields, length, request);
         if self.close {
             session.close_after();
         }
@@ -66,22 +67,15 @@ impl Reply {
         if request.is_head() {
             return Ok(());
         }
-        match self.content {
-            Content::None => Ok(()),
-            Content::Bytes(content) => write_bytes(session, content, true, bytes).await,
-            Content::Blocks(body) => write_range(node, session, body, true, bytes).await,
-            Content::Parts(Parts { parts, end }) => {
-                for (head, content) in parts {
-                    write_bytes(session, head, false, bytes).await?;
-                    match content {
-                        Content::Blocks(body) => write_range(node, session, body, false, bytes).await?,
-                        Content::Bytes(content) => write_bytes(session, content, false, bytes).await?,
-                        Content::None | Content::Parts(_) => {}
-                    }
-                }
-                write_bytes(session, end, true, bytes).await
+        let parts = self.content.unwrap_or_default();
+        let last = parts.len();
+        for (number, part) in (1..).zip(parts) {
+            match part {
+                Part::Blocks(body) => write_range(node, session, body, number == last, bytes).await?,
+                Part::Bytes(content) => write_bytes(session, content, number == last, bytes).await?,
             }
         }
+        Ok(())
     }
 }
 
@@ -135,8 +129,7 @@ impl<'a> Sent<'a> {
 
     /// Says which answer that was ready it is; it begins now.
     pub(super) fn of_given(&mut self, given: &Given) {
-        let source = if given.status == StatusCode::NOT_MODIFIED { Source::Own } else { Source::Hit };
-        self.of(given.status, source, Some(given.locator));
+        self.of(given.status, given.source, Some(given.locator));
     }
 
     /// Says that it was written whole, or why not.
