@@ -284,7 +284,8 @@ pub struct CacheConfig {
     #[serde(default = "default_block_bytes_max")]
     pub block_bytes_max: u64,
     /// Bytes of decoded blocks on their way from origins at one time; a fill beyond it waits. As many again may
-    /// wait for viewers to take them. Absent: 64 MiB.
+    /// wait for viewers to take them. One owner's objects have at most half of what those of the others leave. Absent:
+    /// 64 MiB.
     #[serde(default = "default_fill_bytes_max")]
     pub fill_bytes_max: u64,
     /// Objects kept open, with their records: one that takes more than 16 KiB counts once for each 16 KiB. Absent:

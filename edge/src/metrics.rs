@@ -44,6 +44,7 @@ pub(crate) struct Metrics {
     pub(crate) disk_faults: Counter,
     pub(crate) fills: Counter,
     pub(crate) fills_recovered: Counter,
+    pub(crate) fills_turned_away: Counter,
     pub(crate) fill_bytes: Counter,
     pub(crate) fill_faults: Counter,
     pub(crate) changes: Counter,
@@ -82,6 +83,7 @@ impl Metrics {
             disk_faults: Counter::default(),
             fills: Counter::default(),
             fills_recovered: Counter::default(),
+            fills_turned_away: Counter::default(),
             fill_bytes: Counter::default(),
             fill_faults: Counter::default(),
             changes: Counter::default(),
@@ -117,6 +119,11 @@ impl Metrics {
         to.register("disk_faults", "Strips on the disk that could not be read or were wrong", it.disk_faults.clone());
         to.register("fills", "Reads of a stripe, from the disk or from origins", it.fills.clone());
         to.register("fills_recovered", "Reads that needed the erasure code", it.fills_recovered.clone());
+        to.register(
+            "fills_turned_away",
+            "Reads of a stripe for which there was no room in time",
+            it.fills_turned_away.clone(),
+        );
         to.register("fill_bytes", "Bytes read from origins", it.fill_bytes.clone());
         to.register("fill_faults", "Reads of a stripe that failed", it.fill_faults.clone());
         to.register("changes", "Changes applied from the feed", it.changes.clone());

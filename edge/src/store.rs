@@ -11,4 +11,5 @@ pub(crate) mod names;
 pub(crate) mod objects;
 pub(crate) mod records;
 pub(crate) mod register;
+mod room;
 pub(crate) mod watch;

@@ -2,8 +2,8 @@
 //!
 //! A fill is a task of its own, so it goes on when the viewer who caused it leaves; it puts its blocks into the cache,
 //! unless the owner lets none be kept: then only who waits has them. All wanted columns of a stripe are read together.
-//! Keeps true: at most `fill_bytes_max` of decoded bytes are on their way at one time, every fill ends by a deadline,
-//! and one block is read once however many wait for it.
+//! Keeps true: at most `fill_bytes_max` of decoded bytes are on their way at one time, of one owner's objects half of
+//! what the others leave; every fill ends by a deadline, and one block is read once however many wait for it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,25 +20,19 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use sandbox::Tier;
-use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{runtime::Handle, sync::oneshot, task::JoinSet, time::timeout};
 
 use super::{
     cache::{BlockCache, BlockKey},
     disk::DiskTier,
     objects::Opened,
     records::fault_of_read,
+    room::{Room, Taken},
 };
 use crate::{error::Fault, metrics::Metrics};
 
 /// A stripe must be there by then; origins that are merely slow are hedged long before.
 const FILL_DEADLINE: Duration = Duration::from_secs(25);
-/// Waiting for room among the fills; beyond it the edge is overloaded and says so.
-const ROOM_DEADLINE: Duration = Duration::from_secs(5);
 /// A block may be evicted before the one who waited for it looks; then it is read again, but not for ever.
 const TRIES_MAX: usize = 3;
 
@@ -49,7 +43,7 @@ pub(crate) type Flight = Shared<BoxFuture<'static, Result<Blocks, Fault>>>;
 /// because the cache keeps only what it thinks worth it.
 pub(crate) struct Ahead {
     flights: VecDeque<(BlockIndex, Flight)>,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Option<Taken>,
 }
 
 impl Ahead {
@@ -87,11 +81,10 @@ pub(crate) struct Fills {
     cache: BlockCache,
     /// Taken up once, at the start or when a predecessor has let go of it.
     disk: OnceLock<DiskTier>,
-    /// One permit for each block of 256 KiB, `room_blocks` in all.
-    room: Semaphore,
-    room_blocks: u32,
+    /// One place for each block of 256 KiB.
+    room: Arc<Room>,
     /// The same for blocks that were asked for ahead of a viewer and are not yet written.
-    ahead: Arc<Semaphore>,
+    ahead: Arc<Room>,
     state: Mutex<State>,
     metrics: Arc<Metrics>,
     /// Where reads run: the runtime on which this was made.
@@ -107,15 +100,12 @@ struct State {
 impl Fills {
     pub(crate) fn new(reader: Arc<Reader>, cache: BlockCache, fill_bytes_max: u64, metrics: Arc<Metrics>) -> Self {
         let room_blocks = u32::try_from(fill_bytes_max / BLOCK_BYTES as u64).unwrap_or(u32::MAX);
-        let permits = usize::try_from(room_blocks).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let (room, ahead) = (Semaphore::new(permits), Arc::new(Semaphore::new(permits)));
         Self {
             reader,
             cache,
             disk: OnceLock::new(),
-            room,
-            room_blocks,
-            ahead,
+            room: Room::new(room_blocks),
+            ahead: Room::new(room_blocks),
             state: Mutex::default(),
             metrics,
             control: Handle::current(),
@@ -241,7 +231,7 @@ impl Fills {
     }
 
     /// Begins to read those of a stripe's data columns that are neither held nor on their way. Never waits; none when
-    /// viewers who are slow have all the room for what is ahead of them.
+    /// viewers who are slow have all the room for what is ahead of them, or the owner's all of its share.
     pub(crate) fn ahead(
         self: &Arc<Self>,
         opened: &Arc<Opened>,
@@ -251,7 +241,7 @@ impl Fills {
         tier: Tier,
     ) -> Option<Ahead> {
         let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.ahead).try_acquire_many_owned(wanted).ok()?;
+        let room = self.ahead.try_take(opened.record.lease.owner, wanted)?;
         let launched = self.launch(opened, geometry, stripe, columns, tier).into_iter();
         let mut flights: Vec<_> = launched.filter_map(|(block, flight)| Some((block, flight?))).collect();
         flights.sort_unstable_by_key(|(block, _)| *block);
@@ -318,10 +308,9 @@ impl Fills {
     }
 
     async fn fill(&self, opened: &Opened, stripe: StripeIndex, columns: &[usize], tier: Tier) -> Result<Blocks, Fault> {
-        // A stripe wider than all the room takes all of it, alone.
-        let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX).min(self.room_blocks);
-        let room = timeout(ROOM_DEADLINE, self.room.acquire_many(wanted)).await;
-        let _room = room.map_err(|_| Fault::Busy)?.map_err(|_| Fault::Busy)?;
+        let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX);
+        let room = self.room.take(opened.record.lease.owner, wanted).await;
+        let _room = room.inspect_err(|_| _ = self.metrics.fills_turned_away.inc())?;
         let shelf = self.disk(tier).map(|disk| disk.shelf(opened.is_wanted()));
         let shelf = shelf.as_ref().map(|shelf| shelf as &dyn Shelf);
         let read = self.reader.blocks_beside(shelf, &opened.object, &opened.record.placement, stripe, columns);
@@ -350,5 +339,96 @@ impl Fills {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use client::{ReaderOptions, Topology, Transport};
+    use format::wire::NodeEntry;
+    use testing::{Fault as NodeFault, FaultyTransport, MemoryTransport, Sample};
+    use tokio::time::Instant as Virtual;
+
+    use super::*;
+    use crate::{
+        config::CacheConfig,
+        store::{objects::Objects, register::Register},
+    };
+
+    /// Blocks that may be on their way at one time.
+    const ROOM_BLOCKS: usize = 8;
+    const CROWD_BLOCKS: usize = 64;
+    /// What a strip takes to come.
+    const STRIP_TIME: Duration = Duration::from_secs(1);
+
+    /// Two owners' objects at slow origins, and an edge with little room.
+    struct Scene {
+        fills: Arc<Fills>,
+        opened: [Arc<Opened>; 2],
+    }
+
+    impl Scene {
+        async fn new() -> Self {
+            let nodes: Vec<NodeEntry> = ["a", "b"].map(|zone| testing::node(zone, testing::place(zone))).into();
+            let origins = Arc::new(MemoryTransport::new(&nodes));
+            let samples = [Sample::new(1, CROWD_BLOCKS * BLOCK_BYTES), Sample::new(2, ROOM_BLOCKS * BLOCK_BYTES)];
+            for sample in &samples {
+                let (node, columns) = (&nodes[0].name, sample.columns.len());
+                for (column, cells) in sample.columns.iter().enumerate() {
+                    let upload = origins.create_upload(node, column, columns).await.unwrap();
+                    origins.append(node, &upload, 0, cells).await.unwrap();
+                    let public = sample.sealed.public.encoded().clone();
+                    origins.commit(node, &upload, column, public).await.unwrap();
+                }
+                let record = Bytes::from(sample.record(&sample.lease(1), node).encode());
+                for node in &nodes {
+                    origins.put_record(&node.name, &sample.sealed.locator, record.clone()).await.unwrap();
+                }
+            }
+            let slow: Arc<dyn Transport> = Arc::new(FaultyTransport::new(origins, |_| NodeFault::Late(STRIP_TIME)));
+            let topology = Arc::new(Topology::new(nodes));
+            let reader = Reader::new(slow, topology, testing::place("here"), ReaderOptions::default());
+            let (reader, config) = (Arc::new(reader), CacheConfig::default());
+            let objects = Arc::new(Objects::new(Arc::clone(&reader), &config, Arc::new(Register::default())));
+            let room_bytes = (ROOM_BLOCKS * BLOCK_BYTES) as u64;
+            let cache = BlockCache::new(config.block_bytes_max);
+            let fills = Arc::new(Fills::new(reader, cache, room_bytes, Arc::new(Metrics::new())));
+            let [crowded, other] = samples.map(|sample| sample.sealed.capability);
+            let opened = [objects.open(&crowded).await.unwrap(), objects.open(&other).await.unwrap()];
+            Self { fills, opened }
+        }
+
+        /// Asks for one block of each owner's object and returns how long it took, in strips.
+        fn ask(&self, owner: usize, block: usize) -> tokio::task::JoinHandle<Result<u64, Fault>> {
+            let (fills, opened) = (Arc::clone(&self.fills), Arc::clone(&self.opened[owner]));
+            tokio::spawn(async move {
+                let begun = Virtual::now();
+                let geometry = opened.object.geometry().unwrap();
+                fills.block(&opened, geometry, BlockIndex(block as u64), Tier::Memory).await?;
+                Ok(begun.elapsed().as_secs() / STRIP_TIME.as_secs())
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_storm_on_one_owners_cold_blocks_delays_no_other_owners() {
+        let scene = Scene::new().await;
+        let storm: Vec<_> = (0..CROWD_BLOCKS).map(|block| scene.ask(0, block)).collect();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let others: Vec<_> = (0..2).map(|block| scene.ask(1, block)).collect();
+        for other in others {
+            assert_eq!(other.await.unwrap(), Ok(1), "it takes as long as without the storm");
+        }
+        let (mut served, mut busy) = (0, 0);
+        for read in storm {
+            match read.await.unwrap() {
+                Ok(_) => served += 1,
+                Err(fault) => {
+                    assert_eq!(fault, Fault::Busy);
+                    busy += 1;
+                }
+            }
+        }
+        assert!(served >= 2 * ROOM_BLOCKS && busy > 0, "{served} served, {busy} told to come again");
     }
 }
