@@ -77,21 +77,22 @@ impl TlsCarrier {
 
     async fn connection(&self, node: &NodeName) -> Result<Connection, TransportError> {
         let unknown = || TransportError::Unknown { node: node.clone() };
-        let address = self.topology.node(node).and_then(|entry| entry.address).ok_or_else(unknown)?;
+        let entry = self.topology.node(node).ok_or_else(unknown)?;
+        let (role, address) = (entry.role, entry.address.ok_or_else(unknown)?);
         let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(node.clone()).or_default().clone();
         let connect = async {
-            let connected = timeout(CONNECT_DEADLINE, self.connect(node, &address)).await;
+            let connected = timeout(CONNECT_DEADLINE, self.connect(node, role, &address)).await;
             connected.map_err(|_| TransportError::TimedOut { node: node.clone() })?
         };
         slot.connection(&address, |connection| !connection.is_closed(), connect).await
     }
 
-    async fn connect(&self, node: &NodeName, address: &NodeAddress) -> Result<Connection, TransportError> {
+    async fn connect(&self, node: &NodeName, role: Role, address: &NodeAddress) -> Result<Connection, TransportError> {
         // TLS is part of the attempt: of the addresses of a name, one may have become another machine's.
         let shake = |to| async move {
             let tcp = TcpStream::connect(to).await?;
             tune(&tcp)?;
-            let tls = self.membership.connector().connect(server_name(node, Role::Origin), tcp).await?;
+            let tls = self.membership.connector().connect(server_name(node, role), tcp).await?;
             let peer = self.membership.admit(tls.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
             Ok((tls, peer.serial))
         };

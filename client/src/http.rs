@@ -18,7 +18,7 @@ use format::{
     },
     wire::{
         ApiError, ChangePage, Drain, DrainPage, LocatorPage, NodeEntry, Note, ObjectHealth, RepairStatus, Retried,
-        Ticket, UploadCreated, UploadHeld, frame_cells,
+        StripPath, Ticket, UploadCreated, UploadHeld, frame_cells,
     },
 };
 use futures::stream;
@@ -297,6 +297,17 @@ impl Transport for HttpTransport {
         // A viewer waits less, and a `Reader` gives a strip up that is of no use to it any more.
         let deadline = CALL_DEADLINE + time_of(max, self.shard_bytes_per_second_min);
         self.call(node, Call { deadline, ..Call::get(path) }, max).await
+    }
+
+    async fn strip(
+        &self,
+        neighbour: &NodeName,
+        public: &Bytes,
+        ask: ShardAsk,
+        node: &NodeName,
+    ) -> Result<Bytes, TransportError> {
+        let path = StripPath { public: public.clone(), column: ask.column, stripe: ask.first, node: node.clone() };
+        self.call(neighbour, Call::get(path.to_string()), shard_body_bytes_max(1)).await
     }
 
     async fn record(&self, node: &NodeName, locator: &Locator) -> Result<Option<Bytes>, TransportError> {

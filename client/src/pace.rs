@@ -141,6 +141,12 @@ impl Pace {
         })
     }
 
+    /// Returns whether a node is asked last for a while, because it failed, lied or was late.
+    pub(crate) fn distrusts(&self, node: &NodeName, now: Instant) -> bool {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.get(node).and_then(|answers| answers.distrusted_until).is_some_and(|until| now < until)
+    }
+
     fn with<T>(&self, node: &NodeName, act: impl FnOnce(&mut Answers) -> T) -> T {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         match nodes.get_mut(node) {

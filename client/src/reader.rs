@@ -5,8 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use format::{
-    BlockIndex, Cell, DecodeError, Locator, NodeName, Object, OpenError, Place, Record, StripeIndex,
-    wire::{NodeEntry, Ticket},
+    BlockIndex, Cell, DecodeError, Locator, NodeName, Object, OpenError, Place, Record, StripeIndex, wire::NodeEntry,
 };
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{
@@ -19,16 +18,19 @@ use crate::{
     Topology, Transport, TransportError,
     gather::{Gather, Progress, Source},
     offload::offload,
-    pace::{Expectation, Failure, Pace, kilometres},
-    shelf::Shelf,
-    slice::verify_slice,
+    pace::{Expectation, Pace, kilometres},
     transport::ShardAsk,
 };
 
+mod calls;
+mod fetch;
 mod link;
 mod options;
 mod records;
 
+use calls::Calls;
+use fetch::Fetched;
+pub use fetch::Near;
 use link::{Link, Room};
 pub use options::{Bottleneck, ReaderOptions};
 pub use records::{Known, RECORD_NODES_MAX};
@@ -37,9 +39,8 @@ pub use records::{Known, RECORD_NODES_MAX};
 const SHELF_TIME: Duration = Duration::from_millis(2);
 const SHELF_DOUBTED_AFTER: Duration = Duration::from_millis(50);
 
-/// Maximum number of reports of wrong strips under way at once, and of nodes tried for each.
+/// Maximum number of reports of wrong strips under way at once.
 const REPORTS_MAX: usize = 8;
-const REPORT_NODES_MAX: usize = 2;
 
 /// Why a read failed.
 #[derive(Debug, thiserror::Error)]
@@ -99,14 +100,16 @@ pub enum ReadError {
 }
 
 /// Blocks of one stripe, and the cost of reading them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct StripeRead {
     /// The requested blocks as plaintext, in column order.
     pub blocks: Vec<(BlockIndex, Bytes)>,
     /// Distinct nodes whose strips were used.
     pub nodes: BTreeSet<NodeName>,
-    /// Bytes of strips received from nodes, used or not.
+    /// Bytes of strips received from these nodes, used or not.
     pub bytes: u64,
+    /// Bytes of strips that an edge nearby brought.
+    pub neighbour_bytes: u64,
     /// Whether strips had to be recovered.
     pub recovered: bool,
     /// Nodes that sent wrong bytes, each with the column.
@@ -123,18 +126,7 @@ pub struct Reader {
     /// Present where it may be the bottleneck.
     link: Option<Link>,
     reports: Arc<Semaphore>,
-}
-
-enum Fetched {
-    Strip(Cell),
-    /// From the shelf.
-    Held(Cell),
-    /// The node answered with something that is not the strip.
-    Wrong,
-    /// The node failed, and may answer later.
-    Silent,
-    /// The strip is not available: the node has none, or no node is known.
-    Absent,
+    calls: Calls,
 }
 
 impl Reader {
@@ -149,6 +141,7 @@ impl Reader {
             pace: Pace::default(),
             link: (options.bottleneck == Bottleneck::Link).then(Link::new),
             reports: Arc::new(Semaphore::new(REPORTS_MAX)),
+            calls: Calls::default(),
         }
     }
 
@@ -176,16 +169,16 @@ impl Reader {
         stripe: StripeIndex,
         columns: &[usize],
     ) -> Result<StripeRead, ReadError> {
-        self.blocks_beside(None, object, placement, stripe, columns).await
+        self.blocks_near(Near::default(), object, placement, stripe, columns).await
     }
 
-    /// Like [`Self::blocks`], but tries the strips of a shelf before those of nodes.
+    /// Like [`Self::blocks`], but tries what is nearer before the nodes.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub async fn blocks_beside(
+    pub async fn blocks_near(
         &self,
-        shelf: Option<&dyn Shelf>,
+        near: Near<'_>,
         object: &Arc<Object>,
         placement: &[Option<NodeName>],
         stripe: StripeIndex,
@@ -193,9 +186,9 @@ impl Reader {
     ) -> Result<StripeRead, ReadError> {
         let deadline = self.options.stripe_deadline;
         let gathered = timeout(deadline, async {
-            match self.gather(shelf, object, placement, stripe, columns).await {
+            match self.gather(near, object, placement, stripe, columns).await {
                 Err(lost @ ReadError::Lost { .. }) => match self.moved(object, placement).await {
-                    Some(moved) => self.gather(shelf, object, &moved, stripe, columns).await,
+                    Some(moved) => self.gather(near, object, &moved, stripe, columns).await,
                     None => Err(lost),
                 },
                 gathered => gathered,
@@ -232,7 +225,7 @@ impl Reader {
 
     async fn gather(
         &self,
-        shelf: Option<&dyn Shelf>,
+        near: Near<'_>,
         object: &Arc<Object>,
         placement: &[Option<NodeName>],
         stripe: StripeIndex,
@@ -246,15 +239,14 @@ impl Reader {
             return Err(DecodeError::OutOfRange { block: geometry.block(stripe, *column) }.into());
         }
         let ask = |column| ShardAsk { object: object.public().id(), column, first: stripe.0, count: 1 };
-        let is_held = |column| shelf.is_some_and(|shelf| shelf.holds(&ask(column)));
+        let is_held = |column| near.shelf.is_some_and(|shelf| shelf.holds(&ask(column)));
         let held: Vec<bool> = (0..placement.len()).map(is_held).collect();
-        let mut gather = Gather::new(need, columns, self.sources(object, placement, stripe, &held));
-        let mut read =
-            StripeRead { blocks: Vec::new(), nodes: BTreeSet::new(), bytes: 0, recovered: false, wrong: Vec::new() };
+        let mut gather = Gather::new(need, columns, self.sources(near, object, placement, stripe, &held));
+        let mut read = StripeRead::default();
         let mut cells = vec![None; object.public().columns()];
         let fetch = |column: usize| {
             let node = placement.get(column).cloned().flatten();
-            self.fetch(shelf, object.clone(), node, ask(column))
+            self.fetch(near, object.clone(), node, ask(column))
         };
         let (mut fetches, mut waiting) = (FuturesUnordered::new(), FuturesUnordered::new());
         let mut rooms: Vec<Option<Room<'_>>> = held.iter().map(|_| None).collect();
@@ -298,6 +290,11 @@ impl Reader {
                             // The link brings strips, so the late ones are their nodes' fault and take no places.
                             gather.late().for_each(|late| rooms[late] = None);
                         }
+                        Fetched::Brought(cell) => {
+                            read.neighbour_bytes += cell.size() as u64;
+                            cells[column] = Some(cell);
+                            gather.arrived(column);
+                        }
                         Fetched::Held(cell) => {
                             cells[column] = Some(cell);
                             gather.arrived(column);
@@ -328,6 +325,7 @@ impl Reader {
 
     fn sources(
         &self,
+        near: Near<'_>,
         object: &Object,
         placement: &[Option<NodeName>],
         stripe: StripeIndex,
@@ -341,8 +339,12 @@ impl Reader {
             if held[column] {
                 return Some(Source { column, expected: SHELF_TIME, doubted_after: SHELF_DOUBTED_AFTER });
             }
-            let expectation = self.expect(node.as_ref()?, &nodes);
-            Some(Source { column, expected: expectation.expected, doubted_after: expectation.doubted_after })
+            let Expectation { expected, mut doubted_after } = self.expect(node.as_ref()?, &nodes);
+            // The node is asked once the neighbour had its time.
+            if near.neighbour.is_some() {
+                doubted_after += self.neighbour_patience(doubted_after);
+            }
+            Some(Source { column, expected, doubted_after })
         };
         placement.iter().enumerate().filter_map(source).collect()
     }
@@ -355,85 +357,6 @@ impl Reader {
         let beside = self.link.as_ref().map_or(Duration::ZERO, Link::doubted_after);
         Expectation { expected, doubted_after: doubted_after.max(beside) }
     }
-
-    async fn fetch(
-        &self,
-        shelf: Option<&dyn Shelf>,
-        object: Arc<Object>,
-        node: Option<NodeName>,
-        ask: ShardAsk,
-    ) -> (usize, Option<NodeName>, Fetched) {
-        let ShardAsk { column, first: stripe, .. } = ask;
-        if let Some(shelf) = shelf
-            && let Some(body) = shelf.get(&ask).await
-        {
-            match prove(&object, ask, body).await {
-                Some(cell) => return (column, node, Fetched::Held(cell)),
-                None => shelf.wrong(&ask),
-            }
-        }
-        let Some(node) = node else { return (column, node, Fetched::Absent) };
-        let start = Instant::now();
-        let answer = timeout(self.options.strip_deadline, self.transport.read_shard(&node, ask)).await;
-        let body = match answer.unwrap_or_else(|_| Err(TransportError::TimedOut { node: node.clone() })) {
-            Ok(body) => body,
-            // More than was asked for, like any other answer that is not the strip. It proves nothing, so it is wrong.
-            Err(TransportError::Nonsense { .. }) => Bytes::new(),
-            Err(error) => {
-                self.pace.failed(&node, Failure::Silent, Instant::now());
-                tracing::debug!(%node, column, %error, "a strip could not be fetched");
-                if matches!(error, TransportError::Refused { status: 404, .. }) {
-                    self.report(Ticket { node: node.clone(), object: ask.object, column, stripe });
-                }
-                let fetched = if error.is_retryable() { Fetched::Silent } else { Fetched::Absent };
-                return (column, Some(node), fetched);
-            }
-        };
-        let took = start.elapsed();
-        let fetched = match prove(&object, ask, body.clone()).await {
-            Some(cell) => {
-                self.pace.answered(&node, took);
-                if let Some(link) = &self.link {
-                    link.arrived(took);
-                }
-                if let Some(shelf) = shelf {
-                    shelf.offer(&ask, &body);
-                }
-                Fetched::Strip(cell)
-            }
-            None => {
-                let wrong = self.pace.failed(&node, Failure::Wrong, Instant::now());
-                tracing::warn!(%node, column, stripe, wrong, "a node sent a wrong strip");
-                self.report(Ticket { node: node.clone(), object: ask.object, column, stripe });
-                Fetched::Wrong
-            }
-        };
-        (column, Some(node), fetched)
-    }
-
-    /// Reports a wrong or missing strip to an origin, in the background. If too many reports are under way, this one is
-    /// dropped: the next reader of the strip reports it again.
-    fn report(&self, ticket: Ticket) {
-        let Ok(permit) = self.reports.clone().try_acquire_owned() else { return };
-        let (transport, origins) = (self.transport.clone(), self.topology.origins_by_distance(&self.here));
-        tokio::spawn(async move {
-            // The node itself is not asked, because it may be lying.
-            for node in origins.iter().filter(|node| **node != ticket.node).take(REPORT_NODES_MAX) {
-                match transport.report(node, &ticket).await {
-                    Ok(()) => break,
-                    Err(error) => tracing::debug!(%node, %error, "a wrong strip could not be reported"),
-                }
-            }
-            drop(permit);
-        });
-    }
-}
-
-/// Returns the cell of an answer, if the object's root proves it.
-async fn prove(object: &Arc<Object>, ask: ShardAsk, body: Bytes) -> Option<Cell> {
-    let object = Arc::clone(object);
-    let verified = offload(move || verify_slice(object.public(), ask, body)).await;
-    verified.ok().flatten()?.into_iter().next()
 }
 
 fn nonsense(node: &NodeName, reason: &str) -> TransportError {

@@ -133,6 +133,18 @@ pub trait Transport: Send + Sync + 'static {
     /// Reads strips of a shard. Returns the body of a `ShardSlice`, unverified.
     async fn read_shard(&self, node: &NodeName, ask: ShardAsk) -> Result<Bytes, TransportError>;
 
+    /// Asks an edge nearby for a strip that `node` has, of the object of this public manifest. Returns the body of a
+    /// `ShardSlice`, unverified. Only edges answer that, and not all.
+    async fn strip(
+        &self,
+        neighbour: &NodeName,
+        _public: &Bytes,
+        _ask: ShardAsk,
+        _node: &NodeName,
+    ) -> Result<Bytes, TransportError> {
+        Err(TransportError::Unknown { node: neighbour.clone() })
+    }
+
     /// Reads a record, unverified. Returns `None` if the node has none.
     async fn record(&self, node: &NodeName, locator: &Locator) -> Result<Option<Bytes>, TransportError>;
     /// Files a record.

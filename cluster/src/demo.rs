@@ -87,8 +87,13 @@ pub fn demo(options: &DemoOptions, mut signals: Signals) -> Result<()> {
 /// Starts the network, stores the files and plays all acts.
 async fn perform(options: &DemoOptions, files: &[PathBuf], folder: &Path) -> Result<Network> {
     let (http_port, dns_port) = if options.check { (0, 0) } else { (options.http_port, options.dns_port) };
-    let network_options =
-        NetworkOptions { http_port, dns_port, distance: Distance::Simulated, cache_bytes: CACHE_BYTES };
+    let network_options = NetworkOptions {
+        http_port,
+        dns_port,
+        distance: Distance::Simulated,
+        cache_bytes: CACHE_BYTES,
+        region_patience_ms: None,
+    };
     let mut network = Network::start(folder, &network_options)
         .await
         .context("the network does not start; is a port taken? try --http-port 0 --dns-port 0")?;

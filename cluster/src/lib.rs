@@ -20,7 +20,7 @@ mod world;
 
 pub use demo::{DemoOptions, demo};
 pub use judge::{Answer, curl, dig};
-pub use links::{Distance, Links};
+pub use links::{Distance, Links, Trouble};
 pub use losses::{LossOptions, losses};
 pub use network::{Network, NetworkOptions, OriginNode};
 pub use owner::OwnerFolder;

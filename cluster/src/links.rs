@@ -29,6 +29,17 @@ pub enum Distance {
     Simulated,
 }
 
+/// What is wrong with a node, as seen from one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It cannot be reached.
+    Down,
+    /// It takes this much longer.
+    Slow(Duration),
+    /// The last bit of each strip that it sends is flipped.
+    Flips,
+}
+
 /// Delays the calls from one place by the latency of the distance.
 pub struct Links {
     topology: Arc<Topology>,
@@ -36,13 +47,30 @@ pub struct Links {
     distance: Distance,
     pulled: Mutex<BTreeMap<NodeName, u64>>,
     waited_out: AtomicU64,
+    troubles: Mutex<BTreeMap<NodeName, Trouble>>,
 }
 
 impl Links {
     /// Makes the links of `here` to all nodes of `topology`.
     #[must_use]
     pub fn new(topology: Arc<Topology>, here: Place, distance: Distance) -> Self {
-        Self { topology, here, distance, pulled: Mutex::default(), waited_out: AtomicU64::new(0) }
+        Self {
+            topology,
+            here,
+            distance,
+            pulled: Mutex::default(),
+            waited_out: AtomicU64::new(0),
+            troubles: Mutex::default(),
+        }
+    }
+
+    /// Gives a node trouble from now on.
+    pub fn trouble(&self, node: NodeName, trouble: Trouble) {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).insert(node, trouble);
+    }
+
+    fn trouble_of(&self, node: &NodeName) -> Option<Trouble> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).get(node).copied()
     }
 
     /// Takes how many questions for news since the last call came to the end of their wait (long poll) without any.
@@ -65,13 +93,27 @@ impl Intercept for Links {
             let kilometres = self.topology.node(node).map_or(0.0, |entry| self.here.kilometres_to(&entry.place));
             tokio::time::sleep(PER_KILOMETRE.mul_f64(kilometres)).await;
         }
-        Ok(())
+        match self.trouble_of(node) {
+            Some(Trouble::Down) => {
+                Err(TransportError::Unreachable { node: node.clone(), reason: "made so".to_owned() })
+            }
+            Some(Trouble::Slow(by)) => {
+                tokio::time::sleep(by).await;
+                Ok(())
+            }
+            Some(Trouble::Flips) | None => Ok(()),
+        }
     }
 
     fn shard(&self, node: &NodeName, (): (), body: Bytes) -> Bytes {
         let mut pulled = self.pulled.lock().unwrap_or_else(PoisonError::into_inner);
         *pulled.entry(node.clone()).or_default() += body.len() as u64;
-        body
+        if self.trouble_of(node) != Some(Trouble::Flips) {
+            return body;
+        }
+        let mut body = body.to_vec();
+        body.last_mut().into_iter().for_each(|byte| *byte ^= 1);
+        body.into()
     }
 
     fn changes(&self, _: &NodeName, (): (), page: ChangePage) -> ChangePage {

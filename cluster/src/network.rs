@@ -48,11 +48,14 @@ pub struct NetworkOptions {
     pub distance: Distance,
     /// Size of each edge's cache of blocks, in bytes.
     pub cache_bytes: u64,
+    /// Whether all edges stand where the last one stands and bring strips for each other, and how many milliseconds
+    /// one of them then has for a strip; none when each stands alone.
+    pub region_patience_ms: Option<u64>,
 }
 
 impl Default for NetworkOptions {
     fn default() -> Self {
-        Self { http_port: 0, dns_port: 0, distance: Distance::None, cache_bytes: 256 << 20 }
+        Self { http_port: 0, dns_port: 0, distance: Distance::None, cache_bytes: 256 << 20, region_patience_ms: None }
     }
 }
 
@@ -107,7 +110,8 @@ impl Network {
         let engine = Engine::new(EngineOptions::default())?;
         let ports = Ports::choose(options)?;
         let (mut edges, mut links, mut topologies, mut memberships) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (at, site) in (1..).zip(&EDGES) {
+        for (at, site) in (1..).zip(edge_sites(options)) {
+            let site = &site;
             let config = edge_config(site, Ipv4Addr::new(127, 0, 0, at), &ports, &seeds, options)?;
             let identity = identity(&authority, site.name, Role::Edge)?;
             let topology = Arc::new(Topology::new(seeds.clone()));
@@ -259,6 +263,14 @@ impl OriginNode {
     }
 }
 
+/// Where the edges stand.
+fn edge_sites(options: &NetworkOptions) -> [Site; 3] {
+    match options.region_patience_ms {
+        None => EDGES,
+        Some(_) => EDGES.map(|Site { name, .. }| Site { name, ..EDGES[2] }),
+    }
+}
+
 struct Ports {
     http: u16,
     dns: u16,
@@ -293,6 +305,9 @@ fn edge_config(
         ports.http,
         options.cache_bytes,
     );
+    if let Some(patience) = options.region_patience_ms {
+        text += &format!("[peers]\nlisten = \"{address}:0\"\npatience_ms = {patience}\n");
+    }
     for viewer in VIEWERS {
         for prefix in [viewer.subnet, viewer.prefix] {
             text += &format!("[[places.prefix]]\nprefix = \"{prefix}\"\ncountry = \"{}\"\n", viewer.country);

@@ -3,6 +3,7 @@
 //! Unknown keys are errors. `edge.sample.toml` beside this crate is a working file and a test.
 
 mod door;
+mod peers;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -15,6 +16,8 @@ use client::IdentityFiles;
 use format::{Country, NodeAddress, NodeName, Place, wire};
 use serde::Deserialize;
 
+use peers::PeersConfig;
+
 use crate::{
     net::Net,
     zone::{Zone, ZoneError},
@@ -22,6 +25,8 @@ use crate::{
 
 /// Least cache: below it one stripe of the widest profile evicts itself.
 const CACHE_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// Least memory for strips: one stripe of sixteen.
+const STRIPS_BYTES_MIN: u64 = 4 * 1024 * 1024;
 /// Least disk: sixteen of its files.
 const DISK_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// Most prefixes written by hand; more belong in a database.
@@ -68,6 +73,9 @@ pub struct Config {
     /// What is kept in memory. Absent: 256 MiB of blocks.
     #[serde(default)]
     pub cache: CacheConfig,
+    /// Strips for the other edges of the region, and by them. Absent: none, and all strips come from origins.
+    #[serde(default)]
+    pub peers: Option<PeersConfig>,
     /// Where viewers are. Absent: nobody knows, and everybody counts as being where this edge is.
     #[serde(default)]
     pub places: PlacesConfig,
@@ -381,6 +389,9 @@ pub enum ConfigError {
     /// No address to tell viewers.
     #[error("`public` is missing and `http.listen` is on every address; write the addresses that viewers reach")]
     Public,
+    /// Nothing to tell other edges.
+    #[error("`peers.address` is missing and `peers.listen` is on every address; write what the other edges reach")]
+    PeerAddress,
     /// No certificate, or two.
     #[error("`https` needs either `certificate` and `key` or `acme`")]
     Certificate,
@@ -429,6 +440,10 @@ impl Config {
             Zone::parse(mailbox).map_err(|source| ConfigError::Name { field: "dns.mailbox", source })?;
         }
         let disk_bytes = self.cache.disk.as_ref().map_or(DISK_BYTES_MIN, |disk| disk.bytes_max);
+        let [strips, patience] = self.peers.as_ref().map_or_else(
+            || [peers::default_strip_bytes_max(), peers::default_patience_ms()],
+            |peers| [peers.strip_bytes_max, peers.patience_ms],
+        );
         let acme = self.https.as_ref().and_then(|https| https.acme.as_ref());
         let [look, retry] = acme.map_or([1; 2], |acme| [acme.look_seconds, acme.retry_seconds]);
         let bounds = [
@@ -443,6 +458,8 @@ impl Config {
             ("cache.record_seconds", self.cache.record_seconds, 1..=86_400, "from 1 to 86400"),
             ("cache.unknown_seconds", self.cache.unknown_seconds, 1..=300, "from 1 to 300"),
             ("cache.disk.bytes_max", disk_bytes, DISK_BYTES_MIN..=u64::MAX, "at least 64 MiB"),
+            ("peers.strip_bytes_max", strips, STRIPS_BYTES_MIN..=1 << 40, "from 4 MiB to 1 TiB"),
+            ("peers.patience_ms", patience, 1..=10_000, "from 1 to 10000"),
             ("http.workers", self.http.workers() as u64, 1..=1024, "from 1 to 1024"),
             ("http.connections_max", self.http.connections_max as u64, 1..=1 << 20, "from 1 to 1048576"),
             ("dns.connections_max", self.dns.connections_max as u64, 1..=1 << 20, "from 1 to 1048576"),
@@ -477,6 +494,9 @@ impl Config {
         }
         if let Some(https) = &self.https {
             https.check()?;
+        }
+        if let Some(peers) = &self.peers {
+            peers.check()?;
         }
         if self.public.is_empty() && self.http.listen.ip().is_unspecified() {
             return Err(ConfigError::Public);

@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 
@@ -38,6 +38,7 @@ use crate::{
     },
     metrics::Metrics,
     node::Node,
+    peers,
     policy::{
         ask::BucketKey,
         denylist::{self, Denylist, DenylistError},
@@ -54,6 +55,7 @@ use crate::{
         miss::Fills,
         names::Names,
         objects::Objects,
+        region::Region,
         register::Register,
     },
 };
@@ -137,6 +139,9 @@ pub enum StartError {
          origin answers, or give edges a `state_dir`, where they keep it"
     )]
     Uncertified,
+    /// Other edges are to be answered, and there is no certificate for that.
+    #[error("`peers` needs `tls`: other edges are answered with its certificate")]
+    Peers,
     /// An address cannot be bound.
     #[error("{door} cannot listen on {address}")]
     Bind {
@@ -160,6 +165,8 @@ pub struct Running {
     pub https: Option<SocketAddr>,
     /// Metrics and health.
     pub admin: Option<SocketAddr>,
+    /// Where other edges of the region ask for strips.
+    pub peers: Option<SocketAddr>,
     /// Second handles of the listening sockets, for a successor. They keep the queues open, so let go of them before
     /// the shutdown.
     pub sockets: Sockets,
@@ -187,6 +194,9 @@ impl Edge {
     /// [`StartError`]. An address that another process has is none: it may be the edge that runs with this
     /// configuration.
     pub fn check(config: &Config) -> Result<Checked, StartError> {
+        if config.peers.is_some() && config.tls.is_none() {
+            return Err(StartError::Peers);
+        }
         let Loaded { identity, .. } = Loaded::of(config)?;
         if let Some(path) = &config.state_dir {
             client::is_usable_folder(path).map_err(|source| StartError::State { path: path.clone(), source })?;
@@ -218,6 +228,9 @@ impl Edge {
         shutdown: watch::Receiver<bool>,
     ) -> Result<Running, StartError> {
         let Loaded { zone, secure, places, links, denylist, .. } = Loaded::of(&config)?;
+        if config.peers.is_some() && parts.membership.is_none() {
+            return Err(StartError::Peers);
+        }
         let mut handed = std::mem::take(&mut parts.sockets);
         let succeeds = !handed.is_empty();
         let known_nodes = recall_nodes(&config, &parts.topology).await;
@@ -257,12 +270,33 @@ impl Edge {
             }
         };
         let admin_address = admin.as_ref().map(|(address, _)| *address);
+        let peers = match &node.config.peers {
+            None => None,
+            Some(peers) => {
+                let listener = handed.listen(peers.listen).await.map_err(bind("peers", peers.listen))?;
+                let address = listener.local_addr().map_err(bind("peers", peers.listen))?;
+                let told = peers.address.clone().unwrap_or_else(|| address.into());
+                // It is set here alone.
+                let _ = node.peer_address.set(told);
+                Some((address, listener))
+            }
+        };
+        let peers_address = peers.as_ref().map(|(address, _)| *address);
 
         tracing::info!(edge = %node.config.name, dns = %dns_address, http = %http_address, https = https_address.map(tracing::field::display), "edge answers");
-        let doors = Doors { dns, http, https, admin: admin.map(|(_, listener)| listener), disk_later };
+        let [admin, peers] = [admin, peers].map(|bound| bound.map(|(_, listener)| listener));
+        let doors = Doors { dns, http, https, admin, peers, disk_later };
         let sockets = doors.sockets().map_err(bind("http", http_address))?;
         let task = tokio::spawn(run(node, parts.transport, zone, doors, shutdown));
-        Ok(Running { dns: dns_address, http: http_address, https: https_address, admin: admin_address, sockets, task })
+        Ok(Running {
+            dns: dns_address,
+            http: http_address,
+            https: https_address,
+            admin: admin_address,
+            peers: peers_address,
+            sockets,
+            task,
+        })
     }
 }
 
@@ -312,6 +346,7 @@ struct Doors {
     http: TcpListener,
     https: Option<Secure>,
     admin: Option<TcpListener>,
+    peers: Option<TcpListener>,
     /// A predecessor has the disk cache still.
     disk_later: bool,
 }
@@ -322,7 +357,7 @@ impl Doors {
         let mut sockets = Sockets::default();
         sockets.add_udp(&self.dns.udp)?;
         let https = self.https.as_ref().map(|https| &https.listener);
-        for listener in [&self.dns.tcp, &self.http].into_iter().chain(https).chain(&self.admin) {
+        for listener in [&self.dns.tcp, &self.http].into_iter().chain(https).chain(&self.admin).chain(&self.peers) {
             sockets.add_tcp(listener)?;
         }
         Ok(sockets)
@@ -474,16 +509,20 @@ fn build(
     let versions = SeenVersions::recall(versions.as_deref());
     let policies = Policies::new(library, &engine, versions)
         .map_err(|error| StartError::DefaultPolicy { reason: error.to_string() })?;
-    let reader = Arc::new(Reader::new(
-        Arc::clone(transport),
-        Arc::clone(topology),
-        config.place.clone(),
-        ReaderOptions::default(),
-    ));
+    let mut options = ReaderOptions::default();
+    if let Some(peers) = &config.peers {
+        options.neighbour_patience = peers.patience();
+    }
+    let place = config.place.clone();
+    let reader = Arc::new(Reader::new(Arc::clone(transport), Arc::clone(topology), place, options));
     let cache = BlockCache::new(config.cache.block_bytes_max);
     let register = Arc::new(Register::default());
     let fill_bytes_max = config.cache.fill_bytes_max;
-    let fills = Fills::new(Arc::clone(&reader), cache.clone(), fill_bytes_max, Arc::clone(&metrics));
+    let region = config.peers.as_ref().map(|peers| {
+        let own = (config.name.clone(), config.place.region.clone());
+        Region::new(Arc::clone(&reader), own, peers.strip_bytes_max, Arc::clone(&metrics))
+    });
+    let fills = Fills::new(Arc::clone(&reader), cache.clone(), fill_bytes_max, region, Arc::clone(&metrics));
     Ok(Node {
         public: config.public_addresses(),
         objects: Arc::new(Objects::new(Arc::clone(&reader), &config.cache, Arc::clone(&register))),
@@ -501,6 +540,7 @@ fn build(
         links,
         buckets,
         denylist,
+        peer_address: OnceLock::new(),
         published: ArcSwap::default(),
         certificate: secure.map(|(terminator, _)| Arc::clone(terminator.certificate())),
         config,
@@ -541,6 +581,9 @@ async fn run(
     let (down, going_down) = watch::channel(false);
     if let Some(listener) = bound.admin {
         followers.spawn(admin::serve(Arc::clone(&node), listener, going_down.clone()));
+    }
+    if let Some((listener, membership)) = bound.peers.zip(node.membership.clone()) {
+        followers.spawn(peers::serve(Arc::clone(&node), listener, membership));
     }
     if let Some(denylist) = &node.config.denylist {
         let (every, held) = (node.config.reread_every(), Arc::clone(&node.denylist));

@@ -27,6 +27,7 @@ mod log;
 mod metrics;
 mod net;
 mod node;
+mod peers;
 mod policy;
 mod secret;
 mod store;

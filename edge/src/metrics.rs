@@ -25,6 +25,13 @@ pub(crate) struct DnsLabels {
     pub(crate) rcode: &'static str,
 }
 
+/// Labels of a strip that another edge asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct StripLabels {
+    /// "held", "pulled", "busy" or "missing".
+    pub(crate) result: &'static str,
+}
+
 /// All counters of one edge.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -46,6 +53,8 @@ pub(crate) struct Metrics {
     pub(crate) fills_recovered: Counter,
     pub(crate) fills_turned_away: Counter,
     pub(crate) fill_bytes: Counter,
+    pub(crate) neighbour_bytes: Counter,
+    pub(crate) strips_brought: Family<StripLabels, Counter>,
     pub(crate) fill_faults: Counter,
     pub(crate) changes: Counter,
     pub(crate) purges: Counter,
@@ -85,6 +94,8 @@ impl Metrics {
             fills_recovered: Counter::default(),
             fills_turned_away: Counter::default(),
             fill_bytes: Counter::default(),
+            neighbour_bytes: Counter::default(),
+            strips_brought: Family::default(),
             fill_faults: Counter::default(),
             changes: Counter::default(),
             purges: Counter::default(),
@@ -124,7 +135,17 @@ impl Metrics {
             "Reads of a stripe for which there was no room in time",
             it.fills_turned_away.clone(),
         );
-        to.register("fill_bytes", "Bytes read from origins", it.fill_bytes.clone());
+        to.register("fill_bytes", "Bytes read from origins for viewers of this edge", it.fill_bytes.clone());
+        to.register(
+            "neighbour_bytes",
+            "Bytes that other edges of the region brought from origins",
+            it.neighbour_bytes.clone(),
+        );
+        to.register(
+            "strips_brought",
+            "Strips brought for other edges of the region: held, pulled from an origin, or not for want of room or strip",
+            it.strips_brought.clone(),
+        );
         to.register("fill_faults", "Reads of a stripe that failed", it.fill_faults.clone());
         to.register("changes", "Changes applied from the feed", it.changes.clone());
         to.register("purges", "Purges applied from the feed", it.purges.clone());

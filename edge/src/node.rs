@@ -1,12 +1,17 @@
 //! All that one edge has, and the way to an object that may be served from it. It knows the store and the policies;
 //! doors, answers and control know it.
 
-use std::{collections::HashSet, net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use arc_swap::ArcSwap;
 use client::{KnownNodes, Membership, Topology};
 use format::{
-    Capability, Label, Locator, Mode, OwnerId,
+    Capability, Label, Locator, Mode, NodeAddress, OwnerId,
     wire::{NodeEntry, Role},
 };
 use sandbox::Tier;
@@ -62,6 +67,8 @@ pub(crate) struct Node {
     pub(crate) buckets: BucketKey,
     /// What is not served.
     pub(crate) denylist: Arc<ArcSwap<Denylist>>,
+    /// Where other edges of the region ask for strips; none before the port is bound, or where there is none.
+    pub(crate) peer_address: OnceLock<NodeAddress>,
     /// What the zone's certificate needs DNS to say.
     pub(crate) published: ArcSwap<Published>,
     /// What viewers are shown; none where a terminator stands in front.
@@ -196,7 +203,7 @@ impl Node {
         NodeEntry {
             name: self.config.name.clone(),
             role: Role::Edge,
-            address: None,
+            address: self.peer_address.get().cloned(),
             public: self.public.clone(),
             place: self.config.place.clone(),
             capacity_bytes: 0,

@@ -10,6 +10,7 @@ pub(crate) mod miss;
 pub(crate) mod names;
 pub(crate) mod objects;
 pub(crate) mod records;
+pub(crate) mod region;
 pub(crate) mod register;
 mod room;
 pub(crate) mod watch;

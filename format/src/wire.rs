@@ -8,6 +8,7 @@
 //! | `POST /v1/uploads/{upload}/commit?column=C` | public manifest | 204 once durable; 409 when cells are missing |
 //! | `DELETE /v1/uploads/{upload}` | | 204 |
 //! | `GET /v1/shards/{object}/{column}?first=S&count=N` | | [`ShardSlice`] |
+//! | [`StripPath`], at edges, by edges alone | | [`ShardSlice`] of one strip |
 //! | `GET`, `PUT /v1/records/{locator}` | record | record, 204 |
 //! | `PUT /v1/leases/{locator}` | lease envelope | 204 |
 //! | `GET /v1/records?after=L&owner=O` | | [`LocatorPage`]; by edges also without an owner: of all |
@@ -37,6 +38,10 @@ use crate::{
     Cell, ListProof, Locator, NodeAddress, NodeName, ObjectId, OwnerId, Place, PolicyName,
     limits::{ANNOUNCEMENTS_MISSED, EDGE_ANNOUNCE_SECONDS, ORIGIN_ANNOUNCE_SECONDS_MAX, PROOF_BYTES_MAX},
 };
+
+mod strip_path;
+
+pub use strip_path::StripPath;
 
 /// Version of the object format; first byte of the authenticated data.
 pub const FORMAT_VERSION: u8 = 1;
@@ -115,7 +120,7 @@ pub struct NodeEntry {
     pub name: NodeName,
     /// Its role.
     pub role: Role,
-    /// The address of its node API; `None` for edges.
+    /// The address of its node API; `None` for edges that bring no strips for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<NodeAddress>,
     /// The addresses that viewers connect to; empty for origins.

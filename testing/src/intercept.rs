@@ -26,7 +26,7 @@ pub trait Intercept: Send + Sync + 'static {
         None
     }
 
-    /// Sees, and may change, what a node answered to the read of a shard.
+    /// Sees, and may change, what a node answered to the read of a shard, or a neighbour to that of a strip.
     fn shard(&self, _node: &NodeName, _pass: Self::Pass, body: Bytes) -> Bytes {
         body
     }
@@ -82,6 +82,8 @@ macro_rules! forward {
         pub enum Call {
             /// [`Transport::read_shard`].
             ReadShard,
+            /// [`Transport::strip`]; the node is the neighbour that is asked.
+            Strip,
             /// [`Transport::record`].
             Record,
             /// [`Transport::policy`].
@@ -96,6 +98,17 @@ macro_rules! forward {
             async fn read_shard(&self, node: &NodeName, ask: ShardAsk) -> Result<Bytes, TransportError> {
                 let pass = self.intercept.before(node, Call::ReadShard).await?;
                 Ok(self.intercept.shard(node, pass, self.behind(node).read_shard(node, ask).await?))
+            }
+            async fn strip(
+                &self,
+                neighbour: &NodeName,
+                public: &Bytes,
+                ask: ShardAsk,
+                node: &NodeName,
+            ) -> Result<Bytes, TransportError> {
+                let pass = self.intercept.before(neighbour, Call::Strip).await?;
+                let body = self.behind(neighbour).strip(neighbour, public, ask, node).await?;
+                Ok(self.intercept.shard(neighbour, pass, body))
             }
             async fn record(&self, node: &NodeName, locator: &Locator) -> Result<Option<Bytes>, TransportError> {
                 let pass = self.intercept.before(node, Call::Record).await?;

@@ -224,6 +224,17 @@ impl Transport for MemoryTransport {
         })
     }
 
+    /// Every edge is a neighbour, and brings what the node has.
+    async fn strip(
+        &self,
+        _neighbour: &NodeName,
+        _public: &Bytes,
+        ask: ShardAsk,
+        node: &NodeName,
+    ) -> Result<Bytes, TransportError> {
+        self.read_shard(node, ask).await
+    }
+
     async fn record(&self, node: &NodeName, locator: &Locator) -> Result<Option<Bytes>, TransportError> {
         let Some(mut record) = self.shared(node, Action::Any, |it| Ok(it.record(locator)))? else { return Ok(None) };
         // Where shards lie counts more than where they were sent.

@@ -18,7 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use client::ReadError;
+use client::{Near, ReadError};
 use format::{
     Capability, Directory, DirectoryError, Geometry, Kind, Label, Mode, Moment, NodeName, Object, Pointer, Record,
     StripeIndex,
@@ -302,7 +302,8 @@ impl Network {
         let (kept, mut tries) = (Kept::default(), Tries::new(self.patience));
         let (pulled, read) = loop {
             let (pulled, object, placement) = (kept.bytes(), &found.object, &found.record.placement);
-            match self.reader.blocks_beside(Some(&kept), object, placement, stripe, &wanted).await {
+            let near = Near { shelf: Some(&kept), neighbour: None };
+            match self.reader.blocks_near(near, object, placement, stripe, &wanted).await {
                 Ok(read) => break (pulled, read),
                 Err(error) => tries.failed(error, kept.count()).await?,
             }

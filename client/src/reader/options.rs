@@ -25,6 +25,9 @@ pub struct ReaderOptions {
     pub record_deadline: Duration,
     /// After this long without an answer, the next node is also asked for a record (hedged request).
     pub record_hedge: Duration,
+    /// The time that a neighbour has for a strip, beside the time after which the strip's node is doubted. Then the
+    /// node itself is asked.
+    pub neighbour_patience: Duration,
 }
 
 impl Default for ReaderOptions {
@@ -36,6 +39,7 @@ impl Default for ReaderOptions {
             stripe_deadline: Duration::from_secs(15),
             record_deadline: Duration::from_secs(5),
             record_hedge: Duration::from_millis(250),
+            neighbour_patience: Duration::from_millis(100),
         }
     }
 }

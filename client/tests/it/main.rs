@@ -6,6 +6,7 @@ mod cluster;
 mod contents;
 mod mutations;
 mod names;
+mod neighbours;
 mod reads;
 mod repair;
 mod shelf;

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use client::{Reader, ShardAsk, Shelf, StripeRead};
+use client::{Near, Reader, ShardAsk, Shelf, StripeRead};
 use format::{NodeName, Object, StripeIndex};
 use testing::noise;
 
@@ -79,8 +79,8 @@ impl Scene {
     }
 
     async fn read(&self, column: usize) -> StripeRead {
-        let shelf = Some(&self.shelf as &dyn Shelf);
-        self.reader.blocks_beside(shelf, &self.object, &self.placement, StripeIndex(0), &[column]).await.unwrap()
+        let near = Near { shelf: Some(&self.shelf), neighbour: None };
+        self.reader.blocks_near(near, &self.object, &self.placement, StripeIndex(0), &[column]).await.unwrap()
     }
 
     fn held(&self, column: usize) -> Bytes {

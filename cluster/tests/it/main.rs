@@ -24,6 +24,7 @@ mod pages;
 mod partition;
 mod players;
 mod refused;
+mod region;
 mod restore;
 mod samples;
 mod secrecy;

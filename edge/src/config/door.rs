@@ -79,6 +79,8 @@ impl Config {
                 doors.push(Door { field: "https.listen", address: https.listen, kind: DoorKind::Udp });
             }
         }
+        let peers = self.peers.as_ref().map(|peers| peers.listen);
+        doors.extend(peers.map(|address| Door { field: "peers.listen", address, kind: DoorKind::Tcp }));
         doors.extend(self.admin.map(|address| Door { field: "admin", address, kind: DoorKind::Tcp }));
         doors
     }

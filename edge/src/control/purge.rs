@@ -208,7 +208,7 @@ impl Sweeper {
         Self { node, transport, sweeps }
     }
 
-    /// Sweeps for ever; without a disk there is nothing to do.
+    /// Sweeps for ever; where no strips are kept there is nothing to do.
     pub(crate) async fn run(self) {
         while self.node.config.cache.disk.is_some() && !self.node.fills.has_disk() {
             sleep(DISK_RETRY).await;
@@ -222,7 +222,7 @@ impl Sweeper {
                 }
                 next = self.sweeps.next() => next,
             };
-            if !self.node.fills.has_disk() {
+            if !self.node.fills.keeps_strips() {
                 continue;
             }
             for (failed, error) in self.sweep(owner, sweep).await {

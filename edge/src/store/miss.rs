@@ -13,8 +13,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use client::{Reader, ShardAsk, Shelf};
-use format::{BlockIndex, Geometry, PublicManifest, StripeIndex, limits::BLOCK_BYTES};
+use client::{Near, Reader, ShardAsk, Shelf};
+use format::{BlockIndex, Geometry, PublicManifest, StripeIndex, limits::BLOCK_BYTES, wire::StripPath};
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
@@ -27,6 +27,7 @@ use super::{
     disk::DiskTier,
     objects::Opened,
     records::fault_of_read,
+    region::{Home, NotBrought, Region},
     room::{Room, Taken},
 };
 use crate::{error::Fault, metrics::Metrics};
@@ -81,6 +82,8 @@ pub(crate) struct Fills {
     cache: BlockCache,
     /// Taken up once, at the start or when a predecessor has let go of it.
     disk: OnceLock<DiskTier>,
+    /// The other edges that bring strips; none where the operator wants none asked.
+    region: Option<Region>,
     /// One place for each block of 256 KiB.
     room: Arc<Room>,
     /// The same for blocks that were asked for ahead of a viewer and are not yet written.
@@ -98,12 +101,19 @@ struct State {
 }
 
 impl Fills {
-    pub(crate) fn new(reader: Arc<Reader>, cache: BlockCache, fill_bytes_max: u64, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        reader: Arc<Reader>,
+        cache: BlockCache,
+        fill_bytes_max: u64,
+        region: Option<Region>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let room_blocks = u32::try_from(fill_bytes_max / BLOCK_BYTES as u64).unwrap_or(u32::MAX);
         Self {
             reader,
             cache,
             disk: OnceLock::new(),
+            region,
             room: Room::new(room_blocks),
             ahead: Room::new(room_blocks),
             state: Mutex::default(),
@@ -123,14 +133,40 @@ impl Fills {
         self.disk.get().is_some()
     }
 
-    /// Has the disk forget an object. Blocks for microseconds of each strip that it may hold.
+    /// Whether strips are kept, on a disk or for other edges.
+    pub(crate) fn keeps_strips(&self) -> bool {
+        self.has_disk() || self.region.is_some()
+    }
+
+    /// Has the disk, and what is kept for other edges, forget an object. Blocks for microseconds of each strip that it
+    /// may hold.
     pub(crate) fn forget(&self, public: &PublicManifest) {
-        let Some(disk) = self.disk.get() else { return };
-        self.metrics.disk_sweeps.inc();
+        let (disk, region) = (self.disk.get(), self.region.as_ref());
+        if disk.is_none() && region.is_none() {
+            return;
+        }
+        self.metrics.disk_sweeps.inc_by(u64::from(disk.is_some()));
         for stripe in 0..public.stripes() {
             for column in 0..public.columns() {
-                disk.forget(&ShardAsk { object: public.id(), column, first: stripe, count: 1 });
+                let ask = ShardAsk { object: public.id(), column, first: stripe, count: 1 };
+                if let Some(disk) = disk {
+                    disk.forget(&ask);
+                }
+                if let Some(region) = region {
+                    region.forget(&ask);
+                }
             }
+        }
+    }
+
+    /// Brings a strip for another edge of the region. Cancel safe.
+    ///
+    /// # Errors
+    /// [`NotBrought`].
+    pub(crate) async fn bring(&self, path: StripPath) -> Result<Bytes, NotBrought> {
+        match &self.region {
+            Some(region) => region.bring(self.disk.get(), path).await,
+            None => Err(NotBrought::NoStrip),
         }
     }
 
@@ -311,9 +347,18 @@ impl Fills {
         let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX);
         let room = self.room.take(opened.record.lease.owner, wanted).await;
         let _room = room.inspect_err(|_| _ = self.metrics.fills_turned_away.inc())?;
-        let shelf = self.disk(tier).map(|disk| disk.shelf(opened.is_wanted()));
-        let shelf = shelf.as_ref().map(|shelf| shelf as &dyn Shelf);
-        let read = self.reader.blocks_beside(shelf, &opened.object, &opened.record.placement, stripe, columns);
+        let disk = self.disk(tier).map(|disk| disk.shelf(opened.is_wanted()));
+        // What its owner lets nobody keep no other edge is asked for: it would keep the ciphertext.
+        let region = self.region.as_ref().filter(|_| tier != Tier::None);
+        let home = region.and_then(|region| Some((region, region.home(&opened.object.public().id(), stripe)?)));
+        let (kept, disk, neighbour) = match home {
+            Some((region, Home::Here)) => (Some(region.shelf(disk)), None, None),
+            Some((_, Home::At(neighbour))) => (None, disk, Some(neighbour)),
+            None => (None, disk, None),
+        };
+        let shelf = kept.as_ref().map(|kept| kept as &dyn Shelf).or(disk.as_ref().map(|disk| disk as &dyn Shelf));
+        let near = Near { shelf, neighbour: neighbour.as_ref() };
+        let read = self.reader.blocks_near(near, &opened.object, &opened.record.placement, stripe, columns);
         let read = timeout(FILL_DEADLINE, read).await.map_err(|_| Fault::Slow)?.map_err(|error| {
             let locator = opened.object.locator();
             tracing::warn!(%locator, stripe = stripe.0, error = &error as &dyn std::error::Error, "stripe cannot be read");
@@ -321,6 +366,7 @@ impl Fills {
         })?;
         self.metrics.fills.inc();
         self.metrics.fill_bytes.inc_by(read.bytes);
+        self.metrics.neighbour_bytes.inc_by(read.neighbour_bytes);
         self.metrics.fills_recovered.inc_by(u64::from(read.recovered));
         Ok(Arc::new(read.blocks))
     }
@@ -392,7 +438,7 @@ mod tests {
             let objects = Arc::new(Objects::new(Arc::clone(&reader), &config, Arc::new(Register::default())));
             let room_bytes = (ROOM_BLOCKS * BLOCK_BYTES) as u64;
             let cache = BlockCache::new(config.block_bytes_max);
-            let fills = Arc::new(Fills::new(reader, cache, room_bytes, Arc::new(Metrics::new())));
+            let fills = Arc::new(Fills::new(reader, cache, room_bytes, None, Arc::new(Metrics::new())));
             let [crowded, other] = samples.map(|sample| sample.sealed.capability);
             let opened = [objects.open(&crowded).await.unwrap(), objects.open(&other).await.unwrap()];
             Self { fills, opened }

@@ -24,6 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("node", &["listen", "policy", "store"]),
     ("answer", &["node", "policy", "store"]),
     ("dns", &["listen", "node", "policy", "store"]),
+    ("peers", &["listen", "node", "store"]),
     ("control", &["listen", "node", "policy", "store"]),
     ("door", &["answer", "listen", "node", "policy", "store"]),
 ];
