@@ -3,13 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use minicbor::Decoder;
+use minicbor::{Decoder, Encoder};
 use zeroize::Zeroizing;
 
 use crate::{
     Capability, Kind,
     cbor::{self, CborError, Fields, FieldsWriter, HEAD_BYTES_MAX, Unknown, Written},
-    limits::{DIRECTORY_BYTES_MAX, DIRECTORY_ENTRIES_MAX, MIME_BYTES_MAX, NAME_BYTES_MAX},
+    limits::{
+        DIRECTORY_BYTES_MAX, DIRECTORY_ENTRIES_MAX, FOLDERS_BELOW_MAX, MIME_BYTES_MAX, NAME_BYTES_MAX,
+        PATH_SEGMENTS_MAX,
+    },
 };
 
 mod key {
@@ -17,6 +20,7 @@ mod key {
     pub(super) const LENGTH: u64 = 1;
     pub(super) const MIME: u64 = 2;
     pub(super) const KIND: u64 = 3;
+    pub(super) const BELOW: u64 = 4;
 }
 
 /// One name in a directory.
@@ -30,14 +34,22 @@ pub struct Entry {
     pub mime: String,
     /// File or directory.
     pub kind: Kind,
+    /// Of a directory, directories below it, by their paths in it: a reader on the way to one of these may look all of
+    /// them up at once. It finds the way itself, so what stands here wrongly costs it a look-up and nothing else.
+    pub below: Below,
     /// Extensions this version does not know.
     pub unknown: Unknown,
 }
+
+/// Directories below one: paths, names with `/` between them, to what opens them.
+pub type Below = BTreeMap<String, Capability>;
 
 /// A map from names to the objects they open, ordered by the bytes of the names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Directory {
     entries: BTreeMap<String, Entry>,
+    /// Of all entries.
+    below: usize,
 }
 
 /// Why something is not a directory, or not a name in one. The writer is at fault.
@@ -57,20 +69,35 @@ pub enum DirectoryError {
     /// The directory already has the most names it may have.
     #[error("a directory holds at most {DIRECTORY_ENTRIES_MAX} names; use sub-directories")]
     Full,
+    /// The entries name more directories below than a directory may.
+    #[error("a directory names at most {FOLDERS_BELOW_MAX} others below its own")]
+    Below,
 }
 
 impl Directory {
     /// Adds a name.
     ///
     /// # Errors
-    /// [`DirectoryError::Name`] and [`DirectoryError::Full`].
+    /// [`DirectoryError::Name`], [`DirectoryError::Full`], and [`DirectoryError::Below`] beyond [`Self::room`].
     pub fn insert(&mut self, name: &str, entry: Entry) -> Result<(), DirectoryError> {
         Self::check_name(name)?;
         if self.entries.len() >= DIRECTORY_ENTRIES_MAX {
             return Err(DirectoryError::Full);
         }
+        let before = self.entries.get(name).map_or(0, |entry| entry.below.len());
+        let below = self.below - before + entry.below.len();
+        if below > FOLDERS_BELOW_MAX {
+            return Err(DirectoryError::Below);
+        }
+        self.below = below;
         self.entries.insert(name.to_owned(), entry);
         Ok(())
+    }
+
+    /// Returns how many more directories entries of this one may name below theirs.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        FOLDERS_BELOW_MAX - self.below
     }
 
     /// Checks that a directory can hold a name.
@@ -92,6 +119,22 @@ impl Directory {
         self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
     }
 
+    /// Returns at most `max` directories at and below this one as far as it knows them, the highest first. What names
+    /// this directory has them as [`Entry::below`].
+    #[must_use]
+    pub fn folders(&self, max: usize) -> Below {
+        let mut all = Vec::new();
+        for (name, entry) in self.entries.iter().filter(|(_, entry)| entry.kind == Kind::Directory) {
+            all.push((1, name.clone(), &entry.capability));
+            for (path, capability) in &entry.below {
+                all.push((segments(path) + 1, format!("{name}/{path}"), capability));
+            }
+        }
+        all.retain(|(depth, ..)| *depth < PATH_SEGMENTS_MAX);
+        all.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
+        all.into_iter().take(max).map(|(_, path, capability)| (path, capability.clone())).collect()
+    }
+
     /// Encodes the directory. The bytes hold capabilities and are wiped after use.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
@@ -101,7 +144,7 @@ impl Directory {
         let bytes: usize = names.iter().map(|(name, entry)| HEAD_BYTES_MAX + name.len() + entry.len()).sum();
         // Memory that a vector gives up as it grows is not wiped.
         let mut out = Zeroizing::new(Vec::with_capacity(HEAD_BYTES_MAX + bytes));
-        let mut to = minicbor::Encoder::new(&mut *out);
+        let mut to = Encoder::new(&mut *out);
         let written: Written = to.map(names.len() as u64).map(drop);
         written.expect(cbor::INFALLIBLE);
         for (name, entry) in names {
@@ -140,23 +183,61 @@ impl Entry {
             .bytes(key::CAPABILITY, self.capability.expose())
             .uint(key::LENGTH, self.length)
             .text(key::MIME, &self.mime)
-            .uint(key::KIND, u8::from(self.kind == Kind::Directory))
-            .unknown(&self.unknown);
-        Zeroizing::new(fields.finish())
+            .uint(key::KIND, u8::from(self.kind == Kind::Directory));
+        let fields =
+            if self.below.is_empty() { fields } else { fields.item(key::BELOW, |to| write_below(&self.below, to)) };
+        Zeroizing::new(fields.unknown(&self.unknown).finish())
     }
+}
+
+fn write_below(below: &Below, to: &mut Encoder<&mut Vec<u8>>) -> Written {
+    let mut paths: Vec<_> = below.iter().collect();
+    paths.sort_by_key(|(path, _)| (path.len(), *path));
+    // A vector that grows leaves keys in the memory that it gives up.
+    let bytes: usize = paths.iter().map(|(path, _)| path.len() + 32 + 2 * HEAD_BYTES_MAX).sum();
+    to.writer_mut().reserve_exact(bytes + HEAD_BYTES_MAX);
+    to.map(paths.len() as u64)?;
+    paths.into_iter().try_for_each(|(path, capability)| to.str(path)?.bytes(capability.expose()).map(drop))
+}
+
+fn read_below(item: &[u8]) -> Result<Below, CborError> {
+    let wrong = || CborError::Value { key: key::BELOW, expected: "a map from paths to 32 bytes" };
+    let mut decoder = Decoder::new(item);
+    let count = decoder.map().ok().flatten().and_then(|count| usize::try_from(count).ok());
+    // An empty one is spelled by its absence.
+    let count = count.filter(|count| (1..=FOLDERS_BELOW_MAX).contains(count)).ok_or_else(wrong)?;
+    let mut below = Below::new();
+    for _ in 0..count {
+        let path = decoder.str().ok().filter(|path| segments(path) < PATH_SEGMENTS_MAX && path.split('/').all(is_name));
+        let capability = decoder.bytes().ok().and_then(|bytes| bytes.try_into().ok()).map(Capability::from_bytes);
+        let (path, capability) = path.zip(capability).ok_or_else(wrong)?;
+        below.insert(path.to_owned(), capability);
+    }
+    Ok(below)
+}
+
+fn segments(path: &str) -> usize {
+    path.split('/').count()
 }
 
 fn read_entry(item: &[u8]) -> Result<Entry, CborError> {
     let mut fields = Fields::read(item, item.len())?;
+    let kind = match fields.uint::<u8>(key::KIND)? {
+        0 => Kind::File,
+        1 => Kind::Directory,
+        _ => return Err(CborError::Value { key: key::KIND, expected: "a kind this program knows" }),
+    };
+    let below = match (kind, fields.take(key::BELOW)) {
+        (_, None) => Below::new(),
+        (Kind::Directory, Some(item)) => read_below(item)?,
+        (Kind::File, Some(_)) => return Err(CborError::Value { key: key::BELOW, expected: "absent from a file" }),
+    };
     Ok(Entry {
         capability: Capability::from_bytes(fields.array32(key::CAPABILITY)?),
         length: fields.uint(key::LENGTH)?,
         mime: fields.line(key::MIME, MIME_BYTES_MAX)?.to_owned(),
-        kind: match fields.uint::<u8>(key::KIND)? {
-            0 => Kind::File,
-            1 => Kind::Directory,
-            _ => return Err(CborError::Value { key: key::KIND, expected: "a kind this program knows" }),
-        },
+        kind,
+        below,
         unknown: fields.unknown(),
     })
 }
@@ -178,14 +259,19 @@ mod tests {
             length: 7,
             mime: "text/plain".into(),
             kind: Kind::File,
+            below: Below::new(),
             unknown: Unknown::default(),
         }
+    }
+
+    fn folder(byte: u8, below: Below) -> Entry {
+        Entry { kind: Kind::Directory, below, ..entry(byte) }
     }
 
     #[test]
     fn what_a_later_version_says_of_a_name_survives() {
         let mut directory = Directory::default();
-        let later: Unknown = [(4, &[0x62, b'n', b'o'][..]), (70, &[0x81, 0x05])].into_iter().collect();
+        let later: Unknown = [(5, &[0x62, b'n', b'o'][..]), (70, &[0x81, 0x05])].into_iter().collect();
         directory.insert("a", Entry { unknown: later.clone(), ..entry(1) }).unwrap();
         directory.insert("b", entry(2)).unwrap();
         let bytes = directory.encode();
@@ -218,5 +304,53 @@ mod tests {
         for name in ["", ".", "..", "a/b", "/", "a\0", "a\n", &"x".repeat(256)] {
             assert!(Directory::default().insert(name, entry(1)).is_err(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_directory_knows_the_highest_below_it() {
+        let mut lowest = Directory::default();
+        lowest.insert("c", folder(3, Below::new())).unwrap();
+        lowest.insert("file", entry(9)).unwrap();
+        let mut middle = Directory::default();
+        middle.insert("b", folder(2, lowest.folders(9))).unwrap();
+        let mut top = Directory::default();
+        top.insert("a", folder(1, middle.folders(9))).unwrap();
+        top.insert("z", folder(4, Below::new())).unwrap();
+        let read = Directory::decode(&top.encode()).unwrap();
+        assert_eq!(read, top);
+        assert_eq!(read.entry("a").unwrap().below.keys().collect::<Vec<_>>(), ["b", "b/c"]);
+        let byte = |(path, capability): (String, Capability)| (path, capability.expose()[0]);
+        let all = [("a", 1), ("a/b", 2), ("a/b/c", 3), ("z", 4)].map(|(path, byte)| (path.to_owned(), byte));
+        assert_eq!(read.folders(9).into_iter().map(byte).collect::<Vec<_>>(), all);
+        assert_eq!(read.folders(3).into_keys().collect::<Vec<_>>(), ["a", "a/b", "z"]);
+        assert_eq!(read.folders(0), Below::new());
+    }
+
+    #[test]
+    fn what_lies_below_is_bounded_and_spelled_in_one_way() {
+        let below = |count: usize| (0..count).map(|n| (format!("{n}"), Capability::from_bytes([7; 32]))).collect();
+        let decoded = |entry: Entry| {
+            let mut directory = Directory::default();
+            directory.insert("a", entry).unwrap();
+            Directory::decode(&directory.encode()).map(|read| read == directory)
+        };
+        assert_eq!(decoded(folder(1, below(FOLDERS_BELOW_MAX))), Ok(true));
+        let mut full = Directory::default();
+        full.insert("a", folder(1, below(FOLDERS_BELOW_MAX - 1))).unwrap();
+        assert_eq!((full.room(), full.insert("b", folder(2, below(2)))), (1, Err(DirectoryError::Below)));
+        full.insert("b", folder(2, below(1))).unwrap();
+        // What takes the place of another takes its room.
+        full.insert("a", folder(1, below(1))).unwrap();
+        assert_eq!(full.room(), FOLDERS_BELOW_MAX - 2);
+        assert!(decoded(Entry { below: below(1), ..entry(1) }).is_err(), "a file has nothing below");
+        let at = |path: &str| Below::from([(path.to_owned(), Capability::from_bytes([7; 32]))]);
+        for wrong in ["", "/", "a/", "/a", "a//b", "..", "a/../b", "a\n"] {
+            assert!(decoded(folder(1, at(wrong))).is_err(), "{wrong:?}");
+        }
+        let deep = |segments: usize| vec!["a"; segments].join("/");
+        assert_eq!(decoded(folder(1, at(&deep(PATH_SEGMENTS_MAX - 1)))), Ok(true));
+        assert!(decoded(folder(1, at(&deep(PATH_SEGMENTS_MAX)))).is_err());
+        let empty: Unknown = [(key::BELOW, [0xa0])].into_iter().collect();
+        assert!(decoded(Entry { unknown: empty, ..folder(1, Below::new()) }).is_err(), "an empty map is left out");
     }
 }

@@ -93,7 +93,7 @@ pub use cap::{Cap, CapError, Level};
 pub use capability::Capability;
 pub use compress::Compression;
 pub use dedup::Fingerprint;
-pub use directory::{Directory, DirectoryError, Entry};
+pub use directory::{Below, Directory, DirectoryError, Entry};
 pub use encode::{Attributes, EncodeError, EncodedStripe, Encoder, EncoderOptions, Ending, Sealed};
 pub use erasure::{Erasure, ErasureError, ReedSolomon};
 pub use geometry::{BlockIndex, BlockSlice, Geometry, Redundancy, RedundancyError, StripeIndex};

@@ -60,6 +60,9 @@ pub const TAG_NAME_BYTES_MAX: usize = 64;
 pub const DIRECTORY_ENTRIES_MAX: usize = 65_536;
 /// Maximum bytes of an encoded directory: a reader loads at most this many to walk one path segment.
 pub const DIRECTORY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Maximum number of directories that a directory names below one of its own. They take some 12 KiB, so that the body
+/// of a small directory still lies inside its record.
+pub const FOLDERS_BELOW_MAX: usize = 256;
 /// Maximum number of segments of a path inside a directory object.
 pub const PATH_SEGMENTS_MAX: usize = 64;
 /// Maximum bytes of a node name. It becomes one DNS label in a certificate, so it is short.

@@ -20,6 +20,9 @@ pub trait Intercept: Send + Sync + 'static {
     /// Lets a call go on, late or at once, or ends it with an error.
     async fn before(&self, node: &NodeName, call: Call) -> Result<Self::Pass, TransportError>;
 
+    /// Sees which record a node is asked for.
+    fn looks_up(&self, _locator: &Locator) {}
+
     /// Returns who answers in the place of a node, if the node itself does not. What that one is told no other node
     /// hears.
     fn instead(&self, _node: &NodeName) -> Option<&dyn Transport> {
@@ -111,6 +114,7 @@ macro_rules! forward {
                 Ok(self.intercept.shard(neighbour, pass, body))
             }
             async fn record(&self, node: &NodeName, locator: &Locator) -> Result<Option<Bytes>, TransportError> {
+                self.intercept.looks_up(locator);
                 let pass = self.intercept.before(node, Call::Record).await?;
                 Ok(self.intercept.record(node, pass, self.behind(node).record(node, locator).await?))
             }

@@ -1,13 +1,16 @@
 //! From a path to an object: a file answers at its root and at any one name below it, a directory is walked.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
 use format::{Directory, Kind};
+use futures::future::join_all;
 
 use super::path::Path;
 use crate::{error::Fault, node::Node, store::objects::Opened};
 
 const INDEX: &str = "index.html";
+/// Directories on the way that are opened at once. A site has no more levels; beyond, each is opened as it is reached.
+const AHEAD_MAX: usize = 8;
 
 /// What a path leads to.
 pub(crate) enum Found {
@@ -36,6 +39,8 @@ pub(crate) async fn walk(
         // A name is for players and people; it is not looked at.
         return if names.len() <= 1 { Ok(Found::File(Arc::clone(root))) } else { Err(Fault::Path) };
     }
+    let first = node.directories.read((&node.cache, &node.fills), root).await?;
+    open_ahead(node, &first, names, now).await;
     let mut at = Arc::clone(root);
     let mut names = names.iter().peekable();
     loop {
@@ -60,5 +65,20 @@ pub(crate) async fn walk(
         if entry.kind == Kind::File {
             return if names.next().is_none() { Ok(Found::File(at)) } else { Err(Fault::Path) };
         }
+    }
+}
+
+/// Opens all directories on the way at once, as far as the first one knows them, or each would cost a trip of its own
+/// to the origins. What comes of it is for the walk to find: it goes by names, and meets every fault where it is.
+async fn open_ahead(node: &Node, first: &Directory, names: &[Cow<'_, str>], now: SystemTime) {
+    let Some(entry) = names.first().and_then(|name| first.entry(name)) else { return };
+    let mut path = String::new();
+    let below = names[1..].iter().take(AHEAD_MAX).map_while(|name| {
+        path = if path.is_empty() { name.to_string() } else { format!("{path}/{name}") };
+        entry.below.get(&path)
+    });
+    let below: Vec<_> = below.collect();
+    if !below.is_empty() {
+        join_all(std::iter::once(&entry.capability).chain(below).map(|capability| node.open(capability, now))).await;
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use format::{Directory, Locator, StripeIndex, limits::DIRECTORY_BYTES_MAX};
+use format::{Directory, Entry, Locator, StripeIndex, limits::DIRECTORY_BYTES_MAX};
 use moka::future::Cache;
 use tokio::task::spawn_blocking;
 
@@ -23,7 +23,11 @@ pub(crate) struct Directories(Cache<Locator, Arc<Directory>>);
 impl Directories {
     pub(crate) fn new() -> Self {
         let weigh = |_: &Locator, directory: &Arc<Directory>| {
-            let bytes: usize = directory.entries().map(|(name, entry)| name.len() + entry.mime.len() + 160).sum();
+            let of_one = |(name, entry): (&str, &Entry)| {
+                let below: usize = entry.below.keys().map(|path| path.len() + 80).sum();
+                name.len() + entry.mime.len() + 184 + below
+            };
+            let bytes: usize = directory.entries().map(of_one).sum();
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         Self(Cache::builder().max_capacity(DIRECTORIES_BYTES_MAX * DECODED_FACTOR).weigher(weigh).build())

@@ -1,6 +1,8 @@
 //! The HTTP door, asked by curl and by raw sockets.
 
-use format::Kind;
+use std::time::Duration;
+
+use format::{Capability, Directory, Entry, Kind, PolicyName};
 use testing::{noise_of, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -197,6 +199,50 @@ async fn a_directory_is_walked() {
         [("/x", 404), ("/img/x", 404), ("/img//a.png", 404), ("/img/a.png/x", 404), ("/../x", 404), ("/%zz", 400)]
     {
         assert_eq!(site.get(&root, path, &[]).await.status(), status, "{path}");
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_on_the_way_are_looked_up_at_once() {
+    let site = Site::start().await;
+    let file = site.store("f.txt", "text/plain", b"deep".to_vec()).await;
+    let mut top = site.store_directory(&[("f.txt", &file, Kind::File)]).await;
+    let mut between = Vec::new();
+    for name in ["e", "d", "c", "b", "a"] {
+        between.push(top.sealed.locator);
+        top = site.store_directory(&[(name, &top, Kind::Directory)]).await;
+    }
+    site.weather.late(Duration::from_millis(200));
+    let found = site.get(&top, "/a/b/c/d/e/f.txt", &[]).await;
+    assert!(found.status() == 200 && found.body() == file.bytes, "{}", found.head);
+    assert!(site.weather.were_asked_at_once(&between));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_directory_says_wrongly_of_what_lies_below_leads_nowhere_else() {
+    let site = Site::start().await;
+    let [right, wrong] = [&b"right"[..], b"wrong"].map(<[u8]>::to_vec);
+    let (right, wrong) = (site.store("a", "text/plain", right).await, site.store("a", "text/plain", wrong).await);
+    let lowest = site.store_directory(&[("f.txt", &right, Kind::File)]).await;
+    let other = site.store_directory(&[("f.txt", &wrong, Kind::File)]).await;
+    let middle = site.store_directory(&[("b", &lowest, Kind::Directory)]).await;
+    for lie in [other.sealed.capability.clone(), wrong.sealed.capability.clone(), Capability::from_bytes([9; 32])] {
+        let entry = Entry {
+            capability: middle.sealed.capability.clone(),
+            length: middle.bytes.len() as u64,
+            mime: String::new(),
+            kind: Kind::Directory,
+            below: [("b".to_owned(), lie.clone()), ("none".to_owned(), lie)].into_iter().collect(),
+            unknown: Default::default(),
+        };
+        let mut directory = Directory::default();
+        directory.insert("a", entry).unwrap();
+        let top = directory.encode().to_vec();
+        let top = site.store_as("", "", top, Kind::Directory, &PolicyName::default()).await;
+        assert_eq!(site.get(&top, "/a/b/f.txt", &[]).await.body(), b"right");
+        assert_eq!(site.get(&top, "/a/none/f.txt", &[]).await.status(), 404);
     }
     site.stop().await;
 }

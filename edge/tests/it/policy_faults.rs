@@ -225,7 +225,14 @@ async fn what_a_directorys_policy_says_of_caches_holds_for_what_lies_in_it() {
     directory
         .insert(
             "a.bin",
-            Entry { capability, length, mime: String::new(), kind: Kind::File, unknown: Default::default() },
+            Entry {
+                capability,
+                length,
+                mime: String::new(),
+                kind: Kind::File,
+                below: Default::default(),
+                unknown: Default::default(),
+            },
         )
         .unwrap();
     // A policy that allows and says `no-store`: bit 4 of the marks, at 20.

@@ -45,6 +45,9 @@ pub(crate) struct Weather {
     /// What the feed tells beside the truth, the next time that it tells any.
     made_up: Mutex<Vec<ChangeKind>>,
     look_ups: AtomicU64,
+    /// Records that were asked for, and those that came, in order.
+    asked: Mutex<Vec<Locator>>,
+    came: Mutex<Vec<(Locator, usize)>>,
     /// How often an origin was asked for a list of all locators, and whether none gives one.
     lists: AtomicU64,
     unlisted: AtomicBool,
@@ -125,6 +128,13 @@ impl Weather {
         self.lists.load(Ordering::SeqCst)
     }
 
+    /// Whether all of these records were asked for before the first of them came.
+    pub(crate) fn were_asked_at_once(&self, locators: &[Locator]) -> bool {
+        let (asked, came) = (self.asked.lock().unwrap(), self.came.lock().unwrap());
+        let first = came.iter().find(|(locator, _)| locators.contains(locator)).map(|(_, asked)| *asked);
+        first.is_some_and(|first| locators.iter().all(|locator| asked[..first].contains(locator)))
+    }
+
     /// How often an origin was asked for a record.
     pub(crate) fn look_ups(&self) -> u64 {
         self.look_ups.load(Ordering::SeqCst)
@@ -163,7 +173,15 @@ impl Intercept for Road {
         Ok(fault)
     }
 
+    fn looks_up(&self, locator: &Locator) {
+        self.0.asked.lock().unwrap().push(*locator);
+    }
+
     fn record(&self, node: &NodeName, _: Fault, record: Option<Bytes>) -> Option<Bytes> {
+        if let Some(record) = record.as_ref().and_then(|it| Record::decode(it).ok()) {
+            let asked = self.0.asked.lock().unwrap().len();
+            self.0.came.lock().unwrap().push((record.lease.locator, asked));
+        }
         let is_of = |locator: Locator| {
             record.as_ref().is_some_and(|it| Record::decode(it).is_ok_and(|record| record.lease.locator == locator))
         };
@@ -391,11 +409,13 @@ impl Site {
     pub(crate) async fn store_directory_as(&self, entries: &[(&str, &Stored, Kind)], policy: &PolicyName) -> Stored {
         let mut directory = Directory::default();
         for (name, stored, kind) in entries {
+            let content = (*kind == Kind::Directory).then(|| Directory::decode(&stored.bytes).unwrap());
             let entry = Entry {
                 capability: stored.sealed.capability.clone(),
                 length: stored.bytes.len() as u64,
                 mime: String::new(),
                 kind: *kind,
+                below: content.unwrap_or_default().folders(directory.room()),
                 unknown: Default::default(),
             };
             directory.insert(name, entry).unwrap();

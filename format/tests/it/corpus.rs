@@ -79,7 +79,9 @@ fn directory() -> Vec<u8> {
     let mut directory = Directory::default();
     for (name, byte, kind) in [("index.html", 1, Kind::File), ("a", 2, Kind::Directory), ("é.png", 3, Kind::File)] {
         let capability = Capability::from_bytes([byte; 32]);
-        let entry = Entry { capability, length: 5, mime: "text/html".into(), kind, unknown: Default::default() };
+        let is_folder = kind == Kind::Directory;
+        let below = is_folder.then(|| ("b/c".to_owned(), Capability::from_bytes([4; 32]))).into_iter().collect();
+        let entry = Entry { capability, length: 5, mime: "text/html".into(), kind, below, unknown: Default::default() };
         directory.insert(name, entry).unwrap();
     }
     directory.encode().to_vec()

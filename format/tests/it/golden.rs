@@ -68,10 +68,22 @@ fn vectors() -> String {
     let mut directory = Directory::default();
     for (name, byte) in [("index.html", 1), ("a", 2), ("é.png", 3)] {
         let capability = Capability::from_bytes([byte; 32]);
-        let entry =
-            Entry { capability, length: 5, mime: "text/html".into(), kind: Kind::File, unknown: Default::default() };
+        let entry = Entry {
+            capability,
+            length: 5,
+            mime: "text/html".into(),
+            kind: Kind::File,
+            below: Default::default(),
+            unknown: Default::default(),
+        };
         directory.insert(name, entry).unwrap();
     }
+    // A directory, which knows one below it.
+    let below = [("c".to_owned(), Capability::from_bytes([5; 32]))].into_iter().collect();
+    let capability = Capability::from_bytes([4; 32]);
+    let entry =
+        Entry { capability, length: 7, mime: String::new(), kind: Kind::Directory, below, unknown: Default::default() };
+    directory.insert("b", entry).unwrap();
     describe(&mut out, "directory", Profile::Standard, Suite::ChaCha20Poly1305, &directory.encode(), Kind::Directory);
     writeln!(out, "owner of 32 times 01\n  id      {}", OwnerSecret::from_bytes([1; 32]).keys().id()).unwrap();
     out

@@ -168,7 +168,7 @@ impl Twin {
                     let entry = stored?;
                     bytes += entry.length;
                     kept.insert(entry.capability.locator());
-                    insert(&mut directories, nodes, at, &entry)?;
+                    insert(&mut directories, nodes, at, (&entry, &Directory::default()))?;
                 }
             }
         }
@@ -187,7 +187,7 @@ impl Twin {
                 let (label, objects) = (Label::open(entry.capability.clone()), kept.len());
                 return Ok(Stored { label, entry, receipt, objects, bytes, skipped, bad, left_over });
             }
-            insert(&mut directories, nodes, at, &entry)?;
+            insert(&mut directories, nodes, at, (&entry, &directory))?;
         }
         unreachable!("the first node of a tree is its top folder, and the loop ends with it")
     }
@@ -329,22 +329,24 @@ impl LeftOut {
     }
 }
 
-/// Adds a stored object to the directory of its folder.
+/// Adds a stored object, which `directory` is the content of unless it is a file, to the directory of its folder.
 fn insert(
     directories: &mut HashMap<usize, Directory>,
     nodes: &[Node],
     at: usize,
-    entry: &Entry,
+    (entry, directory): (&Entry, &Directory),
 ) -> Result<(), PutError> {
     let node = &nodes[at];
     let parent = node.parent.expect("all but the top have a folder, and the top is not inserted");
+    let into = directories.entry(parent).or_default();
     let named = DirectoryEntry {
         capability: entry.capability.clone(),
         length: entry.length,
         mime: entry.mime.clone(),
         kind: entry.kind,
+        below: directory.folders(into.room()),
         unknown: Default::default(),
     };
-    let inserted = directories.entry(parent).or_default().insert(&node.name, named);
+    let inserted = into.insert(&node.name, named);
     inserted.map_err(|source| PutError::Directory { path: nodes[parent].path.clone(), source })
 }

@@ -64,6 +64,11 @@ async fn a_folder_is_walked_by_path_and_fetched_whole() {
     let found = network.find(capability, &[]).await.unwrap();
     let names: Vec<_> = network.directory(&found).await.unwrap().entries().map(|(name, _)| name.to_owned()).collect();
     assert_eq!(names, [".well-known", "empty.txt", "img", "index.html", "nothing"]);
+    let directory = network.directory(&found).await.unwrap();
+    let below = &directory.entry("img").unwrap().below;
+    assert_eq!(below.keys().collect::<Vec<_>>(), ["a b"]);
+    let inner = network.find(capability, &path("img/a b")).await.unwrap();
+    assert_eq!(below["a b"].locator(), inner.object.locator());
     let to = cluster.folder.path().join("back");
     let delivered = network.fetch_tree(&found, &to, &quiet()).await.unwrap();
     assert_eq!(delivered.bytes, stored.bytes);
