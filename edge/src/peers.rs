@@ -35,7 +35,7 @@ const CONNECTIONS_OF_ONE_MAX: usize = 2;
 /// For the handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// Questions of one connection at one time; each is answered with one strip.
-const STREAMS_MAX: u32 = 32;
+const STREAMS_MAX: u32 = 64;
 /// A path has 350 bytes at most, and nothing else matters.
 const HEADER_BYTES_MAX: u32 = 8 * 1024;
 /// What may wait in memory to be sent on one request: a strip.

@@ -17,13 +17,14 @@ use format::{
     wire::{NodeEntry, Role, StripPath},
 };
 use moka::sync::Cache;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::disk::{DiskShelf, DiskTier};
 use crate::metrics::{Metrics, StripLabels};
 
-/// Strips being brought for other edges at one time; with proof and row each takes 300 KiB at most, so 38 MiB.
-const BRINGING_MAX: usize = 128;
+/// Strips on their way to other edges at one time, until they are sent; with proof and row each takes 300 KiB at most,
+/// so 75 MiB. One edge has half of them at most, by the bounds of its connections.
+const BRINGING_MAX: usize = 256;
 /// A strip is kept for so long at most. What its owner erases or purges meanwhile nobody opens any more.
 const KEPT_TIME: Duration = Duration::from_secs(600);
 /// What an entry costs beside its bytes.
@@ -49,13 +50,25 @@ pub(crate) enum NotBrought {
     Missing,
 }
 
+/// A strip on its way to another edge, which has room until it is sent.
+struct Brought {
+    strip: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Brought {
+    fn as_ref(&self) -> &[u8] {
+        &self.strip
+    }
+}
+
 /// The edges of the region, and what this one keeps for them.
 pub(crate) struct Region {
     reader: Arc<Reader>,
     name: NodeName,
     region: String,
     strips: Cache<ShardAsk, Bytes>,
-    room: Semaphore,
+    room: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
@@ -69,7 +82,7 @@ impl Region {
     ) -> Self {
         let weigh = |_: &ShardAsk, strip: &Bytes| u32::try_from(strip.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
         let strips = Cache::builder().max_capacity(strip_bytes_max).weigher(weigh).time_to_live(KEPT_TIME).build();
-        Self { reader, name, region, strips, room: Semaphore::new(BRINGING_MAX), metrics }
+        Self { reader, name, region, strips, room: Arc::new(Semaphore::new(BRINGING_MAX)), metrics }
     }
 
     /// Returns the home of a stripe; none where no other edge of the region brings strips.
@@ -106,14 +119,15 @@ impl Region {
         if !is_origin || !is_strip {
             return Err(NotBrought::NoStrip);
         }
-        let _room = self.room.try_acquire().map_err(|_| NotBrought::Busy)?;
+        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| NotBrought::Busy)?;
         let ask = ShardAsk { object: public.id(), column, first: stripe, count: 1 };
         // Whether its owner lets it lie on a disk is not known here, so none is written.
         let disk = disk.map(|disk| disk.shelf(false));
         let shelf = RegionShelf { strips: &self.strips, disk, fills_disk: false };
         let result = if shelf.holds(&ask) { "held" } else { "pulled" };
         let strip = self.reader.strip(Some(&shelf), &public, &node, ask).await;
-        Ok((strip.ok_or(NotBrought::Missing)?, result))
+        let strip = strip.ok_or(NotBrought::Missing)?;
+        Ok((Bytes::from_owner(Brought { strip, _room: room }), result))
     }
 
     /// Forgets all strips of an object.
@@ -296,6 +310,9 @@ mod tests {
         let room = region.room.try_acquire_many(u32::try_from(BRINGING_MAX).unwrap()).unwrap();
         assert_eq!(region.bring(None, path(&sample, 0, 0, "o1")).await, Err(NotBrought::Busy));
         drop(room);
-        assert!(region.bring(None, path(&sample, 0, 0, "o1")).await.is_ok());
+        let strip = region.bring(None, path(&sample, 0, 0, "o1")).await.unwrap();
+        assert_eq!(region.room.available_permits(), BRINGING_MAX - 1, "it has room until it is sent");
+        drop(strip);
+        assert_eq!(region.room.available_permits(), BRINGING_MAX);
     }
 }
