@@ -62,5 +62,6 @@ pub use thread_number::thread_number;
 pub use topology::Topology;
 pub use transport::{ShardAsk, Transport, TransportError};
 pub use uploader::{
-    Earlier, Note, Receipt, Session, Told, UploadError, Uploader, file_record, record_holders, record_homes, tell_all,
+    Earlier, Note, Receipt, Session, Told, UploadError, Uploader, file_record, inline_homes, record_holders,
+    record_homes, tell_all,
 };

@@ -20,7 +20,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 
 pub use self::{
-    filing::{Told, file_record, record_holders, record_homes, tell_all},
+    filing::{Told, file_record, inline_homes, record_holders, record_homes, tell_all},
     lane::Note,
 };
 use self::{

@@ -121,6 +121,12 @@ impl Record {
         self.lease.locator
     }
 
+    /// Returns the lease with its envelope.
+    #[must_use]
+    pub fn signed(&self) -> (Lease, Bytes) {
+        (self.lease.clone(), self.lease_envelope.clone())
+    }
+
     /// Returns whether the sealed manifest is missing without reason at `now` (seconds since 1970): the owner signed no
     /// erasure, and the lease has not ended. Then somebody left it out, and the object cannot be opened.
     #[must_use]

@@ -80,19 +80,34 @@ impl Signed {
     /// # Errors
     /// [`SignedError`].
     pub fn open(envelope: &[u8], domain: Domain, max: usize) -> Result<Self, SignedError> {
-        let mut fields = Fields::read(envelope, max)?;
-        let payload = fields.bytes(key::PAYLOAD)?;
-        let owner = OwnerPublic::from_bytes(fields.bytes(key::OWNER)?).ok_or(SignedError::Keys)?;
-        let signature = fields.bytes(key::SIGNATURE)?;
-        // A valid envelope has no second spelling.
-        if signature.len() != SIGNATURE_BYTES || fields.unknown().first_key().is_some() {
-            return Err(SignedError::Signature);
-        }
+        let (owner, payload, signature) = parts(envelope, max)?;
         if !owner.verify(&domain.frame(payload), signature) {
             return Err(SignedError::Signature);
         }
         Ok(Self { owner: owner.id(), payload: payload.to_vec() })
     }
+
+    /// Decodes an envelope of at most `max` bytes without verifying it: anybody may have made it.
+    ///
+    /// # Errors
+    /// [`SignedError`].
+    pub(crate) fn unverified(envelope: &[u8], max: usize) -> Result<Self, SignedError> {
+        let (owner, payload, _) = parts(envelope, max)?;
+        Ok(Self { owner: owner.id(), payload: payload.to_vec() })
+    }
+}
+
+/// Returns whose envelope it says it is, the payload and the signature.
+fn parts(envelope: &[u8], max: usize) -> Result<(OwnerPublic, &[u8], &[u8]), SignedError> {
+    let mut fields = Fields::read(envelope, max)?;
+    let payload = fields.bytes(key::PAYLOAD)?;
+    let owner = OwnerPublic::from_bytes(fields.bytes(key::OWNER)?).ok_or(SignedError::Keys)?;
+    let signature = fields.bytes(key::SIGNATURE)?;
+    // A valid envelope has no second spelling.
+    if signature.len() != SIGNATURE_BYTES || fields.unknown().first_key().is_some() {
+        return Err(SignedError::Signature);
+    }
+    Ok((owner, payload, signature))
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ mod log;
 pub use change::Change;
 pub use check::IndexCheck;
 use content::Content;
-pub use entry::{Batch, Entry, MOVES_MAX, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure};
+pub use entry::{Batch, Entry, Hashes, MOVES_MAX, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure};
 use frame::{Chain, HEAD_BYTES, HeadFault};
 pub use listing::{Family, Listed, Scope};
 use log::{Log, Stop};

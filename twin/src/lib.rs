@@ -44,7 +44,7 @@ pub use clock::ClockError;
 pub use config::{ConfigError, SeedConfig, TwinConfig};
 pub use get::{Delivered, Found, GetError, part_of};
 pub use index::{
-    Batch, Change, Compacted, Entry, Family, Index, IndexCheck, IndexError, Listed, MOVES_MAX, Move, NameState,
+    Batch, Change, Compacted, Entry, Family, Hashes, Index, IndexCheck, IndexError, Listed, MOVES_MAX, Move, NameState,
     PATH_BYTES_MAX, Position, Scope, State, Tenure,
 };
 pub use leases::{LeaseChangeError, Removed, Renewal, Sooner, Told};

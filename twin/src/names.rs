@@ -335,6 +335,7 @@ fn entry_of(name: &StableName, text: &str, found: &Found, batch: Batch, now: u64
         tenure: Tenure::default(),
         batch,
         position: Position::Top,
+        hashes: None,
         name: None,
     }
 }

@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 use crate::{
     get::{Found, GetError},
-    index::{Batch, Change, Entry, IndexError, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure},
+    index::{Batch, Change, Entry, Hashes, IndexError, Move, NameState, PATH_BYTES_MAX, Position, State, Tenure},
     leases::{LeaseChangeError, Patience},
     progress::Progress,
     twin::Twin,
@@ -251,7 +251,7 @@ impl Twin {
                 return Seen::Nothing;
             }
             // Few nodes may know of it, as after a restore from a backup. The others serve the object until they do.
-            return match self.tell_signed(&record, record.lease_envelope.clone(), &BTreeSet::new(), patience).await {
+            return match self.tell_signed(&record, record.signed(), &BTreeSet::new(), patience).await {
                 Ok(_) => Seen::Erased,
                 Err(LeaseChangeError::TooFew { source, .. }) => Seen::Unread(source.map(|it| it.node().clone())),
                 Err(_) => Seen::Unread(None),
@@ -289,6 +289,7 @@ impl Twin {
             tenure: tenure_of(lease),
             batch: Batch(note.batch),
             position,
+            hashes: Hashes::of_inline(&record),
             name: None,
         };
         match self.names_in(Found { capability: note.capability, object: Arc::new(object), record }).await {
@@ -326,6 +327,7 @@ impl Twin {
             tenure: tenure_of(&record.lease),
             batch: Batch(note.batch),
             position: Position::Top,
+            hashes: None,
             name: Some(NameState { fresh_until: pointer.fresh_until, seconds: pointer.seconds, moves }),
         };
         match known {

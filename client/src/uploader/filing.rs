@@ -28,18 +28,32 @@ const INLINE_COPIES: usize = 4;
 /// bytes, so the owner's places apply to it as to shards.
 #[must_use]
 pub fn record_homes<'a>(record: &Record, origins: &'a [NodeEntry]) -> Vec<&'a NodeName> {
-    let copies = record.public.redundancy().map_or(INLINE_COPIES, |redundancy| redundancy.parity() + 1);
+    let Some(redundancy) = record.public.redundancy() else { return inline_homes(&record.lease, origins) };
     let mut homes = record_order(record, origins);
-    homes.truncate(copies);
+    homes.truncate(redundancy.parity() + 1);
     homes
+}
+
+/// Returns the origins that hold the record of an inline object, which its lease alone tells.
+#[must_use]
+pub fn inline_homes<'a>(lease: &Lease, origins: &'a [NodeEntry]) -> Vec<&'a NodeName> {
+    let mut homes = inline_order(lease, origins);
+    homes.truncate(INLINE_COPIES);
+    homes
+}
+
+fn inline_order<'a>(lease: &Lease, origins: &'a [NodeEntry]) -> Vec<&'a NodeName> {
+    let Lease { wanted, refused, .. } = lease;
+    let allowed = origins.iter().filter(|node| Domain::allow(wanted, refused, &node.place));
+    rendezvous::order(lease.locator.as_bytes(), allowed.map(|node| &node.name))
 }
 
 /// Returns all origins that may hold a record, in the locator's rendezvous order.
 fn record_order<'a>(record: &Record, origins: &'a [NodeEntry]) -> Vec<&'a NodeName> {
-    let is_sharded = record.public.redundancy().is_some();
-    let Lease { wanted, refused, .. } = &record.lease;
-    let allowed = origins.iter().filter(|node| is_sharded || Domain::allow(wanted, refused, &node.place));
-    rendezvous::order(record.locator().as_bytes(), allowed.map(|node| &node.name))
+    if record.public.redundancy().is_none() {
+        return inline_order(&record.lease, origins);
+    }
+    rendezvous::order(record.locator().as_bytes(), origins.iter().map(|node| &node.name))
 }
 
 /// Returns all origins that hold a record: its homes and the nodes with shards.

@@ -110,13 +110,14 @@ pub(super) async fn renew(
     let lease = node.off_reactor(move |_| leases::open(&opened)).await?;
     let lease = lease.inspect_err(|_| node.metrics.failed("lease"))?;
     same_locator(&locator, &lease.locator)?;
-    let work = node.clone();
+    let (work, is_erased) = (node.clone(), lease.erased);
     let task = node.tasks.spawn(async move {
         let applied = copies::write_or_vouch(&work, locator, || work.catalog.put_lease(&lease, &envelope)).await?;
         work.feed.written();
         copies::refresh(&work, locator).await?;
-        // The owner may want other places now. A lease that is here already says nothing new, however often it comes.
-        if applied == Applied::Stored {
+        // The owner may want other places now, unless it is to lie nowhere. A lease that is here already says nothing
+        // new, however often it comes.
+        if applied == Applied::Stored && !is_erased {
             repair::look_at(&work, &locator).await?;
         }
         Ok::<_, Refusal>(())

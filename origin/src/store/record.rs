@@ -1,9 +1,14 @@
 //! Copies of records beside the shards, so that a reader who reaches this node needs no catalog.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
-use format::{Locator, ObjectId, PublicManifest, Record, limits::RECORD_BYTES_MAX};
+use format::{Lease, Locator, ObjectId, PublicManifest, Record, RecordError, limits::RECORD_BYTES_MAX};
 
 use super::{Store, StoreError, draft::Scrap, failed, intact, read, remove};
 use crate::leases;
@@ -27,6 +32,15 @@ fn filed_at(read: &[u8; HEAD_BYTES]) -> u64 {
     if head(told) == *read { told } else { u64::MAX }
 }
 
+/// Opens a file whose bytes are written over; none when there is none.
+fn open_to_write(path: &Path) -> Result<Option<File>, StoreError> {
+    match File::options().write(true).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(failed("open", path)(source)),
+    }
+}
+
 impl Store {
     /// Returns the copy of a record. It is verified again, because a disk may have changed it.
     ///
@@ -42,10 +56,26 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn filed_record(&self, locator: &Locator) -> Result<Option<(Record, u64)>, StoreError> {
+        match self.read_record(locator, leases::decode) {
+            // It may be an erasure that is being written over it.
+            Err(StoreError::Damaged { .. }) => {
+                let _guard = self.guard(&locator.0);
+                self.read_record(locator, leases::decode)
+            }
+            done => done,
+        }
+    }
+
+    /// Reads a copy once. The caller has the guard of its locator, or takes it for what comes out damaged.
+    fn read_record(
+        &self,
+        locator: &Locator,
+        decode: impl FnOnce(&Bytes) -> Result<Record, RecordError>,
+    ) -> Result<Option<(Record, u64)>, StoreError> {
         let path = self.record_path(locator);
         let Some(bytes) = read(&path, HEAD_BYTES + RECORD_BYTES_MAX)? else { return Ok(None) };
         let Some(head) = bytes.first_chunk::<HEAD_BYTES>().copied() else { return Err(StoreError::Damaged { path }) };
-        match leases::decode(&Bytes::from(bytes).slice(HEAD_BYTES..)) {
+        match decode(&Bytes::from(bytes).slice(HEAD_BYTES..)) {
             Ok(record) if record.locator() == *locator => Ok(Some((record, filed_at(&head)))),
             _ => Err(StoreError::Damaged { path }),
         }
@@ -61,7 +91,8 @@ impl Store {
     /// 1970. Durable on return.
     ///
     /// An intact copy that is here keeps its manifests, as [`Record::followed_by`] says; one that is missing or does
-    /// not verify is written anew. Of two times of one record the earlier stays.
+    /// not verify is written anew. Of two times of one record the earlier stays. An erasure is written over the copy
+    /// that is here, bytes upon bytes ([decision 32](../../../docs/decisions/0032-erasures-over-copies.md)).
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -70,8 +101,11 @@ impl Store {
         let path = self.record_path(&locator);
         let folder = path.parent().expect("a record lies in a folder");
         let _guard = self.guard(&locator.0);
+        if record.lease.erased && self.erase_record(record, filed_at)? {
+            return Ok(());
+        }
         let encode = |record: &Record, filed_at| [&head(filed_at)[..], &record.encode()].concat();
-        let (held, filed_at, mut kept) = match intact(self.filed_record(&locator))? {
+        let (held, filed_at, mut kept) = match intact(self.read_record(&locator, leases::decode))? {
             None => (None, filed_at, record.clone()),
             Some((held, since)) => {
                 let is_of_it = (held.lease.owner, held.public.id()) == (record.lease.owner, record.public.id());
@@ -101,6 +135,35 @@ impl Store {
         Ok(())
     }
 
+    /// Writes an erasure over the living copy that it ends, durably, if there is one. The caller has the guard.
+    ///
+    /// What it decides by, a bad disk cannot change: the copy names the same manifests and a version that is not
+    /// higher, so nothing of it but the time would stay, and that has a hash of its own. Hence its signatures are not
+    /// verified, which costs as much as all else here.
+    fn erase_record(&self, record: &Record, filed_at: u64) -> Result<bool, StoreError> {
+        let locator = record.locator();
+        let decode = |bytes: &Bytes| Record::decode_with(bytes, |envelope| Lease::unverified(envelope));
+        let Some((held, since)) = intact(self.read_record(&locator, decode))? else { return Ok(false) };
+        let names = |lease: &Lease| (lease.owner, lease.object, lease.manifest);
+        let ends = !held.lease.erased && held.lease.version <= record.lease.version;
+        if !ends || names(&held.lease) != names(&record.lease) {
+            return Ok(false);
+        }
+        let path = self.record_path(&locator);
+        let erased = Record { sealed: None, ..record.clone() };
+        let bytes = [&head(since.min(filed_at))[..], &erased.encode()].concat();
+        let Some(file) = open_to_write(&path)? else { return Ok(false) };
+        let length = bytes.len() as u64;
+        // A longer one may find no room when half of it is written.
+        if file.metadata().map_err(failed("look at", &path))?.len() < length {
+            return Ok(false);
+        }
+        self.with_ballast(|| file.write_all_at(&bytes, 0).map_err(failed("write", &path)))?;
+        file.set_len(length).map_err(failed("cut", &path))?;
+        self.sync(&file, &path);
+        Ok(true)
+    }
+
     /// Returns the locators of all copies.
     ///
     /// # Errors
@@ -122,8 +185,9 @@ impl Store {
     /// shard back from other nodes is cheaper than looking on.
     pub(super) fn public_in_records(&self, object: &ObjectId) -> Result<Option<PublicManifest>, StoreError> {
         for locator in self.records()?.iter().take(RECORDS_SEARCHED_MAX) {
-            match intact(self.record(locator))? {
-                Some(record) if record.public.id() == *object => return Ok(Some(record.public)),
+            // Not with a second look under its guard: the caller may have that of another id.
+            match intact(self.read_record(locator, leases::decode))? {
+                Some((record, _)) if record.public.id() == *object => return Ok(Some(record.public)),
                 _ => {}
             }
         }
@@ -154,5 +218,37 @@ impl Store {
     fn record_path(&self, locator: &Locator) -> PathBuf {
         let hex = locator.to_string();
         self.root.join("records").join(&hex[..2]).join(&hex)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use testing::Sample;
+
+    use super::*;
+    use crate::store::RealDisk;
+
+    #[test]
+    fn whoever_reads_while_an_erasure_is_written_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), std::sync::Arc::new(RealDisk)).unwrap();
+        let sample = Sample::new(1, 9);
+        let (locator, node) = (sample.sealed.locator, "o1".parse().unwrap());
+        store.put_record(&sample.record(&sample.lease(1), &node), 1).unwrap();
+        let path = store.record_path(&locator);
+        let whole = fs::read(&path).unwrap();
+        let (tell, told) = mpsc::sync_channel(1);
+        std::thread::scope(|scope| {
+            let guard = store.guard(&locator.0);
+            fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+            scope.spawn(|| tell.send(store.record(&locator).map(|record| record.is_some())).unwrap());
+            // It is no answer that half of it is there.
+            assert!(told.recv_timeout(Duration::from_millis(200)).is_err());
+            fs::write(&path, &whole).unwrap();
+            drop(guard);
+            assert!(told.recv().unwrap().unwrap());
+        });
     }
 }

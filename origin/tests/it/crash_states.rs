@@ -19,8 +19,8 @@ use std::{
 };
 
 use fastrand::Rng;
-use format::{NodeName, Record};
-use origin::store::{RealDisk, Store};
+use format::{Lease, NodeName, Record};
+use origin::store::{RealDisk, Store, StoreError};
 use tempfile::TempDir;
 
 use self::trace::Op;
@@ -86,9 +86,13 @@ fn open(root: &Path) -> Arc<Store> {
     Arc::new(Store::open_with(root, Arc::new(RealDisk), PACK).unwrap())
 }
 
+/// The version of an erasure is told as so much more.
+const ERASED: u64 = 1000;
+
 fn record(sample: usize, version: u64) -> Record {
     let sample = &SAMPLES[sample];
-    sample.record(&sample.lease(version), &"n".parse::<NodeName>().unwrap())
+    let lease = if version > ERASED { sample.erasure(version - ERASED) } else { sample.lease(version) };
+    sample.record(&lease, &"n".parse::<NodeName>().unwrap())
 }
 
 mod role {
@@ -104,13 +108,13 @@ mod role {
         let mut notes = File::options().append(true).create(true).open(notes).unwrap();
         let mut say = |what: &str| notes.write_all(format!("{what}\n").as_bytes()).unwrap();
         let mut store = open(root);
-        let mut versions = [0; 2];
+        let mut versions = [0; 4];
         say("opened");
         for _ in 0..STEPS {
             let sample = if rng.u8(..6) == 0 { 0 } else { rng.usize(1..SAMPLES.len()) };
             let (column, id) = (rng.usize(..SAMPLES[sample].columns.len()), SAMPLES[sample].id());
             let shard = Thing::Shard { sample, column };
-            match rng.u8(..10) {
+            match rng.u8(..12) {
                 0..5 => {
                     say(&format!("begun {shard} 1"));
                     upload(&store, &SAMPLES[sample], column).unwrap();
@@ -121,15 +125,20 @@ mod role {
                     assert!(store.remove_shard(&id, column, SystemTime::now()).unwrap());
                     say(&format!("done {shard} 0"));
                 }
-                7 => {
+                // Nothing follows an erasure.
+                7..9 => {
                     let sample = rng.usize(..versions.len());
-                    versions[sample] += 1;
+                    if versions[sample] > ERASED {
+                        continue;
+                    }
+                    let ends = versions[sample] > 0 && rng.bool();
+                    versions[sample] += 1 + if ends { ERASED } else { 0 };
                     let (thing, version) = (Thing::Record { sample }, versions[sample]);
                     say(&format!("begun {thing} {version}"));
                     store.put_record(&record(sample, version), 1).unwrap();
                     say(&format!("done {thing} {version}"));
                 }
-                8 => {
+                9 => {
                     store.compact().unwrap();
                     store.put_feed_position(rng.u64(..)).unwrap();
                 }
@@ -193,8 +202,16 @@ fn assert_holds(root: &Path, known: &BTreeMap<Thing, Known>) {
                 u64::from(is_here)
             }
             Thing::Record { sample } => {
-                let record = store.record(&SAMPLES[sample].sealed.locator).unwrap();
-                record.map_or(0, |record| record.lease.version)
+                let locator = SAMPLES[sample].sealed.locator;
+                let read = store.record(&locator);
+                // Half written over: it is no copy any more, and the next one that comes is written in its place.
+                if let (Err(StoreError::Damaged { .. }), Some(begun @ ERASED..)) = (&read, *begun) {
+                    store.put_record(&record(sample, begun), 1).unwrap();
+                    assert!(store.record(&locator).unwrap().unwrap().lease.erased);
+                    continue;
+                }
+                let erased = |lease: &Lease| if lease.erased { ERASED } else { 0 };
+                read.unwrap().map_or(0, |record| record.lease.version + erased(&record.lease))
             }
         };
         assert!(found == *held || Some(found) == *begun, "{thing}: {found} is here, of {held} then {begun:?}");

@@ -1,16 +1,20 @@
 //! The files of an origin: what matches becomes a shard, anything else leaves nothing.
 
 use std::{
+    fs::File,
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
 use format::{Cell, ListProof, ObjectId, Record, limits::SHARD_READ_STRIPS_MAX, wire::read_cells};
-use origin::store::{AppendError, Checked, CommitError, Found, Harm, RealDisk, Store, StoreError};
+use origin::store::{
+    AppendError, Checked, CommitError, Disk, Found, Harm, RealDisk, Step, Store, StoreError, SyncFailure,
+};
 use testing::Sample;
 
 pub(crate) fn open(root: &Path) -> Arc<Store> {
@@ -231,6 +235,87 @@ fn copies_of_records_never_go_back_and_the_erased_stay_erased() {
     assert_eq!(store.feed_position(), None);
     store.put_feed_position(77).unwrap();
     assert_eq!(store.feed_position(), Some(77));
+}
+
+#[test]
+fn an_erasure_is_written_over_the_copy_that_it_ends_with_one_fsync() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Counts::default());
+    let store = Store::open(dir.path(), disk.clone()).unwrap();
+    let (sample, node) = (Sample::new(1, 9), "o1".parse().unwrap());
+    let name = sample.sealed.locator.to_string();
+    let path = dir.path().join("records").join(&name[..2]).join(&name);
+    store.put_record(&sample.record(&sample.lease(1), &node), 5).unwrap();
+    // Another name of the same bytes: a file that only got another name would keep them.
+    let before = dir.path().join("before");
+    std::fs::hard_link(&path, &before).unwrap();
+    let syncs = disk.syncs.load(Ordering::SeqCst);
+    let erased = sample.record(&sample.erasure(2), &node);
+    store.put_record(&erased, 9).unwrap();
+    assert_eq!(disk.syncs.load(Ordering::SeqCst) - syncs, 1);
+    assert_eq!(std::fs::read(&before).unwrap(), std::fs::read(&path).unwrap());
+    let (held, since) = store.filed_record(&sample.sealed.locator).unwrap().unwrap();
+    assert_eq!((held.encode(), since), (erased.encode(), 5));
+    store.put_record(&erased, 9).unwrap();
+    assert_eq!(disk.syncs.load(Ordering::SeqCst) - syncs, 1, "it is there");
+}
+
+#[test]
+fn an_erasure_ends_a_copy_whatever_a_disk_made_of_it_and_no_later_one() {
+    let (sample, node) = (Sample::new(1, 9), "o1".parse().unwrap());
+    let locator = sample.sealed.locator;
+    let name = locator.to_string();
+    let erased = sample.record(&sample.erasure(2), &node);
+    let length = sample.record(&sample.lease(1), &node).encode().len() as u64 + 16;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let path = dir.path().join("records").join(&name[..2]).join(&name);
+    for at in (16..length).step_by(61) {
+        store.put_record(&sample.record(&sample.lease(1), &node), 5).unwrap();
+        flip(&path, at);
+        store.put_record(&erased, 5).unwrap();
+        assert_eq!(store.record(&locator).unwrap().unwrap().encode(), erased.encode(), "{at}");
+        std::fs::remove_file(&path).unwrap();
+    }
+    store.put_record(&sample.record(&sample.lease(3), &node), 5).unwrap();
+    store.put_record(&erased, 5).unwrap();
+    assert!(!store.record(&locator).unwrap().unwrap().lease.erased, "the owner signed another lease after it");
+}
+
+#[test]
+fn a_draft_is_synced_after_each_64_mib() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Counts::default());
+    let store = Arc::new(Store::open(dir.path(), disk.clone()).unwrap());
+    let sample = Sample::new(1, (1 << 20) + 1);
+    let cell = &sample.columns[0][0];
+    let due = (64_usize << 20).div_ceil(cell.size());
+    let mut draft = store.draft("upload", 0, sample.columns.len()).unwrap();
+    let syncs = || disk.syncs.load(Ordering::SeqCst);
+    let before = syncs();
+    for appended in 1..=2 * due {
+        draft.append(appended as u64 - 1, std::slice::from_ref(cell)).unwrap();
+        assert_eq!(syncs() - before, appended / due, "{appended} cells of {} bytes", cell.size());
+    }
+}
+
+/// A disk that counts its fsyncs.
+#[derive(Default)]
+struct Counts {
+    syncs: AtomicUsize,
+}
+
+impl Disk for Counts {
+    fn sync(&self, _file: &File) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn reached(&self, _step: Step) {}
+
+    fn crash(&self, failure: &SyncFailure) -> ! {
+        panic!("crashed: {failure}")
+    }
 }
 
 /// The path of the strips of a shard that is a file of its own.

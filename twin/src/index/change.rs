@@ -61,6 +61,7 @@ pub(super) mod tests {
             tenure: Tenure { version, ..Tenure::default() },
             batch: Batch([1; 16]),
             position: Position::Top,
+            hashes: None,
             name: None,
         }
     }

@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, fmt};
 
 use format::{
-    Cap, Capability, Domain, Kind, Label, Lease, Level, Locator, PolicyName, Profile, Retention,
+    Cap, Capability, Domain, Kind, Label, Lease, Level, Locator, ManifestHash, ObjectId, PolicyName, Profile, Record,
+    Retention,
     cbor::{CborError, Fields, FieldsWriter},
     limits::{LEASE_PLACES_MAX, MIME_BYTES_MAX, POLICY_NAME_BYTES_MAX, TAG_NAME_BYTES_MAX, TAGS_MAX},
 };
@@ -45,6 +46,7 @@ mod key {
     pub(super) const CAPS: u64 = 16;
     pub(super) const TAGS: u64 = 17;
     pub(super) const NAME: u64 = 18;
+    pub(super) const HASHES: u64 = 19;
 }
 
 /// Keys of the CBOR map of a stable name, inside an entry.
@@ -155,9 +157,39 @@ pub struct Entry {
     pub batch: Batch,
     /// Its position in that `put`.
     pub position: Position,
+    /// What the lease names, of an object that lies inline in its record: with it the lease is ended without a look at
+    /// the record. `None` for others, whose shards the record tells, and in an index of before.
+    pub hashes: Option<Hashes>,
     /// For a stable name, where it points. `path` is then what the owner calls it; length, type and kind are those of
     /// the object.
     pub name: Option<NameState>,
+}
+
+/// The manifests that a lease names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hashes {
+    /// BLAKE3 of the public manifest.
+    pub object: ObjectId,
+    /// BLAKE3 of the sealed manifest.
+    pub manifest: ManifestHash,
+}
+
+impl Hashes {
+    /// Returns what the lease of a record names, when the object lies inline in the record.
+    #[must_use]
+    pub fn of_inline(record: &Record) -> Option<Self> {
+        let is_inline = record.public.redundancy().is_none() && !record.public.is_name();
+        is_inline.then_some(Self { object: record.lease.object, manifest: record.lease.manifest })
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, CborError> {
+        let expected = CborError::Value { key: key::HASHES, expected: "64 bytes" };
+        let [object, manifest] = bytes.as_chunks::<32>().0 else { return Err(expected) };
+        if bytes.len() != 64 {
+            return Err(expected);
+        }
+        Ok(Self { object: ObjectId(*object), manifest: ManifestHash(*manifest) })
+    }
 }
 
 /// The part of a lease that the owner chooses.
@@ -234,6 +266,10 @@ impl Entry {
         let fields = if caps.is_empty() { fields } else { fields.texts(key::CAPS, &caps) };
         let tags: Vec<&String> = self.tags.iter().collect();
         let fields = if tags.is_empty() { fields } else { fields.texts(key::TAGS, &tags) };
+        let fields = match &self.hashes {
+            None => fields,
+            Some(Hashes { object, manifest }) => fields.bytes(key::HASHES, &[object.0, manifest.0].concat()),
+        };
         match &self.name {
             None => fields.finish(),
             Some(name) => fields.bytes(key::NAME, &name.encode()).finish(),
@@ -274,6 +310,7 @@ impl Entry {
                     .map_err(|_| CborError::Value { key: key::BATCH, expected: "16 bytes" })?,
             ),
             position: if inner { Position::Inner } else { Position::Top },
+            hashes: fields.has(key::HASHES).then(|| Hashes::decode(fields.bytes(key::HASHES)?)).transpose()?,
             name: fields.has(key::NAME).then(|| NameState::decode(fields.bytes(key::NAME)?)).transpose()?,
         };
         // Rewriting the index would drop what a later version says of an upload.

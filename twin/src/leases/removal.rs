@@ -12,13 +12,13 @@ use std::{
     sync::Arc,
 };
 
-use format::{Lease, Locator, Record};
-use futures::StreamExt;
+use format::{Lease, Locator, Record, cbor::Unknown};
+use futures::{StreamExt, stream};
 use tokio::task::spawn_blocking;
 
-use super::{LeaseChangeError, OBJECTS_AT_ONCE, Patience, TRIES_MAX, Told, next_version};
+use super::{LeaseChangeError, OBJECTS_AT_ONCE, Patience, TRIES_MAX, Told, next_version, telling::Unread};
 use crate::{
-    index::{Batch, Entry, IndexError, Position, State},
+    index::{Batch, Entry, Hashes, IndexError, Position, State, Tenure},
     progress::Progress,
     twin::Twin,
     unfinished::Journal,
@@ -31,6 +31,22 @@ pub struct Removed {
     pub ended: BTreeMap<Locator, Told>,
     /// Objects that no node had to be told of: they had expired, were erased before, or were never committed.
     pub unknown: BTreeSet<Locator>,
+}
+
+/// What tells which lease ends an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Its record, which nodes are asked for.
+    Record,
+    /// The index, where that knows enough. Nodes refuse what it does not know, and then the record is read.
+    Index,
+}
+
+/// An object whose lease was not ended.
+struct Unended {
+    error: LeaseChangeError,
+    /// Whether some node may have the erasure all the same.
+    may_be_told: bool,
 }
 
 impl Twin {
@@ -85,27 +101,36 @@ impl Twin {
         }
         self.list_as_ending(known.values().cloned().collect()).await?;
         progress.leases(members.len());
-        let end = |(top, member, entry): (Locator, Locator, Option<Entry>)| async move {
-            let ended = self.end_one(&member, entry.as_ref(), patience).await;
+        let end = |(top, member, entry): (Locator, Locator, Option<Entry>), way: Way| async move {
+            let ended = self.end_one(&member, entry.as_ref(), way, patience).await;
             progress.lease();
             (top, member, ended)
         };
-        let mut ends = futures::stream::iter(members.into_iter().map(end)).buffer_unordered(OBJECTS_AT_ONCE);
+        // The first record is read, also when the index would do. While no node answers, nothing else is begun, and
+        // what no node was told of stays as it was.
+        let mut members = members.into_iter();
+        let first = match members.next() {
+            Some(member) => Some(Box::pin(end(member, Way::Record)).await),
+            None => None,
+        };
+        let is_away = matches!(&first, Some((_, _, Err(Unended { error: LeaseChangeError::Read(_), .. }))));
+        let way = if is_away { Way::Record } else { Way::Index };
+        let others = stream::iter(members.map(|member| end(member, way))).buffer_unordered(OBJECTS_AT_ONCE);
+        let mut ends = std::pin::pin!(stream::iter(first).chain(others));
         let mut spared = Vec::new();
         while let Some((top, member, ended)) = ends.next().await {
             match ended {
                 Ok(Some(told)) => drop(removed.ended.insert(member, told)),
                 Ok(None) if known.contains_key(&member) => drop(removed.unknown.insert(member)),
                 Ok(None) => drop(failed.insert(top, LeaseChangeError::Unknown)),
-                Err(error) => {
-                    if error.leaves_nodes_untold() {
+                Err(Unended { error, may_be_told }) => {
+                    if !may_be_told {
                         spared.extend(known.get(&member).cloned());
                     }
                     failed.entry(top).or_insert(error);
                 }
             }
         }
-        drop(ends);
         // What no node was told of is as it was.
         if !spared.is_empty() {
             self.with_index(move |index| index.record_all(spared)).await?;
@@ -149,25 +174,63 @@ impl Twin {
         &self,
         locator: &Locator,
         entry: Option<&Entry>,
+        way: Way,
         patience: &Patience,
-    ) -> Result<Option<Told>, LeaseChangeError> {
+    ) -> Result<Option<Told>, Unended> {
+        let mut may_be_told = false;
+        if way == Way::Index
+            && let Some(erasure) = entry.and_then(|entry| self.erasure(*locator, entry))
+        {
+            match self.tell_unread(erasure, patience).await {
+                Unread::Told(told) => return told.map(Some).map_err(|error| Unended { error, may_be_told: true }),
+                Unread::Refused { may_be_told: told } => may_be_told = told,
+            }
+        }
+        let began = may_be_told || entry.is_some_and(|entry| entry.state == State::Ending);
         let (mut known, mut tries) = (entry.map_or(0, |entry| entry.tenure.version), 1);
         loop {
-            match self.end_once(locator, entry, known, patience).await {
+            match self.end_once(locator, entry, (known, began), patience).await {
                 Err(LeaseChangeError::Overtaken { version }) if tries < TRIES_MAX => {
                     (known, tries) = (known.max(version), tries + 1);
                 }
-                done => return done,
+                Err(error) => {
+                    may_be_told |= !error.leaves_nodes_untold();
+                    return Err(Unended { error, may_be_told });
+                }
+                Ok(ended) => return Ok(ended),
             }
         }
     }
 
-    /// The same once. `known` is the highest version of the lease that was heard of.
+    /// Returns the lease that ends an object, as far as the index knows all that it names.
+    fn erasure(&self, locator: Locator, entry: &Entry) -> Option<Lease> {
+        let Hashes { object, manifest } = entry.hashes.filter(|_| entry.state == State::Stored)?;
+        let Tenure { version, profile, policy, wanted, refused, caps, retention } = entry.tenure.clone();
+        Some(Lease {
+            locator,
+            owner: self.owner(),
+            object,
+            manifest,
+            version: version.saturating_add(1),
+            profile,
+            wanted,
+            refused,
+            retention,
+            policy,
+            erased: true,
+            caps,
+            note: None,
+            unknown: Unknown::default(),
+        })
+    }
+
+    /// Reads the record and ends its lease, once. `known` is the highest version of the lease that was heard of, and
+    /// whether this owner's program began to end it before.
     async fn end_once(
         &self,
         locator: &Locator,
         entry: Option<&Entry>,
-        known: u64,
+        (known, began): (u64, bool),
         patience: &Patience,
     ) -> Result<Option<Told>, LeaseChangeError> {
         // What an erasure says hangs on nothing but the number, so one record that is not older than the index will do.
@@ -182,8 +245,8 @@ impl Twin {
         let held = &record.lease;
         if held.erased {
             // One node may be the only one that was told, by an attempt that ended there.
-            let told = self.tell_signed(&record, record.lease_envelope.clone(), &also, patience).await?;
-            return Ok(Some(told).filter(|_| entry.is_some_and(|entry| entry.state == State::Ending)));
+            let told = self.tell_signed(&record, record.signed(), &also, patience).await?;
+            return Ok(Some(told).filter(|_| began));
         }
         if held.retention.keep_until > self.now() {
             return Err(LeaseChangeError::Kept { until: held.retention.keep_until });

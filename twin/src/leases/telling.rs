@@ -162,9 +162,44 @@ impl Twin {
         also: &BTreeSet<NodeName>,
         patience: &Patience,
     ) -> Result<Told, LeaseChangeError> {
+        let signed = self.sign(lease).await;
+        self.tell_signed(record, signed, also, patience).await
+    }
+
+    /// Signs a lease. Returns it with its envelope, which needs no verifying here.
+    async fn sign(&self, lease: Lease) -> (Lease, Bytes) {
         let keys = self.keys.clone();
-        let envelope = spawn_blocking(move || Bytes::from(lease.sign(&keys))).await.expect("signing does not panic");
-        self.tell_signed(record, envelope, also, patience).await
+        let sign = move || {
+            let envelope = Bytes::from(lease.sign(&keys));
+            (lease, envelope)
+        };
+        spawn_blocking(sign).await.expect("signing does not panic")
+    }
+
+    /// Signs the erasing lease of an inline object and sends it to the homes of its record, which was not read.
+    pub(super) async fn tell_unread(&self, lease: Lease, patience: &Patience) -> Unread {
+        let (lease, envelope) = self.sign(lease).await;
+        let homes = client::inline_homes(&lease, &self.network.topology.origins()).into_iter().cloned().collect();
+        let (transport, locator) = (self.network.transport.clone(), lease.locator);
+        let call = |node: NodeName| {
+            let (transport, envelope) = (transport.clone(), envelope.clone());
+            async move { transport.put_lease(&node, &locator, envelope).await }
+        };
+        let told = tell_all(homes, &self.network.topology, left(&patience.tells), call).await;
+        if !told.nodes.is_empty() {
+            answered(&patience.tells);
+        }
+        let refused = told.failed.values().filter(|error| matches!(error, TransportError::Refused { .. })).count();
+        if refused > 0 {
+            return Unread::Refused { may_be_told: refused < told.asked.len() };
+        }
+        warn_of(&told);
+        Unread::Told(if told.is_enough() {
+            Ok(of_enough(told))
+        } else {
+            let (taken, asked) = (told.nodes.len(), told.asked.len());
+            Err(LeaseChangeError::TooFew { told: taken, asked, source: told.failed.into_values().next() })
+        })
     }
 
     /// Sends a lease to all nodes that hold the record: those with shards, and the first in the locator's order. A node
@@ -172,31 +207,28 @@ impl Twin {
     pub(crate) async fn tell_signed(
         &self,
         record: &Record,
-        envelope: Bytes,
+        (lease, envelope): (Lease, Bytes),
         also: &BTreeSet<NodeName>,
         patience: &Patience,
     ) -> Result<Told, LeaseChangeError> {
         let mut nodes = client::record_holders(record, &self.network.topology.origins());
         nodes.extend(also.iter().cloned());
         let Record { public, sealed, placement, .. } = record.clone();
-        let record = Record::new(public, sealed, envelope.clone(), placement)
+        let record = Record::of_verified(public, sealed, (lease.clone(), envelope.clone()), placement)
             .expect("a lease that follows that of a record is of the same object");
-        let message = Message { lease: record.lease.clone(), envelope, record, held: Mutex::default() };
+        let message = Message { lease, envelope, record, held: Mutex::default() };
         let (transport, message) = (self.network.transport.clone(), Arc::new(message));
         let call = |node: NodeName| {
             let (transport, message) = (transport.clone(), message.clone());
             async move { message.send(&*transport, &node).await }
         };
         let told = tell_all(nodes, &self.network.topology, left(&patience.tells), call).await;
-        for (node, error) in &told.failed {
-            tracing::warn!(%node, %error, "a node did not take a new lease");
-        }
+        warn_of(&told);
         if !told.nodes.is_empty() {
             answered(&patience.tells);
         }
         if told.is_enough() {
-            let missed = told.asked.difference(&told.nodes).cloned().collect();
-            return Ok(Told { nodes: told.nodes, missed });
+            return Ok(of_enough(told));
         }
         let passing = told.failed.values().filter(|error| error.is_passing()).count();
         let is_refused = told.nodes.len() + passing < told.need;
@@ -207,6 +239,25 @@ impl Twin {
         let source = told.failed.into_values().min_by_key(|error| error.is_passing() == is_refused);
         Err(LeaseChangeError::TooFew { told: told.nodes.len(), asked: told.asked.len(), source })
     }
+}
+
+/// What became of an erasing lease that was sent without a look at the record.
+pub(super) enum Unread {
+    /// No node refused it.
+    Told(Result<Told, LeaseChangeError>),
+    /// Some node did, and the record says why; others may have taken it.
+    Refused { may_be_told: bool },
+}
+
+fn warn_of(told: &client::Told) {
+    for (node, error) in &told.failed {
+        tracing::warn!(%node, %error, "a node did not take a new lease");
+    }
+}
+
+fn of_enough(told: client::Told) -> Told {
+    let missed = told.asked.difference(&told.nodes).cloned().collect();
+    Told { nodes: told.nodes, missed }
 }
 
 impl Message {

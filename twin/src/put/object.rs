@@ -18,7 +18,7 @@ use super::{
     random,
 };
 use crate::{
-    index::{Batch, Entry, PATH_BYTES_MAX, Position, State, Tenure},
+    index::{Batch, Entry, Hashes, PATH_BYTES_MAX, Position, State, Tenure},
     progress::Progress,
     recover, retention,
     twin::{Twin, now},
@@ -158,6 +158,8 @@ impl Twin {
         }
         let note = recover::note(&sealed.capability, batch, position).seal(&self.note_key);
         let lease = Lease { note: Some(note), ..tenure.lease(Lease::new(&sealed, tenure.profile)) };
+        let is_inline = sealed.public.redundancy().is_none();
+        let hashes = is_inline.then_some(Hashes { object: lease.object, manifest: lease.manifest });
         let envelope = spawn_blocking(move || Bytes::from(lease.sign(&keys))).await.expect("signing does not panic");
         let mut entry = Entry {
             capability: sealed.capability.clone(),
@@ -171,6 +173,7 @@ impl Twin {
             tenure,
             batch,
             position,
+            hashes,
             name: None,
         };
         if let Some(noting) = noting {

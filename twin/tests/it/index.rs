@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use format::{Capability, Kind, Locator, OwnerSecret, Retention, limits::LEASE_PLACES_MAX};
-use twin::{Batch, Change, Entry, Index, IndexError, MOVES_MAX, Move, NameState, Position, Scope, State, Tenure};
+use format::{Capability, Kind, Locator, ManifestHash, ObjectId, OwnerSecret, Retention, limits::LEASE_PLACES_MAX};
+use twin::{
+    Batch, Change, Entry, Hashes, Index, IndexError, MOVES_MAX, Move, NameState, Position, Scope, State, Tenure,
+};
 
 fn secret() -> OwnerSecret {
     OwnerSecret::from_bytes([7; 32])
@@ -22,6 +24,8 @@ pub(crate) fn entry(byte: u8) -> Entry {
         tenure: Tenure { version: 1, wanted: vec!["country:BE".parse().unwrap()], ..Tenure::default() },
         batch: Batch([byte / 10; 16]),
         position: if byte.is_multiple_of(10) { Position::Top } else { Position::Inner },
+        hashes: (byte % 10 == 1)
+            .then_some(Hashes { object: ObjectId([byte; 32]), manifest: ManifestHash([!byte; 32]) }),
         name: (byte == 12).then(|| NameState {
             fresh_until: 1_800_000_000,
             seconds: 60,

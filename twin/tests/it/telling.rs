@@ -399,6 +399,116 @@ async fn a_node_that_hangs_holds_up_no_removal() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
+/// Stores so many small files and returns what was stored.
+async fn put_many(cluster: &SmallCluster, twin: &Twin, files: u8) -> BTreeSet<Locator> {
+    for file in 0..files {
+        let path = cluster.file(&format!("f{file}"), &[file]);
+        twin.put(&path, &options(), &quiet()).await.unwrap();
+    }
+    twin.list().await.into_keys().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_small_files_is_removed_by_one_call_to_each_node_and_the_read_of_one_record() {
+    let way = Way::default();
+    let cluster = way.cluster();
+    let twin = cluster.twin(1);
+    for file in 0..30u8 {
+        cluster.file(&format!("many/f{file}"), &[file]);
+    }
+    let stored = twin.put(&cluster.folder.path().join("many"), &options(), &quiet()).await.unwrap();
+    let calls: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
+    let counted = calls.clone();
+    way.fail(move |_, call| {
+        *counted.lock().unwrap().entry(format!("{call:?}")).or_default() += 1;
+        None
+    });
+    let removed = twin.remove(&stored.entry.capability.locator()).await.unwrap();
+    assert!(removed.ended.len() == 31 && removed.ended.values().all(|told| told.nodes.len() == 4), "{removed:?}");
+    let counted = calls.lock().unwrap().clone();
+    assert_eq!(counted, [("PutLease".to_owned(), 31 * 4), ("Record".to_owned(), 1)].into());
+    assert!(twin.list().await.is_empty());
+    for locator in removed.ended.keys() {
+        let record = cluster.memory.record(&name(0), locator).await.unwrap().unwrap();
+        let record = Record::decode(&record).unwrap();
+        assert!(record.lease.erased && record.lease.version == 2 && record.sealed.is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_of_many_heeds_what_another_machine_signed_meanwhile() {
+    let way = Way::default();
+    let cluster = way.cluster();
+    let (one, two) = (machine(&cluster, "one"), machine(&cluster, "two"));
+    let all = put_many(&cluster, &one, 4).await;
+    two.recover(&quiet()).await.unwrap();
+    let keep_until = Some(now() + 86_400);
+    let (renewed, kept) = {
+        let mut all = all.iter().copied();
+        (all.by_ref().take(2).collect::<BTreeSet<_>>(), all.collect::<BTreeSet<_>>())
+    };
+    for locator in &renewed {
+        two.renew(locator, &until_day()).await.unwrap();
+    }
+    for locator in &kept {
+        two.renew(locator, &Renewal { keep_until, ..Renewal::default() }).await.unwrap();
+    }
+    let (removed, failed) = one.remove_all(&all, &quiet()).await.unwrap();
+    assert_eq!(removed.ended.keys().copied().collect::<BTreeSet<_>>(), renewed);
+    let is_kept =
+        |error: &LeaseChangeError| matches!(error, LeaseChangeError::Kept { until } if Some(*until) == keep_until);
+    assert!(failed.keys().copied().eq(kept.iter().copied()) && failed.values().all(is_kept), "{failed:?}");
+    let listed = one.list().await;
+    assert!(listed.len() == 2 && listed.values().all(|entry| entry.state == State::Stored), "{listed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_of_many_says_what_no_node_knows_and_files_nothing_of_it() {
+    let (way, other) = (Way::default(), Way::default());
+    let (cluster, lost) = (way.cluster(), other.cluster());
+    let twin = machine(&cluster, "one");
+    let all = put_many(&cluster, &twin, 3).await;
+    drop(twin);
+    // The same index before nodes that lost all of it.
+    let secret = OwnerSecret::from_bytes([1; 32]);
+    let index = Index::open(cluster.folder.path().join("one/index"), &secret).unwrap();
+    let twin = Twin::new(&secret, index, lost.network.clone());
+    let (removed, failed) = twin.remove_all(&all, &quiet()).await.unwrap();
+    assert!(failed.is_empty() && removed.ended.is_empty(), "{removed:?} {failed:?}");
+    assert_eq!(removed.unknown, all);
+    for locator in &all {
+        assert!(lost.memory.record(&name(0), locator).await.unwrap().is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_may_have_been_told_stays_listed_as_ending() {
+    let way = Way::default();
+    let cluster = way.cluster();
+    let twin = cluster.twin(1);
+    let all = put_many(&cluster, &twin, 3).await;
+    // A call that times out may have come to its node.
+    way.fail(|node, call| (call == Call::PutLease).then(|| silent(node)));
+    let (removed, failed) = twin.remove_all(&all, &quiet()).await.unwrap();
+    assert!(removed.ended.is_empty() && failed.len() == 3);
+    assert!(failed.values().all(|error| matches!(error, LeaseChangeError::TooFew { told: 0, .. })), "{failed:?}");
+    assert!(twin.list().await.values().all(|entry| entry.state == State::Ending));
+    way.mend();
+    assert_eq!(twin.remove_all(&all, &quiet()).await.unwrap().0.ended.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_of_many_before_nodes_that_are_away_begins_nothing() {
+    let way = Way::default();
+    let cluster = way.cluster();
+    let twin = cluster.twin(1);
+    let all = put_many(&cluster, &twin, 3).await;
+    way.fail(|node, _| Some(silent(node)));
+    let (removed, failed) = twin.remove_all(&all, &quiet()).await.unwrap();
+    assert!(removed.ended.is_empty() && failed.len() == 3, "{failed:?}");
+    assert!(twin.list().await.values().all(|entry| entry.state == State::Stored));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_goes_on_from_what_nodes_that_refuse_it_know() {
     let way = Way::default();
