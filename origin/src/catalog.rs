@@ -328,6 +328,10 @@ pub trait Catalog: Send + Sync + 'static {
     /// [`Refused::OtherRole`] when the name is taken.
     async fn announce(&self, entry: &NodeEntry) -> Result<Applied, CatalogError>;
 
+    /// Takes edges off the list that were silent for `silent`, and returns how many. They hold nothing; one that comes
+    /// back is new. Origins stay: what they hold is noted under their names.
+    async fn forget_edges(&self, silent: Duration) -> Result<u64, CatalogError>;
+
     /// Returns all nodes in order of their names.
     async fn nodes(&self) -> Result<Vec<NodeEntry>, CatalogError>;
 

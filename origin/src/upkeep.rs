@@ -14,7 +14,7 @@ use crate::{
     catalog::{Applied, ShardRow},
     copies::RefreshError,
     node::Node,
-    refusals, retention,
+    refusals, repair, retention,
     run::know_catalog,
     store::StoreError,
 };
@@ -24,6 +24,9 @@ const DEAD_MAX: usize = 256;
 /// A node without a word for so long does not come back, as far as dead shards go: what is noted of them is looked at
 /// in each sweep of every node. One that does come back finds them on its disk.
 const GONE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// After a time without the catalog that is longer than this, what it notes of this node's shards is compared with the
+/// disk: it may have forgotten some of them.
+const AWAY: Duration = Duration::from_secs(24 * 3600);
 /// Dead shards of nodes that are gone, of which a sweep forgets so many.
 const GONE_MAX: usize = 1_000;
 /// How long a sweep removes dead shards; the next one goes on at once. So a large erasure takes as long as its shards
@@ -70,9 +73,14 @@ impl Removal {
 /// Announces the node until it stops.
 pub(crate) async fn announce_often(node: Arc<Node>) {
     let every = Duration::from_secs(node.config.limits.announce_seconds);
-    let mut news = 0;
+    let (mut news, mut heard) = (0, Instant::now());
     while pause(every, &node.stop).await {
-        match announce(&node).await {
+        let announced = announce(&node).await;
+        if announced.is_ok() && was_away(&mut heard, Instant::now()) {
+            tracing::info!("the catalog is there again after more than a day: the disk is compared with it");
+            node.tasks.spawn(repair::compare(node.clone()));
+        }
+        match announced {
             Ok(Applied::Unchanged) => news = 0,
             // Once: the catalog was restored, or the operator drains the node. Twice in a row: somebody says otherwise
             // in between.
@@ -89,6 +97,11 @@ pub(crate) async fn announce_often(node: Arc<Node>) {
             Err(error) => tracing::warn!(%error, "the node cannot be announced"),
         }
     }
+}
+
+/// Notes that the catalog answers `now`, and returns whether it had not for long since it was `heard` of.
+fn was_away(heard: &mut Instant, now: Instant) -> bool {
+    now.saturating_duration_since(std::mem::replace(heard, now)) > AWAY
 }
 
 /// Announces the node once to the catalog that knows its disk, and reads who else there is. Returns whether that was
@@ -159,6 +172,10 @@ async fn destroy(node: &Arc<Node>, removed: &mut Removal) -> Result<(), RefreshE
         if abandoned > 0 {
             tracing::info!(abandoned, "shards of erased objects on nodes that are gone are forgotten");
         }
+        let edges = node.catalog.forget_edges(GONE).await?;
+        if edges > 0 {
+            tracing::info!(edges, "edges that were silent for 30 days are off the list of nodes");
+        }
     }
     Ok(())
 }
@@ -222,6 +239,16 @@ pub(crate) async fn pause(time: Duration, stop: &CancellationToken) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_catalog_is_away_when_it_was_not_heard_of_for_more_than_a_day() {
+        let start = Instant::now();
+        let mut heard = start;
+        for (hours, seconds, away) in [(24, 0, false), (48, 1, true), (49, 0, false), (1000, 0, true)] {
+            let now = start + Duration::from_secs(hours * 3600 + seconds);
+            assert_eq!((was_away(&mut heard, now), heard), (away, now), "{hours} {seconds}");
+        }
+    }
 
     #[test]
     fn a_removal_rests_after_failures_in_a_row_and_then_goes_on_behind_them() {

@@ -88,6 +88,12 @@ impl Server {
         name
     }
 
+    /// Returns what the server has written to its log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
     /// Runs one of the programs that come with the server; it must succeed.
     pub fn client(&self, program: &str, arguments: &[&str]) {
         must(Command::new(self.bin.join(program)).args(arguments));
@@ -132,13 +138,12 @@ impl Server {
                 thread::park();
             }
         });
-        let log = || fs::read_to_string(self.dir.join("log")).unwrap_or_default();
         let deadline = Instant::now() + DEADLINE;
         while !self.is_ready() {
             if let Ok(status) = end.try_recv() {
-                panic!("PostgreSQL ended, {status:?}: {}", log());
+                panic!("PostgreSQL ended, {status:?}: {}", self.log());
             }
-            assert!(Instant::now() < deadline, "PostgreSQL does not start: {}", log());
+            assert!(Instant::now() < deadline, "PostgreSQL does not start: {}", self.log());
             // Each look starts a program: not as fast as it goes.
             thread::park_timeout(Duration::from_millis(20));
         }

@@ -26,7 +26,7 @@ const SQLITE: &[Step] = steps!(
 const POSTGRES: &[Step] = steps!(
     "postgres": 1 "0001_catalog", 3 "0003_balance", 4 "0004_records_by_object", 5 "0005_notes", 6 "0006_orders",
     8 "0008_refused", 9 "0009_hopeless", 10 "0010_failures", 11 "0011_identity", 12 "0012_dead_objects",
-    13 "0013_displaced", 14 "0014_totals",
+    13 "0013_displaced", 14 "0014_totals", 15 "0015_deltas",
 );
 
 /// Returns what brings a SQLite file up to date.

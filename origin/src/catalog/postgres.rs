@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::{
     CatalogId, migrations,
-    sql::{Driver, Group, SqlCatalog, driver},
+    sql::{Driver, Group, SqlCatalog, Wide, driver, each},
     url::{Found, OpenError, PostgresUrl},
 };
 
@@ -38,6 +38,12 @@ const MIGRATION: Duration = Duration::from_secs(60);
 /// What the server itself ends: below the deadline of a call, so that its reason is heard.
 const SESSION: [(&str, &str); 3] =
     [("statement_timeout", "10s"), ("lock_timeout", "8s"), ("idle_in_transaction_session_timeout", "30s")];
+
+static TRY_ALONE: Wide = Wide::new(|count| {
+    let free =
+        |at: usize| format!("CAST(CASE WHEN pg_try_advisory_xact_lock(${}) THEN 1 ELSE 0 END AS BIGINT)", at + 1);
+    format!("SELECT {}", each(count, free))
+});
 
 /// The server's word that it starts or stops (`PostgreSQL`, appendix A, class 57).
 const NOT_NOW: [&str; 3] = ["57P01", "57P02", "57P03"];
@@ -142,12 +148,27 @@ impl Driver for Postgres {
     const WRITE: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
     const READ: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     const ALONE: Option<&'static str> = Some("SELECT 1 FROM pg_advisory_xact_lock($1)");
+    const ALONE_FOR: &'static str = "SELECT set_config('lock_timeout', $1, true)";
+    const ALONE_AS_BEFORE: &'static str = "SET LOCAL lock_timeout TO DEFAULT";
+    // Whoever folds at the same time finds the rows gone. What is not committed yet stays for the next time.
+    const FOLD: Option<&'static str> = Some(
+        "WITH gone AS (DELETE FROM node_deltas RETURNING node, shards, shard_bytes)
+         INSERT INTO node_counts AS c (node, shards, shard_bytes)
+             SELECT node, CAST(sum(shards) AS BIGINT), CAST(sum(shard_bytes) AS BIGINT) FROM gone
+             GROUP BY node ORDER BY node
+         ON CONFLICT (node) DO UPDATE
+             SET shards = c.shards + excluded.shards, shard_bytes = c.shard_bytes + excluded.shard_bytes",
+    );
     // What was erased stays in pages until VACUUM and in the log until it is recycled; docs/operate/catalog.md says
     // what to do.
     const PURGE: Option<&'static str> = None;
 
     const RENUMBER: &'static [&'static str] = &["SELECT setval(pg_get_serial_sequence('changes', 'sequence'),
          (SELECT greatest(unixepoch_ms(), coalesce(max(sequence), 0) + 1) FROM changes))"];
+
+    fn try_alone() -> Option<&'static Wide> {
+        Some(&TRY_ALONE)
+    }
 
     // Its server's clock is the one that all origins share.
     fn said(statement: &'static str, _now: Option<Duration>) -> SqlStr {

@@ -10,6 +10,7 @@ mod driver;
 mod expiry;
 mod feed;
 mod group;
+mod look;
 mod nodes;
 mod notes;
 mod objects;
@@ -23,6 +24,7 @@ mod repairs;
 mod session;
 mod shards;
 mod tickets;
+mod wide;
 mod works;
 
 use std::{sync::Arc, time::Duration};
@@ -39,6 +41,7 @@ pub(super) use self::{
     driver::{Arg, Cells, Driver, driver},
     group::Group,
     session::Session,
+    wide::{Wide, each},
 };
 use super::{
     Applied, Catalog, CatalogError, CatalogId, DeadRepair, Filed, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd,
@@ -276,6 +279,10 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
 
     async fn announce(&self, entry: &NodeEntry) -> Result<Applied, CatalogError> {
         nodes::announce(self, entry).await
+    }
+
+    async fn forget_edges(&self, silent: Duration) -> Result<u64, CatalogError> {
+        nodes::forget_edges(self, silent).await
     }
 
     async fn nodes(&self) -> Result<Vec<NodeEntry>, CatalogError> {

@@ -13,7 +13,7 @@ use sqlx::{
 
 use super::{
     CatalogId, migrations,
-    sql::{Clock, Driver, Group, SqlCatalog, driver},
+    sql::{Clock, Driver, Group, SqlCatalog, Wide, driver},
     url::{Found, OpenError},
 };
 
@@ -123,6 +123,9 @@ impl Driver for Sqlite {
     const READ: &'static str = "BEGIN";
     // There is one writer.
     const ALONE: Option<&'static str> = None;
+    const ALONE_FOR: &'static str = "";
+    const ALONE_AS_BEFORE: &'static str = "";
+    const FOLD: Option<&'static str> = None;
     // Busy readers only make it do less; the next call catches up.
     const PURGE: Option<&'static str> = Some("PRAGMA wal_checkpoint(TRUNCATE)");
 
@@ -132,6 +135,10 @@ impl Driver for Sqlite {
         "INSERT INTO sqlite_sequence (name, seq)
          SELECT 'changes', max(unixepoch_ms(), coalesce(max(sequence), 0) + 1) FROM changes",
     ];
+
+    fn try_alone() -> Option<&'static Wide> {
+        None
+    }
 
     fn said(statement: &'static str, now: Option<Duration>) -> SqlStr {
         in_words_of_sqlite(statement, now)

@@ -79,6 +79,7 @@ promise!(policies_only_grow_and_need_their_blobs);
 promise!(a_purge_is_told_once_and_of_the_owners_own);
 promise!(a_note_follows_the_version_before_it);
 promise!(nodes_are_news_when_they_move);
+promise!(edges_that_were_silent_for_long_leave_the_list_and_origins_stay);
 promise!(the_feed_pages_and_resets);
 promise!(a_feed_that_restarts_resets_all_who_followed_it);
 promise!(living_objects_come_in_pages_with_their_shards);
@@ -490,6 +491,23 @@ mod promises {
         let bare: Vec<_> = nodes.into_iter().map(|node| NodeEntry { seen: 0, ..node }).collect();
         assert_eq!(bare, [entry("a", "z2", 3), entry("b", "z1", 5)]);
         assert_eq!(catalog.changes(0, 10).await.unwrap().changes.len(), 3);
+    }
+
+    pub(super) async fn edges_that_were_silent_for_long_leave_the_list_and_origins_stay(catalog: &dyn Catalog) {
+        let edge = NodeEntry { role: Role::Edge, ..entry("e", "z1", 0) };
+        for entry in [&entry("o", "z1", 5), &edge] {
+            assert_eq!(catalog.announce(entry).await.unwrap(), Applied::Stored);
+        }
+        let names = async || {
+            let nodes = catalog.nodes().await.unwrap();
+            nodes.into_iter().map(|node| node.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(catalog.forget_edges(Duration::from_secs(3600)).await.unwrap(), 0);
+        assert_eq!(names().await, ["e", "o"]);
+        assert_eq!(catalog.forget_edges(Duration::ZERO).await.unwrap(), 1);
+        assert_eq!(names().await, ["o"]);
+        assert_eq!(catalog.announce(&edge).await.unwrap(), Applied::Stored, "it is new");
+        assert_eq!(names().await, ["e", "o"]);
     }
 
     pub(super) async fn the_feed_pages_and_resets(catalog: &dyn Catalog) {

@@ -222,6 +222,7 @@ forward! {
         policy(owner: &OwnerId, name: &PolicyName) -> Option<Bytes>;
         blob(id: &BlobId) -> Option<Bytes>;
         nodes() -> Vec<NodeEntry>;
+        forget_edges(silent: Duration) -> u64;
         identity() -> CatalogId;
         now() -> u64;
         purge() -> ();

@@ -5,6 +5,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sqlx::{Database, Error, SqlStr};
 
+use super::wide::Wide;
+
 /// A value on its way into a statement.
 #[derive(Debug, Clone, Copy)]
 pub enum Arg<'a> {
@@ -73,6 +75,16 @@ pub trait Driver: Database<Row: Cells> {
     /// Keeps others who ask for the same number out until the transaction ends; none when all writers are kept apart
     /// anyway.
     const ALONE: Option<&'static str>;
+    /// Returns what tries the same for several numbers, `$1` and on, and waits for none: one row with 1 for each that
+    /// was free, else 0.
+    fn try_alone() -> Option<&'static Wide>;
+    /// Says how long this transaction waits for [`Self::ALONE`] from now on, in milliseconds.
+    const ALONE_FOR: &'static str;
+    /// Says that it waits as long as before.
+    const ALONE_AS_BEFORE: &'static str;
+    /// Brings what writers count aside, so that none waits for another, into the sums; none where they count in one
+    /// place.
+    const FOLD: Option<&'static str>;
     /// Drops what the engine's own files still hold of erased rows; none when it has no such call.
     const PURGE: Option<&'static str>;
 

@@ -11,12 +11,25 @@ use format::{
     wire::{Change, ChangeKind, ChangePage},
 };
 
-use super::{Cells, Driver, Session, SqlCatalog, number, session::Alone, signed};
+use super::{
+    Arg, Cells, Driver, Session, SqlCatalog, number,
+    session::Alone,
+    signed,
+    wide::{WIDE_MAX, Wide, each},
+};
 use crate::catalog::CatalogError;
 
 const TABLE: &str = "changes";
 /// The second condition is that of the index on the orders of owners.
 const TOLD: &str = r#"SELECT 1 FROM changes WHERE kind = $1 AND substr(kind, 1, 15) = '{"kind":"purge"' LIMIT 1"#;
+
+static TELL: Wide = Wide::new(|count| {
+    let told = each(count, |at| format!("(${}, ${})", 2 * at + 1, 2 * at + 2));
+    format!(
+        "WITH told (number, kind) AS (VALUES {told})
+         INSERT INTO changes (kind) SELECT kind FROM told WHERE number >= 0 ORDER BY number RETURNING sequence"
+    )
+});
 
 pub(super) const TRIM: &str = "DELETE FROM changes WHERE sequence <= $1";
 
@@ -30,12 +43,21 @@ pub(super) async fn tell<D: Driver>(write: &mut Session<D>, kind: &ChangeKind) -
 pub(super) async fn tell_all<D: Driver>(write: &mut Session<D>, kinds: &[ChangeKind]) -> Result<(), CatalogError> {
     let text = |kind: &ChangeKind| serde_json::to_string(kind).map_err(|_| CatalogError::Damaged { table: TABLE });
     let texts = kinds.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    let [first, ..] = &texts[..] else { return Ok(()) };
     write.alone(Alone::Feed).await?;
     let mut newest = 0;
-    for text in &texts {
-        let row =
-            write.one("INSERT INTO changes (kind) VALUES ($1) RETURNING sequence", &[text.as_str().into()]).await?;
-        newest = row.number(0)?;
+    for texts in texts.chunks(WIDE_MAX) {
+        let (statement, width) = TELL.of(texts.len());
+        let mut args: Vec<Arg<'_>> = Vec::with_capacity(2 * width);
+        for at in 0..width {
+            let text = texts.get(at);
+            // What fills it up is not told.
+            let number = if text.is_some() { i64::try_from(at).unwrap_or(i64::MAX) } else { -1 };
+            args.extend([Arg::Number(number), text.unwrap_or(first).as_str().into()]);
+        }
+        for row in write.all(statement, &args).await? {
+            newest = newest.max(row.number(0)?);
+        }
     }
     let oldest = newest.saturating_sub(i64::from(write.changes_kept));
     write.run(TRIM, &[oldest.into()]).await?;

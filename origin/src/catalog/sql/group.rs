@@ -4,11 +4,14 @@
 //! Who comes pushes its write and waits for its answer or for the turn. Who gets the turn leads: it takes what waits
 //! and answers each of these. Every node that takes a record or a lease brings it here, so most of what waits is known
 //! by then, and needs no transaction. What refuses one write has written nothing and refuses that one alone; so does
-//! what fails one write: the transaction is dropped, and the others go into the next one.
+//! what fails one write: the transaction is dropped, and the others go into the next one. A record that another node
+//! writes just now is none of the group: its write waits on while the others are made.
 
 use std::{
+    collections::HashSet,
     io,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,15 +23,19 @@ use tokio::{
 };
 
 use super::{
-    Driver, SqlCatalog, feed, records,
+    Driver, SqlCatalog, feed, look, records,
     session::{Alone, CALL},
+    wide::WIDE_MAX,
 };
 use crate::catalog::{Applied, CatalogError};
 
-/// Writes of one transaction, at most 64 records: others wait for its locks. Where each write is some round trips to a
+/// Writes of one transaction, at most 64 records: others wait for its locks. Where each write is a round trip to a
 /// server, and locks its record against other nodes, there are fewer.
-const GROUP_MAX: usize = 64;
+const GROUP_MAX: usize = WIDE_MAX;
 const GROUP_MAX_OF_SERVER: usize = 8;
+/// How long a record is waited for that another node writes, where nothing else is to be done: then others that came
+/// since have their turn.
+const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 
 /// A write that may share its transaction.
 #[derive(Debug)]
@@ -70,17 +77,23 @@ impl Group {
         answer
     }
 
-    /// Takes the writes that wait the longest and whose callers are still there.
+    /// Takes the writes that wait the longest and whose callers are still there, one for each record: the next one of
+    /// that is about what the first leaves.
     fn take(&self, max: usize) -> Vec<Waiting> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|one| !one.told.is_closed());
-        let most = waiting.len().min(max);
-        waiting.drain(..most).collect()
+        let mut records = HashSet::new();
+        waiting.extract_if(.., |one| records.len() < max && records.insert(one.write.locator())).collect()
     }
 
     /// Puts writes back, before those that came since.
     fn put_back(&self, left: Vec<Waiting>) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).splice(0..0, left);
+    }
+
+    /// Puts writes back, behind those that came since.
+    fn put_behind(&self, left: impl Iterator<Item = Waiting>) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).extend(left);
     }
 }
 
@@ -123,7 +136,17 @@ async fn lead<D: Driver>(catalog: &SqlCatalog<D>) {
         Err((group, error)) => return tell_all(group, error),
     };
     match commit(catalog, &group).await {
-        Ok(answers) => tell(group, answers),
+        Ok(answers) => {
+            let mut locked = Vec::new();
+            for (one, answer) in group.into_iter().zip(answers) {
+                match answer {
+                    // Who does not wait any more does not hear it.
+                    Some(answer) => drop(one.told.send(answer)),
+                    None => locked.push(one),
+                }
+            }
+            catalog.group.put_behind(locked.into_iter());
+        }
         Err(Failed::One { at, error }) => {
             let mut left = group;
             // Nobody is there any more, if this fails.
@@ -140,15 +163,8 @@ async fn without_known<D: Driver>(
     group: Vec<Waiting>,
 ) -> Result<Vec<Waiting>, (Vec<Waiting>, CatalogError)> {
     let look = async {
-        let mut read = catalog.reader().await?;
-        let mut known = Vec::with_capacity(group.len());
-        for one in &group {
-            known.push(match &*one.write {
-                Write::Record(record) => records::is_held(&mut read, record).await?,
-                Write::Lease(lease, envelope) => records::is_lease_held(&mut read, lease, envelope).await?,
-            });
-        }
-        Ok::<_, CatalogError>(known)
+        let writes: Vec<&Write> = group.iter().map(|one| &*one.write).collect();
+        look::known(&mut catalog.reader().await?, &writes).await
     };
     let looked = look.await;
     let known = match looked {
@@ -197,18 +213,33 @@ impl From<CatalogError> for Failed {
     }
 }
 
-async fn commit<D: Driver>(catalog: &SqlCatalog<D>, group: &[Waiting]) -> Result<Vec<Answer>, Failed> {
+/// Makes those writes whose records no other node writes just now, and returns what each is answered; nothing: it
+/// waits on.
+async fn commit<D: Driver>(catalog: &SqlCatalog<D>, group: &[Waiting]) -> Result<Vec<Option<Answer>>, Failed> {
     let mut write = catalog.write().await?;
-    // All locks before the first read, in one order everywhere, and that of the feed last: nobody waits in a circle.
+    // All locks before the first read, and that of the feed last: nobody waits in a circle.
     let locators: Vec<Locator> = group.iter().map(|one| one.write.locator()).collect();
-    write.alone_all(locators.iter().map(|locator| Alone::Record(&locator.0))).await?;
+    let locks: Vec<Alone<'_>> = locators.iter().map(|locator| Alone::Record(&locator.0)).collect();
+    let mut is_ours = write.alone_if_free(&locks).await?;
+    if let ([first, ..], false) = (&locks[..], is_ours.contains(&true)) {
+        if !write.alone_within(*first, LOCK_PATIENCE).await? {
+            return Ok(group.iter().map(|_| None).collect());
+        }
+        is_ours[0] = true;
+    }
+    let (held, now) = look::held(&mut write, &locators).await?;
     let (mut answers, mut news) = (Vec::with_capacity(group.len()), Vec::new());
     for (at, one) in group.iter().enumerate() {
+        if !is_ours[at] {
+            answers.push(None);
+            continue;
+        }
+        let found = (held.get(&locators[at]), now);
         let done = match &*one.write {
-            Write::Record(record) => records::file(&mut write, record, None).await,
-            Write::Lease(lease, envelope) => records::renew(&mut write, lease, envelope).await,
+            Write::Record(record) => records::file(&mut write, found, record, None).await,
+            Write::Lease(lease, envelope) => records::renew(&mut write, found, lease, envelope).await,
         };
-        answers.push(match done {
+        answers.push(Some(match done {
             Ok(change) => {
                 let applied = if change.is_some() { Applied::Stored } else { Applied::Unchanged };
                 news.extend(change);
@@ -217,7 +248,7 @@ async fn commit<D: Driver>(catalog: &SqlCatalog<D>, group: &[Waiting]) -> Result
             // Both come of the first look, before anything is written.
             Err(error @ (CatalogError::Refused(_) | CatalogError::Damaged { .. })) => Err(error),
             Err(error) => return Err(Failed::One { at, error }),
-        });
+        }));
     }
     if !news.is_empty() {
         feed::tell_all(&mut write, &news).await?;
@@ -228,13 +259,13 @@ async fn commit<D: Driver>(catalog: &SqlCatalog<D>, group: &[Waiting]) -> Result
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, time::Duration};
+    use std::{fs, path::Path};
 
     use futures::{FutureExt, future::join_all};
-    use testing::Sample;
+    use testing::{Sample, postgres::Server};
 
     use super::*;
-    use crate::catalog::{Refused, SqliteCatalog};
+    use crate::catalog::{PostgresCatalog, PostgresUrl, Refused, SqliteCatalog};
 
     const KEPT: u32 = 5;
 
@@ -246,12 +277,12 @@ mod tests {
         sample.record(&sample.lease(version), &"o1".parse().unwrap())
     }
 
-    fn waiting(catalog: &SqliteCatalog) -> usize {
+    fn waiting<D: Driver>(catalog: &SqlCatalog<D>) -> usize {
         catalog.group.waiting.lock().unwrap().len()
     }
 
     /// Waits until so many writes wait.
-    async fn until_wait(catalog: &SqliteCatalog, count: usize) {
+    async fn until_wait<D: Driver>(catalog: &SqlCatalog<D>, count: usize) {
         let all = async {
             while waiting(catalog) != count {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -354,5 +385,67 @@ mod tests {
         assert_eq!(stored.unwrap(), Applied::Stored);
         let is_filed = async |record: &Record| records::read(&catalog, &record.locator()).await.unwrap().is_some();
         assert!(!is_filed(&one).await && is_filed(&two).await && !is_filed(&three).await);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_record_that_another_node_writes_keeps_nobody_elses_waiting() {
+        let url: PostgresUrl = Server::shared().database().parse().unwrap();
+        let [catalog, other] = [PostgresCatalog::connect(&url, 9).await, PostgresCatalog::connect(&url, 9).await];
+        let (catalog, other) = (catalog.unwrap(), other.unwrap());
+        let filed = [1, 2, 3].map(|seed| record(&Sample::new(seed, 9), 1));
+        let mut busy = other.write().await.unwrap();
+        busy.alone(Alone::Record(&filed[1].locator().0)).await.unwrap();
+        let turn = catalog.group.turn.lock().await;
+        let [one, two, three] = filed.each_ref().map(|record| records::put(&catalog, record));
+        let mut two = Box::pin(two);
+        let others = async { tokio::join!(one, three) };
+        let (done, ()) = tokio::join!(
+            async {
+                tokio::select! {
+                    done = others => done,
+                    two = &mut two => panic!("it is locked: {two:?}"),
+                }
+            },
+            async {
+                until_wait(&catalog, 3).await;
+                drop(turn);
+            }
+        );
+        assert_eq!((done.0.unwrap(), done.1.unwrap()), (Applied::Stored, Applied::Stored));
+        // Nor what comes while it waits.
+        let later = record(&Sample::new(4, 9), 1);
+        tokio::select! {
+            stored = records::put(&catalog, &later) => assert_eq!(stored.unwrap(), Applied::Stored),
+            two = &mut two => panic!("it is locked: {two:?}"),
+        }
+        drop(busy);
+        assert_eq!(two.await.unwrap(), Applied::Stored);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_group_is_one_statement_for_each_write_and_six_for_all() {
+        let server = Server::shared();
+        let database = server.new_database();
+        let url: PostgresUrl = server.url(&database).parse().unwrap();
+        let told = format!("ALTER DATABASE {database} SET log_statement = 'all'");
+        PostgresCatalog::connect(&url, 9).await.unwrap().writer().await.unwrap().run(told.leak(), &[]).await.unwrap();
+        let catalog = PostgresCatalog::connect(&url, 9).await.unwrap();
+        let executed = || server.log().lines().filter(|line| line.contains(" execute ")).count();
+        let filed: Vec<Record> = (0..8).map(|seed| record(&Sample::new(seed, 9), 1)).collect();
+        let turn = catalog.group.turn.lock().await;
+        let (before, puts) = (executed(), join_all(filed.iter().map(|record| records::put(&catalog, record))));
+        let (puts, ()) = tokio::join!(puts, async {
+            until_wait(&catalog, 8).await;
+            drop(turn);
+        });
+        assert!(puts.iter().all(|put| matches!(put, Ok(Applied::Stored))), "{puts:?}");
+        // What is known, the locks, what is held, the lock of the feed, the changes, the oldest of these.
+        assert_eq!(executed() - before, 8 + 6);
+        let page = feed::page(&catalog, 0, 9).await.unwrap();
+        assert!(page.changes.iter().map(|change| change.sequence).eq(1..=8));
+        // Of what is known there is one look.
+        let before = executed();
+        assert_eq!(records::put(&catalog, &filed[0]).await.unwrap(), Applied::Unchanged);
+        assert_eq!(executed() - before, 1);
     }
 }

@@ -1,8 +1,10 @@
 //! The nodes of the cluster as rows.
 
-use format::wire::{ChangeKind, NodeEntry};
+use std::time::Duration;
 
-use super::{Cells, Driver, SqlCatalog, feed, number, session::Alone};
+use format::wire::{ChangeKind, NodeEntry, Role};
+
+use super::{Cells, Driver, SqlCatalog, feed, number, session::Alone, signed};
 use crate::catalog::{Applied, CatalogError, Refused};
 
 const TABLE: &str = "nodes";
@@ -36,6 +38,20 @@ pub(super) async fn announce<D: Driver>(catalog: &SqlCatalog<D>, entry: &NodeEnt
 /// What readers plan by; how full a node is changes with every beat and is no news.
 fn topology(entry: &NodeEntry) -> NodeEntry {
     NodeEntry { capacity_bytes: 0, free_bytes: 0, load: 0, seen: 0, ..entry.clone() }
+}
+
+/// One that announces itself meanwhile stays.
+pub(super) async fn forget_edges<D: Driver>(catalog: &SqlCatalog<D>, silent: Duration) -> Result<u64, CatalogError> {
+    let silent = signed(silent.as_secs()).into();
+    let old = "SELECT name, entry FROM nodes WHERE seen <= unixepoch() - $1";
+    let forget = "DELETE FROM nodes WHERE name = $2 AND seen <= unixepoch() - $1";
+    let mut forgotten = 0;
+    for row in catalog.reader().await?.all(old, &[silent]).await? {
+        if read(row.text(1)?)?.role == Role::Edge {
+            forgotten += catalog.writer().await?.run(forget, &[silent, row.text(0)?.into()]).await?;
+        }
+    }
+    Ok(forgotten)
 }
 
 pub(super) async fn list<D: Driver>(catalog: &SqlCatalog<D>) -> Result<Vec<NodeEntry>, CatalogError> {

@@ -14,6 +14,7 @@ const SWEEP: &[(&str, &[&str])] = &[
     (repairs::FORGET_ERASED, &[ID]),
     (feed::TRIM, &["9::bigint"]),
     (shards::DEAD, &["'o1'::text", "9::bigint", ID, "1::bigint", "9::bigint"]),
+    (shards::ABANDONED, &["'o1'::text", "9::bigint", ID, "1::bigint", "9::bigint"]),
     (shards::FORGET, &["'o1'::text", ID, "1::bigint", "9::bigint"]),
     (shards::FORGET_DEAD, &[ID]),
     (shards::ABANDON, &["'o1'::text", ID, "1::bigint"]),
@@ -33,7 +34,8 @@ const ROWS: &str = r"
     INSERT INTO repairs (object, margin, lost_bytes, cause, asked_at_ms)
         SELECT sha256(int4send(i)), 1, 1, 'scan', 1 FROM generate_series(1, 20000) i;
     INSERT INTO changes (kind) SELECT '{}' FROM generate_series(1, 20000) i;
-    INSERT INTO node_totals (node, shards, shard_bytes) SELECT 'n' || i, 1, 1 FROM generate_series(1, 20000) i;
+    INSERT INTO node_counts (node, shards, shard_bytes) SELECT 'n' || i, 1, 1 FROM generate_series(1, 20000) i;
+    INSERT INTO node_deltas (node, shards, shard_bytes) SELECT 'n' || i, 1, 1 FROM generate_series(1, 20000) i;
     ANALYZE";
 
 async fn steps_of_sqlite(catalog: &SqliteCatalog, statement: &str, args: usize) -> Vec<String> {

@@ -6,7 +6,7 @@ use format::{Lease, Locator, NodeName, ObjectId, OwnerId, PublicManifest, Record
 use super::{
     Arg, Cells, Driver, Session, SqlCatalog, feed,
     group::{self, Write},
-    id, number, parse, repairs,
+    id, look, number, parse, repairs,
     session::{Alone, Single},
     shards, signed,
 };
@@ -33,17 +33,17 @@ pub(super) async fn put_lease<D: Driver>(
 }
 
 /// Files a record that its owner sends, or one that lay on a disk `since` some second. Of one from a disk also a lease
-/// that has ended is filed, and the end of leases takes it. Returns what the feed is to tell; nothing: all was so
-/// before. What is sent is refused before anything is written.
+/// that has ended is filed, and the end of leases takes it. `found` is what is held, and `now` the database's clock.
+/// Returns what the feed is to tell; nothing: all was so before. What is sent is refused before anything is written.
 pub(super) async fn file<D: Driver>(
     write: &mut Session<D>,
+    (found, now): (Option<&Held>, u64),
     record: &Record,
     since: Option<u64>,
 ) -> Result<Option<ChangeKind>, CatalogError> {
     let locator = record.locator();
     let died = |verdict| (verdict == Verdict::Erase && record.public.columns() > 0).then(|| record.public.id());
-    let (found, now) = held(write, &locator).await?;
-    let verdict = match &found {
+    let verdict = match found {
         None => judge_first(record, now)?,
         Some(held) => match judge_record(held, record, now) {
             Err(refused) if came_first(since, held, &refused) => {
@@ -93,12 +93,14 @@ pub(super) async fn restore<D: Driver>(
 ) -> Result<Applied, CatalogError> {
     lower_filed(catalog, record, since).await?;
     // A lease that ended after it was filed is on the disks; what it ended stays known as that.
-    if is_held(&mut catalog.reader().await?, record).await? {
+    let asked = Write::Record(Box::new(record.clone()));
+    if look::known(&mut catalog.reader().await?, &[&asked]).await? == [true] {
         return Ok(Applied::Unchanged);
     }
     let mut write = catalog.write().await?;
     write.alone(Alone::Record(&record.locator().0)).await?;
-    match file(&mut write, record, Some(since)).await {
+    let (held, now) = look::held(&mut write, &[record.locator()]).await?;
+    match file(&mut write, (held.get(&record.locator()), now), record, Some(since)).await {
         Ok(None) => Ok(Applied::Unchanged),
         Ok(Some(change)) => finish(write, &change).await,
         Err(CatalogError::Refused(Refused::Erased)) => {
@@ -153,27 +155,6 @@ async fn revive<D: Driver>(catalog: &SqlCatalog<D>, record: &Record) -> Result<A
     finish(write, &ChangeKind::Record { locator: lease.locator }).await
 }
 
-/// Whether just this is held, and alive. Where the columns lie is not looked at: nobody signs it.
-pub(super) async fn is_held<D: Driver>(read: &mut Single<D>, record: &Record) -> Result<bool, CatalogError> {
-    let statement = "SELECT 1 FROM records
-        WHERE locator = $1 AND object = $2 AND lease = $3 AND sealed = $4 AND erased_at IS NULL";
-    let (locator, object) = (record.locator(), record.public.id());
-    let sealed = Arg::Bytes(record.sealed.as_deref());
-    let args = [(&locator.0).into(), (&object.0).into(), record.lease_envelope[..].into(), sealed];
-    Ok(read.first(statement, &args).await?.is_some())
-}
-
-/// Whether just this lease is held, and by a record that is as alive as it says.
-pub(super) async fn is_lease_held<D: Driver>(
-    read: &mut Single<D>,
-    lease: &Lease,
-    envelope: &Bytes,
-) -> Result<bool, CatalogError> {
-    let statement = "SELECT 1 FROM records WHERE locator = $1 AND lease = $2 AND ($3 OR erased_at IS NULL)";
-    let args = [(&lease.locator.0).into(), envelope[..].into(), lease.erased.into()];
-    Ok(read.first(statement, &args).await?.is_some())
-}
-
 /// Notes where the columns of a living record lie now. Readers look it up again only when they hear of it.
 pub(super) async fn move_columns<D: Driver>(
     catalog: &SqlCatalog<D>,
@@ -196,12 +177,12 @@ pub(super) async fn move_columns<D: Driver>(
 /// refused before anything is written.
 pub(super) async fn renew<D: Driver>(
     write: &mut Session<D>,
+    (found, now): (Option<&Held>, u64),
     lease: &Lease,
     envelope: &Bytes,
 ) -> Result<Option<ChangeKind>, CatalogError> {
-    let (held, now) = held(write, &lease.locator).await?;
-    let held = held.ok_or(Refused::NoRecord)?;
-    let verdict = judge(&held, lease, envelope, now)?;
+    let held = found.ok_or(Refused::NoRecord)?;
+    let verdict = judge(held, lease, envelope, now)?;
     if verdict == Verdict::Same {
         return Ok(None);
     }
@@ -211,28 +192,6 @@ pub(super) async fn renew<D: Driver>(
     swap(write, lease, envelope, verdict).await?;
     let died = (verdict == Verdict::Erase && held.has_columns).then_some(held.object);
     follow(write, &lease.locator, verdict, died).await.map(Some)
-}
-
-/// Reads what is held, and the database's clock, seconds since 1970.
-async fn held<D: Driver>(write: &mut Session<D>, locator: &Locator) -> Result<(Option<Held>, u64), CatalogError> {
-    let statement = "SELECT unixepoch(), object, owner, lease_version, lease, keep_until, erased_at, sealed, filed_at,
-            CAST(CASE WHEN placement <> '[]' THEN 1 ELSE 0 END AS BIGINT)
-        FROM (SELECT 1) AS one LEFT JOIN records ON locator = $1";
-    let row = write.one(statement, &[(&locator.0).into()]).await?;
-    let now = number(row.number(0)?, "clock")?;
-    let Some(object) = row.maybe_bytes(1)? else { return Ok((None, now)) };
-    let held = Held {
-        object: ObjectId(id(object, TABLE)?),
-        owner: OwnerId(id(row.bytes(2)?, TABLE)?),
-        version: number(row.number(3)?, TABLE)?,
-        envelope: row.bytes(4)?.to_vec(),
-        keep_until: number(row.number(5)?, TABLE)?,
-        erased: row.maybe_number(6)?.is_some(),
-        sealed: row.maybe_bytes(7)?.map(<[u8]>::to_vec),
-        filed_at: number(row.number(8)?, TABLE)?,
-        has_columns: row.number(9)? != 0,
-    };
-    Ok((Some(held), now))
 }
 
 /// Returns the second at which a lease ends by itself; zero for never.

@@ -1,14 +1,17 @@
 //! One connection of a catalog for as long as a call needs it, with or without a transaction.
 
-use std::{collections::BTreeSet, future::Future, io, time::Duration};
+use std::{future::Future, io, time::Duration};
 
 use sqlx::{Error, Transaction, pool::PoolConnection};
 
-use super::{Arg, Clock, Driver, SqlCatalog};
+use super::{Arg, Cells, Clock, Driver, SqlCatalog};
 use crate::catalog::CatalogError;
 
 /// Longest wait for one statement. Engines give up before; this is for those that do not answer at all.
 pub(super) const CALL: Duration = Duration::from_secs(15);
+
+/// A server's word that a lock was not to be had in time (`PostgreSQL`, appendix A).
+const LOCKED: &str = "55P03";
 
 /// A transaction.
 pub(in crate::catalog) struct Session<D: Driver> {
@@ -130,14 +133,35 @@ impl<D: Driver> Session<D> {
         Ok(())
     }
 
-    /// Does the same for several, in one order whoever asks: two that ask for the same ones do not wait for each other.
-    pub(super) async fn alone_all<'a>(&mut self, all: impl Iterator<Item = Alone<'a>>) -> Result<(), CatalogError> {
-        let Some(statement) = D::ALONE else { return Ok(()) };
-        let numbers: BTreeSet<i64> = all.map(Alone::number).collect();
-        for number in numbers {
-            self.all(statement, &[number.into()]).await?;
+    /// Does the same for several, at most [`WIDE_MAX`], of those that no other transaction does now. Waits for none, so
+    /// they have no order. Returns for each whether this transaction does it alone.
+    pub(super) async fn alone_if_free(&mut self, all: &[Alone<'_>]) -> Result<Vec<bool>, CatalogError> {
+        let (Some(statement), [first, ..]) = (D::try_alone(), all) else { return Ok(vec![true; all.len()]) };
+        let (statement, width) = statement.of(all.len());
+        // Asked twice it is as free as at first.
+        let number = |at| Arg::Number(all.get(at).unwrap_or(first).number());
+        let row = self.one(statement, &(0..width).map(number).collect::<Vec<_>>()).await?;
+        (0..all.len()).map(|at| Ok(row.number(at)? != 0)).collect()
+    }
+
+    /// Waits as [`Self::alone`] does, but only so long. False: another transaction does it still, and this one is of no
+    /// more use.
+    pub(super) async fn alone_within(&mut self, what: Alone<'_>, patience: Duration) -> Result<bool, CatalogError> {
+        if D::ALONE.is_some() {
+            self.all(D::ALONE_FOR, &[patience.as_millis().to_string().as_str().into()]).await?;
         }
-        Ok(())
+        match self.alone(what).await {
+            Ok(()) => {
+                if D::ALONE.is_some() {
+                    self.run(D::ALONE_AS_BEFORE, &[]).await?;
+                }
+                Ok(true)
+            }
+            Err(CatalogError::Unavailable(Error::Database(said))) if said.code().as_deref() == Some(LOCKED) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes what was written durable and visible.

@@ -21,7 +21,6 @@ pub(super) async fn place<D: Driver>(catalog: &SqlCatalog<D>, shard: &ShardRow) 
         SELECT $1 WHERE EXISTS (SELECT 1 FROM records r WHERE r.object = $1 AND r.erased_at IS NOT NULL)
         ON CONFLICT (object) DO NOTHING";
     write.run(late, &[object]).await?;
-    // Last: a node's total is one row, which others who place shards there wait for until the commit.
     write
         .run(
             "INSERT INTO shards (node, object, shard_column, shard_bytes, committed_at) VALUES ($1, $2, $3, $4, unixepoch())
@@ -87,23 +86,33 @@ pub(super) async fn abandon<D: Driver>(
     silent: Duration,
     limit: usize,
 ) -> Result<u64, CatalogError> {
+    if let Some(statement) = D::FOLD {
+        catalog.writer().await?.run(statement, &[]).await?;
+    }
     let gone = catalog.reader().await?.all(GONE, &[seconds(silent)]).await?;
-    let mut abandoned = 0;
+    // Each that is named has gone afterwards, or lives again: none is looked at in sweep after sweep.
+    let (mut abandoned, mut looked) = (0, 0);
     for node in gone {
-        let (node, mut after) = (parse(node.text(0)?, "node_totals")?, None);
+        let node: NodeName = parse(node.text(0)?, "node_totals")?;
+        let mut after: Option<(ObjectId, usize)> = None;
         loop {
-            let shards = dead(catalog, &node, grace, after, PAGE).await?;
+            let [object, column] = position(after.as_ref());
+            let page = PAGE.min(limit - looked);
+            if page == 0 {
+                return Ok(abandoned as u64);
+            }
+            let args = [node.as_str().into(), seconds(grace), object, column, signed(page as u64).into()];
+            let rows = catalog.reader().await?.all(ABANDONED, &args).await?;
+            let shards: Vec<ShardRow> = rows.iter().map(|row| read(row, &node)).collect::<Result<_, _>>()?;
+            looked += shards.len();
             for shard in &shards {
-                if abandoned == limit {
-                    return Ok(abandoned as u64);
-                }
                 let mut write = catalog.write().await?;
                 abandoned += usize::from(write.run(ABANDON, &key(shard)).await? > 0);
                 forget_dead(&mut write, key(shard)[1]).await?;
                 write.commit().await?;
             }
             after = shards.last().map(|last| (last.object, last.column));
-            if shards.len() < PAGE {
+            if shards.len() < page {
                 break;
             }
         }
@@ -118,6 +127,15 @@ pub(super) const DEAD: &str = "SELECT s.object, s.shard_column, s.shard_bytes FR
     WHERE d.object >= $3 AND s.node = $1 AND s.object = d.object AND (s.object, s.shard_column) > ($3, $4)
       AND s.committed_at <= unixepoch() - $2 AND d.since <= unixepoch() - $2
       AND NOT EXISTS (SELECT 1 FROM records r WHERE r.object = d.object AND r.erased_at IS NULL)
+    ORDER BY d.object, s.shard_column LIMIT $5";
+
+/// The same of those that [`ABANDON`] takes.
+pub(super) const ABANDONED: &str =
+    "SELECT s.object, s.shard_column, s.shard_bytes FROM dead_objects d CROSS JOIN shards s
+    WHERE d.object >= $3 AND s.node = $1 AND s.object = d.object AND (s.object, s.shard_column) > ($3, $4)
+      AND s.committed_at <= unixepoch() - $2 AND d.since <= unixepoch() - $2
+      AND NOT EXISTS (SELECT 1 FROM records r WHERE r.object = d.object AND r.erased_at IS NULL)
+      AND EXISTS (SELECT 1 FROM records r WHERE r.object = d.object AND r.erased_at IS NOT NULL)
     ORDER BY d.object, s.shard_column LIMIT $5";
 
 pub(super) async fn dead<D: Driver>(
@@ -187,8 +205,10 @@ fn read(row: &impl Cells, node: &NodeName) -> Result<ShardRow, CatalogError> {
 
 #[cfg(test)]
 mod tests {
+    use testing::postgres::Server;
+
     use super::*;
-    use crate::catalog::SqliteCatalog;
+    use crate::catalog::{PostgresCatalog, PostgresUrl, SqliteCatalog};
 
     #[tokio::test]
     async fn what_is_noted_of_the_dead_goes_with_their_last_shard() {
@@ -225,5 +245,41 @@ mod tests {
         super::super::records::restore(&catalog, &record(&ended, over), 1).await.unwrap();
         assert_eq!(super::super::expiry::expire(&catalog, 9).await.unwrap(), 1);
         assert_eq!(noted().await, 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_places_a_shard_waits_for_no_other_on_its_node() {
+        let url: PostgresUrl = Server::shared().database().parse().unwrap();
+        let catalog = PostgresCatalog::connect(&url, 9).await.unwrap();
+        let node: NodeName = "o1".parse().unwrap();
+        let row = |byte| ShardRow { node: node.clone(), object: ObjectId([byte; 32]), column: 0, bytes: 9 };
+        let totals = async || totals(&catalog, &node).await.unwrap();
+        place(&catalog, &row(1)).await.unwrap();
+        let mut busy = catalog.write().await.unwrap();
+        let statement = "INSERT INTO shards (node, object, shard_column, shard_bytes, committed_at)
+            VALUES ($1, $2, $3, 7, 1)";
+        busy.run(statement, &key(&row(2))).await.unwrap();
+        let free = async {
+            place(&catalog, &row(3)).await.unwrap();
+            place(&catalog, &ShardRow { bytes: 10, ..row(3) }).await.unwrap();
+            lose(&catalog, &row(1)).await.unwrap();
+            // Nor does who folds.
+            abandon(&catalog, Duration::ZERO, Duration::from_secs(9), 9).await.unwrap();
+        };
+        tokio::time::timeout(Duration::from_secs(5), free).await.expect("it waits for nobody's commit");
+        assert_eq!(totals().await, ShardTotals { shards: 1, bytes: 10 });
+        busy.commit().await.unwrap();
+        assert_eq!(totals().await, ShardTotals { shards: 2, bytes: 17 });
+        let rows = async |table: &'static str| {
+            let row = catalog.reader().await.unwrap().one(table, &[]).await.unwrap();
+            row.number(0).unwrap()
+        };
+        let fold = async || abandon(&catalog, Duration::ZERO, Duration::from_secs(9), 9).await.unwrap();
+        tokio::join!(fold(), fold(), fold());
+        assert_eq!(rows("SELECT count(*) FROM node_deltas").await, 0);
+        assert_eq!(
+            (totals().await, rows("SELECT count(*) FROM node_counts").await),
+            (ShardTotals { shards: 2, bytes: 17 }, 1)
+        );
     }
 }
