@@ -32,6 +32,15 @@ pub(crate) async fn dial<T, F: Future<Output = io::Result<T>>>(
     address: &NodeAddress,
     connect: impl Fn(SocketAddr) -> F,
 ) -> Result<T, DialError> {
+    dial_by(resolve, address, connect).await
+}
+
+/// The same with another resolver than the system's.
+async fn dial_by<T, F: Future<Output = io::Result<T>>, R: Future<Output = io::Result<Vec<SocketAddr>>>>(
+    resolve: impl Fn(String, u16) -> R,
+    address: &NodeAddress,
+    connect: impl Fn(SocketAddr) -> F,
+) -> Result<T, DialError> {
     let addresses = match (address.ip(), address.name()) {
         (None, Some(name)) => {
             let found = resolve(name.to_owned(), address.port()).await;
@@ -151,6 +160,23 @@ mod tests {
         // RFC 6761 section 6.4: no resolver finds a name under `invalid`.
         let failed = dial::<(), _>(&"o1.invalid:7400".parse().unwrap(), |_| async { Ok(()) }).await.unwrap_err();
         assert!(failed.to_string().starts_with("its name o1.invalid "), "{failed}");
+    }
+
+    #[tokio::test]
+    async fn a_name_is_resolved_anew_at_each_connection_and_an_address_never() {
+        let asked = Mutex::new(Vec::new());
+        // A node that moves each time.
+        let moves = |name: String, port| {
+            let mut asked = asked.lock().unwrap();
+            asked.push(name);
+            std::future::ready(Ok(vec![address(&format!("192.0.2.{}:{port}", asked.len()))]))
+        };
+        let reach = async |to: &str| dial_by(moves, &to.parse().unwrap(), |to| async move { Ok(to) }).await.unwrap();
+        for number in 1..=3 {
+            assert_eq!(reach("o1.example:7400").await, address(&format!("192.0.2.{number}:7400")));
+        }
+        assert_eq!(reach("192.0.2.9:7400").await, address("192.0.2.9:7400"));
+        assert_eq!(*asked.lock().unwrap(), ["o1.example"; 3]);
     }
 
     #[tokio::test]

@@ -283,7 +283,8 @@ mod tests {
     #[test]
     fn names_of_every_length_survive() {
         let mut directory = Directory::default();
-        for (byte, name) in ["b", "aa", "index.html", "é", &"x".repeat(255)].into_iter().enumerate() {
+        for (byte, name) in ["b", "aa", "index.html", "é", r"a\b", r"..\..\b", &"x".repeat(255)].into_iter().enumerate()
+        {
             directory.insert(name, entry(u8::try_from(byte).unwrap())).unwrap();
         }
         assert_eq!(Directory::decode(&directory.encode()), Ok(directory));

@@ -27,7 +27,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
             .map_err(|error| Fault::new(format!("{}: {error}", installed.display()), "is the disk full?"))?;
     }
     let mut reader = command::program(packages.join("bin/python"), &[]);
-    command::run(reader.arg(second.join("reader.py")).arg(command::root().join("format/tests/vectors")))?;
+    let tests = command::root().join("format/tests");
+    command::run(reader.arg(second.join("reader.py")).args([tests.join("vectors"), tests.join("golden")]))?;
     let portable = ["--package", "format", "--no-default-features", "--features", "portable"];
     let mut tests = command::cargo(&["nextest", "run", "-E", "kind(lib) + test(/^(golden|streaming|vectors)::/)"]);
     // The others ask nothing more of the engines, but some check thousands of signatures.

@@ -434,6 +434,43 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_durable_and_what_may_be_lost_is_told_also_where_it_is_less_than_asked() {
+        let answer = |kind, durable_shards, shards, zones_survived| Answer {
+            label: "LABEL".into(),
+            url: "URL".into(),
+            html: "HTML".into(),
+            locator: "LOCATOR".into(),
+            kind,
+            name: "a".into(),
+            mime: "text/plain".into(),
+            bytes: 2048,
+            objects: 1,
+            profile: "small-cluster".into(),
+            policy: "default".into(),
+            times: Times { keep_until: 0, expires: 0 },
+            asked: None,
+            durable_shards,
+            shards,
+            record_copies: 3,
+            zones_survived,
+            skipped: Vec::new(),
+            bad: Vec::new(),
+            left_over: 0,
+            named: None,
+        };
+        for (durable, zones, told) in [
+            (6, Some(2), "2.00 KiB, 6 of 6 shards durable, any 2 zones may be lost now"),
+            (5, Some(1), "2.00 KiB, 5 of 6 shards durable, any 1 zone may be lost now"),
+            (5, Some(0), "2.00 KiB, 5 of 6 shards durable, no zone may be lost now"),
+        ] {
+            let text = answer("file", durable, 6, zones).text();
+            assert!(text.contains(&format!("\nstored {told}\n")), "{text}");
+        }
+        let text = answer("file", 0, 0, None).text();
+        assert!(text.contains("\nstored 2.00 KiB, inside its record on 3 nodes\n"), "{text}");
+    }
+
+    #[test]
     fn how_long_it_stays_is_told_and_what_was_asked_where_that_is_something_else() {
         let (first, second) = ("1970-01-02T00:00:00Z", "1970-01-03T00:00:00Z");
         let times = |keep_until, expires| Times { keep_until, expires };

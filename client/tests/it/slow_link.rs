@@ -1,6 +1,7 @@
 //! Reads over a link that is slower than the nodes, in virtual time. All that is on its way shares the link.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -9,13 +10,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use client::{ReadError, Reader, ReaderOptions, Topology, TransportError};
-use format::{NodeName, Profile, Sealed, StripeIndex, limits::STRIP_BYTES_MAX};
+use client::{RECORD_NODES_MAX, ReadError, Reader, ReaderOptions, Topology, TransportError};
+use format::{NodeName, Profile, Sealed, StripeIndex, limits::STRIP_BYTES_MAX, rendezvous};
 use futures::{StreamExt, TryStreamExt, future::try_join_all};
 use testing::{Call, Intercept, Intercepted, MemoryTransport, noise};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::cluster::{nodes, place, store};
+use crate::cluster::{nodes, place, read, store};
 
 /// Bytes that travel together.
 const PACKET_BYTES: usize = 16 * 1024;
@@ -187,4 +188,51 @@ async fn nodes_that_are_all_silent_are_told_from_such_as_have_nothing() {
     assert!(matches!(lost, ReadError::Lost { have: 3, need: 4, silent: 3, .. }), "{lost:?}");
     let bound = ReaderOptions::patient().strip_deadline * 2;
     assert!(home.began.elapsed() < bound, "a strip has its deadline: {:?}", home.began.elapsed());
+}
+
+/// A way on which a record takes its time, and who was asked for one.
+#[derive(Default)]
+struct SlowRecords {
+    takes: Mutex<Duration>,
+    asked: Mutex<BTreeSet<NodeName>>,
+}
+
+#[async_trait]
+impl Intercept for SlowRecords {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
+        if call == Call::Record {
+            self.asked.lock().unwrap().insert(node.clone());
+            let takes = *self.takes.lock().unwrap();
+            sleep(takes).await;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_takes_seconds_over_a_link_that_is_known_is_asked_of_no_further_node() {
+    let nodes = nodes(30);
+    let topology = Arc::new(Topology::new(nodes.clone()));
+    let memory = Arc::new(MemoryTransport::new(&nodes));
+    let stored = store(memory.clone(), topology.clone(), &noise(1 << 20), Profile::SmallCluster).await;
+    let (sealed, _) = stored.unwrap();
+    let order = rendezvous::order(sealed.locator.as_bytes(), nodes.iter().map(|node| &node.name));
+    let first: BTreeSet<NodeName> = order.into_iter().take(RECORD_NODES_MAX).cloned().collect();
+    for is_known in [true, false] {
+        let way = Arc::new(Intercepted::over(memory.clone(), SlowRecords::default()));
+        let reader = Reader::new(way.clone(), topology.clone(), place(0), ReaderOptions::patient());
+        if is_known {
+            read(&reader, &sealed).await.unwrap();
+        }
+        way.intercept().asked.lock().unwrap().clear();
+        *way.intercept().takes.lock().unwrap() = Duration::from_secs(5);
+        let began = Instant::now();
+        reader.record(&sealed.locator).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+        let asked = way.intercept().asked.lock().unwrap();
+        // Of a link that may be quick the silence says that the nodes are gone.
+        assert_eq!(asked.is_subset(&first), is_known, "{asked:?}");
+    }
 }

@@ -129,6 +129,9 @@ mod tests {
             ("/e\u{301}", "/e%CC%81"),
             ("/A", "/A"),
             ("/%3Fa=b", "/%3Fa%3Db"),
+            // A backslash separates nothing, and begins no name above.
+            (r"/a\b", "/a%5Cb"),
+            ("/..%5cb", "/..%5Cb"),
         ] {
             assert_eq!(Path::read(text).map_or(String::new(), |path| path.spelling().to_owned()), spelling, "{text}");
         }

@@ -1,12 +1,13 @@
 """A second reader of the object format, written from docs/format.md alone.
 
 It shares no code with the crate `format`: BLAKE3, AEADs, zstd and CBOR come from packages, the rest is here. It reads
-the objects of `tests/vectors`: those in `good` from every window of k columns, and it refuses those in `hostile`.
+the objects of `tests/vectors`: those in `good` from every window of k columns, and it refuses those in `hostile`. Of
+`tests/golden` it finds the locators of all labels, and opens the compressed block.
 
     pip install --requirement requirements.txt
-    python3 reader.py ../vectors
+    python3 reader.py ../vectors ../golden
 
-A file has what nodes keep: `label`, `public`, `sealed`, and `stripes`, a list of `{row, strips}`, all in hex; a strip
+A file of `vectors` has what nodes keep: `label`, `public`, `sealed`, and `stripes`, a list of `{row, strips}`, all in hex; a strip
 that is not there is null.
 """
 
@@ -294,7 +295,32 @@ def is_refused(stored, lost):
     return False
 
 
-def main(folder):
+def golden(folder):
+    """Checks what `tests/golden` has for those who do not make its objects. Returns the number of labels."""
+    names, label = 0, None
+    for line in (folder / "objects.txt").read_text().splitlines():
+        key, _, said = line.strip().partition(" ")
+        if key == "label":
+            label = said.strip()
+        if key == "locator":
+            found = derive("evernear 2026 v1 locator", capability(label)[1]).hex()
+            if found != said.strip():
+                sys.exit(f"{label} has locator {found}")
+            names += 1
+    label, *parts = (folder / "compressed.txt").read_text().split()
+    p, sealed, strip = map(bytes.fromhex, parts)
+    secret = capability(label)[1]
+    locator = derive("evernear 2026 v1 locator", secret)
+    m = ChaCha20Poly1305(derive("evernear 2026 v1 manifest", secret)).decrypt(bytes(12), sealed, locator + hash_of(p))
+    manifest, length = cbor(m), cbor(m)[4]
+    need(blocks(length, cbor(p)[4]) == [length], "one block")
+    text = open_strip(strip, cbor(p)[1], manifest[2], 0, 1, length)
+    if text != b"A block that compresses. " * 1000 or hash_of(text) != manifest[5]:
+        sys.exit("compressed.txt is other bytes")
+    return names
+
+
+def main(folder, old):
     counts = {"good": 0, "hostile": 0}
     for path in sorted(folder.glob("good/*.json")):
         stored = json.loads(path.read_text())
@@ -313,8 +339,11 @@ def main(folder):
         counts["hostile"] += 1
     if not all(counts.values()):
         sys.exit(f"no vectors in {folder}")
-    print(f"{counts['good']} objects read, {counts['hostile']} refused")
+    names = golden(old)
+    if not names:
+        sys.exit(f"no labels in {old}")
+    print(f"{counts['good']} objects read, {counts['hostile']} refused, {names} labels found")
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]))
+    main(*map(pathlib.Path, sys.argv[1:3]))

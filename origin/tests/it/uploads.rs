@@ -4,7 +4,10 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -77,6 +80,45 @@ async fn a_commit_that_comes_again_while_the_first_syncs_gets_the_same_answer() 
     gate.open();
     assert_eq!((first.await.unwrap(), again.await.unwrap(), commit().await.unwrap()), (Ok(()), Ok(()), Ok(())));
     assert_eq!(*gate.waiting.lock().unwrap(), 1, "the shard was made once");
+    twin.read_shard(&node, ShardAsk { object: sample.id(), column: 0, first: 0, count: 1 }).await.unwrap();
+    world.end().await;
+    running.stopped().await.unwrap();
+}
+
+/// A disk on which the first commit that comes so far ends by a panic, as a fault of the program would.
+#[derive(Default)]
+struct Panics {
+    done: AtomicBool,
+}
+
+impl Disk for Panics {
+    fn sync(&self, file: &File) -> io::Result<()> {
+        RealDisk.sync(file)
+    }
+
+    fn reached(&self, step: Step) {
+        assert!(step != Step::StripsSynced || self.done.swap(true, Ordering::SeqCst), "a planted fault");
+    }
+
+    fn crash(&self, failure: &SyncFailure) -> ! {
+        panic!("{failure}")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_panics_is_answered_and_made_again() {
+    let world = World::start(0, "").await;
+    let (config, identity) = (world.config("o1", ""), world.identity("o1", Role::Origin));
+    let running = Origin::start_on(config, identity, world.stop.clone(), Arc::new(Panics::default())).await.unwrap();
+    let entry = world.entry("o1", Role::Origin, Some(running.local_addr.into()));
+    let (node, topology) = (entry.name.clone(), Arc::new(Topology::new(vec![entry])));
+    let twin = HttpTransport::new(&world.identity("t1", Role::Twin), topology).unwrap();
+    let sample = Sample::new(1, 3 << 20);
+    let upload = twin.create_upload(&node, 0, 6).await.unwrap();
+    twin.append(&node, &upload, 0, &sample.columns[0]).await.unwrap();
+    let commit = || twin.commit(&node, &upload, 0, sample.sealed.public.encoded().clone());
+    assert_eq!(status(commit().await), 500);
+    commit().await.unwrap();
     twin.read_shard(&node, ShardAsk { object: sample.id(), column: 0, first: 0, count: 1 }).await.unwrap();
     world.end().await;
     running.stopped().await.unwrap();
