@@ -1,6 +1,7 @@
 //! From a request to its answer: host -> object -> path -> the owner's verdict -> conditions -> range.
 
 pub(crate) mod agreement;
+pub(crate) mod coding;
 pub(crate) mod conditions;
 pub(crate) mod head;
 pub(crate) mod headers;
@@ -30,6 +31,7 @@ use sandbox::{Facts, Marks, Method as PolicyMethod, Tier};
 use tokio::task::spawn_blocking;
 
 use self::{
+    coding::Coding,
     conditions::Validators,
     path::Path,
     plan::{Piece, Plan, Prepared, View},
@@ -51,6 +53,7 @@ use crate::{
     },
     store::{
         body::{Body, Source},
+        coded::Coded,
         objects::Opened,
     },
     zone::HostName,
@@ -270,16 +273,27 @@ async fn file(
     let is_saved = decision.marks().contains(Marks::ATTACHMENT) || request.wants_download();
     let saved_as = is_saved.then_some(&*manifest.name);
     let mut whole = representation(decision, validators, &manifest.mime, saved_as);
+    let coding = if tier == Tier::None { Coding::Never } else { Coding::of(request, &file, decision.marks()) };
+    coding.vary(&mut whole);
     let view = View { method: &request.method, fields: &request.fields, id: request.id };
     let plan = match Plan::of(&view, &Prepared { validators, length, head: &whole }) {
         Ok(plan) => plan,
         Err(fault) => return Ok(refusal(request, &fault)),
     };
     let mut slices = Slices { node, file: &file, tier, is_sent: plan.is_sent, is_begun: false, source: Source::Hit };
+    let is_coded = coding == Coding::Zstd && plan.status == StatusCode::OK;
+    if is_coded {
+        coding::say_zstd(&mut whole, validators);
+        if coding::has_zstd(&request.fields, validators) {
+            whole.remove(header::CONTENT_ENCODING);
+            return Ok(Reply::of(StatusCode::NOT_MODIFIED, whole, None, Source::Own));
+        }
+    }
     let mut content = Vec::new();
     for piece in plan.pieces() {
         content.push(match piece {
             Piece::Text(text) => Part::Bytes(text),
+            Piece::Range(_) if is_coded => slices.coded().await?,
             Piece::Range(range) => slices.part(range).await?,
         });
     }
@@ -375,6 +389,18 @@ impl Slices<'_> {
         self.source = self.source.max(body.source);
         let begins = !std::mem::replace(&mut self.is_begun, true) && self.is_sent;
         Ok(Part::Blocks(if begins { body.begin(&self.node.fills).await? } else { body }))
+    }
+
+    /// Returns all of it compressed, its first block already read.
+    async fn coded(&mut self) -> Result<Part, Fault> {
+        let geometry = self.file.object.geometry().ok_or(Fault::Damaged)?;
+        let coded = Coded::new((&self.node.cache, &self.node.fills), Arc::clone(self.file), geometry, self.tier);
+        self.source = coded.source;
+        if !self.is_sent {
+            return Ok(Part::Coded(Box::new(coded)));
+        }
+        self.file.begin();
+        Ok(Part::Coded(Box::new(coded.begin(&self.node.fills).await?)))
     }
 }
 

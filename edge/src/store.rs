@@ -3,6 +3,7 @@
 
 pub(crate) mod body;
 pub(crate) mod cache;
+pub(crate) mod coded;
 pub(crate) mod directories;
 pub(crate) mod disk;
 mod index;

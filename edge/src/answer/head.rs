@@ -130,6 +130,12 @@ impl Head<'_> {
         Style::preferred(accept.as_ref().and_then(|accept| accept.to_str().ok()).unwrap_or(""))
     }
 
+    /// Returns the values of a field, those that are text.
+    pub(super) fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+        let named = self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        named.filter_map(|field| std::str::from_utf8(field.value).ok())
+    }
+
     /// Returns the conditions and the range; none when one of them is no text of a field.
     pub(crate) fn of_parts(&self) -> Option<HeaderMap> {
         let mut of_parts = HeaderMap::new();

@@ -20,6 +20,7 @@ use http::{HeaderMap, StatusCode, header};
 use sandbox::{Method, Tier};
 
 use super::{
+    coding::{may_be_coded, takes_zstd},
     conditions::Validators,
     head::{Head, Wants},
     headers,
@@ -178,6 +179,11 @@ impl Ready {
 
     fn give(&self, node: &Node, head: &Head<'_>, asker: &Asker, present: &Present) -> Option<Given> {
         let of_parts = head.of_parts()?;
+        // Kept is the file as it is; whoever takes zstd has it compressed.
+        let is_part = of_parts.contains_key(header::RANGE);
+        if !is_part && takes_zstd(head.texts("accept-encoding")) && may_be_coded(&self.file) {
+            return None;
+        }
         let ask = Ask {
             now: present.seconds,
             viewer: asker.place,

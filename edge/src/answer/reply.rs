@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     error::Fault,
-    store::body::{Body, Source},
+    store::{
+        body::{Body, Source},
+        coded::Coded,
+    },
 };
 
 const HTTPS_PORT: u16 = 443;
@@ -28,6 +31,8 @@ pub(crate) enum Part {
     Bytes(Bytes),
     /// A range of an object, block by block.
     Blocks(Body),
+    /// All of an object, compressed.
+    Coded(Box<Coded>),
 }
 
 /// An answer.
@@ -77,18 +82,24 @@ pub(crate) fn refused(style: Style, fault: &Fault, id: RequestId) -> (HeaderMap,
 }
 
 impl Reply {
-    /// Returns the bytes of content; none where no length is told.
+    /// Returns the bytes of content; none where no length is told, or is known yet.
     pub(crate) fn length(&self) -> Option<u64> {
         let bytes = |part: &Part| match part {
-            Part::Bytes(bytes) => bytes.len() as u64,
-            Part::Blocks(body) => body.length(),
+            Part::Bytes(bytes) => Some(bytes.len() as u64),
+            Part::Blocks(body) => Some(body.length()),
+            Part::Coded(coded) => coded.length(),
         };
-        self.content.as_ref().map(|parts| parts.iter().map(bytes).sum())
+        self.content.as_ref()?.iter().map(bytes).sum()
     }
 
-    /// Whether it is all of an object, held here.
+    /// Whether it is all of an object, compressed.
+    pub(crate) fn is_coded(&self) -> bool {
+        matches!(self.content.as_deref(), Some([Part::Coded(_)]))
+    }
+
+    /// Whether it is all of an object as it is, held here.
     pub(crate) fn is_whole_hit(&self) -> bool {
-        self.status == StatusCode::OK && self.source == Source::Hit
+        self.status == StatusCode::OK && self.source == Source::Hit && !self.is_coded()
     }
 }
 

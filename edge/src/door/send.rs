@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use format::Locator;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, Version, header};
 
 use super::{session::Session, wire::Left};
 use crate::{
@@ -15,7 +15,10 @@ use crate::{
     },
     metrics::Metrics,
     node::Node,
-    store::body::{Body, Source},
+    store::{
+        body::{Body, Source},
+        coded::Coded,
+    },
 };
 
 /// What the log says of answers.
@@ -24,6 +27,7 @@ const VIEWER_LEFT: &str = "viewer left";
 const CUT: &str = "cut: the rest could not be had";
 /// What stands for the status where the viewer left before there was one; nginx has the number in its log, too.
 const CLOSED_EARLY: u16 = 499;
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 impl Reply {
     /// Writes the answer and returns whether it was written whole. If not, the connection is of no more use: the viewer
@@ -56,10 +60,16 @@ impl Reply {
         request: &Request,
         bytes: &mut u64,
     ) -> Result<(), &'static str> {
-        let length = self.length();
+        let (length, is_coded) = (self.length(), self.is_coded());
         let mut fields = self.fields;
         add_of_request(&mut fields, date_at(SystemTime::now()), request.id);
         ways.add_lasting(&mut fields, length, request);
+        //= https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+        //# A server MUST NOT send a response containing Transfer-Encoding unless the corresponding request indicates HTTP/1.1 (or
+        //# later minor revisions).
+        if is_coded && length.is_none() && request.version == Version::HTTP_11 && !request.is_head() {
+            fields.insert(header::TRANSFER_ENCODING, CHUNKED);
+        }
         if self.close {
             session.close_after();
         }
@@ -73,6 +83,7 @@ impl Reply {
             match part {
                 Part::Blocks(body) => write_range(node, session, body, number == last, bytes).await?,
                 Part::Bytes(content) => write_bytes(session, content, number == last, bytes).await?,
+                Part::Coded(coded) => write_coded(node, session, *coded, bytes).await?,
             }
         }
         Ok(())
@@ -192,6 +203,34 @@ async fn write_range(
             let piece = rest.split_to(rest.len().min(session.piece_bytes()));
             left -= piece.len() as u64;
             write_bytes(session, piece, ends && left == 0, bytes).await?;
+        }
+    }
+}
+
+/// Writes all of an object, compressed.
+async fn write_coded(
+    node: &Node,
+    session: &mut Session<'_>,
+    mut coded: Coded,
+    bytes: &mut u64,
+) -> Result<(), &'static str> {
+    loop {
+        let read = tokio::select! {
+            read = coded.next(&node.fills) => read,
+            () = session.gone() => return Err(VIEWER_LEFT),
+        };
+        let mut rest = match read {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Ok(()),
+            Err(_) => {
+                node.metrics.http_cut.inc();
+                return Err(CUT);
+            }
+        };
+        while !rest.is_empty() {
+            let piece = rest.split_to(rest.len().min(session.piece_bytes()));
+            let ends = rest.is_empty() && coded.is_over();
+            write_bytes(session, piece, ends, bytes).await?;
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
@@ -63,17 +63,20 @@ pub(super) struct Plain {
     pub(super) out: Vec<u8>,
     /// Whether the connection ends after this answer.
     pub(super) closes: bool,
+    /// Whether the content goes out in chunks, because its length is not known.
+    chunked: bool,
     pub(super) timer: Timer,
 }
 
 impl Plain {
     pub(super) fn new(wire: Wire) -> Self {
-        Self { wire, out: Vec::new(), closes: false, timer: Timer::new() }
+        Self { wire, out: Vec::new(), closes: false, chunked: false, timer: Timer::new() }
     }
 
     /// Takes the head of an answer, which leaves with the first piece of its content.
     pub(super) fn head(&mut self, status: StatusCode, fields: &HeaderMap) {
         headers::write_head(&mut self.out, status, fields);
+        self.chunked = fields.contains_key(header::TRANSFER_ENCODING);
         self.end_head();
     }
 
@@ -90,14 +93,25 @@ impl Plain {
     /// # Errors
     /// [`Left`].
     pub(super) async fn write(&mut self, piece: Bytes) -> Result<(), Left> {
-        self.flush(&[piece]).await
+        if !self.chunked {
+            return self.flush(&[piece]).await;
+        }
+        // A chunk without a byte would be the last one.
+        if piece.is_empty() {
+            return Ok(());
+        }
+        self.out.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        self.flush(&[piece, Bytes::from_static(b"\r\n")]).await
     }
 
-    /// Writes a head that nothing follows.
+    /// Writes what ends the content, or a head that nothing follows.
     ///
     /// # Errors
     /// [`Left`].
     pub(super) async fn end_answer(&mut self) -> Result<(), Left> {
+        if std::mem::take(&mut self.chunked) {
+            self.out.extend_from_slice(b"0\r\n\r\n");
+        }
         if self.out.is_empty() { Ok(()) } else { self.flush(&[]).await }
     }
 

@@ -150,6 +150,11 @@ impl Reading {
         *at += part.len() as u64;
         Ok(Some(part))
     }
+
+    /// Goes on behind so many bytes, which are had from elsewhere.
+    pub(crate) fn pass(&mut self, bytes: u64) {
+        self.at += bytes;
+    }
 }
 
 /// Where the content came from, the farthest of it.

@@ -1,5 +1,6 @@
-//! Decoded blocks in memory, weighed in bytes. The key is (locator, block): no query string, header or host spelling
-//! makes a second entry. Plaintext lives here and nowhere else on an edge.
+//! Decoded blocks in memory, and zstd frames of some beside them, weighed in bytes. The key is (locator, block) in one
+//! of two forms: no query string, header or host spelling makes another entry. Plaintext lives here and nowhere else on
+//! an edge.
 
 use std::{
     sync::Arc,
@@ -27,12 +28,19 @@ pub(crate) struct BlockKey {
     pub(crate) block: BlockIndex,
 }
 
+/// In which form a block is held. Each stays by its own use: where all viewers take zstd, the plaintext leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Form {
+    Plain,
+    Zstd,
+}
+
 /// The blocks held. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct BlockCache {
-    blocks: Cache<BlockKey, Arc<Held>>,
+    blocks: Cache<(BlockKey, Form), Arc<Held>>,
     /// Of each object the blocks that are held.
-    index: Arc<Index<Locator, BlockIndex>>,
+    index: Arc<Index<Locator, (BlockIndex, Form)>>,
     /// When blocks of an object were last forgotten: a read that began before must not bring them back.
     forgotten: Cache<Locator, Instant>,
 }
@@ -40,13 +48,13 @@ pub(crate) struct BlockCache {
 /// A block in the cache.
 struct Held {
     bytes: Bytes,
-    _entered: Entered<Locator, BlockIndex>,
+    _entered: Entered<Locator, (BlockIndex, Form)>,
 }
 
 impl BlockCache {
     /// Holds up to `bytes_max` bytes; what is used often stays (`TinyLFU`).
     pub(crate) fn new(bytes_max: u64) -> Self {
-        let weigh = |_: &BlockKey, held: &Arc<Held>| u32::try_from(held.bytes.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
+        let weigh = |_: &_, held: &Arc<Held>| u32::try_from(held.bytes.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
         Self {
             blocks: Cache::builder().max_capacity(bytes_max).weigher(weigh).build(),
             index: Index::new(),
@@ -55,21 +63,39 @@ impl BlockCache {
     }
 
     pub(crate) fn get(&self, key: &BlockKey) -> Option<Bytes> {
-        self.blocks.get(key).map(|held| held.bytes.clone())
+        self.find(key, Form::Plain)
+    }
+
+    /// Returns a block as a zstd frame.
+    pub(crate) fn frame(&self, key: &BlockKey) -> Option<Bytes> {
+        self.find(key, Form::Zstd)
+    }
+
+    fn find(&self, key: &BlockKey, form: Form) -> Option<Bytes> {
+        self.blocks.get(&(*key, form)).map(|held| held.bytes.clone())
     }
 
     pub(crate) fn holds(&self, key: &BlockKey) -> bool {
-        self.blocks.contains_key(key)
+        self.blocks.contains_key(&(*key, Form::Plain))
     }
 
     /// Keeps a block, unless its object was forgotten since the read `begun` that brings it.
     pub(crate) fn insert(&self, key: BlockKey, block: Bytes, begun: Instant) {
+        self.enter(key, Form::Plain, block, begun);
+    }
+
+    /// Keeps the zstd frame of a block, unless its object was forgotten since `begun`, when the block was not had yet.
+    pub(crate) fn insert_frame(&self, key: BlockKey, frame: Bytes, begun: Instant) {
+        self.enter(key, Form::Zstd, frame, begun);
+    }
+
+    fn enter(&self, key: BlockKey, form: Form, bytes: Bytes, begun: Instant) {
         // In the index before it is in the cache, or whoever forgets the object between the two would not find it.
-        let entered = self.index.enter(key.locator, key.block);
-        self.blocks.insert(key, Arc::new(Held { bytes: block, _entered: entered }));
+        let entered = self.index.enter(key.locator, (key.block, form));
+        self.blocks.insert((key, form), Arc::new(Held { bytes, _entered: entered }));
         // Now, because whoever forgets the object after this finds the block.
         if self.was_forgotten(&key.locator, begun) {
-            self.blocks.remove(&key);
+            self.blocks.remove(&(key, form));
         }
     }
 
@@ -78,17 +104,18 @@ impl BlockCache {
         self.forgotten.get(locator).is_some_and(|at| at >= since)
     }
 
-    /// Forgets one block and returns it.
+    /// Forgets one block, in every form, and returns it.
     pub(crate) fn remove(&self, key: &BlockKey) -> Option<Bytes> {
-        self.blocks.remove(key).map(|held| held.bytes.clone())
+        self.blocks.invalidate(&(*key, Form::Zstd));
+        self.blocks.remove(&(*key, Form::Plain)).map(|held| held.bytes.clone())
     }
 
     /// Forgets all blocks of an object.
     pub(crate) fn forget(&self, locator: &Locator) {
         // First, so that a block that comes meanwhile is either found here or sees it.
         self.forgotten.insert(*locator, Instant::now());
-        for block in self.index.of(locator) {
-            self.blocks.invalidate(&BlockKey { locator: *locator, block });
+        for (block, form) in self.index.of(locator) {
+            self.blocks.invalidate(&(BlockKey { locator: *locator, block }, form));
         }
     }
 
@@ -121,6 +148,25 @@ mod tests {
         assert!(cache.get(&key(1, 7)).is_none());
         cache.insert(key(1, 7), Bytes::from_static(b"new"), Instant::now() + Duration::from_nanos(1));
         assert!(cache.get(&key(1, 7)).is_some());
+    }
+
+    #[test]
+    fn a_frame_lies_beside_its_block_and_is_forgotten_with_it() {
+        let (cache, begun) = (BlockCache::new(1 << 20), Instant::now());
+        let both = |key: &BlockKey| (cache.get(key), cache.frame(key));
+        let (block, frame) = (Bytes::from_static(b"block"), Bytes::from_static(b"frame"));
+        for locator in [1, 2] {
+            cache.insert_frame(key(locator, 0), frame.clone(), begun);
+            assert!(!cache.holds(&key(locator, 0)), "a frame is no block");
+            cache.insert(key(locator, 0), block.clone(), begun);
+            assert_eq!(both(&key(locator, 0)), (Some(block.clone()), Some(frame.clone())));
+        }
+        cache.forget(&Locator([1; 32]));
+        assert_eq!(both(&key(1, 0)), (None, None));
+        cache.insert_frame(key(1, 0), frame.clone(), begun);
+        assert_eq!(both(&key(1, 0)), (None, None), "a read that was under way brings nothing back");
+        assert_eq!(cache.remove(&key(2, 0)), Some(block));
+        assert_eq!(both(&key(2, 0)), (None, None));
     }
 
     #[tokio::test]

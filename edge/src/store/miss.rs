@@ -7,8 +7,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    num::NonZero,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread::available_parallelism,
     time::{Duration, Instant},
 };
 
@@ -20,7 +22,12 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use sandbox::Tier;
-use tokio::{runtime::Handle, sync::oneshot, task::JoinSet, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, oneshot},
+    task::JoinSet,
+    time::timeout,
+};
 
 use super::{
     cache::{BlockCache, BlockKey},
@@ -88,6 +95,8 @@ pub(crate) struct Fills {
     room: Arc<Room>,
     /// The same for blocks that were asked for ahead of a viewer and are not yet written.
     ahead: Arc<Room>,
+    /// One for each block that is being compressed.
+    pub(super) compressing: Semaphore,
     state: Mutex<State>,
     metrics: Arc<Metrics>,
     /// Where reads run: the runtime on which this was made.
@@ -116,6 +125,7 @@ impl Fills {
             region,
             room: Room::new(room_blocks),
             ahead: Room::new(room_blocks),
+            compressing: Semaphore::new(available_parallelism().map_or(1, NonZero::get)),
             state: Mutex::default(),
             metrics,
             control: Handle::current(),
@@ -197,12 +207,29 @@ impl Fills {
     /// Returns a block that may be kept, if the cache has it.
     pub(crate) fn held(&self, opened: &Opened, geometry: Geometry, block: BlockIndex, tier: Tier) -> Option<Bytes> {
         let found = self.cache.get(&BlockKey { locator: opened.object.locator(), block })?;
+        self.found(opened, geometry, block, tier);
+        Some(found)
+    }
+
+    /// Returns a block as a zstd frame, if the cache has it so.
+    pub(super) fn held_frame(
+        &self,
+        opened: &Opened,
+        geometry: Geometry,
+        block: BlockIndex,
+        tier: Tier,
+    ) -> Option<Bytes> {
+        let found = self.cache.frame(&BlockKey { locator: opened.object.locator(), block })?;
+        self.found(opened, geometry, block, tier);
+        Some(found)
+    }
+
+    fn found(&self, opened: &Opened, geometry: Geometry, block: BlockIndex, tier: Tier) {
         self.metrics.block_hits.inc();
         // It may have come when the object was asked for once, and the disk did not take it.
         if let Some(disk) = self.disk(tier).filter(|_| opened.is_wanted()) {
             disk.keep(&opened.object.public().id(), geometry.place(block).0);
         }
-        Some(found)
     }
 
     /// Returns a block that may be kept, from the cache, the disk or origins. Cancel safe: the fill goes on.

@@ -5,6 +5,7 @@
 mod acme;
 mod amplification;
 mod certificates;
+mod coding;
 mod cut;
 mod denylist;
 mod disk;

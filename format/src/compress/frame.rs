@@ -10,7 +10,10 @@ const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 /// dictionary and what is reserved, are 0 (section 3.1.1.1.1).
 const DESCRIPTORS: [u8; 3] = [0x20, 0x60, 0xa0];
 /// Most bytes of one zstd block, compressed or not (section 3.1.1.2.4).
-const BLOCK_BYTES_MAX: u64 = 128 * 1024;
+const STORED_BYTES_MAX: usize = 128 * 1024;
+const BLOCK_BYTES_MAX: u64 = STORED_BYTES_MAX as u64;
+/// Bytes of the header of a zstd block (section 3.1.1.2).
+const BLOCK_HEADER_BYTES: usize = 3;
 /// Most zstd blocks of a frame. zstd writes fewer; each costs a reader its tables, however little is in it.
 const BLOCKS_MAX: usize = 64;
 /// Fewest literals that come in four streams: each has one, but for the last (section 3.1.1.3.1.6).
@@ -19,7 +22,7 @@ const LITERALS_MIN: u64 = 6;
 /// Returns whether `frame` is one frame of the allowed shape for a block of `length` bytes, with nothing behind it.
 pub(super) fn is_allowed(frame: &[u8], length: usize) -> bool {
     let bytes_max = BLOCK_BYTES_MAX.min(length as u64);
-    let Some(mut blocks) = after_header(frame, length) else { return false };
+    let Some(mut blocks) = header(length).and_then(|header| frame.strip_prefix(&header[..])) else { return false };
     for _ in 0..BLOCKS_MAX {
         match after_block(blocks, bytes_max) {
             Some((true, behind)) => return behind.is_empty(),
@@ -30,21 +33,40 @@ pub(super) fn is_allowed(frame: &[u8], length: usize) -> bool {
     false
 }
 
-fn after_header(frame: &[u8], length: usize) -> Option<&[u8]> {
-    let descriptor = |at: usize| frame.strip_prefix(&MAGIC)?.strip_prefix(&[DESCRIPTORS[at]]);
+/// Returns a frame of the allowed shape with a block as it is. A block has at most 256 KiB.
+pub(super) fn stored(block: &[u8]) -> Vec<u8> {
+    let mut frame = header(block.len()).expect("a block has at most 256 KiB");
+    let mut parts = block.chunks(STORED_BYTES_MAX).peekable();
+    frame.reserve_exact(block.len() + BLOCK_HEADER_BYTES * parts.len().max(1));
+    loop {
+        let part = parts.next().unwrap_or_default();
+        let is_last = parts.peek().is_none();
+        // Section 3.1.1.2: whether it is the last, the kind, which is 0, and the size.
+        let head = (part.len() as u64) << 3 | u64::from(is_last);
+        frame.extend_from_slice(&head.to_le_bytes()[..BLOCK_HEADER_BYTES]);
+        frame.extend_from_slice(part);
+        if is_last {
+            return frame;
+        }
+    }
+}
+
+/// Returns the header of a frame for a block of `length` bytes; none for more than four bytes can tell.
+fn header(length: usize) -> Option<Vec<u8>> {
+    let with = |descriptor: usize, length: &[u8]| [&MAGIC[..], &[DESCRIPTORS[descriptor]], length].concat();
     // Section 3.1.1.1.4: the length is written in as few bytes as it can be; two bytes start at 256.
     if let Ok(length) = u8::try_from(length) {
-        return descriptor(0)?.strip_prefix(&[length]);
+        return Some(with(0, &[length]));
     }
     if let Ok(length) = u16::try_from(length - 256) {
-        return descriptor(1)?.strip_prefix(&length.to_le_bytes());
+        return Some(with(1, &length.to_le_bytes()));
     }
-    descriptor(2)?.strip_prefix(&u32::try_from(length).ok()?.to_le_bytes())
+    Some(with(2, &u32::try_from(length).ok()?.to_le_bytes()))
 }
 
 /// Returns whether the first block is the last one, and what is behind it.
 fn after_block(blocks: &[u8], bytes_max: u64) -> Option<(bool, &[u8])> {
-    let (header, rest) = uint(blocks, 3)?;
+    let (header, rest) = uint(blocks, BLOCK_HEADER_BYTES)?;
     let (kind, size) = (header >> 1 & 3, header >> 3);
     let (body, behind) = rest.split_at_checked(if kind == 1 { 1 } else { usize::try_from(size).ok()? })?;
     // Section 3.1.1.2.2: raw, run of one byte, compressed, reserved.
