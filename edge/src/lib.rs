@@ -50,4 +50,4 @@ pub use policy::{
     token::{Terms, fuzz as fuzz_link_token},
 };
 pub use secret::{LinkKey, SecretError, link_key};
-pub use store::disk::DiskError;
+pub use store::{disk::DiskError, film::fuzz as fuzz_film_index};

@@ -56,6 +56,7 @@ pub(crate) struct Metrics {
     pub(crate) neighbour_bytes: Counter,
     pub(crate) strips_brought: Family<StripLabels, Counter>,
     pub(crate) fill_faults: Counter,
+    pub(crate) prefetches: Counter,
     pub(crate) changes: Counter,
     pub(crate) purges: Counter,
     pub(crate) disk_sweeps: Counter,
@@ -97,6 +98,7 @@ impl Metrics {
             neighbour_bytes: Counter::default(),
             strips_brought: Family::default(),
             fill_faults: Counter::default(),
+            prefetches: Counter::default(),
             changes: Counter::default(),
             purges: Counter::default(),
             disk_sweeps: Counter::default(),
@@ -147,6 +149,7 @@ impl Metrics {
             it.strips_brought.clone(),
         );
         to.register("fill_faults", "Reads of a stripe that failed", it.fill_faults.clone());
+        to.register("prefetches", "Reads of a stripe begun for the index at the end of a film", it.prefetches.clone());
         to.register("changes", "Changes applied from the feed", it.changes.clone());
         to.register("purges", "Purges applied from the feed", it.purges.clone());
         to.register("disk_sweeps", "Purged objects swept off the disk", it.disk_sweeps.clone());

@@ -6,6 +6,7 @@ pub(crate) mod cache;
 pub(crate) mod coded;
 pub(crate) mod directories;
 pub(crate) mod disk;
+pub(crate) mod film;
 mod index;
 pub(crate) mod miss;
 pub(crate) mod names;

@@ -9,6 +9,7 @@ use sandbox::Tier;
 
 use super::{
     cache::{BlockCache, BlockKey},
+    film::{has_boxes, index_behind},
     miss::{Ahead, Fills, Flight},
     objects::Opened,
 };
@@ -67,8 +68,23 @@ impl Body {
             ReadAhead::new(&self).reach(fills, &mut self, first.block);
         }
         let bytes = self.block(fills, first.block).await?;
+        if self.range.start == 0 {
+            self.reach_for_index(fills, &bytes);
+        }
         self.ready.push_front((first.block, bytes));
         Ok(self)
+    }
+
+    /// Has the index of a film fetched where it lies at the end: whoever begins a film goes there next, and waits.
+    fn reach_for_index(&self, fills: &Arc<Fills>, beginning: &[u8]) {
+        let object = &self.opened.object;
+        if self.tier != Tier::None
+            && has_boxes(&object.manifest().mime)
+            && let Some(index) = index_behind(beginning, object.length())
+            && self.opened.begin_film()
+        {
+            fills.prefetch(&self.opened, self.geometry, index, self.tier);
+        }
     }
 
     async fn block(&mut self, fills: &Arc<Fills>, block: BlockIndex) -> Result<Bytes, Fault> {

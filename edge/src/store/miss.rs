@@ -6,7 +6,7 @@
 //! what the others leave; every fill ends by a deadline, and one block is read once however many wait for it.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     num::NonZero,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
@@ -310,6 +310,24 @@ impl Fills {
         flights.sort_unstable_by_key(|(block, _)| *block);
         let room = (!flights.is_empty()).then_some(room);
         Some(Ahead { flights: flights.into(), _room: room })
+    }
+
+    /// Begins to read what is likely to be wanted of a range, where less than half of the room is taken. Never waits;
+    /// nobody is told of the end.
+    pub(crate) fn prefetch(self: &Arc<Self>, opened: &Arc<Opened>, geometry: Geometry, range: Range<u64>, tier: Tier) {
+        let mut columns_of = BTreeMap::<u64, Range<usize>>::new();
+        for slice in geometry.slices(range) {
+            let (stripe, column) = geometry.place(slice.block);
+            columns_of.entry(stripe.0).or_insert(column..column).end = column + 1;
+        }
+        for (stripe, columns) in columns_of {
+            let is_busy = self.room.available_permits() < usize::try_from(self.room_blocks / 2).unwrap_or(usize::MAX);
+            if is_busy {
+                return;
+            }
+            self.metrics.prefetches.inc();
+            drop(self.launch(opened, geometry, StripeIndex(stripe), columns, tier));
+        }
     }
 
     /// Returns, for each of the columns, its block and the read that brings it; no read where the cache has it.

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::SystemTime,
 };
@@ -25,6 +25,8 @@ pub(crate) struct Opened {
     look: Look,
     /// How often its beginning was asked for; one with its next record.
     begun: Arc<AtomicU64>,
+    /// Whether its index, as that of a film, was fetched for who began it.
+    is_film_begun: Arc<AtomicBool>,
 }
 
 impl Opened {
@@ -36,6 +38,11 @@ impl Opened {
     /// Whether more than one did.
     pub(crate) fn is_wanted(&self) -> bool {
         self.begun.load(Ordering::Relaxed) > 1
+    }
+
+    /// Returns true once: for the first viewer of a film.
+    pub(crate) fn begin_film(&self) -> bool {
+        !self.is_film_begun.swap(true, Ordering::Relaxed)
     }
 
     /// Returns the second since 1970 from which the object may no longer be read; none where its lease does not end.
@@ -53,11 +60,12 @@ impl Opened {
 impl Content for Opened {
     async fn look_up(reader: &Reader, look: Look, known: Option<Known>) -> Result<Self, ReadError> {
         let (object, record) = reader.object_after(&look.capability, known).await?;
-        Ok(Self { object, record, look, begun: Arc::default() })
+        Ok(Self { object, record, look, begun: Arc::default(), is_film_begun: Arc::default() })
     }
 
     fn after(&mut self, earlier: &Self) {
         self.begun = Arc::clone(&earlier.begun);
+        self.is_film_begun = Arc::clone(&earlier.is_film_begun);
     }
 
     fn look(&self) -> &Look {

@@ -12,6 +12,7 @@ mod disk;
 mod dns;
 mod ends;
 mod fields;
+mod film;
 mod follow;
 mod forged;
 #[path = "../../../sandbox/tests/it/guest.rs"]
