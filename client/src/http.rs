@@ -32,7 +32,7 @@ use tokio::{
 };
 
 use crate::{
-    Carrier, Membership, ShardAsk, Topology, Transport, TransportError,
+    Carrier, Membership, Said, ShardAsk, Span, Topology, Transport, TransportError,
     carrier::{AnswerBody, TlsCarrier, unreachable},
     clocks::Clocks,
     tls::{Identity, TlsError},
@@ -161,13 +161,34 @@ impl HttpTransport {
 
     /// Makes one call and returns the body of its answer, at most `max` bytes.
     async fn call(&self, node: &NodeName, call: Call, max: usize) -> Result<Bytes, TransportError> {
+        let span = Span::of_call(node, &call.path);
+        if call.strips > 0 {
+            span.say("evernear.strips", Said::Number(call.strips));
+        }
+        let answered = self.call_in_time(node, call, max, &span).await;
+        match &answered {
+            Ok(body) => span.say("evernear.bytes", Said::Number(body.len() as u64)),
+            // That a node has no such record is an answer.
+            Err(TransportError::Refused { .. }) => {}
+            Err(error) => span.fail(error.kind()),
+        }
+        answered
+    }
+
+    async fn call_in_time(
+        &self,
+        node: &NodeName,
+        call: Call,
+        max: usize,
+        span: &Span,
+    ) -> Result<Bytes, TransportError> {
         let length: usize = call.parts.iter().map(Bytes::len).sum();
         let _places = match length {
             0 => None,
             _ => Some(self.places(node).await?),
         };
         let deadline = call.deadline + time_of(length, self.bytes_per_second_min);
-        timeout(deadline, self.call_unbounded(node, call, length, max))
+        timeout(deadline, self.call_unbounded(node, call, (length, max), span))
             .await
             .map_err(|_| TransportError::TimedOut { node: node.clone() })?
     }
@@ -194,21 +215,23 @@ impl HttpTransport {
         &self,
         node: &NodeName,
         call: Call,
-        length: usize,
-        max: usize,
+        (length, max): (usize, usize),
+        span: &Span,
     ) -> Result<Bytes, TransportError> {
         // The length is known beforehand, so the node reserves memory for this body and not for the largest possible
         // one.
         let frames: Vec<_> = call.parts.into_iter().map(|part| Ok(Frame::data(part))).collect();
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(call.method)
             .uri(format!("https://{node}{}", call.path))
             .header(CONTENT_LENGTH, length)
             .body(StreamBody::new(stream::iter(frames)))
             .expect("paths are made of names, numbers and hex digits");
+        span.go_along(request.headers_mut());
         let response = self.carrier.carry(node, request).await?;
         self.clocks.hear(node, response.headers(), SystemTime::now());
         let status = response.status();
+        span.say("http.response.status_code", Said::Number(status.as_u16().into()));
         let max = if status.is_success() { max } else { ERROR_BYTES_MAX };
         let body = gather(node, response.into_body(), max).await?;
         if status.is_success() {
@@ -271,11 +294,13 @@ struct Call {
     path: String,
     parts: Vec<Bytes>,
     deadline: Duration,
+    /// How many strips are asked for.
+    strips: u64,
 }
 
 impl Call {
     fn new(method: Method, path: String) -> Self {
-        Self { method, path, parts: Vec::new(), deadline: CALL_DEADLINE }
+        Self { method, path, parts: Vec::new(), deadline: CALL_DEADLINE, strips: 0 }
     }
 
     fn get(path: String) -> Self {
@@ -296,7 +321,7 @@ impl Transport for HttpTransport {
         let max = shard_body_bytes_max(usize::try_from(count).unwrap_or(usize::MAX));
         // A viewer waits less, and a `Reader` gives a strip up that is of no use to it any more.
         let deadline = CALL_DEADLINE + time_of(max, self.shard_bytes_per_second_min);
-        self.call(node, Call { deadline, ..Call::get(path) }, max).await
+        self.call(node, Call { deadline, strips: count, ..Call::get(path) }, max).await
     }
 
     async fn strip(

@@ -33,6 +33,7 @@ mod slice;
 mod socket;
 mod thread_number;
 mod topology;
+mod traces;
 mod transport;
 mod uploader;
 
@@ -60,6 +61,7 @@ pub use slice::verify_slice;
 pub use socket::{PING_DEADLINE, tune};
 pub use thread_number::thread_number;
 pub use topology::Topology;
+pub use traces::{SPANS_LOST, SPANS_SENT, Said, Scope, Span, Traces, TracesConfig, TracesError, noun};
 pub use transport::{ShardAsk, Transport, TransportError};
 pub use uploader::{
     Earlier, Note, Receipt, Session, Told, UploadError, Uploader, file_record, inline_homes, record_holders,

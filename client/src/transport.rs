@@ -89,6 +89,19 @@ impl TransportError {
         self.is_retryable() && !self.is_full()
     }
 
+    /// Returns which kind of error it is, in a word.
+    #[must_use]
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Unknown { .. } => "unknown",
+            Self::Unreachable { .. } => "unreachable",
+            Self::TimedOut { .. } => "timed out",
+            Self::Refused { .. } => "refused",
+            Self::Failed { .. } => "failed",
+            Self::Nonsense { .. } => "nonsense",
+        }
+    }
+
     /// Returns the node that was called.
     #[must_use]
     pub fn node(&self) -> &NodeName {

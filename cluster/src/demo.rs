@@ -93,6 +93,7 @@ async fn perform(options: &DemoOptions, files: &[PathBuf], folder: &Path) -> Res
         distance: Distance::Simulated,
         cache_bytes: CACHE_BYTES,
         region_patience_ms: None,
+        traces: None,
     };
     let mut network = Network::start(folder, &network_options)
         .await

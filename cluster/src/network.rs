@@ -51,11 +51,27 @@ pub struct NetworkOptions {
     /// Whether all edges stand where the last one stands and bring strips for each other, and how many milliseconds
     /// one of them then has for a strip; none when each stands alone.
     pub region_patience_ms: Option<u64>,
+    /// A collector that every node tells of every request. Absent: none does.
+    pub traces: Option<String>,
+}
+
+impl NetworkOptions {
+    /// Returns the table of a node's configuration.
+    fn traces_toml(&self) -> String {
+        self.traces.as_ref().map_or_else(String::new, |to| format!("[traces]\nendpoint = \"{to}\"\nratio = 1\n"))
+    }
 }
 
 impl Default for NetworkOptions {
     fn default() -> Self {
-        Self { http_port: 0, dns_port: 0, distance: Distance::None, cache_bytes: 256 << 20, region_patience_ms: None }
+        Self {
+            http_port: 0,
+            dns_port: 0,
+            distance: Distance::None,
+            cache_bytes: 256 << 20,
+            region_patience_ms: None,
+            traces: None,
+        }
     }
 }
 
@@ -101,7 +117,8 @@ impl Network {
         let authority = Authority::create()?;
         let mut origins = Vec::new();
         for (at, site) in (11..).zip(&ORIGINS) {
-            let mut node = OriginNode::new(folder, site, Ipv4Addr::new(127, 0, 0, at), &authority)?;
+            let mut node =
+                OriginNode::new(folder, site, Ipv4Addr::new(127, 0, 0, at), &authority, &options.traces_toml())?;
             node.start(&authority).await?;
             origins.push(node);
         }
@@ -220,13 +237,13 @@ impl Network {
 }
 
 impl OriginNode {
-    fn new(folder: &Path, site: &Site, address: Ipv4Addr, authority: &Authority) -> Result<Self> {
+    fn new(folder: &Path, site: &Site, address: Ipv4Addr, authority: &Authority, traces: &str) -> Result<Self> {
         let name: NodeName = site.name.parse()?;
         let data = folder.join("origins").join(site.name);
         let issued = authority.issue(&name, Role::Origin)?;
         let config = toml::from_str(&format!(
             "name = \"{name}\"\nlisten = \"{address}:0\"\ndata_dir = {data:?}\ncatalog = \"sqlite://{}\"\n\
-             capacity_bytes = {}\n[place]\n{}[limits]\nerase_grace_seconds = 1\nsweep_seconds = 1\ndrain_seconds = 1\n",
+             capacity_bytes = {}\n[place]\n{}[limits]\nerase_grace_seconds = 1\nsweep_seconds = 1\ndrain_seconds = 1\n{traces}",
             folder.join("catalog.sqlite").display(),
             1u64 << 40,
             place_toml(site),
@@ -298,12 +315,13 @@ fn edge_config(
 ) -> Result<edge::Config> {
     let mut text = format!(
         "name = \"{}\"\nzone = \"{ZONE}\"\n[place]\n{}[dns]\nlisten = \"{address}:{}\"\nrefused = \"answer\"\n\
-         [http]\nlisten = \"{address}:{}\"\n[cache]\nblock_bytes_max = {}\n",
+         [http]\nlisten = \"{address}:{}\"\n[cache]\nblock_bytes_max = {}\n{}",
         site.name,
         place_toml(site),
         ports.dns,
         ports.http,
         options.cache_bytes,
+        options.traces_toml(),
     );
     if let Some(patience) = options.region_patience_ms {
         text += &format!("[peers]\nlisten = \"{address}:0\"\npatience_ms = {patience}\n");

@@ -25,6 +25,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use client::Span;
 use format::Mode;
 use http::{HeaderMap, Method, StatusCode, header};
 use sandbox::{Facts, Marks, Method as PolicyMethod, Tier};
@@ -160,9 +161,12 @@ async fn object(
     // Whoever is refused learns nothing of what lies below the name, so the verdict comes before the faults of the
     // walk.
     let ask = ask(node, request, &path, leaf, now);
-    let mut decision = node.decide(&root, leaf, &ask).await.inspect_err(|_| {
+    let span = Span::within("policy");
+    let mut decision = span.scope().around(node.decide(&root, leaf, &ask)).await.inspect_err(|_| {
         node.metrics.policy_faults.inc();
+        span.fail("no verdict");
     })?;
+    drop(span);
     if let Some(expires) = ask.token().and_then(|token| token.expires) {
         decision = decision.of_link(u32::try_from(expires.saturating_sub(ask.now)).unwrap_or(u32::MAX));
     }

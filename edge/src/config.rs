@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use client::IdentityFiles;
+use client::{IdentityFiles, TracesConfig};
 use format::{Country, NodeAddress, NodeName, Place, wire};
 use serde::Deserialize;
 
@@ -70,6 +70,9 @@ pub struct Config {
     /// Where `/metrics`, `/health` and `/ready` are served; keep it off the public network. Absent: nowhere.
     #[serde(default)]
     pub admin: Option<SocketAddr>,
+    /// The collector that is told of requests, by OpenTelemetry. Absent: none is.
+    #[serde(default)]
+    pub traces: Option<TracesConfig>,
     /// What is kept in memory. Absent: 256 MiB of blocks.
     #[serde(default)]
     pub cache: CacheConfig,

@@ -10,7 +10,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use client::{
-    IdentityError, IdentityFiles, KnownNodes, Membership, Reader, ReaderOptions, Topology, Transport, tls::Identity,
+    IdentityError, IdentityFiles, KnownNodes, Membership, Reader, ReaderOptions, Topology, Traces, TracesError,
+    Transport, tls::Identity,
 };
 use format::wire::Role;
 use quinn::Endpoint;
@@ -111,6 +112,9 @@ pub enum StartError {
     /// The certificate for viewers is wrong.
     #[error("the certificate of [https] cannot be used")]
     Certificate(#[from] CertificateError),
+    /// The collector of traces cannot be told.
+    #[error("`traces` cannot be used")]
+    Traces(#[from] TracesError),
     /// What is not to be served cannot be read, so nothing is.
     #[error("`denylist` cannot be used")]
     Denylist(#[from] DenylistError),
@@ -523,6 +527,8 @@ fn build(
         Region::new(Arc::clone(&reader), own, peers.strip_bytes_max, Arc::clone(&metrics))
     });
     let fills = Fills::new(Arc::clone(&reader), cache.clone(), fill_bytes_max, region, Arc::clone(&metrics));
+    let traces =
+        config.traces.as_ref().map(|traces| Traces::start(traces, "evernear-edge", &config.name)).transpose()?;
     Ok(Node {
         public: config.public_addresses(),
         objects: Arc::new(Objects::new(Arc::clone(&reader), &config.cache, Arc::clone(&register))),
@@ -537,6 +543,7 @@ fn build(
         cache,
         directories: Directories::new(),
         metrics,
+        traces,
         links,
         buckets,
         denylist,
@@ -637,5 +644,8 @@ async fn run(
     doors.shutdown().await;
     if timeout(DRAIN_DEADLINE, node.fills.stop()).await.is_err() {
         tracing::warn!("the disk cache was cut at the deadline; what it lacks is read from origins again");
+    }
+    if let Some(traces) = &node.traces {
+        traces.end().await;
     }
 }

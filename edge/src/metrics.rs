@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use client::LOG_LINES_LOST;
+use client::{LOG_LINES_LOST, SPANS_LOST, SPANS_SENT};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -71,6 +71,8 @@ pub(crate) struct Metrics {
     /// Seconds since 1970; 0 where the edge has no certificate of its own.
     pub(crate) node_certificate_ends: Gauge<u64, AtomicU64>,
     log_lines_lost: Counter,
+    spans_sent: Counter,
+    spans_lost: Counter,
 }
 
 impl Metrics {
@@ -110,6 +112,8 @@ impl Metrics {
             certificate_ends: Gauge::default(),
             node_certificate_ends: Gauge::default(),
             log_lines_lost: Counter::default(),
+            spans_sent: Counter::default(),
+            spans_lost: Counter::default(),
         };
         let to = &mut it.registry;
         to.register("dns_answers", "DNS answers by type and rcode", it.dns_answers.clone());
@@ -185,12 +189,22 @@ impl Metrics {
             it.certificate_ends.clone(),
         );
         to.register("log_lines_lost", "Lines of the log that it took too slowly", it.log_lines_lost.clone());
+        to.register("spans_sent", "Spans of traces that the collector took", it.spans_sent.clone());
+        to.register(
+            "spans_lost",
+            "Spans of traces lost because too many waited or the collector did not take them",
+            it.spans_lost.clone(),
+        );
         it
     }
 
     /// Writes all of it as Prometheus text.
     pub(crate) fn text(&self) -> String {
-        self.log_lines_lost.inner().store(LOG_LINES_LOST.load(Ordering::Relaxed), Ordering::Relaxed);
+        for (counter, count) in
+            [(&self.log_lines_lost, &LOG_LINES_LOST), (&self.spans_sent, &SPANS_SENT), (&self.spans_lost, &SPANS_LOST)]
+        {
+            counter.inner().store(count.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             text.clear();

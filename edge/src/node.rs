@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use client::{KnownNodes, Membership, Topology};
+use client::{KnownNodes, Membership, Topology, Traces};
 use format::{
     Capability, Label, Locator, Mode, NodeAddress, OwnerId,
     wire::{NodeEntry, Role},
@@ -61,6 +61,8 @@ pub(crate) struct Node {
     pub(crate) directories: Directories,
     pub(crate) fills: Arc<Fills>,
     pub(crate) metrics: Arc<Metrics>,
+    /// What is told of requests; none where the operator named no collector.
+    pub(crate) traces: Option<Traces>,
     /// What tokens of links are signed with, derived; without it none is worth anything.
     pub(crate) links: Option<ZoneSecret>,
     /// By which viewers fall into buckets.

@@ -26,12 +26,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
+use client::{Said, Span, noun};
 use format::limits::{BODY_BYTES_PER_SECOND_MIN, SHARD_BODY_BYTES_MAX};
 use tokio::time::timeout;
 
 pub(crate) use self::refusal::{Refusal, causes};
 pub(crate) use self::{extract::Sent, nodes::read_entry, notes::read_note};
-use crate::{metrics::Answered, node::Node};
+use crate::{metrics::Answered, node::Node, peer::Peer};
 
 /// Builds the service of a node. Every request carries its [`crate::peer::Peer`] as an extension.
 pub(crate) fn router(node: Arc<Node>) -> Router {
@@ -76,7 +77,7 @@ async fn limit(State(node): State<Arc<Node>>, request: Request, next: Next) -> R
     answer.unwrap_or_else(|_| Refusal::too_slow().into_response())
 }
 
-/// Counts what came of each call.
+/// Counts what came of each call, and tells its trace.
 async fn count(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     // A peer may make methods up; a label may not grow with them.
@@ -87,8 +88,17 @@ async fn count(State(node): State<Arc<Node>>, request: Request, next: Next) -> R
         Method::DELETE => "DELETE",
         _ => "other",
     };
-    let answer = next.run(request).await;
+    let span = match (&node.traces, request.extensions().get::<Peer>()) {
+        (Some(traces), Some(peer)) => traces.answer(noun(&route), peer.role, request.headers()),
+        _ => Span::NONE,
+    };
+    let answer = span.scope().around(next.run(request)).await;
     let status = answer.status().as_u16();
+    span.say("http.request.method", Said::Word(method));
+    span.say("http.response.status_code", Said::Number(status.into()));
+    if status >= 500 {
+        span.fail("the origin");
+    }
     node.metrics.requests.get_or_create(&Answered { route, method, status }).inc();
     answer
 }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use client::{IdentityError, IdentityFiles, KeyFileError, tls::Identity};
+use client::{IdentityError, IdentityFiles, KeyFileError, TracesConfig, tls::Identity};
 use format::{NodeAddress, NodeName, Place, PlaceError, limits::ORIGIN_ANNOUNCE_SECONDS_MAX};
 use serde::Deserialize;
 
@@ -50,6 +50,8 @@ pub struct Config {
     pub place: Place,
     /// Files of the node's certificate. Absent: the program that embeds the origin brings an identity itself.
     pub tls: Option<IdentityFiles>,
+    /// The collector that is told of calls, by OpenTelemetry. Absent: none is.
+    pub traces: Option<TracesConfig>,
     /// Bounds. Absent: the defaults of each.
     #[serde(default)]
     pub limits: Limits,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use client::LOG_LINES_LOST;
+use client::{LOG_LINES_LOST, SPANS_LOST, SPANS_SENT};
 use format::wire::Survey;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -71,6 +71,8 @@ pub(crate) struct Metrics {
     /// Seconds since 1970.
     pub(crate) certificate_ends: ByteGauge,
     log_lines_lost: Counter,
+    spans_sent: Counter,
+    spans_lost: Counter,
 }
 
 impl Metrics {
@@ -104,6 +106,8 @@ impl Metrics {
             scrubbed_since: Gauge::default(),
             certificate_ends: Gauge::default(),
             log_lines_lost: Counter::default(),
+            spans_sent: Counter::default(),
+            spans_lost: Counter::default(),
         };
         let to = &mut metrics.registry;
         to.register("requests", "Requests answered", metrics.requests.clone());
@@ -169,6 +173,12 @@ impl Metrics {
             metrics.scrubbed_since.clone(),
         );
         to.register("log_lines_lost", "Lines of the log that it took too slowly", metrics.log_lines_lost.clone());
+        to.register("spans_sent", "Spans of traces that the collector took", metrics.spans_sent.clone());
+        to.register(
+            "spans_lost",
+            "Spans of traces lost because too many waited or the collector did not take them",
+            metrics.spans_lost.clone(),
+        );
         metrics
     }
 
@@ -200,7 +210,11 @@ impl Metrics {
     }
 
     pub(crate) fn text(&self) -> String {
-        self.log_lines_lost.inner().store(LOG_LINES_LOST.load(Ordering::Relaxed), Ordering::Relaxed);
+        for (counter, count) in
+            [(&self.log_lines_lost, &LOG_LINES_LOST), (&self.spans_sent, &SPANS_SENT), (&self.spans_lost, &SPANS_LOST)]
+        {
+            counter.inner().store(count.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string cannot fail");
         text

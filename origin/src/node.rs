@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use client::{Membership, Topology, Transport};
+use client::{Membership, Topology, Traces, Transport};
 use format::{
     NodeAddress,
     wire::{NodeEntry, Role, Survey},
@@ -76,6 +76,8 @@ pub(crate) struct Node {
     pub(crate) feed: Feed,
     pub(crate) copies: Copies,
     pub(crate) metrics: Metrics,
+    /// What is told of calls; none where the operator named no collector.
+    pub(crate) traces: Option<Traces>,
     /// Reaches the other nodes; what moves between origins goes over it.
     pub(crate) transport: Arc<dyn Transport>,
     /// The own certificate, and whom the cluster refuses; none for a node without a door.
@@ -116,11 +118,12 @@ pub(crate) struct Parts {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) membership: Option<Arc<Membership>>,
     pub(crate) topology: Arc<Topology>,
+    pub(crate) traces: Option<Traces>,
 }
 
 impl Node {
     pub(crate) fn new(config: Config, address: NodeAddress, parts: Parts, stop: CancellationToken) -> Self {
-        let Parts { store, rested, catalog, transport, membership, topology } = parts;
+        let Parts { store, rested, catalog, transport, membership, topology, traces } = parts;
         let limits = &config.limits;
         let at_most = |bound: u32| usize::try_from(bound).unwrap_or(usize::MAX);
         let grace = Duration::from_secs(limits.erase_grace_seconds);
@@ -135,6 +138,7 @@ impl Node {
             catalog,
             uploads: Arc::new(Uploads::new(at_most(limits.uploads_max), rested, SystemTime::now())),
             metrics: Metrics::new(),
+            traces,
             transport,
             membership,
             topology,

@@ -9,7 +9,9 @@ use std::{
 };
 
 use axum::{Router, body::Body, http::Request, response::Response};
-use client::{HttpTransport, IdentityError, Membership, Topology, Transport, TransportError, tls::Identity};
+use client::{
+    HttpTransport, IdentityError, Membership, Topology, Traces, TracesError, Transport, TransportError, tls::Identity,
+};
 use format::{NodeAddress, NodeName, wire::Role};
 use tokio::{
     net::TcpListener,
@@ -59,6 +61,9 @@ pub enum StartError {
         /// The cause.
         source: io::Error,
     },
+    /// The collector of traces cannot be told.
+    #[error("`traces` cannot be used")]
+    Traces(#[from] TracesError),
     /// The data folder or the object store cannot be used.
     #[error("the data folder or the object store cannot be used")]
     Store(#[from] StoreError),
@@ -287,7 +292,9 @@ impl Origin {
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
         let door = Door { listener, membership: membership.clone() };
-        let parts = Parts { store, rested, catalog, transport, membership: Some(membership), topology };
+        let traces = config.traces.as_ref();
+        let traces = traces.map(|traces| Traces::start(traces, "evernear-origin", &config.name)).transpose()?;
+        let parts = Parts { store, rested, catalog, transport, membership: Some(membership), topology, traces };
         begin(config, parts, shutdown, local_addr, Some(door)).await
     }
 
@@ -304,7 +311,7 @@ impl Origin {
         config.check()?;
         let Surroundings { disk, catalog, transport, topology } = around;
         let (store, rested) = open_store(&config, disk).await?;
-        let parts = Parts { store, rested, catalog, transport, membership: None, topology };
+        let parts = Parts { store, rested, catalog, transport, membership: None, topology, traces: None };
         let local_addr = config.listen;
         begin(config, parts, shutdown, local_addr, None).await
     }
@@ -454,6 +461,9 @@ async fn run(node: Arc<Node>, door: Option<(Door, Router)>) {
         cut.cancel();
         // What is left are calls into the disk; a disk that hangs must not keep the process.
         let _ = timeout(drain, node.tasks.wait()).await;
+    }
+    if let Some(traces) = &node.traces {
+        traces.end().await;
     }
     node.catalog.close().await;
     tracing::info!(node = %node.config.name, "origin stopped");

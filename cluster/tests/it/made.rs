@@ -17,8 +17,12 @@ pub(crate) struct Made {
 
 impl Made {
     pub(crate) async fn new() -> Self {
+        Self::with(&NetworkOptions::default()).await
+    }
+
+    pub(crate) async fn with(options: &NetworkOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let network = Network::start(folder.path(), &NetworkOptions::default()).await.unwrap();
+        let network = Network::start(folder.path(), options).await.unwrap();
         Self { network, folder }
     }
 

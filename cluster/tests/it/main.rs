@@ -29,4 +29,5 @@ mod restore;
 mod samples;
 mod secrecy;
 mod tier;
+mod traces;
 mod wires;

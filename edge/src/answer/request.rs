@@ -50,6 +50,11 @@ impl RequestId {
         Self(SEED.hash_one(NEXT.fetch_add(1, Ordering::Relaxed)))
     }
 
+    /// Returns it as a number, of which each is as likely as any other.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
     /// Returns its hexadecimal digits.
     pub(crate) fn digits(self) -> [u8; 16] {
         let mut digits = [0; 16];

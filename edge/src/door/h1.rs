@@ -86,13 +86,8 @@ impl Plain {
                     let Some(request) = Request::common(&head, asker.peer, asker.is_secure) else {
                         return Some(Rest { wire: self.wire, read });
                     };
-                    let sent = Sent::begin(&worker.door.node.metrics, request.asked(), start);
-                    let mut reply = make(&worker.door, &request).await;
-                    if let Some(ready) = reply.ready.take() {
-                        worker.keep(head.host, head.target, *ready);
-                    }
-                    let (way, mut session) = ((&*worker.door.node, worker.door.ways), Session::Plain(&mut self));
-                    reply.send(way, &mut session, &request, sent).await
+                    let sent = Sent::begin(&worker.door.node, request.asked(), start);
+                    sent.scope().around(self.answer(worker, &head, &request, sent)).await
                 }
             };
             if !answered {
@@ -110,11 +105,21 @@ impl Plain {
         None
     }
 
+    /// Makes an answer, keeps what of it may be given again, and writes it.
+    async fn answer(&mut self, worker: &Worker, head: &Head<'_>, request: &Request, sent: Sent<'_>) -> bool {
+        let mut reply = make(&worker.door, request).await;
+        if let Some(ready) = reply.ready.take() {
+            worker.keep(head.host, head.target, *ready);
+        }
+        let (way, mut session) = ((&*worker.door.node, worker.door.ways), Session::Plain(self));
+        reply.send(way, &mut session, request, sent).await
+    }
+
     /// Gives an answer that was ready.
     async fn give(&mut self, worker: &Worker, head: &Head<'_>, asker: &Asker, given: Given, start: Instant) -> bool {
         let (id, viewer, method) = (given.id, for_logs(asker.peer), head.method.as_str());
         let asked = Asked { id, viewer, version: Version::HTTP_11, method };
-        let mut sent = Sent::begin(&worker.door.node.metrics, asked, start);
+        let mut sent = Sent::begin(&worker.door.node, asked, start);
         self.out.extend_from_slice(&given.lasting.head);
         self.out.extend_from_slice(b"date: ");
         self.out.extend_from_slice(worker.date().as_bytes());

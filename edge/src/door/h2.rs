@@ -215,13 +215,13 @@ impl Connection<'_> {
             let (worker, asker) = (Rc::clone(worker), Rc::clone(asker));
             self.answers.push(Box::pin(async move {
                 let asked = asked(id, &asker, head.method.as_str());
-                let mut sent = Sent::begin(&worker.door.node.metrics, asked, start);
+                let mut sent = Sent::begin(&worker.door.node, asked, start);
                 sent.of_given(&given);
                 given.send(&mut Session::Stream(&mut stream), sent).await;
             }));
             return;
         }
-        let mut sent = Sent::begin(&worker.door.node.metrics, asked(id, asker, head.method.as_str()), start);
+        let mut sent = Sent::begin(&worker.door.node, asked(id, asker, head.method.as_str()), start);
         sent.of_given(&given);
         if written.is_ok() {
             sent.bytes = given.bytes();

@@ -20,8 +20,19 @@ pub(super) async fn respond(
     keep: impl FnOnce(&Request, Ready),
 ) -> bool {
     let (Intake::Refused(request, _) | Intake::Ready(request)) = &intake;
-    let sent = Sent::begin(&door.node.metrics, request.asked(), start);
-    let reply = match &intake {
+    let sent = Sent::begin(&door.node, request.asked(), start);
+    sent.scope().around(respond_within(door, session, &intake, sent, keep)).await
+}
+
+async fn respond_within(
+    door: &Arc<HttpDoor>,
+    session: &mut Session<'_>,
+    intake: &Intake,
+    sent: Sent<'_>,
+    keep: impl FnOnce(&Request, Ready),
+) -> bool {
+    let (Intake::Refused(request, _) | Intake::Ready(request)) = intake;
+    let reply = match intake {
         Intake::Refused(request, fault) => reply::refusal(request, fault),
         Intake::Ready(request) => {
             let mut reply = tokio::select! {

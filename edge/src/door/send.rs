@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use client::{Said, Scope, Span};
 use format::Locator;
 use http::{HeaderValue, StatusCode, Version, header};
 
@@ -123,13 +124,22 @@ pub(super) struct Sent<'a> {
     /// Of content, handed to the connection.
     pub(super) bytes: u64,
     outcome: &'static str,
+    /// The whole of it in a trace, if there is one. What viewers bring (`traceparent`) is not looked at: whoever asks
+    /// would decide what a collector is told, and how much.
+    span: Span,
 }
 
 impl<'a> Sent<'a> {
     /// Begins with a viewer who left before there was an answer.
-    pub(super) fn begin(metrics: &'a Metrics, asked: Asked<'a>, start: Instant) -> Self {
-        let (status, source, outcome) = (CLOSED_EARLY, Source::Own, VIEWER_LEFT);
-        Self { metrics, asked, start, first_byte: None, status, source, locator: None, bytes: 0, outcome }
+    pub(super) fn begin(node: &'a Node, asked: Asked<'a>, start: Instant) -> Self {
+        let (metrics, status, source, outcome) = (&*node.metrics, CLOSED_EARLY, Source::Own, VIEWER_LEFT);
+        let span = node.traces.as_ref().map_or(Span::NONE, |traces| traces.begin("request", asked.id.number()));
+        Self { metrics, asked, start, first_byte: None, status, source, locator: None, bytes: 0, outcome, span }
+    }
+
+    /// Returns where in a trace the answer is made and written.
+    pub(super) fn scope(&self) -> Scope {
+        self.span.scope()
     }
 
     /// Says which answer it is; it begins now.
@@ -149,6 +159,43 @@ impl<'a> Sent<'a> {
     }
 }
 
+impl Sent<'_> {
+    /// Tells the trace what the log is told, but for the object and the viewer: the id finds the line in the log, which
+    /// has both as far as it may.
+    fn tell(&self, cache: &'static str, first_byte: Duration) {
+        // A viewer may make methods up.
+        let method = match self.asked.method {
+            "GET" => "GET",
+            "HEAD" => "HEAD",
+            "OPTIONS" => "OPTIONS",
+            _ => "_OTHER",
+        };
+        let version = match self.asked.version {
+            Version::HTTP_3 => "3",
+            Version::HTTP_2 => "2",
+            Version::HTTP_11 => "1.1",
+            _ => "1.0",
+        };
+        for (key, value) in [
+            ("http.request.method", Said::Word(method)),
+            ("network.protocol.version", Said::Word(version)),
+            ("http.response.status_code", Said::Number(self.status.into())),
+            ("evernear.request", Said::Id(self.asked.id.number())),
+            ("evernear.cache", Said::Word(cache)),
+            ("evernear.bytes", Said::Number(self.bytes)),
+            ("evernear.first_byte_us", Said::Number(u64::try_from(first_byte.as_micros()).unwrap_or(u64::MAX))),
+            ("evernear.outcome", Said::Word(self.outcome)),
+        ] {
+            self.span.say(key, value);
+        }
+        if self.status >= 500 {
+            self.span.fail("the edge or the nodes behind it");
+        } else if self.outcome == CUT {
+            self.span.fail(CUT);
+        }
+    }
+}
+
 impl Drop for Sent<'_> {
     fn drop(&mut self) {
         let whole = self.start.elapsed();
@@ -160,6 +207,9 @@ impl Drop for Sent<'_> {
             Source::Own => "none",
         };
         self.metrics.answers.count(self.status, cache, self.bytes, first_byte);
+        if self.span.is_traced() {
+            self.tell(cache, first_byte);
+        }
         tracing::info!(
             target: "access",
             request = %self.asked.id,

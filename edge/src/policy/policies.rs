@@ -9,6 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use client::Scope;
 use format::{OwnerId, PolicyName};
 use moka::{future::Cache, sync};
 use sandbox::{Chain, Config, Engine, Link};
@@ -112,7 +113,8 @@ impl Policies {
         }
         // A task of its own: the viewer who caused it may leave, the work is for all who come after.
         let policies = Arc::clone(self);
-        let loading = self.control.spawn(async move { timeout(LOAD_DEADLINE, policies.load_shared(key)).await });
+        let load = async move { timeout(LOAD_DEADLINE, policies.load_shared(key)).await };
+        let loading = self.control.spawn(Scope::current().around(load));
         loading.await.ok().and_then(Result::ok).flatten().ok_or(Fault::Policy)
     }
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use client::{Near, Reader, ShardAsk, Shelf};
+use client::{Near, Reader, Said, Scope, ShardAsk, Shelf, Span};
 use format::{BlockIndex, Geometry, PublicManifest, StripeIndex, limits::BLOCK_BYTES, wire::StripPath};
 use futures::{
     FutureExt,
@@ -371,24 +371,34 @@ impl Fills {
         let read = async move {
             // Made here: a runtime that ends drops what it is given at once, and the state is held now.
             let under_way = UnderWay { fills: Arc::clone(&fills), keys };
-            let result = fills.fill(&opened, stripe, &missing, tier).await;
+            let span = Span::within("fill");
+            let result = span.scope().around(fills.fill(&opened, stripe, &missing, tier, &span)).await;
             if let Ok(blocks) = &result {
                 for (block, bytes) in blocks.iter().filter(|_| tier != Tier::None) {
                     fills.cache.insert(BlockKey { locator, block: *block }, bytes.clone(), begun);
                 }
             } else {
                 fills.metrics.fill_faults.inc();
+                span.fail("the nodes");
             }
-            drop(under_way);
+            drop((under_way, span));
             // Nobody may be waiting any more; the cache has what may be kept.
             let _ = done.send(result);
         };
         // Whoever asks may run on a worker, where decoding would hold up all its viewers.
-        state.tasks.spawn_on(read, &self.control);
+        state.tasks.spawn_on(Scope::current().around(read), &self.control);
         wanted
     }
 
-    async fn fill(&self, opened: &Opened, stripe: StripeIndex, columns: &[usize], tier: Tier) -> Result<Blocks, Fault> {
+    async fn fill(
+        &self,
+        opened: &Opened,
+        stripe: StripeIndex,
+        columns: &[usize],
+        tier: Tier,
+        span: &Span,
+    ) -> Result<Blocks, Fault> {
+        span.say("evernear.blocks", Said::Number(columns.len() as u64));
         let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX);
         let room = self.room.take(opened.record.lease.owner, wanted).await;
         let _room = room.inspect_err(|_| _ = self.metrics.fills_turned_away.inc())?;
@@ -413,6 +423,9 @@ impl Fills {
         self.metrics.fill_bytes.inc_by(read.bytes);
         self.metrics.neighbour_bytes.inc_by(read.neighbour_bytes);
         self.metrics.fills_recovered.inc_by(u64::from(read.recovered));
+        span.say("evernear.nodes", Said::Number(read.nodes.len() as u64));
+        span.say("evernear.bytes", Said::Number(read.bytes));
+        span.say("evernear.recovered", Said::Number(read.recovered.into()));
         Ok(Arc::new(read.blocks))
     }
 

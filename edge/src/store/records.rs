@@ -16,7 +16,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use client::{Known, ReadError, Reader};
+use client::{Known, ReadError, Reader, Said, Scope, Span};
 use format::{Capability, Locator, OpenError, OwnerId, Record};
 use futures::{
     FutureExt,
@@ -245,7 +245,8 @@ impl<T: Content> Records<T> {
             Held::Nothing => {
                 // A task of its own: the viewer who caused it may leave, the work is for all who come after.
                 let (records, capability) = (Arc::clone(self), capability.clone());
-                let opening = self.control.spawn(async move { records.open_cold(&capability, Asker::Viewer).await });
+                let open = async move { records.open_cold(&capability, Asker::Viewer).await };
+                let opening = self.control.spawn(Scope::current().around(open));
                 opening.await.unwrap_or(Err(Fault::Busy))
             }
         }
@@ -352,11 +353,11 @@ impl<T: Content> Records<T> {
         }
         let records = Arc::clone(self);
         // Ends by OPEN_DEADLINE after it has room; whoever waits may leave meanwhile.
-        let task = self.control.spawn(async move {
+        let task = self.control.spawn(Scope::current().around(async move {
             // Made here: a runtime that ends drops what it is given at once, and the map is held now.
             let here = UnderWay { records, key };
             here.records.look_up_doubted(&opened, key).await
-        });
+        }));
         let flight = async move { task.await.unwrap_or(Err(Fault::Busy)) }.boxed().shared();
         under_way.insert(key, flight.clone());
         flight
@@ -417,6 +418,18 @@ impl<T: Content> Records<T> {
     }
 
     async fn look_up(&self, capability: &Capability) -> Result<T, Fault> {
+        let span = Span::within("record");
+        let found = span.scope().around(self.ask(capability)).await;
+        if let Err(fault) = &found {
+            span.say("evernear.status", Said::Number(fault.status().as_u16().into()));
+            if fault.status().is_server_error() {
+                span.fail("the nodes");
+            }
+        }
+        found
+    }
+
+    async fn ask(&self, capability: &Capability) -> Result<T, Fault> {
         let known = self.known.get(&capability.locator());
         let look = Look {
             capability: capability.clone(),

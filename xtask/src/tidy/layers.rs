@@ -79,6 +79,12 @@ const FAMILIES: &[Family] = &[
     },
     Family { prefix: "moka", homes: &["edge"], in_tests: InTests::AtHome, why: "plaintext is cached in one place" },
     Family {
+        prefix: "opentelemetry",
+        homes: &["client"],
+        in_tests: InTests::Anywhere,
+        why: "what a span may say is decided in one place; tests read what was sent",
+    },
+    Family {
         prefix: "clap",
         homes: &["cli", "cluster"],
         in_tests: InTests::AtHome,
