@@ -13,6 +13,7 @@ mod h1;
 mod h2;
 pub(crate) mod h3;
 mod limits;
+mod link;
 #[cfg(test)]
 mod narrow;
 mod pingora;

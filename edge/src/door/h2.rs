@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     pin::pin,
     rc::Rc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -20,7 +21,8 @@ use pingora_core::server::ShutdownWatch;
 use tokio::{io::AsyncReadExt, time::timeout};
 
 use super::{
-    limits::{IDLE_SECONDS, LINGER, PIECE_BYTES, SEND_BYTES_PER_SECOND_MIN, STREAMS_MAX},
+    limits::{IDLE_BYTES_MIN, IDLE_SECONDS, LINGER, PIECE_BYTES, STREAMS_MAX},
+    link::Link,
     respond::respond,
     send::Sent,
     session::Session,
@@ -44,9 +46,8 @@ const PREFACE_BEGIN: &[u8] = b"PRI ";
 /// Answers that are made or written at a time, those of streams that the viewer has reset among them: a viewer that
 /// resets faster than the work ends is told to calm down.
 const ANSWERS_MAX: usize = 2 * STREAMS_MAX as usize;
-/// A connection without a request ends after this; of what is on its way so many bytes must leave in that time.
+/// A connection without a request ends after this.
 const IDLE: Duration = Duration::from_secs(IDLE_SECONDS as u64);
-const IDLE_BYTES_MIN: u64 = SEND_BYTES_PER_SECOND_MIN as u64 * IDLE_SECONDS as u64;
 
 impl Rest {
     /// Whether it is for this codec; reads as much more as it takes to know.
@@ -73,10 +74,13 @@ pub(super) async fn serve(worker: &Rc<Worker>, rest: Rest, asker: Asker, seat: &
     let bytes = Turns::new(rest.wire, rest.read);
     let Ok(Ok(http)) = timeout(header_deadline, options().handshake(bytes.clone())).await else { return };
     bytes.begin();
+    let sent = bytes.count();
+    let link = Arc::new(Link::new(move || sent.load(Ordering::Relaxed)));
     let (worker, asker) = (Rc::clone(worker), Rc::new(asker));
     let mut connection = Connection {
         http,
         bytes,
+        link,
         answers: FuturesUnordered::new(),
         worker,
         asker,
@@ -109,6 +113,7 @@ fn options() -> Builder {
 struct Connection<'c> {
     http: h2::server::Connection<Turns<Wire>, Bytes>,
     bytes: Turns<Wire>,
+    link: Arc<Link>,
     /// Those that were not given at once.
     answers: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     worker: Rc<Worker>,
@@ -190,7 +195,7 @@ impl Connection<'_> {
         let length = request.headers().get(header::CONTENT_LENGTH);
         let has_body = !request.body().is_end_stream() && length.is_none_or(|length| length != "0");
         let (head, _) = request.into_parts();
-        let mut stream = Stream::new(way);
+        let mut stream = Stream::new(way, Arc::clone(&self.link));
         let mut room = head::ROOM;
         let given =
             head::of_parts(&head, &mut room).filter(|_| !has_body).and_then(|head| worker.give(&head, asker, start));

@@ -20,7 +20,8 @@ use tokio::{
 
 use super::{
     capped::Capped,
-    limits::{IDLE_SECONDS, REQUESTS_PER_CONNECTION_MAX, STREAMS_MAX, WRITE_DEADLINE},
+    limits::{IDLE_BYTES_MIN, IDLE_SECONDS, REQUESTS_PER_CONNECTION_MAX, STREAMS_MAX, WRITE_DEADLINE},
+    link::Link,
     respond::respond,
     session::{QuicStream, Session},
     shared::{Gauged, HttpDoor},
@@ -119,15 +120,19 @@ async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, seat: &Seat, mut s
         Some((quic, http))
     };
     let Ok(Some((quic, mut http))) = timeout(HANDSHAKE_DEADLINE, handshake).await else { return };
+    let counted = quic.clone();
+    let link = Arc::new(Link::new(move || counted.stats().udp_tx.bytes));
     let mut requests = JoinSet::new();
     let mut begun = 0;
+    // Bytes that had left when the last answer was written, or a moment of idleness after that.
+    let mut left = 0;
     loop {
         tokio::select! {
             accepted = http.accept() => match accepted {
                 Ok(Some(resolver)) => {
                     seat.work();
                     // Where the viewer is now: a connection outlives the change from one network to another.
-                    requests.spawn(request(Arc::clone(door), resolver, quic.remote_address()));
+                    requests.spawn(request(Arc::clone(door), resolver, quic.remote_address(), Arc::clone(&link)));
                     begun += 1;
                     if begun == REQUESTS_PER_CONNECTION_MAX {
                         break;
@@ -138,13 +143,20 @@ async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, seat: &Seat, mut s
             },
             Some(_) = requests.join_next() => if requests.is_empty() {
                 seat.wait(Instant::now());
+                left = link.sent();
             },
             () = &mut given_up => {
                 door.node.metrics.http_connections_given_up.inc();
                 break;
             }
-            // Pings keep a connection, but not one on which nothing is asked.
-            () = sleep(Duration::from_secs(IDLE_SECONDS.into())), if requests.is_empty() => break,
+            // Pings keep a connection, but not one on which nothing is asked. What was written may still be on its way
+            // to a slow viewer.
+            () = sleep(Duration::from_secs(IDLE_SECONDS.into())), if requests.is_empty() => {
+                let before = std::mem::replace(&mut left, link.sent());
+                if left - before < IDLE_BYTES_MIN {
+                    break;
+                }
+            }
             _ = shutdown.wait_for(|down| *down) => break,
         }
     }
@@ -162,6 +174,7 @@ async fn request(
     door: Arc<HttpDoor>,
     resolver: RequestResolver<Capped<h3_quinn::Connection>, Bytes>,
     peer: SocketAddr,
+    link: Arc<Link>,
 ) {
     let deadline = door.node.config.http.header_deadline();
     let Ok(Ok((head, stream))) = timeout(deadline, resolver.resolve_request()).await else { return };
@@ -178,7 +191,7 @@ async fn request(
     if matches!(intake, Intake::Refused(..)) {
         answer.stream.stop_sending(Code::H3_NO_ERROR);
     }
-    if respond(&door, &mut Session::Quic(&mut answer.stream), intake, start, |_, _| {}).await {
+    if respond(&door, &mut Session::Quic(&mut answer.stream, &link), intake, start, |_, _| {}).await {
         // The viewer may be gone by now; there is nobody to tell.
         let finished = timeout(WRITE_DEADLINE, answer.stream.finish()).await;
         answer.is_whole = matches!(finished, Ok(Ok(())));

@@ -10,7 +10,10 @@ pub(super) const LINGER: Duration = Duration::from_secs(1);
 pub(super) const REQUESTS_PER_CONNECTION_MAX: u32 = 10_000;
 /// A viewer that takes fewer bytes per second is cut off; slow modems are faster.
 pub(super) const SEND_BYTES_PER_SECOND_MIN: usize = 2 * 1024;
-/// A write of up to 64 KiB must end by then on HTTP/2 and HTTP/3, which have no rate.
+/// So much of what is on its way on an idle connection of HTTP/2 or HTTP/3 must leave in [`IDLE_SECONDS`].
+pub(super) const IDLE_BYTES_MIN: u64 = SEND_BYTES_PER_SECOND_MIN as u64 * IDLE_SECONDS as u64;
+/// A write of up to 64 KiB must end by then on HTTP/2 and HTTP/3, or one that waits for its turn while others on its
+/// connection are taken by then again ([`super::link`]).
 pub(super) const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 /// Requests at one time on a connection of HTTP/2 or HTTP/3.
 pub(super) const STREAMS_MAX: u32 = 64;

@@ -5,11 +5,11 @@ use h3::{error::Code, server::RequestStream};
 use http::{HeaderMap, Response, StatusCode};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
-use tokio::time::timeout;
 
 use super::{
     capped::CappedStream,
-    limits::{PIECE_BYTES, WRITE_DEADLINE},
+    limits::PIECE_BYTES,
+    link::Link,
     stream::Stream,
     wire::{Left, Plain},
 };
@@ -24,7 +24,7 @@ pub(super) enum Session<'a> {
     /// HTTP/2.
     Stream(&'a mut Stream),
     /// HTTP/3.
-    Quic(&'a mut QuicStream),
+    Quic(&'a mut QuicStream, &'a Link),
     /// HTTP/1.1 by the codec of our own.
     Plain(&'a mut Plain),
 }
@@ -44,7 +44,7 @@ impl Session<'_> {
                 stream.head(status, fields);
                 Ok(())
             }
-            Self::Quic(stream) => in_time(stream.send_response(head(status, fields))).await,
+            Self::Quic(stream, link) => link.in_turn(stream.send_response(head(status, fields))).await,
             Self::Plain(plain) => {
                 plain.head(status, &fields);
                 Ok(())
@@ -56,7 +56,7 @@ impl Session<'_> {
     pub(super) fn piece_bytes(&self) -> usize {
         match self {
             Self::Plain(_) => usize::MAX,
-            Self::Pingora(_) | Self::Stream(_) | Self::Quic(_) => PIECE_BYTES,
+            Self::Pingora(_) | Self::Stream(_) | Self::Quic(..) => PIECE_BYTES,
         }
     }
 
@@ -69,7 +69,7 @@ impl Session<'_> {
             Self::Pingora(session) => session.write_response_body(piece, ends).await.map_err(|_| Left),
             Self::Stream(stream) => stream.write(piece, ends).await,
             // The end is told by `finish`, with or without content.
-            Self::Quic(stream) => in_time(stream.send_data(piece)).await,
+            Self::Quic(stream, link) => link.in_turn(stream.send_data(piece)).await,
             Self::Plain(plain) => plain.write(piece).await,
         }
     }
@@ -83,7 +83,7 @@ impl Session<'_> {
             Self::Plain(plain) => plain.end_answer().await,
             Self::Stream(stream) => stream.end(),
             // Whoever made the session ends it.
-            Self::Pingora(_) | Self::Quic(_) => Ok(()),
+            Self::Pingora(_) | Self::Quic(..) => Ok(()),
         }
     }
 
@@ -91,7 +91,7 @@ impl Session<'_> {
     pub(super) async fn gone(&mut self) {
         match self {
             Self::Stream(stream) => stream.gone().await,
-            Self::Pingora(_) | Self::Quic(_) | Self::Plain(_) => std::future::pending().await,
+            Self::Pingora(_) | Self::Quic(..) | Self::Plain(_) => std::future::pending().await,
         }
     }
 
@@ -100,7 +100,7 @@ impl Session<'_> {
         match self {
             Self::Pingora(session) => session.set_keepalive(None),
             Self::Plain(plain) => plain.close_after(),
-            Self::Stream(_) | Self::Quic(_) => {}
+            Self::Stream(_) | Self::Quic(..) => {}
         }
     }
 
@@ -110,7 +110,7 @@ impl Session<'_> {
             // HTTP/1.1 closes short of its Content-Length.
             Self::Pingora(session) => session.shutdown().await,
             Self::Stream(stream) => stream.cut(),
-            Self::Quic(stream) => stream.stop_stream(Code::H3_INTERNAL_ERROR),
+            Self::Quic(stream, _) => stream.stop_stream(Code::H3_INTERNAL_ERROR),
             // Closed short of its Content-Length, over TLS without the word that ends a connection.
             Self::Plain(plain) => plain.close_after(),
         }
@@ -122,8 +122,4 @@ fn head(status: StatusCode, fields: HeaderMap) -> Response<()> {
     *head.status_mut() = status;
     *head.headers_mut() = fields;
     head
-}
-
-async fn in_time<E>(write: impl Future<Output = Result<(), E>>) -> Result<(), Left> {
-    timeout(WRITE_DEADLINE, write).await.map_err(|_| Left)?.map_err(|_| Left)
 }

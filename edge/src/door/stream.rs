@@ -1,13 +1,12 @@
 //! One stream of HTTP/2, on which one answer goes back.
 
-use std::future::poll_fn;
+use std::{future::poll_fn, sync::Arc};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream, server::SendResponse};
 use http::{HeaderMap, Response, StatusCode};
-use tokio::time::timeout;
 
-use super::{limits::WRITE_DEADLINE, wire::Left};
+use super::{link::Link, wire::Left};
 
 /// A content of so many bytes is given at once, without anybody who waits until the viewer has taken it.
 const GIVEN_BYTES_MAX: usize = 16 * 1024;
@@ -19,11 +18,12 @@ pub(super) struct Stream {
     head: Option<Response<()>>,
     /// Where the content goes, once the head has gone and did not end the stream.
     content: Option<SendStream<Bytes>>,
+    link: Arc<Link>,
 }
 
 impl Stream {
-    pub(super) fn new(respond: SendResponse<Bytes>) -> Self {
-        Self { respond, head: None, content: None }
+    pub(super) fn new(respond: SendResponse<Bytes>, link: Arc<Link>) -> Self {
+        Self { respond, head: None, content: None, link }
     }
 
     /// Takes the head of the answer, which leaves with the first piece of its content.
@@ -77,9 +77,9 @@ impl Stream {
                     stream.send_data(part, ends && piece.is_empty()).map_err(|_| Left)?;
                 }
             }
-            Ok(())
+            Ok::<(), Left>(())
         };
-        timeout(WRITE_DEADLINE, written).await.map_err(|_| Left)??;
+        self.link.in_turn(written).await?;
         if ends {
             self.content = None;
         }

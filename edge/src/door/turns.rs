@@ -7,6 +7,10 @@ use std::{
     iter,
     pin::Pin,
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -26,8 +30,10 @@ struct Bytes<T> {
     held: BytesMut,
     /// Whether a flush waits for the end of the turn.
     waits: bool,
-    /// Bytes that the system took.
+    /// Bytes that the system took since they were asked for.
     sent: u64,
+    /// All of them.
+    sent_in_all: Arc<AtomicU64>,
 }
 
 impl<T> Clone for Turns<T> {
@@ -38,7 +44,14 @@ impl<T> Clone for Turns<T> {
 
 impl<T: AsyncWrite + Unpin> Turns<T> {
     pub(super) fn new(inner: T, begun: Vec<u8>) -> Self {
-        Self(Rc::new(RefCell::new(Bytes { inner, begun, held: BytesMut::new(), waits: false, sent: 0 })))
+        Self(Rc::new(RefCell::new(Bytes {
+            inner,
+            begun,
+            held: BytesMut::new(),
+            waits: false,
+            sent: 0,
+            sent_in_all: Arc::default(),
+        })))
     }
 
     /// What is flushed from now on waits for the end of a turn.
@@ -49,6 +62,11 @@ impl<T: AsyncWrite + Unpin> Turns<T> {
     /// Ends a turn: what waits leaves.
     pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_flush(cx)
+    }
+
+    /// Returns what counts the bytes that the system takes.
+    pub(super) fn count(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.0.borrow().sent_in_all)
     }
 
     /// Returns the bytes that the system took since this was asked before.
@@ -78,6 +96,7 @@ impl<T: AsyncWrite + Unpin> Bytes<T> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.sent += written as u64;
+            self.sent_in_all.fetch_add(written as u64, Ordering::Relaxed);
             self.held.advance(written.min(held));
             if self.held.is_empty() {
                 // An idle connection keeps no memory for it.

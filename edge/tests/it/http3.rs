@@ -6,17 +6,12 @@ use bytes::{Buf, Bytes};
 use edge::config::HttpsConfig;
 use futures::future::{join_all, poll_fn};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use quinn::{ClientConfig, Connection, Endpoint, VarInt, crypto::rustls::QuicClientConfig};
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-    version::TLS13,
-};
+use quinn::{ClientConfig, Connection, Endpoint, TransportConfig, VarInt, crypto::rustls::QuicClientConfig};
 use testing::{noise_of, until};
 use tokio::{task::JoinHandle, time::timeout};
 
 use crate::{
-    https::{certificate, host, start, start_with},
+    https::{host, start, start_with, trusting},
     site::{DEADLINE, Site, Stored},
 };
 
@@ -24,14 +19,14 @@ use crate::{
 const EXCESSIVE_LOAD: u64 = 0x107;
 
 fn endpoint(https: &HttpsConfig) -> Endpoint {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(certificate(https)).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13]).unwrap();
-    let mut tls = tls.with_root_certificates(roots).with_no_client_auth();
-    tls.alpn_protocols = vec![b"h3".to_vec()];
+    endpoint_with(https, TransportConfig::default())
+}
+
+fn endpoint_with(https: &HttpsConfig, transport: TransportConfig) -> Endpoint {
     let mut endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    endpoint.set_default_client_config(ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())));
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(trusting(https, b"h3")).unwrap()));
+    config.transport_config(Arc::new(transport));
+    endpoint.set_default_client_config(config);
     endpoint
 }
 
@@ -48,8 +43,7 @@ pub(crate) struct Viewer {
 }
 
 impl Viewer {
-    async fn connect(https: &HttpsConfig, address: SocketAddr, host: String) -> Self {
-        let endpoint = endpoint(https);
+    async fn connect(endpoint: Endpoint, address: SocketAddr, host: String) -> Self {
         let quic = endpoint.connect(address, &host).unwrap().await.unwrap();
         let (mut driver, requests) = h3::client::new(h3_quinn::Connection::new(quic.clone())).await.unwrap();
         let driver = tokio::spawn(async move {
@@ -114,7 +108,15 @@ impl Answer {
 }
 
 pub(crate) async fn viewer(https: &HttpsConfig, site: &Site, stored: &Stored) -> Viewer {
-    Viewer::connect(https, site.edge.https.unwrap(), host(stored)).await
+    Viewer::connect(endpoint(https), site.edge.https.unwrap(), host(stored)).await
+}
+
+/// The same with room for no more bytes than it has read.
+pub(crate) async fn narrow_viewer(https: &HttpsConfig, site: &Site, stored: &Stored, window: usize) -> Viewer {
+    let mut transport = TransportConfig::default();
+    let window = VarInt::from_u32(window.try_into().unwrap());
+    transport.receive_window(window).stream_receive_window(window);
+    Viewer::connect(endpoint_with(https, transport), site.edge.https.unwrap(), host(stored)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,11 @@ use std::{fs, path::Path, sync::Arc};
 
 use edge::config::HttpsConfig;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
-use rustls::{ClientConfig, NamedGroup, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
+use rustls::{
+    ClientConfig, NamedGroup, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+    version::TLS13,
+};
 use tempfile::TempDir;
 use testing::{noise_of, until};
 use tokio::{
@@ -66,6 +70,17 @@ pub(crate) async fn start_with(redirect: bool, more: impl FnOnce(&mut edge::Conf
     (dir, https, Site::with(change, vec![]).await)
 }
 
+/// Returns what a viewer has who trusts the certificate, and speaks one protocol.
+pub(crate) fn trusting(https: &HttpsConfig, protocol: &[u8]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(certificate(https)).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13]).unwrap();
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_owned()];
+    config
+}
+
 pub(crate) fn host(stored: &Stored) -> String {
     format!("{}.{ZONE}", stored.label)
 }
@@ -107,11 +122,7 @@ async fn browsers_agree_on_the_post_quantum_group_and_old_versions_are_refused()
     let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
     assert_eq!(site.get(&stored, "/", &[]).await.status(), 200, "clear text is served where it is not sent away");
 
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(certificate(&https)).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let config = trusting(&https, b"http/1.1");
     let stream = TcpStream::connect(site.edge.https.unwrap()).await.unwrap();
     let name = host(&stored).try_into().unwrap();
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();

@@ -32,5 +32,6 @@ mod policy_faults;
 mod purge;
 mod ready;
 mod site;
+mod slow;
 mod smuggling;
 mod vast;

@@ -1,0 +1,129 @@
+//! The deadline of writes on a connection that many answers share: a slow link carries all of them, one after the
+//! other's piece, so each waits for its turn for as long as the link brings the viewer anything.
+//!
+//! Keeps true: who takes nothing is gone after [`WRITE_DEADLINE`]; and a stream whose viewer takes of others only, once
+//! these have had as many turns as they are.
+
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::time::timeout;
+
+use super::{
+    limits::{SEND_BYTES_PER_SECOND_MIN, WRITE_DEADLINE},
+    wire::Left,
+};
+
+/// So much must leave a connection in the time of a write.
+const SENT_BYTES_MIN: u64 = SEND_BYTES_PER_SECOND_MIN as u64 * WRITE_DEADLINE.as_secs();
+
+/// What the answers on one connection know of each other.
+pub(super) struct Link {
+    /// Answers of which a piece waits to be taken.
+    waiting: AtomicUsize,
+    /// Returns the bytes that have left so far.
+    sent: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl Link {
+    pub(super) fn new(sent: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self { waiting: AtomicUsize::new(0), sent: Box::new(sent) }
+    }
+
+    /// Returns the bytes that have left so far.
+    pub(super) fn sent(&self) -> u64 {
+        (self.sent)()
+    }
+
+    /// Waits until a piece of up to 64 KiB is written.
+    ///
+    /// # Errors
+    /// [`Left`].
+    pub(super) async fn in_turn<E>(&self, write: impl Future<Output = Result<(), E>>) -> Result<(), Left> {
+        let _waiting = Waiting::of(&self.waiting);
+        let mut write = pin!(write);
+        let mut turns = 0;
+        loop {
+            let before = self.sent();
+            if let Ok(written) = timeout(WRITE_DEADLINE, &mut write).await {
+                return written.map_err(|_| Left);
+            }
+            turns += 1;
+            let is_taking = self.sent().saturating_sub(before) >= SENT_BYTES_MIN;
+            if !is_taking || turns > self.waiting.load(Ordering::Relaxed) {
+                return Err(Left);
+            }
+        }
+    }
+}
+
+/// One answer that waits.
+struct Waiting<'l>(&'l AtomicUsize);
+
+impl<'l> Waiting<'l> {
+    fn of(waiting: &'l AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::pending,
+        sync::{Arc, atomic::AtomicU64},
+        time::Duration,
+    };
+
+    use futures::future::join_all;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    /// Counts as sent so many bytes a second.
+    fn link(bytes_per_second: u64) -> Arc<Link> {
+        let sent = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&sent);
+        tokio::spawn(async move {
+            loop {
+                sleep(Duration::from_secs(1)).await;
+                sent.fetch_add(bytes_per_second, Ordering::Relaxed);
+            }
+        });
+        Arc::new(Link::new(move || counted.load(Ordering::Relaxed)))
+    }
+
+    async fn write(seconds: u64) -> Result<(), ()> {
+        sleep(Duration::from_secs(seconds)).await;
+        Ok(())
+    }
+
+    async fn never() -> Result<(), ()> {
+        pending().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_waits_for_as_many_turns_as_there_are_answers_while_the_viewer_takes_of_them() {
+        let (slow, stopped) = (link(2_200), link(1_900));
+        assert!(stopped.in_turn(write(29)).await.is_ok());
+        let begun = Instant::now();
+        assert!(stopped.in_turn(write(31)).await.is_err(), "too little is taken");
+        assert_eq!(begun.elapsed().as_secs(), 30);
+        assert!(slow.in_turn(write(59)).await.is_ok());
+        assert!(slow.in_turn(write(61)).await.is_err(), "one alone has had its turn and another");
+        let written = join_all((0..10).map(|_| slow.in_turn(write(299)))).await;
+        assert!(written.iter().all(Result::is_ok));
+        let begun = Instant::now();
+        assert!(join_all((0..10).map(|_| slow.in_turn(never()))).await.iter().all(Result::is_err));
+        assert_eq!(begun.elapsed().as_secs(), 330, "of some that are never taken there is an end");
+        assert_eq!(slow.waiting.load(Ordering::Relaxed), 0);
+    }
+}

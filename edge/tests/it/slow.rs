@@ -1,0 +1,336 @@
+//! Viewers on slow links, over every version of HTTP: who takes 50 KB a second gets all, also of many streams at once;
+//! who takes nothing is gone by its deadline.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, Bytes};
+use edge::config::HttpsConfig;
+use futures::future::join_all;
+use h2::client;
+use http::{Method, Request, Version};
+use socket2::{Domain, Socket, Type};
+use testing::{noise_of, until_within};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
+    sync::Mutex,
+    time::{Sleep, sleep, timeout},
+};
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    http3::{Viewer, narrow_viewer},
+    https::{host, start, trusting},
+    site::{Site, Stored},
+};
+
+const BYTES_PER_SECOND: usize = 50_000;
+/// What a slow viewer takes at a time.
+const SIP_BYTES: usize = BYTES_PER_SECOND / 10;
+/// As much as the system holds of a connection for a slow viewer on the Internet. On a loopback, whose packets have 64
+/// KiB, it would take megabytes, and the edge would wait for nobody.
+const PACKET_BYTES: u32 = 1_400;
+const WINDOW_BYTES: usize = 16 * 1024;
+/// A slow viewer may take so long for all.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+/// What a connection over TCP speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Clear,
+    Tls,
+    ClearStreams,
+    TlsStreams,
+}
+
+const DOORS: [Door; 4] = [Door::Clear, Door::Tls, Door::ClearStreams, Door::TlsStreams];
+
+/// Reads no faster than a link would bring it.
+struct Slow<T> {
+    inner: T,
+    left: usize,
+    pause: Pin<Box<Sleep>>,
+    /// From then on the link is a fast one.
+    is_over: Arc<AtomicBool>,
+}
+
+impl<T> Slow<T> {
+    fn new(inner: T, is_over: &Arc<AtomicBool>) -> Self {
+        Self { inner, left: SIP_BYTES, pause: Box::pin(sleep(Duration::ZERO)), is_over: Arc::clone(is_over) }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Slow<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_over.load(Ordering::Relaxed) {
+            return Pin::new(&mut self.inner).poll_read(cx, into);
+        }
+        if self.left == 0 {
+            ready!(self.pause.as_mut().poll(cx));
+            self.left = SIP_BYTES;
+        }
+        let mut sip = [0; SIP_BYTES];
+        let mut sip = ReadBuf::new(&mut sip[..self.left.min(into.remaining())]);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut sip))?;
+        into.put_slice(sip.filled());
+        self.left -= sip.filled().len();
+        if self.left == 0 {
+            self.pause = Box::pin(sleep(Duration::from_millis(100)));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Slow<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_tcp_mss(PACKET_BYTES).unwrap();
+    socket.set_recv_buffer_size(WINDOW_BYTES).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    TcpStream::from_std(socket.into()).unwrap()
+}
+
+impl Door {
+    async fn open(self, site: &Site, https: &HttpsConfig, name: &str, is_over: &Arc<AtomicBool>) -> Box<dyn Stream> {
+        let alpn: &[u8] = match self {
+            Self::Clear | Self::ClearStreams => return Box::new(Slow::new(connect(site.edge.http), is_over)),
+            Self::Tls => b"http/1.1",
+            Self::TlsStreams => b"h2",
+        };
+        let stream = Slow::new(connect(site.edge.https.unwrap()), is_over);
+        let tls = TlsConnector::from(Arc::new(trusting(https, alpn)));
+        Box::new(tls.connect(name.to_owned().try_into().unwrap(), stream).await.unwrap())
+    }
+
+    fn has_streams(self) -> bool {
+        matches!(self, Self::ClearStreams | Self::TlsStreams)
+    }
+}
+
+/// Asks over HTTP/1.1 and reads to the end of the connection.
+async fn over_one(mut stream: Box<dyn Stream>, stored: &Stored) -> Vec<u8> {
+    let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", host(stored));
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    answer.split_off(end)
+}
+
+/// Asks over HTTP/2 for many at a time, with windows that are wide open: the link alone is slow.
+async fn over_streams(stream: Box<dyn Stream>, asked: &[&Stored]) -> Vec<Result<Vec<u8>, h2::Error>> {
+    let mut builder = client::Builder::new();
+    builder.initial_window_size(6 << 20).initial_connection_window_size(15 << 20);
+    let (requests, connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let asked = asked.iter().map(async |stored| {
+        let request = Request::builder().version(Version::HTTP_2).uri(format!("https://{}/", host(stored)));
+        let (answer, _) = requests.clone().ready().await?.send_request(request.body(()).unwrap(), true)?;
+        let mut content = answer.await?.into_body();
+        let mut all = Vec::new();
+        while let Some(piece) = content.data().await {
+            let piece = piece?;
+            content.flow_control().release_capacity(piece.len())?;
+            all.extend_from_slice(&piece);
+        }
+        Ok::<Vec<u8>, h2::Error>(all)
+    });
+    let answers = join_all(asked).await;
+    driver.abort();
+    answers
+}
+
+/// What all streams of a connection over QUIC have of the link.
+struct Link {
+    turn: Mutex<()>,
+    bytes_per_second: usize,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Link {
+    fn new(bytes_per_second: usize, is_over: &Arc<AtomicBool>) -> Self {
+        Self { turn: Mutex::default(), bytes_per_second, is_over: Arc::clone(is_over) }
+    }
+
+    async fn take(&self, bytes: usize) {
+        let _turn = self.turn.lock().await;
+        if !self.is_over.load(Ordering::Relaxed) {
+            sleep(Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64)).await;
+        }
+    }
+}
+
+/// Asks over HTTP/3.
+async fn over_quic(viewer: &Viewer, link: &Link, path: &str) -> Result<Vec<u8>, h3::error::StreamError> {
+    let (_, mut answer) = viewer.begin(Method::GET, path, &[]).await;
+    let mut all = Vec::new();
+    while let Some(mut piece) = answer.recv_data().await? {
+        link.take(piece.remaining()).await;
+        all.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
+    }
+    Ok(all)
+}
+
+/// Takes over 10 s, because the viewers are slow.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_50_kilobytes_a_second_gets_the_last_byte() {
+    let (_dir, https, site) = start(false).await;
+    let film = site.store("film.mp4", "video/mp4", noise_of(1, 1_000_300)).await;
+    let picture = site.store("cat.jpg", "image/jpeg", noise_of(2, 200_100)).await;
+    let never = Arc::new(AtomicBool::new(false));
+    let begun = Instant::now();
+    // The second time the picture is ready.
+    for asked in [vec![&picture], vec![&film, &picture]] {
+        let asked = asked.into_iter().flat_map(|stored| DOORS.map(|door| (door, stored)));
+        let over_tcp = asked.clone().map(async |(door, stored)| {
+            let stream = door.open(&site, &https, &host(stored), &never).await;
+            let taken = match door.has_streams() {
+                false => over_one(stream, stored).await,
+                true => over_streams(stream, &[stored]).await.remove(0).unwrap(),
+            };
+            assert!(taken == stored.bytes, "{door:?}: {} of {} bytes", taken.len(), stored.bytes.len());
+        });
+        let over_udp = asked.filter(|(door, _)| *door == Door::Clear).map(async |(_, stored)| {
+            let viewer = narrow_viewer(&https, &site, stored, WINDOW_BYTES).await;
+            let taken = over_quic(&viewer, &Link::new(BYTES_PER_SECOND, &never), "/").await.unwrap();
+            assert!(taken == stored.bytes, "HTTP/3: {} of {} bytes", taken.len(), stored.bytes.len());
+        });
+        timeout(PATIENCE, async { tokio::join!(join_all(over_tcp), join_all(over_udp)) }).await.unwrap();
+    }
+    let least = (film.bytes.len() + picture.bytes.len()) / BYTES_PER_SECOND;
+    assert!(begun.elapsed() > Duration::from_secs(least as u64), "the links were slow");
+    site.stop().await;
+}
+
+/// Takes over 10 s, because what the edge has written, a megabyte, takes longer than a connection may be idle.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_12_kilobytes_a_second_over_http_3_gets_the_last_byte() {
+    let (_dir, https, site) = start(false).await;
+    let film = site.store("film.mp4", "video/mp4", noise_of(1, 1_040_000)).await;
+    let viewer = narrow_viewer(&https, &site, &film, WINDOW_BYTES).await;
+    let link = Link::new(12_000, &Arc::default());
+    let taken = timeout(PATIENCE, over_quic(&viewer, &link, "/")).await.unwrap().unwrap();
+    assert!(taken == film.bytes, "{} of {} bytes", taken.len(), film.bytes.len());
+    site.stop().await;
+}
+
+/// Takes over 10 s, because a deadline of half a minute passes.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_pictures_over_one_slow_link_none_is_lost() {
+    const STREAMS: usize = 32;
+    let (_dir, https, site) = start(false).await;
+    let mut pictures = Vec::new();
+    for number in 0..4 {
+        pictures.push(site.store("cat.jpg", "image/jpeg", noise_of(number, 160_000)).await);
+    }
+    let asked: Vec<&Stored> = pictures.iter().cycle().take(STREAMS).collect();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let doors = [Door::ClearStreams, Door::TlsStreams].map(async |door| {
+        let stream = door.open(&site, &https, &host(asked[0]), &is_over).await;
+        for (answer, stored) in over_streams(stream, &asked).await.into_iter().zip(&asked) {
+            let answer = answer.unwrap_or_else(|error| panic!("{door:?}: {error}"));
+            assert!(answer == stored.bytes, "{door:?}: {} bytes", answer.len());
+        }
+    });
+    let over_udp = async {
+        let viewer = narrow_viewer(&https, &site, &pictures[0], WINDOW_BYTES).await;
+        let link = Link::new(BYTES_PER_SECOND, &is_over);
+        for answer in join_all((0..STREAMS).map(|_| over_quic(&viewer, &link, "/"))).await {
+            let answer = answer.unwrap_or_else(|error| panic!("HTTP/3: {error}"));
+            assert!(answer == pictures[0].bytes, "HTTP/3: {} bytes", answer.len());
+        }
+    };
+    // Longer than any write may take. Then the rest is taken at once.
+    let over = async {
+        sleep(Duration::from_secs(45)).await;
+        is_over.store(true, Ordering::Relaxed);
+    };
+    timeout(PATIENCE, async { tokio::join!(join_all(doors), over_udp, over) }).await.unwrap();
+    site.stop().await;
+}
+
+fn byte(number: usize) -> u8 {
+    number.try_into().unwrap()
+}
+
+/// Takes two minutes, because deadlines pass: a minute for a piece of which the system took some in the first half, and
+/// a minute more for the connection of HTTP/2.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_nothing_any_more_is_gone_by_its_deadline() {
+    let (_dir, https, site) = start(false).await;
+    let stored = site.store("film.mp4", "video/mp4", noise_of(1, 130_000)).await;
+    let begun = Instant::now();
+    let mut viewers = Vec::new();
+    for door in DOORS {
+        // Slow enough to take nothing but what comes with the handshake.
+        let mut stream = door.open(&site, &https, &host(&stored), &Arc::default()).await;
+        if !door.has_streams() {
+            let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", host(&stored));
+            stream.write_all(ask.as_bytes()).await.unwrap();
+            viewers.push(stream);
+            continue;
+        }
+        // The preface, settings with a window of 2^31 - 1, and a request as HPACK's static table has it.
+        let authority = host(&stored);
+        let fields = [&[0x82, 0x87, 0x84, 0x01, byte(authority.len())], authority.as_bytes()].concat();
+        let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+            [&[0, 0, byte(payload.len()), kind, flags, 0, 0, 0, stream], payload].concat()
+        };
+        let settings = frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+        let window = frame(8, 0, 0, &[0x7f, 0, 0, 0]);
+        let all = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings, &window, &frame(1, 5, 1, &fields)];
+        stream.write_all(&all.concat()).await.unwrap();
+        viewers.push(stream);
+    }
+    let viewer = narrow_viewer(&https, &site, &stored, WINDOW_BYTES).await;
+    let (_, mut answer) = viewer.begin(Method::GET, "/", &[]).await;
+    let connections = async || site.counter("evernear_edge_http_connections").await;
+    assert_eq!(connections().await, 5);
+
+    let answers = async || site.counter("evernear_edge_first_byte_seconds_count").await;
+    let none_is_left = async || {
+        if begun.elapsed() < Duration::from_secs(25) {
+            assert_eq!((connections().await, answers().await), (5, 0), "nobody is cut early");
+        }
+        connections().await <= 1 && answers().await == 5
+    };
+    until_within(Duration::from_secs(150), "the end of all over TCP, and of all answers", none_is_left).await;
+    println!("gone after {:?}", begun.elapsed());
+    // Over QUIC the viewer is there, and is told.
+    let told = loop {
+        match answer.recv_data().await {
+            Ok(Some(_)) => {}
+            told => break told.map(drop),
+        }
+    };
+    assert!(told.is_err(), "the answer ended as if it were whole");
+    drop((viewers, viewer));
+    site.stop().await;
+}
