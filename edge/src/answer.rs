@@ -62,6 +62,8 @@ use crate::{
 
 const SERVER_TIMING: http::HeaderName = http::HeaderName::from_static("server-timing");
 const PREFLIGHT_SECONDS: &str = "86400";
+/// What an object does not have it never will; yet so long at most is it known that it does not.
+const ABSENT_SECONDS_MAX: u32 = 300;
 /// A listing of more names leaves the reactor; one of so many has some 100 KiB.
 const LISTED_INLINE_MAX: usize = 512;
 
@@ -200,7 +202,16 @@ async fn object(
     if request.fields.get("service-worker").is_some_and(|field| field.as_bytes() == b"script") {
         return Err(Fault::Denied { status: 403 });
     }
-    match found? {
+    let found = match found {
+        Err(fault @ Fault::Path) => {
+            let mut reply = refusal(request, &fault);
+            headers::set(&mut reply.fields, header::CACHE_CONTROL, decision.cache_control_up_to(ABSENT_SECONDS_MAX));
+            headers::vary(&mut reply.fields, &decision);
+            return Ok(reply);
+        }
+        found => found?,
+    };
+    match found {
         Found::Slash => {
             let target = format!("{}/{}", path.spelling(), and_query(request));
             redirect(308, &target, &decision)

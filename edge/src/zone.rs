@@ -24,7 +24,7 @@ const ZONE_BYTES_MAX: usize = 190;
 const LABEL_BYTES_MAX: usize = 63;
 /// Every edge answers here too, whatever its zone: browsers resolve it to the machine they run on (RFC 6761 section
 /// 6.3).
-const LOCALHOST: &str = "localhost";
+pub(crate) const LOCALHOST: &str = "localhost";
 
 /// What a host names.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,10 @@
 
 mod apt;
 mod needs;
+mod redbot;
 mod rust;
 
+pub(crate) use redbot::has_redbot;
 pub(crate) use rust::path_with_tools;
 
 use crate::fault::Fault;
@@ -77,6 +79,9 @@ pub(crate) fn install(purposes: &[Purpose]) -> Result<(), Fault> {
     if purposes.contains(&Purpose::Lints) {
         rust::install_components()?;
     }
+    if purposes.contains(&Purpose::Test) {
+        redbot::install();
+    }
     rust::install_tools(purposes)
 }
 
@@ -124,6 +129,9 @@ fn tell(purposes: &[Purpose]) {
     for need in NEEDS.iter().filter(|need| purposes.contains(&need.purpose)) {
         let state = if need.is_met() { "there" } else { "missing" };
         println!("{state:<8} {:<18} {}", need.package, need.why);
+    }
+    if purposes.contains(&Purpose::Test) {
+        redbot::tell();
     }
     rust::tell_tools(purposes);
 }

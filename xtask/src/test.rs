@@ -61,6 +61,12 @@ fn of_this_machine() -> String {
     if command::find(&["chromium", "chromium-browser", "google-chrome"]).is_none() {
         without("chromium_", "no Chromium is here");
     }
+    if command::find(&["WebKitWebDriver"]).is_none() || command::find(&["Xvfb"]).is_none() {
+        without("webkit_", "no WebKitWebDriver is here, or no Xvfb");
+    }
+    if !setup::has_redbot() {
+        without("redbot_", "no redbot is here");
+    }
     filter
 }
 

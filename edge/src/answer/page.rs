@@ -9,6 +9,11 @@ use serde_json::json;
 use super::path::encode;
 use crate::error::Fault;
 
+/// How our pages look. The fields of a page allow it, and no other style, by its hash.
+const STYLE: &str = ":root{color-scheme:light dark}\
+    body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem;overflow-wrap:anywhere}\
+    small{opacity:.7}";
+
 /// How to show something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
@@ -96,9 +101,7 @@ pub(crate) fn apex(zone: &str) -> String {
 fn page(title: &str, body: &str) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>{title}</title><style>:root{{color-scheme:light dark}}\
-         body{{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem;overflow-wrap:anywhere}}\
-         small{{opacity:.7}}</style><body>{body}</body></html>\n"
+         <title>{title}</title><style>{STYLE}</style><body>{body}</body></html>\n"
     )
 }
 
@@ -130,9 +133,21 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use aws_lc_rs::digest::{SHA256, digest};
+    use data_encoding::BASE64;
     use format::{Capability, Entry};
 
     use super::*;
+
+    #[test]
+    fn a_page_may_have_its_own_style_and_no_other() {
+        let mut fields = http::HeaderMap::new();
+        crate::answer::headers::own_page(&mut fields);
+        let allowed = format!("style-src 'sha256-{}';", BASE64.encode(digest(&SHA256, STYLE.as_bytes()).as_ref()));
+        let policy = fields[http::header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.contains(&allowed), "{policy} has not {allowed}");
+        assert!(apex("a.example").contains(&format!("<style>{STYLE}</style>")));
+    }
 
     #[test]
     fn json_is_for_those_who_ask_for_it() {

@@ -8,7 +8,7 @@ use super::{
     head::{HEADER_BYTES_MAX, Head, Wants},
     page::Style,
 };
-use crate::{error::Fault, net::cut};
+use crate::{error::Fault, net::cut, zone::LOCALHOST};
 
 /// Fields of one request.
 const FIELDS_MAX: usize = 100;
@@ -84,7 +84,12 @@ impl Intake {
     pub(crate) fn read(head: &Parts, has_body: bool, peer: IpAddr, is_secure: bool) -> Self {
         let fields = head.headers.clone();
         let authority = fields.get(header::HOST).and_then(|host| host.to_str().ok());
-        let authority = head.uri.authority().map(http::uri::Authority::as_str).or(authority).unwrap_or("").to_owned();
+        // Who asks by HTTP/1.0 need not say whom: balancers that check a server do not.
+        // Every edge answers to this name.
+        let nobody =
+            if head.version == Version::HTTP_10 && !fields.contains_key(header::HOST) { LOCALHOST } else { "" };
+        let authority =
+            head.uri.authority().map(http::uri::Authority::as_str).or(authority).unwrap_or(nobody).to_owned();
         let request = Request {
             id: RequestId::next(),
             peer: peer.to_canonical(),
@@ -286,6 +291,21 @@ mod tests {
             }
             assert!(is_refused(version, "https://user@a.example/", None), "{version:?}");
         }
+    }
+
+    #[test]
+    fn only_who_speaks_http_1_0_may_ask_nobody() {
+        let asked = |version, host: Option<&str>| {
+            let head = http::Request::builder().version(version).method(Method::OPTIONS).uri("/");
+            let head = host.into_iter().fold(head, |head, host| head.header("host", host)).body(()).unwrap();
+            match Intake::read(&head.into_parts().0, false, IpAddr::from([192, 0, 2, 7]), false) {
+                Intake::Ready(request) => Some(request.authority),
+                Intake::Refused(..) => None,
+            }
+        };
+        assert_eq!(asked(Version::HTTP_10, None).as_deref(), Some("localhost"));
+        assert_eq!(asked(Version::HTTP_10, Some("a.example")).as_deref(), Some("a.example"));
+        assert_eq!((asked(Version::HTTP_10, Some("")), asked(Version::HTTP_11, None)), (None, None));
     }
 
     #[test]

@@ -11,6 +11,8 @@ use crate::{error::Fault, node::Node, store::objects::Opened};
 const INDEX: &str = "index.html";
 /// Directories on the way that are opened at once. A site has no more levels; beyond, each is opened as it is reached.
 const AHEAD_MAX: usize = 8;
+/// What browsers ask every host for.
+const ICON: &str = "favicon.ico";
 
 /// What a path leads to.
 pub(crate) enum Found {
@@ -36,8 +38,13 @@ pub(crate) async fn walk(
 ) -> Result<Found, Fault> {
     let names = path.names();
     if root.object.kind() == Kind::File {
-        // A name is for players and people; it is not looked at.
-        return if names.len() <= 1 { Ok(Found::File(Arc::clone(root))) } else { Err(Fault::Path) };
+        // A name is for players and people; it is not looked at. But a browser that shows the file asks for its icon,
+        // too, and would get all of it once more.
+        let is_named = match names {
+            [name] => name != ICON || root.object.manifest().name == ICON,
+            _ => false,
+        };
+        return if is_named { Ok(Found::File(Arc::clone(root))) } else { Err(Fault::Path) };
     }
     let first = node.directories.read((&node.cache, &node.fills), root).await?;
     open_ahead(node, &first, names, now).await;

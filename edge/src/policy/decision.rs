@@ -134,6 +134,17 @@ impl Decision {
         text
     }
 
+    /// Returns the Cache-Control of an answer to the same viewers that is kept no longer than so many seconds, and
+    /// never stale.
+    pub(crate) fn cache_control_up_to(&self, seconds: u32) -> String {
+        let scope = match self.marks() {
+            marks if marks.contains(Marks::NO_STORE) => return "no-store".to_owned(),
+            marks if marks.contains(Marks::PRIVATE) => "private",
+            _ => "public",
+        };
+        format!("{scope}, max-age={}", self.viewer_seconds.min(seconds))
+    }
+
     /// Returns for how many seconds the answer may be kept stale, each with its name in Cache-Control.
     fn stale(&self) -> [(&'static str, u32); 2] {
         let served = &self.served.served;

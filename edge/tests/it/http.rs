@@ -248,6 +248,26 @@ async fn what_a_directory_says_wrongly_of_what_lies_below_leads_nowhere_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_file_is_sent_for_an_icon_but_one_that_was_stored_as_one() {
+    let site = Site::start().await;
+    let film = site.store("film.mp4", "video/mp4", noise_of(1, 300_000)).await;
+    let icon = site.store("favicon.ico", "image/x-icon", noise_of(2, 3_000)).await;
+    let with = site.store_directory(&[("favicon.ico", &icon, Kind::File), ("a.mp4", &film, Kind::File)]).await;
+    let without = site.store_directory(&[("a.mp4", &film, Kind::File)]).await;
+    for stored in [&film, &without] {
+        let absent = site.get(stored, "/favicon.ico", &[]).await;
+        assert_eq!((absent.status(), absent.field("cache-control")), (404, Some("public, max-age=300")));
+        assert!(absent.body().len() < 2_000, "{} bytes", absent.body().len());
+    }
+    for stored in [&icon, &with] {
+        let found = site.get(stored, "/favicon.ico", &[]).await;
+        assert_eq!((found.status(), found.body()), (200, &icon.bytes[..]));
+    }
+    assert_eq!(site.get(&film, "/favicon.mp4", &[]).await.status(), 200, "any other name leads to it");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_cannot_be_finished_is_cut_and_never_short() {
     // Little is read ahead and nothing kept, so the middle has to be fetched while the storm is on.
     let site = Site::start().await;

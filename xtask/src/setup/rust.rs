@@ -267,7 +267,7 @@ pub(crate) fn path_with_tools() -> OsString {
 }
 
 /// Returns the folder of the tools. It is outside `target/`, or each fresh clone would build them again.
-fn tools_folder() -> PathBuf {
+pub(super) fn tools_folder() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     cache.unwrap_or_else(command::target_folder).join("evernear/tools")
