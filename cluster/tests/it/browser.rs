@@ -15,14 +15,19 @@ use crate::{load::until, made::Made};
 
 /// A browser starts in a second or two; a busy machine takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
-const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+pub(crate) const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
-fn sample(name: &str) -> std::path::PathBuf {
+pub(crate) fn sample(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name)
 }
 
+/// Returns whether a program is in `PATH`.
+pub(crate) fn find(name: &str) -> bool {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap()).any(|folder| folder.join(name).exists())
+}
+
 /// A running browser, with all its processes.
-pub(crate) struct Browser(Child);
+pub(crate) struct Browser(pub(crate) Child);
 
 impl Browser {
     /// Ends all its processes. Then none writes into its folder any more, and the folder can be removed.

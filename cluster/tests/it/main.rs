@@ -1,5 +1,5 @@
-//! End to end in one process: owner, origins, edges and real sockets, judged by curl, dig, Chromium and ffprobe. And
-//! the same with many processes, while the machine under them fails.
+//! End to end in one process: owner, origins, edges and real sockets, judged by curl, dig, Chromium, `WebKit` and
+//! ffprobe. And the same with many processes, while the machine under them fails.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests of machines tell what they saw")]
 
@@ -12,6 +12,7 @@ mod clocks;
 mod demo;
 mod disk;
 mod docs;
+mod driven;
 mod faults;
 mod handover;
 mod links;
@@ -30,4 +31,6 @@ mod samples;
 mod secrecy;
 mod tier;
 mod traces;
+mod visits;
+mod webkit;
 mod wires;
