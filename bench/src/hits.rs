@@ -57,10 +57,7 @@ const CASES: [Case; 11] = [
 
 /// Measures the cases whose name contains `part` and returns the table.
 pub(crate) fn run(part: &str) -> Result<String> {
-    // Every process started from here on inherits this core, except servers.
-    let me = std::process::id().to_string();
-    let pinned = Command::new("taskset").args(["-cp", CLIENT_CORE, &me]).output()?;
-    ensure!(pinned.status.success(), "taskset: {}", String::from_utf8_lossy(&pinned.stderr));
+    pin()?;
     let bench = Bench::start()?;
 
     let mut table = format!(
@@ -100,6 +97,14 @@ pub(crate) fn run(part: &str) -> Result<String> {
     Ok(table)
 }
 
+/// Keeps this process, and every one that it starts except servers, to the core of whoever asks.
+pub(crate) fn pin() -> Result<()> {
+    let me = std::process::id().to_string();
+    let pinned = Command::new("taskset").args(["-cp", CLIENT_CORE, &me]).output()?;
+    ensure!(pinned.status.success(), "taskset: {}", String::from_utf8_lossy(&pinned.stderr));
+    Ok(())
+}
+
 /// The servers, and what was stored with each.
 struct Bench {
     processes: Processes,
@@ -130,7 +135,7 @@ impl Bench {
             let host = url.split(['/', ':']).nth(3).context("a URL has a host")?;
             hosts.push((bytes, host.to_owned()));
         }
-        let certificate = Certificate::make(&processes, hosts.iter().map(|(_, host)| &**host))?;
+        let certificate = Certificate::make(|name| processes.path(name), hosts.iter().map(|(_, host)| &**host))?;
         let edge_tls = over_tls(&mut processes, &certificate)?;
         let nginx = FileServer::nginx(&processes, &certificate, &root)?;
         let h2o = FileServer::h2o(&processes, &certificate, &root)?;

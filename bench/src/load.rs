@@ -107,15 +107,21 @@ impl Load<'_> {
     }
 }
 
-fn endpoint(certificate: &str) -> Result<Endpoint> {
+/// Returns what a client has that trusts a certificate alone, and speaks one protocol over TLS 1.3.
+pub(crate) fn trusting(certificate: &str, protocol: &[u8]) -> Result<rustls::ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(certificate)?)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13])?;
     let mut tls = tls.with_root_certificates(roots).with_no_client_auth();
-    tls.alpn_protocols = vec![b"h3".to_vec()];
+    tls.alpn_protocols = vec![protocol.to_owned()];
+    Ok(tls)
+}
+
+fn endpoint(certificate: &str) -> Result<Endpoint> {
     let mut endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    endpoint.set_default_client_config(ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?)));
+    let tls = QuicClientConfig::try_from(trusting(certificate, b"h3")?)?;
+    endpoint.set_default_client_config(ClientConfig::new(Arc::new(tls)));
     Ok(endpoint)
 }
 

@@ -1,12 +1,14 @@
 //! End-to-end measurements, side by side with peers on the same machine in the same run.
 //!
-//! `./x bench hits`, `memory`, `many` and `stores` print what goes into `bench/results/`. They run the real
+//! `./x bench hits`, `flat`, `memory`, `many` and `stores` print what goes into `bench/results/`. They run the real
 //! programs as separate processes. The codec and the sandbox have criterion benches beside their code.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measurement prints its result")]
 
 mod durability;
+mod flat;
 mod garage;
 mod hits;
+mod known;
 mod load;
 mod machine;
 mod many;
@@ -20,11 +22,13 @@ use std::{num::ParseIntError, process::ExitCode, str::FromStr};
 use anyhow::{Context, Result};
 
 const USAGE: &str =
-    "usage: bench hits [PART] | bench memory [GIGABYTES] | bench many [FILES] | bench stores [MEBIBYTES] [FILES] |
-       bench durability [KEY=NUMBER...]
+    "usage: bench hits [PART] | bench flat [NAMES CONNECTIONS REQUESTS] | bench memory [GIGABYTES] |
+       bench many [FILES] | bench stores [MEBIBYTES] [FILES] | bench durability [KEY=NUMBER...]
 
   hits        CPU microseconds per cached request of an edge, beside nginx, h2o, Varnish and Caddy, interleaved, median of 5;
               only the cases with PART in their name
+  flat        whether that hangs on how many names an edge knows and how many are connected, and what these take in memory;
+              up to 1,000,000 names and 10,000 connections, by 50,000 requests each, unless said otherwise
   memory      peak memory of put and of an edge that serves a large file, 5 GB unless said otherwise
   many        files a second of put, get and rm of a folder of small files, 1,000 unless said otherwise
   stores      storing a file of 512 MiB and 1,000 small ones, unless said otherwise, and reading the large one, beside
@@ -38,6 +42,11 @@ fn main() -> ExitCode {
     let outcome = match words[..] {
         ["hits"] => hits::run(""),
         ["hits", part] => hits::run(part),
+        ["flat"] => flat::run(1_000_000, 10_000, 50_000),
+        ["flat", names, connections, requests] => {
+            number(names).and_then(|names| flat::run(names, number(connections)?, number(requests)?))
+        }
+        [known::ROLE, folder] => known::run(folder).map(|()| String::new()),
         ["memory"] => memory::run(5),
         ["memory", gigabytes] => number(gigabytes).and_then(memory::run),
         ["many"] => many::run(1000),

@@ -37,9 +37,10 @@ pub(crate) struct Certificate {
 }
 
 impl Certificate {
-    pub(crate) fn make<'a>(processes: &Processes, hosts: impl Iterator<Item = &'a str>) -> Result<Self> {
+    /// Makes one where `path` says that files of these names are.
+    pub(crate) fn make<'a>(path: impl Fn(&str) -> String, hosts: impl Iterator<Item = &'a str>) -> Result<Self> {
         let names: Vec<String> = ["localhost"].into_iter().chain(hosts).map(|host| format!("DNS:{host}")).collect();
-        let it = Self { file: processes.path("viewers.pem"), key: processes.path("viewers.key") };
+        let it = Self { file: path("viewers.pem"), key: path("viewers.key") };
         let made = Command::new("openssl")
             .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost".split(' '))
             .args(["-addext", &format!("subjectAltName={}", names.join(",")), "-addext", "basicConstraints=CA:FALSE"])
