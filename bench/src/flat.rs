@@ -89,7 +89,11 @@ pub(crate) fn run(names_max: usize, connections_max: usize, requests: u32) -> Re
     }
 
     for (what, way) in [("HTTP/1.1", Waits::Plain), ("HTTP/2 over TLS", Waits::Streams)] {
-        let grown = grown_by_connections(&edge, hot, connections_max, way)?;
+        // A new one: what connections before took and gave back would be taken again.
+        let mut edge = Known::start(&on_server_core())?;
+        let hot = edge.store(HOT)?;
+        Viewers::open(edge.address, &hot, CONNECTIONS)?.ask(count(HOT))?;
+        let grown = grown_by_connections(&edge, &hot, connections_max, way)?;
         row(&mut memory, &format!("{connections_max} connections of {what} that wait"), grown, connections_max as u64)?;
     }
     writeln!(text, "\n{memory}")?;

@@ -321,8 +321,7 @@ impl Fills {
             columns_of.entry(stripe.0).or_insert(column..column).end = column + 1;
         }
         for (stripe, columns) in columns_of {
-            let is_busy = self.room.available_permits() < usize::try_from(self.room_blocks / 2).unwrap_or(usize::MAX);
-            if is_busy {
+            if !self.room.is_half_free() {
                 return;
             }
             self.metrics.prefetches.inc();

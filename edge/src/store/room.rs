@@ -113,6 +113,11 @@ impl Room {
         Some(Taken { room: Arc::clone(self), owner, places: wanted })
     }
 
+    /// Whether half of it is free.
+    pub(crate) fn is_half_free(&self) -> bool {
+        self.state().free >= self.all / 2
+    }
+
     /// Changes the state, and lets in whom there is room for then.
     fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
         let (changed, admitted) = {

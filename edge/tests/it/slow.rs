@@ -285,7 +285,7 @@ fn byte(number: usize) -> u8 {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_takes_nothing_any_more_is_gone_by_its_deadline() {
     let (_dir, https, site) = start(false).await;
-    let stored = site.store("film.mp4", "video/mp4", noise_of(1, 130_000)).await;
+    let stored = site.store("film.mp4", "video/mp4", noise_of(1, 300_000)).await;
     let begun = Instant::now();
     let mut viewers = Vec::new();
     for door in DOORS {
