@@ -269,6 +269,7 @@ async fn over_http_3_the_frames_are_the_same_and_one_that_is_missing_cuts_the_an
             Err(_) => break,
         }
     }
+    drop((stream, viewer));
     site.stop().await;
 }
 
