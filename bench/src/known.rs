@@ -50,6 +50,7 @@ listen = "127.0.0.1:0"
 [http]
 listen = "127.0.0.1:0"
 workers = 1
+header_seconds = 60
 connections_max = 16000
 connections_per_address_max = 16000
 [https]
