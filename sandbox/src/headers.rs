@@ -9,7 +9,7 @@ pub(crate) const VALUE_BYTES_MAX: usize = 960;
 /// Names reserved for the edge: framing and hop-by-hop fields (RFC 9110 section 7.6.1), the representation that it
 /// verified, lifetimes, which the verdict says (RFC 9213 has more fields for them), its own diagnostics, and cookies,
 /// which no object ever sets.
-const RESERVED: [&str; 29] = [
+const RESERVED: [&str; 30] = [
     "accept-ranges",
     "age",
     "alt-svc",
@@ -39,6 +39,7 @@ const RESERVED: [&str; 29] = [
     "transfer-encoding",
     "upgrade",
     "vary",
+    "x-request-id",
 ];
 
 /// A response header: a lower-case name and a printable value.
@@ -123,9 +124,15 @@ mod tests {
     #[test]
     fn refuses_what_would_break_the_framing() {
         assert!(RESERVED.is_sorted());
-        for (name, value) in
-            [("Content-Length", "1"), ("x\r\ny", "1"), ("", "1"), ("x", "a\r\nb"), ("x", " a"), ("x", "ä")]
-        {
+        for (name, value) in [
+            ("Content-Length", "1"),
+            ("X-Request-Id", "1"),
+            ("x\r\ny", "1"),
+            ("", "1"),
+            ("x", "a\r\nb"),
+            ("x", " a"),
+            ("x", "ä"),
+        ] {
             assert!(Header::new(name, value).is_err(), "{name:?}");
         }
         assert_eq!(
