@@ -33,7 +33,7 @@ use tokio::task::spawn_blocking;
 
 use self::{
     coding::Coding,
-    conditions::Validators,
+    conditions::{Precondition, Validators},
     path::Path,
     plan::{Piece, Plan, Prepared, View},
     ready::{CONTENT_BYTES_MAX, Lasting, Ready, Seen, Stored, Words},
@@ -89,7 +89,8 @@ pub(crate) async fn answer(node: &Node, ways: Ways, request: &Request) -> Reply 
                 // The name may stand for something else the next moment.
                 headers::set(&mut reply.fields, header::CACHE_CONTROL, "no-store");
             }
-            Reply { locator: Some(locator), ..reply }
+            // What was found is what the log tells of, the same as of an answer that is ready.
+            Reply { locator: reply.locator.or(Some(locator)), ..reply }
         }
     }
 }
@@ -160,6 +161,7 @@ async fn object(
         Ok(Found::File(leaf) | Found::Listing(leaf, _)) => leaf,
         Ok(Found::Slash) | Err(_) => &root,
     };
+    let locator = Some(leaf.object.locator());
     // Whoever is refused learns nothing of what lies below the name, so the verdict comes before the faults of the
     // walk.
     let ask = ask(node, request, &path, leaf, now);
@@ -183,19 +185,15 @@ async fn object(
     timing.part("policy");
     if let Some(fault) = decision.refusal() {
         let mut reply = refusal(request, &fault);
-        if fault.status() != StatusCode::NOT_FOUND {
-            headers::set(
-                &mut reply.fields,
-                header::CACHE_CONTROL,
-                format!("private, max-age={}", decision.viewer_seconds),
-            );
-            headers::vary(&mut reply.fields, &decision);
+        // What is hidden looks to the last field like what is not there, and a policy that led nowhere says nothing.
+        if matches!(fault, Fault::Denied { .. }) {
+            headers::caching(&mut reply.fields, &decision);
+            headers::of_verdict(&mut reply.fields, &decision);
         }
-        headers::of_owner(&mut reply.fields, &decision.served.served.headers, &decision.served.effects);
-        return Ok(reply);
+        return Ok(Reply { locator, ..reply });
     }
     if let Some((status, target)) = decision.redirect() {
-        return redirect(status, target, &decision);
+        return Ok(Reply { locator, ..redirect(status, target, &decision)? });
     }
     //= https://www.w3.org/TR/service-workers/#service-worker-script-request
     //# Service-Worker: script
@@ -214,15 +212,24 @@ async fn object(
     match found {
         Found::Slash => {
             let target = format!("{}/{}", path.spelling(), and_query(request));
-            redirect(308, &target, &decision)
+            Ok(Reply { locator, ..redirect(308, &target, &decision)? })
         }
         Found::Listing(_, directory) => {
             let shown = path.shown();
             let is_short = directory.entries().len() <= LISTED_INLINE_MAX;
             let listing = move || page::listing(&directory, &shown);
             let page = if is_short { listing() } else { spawn_blocking(listing).await.map_err(|_| Fault::Busy)? };
-            let mut reply = own_page(page);
-            headers::caching(&mut reply.fields, &decision);
+            let mut fields = HeaderMap::new();
+            headers::secure(&mut fields);
+            headers::caching(&mut fields, &decision);
+            headers::of_verdict(&mut fields, &decision);
+            // It is the edge's page, whatever the owner says of the directory's files.
+            let mut reply = match Validators::none().weigh(&request.fields) {
+                Precondition::Answer => own_page(fields, page),
+                Precondition::NotModified => Reply::of(StatusCode::NOT_MODIFIED, own_head(fields), None, Source::Own),
+                Precondition::Failed => refusal(request, &Fault::Precondition),
+            };
+            reply.locator = locator;
             Ok(reply)
         }
         Found::File(file) => {
@@ -439,18 +446,23 @@ fn redirect(status: u16, target: &str, decision: &Decision) -> Result<Reply, Fau
     Ok(Reply::own(status, fields, Bytes::new()))
 }
 
-fn own_page(text: String) -> Reply {
-    let mut fields = HeaderMap::new();
-    headers::secure(&mut fields);
+fn own_page(fields: HeaderMap, text: String) -> Reply {
+    Reply::own(StatusCode::OK, own_head(fields), text)
+}
+
+/// Makes of these fields the head of a page of our own.
+fn own_head(mut fields: HeaderMap) -> HeaderMap {
     headers::own_page(&mut fields);
     headers::set(&mut fields, header::CONTENT_TYPE, "text/html; charset=utf-8");
-    Reply::own(StatusCode::OK, fields, text)
+    headers::of_verdict(&mut fields, decision);
+    fields
 }
 
 fn apex(zone: &str) -> Reply {
-    let mut reply = own_page(page::apex(zone));
-    headers::set(&mut reply.fields, header::CACHE_CONTROL, "public, max-age=300");
-    reply
+    let mut fields = HeaderMap::new();
+    headers::secure(&mut fields);
+    headers::set(&mut fields, header::CACHE_CONTROL, "public, max-age=300");
+    own_page(fields, page::apex(zone))
 }
 
 /// Any page may ask for any range of any object.

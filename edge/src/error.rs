@@ -155,7 +155,7 @@ impl Fault {
     pub fn time_to_live(&self) -> Duration {
         match self {
             Self::Label(_) | Self::Erased => Duration::from_secs(300),
-            Self::Unknown | Self::Path => Duration::from_secs(5),
+            Self::Path => Duration::from_secs(5),
             // A list is mended within the time that it takes to hear of it.
             Self::Blocked { .. } => Duration::from_secs(60),
             _ => Duration::ZERO,

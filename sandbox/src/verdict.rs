@@ -238,7 +238,8 @@ fn status(outcome: Outcome, status: u16) -> Result<u16, VerdictError> {
             (usual, matches!(status, 400..=499) && !matches!(status, 412 | 416))
         }
         Outcome::Redirect => (302, matches!(status, 301 | 302 | 303 | 307 | 308)),
-        Outcome::Hide => (404, matches!(status, 404 | 410)),
+        // What is hidden looks like what never was; `deny` may say 410.
+        Outcome::Hide => (404, status == 404),
         Outcome::Unavailable => (503, matches!(status, 429 | 500..=599)),
     };
     match status {
@@ -322,6 +323,7 @@ mod tests {
             (Outcome::Redirect, 300),
             (Outcome::Redirect, 304),
             (Outcome::Hide, 403),
+            (Outcome::Hide, 410),
             (Outcome::Unavailable, 600),
             (Outcome::Deny, 99),
         ] {

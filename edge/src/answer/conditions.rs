@@ -11,7 +11,7 @@ use http::{HeaderMap, header};
 /// What names the current bytes of an object.
 #[derive(Debug, Clone)]
 pub(crate) struct Validators {
-    /// Strong, in quotes.
+    /// Strong, in quotes; empty for none.
     pub(crate) etag: String,
     /// When the object was stored, whole seconds; none when nobody knows, or the address may show an older object
     /// later.
@@ -39,6 +39,11 @@ impl Validators {
         let created = created.filter(|created| (1..YEAR_10000).contains(created));
         let modified = created.map(|created| SystemTime::UNIX_EPOCH + Duration::from_secs(created));
         Self { etag: format!("\"{id}\""), modified }
+    }
+
+    /// Of what is there and has neither a tag nor a date.
+    pub(crate) fn none() -> Self {
+        Self { etag: String::new(), modified: None }
     }
 
     /// Returns Last-Modified as sent; an unknown time is not sent.
@@ -89,17 +94,16 @@ impl Validators {
     }
 
     fn listed(&self, fields: &HeaderMap, name: header::HeaderName, comparison: Comparison) -> bool {
+        let is_ours = |tag: &str| !tag.is_empty() && tag == self.etag;
         let names_it = |tag: &str| match (comparison, tag.strip_prefix("W/")) {
-            (_, None) => tag == "*" || tag == self.etag,
-            (Comparison::Weak, Some(tag)) => tag == self.etag,
+            (_, None) => is_ours(tag),
+            (Comparison::Weak, Some(tag)) => is_ours(tag),
             (Comparison::Strong, Some(_)) => false,
         };
-        // Our tags hold no comma, so cutting at commas finds ours in any well-formed list.
-        fields
-            .get_all(name)
-            .iter()
-            .filter_map(|field| field.to_str().ok())
-            .any(|field| field.split(',').map(str::trim).any(names_it))
+        let mut lines = fields.get_all(name).iter().filter_map(|field| field.to_str().ok());
+        // A star stands alone; in a tag of somebody else's it is a letter. Our tags hold no comma, so cutting at commas
+        // finds ours in any well-formed list.
+        lines.any(|field| field.trim() == "*" || field.split(',').map(str::trim).any(names_it))
     }
 }
 
@@ -150,6 +154,9 @@ mod tests {
             (vec![("if-none-match", format!("\"x\", W/{tag}"))], Precondition::NotModified),
             (vec![("if-none-match", "*".into())], Precondition::NotModified),
             (vec![("if-none-match", "\"x\"".into())], Precondition::Answer),
+            (vec![("if-none-match", "\"a,*,b\"".into())], Precondition::Answer),
+            (vec![("if-match", "\"a,*,b\"".into())], Precondition::Failed),
+            (vec![("if-match", "*".into())], Precondition::Answer),
             (vec![("if-none-match", "\"x\"".into()), ("if-modified-since", DAY.into())], Precondition::Answer),
             (vec![("if-modified-since", DAY.into())], Precondition::NotModified),
             (vec![("if-modified-since", BEFORE.into())], Precondition::Answer),

@@ -4,7 +4,7 @@
 use std::io::Write as _;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use sandbox::{Effect, Header};
+use sandbox::{Effect, Header, Marks};
 
 use crate::policy::decision::Decision;
 
@@ -18,6 +18,7 @@ const SECURITY: [(HeaderName, HeaderValue); 6] = [
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (HeaderName::from_static("origin-agent-cluster"), HeaderValue::from_static("?1")),
 ];
+const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 /// What a script elsewhere may read of an answer beside the fields that it may always read.
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("accept-ranges, content-length, content-range, etag, cache-status, server-timing");
@@ -40,8 +41,16 @@ pub(crate) fn own_page(fields: &mut HeaderMap) {
     fields.insert(header::CONTENT_SECURITY_POLICY, OWN_PAGE);
 }
 
+/// Adds what a verdict says beside the status and the lifetime: to robots, and in the owner's own words.
+pub(crate) fn of_verdict(fields: &mut HeaderMap, decision: &Decision) {
+    if decision.marks().contains(Marks::NOINDEX) {
+        set(fields, ROBOTS, "noindex");
+    }
+    of_owner(fields, &decision.served.served.headers, &decision.served.effects);
+}
+
 /// Adds what the owner's policy says; the sandbox has refused names that are ours. Several fields of one name all stay.
-pub(crate) fn of_owner(fields: &mut HeaderMap, headers: &[Header], effects: &[Effect]) {
+fn of_owner(fields: &mut HeaderMap, headers: &[Header], effects: &[Effect]) {
     let mut set: Vec<HeaderName> = Vec::new();
     let mut add = |fields: &mut HeaderMap, header: &Header| {
         let name = HeaderName::from_bytes(header.name().as_bytes());

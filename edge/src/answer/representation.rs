@@ -4,13 +4,11 @@
 use std::ops::Range;
 
 use http::{HeaderMap, HeaderName, header};
-use sandbox::Marks;
 
 use super::{conditions::Validators, headers, path};
 use crate::policy::decision::Decision;
 
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 /// Fields of most answers, and room for some of the owner's.
 const FIELDS_USUAL: usize = 24;
 
@@ -40,10 +38,7 @@ pub(crate) fn representation(
     if let Some(name) = saved_as {
         headers::set(&mut fields, header::CONTENT_DISPOSITION, attachment(name));
     }
-    if decision.marks().contains(Marks::NOINDEX) {
-        headers::set(&mut fields, ROBOTS, "noindex");
-    }
-    headers::of_owner(&mut fields, &decision.served.served.headers, &decision.served.effects);
+    headers::of_verdict(&mut fields, decision);
     fields
 }
 
@@ -62,7 +57,7 @@ fn attachment(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use format::Locator;
-    use sandbox::{Effect, Header};
+    use sandbox::{Effect, Header, Marks};
 
     use super::*;
 

@@ -37,3 +37,4 @@ mod site;
 mod slow;
 mod smuggling;
 mod vast;
+mod verdicts;
