@@ -238,10 +238,16 @@ async fn object(
                 Some(_) => node.hold(&root, &file, &ask).await?,
                 None => Tier::Memory,
             };
-            let created = moves.is_none().then_some(file.object.manifest().created);
-            let validators = Validators::of(&file.object.locator(), created);
+            let created = file.object.manifest().created;
+            //= https://www.rfc-editor.org/rfc/rfc9110#section-8.8.2.1
+            //# An origin server with a clock MUST NOT generate a Last-Modified date that is later than the server's
+            //# time of message origination (Date, Section 6.6.1).
+            // It is the writer's clock that was ahead. Once the date has come it is told, so nothing is kept before.
+            let is_dated = moves.is_none() && created <= ask.now;
+            let validators = Validators::of(&file.object.locator(), is_dated.then_some(created));
             let mut reply = self::file(node, request, Arc::clone(&file), tier, &decision, &validators).await?;
-            if request.keeps && moves.is_none() && reply.is_whole_hit() {
+            reply.locator = locator;
+            if request.keeps && is_dated && reply.is_whole_hit() {
                 let lasting = ways.lasting(request, &reply);
                 let origin = Origin { root, file, trail, ends, seen, validators };
                 reply.ready = ready(node, &ask, origin, &decision, lasting).await.map(Box::new);
@@ -319,10 +325,12 @@ async fn file(
             Piece::Range(range) => slices.part(range).await?,
         });
     }
-    let source = slices.source;
+    // Nothing goes forward for a HEAD: what is known of the file is told, whether or not its content is here.
+    let source = if !plan.is_sent && slices.source == Source::Miss { Source::Own } else { slices.source };
     let said = match source {
         Source::Hit => "hit",
         Source::Disk => "hit; detail=disk",
+        Source::Own if !plan.is_sent => "detail=head",
         Source::Miss | Source::Own if tier == Tier::None => "fwd=uri-miss",
         Source::Miss | Source::Own => "fwd=uri-miss; stored",
     };
@@ -443,6 +451,7 @@ fn redirect(status: u16, target: &str, decision: &Decision) -> Result<Reply, Fau
     headers::secure(&mut fields);
     headers::set(&mut fields, header::LOCATION, target);
     headers::caching(&mut fields, decision);
+    headers::of_verdict(&mut fields, decision);
     Ok(Reply::own(status, fields, Bytes::new()))
 }
 
@@ -454,7 +463,6 @@ fn own_page(fields: HeaderMap, text: String) -> Reply {
 fn own_head(mut fields: HeaderMap) -> HeaderMap {
     headers::own_page(&mut fields);
     headers::set(&mut fields, header::CONTENT_TYPE, "text/html; charset=utf-8");
-    headers::of_verdict(&mut fields, decision);
     fields
 }
 
@@ -474,7 +482,7 @@ fn preflight() -> Reply {
     headers::set(
         &mut fields,
         header::ACCESS_CONTROL_ALLOW_HEADERS,
-        "range, if-range, if-none-match, if-modified-since",
+        "range, if-range, if-match, if-none-match, if-modified-since, if-unmodified-since",
     );
     headers::set(&mut fields, header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
     Reply::of(StatusCode::NO_CONTENT, fields, None, Source::Own)

@@ -1,6 +1,6 @@
 //! The HTTP door, asked by curl and by raw sockets.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use format::{Capability, Directory, Entry, Kind, PolicyName};
 use testing::{noise_of, until};
@@ -137,6 +137,57 @@ async fn conditions_heads_and_security_fields() {
     assert_eq!(worker.status(), 403);
     let preflight = site.get(&stored, "/", &["-X", "OPTIONS"]).await;
     assert_eq!((preflight.status(), preflight.field("access-control-allow-methods")), (204, Some("GET, HEAD")));
+    let asked: Vec<&str> = preflight.field("access-control-allow-headers").unwrap().split(", ").collect();
+    for field in ["range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"] {
+        assert!(asked.contains(&field), "{field}: {}", preflight.head);
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_of_what_is_not_held_fetches_nothing_and_says_so() {
+    let site = Site::start().await;
+    for (stored, is_packed) in [
+        (site.store("clip.mp4", "video/mp4", noise_of(3, MIB)).await, false),
+        (site.store("a.txt", "text/plain", b"text".repeat(100_000)).await, true),
+    ] {
+        let more = if is_packed { &["-H", "accept-encoding: zstd"][..] } else { &[] };
+        let head = async || {
+            let head = site.get(&stored, "/", &[&["-I", "-o", "/dev/null"], more].concat()).await;
+            assert_eq!(head.status(), 200, "{}", head.head);
+            head.field("cache-status").unwrap().to_owned()
+        };
+        let fills = site.counter("evernear_edge_fills_total").await;
+        assert_eq!(head().await, "\"edge-bru\"; detail=head");
+        assert_eq!(site.counter("evernear_edge_fills_total").await, fills);
+        let whole = site.get(&stored, "/", &["-o", "/dev/null"]).await;
+        assert_eq!(whole.field("cache-status"), Some("\"edge-bru\"; fwd=uri-miss; stored"));
+        assert_eq!(head().await, "\"edge-bru\"; hit");
+    }
+    let metrics = site.metrics().await;
+    let of_none = metrics.lines().find(|line| line.contains("http_answers_total{status=\"200\",cache=\"none\"}"));
+    assert!(of_none.is_some_and(|line| line.ends_with(" 2")), "{metrics}");
+    site.stop().await;
+}
+
+//= https://www.rfc-editor.org/rfc/rfc9110#section-8.8.2.1
+//= type=test
+//# An origin server with a clock MUST NOT generate a Last-Modified date that is later than the server's time of message
+//# origination (Date, Section 6.6.1).
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_object_that_is_dated_after_now_no_date_is_told_or_compared() {
+    let site = Site::start().await;
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    for (created, is_told) in [(now - 1, true), (now + 3600, false)] {
+        let stored = site.store_created("text/plain", created.to_string().into(), created).await;
+        for _ in 0..3 {
+            let whole = site.get(&stored, "/", &[]).await;
+            assert_eq!((whole.status(), whole.field("last-modified").is_some()), (200, is_told), "{}", whole.head);
+            let since = ["-H", "if-modified-since: Fri, 01 Jan 2100 00:00:00 GMT"];
+            let status = site.get(&stored, "/", &since).await.status();
+            assert_eq!(status, if is_told { 304 } else { 200 });
+        }
+    }
     site.stop().await;
 }
 

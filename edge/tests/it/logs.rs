@@ -1,14 +1,54 @@
 //! What the libraries of the doors would log, and what [`edge::may_log`] leaves of it. Workers have threads of their
 //! own, so all of the process is heard: nextest gives each test one.
 
+use format::Kind;
 use http::Method;
-use testing::{Heard, noise_of};
+use testing::{Heard, noise_of, until};
 use tracing_subscriber::{Layer, Registry, filter::filter_fn, fmt, layer::SubscriberExt};
 
 use crate::{
     http3::viewer,
     https::{host, start},
+    site::Site,
 };
+
+/// What the access log says of the last answer.
+fn last_locator(log: &Heard) -> Option<String> {
+    let text = log.text();
+    let line = text.lines().rfind(|line| line.contains(" access: "))?;
+    line.split_once("locator=\"").map(|(_, rest)| rest.split('"').next().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_has_the_locator_of_the_file_whether_the_answer_was_made_or_ready() {
+    let log = Heard::default();
+    let writer = log.clone();
+    let layer = fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+    let access = layer.with_filter(filter_fn(|metadata| metadata.target() == "access"));
+    tracing::subscriber::set_global_default(Registry::default().with(access)).expect("a process of its own");
+
+    let site = Site::with(|config| config.http.workers = Some(1), vec![]).await;
+    let file = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let below = site.store_directory(&[("a.txt", &file, Kind::File)]).await;
+    let mut seen = [false; 2];
+    until("an answer that was made and one that was ready", async || {
+        let answers = log.text().lines().count();
+        let answer = site.get(&below, "/a.txt", &[]).await;
+        until("the line", async || log.text().lines().count() > answers).await;
+        assert_eq!(last_locator(&log), Some(file.sealed.locator.to_string()), "{}", answer.head);
+        seen[usize::from(answer.field("server-timing").is_none())] = true;
+        seen == [true; 2]
+    })
+    .await;
+    // Of a listing, and of what is not there, it is that of the directory.
+    for path in ["/", "/b.txt"] {
+        let answers = log.text().lines().count();
+        site.get(&below, path, &[]).await;
+        until("the line", async || log.text().lines().count() > answers).await;
+        assert_eq!(last_locator(&log), Some(below.sealed.locator.to_string()), "{path}");
+    }
+    site.stop().await;
+}
 
 #[tokio::test]
 async fn libraries_of_the_doors_log_neither_labels_nor_where_viewers_come_from() {

@@ -379,15 +379,25 @@ impl Site {
         kind: Kind,
         policy: &PolicyName,
     ) -> Stored {
-        let seed = blake3_of(&[name.as_bytes(), &bytes].concat());
+        let attributes =
+            Attributes { mime: mime.into(), name: name.into(), created: 784_111_777, kind, ..testing::attributes() };
+        self.store_with(attributes, bytes, policy).await
+    }
+
+    /// Stores a file that its writer says to have made at a second since 1970.
+    pub(crate) async fn store_created(&self, mime: &str, bytes: Vec<u8>, created: u64) -> Stored {
+        let attributes = Attributes { mime: mime.into(), created, ..testing::attributes() };
+        self.store_with(attributes, bytes, &PolicyName::default()).await
+    }
+
+    async fn store_with(&self, attributes: Attributes, bytes: Vec<u8>, policy: &PolicyName) -> Stored {
+        let seed = blake3_of(&[attributes.name.as_bytes(), &bytes].concat());
         let options = EncoderOptions {
             profile: Profile::SmallCluster,
             suite: Suite::ChaCha20Poly1305,
             compression: Compression::Auto,
             owner: self.owner.id(),
         };
-        let attributes =
-            Attributes { mime: mime.into(), name: name.into(), created: 784_111_777, kind, ..testing::attributes() };
         let encoded = Encoded::of(&[&bytes], options, seed, attributes, seed);
         let lease = self.lease(&encoded.sealed, policy, 1, false).sign(&self.owner);
         let topology = Arc::new(Topology::new(self.nodes.clone()));
