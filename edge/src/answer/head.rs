@@ -114,7 +114,8 @@ pub(crate) fn of_parts<'b>(parts: &'b Parts, room: &'b mut Room<'b>) -> Option<H
     let method = Some(&parts.method).filter(|method| [Method::GET, Method::HEAD].contains(method))?.clone();
     let (host, target) = (parts.uri.authority()?.as_str(), parts.uri.path_and_query()?.as_str());
     let fields = fill(room, &parts.headers)?;
-    let told = Told::by(fields).filter(|told| told.host.is_none() && target.starts_with('/'))?;
+    let is_same = |told: &Told<'_>| told.host.is_none_or(|own| own == host);
+    let told = Told::by(fields).filter(|told| is_same(told) && target.starts_with('/'))?;
     Some(Head { method, target, host, fields, closes: false, wants: told.wants })
 }
 

@@ -133,11 +133,6 @@ impl Intake {
 }
 
 impl Request {
-    /// Returns path and query as they came.
-    pub(crate) fn target(&self) -> String {
-        if self.query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, self.query) }
-    }
-
     pub(crate) fn is_head(&self) -> bool {
         self.method == Method::HEAD
     }

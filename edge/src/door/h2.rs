@@ -206,7 +206,9 @@ impl Connection<'_> {
             }
             let worker = Rc::clone(worker);
             self.answers.push(Box::pin(async move {
-                let keep = |request: &Request, ready| worker.keep(&request.authority, &request.target(), ready);
+                // By the target as it came, as it is looked up: a question mark at its end is a part of it.
+                let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+                let keep = |request: &Request, ready| worker.keep(&request.authority, target, ready);
                 respond(&worker.door, &mut Session::Stream(&mut stream), intake, start, keep).await;
             }));
             return;

@@ -179,10 +179,19 @@ async fn request(
     let deadline = door.node.config.http.header_deadline();
     let Ok(Ok((head, stream))) = timeout(deadline, resolver.resolve_request()).await else { return };
     let mut answer = Unfinished { stream, is_whole: false };
-    let start = Instant::now();
     let (mut head, ()) = head.into_parts();
     head.version = Version::HTTP_3;
-    let has_body = head.headers.get(http::header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
+    let length = head.headers.get(http::header::CONTENT_LENGTH);
+    let has_body = match length.is_some_and(|length| length.as_bytes() != b"0") {
+        true => true,
+        // A content need not be announced, and the end of the stream may come a little after the header.
+        false => match timeout(deadline, answer.stream.recv_data()).await {
+            Ok(Ok(content)) => content.is_some(),
+            Ok(Err(_)) => return,
+            Err(_) => true,
+        },
+    };
+    let start = Instant::now();
     let intake = Intake::read(&head, has_body, peer.ip(), true);
     //= https://www.rfc-editor.org/rfc/rfc9114#section-4.1
     //# When the server does not need to receive the remainder of the request, it MAY abort reading the request stream, send a

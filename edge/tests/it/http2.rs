@@ -80,6 +80,31 @@ async fn a_request_that_names_two_hosts_is_refused_and_the_next_one_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_names_the_host_twice_or_ends_a_path_with_a_question_mark_is_given_what_is_ready() {
+    let site = Site::with(|config| config.http.workers = Some(1), vec![]).await;
+    let (requests, _driver) = connect(&site, 65_535).await;
+    for (path, is_told_twice) in [("/", true), ("/x?", false), ("/x?", true)] {
+        let text = format!("{path} {is_told_twice}");
+        let stored = site.store("a.txt", "text/plain", text.into_bytes()).await;
+        let host = host(&stored);
+        // An answer that was made says how long its parts took.
+        let is_ready = async || {
+            let mut request = Request::builder().version(Version::HTTP_2).uri(format!("http://{host}{path}"));
+            if is_told_twice {
+                request = request.header("host", &host);
+            }
+            let mut requests = requests.clone().ready().await.unwrap();
+            let (answer, _) = requests.send_request(request.body(()).unwrap(), true).unwrap();
+            let answer = timeout(DEADLINE, answer).await.unwrap().unwrap();
+            assert_eq!(answer.status(), StatusCode::OK);
+            !answer.headers().contains_key("server-timing")
+        };
+        until(&format!("a ready answer to {path}, {is_told_twice}"), is_ready).await;
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_streams_of_a_viewer_with_small_windows_are_exact_to_the_last_byte() {
     let site = Site::start().await;
     let sizes = [0, 1, 16_384, 60_000, 100_000, 300_000];
