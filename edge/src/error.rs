@@ -31,15 +31,12 @@ pub enum Fault {
         /// What is wrong.
         reason: &'static str,
     },
-    /// Another method than GET or HEAD. The viewer's.
+    /// Another method than GET, HEAD or OPTIONS. The viewer's.
     #[error("only GET, HEAD and OPTIONS are answered here")]
     Method,
     /// Too many bytes of header. The viewer's.
     #[error("the request's header is too large")]
     HeaderTooLarge,
-    /// The header did not come in time. The viewer's.
-    #[error("the request took too long to arrive")]
-    RequestTimeout,
     /// A precondition of the request does not hold. The viewer asked for that.
     #[error("a condition of the request does not hold")]
     Precondition,
@@ -114,7 +111,6 @@ impl Fault {
             Self::Host { .. } => StatusCode::MISDIRECTED_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Precondition => StatusCode::PRECONDITION_FAILED,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Unknown | Self::Path => StatusCode::NOT_FOUND,
@@ -165,7 +161,7 @@ impl Fault {
     /// Returns whether the connection must end with the answer, because what follows on it cannot be trusted.
     #[must_use]
     pub fn closes(&self) -> bool {
-        matches!(self, Self::Request { .. } | Self::Method | Self::HeaderTooLarge | Self::RequestTimeout)
+        matches!(self, Self::Request { .. } | Self::Method | Self::HeaderTooLarge)
     }
 
     /// Returns the error type of RFC 9209 section 2.3 when storage was at fault.

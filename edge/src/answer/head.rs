@@ -1,6 +1,6 @@
-//! Heads of requests of HTTP/1.1 as nearly all viewers send them: one GET or HEAD in origin form, one Host, no content.
-//! Pure. What looks otherwise, if only by a line that ends without its carriage return, is left to pingora, so that no
-//! form is read in two ways here.
+//! Heads of requests of HTTP/1.1 and 2 as nearly all viewers send them: one GET or HEAD of a path, one host, no
+//! content. Pure. What looks otherwise is left to others: of HTTP/1.1, if only by a line that ends without its carriage
+//! return, to pingora, so that no form is read in two ways here.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 use httparse::{EMPTY_HEADER, Header, Request, Status};

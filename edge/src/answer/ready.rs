@@ -2,7 +2,8 @@
 //! as long as nothing that it hangs on has changed.
 //!
 //! Keeps true: what is given from here is what [`answer`](super::answer()) would make now, but for the seconds of its
-//! clock. An owner's policy is asked for each request; only its words are kept.
+//! clock, Server-Timing, which only what was made has, and where among the fields the date and the name of the request
+//! stand. An owner's policy is asked for each request; only its words are kept.
 
 use std::{
     borrow::Cow,
@@ -78,7 +79,6 @@ pub(crate) struct Ready {
 }
 
 /// What an answer hangs on beside records, taken before anything was asked for it. Nothing is kept alive by it.
-#[derive(Clone)]
 pub(crate) struct Seen {
     pub(crate) denylist: Weak<Denylist>,
     /// Of the policy that decides about it.

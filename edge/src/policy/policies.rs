@@ -91,7 +91,7 @@ impl Policies {
         self.epochs.now(owner, name)
     }
 
-    /// Whether a policy may decide otherwise than in that epoch. The built-in one never does.
+    /// Whether a policy may decide otherwise than in that epoch. The built-in one never does, whatever this says of it.
     pub(crate) fn is_over(&self, epoch: Epoch) -> bool {
         self.epochs.is_over(epoch)
     }

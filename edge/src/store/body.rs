@@ -23,7 +23,7 @@ const LOOKED_AT_MAX: usize = 1024;
 /// trips, and, while a node is down, more strips for each.
 const UNKEPT_BLOCKS_MAX: usize = 4;
 
-/// A range of an object with shards, its first block already here.
+/// A range of an object with shards; its first block is here once it has begun.
 pub(crate) struct Body {
     opened: Arc<Opened>,
     geometry: Geometry,
