@@ -3,17 +3,23 @@
 //!
 //! An owner has at most half of what the others leave, so whoever comes next finds room: n owners who want all of it
 //! come to have one part in n + 1 each. Who finds none waits. Owners take turns, each with its oldest, whatever the
-//! length of their queues; the queues are bounded in the same way. Keeps true: no more than the room is taken, and what
-//! is taken is given back however its holder ends.
+//! length of their queues; the queues are bounded in the same way. Who wants more than is free has what comes free kept
+//! for it, for a bounded time, and then as long again nobody has: whatever wide reads wait, others go on. Keeps true:
+//! no more than the room is taken, and what is taken is given back however its holder ends.
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use format::OwnerId;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, sleep_until, timeout},
+};
 
 use crate::error::Fault;
 
@@ -21,63 +27,81 @@ use crate::error::Fault;
 const ROOM_DEADLINE: Duration = Duration::from_secs(5);
 /// Reads that wait, of all owners. Of one owner: half of what the others leave.
 const WAITING_MAX: usize = 8192;
+/// What comes free is kept for a wide read for so long, in which a read of a slow origin ends, and then for nobody for
+/// as long. With the deadline above, who is held back once is let in before it is told that the edge is busy.
+const HOLD_TIME: Duration = Duration::from_secs(2);
 
-/// A number of places that owners share.
+/// Who shares a room.
+pub(crate) trait Sharer: Clone + Eq + Hash + Send + 'static {}
+
+impl<K: Clone + Eq + Hash + Send + 'static> Sharer for K {}
+
+/// A number of places that owners share, or others as owners do.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct Room<K: Sharer = OwnerId> {
     all: u32,
-    state: Mutex<State>,
+    state: Mutex<State<K>>,
 }
 
 #[derive(Debug)]
-struct State {
+struct State<K: Sharer> {
     free: u32,
     /// What each owner has, of those who have some.
-    taken: HashMap<OwnerId, u32>,
+    taken: HashMap<K, u32>,
     /// The queue of each owner of whom somebody waits.
-    queues: HashMap<OwnerId, VecDeque<Waiting>>,
+    queues: HashMap<K, VecDeque<Waiting<K>>>,
     /// The same owners, whose turn is next first.
-    turns: VecDeque<OwnerId>,
+    turns: VecDeque<K>,
     waiting: usize,
     /// The number of the next who waits.
     next: u64,
+    hold: Option<Hold>,
+    /// Until then nothing is kept for anybody.
+    open_until: Option<Instant>,
+}
+
+/// What comes free is kept for somebody who waits for more than there is.
+#[derive(Debug, Clone, Copy)]
+struct Hold {
+    number: u64,
+    until: Instant,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Waiting<K: Sharer> {
     number: u64,
     wanted: u32,
-    grant: oneshot::Sender<Taken>,
+    grant: oneshot::Sender<Taken<K>>,
 }
 
 /// Places in the room; given back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Taken {
-    room: Arc<Room>,
-    owner: OwnerId,
+pub(crate) struct Taken<K: Sharer = OwnerId> {
+    room: Arc<Room<K>>,
+    owner: K,
     places: u32,
 }
 
-impl Drop for Taken {
+impl<K: Sharer> Drop for Taken<K> {
     fn drop(&mut self) {
         self.room.change(|state| state.give_back(&self.owner, self.places));
     }
 }
 
 /// Somebody in a queue, who leaves it when this is dropped.
-struct InQueue {
-    room: Arc<Room>,
-    owner: OwnerId,
+struct InQueue<K: Sharer> {
+    room: Arc<Room<K>>,
+    owner: K,
     number: u64,
 }
 
-impl Drop for InQueue {
+impl<K: Sharer> Drop for InQueue<K> {
     fn drop(&mut self) {
         self.room.change(|state| state.leave(&self.owner, self.number));
     }
 }
 
-impl Room {
+impl<K: Sharer> Room<K> {
     /// Makes a room of so many places.
     pub(crate) fn new(all: u32) -> Arc<Self> {
         let state = State {
@@ -87,6 +111,8 @@ impl Room {
             turns: VecDeque::new(),
             waiting: 0,
             next: 0,
+            hold: None,
+            open_until: None,
         };
         Arc::new(Self { all, state: Mutex::new(state) })
     }
@@ -96,20 +122,21 @@ impl Room {
     ///
     /// # Errors
     /// [`Fault::Busy`] where none come free in time, or too many wait already.
-    pub(crate) async fn take(self: &Arc<Self>, owner: OwnerId, wanted: u32) -> Result<Taken, Fault> {
+    pub(crate) async fn take(self: &Arc<Self>, owner: K, wanted: u32) -> Result<Taken<K>, Fault> {
         let (grant, granted) = oneshot::channel();
-        let number = self.change(|state| state.wait(owner, wanted.min(self.all), grant)).ok_or(Fault::Busy)?;
+        let (waits, wanted) = (owner.clone(), wanted.min(self.all));
+        let number = self.change(|state| state.wait(waits, wanted, grant)).ok_or(Fault::Busy)?;
         let _in_queue = InQueue { room: Arc::clone(self), owner, number };
         timeout(ROOM_DEADLINE, granted).await.map_err(|_| Fault::Busy)?.map_err(|_| Fault::Busy)
     }
 
     /// Takes places that are free now, past nobody who waits.
-    pub(crate) fn try_take(self: &Arc<Self>, owner: OwnerId, wanted: u32) -> Option<Taken> {
+    pub(crate) fn try_take(self: &Arc<Self>, owner: K, wanted: u32) -> Option<Taken<K>> {
         let mut state = self.state();
         if !state.turns.is_empty() || wanted > state.free || !state.is_within_share(&owner, wanted) {
             return None;
         }
-        state.give(owner, wanted);
+        state.give(owner.clone(), wanted);
         Some(Taken { room: Arc::clone(self), owner, places: wanted })
     }
 
@@ -119,11 +146,17 @@ impl Room {
     }
 
     /// Changes the state, and lets in whom there is room for then.
-    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
-        let (changed, admitted) = {
-            let mut state = self.state();
-            (change(&mut state), state.admit())
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State<K>) -> T) -> T {
+        let (changed, admitted, new_hold) = {
+            let (mut state, now) = (self.state(), Instant::now());
+            let (changed, before) = (change(&mut state), state.hold);
+            let admitted = state.admit(now);
+            let new_hold = state.hold.filter(|hold| before.is_none_or(|before| before.number != hold.number));
+            (changed, admitted, new_hold)
         };
+        if let Some(hold) = new_hold {
+            self.look_again(hold.until);
+        }
         for (owner, Waiting { wanted, grant, .. }) in admitted {
             // Where nobody takes it any more, it is dropped here, and so given back.
             let _ = grant.send(Taken { room: Arc::clone(self), owner, places: wanted });
@@ -131,20 +164,33 @@ impl Room {
         changed
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    /// Lets in whom there is room for at a time, even where nobody comes or goes by then.
+    fn look_again(self: &Arc<Self>, at: Instant) {
+        // Without a runtime, who comes or goes next looks.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let room = Arc::downgrade(self);
+        runtime.spawn(async move {
+            sleep_until(at).await;
+            if let Some(room) = room.upgrade() {
+                room.change(|_| ());
+            }
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<K>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl<K: Sharer> State<K> {
     /// Puts somebody into an owner's queue and returns its number; none where the queue is full.
-    fn wait(&mut self, owner: OwnerId, wanted: u32, grant: oneshot::Sender<Taken>) -> Option<u64> {
+    fn wait(&mut self, owner: K, wanted: u32, grant: oneshot::Sender<Taken<K>>) -> Option<u64> {
         let own = self.queues.get(&owner).map_or(0, VecDeque::len);
         if own >= (WAITING_MAX - (self.waiting - own)) / 2 {
             return None;
         }
         if own == 0 {
-            self.turns.push_back(owner);
+            self.turns.push_back(owner.clone());
         }
         let number = self.next;
         self.next += 1;
@@ -153,31 +199,60 @@ impl State {
         Some(number)
     }
 
-    /// Takes somebody out of an owner's queue, unless its turn has come already.
-    fn leave(&mut self, owner: &OwnerId, number: u64) {
+    /// Takes somebody out of an owner's queue, unless its turn has come already. Where the room was held for it, its
+    /// owner's next comes after all others.
+    fn leave(&mut self, owner: &K, number: u64) {
         let Some(queue) = self.queues.get_mut(owner) else { return };
         let Ok(at) = queue.binary_search_by_key(&number, |waiting| waiting.number) else { return };
         queue.remove(at);
         self.waiting -= 1;
-        if queue.is_empty() {
+        let had_hold = self.hold.is_some_and(|hold| hold.number == number);
+        let is_last = queue.is_empty();
+        if is_last {
             self.queues.remove(owner);
+        }
+        if is_last || had_hold {
             self.turns.retain(|other| other != owner);
+        }
+        if had_hold {
+            self.end_hold(Instant::now());
+            if !is_last {
+                self.turns.push_back(owner.clone());
+            }
         }
     }
 
+    fn end_hold(&mut self, now: Instant) {
+        (self.hold, self.open_until) = (None, Some(now + HOLD_TIME));
+    }
+
     /// Gives places to those whose turn it is, as far as there are any, and returns them.
-    fn admit(&mut self) -> Vec<(OwnerId, Waiting)> {
+    fn admit(&mut self, now: Instant) -> Vec<(K, Waiting<K>)> {
         let (mut admitted, mut at) = (Vec::new(), 0);
-        while let Some(owner) = self.turns.get(at).copied() {
-            let Some(wanted) = self.queues.get(&owner).and_then(|queue| Some(queue.front()?.wanted)) else { break };
+        while let Some(owner) = self.turns.get(at).cloned() {
+            let front = self.queues.get(&owner).and_then(VecDeque::front);
+            let Some((number, wanted)) = front.map(|front| (front.number, front.wanted)) else { break };
             // An owner at its share is passed by.
             if !self.is_within_share(&owner, wanted) {
                 at += 1;
                 continue;
             }
-            // A wide stripe that is passed by, for as long as others ask for less, would never have its turn.
             if wanted > self.free {
-                break;
+                match self.hold {
+                    Some(hold) if hold.number == number && now < hold.until => break,
+                    Some(hold) if hold.number == number => {
+                        self.end_hold(now);
+                        self.turns.remove(at);
+                        self.turns.push_back(owner);
+                    }
+                    // One that is passed by, for as long as others ask for less, would never have its turn.
+                    None if self.open_until.is_none_or(|until| now >= until) => {
+                        self.hold = Some(Hold { number, until: now + HOLD_TIME });
+                        break;
+                    }
+                    _ => at += 1,
+                }
+                continue;
             }
             let Some(queue) = self.queues.get_mut(&owner) else { break };
             let Some(next) = queue.pop_front() else { break };
@@ -185,27 +260,30 @@ impl State {
             if queue.is_empty() {
                 self.queues.remove(&owner);
             } else {
-                self.turns.push_back(owner);
+                self.turns.push_back(owner.clone());
+            }
+            if self.hold.is_some_and(|hold| hold.number == number) {
+                self.end_hold(now);
             }
             self.waiting -= 1;
-            self.give(owner, wanted);
+            self.give(owner.clone(), wanted);
             admitted.push((owner, next));
         }
         admitted
     }
 
     /// Whether an owner may take so much: half of what the others leave, or anything while it has nothing.
-    fn is_within_share(&self, owner: &OwnerId, wanted: u32) -> bool {
+    fn is_within_share(&self, owner: &K, wanted: u32) -> bool {
         let own = self.taken.get(owner).copied().unwrap_or(0);
         own == 0 || own + wanted <= (self.free + own) / 2
     }
 
-    fn give(&mut self, owner: OwnerId, places: u32) {
+    fn give(&mut self, owner: K, places: u32) {
         self.free -= places;
         *self.taken.entry(owner).or_default() += places;
     }
 
-    fn give_back(&mut self, owner: &OwnerId, places: u32) {
+    fn give_back(&mut self, owner: &K, places: u32) {
         self.free += places;
         if let Some(taken) = self.taken.get_mut(owner) {
             *taken -= places;
@@ -227,6 +305,7 @@ mod tests {
     const A: OwnerId = OwnerId([1; 32]);
     const B: OwnerId = OwnerId([2; 32]);
     const C: OwnerId = OwnerId([3; 32]);
+    const D: OwnerId = OwnerId([4; 32]);
 
     /// Has so many reads of an owner, each of which takes `wanted` places for a second. Each returns its owner and how
     /// long it waited, in seconds; none if it was told that the edge is busy.
@@ -310,6 +389,27 @@ mod tests {
         drop(wide);
         settle().await;
         assert_eq!(room.state().taken[&A], ALL / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_owners_wide_reads_hold_others_back_for_a_bounded_time_and_each_in_its_turn() {
+        let (room, mut reads) = (Room::new(ALL), JoinSet::new());
+        // Somebody's read does not end, so what is as wide as the room never finds it.
+        let stuck = room.take(C, 1).await.unwrap();
+        crowd(&mut reads, &room, A, 100, ALL);
+        settle().await;
+        assert!(timeout(HOLD_TIME / 2, room.take(B, 1)).await.is_err(), "what comes free is kept for the wide one");
+        for second in 0..20 {
+            let begun = Instant::now();
+            assert!(room.take(B, 1).await.is_ok(), "in second {second}");
+            assert!(begun.elapsed() <= HOLD_TIME + Duration::from_millis(1), "{:?}", begun.elapsed());
+            crowd(&mut reads, &room, A, 10, ALL);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        drop(stuck);
+        let begun = Instant::now();
+        assert_eq!(room.take(D, ALL).await.unwrap().places, ALL, "a wide one has its turn");
+        assert!(begun.elapsed() <= Duration::from_secs(3), "{:?}", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
