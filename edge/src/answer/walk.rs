@@ -1,16 +1,26 @@
 //! From a path to an object: a file answers at its root and at any one name below it, a directory is walked.
 
-use std::{borrow::Cow, sync::Arc, time::SystemTime};
+use std::{
+    borrow::Cow,
+    pin::pin,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use format::{Directory, Kind};
 use futures::future::join_all;
 
 use super::path::Path;
-use crate::{error::Fault, node::Node, store::objects::Opened};
+use crate::{
+    error::Fault,
+    node::Node,
+    store::{objects::Opened, register::Standing},
+};
 
 const INDEX: &str = "index.html";
-/// Directories on the way that are opened at once. A site has no more levels; beyond, each is opened as it is reached.
-const AHEAD_MAX: usize = 8;
+/// Directories on the way that are opened before the walk reaches them. Beyond, each is opened as it is reached. Nobody
+/// checked yet whether the viewer may see what lies there, and whoever wrote the directory may have made them up.
+const AHEAD_MAX: usize = 4;
 /// What browsers ask every host for.
 const ICON: &str = "favicon.ico";
 
@@ -47,7 +57,23 @@ pub(crate) async fn walk(
         return if is_named { Ok(Found::File(Arc::clone(root))) } else { Err(Fault::Path) };
     }
     let first = node.directories.read((&node.cache, &node.fills), root).await?;
-    open_ahead(node, &first, names, now).await;
+    let mut ahead = pin!(open_ahead(node, &first, names, now));
+    let mut walked = pin!(walk_down(node, root, names, now, trail));
+    // Beside the walk, which waits for none of them but those that it comes to.
+    tokio::select! {
+        biased;
+        found = &mut walked => found,
+        () = &mut ahead => walked.await,
+    }
+}
+
+async fn walk_down(
+    node: &Node,
+    root: &Arc<Opened>,
+    names: &[Cow<'_, str>],
+    now: SystemTime,
+    trail: &mut Vec<Arc<Opened>>,
+) -> Result<Found, Fault> {
     let mut at = Arc::clone(root);
     let mut names = names.iter().peekable();
     loop {
@@ -75,17 +101,18 @@ pub(crate) async fn walk(
     }
 }
 
-/// Opens all directories on the way at once, as far as the first one knows them, or each would cost a trip of its own
-/// to the origins. What comes of it is for the walk to find: it goes by names, and meets every fault where it is.
+/// Opens directories on the way at once, as far as the first one knows them, or each would cost a trip of its own to
+/// the origins. What comes of it is for the walk to find: it goes by names, and meets every fault where it is. What the
+/// change feed never told of is not looked up before the walk comes to it.
 async fn open_ahead(node: &Node, first: &Directory, names: &[Cow<'_, str>], now: SystemTime) {
     let Some(entry) = names.first().and_then(|name| first.entry(name)) else { return };
     let mut path = String::new();
-    let below = names[1..].iter().take(AHEAD_MAX).map_while(|name| {
+    let below = names[1..].iter().map_while(|name| {
         path = if path.is_empty() { name.to_string() } else { format!("{path}/{name}") };
         entry.below.get(&path)
     });
-    let below: Vec<_> = below.collect();
-    if !below.is_empty() {
-        join_all(std::iter::once(&entry.capability).chain(below).map(|capability| node.open(capability, now))).await;
-    }
+    // The walk begins with the entry itself.
+    let is_told = |locator| node.register.standing(&locator, Instant::now()) == Standing::MayBe;
+    let below: Vec<_> = below.take(AHEAD_MAX).filter(|capability| is_told(capability.locator())).collect();
+    join_all(below.into_iter().map(|capability| node.open(capability, now))).await;
 }

@@ -1,6 +1,9 @@
 //! The HTTP door, asked by curl and by raw sockets.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use format::{Capability, Directory, Entry, Kind, PolicyName};
 use testing::{noise_of, until};
@@ -264,6 +267,7 @@ async fn directories_on_the_way_are_looked_up_at_once() {
         between.push(top.sealed.locator);
         top = site.store_directory(&[(name, &top, Kind::Directory)]).await;
     }
+    until("the feed has told of all", async || site.counter("evernear_edge_changes_total").await >= 7).await;
     site.weather.late(Duration::from_millis(200));
     let found = site.get(&top, "/a/b/c/d/e/f.txt", &[]).await;
     assert!(found.status() == 200 && found.body() == file.bytes, "{}", found.head);
@@ -279,7 +283,9 @@ async fn what_a_directory_says_wrongly_of_what_lies_below_leads_nowhere_else() {
     let lowest = site.store_directory(&[("f.txt", &right, Kind::File)]).await;
     let other = site.store_directory(&[("f.txt", &wrong, Kind::File)]).await;
     let middle = site.store_directory(&[("b", &lowest, Kind::Directory)]).await;
-    for lie in [other.sealed.capability.clone(), wrong.sealed.capability.clone(), Capability::from_bytes([9; 32])] {
+    until("the feed has told of all", async || site.counter("evernear_edge_changes_total").await >= 5).await;
+    let untold = Capability::from_bytes([9; 32]);
+    for lie in [other.sealed.capability.clone(), wrong.sealed.capability.clone(), untold.clone()] {
         let entry = Entry {
             capability: middle.sealed.capability.clone(),
             length: middle.bytes.len() as u64,
@@ -295,6 +301,33 @@ async fn what_a_directory_says_wrongly_of_what_lies_below_leads_nowhere_else() {
         assert_eq!(site.get(&top, "/a/b/f.txt", &[]).await.body(), b"right");
         assert_eq!(site.get(&top, "/a/none/f.txt", &[]).await.status(), 404);
     }
+    assert!(!site.weather.was_asked(&untold.locator()), "nobody is asked for what the feed never told of");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_has_few_others_looked_up_before_the_walk_comes_to_them() {
+    let site = Site::start().await;
+    let empty = site.store_directory(&[]).await;
+    let names = ["b", "c", "d", "e", "f", "g", "h"];
+    let (mut below, mut locators, mut path) = (BTreeMap::new(), Vec::new(), String::new());
+    for (number, name) in names.into_iter().enumerate() {
+        let file = site.store("f.txt", "text/plain", vec![u8::try_from(number).unwrap()]).await;
+        let directory = site.store_directory(&[("f.txt", &file, Kind::File)]).await;
+        locators.push(directory.sealed.locator);
+        path = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
+        below.insert(path.clone(), directory.sealed.capability);
+    }
+    let mut top = Directory::default();
+    let (capability, length) = (empty.sealed.capability.clone(), empty.bytes.len() as u64);
+    let (mime, kind, unknown) = (String::new(), Kind::Directory, Default::default());
+    top.insert("a", Entry { capability, length, mime, kind, below, unknown }).unwrap();
+    let top = site.store_as("", "", top.encode().to_vec(), Kind::Directory, &PolicyName::default()).await;
+    until("the feed has told of all", async || site.counter("evernear_edge_changes_total").await >= 16).await;
+    site.weather.late(Duration::from_millis(200));
+    assert_eq!(site.get(&top, &format!("/a/{path}/f.txt"), &[]).await.status(), 404);
+    let asked: Vec<_> = locators.iter().map(|locator| site.weather.was_asked(locator)).collect();
+    assert_eq!(asked, [true, true, true, true, false, false, false]);
     site.stop().await;
 }
 

@@ -135,6 +135,11 @@ impl Weather {
         first.is_some_and(|first| locators.iter().all(|locator| asked[..first].contains(locator)))
     }
 
+    /// Whether an origin was asked for this record.
+    pub(crate) fn was_asked(&self, locator: &Locator) -> bool {
+        self.asked.lock().unwrap().contains(locator)
+    }
+
     /// How often an origin was asked for a record.
     pub(crate) fn look_ups(&self) -> u64 {
         self.look_ups.load(Ordering::SeqCst)
