@@ -50,6 +50,14 @@ pub trait Carrier: Send + Sync + 'static {
     /// # Errors
     /// [`TransportError`] if the node is unknown or unreachable.
     async fn carry(&self, node: &NodeName, call: Request<CallBody>) -> Result<Response<AnswerBody>, TransportError>;
+
+    /// Waits for a connection to a node, where there are connections. Whoever leaves has it made all the same.
+    ///
+    /// # Errors
+    /// As [`Self::carry`].
+    async fn reach(&self, _node: &NodeName) -> Result<(), TransportError> {
+        Ok(())
+    }
 }
 
 type Connection = http2::SendRequest<CallBody>;
@@ -68,6 +76,10 @@ impl Carrier for TlsCarrier {
         let answer = connection.send_request(call).await.map_err(|error| unreachable(node, &error))?;
         Ok(answer.map(|body| body.map_err(io::Error::other).boxed_unsync()))
     }
+
+    async fn reach(&self, node: &NodeName) -> Result<(), TransportError> {
+        self.connection(node).await.map(drop)
+    }
 }
 
 impl TlsCarrier {
@@ -80,45 +92,53 @@ impl TlsCarrier {
         let entry = self.topology.node(node).ok_or_else(unknown)?;
         let (role, address) = (entry.role, entry.address.ok_or_else(unknown)?);
         let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(node.clone()).or_default().clone();
-        let connect = async {
-            let connected = timeout(CONNECT_DEADLINE, self.connect(node, role, &address)).await;
-            connected.map_err(|_| TransportError::TimedOut { node: node.clone() })?
+        let connect = {
+            let (membership, node, address) = (Arc::clone(&self.membership), node.clone(), address.clone());
+            async move {
+                let connected = timeout(CONNECT_DEADLINE, connect(&membership, &node, role, &address)).await;
+                connected.map_err(|_| TransportError::TimedOut { node })?
+            }
         };
         slot.connection(&address, |connection| !connection.is_closed(), connect).await
     }
+}
 
-    async fn connect(&self, node: &NodeName, role: Role, address: &NodeAddress) -> Result<Connection, TransportError> {
-        // TLS is part of the attempt: of the addresses of a name, one may have become another machine's.
-        let shake = |to| async move {
-            let tcp = TcpStream::connect(to).await?;
-            tune(&tcp)?;
-            let tls = self.membership.connector().connect(server_name(node, role), tcp).await?;
-            let peer = self.membership.admit(tls.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
-            Ok((tls, peer.serial))
-        };
-        let (tls, serial) = dial(address, shake).await.map_err(|error| unreachable(node, &error))?;
-        let (connection, driver) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_DEADLINE)
-            .handshake(TokioIo::new(tls))
-            .await
-            .map_err(|error| unreachable(node, &error))?;
-        // The task ends by itself when the last handle is dropped or the peer is gone. Without it nothing is read or
-        // sent.
-        let (membership, node) = (Arc::clone(&self.membership), node.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                done = driver => if let Err(error) = done {
-                    tracing::debug!(%error, "a connection to a node ended");
-                },
-                () = membership.refuses(&serial) => tracing::warn!(%node, "connection cut: the cluster refuses its certificate"),
-            }
-        });
-        Ok(connection)
-    }
+async fn connect(
+    membership: &Arc<Membership>,
+    node: &NodeName,
+    role: Role,
+    address: &NodeAddress,
+) -> Result<Connection, TransportError> {
+    // TLS is part of the attempt: of the addresses of a name, one may have become another machine's.
+    let shake = |to| async move {
+        let tcp = TcpStream::connect(to).await?;
+        tune(&tcp)?;
+        let tls = membership.connector().connect(server_name(node, role), tcp).await?;
+        let peer = membership.admit(tls.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
+        Ok((tls, peer.serial))
+    };
+    let (tls, serial) = dial(address, shake).await.map_err(|error| unreachable(node, &error))?;
+    let (connection, driver) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_DEADLINE)
+        .handshake(TokioIo::new(tls))
+        .await
+        .map_err(|error| unreachable(node, &error))?;
+    // The task ends by itself when the last handle is dropped or the peer is gone. Without it nothing is read or
+    // sent.
+    let (membership, node) = (Arc::clone(membership), node.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            done = driver => if let Err(error) = done {
+                tracing::debug!(%error, "a connection to a node ended");
+            },
+            () = membership.refuses(&serial) => tracing::warn!(%node, "connection cut: the cluster refuses its certificate"),
+        }
+    });
+    Ok(connection)
 }
 
 /// Turns a network error, with all its causes, into an error about a node.

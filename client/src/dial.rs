@@ -1,10 +1,20 @@
 //! From the address of a node to a connection: names are resolved anew each time, and all their addresses are tried
 //! ("happy eyeballs", RFC 8305, without its sorting by history). The caller sets the deadline.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use format::NodeAddress;
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, Shared},
+    stream::FuturesUnordered,
+};
 use tokio::{sync::Semaphore, time::sleep};
 
 /// An address has this long before the next is tried beside it (RFC 8305 section 5, "Connection Attempt Delay").
@@ -14,6 +24,8 @@ const ADDRESSES_MAX: usize = 8;
 /// Names being resolved at once. The system's resolver holds a thread of the pool that also works on the disk, for half
 /// a minute when no server answers it.
 static RESOLVING: Semaphore = Semaphore::const_new(16);
+/// Of these each name holds one at most, however often it is tried meanwhile.
+static LOOK_UPS: LookUps = LookUps(Mutex::new(BTreeMap::new()));
 
 /// Why no connection came about. The fault of the node, of the network, or of who wrote the address.
 #[derive(Debug, thiserror::Error)]
@@ -58,13 +70,52 @@ async fn dial_by<T, F: Future<Output = io::Result<T>>, R: Future<Output = io::Re
 
 /// Asks the system's resolver. Dropped, the question still holds its place until the resolver is done with it.
 async fn resolve(name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let place = RESOLVING.acquire().await.map_err(io::Error::other)?;
-    let asked = tokio::spawn(async move {
-        let found = tokio::net::lookup_host((name, port)).await;
-        drop(place);
-        Ok(found?.collect())
-    });
-    asked.await.map_err(io::Error::other)?
+    let ask = |name, port| async move {
+        let _place = RESOLVING.acquire().await.map_err(io::Error::other)?;
+        Ok(tokio::net::lookup_host((name, port)).await?.collect())
+    };
+    LOOK_UPS.join((name, port), ask).await
+}
+
+type Name = (String, u16);
+/// An error of the system is no value that many can have.
+type Found = Result<Vec<SocketAddr>, (io::ErrorKind, String)>;
+
+/// The names that are being resolved: whoever wants one of them joins (single flight).
+struct LookUps(Mutex<BTreeMap<Name, Shared<BoxFuture<'static, Found>>>>);
+
+/// A look-up that can be joined until this is dropped.
+struct UnderWay(&'static LookUps, Name);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+impl LookUps {
+    async fn join<F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static>(
+        &'static self,
+        name: Name,
+        ask: impl FnOnce(String, u16) -> F,
+    ) -> io::Result<Vec<SocketAddr>> {
+        let look_up = {
+            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let begin = || {
+                let asked = ask(name.0.clone(), name.1);
+                let name = name.clone();
+                let task = tokio::spawn(async move {
+                    let _under_way = UnderWay(self, name);
+                    asked.await.map_err(|error| (error.kind(), error.to_string()))
+                });
+                let found =
+                    task.map(|done| done.unwrap_or_else(|error| Err((io::ErrorKind::Other, error.to_string()))));
+                found.boxed().shared()
+            };
+            all.entry(name.clone()).or_insert_with(begin).clone()
+        };
+        look_up.await.map_err(|(kind, reason)| io::Error::new(kind, reason))
+    }
 }
 
 /// Orders addresses so that IPv6 and IPv4 take turns, each in the order of the resolver, the family of its first before
@@ -104,9 +155,9 @@ async fn race<T, F: Future<Output = io::Result<T>>>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use tokio::time::{Instant, pause};
+    use tokio::time::{Instant, pause, timeout};
 
     use super::*;
 
@@ -146,6 +197,30 @@ mod tests {
         let tried = tried.lock().unwrap().clone().into_iter();
         let starts: Vec<_> = tried.map(|(to, after): (_, Duration)| (to, after.as_millis() / 10)).collect();
         assert_eq!(starts, [(silent, 0), (refusing, 25), (good, 25)]);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_no_server_answers_is_asked_for_once_however_often_it_is_tried() {
+        static LOOK_UPS: LookUps = LookUps(Mutex::new(BTreeMap::new()));
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        const SILENCE: Duration = Duration::from_secs(30);
+        pause();
+        let find = |name: &str| {
+            LOOK_UPS.join((name.to_owned(), 1), |_, _| async {
+                ASKED.fetch_add(1, Ordering::Relaxed);
+                sleep(SILENCE).await;
+                Err(io::ErrorKind::TimedOut.into())
+            })
+        };
+        for _ in 0..9 {
+            assert!(timeout(SILENCE / 10, find("o1.example")).await.is_err());
+        }
+        assert!(timeout(SILENCE / 100, find("o2.example")).await.is_err());
+        assert_eq!(ASKED.load(Ordering::Relaxed), 2, "one for each name");
+        assert_eq!(find("o1.example").await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(ASKED.load(Ordering::Relaxed), 2);
+        assert!(timeout(SILENCE / 10, find("o1.example")).await.is_err());
+        assert_eq!(ASKED.load(Ordering::Relaxed), 3, "what ended is asked for anew");
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use format::{
     },
     wire::{
         ApiError, ChangePage, Drain, DrainPage, LocatorPage, NodeEntry, Note, ObjectHealth, RepairStatus, Retried,
-        StripPath, Ticket, UploadCreated, UploadHeld, frame_cells,
+        StripPath, Ticket, UploadCreated, UploadHeld, WITHIN_MS, frame_cells,
     },
 };
 use futures::stream;
@@ -227,6 +227,10 @@ impl HttpTransport {
             .header(CONTENT_LENGTH, length)
             .body(StreamBody::new(stream::iter(frames)))
             .expect("paths are made of names, numbers and hex digits");
+        if let Some(within) = call.within {
+            let milliseconds = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+            request.headers_mut().insert(WITHIN_MS, milliseconds.into());
+        }
         span.go_along(request.headers_mut());
         let response = self.carrier.carry(node, request).await?;
         self.clocks.hear(node, response.headers(), SystemTime::now());
@@ -294,13 +298,15 @@ struct Call {
     path: String,
     parts: Vec<Bytes>,
     deadline: Duration,
+    /// After which an answer is of no use.
+    within: Option<Duration>,
     /// How many strips are asked for.
     strips: u64,
 }
 
 impl Call {
     fn new(method: Method, path: String) -> Self {
-        Self { method, path, parts: Vec::new(), deadline: CALL_DEADLINE, strips: 0 }
+        Self { method, path, parts: Vec::new(), deadline: CALL_DEADLINE, strips: 0, within: None }
     }
 
     fn get(path: String) -> Self {
@@ -324,15 +330,21 @@ impl Transport for HttpTransport {
         self.call(node, Call { deadline, strips: count, ..Call::get(path) }, max).await
     }
 
+    async fn reach(&self, node: &NodeName) -> Result<(), TransportError> {
+        self.carrier.reach(node).await
+    }
+
     async fn strip(
         &self,
         neighbour: &NodeName,
         public: &Bytes,
         ask: ShardAsk,
         node: &NodeName,
+        within: Duration,
     ) -> Result<Bytes, TransportError> {
         let path = StripPath { public: public.clone(), column: ask.column, stripe: ask.first, node: node.clone() };
-        self.call(neighbour, Call::get(path.to_string()), shard_body_bytes_max(1)).await
+        let call = Call { within: Some(within), ..Call::get(path.to_string()) };
+        self.call(neighbour, call, shard_body_bytes_max(1)).await
     }
 
     async fn record(&self, node: &NodeName, locator: &Locator) -> Result<Option<Bytes>, TransportError> {

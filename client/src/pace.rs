@@ -21,6 +21,11 @@ const DOUBLINGS_MAX: u32 = 7;
 const SILENCE: Duration = Duration::from_millis(300);
 /// A stalling node is asked last for this long. Each time it stalls again doubles this, up to 4 h 16 min.
 const DRIP_DISTRUST: Duration = Duration::from_secs(120);
+/// What an asked strip costs a neighbour that did not bring it though its node gives it, what one that came makes good,
+/// and at what sum the neighbour is asked no more for a while: after eight in vain, or when one in four is.
+const VAIN_COST: u32 = 3;
+const BROUGHT_WORTH: u32 = 1;
+const VAIN_MAX: u32 = 24;
 /// After this many right answers, one wrong answer is forgotten.
 const RIGHT_FOR_WRONG: u32 = 64;
 /// The estimate for a node without answers: the round-trip time of light in fibre with detours, per kilometre, plus the
@@ -40,6 +45,8 @@ struct Answers {
     /// When the node was first late since its last answer, and how often it was distrusted for that.
     late_since: Option<Instant>,
     drips: u32,
+    /// What was asked for in vain, less what came.
+    vain: u32,
 }
 
 impl Answers {
@@ -120,6 +127,23 @@ impl Pace {
         });
     }
 
+    /// Notes that a neighbour did not bring what its node then gave: it refused, or was late, whatever it brought in
+    /// between.
+    pub(crate) fn in_vain(&self, neighbour: &NodeName, now: Instant) {
+        self.with(neighbour, |answers| {
+            answers.vain += VAIN_COST;
+            if answers.vain >= VAIN_MAX {
+                answers.vain = 0;
+                answers.distrust(DISTRUST, 1, now);
+            }
+        });
+    }
+
+    /// Notes that a neighbour brought a strip.
+    pub(crate) fn brought(&self, neighbour: &NodeName) {
+        self.with(neighbour, |answers| answers.vain = answers.vain.saturating_sub(BROUGHT_WORTH));
+    }
+
     /// Notes that an answer arrived that says nothing about strips.
     pub(crate) fn on_time(&self, node: &NodeName) {
         self.with(node, Answers::heard);
@@ -198,6 +222,23 @@ mod tests {
         pace.on_time(&node);
         pace.late(&node, now + until * 9);
         assert!(!distrusted_at(until * 9));
+    }
+
+    #[test]
+    fn a_neighbour_is_left_out_when_more_than_one_strip_in_four_is_asked_of_it_in_vain() {
+        let (pace, now) = (Pace::default(), Instant::now());
+        let [bad, good, refuses]: [NodeName; 3] = ["e1", "e2", "e3"].map(|name| name.parse().unwrap());
+        for _ in 0..100 {
+            pace.in_vain(&bad, now);
+            (0..2).for_each(|_| pace.brought(&bad));
+            pace.in_vain(&good, now);
+            (0..3).for_each(|_| pace.brought(&good));
+        }
+        assert!(pace.distrusts(&bad, now) && !pace.distrusts(&good, now));
+        (0..7).for_each(|_| pace.in_vain(&refuses, now));
+        assert!(!pace.distrusts(&refuses, now));
+        pace.in_vain(&refuses, now);
+        assert!(pace.distrusts(&refuses, now) && !pace.distrusts(&refuses, now + DISTRUST));
     }
 
     #[test]

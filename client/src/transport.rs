@@ -1,6 +1,6 @@
 //! The calls to nodes: one method for each call of the node API, over HTTP, or in memory in tests.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -146,14 +146,21 @@ pub trait Transport: Send + Sync + 'static {
     /// Reads strips of a shard. Returns the body of a `ShardSlice`, unverified.
     async fn read_shard(&self, node: &NodeName, ask: ShardAsk) -> Result<Bytes, TransportError>;
 
+    /// Waits for a connection to a node. Whoever leaves has it made all the same.
+    async fn reach(&self, _node: &NodeName) -> Result<(), TransportError> {
+        Ok(())
+    }
+
     /// Asks an edge nearby for a strip that `node` has, of the object of this public manifest. Returns the body of a
-    /// `ShardSlice`, unverified. Only edges answer that, and not all.
+    /// `ShardSlice`, unverified. Only edges answer that, and not all. It is told that an answer is of no use later than
+    /// `within`.
     async fn strip(
         &self,
         neighbour: &NodeName,
         _public: &Bytes,
         _ask: ShardAsk,
         _node: &NodeName,
+        _within: Duration,
     ) -> Result<Bytes, TransportError> {
         Err(TransportError::Unknown { node: neighbour.clone() })
     }

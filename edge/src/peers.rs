@@ -3,9 +3,15 @@
 //!
 //! Keeps true: a question is answered from here or from the origin that it names, and never passed on to a third edge,
 //! so no ring of edges can form; whoever asks learns no more than the origin would tell it; connections, requests and
-//! their time are bounded.
+//! their time are bounded, and strangers take no place of a member.
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use client::{Membership, PING_DEADLINE, Serial, tls::Leaf, tune};
@@ -22,17 +28,24 @@ use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::{Notify, oneshot},
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
 
-use crate::{listen::ACCEPT_RETRY, node::Node, store::region::NotBrought};
+use crate::{
+    listen::{ACCEPT_RETRY, connections::household},
+    node::Node,
+    store::region::NotBrought,
+};
 
 /// A region has tens of edges, each with one connection, and one more while it is replaced.
 const CONNECTIONS_MAX: usize = 256;
 const CONNECTIONS_OF_ONE_MAX: usize = 2;
-/// For the handshake.
+/// Handshakes under way, of whoever it is; those of one address, or of one IPv6 /64.
+const HANDSHAKES_MAX: usize = 128;
+const HANDSHAKES_OF_ONE_MAX: usize = 8;
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// Questions of one connection at one time; each is answered with one strip.
 const STREAMS_MAX: u32 = 64;
@@ -40,66 +53,93 @@ const STREAMS_MAX: u32 = 64;
 const HEADER_BYTES_MAX: u32 = 8 * 1024;
 /// What may wait in memory to be sent on one request: a strip.
 const SEND_BUFFER_BYTES: usize = 300 * 1024;
+/// A strip must be sent by then, or the connection is cut: it has room in memory until it is.
+const SEND_DEADLINE: Duration = Duration::from_secs(15);
 /// After this much silence a ping gives the peer something to acknowledge.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
 /// Answers until dropped, which cuts what is open.
 pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, membership: Arc<Membership>) {
-    let mut peers = Peers::default();
+    let (shaking, peers) = (Places::new(HANDSHAKES_OF_ONE_MAX), Places::new(CONNECTIONS_OF_ONE_MAX));
     let mut handshakes: JoinSet<Option<Shaken>> = JoinSet::new();
-    let mut connections: JoinSet<NodeName> = JoinSet::new();
+    let mut connections: JoinSet<()> = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept(), if handshakes.len() + connections.len() < CONNECTIONS_MAX => match accepted {
-                Ok((stream, _)) => {
+            accepted = listener.accept(), if handshakes.len() < HANDSHAKES_MAX => match accepted {
+                Ok((stream, from)) => {
+                    let Some(place) = shaking.take(household(from.ip())) else { continue };
                     let membership = Arc::clone(&membership);
                     handshakes.spawn(async move {
+                        let _place = place;
                         timeout(HANDSHAKE_DEADLINE, shake(stream, &membership)).await.ok()?
                     });
                 }
                 Err(_) => sleep(ACCEPT_RETRY).await,
             },
-            Some(shaken) = handshakes.join_next() => {
+            Some(shaken) = handshakes.join_next(), if !handshakes.is_empty() => {
                 let Some(Shaken { stream, name, serial }) = shaken.ok().flatten() else { continue };
-                if !peers.enter(&name) {
+                if connections.len() >= CONNECTIONS_MAX {
                     continue;
                 }
+                let Some(place) = peers.take(name) else { continue };
                 let (node, membership) = (Arc::clone(&node), Arc::clone(&membership));
                 connections.spawn(async move {
+                    let name = place.of.clone();
                     tokio::select! {
-                        () = talk(node, stream) => {}
+                        () = talk(node, &name, stream) => {}
                         () = membership.refuses(&serial) => {
                             tracing::warn!(peer = %name, "connection cut: the cluster refuses its certificate");
                         }
                     }
-                    name
                 });
             }
-            Some(Ok(name)) = connections.join_next() => peers.leave(&name),
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
     }
 }
 
-/// How many connections each peer has.
-#[derive(Debug, Default)]
-struct Peers(HashMap<NodeName, usize>);
+/// How many places each has, of those who have some.
+struct Places<K: Eq + Hash + Clone> {
+    of_one_max: usize,
+    taken: Arc<Mutex<HashMap<K, usize>>>,
+}
 
-impl Peers {
-    /// Takes a connection in, unless the peer has as many as it may.
-    fn enter(&mut self, name: &NodeName) -> bool {
-        let open = self.0.entry(name.clone()).or_default();
-        let may = *open < CONNECTIONS_OF_ONE_MAX;
-        *open += usize::from(may);
-        may
+/// A place, given up when this is dropped, however its holder ends.
+struct Place<K: Eq + Hash + Clone> {
+    of: K,
+    taken: Arc<Mutex<HashMap<K, usize>>>,
+}
+
+impl<K: Eq + Hash + Clone> Places<K> {
+    fn new(of_one_max: usize) -> Self {
+        Self { of_one_max, taken: Arc::default() }
     }
 
-    fn leave(&mut self, name: &NodeName) {
-        let Some(open) = self.0.get_mut(name) else { return };
-        *open -= 1;
-        if *open == 0 {
-            self.0.remove(name);
+    /// Takes a place, unless somebody has as many as it may.
+    fn take(&self, of: K) -> Option<Place<K>> {
+        let mut all = lock(&self.taken);
+        let taken = all.entry(of.clone()).or_default();
+        if *taken >= self.of_one_max {
+            return None;
+        }
+        *taken += 1;
+        Some(Place { of, taken: Arc::clone(&self.taken) })
+    }
+}
+
+impl<K: Eq + Hash + Clone> Drop for Place<K> {
+    fn drop(&mut self) {
+        let mut all = lock(&self.taken);
+        let Some(taken) = all.get_mut(&self.of) else { return };
+        *taken -= 1;
+        if *taken == 0 {
+            all.remove(&self.of);
         }
     }
+}
+
+fn lock<K>(taken: &Mutex<HashMap<K, usize>>) -> MutexGuard<'_, HashMap<K, usize>> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A connection of an edge that is who it says.
@@ -122,11 +162,14 @@ async fn shake(stream: TcpStream, membership: &Membership) -> Option<Shaken> {
     Some(Shaken { stream, name, serial })
 }
 
-async fn talk(node: Arc<Node>, stream: TlsStream<TcpStream>) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let node = Arc::clone(&node);
+async fn talk(node: Arc<Node>, name: &NodeName, stream: TlsStream<TcpStream>) {
+    let stalled = Arc::new(Notify::new());
+    let service = service_fn(|request: Request<Incoming>| {
+        let (node, asker, stalled) = (Arc::clone(&node), name.clone(), Arc::clone(&stalled));
         let path = Some(request.uri().path()).filter(|_| request.method() == Method::GET).and_then(StripPath::parse);
-        async move { Ok::<_, Infallible>(answer(&node, path).await) }
+        let within = request.headers().get(wire::WITHIN_MS).and_then(|value| value.to_str().ok()?.parse().ok());
+        let asked = path.map(|path| (path, within.map(Duration::from_millis)));
+        async move { Ok::<_, Infallible>(answer(&node, &asker, asked, stalled).await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -136,18 +179,49 @@ async fn talk(node: Arc<Node>, stream: TlsStream<TcpStream>) {
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_DEADLINE)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection of another edge broke");
+    tokio::select! {
+        done = connection => if let Err(error) = done {
+            tracing::debug!(%error, "a connection of another edge broke");
+        },
+        () = stalled.notified() => tracing::warn!(peer = %name, "connection cut: a strip could not be sent in time"),
     }
 }
 
-async fn answer(node: &Node, path: Option<StripPath>) -> Response<Full<Bytes>> {
-    let Some(path) = path else {
+/// A strip on its way out, and what rings when all of it left or never will.
+struct Sent {
+    strip: Bytes,
+    _done: oneshot::Sender<()>,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.strip
+    }
+}
+
+/// Returns a strip to be sent; where that takes too long, `stalled` rings.
+fn send_in_time(strip: Bytes, stalled: Arc<Notify>) -> Bytes {
+    let (done, sent) = oneshot::channel();
+    tokio::spawn(async move {
+        if timeout(SEND_DEADLINE, sent).await.is_err() {
+            stalled.notify_one();
+        }
+    });
+    Bytes::from_owner(Sent { strip, _done: done })
+}
+
+async fn answer(
+    node: &Node,
+    asker: &NodeName,
+    asked: Option<(StripPath, Option<Duration>)>,
+    stalled: Arc<Notify>,
+) -> Response<Full<Bytes>> {
+    let Some((path, within)) = asked else {
         return refuse(StatusCode::NOT_FOUND, wire::Fault::Caller, "there are strips here, and nothing else");
     };
-    match node.fills.bring(path).await {
+    match node.fills.bring(asker, path, within).await {
         Ok(strip) => {
-            let mut answer = Response::new(Full::new(strip));
+            let mut answer = Response::new(Full::new(send_in_time(strip, stalled)));
             answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
             answer
         }
@@ -175,4 +249,37 @@ fn refuse(status: StatusCode, fault: wire::Fault, error: &str) -> Response<Full<
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_place_is_given_up_however_its_holder_ends() {
+        let places = Places::new(2);
+        let (first, second) = (places.take("e1").unwrap(), places.take("e1").unwrap());
+        assert!(places.take("e1").is_none() && places.take("e2").is_some());
+        let ended = tokio::spawn(async move {
+            let _second = second;
+            std::panic::resume_unwind(Box::new(()));
+        });
+        assert!(ended.await.unwrap_err().is_panic());
+        assert!(places.take("e1").is_some());
+        drop(first);
+        assert!(lock(&places.taken).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_strip_that_is_not_sent_in_time_cuts_its_connection_and_one_that_is_cuts_none() {
+        let stalled = Arc::new(Notify::new());
+        let strips = [b"one", b"two"].map(|strip| send_in_time(Bytes::from_static(strip), Arc::clone(&stalled)));
+        assert_eq!(strips, [&b"one"[..], b"two"]);
+        let [sent, stuck] = strips;
+        drop(sent);
+        assert!(timeout(SEND_DEADLINE - Duration::from_millis(1), stalled.notified()).await.is_err());
+        timeout(Duration::from_millis(2), stalled.notified()).await.unwrap();
+        drop(stuck);
+        assert!(timeout(SEND_DEADLINE * 2, stalled.notified()).await.is_err());
+    }
 }

@@ -41,7 +41,7 @@ use crate::{
 
 mod strip_path;
 
-pub use strip_path::StripPath;
+pub use strip_path::{StripPath, WITHIN_MS};
 
 /// Version of the object format; first byte of the authenticated data.
 pub const FORMAT_VERSION: u8 = 1;

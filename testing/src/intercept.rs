@@ -1,7 +1,7 @@
 //! A transport with something before every call: one place forwards the whole node API, so that distance, faults and
 //! whatever a test wants are each one small type. For tests and the demo.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -102,15 +102,19 @@ macro_rules! forward {
                 let pass = self.intercept.before(node, Call::ReadShard).await?;
                 Ok(self.intercept.shard(node, pass, self.behind(node).read_shard(node, ask).await?))
             }
+            async fn reach(&self, node: &NodeName) -> Result<(), TransportError> {
+                self.behind(node).reach(node).await
+            }
             async fn strip(
                 &self,
                 neighbour: &NodeName,
                 public: &Bytes,
                 ask: ShardAsk,
                 node: &NodeName,
+                within: Duration,
             ) -> Result<Bytes, TransportError> {
                 let pass = self.intercept.before(neighbour, Call::Strip).await?;
-                let body = self.behind(neighbour).strip(neighbour, public, ask, node).await?;
+                let body = self.behind(neighbour).strip(neighbour, public, ask, node, within).await?;
                 Ok(self.intercept.shard(neighbour, pass, body))
             }
             async fn record(&self, node: &NodeName, locator: &Locator) -> Result<Option<Bytes>, TransportError> {

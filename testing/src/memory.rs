@@ -231,6 +231,7 @@ impl Transport for MemoryTransport {
         _public: &Bytes,
         ask: ShardAsk,
         node: &NodeName,
+        _within: Duration,
     ) -> Result<Bytes, TransportError> {
         self.read_shard(node, ask).await
     }

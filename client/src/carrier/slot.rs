@@ -1,68 +1,73 @@
-//! The connection to one node, made once for all who ask at a time (single flight). Who waited while an attempt failed
-//! shares its failure: a node that is gone costs its callers one deadline, not one after the other.
+//! The connection to one node, made once for all who ask at a time (single flight), and beside them: who leaves while
+//! it is made finds it made later. Who waited while an attempt failed shares its failure: a node that is gone costs its
+//! callers one deadline, not one after the other.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use format::NodeAddress;
-use tokio::sync::Mutex;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
 
 use crate::TransportError;
 
-pub(super) struct Slot<C> {
-    held: Mutex<Held<C>>,
-    /// Attempts that failed.
-    failures: AtomicU64,
-}
+type Attempt<C> = Shared<BoxFuture<'static, Result<C, TransportError>>>;
 
-enum Held<C> {
-    Nothing,
-    Connection(NodeAddress, C),
-    /// How the last attempt failed.
-    Failure(NodeAddress, TransportError),
-}
+/// The last attempt to connect, and the address that it was for.
+pub(super) struct Slot<C: Clone>(Mutex<Option<(NodeAddress, Attempt<C>)>>);
 
-impl<C> Default for Slot<C> {
+impl<C: Clone> Default for Slot<C> {
     fn default() -> Self {
-        Self { held: Mutex::new(Held::Nothing), failures: AtomicU64::new(0) }
+        Self(Mutex::default())
     }
 }
 
-impl<C: Clone> Slot<C> {
+impl<C: Clone + Send + Sync + 'static> Slot<C> {
     /// Returns the connection to `address` while it is open, else what `connect` makes of it, which ends in bounded
-    /// time. Cancel safe: when the caller who connects leaves, the next one begins anew.
+    /// time. Cancel safe: the attempt goes on.
     ///
     /// # Errors
-    /// That of `connect`, of this caller's attempt or of one that failed since this call began.
+    /// That of an attempt that was under way, or of a new one.
     pub(super) async fn connection(
         &self,
         address: &NodeAddress,
         is_open: impl Fn(&C) -> bool,
-        connect: impl Future<Output = Result<C, TransportError>>,
+        connect: impl Future<Output = Result<C, TransportError>> + Send + 'static,
     ) -> Result<C, TransportError> {
-        let failures = self.failures.load(Ordering::Acquire);
-        let mut held = self.held.lock().await;
-        match &*held {
-            Held::Connection(to, connection) if to == address && is_open(connection) => return Ok(connection.clone()),
-            Held::Failure(to, error) if to == address && self.failures.load(Ordering::Acquire) != failures => {
-                return Err(error.clone());
+        self.attempt(address, is_open, connect).await
+    }
+
+    fn attempt(
+        &self,
+        address: &NodeAddress,
+        is_open: impl Fn(&C) -> bool,
+        connect: impl Future<Output = Result<C, TransportError>> + Send + 'static,
+    ) -> Attempt<C> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, attempt)) = last.as_ref().filter(|(to, _)| to == address) {
+            match attempt.peek() {
+                Some(Err(_)) => {}
+                Some(Ok(connection)) if !is_open(connection) => {}
+                _ => return attempt.clone(),
             }
-            _ => {}
         }
-        let connected = connect.await;
-        *held = match &connected {
-            Ok(connection) => Held::Connection(address.clone(), connection.clone()),
-            Err(error) => {
-                self.failures.fetch_add(1, Ordering::Release);
-                Held::Failure(address.clone(), error.clone())
-            }
-        };
-        connected
+        let attempt = connect.boxed().shared();
+        tokio::spawn(attempt.clone());
+        *last = Some((address.clone(), attempt.clone()));
+        attempt
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicU64, Ordering},
+        },
+        time::Duration,
+    };
 
     use futures::future::join_all;
     use tokio::time::{sleep, timeout};
@@ -73,15 +78,16 @@ mod tests {
     #[derive(Default)]
     struct Gone {
         slot: Slot<()>,
-        attempts: AtomicU64,
+        attempts: Arc<AtomicU64>,
     }
 
     const DEADLINE: Duration = Duration::from_secs(3);
 
     impl Gone {
         async fn call(&self, address: &str) -> Result<(), TransportError> {
-            let connect = async {
-                self.attempts.fetch_add(1, Ordering::Relaxed);
+            let attempts = Arc::clone(&self.attempts);
+            let connect = async move {
+                attempts.fetch_add(1, Ordering::Relaxed);
                 sleep(DEADLINE).await;
                 Err(TransportError::TimedOut { node: "o1".parse().unwrap() })
             };
@@ -107,13 +113,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_caller_who_leaves_while_connecting_takes_nobody_elses_attempt_away() {
+    async fn an_attempt_goes_on_when_all_who_waited_for_it_have_left() {
+        let (slot, attempts) = (Slot::default(), Arc::new(AtomicU64::new(0)));
+        let call = || {
+            let attempts = Arc::clone(&attempts);
+            let connect = async move {
+                attempts.fetch_add(1, Ordering::Relaxed);
+                sleep(DEADLINE / 2).await;
+                Ok(())
+            };
+            let address = "10.0.0.1:1".parse().unwrap();
+            let slot = &slot;
+            async move { slot.connection(&address, |()| true, connect).await }
+        };
+        for _ in 0..2 {
+            assert!(timeout(DEADLINE / 5, call()).await.is_err(), "its patience is shorter than the way");
+        }
+        sleep(DEADLINE).await;
+        assert!(timeout(Duration::ZERO, call()).await.is_ok(), "the connection is there");
+        assert_eq!(attempts.load(Ordering::Relaxed), 1);
+        // What failed while nobody waited is tried again.
         let gone = Gone::default();
-        let leaving = timeout(DEADLINE / 2, gone.call("10.0.0.1:1"));
-        let (left, stayed) = tokio::join!(leaving, gone.call("10.0.0.1:1"));
-        assert!(left.is_err() && stayed.is_err());
+        assert!(timeout(DEADLINE / 2, gone.call("10.0.0.1:1")).await.is_err());
+        sleep(DEADLINE).await;
+        assert!(gone.call("10.0.0.1:1").await.is_err());
         assert_eq!(gone.attempts(), 2);
-        assert!(gone.slot.connection(&"10.0.0.1:1".parse().unwrap(), |()| true, async { Ok(()) }).await.is_ok());
-        assert!(gone.call("10.0.0.1:1").await.is_ok(), "one connection for all");
     }
 }

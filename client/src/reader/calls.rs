@@ -3,7 +3,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -12,21 +16,38 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared, WeakShared},
 };
+use tokio::time::Instant;
 
 use crate::{ShardAsk, Transport, TransportError};
 
-type Answer = BoxFuture<'static, Result<Bytes, TransportError>>;
+type Call = BoxFuture<'static, Answer>;
 type Key = (NodeName, ShardAsk);
+
+/// What a call came to; all who joined have the same.
+#[derive(Clone)]
+pub(super) struct Answer {
+    pub(super) body: Result<Bytes, TransportError>,
+    /// From the beginning of the call, whenever somebody joined it.
+    pub(super) took: Duration,
+    is_noted: Arc<AtomicBool>,
+}
+
+impl Answer {
+    /// Whether nobody noted before what it says of its node: that is noted once, however many joined.
+    pub(super) fn is_first(&self) -> bool {
+        !self.is_noted.swap(true, Ordering::Relaxed)
+    }
+}
 
 /// The calls under way.
 #[derive(Default)]
-pub(super) struct Calls(Mutex<HashMap<Key, WeakShared<Answer>>>);
+pub(super) struct Calls(Mutex<HashMap<Key, WeakShared<Call>>>);
 
 /// A call, and its answer for as long as this lives: who comes before the answer lies where it is kept finds it here.
 pub(super) struct Joined<'c> {
     calls: &'c Calls,
     key: Key,
-    call: Option<Shared<Answer>>,
+    call: Option<Shared<Call>>,
 }
 
 impl Calls {
@@ -36,25 +57,27 @@ impl Calls {
         let mut calls = self.calls();
         let call = calls.get(&key).and_then(WeakShared::upgrade).unwrap_or_else(|| {
             let (transport, node) = (Arc::clone(transport), node.clone());
-            let call = async move { transport.read_shard(&node, ask).await }.boxed().shared();
+            let call = async move {
+                let start = Instant::now();
+                let body = transport.read_shard(&node, ask).await;
+                Answer { body, took: start.elapsed(), is_noted: Arc::default() }
+            };
+            let call = call.boxed().shared();
             calls.extend(call.downgrade().map(|weak| (key.clone(), weak)));
             call
         });
         Joined { calls: self, key, call: Some(call) }
     }
 
-    fn calls(&self) -> MutexGuard<'_, HashMap<Key, WeakShared<Answer>>> {
+    fn calls(&self) -> MutexGuard<'_, HashMap<Key, WeakShared<Call>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Joined<'_> {
     /// Waits for the answer. Cancel safe; the call goes on for the others.
-    pub(super) async fn answer(&self) -> Result<Bytes, TransportError> {
-        match &self.call {
-            Some(call) => call.clone().await,
-            None => Err(TransportError::Unknown { node: self.key.0.clone() }),
-        }
+    pub(super) async fn answer(&self) -> Option<Answer> {
+        Some(self.call.clone()?.await)
     }
 }
 

@@ -56,7 +56,13 @@ impl Reader {
             return (column, Some(node), Fetched::Brought(cell));
         }
         let fetched = match self.ask_node(near.shelf, public, &node, ask).await {
-            Ok((cell, _)) => Fetched::Strip(cell),
+            Ok((cell, _)) => {
+                // So it could have been brought.
+                if let Some(neighbour) = near.neighbour {
+                    self.pace.in_vain(neighbour, Instant::now());
+                }
+                Fetched::Strip(cell)
+            }
             Err(None) => Fetched::Wrong,
             Err(Some(error)) => {
                 self.pace.failed(&node, Failure::Silent, Instant::now());
@@ -71,21 +77,25 @@ impl Reader {
 
     /// Reads one strip for a neighbour who knows no more of the object than its public manifest, and returns it as its
     /// node answered, with its proof: from the shelf, or from `node`. No other neighbour is asked. Returns `None` if
-    /// the node does not give it, or is late, while those who ask have patience still: a slow node makes no neighbour
-    /// look slow. Cancel safe.
+    /// the node does not give it, or is late, while those who ask have patience still, or not `within` the time that
+    /// they tell: a slow node makes no neighbour look slow. Cancel safe.
     pub async fn strip(
         &self,
         shelf: Option<&dyn Shelf>,
         public: &PublicManifest,
         node: &NodeName,
         ask: ShardAsk,
+        within: Option<Duration>,
     ) -> Option<Bytes> {
         if let Some((_, body)) = from_shelf(shelf, public, ask).await {
             return Some(body);
         }
         let doubted_after = self.expect(node, &self.topology.snapshot()).doubted_after;
         let patience = doubted_after + self.options.neighbour_patience / 2;
-        match timeout(patience, self.ask_node(shelf, public, node, ask)).await.ok()? {
+        match timeout(within.map_or(patience, |within| within.min(patience)), self.ask_node(shelf, public, node, ask))
+            .await
+            .ok()?
+        {
             Ok((_, body)) => Some(body),
             // What a node refuses the neighbour may have made up, so that this reader does without the node.
             Err(error) => {
@@ -119,19 +129,28 @@ impl Reader {
         ask: ShardAsk,
     ) -> Option<Cell> {
         let doubted_after = self.expect(node, &self.topology.snapshot()).doubted_after;
+        let patience = self.neighbour_patience(doubted_after);
+        // It is not late while the way to it is made, which takes several round trips and goes on without this reader.
+        // What is asked of the node meanwhile counts all the same, so a neighbour that nobody reaches is left out.
+        let reached = timeout(patience, self.transport.reach(neighbour)).await.ok()?;
         let start = Instant::now();
-        let asked = self.transport.strip(neighbour, public.encoded(), ask, node);
-        let answer = timeout(self.neighbour_patience(doubted_after), asked).await;
+        let answer = match reached {
+            Ok(()) => {
+                // The rest is for the way, so that a slow node makes no neighbour look slow.
+                let within = patience.saturating_sub(self.options.neighbour_patience / 2);
+                timeout(patience, self.transport.strip(neighbour, public.encoded(), ask, node, within)).await
+            }
+            Err(error) => Ok(Err(error)),
+        };
         let (took, now) = (start.elapsed(), Instant::now());
         let body = match answer {
             Ok(Ok(body)) => body,
             Ok(Err(TransportError::Nonsense { .. })) => Bytes::new(),
             Ok(Err(error)) => {
                 tracing::debug!(%neighbour, %node, %error, "a neighbour did not bring a strip");
-                // One that says so is there: it is busy, or its node failed.
-                match error.status() {
-                    Some(_) => self.pace.on_time(neighbour),
-                    None => _ = self.pace.failed(neighbour, Failure::Silent, now),
+                // One that says so is there: it is busy, or the node failed. Whether that is so the node shows.
+                if error.status().is_none() {
+                    self.pace.failed(neighbour, Failure::Silent, now);
                 }
                 return None;
             }
@@ -143,6 +162,7 @@ impl Reader {
         match prove(public, ask, body.clone()).await {
             Some(cell) => {
                 self.pace.answered(neighbour, took);
+                self.pace.brought(neighbour);
                 offer(shelf, ask, &body);
                 Some(cell)
             }
@@ -165,33 +185,36 @@ impl Reader {
         ask: ShardAsk,
     ) -> Result<(Cell, Bytes), Option<TransportError>> {
         let ShardAsk { object, column, first: stripe, .. } = ask;
-        let start = Instant::now();
         // Until the shelf has the answer, so that nobody who comes meanwhile asks again.
         let call = self.calls.join(&self.transport, node, ask);
-        let answer = timeout(self.options.strip_deadline, call.answer()).await;
-        let body = match answer.unwrap_or_else(|_| Err(TransportError::TimedOut { node: node.clone() })) {
-            Ok(body) => body,
+        let answer = timeout(self.options.strip_deadline, call.answer()).await.ok().flatten();
+        let answer = answer.ok_or_else(|| Some(TransportError::TimedOut { node: node.clone() }))?;
+        let body = match &answer.body {
+            Ok(body) => body.clone(),
             // More than was asked for, like any other answer that is not the strip. It proves nothing, so it is wrong.
             Err(TransportError::Nonsense { .. }) => Bytes::new(),
             Err(error) => {
                 tracing::debug!(%node, column, %error, "a strip could not be fetched");
-                return Err(Some(error));
+                return Err(Some(error.clone()));
             }
         };
-        let took = start.elapsed();
         match prove(public, ask, body.clone()).await {
             Some(cell) => {
-                self.pace.answered(node, took);
-                if let Some(link) = &self.link {
-                    link.arrived(took);
+                if answer.is_first() {
+                    self.pace.answered(node, answer.took);
+                    if let Some(link) = &self.link {
+                        link.arrived(answer.took);
+                    }
                 }
                 offer(shelf, ask, &body);
                 Ok((cell, body))
             }
             None => {
-                let wrong = self.pace.failed(node, Failure::Wrong, Instant::now());
-                tracing::warn!(%node, column, stripe, wrong, "a node sent a wrong strip");
-                self.report(Ticket { node: node.clone(), object, column, stripe });
+                if answer.is_first() {
+                    let wrong = self.pace.failed(node, Failure::Wrong, Instant::now());
+                    tracing::warn!(%node, column, stripe, wrong, "a node sent a wrong strip");
+                    self.report(Ticket { node: node.clone(), object, column, stripe });
+                }
                 Err(None)
             }
         }

@@ -138,10 +138,12 @@ async fn a_neighbour_that_lies_or_is_away_costs_a_fetch_and_is_left_out() {
         assert_eq!((scene.reads(), read.neighbour_bytes), (4, 0), "{manner:?}");
         assert!(scene.is_left_out(), "{manner:?}");
     }
-    // One that says that it cannot is there.
+    // One that says that it cannot is there, unless it goes on so.
     let scene = Scene::new(Manner::Busy).await;
     assert_eq!((scene.read().await.neighbour_bytes, scene.reads()), (0, 4));
     assert!(!scene.is_left_out());
+    scene.read().await;
+    assert!(scene.is_left_out(), "eight strips of eight were asked for in vain");
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,7 +165,7 @@ async fn who_wants_what_is_on_its_way_from_a_node_joins_that_call() {
     let ask = ShardAsk { object: scene.object.public().id(), column: 0, first: 0, count: 1 };
     let node = scene.placement[0].clone().unwrap();
     let public = scene.object.public();
-    let bring = || scene.reader.strip(None, public, &node, ask);
+    let bring = || scene.reader.strip(None, public, &node, ask, None);
     // One leaves before it comes, and the others have it all the same.
     let left = tokio::time::timeout(Duration::from_millis(1), bring());
     let (left, one, two, read) = tokio::join!(left, bring(), bring(), scene.read_columns(1));
@@ -174,13 +176,60 @@ async fn who_wants_what_is_on_its_way_from_a_node_joins_that_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_late_neighbour_that_refuses_in_between_is_left_out_all_the_same() {
+    let scene = Scene::new(Manner::Late).await;
+    for manner in [Manner::Late, Manner::Busy, Manner::Late] {
+        *scene.links.intercept().manner.lock().unwrap() = manner;
+        assert!(!scene.is_left_out(), "before {manner:?}");
+        scene.read_columns(1).await;
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(scene.is_left_out());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_joins_a_call_late_says_nothing_of_its_time() {
+    const READ_TIME: Duration = Duration::from_millis(60);
+    let scene = Scene::with(Manner::Away, READ_TIME).await;
+    let (node, public) = (scene.placement[0].clone().unwrap(), scene.object.public());
+    let ask = ShardAsk { object: public.id(), column: 0, first: 0, count: 1 };
+    // Each joins just before the answer.
+    let joins = (0..64).map(|number| {
+        let (scene, node) = (&scene, &node);
+        async move {
+            sleep(if number == 0 { Duration::ZERO } else { READ_TIME - Duration::from_millis(1) }).await;
+            scene.reader.strip(None, public, node, ask, None).await.unwrap()
+        }
+    });
+    futures::future::join_all(joins).await;
+    assert_eq!(scene.reads(), 1);
+    scene.reader.blocks(&scene.object, &scene.placement, StripeIndex(0), &[0]).await.unwrap();
+    assert_eq!(scene.reads(), 2, "a node that takes what it took before is not doubted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_answer_is_held_against_its_node_once_however_many_joined_the_call() {
+    let scene = Scene::new(Manner::Away).await;
+    let (node, public) = (scene.placement[1].clone().unwrap(), scene.object.public());
+    let ask = ShardAsk { object: public.id(), column: 1, first: 0, count: 1 };
+    assert!(scene.cluster.transport.flip(&node, ask, 77));
+    let bring = || scene.reader.strip(None, public, &node, ask, None);
+    assert_eq!(tokio::join!(bring(), bring(), bring()), (None, None, None));
+    assert_eq!(scene.reads(), 1);
+    testing::until("its wrong strip is reported", async || !scene.cluster.transport.tickets().is_empty()).await;
+    sleep(Duration::from_secs(31)).await;
+    assert!(!scene.reader.leaves_out(&node), "one wrong answer costs half a minute");
+    assert_eq!(scene.cluster.transport.tickets().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_strip_that_its_node_sends_wrong_is_brought_to_nobody() {
     let scene = Scene::new(Manner::Away).await;
     let ask = ShardAsk { object: scene.object.public().id(), column: 1, first: 0, count: 1 };
     let node = scene.placement[1].clone().unwrap();
-    assert!(scene.reader.strip(None, scene.object.public(), &node, ask).await.is_some());
+    assert!(scene.reader.strip(None, scene.object.public(), &node, ask, None).await.is_some());
     assert!(scene.cluster.transport.flip(&node, ask, 77));
-    assert!(scene.reader.strip(None, scene.object.public(), &node, ask).await.is_none());
+    assert!(scene.reader.strip(None, scene.object.public(), &node, ask, None).await.is_none());
     testing::until("the node's wrong strip is reported", async || scene.cluster.transport.tickets().len() == 1).await;
 }
 
@@ -189,9 +238,14 @@ async fn a_slow_nodes_strip_is_given_up_before_those_who_asked_for_it_lose_patie
     let scene = Scene::with(Manner::Away, Duration::from_secs(60)).await;
     let ask = ShardAsk { object: scene.object.public().id(), column: 0, first: 0, count: 1 };
     let begun = Instant::now();
-    let brought = scene.reader.strip(None, scene.object.public(), &scene.placement[0].clone().unwrap(), ask).await;
+    let brought =
+        scene.reader.strip(None, scene.object.public(), &scene.placement[0].clone().unwrap(), ask, None).await;
     // They wait for 30 ms at least, after which no node is doubted before, and for 100 ms of patience.
     assert!(brought.is_none() && begun.elapsed() < Duration::from_millis(130), "{:?}", begun.elapsed());
+    let (begun, within, node) = (Instant::now(), Duration::from_millis(20), scene.placement[1].clone().unwrap());
+    let ask = ShardAsk { column: 1, ..ask };
+    assert!(scene.reader.strip(None, scene.object.public(), &node, ask, Some(within)).await.is_none());
+    assert_eq!(begun.elapsed(), within, "they told that they have less patience");
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,10 +254,10 @@ async fn what_a_neighbour_wants_in_vain_is_held_against_no_node() {
     let public = scene.object.public();
     let [node, other] = [0, 1].map(|column: usize| scene.placement[column].clone().unwrap());
     let ask = |column| ShardAsk { object: public.id(), column, first: 0, count: 1 };
-    assert!(scene.reader.strip(None, public, &node, ask(1)).await.is_none(), "it has another column");
+    assert!(scene.reader.strip(None, public, &node, ask(1), None).await.is_none(), "it has another column");
     assert!(!scene.reader.leaves_out(&node), "whoever asks may have made it up");
     scene.cluster.transport.remove(&other);
-    assert!(scene.reader.strip(None, public, &other, ask(1)).await.is_none());
+    assert!(scene.reader.strip(None, public, &other, ask(1), None).await.is_none());
     assert!(scene.reader.leaves_out(&other), "it is down, whoever asks");
     sleep(Duration::from_secs(1)).await;
     assert!(scene.cluster.transport.tickets().is_empty());

@@ -142,7 +142,7 @@ impl Open {
 }
 
 /// One household has a whole IPv6 /64.
-fn household(address: IpAddr) -> IpAddr {
+pub(crate) fn household(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         v6 @ IpAddr::V6(_) => cut(v6, 64),
         v4 => v4,

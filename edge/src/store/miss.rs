@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use client::{Near, Reader, Said, Scope, ShardAsk, Shelf, Span};
-use format::{BlockIndex, Geometry, PublicManifest, StripeIndex, limits::BLOCK_BYTES, wire::StripPath};
+use format::{BlockIndex, Geometry, NodeName, PublicManifest, StripeIndex, limits::BLOCK_BYTES, wire::StripPath};
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
@@ -173,9 +173,14 @@ impl Fills {
     ///
     /// # Errors
     /// [`NotBrought`].
-    pub(crate) async fn bring(&self, path: StripPath) -> Result<Bytes, NotBrought> {
+    pub(crate) async fn bring(
+        &self,
+        asker: &NodeName,
+        path: StripPath,
+        within: Option<Duration>,
+    ) -> Result<Bytes, NotBrought> {
         match &self.region {
-            Some(region) => region.bring(self.disk.get(), path).await,
+            Some(region) => region.bring(self.disk.get(), asker, path, within).await,
             None => Err(NotBrought::NoStrip),
         }
     }

@@ -9,6 +9,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::{
+    disk::{DiskShelf, DiskTier},
+    room::{Room, Taken},
+};
+use crate::metrics::{Metrics, StripLabels};
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Reader, ShardAsk, Shelf};
@@ -17,14 +22,10 @@ use format::{
     wire::{NodeEntry, Role, StripPath},
 };
 use moka::sync::Cache;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use super::disk::{DiskShelf, DiskTier};
-use crate::metrics::{Metrics, StripLabels};
 
 /// Strips on their way to other edges at one time, until they are sent; with proof and row each takes 300 KiB at most,
-/// so 75 MiB. One edge has half of them at most, by the bounds of its connections.
-const BRINGING_MAX: usize = 256;
+/// so 75 MiB. One edge has at most half of what the others leave.
+const BRINGING_MAX: u32 = 256;
 /// A strip is kept for so long at most. What its owner erases or purges meanwhile nobody opens any more.
 const KEPT_TIME: Duration = Duration::from_secs(600);
 /// What an entry costs beside its bytes.
@@ -53,7 +54,7 @@ pub(crate) enum NotBrought {
 /// A strip on its way to another edge, which has room until it is sent.
 struct Brought {
     strip: Bytes,
-    _room: OwnedSemaphorePermit,
+    _room: Taken<NodeName>,
 }
 
 impl AsRef<[u8]> for Brought {
@@ -68,7 +69,7 @@ pub(crate) struct Region {
     name: NodeName,
     region: String,
     strips: Cache<ShardAsk, Bytes>,
-    room: Arc<Semaphore>,
+    room: Arc<Room<NodeName>>,
     metrics: Arc<Metrics>,
 }
 
@@ -82,7 +83,7 @@ impl Region {
     ) -> Self {
         let weigh = |_: &ShardAsk, strip: &Bytes| u32::try_from(strip.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
         let strips = Cache::builder().max_capacity(strip_bytes_max).weigher(weigh).time_to_live(KEPT_TIME).build();
-        Self { reader, name, region, strips, room: Arc::new(Semaphore::new(BRINGING_MAX)), metrics }
+        Self { reader, name, region, strips, room: Room::new(BRINGING_MAX), metrics }
     }
 
     /// Returns the home of a stripe; none where no other edge of the region brings strips.
@@ -100,8 +101,14 @@ impl Region {
 
     /// Brings a strip for another edge: from memory, from the disk, else from the origin that the edge names. Cancel
     /// safe.
-    pub(crate) async fn bring(&self, disk: Option<&DiskTier>, path: StripPath) -> Result<Bytes, NotBrought> {
-        let brought = self.try_bring(disk, path).await;
+    pub(crate) async fn bring(
+        &self,
+        disk: Option<&DiskTier>,
+        asker: &NodeName,
+        path: StripPath,
+        within: Option<Duration>,
+    ) -> Result<Bytes, NotBrought> {
+        let brought = self.try_bring(disk, asker, path, within).await;
         let result = match &brought {
             Ok((_, result)) => result,
             Err(NotBrought::Busy) => "busy",
@@ -111,7 +118,13 @@ impl Region {
         brought.map(|(strip, _)| strip)
     }
 
-    async fn try_bring(&self, disk: Option<&DiskTier>, path: StripPath) -> Result<(Bytes, &'static str), NotBrought> {
+    async fn try_bring(
+        &self,
+        disk: Option<&DiskTier>,
+        asker: &NodeName,
+        path: StripPath,
+        within: Option<Duration>,
+    ) -> Result<(Bytes, &'static str), NotBrought> {
         let StripPath { public, column, stripe, node } = path;
         let public = PublicManifest::decode(public).map_err(|_| NotBrought::NoStrip)?;
         let is_origin = self.reader.topology().node(&node).is_some_and(|node| node.role == Role::Origin);
@@ -119,13 +132,13 @@ impl Region {
         if !is_origin || !is_strip {
             return Err(NotBrought::NoStrip);
         }
-        let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| NotBrought::Busy)?;
+        let room = self.room.try_take(asker.clone(), 1).ok_or(NotBrought::Busy)?;
         let ask = ShardAsk { object: public.id(), column, first: stripe, count: 1 };
         // Whether its owner lets it lie on a disk is not known here, so none is written.
         let disk = disk.map(|disk| disk.shelf(false));
         let shelf = RegionShelf { strips: &self.strips, disk, fills_disk: false };
         let result = if shelf.holds(&ask) { "held" } else { "pulled" };
-        let strip = self.reader.strip(Some(&shelf), &public, &node, ask).await;
+        let strip = self.reader.strip(Some(&shelf), &public, &node, ask, within).await;
         let strip = strip.ok_or(NotBrought::Missing)?;
         Ok((Bytes::from_owner(Brought { strip, _room: room }), result))
     }
@@ -277,6 +290,10 @@ mod tests {
         (origins, sample, Region::new(Arc::new(reader), own, 1 << 22, Arc::new(Metrics::new())))
     }
 
+    fn asker() -> NodeName {
+        "e3".parse().unwrap()
+    }
+
     fn path(sample: &Sample, column: usize, stripe: u64, node: &str) -> StripPath {
         StripPath { public: sample.sealed.public.encoded().clone(), column, stripe, node: node.parse().unwrap() }
     }
@@ -284,13 +301,13 @@ mod tests {
     #[tokio::test]
     async fn a_strip_is_brought_once_and_then_held_and_forgotten_when_told() {
         let (origins, sample, region) = scene().await;
-        let first = region.bring(None, path(&sample, 0, 0, "o1")).await.unwrap();
+        let first = region.bring(None, &asker(), path(&sample, 0, 0, "o1"), None).await.unwrap();
         // What is held needs no origin.
         origins.remove(&"o1".parse().unwrap());
-        assert_eq!(region.bring(None, path(&sample, 0, 0, "o1")).await.unwrap(), first);
-        assert_eq!(region.bring(None, path(&sample, 1, 0, "o1")).await, Err(NotBrought::Missing));
+        assert_eq!(region.bring(None, &asker(), path(&sample, 0, 0, "o1"), None).await.unwrap(), first);
+        assert_eq!(region.bring(None, &asker(), path(&sample, 1, 0, "o1"), None).await, Err(NotBrought::Missing));
         region.forget(&ShardAsk { object: sample.id(), column: 0, first: 0, count: 1 });
-        assert_eq!(region.bring(None, path(&sample, 0, 0, "o1")).await, Err(NotBrought::Missing));
+        assert_eq!(region.bring(None, &asker(), path(&sample, 0, 0, "o1"), None).await, Err(NotBrought::Missing));
         let brought = |result| region.metrics.strips_brought.get_or_create(&StripLabels { result }).get();
         assert_eq!((brought("pulled"), brought("held"), brought("missing"), brought("busy")), (1, 1, 2, 0));
     }
@@ -305,14 +322,21 @@ mod tests {
             path(&sample, 0, 9, "o1"),
             StripPath { public: Bytes::from_static(b"none"), ..path(&sample, 0, 0, "o1") },
         ] {
-            assert_eq!(region.bring(None, wrong.clone()).await, Err(NotBrought::NoStrip), "{wrong:?}");
+            assert_eq!(region.bring(None, &asker(), wrong.clone(), None).await, Err(NotBrought::NoStrip), "{wrong:?}");
         }
-        let room = region.room.try_acquire_many(u32::try_from(BRINGING_MAX).unwrap()).unwrap();
-        assert_eq!(region.bring(None, path(&sample, 0, 0, "o1")).await, Err(NotBrought::Busy));
-        drop(room);
-        let strip = region.bring(None, path(&sample, 0, 0, "o1")).await.unwrap();
-        assert_eq!(region.room.available_permits(), BRINGING_MAX - 1, "it has room until it is sent");
-        drop(strip);
-        assert_eq!(region.room.available_permits(), BRINGING_MAX);
+        let mut edges = ["e2", "e3", "e4"].map(|name| (name.parse::<NodeName>().unwrap(), Vec::new()));
+        for (edge, strips) in &mut edges {
+            while let Ok(strip) = region.bring(None, edge, path(&sample, 0, 0, "o1"), None).await {
+                strips.push(strip);
+            }
+        }
+        let counts = edges.each_ref().map(|(_, strips)| strips.len());
+        assert_eq!(counts, [128, 64, 32], "each has half of what the others leave, until it is sent");
+        let late = "e5".parse().unwrap();
+        assert!(region.bring(None, &late, path(&sample, 0, 0, "o1"), None).await.is_ok(), "and others find room");
+        let crowded = region.bring(None, &edges[0].0, path(&sample, 0, 0, "o1"), None).await;
+        assert_eq!(crowded, Err(NotBrought::Busy));
+        drop(edges);
+        assert!(region.room.try_take(late, BRINGING_MAX).is_some(), "what is sent leaves its room");
     }
 }

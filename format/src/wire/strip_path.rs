@@ -7,6 +7,9 @@ use data_encoding::HEXLOWER;
 
 use crate::{NodeName, limits::PUBLIC_MANIFEST_BYTES_MAX};
 
+/// The header field in which the edge that asks tells how long an answer is of use to it, in milliseconds.
+pub const WITHIN_MS: &str = "evernear-within-ms";
+
 /// The request of an edge to another that brings strips for its neighbours:
 /// `GET /v1/strips/{P}/{column}/{stripe}/{node}`. P is the public manifest in hex: so the other can prove the strip,
 /// and needs to know nothing else of the object.
