@@ -336,7 +336,12 @@ async fn file(
     };
     headers::set(&mut whole, CACHE_STATUS, format!("\"{}\"; {said}", node.config.name));
     let (content, source) = if plan.length().is_some() { (Some(content), source) } else { (None, Source::Own) };
-    Ok(Reply::of(plan.status, plan.head(&whole), content, source))
+    let mut head = plan.head(&whole);
+    if is_coded {
+        // That of the file. The frames have another, which is told where it is known.
+        head.remove(header::CONTENT_LENGTH);
+    }
+    Ok(Reply::of(plan.status, head, content, source))
 }
 
 /// What an answer was made of.
