@@ -30,7 +30,7 @@ pub(crate) fn index_behind(beginning: &[u8], length: u64) -> Option<Range<u64>> 
             // What is here lies beyond the beginning: the index, or, where there were no pictures yet, anything.
             let from = if is_behind { at } else { at.max(length.saturating_sub(BLOCK_BYTES as u64)) };
             let from = from - from % BLOCK_BYTES as u64;
-            let range = from..length.min(from + INDEX_BYTES_MAX);
+            let range = from..length.min(from.saturating_add(INDEX_BYTES_MAX));
             return (number > 0 && at < length).then_some(range);
         };
         match &header.kind {
@@ -145,6 +145,13 @@ mod tests {
         }
         let many = film(&[short(b"free", 8).repeat(BOXES_MAX - 3), short(b"mdat", 8_000_000)]);
         assert!(index_behind(&many, length).is_some(), "the last that is looked at counts");
+    }
+
+    #[test]
+    fn an_index_near_the_last_number_ends_with_the_film() {
+        let at = u64::MAX - 100;
+        let found = index_behind(&film(&[long(b"mdat", at - 16)]), u64::MAX);
+        assert_eq!(found, Some(at - at % BLOCK..u64::MAX));
     }
 
     #[test]
