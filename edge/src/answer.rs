@@ -317,6 +317,11 @@ async fn file(
             return Ok(Reply::of(StatusCode::NOT_MODIFIED, whole, None, Source::Own));
         }
     }
+    if coding == Coding::Zstd && plan.status == StatusCode::NOT_MODIFIED && coding::asks_by_time(&request.fields) {
+        // The tag of what a 200 would bring. Who listed tags is told which of them counts.
+        coding::say_zstd(&mut whole, validators);
+        whole.remove(header::CONTENT_ENCODING);
+    }
     let mut content = Vec::new();
     for piece in plan.pieces() {
         content.push(match piece {

@@ -28,7 +28,7 @@ pub(crate) enum Coding {
 impl Coding {
     /// Says how a file whose content may be kept here is answered to a request.
     pub(crate) fn of(request: &Request, file: &Opened, marks: Marks) -> Self {
-        if !may_be_coded(file) || marks.contains(Marks::NO_TRANSFORM) {
+        if !may_be_coded(file, marks) {
             return Self::Never;
         }
         // HTTP/1.0 has no framing for a content whose length nobody knows yet.
@@ -47,11 +47,14 @@ impl Coding {
     }
 }
 
-/// Whether a file is answered compressed to some viewers: one that has shards, is not too long, and is of a type that
-/// is worth it. One that is inline in its manifest takes a few packets as it is.
-pub(crate) fn may_be_coded(file: &Opened) -> bool {
+/// Whether a file is answered compressed to some viewers: one that has shards, is not too long, is of a type that is
+/// worth it, and that its owner's policy does not mark to go out as it is. One that is inline in its manifest takes a
+/// few packets as it is.
+pub(crate) fn may_be_coded(file: &Opened, marks: Marks) -> bool {
     let object = &file.object;
-    object.geometry().is_some() && is_worth_it(object.length(), &object.manifest().mime)
+    !marks.contains(Marks::NO_TRANSFORM)
+        && object.geometry().is_some()
+        && is_worth_it(object.length(), &object.manifest().mime)
 }
 
 fn is_worth_it(length: u64, mime: &str) -> bool {
@@ -79,6 +82,11 @@ pub(crate) fn has_zstd(fields: &HeaderMap, validators: &Validators) -> bool {
     texts(fields, header::IF_NONE_MATCH)
         .flat_map(|field| field.split(','))
         .any(|listed| listed.trim().trim_start_matches("W/") == opaque)
+}
+
+/// Whether a viewer asks by the time of what it has, and names no tag.
+pub(crate) fn asks_by_time(fields: &HeaderMap) -> bool {
+    !fields.contains_key(header::IF_NONE_MATCH)
 }
 
 //= https://www.rfc-editor.org/rfc/rfc9110#section-8.8.3.3

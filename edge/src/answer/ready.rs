@@ -179,11 +179,6 @@ impl Ready {
 
     fn give(&self, node: &Node, head: &Head<'_>, asker: &Asker, present: &Present) -> Option<Given> {
         let of_parts = head.of_parts()?;
-        // Kept is the file as it is; whoever takes zstd has it compressed.
-        let is_part = of_parts.contains_key(header::RANGE);
-        if !is_part && takes_zstd(head.texts("accept-encoding")) && may_be_coded(&self.file) {
-            return None;
-        }
         let ask = Ask {
             now: present.seconds,
             viewer: asker.place,
@@ -204,6 +199,11 @@ impl Ready {
         };
         let program = self.program.upgrade().filter(|program| self.seen.counts(node, program))?;
         let said = program.known(&ask)?;
+        // Kept is the file as it is; whoever takes zstd has it compressed.
+        let is_part = [header::RANGE, header::IF_MATCH].iter().any(|name| of_parts.contains_key(name));
+        if !is_part && may_be_coded(&self.file, said.served.marks) && takes_zstd(head.texts("accept-encoding")) {
+            return None;
+        }
         let words = self.words.borrow();
         let words = words.iter().find(|words| Arc::ptr_eq(&words.said, &said) && present.seconds < words.until)?;
         let whole = &words.lasting;
