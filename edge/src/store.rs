@@ -7,6 +7,7 @@ pub(crate) mod coded;
 pub(crate) mod directories;
 pub(crate) mod disk;
 pub(crate) mod film;
+mod frames;
 mod index;
 pub(crate) mod miss;
 pub(crate) mod names;

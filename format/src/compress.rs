@@ -35,6 +35,18 @@ pub fn zstd_frame(block: &[u8]) -> Vec<u8> {
     }
 }
 
+/// Returns a zstd frame with a block of up to 256 KiB as it is, which costs a copy.
+#[must_use]
+pub fn zstd_stored(block: &[u8]) -> Vec<u8> {
+    frame::stored(block)
+}
+
+/// Returns how long the frame is in which a block of so many bytes lies as it is.
+#[must_use]
+pub fn zstd_stored_bytes(length: usize) -> usize {
+    frame::stored_bytes(length)
+}
+
 /// Writes the hash of `block` and its frame into the front of `out` and returns their length, or `None` if that saves
 /// less than 10 %.
 pub(crate) fn compress(block: &[u8], out: &mut [u8]) -> Option<usize> {

@@ -91,7 +91,7 @@ mod strip;
 pub use address::{AddressError, NodeAddress};
 pub use cap::{Cap, CapError, Level};
 pub use capability::Capability;
-pub use compress::{Compression, zstd_frame};
+pub use compress::{Compression, zstd_frame, zstd_stored, zstd_stored_bytes};
 pub use dedup::Fingerprint;
 pub use directory::{Below, Directory, DirectoryError, Entry};
 pub use encode::{Attributes, EncodeError, EncodedStripe, Encoder, EncoderOptions, Ending, Sealed};

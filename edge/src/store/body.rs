@@ -1,7 +1,7 @@
 //! A range of an object as it is read, block by block. One block is in hand at a time; the stripes ahead are asked for
 //! while it is written, as far as there is room for them, so memory grows neither with the object nor with its viewers.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc};
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use format::{BlockIndex, BlockSlice, Geometry, StripeIndex, limits::BLOCK_BYTES};
@@ -36,6 +36,10 @@ pub(crate) struct Body {
     ahead: VecDeque<Ahead>,
     /// The first stripe not asked for yet.
     next: u64,
+    /// Before the block in hand was read: what is forgotten after that is not to be kept.
+    begun: Instant,
+    /// Whether a block whose frame is held is not asked for.
+    passes_frames: bool,
     pub(crate) source: Source,
 }
 
@@ -48,14 +52,30 @@ impl Body {
         range: Range<u64>,
         tier: Tier,
     ) -> Self {
+        let body = Self::without((cache, fills), opened, geometry, range, tier, |_| false);
+        Self { passes_frames: false, ..body }
+    }
+
+    /// As [`Self::new`], of which blocks whose frames are held are passed ([`Reading::pass`]): those that `is_had`
+    /// says, and any whose frame is held once it is their turn.
+    pub(crate) fn without(
+        (cache, fills): (&BlockCache, &Fills),
+        opened: Arc<Opened>,
+        geometry: Geometry,
+        range: Range<u64>,
+        tier: Tier,
+        is_had: impl Fn(BlockIndex) -> bool,
+    ) -> Self {
         let locator = opened.object.locator();
         let held = |slice: BlockSlice| match cache.holds(&BlockKey { locator, block: slice.block }) {
             true => Source::Hit,
             false if fills.is_on_disk(&opened, geometry, slice.block, tier) => Source::Disk,
             false => Source::Miss,
         };
-        let source = farthest(geometry.slices(range.clone()).take(LOOKED_AT_MAX).map(held));
-        Self { opened, geometry, range, tier, ready: VecDeque::new(), ahead: VecDeque::new(), next: 0, source }
+        let source = geometry.slices(range.clone()).filter(|slice| !is_had(slice.block));
+        let source = farthest(source.take(LOOKED_AT_MAX).map(held));
+        let (ready, ahead, begun) = (VecDeque::new(), VecDeque::new(), Instant::now());
+        Self { opened, geometry, range, tier, ready, ahead, next: 0, begun, passes_frames: true, source }
     }
 
     /// Reads the first block, so that what fails at once still gets an honest status.
@@ -82,8 +102,9 @@ impl Body {
             && has_boxes(&object.manifest().mime)
             && let Some(index) = index_behind(beginning, object.length())
             && self.opened.begin_film()
+            && !fills.prefetch(&self.opened, self.geometry, index, self.tier)
         {
-            fills.prefetch(&self.opened, self.geometry, index, self.tier);
+            self.opened.leave_film();
         }
     }
 
@@ -92,11 +113,13 @@ impl Body {
             return Ok(bytes);
         }
         if self.tier != Tier::None {
-            if let Some(flight) = self.take_ahead(block)
+            if let Some((flight, begun)) = self.take_ahead(block)
                 && let Some(bytes) = fills.landed(flight, block).await
             {
+                self.begun = begun;
                 return Ok(bytes);
             }
+            self.begun = Instant::now();
             return fills.block(&self.opened, self.geometry, block, self.tier).await;
         }
         let (stripe, column) = self.geometry.place(block);
@@ -105,7 +128,8 @@ impl Body {
         self.ready.pop_front().map(|(_, bytes)| bytes).ok_or(Fault::Busy)
     }
 
-    fn take_ahead(&mut self, block: BlockIndex) -> Option<Flight> {
+    /// Returns what brings a block that was asked for ahead, and when that was.
+    fn take_ahead(&mut self, block: BlockIndex) -> Option<(Flight, Instant)> {
         while let Some(stripe) = self.ahead.front_mut() {
             let flight = stripe.take(block);
             if !stripe.is_empty() {
@@ -117,6 +141,10 @@ impl Body {
             }
         }
         None
+    }
+
+    fn passes(&self, fills: &Fills, stripe: StripeIndex, column: usize) -> bool {
+        self.passes_frames && fills.holds_frame(&self.opened, self.geometry.block(stripe, column))
     }
 
     /// What the range wants of a stripe.
@@ -165,6 +193,11 @@ impl Reading {
         let part = body.block(fills, slice.block).await?.slice(slice.within);
         *at += part.len() as u64;
         Ok(Some(part))
+    }
+
+    /// Returns when the read of the block that was given last began, or an earlier moment.
+    pub(crate) fn begun(&self) -> Instant {
+        self.body.begun
     }
 
     /// Goes on behind so many bytes, which are had from elsewhere.
@@ -254,7 +287,11 @@ impl ReadAhead {
         if current == stripe {
             columns.start = columns.start.max(column);
         }
-        let Some(ahead) = fills.ahead(&body.opened, body.geometry, stripe, columns, body.tier) else {
+        let wanted: Vec<usize> = columns.filter(|column| !body.passes(fills, stripe, *column)).collect();
+        if wanted.is_empty() {
+            return true;
+        }
+        let Some(ahead) = fills.ahead(&body.opened, body.geometry, stripe, &wanted, body.tier) else {
             return false;
         };
         if !ahead.is_empty() {

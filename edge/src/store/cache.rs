@@ -3,6 +3,7 @@
 //! an edge.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,11 +29,27 @@ pub(crate) struct BlockKey {
     pub(crate) block: BlockIndex,
 }
 
-/// In which form a block is held. Each stays by its own use: where all viewers take zstd, the plaintext leaves.
+/// In which form a block is held, or what is known of one. Each stays by its own use: where all viewers take zstd, the
+/// plaintext leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Form {
     Plain,
+    /// As a zstd frame.
     Zstd,
+    /// As nothing but the note that zstd gains nothing.
+    Stored,
+}
+
+/// What is entered in the index: which block, how, and of how many bytes.
+type Line = (BlockIndex, Form, usize);
+
+/// What compressing a block came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Packed {
+    /// A zstd frame that is smaller.
+    Frame(Bytes),
+    /// Nothing is gained: the block goes out stored in a frame, which is made of it each time.
+    Stored,
 }
 
 /// The blocks held. Cheap to clone.
@@ -40,7 +57,7 @@ enum Form {
 pub(crate) struct BlockCache {
     blocks: Cache<(BlockKey, Form), Arc<Held>>,
     /// Of each object the blocks that are held.
-    index: Arc<Index<Locator, (BlockIndex, Form)>>,
+    index: Arc<Index<Locator, Line>>,
     /// When blocks of an object were last forgotten: a read that began before must not bring them back.
     forgotten: Cache<Locator, Instant>,
 }
@@ -48,7 +65,7 @@ pub(crate) struct BlockCache {
 /// A block in the cache.
 struct Held {
     bytes: Bytes,
-    _entered: Entered<Locator, (BlockIndex, Form)>,
+    _entered: Entered<Locator, Line>,
 }
 
 impl BlockCache {
@@ -71,6 +88,23 @@ impl BlockCache {
         self.find(key, Form::Zstd)
     }
 
+    /// Returns what compressing a block came to, where that is known.
+    pub(crate) fn packed(&self, key: &BlockKey) -> Option<Packed> {
+        let stored = || self.find(key, Form::Stored).map(|_| Packed::Stored);
+        self.frame(key).map(Packed::Frame).or_else(stored)
+    }
+
+    /// Returns the blocks of an object of which it is known, the bytes of each frame beside it; none for one that goes
+    /// out stored. Counts as no use.
+    pub(crate) fn frames(&self, locator: &Locator) -> HashMap<BlockIndex, Option<usize>> {
+        let known = |(block, form, bytes)| match form {
+            Form::Plain => None,
+            Form::Zstd => Some((block, Some(bytes))),
+            Form::Stored => Some((block, None)),
+        };
+        self.index.of(locator).into_iter().filter_map(known).collect()
+    }
+
     fn find(&self, key: &BlockKey, form: Form) -> Option<Bytes> {
         self.blocks.get(&(*key, form)).map(|held| held.bytes.clone())
     }
@@ -79,22 +113,31 @@ impl BlockCache {
         self.blocks.contains_key(&(*key, Form::Plain))
     }
 
+    pub(crate) fn holds_frame(&self, key: &BlockKey) -> bool {
+        self.blocks.contains_key(&(*key, Form::Zstd))
+    }
+
     /// Keeps a block, unless its object was forgotten since the read `begun` that brings it.
     pub(crate) fn insert(&self, key: BlockKey, block: Bytes, begun: Instant) {
         self.enter(key, Form::Plain, block, begun);
     }
 
-    /// Keeps the zstd frame of a block, unless its object was forgotten since `begun`, when the block was not had yet.
-    pub(crate) fn insert_frame(&self, key: BlockKey, frame: Bytes, begun: Instant) {
-        self.enter(key, Form::Zstd, frame, begun);
+    /// Keeps what compressing a block came to, unless its object was forgotten since `begun`, when the block was not
+    /// had yet.
+    pub(crate) fn insert_packed(&self, key: BlockKey, packed: Packed, begun: Instant) {
+        match packed {
+            Packed::Frame(frame) => self.enter(key, Form::Zstd, frame, begun),
+            Packed::Stored => self.enter(key, Form::Stored, Bytes::new(), begun),
+        }
     }
 
     fn enter(&self, key: BlockKey, form: Form, bytes: Bytes, begun: Instant) {
         // In the index before it is in the cache, or whoever forgets the object between the two would not find it.
-        let entered = self.index.enter(key.locator, (key.block, form));
+        let entered = self.index.enter(key.locator, (key.block, form, bytes.len()));
         self.blocks.insert((key, form), Arc::new(Held { bytes, _entered: entered }));
         // Now, because whoever forgets the object after this finds the block.
-        if self.was_forgotten(&key.locator, begun) {
+        // What took longer than it is known may have been forgotten meanwhile.
+        if begun.elapsed() >= FORGOTTEN_TIME || self.was_forgotten(&key.locator, begun) {
             self.blocks.remove(&(key, form));
         }
     }
@@ -106,7 +149,9 @@ impl BlockCache {
 
     /// Forgets one block, in every form, and returns it.
     pub(crate) fn remove(&self, key: &BlockKey) -> Option<Bytes> {
-        self.blocks.invalidate(&(*key, Form::Zstd));
+        for form in [Form::Zstd, Form::Stored] {
+            self.blocks.invalidate(&(*key, form));
+        }
         self.blocks.remove(&(*key, Form::Plain)).map(|held| held.bytes.clone())
     }
 
@@ -114,7 +159,7 @@ impl BlockCache {
     pub(crate) fn forget(&self, locator: &Locator) {
         // First, so that a block that comes meanwhile is either found here or sees it.
         self.forgotten.insert(*locator, Instant::now());
-        for (block, form) in self.index.of(locator) {
+        for (block, form, _) in self.index.of(locator) {
             self.blocks.invalidate(&(BlockKey { locator: *locator, block }, form));
         }
     }
@@ -156,17 +201,42 @@ mod tests {
         let both = |key: &BlockKey| (cache.get(key), cache.frame(key));
         let (block, frame) = (Bytes::from_static(b"block"), Bytes::from_static(b"frame"));
         for locator in [1, 2] {
-            cache.insert_frame(key(locator, 0), frame.clone(), begun);
+            cache.insert_packed(key(locator, 0), Packed::Frame(frame.clone()), begun);
             assert!(!cache.holds(&key(locator, 0)), "a frame is no block");
             cache.insert(key(locator, 0), block.clone(), begun);
             assert_eq!(both(&key(locator, 0)), (Some(block.clone()), Some(frame.clone())));
         }
         cache.forget(&Locator([1; 32]));
         assert_eq!(both(&key(1, 0)), (None, None));
-        cache.insert_frame(key(1, 0), frame.clone(), begun);
+        cache.insert_packed(key(1, 0), Packed::Frame(frame.clone()), begun);
         assert_eq!(both(&key(1, 0)), (None, None), "a read that was under way brings nothing back");
         assert_eq!(cache.remove(&key(2, 0)), Some(block));
         assert_eq!(both(&key(2, 0)), (None, None));
+    }
+
+    #[test]
+    fn what_came_to_nothing_is_known_and_told_apart_from_a_frame() {
+        let (cache, begun) = (BlockCache::new(1 << 20), Instant::now());
+        cache.insert_packed(key(1, 0), Packed::Frame(Bytes::from_static(b"frame")), begun);
+        cache.insert_packed(key(1, 1), Packed::Stored, begun);
+        cache.insert(key(1, 2), Bytes::from_static(b"block"), begun);
+        let known = [(BlockIndex(0), Some(5)), (BlockIndex(1), None)];
+        assert_eq!(cache.frames(&Locator([1; 32])), HashMap::from(known));
+        assert_eq!([0, 1, 2].map(|block| cache.holds_frame(&key(1, block))), [true, false, false]);
+        assert_eq!((cache.packed(&key(1, 1)), cache.packed(&key(1, 2))), (Some(Packed::Stored), None));
+        assert_eq!(cache.remove(&key(1, 1)), None);
+        assert_eq!(cache.packed(&key(1, 1)), None, "it is forgotten, too");
+    }
+
+    #[test]
+    fn what_was_read_longer_ago_than_is_known_what_was_forgotten_is_not_kept() {
+        let cache = BlockCache::new(1 << 20);
+        // As if the note of what was forgotten had lapsed since.
+        for (block, ago, is_kept) in [(0, FORGOTTEN_TIME, false), (1, FORGOTTEN_TIME / 2, true)] {
+            let begun = Instant::now().checked_sub(ago).expect("the machine is up for a minute");
+            cache.insert_packed(key(1, block), Packed::Frame(Bytes::from_static(b"frame")), begun);
+            assert_eq!(cache.frame(&key(1, block)).is_some(), is_kept);
+        }
     }
 
     #[tokio::test]

@@ -4,12 +4,11 @@
 //! The frames are made here, of verified plaintext, and kept in the cache of blocks. Those in which an owner stored the
 //! blocks are not passed on: decoders differ on some frames, and two viewers would have two contents (decision 30).
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use format::{BlockIndex, Geometry, zstd_frame};
+use format::{BlockIndex, Geometry, zstd_stored_bytes};
 use sandbox::Tier;
-use tokio::task::spawn_blocking;
 
 use super::{
     body::{Body, Reading, Source},
@@ -21,18 +20,15 @@ use crate::error::Fault;
 
 /// An object with shards as zstd frames, which are read in order.
 pub(crate) struct Coded {
-    cache: BlockCache,
     opened: Arc<Opened>,
     geometry: Geometry,
     tier: Tier,
     /// Of the blocks whose frames are not held.
     reading: Reading,
-    /// Before the first of them was read: what is forgotten after that is not kept again.
-    begun: Instant,
     next: BlockIndex,
     /// The first frame, once it is here.
     first: Option<Bytes>,
-    /// The bytes of all frames, where all were held.
+    /// The bytes of all frames, where they were known.
     length: Option<u64>,
     pub(crate) source: Source,
 }
@@ -45,14 +41,17 @@ impl Coded {
         geometry: Geometry,
         tier: Tier,
     ) -> Self {
-        let begun = Instant::now();
-        let locator = opened.object.locator();
-        let bytes = |block| Some(cache.frame(&BlockKey { locator, block: BlockIndex(block) })?.len() as u64);
+        let known = cache.frames(&opened.object.locator());
+        let bytes = |block| {
+            let frame = known.get(&BlockIndex(block))?;
+            Some(frame.unwrap_or_else(|| zstd_stored_bytes(geometry.block_bytes(BlockIndex(block)))) as u64)
+        };
         let length = (0..geometry.blocks()).map(bytes).sum::<Option<u64>>();
-        let body = Body::new((cache, fills), Arc::clone(&opened), geometry, 0..opened.object.length(), tier);
-        let source = if length.is_some() { Source::Hit } else { body.source };
-        let (cache, reading) = (cache.clone(), body.reading());
-        Self { cache, opened, geometry, tier, reading, begun, next: BlockIndex(0), first: None, length, source }
+        let is_had = |block| matches!(known.get(&block), Some(Some(_)));
+        let all = 0..opened.object.length();
+        let body = Body::without((cache, fills), Arc::clone(&opened), geometry, all, tier, is_had);
+        let source = body.source;
+        Self { opened, geometry, tier, reading: body.reading(), next: BlockIndex(0), first: None, length, source }
     }
 
     /// Reads the first block, so that what fails at once still gets an honest status.
@@ -67,7 +66,7 @@ impl Coded {
     /// Returns the next frame; none at the end.
     ///
     /// # Errors
-    /// The faults of reading.
+    /// The faults of reading, and of [`Frames::frame`](super::frames::Frames::frame).
     pub(crate) async fn next(&mut self, fills: &Arc<Fills>) -> Result<Option<Bytes>, Fault> {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
@@ -82,10 +81,9 @@ impl Coded {
             return Ok(Some(frame));
         }
         let plain = self.reading.next(fills).await?.ok_or(Fault::Damaged)?;
-        let _turn = fills.compressing.acquire().await.map_err(|_| Fault::Busy)?;
-        let frame = spawn_blocking(move || Bytes::from(zstd_frame(&plain))).await.map_err(|_| Fault::Busy)?;
-        self.cache.insert_frame(BlockKey { locator: self.opened.object.locator(), block }, frame.clone(), self.begun);
-        Ok(Some(frame))
+        let (owner, key) = (self.opened.record.lease.owner, BlockKey { locator: self.opened.object.locator(), block });
+        let is_promised = self.length.is_some();
+        fills.frames.frame(owner, key, plain, self.reading.begun(), is_promised).await.map(Some)
     }
 
     /// Whether the last frame was given.

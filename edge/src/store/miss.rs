@@ -22,16 +22,12 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use sandbox::Tier;
-use tokio::{
-    runtime::Handle,
-    sync::{Semaphore, oneshot},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{runtime::Handle, sync::oneshot, task::JoinSet, time::timeout};
 
 use super::{
     cache::{BlockCache, BlockKey},
     disk::DiskTier,
+    frames::Frames,
     objects::Opened,
     records::fault_of_read,
     region::{Home, NotBrought, Region},
@@ -51,16 +47,18 @@ pub(crate) type Flight = Shared<BoxFuture<'static, Result<Blocks, Fault>>>;
 /// because the cache keeps only what it thinks worth it.
 pub(crate) struct Ahead {
     flights: VecDeque<(BlockIndex, Flight)>,
+    /// When they were asked for.
+    begun: Instant,
     _room: Option<Taken>,
 }
 
 impl Ahead {
-    /// Takes out what brings a block, and forgets what comes before it.
-    pub(crate) fn take(&mut self, block: BlockIndex) -> Option<Flight> {
+    /// Takes out what brings a block, and forgets what comes before it. Says since when it was asked for.
+    pub(crate) fn take(&mut self, block: BlockIndex) -> Option<(Flight, Instant)> {
         while self.flights.front()?.0 < block {
             self.flights.pop_front();
         }
-        self.flights.pop_front_if(|(index, _)| *index == block).map(|(_, flight)| flight)
+        self.flights.pop_front_if(|(index, _)| *index == block).map(|(_, flight)| (flight, self.begun))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -95,8 +93,7 @@ pub(crate) struct Fills {
     room: Arc<Room>,
     /// The same for blocks that were asked for ahead of a viewer and are not yet written.
     ahead: Arc<Room>,
-    /// One for each block that is being compressed.
-    pub(super) compressing: Semaphore,
+    pub(super) frames: Arc<Frames>,
     state: Mutex<State>,
     metrics: Arc<Metrics>,
     /// Where reads run: the runtime on which this was made.
@@ -118,14 +115,15 @@ impl Fills {
         metrics: Arc<Metrics>,
     ) -> Self {
         let room_blocks = u32::try_from(fill_bytes_max / BLOCK_BYTES as u64).unwrap_or(u32::MAX);
+        let cores = available_parallelism().map_or(1, NonZero::get);
         Self {
             reader,
+            frames: Frames::new(cache.clone(), u32::try_from(cores).unwrap_or(u32::MAX)),
             cache,
             disk: OnceLock::new(),
             region,
             room: Room::new(room_blocks),
             ahead: Room::new(room_blocks),
-            compressing: Semaphore::new(available_parallelism().map_or(1, NonZero::get)),
             state: Mutex::default(),
             metrics,
             control: Handle::current(),
@@ -229,6 +227,10 @@ impl Fills {
         Some(found)
     }
 
+    pub(super) fn holds_frame(&self, opened: &Opened, block: BlockIndex) -> bool {
+        self.cache.holds_frame(&BlockKey { locator: opened.object.locator(), block })
+    }
+
     fn found(&self, opened: &Opened, geometry: Geometry, block: BlockIndex, tier: Tier) {
         self.metrics.block_hits.inc();
         // It may have come when the object was asked for once, and the disk did not take it.
@@ -284,7 +286,11 @@ impl Fills {
             wanted.sort_by_key(|(block, _)| block.0);
             for (block, flight) in wanted {
                 let blocks = match flight {
-                    Some(flight) => flight.await?,
+                    Some(flight) => {
+                        // Its frame may have outlived it.
+                        self.cache.remove(&BlockKey { locator, block });
+                        flight.await?
+                    }
                     None => match self.cache.remove(&BlockKey { locator, block }) {
                         Some(held) => Arc::new(vec![(block, held)]),
                         None => continue 'again,
@@ -305,33 +311,44 @@ impl Fills {
         opened: &Arc<Opened>,
         geometry: Geometry,
         stripe: StripeIndex,
-        columns: Range<usize>,
+        columns: &[usize],
         tier: Tier,
     ) -> Option<Ahead> {
         let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX);
         let room = self.ahead.try_take(opened.record.lease.owner, wanted)?;
-        let launched = self.launch(opened, geometry, stripe, columns, tier).into_iter();
+        let begun = Instant::now();
+        let launched = self.launch(opened, geometry, stripe, columns.iter().copied(), tier).into_iter();
         let mut flights: Vec<_> = launched.filter_map(|(block, flight)| Some((block, flight?))).collect();
         flights.sort_unstable_by_key(|(block, _)| *block);
         let room = (!flights.is_empty()).then_some(room);
-        Some(Ahead { flights: flights.into(), _room: room })
+        Some(Ahead { flights: flights.into(), begun, _room: room })
     }
 
-    /// Begins to read what is likely to be wanted of a range, where less than half of the room is taken. Never waits;
-    /// nobody is told of the end.
-    pub(crate) fn prefetch(self: &Arc<Self>, opened: &Arc<Opened>, geometry: Geometry, range: Range<u64>, tier: Tier) {
+    /// Begins to read what is likely to be wanted of a range, as far as the owner has half of its share of the room
+    /// free then. Returns whether anything was begun. Never waits; nobody is told of the end.
+    pub(crate) fn prefetch(
+        self: &Arc<Self>,
+        opened: &Arc<Opened>,
+        geometry: Geometry,
+        range: Range<u64>,
+        tier: Tier,
+    ) -> bool {
+        let mut is_begun = false;
         let mut columns_of = BTreeMap::<u64, Range<usize>>::new();
         for slice in geometry.slices(range) {
             let (stripe, column) = geometry.place(slice.block);
             columns_of.entry(stripe.0).or_insert(column..column).end = column + 1;
         }
         for (stripe, columns) in columns_of {
-            if !self.room.is_half_free() {
-                return;
+            let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX);
+            if !self.room.is_half_free(&opened.record.lease.owner, wanted) {
+                break;
             }
             self.metrics.prefetches.inc();
             drop(self.launch(opened, geometry, StripeIndex(stripe), columns, tier));
+            is_begun = true;
         }
+        is_begun
     }
 
     /// Returns, for each of the columns, its block and the read that brings it; no read where the cache has it.
@@ -340,16 +357,15 @@ impl Fills {
         opened: &Arc<Opened>,
         geometry: Geometry,
         stripe: StripeIndex,
-        columns: Range<usize>,
+        columns: impl Iterator<Item = usize>,
         tier: Tier,
     ) -> Vec<(BlockIndex, Option<Flight>)> {
         let locator = opened.object.locator();
         let key = |column| BlockKey { locator, block: geometry.block(stripe, column) };
         let mut state = self.state();
         // A fill puts its blocks into the cache before its flight is taken away, so under the lock none slips through.
-        let columns = columns.start..columns.end.min(geometry.columns(stripe));
-        let (mut wanted, mut missing) = (Vec::with_capacity(columns.len()), Vec::new());
-        for column in columns {
+        let (mut wanted, mut missing) = (Vec::new(), Vec::new());
+        for column in columns.filter(|column| *column < geometry.columns(stripe)) {
             let key = key(column);
             let flight = state.flights.get(&key).cloned();
             if flight.is_none() && !self.cache.holds(&key) {

@@ -45,6 +45,11 @@ impl Opened {
         !self.is_film_begun.swap(true, Ordering::Relaxed)
     }
 
+    /// Has the next viewer of a film be the first, because nothing was done for this one.
+    pub(crate) fn leave_film(&self) {
+        self.is_film_begun.store(false, Ordering::Relaxed);
+    }
+
     /// Returns the second since 1970 from which the object may no longer be read; none where its lease does not end.
     pub(crate) fn ends(&self) -> Option<u64> {
         Some(self.record.lease.retention.expires).filter(|end| *end > 0)

@@ -140,9 +140,11 @@ impl<K: Sharer> Room<K> {
         Some(Taken { room: Arc::clone(self), owner, places: wanted })
     }
 
-    /// Whether half of it is free.
-    pub(crate) fn is_half_free(&self) -> bool {
-        self.state().free >= self.all / 2
+    /// Whether an owner who takes so much more has no more than half of its share then.
+    pub(crate) fn is_half_free(&self, owner: &OwnerId, wanted: u32) -> bool {
+        let state = self.state();
+        let own = state.taken.get(owner).copied().unwrap_or(0);
+        own + wanted <= (state.free + own) / 4
     }
 
     /// Changes the state, and lets in whom there is room for then.
@@ -374,6 +376,20 @@ mod tests {
             order.extend(read.unwrap().map(|(owner, _)| owner));
         }
         assert_eq!(order, [A, B, A, B, A], "as many as are served within the deadline, in turns");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_of_an_owners_share_is_free_until_it_takes_that() {
+        let room = Room::new(ALL);
+        assert!(room.is_half_free(&A, ALL / 4) && !room.is_half_free(&A, ALL / 4 + 1));
+        let of_a = room.take(A, ALL / 4).await.unwrap();
+        assert!(
+            room.is_half_free(&A, 0) && !room.is_half_free(&A, 1),
+            "half of the whole is free, and it has its half"
+        );
+        assert!(room.is_half_free(&B, ALL * 3 / 16) && !room.is_half_free(&B, ALL * 3 / 16 + 1), "of what A leaves");
+        drop(of_a);
+        assert!(room.is_half_free(&A, 1));
     }
 
     #[tokio::test(start_paused = true)]

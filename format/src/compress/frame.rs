@@ -51,6 +51,13 @@ pub(super) fn stored(block: &[u8]) -> Vec<u8> {
     }
 }
 
+/// Returns the length of [`stored`] for a block of `length` bytes.
+pub(super) fn stored_bytes(length: usize) -> usize {
+    header(length).map_or(0, |header| header.len())
+        + length
+        + BLOCK_HEADER_BYTES * length.div_ceil(STORED_BYTES_MAX).max(1)
+}
+
 /// Returns the header of a frame for a block of `length` bytes; none for more than four bytes can tell.
 fn header(length: usize) -> Option<Vec<u8>> {
     let with = |descriptor: usize, length: &[u8]| [&MAGIC[..], &[DESCRIPTORS[descriptor]], length].concat();
