@@ -4,8 +4,9 @@
 //! Who comes pushes its write and waits for its answer or for the turn. Who gets the turn leads: it takes what waits
 //! and answers each of these. Every node that takes a record or a lease brings it here, so most of what waits is known
 //! by then, and needs no transaction. What refuses one write has written nothing and refuses that one alone; so does
-//! what fails one write: the transaction is dropped, and the others go into the next one. A record that another node
-//! writes just now is none of the group: its write waits on while the others are made.
+//! what fails one write: the transaction is dropped, and the others go into the next one. Where the look at what is
+//! held fails, each is made by itself. A record that another node writes just now is none of the group: its write waits
+//! on while the others are made.
 
 use std::{
     collections::HashSet,
@@ -130,10 +131,23 @@ pub(super) async fn write<D: Driver>(catalog: &SqlCatalog<D>, write: Write) -> A
 /// Writes what waits. The caller has the turn.
 async fn lead<D: Driver>(catalog: &SqlCatalog<D>) {
     let group = catalog.group.take(if D::ALONE.is_some() { GROUP_MAX_OF_SERVER } else { GROUP_MAX });
+    // A row that cannot be read fails what reads all of them: then each is read by itself, once.
+    for one in make(catalog, group).await {
+        let left = make(catalog, vec![one]).await;
+        debug_assert!(left.is_empty(), "alone it is answered, or waits on");
+    }
+}
+
+/// Makes writes, and returns those that are to be made one by one.
+async fn make<D: Driver>(catalog: &SqlCatalog<D>, group: Vec<Waiting>) -> Vec<Waiting> {
     let group = match without_known(catalog, group).await {
-        Ok(group) if group.is_empty() => return,
+        Ok(group) if group.is_empty() => return Vec::new(),
         Ok(group) => group,
-        Err((group, error)) => return tell_all(group, error),
+        Err((group, error)) if group.len() > 1 && is_of_a_row(&error) => return group,
+        Err((group, error)) => {
+            tell_all(group, error);
+            return Vec::new();
+        }
     };
     match commit(catalog, &group).await {
         Ok(answers) => {
@@ -153,8 +167,16 @@ async fn lead<D: Driver>(catalog: &SqlCatalog<D>) {
             let _ = left.remove(at).told.send(Err(error));
             catalog.group.put_back(left);
         }
-        Err(Failed::All(error)) => tell_all(group, error),
+        Err(Failed::Look(error)) if group.len() > 1 && is_of_a_row(&error) => return group,
+        Err(Failed::All(error) | Failed::Look(error)) => tell_all(group, error),
     }
+    Vec::new()
+}
+
+/// Whether a look may have failed by what is held of one record: an engine that is away answers nothing at all.
+fn is_of_a_row(error: &CatalogError) -> bool {
+    use CatalogError::{Damaged, Unavailable};
+    matches!(error, Damaged { .. } | Unavailable(Error::Database(_) | Error::ColumnDecode { .. } | Error::Decode(_)))
 }
 
 /// Answers those of a group of which nothing is news, and returns the others; all, when that cannot be told.
@@ -203,6 +225,8 @@ fn tell(group: Vec<Waiting>, answers: Vec<Answer>) {
 enum Failed {
     /// By one of its writes.
     One { at: usize, error: CatalogError },
+    /// By the look at what is held, perhaps of one of them.
+    Look(CatalogError),
     /// By none of them.
     All(CatalogError),
 }
@@ -227,7 +251,7 @@ async fn commit<D: Driver>(catalog: &SqlCatalog<D>, group: &[Waiting]) -> Result
         }
         is_ours[0] = true;
     }
-    let (held, now) = look::held(&mut write, &locators).await?;
+    let (held, now) = look::held(&mut write, &locators).await.map_err(Failed::Look)?;
     let (mut answers, mut news) = (Vec::with_capacity(group.len()), Vec::new());
     for (at, one) in group.iter().enumerate() {
         if !is_ours[at] {
@@ -351,12 +375,33 @@ mod tests {
             until_wait(&catalog, 3).await;
             drop(turn);
         });
-        let stored: Vec<bool> = puts.iter().map(|put| matches!(put, Ok(Applied::Stored))).collect();
+        let stored = puts.iter().map(|put| matches!(put, Ok(Applied::Stored))).collect::<Vec<_>>();
         assert_eq!(stored, [true, false, true], "{puts:?}");
         assert!(matches!(puts[1], Err(CatalogError::Unavailable(Error::Database(_)))));
         for (record, stored) in filed.iter().zip(stored) {
             assert_eq!(records::read(&catalog, &record.locator()).await.unwrap().is_some(), stored);
         }
+    }
+
+    #[tokio::test]
+    async fn a_row_that_cannot_be_read_fails_its_own_write_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = open(dir.path()).await;
+        let samples: Vec<Sample> = (1..=3).map(|seed| Sample::new(seed, 40_000)).collect();
+        records::put(&catalog, &record(&samples[1], 1)).await.unwrap();
+        for spoil in ["PRAGMA ignore_check_constraints = ON", "UPDATE records SET filed_at = -1"] {
+            catalog.writer().await.unwrap().run(spoil, &[]).await.unwrap();
+        }
+        let turn = catalog.group.turn.lock().await;
+        let filed = [0, 1, 2].map(|at| record(&samples[at], 2));
+        let puts = join_all(filed.iter().map(|record| records::put(&catalog, record)));
+        let free = async {
+            until_wait(&catalog, 3).await;
+            drop(turn);
+        };
+        let (puts, ()) = tokio::join!(puts, free);
+        assert!(matches!(puts[1], Err(CatalogError::Damaged { table: "records" })), "{puts:?}");
+        assert!([0, 2].iter().all(|at| matches!(puts[*at], Ok(Applied::Stored))), "{puts:?}");
     }
 
     #[tokio::test]
