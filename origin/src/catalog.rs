@@ -101,6 +101,15 @@ pub struct ShardTotals {
     pub bytes: u64,
 }
 
+/// What became of a look at dead shards of nodes that are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Abandoned {
+    /// Shards that are forgotten.
+    pub shards: u64,
+    /// The last object that was looked at; none: there are no more.
+    pub after: Option<ObjectId>,
+}
+
 /// Why the catalog did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
@@ -206,10 +215,20 @@ pub trait Catalog: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<ShardRow>, CatalogError>;
 
-    /// Forgets shards as [`Self::dead_shards`] names them, at most `limit`, of nodes that were silent for `silent` or
-    /// that nobody announces, and returns how many. A node that comes back with them after all notes them again. Those
-    /// of which no record tells any more that they are dead stay noted.
-    async fn abandon_shards(&self, grace: Duration, silent: Duration, limit: usize) -> Result<u64, CatalogError>;
+    /// Forgets shards as [`Self::dead_shards`] names them of nodes that were silent for `silent` or that nobody
+    /// announces. Looks at `limit` dead objects, from the one after `after`. A node that comes back with them after all
+    /// notes them again. Those of which no record tells any more that they are dead stay noted.
+    async fn abandon_shards(
+        &self,
+        grace: Duration,
+        silent: Duration,
+        after: Option<&ObjectId>,
+        limit: usize,
+    ) -> Result<Abandoned, CatalogError>;
+
+    /// Puts together what was counted of nodes' shards, so that [`Self::shard_totals`] reads little: a million counts
+    /// at most, the next call goes on.
+    async fn fold(&self) -> Result<(), CatalogError>;
 
     /// Returns what the catalog believes a node to hold, in order of object and column, at most `limit`, from the one
     /// after `after`.

@@ -27,7 +27,7 @@ const GONE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// After a time without the catalog that is longer than this, what it notes of this node's shards is compared with the
 /// disk: it may have forgotten some of them.
 const AWAY: Duration = Duration::from_secs(24 * 3600);
-/// Dead shards of nodes that are gone, of which a sweep forgets so many.
+/// Dead objects of which a sweep looks for shards on nodes that are gone.
 const GONE_MAX: usize = 1_000;
 /// How long a sweep removes dead shards; the next one goes on at once. So a large erasure takes as long as its shards
 /// do, and keeps no other step of a sweep, and no look at the clock, from its turn for longer than this.
@@ -70,13 +70,21 @@ impl Removal {
     }
 }
 
+/// How far walks came that take several sweeps.
+#[derive(Debug, Default)]
+struct Came {
+    removal: Removal,
+    /// The dead object that was looked at last for nodes that are gone.
+    gone: Option<ObjectId>,
+}
+
 /// Announces the node until it stops.
 pub(crate) async fn announce_often(node: Arc<Node>) {
     let every = Duration::from_secs(node.config.limits.announce_seconds);
-    let (mut news, mut heard) = (0, Instant::now());
+    let (mut news, mut heard) = (0, (Instant::now(), SystemTime::now()));
     while pause(every, &node.stop).await {
         let announced = announce(&node).await;
-        if announced.is_ok() && was_away(&mut heard, Instant::now()) {
+        if announced.is_ok() && was_away(&mut heard, (Instant::now(), SystemTime::now())) {
             tracing::info!("the catalog is there again after more than a day: the disk is compared with it");
             node.tasks.spawn(repair::compare(node.clone()));
         }
@@ -99,9 +107,12 @@ pub(crate) async fn announce_often(node: Arc<Node>) {
     }
 }
 
-/// Notes that the catalog answers `now`, and returns whether it had not for long since it was `heard` of.
-fn was_away(heard: &mut Instant, now: Instant) -> bool {
-    now.saturating_duration_since(std::mem::replace(heard, now)) > AWAY
+/// Notes that the catalog answers `now`, and returns whether it had not for long since it was `heard` of, by either
+/// clock: one stands still while the machine sleeps, the other may be set.
+fn was_away(heard: &mut (Instant, SystemTime), now: (Instant, SystemTime)) -> bool {
+    let before = std::mem::replace(heard, now);
+    let by_the_wall = now.1.duration_since(before.1).unwrap_or_default();
+    now.0.saturating_duration_since(before.0).max(by_the_wall) > AWAY
 }
 
 /// Announces the node once to the catalog that knows its disk, and reads who else there is. Returns whether that was
@@ -123,22 +134,35 @@ pub(crate) async fn announce(node: &Arc<Node>) -> Result<Applied, RefreshError> 
 /// Sweeps until the node stops.
 pub(crate) async fn sweep_often(node: Arc<Node>) {
     let every = Duration::from_secs(node.config.limits.sweep_seconds);
-    let mut removed = Removal::default();
-    while pause(if removed.goes_on() { Duration::ZERO } else { every }, &node.stop).await {
-        sweep(&node, &mut removed).await;
+    let mut came = Came::default();
+    while pause(if came.removal.goes_on() { Duration::ZERO } else { every }, &node.stop).await {
+        sweep(&node, &mut came).await;
     }
 }
 
 /// Takes each step, whatever became of those before it: a disk or a catalog that fails one must not keep the node from
-/// the others for as long as it fails. `removed` is how far the removal of dead shards came that has more to do.
-async fn sweep(node: &Arc<Node>, removed: &mut Removal) {
+/// the others for as long as it fails.
+async fn sweep(node: &Arc<Node>, came: &mut Came) {
     let log = |step: &'static str, done: Result<(), RefreshError>| {
         if let Err(error) = done {
             tracing::warn!(step, %error, "a step of a sweep failed; the next sweep takes it again");
         }
     };
     log("idle uploads", end_uploads(node).await);
-    log("what is to be destroyed", destroy(node, removed).await);
+    log("counts of shards", node.catalog.fold().await.map_err(Into::into));
+    // After a failure the removal of dead shards begins anew, in its time.
+    let removal = std::mem::take(&mut came.removal).next();
+    let may_destroy = may_destroy(node).await;
+    if may_destroy.as_ref().is_ok_and(|may| *may) {
+        let grace = Duration::from_secs(node.config.limits.erase_grace_seconds);
+        let ended = retention::end_leases(node, Instant::now() + REMOVING).await;
+        log("leases that ended", ended.map_err(Into::into));
+        let removed = remove_dead_shards(node, grace, removal).await;
+        log("dead shards", removed.map(|removal| came.removal = removal));
+        log("shards of nodes that are gone", abandon(node, grace, &mut came.gone).await);
+        log("silent edges", forget_edges(node).await);
+    }
+    log("the catalog's clock", may_destroy.map(drop));
     // One pack at a time: it is up to 256 MiB of copying, and the next sweep is soon.
     let compacted = node.off_reactor(|store| store.compact()).await;
     log("a pack", compacted.map_err(Into::into).and_then(|pack| Ok(pack.map(drop)?)));
@@ -156,33 +180,35 @@ async fn end_uploads(node: &Arc<Node>) -> Result<(), RefreshError> {
     Ok(kept.await??)
 }
 
-/// Ends leases and removes dead shards, while the clock can be trusted: what is destroyed does not come back when it is
-/// put right again.
-async fn destroy(node: &Arc<Node>, removed: &mut Removal) -> Result<(), RefreshError> {
-    // After a failure the next sweep begins anew, in its time.
-    let mut removal = std::mem::take(removed).next();
-    let grace = Duration::from_secs(node.config.limits.erase_grace_seconds);
+/// Returns whether the clock can be trusted with ending leases and removing what is dead: what is destroyed does not
+/// come back when it is put right again.
+async fn may_destroy(node: &Arc<Node>) -> Result<bool, RefreshError> {
     node.catalog_now().await?;
     node.note_clock().await;
-    if node.knows_catalog() && node.clock().may_destroy(Instant::now()) {
-        retention::end_leases(node, Instant::now() + REMOVING).await?;
-        remove_dead_shards(node, grace, &mut removal).await?;
-        *removed = removal;
-        let abandoned = node.catalog.abandon_shards(grace, GONE, GONE_MAX).await?;
-        if abandoned > 0 {
-            tracing::info!(abandoned, "shards of erased objects on nodes that are gone are forgotten");
-        }
-        let edges = node.catalog.forget_edges(GONE).await?;
-        if edges > 0 {
-            tracing::info!(edges, "edges that were silent for 30 days are off the list of nodes");
-        }
+    Ok(node.knows_catalog() && node.clock().may_destroy(Instant::now()))
+}
+
+/// Forgets dead shards of nodes that are gone, from where the sweep before came to.
+async fn abandon(node: &Arc<Node>, grace: Duration, came: &mut Option<ObjectId>) -> Result<(), RefreshError> {
+    let abandoned = node.catalog.abandon_shards(grace, GONE, came.as_ref(), GONE_MAX).await?;
+    *came = abandoned.after;
+    if abandoned.shards > 0 {
+        tracing::info!(abandoned = abandoned.shards, "shards of erased objects on nodes that are gone are forgotten");
+    }
+    Ok(())
+}
+
+async fn forget_edges(node: &Arc<Node>) -> Result<(), RefreshError> {
+    let edges = node.catalog.forget_edges(GONE).await?;
+    if edges > 0 {
+        tracing::info!(edges, "edges that were silent for 30 days are off the list of nodes");
     }
     Ok(())
 }
 
 /// Removes dead shards from where the run before came to, until its time is over. One that cannot be removed keeps none
 /// of the others: the walk passes it, and the next one finds it again.
-async fn remove_dead_shards(node: &Arc<Node>, grace: Duration, removal: &mut Removal) -> Result<(), RefreshError> {
+async fn remove_dead_shards(node: &Arc<Node>, grace: Duration, mut removal: Removal) -> Result<Removal, RefreshError> {
     let until = Instant::now() + REMOVING;
     let mut last = None;
     'run: loop {
@@ -204,7 +230,7 @@ async fn remove_dead_shards(node: &Arc<Node>, grace: Duration, removal: &mut Rem
     if let Some(error) = last {
         tracing::error!(shards = removal.failed, %error, "shards of erased objects cannot be removed; the last error");
     }
-    Ok(())
+    Ok(removal)
 }
 
 /// Removes a dead shard from the disk, then from the catalog.
@@ -242,12 +268,20 @@ mod tests {
 
     #[test]
     fn a_catalog_is_away_when_it_was_not_heard_of_for_more_than_a_day() {
-        let start = Instant::now();
-        let mut heard = start;
-        for (hours, seconds, away) in [(24, 0, false), (48, 1, true), (49, 0, false), (1000, 0, true)] {
-            let now = start + Duration::from_secs(hours * 3600 + seconds);
-            assert_eq!((was_away(&mut heard, now), heard), (away, now), "{hours} {seconds}");
+        let start = (Instant::now(), SystemTime::now());
+        let after = |seconds: u64| Duration::from_secs(24 * 3600 + seconds);
+        for (runs, wall, away) in [
+            (after(0), after(0), false),
+            (after(1), after(1), true),
+            (Duration::from_secs(60), after(0), false),
+            (Duration::from_secs(60), after(1), true),
+            (after(1), Duration::ZERO, true),
+        ] {
+            let (mut heard, now) = (start, (start.0 + runs, start.1 + wall));
+            assert_eq!((was_away(&mut heard, now), heard), (away, now), "{runs:?} {wall:?}");
         }
+        let (mut heard, set_back) = (start, (start.0, start.1 - after(1)));
+        assert!(!was_away(&mut heard, set_back));
     }
 
     #[test]

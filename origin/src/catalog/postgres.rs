@@ -150,9 +150,11 @@ impl Driver for Postgres {
     const ALONE: Option<&'static str> = Some("SELECT 1 FROM pg_advisory_xact_lock($1)");
     const ALONE_FOR: &'static str = "SELECT set_config('lock_timeout', $1, true)";
     const ALONE_AS_BEFORE: &'static str = "SET LOCAL lock_timeout TO DEFAULT";
-    // Whoever folds at the same time finds the rows gone. What is not committed yet stays for the next time.
+    // Whoever folds at the same time has other rows. What is not committed yet stays for the next time.
     const FOLD: Option<&'static str> = Some(
-        "WITH gone AS (DELETE FROM node_deltas RETURNING node, shards, shard_bytes)
+        "WITH page AS (SELECT ctid FROM node_deltas LIMIT $1 FOR UPDATE SKIP LOCKED),
+              gone AS (DELETE FROM node_deltas WHERE ctid = ANY(ARRAY(SELECT ctid FROM page))
+                       RETURNING node, shards, shard_bytes)
          INSERT INTO node_counts AS c (node, shards, shard_bytes)
              SELECT node, CAST(sum(shards) AS BIGINT), CAST(sum(shard_bytes) AS BIGINT) FROM gone
              GROUP BY node ORDER BY node

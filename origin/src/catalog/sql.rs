@@ -44,8 +44,8 @@ pub(super) use self::{
     wide::{Wide, each},
 };
 use super::{
-    Applied, Catalog, CatalogError, CatalogId, DeadRepair, Filed, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd,
-    RepairQueue, Revival, ShardRow, ShardTotals,
+    Abandoned, Applied, Catalog, CatalogError, CatalogId, DeadRepair, Filed, ObjectPage, ObjectRow, Repair, RepairAsk,
+    RepairEnd, RepairQueue, Revival, ShardRow, ShardTotals,
 };
 
 /// A catalog in an SQL database.
@@ -162,8 +162,18 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
         shards::dead(self, node, grace, after, limit).await
     }
 
-    async fn abandon_shards(&self, grace: Duration, silent: Duration, limit: usize) -> Result<u64, CatalogError> {
-        shards::abandon(self, grace, silent, limit).await
+    async fn abandon_shards(
+        &self,
+        grace: Duration,
+        silent: Duration,
+        after: Option<&ObjectId>,
+        limit: usize,
+    ) -> Result<Abandoned, CatalogError> {
+        shards::abandon(self, grace, silent, after, limit).await
+    }
+
+    async fn fold(&self) -> Result<(), CatalogError> {
+        shards::fold(self).await
     }
 
     async fn shards_on(

@@ -19,8 +19,8 @@ use format::{
     wire::{ChangePage, NodeEntry, Note, Obstacle, Ticket},
 };
 use origin::catalog::{
-    Applied, Catalog, CatalogError, CatalogId, DeadRepair, Filed, ObjectPage, ObjectRow, Repair, RepairAsk, RepairEnd,
-    RepairQueue, Revival, ShardRow, ShardTotals, SqliteCatalog,
+    Abandoned, Applied, Catalog, CatalogError, CatalogId, DeadRepair, Filed, ObjectPage, ObjectRow, Repair, RepairAsk,
+    RepairEnd, RepairQueue, Revival, ShardRow, ShardTotals, SqliteCatalog,
 };
 use tokio::{
     runtime::{Builder, Runtime},
@@ -212,7 +212,8 @@ forward! {
         objects(after: Option<&ObjectId>, limit: usize) -> ObjectPage;
         objects_on(node: &NodeName, after: Option<&ObjectId>, limit: usize) -> ObjectPage;
         dead_shards(node: &NodeName, grace: Duration, after: Option<(ObjectId, usize)>, limit: usize) -> Vec<ShardRow>;
-        abandon_shards(grace: Duration, silent: Duration, limit: usize) -> u64;
+        abandon_shards(grace: Duration, silent: Duration, after: Option<&ObjectId>, limit: usize) -> Abandoned;
+        fold() -> ();
         shards_on(node: &NodeName, after: Option<(ObjectId, usize)>, limit: usize) -> Vec<ShardRow>;
         shard_totals(node: &NodeName) -> ShardTotals;
         repair_queue() -> RepairQueue;

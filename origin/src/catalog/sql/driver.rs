@@ -82,8 +82,8 @@ pub trait Driver: Database<Row: Cells> {
     const ALONE_FOR: &'static str;
     /// Says that it waits as long as before.
     const ALONE_AS_BEFORE: &'static str;
-    /// Brings what writers count aside, so that none waits for another, into the sums; none where they count in one
-    /// place.
+    /// Brings what writers count aside, so that none waits for another, into the sums, at most `$1` rows of it, and
+    /// writes none when there is nothing more; none where they count in one place.
     const FOLD: Option<&'static str>;
     /// Drops what the engine's own files still hold of erased rows; none when it has no such call.
     const PURGE: Option<&'static str>;

@@ -47,7 +47,8 @@ pub(super) async fn forget_edges<D: Driver>(catalog: &SqlCatalog<D>, silent: Dur
     let forget = "DELETE FROM nodes WHERE name = $2 AND seen <= unixepoch() - $1";
     let mut forgotten = 0;
     for row in catalog.reader().await?.all(old, &[silent]).await? {
-        if read(row.text(1)?)?.role == Role::Edge {
+        // One that cannot be read may be an origin's, and keeps no other on the list.
+        if row.text(1).is_ok_and(|text| read(text).is_ok_and(|entry| entry.role == Role::Edge)) {
             forgotten += catalog.writer().await?.run(forget, &[silent, row.text(0)?.into()]).await?;
         }
     }
@@ -61,4 +62,23 @@ pub(super) async fn list<D: Driver>(catalog: &SqlCatalog<D>) -> Result<Vec<NodeE
 
 fn read(text: &str) -> Result<NodeEntry, CatalogError> {
     serde_json::from_str(text).map_err(|_| CatalogError::Damaged { table: TABLE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::SqliteCatalog;
+
+    #[tokio::test]
+    async fn an_entry_that_cannot_be_read_keeps_no_silent_edge_on_the_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = SqliteCatalog::open(&dir.path().join("catalog.db"), 10).await.unwrap();
+        let edge = |name: &str| NodeEntry { role: Role::Edge, ..testing::node(name, testing::place("bru1")) };
+        for name in ["e1", "e2", "e3"] {
+            announce(&catalog, &edge(name)).await.unwrap();
+        }
+        let spoil = "UPDATE nodes SET entry = '{' WHERE name = 'e1'";
+        catalog.writer().await.unwrap().run(spoil, &[]).await.unwrap();
+        assert_eq!(forget_edges(&catalog, Duration::ZERO).await.unwrap(), 2);
+    }
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 use format::{NodeName, ObjectId};
 
 use super::{Arg, Cells, Driver, Session, SqlCatalog, id, number, parse, signed};
-use crate::catalog::{CatalogError, ShardRow, ShardTotals};
+use crate::catalog::{Abandoned, CatalogError, ShardRow, ShardTotals};
 
 const TABLE: &str = "shards";
-/// Dead shards that are looked at in one step.
-const PAGE: usize = 256;
+/// Rows that are folded by one statement, far below a server's deadline, and statements of one call.
+const FOLD_ROWS: usize = 10_000;
+const FOLDS: usize = 100;
 
 pub(super) async fn place<D: Driver>(catalog: &SqlCatalog<D>, shard: &ShardRow) -> Result<(), CatalogError> {
     let [node, object, column] = key(shard);
@@ -72,7 +73,19 @@ pub(super) async fn lose<D: Driver>(catalog: &SqlCatalog<D>, shard: &ShardRow) -
     write.commit().await
 }
 
-/// Nodes that have shards and were silent for long, or that nobody announces. One row for each node is read.
+/// Brings what writers of shards counted aside into the sums, a page after the other.
+pub(super) async fn fold<D: Driver>(catalog: &SqlCatalog<D>) -> Result<(), CatalogError> {
+    let Some(statement) = D::FOLD else { return Ok(()) };
+    for _ in 0..FOLDS {
+        if catalog.writer().await?.run(statement, &[signed(FOLD_ROWS as u64).into()]).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Nodes that have shards and were silent for long, or that nobody announces. What is read is one row for each node,
+/// and what was counted since the last fold.
 const GONE: &str = "SELECT t.node FROM node_totals t LEFT JOIN nodes n ON n.name = t.node
     WHERE t.shards > 0 AND coalesce(n.seen, 0) <= unixepoch() - $1 ORDER BY t.node";
 /// An object without a record gave way to another, and nothing but the row of its death says so to a node that comes
@@ -84,40 +97,32 @@ pub(super) async fn abandon<D: Driver>(
     catalog: &SqlCatalog<D>,
     grace: Duration,
     silent: Duration,
+    after: Option<&ObjectId>,
     limit: usize,
-) -> Result<u64, CatalogError> {
-    if let Some(statement) = D::FOLD {
-        catalog.writer().await?.run(statement, &[]).await?;
-    }
+) -> Result<Abandoned, CatalogError> {
     let gone = catalog.reader().await?.all(GONE, &[seconds(silent)]).await?;
-    // Each that is named has gone afterwards, or lives again: none is looked at in sweep after sweep.
-    let (mut abandoned, mut looked) = (0, 0);
+    let mut abandoned = Abandoned::default();
+    if gone.is_empty() {
+        return Ok(abandoned);
+    }
+    let first = after.map_or(&[][..], |after| &after.0[..]);
+    let objects = catalog.reader().await?.all(DEAD_OBJECTS, &[first.into(), signed(limit as u64).into()]).await?;
+    let Some(last) = objects.last() else { return Ok(abandoned) };
+    let last = ObjectId(id(last.bytes(0)?, "dead_objects")?);
     for node in gone {
         let node: NodeName = parse(node.text(0)?, "node_totals")?;
-        let mut after: Option<(ObjectId, usize)> = None;
-        loop {
-            let [object, column] = position(after.as_ref());
-            let page = PAGE.min(limit - looked);
-            if page == 0 {
-                return Ok(abandoned as u64);
-            }
-            let args = [node.as_str().into(), seconds(grace), object, column, signed(page as u64).into()];
-            let rows = catalog.reader().await?.all(ABANDONED, &args).await?;
-            let shards: Vec<ShardRow> = rows.iter().map(|row| read(row, &node)).collect::<Result<_, _>>()?;
-            looked += shards.len();
-            for shard in &shards {
-                let mut write = catalog.write().await?;
-                abandoned += usize::from(write.run(ABANDON, &key(shard)).await? > 0);
-                forget_dead(&mut write, key(shard)[1]).await?;
-                write.commit().await?;
-            }
-            after = shards.last().map(|last| (last.object, last.column));
-            if shards.len() < page {
-                break;
-            }
+        let args = [node.as_str().into(), seconds(grace), first.into(), (&last.0).into()];
+        let rows = catalog.reader().await?.all(ABANDONED, &args).await?;
+        for row in rows {
+            let shard = read(&row, &node)?;
+            let mut write = catalog.write().await?;
+            abandoned.shards += write.run(ABANDON, &key(&shard)).await?;
+            forget_dead(&mut write, key(&shard)[1]).await?;
+            write.commit().await?;
         }
     }
-    Ok(abandoned as u64)
+    abandoned.after = Some(last).filter(|_| objects.len() == limit);
+    Ok(abandoned)
 }
 
 /// De-duplicated uploads share shards: one living record keeps them all. Objects without any record are left alone,
@@ -129,14 +134,17 @@ pub(super) const DEAD: &str = "SELECT s.object, s.shard_column, s.shard_bytes FR
       AND NOT EXISTS (SELECT 1 FROM records r WHERE r.object = d.object AND r.erased_at IS NULL)
     ORDER BY d.object, s.shard_column LIMIT $5";
 
-/// The same of those that [`ABANDON`] takes.
+/// A page of the dead, whoever has shards of them.
+pub(super) const DEAD_OBJECTS: &str = "SELECT object FROM dead_objects WHERE object > $1 ORDER BY object LIMIT $2";
+
+/// The same as [`DEAD`] of those that [`ABANDON`] takes, among such a page.
 pub(super) const ABANDONED: &str =
     "SELECT s.object, s.shard_column, s.shard_bytes FROM dead_objects d CROSS JOIN shards s
-    WHERE d.object >= $3 AND s.node = $1 AND s.object = d.object AND (s.object, s.shard_column) > ($3, $4)
+    WHERE d.object > $3 AND d.object <= $4 AND s.node = $1 AND s.object = d.object
       AND s.committed_at <= unixepoch() - $2 AND d.since <= unixepoch() - $2
       AND NOT EXISTS (SELECT 1 FROM records r WHERE r.object = d.object AND r.erased_at IS NULL)
       AND EXISTS (SELECT 1 FROM records r WHERE r.object = d.object AND r.erased_at IS NOT NULL)
-    ORDER BY d.object, s.shard_column LIMIT $5";
+    ORDER BY d.object, s.shard_column";
 
 pub(super) async fn dead<D: Driver>(
     catalog: &SqlCatalog<D>,
@@ -264,7 +272,7 @@ mod tests {
             place(&catalog, &ShardRow { bytes: 10, ..row(3) }).await.unwrap();
             lose(&catalog, &row(1)).await.unwrap();
             // Nor does who folds.
-            abandon(&catalog, Duration::ZERO, Duration::from_secs(9), 9).await.unwrap();
+            fold(&catalog).await.unwrap();
         };
         tokio::time::timeout(Duration::from_secs(5), free).await.expect("it waits for nobody's commit");
         assert_eq!(totals().await, ShardTotals { shards: 1, bytes: 10 });
@@ -274,12 +282,40 @@ mod tests {
             let row = catalog.reader().await.unwrap().one(table, &[]).await.unwrap();
             row.number(0).unwrap()
         };
-        let fold = async || abandon(&catalog, Duration::ZERO, Duration::from_secs(9), 9).await.unwrap();
-        tokio::join!(fold(), fold(), fold());
+        let all = async || fold(&catalog).await.unwrap();
+        tokio::join!(all(), all(), all());
         assert_eq!(rows("SELECT count(*) FROM node_deltas").await, 0);
         assert_eq!(
             (totals().await, rows("SELECT count(*) FROM node_counts").await),
             (ShardTotals { shards: 2, bytes: 17 }, 1)
         );
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn counts_are_folded_a_page_at_a_time_and_keep_their_sums() {
+        let url: PostgresUrl = Server::shared().database().parse().unwrap();
+        let catalog = PostgresCatalog::connect(&url, 9).await.unwrap();
+        let rows = FOLD_ROWS as u64 + 1;
+        let counted = "INSERT INTO node_deltas (node, shards, shard_bytes)
+            SELECT 'o' || (i % 2), 1, 3 FROM generate_series(1, CAST($1 AS BIGINT)) i";
+        catalog.writer().await.unwrap().run(counted, &[signed(rows).into()]).await.unwrap();
+        let left = async || {
+            let row = catalog.reader().await.unwrap().one("SELECT count(*) FROM node_deltas", &[]).await.unwrap();
+            row.number(0).unwrap()
+        };
+        let page = [signed(FOLD_ROWS as u64).into()];
+        let statement = <sqlx::Postgres as Driver>::FOLD.unwrap();
+        assert_eq!(catalog.writer().await.unwrap().run(statement, &page).await.unwrap(), 2);
+        assert_eq!(left().await, 1);
+        catalog.writer().await.unwrap().run(counted, &[signed(rows).into()]).await.unwrap();
+        fold(&catalog).await.unwrap();
+        assert_eq!(left().await, 0);
+        let mut sum = 0;
+        for node in ["o0", "o1"] {
+            let totals = totals(&catalog, &node.parse().unwrap()).await.unwrap();
+            assert_eq!(totals.bytes, 3 * totals.shards);
+            sum += totals.shards;
+        }
+        assert_eq!(sum, 2 * rows);
     }
 }
