@@ -300,6 +300,14 @@ pub fn check(bytes: &[u8]) -> Result<(), CborError> {
     if end == bytes.len() { Ok(()) } else { Err(CborError::Trailing { at: end }) }
 }
 
+/// Returns where the first item of `bytes` ends, whatever follows it.
+///
+/// # Errors
+/// As [`check`].
+pub fn end_of_first(bytes: &[u8]) -> Result<usize, CborError> {
+    check_item(bytes, 0, 0)
+}
+
 fn check_item(bytes: &[u8], at: usize, depth: usize) -> Result<usize, CborError> {
     if depth > CBOR_DEPTH_MAX {
         return Err(CborError::Depth);

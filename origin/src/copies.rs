@@ -154,21 +154,25 @@ fn pass_over<T: Default>(locator: &Locator, done: Result<T, RefreshError>) -> Re
 }
 
 /// Brings the copy of a record, if one is here, in line with what the catalog holds. Asks the catalog first: where a
-/// lease is sent to there is a copy, nearly always.
-pub(crate) async fn refresh(node: &Node, locator: Locator) -> Result<(), RefreshError> {
+/// lease is sent to there is a copy, nearly always. Returns what [`Store::put_record`] does.
+pub(crate) async fn refresh(node: &Node, locator: Locator) -> Result<Option<u64>, RefreshError> {
     let _turn = node.copies.turn(&locator).await;
-    let Some(Filed { record, sequence, filed_at }) = node.catalog.filed(&locator).await? else { return Ok(()) };
+    let Some(Filed { record, sequence, filed_at }) = node.catalog.filed(&locator).await? else { return Ok(None) };
     let put = move |store: &Arc<Store>| {
-        let is_here = store.has_record(&locator);
-        if is_here {
-            store.put_record(&record, filed_at)?;
-        }
-        Ok::<_, StoreError>(is_here)
+        let outlives = store.has_record(&locator).then(|| store.put_record(&record, filed_at));
+        outlives.transpose()
     };
-    if node.off_reactor(put).await?? {
+    let put = node.off_reactor(put).await??;
+    if put.is_some() {
         node.copies.show(locator, sequence);
     }
-    Ok(())
+    Ok(put.flatten())
+}
+
+/// Refuses an erasure of version `asked` that a living copy here `outlives`, as one that comes too late: the catalog
+/// went back, and its owner must sign above what they signed before.
+pub(crate) fn refuse_outlived(asked: u64, outlives: Option<u64>) -> Result<(), CatalogError> {
+    outlives.map_or(Ok(()), |held| Err(Refused::Older { held, asked }.into()))
 }
 
 /// Does the same for a change that the feed tells of, unless the copy shows it already.
@@ -181,8 +185,8 @@ async fn bring_to(node: &Node, locator: Locator, sequence: u64) -> Result<(), Re
 }
 
 /// Keeps a copy of a record as the catalog holds it. Nothing else is ever written as a copy: what a caller sends beside
-/// the owner's lease, nobody signed.
-pub(crate) async fn take(node: &Node, locator: Locator) -> Result<(), RefreshError> {
+/// the owner's lease, nobody signed. Returns what [`Store::put_record`] does.
+pub(crate) async fn take(node: &Node, locator: Locator) -> Result<Option<u64>, RefreshError> {
     let _turn = node.copies.turn(&locator).await;
     write(node, locator).await
 }
@@ -237,18 +241,18 @@ pub(crate) async fn write_or_vouch<W: Future<Output = Result<Applied, CatalogErr
 }
 
 /// Writes a copy as the catalog has it. The caller holds the turn.
-async fn write(node: &Node, locator: Locator) -> Result<(), RefreshError> {
-    if let Some(filed) = node.catalog.filed(&locator).await? {
-        keep(node, filed).await?;
+async fn write(node: &Node, locator: Locator) -> Result<Option<u64>, RefreshError> {
+    match node.catalog.filed(&locator).await? {
+        Some(filed) => keep(node, filed).await,
+        None => Ok(None),
     }
-    Ok(())
 }
 
-async fn keep(node: &Node, Filed { record, sequence, filed_at }: Filed) -> Result<(), RefreshError> {
+async fn keep(node: &Node, Filed { record, sequence, filed_at }: Filed) -> Result<Option<u64>, RefreshError> {
     let locator = record.locator();
-    node.off_reactor(move |store| store.put_record(&record, filed_at)).await??;
+    let outlives = node.off_reactor(move |store| store.put_record(&record, filed_at)).await??;
     node.copies.show(locator, sequence);
-    Ok(())
+    Ok(outlives)
 }
 
 /// Where the node is in the feed.
@@ -401,7 +405,7 @@ async fn step(node: &Arc<Node>, followed: &mut Followed) -> Result<(), RefreshEr
 /// Brings a copy that is here and the catalog in line where both may lack something.
 async fn look_again(node: &Arc<Node>, locator: Locator) -> Result<(), RefreshError> {
     pass_over(&locator, vouch(node, locator).await)?;
-    pass_over(&locator, refresh(node, locator).await)
+    pass_over(&locator, refresh(node, locator).await.map(drop))
 }
 
 /// Fetches a copy that may have passed the node by while `origins` were these, or brings it to what a change says.

@@ -187,6 +187,8 @@ pub struct Store {
     bucket: Option<Arc<Bucket>>,
     /// Folders whose own entry is durable.
     folders: Mutex<HashSet<PathBuf>>,
+    /// Folders of copies in which all names are durable that earlier processes gave.
+    named: Mutex<HashSet<PathBuf>>,
     guards: Vec<Mutex<()>>,
     trees: Trees,
     /// Keeps other processes out until it is dropped.
@@ -221,6 +223,7 @@ impl Store {
             packs,
             bucket: None,
             folders,
+            named: Mutex::default(),
             guards,
             trees: Trees::default(),
             _lock: lock,

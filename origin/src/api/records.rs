@@ -92,7 +92,8 @@ pub(super) async fn file(
         copies::vouch_by(&work, held, Some(&record)).await?;
         copies::write_or_vouch(&work, locator, || work.catalog.put_record(&record)).await?;
         work.feed.written();
-        copies::take(&work, locator).await?;
+        let outlives = copies::take(&work, locator).await?;
+        copies::refuse_outlived(record.lease.version, outlives)?;
         Ok::<_, Refusal>(())
     });
     task.await.map_err(|_| Lost)??;
@@ -114,7 +115,7 @@ pub(super) async fn renew(
     let task = node.tasks.spawn(async move {
         let applied = copies::write_or_vouch(&work, locator, || work.catalog.put_lease(&lease, &envelope)).await?;
         work.feed.written();
-        copies::refresh(&work, locator).await?;
+        copies::refuse_outlived(lease.version, copies::refresh(&work, locator).await?)?;
         // The owner may want other places now, unless it is to lie nowhere. A lease that is here already says nothing
         // new, however often it comes.
         if applied == Applied::Stored && !is_erased {

@@ -5,10 +5,11 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    sync::PoisonError,
 };
 
 use bytes::Bytes;
-use format::{Lease, Locator, ObjectId, PublicManifest, Record, RecordError, limits::RECORD_BYTES_MAX};
+use format::{Lease, Locator, ObjectId, PublicManifest, Record, RecordError, cbor, limits::RECORD_BYTES_MAX};
 
 use super::{Store, StoreError, draft::Scrap, failed, intact, read, remove};
 use crate::leases;
@@ -30,6 +31,14 @@ fn head(filed_at: u64) -> [u8; HEAD_BYTES] {
 fn filed_at(read: &[u8; HEAD_BYTES]) -> u64 {
     let told = read.first_chunk().map_or(u64::MAX, |told| u64::from_le_bytes(*told));
     if head(told) == *read { told } else { u64::MAX }
+}
+
+/// Takes zeros from behind a record: a power cut may bring the tail of a copy back that an erasure was written over.
+fn without_zeros(bytes: Bytes) -> Bytes {
+    match cbor::end_of_first(&bytes) {
+        Ok(end) if bytes[end..].iter().all(|byte| *byte == 0) => bytes.slice(..end),
+        _ => bytes,
+    }
 }
 
 /// Opens a file whose bytes are written over; none when there is none.
@@ -75,7 +84,7 @@ impl Store {
         let path = self.record_path(locator);
         let Some(bytes) = read(&path, HEAD_BYTES + RECORD_BYTES_MAX)? else { return Ok(None) };
         let Some(head) = bytes.first_chunk::<HEAD_BYTES>().copied() else { return Err(StoreError::Damaged { path }) };
-        match decode(&Bytes::from(bytes).slice(HEAD_BYTES..)) {
+        match decode(&without_zeros(Bytes::from(bytes).slice(HEAD_BYTES..))) {
             Ok(record) if record.locator() == *locator => Ok(Some((record, filed_at(&head)))),
             _ => Err(StoreError::Damaged { path }),
         }
@@ -88,7 +97,8 @@ impl Store {
     }
 
     /// Keeps a copy of a record as the catalog holds it, whose locator was filed first at the second `filed_at` since
-    /// 1970. Durable on return.
+    /// 1970. Durable on return. Of an erasure it returns the version of the living copy that stays, because its owner
+    /// signed that later: the catalog has forgotten it.
     ///
     /// An intact copy that is here keeps its manifests, as [`Record::followed_by`] says; one that is missing or does
     /// not verify is written anew. Of two times of one record the earlier stays. An erasure is written over the copy
@@ -96,13 +106,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn put_record(&self, record: &Record, filed_at: u64) -> Result<(), StoreError> {
+    pub fn put_record(&self, record: &Record, filed_at: u64) -> Result<Option<u64>, StoreError> {
         let locator = record.locator();
         let path = self.record_path(&locator);
         let folder = path.parent().expect("a record lies in a folder");
         let _guard = self.guard(&locator.0);
         if record.lease.erased && self.erase_record(record, filed_at)? {
-            return Ok(());
+            return Ok(None);
         }
         let encode = |record: &Record, filed_at| [&head(filed_at)[..], &record.encode()].concat();
         let (held, filed_at, mut kept) = match intact(self.read_record(&locator, leases::decode))? {
@@ -121,9 +131,14 @@ impl Store {
         if is_same {
             kept.placement.clone_from(&record.placement);
         }
+        let (stays, ends) = (&kept.lease, &record.lease);
+        let is_of_it = (stays.owner, stays.object) == (ends.owner, ends.object);
+        let outlives = ends.erased && !stays.erased && is_of_it && stays.version > ends.version;
+        let outlives = outlives.then_some(stays.version);
         let kept = encode(&kept, filed_at);
         if held.as_ref() == Some(&kept) {
-            return Ok(());
+            self.keep_names(folder);
+            return Ok(outlives);
         }
         let write = || {
             self.make_folder(folder)?;
@@ -131,8 +146,21 @@ impl Store {
         };
         let scrap = if record.lease.erased { self.with_ballast(write)? } else { write()? };
         scrap.rename(&path)?;
+        self.sync_names(folder);
+        Ok(outlives)
+    }
+
+    /// Makes the names in a folder of copies durable that an earlier process may have given there, and not synced
+    /// before it died. Those that this one gives it syncs itself.
+    fn keep_names(&self, folder: &Path) {
+        if !self.named.lock().unwrap_or_else(PoisonError::into_inner).contains(folder) {
+            self.sync_names(folder);
+        }
+    }
+
+    fn sync_names(&self, folder: &Path) {
         self.sync_folder(folder);
-        Ok(())
+        self.named.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned());
     }
 
     /// Writes an erasure over the living copy that it ends, durably, if there is one. The caller has the guard.
@@ -153,14 +181,18 @@ impl Store {
         let erased = Record { sealed: None, ..record.clone() };
         let bytes = [&head(since.min(filed_at))[..], &erased.encode()].concat();
         let Some(file) = open_to_write(&path)? else { return Ok(false) };
-        let length = bytes.len() as u64;
-        // A longer one may find no room when half of it is written.
-        if file.metadata().map_err(failed("look at", &path))?.len() < length {
-            return Ok(false);
-        }
-        self.with_ballast(|| file.write_all_at(&bytes, 0).map_err(failed("write", &path)))?;
-        file.set_len(length).map_err(failed("cut", &path))?;
+        let length = bytes.len();
+        let before = file.metadata().map_err(failed("look at", &path))?.len();
+        // A longer one may find no room when half of it is written. What reads back has a length that can be had.
+        let Some(before) = usize::try_from(before).ok().filter(|before| *before >= length) else { return Ok(false) };
+        // Zeros over the rest: blocks that are only cut off keep what is in them.
+        let mut over = bytes;
+        over.resize(before, 0);
+        self.with_ballast(|| file.write_all_at(&over, 0).map_err(failed("write", &path)))?;
         self.sync(&file, &path);
+        self.keep_names(path.parent().expect("a record lies in a folder"));
+        // Not synced, nor does it have to succeed: who reads passes zeros behind a record.
+        let _ = file.set_len(length as u64);
         Ok(true)
     }
 

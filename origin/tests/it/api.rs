@@ -153,6 +153,31 @@ async fn an_erased_object_is_gone_from_answers_disks_and_catalog() {
     world.end().await;
 }
 
+/// The catalog was restored from a backup of before a renewal, and the copy knows that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_that_leaves_a_newer_copy_alive_is_refused_until_one_above_it_comes() {
+    let world = World::start(1, "").await;
+    let twin = world.caller("t1", Role::Twin);
+    let (sample, one) = (Sample::new(1, 9), world.name(1));
+    let (locator, name) = (sample.sealed.locator, sample.sealed.locator.to_string());
+    let record = |version| sample.record(&sample.lease(version), &one).encode();
+    twin.put_record(&one, &locator, record(1).into()).await.unwrap();
+    let path = world.data_dir("o1").join("records").join(&name[..2]).join(&name);
+    let head = fs::read(&path).unwrap()[..16].to_vec();
+    fs::write(&path, [head, record(3)].concat()).unwrap();
+    // However often it comes, and as a lease or as a record.
+    for _ in 0..2 {
+        assert_eq!(status(twin.put_lease(&one, &locator, sample.sign(&sample.erasure(2))).await), 409);
+        let tombstone = sample.record(&sample.erasure(2), &one).encode();
+        assert_eq!(status(twin.put_record(&one, &locator, tombstone.into()).await), 409);
+    }
+    let held = async || Record::decode(&twin.record(&one, &locator).await.unwrap().unwrap()).unwrap().lease;
+    assert_eq!((held().await.version, held().await.erased), (3, false));
+    twin.put_lease(&one, &locator, sample.sign(&sample.erasure(4))).await.unwrap();
+    assert_eq!((held().await.version, held().await.erased), (4, true));
+    world.end().await;
+}
+
 /// Searches all files below a folder.
 fn holds(folder: &Path, window: &[u8]) -> bool {
     fs::read_dir(folder).unwrap().any(|entry| {

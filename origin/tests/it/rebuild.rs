@@ -159,8 +159,12 @@ async fn copies_that_are_stripped_or_altered_are_not_filed_and_are_made_good() {
     let whole = samples.each_ref().map(|sample| sample.record(&sample.lease(1), &configs[0].name));
     let changed = [None, Some(vec![7; 100].into())].into_iter().zip(&whole);
     let [first, second] = [&configs[0], &configs[1]].map(|config| open(&config.data_dir));
-    changed.for_each(|(sealed, record)| first.put_record(&Record { sealed, ..record.clone() }, 1).unwrap());
-    whole.iter().for_each(|record| second.put_record(record, 1).unwrap());
+    for (sealed, record) in changed {
+        first.put_record(&Record { sealed, ..record.clone() }, 1).unwrap();
+    }
+    for record in &whole {
+        second.put_record(record, 1).unwrap();
+    }
     drop((first, second));
     let done = rebuild(&configs[0]).await.unwrap();
     assert_eq!(done, Rebuilt { records_damaged: 2, ..Rebuilt::default() });
@@ -224,7 +228,9 @@ async fn a_copy_on_a_bad_sector_is_left_out_and_the_others_are_filed() {
     let config = config("o1", dir.path(), &CatalogUrl::Sqlite(dir.path().join("catalog.db")));
     let samples = [1, 2].map(|seed| Sample::new(seed, 40_000));
     let store = open(&config.data_dir);
-    samples.iter().for_each(|sample| store.put_record(&sample.record(&sample.lease(1), &config.name), 1).unwrap());
+    for sample in &samples {
+        store.put_record(&sample.record(&sample.lease(1), &config.name), 1).unwrap();
+    }
     drop(store);
     let name = samples[0].sealed.locator.to_string();
     let copy = config.data_dir.join("records").join(&name[..2]).join(&name);

@@ -282,6 +282,76 @@ fn an_erasure_ends_a_copy_whatever_a_disk_made_of_it_and_no_later_one() {
     assert!(!store.record(&locator).unwrap().unwrap().lease.erased, "the owner signed another lease after it");
 }
 
+/// At the fsync that an erasure is acknowledged by, nothing of the sealed manifest may lie in the file, whose tail the
+/// file system would give back as it is.
+#[test]
+fn an_erasure_leaves_zeros_where_the_manifest_was_and_a_tail_of_zeros_is_borne() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Sees::default());
+    let store = Store::open(dir.path(), disk.clone()).unwrap();
+    // What lies inline, and is longer than an erasure by some blocks of a disk.
+    let (sample, node) = (Sample::of(1, [1; 32], &testing::noise_of(1, 12_000)), "o1".parse().unwrap());
+    let locator = sample.sealed.locator;
+    let name = locator.to_string();
+    let path = dir.path().join("records").join(&name[..2]).join(&name);
+    store.put_record(&sample.record(&sample.lease(1), &node), 5).unwrap();
+    let (length, erased) = (std::fs::read(&path).unwrap().len(), sample.record(&sample.erasure(2), &node));
+    let end = erased.encode().len() + 16;
+    assert!(end + 8192 < length);
+    store.put_record(&erased, 9).unwrap();
+    let synced = disk.0.lock().unwrap().clone();
+    assert_eq!(synced.len(), length);
+    assert!(synced[end..].iter().all(|byte| *byte == 0));
+    assert_eq!(std::fs::read(&path).unwrap(), &synced[..end], "it is cut then");
+    // The cut is not synced, so a power cut may leave the tail.
+    for (tail, is_borne) in [(vec![0], true), (vec![0; length - end], true), (vec![0, 0, 1], false), (vec![1], false)] {
+        std::fs::write(&path, [&synced[..end], &tail[..]].concat()).unwrap();
+        let read = store.filed_record(&locator);
+        assert_eq!(read.is_ok(), is_borne, "{read:?}");
+        if let Ok(read) = read {
+            assert_eq!(read.unwrap().0.encode(), erased.encode());
+        }
+    }
+}
+
+/// A disk that looks at the file that was synced last.
+#[derive(Default)]
+struct Sees(std::sync::Mutex<Vec<u8>>);
+
+impl Disk for Sees {
+    fn sync(&self, file: &File) -> io::Result<()> {
+        use std::os::fd::AsRawFd as _;
+        if file.metadata()?.is_file() {
+            *self.0.lock().unwrap() = std::fs::read(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        }
+        Ok(())
+    }
+
+    fn reached(&self, _step: Step) {}
+
+    fn crash(&self, failure: &SyncFailure) -> ! {
+        panic!("crashed: {failure}")
+    }
+}
+
+#[test]
+fn a_copy_that_another_process_named_gets_a_durable_name_before_it_is_built_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sample, node) = (Sample::new(1, 9), "o1".parse().unwrap());
+    let alive = sample.record(&sample.lease(1), &node);
+    open(dir.path()).put_record(&alive, 5).unwrap();
+    for (record, first) in [(&alive, 1), (&sample.record(&sample.erasure(2), &node), 2)] {
+        let disk = Arc::new(Counts::default());
+        let store = Store::open(dir.path(), disk.clone()).unwrap();
+        let syncs = || disk.syncs.swap(0, Ordering::SeqCst);
+        syncs();
+        store.put_record(record, 5).unwrap();
+        assert_eq!(syncs(), first, "the folder, once");
+        store.put_record(record, 5).unwrap();
+        assert_eq!(syncs(), 0);
+    }
+}
+
 #[test]
 fn a_draft_is_synced_after_each_64_mib() {
     let dir = tempfile::tempdir().unwrap();

@@ -243,7 +243,8 @@ impl Twin {
             other => (other?, BTreeSet::new()),
         };
         let held = &record.lease;
-        if held.erased {
+        // An erasure below what was heard of has ended nothing where a later lease lives on.
+        if held.erased && held.version >= known {
             // One node may be the only one that was told, by an attempt that ended there.
             let told = self.tell_signed(&record, record.signed(), &also, patience).await?;
             return Ok(Some(told).filter(|_| began));

@@ -227,12 +227,15 @@ impl Twin {
         if !told.nodes.is_empty() {
             answered(&patience.tells);
         }
-        if told.is_enough() {
+        let held = message.held.lock().unwrap_or_else(PoisonError::into_inner);
+        // However many took it: where a later lease lives on, an erasure has ended nothing.
+        let outlives = |held: &Lease| !held.erased && held.version > message.lease.version;
+        let lives_on = message.lease.erased && held.iter().any(outlives);
+        if told.is_enough() && !lives_on {
             return Ok(of_enough(told));
         }
         let passing = told.failed.values().filter(|error| error.is_passing()).count();
-        let is_refused = told.nodes.len() + passing < told.need;
-        let held = message.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_refused = lives_on || told.nodes.len() + passing < told.need;
         if is_refused && let Some(error) = refusal(&message.lease, &held, self.now()) {
             return Err(error);
         }

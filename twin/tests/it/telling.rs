@@ -612,6 +612,42 @@ async fn a_record_that_only_a_far_node_has_left_is_found_and_the_others_get_it_a
     }
 }
 
+/// The catalog was restored from a backup of before two renewals by another machine, and one node's copy knows of
+/// them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_ends_a_later_lease_that_lives_on_at_one_node() {
+    let nodes: Vec<_> = (0..5).map(|origin| node(name(origin).as_str(), testing::place("z"))).collect();
+    let (before, restored) = (MemoryTransport::new(&nodes), MemoryTransport::new(&nodes));
+    let (folder, secret) = (tempfile::tempdir().unwrap(), OwnerSecret::from_bytes([1; 32]));
+    let twin = |transport: Arc<dyn Transport>, machine: &str| {
+        let network = Network::new(transport, Arc::new(Topology::new(nodes.clone())), testing::place("z"));
+        Twin::new(&secret, Index::open(folder.path().join(machine), &secret).unwrap(), Arc::new(network))
+    };
+    let path = folder.path().join("a");
+    std::fs::write(&path, "text").unwrap();
+    let one = twin(Arc::new(before.clone()), "one");
+    let locator = one.put(&path, &options(), &quiet()).await.unwrap().entry.capability.locator();
+    let record = before.record(&name(0), &locator).await.unwrap().unwrap();
+    for node in &nodes {
+        restored.put_record(&node.name, &locator, record.clone()).await.unwrap();
+    }
+    let two = twin(Arc::new(before.clone()), "two");
+    two.recover(&quiet()).await.unwrap();
+    for day in 1..=2 {
+        let later = Renewal { expires: Some(now() + day * 86_400), ..until_day() };
+        one.renew(&locator, &later).await.unwrap();
+    }
+    drop(two);
+    let far = Far(name(1), before.clone());
+    let two = twin(Arc::new(Intercepted::over(Arc::new(restored.clone()), far)), "two");
+    assert_eq!(two.remove(&locator).await.unwrap().ended.len(), 1);
+    for memory in [&before, &restored] {
+        let held = memory.record(&name(1), &locator).await.unwrap().unwrap();
+        let held = Record::decode(&held).unwrap().lease;
+        assert_eq!((held.erased, held.version), (true, 4));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_erasure_that_few_nodes_know_is_forgotten_once_most_know_it() {
     let way = Way::default();
