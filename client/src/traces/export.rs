@@ -32,7 +32,8 @@ pub static SPANS_LOST: AtomicU64 = AtomicU64::new(0);
 const BATCH_SPANS_MAX: usize = 512;
 /// How long a span waits for others.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long the collector may take for a batch, tries again included. Spans wait in the queue meanwhile.
+/// How long the collector may take for a try, and for how long tries of a batch are begun: 20 s in all at most. Spans
+/// wait in the queue meanwhile.
 const SEND_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a node's end waits for what is left to be sent.
 const END_DEADLINE: Duration = Duration::from_secs(2);

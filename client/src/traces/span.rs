@@ -1,7 +1,13 @@
 //! A span: a part of a traced request, from its beginning to its end. Most requests have none, and then all of this
 //! does nothing.
 
-use std::pin::Pin;
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use format::NodeName;
 use futures::future::Either;
@@ -11,6 +17,15 @@ use opentelemetry::{
     trace::{SpanKind, Status, TraceContextExt, Tracer},
 };
 use opentelemetry_sdk::trace::SdkTracer;
+
+use super::SPANS_LOST;
+
+/// Spans of one request at one node, some 256 KiB. A film, or a folder as an archive, has thousands of fills.
+const SPANS_MAX: usize = 256;
+
+/// How many spans of a request were begun.
+#[derive(Default)]
+struct Begun(AtomicUsize);
 
 /// A part of a traced request, or nothing. It ends when it is dropped.
 pub struct Span(Option<Context>);
@@ -37,9 +52,14 @@ impl Span {
     pub const NONE: Self = Self(None);
 
     pub(super) fn below(tracer: &SdkTracer, name: &'static str, kind: SpanKind, parent: &Context) -> Self {
+        let begun = parent.get::<Arc<Begun>>().cloned().unwrap_or_default();
+        if begun.0.fetch_add(1, Ordering::Relaxed) >= SPANS_MAX {
+            SPANS_LOST.fetch_add(1, Ordering::Relaxed);
+            return Self::NONE;
+        }
         let span = tracer.build_with_context(tracer.span_builder(name).with_kind(kind), parent);
         // Several nodes may run in one process, each with its own traces.
-        Self(Some(parent.with_value(tracer.clone()).with_span(span)))
+        Self(Some(parent.with_value(tracer.clone()).with_value(begun).with_span(span)))
     }
 
     /// Begins a span below the one in whose scope this runs; none where there is none.
