@@ -92,7 +92,8 @@ async fn an_edge_answers_other_edges_alone_and_about_strips_alone() {
         let listed = transport.nodes(&entry.name).await;
         let ask = ShardAsk { object: ObjectId([0; 32]), column: 0, first: 0, count: 1 };
         let none = Bytes::from_static(b"no manifest");
-        let strip = transport.strip(&entry.name, &none, ask, &made.network.origins[0].name).await;
+        let strip =
+            transport.strip(&entry.name, &none, ask, &made.network.origins[0].name, Duration::from_secs(5)).await;
         if role == Role::Edge {
             assert_eq!(
                 [listed.map(drop), strip.map(drop)].map(|refused| refused.unwrap_err().status()),

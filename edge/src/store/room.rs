@@ -141,7 +141,7 @@ impl<K: Sharer> Room<K> {
     }
 
     /// Whether an owner who takes so much more has no more than half of its share then.
-    pub(crate) fn is_half_free(&self, owner: &OwnerId, wanted: u32) -> bool {
+    pub(crate) fn is_half_free(&self, owner: &K, wanted: u32) -> bool {
         let state = self.state();
         let own = state.taken.get(owner).copied().unwrap_or(0);
         own + wanted <= (state.free + own) / 4
