@@ -169,7 +169,14 @@ mod tests {
     fn nothing_of_a_name_becomes_markup() {
         let mut directory = Directory::default();
         let capability = Capability::from_bytes([1; 32]);
-        let entry = Entry { capability, length: 7, mime: String::new(), kind: Kind::File, below: Default::default(), unknown: Default::default() };
+        let entry = Entry {
+            capability,
+            length: 7,
+            mime: String::new(),
+            kind: Kind::File,
+            below: Default::default(),
+            unknown: Default::default(),
+        };
         directory.insert("<img src=x>\"&.png", entry.clone()).unwrap();
         directory.insert("javascript:alert(1)", entry.clone()).unwrap();
         directory.insert("photo_\u{202e}gnp.exe", entry).unwrap();
