@@ -144,8 +144,8 @@ async fn a_put_of_several_paths_that_is_cut_short_tells_later_what_it_stored() {
     let put = cluster.twin(1).put_all(&uploads, &quiet()).await;
     let again = labels(&put.results);
     let is_other: Vec<_> = again.iter().zip(&told).map(|(again, told)| again != told).collect();
-    // Of some hundred runs on a busy machine in two or three `b`, which was cut short, is stored once more here: a fault
-    // that costs its bytes, whose cause is not found.
+    // In two or three of a hundred runs on a busy machine `b`, which was cut short, is stored once more here. That is a
+    // fault, which costs its bytes; its cause is not found.
     assert_eq!([is_other[0], is_other[2], is_other[3]], [true, false, false], "what changed is stored, and no other");
     put.told().await;
     assert_eq!(world.unfinished().await, []);
