@@ -130,7 +130,9 @@ async fn a_put_of_several_paths_that_is_cut_short_tells_later_what_it_stored() {
     let before = tops().await;
 
     stop_at.store(usize::MAX, Relaxed);
+    let mut tries = 1..=20;
     let put = loop {
+        assert!(tries.next().is_some(), "a thread of what was stopped never ends");
         let put = cluster.twin(1).put_all(&uploads, &quiet()).await;
         // Such a thread may still have the lock of its path.
         let is_busy = |it: &Result<_, PutError>| matches!(it, Err(PutError::Unfinished(UnfinishedError::Busy { .. })));
