@@ -1,6 +1,9 @@
 //! The way of an answer out: written, measured and logged.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use bytes::Bytes;
 use client::{Said, Scope, Span};
@@ -14,11 +17,13 @@ use crate::{
         reply::{Part, Reply, Ways, add_of_request, date_at},
         request::{Asked, Request},
     },
+    error::Fault,
     metrics::Metrics,
     node::Node,
     store::{
-        body::{Body, Source},
+        body::{Reading, Source},
         coded::Coded,
+        miss::Fills,
     },
 };
 
@@ -82,9 +87,13 @@ impl Reply {
         let last = parts.len();
         for (number, part) in (1..).zip(parts) {
             match part {
-                Part::Blocks(body) => write_range(node, session, body, number == last, bytes).await?,
+                Part::Blocks(body) => {
+                    let left = body.length();
+                    let flow = Flow::Range(body.reading(), left);
+                    write_flow(node, session, flow, number == last, bytes).await?;
+                }
                 Part::Bytes(content) => write_bytes(session, content, number == last, bytes).await?,
-                Part::Coded(coded) => write_coded(node, session, *coded, bytes).await?,
+                Part::Coded(coded) => write_flow(node, session, Flow::Coded(coded), true, bytes).await?,
             }
         }
         Ok(())
@@ -227,18 +236,46 @@ impl Drop for Sent<'_> {
     }
 }
 
-/// Writes a range of an object; `ends` when nothing comes after it.
-async fn write_range(
+/// What comes of an object piece by piece.
+enum Flow {
+    /// A range of it, and the bytes that are left.
+    Range(Reading, u64),
+    /// All of it, compressed.
+    Coded(Box<Coded>),
+}
+
+impl Flow {
+    async fn next(&mut self, fills: &Arc<Fills>) -> Result<Option<Bytes>, Fault> {
+        match self {
+            Self::Range(reading, left) => {
+                let part = reading.next(fills).await?;
+                *left -= part.as_ref().map_or(0, |part| part.len() as u64);
+                Ok(part)
+            }
+            Self::Coded(coded) => coded.next(fills).await,
+        }
+    }
+
+    /// Whether the last was given.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Range(_, left) => *left == 0,
+            Self::Coded(coded) => coded.is_over(),
+        }
+    }
+}
+
+/// Writes what comes of an object; `ends` when nothing comes after it.
+async fn write_flow(
     node: &Node,
     session: &mut Session<'_>,
-    body: Body,
+    mut flow: Flow,
     ends: bool,
     bytes: &mut u64,
 ) -> Result<(), &'static str> {
-    let (mut left, mut reading) = (body.length(), body.reading());
     loop {
         let read = tokio::select! {
-            read = reading.next(&node.fills) => read,
+            read = flow.next(&node.fills) => read,
             () = session.gone() => return Err(VIEWER_LEFT),
         };
         let mut rest = match read {
@@ -251,36 +288,8 @@ async fn write_range(
         };
         while !rest.is_empty() {
             let piece = rest.split_to(rest.len().min(session.piece_bytes()));
-            left -= piece.len() as u64;
-            write_bytes(session, piece, ends && left == 0, bytes).await?;
-        }
-    }
-}
-
-/// Writes all of an object, compressed.
-async fn write_coded(
-    node: &Node,
-    session: &mut Session<'_>,
-    mut coded: Coded,
-    bytes: &mut u64,
-) -> Result<(), &'static str> {
-    loop {
-        let read = tokio::select! {
-            read = coded.next(&node.fills) => read,
-            () = session.gone() => return Err(VIEWER_LEFT),
-        };
-        let mut rest = match read {
-            Ok(Some(frame)) => frame,
-            Ok(None) => return Ok(()),
-            Err(_) => {
-                node.metrics.http_cut.inc();
-                return Err(CUT);
-            }
-        };
-        while !rest.is_empty() {
-            let piece = rest.split_to(rest.len().min(session.piece_bytes()));
-            let ends = rest.is_empty() && coded.is_over();
-            write_bytes(session, piece, ends, bytes).await?;
+            let is_last = rest.is_empty() && flow.is_over();
+            write_bytes(session, piece, ends && is_last, bytes).await?;
         }
     }
 }
