@@ -17,7 +17,7 @@ use crate::{
     hits::{median, pin},
     known::{Known, OBJECT_BYTES, ZONE},
     machine,
-    peers::on_server_core,
+    peers::{FileServer, on_server_core},
 };
 
 const ROUNDS: usize = 5;
@@ -61,7 +61,8 @@ pub(crate) fn run(names_max: usize, connections_max: usize, requests: u32) -> Re
         let more = names.min(OPEN_MAX) - labels.len();
         labels.extend(edge.store(more)?);
         let before = resident_kib(edge.pid())?;
-        Viewers::open(edge.address, &labels, CONNECTIONS)?.ask(count(labels.len()))?;
+        let every = asks(&labels);
+        Viewers::open(edge.address, &every, CONNECTIONS)?.ask(count(every.len()))?;
         if more > 0 {
             row(
                 &mut memory,
@@ -70,34 +71,47 @@ pub(crate) fn run(names_max: usize, connections_max: usize, requests: u32) -> Re
                 more as u64,
             )?;
         }
-        let hot = cost(&edge, &labels[..HOT.min(labels.len())], CONNECTIONS, requests)?;
-        let all = cost(&edge, &labels, CONNECTIONS, requests)?;
+        let to = (&[edge.pid()][..], edge.address);
+        let hot = cost(to, &every[..HOT.min(every.len())], CONNECTIONS, requests)?;
+        let all = cost(to, &every, CONNECTIONS, requests)?;
         let (hot_first, all_first) = *first.get_or_insert((hot, all));
         let (hot_ratio, all_ratio) = (hot / hot_first, all / all_first);
         writeln!(text, "| {names} | {} | {hot:.1} | {hot_ratio:.2} | {all:.1} | {all_ratio:.2} |", labels.len())?;
     }
 
-    text += "\n| connections | of 100, us | ratio to 100 |\n|---|---|---|\n";
-    let hot = &labels[..HOT.min(labels.len())];
+    text += "\n| connections | of 100, us | ratio to 100 | nginx, us | ratio to 100 |\n|---|---|---|---|---|\n";
+    let hot = asks(&labels[..HOT.min(labels.len())]);
+    // One file, which it keeps open: how the cost of nginx grows with connections is that of the machine.
+    fs::write(edge.path("file"), [7; OBJECT_BYTES])?;
+    let nginx = FileServer::nginx(&edge.path("nginx"), edge.certificate(), &edge.path(""))?;
+    let (beside, file) =
+        ((nginx.pids(), nginx.address()), ["GET /file HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned()]);
     let mut costs = Vec::new();
     for connections in tens(1, connections_max).filter(|it| *it != 10) {
-        costs.push((connections, cost(&edge, hot, connections, requests)?));
+        let ours = cost((&[edge.pid()], edge.address), &hot, connections, requests)?;
+        costs.push((connections, ours, cost(beside, &file, connections, requests)?));
     }
-    let base = costs.iter().find(|(connections, _)| *connections == 100).or(costs.first()).map_or(1.0, |it| it.1);
-    for (connections, us) in costs {
-        writeln!(text, "| {connections} | {us:.1} | {:.2} |", us / base)?;
+    let base = costs.iter().find(|it| it.0 == 100).or(costs.first()).map_or((1.0, 1.0), |it| (it.1, it.2));
+    for (connections, ours, theirs) in costs {
+        let (ratio, ratio_theirs) = (ours / base.0, theirs / base.1);
+        writeln!(text, "| {connections} | {ours:.1} | {ratio:.2} | {theirs:.1} | {ratio_theirs:.2} |")?;
     }
 
     for (what, way) in [("HTTP/1.1", Waits::Plain), ("HTTP/2 over TLS", Waits::Streams)] {
         // A new one: what connections before took and gave back would be taken again.
         let mut edge = Known::start(&on_server_core())?;
         let hot = edge.store(HOT)?;
-        Viewers::open(edge.address, &hot, CONNECTIONS)?.ask(count(HOT))?;
+        Viewers::open(edge.address, &asks(&hot), CONNECTIONS)?.ask(count(HOT))?;
         let grown = grown_by_connections(&edge, &hot, connections_max, way)?;
         row(&mut memory, &format!("{connections_max} connections of {what} that wait"), grown, connections_max as u64)?;
     }
     writeln!(text, "\n{memory}")?;
     Ok(text)
+}
+
+/// Returns a request for each object.
+fn asks(labels: &[String]) -> Vec<String> {
+    labels.iter().map(|label| format!("GET / HTTP/1.1\r\nHost: {label}.{ZONE}\r\n\r\n")).collect()
 }
 
 fn row(table: &mut String, what: &str, (before, after): (u64, u64), each: u64) -> Result<()> {
@@ -106,17 +120,16 @@ fn row(table: &mut String, what: &str, (before, after): (u64, u64), each: u64) -
     Ok(())
 }
 
-/// Returns the CPU time of a request, in microseconds.
-fn cost(edge: &Known, labels: &[String], connections: usize, requests: u32) -> Result<f64> {
-    let pids = [edge.pid()];
-    let mut viewers = Viewers::open(edge.address, labels, connections)?;
+/// Returns the CPU time that a server's processes take for a request, in microseconds.
+fn cost((pids, server): (&[u32], SocketAddr), asks: &[String], connections: usize, requests: u32) -> Result<f64> {
+    let mut viewers = Viewers::open(server, asks, connections)?;
     // The first round fills what the edge keeps ready.
-    viewers.ask(requests.max(count(labels.len())))?;
+    viewers.ask(requests.max(count(asks.len())))?;
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
-        let before = cpu_seconds(&pids)?;
+        let before = cpu_seconds(pids)?;
         viewers.ask(requests)?;
-        rounds.push((cpu_seconds(&pids)? - before) * 1e6 / f64::from(requests));
+        rounds.push((cpu_seconds(pids)? - before) * 1e6 / f64::from(requests));
     }
     Ok(median(rounds))
 }
@@ -126,7 +139,8 @@ fn grown_by_connections(edge: &Known, labels: &[String], connections: usize, way
     let before = resident_kib(edge.pid())?;
     match way {
         Waits::Plain => {
-            let mut viewers = Viewers::open(edge.address, labels, connections)?;
+            let asks = asks(labels);
+            let mut viewers = Viewers::open(edge.address, &asks, connections)?;
             viewers.ask(count(connections))?;
             Ok((before, resident_kib(edge.pid())?))
         }
@@ -178,32 +192,31 @@ async fn over_streams(edge: SocketAddr, tls: &TlsConnector, label: &str) -> Resu
 }
 
 /// Connections, all on one thread, that ask in turn for each object.
-struct Viewers {
+struct Viewers<'a> {
     runtime: Runtime,
-    edge: SocketAddr,
+    server: SocketAddr,
     streams: Vec<TcpStream>,
     /// The requests.
-    asks: Vec<String>,
+    asks: &'a [String],
     at: Cell<usize>,
 }
 
-impl Viewers {
-    fn open(edge: SocketAddr, labels: &[String], connections: usize) -> Result<Self> {
+impl<'a> Viewers<'a> {
+    fn open(server: SocketAddr, asks: &'a [String], connections: usize) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let streams = runtime.block_on(async {
             let mut streams = Vec::with_capacity(connections);
             for _ in 0..connections {
-                streams.push(TcpStream::connect(edge).await.context("`ulimit -n` is over all connections")?);
+                streams.push(TcpStream::connect(server).await.context("`ulimit -n` is over all connections")?);
             }
             anyhow::Ok(streams)
         })?;
-        let asks = labels.iter().map(|label| format!("GET / HTTP/1.1\r\nHost: {label}.{ZONE}\r\n\r\n")).collect();
-        Ok(Self { runtime, edge, streams, asks, at: Cell::new(0) })
+        Ok(Self { runtime, server, streams, asks, at: Cell::new(0) })
     }
 
     /// Asks so often, over all connections.
     fn ask(&mut self, requests: u32) -> Result<()> {
-        let Self { runtime, edge, streams, asks, at } = self;
+        let Self { runtime, server, streams, asks, at } = self;
         let left = Cell::new(requests);
         let all = streams.iter_mut().map(async |stream| {
             let mut read = Vec::with_capacity(4096);
@@ -212,7 +225,7 @@ impl Viewers {
                 at.set((at.get() + 1) % asks.len());
                 stream.write_all(asks[at.get()].as_bytes()).await?;
                 if !is_kept(stream, &mut read).await? {
-                    *stream = TcpStream::connect(*edge).await?;
+                    *stream = TcpStream::connect(*server).await?;
                 }
             }
             anyhow::Ok(())

@@ -137,7 +137,7 @@ impl Bench {
         }
         let certificate = Certificate::make(|name| processes.path(name), hosts.iter().map(|(_, host)| &**host))?;
         let edge_tls = over_tls(&mut processes, &certificate)?;
-        let nginx = FileServer::nginx(&processes, &certificate, &root)?;
+        let nginx = FileServer::nginx(&processes.path("nginx"), &certificate, &root)?;
         let h2o = FileServer::h2o(&processes, &certificate, &root)?;
         let varnish = Varnish::start(&processes, nginx.port)?;
         let caddy = FileServer::caddy(&processes, &certificate, &root)?;

@@ -75,7 +75,7 @@ pub(crate) struct Known {
     /// The same over TLS.
     pub(crate) https: SocketAddr,
     certificate: Certificate,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Known {
@@ -91,7 +91,7 @@ impl Known {
         let (say, hear) = (process.stdin.take(), process.stdout.take());
         let (say, hear) = say.zip(hear).context("both are piped")?;
         let (hear, nowhere) = (BufReader::new(hear), SocketAddr::from(([127, 0, 0, 1], 0)));
-        let mut it = Self { process, say, hear, address: nowhere, https: nowhere, certificate, _folder: folder };
+        let mut it = Self { process, say, hear, address: nowhere, https: nowhere, certificate, folder };
         it.address = it.line()?.parse()?;
         it.https = it.line()?.parse()?;
         Ok(it)
@@ -100,6 +100,15 @@ impl Known {
     /// Returns what a viewer has who speaks HTTP/2 over TLS.
     pub(crate) fn trusting(&self) -> Result<TlsConnector> {
         Ok(TlsConnector::from(Arc::new(load::trusting(&self.certificate.file, b"h2")?)))
+    }
+
+    /// Returns the path of a file in its folder.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    pub(crate) fn certificate(&self) -> &Certificate {
+        &self.certificate
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::TcpStream,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -61,16 +61,15 @@ pub(crate) struct FileServer {
 
 impl FileServer {
     /// Starts nginx for the folder `root`. It sends files by sendfile(2) when they are unencrypted.
-    pub(crate) fn nginx(processes: &Processes, certificate: &Certificate, root: &str) -> Result<Self> {
+    pub(crate) fn nginx(prefix: &str, certificate: &Certificate, root: &str) -> Result<Self> {
         let (port, tls_port) = (free_port(), free_port());
-        let prefix = processes.path("nginx");
-        fs::create_dir_all(&prefix)?;
+        fs::create_dir_all(prefix)?;
         let Certificate { file, key } = certificate;
         // Only its owner may read the folder, so a worker of another user could not. nginx ignores `user` unless root
         // runs it.
         let config = format!(
-            "daemon off; worker_processes 1; pid {prefix}/pid; error_log {prefix}/error; user root; worker_rlimit_nofile 8192;\n\
-             events {{ worker_connections 4096; }}\n\
+            "daemon off; worker_processes 1; pid {prefix}/pid; error_log {prefix}/error; user root; worker_rlimit_nofile 16384;\n\
+             events {{ worker_connections 12000; }}\n\
              http {{ sendfile on; tcp_nopush on; keepalive_requests 100000000; open_file_cache max=100;\n\
              ssl_certificate {file}; ssl_certificate_key {key}; ssl_protocols TLSv1.3;\n\
              access_log {prefix}/access combined buffer=64k flush=1s; server {{ listen 127.0.0.1:{port}; listen 127.0.0.1:{tls_port} ssl http2;\n\
@@ -78,7 +77,7 @@ impl FileServer {
         );
         let file = format!("{prefix}/nginx.conf");
         fs::write(&file, config)?;
-        let server = Server::start("/usr/sbin/nginx", "nginx-light", &["-p", &prefix, "-c", &file], port)?;
+        let server = Server::start("/usr/sbin/nginx", "nginx-light", &["-p", prefix, "-c", &file], port)?;
         Ok(Self { server, port, tls_port })
     }
 
@@ -124,6 +123,11 @@ impl FileServer {
 
     pub(crate) fn pids(&self) -> &[u32] {
         &self.server.pids
+    }
+
+    /// Returns where it answers unencrypted.
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 }
 

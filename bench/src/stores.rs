@@ -148,6 +148,8 @@ pub(crate) trait Side {
 struct Evernear {
     processes: Processes,
     servers: Vec<u32>,
+    /// What unlocks the owner key, as the file with its access key does for Garage's client.
+    key: String,
 }
 
 impl Evernear {
@@ -155,7 +157,9 @@ impl Evernear {
         let mut processes = Processes::start(&ProcessOptions { origins: ORIGINS, ..ProcessOptions::default() })?;
         // The edge comes after the origins.
         let servers = (0..=ORIGINS).map(|node| processes.pid(node.into())).collect::<Result<_>>()?;
-        Ok(Self { processes, servers })
+        let key = processes.path("unlock.key");
+        processes.evernear(&["owner", "passwd", "--new-key-file", &key])?;
+        Ok(Self { processes, servers, key })
     }
 }
 
@@ -171,7 +175,7 @@ impl Side for Evernear {
 
     fn put(&self, path: &Path) -> Result<Command> {
         let path = path.to_str().context("the folder of this run has a name in UTF-8")?;
-        Ok(self.processes.command(self.processes.program(), &["put", path, "--json"]))
+        Ok(self.processes.command(self.processes.program(), &["put", path, "--json", "--key-file", &self.key]))
     }
 
     fn get(&self, _file: &Path, put: &str) -> Result<Command> {

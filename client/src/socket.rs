@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use format::limits::{BODY_BYTES_PER_SECOND_MIN, STRIP_BYTES_MAX};
-use tokio::net::TcpStream;
+use tokio::{io::BufStream, net::TcpStream};
 
 /// How long what was sent may stay without acknowledgement until the connection counts as dead. A dead peer is noticed
 /// by this, and not by a ping: over a slow uplink a ping waits behind all that is on its way, while acknowledgements
@@ -15,18 +15,26 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 pub const PING_DEADLINE: Duration =
     Duration::from_secs(STRIP_BYTES_MAX as u64 / BODY_BYTES_PER_SECOND_MIN).saturating_add(UNACKNOWLEDGED);
 
-/// Sets a connection up: no delay of small writes, and an end when the peer is gone.
+/// What one system call reads or sends at most. By itself rustls reads 4 KiB at a time, and each frame of HTTP/2, of
+/// 16 KiB, is sent alone. Larger frames would save the copies made here, but a body that shares a slow uplink would
+/// show its progress too seldom ([`BODY_BYTES_PER_SECOND_MIN`]).
+const CALL_BYTES: usize = 64 * 1024;
+
+/// A connection between nodes, below TLS.
+pub type Socket = BufStream<TcpStream>;
+
+/// Sets a connection up: no delay of small writes, an end when the peer is gone, and few system calls.
 ///
 /// # Errors
 /// What the system says.
-pub fn tune(stream: &TcpStream) -> io::Result<()> {
+pub fn socket(stream: TcpStream) -> io::Result<Socket> {
     stream.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
     {
         let milliseconds = u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX);
-        rustix::net::sockopt::set_tcp_user_timeout(stream, milliseconds)?;
+        rustix::net::sockopt::set_tcp_user_timeout(&stream, milliseconds)?;
     }
-    Ok(())
+    Ok(BufStream::with_capacity(CALL_BYTES, CALL_BYTES, stream))
 }
 
 #[cfg(test)]
@@ -39,7 +47,7 @@ mod tests {
     async fn a_connection_ends_when_nothing_is_acknowledged() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        tune(&stream).unwrap();
+        let stream = socket(stream).unwrap().into_inner();
         assert!(stream.nodelay().unwrap());
         #[cfg(target_os = "linux")]
         assert_eq!(rustix::net::sockopt::tcp_user_timeout(&stream).unwrap(), 10_000);

@@ -23,6 +23,8 @@ use crate::{
     zone::{Zone, ZoneError},
 };
 
+/// Least room for ready answers: a worker of many has room for some of the longest heads.
+const READY_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// Least cache: below it one stripe of the widest profile evicts itself.
 const CACHE_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// Least memory for strips: one stripe of sixteen.
@@ -303,6 +305,10 @@ pub struct CacheConfig {
     /// 65,536.
     #[serde(default = "default_objects_max")]
     pub objects_max: u64,
+    /// Bytes of answers that are ready, of all workers together: an answer to each target, at most 256 KiB of content
+    /// apart, which counts among the blocks. One of a small file takes some 3 KiB. Absent: 256 MiB.
+    #[serde(default = "default_ready_bytes_max")]
+    pub ready_bytes_max: u64,
     /// Seconds after which a record is asked for again although nobody told of a change. Absent: 300.
     #[serde(default = "default_record_seconds")]
     pub record_seconds: u64,
@@ -458,6 +464,7 @@ impl Config {
             ("cache.block_bytes_max", self.cache.block_bytes_max, CACHE_BYTES_MIN..=u64::MAX, "at least 16 MiB"),
             ("cache.fill_bytes_max", self.cache.fill_bytes_max, CACHE_BYTES_MIN..=1 << 40, "from 16 MiB to 1 TiB"),
             ("cache.objects_max", self.cache.objects_max, 16..=u64::MAX, "at least 16"),
+            ("cache.ready_bytes_max", self.cache.ready_bytes_max, READY_BYTES_MIN..=1 << 40, "from 16 MiB to 1 TiB"),
             ("cache.record_seconds", self.cache.record_seconds, 1..=86_400, "from 1 to 86400"),
             ("cache.unknown_seconds", self.cache.unknown_seconds, 1..=300, "from 1 to 300"),
             ("cache.disk.bytes_max", disk_bytes, DISK_BYTES_MIN..=u64::MAX, "at least 64 MiB"),
@@ -556,6 +563,7 @@ impl Default for CacheConfig {
             block_bytes_max: default_block_bytes_max(),
             fill_bytes_max: default_fill_bytes_max(),
             objects_max: default_objects_max(),
+            ready_bytes_max: default_ready_bytes_max(),
             record_seconds: default_record_seconds(),
             unknown_seconds: default_unknown_seconds(),
             disk: None,
@@ -573,6 +581,10 @@ fn default_fill_bytes_max() -> u64 {
 
 fn default_objects_max() -> u64 {
     65_536
+}
+
+fn default_ready_bytes_max() -> u64 {
+    256 * 1024 * 1024
 }
 
 fn default_record_seconds() -> u64 {
@@ -652,6 +664,7 @@ mod tests {
             ("evernear.example", "-evernear.example"),
             ("\ncountry = \"BE\"", "\ncountry = \"be\""),
             ("block_bytes_max = 268435456", "block_bytes_max = 1000"),
+            ("ready_bytes_max = 268435456", "ready_bytes_max = 1000"),
             ("\nlatitude = 50.85", "\nlatitude = 150.85"),
             ("\nreread_seconds = 10", "\nreread_seconds = 0"),
             ("\nreread_seconds = 10", "\nreread_seconds = 3601"),

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use client::{Membership, PING_DEADLINE, Serial, tls::Leaf, tune};
+use client::{Membership, PING_DEADLINE, Serial, Socket, socket, tls::Leaf};
 use format::{
     NodeName,
     wire::{self, ApiError, Role, StripPath},
@@ -144,14 +144,13 @@ fn lock<K>(taken: &Mutex<HashMap<K, usize>>) -> MutexGuard<'_, HashMap<K, usize>
 
 /// A connection of an edge that is who it says.
 struct Shaken {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Socket>,
     name: NodeName,
     serial: Serial,
 }
 
 async fn shake(stream: TcpStream, membership: &Membership) -> Option<Shaken> {
-    tune(&stream).ok()?;
-    let stream = membership.acceptor().accept(stream).await.ok()?;
+    let stream = membership.acceptor().accept(socket(stream).ok()?).await.ok()?;
     let (_, session) = stream.get_ref();
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     let Leaf { name, role, serial, .. } = membership.admit(session.peer_certificates()).ok()?;
@@ -162,7 +161,7 @@ async fn shake(stream: TcpStream, membership: &Membership) -> Option<Shaken> {
     Some(Shaken { stream, name, serial })
 }
 
-async fn talk(node: Arc<Node>, name: &NodeName, stream: TlsStream<TcpStream>) {
+async fn talk(node: Arc<Node>, name: &NodeName, stream: TlsStream<Socket>) {
     let stalled = Arc::new(Notify::new());
     let service = service_fn(|request: Request<Incoming>| {
         let (node, asker, stalled) = (Arc::clone(&node), name.clone(), Arc::clone(&stalled));

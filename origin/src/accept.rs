@@ -5,9 +5,8 @@ use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Durati
 
 use axum::{Router, body::Body, http::Request};
 use client::{
-    Membership, PING_DEADLINE, Serial,
+    Membership, PING_DEADLINE, Serial, Socket, socket,
     tls::{Leaf, TlsError},
-    tune,
 };
 use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -116,9 +115,8 @@ async fn serve(node: &Arc<Node>, stream: TcpStream, address: SocketAddr, members
 async fn shake(
     stream: TcpStream,
     membership: &Membership,
-) -> Result<(TlsStream<TcpStream>, Peer, Serial), HandshakeError> {
-    tune(&stream)?;
-    let stream = membership.acceptor().accept(stream).await?;
+) -> Result<(TlsStream<Socket>, Peer, Serial), HandshakeError> {
+    let stream = membership.acceptor().accept(socket(stream)?).await?;
     let (_, session) = stream.get_ref();
     if session.alpn_protocol() != Some(b"h2") {
         return Err(HandshakeError::Protocol);
@@ -127,7 +125,7 @@ async fn shake(
     Ok((stream, Peer { name, role, gone: CancellationToken::new() }, serial))
 }
 
-async fn talk(node: &Arc<Node>, stream: TlsStream<TcpStream>, peer: Peer, router: Router) -> Result<(), hyper::Error> {
+async fn talk(node: &Arc<Node>, stream: TlsStream<Socket>, peer: Peer, router: Router) -> Result<(), hyper::Error> {
     let _gone = peer.gone.clone().drop_guard();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());

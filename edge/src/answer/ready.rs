@@ -43,9 +43,6 @@ use crate::{
     store::{body::Source, objects::Opened, watch::Watch},
 };
 
-/// Targets that a worker keeps answers for, and the bytes that they may take: each of two generations has half of them.
-const READY_MAX: usize = 8192;
-const READY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What an answer takes beside its head and its content, about.
 const READY_BYTES: usize = 1024;
 /// Different words of the owner's policy that are kept for one target.
@@ -267,9 +264,9 @@ impl Ready {
 }
 
 /// The answers of one worker, found by the door, the host and the target as they came. Two generations: what is asked
-/// for moves to the young one, and when that is full the old one is forgotten.
-#[derive(Default)]
+/// for moves to the young one, and when that has half of the bytes the old one is forgotten.
 pub(crate) struct Answers {
+    bytes_max: usize,
     young: Generation,
     old: Generation,
     /// The key that is looked for.
@@ -283,6 +280,11 @@ struct Generation {
 }
 
 impl Answers {
+    /// Makes room for answers of so many bytes.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, young: Generation::default(), old: Generation::default(), key: Vec::new() }
+    }
+
     /// Returns the answer to a request; none when it has to be made.
     pub(crate) fn give(&mut self, node: &Node, head: &Head<'_>, asker: &Asker, present: &Present) -> Option<Given> {
         if head.wants == Wants::Other {
@@ -321,8 +323,7 @@ impl Answers {
 
     fn keep(&mut self, key: Box<[u8]>, ready: Rc<Ready>) -> &Rc<Ready> {
         let bytes = key.len() + ready.bytes();
-        let is_full = self.young.answers.len() >= READY_MAX / 2 || self.young.bytes + bytes > READY_BYTES_MAX / 2;
-        if is_full {
+        if self.young.bytes + bytes > self.bytes_max / 2 {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.bytes += bytes;

@@ -49,7 +49,10 @@ impl Moment {
 impl Worker {
     pub(super) fn new(door: Arc<HttpDoor>) -> Self {
         let moment = Moment::at(&door.node, SystemTime::now());
-        Self { door, answers: RefCell::default(), moment: RefCell::new(moment) }
+        let config = &door.node.config;
+        let share = config.cache.ready_bytes_max / config.http.workers() as u64;
+        let answers = Answers::new(usize::try_from(share).unwrap_or(usize::MAX));
+        Self { door, answers: RefCell::new(answers), moment: RefCell::new(moment) }
     }
 
     /// Returns the answer to a request, where one is ready.
