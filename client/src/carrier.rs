@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use format::{NodeAddress, NodeName, limits::shard_body_bytes_max, wire::Role};
+use format::{NodeAddress, NodeName, wire::Role};
 use futures::stream;
 use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
@@ -25,7 +25,7 @@ use self::slot::Slot;
 use crate::{
     Membership, Topology, TransportError,
     dial::dial,
-    socket::{PING_DEADLINE, socket},
+    socket::{PING_DEADLINE, shaken, socket},
     tls::server_name,
 };
 
@@ -34,9 +34,6 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// HTTP/2 flow-control windows. A connection takes one largest shard read (16 MiB), a stream a quarter of that.
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-/// A strip comes in one frame, so nothing is copied to put it together. What is sent to nodes goes in frames of the
-/// usual 16 KiB: a body that shares a slow uplink must show its progress.
-const FRAME_BYTES_MAX: usize = shard_body_bytes_max(1);
 /// After this much silence, a ping gives the peer something to acknowledge.
 const PING_EVERY: Duration = Duration::from_secs(10);
 
@@ -115,7 +112,7 @@ async fn connect(
     // TLS is part of the attempt: of the addresses of a name, one may have become another machine's.
     let shake = |to| async move {
         let tcp = socket(TcpStream::connect(to).await?)?;
-        let tls = membership.connector().connect(server_name(node, role), tcp).await?;
+        let tls = shaken(membership.connector().connect(server_name(node, role), tcp).into_fallible()).await?;
         let peer = membership.admit(tls.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
         Ok((tls, peer.serial))
     };
@@ -124,7 +121,6 @@ async fn connect(
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(u32::try_from(FRAME_BYTES_MAX).expect("a strip is far shorter than 16 MiB"))
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_DEADLINE)
         .handshake(TokioIo::new(tls))

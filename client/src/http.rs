@@ -267,27 +267,20 @@ impl HttpTransport {
     }
 }
 
-/// Gathers the body of an answer, of at most `max` bytes. What comes in one frame, as a strip does, is not copied. Each
-/// piece of others is copied and let go as it comes: the connection reads the next ones into the same memory.
+/// Gathers the body of an answer, of at most `max` bytes. Each piece is copied and let go as it comes: the connection
+/// reads the next ones into the same memory.
 async fn gather(node: &NodeName, mut body: AnswerBody, max: usize) -> Result<Bytes, TransportError> {
     let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
-    let (mut whole, mut gathered) = (Bytes::new(), Vec::new());
+    let mut gathered = Vec::with_capacity(announced.filter(|bytes| *bytes <= max).unwrap_or(0));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| unreachable(node, &error))?;
-        let Ok(piece) = frame.into_data() else { continue };
+        let Some(piece) = frame.data_ref() else { continue };
         if gathered.len() + piece.len() > max {
             return Err(TransportError::Nonsense { node: node.clone(), reason: format!("more than {max} bytes") });
         }
-        if announced == Some(piece.len()) {
-            whole = piece;
-            continue;
-        }
-        if gathered.is_empty() {
-            gathered.reserve_exact(announced.filter(|bytes| *bytes <= max).unwrap_or(0));
-        }
-        gathered.extend_from_slice(&piece);
+        gathered.extend_from_slice(piece);
     }
-    Ok(if whole.is_empty() { gathered.into() } else { whole })
+    Ok(gathered.into())
 }
 
 /// Returns how long the slowest way takes for a body.

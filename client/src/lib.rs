@@ -58,7 +58,7 @@ pub use repair::{RepairError, RepairPlan, Repaired, repair};
 pub use scatter::{Scatter, ScatterLost};
 pub use shelf::Shelf;
 pub use slice::verify_slice;
-pub use socket::{PING_DEADLINE, Socket, socket};
+pub use socket::{PING_DEADLINE, Socket, shaken, socket};
 pub use thread_number::thread_number;
 pub use topology::Topology;
 pub use traces::{SPANS_LOST, SPANS_SENT, Said, Scope, Span, Traces, TracesConfig, TracesError, noun};

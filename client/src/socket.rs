@@ -3,7 +3,10 @@
 use std::{io, time::Duration};
 
 use format::limits::{BODY_BYTES_PER_SECOND_MIN, STRIP_BYTES_MAX};
-use tokio::{io::BufStream, net::TcpStream};
+use tokio::{
+    io::{AsyncWriteExt, BufStream},
+    net::TcpStream,
+};
 
 /// How long what was sent may stay without acknowledgement until the connection counts as dead. A dead peer is noticed
 /// by this, and not by a ping: over a slow uplink a ping waits behind all that is on its way, while acknowledgements
@@ -37,11 +40,30 @@ pub fn socket(stream: TcpStream) -> io::Result<Socket> {
     Ok(BufStream::with_capacity(CALL_BYTES, CALL_BYTES, stream))
 }
 
+/// Returns what became of a handshake. Where it failed, the alert that tells the peer why is sent: it waits with what
+/// else was written.
+///
+/// # Errors
+/// What failed the handshake.
+pub async fn shaken<T>(handshake: impl Future<Output = Result<T, (io::Error, Socket)>>) -> io::Result<T> {
+    match handshake.await {
+        Ok(stream) => Ok(stream),
+        Err((error, mut socket)) => {
+            // A peer that is gone needs no alert.
+            let _ = socket.flush().await;
+            Err(error)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use format::wire::Role;
     use tokio::net::TcpListener;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::*;
+    use crate::tls::{Authority, Identity, server_name};
 
     #[tokio::test]
     async fn a_connection_ends_when_nothing_is_acknowledged() {
@@ -51,5 +73,29 @@ mod tests {
         assert!(stream.nodelay().unwrap());
         #[cfg(target_os = "linux")]
         assert_eq!(rustix::net::sockopt::tcp_user_timeout(&stream).unwrap(), 10_000);
+    }
+
+    #[tokio::test]
+    async fn a_peer_whose_certificate_is_refused_is_told() {
+        let identity = |name: &str, role| {
+            let authority = Authority::create().unwrap();
+            let issued = authority.issue(&name.parse().unwrap(), role).unwrap();
+            Identity::from_pem(authority.certificate_pem(), &issued.certificate, &issued.key).unwrap()
+        };
+        let (origin, stranger) = (identity("o1", Role::Origin), identity("e1", Role::Edge));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let refused = async {
+            let acceptor = TlsAcceptor::from(origin.server_config().unwrap());
+            acceptor.accept(listener.accept().await.unwrap().0).await.unwrap_err()
+        };
+        let refuses = async {
+            let connector = TlsConnector::from(stranger.client_config().unwrap());
+            let stream = socket(TcpStream::connect(address).await.unwrap()).unwrap();
+            let name = server_name(origin.name(), Role::Origin);
+            shaken(connector.connect(name, stream).into_fallible()).await.map(drop).unwrap_err()
+        };
+        let (refused, _) = tokio::join!(refused, refuses);
+        assert!(refused.to_string().contains("fatal alert"), "{refused}");
     }
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use client::{Membership, PING_DEADLINE, Serial, Socket, socket, tls::Leaf};
+use client::{Membership, PING_DEADLINE, Serial, Socket, shaken, socket, tls::Leaf};
 use format::{
     NodeName,
     wire::{self, ApiError, Role, StripPath},
@@ -150,7 +150,7 @@ struct Shaken {
 }
 
 async fn shake(stream: TcpStream, membership: &Membership) -> Option<Shaken> {
-    let stream = membership.acceptor().accept(socket(stream).ok()?).await.ok()?;
+    let stream = shaken(membership.acceptor().accept(socket(stream).ok()?).into_fallible()).await.ok()?;
     let (_, session) = stream.get_ref();
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     let Leaf { name, role, serial, .. } = membership.admit(session.peer_certificates()).ok()?;

@@ -5,7 +5,7 @@ use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Durati
 
 use axum::{Router, body::Body, http::Request};
 use client::{
-    Membership, PING_DEADLINE, Serial, Socket, socket,
+    Membership, PING_DEADLINE, Serial, Socket, shaken, socket,
     tls::{Leaf, TlsError},
 };
 use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::service_fn};
@@ -116,7 +116,7 @@ async fn shake(
     stream: TcpStream,
     membership: &Membership,
 ) -> Result<(TlsStream<Socket>, Peer, Serial), HandshakeError> {
-    let stream = membership.acceptor().accept(socket(stream)?).await?;
+    let stream = shaken(membership.acceptor().accept(socket(stream)?).into_fallible()).await?;
     let (_, session) = stream.get_ref();
     if session.alpn_protocol() != Some(b"h2") {
         return Err(HandshakeError::Protocol);
