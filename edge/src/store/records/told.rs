@@ -1,0 +1,113 @@
+//! What the change feed told of records: what is open is looked up again while it serves, or serves no more.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use format::{Locator, OwnerId};
+use tokio::time::sleep;
+
+use super::{
+    Records,
+    look::{Content, OPEN_DEADLINE},
+    room::{REFRESH_DEADLINE, room},
+};
+use crate::error::Fault;
+
+/// Pauses between looks for a change that was told. Origins follow the feed as edges do, half a second behind at most;
+/// together they leave an answer under two seconds.
+const COPIES_BEHIND: [Duration; 3] = [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1)];
+/// Changes remembered, and for how long: a look-up that began before a change may end after it, but not by so much.
+pub(super) const CHANGED_MAX: u64 = 100_000;
+pub(super) const CHANGED_TIME: Duration = Duration::from_secs(60);
+const _: () = assert!(OPEN_DEADLINE.as_secs() * 2 < CHANGED_TIME.as_secs());
+
+/// A change of a record.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Told {
+    /// Another lease, placement or pointer, told at this moment. The old one serves until the new one is here.
+    Changed(Instant),
+    /// Its end, told at this moment. The feed is one origin's word, which nobody signed: the old one serves no more,
+    /// and whether its owner ended it the lease says, which all nodes are asked for.
+    Ended(Instant),
+}
+
+impl Told {
+    pub(super) fn at(self) -> Instant {
+        match self {
+            Self::Changed(at) | Self::Ended(at) => at,
+        }
+    }
+}
+
+impl<T: Content> Records<T> {
+    /// Looks a record up again, once at a time, while the old one serves: when no node can be asked, it goes on
+    /// serving.
+    pub(super) fn refresh(self: &Arc<Self>, opened: &Arc<T>) {
+        if opened.look().refreshing.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (records, opened) = (Arc::clone(self), Arc::clone(opened));
+        // Ends by OPEN_DEADLINE and holds nothing but its arguments, so nobody needs to own it.
+        self.control.spawn(async move {
+            let look_up = async {
+                let _room = room(&records.room_behind, REFRESH_DEADLINE).await?;
+                records.look_up(&opened.look().capability).await
+            };
+            match look_up.await {
+                Ok(fresh) => drop(records.renew(&opened, fresh).await),
+                Err(Fault::Unknown | Fault::Erased) => records.close(opened.record().locator()).await,
+                Err(_) => opened.look().refreshing.store(false, Ordering::Relaxed),
+            }
+        });
+    }
+
+    /// Takes note that a record changed, and looks it up at once when it is open.
+    pub(crate) async fn changed(self: &Arc<Self>, locator: Locator) {
+        self.tell(locator, Told::Changed(Instant::now()));
+        let Some(opened) = self.opened.get(&locator).await else { return };
+        self.refresh(&opened);
+        self.look_again(&opened);
+    }
+
+    /// Looks a record up a little later while no node gives another: the catalog tells of a change before all copies of
+    /// the record have it.
+    pub(super) fn look_again(self: &Arc<Self>, opened: &Arc<T>) {
+        let (records, opened) = (Arc::clone(self), Arc::clone(opened));
+        // Ends with the last pause and holds nothing but its arguments, so nobody needs to own it.
+        self.control.spawn(async move {
+            let (locator, known) = (opened.record().locator(), &opened.record().lease_envelope);
+            for pause in COPIES_BEHIND {
+                sleep(pause).await;
+                match records.opened.get(&locator).await {
+                    Some(held) if held.record().lease_envelope == *known => records.refresh(&held),
+                    _ => break,
+                }
+            }
+        });
+    }
+
+    /// Forgets what its owner is said to have ended, so that the next look-up asks whether it is so.
+    pub(crate) async fn ended(&self, locator: Locator) {
+        self.tell(locator, Told::Ended(Instant::now()));
+        self.opened.invalidate(&locator).await;
+    }
+
+    /// Forgets what may be looked up again at once, and returns it if it was open and is the owner's.
+    pub(crate) async fn purged(&self, locator: Locator, owner: &OwnerId) -> Option<Arc<T>> {
+        self.tell(locator, Told::Changed(Instant::now()));
+        self.opened.remove(&locator).await.filter(|opened| opened.record().public.owner() == *owner)
+    }
+
+    /// Takes note of what the feed told. That all nodes are to be asked is not forgotten over the next change.
+    fn tell(&self, locator: Locator, told: Told) {
+        let told = match self.told.get(&locator) {
+            Some(Told::Ended(_)) => Told::Ended(told.at()),
+            _ => told,
+        };
+        self.told.insert(locator, told);
+        self.watches.end(&locator);
+        self.faults.invalidate(&locator);
+    }
+}
