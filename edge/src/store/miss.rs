@@ -5,81 +5,37 @@
 //! Keeps true: at most `fill_bytes_max` of decoded bytes are on their way at one time, of one owner's objects half of
 //! what the others leave; every fill ends by a deadline, and one block is read once however many wait for it.
 
+mod ahead;
+mod flights;
+
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
     num::NonZero,
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock},
     thread::available_parallelism,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use client::{Near, Reader, Said, Scope, ShardAsk, Shelf, Span};
+use client::{Reader, ShardAsk};
 use format::{BlockIndex, Geometry, NodeName, PublicManifest, StripeIndex, limits::BLOCK_BYTES, wire::StripPath};
-use futures::{
-    FutureExt,
-    future::{BoxFuture, Shared},
-};
 use sandbox::Tier;
-use tokio::{runtime::Handle, sync::oneshot, task::JoinSet, time::timeout};
+use tokio::runtime::Handle;
 
+use self::flights::State;
+pub(crate) use self::{ahead::Ahead, flights::Flight};
 use super::{
     cache::{BlockCache, BlockKey},
     disk::DiskTier,
     frames::Frames,
     objects::Opened,
-    records::fault_of_read,
-    region::{Home, NotBrought, Region},
-    room::{Room, Taken},
+    region::{NotBrought, Region},
+    room::Room,
 };
 use crate::{error::Fault, metrics::Metrics};
 
-/// A stripe must be there by then; origins that are merely slow are hedged long before.
-const FILL_DEADLINE: Duration = Duration::from_secs(25);
 /// A block may be evicted before the one who waited for it looks; then it is read again, but not for ever.
 const TRIES_MAX: usize = 3;
-
-type Blocks = Arc<Vec<(BlockIndex, Bytes)>>;
-pub(crate) type Flight = Shared<BoxFuture<'static, Result<Blocks, Fault>>>;
-
-/// Blocks of one stripe that were on their way when a viewer came near them, in order. They are kept for that viewer,
-/// because the cache keeps only what it thinks worth it.
-pub(crate) struct Ahead {
-    flights: VecDeque<(BlockIndex, Flight)>,
-    /// When they were asked for.
-    begun: Instant,
-    _room: Option<Taken>,
-}
-
-impl Ahead {
-    /// Takes out what brings a block, and forgets what comes before it. Says since when it was asked for.
-    pub(crate) fn take(&mut self, block: BlockIndex) -> Option<(Flight, Instant)> {
-        while self.flights.front()?.0 < block {
-            self.flights.pop_front();
-        }
-        self.flights.pop_front_if(|(index, _)| *index == block).map(|(_, flight)| (flight, self.begun))
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.flights.is_empty()
-    }
-}
-
-/// Blocks that one read brings: they are on their way until it is dropped, whatever ends it.
-struct UnderWay {
-    fills: Arc<Fills>,
-    keys: Vec<BlockKey>,
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        let mut state = self.fills.state();
-        for key in &self.keys {
-            state.flights.remove(key);
-        }
-    }
-}
 
 /// All reads from origins and the disk that are on their way.
 pub(crate) struct Fills {
@@ -98,12 +54,6 @@ pub(crate) struct Fills {
     metrics: Arc<Metrics>,
     /// Where reads run: the runtime on which this was made.
     control: Handle,
-}
-
-#[derive(Default)]
-struct State {
-    flights: HashMap<BlockKey, Flight>,
-    tasks: JoinSet<()>,
 }
 
 impl Fills {
@@ -198,13 +148,6 @@ impl Fills {
             let need = geometry.columns(stripe);
             holds(&column) || (0..public.columns()).filter(holds).take(need).count() == need
         })
-    }
-
-    /// Waits for a block that was asked for ahead; none when it could not be read then.
-    pub(crate) async fn landed(&self, flight: Flight, block: BlockIndex) -> Option<Bytes> {
-        let blocks = flight.await.ok()?;
-        self.metrics.block_misses.inc();
-        blocks.iter().find(|(index, _)| *index == block).map(|(_, bytes)| bytes.clone())
     }
 
     /// Returns a block that may be kept, if the cache has it.
@@ -303,256 +246,7 @@ impl Fills {
         }
         Err(Fault::Busy)
     }
-
-    /// Begins to read those of a stripe's data columns that are neither held nor on their way. Never waits; none when
-    /// viewers who are slow have all the room for what is ahead of them, or the owner's all of its share.
-    pub(crate) fn ahead(
-        self: &Arc<Self>,
-        opened: &Arc<Opened>,
-        geometry: Geometry,
-        stripe: StripeIndex,
-        columns: &[usize],
-        tier: Tier,
-    ) -> Option<Ahead> {
-        let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX);
-        let room = self.ahead.try_take(opened.record.lease.owner, wanted)?;
-        let begun = Instant::now();
-        let launched = self.launch(opened, geometry, stripe, columns.iter().copied(), tier).into_iter();
-        let mut flights: Vec<_> = launched.filter_map(|(block, flight)| Some((block, flight?))).collect();
-        flights.sort_unstable_by_key(|(block, _)| *block);
-        let room = (!flights.is_empty()).then_some(room);
-        Some(Ahead { flights: flights.into(), begun, _room: room })
-    }
-
-    /// Begins to read what is likely to be wanted of a range, as far as the owner has half of its share of the room
-    /// free then. Returns whether anything was begun. Never waits; nobody is told of the end.
-    pub(crate) fn prefetch(
-        self: &Arc<Self>,
-        opened: &Arc<Opened>,
-        geometry: Geometry,
-        range: Range<u64>,
-        tier: Tier,
-    ) -> bool {
-        let mut is_begun = false;
-        let mut columns_of = BTreeMap::<u64, Range<usize>>::new();
-        for slice in geometry.slices(range) {
-            let (stripe, column) = geometry.place(slice.block);
-            columns_of.entry(stripe.0).or_insert(column..column).end = column + 1;
-        }
-        for (stripe, columns) in columns_of {
-            let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX);
-            if !self.room.is_half_free(&opened.record.lease.owner, wanted) {
-                break;
-            }
-            self.metrics.prefetches.inc();
-            drop(self.launch(opened, geometry, StripeIndex(stripe), columns, tier));
-            is_begun = true;
-        }
-        is_begun
-    }
-
-    /// Returns, for each of the columns, its block and the read that brings it; no read where the cache has it.
-    fn launch(
-        self: &Arc<Self>,
-        opened: &Arc<Opened>,
-        geometry: Geometry,
-        stripe: StripeIndex,
-        columns: impl Iterator<Item = usize>,
-        tier: Tier,
-    ) -> Vec<(BlockIndex, Option<Flight>)> {
-        let locator = opened.object.locator();
-        let key = |column| BlockKey { locator, block: geometry.block(stripe, column) };
-        let mut state = self.state();
-        // A fill puts its blocks into the cache before its flight is taken away, so under the lock none slips through.
-        let (mut wanted, mut missing) = (Vec::new(), Vec::new());
-        for column in columns.filter(|column| *column < geometry.columns(stripe)) {
-            let key = key(column);
-            let flight = state.flights.get(&key).cloned();
-            if flight.is_none() && !self.cache.holds(&key) {
-                missing.push(column);
-            } else {
-                wanted.push((key.block, flight));
-            }
-        }
-        if missing.is_empty() {
-            return wanted;
-        }
-        let (done, filled) = oneshot::channel();
-        let flight: Flight = filled.map(|result| result.unwrap_or(Err(Fault::Busy))).boxed().shared();
-        for column in &missing {
-            let key = key(*column);
-            state.flights.insert(key, flight.clone());
-            wanted.push((key.block, Some(flight.clone())));
-        }
-        // Ended tasks are taken out here, so that the set stays as small as the work under way.
-        while state.tasks.try_join_next().is_some() {}
-        let (fills, opened) = (Arc::clone(self), Arc::clone(opened));
-        let (keys, begun) = (missing.iter().map(|column| key(*column)).collect(), Instant::now());
-        let read = async move {
-            // Made here: a runtime that ends drops what it is given at once, and the state is held now.
-            let under_way = UnderWay { fills: Arc::clone(&fills), keys };
-            let span = Span::within("fill");
-            let result = span.scope().around(fills.fill(&opened, stripe, &missing, tier, &span)).await;
-            if let Ok(blocks) = &result {
-                for (block, bytes) in blocks.iter().filter(|_| tier != Tier::None) {
-                    fills.cache.insert(BlockKey { locator, block: *block }, bytes.clone(), begun);
-                }
-            } else {
-                fills.metrics.fill_faults.inc();
-                span.fail("the nodes");
-            }
-            drop((under_way, span));
-            // Nobody may be waiting any more; the cache has what may be kept.
-            let _ = done.send(result);
-        };
-        // Whoever asks may run on a worker, where decoding would hold up all its viewers.
-        state.tasks.spawn_on(Scope::current().around(read), &self.control);
-        wanted
-    }
-
-    async fn fill(
-        &self,
-        opened: &Opened,
-        stripe: StripeIndex,
-        columns: &[usize],
-        tier: Tier,
-        span: &Span,
-    ) -> Result<Blocks, Fault> {
-        span.say("evernear.blocks", Said::Number(columns.len() as u64));
-        let wanted = u32::try_from(columns.len()).unwrap_or(u32::MAX);
-        let room = self.room.take(opened.record.lease.owner, wanted).await;
-        let _room = room.inspect_err(|_| _ = self.metrics.fills_turned_away.inc())?;
-        let disk = self.disk(tier).map(|disk| disk.shelf(opened.is_wanted()));
-        // What its owner lets nobody keep no other edge is asked for: it would keep the ciphertext.
-        let region = self.region.as_ref().filter(|_| tier != Tier::None);
-        let home = region.and_then(|region| Some((region, region.home(&opened.object.public().id(), stripe)?)));
-        let (kept, disk, neighbour) = match home {
-            Some((region, Home::Here)) => (Some(region.shelf(disk)), None, None),
-            Some((_, Home::At(neighbour))) => (None, disk, Some(neighbour)),
-            None => (None, disk, None),
-        };
-        let shelf = kept.as_ref().map(|kept| kept as &dyn Shelf).or(disk.as_ref().map(|disk| disk as &dyn Shelf));
-        let near = Near { shelf, neighbour: neighbour.as_ref() };
-        let read = self.reader.blocks_near(near, &opened.object, &opened.record.placement, stripe, columns);
-        let read = timeout(FILL_DEADLINE, read).await.map_err(|_| Fault::Slow)?.map_err(|error| {
-            let locator = opened.object.locator();
-            tracing::warn!(%locator, stripe = stripe.0, error = &error as &dyn std::error::Error, "stripe cannot be read");
-            fault_of_read(&error)
-        })?;
-        self.metrics.fills.inc();
-        self.metrics.fill_bytes.inc_by(read.bytes);
-        self.metrics.neighbour_bytes.inc_by(read.neighbour_bytes);
-        self.metrics.fills_recovered.inc_by(u64::from(read.recovered));
-        span.say("evernear.nodes", Said::Number(read.nodes.len() as u64));
-        span.say("evernear.bytes", Said::Number(read.bytes));
-        span.say("evernear.recovered", Said::Number(read.recovered.into()));
-        Ok(Arc::new(read.blocks))
-    }
-
-    /// Ends all fills, whoever waits gets [`Fault::Busy`], and writes what is on its way to the disk.
-    pub(crate) async fn stop(&self) {
-        {
-            let mut state = self.state();
-            state.tasks.abort_all();
-            state.flights.clear();
-        }
-        if let Some(disk) = self.disk.get() {
-            disk.close().await;
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use client::{ReaderOptions, Topology, Transport};
-    use format::wire::NodeEntry;
-    use testing::{Fault as NodeFault, FaultyTransport, MemoryTransport, Sample};
-    use tokio::time::Instant as Virtual;
-
-    use super::*;
-    use crate::{
-        config::CacheConfig,
-        store::{objects::Objects, register::Register},
-    };
-
-    /// Blocks that may be on their way at one time.
-    const ROOM_BLOCKS: usize = 8;
-    const CROWD_BLOCKS: usize = 64;
-    /// What a strip takes to come.
-    const STRIP_TIME: Duration = Duration::from_secs(1);
-
-    /// Two owners' objects at slow origins, and an edge with little room.
-    struct Scene {
-        fills: Arc<Fills>,
-        opened: [Arc<Opened>; 2],
-    }
-
-    impl Scene {
-        async fn new() -> Self {
-            let nodes: Vec<NodeEntry> = ["a", "b"].map(|zone| testing::node(zone, testing::place(zone))).into();
-            let origins = Arc::new(MemoryTransport::new(&nodes));
-            let samples = [Sample::new(1, CROWD_BLOCKS * BLOCK_BYTES), Sample::new(2, ROOM_BLOCKS * BLOCK_BYTES)];
-            for sample in &samples {
-                let (node, columns) = (&nodes[0].name, sample.columns.len());
-                for (column, cells) in sample.columns.iter().enumerate() {
-                    let upload = origins.create_upload(node, column, columns).await.unwrap();
-                    origins.append(node, &upload, 0, cells).await.unwrap();
-                    let public = sample.sealed.public.encoded().clone();
-                    origins.commit(node, &upload, column, public).await.unwrap();
-                }
-                let record = Bytes::from(sample.record(&sample.lease(1), node).encode());
-                for node in &nodes {
-                    origins.put_record(&node.name, &sample.sealed.locator, record.clone()).await.unwrap();
-                }
-            }
-            let slow: Arc<dyn Transport> = Arc::new(FaultyTransport::new(origins, |_| NodeFault::Late(STRIP_TIME)));
-            let topology = Arc::new(Topology::new(nodes));
-            let reader = Reader::new(slow, topology, testing::place("here"), ReaderOptions::default());
-            let (reader, config) = (Arc::new(reader), CacheConfig::default());
-            let objects = Arc::new(Objects::new(Arc::clone(&reader), &config, Arc::new(Register::default())));
-            let room_bytes = (ROOM_BLOCKS * BLOCK_BYTES) as u64;
-            let cache = BlockCache::new(config.block_bytes_max);
-            let fills = Arc::new(Fills::new(reader, cache, room_bytes, None, Arc::new(Metrics::new())));
-            let [crowded, other] = samples.map(|sample| sample.sealed.capability);
-            let opened = [objects.open(&crowded).await.unwrap(), objects.open(&other).await.unwrap()];
-            Self { fills, opened }
-        }
-
-        /// Asks for one block of each owner's object and returns how long it took, in strips.
-        fn ask(&self, owner: usize, block: usize) -> tokio::task::JoinHandle<Result<u64, Fault>> {
-            let (fills, opened) = (Arc::clone(&self.fills), Arc::clone(&self.opened[owner]));
-            tokio::spawn(async move {
-                let begun = Virtual::now();
-                let geometry = opened.object.geometry().unwrap();
-                fills.block(&opened, geometry, BlockIndex(block as u64), Tier::Memory).await?;
-                Ok(begun.elapsed().as_secs() / STRIP_TIME.as_secs())
-            })
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_storm_on_one_owners_cold_blocks_delays_no_other_owners() {
-        let scene = Scene::new().await;
-        let storm: Vec<_> = (0..CROWD_BLOCKS).map(|block| scene.ask(0, block)).collect();
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        let others: Vec<_> = (0..2).map(|block| scene.ask(1, block)).collect();
-        for other in others {
-            assert_eq!(other.await.unwrap(), Ok(1), "it takes as long as without the storm");
-        }
-        let (mut served, mut busy) = (0, 0);
-        for read in storm {
-            match read.await.unwrap() {
-                Ok(_) => served += 1,
-                Err(fault) => {
-                    assert_eq!(fault, Fault::Busy);
-                    busy += 1;
-                }
-            }
-        }
-        assert!(served >= 2 * ROOM_BLOCKS && busy > 0, "{served} served, {busy} told to come again");
-    }
-}
+mod tests;

@@ -1,0 +1,89 @@
+//! Tests of how owners share what an edge reads at one time, with origins that are slow.
+
+use client::{ReaderOptions, Topology, Transport};
+use format::wire::NodeEntry;
+use testing::{Fault as NodeFault, FaultyTransport, MemoryTransport, Sample};
+use tokio::time::Instant as Virtual;
+
+use super::*;
+use crate::{
+    config::CacheConfig,
+    store::{objects::Objects, register::Register},
+};
+
+/// Blocks that may be on their way at one time.
+const ROOM_BLOCKS: usize = 8;
+const CROWD_BLOCKS: usize = 64;
+/// What a strip takes to come.
+const STRIP_TIME: Duration = Duration::from_secs(1);
+
+/// Two owners' objects at slow origins, and an edge with little room.
+struct Scene {
+    fills: Arc<Fills>,
+    opened: [Arc<Opened>; 2],
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let nodes: Vec<NodeEntry> = ["a", "b"].map(|zone| testing::node(zone, testing::place(zone))).into();
+        let origins = Arc::new(MemoryTransport::new(&nodes));
+        let samples = [Sample::new(1, CROWD_BLOCKS * BLOCK_BYTES), Sample::new(2, ROOM_BLOCKS * BLOCK_BYTES)];
+        for sample in &samples {
+            let (node, columns) = (&nodes[0].name, sample.columns.len());
+            for (column, cells) in sample.columns.iter().enumerate() {
+                let upload = origins.create_upload(node, column, columns).await.unwrap();
+                origins.append(node, &upload, 0, cells).await.unwrap();
+                let public = sample.sealed.public.encoded().clone();
+                origins.commit(node, &upload, column, public).await.unwrap();
+            }
+            let record = Bytes::from(sample.record(&sample.lease(1), node).encode());
+            for node in &nodes {
+                origins.put_record(&node.name, &sample.sealed.locator, record.clone()).await.unwrap();
+            }
+        }
+        let slow: Arc<dyn Transport> = Arc::new(FaultyTransport::new(origins, |_| NodeFault::Late(STRIP_TIME)));
+        let topology = Arc::new(Topology::new(nodes));
+        let reader = Reader::new(slow, topology, testing::place("here"), ReaderOptions::default());
+        let (reader, config) = (Arc::new(reader), CacheConfig::default());
+        let objects = Arc::new(Objects::new(Arc::clone(&reader), &config, Arc::new(Register::default())));
+        let room_bytes = (ROOM_BLOCKS * BLOCK_BYTES) as u64;
+        let cache = BlockCache::new(config.block_bytes_max);
+        let fills = Arc::new(Fills::new(reader, cache, room_bytes, None, Arc::new(Metrics::new())));
+        let [crowded, other] = samples.map(|sample| sample.sealed.capability);
+        let opened = [objects.open(&crowded).await.unwrap(), objects.open(&other).await.unwrap()];
+        Self { fills, opened }
+    }
+
+    /// Asks for one block of each owner's object and returns how long it took, in strips.
+    fn ask(&self, owner: usize, block: usize) -> tokio::task::JoinHandle<Result<u64, Fault>> {
+        let (fills, opened) = (Arc::clone(&self.fills), Arc::clone(&self.opened[owner]));
+        tokio::spawn(async move {
+            let begun = Virtual::now();
+            let geometry = opened.object.geometry().unwrap();
+            fills.block(&opened, geometry, BlockIndex(block as u64), Tier::Memory).await?;
+            Ok(begun.elapsed().as_secs() / STRIP_TIME.as_secs())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_on_one_owners_cold_blocks_delays_no_other_owners() {
+    let scene = Scene::new().await;
+    let storm: Vec<_> = (0..CROWD_BLOCKS).map(|block| scene.ask(0, block)).collect();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let others: Vec<_> = (0..2).map(|block| scene.ask(1, block)).collect();
+    for other in others {
+        assert_eq!(other.await.unwrap(), Ok(1), "it takes as long as without the storm");
+    }
+    let (mut served, mut busy) = (0, 0);
+    for read in storm {
+        match read.await.unwrap() {
+            Ok(_) => served += 1,
+            Err(fault) => {
+                assert_eq!(fault, Fault::Busy);
+                busy += 1;
+            }
+        }
+    }
+    assert!(served >= 2 * ROOM_BLOCKS && busy > 0, "{served} served, {busy} told to come again");
+}
