@@ -82,6 +82,15 @@ pub(crate) fn refused(style: Style, fault: &Fault, id: RequestId) -> (HeaderMap,
 }
 
 impl Reply {
+    pub(super) fn of(status: StatusCode, fields: HeaderMap, content: Option<Vec<Part>>, source: Source) -> Self {
+        Self { status, fields, content, source, locator: None, close: false, ready: None }
+    }
+
+    /// Answers with a text of ours, which may be empty.
+    pub(super) fn own(status: StatusCode, fields: HeaderMap, text: impl Into<Bytes>) -> Self {
+        Self::of(status, fields, Some(vec![Part::Bytes(text.into())]), Source::Own)
+    }
+
     /// Returns the bytes of content; none where no length is told, or is known yet.
     pub(crate) fn length(&self) -> Option<u64> {
         let bytes = |part: &Part| match part {
