@@ -21,7 +21,7 @@ use crate::made::Made;
 
 /// No step of the demo takes longer on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
-/// A graceful shutdown waits up to 10 s for answers in progress (edge/src/edge.rs). A program that ends within this
+/// A graceful shutdown waits up to 10 s for answers in progress (edge/src/edge/run.rs). A program that ends within this
 /// time did not wait for them.
 const AT_ONCE: Duration = Duration::from_secs(7);
 const READY: &str = "The network stays up";
