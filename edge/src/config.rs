@@ -22,6 +22,7 @@ use client::{IdentityFiles, TracesConfig};
 use format::{NodeAddress, NodeName, Place, wire};
 use serde::Deserialize;
 
+use self::config_error::check_bounds;
 pub(crate) use self::https::CertificateFiles;
 pub use self::{
     cache::{CacheConfig, DiskConfig},
@@ -34,17 +35,6 @@ pub use self::{
     serving::{DenylistConfig, LinksConfig},
 };
 use crate::zone::Zone;
-
-/// Least room for ready answers: a worker of many has room for some of the longest heads.
-const READY_BYTES_MIN: u64 = 16 * 1024 * 1024;
-/// Least cache: below it one stripe of the widest profile evicts itself.
-const CACHE_BYTES_MIN: u64 = 16 * 1024 * 1024;
-/// Least memory for strips: one stripe of sixteen.
-const STRIPS_BYTES_MIN: u64 = 4 * 1024 * 1024;
-/// Least disk: sixteen of its files.
-const DISK_BYTES_MIN: u64 = 64 * 1024 * 1024;
-/// Most prefixes written by hand; more belong in a database.
-const PREFIXES_MAX: usize = 4096;
 
 /// Everything an edge is told.
 #[derive(Debug, Clone, Deserialize)]
@@ -131,72 +121,14 @@ impl Config {
     /// [`ConfigError`] naming the field.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.place.check()?;
-        for name in &self.dns.nameservers {
-            Zone::parse(name).map_err(|source| ConfigError::Name { field: "dns.nameservers", source })?;
-        }
-        if let Some(mailbox) = &self.dns.mailbox {
-            Zone::parse(mailbox).map_err(|source| ConfigError::Name { field: "dns.mailbox", source })?;
-        }
-        let disk_bytes = self.cache.disk.as_ref().map_or(DISK_BYTES_MIN, |disk| disk.bytes_max);
-        let [strips, patience] = self.peers.as_ref().map_or_else(
-            || [peers::default_strip_bytes_max(), peers::default_patience_ms()],
-            |peers| [peers.strip_bytes_max, peers.patience_ms],
-        );
-        let acme = self.https.as_ref().and_then(|https| https.acme.as_ref());
-        let [look, retry] = acme.map_or([1; 2], |acme| [acme.look_seconds, acme.retry_seconds]);
-        let bounds = [
-            ("reread_seconds", self.reread_seconds, 1..=3600, "from 1 to 3600"),
-            ("dns.idle_seconds", self.dns.idle_seconds, 1..=300, "from 1 to 300"),
-            ("http.header_seconds", self.http.header_seconds, 1..=300, "from 1 to 300"),
-            ("https.acme.look_seconds", look, 1..=300, "from 1 to 300"),
-            ("https.acme.retry_seconds", retry, 1..=14_400, "from 1 to 14400"),
-            ("cache.block_bytes_max", self.cache.block_bytes_max, CACHE_BYTES_MIN..=u64::MAX, "at least 16 MiB"),
-            ("cache.fill_bytes_max", self.cache.fill_bytes_max, CACHE_BYTES_MIN..=1 << 40, "from 16 MiB to 1 TiB"),
-            ("cache.objects_max", self.cache.objects_max, 16..=u64::MAX, "at least 16"),
-            ("cache.ready_bytes_max", self.cache.ready_bytes_max, READY_BYTES_MIN..=1 << 40, "from 16 MiB to 1 TiB"),
-            ("cache.record_seconds", self.cache.record_seconds, 1..=86_400, "from 1 to 86400"),
-            ("cache.unknown_seconds", self.cache.unknown_seconds, 1..=300, "from 1 to 300"),
-            ("cache.disk.bytes_max", disk_bytes, DISK_BYTES_MIN..=u64::MAX, "at least 64 MiB"),
-            ("peers.strip_bytes_max", strips, STRIPS_BYTES_MIN..=1 << 40, "from 4 MiB to 1 TiB"),
-            ("peers.patience_ms", patience, 1..=10_000, "from 1 to 10000"),
-            ("http.workers", self.http.workers() as u64, 1..=1024, "from 1 to 1024"),
-            ("http.connections_max", self.http.connections_max as u64, 1..=1 << 20, "from 1 to 1048576"),
-            ("dns.connections_max", self.dns.connections_max as u64, 1..=1 << 20, "from 1 to 1048576"),
-            (
-                "dns.connections_per_address_max",
-                self.dns.connections_per_address_max as u64,
-                1..=1 << 20,
-                "from 1 to 1048576",
-            ),
-            (
-                "http.connections_per_address_max",
-                self.http.connections_per_address_max as u64,
-                1..=1 << 20,
-                "from 1 to 1048576",
-            ),
-            (
-                "places.prefix (entries)",
-                self.places.prefix.len() as u64,
-                0..=PREFIXES_MAX as u64,
-                "at most 4096; use a database",
-            ),
-        ];
-        if let Some(status) =
-            self.denylist.as_ref().map(|list| list.status).filter(|status| !matches!(status, 410 | 451))
-        {
-            return Err(ConfigError::Bound { field: "denylist.status", found: status.into(), bound: "410 or 451" });
-        }
-        for (field, found, range, bound) in bounds {
-            if !range.contains(&found) {
-                return Err(ConfigError::Bound { field, found, bound });
-            }
-        }
-        if let Some(https) = &self.https {
-            https.check()?;
-        }
-        if let Some(peers) = &self.peers {
-            peers.check()?;
-        }
+        check_bounds(&[("reread_seconds", self.reread_seconds, 1..=3600, "from 1 to 3600")])?;
+        self.dns.check()?;
+        self.http.check()?;
+        self.cache.check()?;
+        self.places.check()?;
+        self.https.as_ref().map_or(Ok(()), HttpsConfig::check)?;
+        self.denylist.as_ref().map_or(Ok(()), DenylistConfig::check)?;
+        self.peers.as_ref().map_or(Ok(()), PeersConfig::check)?;
         if self.public.is_empty() && self.http.listen.ip().is_unspecified() {
             return Err(ConfigError::Public);
         }
@@ -275,54 +207,6 @@ mod tests {
         ] {
             assert!(SAMPLE.contains(from), "{from}");
             assert!(Config::from_toml(&SAMPLE.replacen(from, to, 1)).is_err(), "{to}");
-        }
-    }
-
-    #[test]
-    fn the_periods_of_acme_have_bounds() {
-        let acme = |more: &str| {
-            let acme = format!("secret = \"/s\"\n[https.acme]\ndirectory = \"https://ca.example\"\n{more}");
-            let files = [
-                "certificate = \"/etc/evernear/evernear.example.pem\"\n",
-                "key = \"/etc/evernear/evernear.example.key\"\n",
-            ];
-            let without = |sample: String, line: &str| {
-                assert!(sample.contains(line), "{line}");
-                sample.replacen(line, "", 1)
-            };
-            let sample = files.into_iter().fold(SAMPLE.to_owned(), without);
-            Config::from_toml(&sample.replacen("[cache]", &format!("{acme}\n[cache]"), 1))
-        };
-        let periods = |config: Config| config.https.unwrap().acme.map(|acme| (acme.look_seconds, acme.retry_seconds));
-        assert_eq!(periods(acme("").unwrap()), Some((5, 60)));
-        assert_eq!(periods(acme("look_seconds = 300\nretry_seconds = 14400").unwrap()), Some((300, 14_400)));
-        for wrong in ["look_seconds = 0", "look_seconds = 301", "retry_seconds = 0", "retry_seconds = 14401"] {
-            assert!(matches!(acme(wrong), Err(ConfigError::Bound { .. })), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn two_doors_do_not_share_a_port() {
-        let with = |from: &str, to: &str| {
-            assert!(SAMPLE.contains(from), "{from}");
-            Config::from_toml(&SAMPLE.replacen(from, to, 1))
-        };
-        let (admin, https) = ("admin = \"127.0.0.1:9100\"", "listen = \"0.0.0.0:443\"");
-        for (from, to, says) in [
-            (admin, "admin = \"127.0.0.1:80\"", "`http.listen` (0.0.0.0:80) and `admin` (127.0.0.1:80)"),
-            (admin, "admin = \"127.0.0.1:443\"", "`https.listen`"),
-            (admin, "admin = \"[::]:53\"", "`dns.listen`"),
-            (https, "listen = \"0.0.0.0:80\"", "`http.listen`"),
-            (https, "listen = \"0.0.0.0:53\"", "`dns.listen`"),
-        ] {
-            let refused = with(from, to).unwrap_err();
-            assert!(
-                matches!(refused, ConfigError::Shared { .. }) && refused.to_string().contains(says),
-                "{to}: {refused}"
-            );
-        }
-        for (from, to) in [(admin, "admin = \"[::1]:80\""), (https, "listen = \"0.0.0.0:0\"")] {
-            with(from, to).unwrap();
         }
     }
 

@@ -7,7 +7,7 @@ mod run;
 mod start_error;
 mod succession;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use client::{Membership, Topology, Transport, tls::Identity};
 use sandbox::{Engine, guard::ChildCommand};
@@ -16,12 +16,12 @@ use tokio::{sync::watch, task::JoinHandle};
 pub use self::start_error::StartError;
 use self::{
     build::build,
-    doors::{Doors, Quic, Secure},
+    doors::Doors,
     loaded::Loaded,
     run::run,
     succession::{keeper, recall_nodes, take_up_disk},
 };
-use crate::{config::Config, dns::DnsSockets, door::h3, listen::sockets::Sockets, store::disk::DiskError};
+use crate::{config::Config, listen::sockets::Sockets, store::disk::DiskError};
 
 /// What an edge works with and does not make itself.
 pub struct Parts {
@@ -120,72 +120,25 @@ impl Edge {
         if config.peers.is_some() && parts.membership.is_none() {
             return Err(StartError::Peers);
         }
-        let mut handed = std::mem::take(&mut parts.sockets);
+        let handed = std::mem::take(&mut parts.sockets);
         let succeeds = !handed.is_empty();
         let known_nodes = recall_nodes(&config, &parts.topology).await;
         let node = Arc::new(build(config, &parts, places, links, denylist, known_nodes, secure.as_ref())?);
         let keeper = keeper(&node, secure.as_ref(), &parts.transport, succeeds).await?;
         let disk_later = take_up_disk(&node, succeeds).await?;
-        let bind = |door, address| move |source| StartError::Bind { door, address, source };
+        let doors = Doors::bind(&node.config, handed, secure.map(|(terminator, _)| (terminator, keeper))).await?;
 
-        let address = node.config.dns.listen;
-        let dns = DnsSockets::bind(&mut handed, address).await.map_err(bind("dns", address))?;
-        let dns_address = dns.address;
-        let address = node.config.http.listen;
-        let http = handed.listen(address).await.map_err(bind("http", address))?;
-        let http_address = http.local_addr().map_err(bind("http", address))?;
-        let https = match node.config.https.as_ref().zip(secure) {
-            None => None,
-            Some((https, (terminator, _))) => {
-                let listener = handed.listen(https.listen).await.map_err(bind("https", https.listen))?;
-                let address = listener.local_addr().map_err(bind("https", https.listen))?;
-                // The port that TCP got, where any was asked for.
-                let quic_address = SocketAddr::new(https.listen.ip(), address.port());
-                let quic = match https.http3.then(|| h3::bind(quic_address, &terminator)) {
-                    None => None,
-                    Some(Ok(endpoint)) => Some(Quic::Bound(endpoint)),
-                    Some(Err(error)) if succeeds && error.kind() == io::ErrorKind::AddrInUse => Some(Quic::Later),
-                    Some(Err(error)) => return Err(bind("http3", quic_address)(error)),
-                };
-                Some(Secure { terminator, keeper, listener, address, quic })
-            }
-        };
-        let https_address = https.as_ref().map(|https| https.address);
-        let admin = match node.config.admin {
-            None => None,
-            Some(address) => {
-                let listener = handed.listen(address).await.map_err(bind("admin", address))?;
-                Some((listener.local_addr().map_err(bind("admin", address))?, listener))
-            }
-        };
-        let admin_address = admin.as_ref().map(|(address, _)| *address);
-        let peers = match &node.config.peers {
-            None => None,
-            Some(peers) => {
-                let listener = handed.listen(peers.listen).await.map_err(bind("peers", peers.listen))?;
-                let address = listener.local_addr().map_err(bind("peers", peers.listen))?;
-                let told = peers.address.clone().unwrap_or_else(|| address.into());
-                // It is set here alone.
-                let _ = node.peer_address.set(told);
-                Some((address, listener))
-            }
-        };
-        let peers_address = peers.as_ref().map(|(address, _)| *address);
-
-        tracing::info!(edge = %node.config.name, dns = %dns_address, http = %http_address, https = https_address.map(tracing::field::display), "edge answers");
-        let [admin, peers] = [admin, peers].map(|bound| bound.map(|(_, listener)| listener));
-        let doors = Doors { dns, http, https, admin, peers, disk_later };
-        let sockets = doors.sockets().map_err(bind("http", http_address))?;
-        let task = tokio::spawn(run(node, parts.transport, zone, doors, shutdown));
-        Ok(Running {
-            dns: dns_address,
-            http: http_address,
-            https: https_address,
-            admin: admin_address,
-            peers: peers_address,
-            sockets,
-            task,
-        })
+        let (dns, http) = (doors.dns.address, doors.http.address);
+        let https = doors.https.as_ref().map(|https| https.tcp.address);
+        let [admin, peers] = [&doors.admin, &doors.peers].map(|door| door.as_ref().map(|door| door.address));
+        if let Some((config, address)) = node.config.peers.as_ref().zip(peers) {
+            // It is set here alone.
+            let _ = node.peer_address.set(config.address.clone().unwrap_or_else(|| address.into()));
+        }
+        tracing::info!(edge = %node.config.name, %dns, %http, https = https.map(tracing::field::display), "edge answers");
+        let sockets = doors.sockets()?;
+        let task = tokio::spawn(run(node, parts.transport, zone, doors, disk_later, shutdown));
+        Ok(Running { dns, http, https, admin, peers, sockets, task })
     }
 }
 

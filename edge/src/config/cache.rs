@@ -4,6 +4,15 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
+use super::config_error::{ConfigError, check_bounds};
+
+/// Least room for ready answers: a worker of many has room for some of the longest heads.
+const READY_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// Least cache: below it one stripe of the widest profile evicts itself.
+const CACHE_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// Least disk: sixteen of its files.
+const DISK_BYTES_MIN: u64 = 64 * 1024 * 1024;
+
 /// What is kept.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +55,19 @@ pub struct DiskConfig {
 }
 
 impl CacheConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        check_bounds(&[
+            ("cache.block_bytes_max", self.block_bytes_max, CACHE_BYTES_MIN..=u64::MAX, "at least 16 MiB"),
+            ("cache.fill_bytes_max", self.fill_bytes_max, CACHE_BYTES_MIN..=1 << 40, "from 16 MiB to 1 TiB"),
+            ("cache.objects_max", self.objects_max, 16..=u64::MAX, "at least 16"),
+            ("cache.ready_bytes_max", self.ready_bytes_max, READY_BYTES_MIN..=1 << 40, "from 16 MiB to 1 TiB"),
+            ("cache.record_seconds", self.record_seconds, 1..=86_400, "from 1 to 86400"),
+            ("cache.unknown_seconds", self.unknown_seconds, 1..=300, "from 1 to 300"),
+        ])?;
+        let Some(disk) = &self.disk else { return Ok(()) };
+        check_bounds(&[("cache.disk.bytes_max", disk.bytes_max, DISK_BYTES_MIN..=u64::MAX, "at least 64 MiB")])
+    }
+
     pub(crate) fn record_time(&self) -> Duration {
         Duration::from_secs(self.record_seconds)
     }

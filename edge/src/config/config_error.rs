@@ -1,6 +1,6 @@
 //! Why a configuration cannot be used.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, ops::RangeInclusive};
 
 use crate::zone::ZoneError;
 
@@ -58,4 +58,15 @@ pub enum ConfigError {
         /// Its address.
         second_address: SocketAddr,
     },
+}
+
+/// A number that has bounds: its field, what was given, what is allowed, and the same in words.
+pub(super) type Bounded = (&'static str, u64, RangeInclusive<u64>, &'static str);
+
+/// Refuses the first of these numbers that is out of its bounds.
+pub(super) fn check_bounds(numbers: &[Bounded]) -> Result<(), ConfigError> {
+    match numbers.iter().find(|(_, found, range, _)| !range.contains(found)) {
+        None => Ok(()),
+        Some(&(field, found, _, bound)) => Err(ConfigError::Bound { field, found, bound }),
+    }
 }

@@ -4,6 +4,9 @@ use std::{net::SocketAddr, time::Duration};
 
 use serde::Deserialize;
 
+use super::config_error::{ConfigError, check_bounds};
+use crate::zone::Zone;
+
 /// The DNS door.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,6 +50,19 @@ pub enum RefusedName {
 }
 
 impl DnsConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let names = self.nameservers.iter().map(|name| ("dns.nameservers", name));
+        for (field, name) in names.chain(self.mailbox.iter().map(|name| ("dns.mailbox", name))) {
+            Zone::parse(name).map_err(|source| ConfigError::Name { field, source })?;
+        }
+        let (all, of_one) = (self.connections_max as u64, self.connections_per_address_max as u64);
+        check_bounds(&[
+            ("dns.idle_seconds", self.idle_seconds, 1..=300, "from 1 to 300"),
+            ("dns.connections_max", all, 1..=1 << 20, "from 1 to 1048576"),
+            ("dns.connections_per_address_max", of_one, 1..=1 << 20, "from 1 to 1048576"),
+        ])
+    }
+
     pub(crate) fn idle(&self) -> Duration {
         Duration::from_secs(self.idle_seconds)
     }

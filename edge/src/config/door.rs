@@ -85,3 +85,35 @@ impl Config {
         doors
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../edge.sample.toml");
+
+    #[test]
+    fn two_doors_do_not_share_a_port() {
+        let with = |from: &str, to: &str| {
+            assert!(SAMPLE.contains(from), "{from}");
+            Config::from_toml(&SAMPLE.replacen(from, to, 1))
+        };
+        let (admin, https) = ("admin = \"127.0.0.1:9100\"", "listen = \"0.0.0.0:443\"");
+        for (from, to, says) in [
+            (admin, "admin = \"127.0.0.1:80\"", "`http.listen` (0.0.0.0:80) and `admin` (127.0.0.1:80)"),
+            (admin, "admin = \"127.0.0.1:443\"", "`https.listen`"),
+            (admin, "admin = \"[::]:53\"", "`dns.listen`"),
+            (https, "listen = \"0.0.0.0:80\"", "`http.listen`"),
+            (https, "listen = \"0.0.0.0:53\"", "`dns.listen`"),
+        ] {
+            let refused = with(from, to).unwrap_err();
+            assert!(
+                matches!(refused, ConfigError::Shared { .. }) && refused.to_string().contains(says),
+                "{to}: {refused}"
+            );
+        }
+        for (from, to) in [(admin, "admin = \"[::1]:80\""), (https, "listen = \"0.0.0.0:0\"")] {
+            with(from, to).unwrap();
+        }
+    }
+}

@@ -8,6 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
+use super::config_error::{ConfigError, check_bounds};
 use crate::net::Net;
 
 /// The HTTP door.
@@ -37,6 +38,16 @@ pub struct HttpConfig {
 }
 
 impl HttpConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let (all, of_one) = (self.connections_max as u64, self.connections_per_address_max as u64);
+        check_bounds(&[
+            ("http.header_seconds", self.header_seconds, 1..=300, "from 1 to 300"),
+            ("http.workers", self.workers() as u64, 1..=1024, "from 1 to 1024"),
+            ("http.connections_max", all, 1..=1 << 20, "from 1 to 1048576"),
+            ("http.connections_per_address_max", of_one, 1..=1 << 20, "from 1 to 1048576"),
+        ])
+    }
+
     pub(crate) fn workers(&self) -> usize {
         self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZero::get))
     }

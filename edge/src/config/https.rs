@@ -7,7 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::config_error::{ConfigError, check_bounds};
 use crate::zone::Zone;
 
 /// The HTTP door over TLS 1.3: HTTP/1.1, HTTP/2 and HTTP/3. TCP and UDP have connections to themselves, as many as
@@ -86,16 +86,23 @@ impl HttpsConfig {
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         match (&self.certificate, &self.key, &self.acme) {
-            (Some(_), Some(_), None) => {}
-            (None, None, Some(_)) if self.secret.is_none() => return Err(ConfigError::Secret),
-            (None, None, Some(acme)) => {
-                if let Some(caa) = &acme.caa {
-                    Zone::parse(caa).map_err(|source| ConfigError::Name { field: "https.acme.caa", source })?;
-                }
-            }
-            _ => return Err(ConfigError::Certificate),
+            (Some(_), Some(_), None) => Ok(()),
+            (None, None, Some(_)) if self.secret.is_none() => Err(ConfigError::Secret),
+            (None, None, Some(acme)) => acme.check(),
+            _ => Err(ConfigError::Certificate),
         }
-        Ok(())
+    }
+}
+
+impl AcmeConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        if let Some(caa) = &self.caa {
+            Zone::parse(caa).map_err(|source| ConfigError::Name { field: "https.acme.caa", source })?;
+        }
+        check_bounds(&[
+            ("https.acme.look_seconds", self.look_seconds, 1..=300, "from 1 to 300"),
+            ("https.acme.retry_seconds", self.retry_seconds, 1..=14_400, "from 1 to 14400"),
+        ])
     }
 }
 
@@ -113,4 +120,35 @@ fn default_look_seconds() -> u64 {
 
 fn default_retry_seconds() -> u64 {
     60
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    const SAMPLE: &str = include_str!("../../edge.sample.toml");
+
+    #[test]
+    fn the_periods_of_acme_have_bounds() {
+        let acme = |more: &str| {
+            let acme = format!("secret = \"/s\"\n[https.acme]\ndirectory = \"https://ca.example\"\n{more}");
+            let files = [
+                "certificate = \"/etc/evernear/evernear.example.pem\"\n",
+                "key = \"/etc/evernear/evernear.example.key\"\n",
+            ];
+            let without = |sample: String, line: &str| {
+                assert!(sample.contains(line), "{line}");
+                sample.replacen(line, "", 1)
+            };
+            let sample = files.into_iter().fold(SAMPLE.to_owned(), without);
+            Config::from_toml(&sample.replacen("[cache]", &format!("{acme}\n[cache]"), 1))
+        };
+        let periods = |config: Config| config.https.unwrap().acme.map(|acme| (acme.look_seconds, acme.retry_seconds));
+        assert_eq!(periods(acme("").unwrap()), Some((5, 60)));
+        assert_eq!(periods(acme("look_seconds = 300\nretry_seconds = 14400").unwrap()), Some((300, 14_400)));
+        for wrong in ["look_seconds = 0", "look_seconds = 301", "retry_seconds = 0", "retry_seconds = 14401"] {
+            assert!(matches!(acme(wrong), Err(ConfigError::Bound { .. })), "{wrong}");
+        }
+    }
 }

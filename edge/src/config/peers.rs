@@ -5,7 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 use format::NodeAddress;
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::config_error::{ConfigError, check_bounds};
+
+/// Least memory for strips: one stripe of sixteen.
+const STRIPS_BYTES_MIN: u64 = 4 * 1024 * 1024;
 
 /// Bringing strips for the other edges of the region.
 #[derive(Debug, Clone, Deserialize)]
@@ -30,7 +33,10 @@ impl PeersConfig {
         if self.address.is_none() && self.listen.ip().is_unspecified() {
             return Err(ConfigError::PeerAddress);
         }
-        Ok(())
+        check_bounds(&[
+            ("peers.strip_bytes_max", self.strip_bytes_max, STRIPS_BYTES_MIN..=1 << 40, "from 4 MiB to 1 TiB"),
+            ("peers.patience_ms", self.patience_ms, 1..=10_000, "from 1 to 10000"),
+        ])
     }
 
     pub(crate) fn patience(&self) -> Duration {
@@ -38,11 +44,11 @@ impl PeersConfig {
     }
 }
 
-pub(super) fn default_strip_bytes_max() -> u64 {
+fn default_strip_bytes_max() -> u64 {
     64 * 1024 * 1024
 }
 
-pub(super) fn default_patience_ms() -> u64 {
+fn default_patience_ms() -> u64 {
     100
 }
 

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use format::Country;
 use serde::Deserialize;
 
+use super::config_error::{ConfigError, check_bounds};
 use crate::net::Net;
+
+/// Most prefixes written by hand; more belong in a database.
+const PREFIXES_MAX: u64 = 4096;
 
 /// Where viewers are.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -33,4 +37,11 @@ pub struct PrefixPlace {
     /// Degrees east.
     #[serde(default)]
     pub longitude: Option<f64>,
+}
+
+impl PlacesConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let prefixes = self.prefix.len() as u64;
+        check_bounds(&[("places.prefix (entries)", prefixes, 0..=PREFIXES_MAX, "at most 4096; use a database")])
+    }
 }

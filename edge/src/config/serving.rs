@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::ConfigError;
+
 /// Links that owners sign, for policies that ask for a token.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinksConfig {
-    /// The zone's secret, as in [`super::HttpsConfig::secret`]; `evernear edge link-key` derives an owner's key from it.
+    /// The zone's secret, as in [`super::HttpsConfig::secret`]; `evernear edge link-key` derives an owner's key from
+    /// it.
     pub secret: PathBuf,
 }
 
@@ -22,6 +25,15 @@ pub struct DenylistConfig {
     /// What viewers are told: 410, or 451 where a law is the reason (RFC 7725). Absent: 410.
     #[serde(default = "default_denied_status")]
     pub status: u16,
+}
+
+impl DenylistConfig {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        match self.status {
+            410 | 451 => Ok(()),
+            found => Err(ConfigError::Bound { field: "denylist.status", found: found.into(), bound: "410 or 451" }),
+        }
+    }
 }
 
 fn default_denied_status() -> u16 {

@@ -9,10 +9,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::succession::{SUCCESSION_DEADLINE, SUCCESSION_RETRY};
+use super::{
+    StartError,
+    succession::{SUCCESSION_DEADLINE, SUCCESSION_RETRY},
+};
 use crate::{
     answer::reply::Ways,
-    config::HttpsConfig,
+    config::{Config, HttpsConfig},
     control::acme::Keeper,
     dns::DnsSockets,
     door::{Terminator, h3},
@@ -22,24 +25,90 @@ use crate::{
 /// What is bound.
 pub(super) struct Doors {
     pub(super) dns: DnsSockets,
-    pub(super) http: TcpListener,
+    pub(super) http: Listening,
     pub(super) https: Option<Secure>,
-    pub(super) admin: Option<TcpListener>,
-    pub(super) peers: Option<TcpListener>,
-    /// A predecessor has the disk cache still.
-    pub(super) disk_later: bool,
+    pub(super) admin: Option<Listening>,
+    pub(super) peers: Option<Listening>,
 }
 
 impl Doors {
+    /// Binds all doors of a configuration: takes what was handed over, and has the rest anew. What a predecessor may
+    /// have still is given time, where this edge succeeds one.
+    ///
+    /// # Errors
+    /// [`StartError::Bind`].
+    pub(super) async fn bind(
+        config: &Config,
+        mut handed: Sockets,
+        secure: Option<(Arc<Terminator>, Option<Keeper>)>,
+    ) -> Result<Self, StartError> {
+        let succeeds = !handed.is_empty();
+        let address = config.dns.listen;
+        let unbound = |source| StartError::Bind { door: "dns", address, source };
+        let dns = DnsSockets::bind(&mut handed, address).await.map_err(unbound)?;
+        let http = Listening::at(&mut handed, "http", config.http.listen).await?;
+        let https = match config.https.as_ref().zip(secure) {
+            None => None,
+            Some((https, (terminator, keeper))) => {
+                let tcp = Listening::at(&mut handed, "https", https.listen).await?;
+                // The port that TCP got, where any was asked for.
+                let address = SocketAddr::new(https.listen.ip(), tcp.address.port());
+                let quic = match https.http3.then(|| h3::bind(address, &terminator)) {
+                    None => None,
+                    Some(Ok(endpoint)) => Some(Quic::Bound(endpoint)),
+                    Some(Err(error)) if succeeds && error.kind() == io::ErrorKind::AddrInUse => Some(Quic::Later),
+                    Some(Err(source)) => return Err(StartError::Bind { door: "http3", address, source }),
+                };
+                Some(Secure { terminator, keeper, tcp, quic })
+            }
+        };
+        let admin = Listening::maybe_at(&mut handed, "admin", config.admin).await?;
+        let peers = Listening::maybe_at(&mut handed, "peers", config.peers.as_ref().map(|peers| peers.listen)).await?;
+        Ok(Self { dns, http, https, admin, peers })
+    }
+
     /// Returns what a successor needs to listen as this edge does.
-    pub(super) fn sockets(&self) -> io::Result<Sockets> {
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub(super) fn sockets(&self) -> Result<Sockets, StartError> {
         let mut sockets = Sockets::default();
-        sockets.add_udp(&self.dns.udp)?;
-        let https = self.https.as_ref().map(|https| &https.listener);
-        for listener in [&self.dns.tcp, &self.http].into_iter().chain(https).chain(&self.admin).chain(&self.peers) {
-            sockets.add_tcp(listener)?;
+        let address = self.dns.address;
+        let unshared = |source| StartError::Bind { door: "dns", address, source };
+        sockets.add_udp(&self.dns.udp).and_then(|()| sockets.add_tcp(&self.dns.tcp)).map_err(unshared)?;
+        let https = self.https.as_ref().map(|https| &https.tcp);
+        for Listening { door, socket, address } in
+            [&self.http].into_iter().chain(https).chain(&self.admin).chain(&self.peers)
+        {
+            sockets.add_tcp(socket).map_err(|source| StartError::Bind { door: *door, address: *address, source })?;
         }
         Ok(sockets)
+    }
+}
+
+/// A TCP socket that listens.
+pub(super) struct Listening {
+    door: &'static str,
+    pub(super) socket: TcpListener,
+    pub(super) address: SocketAddr,
+}
+
+impl Listening {
+    async fn at(handed: &mut Sockets, door: &'static str, address: SocketAddr) -> Result<Self, StartError> {
+        let unbound = |source| StartError::Bind { door, address, source };
+        let socket = handed.listen(address).await.map_err(unbound)?;
+        Ok(Self { door, address: socket.local_addr().map_err(unbound)?, socket })
+    }
+
+    async fn maybe_at(
+        handed: &mut Sockets,
+        door: &'static str,
+        address: Option<SocketAddr>,
+    ) -> Result<Option<Self>, StartError> {
+        match address {
+            Some(address) => Self::at(handed, door, address).await.map(Some),
+            None => Ok(None),
+        }
     }
 }
 
@@ -48,8 +117,7 @@ pub(super) struct Secure {
     pub(super) terminator: Arc<Terminator>,
     /// Of a certificate from an authority.
     pub(super) keeper: Option<Keeper>,
-    pub(super) listener: TcpListener,
-    pub(super) address: SocketAddr,
+    pub(super) tcp: Listening,
     pub(super) quic: Option<Quic>,
 }
 
@@ -93,7 +161,7 @@ impl Quic {
 
 impl Secure {
     pub(super) fn ways(&self, config: &HttpsConfig) -> Ways {
-        let port = config.public_port.unwrap_or(self.address.port());
+        let port = config.public_port.unwrap_or(self.tcp.address.port());
         Ways { redirect: config.redirect.then_some(port), http3: self.quic.is_some().then_some(port) }
     }
 }

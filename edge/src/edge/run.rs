@@ -44,6 +44,7 @@ pub(super) async fn run(
     transport: Arc<dyn Transport>,
     zone: ZoneFacts,
     bound: Doors,
+    disk_later: bool,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut followers = JoinSet::new();
@@ -57,17 +58,17 @@ pub(super) async fn run(
     }
     // pingora takes "the sender is gone" for "go on"; our own pair says it in so many words.
     let (down, going_down) = watch::channel(false);
-    if let Some(listener) = bound.admin {
-        followers.spawn(admin::serve(Arc::clone(&node), listener, going_down.clone()));
+    if let Some(admin) = bound.admin {
+        followers.spawn(admin::serve(Arc::clone(&node), admin.socket, going_down.clone()));
     }
-    if let Some((listener, membership)) = bound.peers.zip(node.membership.clone()) {
-        followers.spawn(peers::serve(Arc::clone(&node), listener, membership));
+    if let Some((peers, membership)) = bound.peers.zip(node.membership.clone()) {
+        followers.spawn(peers::serve(Arc::clone(&node), peers.socket, membership, going_down.clone()));
     }
     if let Some(denylist) = &node.config.denylist {
         let (every, held) = (node.config.reread_every(), Arc::clone(&node.denylist));
         followers.spawn(denylist::follow(denylist.files.clone(), every, held, Arc::clone(&node.metrics)));
     }
-    if bound.disk_later {
+    if disk_later {
         followers.spawn(take_up_disk_later(Arc::clone(&node)));
     }
     let (mut dns, dns_tcp) = bound.dns.serve(Arc::clone(&node), zone);
@@ -79,14 +80,11 @@ pub(super) async fn run(
         Ok(workers) => Arc::new(workers),
         Err(error) => return tracing::error!(%error, "the edge ends: the system gives it no threads"),
     };
-    if let Some(Secure { terminator, listener, address, quic, keeper }) = bound.https {
+    if let Some(Secure { terminator, tcp, quic, keeper }) = bound.https {
         certify(&mut followers, &node, &terminator, keeper);
-        doors.spawn(Arc::clone(&door).serve(
-            Arc::clone(&workers),
-            listener,
-            Some(Arc::clone(&terminator)),
-            going_down.clone(),
-        ));
+        let (workers, address) = (Arc::clone(&workers), tcp.address);
+        let secured = Some(Arc::clone(&terminator));
+        doors.spawn(Arc::clone(&door).serve(workers, tcp.socket, secured, going_down.clone()));
         if let Some(quic) = quic {
             let (door, down) = (Arc::clone(&door), going_down.clone());
             doors.spawn(async move {
@@ -96,7 +94,7 @@ pub(super) async fn run(
             });
         }
     }
-    doors.spawn(door.serve(workers, bound.http, None, going_down));
+    doors.spawn(door.serve(workers, bound.http.socket, None, going_down));
 
     // An error means that whoever could call the shutdown is gone.
     let _ = shutdown.wait_for(|down| *down).await;

@@ -1,5 +1,5 @@
-//! What a start takes up from before: of a former run its nodes and certificate, of a predecessor that still answers its
-//! disk cache, once it has let go of it.
+//! What a start takes up from before: the nodes and the certificate of a former run, and the disk cache of a
+//! predecessor, once that one has let go of it.
 
 use std::{sync::Arc, time::Duration};
 

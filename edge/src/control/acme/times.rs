@@ -1,5 +1,5 @@
-//! The times of a certificate: when it ends, when it is renewed, when an order that failed is tried again. Pure, but for
-//! the clock and the chance that its callers ask for here.
+//! The times of a certificate: when it ends, when it is renewed, when an order that failed is tried again. All in
+//! seconds since 1970.
 
 use std::time::{Duration, SystemTime};
 
