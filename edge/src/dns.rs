@@ -22,15 +22,14 @@ use hickory_server::{
     server::{Request, RequestHandler, ResponseHandler, ResponseInfo, Server},
     zone_handler::MessageResponseBuilder,
 };
-use tokio::net::{TcpListener, UdpSocket};
-
-use self::{answer::Answer, question::Question, subnet::Viewer};
-pub(crate) use self::{answer::ZoneFacts, tcp::TcpDoor};
-use crate::{
-    listen::{connections::Connections, sockets::Sockets},
-    metrics::DnsLabels,
-    node::Node,
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    sync::watch,
 };
+
+pub(crate) use self::answer::ZoneFacts;
+use self::{answer::Answer, question::Question, subnet::Viewer};
+use crate::{listen::sockets::Sockets, metrics::DnsLabels, node::Node};
 
 /// Largest UDP answer: what fits the least IPv6 path without fragments, as DNS Flag Day 2020 agreed.
 const UDP_BYTES_MAX: u16 = 1232;
@@ -62,14 +61,17 @@ impl DnsSockets {
         Err(last)
     }
 
-    /// Starts answering over UDP and returns what answers over TCP.
-    pub(crate) fn serve(self, node: Arc<Node>, zone: ZoneFacts) -> (Server<DnsDoor>, TcpDoor) {
-        let config = &node.config.dns;
-        let connections = Connections::new(config.connections_max, config.connections_per_address_max);
+    /// Starts answering over UDP and returns it, and what answers over TCP until the shutdown.
+    pub(crate) fn serve(
+        self,
+        node: Arc<Node>,
+        zone: ZoneFacts,
+        shutdown: watch::Receiver<bool>,
+    ) -> (Server<DnsDoor>, impl Future<Output = ()> + Send) {
         let door = DnsDoor { node, zone: Arc::new(zone) };
         let mut server = Server::new(door.clone());
         server.register_socket(self.udp);
-        (server, TcpDoor { listener: self.tcp, door, connections })
+        (server, tcp::serve(door, self.tcp, shutdown))
     }
 }
 

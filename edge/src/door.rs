@@ -1,6 +1,6 @@
-//! The HTTP door: one accept loop ([`accept`]) deals connections to [`workers`]. Common requests of HTTP/1.1 are read
-//! by [`h1`], a narrow codec of our own, and all other forms of it by [`pingora`]; [`h2`] has the connections of
-//! HTTP/2; HTTP/3 comes in beside them ([`h3`]).
+//! The HTTP door: [`accept`] deals connections to [`workers`]. Common requests of HTTP/1.1 are read by [`h1`], a narrow
+//! codec of our own, and all other forms of it by [`pingora`]; [`h2`] has the connections of HTTP/2; HTTP/3 comes in
+//! beside them ([`h3`]).
 //!
 //! [`connection`] (caps, deadlines) -> request (framing checked, header bounded) -> [`respond`] -> [`send`] ->
 //! [`session`].

@@ -8,9 +8,8 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -26,16 +25,19 @@ use http::{
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use prometheus_client::metrics::counter::Counter;
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Notify, oneshot},
-    task::JoinSet,
-    time::{sleep, timeout},
+    net::TcpListener,
+    sync::{Notify, oneshot, watch},
+    time::timeout,
 };
 use tokio_rustls::server::TlsStream;
 
 use crate::{
-    listen::{ACCEPT_RETRY, connections::household},
+    listen::{
+        accept::{Accepted, Acceptor},
+        connections::Connections,
+    },
     node::Node,
     store::region::NotBrought,
 };
@@ -58,88 +60,68 @@ const SEND_DEADLINE: Duration = Duration::from_secs(15);
 /// After this much silence a ping gives the peer something to acknowledge.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
-/// Answers until dropped, which cuts what is open.
-pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, membership: Arc<Membership>) {
-    let (shaking, peers) = (Places::new(HANDSHAKES_OF_ONE_MAX), Places::new(CONNECTIONS_OF_ONE_MAX));
-    let mut handshakes: JoinSet<Option<Shaken>> = JoinSet::new();
-    let mut connections: JoinSet<()> = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept(), if handshakes.len() < HANDSHAKES_MAX => match accepted {
-                Ok((stream, from)) => {
-                    let Some(place) = shaking.take(household(from.ip())) else { continue };
-                    let membership = Arc::clone(&membership);
-                    handshakes.spawn(async move {
-                        let _place = place;
-                        timeout(HANDSHAKE_DEADLINE, shake(stream, &membership)).await.ok()?
-                    });
+/// Answers until the shutdown; dropping it cuts what is open.
+pub(crate) async fn serve(
+    node: Arc<Node>,
+    socket: TcpListener,
+    membership: Arc<Membership>,
+    shutdown: watch::Receiver<bool>,
+) {
+    // Nobody counts those that are refused.
+    let handshakes = Connections::new(HANDSHAKES_MAX, HANDSHAKES_OF_ONE_MAX, Counter::default());
+    let places = Places::default();
+    let serve = |accepted: Accepted| {
+        let (node, membership, places) = (Arc::clone(&node), Arc::clone(&membership), places.clone());
+        async move {
+            let Some(Shaken { stream, name, serial }) = shake(accepted, &membership).await else { return };
+            let Some(_place) = places.take(&name) else { return };
+            tokio::select! {
+                () = talk(node, &name, stream) => {}
+                () = membership.refuses(&serial) => {
+                    tracing::warn!(peer = %name, "connection cut: the cluster refuses its certificate");
                 }
-                Err(_) => sleep(ACCEPT_RETRY).await,
-            },
-            Some(shaken) = handshakes.join_next(), if !handshakes.is_empty() => {
-                let Some(Shaken { stream, name, serial }) = shaken.ok().flatten() else { continue };
-                if connections.len() >= CONNECTIONS_MAX {
-                    continue;
-                }
-                let Some(place) = peers.take(name) else { continue };
-                let (node, membership) = (Arc::clone(&node), Arc::clone(&membership));
-                connections.spawn(async move {
-                    let name = place.of.clone();
-                    tokio::select! {
-                        () = talk(node, &name, stream) => {}
-                        () = membership.refuses(&serial) => {
-                            tracing::warn!(peer = %name, "connection cut: the cluster refuses its certificate");
-                        }
-                    }
-                });
             }
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
-    }
+    };
+    Acceptor::new(socket, handshakes, shutdown).each(serve).await;
 }
 
-/// How many places each has, of those who have some.
-struct Places<K: Eq + Hash + Clone> {
-    of_one_max: usize,
-    taken: Arc<Mutex<HashMap<K, usize>>>,
-}
+/// The places of edges that are who they say: how many each of them has.
+#[derive(Clone, Default)]
+struct Places(Arc<Mutex<HashMap<NodeName, usize>>>);
 
 /// A place, given up when this is dropped, however its holder ends.
-struct Place<K: Eq + Hash + Clone> {
-    of: K,
-    taken: Arc<Mutex<HashMap<K, usize>>>,
+struct Place {
+    of: NodeName,
+    places: Places,
 }
 
-impl<K: Eq + Hash + Clone> Places<K> {
-    fn new(of_one_max: usize) -> Self {
-        Self { of_one_max, taken: Arc::default() }
-    }
-
-    /// Takes a place, unless somebody has as many as it may.
-    fn take(&self, of: K) -> Option<Place<K>> {
-        let mut all = lock(&self.taken);
-        let taken = all.entry(of.clone()).or_default();
-        if *taken >= self.of_one_max {
+impl Places {
+    /// Takes a place, unless all are taken or this edge has as many as it may.
+    fn take(&self, of: &NodeName) -> Option<Place> {
+        let mut taken = self.taken();
+        let of_one = taken.get(of).copied().unwrap_or(0);
+        if of_one >= CONNECTIONS_OF_ONE_MAX || taken.values().sum::<usize>() >= CONNECTIONS_MAX {
             return None;
         }
-        *taken += 1;
-        Some(Place { of, taken: Arc::clone(&self.taken) })
+        taken.insert(of.clone(), of_one + 1);
+        Some(Place { of: of.clone(), places: self.clone() })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, HashMap<NodeName, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K: Eq + Hash + Clone> Drop for Place<K> {
+impl Drop for Place {
     fn drop(&mut self) {
-        let mut all = lock(&self.taken);
+        let mut all = self.places.taken();
         let Some(taken) = all.get_mut(&self.of) else { return };
         *taken -= 1;
         if *taken == 0 {
             all.remove(&self.of);
         }
     }
-}
-
-fn lock<K>(taken: &Mutex<HashMap<K, usize>>) -> MutexGuard<'_, HashMap<K, usize>> {
-    taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A connection of an edge that is who it says.
@@ -149,8 +131,16 @@ struct Shaken {
     serial: Serial,
 }
 
-async fn shake(stream: TcpStream, membership: &Membership) -> Option<Shaken> {
-    let stream = shaken(membership.acceptor().accept(socket(stream).ok()?).into_fallible()).await.ok()?;
+/// Has a connection say who it is. At the limit of all handshakes the one that takes longest gives way; its seat is
+/// free when it ends, so strangers take no place of a member.
+async fn shake(Accepted { stream, peer, admitted }: Accepted, membership: &Membership) -> Option<Shaken> {
+    admitted.seat().wait(Instant::now());
+    let admitted = admitted.of(peer.ip())?;
+    let handshake = shaken(membership.acceptor().accept(socket(stream).ok()?).into_fallible());
+    let stream = tokio::select! {
+        shaken = timeout(HANDSHAKE_DEADLINE, handshake) => shaken.ok()?.ok()?,
+        () = admitted.seat().given_up() => return None,
+    };
     let (_, session) = stream.get_ref();
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     let Leaf { name, role, serial, .. } = membership.admit(session.peer_certificates()).ok()?;
@@ -256,17 +246,28 @@ mod tests {
 
     #[tokio::test]
     async fn a_place_is_given_up_however_its_holder_ends() {
-        let places = Places::new(2);
-        let (first, second) = (places.take("e1").unwrap(), places.take("e1").unwrap());
-        assert!(places.take("e1").is_none() && places.take("e2").is_some());
+        let places = Places::default();
+        let [one, two] = ["e1", "e2"].map(|name| name.parse::<NodeName>().unwrap());
+        let (first, second) = (places.take(&one).unwrap(), places.take(&one).unwrap());
+        assert!(places.take(&one).is_none() && places.take(&two).is_some());
         let ended = tokio::spawn(async move {
             let _second = second;
             std::panic::resume_unwind(Box::new(()));
         });
         assert!(ended.await.unwrap_err().is_panic());
-        assert!(places.take("e1").is_some());
+        assert!(places.take(&one).is_some());
         drop(first);
-        assert!(lock(&places.taken).is_empty());
+        assert!(places.taken().is_empty());
+    }
+
+    #[test]
+    fn all_edges_together_have_no_more_places_than_the_bound() {
+        let places = Places::default();
+        let edge = |number: usize| format!("e{number}").parse::<NodeName>().unwrap();
+        let taken: Vec<Place> = (0..CONNECTIONS_MAX).map(|number| places.take(&edge(number)).unwrap()).collect();
+        assert!(places.take(&edge(CONNECTIONS_MAX)).is_none());
+        drop(taken);
+        assert!(places.take(&edge(CONNECTIONS_MAX)).is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,16 +12,19 @@ use pingora_core::{
     server::ShutdownWatch,
 };
 use pingora_http::ResponseHeader;
-use tokio::{
-    net::TcpListener,
-    sync::Semaphore,
-    task::JoinSet,
-    time::{sleep, timeout},
+use prometheus_client::metrics::counter::Counter;
+use tokio::{net::TcpListener, time::timeout};
+
+use crate::{
+    clock,
+    listen::{
+        accept::{Accepted, Acceptor},
+        connections::Connections,
+    },
+    node::Node,
 };
 
-use crate::{clock, listen::ACCEPT_RETRY, node::Node};
-
-/// Operators are few.
+/// Operators are few; at the limit a connection is closed.
 const CONNECTIONS_MAX: usize = 16;
 /// A scrape takes milliseconds.
 const CONNECTION_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -79,26 +82,22 @@ fn ready(announced: u64, now: u64) -> (StatusCode, String) {
     }
 }
 
-/// Answers until dropped.
-pub(crate) async fn serve(node: Arc<Node>, listener: TcpListener, shutdown: ShutdownWatch) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+/// Answers until the shutdown; dropping it cuts what is open.
+pub(crate) async fn serve(node: Arc<Node>, socket: TcpListener, shutdown: ShutdownWatch) {
     let app = Arc::new(Admin(node));
-    let mut tasks = JoinSet::new();
-    loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-        while tasks.try_join_next().is_some() {}
-        let Ok((stream, _)) = listener.accept().await else {
-            sleep(ACCEPT_RETRY).await;
-            continue;
-        };
+    // Nobody counts those that are refused.
+    let connections = Connections::new(CONNECTIONS_MAX, CONNECTIONS_MAX, Counter::default());
+    let acceptor = Acceptor::new(socket, connections, shutdown.clone());
+    let serve = |Accepted { stream, admitted, .. }| {
         let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
-        tasks.spawn(async move {
+        async move {
             let stream: Stream = stream.into();
             // Too late is as good as answered: the operator asks again.
             let _ = timeout(CONNECTION_DEADLINE, app.process_new(Box::new(stream), &shutdown)).await;
-            drop(place);
-        });
-    }
+            drop(admitted);
+        }
+    };
+    acceptor.each(serve).await;
 }
 
 #[cfg(test)]

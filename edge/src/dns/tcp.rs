@@ -1,4 +1,4 @@
-//! DNS over TCP (RFC 7766): an accept loop of our own, because hickory's takes as many connections as come.
+//! DNS over TCP (RFC 7766), accepted here and not by hickory, which takes as many connections as come.
 //!
 //! Keeps true: no more connections at once, in all and from one address, than configured; one question at a time on
 //! each; a connection that sends none, or takes too long to send it or to read its answer, is closed.
@@ -20,52 +20,29 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
-    task::JoinSet,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use super::DnsDoor;
-use crate::listen::{ACCEPT_RETRY, connections::Connections};
+use crate::listen::{
+    accept::{Accepted, Acceptor},
+    connections::Connections,
+};
 
-/// The TCP half of the door.
-pub(crate) struct TcpDoor {
-    pub(super) listener: TcpListener,
-    pub(super) door: DnsDoor,
-    pub(super) connections: Connections,
-}
-
-impl TcpDoor {
-    /// Answers until the shutdown is called, then lets the answers under way end; dropping it cuts them.
-    pub(crate) async fn serve(self, mut shutdown: watch::Receiver<bool>) {
-        let mut tasks = JoinSet::new();
-        loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                _ = shutdown.wait_for(|down| *down) => break,
-            };
-            while tasks.try_join_next().is_some() {}
-            match accepted {
-                Err(error) => {
-                    tracing::warn!(%error, "DNS connection not accepted");
-                    sleep(ACCEPT_RETRY).await;
-                }
-                Ok((stream, peer)) => match self.connections.admit().and_then(|admitted| admitted.of(peer.ip())) {
-                    None => {
-                        self.door.node.metrics.dns_connections_refused.inc();
-                    }
-                    Some(admitted) => {
-                        let (door, shutdown) = (self.door.clone(), shutdown.clone());
-                        tasks.spawn(async move {
-                            // What went wrong is the other side's to know: it sees the connection closed.
-                            let _ = converse(&door, stream, peer, shutdown).await;
-                            drop(admitted);
-                        });
-                    }
-                },
-            }
+/// Answers until the shutdown, then lets the answers under way end; dropping it cuts them.
+pub(super) async fn serve(door: DnsDoor, socket: TcpListener, shutdown: watch::Receiver<bool>) {
+    let (config, refused) = (&door.node.config.dns, door.node.metrics.dns_connections_refused.clone());
+    let connections = Connections::new(config.connections_max, config.connections_per_address_max, refused);
+    let acceptor = Acceptor::new(socket, connections, shutdown.clone());
+    let serve = |Accepted { stream, peer, admitted }| {
+        let (door, shutdown) = (door.clone(), shutdown.clone());
+        async move {
+            let Some(_admitted) = admitted.of(peer.ip()) else { return };
+            // What went wrong is the other side's to know: it sees the connection closed.
+            let _ = converse(&door, stream, peer, shutdown).await;
         }
-        while tasks.join_next().await.is_some() {}
-    }
+    };
+    acceptor.each(serve).await;
 }
 
 async fn converse(

@@ -37,10 +37,7 @@ pub(super) async fn connection(worker: &Rc<Worker>, dealt: Dealt) {
     let Ok(mut stream) = stream.set_nodelay(true).and_then(|()| TcpStream::from_std(stream)) else { return };
     let opening = async {
         let peer = viewer(door, &mut stream, peer).await?;
-        let Some(admitted) = admitted.of(peer.ip()) else {
-            door.node.metrics.http_connections_refused.inc();
-            return None;
-        };
+        let admitted = admitted.of(peer.ip())?;
         let wire = match &terminator {
             None => Wire::Clear(stream),
             Some(terminator) => Wire::Secure(Box::new(terminator.accept(stream).await?)),

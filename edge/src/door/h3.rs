@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     answer::{head::HEADER_BYTES_MAX, request::Intake},
-    listen::connections::{Connections, Seat},
+    listen::connections::Seat,
 };
 
 /// Streams that a viewer opens for itself: control, QPACK's two, and some of kinds nobody knows.
@@ -69,7 +69,7 @@ impl HttpDoor {
     /// Accepts connections until the shutdown is called, then lets those under way end; dropping it cuts them.
     pub(crate) async fn serve_quic(self: Arc<Self>, endpoint: Endpoint, mut shutdown: ShutdownWatch) {
         let http = &self.node.config.http;
-        let connections = Connections::new(http.connections_max, http.connections_per_address_max);
+        let connections = self.connections();
         let mut tasks = JoinSet::new();
         loop {
             let incoming = tokio::select! {
@@ -92,7 +92,6 @@ impl HttpDoor {
                 continue;
             }
             let Some(admitted) = connections.admit().and_then(|admitted| admitted.of(peer.ip())) else {
-                self.node.metrics.http_connections_refused.inc();
                 incoming.refuse();
                 continue;
             };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pingora_core::apps::HttpServerOptions;
 
 use super::limits::REQUESTS_PER_CONNECTION_MAX;
-use crate::{answer::reply::Ways, node::Node};
+use crate::{answer::reply::Ways, listen::connections::Connections, node::Node};
 
 /// The door.
 pub(crate) struct HttpDoor {
@@ -21,6 +21,12 @@ impl HttpDoor {
         let mut options = HttpServerOptions::default();
         options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION_MAX);
         Self { node, options, ways }
+    }
+
+    /// The connections of one socket of the door: each has as many as the configuration says.
+    pub(super) fn connections(&self) -> Connections {
+        let (http, refused) = (&self.node.config.http, self.node.metrics.http_connections_refused.clone());
+        Connections::new(http.connections_max, http.connections_per_address_max, refused)
     }
 }
 

@@ -71,9 +71,9 @@ pub(super) async fn run(
     if disk_later {
         followers.spawn(take_up_disk_later(Arc::clone(&node)));
     }
-    let (mut dns, dns_tcp) = bound.dns.serve(Arc::clone(&node), zone);
+    let (mut dns, dns_tcp) = bound.dns.serve(Arc::clone(&node), zone, going_down.clone());
     let mut doors = JoinSet::new();
-    doors.spawn(dns_tcp.serve(going_down.clone()));
+    doors.spawn(dns_tcp);
     let ways = bound.https.as_ref().zip(node.config.https.as_ref()).map(|(https, config)| https.ways(config));
     let door = Arc::new(HttpDoor::new(Arc::clone(&node), ways.unwrap_or_default()));
     let workers = match Workers::start(&door, node.config.http.workers()) {

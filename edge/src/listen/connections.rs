@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::{sync::Notify, time::sleep};
 
 use crate::net::cut;
@@ -28,6 +29,8 @@ pub(crate) struct Connections(Arc<Inner>);
 struct Inner {
     max: usize,
     per_address_max: usize,
+    /// Connections that found no place.
+    refused: Counter,
     open: Mutex<Open>,
 }
 
@@ -81,8 +84,9 @@ impl Seat {
 }
 
 impl Connections {
-    pub(crate) fn new(max: usize, per_address_max: usize) -> Self {
-        Self(Arc::new(Inner { max, per_address_max, open: Mutex::default() }))
+    /// Allows so many connections, in all and from one address, and counts those that are refused.
+    pub(crate) fn new(max: usize, per_address_max: usize, refused: Counter) -> Self {
+        Self(Arc::new(Inner { max, per_address_max, refused, open: Mutex::default() }))
     }
 
     /// Whether an eighth of what is allowed is open, in all or from one address.
@@ -96,6 +100,7 @@ impl Connections {
     pub(crate) fn admit(&self) -> Option<Admitted> {
         let mut open = self.open();
         if open.seats.len() >= self.0.max && !open.make_room() {
+            self.0.refused.inc();
             return None;
         }
         let number = open.admitted;
@@ -142,7 +147,7 @@ impl Open {
 }
 
 /// One household has a whole IPv6 /64.
-pub(crate) fn household(address: IpAddr) -> IpAddr {
+fn household(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         v6 @ IpAddr::V6(_) => cut(v6, 64),
         v4 => v4,
@@ -163,6 +168,7 @@ impl Admitted {
         if of_address >= connections.0.per_address_max {
             // The lock must be free before the connection is dropped.
             drop(open);
+            connections.0.refused.inc();
             return None;
         }
         open.by_address.insert(address, of_address + 1);
@@ -194,13 +200,14 @@ mod tests {
 
     #[test]
     fn limits_hold_in_all_and_for_one_address_and_places_come_back() {
-        let connections = Connections::new(3, 2);
+        let connections = Connections::new(3, 2, Counter::default());
         let from = |text: &str| connections.admit()?.of(text.parse().unwrap());
         let first = from("192.0.2.1");
         let second = from("::ffff:192.0.2.1");
         assert!(first.is_some() && second.is_some() && from("192.0.2.1").is_none());
         let third = from("2001:db8::1");
         assert!(third.is_some() && from("2001:db8::2").is_none(), "all seats are taken");
+        assert_eq!(connections.0.refused.get(), 2);
         drop(first);
         assert!(from("192.0.2.1").is_some());
         drop((second, third));
@@ -209,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn at_the_limit_who_waits_gives_way_and_who_works_does_not() {
-        let connections = Connections::new(3, 3);
+        let connections = Connections::new(3, 3, Counter::default());
         let open: Vec<Admitted> = (0..3).map(|_| connections.admit().unwrap()).collect();
         assert!(connections.admit().is_none(), "all are busy");
         // The first has had a request since it was admitted, the last has had none.
@@ -226,7 +233,7 @@ mod tests {
 
     #[test]
     fn turns_of_the_gone_are_forgotten() {
-        let connections = Connections::new(10, 10);
+        let connections = Connections::new(10, 10, Counter::default());
         let _stays = connections.admit();
         for _ in 0..10_000 {
             drop(connections.admit());
@@ -236,7 +243,7 @@ mod tests {
 
     #[test]
     fn an_eighth_is_many() {
-        let connections = Connections::new(64, 16);
+        let connections = Connections::new(64, 16, Counter::default());
         let address = "192.0.2.1".parse().unwrap();
         let mut open = vec![connections.admit().unwrap().of(address)];
         assert!(!connections.are_many(address));

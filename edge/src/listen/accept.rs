@@ -1,0 +1,151 @@
+//! The one loop that accepts connections over TCP: for DNS, HTTP, the other edges, and the operator.
+//!
+//! Keeps true: a door has no more connections than its [`Connections`] allow; none is accepted after the shutdown; where
+//! the system gives none, because no descriptor is left, the next try waits.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::sleep,
+};
+
+use super::connections::{Admitted, Connections};
+
+/// After a failed accept the next try waits, or the loop would spin: the connection that could not be accepted stays in
+/// the queue.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// A socket that accepts connections until the shutdown.
+pub(crate) struct Acceptor {
+    socket: TcpListener,
+    connections: Connections,
+    shutdown: watch::Receiver<bool>,
+}
+
+/// A connection that has a seat. It counts for no address until [`Admitted::of`].
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) admitted: Admitted,
+}
+
+impl Acceptor {
+    pub(crate) fn new(socket: TcpListener, connections: Connections, shutdown: watch::Receiver<bool>) -> Self {
+        Self { socket, connections, shutdown }
+    }
+
+    /// Returns the next connection; none once the shutdown was called. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Option<Accepted> {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = self.shutdown.wait_for(|down| *down) => return None,
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Err(error) => {
+                    let address = self.socket.local_addr().ok().map(tracing::field::display);
+                    tracing::warn!(%error, address, "connection not accepted");
+                    sleep(RETRY).await;
+                }
+                Ok((stream, peer)) => {
+                    if let Some(admitted) = self.connections.admit() {
+                        return Some(Accepted { stream, peer, admitted });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Serves each connection in a task of its own until the shutdown, then waits until those under way end. Dropping
+    /// it cuts them.
+    pub(crate) async fn each<F>(mut self, serve: impl Fn(Accepted) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut tasks = JoinSet::new();
+        while let Some(accepted) = self.next().await {
+            // Those that ended are taken out here, so that the set stays as small as what is open.
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn(serve(accepted));
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use prometheus_client::metrics::counter::Counter;
+    use tokio::{io::AsyncReadExt, sync::Semaphore, time::timeout};
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    struct Scene {
+        address: SocketAddr,
+        refused: Counter,
+        down: watch::Sender<bool>,
+        /// Each connection ends when it gets a permit.
+        end: Arc<Semaphore>,
+        serving: tokio::task::JoinHandle<()>,
+    }
+
+    impl Scene {
+        async fn new(max: usize) -> Self {
+            let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (address, refused, (down, going_down)) =
+                (socket.local_addr().unwrap(), Counter::default(), watch::channel(false));
+            let acceptor = Acceptor::new(socket, Connections::new(max, max, refused.clone()), going_down);
+            let end = Arc::new(Semaphore::new(0));
+            let ends = Arc::clone(&end);
+            let serving = tokio::spawn(acceptor.each(move |accepted| {
+                let ends = Arc::clone(&ends);
+                async move {
+                    let _permit = ends.acquire_owned().await.unwrap();
+                    drop(accepted);
+                }
+            }));
+            Self { address, refused, down, end, serving }
+        }
+
+        async fn connect(&self) -> TcpStream {
+            TcpStream::connect(self.address).await.unwrap()
+        }
+    }
+
+    async fn is_closed(stream: &mut TcpStream) -> bool {
+        !matches!(timeout(DEADLINE, stream.read(&mut [0; 1])).await.unwrap(), Ok(1..))
+    }
+
+    #[tokio::test]
+    async fn at_its_limit_a_door_closes_what_comes_and_counts_it() {
+        let scene = Scene::new(2).await;
+        let mut open = [scene.connect().await, scene.connect().await];
+        assert!(is_closed(&mut scene.connect().await).await);
+        assert_eq!(scene.refused.get(), 1);
+        scene.end.add_permits(2);
+        for stream in &mut open {
+            assert!(is_closed(stream).await);
+        }
+        assert_eq!(scene.refused.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn after_the_shutdown_none_is_accepted_and_what_is_open_ends_by_itself() {
+        let mut scene = Scene::new(8).await;
+        let mut open = scene.connect().await;
+        testing::until("it is accepted", async || Arc::strong_count(&scene.end) > 2).await;
+        scene.down.send(true).unwrap();
+        assert!(timeout(Duration::from_millis(50), &mut scene.serving).await.is_err(), "one is open");
+        scene.end.add_permits(1);
+        timeout(DEADLINE, &mut scene.serving).await.unwrap().unwrap();
+        assert!(is_closed(&mut open).await);
+        assert!(TcpStream::connect(scene.address).await.is_err(), "nobody listens any more");
+    }
+}
