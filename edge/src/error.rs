@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use format::LabelError;
+use client::ReadError;
+use format::{LabelError, OpenError};
 use http::StatusCode;
 
 use crate::zone::Zone;
@@ -172,6 +173,27 @@ impl Fault {
             Self::Slow => Some("connection_timeout"),
             Self::Unreachable => Some("destination_unavailable"),
             _ => None,
+        }
+    }
+}
+
+/// Whose fault a failed read is.
+impl From<&ReadError> for Fault {
+    fn from(error: &ReadError) -> Self {
+        match error {
+            ReadError::NotFound { .. } => Self::Unknown,
+            ReadError::Unavailable { .. } => Self::Unreachable,
+            ReadError::Old { .. } => Self::Outdated,
+            ReadError::Open(OpenError::Erased) => Self::Erased,
+            // Every node that answered has something else there, as for the label of an object with the mode of a name.
+            ReadError::Open(OpenError::Mismatch | OpenError::Capability | OpenError::Locator | OpenError::Seal(_)) => {
+                Self::Unknown
+            }
+            // Another node may have the right record, and strips may come back; what was broken when stored stays so.
+            ReadError::Open(_) | ReadError::Lost { .. } => Self::TooFewShards,
+            ReadError::TooSlow { .. } => Self::Slow,
+            ReadError::Ending { .. } => Self::Busy,
+            ReadError::Decode(_) => Self::Damaged,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The one loop that accepts connections over TCP: for DNS, HTTP, the other edges, and the operator.
 //!
-//! Keeps true: a door has no more connections than its [`Connections`] allow; none is accepted after the shutdown; where
-//! the system gives none, because no descriptor is left, the next try waits.
+//! Keeps true: a door has no more connections than its [`Connections`] allow; none is accepted after the shutdown;
+//! where the system gives none, because no descriptor is left, the next try waits.
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -5,9 +5,9 @@
 //! plane may be down, what is held goes on being served. After the change feed lost its thread the first viewer waits
 //! for that look-up, since the record may have ended unheard; where no node can be asked, it serves on.
 
+mod admission;
 mod doubt;
 mod look;
-mod room;
 mod told;
 
 use std::{
@@ -20,20 +20,17 @@ use bytes::Bytes;
 use client::{Known, ReadError, Reader, Scope};
 use format::{Capability, Locator, OwnerId, Record};
 use moka::{future, sync};
-use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
+use tokio::{runtime::Handle, time::timeout};
 
-pub(crate) use self::look::{Content, Look, fault_of_read};
+pub(crate) use self::look::{Content, Look};
 use self::{
+    admission::Admission,
     doubt::Flight,
-    room::{
-        DNS_LOOK_UPS_MAX, DNS_UNTOLD_LOOK_UPS_MAX, DOUBTED_LOOK_UPS_MAX, LOOK_UPS_MAX, REFRESHES_MAX, ROOM_DEADLINE,
-        Room, UNTOLD_LOOK_UPS_MAX, room,
-    },
     told::{CHANGED_MAX, CHANGED_TIME, Told},
 };
 use super::{
     index::Index,
-    register::{Register, Standing},
+    register::Register,
     watch::{Watch, Watches},
 };
 use crate::{config::CacheConfig, error::Fault};
@@ -62,16 +59,10 @@ pub(crate) struct Records<T> {
     known: sync::Cache<Locator, Known>,
     /// Whoever keeps an answer made of a record, and is to be told when it no longer counts.
     watches: Watches,
-    room: Room<Semaphore>,
-    /// The same for resolvers.
-    room_dns: Room<Arc<Semaphore>>,
+    admission: Admission,
     register: Arc<Register>,
-    /// The same for what is doubted.
-    room_doubted: Semaphore,
     /// Look-ups of what is doubted that are under way, each with how often everything had been doubted.
     again: Mutex<HashMap<(Locator, u64), Flight<T>>>,
-    /// Look-ups behind the viewers' backs have room of their own: an owner who changes much keeps no viewer waiting.
-    room_behind: Semaphore,
     /// How often everything was doubted.
     epoch: AtomicU64,
     record_time: Duration,
@@ -93,15 +84,14 @@ enum Held<T> {
 /// For whom a record is looked up.
 #[derive(Clone, Copy)]
 enum Asker {
-    /// A viewer, who waits for room.
+    /// A viewer, who waits for a place.
     Viewer,
-    /// A resolver, who has room.
+    /// A resolver, who has one.
     Resolver,
 }
 
 impl<T: Content> Records<T> {
     pub(crate) fn new(reader: Arc<Reader>, config: &CacheConfig, register: Arc<Register>) -> Self {
-        let shared = |places| Arc::new(Semaphore::new(places));
         Self {
             reader,
             opened: future::Cache::builder().max_capacity(config.objects_max).weigher(weigh::<T>).build(),
@@ -110,12 +100,9 @@ impl<T: Content> Records<T> {
             told: sync::Cache::builder().max_capacity(CHANGED_MAX).time_to_live(CHANGED_TIME).build(),
             known: sync::Cache::new(KNOWN_MAX),
             watches: Watches::new(),
-            room: Room { may_be: Semaphore::new(LOOK_UPS_MAX), untold: Semaphore::new(UNTOLD_LOOK_UPS_MAX) },
-            room_dns: Room { may_be: shared(DNS_LOOK_UPS_MAX), untold: shared(DNS_UNTOLD_LOOK_UPS_MAX) },
+            admission: Admission::new(),
             register,
-            room_doubted: Semaphore::new(DOUBTED_LOOK_UPS_MAX),
             again: Mutex::default(),
-            room_behind: Semaphore::new(REFRESHES_MAX),
             epoch: AtomicU64::new(0),
             record_time: config.record_time(),
             control: Handle::current(),
@@ -158,9 +145,7 @@ impl<T: Content> Records<T> {
             }
             Held::Fault(fault) => Err(fault),
             Held::Nothing => {
-                let standing = self.register.standing(&locator, Instant::now());
-                let full = || if standing == Standing::Untold { Fault::Unknown } else { Fault::Busy };
-                let place = Arc::clone(self.room_dns.of(standing)).try_acquire_owned().map_err(|_| full())?;
+                let place = self.admission.resolver(self.register.standing(&locator, Instant::now()))?;
                 let (records, capability) = (Arc::clone(self), capability.clone());
                 let opening = self.control.spawn(async move {
                     let opened = records.open_cold(&capability, Asker::Resolver).await;
@@ -193,16 +178,13 @@ impl<T: Content> Records<T> {
         self.faults.get(locator).map_or(Held::Nothing, Held::Fault)
     }
 
-    /// Looks up what memory does not have, once for all who ask at a time. Ends by `OPEN_DEADLINE` after it has room.
+    /// Looks up what memory does not have, once for all who ask at a time. Ends by `OPEN_DEADLINE` after it has a place.
     /// To be called in a task of its own: what was found is kept at the end.
     async fn open_cold(self: &Arc<Self>, capability: &Capability, asker: Asker) -> Result<Arc<T>, Fault> {
         let locator = capability.locator();
         let look_up = async {
-            let _room = match asker {
-                Asker::Viewer => {
-                    let standing = self.register.standing(&locator, Instant::now());
-                    Some(room(self.room.of(standing), ROOM_DEADLINE).await?)
-                }
+            let _place = match asker {
+                Asker::Viewer => Some(self.admission.viewer(self.register.standing(&locator, Instant::now())).await?),
                 Asker::Resolver => None,
             };
             let opened = Arc::new(self.look_up(capability).await?);

@@ -19,7 +19,7 @@ use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 use super::Fills;
 use crate::{
     error::Fault,
-    store::{cache::BlockKey, objects::Opened, records::fault_of_read, region::Home},
+    store::{cache::BlockKey, objects::Opened, region::Home},
 };
 
 /// A stripe must be there by then; origins that are merely slow are hedged long before.
@@ -136,7 +136,7 @@ impl Fills {
         let read = timeout(FILL_DEADLINE, read).await.map_err(|_| Fault::Slow)?.map_err(|error| {
             let locator = opened.object.locator();
             tracing::warn!(%locator, stripe = stripe.0, error = &error as &dyn std::error::Error, "stripe cannot be read");
-            fault_of_read(&error)
+            Fault::from(&error)
         })?;
         self.metrics.fills.inc();
         self.metrics.fill_bytes.inc_by(read.bytes);

@@ -13,11 +13,7 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 
-use super::{
-    Records,
-    look::Content,
-    room::{DOUBTED_ROOM_DEADLINE, room},
-};
+use super::{Records, look::Content};
 use crate::error::Fault;
 
 /// A look-up that all who ask for what is doubted wait for.
@@ -52,7 +48,7 @@ impl<T: Content> Records<T> {
             return flight.clone();
         }
         let records = Arc::clone(self);
-        // Ends by OPEN_DEADLINE after it has room; whoever waits may leave meanwhile.
+        // Ends by OPEN_DEADLINE after it has a place; whoever waits may leave meanwhile.
         let task = self.control.spawn(Scope::current().around(async move {
             // Made here: a runtime that ends drops what it is given at once, and the map is held now.
             let here = UnderWay { records, key };
@@ -73,7 +69,7 @@ impl<T: Content> Records<T> {
             None => return Err(self.faults.get(&locator).unwrap_or(Fault::Busy)),
         }
         let look_up = async {
-            let _room = room(&self.room_doubted, DOUBTED_ROOM_DEADLINE).await?;
+            let _place = self.admission.doubted().await?;
             self.look_up(&opened.look().capability).await
         };
         match look_up.await {

@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use client::{Known, ReadError, Reader, Said, Span};
-use format::{Capability, Locator, OpenError, OwnerId, Record};
+use format::{Capability, Locator, OwnerId, Record};
 use tokio::time::timeout;
 
 use super::{Records, Told};
@@ -81,7 +81,7 @@ impl<T: Content> Records<T> {
         };
         let found = timeout(OPEN_DEADLINE, T::look_up(&self.reader, look, known)).await.map_err(|_| Fault::Slow)?;
         let found = found.map_err(|error| {
-            let fault = fault_of_read(&error);
+            let fault = Fault::from(&error);
             if !matches!(fault, Fault::Unknown | Fault::Erased) {
                 let locator = capability.locator();
                 tracing::warn!(%locator, error = &error as &dyn std::error::Error, "record cannot be opened");
@@ -94,7 +94,7 @@ impl<T: Content> Records<T> {
         if matches!(self.told.get(&locator), Some(Told::Ended(_))) {
             let newest = self.reader.newest_record(&locator, &found.record().lease.owner);
             let newest = timeout(OPEN_DEADLINE, newest).await.map_err(|_| Fault::Slow)?;
-            let newest = newest.map_err(|error| fault_of_read(&error))?;
+            let newest = newest.map_err(|error| Fault::from(&error))?;
             self.learn(locator, Known::of(&newest));
             if newest.lease.erased {
                 return Err(Fault::Erased);
@@ -114,24 +114,5 @@ impl<T: Content> Records<T> {
             held.filter(|held| held.version > seen.version).unwrap_or(seen)
         });
         newest.into_value()
-    }
-}
-
-/// Says whose fault a failed read is.
-pub(crate) fn fault_of_read(error: &ReadError) -> Fault {
-    match error {
-        ReadError::NotFound { .. } => Fault::Unknown,
-        ReadError::Unavailable { .. } => Fault::Unreachable,
-        ReadError::Old { .. } => Fault::Outdated,
-        ReadError::Open(OpenError::Erased) => Fault::Erased,
-        // Every node that answered has something else there, as for the label of an object with the mode of a name.
-        ReadError::Open(OpenError::Mismatch | OpenError::Capability | OpenError::Locator | OpenError::Seal(_)) => {
-            Fault::Unknown
-        }
-        // Another node may have the right record, and strips may come back; what was broken when stored stays so.
-        ReadError::Open(_) | ReadError::Lost { .. } => Fault::TooFewShards,
-        ReadError::TooSlow { .. } => Fault::Slow,
-        ReadError::Ending { .. } => Fault::Busy,
-        ReadError::Decode(_) => Fault::Damaged,
     }
 }

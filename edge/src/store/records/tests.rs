@@ -4,7 +4,7 @@ use client::{ReaderOptions, Topology, Transport};
 use format::wire::NodeEntry;
 use testing::{MemoryTransport, Sample};
 
-use super::*;
+use super::{admission::DOUBTED_MAX, *};
 use crate::store::objects::Opened;
 
 /// Six nodes with one object, and what an edge has open of them.
@@ -52,9 +52,9 @@ async fn what_is_doubted_is_excused_by_no_lack_of_room() {
     scene.open().await.unwrap();
     scene.records.doubt_all();
     scene.erase().await;
-    // Labels that were made up have all the room that there is for what is cold.
-    let _forged = [&scene.records.room.may_be, &scene.records.room.untold]
-        .map(|room| room.try_acquire_many(u32::try_from(room.available_permits()).unwrap()).unwrap());
+    // Labels that were made up have all the places that there are for what is cold.
+    let _forged = [&scene.records.admission.viewers.may_be, &scene.records.admission.viewers.untold]
+        .map(|places| places.try_acquire_many(u32::try_from(places.available_permits()).unwrap()).unwrap());
     assert_eq!(scene.open().await.map(|_| ()), Err(Fault::Erased));
 }
 
@@ -63,7 +63,7 @@ async fn an_edge_that_has_too_much_to_do_says_so_and_excuses_nothing() {
     let scene = Scene::new().await;
     let opened = scene.open().await.unwrap();
     scene.records.doubt_all();
-    scene.records.room_doubted.close();
+    scene.records.admission.doubted.close();
     assert_eq!(scene.open().await.map(|_| ()), Err(Fault::Busy));
     assert!(!opened.look().is_excused(scene.records.epoch()));
 }
@@ -76,13 +76,13 @@ async fn viewers_who_leave_leave_one_look_up_and_an_owner_finds_what_is_open() {
     assert_eq!(scene.records.of(&owner), [scene.sample.sealed.locator].into());
     assert!(scene.records.of(&OwnerId([9; 32])).is_empty());
     scene.records.doubt_all();
-    let room = scene.records.room_doubted.try_acquire_many(DOUBTED_LOOK_UPS_MAX.try_into().unwrap()).unwrap();
+    let places = scene.records.admission.doubted.try_acquire_many(DOUBTED_MAX.try_into().unwrap()).unwrap();
     for _ in 0..100 {
         let left = timeout(Duration::ZERO, scene.open()).await;
-        assert!(left.is_err(), "it waits for room");
+        assert!(left.is_err(), "it waits for a place");
     }
     assert_eq!(scene.records.again().len(), 1);
-    drop(room);
+    drop(places);
     let fresh = scene.open().await.unwrap();
     assert!(!Arc::ptr_eq(&fresh, &opened));
     assert!(scene.records.again().is_empty());

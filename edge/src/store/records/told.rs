@@ -11,7 +11,6 @@ use tokio::time::sleep;
 use super::{
     Records,
     look::{Content, OPEN_DEADLINE},
-    room::{REFRESH_DEADLINE, room},
 };
 use crate::error::Fault;
 
@@ -52,7 +51,7 @@ impl<T: Content> Records<T> {
         // Ends by OPEN_DEADLINE and holds nothing but its arguments, so nobody needs to own it.
         self.control.spawn(async move {
             let look_up = async {
-                let _room = room(&records.room_behind, REFRESH_DEADLINE).await?;
+                let _place = records.admission.refresh().await?;
                 records.look_up(&opened.look().capability).await
             };
             match look_up.await {
