@@ -35,8 +35,8 @@ pub(crate) use self::own::to_https;
 use self::{
     conditions::{Precondition, Validators},
     file::file,
-    made_of::{Origin, ready},
-    own::{and_query, apex, own_head, own_page, preflight, redirect, with_proxy_status},
+    made_of::MadeOf,
+    own::{and_query, apex, own_fields, own_page, preflight, redirect, with_proxy_status},
     path::Path,
     ready::Seen,
     reply::{Reply, Ways, refusal},
@@ -106,7 +106,7 @@ async fn object(
     let path = Path::read(&request.path)?;
     let mut trail = Vec::new();
     let found = walk(node, &root, &path, now, &mut trail).await;
-    timing.part("open");
+    timing.step("open");
     let leaf = match &found {
         Ok(Found::File(leaf) | Found::Listing(leaf, _)) => leaf,
         Ok(Found::Slash) | Err(_) => &root,
@@ -132,7 +132,7 @@ async fn object(
     if let Some(end) = ends {
         decision = decision.until(end, ask.now);
     }
-    timing.part("policy");
+    timing.step("policy");
     if let Some(fault) = decision.refusal() {
         let mut reply = refusal(request, &fault);
         // What is hidden looks to the last field like what is not there, and a policy that led nowhere says nothing.
@@ -176,7 +176,7 @@ async fn object(
             // It is the edge's page, whatever the owner says of the directory's files.
             let mut reply = match Validators::none().weigh(&request.fields) {
                 Precondition::Answer => own_page(fields, page),
-                Precondition::NotModified => Reply::of(StatusCode::NOT_MODIFIED, own_head(fields), None, Source::Own),
+                Precondition::NotModified => Reply::of(StatusCode::NOT_MODIFIED, own_fields(fields), None, Source::Own),
                 Precondition::Failed => refusal(request, &Fault::Precondition),
             };
             reply.locator = locator;
@@ -199,10 +199,10 @@ async fn object(
             reply.locator = locator;
             if request.keeps && is_dated && reply.is_whole_hit() {
                 let lasting = ways.lasting(request, &reply);
-                let origin = Origin { root, file, trail, ends, seen, validators };
-                reply.ready = ready(node, &ask, origin, &decision, lasting).await.map(Box::new);
+                let made_of = MadeOf { root, file, trail, ends, seen, validators };
+                reply.ready = made_of.ready(node, &ask, &decision, lasting).await.map(Box::new);
             }
-            timing.part("fetch");
+            timing.step("fetch");
             headers::set(&mut reply.fields, SERVER_TIMING, &timing.text);
             Ok(reply)
         }

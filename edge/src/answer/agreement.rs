@@ -4,7 +4,7 @@
 use httparse::{EMPTY_HEADER, Status};
 
 use super::{
-    head::{Begun, COMMON_FIELDS_MAX, OF_PARTS, ROOM, Wants, begun, read},
+    head::{Begun, COMMON_FIELDS_MAX, CONDITIONS, ROOM, Wants, begun, read},
     request::{Intake, Request},
 };
 
@@ -17,11 +17,11 @@ const CUTS_TRIED_MAX: usize = 64;
 pub fn fuzz(bytes: &[u8]) {
     let common = |seen| match begun(bytes, seen) {
         Begun::Whole(end) => Some(end).filter(|end| read(&bytes[..*end], &mut ROOM.clone()).is_some()),
-        Begun::Part | Begun::Other => None,
+        Begun::Incomplete | Begun::Other => None,
     };
     for cut in 0..bytes.len().min(CUTS_TRIED_MAX) {
         let seen = match begun(&bytes[..cut], 0) {
-            Begun::Part => common(cut),
+            Begun::Incomplete => common(cut),
             Begun::Whole(end) => Some(end).filter(|_| common(0).is_some()),
             Begun::Other => None,
         };
@@ -47,9 +47,11 @@ pub fn fuzz(bytes: &[u8]) {
     let options = values("connection").concat().to_ascii_lowercase();
     let closes = options.windows(5).any(|option| option == b"close");
     assert_eq!(closes, head.closes);
-    let of_parts = OF_PARTS.iter().flat_map(|name| values(name.as_str())).count();
-    assert!(head.of_parts().is_none_or(|taken| taken.len() == if head.wants == Wants::Whole { 0 } else { of_parts }));
-    assert!(of_parts == 0 || head.wants != Wants::Whole);
+    let conditions = CONDITIONS.iter().flat_map(|name| values(name.as_str())).count();
+    assert!(
+        head.conditions().is_none_or(|taken| taken.len() == if head.wants == Wants::Whole { 0 } else { conditions })
+    );
+    assert!(conditions == 0 || head.wants != Wants::Whole);
 
     let peer = std::net::SocketAddr::from(([192, 0, 2, 7], 1));
     let Some(ours) = Request::common(&head, peer.ip(), false) else { return };
@@ -57,8 +59,8 @@ pub fn fuzz(bytes: &[u8]) {
     for field in &*theirs.headers {
         built = built.header(field.name, field.value);
     }
-    let parts = built.body(()).expect("what one way takes, the other takes").into_parts().0;
-    let same = matches!(Intake::read(&parts, false, peer.ip(), false), Intake::Ready(other) if ours.is_same(&other));
+    let built = built.body(()).expect("what one way takes, the other takes").into_parts().0;
+    let same = matches!(Intake::read(&built, false, peer.ip(), false), Intake::Ready(other) if ours.is_same(&other));
     assert!(same, "the other way refuses it, or reads something else in it: {ours:?}");
 }
 

@@ -1,4 +1,4 @@
-//! The answer with a file's content: its head by the plan, and the parts of it that are sent.
+//! The answer with a file's content: its fields by the plan, and the pieces that are sent.
 
 use std::{ops::Range, sync::Arc};
 
@@ -10,8 +10,8 @@ use super::{
     coding::{self, Coding},
     conditions::Validators,
     headers,
-    plan::{Piece, Plan, Prepared, View},
-    reply::{Part, Reply, refusal},
+    plan::{self, Plan, Prepared, View},
+    reply::{Piece, Reply, refusal},
     representation::{CACHE_STATUS, representation},
     request::Request,
 };
@@ -42,11 +42,11 @@ pub(super) async fn file(
     let coding = if tier == Tier::None { Coding::Never } else { Coding::of(request, &file, decision.marks()) };
     coding.vary(&mut whole);
     let view = View { method: &request.method, fields: &request.fields, id: request.id };
-    let plan = match Plan::of(&view, &Prepared { validators, length, head: &whole }) {
+    let plan = match Plan::of(&view, &Prepared { validators, length, fields: &whole }) {
         Ok(plan) => plan,
         Err(fault) => return Ok(refusal(request, &fault)),
     };
-    let mut slices = Slices { node, file: &file, tier, is_sent: plan.is_sent, is_begun: false, source: Source::Hit };
+    let mut pieces = Pieces { node, file: &file, tier, is_sent: plan.is_sent, is_begun: false, source: Source::Hit };
     let is_coded = coding == Coding::Zstd && plan.status == StatusCode::OK;
     if is_coded {
         coding::say_zstd(&mut whole, validators);
@@ -63,13 +63,13 @@ pub(super) async fn file(
     let mut content = Vec::new();
     for piece in plan.pieces() {
         content.push(match piece {
-            Piece::Text(text) => Part::Bytes(text),
-            Piece::Range(_) if is_coded => slices.coded().await?,
-            Piece::Range(range) => slices.part(range).await?,
+            plan::Piece::Text(text) => Piece::Bytes(text),
+            plan::Piece::Range(_) if is_coded => pieces.coded().await?,
+            plan::Piece::Range(range) => pieces.range(range).await?,
         });
     }
     // Nothing goes forward for a HEAD: what is known of the file is told, whether or not its content is here.
-    let source = if !plan.is_sent && slices.source == Source::Miss { Source::Own } else { slices.source };
+    let source = if !plan.is_sent && pieces.source == Source::Miss { Source::Own } else { pieces.source };
     let said = match source {
         Source::Hit => "hit",
         Source::Disk => "hit; detail=disk",
@@ -79,16 +79,16 @@ pub(super) async fn file(
     };
     headers::set(&mut whole, CACHE_STATUS, format!("\"{}\"; {said}", node.config.name));
     let (content, source) = if plan.length().is_some() { (Some(content), source) } else { (None, Source::Own) };
-    let mut head = plan.head(&whole);
+    let mut fields = plan.fields(&whole);
     if is_coded {
         // That of the file. The frames have another, which is told where it is known.
-        head.remove(header::CONTENT_LENGTH);
+        fields.remove(header::CONTENT_LENGTH);
     }
-    Ok(Reply::of(plan.status, head, content, source))
+    Ok(Reply::of(plan.status, fields, content, source))
 }
 
-/// Ranges of a file that become parts of a content.
-struct Slices<'a> {
+/// Makes the pieces of a content, and says of them all where they came from.
+struct Pieces<'a> {
     node: &'a Node,
     file: &'a Arc<Opened>,
     tier: Tier,
@@ -96,16 +96,16 @@ struct Slices<'a> {
     is_sent: bool,
     /// Whether there was one before.
     is_begun: bool,
-    /// What is true of all slices so far.
+    /// What is true of all so far.
     source: Source,
 }
 
-impl Slices<'_> {
+impl Pieces<'_> {
     /// Returns one range, its first block already read where it begins the answer.
-    async fn part(&mut self, range: Range<u64>) -> Result<Part, Fault> {
+    async fn range(&mut self, range: Range<u64>) -> Result<Piece, Fault> {
         if let Some(inline) = self.file.object.inline() {
             let bounds = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(inline.len());
-            return Ok(Part::Bytes(Bytes::copy_from_slice(&inline[bounds(range.start)..bounds(range.end)])));
+            return Ok(Piece::Bytes(Bytes::copy_from_slice(&inline[bounds(range.start)..bounds(range.end)])));
         }
         let geometry = self.file.object.geometry().ok_or(Fault::Damaged)?;
         if range.start == 0 && self.is_sent {
@@ -114,18 +114,18 @@ impl Slices<'_> {
         let body = Body::new((&self.node.cache, &self.node.fills), Arc::clone(self.file), geometry, range, self.tier);
         self.source = self.source.max(body.source);
         let begins = !std::mem::replace(&mut self.is_begun, true) && self.is_sent;
-        Ok(Part::Blocks(if begins { body.begin(&self.node.fills).await? } else { body }))
+        Ok(Piece::Blocks(if begins { body.begin(&self.node.fills).await? } else { body }))
     }
 
     /// Returns all of it compressed, its first block already read.
-    async fn coded(&mut self) -> Result<Part, Fault> {
+    async fn coded(&mut self) -> Result<Piece, Fault> {
         let geometry = self.file.object.geometry().ok_or(Fault::Damaged)?;
         let coded = Coded::new((&self.node.cache, &self.node.fills), Arc::clone(self.file), geometry, self.tier);
         self.source = coded.source;
         if !self.is_sent {
-            return Ok(Part::Coded(Box::new(coded)));
+            return Ok(Piece::Coded(Box::new(coded)));
         }
         self.file.begin();
-        Ok(Part::Coded(Box::new(coded.begin(&self.node.fills).await?)))
+        Ok(Piece::Coded(Box::new(coded.begin(&self.node.fills).await?)))
     }
 }

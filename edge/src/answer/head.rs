@@ -24,8 +24,8 @@ pub(crate) type Room<'b> = [Header<'b>; COMMON_FIELDS_MAX];
 /// Room with nothing in it.
 pub(crate) const ROOM: Room<'_> = [EMPTY_HEADER; COMMON_FIELDS_MAX];
 
-/// The fields that say which part of the content is wanted.
-pub(super) const OF_PARTS: [HeaderName; 6] = [
+/// The range, and the conditions on which it or all of the content is wanted.
+pub(super) const CONDITIONS: [HeaderName; 6] = [
     header::RANGE,
     header::IF_RANGE,
     header::IF_MATCH,
@@ -38,7 +38,7 @@ pub(super) const OF_PARTS: [HeaderName; 6] = [
 #[derive(Debug, PartialEq)]
 pub(crate) enum Begun {
     /// The beginning of what may become a common request.
-    Part,
+    Incomplete,
     /// So many of them are the head of what may be one.
     Whole(usize),
     /// Something else.
@@ -64,8 +64,8 @@ pub(crate) struct Head<'b> {
 pub(crate) enum Wants {
     /// All of it.
     Whole,
-    /// What its conditions and its range leave of it.
-    Part,
+    /// What its range and its conditions leave of it.
+    Partial,
     /// Perhaps something else.
     Other,
 }
@@ -85,7 +85,7 @@ pub(crate) fn begun(bytes: &[u8], seen: usize) -> Begun {
             return if end <= HEADER_BYTES_MAX as usize { Begun::Whole(end) } else { Begun::Other };
         }
     }
-    if bytes.len() < HEADER_BYTES_MAX as usize { Begun::Part } else { Begun::Other }
+    if bytes.len() < HEADER_BYTES_MAX as usize { Begun::Incomplete } else { Begun::Other }
 }
 
 /// Whether every line in it ends with a carriage return and a line feed.
@@ -110,10 +110,10 @@ pub(crate) fn read<'b>(bytes: &'b [u8], room: &'b mut Room<'b>) -> Option<Head<'
 }
 
 /// Returns a request of HTTP/2 as a head, where it is a common one.
-pub(crate) fn of_parts<'b>(parts: &'b Parts, room: &'b mut Room<'b>) -> Option<Head<'b>> {
-    let method = Some(&parts.method).filter(|method| [Method::GET, Method::HEAD].contains(method))?.clone();
-    let (host, target) = (parts.uri.authority()?.as_str(), parts.uri.path_and_query()?.as_str());
-    let fields = fill(room, &parts.headers)?;
+pub(crate) fn of_request<'b>(request: &'b Parts, room: &'b mut Room<'b>) -> Option<Head<'b>> {
+    let method = Some(&request.method).filter(|method| [Method::GET, Method::HEAD].contains(method))?.clone();
+    let (host, target) = (request.uri.authority()?.as_str(), request.uri.path_and_query()?.as_str());
+    let fields = fill(room, &request.headers)?;
     let is_same = |told: &Told<'_>| told.host.is_none_or(|own| own == host);
     let told = Told::by(fields).filter(|told| is_same(told) && target.starts_with('/'))?;
     Some(Head { method, target, host, fields, closes: false, wants: told.wants })
@@ -137,18 +137,18 @@ impl Head<'_> {
         named.filter_map(|field| std::str::from_utf8(field.value).ok())
     }
 
-    /// Returns the conditions and the range; none when one of them is no text of a field.
-    pub(crate) fn of_parts(&self) -> Option<HeaderMap> {
-        let mut of_parts = HeaderMap::new();
+    /// Returns the fields of [`CONDITIONS`]; none when one of them is no text of a field.
+    pub(crate) fn conditions(&self) -> Option<HeaderMap> {
+        let mut conditions = HeaderMap::new();
         if self.wants != Wants::Whole {
             for field in self.fields {
-                let name = OF_PARTS.iter().find(|name| field.name.eq_ignore_ascii_case(name.as_str()));
+                let name = CONDITIONS.iter().find(|name| field.name.eq_ignore_ascii_case(name.as_str()));
                 if let Some(name) = name {
-                    of_parts.append(name, HeaderValue::from_bytes(field.value).ok()?);
+                    conditions.append(name, HeaderValue::from_bytes(field.value).ok()?);
                 }
             }
         }
-        Some(of_parts)
+        Some(conditions)
     }
 }
 
@@ -181,21 +181,21 @@ impl<'b> Told<'b> {
             match field.name.len() {
                 4 if is("host") && host.is_none() => host = Some(std::str::from_utf8(field.value).ok()?),
                 4 if is("host") => return None,
-                5 if is("range") => wants = wants.max(Wants::Part),
+                5 if is("range") => wants = wants.max(Wants::Partial),
                 6 if is("expect") => return None,
-                8 if is("if-match") || is("if-range") => wants = wants.max(Wants::Part),
+                8 if is("if-match") || is("if-range") => wants = wants.max(Wants::Partial),
                 10 if is("connection") => {
                     for option in field.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                         let known = KNOWN_OPTIONS.iter().find(|known| option.eq_ignore_ascii_case(known))?;
                         closes |= *known == b"close";
                     }
                 }
-                13 if is("if-none-match") => wants = wants.max(Wants::Part),
+                13 if is("if-none-match") => wants = wants.max(Wants::Partial),
                 14 if is("content-length") => return None,
                 14 if is("service-worker") => wants = Wants::Other,
                 17 if is("transfer-encoding") => return None,
-                17 if is("if-modified-since") => wants = wants.max(Wants::Part),
-                19 if is("if-unmodified-since") => wants = wants.max(Wants::Part),
+                17 if is("if-modified-since") => wants = wants.max(Wants::Partial),
+                19 if is("if-unmodified-since") => wants = wants.max(Wants::Partial),
                 _ => {}
             }
         }
@@ -210,7 +210,7 @@ mod tests {
     fn is_common(text: &str) -> bool {
         match begun(text.as_bytes(), 0) {
             Begun::Whole(end) => read(&text.as_bytes()[..end], &mut ROOM.clone()).is_some(),
-            Begun::Part | Begun::Other => false,
+            Begun::Incomplete | Begun::Other => false,
         }
     }
 
@@ -251,7 +251,7 @@ mod tests {
     fn a_head_may_come_in_any_pieces() {
         let text = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
         for cut in 0..text.len() {
-            assert_eq!(begun(&text[..cut], 0), Begun::Part, "{cut}");
+            assert_eq!(begun(&text[..cut], 0), Begun::Incomplete, "{cut}");
             assert_eq!(begun(text, cut), Begun::Whole(text.len()), "{cut}");
         }
         let long = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}", "x".repeat(HEADER_BYTES_MAX as usize));
@@ -263,20 +263,20 @@ mod tests {
     fn what_a_condition_or_a_range_may_change_is_told() {
         for (field, wants) in [
             ("accept: */*", Wants::Whole),
-            ("range: bytes=0-1", Wants::Part),
-            ("if-range: x", Wants::Part),
-            ("if-match: *", Wants::Part),
-            ("If-None-Match: x", Wants::Part),
-            ("if-modified-since: x", Wants::Part),
-            ("if-unmodified-since: x", Wants::Part),
+            ("range: bytes=0-1", Wants::Partial),
+            ("if-range: x", Wants::Partial),
+            ("if-match: *", Wants::Partial),
+            ("If-None-Match: x", Wants::Partial),
+            ("if-modified-since: x", Wants::Partial),
+            ("if-unmodified-since: x", Wants::Partial),
             ("service-worker: script\r\nrange: bytes=0-1", Wants::Other),
         ] {
             let text = format!("GET / HTTP/1.1\r\nhost: a\r\n{field}\r\n\r\n");
             let mut room = ROOM;
             let head = read(text.as_bytes(), &mut room).unwrap();
             assert_eq!(head.wants, wants, "{field}");
-            let of_parts = head.of_parts().unwrap();
-            assert_eq!(of_parts.len(), usize::from(wants != Wants::Whole), "{field}: {of_parts:?}");
+            let conditions = head.conditions().unwrap();
+            assert_eq!(conditions.len(), usize::from(wants != Wants::Whole), "{field}: {conditions:?}");
         }
     }
 
@@ -311,7 +311,7 @@ mod tests {
             "GET / HTTP/1.1\nhost: a\n\n",
             "garbage",
         ] {
-            assert!(!is_common(other) && begun(other.as_bytes(), 0) != Begun::Part, "{other:?}");
+            assert!(!is_common(other) && begun(other.as_bytes(), 0) != Begun::Incomplete, "{other:?}");
         }
         let many: String = (0..COMMON_FIELDS_MAX).map(|n| format!("x{n}: y\r\n")).collect();
         assert!(!is_common(&format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n")));

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What an answer was made of.
-pub(super) struct Origin {
+pub(super) struct MadeOf {
     pub(super) root: Arc<Opened>,
     pub(super) file: Arc<Opened>,
     /// The directories on the way.
@@ -27,48 +27,50 @@ pub(super) struct Origin {
     pub(super) validators: Validators,
 }
 
-/// Returns an answer as it may be given again, where one policy alone decides about it and its content is small.
-pub(super) async fn ready(
-    node: &Node,
-    ask: &Ask<'_>,
-    origin: Origin,
-    decision: &Decision,
-    lasting: Lasting,
-) -> Option<Ready> {
-    let Origin { root, file, mut trail, ends, seen, validators } = origin;
-    let about = ask.request.as_ref().filter(|about| about.token.is_none())?;
-    let program = node.sole_program(&root, &file).await?;
-    // What is not remembered would not be found again.
-    program.known(ask).filter(|said| Arc::ptr_eq(said, &decision.served))?;
-    let content = match (file.object.inline(), file.object.geometry()) {
-        (Some(inline), _) => Stored::Inline(Bytes::copy_from_slice(inline)),
-        (None, Some(geometry)) if file.object.length() <= CONTENT_BYTES_MAX => Stored::Blocks(geometry),
-        _ => return None,
-    };
-    trail.push(Arc::clone(&file));
-    let mut watches = Vec::with_capacity(trail.len());
-    for opened in &trail {
-        watches.push(node.objects.watch(opened).await?);
+impl MadeOf {
+    /// Returns an answer as it may be given again, where one policy alone decides about it and its content is small.
+    pub(super) async fn ready(
+        self,
+        node: &Node,
+        ask: &Ask<'_>,
+        decision: &Decision,
+        lasting: Lasting,
+    ) -> Option<Ready> {
+        let Self { root, file, mut trail, ends, seen, validators } = self;
+        let about = ask.request.as_ref().filter(|about| about.token.is_none())?;
+        let program = node.sole_program(&root, &file).await?;
+        // What is not remembered would not be found again.
+        program.known(ask).filter(|said| Arc::ptr_eq(said, &decision.served))?;
+        let content = match (file.object.inline(), file.object.geometry()) {
+            (Some(inline), _) => Stored::Inline(Bytes::copy_from_slice(inline)),
+            (None, Some(geometry)) if file.object.length() <= CONTENT_BYTES_MAX => Stored::Blocks(geometry),
+            _ => return None,
+        };
+        trail.push(Arc::clone(&file));
+        let mut watches = Vec::with_capacity(trail.len());
+        for opened in &trail {
+            watches.push(node.objects.watch(opened).await?);
+        }
+        let fresh_until = trail.iter().map(|opened| node.objects.fresh_until(opened)).min()?;
+        if fresh_until <= Instant::now() {
+            return None;
+        }
+        let now = ask.now();
+        let words = Words { said: Arc::clone(&decision.served), until: decision.says_so_until(now), lasting };
+        Some(Ready {
+            fresh_until,
+            alive_until: ends.unwrap_or(u64::MAX),
+            file,
+            watches,
+            program: Arc::downgrade(&program),
+            seen,
+            is_secure: about.is_secure,
+            host: about.host.to_string(),
+            path: about.path.to_string(),
+            query: about.query.to_string(),
+            content,
+            validators,
+            words: RefCell::new(vec![words]),
+        })
     }
-    let fresh_until = trail.iter().map(|opened| node.objects.fresh_until(opened)).min()?;
-    if fresh_until <= Instant::now() {
-        return None;
-    }
-    let now = ask.now();
-    let words = Words { said: Arc::clone(&decision.served), until: decision.says_so_until(now), lasting };
-    Some(Ready {
-        fresh_until,
-        alive_until: ends.unwrap_or(u64::MAX),
-        file,
-        watches,
-        program: Arc::downgrade(&program),
-        seen,
-        is_secure: about.is_secure,
-        host: about.host.to_string(),
-        path: about.path.to_string(),
-        query: about.query.to_string(),
-        content,
-        validators,
-        words: RefCell::new(vec![words]),
-    })
 }

@@ -47,11 +47,11 @@ pub(super) fn redirect(status: u16, target: &str, decision: &Decision) -> Result
 }
 
 pub(super) fn own_page(fields: HeaderMap, text: String) -> Reply {
-    Reply::own(StatusCode::OK, own_head(fields), text)
+    Reply::own(StatusCode::OK, own_fields(fields), text)
 }
 
-/// Makes of these fields the head of a page of our own.
-pub(super) fn own_head(mut fields: HeaderMap) -> HeaderMap {
+/// Adds to these fields those of a page of our own.
+pub(super) fn own_fields(mut fields: HeaderMap) -> HeaderMap {
     headers::own_page(&mut fields);
     headers::set(&mut fields, header::CONTENT_TYPE, "text/html; charset=utf-8");
     fields

@@ -1,5 +1,5 @@
-//! What answers a GET or HEAD of a file: the status, what of the content goes with it, and what its head says otherwise
-//! than that of all of the file. Pure. One plan for an answer that is made and for one that was ready, on every version
+//! What answers a GET or HEAD of a file: the status, what of the content goes with it, and what its fields say
+//! otherwise than those of all of the file. Pure. One plan for an answer that is made and for one that was ready, on every version
 //! of HTTP, so that they agree in all but what is another in each answer: date, the request's name, how long it took.
 
 use std::ops::Range;
@@ -29,8 +29,8 @@ pub(crate) struct Prepared<'f> {
     pub(crate) validators: &'f Validators,
     /// In bytes.
     pub(crate) length: u64,
-    /// The head of all of it, as far as it is known.
-    pub(crate) head: &'f HeaderMap,
+    /// The fields of all of it, as far as they are known.
+    pub(crate) fields: &'f HeaderMap,
 }
 
 /// How a request is answered.
@@ -40,7 +40,7 @@ pub(crate) struct Plan {
     /// Whether the content is sent, or only its length told.
     pub(crate) is_sent: bool,
     content: Content,
-    /// The field that the head has beside those of all of the file, or in place of one of them.
+    /// The field that the answer has beside those of all of the file, or in place of one of them.
     field: Option<(HeaderName, HeaderValue)>,
 }
 
@@ -52,7 +52,7 @@ enum Content {
     Several(Vec<Piece>),
 }
 
-/// A piece of content.
+/// A piece of content, as it is planned.
 #[derive(Debug, Clone)]
 pub(crate) enum Piece {
     /// What stands between ranges.
@@ -74,8 +74,8 @@ impl Plan {
             Precondition::Answer => match ranges(view, file) {
                 Wanted::Unsatisfiable => return Err(Fault::Range { length }),
                 Wanted::Whole => (StatusCode::OK, Content::One(0..length), None),
-                Wanted::Parts(parts) => {
-                    let (content, field) = partial(parts, view.id, file);
+                Wanted::Ranges(ranges) => {
+                    let (content, field) = partial(ranges, view.id, file);
                     (StatusCode::PARTIAL_CONTENT, content, Some(field))
                 }
             },
@@ -101,7 +101,7 @@ impl Plan {
         one.into_iter().chain(several.iter().cloned())
     }
 
-    /// Returns the head of the answer, given that of all of the file, Cache-Status among its fields.
+    /// Returns the fields of the answer, given those of all of the file, Cache-Status among them.
     //= https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7
     //# Otherwise, a sender MUST generate all of the representation header fields that would have been sent in a 200 (OK)
     //# response to the same request.
@@ -110,12 +110,12 @@ impl Plan {
     //# 200 (OK) response to the same request
     // And all the others: under the same tag the owner's policy may say something new, and this is how a cache hears of
     // it.
-    pub(crate) fn head(&self, whole: &HeaderMap) -> HeaderMap {
+    pub(crate) fn fields(&self, whole: &HeaderMap) -> HeaderMap {
         let length = self.length();
         let is_of_content = |name: &HeaderName| [header::CONTENT_LENGTH, CACHE_STATUS].contains(name);
         let mut fields = HeaderMap::with_capacity(whole.len() + 1);
         for (name, value) in whole {
-            // The same place in every answer, whatever of the head was known before.
+            // The same place in every answer, whatever of the fields was known before.
             if name == CACHE_STATUS
                 && let Some((name, value)) = &self.field
             {
@@ -151,29 +151,29 @@ fn ranges(view: &View<'_>, file: &Prepared<'_>) -> Wanted {
     field.map_or(Wanted::Whole, |field| wanted(field, file.length))
 }
 
-/// Returns parts of a file as content, and the field that says which they are, or how they are told apart.
-fn partial(parts: Vec<Range<u64>>, id: RequestId, file: &Prepared<'_>) -> (Content, (HeaderName, HeaderValue)) {
+/// Returns ranges of a file as content, and the field that says which they are, or how they are told apart.
+fn partial(ranges: Vec<Range<u64>>, id: RequestId, file: &Prepared<'_>) -> (Content, (HeaderName, HeaderValue)) {
     let value = |text: String| HeaderValue::try_from(text).expect("made of letters, digits and punctuation");
     //= https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7.2
     //# A server MUST NOT generate a multipart response to a request for a single range
-    let parts = match <[_; 1]>::try_from(parts) {
-        Ok([part]) => {
-            let range = content_range(&part, file.length);
-            return (Content::One(part), (header::CONTENT_RANGE, value(range)));
+    let ranges = match <[_; 1]>::try_from(ranges) {
+        Ok([range]) => {
+            let said = content_range(&range, file.length);
+            return (Content::One(range), (header::CONTENT_RANGE, value(said)));
         }
-        Err(parts) => parts,
+        Err(ranges) => ranges,
     };
     let boundary = format!("evernear-{id}");
     //= https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7.2
     //# If the selected representation would have had a Content-Type header field in a 200 (OK) response, the server SHOULD
     //# generate that same Content-Type header field in the header area of each body part.
-    let own = file.head.get(header::CONTENT_TYPE).and_then(|own| own.to_str().ok());
+    let own = file.fields.get(header::CONTENT_TYPE).and_then(|own| own.to_str().ok());
     let own = own.map_or_else(String::new, |own| format!("Content-Type: {own}\r\n"));
-    let mut pieces = Vec::with_capacity(2 * parts.len() + 1);
-    for part in parts {
-        let range = content_range(&part, file.length);
-        pieces.push(Piece::Text(format!("\r\n--{boundary}\r\n{own}Content-Range: {range}\r\n\r\n").into()));
-        pieces.push(Piece::Range(part));
+    let mut pieces = Vec::with_capacity(2 * ranges.len() + 1);
+    for range in ranges {
+        let said = content_range(&range, file.length);
+        pieces.push(Piece::Text(format!("\r\n--{boundary}\r\n{own}Content-Range: {said}\r\n\r\n").into()));
+        pieces.push(Piece::Range(range));
     }
     pieces.push(Piece::Text(format!("\r\n--{boundary}--\r\n").into()));
     //= https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7.2

@@ -13,7 +13,7 @@ pub(crate) enum Wanted {
     /// All of it.
     Whole,
     /// These bytes: ranges that do not touch, none of them empty, at least one, in the order they were asked for.
-    Parts(Vec<Range<u64>>),
+    Ranges(Vec<Range<u64>>),
     /// Bytes that it does not have.
     Unsatisfiable,
 }
@@ -43,30 +43,30 @@ pub(crate) fn wanted(field: &str, length: u64) -> Wanted {
     if specs.is_empty() || specs.len() > RANGES_MAX {
         return Wanted::Whole;
     }
-    let mut parts = Vec::with_capacity(specs.len());
+    let mut ranges = Vec::with_capacity(specs.len());
     for spec in specs {
         let Some(spec) = read(spec) else { return Wanted::Whole };
         let range = spec.within(length);
         if !range.is_empty() {
-            join(&mut parts, range);
+            join(&mut ranges, range);
         }
     }
-    if parts.is_empty() { Wanted::Unsatisfiable } else { Wanted::Parts(parts) }
+    if ranges.is_empty() { Wanted::Unsatisfiable } else { Wanted::Ranges(ranges) }
 }
 
 /// Adds a range, and makes it one with those that it touches, where the first of them stood.
-fn join(parts: &mut Vec<Range<u64>>, mut range: Range<u64>) {
+fn join(ranges: &mut Vec<Range<u64>>, mut range: Range<u64>) {
     let touches = |one: &Range<u64>, other: &Range<u64>| {
         one.start <= other.end.saturating_add(GAP_BYTES_MAX) && other.start <= one.end.saturating_add(GAP_BYTES_MAX)
     };
-    let mut place = parts.len();
+    let mut place = ranges.len();
     // One that grew may touch another.
-    while let Some(at) = parts.iter().position(|part| touches(part, &range)) {
-        let part = parts.remove(at);
-        range = range.start.min(part.start)..range.end.max(part.end);
+    while let Some(at) = ranges.iter().position(|other| touches(other, &range)) {
+        let other = ranges.remove(at);
+        range = range.start.min(other.start)..range.end.max(other.end);
         place = place.min(at);
     }
-    parts.insert(place.min(parts.len()), range);
+    ranges.insert(place.min(ranges.len()), range);
 }
 
 enum Spec {
@@ -110,8 +110,8 @@ mod tests {
 
     use super::*;
 
-    fn part(range: Range<u64>) -> Wanted {
-        Wanted::Parts(std::iter::once(range).collect())
+    fn one(range: Range<u64>) -> Wanted {
+        Wanted::Ranges(std::iter::once(range).collect())
     }
 
     //= https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2
@@ -130,30 +130,33 @@ mod tests {
             ("bytes=-20000", 0..10000),
             ("bytes=0-99999999999999999999999", 0..10000),
         ] {
-            assert_eq!(wanted(field, 10_000), part(range), "{field}");
+            assert_eq!(wanted(field, 10_000), one(range), "{field}");
         }
-        assert_eq!(wanted("bytes=0-0,-1", 10_000), Wanted::Parts(vec![0..1, 9999..10_000]));
+        assert_eq!(wanted("bytes=0-0,-1", 10_000), Wanted::Ranges(vec![0..1, 9999..10_000]));
         //= https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2
         //= type=test
         //# bytes= 0-999, 4500-5499, -1000
-        let three = Wanted::Parts(vec![0..1000, 4500..5500, 9000..10_000]);
+        let three = Wanted::Ranges(vec![0..1000, 4500..5500, 9000..10_000]);
         assert_eq!(wanted("bytes= 0-999, 4500-5499, -1000", 10_000), three);
         // Legal specifications of the second 500 bytes, says the same section.
         for field in ["bytes=500-600,601-999", "bytes=500-700,601-999"] {
-            assert_eq!(wanted(field, 10_000), part(500..1000), "{field}");
+            assert_eq!(wanted(field, 10_000), one(500..1000), "{field}");
         }
     }
 
     #[test]
     fn parts_stand_as_asked_for_and_what_touches_is_one() {
-        assert_eq!(wanted("bytes=9000-9009,0-9,5000-5009", 10_000), Wanted::Parts(vec![9000..9010, 0..10, 5000..5010]));
-        assert_eq!(wanted("bytes=0-9,5000-5009,90-99", 10_000), Wanted::Parts(vec![0..100, 5000..5010]));
-        assert_eq!(wanted("bytes=0-9,300-309,100-219", 10_000), Wanted::Parts(vec![0..10, 100..310]));
-        assert_eq!(wanted("bytes=0-9,200-209,5-205", 10_000), part(0..210));
-        assert_eq!(wanted("bytes=0-9,,10000-,", 10_000), part(0..10), "what is not there is left out");
+        assert_eq!(
+            wanted("bytes=9000-9009,0-9,5000-5009", 10_000),
+            Wanted::Ranges(vec![9000..9010, 0..10, 5000..5010])
+        );
+        assert_eq!(wanted("bytes=0-9,5000-5009,90-99", 10_000), Wanted::Ranges(vec![0..100, 5000..5010]));
+        assert_eq!(wanted("bytes=0-9,300-309,100-219", 10_000), Wanted::Ranges(vec![0..10, 100..310]));
+        assert_eq!(wanted("bytes=0-9,200-209,5-205", 10_000), one(0..210));
+        assert_eq!(wanted("bytes=0-9,,10000-,", 10_000), one(0..10), "what is not there is left out");
         assert_eq!(wanted("bytes=10000-,-0", 10_000), Wanted::Unsatisfiable);
         let many = |count: u64| (0..count).map(|at| format!("{0}-{0}", at * 1000)).collect::<Vec<_>>().join(",");
-        assert!(matches!(wanted(&format!("bytes={}", many(8)), 10_000), Wanted::Parts(parts) if parts.len() == 8));
+        assert!(matches!(wanted(&format!("bytes={}", many(8)), 10_000), Wanted::Ranges(ranges) if ranges.len() == 8));
         assert_eq!(wanted(&format!("bytes={}", many(9)), 10_000), Wanted::Whole);
     }
 
@@ -188,10 +191,10 @@ mod tests {
         fn parts_are_inside_the_object_and_apart(
             field in "bytes=[0-9]{0,4}-[0-9]{0,21}(,[0-9]{0,4}-[0-9]{0,4}){0,7}", length in 0u64..20_000,
         ) {
-            if let Wanted::Parts(mut parts) = wanted(&field, length) {
-                parts.sort_by_key(|part| part.start);
-                prop_assert!(parts.iter().all(|part| part.start < part.end && part.end <= length));
-                prop_assert!(parts.windows(2).all(|two| two[0].end + GAP_BYTES_MAX < two[1].start));
+            if let Wanted::Ranges(mut ranges) = wanted(&field, length) {
+                ranges.sort_by_key(|range| range.start);
+                prop_assert!(ranges.iter().all(|range| range.start < range.end && range.end <= length));
+                prop_assert!(ranges.windows(2).all(|two| two[0].end + GAP_BYTES_MAX < two[1].start));
             }
         }
 
@@ -203,7 +206,7 @@ mod tests {
         #[test]
         fn ranges_come_back(first in 0u64..1 << 40, bytes in 1u64..1 << 40) {
             let field = format!("bytes={first}-{}", first + bytes - 1);
-            prop_assert_eq!(wanted(&field, 1 << 50), part(first..first + bytes));
+            prop_assert_eq!(wanted(&field, 1 << 50), one(first..first + bytes));
         }
     }
 }

@@ -175,7 +175,7 @@ impl Ready {
     }
 
     fn give(&self, node: &Node, head: &Head<'_>, asker: &Asker, present: &Present) -> Option<Given> {
-        let of_parts = head.of_parts()?;
+        let conditions = head.conditions()?;
         let ask = Ask {
             now: present.seconds,
             viewer: asker.place,
@@ -184,7 +184,7 @@ impl Ready {
             request: Some(RequestFacts {
                 method: if head.is_head() { Method::Head } else { Method::Get },
                 is_secure: asker.is_secure,
-                range: of_parts.contains_key(header::RANGE),
+                range: conditions.contains_key(header::RANGE),
                 host: Cow::Borrowed(&self.host),
                 path: Cow::Borrowed(&self.path),
                 query: Cow::Borrowed(&self.query),
@@ -197,23 +197,23 @@ impl Ready {
         let program = self.program.upgrade().filter(|program| self.seen.counts(node, program))?;
         let said = program.known(&ask)?;
         // Kept is the file as it is; whoever takes zstd has it compressed.
-        let is_part = [header::RANGE, header::IF_MATCH].iter().any(|name| of_parts.contains_key(name));
-        if !is_part && may_be_coded(&self.file, said.served.marks) && takes_zstd(head.texts("accept-encoding")) {
+        let is_partial = [header::RANGE, header::IF_MATCH].iter().any(|name| conditions.contains_key(name));
+        if !is_partial && may_be_coded(&self.file, said.served.marks) && takes_zstd(head.texts("accept-encoding")) {
             return None;
         }
         let words = self.words.borrow();
         let words = words.iter().find(|words| Arc::ptr_eq(&words.said, &said) && present.seconds < words.until)?;
         let whole = &words.lasting;
-        let view = View { method: &head.method, fields: &of_parts, id: RequestId::next() };
+        let view = View { method: &head.method, fields: &conditions, id: RequestId::next() };
         let length = self.file.object.length();
-        let plan = match Plan::of(&view, &Prepared { validators: &self.validators, length, head: &whole.fields }) {
+        let plan = match Plan::of(&view, &Prepared { validators: &self.validators, length, fields: &whole.fields }) {
             Ok(plan) => plan,
             Err(fault) => return Some(self.refuse(head, view.id, &fault, whole)),
         };
         let content = self.content(node, &program, &ask, &plan)?;
         let lasting = match plan.status {
             StatusCode::OK => whole.clone(),
-            status => Lasting::of(status, plan.head(&whole.fields)),
+            status => Lasting::of(status, plan.fields(&whole.fields)),
         };
         let source = if plan.length().is_some() { Source::Hit } else { Source::Own };
         let locator = self.file.object.locator();

@@ -25,8 +25,8 @@ const HTTPS_PORT: u16 = 443;
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 const X_REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-request-id");
 
-/// A part of what is sent after the header.
-pub(crate) enum Part {
+/// A piece of content, as it is sent.
+pub(crate) enum Piece {
     /// A text of ours or a small object.
     Bytes(Bytes),
     /// A range of an object, block by block.
@@ -40,7 +40,7 @@ pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) fields: HeaderMap,
     /// One after another; none where no length is told (204, 304).
-    pub(crate) content: Option<Vec<Part>>,
+    pub(crate) content: Option<Vec<Piece>>,
     pub(crate) source: Source,
     pub(crate) locator: Option<Locator>,
     pub(crate) close: bool,
@@ -51,7 +51,7 @@ pub(crate) struct Reply {
 /// Makes the answer to a fault.
 pub(crate) fn refusal(request: &Request, fault: &Fault) -> Reply {
     let (fields, page) = refused(request.style(), fault, request.id);
-    let content = Some(vec![Part::Bytes(page)]);
+    let content = Some(vec![Piece::Bytes(page)]);
     let close = fault.closes();
     Reply { status: fault.status(), fields, content, source: Source::Own, locator: None, close, ready: None }
 }
@@ -82,28 +82,28 @@ pub(crate) fn refused(style: Style, fault: &Fault, id: RequestId) -> (HeaderMap,
 }
 
 impl Reply {
-    pub(super) fn of(status: StatusCode, fields: HeaderMap, content: Option<Vec<Part>>, source: Source) -> Self {
+    pub(super) fn of(status: StatusCode, fields: HeaderMap, content: Option<Vec<Piece>>, source: Source) -> Self {
         Self { status, fields, content, source, locator: None, close: false, ready: None }
     }
 
     /// Answers with a text of ours, which may be empty.
     pub(super) fn own(status: StatusCode, fields: HeaderMap, text: impl Into<Bytes>) -> Self {
-        Self::of(status, fields, Some(vec![Part::Bytes(text.into())]), Source::Own)
+        Self::of(status, fields, Some(vec![Piece::Bytes(text.into())]), Source::Own)
     }
 
     /// Returns the bytes of content; none where no length is told, or is known yet.
     pub(crate) fn length(&self) -> Option<u64> {
-        let bytes = |part: &Part| match part {
-            Part::Bytes(bytes) => Some(bytes.len() as u64),
-            Part::Blocks(body) => Some(body.length()),
-            Part::Coded(coded) => coded.length(),
+        let bytes = |piece: &Piece| match piece {
+            Piece::Bytes(bytes) => Some(bytes.len() as u64),
+            Piece::Blocks(body) => Some(body.length()),
+            Piece::Coded(coded) => coded.length(),
         };
         self.content.as_ref()?.iter().map(bytes).sum()
     }
 
     /// Whether it is all of an object, compressed.
     pub(crate) fn is_coded(&self) -> bool {
-        matches!(self.content.as_deref(), Some([Part::Coded(_)]))
+        matches!(self.content.as_deref(), Some([Piece::Coded(_)]))
     }
 
     /// Whether it is all of an object as it is, held here.
@@ -125,7 +125,7 @@ pub(crate) struct Ways {
 }
 
 impl Ways {
-    /// Returns the head of an answer but for the fields of each request.
+    /// Returns the head of an answer but for what is another in each.
     pub(crate) fn lasting(self, request: &Request, reply: &Reply) -> Lasting {
         let mut fields = reply.fields.clone();
         self.add_lasting(&mut fields, reply.length(), request);

@@ -1,8 +1,8 @@
-//! How long the parts of an answer took, for the field Server-Timing.
+//! How long the steps to an answer took, for the field Server-Timing.
 
 use std::{fmt::Write as _, time::Instant};
 
-/// How long the parts of an answer took, for Server-Timing.
+/// The steps so far.
 pub(super) struct Timing {
     last: Instant,
     pub(super) text: String,
@@ -13,7 +13,7 @@ impl Timing {
         Self { last: Instant::now(), text: String::new() }
     }
 
-    pub(super) fn part(&mut self, name: &str) {
+    pub(super) fn step(&mut self, name: &str) {
         let now = Instant::now();
         let hundredths = now.duration_since(self.last).as_micros() / 10;
         self.last = now;

@@ -56,7 +56,7 @@ impl Plain {
                 match head::begun(&read, seen) {
                     Begun::Whole(end) => break end,
                     Begun::Other => return Some(Rest { wire: self.wire, read }),
-                    Begun::Part => {}
+                    Begun::Incomplete => {}
                 }
                 if seen == 0 && !read.is_empty() {
                     self.timer.set(Instant::now() + header_deadline);

@@ -198,7 +198,7 @@ impl Connection<'_> {
         let mut stream = Stream::new(way, Arc::clone(&self.link));
         let mut room = head::ROOM;
         let given =
-            head::of_parts(&head, &mut room).filter(|_| !has_body).and_then(|head| worker.give(&head, asker, start));
+            head::of_request(&head, &mut room).filter(|_| !has_body).and_then(|head| worker.give(&head, asker, start));
         let Some(given) = given else {
             let mut intake = Intake::read(&head, has_body, asker.peer, asker.is_secure);
             if let Intake::Ready(request) = &mut intake {

@@ -14,7 +14,7 @@ use super::{session::Session, wire::Left};
 use crate::{
     answer::{
         ready::Given,
-        reply::{Part, Reply, Ways, add_of_request, date_at},
+        reply::{Piece, Reply, Ways, add_of_request, date_at},
         request::{Asked, Request},
     },
     error::Fault,
@@ -83,17 +83,17 @@ impl Reply {
         if request.is_head() {
             return Ok(());
         }
-        let parts = self.content.unwrap_or_default();
-        let last = parts.len();
-        for (number, part) in (1..).zip(parts) {
-            match part {
-                Part::Blocks(body) => {
+        let pieces = self.content.unwrap_or_default();
+        let last = pieces.len();
+        for (number, piece) in (1..).zip(pieces) {
+            match piece {
+                Piece::Blocks(body) => {
                     let left = body.length();
                     let flow = Flow::Range(body.reading(), left);
                     write_flow(node, session, flow, number == last, bytes).await?;
                 }
-                Part::Bytes(content) => write_bytes(session, content, number == last, bytes).await?,
-                Part::Coded(coded) => write_flow(node, session, Flow::Coded(coded), true, bytes).await?,
+                Piece::Bytes(content) => write_bytes(session, content, number == last, bytes).await?,
+                Piece::Coded(coded) => write_flow(node, session, Flow::Coded(coded), true, bytes).await?,
             }
         }
         Ok(())
@@ -236,7 +236,7 @@ impl Drop for Sent<'_> {
     }
 }
 
-/// What comes of an object piece by piece.
+/// What comes of an object block by block.
 enum Flow {
     /// A range of it, and the bytes that are left.
     Range(Reading, u64),
@@ -248,9 +248,9 @@ impl Flow {
     async fn next(&mut self, fills: &Arc<Fills>) -> Result<Option<Bytes>, Fault> {
         match self {
             Self::Range(reading, left) => {
-                let part = reading.next(fills).await?;
-                *left -= part.as_ref().map_or(0, |part| part.len() as u64);
-                Ok(part)
+                let block = reading.next(fills).await?;
+                *left -= block.as_ref().map_or(0, |block| block.len() as u64);
+                Ok(block)
             }
             Self::Coded(coded) => coded.next(fills).await,
         }
@@ -279,7 +279,7 @@ async fn write_flow(
             () = session.gone() => return Err(VIEWER_LEFT),
         };
         let mut rest = match read {
-            Ok(Some(part)) => part,
+            Ok(Some(block)) => block,
             Ok(None) => return Ok(()),
             Err(_) => {
                 node.metrics.http_cut.inc();

@@ -190,9 +190,9 @@ impl Reading {
         if body.tier != Tier::None {
             ahead.reach(fills, body, slice.block);
         }
-        let part = body.block(fills, slice.block).await?.slice(slice.within);
-        *at += part.len() as u64;
-        Ok(Some(part))
+        let bytes = body.block(fills, slice.block).await?.slice(slice.within);
+        *at += bytes.len() as u64;
+        Ok(Some(bytes))
     }
 
     /// Returns when the read of the block that was given last began, or an earlier moment.
@@ -219,7 +219,7 @@ pub(crate) enum Source {
     Own,
 }
 
-/// Returns the farthest of the places where parts of a content are, and looks no further than it takes to know.
+/// Returns the farthest of the places where a content is, and looks no further than it takes to know.
 fn farthest(mut sources: impl Iterator<Item = Source>) -> Source {
     let found = sources.try_fold(Source::Hit, |farthest, source| match source {
         Source::Miss => Err(source),

@@ -64,7 +64,7 @@ pub(crate) struct Records<T> {
     /// Look-ups of what is doubted that are under way, each with how often everything had been doubted.
     again: Mutex<HashMap<(Locator, u64), Flight<T>>>,
     /// How often everything was doubted.
-    epoch: AtomicU64,
+    doubts: AtomicU64,
     record_time: Duration,
     /// Where look-ups run: the runtime on which this was made.
     control: Handle,
@@ -103,7 +103,7 @@ impl<T: Content> Records<T> {
             admission: Admission::new(),
             register,
             again: Mutex::default(),
-            epoch: AtomicU64::new(0),
+            doubts: AtomicU64::new(0),
             record_time: config.record_time(),
             control: Handle::current(),
         }
@@ -117,7 +117,7 @@ impl<T: Content> Records<T> {
         let locator = capability.locator();
         match self.held(&locator).await {
             Held::Good(opened) => Ok(opened),
-            Held::Doubted(opened, epoch) => self.open_again(opened, epoch).await,
+            Held::Doubted(opened, doubts) => self.open_again(opened, doubts).await,
             Held::Fault(fault) => Err(fault),
             Held::Nothing => {
                 // A task of its own: the viewer who caused it may leave, the work is for all who come after.
@@ -140,8 +140,8 @@ impl<T: Content> Records<T> {
         let late = |_| Fault::Slow;
         match self.held(&locator).await {
             Held::Good(opened) => Ok(opened),
-            Held::Doubted(opened, epoch) => {
-                timeout(DNS_PATIENCE, self.open_again(opened, epoch)).await.map_err(late)?
+            Held::Doubted(opened, doubts) => {
+                timeout(DNS_PATIENCE, self.open_again(opened, doubts)).await.map_err(late)?
             }
             Held::Fault(fault) => Err(fault),
             Held::Nothing => {
@@ -162,10 +162,10 @@ impl<T: Content> Records<T> {
         if let Some(opened) = self.opened.get(locator).await {
             let told = self.told.get(locator).filter(|told| told.at() >= opened.look().since);
             if !matches!(told, Some(Told::Ended(_))) {
-                let (look, epoch) = (opened.look(), self.epoch());
-                let is_doubted = look.epoch < epoch;
-                if is_doubted && !look.is_excused(epoch) {
-                    return Held::Doubted(opened, epoch);
+                let (look, doubts) = (opened.look(), self.doubts());
+                let is_doubted = look.doubts < doubts;
+                if is_doubted && !look.is_excused(doubts) {
+                    return Held::Doubted(opened, doubts);
                 }
                 if is_doubted || told.is_some() || look.since.elapsed() >= self.record_time {
                     self.refresh(&opened);
@@ -230,7 +230,7 @@ impl<T: Content> Records<T> {
         let watch = self.watches.begin(locator, opened.record().public.owner())?;
         // After the watch began: what was told before is seen here, what is told later ends the watch.
         let is_newest = self.told.get(&locator).is_none_or(|told| told.at() < opened.look().since);
-        let is_newest = is_newest && opened.look().epoch == self.epoch();
+        let is_newest = is_newest && opened.look().doubts == self.doubts();
         let is_held = self.opened.get(&locator).await.is_some_and(|held| Arc::ptr_eq(&held, opened));
         (is_newest && is_held).then_some(watch)
     }

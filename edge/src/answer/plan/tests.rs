@@ -20,7 +20,7 @@ fn validators(created: Option<u64>) -> Validators {
     Validators::of(&Locator([0xab; 32]), created)
 }
 
-/// The head of all of the file, as a ready answer has it.
+/// The fields of all of the file, as a ready answer has them.
 fn whole() -> HeaderMap {
     let fields = [
         (header::CONTENT_TYPE, "image/png"),
@@ -39,7 +39,7 @@ fn whole() -> HeaderMap {
 fn plan(method: &Method, pairs: Pairs<'_>, length: u64, created: Option<u64>) -> Result<Plan, Fault> {
     let fields = pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect();
     let view = View { method, fields: &fields, id: RequestId::next() };
-    Plan::of(&view, &Prepared { validators: &validators(created), length, head: &whole() })
+    Plan::of(&view, &Prepared { validators: &validators(created), length, fields: &whole() })
 }
 
 /// Says in short what answers a request: the status, what is sent or only told of, and Content-Range.
@@ -53,7 +53,7 @@ fn answer(method: &Method, pairs: Pairs<'_>) -> String {
             });
             let pieces = pieces.collect::<Vec<_>>().join(" ");
             let content = if plan.is_sent { pieces } else { format!("({pieces})") };
-            (plan.status, content, plan.head(&whole()))
+            (plan.status, content, plan.fields(&whole()))
         }
         Err(fault) => (fault.status(), "page".to_owned(), refused(Style::Html, fault, RequestId::next()).0),
     };
@@ -285,16 +285,16 @@ fn told(fields: &HeaderMap) -> Vec<(&str, &str)> {
 #[test]
 fn every_head_says_what_that_of_the_whole_file_says() {
     let whole = whole();
-    let head = |method: &Method, pairs: Pairs<'_>| plan(method, pairs, LENGTH, None).unwrap().head(&whole);
-    assert_eq!(head(&HEAD, &[]), whole);
-    assert_eq!(told(&head(&GET, &[])), told(&whole), "in its order, too");
+    let fields = |method: &Method, pairs: Pairs<'_>| plan(method, pairs, LENGTH, None).unwrap().fields(&whole);
+    assert_eq!(fields(&HEAD, &[]), whole);
+    assert_eq!(told(&fields(&GET, &[])), told(&whole), "in its order, too");
     let told_of = told(&whole);
     let (before, after) = told_of.split_at(6);
     assert_eq!(after, [("cache-status", "\"edge\"; hit"), ("content-length", "1000"), ("alt-svc", "h3")]);
-    let part = head(&GET, &[(header::RANGE, "bytes=1-3")]);
+    let partial = fields(&GET, &[(header::RANGE, "bytes=1-3")]);
     let of_part = [("content-range", "bytes 1-3/1000"), after[0], ("content-length", "3"), after[2]];
-    assert_eq!(told(&part), [before, &of_part[..]].concat());
-    let same = head(&GET, &[(header::IF_NONE_MATCH, "*")]);
+    assert_eq!(told(&partial), [before, &of_part[..]].concat());
+    let same = fields(&GET, &[(header::IF_NONE_MATCH, "*")]);
     assert_eq!(told(&same), [before, &after[2..]].concat());
 }
 
@@ -316,11 +316,12 @@ fn several_parts_each_have_the_type_that_the_whole_would_have() {
         }
         let fields = [(header::RANGE, HeaderValue::from_static("bytes=0-1,-2"))].into_iter().collect();
         let view = View { method: &GET, fields: &fields, id: RequestId::next() };
-        let file = Prepared { validators: &validators(None), length: LENGTH, head: &whole };
+        let file = Prepared { validators: &validators(None), length: LENGTH, fields: &whole };
         let plan = Plan::of(&view, &file).unwrap();
-        let head = plan.head(&whole);
-        let boundary = head["content-type"].to_str().unwrap().strip_prefix("multipart/byteranges; boundary=").unwrap();
-        assert_eq!(head.get_all(header::CONTENT_TYPE).iter().count(), 1);
+        let fields = plan.fields(&whole);
+        let boundary =
+            fields["content-type"].to_str().unwrap().strip_prefix("multipart/byteranges; boundary=").unwrap();
+        assert_eq!(fields.get_all(header::CONTENT_TYPE).iter().count(), 1);
         let pieces = plan.pieces().map(|piece| match piece {
             Piece::Text(text) => String::from_utf8(text.to_vec()).unwrap(),
             Piece::Range(range) => "x".repeat(usize::try_from(range.end - range.start).unwrap()),
@@ -333,6 +334,6 @@ fn several_parts_each_have_the_type_that_the_whole_would_have() {
         );
         assert_eq!(content, expected);
         assert_eq!(plan.length(), Some(expected.len() as u64));
-        assert_eq!(head["content-length"], *expected.len().to_string());
+        assert_eq!(fields["content-length"], *expected.len().to_string());
     }
 }

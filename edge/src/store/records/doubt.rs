@@ -34,8 +34,8 @@ impl<T: Content> Drop for UnderWay<T> {
 impl<T: Content> Records<T> {
     /// Looks a record up again before it is served, once for all who ask at a time. It serves on where no node can be
     /// asked, or nodes are behind, and is looked up behind the viewers' backs from then on. Cancel safe.
-    pub(super) async fn open_again(self: &Arc<Self>, opened: Arc<T>, epoch: u64) -> Result<Arc<T>, Fault> {
-        let key = (opened.record().locator(), epoch);
+    pub(super) async fn open_again(self: &Arc<Self>, opened: Arc<T>, doubts: u64) -> Result<Arc<T>, Fault> {
+        let key = (opened.record().locator(), doubts);
         let flight = self.again().get(&key).cloned();
         let flight = flight.unwrap_or_else(|| self.launch_again(opened, key));
         flight.await
@@ -59,8 +59,8 @@ impl<T: Content> Records<T> {
         flight
     }
 
-    async fn look_up_doubted(&self, opened: &Arc<T>, (locator, epoch): (Locator, u64)) -> Result<Arc<T>, Fault> {
-        if opened.look().is_excused(epoch) {
+    async fn look_up_doubted(&self, opened: &Arc<T>, (locator, doubts): (Locator, u64)) -> Result<Arc<T>, Fault> {
+        if opened.look().is_excused(doubts) {
             return Ok(Arc::clone(opened));
         }
         match self.opened.get(&locator).await {
@@ -82,7 +82,7 @@ impl<T: Content> Records<T> {
             // No node could be asked, or those that could be have only what is older. Any other failure says nothing of
             // the record, least of all that this edge has much to do.
             Err(Fault::Unreachable | Fault::Slow | Fault::Outdated) => {
-                opened.look().excused.fetch_max(epoch, Ordering::Relaxed);
+                opened.look().excused.fetch_max(doubts, Ordering::Relaxed);
                 Ok(Arc::clone(opened))
             }
             Err(fault) => Err(fault),
@@ -93,14 +93,14 @@ impl<T: Content> Records<T> {
         self.again.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+    pub(super) fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::Acquire)
     }
 
     /// Doubts everything: what is open is looked up again before it is served next. It is not forgotten, or each hiccup
     /// of the feed would take away what is held, and for as long as no node can be asked.
     pub(crate) fn doubt_all(&self) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.doubts.fetch_add(1, Ordering::AcqRel);
         self.faults.invalidate_all();
         self.watches.end_all();
     }

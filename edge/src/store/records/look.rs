@@ -43,7 +43,7 @@ pub(crate) struct Look {
     /// The next one is under way.
     pub(super) refreshing: AtomicBool,
     /// How often everything had been doubted when it began.
-    pub(super) epoch: u64,
+    pub(super) doubts: u64,
     /// The same when the next one failed, because no node could be asked.
     pub(super) excused: AtomicU64,
     /// By which its owner's orders find what came of it.
@@ -51,8 +51,8 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    pub(super) fn is_excused(&self, epoch: u64) -> bool {
-        self.excused.load(Ordering::Relaxed) >= epoch
+    pub(super) fn is_excused(&self, doubts: u64) -> bool {
+        self.excused.load(Ordering::Relaxed) >= doubts
     }
 }
 
@@ -75,7 +75,7 @@ impl<T: Content> Records<T> {
             capability: capability.clone(),
             since: Instant::now(),
             refreshing: AtomicBool::new(false),
-            epoch: self.epoch(),
+            doubts: self.doubts(),
             excused: AtomicU64::new(0),
             entered: OnceLock::new(),
         };

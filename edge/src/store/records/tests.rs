@@ -65,7 +65,7 @@ async fn an_edge_that_has_too_much_to_do_says_so_and_excuses_nothing() {
     scene.records.doubt_all();
     scene.records.admission.doubted.close();
     assert_eq!(scene.open().await.map(|_| ()), Err(Fault::Busy));
-    assert!(!opened.look().is_excused(scene.records.epoch()));
+    assert!(!opened.look().is_excused(scene.records.doubts()));
 }
 
 #[tokio::test]
