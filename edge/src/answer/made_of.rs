@@ -36,7 +36,7 @@ impl MadeOf {
         decision: &Decision,
         lasting: Lasting,
     ) -> Option<Ready> {
-        let Self { root, file, mut trail, ends, seen, validators } = self;
+        let Self { root, file, trail: mut opened, ends, seen, validators } = self;
         let about = ask.request.as_ref().filter(|about| about.token.is_none())?;
         let program = node.sole_program(&root, &file).await?;
         // What is not remembered would not be found again.
@@ -46,12 +46,12 @@ impl MadeOf {
             (None, Some(geometry)) if file.object.length() <= CONTENT_BYTES_MAX => Stored::Blocks(geometry),
             _ => return None,
         };
-        trail.push(Arc::clone(&file));
-        let mut watches = Vec::with_capacity(trail.len());
-        for opened in &trail {
-            watches.push(node.objects.watch(opened).await?);
+        opened.push(Arc::clone(&file));
+        let mut trail = Vec::with_capacity(opened.len());
+        for opened in &opened {
+            trail.push((Arc::downgrade(opened), node.objects.watch(opened).await?));
         }
-        let fresh_until = trail.iter().map(|opened| node.objects.fresh_until(opened)).min()?;
+        let fresh_until = opened.iter().map(|opened| node.objects.fresh_until(opened)).min()?;
         if fresh_until <= Instant::now() {
             return None;
         }
@@ -61,7 +61,7 @@ impl MadeOf {
             fresh_until,
             alive_until: ends.unwrap_or(u64::MAX),
             file,
-            watches,
+            trail,
             program: Arc::downgrade(&program),
             seen,
             is_secure: about.is_secure,

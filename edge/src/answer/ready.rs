@@ -57,8 +57,8 @@ const HEAD_BYTES_USUAL: usize = 1024;
 /// An answer with a file's content, and what it hangs on.
 pub(crate) struct Ready {
     pub(crate) file: Arc<Opened>,
-    /// Of the file, and of every directory on the way to it.
-    pub(crate) watches: Vec<Watch>,
+    /// The records of every directory on the way to the file, and of the file, and whether they still count.
+    pub(crate) trail: Vec<(Weak<Opened>, Watch)>,
     /// Until when no record of these is to be looked up again.
     pub(crate) fresh_until: Instant,
     /// The second since 1970 at which the first lease of these ends.
@@ -163,13 +163,16 @@ impl Ready {
         READY_BYTES + words + content + self.host.len() + self.path.len() + self.query.len()
     }
 
-    /// Whether it is of the same record of the same file, under the same version of its policy.
+    /// Whether it hangs on the same records, under the same version of the policy. One target leads over the same
+    /// directories each time, for none of them changes; but the lease of one may have while the other answer was made,
+    /// and by it ends what caches are told.
     fn is_of(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.file, &other.file) && self.program.ptr_eq(&other.program)
+        let records = |ready: &Self| ready.trail.iter().map(|(opened, _)| opened.as_ptr()).collect::<Vec<_>>();
+        records(self) == records(other) && self.program.ptr_eq(&other.program)
     }
 
     fn counts(&self, present: &Present) -> bool {
-        self.watches.iter().all(|watch| !watch.is_over())
+        self.trail.iter().all(|(_, watch)| !watch.is_over())
             && present.now < self.fresh_until
             && present.seconds < self.alive_until
     }
@@ -347,3 +350,6 @@ fn write_key(key: &mut Vec<u8>, is_secure: bool, host: &str, target: &str) {
     key.push(0);
     key.extend_from_slice(target.as_bytes());
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,7 +80,7 @@ impl Doors {
         for Listening { door, socket, address } in
             [&self.http].into_iter().chain(https).chain(&self.admin).chain(&self.peers)
         {
-            sockets.add_tcp(socket).map_err(|source| StartError::Bind { door: *door, address: *address, source })?;
+            sockets.add_tcp(socket).map_err(|source| StartError::Bind { door, address: *address, source })?;
         }
         Ok(sockets)
     }

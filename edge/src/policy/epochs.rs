@@ -22,6 +22,7 @@ pub(super) struct Epochs {
 
 /// The epoch of a policy at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct Epoch {
     share: usize,
     number: u64,
