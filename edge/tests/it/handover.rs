@@ -22,15 +22,19 @@ use tokio::{
 use crate::{
     http3,
     https::{host, start_with},
+    neighbour::{self, Neighbour},
     site::{DEADLINE, Site},
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_successor_takes_over_every_door_the_disk_and_the_port_of_http_3() {
+async fn a_successor_takes_over_every_port_and_the_disk() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cache");
-    let disk = move |config: &mut edge::Config| config.cache.disk = Some(DiskConfig { path, bytes_max: 64 << 20 });
-    let (_dir, https, mut first) = start_with(false, disk.clone()).await;
+    let change = move |config: &mut edge::Config| {
+        config.cache.disk = Some(DiskConfig { path, bytes_max: 64 << 20 });
+        config.peers = Some(neighbour::peers());
+    };
+    let (_dir, https, mut first) = start_with(false, change.clone()).await;
     let stored = first.store("clip.mp4", "video/mp4", noise_of(3, 600_000)).await;
     for _ in 0..2 {
         assert_eq!(first.get(&stored, "/", &[]).await.body(), stored.bytes);
@@ -39,15 +43,20 @@ async fn a_successor_takes_over_every_door_the_disk_and_the_port_of_http_3() {
     let viewer = http3::viewer(&https, &first, &stored).await;
     assert_eq!(viewer.ask(Method::GET, "/", &[]).await.body, stored.bytes);
 
+    assert!(Neighbour::of(&first, "edge-bru").is_answered().await);
+
     let given = https.clone();
     let second = first
         .successor(|config| {
-            disk(config);
+            change(config);
             config.https = Some(given);
             config.name = "edge-next".parse().unwrap();
         })
         .await;
-    let addresses = |site: &Site| (site.edge.dns, site.edge.http, site.edge.https, site.edge.admin);
+    let addresses = |site: &Site| {
+        let edge = &site.edge;
+        (edge.dns, edge.http, edge.https, edge.admin, edge.peers)
+    };
     assert_eq!(addresses(&first), addresses(&second));
     assert_eq!(viewer.ask(Method::GET, "/", &[]).await.body, stored.bytes, "the first has the port of HTTP/3 still");
     drop(viewer);
@@ -69,6 +78,8 @@ async fn a_successor_takes_over_every_door_the_disk_and_the_port_of_http_3() {
     let dig = second.dig(&["A", &host(&stored)]).await;
     assert!(dig.contains("127.0.0.1"), "{dig}");
     assert!(second.metrics().await.contains("evernear_edge_"));
+    // By its own certificate, so it was not the first who answered.
+    assert!(Neighbour::of(&second, "edge-next").is_answered().await, "other edges reach it where they did the first");
     let viewer = http3::viewer(&https, &second, &stored).await;
     assert_eq!(viewer.ask(Method::GET, "/", &[]).await.body, stored.bytes);
     drop(viewer);

@@ -27,6 +27,7 @@ mod log;
 mod logs;
 mod metrics;
 mod names;
+mod neighbour;
 mod policy;
 mod policy_faults;
 mod programs;

@@ -25,6 +25,8 @@ use format::{
 use testing::{Call, Encoded, Intercept, Intercepted, MemoryTransport, node};
 use tokio::{process::Command, sync::watch};
 
+use crate::neighbour::member;
+
 /// No answer takes this long on a loopback.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -321,11 +323,14 @@ impl Site {
     }
 
     pub(crate) async fn try_successor(&mut self, change: impl FnOnce(&mut Config)) -> Result<Self, StartError> {
-        let Running { dns, http, https, admin, .. } = self.edge;
+        let Running { dns, http, https, admin, peers, .. } = self.edge;
         let here = |config: &mut Config| {
             change(config);
             (config.dns.listen, config.http.listen, config.admin) = (dns, http, admin);
             if let (Some(config), Some(address)) = (&mut config.https, https) {
+                config.listen = address;
+            }
+            if let (Some(config), Some(address)) = (&mut config.peers, peers) {
                 config.listen = address;
             }
         };
@@ -356,7 +361,7 @@ impl Site {
         let (stop, stopped) = watch::channel(false);
         let parts = Parts {
             transport: Arc::new(road),
-            membership: None,
+            membership: config.peers.as_ref().map(|_| member(&config.name)),
             topology: Arc::new(Topology::new(nodes.clone())),
             engine: Some(engine()),
             compiler: None,
