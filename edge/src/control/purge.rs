@@ -1,7 +1,8 @@
 //! Purges: an owner has the edges forget what they hold of an object, or of all its objects.
 //!
-//! Memory forgets at once. The disk is swept behind it, because its entries are named by object and stripe, which takes
-//! the record to know; one object at a time, and owners take turns. Not in the store, since it takes the list of nodes
+//! Memory forgets at once, and of strips kept for other edges all that are the owner's. The disk is swept behind it,
+//! because its entries are named by object and stripe, which takes the record to know; one object at a time, and owners
+//! take turns. Not in the store, since it takes the list of nodes
 //! and the transport, and only the change feed gives orders.
 //!
 //! Keeps true: only a record that the owner of the order signed says what leaves the disk. Anybody can file one under a
@@ -179,6 +180,7 @@ pub(crate) async fn purge(node: &Node, owner: OwnerId, locator: Option<Locator>,
         sweeps.push(opened.map_or(Sweep::Object(*locator, 0), Sweep::Opened));
     }
     node.forget(&open).await;
+    node.fills.forget_strips(&owner);
     if locator.is_none() {
         sweeps.push(Sweep::ALL);
     }
@@ -208,7 +210,7 @@ impl Sweeper {
         Self { node, transport, sweeps }
     }
 
-    /// Sweeps for ever; where no strips are kept there is nothing to do.
+    /// Sweeps for ever; without a disk there is nothing to do.
     pub(crate) async fn run(self) {
         while self.node.config.cache.disk.is_some() && !self.node.fills.has_disk() {
             sleep(DISK_RETRY).await;
@@ -222,7 +224,7 @@ impl Sweeper {
                 }
                 next = self.sweeps.next() => next,
             };
-            if !self.node.fills.keeps_strips() {
+            if !self.node.fills.has_disk() {
                 continue;
             }
             for (failed, error) in self.sweep(owner, sweep).await {

@@ -2,25 +2,20 @@
 //! of two forms: no query string, header or host spelling makes another entry. Plaintext lives here and nowhere else on
 //! an edge.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use format::{BlockIndex, Locator};
 use moka::sync::Cache;
 
-use super::index::{Entered, Index};
+use super::{
+    forgotten::Forgotten,
+    index::{Entered, Index},
+};
 
 /// What an entry costs beside its bytes: key, pointers and moka's own lists, as measured by its authors, and its line
 /// in the index.
 const ENTRY_BYTES: usize = 192 + 128;
-
-/// What was forgotten is known for so long, which no read takes that began before: of the last so many objects.
-const FORGOTTEN_TIME: Duration = Duration::from_secs(60);
-const FORGOTTEN_MAX: u64 = 100_000;
 
 /// One block of one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,7 +54,7 @@ pub(crate) struct BlockCache {
     /// Of each object the blocks that are held.
     index: Arc<Index<Locator, Line>>,
     /// When blocks of an object were last forgotten: a read that began before must not bring them back.
-    forgotten: Cache<Locator, Instant>,
+    forgotten: Forgotten<Locator>,
 }
 
 /// A block in the cache.
@@ -75,7 +70,7 @@ impl BlockCache {
         Self {
             blocks: Cache::builder().max_capacity(bytes_max).weigher(weigh).build(),
             index: Index::new(),
-            forgotten: Cache::builder().max_capacity(FORGOTTEN_MAX).time_to_live(FORGOTTEN_TIME).build(),
+            forgotten: Forgotten::new(),
         }
     }
 
@@ -136,15 +131,14 @@ impl BlockCache {
         let entered = self.index.enter(key.locator, (key.block, form, bytes.len()));
         self.blocks.insert((key, form), Arc::new(Held { bytes, _entered: entered }));
         // Now, because whoever forgets the object after this finds the block.
-        // What took longer than it is known may have been forgotten meanwhile.
-        if begun.elapsed() >= FORGOTTEN_TIME || self.was_forgotten(&key.locator, begun) {
+        if self.forgotten.may_hold_for(&key.locator, begun) {
             self.blocks.remove(&(key, form));
         }
     }
 
     /// Whether blocks of an object were forgotten at a moment or after it.
     pub(crate) fn was_forgotten(&self, locator: &Locator, since: Instant) -> bool {
-        self.forgotten.get(locator).is_some_and(|at| at >= since)
+        self.forgotten.since(locator, since)
     }
 
     /// Forgets one block, in every form, and returns it.
@@ -157,8 +151,7 @@ impl BlockCache {
 
     /// Forgets all blocks of an object.
     pub(crate) fn forget(&self, locator: &Locator) {
-        // First, so that a block that comes meanwhile is either found here or sees it.
-        self.forgotten.insert(*locator, Instant::now());
+        self.forgotten.note(*locator);
         for (block, form, _) in self.index.of(locator) {
             self.blocks.invalidate(&(BlockKey { locator: *locator, block }, form));
         }
@@ -172,7 +165,10 @@ impl BlockCache {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::store::forgotten::FORGOTTEN_TIME;
 
     fn key(locator: u8, block: u64) -> BlockKey {
         BlockKey { locator: Locator([locator; 32]), block: BlockIndex(block) }

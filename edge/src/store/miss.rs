@@ -18,7 +18,9 @@ use std::{
 
 use bytes::Bytes;
 use client::{Reader, ShardAsk};
-use format::{BlockIndex, Geometry, NodeName, PublicManifest, StripeIndex, limits::BLOCK_BYTES, wire::StripPath};
+use format::{
+    BlockIndex, Geometry, NodeName, OwnerId, PublicManifest, StripeIndex, limits::BLOCK_BYTES, wire::StripPath,
+};
 use sandbox::Tier;
 use tokio::runtime::Handle;
 
@@ -91,29 +93,21 @@ impl Fills {
         self.disk.get().is_some()
     }
 
-    /// Whether strips are kept, on a disk or for other edges.
-    pub(crate) fn keeps_strips(&self) -> bool {
-        self.has_disk() || self.region.is_some()
-    }
-
-    /// Has the disk, and what is kept for other edges, forget an object. Blocks for microseconds of each strip that it
-    /// may hold.
+    /// Has the disk forget an object. Blocks for microseconds of each strip that it may hold.
     pub(crate) fn forget(&self, public: &PublicManifest) {
-        let (disk, region) = (self.disk.get(), self.region.as_ref());
-        if disk.is_none() && region.is_none() {
-            return;
-        }
-        self.metrics.disk_sweeps.inc_by(u64::from(disk.is_some()));
+        let Some(disk) = self.disk.get() else { return };
+        self.metrics.disk_sweeps.inc();
         for stripe in 0..public.stripes() {
             for column in 0..public.columns() {
-                let ask = ShardAsk { object: public.id(), column, first: stripe, count: 1 };
-                if let Some(disk) = disk {
-                    disk.forget(&ask);
-                }
-                if let Some(region) = region {
-                    region.forget(&ask);
-                }
+                disk.forget(&ShardAsk { object: public.id(), column, first: stripe, count: 1 });
             }
+        }
+    }
+
+    /// Has memory forget what is kept of an owner's for other edges.
+    pub(crate) fn forget_strips(&self, owner: &OwnerId) {
+        if let Some(region) = &self.region {
+            region.forget(owner);
         }
     }
 

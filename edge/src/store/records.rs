@@ -178,8 +178,8 @@ impl<T: Content> Records<T> {
         self.faults.get(locator).map_or(Held::Nothing, Held::Fault)
     }
 
-    /// Looks up what memory does not have, once for all who ask at a time. Ends by `OPEN_DEADLINE` after it has a place.
-    /// To be called in a task of its own: what was found is kept at the end.
+    /// Looks up what memory does not have, once for all who ask at a time. Ends by `OPEN_DEADLINE` after it has a
+    /// place. To be called in a task of its own: what was found is kept at the end.
     async fn open_cold(self: &Arc<Self>, capability: &Capability, asker: Asker) -> Result<Arc<T>, Fault> {
         let locator = capability.locator();
         let look_up = async {

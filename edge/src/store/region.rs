@@ -7,29 +7,29 @@
 //! leaves here for an edge was proven under the object's root, is ciphertext, and of no object that its owner lets
 //! nobody keep; memory and strips under way are bounded.
 
-use std::{sync::Arc, time::Duration};
-
-use super::{
-    disk::{DiskShelf, DiskTier},
-    room::{Room, Taken},
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
-use crate::metrics::{Metrics, StripLabels};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Reader, ShardAsk, Shelf};
 use format::{
-    NodeName, ObjectId, PublicManifest, StripeIndex, rendezvous,
+    NodeName, ObjectId, OwnerId, PublicManifest, StripeIndex, rendezvous,
     wire::{NodeEntry, Role, StripPath},
 };
-use moka::sync::Cache;
+
+use super::{
+    disk::{DiskShelf, DiskTier},
+    room::{Room, Taken},
+    strips::Strips,
+};
+use crate::metrics::{Metrics, StripLabels};
 
 /// Strips on their way to other edges at one time, until they are sent; with proof and row each takes 300 KiB at most,
 /// so 75 MiB. One edge has at most half of what the others leave.
 const BRINGING_MAX: u32 = 256;
-/// A strip is kept for so long at most. What its owner erases or purges meanwhile nobody opens any more.
-const KEPT_TIME: Duration = Duration::from_secs(600);
-/// What an entry costs beside its bytes.
-const ENTRY_BYTES: usize = 256;
 
 /// Who brings the strips of a stripe.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub(crate) struct Region {
     reader: Arc<Reader>,
     name: NodeName,
     region: String,
-    strips: Cache<ShardAsk, Bytes>,
+    strips: Strips,
     room: Arc<Room<NodeName>>,
     metrics: Arc<Metrics>,
 }
@@ -81,9 +81,8 @@ impl Region {
         strip_bytes_max: u64,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let weigh = |_: &ShardAsk, strip: &Bytes| u32::try_from(strip.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
-        let strips = Cache::builder().max_capacity(strip_bytes_max).weigher(weigh).time_to_live(KEPT_TIME).build();
-        Self { reader, name, region, strips, room: Room::new(BRINGING_MAX), metrics }
+        let (strips, room) = (Strips::new(strip_bytes_max), Room::new(BRINGING_MAX));
+        Self { reader, name, region, strips, room, metrics }
     }
 
     /// Returns the home of a stripe; none where no other edge of the region brings strips.
@@ -93,10 +92,10 @@ impl Region {
         home(&nodes, (&self.name, self.region.as_str()), &key, |node| self.reader.leaves_out(node))
     }
 
-    /// What this edge has of strips as a reader of its own sees it; those of stripes whose home is here are kept for
-    /// others.
-    pub(crate) fn shelf<'s>(&'s self, disk: Option<DiskShelf<'s>>) -> RegionShelf<'s> {
-        RegionShelf { strips: &self.strips, disk, fills_disk: true }
+    /// What this edge has of an owner's strips as a reader of its own sees it, from now on; those of stripes whose home
+    /// is here are kept for others.
+    pub(crate) fn shelf<'s>(&'s self, owner: OwnerId, disk: Option<DiskShelf<'s>>) -> RegionShelf<'s> {
+        RegionShelf { strips: &self.strips, owner, begun: Instant::now(), disk, fills_disk: true }
     }
 
     /// Brings a strip for another edge: from memory, from the disk, else from the origin that the edge names. Cancel
@@ -136,16 +135,16 @@ impl Region {
         let ask = ShardAsk { object: public.id(), column, first: stripe, count: 1 };
         // Whether its owner lets it lie on a disk is not known here, so none is written.
         let disk = disk.map(|disk| disk.shelf(false));
-        let shelf = RegionShelf { strips: &self.strips, disk, fills_disk: false };
+        let shelf = RegionShelf { fills_disk: false, ..self.shelf(public.owner(), disk) };
         let result = if shelf.holds(&ask) { "held" } else { "pulled" };
         let strip = self.reader.strip(Some(&shelf), &public, &node, ask, within).await;
         let strip = strip.ok_or(NotBrought::Missing)?;
         Ok((Bytes::from_owner(Brought { strip, _room: room }), result))
     }
 
-    /// Forgets all strips of an object.
-    pub(crate) fn forget(&self, ask: &ShardAsk) {
-        self.strips.invalidate(ask);
+    /// Forgets all strips of an owner in memory.
+    pub(crate) fn forget(&self, owner: &OwnerId) {
+        self.strips.forget(owner);
     }
 }
 
@@ -172,9 +171,13 @@ fn home(
     Some(if first == name { Home::Here } else { Home::At(first.clone()) })
 }
 
-/// Strips in memory, and on a disk under it.
+/// Strips in memory, and on a disk under it, for one read.
 pub(crate) struct RegionShelf<'s> {
-    strips: &'s Cache<ShardAsk, Bytes>,
+    strips: &'s Strips,
+    /// Whose strips are read.
+    owner: OwnerId,
+    /// When the read began.
+    begun: Instant,
     disk: Option<DiskShelf<'s>>,
     /// Whether what comes may be written to the disk.
     fills_disk: bool,
@@ -183,7 +186,7 @@ pub(crate) struct RegionShelf<'s> {
 #[async_trait]
 impl Shelf for RegionShelf<'_> {
     fn holds(&self, ask: &ShardAsk) -> bool {
-        self.strips.contains_key(ask) || self.disk.as_ref().is_some_and(|disk| disk.holds(ask))
+        self.strips.holds(ask) || self.disk.as_ref().is_some_and(|disk| disk.holds(ask))
     }
 
     async fn get(&self, ask: &ShardAsk) -> Option<Bytes> {
@@ -197,14 +200,14 @@ impl Shelf for RegionShelf<'_> {
     }
 
     fn offer(&self, ask: &ShardAsk, body: &Bytes) {
-        self.strips.insert(*ask, body.clone());
+        self.strips.insert(self.owner, *ask, body.clone(), self.begun);
         if let Some(disk) = self.disk.as_ref().filter(|_| self.fills_disk) {
             disk.offer(ask, body);
         }
     }
 
     fn wrong(&self, ask: &ShardAsk) {
-        self.strips.invalidate(ask);
+        self.strips.remove(ask);
         if let Some(disk) = &self.disk {
             disk.wrong(ask);
         }
@@ -299,14 +302,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_strip_is_brought_once_and_then_held_and_forgotten_when_told() {
+    async fn a_strip_is_brought_once_and_then_held_until_its_owner_purges() {
         let (origins, sample, region) = scene().await;
         let first = region.bring(None, &asker(), path(&sample, 0, 0, "o1"), None).await.unwrap();
         // What is held needs no origin.
         origins.remove(&"o1".parse().unwrap());
         assert_eq!(region.bring(None, &asker(), path(&sample, 0, 0, "o1"), None).await.unwrap(), first);
         assert_eq!(region.bring(None, &asker(), path(&sample, 1, 0, "o1"), None).await, Err(NotBrought::Missing));
-        region.forget(&ShardAsk { object: sample.id(), column: 0, first: 0, count: 1 });
+        region.forget(&sample.owner.id());
         assert_eq!(region.bring(None, &asker(), path(&sample, 0, 0, "o1"), None).await, Err(NotBrought::Missing));
         let brought = |result| region.metrics.strips_brought.get_or_create(&StripLabels { result }).get();
         assert_eq!((brought("pulled"), brought("held"), brought("missing"), brought("busy")), (1, 1, 2, 0));

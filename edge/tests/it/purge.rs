@@ -5,9 +5,12 @@ use std::time::SystemTime;
 use client::Transport;
 use edge::config::DiskConfig;
 use format::{Lease, Locator, OwnerSecret, PolicyName, Purge, Purged, Record};
-use testing::{noise_of, until};
+use testing::{Call, noise_of, until};
 
-use crate::site::{Site, Stored};
+use crate::{
+    neighbour::{self, Neighbour, brought},
+    site::{Site, Stored},
+};
 
 /// An edge with a disk, and what its owner stored: read often enough to lie there.
 struct Scene {
@@ -168,4 +171,26 @@ async fn a_record_that_another_owner_filed_does_not_say_what_is_swept() {
     assert_eq!(scene.read(&scene.stored[1]).await, "hit; detail=disk", "the other stays");
     other.stop().await;
     scene.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strips_for_other_edges_are_dropped_at_once_though_no_record_says_whose_they_are() {
+    let site = Site::with(|config| config.peers = Some(neighbour::peers()), vec![]).await;
+    let stored = site.store("film.bin", "application/octet-stream", noise_of(1, 600_000)).await;
+    let neighbour = Neighbour::of(&site, "edge-bru");
+    let strip = neighbour.strip(&site, &stored).await;
+    assert_eq!(neighbour.strip(&site, &stored).await, strip);
+    assert_eq!((brought(&site, "pulled").await, brought(&site, "held").await), (1, 1));
+    // The order names the object by its locator, the strip has its id, and no node tells which belongs to which.
+    site.weather.without(Call::Record);
+    let issued = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let what = Purged::Objects([stored.sealed.locator].into());
+    let purge = Purge { owner: site.owner.id(), issued, hard: true, what };
+    site.origins.purge(&site.nodes[0].name, purge.sign(&site.owner).into()).await.unwrap();
+    let is_pulled_again = async || {
+        assert_eq!(neighbour.strip(&site, &stored).await, strip);
+        brought(&site, "pulled").await == 2
+    };
+    until("the strip is dropped", is_pulled_again).await;
+    site.stop().await;
 }

@@ -126,7 +126,7 @@ impl Fills {
         let region = self.region.as_ref().filter(|_| tier != Tier::None);
         let home = region.and_then(|region| Some((region, region.home(&opened.object.public().id(), stripe)?)));
         let (kept, disk, neighbour) = match home {
-            Some((region, Home::Here)) => (Some(region.shelf(disk)), None, None),
+            Some((region, Home::Here)) => (Some(region.shelf(opened.object.public().owner(), disk)), None, None),
             Some((_, Home::At(neighbour))) => (None, disk, Some(neighbour)),
             None => (None, disk, None),
         };
