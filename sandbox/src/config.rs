@@ -94,6 +94,23 @@ pub enum ConfigError {
         /// The missing key.
         other: String,
     },
+    /// A refusal cannot say this status.
+    #[error(
+        "{key} is {number}; a refusal says 400 to 499, but neither 404 (to hide the object, write hide = true and leave \
+         {key} out) nor 412 or 416, which are answers to conditions and ranges"
+    )]
+    Refusal {
+        /// The key.
+        key: String,
+        /// The number given.
+        number: u32,
+    },
+    /// What is hidden says no status.
+    #[error("{key} says nothing where hide is true: what is hidden is not found (404); leave one of them out")]
+    Hidden {
+        /// The key.
+        key: String,
+    },
     /// A value has the wrong type.
     #[error("{key} is {found}; it must be {expected}")]
     Type {

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `number`, `number 400..=499` | `ttl = 60`, both ends included |
 //! | `text`, `header-value` | `note = "hi"`, printable ASCII that a response header can have |
+//! | `refusal` | `status = 451`: what a refusal may say, with a key `hide` of type `truth` beside it for 404 |
 //! | `truth` | `strict = true` |
 //! | `numbers`, `texts` | `ids = [1, 2]`, `hosts = ["a", "b"]` |
 //! | `countries` | `X-allow = ["DE", "eu"]`, also `X-deny`, `X-countries`: these ends of keys and this type go together |
@@ -26,6 +27,8 @@ use crate::nearest::nearest;
 
 /// The custom section that declares keys.
 pub(crate) const SECTION: &str = "evernear:config";
+/// The key by which a policy hides what it refuses.
+const HIDE: &str = "hide";
 /// Maximum bytes of a declaration.
 const DECLARATION_BYTES_MAX: usize = 16 * 1024;
 const KEYS_MAX: usize = 256;
@@ -47,6 +50,8 @@ struct Declared {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Expected {
     Number(RangeInclusive<u32>),
+    /// The status of a refusal.
+    Refusal,
     Text,
     HeaderValue,
     Truth,
@@ -78,6 +83,12 @@ pub enum KeysError {
         line: String,
         /// What is wrong with it.
         reason: &'static str,
+    },
+    /// A refusal's status is declared, but not how to hide.
+    #[error("it declares {key}: refusal, but not {HIDE}: truth")]
+    Hide {
+        /// The key.
+        key: Box<str>,
     },
     /// A key requires another key that is not declared.
     #[error("it declares {key} with {other}, but no {other}")]
@@ -114,6 +125,10 @@ impl Keys {
             if let Some(other) = declared.with.as_ref().filter(|other| !keys.contains_key(*other)) {
                 return Err(KeysError::With { key: key.clone(), other: other.clone() });
             }
+            let hides = keys.get(HIDE).is_some_and(|declared| declared.expected == Expected::Truth);
+            if declared.expected == Expected::Refusal && !hides {
+                return Err(KeysError::Hide { key: key.clone() });
+            }
         }
         Ok(Self(keys))
     }
@@ -132,6 +147,11 @@ impl Keys {
                 && config.entries().all(|(key, _)| *key != **other)
             {
                 return Err(ConfigError::Alone { key: key.to_owned(), other: String::from(&**other) });
+            }
+            if declared.expected == Expected::Refusal
+                && config.entries().any(|(key, value)| key == HIDE && matches!(value, Value::Truth(true)))
+            {
+                return Err(ConfigError::Hidden { key: key.to_owned() });
             }
         }
         Ok(())
@@ -155,10 +175,13 @@ impl Expected {
                 least: *range.start(),
                 most: *range.end(),
             }),
+            (Self::Refusal, Value::Number(number)) if !is_refusal(*number) => {
+                Err(ConfigError::Refusal { key: key.to_owned(), number: *number })
+            }
             (Self::HeaderValue, Value::Text(text)) if !headers::is_value(text) => {
                 Err(ConfigError::HeaderValue { key: key.to_owned() })
             }
-            (Self::Number(_), Value::Number(_))
+            (Self::Number(_) | Self::Refusal, Value::Number(_))
             | (Self::Text | Self::HeaderValue, Value::Text(_))
             | (Self::Truth, Value::Truth(_))
             | (Self::Numbers, Value::Numbers(_) | Value::Nothing)
@@ -181,6 +204,7 @@ impl fmt::Display for Expected {
                 return write!(f, "a whole number, {} to {}", range.start(), range.end());
             }
             Self::Number(_) => "a whole number",
+            Self::Refusal => "a whole number, 400 to 499",
             Self::Text => "a text",
             Self::HeaderValue => "a text that a response header can have",
             Self::Truth => "true or false",
@@ -191,6 +215,12 @@ impl fmt::Display for Expected {
             Self::Tables => "a list of tables",
         })
     }
+}
+
+/// Whether a refusal may say this status. What is hidden is hidden by [`HIDE`]: 404 with the headers of a refusal would
+/// tell that something is there. The verdict refuses the two that depend on conditions and ranges.
+fn is_refusal(status: u32) -> bool {
+    matches!(status, 400..=499) && !matches!(status, 404 | 412 | 416)
 }
 
 /// Reads `KEY: TYPE` or `KEY: TYPE with OTHER`.
@@ -217,6 +247,7 @@ fn parse_line(line: &str) -> Result<(&str, Declared), &'static str> {
 fn parse_type(text: &str) -> Result<Expected, &'static str> {
     Ok(match text {
         "number" => Expected::Number(0..=u32::MAX),
+        "refusal" => Expected::Refusal,
         "text" => Expected::Text,
         "header-value" => Expected::HeaderValue,
         "truth" => Expected::Truth,
@@ -243,10 +274,10 @@ mod tests {
 
     #[test]
     fn reads_each_type_and_no_line_is_a_declaration_of_no_keys() {
-        let text = "ttl: number\nstatus: number 400..=499\nslot: number 0..=255 with number\nnumber: number\n\nnote: text\n\
+        let text = "ttl: number\nstatus: refusal\nhide: truth\nslot: number 0..=255 with number\nnumber: number\n\nnote: text\n\
                     csp: header-value\nstrict: truth\nids: numbers\nhosts: texts\nx-deny: countries\npaths: rules\ntarget: tables\n";
         let keys = Keys::parse(text.as_bytes()).expect("each line is right");
-        assert_eq!(keys.names().count(), 12);
+        assert_eq!(keys.names().count(), 13);
         assert_eq!(Keys::parse(b"\n"), Ok(Keys::default()));
     }
 
@@ -270,6 +301,9 @@ mod tests {
         }
         assert!(matches!(Keys::parse(b"a: text\na: number"), Err(KeysError::Line { .. })));
         assert!(matches!(Keys::parse(b"a: text with b"), Err(KeysError::With { .. })));
+        for without in ["status: refusal", "status: refusal\nhide: number"] {
+            assert_eq!(Keys::parse(without.as_bytes()), Err(KeysError::Hide { key: "status".into() }), "{without}");
+        }
         assert_eq!(Keys::parse(b"a: \xff"), Err(KeysError::NotText));
     }
 

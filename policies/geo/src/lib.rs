@@ -4,7 +4,8 @@
 //! - `receive-allow`: only viewers there; `receive-deny`: all but those. A viewer whose country is unknown is in neither, unless
 //!   the list names "unknown". So an allow list refuses such a viewer (fails closed), and a deny list lets it pass
 //! - `hold-allow`, `hold-deny`: the same for the country of an edge, which always knows its own
-//! - `status` (451, of 400 to 499), `reason` (1): what a refused viewer gets; `hide-name = true`: DNS does not answer it at all
+//! - `status` (451, of 400 to 499 but 404), `reason` (1): what a refused viewer gets; `hide = true`, in place of a status: to it the
+//!   object looks as if it were not there; `hide-name = true`: DNS does not answer it at all
 //! - `ttl` (1 day), `hold-ttl` (1 day), `dns-ttl` (60, of 5 to 300), `refused-ttl` (5 minutes): seconds
 //!
 //! Deny wins over allow: a country in both lists is refused.
@@ -39,8 +40,9 @@ guest::config_keys! {
     "receive-deny": "countries",
     "hold-allow": "countries",
     "hold-deny": "countries",
-    "status": "number 400..=499",
+    "status": "refusal",
     "reason": "number 0..=65535",
+    "hide": "truth",
     "hide-name": "truth",
     "ttl": "number",
     "hold-ttl": "number",
@@ -61,6 +63,8 @@ impl serve::Guest for Geo {
     fn serve() -> serve::Decision {
         if may_receive() {
             decision(Outcome::Allow, 0, 0, number("ttl", DAY))
+        } else if config::truth("hide") {
+            decision(Outcome::Hide, 0, number("reason", REASON_DEFAULT), number("refused-ttl", REFUSED_TTL_DEFAULT))
         } else {
             let status = number("status", UNAVAILABLE_FOR_LEGAL_REASONS);
             let reason = number("reason", REASON_DEFAULT);

@@ -20,7 +20,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 /// edge refuses to run it. Without this declaration the keys are not checked, and a misspelt key has no effect.
 ///
 /// ```ignore
-/// guest::config_keys! { "ttl": "number", "status": "number 400..=499", "receive-deny": "countries" }
+/// guest::config_keys! { "ttl": "number", "status": "refusal", "hide": "truth", "receive-deny": "countries" }
 /// ```
 #[macro_export]
 macro_rules! config_keys {

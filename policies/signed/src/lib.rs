@@ -3,7 +3,8 @@
 //! Config (all optional):
 //! - `open-tag`: everybody may receive objects with this tag
 //! - `number`, with `slot` (0): the token must carry this number in that slot, a tenant or a tier
-//! - `status` (403, of 400 to 499): what all other viewers get; 404 does not reveal that the object exists
+//! - `status` (403, of 400 to 499 but 404): what all other viewers get
+//! - `hide` (false), in its place: to them the object looks as if it were not there
 //! - `ttl` (1 hour): seconds that a viewer may keep the answer, never beyond the end of its link
 #![no_std]
 
@@ -22,7 +23,8 @@ guest::config_keys! {
     "open-tag": "text",
     "number": "number",
     "slot": "number 0..=255 with number",
-    "status": "number 400..=499",
+    "status": "refusal",
+    "hide": "truth",
     "ttl": "number",
 }
 
@@ -37,6 +39,8 @@ impl serve::Guest for Signed {
     fn serve() -> serve::Decision {
         let (outcome, status, ttl) = if is_open() || is_signed() {
             (Outcome::Allow, 0, config::number("ttl").unwrap_or(TTL_DEFAULT))
+        } else if config::truth("hide") {
+            (Outcome::Hide, 0, REFUSED_TTL)
         } else {
             (Outcome::Deny, config::number("status").unwrap_or(FORBIDDEN), REFUSED_TTL)
         };

@@ -24,7 +24,7 @@ fn refusal(name: &str, text: &str) -> String {
 fn a_misspelt_key_is_refused_with_what_was_meant() {
     assert_eq!(
         refusal("geo", r#"recieve-allow = ["eu"]"#),
-        "recieve-allow is none of the component's keys (dns-ttl, hide-name, hold-allow, hold-deny, hold-ttl, reason, \
+        "recieve-allow is none of the component's keys (dns-ttl, hide, hide-name, hold-allow, hold-deny, hold-ttl, reason, \
          receive-allow, receive-deny, refused-ttl, status, ttl); did you mean receive-allow?"
     );
     for (name, text, nearest) in [
@@ -45,7 +45,6 @@ fn a_value_of_another_type_is_refused_with_what_belongs_there() {
     for (name, text, expected) in [
         ("ttl", "ttl = \"1h\"", "ttl is a text; it must be a whole number"),
         ("geo", "status = \"451\"", "status is a text; it must be a whole number, 400 to 499"),
-        ("geo", "status = 200", "status is 200; it must be 400 to 499"),
         ("geo", "hide-name = \"yes\"", "hide-name is a text; it must be true or false"),
         ("geo", "hide-name = [\"DE\"]", "hide-name is a list of texts; it must be true or false"),
         ("geo", "dns-ttl = 301", "dns-ttl is 301; it must be 5 to 300"),
@@ -67,12 +66,33 @@ fn a_value_of_another_type_is_refused_with_what_belongs_there() {
 }
 
 #[test]
+fn a_refusal_that_hides_says_so_by_its_word() {
+    for name in ["geo", "signed"] {
+        for status in [200, 399, 404, 412, 416, 500] {
+            let expected = format!(
+                "status is {status}; a refusal says 400 to 499, but neither 404 (to hide the object, write hide = true \
+                 and leave status out) nor 412 or 416, which are answers to conditions and ranges"
+            );
+            assert_eq!(refusal(name, &format!("status = {status}")), expected);
+        }
+        assert_eq!(
+            refusal(name, "hide = true\nstatus = 451"),
+            "status says nothing where hide is true: what is hidden is not found (404); leave one of them out"
+        );
+        let keys = summary(&prebuilt_bytes(name)).keys.unwrap();
+        for right in ["hide = true", "hide = false\nstatus = 400", "status = 403", "status = 410", "status = 499"] {
+            config(right).check(&keys).unwrap();
+        }
+    }
+}
+
+#[test]
 fn what_the_documents_show_is_taken() {
     for (name, text) in [
         ("geo", "receive-allow = [\"eu\", \"NO\", \"CH\"]\nreceive-deny = [\"KP\"]\nhide-name = true\nstatus = 403"),
         ("ttl", "ttl = 0\nttl-model3d = 1\ntag-4 = \"a\"\ntag-4-ttl = 1\npaths = []\nmemory-only = true"),
         ("places", "store-allow = [\"eu\"]\ndata = 4\nparity = 2\nper-country = 3\nkeep-until = 1893456000"),
-        ("signed", "open-tag = \"free\"\nnumber = 4294967295\nslot = 255\nstatus = 404"),
+        ("signed", "open-tag = \"free\"\nnumber = 4294967295\nslot = 255\nhide = true"),
         ("pages", "csp = \"default-src 'self'\"\nttl = 60"),
         ("nft-immutable", ""),
     ] {

@@ -18,7 +18,7 @@ fn import_lists_say_what_policies_look_at() {
     assert_eq!(reads("template"), ["config.number", "object.tagged", "request.token"]);
     assert_eq!(
         reads("signed"),
-        ["config.number", "config.text", "object.tagged", "request.token", "request.token-claim"]
+        ["config.number", "config.text", "config.truth", "object.tagged", "request.token", "request.token-claim"]
     );
     assert_eq!(reads("pages"), ["config.number", "config.text", "effect.header"]);
     assert_eq!(reads("places"), ["config.has", "config.number", "config.truth"]);
@@ -55,6 +55,19 @@ fn geo_refuses_a_country_only_when_configured() {
         refused-ttl = 9"#;
     let own = serve("RU", own).verdict;
     assert_eq!((own.status, own.reason, own.client_ttl), (403, 7, 9));
+    let hidden = serve("RU", "receive-deny = [\"RU\"]\nhide = true").verdict;
+    assert_eq!((hidden.outcome, hidden.status), (Outcome::Hide, 404));
+    assert_eq!(serve("DE", "receive-deny = [\"RU\"]\nhide = true").verdict.outcome, Outcome::Allow);
+}
+
+#[test]
+fn signed_refuses_or_hides_whom_it_has_no_link_of() {
+    let serve = |text| prebuilt("signed").serve(&viewer("DE"), &config(text)).unwrap().verdict;
+    for (text, outcome, status) in
+        [("", Outcome::Deny, 403), ("status = 401", Outcome::Deny, 401), ("hide = true", Outcome::Hide, 404)]
+    {
+        assert_eq!((serve(text).outcome, serve(text).status), (outcome, status), "{text}");
+    }
 }
 
 #[test]
