@@ -133,9 +133,8 @@ struct Shaken {
 
 /// Has a connection say who it is. At the limit of all handshakes the one that takes longest gives way; its seat is
 /// free when it ends, so strangers take no place of a member.
-async fn shake(Accepted { stream, peer, admitted }: Accepted, membership: &Membership) -> Option<Shaken> {
+async fn shake(Accepted { stream, admitted, .. }: Accepted, membership: &Membership) -> Option<Shaken> {
     admitted.seat().wait(Instant::now());
-    let admitted = admitted.of(peer.ip())?;
     let handshake = shaken(membership.acceptor().accept(socket(stream).ok()?).into_fallible());
     let stream = tokio::select! {
         shaken = timeout(HANDSHAKE_DEADLINE, handshake) => shaken.ok()?.ok()?,

@@ -1,6 +1,9 @@
 //! Metrics and health for the operator, on an address of their own.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use async_trait::async_trait;
 use client::Exposition;
@@ -24,7 +27,7 @@ use crate::{
     node::Node,
 };
 
-/// Operators are few; at the limit a connection is closed.
+/// Operators are few; at the limit the oldest connection gives way.
 const CONNECTIONS_MAX: usize = 16;
 /// A scrape takes milliseconds.
 const CONNECTION_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -91,10 +94,13 @@ pub(crate) async fn serve(node: Arc<Node>, socket: TcpListener, shutdown: Shutdo
     let serve = |Accepted { stream, admitted, .. }| {
         let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
         async move {
+            admitted.seat().wait(Instant::now());
             let stream: Stream = stream.into();
-            // Too late is as good as answered: the operator asks again.
-            let _ = timeout(CONNECTION_DEADLINE, app.process_new(Box::new(stream), &shutdown)).await;
-            drop(admitted);
+            // Too late, or given up for another, is as good as answered: the operator asks again.
+            tokio::select! {
+                _ = timeout(CONNECTION_DEADLINE, app.process_new(Box::new(stream), &shutdown)) => {}
+                () = admitted.seat().given_up() => {}
+            }
         }
     };
     acceptor.each(serve).await;

@@ -37,9 +37,9 @@ pub(super) async fn serve(door: DnsDoor, socket: TcpListener, shutdown: watch::R
     let serve = |Accepted { stream, peer, admitted }| {
         let (door, shutdown) = (door.clone(), shutdown.clone());
         async move {
-            let Some(_admitted) = admitted.of(peer.ip()) else { return };
             // What went wrong is the other side's to know: it sees the connection closed.
             let _ = converse(&door, stream, peer, shutdown).await;
+            drop(admitted);
         }
     };
     acceptor.each(serve).await;

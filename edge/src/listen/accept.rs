@@ -25,7 +25,8 @@ pub(crate) struct Acceptor {
     shutdown: watch::Receiver<bool>,
 }
 
-/// A connection that has a seat. It counts for no address until [`Admitted::of`].
+/// A connection that has a seat. From [`Acceptor::next`] it counts for no address until [`Admitted::of`], as a balancer
+/// may name another.
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
@@ -60,17 +61,18 @@ impl Acceptor {
         }
     }
 
-    /// Serves each connection in a task of its own until the shutdown, then waits until those under way end. Dropping
-    /// it cuts them.
+    /// Serves each connection in a task of its own until the shutdown, then waits until those under way end. It counts
+    /// for its peer's address before it has a task: nobody fills the seats by a burst. Dropping it cuts them.
     pub(crate) async fn each<F>(mut self, serve: impl Fn(Accepted) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let mut tasks = JoinSet::new();
-        while let Some(accepted) = self.next().await {
+        while let Some(Accepted { stream, peer, admitted }) = self.next().await {
+            let Some(admitted) = admitted.of(peer.ip()) else { continue };
             // Those that ended are taken out here, so that the set stays as small as what is open.
             while tasks.try_join_next().is_some() {}
-            tasks.spawn(serve(accepted));
+            tasks.spawn(serve(Accepted { stream, peer, admitted }));
         }
         while tasks.join_next().await.is_some() {}
     }
