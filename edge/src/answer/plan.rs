@@ -1,6 +1,7 @@
 //! What answers a GET or HEAD of a file: the status, what of the content goes with it, and what its fields say
-//! otherwise than those of all of the file. Pure. One plan for an answer that is made and for one that was ready, on every version
-//! of HTTP, so that they agree in all but what is another in each answer: date, the request's name, how long it took.
+//! otherwise than those of all of the file. Pure. One plan for an answer that is made and for one that was ready, on
+//! every version of HTTP, so that they agree in all but what is another in each answer: date, the request's name, how
+//! long it took.
 
 use std::ops::Range;
 
