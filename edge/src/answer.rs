@@ -28,7 +28,7 @@ use std::{
 use client::Span;
 use format::Mode;
 use http::{HeaderMap, Method, StatusCode, header};
-use sandbox::{Method as PolicyMethod, Tier};
+use sandbox::{Facts, Method as PolicyMethod, Tier};
 use tokio::task::spawn_blocking;
 
 pub(crate) use self::own::to_https;
@@ -38,7 +38,7 @@ use self::{
     made_of::MadeOf,
     own::{and_query, apex, own_fields, own_page, preflight, redirect, with_proxy_status},
     path::Path,
-    ready::Seen,
+    ready::{Seen, Words},
     reply::{Reply, Ways, refusal},
     request::Request,
     timing::Timing,
@@ -197,10 +197,15 @@ async fn object(
             let validators = Validators::of(&file.object.locator(), is_dated.then_some(created));
             let mut reply = self::file(node, request, Arc::clone(&file), tier, &decision, &validators).await?;
             reply.locator = locator;
-            if request.keeps && is_dated && reply.is_whole_hit() {
-                let lasting = ways.lasting(request, &reply);
+            if request.keeps && is_dated && reply.is_short_hit() {
+                let words = Words {
+                    said: Arc::clone(&decision.served),
+                    coded: reply.length().filter(|_| reply.is_coded()),
+                    until: decision.says_so_until(ask.now()),
+                    lasting: ways.lasting(request, &reply),
+                };
                 let made_of = MadeOf { root, file, trail, ends, seen, validators };
-                reply.ready = made_of.ready(node, &ask, &decision, lasting).await.map(Box::new);
+                reply.ready = made_of.ready(node, &ask, words).await.map(Box::new);
             }
             timing.step("fetch");
             headers::set(&mut reply.fields, SERVER_TIMING, &timing.text);

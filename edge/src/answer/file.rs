@@ -3,7 +3,6 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use http::{StatusCode, header};
 use sandbox::{Marks, Tier};
 
 use super::{
@@ -42,30 +41,21 @@ pub(super) async fn file(
     let coding = if tier == Tier::None { Coding::Never } else { Coding::of(request, &file, decision.marks()) };
     coding.vary(&mut whole);
     let view = View { method: &request.method, fields: &request.fields, id: request.id };
-    let plan = match Plan::of(&view, &Prepared { validators, length, fields: &whole }) {
+    let is_coded = coding == Coding::Zstd;
+    let plan = match Plan::of(&view, &Prepared { validators, length, fields: &whole, is_coded }) {
         Ok(plan) => plan,
         Err(fault) => return Ok(refusal(request, &fault)),
     };
+    if plan.is_coded {
+        coding::say_zstd(&mut whole, validators);
+    }
     let mut pieces = Pieces { node, file: &file, tier, is_sent: plan.is_sent, is_begun: false, source: Source::Hit };
-    let is_coded = coding == Coding::Zstd && plan.status == StatusCode::OK;
-    if is_coded {
-        coding::say_zstd(&mut whole, validators);
-        if coding::has_zstd(&request.fields, validators) {
-            whole.remove(header::CONTENT_ENCODING);
-            return Ok(Reply::of(StatusCode::NOT_MODIFIED, whole, None, Source::Own));
-        }
-    }
-    if coding == Coding::Zstd && plan.status == StatusCode::NOT_MODIFIED && coding::asks_by_time(&request.fields) {
-        // The tag of what a 200 would bring. Who listed tags is told which of them counts.
-        coding::say_zstd(&mut whole, validators);
-        whole.remove(header::CONTENT_ENCODING);
-    }
     let mut content = Vec::new();
     for piece in plan.pieces() {
         content.push(match piece {
             plan::Piece::Text(text) => Piece::Bytes(text),
-            plan::Piece::Range(_) if is_coded => pieces.coded().await?,
             plan::Piece::Range(range) => pieces.range(range).await?,
+            plan::Piece::Coded => pieces.coded().await?,
         });
     }
     // Nothing goes forward for a HEAD: what is known of the file is told, whether or not its content is here.
@@ -78,13 +68,8 @@ pub(super) async fn file(
         Source::Miss | Source::Own => "fwd=uri-miss; stored",
     };
     headers::set(&mut whole, CACHE_STATUS, format!("\"{}\"; {said}", node.config.name));
-    let (content, source) = if plan.length().is_some() { (Some(content), source) } else { (None, Source::Own) };
-    let mut fields = plan.fields(&whole);
-    if is_coded {
-        // That of the file. The frames have another, which is told where it is known.
-        fields.remove(header::CONTENT_LENGTH);
-    }
-    Ok(Reply::of(plan.status, fields, content, source))
+    let (content, source) = if plan.has_content() { (Some(content), source) } else { (None, Source::Own) };
+    Ok(Reply::of(plan.status, plan.fields(&whole), content, source))
 }
 
 /// Makes the pieces of a content, and says of them all where they came from.

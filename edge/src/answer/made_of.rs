@@ -3,17 +3,12 @@
 use std::{cell::RefCell, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use sandbox::Facts;
 
 use super::{
     conditions::Validators,
-    ready::{CONTENT_BYTES_MAX, Lasting, Ready, Seen, Stored, Words},
+    ready::{Ready, Seen, Stored, Words},
 };
-use crate::{
-    node::Node,
-    policy::{ask::Ask, decision::Decision},
-    store::objects::Opened,
-};
+use crate::{node::Node, policy::ask::Ask, store::objects::Opened};
 
 /// What an answer was made of.
 pub(super) struct MadeOf {
@@ -28,23 +23,17 @@ pub(super) struct MadeOf {
 }
 
 impl MadeOf {
-    /// Returns an answer as it may be given again, where one policy alone decides about it and its content is small.
-    pub(super) async fn ready(
-        self,
-        node: &Node,
-        ask: &Ask<'_>,
-        decision: &Decision,
-        lasting: Lasting,
-    ) -> Option<Ready> {
+    /// Returns an answer as it may be given again, where one policy alone decides about it.
+    pub(super) async fn ready(self, node: &Node, ask: &Ask<'_>, words: Words) -> Option<Ready> {
         let Self { root, file, trail: mut opened, ends, seen, validators } = self;
         let about = ask.request.as_ref().filter(|about| about.token.is_none())?;
         let program = node.sole_program(&root, &file).await?;
         // What is not remembered would not be found again.
-        program.known(ask).filter(|said| Arc::ptr_eq(said, &decision.served))?;
+        program.known(ask).filter(|said| Arc::ptr_eq(said, &words.said))?;
         let content = match (file.object.inline(), file.object.geometry()) {
             (Some(inline), _) => Stored::Inline(Bytes::copy_from_slice(inline)),
-            (None, Some(geometry)) if file.object.length() <= CONTENT_BYTES_MAX => Stored::Blocks(geometry),
-            _ => return None,
+            (None, Some(geometry)) => Stored::Blocks(geometry),
+            (None, None) => return None,
         };
         opened.push(Arc::clone(&file));
         let mut trail = Vec::with_capacity(opened.len());
@@ -55,8 +44,6 @@ impl MadeOf {
         if fresh_until <= Instant::now() {
             return None;
         }
-        let now = ask.now();
-        let words = Words { said: Arc::clone(&decision.served), until: decision.says_so_until(now), lasting };
         Some(Ready {
             fresh_until,
             alive_until: ends.unwrap_or(u64::MAX),

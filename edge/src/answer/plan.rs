@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::{
+    coding::{asks_by_time, has_zstd},
     conditions::{Precondition, Validators},
     range::{Wanted, wanted},
     representation::{CACHE_STATUS, content_range},
@@ -32,6 +33,8 @@ pub(crate) struct Prepared<'f> {
     pub(crate) length: u64,
     /// The fields of all of it, as far as they are known.
     pub(crate) fields: &'f HeaderMap,
+    /// Whether who asks gets it compressed, and names no part of it.
+    pub(crate) is_coded: bool,
 }
 
 /// How a request is answered.
@@ -40,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) status: StatusCode,
     /// Whether the content is sent, or only its length told.
     pub(crate) is_sent: bool,
+    /// Whether the answer tells of the compressed form of the file, and not of the file as it is.
+    pub(crate) is_coded: bool,
     content: Content,
     /// The field that the answer has beside those of all of the file, or in place of one of them.
     field: Option<(HeaderName, HeaderValue)>,
@@ -49,6 +54,8 @@ pub(crate) struct Plan {
 enum Content {
     /// Nothing, and no length is told.
     None,
+    /// All of the file, compressed.
+    Coded,
     One(Range<u64>),
     Several(Vec<Piece>),
 }
@@ -60,6 +67,8 @@ pub(crate) enum Piece {
     Text(Bytes),
     /// These bytes of the file.
     Range(Range<u64>),
+    /// All of the file, compressed.
+    Coded,
 }
 
 impl Plan {
@@ -69,9 +78,18 @@ impl Plan {
     /// [`Fault::Precondition`] and [`Fault::Range`], which are answered with pages of our own.
     pub(crate) fn of(view: &View<'_>, file: &Prepared<'_>) -> Result<Self, Fault> {
         let length = file.length;
+        let mut is_coded = file.is_coded;
         let (status, content, field) = match file.validators.weigh(view.fields) {
             Precondition::Failed => return Err(Fault::Precondition),
-            Precondition::NotModified => (StatusCode::NOT_MODIFIED, Content::None, None),
+            Precondition::NotModified => {
+                // By time it is told the tag of what a 200 would bring. Who listed tags is told which of them counts.
+                is_coded &= asks_by_time(view.fields);
+                (StatusCode::NOT_MODIFIED, Content::None, None)
+            }
+            Precondition::Answer if is_coded && has_zstd(view.fields, file.validators) => {
+                (StatusCode::NOT_MODIFIED, Content::None, None)
+            }
+            Precondition::Answer if is_coded => (StatusCode::OK, Content::Coded, None),
             Precondition::Answer => match ranges(view, file) {
                 Wanted::Unsatisfiable => return Err(Fault::Range { length }),
                 Wanted::Whole => (StatusCode::OK, Content::One(0..length), None),
@@ -81,28 +99,38 @@ impl Plan {
                 }
             },
         };
-        Ok(Self { status, is_sent: *view.method != Method::HEAD, content, field })
+        Ok(Self { status, is_sent: *view.method != Method::HEAD, is_coded, content, field })
     }
 
-    /// Returns the bytes of content; none where no length is told.
-    pub(crate) fn length(&self) -> Option<u64> {
-        match self.content {
-            Content::None => None,
-            Content::One(_) | Content::Several(_) => Some(self.pieces().map(|piece| piece.length()).sum()),
-        }
+    /// Whether there is a content, or would be one for GET.
+    pub(crate) fn has_content(&self) -> bool {
+        !matches!(self.content, Content::None)
+    }
+
+    /// Returns the bytes of content; none where there is none, or where it is compressed: how long that is the plan
+    /// does not say.
+    fn length(&self) -> Option<u64> {
+        let length = |piece| match piece {
+            Piece::Text(text) => Some(text.len() as u64),
+            Piece::Range(range) => Some(range.end - range.start),
+            Piece::Coded => None,
+        };
+        if self.has_content() { self.pieces().map(length).sum() } else { None }
     }
 
     /// Returns the content, piece by piece.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece> {
         let (one, several) = match &self.content {
             Content::None => (None, &[][..]),
+            Content::Coded => (Some(Piece::Coded), &[][..]),
             Content::One(range) => (Some(Piece::Range(range.clone())), &[][..]),
             Content::Several(pieces) => (None, &pieces[..]),
         };
         one.into_iter().chain(several.iter().cloned())
     }
 
-    /// Returns the fields of the answer, given those of all of the file, Cache-Status among them.
+    /// Returns the fields of the answer, given those of all of the file in the form that the answer tells of,
+    /// Cache-Status among them.
     //= https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7
     //# Otherwise, a sender MUST generate all of the representation header fields that would have been sent in a 200 (OK)
     //# response to the same request.
@@ -112,8 +140,7 @@ impl Plan {
     // And all the others: under the same tag the owner's policy may say something new, and this is how a cache hears of
     // it.
     pub(crate) fn fields(&self, whole: &HeaderMap) -> HeaderMap {
-        let length = self.length();
-        let is_of_content = |name: &HeaderName| [header::CONTENT_LENGTH, CACHE_STATUS].contains(name);
+        let of_content = [header::CONTENT_LENGTH, header::CONTENT_ENCODING, CACHE_STATUS];
         let mut fields = HeaderMap::with_capacity(whole.len() + 1);
         for (name, value) in whole {
             // The same place in every answer, whatever of the fields was known before.
@@ -122,23 +149,14 @@ impl Plan {
             {
                 fields.insert(name.clone(), value.clone());
             }
-            if length.is_some() || !is_of_content(name) {
+            if self.has_content() || !of_content.contains(name) {
                 fields.append(name.clone(), value.clone());
             }
         }
-        if let Some(length) = length {
+        if let Some(length) = self.length() {
             fields.insert(header::CONTENT_LENGTH, length.into());
         }
         fields
-    }
-}
-
-impl Piece {
-    fn length(&self) -> u64 {
-        match self {
-            Self::Text(text) => text.len() as u64,
-            Self::Range(range) => range.end - range.start,
-        }
     }
 }
 

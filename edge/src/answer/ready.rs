@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use format::{BlockSlice, Geometry, Locator, limits::BLOCK_BYTES};
+use format::{BlockIndex, BlockSlice, Geometry, Locator, limits::BLOCK_BYTES};
 use http::{HeaderMap, StatusCode, header};
 use sandbox::{Method, Tier};
 
@@ -48,8 +48,8 @@ const READY_BYTES: usize = 1024;
 /// Different words of the owner's policy that are kept for one target.
 const HEADS_MAX: usize = 16;
 
-/// The largest file that is kept ready, in bytes. A viewer that takes its time keeps so much of a larger one in memory,
-/// too.
+/// The longest content that is kept ready, in bytes. A viewer that takes its time keeps so much of a longer one in
+/// memory, too.
 pub(crate) const CONTENT_BYTES_MAX: u64 = BLOCK_BYTES as u64;
 /// What the head of most answers takes.
 const HEAD_BYTES_USUAL: usize = 1024;
@@ -101,9 +101,18 @@ pub(crate) enum Stored {
 /// The head of an answer under one verdict of the owner's policy.
 pub(crate) struct Words {
     pub(crate) said: Arc<Said>,
+    /// The bytes of the content where it is compressed; none where the answer is the file as it is.
+    pub(crate) coded: Option<u64>,
     /// The second since 1970 from which the head would be another.
     pub(crate) until: u64,
     pub(crate) lasting: Lasting,
+}
+
+impl Words {
+    /// Whether they stand over the same form of the file, under the same words of the policy.
+    fn are_of(&self, said: &Arc<Said>, is_coded: bool) -> bool {
+        self.coded.is_some() == is_coded && Arc::ptr_eq(&self.said, said)
+    }
 }
 
 /// What is the same in the heads of an answer for all who get it: all but the date and the request's name. HTTP/1.1
@@ -199,32 +208,41 @@ impl Ready {
         };
         let program = self.program.upgrade().filter(|program| self.seen.counts(node, program))?;
         let said = program.known(&ask)?;
-        // Kept is the file as it is; whoever takes zstd has it compressed.
         let is_partial = [header::RANGE, header::IF_MATCH].iter().any(|name| conditions.contains_key(name));
-        if !is_partial && may_be_coded(&self.file, said.served.marks) && takes_zstd(head.texts("accept-encoding")) {
-            return None;
-        }
+        let is_coded =
+            !is_partial && may_be_coded(&self.file, said.served.marks) && takes_zstd(head.texts("accept-encoding"));
         let words = self.words.borrow();
-        let words = words.iter().find(|words| Arc::ptr_eq(&words.said, &said) && present.seconds < words.until)?;
-        let whole = &words.lasting;
+        let words_of =
+            |is_coded| words.iter().find(|words| words.are_of(&said, is_coded) && present.seconds < words.until);
+        let wanted = words_of(is_coded)?;
         let view = View { method: &head.method, fields: &conditions, id: RequestId::next() };
-        let length = self.file.object.length();
-        let plan = match Plan::of(&view, &Prepared { validators: &self.validators, length, fields: &whole.fields }) {
+        let (length, whole) = (self.file.object.length(), &wanted.lasting);
+        let prepared = Prepared { validators: &self.validators, length, fields: &whole.fields, is_coded };
+        let plan = match Plan::of(&view, &prepared) {
             Ok(plan) => plan,
             Err(fault) => return Some(self.refuse(head, view.id, &fault, whole)),
         };
-        let content = self.content(node, &program, &ask, &plan)?;
-        let lasting = match plan.status {
-            StatusCode::OK => whole.clone(),
-            status => Lasting::of(status, plan.fields(&whole.fields)),
+        // Who takes zstd may have the file as it is, and is told so in the words of that.
+        let words = if plan.is_coded == is_coded { wanted } else { words_of(plan.is_coded)? };
+        let tier = match self.content {
+            Stored::Blocks(_) if is_coded || plan.has_content() => program.known_tier(&ask)?,
+            Stored::Blocks(_) | Stored::Inline(_) => Tier::Memory,
         };
-        let source = if plan.length().is_some() { Source::Hit } else { Source::Own };
+        let content = self.content(node, tier, &plan, words.coded)?;
+        let lasting = match plan.status {
+            StatusCode::OK => words.lasting.clone(),
+            status => Lasting::of(status, plan.fields(&words.lasting.fields)),
+        };
+        let source = if plan.has_content() { Source::Hit } else { Source::Own };
         let locator = self.file.object.locator();
         Some(Given { id: view.id, status: plan.status, lasting, content, source, locator })
     }
 
-    /// Returns the content, as far as it is sent; none where not all of it is held.
-    fn content(&self, node: &Node, program: &Program, ask: &Ask<'_>, plan: &Plan) -> Option<Vec<Bytes>> {
+    /// Returns the content, as far as it is sent, where it may be kept in this tier; none where not all of it is held.
+    fn content(&self, node: &Node, tier: Tier, plan: &Plan, coded: Option<u64>) -> Option<Vec<Bytes>> {
+        if tier == Tier::None {
+            return None;
+        }
         let (mut content, mut begins) = (Vec::new(), false);
         for piece in plan.pieces() {
             match (piece, &self.content) {
@@ -234,12 +252,20 @@ impl Ready {
                     content.push(bytes.slice(bounds));
                 }
                 (Piece::Range(range), Stored::Blocks(geometry)) => {
-                    let tier = program.known_tier(ask).filter(|tier| *tier != Tier::None)?;
                     begins |= range.start == 0;
                     for BlockSlice { block, within } in geometry.slices(range) {
                         content.push(node.fills.held(&self.file, *geometry, block, tier)?.slice(within));
                     }
                 }
+                (Piece::Coded, Stored::Blocks(geometry)) => {
+                    begins = true;
+                    for block in (0..geometry.blocks()).map(BlockIndex) {
+                        content.push(node.fills.held_packed(&self.file, *geometry, block, tier)?);
+                    }
+                    // The head tells how long it was when it was made.
+                    coded.filter(|coded| *coded == content.iter().map(|frame| frame.len() as u64).sum::<u64>())?;
+                }
+                (Piece::Coded, Stored::Inline(_)) => return None,
             }
         }
         if !plan.is_sent {
@@ -316,7 +342,7 @@ impl Answers {
         if let Some(held) = self.young.forget(&self.key).filter(|held| held.is_of(&ready)) {
             let mut others = held.words.take();
             let mut words = ready.words.borrow_mut();
-            others.retain(|held| words.iter().all(|new| !Arc::ptr_eq(&held.said, &new.said)));
+            others.retain(|held| words.iter().all(|new| !new.are_of(&held.said, held.coded.is_some())));
             others.truncate(HEADS_MAX - words.len());
             words.append(&mut others);
         }

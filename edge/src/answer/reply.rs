@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use super::{
     headers,
     page::{self, Style},
-    ready::{Lasting, Ready},
+    ready::{CONTENT_BYTES_MAX, Lasting, Ready},
     request::{Request, RequestId},
 };
 use crate::{
@@ -106,9 +106,10 @@ impl Reply {
         matches!(self.content.as_deref(), Some([Piece::Coded(_)]))
     }
 
-    /// Whether it is all of an object as it is, held here.
-    pub(crate) fn is_whole_hit(&self) -> bool {
-        self.status == StatusCode::OK && self.source == Source::Hit && !self.is_coded()
+    /// Whether it is all of an object, held here, and short enough to be kept ready.
+    pub(crate) fn is_short_hit(&self) -> bool {
+        let is_short = |length| length <= CONTENT_BYTES_MAX;
+        self.status == StatusCode::OK && self.source == Source::Hit && self.length().is_some_and(is_short)
     }
 }
 

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use client::{Reader, ShardAsk};
 use format::{
     BlockIndex, Geometry, NodeName, OwnerId, PublicManifest, StripeIndex, limits::BLOCK_BYTES, wire::StripPath,
+    zstd_stored,
 };
 use sandbox::Tier;
 use tokio::runtime::Handle;
@@ -27,7 +28,7 @@ use tokio::runtime::Handle;
 use self::flights::State;
 pub(crate) use self::{ahead::Ahead, flights::Flight};
 use super::{
-    cache::{BlockCache, BlockKey},
+    cache::{BlockCache, BlockKey, Packed},
     disk::DiskTier,
     frames::Frames,
     objects::Opened,
@@ -162,6 +163,23 @@ impl Fills {
         let found = self.cache.frame(&BlockKey { locator: opened.object.locator(), block })?;
         self.found(opened, geometry, block, tier);
         Some(found)
+    }
+
+    /// Returns a block as it goes out compressed, if the cache has all that it takes to know and to make that.
+    pub(crate) fn held_packed(
+        &self,
+        opened: &Opened,
+        geometry: Geometry,
+        block: BlockIndex,
+        tier: Tier,
+    ) -> Option<Bytes> {
+        match self.cache.packed(&BlockKey { locator: opened.object.locator(), block })? {
+            Packed::Frame(frame) => {
+                self.found(opened, geometry, block, tier);
+                Some(frame)
+            }
+            Packed::Stored => self.held(opened, geometry, block, tier).map(|plain| zstd_stored(&plain).into()),
+        }
     }
 
     pub(super) fn holds_frame(&self, opened: &Opened, block: BlockIndex) -> bool {

@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use crate::{
+    coding::text,
     https,
     policy::{TTL, publish_component},
     site::{Curl, Site, Stored, secret},
@@ -263,6 +264,57 @@ async fn an_answer_that_is_ready_is_to_the_byte_the_one_that_would_be_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_compressed_is_ready_to_the_byte_as_it_would_be_made() {
+    const TAKES: &str = "accept-encoding: gzip, zstd";
+    let site = Site::with(|config| config.http.workers = Some(1), vec![]).await;
+    let gains_nothing = [text(256 * 1024), noise_of(6, 1000)].concat();
+    let mut seen = BTreeSet::new();
+    // Of one block, of three that are too long to be ready as they are, of one that gains nothing behind one that does.
+    for bytes in [text(16 * 1024 + 1), text(600_000), gains_nothing] {
+        let stored = site.store("a.txt", "text/plain", bytes).await;
+        let (host, is_short) = (host(&stored), stored.bytes.len() <= 256 * 1024);
+        let ask = async |method: &str, fields: &[String], more: &[&str]| {
+            asked(&site, method, (&host, "/"), fields, more).await
+        };
+        until("a compressed answer that is ready", async || ask("GET", &[], &[TAKES]).await.1).await;
+        let tag = site.get(&stored, "/", &[]).await.field("etag").unwrap().to_owned();
+        let coded = format!("W/{}-zstd\"", tag.trim_end_matches('"'));
+        let listed = [coded.clone(), coded.trim_start_matches("W/").to_owned(), format!("\"x\", {coded}, {tag}")];
+        let mut all: Vec<_> = listed.iter().map(|tags| vec![format!("if-none-match: {tags}")]).collect();
+        all.push(vec![format!("if-none-match: {coded}"), "if-modified-since: yesterday".to_owned()]);
+        all.push(vec![format!("if-range: {coded}"), "range: bytes=0-9".to_owned()]);
+        all.extend(requests(&tag));
+        for (fields, method) in all.iter().flat_map(|fields| [(fields, "GET"), (fields, "HEAD")]) {
+            let (made, is_given) = ask(method, fields, &[TAKES, MADE]).await;
+            assert!(!is_given, "{made:?}");
+            let is_coded = made.contains("-zstd\"");
+            assert_eq!(
+                is_coded && made.starts_with("HTTP/1.1 200"),
+                made.contains("content-encoding: zstd"),
+                "{made:?}"
+            );
+            seen.insert((made[9..12].to_owned(), is_coded));
+            until("a ready answer", async || {
+                let (given, is_ready) = ask(method, fields, &[TAKES]).await;
+                assert!(given == made, "{method} {fields:?}: {given:?} is not {made:?}");
+                if is_ready || (!is_coded && !is_short) {
+                    return true;
+                }
+                // Who asks for all of it makes it ready, in the form that it takes.
+                ask("GET", &[], &[TAKES]).await.0.is_empty() || ask("GET", &[], &[]).await.0.is_empty()
+            })
+            .await;
+        }
+        site.put_lease(&site.lease(&stored.sealed, &PolicyName::default(), 2, true)).await;
+        until("the erasure", async || ask("GET", &[], &[TAKES]).await.0.starts_with("HTTP/1.1 410")).await;
+    }
+    let seen: Vec<_> = seen.iter().map(|(status, is_coded)| (&**status, *is_coded)).collect();
+    let plain = [("206", false), ("304", false), ("304", true), ("412", false), ("416", false)];
+    assert_eq!(seen, [&[("200", false), ("200", true)][..], &plain].concat());
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_changes_has_no_answer_under_another_made_again() {
     let site = Site::with(|config| config.http.workers = Some(1), vec![]).await;
     let publish = async |name: &PolicyName, version: u64| {
@@ -304,13 +356,14 @@ async fn streams_of_http2_are_given_what_would_be_made_for_them() {
     let (_dir, _, site) = https::start_with(false, |config| config.http.workers = Some(1)).await;
     let stored = two_blocks(&site).await;
     let host = https::host(&stored);
-    let ask = async |more: &[&str]| {
+    let ask_of = async |host: &str, more: &[&str]| {
         let arguments = [&["-k", "--http2", "-H", "accept: */*"], more].concat();
-        let Curl { head, output } = site.curl_secure(&host, "/", &arguments).await;
+        let Curl { head, output } = site.curl_secure(host, "/", &arguments).await;
         assert!(head.starts_with("HTTP/2 "), "{head}");
         let content: String = output.stdout.into_iter().map(char::from).collect();
         settled(&[head.trim_end(), "\r\n\r\n", &content].concat())
     };
+    let ask = async |more: &[&str]| ask_of(&host, more).await;
     until("an answer that is ready", async || ask(&[]).await.1).await;
     let tag = site.curl_secure(&host, "/", &["-k"]).await.field("etag").unwrap().to_owned();
     let (none_match, if_range) = (format!("if-none-match: {tag}"), format!("if-range: {tag}"));
@@ -336,6 +389,24 @@ async fn streams_of_http2_are_given_what_would_be_made_for_them() {
         let made = ask(&[more, &["-H", MADE]].concat()).await;
         assert!(!made.1, "{more:?}");
         assert!(given.0 == made.0, "{more:?}: {} is not {}", given.0, made.0);
+    }
+    let of_text = https::host(&site.store("a.txt", "text/plain", text(300_000)).await);
+    let takes = ["-H", "accept-encoding: zstd"];
+    let ask = async |more: &[&str]| ask_of(&of_text, &[&takes[..], more].concat()).await;
+    let whole = async || ask(&[]).await;
+    until("a compressed answer that is ready", async || whole().await.1).await;
+    let answer = whole().await.0;
+    let tag = answer.split("etag: ").nth(1).unwrap().split("\r\n").next().unwrap();
+    let coded = format!("if-none-match: {tag}");
+    for more in [&[][..], &["-I", "-o", "/dev/null"], &["-H", &coded], &["-I", "-o", "/dev/null", "-H", &coded]] {
+        let made = ask(&[more, &["-H", MADE]].concat()).await;
+        assert!(!made.1 && made.0.contains("-zstd\""), "{more:?}: {}", made.0);
+        until("the same, ready", async || {
+            let given = ask(more).await;
+            assert!(given.0 == made.0, "{more:?}: {} is not {}", given.0, made.0);
+            given.1 || whole().await.0.is_empty()
+        })
+        .await;
     }
     site.stop().await;
 }

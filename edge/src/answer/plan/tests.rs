@@ -3,7 +3,7 @@
 use format::Locator;
 
 use super::*;
-use crate::answer::{page::Style, reply::refused};
+use crate::answer::{coding::say_zstd, page::Style, reply::refused};
 
 const GET: Method = Method::GET;
 const HEAD: Method = Method::HEAD;
@@ -12,6 +12,7 @@ const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
 const AFTER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
 const TAG: &str = "\"abababababababababababababababab\"";
 const WEAK: &str = "W/\"abababababababababababababababab\"";
+const CODED: &str = "W/\"abababababababababababababababab-zstd\"";
 const LENGTH: u64 = 1000;
 
 type Pairs<'p> = &'p [(HeaderName, &'p str)];
@@ -36,29 +37,44 @@ fn whole() -> HeaderMap {
     fields.map(|(name, value)| (name, HeaderValue::from_static(value))).into_iter().collect()
 }
 
+/// The head of all of it compressed.
+fn whole_coded() -> HeaderMap {
+    let mut fields = whole();
+    say_zstd(&mut fields, &validators(None));
+    fields.insert(header::CONTENT_LENGTH, HeaderValue::from_static("77"));
+    fields
+}
+
 fn plan(method: &Method, pairs: Pairs<'_>, length: u64, created: Option<u64>) -> Result<Plan, Fault> {
+    plan_of(method, pairs, Prepared { validators: &validators(created), length, fields: &whole(), is_coded: false })
+}
+
+fn plan_of(method: &Method, pairs: Pairs<'_>, file: Prepared<'_>) -> Result<Plan, Fault> {
     let fields = pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect();
-    let view = View { method, fields: &fields, id: RequestId::next() };
-    Plan::of(&view, &Prepared { validators: &validators(created), length, fields: &whole() })
+    Plan::of(&View { method, fields: &fields, id: RequestId::next() }, &file)
 }
 
 /// Says in short what answers a request: the status, what is sent or only told of, and Content-Range.
 fn answer(method: &Method, pairs: Pairs<'_>) -> String {
     let planned = plan(method, pairs, LENGTH, Some(784_111_777));
-    let (status, content, fields) = match &planned {
-        Ok(plan) => {
-            let pieces = plan.pieces().map(|piece| match piece {
-                Piece::Text(_) => "..".to_owned(),
-                Piece::Range(range) => format!("{}-{}", range.start, range.end - 1),
-            });
-            let pieces = pieces.collect::<Vec<_>>().join(" ");
-            let content = if plan.is_sent { pieces } else { format!("({pieces})") };
-            (plan.status, content, plan.fields(&whole()))
-        }
-        Err(fault) => (fault.status(), "page".to_owned(), refused(Style::Html, fault, RequestId::next()).0),
+    let (said, fields) = match &planned {
+        Ok(plan) => (said(plan), plan.fields(&whole())),
+        Err(fault) => (format!("{} page", fault.status().as_str()), refused(Style::Html, fault, RequestId::next()).0),
     };
     let range = fields.get(header::CONTENT_RANGE).map_or("", |range| range.to_str().unwrap());
-    [status.as_str(), &content, range].join(" ").trim_end().to_owned()
+    format!("{said} {range}").trim_end().to_owned()
+}
+
+/// Says in short what a plan has sent, or only tells of.
+fn said(plan: &Plan) -> String {
+    let pieces = plan.pieces().map(|piece| match piece {
+        Piece::Text(_) => "..".to_owned(),
+        Piece::Range(range) => format!("{}-{}", range.start, range.end - 1),
+        Piece::Coded => "zstd".to_owned(),
+    });
+    let pieces = pieces.collect::<Vec<_>>().join(" ");
+    let content = if plan.is_sent { pieces } else { format!("({pieces})") };
+    format!("{} {content}", plan.status.as_str()).trim_end().to_owned()
 }
 
 /// Each duty of RFC 9110 that a plan meets, once.
@@ -265,6 +281,46 @@ fn of_an_empty_file_no_range_is_asked_for() {
     }
 }
 
+/// Who takes the compressed form gets that, unless it has the file as it is.
+#[test]
+fn whoever_takes_the_compressed_form_is_told_of_the_form_it_has_or_gets() {
+    use header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
+    let both = format!("{CODED}, {TAG}");
+    let opaque = CODED.trim_start_matches("W/");
+    let table: &[(Method, Pairs<'_>, &str, bool)] = &[
+        (GET, &[], "200 zstd", true),
+        (HEAD, &[], "200 (zstd)", true),
+        (GET, &[(IF_NONE_MATCH, CODED)], "304", true),
+        (HEAD, &[(IF_NONE_MATCH, opaque)], "304 ()", true),
+        (GET, &[(IF_NONE_MATCH, TAG)], "304", false),
+        (GET, &[(IF_NONE_MATCH, &both)], "304", false),
+        (GET, &[(IF_NONE_MATCH, "*")], "304", false),
+        (GET, &[(IF_NONE_MATCH, "\"x\"")], "200 zstd", true),
+        (GET, &[(IF_NONE_MATCH, CODED), (IF_MODIFIED_SINCE, BEFORE)], "304", true),
+        (GET, &[(IF_MODIFIED_SINCE, DAY)], "304", true),
+        (GET, &[(IF_MODIFIED_SINCE, BEFORE)], "200 zstd", true),
+        (GET, &[(IF_UNMODIFIED_SINCE, DAY)], "200 zstd", true),
+    ];
+    for (method, pairs, expected, is_coded) in table {
+        let (validators, head) = (validators(Some(784_111_777)), whole_coded());
+        let file = Prepared { validators: &validators, length: LENGTH, fields: &head, is_coded: true };
+        let plan = plan_of(method, pairs, file).unwrap();
+        assert_eq!((&*said(&plan), plan.is_coded), (*expected, *is_coded), "{method} {pairs:?}");
+        // The head of a ready answer, of the form that the plan tells of.
+        let fields = plan.fields(&if plan.is_coded { whole_coded() } else { whole() });
+        let tag = if *is_coded { CODED } else { TAG };
+        assert_eq!(fields[header::ETAG], tag, "{method} {pairs:?}");
+        let of_content = [("content-encoding", "zstd"), ("cache-status", "\"edge\"; hit"), ("content-length", "77")];
+        for (name, value) in of_content {
+            let value = (plan.status == StatusCode::OK).then_some(value);
+            assert_eq!(fields.get(name).map(|field| field.to_str().unwrap()), value, "{method} {pairs:?}: {name}");
+        }
+    }
+    let (validators, head) = (validators(Some(784_111_777)), whole_coded());
+    let file = Prepared { validators: &validators, length: LENGTH, fields: &head, is_coded: true };
+    assert!(matches!(plan_of(&GET, &[(IF_UNMODIFIED_SINCE, BEFORE)], file), Err(Fault::Precondition)));
+}
+
 fn told(fields: &HeaderMap) -> Vec<(&str, &str)> {
     fields.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect()
 }
@@ -316,7 +372,7 @@ fn several_parts_each_have_the_type_that_the_whole_would_have() {
         }
         let fields = [(header::RANGE, HeaderValue::from_static("bytes=0-1,-2"))].into_iter().collect();
         let view = View { method: &GET, fields: &fields, id: RequestId::next() };
-        let file = Prepared { validators: &validators(None), length: LENGTH, fields: &whole };
+        let file = Prepared { validators: &validators(None), length: LENGTH, fields: &whole, is_coded: false };
         let plan = Plan::of(&view, &file).unwrap();
         let fields = plan.fields(&whole);
         let boundary =
@@ -325,6 +381,7 @@ fn several_parts_each_have_the_type_that_the_whole_would_have() {
         let pieces = plan.pieces().map(|piece| match piece {
             Piece::Text(text) => String::from_utf8(text.to_vec()).unwrap(),
             Piece::Range(range) => "x".repeat(usize::try_from(range.end - range.start).unwrap()),
+            Piece::Coded => panic!("no part is compressed"),
         });
         let content: String = pieces.collect();
         let own = own.map_or_else(String::new, |own| format!("Content-Type: {own}\r\n"));

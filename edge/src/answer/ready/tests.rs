@@ -40,7 +40,7 @@ fn ready(folder: &Arc<Opened>, file: &Arc<Opened>) -> Ready {
         query: String::new(),
         content: Stored::Inline(Bytes::new()),
         validators: Validators::none(),
-        words: RefCell::new(vec![Words { said, until: u64::MAX, lasting }]),
+        words: RefCell::new(vec![Words { said, coded: None, until: u64::MAX, lasting }]),
     }
 }
 
