@@ -33,15 +33,38 @@ struct Case {
     way: Way,
     requests: u32,
     range: Option<(u64, u64)>,
+    form: Form,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Bytes that do not compress, like those of pictures, as they are.
+    Noise,
+    /// Lines of words, compressed: by the edge as zstd, when they were first asked for; for nginx by `gzip -9`, before
+    /// it was started.
+    Packed,
 }
 
 impl Case {
     const fn of(name: &'static str, bytes: usize, way: Way, requests: u32) -> Self {
-        Self { name, bytes, way, requests, range: None }
+        Self { name, bytes, way, requests, range: None, form: Form::Noise }
+    }
+
+    const fn packed(name: &'static str, bytes: usize, way: Way, requests: u32) -> Self {
+        Self { form: Form::Packed, ..Self::of(name, bytes, way, requests) }
+    }
+
+    /// Returns the name of the file below the folder of the servers.
+    fn file(&self) -> String {
+        match self.form {
+            Form::Noise => format!("{}.bin", self.bytes),
+            Form::Packed => format!("text/{}.txt", self.bytes),
+        }
     }
 }
 
-const CASES: [Case; 11] = [
+const CASES: [Case; 14] = [
     Case::of("1 KiB, HTTP/1.1", KIB, Way::Clear, 60_000),
     Case::of("100 KiB, HTTP/1.1", 100 * KIB, Way::Clear, 20_000),
     Case { range: Some((31_457_281, 32_505_856)), ..Case::of("1 MiB of 100, HTTP/1.1", 100 * MIB, Way::Clear, 2_000) },
@@ -53,6 +76,9 @@ const CASES: [Case; 11] = [
     Case::of("handshake and 1 KiB, HTTP/2, TLS", KIB, Way::Handshake, 1_000),
     Case::of("1 KiB, HTTP/3", KIB, Way::Quic, 30_000),
     Case::of("100 KiB, HTTP/3", 100 * KIB, Way::Quic, 5_000),
+    Case::packed("100 KiB of text as zstd (nginx: gzip), HTTP/1.1", 100 * KIB, Way::Clear, 20_000),
+    Case::packed("100 KiB of text as zstd (nginx: gzip), HTTP/1.1, TLS", 100 * KIB, Way::Tls, 20_000),
+    Case::packed("100 KiB of text as zstd (nginx: gzip), HTTP/2, TLS", 100 * KIB, Way::Streams, 20_000),
 ];
 
 /// Measures the cases whose name contains `part` and returns the table.
@@ -62,9 +88,12 @@ pub(crate) fn run(part: &str) -> Result<String> {
 
     let mut table = format!(
         "{}\n\nServers on one core, whoever asks on the other; {CONNECTIONS} connections; CPU of the server's processes, user and\n\
-         system, microseconds per request; median of {ROUNDS} interleaved rounds.\n\n\
+         system, microseconds per request; median of {ROUNDS} interleaved rounds.\n\
+         Text: the edge sends zstd that it made itself, {} bytes, nginx what `gzip -9` made before, {} bytes (gzip_static).\n\n\
          | cached | edge | {} | {} |\n|---|---|{}\n",
         machine::describe(),
+        bench.packed_bytes[0],
+        bench.packed_bytes[1],
         PEERS.join(" | "),
         PEERS.map(|peer| format!("edge / {peer}")).join(" | "),
         "---|".repeat(2 * PEERS.len()),
@@ -115,8 +144,10 @@ struct Bench {
     h2o: FileServer,
     varnish: Varnish,
     caddy: FileServer,
-    /// The host name of each content at the edge, by its length.
-    hosts: Vec<(usize, String)>,
+    /// The host name of each content at the edge, by the name of its file.
+    hosts: Vec<(String, String)>,
+    /// The bytes of the text as the edge and as nginx send it.
+    packed_bytes: [u64; 2],
 }
 
 impl Bench {
@@ -125,15 +156,24 @@ impl Bench {
         seats.push(Seat { launch: on_server_core(), ..Seat::default() });
         let mut processes = Processes::start(&ProcessOptions { seats, ..ProcessOptions::default() })?;
         let root = processes.path("www");
-        fs::create_dir_all(&root)?;
-        let mut hosts = Vec::new();
-        for bytes in [KIB, 100 * KIB, 100 * MIB] {
-            // The bytes do not compress, like those of pictures.
-            let file = format!("{root}/{bytes}.bin");
-            fs::write(&file, noise(bytes))?;
+        fs::create_dir_all(format!("{root}/text"))?;
+        let mut hosts: Vec<(String, String)> = Vec::new();
+        for case in &CASES {
+            let (name, file) = (case.file(), format!("{root}/{}", case.file()));
+            if hosts.iter().any(|(held, _)| *held == name) {
+                continue;
+            }
+            match case.form {
+                Form::Noise => fs::write(&file, noise(case.bytes))?,
+                Form::Packed => {
+                    fs::write(&file, text(case.bytes))?;
+                    let packed = Command::new("gzip").args(["-9", "--keep", &file]).status()?;
+                    ensure!(packed.success(), "gzip: {packed}");
+                }
+            }
             let url = processes.put(&file)?.url;
             let host = url.split(['/', ':']).nth(3).context("a URL has a host")?;
-            hosts.push((bytes, host.to_owned()));
+            hosts.push((name, host.to_owned()));
         }
         let certificate = Certificate::make(|name| processes.path(name), hosts.iter().map(|(_, host)| &**host))?;
         let edge_tls = over_tls(&mut processes, &certificate)?;
@@ -142,32 +182,38 @@ impl Bench {
         let varnish = Varnish::start(&processes, nginx.port)?;
         let caddy = FileServer::caddy(&processes, &certificate, &root)?;
         let edge = [processes.edge_pid()];
-        Ok(Self { processes, edge, edge_tls, certificate, nginx, h2o, varnish, caddy, hosts })
+        let (file, host) = hosts.iter().find(|(file, _)| file.ends_with(".txt")).context("a text is stored")?;
+        let packed_bytes = [
+            sent_bytes(&format!("http://{host}:{}/", processes.http.port()), processes.http, "zstd")?,
+            sent_bytes(&format!("http://localhost:{}/{file}", nginx.port), at(nginx.port), "gzip")?,
+        ];
+        Ok(Self { processes, edge, edge_tls, certificate, nginx, h2o, varnish, caddy, hosts, packed_bytes })
     }
 
     /// Returns the edge, and those of its peers that support this protocol.
     fn servers<'a>(&'a self, case: &Case) -> (Load<'a>, [Option<Load<'a>>; PEERS.len()]) {
-        let load = |host: &str, address: SocketAddr, path: &str, pids: &'a [u32]| Load {
+        let is_packed = case.form == Form::Packed;
+        let load = |host: &str, address: SocketAddr, path: &str, coding, pids: &'a [u32]| Load {
             way: case.way,
             url: format!("{}{host}:{}/{path}", scheme(case.way), address.port()),
             connect_to: address,
             requests: case.requests,
             connections: CONNECTIONS,
             range: case.range,
+            coding: is_packed.then_some(coding),
             pids,
             certificate: &self.certificate.file,
         };
-        let host = self.hosts.iter().find(|(bytes, _)| *bytes == case.bytes).map_or("", |(_, host)| host);
+        let file = case.file();
+        let host = self.hosts.iter().find(|(held, _)| *held == file).map_or("", |(_, host)| host);
         let (is_clear, is_quic) = (case.way == Way::Clear, case.way == Way::Quic);
-        let edge = load(host, if is_clear { self.processes.http } else { self.edge_tls }, "", &self.edge);
-        let peer = |port, pids| {
-            load("localhost", SocketAddr::from((Ipv4Addr::LOCALHOST, port)), &format!("{}.bin", case.bytes), pids)
-        };
+        let edge = load(host, if is_clear { self.processes.http } else { self.edge_tls }, "", "zstd", &self.edge);
+        let peer = |port, pids| load("localhost", at(port), &file, "gzip", pids);
         let files = |server: &'a FileServer| peer(if is_clear { server.port } else { server.tls_port }, server.pids());
         let peers = [
             (!is_quic).then(|| files(&self.nginx)),
-            (!is_quic).then(|| files(&self.h2o)),
-            is_clear.then(|| peer(self.varnish.port, self.varnish.pids())),
+            (!is_quic && !is_packed).then(|| files(&self.h2o)),
+            (is_clear && !is_packed).then(|| peer(self.varnish.port, self.varnish.pids())),
             is_quic.then(|| files(&self.caddy)),
         ];
         (edge, peers)
@@ -185,6 +231,37 @@ fn over_tls(processes: &mut Processes, certificate: &Certificate) -> Result<Sock
     processes.kill_node(EDGE)?;
     processes.start_node(EDGE)?;
     Ok(address)
+}
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// Returns lines of 256 words, which compress to a sixth or so.
+fn text(bytes: usize) -> Vec<u8> {
+    let words: Vec<String> =
+        noise(3 * 256).chunks(3).map(|word| word.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+    let chosen = noise(bytes).into_iter().zip(1..).map(|(word, number)| {
+        let end = if number % 12 == 0 { '\n' } else { ' ' };
+        format!("{}{end}", words[usize::from(word)])
+    });
+    chosen.flat_map(String::into_bytes).take(bytes).collect()
+}
+
+/// Asks twice for what goes out compressed, and returns the bytes that came the second time, when all of it is held.
+fn sent_bytes(url: &str, address: SocketAddr, coding: &str) -> Result<u64> {
+    let mut sent = String::new();
+    for _ in 0..2 {
+        let output = Command::new("curl")
+            .args(["-sSf", "-o", "/dev/null", "-H", &format!("accept-encoding: {coding}")])
+            .args(["-w", "%header{content-encoding} %{size_download}", "--connect-to", &format!("::{address}"), url])
+            .output()
+            .context("curl does not start; it is in Debian's curl")?;
+        ensure!(output.status.success(), "{url}: {}", String::from_utf8_lossy(&output.stderr));
+        sent = String::from_utf8(output.stdout)?;
+    }
+    let bytes = sent.strip_prefix(coding).with_context(|| format!("{url} does not come as {coding}: {sent}"))?;
+    Ok(bytes.trim().parse()?)
 }
 
 fn scheme(way: Way) -> &'static str {

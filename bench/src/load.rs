@@ -46,6 +46,8 @@ pub(crate) struct Load<'a> {
     pub(crate) connections: u32,
     /// First and last byte.
     pub(crate) range: Option<(u64, u64)>,
+    /// The content coding that is asked for; not over HTTP/3.
+    pub(crate) coding: Option<&'a str>,
     pub(crate) pids: &'a [u32],
     /// PEM of the server's certificate.
     pub(crate) certificate: &'a str,
@@ -75,6 +77,9 @@ impl Load<'_> {
         }
         if let Some((first, last)) = self.range {
             command.args(["-H", &format!("range: bytes={first}-{last}")]);
+        }
+        if let Some(coding) = self.coding {
+            command.args(["-H", &format!("accept-encoding: {coding}")]);
         }
         let output = command
             .args([&format!("--connect-to={}", self.connect_to), &self.url])

@@ -60,7 +60,8 @@ pub(crate) struct FileServer {
 }
 
 impl FileServer {
-    /// Starts nginx for the folder `root`. It sends files by sendfile(2) when they are unencrypted.
+    /// Starts nginx for the folder `root`. It sends files by sendfile(2) when they are unencrypted; of those below
+    /// `text/` the file with `.gz` behind its name, to who takes gzip.
     pub(crate) fn nginx(prefix: &str, certificate: &Certificate, root: &str) -> Result<Self> {
         let (port, tls_port) = (free_port(), free_port());
         fs::create_dir_all(prefix)?;
@@ -73,7 +74,7 @@ impl FileServer {
              http {{ sendfile on; tcp_nopush on; keepalive_requests 100000000; open_file_cache max=100;\n\
              ssl_certificate {file}; ssl_certificate_key {key}; ssl_protocols TLSv1.3;\n\
              access_log {prefix}/access combined buffer=64k flush=1s; server {{ listen 127.0.0.1:{port}; listen 127.0.0.1:{tls_port} ssl http2;\n\
-             root {root}; }} }}\n"
+             root {root}; location /text/ {{ gzip_static on; }} }} }}\n"
         );
         let file = format!("{prefix}/nginx.conf");
         fs::write(&file, config)?;
