@@ -29,7 +29,6 @@ use client::Span;
 use format::Mode;
 use http::{HeaderMap, Method, StatusCode, header};
 use sandbox::{Facts, Method as PolicyMethod, Tier};
-use tokio::task::spawn_blocking;
 
 pub(crate) use self::own::to_https;
 use self::{
@@ -60,8 +59,6 @@ use crate::{
 const SERVER_TIMING: http::HeaderName = http::HeaderName::from_static("server-timing");
 /// What an object does not have it never will; yet so long at most is it known that it does not.
 const ABSENT_SECONDS_MAX: u32 = 300;
-/// A listing of more names leaves the reactor; one of so many has some 100 KiB.
-const LISTED_INLINE_MAX: usize = 512;
 
 /// Answers a request whose framing is good.
 pub(crate) async fn answer(node: &Node, ways: Ways, request: &Request) -> Reply {
@@ -164,11 +161,8 @@ async fn object(
             let target = format!("{}/{}", path.spelling(), and_query(request));
             Ok(Reply { locator, ..redirect(308, &target, &decision)? })
         }
-        Found::Listing(_, directory) => {
-            let shown = path.shown();
-            let is_short = directory.entries().len() <= LISTED_INLINE_MAX;
-            let listing = move || page::listing(&directory, &shown);
-            let page = if is_short { listing() } else { spawn_blocking(listing).await.map_err(|_| Fault::Busy)? };
+        Found::Listing(at, directory) => {
+            let page = page::listing(&directory, (&path.shown(), &at.object.manifest().name), &request.query);
             let mut fields = HeaderMap::new();
             headers::secure(&mut fields);
             headers::caching(&mut fields, &decision);

@@ -1,7 +1,7 @@
 //! A directory: the body of an object of kind directory. It maps names to capabilities, so one label opens a whole
 //! tree.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 
 use minicbor::{Decoder, Encoder};
 use zeroize::Zeroizing;
@@ -117,6 +117,12 @@ impl Directory {
     /// Returns all names in order.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = (&str, &Entry)> {
         self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// Returns the names behind this one, in order.
+    pub fn entries_behind(&self, name: &str) -> impl Iterator<Item = (&str, &Entry)> {
+        let behind = self.entries.range::<str, _>((Bound::Excluded(name), Bound::Unbounded));
+        behind.map(|(name, entry)| (name.as_str(), entry))
     }
 
     /// Returns at most `max` directories at and below this one as far as it knows them, the highest first. What names

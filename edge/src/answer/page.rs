@@ -6,13 +6,18 @@ use format::{Directory, Kind};
 use http::StatusCode;
 use serde_json::json;
 
-use super::path::encode;
+use super::path::{decode, encode};
 use crate::error::Fault;
 
 /// How our pages look. The fields of a page allow it, and no other style, by its hash.
 const STYLE: &str = ":root{color-scheme:light dark}\
     body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem;overflow-wrap:anywhere}\
     small{opacity:.7}";
+
+/// Names on one page of a listing, which has some 100 KiB then, and little more than 1 MiB whatever the names are.
+const LISTED_MAX: usize = 512;
+/// The parameter of a query behind which name a page of a listing begins.
+const BEHIND: &str = "behind=";
 
 /// How to show something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +64,7 @@ pub(crate) fn refusal(style: Style, fault: &Fault, request_id: &str) -> String {
         Style::Html => {
             let title = format!("{} {}", status.as_u16(), reason(status));
             let body = format!(
-                "<h1>{title}</h1><p>{}</p><p><small>Request {}</small></p>",
+                "<h1>{title}</h1><p>{} {}</p><p><small>Request {}</small></p>",
                 escape(&sentence(&fault.to_string())),
                 escape(request_id)
             );
@@ -68,13 +73,19 @@ pub(crate) fn refusal(style: Style, fault: &Fault, request_id: &str) -> String {
     }
 }
 
-/// Lists a directory; `path` ends with a slash.
-pub(crate) fn listing(directory: &Directory, path: &str) -> String {
+/// Lists a directory called `name`, as many of its names as one page has. The `path` ends with a slash; the `query` says
+/// where the page begins.
+pub(crate) fn listing(directory: &Directory, (path, name): (&str, &str), query: &str) -> String {
     let mut rows = String::new();
     if path != "/" {
         rows.push_str("<li><a href=\"../\">..</a></li>");
     }
-    for (name, entry) in directory.entries() {
+    // No name is empty, so all are behind that one.
+    let begin = query.split('&').find_map(|pair| decode(pair.strip_prefix(BEHIND)?)).unwrap_or_default();
+    let mut behind = directory.entries_behind(&begin);
+    let mut last = "";
+    for (name, entry) in behind.by_ref().take(LISTED_MAX) {
+        last = name;
         let slash = if entry.kind == Kind::Directory { "/" } else { "" };
         let size =
             if entry.kind == Kind::Directory { String::new() } else { format!(" <small>{} B</small>", entry.length) };
@@ -83,7 +94,17 @@ pub(crate) fn listing(directory: &Directory, path: &str) -> String {
         let (target, name) = (encode(name), escape(name));
         let _ = write!(rows, "<li><a href=\"./{target}{slash}\"><bdi>{name}</bdi>{slash}</a>{size}</li>");
     }
-    page(&escape(path), &format!("<h1><bdi>{}</bdi></h1><ul>{rows}</ul>", escape(path)))
+    let mut next = String::new();
+    if behind.next().is_some() {
+        // A link's token among what else was asked with goes on to the next page.
+        let others = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with(BEHIND));
+        let others: String = others.map(|pair| format!("{pair}&")).collect();
+        let target = escape(&format!("?{others}{BEHIND}{}", encode(last)));
+        next = format!("<p><a rel=\"next\" href=\"{target}\">Next names</a></p>");
+    }
+    // The root has no name in its path.
+    let title = escape(if path == "/" && !name.is_empty() { name } else { path });
+    page(&title, &format!("<h1><bdi>{title}</bdi></h1><ul>{rows}</ul>{next}"))
 }
 
 /// The page at the zone itself.
@@ -180,10 +201,22 @@ mod tests {
         directory.insert("<img src=x>\"&.png", entry.clone()).unwrap();
         directory.insert("javascript:alert(1)", entry.clone()).unwrap();
         directory.insert("photo_\u{202e}gnp.exe", entry).unwrap();
-        let html = listing(&directory, "/<b>/");
+        let html = listing(&directory, ("/<b>/", ""), "\"><b>&behind=<b>");
         assert!(!html.contains("<img") && !html.contains("<b>") && !html.contains("href=\"javascript:"), "{html}");
         assert!(html.contains("./%3Cimg%20src%3Dx%3E%22%26.png"), "{html}");
         assert!(html.contains("<bdi>photo_\u{202e}gnp.exe</bdi></a> <small>7 B</small>"), "{html}");
+    }
+
+    #[test]
+    fn the_root_is_called_by_its_name_and_what_lies_below_by_its_path() {
+        let title = |path, name| {
+            let html = listing(&Directory::default(), (path, name), "");
+            html.split("<h1><bdi>").nth(1).unwrap().split("</bdi>").next().unwrap().to_owned()
+        };
+        assert_eq!(title("/", "holiday"), "holiday");
+        assert_eq!((title("/", ""), title("/a/b/", "holiday")), ("/".to_owned(), "/a/b/".to_owned()));
+        let has_parent = |path| listing(&Directory::default(), (path, "x"), "").contains("<a href=\"../\">");
+        assert!(has_parent("/a/") && !has_parent("/"));
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl<'r> Path<'r> {
 }
 
 /// Undoes percent-encoding (RFC 3986 section 2.1); none when it is broken or hides a slash or what is not UTF-8.
-fn decode(segment: &str) -> Option<Cow<'_, str>> {
+pub(super) fn decode(segment: &str) -> Option<Cow<'_, str>> {
     if !segment.contains('%') {
         return Some(Cow::Borrowed(segment));
     }

@@ -260,6 +260,33 @@ async fn a_directory_is_walked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn directories_on_the_way_are_looked_up_at_once() {
     let site = Site::start().await;
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_listing_comes_in_pages_that_lead_to_every_name_once() {
+    let site = Site::start().await;
+    let file = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    // What is escaped in a link and in markup, at the end of a page too.
+    let names: Vec<String> = (0..1_300).map(|number| format!("{number:04} &\"<é>+%.txt")).collect();
+    let entries: Vec<_> = names.iter().map(|name| (&**name, &file, Kind::File)).collect();
+    let folder = site.store_directory(&entries).await;
+    let (mut listed, mut pages, mut next) = (Vec::new(), 0, Some("?a=%26&token=x".to_owned()));
+    while let Some(query) = next {
+        let page = site.get(&folder, &format!("/{query}"), &[]).await;
+        assert!(page.status() == 200 && page.body().len() < 200_000, "{} bytes", page.body().len());
+        let head = site.get(&folder, &format!("/{query}"), &["-I", "-o", "/dev/null"]).await;
+        assert_eq!(head.field("content-length"), Some(&*page.body().len().to_string()));
+        let html = String::from_utf8(page.body().to_vec()).unwrap().replace("&amp;", "&");
+        listed.extend(html.split("href=\"./").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
+        next = html.split("rel=\"next\" href=\"").nth(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+        assert!(next.as_ref().is_none_or(|next| next.starts_with("?a=%26&token=x&behind=")), "{next:?}");
+        pages += 1;
+    }
+    assert_eq!((pages, listed.len()), (3, names.len()));
+    assert_eq!(site.get(&folder, &format!("/{}", listed[700]), &[]).await.body(), b"hello");
+    listed.dedup();
+    assert!(listed.len() == names.len() && listed.is_sorted());
+    site.stop().await;
+}
+
     let file = site.store("f.txt", "text/plain", b"deep".to_vec()).await;
     let mut top = site.store_directory(&[("f.txt", &file, Kind::File)]).await;
     let mut between = Vec::new();
