@@ -2,7 +2,7 @@
 //! content. Pure. What looks otherwise is left to others: of HTTP/1.1, if only by a line that ends without its carriage
 //! return, to pingora, so that no form is read in two ways here.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts, uri::Authority};
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 use memchr::memchr_iter;
 
@@ -52,6 +52,7 @@ pub(crate) struct Head<'b> {
     pub(crate) method: Method,
     /// Begins with a slash.
     pub(crate) target: &'b str,
+    /// That of the target, where it names one, else that of the field Host.
     pub(crate) host: &'b str,
     pub(crate) fields: &'b [Header<'b>],
     /// The viewer sends nothing more after it.
@@ -73,7 +74,8 @@ pub(crate) enum Wants {
 /// Looks whether a head has come whole. Of `bytes` the first `seen` were looked at before: each is looked at once,
 /// however slowly they come.
 pub(crate) fn begun(bytes: &[u8], seen: usize) -> Begun {
-    if ![&b"GET /"[..], b"HEAD /"].iter().any(|begin| bytes.iter().zip(*begin).all(|(a, b)| a == b)) {
+    let begins = [&b"GET /"[..], b"HEAD /", b"GET http", b"HEAD http"];
+    if !begins.iter().any(|begin| bytes.iter().zip(*begin).all(|(a, b)| a == b)) {
         return Begun::Other;
     }
     for feed in memchr_iter(b'\n', &bytes[seen..]) {
@@ -102,11 +104,31 @@ pub(crate) fn read<'b>(bytes: &'b [u8], room: &'b mut Room<'b>) -> Option<Head<'
     let (method, target) = (request.method?, request.path?);
     let fields: &'b [Header<'b>] = request.headers;
     let Told { host, closes, wants } = Told::by(fields)?;
+    //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
+    //# When an origin server receives a request with an absolute-form of request-target, the origin server MUST ignore the
+    //# received Host header field (if any) and instead use the host information of the request-target.
+    let (host, target) = match absolute(target) {
+        Some((named, target)) => (host.map(|_| named), target),
+        None if target.starts_with('/') => (host, target),
+        None => return None,
+    };
     // What no name and no address holds, as a comma, others read as two hosts.
     let is_of_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
     let host = host.filter(|host| !host.is_empty() && host.bytes().all(is_of_host) && target.is_ascii())?;
     let method = if method == "HEAD" { Method::HEAD } else { Method::GET };
     Some(Head { method, target, host, fields, closes, wants })
+}
+
+/// Takes a target apart that names a host before its path.
+fn absolute(target: &str) -> Option<(&str, &str)> {
+    let rest = ["http://", "https://"].iter().find_map(|scheme| target.strip_prefix(scheme))?;
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    // Nor may it be one that the way of all other requests could not read.
+    Authority::try_from(host).ok()?;
+    match path {
+        "" => Some((host, "/")),
+        path => path.starts_with('/').then_some((host, path)),
+    }
 }
 
 /// Returns a request of HTTP/2 as a head, where it is a common one.
@@ -229,6 +251,27 @@ mod tests {
         assert!(head.is_head() && head.closes);
     }
 
+    //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
+    //= type=test
+    //# the origin server MUST ignore the received Host header field (if any) and instead use the host information of the
+    //# request-target
+    #[test]
+    fn a_host_in_the_target_stands_over_the_field() {
+        for (target, host, path) in [
+            ("http://b.example/a?c", "b.example", "/a?c"),
+            ("https://b.example:8080/", "b.example:8080", "/"),
+            ("http://b.example", "b.example", "/"),
+            ("http://b.example//c", "b.example", "//c"),
+            ("/http://b.example/", "a", "/http://b.example/"),
+        ] {
+            let text = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(begun(text.as_bytes(), 0), Begun::Whole(text.len()));
+            let mut room = ROOM;
+            let head = read(text.as_bytes(), &mut room).unwrap();
+            assert_eq!((head.host, head.target), (host, path), "{target}");
+        }
+    }
+
     //= https://www.rfc-editor.org/rfc/rfc9110#section-7.8
     //= type=test
     //# A server MAY ignore a received Upgrade header field
@@ -287,7 +330,15 @@ mod tests {
             "POST / HTTP/1.1\r\nhost: a\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-            "GET http://a/ HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET ftp://a/ HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET http://a?x HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET http:/a/ HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET http:///a HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET http://a::b/ HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET http://user@a/ HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+            "GET httpfile HTTP/1.1\r\nhost: a\r\n\r\n",
             "GET  / HTTP/1.1\r\nhost: a\r\n\r\n",
             "GET / HTTP/1.0\r\nhost: a\r\n\r\n",
             "GET / HTTP/1.1\r\n\r\n",

@@ -422,6 +422,12 @@ async fn every_request_on_a_connection_is_answered_in_its_order_whoever_reads_it
     assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), 3, "{answers}");
     assert_eq!(answers.matches("\r\n\r\nsmall").count(), 3, "{answers}");
     assert_eq!(answers.matches("connection: close").count(), 1, "{answers}");
+    // Who asks through a proxy names the host before the path; what else stands there counts for nothing.
+    let named = format!("GET http://{host}/ HTTP/1.1\r\nHost: elsewhere.example\r\nConnection: close\r\n\r\n");
+    let answers = said(&site, &format!("{get}{named}")).await;
+    assert_eq!(answers.matches("\r\n\r\nsmall").count(), 2, "{answers}");
+    let elsewhere = format!("GET http://elsewhere.example/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    assert!(said(&site, &elsewhere).await.starts_with("HTTP/1.1 421"));
     // One that is not common goes to pingora, and the connection with it.
     let options = format!("OPTIONS / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     let answers = said(&site, &format!("{get}{options}")).await.to_lowercase();
