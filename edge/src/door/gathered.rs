@@ -16,7 +16,7 @@ use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
     UniqueIDType, raw_connect::ProxyDigest,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::wire::Wire;
 use crate::answer::head::HEADER_BYTES_MAX;
@@ -125,7 +125,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Gathered<T> {
 impl Shutdown for Gathered<Wire> {
     async fn shutdown(&mut self) {
         // Whole answers were flushed; of one that is cut nobody waits for the rest.
-        let _ = self.inner.shutdown().await;
+        self.inner.end().await;
     }
 }
 
@@ -161,7 +161,7 @@ impl GetSocketDigest for Gathered<Wire> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
     use crate::door::narrow::Narrow;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode, Version, header};
 use pingora_core::{
     apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp},
     protocols::http::ServerSession,
@@ -22,11 +22,16 @@ use super::{
     gathered::Gathered,
     limits::{IDLE_SECONDS, LINGER, SEND_BYTES_PER_SECOND_MIN, WRITE_DEADLINE},
     respond::respond,
+    send::{Sent, VIEWER_LEFT},
     session::Session,
     shared::HttpDoor,
-    wire::Rest,
+    wire::{Left, Rest},
 };
-use crate::{answer::request::Intake, listen::connections::Seat};
+use crate::{
+    answer::request::{Asked, Intake, RequestId, for_logs},
+    listen::connections::Seat,
+    store::body::Source,
+};
 
 /// Serves a connection to its end.
 pub(super) async fn serve(
@@ -105,8 +110,13 @@ impl HttpServerApp for Connection {
             // No header was understood, so there is nothing to answer in the other side's terms.
             Ok(Err(_)) => {
                 session.set_keepalive(None);
+                let (id, viewer) = (RequestId::next(), for_logs(self.peer));
+                let asked = Asked { id, viewer, version: Version::HTTP_11, method: "-" };
+                let mut sent = Sent::begin(&self.door.node, asked, start);
+                sent.of(StatusCode::BAD_REQUEST, Source::Own, None);
                 let fields = HeaderMap::from_iter([(header::CONTENT_LENGTH, 0.into())]);
-                let _ = Session::Pingora(&mut session).head(StatusCode::BAD_REQUEST, fields).await;
+                let written = Session::Pingora(&mut session).head(StatusCode::BAD_REQUEST, fields).await;
+                sent.end(written.map_err(|Left| VIEWER_LEFT));
                 let _ = session.finish().await;
                 return None;
             }

@@ -29,7 +29,7 @@ use crate::{
 
 /// What the log says of answers.
 const WHOLE: &str = "whole";
-const VIEWER_LEFT: &str = "viewer left";
+pub(super) const VIEWER_LEFT: &str = "viewer left";
 const CUT: &str = "cut: the rest could not be had";
 /// What stands for the status where the viewer left before there was one; nginx has the number in its log, too.
 const CLOSED_EARLY: u16 = 499;

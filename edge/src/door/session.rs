@@ -5,10 +5,11 @@ use h3::{error::Code, server::RequestStream};
 use http::{HeaderMap, Response, StatusCode};
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
+use tokio::time::timeout;
 
 use super::{
     capped::CappedStream,
-    limits::PIECE_BYTES,
+    limits::{PIECE_BYTES, WRITE_DEADLINE},
     link::Link,
     stream::Stream,
     wire::{Left, Plain},
@@ -37,8 +38,10 @@ impl Session<'_> {
     pub(super) async fn head(&mut self, status: StatusCode, fields: HeaderMap) -> Result<(), Left> {
         match self {
             Self::Pingora(session) => {
+                // Where nothing follows it leaves at once, and pingora has no deadline for that.
                 let head = ResponseHeader::from(head(status, fields).into_parts().0);
-                session.write_response_header(Box::new(head)).await.map_err(|_| Left)
+                let written = timeout(WRITE_DEADLINE, session.write_response_header(Box::new(head))).await;
+                if matches!(written, Ok(Ok(()))) { Ok(()) } else { Err(Left) }
             }
             Self::Stream(stream) => {
                 stream.head(status, fields);

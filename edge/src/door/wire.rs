@@ -6,7 +6,7 @@ use std::{
     iter,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode, header};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
-    time::{Sleep, sleep_until, timeout},
+    time::{Instant, Sleep, sleep_until, timeout},
 };
 use tokio_rustls::server::TlsStream;
 
@@ -23,6 +23,8 @@ use crate::answer::headers;
 
 /// A content of so many bytes is copied behind its head, which costs less than to tell the system of two pieces.
 const COPIED_BYTES_MAX: usize = 4 * 1024;
+/// Read at a time of what nobody wants.
+const REST_BYTES: usize = 16 * 1024;
 
 /// The viewer left, or takes too little.
 #[derive(Debug)]
@@ -39,6 +41,19 @@ impl Wire {
     /// Whether ALPN said that it is to speak HTTP/2.
     pub(super) fn is_h2(&self) -> bool {
         matches!(self, Self::Secure(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+
+    /// Ends the connection in order, and waits for no viewer who takes nothing of it.
+    //= https://www.rfc-editor.org/rfc/rfc9112#section-9.6
+    //# To avoid the TCP reset problem, servers typically close a connection in stages.
+    pub(super) async fn end(&mut self) {
+        let _ = timeout(LINGER, self.shutdown()).await;
+        // What the viewer still sends is read, or the system would tell it of a fault and it could lose the answer.
+        let rest = async {
+            let mut rest = vec![0; REST_BYTES];
+            while matches!(timeout(LINGER, self.read(&mut rest)).await, Ok(Ok(1..))) {}
+        };
+        let _ = timeout(WRITE_DEADLINE, rest).await;
     }
 
     /// Returns the connection below.
@@ -158,15 +173,9 @@ impl Plain {
         Ok(())
     }
 
-    /// Ends the connection in order: what the viewer sent meanwhile is read, or the system would tell it of a fault and
-    /// the end of the answer could be lost.
+    /// Ends the connection in order.
     pub(super) async fn end(mut self) {
-        let ended = async {
-            let _ = self.wire.shutdown().await;
-            let mut rest = [0; 512];
-            while matches!(self.wire.read(&mut rest).await, Ok(1..)) {}
-        };
-        let _ = timeout(LINGER, ended).await;
+        self.wire.end().await;
     }
 }
 
@@ -188,13 +197,13 @@ pub(super) struct Timer {
 impl Timer {
     pub(super) fn new() -> Self {
         let until = Instant::now();
-        Self { until, sleep: Box::pin(sleep_until(until.into())) }
+        Self { until, sleep: Box::pin(sleep_until(until)) }
     }
 
-    pub(super) fn set(&mut self, until: Instant) {
-        self.until = until;
-        if until < self.sleep.deadline().into_std() {
-            self.sleep.as_mut().reset(until.into());
+    pub(super) fn set(&mut self, until: impl Into<Instant>) {
+        self.until = until.into();
+        if self.until < self.sleep.deadline() {
+            self.sleep.as_mut().reset(self.until);
         }
     }
 
@@ -204,7 +213,7 @@ impl Timer {
             if self.until <= Instant::now() {
                 return Poll::Ready(());
             }
-            self.sleep.as_mut().reset(self.until.into());
+            self.sleep.as_mut().reset(self.until);
         }
     }
 
@@ -259,6 +268,66 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Secure(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{any::Any, sync::Arc};
+
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer, version::TLS13};
+    use tokio::net::TcpListener;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::*;
+
+    const NAME: &str = "a.example";
+
+    /// Connects to a viewer who sends nothing and takes nothing, and returns what keeps it there, too.
+    async fn stuck(is_secure: bool) -> (Plain, Box<dyn Any>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(listener.accept(), TcpStream::connect(address));
+        let (ours, theirs) = (ours.unwrap().0, theirs.unwrap());
+        if !is_secure {
+            return (Plain::new(Wire::Clear(ours)), Box::new(theirs));
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(vec![NAME.to_owned()]).unwrap().self_signed(&key).unwrap().der().clone();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&[&TLS13]);
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let server = server.unwrap().with_no_client_auth().with_single_cert(vec![certificate.clone()], key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let client = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13]).unwrap();
+        let client = client.with_root_certificates(roots).with_no_client_auth();
+        let (ours, theirs) = tokio::join!(
+            TlsAcceptor::from(Arc::new(server)).accept(ours),
+            TlsConnector::from(Arc::new(client)).connect(NAME.try_into().unwrap(), theirs)
+        );
+        (Plain::new(Wire::Secure(Box::new(ours.unwrap()))), Box::new(theirs.unwrap()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_is_gone_by_a_deadline_and_nobody_waits_for_its_end() {
+        for is_secure in [false, true] {
+            let (mut plain, viewer) = stuck(is_secure).await;
+            let (content, begun) = (Bytes::from(vec![7; 16 << 20]), Instant::now());
+            assert!(plain.flush(&[content]).await.is_err());
+            assert_eq!(begun.elapsed().as_secs(), 30 + 8192, "2 KiB a second, and half a minute for the last");
+            // A head alone, as of a HEAD.
+            let begun = Instant::now();
+            plain.head(StatusCode::NOT_MODIFIED, &HeaderMap::new());
+            assert!(plain.end_answer().await.is_err());
+            assert_eq!(begun.elapsed().as_secs(), 30);
+            let begun = Instant::now();
+            plain.end().await;
+            assert!(begun.elapsed() <= 2 * LINGER, "{:?}", begun.elapsed());
+            drop(viewer);
         }
     }
 }

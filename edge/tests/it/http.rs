@@ -258,9 +258,6 @@ async fn a_directory_is_walked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn directories_on_the_way_are_looked_up_at_once() {
-    let site = Site::start().await;
-#[tokio::test(flavor = "multi_thread")]
 async fn a_long_listing_comes_in_pages_that_lead_to_every_name_once() {
     let site = Site::start().await;
     let file = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
@@ -287,6 +284,9 @@ async fn a_long_listing_comes_in_pages_that_lead_to_every_name_once() {
     site.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_on_the_way_are_looked_up_at_once() {
+    let site = Site::start().await;
     let file = site.store("f.txt", "text/plain", b"deep".to_vec()).await;
     let mut top = site.store_directory(&[("f.txt", &file, Kind::File)]).await;
     let mut between = Vec::new();
@@ -452,6 +452,38 @@ async fn requests_that_smuggle_or_dawdle_are_refused_and_cut() {
             tokio::time::timeout(DEADLINE, stream.read_to_end(&mut rest)).await.expect("the connection was not closed");
     }
     short.stop().await;
+    site.stop().await;
+}
+
+//= https://www.rfc-editor.org/rfc/rfc9112#section-9.6
+//= type=test
+//# To avoid the TCP reset problem, servers typically close a connection in stages.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_all_of_what_nobody_takes_is_told_so_after_it() {
+    let site = Site::start().await;
+    for (bytes, pause) in [(20 * MIB, 0), (MIB, 10)] {
+        let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
+        let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {bytes}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..bytes / 32_768 {
+            stream.write_all(&[7; 32_768]).await.expect("it is read to its end");
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("no reset");
+        assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_request_is_counted_among_the_answers() {
+    let site = Site::start().await;
+    for (number, wrong) in (1..).zip(["GET / HTTP/1.1\r\nHost : localhost\r\n\r\n", "\x16\x03\x01\r\n\r\n"]) {
+        assert!(raw(&site, wrong.as_bytes()).await.starts_with("HTTP/1.1 400"), "{wrong:?}");
+        let line = format!("http_answers_total{{status=\"400\",cache=\"none\"}} {number}\n");
+        until("it is counted", async || site.metrics().await.contains(&line)).await;
+    }
     site.stop().await;
 }
 
