@@ -66,6 +66,7 @@ pub(crate) async fn answer(node: &Node, ways: Ways, request: &Request) -> Reply 
     match zone.read_host(&request.authority) {
         HostName::Elsewhere => refusal(request, &Fault::Host { zone: zone.clone() }),
         HostName::Malformed(error) => refusal(request, &Fault::Label(error)),
+        HostName::Apex | HostName::Object(_) if request.method == Method::OPTIONS => preflight(),
         HostName::Apex if request.path == "/" => apex(zone.as_str()),
         HostName::Apex => refusal(request, &Fault::Path),
         HostName::Object(_) if request.method == Method::OPTIONS => preflight(),

@@ -159,6 +159,27 @@ impl Fault {
         }
     }
 
+    /// Returns what a person who is shown the answer can do; none where the fault itself says it.
+    #[must_use]
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Label(_) | Self::Request { .. } | Self::Unknown => {
+                Some("Ask whoever gave you the address to send it again.")
+            }
+            Self::Path => Some("Look at the address without its path."),
+            Self::Erased => Some("Ask its owner whether it lies elsewhere now."),
+            Self::Denied { status: 451 } => {
+                Some("Its owner refuses it where you are, because of the law. Ask the owner.")
+            }
+            Self::Denied { .. } => {
+                Some("If you were given a signed link, use all of it; it may also have ended. Else ask the owner.")
+            }
+            Self::Blocked { .. } => Some("Ask whoever runs this network for the reason."),
+            fault if fault.retry_after().is_some() => Some("Try again in a few seconds."),
+            _ => None,
+        }
+    }
+
     /// Returns whether the connection must end with the answer, because what follows on it cannot be trusted.
     #[must_use]
     pub fn closes(&self) -> bool {

@@ -75,13 +75,20 @@ async fn chromium_loads_a_site_again_and_no_worker_of_it_stands_between() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn chromium_saves_what_a_listing_leads_to() {
+async fn chromium_saves_what_a_listing_or_a_page_leads_to() {
     let made = Made::new().await;
     let archive = noise(300_000);
-    let files = folder(&made, "files", &[("data.zip", &archive), ("below/more.zip", &archive)]);
+    let index = br#"<!doctype html><title>page</title><a href="./last.zip">save</a>"#;
+    let files: &[(&str, &[u8])] = &[
+        ("data.zip", &archive),
+        ("below/more.zip", &archive),
+        ("page/index.html", index),
+        ("page/last.zip", &archive),
+    ];
+    let files = folder(&made, "files", files);
     let stored = made.put(&files).await;
     let mut browser = Driven::start(made.network.edges[0].http, made.folder.path()).await;
-    for (path, name) in [("", "data.zip"), ("below/", "more.zip")] {
+    for (path, name) in [("", "data.zip"), ("below/", "more.zip"), ("page/", "last.zip")] {
         browser.open(&made.network.url(&stored.label, path)).await;
         browser.click(&format!("a[href=\"./{name}\"]")).await;
         // Blocked, it would be cancelled or never begin.

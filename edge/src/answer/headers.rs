@@ -9,10 +9,10 @@ use sandbox::{Effect, Header, Marks};
 use crate::policy::decision::Decision;
 
 /// One web origin for each object, and nothing of it runs unless its owner's policy sets another
-/// `Content-Security-Policy`. Any page may embed an object: there are no credentials that such a page could abuse.
+/// `Content-Security-Policy`. What a page leads to may be saved: a browser shows no archive. Any page may embed an object: there are no credentials that such a page could abuse.
 const SECURITY: [(HeaderName, HeaderValue); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox")),
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox allow-downloads")),
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin")),
     (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
@@ -22,8 +22,7 @@ const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 /// What a script elsewhere may read of an answer beside the fields that it may always read.
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("accept-ranges, content-length, content-range, etag, cache-status, server-timing");
-/// Our own pages load nothing and have the one style that is theirs. What a listing leads to may be saved: a browser
-/// shows no archive.
+/// Our own pages load nothing and have the one style that is theirs.
 const OWN_PAGE: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'sha256-nByt4t2218bv0hrqicIcTaWFoFA05EGjwHtZjh7RcnI='; sandbox allow-downloads",
 );

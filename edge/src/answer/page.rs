@@ -66,6 +66,7 @@ pub(crate) fn refusal(style: Style, fault: &Fault, request_id: &str) -> String {
             let body = format!(
                 "<h1>{title}</h1><p>{} {}</p><p><small>Request {}</small></p>",
                 escape(&sentence(&fault.to_string())),
+                fault.advice().unwrap_or_default(),
                 escape(request_id)
             );
             page(&title, &body)
@@ -223,11 +224,21 @@ mod tests {
     fn refusals_name_the_request() {
         let html = refusal(Style::Html, &Fault::Erased, "abc");
         assert!(
-            html.contains("410 Gone") && html.contains("abc") && html.contains("removed this object.</p>"),
+            html.contains("410 Gone") && html.contains("abc") && html.contains("removed this object. Ask its owner"),
             "{html}"
         );
         let html = refusal(Style::Html, &Fault::Label(format::LabelError::Length { found: 3 }), "abc");
-        assert!(html.contains("was the link cut?</p>"), "{html}");
+        assert!(html.contains("was the link cut? Ask whoever gave you"), "{html}");
+        for fault in [
+            Fault::Request { reason: "the path is malformed" },
+            Fault::Denied { status: 403 },
+            Fault::Unknown,
+            Fault::Path,
+            Fault::Denied { status: 451 },
+            Fault::Blocked { status: 451 },
+        ] {
+            assert!(fault.advice().is_some(), "{fault}: nobody is told what to do");
+        }
         let json: serde_json::Value =
             serde_json::from_str(&refusal(Style::Json, &Fault::Denied { status: 451 }, "abc")).unwrap();
         assert_eq!((json["status"].as_u64(), json["request"].as_str()), (Some(451), Some("abc")));

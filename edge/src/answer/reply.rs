@@ -23,6 +23,8 @@ use crate::{
 const HTTPS_PORT: u16 = 443;
 /// For a year: a name whose clear text is sent to TLS stays there.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+/// How who may not have an object can show that it may: by a link that its owner signed.
+const BY_LINK: &str = "Signed-Link";
 const X_REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-request-id");
 
 /// A piece of content, as it is sent.
@@ -76,6 +78,10 @@ pub(crate) fn refused(style: Style, fault: &Fault, id: RequestId) -> (HeaderMap,
         //# A server that generates a 416 response to a byte-range request SHOULD generate a Content-Range header field
         //# specifying the current length of the selected representation.
         Fault::Range { length } => headers::set(&mut fields, header::CONTENT_RANGE, format!("bytes */{length}")),
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-15.5.2
+        //# The server generating a 401 response MUST send a WWW-Authenticate header field (Section 11.6.1) containing at
+        //# least one challenge applicable to the target resource.
+        Fault::Denied { status: 401 } => headers::set(&mut fields, header::WWW_AUTHENTICATE, BY_LINK),
         _ => {}
     }
     (fields, page::refusal(style, fault, &id.to_string()).into())

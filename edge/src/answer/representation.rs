@@ -47,11 +47,17 @@ pub(crate) fn content_range(range: &Range<u64>, length: u64) -> String {
     format!("bytes {}-{}/{length}", range.start, range.end - 1)
 }
 
-/// Says that a file is to be saved, under its name: RFC 6266, in the encoding of RFC 8187, which survives every
-/// character.
+/// Says that a file is to be saved, under its name: in the encoding of RFC 8187, which survives every character, and
+/// before it in letters that programs read which do not know that encoding, curl among them.
+//= https://www.rfc-editor.org/rfc/rfc6266#appendix-D
+//# Include a "filename" parameter when US-ASCII ([US-ASCII]) is sufficiently expressive.
 fn attachment(name: &str) -> String {
-    let name = path::encode(name);
-    if name.is_empty() { "attachment".to_owned() } else { format!("attachment; filename*=UTF-8''{name}") }
+    if name.is_empty() {
+        return "attachment".to_owned();
+    }
+    let is_plain = |c: &char| c.is_ascii_alphanumeric() || " !#$&+,-.=@^_`~()[]{}'".contains(*c);
+    let plain: String = name.chars().map(|c| if is_plain(&c) { c } else { '_' }).collect();
+    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{}", path::encode(name))
 }
 
 #[cfg(test)]
@@ -83,7 +89,7 @@ mod tests {
             ("access-control-allow-origin", "https://example.org"),
             ("x-content-type-options", "nosniff"),
             ("x-robots-tag", "noindex"),
-            ("content-disposition", "attachment; filename*=UTF-8''%C3%A4.html"),
+            ("content-disposition", "attachment; filename=\"_.html\"; filename*=UTF-8''%C3%A4.html"),
             ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT"),
             ("accept-ranges", "bytes"),
         ] {
@@ -97,9 +103,15 @@ mod tests {
         let fields = fields(vec![], Marks::empty(), "", None);
         assert_eq!(
             (&fields["content-type"], &fields["content-security-policy"]),
-            (&"application/octet-stream".parse().unwrap(), &"sandbox".parse().unwrap())
+            (&"application/octet-stream".parse().unwrap(), &"sandbox allow-downloads".parse().unwrap())
         );
         assert!(!fields.contains_key("content-disposition") && !fields.contains_key("x-robots-tag"));
         assert_eq!(attachment(""), "attachment");
+        for (name, says) in [
+            ("film (1).mp4", r#"filename="film (1).mp4"; filename*=UTF-8''film%20%281%29.mp4"#),
+            (r#"a"\b;50%/c"#, r#"filename="a__b_50__c"; filename*=UTF-8''a%22%5Cb%3B50%25%2Fc"#),
+        ] {
+            assert_eq!(attachment(name), format!("attachment; {says}"));
+        }
     }
 }

@@ -21,8 +21,17 @@ const INDEX: &str = "index.html";
 /// Directories on the way that are opened before the walk reaches them. Beyond, each is opened as it is reached. Nobody
 /// checked yet whether the viewer may see what lies there, and whoever wrote the directory may have made them up.
 const AHEAD_MAX: usize = 4;
-/// What browsers ask every host for.
-const ICON: &str = "favicon.ico";
+/// What browsers and robots ask every host for, whatever lies there.
+const ASKED_EVERYWHERE: [&str; 8] = [
+    "favicon.ico",
+    "apple-touch-icon.png",
+    "apple-touch-icon-precomposed.png",
+    "browserconfig.xml",
+    "robots.txt",
+    "sitemap.xml",
+    "ads.txt",
+    "app-ads.txt",
+];
 
 /// What a path leads to.
 pub(crate) enum Found {
@@ -49,9 +58,9 @@ pub(crate) async fn walk(
     let names = path.names();
     if root.object.kind() == Kind::File {
         // A name is for players and people; it is not looked at. But a browser that shows the file asks for its icon,
-        // too, and would get all of it once more.
+        // too, and would get all of it once more; a robot that asks for its rules would read the file as such.
         let is_named = match names {
-            [name] => name != ICON || root.object.manifest().name == ICON,
+            [name] => !ASKED_EVERYWHERE.contains(&&**name) || root.object.manifest().name == *name,
             _ => false,
         };
         return if is_named { Ok(Found::File(Arc::clone(root))) } else { Err(Fault::Path) };

@@ -230,6 +230,6 @@ async fn a_304_a_206_and_a_head_say_what_the_200_says() {
         scene.ask(DOORS[0], &scene.files[at], &same).await.field("content-security-policy").to_owned()
     };
     assert!(csp(0).await.starts_with("default-src 'self' 'unsafe-inline'"), "{}", csp(0).await);
-    assert_eq!((csp(1).await, csp(2).await), ("default-src 'self'".to_owned(), "sandbox".to_owned()));
+    assert_eq!((csp(1).await, csp(2).await), ("default-src 'self'".to_owned(), "sandbox allow-downloads".to_owned()));
     scene.site.stop().await;
 }

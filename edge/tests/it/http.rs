@@ -110,7 +110,7 @@ async fn conditions_heads_and_security_fields() {
         ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT"),
         ("accept-ranges", "bytes"),
         ("x-content-type-options", "nosniff"),
-        ("content-security-policy", "sandbox"),
+        ("content-security-policy", "sandbox allow-downloads"),
         ("cross-origin-resource-policy", "cross-origin"),
         ("access-control-allow-origin", "*"),
         ("referrer-policy", "no-referrer"),
@@ -129,15 +129,18 @@ async fn conditions_heads_and_security_fields() {
     let fresh = site.get(&stored, "/", &["-r", "0-1", "-H", &format!("if-range: {etag}")]).await;
     assert_eq!((fresh.status(), fresh.body()), (206, &b"<p"[..]));
     assert_eq!(full.field("content-disposition"), None);
+    let says = "attachment; filename=\"a.html\"; filename*=UTF-8''a.html";
     for path in ["/?download", "/x.html?a=b&download=1"] {
         let saved = site.get(&stored, path, &[]).await;
-        assert_eq!(saved.field("content-disposition"), Some("attachment; filename*=UTF-8''a.html"), "{path}");
+        assert_eq!(saved.field("content-disposition"), Some(says), "{path}");
     }
     assert_eq!(site.get(&stored, "/?downloads", &[]).await.field("content-disposition"), None);
     let failed = site.get(&stored, "/", &["-H", "if-match: \"other\""]).await;
     assert_eq!(failed.status(), 412);
     let worker = site.get(&stored, "/", &["-H", "service-worker: script"]).await;
     assert_eq!(worker.status(), 403);
+    let apex = site.curl("evernear.example", "/", &["-X", "OPTIONS"]).await;
+    assert_eq!((apex.status(), apex.field("allow"), apex.body()), (204, Some("GET, HEAD, OPTIONS"), &b""[..]));
     let preflight = site.get(&stored, "/", &["-X", "OPTIONS"]).await;
     assert_eq!((preflight.status(), preflight.field("access-control-allow-methods")), (204, Some("GET, HEAD")));
     let asked: Vec<&str> = preflight.field("access-control-allow-headers").unwrap().split(", ").collect();
@@ -359,7 +362,7 @@ async fn a_directory_has_few_others_looked_up_before_the_walk_comes_to_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_file_is_sent_for_an_icon_but_one_that_was_stored_as_one() {
+async fn no_file_is_sent_for_what_every_host_is_asked_for_but_one_that_was_stored_as_it() {
     let site = Site::start().await;
     let film = site.store("film.mp4", "video/mp4", noise_of(1, 300_000)).await;
     let icon = site.store("favicon.ico", "image/x-icon", noise_of(2, 3_000)).await;
@@ -370,6 +373,11 @@ async fn no_file_is_sent_for_an_icon_but_one_that_was_stored_as_one() {
         assert_eq!((absent.status(), absent.field("cache-control")), (404, Some("public, max-age=300")));
         assert!(absent.body().len() < 2_000, "{} bytes", absent.body().len());
     }
+    for path in ["/robots.txt", "/apple-touch-icon.png", "/sitemap.xml", "/ads.txt"] {
+        assert_eq!(site.get(&film, path, &[]).await.status(), 404, "{path}");
+    }
+    let robots = site.store("robots.txt", "text/plain", b"User-agent: *\n".to_vec()).await;
+    assert_eq!(site.get(&robots, "/robots.txt", &[]).await.body(), robots.bytes);
     for stored in [&icon, &with] {
         let found = site.get(stored, "/favicon.ico", &[]).await;
         assert_eq!((found.status(), found.body()), (200, &icon.bytes[..]));

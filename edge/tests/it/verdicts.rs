@@ -11,6 +11,7 @@ use crate::{
 const ALLOW: u32 = 0;
 const DENY: u32 = 1;
 const REDIRECT: u32 = 2;
+const CHALLENGE: u32 = 3;
 const HIDE: u32 = 4;
 
 const PRIVATE: u32 = 2;
@@ -49,6 +50,19 @@ async fn a_refusal_says_to_caches_what_its_policy_says() {
         assert_eq!((refused.status(), refused.field("cache-control")), (403, Some(control)), "{}", refused.head);
         assert_eq!((refused.field("x-own"), refused.field("x-robots-tag")), (Some("1"), robots), "{}", refused.head);
     }
+    site.stop().await;
+}
+
+//= https://www.rfc-editor.org/rfc/rfc9110#section-15.5.2
+//= type=test
+//# The server generating a 401 response MUST send a WWW-Authenticate header field (Section 11.6.1) containing at least one
+//# challenge applicable to the target resource.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_challenge_says_how_it_is_met() {
+    let site = Site::start().await;
+    let stored = file(&site, &says(&site, CHALLENGE, 0).await).await;
+    let challenged = site.get(&stored, "/", &[]).await;
+    assert_eq!((challenged.status(), challenged.field("www-authenticate")), (401, Some("Signed-Link")));
     site.stop().await;
 }
 
