@@ -218,3 +218,26 @@ async fn an_edge_whose_known_nodes_are_all_gone_turns_to_its_seeds_again() {
     misled.stop().await;
     site.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_after_it_was_asked_for_is_served_once_the_feed_tells() {
+    let elsewhere = Site::start().await;
+    let site = Site::with(|config| config.cache.unknown_seconds = 60, vec![]).await;
+    let bytes = b"hello".to_vec();
+    let stored = elsewhere.store("a.txt", "text/plain", bytes.clone()).await;
+    let name = format!("{}.evernear.example", stored.label);
+    let dig = async || site.dig(&[&name, "A"]).await;
+    until("it is remembered that nobody knows it", async || {
+        let before = site.weather.look_ups();
+        assert_eq!(site.get(&stored, "/", &[]).await.status(), 404);
+        site.weather.look_ups() == before
+    })
+    .await;
+    assert!(dig().await.contains("status: NXDOMAIN"));
+    assert_eq!(site.store("a.txt", "text/plain", bytes).await.label, stored.label);
+    // A minute has not passed.
+    until("it is there", async || site.get(&stored, "/", &[]).await.status() == 200).await;
+    until("its name is there", async || dig().await.contains("status: NOERROR")).await;
+    site.stop().await;
+    elsewhere.stop().await;
+}

@@ -201,3 +201,18 @@ async fn a_silent_connection_ends_and_one_that_ends_says_so() {
     assert!(ended.is_ok(), "{ended:?}");
     site.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_on_which_nothing_is_asked_give_way_when_the_door_is_full() {
+    let site = Site::with(|config| config.http.connections_max = 2, vec![]).await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let (one, two) = (connect(&site, 65_535).await, connect(&site, 65_535).await);
+    for (requests, _) in [&one, &two] {
+        assert_eq!(ask(requests, request(&host(&stored)).body(()).unwrap()).await.0, StatusCode::OK);
+    }
+    until("room for a third", async || site.get(&stored, "/", &[]).await.head.starts_with("HTTP/1.1 200")).await;
+    let given_up = site.counter("evernear_edge_http_connections_given_up_total").await;
+    assert!(given_up >= 1, "{given_up}");
+    drop((one, two));
+    site.stop().await;
+}

@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use client::Transport;
 use edge::config::DiskConfig;
-use format::{Lease, Locator, OwnerSecret, PolicyName, Purge, Purged, Record};
+use format::{Kind, Lease, Locator, OwnerSecret, PolicyName, Purge, Purged, Record};
+use futures::future::join_all;
 use testing::{Call, noise_of, until};
 
 use crate::{
@@ -193,4 +194,32 @@ async fn strips_for_other_edges_are_dropped_at_once_though_no_record_says_whose_
     };
     until("the strip is dropped", is_pulled_again).await;
     site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_read_once_for_all_who_ask_and_again_when_it_was_purged() {
+    let scene = Scene::new().await;
+    let names: Vec<String> = (0..8_000).map(|number| format!("{number}.txt")).collect();
+    let entries: Vec<_> = names.iter().map(|name| (&**name, &scene.stored[0], Kind::File)).collect();
+    let folder = scene.base.store_directory(&entries).await;
+    assert!(folder.bytes.len() > 256 * 1024, "it has several blocks");
+    let fills = async || scene.site.counter("evernear_edge_fills_total").await;
+    let before = fills().await;
+    let asked = (0..20).map(|_| scene.site.get(&folder, "/none.txt", &[]));
+    for answer in join_all(asked).await {
+        assert_eq!(answer.status(), 404);
+    }
+    let once = fills().await - before;
+    assert_eq!(once, 1, "one stripe was read");
+    assert_eq!(scene.site.get(&folder, "/none.txt", &[]).await.status(), 404);
+    assert_eq!(fills().await - before, once, "it is held decoded");
+
+    scene.purge(Purged::Objects([folder.sealed.locator].into()), true).await;
+    until("the folder is read again", async || {
+        assert_eq!(scene.site.get(&folder, "/none.txt", &[]).await.status(), 404);
+        fills().await - before > once
+    })
+    .await;
+    scene.site.stop().await;
+    scene.base.stop().await;
 }
