@@ -32,7 +32,7 @@ const SEND_BUFFER_BYTES: usize = 1 << 20;
 /// After this much silence, a ping gives the peer something to acknowledge.
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// Pause when the system has no more files or memory for a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a connection was not served. The fault is the peer's.
 #[derive(Debug, thiserror::Error)]

@@ -30,6 +30,7 @@ use client::{Said, Span, noun};
 use format::limits::{BODY_BYTES_PER_SECOND_MIN, SHARD_BODY_BYTES_MAX};
 use tokio::time::timeout;
 
+pub(crate) use self::health::{entry, exposition};
 pub(crate) use self::refusal::{Refusal, causes};
 pub(crate) use self::{extract::Sent, nodes::read_entry, notes::read_note};
 use crate::{metrics::Answered, node::Node, peer::Peer};

@@ -35,6 +35,9 @@ pub struct Config {
     /// `HOST:PORT` under which other nodes reach the node API; they resolve a name at each connection. Absent: the
     /// address listened on, which must then be a concrete one.
     pub advertise: Option<NodeAddress>,
+    /// Address and port where `/health`, `/ready` and `/metrics` are answered in clear, not for the public. Absent: only
+    /// the node API tells them, to nodes of the cluster.
+    pub admin: Option<SocketAddr>,
     /// Folder of all the node keeps; made when it is not there. No default.
     pub data_dir: PathBuf,
     /// The object store that shards lie in. Absent: they lie in `data_dir`. What lay there before is read as long as it
@@ -217,6 +220,14 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
+    /// Two doors want one port.
+    #[error("`listen` ({listen}) and `admin` ({admin}) are the same port; give one of them another")]
+    Ports {
+        /// That of the node API.
+        listen: SocketAddr,
+        /// That of the operator.
+        admin: SocketAddr,
+    },
     /// Other nodes cannot connect to "any address".
     #[error("{address} is no address that other nodes can reach; write advertise = \"HOST:PORT\"")]
     Advertise {
@@ -301,6 +312,14 @@ impl Config {
         let advertised = self.advertised(self.listen);
         if advertised.ip().is_some_and(|ip| ip.is_unspecified()) {
             return Err(ConfigError::Advertise { address: advertised });
+        }
+        let is_same = |admin: &SocketAddr| {
+            let (one, other) = (self.listen.ip(), admin.ip());
+            let overlap = one == other || one.is_unspecified() || other.is_unspecified();
+            overlap && self.listen.port() == admin.port() && admin.port() != 0
+        };
+        if let Some(admin) = self.admin.filter(is_same) {
+            return Err(ConfigError::Ports { listen: self.listen, admin });
         }
         if let CatalogUrl::Sqlite(path) = &self.catalog
             && let Ok(inside) = path.strip_prefix(&self.data_dir)

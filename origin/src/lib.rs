@@ -4,6 +4,7 @@
 //! accept (TCP, mutual TLS, HTTP/2) -> api (routes, roles, refusals) -> upload -> store (files of this node)
 //!                                                                   -> catalog (SQLite file of this machine, or PostgreSQL)
 //! copies (follows the change feed)    upkeep (announces, sweeps)    feed (who waits for changes)
+//! admin (health and metrics in clear)
 //! scrub (hashes again)    repair (makes again what is lost)    reconcile (disk against catalog, at boot)
 //! ```
 //!
@@ -19,6 +20,7 @@ mod refusals;
 pub mod store;
 
 mod accept;
+mod admin;
 mod api;
 mod clock;
 mod codec;

@@ -23,7 +23,7 @@ use tower::ServiceExt;
 
 use crate::{
     accept::accept,
-    api,
+    admin, api,
     catalog::{Catalog, CatalogError, CatalogId, CatalogUrl, Found, OpenError},
     codec::{self, CodecFault},
     config::{Config, ConfigError},
@@ -154,6 +154,8 @@ pub struct Origin;
 pub struct Running {
     /// Where it listens.
     pub local_addr: SocketAddr,
+    /// Where it tells its operator of itself.
+    pub admin: Option<SocketAddr>,
     node: Arc<Node>,
     router: Router,
     task: JoinHandle<()>,
@@ -174,6 +176,8 @@ pub struct Surroundings {
 /// Where callers come in.
 struct Door {
     listener: TcpListener,
+    /// For the operator.
+    admin: Option<TcpListener>,
     membership: Arc<Membership>,
 }
 
@@ -246,8 +250,10 @@ impl Origin {
         if let CatalogUrl::Sqlite(file) = &config.catalog {
             folder("`catalog`", file.parent().unwrap_or(Path::new("/")))?;
         }
-        let failed = |source| StartError::Listen { address: config.listen, source };
-        Ok(Checked { identity, in_use: client::is_port_taken(config.listen).map_err(failed)? })
+        let is_taken =
+            |address| client::is_port_taken(address).map_err(|source| StartError::Listen { address, source });
+        let in_use = is_taken(config.listen)? | config.admin.map_or(Ok(false), is_taken)?;
+        Ok(Checked { identity, in_use })
     }
 
     /// Starts an origin on the current runtime: checks configuration and machine, takes the data folder, opens the
@@ -287,11 +293,12 @@ impl Origin {
         let transport = Arc::new(HttpTransport::of(membership.clone(), topology.clone()).between_origins());
         learn_refused(&*catalog, &membership).await;
         refuse_double(&config, &*catalog, &membership).await?;
-        let listen = config.listen;
-        let failed = |source| StartError::Listen { address: listen, source };
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
-        let local_addr = listener.local_addr().map_err(failed)?;
-        let door = Door { listener, membership: membership.clone() };
+        let (listener, local_addr) = bind(config.listen).await?;
+        let admin = match config.admin {
+            Some(address) => Some(bind(address).await?.0),
+            None => None,
+        };
+        let door = Door { listener, admin, membership: membership.clone() };
         let traces = config.traces.as_ref();
         let traces = traces.map(|traces| Traces::start(traces, "evernear-origin", &config.name)).transpose()?;
         let parts = Parts { store, rested, catalog, transport, membership: Some(membership), topology, traces };
@@ -315,6 +322,13 @@ impl Origin {
         let local_addr = config.listen;
         begin(config, parts, shutdown, local_addr, None).await
     }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
 /// Judges a configuration and the identity that comes with it.
@@ -389,8 +403,9 @@ async fn begin(
     }
     tracing::info!(node = %node.config.name, %local_addr, "origin started");
     let router = api::router(node.clone());
+    let admin = door.as_ref().and_then(|door| door.admin.as_ref()?.local_addr().ok());
     let task = tokio::spawn(run(node.clone(), door.map(|door| (door, router.clone()))));
-    Ok(Running { local_addr, node, router, task })
+    Ok(Running { local_addr, admin, node, router, task })
 }
 
 /// Sees that the catalog is the one that knows what lies on the disk. A new disk takes the one that it finds. What is
@@ -436,7 +451,10 @@ fn read_note(store: &Store) -> Result<Option<CatalogId>, RefreshError> {
 /// Runs all tasks of a node and ends when the last of them has.
 async fn run(node: Arc<Node>, door: Option<(Door, Router)>) {
     let cut = CancellationToken::new();
-    if let Some((Door { listener, membership }, router)) = door {
+    if let Some((Door { listener, admin, membership }, router)) = door {
+        if let Some(admin) = admin {
+            node.tasks.spawn(admin::serve(node.clone(), admin));
+        }
         node.tasks.spawn(accept(node.clone(), listener, membership.clone(), router, cut.clone()));
         if let Some(files) = node.config.tls.clone() {
             let every = Duration::from_secs(node.config.limits.reread_seconds);

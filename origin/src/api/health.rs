@@ -17,18 +17,30 @@ use format::wire::NodeEntry;
 use super::{Refusal, extract::Reader};
 use crate::node::Node;
 
-/// Answers with the node's own entry when its disk and its catalog answer.
 pub(super) async fn health(State(node): State<Arc<Node>>, _: Reader) -> Result<Json<NodeEntry>, Refusal> {
-    let asked = node.clone();
-    let entry = node.off_reactor(move |_| asked.entry()).await??;
-    node.catalog.newest_change().await?;
-    Ok(Json(entry))
+    entry(&node).await.map(Json)
 }
 
 pub(super) async fn metrics(State(node): State<Arc<Node>>, _: Reader, headers: HeaderMap) -> Response {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let Exposition { content_type, body } = exposition(&node, accept);
+    ([(CONTENT_TYPE, content_type)], body).into_response()
+}
+
+/// Returns the node's own entry when its disk and its catalog answer.
+///
+/// # Errors
+/// What the one of them that does not answer comes to.
+pub(crate) async fn entry(node: &Arc<Node>) -> Result<NodeEntry, Refusal> {
+    let asked = node.clone();
+    let entry = node.off_reactor(move |_| asked.entry()).await??;
+    node.catalog.newest_change().await?;
+    Ok(entry)
+}
+
+/// Returns the metrics as a reader that accepts this wants them.
+pub(crate) fn exposition(node: &Node, accept: Option<&str>) -> Exposition {
     let open = i64::try_from(node.uploads.count()).unwrap_or(i64::MAX);
     node.metrics.uploads.set(open);
-    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-    let Exposition { content_type, body } = Exposition::of(node.metrics.text(), accept);
-    ([(CONTENT_TYPE, content_type)], body).into_response()
+    Exposition::of(node.metrics.text(), accept)
 }

@@ -19,7 +19,11 @@ use testing::{
     conformance::{status, upload},
     counters, place, until,
 };
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::world::World;
@@ -36,6 +40,29 @@ async fn read(
     let public = &sample.sealed.public;
     let ask = ShardAsk { object: public.id(), column, first: first as u64, count: count as u64 };
     verify_slice(public, ask, caller.read_shard(&world.name(1), ask).await.unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_reads_health_and_metrics_in_clear() {
+    let mut world = World::start(1, "admin = \"127.0.0.1:0\"").await;
+    let address = world.origin(1).admin.unwrap();
+    let ask = async |path: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    for (path, status, says) in
+        [("/health", 200, "ok\n"), ("/ready", 200, "ready\n"), ("/v1/nodes", 404, "there are /metrics")]
+    {
+        let answer = ask(path).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(says), "{path}: {answer}");
+    }
+    let metrics = ask("/metrics").await;
+    assert!(metrics.contains("content-type: text/plain; version=0.0.4") && counters(&metrics) > 5, "{metrics}");
+    world.stop_node(1).await;
+    assert!(TcpStream::connect(address).await.is_err(), "it ends with the node");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -56,6 +56,8 @@ fn what_cannot_work_is_refused_before_anything_opens() {
     for (from, bad) in [("7400\"\n", "0\"\nadvertise = \"o1\"\n"), ("7400\"\n", "0\"\nadvertise = \"0.0.0.0:1\"\n")] {
         assert!(with(from, bad).is_err(), "{bad}");
     }
+    let shared = with("127.0.0.1:9101", "0.0.0.0:7400");
+    assert!(matches!(shared, Err(ConfigError::Ports { .. })), "{shared:?}");
     let named = with("7400\"\n", "0\"\nadvertise = \"o1.example.org:7400\"\n").unwrap();
     assert_eq!(named.advertised(named.listen).to_string(), "o1.example.org:7400");
     assert!(matches!(with("latitude = 50.85", "latitude = 99.0"), Err(ConfigError::Place(_))));
