@@ -163,6 +163,7 @@ async fn object(
             Ok(Reply { locator, ..redirect(308, &target, &decision)? })
         }
         Found::Listing(at, directory) => {
+            // Here: a page has so few names that it takes no longer than others of our own, whatever the folder holds.
             let page = page::listing(&directory, (&path.shown(), &at.object.manifest().name), &request.query);
             let mut fields = HeaderMap::new();
             headers::secure(&mut fields);

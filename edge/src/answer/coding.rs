@@ -77,6 +77,9 @@ pub(crate) fn say_zstd(fields: &mut HeaderMap, validators: &Validators) {
 /// Whether a viewer says that it has the compressed form. Only one who takes it may be told that this is so: a cache
 /// lists all that it has, also for a viewer who could read none of it.
 pub(crate) fn has_zstd(fields: &HeaderMap, validators: &Validators) -> bool {
+    if asks_by_time(fields) {
+        return false;
+    }
     let tag = zstd_tag(validators);
     let opaque = tag.trim_start_matches("W/");
     texts(fields, header::IF_NONE_MATCH)

@@ -156,7 +156,8 @@ impl Head<'_> {
     /// Returns the values of a field, those that are text.
     pub(super) fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
         let named = self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
-        named.filter_map(|field| std::str::from_utf8(field.value).ok())
+        // As a `HeaderValue` is text: the way of all other requests reads them so.
+        named.filter_map(|field| std::str::from_utf8(field.value).ok().filter(|text| text.is_ascii()))
     }
 
     /// Returns the fields of [`CONDITIONS`]; none when one of them is no text of a field.

@@ -45,8 +45,11 @@ use crate::{
 
 /// What an answer takes beside its head and its content, about.
 const READY_BYTES: usize = 1024;
-/// Different words of the owner's policy that are kept for one target.
-const HEADS_MAX: usize = 16;
+/// Heads that are kept for one target: of sixteen different words of the owner's policy, each over both forms of the
+/// file.
+const HEADS_MAX: usize = 32;
+/// What the record of a file takes that is not counted: its manifests and its lease, as they came and as they were read.
+const RECORD_BYTES_USUAL: usize = 16 * 1024;
 
 /// The longest content that is kept ready, in bytes. A viewer that takes its time keeps so much of a longer one in
 /// memory, too.
@@ -169,7 +172,10 @@ impl Ready {
     fn bytes(&self) -> usize {
         let words: usize = self.words.borrow().iter().map(|words| 3 * words.lasting.head.len()).sum();
         let content = if let Stored::Inline(bytes) = &self.content { bytes.len() } else { 0 };
-        READY_BYTES + words + content + self.host.len() + self.path.len() + self.query.len()
+        let record = &self.file.record;
+        let manifests = record.public.encoded().len() + record.sealed.as_ref().map_or(0, Bytes::len);
+        let record = (2 * (manifests + record.lease_envelope.len())).saturating_sub(RECORD_BYTES_USUAL);
+        READY_BYTES + record + words + content + self.host.len() + self.path.len() + self.query.len()
     }
 
     /// Whether it hangs on the same records, under the same version of the policy. One target leads over the same

@@ -46,12 +46,12 @@ fn whole_coded() -> HeaderMap {
 }
 
 fn plan(method: &Method, pairs: Pairs<'_>, length: u64, created: Option<u64>) -> Result<Plan, Fault> {
-    plan_of(method, pairs, Prepared { validators: &validators(created), length, fields: &whole(), is_coded: false })
+    plan_of(method, pairs, &Prepared { validators: &validators(created), length, fields: &whole(), is_coded: false })
 }
 
-fn plan_of(method: &Method, pairs: Pairs<'_>, file: Prepared<'_>) -> Result<Plan, Fault> {
+fn plan_of(method: &Method, pairs: Pairs<'_>, file: &Prepared<'_>) -> Result<Plan, Fault> {
     let fields = pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect();
-    Plan::of(&View { method, fields: &fields, id: RequestId::next() }, &file)
+    Plan::of(&View { method, fields: &fields, id: RequestId::next() }, file)
 }
 
 /// Says in short what answers a request: the status, what is sent or only told of, and Content-Range.
@@ -304,7 +304,7 @@ fn whoever_takes_the_compressed_form_is_told_of_the_form_it_has_or_gets() {
     for (method, pairs, expected, is_coded) in table {
         let (validators, head) = (validators(Some(784_111_777)), whole_coded());
         let file = Prepared { validators: &validators, length: LENGTH, fields: &head, is_coded: true };
-        let plan = plan_of(method, pairs, file).unwrap();
+        let plan = plan_of(method, pairs, &file).unwrap();
         assert_eq!((&*said(&plan), plan.is_coded), (*expected, *is_coded), "{method} {pairs:?}");
         // The head of a ready answer, of the form that the plan tells of.
         let fields = plan.fields(&if plan.is_coded { whole_coded() } else { whole() });
@@ -318,7 +318,7 @@ fn whoever_takes_the_compressed_form_is_told_of_the_form_it_has_or_gets() {
     }
     let (validators, head) = (validators(Some(784_111_777)), whole_coded());
     let file = Prepared { validators: &validators, length: LENGTH, fields: &head, is_coded: true };
-    assert!(matches!(plan_of(&GET, &[(IF_UNMODIFIED_SINCE, BEFORE)], file), Err(Fault::Precondition)));
+    assert!(matches!(plan_of(&GET, &[(IF_UNMODIFIED_SINCE, BEFORE)], &file), Err(Fault::Precondition)));
 }
 
 fn told(fields: &HeaderMap) -> Vec<(&str, &str)> {
