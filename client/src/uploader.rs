@@ -17,7 +17,10 @@ use format::{
     wire::NodeEntry,
 };
 use futures::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{Instant, error::Elapsed, timeout_at};
+use tokio::{
+    task::AbortHandle,
+    time::{Instant, error::Elapsed, timeout_at},
+};
 
 pub use self::{
     filing::{Told, file_record, inline_homes, record_holders, record_homes, tell_all},
@@ -140,6 +143,8 @@ struct Sharded {
     spread: Arc<Mutex<Spread>>,
     scatter: Scatter,
     lanes: Vec<Option<Lane>>,
+    /// The lanes that were told to commit, until the upload is acknowledged.
+    committing: Vec<AbortHandle>,
     failed: Vec<TransportError>,
     /// How long the quorum took for a stripe, of late.
     pace: Duration,
@@ -149,10 +154,12 @@ struct Sharded {
 
 impl Drop for Sharded {
     /// Lanes whose sessions nobody goes on with end by themselves, and end these. Others would only keep up whoever
-    /// goes on.
+    /// goes on, also those that commit: they hold whatever hears of sessions.
     fn drop(&mut self) {
-        let lanes = self.lanes.iter().flatten().filter(|_| self.is_noted);
-        lanes.for_each(|lane| lane.task.abort());
+        if self.is_noted {
+            self.lanes.iter().flatten().for_each(|lane| lane.task.abort());
+            self.committing.iter().for_each(AbortHandle::abort);
+        }
     }
 }
 
@@ -230,7 +237,8 @@ impl Uploader {
         };
         let lanes = nodes.into_iter().enumerate().map(filling).collect();
         let (scatter, pace, is_noted) = (Scatter::new(redundancy), Duration::ZERO, self.note.is_some());
-        Ok(Sharded { spread, scatter, lanes, failed: Vec::new(), pace, is_noted })
+        let (committing, failed) = (Vec::new(), Vec::new());
+        Ok(Sharded { spread, scatter, lanes, committing, failed, pace, is_noted })
     }
 
     /// Makes the shards durable and files the record. Returns once the quorum, k + ceil(m / 2) columns, and enough
@@ -341,6 +349,7 @@ impl Sharded {
             // A lane that has ended does not take it, and says why.
             let _ = commit.send(sealed.public.encoded().clone());
             let node = self.node(column);
+            self.committing.push(task.abort_handle());
             // Lanes are tasks of their own, so a straggler continues after the acknowledgement.
             commits.push(async move { (column, task.await.unwrap_or_else(|_| Err(unfinished(&node)))) });
         }
@@ -365,6 +374,7 @@ impl Sharded {
             for column in open {
                 tracing::warn!(node = %self.node(column), column, "a shard is not durable yet");
             }
+            self.committing.clear();
             return Ok(());
         }
         for column in open {

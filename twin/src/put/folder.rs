@@ -254,7 +254,7 @@ impl Twin {
         if let Some(locator) = journal.stored(&key, stamp)
             && let Some((entry, receipt)) = self.stored_before(locator, &Patience::begin()).await?
         {
-            also.iter().for_each(|also| also(locator));
+            also.iter().for_each(|also| also(locator, entry.tenure.version));
             return Ok((entry, receipt));
         }
         // A longer key would not be read back.
@@ -270,7 +270,7 @@ impl Twin {
             kind: Kind::Directory,
             batch: journal.head.batch,
             position: if node.parent.is_none() { Position::Top } else { Position::Inner },
-            noting: Some(Arc::new(move |locator| all.iter().for_each(|noting| noting(locator)))),
+            noting: Some(Arc::new(move |locator, version| all.iter().for_each(|noting| noting(locator, version)))),
         };
         // A directory's body holds capabilities, so it is never de-duplicated, even when files are.
         let options = PutOptions { deduplication: Deduplication::Off, ..options.clone() };
@@ -284,7 +284,7 @@ impl Twin {
 /// Returns what notes in a journal that a file or folder is about to be stored.
 fn noting(journal: &Arc<Journal>, key: String, stamp: Stamp) -> Noting {
     let journal = journal.clone();
-    Arc::new(move |locator| journal.done(&key, stamp, locator))
+    Arc::new(move |locator, _| journal.done(&key, stamp, locator))
 }
 
 /// Returns the stamps of the files of a tree, none for its folders; none at all when one cannot be looked at any more.

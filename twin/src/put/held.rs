@@ -37,8 +37,7 @@ enum Held {
 /// Returns what notes the object of a source in its lock, as the source is now.
 pub(super) fn noting(lock: &Arc<SourceLock>, stamp: Stamp) -> Noting {
     let lock = lock.clone();
-    // A lease begins with version 1.
-    Arc::new(move |locator| lock.note(stamp, &locator, 1))
+    Arc::new(move |locator, version| lock.note(stamp, &locator, version))
 }
 
 impl Twin {

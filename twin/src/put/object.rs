@@ -30,8 +30,8 @@ const ATTEMPTS_MAX: usize = 3;
 /// Between two attempts: a node that restarts may be there again.
 const ATTEMPT_PAUSE: Duration = Duration::from_secs(5);
 
-/// Notes which object is about to be stored.
-pub(super) type Noting = Arc<dyn Fn(Locator) + Send + Sync>;
+/// Notes which object is about to be stored, and under which version of its lease.
+pub(super) type Noting = Arc<dyn Fn(Locator, u64) + Send + Sync>;
 
 /// One object to be stored.
 pub(super) struct Item {
@@ -177,7 +177,7 @@ impl Twin {
             name: None,
         };
         if let Some(noting) = noting {
-            noting(locator);
+            noting(locator, entry.tenure.version);
         }
         self.record(entry.clone()).await?;
         // After the index: one that is not there counts as removed since.

@@ -5,7 +5,10 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -153,13 +156,66 @@ async fn a_put_of_several_paths_that_is_cut_short_tells_later_what_it_stored() {
     let put = cluster.twin(1).put_all(&uploads, &quiet()).await;
     let again = labels(&put.results);
     let is_other: Vec<_> = again.iter().zip(&told).map(|(again, told)| again != told).collect();
-    // In two or three of a hundred runs on a busy machine `b`, which was cut short, is stored once more here. That is a
-    // fault, which costs its bytes; its cause is not found.
-    assert_eq!([is_other[0], is_other[2], is_other[3]], [true, false, false], "what changed is stored, and no other");
+    assert_eq!(is_other, [true, false, false, false], "what changed is stored, and no other");
     put.told().await;
     assert_eq!(world.unfinished().await, []);
     let anew = cluster.twin(1).put_all(&uploads[..3], &quiet()).await;
     assert!(labels(&anew.results).iter().all(|label| !again.contains(label)), "what was told is stored anew");
+}
+
+/// Holds one kind of calls back until it is opened.
+struct Holding {
+    call: Call,
+    open: watch::Receiver<bool>,
+    held: Arc<AtomicUsize>,
+}
+
+/// Returns a cluster whose nodes get none of these calls until it is opened, and how many wait or waited.
+fn holding(call: Call) -> (SmallCluster, watch::Sender<bool>, Arc<AtomicUsize>) {
+    let ((opened, open), held) = (watch::channel(false), Arc::new(AtomicUsize::new(0)));
+    let holding = Holding { call, open, held: held.clone() };
+    (SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, holding))), opened, held)
+}
+
+#[async_trait]
+impl Intercept for Holding {
+    type Pass = ();
+
+    async fn before(&self, _: &NodeName, call: Call) -> Result<(), TransportError> {
+        if call == self.call {
+            self.held.fetch_add(1, Relaxed);
+            let _ = self.open.clone().wait_for(|open| *open).await;
+        }
+        Ok(())
+    }
+}
+
+/// Its journal goes on under the same name, and with the next version of its lease: nodes may have the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_that_is_cut_short_in_its_commit_is_told_later_and_stored_once() {
+    for call in [Call::Commit, Call::PutRecord] {
+        let (cluster, open, held) = holding(call);
+        let uploads = [(cluster.file("b", &noise(5 << 20)), options())];
+        let (twin, paths) = (cluster.twin(1), uploads.clone());
+        let task = tokio::spawn(async move { twin.put_all(&paths, &quiet()).await.results.len() });
+        until("the commit", || async { held.load(Relaxed) > 0 }).await;
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        let ended = async || cluster.twin(1).resumable().await.unwrap().len() == 1;
+        until("the end of the upload, whose nodes do not answer", ended).await;
+        let begun = cluster.twin(1).list().await;
+        assert!(begun.len() == 1 && begun.values().all(|entry| entry.state == State::Committing), "{begun:?}");
+        open.send(true).unwrap();
+
+        let told = labels(&cluster.twin(1).put_all(&uploads, &quiet()).await.results);
+        let versions: Vec<_> = cluster.twin(1).list().await.into_values().map(|entry| entry.tenure.version).collect();
+        assert_eq!(versions, [2], "{call:?}");
+        // It was not told yet: the answer went to nobody.
+        let put = cluster.twin(1).put_all(&uploads, &quiet()).await;
+        assert_eq!(labels(&put.results), told, "{call:?}");
+        put.told().await;
+        assert_eq!((cluster.twin(1).list().await.len(), locks(&cluster).count()), (1, 0));
+    }
 }
 
 /// As where the answer cannot be written: nobody is told, and the next one of the same options knows it.
@@ -228,25 +284,9 @@ async fn what_was_not_told_is_told_with_the_end_that_is_asked_for_now() {
     assert_eq!(times, [Retention { keep_until: end(9), expires: 0 }; 3]);
 }
 
-/// Holds records back until it is opened.
-struct Gate(watch::Receiver<bool>);
-
-#[async_trait]
-impl Intercept for Gate {
-    type Pass = ();
-
-    async fn before(&self, _: &NodeName, call: Call) -> Result<(), TransportError> {
-        if call == Call::PutRecord {
-            let _ = self.0.clone().wait_for(|open| *open).await;
-        }
-        Ok(())
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_another_put_of_the_same_tells_what_that_one_stored() {
-    let (open, gate) = watch::channel(false);
-    let cluster = SmallCluster::over(|inner| Arc::new(Intercepted::over(inner, Gate(gate))));
+    let (cluster, open, _) = holding(Call::PutRecord);
     let path = cluster.file("a", b"small");
     let put = || {
         let (twin, path) = (cluster.twin(1), path.clone());
@@ -371,6 +411,16 @@ async fn a_folder_that_was_stored_to_its_top_is_told_and_not_stored_again() {
     cluster.file("site/index.html", b"other page");
     let other = put().await;
     assert!(other.label != first.label && other.left_over == 0);
+    assert_eq!(twin().list().await.len(), 8);
+
+    // One that gets other times is noted under the lease that has them.
+    restore();
+    let retention = Retention { keep_until: 0, expires: u64::MAX - 1 };
+    let timed = PutOptions { tenure: Tenure { retention, ..options().tenure }, ..options() };
+    for _ in 0..2 {
+        let put = twin().put_all(&[(folder.clone(), timed.clone())], &quiet()).await;
+        assert_eq!(labels(&put.results), [other.label.to_string()]);
+    }
     assert_eq!(twin().list().await.len(), 8);
     assert_reads(&cluster, &first, "index.html", b"page").await;
     assert_reads(&cluster, &other, "index.html", b"other page").await;

@@ -38,11 +38,12 @@ impl Intercept for Stopping {
         if call != Call::Append {
             return Ok(());
         }
-        if self.sent.load(Relaxed) >= self.stop_at.load(Relaxed) {
+        let stop_at = self.stop_at.load(Relaxed);
+        // At once, so that of several at the same time none goes beyond it.
+        if self.sent.fetch_update(Relaxed, Relaxed, |sent| (sent < stop_at).then_some(sent + 1)).is_err() {
             self.stopped.notify_one();
             std::future::pending::<()>().await;
         }
-        self.sent.fetch_add(1, Relaxed);
         Ok(())
     }
 }
