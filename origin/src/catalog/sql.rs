@@ -2,7 +2,7 @@
 //!
 //! A statement is plain SQL that both engines understand, with `$1` for its arguments. An engine is a [`Driver`]: how
 //! its transactions begin and how it keeps writers apart. Two words of a statement are not everybody's, and the drivers
-//! see to them: `unixepoch()` and `unixepoch_ms()`, the database's clock, and `FOR UPDATE SKIP LOCKED`.
+//! see to them: `unixepoch()` and `unixepoch_ms()`, the database's clock, and `FOR UPDATE`, also with `SKIP LOCKED`.
 //!
 //! Every call has a deadline. Methods are cancel safe: a dropped transaction rolls back.
 

@@ -153,12 +153,13 @@ impl Driver for Sqlite {
 fn in_words_of_sqlite(statement: &str, now: Option<Duration>) -> Option<String> {
     const MILLISECONDS: &str = "unixepoch_ms()";
     const SECONDS: &str = "unixepoch()";
-    const ROW_LOCK: &str = " FOR UPDATE SKIP LOCKED";
+    const ROW_LOCK: &str = " FOR UPDATE";
+    const OR_NONE: &str = " SKIP LOCKED";
     let is_strange = [MILLISECONDS, ROW_LOCK].iter().any(|word| statement.contains(word));
     if !is_strange && (now.is_none() || !statement.contains(SECONDS)) {
         return None;
     }
-    let said = statement.replace(ROW_LOCK, "");
+    let said = statement.replace(ROW_LOCK, "").replace(OR_NONE, "");
     Some(match now {
         Some(now) => {
             said.replace(MILLISECONDS, &now.as_millis().to_string()).replace(SECONDS, &now.as_secs().to_string())

@@ -6,10 +6,10 @@
 //! by then, and needs no transaction. What refuses one write has written nothing and refuses that one alone; so does
 //! what fails one write: the transaction is dropped, and the others go into the next one. Where the look at what is
 //! held fails, each is made by itself. A record that another node writes just now is none of the group: its write waits
-//! on while the others are made.
+//! on while the others are made, and queues for the record once it has waited for long.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -24,7 +24,8 @@ use tokio::{
 };
 
 use super::{
-    Driver, SqlCatalog, feed, look, records,
+    Driver, SqlCatalog, feed, look,
+    records::{self, Written},
     session::{Alone, CALL},
     wide::WIDE_MAX,
 };
@@ -37,6 +38,9 @@ const GROUP_MAX_OF_SERVER: usize = 8;
 /// How long a record is waited for that another node writes, where nothing else is to be done: then others that came
 /// since have their turn.
 const LOCK_PATIENCE: Duration = Duration::from_millis(100);
+/// How long a write may be passed over because other nodes write its record, one after the other. Then it is waited for
+/// in their queue, before whoever only tries. Others of this node wait meanwhile, so once in this time one does.
+const PASSED_OVER_MAX: Duration = Duration::from_secs(1);
 
 /// A write that may share its transaction.
 #[derive(Debug)]
@@ -62,6 +66,9 @@ type Answer = Result<Applied, CatalogError>;
 struct Waiting {
     write: Arc<Write>,
     told: oneshot::Sender<Answer>,
+    since: Instant,
+    /// Another node wrote its record when it was tried.
+    is_passed_over: bool,
 }
 
 /// Writes that wait. Each is of a caller that waits too, so there are no more of them than requests.
@@ -69,22 +76,39 @@ struct Waiting {
 pub(in crate::catalog) struct Group {
     waiting: Mutex<Vec<Waiting>>,
     turn: tokio::sync::Mutex<()>,
+    /// When one that was passed over was waited for.
+    queued: Mutex<Option<Instant>>,
 }
 
 impl Group {
     fn push(&self, write: &Arc<Write>) -> oneshot::Receiver<Answer> {
         let (told, answer) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { write: write.clone(), told });
+        let one = Waiting { write: write.clone(), told, since: Instant::now(), is_passed_over: false };
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(one);
         answer
     }
 
     /// Takes the writes that wait the longest and whose callers are still there, one for each record: the next one of
-    /// that is about what the first leaves.
+    /// that is about what the first leaves. One that was passed over for long is taken alone.
     fn take(&self, max: usize) -> Vec<Waiting> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|one| !one.told.is_closed());
+        if let Some(one) = self.take_passed_over(&mut waiting, Instant::now()) {
+            return vec![one];
+        }
         let mut records = HashSet::new();
         waiting.extract_if(.., |one| records.len() < max && records.insert(one.write.locator())).collect()
+    }
+
+    fn take_passed_over(&self, waiting: &mut Vec<Waiting>, now: Instant) -> Option<Waiting> {
+        let mut queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
+        if queued.is_some_and(|queued| now < queued + PASSED_OVER_MAX) {
+            return None;
+        }
+        // The others were put behind it when they were tried last.
+        let at = waiting.iter().position(|one| one.is_passed_over && now >= one.since + PASSED_OVER_MAX)?;
+        *queued = Some(now);
+        Some(waiting.remove(at))
     }
 
     /// Puts writes back, before those that came since.
@@ -156,7 +180,7 @@ async fn make<D: Driver>(catalog: &SqlCatalog<D>, group: Vec<Waiting>) -> Vec<Wa
                 match answer {
                     // Who does not wait any more does not hear it.
                     Some(answer) => drop(one.told.send(answer)),
-                    None => locked.push(one),
+                    None => locked.push(Waiting { is_passed_over: true, ..one }),
                 }
             }
             catalog.group.put_behind(locked.into_iter());
@@ -241,7 +265,8 @@ impl From<CatalogError> for Failed {
 /// waits on.
 async fn commit<D: Driver>(catalog: &SqlCatalog<D>, group: &[Waiting]) -> Result<Vec<Option<Answer>>, Failed> {
     let mut write = catalog.write().await?;
-    // All locks before the first read, and that of the feed last: nobody waits in a circle.
+    // All locks before the first read, then the rows of objects in their order, and the lock of the feed last: nobody
+    // waits in a circle.
     let locators: Vec<Locator> = group.iter().map(|one| one.write.locator()).collect();
     let locks: Vec<Alone<'_>> = locators.iter().map(|locator| Alone::Record(&locator.0)).collect();
     let mut is_ours = write.alone_if_free(&locks).await?;
@@ -252,7 +277,7 @@ async fn commit<D: Driver>(catalog: &SqlCatalog<D>, group: &[Waiting]) -> Result
         is_ours[0] = true;
     }
     let (held, now) = look::held(&mut write, &locators).await.map_err(Failed::Look)?;
-    let (mut answers, mut news) = (Vec::with_capacity(group.len()), Vec::new());
+    let (mut answers, mut news, mut dead) = (Vec::with_capacity(group.len()), Vec::new(), BTreeMap::new());
     for (at, one) in group.iter().enumerate() {
         if !is_ours[at] {
             answers.push(None);
@@ -264,15 +289,19 @@ async fn commit<D: Driver>(catalog: &SqlCatalog<D>, group: &[Waiting]) -> Result
             Write::Lease(lease, envelope) => records::renew(&mut write, found, lease, envelope).await,
         };
         answers.push(Some(match done {
-            Ok(change) => {
-                let applied = if change.is_some() { Applied::Stored } else { Applied::Unchanged };
-                news.extend(change);
-                Ok(applied)
+            Ok(None) => Ok(Applied::Unchanged),
+            Ok(Some(Written { change, died })) => {
+                news.push(change);
+                dead.extend(died.into_iter().map(|object| (object, at)));
+                Ok(Applied::Stored)
             }
             // Both come of the first look, before anything is written.
             Err(error @ (CatalogError::Refused(_) | CatalogError::Damaged { .. })) => Err(error),
             Err(error) => return Err(Failed::One { at, error }),
         }));
+    }
+    for (object, at) in dead {
+        records::bury(&mut write, &object).await.map_err(|error| Failed::One { at, error })?;
     }
     if !news.is_empty() {
         feed::tell_all(&mut write, &news).await?;
@@ -280,6 +309,9 @@ async fn commit<D: Driver>(catalog: &SqlCatalog<D>, group: &[Waiting]) -> Result
     }
     Ok(answers)
 }
+
+#[cfg(test)]
+mod contention;
 
 #[cfg(test)]
 mod tests {
@@ -297,7 +329,7 @@ mod tests {
         SqliteCatalog::open(&dir.join("catalog.db"), KEPT).await.unwrap()
     }
 
-    fn record(sample: &Sample, version: u64) -> Record {
+    pub(super) fn record(sample: &Sample, version: u64) -> Record {
         sample.record(&sample.lease(version), &"o1".parse().unwrap())
     }
 
@@ -306,7 +338,7 @@ mod tests {
     }
 
     /// Waits until so many writes wait.
-    async fn until_wait<D: Driver>(catalog: &SqlCatalog<D>, count: usize) {
+    pub(super) async fn until_wait<D: Driver>(catalog: &SqlCatalog<D>, count: usize) {
         let all = async {
             while waiting(catalog) != count {
                 tokio::time::sleep(Duration::from_millis(1)).await;

@@ -1,5 +1,7 @@
 //! Records and leases as rows. The lease's version is compared and swapped in one statement inside one transaction.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use format::{Lease, Locator, NodeName, ObjectId, OwnerId, PublicManifest, Record, Retention, wire::ChangeKind};
 
@@ -32,15 +34,31 @@ pub(super) async fn put_lease<D: Driver>(
     group::write(catalog, Write::Lease(Box::new(lease.clone()), envelope.clone())).await
 }
 
+/// What the write of a record or lease changed.
+pub(super) struct Written {
+    /// What the feed is to tell.
+    pub(super) change: ChangeKind,
+    /// Objects with columns of which a record died or gave way. They are to be buried ([`bury`]).
+    pub(super) died: BTreeSet<ObjectId>,
+}
+
+impl Written {
+    fn of(locator: &Locator, verdict: Verdict, died: impl IntoIterator<Item = ObjectId>) -> Self {
+        let (locator, is_end) = (*locator, verdict == Verdict::Erase);
+        let change = if is_end { ChangeKind::Erased { locator } } else { ChangeKind::Record { locator } };
+        Self { change, died: died.into_iter().collect() }
+    }
+}
+
 /// Files a record that its owner sends, or one that lay on a disk `since` some second. Of one from a disk also a lease
 /// that has ended is filed, and the end of leases takes it. `found` is what is held, and `now` the database's clock.
-/// Returns what the feed is to tell; nothing: all was so before. What is sent is refused before anything is written.
+/// Returns what changed; nothing: all was so before. What is sent is refused before anything is written.
 pub(super) async fn file<D: Driver>(
     write: &mut Session<D>,
     (found, now): (Option<&Held>, u64),
     record: &Record,
     since: Option<u64>,
-) -> Result<Option<ChangeKind>, CatalogError> {
+) -> Result<Option<Written>, CatalogError> {
     let locator = record.locator();
     let died = |verdict| (verdict == Verdict::Erase && record.public.columns() > 0).then(|| record.public.id());
     let verdict = match found {
@@ -50,11 +68,9 @@ pub(super) async fn file<D: Driver>(
                 let verdict = judge_first(record, now)?;
                 tracing::warn!(%locator, %refused, "who filed it later gives way to the copy on a disk");
                 write.run("DELETE FROM records WHERE locator = $1", &[(&locator.0).into()]).await?;
-                if held.has_columns {
-                    bury(write, &held.object).await?;
-                }
                 insert(write, record, verdict, since.unwrap_or(now)).await?;
-                return follow(write, &locator, verdict, died(verdict)).await.map(Some);
+                let gave_way = held.has_columns.then_some(held.object);
+                return Ok(Some(Written::of(&locator, verdict, gave_way.into_iter().chain(died(verdict)))));
             }
             verdict => verdict?,
         },
@@ -64,7 +80,7 @@ pub(super) async fn file<D: Driver>(
     }
     let Some(held) = found else {
         insert(write, record, verdict, since.unwrap_or(now).min(now)).await?;
-        return follow(write, &locator, verdict, died(verdict)).await.map(Some);
+        return Ok(Some(Written::of(&locator, verdict, died(verdict))));
     };
     let fills = record.sealed.is_some() && held.sealed.as_deref() != record.sealed.as_deref();
     if verdict == Verdict::Same && !fills {
@@ -77,7 +93,7 @@ pub(super) async fn file<D: Driver>(
         let statement = "UPDATE records SET sealed = $1 WHERE locator = $2 AND erased_at IS NULL";
         write.run(statement, &[Arg::Bytes(record.sealed.as_deref()), (&locator.0).into()]).await?;
     }
-    follow(write, &locator, verdict, died(verdict)).await.map(Some)
+    Ok(Some(Written::of(&locator, verdict, died(verdict))))
 }
 
 /// Whether a copy on a disk was there before the record of another owner or object that the catalog holds.
@@ -102,7 +118,12 @@ pub(super) async fn restore<D: Driver>(
     let (held, now) = look::held(&mut write, &[record.locator()]).await?;
     match file(&mut write, (held.get(&record.locator()), now), record, Some(since)).await {
         Ok(None) => Ok(Applied::Unchanged),
-        Ok(Some(change)) => finish(write, &change).await,
+        Ok(Some(Written { change, died })) => {
+            for object in &died {
+                bury(&mut write, object).await?;
+            }
+            finish(write, &change).await
+        }
         Err(CatalogError::Refused(Refused::Erased)) => {
             drop(write);
             revive(catalog, record).await
@@ -173,14 +194,14 @@ pub(super) async fn move_columns<D: Driver>(
     Ok(Applied::Stored)
 }
 
-/// Renews the lease of a filed record. Returns what the feed is to tell; nothing: all was so before. What is refused is
-/// refused before anything is written.
+/// Renews the lease of a filed record. Returns what changed; nothing: all was so before. What is refused is refused
+/// before anything is written.
 pub(super) async fn renew<D: Driver>(
     write: &mut Session<D>,
     (found, now): (Option<&Held>, u64),
     lease: &Lease,
     envelope: &Bytes,
-) -> Result<Option<ChangeKind>, CatalogError> {
+) -> Result<Option<Written>, CatalogError> {
     let held = found.ok_or(Refused::NoRecord)?;
     let verdict = judge(held, lease, envelope, now)?;
     if verdict == Verdict::Same {
@@ -191,7 +212,7 @@ pub(super) async fn renew<D: Driver>(
     }
     swap(write, lease, envelope, verdict).await?;
     let died = (verdict == Verdict::Erase && held.has_columns).then_some(held.object);
-    follow(write, &lease.locator, verdict, died).await.map(Some)
+    Ok(Some(Written::of(&lease.locator, verdict, died)))
 }
 
 /// Returns the second at which a lease ends by itself; zero for never.
@@ -257,21 +278,6 @@ async fn swap<D: Driver>(
     if swapped == 1 { Ok(()) } else { Err(Refused::Older { held: lease.version, asked: lease.version }.into()) }
 }
 
-/// Writes what follows from a verdict, and returns what the feed is to tell. `died` is the object that an erasure ends,
-/// if it has columns.
-async fn follow<D: Driver>(
-    write: &mut Session<D>,
-    locator: &Locator,
-    verdict: Verdict,
-    died: Option<ObjectId>,
-) -> Result<ChangeKind, CatalogError> {
-    let locator = *locator;
-    if let Some(object) = died {
-        bury(write, &object).await?;
-    }
-    Ok(if verdict == Verdict::Erase { ChangeKind::Erased { locator } } else { ChangeKind::Record { locator } })
-}
-
 async fn finish<D: Driver>(mut write: Session<D>, change: &ChangeKind) -> Result<Applied, CatalogError> {
     feed::tell(&mut write, change).await?;
     write.commit().await?;
@@ -280,6 +286,9 @@ async fn finish<D: Driver>(mut write: Session<D>, change: &ChangeKind) -> Result
 
 /// Writes what follows from the death of a record whose object has columns, in the transaction that brings it. One that
 /// lies inline is never repaired, and no node has a shard of it with which its row among the dead would go.
+///
+/// Several records have one object, so nothing keeps others from these rows but the rows' own locks: whoever buries
+/// several does it in the order of the objects, and after all else but the feed, so that none wait in a circle.
 pub(super) async fn bury<D: Driver>(write: &mut Session<D>, object: &ObjectId) -> Result<(), CatalogError> {
     repairs::forget_erased(write, object).await?;
     shards::died(write, object).await

@@ -228,16 +228,25 @@ pub(super) async fn obstacles<D: Driver>(catalog: &SqlCatalog<D>, limit: usize) 
 }
 
 pub(super) async fn revive<D: Driver>(catalog: &SqlCatalog<D>, by: Revival<'_>) -> Result<u64, CatalogError> {
-    const NODE: &str = "UPDATE repairs SET dead_at_ms = NULL, attempts = 0, not_before_ms = 0
-        WHERE dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms())";
+    // Rows in the order of the objects, as whoever erases several takes them: none wait in a circle.
+    const NODE: &str = "WITH picked AS MATERIALIZED (
+            SELECT object AS picked_object FROM repairs
+            WHERE dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms())
+            ORDER BY object FOR UPDATE)
+        UPDATE repairs SET dead_at_ms = NULL, attempts = 0, not_before_ms = 0
+        FROM picked WHERE object = picked_object";
     // Half of the attempts stay: who says so again and again gains no turn before others, and few attempts.
     const LEASE: &str = "UPDATE repairs SET dead_at_ms = NULL, not_before_ms = 0,
             attempts = CASE WHEN dead_at_ms IS NULL THEN attempts ELSE (attempts + 1) / 2 END
         WHERE (dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms())) AND object = $1";
-    const OPERATOR: &str = "UPDATE repairs SET dead_at_ms = NULL, not_before_ms = failed_at_ms + $1, unmakable = NULL,
+    const OPERATOR: &str = "WITH picked AS MATERIALIZED (
+            SELECT object AS picked_object FROM repairs
+            WHERE dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms()
+                AND not_before_ms > failed_at_ms + $1)
+            ORDER BY object FOR UPDATE)
+        UPDATE repairs SET dead_at_ms = NULL, not_before_ms = failed_at_ms + $1, unmakable = NULL,
             attempts = CASE WHEN dead_at_ms IS NULL THEN attempts ELSE (attempts + 1) / 2 END
-        WHERE dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms()
-            AND not_before_ms > failed_at_ms + $1)";
+        FROM picked WHERE object = picked_object";
     let mut writer = catalog.writer().await?;
     match by {
         Revival::Node => writer.run(NODE, &[]).await,
