@@ -10,7 +10,7 @@ use std::{
 };
 
 use format::{
-    Locator, NodeName, Record,
+    Lease, Locator, NodeName, Record,
     limits::{CHANGES_WAIT_SECONDS_MAX, PAGE_ENTRIES_MAX},
     rendezvous,
     wire::{ChangeKind, ChangePage},
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     catalog::{Applied, CatalogError, Filed, Refused},
+    leases,
     node::{Lost, Node},
     refusals, repair,
     run::StrangeCatalog,
@@ -155,7 +156,7 @@ fn pass_over<T: Default>(locator: &Locator, done: Result<T, RefreshError>) -> Re
 
 /// Brings the copy of a record, if one is here, in line with what the catalog holds. Asks the catalog first: where a
 /// lease is sent to there is a copy, nearly always. Returns what [`Store::put_record`] does.
-pub(crate) async fn refresh(node: &Node, locator: Locator) -> Result<Option<u64>, RefreshError> {
+pub(crate) async fn refresh(node: &Node, locator: Locator) -> Result<Option<Lease>, RefreshError> {
     let _turn = node.copies.turn(&locator).await;
     let Some(Filed { record, sequence, filed_at }) = node.catalog.filed(&locator).await? else { return Ok(None) };
     let put = move |store: &Arc<Store>| {
@@ -169,10 +170,16 @@ pub(crate) async fn refresh(node: &Node, locator: Locator) -> Result<Option<u64>
     Ok(put.flatten())
 }
 
-/// Refuses an erasure of version `asked` that a living copy here `outlives`, as one that comes too late: the catalog
-/// went back, and its owner must sign above what they signed before.
-pub(crate) fn refuse_outlived(asked: u64, outlives: Option<u64>) -> Result<(), CatalogError> {
-    outlives.map_or(Ok(()), |held| Err(Refused::Older { held, asked }.into()))
+/// Refuses a lease that a copy here `outlives`, as one that comes too late: the catalog went back, and its owner must
+/// sign above what they signed before. Else they would take for done what no reader goes by.
+pub(crate) fn refuse_outlived(asked: &Lease, outlives: Option<Lease>) -> Result<(), CatalogError> {
+    let Some(Lease { version: held, erased, .. }) = outlives else { return Ok(()) };
+    Err(match asked.version {
+        _ if erased => Refused::Erased,
+        asked if asked == held => Refused::SameVersion { held },
+        asked => Refused::Older { held, asked },
+    }
+    .into())
 }
 
 /// Does the same for a change that the feed tells of, unless the copy shows it already.
@@ -186,7 +193,7 @@ async fn bring_to(node: &Node, locator: Locator, sequence: u64) -> Result<(), Re
 
 /// Keeps a copy of a record as the catalog holds it. Nothing else is ever written as a copy: what a caller sends beside
 /// the owner's lease, nobody signed. Returns what [`Store::put_record`] does.
-pub(crate) async fn take(node: &Node, locator: Locator) -> Result<Option<u64>, RefreshError> {
+pub(crate) async fn take(node: &Node, locator: Locator) -> Result<Option<Lease>, RefreshError> {
     let _turn = node.copies.turn(&locator).await;
     write(node, locator).await
 }
@@ -198,18 +205,18 @@ async fn vouch(node: &Node, locator: Locator) -> Result<bool, RefreshError> {
     vouch_by(node, held, None).await
 }
 
-/// Does the same with the own copy as it was read, but not when a caller comes with the record `asked` of the same
-/// owner and object.
+/// Does the same with the own copy as it was read, but not when a caller comes with the lease `asked` of the same owner
+/// and object that may follow it. Where the catalog went back, it refuses then what comes too late.
 pub(crate) async fn vouch_by(
     node: &Node,
     held: Result<Option<(Record, u64)>, StoreError>,
-    asked: Option<&Record>,
+    asked: Option<&Lease>,
 ) -> Result<bool, RefreshError> {
     // A copy that cannot be read vouches for nothing; who reads it has it replaced.
     let Ok(Some((held, since))) = held else { return Ok(false) };
     let locator = held.locator();
-    let is_of = |asked: &Record| (held.lease.owner, held.public.id()) == (asked.lease.owner, asked.public.id());
-    if asked.is_some_and(is_of) {
+    let is_of = |asked: &Lease| (held.lease.owner, held.lease.object) == (asked.owner, asked.object);
+    if asked.is_some_and(|asked| is_of(asked) && !leases::outlives(&held.lease, asked)) {
         return Ok(false);
     }
     match node.catalog.restore_record(&held, since).await {
@@ -241,14 +248,14 @@ pub(crate) async fn write_or_vouch<W: Future<Output = Result<Applied, CatalogErr
 }
 
 /// Writes a copy as the catalog has it. The caller holds the turn.
-async fn write(node: &Node, locator: Locator) -> Result<Option<u64>, RefreshError> {
+async fn write(node: &Node, locator: Locator) -> Result<Option<Lease>, RefreshError> {
     match node.catalog.filed(&locator).await? {
         Some(filed) => keep(node, filed).await,
         None => Ok(None),
     }
 }
 
-async fn keep(node: &Node, Filed { record, sequence, filed_at }: Filed) -> Result<Option<u64>, RefreshError> {
+async fn keep(node: &Node, Filed { record, sequence, filed_at }: Filed) -> Result<Option<Lease>, RefreshError> {
     let locator = record.locator();
     let outlives = node.off_reactor(move |store| store.put_record(&record, filed_at)).await??;
     node.copies.show(locator, sequence);

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use format::{
-    Locator, OwnerId, RecordError,
+    LeaseError, Locator, OwnerId, RecordError,
     limits::{LEASE_BYTES_MAX, PAGE_ENTRIES_MAX, RECORD_BYTES_MAX},
     wire::LocatorPage,
 };
@@ -89,11 +89,11 @@ pub(super) async fn file(
     // A task of its own: a caller that hangs up does not leave catalog and disk apart.
     let work = node.clone();
     let task = node.tasks.spawn(async move {
-        copies::vouch_by(&work, held, Some(&record)).await?;
+        copies::vouch_by(&work, held, Some(&record.lease)).await?;
         copies::write_or_vouch(&work, locator, || work.catalog.put_record(&record)).await?;
         work.feed.written();
         let outlives = copies::take(&work, locator).await?;
-        copies::refuse_outlived(record.lease.version, outlives)?;
+        copies::refuse_outlived(&record.lease, outlives)?;
         Ok::<_, Refusal>(())
     });
     task.await.map_err(|_| Lost)??;
@@ -108,14 +108,20 @@ pub(super) async fn renew(
 ) -> Result<StatusCode, Refusal> {
     let envelope = node.small_body(sent, LEASE_BYTES_MAX).await?;
     let opened = envelope.clone();
-    let lease = node.off_reactor(move |_| leases::open(&opened)).await?;
-    let lease = lease.inspect_err(|_| node.metrics.failed("lease"))?;
+    // Of an erasure the copy is read when it is written over.
+    let read = node.off_reactor(move |store| {
+        let lease = leases::open(&opened)?;
+        let held = if lease.erased { Ok(None) } else { store.filed_record(&lease.locator) };
+        Ok::<_, LeaseError>((lease, held))
+    });
+    let (lease, held) = read.await?.inspect_err(|_| node.metrics.failed("lease"))?;
     same_locator(&locator, &lease.locator)?;
     let (work, is_erased) = (node.clone(), lease.erased);
     let task = node.tasks.spawn(async move {
+        copies::vouch_by(&work, held, Some(&lease)).await?;
         let applied = copies::write_or_vouch(&work, locator, || work.catalog.put_lease(&lease, &envelope)).await?;
         work.feed.written();
-        copies::refuse_outlived(lease.version, copies::refresh(&work, locator).await?)?;
+        copies::refuse_outlived(&lease, copies::refresh(&work, locator).await?)?;
         // The owner may want other places now, unless it is to lie nowhere. A lease that is here already says nothing
         // new, however often it comes.
         if applied == Applied::Stored && !is_erased {

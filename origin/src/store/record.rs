@@ -97,8 +97,8 @@ impl Store {
     }
 
     /// Keeps a copy of a record as the catalog holds it, whose locator was filed first at the second `filed_at` since
-    /// 1970. Durable on return. Of an erasure it returns the version of the living copy that stays, because its owner
-    /// signed that later: the catalog has forgotten it.
+    /// 1970. Durable on return. Returns the lease of the copy that stays, when its owner signed that later: the catalog
+    /// has forgotten it.
     ///
     /// An intact copy that is here keeps its manifests, as [`Record::followed_by`] says; one that is missing or does
     /// not verify is written anew. Of two times of one record the earlier stays. An erasure is written over the copy
@@ -106,7 +106,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn put_record(&self, record: &Record, filed_at: u64) -> Result<Option<u64>, StoreError> {
+    pub fn put_record(&self, record: &Record, filed_at: u64) -> Result<Option<Lease>, StoreError> {
         let locator = record.locator();
         let path = self.record_path(&locator);
         let folder = path.parent().expect("a record lies in a folder");
@@ -131,10 +131,9 @@ impl Store {
         if is_same {
             kept.placement.clone_from(&record.placement);
         }
-        let (stays, ends) = (&kept.lease, &record.lease);
-        let is_of_it = (stays.owner, stays.object) == (ends.owner, ends.object);
-        let outlives = ends.erased && !stays.erased && is_of_it && stays.version > ends.version;
-        let outlives = outlives.then_some(stays.version);
+        let (stays, comes) = (&kept.lease, &record.lease);
+        let is_of_it = (stays.owner, stays.object) == (comes.owner, comes.object);
+        let outlives = (is_of_it && leases::outlives(stays, comes)).then(|| stays.clone());
         let kept = encode(&kept, filed_at);
         if held.as_ref() == Some(&kept) {
             self.keep_names(folder);

@@ -6,13 +6,16 @@ use axum::{body::Body, http::Request};
 use bytes::Bytes;
 use client::{HttpTransport, IdentityError, ShardAsk, Topology, Transport, verify_slice};
 use format::{
-    Cell, Place, Record,
+    Capability, Cell, Lease, OwnerSecret, Place, Pointer, Record, StableName,
     limits::{NODES_BYTES_MAX, NODES_MAX},
     wire::{ApiError, ChangeKind, Fault, NodeEntry, Role},
 };
 use http_body_util::BodyExt;
 use hyper::StatusCode;
-use origin::{Origin, StartError};
+use origin::{
+    Origin, StartError,
+    catalog::{Catalog, SqliteCatalog},
+};
 use sqlx::{Connection, SqliteConnection};
 use testing::{
     Sample,
@@ -209,6 +212,63 @@ async fn an_erasure_that_leaves_a_newer_copy_alive_is_refused_until_one_above_it
     assert_eq!((held().await.version, held().await.erased), (3, false));
     twin.put_lease(&one, &locator, sample.sign(&sample.erasure(4))).await.unwrap();
     assert_eq!((held().await.version, held().await.erased), (4, true));
+    world.end().await;
+}
+
+/// The same of what an owner signed with less than that in mind: it is not taken for done where no reader goes by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_newer_copy_outlives_is_refused_and_the_catalog_learns_of_that_copy() {
+    let world = World::start(1, "").await;
+    let twin = world.caller("t1", Role::Twin);
+    let (one, secret) = (world.name(1), OwnerSecret::from_bytes([1; 32]));
+    let (name, sample) = (StableName::derive(&secret, "site").unwrap(), Sample::new(2, 9));
+    let pointer = |target: u8, version| {
+        let pointer = Pointer { target: Capability::from_bytes([target; 32]), fresh_until: u64::MAX, seconds: 60 };
+        name.record(&secret.keys(), &pointer, version, None)
+    };
+    let lease = |version| sample.record(&sample.lease(version), &one);
+    let held = async |locator| Record::decode(&twin.record(&one, &locator).await.unwrap().unwrap()).unwrap().lease;
+    let put = async |record: &Record| twin.put_record(&one, &record.locator(), record.encode().into()).await;
+    let put_lease = async |record: &Record| {
+        twin.put_lease(&one, &record.locator(), record.lease_envelope.clone()).await
+    };
+    let catalog = SqliteCatalog::open(&world.dir.path().join("catalog.db"), 9).await.unwrap();
+    for filed in [pointer(1, 1), lease(1)] {
+        put(&filed).await.unwrap();
+        let locator = filed.locator();
+        let put_copy = |copy: &Record| {
+            let text = locator.to_string();
+            let path = world.data_dir("o1").join("records").join(&text[..2]).join(&text);
+            let head = fs::read(&path).unwrap()[..16].to_vec();
+            fs::write(&path, [head, copy.encode()].concat()).unwrap();
+        };
+        let (newest, older, other): (_, _, _) = match filed.public.is_name() {
+            true => (pointer(5, 5), pointer(3, 3), pointer(4, 5)),
+            false => (lease(5), lease(3), sample.record(&Lease { policy: "x".parse().unwrap(), ..sample.lease(5) }, &one)),
+        };
+        put_copy(&newest);
+        for late in [&older, &other] {
+            if !filed.public.is_name() {
+                assert_eq!(status(put_lease(late).await), 409);
+            }
+            assert_eq!(status(put(late).await), 409);
+            assert_eq!(held(locator).await, newest.lease);
+            assert_eq!(catalog.record(&locator).await.unwrap().unwrap().lease, newest.lease, "it is told");
+        }
+        put(&newest).await.unwrap();
+        // What was erased in what the catalog lost.
+        let erasure = Lease { version: 6, erased: true, ..newest.lease.clone() };
+        let keys = if filed.public.is_name() { &secret.keys() } else { &sample.owner };
+        let erased = Record::new(filed.public.clone(), None, erasure.sign(keys).into(), filed.placement.clone()).unwrap();
+        put_copy(&erased);
+        let late = if filed.public.is_name() { pointer(7, 7) } else { lease(7) };
+        if !filed.public.is_name() {
+            assert_eq!(status(put_lease(&late).await), 410);
+        }
+        assert_eq!(status(put(&late).await), 410);
+        assert_eq!((held(locator).await.version, held(locator).await.erased), (6, true));
+        assert!(catalog.record(&locator).await.unwrap().unwrap().lease.erased);
+    }
     world.end().await;
 }
 
