@@ -16,7 +16,7 @@ use cluster::{
 };
 use fastrand::Rng;
 use format::Profile;
-use twin::{PolicySource, PutOptions, Tenure};
+use twin::{NameChange, NameTerms, PolicySource, PutOptions, Renamed, Tenure};
 
 use crate::load::{QUICK, start, until};
 
@@ -63,6 +63,16 @@ impl Drill {
 
     async fn remove(&self, kept: &Kept) {
         self.keeper.twin.remove(&kept.label.capability().locator()).await.unwrap();
+    }
+
+    async fn point(&self, change: NameChange) -> Renamed {
+        self.keeper.twin.point("site", &change, NameTerms::default()).await.unwrap()
+    }
+
+    /// Restarts an edge, which has seen nothing then.
+    fn restart_edge(&mut self, edge: usize) {
+        self.processes.kill_node(ORIGINS + edge).unwrap();
+        self.processes.start_node(ORIGINS + edge).unwrap();
     }
 
     async fn publish(&self, config: &str) -> u64 {
@@ -126,8 +136,15 @@ async fn after_a_restore_all_that_was_stored_is_served_and_nothing_that_was_eras
     let (kept, small, erased) = (put(&drill, 700_000).await, put(&drill, 900).await, put(&drill, 300_000).await);
     drill.publish("receive-deny = [\"KP\"]").await;
     let governed = drill.put_under_policy().await;
+    let name = drill.point(NameChange::New(kept.label.clone())).await.label;
+    let named = |object: &Kept| Kept { label: name.clone(), ..object.clone() };
+    drill.is_served(&named(&kept)).await;
     drill.back_up();
     let (later, brief) = (put(&drill, 1_500_000).await, put(&drill, 300_000).await);
+    drill.point(NameChange::Move(small.label.clone())).await;
+    assert_eq!(drill.point(NameChange::Move(later.label.clone())).await.entry.tenure.version, 3);
+    until("the name moves", async || drill.read(0, &named(&later)).await.1 && drill.read(1, &named(&later)).await.1)
+        .await;
     for object in [&kept, &small, &erased, &later, &brief, &governed] {
         drill.is_served(object).await;
     }
@@ -153,7 +170,7 @@ async fn after_a_restore_all_that_was_stored_is_served_and_nothing_that_was_eras
         status == 200 && exact && cache.ends_with("hit"),
         "{status} {cache}: a locator has one content, so blocks stay"
     );
-    for object in [&kept, &small, &later] {
+    for object in [&kept, &small, &later, &named(&later)] {
         drill.is_served(object).await;
     }
     for object in [&erased, &brief] {
@@ -172,11 +189,14 @@ async fn after_a_restore_all_that_was_stored_is_served_and_nothing_that_was_eras
     }
     // The change feed continues: what is stored and erased from now on reaches edges, including one that starts now.
     let new = put(&drill, 400_000).await;
-    drill.processes.kill_node(ORIGINS + 1).unwrap();
-    drill.processes.start_node(ORIGINS + 1).unwrap();
-    for object in [&kept, &small, &later, &new] {
+    drill.restart_edge(1);
+    for object in [&kept, &small, &later, &new, &named(&later)] {
         drill.is_served(object).await;
     }
+    // Its owner goes on from there, and knows of nothing that was lost.
+    let moved = drill.point(NameChange::Move(new.label.clone())).await;
+    assert_eq!((moved.behind, moved.entry.tenure.version), (None, 4));
+    until("the name moves", async || drill.read(0, &named(&new)).await.1 && drill.read(1, &named(&new)).await.1).await;
     for object in [&later, &new] {
         drill.remove(object).await;
     }
@@ -197,7 +217,14 @@ async fn an_older_catalog_alone_brings_nothing_back_that_all_disks_know_to_be_er
     // The object has six blocks, so all four data columns and both parity columns have strips, and every origin has a
     // copy of the record.
     let erased = drill.keeper.put(&mut rng, 1_500_000).await.unwrap();
+    let moved_to = drill.keeper.put(&mut rng, 900).await.unwrap();
+    let name = drill.point(NameChange::New(kept.label.clone())).await.label;
+    let named = |object: &Kept| Kept { label: name.clone(), ..object.clone() };
+    drill.is_served(&named(&kept)).await;
     drill.back_up();
+    drill.point(NameChange::Move(moved_to.label.clone())).await;
+    let is_moved = async |drill: &Drill, edge| drill.read(edge, &named(&moved_to)).await.1;
+    until("the name moves", async || is_moved(&drill, 0).await && is_moved(&drill, 1).await).await;
     for object in [&kept, &erased] {
         drill.is_served(object).await;
     }
@@ -217,6 +244,11 @@ async fn an_older_catalog_alone_brings_nothing_back_that_all_disks_know_to_be_er
         until("the edge forgets", async || drill.forgot(edge) > forgot[edge]).await;
     }
     drill.is_served(&kept).await;
+    drill.is_served(&named(&moved_to)).await;
+    drill.restart_edge(1);
+    drill.is_served(&named(&moved_to)).await;
+    let renewed = drill.point(NameChange::Renew).await;
+    assert_eq!((renewed.behind, renewed.entry.tenure.version), (None, 3));
     drill.until_refused(&erased, 410).await;
     // It does not come back either when the rebuild is done afterwards.
     (0..ORIGINS).for_each(|number| drill.processes.kill_node(number).unwrap());

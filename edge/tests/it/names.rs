@@ -2,7 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use format::{Kind, Label, Lease, PolicyName, StableName};
+use client::Transport;
+use format::{Kind, Label, Lease, PolicyName, Purge, Purged, StableName, wire::ChangeKind};
 use testing::{Call, until};
 
 use crate::site::{NAME_SECONDS, Site, Stored, secret};
@@ -179,6 +180,39 @@ async fn what_an_edge_saw_of_a_name_outlives_a_feed_that_begins_anew() {
     .await;
     site.weather.fair();
     assert_eq!(shown(&site, &name).await, "second");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_no_longer_held_goes_back_to_no_older_pointer() {
+    let site = Site::start().await;
+    let (first, second, name) = (page(&site, "first").await, page(&site, "second").await, name());
+    let old = site.point(&name, &first, in_seconds(1000), 1).await;
+    site.point(&name, &second, in_seconds(1000), 2).await;
+    for is_purged in [false, true] {
+        assert_eq!(shown(&site, &name).await, "second");
+        site.weather.replay(&site.nodes, &old);
+        if is_purged {
+            let what = Purged::Objects([name.locator()].into());
+            let purge = Purge { owner: site.owner.id(), issued: in_seconds(0), hard: true, what }.sign(&site.owner);
+            site.origins.purge(&site.nodes[0].name, purge.into()).await.unwrap();
+        } else {
+            // An end that nobody signed is told with other news.
+            site.weather.make_up(vec![ChangeKind::Erased { locator: name.locator() }]);
+            page(&site, "news").await;
+        }
+        until("it is held no more", || async {
+            let answer = site.curl(&host(&name), "/", &[]).await;
+            assert_ne!(answer.body(), b"first");
+            answer.status() == 503
+        })
+        .await;
+        for _ in 0..10 {
+            assert_eq!(site.curl(&host(&name), "/", &[]).await.status(), 503);
+        }
+        site.weather.fair();
+        until("what the nodes have", || async { shown(&site, &name).await == "second" }).await;
+    }
     site.stop().await;
 }
 

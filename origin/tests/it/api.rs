@@ -229,9 +229,8 @@ async fn what_a_newer_copy_outlives_is_refused_and_the_catalog_learns_of_that_co
     let lease = |version| sample.record(&sample.lease(version), &one);
     let held = async |locator| Record::decode(&twin.record(&one, &locator).await.unwrap().unwrap()).unwrap().lease;
     let put = async |record: &Record| twin.put_record(&one, &record.locator(), record.encode().into()).await;
-    let put_lease = async |record: &Record| {
-        twin.put_lease(&one, &record.locator(), record.lease_envelope.clone()).await
-    };
+    let put_lease =
+        async |record: &Record| twin.put_lease(&one, &record.locator(), record.lease_envelope.clone()).await;
     let catalog = SqliteCatalog::open(&world.dir.path().join("catalog.db"), 9).await.unwrap();
     for filed in [pointer(1, 1), lease(1)] {
         put(&filed).await.unwrap();
@@ -244,7 +243,9 @@ async fn what_a_newer_copy_outlives_is_refused_and_the_catalog_learns_of_that_co
         };
         let (newest, older, other): (_, _, _) = match filed.public.is_name() {
             true => (pointer(5, 5), pointer(3, 3), pointer(4, 5)),
-            false => (lease(5), lease(3), sample.record(&Lease { policy: "x".parse().unwrap(), ..sample.lease(5) }, &one)),
+            false => {
+                (lease(5), lease(3), sample.record(&Lease { policy: "x".parse().unwrap(), ..sample.lease(5) }, &one))
+            }
         };
         put_copy(&newest);
         for late in [&older, &other] {
@@ -259,7 +260,8 @@ async fn what_a_newer_copy_outlives_is_refused_and_the_catalog_learns_of_that_co
         // What was erased in what the catalog lost.
         let erasure = Lease { version: 6, erased: true, ..newest.lease.clone() };
         let keys = if filed.public.is_name() { &secret.keys() } else { &sample.owner };
-        let erased = Record::new(filed.public.clone(), None, erasure.sign(keys).into(), filed.placement.clone()).unwrap();
+        let erased =
+            Record::new(filed.public.clone(), None, erasure.sign(keys).into(), filed.placement.clone()).unwrap();
         put_copy(&erased);
         let late = if filed.public.is_name() { pointer(7, 7) } else { lease(7) };
         if !filed.public.is_name() {

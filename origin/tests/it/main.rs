@@ -24,5 +24,6 @@ mod space;
 mod store;
 mod strangers;
 mod testdata;
+mod upkeep;
 mod uploads;
 mod world;

@@ -65,6 +65,18 @@ fn files(root: &Path, extension: &str) -> Vec<PathBuf> {
     paths
 }
 
+/// Leaves a pack in a folder of which little is alive, and one behind it. Returns the log of the first.
+pub(crate) fn leave_sparse_pack(root: &Path) -> PathBuf {
+    let store = open_sized(root, u32::try_from(11 * entry_bytes()).unwrap());
+    for sample in SMALL.iter() {
+        upload(&store, sample, 0).unwrap();
+    }
+    SMALL[..9].iter().for_each(|sample| remove(&store, sample));
+    let logs = files(root, "log");
+    assert_eq!(logs.len(), 2);
+    logs.into_iter().next().unwrap()
+}
+
 /// Bytes of the entry of such a shard.
 fn entry_bytes() -> u64 {
     let (_dir, _, ends, _) = one_pack();

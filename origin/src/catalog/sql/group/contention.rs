@@ -88,7 +88,7 @@ async fn who_revives_repairs_and_who_erases_their_objects_wait_in_no_circle() {
         one.writer().await.unwrap().run("UPDATE repairs SET dead_at_ms = 1", &[]).await.unwrap();
         let [first, second] =
             [filed(one, &first, [seed, 100]).await[0].clone(), filed(one, &second, [seed + 1, 101]).await[0].clone()];
-        for name in [100, 101] {
+        for name in [100_u8, 101] {
             let gone = "DELETE FROM records WHERE locator = $1";
             one.writer().await.unwrap().run(gone, &[(&[name; 32]).into()]).await.unwrap();
         }
