@@ -247,17 +247,19 @@ impl Uploader {
     /// # Errors
     /// [`UploadError`].
     pub async fn commit(self, sealed: &Sealed, lease_envelope: Bytes) -> Result<Receipt, UploadError> {
-        let Self { transport, topology, sharded, .. } = self;
-        let (placement, spread, durable) = match sharded {
+        let Self { transport, topology, mut sharded, .. } = self;
+        let (placement, spread, durable) = match &mut sharded {
             None => (Vec::new(), None, 0),
-            Some(mut sharded) => {
+            Some(sharded) => {
                 sharded.commit(sealed).await?;
                 let (durable, spread) = (sharded.scatter.count_durable(), lock(&sharded.spread).placement.clone());
                 (sharded.durable_placement(), Some(spread), durable)
             }
         };
         let record = Record::new(sealed.public.clone(), Some(sealed.sealed.clone()), lease_envelope, placement)?;
-        let records = file_record(&transport, &record, &topology).await?;
+        let records = file_record(&transport, &record, &topology).await?.nodes.len();
+        // From here on it is acknowledged, and stragglers go on.
+        sharded.iter_mut().for_each(|sharded| sharded.committing.clear());
         Ok(Receipt { durable, spread, ..Receipt::of(&record, records, &topology.snapshot()) })
     }
 }
@@ -374,7 +376,6 @@ impl Sharded {
             for column in open {
                 tracing::warn!(node = %self.node(column), column, "a shard is not durable yet");
             }
-            self.committing.clear();
             return Ok(());
         }
         for column in open {

@@ -167,6 +167,17 @@ impl Lease {
         }
     }
 
+    /// Returns whether this lease stays in force when another of the same owner and object comes, because the owner
+    /// signed it later, or ended the object by it.
+    #[must_use]
+    pub fn outlives(&self, other: &Self) -> bool {
+        match (self.erased, other.erased) {
+            (true, erased) => !erased,
+            (false, true) => self.version > other.version,
+            (false, false) => self.version > other.version || (self.version == other.version && self != other),
+        }
+    }
+
     /// Returns whether the object may be read at `now` (seconds since 1970).
     #[must_use]
     pub fn is_alive(&self, now: u64) -> bool {

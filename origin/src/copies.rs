@@ -23,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     catalog::{Applied, CatalogError, Filed, Refused},
-    leases,
     node::{Lost, Node},
     refusals, repair,
     run::StrangeCatalog,
@@ -172,8 +171,8 @@ pub(crate) async fn refresh(node: &Node, locator: Locator) -> Result<Option<Leas
 
 /// Refuses a lease that a copy here `outlives`, as one that comes too late: the catalog went back, and its owner must
 /// sign above what they signed before. Else they would take for done what no reader goes by.
-pub(crate) fn refuse_outlived(asked: &Lease, outlives: Option<Lease>) -> Result<(), CatalogError> {
-    let Some(Lease { version: held, erased, .. }) = outlives else { return Ok(()) };
+pub(crate) fn refuse_outlived(asked: &Lease, outlives: Option<&Lease>) -> Result<(), CatalogError> {
+    let Some(&Lease { version: held, erased, .. }) = outlives else { return Ok(()) };
     Err(match asked.version {
         _ if erased => Refused::Erased,
         asked if asked == held => Refused::SameVersion { held },
@@ -216,7 +215,7 @@ pub(crate) async fn vouch_by(
     let Ok(Some((held, since))) = held else { return Ok(false) };
     let locator = held.locator();
     let is_of = |asked: &Lease| (held.lease.owner, held.lease.object) == (asked.owner, asked.object);
-    if asked.is_some_and(|asked| is_of(asked) && !leases::outlives(&held.lease, asked)) {
+    if asked.is_some_and(|asked| is_of(asked) && !held.lease.outlives(asked)) {
         return Ok(false);
     }
     match node.catalog.restore_record(&held, since).await {

@@ -38,16 +38,6 @@ pub(crate) fn decode(bytes: &Bytes) -> Result<Record, RecordError> {
     Record::decode_with(bytes, open)
 }
 
-/// Returns whether a lease stays in force when another of the same owner and object comes, because the owner signed it
-/// later, or ended the object by it. Pure.
-pub(crate) fn outlives(held: &Lease, asked: &Lease) -> bool {
-    match (held.erased, asked.erased) {
-        (true, asked) => !asked,
-        (false, true) => held.version > asked.version,
-        (false, false) => held.version > asked.version || (held.version == asked.version && held != asked),
-    }
-}
-
 fn open_by(
     verified: &Mutex<Verified>,
     envelope: &Bytes,

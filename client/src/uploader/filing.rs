@@ -65,7 +65,7 @@ pub fn record_holders(record: &Record, origins: &[NodeEntry]) -> BTreeSet<NodeNa
 /// Files a record at its holders. A home that does not take it is made up for by the next of the locator's order, as
 /// far as readers ask; one that is probably gone comes last. Where these are too few, those that may take it later are
 /// asked again for `AGAIN_FOR`: the network is away, or nodes restart. Once more than half have it, the others have
-/// `STRAGGLERS` to join. Returns how many took it.
+/// `STRAGGLERS` to join. Returns who took it, and who did not.
 ///
 /// # Errors
 /// [`UploadError::Record`] when half of them or more did not.
@@ -73,7 +73,7 @@ pub async fn file_record(
     transport: &Arc<dyn Transport>,
     record: &Record,
     topology: &Topology,
-) -> Result<usize, UploadError> {
+) -> Result<Told, UploadError> {
     let origins = topology.origins();
     let (silent, homes) = (silent(&origins), record_homes(record, &origins).len());
     // Readers ask further only where most of these fail.
@@ -88,9 +88,7 @@ pub async fn file_record(
         async move { transport.put_record(&node, &locator, bytes).await }
     };
     let told = tell(asked, order, AGAIN_FOR, |_| false, put).await;
-    let (stored, asked, need) = (told.nodes.len(), told.asked.len(), told.need);
-    let failed = told.failed.into_values().collect();
-    if stored < need { Err(UploadError::Record { stored, asked, need, failed }) } else { Ok(stored) }
+    if told.is_enough() { Ok(told) } else { Err(told.into()) }
 }
 
 /// What became of a call to many nodes.
@@ -104,6 +102,13 @@ pub struct Told {
     pub failed: BTreeMap<NodeName, TransportError>,
     /// How many have to take it: a majority (quorum), of which any other contains one.
     pub need: usize,
+}
+
+impl From<Told> for UploadError {
+    fn from(told: Told) -> Self {
+        let (stored, asked, need) = (told.nodes.len(), told.asked.len(), told.need);
+        Self::Record { stored, asked, need, failed: told.failed.into_values().collect() }
+    }
 }
 
 impl Told {

@@ -93,7 +93,7 @@ pub(super) async fn file(
         copies::write_or_vouch(&work, locator, || work.catalog.put_record(&record)).await?;
         work.feed.written();
         let outlives = copies::take(&work, locator).await?;
-        copies::refuse_outlived(&record.lease, outlives)?;
+        copies::refuse_outlived(&record.lease, outlives.as_ref())?;
         Ok::<_, Refusal>(())
     });
     task.await.map_err(|_| Lost)??;
@@ -108,10 +108,9 @@ pub(super) async fn renew(
 ) -> Result<StatusCode, Refusal> {
     let envelope = node.small_body(sent, LEASE_BYTES_MAX).await?;
     let opened = envelope.clone();
-    // Of an erasure the copy is read when it is written over.
     let read = node.off_reactor(move |store| {
         let lease = leases::open(&opened)?;
-        let held = if lease.erased { Ok(None) } else { store.filed_record(&lease.locator) };
+        let held = if store.may_outlive(&lease) { store.filed_record(&lease.locator) } else { Ok(None) };
         Ok::<_, LeaseError>((lease, held))
     });
     let (lease, held) = read.await?.inspect_err(|_| node.metrics.failed("lease"))?;
@@ -121,7 +120,7 @@ pub(super) async fn renew(
         copies::vouch_by(&work, held, Some(&lease)).await?;
         let applied = copies::write_or_vouch(&work, locator, || work.catalog.put_lease(&lease, &envelope)).await?;
         work.feed.written();
-        copies::refuse_outlived(&lease, copies::refresh(&work, locator).await?)?;
+        copies::refuse_outlived(&lease, copies::refresh(&work, locator).await?.as_ref())?;
         // The owner may want other places now, unless it is to lie nowhere. A lease that is here already says nothing
         // new, however often it comes.
         if applied == Applied::Stored && !is_erased {

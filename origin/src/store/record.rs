@@ -96,6 +96,15 @@ impl Store {
         self.record_path(locator).exists()
     }
 
+    /// Returns whether the copy of a record shows a lease that outlives this one, by a look without signatures: whoever
+    /// goes by it verifies them.
+    #[must_use]
+    pub(crate) fn may_outlive(&self, lease: &Lease) -> bool {
+        let decode = |bytes: &Bytes| Record::decode_with(bytes, |envelope| Lease::unverified(envelope));
+        self.read_record(&lease.locator, decode)
+            .is_ok_and(|read| read.is_some_and(|(held, _)| held.lease.outlives(lease)))
+    }
+
     /// Keeps a copy of a record as the catalog holds it, whose locator was filed first at the second `filed_at` since
     /// 1970. Durable on return. Returns the lease of the copy that stays, when its owner signed that later: the catalog
     /// has forgotten it.
@@ -133,7 +142,7 @@ impl Store {
         }
         let (stays, comes) = (&kept.lease, &record.lease);
         let is_of_it = (stays.owner, stays.object) == (comes.owner, comes.object);
-        let outlives = (is_of_it && leases::outlives(stays, comes)).then(|| stays.clone());
+        let outlives = (is_of_it && stays.outlives(comes)).then(|| stays.clone());
         let kept = encode(&kept, filed_at);
         if held.as_ref() == Some(&kept) {
             self.keep_names(folder);

@@ -248,6 +248,10 @@ async fn what_a_newer_copy_outlives_is_refused_and_the_catalog_learns_of_that_co
             }
         };
         put_copy(&newest);
+        let keys = if filed.public.is_name() { &secret.keys() } else { &sample.owner };
+        let early = Lease { version: 3, erased: true, ..newest.lease.clone() }.sign(keys);
+        assert_eq!(status(twin.put_lease(&one, &locator, early.into()).await), 409);
+        assert_eq!(catalog.record(&locator).await.unwrap().unwrap().lease, newest.lease, "before it is carried out");
         for late in [&older, &other] {
             if !filed.public.is_name() {
                 assert_eq!(status(put_lease(late).await), 409);
@@ -259,7 +263,6 @@ async fn what_a_newer_copy_outlives_is_refused_and_the_catalog_learns_of_that_co
         put(&newest).await.unwrap();
         // What was erased in what the catalog lost.
         let erasure = Lease { version: 6, erased: true, ..newest.lease.clone() };
-        let keys = if filed.public.is_name() { &secret.keys() } else { &sample.owner };
         let erased =
             Record::new(filed.public.clone(), None, erasure.sign(keys).into(), filed.placement.clone()).unwrap();
         put_copy(&erased);

@@ -648,6 +648,71 @@ async fn an_erasure_ends_a_later_lease_that_lives_on_at_one_node() {
     }
 }
 
+/// A node of another memory, which gives no record before it was sent one.
+struct Shy(NodeName, MemoryTransport, AtomicUsize);
+
+#[async_trait]
+impl Intercept for Shy {
+    type Pass = ();
+
+    async fn before(&self, node: &NodeName, call: Call) -> Result<(), TransportError> {
+        if *node == self.0 && matches!(call, Call::PutRecord | Call::PutLease) {
+            self.2.store(1, Relaxed);
+        }
+        match *node == self.0 && call == Call::Record && self.2.load(Relaxed) == 0 {
+            true => Err(TransportError::Unreachable { node: node.clone(), reason: "it is shy".to_owned() }),
+            false => Ok(()),
+        }
+    }
+
+    fn instead(&self, node: &NodeName) -> Option<&dyn Transport> {
+        (*node == self.0).then_some(&self.1 as _)
+    }
+}
+
+/// The same where most nodes take what is late: readers go by the newest that any node has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_and_a_move_are_told_as_done_once_they_are_above_what_one_node_knows() {
+    let nodes: Vec<_> = (0..4).map(|origin| node(name(origin).as_str(), testing::place("z"))).collect();
+    let (before, restored) = (MemoryTransport::new(&nodes), MemoryTransport::new(&nodes));
+    let (folder, secret) = (tempfile::tempdir().unwrap(), OwnerSecret::from_bytes([1; 32]));
+    let twin = |transport: Arc<dyn Transport>, machine: &str| {
+        let network = Network::new(transport, Arc::new(Topology::new(nodes.clone())), testing::place("z"));
+        Twin::new(&secret, Index::open(folder.path().join(machine), &secret).unwrap(), Arc::new(network))
+    };
+    let path = folder.path().join("a");
+    std::fs::write(&path, "text").unwrap();
+    let one = twin(Arc::new(before.clone()), "one");
+    let stored = one.put(&path, &options(), &quiet()).await.unwrap();
+    let made = one.point("site", &NameChange::New(stored.label.clone()), NameTerms::default()).await.unwrap();
+    let [object, site] = [&stored.label, &made.label].map(|label| label.capability().locator());
+    for locator in [&object, &site] {
+        let record = before.record(&name(0), locator).await.unwrap().unwrap();
+        for node in &nodes {
+            restored.put_record(&node.name, locator, record.clone()).await.unwrap();
+        }
+    }
+    twin(Arc::new(before.clone()), "two").recover(&quiet()).await.unwrap();
+    let until_day = |day| Renewal { expires: Some(now() + day * 86_400), ..until_day() };
+    for day in 1..=2 {
+        one.renew(&object, &until_day(day)).await.unwrap();
+        one.point("site", &NameChange::Renew, NameTerms::default()).await.unwrap();
+    }
+    let two = |machine: &str| {
+        let shy = Shy(name(1), before.clone(), AtomicUsize::new(0));
+        twin(Arc::new(Intercepted::over(Arc::new(restored.clone()), shy)), machine)
+    };
+    two("two").renew(&object, &until_day(3)).await.unwrap();
+    let moved = two("two").point("site", &NameChange::Set(stored.label), NameTerms::default()).await.unwrap();
+    assert_eq!(moved.entry.tenure.version, 4);
+    for locator in [&object, &site] {
+        for memory in [&before, &restored] {
+            let held = memory.record(&name(1), locator).await.unwrap().unwrap();
+            assert_eq!(Record::decode(&held).unwrap().lease.version, 4);
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_erasure_that_few_nodes_know_is_forgotten_once_most_know_it() {
     let way = Way::default();

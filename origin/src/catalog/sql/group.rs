@@ -19,8 +19,8 @@ use bytes::Bytes;
 use format::{Lease, Locator, Record};
 use sqlx::Error;
 use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout, timeout_at},
+    sync::{Semaphore, SemaphorePermit, oneshot},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use super::{
@@ -38,9 +38,13 @@ const GROUP_MAX_OF_SERVER: usize = 8;
 /// How long a record is waited for that another node writes, where nothing else is to be done: then others that came
 /// since have their turn.
 const LOCK_PATIENCE: Duration = Duration::from_millis(100);
-/// How long a write may be passed over because other nodes write its record, one after the other. Then it is waited for
-/// in their queue, before whoever only tries. Others of this node wait meanwhile, so once in this time one does.
+/// How long a write may be passed over because other nodes write its record, one after the other. Then it waits in their
+/// queue, before whoever only tries, beside the group and on a connection of its own.
 const PASSED_OVER_MAX: Duration = Duration::from_secs(1);
+/// How long it waits there at a time, below what ends a statement.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
+/// Writes that do so at one time: a node has eight connections.
+const QUEUED_MAX: usize = 2;
 
 /// A write that may share its transaction.
 #[derive(Debug)]
@@ -66,49 +70,49 @@ type Answer = Result<Applied, CatalogError>;
 struct Waiting {
     write: Arc<Write>,
     told: oneshot::Sender<Answer>,
-    since: Instant,
     /// Another node wrote its record when it was tried.
     is_passed_over: bool,
 }
 
 /// Writes that wait. Each is of a caller that waits too, so there are no more of them than requests.
-#[derive(Default)]
 pub(in crate::catalog) struct Group {
     waiting: Mutex<Vec<Waiting>>,
     turn: tokio::sync::Mutex<()>,
-    /// When one that was passed over was waited for.
-    queued: Mutex<Option<Instant>>,
+    /// Room for those that were passed over.
+    queued: Semaphore,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        let (waiting, turn) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { waiting, turn, queued: Semaphore::new(QUEUED_MAX) }
+    }
 }
 
 impl Group {
     fn push(&self, write: &Arc<Write>) -> oneshot::Receiver<Answer> {
         let (told, answer) = oneshot::channel();
-        let one = Waiting { write: write.clone(), told, since: Instant::now(), is_passed_over: false };
+        let one = Waiting { write: write.clone(), told, is_passed_over: false };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(one);
         answer
     }
 
     /// Takes the writes that wait the longest and whose callers are still there, one for each record: the next one of
-    /// that is about what the first leaves. One that was passed over for long is taken alone.
+    /// that is about what the first leaves.
     fn take(&self, max: usize) -> Vec<Waiting> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|one| !one.told.is_closed());
-        if let Some(one) = self.take_passed_over(&mut waiting, Instant::now()) {
-            return vec![one];
-        }
         let mut records = HashSet::new();
         waiting.extract_if(.., |one| records.len() < max && records.insert(one.write.locator())).collect()
     }
 
-    fn take_passed_over(&self, waiting: &mut Vec<Waiting>, now: Instant) -> Option<Waiting> {
-        let mut queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
-        if queued.is_some_and(|queued| now < queued + PASSED_OVER_MAX) {
-            return None;
-        }
-        // The others were put behind it when they were tried last.
-        let at = waiting.iter().position(|one| one.is_passed_over && now >= one.since + PASSED_OVER_MAX)?;
-        *queued = Some(now);
-        Some(waiting.remove(at))
+    /// Takes a write out that was passed over, with room to wait for its record; none when it is in a group just now, or
+    /// others have the room.
+    fn take_passed_over(&self, write: &Arc<Write>) -> Option<(Waiting, SemaphorePermit<'_>)> {
+        let room = self.queued.try_acquire().ok()?;
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = waiting.iter().position(|one| one.is_passed_over && Arc::ptr_eq(&one.write, write))?;
+        Some((waiting.remove(at), room))
     }
 
     /// Puts writes back, before those that came since.
@@ -127,12 +131,14 @@ pub(super) async fn write<D: Driver>(catalog: &SqlCatalog<D>, write: Write) -> A
     let write = Arc::new(write);
     let end = Instant::now() + CALL;
     let mut answer = catalog.group.push(&write);
+    let mut queues_at = Instant::now() + PASSED_OVER_MAX;
     loop {
         let heard = async {
             tokio::select! {
                 biased;
                 answered = &mut answer => Err(answered),
-                turn = catalog.group.turn.lock() => Ok(turn),
+                turn = catalog.group.turn.lock() => Ok(Some(turn)),
+                () = sleep_until(queues_at) => Ok(None),
             }
         };
         let late = || Err(Error::Io(io::ErrorKind::TimedOut.into()).into());
@@ -142,8 +148,16 @@ pub(super) async fn write<D: Driver>(catalog: &SqlCatalog<D>, write: Write) -> A
             Ok(Err(Err(_))) => answer = catalog.group.push(&write),
             // It leads. Who waited the longest has as much time for the others as anybody. Its own write is answered
             // then, or waits on.
-            Ok(Ok(_turn)) => {
+            Ok(Ok(Some(_turn))) => {
                 if timeout(CALL, lead(catalog)).await.is_err() {
+                    return late();
+                }
+            }
+            Ok(Ok(None)) => {
+                queues_at = Instant::now() + LOCK_PATIENCE;
+                if let Some((one, _room)) = catalog.group.take_passed_over(&write)
+                    && timeout_at(end, make(catalog, vec![one], QUEUE_PATIENCE)).await.is_err()
+                {
                     return late();
                 }
             }
@@ -156,14 +170,15 @@ pub(super) async fn write<D: Driver>(catalog: &SqlCatalog<D>, write: Write) -> A
 async fn lead<D: Driver>(catalog: &SqlCatalog<D>) {
     let group = catalog.group.take(if D::ALONE.is_some() { GROUP_MAX_OF_SERVER } else { GROUP_MAX });
     // A row that cannot be read fails what reads all of them: then each is read by itself, once.
-    for one in make(catalog, group).await {
-        let left = make(catalog, vec![one]).await;
+    for one in make(catalog, group, LOCK_PATIENCE).await {
+        let left = make(catalog, vec![one], LOCK_PATIENCE).await;
         debug_assert!(left.is_empty(), "alone it is answered, or waits on");
     }
 }
 
-/// Makes writes, and returns those that are to be made one by one.
-async fn make<D: Driver>(catalog: &SqlCatalog<D>, group: Vec<Waiting>) -> Vec<Waiting> {
+/// Makes writes, and returns those that are to be made one by one. Where other nodes write the records of all, one is
+/// waited for so long.
+async fn make<D: Driver>(catalog: &SqlCatalog<D>, group: Vec<Waiting>, patience: Duration) -> Vec<Waiting> {
     let group = match without_known(catalog, group).await {
         Ok(group) if group.is_empty() => return Vec::new(),
         Ok(group) => group,
@@ -173,7 +188,7 @@ async fn make<D: Driver>(catalog: &SqlCatalog<D>, group: Vec<Waiting>) -> Vec<Wa
             return Vec::new();
         }
     };
-    match commit(catalog, &group).await {
+    match commit(catalog, &group, patience).await {
         Ok(answers) => {
             let mut locked = Vec::new();
             for (one, answer) in group.into_iter().zip(answers) {
@@ -263,7 +278,11 @@ impl From<CatalogError> for Failed {
 
 /// Makes those writes whose records no other node writes just now, and returns what each is answered; nothing: it
 /// waits on.
-async fn commit<D: Driver>(catalog: &SqlCatalog<D>, group: &[Waiting]) -> Result<Vec<Option<Answer>>, Failed> {
+async fn commit<D: Driver>(
+    catalog: &SqlCatalog<D>,
+    group: &[Waiting],
+    patience: Duration,
+) -> Result<Vec<Option<Answer>>, Failed> {
     let mut write = catalog.write().await?;
     // All locks before the first read, then the rows of objects in their order, and the lock of the feed last: nobody
     // waits in a circle.
@@ -271,7 +290,7 @@ async fn commit<D: Driver>(catalog: &SqlCatalog<D>, group: &[Waiting]) -> Result
     let locks: Vec<Alone<'_>> = locators.iter().map(|locator| Alone::Record(&locator.0)).collect();
     let mut is_ours = write.alone_if_free(&locks).await?;
     if let ([first, ..], false) = (&locks[..], is_ours.contains(&true)) {
-        if !write.alone_within(*first, LOCK_PATIENCE).await? {
+        if !write.alone_within(*first, patience).await? {
             return Ok(group.iter().map(|_| None).collect());
         }
         is_ours[0] = true;

@@ -114,28 +114,30 @@ async fn a_record_that_other_nodes_write_all_the_time_has_its_turn() {
             loop {
                 let mut write = other.write().await.unwrap();
                 write.alone(Alone::Record(&locator.0)).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                // Longer than a leader waits.
+                tokio::time::sleep(LOCK_PATIENCE * 3 / 2).await;
             }
         })
     };
     let writers = [writing(), writing(), writing()];
     let is_free = async || catalog.write().await.unwrap().alone_if_free(&[Alone::Record(&locator.0)]).await.unwrap()[0];
     while is_free().await {}
-    let mut told = catalog.group.push(&Arc::new(Write::Record(Box::new(wanted))));
     let sample = Sample::new(2, 9);
-    let leads = async {
-        let mut version = 0;
-        loop {
-            // There is always something else to be done.
-            version += 1;
-            let _other = catalog.group.push(&Arc::new(Write::Record(Box::new(record(&sample, version)))));
+    // There is always something else to be done, by whoever leads.
+    let others = async {
+        let turn = catalog.group.turn.lock().await;
+        for version in 1.. {
+            let other = catalog.group.push(&Arc::new(Write::Record(Box::new(record(&sample, version)))));
             lead(&catalog).await;
-            if let Ok(answer) = told.try_recv() {
-                return answer;
-            }
+            assert_eq!(other.await.unwrap().unwrap(), Applied::Stored);
         }
+        drop(turn);
     };
-    let answer = timeout(Duration::from_secs(10), leads).await;
+    let stored = tokio::select! {
+        biased;
+        () = others => unreachable!("it never ends"),
+        stored = records::put(&catalog, &wanted) => stored,
+    };
     writers.iter().for_each(tokio::task::JoinHandle::abort);
-    assert_eq!(answer.expect("it is passed over for ever").unwrap(), Applied::Stored);
+    assert_eq!(stored.expect("it is passed over until its time is over"), Applied::Stored);
 }
