@@ -209,7 +209,8 @@ async fn a_put_that_is_cut_short_in_its_commit_is_told_later_and_stored_once() {
 
         let told = labels(&cluster.twin(1).put_all(&uploads, &quiet()).await.results);
         let versions: Vec<_> = cluster.twin(1).list().await.into_values().map(|entry| entry.tenure.version).collect();
-        assert_eq!(versions, [2], "{call:?}");
+        // Records that were on their way may have come to all nodes since, and then the object is found there.
+        assert!(versions == [2] || call == Call::PutRecord && versions == [1], "{call:?}: {versions:?}");
         // It was not told yet: the answer went to nobody.
         let put = cluster.twin(1).put_all(&uploads, &quiet()).await;
         assert_eq!(labels(&put.results), told, "{call:?}");

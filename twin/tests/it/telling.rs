@@ -666,7 +666,7 @@ impl Intercept for Shy {
     }
 
     fn instead(&self, node: &NodeName) -> Option<&dyn Transport> {
-        (*node == self.0).then_some(&self.1 as _)
+        (*node == self.0).then_some(&self.1)
     }
 }
 
@@ -693,7 +693,7 @@ async fn a_renewal_and_a_move_are_told_as_done_once_they_are_above_what_one_node
         }
     }
     twin(Arc::new(before.clone()), "two").recover(&quiet()).await.unwrap();
-    let until_day = |day| Renewal { expires: Some(now() + day * 86_400), ..until_day() };
+    let until_day = |day: u64| Renewal { expires: Some(now() + day * 86_400), ..until_day() };
     for day in 1..=2 {
         one.renew(&object, &until_day(day)).await.unwrap();
         one.point("site", &NameChange::Renew, NameTerms::default()).await.unwrap();

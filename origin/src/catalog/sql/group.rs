@@ -11,7 +11,10 @@
 use std::{
     collections::{BTreeMap, HashSet},
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,7 +22,7 @@ use bytes::Bytes;
 use format::{Lease, Locator, Record};
 use sqlx::Error;
 use tokio::{
-    sync::{Semaphore, SemaphorePermit, oneshot},
+    sync::{Semaphore, oneshot},
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 
@@ -39,12 +42,14 @@ const GROUP_MAX_OF_SERVER: usize = 8;
 /// since have their turn.
 const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 /// How long a write may be passed over because other nodes write its record, one after the other. Then it waits in their
-/// queue, before whoever only tries, beside the group and on a connection of its own.
+/// queue, before whoever only tries, apart from the group and on a connection of its own.
 const PASSED_OVER_MAX: Duration = Duration::from_secs(1);
 /// How long it waits there at a time, below what ends a statement.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
 /// Writes that do so at one time: a node has eight connections.
-const QUEUED_MAX: usize = 2;
+const APART_MAX: usize = 2;
+/// Between two looks for room, and whether the group that a write is in has ended.
+const APART_LOOK: Duration = Duration::from_millis(10);
 
 /// A write that may share its transaction.
 #[derive(Debug)]
@@ -70,29 +75,29 @@ type Answer = Result<Applied, CatalogError>;
 struct Waiting {
     write: Arc<Write>,
     told: oneshot::Sender<Answer>,
-    /// Another node wrote its record when it was tried.
-    is_passed_over: bool,
+    /// Whether its caller makes it, and no group is to have it.
+    apart: Arc<AtomicBool>,
 }
 
 /// Writes that wait. Each is of a caller that waits too, so there are no more of them than requests.
 pub(in crate::catalog) struct Group {
     waiting: Mutex<Vec<Waiting>>,
     turn: tokio::sync::Mutex<()>,
-    /// Room for those that were passed over.
-    queued: Semaphore,
+    /// Room for those that callers make.
+    apart: Semaphore,
 }
 
 impl Default for Group {
     fn default() -> Self {
         let (waiting, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { waiting, turn, queued: Semaphore::new(QUEUED_MAX) }
+        Self { waiting, turn, apart: Semaphore::new(APART_MAX) }
     }
 }
 
 impl Group {
-    fn push(&self, write: &Arc<Write>) -> oneshot::Receiver<Answer> {
+    fn push(&self, write: &Arc<Write>, apart: &Arc<AtomicBool>) -> oneshot::Receiver<Answer> {
         let (told, answer) = oneshot::channel();
-        let one = Waiting { write: write.clone(), told, is_passed_over: false };
+        let one = Waiting { write: write.clone(), told, apart: apart.clone() };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(one);
         answer
     }
@@ -103,16 +108,17 @@ impl Group {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|one| !one.told.is_closed());
         let mut records = HashSet::new();
-        waiting.extract_if(.., |one| records.len() < max && records.insert(one.write.locator())).collect()
+        let is_one = |one: &mut Waiting| {
+            !one.apart.load(Ordering::Relaxed) && records.len() < max && records.insert(one.write.locator())
+        };
+        waiting.extract_if(.., is_one).collect()
     }
 
-    /// Takes a write out that was passed over, with room to wait for its record; none when it is in a group just now, or
-    /// others have the room.
-    fn take_passed_over(&self, write: &Arc<Write>) -> Option<(Waiting, SemaphorePermit<'_>)> {
-        let room = self.queued.try_acquire().ok()?;
+    /// Takes a write out that its caller makes; none while a group has it that was made before the caller said so.
+    fn take_apart(&self, apart: &Arc<AtomicBool>) -> Option<Waiting> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = waiting.iter().position(|one| one.is_passed_over && Arc::ptr_eq(&one.write, write))?;
-        Some((waiting.remove(at), room))
+        let at = waiting.iter().position(|one| Arc::ptr_eq(&one.apart, apart))?;
+        Some(waiting.remove(at))
     }
 
     /// Puts writes back, before those that came since.
@@ -128,24 +134,26 @@ impl Group {
 
 /// Writes, alone or with others. Dropped, the write has happened or not, as any other.
 pub(super) async fn write<D: Driver>(catalog: &SqlCatalog<D>, write: Write) -> Answer {
-    let write = Arc::new(write);
+    let (write, apart) = (Arc::new(write), Arc::default());
     let end = Instant::now() + CALL;
-    let mut answer = catalog.group.push(&write);
-    let mut queues_at = Instant::now() + PASSED_OVER_MAX;
+    let mut answer = catalog.group.push(&write, &apart);
+    // Where there is one writer, none is passed over.
+    let mut apart_at = if D::ALONE.is_some() { Instant::now() + PASSED_OVER_MAX } else { end };
+    let mut room = None;
     loop {
         let heard = async {
             tokio::select! {
                 biased;
                 answered = &mut answer => Err(answered),
+                () = sleep_until(apart_at) => Ok(None),
                 turn = catalog.group.turn.lock() => Ok(Some(turn)),
-                () = sleep_until(queues_at) => Ok(None),
             }
         };
         let late = || Err(Error::Io(io::ErrorKind::TimedOut.into()).into());
         match timeout_at(end, heard).await {
             Ok(Err(Ok(answer))) => return answer,
             // Its leader was dropped before it could commit.
-            Ok(Err(Err(_))) => answer = catalog.group.push(&write),
+            Ok(Err(Err(_))) => answer = catalog.group.push(&write, &apart),
             // It leads. Who waited the longest has as much time for the others as anybody. Its own write is answered
             // then, or waits on.
             Ok(Ok(Some(_turn))) => {
@@ -154,8 +162,11 @@ pub(super) async fn write<D: Driver>(catalog: &SqlCatalog<D>, write: Write) -> A
                 }
             }
             Ok(Ok(None)) => {
-                queues_at = Instant::now() + LOCK_PATIENCE;
-                if let Some((one, _room)) = catalog.group.take_passed_over(&write)
+                apart_at = Instant::now() + APART_LOOK;
+                room = room.or_else(|| catalog.group.apart.try_acquire().ok());
+                apart.store(room.is_some(), Ordering::Relaxed);
+                if room.is_some()
+                    && let Some(one) = catalog.group.take_apart(&apart)
                     && timeout_at(end, make(catalog, vec![one], QUEUE_PATIENCE)).await.is_err()
                 {
                     return late();
@@ -195,7 +206,7 @@ async fn make<D: Driver>(catalog: &SqlCatalog<D>, group: Vec<Waiting>, patience:
                 match answer {
                     // Who does not wait any more does not hear it.
                     Some(answer) => drop(one.told.send(answer)),
-                    None => locked.push(Waiting { is_passed_over: true, ..one }),
+                    None => locked.push(one),
                 }
             }
             catalog.group.put_behind(locked.into_iter());
