@@ -25,6 +25,8 @@ pub(super) struct Capped<T>(pub(super) T);
 pub(super) struct CappedStream<T> {
     stream: T,
     room: usize,
+    /// Whether it is being read: h3-quinn 0.0.10 panics when it is stopped then.
+    is_read: bool,
 }
 
 impl<T: Connection<B>, B: Buf> Connection<B> for Capped<T> {
@@ -33,12 +35,12 @@ impl<T: Connection<B>, B: Buf> Connection<B> for Capped<T> {
 
     fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::RecvStream, ConnectionErrorIncoming>> {
         let stream = ready!(self.0.poll_accept_recv(cx))?;
-        Poll::Ready(Ok(CappedStream { stream, room: CONTROL_BYTES_MAX }))
+        Poll::Ready(Ok(CappedStream { stream, room: CONTROL_BYTES_MAX, is_read: false }))
     }
 
     fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::BidiStream, ConnectionErrorIncoming>> {
         let stream = ready!(self.0.poll_accept_bidi(cx))?;
-        Poll::Ready(Ok(CappedStream { stream, room: REQUEST_BYTES_MAX }))
+        Poll::Ready(Ok(CappedStream { stream, room: REQUEST_BYTES_MAX, is_read: false }))
     }
 
     fn opener(&self) -> Self::OpenStreams {
@@ -52,7 +54,7 @@ impl<T: OpenStreams<B>, B: Buf> OpenStreams<B> for Capped<T> {
 
     fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::BidiStream, StreamErrorIncoming>> {
         let stream = ready!(self.0.poll_open_bidi(cx))?;
-        Poll::Ready(Ok(CappedStream { stream, room: REQUEST_BYTES_MAX }))
+        Poll::Ready(Ok(CappedStream { stream, room: REQUEST_BYTES_MAX, is_read: false }))
     }
 
     fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::SendStream, StreamErrorIncoming>> {
@@ -68,7 +70,9 @@ impl<T: RecvStream> RecvStream for CappedStream<T> {
     type Buf = T::Buf;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Self::Buf>, StreamErrorIncoming>> {
-        let data = ready!(self.stream.poll_data(cx))?;
+        let polled = self.stream.poll_data(cx);
+        self.is_read = polled.is_pending();
+        let data = ready!(polled)?;
         let bytes = data.as_ref().map_or(0, Buf::remaining);
         match self.room.checked_sub(bytes) {
             Some(room) => {
@@ -83,7 +87,10 @@ impl<T: RecvStream> RecvStream for CappedStream<T> {
     }
 
     fn stop_sending(&mut self, error_code: u64) {
-        self.stream.stop_sending(error_code);
+        // Else the viewer is told when the stream is dropped.
+        if !self.is_read {
+            self.stream.stop_sending(error_code);
+        }
     }
 
     fn recv_id(&self) -> StreamId {
@@ -119,6 +126,6 @@ impl<T: BidiStream<B>, B: Buf> BidiStream<B> for CappedStream<T> {
 
     fn split(self) -> (Self::SendStream, Self::RecvStream) {
         let (send, stream) = self.stream.split();
-        (send, CappedStream { stream, room: self.room })
+        (send, CappedStream { stream, room: self.room, is_read: self.is_read })
     }
 }
