@@ -69,7 +69,6 @@ pub(crate) async fn answer(node: &Node, ways: Ways, request: &Request) -> Reply 
         HostName::Apex | HostName::Object(_) if request.method == Method::OPTIONS => preflight(),
         HostName::Apex if request.path == "/" => apex(zone.as_str()),
         HostName::Apex => refusal(request, &Fault::Path),
-        HostName::Object(_) if request.method == Method::OPTIONS => preflight(),
         HostName::Object(label) => {
             let locator = label.capability().locator();
             let now = SystemTime::now();

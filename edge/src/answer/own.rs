@@ -24,7 +24,7 @@ pub(crate) fn to_https(node: &Node, request: &Request, port: u16) -> Reply {
     let port = if port == 443 { String::new() } else { format!(":{port}") };
     let mut fields = HeaderMap::new();
     headers::secure(&mut fields);
-    // `OPTIONS *` asks of the server as a whole; behind a host name the star would be a part of it.
+    // What has no slash in front, as HTTP/2 lets OPTIONS have it, would be a part of the host's name.
     let path = if request.path.starts_with('/') { &request.path } else { "/" };
     headers::set(&mut fields, header::LOCATION, format!("https://{host}{port}{path}{}", and_query(request)));
     headers::set(&mut fields, header::CACHE_CONTROL, "public, max-age=300");

@@ -137,6 +137,14 @@ impl Request {
         self.method == Method::HEAD
     }
 
+    /// Whether it asks of the server as a whole.
+    //= https://www.rfc-editor.org/rfc/rfc9110#section-9.3.7
+    //# An OPTIONS request with an asterisk ("*") as the request target (Section 7.1) applies to the server in general rather
+    //# than to a specific resource.
+    pub(crate) fn is_of_server(&self) -> bool {
+        self.method == Method::OPTIONS && self.path == "*"
+    }
+
     pub(crate) fn field(&self, name: HeaderName) -> Option<&str> {
         self.fields.get(name)?.to_str().ok()
     }

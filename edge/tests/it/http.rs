@@ -12,7 +12,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::site::{DEADLINE, Site, label_of_nothing};
+use crate::{
+    https,
+    site::{DEADLINE, Site, label_of_nothing},
+};
 
 const MIB: usize = 1024 * 1024;
 
@@ -231,6 +234,37 @@ async fn refusals_say_why() {
         let said = String::from_utf8_lossy(answer.body()).into_owned();
         assert!(answer.status() == 421 && said.contains("serves objects at LABEL.evernear.example"), "{host}: {said}");
     }
+    site.stop().await;
+}
+
+//= https://www.rfc-editor.org/rfc/rfc9110#section-9.3.7
+//= type=test
+//# An OPTIONS request with an asterisk ("*") as the request target (Section 7.1) applies to the server in general rather
+//# than to a specific resource.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_of_the_server_as_a_whole_is_told_which_methods_are_answered() {
+    // In clear nothing else is answered.
+    let (_dir, _, site) = https::start(true).await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let ask = ["-k", "-X", "OPTIONS", "--request-target", "*"];
+    for host in ["evernear.example".to_owned(), "localhost".to_owned(), https::host(&stored)] {
+        for (version, is_secure) in [
+            ("--http1.0", false),
+            ("--http1.1", false),
+            ("--http2-prior-knowledge", false),
+            ("--http1.1", true),
+            ("--http2", true),
+        ] {
+            let ask = [&ask[..], &[version]].concat();
+            let answer = match is_secure {
+                false => site.curl(&host, "/", &ask).await,
+                true => site.curl_secure(&host, "/", &ask).await,
+            };
+            let told = (answer.status(), answer.field("allow"), answer.body().len());
+            assert_eq!(told, (204, Some("GET, HEAD, OPTIONS"), 0), "{host} {version}: {}", answer.head);
+        }
+    }
+    assert_eq!(site.curl("example.com", "/", &ask).await.status(), 421);
     site.stop().await;
 }
 

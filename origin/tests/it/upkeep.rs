@@ -97,7 +97,7 @@ async fn a_running_origin_takes_every_step_of_a_sweep() {
     world.end().await;
 }
 
-/// Only on PostgreSQL are counts kept aside.
+/// Only on `PostgreSQL` are counts kept aside.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_origin_folds_the_counts_of_shards() {
     let (world, text) = (World::start(0, "").await, Server::shared().database());

@@ -51,7 +51,7 @@ fn objects(seeds: [u8; 2]) -> [Sample; 2] {
 }
 
 /// Makes these writes in one group.
-async fn as_a_group(catalog: &PostgresCatalog, leases: [&(Lease, Bytes); 2]) -> Vec<Answer> {
+async fn as_a_group(catalog: &PostgresCatalog, leases: &[&(Lease, Bytes)]) -> Vec<Answer> {
     let turn = catalog.group.turn.lock().await;
     let puts = join_all(leases.iter().map(|(lease, envelope)| records::put_lease(catalog, lease, envelope)));
     let (puts, ()) = tokio::join!(puts, async {
@@ -67,8 +67,8 @@ async fn groups_that_erase_records_of_the_same_objects_wait_in_no_circle() {
     let [first, second] = objects([1, 2]);
     let [first, second] = [filed(one, &first, [1, 2]).await, filed(one, &second, [3, 4]).await];
     keep_rows(one, "BEFORE INSERT OR UPDATE", "dead_objects").await;
-    let (done, others) =
-        tokio::join!(as_a_group(one, [&first[0], &second[0]]), as_a_group(other, [&second[1], &first[1]]));
+    let (there, back) = ([&first[0], &second[0]], [&second[1], &first[1]]);
+    let (done, others) = tokio::join!(as_a_group(one, &there), as_a_group(other, &back));
     let is_stored = |answer: &Answer| matches!(answer, Ok(Applied::Stored));
     assert!(done.iter().chain(&others).all(is_stored), "{done:?} {others:?}");
 }
@@ -95,7 +95,8 @@ async fn who_revives_repairs_and_who_erases_their_objects_wait_in_no_circle() {
         if round == 0 {
             keep_rows(one, "BEFORE UPDATE OR DELETE", "repairs").await;
         }
-        let (revived, erased) = tokio::join!(repairs::revive(one, by), as_a_group(other, [&first, &second]));
+        let both = [&first, &second];
+        let (revived, erased) = tokio::join!(repairs::revive(one, by), as_a_group(other, &both));
         assert!(revived.is_ok(), "{by:?} {revived:?}");
         assert!(erased.iter().all(|answer| matches!(answer, Ok(Applied::Stored))), "{by:?} {erased:?}");
         assert_eq!(repairs::count(one).await.unwrap(), Default::default(), "nothing is repaired that was erased");
