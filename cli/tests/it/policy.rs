@@ -82,7 +82,7 @@ fn what_else_would_say_something_else_than_it_seems_to_is_refused() {
         ("[[link]]\nuse = \"geo\"\nreceive-allow = [\"uk\"]\n", "did you mean GB?"),
         ("[[link]]\nuse = \"geo\"\nreceive-deny = [\"EU \"]\n", "did you mean eu?"),
         ("[[link]]\nuse = \"geo\"\nreceive-deny = []\n", "receive-deny is an empty list, which refuses nobody"),
-        ("[[link]]\nuse = \"geo\"\nstatus = 200\n", "status is 200; it must be 400 to 499"),
+        ("[[link]]\nuse = \"geo\"\nstatus = 200\n", "status is 200; a refusal says 400 to 499"),
         ("[[link]]\nuse = \"geo\"\n[[link.target]]\nurl = \"/\"\n", "target is none of the component's keys"),
         ("[[link]]\nuse = \"geo\"\n[[link.header-set]]\nx = \"1\"\n", "header-set is none of the component's keys"),
         ("[[link]]\nuse = \"geo\"\n[[link.rate-class]]\nrequests = 1\nsecnds = 1\n", "only `requests` and `seconds`"),
