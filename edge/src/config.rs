@@ -199,6 +199,8 @@ mod tests {
             ("\nreread_seconds = 10", "\nreread_seconds = 3601"),
             ("\nidle_seconds = 5", "\nidle_seconds = 0"),
             ("\nheader_seconds = 10", "\nheader_seconds = 301"),
+            ("\nwrite_seconds = 30", "\nwrite_seconds = 0"),
+            ("\nidle_seconds = 60", "\nidle_seconds = 3601"),
             ("prefix = \"10.0.0.0/8\"", "prefix = \"10.0.0.1/8\""),
             ("refused = \"nxdomain\"", "refused = \"servfail\""),
             ("key = \"/etc/evernear/evernear.example.key\"\n", ""),

@@ -8,6 +8,8 @@
 mod accept;
 mod capped;
 mod connection;
+mod counted;
+mod frames;
 mod gathered;
 mod h1;
 mod h2;

@@ -32,6 +32,13 @@ pub struct HttpConfig {
     /// 10.
     #[serde(default = "default_header_seconds")]
     pub header_seconds: u64,
+    /// Seconds for which a viewer may take nothing of an answer; a write of many bytes has one more for each 2 KiB, and
+    /// one that waits for others on its connection as many times this as there are. Absent: 30.
+    #[serde(default = "default_write_seconds")]
+    pub write_seconds: u64,
+    /// Seconds after which a connection without a request is closed. Absent: 60.
+    #[serde(default = "default_idle_seconds")]
+    pub idle_seconds: u64,
     /// Threads that serve viewers, from 1 to 1,024. Absent: one for each core of the machine.
     #[serde(default)]
     pub workers: Option<usize>,
@@ -42,6 +49,8 @@ impl HttpConfig {
         let (all, of_one) = (self.connections_max as u64, self.connections_per_address_max as u64);
         check_bounds(&[
             ("http.header_seconds", self.header_seconds, 1..=300, "from 1 to 300"),
+            ("http.write_seconds", self.write_seconds, 1..=300, "from 1 to 300"),
+            ("http.idle_seconds", self.idle_seconds, 1..=3600, "from 1 to 3600"),
             ("http.workers", self.workers() as u64, 1..=1024, "from 1 to 1024"),
             ("http.connections_max", all, 1..=1 << 20, "from 1 to 1048576"),
             ("http.connections_per_address_max", of_one, 1..=1 << 20, "from 1 to 1048576"),
@@ -54,6 +63,14 @@ impl HttpConfig {
 
     pub(crate) fn header_deadline(&self) -> Duration {
         Duration::from_secs(self.header_seconds)
+    }
+
+    pub(crate) fn write_deadline(&self) -> Duration {
+        Duration::from_secs(self.write_seconds)
+    }
+
+    pub(crate) fn idle(&self) -> Duration {
+        Duration::from_secs(self.idle_seconds)
     }
 
     /// Whether connections from here begin with a PROXY header.
@@ -72,4 +89,12 @@ fn default_connections_per_address_max() -> usize {
 
 fn default_header_seconds() -> u64 {
     10
+}
+
+fn default_write_seconds() -> u64 {
+    30
+}
+
+fn default_idle_seconds() -> u64 {
+    60
 }

@@ -58,7 +58,7 @@ pub(super) async fn connection(worker: &Rc<Worker>, dealt: Dealt) {
     let is_h2 = wire.is_h2();
     let rest = match is_h2 {
         true => Some(Rest { wire, read: Vec::new() }),
-        false => Plain::new(wire).serve(worker, &asker, &seat, &shutdown).await,
+        false => Plain::new(wire, door.node.config.http.write_deadline()).serve(worker, &asker, &seat, &shutdown).await,
     };
     if let Some(mut rest) = rest {
         let served = async {

@@ -2,17 +2,14 @@
 //! [`ready`](crate::answer::ready), else by the way of all others, and written in one call. A connection on which
 //! anything else comes is given on to pingora, with what was read of it.
 
-use std::{
-    pin::pin,
-    time::{Duration, Instant},
-};
+use std::{pin::pin, time::Instant};
 
 use http::Version;
 use pingora_core::server::ShutdownWatch;
 use tokio::{io::AsyncReadExt, time::sleep};
 
 use super::{
-    limits::{IDLE_SECONDS, LINGER, REQUESTS_PER_CONNECTION_MAX},
+    limits::{LINGER, REQUESTS_PER_CONNECTION_MAX},
     respond::make,
     send::Sent,
     session::Session,
@@ -40,7 +37,8 @@ impl Plain {
         seat: &Seat,
         shutdown: &ShutdownWatch,
     ) -> Option<Rest> {
-        let header_deadline = worker.door.node.config.http.header_deadline();
+        let http = &worker.door.node.config.http;
+        let (header_deadline, idle) = (http.header_deadline(), http.idle());
         let mut read = Vec::with_capacity(READ_BYTES);
         let mut given_up = pin!(seat.given_up());
         let mut ended = pin!(async {
@@ -100,7 +98,7 @@ impl Plain {
             read.drain(..end);
             let now = Instant::now();
             seat.wait(now);
-            self.timer.set(now + Duration::from_secs(IDLE_SECONDS.into()));
+            self.timer.set(now + idle);
         }
         None
     }

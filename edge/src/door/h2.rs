@@ -21,7 +21,7 @@ use pingora_core::server::ShutdownWatch;
 use tokio::{io::AsyncReadExt, time::timeout};
 
 use super::{
-    limits::{IDLE_BYTES_MIN, IDLE_SECONDS, LINGER, PIECE_BYTES, STREAMS_MAX},
+    limits::{LINGER, PIECE_BYTES, STREAMS_MAX, bytes_min},
     link::Link,
     respond::respond,
     send::Sent,
@@ -46,8 +46,6 @@ const PREFACE_BEGIN: &[u8] = b"PRI ";
 /// Answers that are made or written at a time, those of streams that the viewer has reset among them: a viewer that
 /// resets faster than the work ends is told to calm down.
 const ANSWERS_MAX: usize = 2 * STREAMS_MAX as usize;
-/// A connection without a request ends after this.
-const IDLE: Duration = Duration::from_secs(IDLE_SECONDS as u64);
 
 impl Rest {
     /// Whether it is for this codec; reads as much more as it takes to know.
@@ -68,14 +66,15 @@ impl Rest {
 
 /// Serves a connection to its end.
 pub(super) async fn serve(worker: &Rc<Worker>, rest: Rest, asker: Asker, seat: &Seat, shutdown: &ShutdownWatch) {
-    let header_deadline = worker.door.node.config.http.header_deadline();
+    let config = &worker.door.node.config.http;
+    let (header_deadline, idle) = (config.header_deadline(), config.idle());
     let mut timer = Timer::new();
     timer.set(Instant::now() + header_deadline);
     let bytes = Turns::new(rest.wire, rest.read);
     let Ok(Ok(http)) = timeout(header_deadline, options().handshake(bytes.clone())).await else { return };
     bytes.begin();
-    let sent = bytes.count();
-    let link = Arc::new(Link::new(move || sent.load(Ordering::Relaxed)));
+    let taken = bytes.taken();
+    let link = Arc::new(Link::new(config.write_deadline(), move || taken.load(Ordering::Relaxed)));
     let (worker, asker) = (Rc::clone(worker), Rc::new(asker));
     let mut connection = Connection {
         http,
@@ -85,7 +84,9 @@ pub(super) async fn serve(worker: &Rc<Worker>, rest: Rest, asker: Asker, seat: &
         worker,
         asker,
         seat,
+        idle,
         is_idle: true,
+        taken_before: 0,
         timer,
         ends: false,
     };
@@ -120,8 +121,12 @@ struct Connection<'c> {
     asker: Rc<Asker>,
     /// Busy until all that was asked for has left.
     seat: &'c Seat,
+    /// It ends when it waits so long for a request.
+    idle: Duration,
     /// Whether it waits for a request, and nothing is on its way.
     is_idle: bool,
+    /// Bytes of content that had left when the timer was set.
+    taken_before: u64,
     /// While it is idle, until when a request has to begin; else until when so many bytes must have left.
     timer: Timer,
     /// Whether no other request is waited for.
@@ -167,10 +172,18 @@ impl Connection<'_> {
                 false => self.seat.work(),
             }
             self.is_idle = is_idle;
-            self.bytes.sent();
-            self.timer.set(now + if is_idle && self.ends { LINGER } else { IDLE });
+            self.wait(now, if is_idle && self.ends { LINGER } else { self.idle });
+        }
+        if is_idle && self.link.is_stuck() {
+            self.leave(cx);
+            return Poll::Ready(());
         }
         self.poll_timer(cx)
+    }
+
+    fn wait(&mut self, now: Instant, time: Duration) {
+        self.taken_before = self.link.taken();
+        self.timer.set(now + time);
     }
 
     /// Takes all requests that came, and has the connection go on. Returns whether it is over.
@@ -240,18 +253,25 @@ impl Connection<'_> {
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.timer.poll(cx));
-            // An answer that is being made or written has its own deadlines.
-            if !self.is_idle && (!self.answers.is_empty() || self.bytes.sent() >= IDLE_BYTES_MIN) {
-                self.timer.set(Instant::now() + IDLE);
+            // An answer that is being made or written has its own deadlines; yet who took nothing of one, and asks for
+            // another and another, is not waited for.
+            let has_own = !self.answers.is_empty() && !self.link.is_stuck();
+            let is_taking = self.link.taken() - self.taken_before >= bytes_min(self.idle);
+            if !self.is_idle && (has_own || is_taking) {
+                self.wait(Instant::now(), self.idle);
                 continue;
             }
-            //= https://www.rfc-editor.org/rfc/rfc9113#section-6.8
-            //# Endpoints SHOULD always send a GOAWAY frame before closing a connection so that the remote peer can know
-            //# whether a stream has been partially processed or not.
-            self.http.abrupt_shutdown(Reason::NO_ERROR);
-            let _ = self.http.poll_closed(cx);
+            self.leave(cx);
             return Poll::Ready(());
         }
+    }
+
+    //= https://www.rfc-editor.org/rfc/rfc9113#section-6.8
+    //# Endpoints SHOULD always send a GOAWAY frame before closing a connection so that the remote peer can know whether a
+    //# stream has been partially processed or not.
+    fn leave(&mut self, cx: &mut Context<'_>) {
+        self.http.abrupt_shutdown(Reason::NO_ERROR);
+        let _ = self.http.poll_closed(cx);
     }
 
     /// Tells the viewer to ask for no more on this connection, which ends when all is answered.
@@ -259,7 +279,7 @@ impl Connection<'_> {
         self.ends = true;
         self.http.graceful_shutdown();
         if self.is_idle {
-            self.timer.set(Instant::now() + LINGER);
+            self.wait(Instant::now(), LINGER);
         }
     }
 }

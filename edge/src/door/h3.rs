@@ -4,15 +4,17 @@ use std::{
     io,
     net::SocketAddr,
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use h3::{error::Code, server::RequestResolver};
 use http::Version;
 use pingora_core::server::ShutdownWatch;
-use quinn::{Endpoint, IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt};
+use quinn::{Connection, Endpoint, IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -20,15 +22,17 @@ use tokio::{
 
 use super::{
     capped::Capped,
-    limits::{IDLE_BYTES_MIN, IDLE_SECONDS, REQUESTS_PER_CONNECTION_MAX, STREAMS_MAX, WRITE_DEADLINE},
+    counted::Counted,
+    limits::{REQUESTS_PER_CONNECTION_MAX, STREAMS_MAX, bytes_min},
     link::Link,
     respond::respond,
-    session::{QuicStream, Session},
+    session::{QuicStream, Session, Way},
     shared::{Gauged, HttpDoor},
     tls::{HANDSHAKE_DEADLINE, Terminator},
 };
 use crate::{
     answer::{head::HEADER_BYTES_MAX, request::Intake},
+    config::HttpConfig,
     listen::connections::Seat,
 };
 
@@ -38,24 +42,28 @@ const CONTROL_STREAMS_MAX: u32 = 8;
 const STREAM_WINDOW_BYTES: u32 = 32 * 1024;
 /// Bytes in flight of all requests of one connection.
 const WINDOW_BYTES: u32 = 256 * 1024;
-/// Bytes of answers written and not yet acknowledged: 100 Mbit/s at a round trip of 80 ms, and an edge is near.
+/// Bytes of answers written and not yet acknowledged, of which QUIC has a copy: 100 Mbit/s at a round trip of 80 ms,
+/// and an edge is near.
 const SEND_WINDOW_BYTES: u64 = 1024 * 1024;
+/// What a packet with content counts as: one that leaves while more waits is full, unless the viewer's window is not.
+const PACKET_BYTES: u64 = 1024;
 /// A connection that we end has so long to take what was written.
 const LINGER: Duration = Duration::from_secs(10);
 
-type Http = h3::server::Connection<Capped<h3_quinn::Connection>, Bytes>;
+type Http = h3::server::Connection<Capped<h3_quinn::Connection>, Counted>;
 
 /// Binds the UDP port.
 ///
 /// # Errors
 /// What the system says.
-pub(crate) fn bind(address: SocketAddr, terminator: &Terminator) -> io::Result<Endpoint> {
+pub(crate) fn bind(address: SocketAddr, terminator: &Terminator, http: &HttpConfig) -> io::Result<Endpoint> {
+    let idle = IdleTimeout::try_from(http.idle()).map_err(io::Error::other)?;
     let crypto = terminator.quic().map_err(io::Error::other)?;
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(CONTROL_STREAMS_MAX))
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_SECONDS * 1000))))
+        .max_idle_timeout(Some(idle))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
@@ -119,19 +127,18 @@ async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, seat: &Seat, mut s
         Some((quic, http))
     };
     let Ok(Some((quic, mut http))) = timeout(HANDSHAKE_DEADLINE, handshake).await else { return };
-    let counted = quic.clone();
-    let link = Arc::new(Link::new(move || counted.stats().udp_tx.bytes));
+    let way = Arc::new(way(door));
+    let idle = door.node.config.http.idle();
     let mut requests = JoinSet::new();
     let mut begun = 0;
-    // Bytes that had left when the last answer was written, or a moment of idleness after that.
-    let mut left = 0;
+    let mut tail = Tail::default();
     loop {
         tokio::select! {
             accepted = http.accept() => match accepted {
                 Ok(Some(resolver)) => {
                     seat.work();
                     // Where the viewer is now: a connection outlives the change from one network to another.
-                    requests.spawn(request(Arc::clone(door), resolver, quic.remote_address(), Arc::clone(&link)));
+                    requests.spawn(request(Arc::clone(door), resolver, quic.remote_address(), Arc::clone(&way)));
                     begun += 1;
                     if begun == REQUESTS_PER_CONNECTION_MAX {
                         break;
@@ -140,22 +147,24 @@ async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, seat: &Seat, mut s
                 Ok(None) => break,
                 Err(_) => return,
             },
-            Some(_) = requests.join_next() => if requests.is_empty() {
-                seat.wait(Instant::now());
-                left = link.sent();
-            },
+            Some(_) = requests.join_next() => {
+                if way.link.is_stuck() {
+                    break;
+                }
+                if requests.is_empty() {
+                    seat.wait(Instant::now());
+                    tail = Tail::begin(&quic);
+                }
+            }
             () = &mut given_up => {
                 door.node.metrics.http_connections_given_up.inc();
                 break;
             }
             // Pings keep a connection, but not one on which nothing is asked. What was written may still be on its way
             // to a slow viewer.
-            () = sleep(Duration::from_secs(IDLE_SECONDS.into())), if requests.is_empty() => {
-                let before = std::mem::replace(&mut left, link.sent());
-                if left - before < IDLE_BYTES_MIN {
-                    break;
-                }
-            }
+            () = sleep(idle), if requests.is_empty() => if !tail.is_taken(&quic, idle) {
+                break;
+            },
             _ = shutdown.wait_for(|down| *down) => break,
         }
     }
@@ -169,11 +178,43 @@ async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, seat: &Seat, mut s
     }
 }
 
+fn way(door: &HttpDoor) -> Way {
+    let taken = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&taken);
+    let deadline = door.node.config.http.write_deadline();
+    Way { link: Link::new(deadline, move || counted.load(Ordering::Relaxed)), taken }
+}
+
+/// What of the answers is on its way when all are written, up to [`SEND_WINDOW_BYTES`].
+#[derive(Default)]
+struct Tail {
+    /// Packets with a part of an answer that had left when it was looked at last.
+    packets: u64,
+    /// Bytes that may be left.
+    rest: u64,
+}
+
+impl Tail {
+    fn begin(quic: &Connection) -> Self {
+        Self { packets: quic.stats().frame_tx.stream, rest: SEND_WINDOW_BYTES }
+    }
+
+    /// Whether the viewer took enough of it in the time since this was asked before, and there may be more. Packets
+    /// that acknowledge the viewer's own do not count; those that are sent again do, and come ever more seldom to a
+    /// viewer that tells of none.
+    fn is_taken(&mut self, quic: &Connection, time: Duration) -> bool {
+        let before = std::mem::replace(&mut self.packets, quic.stats().frame_tx.stream);
+        let is_rest = self.rest > 0;
+        self.rest = self.rest.saturating_sub(bytes_min(time));
+        is_rest && (self.packets - before) * PACKET_BYTES >= bytes_min(time)
+    }
+}
+
 async fn request(
     door: Arc<HttpDoor>,
-    resolver: RequestResolver<Capped<h3_quinn::Connection>, Bytes>,
+    resolver: RequestResolver<Capped<h3_quinn::Connection>, Counted>,
     peer: SocketAddr,
-    link: Arc<Link>,
+    way: Arc<Way>,
 ) {
     let deadline = door.node.config.http.header_deadline();
     let Ok(Ok((head, stream))) = timeout(deadline, resolver.resolve_request()).await else { return };
@@ -199,9 +240,9 @@ async fn request(
     if matches!(intake, Intake::Refused(..)) {
         answer.stream.stop_sending(Code::H3_NO_ERROR);
     }
-    if respond(&door, &mut Session::Quic(&mut answer.stream, &link), intake, start, |_, _| {}).await {
+    if respond(&door, &mut Session::Quic(&mut answer.stream, &way), intake, start, |_, _| {}).await {
         // The viewer may be gone by now; there is nobody to tell.
-        let finished = timeout(WRITE_DEADLINE, answer.stream.finish()).await;
+        let finished = timeout(way.link.deadline(), answer.stream.finish()).await;
         answer.is_whole = matches!(finished, Ok(Ok(())));
     }
 }

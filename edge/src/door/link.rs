@@ -1,40 +1,51 @@
 //! The deadline of writes on a connection that many answers share: a slow link carries all of them, one after the
-//! other's piece, so each waits for its turn for as long as the link brings the viewer anything.
+//! other's piece, so each waits for its turn for as long as the link brings the viewer any content.
 //!
-//! Keeps true: who takes nothing is gone after [`WRITE_DEADLINE`]; and a stream whose viewer takes of others only, once
-//! these have had as many turns as they are.
+//! Keeps true: who takes nothing is gone after `http.write_seconds`, whatever else it sends and is sent; and a stream
+//! whose viewer takes of others only, once these have had as many turns as they are.
 
 use std::{
     pin::pin,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Duration,
 };
 
 use tokio::time::timeout;
 
-use super::{
-    limits::{SEND_BYTES_PER_SECOND_MIN, WRITE_DEADLINE},
-    wire::Left,
-};
-
-/// So much must leave a connection in the time of a write.
-const SENT_BYTES_MIN: u64 = SEND_BYTES_PER_SECOND_MIN as u64 * WRITE_DEADLINE.as_secs();
+use super::{limits::bytes_min, wire::Left};
 
 /// What the answers on one connection know of each other.
 pub(super) struct Link {
     /// Answers of which a piece waits to be taken.
     waiting: AtomicUsize,
-    /// Returns the bytes that have left so far.
-    sent: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Returns the bytes of content that have left so far. Nothing else counts: whoever takes only what tells it that
+    /// its pings came takes nothing.
+    taken: Box<dyn Fn() -> u64 + Send + Sync>,
+    deadline: Duration,
+    /// Whether an answer was given up because the viewer took too little of all of them.
+    is_stuck: AtomicBool,
 }
 
 impl Link {
-    pub(super) fn new(sent: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self { waiting: AtomicUsize::new(0), sent: Box::new(sent) }
+    pub(super) fn new(deadline: Duration, taken: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        let (waiting, is_stuck) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self { waiting, taken: Box::new(taken), deadline, is_stuck }
     }
 
-    /// Returns the bytes that have left so far.
-    pub(super) fn sent(&self) -> u64 {
-        (self.sent)()
+    /// Returns the time in which something has to be taken.
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// Returns the bytes of content that have left so far.
+    pub(super) fn taken(&self) -> u64 {
+        (self.taken)()
+    }
+
+    /// Whether an answer was given up because the viewer took too little of all of them. Its connection is not worth
+    /// another: it could ask for new ones, and take nothing, for ever.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_stuck.load(Ordering::Relaxed)
     }
 
     /// Waits until a piece of up to 64 KiB is written.
@@ -46,13 +57,16 @@ impl Link {
         let mut write = pin!(write);
         let mut turns = 0;
         loop {
-            let before = self.sent();
-            if let Ok(written) = timeout(WRITE_DEADLINE, &mut write).await {
+            let before = self.taken();
+            if let Ok(written) = timeout(self.deadline, &mut write).await {
                 return written.map_err(|_| Left);
             }
             turns += 1;
-            let is_taking = self.sent().saturating_sub(before) >= SENT_BYTES_MIN;
-            if !is_taking || turns > self.waiting.load(Ordering::Relaxed) {
+            if self.taken().saturating_sub(before) < bytes_min(self.deadline) {
+                self.is_stuck.store(true, Ordering::Relaxed);
+                return Err(Left);
+            }
+            if turns > self.waiting.load(Ordering::Relaxed) {
                 return Err(Left);
             }
         }
@@ -80,7 +94,6 @@ mod tests {
     use std::{
         future::pending,
         sync::{Arc, atomic::AtomicU64},
-        time::Duration,
     };
 
     use futures::future::join_all;
@@ -88,17 +101,19 @@ mod tests {
 
     use super::*;
 
-    /// Counts as sent so many bytes a second.
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    /// Counts as taken so many bytes a second.
     fn link(bytes_per_second: u64) -> Arc<Link> {
-        let sent = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&sent);
+        let taken = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&taken);
         tokio::spawn(async move {
             loop {
                 sleep(Duration::from_secs(1)).await;
-                sent.fetch_add(bytes_per_second, Ordering::Relaxed);
+                taken.fetch_add(bytes_per_second, Ordering::Relaxed);
             }
         });
-        Arc::new(Link::new(move || counted.load(Ordering::Relaxed)))
+        Arc::new(Link::new(DEADLINE, move || counted.load(Ordering::Relaxed)))
     }
 
     async fn write(seconds: u64) -> Result<(), ()> {
@@ -113,10 +128,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_write_waits_for_as_many_turns_as_there_are_answers_while_the_viewer_takes_of_them() {
         let (slow, stopped) = (link(2_200), link(1_900));
-        assert!(stopped.in_turn(write(29)).await.is_ok());
+        assert!(stopped.in_turn(write(29)).await.is_ok() && !stopped.is_stuck());
         let begun = Instant::now();
         assert!(stopped.in_turn(write(31)).await.is_err(), "too little is taken");
-        assert_eq!(begun.elapsed().as_secs(), 30);
+        assert_eq!((begun.elapsed().as_secs(), stopped.is_stuck()), (30, true));
         assert!(slow.in_turn(write(59)).await.is_ok());
         assert!(slow.in_turn(write(61)).await.is_err(), "one alone has had its turn and another");
         let written = join_all((0..10).map(|_| slow.in_turn(write(299)))).await;
@@ -124,6 +139,6 @@ mod tests {
         let begun = Instant::now();
         assert!(join_all((0..10).map(|_| slow.in_turn(never()))).await.iter().all(Result::is_err));
         assert_eq!(begun.elapsed().as_secs(), 330, "of some that are never taken there is an end");
-        assert_eq!(slow.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!((slow.waiting.load(Ordering::Relaxed), slow.is_stuck()), (0, false));
     }
 }

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     gathered::Gathered,
-    limits::{IDLE_SECONDS, LINGER, SEND_BYTES_PER_SECOND_MIN, WRITE_DEADLINE},
+    limits::{LINGER, SEND_BYTES_PER_SECOND_MIN},
     respond::respond,
     send::{Sent, VIEWER_LEFT},
     session::Session,
@@ -94,14 +94,14 @@ impl HttpServerApp for Connection {
         mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        let header_deadline = self.door.node.config.http.header_deadline();
+        let http = &self.door.node.config.http;
+        let (header_deadline, write_deadline) = (http.header_deadline(), http.write_deadline());
         session.set_read_timeout(Some(header_deadline));
-        session.set_write_timeout(Some(WRITE_DEADLINE));
+        session.set_write_timeout(Some(write_deadline));
         session.set_min_send_rate(Some(SEND_BYTES_PER_SECOND_MIN));
         // The first header has its own deadline; later ones may idle before they begin.
         let is_first = !self.begun.swap(true, Ordering::Relaxed);
-        let patience =
-            if is_first { header_deadline } else { header_deadline + Duration::from_secs(IDLE_SECONDS.into()) };
+        let patience = if is_first { header_deadline } else { header_deadline + http.idle() };
         let read = timeout(patience, session.read_request()).await;
         let start = Instant::now();
         match read {
@@ -115,7 +115,8 @@ impl HttpServerApp for Connection {
                 let mut sent = Sent::begin(&self.door.node, asked, start);
                 sent.of(StatusCode::BAD_REQUEST, Source::Own, None);
                 let fields = HeaderMap::from_iter([(header::CONTENT_LENGTH, 0.into())]);
-                let written = Session::Pingora(&mut session).head(StatusCode::BAD_REQUEST, fields).await;
+                let written =
+                    Session::Pingora(&mut session, write_deadline).head(StatusCode::BAD_REQUEST, fields).await;
                 sent.end(written.map_err(|Left| VIEWER_LEFT));
                 let _ = session.finish().await;
                 return None;
@@ -129,7 +130,7 @@ impl HttpServerApp for Connection {
             // Told with the answer, so that the viewer sends no more on this connection.
             session.set_keepalive(None);
         }
-        if !respond(&self.door, &mut Session::Pingora(&mut session), intake, start, |_, _| {}).await {
+        if !respond(&self.door, &mut Session::Pingora(&mut session, write_deadline), intake, start, |_, _| {}).await {
             return None;
         }
         let settings = HttpPersistentSettings::for_session(&session);

@@ -1,5 +1,10 @@
 //! The way of one answer back to its viewer, the same for every version of HTTP.
 
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
 use bytes::Bytes;
 use h3::{error::Code, server::RequestStream};
 use http::{HeaderMap, Response, StatusCode};
@@ -9,23 +14,31 @@ use tokio::time::timeout;
 
 use super::{
     capped::CappedStream,
-    limits::{PIECE_BYTES, WRITE_DEADLINE},
+    counted::Counted,
+    limits::PIECE_BYTES,
     link::Link,
     stream::Stream,
     wire::{Left, Plain},
 };
 
 /// A request of HTTP/3 and the way back.
-pub(super) type QuicStream = RequestStream<CappedStream<h3_quinn::BidiStream<Bytes>>, Bytes>;
+pub(super) type QuicStream = RequestStream<CappedStream<h3_quinn::BidiStream<Counted>>, Counted>;
+
+/// What the answers on one connection of HTTP/3 have in common.
+pub(super) struct Way {
+    pub(super) link: Link,
+    /// Bytes of content that QUIC took.
+    pub(super) taken: Arc<AtomicU64>,
+}
 
 /// Where an answer is written to.
 pub(super) enum Session<'a> {
-    /// HTTP/1.1 by pingora; it has its deadlines from whoever made it.
-    Pingora(&'a mut ServerSession),
+    /// HTTP/1.1 by pingora, which has its deadlines from whoever made it, and one for a head, for which it has none.
+    Pingora(&'a mut ServerSession, Duration),
     /// HTTP/2.
     Stream(&'a mut Stream),
     /// HTTP/3.
-    Quic(&'a mut QuicStream, &'a Link),
+    Quic(&'a mut QuicStream, &'a Way),
     /// HTTP/1.1 by the codec of our own.
     Plain(&'a mut Plain),
 }
@@ -37,17 +50,17 @@ impl Session<'_> {
     /// [`Left`].
     pub(super) async fn head(&mut self, status: StatusCode, fields: HeaderMap) -> Result<(), Left> {
         match self {
-            Self::Pingora(session) => {
-                // Where nothing follows it leaves at once, and pingora has no deadline for that.
+            Self::Pingora(session, deadline) => {
+                // Where nothing follows it leaves at once.
                 let head = ResponseHeader::from(head(status, fields).into_parts().0);
-                let written = timeout(WRITE_DEADLINE, session.write_response_header(Box::new(head))).await;
+                let written = timeout(*deadline, session.write_response_header(Box::new(head))).await;
                 if matches!(written, Ok(Ok(()))) { Ok(()) } else { Err(Left) }
             }
             Self::Stream(stream) => {
                 stream.head(status, fields);
                 Ok(())
             }
-            Self::Quic(stream, link) => link.in_turn(stream.send_response(head(status, fields))).await,
+            Self::Quic(stream, way) => way.link.in_turn(stream.send_response(head(status, fields))).await,
             Self::Plain(plain) => {
                 plain.head(status, &fields);
                 Ok(())
@@ -59,7 +72,7 @@ impl Session<'_> {
     pub(super) fn piece_bytes(&self) -> usize {
         match self {
             Self::Plain(_) => usize::MAX,
-            Self::Pingora(_) | Self::Stream(_) | Self::Quic(..) => PIECE_BYTES,
+            Self::Pingora(..) | Self::Stream(_) | Self::Quic(..) => PIECE_BYTES,
         }
     }
 
@@ -69,10 +82,10 @@ impl Session<'_> {
     /// [`Left`].
     pub(super) async fn body(&mut self, piece: Bytes, ends: bool) -> Result<(), Left> {
         match self {
-            Self::Pingora(session) => session.write_response_body(piece, ends).await.map_err(|_| Left),
+            Self::Pingora(session, _) => session.write_response_body(piece, ends).await.map_err(|_| Left),
             Self::Stream(stream) => stream.write(piece, ends).await,
             // The end is told by `finish`, with or without content.
-            Self::Quic(stream, link) => link.in_turn(stream.send_data(piece)).await,
+            Self::Quic(stream, way) => way.link.in_turn(stream.send_data(Counted::new(piece, &way.taken))).await,
             Self::Plain(plain) => plain.write(piece).await,
         }
     }
@@ -86,7 +99,7 @@ impl Session<'_> {
             Self::Plain(plain) => plain.end_answer().await,
             Self::Stream(stream) => stream.end(),
             // Whoever made the session ends it.
-            Self::Pingora(_) | Self::Quic(..) => Ok(()),
+            Self::Pingora(..) | Self::Quic(..) => Ok(()),
         }
     }
 
@@ -94,14 +107,14 @@ impl Session<'_> {
     pub(super) async fn gone(&mut self) {
         match self {
             Self::Stream(stream) => stream.gone().await,
-            Self::Pingora(_) | Self::Quic(..) | Self::Plain(_) => std::future::pending().await,
+            Self::Pingora(..) | Self::Quic(..) | Self::Plain(_) => std::future::pending().await,
         }
     }
 
     /// Has the connection closed after this answer, where that means anything.
     pub(super) fn close_after(&mut self) {
         match self {
-            Self::Pingora(session) => session.set_keepalive(None),
+            Self::Pingora(session, _) => session.set_keepalive(None),
             Self::Plain(plain) => plain.close_after(),
             Self::Stream(_) | Self::Quic(..) => {}
         }
@@ -111,7 +124,7 @@ impl Session<'_> {
     pub(super) async fn cut(&mut self) {
         match self {
             // HTTP/1.1 closes short of its Content-Length.
-            Self::Pingora(session) => session.shutdown().await,
+            Self::Pingora(session, _) => session.shutdown().await,
             Self::Stream(stream) => stream.cut(),
             Self::Quic(stream, _) => stream.stop_stream(Code::H3_INTERNAL_ERROR),
             // Closed short of its Content-Length, over TLS without the word that ends a connection.

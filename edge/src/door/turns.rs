@@ -17,6 +17,8 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::Frames;
+
 /// So much waits for the end of a turn: what rustls takes at a time.
 const HELD_BYTES_MAX: usize = 64 * 1024;
 
@@ -30,10 +32,10 @@ struct Bytes<T> {
     held: BytesMut,
     /// Whether a flush waits for the end of the turn.
     waits: bool,
-    /// Bytes that the system took since they were asked for.
-    sent: u64,
-    /// All of them.
-    sent_in_all: Arc<AtomicU64>,
+    /// What of the bytes that leave is content.
+    frames: Frames,
+    /// Bytes of content that the system took.
+    taken: Arc<AtomicU64>,
 }
 
 impl<T> Clone for Turns<T> {
@@ -49,8 +51,8 @@ impl<T: AsyncWrite + Unpin> Turns<T> {
             begun,
             held: BytesMut::new(),
             waits: false,
-            sent: 0,
-            sent_in_all: Arc::default(),
+            frames: Frames::default(),
+            taken: Arc::default(),
         })))
     }
 
@@ -64,14 +66,9 @@ impl<T: AsyncWrite + Unpin> Turns<T> {
         self.0.borrow_mut().poll_flush(cx)
     }
 
-    /// Returns what counts the bytes that the system takes.
-    pub(super) fn count(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.0.borrow().sent_in_all)
-    }
-
-    /// Returns the bytes that the system took since this was asked before.
-    pub(super) fn sent(&self) -> u64 {
-        std::mem::take(&mut self.0.borrow_mut().sent)
+    /// Returns what counts the bytes of content that the system takes.
+    pub(super) fn taken(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.0.borrow().taken)
     }
 }
 
@@ -95,8 +92,13 @@ impl<T: AsyncWrite + Unpin> Bytes<T> {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.sent += written as u64;
-            self.sent_in_all.fetch_add(written as u64, Ordering::Relaxed);
+            let (mut content, mut left) = (0, written);
+            for slice in slices {
+                let (went, _) = slice.split_at(left.min(slice.len()));
+                content += self.frames.content(went);
+                left -= went.len();
+            }
+            self.taken.fetch_add(content, Ordering::Relaxed);
             self.held.advance(written.min(held));
             if self.held.is_empty() {
                 // An idle connection keeps no memory for it.
@@ -184,16 +186,15 @@ mod tests {
         stream.write_all(b"settings").await.unwrap();
         stream.flush().await.unwrap();
         assert_eq!(written(&stream), [b"settings".to_vec()], "before the first turn nothing waits");
-        assert_eq!((stream.sent(), stream.sent()), (8, 0));
         stream.begin();
         for piece in [&b"one"[..], b"two", b"three"] {
             stream.write_all(piece).await.unwrap();
             stream.flush().await.unwrap();
         }
-        assert_eq!((written(&stream).len(), stream.sent()), (1, 0));
+        assert_eq!(written(&stream).len(), 1);
         end(&stream).await;
         assert_eq!(written(&stream)[1..], [b"onetwothree".to_vec()]);
-        assert_eq!((stream.sent(), stream.0.borrow().held.capacity()), (11, 0));
+        assert_eq!(stream.0.borrow().held.capacity(), 0);
         end(&stream).await;
         assert_eq!(written(&stream).len(), 2, "once is enough");
     }
@@ -224,11 +225,31 @@ mod tests {
             }
             end(&stream).await;
             assert!(written(&stream).concat() == pieces.concat(), "{width}");
-            assert_eq!(stream.sent(), pieces.concat().len() as u64);
         }
         let mut stream = turns(0);
         stream.write_all(b"head").await.unwrap();
         assert_eq!(stream.flush().await.unwrap_err().kind(), io::ErrorKind::WriteZero);
+    }
+
+    #[tokio::test]
+    async fn only_content_that_left_counts_as_taken() {
+        let content = [7; HELD_BYTES_MAX];
+        let data = [&[1, 0, 0, 0, 0, 0, 0, 0, 1], &content[..]].concat();
+        let pong = [&[0, 0, 8, 6, 1, 0, 0, 0, 0], &[9; 8][..]].concat();
+        for width in [1, 1000, usize::MAX] {
+            let mut stream = turns(width);
+            stream.begin();
+            stream.write_all(&pong).await.unwrap();
+            stream.flush().await.unwrap();
+            let taken = stream.taken();
+            end(&stream).await;
+            assert_eq!(taken.load(Ordering::Relaxed), 0);
+            for piece in [&pong[..], &data[..9], &data[9..], &pong] {
+                stream.write_all(piece).await.unwrap();
+            }
+            end(&stream).await;
+            assert_eq!(taken.load(Ordering::Relaxed), HELD_BYTES_MAX as u64, "{width}");
+        }
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::limits::{LINGER, SEND_BYTES_PER_SECOND_MIN, WRITE_DEADLINE};
+use super::limits::{LINGER, REST_DEADLINE, SEND_BYTES_PER_SECOND_MIN};
 use crate::answer::headers;
 
 /// A content of so many bytes is copied behind its head, which costs less than to tell the system of two pieces.
@@ -53,7 +53,7 @@ impl Wire {
             let mut rest = vec![0; REST_BYTES];
             while matches!(timeout(LINGER, self.read(&mut rest)).await, Ok(Ok(1..))) {}
         };
-        let _ = timeout(WRITE_DEADLINE, rest).await;
+        let _ = timeout(REST_DEADLINE, rest).await;
     }
 
     /// Returns the connection below.
@@ -80,12 +80,14 @@ pub(super) struct Plain {
     pub(super) closes: bool,
     /// Whether the content goes out in chunks, because its length is not known.
     chunked: bool,
+    /// The last bytes, however few, may take so long.
+    deadline: Duration,
     pub(super) timer: Timer,
 }
 
 impl Plain {
-    pub(super) fn new(wire: Wire) -> Self {
-        Self { wire, out: Vec::new(), closes: false, chunked: false, timer: Timer::new() }
+    pub(super) fn new(wire: Wire, deadline: Duration) -> Self {
+        Self { wire, out: Vec::new(), closes: false, chunked: false, deadline, timer: Timer::new() }
     }
 
     /// Takes the head of an answer, which leaves with the first piece of its content.
@@ -135,10 +137,10 @@ impl Plain {
         self.closes = true;
     }
 
-    /// Writes what waits, and `content` with it. A viewer has half a minute for the last bytes, however few, and more
-    /// for many.
+    /// Writes what waits, and `content` with it. A viewer has its time for the last bytes, however few, and more for
+    /// many.
     pub(super) async fn flush(&mut self, content: &[Bytes]) -> Result<(), Left> {
-        let Self { wire, out, timer, .. } = self;
+        let Self { wire, out, timer, deadline, .. } = self;
         let mut all = content.iter().map(Bytes::len).sum::<usize>();
         let (mut one, mut many);
         let mut rest = if all <= COPIED_BYTES_MAX {
@@ -154,18 +156,18 @@ impl Plain {
         if all == 0 {
             return Ok(());
         }
-        let mut waits = false;
+        let (mut waits, patience) = (false, *deadline + Duration::from_secs((all / SEND_BYTES_PER_SECOND_MIN) as u64));
         let written = poll_fn(|cx| {
             while !rest.is_empty() {
                 match Pin::new(&mut *wire).poll_write_vectored(cx, rest) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Left)),
                     Poll::Ready(Ok(sent)) => IoSlice::advance_slices(&mut rest, sent),
-                    Poll::Pending => return wait(timer, &mut waits, all, cx),
+                    Poll::Pending => return wait(timer, &mut waits, patience, cx),
                 }
             }
             match Pin::new(&mut *wire).poll_flush(cx) {
                 Poll::Ready(flushed) => Poll::Ready(flushed.map_err(|_| Left)),
-                Poll::Pending => wait(timer, &mut waits, all, cx),
+                Poll::Pending => wait(timer, &mut waits, patience, cx),
             }
         });
         written.await?;
@@ -180,10 +182,9 @@ impl Plain {
 }
 
 /// Waits for the viewer to take more.
-fn wait(timer: &mut Timer, waits: &mut bool, bytes: usize, cx: &mut Context<'_>) -> Poll<Result<(), Left>> {
+fn wait(timer: &mut Timer, waits: &mut bool, patience: Duration, cx: &mut Context<'_>) -> Poll<Result<(), Left>> {
     if !std::mem::replace(waits, true) {
-        let seconds = bytes / SEND_BYTES_PER_SECOND_MIN;
-        timer.set(Instant::now() + WRITE_DEADLINE + Duration::from_secs(seconds as u64));
+        timer.set(Instant::now() + patience);
     }
     timer.poll(cx).map(|()| Err(Left))
 }
@@ -284,6 +285,7 @@ mod tests {
     use super::*;
 
     const NAME: &str = "a.example";
+    const DEADLINE: Duration = Duration::from_secs(30);
 
     /// Connects to a viewer who sends nothing and takes nothing, and returns what keeps it there, too.
     async fn stuck(is_secure: bool) -> (Plain, Box<dyn Any>) {
@@ -292,7 +294,7 @@ mod tests {
         let (ours, theirs) = tokio::join!(listener.accept(), TcpStream::connect(address));
         let (ours, theirs) = (ours.unwrap().0, theirs.unwrap());
         if !is_secure {
-            return (Plain::new(Wire::Clear(ours)), Box::new(theirs));
+            return (Plain::new(Wire::Clear(ours), DEADLINE), Box::new(theirs));
         }
         let key = KeyPair::generate().unwrap();
         let certificate =
@@ -309,7 +311,7 @@ mod tests {
             TlsAcceptor::from(Arc::new(server)).accept(ours),
             TlsConnector::from(Arc::new(client)).connect(NAME.try_into().unwrap(), theirs)
         );
-        (Plain::new(Wire::Secure(Box::new(ours.unwrap()))), Box::new(theirs.unwrap()))
+        (Plain::new(Wire::Secure(Box::new(ours.unwrap())), DEADLINE), Box::new(theirs.unwrap()))
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     answer::reply::Ways,
-    config::{Config, HttpsConfig},
+    config::{Config, HttpConfig, HttpsConfig},
     control::acme::Keeper,
     dns::DnsSockets,
     door::{Terminator, h3},
@@ -53,7 +53,7 @@ impl Doors {
                 let tcp = Listening::at(&mut handed, "https", https.listen).await?;
                 // The port that TCP got, where any was asked for.
                 let address = SocketAddr::new(https.listen.ip(), tcp.address.port());
-                let quic = match https.http3.then(|| h3::bind(address, &terminator)) {
+                let quic = match https.http3.then(|| h3::bind(address, &terminator, &config.http)) {
                     None => None,
                     Some(Ok(endpoint)) => Some(Quic::Bound(endpoint)),
                     Some(Err(error)) if succeeds && error.kind() == io::ErrorKind::AddrInUse => Some(Quic::Later),
@@ -134,6 +134,7 @@ impl Quic {
         self,
         address: SocketAddr,
         terminator: &Terminator,
+        http: &HttpConfig,
         mut down: watch::Receiver<bool>,
     ) -> Option<Endpoint> {
         if let Self::Bound(endpoint) = self {
@@ -141,7 +142,7 @@ impl Quic {
         }
         let freed = async {
             loop {
-                match h3::bind(address, terminator) {
+                match h3::bind(address, terminator, http) {
                     Ok(endpoint) => return endpoint,
                     Err(_) => sleep(SUCCESSION_RETRY).await,
                 }

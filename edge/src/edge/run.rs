@@ -88,7 +88,8 @@ pub(super) async fn run(
         if let Some(quic) = quic {
             let (door, down) = (Arc::clone(&door), going_down.clone());
             doors.spawn(async move {
-                if let Some(endpoint) = quic.endpoint(address, &terminator, down.clone()).await {
+                if let Some(endpoint) = quic.endpoint(address, &terminator, &door.node.config.http, down.clone()).await
+                {
                     door.serve_quic(endpoint, down).await;
                 }
             });

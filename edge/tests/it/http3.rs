@@ -1,10 +1,11 @@
 //! The HTTP door over QUIC, asked by h3's own client and by frames that no client sends.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes};
 use edge::config::HttpsConfig;
 use futures::future::{join_all, poll_fn};
+use h3::error::StreamError;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use quinn::{ClientConfig, Connection, Endpoint, TransportConfig, VarInt, crypto::rustls::QuicClientConfig};
 use testing::{noise_of, until};
@@ -62,15 +63,21 @@ impl Viewer {
         self.endpoint.rebind(std::net::UdpSocket::bind(address).unwrap()).unwrap();
     }
 
-    /// Asks, and reads as far as the header of the answer.
-    pub(crate) async fn begin(&self, method: Method, path: &str, fields: &[(&str, &str)]) -> (Response<()>, Asked) {
+    /// Asks, and reads nothing.
+    pub(crate) async fn send(&self, method: Method, path: &str, fields: &[(&str, &str)]) -> Result<Asked, StreamError> {
         let mut request = Request::builder().method(method).uri(format!("https://{}{path}", self.host));
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        let mut stream = self.requests.clone().send_request(request.body(()).unwrap()).await.unwrap();
+        let mut stream = self.requests.clone().send_request(request.body(()).unwrap()).await?;
         // Where the edge has refused the rest already, this fails, and the answer is there all the same.
         let _ = stream.finish().await;
+        Ok(stream)
+    }
+
+    /// Asks, and reads as far as the header of the answer.
+    pub(crate) async fn begin(&self, method: Method, path: &str, fields: &[(&str, &str)]) -> (Response<()>, Asked) {
+        let mut stream = self.send(method, path, fields).await.unwrap();
         (stream.recv_response().await.unwrap(), stream)
     }
 
@@ -113,9 +120,20 @@ pub(crate) async fn viewer(https: &HttpsConfig, site: &Site, stored: &Stored) ->
 
 /// The same with room for no more bytes than it has read.
 pub(crate) async fn narrow_viewer(https: &HttpsConfig, site: &Site, stored: &Stored, window: usize) -> Viewer {
+    narrow_viewer_with(https, site, stored, window, None).await
+}
+
+/// The same that says each so often that it is there.
+pub(crate) async fn narrow_viewer_with(
+    https: &HttpsConfig,
+    site: &Site,
+    stored: &Stored,
+    window: usize,
+    pings: Option<Duration>,
+) -> Viewer {
     let mut transport = TransportConfig::default();
     let window = VarInt::from_u32(window.try_into().unwrap());
-    transport.receive_window(window).stream_receive_window(window);
+    transport.receive_window(window).stream_receive_window(window).keep_alive_interval(pings);
     Viewer::connect(endpoint_with(https, transport), site.edge.https.unwrap(), host(stored)).await
 }
 

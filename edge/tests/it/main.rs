@@ -37,5 +37,6 @@ mod redbot;
 mod site;
 mod slow;
 mod smuggling;
+mod stopped;
 mod vast;
 mod verdicts;

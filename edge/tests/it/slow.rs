@@ -39,20 +39,20 @@ const SIP_BYTES: usize = BYTES_PER_SECOND / 10;
 /// The system holds some 230 KB of a connection whose packets are as on the Internet. On a loopback, whose packets have
 /// 64 KiB, it would take megabytes, and the edge would wait for nobody.
 const PACKET_BYTES: u32 = 1_400;
-const WINDOW_BYTES: usize = 16 * 1024;
+pub(crate) const WINDOW_BYTES: usize = 16 * 1024;
 /// A slow viewer may take so long for all.
 const PATIENCE: Duration = Duration::from_secs(100);
 
 /// What a connection over TCP speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Door {
+pub(crate) enum Door {
     Clear,
     Tls,
     ClearStreams,
     TlsStreams,
 }
 
-const DOORS: [Door; 4] = [Door::Clear, Door::Tls, Door::ClearStreams, Door::TlsStreams];
+pub(crate) const DOORS: [Door; 4] = [Door::Clear, Door::Tls, Door::ClearStreams, Door::TlsStreams];
 
 /// Reads no faster than a link would bring it.
 struct Slow<T> {
@@ -104,7 +104,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Slow<T> {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -117,7 +117,13 @@ fn connect(address: SocketAddr) -> TcpStream {
 }
 
 impl Door {
-    async fn open(self, site: &Site, https: &HttpsConfig, name: &str, is_over: &Arc<AtomicBool>) -> Box<dyn Stream> {
+    pub(crate) async fn open(
+        self,
+        site: &Site,
+        https: &HttpsConfig,
+        name: &str,
+        is_over: &Arc<AtomicBool>,
+    ) -> Box<dyn Stream> {
         let alpn: &[u8] = match self {
             Self::Clear | Self::ClearStreams => return Box::new(Slow::new(connect(site.edge.http), is_over)),
             Self::Tls => b"http/1.1",
@@ -128,7 +134,7 @@ impl Door {
         Box::new(tls.connect(name.to_owned().try_into().unwrap(), stream).await.unwrap())
     }
 
-    fn has_streams(self) -> bool {
+    pub(crate) fn has_streams(self) -> bool {
         matches!(self, Self::ClearStreams | Self::TlsStreams)
     }
 }
@@ -144,9 +150,9 @@ async fn over_one(mut stream: Box<dyn Stream>, stored: &Stored) -> Vec<u8> {
 }
 
 /// Asks over HTTP/2 for many at a time, with windows that are wide open: the link alone is slow.
-async fn over_streams(stream: Box<dyn Stream>, asked: &[&Stored]) -> Vec<Result<Vec<u8>, h2::Error>> {
+pub(crate) async fn over_streams(stream: Box<dyn Stream>, asked: &[&Stored]) -> Vec<Result<Vec<u8>, h2::Error>> {
     let mut builder = client::Builder::new();
-    builder.initial_window_size(6 << 20).initial_connection_window_size(15 << 20);
+    builder.initial_window_size(6 << 20).initial_connection_window_size(15 << 20).initial_max_send_streams(64);
     let (requests, connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
     let driver = tokio::spawn(connection);
     let asked = asked.iter().map(async |stored| {
