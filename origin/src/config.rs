@@ -35,8 +35,8 @@ pub struct Config {
     /// `HOST:PORT` under which other nodes reach the node API; they resolve a name at each connection. Absent: the
     /// address listened on, which must then be a concrete one.
     pub advertise: Option<NodeAddress>,
-    /// Address and port where `/health`, `/ready` and `/metrics` are answered in clear, not for the public. Absent: only
-    /// the node API tells them, to nodes of the cluster.
+    /// Address and port where `/health`, `/ready` and `/metrics` are answered in clear, not for the public. Absent:
+    /// only the node API tells them, to nodes of the cluster.
     pub admin: Option<SocketAddr>,
     /// Folder of all the node keeps; made when it is not there. No default.
     pub data_dir: PathBuf,

@@ -9,7 +9,8 @@ use sandbox::{Effect, Header, Marks};
 use crate::policy::decision::Decision;
 
 /// One web origin for each object, and nothing of it runs unless its owner's policy sets another
-/// `Content-Security-Policy`. What a page leads to may be saved: a browser shows no archive. Any page may embed an object: there are no credentials that such a page could abuse.
+/// `Content-Security-Policy`. What a page leads to may be saved: a browser shows no archive. Any page may embed an
+/// object: there are no credentials that such a page could abuse.
 const SECURITY: [(HeaderName, HeaderValue); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox allow-downloads")),

@@ -74,8 +74,8 @@ pub(crate) fn refusal(style: Style, fault: &Fault, request_id: &str) -> String {
     }
 }
 
-/// Lists a directory called `name`, as many of its names as one page has. The `path` ends with a slash; the `query` says
-/// where the page begins.
+/// Lists a directory called `name`, as many of its names as one page has. The `path` ends with a slash; the `query`
+/// says where the page begins.
 pub(crate) fn listing(directory: &Directory, (path, name): (&str, &str), query: &str) -> String {
     let mut rows = String::new();
     if path != "/" {

@@ -48,7 +48,8 @@ const READY_BYTES: usize = 1024;
 /// Heads that are kept for one target: of sixteen different words of the owner's policy, each over both forms of the
 /// file.
 const HEADS_MAX: usize = 32;
-/// What the record of a file takes that is not counted: its manifests and its lease, as they came and as they were read.
+/// What the record of a file takes that is not counted: its manifests and its lease, as they came and as they were
+/// read.
 const RECORD_BYTES_USUAL: usize = 16 * 1024;
 
 /// The longest content that is kept ready, in bytes. A viewer that takes its time keeps so much of a longer one in

@@ -228,8 +228,8 @@ impl Twin {
             answered(&patience.tells);
         }
         let held = message.held.lock().unwrap_or_else(PoisonError::into_inner);
-        // However many took it: where a later lease lives on, an erasure has ended nothing, and readers go by the newest
-        // that any node has.
+        // However many took it: where a later lease lives on, an erasure has ended nothing, and readers go by the
+        // newest that any node has.
         let lives_on = held.iter().any(|held| held.outlives(&message.lease));
         if told.is_enough() && !lives_on {
             return Ok(of_enough(told));

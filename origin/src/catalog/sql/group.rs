@@ -41,8 +41,8 @@ const GROUP_MAX_OF_SERVER: usize = 8;
 /// How long a record is waited for that another node writes, where nothing else is to be done: then others that came
 /// since have their turn.
 const LOCK_PATIENCE: Duration = Duration::from_millis(100);
-/// How long a write may be passed over because other nodes write its record, one after the other. Then it waits in their
-/// queue, before whoever only tries, apart from the group and on a connection of its own.
+/// How long a write may be passed over because other nodes write its record, one after the other. Then it waits in
+/// their queue, before whoever only tries, apart from the group and on a connection of its own.
 const PASSED_OVER_MAX: Duration = Duration::from_secs(1);
 /// How long it waits there at a time, below what ends a statement.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
