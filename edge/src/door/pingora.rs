@@ -87,6 +87,19 @@ impl Drop for Busy<'_> {
     }
 }
 
+/// Ends an answer, and closes the connection in order where it was the last one.
+async fn finish(session: ServerSession) -> Option<ReusedHttpStream> {
+    let settings = HttpPersistentSettings::for_session(&session);
+    let ServerSession::H1(mut session) = session else { return None };
+    session.finish_body().await.ok()?;
+    if !session.will_keepalive() {
+        session.into_inner().shutdown().await;
+        return None;
+    }
+    let reusable = session.reuse().await.ok()??;
+    Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
+}
+
 #[async_trait]
 impl HttpServerApp for Connection {
     async fn process_new_http(
@@ -118,24 +131,21 @@ impl HttpServerApp for Connection {
                 let written =
                     Session::Pingora(&mut session, write_deadline).head(StatusCode::BAD_REQUEST, fields).await;
                 sent.end(written.map_err(|Left| VIEWER_LEFT));
-                let _ = session.finish().await;
-                return None;
+                return finish(session).await;
             }
             Ok(Ok(true)) => {}
         }
         let _busy = Busy::new(&self.seat);
         let has_body = !session.is_body_empty();
         let intake = Intake::read(session.req_header(), has_body, self.peer, self.is_secure);
-        if *shutdown.borrow() {
+        if *shutdown.borrow() || has_body {
             // Told with the answer, so that the viewer sends no more on this connection.
             session.set_keepalive(None);
         }
         if !respond(&self.door, &mut Session::Pingora(&mut session, write_deadline), intake, start, |_, _| {}).await {
             return None;
         }
-        let settings = HttpPersistentSettings::for_session(&session);
-        let reusable = session.finish().await.ok()??;
-        Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
+        finish(session).await
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
