@@ -1,7 +1,8 @@
 //! Strips that an edge keeps in memory for the other edges of its region, as encrypted as origins have them.
 //!
-//! Keeps true: what was kept of an owner when it purged something is not given to anybody after that, nor is what a
-//! read brings that was under way then. An order names an object by its locator, a strip names it by its id, and what
+//! Keeps true: what was kept here of an owner when it purged something is not given from here after that, nor is what a
+//! question brings that was under way then. A question that comes later and joins a read of before may bring such a
+//! strip back, for `KEPT_TIME` at most. An order names an object by its locator, a strip names it by its id, and what
 //! has both is a record at the origins, which may be late or gone: so of an owner who purges one object all strips go.
 //! They are had again, once for the region.
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed},
@@ -13,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Topology, Transport, TransportError};
-use format::{Label, Locator, NodeName, OwnerSecret, PolicyName, Record, Retention, rendezvous};
+use format::{Label, Locator, NodeName, OwnerSecret, PolicyName, Record, Retention, rendezvous, wire::NodeEntry};
 use testing::{Call, Intercept, Intercepted, MemoryTransport, node, until};
 use tokio::time::Instant;
 use twin::{
@@ -612,26 +613,46 @@ async fn a_record_that_only_a_far_node_has_left_is_found_and_the_others_get_it_a
     }
 }
 
+/// A network before its catalog was restored from a backup, and after, with an owner's file that lies in a folder.
+struct Restore {
+    nodes: Vec<NodeEntry>,
+    before: MemoryTransport,
+    restored: MemoryTransport,
+    folder: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Restore {
+    fn of(nodes: usize) -> Self {
+        let nodes: Vec<_> = (0..nodes).map(|origin| node(name(origin).as_str(), testing::place("z"))).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, "text").unwrap();
+        Self { before: MemoryTransport::new(&nodes), restored: MemoryTransport::new(&nodes), nodes, folder, path }
+    }
+
+    /// Returns the owner's twin on one of its machines.
+    fn twin(&self, transport: impl Transport, machine: &str) -> Twin {
+        let (secret, index) = (OwnerSecret::from_bytes([1; 32]), self.folder.path().join(machine));
+        let topology = Arc::new(Topology::new(self.nodes.clone()));
+        let network = Network::new(Arc::new(transport), topology, testing::place("z"));
+        Twin::new(&secret, Index::open(index, &secret).unwrap(), Arc::new(network))
+    }
+}
+
 /// The catalog was restored from a backup of before two renewals by another machine, and one node's copy knows of
 /// them.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erasure_ends_a_later_lease_that_lives_on_at_one_node() {
-    let nodes: Vec<_> = (0..5).map(|origin| node(name(origin).as_str(), testing::place("z"))).collect();
-    let (before, restored) = (MemoryTransport::new(&nodes), MemoryTransport::new(&nodes));
-    let (folder, secret) = (tempfile::tempdir().unwrap(), OwnerSecret::from_bytes([1; 32]));
-    let twin = |transport: Arc<dyn Transport>, machine: &str| {
-        let network = Network::new(transport, Arc::new(Topology::new(nodes.clone())), testing::place("z"));
-        Twin::new(&secret, Index::open(folder.path().join(machine), &secret).unwrap(), Arc::new(network))
-    };
-    let path = folder.path().join("a");
-    std::fs::write(&path, "text").unwrap();
-    let one = twin(Arc::new(before.clone()), "one");
-    let locator = one.put(&path, &options(), &quiet()).await.unwrap().entry.capability.locator();
+    let restore = Restore::of(5);
+    let Restore { nodes, before, restored, .. } = &restore;
+    let one = restore.twin(before.clone(), "one");
+    let locator = one.put(&restore.path, &options(), &quiet()).await.unwrap().entry.capability.locator();
     let record = before.record(&name(0), &locator).await.unwrap().unwrap();
-    for node in &nodes {
+    for node in nodes {
         restored.put_record(&node.name, &locator, record.clone()).await.unwrap();
     }
-    let two = twin(Arc::new(before.clone()), "two");
+    let two = restore.twin(before.clone(), "two");
     two.recover(&quiet()).await.unwrap();
     for day in 1..=2 {
         let later = Renewal { expires: Some(now() + day * 86_400), ..until_day() };
@@ -639,9 +660,9 @@ async fn an_erasure_ends_a_later_lease_that_lives_on_at_one_node() {
     }
     drop(two);
     let far = Far(name(1), before.clone());
-    let two = twin(Arc::new(Intercepted::over(Arc::new(restored.clone()), far)), "two");
+    let two = restore.twin(Intercepted::over(Arc::new(restored.clone()), far), "two");
     assert_eq!(two.remove(&locator).await.unwrap().ended.len(), 1);
-    for memory in [&before, &restored] {
+    for memory in [before, restored] {
         let held = memory.record(&name(1), &locator).await.unwrap().unwrap();
         let held = Record::decode(&held).unwrap().lease;
         assert_eq!((held.erased, held.version), (true, 4));
@@ -673,26 +694,19 @@ impl Intercept for Shy {
 /// The same where most nodes take what is late: readers go by the newest that any node has.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_and_a_move_are_told_as_done_once_they_are_above_what_one_node_knows() {
-    let nodes: Vec<_> = (0..4).map(|origin| node(name(origin).as_str(), testing::place("z"))).collect();
-    let (before, restored) = (MemoryTransport::new(&nodes), MemoryTransport::new(&nodes));
-    let (folder, secret) = (tempfile::tempdir().unwrap(), OwnerSecret::from_bytes([1; 32]));
-    let twin = |transport: Arc<dyn Transport>, machine: &str| {
-        let network = Network::new(transport, Arc::new(Topology::new(nodes.clone())), testing::place("z"));
-        Twin::new(&secret, Index::open(folder.path().join(machine), &secret).unwrap(), Arc::new(network))
-    };
-    let path = folder.path().join("a");
-    std::fs::write(&path, "text").unwrap();
-    let one = twin(Arc::new(before.clone()), "one");
-    let stored = one.put(&path, &options(), &quiet()).await.unwrap();
+    let restore = Restore::of(4);
+    let Restore { nodes, before, restored, .. } = &restore;
+    let one = restore.twin(before.clone(), "one");
+    let stored = one.put(&restore.path, &options(), &quiet()).await.unwrap();
     let made = one.point("site", &NameChange::New(stored.label.clone()), NameTerms::default()).await.unwrap();
     let [object, site] = [&stored.label, &made.label].map(|label| label.capability().locator());
     for locator in [&object, &site] {
         let record = before.record(&name(0), locator).await.unwrap().unwrap();
-        for node in &nodes {
+        for node in nodes {
             restored.put_record(&node.name, locator, record.clone()).await.unwrap();
         }
     }
-    twin(Arc::new(before.clone()), "two").recover(&quiet()).await.unwrap();
+    restore.twin(before.clone(), "two").recover(&quiet()).await.unwrap();
     let until_day = |day: u64| Renewal { expires: Some(now() + day * 86_400), ..until_day() };
     for day in 1..=2 {
         one.renew(&object, &until_day(day)).await.unwrap();
@@ -700,13 +714,13 @@ async fn a_renewal_and_a_move_are_told_as_done_once_they_are_above_what_one_node
     }
     let two = |machine: &str| {
         let shy = Shy(name(1), before.clone(), AtomicUsize::new(0));
-        twin(Arc::new(Intercepted::over(Arc::new(restored.clone()), shy)), machine)
+        restore.twin(Intercepted::over(Arc::new(restored.clone()), shy), machine)
     };
     two("two").renew(&object, &until_day(3)).await.unwrap();
     let moved = two("two").point("site", &NameChange::Set(stored.label), NameTerms::default()).await.unwrap();
     assert_eq!(moved.entry.tenure.version, 4);
     for locator in [&object, &site] {
-        for memory in [&before, &restored] {
+        for memory in [before, restored] {
             let held = memory.record(&name(1), locator).await.unwrap().unwrap();
             assert_eq!(Record::decode(&held).unwrap().lease.version, 4);
         }
