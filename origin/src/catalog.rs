@@ -175,10 +175,14 @@ pub trait Catalog: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Locator>, CatalogError>;
 
-    /// Ends the leases that are past their expiry, at most `limit`, and returns how many: the sealed manifest is
-    /// destroyed, the record becomes a tombstone under the lease it has, and the feed tells of an erasure. Nothing ends
-    /// before the second until which it is promised to be kept. Fewer than `limit`: no more are due.
-    async fn expire(&self, limit: usize) -> Result<u64, CatalogError>;
+    /// Ends the leases that were past their expiry at the second `now` since 1970, at most `limit`, and returns how
+    /// many: the sealed manifest is destroyed, the record becomes a tombstone under the lease it has, and the feed tells
+    /// of an erasure. Nothing ends before the second until which it is promised to be kept. Fewer than `limit`: no more
+    /// are due.
+    ///
+    /// `now` is what the catalog's clock said when its caller trusted it: a clock that is set after that ends nothing.
+    /// So are the seconds of the methods below that destroy.
+    async fn expire(&self, now: u64, limit: usize) -> Result<u64, CatalogError>;
 
     /// Returns a living object.
     async fn object(&self, object: &ObjectId) -> Result<Option<ObjectRow>, CatalogError>;
@@ -198,30 +202,30 @@ pub trait Catalog: Send + Sync + 'static {
     /// Notes that a shard is durable on a node.
     async fn place_shard(&self, shard: &ShardRow) -> Result<(), CatalogError>;
 
-    /// Notes that a node no longer holds a shard, unless it was committed again within `grace`.
-    async fn forget_shard(&self, shard: &ShardRow, grace: Duration) -> Result<(), CatalogError>;
+    /// Notes that a node no longer holds a shard, unless it was committed again after the second `before`.
+    async fn forget_shard(&self, shard: &ShardRow, before: u64) -> Result<(), CatalogError>;
 
     /// Notes that a node's shard was found corrupt or missing: the row goes at once, however young.
     async fn lose_shard(&self, shard: &ShardRow) -> Result<(), CatalogError>;
 
-    /// Returns shards of a node all of whose records were erased at least `grace` ago, in order of object and column,
-    /// at most `limit`, from the one after `after`. A shard that was committed within `grace` is not among them: its
-    /// record may be on its way.
+    /// Returns shards of a node all of whose records were erased by the second `before`, in order of object and column,
+    /// at most `limit`, from the one after `after`. A shard that was committed later is not among them: its record may
+    /// be on its way.
     async fn dead_shards(
         &self,
         node: &NodeName,
-        grace: Duration,
+        before: u64,
         after: Option<(ObjectId, usize)>,
         limit: usize,
     ) -> Result<Vec<ShardRow>, CatalogError>;
 
-    /// Forgets shards as [`Self::dead_shards`] names them of nodes that were silent for `silent` or that nobody
-    /// announces. Looks at `limit` dead objects, from the one after `after`. A node that comes back with them after all
+    /// Forgets shards as [`Self::dead_shards`] names them of nodes that are silent since the second `silent` or that
+    /// nobody announces. Looks at `limit` dead objects, from the one after `after`. A node that comes back with them after all
     /// notes them again. Those of which no record tells any more that they are dead stay noted.
     async fn abandon_shards(
         &self,
-        grace: Duration,
-        silent: Duration,
+        before: u64,
+        silent: u64,
         after: Option<&ObjectId>,
         limit: usize,
     ) -> Result<Abandoned, CatalogError>;
@@ -347,9 +351,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// [`Refused::OtherRole`] when the name is taken.
     async fn announce(&self, entry: &NodeEntry) -> Result<Applied, CatalogError>;
 
-    /// Takes edges off the list that were silent for `silent`, and returns how many. They hold nothing; one that comes
+    /// Takes edges off the list that are silent since the second `silent`, and returns how many. They hold nothing; one that comes
     /// back is new. Origins stay: what they hold is noted under their names.
-    async fn forget_edges(&self, silent: Duration) -> Result<u64, CatalogError>;
+    async fn forget_edges(&self, silent: u64) -> Result<u64, CatalogError>;
 
     /// Returns all nodes in order of their names.
     async fn nodes(&self) -> Result<Vec<NodeEntry>, CatalogError>;

@@ -104,7 +104,8 @@ pub async fn rebuild(config: &Config) -> Result<Rebuilt, RebuildError> {
 pub async fn end_leases(config: &Config) -> Result<(), RebuildError> {
     let catalog = config.catalog.open(config.limits.changes_kept).await?;
     // A lease that ended by itself has the same text as before: the disk cannot tell, the clock can.
-    while catalog.expire(EXPIRED).await? == EXPIRED as u64 {}
+    let now = catalog.now().await?;
+    while catalog.expire(now, EXPIRED).await? == EXPIRED as u64 {}
     catalog.close().await;
     Ok(())
 }

@@ -13,15 +13,15 @@ const HOLD: Duration = Duration::from_secs(60);
 /// Leases ended in one step.
 const STEP: usize = 100;
 
-/// Ends the leases that are due, as many as it can `until` then, unless another origin is at it. The next sweep goes
+/// Ends the leases that were due at the second `now`, as many as it can `until` then, unless another origin is at it. The next sweep goes
 /// on. The feed tells edges and copies of each.
-pub(crate) async fn end_leases(node: &Node, until: Instant) -> Result<(), CatalogError> {
+pub(crate) async fn end_leases(node: &Node, now: u64, until: Instant) -> Result<(), CatalogError> {
     let (catalog, name) = (&node.catalog, &node.config.name);
     if catalog.take_work(WORK, name, HOLD).await?.is_none() {
         return Ok(());
     }
     loop {
-        let ended = catalog.expire(STEP).await?;
+        let ended = catalog.expire(now, STEP).await?;
         if ended > 0 {
             node.feed.written();
             tracing::info!(ended, "leases ended by themselves");

@@ -152,17 +152,18 @@ async fn sweep(node: &Arc<Node>, came: &mut Came) {
     log("counts of shards", node.catalog.fold().await.map_err(Into::into));
     // After a failure the removal of dead shards begins anew, in its time.
     let removal = std::mem::take(&mut came.removal).next();
-    let may_destroy = may_destroy(node).await;
-    if may_destroy.as_ref().is_ok_and(|may| *may) {
-        let grace = Duration::from_secs(node.config.limits.erase_grace_seconds);
-        let ended = retention::end_leases(node, Instant::now() + REMOVING).await;
+    let trusted = trusted_now(node).await;
+    if let Ok(Some(now)) = trusted {
+        let ended = retention::end_leases(node, now, Instant::now() + REMOVING).await;
         log("leases that ended", ended.map_err(Into::into));
-        let removed = remove_dead_shards(node, grace, removal).await;
+        let before = now.saturating_sub(node.config.limits.erase_grace_seconds);
+        let removed = remove_dead_shards(node, before, removal).await;
         log("dead shards", removed.map(|removal| came.removal = removal));
-        log("shards of nodes that are gone", abandon(node, grace, &mut came.gone).await);
-        log("silent edges", forget_edges(node).await);
+        let silent = now.saturating_sub(GONE.as_secs());
+        log("shards of nodes that are gone", abandon(node, before, silent, &mut came.gone).await);
+        log("silent edges", forget_edges(node, silent).await);
     }
-    log("the catalog's clock", may_destroy.map(drop));
+    log("the catalog's clock", trusted.map(drop));
     // One pack at a time: it is up to 256 MiB of copying, and the next sweep is soon.
     let compacted = node.off_reactor(|store| store.compact()).await;
     log("a pack", compacted.map_err(Into::into).and_then(|pack| Ok(pack.map(drop)?)));
@@ -180,17 +181,18 @@ async fn end_uploads(node: &Arc<Node>) -> Result<(), RefreshError> {
     Ok(kept.await??)
 }
 
-/// Returns whether the clock can be trusted with ending leases and removing what is dead: what is destroyed does not
-/// come back when it is put right again.
-async fn may_destroy(node: &Arc<Node>) -> Result<bool, RefreshError> {
-    node.catalog_now().await?;
+/// Returns the second since 1970 by which leases end and what is dead is removed, if the clock can be trusted with it:
+/// what is destroyed does not come back when it is put right again. A clock that is set later in the sweep counts in
+/// none of its steps.
+async fn trusted_now(node: &Arc<Node>) -> Result<Option<u64>, RefreshError> {
+    let now = node.catalog_now().await?;
     node.note_clock().await;
-    Ok(node.knows_catalog() && node.clock().may_destroy(Instant::now()))
+    Ok(Some(now).filter(|_| node.knows_catalog() && node.clock().may_destroy(Instant::now())))
 }
 
 /// Forgets dead shards of nodes that are gone, from where the sweep before came to.
-async fn abandon(node: &Arc<Node>, grace: Duration, came: &mut Option<ObjectId>) -> Result<(), RefreshError> {
-    let abandoned = node.catalog.abandon_shards(grace, GONE, came.as_ref(), GONE_MAX).await?;
+async fn abandon(node: &Arc<Node>, before: u64, silent: u64, came: &mut Option<ObjectId>) -> Result<(), RefreshError> {
+    let abandoned = node.catalog.abandon_shards(before, silent, came.as_ref(), GONE_MAX).await?;
     *came = abandoned.after;
     if abandoned.shards > 0 {
         tracing::info!(abandoned = abandoned.shards, "shards of erased objects on nodes that are gone are forgotten");
@@ -198,8 +200,8 @@ async fn abandon(node: &Arc<Node>, grace: Duration, came: &mut Option<ObjectId>)
     Ok(())
 }
 
-async fn forget_edges(node: &Arc<Node>) -> Result<(), RefreshError> {
-    let edges = node.catalog.forget_edges(GONE).await?;
+async fn forget_edges(node: &Arc<Node>, silent: u64) -> Result<(), RefreshError> {
+    let edges = node.catalog.forget_edges(silent).await?;
     if edges > 0 {
         tracing::info!(edges, "edges that were silent for 30 days are off the list of nodes");
     }
@@ -208,14 +210,14 @@ async fn forget_edges(node: &Arc<Node>) -> Result<(), RefreshError> {
 
 /// Removes dead shards from where the run before came to, until its time is over. One that cannot be removed keeps none
 /// of the others: the walk passes it, and the next one finds it again.
-async fn remove_dead_shards(node: &Arc<Node>, grace: Duration, mut removal: Removal) -> Result<Removal, RefreshError> {
+async fn remove_dead_shards(node: &Arc<Node>, before: u64, mut removal: Removal) -> Result<Removal, RefreshError> {
     let until = Instant::now() + REMOVING;
     let mut last = None;
     'run: loop {
-        let dead = node.catalog.dead_shards(&node.config.name, grace, removal.after, DEAD_MAX).await?;
+        let dead = node.catalog.dead_shards(&node.config.name, before, removal.after, DEAD_MAX).await?;
         let is_last = dead.len() < DEAD_MAX;
         for shard in dead {
-            let done = remove_dead_shard(node, grace, &shard).await?;
+            let done = remove_dead_shard(node, before, &shard).await?;
             removal.count(&shard, done.is_err());
             last = done.err().or(last);
             if removal.gave_up() || node.stop.is_cancelled() || Instant::now() >= until {
@@ -236,15 +238,16 @@ async fn remove_dead_shards(node: &Arc<Node>, grace: Duration, mut removal: Remo
 /// Removes a dead shard from the disk, then from the catalog.
 async fn remove_dead_shard(
     node: &Arc<Node>,
-    grace: Duration,
+    before: u64,
     shard: &ShardRow,
 ) -> Result<Result<(), StoreError>, RefreshError> {
     let (object, column) = (shard.object, shard.column);
-    let before = SystemTime::now().checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
-    match node.off_reactor(move |store| store.remove_shard(&object, column, before)).await? {
+    let grace = Duration::from_secs(node.config.limits.erase_grace_seconds);
+    let written_before = SystemTime::now().checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
+    match node.off_reactor(move |store| store.remove_shard(&object, column, written_before)).await? {
         Ok(true) => {
             // The row last: one whose shard is gone already is found and removed again.
-            node.catalog.forget_shard(shard, grace).await?;
+            node.catalog.forget_shard(shard, before).await?;
             tracing::info!(%object, column, "removed a shard of an erased object");
         }
         Ok(false) => {}

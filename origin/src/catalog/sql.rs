@@ -119,8 +119,8 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
         records::list(self, owner, after, limit).await
     }
 
-    async fn expire(&self, limit: usize) -> Result<u64, CatalogError> {
-        expiry::expire(self, limit).await
+    async fn expire(&self, now: u64, limit: usize) -> Result<u64, CatalogError> {
+        expiry::expire(self, now, limit).await
     }
 
     async fn object(&self, object: &ObjectId) -> Result<Option<ObjectRow>, CatalogError> {
@@ -144,8 +144,8 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
         shards::place(self, shard).await
     }
 
-    async fn forget_shard(&self, shard: &ShardRow, grace: Duration) -> Result<(), CatalogError> {
-        shards::forget(self, shard, grace).await
+    async fn forget_shard(&self, shard: &ShardRow, before: u64) -> Result<(), CatalogError> {
+        shards::forget(self, shard, before).await
     }
 
     async fn lose_shard(&self, shard: &ShardRow) -> Result<(), CatalogError> {
@@ -155,21 +155,21 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
     async fn dead_shards(
         &self,
         node: &NodeName,
-        grace: Duration,
+        before: u64,
         after: Option<(ObjectId, usize)>,
         limit: usize,
     ) -> Result<Vec<ShardRow>, CatalogError> {
-        shards::dead(self, node, grace, after, limit).await
+        shards::dead(self, node, before, after, limit).await
     }
 
     async fn abandon_shards(
         &self,
-        grace: Duration,
-        silent: Duration,
+        before: u64,
+        silent: u64,
         after: Option<&ObjectId>,
         limit: usize,
     ) -> Result<Abandoned, CatalogError> {
-        shards::abandon(self, grace, silent, after, limit).await
+        shards::abandon(self, before, silent, after, limit).await
     }
 
     async fn fold(&self) -> Result<(), CatalogError> {
@@ -291,7 +291,7 @@ impl<D: Driver> Catalog for SqlCatalog<D> {
         nodes::announce(self, entry).await
     }
 
-    async fn forget_edges(&self, silent: Duration) -> Result<u64, CatalogError> {
+    async fn forget_edges(&self, silent: u64) -> Result<u64, CatalogError> {
         nodes::forget_edges(self, silent).await
     }
 

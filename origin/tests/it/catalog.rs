@@ -111,6 +111,11 @@ fn refused<T: std::fmt::Debug>(result: Result<T, CatalogError>) -> Refused {
     }
 }
 
+/// Returns the second that the catalog's clock calls so many seconds ago.
+async fn ago(catalog: &dyn Catalog, seconds: u64) -> u64 {
+    catalog.now().await.unwrap() - seconds
+}
+
 fn node(name: &str) -> NodeName {
     name.parse().unwrap()
 }
@@ -225,10 +230,10 @@ mod promises {
         assert_eq!(placement().await, ["hint", "o2", "hint"]);
         assert_eq!(catalog.shard_totals(&node("o2")).await.unwrap().bytes, 10);
         // Committed a moment ago: a removal that was decided an hour ago is not about this one.
-        catalog.forget_shard(&row("o2", 1), Duration::from_secs(3600)).await.unwrap();
+        catalog.forget_shard(&row("o2", 1), ago(catalog, 3600).await).await.unwrap();
         assert_eq!(placement().await, ["hint", "o2", "hint"]);
-        catalog.forget_shard(&row("o2", 1), Duration::ZERO).await.unwrap();
-        catalog.forget_shard(&row("hint", 0), Duration::ZERO).await.unwrap();
+        catalog.forget_shard(&row("o2", 1), ago(catalog, 0).await).await.unwrap();
+        catalog.forget_shard(&row("hint", 0), ago(catalog, 0).await).await.unwrap();
         assert_eq!(placement().await, ["a", "hint", "hint"]);
         assert_eq!(catalog.shard_totals(&node("o2")).await.unwrap().shards, 0);
         // Who sends a record again does not say where its columns are, under the same lease or a newer one.
@@ -306,10 +311,10 @@ mod promises {
             let held = catalog.record(&locator).await.unwrap().unwrap();
             assert_eq!((held.lease.owner, held.lease.erased), (owned.owner.id(), is_erased));
             // What the stranger stored is dead, from now on.
-            let dead = async |grace| catalog.dead_shards(&o1, grace, None, 99).await.unwrap();
-            assert!(dead(Duration::ZERO).await.contains(&shard(&strange)));
-            assert_eq!(dead(Duration::ZERO).await.contains(&shard(&owned)), is_erased);
-            assert_eq!(dead(Duration::from_secs(3600)).await, []);
+            let dead = async |grace| catalog.dead_shards(&o1, ago(catalog, grace).await, None, 99).await.unwrap();
+            assert!(dead(0).await.contains(&shard(&strange)));
+            assert_eq!(dead(0).await.contains(&shard(&owned)), is_erased);
+            assert_eq!(dead(3600).await, []);
             let told = catalog.changes(since, 9).await.unwrap().changes;
             let kind = if is_erased { ChangeKind::Erased { locator } } else { ChangeKind::Record { locator } };
             assert_eq!(told.into_iter().map(|change| change.kind).collect::<Vec<_>>(), [kind]);
@@ -340,15 +345,17 @@ mod promises {
             catalog.put_record(&sample.record(&sample.lease(1), &node("o1"))).await.unwrap();
         }
         let o1 = node("o1");
-        let at_once = Duration::ZERO;
-        let dead = async |node: &NodeName, grace: Duration| catalog.dead_shards(node, grace, None, 10).await.unwrap();
+        let at_once = 0;
+        let dead = async |node: &NodeName, grace: u64| {
+            catalog.dead_shards(node, ago(catalog, grace).await, None, 10).await.unwrap()
+        };
         assert_eq!(dead(&o1, at_once).await, []);
         catalog.put_record(&one.record(&one.erasure(2), &o1)).await.unwrap();
         assert_eq!(dead(&o1, at_once).await, []);
         catalog.put_record(&two.record(&two.erasure(2), &o1)).await.unwrap();
         assert_eq!(dead(&o1, at_once).await, [row(&one)]);
         assert_eq!(dead(&node("o2"), at_once).await, []);
-        assert_eq!(dead(&o1, Duration::from_secs(3600)).await, []);
+        assert_eq!(dead(&o1, 3600).await, []);
 
         // They come in pages, so that one that stays keeps none from being found.
         let columns = [0, 9, 10].map(|column| ShardRow { column, ..row(&one) });
@@ -357,7 +364,7 @@ mod promises {
         }
         let page = async |after: Option<&ShardRow>, limit| {
             let after = after.map(|shard| (shard.object, shard.column));
-            catalog.dead_shards(&o1, at_once, after, limit).await.unwrap()
+            catalog.dead_shards(&o1, ago(catalog, at_once).await, after, limit).await.unwrap()
         };
         assert_eq!(page(None, 2).await, columns[..2]);
         assert_eq!(page(Some(&columns[0]), 1).await, columns[1..2]);
@@ -502,9 +509,9 @@ mod promises {
             let nodes = catalog.nodes().await.unwrap();
             nodes.into_iter().map(|node| node.name.to_string()).collect::<Vec<_>>()
         };
-        assert_eq!(catalog.forget_edges(Duration::from_secs(3600)).await.unwrap(), 0);
+        assert_eq!(catalog.forget_edges(ago(catalog, 3600).await).await.unwrap(), 0);
         assert_eq!(names().await, ["e", "o"]);
-        assert_eq!(catalog.forget_edges(Duration::ZERO).await.unwrap(), 1);
+        assert_eq!(catalog.forget_edges(ago(catalog, 0).await).await.unwrap(), 1);
         assert_eq!(names().await, ["o"]);
         assert_eq!(catalog.announce(&edge).await.unwrap(), Applied::Stored, "it is new");
         assert_eq!(names().await, ["e", "o"]);
@@ -698,7 +705,7 @@ async fn leases_filed_before_there_was_a_column_for_their_end_end_too() {
     sqlx::query("UPDATE records SET ends_at = NULL").execute(&mut raw).await.unwrap();
     raw.close().await.unwrap();
     let catalog = sqlite(&path).await;
-    assert_eq!(catalog.expire(9).await.unwrap(), 1);
+    assert_eq!(catalog.expire(ago(&*catalog, 0).await, 9).await.unwrap(), 1);
     assert!(catalog.object(&ending.id()).await.unwrap().is_none());
     assert!(catalog.object(&staying.id()).await.unwrap().is_some());
 }

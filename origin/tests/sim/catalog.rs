@@ -211,8 +211,8 @@ forward! {
         object(object: &ObjectId) -> Option<ObjectRow>;
         objects(after: Option<&ObjectId>, limit: usize) -> ObjectPage;
         objects_on(node: &NodeName, after: Option<&ObjectId>, limit: usize) -> ObjectPage;
-        dead_shards(node: &NodeName, grace: Duration, after: Option<(ObjectId, usize)>, limit: usize) -> Vec<ShardRow>;
-        abandon_shards(grace: Duration, silent: Duration, after: Option<&ObjectId>, limit: usize) -> Abandoned;
+        dead_shards(node: &NodeName, before: u64, after: Option<(ObjectId, usize)>, limit: usize) -> Vec<ShardRow>;
+        abandon_shards(before: u64, silent: u64, after: Option<&ObjectId>, limit: usize) -> Abandoned;
         fold() -> ();
         shards_on(node: &NodeName, after: Option<(ObjectId, usize)>, limit: usize) -> Vec<ShardRow>;
         shard_totals(node: &NodeName) -> ShardTotals;
@@ -223,12 +223,12 @@ forward! {
         policy(owner: &OwnerId, name: &PolicyName) -> Option<Bytes>;
         blob(id: &BlobId) -> Option<Bytes>;
         nodes() -> Vec<NodeEntry>;
-        forget_edges(silent: Duration) -> u64;
+        forget_edges(silent: u64) -> u64;
         identity() -> CatalogId;
         now() -> u64;
         purge() -> ();
         place_shard(shard: &ShardRow) -> ();
-        forget_shard(shard: &ShardRow, grace: Duration) -> ();
+        forget_shard(shard: &ShardRow, before: u64) -> ();
         lose_shard(shard: &ShardRow) -> ();
         queue_repair(repair: &RepairAsk) -> Applied;
         take_repair(holder: &NodeName, hold: Duration) -> Option<Repair>;
@@ -245,7 +245,7 @@ forward! {
         put_record(record: &Record) -> Applied;
         put_lease(lease: &Lease, envelope: &Bytes) -> Applied;
         move_columns(locator: &Locator, placement: &[Option<NodeName>]) -> Applied;
-        expire(limit: usize) -> u64;
+        expire(now: u64, limit: usize) -> u64;
         put_policy(manifest: &PolicyManifest, envelope: &Bytes) -> Applied;
         tell_purge(purge: &Purge) -> Applied;
         announce(entry: &NodeEntry) -> Applied;

@@ -9,8 +9,8 @@ use crate::catalog::{PostgresCatalog, PostgresUrl, SqliteCatalog};
 /// The statements, and their arguments as `PostgreSQL` writes them.
 const SWEEP: &[(&str, &[&str])] = &[
     (expiry::UNREAD, &["9::bigint"]),
-    (expiry::DUE, &["9::bigint"]),
-    (expiry::END, &[ID]),
+    (expiry::DUE, &["9::bigint", "9::bigint"]),
+    (expiry::END, &[ID, "9::bigint"]),
     (repairs::FORGET_ERASED, &[ID]),
     (feed::TRIM, &["9::bigint"]),
     (shards::DEAD, &["'o1'::text", "9::bigint", ID, "1::bigint", "9::bigint"]),

@@ -3,8 +3,6 @@
 //! Shards of dead objects are few among all, so they are found by the objects: one is noted when a record of it dies,
 //! or when a shard of it comes after that, and forgotten with its last shard.
 
-use std::time::Duration;
-
 use format::{NodeName, ObjectId};
 
 use super::{Arg, Cells, Driver, Session, SqlCatalog, id, number, parse, signed};
@@ -51,16 +49,16 @@ async fn forget_dead<D: Driver>(write: &mut Session<D>, object: Arg<'_>) -> Resu
 }
 
 pub(super) const FORGET: &str = "DELETE FROM shards
-    WHERE node = $1 AND object = $2 AND shard_column = $3 AND committed_at <= unixepoch() - $4";
+    WHERE node = $1 AND object = $2 AND shard_column = $3 AND committed_at <= $4";
 
 pub(super) async fn forget<D: Driver>(
     catalog: &SqlCatalog<D>,
     shard: &ShardRow,
-    grace: Duration,
+    before: u64,
 ) -> Result<(), CatalogError> {
     let [node, object, column] = key(shard);
     let mut write = catalog.write().await?;
-    write.run(FORGET, &[node, object, column, seconds(grace)]).await?;
+    write.run(FORGET, &[node, object, column, signed(before).into()]).await?;
     forget_dead(&mut write, object).await?;
     write.commit().await
 }
@@ -87,7 +85,7 @@ pub(super) async fn fold<D: Driver>(catalog: &SqlCatalog<D>) -> Result<(), Catal
 /// Nodes that have shards and were silent for long, or that nobody announces. What is read is one row for each node,
 /// and what was counted since the last fold.
 const GONE: &str = "SELECT t.node FROM node_totals t LEFT JOIN nodes n ON n.name = t.node
-    WHERE t.shards > 0 AND coalesce(n.seen, 0) <= unixepoch() - $1 ORDER BY t.node";
+    WHERE t.shards > 0 AND coalesce(n.seen, 0) <= $1 ORDER BY t.node";
 /// An object without a record gave way to another, and nothing but the row of its death says so to a node that comes
 /// back.
 pub(super) const ABANDON: &str = "DELETE FROM shards WHERE node = $1 AND object = $2 AND shard_column = $3
@@ -95,12 +93,12 @@ pub(super) const ABANDON: &str = "DELETE FROM shards WHERE node = $1 AND object 
 
 pub(super) async fn abandon<D: Driver>(
     catalog: &SqlCatalog<D>,
-    grace: Duration,
-    silent: Duration,
+    before: u64,
+    silent: u64,
     after: Option<&ObjectId>,
     limit: usize,
 ) -> Result<Abandoned, CatalogError> {
-    let gone = catalog.reader().await?.all(GONE, &[seconds(silent)]).await?;
+    let gone = catalog.reader().await?.all(GONE, &[signed(silent).into()]).await?;
     let mut abandoned = Abandoned::default();
     if gone.is_empty() {
         return Ok(abandoned);
@@ -111,7 +109,7 @@ pub(super) async fn abandon<D: Driver>(
     let last = ObjectId(id(last.bytes(0)?, "dead_objects")?);
     for node in gone {
         let node: NodeName = parse(node.text(0)?, "node_totals")?;
-        let args = [node.as_str().into(), seconds(grace), first.into(), (&last.0).into()];
+        let args = [node.as_str().into(), signed(before).into(), first.into(), (&last.0).into()];
         let rows = catalog.reader().await?.all(ABANDONED, &args).await?;
         for row in rows {
             let shard = read(&row, &node)?;
@@ -130,7 +128,7 @@ pub(super) async fn abandon<D: Driver>(
 /// in this order, whatever an engine thinks of it.
 pub(super) const DEAD: &str = "SELECT s.object, s.shard_column, s.shard_bytes FROM dead_objects d CROSS JOIN shards s
     WHERE d.object >= $3 AND s.node = $1 AND s.object = d.object AND (s.object, s.shard_column) > ($3, $4)
-      AND s.committed_at <= unixepoch() - $2 AND d.since <= unixepoch() - $2
+      AND s.committed_at <= $2 AND d.since <= $2
       AND NOT EXISTS (SELECT 1 FROM records r WHERE r.object = d.object AND r.erased_at IS NULL)
     ORDER BY d.object, s.shard_column LIMIT $5";
 
@@ -141,7 +139,7 @@ pub(super) const DEAD_OBJECTS: &str = "SELECT object FROM dead_objects WHERE obj
 pub(super) const ABANDONED: &str =
     "SELECT s.object, s.shard_column, s.shard_bytes FROM dead_objects d CROSS JOIN shards s
     WHERE d.object > $3 AND d.object <= $4 AND s.node = $1 AND s.object = d.object
-      AND s.committed_at <= unixepoch() - $2 AND d.since <= unixepoch() - $2
+      AND s.committed_at <= $2 AND d.since <= $2
       AND NOT EXISTS (SELECT 1 FROM records r WHERE r.object = d.object AND r.erased_at IS NULL)
       AND EXISTS (SELECT 1 FROM records r WHERE r.object = d.object AND r.erased_at IS NOT NULL)
     ORDER BY d.object, s.shard_column";
@@ -149,12 +147,12 @@ pub(super) const ABANDONED: &str =
 pub(super) async fn dead<D: Driver>(
     catalog: &SqlCatalog<D>,
     node: &NodeName,
-    grace: Duration,
+    before: u64,
     after: Option<(ObjectId, usize)>,
     limit: usize,
 ) -> Result<Vec<ShardRow>, CatalogError> {
     let [object, column] = position(after.as_ref());
-    let args = [node.as_str().into(), seconds(grace), object, column, signed(limit as u64).into()];
+    let args = [node.as_str().into(), signed(before).into(), object, column, signed(limit as u64).into()];
     let rows = catalog.reader().await?.all(DEAD, &args).await?;
     rows.iter().map(|row| read(row, node)).collect()
 }
@@ -197,11 +195,6 @@ fn position(after: Option<&(ObjectId, usize)>) -> [Arg<'_>; 2] {
     [object.into(), signed(column as u64).into()]
 }
 
-/// A grace as seconds that can be taken from a time: above that every time is young.
-fn seconds(grace: Duration) -> Arg<'static> {
-    Arg::Number(signed(grace.as_secs()))
-}
-
 fn read(row: &impl Cells, node: &NodeName) -> Result<ShardRow, CatalogError> {
     Ok(ShardRow {
         node: node.clone(),
@@ -213,10 +206,15 @@ fn read(row: &impl Cells, node: &NodeName) -> Result<ShardRow, CatalogError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use testing::postgres::Server;
 
     use super::*;
     use crate::catalog::{PostgresCatalog, PostgresUrl, SqliteCatalog};
+
+    /// Everything was before it.
+    const FUTURE: u64 = 1 << 40;
 
     #[tokio::test]
     async fn what_is_noted_of_the_dead_goes_with_their_last_shard() {
@@ -228,14 +226,14 @@ mod tests {
             let row = catalog.reader().await.unwrap().one("SELECT count(*) FROM dead_objects", &[]).await.unwrap();
             row.number(0).unwrap()
         };
-        let dead = async || dead(&catalog, &row(0).node, Duration::ZERO, None, 9).await.unwrap();
+        let dead = async || dead(&catalog, &row(0).node, FUTURE, None, 9).await.unwrap();
         for column in 0..2 {
             place(&catalog, &row(column)).await.unwrap();
         }
         assert_eq!((noted().await, dead().await.len()), (0, 0));
         super::super::records::put(&catalog, &sample.record(&sample.erasure(1), &row(0).node)).await.unwrap();
         assert_eq!((noted().await, dead().await.len()), (1, 2));
-        forget(&catalog, &row(0), Duration::ZERO).await.unwrap();
+        forget(&catalog, &row(0), FUTURE).await.unwrap();
         assert_eq!((noted().await, dead().await.len()), (1, 1));
         lose(&catalog, &row(1)).await.unwrap();
         assert_eq!((noted().await, dead().await.len()), (0, 0));
@@ -251,7 +249,7 @@ mod tests {
         super::super::records::put_lease(&catalog, &erasure, &renewed.sign(&erasure)).await.unwrap();
         let over = format::Lease { retention: format::Retention { keep_until: 0, expires: 1 }, ..ended.lease(1) };
         super::super::records::restore(&catalog, &record(&ended, over), 1).await.unwrap();
-        assert_eq!(super::super::expiry::expire(&catalog, 9).await.unwrap(), 1);
+        assert_eq!(super::super::expiry::expire(&catalog, FUTURE, 9).await.unwrap(), 1);
         assert_eq!(noted().await, 1);
     }
 

@@ -1,18 +1,16 @@
 //! Promises about the rows of shards and what is kept beside them, and about writes that come at once.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use format::{Lease, NodeName, ObjectId, Record};
 use futures::future::join_all;
 use origin::catalog::{Applied, Catalog, CatalogUrl, ShardRow, ShardTotals};
 use testing::Sample;
 
-use super::{entry, node};
+use super::{ago, entry, node};
 
 pub(in crate::catalog) async fn dead_shards_of_a_node_that_is_gone_are_forgotten(catalog: &dyn Catalog) {
     let (o1, gone) = (node("o1"), node("gone"));
-    let (hour, at_once) = (Duration::from_secs(3600), Duration::ZERO);
+    let (hour, at_once) = (3600, 0);
     catalog.announce(&entry("o1", "z1", 50)).await.unwrap();
     let [dead, alive, strange] = [1, 2, 3].map(|seed| Sample::new(seed, 40_000));
     let row =
@@ -31,13 +29,17 @@ pub(in crate::catalog) async fn dead_shards_of_a_node_that_is_gone_are_forgotten
     catalog.put_record(&strange.record(&squat, &o1)).await.unwrap();
     catalog.restore_record(&owned.record(&owned.lease(1), &o1), 1).await.unwrap();
 
-    let abandon =
-        async |grace: Duration, silent: Duration| catalog.abandon_shards(grace, silent, None, 9).await.unwrap().shards;
+    let abandon = async |grace: u64, silent: u64| {
+        catalog.abandon_shards(ago(catalog, grace).await, ago(catalog, silent).await, None, 9).await.unwrap().shards
+    };
     assert_eq!(abandon(hour, hour).await, 0, "they died a moment ago");
     // Two are dead. Each look is at one, whatever it finds of it, and the next one goes on behind it.
     let (mut after, mut shards, mut looks) = (None, Vec::new(), 0);
     loop {
-        let look = catalog.abandon_shards(at_once, hour, after.as_ref(), 1).await.unwrap();
+        let look = catalog
+            .abandon_shards(ago(catalog, at_once).await, ago(catalog, hour).await, after.as_ref(), 1)
+            .await
+            .unwrap();
         (after, looks) = (look.after, looks + 1);
         shards.push(look.shards);
         if after.is_none() {
@@ -53,7 +55,7 @@ pub(in crate::catalog) async fn dead_shards_of_a_node_that_is_gone_are_forgotten
     assert_eq!(held(&o1).await.len(), 3, "it is there, and removes its own");
     // It comes back with them after all.
     catalog.place_shard(&row(&gone, &dead, 1)).await.unwrap();
-    let found = catalog.dead_shards(&gone, at_once, None, 9).await.unwrap();
+    let found = catalog.dead_shards(&gone, ago(catalog, at_once).await, None, 9).await.unwrap();
     assert!(found.contains(&row(&gone, &dead, 1)) && found.len() == 2, "{found:?}");
     assert_eq!(abandon(at_once, at_once).await, 2, "also one that was silent for so long");
 }
@@ -74,9 +76,9 @@ pub(in crate::catalog) async fn totals_are_those_of_the_rows(catalog: &dyn Catal
         assert_eq!(totals().await, told, "{column} {bytes}");
     }
     catalog.place_shard(&ShardRow { node: node("o2"), ..row(0, 99) }).await.unwrap();
-    catalog.forget_shard(&row(0, 7), Duration::from_secs(3600)).await.unwrap();
+    catalog.forget_shard(&row(0, 7), ago(catalog, 3600).await).await.unwrap();
     assert_eq!(totals().await, (3, 12), "it came a moment ago");
-    catalog.forget_shard(&row(0, 7), Duration::ZERO).await.unwrap();
+    catalog.forget_shard(&row(0, 7), ago(catalog, 0).await).await.unwrap();
     catalog.lose_shard(&row(1, 5)).await.unwrap();
     catalog.lose_shard(&row(1, 5)).await.unwrap();
     assert_eq!(totals().await, (1, 0));

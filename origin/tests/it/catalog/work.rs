@@ -13,7 +13,7 @@ use origin::catalog::{
     TICKETS_PER_READER_MAX,
 };
 
-use super::{node, refused};
+use super::{ago, node, refused};
 use testing::Sample;
 
 /// Long enough that no hold ends while a test runs.
@@ -452,9 +452,10 @@ pub(in crate::catalog) async fn leases_end_by_themselves_but_no_promise_is_broke
     }
     catalog.queue_repair(&RepairAsk { object: samples[1].id(), ..ask(0, 0) }).await.unwrap();
     let since = catalog.newest_change().await.unwrap();
-    assert_eq!(catalog.expire(1).await.unwrap(), 1);
-    assert_eq!(catalog.expire(9).await.unwrap(), 1);
-    assert_eq!(catalog.expire(9).await.unwrap(), 0);
+    assert_eq!(catalog.expire(now - 10, 9).await.unwrap(), 0, "a clock that said so was trusted, and no other");
+    assert_eq!(catalog.expire(ago(catalog, 0).await, 1).await.unwrap(), 1);
+    assert_eq!(catalog.expire(ago(catalog, 0).await, 9).await.unwrap(), 1);
+    assert_eq!(catalog.expire(ago(catalog, 0).await, 9).await.unwrap(), 0);
     for (number, sample) in samples.iter().enumerate() {
         let held = catalog.record(&sample.sealed.locator).await.unwrap().unwrap();
         assert_eq!(held.sealed.is_none(), [1, 4].contains(&number), "{number}");
@@ -479,9 +480,9 @@ pub(in crate::catalog) async fn leases_end_by_themselves_but_no_promise_is_broke
     for told in [catalog.put_lease(&renewed, &record.lease_envelope).await, catalog.put_record(&record).await] {
         assert!(matches!(refused(told), Refused::Ended { end, .. } if end == now - 1));
     }
-    assert_eq!(catalog.expire(9).await.unwrap(), 0);
+    assert_eq!(catalog.expire(ago(catalog, 0).await, 9).await.unwrap(), 0);
     catalog.restore_record(&record, 0).await.unwrap();
-    assert_eq!(catalog.expire(9).await.unwrap(), 1);
+    assert_eq!(catalog.expire(ago(catalog, 0).await, 9).await.unwrap(), 1);
 }
 
 pub(in crate::catalog) async fn many_takers_never_share_a_repair_or_a_ticket(catalog: &dyn Catalog) {
