@@ -59,6 +59,8 @@ use crate::{
 const SERVER_TIMING: http::HeaderName = http::HeaderName::from_static("server-timing");
 /// What an object does not have it never will; yet so long at most is it known that it does not.
 const ABSENT_SECONDS_MAX: u32 = 300;
+/// How long a listing may be kept: the folder stays, but another version of the edge may show it otherwise.
+const LISTING_SECONDS_MAX: u32 = 3600;
 
 /// Answers a request whose framing is good.
 pub(crate) async fn answer(node: &Node, ways: Ways, request: &Request) -> Reply {
@@ -166,7 +168,8 @@ async fn object(
             let page = page::listing(&directory, (&path.shown(), &at.object.manifest().name), &request.query);
             let mut fields = HeaderMap::new();
             headers::secure(&mut fields);
-            headers::caching(&mut fields, &decision);
+            headers::set(&mut fields, header::CACHE_CONTROL, decision.cache_control_up_to(LISTING_SECONDS_MAX));
+            headers::vary(&mut fields, &decision);
             headers::of_verdict(&mut fields, &decision);
             // It is the edge's page, whatever the owner says of the directory's files.
             let mut reply = match Validators::none().weigh(&request.fields) {

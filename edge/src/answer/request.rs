@@ -2,7 +2,11 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::PathAndQuery};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Version, header,
+    request::Parts,
+    uri::{Authority, PathAndQuery},
+};
 
 use super::{
     head::{HEADER_BYTES_MAX, Head, Wants},
@@ -80,16 +84,16 @@ pub(crate) enum Intake {
 }
 
 impl Intake {
-    /// Takes a request out of its header.
-    pub(crate) fn read(head: &Parts, has_body: bool, peer: IpAddr, is_secure: bool) -> Self {
+    /// Takes a request out of its header. `target` is what its first line asked for: what is no path, a parser may have
+    /// put down as the root.
+    pub(crate) fn read(head: &Parts, target: &[u8], has_body: bool, peer: IpAddr, is_secure: bool) -> Self {
         let fields = head.headers.clone();
         let authority = fields.get(header::HOST).and_then(|host| host.to_str().ok());
         // Who asks by HTTP/1.0 need not say whom: balancers that check a server do not.
         // Every edge answers to this name.
         let nobody =
             if head.version == Version::HTTP_10 && !fields.contains_key(header::HOST) { LOCALHOST } else { "" };
-        let authority =
-            head.uri.authority().map(http::uri::Authority::as_str).or(authority).unwrap_or(nobody).to_owned();
+        let authority = head.uri.authority().map(Authority::as_str).or(authority).unwrap_or(nobody).to_owned();
         let request = Request {
             id: RequestId::next(),
             peer: peer.to_canonical(),
@@ -102,8 +106,7 @@ impl Intake {
             fields,
             keeps: false,
         };
-        let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
-        let line = target + request.method.as_str().len();
+        let line = target.len() + request.method.as_str().len();
         // HTTP/2 and 3 have the host in a field of their own, in which nobody is named, and a path that is one.
         //= https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1
         //# A server SHOULD treat a request as malformed if it contains a Host header field that identifies an entity that
@@ -114,21 +117,33 @@ impl Intake {
         if has_own_host && (is_told_twice || request.authority.contains('@')) {
             return Self::Refused(request, Fault::Request { reason: "one host is needed, without a user" });
         }
-        let has_slash = head.uri.path_and_query().is_some_and(|target| target.as_str().starts_with('/'));
-        if has_own_host && !has_slash && request.method != Method::OPTIONS {
-            return Self::Refused(request, Fault::Request { reason: "a target begins with a slash" });
-        }
-        // A host without a scheme is the form of CONNECT: `GET cat.jpg` would be answered as if it asked for the root.
-        //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2
-        //# Recipients of an invalid request-line SHOULD respond with either a 400 (Bad Request) error or a 301
-        let is_authority = head.uri.scheme().is_none() && head.uri.authority().is_some();
-        if is_authority && head.method != Method::CONNECT {
+        if !is_target(target, &request) {
             return Self::Refused(request, Fault::Request { reason: "a target begins with a slash" });
         }
         match check(&request, line, has_body) {
             Ok(()) => Self::Ready(request),
             Err(fault) => Self::Refused(request, fault),
         }
+    }
+}
+
+/// Returns the target of a request of HTTP/2 or 3, in which a host stands for itself.
+pub(crate) fn target_of(head: &Parts) -> &[u8] {
+    head.uri.path_and_query().map_or(b"", |target| target.as_str().as_bytes())
+}
+
+/// Whether a target is one: a path, or the host that is asked and a path, or for methods that have no path their own.
+//= https://www.rfc-editor.org/rfc/rfc9112#section-3.2
+//# Recipients of an invalid request-line SHOULD respond with either a 400 (Bad Request) error or a 301
+fn is_target(target: &[u8], request: &Request) -> bool {
+    let absolute = ["http://", "https://"].iter().find_map(|scheme| target.strip_prefix(scheme.as_bytes()));
+    match (&request.method, absolute) {
+        (&Method::CONNECT, _) => true,
+        (&Method::OPTIONS, _) if target == b"*" => true,
+        (_, Some(rest)) => rest
+            .strip_prefix(request.authority.as_bytes())
+            .is_some_and(|path| path.first().is_none_or(|first| b"/?".contains(first))),
+        (_, None) => target.starts_with(b"/"),
     }
 }
 
@@ -175,6 +190,7 @@ impl Request {
     /// Takes a request that was found to be common.
     pub(crate) fn common(head: &Head<'_>, peer: IpAddr, is_secure: bool) -> Option<Self> {
         let target = PathAndQuery::try_from(head.target).ok()?;
+        Authority::try_from(head.host).ok()?;
         let mut fields = HeaderMap::with_capacity(head.fields.len());
         for field in head.fields {
             fields.append(
@@ -221,9 +237,13 @@ fn check(request: &Request, line_bytes: usize, has_body: bool) -> Result<(), Fau
     }
     //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2
     //# A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a Host header
-    //# field and to any request message that contains more than one Host header field line
+    //# field and to any request message that contains more than one Host header field line or a Host header field with an
+    //# invalid field value.
     if request.authority.is_empty() || request.fields.get_all(header::HOST).iter().count() > 1 {
         return malformed("one Host is needed");
+    }
+    if Authority::try_from(request.authority.as_str()).is_err() {
+        return malformed("Host names a host, and maybe a port");
     }
     if request.method == Method::CONNECT {
         return malformed("this is not a proxy");
@@ -262,17 +282,38 @@ mod tests {
 
     #[test]
     fn a_target_without_a_slash_is_no_path() {
-        let refused = |target: &str| {
-            let head =
-                http::Request::builder().uri(target).header("host", "a.example").body(()).unwrap().into_parts().0;
-            matches!(Intake::read(&head, false, IpAddr::from([192, 0, 2, 7]), false), Intake::Refused(..))
+        let refused = |method: Method, target: &str| {
+            // What is no path, pingora puts down as the root.
+            let head = http::Request::builder().method(method).uri("/").header("host", "a.example").body(()).unwrap();
+            let intake =
+                Intake::read(&head.into_parts().0, target.as_bytes(), false, IpAddr::from([192, 0, 2, 7]), false);
+            matches!(intake, Intake::Refused(..))
         };
-        for target in ["cat.jpg", "user@evil.example", "evil.example:80"] {
-            assert!(refused(target), "{target}");
+        for target in [
+            "",
+            "cat.jpg",
+            "foo/bar",
+            "?x",
+            "*",
+            "%20/x",
+            "user@evil.example",
+            "evil.example:80",
+            "a.example",
+            "http://",
+            "http:///x",
+            "http://b.example/",
+            "http://a.example.b/",
+            "http://user@a.example/",
+            "ftp://a.example/x",
+        ] {
+            assert!(refused(Method::GET, target), "{target}");
         }
-        for target in ["/", "/cat.jpg", "/@evil.example", "//evil.example", "http://a.example/cat.jpg"] {
-            assert!(!refused(target), "{target}");
+        for target in
+            ["/", "/cat.jpg", "/@evil.example", "//evil.example", "http://a.example/cat.jpg", "https://a.example"]
+        {
+            assert!(!refused(Method::GET, target), "{target}");
         }
+        assert!(!refused(Method::OPTIONS, "*") && refused(Method::OPTIONS, "x"));
     }
 
     #[test]
@@ -283,7 +324,10 @@ mod tests {
                 head = head.header("host", host);
             }
             let head = head.body(()).unwrap().into_parts().0;
-            matches!(Intake::read(&head, false, IpAddr::from([192, 0, 2, 7]), false), Intake::Refused(..))
+            matches!(
+                Intake::read(&head, target_of(&head), false, IpAddr::from([192, 0, 2, 7]), false),
+                Intake::Refused(..)
+            )
         };
         for version in [Version::HTTP_2, Version::HTTP_3] {
             for host in [None, Some("a.example")] {
@@ -301,7 +345,7 @@ mod tests {
         let asked = |version, host: Option<&str>| {
             let head = http::Request::builder().version(version).method(Method::OPTIONS).uri("/");
             let head = host.into_iter().fold(head, |head, host| head.header("host", host)).body(()).unwrap();
-            match Intake::read(&head.into_parts().0, false, IpAddr::from([192, 0, 2, 7]), false) {
+            match Intake::read(&head.into_parts().0, b"/", false, IpAddr::from([192, 0, 2, 7]), false) {
                 Intake::Ready(request) => Some(request.authority),
                 Intake::Refused(..) => None,
             }

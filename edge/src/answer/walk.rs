@@ -22,16 +22,13 @@ const INDEX: &str = "index.html";
 /// checked yet whether the viewer may see what lies there, and whoever wrote the directory may have made them up.
 const AHEAD_MAX: usize = 4;
 /// What browsers and robots ask every host for, whatever lies there.
-const ASKED_EVERYWHERE: [&str; 8] = [
-    "favicon.ico",
-    "apple-touch-icon.png",
-    "apple-touch-icon-precomposed.png",
-    "browserconfig.xml",
-    "robots.txt",
-    "sitemap.xml",
-    "ads.txt",
-    "app-ads.txt",
-];
+const ASKED_EVERYWHERE: [&str; 6] =
+    ["favicon.ico", "browserconfig.xml", "robots.txt", "sitemap.xml", "ads.txt", "app-ads.txt"];
+
+/// Whether it is such a name. Apple's have a size in them where the device asks for one.
+fn is_asked_everywhere(name: &str) -> bool {
+    ASKED_EVERYWHERE.contains(&name) || (name.starts_with("apple-touch-icon") && name.ends_with(".png"))
+}
 
 /// What a path leads to.
 pub(crate) enum Found {
@@ -60,7 +57,7 @@ pub(crate) async fn walk(
         // A name is for players and people; it is not looked at. But a browser that shows the file asks for its icon,
         // too, and would get all of it once more; a robot that asks for its rules would read the file as such.
         let is_named = match names {
-            [name] => !ASKED_EVERYWHERE.contains(&&**name) || root.object.manifest().name == *name,
+            [name] => !is_asked_everywhere(name) || root.object.manifest().name == *name,
             _ => false,
         };
         return if is_named { Ok(Found::File(Arc::clone(root))) } else { Err(Fault::Path) };

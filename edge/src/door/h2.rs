@@ -36,7 +36,7 @@ use crate::{
         head::{self, HEADER_BYTES_MAX},
         ready::Asker,
         reply::add_of_request,
-        request::{Asked, Intake, Request, RequestId, for_logs},
+        request::{Asked, Intake, Request, RequestId, for_logs, target_of},
     },
     listen::connections::Seat,
 };
@@ -213,7 +213,7 @@ impl Connection<'_> {
         let given =
             head::of_request(&head, &mut room).filter(|_| !has_body).and_then(|head| worker.give(&head, asker, start));
         let Some(given) = given else {
-            let mut intake = Intake::read(&head, has_body, asker.peer, asker.is_secure);
+            let mut intake = Intake::read(&head, target_of(&head), has_body, asker.peer, asker.is_secure);
             if let Intake::Ready(request) = &mut intake {
                 request.keeps = head::wants_whole(&request.fields);
             }

@@ -31,7 +31,10 @@ use super::{
     tls::{HANDSHAKE_DEADLINE, Terminator},
 };
 use crate::{
-    answer::{head::HEADER_BYTES_MAX, request::Intake},
+    answer::{
+        head::HEADER_BYTES_MAX,
+        request::{Intake, target_of},
+    },
     config::HttpConfig,
     listen::connections::Seat,
 };
@@ -232,7 +235,7 @@ async fn request(
         },
     };
     let start = Instant::now();
-    let intake = Intake::read(&head, has_body, peer.ip(), true);
+    let intake = Intake::read(&head, target_of(&head), has_body, peer.ip(), true);
     //= https://www.rfc-editor.org/rfc/rfc9114#section-4.1
     //# When the server does not need to receive the remainder of the request, it MAY abort reading the request stream, send a
     //# complete response, and cleanly close the sending part of the stream.

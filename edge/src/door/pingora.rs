@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -20,10 +20,10 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     gathered::Gathered,
-    limits::{LINGER, SEND_BYTES_PER_SECOND_MIN},
+    limits::LINGER,
     respond::respond,
     send::{Sent, VIEWER_LEFT},
-    session::Session,
+    session::{Session, in_time},
     shared::HttpDoor,
     wire::{Left, Rest},
 };
@@ -88,10 +88,10 @@ impl Drop for Busy<'_> {
 }
 
 /// Ends an answer, and closes the connection in order where it was the last one.
-async fn finish(session: ServerSession) -> Option<ReusedHttpStream> {
+async fn finish(session: ServerSession, write_deadline: Duration) -> Option<ReusedHttpStream> {
     let settings = HttpPersistentSettings::for_session(&session);
     let ServerSession::H1(mut session) = session else { return None };
-    session.finish_body().await.ok()?;
+    in_time(write_deadline, session.finish_body()).await.ok()?;
     if !session.will_keepalive() {
         session.into_inner().shutdown().await;
         return None;
@@ -110,8 +110,8 @@ impl HttpServerApp for Connection {
         let http = &self.door.node.config.http;
         let (header_deadline, write_deadline) = (http.header_deadline(), http.write_deadline());
         session.set_read_timeout(Some(header_deadline));
-        session.set_write_timeout(Some(write_deadline));
-        session.set_min_send_rate(Some(SEND_BYTES_PER_SECOND_MIN));
+        // What comes behind this request is kept for the next one.
+        session.set_pipelining_enabled(true);
         // The first header has its own deadline; later ones may idle before they begin.
         let is_first = !self.begun.swap(true, Ordering::Relaxed);
         let patience = if is_first { header_deadline } else { header_deadline + http.idle() };
@@ -131,13 +131,14 @@ impl HttpServerApp for Connection {
                 let written =
                     Session::Pingora(&mut session, write_deadline).head(StatusCode::BAD_REQUEST, fields).await;
                 sent.end(written.map_err(|Left| VIEWER_LEFT));
-                return finish(session).await;
+                return finish(session, write_deadline).await;
             }
             Ok(Ok(true)) => {}
         }
         let _busy = Busy::new(&self.seat);
         let has_body = !session.is_body_empty();
-        let intake = Intake::read(session.req_header(), has_body, self.peer, self.is_secure);
+        let intake =
+            Intake::read(session.req_header(), session.req_header().raw_path(), has_body, self.peer, self.is_secure);
         if *shutdown.borrow() || has_body {
             // Told with the answer, so that the viewer sends no more on this connection.
             session.set_keepalive(None);
@@ -145,7 +146,7 @@ impl HttpServerApp for Connection {
         if !respond(&self.door, &mut Session::Pingora(&mut session, write_deadline), intake, start, |_, _| {}).await {
             return None;
         }
-        finish(session).await
+        finish(session, write_deadline).await
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

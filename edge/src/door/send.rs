@@ -294,7 +294,18 @@ async fn write_flow(
     }
 }
 
-async fn write_bytes(session: &mut Session<'_>, piece: Bytes, ends: bool, bytes: &mut u64) -> Result<(), &'static str> {
-    *bytes += piece.len() as u64;
-    session.body(piece, ends).await.map_err(|Left| VIEWER_LEFT)
+async fn write_bytes(
+    session: &mut Session<'_>,
+    mut rest: Bytes,
+    ends: bool,
+    bytes: &mut u64,
+) -> Result<(), &'static str> {
+    loop {
+        let piece = rest.split_to(rest.len().min(session.piece_bytes()));
+        *bytes += piece.len() as u64;
+        session.body(piece, ends && rest.is_empty()).await.map_err(|Left| VIEWER_LEFT)?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
 }

@@ -33,7 +33,7 @@ pub(super) struct Way {
 
 /// Where an answer is written to.
 pub(super) enum Session<'a> {
-    /// HTTP/1.1 by pingora, which has its deadlines from whoever made it, and one for a head, for which it has none.
+    /// HTTP/1.1 by pingora, and how long a write may take: its own deadlines hold for some of its writes alone.
     Pingora(&'a mut ServerSession, Duration),
     /// HTTP/2.
     Stream(&'a mut Stream),
@@ -53,8 +53,7 @@ impl Session<'_> {
             Self::Pingora(session, deadline) => {
                 // Where nothing follows it leaves at once.
                 let head = ResponseHeader::from(head(status, fields).into_parts().0);
-                let written = timeout(*deadline, session.write_response_header(Box::new(head))).await;
-                if matches!(written, Ok(Ok(()))) { Ok(()) } else { Err(Left) }
+                in_time(*deadline, session.write_response_header(Box::new(head))).await
             }
             Self::Stream(stream) => {
                 stream.head(status, fields);
@@ -82,7 +81,7 @@ impl Session<'_> {
     /// [`Left`].
     pub(super) async fn body(&mut self, piece: Bytes, ends: bool) -> Result<(), Left> {
         match self {
-            Self::Pingora(session, _) => session.write_response_body(piece, ends).await.map_err(|_| Left),
+            Self::Pingora(session, deadline) => in_time(*deadline, session.write_response_body(piece, ends)).await,
             Self::Stream(stream) => stream.write(piece, ends).await,
             // The end is told by `finish`, with or without content.
             Self::Quic(stream, way) => way.link.in_turn(stream.send_data(Counted::new(piece, &way.taken))).await,
@@ -123,14 +122,25 @@ impl Session<'_> {
     /// Makes sure that a short content never looks like a whole one.
     pub(super) async fn cut(&mut self) {
         match self {
-            // HTTP/1.1 closes short of its Content-Length.
-            Self::Pingora(session, _) => session.shutdown().await,
+            // Whoever made it drops it. Shut down in order it would wait for a viewer that takes nothing.
+            Self::Pingora(session, _) => session.set_keepalive(None),
             Self::Stream(stream) => stream.cut(),
             Self::Quic(stream, _) => stream.stop_stream(Code::H3_INTERNAL_ERROR),
             // Closed short of its Content-Length, over TLS without the word that ends a connection.
             Self::Plain(plain) => plain.close_after(),
         }
     }
+}
+
+/// Waits until pingora has written something, but no longer than `deadline`.
+///
+/// # Errors
+/// [`Left`].
+pub(super) async fn in_time<T>(
+    deadline: Duration,
+    written: impl Future<Output = pingora_core::Result<T>>,
+) -> Result<T, Left> {
+    timeout(deadline, written).await.map_err(|_| Left)?.map_err(|_| Left)
 }
 
 fn head(status: StatusCode, fields: HeaderMap) -> Response<()> {

@@ -433,6 +433,18 @@ async fn every_request_on_a_connection_is_answered_in_its_order_whoever_reads_it
     let answers = said(&site, &format!("{get}{options}")).await.to_lowercase();
     assert!(answers.starts_with("http/1.1 200 ok") && answers.contains("small"), "{answers}");
     assert!(answers.contains("http/1.1 204"), "{answers}");
+    // What comes behind one that is pingora's is kept.
+    let options = format!("OPTIONS / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let answers = said(&site, &format!("{options}{get}{options}{last}")).await.to_lowercase();
+    let told: Vec<_> = answers.match_indices("http/1.1 2").map(|(at, _)| &answers[at + 9..at + 12]).collect();
+    assert_eq!(told, ["204", "200", "204", "200"], "{answers}");
+    assert_eq!(answers.matches("\r\n\r\nsmall").count(), 2, "{answers}");
+    // A target that is no path is not answered as if it were the root.
+    for target in ["foo/bar", "plain.txt", "?x", " /x", "%2Fx", "ftp://elsewhere.example/"] {
+        let odd = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let answer = said(&site, &odd).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{target}: {answer}");
+    }
     // Also a short one that is wrong.
     for wrong in ["GET / HTTP/1.1\r\n\r\n", "GET /\r\n\r\n", "\x16\x03\x01\r\n\r\n"] {
         assert!(said(&site, wrong).await.starts_with("HTTP/1.1 400"), "{wrong:?}");
