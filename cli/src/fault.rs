@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Error;
-use client::{IdentityError, ReadError, UploadError};
+use client::{IdentityError, PlacementError, ReadError, UploadError};
 use format::OpenError as ObjectError;
 use origin::catalog::OpenError;
 use sandbox::{AdmitError, guard::GuardError};
@@ -162,6 +162,19 @@ fn judge(error: &Error) -> (Class, Option<&'static str>) {
     error.chain().find_map(judge_one).unwrap_or((Class::Failed, None))
 }
 
+/// Returns what lets an upload find enough origins: where the owner said where, that is what binds.
+fn room_for(refused: &PlacementError) -> &'static str {
+    match refused {
+        PlacementError::TooFew { wanted, refused, .. } if wanted.is_empty() && refused.is_empty() => {
+            "a profile with fewer nodes: `evernear profiles` has their numbers, --profile 1+1 needs 2; `evernear node ls` shows the nodes"
+        }
+        PlacementError::TooFew { .. } => {
+            "more --places, or a profile with fewer nodes; `evernear node ls` shows where nodes are"
+        }
+        _ => "a larger number with --at-most, or more --places; `evernear node ls` shows where nodes are",
+    }
+}
+
 fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option<&'static str>)> {
     if cause.is::<Usage>() {
         return Some((Class::Usage, None));
@@ -275,12 +288,7 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
     }
     if let Some(error) = cause.downcast_ref::<UploadError>() {
         return match error {
-            UploadError::Placement(_) => Some((
-                Class::Cluster,
-                Some(
-                    "a profile with fewer nodes: `evernear profiles` has their numbers, --profile 1+1 needs 2; `evernear node ls` shows the nodes",
-                ),
-            )),
+            UploadError::Placement(error) => Some((Class::Cluster, Some(room_for(error)))),
             UploadError::Inconsistent(_) => None,
             UploadError::Lost { failed, .. } if !failed.is_empty() && failed.iter().all(|it| !it.is_passing()) => {
                 Some((Class::Cluster, Some(MEND)))
@@ -546,7 +554,21 @@ mod tests {
         let wrong = ClockError { here: 0, nodes: 86_400 };
         let refused =
             || client::TransportError::Refused { node: "o1".parse().unwrap(), status: 400, reason: "x".into() };
-        let steps: [(Error, Class, &str); 8] = [
+        let too_few = |wanted: &[format::Domain]| {
+            UploadError::Placement(PlacementError::TooFew {
+                redundancy: "4+2".parse().unwrap(),
+                need: 6,
+                have: 2,
+                known: 9,
+                full: 0,
+                leaving: 0,
+                wanted: wanted.to_vec(),
+                refused: Vec::new(),
+            })
+        };
+        let steps: [(Error, Class, &str); 10] = [
+            (too_few(&[]).into(), Class::Cluster, "a profile with fewer nodes"),
+            (too_few(&["zone:a".parse().unwrap()]).into(), Class::Cluster, "more --places"),
             (LeaseChangeError::from(RetentionError::from(wrong)).into(), Class::Failed, "set the clock"),
             (PutError::from(RetentionError::from(wrong)).into(), Class::Failed, "set the clock"),
             (NameChangeError::from(wrong).into(), Class::Failed, "set the clock"),
