@@ -26,6 +26,7 @@ use format::{
 };
 use futures::{StreamExt, TryStreamExt};
 use tokio::{sync::mpsc, task::spawn_blocking};
+use zeroize::Zeroizing;
 
 use crate::{clock::time_of_nodes, network::Network, twin::now};
 
@@ -213,8 +214,10 @@ impl Network {
         if length > DIRECTORY_BYTES_MAX as u64 {
             return Err(GetError::Large);
         }
-        let (body, _) = self.read(found, 0..length, Vec::new(), Path::new("memory")).await?;
-        Ok(Directory::decode(&body)?)
+        // It names what lies in it by capabilities. With all the room from the start no copy of them stays behind.
+        let room = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+        let (body, _) = self.read(found, 0..length, room, Path::new("memory")).await?;
+        Ok(Directory::decode(&Zeroizing::new(body))?)
     }
 
     /// Writes a range of an object to a sink, in order, and returns the sink. Errors call the sink `name`.
