@@ -111,7 +111,7 @@ async fn connect(
 ) -> Result<Connection, TransportError> {
     // TLS is part of the attempt: of the addresses of a name, one may have become another machine's.
     let shake = |to| async move {
-        let tcp = socket(TcpStream::connect(to).await?)?;
+        let tcp = socket(TcpStream::connect(to).await?, membership.role())?;
         let tls = shaken(membership.connector().connect(server_name(node, role), tcp).into_fallible()).await?;
         let peer = membership.admit(tls.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
         Ok((tls, peer.serial))

@@ -9,7 +9,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use format::limits::REFUSED_BYTES_MAX;
+use format::{limits::REFUSED_BYTES_MAX, wire::Role};
 use rustls::{ClientConfig, ServerConfig, pki_types::CertificateDer};
 use tokio::{sync::watch, time::sleep};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -87,6 +87,12 @@ impl Membership {
     #[must_use]
     pub fn connector(&self) -> TlsConnector {
         Arc::clone(&self.current.load().client).into()
+    }
+
+    /// Returns the role in the own certificate.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.current.load().leaf.role
     }
 
     /// Returns when the own certificate ends, seconds since 1970.
@@ -244,8 +250,6 @@ fn now() -> u64 {
 #[cfg(test)]
 mod tests {
     use std::fs;
-
-    use format::wire::Role;
 
     use super::*;
     use crate::tls::{Authority, Issued};

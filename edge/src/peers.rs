@@ -135,7 +135,7 @@ struct Shaken {
 /// free when it ends, so strangers take no place of a member.
 async fn shake(Accepted { stream, admitted, .. }: Accepted, membership: &Membership) -> Option<Shaken> {
     admitted.seat().wait(Instant::now());
-    let handshake = shaken(membership.acceptor().accept(socket(stream).ok()?).into_fallible());
+    let handshake = shaken(membership.acceptor().accept(socket(stream, Role::Edge).ok()?).into_fallible());
     let stream = tokio::select! {
         shaken = timeout(HANDSHAKE_DEADLINE, handshake) => shaken.ok()?.ok()?,
         () = admitted.seat().given_up() => return None,

@@ -8,6 +8,7 @@ use client::{
     Membership, PING_DEADLINE, Serial, Socket, shaken, socket,
     tls::{Leaf, TlsError},
 };
+use format::wire::Role;
 use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -116,7 +117,7 @@ async fn shake(
     stream: TcpStream,
     membership: &Membership,
 ) -> Result<(TlsStream<Socket>, Peer, Serial), HandshakeError> {
-    let stream = shaken(membership.acceptor().accept(socket(stream)?).into_fallible()).await?;
+    let stream = shaken(membership.acceptor().accept(socket(stream, Role::Origin)?).into_fallible()).await?;
     let (_, session) = stream.get_ref();
     if session.alpn_protocol() != Some(b"h2") {
         return Err(HandshakeError::Protocol);
