@@ -322,11 +322,14 @@ impl Twin {
         renewal: &Renewal,
         patience: &Patience,
     ) -> Result<Told, LeaseChangeError> {
-        let mut tries = 1;
+        // What a node holds may be far above what most of them show.
+        let (mut known, mut tries) = (0, 1);
         let (tenure, told) = loop {
             let record = self.record_to_renew(member, entry.as_ref(), patience).await?;
-            match self.renew_one(&record, entry.as_ref(), renewal, patience).await {
-                Err(LeaseChangeError::Overtaken { .. }) if tries < TRIES_MAX => tries += 1,
+            match self.renew_one(&record, entry.as_ref(), known, renewal, patience).await {
+                Err(LeaseChangeError::Overtaken { version }) if tries < TRIES_MAX => {
+                    (known, tries) = (known.max(version), tries + 1);
+                }
                 done => break done?,
             }
         };
@@ -356,6 +359,7 @@ impl Twin {
         &self,
         record: &Record,
         entry: Option<&Entry>,
+        known: u64,
         renewal: &Renewal,
         patience: &Patience,
     ) -> Result<(Tenure, Told), LeaseChangeError> {
@@ -380,7 +384,7 @@ impl Twin {
             return Err(LeaseChangeError::Caps { level: cap.1.level });
         }
         let tenure = Tenure {
-            version: next_version(&held, entry),
+            version: next_version(&held, entry).max(known.saturating_add(1)),
             profile: match renewal.profile {
                 Some(profile) => redundancy_under(profile, record, entry)?,
                 None => held.profile,
