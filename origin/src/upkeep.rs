@@ -243,7 +243,9 @@ async fn remove_dead_shard(
 ) -> Result<Result<(), StoreError>, RefreshError> {
     let (object, column) = (shard.object, shard.column);
     let grace = Duration::from_secs(node.config.limits.erase_grace_seconds);
-    let written_before = SystemTime::now().checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
+    // Also the machine's clock may be set in between.
+    let trusted = SystemTime::UNIX_EPOCH + Duration::from_secs(before);
+    let written_before = SystemTime::now().checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH).min(trusted);
     match node.off_reactor(move |store| store.remove_shard(&object, column, written_before)).await? {
         Ok(true) => {
             // The row last: one whose shard is gone already is found and removed again.
