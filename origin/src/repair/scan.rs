@@ -171,7 +171,11 @@ async fn look_at_nodes(node: &Arc<Node>, walk: &mut Walk) -> Result<(), CatalogE
         match standing {
             Standing::Up if !is_first_look => {
                 tracing::info!(node = %name, "a node is back, or new");
-                node.catalog.revive_repairs(Revival::Node).await?;
+                // The others are looked at all the same, and this one again.
+                if let Err(error) = node.catalog.revive_repairs(Revival::Node).await {
+                    tracing::warn!(%error, "not all repairs that were given up are tried again yet");
+                    continue;
+                }
                 node.repair_wanted.notify_one();
             }
             Standing::Up => {}

@@ -9,13 +9,15 @@ use format::{
     wire::{Amount, Obstacle},
 };
 
-use super::{Cells, Driver, Session, SqlCatalog, id, milliseconds, number, parse, signed};
+use super::{Arg, Cells, Driver, Session, SqlCatalog, id, milliseconds, number, parse, signed};
 use crate::catalog::{
     AHEAD_MAX, ATTEMPTS_MAX, Applied, CatalogError, DeadRepair, GIVEN_UP_REST, RETRY_PAUSE, Repair, RepairAsk,
     RepairEnd, RepairQueue, Revival, work::ERROR_CHARS_MAX,
 };
 
 const TABLE: &str = "repairs";
+/// Repairs that are revived by one statement.
+const REVIVED: usize = 1_000;
 
 pub(super) async fn queue<D: Driver>(catalog: &SqlCatalog<D>, ask: &RepairAsk) -> Result<Applied, CatalogError> {
     let (object, target) = (&ask.object.0, ask.target.as_ref());
@@ -231,27 +233,51 @@ pub(super) async fn revive<D: Driver>(catalog: &SqlCatalog<D>, by: Revival<'_>) 
     // Rows in the order of the objects, as whoever erases several takes them: none wait in a circle.
     const NODE: &str = "WITH picked AS MATERIALIZED (
             SELECT object AS picked_object FROM repairs
-            WHERE dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms())
-            ORDER BY object FOR UPDATE)
+            WHERE object > $1 AND (dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms()))
+            ORDER BY object LIMIT $2 FOR UPDATE)
         UPDATE repairs SET dead_at_ms = NULL, attempts = 0, not_before_ms = 0
-        FROM picked WHERE object = picked_object";
+        FROM picked WHERE object = picked_object RETURNING object";
     // Half of the attempts stay: who says so again and again gains no turn before others, and few attempts.
     const LEASE: &str = "UPDATE repairs SET dead_at_ms = NULL, not_before_ms = 0,
             attempts = CASE WHEN dead_at_ms IS NULL THEN attempts ELSE (attempts + 1) / 2 END
         WHERE (dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms())) AND object = $1";
     const OPERATOR: &str = "WITH picked AS MATERIALIZED (
             SELECT object AS picked_object FROM repairs
-            WHERE dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms()
-                AND not_before_ms > failed_at_ms + $1)
-            ORDER BY object FOR UPDATE)
-        UPDATE repairs SET dead_at_ms = NULL, not_before_ms = failed_at_ms + $1, unmakable = NULL,
+            WHERE object > $1 AND (dead_at_ms IS NOT NULL OR (holder IS NULL AND not_before_ms > unixepoch_ms()
+                AND not_before_ms > failed_at_ms + $3))
+            ORDER BY object LIMIT $2 FOR UPDATE)
+        UPDATE repairs SET dead_at_ms = NULL, not_before_ms = failed_at_ms + $3, unmakable = NULL,
             attempts = CASE WHEN dead_at_ms IS NULL THEN attempts ELSE (attempts + 1) / 2 END
-        FROM picked WHERE object = picked_object";
-    let mut writer = catalog.writer().await?;
+        FROM picked WHERE object = picked_object RETURNING object";
+    let (page, pause) = (signed(REVIVED as u64).into(), milliseconds(RETRY_PAUSE).into());
     match by {
-        Revival::Node => writer.run(NODE, &[]).await,
-        Revival::Lease(object) => writer.run(LEASE, &[(&object.0).into()]).await,
-        Revival::Operator => writer.run(OPERATOR, &[milliseconds(RETRY_PAUSE).into()]).await,
+        Revival::Node => revive_all(catalog, NODE, &[page]).await,
+        Revival::Lease(object) => catalog.writer().await?.run(LEASE, &[(&object.0).into()]).await,
+        Revival::Operator => revive_all(catalog, OPERATOR, &[page, pause]).await,
+    }
+}
+
+/// Runs a statement that revives a page of repairs, until one is not full. Who waits for a row of them waits for a page,
+/// and where the server cuts one off, those before it are revived.
+async fn revive_all<D: Driver>(
+    catalog: &SqlCatalog<D>,
+    statement: &'static str,
+    args: &[Arg<'_>],
+) -> Result<u64, CatalogError> {
+    let (mut revived, mut last) = (0, Vec::new());
+    loop {
+        let args: Vec<_> = [last.as_slice().into()].into_iter().chain(args.iter().copied()).collect();
+        let rows = catalog.writer().await?.all(statement, &args).await?;
+        revived += rows.len() as u64;
+        if rows.len() < REVIVED {
+            return Ok(revived);
+        }
+        // They come in no order.
+        let mut objects = Vec::with_capacity(rows.len());
+        for row in &rows {
+            objects.push(row.bytes(0)?);
+        }
+        last = objects.into_iter().max().unwrap_or_default().to_vec();
     }
 }
 
