@@ -50,6 +50,8 @@ const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
 const APART_MAX: usize = 2;
 /// Between two looks for room, and whether the group that a write is in has ended.
 const APART_LOOK: Duration = Duration::from_millis(10);
+/// The same for those who have no room: on a slow server that is everybody.
+const APART_WAIT: Duration = Duration::from_millis(250);
 
 /// A write that may share its transaction.
 #[derive(Debug)]
@@ -162,8 +164,8 @@ pub(super) async fn write<D: Driver>(catalog: &SqlCatalog<D>, write: Write) -> A
                 }
             }
             Ok(Ok(None)) => {
-                apart_at = Instant::now() + APART_LOOK;
                 room = room.or_else(|| catalog.group.apart.try_acquire().ok());
+                apart_at = Instant::now() + if room.is_some() { APART_LOOK } else { APART_WAIT };
                 apart.store(room.is_some(), Ordering::Relaxed);
                 if room.is_some()
                     && let Some(one) = catalog.group.take_apart(&apart)

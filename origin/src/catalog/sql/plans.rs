@@ -18,6 +18,7 @@ const SWEEP: &[(&str, &[&str])] = &[
     (shards::ABANDONED, &["'o1'::text", "9::bigint", ID, ID]),
     (shards::FORGET, &["'o1'::text", ID, "1::bigint", "9::bigint"]),
     (shards::FORGET_DEAD, &[ID]),
+    (shards::LOCK_DEAD, &[ID]),
     (shards::ABANDON, &["'o1'::text", ID, "1::bigint"]),
     (shards::TOTALS, &["'o1'::text"]),
 ];

@@ -290,8 +290,9 @@ async fn finish<D: Driver>(mut write: Session<D>, change: &ChangeKind) -> Result
 /// Several records have one object, so nothing keeps others from these rows but the rows' own locks: whoever buries
 /// several does it in the order of the objects, and after all else but the feed, so that none wait in a circle.
 pub(super) async fn bury<D: Driver>(write: &mut Session<D>, object: &ObjectId) -> Result<(), CatalogError> {
-    repairs::forget_erased(write, object).await?;
-    shards::died(write, object).await
+    // Of two that erase the last two records at once, the second waits here and then sees what the first did.
+    shards::died(write, object).await?;
+    repairs::forget_erased(write, object).await
 }
 
 pub(super) async fn read<D: Driver>(catalog: &SqlCatalog<D>, locator: &Locator) -> Result<Option<Filed>, CatalogError> {

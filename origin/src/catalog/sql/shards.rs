@@ -16,9 +16,10 @@ const FOLDS: usize = 100;
 pub(super) async fn place<D: Driver>(catalog: &SqlCatalog<D>, shard: &ShardRow) -> Result<(), CatalogError> {
     let [node, object, column] = key(shard);
     let mut write = catalog.write().await?;
+    // The row is locked also where it is there: whoever forgets the last other shard waits, and then sees this one.
     let late = "INSERT INTO dead_objects (object)
         SELECT $1 WHERE EXISTS (SELECT 1 FROM records r WHERE r.object = $1 AND r.erased_at IS NOT NULL)
-        ON CONFLICT (object) DO NOTHING";
+        ON CONFLICT (object) DO UPDATE SET since = dead_objects.since";
     write.run(late, &[object]).await?;
     write
         .run(
@@ -37,6 +38,14 @@ pub(super) async fn died<D: Driver>(write: &mut Session<D>, object: &ObjectId) -
         ON CONFLICT (object) DO UPDATE SET since = excluded.since";
     write.run(statement, &[(&object.0).into()]).await?;
     Ok(())
+}
+
+pub(super) const LOCK_DEAD: &str = "SELECT object FROM dead_objects WHERE object = $1 FOR UPDATE";
+
+/// Waits for whoever places a shard of a dead object. Before any of its shards is forgotten: all take the locks in this
+/// order.
+async fn lock_dead<D: Driver>(write: &mut Session<D>, object: Arg<'_>) -> Result<(), CatalogError> {
+    write.first(LOCK_DEAD, &[object]).await.map(drop)
 }
 
 pub(super) const FORGET_DEAD: &str = "DELETE FROM dead_objects
@@ -58,6 +67,7 @@ pub(super) async fn forget<D: Driver>(
 ) -> Result<(), CatalogError> {
     let [node, object, column] = key(shard);
     let mut write = catalog.write().await?;
+    lock_dead(&mut write, object).await?;
     write.run(FORGET, &[node, object, column, signed(before).into()]).await?;
     forget_dead(&mut write, object).await?;
     write.commit().await
@@ -66,6 +76,7 @@ pub(super) async fn forget<D: Driver>(
 pub(super) async fn lose<D: Driver>(catalog: &SqlCatalog<D>, shard: &ShardRow) -> Result<(), CatalogError> {
     let statement = "DELETE FROM shards WHERE node = $1 AND object = $2 AND shard_column = $3";
     let mut write = catalog.write().await?;
+    lock_dead(&mut write, key(shard)[1]).await?;
     write.run(statement, &key(shard)).await?;
     forget_dead(&mut write, key(shard)[1]).await?;
     write.commit().await
@@ -114,6 +125,7 @@ pub(super) async fn abandon<D: Driver>(
         for row in rows {
             let shard = read(&row, &node)?;
             let mut write = catalog.write().await?;
+            lock_dead(&mut write, key(&shard)[1]).await?;
             abandoned.shards += write.run(ABANDON, &key(&shard)).await?;
             forget_dead(&mut write, key(&shard)[1]).await?;
             write.commit().await?;
