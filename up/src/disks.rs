@@ -1,16 +1,23 @@
 //! The disks of a network that runs: which are in, with their origins, and which are out, and why.
 
-use std::{error::Error, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use client::IdentityFiles;
 use format::wire::Role;
 use futures::future::join_all;
+use origin::{StartError, StrangeCatalog};
 use tokio::time::Instant;
 
 use crate::{
     disk::{Gone, Look},
     keys::Keys,
-    seat::Seated,
+    seat::{self, Seated},
     settings::{Disk, Seat},
 };
 
@@ -48,6 +55,28 @@ impl Disks {
     pub(crate) fn new(around: Around, disks: Vec<Disk>) -> Self {
         let out = |disk| Held { disk, state: State::Out(Gone::Absent, None) };
         Self { around, all: disks.into_iter().map(out).collect() }
+    }
+
+    /// Makes the catalog again where it is not there and disks have what was in it, before any origin runs: one that
+    /// runs would take for lost, and repair, what is not filed yet.
+    pub(crate) async fn save_catalog(&self) {
+        let catalog = self.around.catalog.clone();
+        if client::offload(move || catalog.exists()).await.unwrap_or(true) {
+            return;
+        }
+        for Held { disk, .. } in &self.all {
+            let (looked, network) = (disk.clone(), self.around.network.clone());
+            let has = move || {
+                let is_ready = matches!(looked.look(&network), Look::Ready);
+                looked.origins.iter().map(|seat| is_ready && looked.has_data_of(seat.name.as_str())).collect()
+            };
+            let has: Vec<bool> = client::offload(has).await.unwrap_or_default();
+            for (seat, _) in disk.origins.iter().zip(has).filter(|(_, has)| *has) {
+                if let Err(error) = seat::rebuild(disk, seat, &self.around.catalog).await {
+                    tracing::error!(node = %seat.name, error = causes(&error), "what it has is not in the catalog");
+                }
+            }
+        }
     }
 
     /// Looks at every disk: takes those in that are there, leaves those out that are not. Returns whether that changed
@@ -151,7 +180,7 @@ impl Held {
         let prepared = client::offload(move || prepare(&disk, &network, &keys)).await.map_err(|_| lost())??;
         let mut seated = Vec::new();
         for (seat, files) in self.disk.origins.iter().zip(prepared) {
-            match Seated::start(&self.disk, seat, &around.catalog, files).await {
+            match start(&self.disk, seat, &around.catalog, files).await {
                 Ok(one) => seated.push(one),
                 Err(error) => {
                     join_all(seated.into_iter().map(Seated::stop)).await;
@@ -163,6 +192,19 @@ impl Held {
     }
 }
 
+/// Starts an origin. One that was away when the lost catalog was made again brings what it has first.
+async fn start(disk: &Disk, seat: &Seat, catalog: &Path, files: IdentityFiles) -> Result<Seated, StartError> {
+    match Seated::start(disk, seat, catalog, files.clone()).await {
+        Err(StartError::OtherCatalog(StrangeCatalog::Other { .. } | StrangeCatalog::Empty { .. })) => {
+            if let Err(error) = seat::rebuild(disk, seat, catalog).await {
+                tracing::error!(node = %seat.name, error = causes(&error), "what it has is not in the catalog");
+            }
+            Seated::start(disk, seat, catalog, files).await
+        }
+        started => started,
+    }
+}
+
 /// Marks a blank disk, and returns the files of its origins' identities. Blocks on both disks.
 fn prepare(disk: &Disk, network: &str, keys: &Keys) -> Result<Vec<IdentityFiles>, Gone> {
     match disk.look(network) {
@@ -170,7 +212,7 @@ fn prepare(disk: &Disk, network: &str, keys: &Keys) -> Result<Vec<IdentityFiles>
         Look::Blank => disk.mark(network).map_err(|source| Gone::Faulty { source })?,
         Look::Ready => {}
     }
-    let files = |seat: &Seat| keys.files(&seat.name, Role::Origin, std::time::SystemTime::now());
+    let files = |seat: &Seat| keys.files(&seat.name, Role::Origin, SystemTime::now());
     let files: Result<_, _> = disk.origins.iter().map(files).collect();
     files.map_err(|error| Gone::Refused { why: causes(&error) })
 }

@@ -1,5 +1,5 @@
-//! The disk under an origin that shares its process with others: where an origin alone would end its process, because an
-//! fsync failed, this one ends alone.
+//! The disk under an origin that shares its process with others: where an fsync fails and an origin of its own would
+//! end its process, this one ends alone.
 //!
 //! An fsync that failed is never tried again, as the system may answer the second with success though the bytes are
 //! lost. So after the first failure every other fails too, and nothing that needs one is acknowledged any more.

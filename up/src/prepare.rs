@@ -32,7 +32,8 @@ const ORIGIN_PORTS: Range<u16> = 7_500..8_000;
 pub struct UpOptions {
     /// The owner's state folder.
     pub state: PathBuf,
-    /// Folders that are disks of the network, known ones and new ones. None on the first start: one in the state folder.
+    /// Folders that are disks of the network, known ones and new ones. None on the first start: one in the state
+    /// folder.
     pub disks: Vec<PathBuf>,
     /// Where HTTP is answered. Absent: where it was, and on the first start 127.0.0.1:8080 or the next free port.
     pub http: Option<SocketAddr>,

@@ -8,6 +8,7 @@ use origin::{
     Config, Origin, Running, StartError,
     catalog::CatalogUrl,
     config::{ConfigError, Limits},
+    rebuild::RebuildError,
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -43,20 +44,7 @@ impl Seated {
         files: IdentityFiles,
     ) -> Result<Self, StartError> {
         let identity = files.read().map_err(ConfigError::from)?;
-        let config = Config {
-            name: seat.name.clone(),
-            listen: ports::loopback(seat.port),
-            advertise: None,
-            admin: None,
-            data_dir: disk.data_dir(seat.name.as_str()),
-            bucket: None,
-            catalog: CatalogUrl::Sqlite(catalog.to_owned()),
-            capacity_bytes: None,
-            place: place(&disk.name),
-            tls: Some(files),
-            traces: None,
-            limits: Limits { drain_seconds: DRAIN_SECONDS, ..Limits::default() },
-        };
+        let config = Config { tls: Some(files), ..config(disk, seat, catalog) };
         let stop = CancellationToken::new();
         let mortal = Arc::new(MortalDisk::new(stop.clone()));
         let running = Origin::start_on(config, identity, stop.clone(), mortal.clone()).await?;
@@ -79,15 +67,38 @@ impl Seated {
     }
 }
 
-/// Returns the place of what lies on a disk: nobody knows where in the world, and its zone is the disk.
-pub(crate) fn place(zone: &str) -> Place {
-    Place {
+/// Files in the catalog what an origin that does not run has on its disk: the catalog was lost.
+///
+/// # Errors
+/// What the rebuild says; another one goes on.
+pub(crate) async fn rebuild(disk: &Disk, seat: &Seat, catalog: &Path) -> Result<(), RebuildError> {
+    tracing::warn!(node = %seat.name, "the catalog was lost: it is made again from the disks");
+    origin::rebuild::rebuild(&config(disk, seat, catalog)).await.map(drop)
+}
+
+fn config(disk: &Disk, seat: &Seat, catalog: &Path) -> Config {
+    // Nobody knows where in the world it is, and what is lost together is the disk.
+    let place = Place {
         country: Country::UNKNOWN,
         region: "here".to_owned(),
-        zone: zone.to_owned(),
+        zone: disk.name.clone(),
         operator: String::new(),
         datacentre: String::new(),
         latitude: 0.0,
         longitude: 0.0,
+    };
+    Config {
+        name: seat.name.clone(),
+        listen: ports::loopback(seat.port),
+        advertise: None,
+        admin: None,
+        data_dir: disk.data_dir(seat.name.as_str()),
+        bucket: None,
+        catalog: CatalogUrl::Sqlite(catalog.to_owned()),
+        capacity_bytes: None,
+        place,
+        tls: None,
+        traces: None,
+        limits: Limits { drain_seconds: DRAIN_SECONDS, ..Limits::default() },
     }
 }

@@ -187,6 +187,7 @@ impl Up {
         let around =
             Around { network: home.settings.network.clone(), catalog: home.folders.catalog(), keys: home.keys.clone() };
         let mut disks = Disks::new(around, home.settings.disks.clone());
+        disks.save_catalog().await;
         disks.look().await;
         if disks.origins().is_empty() {
             let why = disks.states().filter_map(|(disk, why)| Some(format!("{} ({})", disk.path.display(), why?)));

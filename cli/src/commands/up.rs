@@ -27,13 +27,13 @@ Examples:
 While it runs, `evernear put FILE` in another terminal stores a file and prints its URL, without any option. On a terminal it logs warnings,
 elsewhere what other nodes log; EVERNEAR_LOG=info says more.")]
 pub(crate) struct Up {
-    /// Folders that are disks of the network; what lies on one is lost with it [default: on the first start one in the state folder]
+    /// Folders that are disks of the network [default: those it has; on the first start one in the state folder]
     #[arg(value_name = "DIR")]
     disks: Vec<PathBuf>,
-    /// Where HTTP is answered [default: where it was; on the first start 127.0.0.1:8080, or the next free port]
+    /// Where HTTP is answered [default: where it was; at first 127.0.0.1:8080, or the next free port]
     #[arg(long, value_name = "IP:PORT")]
     http: Option<SocketAddr>,
-    /// Where DNS is answered, or `off` [default: where it was; on the first start 127.0.0.1:5300, or the next free port]
+    /// Where DNS is answered, or `off` [default: where it was; at first 127.0.0.1:5300, or the next free port]
     #[arg(long, value_name = "IP:PORT")]
     dns: Option<Dns>,
 }

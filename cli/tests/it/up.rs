@@ -397,3 +397,76 @@ fn what_cannot_be_a_network_says_why() {
     assert!(other.code == 1 && other.err.contains("another cluster"), "{}", other.err);
     assert!(Path::new(&home.path().join(".evernear")).exists());
 }
+
+/// The disk that fails does so for real: each fsync of a file on it is answered with an error.
+#[test]
+fn a_disk_whose_fsync_fails_is_left_out_and_nothing_else_ends() {
+    let home = Home::new();
+    let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c"]));
+    let mut network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
+    let stored = store_all(&home);
+    let packs = fs::read_dir(disks[1].join("evernear/o2/packs")).unwrap().map(|entry| entry.unwrap().path());
+    let packs: Vec<_> = packs.filter(|path| path.extension().is_some_and(|end| end == "log")).collect();
+    let mut strace = Command::new("strace");
+    strace.args([
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=fdatasync,fsync",
+        "-e",
+        "inject=fdatasync,fsync:error=EIO",
+    ]);
+    for path in packs.iter().chain([&disks[1].join("evernear/o2/records"), &disks[1].join("evernear/o2/shards")]) {
+        strace.arg("-P").arg(path);
+    }
+    let mut strace = strace.args(["-p", &network.child.id().to_string()]).stderr(Stdio::null()).spawn().unwrap();
+    // These may wait for the third node for longer than a test should.
+    let storing: Vec<Child> = (0..4)
+        .map(|number| {
+            let name = format!("more-{number}.bin");
+            home.write(&name, noise(30_000));
+            home.command(&["put", &name]).spawn().unwrap()
+        })
+        .collect();
+    network.says(&["a disk is left out", "disk2", "fsync"]);
+    for mut put in storing {
+        let _ = (put.kill(), put.wait());
+    }
+    strace.kill().unwrap();
+    strace.wait().unwrap();
+    assert_eq!(network.child.try_wait().unwrap(), None, "it runs");
+    assert_exact(&stored);
+    until("a file is stored", HEALED, || (home.run(&["put", "middle.bin"]).code == 0).then_some(()));
+    assert!(network.stop("-TERM").success());
+    // Whoever starts it again tries the disk again.
+    let network = Network::start(&home, &[]);
+    assert_eq!(network.account["disks"][1]["gone"], Value::Null);
+    assert_exact(&stored);
+}
+
+#[test]
+fn a_lost_catalog_is_read_from_the_disks_also_from_one_that_was_away() {
+    let home = Home::new();
+    let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c"]));
+    let network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
+    let stored = store_all(&home);
+    let (label, url) = put(&home, "large.bin");
+    let (erased, erased_url) = put(&home, "middle.bin");
+    assert_eq!(home.run(&["rm", &erased]).code, 0);
+    drop(network);
+    for file in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
+        fs::remove_file(home.path().join(".evernear/network").join(file)).unwrap();
+    }
+    let away = home.path().join("away");
+    fs::rename(&disks[2], &away).unwrap();
+    let network = Network::start(&home, &[]);
+    network.says(&["the catalog was lost", "o1"]);
+    assert_exact(&stored);
+    fs::rename(&away, &disks[2]).unwrap();
+    network.says(&["a disk is there again", "disk3"]);
+    heals(&home, &label);
+    assert_exact(&stored);
+    assert_eq!((curl(&url).0.as_str(), curl(&erased_url).0.as_str()), ("200", "410"));
+}
