@@ -28,6 +28,7 @@ mod rm;
 mod sign;
 mod signals;
 mod stat;
+mod up;
 
 /// Options of every subcommand.
 #[derive(Debug, Args)]
@@ -44,11 +45,18 @@ impl Options {
     pub(crate) fn state(&self) -> anyhow::Result<StateFolder> {
         StateFolder::new(self.state.as_deref())
     }
+
+    /// Returns whether the state folder is the one of those who name none.
+    pub(crate) fn is_default_state(&self) -> bool {
+        self.state.is_none()
+    }
 }
 
 /// The subcommand to run.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run a whole small network on this machine
+    Up(up::Up),
     /// Make, show or relock the owner key, or make its index again
     Owner(owner::Owner),
     /// Store a file, a folder, or standard input
@@ -99,12 +107,19 @@ impl Command {
         match self {
             Self::Origin(origin) => origin.is_node(),
             Self::Edge(edge) => edge.is_node(),
+            Self::Up(_) => true,
             _ => false,
         }
     }
 
+    /// Returns whether a node says itself, to whoever started it, what it does.
+    pub(crate) fn talks(&self) -> bool {
+        matches!(self, Self::Up(_))
+    }
+
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
         match self {
+            Self::Up(up) => up.run(options).await,
             Self::Owner(owner) => owner.run(options).await,
             Self::Put(put) => put.run(options).await,
             Self::Get(get) => get.run(options).await,

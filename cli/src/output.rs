@@ -20,6 +20,14 @@ impl Options {
         self.tell(json, text).map(drop)
     }
 
+    /// The same, with the document in one line: the program goes on, and whoever reads it waits for a line.
+    pub(crate) fn line<T: Serialize>(&self, json: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+        match self.json {
+            true => print(&(harmless(&serde_json::to_string(json)?) + "\n")),
+            false => self.answer(json, text),
+        }
+    }
+
     /// The same; returns whether anybody was there to read it.
     pub(crate) fn tell<T: Serialize>(&self, json: &T, text: impl FnOnce() -> String) -> anyhow::Result<bool> {
         match self.json {
@@ -35,9 +43,13 @@ pub(crate) fn print_json<T: Serialize>(json: &T) -> anyhow::Result<()> {
 }
 
 fn document<T: Serialize>(json: &T) -> serde_json::Result<String> {
-    let text = serde_json::to_string_pretty(json)?;
+    Ok(harmless(&serde_json::to_string_pretty(json)?))
+}
+
+/// Escapes in a document what would act on a terminal.
+fn harmless(json: &str) -> String {
     // Only strings have such characters, and those that JSON leaves as they are have one UTF-16 unit each.
-    Ok(rewrite(&text, |c| is_harmful(c) && c != '\n', |c| format!("\\u{:04x}", u32::from(c))))
+    rewrite(json, |c| is_harmful(c) && c != '\n', |c| format!("\\u{:04x}", u32::from(c)))
 }
 
 /// Whether a terminal does not show a character but does what it says: control characters, and those that Unicode has

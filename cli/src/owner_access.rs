@@ -32,7 +32,7 @@ struct KeyFiles {
     /// The first line of this file is the passphrase [default: asked for on the terminal]
     #[arg(long, env = "EVERNEAR_PASSPHRASE_FILE", value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
-    /// This file of 32 random bytes opens the owner key
+    /// This file of 32 random bytes opens the owner key [default: `key_file` of twin.toml]
     #[arg(long, env = "EVERNEAR_KEY_FILE", value_name = "FILE")]
     key_file: Option<PathBuf>,
 }
@@ -84,6 +84,11 @@ impl StateFolder {
         }
     }
 
+    /// Returns the folder.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(crate) fn owner_key(&self) -> OwnerStore {
         OwnerStore::at(self.0.join("owner.key"))
     }
@@ -104,6 +109,14 @@ impl StateFolder {
         let path = access.config.clone().unwrap_or_else(|| self.0.join("twin.toml"));
         Ok(TwinConfig::read(&path)?)
     }
+
+    /// Returns the key file that the configuration names; none where it names none, or is not there.
+    fn key_file(&self, access: &ClusterAccess) -> anyhow::Result<Option<PathBuf>> {
+        if access.config.is_none() && !self.0.join("twin.toml").exists() {
+            return Ok(None);
+        }
+        Ok(self.config(access)?.key_file)
+    }
 }
 
 impl KeyAccess {
@@ -113,9 +126,9 @@ impl KeyAccess {
         Self { files: KeyFiles { passphrase_file, key_file: None }, named }
     }
 
-    /// Returns what opens the owner key: the file that was named for this kind of lock, or a passphrase from the
-    /// prompt.
-    pub(crate) fn unlock(&self, lock: LockKind) -> anyhow::Result<Unlock> {
+    /// Returns what opens the owner key: the file that was named for this kind of lock, or else the key file of the
+    /// configuration, or a passphrase from the prompt.
+    pub(crate) fn unlock(&self, lock: LockKind, state: &StateFolder, access: &ClusterAccess) -> anyhow::Result<Unlock> {
         if self.named.iter().any(|named| *named != lock) {
             let (is, not) = match lock {
                 LockKind::Passphrase => ("a passphrase", "--key-file"),
@@ -129,7 +142,8 @@ impl KeyAccess {
             (LockKind::Passphrase, None, _) => ask("Passphrase: "),
             (LockKind::KeyFile, _, Some(path)) => read_key_file(path),
             (LockKind::KeyFile, _, None) => {
-                Err(Usage("this owner key is opened by a key file; name it with --key-file".to_owned()).into())
+                let unnamed = || Usage("this owner key is opened by a key file; name it with --key-file".to_owned());
+                read_key_file(&state.key_file(access)?.ok_or_else(unnamed)?)
             }
         }
     }
@@ -184,22 +198,30 @@ pub(crate) async fn open_twin(
 ) -> anyhow::Result<(TwinConfig, Twin)> {
     // The prompt comes before the network, so that a user who types a passphrase waits for nothing else.
     let config = state.config(access)?;
-    let (secret, index) = open_index(state, keys).await?;
+    let (secret, index) = open_index(state, keys, access).await?;
     let network = Network::connect(&config).await?;
     Ok((config, Twin::new(&secret, index, Arc::new(network))))
 }
 
 /// Opens the owner key and the index, without any network.
-pub(crate) async fn open_index(state: &StateFolder, keys: &KeyAccess) -> anyhow::Result<(OwnerSecret, Index)> {
-    let (secret, path) = (open_secret(state, keys).await?, state.index());
+pub(crate) async fn open_index(
+    state: &StateFolder,
+    keys: &KeyAccess,
+    access: &ClusterAccess,
+) -> anyhow::Result<(OwnerSecret, Index)> {
+    let (secret, path) = (open_secret(state, keys, access).await?, state.index());
     let open = move || Index::open(path, &secret).map(|index| (secret, index));
     Ok(spawn_blocking(open).await.context("opening the index was cut short")??)
 }
 
 /// Opens the owner key alone.
-pub(crate) async fn open_secret(state: &StateFolder, keys: &KeyAccess) -> anyhow::Result<OwnerSecret> {
+pub(crate) async fn open_secret(
+    state: &StateFolder,
+    keys: &KeyAccess,
+    access: &ClusterAccess,
+) -> anyhow::Result<OwnerSecret> {
     let store = state.owner_key();
-    let unlock = keys.unlock(store.card()?.lock)?;
+    let unlock = keys.unlock(store.card()?.lock, state, access)?;
     Ok(spawn_blocking(move || store.open(&unlock)).await.context("opening the owner key was cut short")??)
 }
 

@@ -21,10 +21,12 @@ enum Look {
     Plain,
 }
 
-/// Starts logging: from level warn for commands, from level info for nodes. `EVERNEAR_LOG` overrides this in the syntax
+/// Starts logging: from level warn for commands, from level info for nodes, but for a node on a terminal that talks to
+/// whoever started it. `EVERNEAR_LOG` overrides this in the syntax
 /// of `tracing`. The returned value writes the last lines of a node's log when it is dropped.
 pub(crate) fn start(command: &Command, options: &Options) -> Option<Ending> {
-    let level = if command.is_node() { "info" } else { "warn" };
+    let talks = command.talks() && io::stderr().is_terminal();
+    let level = if command.is_node() && !talks { "info" } else { "warn" };
     let look = match options.json {
         true => Look::Json,
         false if io::stderr().is_terminal() => Look::Coloured,

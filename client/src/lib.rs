@@ -64,6 +64,6 @@ pub use topology::Topology;
 pub use traces::{SPANS_LOST, SPANS_SENT, Said, Scope, Span, Traces, TracesConfig, TracesError, noun};
 pub use transport::{ShardAsk, Transport, TransportError};
 pub use uploader::{
-    Earlier, Note, Receipt, Session, Told, UploadError, Uploader, file_record, inline_homes, record_holders,
-    record_homes, tell_all,
+    Earlier, INLINE_COPIES, Note, Receipt, Session, Told, UploadError, Uploader, file_record, inline_homes,
+    record_holders, record_homes, tell_all,
 };

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 pub use self::{
-    filing::{Told, file_record, inline_homes, record_holders, record_homes, tell_all},
+    filing::{INLINE_COPIES, Told, file_record, inline_homes, record_holders, record_homes, tell_all},
     lane::Note,
 };
 use self::{

@@ -132,6 +132,9 @@ impl Config {
         if self.public.is_empty() && self.http.listen.ip().is_unspecified() {
             return Err(ConfigError::Public);
         }
+        if self.dns.listen.is_none() && self.https.as_ref().is_some_and(|https| https.acme.is_some()) {
+            return Err(ConfigError::Proof);
+        }
         if self.seeds.is_empty() {
             return Err(ConfigError::Seeds);
         }

@@ -46,8 +46,8 @@ pub struct Parts {
 /// An edge that answers.
 #[derive(Debug)]
 pub struct Running {
-    /// The DNS door, UDP and TCP.
-    pub dns: SocketAddr,
+    /// The DNS door, UDP and TCP, if there is one.
+    pub dns: Option<SocketAddr>,
     /// The HTTP door.
     pub http: SocketAddr,
     /// The HTTP door over TLS; HTTP/3 has the UDP port of the same number.
@@ -128,14 +128,14 @@ impl Edge {
         let disk_later = take_up_disk(&node, succeeds).await?;
         let doors = Doors::bind(&node.config, handed, secure.map(|(terminator, _)| (terminator, keeper))).await?;
 
-        let (dns, http) = (doors.dns.address, doors.http.address);
+        let (dns, http) = (doors.dns.as_ref().map(|dns| dns.address), doors.http.address);
         let https = doors.https.as_ref().map(|https| https.tcp.address);
         let [admin, peers] = [&doors.admin, &doors.peers].map(|door| door.as_ref().map(|door| door.address));
         if let Some((config, address)) = node.config.peers.as_ref().zip(peers) {
             // It is set here alone.
             let _ = node.peer_address.set(config.address.clone().unwrap_or_else(|| address.into()));
         }
-        tracing::info!(edge = %node.config.name, %dns, %http, https = https.map(tracing::field::display), "edge answers");
+        tracing::info!(edge = %node.config.name, dns = dns.map(tracing::field::display), %http, https = https.map(tracing::field::display), "edge answers");
         let sockets = doors.sockets()?;
         let task = tokio::spawn(run(node, parts.transport, zone, doors, disk_later, shutdown));
         Ok(Running { dns, http, https, admin, peers, sockets, task })

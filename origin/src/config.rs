@@ -15,7 +15,10 @@ use client::{IdentityError, IdentityFiles, KeyFileError, TracesConfig, tls::Iden
 use format::{NodeAddress, NodeName, Place, PlaceError, limits::ORIGIN_ANNOUNCE_SECONDS_MAX};
 use serde::Deserialize;
 
-pub use self::bucket::{BucketConfig, BucketUrl, BucketUrlError};
+pub use self::{
+    bucket::{BucketConfig, BucketUrl, BucketUrlError},
+    mounts::mount_point,
+};
 use crate::{
     catalog::CatalogUrl,
     store::{Bucket, OWN_NAMES},

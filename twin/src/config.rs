@@ -29,6 +29,10 @@ pub struct TwinConfig {
     /// Where this program runs, to read from the nearest nodes. Absent: nowhere in particular.
     #[serde(default = "nowhere")]
     pub place: Place,
+    /// The key file that opens the owner key, where neither the command line nor the environment names one. A relative
+    /// path starts at the configuration's folder. Absent: none.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
     /// Identity of this program for mutual TLS with nodes. Relative paths start at the configuration's folder.
     pub identity: IdentityFiles,
     /// Origins that this program asks for the list of all others (seed nodes); at least one.
@@ -113,6 +117,7 @@ impl TwinConfig {
         for file in [&mut config.identity.authority, &mut config.identity.certificate, &mut config.identity.key] {
             *file = folder.join(&*file);
         }
+        config.key_file = config.key_file.map(|file| folder.join(file));
         Ok(config)
     }
 }
@@ -172,6 +177,12 @@ mod tests {
         assert_eq!(config.url, UrlTemplate::default());
         assert_eq!(config.identity.authority, Path::new("authority.pem"));
         assert_eq!(config.identity.key, Path::new("/keys/twin.key"));
+        assert_eq!(config.key_file, None);
+        for (named, is) in [("unlock.key", "unlock.key"), ("/keys/unlock.key", "/keys/unlock.key")] {
+            let config = read(&format!("key_file = \"{named}\"\n{SAMPLE}")).unwrap();
+            let (file, folder) = (config.key_file.unwrap(), config.folder);
+            assert_eq!(file.strip_prefix(folder).unwrap_or(&file), Path::new(is));
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod setup;
 mod test;
 mod tidy;
 mod torture;
+mod up;
 mod vectors;
 
 use std::process::ExitCode;
@@ -38,6 +39,16 @@ struct Chore {
 
 /// Every chore, in the order in which a newcomer needs them.
 const CHORES: &[Chore] = &[
+    Chore {
+        name: "up",
+        summary: "build and start a network on this machine that lasts: `evernear up`",
+        examples: &[
+            "./x up                        in ~/.evernear, until Ctrl-C; the same again goes on with it",
+            "./x up --release              optimised: builds longer, and serves large files fast",
+            "./x up /mnt/a /mnt/b /mnt/c   over three disks, of which one may be lost",
+        ],
+        run: up::run,
+    },
     Chore {
         name: "demo",
         summary: "build and start a small network on this machine and show a file's whole road",

@@ -120,7 +120,7 @@ struct Key {
 struct Good<'a> {
     name: &'a str,
     zone: &'a str,
-    dns: SocketAddr,
+    dns: Option<SocketAddr>,
     http: SocketAddr,
     https: Option<SocketAddr>,
     http3: bool,
@@ -219,7 +219,7 @@ fn check(path: &Path, options: &Options) -> anyhow::Result<()> {
             vec![name.to_owned(), address, if in_use { "in use now" } else { "" }.to_owned()]
         };
         let doors = [
-            door("dns", Some(good.dns)),
+            door("dns", good.dns),
             door("http", Some(good.http)),
             door("https", good.https),
             door("http3", good.https.filter(|_| good.http3)),

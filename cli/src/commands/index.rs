@@ -12,7 +12,7 @@ use super::Options;
 use crate::{
     moment,
     output::{bytes, count, table},
-    owner_access::{KeyAccess, open_index, open_secret},
+    owner_access::{ClusterAccess, KeyAccess, open_index, open_secret},
 };
 
 /// Check or compact the index of uploads.
@@ -34,6 +34,8 @@ Changes nothing. Exit code 1 when the index cannot be used; the message says wha
     Check {
         #[command(flatten)]
         keys: KeyAccess,
+        #[command(flatten)]
+        cluster: ClusterAccess,
     },
     /// Rewrite the index without what later entries supersede, and forget what expired
     #[command(after_help = "\
@@ -46,6 +48,8 @@ comes back by `evernear owner recover`.")]
     Compact {
         #[command(flatten)]
         keys: KeyAccess,
+        #[command(flatten)]
+        cluster: ClusterAccess,
     },
 }
 
@@ -75,8 +79,8 @@ impl Index {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
         let state = options.state()?;
         match self.command {
-            IndexCommand::Check { keys } => {
-                let (secret, path) = (open_secret(&state, &keys).await?, state.index());
+            IndexCommand::Check { keys, cluster } => {
+                let (secret, path) = (open_secret(&state, &keys, &cluster).await?, state.index());
                 let look = {
                     let path = path.clone();
                     move || twin::Index::check(path, &secret)
@@ -84,8 +88,8 @@ impl Index {
                 let answer = Answer::of(path, spawn_blocking(look).await.context("the check was cut short")??)?;
                 options.answer(&answer, || answer.text())
             }
-            IndexCommand::Compact { keys } => {
-                let (_, mut index) = open_index(&state, &keys).await?;
+            IndexCommand::Compact { keys, cluster } => {
+                let (_, mut index) = open_index(&state, &keys, &cluster).await?;
                 let now = moment::now();
                 let done =
                     spawn_blocking(move || index.compact(now)).await.context("the rewriting was cut short")??;

@@ -117,7 +117,7 @@ impl CutShort {
 impl Ls {
     pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
         let state = options.state()?;
-        let (secret, index) = open_index(&state, &self.keys).await?;
+        let (secret, index) = open_index(&state, &self.keys, &self.cluster).await?;
         let url = state.url(&self.cluster)?;
         let scope = match (self.all, self.unfinished) {
             (_, true) => Scope::Unfinished,

@@ -259,7 +259,7 @@ impl Show {
     ) -> anyhow::Result<(TwinConfig, BTreeMap<Locator, Entry>, (Entry, NameState))> {
         let state = options.state()?;
         let config = state.config(&self.cluster)?;
-        let (secret, index) = open_index(&state, &self.keys).await?;
+        let (secret, index) = open_index(&state, &self.keys, &self.cluster).await?;
         let name = StableName::derive(&secret, &self.name).map_err(NameChangeError::from)?;
         let known: BTreeMap<_, _> = index.entries().map(|(locator, entry)| (*locator, entry.clone())).collect();
         let filed = |entry: &Entry| entry.name.clone().filter(|name| !name.moves.is_empty());
@@ -277,7 +277,7 @@ impl Ls {
     async fn run(self, options: &Options) -> anyhow::Result<()> {
         let state = options.state()?;
         let config = state.config(&self.cluster)?;
-        let (_, index) = open_index(&state, &self.keys).await?;
+        let (_, index) = open_index(&state, &self.keys, &self.cluster).await?;
         let known: BTreeMap<_, _> = index.entries().map(|(locator, entry)| (*locator, entry.clone())).collect();
         let filed = |entry: &Entry| entry.name.clone().filter(|name| !name.moves.is_empty());
         let of = |entry: &Entry| filed(entry).map(|name| Answer::of(entry, &name, &config, &known));

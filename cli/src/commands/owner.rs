@@ -64,6 +64,8 @@ Examples:
     Passwd {
         #[command(flatten)]
         keys: KeyAccess,
+        #[command(flatten)]
+        cluster: ClusterAccess,
         /// The first line of this file is the new passphrase
         #[arg(long, value_name = "FILE", conflicts_with = "new_key_file")]
         new_passphrase_file: Option<PathBuf>,
@@ -115,8 +117,8 @@ impl Owner {
                 let create = move || store.create(&lock, Cost::RECOMMENDED).map(drop);
                 spawn_blocking(create).await.context("making the owner key was cut short")??;
             }
-            OwnerCommand::Passwd { keys, new_passphrase_file, new_key_file } => {
-                let old = keys.unlock(store.card()?.lock)?;
+            OwnerCommand::Passwd { keys, cluster, new_passphrase_file, new_key_file } => {
+                let old = keys.unlock(store.card()?.lock, &state, &cluster)?;
                 let new = KeyAccess::of_passphrase(new_passphrase_file).new_lock(new_key_file.as_deref())?;
                 let store = store.clone();
                 let relock = move || store.relock(&old, &new, Cost::RECOMMENDED);

@@ -21,7 +21,7 @@ use crate::{
 
 /// Copies of the record of an inline object. The record contains the object's bytes, so there are as many copies as the
 /// smallest sharded objects have shards.
-const INLINE_COPIES: usize = 4;
+pub const INLINE_COPIES: usize = 4;
 
 /// Returns the origins that hold a record besides those with shards: the first m + 1 in the locator's rendezvous order,
 /// so that the record survives the same losses as the shards. The record of an inline object contains the object's

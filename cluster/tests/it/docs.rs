@@ -16,7 +16,8 @@ use blocks::{Block, Run, blocks};
 use walkdir::WalkDir;
 
 /// The pages whose blocks run, in this order. Each continues in the cluster that the pages before it left.
-const PAGES: [&str; 15] = [
+const PAGES: [&str; 16] = [
+    "docs/up.md",
     "docs/quickstart.md",
     "README.md",
     "docs/owner.md",

@@ -43,6 +43,9 @@ pub enum ConfigError {
     /// Nothing to seal a certificate with.
     #[error("`https.acme` needs `https.secret`: the edges share the certificate sealed by it")]
     Secret,
+    /// Nothing to prove a zone by.
+    #[error("`https.acme` needs `dns.listen`: the authority asks the edges' own DNS")]
+    Proof,
     /// No origin to ask.
     #[error("`seeds` is empty; name at least one origin")]
     Seeds,

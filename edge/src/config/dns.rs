@@ -11,8 +11,9 @@ use crate::zone::Zone;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DnsConfig {
-    /// UDP and TCP address.
-    pub listen: SocketAddr,
+    /// UDP and TCP address. Absent: DNS is not answered, and viewers are led here by other means.
+    #[serde(default)]
+    pub listen: Option<SocketAddr>,
     /// Names of the zone's name servers, as in its parent zone. Absent: `ns1.ZONE`.
     #[serde(default)]
     pub nameservers: Vec<String>,

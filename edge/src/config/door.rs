@@ -68,11 +68,12 @@ impl Config {
 
     /// Returns all that the edge listens on.
     pub(crate) fn doors(&self) -> Vec<Door> {
-        let mut doors = vec![
-            Door { field: "dns.listen", address: self.dns.listen, kind: DoorKind::Tcp },
-            Door { field: "dns.listen", address: self.dns.listen, kind: DoorKind::Udp },
-            Door { field: "http.listen", address: self.http.listen, kind: DoorKind::Tcp },
-        ];
+        let dns =
+            self.dns.listen.into_iter().flat_map(|address| {
+                [DoorKind::Tcp, DoorKind::Udp].map(|kind| Door { field: "dns.listen", address, kind })
+            });
+        let mut doors: Vec<Door> = dns.collect();
+        doors.push(Door { field: "http.listen", address: self.http.listen, kind: DoorKind::Tcp });
         if let Some(https) = &self.https {
             doors.push(Door { field: "https.listen", address: https.listen, kind: DoorKind::Tcp });
             if https.http3 {

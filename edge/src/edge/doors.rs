@@ -24,7 +24,7 @@ use crate::{
 
 /// What is bound.
 pub(super) struct Doors {
-    pub(super) dns: DnsSockets,
+    pub(super) dns: Option<DnsSockets>,
     pub(super) http: Listening,
     pub(super) https: Option<Secure>,
     pub(super) admin: Option<Listening>,
@@ -43,9 +43,13 @@ impl Doors {
         secure: Option<(Arc<Terminator>, Option<Keeper>)>,
     ) -> Result<Self, StartError> {
         let succeeds = !handed.is_empty();
-        let address = config.dns.listen;
-        let unbound = |source| StartError::Bind { door: "dns", address, source };
-        let dns = DnsSockets::bind(&mut handed, address).await.map_err(unbound)?;
+        let dns = match config.dns.listen {
+            None => None,
+            Some(address) => {
+                let unbound = |source| StartError::Bind { door: "dns", address, source };
+                Some(DnsSockets::bind(&mut handed, address).await.map_err(unbound)?)
+            }
+        };
         let http = Listening::at(&mut handed, "http", config.http.listen).await?;
         let https = match config.https.as_ref().zip(secure) {
             None => None,
@@ -73,9 +77,10 @@ impl Doors {
     /// When the process has no descriptor left.
     pub(super) fn sockets(&self) -> Result<Sockets, StartError> {
         let mut sockets = Sockets::default();
-        let address = self.dns.address;
-        let unshared = |source| StartError::Bind { door: "dns", address, source };
-        sockets.add_udp(&self.dns.udp).and_then(|()| sockets.add_tcp(&self.dns.tcp)).map_err(unshared)?;
+        if let Some(DnsSockets { udp, tcp, address }) = &self.dns {
+            let unshared = |source| StartError::Bind { door: "dns", address: *address, source };
+            sockets.add_udp(udp).and_then(|()| sockets.add_tcp(tcp)).map_err(unshared)?;
+        }
         let https = self.https.as_ref().map(|https| &https.tcp);
         for Listening { door, socket, address } in
             [&self.http].into_iter().chain(https).chain(&self.admin).chain(&self.peers)

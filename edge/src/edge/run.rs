@@ -71,9 +71,12 @@ pub(super) async fn run(
     if disk_later {
         followers.spawn(take_up_disk_later(Arc::clone(&node)));
     }
-    let (mut dns, dns_tcp) = bound.dns.serve(Arc::clone(&node), zone, going_down.clone());
     let mut doors = JoinSet::new();
-    doors.spawn(dns_tcp);
+    let mut dns = bound.dns.map(|dns| {
+        let (datagrams, streams) = dns.serve(Arc::clone(&node), zone, going_down.clone());
+        doors.spawn(streams);
+        datagrams
+    });
     let ways = bound.https.as_ref().zip(node.config.https.as_ref()).map(|(https, config)| https.ways(config));
     let door = Arc::new(HttpDoor::new(Arc::clone(&node), ways.unwrap_or_default()));
     let workers = match Workers::start(&door, node.config.http.workers()) {
@@ -103,7 +106,9 @@ pub(super) async fn run(
     let _ = down.send(true);
     followers.shutdown().await;
     let drained = timeout(DRAIN_DEADLINE, async {
-        if let Err(error) = dns.shutdown_gracefully().await {
+        if let Some(dns) = &mut dns
+            && let Err(error) = dns.shutdown_gracefully().await
+        {
             tracing::debug!(%error, "the DNS door ended with an error");
         }
         while doors.join_next().await.is_some() {}

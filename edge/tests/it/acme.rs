@@ -218,7 +218,7 @@ async fn a_zone_is_certified_once_for_all_its_edges_and_again_under_load() {
     let change = |https: HttpsConfig, name: &'static str, listen: SocketAddr| {
         move |config: &mut Config| {
             config.name = name.parse().unwrap();
-            config.dns.listen = listen;
+            config.dns.listen = Some(listen);
             config.https = Some(https);
         }
     };
@@ -309,7 +309,7 @@ async fn an_authority_that_is_away_costs_no_answer_and_is_asked_again_until_it_c
     given.redirect = false;
     pebble.stop().await;
     let begun = now();
-    let site = Site::with(|config| (config.https, config.dns.listen) = (Some(given), dns), vec![]).await;
+    let site = Site::with(|config| (config.https, config.dns.listen) = (Some(given), Some(dns)), vec![]).await;
     let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
     let failed = async || site.counter("evernear_edge_certificate_faults_total").await > 1;
     until("two orders fail", failed).await;

@@ -124,7 +124,7 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 async fn tcp_connections_are_counted_answered_in_order_and_closed_when_idle() {
     let site =
         Site::with(|config| (config.dns.connections_per_address_max, config.dns.idle_seconds) = (2, 2), vec![]).await;
-    let connect = || TcpStream::connect(site.edge.dns);
+    let connect = || TcpStream::connect(site.edge.dns.unwrap());
     let (mut first, mut idle) = (connect().await.unwrap(), connect().await.unwrap());
     first.write_all(&[question(1), question(2)].concat()).await.unwrap();
     for id in [1, 2] {

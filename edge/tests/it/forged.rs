@@ -75,7 +75,7 @@ impl Flood {
 async fn read_beside_a_flood(site: &Site, cold: &[Stored]) -> (u64, u64, u64) {
     site.weather.late(RECORD_TIME);
     let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-    socket.connect(site.edge.dns).await.unwrap();
+    socket.connect(site.edge.dns.unwrap()).await.unwrap();
     let (flood, before) = (Arc::new(Flood::default()), site.weather.look_ups());
     let pouring = tokio::spawn(Arc::clone(&flood).pour(Arc::clone(&socket)));
     let draining = tokio::spawn(Arc::clone(&flood).drain(socket));

@@ -30,7 +30,7 @@ async fn doubts(site: &Site, stored: &Stored, path: &str) -> Vec<String> {
     let url = format!("http://{}.evernear.example:{}{path}", stored.label, site.edge.http.port());
     let mut redbot = Command::new("redbot");
     redbot.args(["-o", "har", &url]).env("PYTHONPATH", folder.path());
-    let output = redbot.env("EDGE_DNS", site.edge.dns.port().to_string()).stdin(Stdio::null()).output();
+    let output = redbot.env("EDGE_DNS", site.edge.dns.unwrap().port().to_string()).stdin(Stdio::null()).output();
     let output = timeout(DEADLINE, output).await.unwrap().expect("redbot is installed: `./x setup --test`");
     let said = String::from_utf8_lossy(&output.stdout);
     let har: Value = serde_json::from_str(&said)

@@ -489,7 +489,8 @@ impl Site {
 
     /// Asks with dig; the first line is the rcode, then what it prints.
     pub(crate) async fn dig(&self, arguments: &[&str]) -> String {
-        let (address, port) = (self.edge.dns.ip(), self.edge.dns.port());
+        let dns = self.edge.dns.unwrap();
+        let (address, port) = (dns.ip(), dns.port());
         let output = Command::new("dig")
             .args([&format!("@{address}"), "-p", &port.to_string(), "+tries=1", "+time=5"])
             .args(arguments)

@@ -9,21 +9,46 @@ use std::{
 /// Returns the file system that a folder would lie on by `/etc/fstab`, and that is not mounted. Of a machine that does
 /// not say which are, nothing is known.
 pub(super) fn missing(folder: &Path) -> Option<PathBuf> {
-    let read = |path| fs::read_to_string(path).ok();
+    missing_of(&real(folder)?, &read("/etc/fstab")?, &read(MOUNTED)?)
+}
+
+/// Returns where the file system is mounted that a folder lies on, or would come to lie on. Of a machine that does not
+/// say what is mounted, nothing is known.
+#[must_use]
+pub fn mount_point(folder: &Path) -> Option<PathBuf> {
+    let (folder, mountinfo) = (real(folder)?, read(MOUNTED)?);
+    deepest(&folder, mounted(&mountinfo))
+}
+
+/// What is mounted, as this process sees it.
+const MOUNTED: &str = "/proc/self/mountinfo";
+
+fn read(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok()
+}
+
+/// A link may lead to another disk; what is not there yet comes to lie in what is.
+fn real(folder: &Path) -> Option<PathBuf> {
     let folder = std::path::absolute(folder).ok()?;
-    // A link may lead to another disk; what is not there yet comes to lie in what is.
     let there = folder.ancestors().find_map(|there| Some((there, fs::canonicalize(there).ok()?)));
-    let folder = there.and_then(|(there, real)| Some(real.join(folder.strip_prefix(there).ok()?)))?;
-    missing_of(&folder, &read("/etc/fstab")?, &read("/proc/self/mountinfo")?)
+    there.and_then(|(there, real)| Some(real.join(folder.strip_prefix(there).ok()?)))
 }
 
 /// Decides by the texts of both files: fstab(5), and `proc_pid_mountinfo(5)`.
 fn missing_of(folder: &Path, fstab: &str, mountinfo: &str) -> Option<PathBuf> {
     let wanted = fstab.lines().filter(|line| !line.trim_start().starts_with('#')).filter_map(|line| field(line, 1));
-    let wanted = wanted.filter(|point| point.is_absolute() && folder.starts_with(point));
-    let deepest = wanted.max_by_key(|point| point.components().count())?;
-    let is_mounted = mountinfo.lines().filter_map(|line| field(line, 4)).any(|point| point == deepest);
-    (!is_mounted).then_some(deepest)
+    let wanted = deepest(folder, wanted)?;
+    let is_mounted = mounted(mountinfo).any(|point| point == wanted);
+    (!is_mounted).then_some(wanted)
+}
+
+fn mounted(mountinfo: &str) -> impl Iterator<Item = PathBuf> {
+    mountinfo.lines().filter_map(|line| field(line, 4))
+}
+
+fn deepest(folder: &Path, points: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
+    let above = points.filter(|point| point.is_absolute() && folder.starts_with(point));
+    above.max_by_key(|point| point.components().count())
 }
 
 /// Reads a path from a line; both files write blanks and backslashes of a path as three octal digits.
@@ -74,5 +99,9 @@ mod tests {
     fn a_folder_of_this_machine_is_there() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(missing(&dir.path().join("not/there/yet")), None);
+        let point = mount_point(dir.path()).unwrap();
+        assert!(dir.path().canonicalize().unwrap().starts_with(&point));
+        assert_eq!(mount_point(&dir.path().join("not/there/yet")), Some(point));
+        assert_eq!(mount_point(Path::new("/proc/self")), Some("/proc".into()));
     }
 }

@@ -1,0 +1,140 @@
+//! `evernear up`.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use sd_notify::NotifyState;
+use up::{Account, DiskAccount, Dns, UpOptions};
+
+use super::{Options, signals::Signals};
+use crate::{
+    output::{count, table},
+    policy_check,
+};
+
+/// Run a whole small network on this machine.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  evernear up                                 a network in ~/.evernear, until Ctrl-C; the same again goes on with it
+  evernear up /mnt/a /mnt/b /mnt/c            over three disks, of which any one may be lost
+  evernear up /mnt/d                          adds a disk; those that are known need not be named again
+  evernear --state /srv/evernear up --http 127.0.0.1:80 --dns off
+
+While it runs, `evernear put FILE` in another terminal stores a file and prints its URL, without any option. On a terminal it logs warnings,
+elsewhere what other nodes log; EVERNEAR_LOG=info says more.")]
+pub(crate) struct Up {
+    /// Folders that are disks of the network [default: those it has; on the first start one in the state folder]
+    #[arg(value_name = "DIR")]
+    disks: Vec<PathBuf>,
+    /// Where HTTP is answered [default: where it was; at first 127.0.0.1:8080, or the next free port]
+    #[arg(long, value_name = "IP:PORT")]
+    http: Option<SocketAddr>,
+    /// Where DNS is answered, or `off` [default: where it was; at first 127.0.0.1:5300, or the next free port]
+    #[arg(long, value_name = "IP:PORT")]
+    dns: Option<Dns>,
+}
+
+impl Up {
+    pub(crate) async fn run(self, options: &Options) -> anyhow::Result<()> {
+        let mut signals = Signals::new()?;
+        let state = options.state()?;
+        let compiler = Some(policy_check::compiler()?);
+        let told =
+            UpOptions { state: state.path().to_owned(), disks: self.disks, http: self.http, dns: self.dns, compiler };
+        let up = tokio::select! {
+            up = up::Up::start(told) => up?,
+            // A start that is cut short is gone on with by the next.
+            _ = signals.next() => return Ok(()),
+        };
+        let account = up.account();
+        options.line(account, || text(account, &program(), options.is_default_state()))?;
+        if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+            tracing::warn!(%error, "the service manager is not told");
+        }
+        // Every signal stops it, SIGHUP too: the terminal is gone.
+        signals.next().await;
+        tokio::select! {
+            () = up.stop() => {}
+            _ = signals.next() => {}
+        }
+        Ok(())
+    }
+}
+
+/// Formats the account for people. `program` is what to type for this program.
+fn text(account: &Account, program: &str, is_default_state: bool) -> String {
+    let Account { state, http, dns, url, profile, disks, .. } = account;
+    let dns = dns.map_or_else(|| "off".to_owned(), |dns| dns.to_string());
+    let begun = if account.is_new { "A new network" } else { "The network" };
+    let copy = if account.has_key_file { "owner.key and unlock.key" } else { "owner.key" };
+    let rows: Vec<Vec<String>> = disks.iter().map(row).collect();
+    let program = match is_default_state {
+        true => program.to_owned(),
+        false => format!("{program} --state {}", word(state)),
+    };
+    format!(
+        "{begun} runs, in {}. Keep a copy of {copy} elsewhere: who loses them cannot erase or change what is stored.\n\n{}\n{}\n\
+         \x20 http  {http}, {}\n  dns   {dns}\n\nIn another terminal:\n\n\
+         \x20 {program} put cat.jpg     store a file or a folder, and print its URL\n\
+         \x20 {program} ls              list what is stored\n\
+         \x20 {program} get LABEL       fetch it, verified\n\
+         \x20 {program} rm LABEL        erase it\n\n\
+         Ctrl-C stops the network; `evernear up` goes on with it.\n",
+        state.display(),
+        table(&rows).lines().map(|line| format!("  {line}\n")).collect::<String>(),
+        bears(account, profile),
+        url.replace("{label}", "LABEL").replace("{name}", "cat.jpg"),
+    )
+}
+
+fn row(disk: &DiskAccount) -> Vec<String> {
+    let what = match &disk.gone {
+        None => count(disk.origins.len(), "origin"),
+        Some(why) => format!("LEFT OUT: {why}"),
+    };
+    vec![disk.name.clone(), disk.path.display().to_string(), what]
+}
+
+/// Says what loss the network bears.
+fn bears(account: &Account, profile: &str) -> String {
+    let there: Vec<&DiskAccount> = account.disks.iter().filter(|disk| disk.gone.is_none()).collect();
+    let loss = match (account.disks_survived, there.len()) {
+        (0, 1) => "a damaged file is made good, and whoever loses the disk loses everything.\n\
+                   Name a folder on another disk, `evernear up DIR`, and one may be lost."
+            .to_owned(),
+        (0, _) => "a damaged file is made good, and whoever loses a disk loses what lies on it.".to_owned(),
+        (1, _) => "any 1 of these disks may be lost.".to_owned(),
+        (survived, _) => format!("any {survived} of these disks may be lost."),
+    };
+    let together = there.iter().enumerate().find_map(|(at, one)| {
+        let other = there[..at].iter().find(|other| other.mount == one.mount)?;
+        Some(format!(
+            "\n{} and {} lie on one file system ({}): what takes that takes both.",
+            other.name,
+            one.name,
+            one.mount.display()
+        ))
+    });
+    format!("Stored as {profile}: {loss}{}\n", together.unwrap_or_default())
+}
+
+/// Returns what to type for this program: its name, where the shell finds it, or else its path.
+fn program() -> String {
+    let Ok(me) = std::env::current_exe() else { return "evernear".to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join("evernear")).find(|file| file.is_file());
+    let is_me =
+        found.and_then(|file| file.canonicalize().ok()).is_some_and(|file| Some(file) == me.canonicalize().ok());
+    if is_me { "evernear".to_owned() } else { word(&me) }
+}
+
+/// Quotes a path as one word of a shell.
+fn word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if text.chars().all(is_plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}

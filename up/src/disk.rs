@@ -1,0 +1,170 @@
+//! A disk as it is found: whether it is there, whose it is, and whether it is new.
+//!
+//! A mark on it says whose it is. Without the mark it is new, or in the place of a lost one: unless its file system is
+//! not mounted, for then its folder is an empty one of another file system, and filling it would cost what the disk was
+//! bought for.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use origin::config::mount_point;
+use serde::{Deserialize, Serialize};
+
+use crate::settings::Disk;
+
+/// All that the network has on a disk lies in this folder.
+const FOLDER: &str = "evernear";
+const MARK: &str = "disk.toml";
+/// Largest mark, in bytes.
+const MARK_BYTES_MAX: usize = 64 * 1024;
+
+/// The mark on a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mark {
+    /// The network that the disk belongs to.
+    pub(crate) network: String,
+    /// Its name there.
+    pub(crate) disk: String,
+}
+
+/// How a disk is found.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// It is there, with what it had.
+    Ready,
+    /// It is there and has nothing of this network.
+    Blank,
+    /// It is not there.
+    Gone(Gone),
+}
+
+/// Why a disk is left out.
+#[derive(Debug)]
+pub enum Gone {
+    /// Its folder is not there.
+    Absent,
+    /// Its folder is there, and what lay in it is not.
+    Emptied,
+    /// Its folder is there, and the file system that lay on it is not.
+    NotMounted {
+        /// Where that was mounted.
+        point: PathBuf,
+    },
+    /// Another network's disk is in its place.
+    Foreign,
+    /// Another disk of this network is in its place.
+    Other {
+        /// Its name.
+        disk: String,
+    },
+    /// It does not do what it is asked.
+    Faulty {
+        /// The cause.
+        source: io::Error,
+    },
+    /// An fsync failed on it.
+    Failed,
+    /// An origin does not start on it.
+    Refused {
+        /// Why.
+        why: String,
+    },
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => to.write_str("its folder is not there"),
+            Self::Emptied => to.write_str("what lay in its folder is not there any more"),
+            Self::NotMounted { point } => write!(to, "nothing is mounted on {}", point.display()),
+            Self::Foreign => to.write_str("it has the data of another network"),
+            Self::Other { disk } => write!(to, "it is {disk} of this network; put each disk where it was"),
+            Self::Faulty { source } => write!(to, "it cannot be used: {source}"),
+            Self::Failed => {
+                to.write_str("an fsync failed; replace the disk, or start `evernear up` again to try it once more")
+            }
+            Self::Refused { why } => write!(to, "an origin does not start on it: {why}"),
+        }
+    }
+}
+
+impl Disk {
+    /// Returns the folder of one of its origins.
+    pub(crate) fn data_dir(&self, origin: &str) -> PathBuf {
+        self.path.join(FOLDER).join(origin)
+    }
+
+    /// Looks at the disk. Blocks on it.
+    pub(crate) fn look(&self, network: &str) -> Look {
+        match read_mark(&self.path) {
+            Err(source) => Look::Gone(Gone::Faulty { source }),
+            Ok(Some(mark)) if mark.network != network => Look::Gone(Gone::Foreign),
+            Ok(Some(mark)) if mark.disk != self.name => Look::Gone(Gone::Other { disk: mark.disk }),
+            Ok(Some(_)) => Look::Ready,
+            Ok(None) if !self.path.is_dir() => Look::Gone(Gone::Absent),
+            Ok(None) => match mount_point(&self.path) {
+                Some(point) if point != self.mount => Look::Gone(Gone::NotMounted { point: self.mount.clone() }),
+                _ => Look::Blank,
+            },
+        }
+    }
+
+    /// Marks a blank disk as this one, durably. Blocks on it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn mark(&self, network: &str) -> io::Result<()> {
+        let mark = Mark { network: network.to_owned(), disk: self.name.clone() };
+        let text = toml::to_string(&mark).map_err(io::Error::other)?;
+        let head = "# Whose disk this is. `evernear up` made this folder; without it nothing of the disk is used.\n";
+        // A folder above it is never made: where it is missing, the disk is.
+        fs::create_dir(self.path.join(FOLDER)).or_else(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Ok(()),
+            _ => Err(error),
+        })?;
+        client::keep(&self.path.join(FOLDER).join(MARK), format!("{head}{text}").as_bytes())
+    }
+
+    /// Returns whether what an origin has open is still what lies under its folder. Blocks on the disk.
+    pub(crate) fn has_data_of(&self, origin: &str) -> bool {
+        self.data_dir(origin).join("lock").exists()
+    }
+}
+
+/// Reads the mark on a disk; none when there is none.
+pub(crate) fn read_mark(disk: &Path) -> io::Result<Option<Mark>> {
+    let Some(bytes) = client::read_kept(&disk.join(FOLDER).join(MARK), MARK_BYTES_MAX)? else { return Ok(None) };
+    let text = String::from_utf8(bytes).map_err(io::Error::other)?;
+    toml::from_str(&text).map(Some).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_known_by_its_mark_and_a_folder_that_is_not_mounted_is_none() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("disk");
+        let mount = mount_point(home.path()).unwrap();
+        let disk = Disk { name: "disk1".into(), path: path.clone(), mount, origins: Vec::new() };
+        assert!(matches!(disk.look("n"), Look::Gone(Gone::Absent)));
+        assert_eq!(disk.mark("n").unwrap_err().kind(), io::ErrorKind::NotFound, "it makes no disk");
+        fs::create_dir(&path).unwrap();
+        assert!(matches!(disk.look("n"), Look::Blank));
+        let elsewhere = Disk { mount: "/mnt/elsewhere".into(), ..disk.clone() };
+        assert!(matches!(elsewhere.look("n"), Look::Gone(Gone::NotMounted { .. })));
+        disk.mark("n").unwrap();
+        disk.mark("n").unwrap();
+        assert!(matches!(disk.look("n"), Look::Ready));
+        assert!(matches!(elsewhere.look("n"), Look::Ready), "whoever moved it knows why");
+        assert!(matches!(disk.look("m"), Look::Gone(Gone::Foreign)));
+        let other = Disk { name: "disk2".into(), ..disk.clone() };
+        assert!(matches!(other.look("n"), Look::Gone(Gone::Other { disk }) if disk == "disk1"));
+        fs::write(path.join(FOLDER).join(MARK), "disk = 3").unwrap();
+        assert!(matches!(disk.look("n"), Look::Gone(Gone::Faulty { .. })));
+    }
+}

@@ -1,0 +1,178 @@
+//! The network's authority and the certificates of its nodes, in the layout of `evernear cluster init` and `issue`, so
+//! that `evernear cluster show` and `revoke` work on the folder.
+//!
+//! Of each pair the key is written first and the certificate last: a certificate that is there has its key. What a
+//! crash left incomplete is made anew.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use client::{
+    IdentityError, IdentityFiles, KeyFileError, read_key_file,
+    tls::{Authority, Leaf, TlsError},
+};
+use format::{NodeName, wire::Role};
+
+/// A certificate that ends sooner is replaced. They are made for two years, so a network that is started once in a year
+/// and a half never has one that ended.
+const RENEWED_BEFORE: Duration = Duration::from_secs(180 * 24 * 3600);
+/// Largest certificate file. Ours have 8 KiB.
+const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
+
+/// The folder of keys, with the authority's at hand.
+pub(crate) struct Keys {
+    folder: PathBuf,
+    authority: Authority,
+}
+
+/// Why keys cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The disk returns an error.
+    #[error("{} cannot be read or written", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The authority's key cannot be read, or every user can read it.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The authority's files are damaged.
+    #[error("the authority in {} cannot be used; put back a copy of authority.pem and authority.key", folder.display())]
+    Authority {
+        /// The folder.
+        folder: PathBuf,
+        /// The cause.
+        source: TlsError,
+    },
+    /// A certificate cannot be made.
+    #[error("a certificate for {name} cannot be made")]
+    Issue {
+        /// For which node.
+        name: NodeName,
+        /// The cause.
+        source: TlsError,
+    },
+}
+
+impl Keys {
+    /// Reads the authority, or makes it.
+    ///
+    /// # Errors
+    /// [`KeysError`].
+    pub(crate) fn open(folder: PathBuf) -> Result<Self, KeysError> {
+        let (certificate, key) = (folder.join("authority.pem"), folder.join("authority.key"));
+        let wrong = |source| KeysError::Authority { folder: folder.clone(), source };
+        let authority = match read(&certificate)? {
+            Some(text) => Authority::from_pem(&text, &read_key_file(&key)?).map_err(wrong)?,
+            None => {
+                let authority = Authority::create().map_err(wrong)?;
+                write(&key, &authority.key_pem())?;
+                write(&certificate, authority.certificate_pem())?;
+                authority
+            }
+        };
+        Ok(Self { folder, authority })
+    }
+
+    /// Returns the files of a node's identity. They are made when they are not there, or would not be accepted, or end
+    /// soon; programs that use the ones before take the new ones up by themselves.
+    ///
+    /// # Errors
+    /// [`KeysError`].
+    pub(crate) fn files(&self, name: &NodeName, role: Role, now: SystemTime) -> Result<IdentityFiles, KeysError> {
+        let file = |end: &str| self.folder.join(format!("{name}.{end}"));
+        let files =
+            IdentityFiles { authority: self.folder.join("authority.pem"), certificate: file("pem"), key: file("key") };
+        let old = match files.read() {
+            Err(IdentityError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(%name, %error, "a certificate cannot be used; another is made");
+                None
+            }
+            Ok(identity) => {
+                let leaf = identity.leaf().ok();
+                let is_good = |leaf: &Leaf| leaf.ends > seconds(now + RENEWED_BEFORE);
+                if leaf.as_ref().is_some_and(is_good) && identity.check(name, role, now).is_ok() {
+                    return Ok(files);
+                }
+                leaf
+            }
+        };
+        if let Some(leaf) = old {
+            // `evernear cluster revoke` still finds it there.
+            let text = read(&files.certificate)?.unwrap_or_default();
+            write(&self.folder.join("replaced").join(format!("{name}-{}.pem", leaf.serial)), &text)?;
+        }
+        let issued =
+            self.authority.issue(name, role).map_err(|source| KeysError::Issue { name: name.clone(), source })?;
+        write(&files.key, &issued.key)?;
+        write(&files.certificate, &issued.certificate)?;
+        tracing::info!(%name, role = role.as_str(), "a certificate was issued");
+        Ok(files)
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn read(path: &Path) -> Result<Option<String>, KeysError> {
+    let io = |source| KeysError::Io { path: path.to_owned(), source };
+    let bytes = client::read_kept(path, CERTIFICATE_BYTES_MAX).map_err(io)?;
+    bytes.map(|bytes| String::from_utf8(bytes).map_err(|error| io(io::Error::other(error)))).transpose()
+}
+
+fn write(path: &Path, text: &str) -> Result<(), KeysError> {
+    client::keep(path, text.as_bytes()).map_err(|source| KeysError::Io { path: path.to_owned(), source })
+}
+
+/// Makes a folder that only this user can read, durably.
+pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    client::make_folder(path, &builder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_broken_or_old_is_made_anew_and_what_is_good_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("keys");
+        // A crash between the two files of the authority.
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("authority.key"), "cut sh").unwrap();
+        let keys = Keys::open(folder.clone()).unwrap();
+        let (name, now): (NodeName, _) = ("o1".parse().unwrap(), SystemTime::now());
+        let serial = |files: &IdentityFiles| files.read().unwrap().leaf().unwrap().serial.to_string();
+        let first = serial(&keys.files(&name, Role::Origin, now).unwrap());
+        drop(keys);
+        let keys = Keys::open(folder.clone()).unwrap();
+        assert_eq!(serial(&keys.files(&name, Role::Origin, now).unwrap()), first, "another start changes nothing");
+        // A crash between the two files of a node.
+        fs::remove_file(folder.join("o1.pem")).unwrap();
+        let second = serial(&keys.files(&name, Role::Origin, now).unwrap());
+        assert_ne!(second, first);
+        // A key of another certificate.
+        let other = keys.files(&"o2".parse().unwrap(), Role::Origin, now).unwrap();
+        fs::copy(other.key, folder.join("o1.key")).unwrap();
+        let files = keys.files(&name, Role::Origin, now).unwrap();
+        files.read().unwrap().check(&name, Role::Origin, now).unwrap();
+        let third = serial(&files);
+        assert_ne!(third, second);
+        // The certificate counts for two years.
+        let later = now + Duration::from_secs(600 * 24 * 3600);
+        assert_ne!(serial(&keys.files(&name, Role::Origin, later).unwrap()), third);
+        assert!(folder.join(format!("replaced/o1-{third}.pem")).exists());
+        fs::write(folder.join("authority.pem"), "nonsense").unwrap();
+        assert!(matches!(Keys::open(folder), Err(KeysError::Authority { .. })));
+    }
+}

@@ -1,0 +1,42 @@
+//! A whole small network that lasts, in one process: an authority, origins over one or more disks, an edge, an owner.
+//!
+//! ```text
+//! state folder (~/.evernear)     owner.key, unlock.key, twin.toml, index: as every command of an owner uses them
+//!   network/lock                 held while the network runs; the id of the process is in it
+//!   network/up.toml              what was decided: disks, names, ports        (settings)
+//!   network/keys/                the authority, and a certificate of each node (keys)
+//!   network/catalog.sqlite       the catalog of all origins
+//!   network/edge/                what the edge remembers
+//!   network/disk1/               the disk of a network that was given none
+//! DISK/evernear/disk.toml        the mark: whose disk it is                    (disk)
+//! DISK/evernear/o1/              the data of an origin
+//! ```
+//!
+//! Each start makes what is missing and goes on with what is there, so a first start that was killed at any moment is
+//! continued by the next. `up.toml` is the first thing that a first start writes; all else follows from it. While the
+//! network runs, [`Up`] looks after its disks: one that is gone is left out, one that is back, or empty in the place of
+//! a lost one, is taken in again, and the origins make good what it lacks.
+//!
+//! This is a library: it prints nothing and reads no command line.
+
+mod account;
+mod disk;
+mod disks;
+mod failing;
+mod keys;
+mod lock;
+mod loss;
+mod owner;
+mod ports;
+mod prepare;
+mod seat;
+mod settings;
+mod up;
+
+pub use account::{Account, DiskAccount};
+pub use disk::Gone;
+pub use keys::KeysError;
+pub use owner::OwnerFault;
+pub use prepare::UpOptions;
+pub use settings::{Dns, DnsError, SettingsError};
+pub use up::{Up, UpError};

@@ -1,0 +1,346 @@
+//! What a start decides before anything runs: which disks, which ports. It is remembered before it is used.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use origin::config::mount_point;
+use sandbox::guard::ChildCommand;
+
+use crate::{
+    disk::{Look, read_mark},
+    keys::private_folder,
+    loss,
+    ports::{self, Kind},
+    settings::{DISKS_MAX, Dns, Settings},
+    up::UpError,
+};
+
+/// Where HTTP is answered when nobody says otherwise and nobody else has it.
+const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+/// Where DNS is.
+const DNS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5300);
+/// Ports of origins, below those that systems give to connections. A network begins at one that its id draws, so that
+/// networks of one machine seldom want the same while one rests.
+const ORIGIN_PORTS: Range<u16> = 7_500..8_000;
+
+/// What a start is told.
+#[derive(Debug, Default)]
+pub struct UpOptions {
+    /// The owner's state folder.
+    pub state: PathBuf,
+    /// Folders that are disks of the network, known ones and new ones. None on the first start: one in the state
+    /// folder.
+    pub disks: Vec<PathBuf>,
+    /// Where HTTP is answered. Absent: where it was, and on the first start 127.0.0.1:8080 or the next free port.
+    pub http: Option<SocketAddr>,
+    /// Where DNS is answered. Absent: where it was, and on the first start 127.0.0.1:5300 or the next free port.
+    pub dns: Option<Dns>,
+    /// The child process that compiles policies. Absent: they are compiled in this process.
+    pub compiler: Option<ChildCommand>,
+}
+
+/// The paths in a state folder.
+#[derive(Debug, Clone)]
+pub(crate) struct Folders {
+    pub(crate) state: PathBuf,
+    network: PathBuf,
+}
+
+impl Folders {
+    /// Names them. Relative ones begin at the current folder of the process.
+    pub(crate) fn of(state: &Path) -> io::Result<Self> {
+        let state = std::path::absolute(state)?;
+        Ok(Self { network: state.join("network"), state })
+    }
+
+    /// Makes both folders, for this user alone.
+    pub(crate) fn make(&self) -> Result<(), UpError> {
+        let made =
+            |path: &Path| private_folder(path).map_err(|source| UpError::Folder { path: path.to_owned(), source });
+        made(&self.state)?;
+        made(&self.network)
+    }
+
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.network.join("lock")
+    }
+
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.network.join("up.toml")
+    }
+
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.network.join("keys")
+    }
+
+    pub(crate) fn catalog(&self) -> PathBuf {
+        self.network.join("catalog.sqlite")
+    }
+
+    pub(crate) fn edge(&self) -> PathBuf {
+        self.network.join("edge")
+    }
+
+    pub(crate) fn twin_config(&self) -> PathBuf {
+        self.state.join("twin.toml")
+    }
+
+    fn own_disk(&self) -> PathBuf {
+        self.network.join("disk1")
+    }
+}
+
+/// Returns the settings of this start, durable, and whether it is the first. Blocks on the disk.
+///
+/// # Errors
+/// [`UpError`]: what was named cannot be had, and nothing was changed.
+pub(crate) fn prepare(folders: &Folders, options: &UpOptions) -> Result<(Settings, bool), UpError> {
+    let before = Settings::read(&folders.settings())?;
+    let mut settings = match &before {
+        Some(settings) => settings.clone(),
+        None if folders.twin_config().exists() => return Err(UpError::OtherCluster { path: folders.twin_config() }),
+        None => Settings::new(random_id()?, HTTP, Dns::At(DNS)),
+    };
+    let remembered = before.as_ref();
+    settings.http = door("http", options.http, remembered.map(|before| before.http), HTTP, Kind::Tcp)?;
+    if !is_here(settings.http.ip()) {
+        return Err(UpError::Elsewhere { address: settings.http });
+    }
+    settings.dns = match (options.dns, remembered.map(|before| before.dns)) {
+        (Some(Dns::Off), _) | (None, Some(Dns::Off)) => Dns::Off,
+        (named, remembered) => {
+            let at = |dns: Dns| match dns {
+                Dns::At(address) => Some(address),
+                Dns::Off => None,
+            };
+            Dns::At(door("dns", named.and_then(at), remembered.and_then(at), DNS, Kind::TcpAndUdp)?)
+        }
+    };
+    add_disks(&mut settings, folders, &options.disks)?;
+    follow_disks(&mut settings)?;
+    if remembered != Some(&settings) {
+        settings.keep(&folders.settings())?;
+    }
+    Ok((settings, before.is_none()))
+}
+
+/// Returns the address of a door: the one named, else the one remembered, else the first free one from a default on.
+fn door(
+    door: &'static str,
+    named: Option<SocketAddr>,
+    remembered: Option<SocketAddr>,
+    default: SocketAddr,
+    kind: Kind,
+) -> Result<SocketAddr, UpError> {
+    let unusable = |address, source| UpError::Address { door, address, source };
+    let Some(address) = named.or(remembered) else {
+        let free = ports::free_from(default, kind, |_| false).map_err(|source| unusable(default, source))?;
+        return free.ok_or_else(|| UpError::Taken { door, address: default, holder: None });
+    };
+    if address.port() == 0 {
+        return ports::any(address, kind).map_err(|source| unusable(address, source));
+    }
+    if ports::is_taken(address, kind).map_err(|source| unusable(address, source))? {
+        return Err(UpError::Taken { door, address, holder: ports::holder(address.port()) });
+    }
+    Ok(address)
+}
+
+/// Returns whether browsers on this machine reach an address by a name below `localhost`.
+fn is_here(ip: IpAddr) -> bool {
+    ip.is_unspecified() || ip == IpAddr::V4(Ipv4Addr::LOCALHOST) || ip == IpAddr::V6(Ipv6Addr::LOCALHOST)
+}
+
+/// Adds the disks that are not known yet; without any, one in the state folder.
+fn add_disks(settings: &mut Settings, folders: &Folders, named: &[PathBuf]) -> Result<(), UpError> {
+    let is_first = settings.disks.is_empty();
+    if is_first && named.is_empty() {
+        let path = folders.own_disk();
+        private_folder(&path).map_err(|source| UpError::Folder { path: path.clone(), source })?;
+        return add_disk(settings, &path, loss::ALONE);
+    }
+    let origins = if is_first && named.len() == 1 { loss::ALONE } else { 1 };
+    named.iter().try_for_each(|path| add_disk(settings, path, origins))
+}
+
+fn add_disk(settings: &mut Settings, named: &Path, origins: usize) -> Result<(), UpError> {
+    let unusable = |source| UpError::Disk { path: named.to_owned(), source };
+    let known = std::path::absolute(named).map_err(unusable)?;
+    if settings.disks.iter().any(|disk| disk.path == known) {
+        return Ok(());
+    }
+    let path = named.canonicalize().map_err(unusable)?;
+    if settings.disks.iter().any(|disk| disk.path == path) {
+        return Ok(());
+    }
+    if !path.is_dir() {
+        return Err(unusable(io::ErrorKind::NotADirectory.into()));
+    }
+    if path.to_str().is_none() {
+        return Err(unusable(io::Error::new(io::ErrorKind::InvalidFilename, "its name is not UTF-8")));
+    }
+    client::is_usable_folder(&path).map_err(unusable)?;
+    let mount = mount_point(&path).unwrap_or_else(|| PathBuf::from("/"));
+    if let Some(mark) = read_mark(&path).map_err(unusable)? {
+        let disk = settings.disks.iter_mut().find(|disk| disk.name == mark.disk);
+        let Some(disk) = disk.filter(|_| mark.network == settings.network) else {
+            return Err(UpError::ForeignDisk { path });
+        };
+        // It is one of ours, and was moved.
+        (disk.path, disk.mount) = (path, mount);
+        return Ok(());
+    }
+    let is_nested = |other: &Path| path.starts_with(other) || other.starts_with(&path);
+    if let Some(other) = settings.disks.iter().find(|disk| is_nested(&disk.path)) {
+        return Err(UpError::Nested { path, other: other.path.clone() });
+    }
+    if settings.disks.len() == DISKS_MAX {
+        return Err(UpError::Disks);
+    }
+    settings.add(path, mount, origins, free_port)
+}
+
+/// Returns the next port for an origin.
+fn free_port(settings: &Settings) -> Result<u16, UpError> {
+    let drawn = settings.network.get(..4).and_then(|digits| u16::from_str_radix(digits, 16).ok()).unwrap_or(0);
+    let Range { start, end } = ORIGIN_PORTS;
+    let first = ports::loopback(start + drawn % (end - start));
+    let is_ours = |port| settings.seats().any(|seat| seat.port == port);
+    let free = ports::free_from(first, Kind::Tcp, is_ours);
+    let free = free.map_err(|source| UpError::Address { door: "an origin", address: first, source })?;
+    Ok(free.ok_or(UpError::Taken { door: "an origin", address: first, holder: None })?.port())
+}
+
+/// Takes note of where the disks are mounted now, and gives origins whose ports others have another: nobody but this
+/// program knows these.
+fn follow_disks(settings: &mut Settings) -> Result<(), UpError> {
+    let network = settings.network.clone();
+    for disk in &mut settings.disks {
+        if matches!(disk.look(&network), Look::Ready)
+            && let Some(mount) = mount_point(&disk.path)
+        {
+            disk.mount = mount;
+        }
+    }
+    for (disk, seat) in settings.all_seats() {
+        let address = ports::loopback(settings.disks[disk].origins[seat].port);
+        let taken = ports::is_taken(address, Kind::Tcp);
+        if taken.map_err(|source| UpError::Address { door: "an origin", address, source })? {
+            let port = free_port(settings)?;
+            let seat = &mut settings.disks[disk].origins[seat];
+            tracing::info!(node = %seat.name, %address, port, "the port of an origin is taken; it gets another");
+            seat.port = port;
+        }
+    }
+    Ok(())
+}
+
+fn random_id() -> Result<String, UpError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, net::TcpListener};
+
+    use super::*;
+
+    fn folders(home: &Path) -> Folders {
+        let folders = Folders::of(&home.join("state")).unwrap();
+        folders.make().unwrap();
+        folders
+    }
+
+    fn any_doors() -> UpOptions {
+        let dns = Some(Dns::At("127.0.0.1:0".parse().unwrap()));
+        UpOptions { http: Some("127.0.0.1:0".parse().unwrap()), dns, ..UpOptions::default() }
+    }
+
+    #[test]
+    fn a_first_start_is_remembered_and_later_ones_add_to_it() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(home.path());
+        let (first, is_new) = prepare(&folders, &any_doors()).unwrap();
+        assert!(is_new && first.disks.len() == 1 && first.disks[0].origins.len() == loss::ALONE);
+        assert!(first.http.port() > 0 && first.disks[0].path.is_dir());
+        assert_eq!(prepare(&folders, &UpOptions::default()).unwrap(), (first.clone(), false));
+
+        let [a, b] = ["a", "b"].map(|name| home.path().join(name));
+        fs::create_dir(&a).unwrap();
+        fs::create_dir(&b).unwrap();
+        let with = |disks: &[&Path]| UpOptions {
+            disks: disks.iter().map(|it| it.to_path_buf()).collect(),
+            ..UpOptions::default()
+        };
+        let (second, _) = prepare(&folders, &with(&[&a, &b, &a])).unwrap();
+        assert_eq!(second.disks.iter().map(|disk| disk.origins.len()).collect::<Vec<_>>(), [3, 1, 1]);
+        assert_eq!(prepare(&folders, &with(&[&b])).unwrap().0, second, "it is known");
+        fs::remove_dir(&b).unwrap();
+        assert_eq!(prepare(&folders, &with(&[&b])).unwrap().0, second, "also when it is gone");
+        let missing = prepare(&folders, &with(&[&home.path().join("c")])).unwrap_err();
+        assert!(matches!(missing, UpError::Disk { .. }));
+        fs::create_dir(a.join("inner")).unwrap();
+        assert!(matches!(prepare(&folders, &with(&[&a.join("inner")])), Err(UpError::Nested { .. })));
+    }
+
+    #[test]
+    fn a_disk_is_found_where_it_was_moved_and_another_networks_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(home.path());
+        let [a, b] = ["a", "b"].map(|name| home.path().join(name));
+        fs::create_dir(&a).unwrap();
+        let at = |path: &Path| UpOptions { disks: vec![path.to_owned()], ..any_doors() };
+        let (first, _) = prepare(&folders, &at(&a)).unwrap();
+        first.disks[0].mark(&first.network).unwrap();
+        fs::rename(&a, &b).unwrap();
+        let (second, _) = prepare(&folders, &at(&b)).unwrap();
+        assert_eq!((second.disks.len(), &second.disks[0].path), (1, &b.canonicalize().unwrap()));
+        let mut foreign = second.disks[0].clone();
+        foreign.path = home.path().join("c");
+        fs::create_dir(&foreign.path).unwrap();
+        foreign.mark("another").unwrap();
+        assert!(matches!(prepare(&folders, &at(&foreign.path)), Err(UpError::ForeignDisk { .. })));
+    }
+
+    #[test]
+    fn a_door_that_is_taken_is_passed_over_once_and_told_of_later() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(home.path());
+        let (settings, _) = prepare(&folders, &any_doors()).unwrap();
+        let other = TcpListener::bind(settings.http).unwrap();
+        let taken = prepare(&folders, &UpOptions::default()).unwrap_err();
+        assert!(taken.to_string().contains(&format!("process {}", std::process::id())), "{taken}");
+        // A named door takes its place, and is remembered.
+        let named = UpOptions { http: Some("127.0.0.1:0".parse().unwrap()), ..UpOptions::default() };
+        let (second, _) = prepare(&folders, &named).unwrap();
+        assert_ne!(second.http, settings.http);
+        drop(other);
+        assert_eq!(prepare(&folders, &UpOptions::default()).unwrap().0, second);
+        // The port of an origin is nobody's business but ours.
+        let other = TcpListener::bind(ports::loopback(second.disks[0].origins[0].port)).unwrap();
+        let (third, _) = prepare(&folders, &UpOptions::default()).unwrap();
+        assert_ne!(third.disks[0].origins[0].port, other.local_addr().unwrap().port());
+        let far = UpOptions { http: Some("192.0.2.1:8080".parse().unwrap()), ..UpOptions::default() };
+        assert!(matches!(prepare(&folders, &far), Err(UpError::Address { .. })), "no machine has TEST-NET-1");
+        let elsewhere = UpOptions { http: Some("127.0.0.9:0".parse().unwrap()), ..UpOptions::default() };
+        assert!(matches!(prepare(&folders, &elsewhere), Err(UpError::Elsewhere { .. })));
+        let off = UpOptions { dns: Some(Dns::Off), ..UpOptions::default() };
+        assert_eq!(prepare(&folders, &off).unwrap().0.dns, Dns::Off);
+        assert_eq!(prepare(&folders, &UpOptions::default()).unwrap().0.dns, Dns::Off, "it is remembered");
+    }
+
+    #[test]
+    fn the_folder_of_an_owner_of_another_cluster_is_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(home.path());
+        fs::write(folders.twin_config(), "").unwrap();
+        assert!(matches!(prepare(&folders, &any_doors()), Err(UpError::OtherCluster { .. })));
+        assert!(!folders.settings().exists());
+    }
+}

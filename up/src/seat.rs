@@ -1,0 +1,104 @@
+//! One origin of the network: its configuration, and it while it runs.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use client::IdentityFiles;
+use format::{Country, NodeName, Place};
+use origin::{
+    Config, Origin, Running, StartError,
+    catalog::CatalogUrl,
+    config::{ConfigError, Limits},
+    rebuild::RebuildError,
+};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    failing::MortalDisk,
+    ports,
+    settings::{Disk, Seat},
+};
+
+/// Requests under way have so long to end when the network stops.
+const DRAIN_SECONDS: u64 = 3;
+/// An origin that has not ended by then is left to the end of the process: its disk hangs.
+const STOP_DEADLINE: Duration = Duration::from_secs(3 * DRAIN_SECONDS);
+
+/// An origin that runs.
+pub(crate) struct Seated {
+    pub(crate) name: NodeName,
+    running: Running,
+    stop: CancellationToken,
+    disk: Arc<MortalDisk>,
+}
+
+impl Seated {
+    /// Starts an origin on a disk.
+    ///
+    /// # Errors
+    /// What the origin says.
+    pub(crate) async fn start(
+        disk: &Disk,
+        seat: &Seat,
+        catalog: &Path,
+        files: IdentityFiles,
+    ) -> Result<Self, StartError> {
+        let identity = files.read().map_err(ConfigError::from)?;
+        let config = Config { tls: Some(files), ..config(disk, seat, catalog) };
+        let stop = CancellationToken::new();
+        let mortal = Arc::new(MortalDisk::new(stop.clone()));
+        let running = Origin::start_on(config, identity, stop.clone(), mortal.clone()).await?;
+        Ok(Self { name: seat.name.clone(), running, stop, disk: mortal })
+    }
+
+    /// Returns whether an fsync failed, after which the origin stops by itself.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.disk.has_failed()
+    }
+
+    /// Stops the origin: requests under way end first, within [`DRAIN_SECONDS`].
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        match timeout(STOP_DEADLINE, self.running.stopped()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(node = %self.name, %error, "the origin did not stop in order"),
+            Err(_) => tracing::warn!(node = %self.name, "the origin does not stop: its disk does not answer"),
+        }
+    }
+}
+
+/// Files in the catalog what an origin that does not run has on its disk: the catalog was lost.
+///
+/// # Errors
+/// What the rebuild says; another one goes on.
+pub(crate) async fn rebuild(disk: &Disk, seat: &Seat, catalog: &Path) -> Result<(), RebuildError> {
+    tracing::warn!(node = %seat.name, "the catalog was lost: it is made again from the disks");
+    origin::rebuild::rebuild(&config(disk, seat, catalog)).await.map(drop)
+}
+
+fn config(disk: &Disk, seat: &Seat, catalog: &Path) -> Config {
+    // Nobody knows where in the world it is, and what is lost together is the disk.
+    let place = Place {
+        country: Country::UNKNOWN,
+        region: "here".to_owned(),
+        zone: disk.name.clone(),
+        operator: String::new(),
+        datacentre: String::new(),
+        latitude: 0.0,
+        longitude: 0.0,
+    };
+    Config {
+        name: seat.name.clone(),
+        listen: ports::loopback(seat.port),
+        advertise: None,
+        admin: None,
+        data_dir: disk.data_dir(seat.name.as_str()),
+        bucket: None,
+        catalog: CatalogUrl::Sqlite(catalog.to_owned()),
+        capacity_bytes: None,
+        place,
+        tls: None,
+        traces: None,
+        limits: Limits { drain_seconds: DRAIN_SECONDS, ..Limits::default() },
+    }
+}

@@ -1,0 +1,420 @@
+//! The network, from its start to its end.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use client::{HttpTransport, IdentityError, IdentityFiles, Membership, Topology};
+use edge::{Edge, Parts, Sockets};
+use format::{Country, NodeName, OwnerId, wire::Role};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    account::{Account, DiskAccount},
+    disks::{Around, Disks, causes},
+    keys::{Keys, KeysError},
+    lock::{Lock, NoLock},
+    loss,
+    owner::{self, OwnerFault, Wanted},
+    ports,
+    prepare::{Folders, UpOptions, prepare},
+    settings::{Dns, Given, Settings, SettingsError},
+};
+
+/// The zone of all names. Browsers and curl lead every name in it to this machine (RFC 6761 section 6.3).
+const ZONE: &str = "localhost";
+/// The name of the edge.
+const EDGE: &str = "edge";
+/// How often the disks are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often certificates are looked at.
+const RENEW_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// How long it may take until the edge knows all origins.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+const READY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Why the network does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum UpError {
+    /// Another process runs it.
+    #[error(
+        "this network runs already{}: {} is its state folder. Use it from another terminal, or stop that process first",
+        id.map_or_else(String::new, |id| format!(" in process {id}")), state.display()
+    )]
+    Running {
+        /// The process.
+        id: Option<u32>,
+        /// The state folder.
+        state: PathBuf,
+    },
+    /// A folder of the state cannot be made, or read.
+    #[error("the folder {} cannot be used; name another by --state", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The state folder belongs to an owner in another cluster.
+    #[error("{} is the configuration of an owner of another cluster; name a folder for the new network by --state", path.display())]
+    OtherCluster {
+        /// The configuration.
+        path: PathBuf,
+    },
+    /// The settings cannot be used.
+    #[error("the settings of this network cannot be used")]
+    Settings(#[from] SettingsError),
+    /// A folder that was named is no disk.
+    #[error("{} cannot be a disk; name folders that are there and may be written", path.display())]
+    Disk {
+        /// The folder.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A disk of another network.
+    #[error("{} has the data of another network, in its folder `evernear`; name another folder, or start that network", path.display())]
+    ForeignDisk {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// One disk lies in another.
+    #[error("{} and {} are one disk; name folders of which none lies in another", path.display(), other.display())]
+    Nested {
+        /// The one named.
+        path: PathBuf,
+        /// The one known.
+        other: PathBuf,
+    },
+    /// Too many disks.
+    #[error("a network of one machine has at most {} disks", crate::settings::DISKS_MAX)]
+    Disks,
+    /// This machine, or this user, cannot listen there at all.
+    #[error("{door} cannot listen on {address}; name another address by --{door}")]
+    Address {
+        /// Which door.
+        door: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Another process listens there.
+    #[error(
+        "{} has {address}, where {door} was to be answered; end it, or name another address by --{door}",
+        holder.as_deref().unwrap_or("another process")
+    )]
+    Taken {
+        /// Which door.
+        door: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Who has it, as far as this user may see.
+        holder: Option<String>,
+    },
+    /// Names below `localhost` do not lead there.
+    #[error(
+        "names below `localhost` lead to 127.0.0.1, and {address} is elsewhere; use 127.0.0.1:{port}, or 0.0.0.0:{port} for all addresses of \
+         this machine", port = address.port()
+    )]
+    Elsewhere {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The authority or a certificate cannot be had.
+    #[error("the keys of this network cannot be used")]
+    Keys(#[from] KeysError),
+    /// The owner cannot be had.
+    #[error("the owner of this network cannot be used")]
+    Owner(#[from] OwnerFault),
+    /// No disk is there.
+    #[error("no disk of this network can be used: {why}")]
+    NoDisk {
+        /// Each disk, and what is wrong.
+        why: String,
+    },
+    /// The edge's identity cannot be used.
+    #[error("the identity of the edge cannot be used")]
+    Identity(#[from] IdentityError),
+    /// The edge does not start.
+    #[error("the edge does not start")]
+    Edge(#[from] edge::StartError),
+    /// The edge does not find the origins.
+    #[error("the edge did not find all origins within {} seconds; is this machine very busy? try again", READY_DEADLINE.as_secs())]
+    Silent,
+    /// The system has no randomness.
+    #[error("the system gives no random bytes")]
+    Random(#[from] getrandom::Error),
+    /// Work off the reactor did not come back.
+    #[error("the start was cut short")]
+    Lost(#[from] tokio::task::JoinError),
+}
+
+/// A network that runs. Stop it with [`Up::stop`]; without that it ends as by a crash, which loses nothing.
+pub struct Up {
+    account: Account,
+    edge: edge::Running,
+    edge_down: watch::Sender<bool>,
+    stop: CancellationToken,
+    keeper: JoinHandle<Disks>,
+    _lock: Lock,
+}
+
+/// All that the network has beside its disks.
+#[derive(Clone)]
+struct Home {
+    folders: Folders,
+    settings: Settings,
+    identity: IdentityFiles,
+    owner: OwnerId,
+    has_key_file: bool,
+    keys: Arc<Keys>,
+}
+
+impl Up {
+    /// Starts the network and returns when files can be stored and read.
+    ///
+    /// # Errors
+    /// [`UpError`]. What was made until then is used by the next start.
+    pub async fn start(options: UpOptions) -> Result<Self, UpError> {
+        let compiler = options.compiler.clone();
+        let (mut home, lock, is_new) = client::offload(move || Home::open(&options)).await??;
+        let around =
+            Around { network: home.settings.network.clone(), catalog: home.folders.catalog(), keys: home.keys.clone() };
+        let mut disks = Disks::new(around, home.settings.disks.clone());
+        disks.save_catalog().await;
+        disks.look().await;
+        if disks.origins().is_empty() {
+            let why = disks.states().filter_map(|(disk, why)| Some(format!("{} ({})", disk.path.display(), why?)));
+            return Err(UpError::NoDisk { why: why.collect::<Vec<_>>().join(", ") });
+        }
+        let (edge_down, shutdown) = watch::channel(false);
+        let started = home.start_edge(&disks, compiler, shutdown).await;
+        let (edge, topology) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                disks.stop().await;
+                return Err(error);
+            }
+        };
+        let begun = async {
+            let given = home.tell(&disks).await?;
+            know(&topology, disks.seats().map(|seat| seat.name.clone()).collect()).await?;
+            Ok::<_, UpError>(given)
+        };
+        let given = match begun.await {
+            Ok(given) => given,
+            Err(error) => {
+                edge_down.send_replace(true);
+                edge.join().await;
+                disks.stop().await;
+                return Err(error);
+            }
+        };
+        let account = home.account(&disks, given, &edge, is_new);
+        let stop = CancellationToken::new();
+        let keeper = tokio::spawn(keep(home, disks, stop.clone()));
+        Ok(Self { account, edge, edge_down, stop, keeper, _lock: lock })
+    }
+
+    /// Says what runs where.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Stops the network: answers and requests under way end first, within some seconds.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.edge_down.send_replace(true);
+        let (_, disks) = tokio::join!(self.edge.join(), self.keeper);
+        match disks {
+            Ok(disks) => disks.stop().await,
+            // It neither panics nor is aborted; if it did, the origins end with the process.
+            Err(error) => tracing::error!(%error, "the origins are not stopped in order"),
+        }
+    }
+}
+
+impl Home {
+    /// Takes the lock, decides what the network is made of, and makes keys and owner. Blocks on the disk.
+    fn open(options: &UpOptions) -> Result<(Self, Lock, bool), UpError> {
+        let unusable = |source| UpError::Folder { path: options.state.clone(), source };
+        let folders = Folders::of(&options.state).map_err(unusable)?;
+        folders.make()?;
+        let lock = Lock::take(&folders.lock()).map_err(|no| match no {
+            NoLock::Held(id) => UpError::Running { id, state: folders.state.clone() },
+            NoLock::Io(source) => UpError::Folder { path: folders.state.clone(), source },
+        })?;
+        let (settings, is_new) = prepare(&folders, options)?;
+        let keys = Keys::open(folders.keys())?;
+        let identity = keys.files(&twin_name(), Role::Twin, SystemTime::now())?;
+        let (owner, has_key_file) = owner::make(&folders.state)?;
+        let home = Self { folders, settings, identity, owner, has_key_file, keys: Arc::new(keys) };
+        Ok((home, lock, is_new))
+    }
+
+    async fn start_edge(
+        &self,
+        disks: &Disks,
+        compiler: Option<sandbox::guard::ChildCommand>,
+        shutdown: watch::Receiver<bool>,
+    ) -> Result<(edge::Running, Arc<Topology>), UpError> {
+        let keys = self.keys.clone();
+        let files = client::offload(move || keys.files(&edge_name(), Role::Edge, SystemTime::now())).await??;
+        let identity = files.read()?;
+        let config = self.edge_config(disks, files)?;
+        let topology = Arc::new(Topology::new(config.seed_nodes()));
+        let list = self.folders.edge().join("refused.crl");
+        let membership = Membership::new(&identity, Some(&list)).map_err(IdentityError::from)?;
+        let transport = Arc::new(HttpTransport::of(membership.clone(), topology.clone()));
+        let parts = Parts {
+            transport,
+            membership: Some(membership),
+            topology: topology.clone(),
+            engine: None,
+            compiler,
+            sockets: Sockets::default(),
+        };
+        Ok((Edge::start(config, parts, shutdown).await?, topology))
+    }
+
+    fn edge_config(&self, disks: &Disks, files: IdentityFiles) -> Result<edge::Config, edge::StartError> {
+        let Settings { http, dns, .. } = self.settings;
+        let public = match http.ip() {
+            IpAddr::V4(any) if any.is_unspecified() => format!("public = [\"{}\"]\n", Ipv4Addr::LOCALHOST),
+            IpAddr::V6(any) if any.is_unspecified() => format!("public = [\"{}\"]\n", Ipv6Addr::LOCALHOST),
+            _ => String::new(),
+        };
+        let dns = match dns {
+            Dns::At(address) => format!("listen = \"{address}\"\n"),
+            Dns::Off => String::new(),
+        };
+        let mut text = format!(
+            "name = \"{EDGE}\"\nzone = \"{ZONE}\"\n{public}[place]\ncountry = \"{}\"\nregion = \"here\"\nzone = \"edge\"\n\
+             latitude = 0.0\nlongitude = 0.0\n[dns]\n{dns}[http]\nlisten = \"{http}\"\n",
+            Country::UNKNOWN,
+        );
+        for seat in disks.seats() {
+            text += &format!("[[seeds]]\nname = \"{}\"\naddress = \"{}\"\n", seat.name, ports::loopback(seat.port));
+        }
+        let mut config = edge::Config::from_toml(&text)?;
+        (config.state_dir, config.tls) = (Some(self.folders.edge()), Some(files));
+        Ok(config)
+    }
+
+    /// Tells twin.toml of the disks that are in: their origins, and the profile that fits. Returns what it then has of
+    /// what the owner may choose. Remembered first, so that a crash in between leaves no doubt who wrote what.
+    async fn tell(&mut self, disks: &Disks) -> Result<Given, UpError> {
+        let port = match self.settings.http.port() {
+            80 => String::new(),
+            port => format!(":{port}"),
+        };
+        let url = format!("http://{{label}}.{ZONE}{port}/{{name}}");
+        let given = Given { url, profile: loss::profile(disks.origins().len()).to_string() };
+        let below = |file: &PathBuf| file.strip_prefix(&self.folders.state).unwrap_or(file).to_owned();
+        let IdentityFiles { authority, certificate, key } = &self.identity;
+        let identity = IdentityFiles { authority: below(authority), certificate: below(certificate), key: below(key) };
+        let seats = self.settings.seats();
+        let nodes = seats.map(|seat| (seat.name.clone(), ports::loopback(seat.port).to_string())).collect();
+        let wanted = Wanted { given: given.clone(), identity, has_key_file: self.has_key_file, nodes };
+        let (mut settings, folders) = (self.settings.clone(), self.folders.clone());
+        let write = move || {
+            if settings.given.last() != Some(&given) {
+                settings.given.push(given.clone());
+                settings.keep(&folders.settings())?;
+            }
+            let has = owner::write_config(&folders.twin_config(), &wanted, &settings.given)?;
+            if settings.given.len() > 1 {
+                settings.given = vec![given];
+                settings.keep(&folders.settings())?;
+            }
+            Ok::<_, UpError>((settings, has))
+        };
+        let (settings, has) = client::offload(write).await??;
+        self.settings = settings;
+        Ok(has)
+    }
+
+    fn account(&self, disks: &Disks, given: Given, edge: &edge::Running, is_new: bool) -> Account {
+        let survived = |profile| loss::disks_survived(profile, &disks.origins());
+        let disk = |(disk, gone): (&crate::settings::Disk, Option<&crate::Gone>)| DiskAccount {
+            name: disk.name.clone(),
+            path: disk.path.clone(),
+            mount: disk.mount.clone(),
+            origins: disk.origins.iter().map(|seat| seat.name.to_string()).collect(),
+            gone: gone.map(ToString::to_string),
+        };
+        Account {
+            state: self.folders.state.clone(),
+            owner: self.owner,
+            has_key_file: self.has_key_file,
+            http: edge.http,
+            dns: edge.dns,
+            url: given.url,
+            disks_survived: given.profile.parse().map_or(0, survived),
+            profile: given.profile,
+            disks: disks.states().map(disk).collect(),
+            is_new,
+        }
+    }
+
+    /// Gives each node whose certificate ends soon another. Blocks on the disk.
+    fn renew(&self) -> Result<(), KeysError> {
+        let origins = self.settings.seats().map(|seat| (seat.name.clone(), Role::Origin));
+        for (name, role) in origins.chain([(edge_name(), Role::Edge), (twin_name(), Role::Twin)]) {
+            self.keys.files(&name, role, SystemTime::now())?;
+        }
+        Ok(())
+    }
+}
+
+/// Looks after the disks, and after what follows from them, until the network stops.
+async fn keep(mut home: Home, mut disks: Disks, stop: CancellationToken) -> Disks {
+    let mut renewed = Instant::now();
+    while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+        if disks.look().await
+            && let Err(error) = home.tell(&disks).await
+        {
+            tracing::error!(error = causes(&error), "twin.toml is not told which disks there are");
+        }
+        if renewed.elapsed() > RENEW_EVERY {
+            renewed = Instant::now();
+            let home = home.clone();
+            if let Ok(Err(error)) = client::offload(move || home.renew()).await {
+                tracing::error!(error = causes(&error), "certificates are not renewed");
+            }
+        }
+    }
+    disks
+}
+
+/// Waits until the edge knows these origins.
+async fn know(topology: &Topology, origins: Vec<NodeName>) -> Result<(), UpError> {
+    let deadline = Instant::now() + READY_DEADLINE;
+    loop {
+        let known = topology.snapshot();
+        // A seed that was not heard of yet has no capacity.
+        let is_known = |name: &NodeName| known.iter().any(|node| node.name == *name && node.capacity_bytes > 0);
+        if origins.iter().all(is_known) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(UpError::Silent);
+        }
+        tokio::time::sleep(READY_PAUSE).await;
+    }
+}
+
+fn edge_name() -> NodeName {
+    EDGE.parse().expect("it is a name")
+}
+
+fn twin_name() -> NodeName {
+    "me".parse().expect("it is a name")
+}
