@@ -5,8 +5,8 @@
 //! section:  varint length, CID, block          (again for each block)
 //! ```
 //!
-//! Place in the flow: [`CarReader`] takes an upload as its bytes come in, [`header`] and [`section_head`] write what goes
-//! around blocks. Source: <https://ipld.io/specs/transport/car/carv1/>.
+//! Place in the flow: [`CarReader`] takes an upload as its bytes come in, [`header`] and [`section_head`] write what
+//! goes around blocks. Source: <https://ipld.io/specs/transport/car/carv1/>.
 
 mod reader;
 mod writer;

@@ -1,9 +1,9 @@
 //! The name of a block: a CID, of version 0 or 1.
 //!
 //! Place in the flow: everywhere. Keeps true: a CID has one spelling, as bytes and as text; a digest is as long as its
-//! hash makes it. Own code, because the crate `cid` takes several spellings, and for base32 and base58, of which the one
-//! is in the tree already, brings nine crates.
-//! Source: <https://github.com/multiformats/cid>, and the tables of multicodec.
+//! hash makes it. Own code, because the crate `cid` takes several spellings, and for base32 and base58, of which the
+//! one is in the tree already, brings nine crates. Source: <https://github.com/multiformats/cid>, and the tables of
+//! multicodec.
 
 use std::{fmt, str::FromStr, sync::LazyLock};
 

@@ -1,9 +1,10 @@
 //! SHA-256 by others' hands. No other module names them.
 //!
-//! Feature `native`: AWS-LC, with the processor's own instructions. Feature `portable`: Rust alone, for wasm32. With both
-//! it is `native`, so what one crate of a build asks for changes nothing for the others.
+//! Feature `native`: AWS-LC, with the processor's own instructions. Feature `portable`: Rust alone, for wasm32. With
+//! both it is `native`, so what one crate of a build asks for changes nothing for the others.
 
 /// Hashes what comes in pieces.
+#[derive(Clone)]
 pub(crate) struct Sha256(Engine);
 
 #[cfg(feature = "native")]

@@ -1,9 +1,9 @@
 //! The bytes of a file become the CID of a balanced DAG, as they come.
 //!
-//! Place in the flow: an upload writes into it what it writes elsewhere too. Nothing of the content is kept, but for one
-//! chunk where leaves are nodes: a node begins with its length, which for the last one is known at the end.
-//! Keeps true: how the bytes are sliced changes nothing. All leaves are at one depth, as boxo and Helia build it: a node
-//! is closed when it is full, and whatever is open at the end is closed from below. Memory is at most one row of links a
+//! Place in the flow: an upload writes into it what it writes elsewhere too. Nothing of the content is kept, but for
+//! one chunk where leaves are nodes: a node begins with its length, which for the last one is known at the end. Keeps
+//! true: how the bytes are sliced changes nothing. All leaves are at one depth, as boxo and Helia build it: a node is
+//! closed when it is full, and whatever is open at the end is closed from below. Memory is at most one row of links a
 //! level: 64 bytes each, 1024 on three levels for a TiB.
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
 /// assert_eq!(file.root.cid.to_string(), "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e");
 /// assert_eq!(file.bytes, 11);
 /// ```
+#[derive(Clone)]
 pub struct Importer {
     profile: Profile,
     leaf: Leaf,
@@ -37,12 +38,14 @@ pub struct Importer {
 }
 
 /// The leaf that is being filled.
+#[derive(Clone)]
 enum Leaf {
     Raw(Sha256),
     Node(Vec<u8>),
 }
 
 /// What a parent says of a child.
+#[derive(Clone)]
 struct Child {
     digest: [u8; 32],
     is_raw: bool,

@@ -1,10 +1,10 @@
 //! A dag-pb node: links to other blocks, and data.
 //!
-//! Place in the flow: what files and directories are made of; its data is a [`crate::Data`]. Keeps true: what is written
-//! is canonical, as boxo and @ipld/dag-pb write it: links by the bytes of their names, before the data, each with its
-//! name and size even if these are empty. What is read may have its data first, as IPIP-0550 proposes, and its links in
-//! any order, as old directories have them; all else than the specification's fields in their order is an error.
-//! Source: <https://ipld.io/specs/codecs/dag-pb/spec/>.
+//! Place in the flow: what files and directories are made of; its data is a [`crate::Data`]. Keeps true: what is
+//! written is canonical, as boxo and @ipld/dag-pb write it: links by the bytes of their names, before the data, each
+//! with its name and size even if these are empty. What is read may have its data first, as IPIP-0550 proposes, and its
+//! links in any order, as old directories have them; all else than the specification's fields in their order is an
+//! error. Source: <https://ipld.io/specs/codecs/dag-pb/spec/>.
 
 use std::borrow::Cow;
 
@@ -28,8 +28,8 @@ pub struct Link<'a> {
     pub cid: Cid,
     /// Its name; the children of a file have the empty one.
     pub name: Cow<'a, [u8]>,
-    /// What the node's maker said of the bytes of all blocks that it leads to, repeated ones counted again. Nobody checks
-    /// it, so nothing may hang on it. 0 when nothing was said.
+    /// What the node's maker said of the bytes of all blocks that it leads to, repeated ones counted again. Nobody
+    /// checks it, so nothing may hang on it. 0 when nothing was said.
     pub tsize: u64,
 }
 

@@ -1,8 +1,8 @@
 //! As much of protobuf's wire format as dag-pb and UnixFS need: varints, and fields of them or of bytes.
 //!
-//! Place in the flow: under [`crate::node`] and [`crate::data`]. Own code because a canonical dag-pb node has its fields
-//! in descending order, which no generator of protobuf code writes, and because what is read is borrowed.
-//! Keeps true: a length beyond the input allocates nothing, and each number has one spelling, the shortest.
+//! Place in the flow: under [`crate::node`] and [`crate::data`]. Own code because a canonical dag-pb node has its
+//! fields in descending order, which no generator of protobuf code writes, and because what is read is borrowed. Keeps
+//! true: a length beyond the input allocates nothing, and each number has one spelling, the shortest.
 
 use crate::varint;
 

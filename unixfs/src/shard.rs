@@ -1,10 +1,10 @@
 //! A directory of many nodes: a trie of the hashes of its names, a byte a level (HAMT).
 //!
 //! Place in the flow: [`crate::Directory`] becomes one when it is big; [`crate::Walker`] reads it. A name lies in the
-//! first node in which no other name has its slot. Links are called by their slot in two hexadecimal digits, and the name
-//! behind it; a link without a name leads to the node of the next level.
-//! Keeps true: the same entries make the same nodes, in any order of coming, as in boxo and js.
-//! Source: <https://specs.ipfs.tech/unixfs/#dag-pb-hamtdirectory>.
+//! first node in which no other name has its slot. Links are called by their slot in two hexadecimal digits, and the
+//! name behind it; a link without a name leads to the node of the next level. Keeps true: the same entries make the
+//! same nodes, in any order of coming, as in boxo and js. Source:
+//! <https://specs.ipfs.tech/unixfs/#dag-pb-hamtdirectory>.
 
 use std::{borrow::Cow, collections::BTreeMap};
 

@@ -1,8 +1,8 @@
 //! Reads a CAR as its bytes come in, and checks each block by its name.
 //!
-//! Place in the flow: an upload's bytes go in, events come out. Keeps true: no block is told before its hash is checked;
-//! memory is at most one block, and grows with what came, not with what was announced; who sends what nft.storage refused
-//! reads the words that it refused it with.
+//! Place in the flow: an upload's bytes go in, events come out. Keeps true: no block is told before its hash is
+//! checked; memory is at most one block, and grows with what came, not with what was announced; who sends what
+//! nft.storage refused reads the words that it refused it with.
 
 use bytes::Bytes;
 use minicbor::{Decoder, data::Type};
