@@ -6,9 +6,11 @@
 
 mod apt;
 mod needs;
+mod npm;
 mod redbot;
 mod rust;
 
+pub(crate) use npm::has_npm;
 pub(crate) use redbot::has_redbot;
 pub(crate) use rust::path_with_tools;
 
@@ -81,6 +83,7 @@ pub(crate) fn install(purposes: &[Purpose]) -> Result<(), Fault> {
     }
     if purposes.contains(&Purpose::Test) {
         redbot::install();
+        npm::install();
     }
     rust::install_tools(purposes)
 }
@@ -132,6 +135,7 @@ fn tell(purposes: &[Purpose]) {
     }
     if purposes.contains(&Purpose::Test) {
         redbot::tell();
+        npm::tell();
     }
     rust::tell_tools(purposes);
 }

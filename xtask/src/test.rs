@@ -67,6 +67,9 @@ fn of_this_machine() -> String {
     if !setup::has_redbot() {
         without("redbot_", "no redbot is here");
     }
+    if !setup::has_npm() {
+        without("npm_", "no packages of npm are here");
+    }
     filter
 }
 

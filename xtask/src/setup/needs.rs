@@ -113,6 +113,13 @@ pub(super) const NEEDS: &[Need] = &[
     ),
     may(
         Purpose::Test,
+        &["node"],
+        "nodejs",
+        "runs what others wrote in JavaScript: clients, and judges of what we make",
+    ),
+    may(Purpose::Test, &["npm"], "npm", "brings them"),
+    may(
+        Purpose::Test,
         &["chromium", "chromium-browser", "google-chrome"],
         "chromium",
         "shows the image and plays the film in a real browser",

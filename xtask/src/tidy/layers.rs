@@ -18,6 +18,7 @@ enum Reach {
 /// Our crates: name, layer, reach. Crates of one layer never use each other.
 const ROOMS: &[(&str, u8, Reach)] = &[
     ("format", 0, Reach::Nothing),
+    ("unixfs", 0, Reach::Nothing),
     ("sandbox", 1, Reach::Nothing),
     ("client", 1, Reach::Lower),
     ("origin", 2, Reach::Lower),
@@ -93,7 +94,10 @@ const FAMILIES: &[Family] = &[
     },
 ];
 
-/// Crates that would bring a clock, a socket, a file or randomness into `format`, which has none of them.
+/// Crates of layer 0 that have no clock, socket, file or randomness.
+const PURE: [&str; 2] = ["format", "unixfs"];
+
+/// Crates that would bring these into them.
 const IMPURE: &[&str] = &["tokio", "hyper", "axum", "sqlx", "mio", "getrandom", "rand", "time", "chrono", "tracing"];
 
 /// Checks every member.
@@ -146,8 +150,8 @@ fn purity_fault(user: &str, dependency: &Dependency) -> Option<String> {
         ("xtask", _) => {
             Some(format!("xtask names {name}, but its first words must come within seconds of a clean clone: std only"))
         }
-        ("format", Kind::Shipped) if IMPURE.iter().any(|impure| is_of(name, impure)) => {
-            Some(format!("format names {name}; it has no clock, socket, file or chance of its own"))
+        (user, Kind::Shipped) if PURE.contains(&user) && IMPURE.iter().any(|impure| is_of(name, impure)) => {
+            Some(format!("{user} names {name}; it has no clock, socket, file or chance of its own"))
         }
         _ => None,
     }
@@ -202,8 +206,9 @@ mod tests {
     }
 
     #[test]
-    fn format_has_no_clock_and_xtask_no_dependency() {
+    fn pure_crates_have_no_clock_and_xtask_no_dependency() {
         assert_eq!(faults_of("format", "tokio", Kind::Shipped).len(), 1);
+        assert_eq!(faults_of("unixfs", "tokio", Kind::Shipped).len(), 1);
         assert_eq!(faults_of("format", "rand", Kind::Dev), [""; 0]);
         assert_eq!(faults_of("xtask", "serde_json", Kind::Shipped).len(), 1);
     }

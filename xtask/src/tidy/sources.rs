@@ -13,6 +13,7 @@ const LINES_MAX: usize = 800;
 /// Code that decides without side effects; a folder or a file, without its extension.
 const PURE: &[&str] = &[
     "format/src",
+    "unixfs/src",
     "client/src/gather",
     "client/src/scatter",
     "client/src/rebuild",

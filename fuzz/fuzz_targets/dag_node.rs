@@ -1,0 +1,4 @@
+//! Feeds arbitrary bytes to `blocks::dag_node`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::blocks::dag_node(bytes));
