@@ -17,8 +17,8 @@ use tokio::{
 /// the next try is 4 s away, and after one of 40 s it would be 20. A new connection is there at once.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// The same at an owner, whose way may lead through a relay (a tunnel, a proxy) in front of a slow link: that
-/// acknowledges, but takes nothing while the link is busy, and the system counts this as silence. Where 24 columns share
-/// 0.5 Mbit/s, each waits for 6 s while the others have their turns, and for several such rounds.
+/// acknowledges, but takes nothing while the link is busy, and the system counts this as silence. Where 24 columns
+/// share 0.5 Mbit/s, each waits for 6 s while the others have their turns, and for several such rounds.
 const UNACKNOWLEDGED_BY_RELAYS: Duration = Duration::from_secs(60);
 /// How long an HTTP/2 ping may take. The slowest way brings in this time a strip for each of many columns, which the
 /// ping, or its answer, waits behind.

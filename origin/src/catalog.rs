@@ -176,9 +176,9 @@ pub trait Catalog: Send + Sync + 'static {
     ) -> Result<Vec<Locator>, CatalogError>;
 
     /// Ends the leases that were past their expiry at the second `now` since 1970, at most `limit`, and returns how
-    /// many: the sealed manifest is destroyed, the record becomes a tombstone under the lease it has, and the feed tells
-    /// of an erasure. Nothing ends before the second until which it is promised to be kept. Fewer than `limit`: no more
-    /// are due.
+    /// many: the sealed manifest is destroyed, the record becomes a tombstone under the lease it has, and the feed
+    /// tells of an erasure. Nothing ends before the second until which it is promised to be kept. Fewer than `limit`:
+    /// no more are due.
     ///
     /// `now` is what the catalog's clock said when its caller trusted it: a clock that is set after that ends nothing.
     /// So are the seconds of the methods below that destroy.
@@ -220,8 +220,8 @@ pub trait Catalog: Send + Sync + 'static {
     ) -> Result<Vec<ShardRow>, CatalogError>;
 
     /// Forgets shards as [`Self::dead_shards`] names them of nodes that are silent since the second `silent` or that
-    /// nobody announces. Looks at `limit` dead objects, from the one after `after`. A node that comes back with them after all
-    /// notes them again. Those of which no record tells any more that they are dead stay noted.
+    /// nobody announces. Looks at `limit` dead objects, from the one after `after`. A node that comes back with them
+    /// after all notes them again. Those of which no record tells any more that they are dead stay noted.
     async fn abandon_shards(
         &self,
         before: u64,
@@ -351,8 +351,8 @@ pub trait Catalog: Send + Sync + 'static {
     /// [`Refused::OtherRole`] when the name is taken.
     async fn announce(&self, entry: &NodeEntry) -> Result<Applied, CatalogError>;
 
-    /// Takes edges off the list that are silent since the second `silent`, and returns how many. They hold nothing; one that comes
-    /// back is new. Origins stay: what they hold is noted under their names.
+    /// Takes edges off the list that are silent since the second `silent`, and returns how many. They hold nothing; one
+    /// that comes back is new. Origins stay: what they hold is noted under their names.
     async fn forget_edges(&self, silent: u64) -> Result<u64, CatalogError>;
 
     /// Returns all nodes in order of their names.

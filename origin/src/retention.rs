@@ -13,8 +13,8 @@ const HOLD: Duration = Duration::from_secs(60);
 /// Leases ended in one step.
 const STEP: usize = 100;
 
-/// Ends the leases that were due at the second `now`, as many as it can `until` then, unless another origin is at it. The next sweep goes
-/// on. The feed tells edges and copies of each.
+/// Ends the leases that were due at the second `now`, as many as it can `until` then, unless another origin is at it.
+/// The next sweep goes on. The feed tells edges and copies of each.
 pub(crate) async fn end_leases(node: &Node, now: u64, until: Instant) -> Result<(), CatalogError> {
     let (catalog, name) = (&node.catalog, &node.config.name);
     if catalog.take_work(WORK, name, HOLD).await?.is_none() {

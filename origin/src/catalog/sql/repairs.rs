@@ -257,8 +257,8 @@ pub(super) async fn revive<D: Driver>(catalog: &SqlCatalog<D>, by: Revival<'_>) 
     }
 }
 
-/// Runs a statement that revives a page of repairs, until one is not full. Who waits for a row of them waits for a page,
-/// and where the server cuts one off, those before it are revived.
+/// Runs a statement that revives a page of repairs, until one is not full. Who waits for a row of them waits for a
+/// page, and where the server cuts one off, those before it are revived.
 async fn revive_all<D: Driver>(
     catalog: &SqlCatalog<D>,
     statement: &'static str,
