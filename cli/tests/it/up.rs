@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
+    os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver},
@@ -321,6 +322,29 @@ fn of_three_disks_one_is_deleted_while_it_runs_and_made_good() {
 }
 
 #[test]
+fn of_two_disks_one_alone_reads_and_is_made_good() {
+    let home = Home::new();
+    let ([http, dns], disks) = (doors(), folders(&home, &["a", "b"]));
+    let network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b"]);
+    let account = &network.account;
+    assert_eq!((account["profile"].as_str(), account["disks_survived"].as_u64()), (Some("1+1"), Some(1)));
+    let stored = store_all(&home);
+    assert!(network.stop("-TERM").success());
+    fs::remove_dir_all(&disks[0]).unwrap();
+    let network = Network::start(&home, &[]);
+    assert_eq!((&network.account["stores"], &network.account["disks"][1]["gone"]), (&Value::Bool(false), &Value::Null));
+    assert_exact(&stored);
+    fs::create_dir(&disks[0]).unwrap();
+    network.says(&["a disk is there again", "disk1"]);
+    let (label, _) = put(&home, "middle.bin");
+    heals(&home, &label);
+    let first = stored[2].0.split(['/', '.']).nth(2).unwrap();
+    heals(&home, first);
+    fs::remove_dir_all(&disks[1]).unwrap();
+    assert_exact(&stored);
+}
+
+#[test]
 fn a_fourth_disk_and_one_that_is_missing_at_the_start() {
     let home = Home::new();
     let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c", "d"]));
@@ -375,6 +399,24 @@ fn a_port_that_is_taken_is_told_with_its_holder_and_what_to_do() {
     let _other = std::net::TcpListener::bind(&http).unwrap();
     let refused = home.run(&["up"]);
     assert!(refused.code == 1 && refused.err.contains(&me), "{}", refused.err);
+}
+
+#[test]
+fn the_service_manager_is_told_once_it_is_ready() {
+    let home = Home::new();
+    let [http, _] = doors();
+    let path = home.path().join("manager");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(READY)).unwrap();
+    let mut command = up(&home, &["--http", &http, "--dns", "off"]);
+    let mut child = command.env("NOTIFY_SOCKET", &path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut said = [0; 100];
+    let length = manager.recv(&mut said).unwrap();
+    assert_eq!(std::str::from_utf8(&said[..length]).unwrap().trim(), "READY=1");
+    home.write("small.txt", "hello");
+    assert_eq!(curl(&put(&home, "small.txt").1).1, b"hello");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
