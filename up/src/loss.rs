@@ -6,8 +6,8 @@ use format::{Profile, Redundancy};
 /// Origins on the only disk of a network: three, so that a damaged file is made good from the others.
 pub(crate) const ALONE: usize = 3;
 
-/// Returns the profile of new uploads over disks with so many origins each: each shard of an object on a disk of its own,
-/// or, of the only disk, on an origin of its own. One origin that is left of several stores nothing.
+/// Returns the profile of new uploads over disks with so many origins each: each shard of an object on a disk of its
+/// own, or, of the only disk, on an origin of its own. One origin that is left of several stores nothing.
 pub(crate) fn profile(origins: &[usize]) -> Profile {
     let name = match origins.len() {
         1 if origins[0] < ALONE => "1+1",
