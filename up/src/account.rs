@@ -22,6 +22,8 @@ pub struct Account {
     pub url: String,
     /// The profile of new uploads, as twin.toml has it.
     pub profile: String,
+    /// Whether enough disks are there to store files in this profile.
+    pub stores: bool,
     /// How many of the disks may be lost, whichever they are, when what was stored in this profile is whole.
     pub disks_survived: usize,
     /// The disks.

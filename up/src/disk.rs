@@ -65,6 +65,8 @@ pub enum Gone {
         /// The cause.
         source: io::Error,
     },
+    /// It does not answer.
+    Silent,
     /// An fsync failed on it.
     Failed,
     /// An origin does not start on it.
@@ -83,6 +85,7 @@ impl fmt::Display for Gone {
             Self::Foreign => to.write_str("it has the data of another network"),
             Self::Other { disk } => write!(to, "it is {disk} of this network; put each disk where it was"),
             Self::Faulty { source } => write!(to, "it cannot be used: {source}"),
+            Self::Silent => to.write_str("it does not answer"),
             Self::Failed => {
                 to.write_str("an fsync failed; replace the disk, or start `evernear up` again to try it once more")
             }

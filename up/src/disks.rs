@@ -12,7 +12,10 @@ use client::IdentityFiles;
 use format::wire::Role;
 use futures::future::join_all;
 use origin::{StartError, StrangeCatalog};
-use tokio::time::Instant;
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::{Instant, timeout},
+};
 
 use crate::{
     disk::{Gone, Look},
@@ -23,6 +26,10 @@ use crate::{
 
 /// A disk that left is taken in again after this time at the earliest: whoever deletes its folder may not be done.
 const REST: Duration = Duration::from_secs(5);
+/// A disk that takes longer to say whose it is does not answer.
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// An origin that takes longer to start has a disk that does not answer.
+const START_DEADLINE: Duration = Duration::from_secs(120);
 
 /// What a disk needs of the network.
 pub(crate) struct Around {
@@ -42,7 +49,12 @@ pub(crate) struct Disks {
 struct Held {
     disk: Disk,
     state: State,
+    /// A call into the disk that did not come back in time.
+    call: Option<JoinHandle<Found>>,
 }
+
+/// The files of the identities of a disk's origins, when they are to be started, or why the disk is out.
+type Found = Result<Vec<IdentityFiles>, Gone>;
 
 enum State {
     In(Vec<Seated>),
@@ -53,7 +65,7 @@ enum State {
 impl Disks {
     /// Holds disks of which none is in yet.
     pub(crate) fn new(around: Around, disks: Vec<Disk>) -> Self {
-        let out = |disk| Held { disk, state: State::Out(Gone::Absent, None) };
+        let out = |disk| Held { disk, state: State::Out(Gone::Absent, None), call: None };
         Self { around, all: disks.into_iter().map(out).collect() }
     }
 
@@ -80,7 +92,7 @@ impl Disks {
     }
 
     /// Looks at every disk: takes those in that are there, leaves those out that are not. Returns whether that changed
-    /// which are in. At a disk that does not answer it waits for the system.
+    /// which are in.
     pub(crate) async fn look(&mut self) -> bool {
         let around = &self.around;
         let looks = join_all(self.all.iter_mut().map(|held| held.look(around))).await;
@@ -124,7 +136,13 @@ impl Held {
     async fn look(&mut self, around: &Around) -> bool {
         match &self.state {
             State::In(seated) => {
-                let Some(why) = self.fault(seated, around).await else { return false };
+                let has_failed = seated.iter().any(Seated::has_failed);
+                let (disk, network) = (self.disk.clone(), around.network.clone());
+                let why = match self.ask(move || is_whole(&disk, &network).map(|()| Vec::new())).await {
+                    Ok(_) if !has_failed => return false,
+                    Ok(_) => Gone::Failed,
+                    Err(why) => why,
+                };
                 tracing::warn!(disk = %self.disk.name, path = %self.disk.path.display(), %why, "a disk is left out");
                 let seated = std::mem::replace(&mut self.state, State::Out(why, Some(Instant::now())));
                 if let State::In(seated) = seated {
@@ -137,17 +155,17 @@ impl Held {
             State::Out(_, Some(since)) if since.elapsed() < REST => false,
             State::Out(why, since) => {
                 let (before, is_news) = (why.to_string(), since.is_none());
-                match self.take_in(around).await {
+                let (taken, path) = (self.take_in(around).await, self.disk.path.display());
+                match taken {
                     Ok(seated) => {
                         if !is_news {
-                            let path = self.disk.path.display();
-                            tracing::info!(disk = %self.disk.name, %path, "a disk is there again");
+                            // It says the opposite of a warning, and is to be heard where that was.
+                            tracing::warn!(disk = %self.disk.name, %path, "a disk is there again");
                         }
                         self.state = State::In(seated);
                         true
                     }
                     Err(why) => {
-                        let path = self.disk.path.display();
                         if is_news || why.to_string() != before {
                             tracing::warn!(disk = %self.disk.name, %path, %why, "a disk is left out");
                         }
@@ -159,36 +177,46 @@ impl Held {
         }
     }
 
-    /// Returns what is wrong with a disk that is in.
-    async fn fault(&self, seated: &[Seated], around: &Around) -> Option<Gone> {
-        let (disk, network) = (self.disk.clone(), around.network.clone());
-        let look = client::offload(move || {
-            let is_whole = disk.origins.iter().all(|seat| disk.has_data_of(seat.name.as_str()));
-            (disk.look(&network), is_whole)
-        });
-        match look.await {
-            Ok((Look::Gone(why), _)) => Some(why),
-            Ok((Look::Blank, _) | (Look::Ready, false)) => Some(Gone::Emptied),
-            Ok((Look::Ready, true)) => seated.iter().any(Seated::has_failed).then_some(Gone::Failed),
-            Err(_) => Some(lost()),
-        }
-    }
-
     /// Starts the origins of a disk that is there.
-    async fn take_in(&self, around: &Around) -> Result<Vec<Seated>, Gone> {
+    async fn take_in(&mut self, around: &Around) -> Result<Vec<Seated>, Gone> {
         let (disk, network, keys) = (self.disk.clone(), around.network.clone(), around.keys.clone());
-        let prepared = client::offload(move || prepare(&disk, &network, &keys)).await.map_err(|_| lost())??;
+        let prepared = self.ask(move || prepare(&disk, &network, &keys)).await?;
         let mut seated = Vec::new();
         for (seat, files) in self.disk.origins.iter().zip(prepared) {
-            match start(&self.disk, seat, &around.catalog, files).await {
-                Ok(one) => seated.push(one),
-                Err(error) => {
-                    join_all(seated.into_iter().map(Seated::stop)).await;
-                    return Err(Gone::Refused { why: causes(&error) });
+            let why = match timeout(START_DEADLINE, start(&self.disk, seat, &around.catalog, files)).await {
+                Ok(Ok(one)) => {
+                    seated.push(one);
+                    continue;
                 }
-            }
+                Ok(Err(error)) => Gone::Refused { why: causes(&error) },
+                Err(_) => Gone::Silent,
+            };
+            join_all(seated.into_iter().map(Seated::stop)).await;
+            return Err(why);
         }
         Ok(seated)
+    }
+
+    /// Calls into the disk. While an earlier call is not back no other begins: a disk that hangs takes one thread.
+    async fn ask(&mut self, work: impl FnOnce() -> Found + Send + 'static) -> Found {
+        let lost = |_| Gone::Faulty { source: io::Error::other("a call into it did not come back") };
+        if let Some(earlier) = &mut self.call {
+            // What it found is old.
+            let _ = timeout(CALL_DEADLINE, earlier).await.map_err(|_| Gone::Silent)?;
+        }
+        let call = self.call.insert(spawn_blocking(work));
+        let found = timeout(CALL_DEADLINE, call).await.map_err(|_| Gone::Silent)?;
+        self.call = None;
+        found.map_err(lost)?
+    }
+}
+
+/// Says what is wrong with a disk that is in. Blocks on it.
+fn is_whole(disk: &Disk, network: &str) -> Result<(), Gone> {
+    match disk.look(network) {
+        Look::Gone(why) => Err(why),
+        Look::Ready if disk.origins.iter().all(|seat| disk.has_data_of(seat.name.as_str())) => Ok(()),
+        Look::Ready | Look::Blank => Err(Gone::Emptied),
     }
 }
 
@@ -206,7 +234,7 @@ async fn start(disk: &Disk, seat: &Seat, catalog: &Path, files: IdentityFiles) -
 }
 
 /// Marks a blank disk, and returns the files of its origins' identities. Blocks on both disks.
-fn prepare(disk: &Disk, network: &str, keys: &Keys) -> Result<Vec<IdentityFiles>, Gone> {
+fn prepare(disk: &Disk, network: &str, keys: &Keys) -> Found {
     match disk.look(network) {
         Look::Gone(why) => return Err(why),
         Look::Blank => disk.mark(network).map_err(|source| Gone::Faulty { source })?,
@@ -215,10 +243,6 @@ fn prepare(disk: &Disk, network: &str, keys: &Keys) -> Result<Vec<IdentityFiles>
     let files = |seat: &Seat| keys.files(&seat.name, Role::Origin, SystemTime::now());
     let files: Result<_, _> = disk.origins.iter().map(files).collect();
     files.map_err(|error| Gone::Refused { why: causes(&error) })
-}
-
-fn lost() -> Gone {
-    Gone::Faulty { source: io::Error::other("a look at it did not come back") }
 }
 
 /// Formats an error with its causes, in one line.

@@ -6,15 +6,23 @@ use format::{Profile, Redundancy};
 /// Origins on the only disk of a network: three, so that a damaged file is made good from the others.
 pub(crate) const ALONE: usize = 3;
 
-/// Returns the profile of new uploads when so many disks are there: each shard of an object on a disk of its own.
-pub(crate) fn profile(disks: usize) -> Profile {
-    let name = match disks {
+/// Returns the profile of new uploads over disks with so many origins each: each shard of an object on a disk of its
+/// own, or, of the only disk, on an origin of its own. One origin that is left of several stores nothing.
+pub(crate) fn profile(origins: &[usize]) -> Profile {
+    let name = match origins.len() {
+        1 if origins[0] < ALONE => "1+1",
         0 | 1 | 3 => "2+1",
         2 => "1+1",
         4 | 5 => "2+2",
         _ => return Profile::SmallCluster,
     };
     name.parse().expect("each of these is a profile")
+}
+
+/// Returns whether each shard of a file finds an origin of its own.
+pub(crate) fn stores(profile: Profile, origins: &[usize]) -> bool {
+    let all: usize = origins.iter().sum();
+    profile.tiers().into_iter().all(|tier| tier.redundancy.columns() <= all)
 }
 
 /// Returns how many whole disks may be lost, whichever they are, and every object that was stored in this profile is
@@ -51,11 +59,14 @@ fn survived_by_copies(copies: usize, largest_first: &[usize]) -> usize {
 mod tests {
     use super::*;
 
+    fn survived(origins: &[usize]) -> usize {
+        assert!(stores(profile(origins), origins), "{origins:?}");
+        disks_survived(profile(origins), origins)
+    }
+
     #[test]
     fn each_number_of_disks_bears_what_is_said_of_it() {
-        let alone = [ALONE];
-        assert_eq!(disks_survived(profile(1), &alone), 0);
-        for (disks, text, survived) in [
+        for (disks, text, bears) in [
             (2, "1+1", 1),
             (3, "2+1", 1),
             (4, "2+2", 2),
@@ -63,24 +74,26 @@ mod tests {
             (6, "small-cluster", 2),
             (9, "small-cluster", 2),
         ] {
-            assert_eq!(profile(disks).to_string(), text);
-            assert_eq!(disks_survived(profile(disks), &vec![1; disks]), survived, "{disks}");
+            let origins = vec![1; disks];
+            assert_eq!((profile(&origins).to_string().as_str(), survived(&origins)), (text, bears), "{disks}");
         }
+        assert_eq!((profile(&[ALONE]).to_string().as_str(), survived(&[ALONE])), ("2+1", 0));
     }
 
     #[test]
     fn a_disk_with_three_origins_counts_for_what_it_takes_along() {
         // Of an object that lies inline there are four copies: three of them may be on the first disk.
-        assert_eq!(disks_survived(profile(2), &[3, 1]), 1);
-        assert_eq!(disks_survived(profile(4), &[3, 1, 1, 1]), 1);
-        assert_eq!(disks_survived(profile(5), &[1, 3, 1, 1, 1]), 1);
+        for origins in [&[3, 1][..], &[3, 1, 1], &[3, 1, 1, 1], &[1, 3, 1, 1, 1]] {
+            assert_eq!(survived(origins), 1, "{origins:?}");
+        }
     }
 
     #[test]
-    fn fewer_disks_than_columns_bear_less() {
-        assert_eq!(disks_survived(profile(3), &[1, 1]), 0, "it cannot be stored at all");
-        assert_eq!(disks_survived(profile(4), &[2, 2]), 1);
-        assert_eq!(disks_survived(profile(4), &[4]), 0);
-        assert_eq!(disks_survived(profile(4), &[]), 0);
+    fn what_cannot_be_stored_bears_nothing() {
+        assert!(!stores(profile(&[1]), &[1]) && !stores(profile(&[1, 1, 1]), &[1, 1]));
+        assert_eq!(disks_survived(profile(&[1, 1, 1]), &[1, 1]), 0);
+        assert_eq!(disks_survived(profile(&[1; 4]), &[2, 2]), 1);
+        assert_eq!(disks_survived(profile(&[1; 4]), &[4]), 0);
+        assert_eq!(disks_survived(profile(&[1; 4]), &[]), 0);
     }
 }

@@ -316,7 +316,7 @@ impl Home {
             port => format!(":{port}"),
         };
         let url = format!("http://{{label}}.{ZONE}{port}/{{name}}");
-        let given = Given { url, profile: loss::profile(disks.origins().len()).to_string() };
+        let given = Given { url, profile: loss::profile(&disks.origins()).to_string() };
         let below = |file: &PathBuf| file.strip_prefix(&self.folders.state).unwrap_or(file).to_owned();
         let IdentityFiles { authority, certificate, key } = &self.identity;
         let identity = IdentityFiles { authority: below(authority), certificate: below(certificate), key: below(key) };
@@ -342,7 +342,7 @@ impl Home {
     }
 
     fn account(&self, disks: &Disks, given: Given, edge: &edge::Running, is_new: bool) -> Account {
-        let survived = |profile| loss::disks_survived(profile, &disks.origins());
+        let (origins, profile) = (disks.origins(), given.profile.parse().ok());
         let disk = |(disk, gone): (&crate::settings::Disk, Option<&crate::Gone>)| DiskAccount {
             name: disk.name.clone(),
             path: disk.path.clone(),
@@ -357,7 +357,8 @@ impl Home {
             http: edge.http,
             dns: edge.dns,
             url: given.url,
-            disks_survived: given.profile.parse().map_or(0, survived),
+            stores: profile.is_some_and(|profile| loss::stores(profile, &origins)),
+            disks_survived: profile.map_or(0, |profile| loss::disks_survived(profile, &origins)),
             profile: given.profile,
             disks: disks.states().map(disk).collect(),
             is_new,

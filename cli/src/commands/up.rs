@@ -1,6 +1,7 @@
 //! `evernear up`.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -83,7 +84,7 @@ fn text(account: &Account, program: &str, is_default_state: bool) -> String {
          \x20 {program} ls              list what is stored\n\
          \x20 {program} get LABEL       fetch it, verified\n\
          \x20 {program} rm LABEL        erase it\n\n\
-         Ctrl-C stops the network; `evernear up` goes on with it.\n",
+         Ctrl-C stops the network; `{program} up` goes on with it.\n",
         state.display(),
         table(&rows).lines().map(|line| format!("  {line}\n")).collect::<String>(),
         bears(account, profile),
@@ -103,6 +104,11 @@ fn row(disk: &DiskAccount) -> Vec<String> {
 fn bears(account: &Account, profile: &str) -> String {
     let there: Vec<&DiskAccount> = account.disks.iter().filter(|disk| disk.gone.is_none()).collect();
     let loss = match (account.disks_survived, there.len()) {
+        _ if !account.stores => {
+            "too few disks are there for it: what is stored is read, and new files are refused until\n\
+                                 another disk is there."
+                .to_owned()
+        }
         (0, 1) => "a damaged file is made good, and whoever loses the disk loses everything.\n\
                    Name a folder on another disk, `evernear up DIR`, and one may be lost."
             .to_owned(),
@@ -110,16 +116,15 @@ fn bears(account: &Account, profile: &str) -> String {
         (1, _) => "any 1 of these disks may be lost.".to_owned(),
         (survived, _) => format!("any {survived} of these disks may be lost."),
     };
-    let together = there.iter().enumerate().find_map(|(at, one)| {
-        let other = there[..at].iter().find(|other| other.mount == one.mount)?;
-        Some(format!(
-            "\n{} and {} lie on one file system ({}): what takes that takes both.",
-            other.name,
-            one.name,
-            one.mount.display()
-        ))
+    let mut mounts: BTreeMap<&Path, Vec<&str>> = BTreeMap::new();
+    for disk in there {
+        mounts.entry(&disk.mount).or_default().push(&disk.name);
+    }
+    let together = mounts.iter().filter(|(_, disks)| disks.len() > 1).map(|(mount, disks)| {
+        let (disks, mount) = (disks.join(", "), mount.display());
+        format!("On one file system ({mount}): {disks}; what takes that takes them all.\n")
     });
-    format!("Stored as {profile}: {loss}{}\n", together.unwrap_or_default())
+    format!("Stored as {profile}: {loss}\n{}", together.collect::<String>())
 }
 
 /// Returns what to type for this program: its name, where the shell finds it, or else its path.

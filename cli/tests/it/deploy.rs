@@ -13,6 +13,7 @@ use crate::program::Home;
 const PROGRAM: &str = "/usr/bin/evernear";
 const EDGE_UNIT: &str = include_str!("../../../deploy/evernear-edge.service");
 const ORIGIN_UNIT: &str = include_str!("../../../deploy/evernear-origin.service");
+const UP_UNIT: &str = include_str!("../../../deploy/evernear-up.service");
 const CONTAINER: &str = include_str!("../../../deploy/Containerfile");
 const EDGE_SAMPLE: &str = include_str!("../../../edge/edge.sample.toml");
 const ORIGIN_SAMPLE: &str = include_str!("../../../origin/origin.sample.toml");
@@ -35,14 +36,19 @@ fn verdict(home: &Home, name: &str, unit: &str) -> String {
 #[test]
 fn units_say_nothing_that_systemd_does_not_know() {
     let home = Home::new();
-    for (name, unit) in [("evernear-edge.service", EDGE_UNIT), ("evernear-origin.service", ORIGIN_UNIT)] {
+    for (name, unit) in [
+        ("evernear-edge.service", EDGE_UNIT),
+        ("evernear-origin.service", ORIGIN_UNIT),
+        ("evernear-up.service", UP_UNIT),
+    ] {
         assert_eq!(verdict(&home, name, unit), "", "{name}");
-        let misspelt = unit.replace("ProtectSystem", "ProtectSytem");
+        let misspelt = unit.replace("TimeoutStopSec", "TimeoutStpSec");
         assert!(
-            verdict(&home, &format!("misspelt-{name}"), &misspelt).contains("ProtectSytem"),
+            verdict(&home, &format!("misspelt-{name}"), &misspelt).contains("TimeoutStpSec"),
             "the judge reads keys"
         );
     }
+    assert!(UP_UNIT.contains(&format!("\nExecStart={PROGRAM} up\n")));
 }
 
 /// Returns the arguments of each command in the unit files and the container.

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
+    os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver},
@@ -49,7 +50,11 @@ fn up(home: &Home, arguments: &[&str]) -> Command {
 
 impl Network {
     fn start(home: &Home, arguments: &[&str]) -> Self {
-        let mut child = up(home, arguments).spawn().unwrap();
+        Self::of(up(home, arguments))
+    }
+
+    fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let (tell, log) = mpsc::sync_channel(LINES_MAX);
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(tell.try_send(line))));
@@ -321,6 +326,29 @@ fn of_three_disks_one_is_deleted_while_it_runs_and_made_good() {
 }
 
 #[test]
+fn of_two_disks_one_alone_reads_and_is_made_good() {
+    let home = Home::new();
+    let ([http, dns], disks) = (doors(), folders(&home, &["a", "b"]));
+    let network = Network::start(&home, &["--http", &http, "--dns", &dns, "a", "b"]);
+    let account = &network.account;
+    assert_eq!((account["profile"].as_str(), account["disks_survived"].as_u64()), (Some("1+1"), Some(1)));
+    let stored = store_all(&home);
+    assert!(network.stop("-TERM").success());
+    fs::remove_dir_all(&disks[0]).unwrap();
+    let network = Network::start(&home, &[]);
+    assert_eq!((&network.account["stores"], &network.account["disks"][1]["gone"]), (&Value::Bool(false), &Value::Null));
+    assert_exact(&stored);
+    fs::create_dir(&disks[0]).unwrap();
+    network.says(&["a disk is there again", "disk1"]);
+    let (label, _) = put(&home, "middle.bin");
+    heals(&home, &label);
+    let first = stored[2].0.split(['/', '.']).nth(2).unwrap();
+    heals(&home, first);
+    fs::remove_dir_all(&disks[1]).unwrap();
+    assert_exact(&stored);
+}
+
+#[test]
 fn a_fourth_disk_and_one_that_is_missing_at_the_start() {
     let home = Home::new();
     let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c", "d"]));
@@ -375,6 +403,24 @@ fn a_port_that_is_taken_is_told_with_its_holder_and_what_to_do() {
     let _other = std::net::TcpListener::bind(&http).unwrap();
     let refused = home.run(&["up"]);
     assert!(refused.code == 1 && refused.err.contains(&me), "{}", refused.err);
+}
+
+#[test]
+fn the_service_manager_is_told_once_it_is_ready() {
+    let home = Home::new();
+    let [http, _] = doors();
+    let path = home.path().join("manager");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(READY)).unwrap();
+    let mut command = up(&home, &["--http", &http, "--dns", "off"]);
+    let mut child = command.env("NOTIFY_SOCKET", &path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut said = [0; 100];
+    let length = manager.recv(&mut said).unwrap();
+    assert_eq!(std::str::from_utf8(&said[..length]).unwrap().trim(), "READY=1");
+    home.write("small.txt", "hello");
+    assert_eq!(curl(&put(&home, "small.txt").1).1, b"hello");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]
@@ -469,4 +515,55 @@ fn a_lost_catalog_is_read_from_the_disks_also_from_one_that_was_away() {
     heals(&home, &label);
     assert_exact(&stored);
     assert_eq!((curl(&url).0.as_str(), curl(&erased_url).0.as_str()), ("200", "410"));
+}
+
+mod needs_root {
+    use super::*;
+
+    /// Runs a command in the mount namespace of a process.
+    fn within(process: u32, words: &[&str]) {
+        let id = process.to_string();
+        let done = Command::new("nsenter").args(["--target", &id, "--mount"]).args(words).status();
+        assert!(done.expect("util-linux is installed: `./x setup --test`").success(), "{words:?}");
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_disk_that_is_not_mounted_is_left_out_and_its_empty_mount_point_is_not_filled() {
+        let home = Home::new();
+        let ([http, dns], disks) = (doors(), folders(&home, &["a", "b", "c"]));
+        let mounts: String = disks.iter().map(|disk| format!("mount -t tmpfs tmpfs {} && ", disk.display())).collect();
+        let script = format!("{mounts} exec \"$@\"");
+        let network = |script: &str, arguments: &[&str]| {
+            let inner = up(&home, arguments);
+            let mut outer = Command::new("unshare");
+            outer.args(["--mount", "bash", "-c", script, "up"]).arg(inner.get_program()).args(inner.get_args());
+            outer
+                .current_dir(home.path())
+                .env_clear()
+                .env("HOME", home.path())
+                .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+            outer.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            Network::of(outer)
+        };
+        let running = network(&script, &["--http", &http, "--dns", &dns, "a", "b", "c"]);
+        assert_eq!(running.account["disks"][1]["mount"], disks[1].to_str().unwrap());
+        let stored = store_all(&home);
+        let b = disks[1].to_str().unwrap();
+        // The disk itself stays, as the other end of a second mount.
+        let kept = folders(&home, &["kept"]).remove(0);
+        within(running.child.id(), &["mount", "--bind", b, kept.to_str().unwrap()]);
+        within(running.child.id(), &["umount", "--lazy", b]);
+        running.says(&["a disk is left out", "disk2"]);
+        assert_exact(&stored);
+        within(running.child.id(), &["mount", "--bind", kept.to_str().unwrap(), b]);
+        running.says(&["a disk is there again", "disk2"]);
+        assert_exact(&stored);
+        drop(running);
+
+        // Started without its mounts: every folder is an empty one of another file system.
+        let empty = home.run(&["up"]);
+        assert!(empty.code == 1 && empty.err.contains("nothing is mounted on"), "{}", empty.err);
+        assert_eq!(fs::read_dir(&disks[0]).unwrap().count(), 0, "it is not filled");
+    }
 }

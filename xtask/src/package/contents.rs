@@ -7,10 +7,11 @@ use crate::command;
 use crate::fault::Fault;
 
 /// The files that docs/operate/install.md promises, without the documents.
-const PROMISED: [&str; 14] = [
+const PROMISED: [&str; 15] = [
     "./usr/bin/evernear",
     "./usr/lib/systemd/system/evernear-edge.service",
     "./usr/lib/systemd/system/evernear-origin.service",
+    "./usr/lib/systemd/user/evernear-up.service",
     "./usr/lib/sysusers.d/evernear.conf",
     "./usr/share/bash-completion/completions/evernear",
     "./usr/share/fish/vendor_completions.d/evernear.fish",
@@ -24,9 +25,10 @@ const PROMISED: [&str; 14] = [
     "./usr/share/doc/evernear/examples/grafana-origin.json",
 ];
 /// The only folders that may contain files. The installation makes `/etc/evernear`.
-const HOMES: [&str; 8] = [
+const HOMES: [&str; 9] = [
     "./usr/bin/",
     "./usr/lib/systemd/system/",
+    "./usr/lib/systemd/user/",
     "./usr/lib/sysusers.d/",
     "./usr/share/bash-completion/completions/",
     "./usr/share/doc/evernear/",
