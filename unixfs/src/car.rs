@@ -8,8 +8,10 @@
 //! Place in the flow: [`CarReader`] takes an upload as its bytes come in, [`header`] and [`section_head`] write what
 //! goes around blocks. Source: <https://ipld.io/specs/transport/car/carv1/>.
 
+mod fault;
 mod reader;
 mod writer;
 
-pub use reader::{CarBlock, CarError, CarEvent, CarReader, CarSummary};
+pub use fault::CarError;
+pub use reader::{CarBlock, CarEvent, CarReader, CarSummary};
 pub use writer::{header, section_head};

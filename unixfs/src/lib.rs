@@ -54,7 +54,7 @@ pub use completeness::{Completeness, CompletenessError, Structure};
 pub use data::{Data, DataError, Kind};
 pub use directory::{Directory, DirectoryError};
 pub use importer::{File, Importer};
-pub use links::{Links, LinksError};
+pub use links::{Links, LinksError, put_link as put_cbor_link};
 pub use node::{Link, Node, NodeError};
 pub use profile::{Leaves, Profile, ProfileError, Sharding};
 pub use protobuf::ProtobufError;

@@ -1,5 +1,6 @@
 //! The chore `vectors`: a second reader of the object format, in Python and with its own packages, reads every vector
-//! of format/tests/vectors. Then tests and examples of `format` run with its portable engines, which no other test has.
+//! of format/tests/vectors. Then tests and examples of `format` and of `unixfs` run with their portable engines, which
+//! no other test has.
 //!
 //! Place in the flow: after a change of the format. Keeps true: the packages are those of requirements.txt, in a folder
 //! of their own below target/, so that nothing else on the machine changes.
@@ -29,9 +30,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     let mut reader = command::program(packages.join("bin/python"), &[]);
     let tests = command::root().join("format/tests");
     command::run(reader.arg(second.join("reader.py")).args([tests.join("vectors"), tests.join("golden")]))?;
-    let portable = ["--package", "format", "--no-default-features", "--features", "portable"];
-    let mut tests = command::cargo(&["nextest", "run", "-E", "kind(lib) + test(/^(golden|streaming|vectors)::/)"]);
-    // The others ask nothing more of the engines, but some check thousands of signatures.
-    command::run(tests.args(portable).env("PATH", setup::path_with_tools()))?;
-    command::run(command::cargo(&["test", "--doc"]).args(portable))
+    // Of `format`, the others ask nothing more of the engines, but some check thousands of signatures.
+    let chosen = [
+        ("format", "kind(lib) + test(/^(golden|streaming|vectors)::/)"),
+        ("unixfs", "all() - test(npm_) - test(of_a_gib)"),
+    ];
+    for (package, tests) in chosen {
+        let portable = ["--package", package, "--no-default-features", "--features", "portable"];
+        let mut run = command::cargo(&["nextest", "run", "-E", tests]);
+        command::run(run.args(portable).env("PATH", setup::path_with_tools()))?;
+        command::run(command::cargo(&["test", "--doc"]).args(portable))?;
+    }
+    Ok(())
 }
