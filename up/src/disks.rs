@@ -82,7 +82,11 @@ impl Disks {
                 let is_ready = matches!(looked.look(&network), Look::Ready);
                 looked.origins.iter().map(|seat| is_ready && looked.has_data_of(seat.name.as_str())).collect()
             };
-            let has: Vec<bool> = client::offload(has).await.unwrap_or_default();
+            let has: Vec<bool> = match timeout(CALL_DEADLINE, client::offload(has)).await {
+                Ok(Ok(has)) => has,
+                // It brings what it has when it answers.
+                Ok(Err(_)) | Err(_) => continue,
+            };
             for (seat, _) in disk.origins.iter().zip(has).filter(|(_, has)| *has) {
                 if let Err(error) = seat::rebuild(disk, seat, &self.around.catalog).await {
                     tracing::error!(node = %seat.name, error = causes(&error), "what it has is not in the catalog");

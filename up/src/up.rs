@@ -195,13 +195,15 @@ impl Up {
         }
         let (edge_down, shutdown) = watch::channel(false);
         let started = home.start_edge(&disks, compiler, shutdown).await;
-        let (edge, topology) = match started {
+        let (mut edge, topology) = match started {
             Ok(started) => started,
             Err(error) => {
                 disks.stop().await;
                 return Err(error);
             }
         };
+        // There is no successor to hand them to, and they would keep queues open that nobody serves.
+        edge.sockets = Sockets::default();
         let begun = async {
             let given = home.tell(&disks).await?;
             know(&topology, disks.seats().map(|seat| seat.name.clone()).collect()).await?;

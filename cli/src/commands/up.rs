@@ -110,7 +110,7 @@ fn bears(account: &Account, profile: &str) -> String {
                 .to_owned()
         }
         (0, 1) => "a damaged file is made good, and whoever loses the disk loses everything.\n\
-                   Name a folder on another disk, `evernear up DIR`, and one may be lost."
+                   With a folder on another disk, `evernear up DIR`, new files bear the loss of one."
             .to_owned(),
         (0, _) => "a damaged file is made good, and whoever loses a disk loses what lies on it.".to_owned(),
         (1, _) => "any 1 of these disks may be lost.".to_owned(),
@@ -142,4 +142,62 @@ fn word(path: &Path) -> String {
     let text = path.to_string_lossy();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     if text.chars().all(is_plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(disks: &[(&str, Option<&str>)], profile: &str, survived: usize) -> Account {
+        let disk = |(number, (mount, gone)): (usize, &(&str, Option<&str>))| DiskAccount {
+            name: format!("disk{}", number + 1),
+            path: format!("/mnt/{number}").into(),
+            mount: mount.into(),
+            origins: vec![format!("o{}", number + 1)],
+            gone: gone.map(str::to_owned),
+        };
+        Account {
+            state: "/home/me/.evernear".into(),
+            owner: format::OwnerSecret::from_bytes([1; 32]).keys().id(),
+            has_key_file: true,
+            http: "127.0.0.1:8080".parse().unwrap(),
+            dns: None,
+            url: "http://{label}.localhost:8080/{name}".to_owned(),
+            profile: profile.to_owned(),
+            stores: true,
+            disks_survived: survived,
+            disks: disks.iter().enumerate().map(disk).collect(),
+            is_new: false,
+        }
+    }
+
+    #[test]
+    fn the_account_says_what_loss_is_borne_and_what_to_type() {
+        let one = text(&account(&[("/", None)], "2+1", 0), "evernear", true);
+        for line in ["loses the disk loses everything", "http://LABEL.localhost:8080/cat.jpg", "  evernear put cat.jpg"]
+        {
+            assert!(one.contains(line), "{line}: {one}");
+        }
+        let three = account(&[("/a", None), ("/b", Some("its folder is not there")), ("/c", None)], "1+1", 1);
+        let said = text(&three, "'/my programs/evernear'", false);
+        for line in [
+            "LEFT OUT: its folder is not there",
+            "any 1 of these disks may be lost.",
+            "'/my programs/evernear' --state /home/me/.evernear ls",
+        ] {
+            assert!(said.contains(line), "{line}: {said}");
+        }
+        assert!(!said.contains("On one file system"));
+        let shared = text(&account(&[("/", None), ("/b", None), ("/", None)], "2+1", 1), "evernear", true);
+        assert!(shared.contains("On one file system (/): disk1, disk3; what takes that takes them all."), "{shared}");
+        let few = Account { stores: false, ..three };
+        assert!(text(&few, "evernear", true).contains("new files are refused"));
+    }
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        for (path, is) in [("/a-b_c.d", "/a-b_c.d"), ("/a b", "'/a b'"), ("/it's", r"'/it'\''s'")] {
+            assert_eq!(word(Path::new(path)), is);
+        }
+    }
 }
