@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`Importer`]: a file's bytes to a CID | [`Walker`]: a CID to files, their parts in order |
 //! | [`Directory`], [`Tree`]: paths to a CID | [`Completeness`]: which blocks of a DAG are missing |
+//! | [`Ipld`]: a value of dag-cbor to a block | [`Links`]: what a block leads to |
 //! | [`car::header`], [`car::section_head`] | [`CarReader`]: a CAR to blocks that have their names |
 //!
 //! A [`Profile`] says how content becomes a DAG; with the same one, CIDs are those of Kubo, Helia and nft.storage.
@@ -32,6 +33,7 @@
 pub mod car;
 pub mod limits;
 
+mod cbor;
 mod cid;
 mod completeness;
 mod data;
@@ -49,12 +51,13 @@ mod varint;
 mod walker;
 
 pub use car::{CarBlock, CarError, CarEvent, CarReader, CarSummary};
+pub use cbor::{Ipld, IpldError};
 pub use cid::{Cid, CidError, Codec, VerifyError, Version};
 pub use completeness::{Completeness, CompletenessError, Structure};
 pub use data::{Data, DataError, Kind};
 pub use directory::{Directory, DirectoryError};
 pub use importer::{File, Importer};
-pub use links::{Links, LinksError, put_link as put_cbor_link};
+pub use links::{Links, LinksError};
 pub use node::{Link, Node, NodeError};
 pub use profile::{Leaves, Profile, ProfileError, Sharding};
 pub use protobuf::ProtobufError;

@@ -89,10 +89,7 @@ fn of_cbor(block: &[u8]) -> Result<Vec<Cid>, LinksError> {
 }
 
 /// Writes a link as it stands in dag-cbor.
-///
-/// # Errors
-/// When the encoder's writer cannot take the bytes.
-pub fn put_link<W: minicbor::encode::Write>(
+pub(crate) fn put_link<W: minicbor::encode::Write>(
     cbor: &mut minicbor::Encoder<W>,
     cid: &Cid,
 ) -> Result<(), minicbor::encode::Error<W::Error>> {

@@ -6,7 +6,10 @@
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
-use unixfs::{Bounds, CarEvent, CarReader, Completeness, Leaves, Links, Profile, Sharding, Structure, Version, car};
+use unixfs::{
+    Bounds, CarEvent, CarReader, Cid, Codec, Completeness, Ipld, Leaves, Links, Profile, Sharding, Structure, Version,
+    car,
+};
 
 use crate::store::{Files, Store};
 
@@ -149,6 +152,24 @@ impl Made {
     }
 }
 
+/// A made-up value of dag-cbor. Numbers are those that JavaScript has: what has a fraction, and what has none and is
+/// below 2^53.
+fn value(level: usize, draw: &mut Draw) -> Ipld {
+    let around = if level < 4 { 3 } else { 0 };
+    match draw.below(8 + around) {
+        0 => Ipld::Null,
+        1 => Ipld::Bool(draw.below(2) == 0),
+        2 => Ipld::Unsigned(u64::from(draw.next()) << draw.below(30)),
+        3 => Ipld::Signed(-i64::from(draw.next()) << draw.below(29)),
+        4 => Ipld::Float(f64::from(draw.next()) + 0.5),
+        5 => Ipld::Text(name(draw.below(1000), draw)),
+        6 => Ipld::Bytes(content(draw.next(), draw.below(300))),
+        7 => Ipld::Link(Cid::of(Codec::DagPb, &draw.next().to_be_bytes())),
+        8 => Ipld::List((0..draw.below(30)).map(|_| value(level + 1, draw)).collect()),
+        _ => Ipld::Map((0..draw.below(30)).map(|index| (name(index, draw), value(level + 1, draw))).collect()),
+    }
+}
+
 /// A name that no other entry of the folder has.
 fn name(index: usize, draw: &mut Draw) -> String {
     let letters = ["a", "Z", "0", "é", "日", " ", "-", "_", ".", "~", "x", "🦀"];
@@ -214,6 +235,10 @@ fn npm_makes_the_same_cids_and_the_cars_of_each_are_read_by_the_other() {
             }
             fs::write(file(index, "ours"), car).unwrap();
         }
+    }
+    for index in 0..100 {
+        let value = value(0, &mut Draw(index * 7919 + 3)).encode().unwrap();
+        fs::write(folder.path().join(format!("{index}.cbor")), value).unwrap();
     }
     let mut judge = Command::new("npm-unixfs");
     let judge = judge.arg(folder.path()).stdin(fs::File::open(JUDGE).unwrap()).output();

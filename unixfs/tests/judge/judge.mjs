@@ -1,8 +1,10 @@
-// Makes the trees of unixfs/tests/it/trees.rs with IPFS's own code in JavaScript. Given a folder with `trees.json` and
-// our CARs in `INDEX.ours.car`, writes theirs as `INDEX.theirs.car`, and prints `{"cids": [...], "faults": [...]}`.
+// Makes the trees of unixfs/tests/it/trees.rs with IPFS's own code in JavaScript. Given a folder with `trees.json`, our
+// CARs in `INDEX.ours.car` and our values in `INDEX.cbor`, writes their CARs as `INDEX.theirs.car`, and prints
+// `{"cids": [...], "faults": [...]}`.
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { CarReader, CarWriter } from '@ipld/car'
+import * as dagCbor from '@ipld/dag-cbor'
 import { MemoryBlockstore } from 'blockstore-core'
 import { createDirectoryEncoderStream } from 'ipfs-car'
 import { exporter, recursive } from 'ipfs-unixfs-exporter'
@@ -102,6 +104,12 @@ async function check (index, tree, file) {
   }
   for (const path of wanted.keys()) faults.push(`${index}: ${path} is not in our CAR`)
   return root
+}
+
+// A value has one spelling: what is read of ours is written the same.
+for (let index = 0; existsSync(`${folder}/${index}.cbor`); index++) {
+  const ours = readFileSync(`${folder}/${index}.cbor`)
+  if (!ours.equals(dagCbor.encode(dagCbor.decode(ours)))) faults.push(`${index}: our dag-cbor is not canonical`)
 }
 
 const cids = []
