@@ -250,6 +250,9 @@ impl Ready {
         if tier == Tier::None {
             return None;
         }
+        if !plan.is_sent {
+            return self.is_held(node, plan, coded).then(Vec::new);
+        }
         let (mut content, mut begins) = (Vec::new(), false);
         for piece in plan.pieces() {
             match (piece, &self.content) {
@@ -267,20 +270,33 @@ impl Ready {
                 (Piece::Coded, Stored::Blocks(geometry)) => {
                     begins = true;
                     for block in (0..geometry.blocks()).map(BlockIndex) {
-                        content.push(node.fills.held_packed(&self.file, *geometry, block, tier)?);
+                        node.fills.add_packed(&self.file, *geometry, block, tier, &mut content)?;
                     }
                     // The head tells how long it was when it was made.
-                    coded.filter(|coded| *coded == content.iter().map(|frame| frame.len() as u64).sum::<u64>())?;
+                    coded.filter(|coded| *coded == content.iter().map(|piece| piece.len() as u64).sum::<u64>())?;
                 }
                 (Piece::Coded, Stored::Inline(_)) => return None,
             }
         }
-        if !plan.is_sent {
-            content.clear();
-        } else if begins {
+        if begins {
             self.file.begin();
         }
         Some(content)
+    }
+
+    /// Whether all is held of a content of which no more than the length is told, and that is what the head says.
+    fn is_held(&self, node: &Node, plan: &Plan, coded: Option<u64>) -> bool {
+        plan.pieces().all(|piece| match (piece, &self.content) {
+            (Piece::Text(_), _) | (Piece::Range(_), Stored::Inline(_)) => true,
+            (Piece::Range(range), Stored::Blocks(geometry)) => {
+                geometry.slices(range).all(|slice| node.fills.holds(&self.file, slice.block))
+            }
+            (Piece::Coded, Stored::Blocks(geometry)) => {
+                let bytes = |block| node.fills.packed_bytes(&self.file, *geometry, block);
+                coded.is_some() && (0..geometry.blocks()).map(BlockIndex).map(bytes).sum::<Option<u64>>() == coded
+            }
+            (Piece::Coded, Stored::Inline(_)) => false,
+        })
     }
 
     /// Returns what tells of a fault of the request, given the head of an answer that does not.
