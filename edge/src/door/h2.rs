@@ -16,7 +16,7 @@ use h2::{
     Reason, RecvStream,
     server::{Builder, SendResponse},
 };
-use http::{HeaderMap, Version, header};
+use http::{Version, header};
 use pingora_core::server::ShutdownWatch;
 use tokio::{io::AsyncReadExt, time::timeout};
 
@@ -212,7 +212,7 @@ impl Connection<'_> {
         let mut room = head::ROOM;
         let given =
             head::of_request(&head, &mut room).filter(|_| !has_body).and_then(|head| worker.give(&head, asker, start));
-        let Some(given) = given else {
+        let Some(mut given) = given else {
             let mut intake = Intake::read(&head, target_of(&head), has_body, asker.peer, asker.is_secure);
             if let Intake::Ready(request) = &mut intake {
                 request.keeps = head::wants_whole(&request.fields);
@@ -227,7 +227,7 @@ impl Connection<'_> {
             return;
         };
         let id = given.id;
-        let mut fields = HeaderMap::clone(&given.lasting.fields);
+        let mut fields = given.take_fields();
         add_of_request(&mut fields, worker.date(), id);
         stream.head(given.status, fields);
         let written = stream.give(&given.content);
