@@ -205,20 +205,28 @@ impl Connection<'_> {
     fn take(&mut self, request: http::Request<RecvStream>, way: SendResponse<Bytes>) {
         let start = Instant::now();
         let (worker, asker) = (&self.worker, &self.asker);
-        let length = request.headers().get(header::CONTENT_LENGTH);
-        let has_body = !request.body().is_end_stream() && length.is_none_or(|length| length != "0");
-        let (head, _) = request.into_parts();
+        let (head, content) = request.into_parts();
+        let length = head.headers.get(header::CONTENT_LENGTH);
+        let has_body = !content.is_end_stream() && length.is_none_or(|length| length != "0");
+        // A content need not be announced, and the end of the stream may come a little after the header.
+        let content = (has_body && length.is_none()).then_some(content);
         let mut stream = Stream::new(way, Arc::clone(&self.link));
         let mut room = head::ROOM;
         let given =
             head::of_request(&head, &mut room).filter(|_| !has_body).and_then(|head| worker.give(&head, asker, start));
         let Some(mut given) = given else {
-            let mut intake = Intake::read(&head, target_of(&head), has_body, asker.peer, asker.is_secure);
-            if let Intake::Ready(request) = &mut intake {
-                request.keeps = head::wants_whole(&request.fields);
-            }
-            let worker = Rc::clone(worker);
+            let (worker, asker) = (Rc::clone(worker), Rc::clone(asker));
             self.answers.push(Box::pin(async move {
+                let (mut start, mut has_body) = (start, has_body);
+                if let Some(content) = content {
+                    let deadline = worker.door.node.config.http.header_deadline();
+                    let Some(comes) = has_content(content, deadline).await else { return };
+                    (start, has_body) = (Instant::now(), comes);
+                }
+                let mut intake = Intake::read(&head, target_of(&head), has_body, asker.peer, asker.is_secure);
+                if let Intake::Ready(request) = &mut intake {
+                    request.keeps = head::wants_whole(&request.fields);
+                }
                 // By the target as it came, as it is looked up: a question mark at its end is a part of it.
                 let target = head.uri.path_and_query().map_or("", |target| target.as_str());
                 let keep = |request: &Request, ready| worker.keep(&request.authority, target, ready);
@@ -281,6 +289,24 @@ impl Connection<'_> {
         if self.is_idle {
             self.wait(Instant::now(), LINGER);
         }
+    }
+}
+
+/// Whether a content comes that was not announced; none where the viewer left meanwhile. One whose end does not come in
+/// time is one.
+async fn has_content(mut content: RecvStream, deadline: Duration) -> Option<bool> {
+    let first = async {
+        loop {
+            match content.data().await {
+                Some(Ok(piece)) if piece.is_empty() => {}
+                first => return first,
+            }
+        }
+    };
+    match timeout(deadline, first).await {
+        Ok(Some(Err(_))) => None,
+        Ok(first) => Some(first.is_some()),
+        Err(_) => Some(true),
     }
 }
 

@@ -76,12 +76,34 @@ async fn a_request_that_names_two_hosts_is_refused_and_the_next_one_is_not() {
         }
         assert_eq!(ask(&requests, told_twice(&format!("{host}:443"))).await.0, 400);
     }
-    // A content that follows is not waited for.
+    // The end of a content is not waited for.
     let mut with_content = requests.clone().ready().await.unwrap();
     let (answer, mut content) = with_content.send_request(get(&host), false).unwrap();
+    content.send_data(Bytes::from_static(b"early"), false).unwrap();
     assert_eq!(timeout(DEADLINE, answer).await.unwrap().unwrap().status(), 400);
     let _ = content.send_data(Bytes::from_static(b"late"), true);
     assert_eq!(ask(&requests, get(&host)).await.0, StatusCode::OK);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_may_end_in_a_frame_without_content_but_not_too_late() {
+    let site = Site::with(|config| config.http.header_seconds = 1, vec![]).await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let (requests, _driver) = connect(&site, 65_535).await;
+    for (ends, status) in [(true, 200), (false, 400)] {
+        let get = request(&host(&stored)).body(()).unwrap();
+        let (answer, mut content) = requests.clone().ready().await.unwrap().send_request(get, false).unwrap();
+        for _ in 0..3 {
+            // The frame before has come by itself.
+            sleep(Duration::from_millis(50)).await;
+            content.send_data(Bytes::new(), false).unwrap();
+        }
+        if ends {
+            content.send_data(Bytes::new(), true).unwrap();
+        }
+        assert_eq!(timeout(DEADLINE, answer).await.unwrap().unwrap().status(), status);
+    }
     site.stop().await;
 }
 
