@@ -172,7 +172,14 @@ impl Connection<'_> {
                 false => self.seat.work(),
             }
             self.is_idle = is_idle;
-            self.wait(now, if is_idle && self.ends { LINGER } else { self.idle });
+            self.wait(
+                now,
+                match is_idle {
+                    true if self.ends => LINGER,
+                    true => self.idle,
+                    false => self.link.deadline(),
+                },
+            );
         }
         if is_idle && self.link.is_stuck() {
             self.leave(cx);
@@ -264,9 +271,9 @@ impl Connection<'_> {
             // An answer that is being made or written has its own deadlines; yet who took nothing of one, and asks for
             // another and another, is not waited for.
             let has_own = !self.answers.is_empty() && !self.link.is_stuck();
-            let is_taking = self.link.taken() - self.taken_before >= bytes_min(self.idle);
+            let is_taking = self.link.taken() - self.taken_before >= bytes_min(self.link.deadline());
             if !self.is_idle && (has_own || is_taking) {
-                self.wait(Instant::now(), self.idle);
+                self.wait(Instant::now(), self.link.deadline());
                 continue;
             }
             self.leave(cx);

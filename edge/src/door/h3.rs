@@ -67,6 +67,8 @@ pub(crate) fn bind(address: SocketAddr, terminator: &Terminator, http: &HttpConf
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(CONTROL_STREAMS_MAX))
         .max_idle_timeout(Some(idle))
+        // An answer may take longer to make. A connection on which nothing is asked is ended by us.
+        .keep_alive_interval(Some(http.idle() / 2))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)

@@ -107,6 +107,65 @@ async fn a_request_may_end_in_a_frame_without_content_but_not_too_late() {
     site.stop().await;
 }
 
+/// How a connection begins, with settings that change nothing.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+/// Types of frames.
+const DATA: u8 = 0;
+const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
+
+/// Reads frames to the end of a connection, and returns their types and the bytes in them.
+async fn frames(stream: &mut TcpStream) -> Vec<(u8, usize)> {
+    let (mut all, mut frames) = (Vec::new(), Vec::new());
+    let _ = timeout(DEADLINE, stream.read_to_end(&mut all)).await.expect("the connection was not closed");
+    let mut rest = &all[..];
+    while let [high, middle, low, kind, ..] = rest {
+        let bytes = usize::from(*high) << 16 | usize::from(*middle) << 8 | usize::from(*low);
+        frames.push((*kind, bytes));
+        rest = rest.get(9 + bytes..).unwrap_or_default();
+    }
+    frames
+}
+
+/// A GET of the root over a connection in clear, its fields as RFC 7541 has them in appendix A.
+fn get(host: &str, stream: u32) -> Vec<u8> {
+    let fields = [&[0x82, 0x86, 0x84, 0x01, u8::try_from(host.len()).unwrap()], host.as_bytes()].concat();
+    let [.., length] = fields.len().to_be_bytes();
+    [&[0, 0, length, 1, 5][..], &stream.to_be_bytes(), &fields].concat()
+}
+
+/// Takes over 10 s, because of what the system holds of answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_rests_for_longer_than_a_connection_may_be_idle_loses_no_answer() {
+    // More than the system has room for.
+    const REQUESTS: u32 = 400;
+    const BYTES: usize = 16_000;
+    let short = |config: &mut edge::Config| (config.http.workers, config.http.idle_seconds) = (Some(1), 1);
+    let site = Site::with(short, vec![]).await;
+    let small = site.store("cat.jpg", "image/jpeg", noise_of(1, BYTES)).await;
+    // Then it is ready, and nobody at the edge waits until it is taken.
+    let (requests, _driver) = connect(&site, 65_535).await;
+    for _ in 0..4 {
+        assert_eq!(ask(&requests, request(&host(&small)).body(()).unwrap()).await.1.len(), BYTES);
+    }
+    let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
+    // A window of the connection that is wide open.
+    stream.write_all(&[PREFACE, &[0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0, 0, 0]].concat()).await.unwrap();
+    for number in 0..REQUESTS {
+        stream.write_all(&get(&host(&small), 2 * number + 1)).await.unwrap();
+        if number % 20 == 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+    sleep(Duration::from_secs(4)).await;
+    // Those beyond what may be under way at a time are refused.
+    let frames = frames(&mut stream).await;
+    let content: usize = frames.iter().filter(|(kind, _)| *kind == DATA).map(|(_, bytes)| bytes).sum();
+    let refused = frames.iter().filter(|(kind, _)| *kind == RST_STREAM).count();
+    assert_eq!(content + refused * BYTES, REQUESTS as usize * BYTES, "{refused} refused");
+    site.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_names_the_host_twice_or_ends_a_path_with_a_question_mark_is_given_what_is_ready() {
     let site = Site::with(|config| config.http.workers = Some(1), vec![]).await;

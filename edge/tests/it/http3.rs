@@ -242,6 +242,18 @@ async fn who_leaves_or_sends_without_end_costs_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_may_take_longer_to_make_than_a_connection_may_be_idle() {
+    let (_dir, https, site) = start_with(false, |config| config.http.idle_seconds = 1).await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let viewer = viewer(&https, &site, &stored).await;
+    site.weather.late(Duration::from_secs(3));
+    assert_eq!(viewer.ask(Method::GET, "/", &[]).await.body, b"hello");
+    // Nothing is asked any more, however well the viewer is.
+    timeout(DEADLINE, viewer.quic.closed()).await.expect("a connection on which nothing is asked ends");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_edge_that_ends_lets_answers_end() {
     let (_dir, https, site) = start(true).await;
     let stored = site.store("clip.mp4", "video/mp4", noise_of(5, 3 << 20)).await;
