@@ -45,12 +45,16 @@ pub(crate) struct Viewer {
 
 impl Viewer {
     async fn connect(endpoint: Endpoint, address: SocketAddr, host: String) -> Self {
-        let quic = endpoint.connect(address, &host).unwrap().await.unwrap();
-        let (mut driver, requests) = h3::client::new(h3_quinn::Connection::new(quic.clone())).await.unwrap();
+        Self::try_connect(endpoint, address, host).await.unwrap()
+    }
+
+    async fn try_connect(endpoint: Endpoint, address: SocketAddr, host: String) -> Option<Self> {
+        let quic = endpoint.connect(address, &host).unwrap().await.ok()?;
+        let (mut driver, requests) = h3::client::new(h3_quinn::Connection::new(quic.clone())).await.ok()?;
         let driver = tokio::spawn(async move {
             poll_fn(|cx| driver.poll_close(cx)).await;
         });
-        Self { quic, requests, driver, host, endpoint }
+        Some(Self { quic, requests, driver, host, endpoint })
     }
 
     /// Returns where it comes from.
@@ -116,6 +120,16 @@ impl Answer {
 
 pub(crate) async fn viewer(https: &HttpsConfig, site: &Site, stored: &Stored) -> Viewer {
     Viewer::connect(endpoint(https), site.edge.https.unwrap(), host(stored)).await
+}
+
+/// The same over another address.
+pub(crate) async fn viewer_over(https: &HttpsConfig, address: SocketAddr, stored: &Stored) -> Viewer {
+    Viewer::connect(endpoint(https), address, host(stored)).await
+}
+
+/// The same, or none where the edge has no room for it.
+pub(crate) async fn try_viewer(https: &HttpsConfig, site: &Site, stored: &Stored) -> Option<Viewer> {
+    Viewer::try_connect(endpoint(https), site.edge.https.unwrap(), host(stored)).await
 }
 
 /// The same with room for no more bytes than it has read.

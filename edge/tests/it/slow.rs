@@ -21,15 +21,15 @@ use socket2::{Domain, Socket, Type};
 use testing::noise_of;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UdpSocket},
     sync::Mutex,
     time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    http3::{Viewer, narrow_viewer},
-    https::{host, start, trusting},
+    http3::{Viewer, narrow_viewer, try_viewer, viewer_over},
+    https::{host, start, start_with, trusting},
     site::{Site, Stored},
 };
 
@@ -249,6 +249,56 @@ async fn who_takes_12_kilobytes_a_second_over_http_3_gets_the_last_byte() {
     let viewer = narrow_viewer(&https, &site, &film, WINDOW_BYTES).await;
     let link = Link::new(12_000, &Arc::default());
     let taken = timeout(PATIENCE, over_quic(&viewer, &link, "/")).await.unwrap().unwrap();
+    assert!(taken == film.bytes, "{} of {} bytes", taken.len(), film.bytes.len());
+    site.stop().await;
+}
+
+/// Carries what viewers on this machine and the edge send each other, to a viewer no faster than a slow link.
+async fn relay(edge: SocketAddr) -> SocketAddr {
+    let (near, far) = (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    far.connect(edge).await.unwrap();
+    let address = near.local_addr().unwrap();
+    let (near, far, viewer) = (Arc::new(near), Arc::new(far), Arc::new(Mutex::new(None)));
+    let (up, from) = ((Arc::clone(&near), Arc::clone(&far)), Arc::clone(&viewer));
+    tokio::spawn(async move {
+        let mut packet = [0; 2048];
+        while let Ok((bytes, viewer)) = up.0.recv_from(&mut packet).await {
+            *from.lock().await = Some(viewer);
+            let _ = up.1.send(&packet[..bytes]).await;
+        }
+    });
+    tokio::spawn(async move {
+        let mut packet = [0; 2048];
+        while let Ok(bytes) = far.recv(&mut packet).await {
+            sleep(Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND as f64)).await;
+            if let Some(viewer) = *viewer.lock().await {
+                let _ = near.send_to(&packet[..bytes], viewer).await;
+            }
+        }
+    });
+    address
+}
+
+/// Takes over 10 s, because what the edge has written takes longer than one that ends is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_the_last_of_an_answer_over_http_3_gives_way_to_nobody_and_gets_it() {
+    let (_dir, https, site) = start_with(false, |config| config.http.connections_max = 1).await;
+    let film = site.store("film.mp4", "video/mp4", noise_of(1, 1_000_000)).await;
+    let relay = relay(site.edge.https.unwrap()).await;
+    let viewer = viewer_over(&https, relay, &film).await;
+    let link = Link::new(BYTES_PER_SECOND, &Arc::new(true.into()));
+    let others = async {
+        loop {
+            if let Ok(crowd) = timeout(Duration::from_secs(1), try_viewer(&https, &site, &film)).await {
+                drop(crowd);
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let taken = tokio::select! {
+        taken = timeout(PATIENCE, over_quic(&viewer, &link, "/")) => taken.unwrap().unwrap(),
+        () = others => unreachable!("they come for ever"),
+    };
     assert!(taken == film.bytes, "{} of {} bytes", taken.len(), film.bytes.len());
     site.stop().await;
 }
