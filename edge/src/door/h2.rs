@@ -3,7 +3,7 @@
 
 use std::{
     future::poll_fn,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
@@ -65,7 +65,14 @@ impl Rest {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(worker: &Rc<Worker>, rest: Rest, asker: Asker, seat: &Seat, shutdown: &ShutdownWatch) {
+pub(super) async fn serve(
+    worker: &Rc<Worker>,
+    rest: Rest,
+    asker: Asker,
+    seat: &Seat,
+    given_up: Pin<&mut impl Future<Output = ()>>,
+    shutdown: &ShutdownWatch,
+) {
     let config = &worker.door.node.config.http;
     let (header_deadline, idle) = (config.header_deadline(), config.idle());
     let mut timer = Timer::new();
@@ -73,6 +80,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, rest: Rest, asker: Asker, seat: &
     let bytes = Turns::new(rest.wire, rest.read);
     let Ok(Ok(http)) = timeout(header_deadline, options().handshake(bytes.clone())).await else { return };
     bytes.begin();
+    // Nothing was asked for yet.
+    seat.wait(Instant::now());
     let taken = bytes.taken();
     let link = Arc::new(Link::new(config.write_deadline(), move || taken.load(Ordering::Relaxed)));
     let (worker, asker) = (Rc::clone(worker), Rc::new(asker));
@@ -92,13 +101,20 @@ pub(super) async fn serve(worker: &Rc<Worker>, rest: Rest, asker: Asker, seat: &
     };
     let mut shutdown = shutdown.clone();
     let mut ended = pin!(shutdown.wait_for(|down| *down));
-    tokio::select! {
+    let goes_on = tokio::select! {
         biased;
-        () = poll_fn(|cx| connection.poll(cx)) => return,
-        _ = &mut ended => {}
+        () = poll_fn(|cx| connection.poll(cx)) => false,
+        () = given_up => {
+            connection.worker.door.node.metrics.http_connections_given_up.inc();
+            true
+        }
+        _ = &mut ended => true,
+    };
+    if goes_on {
+        connection.end();
+        poll_fn(|cx| connection.poll(cx)).await;
     }
-    connection.end();
-    poll_fn(|cx| connection.poll(cx)).await;
+    connection.close().await;
 }
 
 fn options() -> Builder {
@@ -123,7 +139,7 @@ struct Connection<'c> {
     seat: &'c Seat,
     /// It ends when it waits so long for a request.
     idle: Duration,
-    /// Whether it waits for a request, and nothing is on its way.
+    /// Whether it waits for a request, and nothing that was asked for is on its way.
     is_idle: bool,
     /// Bytes of content that had left when the timer was set.
     taken_before: u64,
@@ -164,7 +180,9 @@ impl Connection<'_> {
             Poll::Ready(Err(_)) => return Poll::Ready(()),
             Poll::Pending => false,
         };
-        let is_idle = has_left && self.answers.is_empty() && !self.http.has_streams();
+        let is_done = has_left && self.answers.is_empty() && !self.http.has_streams();
+        // What tells a viewer that its pings came may wait to be taken, yet was not asked for.
+        let is_idle = is_done || (self.is_idle && taken == 0);
         if is_idle != self.is_idle || (is_idle && taken > 0) {
             let now = Instant::now();
             match is_idle {
@@ -295,6 +313,15 @@ impl Connection<'_> {
         self.http.graceful_shutdown();
         if self.is_idle {
             self.wait(Instant::now(), LINGER);
+        }
+    }
+
+    /// Closes it in stages. Who takes nothing is not waited for.
+    async fn close(self) {
+        let Self { http, bytes, link, answers, .. } = self;
+        drop((answers, http));
+        if let Some(mut wire) = bytes.into_inner().filter(|_| !link.is_stuck()) {
+            wire.end().await;
         }
     }
 }

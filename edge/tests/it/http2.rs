@@ -167,6 +167,23 @@ async fn a_link_that_rests_for_longer_than_a_connection_may_be_idle_loses_no_ans
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_without_any_request_gives_way_when_the_door_is_full_and_is_told_so() {
+    let change = |config: &mut edge::Config| (config.http.connections_max, config.http.header_seconds) = (2, 60);
+    let site = Site::with(change, vec![]).await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
+        stream.write_all(PREFACE).await.unwrap();
+        open.push(stream);
+    }
+    until("room for a third", async || site.get(&stored, "/", &[]).await.head.starts_with("HTTP/1.1 200")).await;
+    let mut given_up = open.remove(0);
+    assert_eq!(frames(&mut given_up).await.last().map(|(kind, _)| *kind), Some(GOAWAY));
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_names_the_host_twice_or_ends_a_path_with_a_question_mark_is_given_what_is_ready() {
     let site = Site::with(|config| config.http.workers = Some(1), vec![]).await;
     let (requests, _driver) = connect(&site, 65_535).await;

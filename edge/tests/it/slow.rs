@@ -172,6 +172,42 @@ pub(crate) async fn over_streams(stream: Box<dyn Stream>, asked: &[&Stored]) -> 
     answers
 }
 
+/// Asks over HTTP/2 for one, says nothing for a while, and then asks how long it is again and again.
+async fn asking_more(stream: Box<dyn Stream>, stored: &Stored) -> Result<Vec<u8>, h2::Error> {
+    let mut builder = client::Builder::new();
+    builder.initial_window_size(6 << 20).initial_connection_window_size(15 << 20);
+    let (mut requests, connection) = builder.handshake::<_, Bytes>(stream).await?;
+    let driver = tokio::spawn(connection);
+    let request = |method| {
+        let request = Request::builder().version(Version::HTTP_2).method(method);
+        request.uri(format!("https://{}/", host(stored))).body(()).unwrap()
+    };
+    let mut content = requests.send_request(request(Method::GET), true)?.0.await?.into_body();
+    let asked = async {
+        let mut all = Vec::new();
+        while let Some(piece) = content.data().await {
+            all.extend_from_slice(&piece?);
+        }
+        Ok(all)
+    };
+    let more = async {
+        sleep(Duration::from_millis(1_500)).await;
+        let mut lengths = Vec::new();
+        loop {
+            if let Ok((length, _)) = requests.send_request(request(Method::HEAD), true) {
+                lengths.push(length);
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let answer = tokio::select! {
+        answer = asked => answer,
+        () = more => unreachable!("it asks for ever"),
+    };
+    driver.abort();
+    answer
+}
+
 /// What all streams of a connection over QUIC have of the link.
 struct Link {
     turn: Mutex<()>,
@@ -250,6 +286,21 @@ async fn who_takes_12_kilobytes_a_second_over_http_3_gets_the_last_byte() {
     let link = Link::new(12_000, &Arc::default());
     let taken = timeout(PATIENCE, over_quic(&viewer, &link, "/")).await.unwrap().unwrap();
     assert!(taken == film.bytes, "{} of {} bytes", taken.len(), film.bytes.len());
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_on_a_connection_that_ends_reaches_a_viewer_that_asks_for_more() {
+    let (_dir, https, site) = start_with(false, |config| config.http.idle_seconds = 1).await;
+    let picture = site.store("cat.jpg", "image/jpeg", noise_of(1, 160_000)).await;
+    let never = Arc::new(AtomicBool::new(false));
+    let doors = [Door::ClearStreams, Door::TlsStreams].map(async |door| {
+        let stream = door.open(&site, &https, &host(&picture), &never).await;
+        let taken = timeout(PATIENCE, asking_more(stream, &picture)).await.unwrap();
+        let taken = taken.unwrap_or_else(|error| panic!("{door:?}: {error}"));
+        assert!(taken == picture.bytes, "{door:?}: {} of {} bytes", taken.len(), picture.bytes.len());
+    });
+    join_all(doors).await;
     site.stop().await;
 }
 
