@@ -175,6 +175,10 @@ impl Connection<'_> {
             self.http.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             cx.waker().wake_by_ref();
         }
+        if self.link.is_stuck() && !self.ends {
+            self.end();
+            cx.waker().wake_by_ref();
+        }
         let has_left = match self.bytes.poll_end(cx) {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(_)) => return Poll::Ready(()),
@@ -227,7 +231,12 @@ impl Connection<'_> {
     }
 
     /// Answers a request at once where the answer is ready, else on the turns to come.
-    fn take(&mut self, request: http::Request<RecvStream>, way: SendResponse<Bytes>) {
+    fn take(&mut self, request: http::Request<RecvStream>, mut way: SendResponse<Bytes>) {
+        if self.link.is_stuck() {
+            // It was told to ask for no more, and may ask for this elsewhere.
+            way.send_reset(Reason::REFUSED_STREAM);
+            return;
+        }
         let start = Instant::now();
         let (worker, asker) = (&self.worker, &self.asker);
         let (head, content) = request.into_parts();
@@ -286,13 +295,15 @@ impl Connection<'_> {
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.timer.poll(cx));
-            // An answer that is being made or written has its own deadlines; yet who took nothing of one, and asks for
-            // another and another, is not waited for.
-            let has_own = !self.answers.is_empty() && !self.link.is_stuck();
+            // An answer that is being made or written has its own deadlines; who took nothing of one has no other.
+            let has_own = !self.answers.is_empty();
             let is_taking = self.link.taken() - self.taken_before >= bytes_min(self.link.deadline());
             if !self.is_idle && (has_own || is_taking) {
                 self.wait(Instant::now(), self.link.deadline());
                 continue;
+            }
+            if !self.is_idle {
+                self.link.set_stuck();
             }
             self.leave(cx);
             return Poll::Ready(());

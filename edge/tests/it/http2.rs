@@ -107,6 +107,27 @@ async fn a_request_may_end_in_a_frame_without_content_but_not_too_late() {
     site.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_nothing_is_told_to_ask_no_more_and_what_is_under_way_is_answered() {
+    let site = Site::with(|config| config.http.write_seconds = 1, vec![]).await;
+    let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 300_000)).await;
+    let unknown = site.store("b.txt", "text/plain", b"hello".to_vec()).await;
+    let (requests, _driver) = connect(&site, 10).await;
+    let head = |stored: &Stored| request(&host(stored)).method(Method::HEAD).body(()).unwrap();
+    assert_eq!(ask(&requests, head(&stored)).await.0, StatusCode::OK);
+    site.weather.late(Duration::from_secs(4));
+    let stopped = async {
+        let get = request(&host(&stored)).body(()).unwrap();
+        let (answer, _) = requests.clone().ready().await.unwrap().send_request(get, true).unwrap();
+        let _answer = answer.await.unwrap();
+        sleep(Duration::from_millis(2_500)).await;
+        assert!(requests.clone().ready().await.is_err(), "another may be asked for");
+    };
+    let (slow, ()) = tokio::join!(ask(&requests, head(&unknown)), stopped);
+    assert_eq!(slow.0, StatusCode::OK);
+    site.stop().await;
+}
+
 /// How a connection begins, with settings that change nothing.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// Types of frames.
