@@ -6,6 +6,8 @@
 
 mod frame;
 
+use bytes::Bytes;
+
 use crate::engine;
 
 const HASH_BYTES: usize = 32;
@@ -31,13 +33,14 @@ pub fn zstd_frame(block: &[u8]) -> Vec<u8> {
             out.shrink_to_fit();
             out
         }
-        None => frame::stored(block),
+        None => frame::stored(&Bytes::copy_from_slice(block)).concat(),
     }
 }
 
-/// Returns a zstd frame with a block of up to 256 KiB as it is, which costs a copy.
+/// Returns a zstd frame with a block of up to 256 KiB as it is, in pieces that share the block: a copy would stay in
+/// memory for each reader that takes its time.
 #[must_use]
-pub fn zstd_stored(block: &[u8]) -> Vec<u8> {
+pub fn zstd_stored(block: &Bytes) -> Vec<Bytes> {
     frame::stored(block)
 }
 

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts, u
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 use memchr::memchr_iter;
 
-use super::page::Style;
+use super::{page::Style, request::is_same_host};
 
 /// Names, values and separators of all fields, and the request line.
 pub(crate) const HEADER_BYTES_MAX: u32 = 16 * 1024;
@@ -136,7 +136,8 @@ pub(crate) fn of_request<'b>(request: &'b Parts, room: &'b mut Room<'b>) -> Opti
     let method = Some(&request.method).filter(|method| [Method::GET, Method::HEAD].contains(method))?.clone();
     let (host, target) = (request.uri.authority()?.as_str(), request.uri.path_and_query()?.as_str());
     let fields = fill(room, &request.headers)?;
-    let is_same = |told: &Told<'_>| told.host.is_none_or(|own| own == host);
+    let scheme = request.uri.scheme_str();
+    let is_same = |told: &Told<'_>| told.host.is_none_or(|own| is_same_host(host, own.as_bytes(), scheme));
     let told = Told::by(fields).filter(|told| is_same(told) && target.starts_with('/'))?;
     Some(Head { method, target, host, fields, closes: false, wants: told.wants })
 }

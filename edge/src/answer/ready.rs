@@ -135,11 +135,19 @@ impl Lasting {
     }
 }
 
+/// The head of an answer that is given, but for the date and the request's name.
+enum GivenHead {
+    /// It was kept.
+    Kept(Lasting),
+    /// Made for one request, of which each version of HTTP wants one form only.
+    Made(HeaderMap),
+}
+
 /// An answer that is given.
 pub(crate) struct Given {
     pub(crate) id: RequestId,
     pub(crate) status: StatusCode,
-    pub(crate) lasting: Lasting,
+    head: GivenHead,
     /// One after another.
     pub(crate) content: Vec<Bytes>,
     pub(crate) source: Source,
@@ -147,6 +155,22 @@ pub(crate) struct Given {
 }
 
 impl Given {
+    /// Writes its head as HTTP/1.1 has it, from the status line on.
+    pub(crate) fn write_head(&self, out: &mut Vec<u8>) {
+        match &self.head {
+            GivenHead::Kept(lasting) => out.extend_from_slice(&lasting.head),
+            GivenHead::Made(fields) => headers::write_head(out, self.status, fields),
+        }
+    }
+
+    /// Returns the fields of its head, once.
+    pub(crate) fn take_fields(&mut self) -> HeaderMap {
+        match &mut self.head {
+            GivenHead::Kept(lasting) => HeaderMap::clone(&lasting.fields),
+            GivenHead::Made(fields) => std::mem::take(fields),
+        }
+    }
+
     /// Returns the bytes of its content.
     pub(crate) fn bytes(&self) -> u64 {
         self.content.iter().map(|bytes| bytes.len() as u64).sum()
@@ -236,19 +260,22 @@ impl Ready {
             Stored::Blocks(_) | Stored::Inline(_) => Tier::Memory,
         };
         let content = self.content(node, tier, &plan, words.coded)?;
-        let lasting = match plan.status {
-            StatusCode::OK => words.lasting.clone(),
-            status => Lasting::of(status, plan.fields(&words.lasting.fields)),
+        let head = match plan.status {
+            StatusCode::OK => GivenHead::Kept(words.lasting.clone()),
+            _ => GivenHead::Made(plan.fields(&words.lasting.fields)),
         };
         let source = if plan.has_content() { Source::Hit } else { Source::Own };
         let locator = self.file.object.locator();
-        Some(Given { id: view.id, status: plan.status, lasting, content, source, locator })
+        Some(Given { id: view.id, status: plan.status, head, content, source, locator })
     }
 
     /// Returns the content, as far as it is sent, where it may be kept in this tier; none where not all of it is held.
     fn content(&self, node: &Node, tier: Tier, plan: &Plan, coded: Option<u64>) -> Option<Vec<Bytes>> {
         if tier == Tier::None {
             return None;
+        }
+        if !plan.is_sent {
+            return self.is_held(node, plan, coded).then(Vec::new);
         }
         let (mut content, mut begins) = (Vec::new(), false);
         for piece in plan.pieces() {
@@ -267,20 +294,33 @@ impl Ready {
                 (Piece::Coded, Stored::Blocks(geometry)) => {
                     begins = true;
                     for block in (0..geometry.blocks()).map(BlockIndex) {
-                        content.push(node.fills.held_packed(&self.file, *geometry, block, tier)?);
+                        node.fills.add_packed(&self.file, *geometry, block, tier, &mut content)?;
                     }
                     // The head tells how long it was when it was made.
-                    coded.filter(|coded| *coded == content.iter().map(|frame| frame.len() as u64).sum::<u64>())?;
+                    coded.filter(|coded| *coded == content.iter().map(|piece| piece.len() as u64).sum::<u64>())?;
                 }
                 (Piece::Coded, Stored::Inline(_)) => return None,
             }
         }
-        if !plan.is_sent {
-            content.clear();
-        } else if begins {
+        if begins {
             self.file.begin();
         }
         Some(content)
+    }
+
+    /// Whether all is held of a content of which no more than the length is told, and that is what the head says.
+    fn is_held(&self, node: &Node, plan: &Plan, coded: Option<u64>) -> bool {
+        plan.pieces().all(|piece| match (piece, &self.content) {
+            (Piece::Text(_), _) | (Piece::Range(_), Stored::Inline(_)) => true,
+            (Piece::Range(range), Stored::Blocks(geometry)) => {
+                geometry.slices(range).all(|slice| node.fills.holds(&self.file, slice.block))
+            }
+            (Piece::Coded, Stored::Blocks(geometry)) => {
+                let bytes = |block| node.fills.packed_bytes(&self.file, *geometry, block);
+                coded.is_some() && (0..geometry.blocks()).map(BlockIndex).map(bytes).sum::<Option<u64>>() == coded
+            }
+            (Piece::Coded, Stored::Inline(_)) => false,
+        })
     }
 
     /// Returns what tells of a fault of the request, given the head of an answer that does not.
@@ -294,8 +334,8 @@ impl Ready {
         }
         let status = fault.status();
         let content = if head.is_head() { Vec::new() } else { vec![page] };
-        let (lasting, locator) = (Lasting::of(status, fields), self.file.object.locator());
-        Given { id, status, lasting, content, source: Source::Own, locator }
+        let (head, locator) = (GivenHead::Made(fields), self.file.object.locator());
+        Given { id, status, head, content, source: Source::Own, locator }
     }
 }
 

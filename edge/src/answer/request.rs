@@ -112,7 +112,8 @@ impl Intake {
         //# A server SHOULD treat a request as malformed if it contains a Host header field that identifies an entity that
         //# differs from the entity in the ":authority" pseudo-header field.
         let hosts = request.fields.get_all(header::HOST);
-        let is_told_twice = hosts.iter().any(|host| host.as_bytes() != request.authority.as_bytes());
+        let scheme = head.uri.scheme_str();
+        let is_told_twice = hosts.iter().any(|host| !is_same_host(&request.authority, host.as_bytes(), scheme));
         let has_own_host = head.version > Version::HTTP_11;
         if has_own_host && (is_told_twice || request.authority.contains('@')) {
             return Self::Refused(request, Fault::Request { reason: "one host is needed, without a user" });
@@ -127,6 +128,23 @@ impl Intake {
     }
 }
 
+/// Whether a field Host names the host that `:authority` does, under a scheme: in capitals or not, with the port that the
+/// scheme has anyway or without one.
+//= https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1
+//# The values of fields need to be normalized to compare them (see Section 6.2 of [RFC3986]).
+pub(super) fn is_same_host(authority: &str, field: &[u8], scheme: Option<&str>) -> bool {
+    fn without<'h>(host: &'h [u8], port: &[u8]) -> &'h [u8] {
+        let before = host.strip_suffix(port).unwrap_or(host);
+        before.strip_suffix(b":").unwrap_or(host)
+    }
+    let port = match scheme {
+        Some("http") => "80",
+        Some("https") => "443",
+        _ => "",
+    };
+    without(authority.as_bytes(), port.as_bytes()).eq_ignore_ascii_case(without(field, port.as_bytes()))
+}
+
 /// Returns the target of a request of HTTP/2 or 3, in which a host stands for itself.
 pub(crate) fn target_of(head: &Parts) -> &[u8] {
     head.uri.path_and_query().map_or(b"", |target| target.as_str().as_bytes())
@@ -136,7 +154,10 @@ pub(crate) fn target_of(head: &Parts) -> &[u8] {
 //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2
 //# Recipients of an invalid request-line SHOULD respond with either a 400 (Bad Request) error or a 301
 fn is_target(target: &[u8], request: &Request) -> bool {
-    let absolute = ["http://", "https://"].iter().find_map(|scheme| target.strip_prefix(scheme.as_bytes()));
+    let absolute = ["http://", "https://"].iter().find_map(|scheme| {
+        let (begin, rest) = target.split_at_checked(scheme.len())?;
+        begin.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)
+    });
     match (&request.method, absolute) {
         (&Method::CONNECT, _) => true,
         (&Method::OPTIONS, _) if target == b"*" => true,
@@ -309,7 +330,7 @@ mod tests {
             assert!(refused(Method::GET, target), "{target}");
         }
         for target in
-            ["/", "/cat.jpg", "/@evil.example", "//evil.example", "http://a.example/cat.jpg", "https://a.example"]
+            ["/", "/cat.jpg", "/@evil.example", "//evil.example", "HTTP://a.example/cat.jpg", "https://a.example"]
         {
             assert!(!refused(Method::GET, target), "{target}");
         }
@@ -330,12 +351,23 @@ mod tests {
             )
         };
         for version in [Version::HTTP_2, Version::HTTP_3] {
-            for host in [None, Some("a.example")] {
-                assert!(!is_refused(version, "https://a.example/cat.jpg", host), "{version:?}");
+            for (target, host) in [
+                ("https://a.example/cat.jpg", None),
+                ("https://a.example/cat.jpg", Some("a.example")),
+                ("https://a.example/", Some("A.Example")),
+                ("https://a.example/", Some("a.example:443")),
+                ("https://a.example/", Some("a.example:")),
+                ("https://A.example:443/", Some("a.example")),
+                ("http://a.example/", Some("a.example:80")),
+                ("https://a.example:8443/", Some("a.example:8443")),
+                ("https://[2001:db8::443]/", Some("[2001:DB8::443]:443")),
+            ] {
+                assert!(!is_refused(version, target, host), "{version:?} {target} {host:?}");
             }
-            for host in ["b.example", "a.example:443", "A.example", "user@a.example"] {
+            for host in ["b.example", "a.example:80", "a.example:8443", "a.example443", "user@a.example", ""] {
                 assert!(is_refused(version, "https://a.example/", Some(host)), "{version:?} {host}");
             }
+            assert!(is_refused(version, "http://a.example/", Some("a.example:443")), "{version:?}");
             assert!(is_refused(version, "https://user@a.example/", None), "{version:?}");
         }
     }

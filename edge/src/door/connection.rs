@@ -2,6 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpStream as StdStream},
+    pin::pin,
     rc::Rc,
     sync::Arc,
 };
@@ -61,16 +62,14 @@ pub(super) async fn connection(worker: &Rc<Worker>, dealt: Dealt) {
         false => Plain::new(wire, door.node.config.http.write_deadline()).serve(worker, &asker, &seat, &shutdown).await,
     };
     if let Some(mut rest) = rest {
-        let served = async {
-            if is_h2 || rest.is_h2(door.node.config.http.header_deadline()).await {
-                h2::serve(worker, rest, asker, &seat, &shutdown).await;
-            } else {
-                pingora::serve(door, rest, ip, asker.is_secure, &seat, &shutdown).await;
+        let given_up = pin!(seat.given_up());
+        if is_h2 || rest.is_h2(door.node.config.http.header_deadline()).await {
+            h2::serve(worker, rest, asker, &seat, given_up, &shutdown).await;
+        } else {
+            tokio::select! {
+                () = pingora::serve(door, rest, ip, asker.is_secure, &seat, &shutdown) => {}
+                () = given_up => drop(door.node.metrics.http_connections_given_up.inc()),
             }
-        };
-        tokio::select! {
-            () = served => {}
-            () = seat.given_up() => drop(door.node.metrics.http_connections_given_up.inc()),
         }
     }
     drop((gauge, admitted, alive));

@@ -118,7 +118,7 @@ impl Plain {
         let (id, viewer, method) = (given.id, for_logs(asker.peer), head.method.as_str());
         let asked = Asked { id, viewer, version: Version::HTTP_11, method };
         let mut sent = Sent::begin(&worker.door.node, asked, start);
-        self.out.extend_from_slice(&given.lasting.head);
+        given.write_head(&mut self.out);
         self.out.extend_from_slice(b"date: ");
         self.out.extend_from_slice(worker.date().as_bytes());
         self.out.extend_from_slice(b"\r\nx-request-id: ");

@@ -3,7 +3,7 @@
 
 use std::{
     future::poll_fn,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
@@ -16,7 +16,7 @@ use h2::{
     Reason, RecvStream,
     server::{Builder, SendResponse},
 };
-use http::{HeaderMap, Version, header};
+use http::{Version, header};
 use pingora_core::server::ShutdownWatch;
 use tokio::{io::AsyncReadExt, time::timeout};
 
@@ -65,7 +65,14 @@ impl Rest {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(worker: &Rc<Worker>, rest: Rest, asker: Asker, seat: &Seat, shutdown: &ShutdownWatch) {
+pub(super) async fn serve(
+    worker: &Rc<Worker>,
+    rest: Rest,
+    asker: Asker,
+    seat: &Seat,
+    given_up: Pin<&mut impl Future<Output = ()>>,
+    shutdown: &ShutdownWatch,
+) {
     let config = &worker.door.node.config.http;
     let (header_deadline, idle) = (config.header_deadline(), config.idle());
     let mut timer = Timer::new();
@@ -73,6 +80,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, rest: Rest, asker: Asker, seat: &
     let bytes = Turns::new(rest.wire, rest.read);
     let Ok(Ok(http)) = timeout(header_deadline, options().handshake(bytes.clone())).await else { return };
     bytes.begin();
+    // Nothing was asked for yet.
+    seat.wait(Instant::now());
     let taken = bytes.taken();
     let link = Arc::new(Link::new(config.write_deadline(), move || taken.load(Ordering::Relaxed)));
     let (worker, asker) = (Rc::clone(worker), Rc::new(asker));
@@ -92,13 +101,20 @@ pub(super) async fn serve(worker: &Rc<Worker>, rest: Rest, asker: Asker, seat: &
     };
     let mut shutdown = shutdown.clone();
     let mut ended = pin!(shutdown.wait_for(|down| *down));
-    tokio::select! {
+    let goes_on = tokio::select! {
         biased;
-        () = poll_fn(|cx| connection.poll(cx)) => return,
-        _ = &mut ended => {}
+        () = poll_fn(|cx| connection.poll(cx)) => false,
+        () = given_up => {
+            connection.worker.door.node.metrics.http_connections_given_up.inc();
+            true
+        }
+        _ = &mut ended => true,
+    };
+    if goes_on {
+        connection.end();
+        poll_fn(|cx| connection.poll(cx)).await;
     }
-    connection.end();
-    poll_fn(|cx| connection.poll(cx)).await;
+    connection.close().await;
 }
 
 fn options() -> Builder {
@@ -123,7 +139,7 @@ struct Connection<'c> {
     seat: &'c Seat,
     /// It ends when it waits so long for a request.
     idle: Duration,
-    /// Whether it waits for a request, and nothing is on its way.
+    /// Whether it waits for a request, and nothing that was asked for is on its way.
     is_idle: bool,
     /// Bytes of content that had left when the timer was set.
     taken_before: u64,
@@ -159,12 +175,18 @@ impl Connection<'_> {
             self.http.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             cx.waker().wake_by_ref();
         }
+        if self.link.is_stuck() && !self.ends {
+            self.end();
+            cx.waker().wake_by_ref();
+        }
         let has_left = match self.bytes.poll_end(cx) {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(_)) => return Poll::Ready(()),
             Poll::Pending => false,
         };
-        let is_idle = has_left && self.answers.is_empty() && !self.http.has_streams();
+        let is_done = has_left && self.answers.is_empty() && !self.http.has_streams();
+        // What tells a viewer that its pings came may wait to be taken, yet was not asked for.
+        let is_idle = is_done || (self.is_idle && taken == 0);
         if is_idle != self.is_idle || (is_idle && taken > 0) {
             let now = Instant::now();
             match is_idle {
@@ -172,7 +194,14 @@ impl Connection<'_> {
                 false => self.seat.work(),
             }
             self.is_idle = is_idle;
-            self.wait(now, if is_idle && self.ends { LINGER } else { self.idle });
+            self.wait(
+                now,
+                match is_idle {
+                    true if self.ends => LINGER,
+                    true => self.idle,
+                    false => self.link.deadline(),
+                },
+            );
         }
         if is_idle && self.link.is_stuck() {
             self.leave(cx);
@@ -202,23 +231,36 @@ impl Connection<'_> {
     }
 
     /// Answers a request at once where the answer is ready, else on the turns to come.
-    fn take(&mut self, request: http::Request<RecvStream>, way: SendResponse<Bytes>) {
+    fn take(&mut self, request: http::Request<RecvStream>, mut way: SendResponse<Bytes>) {
+        if self.link.is_stuck() {
+            // It was told to ask for no more, and may ask for this elsewhere.
+            way.send_reset(Reason::REFUSED_STREAM);
+            return;
+        }
         let start = Instant::now();
         let (worker, asker) = (&self.worker, &self.asker);
-        let length = request.headers().get(header::CONTENT_LENGTH);
-        let has_body = !request.body().is_end_stream() && length.is_none_or(|length| length != "0");
-        let (head, _) = request.into_parts();
+        let (head, content) = request.into_parts();
+        let length = head.headers.get(header::CONTENT_LENGTH);
+        let has_body = !content.is_end_stream() && length.is_none_or(|length| length != "0");
+        // A content need not be announced, and the end of the stream may come a little after the header.
+        let content = (has_body && length.is_none()).then_some(content);
         let mut stream = Stream::new(way, Arc::clone(&self.link));
         let mut room = head::ROOM;
         let given =
             head::of_request(&head, &mut room).filter(|_| !has_body).and_then(|head| worker.give(&head, asker, start));
-        let Some(given) = given else {
-            let mut intake = Intake::read(&head, target_of(&head), has_body, asker.peer, asker.is_secure);
-            if let Intake::Ready(request) = &mut intake {
-                request.keeps = head::wants_whole(&request.fields);
-            }
-            let worker = Rc::clone(worker);
+        let Some(mut given) = given else {
+            let (worker, asker) = (Rc::clone(worker), Rc::clone(asker));
             self.answers.push(Box::pin(async move {
+                let (mut start, mut has_body) = (start, has_body);
+                if let Some(content) = content {
+                    let deadline = worker.door.node.config.http.header_deadline();
+                    let Some(comes) = has_content(content, deadline).await else { return };
+                    (start, has_body) = (Instant::now(), comes);
+                }
+                let mut intake = Intake::read(&head, target_of(&head), has_body, asker.peer, asker.is_secure);
+                if let Intake::Ready(request) = &mut intake {
+                    request.keeps = head::wants_whole(&request.fields);
+                }
                 // By the target as it came, as it is looked up: a question mark at its end is a part of it.
                 let target = head.uri.path_and_query().map_or("", |target| target.as_str());
                 let keep = |request: &Request, ready| worker.keep(&request.authority, target, ready);
@@ -227,7 +269,7 @@ impl Connection<'_> {
             return;
         };
         let id = given.id;
-        let mut fields = HeaderMap::clone(&given.lasting.fields);
+        let mut fields = given.take_fields();
         add_of_request(&mut fields, worker.date(), id);
         stream.head(given.status, fields);
         let written = stream.give(&given.content);
@@ -253,13 +295,15 @@ impl Connection<'_> {
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.timer.poll(cx));
-            // An answer that is being made or written has its own deadlines; yet who took nothing of one, and asks for
-            // another and another, is not waited for.
-            let has_own = !self.answers.is_empty() && !self.link.is_stuck();
-            let is_taking = self.link.taken() - self.taken_before >= bytes_min(self.idle);
+            // An answer that is being made or written has its own deadlines; who took nothing of one has no other.
+            let has_own = !self.answers.is_empty();
+            let is_taking = self.link.taken() - self.taken_before >= bytes_min(self.link.deadline());
             if !self.is_idle && (has_own || is_taking) {
-                self.wait(Instant::now(), self.idle);
+                self.wait(Instant::now(), self.link.deadline());
                 continue;
+            }
+            if !self.is_idle {
+                self.link.set_stuck();
             }
             self.leave(cx);
             return Poll::Ready(());
@@ -281,6 +325,33 @@ impl Connection<'_> {
         if self.is_idle {
             self.wait(Instant::now(), LINGER);
         }
+    }
+
+    /// Closes it in stages. Who takes nothing is not waited for.
+    async fn close(self) {
+        let Self { http, bytes, link, answers, .. } = self;
+        drop((answers, http));
+        if let Some(mut wire) = bytes.into_inner().filter(|_| !link.is_stuck()) {
+            wire.end().await;
+        }
+    }
+}
+
+/// Whether a content comes that was not announced; none where the viewer left meanwhile. One whose end does not come in
+/// time is one.
+async fn has_content(mut content: RecvStream, deadline: Duration) -> Option<bool> {
+    let first = async {
+        loop {
+            match content.data().await {
+                Some(Ok(piece)) if piece.is_empty() => {}
+                first => return first,
+            }
+        }
+    };
+    match timeout(deadline, first).await {
+        Ok(Some(Err(_))) => None,
+        Ok(first) => Some(first.is_some()),
+        Err(_) => Some(true),
     }
 }
 

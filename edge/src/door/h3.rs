@@ -50,8 +50,10 @@ const WINDOW_BYTES: u32 = 256 * 1024;
 const SEND_WINDOW_BYTES: u64 = 1024 * 1024;
 /// What a packet with content counts as: one that leaves while more waits is full, unless the viewer's window is not.
 const PACKET_BYTES: u64 = 1024;
-/// A connection that we end has so long to take what was written.
+/// A connection that we end has so long to take what was written, and as long again while it takes enough of that.
 const LINGER: Duration = Duration::from_secs(10);
+/// Between looks at whether a viewer takes of what was written.
+const LOOK: Duration = Duration::from_secs(1);
 
 type Http = h3::server::Connection<Capped<h3_quinn::Connection>, Counted>;
 
@@ -67,6 +69,8 @@ pub(crate) fn bind(address: SocketAddr, terminator: &Terminator, http: &HttpConf
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(CONTROL_STREAMS_MAX))
         .max_idle_timeout(Some(idle))
+        // An answer may take longer to make. A connection on which nothing is asked is ended by us.
+        .keep_alive_interval(Some(http.idle() / 2))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
@@ -155,7 +159,6 @@ async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, seat: &Seat, mut s
                     break;
                 }
                 if requests.is_empty() {
-                    seat.wait(Instant::now());
                     tail = Tail::begin(&quic);
                 }
             }
@@ -163,9 +166,12 @@ async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, seat: &Seat, mut s
                 door.node.metrics.http_connections_given_up.inc();
                 break;
             }
-            // Pings keep a connection, but not one on which nothing is asked. What was written may still be on its way
-            // to a slow viewer.
-            () = sleep(idle), if requests.is_empty() => if !tail.is_taken(&quic, idle) {
+            // What was written may still be on its way to a slow viewer.
+            () = sleep(LOOK), if requests.is_empty() && seat.is_busy() => if !tail.is_taken(&quic, LOOK) {
+                seat.wait(Instant::now());
+            },
+            // Pings keep a connection, but not one on which nothing is asked.
+            () = sleep(idle), if requests.is_empty() && !seat.is_busy() => if !tail.is_taken(&quic, idle) {
                 break;
             },
             _ = shutdown.wait_for(|down| *down) => break,
@@ -177,7 +183,8 @@ async fn connection(door: &Arc<HttpDoor>, incoming: Incoming, seat: &Seat, mut s
     if matches!(timeout(LINGER, http.shutdown(1)).await, Ok(Ok(()))) {
         while requests.join_next().await.is_some() {}
         // Closing at once would throw away what the viewer has not acknowledged.
-        let _ = timeout(LINGER, quic.closed()).await;
+        let mut tail = Tail::begin(&quic);
+        while timeout(LINGER, quic.closed()).await.is_err() && tail.is_taken(&quic, LINGER) {}
     }
 }
 

@@ -10,11 +10,18 @@ pub(super) const REST_DEADLINE: Duration = Duration::from_secs(30);
 /// Requests on one connection: now and then a new one, so that memory of a connection does not only grow.
 pub(super) const REQUESTS_PER_CONNECTION_MAX: u32 = 10_000;
 /// A viewer that takes fewer bytes per second is cut off; slow modems are faster.
-pub(super) const SEND_BYTES_PER_SECOND_MIN: usize = 2 * 1024;
+const SEND_BYTES_PER_SECOND_MIN: usize = 2 * 1024;
 /// Requests at one time on a connection of HTTP/2 or HTTP/3.
 pub(super) const STREAMS_MAX: u32 = 64;
 /// Largest piece handed to the connection at a time: small enough for HTTP/2 streams to take turns.
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
+/// The same where each piece is waited for by itself: who takes nothing is soon gone.
+pub(super) const PIECE_BYTES_ALONE: usize = 16 * 1024;
+
+/// Returns how long a viewer may take for so many bytes of which the last, however few, may take `deadline`.
+pub(super) fn patience(deadline: Duration, bytes: usize) -> Duration {
+    deadline + Duration::from_secs((bytes / SEND_BYTES_PER_SECOND_MIN) as u64)
+}
 
 /// Returns how many bytes must leave in a time, at least.
 pub(super) fn bytes_min(time: Duration) -> u64 {

@@ -22,7 +22,7 @@ pub(super) struct Link {
     /// its pings came takes nothing.
     taken: Box<dyn Fn() -> u64 + Send + Sync>,
     deadline: Duration,
-    /// Whether an answer was given up because the viewer took too little of all of them.
+    /// Whether the viewer took too little of all of them.
     is_stuck: AtomicBool,
 }
 
@@ -42,10 +42,15 @@ impl Link {
         (self.taken)()
     }
 
-    /// Whether an answer was given up because the viewer took too little of all of them. Its connection is not worth
-    /// another: it could ask for new ones, and take nothing, for ever.
+    /// Whether the viewer took too little of all answers. Its connection is not worth another: it could ask for new ones,
+    /// and take nothing, for ever.
     pub(super) fn is_stuck(&self) -> bool {
         self.is_stuck.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the viewer took too little of what no answer waits for any more.
+    pub(super) fn set_stuck(&self) {
+        self.is_stuck.store(true, Ordering::Relaxed);
     }
 
     /// Waits until a piece of up to 64 KiB is written.
@@ -63,7 +68,7 @@ impl Link {
             }
             turns += 1;
             if self.taken().saturating_sub(before) < bytes_min(self.deadline) {
-                self.is_stuck.store(true, Ordering::Relaxed);
+                self.set_stuck();
                 return Err(Left);
             }
             if turns > self.waiting.load(Ordering::Relaxed) {

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::{
     capped::CappedStream,
     counted::Counted,
-    limits::PIECE_BYTES,
+    limits::{PIECE_BYTES, PIECE_BYTES_ALONE, patience},
     link::Link,
     stream::Stream,
     wire::{Left, Plain},
@@ -71,7 +71,8 @@ impl Session<'_> {
     pub(super) fn piece_bytes(&self) -> usize {
         match self {
             Self::Plain(_) => usize::MAX,
-            Self::Pingora(..) | Self::Stream(_) | Self::Quic(..) => PIECE_BYTES,
+            Self::Pingora(..) => PIECE_BYTES_ALONE,
+            Self::Stream(_) | Self::Quic(..) => PIECE_BYTES,
         }
     }
 
@@ -81,7 +82,10 @@ impl Session<'_> {
     /// [`Left`].
     pub(super) async fn body(&mut self, piece: Bytes, ends: bool) -> Result<(), Left> {
         match self {
-            Self::Pingora(session, deadline) => in_time(*deadline, session.write_response_body(piece, ends)).await,
+            Self::Pingora(session, deadline) => {
+                let patience = patience(*deadline, piece.len());
+                in_time(patience, session.write_response_body(piece, ends)).await
+            }
             Self::Stream(stream) => stream.write(piece, ends).await,
             // The end is told by `finish`, with or without content.
             Self::Quic(stream, way) => way.link.in_turn(stream.send_data(Counted::new(piece, &way.taken))).await,
@@ -148,4 +152,46 @@ fn head(status: StatusCode, fields: HeaderMap) -> Response<()> {
     *head.status_mut() = status;
     *head.headers_mut() = fields;
     head
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::CONTENT_LENGTH;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::sleep,
+    };
+
+    use super::*;
+
+    /// Writes an answer by pingora to a viewer who takes so many bytes a second of it.
+    async fn written(bytes_per_second: usize) -> Result<(), Left> {
+        let (near, mut far) = duplex(1024);
+        far.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let viewer = tokio::spawn(async move {
+            let mut sip = vec![0; bytes_per_second];
+            while far.read_exact(&mut sip).await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let mut server = ServerSession::new_http1(Box::new(near));
+        assert!(server.read_request().await.unwrap());
+        let mut session = Session::Pingora(&mut server, Duration::from_secs(1));
+        let mut content = Bytes::from(vec![7; 4 * PIECE_BYTES]);
+        session.head(StatusCode::OK, HeaderMap::from_iter([(CONTENT_LENGTH, content.len().into())])).await?;
+        while !content.is_empty() {
+            let piece = content.split_to(session.piece_bytes());
+            session.body(piece, content.is_empty()).await?;
+        }
+        viewer.abort();
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_pingora_writes_has_one_more_second_for_each_2_kibibytes() {
+        assert!(written(2_500).await.is_ok());
+        let begun = tokio::time::Instant::now();
+        assert!(written(1_500).await.is_err());
+        assert!(begun.elapsed() <= Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
 }

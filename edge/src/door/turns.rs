@@ -66,6 +66,11 @@ impl<T: AsyncWrite + Unpin> Turns<T> {
         self.0.borrow_mut().poll_flush(cx)
     }
 
+    /// Returns the connection below, where this is the last handle. What is held is given up.
+    pub(super) fn into_inner(self) -> Option<T> {
+        Rc::into_inner(self.0).map(|bytes| bytes.into_inner().inner)
+    }
+
     /// Returns what counts the bytes of content that the system takes.
     pub(super) fn taken(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.0.borrow().taken)

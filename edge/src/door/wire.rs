@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::limits::{LINGER, REST_DEADLINE, SEND_BYTES_PER_SECOND_MIN};
+use super::limits::{LINGER, REST_DEADLINE, patience};
 use crate::answer::headers;
 
 /// A content of so many bytes is copied behind its head, which costs less than to tell the system of two pieces.
@@ -156,7 +156,7 @@ impl Plain {
         if all == 0 {
             return Ok(());
         }
-        let (mut waits, patience) = (false, *deadline + Duration::from_secs((all / SEND_BYTES_PER_SECOND_MIN) as u64));
+        let (mut waits, patience) = (false, patience(*deadline, all));
         let written = poll_fn(|cx| {
             while !rest.is_empty() {
                 match Pin::new(&mut *wire).poll_write_vectored(cx, rest) {

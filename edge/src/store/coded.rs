@@ -4,15 +4,15 @@
 //! The frames are made here, of verified plaintext, and kept in the cache of blocks. Those in which an owner stored the
 //! blocks are not passed on: decoders differ on some frames, and two viewers would have two contents (decision 30).
 
-use std::sync::Arc;
+use std::{sync::Arc, vec};
 
 use bytes::Bytes;
-use format::{BlockIndex, Geometry, zstd_stored_bytes};
+use format::{BlockIndex, Geometry, zstd_stored, zstd_stored_bytes};
 use sandbox::Tier;
 
 use super::{
     body::{Body, Reading, Source},
-    cache::{BlockCache, BlockKey},
+    cache::{BlockCache, BlockKey, Packed},
     miss::Fills,
     objects::Opened,
 };
@@ -26,8 +26,10 @@ pub(crate) struct Coded {
     /// Of the blocks whose frames are not held.
     reading: Reading,
     next: BlockIndex,
-    /// The first frame, once it is here.
+    /// The first piece, once it is here.
     first: Option<Bytes>,
+    /// What is left of the frame that was begun.
+    pieces: vec::IntoIter<Bytes>,
     /// The bytes of all frames, where they were known.
     length: Option<u64>,
     pub(crate) source: Source,
@@ -51,7 +53,8 @@ impl Coded {
         let all = 0..opened.object.length();
         let body = Body::without((cache, fills), Arc::clone(&opened), geometry, all, tier, is_had);
         let source = body.source;
-        Self { opened, geometry, tier, reading: body.reading(), next: BlockIndex(0), first: None, length, source }
+        let (reading, next, pieces) = (body.reading(), BlockIndex(0), vec::IntoIter::default());
+        Self { opened, geometry, tier, reading, next, first: None, pieces, length, source }
     }
 
     /// Reads the first block, so that what fails at once still gets an honest status.
@@ -63,13 +66,13 @@ impl Coded {
         Ok(self)
     }
 
-    /// Returns the next frame; none at the end.
+    /// Returns the next piece, a frame or a part of one; none at the end.
     ///
     /// # Errors
     /// The faults of reading, and of [`Frames::frame`](super::frames::Frames::frame).
     pub(crate) async fn next(&mut self, fills: &Arc<Fills>) -> Result<Option<Bytes>, Fault> {
-        if let Some(first) = self.first.take() {
-            return Ok(Some(first));
+        if let Some(piece) = self.first.take().or_else(|| self.pieces.next()) {
+            return Ok(Some(piece));
         }
         if self.next.0 >= self.geometry.blocks() {
             return Ok(None);
@@ -83,12 +86,18 @@ impl Coded {
         let plain = self.reading.next(fills).await?.ok_or(Fault::Damaged)?;
         let (owner, key) = (self.opened.record.lease.owner, BlockKey { locator: self.opened.object.locator(), block });
         let is_promised = self.length.is_some();
-        fills.frames.frame(owner, key, plain, self.reading.begun(), is_promised).await.map(Some)
+        match fills.frames.frame(owner, key, plain.clone(), self.reading.begun(), is_promised).await? {
+            Packed::Frame(frame) => Ok(Some(frame)),
+            Packed::Stored => {
+                self.pieces = zstd_stored(&plain).into_iter();
+                Ok(self.pieces.next())
+            }
+        }
     }
 
-    /// Whether the last frame was given.
+    /// Whether the last piece was given.
     pub(crate) fn is_over(&self) -> bool {
-        self.first.is_none() && self.next.0 >= self.geometry.blocks()
+        self.first.is_none() && self.pieces.as_slice().is_empty() && self.next.0 >= self.geometry.blocks()
     }
 
     /// Returns the bytes of all frames; none where they are not known before all are made.

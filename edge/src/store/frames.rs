@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use format::{OwnerId, zstd_frame, zstd_stored};
+use format::{OwnerId, zstd_frame};
 use futures::{
     FutureExt,
     future::{BoxFuture, Shared, WeakShared},
@@ -58,9 +58,9 @@ impl Frames {
         Arc::new(Self { cache, room: Room::new(places), flights: Mutex::default() })
     }
 
-    /// Returns a block as a zstd frame, and keeps what compressing it came to, unless its object was forgotten since
-    /// `begun`, when the block was not had yet. Where no turn comes soon, the block is stored in the frame, unless
-    /// `is_promised`. Cancel safe.
+    /// Returns what compressing a block comes to, and keeps that, unless its object was forgotten since `begun`, when
+    /// the block was not had yet. Where no turn comes soon, the block goes out stored, unless `is_promised`. Cancel
+    /// safe.
     ///
     /// # Errors
     /// [`Fault::Busy`] where it was promised and its turn does not come.
@@ -71,16 +71,16 @@ impl Frames {
         plain: Bytes,
         begun: Instant,
         is_promised: bool,
-    ) -> Result<Bytes, Fault> {
+    ) -> Result<Packed, Fault> {
         for _ in 0..TURNS_MAX {
             let packed = match self.join(owner, key, &plain, begun) {
                 Ok(known) => Some(known),
                 Err(flight) => flight.await,
             };
             match packed {
-                Some(Packed::Frame(frame)) => return Ok(frame),
+                Some(packed) => return Ok(packed),
                 None if is_promised => {}
-                Some(Packed::Stored) | None => return Ok(zstd_stored(&plain).into()),
+                None => return Ok(Packed::Stored),
             }
         }
         Err(Fault::Busy)
@@ -134,7 +134,7 @@ fn packed(plain: &[u8]) -> Packed {
 
 #[cfg(test)]
 mod tests {
-    use format::{BlockIndex, Locator, limits::BLOCK_BYTES, zstd_stored_bytes};
+    use format::{BlockIndex, Locator, limits::BLOCK_BYTES, zstd_stored, zstd_stored_bytes};
     use futures::{future::join_all, poll};
     use testing::{noise_of, until};
 
@@ -154,10 +154,11 @@ mod tests {
     async fn those_who_want_a_block_at_the_same_time_have_it_compressed_once() {
         let (cache, frames, plain) = scene();
         let ask = || frames.frame(A, KEY, plain.clone(), Instant::now(), false);
-        let made: Vec<Bytes> = join_all((0..20).map(|_| ask())).await.into_iter().map(Result::unwrap).collect();
+        let made: Vec<Packed> = join_all((0..20).map(|_| ask())).await.into_iter().map(Result::unwrap).collect();
         let held = cache.frame(&KEY).unwrap();
         assert!(held.len() < plain.len() / 10);
-        assert!(made.iter().all(|frame| frame.as_ptr() == held.as_ptr()), "all have the same one");
+        let is_held = |packed: &Packed| matches!(packed, Packed::Frame(frame) if frame.as_ptr() == held.as_ptr());
+        assert!(made.iter().all(is_held), "all have the same one");
         assert!(frames.flights().is_empty());
     }
 
@@ -181,12 +182,12 @@ mod tests {
         drop(gone);
         assert!(frames.flights().is_empty(), "who leaves before its turn leaves nothing behind");
         let stored = frames.frame(A, KEY, plain.clone(), Instant::now(), false).await.unwrap();
-        assert!(stored == zstd_stored(&plain) && stored.len() == zstd_stored_bytes(plain.len()));
+        assert_eq!(stored, Packed::Stored);
         assert!(cache.packed(&KEY).is_none(), "it is not kept: the next one may have its turn");
         let mut promised = Box::pin(frames.frame(A, KEY, plain.clone(), Instant::now(), true));
         assert!(timeout(2 * TURN_DEADLINE, &mut promised).await.is_err());
         drop(other);
-        assert!(promised.await.unwrap().len() < plain.len() / 10);
+        assert!(matches!(promised.await, Ok(Packed::Frame(frame)) if frame.len() < plain.len() / 10));
     }
 
     #[tokio::test]
@@ -194,8 +195,8 @@ mod tests {
         let (cache, frames, _) = scene();
         let noise = Bytes::from(noise_of(1, BLOCK_BYTES));
         for _ in 0..2 {
-            let frame = frames.frame(A, KEY, noise.clone(), Instant::now(), false).await.unwrap();
-            assert_eq!(frame.len(), zstd_stored_bytes(noise.len()));
+            let packed = frames.frame(A, KEY, noise.clone(), Instant::now(), false).await.unwrap();
+            assert_eq!(packed, Packed::Stored);
             assert_eq!((cache.packed(&KEY), cache.frame(&KEY)), (Some(Packed::Stored), None));
         }
     }
@@ -203,7 +204,11 @@ mod tests {
     #[test]
     fn a_stored_block_is_as_long_as_it_is_said_to_be() {
         for length in [0, 1, 255, 256, 65_791, 65_792, 131_071, 131_072, 131_073, BLOCK_BYTES] {
-            assert_eq!(zstd_stored(&vec![7; length]).len(), zstd_stored_bytes(length), "{length}");
+            let block = Bytes::from(vec![7; length]);
+            let pieces = zstd_stored(&block);
+            assert_eq!(pieces.iter().map(Bytes::len).sum::<usize>(), zstd_stored_bytes(length), "{length}");
+            let of_block = pieces.iter().filter(|piece| block.as_ptr_range().contains(&piece.as_ptr()));
+            assert_eq!(of_block.map(Bytes::len).sum::<usize>(), length, "nothing of it is copied");
         }
     }
 }

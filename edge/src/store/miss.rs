@@ -20,7 +20,7 @@ use bytes::Bytes;
 use client::{Reader, ShardAsk};
 use format::{
     BlockIndex, Geometry, NodeName, OwnerId, PublicManifest, StripeIndex, limits::BLOCK_BYTES, wire::StripPath,
-    zstd_stored,
+    zstd_stored, zstd_stored_bytes,
 };
 use sandbox::Tier;
 use tokio::runtime::Handle;
@@ -165,21 +165,38 @@ impl Fills {
         Some(found)
     }
 
-    /// Returns a block as it goes out compressed, if the cache has all that it takes to know and to make that.
-    pub(crate) fn held_packed(
+    /// Adds a block as it goes out compressed to a content, if the cache has all that it takes to know and to make
+    /// that.
+    pub(crate) fn add_packed(
         &self,
         opened: &Opened,
         geometry: Geometry,
         block: BlockIndex,
         tier: Tier,
-    ) -> Option<Bytes> {
+        content: &mut Vec<Bytes>,
+    ) -> Option<()> {
         match self.cache.packed(&BlockKey { locator: opened.object.locator(), block })? {
             Packed::Frame(frame) => {
                 self.found(opened, geometry, block, tier);
-                Some(frame)
+                content.push(frame);
             }
-            Packed::Stored => self.held(opened, geometry, block, tier).map(|plain| zstd_stored(&plain).into()),
+            Packed::Stored => content.extend(zstd_stored(&self.held(opened, geometry, block, tier)?)),
         }
+        Some(())
+    }
+
+    /// Whether the cache has a block. Counts as no use of it.
+    pub(crate) fn holds(&self, opened: &Opened, block: BlockIndex) -> bool {
+        self.cache.holds(&BlockKey { locator: opened.object.locator(), block })
+    }
+
+    /// Returns the bytes of a block as it goes out compressed, if the cache has all that it takes to make that.
+    pub(crate) fn packed_bytes(&self, opened: &Opened, geometry: Geometry, block: BlockIndex) -> Option<u64> {
+        let bytes = match self.cache.packed(&BlockKey { locator: opened.object.locator(), block })? {
+            Packed::Frame(frame) => frame.len(),
+            Packed::Stored => self.holds(opened, block).then(|| zstd_stored_bytes(geometry.block_bytes(block)))?,
+        };
+        Some(bytes as u64)
     }
 
     pub(super) fn holds_frame(&self, opened: &Opened, block: BlockIndex) -> bool {

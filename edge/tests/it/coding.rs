@@ -97,6 +97,24 @@ async fn whoever_takes_zstd_gets_every_byte_in_fewer_and_others_get_the_file_as_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_asks_how_long_a_ready_answer_is_uses_no_block() {
+    let site = Site::with(|config| config.http.workers = Some(1), vec![]).await;
+    // All blocks of the first go out stored.
+    for (bytes, fields) in [(noise_of(1, BLOCK - 100), &ZSTD[..]), (text(BLOCK + 1), &ZSTD), (text(BLOCK), &[])] {
+        let stored = site.store("a.txt", "text/plain", bytes).await;
+        let ask = async |more: &[&str]| site.get(&stored, "/", &[fields, more].concat()).await;
+        until("a ready answer", async || ask(&[]).await.field("server-timing").is_none()).await;
+        let length = ask(&[]).await.body().len().to_string();
+        let before = site.counter("evernear_edge_block_hits_total").await;
+        let head = ask(&["-I", "-o", "/dev/null"]).await;
+        assert!(head.status() == 200 && head.field("server-timing").is_none(), "{}", head.head);
+        assert_eq!(head.field("content-length"), Some(&*length));
+        assert_eq!(site.counter("evernear_edge_block_hits_total").await, before);
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_frame_that_is_held_needs_no_block_and_one_that_is_not_is_made_of_it() {
     let site = Site::start().await;
     let stored = site.store("a.txt", "text/plain", mixed()).await;

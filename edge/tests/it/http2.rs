@@ -65,17 +65,142 @@ async fn a_request_that_names_two_hosts_is_refused_and_the_next_one_is_not() {
         (request(&host).header("x", "x".repeat(20_000)).body(()).unwrap(), 431),
     ] {
         assert_eq!(ask(&requests, wrong).await.0.as_u16(), status);
-        let told_twice = request(&host).header("host", &host).body(()).unwrap();
-        for good in [get(&host), told_twice] {
-            assert_eq!(ask(&requests, good).await, (StatusCode::OK, b"hello".to_vec()));
+        let told_twice = |spelt: &str| request(&host).header("host", spelt).body(()).unwrap();
+        // Twice, for the second may be ready.
+        for _ in 0..2 {
+            for good in
+                [get(&host), told_twice(&host), told_twice(&host.to_uppercase()), told_twice(&format!("{host}:80"))]
+            {
+                assert_eq!(ask(&requests, good).await, (StatusCode::OK, b"hello".to_vec()));
+            }
         }
+        assert_eq!(ask(&requests, told_twice(&format!("{host}:443"))).await.0, 400);
     }
-    // A content that follows is not waited for.
+    // The end of a content is not waited for.
     let mut with_content = requests.clone().ready().await.unwrap();
     let (answer, mut content) = with_content.send_request(get(&host), false).unwrap();
+    content.send_data(Bytes::from_static(b"early"), false).unwrap();
     assert_eq!(timeout(DEADLINE, answer).await.unwrap().unwrap().status(), 400);
     let _ = content.send_data(Bytes::from_static(b"late"), true);
     assert_eq!(ask(&requests, get(&host)).await.0, StatusCode::OK);
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_may_end_in_a_frame_without_content_but_not_too_late() {
+    let site = Site::with(|config| config.http.header_seconds = 1, vec![]).await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let (requests, _driver) = connect(&site, 65_535).await;
+    for (ends, status) in [(true, 200), (false, 400)] {
+        let get = request(&host(&stored)).body(()).unwrap();
+        let (answer, mut content) = requests.clone().ready().await.unwrap().send_request(get, false).unwrap();
+        for _ in 0..3 {
+            // The frame before has come by itself.
+            sleep(Duration::from_millis(50)).await;
+            content.send_data(Bytes::new(), false).unwrap();
+        }
+        if ends {
+            content.send_data(Bytes::new(), true).unwrap();
+        }
+        assert_eq!(timeout(DEADLINE, answer).await.unwrap().unwrap().status(), status);
+    }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_nothing_is_told_to_ask_no_more_and_what_is_under_way_is_answered() {
+    let site = Site::with(|config| config.http.write_seconds = 1, vec![]).await;
+    let stored = site.store("a.bin", "application/octet-stream", noise_of(1, 300_000)).await;
+    let unknown = site.store("b.txt", "text/plain", b"hello".to_vec()).await;
+    let (requests, _driver) = connect(&site, 10).await;
+    let head = |stored: &Stored| request(&host(stored)).method(Method::HEAD).body(()).unwrap();
+    assert_eq!(ask(&requests, head(&stored)).await.0, StatusCode::OK);
+    site.weather.late(Duration::from_secs(4));
+    let stopped = async {
+        let get = request(&host(&stored)).body(()).unwrap();
+        let (answer, _) = requests.clone().ready().await.unwrap().send_request(get, true).unwrap();
+        let _answer = answer.await.unwrap();
+        sleep(Duration::from_millis(2_500)).await;
+        assert!(requests.clone().ready().await.is_err(), "another may be asked for");
+    };
+    let (slow, ()) = tokio::join!(ask(&requests, head(&unknown)), stopped);
+    assert_eq!(slow.0, StatusCode::OK);
+    site.stop().await;
+}
+
+/// How a connection begins, with settings that change nothing.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+/// Types of frames.
+const DATA: u8 = 0;
+const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
+
+/// Reads frames to the end of a connection, and returns their types and the bytes in them.
+async fn frames(stream: &mut TcpStream) -> Vec<(u8, usize)> {
+    let (mut all, mut frames) = (Vec::new(), Vec::new());
+    let _ = timeout(DEADLINE, stream.read_to_end(&mut all)).await.expect("the connection was not closed");
+    let mut rest = &all[..];
+    while let [high, middle, low, kind, ..] = rest {
+        let bytes = usize::from(*high) << 16 | usize::from(*middle) << 8 | usize::from(*low);
+        frames.push((*kind, bytes));
+        rest = rest.get(9 + bytes..).unwrap_or_default();
+    }
+    frames
+}
+
+/// A GET of the root over a connection in clear, its fields as RFC 7541 has them in appendix A.
+fn get(host: &str, stream: u32) -> Vec<u8> {
+    let fields = [&[0x82, 0x86, 0x84, 0x01, u8::try_from(host.len()).unwrap()], host.as_bytes()].concat();
+    let [.., length] = fields.len().to_be_bytes();
+    [&[0, 0, length, 1, 5][..], &stream.to_be_bytes(), &fields].concat()
+}
+
+/// Takes over 10 s, because of what the system holds of answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_rests_for_longer_than_a_connection_may_be_idle_loses_no_answer() {
+    // More than the system has room for.
+    const REQUESTS: u32 = 400;
+    const BYTES: usize = 16_000;
+    let short = |config: &mut edge::Config| (config.http.workers, config.http.idle_seconds) = (Some(1), 1);
+    let site = Site::with(short, vec![]).await;
+    let small = site.store("cat.jpg", "image/jpeg", noise_of(1, BYTES)).await;
+    // Then it is ready, and nobody at the edge waits until it is taken.
+    let (requests, _driver) = connect(&site, 65_535).await;
+    for _ in 0..4 {
+        assert_eq!(ask(&requests, request(&host(&small)).body(()).unwrap()).await.1.len(), BYTES);
+    }
+    let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
+    // A window of the connection that is wide open.
+    stream.write_all(&[PREFACE, &[0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0, 0, 0]].concat()).await.unwrap();
+    for number in 0..REQUESTS {
+        stream.write_all(&get(&host(&small), 2 * number + 1)).await.unwrap();
+        if number % 20 == 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+    sleep(Duration::from_secs(4)).await;
+    // Those beyond what may be under way at a time are refused.
+    let frames = frames(&mut stream).await;
+    let content: usize = frames.iter().filter(|(kind, _)| *kind == DATA).map(|(_, bytes)| bytes).sum();
+    let refused = frames.iter().filter(|(kind, _)| *kind == RST_STREAM).count();
+    assert_eq!(content + refused * BYTES, REQUESTS as usize * BYTES, "{refused} refused");
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_without_any_request_gives_way_when_the_door_is_full_and_is_told_so() {
+    let change = |config: &mut edge::Config| (config.http.connections_max, config.http.header_seconds) = (2, 60);
+    let site = Site::with(change, vec![]).await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(site.edge.http).await.unwrap();
+        stream.write_all(PREFACE).await.unwrap();
+        open.push(stream);
+    }
+    until("room for a third", async || site.get(&stored, "/", &[]).await.head.starts_with("HTTP/1.1 200")).await;
+    let mut given_up = open.remove(0);
+    assert_eq!(frames(&mut given_up).await.last().map(|(kind, _)| *kind), Some(GOAWAY));
     site.stop().await;
 }
 

@@ -45,12 +45,16 @@ pub(crate) struct Viewer {
 
 impl Viewer {
     async fn connect(endpoint: Endpoint, address: SocketAddr, host: String) -> Self {
-        let quic = endpoint.connect(address, &host).unwrap().await.unwrap();
-        let (mut driver, requests) = h3::client::new(h3_quinn::Connection::new(quic.clone())).await.unwrap();
+        Self::try_connect(endpoint, address, host).await.unwrap()
+    }
+
+    async fn try_connect(endpoint: Endpoint, address: SocketAddr, host: String) -> Option<Self> {
+        let quic = endpoint.connect(address, &host).unwrap().await.ok()?;
+        let (mut driver, requests) = h3::client::new(h3_quinn::Connection::new(quic.clone())).await.ok()?;
         let driver = tokio::spawn(async move {
             poll_fn(|cx| driver.poll_close(cx)).await;
         });
-        Self { quic, requests, driver, host, endpoint }
+        Some(Self { quic, requests, driver, host, endpoint })
     }
 
     /// Returns where it comes from.
@@ -116,6 +120,16 @@ impl Answer {
 
 pub(crate) async fn viewer(https: &HttpsConfig, site: &Site, stored: &Stored) -> Viewer {
     Viewer::connect(endpoint(https), site.edge.https.unwrap(), host(stored)).await
+}
+
+/// The same over another address.
+pub(crate) async fn viewer_over(https: &HttpsConfig, address: SocketAddr, stored: &Stored) -> Viewer {
+    Viewer::connect(endpoint(https), address, host(stored)).await
+}
+
+/// The same, or none where the edge has no room for it.
+pub(crate) async fn try_viewer(https: &HttpsConfig, site: &Site, stored: &Stored) -> Option<Viewer> {
+    Viewer::try_connect(endpoint(https), site.edge.https.unwrap(), host(stored)).await
 }
 
 /// The same with room for no more bytes than it has read.
@@ -238,6 +252,18 @@ async fn who_leaves_or_sends_without_end_costs_nobody_else() {
     assert_eq!(viewer.ask(Method::GET, "/", &[]).await.body, stored.bytes);
     let open = || async { site.metrics().await.contains("http_connections 1\n") };
     until("only one connection is left", open).await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_may_take_longer_to_make_than_a_connection_may_be_idle() {
+    let (_dir, https, site) = start_with(false, |config| config.http.idle_seconds = 1).await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let viewer = viewer(&https, &site, &stored).await;
+    site.weather.late(Duration::from_secs(3));
+    assert_eq!(viewer.ask(Method::GET, "/", &[]).await.body, b"hello");
+    // Nothing is asked any more, however well the viewer is.
+    timeout(DEADLINE, viewer.quic.closed()).await.expect("a connection on which nothing is asked ends");
     site.stop().await;
 }
 

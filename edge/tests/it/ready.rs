@@ -84,6 +84,19 @@ async fn what_is_asked_for_again_is_ready_until_its_owner_takes_it_back() {
     site.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheme_in_a_target_may_be_in_capitals() {
+    let site = Site::start().await;
+    let stored = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let host = host(&stored);
+    for scheme in ["http", "HTTP", "Https"] {
+        let ask = format!("GET {scheme}://{host}/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = said(&site, &ask).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{scheme}: {answer}");
+    }
+    site.stop().await;
+}
+
 /// Of two blocks.
 async fn two_blocks(site: &Site) -> Stored {
     site.store("two.bin", "application/octet-stream", noise_of(4, 100 * 1024)).await

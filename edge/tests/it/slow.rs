@@ -21,15 +21,15 @@ use socket2::{Domain, Socket, Type};
 use testing::noise_of;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UdpSocket},
     sync::Mutex,
     time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    http3::{Viewer, narrow_viewer},
-    https::{host, start, trusting},
+    http3::{Viewer, narrow_viewer, try_viewer, viewer_over},
+    https::{host, start, start_with, trusting},
     site::{Site, Stored},
 };
 
@@ -172,6 +172,42 @@ pub(crate) async fn over_streams(stream: Box<dyn Stream>, asked: &[&Stored]) -> 
     answers
 }
 
+/// Asks over HTTP/2 for one, says nothing for a while, and then asks how long it is again and again.
+async fn asking_more(stream: Box<dyn Stream>, stored: &Stored) -> Result<Vec<u8>, h2::Error> {
+    let mut builder = client::Builder::new();
+    builder.initial_window_size(6 << 20).initial_connection_window_size(15 << 20);
+    let (mut requests, connection) = builder.handshake::<_, Bytes>(stream).await?;
+    let driver = tokio::spawn(connection);
+    let request = |method| {
+        let request = Request::builder().version(Version::HTTP_2).method(method);
+        request.uri(format!("https://{}/", host(stored))).body(()).unwrap()
+    };
+    let mut content = requests.send_request(request(Method::GET), true)?.0.await?.into_body();
+    let asked = async {
+        let mut all = Vec::new();
+        while let Some(piece) = content.data().await {
+            all.extend_from_slice(&piece?);
+        }
+        Ok(all)
+    };
+    let more = async {
+        sleep(Duration::from_millis(1_500)).await;
+        let mut lengths = Vec::new();
+        loop {
+            if let Ok((length, _)) = requests.send_request(request(Method::HEAD), true) {
+                lengths.push(length);
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let answer = tokio::select! {
+        answer = asked => answer,
+        () = more => unreachable!("it asks for ever"),
+    };
+    driver.abort();
+    answer
+}
+
 /// What all streams of a connection over QUIC have of the link.
 struct Link {
     turn: Mutex<()>,
@@ -249,6 +285,71 @@ async fn who_takes_12_kilobytes_a_second_over_http_3_gets_the_last_byte() {
     let viewer = narrow_viewer(&https, &site, &film, WINDOW_BYTES).await;
     let link = Link::new(12_000, &Arc::default());
     let taken = timeout(PATIENCE, over_quic(&viewer, &link, "/")).await.unwrap().unwrap();
+    assert!(taken == film.bytes, "{} of {} bytes", taken.len(), film.bytes.len());
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_on_a_connection_that_ends_reaches_a_viewer_that_asks_for_more() {
+    let (_dir, https, site) = start_with(false, |config| config.http.idle_seconds = 1).await;
+    let picture = site.store("cat.jpg", "image/jpeg", noise_of(1, 160_000)).await;
+    let never = Arc::new(AtomicBool::new(false));
+    let doors = [Door::ClearStreams, Door::TlsStreams].map(async |door| {
+        let stream = door.open(&site, &https, &host(&picture), &never).await;
+        let taken = timeout(PATIENCE, asking_more(stream, &picture)).await.unwrap();
+        let taken = taken.unwrap_or_else(|error| panic!("{door:?}: {error}"));
+        assert!(taken == picture.bytes, "{door:?}: {} of {} bytes", taken.len(), picture.bytes.len());
+    });
+    join_all(doors).await;
+    site.stop().await;
+}
+
+/// Carries what viewers on this machine and the edge send each other, to a viewer no faster than a slow link.
+async fn relay(edge: SocketAddr) -> SocketAddr {
+    let (near, far) = (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    far.connect(edge).await.unwrap();
+    let address = near.local_addr().unwrap();
+    let (near, far, viewer) = (Arc::new(near), Arc::new(far), Arc::new(Mutex::new(None)));
+    let (up, from) = ((Arc::clone(&near), Arc::clone(&far)), Arc::clone(&viewer));
+    tokio::spawn(async move {
+        let mut packet = [0; 2048];
+        while let Ok((bytes, viewer)) = up.0.recv_from(&mut packet).await {
+            *from.lock().await = Some(viewer);
+            let _ = up.1.send(&packet[..bytes]).await;
+        }
+    });
+    tokio::spawn(async move {
+        let mut packet = [0; 2048];
+        while let Ok(bytes) = far.recv(&mut packet).await {
+            sleep(Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND as f64)).await;
+            if let Some(viewer) = *viewer.lock().await {
+                let _ = near.send_to(&packet[..bytes], viewer).await;
+            }
+        }
+    });
+    address
+}
+
+/// Takes over 10 s, because what the edge has written takes longer than one that ends is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_the_last_of_an_answer_over_http_3_gives_way_to_nobody_and_gets_it() {
+    let (_dir, https, site) = start_with(false, |config| config.http.connections_max = 1).await;
+    let film = site.store("film.mp4", "video/mp4", noise_of(1, 1_000_000)).await;
+    let relay = relay(site.edge.https.unwrap()).await;
+    let viewer = viewer_over(&https, relay, &film).await;
+    let link = Link::new(BYTES_PER_SECOND, &Arc::new(true.into()));
+    let others = async {
+        loop {
+            if let Ok(crowd) = timeout(Duration::from_secs(1), try_viewer(&https, &site, &film)).await {
+                drop(crowd);
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let taken = tokio::select! {
+        taken = timeout(PATIENCE, over_quic(&viewer, &link, "/")) => taken.unwrap().unwrap(),
+        () = others => unreachable!("they come for ever"),
+    };
     assert!(taken == film.bytes, "{} of {} bytes", taken.len(), film.bytes.len());
     site.stop().await;
 }

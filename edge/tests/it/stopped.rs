@@ -9,7 +9,7 @@ use h2::{Ping, client};
 use http::{Method, Request, Version};
 use testing::{noise_of, until_within};
 use tokio::{
-    io::{self, AsyncWriteExt},
+    io::{self, AsyncReadExt, AsyncWriteExt},
     task::{AbortHandle, JoinSet},
     time::{Duration, sleep, timeout},
 };
@@ -153,6 +153,28 @@ async fn stop_quic(https: &HttpsConfig, site: &Site, stored: &Stored, sign: Sign
         asked.push(viewer.send(Method::GET, "/", &[]).await.unwrap());
     }
     Box::new((viewer, asked))
+}
+
+/// Pings, and reads what tells it that they came, and asks nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_pings_keep_a_connection_on_which_nothing_was_asked() {
+    const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0notasked";
+    let (_dir, https, site) = start_with(false, |config| config.http.header_seconds = 1).await;
+    let page = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
+    let stream = Door::ClearStreams.open(&site, &https, &host(&page), &Arc::new(false.into())).await;
+    let (mut read, mut write) = io::split(stream);
+    let pinging = async {
+        write.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        let many = PING.repeat(100);
+        while write.write_all(&many).await.is_ok() {}
+        pending::<()>().await;
+    };
+    let ended = async { while matches!(read.read(&mut [0; 4096]).await, Ok(1..)) {} };
+    tokio::select! {
+        ended = timeout(GONE, ended) => ended.expect("the connection was not closed"),
+        () = pinging => unreachable!("there is no end of pings"),
+    }
+    site.stop().await;
 }
 
 /// Takes over 10 s, because a connection over QUIC that was told to go is given so long.

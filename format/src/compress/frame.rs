@@ -4,6 +4,8 @@
 //! The header follows from the length of the block. Behind it are blocks of zstd and nothing else. What is inside the
 //! entropy coded parts, the engine checks: the hash of the block says whether it is right.
 
+use bytes::Bytes;
+
 /// The first bytes of every frame (section 3.1.1).
 const MAGIC: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 /// Frame header descriptor of one segment, with the length in 1, 2 or 4 bytes. All other bits, for a checksum, a
@@ -33,22 +35,20 @@ pub(super) fn is_allowed(frame: &[u8], length: usize) -> bool {
     false
 }
 
-/// Returns a frame of the allowed shape with a block as it is. A block has at most 256 KiB.
-pub(super) fn stored(block: &[u8]) -> Vec<u8> {
-    let mut frame = header(block.len()).expect("a block has at most 256 KiB");
-    let mut parts = block.chunks(STORED_BYTES_MAX).peekable();
-    frame.reserve_exact(block.len() + BLOCK_HEADER_BYTES * parts.len().max(1));
-    loop {
-        let part = parts.next().unwrap_or_default();
-        let is_last = parts.peek().is_none();
+/// Returns a frame of the allowed shape with a block as it is, in pieces that share the block: headers alone are made.
+/// A block has at most 256 KiB.
+pub(super) fn stored(block: &Bytes) -> Vec<Bytes> {
+    let mut head = header(block.len()).expect("a block has at most 256 KiB");
+    let count = block.len().div_ceil(STORED_BYTES_MAX).max(1);
+    let mut pieces = Vec::with_capacity(2 * count);
+    for number in 1..=count {
+        let part = block.slice((number - 1) * STORED_BYTES_MAX..block.len().min(number * STORED_BYTES_MAX));
         // Section 3.1.1.2: whether it is the last, the kind, which is 0, and the size.
-        let head = (part.len() as u64) << 3 | u64::from(is_last);
-        frame.extend_from_slice(&head.to_le_bytes()[..BLOCK_HEADER_BYTES]);
-        frame.extend_from_slice(part);
-        if is_last {
-            return frame;
-        }
+        let says = (part.len() as u64) << 3 | u64::from(number == count);
+        head.extend_from_slice(&says.to_le_bytes()[..BLOCK_HEADER_BYTES]);
+        pieces.extend([std::mem::take(&mut head).into(), part]);
     }
+    pieces
 }
 
 /// Returns the length of [`stored`] for a block of `length` bytes.

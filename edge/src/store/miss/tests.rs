@@ -1,5 +1,7 @@
 //! Tests of how owners share what an edge reads at one time, with origins that are slow.
 
+use std::time::Instant;
+
 use client::{ReaderOptions, Topology, Transport};
 use format::wire::NodeEntry;
 use testing::{Fault as NodeFault, FaultyTransport, MemoryTransport, Sample};
@@ -86,4 +88,25 @@ async fn a_storm_on_one_owners_cold_blocks_delays_no_other_owners() {
         }
     }
     assert!(served >= 2 * ROOM_BLOCKS && busy > 0, "{served} served, {busy} told to come again");
+}
+
+#[tokio::test]
+async fn a_block_that_goes_out_stored_is_held_once_whoever_takes_it() {
+    let scene = Scene::new().await;
+    let (opened, block) = (&scene.opened[1], BlockIndex(0));
+    let (geometry, key) = (opened.object.geometry().unwrap(), BlockKey { locator: opened.object.locator(), block });
+    let (plain, mut content) = (Bytes::from(vec![7; geometry.block_bytes(block)]), Vec::new());
+    let add = |content: &mut _| scene.fills.add_packed(opened, geometry, block, Tier::Memory, content);
+    scene.fills.cache.insert_packed(key, Packed::Stored, Instant::now());
+    assert_eq!((add(&mut content), scene.fills.packed_bytes(opened, geometry, block)), (None, None), "no block yet");
+    scene.fills.cache.insert(key, plain.clone(), Instant::now());
+    assert_eq!(add(&mut content), Some(()));
+    let copied: u64 = content.iter().filter(|piece| !plain.as_ptr_range().contains(&piece.as_ptr())).map(bytes).sum();
+    let all = content.iter().map(bytes).sum();
+    assert!(copied < 20, "{copied} bytes beside the block in the cache");
+    assert_eq!(scene.fills.packed_bytes(opened, geometry, block), Some(all));
+}
+
+fn bytes(piece: &Bytes) -> u64 {
+    piece.len() as u64
 }
