@@ -128,8 +128,8 @@ impl Intake {
     }
 }
 
-/// Whether a field Host names the host that `:authority` does, under a scheme: in capitals or not, with the port that the
-/// scheme has anyway or without one.
+/// Whether a field Host names the host that `:authority` does, under a scheme: in capitals or not, with the port that
+/// the scheme has anyway or without one.
 //= https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1
 //# The values of fields need to be normalized to compare them (see Section 6.2 of [RFC3986]).
 pub(super) fn is_same_host(authority: &str, field: &[u8], scheme: Option<&str>) -> bool {

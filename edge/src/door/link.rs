@@ -42,8 +42,8 @@ impl Link {
         (self.taken)()
     }
 
-    /// Whether the viewer took too little of all answers. Its connection is not worth another: it could ask for new ones,
-    /// and take nothing, for ever.
+    /// Whether the viewer took too little of all answers. Its connection is not worth another: it could ask for new
+    /// ones, and take nothing, for ever.
     pub(super) fn is_stuck(&self) -> bool {
         self.is_stuck.load(Ordering::Relaxed)
     }

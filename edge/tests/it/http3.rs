@@ -92,7 +92,7 @@ impl Viewer {
 }
 
 /// Reads the content of an answer to its end.
-async fn rest(mut stream: Asked) -> Vec<u8> {
+pub(crate) async fn rest(mut stream: Asked) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(mut piece) = timeout(DEADLINE, stream.recv_data()).await.unwrap().unwrap() {
         body.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));

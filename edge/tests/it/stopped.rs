@@ -1,6 +1,13 @@
 //! Viewers that take nothing any more and keep their connections open, at every door: they are gone by their deadline.
 
-use std::{any::Any, future::pending, sync::Arc};
+use std::{
+    any::Any,
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use edge::config::HttpsConfig;
@@ -161,7 +168,8 @@ async fn no_pings_keep_a_connection_on_which_nothing_was_asked() {
     const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0notasked";
     let (_dir, https, site) = start_with(false, |config| config.http.header_seconds = 1).await;
     let page = site.store("a.txt", "text/plain", b"hello".to_vec()).await;
-    let stream = Door::ClearStreams.open(&site, &https, &host(&page), &Arc::new(false.into())).await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let stream = Door::ClearStreams.open(&site, &https, &host(&page), &is_over).await;
     let (mut read, mut write) = io::split(stream);
     let pinging = async {
         write.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
@@ -170,7 +178,14 @@ async fn no_pings_keep_a_connection_on_which_nothing_was_asked() {
         pending::<()>().await;
     };
     let ended = async { while matches!(read.read(&mut [0; 4096]).await, Ok(1..)) {} };
+    // Slowly, so that what tells of pings waits to be taken now and then; then all that the system holds of it.
+    let over = async {
+        sleep(Duration::from_secs(5)).await;
+        is_over.store(true, Ordering::Relaxed);
+        pending::<()>().await;
+    };
     tokio::select! {
+        () = over => unreachable!("it is pending"),
         ended = timeout(GONE, ended) => ended.expect("the connection was not closed"),
         () = pinging => unreachable!("there is no end of pings"),
     }
