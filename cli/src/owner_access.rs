@@ -84,6 +84,10 @@ impl StateFolder {
         }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(crate) fn owner_key(&self) -> OwnerStore {
         OwnerStore::at(self.0.join("owner.key"))
     }

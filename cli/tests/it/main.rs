@@ -14,3 +14,4 @@ mod program;
 mod reference;
 mod resume;
 mod road;
+mod tokens;

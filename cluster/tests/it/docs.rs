@@ -16,10 +16,11 @@ use blocks::{Block, Run, blocks};
 use walkdir::WalkDir;
 
 /// The pages whose blocks run, in this order. Each continues in the cluster that the pages before it left.
-const PAGES: [&str; 15] = [
+const PAGES: [&str; 16] = [
     "docs/quickstart.md",
     "README.md",
     "docs/owner.md",
+    "docs/api.md",
     "docs/operate/README.md",
     "docs/operate/install.md",
     "docs/operate/configure.md",
