@@ -75,7 +75,7 @@ mod tests {
             fault("evernear --json"),
             is(
                 "'evernear' requires a subcommand but one was not provided [subcommands: up, owner, put, get, stat, ls, index, rm, purge, renew, name, \
-                 policy, sign, cluster, catalog, origin, edge, object, node, repair, profiles, completions, help]",
+                 policy, sign, cluster, catalog, origin, edge, twin, object, node, repair, profiles, completions, help]",
                 "evernear [OPTIONS] <COMMAND>"
             )
         );

@@ -28,6 +28,7 @@ mod rm;
 mod sign;
 mod signals;
 mod stat;
+mod twin;
 mod up;
 
 /// Options of every subcommand.
@@ -89,6 +90,8 @@ pub(crate) enum Command {
     Origin(origin::Origin),
     /// Run an edge node, check its configuration, or make an owner's link key
     Edge(edge::Edge),
+    /// Answer HTTP for this owner, and say who may ask
+    Twin(Box<twin::Twin>),
     /// Show the health of an object
     Object(object::Object),
     /// See the nodes of a cluster, or empty one
@@ -107,6 +110,7 @@ impl Command {
         match self {
             Self::Origin(origin) => origin.is_node(),
             Self::Edge(edge) => edge.is_node(),
+            Self::Twin(twin) => twin.is_node(),
             Self::Up(_) => true,
             _ => false,
         }
@@ -136,6 +140,7 @@ impl Command {
             Self::Catalog(catalog) => catalog.run(options).await,
             Self::Origin(origin) => origin.run(options).await,
             Self::Edge(edge) => edge.run(options).await,
+            Self::Twin(twin) => twin.run(options).await,
             Self::Object(object) => object.run(options).await,
             Self::Node(node) => node.run(options).await,
             Self::Repair(repair) => repair.run(options).await,

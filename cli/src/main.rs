@@ -16,7 +16,6 @@ mod new_file;
 mod open_files;
 mod output;
 mod owner_access;
-mod placing;
 mod plain_lines;
 mod policy_check;
 mod progress_bar;

@@ -1,12 +1,15 @@
 //! `twin.toml`: how an owner's programs reach their cluster. Checked whole before anything is sent. `twin.sample.toml`
 //! shows every key; a test reads it.
 
+mod api;
+
 use std::path::{Path, PathBuf};
 
 use client::IdentityFiles;
 use format::{NodeAddress, NodeName, Place, PolicyName, Profile};
 use serde::Deserialize;
 
+pub use self::api::ApiConfig;
 use crate::urls::{UrlTemplate, UrlTemplateError};
 
 /// Largest configuration file, in bytes. Ours have less than 1 KiB.
@@ -38,6 +41,9 @@ pub struct TwinConfig {
     /// Origins that this program asks for the list of all others (seed nodes); at least one.
     #[serde(rename = "node")]
     pub nodes: Vec<SeedConfig>,
+    /// How the twin answers HTTP. Absent: the defaults of each key.
+    #[serde(default)]
+    pub api: ApiConfig,
     /// Folder of the configuration, where what is learned of the cluster is kept too.
     #[serde(skip)]
     pub folder: PathBuf,
@@ -84,6 +90,14 @@ pub enum ConfigError {
         /// Which file.
         path: PathBuf,
     },
+    /// A number of `[api]` is out of bounds.
+    #[error("`{key}` of [api] in {} is out of bounds; twin.sample.toml says which there are", path.display())]
+    Api {
+        /// Which file.
+        path: PathBuf,
+        /// Which key.
+        key: &'static str,
+    },
     /// The place is out of bounds.
     #[error("the place in {} is wrong", path.display())]
     Place {
@@ -113,6 +127,9 @@ impl TwinConfig {
             return Err(ConfigError::NoNode { path: owned() });
         }
         folder.clone_into(&mut config.folder);
+        if let Some(key) = config.api.wrong() {
+            return Err(ConfigError::Api { path: owned(), key });
+        }
         config.place.check().map_err(|source| ConfigError::Place { path: owned(), source })?;
         for file in [&mut config.identity.authority, &mut config.identity.certificate, &mut config.identity.key] {
             *file = folder.join(&*file);
@@ -207,6 +224,10 @@ mod tests {
         }
         let url = format!("url = \"http://example.org/\"\n{SAMPLE}");
         assert!(matches!(read(&url), Err(ConfigError::Toml { .. })));
+        for wrong in ["streams_max = 0", "streams_max = 4", "wait_seconds = 0", "upload_bytes_max = 0"] {
+            assert!(matches!(read(&format!("{SAMPLE}\n[api]\n{wrong}")), Err(ConfigError::Api { .. })), "{wrong}");
+        }
+        assert!(matches!(read(&format!("{SAMPLE}\n[api]\nport = 1")), Err(ConfigError::Toml { .. })));
         let none = SAMPLE.split("[[node]]").next().unwrap().replace("[identity]", "node = []\n[identity]");
         assert!(matches!(read(&none), Err(ConfigError::NoNode { .. })));
     }

@@ -27,6 +27,7 @@ mod entry;
 mod frame;
 mod listing;
 mod log;
+mod page;
 
 pub use change::Change;
 pub use check::IndexCheck;
@@ -35,6 +36,7 @@ pub use entry::{Batch, Entry, Hashes, MOVES_MAX, Move, NameState, PATH_BYTES_MAX
 use frame::{Chain, HEAD_BYTES, HeadFault};
 pub use listing::{Family, Listed, Scope};
 use log::{Log, Stop};
+pub use page::{Page, PageAsk, Spot};
 
 /// How long a writer waits for another program's lock. A write takes milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(10);

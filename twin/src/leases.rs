@@ -12,7 +12,7 @@ use format::{Kind, Lease, Level, Locator, Moment, NodeName, Profile, Record, Red
 use futures::StreamExt;
 
 use crate::{
-    index::{Change, Entry, Family, Index, IndexError, Position, State, Tenure},
+    index::{Batch, Change, Entry, Family, Index, IndexError, Listed, Page, PageAsk, Position, State, Tenure},
     policy_name::PolicyNameError,
     progress::Progress,
     retention::{self, RetentionError},
@@ -188,6 +188,54 @@ impl Twin {
     /// Returns all uploads by their locators.
     pub async fn list(&self) -> BTreeMap<Locator, Entry> {
         self.with_index(|index| index.entries().map(|(locator, entry)| (*locator, entry.clone())).collect()).await
+    }
+
+    /// Returns a page of the list of uploads, with what other programs wrote until now ([`Index::page`]).
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn page(&self, ask: PageAsk) -> Result<Page, IndexError> {
+        self.with_index(move |index| index.refresh().map(|()| index.page(&ask))).await
+    }
+
+    /// Returns an upload that was stored to its end, with the size of everything in it ([`Index::whole`]).
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn upload(&self, locator: Locator) -> Result<Option<Listed>, IndexError> {
+        self.with_index(move |index| index.refresh().map(|()| index.whole(&locator))).await
+    }
+
+    /// Returns the entries of uploads, and the paths and media types of the files of folders, at most so many of each.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn entries_and_files(
+        &self,
+        uploads: BTreeSet<Locator>,
+        folders: BTreeSet<Batch>,
+        files_max: usize,
+    ) -> Result<(BTreeMap<Locator, Entry>, BTreeMap<Batch, Vec<(String, String)>>), IndexError> {
+        self.with_index(move |index| {
+            index.refresh()?;
+            let entry = |locator: Locator| Some((locator, index.entry(&locator)?.clone()));
+            let entries = uploads.into_iter().filter_map(entry).collect();
+            let mut files: BTreeMap<Batch, Vec<(String, String)>> = BTreeMap::new();
+            let is_file =
+                |it: &Entry| it.position == Position::Inner && it.kind == Kind::File && folders.contains(&it.batch);
+            // Most lists have no folder.
+            let all = if folders.is_empty() { 0 } else { usize::MAX };
+            for (_, entry) in index.entries().take(all).filter(|(_, entry)| is_file(entry)) {
+                let of_it = files.entry(entry.batch).or_default();
+                if of_it.len() < files_max {
+                    let path = entry.path.split_once('/').map_or(entry.path.as_str(), |(_, path)| path);
+                    of_it.push((path.to_owned(), entry.mime.clone()));
+                }
+            }
+            files.values_mut().for_each(|files| files.sort_unstable());
+            Ok((entries, files))
+        })
+        .await
     }
 
     /// Returns what lies under a path of the list ([`Index::under`]).

@@ -19,6 +19,7 @@ mod index;
 mod learn;
 mod leases;
 mod media;
+mod moment;
 mod names;
 mod network;
 mod operator;
@@ -41,14 +42,15 @@ mod urls;
 
 pub use byte_range::{ByteRange, ByteRangeError};
 pub use clock::ClockError;
-pub use config::{ConfigError, SeedConfig, TwinConfig};
+pub use config::{ApiConfig, ConfigError, SeedConfig, TwinConfig};
 pub use get::{Delivered, Found, GetError, part_of};
 pub use index::{
     Batch, Change, Compacted, Entry, Family, Hashes, Index, IndexCheck, IndexError, Listed, MOVES_MAX, Move, NameState,
-    PATH_BYTES_MAX, Position, Scope, State, Tenure,
+    PATH_BYTES_MAX, Page, PageAsk, Position, Scope, Spot, State, Tenure,
 };
 pub use leases::{LeaseChangeError, Removed, Renewal, Sooner, Told};
 pub use media::{Inspection, MediaType, MediaTypeError};
+pub use moment::{MomentError, moment};
 pub use names::{NameChange, NameChangeError, NameTerms, Renamed};
 pub use network::{Network, NetworkError};
 pub use operator::{Operator, OperatorError, Repairs};
@@ -58,7 +60,10 @@ pub use policy_source::{LinkSource, PolicySource, PolicySourceError};
 pub use progress::Progress;
 pub use publish::{POLICY_SECONDS, PublishError, Published};
 pub use purge::{PurgeOrderError, PurgeTold, Selection};
-pub use put::{Bad, Changes, Deduplication, EncodingError, LeftOut, PutError, PutOptions, Several, Stored};
+pub use put::{
+    Bad, Changes, Deduplication, EncodingError, Incoming, LeftOut, PutError, PutOptions, Several, Stored,
+    StreamedFiles, StreamedFolder,
+};
 pub use recover::{RecoverError, Recovered};
 pub use retention::RetentionError;
 pub use tree::{Node, NodeKind, Tree, TreeError, TreeFault};

@@ -43,10 +43,12 @@ mod encoding;
 mod folder;
 mod held;
 mod object;
+mod streamed;
 
 use encoding::Source;
 pub use encoding::{Changes, Deduplication, EncodingError};
 use object::Item;
+pub use streamed::{Incoming, StreamedFiles, StreamedFolder};
 
 /// Files and folders that are uploaded concurrently: small ones wait for round trips. A large one uses the whole
 /// machine, so it takes the room of several (`Twin::room_for`).
@@ -241,6 +243,12 @@ pub enum PutError {
         /// The tag.
         tag: String,
     },
+    /// Two files of one folder, or a file and a folder, have one path.
+    #[error("{} is there twice; give each file a path of its own", path.display())]
+    Twice {
+        /// The path in the folder.
+        path: PathBuf,
+    },
     /// The path is a pipe, a device or a socket.
     #[error("{} is neither file nor folder; give a pipe on standard input", path.display())]
     Kind {
@@ -406,28 +414,6 @@ impl Twin {
             return Err(UnfinishedError::Behind { path }.into());
         }
         Ok(if is_gone || is_behind { journal.part_anew(inner, stamp, now())? } else { part })
-    }
-
-    /// Stores the bytes of a stream. Its only name is the one in the options, and it cannot be de-duplicated.
-    ///
-    /// # Errors
-    /// [`PutError`].
-    pub async fn put_stream(
-        &self,
-        stream: Box<dyn std::io::Read + Send>,
-        options: &PutOptions,
-        progress: &Arc<dyn Progress>,
-    ) -> Result<Stored, PutError> {
-        self.know_policy(&options.tenure.policy).await?;
-        let path = Path::new("standard input");
-        self.check(options)?;
-        if options.resumption == Resumption::Only {
-            return Err(UnfinishedError::Absent { path: path.to_owned() }.into());
-        }
-        progress.file(path, None);
-        let name = options.name.clone().unwrap_or_default();
-        let item = Item::top(Source::Stream(stream), path, name, options, new_batch()?);
-        self.store_top(item, options, progress).await
     }
 
     /// Goes on with the journal of a path, or begins one.

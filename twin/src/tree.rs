@@ -20,7 +20,7 @@ use format::{
 use crate::{index::PATH_BYTES_MAX, plain_file};
 
 /// Most files and folders of one tree. Each takes some 200 B of memory.
-const NODES_MAX: usize = 1_000_000;
+pub(crate) const NODES_MAX: usize = 1_000_000;
 /// Faults that an error names; it counts the others.
 const FAULTS_SHOWN: usize = 20;
 

@@ -131,9 +131,12 @@ mod tests {
 
     #[test]
     fn datagrams_count_where_both_are_needed() {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
+        // A port that nothing else here takes in between.
+        let address = SocketAddr::from(([127, 0, 0, 1], testing::free_port()));
+        let socket = UdpSocket::bind(address).unwrap();
         assert!(is_taken(address, Kind::TcpAndUdp).unwrap() && !is_taken(address, Kind::Tcp).unwrap());
         assert!(holder(address.port()).is_some());
+        drop(socket);
+        assert!(!is_taken(address, Kind::TcpAndUdp).unwrap());
     }
 }

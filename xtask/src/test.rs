@@ -70,6 +70,9 @@ fn of_this_machine() -> String {
     if !setup::has_npm() {
         without("npm_", "no packages of npm are here");
     }
+    if command::find(&["schemathesis"]).is_none() {
+        without("schemathesis_", "no schemathesis is here (`pip install schemathesis`)");
+    }
     filter
 }
 

@@ -1,14 +1,19 @@
 //! `evernear put`.
 
-use std::{collections::BTreeSet, io, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
+use api::{About, Placer};
 use clap::Args;
 use format::{Cap, Compression, Domain, Kind, Moment, PolicyName, Profile, Retention};
 use serde::Serialize;
 use twin::{
-    Changes, Deduplication, Link, MediaType, NameChange, NameTerms, PutOptions, Renamed, Resumption, Stored, Tenure,
-    Twin, TwinConfig,
+    Changes, Deduplication, Inspection, Link, MediaType, NameChange, NameTerms, PutOptions, Renamed, Resumption,
+    Stored, Tenure, Twin, TwinConfig,
 };
 
 use super::{Options, name::behind};
@@ -19,8 +24,7 @@ use crate::{
     lease_times::LeaseTimes,
     output::{bytes, count, escape, shown},
     owner_access::{ClusterAccess, KeyAccess, open_twin},
-    placing::Placing,
-    progress_bar,
+    policy_check, progress_bar,
 };
 
 /// Store a file, a folder, or standard input.
@@ -220,12 +224,14 @@ impl Put {
             asked_times: self.times.words(),
             ..PutOptions::default()
         };
-        let placing = Placing::load(&twin, &config.place, put).await?;
+        let placer = Placer::new(config.place.clone(), policy_check::compiler()?);
+        let placing = placer.load(&twin, &put.tenure.policy).await?;
         if let Some(name) = &self.stable {
             twin.check_name(name).await?;
         }
         if is_stream(&self.path[0]) {
-            let put = placing.of(&self.path[0]).await?;
+            let of = about(&self.path[0], put.mime.as_ref());
+            let put = placing.of(put, of).await?;
             let (progress, bar) = progress_bar::of_bytes(options.json);
             let stored = twin.put_stream(Box::new(io::stdin()), &put, &progress).await;
             bar.finish_and_clear();
@@ -240,8 +246,8 @@ impl Put {
             if !seen.insert(real) {
                 continue;
             }
-            let put = placing.of(&path).await?;
-            uploads.push((path, put));
+            let of = about(&path, put.mime.as_ref());
+            uploads.push((path, placing.of(put.clone(), of).await?));
         }
         let (progress, bar) = progress_bar::of_bytes(options.json);
         let mut put = twin.put_all(&uploads, &progress).await;
@@ -402,6 +408,21 @@ impl Answer {
             "label  {label}\nurl    {url}\nhtml   {html}\ntype   {mime}\nstored {how}\n{times}{skipped}{bad}{left}{named}"
         )
     }
+}
+
+/// Looks at what is to be stored. The upload reports what cannot be read.
+fn about(path: &Path, told: Option<&MediaType>) -> About {
+    let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file);
+    let bytes = metadata.as_ref().map_or(0, std::fs::Metadata::len);
+    let mime = told.map(|mime| mime.as_str().to_owned()).or_else(|| {
+        let mut sample = Vec::new();
+        let file = metadata.and_then(|_| std::fs::File::open(path).ok())?;
+        file.take(Inspection::SAMPLE_BYTES as u64).read_to_end(&mut sample).ok()?;
+        let mut inspection = Inspection::default();
+        inspection.see(&sample);
+        Some(inspection.media_type(&path.file_name()?.to_string_lossy()))
+    });
+    About { bytes, mime: mime.unwrap_or_default() }
 }
 
 fn split(places: Vec<PlaceChoice>) -> (Vec<Domain>, Vec<Domain>) {

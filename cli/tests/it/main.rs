@@ -14,4 +14,5 @@ mod program;
 mod reference;
 mod resume;
 mod road;
+mod tokens;
 mod up;

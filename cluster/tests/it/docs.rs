@@ -16,11 +16,12 @@ use blocks::{Block, Run, blocks};
 use walkdir::WalkDir;
 
 /// The pages whose blocks run, in this order. Each continues in the cluster that the pages before it left.
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 17] = [
     "docs/up.md",
     "docs/quickstart.md",
     "README.md",
     "docs/owner.md",
+    "docs/api.md",
     "docs/operate/README.md",
     "docs/operate/install.md",
     "docs/operate/configure.md",

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Media type of a directory object. Edges never send it: they send a list of the names.
-const DIRECTORY_MIME: &str = "inode/directory";
+pub(super) const DIRECTORY_MIME: &str = "inode/directory";
 
 impl Twin {
     /// Stores all files of a folder, several concurrently, then its directories from the leaves to the top.
@@ -339,14 +339,19 @@ fn insert(
     let node = &nodes[at];
     let parent = node.parent.expect("all but the top have a folder, and the top is not inserted");
     let into = directories.entry(parent).or_default();
-    let named = DirectoryEntry {
+    let inserted = into.insert(&node.name, named(entry, directory, into.room()));
+    inserted.map_err(|source| PutError::Directory { path: nodes[parent].path.clone(), source })
+}
+
+/// Returns what a directory says of an object in it, of which `directory` is the content unless it is a file. At most
+/// `room` directories are named below it.
+pub(super) fn named(entry: &Entry, directory: &Directory, room: usize) -> DirectoryEntry {
+    DirectoryEntry {
         capability: entry.capability.clone(),
         length: entry.length,
         mime: entry.mime.clone(),
         kind: entry.kind,
-        below: directory.folders(into.room()),
+        below: directory.folders(room),
         unknown: Default::default(),
-    };
-    let inserted = into.insert(&node.name, named);
-    inserted.map_err(|source| PutError::Directory { path: nodes[parent].path.clone(), source })
+    }
 }

@@ -12,6 +12,7 @@ mod put_again;
 mod recover;
 mod small_cluster;
 mod store;
+mod streamed;
 mod telling;
 mod testdata;
 mod unfinished;

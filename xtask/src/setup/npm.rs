@@ -21,12 +21,20 @@ struct Packages {
     lock: &'static str,
 }
 
-const ALL: &[Packages] = &[Packages {
-    name: "npm-unixfs",
-    why: "make CIDs and CARs as IPFS does",
-    wanted: include_str!("../../../unixfs/tests/judge/package.json"),
-    lock: include_str!("../../../unixfs/tests/judge/package-lock.json"),
-}];
+const ALL: &[Packages] = &[
+    Packages {
+        name: "npm-unixfs",
+        why: "make CIDs and CARs as IPFS does",
+        wanted: include_str!("../../../unixfs/tests/judge/package.json"),
+        lock: include_str!("../../../unixfs/tests/judge/package-lock.json"),
+    },
+    Packages {
+        name: "npm-api",
+        why: "upload as clients of nft.storage and tus do",
+        wanted: include_str!("../../../api/tests/judge/package.json"),
+        lock: include_str!("../../../api/tests/judge/package-lock.json"),
+    },
+];
 
 /// Returns whether all are there: programs of their names in `PATH`, or ours with these versions.
 pub(crate) fn has_npm() -> bool {

@@ -24,6 +24,7 @@ const ROOMS: &[(&str, u8, Reach)] = &[
     ("origin", 2, Reach::Lower),
     ("edge", 2, Reach::Lower),
     ("twin", 2, Reach::Lower),
+    ("api", 3, Reach::Lower),
     ("cluster", 3, Reach::Lower),
     ("up", 4, Reach::Lower),
     ("cli", 5, Reach::Lower),

@@ -3,53 +3,120 @@
 
 use std::{
     collections::BTreeMap,
-    io::Read,
-    path::Path,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, bail, ensure};
-use edge::{PolicyLibrary, content_kind, policy_place};
+use edge::{PolicyError, PolicyLibrary, content_kind, policy_place};
 use format::{
-    BlobId, Cap, Domain, Level, Moment, Place, PolicyName, Profile, Redundancy, Retention,
+    BlobId, Cap, Domain, Level, Moment, Place, PolicyName, Profile, Redundancy, RedundancyError, Retention,
     limits::LEASE_PLACES_MAX,
     wire::{NodeEntry, Role},
 };
-use sandbox::{Chain, ContentKind, Engine, EngineOptions, Facts, Plan, Site};
+use sandbox::{
+    Chain, ContentKind, Engine, EngineError, EngineOptions, Facts, LinkFault, Plan, Site, guard::ChildCommand,
+};
 use tokio::task::spawn_blocking;
-use twin::{Inspection, PutOptions, Tenure, Twin};
-
-use crate::policy_check;
+use twin::{PolicyNameError, PutOptions, Tenure, Twin};
 
 const GIB: u64 = 1 << 30;
 
+/// Why a policy does not say where an upload may lie. Nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum PlacingError {
+    /// There is no such policy, or nobody says so.
+    #[error("the policy {policy} cannot be asked where this may lie")]
+    Name {
+        /// Which.
+        policy: PolicyName,
+        /// Why.
+        source: PolicyNameError,
+    },
+    /// It cannot be had, or compiled.
+    #[error("the policy {policy} cannot be asked where this may lie")]
+    Load {
+        /// Which.
+        policy: PolicyName,
+        /// Why.
+        source: PolicyError,
+    },
+    /// This program cannot run policies.
+    #[error("no policy can be asked here")]
+    Engine(#[from] EngineError),
+    /// It failed.
+    #[error("the policy {policy} cannot say where this may lie")]
+    Failed {
+        /// Which.
+        policy: PolicyName,
+        /// Why.
+        source: LinkFault,
+    },
+    /// What it says is more than a lease can say, or contradicts the options.
+    #[error("the policy {policy} cannot be kept to")]
+    Plan {
+        /// Which.
+        policy: PolicyName,
+        /// Why.
+        source: PlanFault,
+    },
+    /// The program is ending.
+    #[error("the policy was not asked: the program is ending")]
+    Cut,
+}
+
+/// Why a policy's plan cannot be kept to; the policy's fault, or the options'.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanFault {
+    /// No such redundancy.
+    #[error("it asks for shards that cannot be")]
+    Redundancy(#[from] RedundancyError),
+    /// Two times that cannot both be.
+    #[error(
+        "it is to be kept until {} and gone at {}; change the policy or the options",
+        Moment(*keep_until),
+        Moment(*expires)
+    )]
+    Times {
+        /// Seconds since 1970.
+        keep_until: u64,
+        /// Seconds since 1970.
+        expires: u64,
+    },
+    /// One zone has allowed and refused nodes.
+    #[error("it allows one and refuses another node of zone {zone}, which no lease can say")]
+    Divided {
+        /// Which.
+        zone: String,
+    },
+    /// Nothing is left.
+    #[error("it allows none of the {sites} sites that there are")]
+    Nowhere {
+        /// How many there are.
+        sites: usize,
+    },
+    /// Too many words.
+    #[error("what it allows takes {places} places to say, a lease holds {LEASE_PLACES_MAX}")]
+    Long {
+        /// How many.
+        places: usize,
+    },
+}
+
 /// What is to be stored, as a policy may ask for it.
-struct Upload {
-    /// Bytes of a file; zero for a folder or standard input, whose size is not known before.
-    bytes: u64,
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// Bytes of a file; zero for a folder or a stream, whose size is not known before.
+    pub bytes: u64,
     /// The media type; empty when it is not known.
-    mime: String,
+    pub mime: String,
+}
+
+/// An upload that a policy asks about.
+struct Upload {
+    about: About,
     /// Seconds since 1970.
     now: u64,
     tags: BTreeMap<String, u32>,
-}
-
-impl Upload {
-    /// Looks at what is to be stored. The upload reports what cannot be read.
-    fn look(path: &Path, put: &PutOptions) -> Self {
-        let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file);
-        let bytes = metadata.as_ref().map_or(0, std::fs::Metadata::len);
-        let mime = put.mime.as_ref().map(|mime| mime.as_str().to_owned()).or_else(|| {
-            let mut sample = Vec::new();
-            let file = metadata.and_then(|_| std::fs::File::open(path).ok())?;
-            file.take(Inspection::SAMPLE_BYTES as u64).read_to_end(&mut sample).ok()?;
-            let mut inspection = Inspection::default();
-            inspection.see(&sample);
-            Some(inspection.media_type(&path.file_name()?.to_string_lossy()))
-        });
-        Self { bytes, mime: mime.unwrap_or_default(), now: now(), tags: put.tags.clone() }
-    }
 }
 
 impl Facts for Upload {
@@ -58,11 +125,11 @@ impl Facts for Upload {
     }
 
     fn object_kind(&self) -> ContentKind {
-        content_kind(&self.mime)
+        content_kind(&self.about.mime)
     }
 
     fn object_size(&self) -> u32 {
-        u32::try_from(self.bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+        u32::try_from(self.about.bytes.div_ceil(1024)).unwrap_or(u32::MAX)
     }
 
     fn object_immutable(&self) -> bool {
@@ -82,61 +149,75 @@ impl Facts for Upload {
     }
 }
 
-/// The policy that the options of an upload name, and what it is asked about.
-pub(crate) struct Placing {
-    put: PutOptions,
-    /// None for the default policy, which says nothing of places.
-    asked: Option<Asked>,
+/// Loads policies for one program. What runs them is made when the first one is to be asked.
+pub struct Placer {
+    here: Place,
+    compiler: ChildCommand,
+    library: OnceLock<PolicyLibrary>,
 }
 
+/// The policy that uploads name, and what it is asked about.
+pub struct Placing(Option<Asked>);
+
 struct Asked {
+    policy: PolicyName,
     chain: Arc<Chain>,
     nodes: Vec<NodeEntry>,
 }
 
-impl Placing {
-    /// Loads the policy that the options name. One is enough for many uploads.
-    ///
-    /// # Errors
-    /// When the policy cannot be loaded.
-    pub(crate) async fn load(twin: &Twin, here: &Place, put: PutOptions) -> anyhow::Result<Self> {
-        let name = &put.tenure.policy;
-        if name.as_str() == PolicyName::DEFAULT {
-            return Ok(Self { put, asked: None });
-        }
-        let unasked = || format!("the policy {name} cannot be asked where this may lie");
-        twin.know_policy(name).await.with_context(unasked)?;
-        let network = twin.network();
-        let (transport, topology) = (network.reader().transport().clone(), network.topology().clone());
-        let engine = Engine::new(EngineOptions::default())?;
-        let library =
-            PolicyLibrary::new(transport, topology.clone(), here.clone(), engine, Some(policy_check::compiler()?));
-        let chain = Arc::new(library.load(&twin.owner(), name, 0).await.with_context(unasked)?.chain);
-        Ok(Self { put, asked: Some(Asked { chain, nodes: topology.origins() }) })
+impl Placer {
+    /// Makes one for a program at `here`. Components are compiled by `compiler`, which bounds what that costs.
+    #[must_use]
+    pub fn new(here: Place, compiler: ChildCommand) -> Self {
+        Self { here, compiler, library: OnceLock::new() }
     }
 
-    /// Asks the policy about what lies at a path, if it has the hook. Returns options that satisfy both the owner's
-    /// options and the policy.
+    /// Loads a policy of the twin's owner. One load is enough for many uploads. The default policy says nothing of
+    /// places and is not loaded.
+    ///
+    /// # Errors
+    /// [`PlacingError`].
+    pub async fn load(&self, twin: &Twin, policy: &PolicyName) -> Result<Placing, PlacingError> {
+        if policy.as_str() == PolicyName::DEFAULT {
+            return Ok(Placing(None));
+        }
+        let name = || policy.clone();
+        twin.know_policy(policy).await.map_err(|source| PlacingError::Name { policy: name(), source })?;
+        let network = twin.network();
+        let topology = network.topology().clone();
+        if self.library.get().is_none() {
+            let engine = Engine::new(EngineOptions::default())?;
+            let (transport, compiler) = (network.reader().transport().clone(), Some(self.compiler.clone()));
+            let library = PolicyLibrary::new(transport, topology.clone(), self.here.clone(), engine, compiler);
+            // Another upload may have been first.
+            let _ = self.library.set(library);
+        }
+        let library = self.library.get().ok_or(PlacingError::Cut)?;
+        let loaded = library.load(&twin.owner(), policy, 0).await;
+        let chain = loaded.map_err(|source| PlacingError::Load { policy: name(), source })?.chain;
+        Ok(Placing(Some(Asked { policy: name(), chain: Arc::new(chain), nodes: topology.origins() })))
+    }
+}
+
+impl Placing {
+    /// Asks the policy about an upload, if it has the hook. Returns options that satisfy both the owner's options and
+    /// the policy.
     ///
     /// # Errors
     /// When the policy fails, or plans what a lease cannot express.
-    pub(crate) async fn of(&self, path: &Path) -> anyhow::Result<PutOptions> {
-        let mut put = self.put.clone();
-        let Some(Asked { chain, nodes }) = &self.asked else { return Ok(put) };
-        let name = put.tenure.policy.clone();
+    pub async fn of(&self, mut put: PutOptions, about: About) -> Result<PutOptions, PlacingError> {
+        let Some(Asked { policy, chain, nodes }) = &self.0 else { return Ok(put) };
+        let policy = || policy.clone();
         let open = Sites::of(nodes, &put.tenure);
         let sites = open.sites();
-        let (path, options, chain) = (path.to_owned(), put.clone(), chain.clone());
-        let asked = spawn_blocking(move || {
-            let facts: Arc<dyn Facts> = Arc::new(Upload::look(&path, &options));
-            chain.place(&facts, &sites)
-        });
-        let Some(run) = asked.await?.with_context(|| format!("the policy {name} cannot say where this may lie"))?
-        else {
+        let facts: Arc<dyn Facts> = Arc::new(Upload { about, now: now(), tags: put.tags.clone() });
+        let chain = chain.clone();
+        let asked = spawn_blocking(move || chain.place(&facts, &sites)).await.map_err(|_| PlacingError::Cut)?;
+        let Some(run) = asked.map_err(|source| PlacingError::Failed { policy: policy(), source })? else {
             return Ok(put);
         };
         let planned = open.keep_to(&run.verdict, nodes, put.tenure, now());
-        put.tenure = planned.with_context(|| format!("the policy {name} cannot be kept to"))?;
+        put.tenure = planned.map_err(|source| PlacingError::Plan { policy: policy(), source })?;
         put.preferences = open.preferences(&run.verdict, nodes);
         Ok(put)
     }
@@ -188,7 +269,7 @@ impl<'a> Sites<'a> {
     }
 
     /// Restricts the owner's options to what the policy plans at `now`, seconds since 1970.
-    fn keep_to(&self, plan: &Plan, nodes: &[NodeEntry], mut tenure: Tenure, now: u64) -> anyhow::Result<Tenure> {
+    fn keep_to(&self, plan: &Plan, nodes: &[NodeEntry], mut tenure: Tenure, now: u64) -> Result<Tenure, PlanFault> {
         if plan.weights.contains(&0) {
             tenure.wanted = self.wanted(plan, nodes)?;
         }
@@ -213,17 +294,14 @@ impl<'a> Sites<'a> {
         let promised = Some(u64::from(plan.keep_until)).filter(|until| *until > now);
         tenure.retention = Retention { keep_until: keep_until.max(promised.unwrap_or(0)), expires: ends.unwrap_or(0) };
         let Retention { keep_until, expires } = tenure.retention;
-        ensure!(
-            expires == 0 || keep_until <= expires,
-            "it is to be kept until {} and gone at {}; change the policy or the options",
-            Moment(keep_until),
-            Moment(expires)
-        );
+        if expires != 0 && keep_until > expires {
+            return Err(PlanFault::Times { keep_until, expires });
+        }
         Ok(tenure)
     }
 
     /// Returns the sites that are left, named by the widest level that fits: country, operator, datacentre or zone.
-    fn wanted(&self, plan: &Plan, nodes: &[NodeEntry]) -> anyhow::Result<Vec<Domain>> {
+    fn wanted(&self, plan: &Plan, nodes: &[NodeEntry]) -> Result<Vec<Domain>, PlanFault> {
         let is_allowed = |place: &Place| self.weight(plan, place).is_some_and(|weight| weight > 0);
         let closed: Vec<&Place> = nodes.iter().map(|node| &node.place).filter(|place| !is_allowed(place)).collect();
         let mut wanted: Vec<Domain> = Vec::new();
@@ -232,18 +310,13 @@ impl<'a> Sites<'a> {
                 continue;
             }
             let widest = domains(place).find(|domain| !closed.iter().any(|other| domain.holds(other)));
-            wanted.push(widest.with_context(|| {
-                format!("it allows one and refuses another node of zone {}, which no lease can say", place.zone)
-            })?);
+            wanted.push(widest.ok_or_else(|| PlanFault::Divided { zone: place.zone.clone() })?);
         }
-        if wanted.is_empty() {
-            bail!("it allows none of the {} sites that there are", self.0.len());
+        match wanted.len() {
+            0 => return Err(PlanFault::Nowhere { sites: self.0.len() }),
+            places if places > LEASE_PLACES_MAX => return Err(PlanFault::Long { places }),
+            _ => {}
         }
-        ensure!(
-            wanted.len() <= LEASE_PLACES_MAX,
-            "what it allows takes {} places to say, a lease holds {LEASE_PLACES_MAX}",
-            wanted.len()
-        );
         Ok(wanted)
     }
 }
@@ -311,7 +384,7 @@ mod tests {
         }
     }
 
-    fn wanted(weights: &[u8], tenure: Tenure) -> anyhow::Result<Vec<String>> {
+    fn wanted(weights: &[u8], tenure: Tenure) -> Result<Vec<String>, PlanFault> {
         let nodes = nodes();
         let kept = Sites::of(&nodes, &tenure).keep_to(&plan(weights), &nodes, tenure, 0)?;
         Ok(kept.wanted.iter().map(ToString::to_string).collect())

@@ -1,0 +1,105 @@
+//! The audit log: every request of a known token that could change something, with what came of it, is durable before
+//! its answer leaves.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{MatchedPath, Request, State},
+    http::Method,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use format::Locator;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    caller::{Admin, Known},
+    files::InQuery,
+    refusal::Refusal,
+    service::{Service, now_ms},
+    store::{Line, Write},
+    upload::Kept,
+};
+
+const LIMIT: u32 = 100;
+const LIMIT_MAX: u32 = 1000;
+
+/// What a request was about; handlers leave it with their answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subject {
+    pub(crate) locator: Option<Locator>,
+    pub(crate) bytes: u64,
+}
+
+impl Subject {
+    /// What an upload became.
+    pub(crate) fn of(kept: &Kept) -> Self {
+        Self { locator: Some(kept.stored.entry.capability.locator()), bytes: kept.stored.bytes }
+    }
+}
+
+/// Writes a line for each request that could change something.
+pub(crate) async fn note(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return next.run(request).await;
+    }
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
+    // Routes and methods are ours, so both are short.
+    let action = format!("{} {route}", request.method());
+    let known = Known::default();
+    request.extensions_mut().insert(known.clone());
+    let answer = next.run(request).await;
+    let Some(token) = known.0.get() else { return answer };
+    let subject = answer.extensions().get::<Subject>().copied();
+    let line = Line {
+        at_ms: now_ms(),
+        token: *token,
+        action: action.chars().take(64).collect(),
+        subject: subject.and_then(|it| it.locator),
+        status: answer.status().as_u16(),
+        bytes: subject.map_or(0, |it| it.bytes),
+    };
+    match service.store.write(Write::Audit(line)).await {
+        Ok(()) => answer,
+        // What was done stays done, and an owner who reads the log finds it missing: so the answer says it.
+        Err(error) => Refusal::from(error).into_response(),
+    }
+}
+
+/// What the log is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ask {
+    /// Lines, 1 to 1,000. Absent: 100.
+    limit: Option<u32>,
+    /// Only lines below this number.
+    before: Option<u64>,
+}
+
+/// `GET /audit`: the newest lines first.
+pub(crate) async fn list(
+    State(service): State<Arc<Service>>,
+    _: Admin,
+    InQuery(Ask { limit, before }): InQuery<Ask>,
+) -> Result<Response, Refusal> {
+    let limit = limit.unwrap_or(LIMIT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(Refusal::wrong(format!("limit is a number from 1 to {LIMIT_MAX}")));
+    }
+    let lines = service.store.audit(before, limit).await?;
+    let shown = |(number, line): &(u64, Line)| {
+        json!({
+            "number": number,
+            "at_ms": line.at_ms,
+            "token": line.token.to_string(),
+            "action": line.action,
+            "id": line.subject.map(|it| it.to_string()),
+            "status": line.status,
+            "bytes": line.bytes,
+        })
+    };
+    let value: Vec<_> = lines.iter().map(shown).collect();
+    Ok(Json(json!({ "ok": true, "value": value })).into_response())
+}

@@ -1,0 +1,63 @@
+//! Who asks, by the token that came along, and whether they may. Only handlers that name one of these extractors are
+//! reached by nobody else.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, header::AUTHORIZATION, request::Parts},
+};
+
+use crate::{
+    refusal::Refusal,
+    service::{self, Service},
+    token::{Grant, Scope, Token, TokenFault, TokenId},
+};
+
+/// A caller that may read.
+pub(crate) struct Reader(pub(crate) Grant);
+
+/// A caller that may store and erase.
+pub(crate) struct Writer(pub(crate) Grant);
+
+/// A caller that may see who did what.
+pub(crate) struct Admin(#[expect(dead_code, reason = "that it is there is what counts")] pub(crate) Grant);
+
+/// Who the caller of a request turned out to be, for the audit log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known(pub(crate) Arc<OnceLock<TokenId>>);
+
+macro_rules! caller {
+    ($($name:ident: $scope:expr),*) => { $(
+        impl FromRequestParts<Arc<Service>> for $name {
+            type Rejection = Refusal;
+
+            async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Refusal> {
+                let grant = recognised(service, &parts.headers).await?;
+                if let Some(Known(known)) = parts.extensions.get() {
+                    let _ = known.set(grant.id);
+                }
+                service.count(&grant)?;
+                if grant.scope < $scope { Err(Refusal::scope($scope)) } else { Ok(Self(grant)) }
+            }
+        }
+    )* };
+}
+
+caller!(Reader: Scope::Read, Writer: Scope::Write, Admin: Scope::Admin);
+
+/// Returns what the token of a request allows.
+async fn recognised(service: &Service, headers: &HeaderMap) -> Result<Grant, Refusal> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return Err(Refusal::no_token()) };
+    let text = value.to_str().map_err(|_| Refusal::malformed_token())?;
+    // RFC 9110 section 11.1: the scheme is case-insensitive.
+    let (scheme, shown) = text.split_once(' ').ok_or_else(Refusal::no_token)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Refusal::no_token());
+    }
+    let shown: Token = shown.trim().parse().map_err(|_| Refusal::malformed_token())?;
+    let (grant, kept) = service.store.token(shown.id()).await?.ok_or(TokenFault::Unknown)?;
+    grant.check(&kept, &shown, service::now())?;
+    Ok(grant)
+}

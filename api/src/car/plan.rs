@@ -1,0 +1,205 @@
+//! Which files a DAG has, and which blocks make up each. A root of dag-cbor, as that of an NFT's metadata, is the
+//! folder of what it links to: IPFS finds a link under the keys that lead to it, and so do readers here.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Read},
+    sync::Arc,
+};
+
+use bytes::{Buf, Bytes};
+use minicbor::{Decoder, data::Type};
+use unixfs::{Bounds, Cid, Codec, Step, Walker};
+
+use super::blocks::{Blocks, CarFault, Place};
+
+/// The tag of a link in dag-cbor.
+const LINK: u64 = 42;
+/// Maps and lists in each other.
+const DEPTH_MAX: usize = 64;
+/// Links of a root.
+const LINKS_MAX: usize = 100_000;
+
+/// What is to be stored of a DAG.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub(super) files: Vec<File>,
+    /// Paths of folders; that of the top is empty.
+    pub(super) folders: Vec<String>,
+}
+
+/// One file.
+pub(super) struct File {
+    /// Names with slashes between them; empty for a DAG that is one file.
+    pub(super) path: String,
+    pub(super) content: Content,
+}
+
+/// The content of a file, piece by piece.
+#[derive(Default)]
+pub(super) struct Content {
+    pieces: VecDeque<Piece>,
+    bytes: u64,
+}
+
+enum Piece {
+    Block(Place),
+    Inline(Bytes),
+}
+
+impl Plan {
+    /// Goes through a DAG whose blocks are all there. Blocks.
+    pub(super) fn of(root: &Cid, blocks: &Blocks) -> Result<Self, CarFault> {
+        let mut plan = Self::default();
+        if root.codec() != Codec::DagCbor {
+            plan.walk("", *root, blocks)?;
+            return Ok(plan);
+        }
+        let (place, _) = blocks.place(root).ok_or(CarFault::NoRoot { root: *root })?;
+        let links = links(&blocks.block(place)?).filter(|links| !links.is_empty());
+        plan.folders.push(String::new());
+        for (path, cid) in links.ok_or(CarFault::NoRoot { root: *root })? {
+            plan.walk(&path, cid, blocks)?;
+        }
+        Ok(plan)
+    }
+
+    /// Adds what lies under a root, below a path.
+    fn walk(&mut self, below: &str, root: Cid, blocks: &Blocks) -> Result<(), CarFault> {
+        let join = |path: String| match (below.is_empty(), path.is_empty()) {
+            (true, _) => path,
+            (false, true) => below.to_owned(),
+            (false, false) => format!("{below}/{path}"),
+        };
+        let mut walker = Walker::new(root, Bounds::default());
+        loop {
+            match walker.step()? {
+                Step::Block(cid) => {
+                    let (place, _) = blocks.place(&cid).ok_or(CarFault::NoRoot { root: cid })?;
+                    walker.give(blocks.block(place)?)?;
+                }
+                Step::Length(cid) => {
+                    let (_, bytes) = blocks.place(&cid).ok_or(CarFault::NoRoot { root: cid })?;
+                    walker.give_length(bytes)?;
+                }
+                Step::Directory { path } => self.folders.push(join(path)),
+                Step::File { path, .. } => self.files.push(File { path: join(path), content: Content::default() }),
+                Step::Leaf { cid, bytes } => {
+                    let (place, _) = blocks.place(&cid).ok_or(CarFault::NoRoot { root: cid })?;
+                    self.piece(Piece::Block(place), bytes);
+                }
+                Step::Inline(content) => {
+                    let bytes = content.len() as u64;
+                    self.piece(Piece::Inline(content), bytes);
+                }
+                Step::Symlink { path, .. } | Step::Other { path, .. } => {
+                    return Err(CarFault::NoFile { path: join(path) });
+                }
+                Step::End => return Ok(()),
+            }
+        }
+    }
+
+    fn piece(&mut self, piece: Piece, bytes: u64) {
+        if let Some(file) = self.files.last_mut() {
+            file.content.pieces.push_back(piece);
+            file.content.bytes += bytes;
+        }
+    }
+}
+
+impl Content {
+    /// Bytes of all pieces.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Returns what reads it.
+    pub(super) fn read(self, blocks: Arc<Blocks>) -> impl Read + Send {
+        Pieces { pieces: self.pieces, blocks, rest: Bytes::new() }
+    }
+}
+
+/// Reads a content, a block at a time.
+struct Pieces {
+    pieces: VecDeque<Piece>,
+    blocks: Arc<Blocks>,
+    rest: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.rest.is_empty() {
+            match self.pieces.pop_front() {
+                Some(Piece::Block(place)) => self.rest = self.blocks.block(place)?,
+                Some(Piece::Inline(content)) => self.rest = content,
+                None => return Ok(0),
+            }
+        }
+        let bytes = self.rest.len().min(into.len());
+        self.rest.copy_to_slice(&mut into[..bytes]);
+        Ok(bytes)
+    }
+}
+
+/// Returns the links of a dag-cbor block with the keys that lead to each; none where it is not what its codec says.
+fn links(block: &[u8]) -> Option<Vec<(String, Cid)>> {
+    let (mut cbor, mut found) = (Decoder::new(block), Vec::new());
+    collect(&mut cbor, &mut Vec::new(), &mut found)?;
+    (cbor.position() == block.len()).then_some(found)
+}
+
+fn collect(cbor: &mut Decoder<'_>, keys: &mut Vec<String>, found: &mut Vec<(String, Cid)>) -> Option<()> {
+    if keys.len() > DEPTH_MAX || found.len() > LINKS_MAX {
+        return None;
+    }
+    match cbor.datatype().ok()? {
+        Type::Map => {
+            for _ in 0..cbor.map().ok()?? {
+                keys.push(cbor.str().ok()?.to_owned());
+                collect(cbor, keys, found)?;
+                keys.pop();
+            }
+        }
+        Type::Array => {
+            for at in 0..cbor.array().ok()?? {
+                keys.push(at.to_string());
+                collect(cbor, keys, found)?;
+                keys.pop();
+            }
+        }
+        Type::Tag if cbor.tag().ok()?.as_u64() == LINK => {
+            let (0, cid) = cbor.bytes().ok()?.split_first().map(|(first, rest)| (*first, rest))? else { return None };
+            found.push((keys.join("/"), Cid::decode(cid).ok()?));
+        }
+        Type::Tag => return None,
+        _ => cbor.skip().ok()?,
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use minicbor::{Encoder, data::Tag};
+
+    use super::*;
+
+    #[test]
+    fn links_are_found_under_the_keys_that_lead_to_them() {
+        let cid = Cid::of(Codec::Raw, b"x");
+        let link = [&[0][..], &cid.to_bytes()].concat();
+        let mut cbor = Encoder::new(Vec::new());
+        cbor.map(3).unwrap().str("image").unwrap().tag(Tag::new(LINK)).unwrap().bytes(&link).unwrap();
+        cbor.str("name").unwrap().str("cat").unwrap();
+        cbor.str("properties").unwrap().map(1).unwrap().str("files").unwrap().array(2).unwrap();
+        cbor.u8(7).unwrap().tag(Tag::new(LINK)).unwrap().bytes(&link).unwrap();
+        let block = cbor.into_writer();
+        let found = links(&block).unwrap();
+        assert_eq!(found, [("image".to_owned(), cid), ("properties/files/1".to_owned(), cid)]);
+        for end in 0..block.len() {
+            assert!(links(&block[..end]).is_none(), "{end}");
+        }
+        let deep = vec![0x81; 1000];
+        assert!(links(&deep).is_none());
+    }
+}

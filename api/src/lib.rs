@@ -1,0 +1,47 @@
+//! The twin as a service: storing, listing, renewing and erasing over HTTP, with tokens.
+//!
+//! | noun | what it does |
+//! |---|---|
+//! | [`Api`] | starts it for a [`twin::Twin`]; `evernear twin run` is that and nothing more |
+//! | [`Token`], [`Grant`], [`Scope`] | who may do what |
+//! | [`Store`] | what is remembered of tokens and uploads, and the audit log |
+//! | [`wishes`](wishes()) | what the sender of an upload wishes for it, from fields of the request |
+//!
+//! Keeps true: nothing is acknowledged that is not durable at nodes and written down here; what breaks off leaves
+//! nothing; memory does not grow with what is uploaded; a token's secret is kept nowhere.
+
+mod audit;
+mod caller;
+mod car;
+mod cids;
+mod cors;
+mod door;
+mod files;
+mod form;
+mod intake;
+mod nft;
+mod openapi;
+mod pins;
+mod placing;
+mod quota;
+mod rate;
+mod refusal;
+mod routes;
+mod run;
+mod service;
+mod spool;
+mod store;
+mod token;
+mod tus;
+mod upload;
+mod wishes;
+
+pub use placing::{About, Placer, Placing, PlacingError, PlanFault};
+pub use rate::Rates;
+pub use run::{Api, Running, StartError};
+pub use store::{Line, STORE_FILE, Source, Store, StoreError, Upload};
+pub use token::{
+    Grant, RATE_DEFAULT, Scope, ScopeError, TOKEN_NAME_BYTES_MAX, Token, TokenError, TokenFault, TokenHash, TokenId,
+    TokenNameError, check_token_name,
+};
+pub use wishes::{Defaults, WishError, wishes};

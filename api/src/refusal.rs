@@ -1,0 +1,304 @@
+//! The one table from what went wrong to an HTTP answer, in the shape of nft.storage: `{ok: false, error: {code,
+//! message}}`. What is the caller's fault is never a 500.
+
+use std::error::Error;
+
+use axum::{
+    Json,
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE},
+    },
+    response::{IntoResponse, Response},
+};
+use client::{TransportError, UploadError};
+use edge::PolicyError;
+use serde_json::json;
+use twin::{EncodingError, IndexError, LeaseChangeError, PolicyNameError, PutError, RetentionError};
+
+use crate::{
+    PlacingError,
+    intake::IntakeError,
+    quota::OverQuota,
+    store::StoreError,
+    token::{Scope, TokenFault},
+    wishes::WishError,
+};
+
+/// Seconds after which a caller is told to come again where nobody knows better.
+const AGAIN_SECONDS: u64 = 10;
+const NO_STORAGE: u16 = 507;
+
+/// An answer that says no, and why.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    /// Seconds after which the same request may succeed.
+    pub(crate) retry_after: Option<u64>,
+    /// The rest of the body is not read: the connection ends with this answer.
+    pub(crate) closes: bool,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry_after: None, closes: false }
+    }
+
+    /// The caller asked wrong; the text says all causes.
+    pub(crate) fn caller(error: &(dyn Error + 'static)) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "HTTP_ERROR", causes(error))
+    }
+
+    /// The caller asked wrong, in words.
+    pub(crate) fn wrong(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "HTTP_ERROR", message)
+    }
+
+    /// The twin's machine failed: the causes are for its operator.
+    pub(crate) fn own(error: &(dyn Error + 'static)) -> Self {
+        tracing::error!(error = causes(error), "a request failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", error.to_string())
+    }
+
+    /// Something is away for a while.
+    pub(crate) fn away(error: &(dyn Error + 'static)) -> Self {
+        tracing::warn!(error = causes(error), "a request failed");
+        let message = format!("{}; try again", causes(error));
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ERROR_UNAVAILABLE", message).after(AGAIN_SECONDS)
+    }
+
+    pub(crate) fn stopping() -> Self {
+        let message = "the twin is stopping; try again when it runs";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ERROR_MAINTENANCE", message).after(AGAIN_SECONDS)
+    }
+
+    pub(crate) fn busy() -> Self {
+        let message = "as many uploads as there is room for are under way; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ERROR_BUSY", message).after(AGAIN_SECONDS)
+    }
+
+    pub(crate) fn too_slow() -> Self {
+        let message = "the twin took too long; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ERROR_TIMEOUT", message).after(AGAIN_SECONDS)
+    }
+
+    pub(crate) fn too_often(seconds: u64) -> Self {
+        let message = format!("this token asks too often; try again in {seconds} s");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "ERROR_RATE_LIMITED", message).after(seconds)
+    }
+
+    pub(crate) fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "HTTP_ERROR", what)
+    }
+
+    pub(crate) fn no_method() -> Self {
+        let message = "there is no such method on this path; /openapi.json has all";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "HTTP_ERROR", message)
+    }
+
+    pub(crate) fn no_token() -> Self {
+        let message = "API Key is missing, make sure the `Authorization` header has a value in the following format \
+                       `Bearer {api key}`.";
+        Self::new(StatusCode::UNAUTHORIZED, "EXPECTED_BEARER_STRING", message)
+    }
+
+    pub(crate) fn malformed_token() -> Self {
+        let message = "API Key is malformed or failed to parse.";
+        Self::new(StatusCode::UNAUTHORIZED, "ERROR_MALFORMED_TOKEN", message)
+    }
+
+    pub(crate) fn scope(needs: Scope) -> Self {
+        let message = format!("Account restricted: this needs a token of scope {needs}.");
+        Self::new(StatusCode::FORBIDDEN, "ERROR_ACCOUNT_RESTRICTED", message)
+    }
+
+    pub(crate) fn after(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    pub(crate) fn closing(self) -> Self {
+        Self { closes: true, ..self }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let kept = self.clone();
+        let Self { status, code, message, retry_after, closes } = self;
+        let body = Json(json!({ "ok": false, "error": { "code": code, "message": message } }));
+        let mut answer = (status, body).into_response();
+        // Other routes have another shape.
+        answer.extensions_mut().insert(kept);
+        if let Some(seconds) = retry_after {
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if closes {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        answer
+    }
+}
+
+/// Returns an error with all its causes, each once.
+pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+impl From<TokenFault> for Refusal {
+    fn from(fault: TokenFault) -> Self {
+        match fault {
+            TokenFault::Unknown => Self::new(StatusCode::UNAUTHORIZED, "ERROR_TOKEN_NOT_FOUND", "API Key not found."),
+            TokenFault::Expired => Self::new(StatusCode::UNAUTHORIZED, "ERROR_DIDT_EXPIRED", "API Key has expired."),
+        }
+    }
+}
+
+impl From<WishError> for Refusal {
+    fn from(error: WishError) -> Self {
+        Self::caller(&error)
+    }
+}
+
+impl From<OverQuota> for Refusal {
+    fn from(error: OverQuota) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "ERROR_QUOTA_EXCEEDED", error.to_string()).closing()
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Closed => Self::stopping(),
+            StoreError::NameTaken { .. } => Self::new(StatusCode::CONFLICT, "HTTP_ERROR", error.to_string()),
+            error => Self::own(&error),
+        }
+    }
+}
+
+impl From<IndexError> for Refusal {
+    fn from(error: IndexError) -> Self {
+        match error {
+            IndexError::Busy { .. } => Self::away(&error),
+            IndexError::Full => Self::new(StatusCode::INSUFFICIENT_STORAGE, "ERROR_INDEX_FULL", error.to_string()),
+            error => Self::own(&error),
+        }
+    }
+}
+
+impl From<IntakeError> for Refusal {
+    fn from(error: IntakeError) -> Self {
+        match error {
+            IntakeError::TooLong { .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "ERROR_TOO_LARGE", error.to_string()).closing()
+            }
+            IntakeError::Quota(over) => over.into(),
+            IntakeError::Slow { .. } => {
+                Self::new(StatusCode::REQUEST_TIMEOUT, "ERROR_TIMEOUT", error.to_string()).closing()
+            }
+            IntakeError::Broken => Self::wrong(error.to_string()).closing(),
+            IntakeError::Stopping => Self::stopping().closing(),
+        }
+    }
+}
+
+impl From<PolicyNameError> for Refusal {
+    fn from(error: PolicyNameError) -> Self {
+        match error {
+            PolicyNameError::Unknown { .. } => Self::caller(&error),
+            PolicyNameError::Unavailable { .. } => Self::away(&error),
+        }
+    }
+}
+
+impl From<PlacingError> for Refusal {
+    fn from(error: PlacingError) -> Self {
+        match error {
+            PlacingError::Name { source, .. } => source.into(),
+            PlacingError::Load { source: PolicyError::Origins(_), .. } => Self::away(&error),
+            PlacingError::Load { .. } | PlacingError::Failed { .. } | PlacingError::Plan { .. } => Self::caller(&error),
+            PlacingError::Engine(_) => Self::own(&error),
+            PlacingError::Cut => Self::stopping(),
+        }
+    }
+}
+
+impl From<PutError> for Refusal {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Index(error) => error.into(),
+            PutError::Policy(error) => error.into(),
+            PutError::Retention(RetentionError::Clock(_)) => Self::away(&error),
+            PutError::Upload { ref source, .. } if is_full(source) => {
+                let message = "the network has no room for it; free some, or add nodes";
+                tracing::warn!(error = causes(&error), "the network is full");
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "ERROR_NETWORK_FULL", message)
+            }
+            PutError::Upload { source: UploadError::Placement(_), .. }
+            | PutError::Tree(_)
+            | PutError::Directory { .. }
+            | PutError::FolderType { .. }
+            | PutError::Bounds { .. }
+            | PutError::Name { .. }
+            | PutError::Tag { .. }
+            | PutError::Twice { .. }
+            | PutError::Retention(_)
+            | PutError::Encoding(EncodingError::Encode { .. }) => Self::caller(&error),
+            PutError::Upload { .. } | PutError::Unasked(_) | PutError::Times(_) => Self::away(&error),
+            error => Self::own(&error),
+        }
+    }
+}
+
+/// Whether nodes said that they have no room.
+fn is_full(error: &UploadError) -> bool {
+    let (UploadError::Lost { failed, .. } | UploadError::Record { failed, .. }) = error else { return false };
+    failed.iter().any(|failure| {
+        matches!(failure, TransportError::Failed { status, .. } | TransportError::Refused { status, .. } if *status == NO_STORAGE)
+    })
+}
+
+impl From<LeaseChangeError> for Refusal {
+    fn from(error: LeaseChangeError) -> Self {
+        match error {
+            LeaseChangeError::Unknown | LeaseChangeError::NotOurs => Self::not_found("NFT not found"),
+            LeaseChangeError::Erased | LeaseChangeError::Ending => {
+                Self::new(StatusCode::GONE, "HTTP_ERROR", error.to_string())
+            }
+            LeaseChangeError::Kept { .. } | LeaseChangeError::Busy | LeaseChangeError::Shortened { .. } => {
+                Self::new(StatusCode::CONFLICT, "HTTP_ERROR", error.to_string())
+            }
+            LeaseChangeError::Sooner { .. } => {
+                let message = format!("{error}; send \"sooner\": true to agree");
+                Self::new(StatusCode::CONFLICT, "HTTP_ERROR", message)
+            }
+            LeaseChangeError::Policy(error) => error.into(),
+            LeaseChangeError::Index(error) => error.into(),
+            LeaseChangeError::Retention(RetentionError::Clock(_))
+            | LeaseChangeError::Read(_)
+            | LeaseChangeError::TooFew { .. }
+            | LeaseChangeError::Overtaken { .. }
+            | LeaseChangeError::Unsure { .. } => Self::away(&error),
+            LeaseChangeError::Name
+            | LeaseChangeError::Retention(_)
+            | LeaseChangeError::Caps { .. }
+            | LeaseChangeError::OtherData { .. }
+            | LeaseChangeError::MoreParity { .. }
+            | LeaseChangeError::Length => Self::caller(&error),
+        }
+    }
+}

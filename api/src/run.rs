@@ -1,0 +1,159 @@
+//! Starts and ends the API, in a process of its own or inside another.
+
+use std::{
+    fs::{File, TryLockError},
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use axum::Router;
+use sandbox::guard::ChildCommand;
+use tokio::{net::TcpListener, task::JoinError, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+use twin::{ApiConfig, Twin, TwinConfig};
+
+use crate::{
+    Placer, door, routes,
+    service::{Parts, Service},
+    spool::Spool,
+    store::{Store, StoreError},
+    wishes::Defaults,
+};
+
+/// Held by the process that answers for a state folder.
+const LOCK_FILE: &str = "api.lock";
+
+/// The API of a twin.
+pub struct Api;
+
+/// An API that runs.
+pub struct Running {
+    /// Where it listens.
+    pub local_addr: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+/// Why the API does not start. Nothing runs then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A twin answers for this state folder already; its operator must choose one.
+    #[error("another twin runs on {}; stop it, or name another folder with --state", path.display())]
+    Runs {
+        /// The state folder.
+        path: PathBuf,
+    },
+    /// The state folder cannot be used.
+    #[error("the state folder {} cannot be used", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The file of tokens and uploads does not open.
+    #[error("the API's file does not open")]
+    Store(#[from] StoreError),
+    /// The address cannot be listened on.
+    #[error("{address} cannot be listened on; `listen` in [api] of twin.toml, or --listen, names another")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl Api {
+    /// Starts to answer for a twin, whose state lies in `state`, until `stop` is cancelled. Policies that say where
+    /// uploads may lie are compiled by `compiler`.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(
+        config: &TwinConfig,
+        state: &Path,
+        twin: Arc<Twin>,
+        compiler: ChildCommand,
+        stop: CancellationToken,
+    ) -> Result<Running, StartError> {
+        let address = config.api.listen;
+        let store = Store::open(state).await?;
+        let lock = lock(state)?;
+        let parts = store.partial().await?.into_iter().map(|upload| upload.batch);
+        let resumables = store.resumables().await?.into_iter().filter(|it| it.locator.is_none()).map(|it| it.batch);
+        let going_on = parts.chain(resumables).collect();
+        let folder = state.to_owned();
+        let spool = tokio::task::spawn_blocking(move || Spool::open(&folder, &going_on)).await;
+        let spool = spool.map_err(|_| StoreError::Closed)?;
+        let spool = spool.map_err(|source| StartError::Folder { path: state.to_owned(), source })?;
+        let failed = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let local_addr = listener.local_addr().map_err(failed)?;
+        let parts = Parts {
+            spool,
+            twin,
+            url: config.url.clone(),
+            defaults: Defaults { profile: config.profile, policy: config.policy.clone() },
+            placer: Placer::new(config.place.clone(), compiler),
+            config: ApiConfig { listen: local_addr, ..config.api.clone() },
+            store,
+            // Its own token: an API that ends by itself stops nobody else.
+            stop: stop.child_token(),
+        };
+        let service = Service::new(parts).await?;
+        service.reconcile().await?;
+        if !local_addr.ip().is_loopback() {
+            tracing::warn!(%local_addr, "tokens reach the API in clear: put what speaks TLS in front");
+        }
+        tracing::info!(%local_addr, "the twin's API started");
+        let router = routes::router(service.clone());
+        let task = tokio::spawn(run(service, listener, router, lock));
+        Ok(Running { local_addr, task })
+    }
+}
+
+impl Running {
+    /// Waits until the API has stopped, which its token begins: uploads under way end first, as long as the
+    /// configuration allows.
+    ///
+    /// # Errors
+    /// [`JoinError`] when its main task panicked.
+    pub async fn stopped(self) -> Result<(), JoinError> {
+        self.task.await
+    }
+}
+
+/// Takes the state folder for this process, until the file is dropped.
+fn lock(state: &Path) -> Result<File, StartError> {
+    let folder = |source| StartError::Folder { path: state.to_owned(), source };
+    let open = File::options().create(true).truncate(false).write(true).open(state.join(LOCK_FILE));
+    let file = open.map_err(folder)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::Runs { path: state.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(folder(source)),
+    }
+}
+
+async fn run(service: Arc<Service>, listener: TcpListener, router: Router, lock: File) {
+    service.tasks.spawn(door::accept(service.clone(), listener, router));
+    service.tasks.spawn(service.clone().sweep_often());
+    service.stop.cancelled().await;
+    service.tasks.close();
+    let drain = service.config.drain();
+    if timeout(drain, service.tasks.wait()).await.is_err() {
+        tracing::warn!("some uploads did not end in time and are cut");
+        service.cut.cancel();
+        // What is left tells nodes that an upload is no more; the next start does what this one cannot.
+        let _ = timeout(drain, service.tasks.wait()).await;
+    }
+    match Arc::try_unwrap(service) {
+        Ok(service) => service.store.close().await,
+        // Somebody hangs on a node. What they write is durable by itself.
+        Err(_) => tracing::warn!("the API's file is left open by a request that does not end"),
+    }
+    drop(lock);
+    tracing::info!("the twin's API stopped");
+}

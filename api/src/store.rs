@@ -1,0 +1,484 @@
+//! What the API remembers: tokens, which upload came by which of them, and an audit log, in one SQLite file beside the
+//! owner's index. Names, labels and keys are not in it; the index has them, encrypted.
+//!
+//! WAL and `synchronous=FULL`: what was acknowledged survives a power cut. One task writes; writes that wait share a
+//! transaction (group commit). Commands that make tokens use the file beside a twin that runs.
+
+mod migrations;
+mod reads;
+mod writes;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use format::Locator;
+use sqlx::{
+    SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+use twin::Batch;
+
+use crate::token::{Grant, TokenHash, TokenId};
+
+/// The file, in the owner's state folder.
+pub const STORE_FILE: &str = "api.sqlite";
+/// Longest wait for another process that writes, and for a free connection.
+const BUSY: Duration = Duration::from_secs(5);
+/// Connections that read; more than cores only queue inside SQLite.
+const READERS: u32 = 4;
+/// Writes that wait for the writer; who comes later waits to be let in.
+const WAITING_MAX: usize = 1024;
+
+/// Why the store cannot be read or written; the twin's machine is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The folder cannot be used.
+    #[error("the folder {} cannot be used for the API's file", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// SQLite says no.
+    #[error("the file of tokens and uploads cannot be read or written")]
+    Sqlite(#[from] sqlx::Error),
+    /// Its disk takes no write.
+    #[error("the file of tokens and uploads cannot be written: {reason}")]
+    Unwritten {
+        /// What SQLite says.
+        reason: String,
+    },
+    /// The file is of a later version, or damaged.
+    #[error("the file of tokens and uploads cannot be brought up to date")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// What stands in it is none of ours.
+    #[error("the table {table} of the API's file is damaged")]
+    Damaged {
+        /// Which table.
+        table: &'static str,
+    },
+    /// A token that counts has this name.
+    #[error("there is a token called {name:?}; end it first, or choose another name")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// The writer ended.
+    #[error("the twin is stopping")]
+    Closed,
+}
+
+/// One change of the store.
+#[derive(Clone)]
+pub(crate) enum Write {
+    Token(Grant, TokenHash),
+    /// Ends a token at a time in seconds since 1970.
+    Revoke(TokenId, u64),
+    /// An upload begins.
+    Begin {
+        batch: Batch,
+        token: TokenId,
+        created_ms: u64,
+        source: Source,
+        title: Option<String>,
+    },
+    /// Parts of it are durable in the spool.
+    Partial {
+        batch: Batch,
+        bytes: u64,
+        cid: String,
+    },
+    /// It has another title from now on.
+    Title {
+        batch: Batch,
+        title: String,
+    },
+    /// It was stored: from now on it is acknowledged.
+    Keep {
+        batch: Batch,
+        locator: Locator,
+        bytes: u64,
+        dag: Option<(String, u64)>,
+    },
+    /// An upload in several requests begins.
+    Resumable(Box<Resumable>),
+    /// So much of it is durable.
+    Offset {
+        batch: Batch,
+        offset: u64,
+    },
+    /// It was stored.
+    Finished {
+        batch: Batch,
+        locator: Locator,
+    },
+    /// It is given up, or a part of another now.
+    DropResumable(Batch),
+    /// There is a pin, perhaps instead of another.
+    Pin {
+        row: Box<PinRow>,
+        token: TokenId,
+        instead: Option<Batch>,
+    },
+    /// There is one no more.
+    Unpin(Batch),
+    /// Nothing of it is left.
+    Drop(Batch),
+    Audit(Line),
+}
+
+/// A line of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    /// Who.
+    pub token: TokenId,
+    /// What: method and route.
+    pub action: String,
+    /// Of which object, where it is one.
+    pub subject: Option<Locator>,
+    /// The HTTP status of the answer.
+    pub status: u16,
+    /// Bytes that were stored.
+    pub bytes: u64,
+}
+
+/// How an upload came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// By a path of our own.
+    Files,
+    /// As the bytes of a file.
+    Blob,
+    /// As a form.
+    Form,
+    /// As a CAR.
+    Car,
+    /// As metadata with files.
+    Metadata,
+}
+
+impl Source {
+    const ALL: [Self; 5] = [Self::Files, Self::Blob, Self::Form, Self::Car, Self::Metadata];
+
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Files => 0,
+            Self::Blob => 1,
+            Self::Form => 2,
+            Self::Car => 3,
+            Self::Metadata => 4,
+        }
+    }
+
+    pub(crate) fn of(number: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| i64::from(source.number()) == number)
+    }
+}
+
+/// An upload as the store knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// Its batch in the index.
+    pub batch: Batch,
+    /// By which token.
+    pub token: TokenId,
+    /// Milliseconds since 1970.
+    pub created_ms: u64,
+    /// How it came.
+    pub source: Source,
+    /// Bytes of its files; of one that is not whole, of what lies in the spool.
+    pub bytes: u64,
+    /// Its top; none while it is not whole.
+    pub locator: Option<Locator>,
+    /// The CID of its DAG.
+    pub cid: Option<String>,
+    /// Bytes of all blocks of the DAG.
+    pub dag_bytes: u64,
+    /// What its owner calls it, where that is not the name of the object.
+    pub title: Option<String>,
+    /// The name of its token.
+    pub token_name: String,
+}
+
+/// An upload in several requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resumable {
+    /// Names it, and its folder in the spool.
+    pub(crate) batch: Batch,
+    pub(crate) token: TokenId,
+    /// Seconds since 1970.
+    pub(crate) created: u64,
+    pub(crate) expires: u64,
+    /// Bytes that there will be, and that are durable.
+    pub(crate) length: u64,
+    pub(crate) offset: u64,
+    /// `Upload-Metadata` and `Upload-Concat` as they came.
+    pub(crate) metadata: Option<String>,
+    pub(crate) concat: Option<String>,
+    /// Fields with wishes.
+    pub(crate) wishes: Vec<(String, String)>,
+    /// The object that it became.
+    pub(crate) locator: Option<Locator>,
+}
+
+impl Resumable {
+    pub(crate) fn is_whole(&self) -> bool {
+        self.offset == self.length
+    }
+}
+
+/// A pin, with what can be said of it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PinRow {
+    pub(crate) id: Batch,
+    /// Milliseconds since 1970; no two pins have the same.
+    pub(crate) created_ms: u64,
+    pub(crate) cid: String,
+    /// As it came, in JSON.
+    pub(crate) pin: String,
+    pub(crate) status: PinStatus,
+}
+
+/// Whether what is pinned is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PinStatus {
+    /// All of it.
+    Pinned,
+    /// Parts of it.
+    Pinning,
+    /// Nothing.
+    Failed,
+}
+
+impl PinStatus {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Pinned => "pinned",
+            Self::Pinning => "pinning",
+            Self::Failed => "failed",
+        }
+    }
+
+    pub(crate) fn of(word: &str) -> Option<Self> {
+        [Self::Pinned, Self::Pinning, Self::Failed].into_iter().find(|status| status.word() == word)
+    }
+}
+
+/// A write and whom to tell.
+type Job = (Write, oneshot::Sender<Result<(), StoreError>>);
+
+/// The open store.
+pub struct Store {
+    jobs: mpsc::Sender<Job>,
+    readers: SqlitePool,
+    task: JoinHandle<()>,
+}
+
+impl Store {
+    /// Opens or makes the file in the owner's state folder.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open(folder: &Path) -> Result<Self, StoreError> {
+        let path = folder.join(STORE_FILE);
+        let made = path.clone();
+        let prepared = tokio::task::spawn_blocking(move || private(&made)).await.map_err(|_| StoreError::Closed)?;
+        prepared.map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY)
+            .foreign_keys(true);
+        // A connection to a file does not break while nobody uses it.
+        let pool = || {
+            let pool = SqlitePoolOptions::new().acquire_timeout(BUSY).idle_timeout(None).max_lifetime(None);
+            pool.test_before_acquire(false)
+        };
+        let writer = pool().max_connections(1).connect_with(options.clone()).await?;
+        migrations::all().run(&writer).await?;
+        let readers = pool().max_connections(READERS).connect_with(options.pragma("query_only", "ON")).await?;
+        let (jobs, waiting) = mpsc::channel(WAITING_MAX);
+        let task = tokio::spawn(writes::run(writer, waiting));
+        Ok(Self { jobs, readers, task })
+    }
+
+    /// Makes a change durable.
+    pub(crate) async fn write(&self, write: Write) -> Result<(), StoreError> {
+        let (tell, told) = oneshot::channel();
+        self.jobs.send((write, tell)).await.map_err(|_| StoreError::Closed)?;
+        told.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Adds a token.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn add(&self, grant: Grant, hash: TokenHash) -> Result<(), StoreError> {
+        self.write(Write::Token(grant, hash)).await
+    }
+
+    /// Ends a token from `now` on, seconds since 1970. What it stored stays.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn revoke(&self, token: TokenId, now: u64) -> Result<(), StoreError> {
+        self.write(Write::Revoke(token, now)).await
+    }
+
+    /// Closes the file, after all that waits to be written.
+    pub async fn close(self) {
+        drop(self.jobs);
+        // The writer ends with its last job; one that panicked has nothing to end.
+        let _ = self.task.await;
+        self.readers.close().await;
+    }
+}
+
+/// Makes the file, for this user alone: SQLite makes its side files with the mode of the file itself.
+fn private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    if let Some(folder) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    std::fs::File::options().create(true).truncate(false).write(true).mode(0o600).open(path).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::{RATE_DEFAULT, Scope, Token};
+
+    fn grant(seed: u8, name: &str) -> (Grant, TokenHash) {
+        let token = Token::draw(|bytes: &mut [u8]| {
+            bytes.fill(seed);
+            Ok::<_, ()>(())
+        })
+        .unwrap();
+        let grant = Grant {
+            id: token.id(),
+            name: name.to_owned(),
+            scope: Scope::Admin,
+            created: 1,
+            expires: Some(u64::from(u32::MAX)),
+            revoked: None,
+            quota_bytes: Some(1 << 40),
+            rate: RATE_DEFAULT,
+        };
+        (grant, token.hash())
+    }
+
+    fn begin(batch: Batch, token: TokenId, created_ms: u64) -> Write {
+        Write::Begin { batch, token, created_ms, source: Source::Files, title: None }
+    }
+
+    #[tokio::test]
+    async fn tokens_are_kept_with_all_that_they_allow_and_names_come_free_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).await.unwrap();
+        let ((one, hash), (other, hash_2)) = (grant(1, "ci"), grant(2, "ci"));
+        store.add(one.clone(), hash).await.unwrap();
+        assert!(matches!(store.add(other.clone(), hash_2).await, Err(StoreError::NameTaken { name }) if name == "ci"));
+        let (read, kept) = store.token(one.id).await.unwrap().unwrap();
+        assert!(read == one && kept == hash && store.token(other.id).await.unwrap().is_none());
+        store.revoke(one.id, 77).await.unwrap();
+        store.add(other.clone(), hash_2).await.unwrap();
+        store.close().await;
+        let store = Store::open(folder.path()).await.unwrap();
+        let all = store.tokens().await.unwrap();
+        assert_eq!(all, [Grant { revoked: Some(77), ..one }, other]);
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn an_upload_is_open_until_it_is_kept_and_counts_for_its_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).await.unwrap();
+        let (one, hash) = grant(1, "ci");
+        store.add(one.clone(), hash).await.unwrap();
+        let [a, b] = [1, 2].map(|at| Batch([at; 16]));
+        for (batch, created_ms) in [(a, 10), (b, 11)] {
+            store.write(begin(batch, one.id, created_ms)).await.unwrap();
+        }
+        assert_eq!(store.open_batches().await.unwrap(), [a, b]);
+        store
+            .write(Write::Keep { batch: a, locator: Locator([9; 32]), bytes: 5, dag: Some(("bafy".into(), 9)) })
+            .await
+            .unwrap();
+        assert_eq!(store.open_batches().await.unwrap(), [b]);
+        assert_eq!((store.used(one.id).await.unwrap(), store.newest_ms().await.unwrap()), (5, 11));
+        let kept = store.upload(&Locator([9; 32])).await.unwrap().unwrap();
+        assert_eq!((kept.batch, kept.bytes, kept.created_ms), (a, 5, 10));
+        assert_eq!(store.by_cid("bafy").await.unwrap(), [kept]);
+        store.write(Write::Drop(a)).await.unwrap();
+        assert_eq!((store.used(one.id).await.unwrap(), store.upload(&Locator([9; 32])).await.unwrap()), (0, None));
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn writes_at_once_share_a_transaction_and_one_that_fails_spoils_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).await.unwrap();
+        let (one, hash) = grant(1, "ci");
+        store.add(one.clone(), hash).await.unwrap();
+        // Every second time is taken already.
+        let begin_one = |at: u8| store.write(begin(Batch([at; 16]), one.id, u64::from(at / 2)));
+        let all = futures::future::join_all((0..200).map(begin_one)).await;
+        assert_eq!(all.iter().filter(|it| it.is_ok()).count(), 100);
+        assert_eq!(store.open_batches().await.unwrap().len(), 100);
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn the_audit_log_is_appended_to_and_never_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).await.unwrap();
+        let line = |at_ms| Line {
+            at_ms,
+            token: TokenId([1; 8]),
+            action: "PUT /files/{name}".into(),
+            subject: Some(Locator([2; 32])),
+            status: 201,
+            bytes: 7,
+        };
+        for at_ms in 1..=5 {
+            store.write(Write::Audit(line(at_ms))).await.unwrap();
+        }
+        let page = store.audit(None, 3).await.unwrap();
+        assert_eq!(page.iter().map(|(_, line)| line.at_ms).collect::<Vec<_>>(), [5, 4, 3]);
+        let rest = store.audit(Some(page[2].0), 9).await.unwrap();
+        assert_eq!(rest.into_iter().map(|(_, line)| line).collect::<Vec<_>>(), [line(2), line(1)]);
+        let other =
+            SqlitePool::connect(&format!("sqlite://{}", folder.path().join(STORE_FILE).display())).await.unwrap();
+        for harm in ["UPDATE audit SET status = 200", "DELETE FROM audit WHERE sequence = 1"] {
+            let error = sqlx::query(harm).execute(&other).await.unwrap_err().to_string();
+            assert!(error.contains("audit log"), "{error}");
+        }
+        other.close().await;
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn nobody_else_reads_the_file_and_no_secret_is_in_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("state")).await.unwrap();
+        let (one, hash) = grant(0x5a, "ci");
+        store.add(one, hash).await.unwrap();
+        store.close().await;
+        for file in std::fs::read_dir(folder.path().join("state")).unwrap().map(Result::unwrap) {
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o77, 0, "{}", file.path().display());
+            let bytes = std::fs::read(file.path()).unwrap();
+            assert!(!bytes.windows(32).any(|window| window == [0x5a; 32]));
+        }
+    }
+}

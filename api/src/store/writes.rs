@@ -1,0 +1,159 @@
+//! The one task that writes. It takes what waits into one transaction: a disk makes some hundred of them durable in a
+//! second, whatever is in each.
+
+use sqlx::{Sqlite, SqlitePool, Transaction, query};
+use tokio::sync::mpsc;
+
+use super::{Job, StoreError, Write};
+
+/// Writes of one transaction.
+const GROUP_MAX: usize = 256;
+/// The audit log keeps its newest million lines; every so many lines the older ones go.
+const TRIM_EVERY: i64 = 10_000;
+
+/// Writes until nobody has work any more.
+pub(super) async fn run(pool: SqlitePool, mut jobs: mpsc::Receiver<Job>) {
+    let mut group = Vec::with_capacity(GROUP_MAX);
+    while jobs.recv_many(&mut group, GROUP_MAX).await > 0 {
+        let (writes, tell): (Vec<_>, Vec<_>) = group.drain(..).unzip();
+        let results = match write_all(&pool, &writes).await {
+            Ok(results) => results,
+            Err(error) => {
+                tracing::error!(%error, "the API's file cannot be written");
+                writes.iter().map(|_| Err(StoreError::Unwritten { reason: error.to_string() })).collect()
+            }
+        };
+        for (tell, result) in tell.into_iter().zip(results) {
+            // Whoever gave up waiting needs no answer.
+            let _ = tell.send(result);
+        }
+    }
+    pool.close().await;
+}
+
+/// Writes all in one transaction. A statement that fails leaves the others as they are.
+async fn write_all(pool: &SqlitePool, writes: &[Write]) -> Result<Vec<Result<(), StoreError>>, sqlx::Error> {
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let mut results = Vec::with_capacity(writes.len());
+    for write in writes {
+        results.push(apply(&mut transaction, write).await);
+    }
+    transaction.commit().await?;
+    Ok(results)
+}
+
+async fn apply(to: &mut Transaction<'_, Sqlite>, write: &Write) -> Result<(), StoreError> {
+    match write {
+        Write::Token(grant, hash) => {
+            let added = query(
+                "INSERT INTO tokens (id, hash, name, scope, created, expires, revoked, quota, rate)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            )
+            .bind(&grant.id.0[..])
+            .bind(&hash.as_bytes()[..])
+            .bind(&grant.name)
+            .bind(i64::from(grant.scope.number()))
+            .bind(number(grant.created))
+            .bind(grant.expires.map(number))
+            .bind(grant.revoked.map(number))
+            .bind(grant.quota_bytes.map(number))
+            .bind(i64::from(grant.rate))
+            .execute(&mut **to)
+            .await;
+            match added {
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                    Err(StoreError::NameTaken { name: grant.name.clone() })
+                }
+                added => Ok(added.map(drop)?),
+            }
+        }
+        Write::Revoke(token, now) => {
+            let revoke = query("UPDATE tokens SET revoked = $2 WHERE id = $1 AND revoked IS NULL");
+            Ok(revoke.bind(&token.0[..]).bind(number(*now)).execute(&mut **to).await.map(drop)?)
+        }
+        Write::Begin { batch, token, created_ms, source, title } => {
+            let begin = query(
+                "INSERT INTO uploads (batch, token, created, state, source, bytes, dag, title)
+                 VALUES ($1, $2, $3, 0, $4, 0, 0, $5)",
+            );
+            let begin = begin.bind(&batch.0[..]).bind(&token.0[..]).bind(number(*created_ms));
+            Ok(begin.bind(i64::from(source.number())).bind(title).execute(&mut **to).await.map(drop)?)
+        }
+        Write::Partial { batch, bytes, cid } => {
+            let partial = query("UPDATE uploads SET state = 2, bytes = $2, cid = $3 WHERE batch = $1 AND state <> 1");
+            Ok(partial.bind(&batch.0[..]).bind(number(*bytes)).bind(cid).execute(&mut **to).await.map(drop)?)
+        }
+        Write::Title { batch, title } => {
+            let named = query("UPDATE uploads SET title = $2 WHERE batch = $1");
+            Ok(named.bind(&batch.0[..]).bind(title).execute(&mut **to).await.map(drop)?)
+        }
+        Write::Keep { batch, locator, bytes, dag } => {
+            let keep =
+                query("UPDATE uploads SET state = 1, locator = $2, bytes = $3, cid = $4, dag = $5 WHERE batch = $1");
+            let keep = keep.bind(&batch.0[..]).bind(&locator.0[..]).bind(number(*bytes));
+            let keep = keep.bind(dag.as_ref().map(|it| &it.0)).bind(dag.as_ref().map_or(0, |it| number(it.1)));
+            Ok(keep.execute(&mut **to).await.map(drop)?)
+        }
+        Write::Resumable(it) => {
+            let begin = query(
+                "INSERT INTO resumables (batch, token, created, expires, length, offset, metadata, concat, wishes)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            );
+            let wishes: Vec<String> = it.wishes.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+            let begin = begin.bind(&it.batch.0[..]).bind(&it.token.0[..]).bind(number(it.created));
+            let begin = begin.bind(number(it.expires)).bind(number(it.length)).bind(number(it.offset));
+            let begin = begin.bind(&it.metadata).bind(&it.concat).bind(wishes.concat());
+            Ok(begin.execute(&mut **to).await.map(drop)?)
+        }
+        Write::Offset { batch, offset } => {
+            let further = query("UPDATE resumables SET offset = $2 WHERE batch = $1");
+            Ok(further.bind(&batch.0[..]).bind(number(*offset)).execute(&mut **to).await.map(drop)?)
+        }
+        Write::Finished { batch, locator } => {
+            let finished = query("UPDATE resumables SET locator = $2 WHERE batch = $1");
+            Ok(finished.bind(&batch.0[..]).bind(&locator.0[..]).execute(&mut **to).await.map(drop)?)
+        }
+        Write::DropResumable(batch) => {
+            let gone = query("DELETE FROM resumables WHERE batch = $1").bind(&batch.0[..]);
+            Ok(gone.execute(&mut **to).await.map(drop)?)
+        }
+        Write::Pin { row, token, instead } => {
+            if let Some(instead) = instead {
+                query("DELETE FROM pins WHERE id = $1").bind(&instead.0[..]).execute(&mut **to).await?;
+            }
+            let pin = query("INSERT INTO pins (id, token, created, cid, pin) VALUES ($1, $2, $3, $4, $5)");
+            let pin = pin.bind(&row.id.0[..]).bind(&token.0[..]).bind(number(row.created_ms));
+            Ok(pin.bind(&row.cid).bind(&row.pin).execute(&mut **to).await.map(drop)?)
+        }
+        Write::Unpin(id) => {
+            let gone = query("DELETE FROM pins WHERE id = $1").bind(&id.0[..]);
+            Ok(gone.execute(&mut **to).await.map(drop)?)
+        }
+        Write::Drop(batch) => {
+            let gone = query("DELETE FROM uploads WHERE batch = $1").bind(&batch.0[..]);
+            Ok(gone.execute(&mut **to).await.map(drop)?)
+        }
+        Write::Audit(line) => {
+            let added =
+                query("INSERT INTO audit (at, token, action, subject, status, bytes) VALUES ($1, $2, $3, $4, $5, $6)")
+                    .bind(number(line.at_ms))
+                    .bind(&line.token.0[..])
+                    .bind(&line.action)
+                    .bind(line.subject.as_ref().map(|it| &it.0[..]))
+                    .bind(i64::from(line.status))
+                    .bind(number(line.bytes))
+                    .execute(&mut **to)
+                    .await?;
+            if added.last_insert_rowid() % TRIM_EVERY == 0 {
+                let trim = query("DELETE FROM audit WHERE sequence <= (SELECT max(sequence) FROM audit) - 1000000");
+                trim.execute(&mut **to).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// SQLite has no unsigned numbers; ours are far below its bound.
+fn number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

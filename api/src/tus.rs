@@ -1,0 +1,561 @@
+//! Resumable uploads: tus 1.0 with creation, creation-with-upload, termination, checksum, expiration and concatenation.
+//! Source: <https://tus.io/protocols/resumable-upload>.
+//!
+//! Chunks are spooled on the twin's disk: the twin's own journal goes on from a source that it can read again from the
+//! start, which a chunk on a connection is not. An offset that was told is durable, bytes and row. When all came, the
+//! file is stored as any other; a twin that is killed before that does it at its next start.
+
+mod metadata;
+mod request;
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::FileExt,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Json,
+    body::Body as HttpBody,
+    extract::State,
+    http::{
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE},
+    },
+    response::{IntoResponse, Response},
+};
+use bytes::BytesMut;
+use serde_json::json;
+use tokio::task::spawn_blocking;
+use twin::{Batch, Incoming, Progress};
+use unixfs::Profile;
+
+use self::{
+    metadata::Metadata,
+    request::{Checksum, Concat, PROTOCOL, Request},
+};
+use crate::{
+    audit::Subject,
+    caller::{Reader, Writer},
+    cids::Passing,
+    files::{InPath, Sent},
+    intake::Body,
+    refusal::Refusal,
+    service::{self, Service},
+    store::{Resumable, Source, Write},
+    token::Grant,
+    wishes::{media_type, wishes},
+};
+
+/// How long an upload may take from its creation.
+const EXPIRY_SECONDS: u64 = 7 * 86_400;
+/// What was received is made durable, and told, at least so often.
+const SYNC_BYTES: u64 = 16 << 20;
+/// Bytes of one write.
+const WRITE_BYTES: usize = 1 << 20;
+/// How long a request waits for another that writes to the same upload, whose caller is gone.
+const TURN_WAIT: Duration = Duration::from_secs(5);
+/// Parts of a concatenation.
+const PARTS_MAX: usize = 1000;
+/// Tus has its own status for this.
+const CHECKSUM_MISMATCH: u16 = 460;
+
+/// The bytes of an upload.
+const DATA: &str = "data";
+/// A chunk whose checksum is not looked at yet.
+const CHUNK: &str = "chunk";
+
+/// Answers in the form of tus.
+fn answer(status: StatusCode, fields: Vec<(&'static str, String)>) -> Response {
+    let mut answer = status.into_response();
+    let all = fields.into_iter().chain([("tus-resumable", PROTOCOL.to_owned())]);
+    for (name, value) in all {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            answer.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn refused(status: StatusCode, message: &str) -> Refusal {
+    Refusal::new(status, "TUS_ERROR", message)
+}
+
+/// Moments as HTTP has them (RFC 9110 section 5.6.7).
+fn http_date(seconds: u64) -> String {
+    httpdate::fmt_http_date(std::time::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// `POST /tus`.
+pub(crate) async fn create(
+    State(service): State<Arc<Service>>,
+    Writer(grant): Writer,
+    sent: Sent,
+) -> Result<Response, Refusal> {
+    let request = Request::read(&sent.headers)?;
+    let metadata = Metadata::read(&sent.headers)?;
+    let concat = Concat::read(&sent.headers)?;
+    let now = service::now();
+    // Names and wishes are refused now, not when all came.
+    let kept_wishes = wishes_of(&sent.headers, now)?;
+    let options = options(&service, &kept_wishes, &metadata, now)?;
+    service.placed(options, request.length.unwrap_or(0)).await?;
+    let (length, parts) = match &concat {
+        Concat::Final(parts) => {
+            if request.length.is_some() {
+                return Err(refused(StatusCode::BAD_REQUEST, "a final upload has no Upload-Length"));
+            }
+            let parts = service.complete_parts(&grant, parts).await?;
+            (parts.iter().map(|part| part.length).sum(), parts)
+        }
+        _ => {
+            let missing = "Upload-Length is missing; its length must be known when an upload is created";
+            (request.length.ok_or_else(|| refused(StatusCode::BAD_REQUEST, missing))?, Vec::new())
+        }
+    };
+    if length > service.config.upload_bytes_max.unwrap_or(u64::MAX) {
+        return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "an upload may not be so long here"));
+    }
+    if parts.is_empty() {
+        service.account(&grant).await?.check(length)?;
+    }
+    let batch = Batch::draw().map_err(|error| Refusal::own(&error))?;
+    let upload = Resumable {
+        batch,
+        token: grant.id,
+        created: now,
+        expires: now + EXPIRY_SECONDS,
+        length,
+        offset: if parts.is_empty() { 0 } else { length },
+        metadata: metadata.text,
+        concat: concat.text(),
+        wishes: kept_wishes,
+        locator: None,
+    };
+    let spool = service.spool.clone();
+    let made = spawn_blocking(move || spool.create(batch, DATA).map(drop)).await.map_err(|_| Refusal::stopping())?;
+    made.map_err(spool_fault)?;
+    service.store.write(Write::Resumable(Box::new(upload.clone()))).await?;
+    let mut fields = vec![
+        ("location", format!("/tus/{batch}")),
+        ("upload-expires", http_date(upload.expires)),
+        ("upload-offset", upload.offset.to_string()),
+    ];
+    let mut subject = Subject { locator: None, bytes: 0 };
+    let has_body = sent.headers.get(CONTENT_TYPE).is_some_and(|it| it == request::CHUNK_TYPE);
+    if has_body && parts.is_empty() {
+        let (offset, _) = service.append(&grant, upload.clone(), &sent.headers, sent.body).await?;
+        fields[2].1 = offset.to_string();
+        subject.bytes = offset;
+    }
+    if !concat.is_partial()
+        && let Some(upload) = service.store.resumable(batch).await?
+        && upload.is_whole()
+    {
+        subject = service.finish(&upload).await?;
+        fields.extend(stored_fields(&service, subject).await?);
+    }
+    let mut answer = answer(StatusCode::CREATED, fields);
+    answer.extensions_mut().insert(subject);
+    Ok(answer)
+}
+
+/// `HEAD /tus/{id}`, and `GET`, which also tells what became of it.
+pub(crate) async fn head(
+    State(service): State<Arc<Service>>,
+    Writer(grant): Writer,
+    InPath(id): InPath<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    Request::read(&headers)?;
+    let upload = service.own_upload(&grant, &id).await?;
+    let mut fields = vec![
+        ("upload-offset", upload.offset.to_string()),
+        ("upload-length", upload.length.to_string()),
+        ("upload-expires", http_date(upload.expires)),
+    ];
+    fields.extend(upload.metadata.clone().map(|text| ("upload-metadata", text)));
+    fields.extend(upload.concat.clone().map(|text| ("upload-concat", text)));
+    fields.extend(stored_fields(&service, Subject { locator: upload.locator, bytes: 0 }).await?);
+    Ok(answer(StatusCode::OK, fields))
+}
+
+/// `GET /tus/{id}/file`: what became of an upload, when it is whole.
+pub(crate) async fn file(
+    State(service): State<Arc<Service>>,
+    Reader(grant): Reader,
+    InPath(id): InPath<String>,
+) -> Result<Response, Refusal> {
+    let upload = service.own_upload(&grant, &id).await?;
+    let unfinished = || Refusal::not_found("the upload is not whole yet");
+    let locator = upload.locator.ok_or_else(unfinished)?;
+    let listed = service.twin.upload(locator).await?.ok_or_else(|| Refusal::not_found("NFT not found"))?;
+    let value = crate::files::File::of(listed, &service.url);
+    Ok(Json(json!({ "ok": true, "value": value })).into_response())
+}
+
+/// `PATCH /tus/{id}`: the next chunk.
+pub(crate) async fn patch(
+    State(service): State<Arc<Service>>,
+    Writer(grant): Writer,
+    InPath(id): InPath<String>,
+    sent: Sent,
+) -> Result<Response, Refusal> {
+    let request = Request::read(&sent.headers)?;
+    if sent.headers.get(CONTENT_TYPE).is_none_or(|it| it != request::CHUNK_TYPE) {
+        let message = "a chunk is sent as application/offset+octet-stream";
+        return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, message).closing());
+    }
+    let offset = request.offset.ok_or_else(|| refused(StatusCode::BAD_REQUEST, "Upload-Offset is missing"))?;
+    let upload = service.own_upload(&grant, &id).await?;
+    if upload.concat.as_deref().is_some_and(|concat| concat.starts_with("final")) {
+        return Err(refused(StatusCode::FORBIDDEN, "a final upload takes no chunks").closing());
+    }
+    let turn = service.turn(upload.batch).await?;
+    // Whoever had the turn before may have gone further.
+    let upload = service.own_upload(&grant, &id).await?;
+    if upload.offset != offset {
+        let message = format!("the upload is at {}, not at {offset}", upload.offset);
+        return Err(refused(StatusCode::CONFLICT, &message).closing());
+    }
+    let (offset, is_whole) = service.append(&grant, upload.clone(), &sent.headers, sent.body).await?;
+    let mut subject = Subject { locator: None, bytes: offset - upload.offset };
+    let mut fields = vec![("upload-offset", offset.to_string()), ("upload-expires", http_date(upload.expires))];
+    if is_whole && upload.concat.is_none() {
+        subject = service.finish(&Resumable { offset, ..upload }).await?;
+        fields.extend(stored_fields(&service, subject).await?);
+    }
+    drop(turn);
+    let mut answer = answer(StatusCode::NO_CONTENT, fields);
+    answer.extensions_mut().insert(subject);
+    Ok(answer)
+}
+
+/// `DELETE /tus/{id}`: gives an upload up. What is stored of it is erased by `DELETE /files/{id}`.
+pub(crate) async fn terminate(
+    State(service): State<Arc<Service>>,
+    Writer(grant): Writer,
+    InPath(id): InPath<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    Request::read(&headers)?;
+    let upload = service.own_upload(&grant, &id).await?;
+    let _turn = service.turn(upload.batch).await?;
+    service.give_up(&upload).await?;
+    Ok(answer(StatusCode::NO_CONTENT, Vec::new()))
+}
+
+/// Returns where a stored upload is.
+async fn stored_fields(service: &Service, subject: Subject) -> Result<Vec<(&'static str, String)>, Refusal> {
+    let Some(locator) = subject.locator else { return Ok(Vec::new()) };
+    let Some(listed) = service.twin.upload(locator).await? else { return Ok(Vec::new()) };
+    Ok(vec![
+        ("x-evernear-id", locator.to_string()),
+        ("x-evernear-label", listed.entry.label().to_string()),
+        ("x-evernear-url", service.url.of_entry(&listed.entry)),
+    ])
+}
+
+/// Returns the wishes of a request as they are kept: times as they are meant now.
+fn wishes_of(headers: &HeaderMap, now: u64) -> Result<Vec<(String, String)>, Refusal> {
+    let mut kept = Vec::new();
+    for (name, value) in headers.iter().filter(|(name, _)| name.as_str().starts_with("x-evernear-")) {
+        let text = value.to_str().map_err(|_| Refusal::wrong(format!("the field {name} is not ASCII")))?;
+        let is_time = matches!(name.as_str(), "x-evernear-expires" | "x-evernear-keep-until");
+        let moment = twin::moment(text.trim(), now).ok().filter(|_| is_time);
+        kept.push((name.to_string(), moment.map_or_else(|| text.to_owned(), |it| format::Moment(it).to_string())));
+    }
+    Ok(kept)
+}
+
+/// Returns the options of an upload.
+fn options(
+    service: &Service,
+    kept: &[(String, String)],
+    metadata: &Metadata,
+    now: u64,
+) -> Result<twin::PutOptions, Refusal> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in kept {
+        let wrong = |_| Refusal::wrong("a wish is no field");
+        let name = HeaderName::try_from(name.as_str()).map_err(|_| Refusal::wrong("a wish is no field"))?;
+        headers.append(name, HeaderValue::from_str(value).map_err(wrong)?);
+    }
+    let mut options = wishes(&headers, metadata.name.as_deref(), &service.defaults, now)?;
+    crate::files::check_name(options.name.get_or_insert_with(|| "file".to_owned()))?;
+    options.mime = media_type(metadata.mime.as_deref())?;
+    Ok(options)
+}
+
+fn spool_fault(error: io::Error) -> Refusal {
+    crate::car::CarFault::Spool(error).into()
+}
+
+impl Service {
+    /// Returns an upload of this token.
+    async fn own_upload(&self, grant: &Grant, id: &str) -> Result<Resumable, Refusal> {
+        let none = || Refusal::not_found("there is no such upload");
+        let bytes = data_encoding::HEXLOWER.decode(id.as_bytes()).map_err(|_| none())?;
+        let batch = Batch(bytes.try_into().map_err(|_| none())?);
+        let upload = self.store.resumable(batch).await?.filter(|upload| upload.token == grant.id).ok_or_else(none)?;
+        if upload.locator.is_none() && upload.expires <= service::now() {
+            return Err(refused(StatusCode::GONE, "the upload has expired; begin it anew"));
+        }
+        Ok(upload)
+    }
+
+    /// Returns the parts of a concatenation, all of them whole.
+    async fn complete_parts(&self, grant: &Grant, ids: &[String]) -> Result<Vec<Resumable>, Refusal> {
+        if ids.is_empty() || ids.len() > PARTS_MAX {
+            let message = format!("a final upload has 1 to {PARTS_MAX} parts");
+            return Err(refused(StatusCode::BAD_REQUEST, &message));
+        }
+        let mut parts = Vec::new();
+        for id in ids {
+            let part = self.own_upload(grant, id).await?;
+            if part.concat.as_deref() != Some("partial") || !part.is_whole() {
+                return Err(refused(StatusCode::BAD_REQUEST, &format!("{id} is no partial upload that is whole")));
+            }
+            parts.push(part);
+        }
+        Ok(parts)
+    }
+
+    /// Waits for the turn to write to an upload.
+    async fn turn(&self, batch: Batch) -> Result<Turn<'_>, Refusal> {
+        let deadline = tokio::time::Instant::now() + TURN_WAIT;
+        loop {
+            if let Some(turn) = self.turns.take(batch) {
+                return Ok(turn);
+            }
+            if tokio::time::Instant::now() > deadline {
+                let message = "another request writes to this upload";
+                return Err(refused(StatusCode::LOCKED, message).after(1).closing());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Appends a chunk. Returns the new offset, and whether all came. What came of a chunk that breaks off stays,
+    /// unless it has a checksum.
+    async fn append(
+        self: &Arc<Self>,
+        grant: &Grant,
+        upload: Resumable,
+        headers: &HeaderMap,
+        body: HttpBody,
+    ) -> Result<(u64, bool), Refusal> {
+        let checksum = Checksum::read(headers)?;
+        let announced = headers.get(axum::http::header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+        let room = upload.length - upload.offset;
+        if announced.is_some_and(|announced: u64| announced > room) {
+            return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "the chunk is longer than what is missing").closing());
+        }
+        let reservation = self.account(grant).await?;
+        let body = Body::begin(body, announced, self.bounds().at_most(room), reservation)?;
+        let service = self.clone();
+        // A task of its own: whoever hangs up leaves what came, written down.
+        let task = async move { service.append_body(upload, body, checksum).await };
+        self.tasks.spawn(task).await.map_err(|_| Refusal::stopping())?
+    }
+
+    async fn append_body(
+        &self,
+        upload: Resumable,
+        mut body: Body,
+        checksum: Option<Checksum>,
+    ) -> Result<(u64, bool), Refusal> {
+        let (batch, spool) = (upload.batch, self.spool.clone());
+        let is_checked = checksum.is_some();
+        let opened = spawn_blocking(move || {
+            let data = spool.file(batch, DATA)?;
+            if !is_checked {
+                return Ok((Arc::new(data), None));
+            }
+            spool.remove_file(batch, CHUNK)?;
+            Ok::<_, io::Error>((Arc::new(data), Some(Arc::new(spool.create(batch, CHUNK)?))))
+        });
+        let (data, chunk) = opened.await.map_err(|_| Refusal::stopping())?.map_err(spool_fault)?;
+        let (into, base) = match &chunk {
+            Some(chunk) => (chunk.clone(), 0),
+            None => (data.clone(), upload.offset),
+        };
+        let (mut at, mut synced, mut buffer) = (base, base, BytesMut::new());
+        let broke = loop {
+            let frame = body.next().await;
+            let is_end = !matches!(frame, Ok(Some(_)));
+            if let Ok(Some(bytes)) = &frame {
+                buffer.extend_from_slice(bytes);
+            }
+            if buffer.len() >= WRITE_BYTES || is_end {
+                let (file, bytes) = (into.clone(), buffer.split().freeze());
+                let (start, length) = (at, bytes.len() as u64);
+                let is_due = at + length - synced >= SYNC_BYTES || is_end;
+                let written = spawn_blocking(move || {
+                    file.write_all_at(&bytes, start)?;
+                    if is_due { file.sync_all() } else { Ok(()) }
+                });
+                written.await.map_err(|_| Refusal::stopping())?.map_err(spool_fault)?;
+                at += length;
+                if is_due && chunk.is_none() && at > synced {
+                    self.store.write(Write::Offset { batch, offset: at }).await?;
+                }
+                if is_due {
+                    synced = at;
+                }
+            }
+            match frame {
+                Ok(Some(_)) => {}
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            }
+        };
+        if let (Some(chunk), Some(checksum)) = (chunk, checksum) {
+            // Nothing of a chunk counts that is not what its sender meant.
+            if let Some(error) = broke {
+                return Err(error.into());
+            }
+            let from = upload.offset;
+            let spool = self.spool.clone();
+            let taken = spawn_blocking(move || {
+                let is_right = checksum.is_of(&chunk, at)?;
+                if is_right {
+                    copy(&chunk, at, &data, from)?;
+                    data.sync_all()?;
+                }
+                spool.remove_file(batch, CHUNK)?;
+                Ok::<_, io::Error>(is_right)
+            });
+            if !taken.await.map_err(|_| Refusal::stopping())?.map_err(spool_fault)? {
+                let status = StatusCode::from_u16(CHECKSUM_MISMATCH).unwrap_or(StatusCode::BAD_REQUEST);
+                return Err(refused(status, "the chunk is not what its checksum says; send it again"));
+            }
+            at += from;
+            self.store.write(Write::Offset { batch, offset: at }).await?;
+            let bytes = body.taken();
+            body.reservation.keep(bytes);
+            return Ok((at, at == upload.length));
+        }
+        let bytes = body.taken();
+        body.reservation.keep(bytes);
+        match broke {
+            Some(error) => Err(error.into()),
+            None => Ok((at, at == upload.length)),
+        }
+    }
+
+    /// Stores an upload that is whole. Returns what became of it.
+    pub(crate) async fn finish(self: &Arc<Self>, upload: &Resumable) -> Result<Subject, Refusal> {
+        let (service, upload) = (self.clone(), upload.clone());
+        let task = async move { Box::pin(service.finish_here(upload)).await };
+        self.tasks.spawn(task).await.map_err(|_| Refusal::stopping())?
+    }
+
+    async fn finish_here(self: &Arc<Self>, upload: Resumable) -> Result<Subject, Refusal> {
+        // One at a time for each upload: the sweep may want the same.
+        let Some(_finishing) = self.finishing.take(upload.batch) else { return Err(Refusal::busy()) };
+        let now = service::now();
+        let metadata = Metadata::of(upload.metadata.as_deref())?;
+        let options = options(self, &upload.wishes, &metadata, now)?;
+        let options = self.placed(options, upload.length).await?;
+        let parts: Vec<Batch> = match &upload.concat {
+            Some(text) => Concat::of(text)?.batches()?,
+            None => vec![upload.batch],
+        };
+        let (spool, batches, length) = (self.spool.clone(), parts.clone(), upload.length);
+        let opened = spawn_blocking(move || {
+            batches.iter().map(|batch| spool.file(*batch, DATA)).collect::<io::Result<Vec<File>>>()
+        });
+        let files = opened.await.map_err(|_| Refusal::stopping())?.map_err(spool_fault)?;
+        let under_way = self.begin(upload.token, Source::Files, None).await?;
+        let passing = Passing::new(Profile::UNIXFS_V1_2025);
+        let all: Box<dyn Read + Send> =
+            files.into_iter().fold(Box::new(io::empty()), |before, file| Box::new(before.chain(file)));
+        let incoming = Incoming { stream: Box::new(passing.tap(all.take(length))), length: Some(length) };
+        let quiet: Arc<dyn Progress> = Arc::new(());
+        let stored = {
+            let _place = if length > crate::upload::SMALL_BYTES as u64 { Some(self.place().await?) } else { None };
+            self.twin.put_incoming(under_way.batch, incoming, &options, &quiet).await
+        };
+        let stored = stored.map(|stored| (stored, passing.root().into())).map_err(Refusal::from);
+        // The bytes count for the token since they came.
+        let kept = self.end(under_way, stored, crate::quota::Reservation::nothing()).await?;
+        let subject = Subject::of(&kept);
+        if let Some(locator) = subject.locator {
+            self.store.write(Write::Finished { batch: upload.batch, locator }).await?;
+        }
+        for part in parts {
+            if part != upload.batch {
+                self.store.write(Write::DropResumable(part)).await?;
+                self.unspool(part).await;
+            }
+        }
+        self.unspool(upload.batch).await;
+        Ok(subject)
+    }
+
+    /// Forgets an upload and what came of it.
+    pub(crate) async fn give_up(&self, upload: &Resumable) -> Result<(), Refusal> {
+        self.store.write(Write::DropResumable(upload.batch)).await?;
+        if upload.locator.is_none() && upload.concat.as_deref().is_none_or(|it| it == "partial") {
+            self.accounts.give_back(upload.token, upload.offset);
+        }
+        self.unspool(upload.batch).await;
+        Ok(())
+    }
+
+    /// Stores what is whole and was not stored, and forgets what has expired.
+    pub(crate) async fn sweep_resumables(self: &Arc<Self>) -> Result<(), Refusal> {
+        for upload in self.store.resumables().await? {
+            if upload.expires <= service::now() {
+                self.give_up(&upload).await?;
+                continue;
+            }
+            let is_due = upload.locator.is_none() && upload.is_whole() && upload.concat.as_deref() != Some("partial");
+            if is_due && let Err(refusal) = self.finish(&upload).await {
+                let reason = refusal.message;
+                tracing::warn!(batch = %upload.batch, reason, "an upload that is whole is not stored yet");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The uploads that somebody works on.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(std::sync::Mutex<std::collections::BTreeSet<Batch>>);
+
+/// The turn to work on an upload, given back on drop.
+pub(crate) struct Turn<'t> {
+    turns: &'t Turns,
+    batch: Batch,
+}
+
+impl Turns {
+    fn take(&self, batch: Batch) -> Option<Turn<'_>> {
+        let mut taken = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Lazily: the end of one that is not given would ask for the lock that is held here.
+        taken.insert(batch).then(|| Turn { turns: self, batch })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.turns.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&self.batch);
+    }
+}
+
+/// Copies the first bytes of a file to a place in another.
+fn copy(from: &File, bytes: u64, into: &File, at: u64) -> io::Result<()> {
+    let (mut done, mut buffer) = (0, vec![0; WRITE_BYTES]);
+    while done < bytes {
+        let part = usize::try_from((bytes - done).min(WRITE_BYTES as u64)).map_err(io::Error::other)?;
+        from.read_exact_at(&mut buffer[..part], done)?;
+        into.write_all_at(&buffer[..part], at + done)?;
+        done += part as u64;
+    }
+    Ok(())
+}

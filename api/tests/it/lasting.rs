@@ -1,0 +1,119 @@
+//! What lasts over stops and crashes of the twin, and of nodes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use api::{Scope, StartError, Store};
+use testing::{Fault, FaultyTransport, noise, until};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::service::Service;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_under_way_ends_before_the_twin_does_and_new_ones_are_not_taken() {
+    let mut service = Service::start().await;
+    let bytes = noise(2 << 20);
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    let head = format!(
+        "PUT /files/late HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
+        service.token,
+        bytes.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (first, rest) = bytes.split_at(1 << 20);
+    stream.write_all(first).await.unwrap();
+    until("the upload is under way", async || {
+        let store = Store::open(&service.state).await.unwrap();
+        let open = store.open_batches().await.unwrap();
+        store.close().await;
+        open.len() == 1
+    })
+    .await;
+    let address = service.address;
+    let (_, answer) = tokio::join!(service.stop(), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stream.write_all(rest).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    });
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    service.start_again().await;
+    let list = service.client().get("/files").await;
+    assert_eq!((&list.body["count"], list.body["value"][0]["size"].as_u64()), (&1.into(), Some(2 << 20)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_left_of_an_upload_is_ended_by_the_next_start_and_what_was_acknowledged_stays() {
+    let mut service = Service::start().await;
+    let kept = service.client().put("kept", noise(300_000)).await;
+    service.stop().await;
+    // A process that died between the commit at nodes and its answer: a row without a locator, and the object.
+    let batch = twin::Batch::draw().unwrap();
+    let file = format!("sqlite://{}", service.state.join(api::STORE_FILE).display());
+    let file = sqlx::SqlitePool::connect(&file).await.unwrap();
+    let row = "INSERT INTO uploads (batch, token, created, state, source, bytes, dag) \
+               SELECT $1, id, 1, 0, 0, 0, 0 FROM tokens LIMIT 1";
+    sqlx::query(row).bind(&batch.0[..]).execute(&file).await.unwrap();
+    file.close().await;
+    let options = twin::PutOptions {
+        tenure: twin::Tenure { profile: format::Profile::SmallCluster, ..Default::default() },
+        name: Some("lost".into()),
+        ..Default::default()
+    };
+    let incoming = twin::Incoming { stream: Box::new(std::io::Cursor::new(noise(200_000))), length: Some(200_000) };
+    let quiet: Arc<dyn twin::Progress> = Arc::new(());
+    let lost = service.twin.put_incoming(batch, incoming, &options, &quiet).await.unwrap();
+    service.start_again().await;
+    until("what was left is ended", async || service.twin.list().await.len() == 1).await;
+    assert_eq!(service.read(&lost.label.to_string(), &[]).await, None);
+    assert!(service.read(kept.text("label"), &[]).await.is_some());
+    assert_eq!(service.client().get("/files").await.body["count"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_twins_never_answer_for_one_folder() {
+    let mut service = Service::start().await;
+    let second = service.second().await;
+    assert!(matches!(second, Err(StartError::Runs { .. })));
+    service.stop().await;
+    assert!(service.second().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_ended_beside_the_running_twin_counts_no_more() {
+    let service = Service::start().await;
+    let token = service.token("laptop", Scope::Write, |_| {}).await;
+    let client = service.client_with(Some(&token));
+    assert_eq!(client.get("/files").await.status, 200);
+    let store = Store::open(&service.state).await.unwrap();
+    let grant = store.tokens().await.unwrap().into_iter().find(|it| it.name == "laptop").unwrap();
+    store.revoke(grant.id, 5).await.unwrap();
+    assert_eq!(client.get("/files").await.status, 401);
+    store.close().await;
+}
+
+/// Takes a minute: the twin has patience with nodes that are away.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nodes_are_away_uploads_are_told_to_come_again_and_leave_nothing() {
+    let are_away = Arc::new(AtomicBool::new(true));
+    let away = are_away.clone();
+    let fault = move |_: &_| if away.load(Relaxed) { Fault::Down } else { Fault::None };
+    let service = Service::over(|memory| Arc::new(FaultyTransport::new(memory, fault)), |_| {}).await;
+    for size in [100, 400_000] {
+        let answer = service.client().put("a", noise(size)).await;
+        assert_eq!((answer.status, answer.field("retry-after")), (503, "10"), "{answer:?}");
+    }
+    are_away.store(false, Relaxed);
+    assert_eq!(service.client().put("a", noise(400_000)).await.status, 201);
+    assert_eq!(service.client().get("/files").await.body["count"], 1);
+}

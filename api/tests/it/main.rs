@@ -1,0 +1,12 @@
+//! The API as its callers see it, over real connections, in front of a twin with eight origins in memory.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod attack;
+mod client;
+mod files;
+mod judged;
+mod lasting;
+mod nft;
+mod pins;
+mod service;
+mod tus;

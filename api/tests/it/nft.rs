@@ -1,0 +1,96 @@
+//! nft.storage's routes, for clients that know nothing else.
+
+use serde_json::json;
+use testing::noise;
+
+use crate::{client::send, files::send_form, service::Service};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_has_the_cid_that_nft_storage_gave_it_and_its_record() {
+    let service = Service::start().await;
+    let client = service.client();
+    let sent = client.ask("POST", "/upload/").header("content-type", "image/png").header("x-name", "my%20cat");
+    let stored = send(sent.body("hello world")).await;
+    assert_eq!(stored.status, 200, "{stored:?}");
+    let cid = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+    let value = &stored.body["value"];
+    assert_eq!((&value["cid"], &value["type"], &value["name"]), (&json!(cid), &json!("image/png"), &json!("my cat")));
+    assert_eq!(
+        (&value["size"], &value["scope"], &value["pin"]["status"]),
+        (&json!(11), &json!("admin"), &json!("pinned"))
+    );
+    assert_eq!((&value["files"], &value["deals"], &value["parts"]), (&json!([]), &json!([]), &json!([])));
+    let again = client.get(&format!("/{cid}/")).await;
+    assert_eq!((again.status, &again.body["value"]), (200, value));
+    let check = service.client_with(None).get(&format!("/check/{cid}/")).await;
+    assert_eq!((check.status, &check.body["value"]["pin"]["cid"]), (200, &json!(cid)), "{check:?}");
+    let renamed = send(client.ask("PATCH", &format!("/upload/{cid}")).body(r#"{"name":"dog"}"#)).await;
+    assert_eq!((renamed.status, &renamed.body["value"]["name"]), (200, &json!("dog")), "{renamed:?}");
+    let wrong = send(client.ask("PATCH", &format!("/upload/{cid}")).body(r#"{"nam":"dog"}"#)).await;
+    assert_eq!((wrong.status, &wrong.body["ok"]), (200, &json!(false)), "{wrong:?}");
+    let file = client.get("/files").await.body["value"][0].clone();
+    let erased = client.delete(&format!("/{cid}")).await;
+    assert_eq!((erased.status, &erased.body), (202, &json!({ "ok": true })));
+    assert_eq!(service.read(file["label"].as_str().unwrap(), &[]).await, None);
+    for gone in [client.get(&format!("/{cid}")).await, client.delete(&format!("/{cid}")).await] {
+        assert_eq!((gone.status, gone.message()), (404, "NFT not found"));
+    }
+    assert_eq!(client.get(&format!("/check/{cid}")).await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_is_wrapped_in_a_folder_whose_files_are_named() {
+    let service = Service::start().await;
+    let (client, big) = (service.client(), noise(1 << 20));
+    let files: [(&str, &str, &[u8]); 2] = [("b.bin", "application/x-b", &big), ("a.txt", "text/plain", b"hello world")];
+    let stored = send_form(&client, "/upload", &[], &files).await;
+    assert_eq!((stored.status, &stored.body["value"]["type"]), (200, &json!("directory")), "{stored:?}");
+    assert_eq!(
+        stored.body["value"]["files"],
+        json!([{ "name": "a.txt", "type": "text/plain" }, { "name": "b.bin", "type": "application/x-b" }])
+    );
+    let again = send_form(&client, "/upload", &[], &files).await;
+    assert_eq!(again.body["value"]["cid"], stored.body["value"]["cid"]);
+    let text = send_form(&client, "/upload", &[("meta", "x")], &[]).await;
+    assert_eq!((text.status, text.message()), (400, "missing Content-Type in multipart part"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_goes_back_in_time_and_counts_all() {
+    let service = Service::start().await;
+    let client = service.client();
+    for at in 0..12 {
+        let sent = client.ask("POST", "/upload").header("x-name", format!("n{at}")).body(format!("file {at}"));
+        assert_eq!(send(sent).await.status, 200);
+    }
+    let first = client.get("/").await;
+    let names = |answer: &crate::client::Answer| -> Vec<String> {
+        answer.body["value"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!((first.field("count"), names(&first).len(), names(&first)[0].as_str()), ("12", 10, "n11"));
+    let before = first.body["value"][9]["created"].as_str().unwrap();
+    let rest = client.get(&format!("/?before={before}&limit=1000")).await;
+    assert_eq!(names(&rest), ["n1", "n0"]);
+    for bad in ["limit=0", "limit=x", "limit=1001", "before=soon"] {
+        let answer = client.get(&format!("/?{bad}")).await;
+        assert_eq!((answer.status, answer.message()), (400, "invalid params"), "{bad}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_told_in_the_words_of_nft_storage() {
+    let service = Service::start().await;
+    let client = service.client();
+    let empty = send(client.ask("POST", "/upload").header("content-type", "image/png").body("")).await;
+    assert_eq!((empty.status, empty.message()), (400, "empty payload"));
+    let cid = client.get("/nonsense").await;
+    assert_eq!(
+        (cid.status, cid.message(), cid.body["error"]["code"].as_str()),
+        (400, "Invalid CID: nonsense", Some("ERROR_INVALID_CID"))
+    );
+    let none = service.client_with(None).get("/").await;
+    assert_eq!(none.status, 401);
+    assert!(none.message().starts_with("API Key is missing, make sure the `Authorization` header"), "{none:?}");
+    let version = service.client_with(None).get("/version").await;
+    assert_eq!((version.status, &version.body["mode"]), (200, &json!("rw")));
+}

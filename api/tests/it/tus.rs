@@ -1,0 +1,140 @@
+//! Resumable uploads: what an offset promises, and what a client may not do.
+
+use api::Scope;
+use reqwest::{RequestBuilder, header::HeaderMap};
+use testing::{noise, until};
+
+use crate::{
+    client::{Answer, Client, send},
+    service::Service,
+};
+
+fn tus(client: &Client, method: &str, path: &str) -> RequestBuilder {
+    client.ask(method, path).header("tus-resumable", "1.0.0")
+}
+
+async fn create(client: &Client, length: usize) -> String {
+    let created = send(tus(client, "POST", "/tus").header("upload-length", length)).await;
+    assert_eq!((created.status, created.field("tus-resumable")), (201, "1.0.0"), "{created:?}");
+    assert!(created.field("upload-expires").ends_with("GMT"), "{created:?}");
+    created.field("location").to_owned()
+}
+
+async fn patch(client: &Client, path: &str, offset: usize, bytes: &[u8]) -> Answer {
+    let request = tus(client, "PATCH", path).header("upload-offset", offset);
+    send(request.header("content-type", "application/offset+octet-stream").body(bytes.to_vec())).await
+}
+
+async fn fields(client: &Client, path: &str) -> (u16, HeaderMap) {
+    let answer = send(tus(client, "HEAD", path)).await;
+    (answer.status, answer.fields)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_become_a_file_and_the_last_answer_says_where_it_is() {
+    let service = Service::start().await;
+    let (client, bytes) = (service.client(), noise(1_000_000));
+    let path = create(&client, bytes.len()).await;
+    let first = patch(&client, &path, 0, &bytes[..400_000]).await;
+    assert_eq!((first.status, first.field("upload-offset"), first.field("x-evernear-label")), (204, "400000", ""));
+    let last = patch(&client, &path, 400_000, &bytes[400_000..]).await;
+    assert_eq!((last.status, last.field("upload-offset")), (204, "1000000"), "{last:?}");
+    assert_eq!(service.read(last.field("x-evernear-label"), &[]).await.unwrap(), bytes);
+    let (status, head) = fields(&client, &path).await;
+    assert_eq!(
+        (status, &head["upload-offset"], &head["upload-length"]),
+        (200, &"1000000".parse().unwrap(), &"1000000".parse().unwrap())
+    );
+    assert_eq!(head["x-evernear-id"], last.field("x-evernear-id"));
+    // With its content in the request that begins it, and empty.
+    let whole = tus(&client, "POST", "/tus").header("upload-length", 3).header("upload-metadata", "filename YS50eHQ=");
+    let whole = send(whole.header("content-type", "application/offset+octet-stream").body("abc")).await;
+    assert_eq!((whole.status, whole.field("upload-offset")), (201, "3"), "{whole:?}");
+    assert!(whole.field("x-evernear-url").ends_with("/a.txt"), "{whole:?}");
+    let empty = send(tus(&client, "POST", "/tus").header("upload-length", 0)).await;
+    assert_eq!(service.read(empty.field("x-evernear-label"), &[]).await.unwrap(), b"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_told_as_received_outlives_the_twin_and_is_stored_by_the_next_one() {
+    let mut service = Service::start().await;
+    let bytes = noise(600_000);
+    let path = create(&service.client(), bytes.len()).await;
+    assert_eq!(patch(&service.client(), &path, 0, &bytes[..250_000]).await.status, 204);
+    service.stop().await;
+    service.start_again().await;
+    assert_eq!(fields(&service.client(), &path).await.1["upload-offset"], "250000");
+    // All of it came, and the twin ended before it was stored: its row says so.
+    service.stop().await;
+    let file = format!("sqlite://{}", service.state.join(api::STORE_FILE).display());
+    let file = sqlx::SqlitePool::connect(&file).await.unwrap();
+    sqlx::query("UPDATE resumables SET offset = length").execute(&file).await.unwrap();
+    file.close().await;
+    let data = service.spooled()[0].join("data");
+    std::fs::write(data, &bytes).unwrap();
+    service.start_again().await;
+    let client = service.client();
+    until("it is stored", async || client.get("/files").await.body["count"] == 1).await;
+    let label = client.get("/files").await.body["value"][0]["label"].as_str().unwrap().to_owned();
+    assert_eq!(service.read(&label, &[]).await.unwrap(), bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_at_another_offset_or_of_another_content_changes_nothing() {
+    let service = Service::start().await;
+    let client = service.client();
+    let path = create(&client, 11).await;
+    assert_eq!(patch(&client, &path, 5, b"world").await.status, 409);
+    assert_eq!(patch(&client, &path, 0, b"hello world and more").await.status, 413);
+    let checked = async |sum: &str, bytes: &'static str| {
+        let request = tus(&client, "PATCH", &path).header("upload-offset", 0).header("upload-checksum", sum);
+        send(request.header("content-type", "application/offset+octet-stream").body(bytes)).await.status
+    };
+    assert_eq!(checked("sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=", "hello w0rld").await, 460);
+    assert_eq!(checked("crc32 AAAA", "hello world").await, 400);
+    assert_eq!(fields(&client, &path).await.1["upload-offset"], "0");
+    assert_eq!(checked("sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=", "hello world").await, 204);
+    let version = send(client.ask("HEAD", &path)).await;
+    assert_eq!((version.status, version.field("tus-version")), (412, "1.0.0"));
+    let plain = tus(&client, "PATCH", &path).header("upload-offset", 11).header("content-type", "text/plain");
+    assert_eq!(send(plain.body("x")).await.status, 415);
+    let told = send(client.ask("OPTIONS", "/tus")).await;
+    assert!(told.status == 204 && told.field("tus-extension").contains("concatenation"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_is_its_tokens_alone_and_counts_for_its_quota_until_it_is_given_up() {
+    let service = Service::start().await;
+    let token = service.token("small", Scope::Write, |grant| grant.quota_bytes = Some(1000)).await;
+    let client = service.client_with(Some(&token));
+    let long = send(tus(&client, "POST", "/tus").header("upload-length", 1001)).await;
+    assert_eq!(long.status, 507, "{long:?}");
+    let path = create(&client, 900).await;
+    assert_eq!(patch(&client, &path, 0, &noise(800)).await.status, 204);
+    let over = send(tus(&client, "POST", "/tus").header("upload-length", 300)).await;
+    assert_eq!(over.status, 507);
+    for method in ["HEAD", "DELETE"] {
+        assert_eq!(send(tus(&service.client(), method, &path)).await.status, 404, "{method}");
+    }
+    assert_eq!(send(tus(&client, "DELETE", &path)).await.status, 204);
+    assert_eq!(fields(&client, &path).await.0, 404);
+    create(&client, 1000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wishes_are_checked_at_the_beginning_and_granted_at_the_end() {
+    let service = Service::start().await;
+    let client = service.client();
+    for (field, value) in
+        [("x-evernear-profile", "fast"), ("x-evernear-colour", "red"), ("upload-metadata", "filename !")]
+    {
+        let wrong = tus(&client, "POST", "/tus").header("upload-length", 3).header(field, value);
+        assert_eq!(send(wrong).await.status, 400, "{field}");
+    }
+    let request = tus(&client, "POST", "/tus").header("upload-length", 200_000).header("x-evernear-expires", "+2d");
+    let created = send(request.header("x-evernear-profile", "3+2")).await;
+    let done = patch(&client, created.field("location"), 0, &noise(200_000)).await;
+    let file = client.get(&format!("/files/{}", done.field("x-evernear-id"))).await;
+    assert_eq!(file.text("profile"), "3+2");
+    assert!(file.body["value"]["expires"].is_string(), "{file:?}");
+}

@@ -1,0 +1,45 @@
+// npm's client of nft.storage, unchanged, against the twin: node nft.mjs ENDPOINT TOKEN. Prints what it was told.
+import { NFTStorage, File, Blob } from 'nft.storage'
+
+const [endpoint, token] = process.argv.slice(2)
+const client = new NFTStorage({ endpoint: new URL(endpoint), token })
+const noise = (bytes) => {
+  const all = new Uint8Array(bytes)
+  let state = 1
+  for (let at = 0; at < bytes; at++) {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0
+    all[at] = state >>> 24
+  }
+  return all
+}
+const told = {}
+
+const small = new Blob(['hello world'])
+told.blob = await client.storeBlob(small)
+told.blobEncoded = (await NFTStorage.encodeBlob(small)).cid.toString()
+told.big = await client.storeBlob(new Blob([noise(3_000_000)]))
+told.directory = await client.storeDirectory([
+  new File(['<p>hi</p>'], 'site/index.html'),
+  new File([noise(600_000)], 'site/img/deep/film.mp4'),
+])
+const nft = await client.store({
+  name: 'a cat',
+  description: 'it purrs',
+  image: new File([noise(300_000)], 'cat.png', { type: 'image/png' }),
+  properties: { extra: { sound: new File(['meow'], 'meow.txt') } },
+})
+told.nft = { ipnft: nft.ipnft, url: nft.url }
+// A CAR in parts, as the client splits what is large.
+const { cid, car } = await NFTStorage.encodeBlob(new Blob([noise(5_000_000)]))
+let parts = 0
+told.split = await client.storeCar(car, { maxChunkSize: 1_000_000, onStoredChunk: () => parts++ })
+told.splitEncoded = cid.toString()
+told.parts = parts
+
+told.status = await client.status(told.big)
+told.check = await client.check(told.big)
+await client.delete(told.big)
+told.gone = await client.status(told.big).then(() => 'there', (error) => error.message)
+const other = new NFTStorage({ endpoint: new URL(endpoint), token: 'nonsense' })
+told.refused = await other.storeBlob(small).then(() => 'taken', (error) => error.message)
+console.log(JSON.stringify(told))

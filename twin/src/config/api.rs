@@ -1,0 +1,92 @@
+//! `[api]` of `twin.toml`: where and within which bounds the twin answers HTTP (`evernear twin run`).
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+/// How the twin answers HTTP. Every number must be above zero.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// Address and port; port 0 takes a free one. Tokens cross this connection in clear, so beyond loopback it is for a
+    /// network that nobody else reads, or for what speaks TLS in front. Absent: `127.0.0.1:8081`.
+    pub listen: SocketAddr,
+    /// Connections at once; more wait in the kernel's queue. Absent: 1,024.
+    pub connections_max: u32,
+    /// Uploads of over 128 KiB that are encoded at once, 1 to 3: each takes some 25 MiB of memory. More wait. Absent:
+    /// 3.
+    pub streams_max: u32,
+    /// Seconds that an upload waits for its turn before it is told to come again. Absent: 60.
+    pub wait_seconds: u64,
+    /// Seconds in which some byte of a body must come. Absent: 30.
+    pub idle_seconds: u64,
+    /// Bytes a second that a body must bring after its first minute. Absent: 16,384.
+    pub bytes_per_second_min: u64,
+    /// Seconds until the answer to a request without an upload. Absent: 60.
+    pub request_seconds: u64,
+    /// Seconds that requests under way have to end when the twin stops. Absent: 30.
+    pub drain_seconds: u64,
+    /// Most bytes of one upload. Absent: as many as a token's quota and the format allow.
+    pub upload_bytes_max: Option<u64>,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
+            connections_max: 1024,
+            streams_max: 3,
+            wait_seconds: 60,
+            idle_seconds: 30,
+            bytes_per_second_min: 16 << 10,
+            request_seconds: 60,
+            drain_seconds: 30,
+            upload_bytes_max: None,
+        }
+    }
+}
+
+impl ApiConfig {
+    /// Returns the key that is out of bounds, if any is.
+    #[must_use]
+    pub fn wrong(&self) -> Option<&'static str> {
+        let positive = [
+            ("connections_max", u64::from(self.connections_max)),
+            ("wait_seconds", self.wait_seconds),
+            ("idle_seconds", self.idle_seconds),
+            ("bytes_per_second_min", self.bytes_per_second_min),
+            ("request_seconds", self.request_seconds),
+            ("drain_seconds", self.drain_seconds),
+            ("upload_bytes_max", self.upload_bytes_max.unwrap_or(1)),
+        ];
+        let streams = (!(1..=3).contains(&self.streams_max)).then_some("streams_max");
+        positive.into_iter().find(|(_, value)| *value == 0).map(|(key, _)| key).or(streams)
+    }
+
+    /// How long an upload waits for its turn.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        Duration::from_secs(self.wait_seconds)
+    }
+
+    /// In which time some byte of a body must come.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        Duration::from_secs(self.idle_seconds)
+    }
+
+    /// How long a request without an upload may take.
+    #[must_use]
+    pub fn request(&self) -> Duration {
+        Duration::from_secs(self.request_seconds)
+    }
+
+    /// How long requests under way may take when the twin stops.
+    #[must_use]
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}
