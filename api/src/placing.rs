@@ -271,7 +271,7 @@ impl<'a> Sites<'a> {
     /// Restricts the owner's options to what the policy plans at `now`, seconds since 1970.
     fn keep_to(&self, plan: &Plan, nodes: &[NodeEntry], mut tenure: Tenure, now: u64) -> Result<Tenure, PlanFault> {
         if plan.weights.contains(&0) {
-            tenure.wanted = self.wanted(plan, nodes)?;
+            tenure.wanted = self.wanted(plan, nodes, &tenure.wanted)?;
         }
         if plan.data_shards > 0 {
             let (data, parity) = (usize::from(plan.data_shards), usize::from(plan.parity_shards));
@@ -300,8 +300,10 @@ impl<'a> Sites<'a> {
         Ok(tenure)
     }
 
-    /// Returns the sites that are left, named by the widest level that fits: country, operator, datacentre or zone.
-    fn wanted(&self, plan: &Plan, nodes: &[NodeEntry]) -> Result<Vec<Domain>, PlanFault> {
+    /// Returns the sites that are left, named by the widest level that fits: country, operator, datacentre or zone. Where
+    /// the owner said where, it is named by the owner's word for it, or the zone: nodes that come later to the same
+    /// country are none of theirs.
+    fn wanted(&self, plan: &Plan, nodes: &[NodeEntry], owners: &[Domain]) -> Result<Vec<Domain>, PlanFault> {
         let is_allowed = |place: &Place| self.weight(plan, place).is_some_and(|weight| weight > 0);
         let closed: Vec<&Place> = nodes.iter().map(|node| &node.place).filter(|place| !is_allowed(place)).collect();
         let mut wanted: Vec<Domain> = Vec::new();
@@ -309,7 +311,12 @@ impl<'a> Sites<'a> {
             if wanted.iter().any(|domain| domain.holds(place)) {
                 continue;
             }
-            let widest = domains(place).find(|domain| !closed.iter().any(|other| domain.holds(other)));
+            let said = owners.iter().filter(|domain| domain.holds(place)).cloned();
+            let mut fitting = said.chain(domains(place).filter(|domain| match domain {
+                Domain::Zone(_) => true,
+                _ => owners.is_empty(),
+            }));
+            let widest = fitting.find(|domain| !closed.iter().any(|other| domain.holds(other)));
             wanted.push(widest.ok_or_else(|| PlanFault::Divided { zone: place.zone.clone() })?);
         }
         match wanted.len() {
@@ -406,6 +413,20 @@ mod tests {
         // A place that the owner excludes is not shown to the policy, and stays excluded.
         let owner = Tenure { refused: vec!["zone:z2".parse().unwrap()], ..Tenure::default() };
         assert_eq!(wanted(&[9, 9, 0], owner).unwrap(), ["zone:z1", "country:DE"]);
+    }
+
+    #[test]
+    fn what_the_owner_wanted_is_never_named_by_a_wider_word() {
+        let owner = |wanted: &[&str]| Tenure {
+            wanted: wanted.iter().map(|domain| domain.parse().unwrap()).collect(),
+            ..Tenure::default()
+        };
+        // In each country but Belgium is one zone now; another may come.
+        assert_eq!(wanted(&[9, 0], owner(&["zone:z3", "zone:z4"])).unwrap(), ["zone:z3"]);
+        assert_eq!(wanted(&[9, 0], owner(&["country:DE", "zone:z4"])).unwrap(), ["country:DE"]);
+        assert_eq!(wanted(&[9, 0], owner(&["country:BE"])).unwrap(), ["zone:z1"]);
+        let divided = wanted(&[9, 0, 9], owner(&["operator:acme"])).unwrap();
+        assert_eq!(divided, ["zone:z1", "zone:z4"]);
     }
 
     #[test]
