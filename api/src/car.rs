@@ -13,7 +13,7 @@ use std::{io::Read, sync::Arc};
 
 use axum::http::StatusCode;
 use futures::{StreamExt, stream};
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::timeout};
 use twin::{Incoming, Progress, Stored};
 use unixfs::Cid;
 
@@ -41,7 +41,7 @@ const COMING: &str = "coming";
 /// What came of a part.
 enum Came {
     /// The DAG is complete and stored.
-    Whole(Box<(Stored, Dag)>),
+    Whole(Box<(Stored, Dag)>, Option<Upload>),
     /// More is to come.
     Part,
 }
@@ -61,9 +61,15 @@ impl Service {
             let batch = under_way.batch;
             let taken = Box::pin(service.take_car(&under_way, &mut body, &wanted)).await;
             match taken {
-                Ok((root, Came::Whole(stored))) => {
+                Ok((root, Came::Whole(stored, before))) => {
                     let kept = service.end(under_way, Ok(*stored), body.reservation).await?;
                     service.unspool(batch).await;
+                    // Only now: until it is kept, what came before is all that was acknowledged.
+                    if let Some(before) = before {
+                        service.drop_parts(&before).await.unwrap_or_else(|refusal| {
+                            tracing::warn!(?refusal, "parts of a DAG that is stored stay in the spool");
+                        });
+                    }
                     Ok((root, Subject::of(&kept)))
                 }
                 Ok((root, Came::Part)) => {
@@ -91,6 +97,9 @@ impl Service {
         wanted: &Wanted,
     ) -> Result<(Cid, Came), Refusal> {
         let (batch, spool) = (under_way.batch, self.spool.clone());
+        // Each takes a thread.
+        let cars = timeout(self.config.wait(), self.cars.acquire()).await;
+        let _car = cars.map_err(|_| Refusal::busy().closing())?.map_err(|_| Refusal::stopping())?;
         let (inlet, outlet) = pipe();
         let receiving = spawn_blocking(move || Part::receive(outlet, spool.create(batch, COMING)?));
         let pump = async {
@@ -110,6 +119,7 @@ impl Service {
         let _turn = self.parts.lock().await;
         let before = self.partial_of(&root).await?;
         let (spool, others) = (self.spool.clone(), before.as_ref().map(|it| it.batch));
+        let max = self.config.upload_bytes_max.unwrap_or(u64::MAX);
         let planned = spawn_blocking(move || {
             let mut parts = vec![part];
             if let Some(others) = others {
@@ -119,7 +129,7 @@ impl Service {
             }
             let dag_bytes = parts[0].dag_bytes;
             let blocks = Blocks::of(parts, &root)?;
-            let plan = if blocks.is_complete() { Some(Plan::of(&root, &blocks)?) } else { None };
+            let plan = if blocks.is_complete() { Some(Plan::of(&root, &blocks, max)?) } else { None };
             Ok::<_, CarFault>((plan.map(|plan| (plan, blocks)), dag_bytes))
         });
         let (planned, dag_bytes) = planned.await.map_err(|_| Refusal::stopping())??;
@@ -127,11 +137,11 @@ impl Service {
             self.file_part(batch, &root, before.as_ref(), body.taken()).await?;
             return Ok((root, Came::Part));
         };
+        // A leaf that stands many times in a DAG comes once, and is stored each time.
+        let came = body.taken() + before.as_ref().map_or(0, |it| it.bytes);
+        body.reservation.grow(plan.bytes.saturating_sub(came)).map_err(IntakeError::from)?;
         let stored = self.store_plan(under_way, plan, Arc::new(blocks), wanted).await?;
-        if let Some(before) = before {
-            self.drop_parts(&before).await?;
-        }
-        Ok((root, Came::Whole(Box::new((stored, Dag { cid: root.to_v1(), bytes: dag_bytes })))))
+        Ok((root, Came::Whole(Box::new((stored, Dag { cid: root.to_v1(), bytes: dag_bytes })), before)))
     }
 
     /// Returns the upload of a DAG of which parts are there already.
@@ -190,7 +200,7 @@ impl Service {
         wanted: &Wanted,
     ) -> Result<Stored, Refusal> {
         let quiet: Arc<dyn Progress> = Arc::new(());
-        let Plan { mut files, folders } = plan;
+        let Plan { mut files, folders, .. } = plan;
         if let [file] = &mut files[..]
             && file.path.is_empty()
         {

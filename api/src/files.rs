@@ -8,7 +8,7 @@ use axum::{
     extract::{FromRequestParts, Path, Query, Request, State},
     http::{
         HeaderMap, StatusCode,
-        header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION},
+        header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION},
         request::Parts,
     },
     response::{IntoResponse, Response},
@@ -157,6 +157,20 @@ impl<S: Send + Sync> axum::extract::FromRequest<S> for Sent {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
+        //= https://www.rfc-editor.org/rfc/rfc9110#section-14.5
+        //# An origin server SHOULD respond with a 400 (Bad Request) status code if it receives Content-Range on a PUT for a
+        //# target resource that does not support partial PUT requests.
+        if parts.headers.contains_key(CONTENT_RANGE) {
+            let what = "a part of a file is not taken here; resumable uploads go to /tus";
+            return Err(Refusal::wrong(what).closing());
+        }
+        if parts
+            .headers
+            .get(CONTENT_ENCODING)
+            .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+        {
+            return Err(unsupported("a coded body would be stored as it is; send it without Content-Encoding"));
+        }
         Ok(Self { headers: parts.headers, body })
     }
 }

@@ -26,6 +26,8 @@ use crate::{
 };
 
 /// How often what broken uploads left is looked for.
+/// CARs that are received at one time: each takes a thread, and some 100 bytes of memory for each of its blocks.
+const CARS_MAX: usize = 8;
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// The running API.
@@ -48,6 +50,8 @@ pub(crate) struct Service {
     pub(crate) parts: tokio::sync::Mutex<()>,
     /// Places for uploads that are encoded while they come.
     pub(crate) streams: Semaphore,
+    /// Places for CARs that are received.
+    pub(crate) cars: Semaphore,
     /// Everything that runs.
     pub(crate) tasks: TaskTracker,
     /// No more requests are taken.
@@ -84,6 +88,7 @@ impl Service {
         let newest_ms = AtomicU64::new(store.newest_ms().await?);
         Ok(Arc::new(Self {
             streams: Semaphore::new(config.streams_max.try_into().unwrap_or(1)),
+            cars: Semaphore::new(CARS_MAX),
             twin,
             url,
             defaults,

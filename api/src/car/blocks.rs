@@ -40,6 +40,12 @@ pub(crate) enum CarFault {
     /// The CAR has too many blocks.
     #[error("a CAR has at most {BLOCKS_MAX} blocks here; send it in parts")]
     TooMany,
+    /// Its files are too long.
+    #[error("the files of the DAG have over {max} bytes together, or very many pieces; nothing of it was stored")]
+    Large {
+        /// Bytes allowed.
+        max: u64,
+    },
     /// Its files are none.
     #[error(transparent)]
     Walk(#[from] WalkError),

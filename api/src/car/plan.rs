@@ -19,6 +19,11 @@ const LINK: u64 = 42;
 const DEPTH_MAX: usize = 64;
 /// Links of a root.
 const LINKS_MAX: usize = 100_000;
+/// The keys that lead to one of them, and to all together, in bytes: a long key may stand before many links.
+const PATH_BYTES_MAX: usize = 4096;
+const PATHS_BYTES_MAX: usize = 8 << 20;
+/// Pieces of all files together: some 40 bytes each. A small DAG may have one leaf many times.
+const PIECES_MAX: usize = 4_000_000;
 
 /// What is to be stored of a DAG.
 #[derive(Default)]
@@ -26,6 +31,9 @@ pub(super) struct Plan {
     pub(super) files: Vec<File>,
     /// Paths of folders; that of the top is empty.
     pub(super) folders: Vec<String>,
+    /// Bytes of all files together, and their pieces.
+    pub(super) bytes: u64,
+    pieces: usize,
 }
 
 /// One file.
@@ -48,24 +56,24 @@ enum Piece {
 }
 
 impl Plan {
-    /// Goes through a DAG whose blocks are all there. Blocks.
-    pub(super) fn of(root: &Cid, blocks: &Blocks) -> Result<Self, CarFault> {
+    /// Goes through a DAG whose blocks are all there, and whose files have at most `max` bytes together. Blocks.
+    pub(super) fn of(root: &Cid, blocks: &Blocks, max: u64) -> Result<Self, CarFault> {
         let mut plan = Self::default();
         if root.codec() != Codec::DagCbor {
-            plan.walk("", *root, blocks)?;
+            plan.walk("", *root, blocks, max)?;
             return Ok(plan);
         }
         let (place, _) = blocks.place(root).ok_or(CarFault::NoRoot { root: *root })?;
         let links = links(&blocks.block(place)?).filter(|links| !links.is_empty());
         plan.folders.push(String::new());
         for (path, cid) in links.ok_or(CarFault::NoRoot { root: *root })? {
-            plan.walk(&path, cid, blocks)?;
+            plan.walk(&path, cid, blocks, max)?;
         }
         Ok(plan)
     }
 
     /// Adds what lies under a root, below a path.
-    fn walk(&mut self, below: &str, root: Cid, blocks: &Blocks) -> Result<(), CarFault> {
+    fn walk(&mut self, below: &str, root: Cid, blocks: &Blocks, max: u64) -> Result<(), CarFault> {
         let join = |path: String| match (below.is_empty(), path.is_empty()) {
             (true, _) => path,
             (false, true) => below.to_owned(),
@@ -86,11 +94,11 @@ impl Plan {
                 Step::File { path, .. } => self.files.push(File { path: join(path), content: Content::default() }),
                 Step::Leaf { cid, bytes } => {
                     let (place, _) = blocks.place(&cid).ok_or(CarFault::NoRoot { root: cid })?;
-                    self.piece(Piece::Block(place), bytes);
+                    self.piece(Piece::Block(place), bytes, max)?;
                 }
                 Step::Inline(content) => {
                     let bytes = content.len() as u64;
-                    self.piece(Piece::Inline(content), bytes);
+                    self.piece(Piece::Inline(content), bytes, max)?;
                 }
                 Step::Symlink { path, .. } | Step::Other { path, .. } => {
                     return Err(CarFault::NoFile { path: join(path) });
@@ -100,11 +108,16 @@ impl Plan {
         }
     }
 
-    fn piece(&mut self, piece: Piece, bytes: u64) {
+    fn piece(&mut self, piece: Piece, bytes: u64, max: u64) -> Result<(), CarFault> {
+        (self.bytes, self.pieces) = (self.bytes.saturating_add(bytes), self.pieces + 1);
+        if self.bytes > max || self.pieces > PIECES_MAX {
+            return Err(CarFault::Large { max });
+        }
         if let Some(file) = self.files.last_mut() {
             file.content.pieces.push_back(piece);
             file.content.bytes += bytes;
         }
+        Ok(())
     }
 }
 
@@ -144,12 +157,17 @@ impl Read for Pieces {
 
 /// Returns the links of a dag-cbor block with the keys that lead to each; none where it is not what its codec says.
 fn links(block: &[u8]) -> Option<Vec<(String, Cid)>> {
-    let (mut cbor, mut found) = (Decoder::new(block), Vec::new());
-    collect(&mut cbor, &mut Vec::new(), &mut found)?;
+    let (mut cbor, mut found, mut room) = (Decoder::new(block), Vec::new(), PATHS_BYTES_MAX);
+    collect(&mut cbor, &mut Vec::new(), &mut found, &mut room)?;
     (cbor.position() == block.len()).then_some(found)
 }
 
-fn collect(cbor: &mut Decoder<'_>, keys: &mut Vec<String>, found: &mut Vec<(String, Cid)>) -> Option<()> {
+fn collect(
+    cbor: &mut Decoder<'_>,
+    keys: &mut Vec<String>,
+    found: &mut Vec<(String, Cid)>,
+    room: &mut usize,
+) -> Option<()> {
     if keys.len() > DEPTH_MAX || found.len() > LINKS_MAX {
         return None;
     }
@@ -157,19 +175,21 @@ fn collect(cbor: &mut Decoder<'_>, keys: &mut Vec<String>, found: &mut Vec<(Stri
         Type::Map => {
             for _ in 0..cbor.map().ok()?? {
                 keys.push(cbor.str().ok()?.to_owned());
-                collect(cbor, keys, found)?;
+                collect(cbor, keys, found, room)?;
                 keys.pop();
             }
         }
         Type::Array => {
             for at in 0..cbor.array().ok()?? {
                 keys.push(at.to_string());
-                collect(cbor, keys, found)?;
+                collect(cbor, keys, found, room)?;
                 keys.pop();
             }
         }
         Type::Tag if cbor.tag().ok()?.as_u64() == LINK => {
             let (0, cid) = cbor.bytes().ok()?.split_first().map(|(first, rest)| (*first, rest))? else { return None };
+            let path_bytes: usize = keys.iter().map(|key| key.len() + 1).sum();
+            *room = room.checked_sub(path_bytes).filter(|_| path_bytes <= PATH_BYTES_MAX)?;
             found.push((keys.join("/"), Cid::decode(cid).ok()?));
         }
         Type::Tag => return None,
@@ -201,5 +221,15 @@ mod tests {
         }
         let deep = vec![0x81; 1000];
         assert!(links(&deep).is_none());
+        // Few bytes that lead to many long paths.
+        let long = |key_bytes: usize, count: u64| {
+            let mut cbor = Encoder::new(Vec::new());
+            cbor.map(1).unwrap().str(&"k".repeat(key_bytes)).unwrap().array(count).unwrap();
+            for _ in 0..count {
+                cbor.tag(Tag::new(LINK)).unwrap().bytes(&link).unwrap();
+            }
+            links(&cbor.into_writer()).map(|found| found.len())
+        };
+        assert_eq!((long(4000, 100), long(5000, 1), long(4000, 3000)), (Some(100), None, None));
     }
 }
