@@ -94,6 +94,11 @@ impl fmt::Display for Gone {
     }
 }
 
+/// Returns where the copy of the settings lies on a disk.
+pub(crate) fn settings_on(disk: &Path) -> PathBuf {
+    disk.join(FOLDER).join("up.toml")
+}
+
 impl Disk {
     /// Returns the folder of one of its origins.
     pub(crate) fn data_dir(&self, origin: &str) -> PathBuf {

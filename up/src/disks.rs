@@ -113,6 +113,11 @@ impl Disks {
         self.all.iter().filter(|held| held.is_in()).map(|held| held.disk.origins.len()).collect()
     }
 
+    /// Returns the folders of the disks that are in.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        self.all.iter().filter(|held| held.is_in()).map(|held| held.disk.path.clone()).collect()
+    }
+
     /// Returns each disk, and why it is out, if it is.
     pub(crate) fn states(&self) -> impl Iterator<Item = (&Disk, Option<&Gone>)> {
         self.all.iter().map(|held| match &held.state {

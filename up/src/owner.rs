@@ -35,6 +35,16 @@ pub enum OwnerFault {
     /// The owner key cannot be read or made.
     #[error("the owner key cannot be used")]
     Key(#[from] OwnerError),
+    /// The network has an owner whose key is not there.
+    #[error(
+        "{} is lost: put back the copy. What is stored stays readable, and nobody can change or erase it without the key. To go on with a \
+         new owner, move twin.toml and index out of the folder",
+        path.display()
+    )]
+    Lost {
+        /// The owner key.
+        path: PathBuf,
+    },
     /// The disk returns an error.
     #[error("{} cannot be read or written", path.display())]
     Io {
@@ -76,6 +86,10 @@ pub(crate) fn make(state: &Path) -> Result<(OwnerId, bool), OwnerFault> {
         Ok(card) => return Ok((card.owner, path.exists())),
         Err(OwnerError::Absent { .. }) => {}
         Err(error) => return Err(error.into()),
+    }
+    // It is written after the key was made, so another one would be another owner's.
+    if state.join("twin.toml").exists() {
+        return Err(OwnerFault::Lost { path: state.join("owner.key") });
     }
     // A first start that was killed may have left the key file alone.
     let unlock = if path.exists() { Unlock::read_key_file(&path) } else { Unlock::create_key_file(&path) };

@@ -102,6 +102,8 @@ pub(crate) fn prepare(folders: &Folders, options: &UpOptions) -> Result<(Setting
     let before = Settings::read(&folders.settings())?;
     let mut settings = match &before {
         Some(settings) => settings.clone(),
+        // A first start writes them first of all.
+        None if folders.catalog().exists() => return Err(UpError::LostSettings { path: folders.settings() }),
         None if folders.twin_config().exists() => return Err(UpError::OtherCluster { path: folders.twin_config() }),
         None => Settings::new(random_id()?, HTTP, Dns::At(DNS)),
     };

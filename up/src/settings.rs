@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// The version of the file that this program writes, and the only one that it reads.
 const VERSION: u32 = 1;
 /// Largest file, in bytes. A disk takes less than 8 KiB of it.
-const BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const BYTES_MAX: usize = 1024 * 1024;
 /// Most disks. A machine with more is better served by several networks, or by nodes of its own.
 pub(crate) const DISKS_MAX: usize = 64;
 

@@ -36,6 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const RENEW_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// How long it may take until the edge knows all origins.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
+/// How long copies of the settings may take.
+const COPY_DEADLINE: Duration = Duration::from_secs(5);
 const READY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the network does not start.
@@ -66,6 +68,15 @@ pub enum UpError {
         /// The configuration.
         path: PathBuf,
     },
+    /// The network is there, and what it is made of is not known.
+    #[error(
+        "{} is lost, which says what this network is made of: put back a copy; each of its disks has one, DISK/evernear/up.toml",
+        path.display()
+    )]
+    LostSettings {
+        /// The settings.
+        path: PathBuf,
+    },
     /// The settings cannot be used.
     #[error("the settings of this network cannot be used")]
     Settings(#[from] SettingsError),
@@ -78,7 +89,11 @@ pub enum UpError {
         source: io::Error,
     },
     /// A disk of another network.
-    #[error("{} has the data of another network, in its folder `evernear`; name another folder, or start that network", path.display())]
+    #[error(
+        "{0} has the data of another network, in its folder `evernear`; name another folder, or start that network. If its state folder was lost: \
+         put back owner.key and unlock.key, and {0}/evernear/up.toml as network/up.toml, into an empty one",
+        path.display()
+    )]
     ForeignDisk {
         /// The folder.
         path: PathBuf,
@@ -340,7 +355,21 @@ impl Home {
         };
         let (settings, has) = client::offload(write).await??;
         self.settings = settings;
+        self.copy_settings(disks).await;
         Ok(has)
+    }
+
+    /// Leaves a copy of the settings on each disk that is in: without them nobody knows whose the disks are. A disk that
+    /// does not take it is looked at elsewhere.
+    async fn copy_settings(&self, disks: &Disks) {
+        let (folders, paths) = (self.folders.clone(), disks.paths());
+        let copy = client::offload(move || {
+            let Ok(Some(text)) = client::read_kept(&folders.settings(), crate::settings::BYTES_MAX) else { return };
+            for path in paths {
+                let _ = client::keep(&crate::disk::settings_on(&path), &text);
+            }
+        });
+        let _ = tokio::time::timeout(COPY_DEADLINE, copy).await;
     }
 
     fn account(&self, disks: &Disks, given: Given, edge: &edge::Running, is_new: bool) -> Account {
@@ -402,8 +431,8 @@ async fn know(topology: &Topology, origins: Vec<NodeName>) -> Result<(), UpError
     let deadline = Instant::now() + READY_DEADLINE;
     loop {
         let known = topology.snapshot();
-        // A seed that was not heard of yet has no capacity.
-        let is_known = |name: &NodeName| known.iter().any(|node| node.name == *name && node.capacity_bytes > 0);
+        // A seed that was not heard of yet was never seen. One on a full disk has no capacity.
+        let is_known = |name: &NodeName| known.iter().any(|node| node.name == *name && node.seen > 0);
         if origins.iter().all(is_known) {
             return Ok(());
         }

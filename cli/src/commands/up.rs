@@ -124,7 +124,11 @@ fn bears(account: &Account, profile: &str) -> String {
         let (disks, mount) = (disks.join(", "), mount.display());
         format!("On one file system ({mount}): {disks}; what takes that takes them all.\n")
     });
-    format!("Stored as {profile}: {loss}\n{}", together.collect::<String>())
+    let older = match account.is_new {
+        true => "",
+        false => "Older files bear what they were stored for; `evernear object health LABEL` tells how much is left.\n",
+    };
+    format!("New files are stored as {profile}: {loss}\n{older}{}", together.collect::<String>())
 }
 
 /// Returns what to type for this program: its name, where the shell finds it, or else its path.
