@@ -50,7 +50,14 @@ pub(crate) async fn note(State(service): State<Arc<Service>>, mut request: Reque
     let action = format!("{} {route}", request.method());
     let known = Known::default();
     request.extensions_mut().insert(known.clone());
-    let answer = next.run(request).await;
+    // A task of its own: a caller that hangs up has it done all the same, and written down.
+    let work = service.clone();
+    let noted = service.tasks.spawn(async move { written(&work, next.run(request).await, &known, &action).await });
+    noted.await.unwrap_or_else(|_| Refusal::stopping().into_response())
+}
+
+/// Writes the line of a request that was answered. Returns what its caller is told.
+async fn written(service: &Service, answer: Response, known: &Known, action: &str) -> Response {
     let Some(token) = known.0.get() else { return answer };
     let subject = answer.extensions().get::<Subject>().copied();
     let line = Line {

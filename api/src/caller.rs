@@ -12,6 +12,7 @@ use crate::{
     refusal::Refusal,
     service::{self, Service},
     token::{Grant, Scope, Token, TokenFault, TokenId},
+    wishes::KEEP_UNTIL,
 };
 
 /// A caller that may read.
@@ -39,7 +40,9 @@ macro_rules! caller {
                 if let Some(Known(known)) = parts.extensions.get() {
                     let _ = known.set(grant.id);
                 }
-                if grant.scope < $scope { Err(Refusal::scope($scope)) } else { Ok(Self(grant)) }
+                // A promise that its owner cannot take back is not for every token that stores.
+                let needed = if parts.headers.contains_key(KEEP_UNTIL) { Scope::Admin } else { $scope };
+                if grant.scope < needed { Err(Refusal::scope(needed)) } else { Ok(Self(grant)) }
             }
         }
     )* };

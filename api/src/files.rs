@@ -28,6 +28,7 @@ use crate::{
     refusal::Refusal,
     service::{self, Service},
     store::{Source, Write},
+    token::Scope,
     upload::{Empty, Kept, Wanted},
     wishes::{media_type, time, wishes},
 };
@@ -411,12 +412,15 @@ fn profile<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Profile>,
 /// `PATCH /files/{id}`: renews its lease, or changes its policy or redundancy.
 pub(crate) async fn patch(
     State(service): State<Arc<Service>>,
-    _: Writer,
+    Writer(grant): Writer,
     InPath(text): InPath<String>,
     sent: Sent,
 ) -> Result<Response, Refusal> {
     let locator = id(&text)?;
     let Change { policy, expires, keep_until, profile, sooner } = sent.small(&service).await?;
+    if keep_until.is_some() && grant.scope < Scope::Admin {
+        return Err(Refusal::scope(Scope::Admin));
+    }
     let now = service::now();
     let renewal = Renewal {
         policy,

@@ -9,6 +9,7 @@ mod metadata;
 mod request;
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{self, Read},
     os::unix::fs::FileExt,
@@ -46,7 +47,7 @@ use crate::{
     service::{self, Service},
     store::{Resumable, Source, Write},
     token::Grant,
-    wishes::{media_type, wishes},
+    wishes::{KEEP_UNTIL, media_type, wishes},
 };
 
 /// How long an upload may take from its creation.
@@ -109,6 +110,10 @@ pub(crate) async fn create(
                 return Err(refused(StatusCode::BAD_REQUEST, "a final upload has no Upload-Length"));
             }
             let parts = service.complete_parts(&grant, parts).await?;
+            if parts.iter().map(|part| part.batch).collect::<BTreeSet<_>>().len() < parts.len() {
+                // What is stored counts for the token as what came.
+                return Err(refused(StatusCode::BAD_REQUEST, "a final upload names each of its parts once"));
+            }
             (parts.iter().map(|part| part.length).sum(), parts)
         }
         _ => {
@@ -264,7 +269,7 @@ fn wishes_of(headers: &HeaderMap, now: u64) -> Result<Vec<(String, String)>, Ref
     let mut kept = Vec::new();
     for (name, value) in headers.iter().filter(|(name, _)| name.as_str().starts_with("x-evernear-")) {
         let text = value.to_str().map_err(|_| Refusal::wrong(format!("the field {name} is not ASCII")))?;
-        let is_time = matches!(name.as_str(), "x-evernear-expires" | "x-evernear-keep-until");
+        let is_time = matches!(name.as_str(), "x-evernear-expires" | KEEP_UNTIL);
         let moment = twin::moment(text.trim(), now).ok().filter(|_| is_time);
         kept.push((name.to_string(), moment.map_or_else(|| text.to_owned(), |it| format::Moment(it).to_string())));
     }
@@ -465,6 +470,10 @@ impl Service {
             Some(text) => Concat::of(text)?.batches()?,
             None => vec![upload.batch],
         };
+        // Of two final uploads of the same parts one is stored.
+        let others = parts.iter().filter(|part| **part != upload.batch);
+        let claimed: Option<Vec<_>> = others.map(|part| self.finishing.take(*part)).collect();
+        let _claimed = claimed.ok_or_else(Refusal::busy)?;
         let (spool, batches, length) = (self.spool.clone(), parts.clone(), upload.length);
         let opened = spawn_blocking(move || {
             batches.iter().map(|batch| spool.file(*batch, DATA)).collect::<io::Result<Vec<File>>>()
@@ -526,7 +535,7 @@ impl Service {
 
 /// The uploads that somebody works on.
 #[derive(Debug, Default)]
-pub(crate) struct Turns(std::sync::Mutex<std::collections::BTreeSet<Batch>>);
+pub(crate) struct Turns(std::sync::Mutex<BTreeSet<Batch>>);
 
 /// The turn to work on an upload, given back on drop.
 pub(crate) struct Turn<'t> {

@@ -20,6 +20,8 @@ use sandbox::CountryCode;
 use twin::{MediaType, MediaTypeError, MomentError, PutOptions, Tenure};
 
 const PREFIX: &str = "x-evernear-";
+/// The wish that nobody can take back.
+pub(crate) const KEEP_UNTIL: &str = "x-evernear-keep-until";
 const KNOWN: [&str; 8] = ["policy", "profile", "places", "at-most", "expires", "keep-until", "tags", "name"];
 
 /// What an upload gets where nobody wishes for something else.
@@ -215,7 +217,7 @@ fn caps(text: &str) -> Result<Vec<Cap>, WishError> {
 
 /// Reads the two times of a lease; `never` is none.
 pub(crate) fn retention((keep_until, expires): (Option<&str>, Option<&str>), now: u64) -> Result<Retention, WishError> {
-    let keep_until = time("x-evernear-keep-until", keep_until, now)?.unwrap_or(0);
+    let keep_until = time(KEEP_UNTIL, keep_until, now)?.unwrap_or(0);
     let expires = time("x-evernear-expires", expires, now)?.unwrap_or(0);
     if expires != 0 && keep_until > expires {
         return Err(WishError::KeptLonger { keep_until, expires });

@@ -117,6 +117,34 @@ async fn no_route_is_open_without_a_token_that_allows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_can_take_back_is_promised_by_an_admin_alone() {
+    let service = Service::start().await;
+    let write = service.token("write", Scope::Write, |_| {}).await;
+    let writer = service.client_with(Some(&write));
+    let id = writer.put("a", "abc").await.text("id").to_owned();
+    let change =
+        |client: &crate::client::Client| client.ask("PATCH", &format!("/files/{id}")).body(r#"{"keep_until": "+1d"}"#);
+    let wish = |client: &crate::client::Client| {
+        let ask = client.ask("PUT", "/files/b").header("x-evernear-keep-until", "+1d");
+        ask.header("x-evernear-expires", "+2d").body("abc")
+    };
+    assert_eq!((send(change(&writer)).await.status, send(wish(&writer)).await.status), (403, 403));
+    let owner = service.client();
+    let (wished, changed) = (send(wish(&owner)).await, send(change(&owner)).await);
+    assert!(wished.status < 300 && changed.status == 200, "{wished:?} {changed:?}");
+    assert_eq!(writer.delete(&format!("/files/{id}")).await.status, 409, "it is kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_file_or_a_coded_body_is_no_file() {
+    let service = Service::start().await;
+    let with = |name: &str, value: &str| service.client().ask("PUT", "/files/a").header(name, value).body("tail");
+    assert_eq!(send(with("content-range", "bytes 3-6/7")).await.status, 400);
+    assert_eq!(send(with("content-encoding", "gzip")).await.status, 415);
+    assert!(send(with("content-encoding", "identity")).await.status < 300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_would_do_harm_is_refused_and_html_stays_text() {
     let service = Service::start().await;
     let client = service.client();
