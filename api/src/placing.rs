@@ -300,9 +300,9 @@ impl<'a> Sites<'a> {
         Ok(tenure)
     }
 
-    /// Returns the sites that are left, named by the widest level that fits: country, operator, datacentre or zone. Where
-    /// the owner said where, it is named by the owner's word for it, or the zone: nodes that come later to the same
-    /// country are none of theirs.
+    /// Returns the sites that are left, named by the widest level that fits: country, operator, datacentre or zone.
+    /// Where the owner said where, it is named by the owner's word for it, or the zone: nodes that come later to the
+    /// same country are none of theirs.
     fn wanted(&self, plan: &Plan, nodes: &[NodeEntry], owners: &[Domain]) -> Result<Vec<Domain>, PlanFault> {
         let is_allowed = |place: &Place| self.weight(plan, place).is_some_and(|weight| weight > 0);
         let closed: Vec<&Place> = nodes.iter().map(|node| &node.place).filter(|place| !is_allowed(place)).collect();

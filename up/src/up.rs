@@ -359,8 +359,8 @@ impl Home {
         Ok(has)
     }
 
-    /// Leaves a copy of the settings on each disk that is in: without them nobody knows whose the disks are. A disk that
-    /// does not take it is looked at elsewhere.
+    /// Leaves a copy of the settings on each disk that is in: without them nobody knows whose the disks are. A disk
+    /// that does not take it is looked at elsewhere.
     async fn copy_settings(&self, disks: &Disks) {
         let (folders, paths) = (self.folders.clone(), disks.paths());
         let copy = client::offload(move || {
