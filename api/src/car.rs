@@ -102,17 +102,8 @@ impl Service {
         let _car = cars.map_err(|_| Refusal::busy().closing())?.map_err(|_| Refusal::stopping())?;
         let (inlet, outlet) = pipe();
         let receiving = spawn_blocking(move || Part::receive(outlet, spool.create(batch, COMING)?));
-        let pump = async {
-            while let Some(bytes) = body.next().await? {
-                if !inlet.put(bytes).await {
-                    return Ok::<_, IntakeError>(());
-                }
-            }
-            inlet.end().await;
-            Ok(())
-        };
         // A body that breaks off is the cause of what the reader says.
-        pump.await?;
+        body.pour(inlet).await?;
         let part = receiving.await.map_err(|_| Refusal::stopping())??;
         let root = part.root;
         // One at a time looks which parts there are, and puts them together.

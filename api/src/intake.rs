@@ -115,6 +115,17 @@ impl Body {
         self.taken
     }
 
+    /// Hands all of it over, until nobody reads it any more.
+    pub(crate) async fn pour(&mut self, into: Inlet) -> Result<(), IntakeError> {
+        while let Some(bytes) = self.next().await? {
+            if !into.put(bytes).await {
+                return Ok(());
+            }
+        }
+        into.end().await;
+        Ok(())
+    }
+
     /// Returns the next bytes, or none at the end. Cancel safe.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, IntakeError> {
         let begun = Instant::now();
@@ -193,22 +204,10 @@ mod tests {
     use futures::stream;
 
     use super::*;
-    use crate::{
-        quota::Accounts,
-        token::{Grant, RATE_DEFAULT, Scope, TokenId},
-    };
+    use crate::{quota::Accounts, token::Grant};
 
     fn body(frames: impl futures::Stream<Item = Result<Bytes, io::Error>> + Send + 'static, quota: u64) -> Body {
-        let grant = Grant {
-            id: TokenId([1; 8]),
-            name: "a".into(),
-            scope: Scope::Write,
-            created: 0,
-            expires: None,
-            revoked: None,
-            quota_bytes: Some(quota),
-            rate: RATE_DEFAULT,
-        };
+        let grant = Grant::sample(quota);
         let config = ApiConfig { upload_bytes_max: Some(1 << 20), ..ApiConfig::default() };
         let bounds = Bounds::of(&config, CancellationToken::new());
         let body = axum::body::Body::from_stream(frames);

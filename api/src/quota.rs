@@ -97,20 +97,10 @@ impl Drop for Reservation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::{RATE_DEFAULT, Scope};
 
     #[test]
     fn uploads_at_once_stay_below_the_quota_together_and_give_back_what_they_did_not_store() {
-        let grant = Grant {
-            id: TokenId([1; 8]),
-            name: "a".into(),
-            scope: Scope::Write,
-            created: 0,
-            expires: None,
-            revoked: None,
-            quota_bytes: Some(100),
-            rate: RATE_DEFAULT,
-        };
+        let grant = Grant::sample(100);
         let accounts = Accounts::default();
         let (mut one, mut other) = (accounts.begin(&grant, 40), accounts.begin(&grant, 999));
         assert_eq!((one.grow(30), other.grow(30)), (Ok(()), Ok(())));

@@ -249,6 +249,8 @@ pub(crate) async fn terminate(
     Request::read(&headers)?;
     let upload = service.own_upload(&grant, &id).await?;
     let _turn = service.turn(upload.batch).await?;
+    // Whoever had the turn before may have given it up: its bytes are given back once.
+    let upload = service.own_upload(&grant, &id).await?;
     service.give_up(&upload).await?;
     Ok(answer(StatusCode::NO_CONTENT, Vec::new()))
 }

@@ -128,17 +128,8 @@ impl Service {
                 let (inlet, outlet) = pipe();
                 let stream = Box::new(passing.tap(first.reader().chain(outlet)));
                 let incoming = Incoming { stream, length: announced };
-                let pump = async {
-                    while let Some(bytes) = body.next().await? {
-                        if !inlet.put(bytes).await {
-                            return Ok::<_, IntakeError>(());
-                        }
-                    }
-                    inlet.end().await;
-                    Ok(())
-                };
                 let put = self.twin.put_incoming(under_way.batch, incoming, &wanted.options, &quiet);
-                both(Box::pin(put), Box::pin(pump)).await?
+                both(Box::pin(put), Box::pin(body.pour(inlet))).await?
             }
         };
         Ok((stored, passing.root().into()))
