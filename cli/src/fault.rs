@@ -299,6 +299,16 @@ fn judge_one(cause: &(dyn std::error::Error + 'static)) -> Option<(Class, Option
                     "mend what the nodes say, then the same command again; `evernear rm --unfinished` ends what did not end",
                 ),
             )),
+            UploadError::Outlived { lease, .. } if lease.erased => Some((
+                Class::Failed,
+                Some("another machine of the owner ended it; `evernear rm --unfinished`, then the same command again"),
+            )),
+            UploadError::Outlived { .. } => Some((
+                Class::Failed,
+                Some(
+                    "it is read by that lease: `evernear owner recover` brings it into the index, `evernear renew` goes on from it",
+                ),
+            )),
             UploadError::Lost { .. } | UploadError::Record { .. } => Some((
                 Class::Cluster,
                 Some(

@@ -121,6 +121,12 @@ impl TransportError {
         self.status() == Some(507)
     }
 
+    /// Returns whether a node refused a record for what it holds: something else, a later lease, or what was erased.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { status: 409 | 410, .. })
+    }
+
     /// Returns whether an upload at the node has come to its end there: the node does not know it, or what was sent is
     /// not its shard, or the node takes no more bytes. A call that came in the wrong order (409) leaves its upload as
     /// it was, and whoever asks the node what it has goes on with that.

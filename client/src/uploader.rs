@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use format::{
-    Cap, Domain, EncodedStripe, NodeName, Record, RecordError, Redundancy, Sealed,
+    Cap, Domain, EncodedStripe, Lease, NodeName, Record, RecordError, Redundancy, Sealed,
     limits::{BODY_BYTES_PER_SECOND_MIN, STRIP_BYTES_MAX, SYNC_BYTES_PER_SECOND_MIN},
     wire::NodeEntry,
 };
@@ -76,6 +76,15 @@ pub enum UploadError {
         need: usize,
         /// How each origin failed that did.
         failed: Vec<TransportError>,
+    },
+    /// Enough origins took the record, but one holds a later lease of the same owner, by which readers go: its catalog
+    /// was restored from an older backup, and its own copy was not.
+    #[error("{node} holds a later lease of the same object, version {}{}", lease.version, if lease.erased { ", which ends it" } else { "" })]
+    Outlived {
+        /// The origin.
+        node: NodeName,
+        /// What it holds.
+        lease: Box<Lease>,
     },
     /// The parts of the record do not match. The caller is at fault.
     #[error("the record does not fit its object")]

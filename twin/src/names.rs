@@ -6,9 +6,9 @@
 //! Nodes may show less than the index knows: their catalog was restored from an older backup, or they hold news back.
 //! What is signed next is newer than both, and a renewal stands for what the index says.
 
-use client::{Known, ReadError, Told, TransportError, UploadError, file_record};
+use client::{Known, ReadError, TransportError, UploadError, file_record};
 use format::{
-    Label, Lease, Mode, Moment, NameError, NotePlace, OpenError, OwnerNote, Pointer, Record, StableName,
+    Label, Lease, Mode, Moment, NameError, NotePlace, OpenError, OwnerNote, Pointer, StableName,
     limits::POINTER_SECONDS_MAX,
 };
 use tokio::task::spawn_blocking;
@@ -158,11 +158,7 @@ impl Twin {
         loop {
             match self.point_once(&name, change, terms).await {
                 // Another machine of the owner was faster.
-                Err(NameChangeError::File(UploadError::Record { failed, .. }))
-                    if tries < TRIES_MAX && is_overtaken(&failed) =>
-                {
-                    tries += 1;
-                }
+                Err(NameChangeError::File(error)) if tries < TRIES_MAX && is_overtaken(&error) => tries += 1,
                 done => return done,
             }
         }
@@ -266,28 +262,10 @@ impl Twin {
         let record = spawn_blocking(sign).await.expect("signing does not panic");
         self.record(before).await?;
         let filed = file_record(&self.network.transport, &record, &self.network.topology).await?;
-        // However many took it: readers go by the newest that any node has.
-        if self.is_outlived(&record, &filed).await {
-            return Err(NameChangeError::File(filed.into()));
-        }
         let nodes = filed.nodes.len();
         self.record(entry.clone()).await?;
         let behind = ahead.map(|_| at_nodes);
         Ok(Renamed { label, entry, state, is_new, nodes, behind })
-    }
-
-    /// Returns whether a node that refused the record of a name holds a later one of this owner, as where its catalog
-    /// was restored and its own copy was not.
-    async fn is_outlived(&self, record: &Record, filed: &Told) -> bool {
-        let (lease, transport) = (&record.lease, &self.network.transport);
-        for node in filed.failed.iter().filter(|(_, error)| is_refused(error)).map(|(node, _)| node) {
-            let held = transport.record(node, &lease.locator).await.ok().flatten();
-            let held = held.and_then(|bytes| Record::decode(&bytes).ok()).map(|held| held.lease);
-            if held.is_some_and(|held| held.owner == lease.owner && held.outlives(lease)) {
-                return true;
-            }
-        }
-        false
     }
 
     /// Returns what the index knows of a name.
@@ -335,13 +313,11 @@ impl Twin {
 }
 
 /// Whether a node holds a newer record, or another of this version.
-fn is_overtaken(failed: &[TransportError]) -> bool {
-    failed.iter().any(is_refused)
-}
-
-/// Whether a node refused a record for what it holds: something else, or what was erased.
-fn is_refused(error: &TransportError) -> bool {
-    matches!(error, TransportError::Refused { status: 409 | 410, .. })
+fn is_overtaken(error: &UploadError) -> bool {
+    match error {
+        UploadError::Record { failed, .. } => failed.iter().any(TransportError::is_conflict),
+        error => matches!(error, UploadError::Outlived { .. }),
+    }
 }
 
 /// Describes a name by the object that it is to stand for.

@@ -68,7 +68,8 @@ pub fn record_holders(record: &Record, origins: &[NodeEntry]) -> BTreeSet<NodeNa
 /// `STRAGGLERS` to join. Returns who took it, and who did not.
 ///
 /// # Errors
-/// [`UploadError::Record`] when half of them or more did not.
+/// [`UploadError::Record`] when half of them or more did not, [`UploadError::Outlived`] when one that refused it holds
+/// a later lease: readers go by the newest that any node has, however many have another.
 pub async fn file_record(
     transport: &Arc<dyn Transport>,
     record: &Record,
@@ -88,7 +89,18 @@ pub async fn file_record(
         async move { transport.put_record(&node, &locator, bytes).await }
     };
     let told = tell(asked, order, AGAIN_FOR, |_| false, put).await;
-    if told.is_enough() { Ok(told) } else { Err(told.into()) }
+    if !told.is_enough() {
+        return Err(told.into());
+    }
+    for (node, _) in told.failed.iter().filter(|(_, error)| error.is_conflict()) {
+        let held = transport.record(node, &locator).await.ok().flatten();
+        let held = held.and_then(|bytes| Record::decode(&bytes).ok()).map(|held| held.lease);
+        let later = held.filter(|held| held.owner == record.lease.owner && held.outlives(&record.lease));
+        if let Some(lease) = later {
+            return Err(UploadError::Outlived { node: node.clone(), lease: Box::new(lease) });
+        }
+    }
+    Ok(told)
 }
 
 /// What became of a call to many nodes.

@@ -13,12 +13,54 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::{
     Earlier, Note, PlacementError, Receipt, Session, Topology, Transport, TransportError, UploadError, Uploader,
+    file_record,
 };
 use format::{Lease, NodeName, OwnerKeys, Profile, Sealed, wire::NodeEntry};
-use testing::{Call, Fault, FaultyTransport, Intercept, Intercepted, MemoryTransport, noise, noise_of};
+use testing::{Call, Fault, FaultyTransport, Intercept, Intercepted, MemoryTransport, Sample, noise, noise_of};
 use tokio::time::Instant;
 
 use crate::cluster::{Cluster, encode, lease, nodes, owner, place, read, reader, store, store_at};
+
+/// A node whose copies the catalog of the others knows nothing of.
+struct Apart(NodeName, MemoryTransport);
+
+#[async_trait]
+impl Intercept for Apart {
+    type Pass = ();
+
+    async fn before(&self, _: &NodeName, _: Call) -> Result<(), TransportError> {
+        Ok(())
+    }
+
+    fn instead(&self, node: &NodeName) -> Option<&dyn Transport> {
+        (*node == self.0).then_some(&self.1)
+    }
+}
+
+/// As an upload that goes on after the catalog was restored from a backup of before: readers go by the newest lease.
+#[tokio::test]
+async fn what_one_node_holds_a_later_lease_of_is_not_told_to_be_stored() {
+    let (nodes, sample) = (nodes(4), Sample::new(1, 9));
+    let at = |lease: &Lease| sample.record(lease, &nodes[0].name);
+    for (held, is_outlived) in [
+        (sample.erasure(1), true),
+        (sample.erasure(3), true),
+        (sample.lease(3), true),
+        (sample.lease(2), false),
+        (sample.lease(1), false),
+    ] {
+        let (memory, apart) = (MemoryTransport::new(&nodes), MemoryTransport::new(&nodes));
+        let one = nodes[1].name.clone();
+        apart.put_record(&one, &sample.sealed.locator, at(&held).encode().into()).await.unwrap();
+        let transport: Arc<dyn Transport> = Arc::new(Intercepted::over(Arc::new(memory), Apart(one.clone(), apart)));
+        let filed = file_record(&transport, &at(&sample.lease(2)), &Topology::new(nodes.clone())).await;
+        match (filed, is_outlived) {
+            (Err(UploadError::Outlived { node, lease }), true) => assert_eq!((node, *lease), (one, held)),
+            (Ok(told), false) => assert!(told.nodes.len() >= 3),
+            (filed, _) => panic!("{filed:?} with {held:?}"),
+        }
+    }
+}
 
 async fn store_with_down(count: usize, down: usize, profile: Profile) -> Result<usize, UploadError> {
     let nodes = nodes(count);

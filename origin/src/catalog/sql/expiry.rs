@@ -11,9 +11,10 @@ const TABLE: &str = "records";
 /// Leases that are due.
 pub(super) const DUE: &str = "SELECT locator FROM records
     WHERE erased_at IS NULL AND ends_at > 0 AND ends_at <= $1 ORDER BY ends_at LIMIT $2";
-/// Ends one lease, if it is still due. The sum keeps the index of ends out: where a planner believes that few leases
+/// Ends one lease, if it is still due, by the second at which it is: a clock that was set since gives what is dead
+/// neither less of its grace nor more. The sum keeps the index of ends out: where a planner believes that few leases
 /// are due, it would search all that are for this one.
-pub(super) const END: &str = "UPDATE records SET sealed = NULL, erased_at = unixepoch()
+pub(super) const END: &str = "UPDATE records SET sealed = NULL, erased_at = $2
     WHERE locator = $1 AND erased_at IS NULL AND ends_at + 0 > 0 AND ends_at + 0 <= $2
     RETURNING CASE WHEN placement <> '[]' THEN object END";
 /// Leases that were filed before there was a column for their end.
@@ -39,7 +40,7 @@ async fn end<D: Driver>(catalog: &SqlCatalog<D>, locator: &Locator, now: i64) ->
     let ended = write.first(END, &[(&locator.0).into(), now.into()]).await?;
     let Some(row) = ended else { return Ok(false) };
     if let Some(object) = row.maybe_bytes(0)? {
-        records::bury(&mut write, &ObjectId(id(object, TABLE)?)).await?;
+        records::bury(&mut write, &ObjectId(id(object, TABLE)?), now).await?;
     }
     feed::tell(&mut write, &ChangeKind::Erased { locator: *locator }).await?;
     write.commit().await?;

@@ -30,6 +30,7 @@ use super::{
     Driver, SqlCatalog, feed, look,
     records::{self, Written},
     session::{Alone, CALL},
+    signed,
     wide::WIDE_MAX,
 };
 use crate::catalog::{Applied, CatalogError};
@@ -333,7 +334,7 @@ async fn commit<D: Driver>(
         }));
     }
     for (object, at) in dead {
-        records::bury(&mut write, &object).await.map_err(|error| Failed::One { at, error })?;
+        records::bury(&mut write, &object, signed(now)).await.map_err(|error| Failed::One { at, error })?;
     }
     if !news.is_empty() {
         feed::tell_all(&mut write, &news).await?;

@@ -120,7 +120,7 @@ pub(super) async fn restore<D: Driver>(
         Ok(None) => Ok(Applied::Unchanged),
         Ok(Some(Written { change, died })) => {
             for object in &died {
-                bury(&mut write, object).await?;
+                bury(&mut write, object, signed(now)).await?;
             }
             finish(write, &change).await
         }
@@ -285,13 +285,14 @@ async fn finish<D: Driver>(mut write: Session<D>, change: &ChangeKind) -> Result
 }
 
 /// Writes what follows from the death of a record whose object has columns, in the transaction that brings it. One that
-/// lies inline is never repaired, and no node has a shard of it with which its row among the dead would go.
+/// lies inline is never repaired, and no node has a shard of it with which its row among the dead would go. It died at
+/// the second `since`.
 ///
 /// Several records have one object, so nothing keeps others from these rows but the rows' own locks: whoever buries
 /// several does it in the order of the objects, and after all else but the feed, so that none wait in a circle.
-pub(super) async fn bury<D: Driver>(write: &mut Session<D>, object: &ObjectId) -> Result<(), CatalogError> {
+pub(super) async fn bury<D: Driver>(write: &mut Session<D>, object: &ObjectId, since: i64) -> Result<(), CatalogError> {
     // Of two that erase the last two records at once, the second waits here and then sees what the first did.
-    shards::died(write, object).await?;
+    shards::died(write, object, since).await?;
     repairs::forget_erased(write, object).await
 }
 

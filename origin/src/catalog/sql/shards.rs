@@ -32,11 +32,12 @@ pub(super) async fn place<D: Driver>(catalog: &SqlCatalog<D>, shard: &ShardRow) 
     write.commit().await
 }
 
-/// Notes that a record of an object has died or gave way to another, in the transaction that brings it.
-pub(super) async fn died<D: Driver>(write: &mut Session<D>, object: &ObjectId) -> Result<(), CatalogError> {
-    let statement = "INSERT INTO dead_objects (object, since) VALUES ($1, unixepoch())
+/// Notes that a record of an object has died or gave way to another, at the second `since`, in the transaction that
+/// brings it.
+pub(super) async fn died<D: Driver>(write: &mut Session<D>, object: &ObjectId, since: i64) -> Result<(), CatalogError> {
+    let statement = "INSERT INTO dead_objects (object, since) VALUES ($1, $2)
         ON CONFLICT (object) DO UPDATE SET since = excluded.since";
-    write.run(statement, &[(&object.0).into()]).await?;
+    write.run(statement, &[(&object.0).into(), since.into()]).await?;
     Ok(())
 }
 
@@ -263,6 +264,19 @@ mod tests {
         super::super::records::restore(&catalog, &record(&ended, over), 1).await.unwrap();
         assert_eq!(super::super::expiry::expire(&catalog, FUTURE, 9).await.unwrap(), 1);
         assert_eq!(noted().await, 1);
+    }
+
+    #[tokio::test]
+    async fn what_ends_by_itself_is_dead_since_the_second_that_was_trusted_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = SqliteCatalog::open(&dir.path().join("catalog.db"), 10).await.unwrap();
+        let (ended, node) = (testing::Sample::new(1, 40_000), "o1".parse().unwrap());
+        let over = format::Lease { retention: format::Retention { keep_until: 0, expires: 1 }, ..ended.lease(1) };
+        super::super::records::restore(&catalog, &ended.record(&over, &node), 1).await.unwrap();
+        assert_eq!(super::super::expiry::expire(&catalog, 1_000, 9).await.unwrap(), 1);
+        let since = "SELECT d.since, r.erased_at FROM dead_objects d, records r";
+        let row = catalog.reader().await.unwrap().one(since, &[]).await.unwrap();
+        assert_eq!((row.number(0).unwrap(), row.number(1).unwrap()), (1_000, 1_000));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
