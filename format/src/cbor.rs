@@ -88,6 +88,11 @@ impl Unknown {
         })
     }
 
+    /// Returns how many bytes the entries take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
     /// Returns the first key; none where all is known.
     #[must_use]
     pub fn first_key(&self) -> Option<u64> {

@@ -23,6 +23,10 @@ mod key {
     pub(super) const BELOW: u64 = 4;
 }
 
+/// An entry takes at most so many bytes besides its name, its type, what is below it and what is unknown: the head of
+/// the name and of the map, five keys with the heads of their values, a capability, two numbers.
+const ENTRY_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX + 5 * (1 + HEAD_BYTES_MAX) + 32 + 2 * 8;
+
 /// One name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -50,6 +54,8 @@ pub struct Directory {
     entries: BTreeMap<String, Entry>,
     /// Of all entries.
     below: usize,
+    /// That the entries take at most.
+    bytes_max: usize,
 }
 
 /// Why something is not a directory, or not a name in one. The writer is at fault.
@@ -69,6 +75,9 @@ pub enum DirectoryError {
     /// The directory already has the most names it may have.
     #[error("a directory holds at most {DIRECTORY_ENTRIES_MAX} names; use sub-directories")]
     Full,
+    /// The entries would take more bytes than a reader loads.
+    #[error("the names of a directory take at most {} MiB with their types; use sub-directories", DIRECTORY_BYTES_MAX >> 20)]
+    Long,
     /// The entries name more directories below than a directory may.
     #[error("a directory names at most {FOLDERS_BELOW_MAX} others below its own")]
     Below,
@@ -78,8 +87,16 @@ impl Directory {
     /// Adds a name.
     ///
     /// # Errors
-    /// [`DirectoryError::Name`], [`DirectoryError::Full`], and [`DirectoryError::Below`] beyond [`Self::room`].
+    /// [`DirectoryError::Name`], [`DirectoryError::Full`], [`DirectoryError::Long`], and [`DirectoryError::Below`]
+    /// beyond [`Self::room`].
     pub fn insert(&mut self, name: &str, entry: Entry) -> Result<(), DirectoryError> {
+        if HEAD_BYTES_MAX + self.bytes_max + entry.bytes_max(name) > DIRECTORY_BYTES_MAX {
+            return Err(DirectoryError::Long);
+        }
+        self.place(name, entry)
+    }
+
+    fn place(&mut self, name: &str, entry: Entry) -> Result<(), DirectoryError> {
         Self::check_name(name)?;
         if self.entries.len() >= DIRECTORY_ENTRIES_MAX {
             return Err(DirectoryError::Full);
@@ -90,7 +107,10 @@ impl Directory {
             return Err(DirectoryError::Below);
         }
         self.below = below;
-        self.entries.insert(name.to_owned(), entry);
+        self.bytes_max += entry.bytes_max(name);
+        if let Some(before) = self.entries.insert(name.to_owned(), entry) {
+            self.bytes_max -= before.bytes_max(name);
+        }
         Ok(())
     }
 
@@ -177,13 +197,19 @@ impl Directory {
             let name = decoder.str().map_err(|_| shape())?;
             let start = decoder.position();
             decoder.skip().map_err(|_| shape())?;
-            directory.insert(name, read_entry(&bytes[start..decoder.position()])?)?;
+            directory.place(name, read_entry(&bytes[start..decoder.position()])?)?;
         }
         Ok(directory)
     }
 }
 
 impl Entry {
+    /// Returns how many bytes the entry takes at most, with its name.
+    fn bytes_max(&self, name: &str) -> usize {
+        let below: usize = self.below.keys().map(|path| path.len() + 32 + 2 * HEAD_BYTES_MAX).sum();
+        ENTRY_BYTES_MAX + name.len() + self.mime.len() + below + self.unknown.bytes()
+    }
+
     fn encode(&self) -> Zeroizing<Vec<u8>> {
         let fields = FieldsWriter::default()
             .bytes(key::CAPABILITY, self.capability.expose())
@@ -304,6 +330,27 @@ mod tests {
         let bytes: usize = directory.entries().map(|(name, entry)| 9 + name.len() + entry.encode().len()).sum();
         // A vector that had grown would have left what it held before elsewhere, and twice the room.
         assert_eq!(directory.encode().capacity(), 9 + bytes);
+    }
+
+    #[test]
+    fn what_no_reader_would_load_is_refused() {
+        let (mut directory, long) = (Directory::default(), Entry { mime: "x".repeat(255), ..entry(1) });
+        let name = |number: usize| format!("{number:0>255}");
+        let held = (0..DIRECTORY_ENTRIES_MAX).find(|number| directory.insert(&name(*number), long.clone()).is_err());
+        assert_eq!(directory.insert(&name(held.unwrap()), long), Err(DirectoryError::Long));
+        assert!(directory.bytes_max > DIRECTORY_BYTES_MAX - 1_000);
+        assert_eq!(Directory::decode(&directory.encode()), Ok(directory));
+
+        let below: Below = [("a".repeat(200), Capability::from_bytes([2; 32]))].into();
+        let unknown: Unknown = [(5, &[0x62, b'n', b'o'][..])].into_iter().collect();
+        let mut odd = Directory::default();
+        for name in ["a", "b", "a"] {
+            let unknown = unknown.clone();
+            odd.insert(name, Entry { unknown, length: u64::MAX, ..folder(2, below.clone()) }).unwrap();
+        }
+        let bytes = odd.encode();
+        assert!((bytes.len()..bytes.len() + 200).contains(&(odd.bytes_max + HEAD_BYTES_MAX)), "{}", odd.bytes_max);
+        assert_eq!(Directory::decode(&bytes), Ok(odd));
     }
 
     #[test]

@@ -56,8 +56,8 @@ pub const TAGS_MAX: usize = 64;
 /// Bytes of one tag.
 pub const TAG_NAME_BYTES_MAX: usize = 64;
 /// Maximum number of entries of one directory; larger trees use sub-directories. One entry takes about 100 B, so a body
-/// stays near 8 MiB.
-pub const DIRECTORY_ENTRIES_MAX: usize = 65_536;
+/// stays near 16 MiB.
+pub const DIRECTORY_ENTRIES_MAX: usize = 131_072;
 /// Maximum bytes of an encoded directory: a reader loads at most this many to walk one path segment.
 pub const DIRECTORY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Maximum number of directories that a directory names below one of its own. They take some 12 KiB, so that the body
