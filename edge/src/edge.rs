@@ -21,7 +21,11 @@ use self::{
     run::run,
     succession::{keeper, recall_nodes, take_up_disk},
 };
-use crate::{config::Config, listen::sockets::Sockets, store::disk::DiskError};
+use crate::{
+    config::{Config, HttpsConfig},
+    listen::{certificate::check_names, sockets::Sockets},
+    store::disk::DiskError,
+};
 
 /// What an edge works with and does not make itself.
 pub struct Parts {
@@ -104,6 +108,16 @@ impl Edge {
         // The DNS door has one address twice.
         in_use.dedup();
         Ok(Checked { identity, in_use })
+    }
+
+    /// Checks whether browsers would take the certificate for viewers for the zone's objects. A start lets that pass:
+    /// some viewers trust a certificate by other ways.
+    ///
+    /// # Errors
+    /// [`StartError::Certificate`].
+    pub fn check_names(config: &Config) -> Result<(), StartError> {
+        let files = config.https.as_ref().and_then(HttpsConfig::files);
+        files.map_or(Ok(()), |files| Ok(check_names(files, &config.zone)?))
     }
 
     /// Checks the configuration, binds all doors and starts answering. Ends when `shutdown` turns true or its sender

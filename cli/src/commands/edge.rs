@@ -158,6 +158,10 @@ async fn run(path: &Path) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let mut handed = Handed::take();
     let (config, identity, _) = read(path)?;
+    if let Err(error) = edge::Edge::check_names(&config) {
+        let error: &dyn std::error::Error = &error;
+        tracing::warn!(error, "browsers will not take the certificate for viewers");
+    }
     let topology = Arc::new(Topology::new(config.seed_nodes()));
     let list = config.state_dir.as_ref().map(|folder| folder.join("refused.crl"));
     let membership = Membership::new(&identity, list.as_deref()).map_err(IdentityError::from)?;
@@ -200,6 +204,7 @@ async fn run(path: &Path) -> anyhow::Result<()> {
 
 fn check(path: &Path, options: &Options) -> anyhow::Result<()> {
     let (config, _, in_use) = read(path)?;
+    edge::Edge::check_names(&config).with_context(|| format!("the configuration {} cannot be used", path.display()))?;
     let https = config.https.as_ref();
     let good = Good {
         name: config.name.as_str(),

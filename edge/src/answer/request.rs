@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Version, header,
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header,
     request::Parts,
     uri::{Authority, PathAndQuery},
 };
@@ -93,7 +93,13 @@ impl Intake {
         // Every edge answers to this name.
         let nobody =
             if head.version == Version::HTTP_10 && !fields.contains_key(header::HOST) { LOCALHOST } else { "" };
-        let authority = head.uri.authority().map(Authority::as_str).or(authority).unwrap_or(nobody).to_owned();
+        //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
+        //# When an origin server receives a request with an absolute-form of request-target, the origin server MUST ignore
+        //# the received Host header field (if any) and instead use the host information of the request-target.
+        let has_own_host = head.version > Version::HTTP_11;
+        let absolute = if has_own_host { None } else { absolute(target) };
+        let uri = absolute.as_ref().unwrap_or(&head.uri);
+        let authority = uri.authority().map(Authority::as_str).or(authority).unwrap_or(nobody).to_owned();
         let request = Request {
             id: RequestId::next(),
             peer: peer.to_canonical(),
@@ -101,8 +107,8 @@ impl Intake {
             version: head.version,
             method: head.method.clone(),
             authority,
-            path: head.uri.path().to_owned(),
-            query: head.uri.query().unwrap_or("").to_owned(),
+            path: uri.path().to_owned(),
+            query: uri.query().unwrap_or("").to_owned(),
             fields,
             keeps: false,
         };
@@ -114,11 +120,10 @@ impl Intake {
         let hosts = request.fields.get_all(header::HOST);
         let scheme = head.uri.scheme_str();
         let is_told_twice = hosts.iter().any(|host| !is_same_host(&request.authority, host.as_bytes(), scheme));
-        let has_own_host = head.version > Version::HTTP_11;
-        if has_own_host && (is_told_twice || request.authority.contains('@')) {
+        if (has_own_host && is_told_twice) || request.authority.contains('@') {
             return Self::Refused(request, Fault::Request { reason: "one host is needed, without a user" });
         }
-        if !is_target(target, &request) {
+        if absolute.is_none() && !is_target(target, &request.method) {
             return Self::Refused(request, Fault::Request { reason: "a target begins with a slash" });
         }
         match check(&request, line, has_body) {
@@ -150,21 +155,20 @@ pub(crate) fn target_of(head: &Parts) -> &[u8] {
     head.uri.path_and_query().map_or(b"", |target| target.as_str().as_bytes())
 }
 
-/// Whether a target is one: a path, or the host that is asked and a path, or for methods that have no path their own.
+/// Takes a target apart that names a host before its path.
+fn absolute(target: &[u8]) -> Option<Uri> {
+    let uri = Uri::try_from(target).ok()?;
+    (matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some()).then_some(uri)
+}
+
+/// Whether a target without a host is one: a path, or for methods that have no path their own.
 //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2
 //# Recipients of an invalid request-line SHOULD respond with either a 400 (Bad Request) error or a 301
-fn is_target(target: &[u8], request: &Request) -> bool {
-    let absolute = ["http://", "https://"].iter().find_map(|scheme| {
-        let (begin, rest) = target.split_at_checked(scheme.len())?;
-        begin.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)
-    });
-    match (&request.method, absolute) {
-        (&Method::CONNECT, _) => true,
-        (&Method::OPTIONS, _) if target == b"*" => true,
-        (_, Some(rest)) => rest
-            .strip_prefix(request.authority.as_bytes())
-            .is_some_and(|path| path.first().is_none_or(|first| b"/?".contains(first))),
-        (_, None) => target.starts_with(b"/"),
+fn is_target(target: &[u8], method: &Method) -> bool {
+    match *method {
+        Method::CONNECT => true,
+        Method::OPTIONS if target == b"*" => true,
+        _ => target.starts_with(b"/"),
     }
 }
 
@@ -260,7 +264,8 @@ fn check(request: &Request, line_bytes: usize, has_body: bool) -> Result<(), Fau
     //# A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a Host header
     //# field and to any request message that contains more than one Host header field line or a Host header field with an
     //# invalid field value.
-    if request.authority.is_empty() || request.fields.get_all(header::HOST).iter().count() > 1 {
+    let hosts = request.fields.get_all(header::HOST).iter().count();
+    if request.authority.is_empty() || hosts > 1 || (hosts == 0 && request.version == Version::HTTP_11) {
         return malformed("one Host is needed");
     }
     if Authority::try_from(request.authority.as_str()).is_err() {
@@ -322,8 +327,6 @@ mod tests {
             "a.example",
             "http://",
             "http:///x",
-            "http://b.example/",
-            "http://a.example.b/",
             "http://user@a.example/",
             "ftp://a.example/x",
         ] {
@@ -335,6 +338,34 @@ mod tests {
             assert!(!refused(Method::GET, target), "{target}");
         }
         assert!(!refused(Method::OPTIONS, "*") && refused(Method::OPTIONS, "x"));
+    }
+
+    #[test]
+    fn a_host_in_the_target_stands_over_the_field_for_every_method() {
+        let read = |method: Method, version: Version, target: &str, host: Option<&str>| {
+            let mut head = http::Request::builder().method(method).version(version).uri("/");
+            if let Some(host) = host {
+                head = head.header("host", host);
+            }
+            let head = head.body(()).unwrap().into_parts().0;
+            match Intake::read(&head, target.as_bytes(), false, IpAddr::from([192, 0, 2, 7]), false) {
+                Intake::Ready(request) => Some((request.authority, request.path, request.query)),
+                Intake::Refused(..) => None,
+            }
+        };
+        let found = |host: &str, path: &str, query: &str| Some((host.to_owned(), path.to_owned(), query.to_owned()));
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+            let of = |target| read(method.clone(), Version::HTTP_11, target, Some("a.example"));
+            assert_eq!(of("http://b.example/c?d"), found("b.example", "/c", "d"));
+            assert_eq!(of("HTTPS://b.example:81"), found("b.example:81", "/", ""));
+            assert_eq!(of("http://b.example?d"), found("b.example", "/", "d"));
+            assert_eq!(of("http://user@b.example/"), None);
+        }
+        //= https://www.rfc-editor.org/rfc/rfc9112#section-3.2
+        //= type=test
+        //# A client MUST send a Host header field (Section 7.2 of [HTTP]) in all HTTP/1.1 request messages.
+        assert_eq!(read(Method::GET, Version::HTTP_11, "http://b.example/", None), None);
+        assert_eq!(read(Method::GET, Version::HTTP_10, "http://b.example/", None), found("b.example", "/", ""));
     }
 
     #[test]

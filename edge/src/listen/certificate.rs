@@ -11,9 +11,10 @@ use std::{
 use arc_swap::ArcSwapOption;
 use client::{KeyFileError, read_key_file};
 use rustls::{
+    client::verify_server_name,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
-    server::{ClientHello, ResolvesServerCert},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem, pem::PemObject},
+    server::{ClientHello, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use tokio::{task::spawn_blocking, time::sleep};
@@ -23,6 +24,7 @@ use crate::{
     clock,
     config::{CertificateFiles, HttpsConfig},
     metrics::Metrics,
+    zone::Zone,
 };
 
 /// Why a certificate cannot be used; the operator's to mend.
@@ -48,6 +50,14 @@ pub enum CertificateError {
         key: PathBuf,
         /// Why.
         source: PairError,
+    },
+    /// Browsers would refuse every object by this name.
+    #[error("{} is for no name below {zone}, so browsers refuse every object; order one for {zone} and *.{zone}", certificate.display())]
+    Names {
+        /// The certificates' file.
+        certificate: PathBuf,
+        /// The zone whose labels are objects.
+        zone: String,
     },
     /// rustls cannot be set up here.
     #[error("TLS cannot be set up")]
@@ -165,6 +175,20 @@ fn read(files: CertificateFiles<'_>) -> Result<CertifiedKey, CertificateError> {
     let secret = read_key_file(key)?;
     let (certificate, key) = (certificate.to_owned(), key.to_owned());
     certified_key(&chain, secret.as_bytes()).map_err(|source| CertificateError::Files { certificate, key, source })
+}
+
+/// Checks that browsers would take the certificate of the files for the objects of a zone (RFC 6125 section 6.4.3: a
+/// star stands for one label).
+///
+/// # Errors
+/// [`CertificateError`].
+pub(crate) fn check_names(files: CertificateFiles<'_>, zone: &Zone) -> Result<(), CertificateError> {
+    let presented = read(files)?;
+    let own = presented.end_entity_cert().and_then(ParsedCertificate::try_from)?;
+    let names_labels = ServerName::try_from(format!("label.{}", zone.as_str()))
+        .is_ok_and(|label| verify_server_name(&own, &label).is_ok());
+    let (certificate, zone) = (files.certificate.to_owned(), zone.as_str().to_owned());
+    if names_labels { Ok(()) } else { Err(CertificateError::Names { certificate, zone }) }
 }
 
 /// Reads a chain, the edge's own certificate first, and its key from PEM.

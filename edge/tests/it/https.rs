@@ -179,6 +179,35 @@ async fn a_renewed_certificate_is_taken_up_and_a_broken_one_is_not() {
     site.stop().await;
 }
 
+#[test]
+fn a_check_wants_a_certificate_that_names_the_objects_of_the_zone() {
+    let dir = tempfile::tempdir().unwrap();
+    let https = files(dir.path(), true);
+    let doors = "[dns]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"";
+    let place = "[place]\ncountry = \"BE\"\nregion = \"eu\"\nzone = \"z\"\nlatitude = 50.0\nlongitude = 4.0";
+    let seeds = "[[seeds]]\nname = \"o1\"\naddress = \"127.0.0.1:7401\"";
+    let text = format!("name = \"e1\"\nzone = \"{ZONE}\"\n{doors}\n{place}\n{seeds}\n");
+    let config = edge::Config { https: Some(https.clone()), ..edge::Config::from_toml(&text).unwrap() };
+    for (names, is_good) in [
+        (vec![ZONE.to_owned(), format!("*.{ZONE}")], true),
+        (vec![format!("*.{ZONE}")], true),
+        (vec![ZONE.to_owned()], false),
+        (vec![format!("one.{ZONE}")], false),
+        (vec![format!("*.www.{ZONE}"), "*.example".to_owned()], false),
+    ] {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(names.clone()).unwrap();
+        close(https.key.as_ref().unwrap(), &key.serialize_pem());
+        fs::write(certificate(&https), params.self_signed(&key).unwrap().pem()).unwrap();
+        let checked = edge::Edge::check_names(&config);
+        assert_eq!(checked.is_ok(), is_good, "{names:?}");
+        if let Err(error) = checked {
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            assert!(cause.contains(&format!("order one for {ZONE} and *.{ZONE}")), "{cause}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_certificate_that_cannot_be_used_is_told_before_a_port_opens() {
     let dir = tempfile::tempdir().unwrap();
