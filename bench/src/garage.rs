@@ -13,12 +13,13 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use testing::free_port;
 
-use crate::{stores::Side, timed::curl};
+use crate::{
+    stores::Side,
+    timed::{curl, parallel},
+};
 
 const NODES: usize = 3;
 const BUCKET: &str = "bench";
-/// Requests in flight while the small files are stored.
-const CLIENTS: &str = "16";
 const START_DEADLINE: Duration = Duration::from_secs(60);
 /// The secret that the nodes share. They listen on loopback alone.
 const RPC_SECRET: &str = "0000000000000000000000000000000000000000000000000000000000000001";
@@ -110,19 +111,10 @@ impl Side for Garage {
         Ok(curl)
     }
 
-    /// Keeps [`CLIENTS`] requests in flight, the nodes in turn.
-    fn put_folder(&self, folder: &Path) -> Result<Command> {
-        let mut transfers = String::new();
-        for (number, file) in fs::read_dir(folder)?.enumerate() {
-            let file = file?.path();
-            let url = self.url(number % NODES, &file)?;
-            transfers += &format!("upload-file = {file:?}\nurl = \"{url}\"\noutput = \"/dev/null\"\n");
-        }
-        let config = self.folder.join("transfers");
-        fs::write(&config, transfers)?;
-        let mut curl = self.client();
-        curl.args(["--parallel", "--parallel-max", CLIENTS, "--fail-early", "--config"]).arg(config);
-        Ok(curl)
+    /// The nodes in turn.
+    fn put_folder(&self, folder: &Path, clients: u32) -> Result<Command> {
+        let url = |number, file: &Path| self.url(number % NODES, file);
+        parallel(self.client(), folder, &self.folder.join("transfers"), clients, url)
     }
 }
 
@@ -177,7 +169,7 @@ impl Node {
 }
 
 /// Waits until something is so.
-fn wait(otherwise: &'static str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+pub(crate) fn wait(otherwise: &'static str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + START_DEADLINE;
     while !is_so()? {
         ensure!(Instant::now() < deadline, otherwise);

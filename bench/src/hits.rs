@@ -9,8 +9,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use cluster::processes::{ProcessOptions, Processes, Seat};
-use testing::{free_port, noise};
+use cluster::processes::{ProcessOptions, Processes, Seat, read_stored};
+use testing::{free_port, noise, noise_of};
 
 use crate::{
     load::{Load, Way},
@@ -22,8 +22,11 @@ const ROUNDS: usize = 5;
 const CONNECTIONS: u32 = 16;
 const CLIENT_CORE: &str = "1";
 const PEERS: [&str; 4] = ["nginx", "h2o", "Varnish", "Caddy"];
-/// Index of the edge among the seats, after the origins.
+/// Index of the edge among the seats, after the origins, and of the one that has little memory and a disk.
 const EDGE: usize = 6;
+const EDGE_ON_DISK: usize = 7;
+/// Files of 1 MiB that are asked for in turn, where a disk has them.
+const FILES_ON_DISK: usize = 256;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -44,6 +47,11 @@ enum Form {
     /// Lines of words, compressed: by the edge as zstd, when they were first asked for; for nginx by `gzip -9`, before
     /// it was started.
     Packed,
+    /// Noise that the policy `geo` allows; its peers know no policy.
+    Allowed,
+    /// Files of a folder in turn, more than the edge's memory has room for: they come from its disk, as encrypted as
+    /// origins have them. Its peers have them as files.
+    OnDisk,
 }
 
 impl Case {
@@ -60,11 +68,13 @@ impl Case {
         match self.form {
             Form::Noise => format!("{}.bin", self.bytes),
             Form::Packed => format!("text/{}.txt", self.bytes),
+            Form::Allowed => format!("allowed/{}.bin", self.bytes),
+            Form::OnDisk => "disk/0".to_owned(),
         }
     }
 }
 
-const CASES: [Case; 14] = [
+const CASES: [Case; 17] = [
     Case::of("1 KiB, HTTP/1.1", KIB, Way::Clear, 60_000),
     Case::of("100 KiB, HTTP/1.1", 100 * KIB, Way::Clear, 20_000),
     Case { range: Some((31_457_281, 32_505_856)), ..Case::of("1 MiB of 100, HTTP/1.1", 100 * MIB, Way::Clear, 2_000) },
@@ -79,6 +89,9 @@ const CASES: [Case; 14] = [
     Case::packed("100 KiB of text as zstd (nginx: gzip), HTTP/1.1", 100 * KIB, Way::Clear, 20_000),
     Case::packed("100 KiB of text as zstd (nginx: gzip), HTTP/1.1, TLS", 100 * KIB, Way::Tls, 20_000),
     Case::packed("100 KiB of text as zstd (nginx: gzip), HTTP/2, TLS", 100 * KIB, Way::Streams, 20_000),
+    Case { form: Form::Allowed, ..Case::of("1 KiB, policy geo, HTTP/1.1", KIB, Way::Clear, 60_000) },
+    Case { form: Form::Allowed, ..Case::of("1 KiB, policy geo, HTTP/1.1, TLS", KIB, Way::Tls, 60_000) },
+    Case { form: Form::OnDisk, ..Case::of("1 MiB of 256 on disk, HTTP/1.1", MIB, Way::Clear, 1_024) },
 ];
 
 /// Measures the cases whose name contains `part` and returns the table.
@@ -139,6 +152,7 @@ struct Bench {
     processes: Processes,
     edge: [u32; 1],
     edge_tls: SocketAddr,
+    edge_on_disk: [u32; 1],
     certificate: Certificate,
     nginx: FileServer,
     h2o: FileServer,
@@ -148,51 +162,100 @@ struct Bench {
     hosts: Vec<(String, String)>,
     /// The bytes of the text as the edge and as nginx send it.
     packed_bytes: [u64; 2],
+    /// Files with the URLs of what lies on disk, by the port of their server.
+    lists: Vec<(u16, String)>,
 }
 
 impl Bench {
     fn start() -> Result<Self> {
         let mut seats = vec![Seat::default(); EDGE];
-        seats.push(Seat { launch: on_server_core(), ..Seat::default() });
-        let mut processes = Processes::start(&ProcessOptions { seats, ..ProcessOptions::default() })?;
+        seats.resize(EDGE_ON_DISK + 1, Seat { launch: on_server_core(), ..Seat::default() });
+        let mut processes = Processes::start(&ProcessOptions { seats, edges: 2, ..ProcessOptions::default() })?;
         let root = processes.path("www");
-        fs::create_dir_all(format!("{root}/text"))?;
+        ["text", "allowed", "disk"].iter().try_for_each(|folder| fs::create_dir_all(format!("{root}/{folder}")))?;
+        let geo = processes.path("geo.toml");
+        fs::write(&geo, "[[link]]\nuse = \"geo\"\nreceive-deny = [\"JP\"]\n")?;
+        processes.evernear(&["policy", "publish", "bench-geo", &geo])?;
         let mut hosts: Vec<(String, String)> = Vec::new();
         for case in &CASES {
             let (name, file) = (case.file(), format!("{root}/{}", case.file()));
             if hosts.iter().any(|(held, _)| *held == name) {
                 continue;
             }
-            match case.form {
-                Form::Noise => fs::write(&file, noise(case.bytes))?,
+            let url = match case.form {
+                Form::OnDisk => {
+                    for number in 0..FILES_ON_DISK {
+                        fs::write(format!("{root}/disk/{number}"), noise_of(number as u64, case.bytes))?;
+                    }
+                    processes.put(&format!("{root}/disk"))?.url
+                }
+                Form::Allowed => {
+                    fs::write(&file, noise(case.bytes))?;
+                    read_stored(&processes.evernear(&["put", &file, "--policy", "bench-geo", "--json"])?)?.url
+                }
+                Form::Noise => {
+                    fs::write(&file, noise(case.bytes))?;
+                    processes.put(&file)?.url
+                }
                 Form::Packed => {
                     fs::write(&file, text(case.bytes))?;
                     let packed = Command::new("gzip").args(["-9", "--keep", &file]).status()?;
                     ensure!(packed.success(), "gzip: {packed}");
+                    processes.put(&file)?.url
                 }
-            }
-            let url = processes.put(&file)?.url;
+            };
             let host = url.split(['/', ':']).nth(3).context("a URL has a host")?;
             hosts.push((name, host.to_owned()));
         }
         let certificate = Certificate::make(|name| processes.path(name), hosts.iter().map(|(_, host)| &**host))?;
         let edge_tls = over_tls(&mut processes, &certificate)?;
+        with_a_disk(&mut processes)?;
         let nginx = FileServer::nginx(&processes.path("nginx"), &certificate, &root)?;
         let h2o = FileServer::h2o(&processes, &certificate, &root)?;
         let varnish = Varnish::start(&processes, nginx.port)?;
         let caddy = FileServer::caddy(&processes, &certificate, &root)?;
-        let edge = [processes.edge_pid()];
+        let (edge, edge_on_disk) = ([processes.edge_pid()], [processes.pid(EDGE_ON_DISK)?]);
         let (file, host) = hosts.iter().find(|(file, _)| file.ends_with(".txt")).context("a text is stored")?;
         let packed_bytes = [
             sent_bytes(&format!("http://{host}:{}/", processes.http.port()), processes.http, "zstd")?,
             sent_bytes(&format!("http://localhost:{}/{file}", nginx.port), at(nginx.port), "gzip")?,
         ];
-        Ok(Self { processes, edge, edge_tls, certificate, nginx, h2o, varnish, caddy, hosts, packed_bytes })
+        let mut it = Self {
+            processes,
+            edge,
+            edge_tls,
+            edge_on_disk,
+            certificate,
+            nginx,
+            h2o,
+            varnish,
+            caddy,
+            hosts,
+            packed_bytes,
+            lists: Vec::new(),
+        };
+        it.lists = it.write_lists()?;
+        Ok(it)
+    }
+
+    /// Writes the URLs of what lies on disk, for each server of unencrypted HTTP.
+    fn write_lists(&self) -> Result<Vec<(u16, String)>> {
+        let host = self.hosts.iter().find(|(file, _)| file.starts_with("disk/")).map_or("", |(_, host)| host);
+        let edge = self.processes.doors()[1].port();
+        let peers = [self.nginx.port, self.h2o.port, self.varnish.port].map(|port| (port, "localhost", "disk/"));
+        let write = |(port, host, folder): (u16, &str, &str)| {
+            let list = self.processes.path(&format!("urls-{port}"));
+            let urls = (0..FILES_ON_DISK).map(|number| format!("http://{host}:{port}/{folder}{number}\n"));
+            fs::write(&list, urls.collect::<String>())?;
+            Ok((port, list))
+        };
+        iter::once((edge, host, "")).chain(peers).map(write).collect()
     }
 
     /// Returns the edge, and those of its peers that support this protocol.
     fn servers<'a>(&'a self, case: &Case) -> (Load<'a>, [Option<Load<'a>>; PEERS.len()]) {
         let is_packed = case.form == Form::Packed;
+        let lists = if case.form == Form::OnDisk { &self.lists[..] } else { &[] };
         let load = |host: &str, address: SocketAddr, path: &str, coding, pids: &'a [u32]| Load {
             way: case.way,
             url: format!("{}{host}:{}/{path}", scheme(case.way), address.port()),
@@ -201,13 +264,17 @@ impl Bench {
             connections: CONNECTIONS,
             range: case.range,
             coding: is_packed.then_some(coding),
+            list: lists.iter().find(|(port, _)| *port == address.port()).map(|(_, list)| &**list),
             pids,
             certificate: &self.certificate.file,
         };
         let file = case.file();
         let host = self.hosts.iter().find(|(held, _)| *held == file).map_or("", |(_, host)| host);
         let (is_clear, is_quic) = (case.way == Way::Clear, case.way == Way::Quic);
-        let edge = load(host, if is_clear { self.processes.http } else { self.edge_tls }, "", "zstd", &self.edge);
+        let edge = match case.form {
+            Form::OnDisk => load(host, self.processes.doors()[1], "", "zstd", &self.edge_on_disk),
+            _ => load(host, if is_clear { self.processes.http } else { self.edge_tls }, "", "zstd", &self.edge),
+        };
         let peer = |port, pids| load("localhost", at(port), &file, "gzip", pids);
         let files = |server: &'a FileServer| peer(if is_clear { server.port } else { server.tls_port }, server.pids());
         let peers = [
@@ -225,12 +292,24 @@ fn over_tls(processes: &mut Processes, certificate: &Certificate) -> Result<Sock
     let address = SocketAddr::new(processes.http.ip(), free_port());
     let Certificate { file, key } = certificate;
     let table = format!(
-        "[https]\nlisten = \"{address}\"\ncertificate = \"{file}\"\nkey = \"{key}\"\nredirect = false\n\n[cache]\n"
+        "[https]\nlisten = \"{address}\"\ncertificate = \"{file}\"\nkey = \"{key}\"\nredirect = false\n\n\
+         [[places.prefix]]\nprefix = \"127.0.0.0/8\"\ncountry = \"BE\"\n\n[cache]\n"
     );
     processes.change_config(EDGE, "[cache]\n", &table)?;
     processes.kill_node(EDGE)?;
     processes.start_node(EDGE)?;
     Ok(address)
+}
+
+/// Gives the other edge a disk, and memory for a sixteenth of what lies there.
+fn with_a_disk(processes: &mut Processes) -> Result<()> {
+    let (memory, path) = (FILES_ON_DISK * MIB / 16, processes.path("disk"));
+    let from = format!("block_bytes_max = {}\n", ProcessOptions::default().cache_bytes);
+    let table = format!("block_bytes_max = {memory}\n[cache.disk]\npath = \"{path}\"\nbytes_max = 4294967296\n");
+    processes.change_config(EDGE_ON_DISK, &from, &table)?;
+    processes.kill_node(EDGE_ON_DISK)?;
+    processes.start_node(EDGE_ON_DISK)?;
+    Ok(())
 }
 
 fn at(port: u16) -> SocketAddr {

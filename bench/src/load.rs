@@ -41,6 +41,8 @@ pub(crate) enum Way {
 pub(crate) struct Load<'a> {
     pub(crate) way: Way,
     pub(crate) url: String,
+    /// In place of the URL: a file of URLs below one host, which are asked for in turn; not over HTTP/3.
+    pub(crate) list: Option<&'a str>,
     pub(crate) connect_to: SocketAddr,
     pub(crate) requests: u32,
     pub(crate) connections: u32,
@@ -81,8 +83,12 @@ impl Load<'_> {
         if let Some(coding) = self.coding {
             command.args(["-H", &format!("accept-encoding: {coding}")]);
         }
+        match self.list {
+            Some(list) => command.args(["-i", list]),
+            None => command.arg(&self.url),
+        };
         let output = command
-            .args([&format!("--connect-to={}", self.connect_to), &self.url])
+            .arg(format!("--connect-to={}", self.connect_to))
             .stdin(Stdio::null())
             .output()
             .context("h2load does not start; it is in Debian's nghttp2-client")?;

@@ -1,13 +1,14 @@
 //! End-to-end measurements, side by side with peers on the same machine in the same run.
 //!
-//! `./x bench hits`, `flat`, `memory`, `many` and `stores` print what goes into `bench/results/`. They run the real
-//! programs as separate processes. The codec and the sandbox have criterion benches beside their code.
+//! `./x bench hits`, `flat`, `memory`, `many`, `stores` and `ingest` print what goes into `bench/results/`. They run
+//! the real programs as separate processes. The codec and the sandbox have criterion benches beside their code.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measurement prints its result")]
 
 mod durability;
 mod flat;
 mod garage;
 mod hits;
+mod ingest;
 mod known;
 mod load;
 mod machine;
@@ -23,7 +24,8 @@ use anyhow::{Context, Result};
 
 const USAGE: &str =
     "usage: bench hits [PART] | bench flat [NAMES CONNECTIONS REQUESTS] | bench memory [GIGABYTES] |
-       bench many [FILES] | bench stores [MEBIBYTES] [FILES] | bench durability [KEY=NUMBER...]
+       bench many [FILES] | bench stores [MEBIBYTES] [FILES] | bench ingest [MEBIBYTES] [FILES] |
+       bench durability [KEY=NUMBER...]
 
   hits        CPU microseconds per cached request of an edge, beside nginx, h2o, Varnish and Caddy, interleaved, median of 5;
               only the cases with PART in their name
@@ -33,6 +35,8 @@ const USAGE: &str =
   many        files a second of put, get and rm of a folder of small files, 1,000 unless said otherwise
   stores      storing a file of 512 MiB and 1,000 small ones, unless said otherwise, and reading the large one, beside
               Garage, interleaved, median of 5; takes 40 times the large file of room below TMPDIR
+  ingest      storing a file of 512 MiB and 1,000 small objects, unless said otherwise, over HTTP at a twin, beside the
+              command line and Garage, interleaved, median of 5; as much room
   durability  a model: how likely an object is lost in a year; afr, bad (shares a year), scrub (days), repair (hours)
 ";
 
@@ -54,6 +58,8 @@ fn main() -> ExitCode {
         ["stores"] => stores::run(512, 1000),
         ["stores", mebibytes] => number(mebibytes).and_then(|it| stores::run(it, 1000)),
         ["stores", mebibytes, files] => number(mebibytes).and_then(|it| stores::run(it, number(files)?)),
+        ["ingest"] => ingest::run(512, 1000),
+        ["ingest", mebibytes, files] => number(mebibytes).and_then(|it| ingest::run(it, number(files)?)),
         ["durability", ref words @ ..] => durability::Assumptions::read(words).and_then(durability::run),
         _ => {
             eprint!("{USAGE}");

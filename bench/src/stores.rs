@@ -23,6 +23,8 @@ use crate::{
 const ROUNDS: usize = 5;
 const ORIGINS: u8 = 6;
 const FILE_BYTES: usize = 10_000;
+/// Requests in flight while the small files are stored.
+const CLIENTS: u32 = 16;
 /// Servers rest when each uses at most 2 % of a core for a second, on average. Idle ones use about 1 %.
 const REST: (f64, Duration) = (0.02, Duration::from_secs(1));
 const REST_DEADLINE: Duration = Duration::from_secs(120);
@@ -88,17 +90,17 @@ struct Round {
     many: Cost,
 }
 
-struct Cost {
-    client: Timed,
+pub(crate) struct Cost {
+    pub(crate) client: Timed,
     /// CPU time of all servers, until they rest.
-    servers: f64,
+    pub(crate) servers: f64,
 }
 
 /// What is stored in a round. No two rounds have a block in common, or Garage would store it once.
-struct Bytes {
-    round: usize,
-    large: usize,
-    files: usize,
+pub(crate) struct Bytes {
+    pub(crate) round: usize,
+    pub(crate) large: usize,
+    pub(crate) files: usize,
 }
 
 impl Bytes {
@@ -110,7 +112,8 @@ impl Bytes {
         rounds
     }
 
-    fn write(&self, folder: &Path) -> Result<PathBuf> {
+    /// Writes the large file, whose path it returns, and the small ones into a folder `small`.
+    pub(crate) fn write(&self, folder: &Path) -> Result<PathBuf> {
         fs::create_dir_all(folder.join("small"))?;
         let noise = |file: usize, bytes| noise_of((self.round << 32 | file) as u64, bytes);
         let large = folder.join(format!("large-{}", self.round));
@@ -129,7 +132,7 @@ impl Bytes {
         let disk_gigabytes = (disk_bytes(&side.folders())? - before) / 1e9;
         let get = cost(side, &side.get(large, &put.client.stdout)?)?;
         ensure!(get.client.stdout == self.large.to_string(), "{} bytes of {} came back", get.client.stdout, self.large);
-        let many = cost(side, &side.put_folder(&folder.join("small"))?)?;
+        let many = cost(side, &side.put_folder(&folder.join("small"), CLIENTS)?)?;
         Ok(Round { gigabytes: self.large as f64 / 1e9, disk_gigabytes, put, get, many })
     }
 }
@@ -142,18 +145,19 @@ pub(crate) trait Side {
     fn put(&self, file: &Path) -> Result<Command>;
     /// Returns what reads a file back and prints its length; `put` is what storing it printed.
     fn get(&self, file: &Path, put: &str) -> Result<Command>;
-    fn put_folder(&self, folder: &Path) -> Result<Command>;
+    /// Where each file is a request, so many are in flight.
+    fn put_folder(&self, folder: &Path, clients: u32) -> Result<Command>;
 }
 
-struct Evernear {
-    processes: Processes,
+pub(crate) struct Evernear {
+    pub(crate) processes: Processes,
     servers: Vec<u32>,
     /// What unlocks the owner key, as the file with its access key does for Garage's client.
-    key: String,
+    pub(crate) key: String,
 }
 
 impl Evernear {
-    fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let mut processes = Processes::start(&ProcessOptions { origins: ORIGINS, ..ProcessOptions::default() })?;
         // The edge comes after the origins.
         let servers = (0..=ORIGINS).map(|node| processes.pid(node.into())).collect::<Result<_>>()?;
@@ -182,13 +186,13 @@ impl Side for Evernear {
         Ok(timed::view(&self.processes, &read_stored(put)?))
     }
 
-    fn put_folder(&self, folder: &Path) -> Result<Command> {
+    fn put_folder(&self, folder: &Path, _clients: u32) -> Result<Command> {
         self.put(folder)
     }
 }
 
 /// Returns what the run of a client costs, servers included.
-fn cost(side: &dyn Side, client: &Command) -> Result<Cost> {
+pub(crate) fn cost(side: &dyn Side, client: &Command) -> Result<Cost> {
     // What is still to be written is of the run before.
     sync()?;
     let servers = side.servers();

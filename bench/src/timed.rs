@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     process::{Command, Stdio},
     time::Instant,
 };
@@ -50,6 +51,25 @@ pub(crate) fn curl() -> Command {
     let mut curl = Command::new("curl");
     curl.args(["--silent", "--show-error", "--fail"]);
     curl
+}
+
+/// Has curl store each file of a folder by a request of its own, so many at a time. `transfers` is a file for its list.
+pub(crate) fn parallel(
+    mut curl: Command,
+    folder: &Path,
+    transfers: &Path,
+    clients: u32,
+    url: impl Fn(usize, &Path) -> Result<String>,
+) -> Result<Command> {
+    let mut list = String::new();
+    for (number, file) in fs::read_dir(folder)?.enumerate() {
+        let file = file?.path();
+        let url = url(number, &file)?;
+        list += &format!("upload-file = {file:?}\nurl = \"{url}\"\noutput = \"/dev/null\"\n");
+    }
+    fs::write(transfers, list)?;
+    curl.args(["--parallel", "--parallel-max", &clients.to_string(), "--fail-early", "--config"]).arg(transfers);
+    Ok(curl)
 }
 
 /// Returns the CPU time in seconds and the peak resident memory in KiB.

@@ -11,7 +11,7 @@ use crate::setup::{self, Purpose};
 pub(crate) fn run(arguments: &[String]) -> Result<(), Fault> {
     let mut purposes = vec![Purpose::Build, Purpose::Judges, Purpose::Bench];
     // Its peer takes many minutes to build, which the other measurements do without.
-    if arguments.first().is_some_and(|name| name == "stores") {
+    if arguments.first().is_some_and(|name| name == "stores" || name == "ingest") {
         purposes.push(Purpose::Stores);
     }
     setup::install(&purposes)?;
