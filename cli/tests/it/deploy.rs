@@ -20,6 +20,7 @@ const UP_UNIT: &str = include_str!("../../../deploy/evernear-up.service");
 const CONTAINER: &str = include_str!("../../../deploy/Containerfile");
 const COMPOSE: &str = include_str!("../../../deploy/compose.yaml");
 const COMPOSE_PUBLIC: &str = include_str!("../../../deploy/compose.public.yaml");
+const CHART: &str = include_str!("../../../deploy/helm/evernear/Chart.yaml");
 const EDGE_SAMPLE: &str = include_str!("../../../edge/edge.sample.toml");
 const ORIGIN_SAMPLE: &str = include_str!("../../../origin/origin.sample.toml");
 const MANIFEST: &str = include_str!("../../Cargo.toml");
@@ -233,6 +234,51 @@ fn compose_names_commands_of_the_program_and_variables_that_its_page_explains() 
     for variable in named(COMPOSE).chain(named(COMPOSE_PUBLIC)) {
         assert!(page.contains(variable), "{variable}");
     }
+}
+
+#[test]
+fn a_pod_copies_its_own_key_and_learns_its_place_or_says_what_is_missing() {
+    let home = Home::new();
+    let at = |name: &str| home.path().join(name).display().to_string();
+    let folders = ["/etc/evernear", "/keys", "/run/evernear", "/var/lib/evernear", "/catalog", "/zone"];
+    let mut script = fs::read_to_string(deploy().join("helm/evernear/files/prepare")).unwrap();
+    for folder in folders {
+        fs::create_dir_all(at(&folder[1..])).unwrap();
+        // Only where a word begins: `$keys/` stays.
+        for before in ["=", " "] {
+            script = script.replace(&format!("{before}{folder}"), &format!("{before}{}", at(&folder[1..])));
+        }
+    }
+    fs::write(at("prepare"), script).unwrap();
+    for file in ["authority.pem", "net-edge-0.pem", "net-edge-0.key", "net-edge-1.key"] {
+        fs::write(at(&format!("keys/{file}")), file).unwrap();
+    }
+    fs::write(at("zone/zone.secret"), "a secret").unwrap();
+    fs::write(at("etc/evernear/edge.toml"), "name = \"@NAME@\"\n@PLACE@\n[tls]\nkey = \"@NAME@.key\"\n").unwrap();
+    let place = |zone: &str| {
+        fs::write(at(&format!("etc/evernear/place.{zone}.toml")), format!("[place]\nzone = \"{zone}\"\n")).unwrap();
+    };
+    let start = |name: &str, zone: &str| {
+        let variables = [("ROLE", "edge"), ("NAME", name), ("ZONE", zone)];
+        let done = run_with_program(Path::new(&at("prepare")), &variables);
+        done.status.success().then_some(()).ok_or_else(|| String::from_utf8(done.stderr).unwrap())
+    };
+    // Where all is one place, no label is needed.
+    place("a");
+    start("net-edge-0", "").unwrap();
+    place("b");
+    start("net-edge-0", "b").unwrap();
+    let read = |file: &str| fs::read_to_string(at(&format!("run/evernear/{file}"))).unwrap();
+    assert_eq!(read("edge.toml"), "name = \"net-edge-0\"\n[place]\nzone = \"b\"\n[tls]\nkey = \"net-edge-0.key\"\n");
+    assert_eq!((read("net-edge-0.key").as_str(), read("zone.secret").as_str()), ("net-edge-0.key", "a secret"));
+    assert!(!Path::new(&at("run/evernear/net-edge-1.key")).exists());
+    let mode = fs::metadata(at("run/evernear/net-edge-0.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    assert!(start("net-edge-0", "c").unwrap_err().contains("the zone 'c'"));
+    let missing = start("net-edge-1", "a").unwrap_err();
+    assert!(missing.contains("lacks net-edge-1.pem; evernear cluster issue KEYS net-edge-1 --role edge"), "{missing}");
+    assert!(CHART.contains(&format!("\nversion: {0}\nappVersion: {0}\n", env!("CARGO_PKG_VERSION"))));
 }
 
 #[test]
