@@ -1,8 +1,11 @@
-//! What `deploy/` installs on a machine: units, scripts of the package, sample configurations, the container. Each is
-//! run or read as the machine would.
+//! What `deploy/` installs on a machine: units, scripts of the package, sample configurations, the container and what
+//! runs several of them. Each is run or read as the machine would.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, Permissions},
+    io::{Read, Write},
+    net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -15,6 +18,9 @@ const EDGE_UNIT: &str = include_str!("../../../deploy/evernear-edge.service");
 const ORIGIN_UNIT: &str = include_str!("../../../deploy/evernear-origin.service");
 const UP_UNIT: &str = include_str!("../../../deploy/evernear-up.service");
 const CONTAINER: &str = include_str!("../../../deploy/Containerfile");
+const COMPOSE: &str = include_str!("../../../deploy/compose.yaml");
+const COMPOSE_PUBLIC: &str = include_str!("../../../deploy/compose.public.yaml");
+const CHART: &str = include_str!("../../../deploy/helm/evernear/Chart.yaml");
 const EDGE_SAMPLE: &str = include_str!("../../../edge/edge.sample.toml");
 const ORIGIN_SAMPLE: &str = include_str!("../../../origin/origin.sample.toml");
 const MANIFEST: &str = include_str!("../../Cargo.toml");
@@ -123,6 +129,180 @@ fn the_samples_of_the_package_are_configurations_of_the_program() {
         let own = if key == "name" { "name" } else { "listen" };
         assert!(ORIGIN_SAMPLE.contains(&format!("\n{own} = {value}\n")), "{key} = {value}");
     }
+}
+
+/// The folder `deploy/`.
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
+}
+
+/// Runs a script of `deploy/` that calls the program, with these variables.
+fn run_with_program(script: &Path, variables: &[(&str, &str)]) -> Output {
+    let program = Path::new(env!("CARGO_BIN_EXE_evernear")).parent().unwrap().display().to_string();
+    let path = format!("{program}:/usr/bin:/bin");
+    output(Command::new("bash").arg(script).env_clear().env("PATH", path).envs(variables.iter().copied()))
+}
+
+/// Runs `prepare` of the compose file for a network below the home folder, with these variables.
+fn prepare(home: &Home, more: &[(&str, &str)]) {
+    let at = |name: &str| home.path().join(name).display().to_string();
+    for service in ["authority", "nodes/o1", "nodes/o2", "nodes/e1", "nodes/twin"] {
+        fs::create_dir_all(at(service)).unwrap();
+    }
+    let (authority, nodes) = (at("authority"), at("nodes"));
+    let usual = [
+        ("AUTHORITY", &*authority),
+        ("NODES", &*nodes),
+        ("ORIGINS", "o1 o2"),
+        ("ZONE", "cdn.localhost"),
+        ("HTTP", "127.0.0.1:8080"),
+        ("PUBLIC", "127.0.0.1"),
+        ("PROFILE", "1+1"),
+    ];
+    let done = run_with_program(&deploy().join("compose/prepare"), &[&usual, more].concat());
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Puts the paths of a service's container into its configuration, as its volumes would.
+fn mounted(home: &Home, service: &str, role: &str) -> String {
+    let folder = format!("nodes/{service}");
+    let text = fs::read_to_string(home.path().join(&folder).join(format!("{role}.toml"))).unwrap();
+    assert!(!text.contains("\"@") && !text.contains("@\""), "a value is missing: {text}");
+    let own = home.path().join(&folder).display().to_string();
+    let text = text.replace("/var/lib/evernear", &own).replace("/var/cache/evernear", &format!("{own}/cache"));
+    let socket = "postgres://evernear@%2Frun%2Fpostgresql/evernear";
+    text.replace(socket, &format!("sqlite://{}/catalog.db", home.path().display()))
+}
+
+#[test]
+fn compose_gives_each_service_its_keys_and_a_configuration_that_it_takes() {
+    let home = Home::new();
+    prepare(&home, &[]);
+    for origin in ["o1", "o2"] {
+        home.write("origin.toml", mounted(&home, origin, "origin"));
+        assert_eq!(home.good(&["origin", "check-config", "--config", "origin.toml"])["name"], origin);
+    }
+    let edge = |https: &str| {
+        home.write("edge.toml", mounted(&home, "e1", "edge"));
+        let said = home.good(&["edge", "check-config", "--config", "edge.toml"]);
+        assert_eq!(said["https"].as_str().unwrap_or_default(), https, "{said}");
+    };
+    edge("");
+    let url = || fs::read_to_string(home.path().join("nodes/twin/owner/twin.toml")).unwrap();
+    assert!(url().contains("url = \"http://{label}.cdn.localhost:8080/{name}\"\n"), "{}", url());
+    // The owner's key opens, and the configuration reads.
+    let list = home.run(&["ls", "--state", "nodes/twin/owner", "--json"]);
+    assert_eq!((list.code, list.text().trim()), (0, "[]"), "{}", list.err);
+
+    // Each has its own key, and nobody the authority's.
+    let names = |folder: &str| -> BTreeSet<String> {
+        let entries = fs::read_dir(home.path().join(folder)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let wanted = ["authority.pem", "o1.key", "o1.pem", "origin.toml"].map(str::to_owned);
+    assert_eq!(names("nodes/o1"), BTreeSet::from(wanted));
+
+    // Again, and open to everybody: keys stay, and what a start that was cut short left is made good.
+    let read = |file: &str| fs::read(home.path().join(file)).unwrap();
+    let kept = ["authority/authority.pem", "nodes/o2/o2.pem", "nodes/twin/owner/owner.key"].map(|it| (it, read(it)));
+    let cut = read("nodes/o1/o1.pem");
+    fs::remove_file(home.path().join("authority/o1.pem")).unwrap();
+    let open = [("ZONE", "cdn.example.org"), ("PUBLIC", "192.0.2.1"), ("ACME", "https://acme.example/directory")];
+    prepare(&home, &open);
+    assert!(kept.iter().all(|(file, bytes)| read(file) == *bytes));
+    assert_ne!(read("nodes/o1/o1.pem"), cut);
+    edge("0.0.0.0:8443");
+    assert!(url().contains("url = \"https://{label}.cdn.example.org/{name}\"\n"), "{}", url());
+    let secret = read("nodes/e1/zone.secret");
+    prepare(&home, &open);
+    assert_eq!(read("nodes/e1/zone.secret"), secret);
+}
+
+#[test]
+fn compose_names_commands_of_the_program_and_variables_that_its_page_explains() {
+    let home = Home::new();
+    let lines = COMPOSE.lines().filter_map(|line| line.trim().strip_prefix("command: [")?.strip_suffix(']'));
+    let mut commands = 0;
+    for line in lines.filter(|line| !line.is_empty() && !line.starts_with("postgres")) {
+        let words: Vec<&str> = line.split(", ").chain(["--help"]).collect();
+        assert_eq!(home.run(&words).code, 0, "{words:?}");
+        commands += 1;
+    }
+    assert_eq!(commands, 3);
+    let page = include_str!("../../../docs/operate/containers.md");
+    let named = |text: &'static str| text.split("${").skip(1).map(|it| it.split([':', '}']).next().unwrap());
+    for variable in named(COMPOSE).chain(named(COMPOSE_PUBLIC)) {
+        assert!(page.contains(variable), "{variable}");
+    }
+}
+
+#[test]
+fn a_pod_copies_its_own_key_and_learns_its_place_or_says_what_is_missing() {
+    let home = Home::new();
+    let at = |name: &str| home.path().join(name).display().to_string();
+    let folders = ["/etc/evernear", "/keys", "/run/evernear", "/var/lib/evernear", "/catalog", "/zone"];
+    let mut script = fs::read_to_string(deploy().join("helm/evernear/files/prepare")).unwrap();
+    for folder in folders {
+        fs::create_dir_all(at(&folder[1..])).unwrap();
+        // Only where a word begins: `$keys/` stays.
+        for before in ["=", " "] {
+            script = script.replace(&format!("{before}{folder}"), &format!("{before}{}", at(&folder[1..])));
+        }
+    }
+    fs::write(at("prepare"), script).unwrap();
+    for file in ["authority.pem", "net-edge-0.pem", "net-edge-0.key", "net-edge-1.key"] {
+        fs::write(at(&format!("keys/{file}")), file).unwrap();
+    }
+    fs::write(at("zone/zone.secret"), "a secret").unwrap();
+    fs::write(at("etc/evernear/edge.toml"), "name = \"@NAME@\"\n@PLACE@\n[tls]\nkey = \"@NAME@.key\"\n").unwrap();
+    let place = |zone: &str| {
+        fs::write(at(&format!("etc/evernear/place.{zone}.toml")), format!("[place]\nzone = \"{zone}\"\n")).unwrap();
+    };
+    let start = |name: &str, zone: &str| {
+        let variables = [("ROLE", "edge"), ("NAME", name), ("ZONE", zone)];
+        let done = run_with_program(Path::new(&at("prepare")), &variables);
+        done.status.success().then_some(()).ok_or_else(|| String::from_utf8(done.stderr).unwrap())
+    };
+    // Where all is one place, no label is needed.
+    place("a");
+    start("net-edge-0", "").unwrap();
+    place("b");
+    start("net-edge-0", "b").unwrap();
+    let read = |file: &str| fs::read_to_string(at(&format!("run/evernear/{file}"))).unwrap();
+    assert_eq!(read("edge.toml"), "name = \"net-edge-0\"\n[place]\nzone = \"b\"\n[tls]\nkey = \"net-edge-0.key\"\n");
+    assert_eq!((read("net-edge-0.key").as_str(), read("zone.secret").as_str()), ("net-edge-0.key", "a secret"));
+    assert!(!Path::new(&at("run/evernear/net-edge-1.key")).exists());
+    let mode = fs::metadata(at("run/evernear/net-edge-0.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    assert!(start("net-edge-0", "c").unwrap_err().contains("the zone 'c'"));
+    let missing = start("net-edge-1", "a").unwrap_err();
+    assert!(missing.contains("lacks net-edge-1.pem; evernear cluster issue KEYS net-edge-1 --role edge"), "{missing}");
+    assert!(CHART.contains(&format!("\nversion: {0}\nappVersion: {0}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn the_probe_succeeds_at_200_and_fails_at_all_else() {
+    let probe = deploy().join("probe");
+    let ask = |answer: &'static str| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = format!("{}/ready", listener.local_addr().unwrap().port());
+        let server = std::thread::spawn(move || {
+            let mut asked = [0; 1024];
+            let (mut stream, _) = listener.accept().unwrap();
+            let length = stream.read(&mut asked).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8_lossy(&asked[..length]).into_owned()
+        });
+        let done = output(Command::new(&probe).arg(target));
+        assert!(server.join().unwrap().starts_with("GET /ready HTTP/1.1\r\n"));
+        done.status.success()
+    };
+    assert!(ask("HTTP/1.1 200 OK\r\n\r\n"));
+    for answer in ["HTTP/1.1 503 Service Unavailable\r\n\r\n", "SSH-2.0-x\r\n", ""] {
+        assert!(!ask(answer), "{answer}");
+    }
+    assert!(!output(Command::new(&probe).arg("1/ready")).status.success(), "nobody listens there");
 }
 
 /// Runs a script of the package in its own root folder, with a service manager that records what it is told.

@@ -16,7 +16,7 @@ use blocks::{Block, Run, blocks};
 use walkdir::WalkDir;
 
 /// The pages whose blocks run, in this order. Each continues in the cluster that the pages before it left.
-const PAGES: [&str; 17] = [
+const PAGES: [&str; 18] = [
     "docs/up.md",
     "docs/quickstart.md",
     "README.md",
@@ -24,6 +24,7 @@ const PAGES: [&str; 17] = [
     "docs/api.md",
     "docs/operate/README.md",
     "docs/operate/install.md",
+    "docs/operate/containers.md",
     "docs/operate/configure.md",
     "docs/operate/tls.md",
     "docs/operate/catalog.md",
