@@ -1,0 +1,163 @@
+// The nodes: where they are, how they are, and what edges answered while this page was open.
+
+import { useEffect, useState } from "preact/hooks";
+import { Empty, FaultBox, Loading, NotOffered } from "../parts/fault.tsx";
+import { Page } from "../parts/page.tsx";
+import { Plot, type Sample } from "../parts/plot.tsx";
+import { ago, bytes, count, visible } from "../shown.ts";
+import { useLoaded } from "../use.ts";
+
+interface Node {
+  name: string;
+  kind: string;
+  place?: string | null;
+  address?: string | null;
+  seen?: string | null;
+  state?: string | null;
+  bytesUsed?: number | null;
+  bytesFree?: number | null;
+  shards?: number | null;
+}
+
+interface EdgeNumbers {
+  name: string;
+  hits?: number | null;
+  misses?: number | null;
+  bytes?: number | null;
+  requests?: number | null;
+}
+
+interface Network {
+  nodes: Node[];
+  repair?: { queued?: number | null; oldest?: string | null } | null;
+  edges?: EdgeNumbers[] | null;
+}
+
+const EVERY_MS = 5000;
+const SAMPLES_MAX = 120;
+const TONES: Record<string, string> = { up: "good", silent: "bad", draining: "warn", full: "warn" };
+
+export function NetworkPage() {
+  const { value, fault, reload } = useLoaded<Network>("/network", EVERY_MS);
+  const isMissing = fault !== null && (fault.isUnknownRoute || fault.status === 400);
+  const up = value?.nodes.filter((it) => it.state === "up").length ?? 0;
+  return (
+    <Page title="Network" line={value && `${count(value.nodes.length, "node")}, ${up} of them up`}>
+      {isMissing ? <NotOffered what="The list of nodes"><code>evernear node ls</code> shows it.</NotOffered> : (
+        <>
+          <FaultBox fault={fault} again={reload} />
+          {!value && !fault && <Loading />}
+          {value && <Traffic network={value} />}
+          {value?.repair && <Repair repair={value.repair} />}
+          {value && <Nodes nodes={value.nodes} />}
+        </>
+      )}
+    </Page>
+  );
+}
+
+interface Total {
+  at: number;
+  requests: number | null;
+  bytes: number | null;
+  hits: number | null;
+  misses: number | null;
+}
+
+/** Adds what all edges count; null where none of them tells. */
+function total(edges: EdgeNumbers[], at: number): Total {
+  const sum = (field: "requests" | "bytes" | "hits" | "misses") => {
+    const told = edges.map((it) => it[field]).filter((it): it is number => typeof it === "number");
+    return told.length > 0 ? told.reduce((all, it) => all + it, 0) : null;
+  };
+  return { at, requests: sum("requests"), bytes: sum("bytes"), hits: sum("hits"), misses: sum("misses") };
+}
+
+function Traffic({ network }: { network: Network }) {
+  const [totals, setTotals] = useState<Total[]>([]);
+  useEffect(() => {
+    const now = total(network.edges ?? [], Date.now());
+    setTotals((was) => [...was, now].slice(-SAMPLES_MAX));
+  }, [network]);
+  const last = totals.at(-1);
+  if (!last || [last.requests, last.bytes, last.hits].every((it) => it === null)) return null;
+  const ratio = (hits: number | null, misses: number | null) =>
+    hits === null || misses === null || hits + misses === 0 ? null : (hits / (hits + misses)) * 100;
+  return (
+    <section class="grid" aria-label="Traffic since this page was opened">
+      {last.requests !== null && <Plot title="Requests a second" samples={rates(totals, "requests")} shown={(it) => it.toFixed(1)} />}
+      {last.bytes !== null && <Plot title="Served" samples={rates(totals, "bytes")} shown={(it) => `${bytes(it)}/s`} />}
+      {ratio(last.hits, last.misses) !== null && (
+        <Plot title="Hit ratio, since the edges began" max={100} shown={(it) => `${it.toFixed(1)} %`}
+          samples={totals.map(({ at, hits, misses }) => ({ at, value: ratio(hits, misses) ?? 0 }))} />
+      )}
+    </section>
+  );
+}
+
+/** Returns how fast a count grew between samples; one that fell began anew. */
+export function rates(totals: Total[], field: "requests" | "bytes"): Sample[] {
+  return totals.slice(1).map((now, index) => {
+    const before = totals[index] ?? now;
+    const grew = Math.max(0, (now[field] ?? 0) - (before[field] ?? 0));
+    return { at: now.at, value: (grew * 1000) / Math.max(now.at - before.at, 1) };
+  });
+}
+
+function Repair({ repair: { queued, oldest } }: { repair: NonNullable<Network["repair"]> }) {
+  return (
+    <section class="card" aria-label="Repair">
+      <h2>Repair</h2>
+      <p class={queued ? "warn" : "good"}>
+        {queued == null ? "Not known." : queued === 0 ? "Nothing waits for repair."
+          : `${count(queued, "object")} ${queued === 1 ? "waits" : "wait"} for repair.`}
+        {oldest && <span class="dim"> The oldest since {ago(oldest, Date.now())}.</span>}
+      </p>
+    </section>
+  );
+}
+
+function Nodes({ nodes }: { nodes: Node[] }) {
+  if (nodes.length === 0) return <Empty>The server knows no node.</Empty>;
+  const byPlace = [...nodes].sort((a, b) => (a.place ?? "").localeCompare(b.place ?? "") || a.name.localeCompare(b.name));
+  return (
+    <section class="card" aria-label="Nodes">
+      <table>
+        <thead>
+          <tr><th scope="col">Node</th><th scope="col">Place</th><th scope="col" class="wide">Filled</th>
+            <th scope="col">State</th></tr>
+        </thead>
+        <tbody>{byPlace.map((node) => <Row key={`${node.kind} ${node.name}`} node={node} />)}</tbody>
+      </table>
+    </section>
+  );
+}
+
+function Row({ node }: { node: Node }) {
+  const { name, kind, place, address, seen, state, shards } = node;
+  return (
+    <tr>
+      <th scope="row">
+        <span>{visible(name)} <span class="chip">{visible(kind)}</span></span>
+        {address && <small class="dim">{visible(address)}</small>}
+      </th>
+      <td>{place ? visible(place) : "–"}</td>
+      <td class="wide"><Filled node={node} />{shards != null && <small class="dim">{count(shards, "shard")}</small>}</td>
+      <td>
+        <span class={TONES[state ?? ""] ?? "dim"}>{state ? visible(state) : "not known"}</span>
+        {seen && <small class="dim">heard {ago(seen, Date.now())}</small>}
+      </td>
+    </tr>
+  );
+}
+
+function Filled({ node: { name, bytesUsed, bytesFree } }: { node: Node }) {
+  if (bytesUsed == null && bytesFree == null) return <>–</>;
+  if (bytesUsed == null || bytesFree == null) return <>{bytesUsed == null ? `${bytes(bytesFree ?? 0)} free` : bytes(bytesUsed)}</>;
+  return (
+    <>
+      <meter min={0} max={bytesUsed + bytesFree} value={bytesUsed} aria-label={`${visible(name)}: space used`} />
+      <small class="dim">{bytes(bytesUsed)} of {bytes(bytesUsed + bytesFree)}</small>
+    </>
+  );
+}
