@@ -77,3 +77,8 @@ export function attribute(text: string): string {
   const names: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
   return text.replace(/[&<>"']/g, (it) => names[it] ?? it);
 }
+
+/** Returns a place as it is read, from the widest to the narrowest: "eu-west / BE / home". */
+export function placed(path: string): string {
+  return path.split("/").filter(Boolean).map(visible).join(" / ") || "nowhere in particular";
+}

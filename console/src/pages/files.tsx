@@ -95,7 +95,7 @@ function Row({ file }: { file: StoredFile }) {
       <td class="wide"><time dateTime={file.created} title={minute(file.created)}>{day(file.created)}</time>
         {file.expires && <span class="dim">, until {day(file.expires)}</span>}</td>
       <td class="number">{bytes(file.size)}</td>
-      <td class="number"><CopyButton text={file.url} what={`link to ${visible(file.name)}`} label="Copy link" /></td>
+      <td class="number"><CopyButton text={file.url} what={`link to ${visible(file.name)}`} more=" link" /></td>
     </tr>
   );
 }

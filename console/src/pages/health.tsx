@@ -2,7 +2,7 @@
 
 import { FaultBox, NotOffered } from "../parts/fault.tsx";
 import { path } from "../file.ts";
-import { minute, visible } from "../shown.ts";
+import { count, minute, placed, visible } from "../shown.ts";
 import { useLoaded } from "../use.ts";
 
 interface Column {
@@ -17,13 +17,19 @@ interface Health {
   columns: Column[];
   data: number | null;
   parity: number | null;
-  margin: number;
+  /** How many more may be lost; null for what lies inside its record. */
+  margin: number | null;
+  /** Why a repair is wanted. */
+  repair?: string | null;
+  /** Objects of a folder, and those that were asked about: the one shown may lose the fewest. */
+  objects?: number;
+  checked?: number;
   checkedAt?: string | null;
 }
 
 const TONES: Record<string, string> = {
-  whole: "good", healthy: "good", displaced: "warn", moves: "warn", degraded: "warn", unreachable: "warn",
-  "in danger": "bad", lost: "bad", missing: "bad", damaged: "bad", empty: "bad",
+  whole: "good", healthy: "good", moving: "warn", degraded: "warn", unreachable: "warn",
+  "in danger": "bad", lost: "bad", missing: "bad", damaged: "bad",
 };
 
 export function HealthCard({ id }: { id: string }) {
@@ -38,13 +44,17 @@ export function HealthCard({ id }: { id: string }) {
       {fault?.isUnknownRoute ? <NotOffered what="The health of a file" /> : <FaultBox fault={fault} again={reload} />}
       {!health && !fault && <p class="dim" role="status">Asking the nodes…</p>}
       {health && <Shards health={health} />}
+      {health?.repair && <p class="warn">A repair is wanted ({visible(health.repair)}); it is made by itself.</p>}
+      {health && (health.objects ?? 1) > 1 && (
+        <p class="dim">Of {count(health.objects ?? 1, "object")} in the folder, {health.checked} were asked about; this one may lose the fewest.</p>
+      )}
       {health?.checkedAt && <p class="dim">Asked {minute(health.checkedAt)}.</p>}
     </section>
   );
 }
 
 function summary({ state, margin, columns }: Health): string {
-  if (columns.length === 0) return `${state}, inside its record`;
+  if (columns.length === 0 || margin === null) return state;
   if (margin < 0) return `${state}, ${-margin} too few are up`;
   return `${state}, ${margin === 0 ? "none" : margin} may be lost`;
 }
@@ -58,7 +68,7 @@ function Shards({ health: { columns, data } }: { health: Health }) {
     <ul class="places">
       {[...places].map(([place, all]) => (
         <li key={place}>
-          <span class="place">{place ? visible(place) : "place not known"}</span>
+          <span class="place">{place ? placed(place) : "place not known"}</span>
           <ul class="shards">
             {all.map((it) => (
               <li key={it.column} class={TONES[it.state] ?? "dim"}>

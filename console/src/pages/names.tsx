@@ -14,9 +14,12 @@ import { mayWrite } from "../session.ts";
 import { brief, duration, minute, visible } from "../shown.ts";
 import { useLoaded, useWork } from "../use.ts";
 
+/** What a name stands for; of what the server does not list, it knows less. */
 interface Target {
   id: string | null;
-  label: string;
+  label: string | null;
+  path?: string | null;
+  at?: string;
 }
 
 interface StableName {
@@ -28,7 +31,7 @@ interface StableName {
   seconds?: number | null;
   state?: string;
   version?: number;
-  history?: (Target & { at?: string })[];
+  history?: Target[];
 }
 
 const path = (name: string) => `/names/${encodeURIComponent(name)}`;
@@ -49,7 +52,7 @@ export function NamesPage({ target }: { target: string }) {
           {names?.length === 0 && <Empty>There is no name yet. Point one to a file.</Empty>}
           <div class="stack">
             {names?.map((it) => (
-              <One key={it.name} name={it} point={() => setPointing(it.name)} remove={() => setRemoving(it)} />
+              <One key={it.name} name={it} point={() => setPointing(it.name)} remove={() => setRemoving(it)} done={reload} />
             ))}
           </div>
         </>
@@ -60,14 +63,17 @@ export function NamesPage({ target }: { target: string }) {
   );
 }
 
-function One({ name, point, remove }: { name: StableName; point: () => void; remove: () => void }) {
+function One({ name, point, remove, done }: {
+  name: StableName; point: () => void; remove: () => void; done: () => void;
+}) {
   return (
     <section class="card" aria-label={visible(name.name)}>
       <header class="bar-head">
         <h2><Name of={name.name} /></h2>
-        {name.state && <span class="chip">{visible(name.state)}</span>}
+        {name.state && <span class={name.state === "ended" ? "chip bad" : "chip"}>{visible(name.state)}</span>}
         {mayWrite() && (
           <span class="actions">
+            <Renew name={name.name} done={done} />
             <button type="button" aria-label={`Point ${visible(name.name)} to another file`} onClick={point}>Point…</button>
             <button type="button" class="danger" aria-label={`Remove ${visible(name.name)}`} onClick={remove}>Remove…</button>
           </span>
@@ -95,8 +101,28 @@ function One({ name, point, remove }: { name: StableName; point: () => void; rem
 
 function To({ target }: { target: Target | null }) {
   if (!target) return <span>nothing</span>;
-  if (target.id) return <a href={link("file", target.id)}><code>{brief(target.label)}</code></a>;
-  return <code title={target.label}>{brief(visible(target.label))}</code>;
+  const { id, label, path } = target;
+  const words = path ? <Name of={path} /> : label ? <code>{brief(visible(label))}</code> : <span>what is not listed here</span>;
+  return id ? <a href={link("file", id)}>{words}</a> : words;
+}
+
+/** Signs for longer what the name stands for. */
+function Renew({ name, done }: { name: string; done: () => void }) {
+  const work = useWork();
+  const renew = () =>
+    void work.run(async () => {
+      await call(path(name), { method: "PUT", json: {} });
+      say(`Renewed: ${visible(name)}.`);
+      done();
+    });
+  return (
+    <>
+      <button type="button" disabled={work.isBusy} aria-label={`Renew ${visible(name)}`} onClick={renew}>
+        {work.isBusy ? "Renewing…" : "Renew"}
+      </button>
+      <FaultBox fault={work.fault} />
+    </>
+  );
 }
 
 function Point({ name, target, done }: { name: string; target: string; done: () => void }) {

@@ -4,19 +4,22 @@ import { useEffect, useState } from "preact/hooks";
 import { Empty, FaultBox, Loading, NotOffered } from "../parts/fault.tsx";
 import { Page } from "../parts/page.tsx";
 import { Plot, type Sample } from "../parts/plot.tsx";
-import { ago, bytes, count, visible } from "../shown.ts";
+import { ago, bytes, count, minute, placed, visible } from "../shown.ts";
 import { useLoaded } from "../use.ts";
 
 interface Node {
   name: string;
   kind: string;
   place?: string | null;
+  operator?: string | null;
   address?: string | null;
   seen?: string | null;
   state?: string | null;
   bytesUsed?: number | null;
   bytesFree?: number | null;
   shards?: number | null;
+  /** How busy it is, 0 to 100. */
+  load?: number | null;
 }
 
 interface EdgeNumbers {
@@ -27,9 +30,24 @@ interface EdgeNumbers {
   requests?: number | null;
 }
 
+interface Repairs {
+  /** Objects that wait, are under repair, were given up, and are only moved to fill nodes alike. */
+  queued?: number | null;
+  running?: number | null;
+  givenUp?: number | null;
+  balancing?: number | null;
+  backlogBytes?: number | null;
+  repairedBytes?: number | null;
+  /** Every shard was hashed after this time. */
+  scrubbedSince?: string | null;
+  /** Why repairs failed, with the number of objects. */
+  obstacles?: [string, number][] | null;
+}
+
 interface Network {
   nodes: Node[];
-  repair?: { queued?: number | null; oldest?: string | null } | null;
+  /** Null while no origin answers. */
+  repair?: Repairs | null;
   edges?: EdgeNumbers[] | null;
 }
 
@@ -58,6 +76,8 @@ export function NetworkPage() {
 
 interface Total {
   at: number;
+  /** Bytes of shards that wait for repair. */
+  backlog: number | null;
   requests: number | null;
   bytes: number | null;
   hits: number | null;
@@ -65,26 +85,29 @@ interface Total {
 }
 
 /** Adds what all edges count; null where none of them tells. */
-function total(edges: EdgeNumbers[], at: number): Total {
+function total({ edges, repair }: Network, at: number): Total {
   const sum = (field: "requests" | "bytes" | "hits" | "misses") => {
-    const told = edges.map((it) => it[field]).filter((it): it is number => typeof it === "number");
+    const told = (edges ?? []).map((it) => it[field]).filter((it): it is number => typeof it === "number");
     return told.length > 0 ? told.reduce((all, it) => all + it, 0) : null;
   };
-  return { at, requests: sum("requests"), bytes: sum("bytes"), hits: sum("hits"), misses: sum("misses") };
+  return { at, backlog: repair?.backlogBytes ?? null, requests: sum("requests"), bytes: sum("bytes"), hits: sum("hits"), misses: sum("misses") };
 }
 
 function Traffic({ network }: { network: Network }) {
   const [totals, setTotals] = useState<Total[]>([]);
   useEffect(() => {
-    const now = total(network.edges ?? [], Date.now());
+    const now = total(network, Date.now());
     setTotals((was) => [...was, now].slice(-SAMPLES_MAX));
   }, [network]);
   const last = totals.at(-1);
-  if (!last || [last.requests, last.bytes, last.hits].every((it) => it === null)) return null;
+  if (!last || [last.requests, last.bytes, last.hits, last.backlog].every((it) => it === null)) return null;
   const ratio = (hits: number | null, misses: number | null) =>
     hits === null || misses === null || hits + misses === 0 ? null : (hits / (hits + misses)) * 100;
   return (
-    <section class="grid" aria-label="Traffic since this page was opened">
+    <section class="grid" aria-label="Since this page was opened">
+      {last.backlog !== null && (
+        <Plot title="Waits for repair" shown={bytes} samples={totals.map(({ at, backlog }) => ({ at, value: backlog ?? 0 }))} />
+      )}
       {last.requests !== null && <Plot title="Requests a second" samples={rates(totals, "requests")} shown={(it) => it.toFixed(1)} />}
       {last.bytes !== null && <Plot title="Served" samples={rates(totals, "bytes")} shown={(it) => `${bytes(it)}/s`} />}
       {ratio(last.hits, last.misses) !== null && (
@@ -104,14 +127,24 @@ export function rates(totals: Total[], field: "requests" | "bytes"): Sample[] {
   });
 }
 
-function Repair({ repair: { queued, oldest } }: { repair: NonNullable<Network["repair"]> }) {
+function Repair({ repair }: { repair: Repairs }) {
+  const { queued, running, givenUp, backlogBytes, scrubbedSince, obstacles } = repair;
+  const busy = (queued ?? 0) + (running ?? 0);
   return (
     <section class="card" aria-label="Repair">
       <h2>Repair</h2>
-      <p class={queued ? "warn" : "good"}>
-        {queued == null ? "Not known." : queued === 0 ? "Nothing waits for repair."
-          : `${count(queued, "object")} ${queued === 1 ? "waits" : "wait"} for repair.`}
-        {oldest && <span class="dim"> The oldest since {ago(oldest, Date.now())}.</span>}
+      <p class={busy ? "warn" : "good"}>
+        {busy === 0 ? "Nothing waits for repair."
+          : `${count(busy, "object")} ${busy === 1 ? "waits" : "wait"} or ${busy === 1 ? "is" : "are"} under repair.`}
+        {!!backlogBytes && ` ${bytes(backlogBytes)} of shards are to be made.`}
+      </p>
+      {!!givenUp && <p class="bad">{count(givenUp, "object")} could not be repaired.</p>}
+      {!!obstacles?.length && (
+        <ul class="dim">{obstacles.map(([why, objects]) => <li key={why}>{count(objects, "object")}: {visible(why)}</li>)}</ul>
+      )}
+      <p class="dim">
+        {scrubbedSince ? `Every shard was read and verified since ${minute(scrubbedSince)}.`
+          : "Not every shard was read and verified yet, or an origin is down."}
       </p>
     </section>
   );
@@ -125,7 +158,7 @@ function Nodes({ nodes }: { nodes: Node[] }) {
       <table>
         <thead>
           <tr><th scope="col">Node</th><th scope="col">Place</th><th scope="col" class="wide">Filled</th>
-            <th scope="col">State</th></tr>
+            <th scope="col" class="number wide">Load</th>            <th scope="col">State</th></tr>
         </thead>
         <tbody>{byPlace.map((node) => <Row key={`${node.kind} ${node.name}`} node={node} />)}</tbody>
       </table>
@@ -134,15 +167,16 @@ function Nodes({ nodes }: { nodes: Node[] }) {
 }
 
 function Row({ node }: { node: Node }) {
-  const { name, kind, place, address, seen, state, shards } = node;
+  const { name, kind, place, operator, address, seen, state, shards, load } = node;
   return (
     <tr>
       <th scope="row">
         <span>{visible(name)} <span class="chip">{visible(kind)}</span></span>
         {address && <small class="dim">{visible(address)}</small>}
       </th>
-      <td>{place ? visible(place) : "–"}</td>
+      <td>{place ? placed(place) : "–"}{operator && <small class="dim">{visible(operator)}</small>}</td>
       <td class="wide"><Filled node={node} />{shards != null && <small class="dim">{count(shards, "shard")}</small>}</td>
+      <td class="number wide">{load != null ? `${load} %` : "–"}</td>
       <td>
         <span class={TONES[state ?? ""] ?? "dim"}>{state ? visible(state) : "not known"}</span>
         {seen && <small class="dim">heard {ago(seen, Date.now())}</small>}

@@ -9,21 +9,35 @@ import { Field } from "../parts/field.tsx";
 import { Page } from "../parts/page.tsx";
 import { link, route } from "../route.ts";
 import { mayWrite } from "../session.ts";
-import { minute, visible } from "../shown.ts";
+import { bytes, minute, visible } from "../shown.ts";
 import { asFault, useLoaded, useWork } from "../use.ts";
 
 interface Policy {
   name: string;
   version: number | null;
   freshUntil?: string | null;
+  /** fresh, ended, missing: no node has it; unknown: too few nodes answer. */
   state?: string | null;
+  /** Whether the server keeps its text. */
+  source?: boolean;
+}
+
+interface CheckedLink {
+  component: string;
+  component_bytes: number;
+  /** The decisions that it takes part in, and all that it can ask. */
+  hooks: string[];
+  reads: string[];
 }
 
 interface Checked {
   ok: boolean;
   problems: { line: number | null; message: string }[];
-  links?: string[];
+  links?: CheckedLink[];
 }
+
+/** What is governed by such a policy is not served. */
+const BAD = ["ended", "missing"];
 
 const START = `# Who may have it: countries and groups (docs/policy.md).
 [[link]]
@@ -70,7 +84,7 @@ function List({ all, here }: { all: Policy[]; here: string }) {
           <tr key={name}>
             <th scope="row">
               <a href={link("policies", name)} {...(name === here ? { "aria-current": "true" as const } : {})}>{visible(name)}</a>
-              {state && <span class="chip">{visible(state)}</span>}
+              {state && <span class={BAD.includes(state) ? "chip bad" : "chip"}>{visible(state)}</span>}
             </th>
             <td class="number">{version ?? "–"}</td>
             <td>{freshUntil ? minute(freshUntil) : "–"}</td>
@@ -108,7 +122,7 @@ function Editor({ name, published }: { name: string; published: () => void }) {
       published();
     });
   return (
-    <section class="card" aria-label="Policy file">
+    <section class="card" aria-label="Editor">
       <h2>{name ? visible(name) : "A new policy"}</h2>
       {source === "not kept" && <p class="dim">The server does not keep the text of this policy. What you write here replaces it.</p>}
       <FaultBox fault={fault} />
@@ -156,7 +170,14 @@ function Verdict({ checked: { ok, problems, links } }: { checked: Checked }) {
           <li key={index} class={ok ? "warn" : "bad"}>{line != null && <b>line {line}: </b>}{visible(message)}</li>
         ))}
       </ul>
-      {!!links?.length && <ul class="dim">{links.map((it, index) => <li key={index}>{visible(it)}</li>)}</ul>}
+      <ul class="dim">
+        {links?.map(({ component, component_bytes, hooks, reads }, index) => (
+          <li key={index}>
+            <b>{visible(component)}</b>, {bytes(component_bytes)}: decides {hooks.map(visible).join(", ") || "nothing"};
+            reads {reads.map(visible).join(", ") || "nothing"}
+          </li>
+        ))}
+      </ul>
     </>
   );
 }

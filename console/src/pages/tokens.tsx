@@ -9,7 +9,7 @@ import { Empty, FaultBox, Loading, NotOffered } from "../parts/fault.tsx";
 import { Field } from "../parts/field.tsx";
 import { Name } from "../parts/name.tsx";
 import { Page } from "../parts/page.tsx";
-import { isAdmin } from "../session.ts";
+import { isAdmin, session } from "../session.ts";
 import { bytes, day, minute, visible } from "../shown.ts";
 import { useLoaded, useWork } from "../use.ts";
 
@@ -21,7 +21,6 @@ interface Token {
   quota: number | null;
   used?: number | null;
   rate?: number | null;
-  lastUsed?: string | null;
   created?: string | null;
 }
 
@@ -56,7 +55,7 @@ function List({ tokens, end }: { tokens: Token[]; end: (token: Token) => void })
     <table>
       <thead>
         <tr><th scope="col">Name</th><th scope="col" class="wide">Ends</th><th scope="col">Stored</th>
-          <th scope="col" class="wide">Last used</th><th scope="col"><span class="offscreen">End</span></th></tr>
+          <th scope="col" class="wide">Made</th><th scope="col"><span class="offscreen">End</span></th></tr>
       </thead>
       <tbody>
         {tokens.map((token) => (
@@ -64,7 +63,7 @@ function List({ tokens, end }: { tokens: Token[]; end: (token: Token) => void })
             <th scope="row"><Name of={token.name} /> <span class="chip">{token.scope}</span></th>
             <td class="wide">{token.expires ? day(token.expires) : "never"}</td>
             <td>{stored(token)}{token.rate != null && <small class="dim">{token.rate} requests/s</small>}</td>
-            <td class="wide">{token.lastUsed ? minute(token.lastUsed) : "–"}</td>
+            <td class="wide">{token.created ? minute(token.created) : "–"}</td>
             <td class="number">
               <button type="button" class="danger" aria-label={`Revoke: ${visible(token.name)}`} onClick={() => end(token)}>Revoke…</button>
             </td>
@@ -161,6 +160,7 @@ function End({ token, close, done }: { token: Token; close: () => void; done: ()
     <Confirm title="Revoke this token?" yes="Revoke" work={work} act={act} close={close}>
       <p><Name of={token.name} /></p>
       <p class="dim">Programs that use it are refused from now on. What they stored stays.</p>
+      {token.name === session.value?.token && <p class="bad">This page uses it too: you will be signed out.</p>}
     </Confirm>
   );
 }

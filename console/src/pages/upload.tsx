@@ -97,7 +97,7 @@ function WishesForm({ wishes, set }: { wishes: Wishes; set: (wishes: Wishes) => 
         <Field label="Policy" help="Who may have it, and for how long.">
           {(ids) => (
             <select {...ids} {...text("policy")}>
-              <option value="">{policy ? `as set: ${policy}` : "as set: everybody with the link"}</option>
+              <option value="">{policy ? `as set: ${visible(policy)}` : "as set"}</option>
               {policies.map((name) => <option key={name} value={name}>{visible(name)}</option>)}
             </select>
           )}

@@ -3,12 +3,12 @@
 import { useRef } from "preact/hooks";
 import { say } from "../notice.ts";
 
-export function CopyButton({ text, what, label = "Copy", main = false }: {
-  text: string; what: string; label?: string; main?: boolean;
+export function CopyButton({ text, what, label = "Copy", more = "", main = false }: {
+  text: string; what: string; label?: string; /** What follows the label where there is room. */ more?: string; main?: boolean;
 }) {
   return (
-    <button type="button" class={main ? "main" : ""} aria-label={`${label}: ${what}`} onClick={() => void copy(text, what)}>
-      {label}
+    <button type="button" class={main ? "main" : ""} aria-label={`${label}${more}: ${what}`} onClick={() => void copy(text, what)}>
+      {label}{more && <span class="more">{more}</span>}
     </button>
   );
 }
