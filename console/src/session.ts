@@ -30,13 +30,16 @@ signedOut.tell = () => {
 export const mayWrite = () => session.value?.scope === "write" || session.value?.scope === "admin";
 export const isAdmin = () => session.value?.scope === "admin";
 
+// A link may be opened in a tab that shows the console already.
+addEventListener("hashchange", () => location.hash.startsWith("#key=") && void begin());
+
 /** Signs in by the key of a one-time link, when there is one; then asks who is signed in. */
 export async function begin(): Promise<void> {
   const key = /^#key=(.+)$/.exec(location.hash)?.[1];
   if (key !== undefined) {
     // Out of the address and the history before anything else happens with it.
     history.replaceState(null, "", `${location.pathname}#/files`);
-    const failed = await signIn({ key: decodeURIComponent(key) });
+    const failed = await signIn({ key });
     if (failed === null) return;
     refused.value = `This link does not sign in: ${failed} A link counts once, for 10 minutes.`;
   }

@@ -19,8 +19,9 @@ export function count(number: number, noun: string): string {
 export function duration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  if (whole < 172_800) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  const two = (first: string, rest: number, unit: string) => (rest === 0 ? first : `${first} ${rest} ${unit}`);
+  if (whole < 3600) return two(`${Math.floor(whole / 60)} min`, whole % 60, "s");
+  if (whole < 172_800) return two(`${Math.floor(whole / 3600)} h`, Math.floor((whole % 3600) / 60), "min");
   return `${Math.floor(whole / 86_400)} days`;
 }
 
@@ -78,7 +79,10 @@ export function attribute(text: string): string {
   return text.replace(/[&<>"']/g, (it) => names[it] ?? it);
 }
 
+/** ISO 3166-1 leaves this code to users; here it is a country that nobody told. */
+const NO_COUNTRY = "ZZ";
+
 /** Returns a place as it is read, from the widest to the narrowest: "eu-west / BE / home". */
 export function placed(path: string): string {
-  return path.split("/").filter(Boolean).map(visible).join(" / ") || "nowhere in particular";
+  return path.split("/").filter((it) => it !== "" && it !== NO_COUNTRY).map(visible).join(" / ") || "nowhere in particular";
 }

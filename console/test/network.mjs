@@ -33,7 +33,9 @@ export async function network() {
     await until("the twin answers", () => status(`http://127.0.0.1:${twin}/version`).then((it) => it === 200), children[1]);
     const pages = await serve(`http://127.0.0.1:${twin}`);
     return {
-      run, edge,
+      run,
+      /** Ends all connections of the browser; new ones are answered. */
+      cut: () => pages.closeAllConnections(),
       link: async () => `http://127.0.0.1:${pages.address().port}/console/#${(await run("twin", "console")).split("#")[1]}`,
       stop: () => (pages.close(), pages.closeAllConnections(), stop()),
     };

@@ -57,6 +57,23 @@ const named = async (name) => (await files()).find((it) => it.name === name);
 
 const drop = (paths) => onto(page, paths);
 
+/** Does something while the page sends so many bytes a second. */
+async function slowly(uploadThroughput, work) {
+  const client = await page.createCDPSession();
+  const line = (rate) => client.send("Network.emulateNetworkConditions",
+    { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: rate });
+  await client.send("Network.enable");
+  await line(uploadThroughput);
+  try {
+    await work();
+  } finally {
+    await line(-1);
+    await client.detach();
+  }
+}
+
+const sentPercent = (least) => waits((it) => Number(document.querySelector("progress")?.value) >= it, least);
+
 async function file(name, bytes) {
   const path = join(folder, name);
   await writeFile(path, bytes);
@@ -75,6 +92,16 @@ test("a one-time link signs in, and nothing of it stays in the page", async () =
   assert.equal(await page.evaluate(() => location.hash), "#/files");
   assert.equal(await page.evaluate(() => document.cookie), "");
   assert.equal(await page.evaluate(() => history.length <= 2 && JSON.stringify(localStorage)), "{}");
+});
+
+test("a link counts once, also in a tab that shows the console already", async () => {
+  const link = await net.link();
+  await page.goto(link);
+  await shows("Nothing is stored yet.");
+  assert.equal(await page.evaluate(() => location.hash), "#/files");
+  await page.goto(link);
+  await shows("This link does not sign in");
+  assert.equal(await page.evaluate(() => location.hash), "#/files");
 });
 
 test("a picture, a film and a folder are dropped and each link opens", async () => {
@@ -165,22 +192,17 @@ test("an upload pauses, goes on after a reload of the page, and is exact", async
   const bytes = randomFillSync(Buffer.alloc(24_000_000));
   const path = await file("large.bin", bytes);
   await open("#/files");
-  const client = await page.createCDPSession();
-  const slow = (uploadThroughput) => client.send("Network.emulateNetworkConditions",
-    { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput });
-  await client.send("Network.enable");
-  await slow(3_000_000);
-  await drop([path]);
-  await waits(() => Number(document.querySelector("progress")?.value) >= 20);
-  await press("Pause: large.bin");
-  await shows("paused");
-  await press("Resume: large.bin");
-  await waits(() => Number(document.querySelector("progress")?.value) >= 40);
-  await page.reload();
-  await shows("Choose or drop the same file again to go on.");
-  const there = await page.$eval("progress", (it) => it.value);
-  assert.ok(there > 0, "the server has a part");
-  await slow(-1);
+  await slowly(3_000_000, async () => {
+    await drop([path]);
+    await sentPercent(20);
+    await press("Pause: large.bin");
+    await shows("paused");
+    await press("Resume: large.bin");
+    await sentPercent(40);
+    await page.reload();
+    await shows("Choose or drop the same file again to go on.");
+    assert.ok((await page.$eval("progress", (it) => it.value)) > 0, "the server has a part");
+  });
 
   const other = await file("other.bin", bytes.subarray(1));
   const choose = async (chosen) => {
@@ -195,6 +217,67 @@ test("an upload pauses, goes on after a reload of the page, and is exact", async
   const hash = (of) => createHash("sha256").update(of).digest("hex");
   assert.equal(hash((await view(url)).body), hash(bytes));
   assert.equal(await page.evaluate(() => JSON.stringify(localStorage)), "{}");
+});
+
+test("a cut connection is waited for, and the upload goes on by itself", async () => {
+  const bytes = randomFillSync(Buffer.alloc(12_000_000));
+  const path = await file("cut.bin", bytes);
+  await open("#/files");
+  await slowly(3_000_000, async () => {
+    await drop([path]);
+    await sentPercent(20);
+    net.cut();
+    await shows("It goes on by itself in");
+  });
+  await until("it is stored", () => named("cut.bin"));
+  assert.ok((await view((await named("cut.bin")).url)).body.equals(bytes));
+});
+
+test("what was given up leaves nothing, and what the server has no more is told", async () => {
+  const path = await file("given-up.bin", Buffer.alloc(12_000_000, 7));
+  await open("#/files");
+  let begun;
+  await slowly(3_000_000, async () => {
+    await drop([path]);
+    await sentPercent(20);
+    begun = await page.evaluate(() => Object.entries(localStorage));
+    await press("Cancel: given-up.bin");
+    await waits(() => localStorage.length === 0);
+  });
+  const [[key, value]] = begun;
+  const head = () => page.evaluate((it) => fetch(it, { method: "HEAD",
+    headers: { "x-evernear-console": "1", "tus-resumable": "1.0.0" } }).then((answer) => answer.status), JSON.parse(value).uploadUrl);
+  await until("the server dropped it", async () => (await head()) === 404);
+  await page.evaluate((key, value) => localStorage.setItem(key, value), key, value);
+  await page.reload();
+  await shows("The server has it no more");
+  await press("Remove: given-up.bin");
+  assert.equal(await page.evaluate(() => localStorage.length), 0);
+});
+
+test("two hundred files at once are stored", async () => {
+  await mkdir(join(folder, "many"));
+  const paths = [];
+  for (let index = 0; index < 200; index++) paths.push(await file(`many/${index}.txt`, `file ${index}`));
+  await open("#/files");
+  await page.reload();
+  await drop(paths);
+  await shows("200 of 200 stored");
+  const all = await files();
+  for (let index = 0; index < 200; index++) assert.ok(all.some(({ name }) => name === `${index}.txt`));
+});
+
+test("a folder of two thousand files is stored", async () => {
+  for (let index = 0; index < 2000; index++) {
+    await mkdir(join(folder, `large/${index % 20}`), { recursive: true });
+    await file(`large/${index % 20}/${index}.txt`, `file ${index}`);
+  }
+  await open("#/files");
+  await drop([join(folder, "large")]);
+  await shows("2,000 files");
+  await until("it is stored", () => named("large"));
+  const { url } = await named("large");
+  assert.equal((await view(new URL("7/1987.txt", url).href)).body.toString(), "file 1987");
 });
 
 test("what edges hold of a file is purged", async () => {

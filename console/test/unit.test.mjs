@@ -23,7 +23,7 @@ test("bytes have three digits on both sides of a unit", () => {
 });
 
 test("durations have two units", () => {
-  const cases = [[0, "0 s"], [59.4, "59 s"], [60, "1 min 0 s"], [3599, "59 min 59 s"], [3600, "1 h 0 min"], [200_000, "2 days"]];
+  const cases = [[0, "0 s"], [59.4, "59 s"], [60, "1 min"], [61, "1 min 1 s"], [3599, "59 min 59 s"], [3600, "1 h"], [7320, "2 h 2 min"], [200_000, "2 days"]];
   for (const [count, text] of cases) assert.equal(shown.duration(count), text);
 });
 
@@ -46,6 +46,12 @@ test("a name in a snippet cannot leave its attribute", () => {
 test("a time that is none is shown as the text that it is", () => {
   assert.equal(shown.minute("soon\u202E"), "soon<U+202E>");
   assert.match(shown.day("2026-11-30T12:00:00Z"), /30 Nov 2026/);
+});
+
+test("a place is read from the widest to the narrowest, without what nobody told", () => {
+  assert.equal(shown.placed("/eu-west/BE/home"), "eu-west / BE / home");
+  assert.equal(shown.placed("/here/ZZ/disk1"), "here / disk1");
+  assert.equal(shown.placed("//ZZ/"), "nowhere in particular");
 });
 
 test("a rate is of the last seconds, and none where an upload went back", () => {

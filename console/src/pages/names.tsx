@@ -157,11 +157,11 @@ function Point({ name, target, done }: { name: string; target: string; done: () 
         <Field label="To" help="A link, a label, or the id of a file.">
           {(ids) => <input {...ids} {...text("to")} required autocomplete="off" spellcheck={false} />}
         </Field>
-        <Field label="Signed until" help="Past it nobody follows it. Empty: as the server does.">
-          {(ids) => <input {...ids} {...text("freshUntil")} autocomplete="off" placeholder="+365d" />}
+        <Field label="Signed until" help="Past it nobody follows the name.">
+          {(ids) => <input {...ids} {...text("freshUntil")} autocomplete="off" placeholder="as usual" />}
         </Field>
         <Field label="Kept by viewers, seconds" help="A change shows after at most so long.">
-          {(ids) => <input {...ids} {...text("seconds")} inputMode="numeric" pattern="[0-9]*" autocomplete="off" />}
+          {(ids) => <input {...ids} {...text("seconds")} inputMode="numeric" pattern="[0-9]*" autocomplete="off" placeholder="as usual" />}
         </Field>
       </div>
       <FaultBox fault={work.fault} />

@@ -78,7 +78,7 @@ export function PoliciesPage() {
 function List({ all, here }: { all: Policy[]; here: string }) {
   return (
     <table>
-      <thead><tr><th scope="col">Name</th><th scope="col" class="number">Version</th><th scope="col">Ends</th></tr></thead>
+      <thead><tr><th scope="col">Name</th><th scope="col" class="number wide">Version</th><th scope="col">Ends</th></tr></thead>
       <tbody>
         {all.map(({ name, version, freshUntil, state }) => (
           <tr key={name}>
@@ -86,7 +86,7 @@ function List({ all, here }: { all: Policy[]; here: string }) {
               <a href={link("policies", name)} {...(name === here ? { "aria-current": "true" as const } : {})}>{visible(name)}</a>
               {state && <span class={BAD.includes(state) ? "chip bad" : "chip"}>{visible(state)}</span>}
             </th>
-            <td class="number">{version ?? "–"}</td>
+            <td class="number wide">{version ?? "–"}</td>
             <td>{freshUntil ? minute(freshUntil) : "–"}</td>
           </tr>
         ))}

@@ -15,7 +15,7 @@ export function Preview({ file }: { file: StoredFile }) {
   const [isBroken, setBroken] = useState(false);
   const kind = kindOf(file.type, file.kind === "folder");
   const name = visible(file.name);
-  if (isBroken) return <Instead kind={kind} words="No edge gives it to this browser. Its policy may refuse it here, or no edge is up." />;
+  if (isBroken) return <Instead kind={kind} words="It cannot be shown here: this browser does not know its format, its policy refuses it, or no edge is up." />;
   const shared = { src: file.url, onError: () => setBroken(true) };
   switch (kind) {
     case "image":

@@ -15,9 +15,10 @@ export const storedCount = signal(0);
 
 const isActive = (upload: Upload) => upload.state.value === "sending" || upload.state.value === "storing";
 
-/** Takes what was dropped. A file that was begun before goes on. */
+/** Takes what was dropped. A file that was begun before goes on, unless something is wished for it now. */
 export async function add({ files, folders }: Dropped, wishes: Wishes): Promise<void> {
-  const begun = uploads.value.filter((it): it is Resumable => it instanceof Resumable && it.state.value === "missing");
+  const isPlain = Object.values(wishes).every((it) => it.trim() === "");
+  const begun = isPlain ? uploads.value.filter((it) => it instanceof Resumable) : [];
   const fresh: Upload[] = [];
   for (const file of files) {
     const taken = await first(begun, (it) => it.take(file));
@@ -54,13 +55,18 @@ export function clear(): void {
   uploads.value = uploads.value.filter((it) => it.state.value !== "done");
 }
 
-let wasDone = new Set<number>();
+/** Lists are loaded again at most so often while files are stored. */
+const TELL_MS = 500;
+let [doneCount, telling] = [0, false];
 
 /** Begins what has a turn; called whenever an upload's state changes. */
 function changed(): void {
-  const done = new Set(uploads.value.filter((it) => it.state.value === "done").map((it) => it.key));
-  if ([...done].some((key) => !wasDone.has(key))) storedCount.value += 1;
-  wasDone = done;
+  const done = uploads.value.filter((it) => it.state.value === "done").length;
+  if (done > doneCount && !telling) {
+    telling = true;
+    setTimeout(() => ((telling = false), (storedCount.value += 1)), TELL_MS);
+  }
+  doneCount = done;
   let room = SENDING_MAX - uploads.value.filter(isActive).length;
   for (const upload of uploads.value) {
     if (room <= 0) break;

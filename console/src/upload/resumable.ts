@@ -33,38 +33,33 @@ export class Resumable extends Upload {
     return true;
   }
 
-  /** Asks the server how much of it came. */
+  /** Asks the server how much of it came; what it has no more is told. */
   async look(): Promise<void> {
-    const url = this.previous?.uploadUrl;
-    if (!url) return;
-    const head = await fetch(url, { method: "HEAD", headers: { ...MARK, "tus-resumable": "1.0.0" } }).catch(() => null);
-    if (head === null) return;
-    const offset = Number(head.headers.get("upload-offset") ?? Number.NaN);
-    if (head.ok && Number.isFinite(offset)) this.sent.value = offset;
-    else if (head.status === 404 || head.status === 410) this.note.value = "The server dropped it; it begins anew.";
+    if (!this.url) return;
+    const ask = { method: "HEAD", headers: { ...MARK, "tus-resumable": "1.0.0" } };
+    const head = await fetch(this.url, ask).catch(() => null);
+    const offset = Number(head?.headers.get("upload-offset") ?? Number.NaN);
+    if (head?.ok && Number.isFinite(offset)) {
+      this.sent.value = offset;
+    } else if (head?.status === 404 || head?.status === 410) {
+      await this.unlist();
+      this.failed(new Fault(-1, "The server has it no more, after seven days or for another token. Drop the file anew."), false);
+    }
   }
 
   protected override send(): void {
     this.tus ??= this.made();
-    const tus = this.tus;
-    if (tus === null) return;
-    if (tus.url) {
-      tus.start();
-      return;
-    }
-    const previous = this.previous ? Promise.resolve([this.previous]) : tus.findPreviousUploads();
-    previous.then((all) => {
-      const last = all.filter((it) => it.uploadUrl).at(-1);
-      if (last) tus.resumeFromPreviousUpload(last);
-      if (this.state.value === "sending") tus.start();
-    }, () => tus.start());
+    this.tus?.start();
   }
 
   private made(): Tus | null {
     if (this.file === null) return null;
     const type: Record<string, string> = this.file.type ? { filetype: this.file.type } : {};
+    // What was begun goes on there or not at all: anew it would be without the wishes that it was begun with.
+    const where = this.previous?.uploadUrl ? { uploadUrl: this.previous.uploadUrl } : { endpoint: ENDPOINT };
     return new Tus(this.file, {
-      endpoint: ENDPOINT,
+      ...where,
+      fingerprint: (file) => defaultOptions.fingerprint(file, { endpoint: ENDPOINT }),
       headers: { ...MARK, ...fields(this.wishes) },
       metadata: { filename: this.file.name, ...type },
       uploadDataDuringCreation: this.file.size <= AT_ONCE_BYTES_MAX,
@@ -74,18 +69,23 @@ export class Resumable extends Upload {
       onProgress: (sent) => this.progress(sent),
       onSuccess: ({ lastResponse }) => {
         const [id, url] = [lastResponse.getHeader("x-evernear-id"), lastResponse.getHeader("x-evernear-url")];
-        if (id && url) this.done({ id, url });
+        if (id && url) this.ended({ id, url });
         else void this.ask();
       },
       onError: (error) => this.broke(error),
     });
   }
 
+  private ended(stored: Stored): void {
+    this.done(stored);
+    void this.unlist();
+  }
+
   /** Asks what became of it: the answer that told it was lost, or the server still stores it. */
   private async ask(): Promise<void> {
     try {
-      const { value } = await call<Stored>(`${this.tus?.url ?? ""}/file`);
-      this.done(value);
+      const { value } = await call<Stored>(`${this.url ?? ""}/file`);
+      this.ended(value);
     } catch (error) {
       const known = error instanceof Fault ? error : new Fault(-1, String(error));
       this.failed(known.status === 404 ? new Fault(404, "The server is still storing it.", 2) : known, true);
@@ -111,13 +111,22 @@ export class Resumable extends Upload {
   }
 
   protected override async forget(): Promise<void> {
-    const url = this.tus?.url ?? this.previous?.uploadUrl;
-    const kept = await defaultOptions.urlStorage.findAllUploads();
-    const mine = kept.filter((it) => it.urlStorageKey === this.previous?.urlStorageKey || (url && it.uploadUrl === url));
-    for (const { urlStorageKey } of mine) await defaultOptions.urlStorage.removeUpload(urlStorageKey);
+    const url = this.url;
+    await this.unlist();
     if (!url) return;
     // What cannot be told now ends by itself after seven days.
     await fetch(url, { method: "DELETE", headers: { ...MARK, "tus-resumable": "1.0.0" } }).catch(() => null);
+  }
+
+  /** Has the browser forget that it was begun. */
+  private async unlist(): Promise<void> {
+    const all = await defaultOptions.urlStorage.findAllUploads();
+    const mine = all.filter((it) => it.uploadUrl !== null && it.uploadUrl === this.url);
+    for (const { urlStorageKey } of mine) await defaultOptions.urlStorage.removeUpload(urlStorageKey);
+  }
+
+  private get url(): string | null {
+    return this.tus?.url ?? this.previous?.uploadUrl ?? null;
   }
 }
 
