@@ -6,6 +6,8 @@ import { signal } from "@preact/signals";
 /** Marks requests of this page: the cookie alone is worth nothing. */
 export const MARK = { "x-evernear-console": "1" };
 
+export const SESSION = "/console/session";
+
 const DEADLINE_MS = 90_000;
 const TRIES_MAX = 5;
 const WAIT_SECONDS_MAX = 60;
@@ -101,12 +103,13 @@ async function once<T>(path: string, { method = "GET", json, text, signal }: Ask
   if (answer.status === 204) return { value: undefined as T };
   const said = await answer.json().catch(() => null);
   if (answer.ok && said?.ok === true) return said as Answer<T>;
+  // Whoever fails to sign in may be signed in already.
+  if (answer.status === 401 && path !== SESSION) signedOut.tell();
   throw fault(answer.status, said, answer.headers.get("retry-after"));
 }
 
 /** Returns the fault that an answer of the API tells. */
 export function fault(status: number, said: unknown, retryAfter: string | null): Fault {
-  if (status === 401) signedOut.tell();
   const message = (said as { error?: { message?: unknown } } | null)?.error?.message;
   const text = typeof message === "string" && message !== "" ? message : `The server answered ${status}.`;
   return new Fault(status, text, status === 429 || status === 503 ? seconds(retryAfter) : null);

@@ -1,7 +1,8 @@
 // Who is signed in. The secret is in a cookie that no script can read; this page knows only what its holder may do.
 
 import { signal } from "@preact/signals";
-import { call, signedOut } from "./api.ts";
+import { call, SESSION, signedOut } from "./api.ts";
+import { say } from "./notice.ts";
 
 export interface Session {
   owner: string;
@@ -41,7 +42,11 @@ export async function begin(): Promise<void> {
     history.replaceState(null, "", `${location.pathname}#/files`);
     const failed = await signIn({ key });
     if (failed === null) return;
-    refused.value = `This link does not sign in: ${failed} A link counts once, for 10 minutes.`;
+    await look();
+    const why = `This link does not sign in: ${failed} A link counts once, for 10 minutes.`;
+    if (session.value) say(why);
+    else refused.value = why;
+    return;
   }
   await look();
 }
@@ -49,19 +54,18 @@ export async function begin(): Promise<void> {
 /** Returns null when signed in, else why not. */
 export async function signIn(by: { key: string } | { token: string }): Promise<string | null> {
   try {
-    await call("/console/session", { method: "POST", json: by });
+    await call(SESSION, { method: "POST", json: by });
     await look();
     refused.value = "";
     return session.value ? null : "the server did not keep the session; does this browser take cookies?";
   } catch (error) {
-    session.value = null;
     return error instanceof Error ? error.message : String(error);
   }
 }
 
 async function look(): Promise<void> {
   try {
-    session.value = (await call<Session>("/console/session")).value;
+    session.value = (await call<Session>(SESSION)).value;
   } catch (error) {
     session.value = null;
     const status = (error as { status?: number }).status;
@@ -71,7 +75,7 @@ async function look(): Promise<void> {
 
 export async function signOut(): Promise<void> {
   try {
-    await call("/console/session", { method: "DELETE" });
+    await call(SESSION, { method: "DELETE" });
   } finally {
     session.value = null;
     location.hash = "";

@@ -1,6 +1,8 @@
 // Draws every page of the console of a small network for the documentation: `npm run shots` writes docs/console/.
 
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import puppeteer from "puppeteer-core";
 import sharp from "sharp";
@@ -32,7 +34,6 @@ try {
   await page.goto(base);
   await shoot(page, "sign-in");
   await page.goto(link);
-  await page.reload();
   const shows = (words) => page.waitForFunction((it) => document.body.innerText.includes(it), { polling: 100 }, words);
   await shows("Nothing is stored yet.");
   await drop(page, [sample("site"), sample("clip.mp4"), sample("cat.jpg")]);
@@ -63,9 +64,39 @@ try {
     if (name === "names") await page.$eval("details", (it) => (it.open = true));
     await shoot(page, name);
   }
+  await page.goto(`${base}#/files`);
+  await page.reload();
+  await page.waitForFunction(settled, { polling: 100 });
+  await uploads(page);
 } finally {
   await browser.close();
   await net.stop();
+}
+
+/** Draws uploads on a slow line: under way, paused, waiting, and a folder. */
+async function uploads(page) {
+  const folder = await mkdtemp(join(tmpdir(), "console-shots-"));
+  try {
+    const sizes = { "harbour.mov": 90_000_000, "interviews.zip": 60_000_000, "map.tif": 30_000_000, "archive.tar": 20_000_000 };
+    const paths = [];
+    for (const [name, size] of Object.entries(sizes)) {
+      paths.push(join(folder, name));
+      await writeFile(paths.at(-1), Buffer.alloc(size, name));
+    }
+    await page.setViewport({ width: 1440, height: 900 });
+    const client = await page.createCDPSession();
+    await client.send("Network.enable");
+    await client.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: 2_000_000 });
+    await drop(page, [...paths, sample("site")]);
+    await page.waitForFunction(() => [...document.querySelectorAll("progress")].some((it) => it.value >= 3), { polling: 100 });
+    await page.click('[aria-label="Pause: interviews.zip"]');
+    await page.mouse.move(5, 5);
+    await new Promise((resolve) => setTimeout(resolve, 2500));
+    await shoot(page, "uploads");
+    await page.goto("about:blank");
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 }
 
 function settled() {

@@ -1,6 +1,6 @@
 // A folder as one form. It goes in one request, so it cannot pause: a cut begins it anew.
 
-import { fault, Fault, MARK, seconds } from "../api.ts";
+import { fault, Fault, MARK, seconds, signedOut } from "../api.ts";
 import type { Folder } from "./dropped.ts";
 import { fields } from "./resumable.ts";
 import { Upload, type Wishes } from "./upload.ts";
@@ -51,6 +51,7 @@ export class Form extends Upload {
       this.done(response.value);
       return;
     }
+    if (status === 401) signedOut.tell();
     const after = request.getResponseHeader("retry-after");
     const known = fault(status, response, after);
     const mayHelp = (status >= 500 && status !== 507) || status === 408 || status === 429;

@@ -2,7 +2,7 @@
 // of each unfinished upload under a fingerprint of its file; the server keeps the bytes for seven days.
 
 import { defaultOptions, DetailedError, Upload as Tus, type PreviousUpload } from "tus-js-client";
-import { call, fault, Fault, MARK, seconds } from "../api.ts";
+import { call, fault, Fault, MARK, seconds, signedOut } from "../api.ts";
 import { Upload, type Stored, type Wishes } from "./upload.ts";
 
 const ENDPOINT = "/tus";
@@ -100,6 +100,7 @@ export class Resumable extends Upload {
       return;
     }
     const status = answer.getStatus();
+    if (status === 401) signedOut.tell();
     const known = fault(status, parsed(answer.getBody()), answer.getHeader("retry-after") ?? null);
     const after = seconds(answer.getHeader("retry-after") ?? null);
     const mayHelp = status >= 500 && status !== 507 || [408, 409, 423, 425, 429].includes(status);
