@@ -94,7 +94,7 @@ async function once<T>(path: string, { method = "GET", json, text, signal }: Ask
       method,
       body,
       headers: { ...MARK, ...type },
-      signal: signal ? AbortSignal.any([signal, deadline]) : deadline,
+      signal: signal ? either(signal, deadline) : deadline,
     });
   } catch (error) {
     if (signal?.aborted) throw error;
@@ -119,4 +119,14 @@ export function fault(status: number, said: unknown, retryAfter: string | null):
 export function seconds(field: string | null): number | null {
   if (field === null || !/^\d+$/.test(field.trim())) return null;
   return Math.min(Math.max(Number(field), 1), WAIT_SECONDS_MAX);
+}
+
+/** Returns a signal that comes with the first of both. AbortSignal.any is younger than browsers in use. */
+export function either(one: AbortSignal, other: AbortSignal): AbortSignal {
+  const control = new AbortController();
+  for (const it of [one, other]) {
+    if (it.aborted) control.abort(it.reason);
+    it.addEventListener("abort", () => control.abort(it.reason), { signal: control.signal });
+  }
+  return control.signal;
 }

@@ -12,7 +12,7 @@ const shown = await load("shown.ts");
 const { Rate } = await load("upload/rate.ts");
 const { ofInput, ofDrop } = await load("upload/dropped.ts");
 const { parse, link } = await load("route.ts");
-const { seconds, fault } = await load("api.ts");
+const { either, seconds, fault } = await load("api.ts");
 const { path } = await load("parts/plot.tsx");
 
 test("bytes have three digits on both sides of a unit", () => {
@@ -110,4 +110,13 @@ test("a server is believed how long to wait, within bounds", () => {
 test("a plot goes from left to right and its greatest value is at the top", () => {
   assert.equal(path([{ at: 0, value: 0 }, { at: 10, value: 5 }, { at: 20, value: 10 }], 10), "M0.0 53.0L120.0 28.0L240.0 3.0");
   assert.equal(path([{ at: 5, value: 0 }], 0), "M0.0 53.0");
+});
+
+test("of two signals the first counts", () => {
+  const [one, other] = [new AbortController(), new AbortController()];
+  const signal = either(one.signal, other.signal);
+  assert.ok(!signal.aborted);
+  other.abort("late");
+  assert.equal(signal.reason, "late");
+  assert.ok(either(AbortSignal.abort(), one.signal).aborted);
 });

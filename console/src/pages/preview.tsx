@@ -1,6 +1,7 @@
 // How a file looks to who opens its link. It comes from an edge, as it does for everybody; a text is shown as text.
 
 import { useEffect, useState } from "preact/hooks";
+import { either } from "../api.ts";
 import type { StoredFile } from "../file.ts";
 import { Icon, kindOf } from "../parts/icon.tsx";
 import { bytes, visible } from "../shown.ts";
@@ -59,7 +60,7 @@ async function head(file: StoredFile, signal: AbortSignal): Promise<string> {
   const answer = await fetch(file.url, {
     ...(file.size > 0 && { headers: { range: `bytes=0-${TEXT_BYTES - 1}` } }),
     credentials: "omit", referrerPolicy: "no-referrer",
-    signal: AbortSignal.any([signal, AbortSignal.timeout(TEXT_DEADLINE_MS)]),
+    signal: either(signal, AbortSignal.timeout(TEXT_DEADLINE_MS)),
   });
   if (!answer.ok) throw new Error(`the edge answered ${answer.status}`);
   return new TextDecoder().decode((await answer.arrayBuffer()).slice(0, TEXT_BYTES));
